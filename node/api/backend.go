@@ -1,0 +1,82 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/coppice-go/coppice/engines"
+	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+)
+
+var (
+	// ErrUnavailable: the node, or what the call needs of it, is down at the moment. Wrap it with the reason. An
+	// engines.ErrDown means the same.
+	ErrUnavailable = errors.New("node is unavailable")
+
+	// ErrNoHeight: the state has no such height: not committed yet, or pruned.
+	ErrNoHeight = errors.New("no such height")
+)
+
+// Backend is what NodeService needs of a node. All methods are safe for concurrent use, and end when ctx ends.
+//
+// An error that is ErrUnavailable or engines.ErrDown is the caller's to try again.
+type Backend interface {
+	// Submit makes the transactions durable and answers each, in the order given. When it returns without an error, each
+	// one that was not refused is in the event log. An error leaves all of them unknown; submitting them again is safe.
+	// The api keeps no reference to txs afterwards; the backend may.
+	Submit(ctx context.Context, txs [][]byte) ([]Submitted, error)
+
+	// Look answers what is known now of each id, in the order given, without waiting.
+	Look(ctx context.Context, ids []engines.TxID) ([]Outcome, error)
+
+	// Wait is Look once each id has ended (a result, or expired). When ctx ends first it answers what is known by then, and
+	// no error. Ids that nobody knows are not waited for.
+	Wait(ctx context.Context, ids []engines.TxID) ([]Outcome, error)
+
+	// Get reads the keys in the committed state at one height, 0 being the latest. A height that the state does not have is
+	// ErrNoHeight.
+	Get(ctx context.Context, keys [][]byte, height uint64) (Read, error)
+
+	// Status tells where the chain stands; an error while the node is not ready.
+	Status(ctx context.Context) (Status, error)
+}
+
+// Submitted answers one submission: durable, unless Refused says why not.
+type Submitted struct {
+	ID      engines.TxID
+	Refused *Refusal
+}
+
+// Refusal says what is wrong with a transaction, where, and what was expected. Nothing was logged.
+type Refusal struct {
+	Code   apiv1.RefusedCode
+	Reason string
+}
+
+// Outcome is what is known of one transaction. At most one of Result and Expired is set; Known with neither means that it
+// is durable and has not ended.
+type Outcome struct {
+	Known   bool
+	Result  *logv1.TxResult
+	Expired *time.Time // the block time that passed its valid_until
+}
+
+// Read is what Get read, and at which height. Values are in the order of the keys; nil is a key that is not there, and an
+// empty value is not nil.
+type Read struct {
+	Height uint64
+	Values [][]byte
+}
+
+// Status is where the chain stands.
+type Status struct {
+	Chain        engines.ChainState
+	Version      string // of the program
+	PoolSize     int    // accepted transactions without a result
+	Profile      string
+	Consensus    string // "solo", "comet"
+	LogIndex     uint64 // of the event log's last durable record
+	AppliedIndex uint64 // of the last record applied to the state
+}

@@ -1,0 +1,59 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// Names of the files in a home by which clients find its node.
+const (
+	NodeFileName  = "node.json"   // written when the node listens, removed when it stops
+	TokenFileName = "admin.token" // mode 0600
+)
+
+// NodeFile says where the node of a home listens. A process that was killed leaves its file behind.
+type NodeFile struct {
+	PID     int    `json:"pid"`
+	Address string `json:"address"` // host:port, with the port that was really taken
+}
+
+// Write puts n into the home in one step: a reader sees the file that was there before or all of this one.
+func (n NodeFile) Write(home string) error {
+	data, err := json.Marshal(n)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(home, NodeFileName)
+	tmp := path + ".tmp"
+	if err := os.WriteFile(tmp, append(data, '\n'), 0o644); err != nil {
+		return fmt.Errorf("node file: %w", err)
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return fmt.Errorf("node file: %w", err)
+	}
+	return nil
+}
+
+// ReadNodeFile reads the file of a home. A home without one answers an error that is fs.ErrNotExist.
+func ReadNodeFile(home string) (NodeFile, error) {
+	path := filepath.Join(home, NodeFileName)
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return NodeFile{}, fmt.Errorf("no node listens for home %s: %w", home, err)
+	}
+	if err != nil {
+		return NodeFile{}, fmt.Errorf("node file: %w", err)
+	}
+	var n NodeFile
+	if err := json.Unmarshal(data, &n); err != nil {
+		return NodeFile{}, fmt.Errorf("node file %s: %w", path, err)
+	}
+	if n.Address == "" {
+		return NodeFile{}, fmt.Errorf("node file %s: address is missing", path)
+	}
+	return n, nil
+}
