@@ -1,0 +1,68 @@
+package eventlog
+
+import "time"
+
+// Event is something the log did, for diagnostics and metrics. The set is closed: see the types below.
+type Event interface{ event() }
+
+type (
+	// Recovered ends a successful Open.
+	Recovered struct{ Recovery Recovery }
+
+	// TornTail tells that Open cut a write whose sync had never returned.
+	TornTail struct {
+		File      string
+		Offset    int64  // where the last good frame ends
+		Bytes     int64  // how much lay beyond it, as far as that can be told from old bytes of a recycled file
+		NextIndex uint64 // the index the next append will get
+	}
+
+	// Progress tells how far a check of the segments has come, during Open and Verify.
+	Progress struct {
+		Done, Total int64 // bytes
+	}
+
+	// Rolled tells that a segment was sealed and the next one begun.
+	Rolled struct {
+		File       string // the new segment
+		Number     uint64
+		FirstIndex uint64
+		Recycled   bool // the file held an older, truncated segment
+		Prepared   bool // it was filled beforehand, in whole or in part
+	}
+
+	// Truncated tells that segments were taken from the front.
+	Truncated struct {
+		First    uint64 // first index that is left
+		Removed  int    // segments
+		Recycled int    // of those, kept as files for later segments
+		HeldBy   string // the retainer that allowed no more, if one did
+	}
+
+	// SpareFailed tells that the next segment could not be prepared. The log goes on without.
+	SpareFailed struct{ Err error }
+
+	// Failed tells that the log reached its sticky failed state.
+	Failed struct{ Err error }
+)
+
+func (Recovered) event()   {}
+func (TornTail) event()    {}
+func (Progress) event()    {}
+func (Rolled) event()      {}
+func (Truncated) event()   {}
+func (SpareFailed) event() {}
+func (Failed) event()      {}
+
+// Recovery is what Open found.
+type Recovery struct {
+	ID         [16]byte // identity of the log, drawn when it was created
+	Created    bool     // there was no log; Open made one
+	Clean      bool     // the log had been closed cleanly (true for a created one)
+	FirstIndex uint64   // first record kept; LastIndex+1 if there is none
+	LastIndex  uint64   // last record; FirstIndex-1 if there is none
+	Segments   int
+	Bytes      int64 // of frames in all segments
+	TornBytes  int64 // cut from the tail
+	Duration   time.Duration
+}

@@ -1,0 +1,94 @@
+package eventlog
+
+import "fmt"
+
+// Sizes in bytes that the zero Options stand for.
+const (
+	DefaultSegmentSize = 64 << 20
+	DefaultMaxRecord   = 64<<20 + 1<<20 // 64 MiB of content and an envelope around it
+	DefaultMaxBatch    = 4 << 20
+)
+
+// Options say how to open a log. The zero value is a log with the sizes above on the operating
+// system's files; a size of 0 means its default, and a negative one is an error.
+type Options struct {
+	// FS is where the log lives; nil is the operating system.
+	FS FS
+
+	// SegmentSize is the size, in bytes, that a segment file grows to before the log rolls to the next.
+	// The first segments after Open are smaller (1 MiB, 4 MiB, …) so that a small log stays small on disk;
+	// one frame larger than this gets a segment that holds it. At least 8 KiB.
+	SegmentSize int64
+
+	// MaxRecord bounds, in bytes, what one append call may carry: its records go into one frame whole.
+	// At most 1 GiB.
+	MaxRecord int64
+
+	// MaxBatch is when, in bytes, appenders begin to wait. At most two batches are in memory, one being
+	// written and one filling; one call larger than MaxBatch makes a batch of its own.
+	MaxBatch int64
+
+	// Retention is kept whatever Truncate asks for.
+	Retention Retention
+
+	// FirstIndex is the index of the first record of a log that is created; 0 means 1. An existing log
+	// keeps its own. A log begun from a snapshot uses it to go on counting where the snapshot was taken.
+	FirstIndex uint64
+
+	// QuickOpen trusts segments that are not the last: Open checks their headers, seals and chain, not
+	// every frame, so it takes time in the number of segments, not of bytes. Their frames are still
+	// checked whenever they are read.
+	QuickOpen bool
+
+	// Events, if set, is told what the log does, one call at a time, from the log's own goroutines. It must return
+	// soon and must not call the log.
+	Events func(Event)
+
+	bugs bugs // mistakes that tests switch on, to show that the suite notices them
+}
+
+// Retention is what to keep at the end of the log beyond what retainers need. Both hold if both are set.
+type Retention struct {
+	Records uint64 // at least so many of the newest records
+	Bytes   int64  // at least so many bytes of the newest segments
+}
+
+// bugs are the seeded mistakes of docs/eventlog.md that no file system could make for us.
+type bugs struct {
+	noLookAhead bool // a bad frame in the last segment is always taken for a torn tail
+	noSeed      bool // checksums do not depend on the segment
+	noRewrite   bool // recovery trusts what the page cache shows of the last frames
+}
+
+func (o Options) withDefaults() (Options, error) {
+	if o.FS == nil {
+		o.FS = osFS{}
+	}
+	for _, f := range []struct {
+		name     string
+		v        *int64
+		def      int64
+		min, max int64
+	}{
+		{"SegmentSize", &o.SegmentSize, DefaultSegmentSize, 8 << 10, 1 << 40},
+		{"MaxRecord", &o.MaxRecord, DefaultMaxRecord, 1, 1 << 30},
+		{"MaxBatch", &o.MaxBatch, DefaultMaxBatch, 1, 1 << 30},
+	} {
+		if *f.v == 0 {
+			*f.v = f.def
+		}
+		if *f.v < f.min || *f.v > f.max {
+			return o, fmt.Errorf("eventlog: Options.%s is %d bytes, want %d to %d", f.name, *f.v, f.min, f.max)
+		}
+	}
+	if o.Retention.Bytes < 0 {
+		return o, fmt.Errorf("eventlog: Options.Retention.Bytes is %d, want 0 or more", o.Retention.Bytes)
+	}
+	if o.FirstIndex == 0 {
+		o.FirstIndex = 1
+	}
+	if o.Events == nil {
+		o.Events = func(Event) {}
+	}
+	return o, nil
+}
