@@ -1,0 +1,170 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/thejerf/suture/v4"
+)
+
+var (
+	// ErrShutdown is an orderly end with a reason: an error that Is ErrShutdown has OTP's class {shutdown, _}.
+	ErrShutdown = errors.New("shutdown")
+	// ErrIgnore is returned by a StartFunc or by Build to say: nothing to run, and nothing wrong (OTP rules 12 and 16).
+	ErrIgnore = errors.New("ignore")
+	// ErrNotFound names a child that the supervisor does not have.
+	ErrNotFound = errors.New("no such child")
+	// ErrAlreadyStarted is StartChild's answer when the child runs; see [AlreadyStartedError] for its Ref.
+	ErrAlreadyStarted = errors.New("child is already started")
+	// ErrAlreadyPresent is StartChild's answer when the child is specified but does not run (OTP rule 22).
+	ErrAlreadyPresent = errors.New("child is already specified, though not running")
+	// ErrRunning refuses an operation on something that runs.
+	ErrRunning = errors.New("is running")
+	// ErrRestarting refuses an operation on a child between two attempts to restart it.
+	ErrRestarting = errors.New("is restarting")
+	// ErrNotRunning is the answer of a supervisor or a child that does not run, OTP's noproc.
+	ErrNotRunning = errors.New("is not running")
+	// ErrWouldDeadlock refuses a call that a child makes into its own supervisor or one above, and that would wait for the child itself.
+	ErrWouldDeadlock = errors.New("call into one's own supervisor would deadlock")
+	// ErrNotSupervised is the answer to a context that does not belong to a supervised child.
+	ErrNotSupervised = errors.New("context belongs to no supervised child")
+	// ErrMaxIntensity is why a supervisor gave up: too many restarts (OTP rule 45).
+	ErrMaxIntensity = errors.New("reached maximum restart intensity")
+	// ErrMaxChildren is a Dynamic's answer when it is full.
+	ErrMaxChildren = errors.New("reached maximum number of children")
+	// ErrOrphan is why a supervisor gave up: a child did not end within its shutdown time.
+	ErrOrphan = errors.New("did not end within its shutdown time")
+	// ErrStartTimeout is a start that was not acknowledged in time.
+	ErrStartTimeout = errors.New("start was not acknowledged within its time")
+	// ErrEndedBeforeReady is a service that returned without calling Ready, though its Ack is AckReady.
+	ErrEndedBeforeReady = errors.New("ended before it called Ready")
+	// ErrKilled is in the error of every incarnation that Kill ended.
+	ErrKilled = errors.New("killed")
+	// ErrGoexit is the error of an incarnation whose goroutine called runtime.Goexit.
+	ErrGoexit = errors.New("goroutine called runtime.Goexit")
+	// ErrNotInjectable is Inject's answer when the incarnation does not take faults.
+	ErrNotInjectable = errors.New("no one took the fault")
+	// ErrFenced refuses an operation on a revoked Grant.
+	ErrFenced = errors.New("fenced: the grant has been revoked")
+	// ErrLeaseStuck is fatal: operations of the revoked grant are still in flight past the bound, and the resource cannot be opened safely.
+	ErrLeaseStuck = errors.New("operations of the previous grant are still in flight")
+	// ErrSpec is in every error about a supervisor's flags or a child specification.
+	ErrSpec = errors.New("invalid specification")
+)
+
+// StartError is a failed start (OTP rule 17). Nested supervisors nest it: Err may hold the StartError of the level below,
+// and errors.As finds the outermost; see [StartError.Root].
+type StartError struct {
+	// Path is the child's full path.
+	Path string
+	// ID is the child's ID within its supervisor.
+	ID string
+	// Err is why.
+	Err error
+}
+
+func (e *StartError) Error() string { return fmt.Sprintf("child %q failed to start: %v", e.ID, e.Err) }
+
+// Unwrap returns the reason.
+func (e *StartError) Unwrap() error { return e.Err }
+
+// Root returns the innermost StartError: the child where the failure began.
+func (e *StartError) Root() *StartError {
+	for {
+		var inner *StartError
+		if !errors.As(e.Err, &inner) {
+			return e
+		}
+		e = inner
+	}
+}
+
+// AlreadyStartedError is ErrAlreadyStarted with the incarnation that runs.
+type AlreadyStartedError struct{ Ref Ref }
+
+func (e *AlreadyStartedError) Error() string {
+	return fmt.Sprintf("%q: %v", e.Ref.ID(), ErrAlreadyStarted)
+}
+
+// Is reports whether target is ErrAlreadyStarted.
+func (e *AlreadyStartedError) Is(target error) bool { return target == ErrAlreadyStarted }
+
+// GiveUpError is the end of a supervisor that gave up (OTP rule 45). Its class is shutdown: errors.Is finds ErrShutdown, the
+// Cause and whatever is in the offender's exit, but never suture's sentinels, which are not meant for the levels above.
+type GiveUpError struct {
+	// Supervisor is the path of the one that gave up, "" for the root.
+	Supervisor string
+	// Offender is the path of the child that was the last straw.
+	Offender string
+	// Cause is ErrMaxIntensity or ErrOrphan.
+	Cause error
+	// Exit is the offender's last exit, or its failed start.
+	Exit Exit
+	// Attempts is how many attempts were within the window, including the one that was refused. Intensity is the limit.
+	Attempts  int
+	Intensity Intensity
+}
+
+func (e *GiveUpError) Error() string {
+	who := "supervisor"
+	if e.Supervisor != "" {
+		who += " " + e.Supervisor
+	}
+	if e.Cause == ErrMaxIntensity {
+		return fmt.Sprintf("%s gave up: %v (%d in %v): last was %s: %v", who, e.Cause, e.Intensity.Max, e.Intensity.Period, e.Offender, e.Exit)
+	}
+	return fmt.Sprintf("%s gave up: %s %v: %v", who, e.Offender, e.Cause, e.Exit)
+}
+
+// Is reports whether target is ErrShutdown, the cause, or in the offender's exit.
+func (e *GiveUpError) Is(target error) bool {
+	return target == ErrShutdown || target == e.Cause || shielded(e.Exit.Err, target)
+}
+
+// As looks into the offender's exit.
+func (e *GiveUpError) As(target any) bool { return e.Exit.Err != nil && errors.As(e.Exit.Err, target) }
+
+// AutoShutdownError is the end of a supervisor that stopped because significant children ended (OTP rules 65 to 69). Its
+// class is shutdown; what errors.Is and errors.As find is as with GiveUpError.
+type AutoShutdownError struct {
+	// Supervisor and Child are full paths; Child is the significant child whose end did it, with its exit.
+	Supervisor, Child string
+	Exit              Exit
+}
+
+func (e *AutoShutdownError) Error() string {
+	return fmt.Sprintf("automatic shutdown: significant child %s ended: %v", e.Child, e.Exit)
+}
+
+// Is reports whether target is ErrShutdown or in the child's exit.
+func (e *AutoShutdownError) Is(target error) bool {
+	return target == ErrShutdown || shielded(e.Exit.Err, target)
+}
+
+// As looks into the child's exit.
+func (e *AutoShutdownError) As(target any) bool {
+	return e.Exit.Err != nil && errors.As(e.Exit.Err, target)
+}
+
+// shielded is errors.Is, blind to suture's sentinels: those speak to the supervisor that saw them first, and to no other.
+func shielded(err, target error) bool {
+	return target != suture.ErrDoNotRestart && target != suture.ErrTerminateSupervisorTree && err != nil && errors.Is(err, target)
+}
+
+// PanicError is a panic, in a child or in a goroutine it started with Go.
+type PanicError struct {
+	Value any
+	Stack []byte
+}
+
+func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
+
+// Unwrap returns the panic's value if that was an error.
+func (e *PanicError) Unwrap() error { err, _ := e.Value.(error); return err }
+
+func name(kind string, i int, names ...string) string {
+	if i >= 0 && i < len(names) {
+		return names[i]
+	}
+	return fmt.Sprintf("%s(%d)", kind, i)
+}

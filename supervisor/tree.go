@@ -1,0 +1,139 @@
+package supervisor
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Kind is what a child is.
+type Kind uint8
+
+const (
+	// Worker is a child that supervises nothing we know of.
+	Worker Kind = iota
+	// SupervisorKind is a *Supervisor, or what embeds one.
+	SupervisorKind
+	// DynamicKind is a *Dynamic.
+	DynamicKind
+)
+
+func (k Kind) String() string { return name("Kind", int(k), "worker", "supervisor", "dynamic") }
+
+// State is where a child is in its life (OTP rule 19, finer: OTP has no words for the states that block its supervisor).
+type State uint8
+
+const (
+	// NotRunning: specified, without an incarnation.
+	NotRunning State = iota
+	// Starting: started, not acknowledged.
+	Starting
+	// Running: acknowledged.
+	Running
+	// Restarting: between two attempts.
+	Restarting
+	// Stopping: told to end.
+	Stopping
+)
+
+func (s State) String() string {
+	return name("State", int(s), "not running", "starting", "running", "restarting", "stopping")
+}
+
+// Tree is a snapshot of a supervisor or a child, and of all below.
+type Tree struct {
+	// ID is the child's ID, the root's Name for a root.
+	ID string
+	// Path is the full path, "" for the root.
+	Path        string
+	Kind        Kind
+	State       State
+	Incarnation uint64
+	// Since is when the incarnation began, zero without one.
+	Since time.Time
+	// Restart, Significant and Shutdown are of the child's specification.
+	Restart     Restart
+	Significant bool
+	Shutdown    time.Duration
+	// Restarts is how often the child was restarted in this run of its supervisor, LastExit its last exit, nil if none.
+	Restarts uint64
+	LastExit *Exit
+	// Strategy, Intensity, AutoShutdown and InWindow (attempts within the period) are of a supervisor.
+	Strategy     Strategy
+	Intensity    Intensity
+	AutoShutdown AutoShutdown
+	InWindow     int
+	// Children are in start order. A Dynamic lists at most TreeInstances of its Instances.
+	Children  []Tree
+	Instances int
+}
+
+// TreeInstances is how many instances of a Dynamic a Tree lists.
+const TreeInstances = 256
+
+// Find returns the node at a path relative to this one, "" being itself.
+func (t Tree) Find(path string) (Tree, bool) {
+	if path == "" {
+		return t, true
+	}
+	id, rest, _ := strings.Cut(path, "/")
+	for _, c := range t.Children {
+		if c.ID == id {
+			return c.Find(rest)
+		}
+	}
+	return Tree{}, false
+}
+
+// String draws the tree.
+func (t Tree) String() string {
+	var b strings.Builder
+	t.draw(&b, "", "")
+	return b.String()
+}
+
+func (t Tree) draw(b *strings.Builder, first, rest string) {
+	fmt.Fprintf(b, "%s%s  %v", first, t.ID, t.State)
+	if t.Kind == SupervisorKind {
+		fmt.Fprintf(b, "  %v %d in %v", t.Strategy, t.Intensity.Max, t.Intensity.Period)
+	}
+	if t.Kind == DynamicKind {
+		fmt.Fprintf(b, "  dynamic, %d instances", t.Instances)
+	}
+	if t.Restarts > 0 {
+		fmt.Fprintf(b, "  restarts %d", t.Restarts)
+	}
+	b.WriteByte('\n')
+	for i, c := range t.Children {
+		if i == len(t.Children)-1 {
+			c.draw(b, rest+"└── ", rest+"    ")
+		} else {
+			c.draw(b, rest+"├── ", rest+"│   ")
+		}
+	}
+}
+
+// ChildInfo is one entry of WhichChildren (OTP rule 28).
+type ChildInfo struct {
+	ID    string
+	Kind  Kind
+	State State
+	// Ref is of the incarnation, zero without one.
+	Ref Ref
+}
+
+// Counts is CountChildren's answer (OTP rule 30). Supervisors and Workers count by kind, dead or alive; what has never been started counts as Worker.
+type Counts struct{ Specs, Active, Supervisors, Workers int }
+
+// Orphan is an incarnation that has not ended within its shutdown time and still runs.
+type Orphan struct {
+	Path        string
+	Incarnation uint64
+	// Since is when it was declared an orphan.
+	Since time.Time
+	// Goroutines counts the goroutines of the incarnation that still run, those it started with plain go statements included. Stack has their stacks.
+	Goroutines int
+	Stack      string
+	// Brutal: it was not waited for at all, so nothing is known to be wrong with it.
+	Brutal bool
+}
