@@ -1,0 +1,84 @@
+// Package kvstore is the transaction backend of CometBFT's example application, so that its clients, load tools and tests
+// run against this node unchanged: the bytes "key=value" write value at key.
+//
+// The rules are those of CometBFT v0.40's abci/example/kvstore. A transaction has exactly one "=" or ":", never both, and
+// neither at its start nor at its end; "key:value" means "key=value". A lone "key" was accepted by older versions and is
+// refused, as it is there.
+//
+// It differs in three things, each where the original goes wrong:
+//
+//   - "key:value" has its meaning in Execute. The original rewrites it in PrepareProposal alone and panics in Commit when a
+//     proposer did not.
+//   - "val:…" is refused. The original's CheckTx accepts it, rewrites it to a malformed "val=…" and then rejects its own
+//     proposal.
+//   - "val=…" changes the validator set there and is refused here: validators are not this backend's to change.
+package kvstore
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"github.com/coppice-go/coppice/engines"
+)
+
+// What Check and Execute answer for a body that they refuse.
+var (
+	ErrFormat      = errors.New("malformed kvstore transaction")
+	ErrValidatorTx = errors.New("kvstore validator transactions change the validator set, which this backend does not do")
+)
+
+// New returns the backend of plain transactions. It has no state: one may serve any number of workers.
+func New() engines.Backend { return backend{} }
+
+type backend struct{}
+
+// Name implements engines.Backend: it is engines.PlainBackend, so transactions without an envelope come here.
+func (backend) Name() string { return engines.PlainBackend }
+
+// Check implements engines.Backend.
+func (backend) Check(body []byte) error {
+	_, _, err := Parse(body)
+	return err
+}
+
+// Execute implements engines.Backend. The result is empty. It never reads, so it never waits for its place in the order.
+func (backend) Execute(v engines.View, body []byte) ([]byte, error) {
+	key, value, err := Parse(body)
+	if err != nil {
+		return nil, err
+	}
+	if err := v.Step(1); err != nil {
+		return nil, err
+	}
+	return nil, v.Put(key, value)
+}
+
+// Parse divides a transaction into key and value, which share tx's memory. Its errors wrap ErrFormat or ErrValidatorTx.
+func Parse(tx []byte) (key, value []byte, err error) {
+	bad := func(format string, args ...any) ([]byte, []byte, error) {
+		return nil, nil, fmt.Errorf("%w: %s, want key=value", ErrFormat, fmt.Sprintf(format, args...))
+	}
+	if bytes.HasPrefix(tx, []byte("val=")) || bytes.HasPrefix(tx, []byte("val:")) {
+		return nil, nil, ErrValidatorTx
+	}
+	at := bytes.IndexAny(tx, "=:")
+	if at < 0 {
+		return bad(`%d bytes without "=" or ":"`, len(tx))
+	}
+	key, value = tx[:at], tx[at+1:]
+	if again := bytes.IndexAny(value, "=:"); again >= 0 {
+		return bad("%q at byte %d and %q at byte %d", tx[at:at+1], at, value[again:again+1], at+1+again)
+	}
+	switch {
+	case len(key) == 0:
+		return bad("no key before the %q", tx[at:at+1])
+	case len(value) == 0:
+		return bad("no value after the %q at byte %d", tx[at:at+1], at)
+	case len(key) > engines.MaxKeyBytes:
+		return bad("a key of %d bytes (at most %d)", len(key), engines.MaxKeyBytes)
+	case len(value) > engines.MaxValueBytes:
+		return bad("a value of %d bytes (at most %d)", len(value), engines.MaxValueBytes)
+	}
+	return key, value, nil
+}
