@@ -1,0 +1,66 @@
+package engines
+
+import "context"
+
+// Directory resolves names to the mailboxes of living incarnations. The router's table is one.
+type Directory interface {
+	// Resolve answers the living incarnation's mailbox, or a *DownError at once.
+	Resolve(name string) (*Mailbox, error)
+
+	// Await waits for an incarnation with a number above after. It answers a *DownError when the directory itself has ended,
+	// and the context's cause when ctx ends first.
+	Await(ctx context.Context, name string, after uint64) (*Mailbox, error)
+
+	// Register makes m the mailbox of its name; a replaced incarnation's mailbox can not be registered again.
+	Register(m *Mailbox) error
+}
+
+// Patience says what a use of an Address does while the engine is down.
+type Patience uint8
+
+const (
+	// FailFast answers ErrDown at once.
+	FailFast Patience = iota
+
+	// AwaitNext waits for the next incarnation as long as the message was not taken; a message that was taken by an
+	// incarnation that ended answers ErrDown.
+	AwaitNext
+
+	// Resend waits for the next incarnation and sends again, also when the message was taken. Only for messages that may be
+	// handled twice.
+	Resend
+)
+
+// Address names an engine. It is resolved at each use, so that nobody holds a stale pointer across a restart; it is a
+// value, safe to copy and for concurrent use.
+type Address struct {
+	name     string
+	dir      Directory
+	patience Patience
+}
+
+// NewAddress returns the fail-fast address of name in dir.
+func NewAddress(dir Directory, name string) Address { return Address{name: name, dir: dir} }
+
+// With returns the same address with another patience.
+func (a Address) With(p Patience) Address { a.patience = p; return a }
+
+// Name is the engine's name.
+func (a Address) Name() string { return a.name }
+
+// each resolves a and runs use on the mailbox, again on the next incarnation where a's patience says so.
+func (a Address) each(ctx context.Context, use func(*Mailbox) error) error {
+	m, err := a.dir.Resolve(a.name)
+	for {
+		if err == nil {
+			err = use(m)
+		}
+		down, ok := err.(*DownError)
+		if !ok || a.patience == FailFast || down.Delivered && a.patience != Resend {
+			return err
+		}
+		if m, err = a.dir.Await(ctx, a.name, down.Incarnation); err != nil {
+			return err
+		}
+	}
+}

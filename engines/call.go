@@ -1,0 +1,97 @@
+package engines
+
+import (
+	"context"
+	"fmt"
+)
+
+// Query is a message that is answered with an R. A message type becomes one by a method that is never called:
+//
+//	type Balance struct{ Account string }
+//	func (Balance) Answer(uint64) {}
+type Query[R any] interface{ Answer(R) }
+
+type outcome[R any] struct {
+	value R
+	err   error
+}
+
+// call carries one reply back; its channel has room for it, so that replying never waits.
+type call[R any] struct{ reply chan outcome[R] }
+
+// fail answers without knowing R.
+func (c *call[R]) fail(err error) {
+	select {
+	case c.reply <- outcome[R]{err: err}:
+	default:
+	}
+}
+
+type failer interface{ fail(error) }
+
+// From is a caller that waits. A handler may answer it at once, or keep it and answer later from anywhere; only the first
+// answer counts. A From that is never answered is released when the incarnation ends.
+type From[R any] struct{ c *call[R] }
+
+// Reply answers with r. It never waits.
+func (f From[R]) Reply(r R) {
+	select {
+	case f.c.reply <- outcome[R]{value: r}:
+	default:
+	}
+}
+
+// Fail answers with an error, which the caller gets as it is.
+func (f From[R]) Fail(err error) { f.c.fail(err) }
+
+// Answer replies with r, or fails when err is not nil.
+func (f From[R]) Answer(r R, err error) {
+	if err != nil {
+		f.c.fail(err)
+		return
+	}
+	f.Reply(r)
+}
+
+// Call sends q to a and waits for the answer. It answers the handler's error, a *DownError when the callee is down or ends
+// first, or ctx's cause. While it waits it takes the faults injected into the caller's incarnation.
+func Call[R any](ctx context.Context, to Address, q Query[R]) (R, error) {
+	var answer R
+	err := to.each(ctx, func(m *Mailbox) error {
+		var err error
+		answer, err = callOnce(ctx, m, q)
+		return err
+	})
+	return answer, err
+}
+
+func callOnce[R any](ctx context.Context, m *Mailbox, q Query[R]) (R, error) {
+	var none R
+	c := &call[R]{reply: make(chan outcome[R], 1)}
+	if err := m.send(ctx, message{value: q, from: c}); err != nil {
+		return none, err
+	}
+	faults := faultsOf(ctx)
+	for {
+		select {
+		case o := <-c.reply:
+			return o.value, o.err
+		case <-m.done:
+			select {
+			case o := <-c.reply: // answered before it ended
+				return o.value, o.err
+			default:
+				return none, m.down(true)
+			}
+		case <-ctx.Done():
+			return none, fmt.Errorf("call to %s: %w", m.name, context.Cause(ctx))
+		case f := <-faults:
+			f.Do(ctx)
+		}
+	}
+}
+
+// Cast sends m to a and does not wait for it to be handled; it waits for room in the mailbox.
+func Cast(ctx context.Context, to Address, m any) error {
+	return to.each(ctx, func(box *Mailbox) error { return box.send(ctx, message{value: m}) })
+}

@@ -1,0 +1,87 @@
+package engines
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+
+	"github.com/coppice-go/coppice/supervisor"
+)
+
+// DefaultMailbox is the number of messages a mailbox holds when Spec.Mailbox is 0.
+const DefaultMailbox = 1024
+
+// Spec describes an engine. Start makes it a supervised child.
+type Spec struct {
+	// Name is the engine's address.
+	Name string
+
+	// Mailbox is the number of messages that may wait; 0 is DefaultMailbox.
+	Mailbox int
+
+	// Init builds the state of one incarnation and registers its handlers. It is synchronous: its return acknowledges the
+	// start, and only then can the engine be reached. It may call other engines, which answer if they started before.
+	Init func(ctx context.Context, s *Server) error
+
+	// Stop, if set, runs when the incarnation has taken its last message, however it ended, before its callers learn that it
+	// has. It must not wait.
+	Stop func()
+}
+
+// ErrEngineEnded is the exit that callers see of an incarnation that panicked or ended its goroutine; the supervisor's
+// event has the value and the stack.
+var ErrEngineEnded = errors.New("panicked, or ended its goroutine")
+
+// Start is a supervisor.StartFunc: one incarnation, registered in dir once Init has returned.
+func (e Spec) Start(dir Directory) supervisor.StartFunc {
+	size := e.Mailbox
+	if size == 0 {
+		size = DefaultMailbox
+	}
+	return func(ctx context.Context) (supervisor.Service, error) {
+		s := &Server{
+			box:      newMailbox(e.Name, supervisor.Incarnation(ctx), size),
+			handlers: make(map[reflect.Type]func(context.Context, message) error),
+		}
+		end := incarnation{spec: e, server: s}
+		started := false
+		defer func() { // Init panicked or failed: there is no Serve that would say so
+			if !started {
+				end.close(ErrEngineEnded)
+			}
+		}()
+		if err := e.Init(ctx, s); err != nil {
+			return nil, fmt.Errorf("engine %s: %w", e.Name, err)
+		}
+		if err := dir.Register(s.box); err != nil {
+			return nil, err
+		}
+		started = true
+		return end, nil
+	}
+}
+
+// incarnation is the Service of one started engine.
+type incarnation struct {
+	spec   Spec
+	server *Server
+}
+
+func (i incarnation) close(exit error) {
+	if i.spec.Stop != nil {
+		i.spec.Stop()
+	}
+	i.server.box.close(exit)
+}
+
+// Serve handles messages until the incarnation ends.
+func (i incarnation) Serve(ctx context.Context) (err error) {
+	err = ErrEngineEnded // what stands when serve does not return
+	defer func() { i.close(err) }()
+	err = i.server.serve(ctx)
+	return err
+}
+
+// String names the engine in reports.
+func (i incarnation) String() string { return i.spec.Name }

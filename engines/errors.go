@@ -1,0 +1,42 @@
+package engines
+
+import (
+	"errors"
+	"fmt"
+)
+
+var (
+	// ErrDown: the engine is not there to answer. Every *DownError is one.
+	ErrDown = errors.New("engine is down")
+
+	// ErrUnknownMessage: the engine takes no such message; the message set of an engine is closed.
+	ErrUnknownMessage = errors.New("engine does not take this message")
+
+	// ErrNoReply: the engine dropped a call without answering it.
+	ErrNoReply = errors.New("call was dropped without a reply")
+)
+
+// DownError says which incarnation could not be reached, and why.
+type DownError struct {
+	Engine      string
+	Incarnation uint64 // 0: no incarnation has registered
+	Delivered   bool   // the call had been taken into the mailbox: it may have been handled
+	Cause       error  // how the incarnation ended; nil when there was none
+}
+
+func (e *DownError) Error() string {
+	switch {
+	case e.Incarnation == 0 && e.Cause == nil:
+		return fmt.Sprintf("engine %s is down: it has not started", e.Engine)
+	case e.Incarnation == 0:
+		return fmt.Sprintf("engine %s is down: %v", e.Engine, e.Cause)
+	default:
+		return fmt.Sprintf("engine %s is down: incarnation %d ended: %v", e.Engine, e.Incarnation, e.Cause)
+	}
+}
+
+// Is makes every DownError an ErrDown.
+func (e *DownError) Is(target error) bool { return target == ErrDown }
+
+// Unwrap is the exit.
+func (e *DownError) Unwrap() error { return e.Cause }

@@ -1,0 +1,107 @@
+package engines
+
+import (
+	"context"
+	"sync"
+)
+
+// message is what travels: the value, and for a call the reply's way back.
+type message struct {
+	value any
+	from  any // *call[R], nil for a cast
+}
+
+// Mailbox is the bounded queue of one incarnation. It is safe for concurrent use; only its Server receives from it.
+type Mailbox struct {
+	name        string
+	incarnation uint64
+	in          chan message
+
+	// What the engine owes to itself — completions of what it asked for — does not go through the bounded queue: two engines
+	// whose queues are full must not wait for each other. It is bounded by what the engine has asked for.
+	mu     sync.Mutex
+	posted []any
+	wake   chan struct{}
+
+	done chan struct{}
+	exit error // set before done is closed
+}
+
+func newMailbox(name string, incarnation uint64, size int) *Mailbox {
+	return &Mailbox{
+		name: name, incarnation: incarnation,
+		in: make(chan message, size), wake: make(chan struct{}, 1), done: make(chan struct{}),
+	}
+}
+
+// Name is the engine's name.
+func (m *Mailbox) Name() string { return m.name }
+
+// Incarnation is the number of the incarnation that receives here.
+func (m *Mailbox) Incarnation() uint64 { return m.incarnation }
+
+// Len is the number of messages waiting.
+func (m *Mailbox) Len() int { return len(m.in) }
+
+// Done is closed when the incarnation has ended.
+func (m *Mailbox) Done() <-chan struct{} { return m.done }
+
+// Down says how the incarnation that received here ended; it is only true after Done.
+func (m *Mailbox) Down() *DownError { return m.down(false) }
+
+func (m *Mailbox) down(delivered bool) *DownError {
+	return &DownError{Engine: m.name, Incarnation: m.incarnation, Delivered: delivered, Cause: m.exit}
+}
+
+// send waits for room. It answers *DownError when the incarnation ends first.
+func (m *Mailbox) send(ctx context.Context, msg message) error {
+	select {
+	case <-m.done: // a queue with room must not swallow what nobody will take
+		return m.down(false)
+	default:
+	}
+	select {
+	case m.in <- msg:
+		return nil
+	default:
+	}
+	faults := faultsOf(ctx)
+	for {
+		select {
+		case m.in <- msg:
+			return nil
+		case <-m.done:
+			return m.down(false)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case f := <-faults:
+			f.Do(ctx)
+		}
+	}
+}
+
+// post never waits.
+func (m *Mailbox) post(v any) {
+	m.mu.Lock()
+	m.posted = append(m.posted, v)
+	m.mu.Unlock()
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
+}
+
+// takePosted empties the engine's own queue.
+func (m *Mailbox) takePosted() []any {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.posted
+	m.posted = nil
+	return p
+}
+
+// close ends the incarnation: callers that wait learn exit at once.
+func (m *Mailbox) close(exit error) {
+	m.exit = exit
+	close(m.done)
+}

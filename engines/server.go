@@ -1,0 +1,84 @@
+package engines
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+)
+
+// Server is the receiving side of one incarnation: its handlers and its mailbox. It is filled in by Spec.Init, which runs in
+// the incarnation's own goroutine, and only that goroutine may touch it; Post alone is safe from anywhere.
+type Server struct {
+	box      *Mailbox
+	handlers map[reflect.Type]func(ctx context.Context, msg message) error
+}
+
+// Incarnation is the number of this incarnation, unique in the process and growing.
+func (s *Server) Incarnation() uint64 { return s.box.incarnation }
+
+// Post puts m at the end of the engine's own queue, which is served before the mailbox and never full: for completions of
+// what the engine itself asked for. It never waits, and does nothing once the incarnation has ended.
+func (s *Server) Post(m any) { s.box.post(m) }
+
+// OnCall makes f the handler of calls with Q. An error from f ends the incarnation; an error for the caller goes through
+// from.
+func OnCall[Q Query[R], R any](s *Server, f func(ctx context.Context, q Q, from From[R]) error) {
+	s.handle(reflect.TypeFor[Q](), func(ctx context.Context, msg message) error {
+		c, ok := msg.from.(*call[R])
+		if !ok {
+			return nil // a query that was cast: nobody wants the answer
+		}
+		return f(ctx, msg.value.(Q), From[R]{c})
+	})
+}
+
+// OnCast makes f the handler of casts and posts of an M. An error from f ends the incarnation.
+func OnCast[M any](s *Server, f func(ctx context.Context, m M) error) {
+	s.handle(reflect.TypeFor[M](), func(ctx context.Context, msg message) error { return f(ctx, msg.value.(M)) })
+}
+
+func (s *Server) handle(t reflect.Type, h func(context.Context, message) error) {
+	if _, twice := s.handlers[t]; twice {
+		panic(fmt.Sprintf("engine %s: two handlers for %s", s.box.name, t))
+	}
+	s.handlers[t] = h
+}
+
+func (s *Server) dispatch(ctx context.Context, msg message) error {
+	h, ok := s.handlers[reflect.TypeOf(msg.value)]
+	if ok {
+		return h(ctx, msg)
+	}
+	err := fmt.Errorf("%w: %s was sent a %T", ErrUnknownMessage, s.box.name, msg.value)
+	if c, isCall := msg.from.(failer); isCall {
+		c.fail(err)
+		return nil // the caller's fault
+	}
+	return err
+}
+
+// serve handles messages until ctx ends or a handler fails. Faults injected into the incarnation run here.
+func (s *Server) serve(ctx context.Context) error {
+	faults := faultsOf(ctx)
+	for {
+		for _, v := range s.box.takePosted() {
+			if err := s.dispatch(ctx, message{value: v}); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-s.box.wake:
+		case msg := <-s.box.in:
+			if err := ctx.Err(); err != nil { // an incarnation that was told to stop takes nothing more
+				return context.Cause(ctx)
+			}
+			if err := s.dispatch(ctx, msg); err != nil {
+				return err
+			}
+		case f := <-faults:
+			f.Do(ctx)
+		}
+	}
+}

@@ -1,0 +1,173 @@
+package worker
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/coppice-go/coppice/engines"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+	"github.com/coppice-go/coppice/supervisor"
+)
+
+// view is one execution's sight of the state. It belongs to the goroutine of its worker.
+type view struct {
+	ctx    context.Context
+	store  Store
+	params *logv1.Params
+	place  <-chan engines.Placement
+
+	at     engines.Placement
+	placed bool
+
+	writes []*logv1.Change // in write order, the last one of a key counts
+	latest map[string]int  // key → its newest place in writes
+	ops    uint64
+	steps  uint64
+
+	limit    error // the first limit that was passed: the transaction fails, whatever Execute makes of it
+	poisoned error // what was met that is not deterministic: the worker crashes
+}
+
+// wait blocks until the order has given this transaction its place.
+func (v *view) wait() error {
+	if v.placed {
+		return nil
+	}
+	if v.poisoned != nil {
+		return v.poisoned
+	}
+	faults := supervisor.Faults(v.ctx)
+	for {
+		select {
+		case v.at = <-v.place:
+			v.placed = true
+			return nil
+		case <-v.ctx.Done():
+			return v.poison(context.Cause(v.ctx))
+		case f := <-faults:
+			v.poison(fmt.Errorf("fault %q was injected", f.Name)) // whatever f does, its outcome is no result
+			f.Do(v.ctx)
+		}
+	}
+}
+
+func (v *view) poison(err error) error {
+	if v.poisoned == nil {
+		v.poisoned = err
+	}
+	return err
+}
+
+func (v *view) op() error {
+	if v.poisoned != nil {
+		return v.poisoned
+	}
+	v.ops++
+	if max := v.params.GetMaxTxOps(); v.ops > max {
+		return v.over(fmt.Errorf("%w: more than %d", engines.ErrTooManyOps, max))
+	}
+	return nil
+}
+
+func (v *view) over(err error) error {
+	if v.limit == nil {
+		v.limit = err
+	}
+	return v.limit
+}
+
+func (v *view) key(key []byte) error {
+	switch {
+	case len(key) == 0:
+		return engines.ErrEmptyKey
+	case len(key) > engines.MaxKeyBytes:
+		return v.over(fmt.Errorf("%w: %d bytes, want at most %d", engines.ErrKeyTooLong, len(key), engines.MaxKeyBytes))
+	}
+	return nil
+}
+
+func (v *view) Get(key []byte) ([]byte, bool, error) {
+	if err := v.op(); err != nil {
+		return nil, false, err
+	}
+	if err := v.key(key); err != nil {
+		return nil, false, err
+	}
+	if i, own := v.latest[string(key)]; own {
+		c := v.writes[i]
+		return bytes.Clone(c.Value), !c.Delete, nil
+	}
+	if err := v.wait(); err != nil {
+		return nil, false, err
+	}
+	value, found, err := v.store.Read(v.ctx, v.at.Version, key)
+	if err != nil {
+		return nil, false, v.poison(fmt.Errorf("read %.60q: %w", key, err))
+	}
+	if v.poisoned != nil { // a fault was taken while the read waited
+		return nil, false, v.poisoned
+	}
+	return value, found, nil
+}
+
+func (v *view) Put(key, value []byte) error {
+	if len(value) > engines.MaxValueBytes {
+		return v.over(fmt.Errorf("%w: %d bytes, want at most %d", engines.ErrValueTooLong, len(value), engines.MaxValueBytes))
+	}
+	return v.write(&logv1.Change{Key: bytes.Clone(key), Value: bytes.Clone(value)})
+}
+
+func (v *view) Delete(key []byte) error {
+	return v.write(&logv1.Change{Key: bytes.Clone(key), Delete: true})
+}
+
+func (v *view) write(c *logv1.Change) error {
+	if err := v.op(); err != nil {
+		return err
+	}
+	if err := v.key(c.Key); err != nil {
+		return err
+	}
+	if v.latest == nil {
+		v.latest = make(map[string]int)
+	}
+	v.latest[string(c.Key)] = len(v.writes)
+	v.writes = append(v.writes, c)
+	return nil
+}
+
+func (v *view) Version() (engines.Version, error) {
+	err := v.wait()
+	return v.at.Version, err
+}
+
+func (v *view) BlockTime() (time.Time, error) {
+	err := v.wait()
+	return v.at.Time, err
+}
+
+func (v *view) Step(n uint64) error {
+	if v.poisoned != nil {
+		return v.poisoned
+	}
+	max := v.params.GetMaxTxSteps()
+	if n > max-v.steps { // steps never exceeds max, so this cannot wrap
+		v.steps = max
+		return v.over(fmt.Errorf("%w: more than %d", engines.ErrTooManySteps, max))
+	}
+	v.steps += n
+	return nil
+}
+
+// isLimit tells whether err is one of the limits that hold on every chain.
+func isLimit(err error) bool {
+	for _, l := range []error{engines.ErrTooManyOps, engines.ErrTooManySteps, engines.ErrKeyTooLong, engines.ErrValueTooLong, engines.ErrResultTooBig} {
+		if errors.Is(err, l) {
+			return true
+		}
+	}
+	return false
+}

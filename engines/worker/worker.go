@@ -1,0 +1,113 @@
+// Package worker executes one transaction, once: up to its first read before it has a place in the order, and on from there
+// as soon as it has one.
+//
+// Fail is not crash. Code that returns an error or panics deterministically has failed: that is the transaction's
+// result, the same on every node. A view that met anything else (the storage engine gone, an injected fault, a stop) is
+// poisoned; the worker then crashes without a result, and the pool that monitors it takes the transaction core down with it,
+// to be replayed.
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/coppice-go/coppice/engines"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+)
+
+// Store is what a worker needs of the storage engine.
+type Store interface {
+	// Read answers what all versions before v wrote, once they have.
+	Read(ctx context.Context, v engines.Version, key []byte) (value []byte, found bool, err error)
+
+	// Finish hands in what the transaction at v wrote, and its result. It takes effect after all versions before v.
+	Finish(ctx context.Context, v engines.Version, changes []*logv1.Change, result *logv1.TxResult) error
+}
+
+// Job is one transaction to execute.
+type Job struct {
+	ID      engines.TxID
+	Tx      engines.Tx
+	Backend engines.Backend // nil: nobody on this chain knows Tx.Backend
+	Params  *logv1.Params
+	Store   Store
+
+	// Place delivers the transaction's place, once. It has room for it.
+	Place chan engines.Placement
+
+	// Late keeps the worker from executing anything before it has its place.
+	Late bool
+}
+
+// ErrNoResult is in every exit of a worker that ended before its result was handed in.
+var ErrNoResult = errors.New("worker ended without a result")
+
+// Serve executes the job and hands its result in. It is a supervised temporary child: nobody restarts it.
+func (j Job) Serve(ctx context.Context) error {
+	v := &view{ctx: ctx, store: j.Store, params: j.Params, place: j.Place}
+	if j.Late {
+		if err := v.wait(); err != nil {
+			return fmt.Errorf("%w: %w", ErrNoResult, err)
+		}
+	}
+	result := j.execute(v)
+	if v.poisoned == nil {
+		v.wait() // poisons what it cannot wait for
+	}
+	if v.poisoned != nil {
+		return fmt.Errorf("%w: %w", ErrNoResult, v.poisoned)
+	}
+	if result.Code != logv1.Code_CODE_OK {
+		v.writes = nil
+	}
+	for _, c := range v.writes {
+		c.Version = v.at.Version.Proto()
+	}
+	result.Version = v.at.Version.Proto()
+	result.Id = j.ID[:]
+	if !j.Tx.ValidUntil.IsZero() {
+		result.ValidUntilMs = j.Tx.ValidUntil.UnixMilli()
+	}
+	if err := j.Store.Finish(ctx, v.at.Version, v.writes, result); err != nil {
+		return fmt.Errorf("%w: %w", ErrNoResult, err)
+	}
+	return nil
+}
+
+// execute runs the backend's code. A panic in it is the transaction's result, unless the view is poisoned: then it is the
+// worker's own, and goes on. Code that ends its goroutine with runtime.Goexit is treated like a panic; it runs on a
+// goroutine of its own so that there is one left to say so.
+func (j Job) execute(v *view) (result *logv1.TxResult) {
+	if j.Backend == nil {
+		return &logv1.TxResult{Code: logv1.Code_CODE_MALFORMED, Log: fmt.Sprintf("unknown backend %q", j.Tx.Backend)}
+	}
+	if err := j.Backend.Check(j.Tx.Body); err != nil {
+		return &logv1.TxResult{Code: logv1.Code_CODE_MALFORMED, Log: err.Error()}
+	}
+	returned := false
+	defer func() {
+		if returned || v.poisoned != nil {
+			return // a poisoned view's panic or Goexit is the worker's: let it crash, with its stack
+		}
+		result = &logv1.TxResult{Code: logv1.Code_CODE_PANICKED}
+		if v := recover(); v != nil {
+			result.Log = fmt.Sprintf("backend %s panicked: %v", j.Tx.Backend, v)
+		} else {
+			result.Log = fmt.Sprintf("backend %s ended its goroutine", j.Tx.Backend)
+		}
+	}()
+	data, err := j.Backend.Execute(v, j.Tx.Body)
+	returned = true
+	switch max := j.Params.GetMaxResultBytes(); {
+	case v.limit != nil:
+		return &logv1.TxResult{Code: logv1.Code_CODE_LIMIT, Log: v.limit.Error()}
+	case err != nil && isLimit(err):
+		return &logv1.TxResult{Code: logv1.Code_CODE_LIMIT, Log: err.Error()}
+	case err != nil:
+		return &logv1.TxResult{Code: logv1.Code_CODE_FAILED, Log: err.Error()}
+	case uint64(len(data)) > max:
+		return &logv1.TxResult{Code: logv1.Code_CODE_LIMIT, Log: fmt.Sprintf("%v: %d bytes, want at most %d", engines.ErrResultTooBig, len(data), max)}
+	}
+	return &logv1.TxResult{Code: logv1.Code_CODE_OK, Data: data}
+}
