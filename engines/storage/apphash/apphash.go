@@ -1,0 +1,176 @@
+// Package apphash computes the hash that commits a node to its replicated state (I3).
+//
+// The state is a set of leaves: one for each latest key with its value, one for each applied transaction id. A leaf is a
+// keyed BLAKE3 digest; the set is summed in an Accumulator, a homomorphic multiset hash (LtHash with 1024 lanes of 16
+// bits). So a block costs one or two additions for each of its writes, whatever the size of the state, the order in which
+// leaves came and went leaves no trace, and a scan of the state gives the very same sum.
+//
+//	leaf        = BLAKE3_keyed(K_key, len(key) u32 | key | value)
+//	            | BLAKE3_keyed(K_id, id | version | code u32 | valid_until i64 | data)
+//	element     = BLAKE3_keyed_XOF(K_element, leaf)[:2048]        1024 little-endian u16
+//	accumulator = Σ element of every leaf, each lane mod 2^16
+//	root        = BLAKE3_keyed(K_root, accumulator)
+//	app hash    = BLAKE3_keyed(K_app, root | period u64)
+//
+// Numbers are big-endian. Each K is BLAKE3's derive-key of a context string of its own, so no two kinds of input share a
+// hash function.
+//
+// What it does not do: there are no proofs of a single key. See docs/adr/0201 for that choice and the security argument.
+package apphash
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"lukechampine.com/blake3"
+	"lukechampine.com/blake3/guts"
+
+	"github.com/coppice-go/coppice/engines"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+)
+
+// Sizes in bytes.
+const (
+	Size            = 32   // of leaves, roots and app hashes
+	AccumulatorSize = 2048 // of an encoded Accumulator
+)
+
+// The keys of the hash functions. A context, once released, never changes: it is part of every chain.
+var (
+	keyLeafKey    = deriveKey("coppice 2026-11 app hash v1: latest key")
+	keyIDLeaf     = deriveKey("coppice 2026-11 app hash v1: applied id")
+	keyElement    = deriveKey("coppice 2026-11 app hash v1: element")
+	keyRoot       = deriveKey("coppice 2026-11 app hash v1: root")
+	keyApp        = deriveKey("coppice 2026-11 app hash v1: root and period")
+	keyElementCV  = words(keyElement)
+	elementFlags  = uint32(guts.FlagKeyedHash | guts.FlagChunkStart | guts.FlagChunkEnd | guts.FlagRoot)
+	blocksPerCall = uint64(guts.MaxSIMD)
+)
+
+func deriveKey(context string) []byte {
+	k := make([]byte, 32)
+	blake3.DeriveKey(k, context, nil)
+	return k
+}
+
+func words(key []byte) (w [8]uint32) {
+	for i := range w {
+		w[i] = binary.LittleEndian.Uint32(key[4*i:])
+	}
+	return w
+}
+
+// Leaf is what one key, or one applied id, contributes.
+type Leaf [Size]byte
+
+// Hasher makes leaves. It only keeps buffers between calls and is not safe for concurrent use; the zero value is not
+// usable, take NewHasher.
+type Hasher struct {
+	key, id *blake3.Hasher
+	buf     []byte
+}
+
+// NewHasher returns a Hasher.
+func NewHasher() *Hasher {
+	return &Hasher{key: blake3.New(Size, keyLeafKey), id: blake3.New(Size, keyIDLeaf)}
+}
+
+// Key is the leaf of a latest key and its value. An empty value and a missing key are different: the latter has no leaf.
+func (h *Hasher) Key(key, value []byte) Leaf {
+	h.buf = binary.BigEndian.AppendUint32(h.buf[:0], uint32(len(key)))
+	h.buf = append(h.buf, key...)
+	return sum(h.key, h.buf, value)
+}
+
+// ID is the leaf of an applied transaction: its id, version, code, data and valid_until. The log text is for people and
+// not part of it.
+func (h *Hasher) ID(r *logv1.TxResult) Leaf {
+	h.buf = append(h.buf[:0], r.Id...)
+	h.buf = engines.VersionFromProto(r.Version).AppendBinary(h.buf)
+	h.buf = binary.BigEndian.AppendUint32(h.buf, uint32(r.Code))
+	h.buf = binary.BigEndian.AppendUint64(h.buf, uint64(r.ValidUntilMs))
+	return sum(h.id, h.buf, r.Data)
+}
+
+func sum(h *blake3.Hasher, head, tail []byte) (l Leaf) {
+	h.Reset()
+	h.Write(head)
+	h.Write(tail)
+	h.Sum(l[:0])
+	return l
+}
+
+// Accumulator is the sum of a set of leaves. The zero value is the empty set's. It packs four lanes of 16 bits in a word.
+type Accumulator [AccumulatorSize / 8]uint64
+
+// The highest bit of each lane: additions leave it out and set it by hand, so that no carry crosses into the next lane.
+const top = 0x8000_8000_8000_8000
+
+// Add puts a leaf into the set. A leaf must not be in it already: the sum is one of a multiset.
+func (a *Accumulator) Add(l Leaf) {
+	var e Accumulator
+	e.expand(l)
+	for i, w := range e {
+		a[i] = (a[i]&^top + w&^top) ^ (a[i]^w)&top
+	}
+}
+
+// Remove takes a leaf out of the set.
+func (a *Accumulator) Remove(l Leaf) {
+	var e Accumulator
+	e.expand(l)
+	for i, w := range e {
+		a[i] = (a[i] | top - w&^top) ^ (a[i]^^w)&top
+	}
+}
+
+// expand sets a to the leaf's element. The single input block is compressed at successive counters, which is BLAKE3's
+// extendable output; the package's own reader would allocate and start goroutines for each leaf.
+func (a *Accumulator) expand(l Leaf) {
+	n := guts.Node{CV: keyElementCV, BlockLen: Size, Flags: elementFlags}
+	for i := range Size / 4 {
+		n.Block[i] = binary.LittleEndian.Uint32(l[4*i:])
+	}
+	var out [guts.MaxSIMD * guts.BlockSize]byte
+	for w := 0; w < len(a); n.Counter += blocksPerCall {
+		guts.CompressBlocks(&out, n)
+		for at := 0; at < len(out); at += 8 {
+			a[w] = binary.LittleEndian.Uint64(out[at:])
+			w++
+		}
+	}
+}
+
+// AppendBinary appends the AccumulatorSize bytes that Decode reads: 1024 little-endian u16.
+func (a *Accumulator) AppendBinary(b []byte) []byte {
+	for _, w := range a {
+		b = binary.LittleEndian.AppendUint64(b, w)
+	}
+	return b
+}
+
+// Decode reads an encoded Accumulator.
+func Decode(b []byte) (*Accumulator, error) {
+	if len(b) != AccumulatorSize {
+		return nil, fmt.Errorf("accumulator: %d bytes, want %d", len(b), AccumulatorSize)
+	}
+	a := new(Accumulator)
+	for i := range a {
+		a[i] = binary.LittleEndian.Uint64(b[8*i:])
+	}
+	return a, nil
+}
+
+// Root is the state root: the commitment to the set of leaves.
+func (a *Accumulator) Root() []byte {
+	h := blake3.New(Size, keyRoot)
+	h.Write(a.AppendBinary(make([]byte, 0, AccumulatorSize)))
+	return h.Sum(nil)
+}
+
+// Hash is the app hash of the set of leaves in a period.
+func (a *Accumulator) Hash(period uint64) []byte {
+	h := blake3.New(Size, keyApp)
+	h.Write(binary.BigEndian.AppendUint64(a.Root(), period))
+	return h.Sum(nil)
+}
