@@ -1,0 +1,128 @@
+// Package backendtest runs a transaction backend against a state in memory, for the tests of backends.
+//
+// It keeps the contract of engines.Backend: the writes of an Execute that returned an error, or whose view failed, are
+// discarded; Execute sees its own writes. It orders nothing and waits for nothing.
+package backendtest
+
+import (
+	"maps"
+	"time"
+
+	"github.com/coppice-go/coppice/engines"
+)
+
+// State is replicated state in memory. The zero value is empty and ready; it is not safe for concurrent use.
+type State struct {
+	Keys map[string]string
+
+	// Version and BlockTime are what the view answers.
+	Version   engines.Version
+	BlockTime time.Time
+
+	// FailAt makes the call of that number to the view, from 1, and all that follow, answer Fail.
+	FailAt int
+	Fail   error
+
+	// What the last Execute did.
+	Calls    int    // to the view
+	Reads    int    // of them, those that wait for the place in the order
+	Steps    uint64 // counted by Step
+	Returned error  // by the backend, whatever the view made of it
+}
+
+// Execute runs the body and keeps its writes if it succeeds.
+func (s *State) Execute(b engines.Backend, body []byte) ([]byte, error) {
+	s.Calls, s.Steps, s.Reads = 0, 0, 0
+	v := &view{state: s, keys: maps.Clone(s.Keys)}
+	if v.keys == nil {
+		v.keys = map[string]string{}
+	}
+	data, err := b.Execute(v, body)
+	s.Returned = err
+	if v.failed != nil {
+		return nil, v.failed // a poisoned view has the last word
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.Keys = v.keys
+	return data, nil
+}
+
+type view struct {
+	state  *State
+	keys   map[string]string
+	failed error
+}
+
+// call counts a call and injects the fault.
+func (v *view) call() error {
+	v.state.Calls++
+	if v.state.FailAt > 0 && v.state.Calls >= v.state.FailAt {
+		v.failed = v.state.Fail
+	}
+	return v.failed
+}
+
+func (v *view) Get(key []byte) ([]byte, bool, error) {
+	if err := v.call(); err != nil {
+		return nil, false, err
+	}
+	v.state.Reads++
+	value, found := v.keys[string(key)]
+	if !found {
+		return nil, false, nil
+	}
+	return []byte(value), true, nil
+}
+
+func (v *view) Put(key, value []byte) error {
+	if err := v.check(key, value); err != nil {
+		return err
+	}
+	v.keys[string(key)] = string(value)
+	return nil
+}
+
+func (v *view) Delete(key []byte) error {
+	if err := v.check(key, nil); err != nil {
+		return err
+	}
+	delete(v.keys, string(key))
+	return nil
+}
+
+func (v *view) check(key, value []byte) error {
+	if err := v.call(); err != nil {
+		return err
+	}
+	switch {
+	case len(key) == 0:
+		v.failed = engines.ErrEmptyKey
+	case len(key) > engines.MaxKeyBytes:
+		v.failed = engines.ErrKeyTooLong
+	case len(value) > engines.MaxValueBytes:
+		v.failed = engines.ErrValueTooLong
+	}
+	return v.failed
+}
+
+func (v *view) Version() (engines.Version, error) {
+	err := v.call()
+	v.state.Reads++
+	return v.state.Version, err
+}
+
+func (v *view) BlockTime() (time.Time, error) {
+	err := v.call()
+	v.state.Reads++
+	return v.state.BlockTime, err
+}
+
+func (v *view) Step(n uint64) error {
+	if err := v.call(); err != nil {
+		return err
+	}
+	v.state.Steps += n
+	return nil
+}
