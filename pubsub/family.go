@@ -1,0 +1,159 @@
+package pubsub
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// Family makes the filters of one name: the family "kind" makes kind=a, kind=b and so on.
+//
+// Filter answers the filter for a value, or why that value is none; the filter's key is a term of this name. Its value may differ from the
+// one given (a normal form), but must be one that Filter takes and leaves as it is.
+type Family[E any] interface {
+	Name() string
+	Filter(value string) (Filter[E], error)
+}
+
+// Attribute is the Family of filters that compare one attribute of an event with a value. Equal, Under and Where make one.
+type Attribute[E any] struct {
+	name   string
+	match  func(e E, value string) bool
+	normal func(value string) string // nil where each value is its own normal form
+}
+
+// Equal is the family of filters that match where get answers exactly the value.
+func Equal[E any](name string, get func(E) string) *Attribute[E] {
+	return Where(name, func(e E, value string) bool { return get(e) == value })
+}
+
+// Under is the family of filters that match where get answers the path given as value or a path below it, by whole '/' elements: a/b is
+// under a, ab is not. Slashes at the value's end do not count. Every path is under the empty one.
+func Under[E any](name string, get func(E) string) *Attribute[E] {
+	a := Where(name, func(e E, value string) bool {
+		path := get(e)
+		return value == "" || strings.HasPrefix(path, value) && (len(path) == len(value) || path[len(value)] == '/')
+	})
+	a.normal = func(value string) string { return strings.TrimRight(value, "/") }
+	return a
+}
+
+// Where is the family of filters that match where match says so of the event and the value. It must not block and has to answer the same
+// for the same arguments.
+func Where[E any](name string, match func(e E, value string) bool) *Attribute[E] {
+	return &Attribute[E]{name: name, match: match}
+}
+
+// Name is the name that the terms of the family begin with.
+func (a *Attribute[E]) Name() string { return a.name }
+
+// Is answers the filter for this value. Filters of one attribute are comparable, and equal if their values are.
+func (a *Attribute[E]) Is(value string) Filter[E] {
+	if a.normal != nil {
+		value = a.normal(value)
+	}
+	return is[E]{a, value}
+}
+
+// Filter is Is, as Family asks for it; it never fails.
+func (a *Attribute[E]) Filter(value string) (Filter[E], error) { return a.Is(value), nil }
+
+type is[E any] struct {
+	of    *Attribute[E]
+	value string
+}
+
+func (f is[E]) Key() string    { return Term(f.of.name, f.value) }
+func (f is[E]) Match(e E) bool { return f.of.match(e, f.value) }
+func (f is[E]) String() string { return f.Key() }
+
+// Table holds the families by name and reads the text form of chains. It does not change, so any number of goroutines may use it.
+type Table[E any] struct {
+	families map[string]Family[E]
+}
+
+// NewTable answers a table of these families, or an error that Is ErrFilter where a name is bad or comes twice.
+func NewTable[E any](families ...Family[E]) (*Table[E], error) {
+	t := &Table[E]{families: make(map[string]Family[E], len(families))}
+	for _, f := range families {
+		name := f.Name()
+		if err := checkName(name); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrFilter, err)
+		}
+		if _, twice := t.families[name]; twice {
+			return nil, fmt.Errorf("%w: two families are called %q", ErrFilter, name)
+		}
+		t.families[name] = f
+	}
+	return t, nil
+}
+
+// Names answers the names of the families, sorted.
+func (t *Table[E]) Names() []string { return slices.Sorted(maps.Keys(t.families)) }
+
+// Parse reads a chain from its text form:
+//
+//	chain = [ term { "," term } ]
+//	term  = name "=" value
+//	name  = letter { letter | digit | "_" | "." | "-" }
+//	value = bare | a Go string in double quotes
+//
+// where bare is one or more printing characters other than comma, double quote, backslash and space. Spaces around a term do not count. The
+// empty text is the empty chain, which matches every event. An error Is ErrFilter and says at which byte of the text it arose, what stands
+// there and what was expected.
+func (t *Table[E]) Parse(text string) (Chain[E], error) {
+	var chain Chain[E]
+	rest := strings.TrimLeftFunc(text, unicode.IsSpace)
+	if rest == "" {
+		return chain, nil
+	}
+	for {
+		at := len(text) - len(rest)
+		name, value, after, err := scanTerm(rest)
+		if err == nil && len(chain) == MaxChain {
+			err = fmt.Errorf("want at most %d filters in a chain", MaxChain)
+		}
+		var filter Filter[E]
+		if err == nil {
+			filter, err = t.filter(name, value)
+		}
+		if err != nil {
+			return nil, parseError(text, at, err)
+		}
+		chain = append(chain, filter)
+
+		after = strings.TrimLeftFunc(after, unicode.IsSpace)
+		if after == "" {
+			return chain, nil
+		}
+		if after[0] != ',' {
+			return nil, parseError(text, len(text)-len(after), fmt.Errorf("want a comma or the end after the term%s", found(after)))
+		}
+		rest = strings.TrimLeftFunc(after[1:], unicode.IsSpace)
+	}
+}
+
+func parseError(text string, at int, err error) error {
+	return fmt.Errorf("%w: at byte %d of %q: %w", ErrFilter, at, text, err)
+}
+
+func (t *Table[E]) filter(name, value string) (Filter[E], error) {
+	family, ok := t.families[name]
+	if !ok {
+		return nil, fmt.Errorf("no filter is called %q, want one of %s", name, strings.Join(t.Names(), ", "))
+	}
+	filter, err := family.Filter(value)
+	if err != nil {
+		return nil, fmt.Errorf("filter %q does not take %q: %w", name, value, err)
+	}
+	key := filter.Key()
+	if err := checkKey(key); err != nil {
+		return nil, fmt.Errorf("family %q (%T): %w", name, family, err)
+	}
+	if !strings.HasPrefix(key, name+"=") {
+		return nil, fmt.Errorf("family %q (%T) made the key %q, want a term of its own name", name, family, key)
+	}
+	return filter, nil
+}

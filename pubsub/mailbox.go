@@ -1,0 +1,68 @@
+package pubsub
+
+import "sync"
+
+// mailbox is where the broker and the agents receive. A put never waits: past the bound the event is dropped, and the gap keeps its place.
+// The receiver takes all there is at once, so beside the mailbox up to as many events again are in its hands.
+type mailbox[E any] struct {
+	wake chan struct{} // holds a token whenever there may be something to take
+
+	mu      sync.Mutex
+	q       ring[E]
+	dropped uint64
+}
+
+func newMailbox[E any](bound int) *mailbox[E] {
+	return &mailbox[E]{wake: make(chan struct{}, 1), q: ring[E]{bound: bound}}
+}
+
+// put reports whether there was room for the event.
+func (m *mailbox[E]) put(e E) bool {
+	m.mu.Lock()
+	fits := m.add(entry[E]{event: e})
+	m.mu.Unlock()
+	signal(m.wake)
+	return fits
+}
+
+// deliver puts a batch, and counts tail events as missing after it.
+func (m *mailbox[E]) deliver(batch []entry[E], tail uint64) {
+	m.mu.Lock()
+	for _, e := range batch {
+		m.add(e)
+	}
+	m.q.gap(tail)
+	m.mu.Unlock()
+	signal(m.wake)
+}
+
+func (m *mailbox[E]) add(e entry[E]) bool {
+	if m.q.full() {
+		m.q.gap(e.missed + 1)
+		m.dropped++
+		return false
+	}
+	m.q.push(e)
+	return true
+}
+
+// take appends all that waits to batch; tail events are missing after it.
+func (m *mailbox[E]) take(batch []entry[E]) (_ []entry[E], tail uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.q.drain(batch)
+}
+
+// state answers how many events wait and how many were dropped since the start.
+func (m *mailbox[E]) state() (waiting int, dropped uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.q.n, m.dropped
+}
+
+func signal(wake chan struct{}) {
+	select {
+	case wake <- struct{}{}:
+	default: // there is a token already
+	}
+}

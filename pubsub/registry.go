@@ -1,0 +1,100 @@
+package pubsub
+
+import (
+	"context"
+	"fmt"
+)
+
+// registry knows who subscribed to what, and starts and retires the agents. It alone changes the tree of agents, one request at a time, so a
+// join never meets an agent that is half gone: an agent that is retired has left the tree, and its chain gets a new agent.
+type registry[E any] struct {
+	in      *incarnation[E]
+	started uint64 // agents so far
+}
+
+func (r *registry[E]) run(ctx context.Context, faults faults) error {
+	for {
+		select {
+		case <-r.in.wake:
+			if err := r.serve(ctx, r.in.takeRequests()); err != nil {
+				return err
+			}
+		case f := <-faults:
+			f.Do(ctx)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// serve answers the requests. An error is the registry's end, since the tree of agents is then not what it should be; but where the
+// incarnation is over, which is why the agent did not start, there is nobody left to answer and the registry waits to be stopped.
+func (r *registry[E]) serve(ctx context.Context, requests []request[E]) error {
+	for _, q := range requests {
+		if q.joined == nil {
+			r.leave(q.subscription)
+			continue
+		}
+		if err := r.join(ctx, q.subscription); err != nil {
+			if r.in.ended() != nil {
+				return nil
+			}
+			return err
+		}
+		close(q.joined)
+	}
+	return nil
+}
+
+// join makes s an output of its chain's agent, and starts the agents that the chain lacks.
+func (r *registry[E]) join(ctx context.Context, s *Subscription[E]) error {
+	if s.Err() != nil {
+		r.in.forget(s)
+		return nil
+	}
+	at := r.in.broker
+	for _, filter := range s.chain {
+		child, ok := at.children[filter.Key()]
+		if !ok {
+			var err error
+			if child, err = r.grow(ctx, at, filter); err != nil {
+				return err
+			}
+		}
+		at = child
+	}
+	s.agent = at
+	at.subscribers.Add(1)
+	at.outputs.add(s)
+	return nil
+}
+
+// grow starts an agent for filter below parent.
+func (r *registry[E]) grow(ctx context.Context, parent *agent[E], filter Filter[E]) (*agent[E], error) {
+	r.started++
+	a := newAgent(r.in, fmt.Sprintf("agent-%d", r.started), parent, filter)
+	if _, err := r.in.filters.Load().StartChild(ctx, a.id, a); err != nil {
+		return nil, fmt.Errorf("start the agent for %s: %w", a.chain, err)
+	}
+	r.in.addAgent(a)
+	parent.children[filter.Key()] = a
+	parent.outputs.add(a.in)
+	return a, nil
+}
+
+// leave takes s away, and then each agent that has nobody behind it any more, from the last one up.
+func (r *registry[E]) leave(s *Subscription[E]) {
+	at := s.agent
+	if at == nil {
+		return // it ended before its join came
+	}
+	at.subscribers.Add(-1)
+	at.outputs.remove(s)
+	for at.parent != nil && at.subscribers.Load() == 0 && len(at.children) == 0 {
+		at.parent.outputs.remove(at.in)
+		delete(at.parent.children, at.filter.Key())
+		r.in.removeAgent(at)
+		close(at.retired)
+		at = at.parent
+	}
+}

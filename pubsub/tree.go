@@ -1,0 +1,122 @@
+package pubsub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/coppice-go/coppice/supervisor"
+)
+
+// The children's IDs. Agents are called agent-1, agent-2 and so on, counted within an incarnation; Stats tells their chains.
+const (
+	registryID = "registry"
+	brokerID   = "broker"
+	filtersID  = "filters"
+)
+
+// DefaultMailbox is the bound of a mailbox where Options name none, in events.
+const DefaultMailbox = 4096
+
+// Options are what a Bus can be told. The zero value is a good bus.
+type Options struct {
+	// Name is the supervisor's name, should it be a root. Empty is "pubsub".
+	Name string
+	// Intensity is how often pubsub may restart before it gives up. Zero is 3 in 10 s.
+	Intensity supervisor.Intensity
+	// Mailbox is how many events the broker, and each agent, may be behind before events are dropped and leave a gap; at most MaxBuffer.
+	// Zero is DefaultMailbox.
+	Mailbox int
+}
+
+// New makes a Bus, which is down until its Spec runs. An error Is ErrOptions.
+func New[E any](o Options) (*Bus[E], error) {
+	if o.Name == "" {
+		o.Name = "pubsub"
+	}
+	if o.Intensity == (supervisor.Intensity{}) {
+		o.Intensity = supervisor.Intensity{Max: 3, Period: 10 * time.Second}
+	}
+	if o.Mailbox == 0 {
+		o.Mailbox = DefaultMailbox
+	}
+	if o.Mailbox < 1 || o.Mailbox > MaxBuffer {
+		return nil, fmt.Errorf("%w: Mailbox is %d, want 1 to %d events, or 0 for %d", ErrOptions, o.Mailbox, MaxBuffer, DefaultMailbox)
+	}
+	b := &Bus[E]{options: o, changed: make(chan struct{})}
+	b.standing.Store(&standing[E]{err: fmt.Errorf("%w: %w", ErrDown, errNotStarted)})
+	return b, nil
+}
+
+// Spec is the bus as a supervisor: one_for_all over the registry, the broker and the filters, so that the three always are of one
+// incarnation. Hang it in one place of one tree.
+func (b *Bus[E]) Spec() supervisor.Spec {
+	return supervisor.Spec{
+		Name:      b.options.Name,
+		Strategy:  supervisor.OneForAll,
+		Intensity: b.options.Intensity,
+		Build: supervisor.Children(
+			supervisor.Child{ID: registryID, Start: b.startRegistry},
+			supervisor.Child{ID: brokerID, Start: b.startBroker},
+			supervisor.Child{ID: filtersID, Start: b.startFilters},
+		),
+	}
+}
+
+// startRegistry begins the incarnation: the registry is the first to start in every start and restart as one.
+func (b *Bus[E]) startRegistry(context.Context) (supervisor.Service, error) {
+	return &registry[E]{in: b.begin()}, nil
+}
+
+func (b *Bus[E]) startBroker(context.Context) (supervisor.Service, error) {
+	in := b.latest()
+	if in.ended() != nil { // the broker was started by hand, alone
+		in.fence()
+	}
+	return member[E]{in, in.broker}, nil
+}
+
+// startFilters is the last start; once the filters run, the incarnation serves.
+func (b *Bus[E]) startFilters(ctx context.Context) (supervisor.Service, error) {
+	in := b.latest()
+	if in.ended() != nil { // the filters were started by hand, alone: the broker's end restarts all as one
+		in.fence()
+	}
+	filters, err := supervisor.NewDynamic(supervisor.DynamicSpec[*agent[E]]{
+		Name:      filtersID,
+		Restart:   supervisor.Transient,
+		Intensity: supervisor.Intensity{Max: 0, Period: time.Second}, // an agent that dies takes the bus down
+		Start: func(_ context.Context, a *agent[E]) (supervisor.Service, error) {
+			return member[E]{in, a}, nil
+		},
+		Observers: []supervisor.Observer{supervisor.ObserverFunc(func(e supervisor.Event) {
+			if _, ok := e.(supervisor.SupervisorStarted); ok {
+				b.up(in)
+			}
+		})},
+	})
+	if err != nil {
+		return nil, err
+	}
+	in.filters.Store(filters)
+	// With the filters told to stop, no chain can grow: subscribers learn it now, and not when the registry is stopped too.
+	context.AfterFunc(ctx, func() { in.end(fmt.Errorf("%s: %w", filtersID, context.Cause(ctx))) })
+	return filters, nil
+}
+
+// member is an agent, or the broker, as a service of its incarnation.
+type member[E any] struct {
+	in    *incarnation[E]
+	agent *agent[E]
+}
+
+func (m member[E]) Serve(ctx context.Context) error {
+	return m.in.guard(m.agent.name(), func() error { return m.agent.run(ctx, supervisor.Faults(ctx)) })
+}
+
+func (r *registry[E]) Serve(ctx context.Context) error {
+	return r.in.guard(registryID, func() error { return r.run(ctx, supervisor.Faults(ctx)) })
+}
+
+var errFenced = errors.New("its incarnation is over, and another child of it was started again")
