@@ -1,0 +1,113 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+
+	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
+	"github.com/coppice-go/coppice/proto/coppice/api/v1/apiv1connect"
+)
+
+// Bounds of AdminService.
+const (
+	maxAdminBody        = 64 << 10
+	maxPath             = 4 << 10
+	defaultReleaseAfter = 2 * time.Second
+	maxReleaseAfter     = 10 * time.Minute
+)
+
+// AdminHandler serves AdminService over h. It answers the path prefix to mount it at. Kill wants the token.
+func AdminHandler(h Host, token string) (string, http.Handler) {
+	return apiv1connect.NewAdminServiceHandler(&adminService{h, token}, connect.WithReadMaxBytes(maxAdminBody))
+}
+
+// HealthHandler answers 200 when the node is ready and 503 with the reason when it is not, for those that speak no Connect.
+func HealthHandler(h Host) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.Header().Set("Cache-Control", "no-store")
+		ready, reason := h.Health()
+		if !ready {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			fmt.Fprintln(w, "not ready:", reason)
+			return
+		}
+		fmt.Fprintln(w, "ready")
+	})
+}
+
+type adminService struct {
+	host  Host
+	token string
+}
+
+func (s *adminService) Tree(context.Context, *connect.Request[apiv1.TreeRequest]) (*connect.Response[apiv1.TreeResponse], error) {
+	return connect.NewResponse(s.host.Tree()), nil
+}
+
+func (s *adminService) Spec(context.Context, *connect.Request[apiv1.SpecRequest]) (*connect.Response[apiv1.SpecResponse], error) {
+	return connect.NewResponse(s.host.Spec()), nil
+}
+
+func (s *adminService) Kill(ctx context.Context, req *connect.Request[apiv1.KillRequest]) (*connect.Response[apiv1.KillResponse], error) {
+	if err := authorize(req.Header(), s.token); err != nil {
+		return nil, err
+	}
+	k, err := killOf(req.Msg)
+	if err != nil {
+		return nil, err
+	}
+	killed, err := s.host.Kill(ctx, k)
+	if err != nil {
+		return nil, wireError(ctx, err)
+	}
+	return connect.NewResponse(&apiv1.KillResponse{Path: killed.Path, Incarnation: killed.Incarnation, How: k.How, Type: killed.Type}), nil
+}
+
+// killOf checks a request.
+func killOf(m *apiv1.KillRequest) (Kill, error) {
+	k := Kill{Path: strings.TrimSuffix(m.Path, "/"), How: m.How, ReleaseAfter: defaultReleaseAfter}
+	switch {
+	case k.Path == "":
+		return k, invalid("path", "is empty, want a path of the tree such as coppice/node/router")
+	case len(k.Path) > maxPath:
+		return k, invalid("path", "%d bytes, want at most %d", len(k.Path), maxPath)
+	case slices.Contains(strings.Split(k.Path, "/"), ""):
+		return k, invalid("path", "%q has an empty element, want ids joined by single slashes", k.Path)
+	}
+	if _, known := apiv1.How_name[int32(k.How)]; !known || k.How == apiv1.How_HOW_UNSPECIFIED {
+		return k, invalid("how", "%d is none of HOW_ERROR, HOW_PANIC, HOW_GOEXIT, HOW_HANG, HOW_STOP", k.How)
+	}
+	if m.ReleaseAfter != nil {
+		if k.How != apiv1.How_HOW_HANG {
+			return k, invalid("release_after", "is for HOW_HANG only")
+		}
+		if err := m.ReleaseAfter.CheckValid(); err != nil {
+			return k, invalid("release_after", "%w", err)
+		}
+		k.ReleaseAfter = m.ReleaseAfter.AsDuration()
+	}
+	if k.ReleaseAfter <= 0 || k.ReleaseAfter > maxReleaseAfter {
+		return k, invalid("release_after", "%v, want more than 0 and at most %v", k.ReleaseAfter, maxReleaseAfter)
+	}
+	return k, nil
+}
+
+func (s *adminService) Health(context.Context, *connect.Request[apiv1.HealthRequest]) (*connect.Response[apiv1.HealthResponse], error) {
+	ready, reason := s.host.Health()
+	return connect.NewResponse(&apiv1.HealthResponse{Ready: ready, Reason: reason}), nil
+}
+
+func (s *adminService) HostStatus(context.Context, *connect.Request[apiv1.HostStatusRequest]) (*connect.Response[apiv1.HostStatusResponse], error) {
+	st := s.host.Status()
+	return connect.NewResponse(&apiv1.HostStatusResponse{
+		Up: st.Up, Reason: st.Reason, Pid: int64(st.PID), Version: st.Version, Profile: st.Profile,
+		Started: timestamp(st.Started), Home: st.Home,
+	}), nil
+}

@@ -1,0 +1,171 @@
+package api_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/coppice-go/coppice/node/api"
+	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
+	"github.com/coppice-go/coppice/proto/coppice/api/v1/apiv1connect"
+)
+
+type fakeHost struct {
+	kills []api.Kill
+	fail  error
+	why   string // not ready
+}
+
+func (f *fakeHost) Tree() *apiv1.TreeResponse {
+	return &apiv1.TreeResponse{Root: &apiv1.Child{Path: "coppice"}, Pid: 42}
+}
+func (f *fakeHost) Spec() *apiv1.SpecResponse      { return &apiv1.SpecResponse{Text: "coppice"} }
+func (f *fakeHost) Health() (ready bool, _ string) { return f.why == "", f.why }
+func (f *fakeHost) Status() api.HostStatus {
+	return api.HostStatus{Up: f.why == "", Reason: f.why, PID: 42}
+}
+func (f *fakeHost) Kill(_ context.Context, k api.Kill) (api.Killed, error) {
+	f.kills = append(f.kills, k)
+	return api.Killed{Path: k.Path, Incarnation: 9, Type: apiv1.ChildType_CHILD_TYPE_WORKER}, f.fail
+}
+
+func serveAdmin(t *testing.T, h api.Host) apiv1connect.AdminServiceClient {
+	t.Helper()
+	path, handler := api.AdminHandler(h, "secret")
+	mux := http.NewServeMux()
+	mux.Handle(path, handler)
+	srv := httptest.NewServer(mux)
+	t.Cleanup(srv.Close)
+	return apiv1connect.NewAdminServiceClient(srv.Client(), srv.URL)
+}
+
+func kill(c apiv1connect.AdminServiceClient, token string, k *apiv1.KillRequest) (*apiv1.KillResponse, error) {
+	req := connect.NewRequest(k)
+	if token != "" {
+		req.Header().Set("Authorization", "Bearer "+token)
+	}
+	res, err := c.Kill(context.Background(), req)
+	if err != nil {
+		return nil, err
+	}
+	return res.Msg, nil
+}
+
+func TestKillWantsTheToken(t *testing.T) {
+	h := &fakeHost{}
+	c := serveAdmin(t, h)
+	k := &apiv1.KillRequest{Path: "coppice/node/router", How: apiv1.How_HOW_PANIC}
+
+	_, err := kill(c, "", k)
+	require.Equal(t, connect.CodeUnauthenticated, connect.CodeOf(err))
+	_, err = kill(c, "wrong", k)
+	require.Equal(t, connect.CodePermissionDenied, connect.CodeOf(err))
+	require.Empty(t, h.kills)
+
+	res, err := kill(c, "secret", k)
+	require.NoError(t, err)
+	require.EqualValues(t, 9, res.Incarnation)
+	require.Equal(t, apiv1.How_HOW_PANIC, res.How)
+	require.Equal(t, []api.Kill{{Path: "coppice/node/router", How: apiv1.How_HOW_PANIC, ReleaseAfter: 2 * time.Second}}, h.kills)
+}
+
+func TestAHostWithoutATokenKillsNothing(t *testing.T) {
+	h := &fakeHost{}
+	_, handler := api.AdminHandler(h, "")
+	srv := httptest.NewServer(handler)
+	defer srv.Close()
+	_, err := kill(apiv1connect.NewAdminServiceClient(srv.Client(), srv.URL), "x", &apiv1.KillRequest{Path: "coppice", How: apiv1.How_HOW_STOP})
+	require.Equal(t, connect.CodePermissionDenied, connect.CodeOf(err))
+	require.Empty(t, h.kills)
+}
+
+// I10: bad input gets a clear error naming what and where.
+func TestBadKillsAreNamed(t *testing.T) {
+	h := &fakeHost{}
+	c := serveAdmin(t, h)
+	for _, tt := range []struct {
+		name string
+		req  *apiv1.KillRequest
+		text string
+	}{
+		{"no path", &apiv1.KillRequest{How: apiv1.How_HOW_ERROR}, "path: is empty"},
+		{"long path", &apiv1.KillRequest{Path: strings.Repeat("x", 5000), How: apiv1.How_HOW_ERROR}, "path: 5000 bytes"},
+		{"hole in the path", &apiv1.KillRequest{Path: "coppice//node", How: apiv1.How_HOW_ERROR}, "empty element"},
+		{"no how", &apiv1.KillRequest{Path: "coppice"}, "how: 0 is none of"},
+		{"unknown how", &apiv1.KillRequest{Path: "coppice", How: 99}, "how: 99 is none of"},
+		{"release of no hang", &apiv1.KillRequest{Path: "coppice", How: apiv1.How_HOW_ERROR, ReleaseAfter: durationpb.New(1)}, "release_after: is for HOW_HANG only"},
+		{"release in the past", &apiv1.KillRequest{Path: "coppice", How: apiv1.How_HOW_HANG, ReleaseAfter: durationpb.New(-1)}, "release_after: -1ns"},
+		{"release much later", &apiv1.KillRequest{Path: "coppice", How: apiv1.How_HOW_HANG, ReleaseAfter: durationpb.New(time.Hour)}, "release_after: 1h0m0s"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := kill(c, "secret", tt.req)
+			require.Equal(t, connect.CodeInvalidArgument, connect.CodeOf(err))
+			require.ErrorContains(t, err, tt.text)
+		})
+	}
+	require.Empty(t, h.kills)
+}
+
+func TestKillErrorsKeepTheirMeaning(t *testing.T) {
+	h := &fakeHost{}
+	c := serveAdmin(t, h)
+	for err, code := range map[error]connect.Code{
+		api.ErrNoPath:     connect.CodeNotFound,
+		api.ErrHow:        connect.CodeInvalidArgument,
+		api.ErrNotRunning: connect.CodeFailedPrecondition,
+	} {
+		h.fail = fmt.Errorf("coppice/x: %w", err)
+		_, got := kill(c, "secret", &apiv1.KillRequest{Path: "coppice/x", How: apiv1.How_HOW_ERROR})
+		require.Equal(t, code, connect.CodeOf(got))
+		require.ErrorContains(t, got, h.fail.Error())
+	}
+}
+
+// I8: what needs no token answers without one.
+func TestTheTreeIsForEverybody(t *testing.T) {
+	h := &fakeHost{why: "transactions is restarting"}
+	c := serveAdmin(t, h)
+	tree, err := c.Tree(context.Background(), connect.NewRequest(&apiv1.TreeRequest{}))
+	require.NoError(t, err)
+	require.Equal(t, "coppice", tree.Msg.Root.Path)
+	spec, err := c.Spec(context.Background(), connect.NewRequest(&apiv1.SpecRequest{}))
+	require.NoError(t, err)
+	require.Equal(t, "coppice", spec.Msg.Text)
+	health, err := c.Health(context.Background(), connect.NewRequest(&apiv1.HealthRequest{}))
+	require.NoError(t, err)
+	require.False(t, health.Msg.Ready)
+	status, err := c.HostStatus(context.Background(), connect.NewRequest(&apiv1.HostStatusRequest{}))
+	require.NoError(t, err)
+	require.Equal(t, "transactions is restarting", status.Msg.Reason)
+	require.EqualValues(t, 42, status.Msg.Pid)
+}
+
+func TestHealthSpeaksHTTP(t *testing.T) {
+	h := &fakeHost{why: "starting"}
+	srv := httptest.NewServer(api.HealthHandler(h))
+	defer srv.Close()
+	get := func() (int, string) {
+		res, err := srv.Client().Get(srv.URL)
+		require.NoError(t, err)
+		defer res.Body.Close()
+		body, err := io.ReadAll(res.Body)
+		require.NoError(t, err)
+		return res.StatusCode, string(body)
+	}
+	code, body := get()
+	require.Equal(t, http.StatusServiceUnavailable, code)
+	require.Equal(t, "not ready: starting\n", body)
+	h.why = ""
+	code, body = get()
+	require.Equal(t, http.StatusOK, code)
+	require.Equal(t, "ready\n", body)
+}

@@ -1,0 +1,53 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"connectrpc.com/connect"
+
+	"github.com/coppice-go/coppice/engines"
+)
+
+// codes says which Connect code an error of a Backend or a Host becomes; the first that matches counts.
+var codes = []struct {
+	err  error
+	code connect.Code
+}{
+	{ErrUnavailable, connect.CodeUnavailable},
+	{engines.ErrDown, connect.CodeUnavailable},
+	{ErrNoHeight, connect.CodeOutOfRange},
+	{ErrNoPath, connect.CodeNotFound},
+	{ErrHow, connect.CodeInvalidArgument},
+	{ErrNotRunning, connect.CodeFailedPrecondition},
+	{context.DeadlineExceeded, connect.CodeDeadlineExceeded},
+}
+
+// wireError is the error as the client gets it. A request that was cut off because its gate was closed is unavailable,
+// whatever the Backend made of the cancellation.
+func wireError(ctx context.Context, err error) error {
+	if wire := new(connect.Error); errors.As(err, &wire) {
+		return err
+	}
+	if cause := context.Cause(ctx); cause != nil && errors.Is(cause, ErrUnavailable) {
+		return connect.NewError(connect.CodeUnavailable, cause)
+	}
+	for _, c := range codes {
+		if errors.Is(err, c.err) {
+			return connect.NewError(c.code, err)
+		}
+	}
+	if errors.Is(err, context.Canceled) {
+		if ctx.Err() == nil { // not the client's doing: something in the node ended
+			return connect.NewError(connect.CodeUnavailable, err)
+		}
+		return connect.NewError(connect.CodeCanceled, err)
+	}
+	return connect.NewError(connect.CodeInternal, err)
+}
+
+// invalid is the error for a field that is not what it should be.
+func invalid(field, format string, args ...any) error {
+	return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("%s: "+format, append([]any{field}, args...)...))
+}

@@ -1,0 +1,132 @@
+package api_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"testing"
+
+	"connectrpc.com/connect"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/node/api"
+	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
+	"github.com/coppice-go/coppice/proto/coppice/api/v1/apiv1connect"
+)
+
+func body(t *testing.T, srv *httptest.Server) (int, string) {
+	t.Helper()
+	res, err := srv.Client().Get(srv.URL)
+	require.NoError(t, err)
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+	return res.StatusCode, string(b)
+}
+
+func says(text string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, text) })
+}
+
+func TestClosedGateAnswersTheReason(t *testing.T) {
+	g := api.NewGate(func() string { return "transactions is restarting" })
+	srv := httptest.NewServer(g)
+	defer srv.Close()
+
+	code, text := body(t, srv)
+	require.Equal(t, http.StatusServiceUnavailable, code)
+	require.Contains(t, text, "transactions is restarting")
+
+	_, err := apiv1connect.NewNodeServiceClient(srv.Client(), srv.URL).Status(context.Background(), connect.NewRequest(&apiv1.StatusRequest{}))
+	require.Equal(t, connect.CodeUnavailable, connect.CodeOf(err), "a Connect client learns it as a Connect error")
+	require.ErrorContains(t, err, "transactions is restarting")
+}
+
+// I5: no message reaches a replaced incarnation, and a replaced one does not close its successor's gate.
+func TestAnOlderIncarnationNeitherServesNorCloses(t *testing.T) {
+	g := api.NewGate(func() string { return "closed" })
+	srv := httptest.NewServer(g)
+	defer srv.Close()
+	first := g.Open(says("first"))
+	_, text := body(t, srv)
+	require.Equal(t, "first", text)
+	second := g.Open(says("second"))
+	<-first.Empty()
+	first.Close("late")
+	_, text = body(t, srv)
+	require.Equal(t, "second", text)
+	second.Close("done")
+	code, _ := body(t, srv)
+	require.Equal(t, http.StatusServiceUnavailable, code)
+}
+
+func TestClosingCutsOffThoseInside(t *testing.T) {
+	g := api.NewGate(func() string { return "closed" })
+	srv := httptest.NewServer(g)
+	defer srv.Close()
+	inside := make(chan struct{})
+	p := g.Open(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		close(inside)
+		<-r.Context().Done()
+		io.WriteString(w, context.Cause(r.Context()).Error())
+	}))
+	got := make(chan string)
+	go func() {
+		_, text := body(t, srv)
+		got <- text
+	}()
+	<-inside
+	p.Close("killed")
+	require.Contains(t, <-got, "killed")
+	<-p.Empty()
+}
+
+func TestServiceServesUntilItsContextEnds(t *testing.T) {
+	f := newFakeNode()
+	g := api.NewGate(func() string { return "no api engine" })
+	srv := httptest.NewServer(g)
+	defer srv.Close()
+	c := apiv1connect.NewNodeServiceClient(srv.Client(), srv.URL)
+
+	ctx, stop := context.WithCancelCause(context.Background())
+	ready, ended := make(chan struct{}), make(chan error)
+	s := &api.Service{Gate: g, Backend: f, Ready: func() { close(ready) }}
+	go func() { ended <- s.Serve(ctx) }()
+	<-ready
+	_, err := submit(c, apiv1.Wait_WAIT_ACCEPTED, 0, "a")
+	require.NoError(t, err)
+
+	waited := make(chan error)
+	go func() {
+		_, err := submit(c, apiv1.Wait_WAIT_RESULT, 0, "a")
+		waited <- err
+	}()
+	<-f.waiting
+	stop(errors.New("cut"))
+	err = <-waited
+	require.Equal(t, connect.CodeUnavailable, connect.CodeOf(err), "who waited may try again: %v", err)
+	require.ErrorContains(t, err, "cut")
+	require.ErrorIs(t, <-ended, context.Canceled)
+
+	_, err = submit(c, apiv1.Wait_WAIT_ACCEPTED, 0, "a")
+	require.ErrorContains(t, err, "no api engine")
+	require.Equal(t, connect.CodeUnavailable, connect.CodeOf(err))
+}
+
+func TestNodeFile(t *testing.T) {
+	home := t.TempDir()
+	_, err := api.ReadNodeFile(home)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	want := api.NodeFile{PID: 7, Address: "127.0.0.1:7070"}
+	require.NoError(t, want.Write(home))
+	got, err := api.ReadNodeFile(home)
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+	require.NoError(t, os.WriteFile(home+"/"+api.NodeFileName, []byte(`{"pid":1}`), 0o644))
+	_, err = api.ReadNodeFile(home)
+	require.ErrorContains(t, err, "address is missing")
+}

@@ -1,0 +1,266 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/coppice-go/coppice/engines"
+	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
+	"github.com/coppice-go/coppice/proto/coppice/api/v1/apiv1connect"
+)
+
+// NodeOptions bound what NodeService takes. A zero field means its default.
+type NodeOptions struct {
+	MaxBody int           // bytes of a request, after decompression; 80 MiB, so that the longest transaction fits
+	MaxTxs  int           // transactions of a Submit; 10,000
+	MaxKeys int           // keys of a Get; 10,000
+	MaxWait time.Duration // for results; one minute
+
+	// Token, where not empty, is wanted of every call, as a listener beyond loopback must.
+	Token string
+
+	// Barrier makes a fresh transaction that changes nothing. A consistent Get orders one and reads the state after it.
+	Barrier func() engines.Tx
+}
+
+func (o NodeOptions) withDefaults() NodeOptions {
+	if o.MaxBody == 0 {
+		o.MaxBody = engines.MaxTxBytes + 16<<20
+	}
+	if o.MaxTxs == 0 {
+		o.MaxTxs = 10_000
+	}
+	if o.MaxKeys == 0 {
+		o.MaxKeys = 10_000
+	}
+	if o.MaxWait == 0 {
+		o.MaxWait = time.Minute
+	}
+	return o
+}
+
+// NodeHandler serves NodeService over b. It answers the path prefix to mount it at. Barrier must be set.
+func NodeHandler(b Backend, o NodeOptions) (string, http.Handler) {
+	o = o.withDefaults()
+	opts := []connect.HandlerOption{connect.WithReadMaxBytes(o.MaxBody)}
+	if o.Token != "" {
+		opts = append(opts, connect.WithInterceptors(wantToken(o.Token)))
+	}
+	return apiv1connect.NewNodeServiceHandler(&nodeService{b, o}, opts...)
+}
+
+type nodeService struct {
+	backend Backend
+	limits  NodeOptions
+}
+
+func (s *nodeService) Submit(ctx context.Context, req *connect.Request[apiv1.SubmitRequest]) (*connect.Response[apiv1.SubmitResponse], error) {
+	txs := req.Msg.Txs
+	if n := len(txs); n == 0 || n > s.limits.MaxTxs {
+		return nil, invalid("txs", "%d transactions, want 1 to %d", n, s.limits.MaxTxs)
+	}
+	wait := req.Msg.Wait
+	if _, known := apiv1.Wait_name[int32(wait)]; !known {
+		return nil, invalid("wait", "%d is none of WAIT_ACCEPTED, WAIT_RESULT", wait)
+	}
+	timeout, err := s.duration("timeout", req.Msg.Timeout, s.limits.MaxWait)
+	if err != nil {
+		return nil, err
+	}
+
+	submitted, err := s.submit(ctx, txs)
+	if err != nil {
+		return nil, err
+	}
+	outcomes := make([]*apiv1.TxOutcome, len(txs))
+	accepted := make([]engines.TxID, 0, len(txs))
+	for i, t := range submitted {
+		outcomes[i] = submittedOutcome(t)
+		if t.Refused == nil {
+			accepted = append(accepted, t.ID)
+		}
+	}
+	if wait == apiv1.Wait_WAIT_RESULT && len(accepted) > 0 {
+		ended, err := s.wait(ctx, accepted, timeout)
+		if err != nil {
+			return nil, err
+		}
+		for i, next := 0, 0; i < len(outcomes); i++ {
+			if submitted[i].Refused == nil {
+				outcomes[i] = knownOutcome(accepted[next], ended[next])
+				next++
+			}
+		}
+	}
+	return connect.NewResponse(&apiv1.SubmitResponse{Outcomes: outcomes}), nil
+}
+
+func (s *nodeService) submit(ctx context.Context, txs [][]byte) ([]Submitted, error) {
+	submitted, err := s.backend.Submit(ctx, txs)
+	if err != nil {
+		return nil, wireError(ctx, err)
+	}
+	if len(submitted) != len(txs) {
+		return nil, connect.NewError(connect.CodeInternal, fmt.Errorf("%d answers to %d submissions", len(submitted), len(txs)))
+	}
+	return submitted, nil
+}
+
+func (s *nodeService) GetTx(ctx context.Context, req *connect.Request[apiv1.GetTxRequest]) (*connect.Response[apiv1.GetTxResponse], error) {
+	id, err := engines.TxIDFromBytes(req.Msg.Id)
+	if err != nil {
+		return nil, invalid("id", "%w", err)
+	}
+	wait, err := s.duration("wait", req.Msg.Wait, 0)
+	if err != nil {
+		return nil, err
+	}
+	found, err := s.wait(ctx, []engines.TxID{id}, wait)
+	if err != nil {
+		return nil, err
+	}
+	if !found[0].Known {
+		return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("transaction %s is not known here: never accepted, or forgotten after its valid_until", id))
+	}
+	return connect.NewResponse(&apiv1.GetTxResponse{Outcome: knownOutcome(id, found[0])}), nil
+}
+
+// wait answers what became of each id within the timeout, which zero makes "now".
+func (s *nodeService) wait(ctx context.Context, ids []engines.TxID, timeout time.Duration) ([]Outcome, error) {
+	var out []Outcome
+	var err error
+	if timeout == 0 {
+		out, err = s.backend.Look(ctx, ids)
+	} else {
+		waiting, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		out, err = s.backend.Wait(waiting, ids)
+	}
+	switch {
+	case err != nil:
+		return nil, wireError(ctx, err)
+	case ctx.Err() != nil: // cut off: what is known by now may be less than what would have been
+		return nil, wireError(ctx, context.Cause(ctx))
+	case len(out) != len(ids):
+		return nil, connect.NewError(connect.CodeInternal, fmt.Errorf("%d outcomes of %d transactions", len(out), len(ids)))
+	}
+	return out, nil
+}
+
+func (s *nodeService) Get(ctx context.Context, req *connect.Request[apiv1.GetRequest]) (*connect.Response[apiv1.GetResponse], error) {
+	keys, height := req.Msg.Keys, req.Msg.Height
+	if n := len(keys); n == 0 || n > s.limits.MaxKeys {
+		return nil, invalid("keys", "%d keys, want 1 to %d", n, s.limits.MaxKeys)
+	}
+	for i, k := range keys {
+		if len(k) == 0 || len(k) > engines.MaxKeyBytes {
+			return nil, invalid("keys", "key %d has %d bytes, want 1 to %d", i, len(k), engines.MaxKeyBytes)
+		}
+	}
+	if req.Msg.Consistent {
+		if height != 0 {
+			return nil, invalid("height", "%d, want 0: a consistent read is of the latest height", height)
+		}
+		var err error
+		if height, err = s.barrier(ctx); err != nil {
+			return nil, err
+		}
+	}
+	read, err := s.backend.Get(ctx, keys, height)
+	if err != nil {
+		return nil, wireError(ctx, err)
+	}
+	if len(read.Values) != len(keys) {
+		return nil, connect.NewError(connect.CodeInternal, fmt.Errorf("%d values of %d keys", len(read.Values), len(keys)))
+	}
+	values := make([]*apiv1.Value, len(keys))
+	for i, v := range read.Values {
+		values[i] = &apiv1.Value{Found: v != nil, Value: v}
+	}
+	return connect.NewResponse(&apiv1.GetResponse{Height: read.Height, Values: values}), nil
+}
+
+// barrier orders a transaction and answers the height of its block. Whatever was acknowledged before this call comes
+// earlier in the order, or in the same block, which is read whole.
+func (s *nodeService) barrier(ctx context.Context) (height uint64, err error) {
+	tx, err := s.limits.Barrier().Encode()
+	if err != nil {
+		return 0, wireError(ctx, err)
+	}
+	submitted, err := s.submit(ctx, [][]byte{tx})
+	if err != nil {
+		return 0, err
+	}
+	if r := submitted[0].Refused; r != nil {
+		return 0, connect.NewError(connect.CodeUnavailable, fmt.Errorf("consistent read: its transaction was refused: %s", r.Reason))
+	}
+	ended, err := s.wait(ctx, []engines.TxID{submitted[0].ID}, s.limits.MaxWait)
+	if err != nil {
+		return 0, err
+	}
+	if ended[0].Result == nil {
+		return 0, connect.NewError(connect.CodeUnavailable, fmt.Errorf("consistent read: its transaction had no result within %v", s.limits.MaxWait))
+	}
+	return ended[0].Result.GetVersion().GetHeight(), nil
+}
+
+func (s *nodeService) Status(ctx context.Context, _ *connect.Request[apiv1.StatusRequest]) (*connect.Response[apiv1.StatusResponse], error) {
+	st, err := s.backend.Status(ctx)
+	if err != nil {
+		return nil, wireError(ctx, err)
+	}
+	return connect.NewResponse(&apiv1.StatusResponse{
+		ChainId: st.Chain.ChainID, Period: st.Chain.Period, Height: st.Chain.Height, AppHash: st.Chain.AppHash,
+		BlockTime: timestamp(st.Chain.Time), Version: st.Version, PoolSize: uint64(st.PoolSize), Profile: st.Profile,
+		Consensus: st.Consensus, Ready: true, LogIndex: st.LogIndex, AppliedIndex: st.AppliedIndex,
+	}), nil
+}
+
+// duration reads a wait of at most the limit; unset is the given default.
+func (s *nodeService) duration(field string, d *durationpb.Duration, unset time.Duration) (time.Duration, error) {
+	if d == nil {
+		return unset, nil
+	}
+	if err := d.CheckValid(); err != nil {
+		return 0, invalid(field, "%w", err)
+	}
+	if got := d.AsDuration(); got < 0 || got > s.limits.MaxWait {
+		return 0, invalid(field, "%v, want 0 to %v", got, s.limits.MaxWait)
+	}
+	return d.AsDuration(), nil
+}
+
+func submittedOutcome(t Submitted) *apiv1.TxOutcome {
+	out := &apiv1.TxOutcome{Id: t.ID[:], Outcome: &apiv1.TxOutcome_Accepted{Accepted: &apiv1.Accepted{}}}
+	if r := t.Refused; r != nil {
+		out.Outcome = &apiv1.TxOutcome_Refused{Refused: &apiv1.Refused{Code: r.Code, Reason: r.Reason}}
+	}
+	return out
+}
+
+func knownOutcome(id engines.TxID, o Outcome) *apiv1.TxOutcome {
+	out := &apiv1.TxOutcome{Id: id[:]}
+	switch {
+	case o.Result != nil:
+		out.Outcome = &apiv1.TxOutcome_Result{Result: o.Result}
+	case o.Expired != nil:
+		out.Outcome = &apiv1.TxOutcome_Expired{Expired: &apiv1.Expired{BlockTime: timestamp(*o.Expired)}}
+	default:
+		out.Outcome = &apiv1.TxOutcome_Accepted{Accepted: &apiv1.Accepted{}}
+	}
+	return out
+}
+
+// timestamp is t on the wire; the zero time is no field at all.
+func timestamp(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}

@@ -1,0 +1,37 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+)
+
+// Service is the api engine: while it serves, the gate is open to a NodeService over its Backend. It has no mailbox and no
+// state of its own, so that its death costs the requests that are inside and nothing else.
+type Service struct {
+	Gate    *Gate
+	Backend Backend
+	Options NodeOptions
+	Ready   func() // called once the gate is open; may be nil
+}
+
+// Serve opens the gate and holds it open until ctx ends, then cuts off the requests inside and waits for their handlers to
+// return. It is a suture.Service.
+func (s *Service) Serve(ctx context.Context) error {
+	path, h := NodeHandler(s.Backend, s.Options)
+	mux := http.NewServeMux()
+	mux.Handle(path, h)
+	p := s.Gate.Open(mux)
+	// Also when this goroutine panics or exits: nobody may reach an incarnation that has ended (I5).
+	defer p.Close("the api engine ended")
+	if s.Ready != nil {
+		s.Ready()
+	}
+	<-ctx.Done()
+	p.Close(fmt.Sprintf("the api engine is stopping: %v", context.Cause(ctx)))
+	<-p.Empty()
+	return ctx.Err()
+}
+
+// String is the engine's name.
+func (s *Service) String() string { return "api" }
