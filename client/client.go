@@ -1,0 +1,166 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/coppice-go/coppice/proto/coppice/api/v1/apiv1connect"
+)
+
+// Client talks to one node. Make it with New.
+type Client struct {
+	resolve  func() (string, error)
+	http     *http.Client
+	token    string
+	attempt  time.Duration
+	min, max time.Duration
+
+	mu  sync.Mutex
+	cur *services // of the address resolved last
+}
+
+// services are the stubs for one address.
+type services struct {
+	base  string
+	node  apiv1connect.NodeServiceClient
+	admin apiv1connect.AdminServiceClient
+}
+
+// Option changes how a Client behaves.
+type Option func(*Client)
+
+// WithToken sends the token as "authorization: Bearer <token>". Kill wants the admin token; a listener beyond loopback wants one for
+// everything.
+func WithToken(token string) Option { return func(c *Client) { c.token = token } }
+
+// WithHTTPClient replaces the HTTP client, for TLS or a transport of one's own. CloseIdle then closes that one's connections.
+func WithHTTPClient(h *http.Client) Option { return func(c *Client) { c.http = h } }
+
+// WithResolver asks for the node's address before each attempt, in place of the fixed one: a node that was started again may
+// listen elsewhere. An error counts as the node being down.
+func WithResolver(resolve func() (string, error)) Option {
+	return func(c *Client) { c.resolve = resolve }
+}
+
+// WithAttemptTimeout bounds one attempt, 5 s by default; a hanging node is asked again with a new connection. An attempt that
+// waits for a result takes up to twice as long.
+func WithAttemptTimeout(d time.Duration) Option { return func(c *Client) { c.attempt = d } }
+
+// WithBackoff sets the pause between attempts, which doubles from min to max: 5 ms and 250 ms by default. Each pause is
+// between half of that and all of it, at random.
+func WithBackoff(min, max time.Duration) Option {
+	return func(c *Client) { c.min, c.max = min, max }
+}
+
+// New returns a client of the node at address: host:port, or a URL for a path or TLS. It does not connect yet.
+func New(address string, opts ...Option) *Client {
+	c := &Client{
+		resolve: func() (string, error) { return address, nil },
+		attempt: 5 * time.Second, min: 5 * time.Millisecond, max: 250 * time.Millisecond,
+	}
+	for _, o := range opts {
+		o(c)
+	}
+	if c.http == nil {
+		t := http.DefaultTransport.(*http.Transport).Clone()
+		t.MaxIdleConns, t.MaxIdleConnsPerHost = 0, 1024 // each concurrent caller keeps its connection
+		t.DisableCompression = true
+		t.Proxy = nil
+		c.http = &http.Client{Transport: t}
+	}
+	return c
+}
+
+// CloseIdle closes the connections that nobody uses at the moment.
+func (c *Client) CloseIdle() { c.http.CloseIdleConnections() }
+
+// services answers the stubs for the address as it is now.
+func (c *Client) services() (*services, error) {
+	address, err := c.resolve()
+	if err != nil {
+		return nil, connect.NewError(connect.CodeUnavailable, fmt.Errorf("%w: %w", errNoAddress, err))
+	}
+	base := strings.TrimSuffix(address, "/")
+	if !strings.Contains(base, "://") {
+		base = "http://" + base
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cur == nil || c.cur.base != base {
+		opts := []connect.ClientOption{
+			connect.WithAcceptCompression("gzip", nil, nil), // costs more than it saves on a local network
+			connect.WithInterceptors(connect.UnaryInterceptorFunc(c.authorize)),
+		}
+		c.cur = &services{
+			base:  base,
+			node:  apiv1connect.NewNodeServiceClient(c.http, base, opts...),
+			admin: apiv1connect.NewAdminServiceClient(c.http, base, opts...),
+		}
+	}
+	return c.cur, nil
+}
+
+func (c *Client) authorize(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
+		if c.token != "" {
+			req.Header().Set("Authorization", "Bearer "+c.token)
+		}
+		return next(ctx, req)
+	}
+}
+
+// once makes one attempt of at most the given time.
+func once[Q, R any](ctx context.Context, c *Client, limit time.Duration, req *Q, call func(*services, context.Context, *connect.Request[Q]) (*connect.Response[R], error)) (*R, error) {
+	s, err := c.services()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	res, err := call(s, ctx, connect.NewRequest(req))
+	if err != nil {
+		return nil, err
+	}
+	return res.Msg, nil
+}
+
+// again makes attempts until one is answered, with an answer or with an error that trying again does not mend. When ctx ends first, the
+// error tells both that and what the last attempt met.
+func again[Q, R any](ctx context.Context, c *Client, limit time.Duration, req *Q, call func(*services, context.Context, *connect.Request[Q]) (*connect.Response[R], error)) (*R, error) {
+	b := c.backoff()
+	for {
+		res, err := once(ctx, c, limit, req, call)
+		if !lost(ctx, err) {
+			return res, err
+		}
+		if ended := b.pause(ctx); ended != nil {
+			return nil, fmt.Errorf("%w; the last attempt: %w", ended, err)
+		}
+	}
+}
+
+func (c *Client) backoff() *backoff { return &backoff{next: c.min, max: c.max} }
+
+// backoff is the pauses of one call.
+type backoff struct{ next, max time.Duration }
+
+// pause waits, unless ctx ends first, and then answers its cause.
+func (b *backoff) pause(ctx context.Context) error {
+	d := b.next/2 + rand.N(b.next/2+1)
+	b.next = min(2*b.next, b.max)
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,65 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"syscall"
+
+	"connectrpc.com/connect"
+
+	"github.com/coppice-go/coppice/engines"
+	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
+)
+
+var (
+	// ErrUnknown: the context ended before the node answered, so that it may have the transaction or not.
+	ErrUnknown = errors.New("it is unknown whether the node has the transaction")
+
+	// ErrExpired: the transaction was accepted and not applied before the block time passed its ValidUntil. It never will be.
+	ErrExpired = errors.New("transaction expired before it was applied")
+
+	// ErrNotFound: the node knows no transaction of that id.
+	ErrNotFound = errors.New("transaction is not known")
+
+	errNoAddress = errors.New("no address")
+)
+
+// RefusedError says why the node did not take a transaction. It had no effect.
+type RefusedError struct {
+	ID     engines.TxID
+	Code   apiv1.RefusedCode
+	Reason string // what is wrong, where, and what was expected
+}
+
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("transaction %s refused: %s", e.ID.Short(), e.Reason)
+}
+
+// lost tells whether a call failed in a way that trying again may mend: the node is down, or the connection broke, or one
+// attempt took too long while the caller still has time.
+func lost(ctx context.Context, err error) bool {
+	if err == nil || ctx.Err() != nil {
+		return false
+	}
+	switch connect.CodeOf(err) {
+	case connect.CodeUnavailable, connect.CodeDeadlineExceeded, connect.CodeCanceled, connect.CodeAborted:
+		return true
+	}
+	var broken net.Error
+	return errors.As(err, &broken) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, net.ErrClosed)
+}
+
+// reached tells whether a failed request may have come to the node's tree: not when nobody listened, and not when the
+// request was turned away for what it is.
+func reached(err error) bool {
+	switch connect.CodeOf(err) {
+	case connect.CodeInvalidArgument, connect.CodeUnauthenticated, connect.CodePermissionDenied, connect.CodeResourceExhausted:
+		return false
+	}
+	op := new(net.OpError)
+	return !errors.Is(err, errNoAddress) && !(errors.As(err, &op) && op.Op == "dial")
+}

@@ -1,0 +1,83 @@
+package client
+
+import (
+	"context"
+	"fmt"
+
+	"connectrpc.com/connect"
+
+	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
+)
+
+// Read is what was read at one height. Values are in the order of the keys; nil is a key that is not there, and an empty
+// value is not nil.
+type Read struct {
+	Height uint64
+	Values [][]byte
+}
+
+// Get reads a key in the latest state that the node has committed.
+func (c *Client) Get(ctx context.Context, key []byte) (value []byte, found bool, err error) {
+	return c.getOne(ctx, &apiv1.GetRequest{Keys: [][]byte{key}})
+}
+
+// GetAt reads a key as it was after the block at height, which must be committed and not pruned.
+func (c *Client) GetAt(ctx context.Context, key []byte, height uint64) (value []byte, found bool, err error) {
+	return c.getOne(ctx, &apiv1.GetRequest{Keys: [][]byte{key}, Height: height})
+}
+
+// GetConsistent reads a key after everything that was acknowledged before the call: an ordered read. It takes a block.
+func (c *Client) GetConsistent(ctx context.Context, key []byte) (value []byte, found bool, err error) {
+	return c.getOne(ctx, &apiv1.GetRequest{Keys: [][]byte{key}, Consistent: true})
+}
+
+func (c *Client) getOne(ctx context.Context, req *apiv1.GetRequest) (value []byte, found bool, err error) {
+	r, err := c.get(ctx, req)
+	if err != nil {
+		return nil, false, err
+	}
+	return r.Values[0], r.Values[0] != nil, nil
+}
+
+// GetMany reads keys, all at the latest height. At most 10,000, unless the node is configured otherwise.
+func (c *Client) GetMany(ctx context.Context, keys [][]byte) (Read, error) {
+	return c.get(ctx, &apiv1.GetRequest{Keys: keys})
+}
+
+func (c *Client) get(ctx context.Context, req *apiv1.GetRequest) (Read, error) {
+	limit := c.attempt
+	if req.Consistent {
+		limit *= 2
+	}
+	res, err := again(ctx, c, limit, req, func(v *services, ctx context.Context, r *connect.Request[apiv1.GetRequest]) (*connect.Response[apiv1.GetResponse], error) {
+		return v.node.Get(ctx, r)
+	})
+	if err != nil {
+		return Read{}, err
+	}
+	if len(res.Values) != len(req.Keys) {
+		return Read{}, fmt.Errorf("the node answered %d values of %d keys", len(res.Values), len(req.Keys))
+	}
+	r := Read{Height: res.Height, Values: make([][]byte, len(res.Values))}
+	for i, v := range res.Values {
+		if v.GetFound() {
+			r.Values[i] = append([]byte{}, v.GetValue()...)
+		}
+	}
+	return r, nil
+}
+
+// Status tells where the node's chain stands. It does not try again: an error that is unavailable means that the node is not
+// ready.
+func (c *Client) Status(ctx context.Context) (*apiv1.StatusResponse, error) {
+	return once(ctx, c, c.attempt, &apiv1.StatusRequest{}, func(v *services, ctx context.Context, r *connect.Request[apiv1.StatusRequest]) (*connect.Response[apiv1.StatusResponse], error) {
+		return v.node.Status(ctx, r)
+	})
+}
+
+// WaitReady waits until the node answers its status.
+func (c *Client) WaitReady(ctx context.Context) (*apiv1.StatusResponse, error) {
+	return again(ctx, c, c.attempt, &apiv1.StatusRequest{}, func(v *services, ctx context.Context, r *connect.Request[apiv1.StatusRequest]) (*connect.Response[apiv1.StatusResponse], error) {
+		return v.node.Status(ctx, r)
+	})
+}

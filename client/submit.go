@@ -1,0 +1,211 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/coppice-go/coppice/engines"
+	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+)
+
+// One request carries at most this much; SubmitMany makes several where there is more.
+const (
+	maxBatch      = 10_000
+	maxBatchBytes = 32 << 20
+)
+
+// Outcome is what became of one transaction. Exactly one of these holds: Err is set (a *RefusedError, ErrExpired or
+// ErrUnknown), or Result is set, or neither: it is accepted, durable, and has no result yet.
+type Outcome struct {
+	ID     engines.TxID
+	Result *logv1.TxResult
+	Err    error
+}
+
+// Submit makes a transaction durable on the node. It tries again, with the same id, until the node answers or ctx ends, which
+// is ErrUnknown. A refusal is a *RefusedError.
+func (c *Client) Submit(ctx context.Context, tx engines.Tx) (engines.TxID, error) {
+	o, err := c.submitOne(ctx, tx, false)
+	return o.ID, err
+}
+
+// SubmitWait is Submit, and waits for the result. A result whose Code is not CODE_OK is a result, not an error: the
+// transaction was ordered, and failed the same way on every node. When ctx ends after the node took the transaction the
+// error is ctx's and not ErrUnknown; Tx asks for the result later.
+func (c *Client) SubmitWait(ctx context.Context, tx engines.Tx) (*logv1.TxResult, error) {
+	o, err := c.submitOne(ctx, tx, true)
+	return o.Result, err
+}
+
+func (c *Client) submitOne(ctx context.Context, tx engines.Tx, wait bool) (Outcome, error) {
+	encoded, err := tx.Encode()
+	if err != nil {
+		return Outcome{}, err
+	}
+	outs, err := c.SubmitMany(ctx, [][]byte{encoded}, wait)
+	if outs[0].Err != nil {
+		err = outs[0].Err
+	}
+	return outs[0], err
+}
+
+// SubmitMany submits transactions, canonical bytes each, in as few requests as their size allows, and answers each in the
+// order given. With wait it waits for all results. The error is that of ctx, or one that is not about a single transaction;
+// the outcomes are valid in any case, and those without an answer are ErrUnknown.
+func (c *Client) SubmitMany(ctx context.Context, txs [][]byte, wait bool) ([]Outcome, error) {
+	s := submission{c: c, txs: txs, out: make([]Outcome, len(txs)), accepted: make([]bool, len(txs)), tried: make([]bool, len(txs))}
+	open := make([]int, len(txs)) // indices of txs without a final answer
+	for i, tx := range txs {
+		s.out[i].ID = engines.HashTx(tx)
+		open[i] = i
+	}
+	b := c.backoff()
+	for {
+		left, err := s.round(ctx, open, wait)
+		if len(left) < len(open) {
+			b = c.backoff() // it makes progress
+		}
+		open = left
+		if len(open) == 0 {
+			return s.out, nil
+		}
+		if err != nil && !lost(ctx, err) {
+			return s.out, s.giveUp(open, err)
+		}
+		if ended := b.pause(ctx); ended != nil {
+			if err != nil {
+				ended = fmt.Errorf("%w; the last attempt: %w", ended, err)
+			}
+			return s.out, s.giveUp(open, ended)
+		}
+	}
+}
+
+// submission is one SubmitMany. The slices are parallel.
+type submission struct {
+	c        *Client
+	txs      [][]byte
+	out      []Outcome
+	accepted []bool // the node said that it has it
+	tried    []bool // an attempt was lost, so the node may have it
+}
+
+// round submits the open ones once, in chunks, and answers those that are still open. The error is the last one met.
+func (s *submission) round(ctx context.Context, open []int, wait bool) (left []int, last error) {
+	for len(open) > 0 {
+		n, size := 0, 0
+		for n < len(open) && n < maxBatch && (n == 0 || size+len(s.txs[open[n]]) <= maxBatchBytes) {
+			size += len(s.txs[open[n]])
+			n++
+		}
+		chunk := open[:n]
+		open = open[n:]
+		pending, err := s.send(ctx, chunk, wait)
+		left = append(left, pending...)
+		if err != nil {
+			last = err
+			if !lost(ctx, err) {
+				return append(left, open...), err
+			}
+		}
+	}
+	return left, last
+}
+
+// send makes one request.
+func (s *submission) send(ctx context.Context, chunk []int, wait bool) (left []int, err error) {
+	req := &apiv1.SubmitRequest{Txs: make([][]byte, len(chunk)), Wait: apiv1.Wait_WAIT_ACCEPTED}
+	for i, at := range chunk {
+		req.Txs[i] = s.txs[at]
+	}
+	limit := s.c.attempt
+	if wait {
+		req.Wait, req.Timeout = apiv1.Wait_WAIT_RESULT, durationpb.New(limit)
+		limit *= 2 // the node's wait, and the time to submit
+	}
+	res, err := once(ctx, s.c, limit, req, func(v *services, ctx context.Context, r *connect.Request[apiv1.SubmitRequest]) (*connect.Response[apiv1.SubmitResponse], error) {
+		return v.node.Submit(ctx, r)
+	})
+	if err == nil && len(res.Outcomes) != len(chunk) {
+		err = connect.NewError(connect.CodeInternal, fmt.Errorf("%d outcomes of %d transactions", len(res.Outcomes), len(chunk)))
+	}
+	if err != nil {
+		for _, at := range chunk {
+			s.tried[at] = s.tried[at] || reached(err)
+		}
+		return chunk, err
+	}
+	for i, at := range chunk {
+		if !s.take(at, res.Outcomes[i], wait) {
+			left = append(left, at)
+		}
+	}
+	return left, nil
+}
+
+// take notes an answer and tells whether it is final.
+func (s *submission) take(at int, o *apiv1.TxOutcome, wait bool) bool {
+	out := &s.out[at]
+	switch {
+	case o.GetResult() != nil:
+		out.Result = o.GetResult()
+	case o.GetExpired() != nil:
+		out.Err = fmt.Errorf("%w: %s, at block time %s", ErrExpired, out.ID.Short(), o.GetExpired().GetBlockTime().AsTime().Format(time.RFC3339))
+	case o.GetRefused() != nil:
+		r := o.GetRefused()
+		if r.Code == apiv1.RefusedCode_REFUSED_CODE_POOL_FULL {
+			return false
+		}
+		out.Err = &RefusedError{ID: out.ID, Code: r.Code, Reason: r.Reason}
+		if r.Code == apiv1.RefusedCode_REFUSED_CODE_EXPIRED && (s.tried[at] || s.accepted[at]) {
+			// An attempt before this one may have been applied, and forgotten since: ids are kept until they expire.
+			out.Err = fmt.Errorf("%w: %w", ErrUnknown, out.Err)
+		}
+	default:
+		s.accepted[at] = true
+		return !wait
+	}
+	return true
+}
+
+// giveUp gives the open ones the error, as unknown where the node may have them. Those that it said it has stay accepted.
+func (s *submission) giveUp(open []int, err error) error {
+	for _, at := range open {
+		switch {
+		case s.accepted[at]:
+		case s.tried[at]:
+			s.out[at].Err = fmt.Errorf("%w: %w", ErrUnknown, err)
+		default:
+			s.out[at].Err = err
+		}
+	}
+	return err
+}
+
+// Tx answers what became of a transaction, waiting up to the given time for its result. An id that the node does not know is
+// ErrNotFound.
+func (c *Client) Tx(ctx context.Context, id engines.TxID, wait time.Duration) (Outcome, error) {
+	until := time.Now().Add(wait)
+	for {
+		part := max(0, min(time.Until(until), c.attempt))
+		res, err := again(ctx, c, c.attempt+part, &apiv1.GetTxRequest{Id: id[:], Wait: durationpb.New(part)},
+			func(v *services, ctx context.Context, r *connect.Request[apiv1.GetTxRequest]) (*connect.Response[apiv1.GetTxResponse], error) {
+				return v.node.GetTx(ctx, r)
+			})
+		if connect.CodeOf(err) == connect.CodeNotFound {
+			return Outcome{ID: id}, fmt.Errorf("%w: %s", ErrNotFound, id)
+		}
+		if err != nil {
+			return Outcome{ID: id}, err
+		}
+		s := submission{out: []Outcome{{ID: id}}, accepted: make([]bool, 1), tried: make([]bool, 1)}
+		if s.take(0, res.Outcome, true) || !time.Now().Before(until) {
+			return s.out[0], s.out[0].Err
+		}
+	}
+}
