@@ -1,0 +1,234 @@
+package eventlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/coppice-go/coppice/eventlog/segment"
+)
+
+// errEmpty refuses an append that would have no index.
+var errEmpty = errors.New("eventlog: append of no records")
+
+// batch is what is written as one frame, and what its appenders wait for.
+type batch struct {
+	buf   []byte // room for the frame header, then records
+	first uint64 // index of the first record
+	count uint32
+	calls int  // append and sync calls that joined
+	sync  bool // somebody waits for durability
+	funcs []callback
+
+	err  error         // written before done is closed
+	done chan struct{} // closed when the outcome is known
+}
+
+type callback struct {
+	first uint64
+	done  func(uint64, error)
+}
+
+func newBatch(buf []byte) *batch {
+	if cap(buf) < segment.FrameHeaderSize {
+		buf = make([]byte, segment.FrameHeaderSize, 4<<10)
+	}
+	return &batch{buf: buf[:segment.FrameHeaderSize], done: make(chan struct{})}
+}
+
+func (b *batch) finish(err error) {
+	b.err = err
+	close(b.done)
+	for _, f := range b.funcs {
+		f.done(f.first, err)
+	}
+}
+
+// Pending is an append on its way. Its methods are safe for concurrent use.
+type Pending struct {
+	batch *batch // nil if the append was refused
+	first uint64
+	count uint64
+	err   error // why it was refused
+}
+
+// First is the index of the append's first record; 0 if it was refused.
+func (p *Pending) First() uint64 { return p.first }
+
+// Last is the index of the append's last record; 0 if it was refused.
+func (p *Pending) Last() uint64 {
+	if p.first == 0 {
+		return 0
+	}
+	return p.first + p.count - 1
+}
+
+var closedChan = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+
+// Done is closed when the outcome is known.
+func (p *Pending) Done() <-chan struct{} {
+	if p.batch == nil {
+		return closedChan
+	}
+	return p.batch.done
+}
+
+// Err is nil until Done is closed; from then on nil means durable. If First is not 0, ErrFailed means that the log failed,
+// and that the append may or may not be there after recovery. If First is 0, nothing was appended.
+func (p *Pending) Err() error {
+	if p.batch == nil {
+		return p.err
+	}
+	select {
+	case <-p.batch.done:
+		return p.batch.err
+	default:
+		return nil
+	}
+}
+
+// Wait waits for Done, and returns Err. If ctx ends first it returns ctx's error, and the outcome is unknown.
+func (p *Pending) Wait(ctx context.Context) error {
+	select {
+	case <-p.Done():
+		return p.Err()
+	case <-ctx.Done():
+		// What is known counts, even if both happened.
+		select {
+		case <-p.Done():
+			return p.Err()
+		default:
+			return ctx.Err()
+		}
+	}
+}
+
+// Append adds records, with consecutive indexes, atomically: after a crash all of them are there or
+// none. It waits only while too much is pending, and then no longer than ctx; the records are durable
+// when the Pending says so. An append of no records is refused.
+func (l *Log) Append(ctx context.Context, records ...Record) *Pending {
+	b, first, err := l.join(ctx, records, true, nil)
+	if err != nil {
+		return &Pending{err: err}
+	}
+	return &Pending{batch: b, first: first, count: uint64(len(records))}
+}
+
+// AppendNoSync adds records like Append but asks for no sync: they become durable, and visible, with
+// the next append or Sync that does. They are written soon, so they outlive the process. An error means that nothing was appended.
+func (l *Log) AppendNoSync(ctx context.Context, records ...Record) (first uint64, err error) {
+	_, first, err = l.join(ctx, records, false, nil)
+	return first, err
+}
+
+// AppendFunc adds records like Append and calls done from the committer, in index order, once they are
+// durable or the log failed. done must not block and must not append. If AppendFunc returns an error,
+// nothing was appended and done is not called.
+func (l *Log) AppendFunc(ctx context.Context, done func(first uint64, err error), records ...Record) error {
+	_, _, err := l.join(ctx, records, true, done)
+	return err
+}
+
+// Sync waits until all that was appended before the call is durable.
+func (l *Log) Sync(ctx context.Context) error {
+	l.mu.Lock()
+	if err := l.refuse(); err != nil {
+		l.mu.Unlock()
+		return err
+	}
+	b := l.cur
+	b.sync = true
+	b.calls++
+	l.wakeCommitter()
+	l.mu.Unlock()
+	return (&Pending{batch: b}).Wait(ctx)
+}
+
+// join adds records to the batch that is filling.
+func (l *Log) join(ctx context.Context, records []Record, sync bool, done func(uint64, error)) (*batch, uint64, error) {
+	if len(records) == 0 {
+		return nil, 0, errEmpty
+	}
+	var size int64
+	for i := range records {
+		size += segment.RecordSize(len(records[i].Data))
+	}
+	if size > l.opts.MaxRecord {
+		return nil, 0, fmt.Errorf("%w: %d bytes in %d records, at most %d", ErrTooLarge, size, len(records), l.opts.MaxRecord)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, 0, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for {
+		if err := l.refuse(); err != nil {
+			return nil, 0, err
+		}
+		if l.cur.count == 0 || int64(len(l.cur.buf))+size <= l.opts.MaxBatch {
+			break
+		}
+		if err := l.awaitRoom(ctx); err != nil {
+			return nil, 0, err
+		}
+	}
+	b := l.cur
+	for i := range records {
+		b.buf = segment.AppendRecord(b.buf, uint8(records[i].Kind), records[i].Data)
+	}
+	first := l.next
+	l.next += uint64(len(records))
+	b.count += uint32(len(records))
+	b.calls++
+	b.sync = b.sync || sync
+	if done != nil {
+		b.funcs = append(b.funcs, callback{first, done})
+	}
+	l.wakeCommitter()
+	return b, first, nil
+}
+
+// refuse tells why nothing can be appended any more. mu is held.
+func (l *Log) refuse() error {
+	switch {
+	case l.readOnly:
+		return ErrReadOnly
+	case l.failed.Load() != nil:
+		return l.failure()
+	case l.closing:
+		return ErrClosed
+	}
+	return nil
+}
+
+// awaitRoom waits until the committer has taken the batch that is full. mu is held, but not meanwhile.
+func (l *Log) awaitRoom(ctx context.Context) error {
+	if l.room == nil {
+		l.room = make(chan struct{})
+	}
+	room := l.room
+	l.mu.Unlock()
+	defer l.mu.Lock()
+	select {
+	case <-room:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// makeRoom wakes those who wait for room. mu is held.
+func (l *Log) makeRoom() {
+	if l.room != nil {
+		close(l.room)
+		l.room = nil
+	}
+}
+
+// wakeCommitter wakes the committer if it waits. mu is held.
+func (l *Log) wakeCommitter() {
+	if l.idle {
+		l.idle = false
+		l.wake <- struct{}{}
+	}
+}

@@ -1,0 +1,182 @@
+package eventlog_test
+
+import (
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coppice-go/coppice/eventlog"
+	"github.com/stretchr/testify/require"
+)
+
+const benchRecord = 256
+
+// rawSyncs is the loop that the log is measured against: write and fdatasync, on a file of zeros.
+func rawSyncs(tb testing.TB, dir string, n, size int, sync bool) time.Duration {
+	f, err := os.Create(filepath.Join(dir, "raw"))
+	require.NoError(tb, err)
+	defer os.Remove(f.Name())
+	defer f.Close()
+	const space = 64 << 20
+	zero := make([]byte, 1<<20)
+	for at := int64(0); at < space; at += int64(len(zero)) {
+		_, err = f.WriteAt(zero, at)
+		require.NoError(tb, err)
+	}
+	require.NoError(tb, f.Sync())
+	b := make([]byte, size)
+	for i := range b {
+		b[i] = byte(i)
+	}
+	start := time.Now()
+	at := int64(0)
+	for range n {
+		if at+int64(size) > space {
+			at = 0
+		}
+		if _, err := f.WriteAt(b, at); err != nil {
+			tb.Fatal(err)
+		}
+		if sync {
+			if err := syscall.Fdatasync(int(f.Fd())); err != nil {
+				tb.Fatal(err)
+			}
+		}
+		at += int64(size)
+	}
+	return time.Since(start)
+}
+
+func benchLog(b *testing.B) (*eventlog.Log, string) {
+	dir := b.TempDir()
+	l, err := eventlog.Open(filepath.Join(dir, "log"), eventlog.Options{})
+	require.NoError(b, err)
+	b.Cleanup(func() { require.NoError(b, l.Close()) })
+	return l, dir
+}
+
+// BenchmarkSyncEach is target a: one writer that waits for each record.
+func BenchmarkSyncEach(b *testing.B) {
+	l, dir := benchLog(b)
+	ctx := b.Context()
+	rec := eventlog.Record{Kind: 1, Data: make([]byte, benchRecord)}
+	var ours, raw time.Duration
+	const n = 200
+	for b.Loop() {
+		raw += rawSyncs(b, dir, n, benchRecord, true)
+		start := time.Now()
+		for range n {
+			if err := l.Append(ctx, rec).Wait(ctx); err != nil {
+				b.Fatal(err)
+			}
+		}
+		ours += time.Since(start)
+	}
+	b.ReportMetric(float64(raw)/float64(ours), "ratio")
+	b.ReportMetric(float64(ours.Microseconds())/float64(n*b.N), "µs/append")
+}
+
+// BenchmarkConcurrent is target b: 64 writers, against 64 records in one write.
+func BenchmarkConcurrent(b *testing.B) {
+	l, dir := benchLog(b)
+	ctx := b.Context()
+	const writers, each = 64, 100
+	var ours, raw time.Duration
+	for b.Loop() {
+		raw += rawSyncs(b, dir, each, writers*benchRecord, true)
+		var wg sync.WaitGroup
+		start := time.Now()
+		for range writers {
+			wg.Go(func() {
+				rec := eventlog.Record{Kind: 1, Data: make([]byte, benchRecord)}
+				for range each {
+					if err := l.Append(ctx, rec).Wait(ctx); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+		ours += time.Since(start)
+	}
+	st := l.Stat()
+	b.ReportMetric(float64(raw)/float64(ours), "ratio")
+	b.ReportMetric(float64(st.Durable)/float64(st.Syncs), "records/sync")
+	b.ReportMetric(float64(b.N*writers*each)/ours.Seconds(), "records/s")
+}
+
+// BenchmarkBatches is target c: batches of 1000 that are not synced, against writing as much.
+func BenchmarkBatches(b *testing.B) {
+	l, dir := benchLog(b)
+	ctx := b.Context()
+	recs := make([]eventlog.Record, 1000)
+	for i := range recs {
+		recs[i] = eventlog.Record{Kind: 1, Data: make([]byte, benchRecord)}
+	}
+	var ours, raw time.Duration
+	const n = 200
+	for b.Loop() {
+		raw += rawSyncs(b, dir, n, len(recs)*benchRecord, false)
+		start := time.Now()
+		for range n {
+			if _, err := l.AppendNoSync(ctx, recs...); err != nil {
+				b.Fatal(err)
+			}
+		}
+		ours += time.Since(start)
+		require.NoError(b, l.Sync(ctx))
+		_, err := l.Truncate(l.Durable())
+		require.NoError(b, err)
+	}
+	b.ReportMetric(float64(raw)/float64(ours), "ratio")
+	b.ReportMetric(float64(b.N*n*len(recs))/ours.Seconds(), "records/s")
+}
+
+// BenchmarkReplay is target d: opening a log of a million records and reading all of them.
+func BenchmarkReplay(b *testing.B) {
+	dir := b.TempDir()
+	l, err := eventlog.Open(dir, eventlog.Options{})
+	require.NoError(b, err)
+	const total = 1_000_000
+	recs := make([]eventlog.Record, 64)
+	for i := range recs {
+		recs[i] = eventlog.Record{Kind: 1, Data: make([]byte, benchRecord)}
+	}
+	for range total / len(recs) {
+		_, err := l.AppendNoSync(b.Context(), recs...)
+		require.NoError(b, err)
+	}
+	require.NoError(b, l.Close())
+	var open, replay time.Duration
+	for b.Loop() {
+		start := time.Now()
+		l, err := eventlog.Open(dir, eventlog.Options{})
+		require.NoError(b, err)
+		open += time.Since(start)
+		start = time.Now()
+		c, err := l.Cursor(1)
+		require.NoError(b, err)
+		var n int
+		for {
+			e, ok, err := c.TryNext()
+			if err != nil {
+				b.Fatal(err)
+			}
+			if !ok {
+				break
+			}
+			n += len(e.Data) / benchRecord
+		}
+		replay += time.Since(start)
+		require.Equal(b, total, n)
+		c.Close()
+		require.NoError(b, l.Close())
+	}
+	b.ReportMetric(float64(total*b.N)/(open+replay).Seconds(), "records/s")
+	b.ReportMetric(float64(open.Milliseconds())/float64(b.N), "open-ms")
+	b.ReportMetric(float64(replay.Milliseconds())/float64(b.N), "replay-ms")
+}

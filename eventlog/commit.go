@@ -1,0 +1,306 @@
+package eventlog
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+
+	"github.com/coppice-go/coppice/eventlog/segment"
+)
+
+// firstSegmentSize is how large, in bytes, the first segment after Open is. Each one after it is four times as large as the one
+// before, up to Options.SegmentSize. Every segment is filled with zeros before it is used, so this is what a small log costs.
+const firstSegmentSize = 1 << 20
+
+// keepBuffer is the largest batch buffer, in bytes, that is kept for the next batch.
+const keepBuffer = 4 << 20
+
+// position is where the newest sealed segment ends.
+type position struct {
+	number uint64
+	seal   segment.Seal
+}
+
+// writer is the end of the log as the committer knows it.
+type writer struct {
+	id       [16]byte
+	next     uint64   // index of the next record to be written
+	prev     position // the newest sealed segment
+	target   int64    // size that the next segment should have
+	buf      []byte   // of the last batch, for another one
+	expected int      // calls in the last batch that synced
+
+	// The segment being written. None of it is set between a seal and the first frame after it.
+	file     File
+	seg      *seg
+	off      int64 // of the next frame
+	synced   int64 // all before it is durable
+	capacity int64 // roll before a frame would go past it
+	unsynced int   // frames written since the last sync
+	asked    bool  // the next segment is being prepared
+}
+
+// sealed is a seal frame and the name it goes by.
+type sealed struct {
+	segment.Seal
+	bytes []byte
+}
+
+func sealFrame(seed segment.Seed, offset int64, next uint64) sealed {
+	b := segment.Finish(make([]byte, segment.FrameHeaderSize), seed, offset,
+		segment.Frame{First: next, Flags: segment.FlagSeal, Synced: uint64(offset)})
+	f, _, _ := segment.DecodeHeaderAt(b, seed, offset)
+	return sealed{segment.Seal{Offset: uint64(offset), CRC: f.CRC}, b}
+}
+
+// writeAt writes all of b, and takes fewer bytes without an error for an error too.
+func writeAt(f File, b []byte, off int64) error {
+	n, err := f.WriteAt(b, off)
+	if err == nil && n != len(b) {
+		err = fmt.Errorf("%w: %d of %d bytes at offset %d", io.ErrShortWrite, n, len(b), off)
+	}
+	return err
+}
+
+// commitLoop is the committer: the only goroutine that writes frames.
+func (l *Log) commitLoop() {
+	defer close(l.stopped)
+	for {
+		b := l.take()
+		if b == nil {
+			break
+		}
+		err := l.commit(b)
+		if err != nil {
+			err = l.fail(err)
+		}
+		b.finish(err)
+		l.recycleBuffer(b)
+		if err == nil && l.w.synced == l.w.off {
+			if l.w.unsynced > 1 {
+				l.mark()
+			}
+			l.w.unsynced = 0
+		}
+	}
+	err := l.failure()
+	if err == nil {
+		if err = l.seal(); err != nil {
+			err = l.fail(err)
+		}
+	}
+	l.closeErr = l.release(err)
+}
+
+// take waits for a batch and takes it. It returns nil when the log closes and nothing is left.
+func (l *Log) take() *batch {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.writing = 0
+	for l.cur.calls == 0 {
+		if l.closing {
+			return nil
+		}
+		l.idle = true
+		l.mu.Unlock()
+		<-l.wake
+		l.mu.Lock()
+	}
+	l.gather()
+	b := l.cur
+	l.writing = int64(len(b.buf))
+	l.cur = newBatch(l.w.buf)
+	l.w.buf = nil
+	l.cur.first = l.next
+	l.makeRoom()
+	return b
+}
+
+// gather yields to appenders until the batch stops growing. Those whom the last sync set free are about to append again; a
+// write and a sync begun for the first of them would make all the others wait for a second one. A lone appender is never
+// waited for. mu is held, but not while yielding.
+func (l *Log) gather() {
+	if !l.cur.sync || l.closing {
+		return
+	}
+	if l.cur.calls > 1 || l.w.expected > 1 {
+		for quiet := 0; quiet < gatherQuiet && int64(len(l.cur.buf)) < l.opts.MaxBatch; {
+			before := l.cur.calls
+			l.mu.Unlock()
+			runtime.Gosched()
+			l.mu.Lock()
+			switch {
+			case l.cur.calls != before:
+				quiet = 0
+			case l.cur.calls >= l.w.expected:
+				quiet = gatherQuiet // as many as last time, and no more coming
+			default:
+				quiet++
+			}
+		}
+	}
+	l.w.expected = l.cur.calls
+}
+
+// gatherQuiet is how many yields without another appender end the wait for as many as came last time.
+const gatherQuiet = 8
+
+// recycleBuffer keeps a batch's buffer, which nobody but the committer ever reads, for another batch.
+func (l *Log) recycleBuffer(b *batch) {
+	if cap(b.buf) <= keepBuffer {
+		l.w.buf = b.buf
+	}
+	b.buf = nil
+}
+
+// commit writes a batch as one frame, and makes it and all before it durable if somebody waits.
+func (l *Log) commit(b *batch) error {
+	if err := l.failure(); err != nil {
+		return err
+	}
+	w := &l.w
+	if b.count > 0 {
+		size := segment.FrameSize(len(b.buf) - segment.FrameHeaderSize)
+		if w.file != nil && w.off > segment.HeaderSize && w.off+size+segment.FrameHeaderSize > w.capacity {
+			if err := l.seal(); err != nil {
+				return err
+			}
+		}
+		if w.file == nil {
+			if err := l.begin(size); err != nil {
+				return err
+			}
+		}
+		b.buf = segment.Finish(b.buf, w.seg.seed, w.off, segment.Frame{First: b.first, Count: b.count, Synced: uint64(w.synced)})
+		if err := writeAt(w.file, b.buf, w.off); err != nil {
+			return err
+		}
+		w.seg.pass(b.first, w.off)
+		w.off += size
+		w.next = b.first + uint64(b.count)
+		w.unsynced++
+		l.frames.Add(1)
+	}
+	if b.sync {
+		if err := l.sync(); err != nil {
+			return err
+		}
+	}
+	if w.file != nil && !w.asked && w.off >= w.capacity/4 {
+		w.asked = true
+		l.spares.prepare(w.target)
+	}
+	return nil
+}
+
+// sync makes all that was written durable, and shows it to readers.
+func (l *Log) sync() error {
+	w := &l.w
+	if w.file == nil || w.synced == w.off {
+		return nil
+	}
+	if err := w.file.Sync(); err != nil {
+		return err
+	}
+	l.syncs.Add(1)
+	w.synced = w.off
+	w.seg.next.Store(w.next)
+	w.seg.end.Store(w.off)
+	l.durable.Store(w.next - 1)
+	l.news.wake()
+	return nil
+}
+
+// mark writes a frame without records after a sync that covered several frames. It tells recovery that they are durable, so that damage in
+// one of them is not taken for a torn write. It is not synced: nothing is lost if it is not there. After a sync of one
+// frame there is none; the next frame says the same.
+func (l *Log) mark() {
+	w := &l.w
+	b := segment.Finish(make([]byte, segment.FrameHeaderSize), w.seg.seed, w.off,
+		segment.Frame{First: w.next, Flags: segment.FlagMark, Synced: uint64(w.synced)})
+	if err := writeAt(w.file, b, w.off); err != nil {
+		l.fail(err)
+		return
+	}
+	w.off += segment.FrameHeaderSize
+}
+
+// seal ends the segment being written, if there is one. All before the seal is durable before the seal is written, so
+// that a seal always proves what precedes it.
+func (l *Log) seal() error {
+	w := &l.w
+	if w.file == nil {
+		return nil
+	}
+	if err := l.sync(); err != nil {
+		return err
+	}
+	s := sealFrame(w.seg.seed, w.off, w.next)
+	if err := writeAt(w.file, s.bytes, w.off); err != nil {
+		return err
+	}
+	if err := w.file.Sync(); err != nil {
+		return err
+	}
+	w.seg.sealed.Store(true)
+	w.prev = position{w.seg.number, s.Seal}
+	err := w.file.Close()
+	w.file, w.seg = nil, nil
+	return err
+}
+
+// begin makes the next segment, for a first frame of size bytes. The file has its header, durable, before it gets a segment's
+// name, and the name is durable before the first frame is written.
+func (l *Log) begin(size int64) error {
+	w := &l.w
+	h := segment.Header{ID: w.id, Number: w.prev.number + 1, FirstIndex: w.next, PrevSeal: w.prev.seal}
+	sp, err := l.spares.take()
+	if err != nil {
+		return err
+	}
+	h.Recycled = sp.recycled
+	w.file = sp.file
+	if err := writeAt(w.file, h.Append(nil), 0); err != nil {
+		return err
+	}
+	if err := w.file.Sync(); err != nil {
+		return err
+	}
+	path := segPath(l.dir, h.Number)
+	if err := l.opts.FS.Rename(sp.path, path); err != nil {
+		return err
+	}
+	if err := l.syncNames(); err != nil {
+		return err
+	}
+	w.seg = &seg{number: h.Number, first: h.FirstIndex, path: path}
+	if !l.opts.bugs.noSeed {
+		w.seg.seed = h.Seed()
+	}
+	w.seg.end.Store(segment.HeaderSize)
+	w.seg.next.Store(h.FirstIndex)
+	w.off, w.synced, w.unsynced, w.asked = segment.HeaderSize, segment.HeaderSize, 0, false
+	w.capacity = max(w.target, segment.HeaderSize+size+segment.FrameHeaderSize)
+	w.target = min(w.target*4, l.opts.SegmentSize)
+	l.addSegment(w.seg)
+	l.emit(Rolled{File: path, Number: h.Number, FirstIndex: h.FirstIndex, Recycled: sp.recycled, Prepared: sp.size > 0})
+	return nil
+}
+
+// fail makes the failure sticky, unless there is one already, and returns the one that stands.
+func (l *Log) fail(cause error) error {
+	err := cause
+	if !errors.Is(cause, ErrFailed) {
+		err = failure(cause)
+	}
+	if !l.failed.CompareAndSwap(nil, &err) {
+		return l.failure()
+	}
+	l.mu.Lock()
+	l.makeRoom()
+	l.mu.Unlock()
+	l.news.wake()
+	l.emit(Failed{err})
+	return err
+}

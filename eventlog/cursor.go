@@ -1,0 +1,198 @@
+package eventlog
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/coppice-go/coppice/eventlog/segment"
+)
+
+// Cursor reads a log in order. It is for one goroutine at a time.
+type Cursor struct {
+	log  *Log
+	from uint64 // records before it are passed over
+	want uint64 // index that the next frame begins with; 0 before the first
+	seg  *seg   // nil before the first read
+	r    frameReader
+
+	rest  []byte // records of the present frame that are still to be returned
+	left  uint32
+	index uint64 // of the first in rest
+	err   error  // sticky
+}
+
+// Cursor returns a reader that begins at index from, which may lie ahead of the log. A from before
+// First is ErrTruncated. A cursor holds back no truncation: that is what Retain is for. It must be closed.
+func (l *Log) Cursor(from uint64) (*Cursor, error) {
+	if l.closed.Load() {
+		return nil, ErrClosed
+	}
+	c := &Cursor{log: l, from: from}
+	s, f, err := l.acquire(from, nil)
+	if err != nil {
+		return nil, err
+	}
+	c.enter(s, f, s.near(from))
+	return c, nil
+}
+
+// enter begins to read a segment at a place.
+func (c *Cursor) enter(s *seg, f File, at waypoint) {
+	c.seg = s
+	c.want = at.first
+	c.r = frameReader{file: f, seed: s.seed, off: at.offset, buf: c.r.buf}
+}
+
+// leave gives up the segment being read.
+func (c *Cursor) leave() {
+	if c.seg == nil {
+		return
+	}
+	c.r.file.Close() // nothing was written
+	c.log.unread(c.seg)
+	c.seg = nil
+}
+
+// Next returns the next record, waiting until there is a durable one. Data is valid until the next call
+// on the cursor. When the log has failed, Next returns all that is durable and then ErrFailed; when it is
+// closed, ErrClosed. Other errors: ctx's, ErrTruncated if truncation overtook the cursor, *CorruptError.
+func (c *Cursor) Next(ctx context.Context) (Entry, error) {
+	for {
+		// The channel comes first, so that what becomes durable after the look is not missed.
+		if c.left == 0 && c.caughtUp() {
+			news := c.log.news.wait()
+			e, ok, err := c.TryNext()
+			if ok || err != nil {
+				return e, err
+			}
+			select {
+			case <-news:
+			case <-ctx.Done():
+				return Entry{}, ctx.Err()
+			}
+			continue
+		}
+		if e, ok, err := c.TryNext(); ok || err != nil {
+			return e, err
+		}
+	}
+}
+
+// caughtUp tells whether nothing more of the present segment can be read just now.
+func (c *Cursor) caughtUp() bool { return c.seg == nil || c.r.off >= c.seg.end.Load() }
+
+// TryNext is Next that does not wait: ok is false if no further record is durable.
+func (c *Cursor) TryNext() (e Entry, ok bool, err error) {
+	for {
+		for c.left > 0 {
+			kind, data, rest, err := segment.NextRecord(c.rest)
+			if err != nil {
+				return Entry{}, false, c.damaged(c.r.off, err)
+			}
+			index := c.index
+			c.rest = rest
+			c.left--
+			c.index++
+			if index >= c.from {
+				return Entry{Index: index, Kind: Kind(kind), Data: data}, true, nil
+			}
+		}
+		if more, err := c.advance(); !more || err != nil {
+			return Entry{}, false, err
+		}
+	}
+}
+
+// advance reads the next frame. It returns false if there is none yet.
+func (c *Cursor) advance() (bool, error) {
+	if c.err != nil {
+		return false, c.err
+	}
+	if c.log.closed.Load() {
+		c.err = ErrClosed
+		return false, c.err
+	}
+	for {
+		// In this order: a failure that is seen came after the last record that became durable, and a seal after the final end.
+		failed := c.log.failure()
+		sealed := c.seg.sealed.Load()
+		c.r.end = c.seg.end.Load()
+		if c.r.off < c.r.end {
+			return true, c.frame()
+		}
+		if !sealed {
+			return false, failed
+		}
+		s, f, err := c.log.acquire(c.want, c.seg)
+		if err != nil {
+			c.err = err
+			return false, err
+		}
+		if s == nil {
+			return false, failed
+		}
+		if s.first != c.want {
+			f.Close()
+			c.log.unread(s)
+			return false, c.damaged(c.r.off, fmt.Errorf("the next segment begins with record %d, want %d", s.first, c.want))
+		}
+		c.leave()
+		c.enter(s, f, waypoint{s.first, segment.HeaderSize})
+	}
+}
+
+// frame reads the frame that is there.
+func (c *Cursor) frame() error {
+	f, at, err := c.r.next()
+	switch {
+	case err == nil && f.First != c.want:
+		return c.damaged(at, fmt.Errorf("frame begins with record %d, want %d", f.First, c.want))
+	case err == nil:
+		c.want = f.Next()
+		c.rest, c.left, c.index = f.Payload, f.Count, f.First
+		return nil
+	case err == io.EOF || isBadFrame(err):
+		return c.damaged(at, err)
+	}
+	c.err = fmt.Errorf("eventlog: reading %s at offset %d: %w", c.seg.path, at, err)
+	return c.err
+}
+
+func (c *Cursor) damaged(at int64, why error) error {
+	c.left = 0
+	c.err = &CorruptError{File: c.seg.path, Offset: at, Index: c.want, Reason: why.Error()}
+	return c.err
+}
+
+// Close releases the cursor.
+func (c *Cursor) Close() {
+	c.leave()
+	if c.err == nil {
+		c.err = ErrClosed
+	}
+	c.left, c.rest, c.r.buf = 0, nil, nil
+}
+
+// Read returns a durable record. Its Data is the caller's. Errors: ErrTruncated, ErrNotFound, *CorruptError.
+func (l *Log) Read(index uint64) (Entry, error) {
+	if durable := l.Durable(); index > durable {
+		return Entry{}, fmt.Errorf("%w: %d, the last is %d", ErrNotFound, index, durable)
+	}
+	c, err := l.Cursor(index)
+	if err != nil {
+		return Entry{}, err
+	}
+	defer c.Close()
+	c.r.buf = make([]byte, 4<<10) // grows if the record's frame is larger
+	e, ok, err := c.TryNext()
+	if err != nil {
+		return Entry{}, err
+	}
+	if !ok {
+		return Entry{}, fmt.Errorf("%w: %d", ErrNotFound, index)
+	}
+	e.Data = bytes.Clone(e.Data)
+	return e, nil
+}

@@ -1,0 +1,186 @@
+package eventlog
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/coppice-go/coppice/eventlog/segment"
+)
+
+// readSize is how much is read at once, in bytes: enough to make the calls few, little enough to stay in a core's cache between
+// the copy, the checksum and the use.
+const readSize = 128 << 10
+
+// frameReader reads frames one after another.
+type frameReader struct {
+	file File
+	seed segment.Seed
+	off  int64 // of the next frame
+	end  int64 // nothing at or past it is read
+
+	buf    []byte
+	lo, hi int // buf[lo:hi] is what the file holds at off
+}
+
+// next returns the next frame and its offset. The payload is valid until the next call. Errors: io.EOF at end; a
+// segment error if there is no good frame; else what the file said. After an error, off is where the frame would be.
+func (r *frameReader) next() (segment.Frame, int64, error) {
+	for {
+		f, size, err := segment.Decode(r.buf[r.lo:r.hi], r.seed, r.off)
+		if err == nil {
+			at := r.off
+			r.lo += int(size)
+			r.off += size
+			return f, at, nil
+		}
+		if err != segment.ErrShort { // Decode returns it bare
+			return segment.Frame{}, r.off, err
+		}
+		if r.off >= r.end {
+			return segment.Frame{}, r.off, io.EOF
+		}
+		size = max(size, segment.FrameHeaderSize)
+		if r.off+size > r.end {
+			return segment.Frame{}, r.off, err
+		}
+		if err := r.fill(size); err != nil {
+			return segment.Frame{}, r.off, err
+		}
+	}
+}
+
+// fill reads on until at least need bytes are there.
+func (r *frameReader) fill(need int64) error {
+	switch {
+	case int64(len(r.buf)) < need:
+		grown := make([]byte, max(need, readSize))
+		r.hi = copy(grown, r.buf[r.lo:r.hi])
+		r.buf = grown
+	case len(r.buf) > 8*readSize && need <= readSize:
+		// A large frame is behind us; do not keep its memory.
+		small := make([]byte, readSize)
+		r.hi = copy(small, r.buf[r.lo:min(r.hi, r.lo+readSize)])
+		r.buf = small
+	default:
+		r.hi = copy(r.buf, r.buf[r.lo:r.hi])
+	}
+	r.lo = 0
+	want := min(int64(len(r.buf)), r.end-r.off)
+	n, err := r.file.ReadAt(r.buf[r.hi:want], r.off+int64(r.hi))
+	r.hi += n
+	if int64(r.hi) >= need {
+		return nil // an error further on will come again
+	}
+	if err == nil || err == io.EOF {
+		return segment.ErrShort
+	}
+	return err
+}
+
+// isBadFrame tells bytes that are wrong from a file that cannot be read.
+func isBadFrame(err error) bool {
+	return errors.Is(err, segment.ErrShort) || errors.Is(err, segment.ErrBlank) ||
+		errors.Is(err, segment.ErrFrameHeader) || errors.Is(err, segment.ErrChecksum) || errors.Is(err, errSequence)
+}
+
+// errSequence is a good frame in the wrong place.
+var errSequence = errors.New("frame is out of sequence")
+
+// scan is what reading a segment from its first frame found.
+type scan struct {
+	end       int64  // where the good frames end; the seal, if there is one, begins here
+	next      uint64 // index after the last record
+	lastFrame int64  // offset of the last good frame; 0 if there is none
+	synced    int64  // what the last good frame, or the seal, says was durable before it
+	sealed    bool
+	seal      segment.Seal
+	bad       error // why reading ended before a seal and before the end of the file; nil otherwise
+	frames    uint64
+	waypoints []waypoint
+}
+
+// scanFrames reads size bytes of a segment. The error is only about reading the file, never about what is in it.
+// With records set, the records of each frame are walked too.
+func scanFrames(f File, h segment.Header, seed segment.Seed, size int64, records bool) (scan, error) {
+	r := frameReader{file: f, seed: seed, off: segment.HeaderSize, end: size}
+	s := scan{end: segment.HeaderSize, next: h.FirstIndex, synced: segment.HeaderSize}
+	for {
+		fr, at, err := r.next()
+		if err == nil && fr.First != s.next {
+			err = fmt.Errorf("%w: it begins with record %d, want %d", errSequence, fr.First, s.next)
+		}
+		if err == nil && records {
+			if rerr := segment.CheckRecords(fr); rerr != nil {
+				err = fmt.Errorf("%w: %v", errSequence, rerr)
+			}
+		}
+		switch {
+		case err == io.EOF:
+			return s, nil
+		case err != nil && isBadFrame(err):
+			s.bad = err
+			return s, nil
+		case err != nil:
+			return s, err
+		}
+		s.synced, s.lastFrame = int64(fr.Synced), at
+		if fr.Flags&segment.FlagSeal != 0 {
+			s.sealed, s.seal = true, segment.Seal{Offset: uint64(at), CRC: fr.CRC}
+			return s, nil
+		}
+		s.waypoints = addWaypoint(s.waypoints, fr.First, at)
+		s.frames++
+		s.next, s.end = fr.Next(), r.off
+	}
+}
+
+// beyond is what lies past the end of the good frames.
+type beyond struct {
+	proof int64 // offset of a frame header that shows that the bad place had been durable; 0 if there is none
+	bytes int64 // how far, at least, writes had gone past the good frames
+}
+
+// lookAhead searches what follows the good frames. A frame says up to where all was durable before it was written:
+// if that is past the bad place, the bytes there were good once and this is damage. Its header alone
+// is proof, since headers check by themselves; so an interrupted write of a further frame does not hide the damage.
+func lookAhead(f File, seed segment.Seed, s scan, size int64, recycled bool) (beyond, error) {
+	var b beyond
+	buf := make([]byte, readSize+segment.FrameHeaderSize)
+	for base := s.end; base+segment.FrameHeaderSize <= size; {
+		n, err := f.ReadAt(buf[:min(int64(len(buf)), size-base)], base)
+		if err != nil && err != io.EOF {
+			return b, err
+		}
+		part := buf[:n]
+		for at := 0; ; {
+			i := segment.Find(part[at:], seed, base+int64(at), s.next)
+			if i < 0 {
+				break
+			}
+			at += i
+			fr, length, err := segment.DecodeHeaderAt(part[at:], seed, base+int64(at))
+			if err == nil {
+				if int64(fr.Synced) > s.end {
+					b.proof = base + int64(at)
+					return b, nil
+				}
+				b.bytes = max(b.bytes, min(base+int64(at)+length, size)-s.end)
+			}
+			at += segment.Align
+		}
+		if !recycled {
+			for i := len(part) - 1; i >= 0; i-- {
+				if part[i] != 0 {
+					b.bytes = max(b.bytes, base+int64(i)+1-s.end)
+					break
+				}
+			}
+		}
+		if n < len(buf) {
+			break
+		}
+		base += readSize
+	}
+	return b, nil
+}

@@ -1,0 +1,175 @@
+package eventlog
+
+import (
+	"io"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+)
+
+// Kind says what a record is. Its meaning belongs to the log's user.
+type Kind uint8
+
+// Record is what is appended.
+type Record struct {
+	Kind Kind
+	Data []byte // copied before the append call returns
+}
+
+// Entry is a record that was read. Data belongs to the reader only as long as the call it came from says.
+type Entry struct {
+	Index uint64 // 1-based, without gaps
+	Kind  Kind
+	Data  []byte
+}
+
+// Log is an open log. All methods are safe for concurrent use.
+//
+// Locks are taken in this order, and none is held over a write or sync of frames: truncating, segMu, mu.
+type Log struct {
+	dir      string
+	opts     Options
+	lock     io.Closer // nil if read-only and nobody ever locked the directory
+	readOnly bool
+	recovery Recovery
+
+	first   atomic.Uint64 // index of the first record kept
+	durable atomic.Uint64 // index of the last durable record
+	frames  atomic.Uint64
+	syncs   atomic.Uint64
+	closed  atomic.Bool
+	failed  atomic.Pointer[error] // the sticky failure
+	news    broadcast             // wakes cursors: more is durable, or the log failed or closed
+
+	segMu sync.RWMutex
+	segs  []*seg // ascending, contiguous, never empty; the slice is replaced, not changed
+
+	mu      sync.Mutex
+	cur     *batch        // filling
+	writing int64         // bytes of the batch that the committer has
+	next    uint64        // index that the next record gets
+	room    chan struct{} // closed when cur is taken, if somebody waits for that; else nil
+	idle    bool          // the committer waits for wake
+	closing bool
+
+	wake     chan struct{} // capacity 1
+	stopped  chan struct{} // closed when the committer has ended
+	closeErr error         // written before stopped is closed
+	w        writer        // the committer's own
+	spares   spares
+
+	truncating sync.Mutex
+	retainMu   sync.Mutex
+	retainers  map[string]*Retainer
+
+	emitMu sync.Mutex
+}
+
+// Recovery is what Open found.
+func (l *Log) Recovery() Recovery { return l.recovery }
+
+// ID is the log's identity, drawn when it was created and held in every segment.
+func (l *Log) ID() [16]byte { return l.recovery.ID }
+
+// First is the index of the first record that is kept; Durable()+1 if there is none.
+func (l *Log) First() uint64 { return l.first.Load() }
+
+// Durable is the index of the last durable record: First()-1 if there is none.
+func (l *Log) Durable() uint64 { return l.durable.Load() }
+
+// Close makes everything appended durable, seals the log and unlocks its directory. Appends from then
+// on are ErrClosed. Close of a failed log returns its failure, but releases everything too. A second
+// Close returns what the first did.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	begun := l.closing
+	l.closing = true
+	if !begun {
+		l.wakeCommitter()
+		l.makeRoom()
+	}
+	l.mu.Unlock()
+	if l.readOnly && !begun {
+		l.closeErr = l.release(nil) // there is no committer that would
+		close(l.stopped)
+	}
+	<-l.stopped
+	return l.closeErr
+}
+
+// release ends what the log holds, after the committer is done with it.
+func (l *Log) release(err error) error {
+	l.closed.Store(true)
+	l.news.wake()
+	keep := func(e error) {
+		if err == nil {
+			err = e
+		}
+	}
+	keep(l.spares.close())
+	if l.w.file != nil {
+		keep(l.w.file.Close())
+	}
+	if l.lock != nil {
+		keep(l.lock.Close())
+	}
+	return err
+}
+
+// failure returns the sticky failure, if there is one.
+func (l *Log) failure() error {
+	if p := l.failed.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+func (l *Log) emit(e Event) {
+	l.emitMu.Lock()
+	defer l.emitMu.Unlock()
+	l.opts.Events(e)
+}
+
+// syncNames makes the names in the log's directory durable.
+func (l *Log) syncNames() error { return l.opts.FS.SyncDir(l.dir) }
+
+// broadcast wakes all who wait at once. The zero value is ready.
+type broadcast struct {
+	mu sync.Mutex
+	ch chan struct{} // nil while nobody waits
+}
+
+func (b *broadcast) wait() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ch == nil {
+		b.ch = make(chan struct{})
+	}
+	return b.ch
+}
+
+func (b *broadcast) wake() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ch != nil {
+		close(b.ch)
+		b.ch = nil
+	}
+}
+
+// ancestors returns the directories whose names lead to dir and that have to be synced for dir to be found after a
+// crash: the parent of dir, and the parents above as long as they do not exist yet.
+func ancestors(fs FS, dir string) []string {
+	var list []string
+	for {
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return list
+		}
+		list = append(list, parent)
+		if _, err := fs.List(parent); err == nil || !isNotExist(err) {
+			return list
+		}
+		dir = parent
+	}
+}

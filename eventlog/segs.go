@@ -1,0 +1,147 @@
+package eventlog
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/coppice-go/coppice/eventlog/segment"
+)
+
+const (
+	segSuffix   = ".seg"
+	spareSuffix = ".spare"
+	lockName    = "LOCK"
+
+	// waypointEvery is how far apart, in bytes, the places are that a segment's sparse index knows.
+	waypointEvery = 32 << 10
+)
+
+func isNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }
+
+func segPath(dir string, number uint64) string {
+	return filepath.Join(dir, fmt.Sprintf("%016x%s", number, segSuffix))
+}
+
+// parseSegName returns the number that a segment file's base name says.
+func parseSegName(name string) (uint64, bool) {
+	hex, ok := strings.CutSuffix(name, segSuffix)
+	if !ok || len(hex) != 16 {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(hex, 16, 64)
+	return n, err == nil && n > 0 && hex == strings.ToLower(hex)
+}
+
+// seg is a segment as readers know it.
+type seg struct {
+	number uint64
+	first  uint64 // index of the first record; the next segment's first if there is none
+	path   string
+	seed   segment.Seed
+
+	end    atomic.Int64  // frames before this offset are durable and may be read; the seal's offset once sealed
+	next   atomic.Uint64 // index after the last durable record
+	sealed atomic.Bool   // set after the final end
+
+	readers int // cursors that have the file open; under Log.segMu
+
+	mu        sync.Mutex
+	waypoints []waypoint // sparse index, ascending
+}
+
+// waypoint is a place in a segment where a frame begins.
+type waypoint struct {
+	first  uint64
+	offset int64
+}
+
+// pass notes that a frame begins at offset, if the last waypoint lies far enough behind.
+func (s *seg) pass(first uint64, offset int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waypoints = addWaypoint(s.waypoints, first, offset)
+}
+
+func addWaypoint(w []waypoint, first uint64, offset int64) []waypoint {
+	if n := len(w); n > 0 && offset-w[n-1].offset < waypointEvery {
+		return w
+	}
+	return append(w, waypoint{first, offset})
+}
+
+// near returns the last known place at or before the record.
+func (s *seg) near(index uint64) waypoint {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := sort.Search(len(s.waypoints), func(i int) bool { return s.waypoints[i].first > index })
+	if i == 0 {
+		return waypoint{s.first, segment.HeaderSize}
+	}
+	return s.waypoints[i-1]
+}
+
+// acquire opens the segment that holds index, or will; with after set, the one numbered after it instead. The caller releases it.
+// A nil seg and no error mean that there is none yet.
+func (l *Log) acquire(index uint64, after *seg) (*seg, File, error) {
+	l.segMu.Lock()
+	var s *seg
+	if after != nil {
+		// Numbers are contiguous, so the place follows from the number.
+		if oldest := l.segs[0].number; after.number+1 < oldest {
+			l.segMu.Unlock()
+			return nil, nil, fmt.Errorf("%w: %d, the first kept is %d", ErrTruncated, index, l.First())
+		} else if at := after.number + 1 - oldest; at < uint64(len(l.segs)) {
+			s = l.segs[at]
+		}
+	} else {
+		i := sort.Search(len(l.segs), func(i int) bool { return l.segs[i].first > index })
+		if i == 0 {
+			l.segMu.Unlock()
+			return nil, nil, fmt.Errorf("%w: %d, the first kept is %d", ErrTruncated, index, l.First())
+		}
+		s = l.segs[i-1]
+	}
+	if s == nil {
+		l.segMu.Unlock()
+		return nil, nil, nil
+	}
+	s.readers++ // keeps Truncate from recycling the file
+	l.segMu.Unlock()
+
+	f, err := l.opts.FS.Open(s.path, false)
+	if err == nil {
+		return s, f, nil
+	}
+	l.unread(s)
+	if isNotExist(err) && l.First() > s.first {
+		err = fmt.Errorf("%w: %d, the first kept is %d", ErrTruncated, index, l.First())
+	}
+	return nil, nil, err
+}
+
+func (l *Log) unread(s *seg) {
+	l.segMu.Lock()
+	defer l.segMu.Unlock()
+	s.readers--
+}
+
+// snapshot returns the present segments. The slice is immutable.
+func (l *Log) snapshot() []*seg {
+	l.segMu.RLock()
+	defer l.segMu.RUnlock()
+	return l.segs
+}
+
+func (l *Log) addSegment(s *seg) {
+	l.segMu.Lock()
+	defer l.segMu.Unlock()
+	l.segs = append(slices.Clone(l.segs), s)
+}

@@ -1,0 +1,87 @@
+package eventlog
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/coppice-go/coppice/eventlog/segment"
+)
+
+// Report is what Verify found.
+type Report struct {
+	Recovery // of the segments that are whole, if there is damage
+	Records  uint64
+	Frames   uint64
+	Files    []SegmentStat
+	Damage   []*CorruptError // at most one per segment
+}
+
+// Verify reads a log that nobody is writing, in full, and changes nothing: every frame, record,
+// checksum, seal and the chain of seals. The error joins every *CorruptError of the report. A torn
+// tail, which Open would cut, is no damage: see TornBytes. Of the Options it uses FS and Events (Progress).
+func Verify(dir string, o Options) (Report, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return Report{}, err
+	}
+	start := time.Now()
+	in := inspection{fs: o.FS, dir: filepath.Clean(dir), bugs: o.bugs, records: true,
+		progress: func(done, total int64) { o.Events(Progress{done, total}) }}
+	lock, err := in.exclusive()
+	if err != nil {
+		return Report{}, err
+	}
+	if lock != nil {
+		defer lock.Close()
+	}
+	if err := in.run(); err != nil {
+		return Report{}, err
+	}
+	rep := Report{Recovery: in.recovery()}
+	var all []error
+	for _, s := range in.segs {
+		if s.damage != nil {
+			rep.Damage = append(rep.Damage, s.damage)
+			all = append(all, s.damage)
+		}
+		if s.scan.next == 0 {
+			continue // its header is bad: nothing is known
+		}
+		rep.Records += s.scan.next - s.header.FirstIndex
+		rep.Frames += s.scan.frames
+		rep.Files = append(rep.Files, SegmentStat{File: s.path, Number: s.number, First: s.header.FirstIndex,
+			Last: s.scan.next - 1, Bytes: s.scan.end - segment.HeaderSize, Sealed: s.scan.sealed})
+	}
+	rep.Duration = time.Since(start)
+	return rep, errors.Join(all...)
+}
+
+// exclusive lists the files of a log that is there, and makes sure that nobody writes it. There is no lock
+// to take, and nil is returned, if nobody ever locked the directory: a copy of a log may lack the lock file.
+func (in *inspection) exclusive() (io.Closer, error) {
+	names, err := in.fs.List(in.dir)
+	if err != nil {
+		return nil, fmt.Errorf("eventlog: %w", err)
+	}
+	var lock io.Closer
+	if slices.Contains(names, lockName) {
+		if lock, err = in.fs.Lock(filepath.Join(in.dir, lockName)); err != nil {
+			return nil, fmt.Errorf("eventlog: %w", err)
+		}
+	}
+	err = in.list()
+	if err == nil && len(in.segs) == 0 {
+		err = fmt.Errorf("no segments in %s", in.dir)
+	}
+	if err == nil {
+		return lock, nil
+	}
+	if lock != nil {
+		lock.Close()
+	}
+	return nil, fmt.Errorf("eventlog: %w", err)
+}
