@@ -1,0 +1,51 @@
+# Every target needs Go and nothing else, but proto (protoc). `make` lists them.
+# Tools run by `go run module@version`, so there is no install step and go.mod does not carry them.
+
+GO           ?= go
+STATICCHECK  := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+# Packages under test at once and tests of one package at once. The race detector is heavy; two suits small machines.
+PARALLEL     ?= 2
+TEST_TIMEOUT ?= 10m
+BENCH        ?= .
+BENCH_COUNT  ?= 5
+SOAK_MINUTES ?= 10
+PKGS         ?= ./...
+
+.DEFAULT_GOAL := help
+.PHONY: help build test lint bench soak demo proto
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build bin/coppice
+	$(GO) build -trimpath -o bin/coppice ./cmd/coppice
+
+test: ## vet and test everything with the race detector (PKGS, COPPICE_REQUIRE)
+	@start=$$(date +%s); \
+	$(GO) vet $(PKGS) && $(GO) test -race -p $(PARALLEL) -parallel $(PARALLEL) -timeout $(TEST_TIMEOUT) $(PKGS); status=$$?; \
+	echo "make test: $$(( $$(date +%s) - start )) s, exit $$status"; exit $$status
+
+lint: ## gofmt, go vet, staticcheck
+	@out=$$(git ls-files -z '*.go' | xargs -0 gofmt -l); if [ -n "$$out" ]; then echo "not gofmt-ed:"; echo "$$out"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+bench: ## run the benchmarks (BENCH, BENCH_COUNT)
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCH_COUNT) -p 1 -timeout 60m $(PKGS)
+
+soak: ## run the tests over and over for SOAK_MINUTES, each time in another order
+	@end=$$(( $$(date +%s) + 60 * $(SOAK_MINUTES) )); runs=0; \
+	while [ $$(date +%s) -lt $$end ]; do \
+		$(GO) test -race -count 1 -shuffle on -p $(PARALLEL) -parallel $(PARALLEL) -timeout $(TEST_TIMEOUT) $(PKGS) || exit 1; \
+		runs=$$((runs + 1)); \
+	done; echo "make soak: $$runs runs without a failure"
+
+demo: ## run the demonstration: a node, load, a kill, nothing lost
+	$(GO) run ./cmd/coppice demo
+
+proto: ## generate the Go code of proto/ again (needs protoc)
+	@tools=$$(mktemp -d) && trap 'rm -rf "$$tools"' EXIT && \
+	GOBIN="$$tools" $(GO) install google.golang.org/protobuf/cmd/protoc-gen-go && \
+	GOBIN="$$tools" $(GO) install connectrpc.com/connect/cmd/protoc-gen-connect-go && \
+	cd proto && PATH="$$tools:$$PATH" protoc --go_out=. --go_opt=paths=source_relative \
+		--connect-go_out=. --connect-go_opt=paths=source_relative $$(find . -name '*.proto' | sort)
