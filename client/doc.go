@@ -13,5 +13,6 @@
 // # Non-guarantees
 //
 //   - Transactions of one caller are not ordered by the order of their submission. Wait for a result, or put it all in one.
-//   - Get reads the state that one node has committed. Use GetConsistent to read after everything acknowledged before it.
+//   - Get reads the state that one node has committed. Use GetConsistent to read after everything that
+//     had its result, on any node, before the call.
 package client

@@ -26,7 +26,7 @@ func (c *Client) GetAt(ctx context.Context, key []byte, height uint64) (value []
 	return c.getOne(ctx, &apiv1.GetRequest{Keys: [][]byte{key}, Height: height})
 }
 
-// GetConsistent reads a key after everything that was acknowledged before the call: an ordered read. It takes a block.
+// GetConsistent reads a key after everything that had its result before the call: an ordered read. It takes a block.
 func (c *Client) GetConsistent(ctx context.Context, key []byte) (value []byte, found bool, err error) {
 	return c.getOne(ctx, &apiv1.GetRequest{Keys: [][]byte{key}, Consistent: true})
 }

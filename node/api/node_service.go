@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/backend/kv"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	"github.com/coppice-go/coppice/proto/coppice/api/v1/apiv1connect"
 )
@@ -25,8 +26,9 @@ type NodeOptions struct {
 	// Token, where not empty, is wanted of every call, as a listener beyond loopback must.
 	Token string
 
-	// Barrier makes a fresh transaction that changes nothing. A consistent Get orders one and reads the state after it.
-	Barrier func() engines.Tx
+	// Barrier makes a fresh transaction that changes nothing: a consistent Get orders one and reads the state after it. By
+	// default a read by the kv backend.
+	Barrier func() (engines.Tx, error)
 }
 
 func (o NodeOptions) withDefaults() NodeOptions {
@@ -42,10 +44,16 @@ func (o NodeOptions) withDefaults() NodeOptions {
 	if o.MaxWait == 0 {
 		o.MaxWait = time.Minute
 	}
+	if o.Barrier == nil {
+		o.Barrier = func() (engines.Tx, error) {
+			body, err := kv.Encode(kv.Read([]byte("consistent read")))
+			return engines.NewTx(kv.Name, body, 2*o.MaxWait), err
+		}
+	}
 	return o
 }
 
-// NodeHandler serves NodeService over b. It answers the path prefix to mount it at. Barrier must be set.
+// NodeHandler serves NodeService over b. It answers the path prefix to mount it at.
 func NodeHandler(b Backend, o NodeOptions) (string, http.Handler) {
 	o = o.withDefaults()
 	opts := []connect.HandlerOption{connect.WithReadMaxBytes(o.MaxBody)}
@@ -186,10 +194,14 @@ func (s *nodeService) Get(ctx context.Context, req *connect.Request[apiv1.GetReq
 	return connect.NewResponse(&apiv1.GetResponse{Height: read.Height, Values: values}), nil
 }
 
-// barrier orders a transaction and answers the height of its block. Whatever was acknowledged before this call comes
-// earlier in the order, or in the same block, which is read whole.
+// barrier orders a transaction and answers the height of its block. Whatever had its result, on any node, before this call
+// comes earlier in the order.
 func (s *nodeService) barrier(ctx context.Context) (height uint64, err error) {
-	tx, err := s.limits.Barrier().Encode()
+	b, err := s.limits.Barrier()
+	if err != nil {
+		return 0, wireError(ctx, err)
+	}
+	tx, err := b.Encode()
 	if err != nil {
 		return 0, wireError(ctx, err)
 	}

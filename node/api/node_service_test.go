@@ -128,7 +128,6 @@ func (f *fakeNode) Status(context.Context) (api.Status, error) {
 
 func serve(t *testing.T, f *fakeNode, o api.NodeOptions) apiv1connect.NodeServiceClient {
 	t.Helper()
-	o.Barrier = func() engines.Tx { return engines.NewTx("kv", nil, time.Minute) }
 	path, h := api.NodeHandler(f, o)
 	mux := http.NewServeMux()
 	mux.Handle(path, h)

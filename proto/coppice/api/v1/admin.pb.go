@@ -492,8 +492,10 @@ type Live struct {
 	State         ChildState             `protobuf:"varint,1,opt,name=state,proto3,enum=coppice.api.v1.ChildState" json:"state,omitempty"`
 	Incarnation   uint64                 `protobuf:"varint,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // grows with every start; never repeats within a process
 	Started       *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=started,proto3" json:"started,omitempty"`
-	Restarts      uint64                 `protobuf:"varint,4,opt,name=restarts,proto3" json:"restarts,omitempty"`                // of this child, since its supervisor started
-	LastExit      string                 `protobuf:"bytes,5,opt,name=last_exit,json=lastExit,proto3" json:"last_exit,omitempty"` // why the incarnation before ended
+	Restarts      uint64                 `protobuf:"varint,4,opt,name=restarts,proto3" json:"restarts,omitempty"`                 // of this child, since its supervisor started
+	LastExit      string                 `protobuf:"bytes,5,opt,name=last_exit,json=lastExit,proto3" json:"last_exit,omitempty"`  // why the incarnation before ended
+	InWindow      uint32                 `protobuf:"varint,6,opt,name=in_window,json=inWindow,proto3" json:"in_window,omitempty"` // of a supervisor: restarts within its period, out of max_restarts
+	Instances     uint64                 `protobuf:"varint,7,opt,name=instances,proto3" json:"instances,omitempty"`               // of a dynamic supervisor: how many children; Child.children may list fewer
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -561,6 +563,20 @@ func (x *Live) GetLastExit() string {
 		return x.LastExit
 	}
 	return ""
+}
+
+func (x *Live) GetInWindow() uint32 {
+	if x != nil {
+		return x.InWindow
+	}
+	return 0
+}
+
+func (x *Live) GetInstances() uint64 {
+	if x != nil {
+		return x.Instances
+	}
+	return 0
 }
 
 type TreeRequest struct {
@@ -1119,13 +1135,15 @@ const file_coppice_api_v1_admin_proto_rawDesc = "" +
 	"\fmax_restarts\x18\x05 \x01(\rR\vmaxRestarts\x121\n" +
 	"\x06period\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x06period\x12#\n" +
 	"\rauto_shutdown\x18\a \x01(\tR\fautoShutdown\x12\x12\n" +
-	"\x04note\x18\b \x01(\tR\x04note\"\xc9\x01\n" +
+	"\x04note\x18\b \x01(\tR\x04note\"\x84\x02\n" +
 	"\x04Live\x120\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x1a.coppice.api.v1.ChildStateR\x05state\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x124\n" +
 	"\astarted\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x12\x1a\n" +
 	"\brestarts\x18\x04 \x01(\x04R\brestarts\x12\x1b\n" +
-	"\tlast_exit\x18\x05 \x01(\tR\blastExit\"\r\n" +
+	"\tlast_exit\x18\x05 \x01(\tR\blastExit\x12\x1b\n" +
+	"\tin_window\x18\x06 \x01(\rR\binWindow\x12\x1c\n" +
+	"\tinstances\x18\a \x01(\x04R\tinstances\"\r\n" +
 	"\vTreeRequest\"e\n" +
 	"\fTreeResponse\x12)\n" +
 	"\x04root\x18\x01 \x01(\v2\x15.coppice.api.v1.ChildR\x04root\x12\x18\n" +

@@ -603,7 +603,7 @@ type GetRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Keys          [][]byte               `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
 	Height        uint64                 `protobuf:"varint,2,opt,name=height,proto3" json:"height,omitempty"`         // 0: the latest committed one
-	Consistent    bool                   `protobuf:"varint,3,opt,name=consistent,proto3" json:"consistent,omitempty"` // read after everything acknowledged before this call; excludes height
+	Consistent    bool                   `protobuf:"varint,3,opt,name=consistent,proto3" json:"consistent,omitempty"` // read after everything that had its result before this call; excludes height
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
