@@ -2,7 +2,7 @@
 # Tools run by `go run module@version`, so there is no install step and go.mod does not carry them.
 
 GO           ?= go
-STATICCHECK  := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOLANGCI     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # Packages under test at once and tests of one package at once. The race detector is heavy; two suits small machines.
 PARALLEL     ?= 2
 TEST_TIMEOUT ?= 10m
@@ -25,10 +25,10 @@ test: ## vet and test everything with the race detector (PKGS, COPPICE_REQUIRE)
 	$(GO) vet $(PKGS) && $(GO) test -race -p $(PARALLEL) -parallel $(PARALLEL) -timeout $(TEST_TIMEOUT) $(PKGS); status=$$?; \
 	echo "make test: $$(( $$(date +%s) - start )) s, exit $$status"; exit $$status
 
-lint: ## gofmt, go vet, staticcheck
+lint: ## gofmt, go vet, golangci-lint (.golangci.yml)
 	@out=$$(git ls-files -z '*.go' | xargs -0 gofmt -l); if [ -n "$$out" ]; then echo "not gofmt-ed:"; echo "$$out"; exit 1; fi
 	$(GO) vet ./...
-	$(GO) run $(STATICCHECK) ./...
+	$(GO) run $(GOLANGCI) run ./...
 
 bench: ## run the benchmarks (BENCH, BENCH_COUNT)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCH_COUNT) -p 1 -timeout 60m $(PKGS)
@@ -47,5 +47,4 @@ proto: ## generate the Go code of proto/ again (needs protoc)
 	@tools=$$(mktemp -d) && trap 'rm -rf "$$tools"' EXIT && \
 	GOBIN="$$tools" $(GO) install google.golang.org/protobuf/cmd/protoc-gen-go && \
 	GOBIN="$$tools" $(GO) install connectrpc.com/connect/cmd/protoc-gen-connect-go && \
-	cd proto && PATH="$$tools:$$PATH" protoc --go_out=. --go_opt=paths=source_relative \
-		--connect-go_out=. --connect-go_opt=paths=source_relative $$(find . -name '*.proto' | sort)
+	PATH="$$tools:$$PATH" $(GO) generate ./proto

@@ -1,0 +1,99 @@
+package arch_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+func read(t *testing.T, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(root(t), name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// directRequires are the modules that go.mod requires by itself.
+func directRequires(t *testing.T) []string {
+	t.Helper()
+	var direct []string
+	for _, block := range regexp.MustCompile(`(?ms)^require \((.*?)^\)`).FindAllStringSubmatch(read(t, "go.mod"), -1) {
+		for line := range strings.Lines(block[1]) {
+			if f := strings.Fields(line); len(f) >= 2 && !strings.Contains(line, "// indirect") && !strings.HasPrefix(f[0], "//") {
+				direct = append(direct, f[0])
+			}
+		}
+	}
+	if len(direct) == 0 {
+		t.Fatal("no direct requires found in go.mod")
+	}
+	return direct
+}
+
+// Whoever adds a dependency says why, and what else there was; whoever drops one drops its reason.
+func TestDependenciesHaveReasons(t *testing.T) {
+	documented := map[string]string{}
+	for line := range strings.Lines(read(t, "docs/dependencies.md")) {
+		if m := regexp.MustCompile("^\\| `([^`]+)` \\|([^|]+)\\|([^|]+)\\|").FindStringSubmatch(line); m != nil {
+			documented[m[1]] = strings.TrimSpace(m[2])
+		}
+	}
+	for _, mod := range directRequires(t) {
+		if len(documented[mod]) < 20 {
+			t.Errorf("go.mod requires %s, and docs/dependencies.md has no reason for it", mod)
+		}
+		delete(documented, mod)
+	}
+	for mod := range documented {
+		t.Errorf("docs/dependencies.md gives a reason for %s, which go.mod does not require", mod)
+	}
+}
+
+func TestNoReplace(t *testing.T) {
+	if regexp.MustCompile(`(?m)^replace\b`).MatchString(read(t, "go.mod")) {
+		t.Error("go.mod replaces a module: those who import this one would not get the replacement")
+	}
+}
+
+func TestDecisionsAreListed(t *testing.T) {
+	index := read(t, "docs/adr/README.md")
+	files, err := filepath.Glob(filepath.Join(root(t), "docs/adr/[0-9]*.md"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no decisions found (%v)", err)
+	}
+	numbers := map[string]string{}
+	for _, f := range files {
+		name := filepath.Base(f)
+		if !strings.Contains(index, "("+name+")") {
+			t.Errorf("docs/adr/README.md does not list %s", name)
+		}
+		if other := numbers[name[:4]]; other != "" {
+			t.Errorf("%s and %s have the same number", other, name)
+		}
+		numbers[name[:4]] = name
+	}
+}
+
+// Links to files of the repository lead somewhere.
+func TestLinksLead(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)#:\s]+)(#[^)]*)?\)`)
+	docs := []string{"README.md", "CHANGELOG.md"}
+	more, err := filepath.Glob(filepath.Join(root(t), "docs", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range more {
+		docs = append(docs, "docs/"+filepath.Base(m))
+	}
+	for _, doc := range docs {
+		for _, m := range link.FindAllStringSubmatch(read(t, doc), -1) {
+			if _, err := os.Stat(filepath.Join(root(t), filepath.Dir(doc), m[1])); err != nil {
+				t.Errorf("%s: the link to %s leads nowhere", doc, m[1])
+			}
+		}
+	}
+}

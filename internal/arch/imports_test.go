@@ -1,0 +1,165 @@
+package arch_test
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// layers says what each part of the house may import of the house. The arrows go one way:
+// cmd → node → engines/* → engines → {pubsub, eventlog, supervisor}. The longest matching folder counts.
+var layers = []struct {
+	dir    string
+	may    []string
+	reason string
+}{
+	{"supervisor", []string{"supervisor"}, "the runtime is embedded by itself"},
+	{"eventlog", []string{"eventlog"}, "the log is embedded by itself"},
+	{"pubsub", []string{"pubsub", "supervisor"}, "the bus is a supervised tree and knows nothing of what it carries"},
+	{"proto", []string{"proto"}, "the contract is for clients in any language"},
+	{"client", []string{"client", "proto", "engines"}, "a client speaks the vocabulary and must not bring the node"},
+	{"engines", []string{"engines", "pubsub", "eventlog", "supervisor", "proto"}, "what all engines share lies below all of them; see also TestEnginesNeverImportEngines"},
+	{"node", []string{"node", "engines", "pubsub", "eventlog", "supervisor", "proto", "client", "internal"}, "the node introduces the engines to each other"},
+	{"cmd", []string{"cmd", "node", "engines", "client", "pubsub", "eventlog", "supervisor", "proto", "internal"}, "the command is the top"},
+	{"internal/arch", nil, "rules about the house do not depend on it"},
+	{"internal/require", nil, "any test may use it"},
+	{"internal/deps", nil, "it names other modules only"},
+	{"internal/readme", []string{"supervisor", "node", "client"}, "the README's code is compiled"},
+	{"internal/vfs", []string{"internal/vfs", "eventlog"}, "disks that fail are for tests of what lies on disks"},
+	{"examples", []string{"supervisor", "pubsub", "eventlog", "engines", "node", "client", "proto"}, "an example uses what its reader can use"},
+}
+
+func TestLayers(t *testing.T) {
+	for _, f := range goFiles(t) {
+		best := -1
+		for i, l := range layers {
+			if within(f.dir, l.dir) && (best < 0 || len(l.dir) > len(layers[best].dir)) {
+				best = i
+			}
+		}
+		if best < 0 {
+			t.Errorf("%s: no layer is declared for its folder; add one to layers, with its reason", f.path)
+			continue
+		}
+		for _, imp := range f.imports {
+			if !within(imp, module) {
+				continue
+			}
+			to := strings.TrimPrefix(strings.TrimPrefix(imp, module), "/")
+			if to == f.dir || withinAny(to, layers[best].may) || f.test && within(to, "internal") {
+				continue
+			}
+			t.Errorf("%s imports %s; %s may import %v: %s", f.path, to, layers[best].dir, layers[best].may, layers[best].reason)
+		}
+	}
+}
+
+// An engine declares the small interface that it consumes, so that it can be read, tested and replaced by itself; node
+// introduces engines to each other. Backends, consensus drivers and the like may share what lies in their own folder.
+func TestEnginesNeverImportEngines(t *testing.T) {
+	engine := func(p string) string { // "engines/consensus/solo" belongs to "consensus"
+		rest, ok := strings.CutPrefix(p, "engines/")
+		if !ok {
+			return ""
+		}
+		name, _, _ := strings.Cut(rest, "/")
+		return name
+	}
+	for _, f := range goFiles(t) {
+		from := engine(f.dir)
+		if from == "" {
+			continue
+		}
+		for _, imp := range f.imports {
+			to := engine(strings.TrimPrefix(imp, module+"/"))
+			if to == "" || to == from || f.test && to == "backend" {
+				continue
+			}
+			t.Errorf("%s imports engine %s: engines never import engines; declare the interface that %s consumes", f.path, to, from)
+		}
+	}
+}
+
+// owned are other people's modules that only some folders may import, tests apart where it says so.
+var owned = []struct {
+	prefix string
+	by     []string
+	tests  bool // may any test import it
+	reason string
+}{
+	{"github.com/cometbft/", []string{"engines/consensus/comet"}, false, "the rest of the node must not care which consensus drives it"},
+	{"github.com/cockroachdb/pebble", []string{"engines/storage", "internal/vfs"}, true, "pebble's weight stays out of those who embed the log or the runtime"},
+	{"github.com/spf13/", []string{"cmd"}, false, "flags are the command line's"},
+	{"connectrpc.com/", []string{"node", "client", "proto", "cmd", "internal/readme"}, true, "engines have no transport"},
+	{"net/http/pprof", nil, false, "it changes the default mux by being imported"},
+	{"github.com/stretchr/testify", []string{"internal/deps"}, true, "tests only"},
+	{"pgregory.net/rapid", nil, true, "tests only"},
+	{"go.uber.org/goleak", nil, true, "tests only"},
+	{"github.com/rogpeppe/go-internal", nil, true, "tests only"},
+}
+
+func TestOwnedImports(t *testing.T) {
+	for _, f := range goFiles(t) {
+		if f.dir == "internal/deps" {
+			continue // it keeps modules in go.mod and is never built
+		}
+		for _, imp := range f.imports {
+			for _, o := range owned {
+				if !strings.HasPrefix(imp, o.prefix) || withinAny(f.dir, o.by) || f.test && o.tests {
+					continue
+				}
+				t.Errorf("%s imports %s, which is for %v: %s", f.path, imp, o.by, o.reason)
+			}
+		}
+	}
+}
+
+func TestNothingImportsCommands(t *testing.T) {
+	for _, f := range goFiles(t) {
+		for _, imp := range f.imports {
+			if within(imp, module+"/cmd") && !within(f.dir, "cmd") {
+				t.Errorf("%s imports %s: commands are tops, what others need belongs into a package", f.path, imp)
+			}
+		}
+	}
+}
+
+// TestWhatEmbeddingBrings follows every import, not only the direct ones: who imports supervisor gets suture and nothing
+// else, who imports eventlog gets no other module at all.
+func TestWhatEmbeddingBrings(t *testing.T) {
+	embedded := []struct {
+		dir    string
+		brings []string
+	}{
+		{"eventlog", nil},
+		{"supervisor", []string{"github.com/thejerf/suture/v4"}},
+		{"supervisor/zapevents", []string{"github.com/thejerf/suture/v4", "go.uber.org/zap", "go.uber.org/multierr"}},
+		{"supervisor/process", []string{"github.com/thejerf/suture/v4", "golang.org/x/sys"}},
+	}
+	packages := map[string]bool{}
+	for _, f := range goFiles(t) {
+		if !f.test && (within(f.dir, "eventlog") || within(f.dir, "supervisor")) {
+			packages[f.dir] = true
+		}
+	}
+	for dir := range packages {
+		allowed := []string{module + "/" + strings.Split(dir, "/")[0]}
+		best := ""
+		for _, e := range embedded {
+			if within(dir, e.dir) && len(e.dir) > len(best) {
+				best, allowed = e.dir, append(allowed[:1], e.brings...)
+			}
+		}
+		cmd := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "./"+dir)
+		cmd.Dir = root(t)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("go list -deps ./%s: %v\n%s", dir, err, out)
+		}
+		for _, dep := range strings.Fields(string(out)) {
+			if !withinAny(dep, allowed) {
+				t.Errorf("importing %s brings %s; it may bring %v", dir, dep, allowed[1:])
+			}
+		}
+	}
+}

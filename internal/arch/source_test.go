@@ -1,0 +1,138 @@
+package arch_test
+
+import (
+	"go/ast"
+	"path"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// maxLines is when a file is asked whether it is still one thing.
+const maxLines = 600
+
+func TestFilesAreShort(t *testing.T) {
+	for _, f := range goFiles(t) {
+		if n := strings.Count(f.text, "\n"); n > maxLines && !f.generated {
+			t.Errorf("%s has %d lines, want at most %d: a file is one thing that can be read at a sitting", f.path, n, maxLines)
+		}
+	}
+}
+
+func TestGeneratedCodeIsInProto(t *testing.T) {
+	for _, f := range goFiles(t) {
+		if f.generated && !within(f.dir, "proto") {
+			t.Errorf("%s is generated: such code lies in proto, beside what it was generated from", f.path)
+		}
+	}
+}
+
+// An import that acts cannot be tested, ordered or left out.
+func TestNoInit(t *testing.T) {
+	for _, f := range goFiles(t) {
+		if f.generated {
+			continue
+		}
+		for _, d := range f.ast.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv == nil && fn.Name.Name == "init" {
+				t.Errorf("%s: init() acts on import; do it where it can be called and tested", f.at(fn.Pos()))
+			}
+		}
+	}
+}
+
+// called finds uses of pkg.name in f, under whatever name pkg is imported.
+func called(f *file, pkg, name string, found func(at string)) {
+	local := ""
+	for _, i := range f.ast.Imports {
+		if i.Path.Value == `"`+pkg+`"` {
+			local = path.Base(pkg)
+			if i.Name != nil {
+				local = i.Name.Name
+			}
+		}
+	}
+	if local == "" {
+		return
+	}
+	ast.Inspect(f.ast, func(n ast.Node) bool {
+		if s, ok := n.(*ast.SelectorExpr); ok && s.Sel.Name == name {
+			if x, ok := s.X.(*ast.Ident); ok && x.Name == local {
+				found(f.at(s.Pos()))
+			}
+		}
+		return true
+	})
+}
+
+// A test that sleeps is slow on a fast machine and wrong on a slow one. Wait for the event, or use testing/synctest.
+func TestNoSleepInTests(t *testing.T) {
+	for _, f := range goFiles(t) {
+		if !f.test {
+			continue
+		}
+		called(f, "time", "Sleep", func(at string) {
+			t.Errorf("%s: a test sleeps; assert on events, or let testing/synctest drive the time", at)
+		})
+	}
+}
+
+// exits are the folders that may end the process; everybody else returns an error to somebody who can say why.
+var exits = []string{"cmd"}
+
+func TestOnlyCommandsExit(t *testing.T) {
+	for _, f := range goFiles(t) {
+		if f.test || withinAny(f.dir, exits) {
+			continue
+		}
+		for _, fn := range [][2]string{{"os", "Exit"}, {"log", "Fatal"}, {"log", "Fatalf"}, {"log", "Fatalln"}, {"syscall", "Exit"}} {
+			called(f, fn[0], fn[1], func(at string) {
+				t.Errorf("%s: %s.%s ends the process of whoever embeds this; return an error", at, fn[0], fn[1])
+			})
+		}
+	}
+}
+
+// unfinished are the words that say a thing is not done. They are put together here so that this file does not hold them.
+var unfinished = regexp.MustCompile(`(?i)\b(` + strings.Join([]string{
+	"TO" + "DO", "FIX" + "ME", "HA" + "CK", "place" + "holder", "st" + "ub", "for" + " now", "not" + " implemented", "un" + "implemented yet",
+}, "|") + `)\b`)
+
+func TestNoUnfinishedWords(t *testing.T) {
+	for _, f := range goFiles(t) {
+		if f.generated {
+			continue
+		}
+		for i, line := range strings.Split(f.text, "\n") {
+			if w := unfinished.FindString(line); w != "" {
+				t.Errorf("%s:%d: %q: finish it, or open an issue and say what is missing in the documentation", f.path, i+1, w)
+			}
+		}
+	}
+}
+
+// Names that say where a thing was put and not what it is gather everything.
+func TestPackageNamesSaySomething(t *testing.T) {
+	empty := regexp.MustCompile(`^(utils?|common|helpers?|misc|shared|base|lib)$`)
+	for _, f := range goFiles(t) {
+		if empty.MatchString(path.Base(f.dir)) {
+			t.Errorf("%s: the package's name says nothing", f.path)
+		}
+	}
+}
+
+// Every package says in its doc comment what it is.
+func TestPackagesAreDocumented(t *testing.T) {
+	doc := map[string]bool{}
+	for _, f := range goFiles(t) {
+		if f.test || f.generated {
+			continue
+		}
+		doc[f.dir] = doc[f.dir] || f.ast.Doc != nil && strings.TrimSpace(f.ast.Doc.Text()) != ""
+	}
+	for dir, ok := range doc {
+		if !ok {
+			t.Errorf("%s has no package comment", dir)
+		}
+	}
+}

@@ -1,0 +1,130 @@
+package arch_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/coppice-go/coppice"
+
+// file is one Go file of the module.
+type file struct {
+	path      string // from the root, with slashes: "eventlog/log.go"
+	dir       string // "eventlog"
+	text      string
+	ast       *ast.File
+	fset      *token.FileSet
+	test      bool
+	generated bool
+	imports   []string
+}
+
+// at names a place in the file.
+func (f *file) at(p token.Pos) string {
+	return f.path + ":" + strconv.Itoa(f.fset.Position(p).Line)
+}
+
+func root(t testing.TB) string {
+	t.Helper()
+	dir, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "go.mod")); err != nil {
+		t.Fatalf("the module's root is not where this test expects it: %v", err)
+	}
+	return dir
+}
+
+// goFiles reads every Go file of the module, for every platform and build tag. Modules inside it (bench) are theirs.
+func goFiles(t testing.TB) []*file {
+	t.Helper()
+	top := root(t)
+	var files []*file
+	err := filepath.WalkDir(top, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if name == top {
+				return nil
+			}
+			if _, err := os.Stat(filepath.Join(name, "go.mod")); err == nil {
+				return filepath.SkipDir
+			}
+			if strings.HasPrefix(d.Name(), ".") || strings.HasPrefix(d.Name(), "_") || d.Name() == "testdata" {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(name, ".go") {
+			return nil
+		}
+		f, err := readFile(top, name)
+		if err != nil {
+			return err
+		}
+		files = append(files, f)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) < 30 {
+		t.Fatalf("%d Go files found below %s: the walk is wrong", len(files), top)
+	}
+	return files
+}
+
+func readFile(top, name string) (*file, error) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	rel, err := filepath.Rel(top, name)
+	if err != nil {
+		return nil, err
+	}
+	f := &file{path: filepath.ToSlash(rel), text: string(text), fset: token.NewFileSet()}
+	f.dir = path.Dir(f.path)
+	f.test = strings.HasSuffix(f.path, "_test.go")
+	f.ast, err = parser.ParseFile(f.fset, f.path, text, parser.ParseComments|parser.SkipObjectResolution)
+	if err != nil {
+		return nil, err
+	}
+	f.generated = ast.IsGenerated(f.ast)
+	for _, i := range f.ast.Imports {
+		p, err := strconv.Unquote(i.Path.Value)
+		if err != nil {
+			return nil, err
+		}
+		f.imports = append(f.imports, p)
+	}
+	return f, nil
+}
+
+// within tells whether p is dir or lies below it.
+func within(p, dir string) bool { return p == dir || strings.HasPrefix(p, dir+"/") }
+
+func withinAny(p string, dirs []string) bool {
+	for _, d := range dirs {
+		if within(p, d) {
+			return true
+		}
+	}
+	return false
+}
+
+// external tells whether an import path is of another module: its first element has a dot.
+func external(p string) bool {
+	first, _, _ := strings.Cut(p, "/")
+	return strings.Contains(first, ".") && !within(p, module)
+}
