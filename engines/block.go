@@ -98,3 +98,9 @@ type Staged struct {
 	Changes []*logv1.Change // in write order
 	AppHash []byte
 }
+
+// Standing is where the transaction core stands, as a consensus driver needs to know it.
+type Standing struct {
+	Committed ChainState
+	Leftover  *Block // decided and not committed; nil if there is none
+}

@@ -31,6 +31,9 @@ type view struct {
 	poisoned error // what was met that is not deterministic: the worker crashes
 }
 
+// errReading poisons a view whose read did not return.
+var errReading = errors.New("cut off in a read")
+
 // wait blocks until the order has given this transaction its place.
 func (v *view) wait() error {
 	if v.placed {
@@ -42,14 +45,18 @@ func (v *view) wait() error {
 	faults := supervisor.Faults(v.ctx)
 	for {
 		select {
-		case v.at = <-v.place:
-			v.placed = true
+		case at, ok := <-v.place:
+			if !ok {
+				return v.poison(errWithdrawn)
+			}
+			v.at, v.placed = at, true
 			return nil
 		case <-v.ctx.Done():
 			return v.poison(context.Cause(v.ctx))
 		case f := <-faults:
-			v.poison(fmt.Errorf("fault %q was injected", f.Name)) // whatever f does, its outcome is no result
+			v.poisoned = fmt.Errorf("fault %q was injected", f.Name) // a panic of f's is no result
 			f.Do(v.ctx)
+			v.poisoned = nil
 		}
 	}
 }
@@ -103,12 +110,11 @@ func (v *view) Get(key []byte) ([]byte, bool, error) {
 	if err := v.wait(); err != nil {
 		return nil, false, err
 	}
+	v.poisoned = errReading // the call takes faults too, and a panic of theirs is no result
 	value, found, err := v.store.Read(v.ctx, v.at.Version, key)
+	v.poisoned = nil
 	if err != nil {
 		return nil, false, v.poison(fmt.Errorf("read %.60q: %w", key, err))
-	}
-	if v.poisoned != nil { // a fault was taken while the read waited
-		return nil, false, v.poisoned
 	}
 	return value, found, nil
 }

@@ -33,7 +33,7 @@ type Job struct {
 	Params  *logv1.Params
 	Store   Store
 
-	// Place delivers the transaction's place, once. It has room for it.
+	// Place delivers the transaction's place, once. It has room for it. Closed without one it withdraws the job.
 	Place chan engines.Placement
 
 	// Late keeps the worker from executing anything before it has its place.
@@ -43,17 +43,19 @@ type Job struct {
 // ErrNoResult is in every exit of a worker that ended before its result was handed in.
 var ErrNoResult = errors.New("worker ended without a result")
 
+// errWithdrawn: the transaction will never have a place (it expired), so there is nothing to do.
+var errWithdrawn = errors.New("the transaction was withdrawn")
+
 // Serve executes the job and hands its result in. It is a supervised temporary child: nobody restarts it.
 func (j Job) Serve(ctx context.Context) error {
 	v := &view{ctx: ctx, store: j.Store, params: j.Params, place: j.Place}
 	if j.Late {
-		if err := v.wait(); err != nil {
-			return fmt.Errorf("%w: %w", ErrNoResult, err)
-		}
+		v.wait()
 	}
 	result := j.execute(v)
-	if v.poisoned == nil {
-		v.wait() // poisons what it cannot wait for
+	v.wait() // poisons what it cannot wait for
+	if errors.Is(v.poisoned, errWithdrawn) {
+		return nil
 	}
 	if v.poisoned != nil {
 		return fmt.Errorf("%w: %w", ErrNoResult, v.poisoned)
@@ -79,6 +81,9 @@ func (j Job) Serve(ctx context.Context) error {
 // worker's own, and goes on. Code that ends its goroutine with runtime.Goexit is treated like a panic; it runs on a
 // goroutine of its own so that there is one left to say so.
 func (j Job) execute(v *view) (result *logv1.TxResult) {
+	if v.poisoned != nil {
+		return nil
+	}
 	if j.Backend == nil {
 		return &logv1.TxResult{Code: logv1.Code_CODE_MALFORMED, Log: fmt.Sprintf("unknown backend %q", j.Tx.Backend)}
 	}

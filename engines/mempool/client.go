@@ -1,0 +1,69 @@
+package mempool
+
+import (
+	"context"
+	"time"
+
+	"github.com/coppice-go/coppice/engines"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+)
+
+// Client is the pool as others see it. It is safe for concurrent use.
+type Client struct {
+	to       engines.Address
+	backends Config
+}
+
+// NewClient returns a client of the pool in dir. Submissions are decoded and checked against the backends in the caller's
+// goroutine.
+func NewClient(dir engines.Directory, backends map[string]engines.Backend) Client {
+	return Client{engines.NewAddress(dir, Name), Config{Backends: backends}}
+}
+
+// Submit makes the transactions durable and answers each, in order, once all of them are. An error leaves all of them
+// unknown; submitting them again is safe. The pool keeps txs.
+func (c Client) Submit(ctx context.Context, txs [][]byte) ([]Submitted, error) {
+	q := submit{make([]candidate, len(txs))}
+	for i, raw := range txs {
+		q.txs[i] = c.backends.examine(raw)
+	}
+	return engines.Call(ctx, c.to, q)
+}
+
+// Look answers what is known now of each id, in order.
+func (c Client) Look(ctx context.Context, ids []engines.TxID) ([]Ending, error) {
+	return engines.Call(ctx, c.to, look{ids})
+}
+
+// Wait answers once each id that is known has ended. When ctx ends first it answers what is known by then, and no error.
+func (c Client) Wait(ctx context.Context, ids []engines.TxID) ([]Ending, error) {
+	out, err := engines.Call(ctx, c.to, wait{ids})
+	if err == nil || ctx.Err() == nil {
+		return out, err
+	}
+	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	return c.Look(late, ids)
+}
+
+// Take answers the oldest transactions without a place, at most so many and so many bytes (but at least one), once there is
+// one. They stay in the pool. It waits for a pool to be there.
+func (c Client) Take(ctx context.Context, maxTxs, maxBytes int) ([][]byte, error) {
+	return engines.Call(ctx, c.to.With(engines.Resend), take{maxTxs, maxBytes})
+}
+
+// Place has the transactions of a decided block executed, but for those with a refusal. It waits for a pool to be there.
+func (c Client) Place(ctx context.Context, b engines.Block, refused []*logv1.TxResult) error {
+	_, err := engines.Call(ctx, c.to.With(engines.AwaitNext), place{b, refused})
+	return err
+}
+
+// Committed tells the pool how the transactions of a block ended.
+func (c Client) Committed(ctx context.Context, rec *logv1.BlockCommitted) error {
+	return engines.Cast(ctx, c.to.With(engines.AwaitNext), committed{rec})
+}
+
+// Stat is a picture of the pool.
+func (c Client) Stat(ctx context.Context) (Stat, error) {
+	return engines.Call(ctx, c.to, stat{})
+}

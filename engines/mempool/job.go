@@ -1,0 +1,108 @@
+package mempool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/coppice-go/coppice/engines"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+	"github.com/coppice-go/coppice/supervisor"
+)
+
+// Job is what a worker is started with.
+type Job struct {
+	ID      engines.TxID
+	Tx      engines.Tx
+	Backend engines.Backend // nil: nobody here knows Tx.Backend
+	Params  *logv1.Params
+	Place   chan engines.Placement
+
+	// Late: it is not to execute anything before it has its place.
+	Late bool
+
+	ended func(error)
+}
+
+// Watch lets the pool know how s, the worker made for the job, ends: by return, panic or Goexit.
+func (j Job) Watch(s supervisor.Service) supervisor.Service { return watched{s, j} }
+
+type watched struct {
+	supervisor.Service
+	job Job
+}
+
+// errVanished is how a worker ended that neither returned nor failed: it panicked or left its goroutine.
+var errVanished = errors.New("panicked, or ended its goroutine")
+
+func (w watched) Serve(ctx context.Context) error {
+	err := errVanished
+	defer func() {
+		if err != nil && ctx.Err() != nil && !errors.Is(context.Cause(ctx), supervisor.ErrKilled) {
+			err = nil // it was stopped in order, and so will we be
+		}
+		w.job.ended(err)
+	}()
+	err = w.Service.Serve(ctx)
+	return err
+}
+
+// String names the worker in reports.
+func (w watched) String() string { return "worker " + w.job.ID.Short() }
+
+// ErrWorkerLost is the exit of a pool that lost a worker.
+var ErrWorkerLost = errors.New("a worker ended without a result")
+
+// work gives e a worker. Without a place it is an eager one, of which there are only so many; whoever gets none is
+// executed when it has its place.
+func (p *pool) work(ctx context.Context, e *entry, at *engines.Placement) error {
+	if at == nil && (p.eager >= p.MaxEager || e.place != nil) {
+		return nil
+	}
+	e.place = make(chan engines.Placement, 1)
+	if at != nil {
+		e.place <- *at
+	} else {
+		e.eager = true
+		p.eager++
+	}
+	if !p.workable {
+		p.wanting = append(p.wanting, e)
+		return nil
+	}
+	return p.start(ctx, e)
+}
+
+func (p *pool) start(ctx context.Context, e *entry) error {
+	self, id := p.self, e.id
+	_, err := p.Workers.StartChild(ctx, id.String()[:16], Job{
+		ID: id, Tx: e.tx, Backend: p.Backends[e.tx.Backend], Params: p.state.Params, Place: e.place,
+		Late:  !e.eager,
+		ended: func(err error) { self.Post(workerEnded{id, err}) },
+	})
+	if errors.Is(err, supervisor.ErrNotRunning) {
+		return nil // the workers are being stopped, and we after them
+	}
+	if err != nil {
+		return fmt.Errorf("worker of %s: %w", id.Short(), err)
+	}
+	return nil
+}
+
+func (p *pool) startWanting(ctx context.Context, _ workersUp) error {
+	p.workable = true
+	for _, e := range p.wanting {
+		if err := p.start(ctx, e); err != nil {
+			return err
+		}
+	}
+	p.wanting = nil
+	return nil
+}
+
+func (p *pool) workerEnded(_ context.Context, m workerEnded) error {
+	if m.err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrWorkerLost, m.id.Short(), m.err)
+	}
+	return nil
+}

@@ -1,0 +1,186 @@
+package mempool
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/eventlog"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+)
+
+// take answers the oldest transactions without a place, once there is one. They stay in the pool until they have a place:
+// what is taken and not ordered is offered again.
+func (p *pool) take(_ context.Context, q take, from engines.From[[][]byte]) error {
+	p.takers = append(p.takers, taker{q, from})
+	p.serveTakers()
+	return nil
+}
+
+func (p *pool) serveTakers() {
+	if len(p.takers) == 0 {
+		return
+	}
+	unoffered := func(e *entry) bool { return e.placed || e.ended }
+	p.queue.drop(unoffered)
+	if len(p.queue.all()) == 0 {
+		return
+	}
+	for _, t := range p.takers {
+		var txs [][]byte
+		bytes := 0
+		for _, e := range p.queue.all() {
+			if unoffered(e) {
+				continue
+			}
+			bytes += len(e.raw)
+			if len(txs) == t.maxTxs || len(txs) > 0 && bytes > t.maxBytes {
+				break
+			}
+			txs = append(txs, e.raw)
+		}
+		t.from.Reply(txs)
+	}
+	p.takers = nil
+}
+
+// placeBlock tells the workers of a decided block their places, and starts those that have none.
+func (p *pool) placeBlock(ctx context.Context, q place, from engines.From[struct{}]) error {
+	for i, raw := range q.block.Txs {
+		id := engines.HashTx(raw)
+		e := p.pending[id]
+		if q.refused[i] != nil {
+			if e != nil {
+				e.placed = true // it is not offered again; its refusal ends it
+			}
+			continue
+		}
+		if e == nil { // another node's
+			tx, err := engines.DecodeTx(raw)
+			if err != nil {
+				return fmt.Errorf("place %d of %v was not refused: %w", i, q.block, err)
+			}
+			e = &entry{id: id, raw: raw, tx: tx}
+			p.add(e)
+		}
+		e.placed = true
+		at := engines.Placement{
+			Version: engines.Version{Period: q.block.Period, Height: q.block.Height, Index: uint32(i)},
+			Time:    q.block.Time,
+		}
+		if e.place != nil {
+			e.eager = false
+			p.eager--
+			e.place <- at
+		} else if err := p.work(ctx, e, &at); err != nil {
+			return err
+		}
+	}
+	from.Reply(struct{}{})
+	return nil
+}
+
+// committed ends the transactions of a block, and those that its time has passed by.
+func (p *pool) committed(ctx context.Context, m committed) error {
+	p.state.Height, p.state.Time = m.rec.Height, time.Unix(0, m.rec.TimeNs)
+	for _, r := range m.rec.Results {
+		id, err := engines.TxIDFromBytes(r.Id)
+		if err != nil {
+			return err
+		}
+		if e := p.pending[id]; e != nil {
+			p.end(e, Ending{ID: id, Known: true, Result: r})
+		}
+	}
+	if err := p.expirePassed(ctx); err != nil {
+		return err
+	}
+	return p.advanceFloor(ctx)
+}
+
+// end takes e out of the pool and tells whoever waits for it.
+func (p *pool) end(e *entry, how Ending) {
+	e.ended = true
+	delete(p.pending, e.id)
+	p.bytes -= int64(len(e.raw))
+	if e.eager { // it never got a place
+		e.eager = false
+		p.eager--
+		close(e.place)
+	}
+	for _, w := range e.waits {
+		w.tell(how)
+	}
+	e.waits = nil
+}
+
+// expirePassed ends what can never be applied any more, because a block with a later time is committed.
+func (p *pool) expirePassed(ctx context.Context) error {
+	now := p.state.Time
+	if p.expiry.IsZero() || !p.expiry.Before(now) {
+		return nil
+	}
+	p.expiry = time.Time{}
+	var gone []*entry
+	var recs []eventlog.Record
+	for _, e := range p.pending {
+		until := e.tx.ValidUntil
+		if until.IsZero() || e.placed || e.index == 0 {
+			continue
+		}
+		if !until.Before(now) {
+			if p.expiry.IsZero() || until.Before(p.expiry) {
+				p.expiry = until
+			}
+			continue
+		}
+		rec, err := engines.NewRecord(&logv1.TxExpired{Id: e.id[:], BlockTimeNs: now.UnixNano()})
+		if err != nil {
+			return err
+		}
+		e.placed = true // not offered any more
+		gone, recs = append(gone, e), append(recs, rec)
+	}
+	if len(gone) == 0 {
+		return nil
+	}
+	self := p.self
+	return p.Log.AppendThen(ctx, func(_ uint64, err error) { self.Post(expire{gone, now, err}) }, recs...)
+}
+
+func (p *pool) expireDone(ctx context.Context, m expire) error {
+	if m.err != nil {
+		return m.err
+	}
+	for _, e := range m.entries {
+		p.expired.add(e.id, m.at)
+		p.end(e, Ending{ID: e.id, Known: true, Expired: &m.at})
+	}
+	return p.advanceFloor(ctx)
+}
+
+// floorKey is the node-local key under which storage keeps the floor. It may lag behind: a replay then begins earlier.
+const (
+	floorKey   = "pool/floor"
+	floorEvery = 4096 // records
+)
+
+func (p *pool) advanceFloor(ctx context.Context) error {
+	p.launched.drop(func(e *entry) bool { return e.ended })
+	floor := p.newest + 1
+	if first := p.launched.all(); len(first) > 0 {
+		floor = first[0].index
+	}
+	if floor <= p.floor {
+		return nil
+	}
+	p.floor = floor
+	p.retainer.Advance(floor)
+	if floor < p.saved+floorEvery {
+		return nil
+	}
+	p.saved = floor
+	return p.Store.PutLocal(ctx, floorKey, binary.BigEndian.AppendUint64(nil, floor))
+}

@@ -1,0 +1,240 @@
+package mempool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/eventlog"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+	"github.com/coppice-go/coppice/supervisor"
+)
+
+// Name is the pool's address.
+const Name = "pool"
+
+// Log is what the pool needs of the logger.
+type Log interface {
+	AppendThen(ctx context.Context, done func(first uint64, err error), recs ...eventlog.Record) error
+	Fence(ctx context.Context) (durable uint64, err error)
+	First(ctx context.Context) (uint64, error)
+	Cursor(ctx context.Context, from uint64) (*eventlog.Cursor, error)
+	Retain(ctx context.Context, name string, floor uint64) (*eventlog.Retainer, error)
+}
+
+// Store is what the pool needs of the storage engine.
+type Store interface {
+	State(ctx context.Context) (engines.ChainState, error)
+	Results(ctx context.Context, ids []engines.TxID) ([]*logv1.TxResult, error)
+	GetLocal(ctx context.Context, key string) ([]byte, error)
+	PutLocal(ctx context.Context, key string, value []byte) error
+}
+
+// Workers starts workers. They come up after the pool.
+type Workers interface {
+	AwaitUp(ctx context.Context) error
+	StartChild(ctx context.Context, id string, job Job) (supervisor.Ref, error)
+}
+
+// Config is what the pool works with. Backends and limits do not change while a node runs.
+type Config struct {
+	Log      Log
+	Store    Store
+	Workers  Workers
+	Backends map[string]engines.Backend
+
+	MaxTxs   int   // that may be pending; 0 is DefaultMaxTxs
+	MaxBytes int64 // of pending transactions; 0 is DefaultMaxBytes
+	MaxEager int   // workers that may wait for their place at once; 0 is DefaultMaxEager
+}
+
+// Defaults of Config.
+const (
+	DefaultMaxTxs   = 200_000
+	DefaultMaxBytes = 512 << 20
+	DefaultMaxEager = 2_048
+)
+
+// Child returns the pool's StartFunc.
+func Child(dir engines.Directory, c Config) supervisor.StartFunc {
+	if c.MaxTxs == 0 {
+		c.MaxTxs = DefaultMaxTxs
+	}
+	if c.MaxBytes == 0 {
+		c.MaxBytes = DefaultMaxBytes
+	}
+	if c.MaxEager == 0 {
+		c.MaxEager = DefaultMaxEager
+	}
+	return func(ctx context.Context) (supervisor.Service, error) {
+		p := &pool{Config: c, pending: make(map[engines.TxID]*entry), expired: newExpired(expiredKept)}
+		return engines.Spec{Name: Name, Init: p.init}.Start(dir)(ctx)
+	}
+}
+
+// pool is one incarnation. Only its goroutine touches it.
+type pool struct {
+	Config
+	self  *engines.Server
+	state engines.ChainState
+
+	pending  map[engines.TxID]*entry
+	bytes    int64
+	queue    fifo      // durable, without a place: what is offered, oldest first
+	eager    int       // workers that wait for their place
+	expired  expired   // the newest that expired
+	expiry   time.Time // no pending transaction expires before; zero: not known
+	takers   []taker
+	wanting  []*entry // want a worker, before the workers are up
+	workable bool     // the workers are up
+
+	launched fifo   // in log order, for the floor
+	newest   uint64 // the newest TxLaunched seen
+	floor    uint64
+	saved    uint64 // the floor that storage has
+	retainer *eventlog.Retainer
+}
+
+// entry is one pending transaction.
+type entry struct {
+	id    engines.TxID
+	raw   []byte
+	tx    engines.Tx
+	index uint64 // of its TxLaunched; 0 until that is durable, and for other nodes' transactions
+
+	place  chan engines.Placement // to its worker, nil without one
+	eager  bool                   // its worker waits for the place
+	placed bool
+	ended  bool
+
+	acks  []*submission // wait for it to be durable
+	waits []*waiting    // wait for it to end
+}
+
+type taker struct {
+	take
+	from engines.From[[][]byte]
+}
+
+// The messages of the pool.
+type (
+	submit  struct{ txs []candidate }
+	durable struct {
+		entries []*entry
+		first   uint64
+		err     error
+	}
+	place struct {
+		block   engines.Block
+		refused []*logv1.TxResult
+	}
+	committed struct{ rec *logv1.BlockCommitted }
+	take      struct{ maxTxs, maxBytes int }
+	look      struct{ ids []engines.TxID }
+	wait      struct{ ids []engines.TxID }
+	stat      struct{}
+	expire    struct { // TxExpired is durable
+		entries []*entry
+		at      time.Time
+		err     error
+	}
+	workerEnded struct {
+		id  engines.TxID
+		err error // set: it left no result
+	}
+	workersUp struct{}
+)
+
+func (submit) Answer([]Submitted) {}
+func (take) Answer([][]byte)      {}
+func (look) Answer([]Ending)      {}
+func (wait) Answer([]Ending)      {}
+func (stat) Answer(Stat)          {}
+func (place) Answer(struct{})     {}
+
+// Stat is a picture of the pool.
+type Stat struct {
+	Txs     int
+	Bytes   int64
+	Queued  int
+	Workers int    // that wait for their place
+	Floor   uint64 // the oldest log record the pool still needs
+}
+
+func (p *pool) init(ctx context.Context, s *engines.Server) error {
+	p.self = s
+	if err := p.replay(ctx); err != nil {
+		return fmt.Errorf("replay: %w", err)
+	}
+	engines.OnCall(s, p.submit)
+	engines.OnCast(s, p.durable)
+	engines.OnCall(s, p.placeBlock)
+	engines.OnCast(s, p.committed)
+	engines.OnCall(s, p.take)
+	engines.OnCall(s, p.look)
+	engines.OnCall(s, p.wait)
+	engines.OnCast(s, p.workerEnded)
+	engines.OnCast(s, p.startWanting)
+	engines.OnCast(s, p.expireDone)
+	engines.OnCall(s, func(_ context.Context, _ stat, from engines.From[Stat]) error {
+		from.Reply(Stat{Txs: len(p.pending), Bytes: p.bytes, Queued: len(p.queue.all()), Workers: p.eager, Floor: p.floor})
+		return nil
+	})
+	return supervisor.Go(ctx, func(ctx context.Context) error {
+		if err := p.Workers.AwaitUp(ctx); err != nil {
+			return nil // only ctx ends it
+		}
+		s.Post(workersUp{})
+		return nil
+	})
+}
+
+// chain is the state of the chain, read again until it has started.
+func (p *pool) chain(ctx context.Context) (engines.ChainState, error) {
+	if p.state.Started() {
+		return p.state, nil
+	}
+	var err error
+	p.state, err = p.Store.State(ctx)
+	return p.state, err
+}
+
+// Errors with which a submission is refused. Each wraps what was wrong.
+var (
+	ErrUnknownBackend = errors.New("unknown backend")
+	ErrBadBody        = errors.New("the backend does not understand the body")
+	ErrTooLarge       = errors.New("transaction is too large")
+	ErrExpired        = errors.New("transaction has expired")
+	ErrTooEarly       = errors.New("valid_until lies too far ahead")
+	ErrPoolFull       = errors.New("pool is full")
+	ErrNotStarted     = errors.New("the chain has not started")
+)
+
+// candidate is a submission that was decoded and checked by its caller's goroutine.
+type candidate struct {
+	id  engines.TxID
+	raw []byte
+	tx  engines.Tx
+	err error // it is refused
+}
+
+// admissible tells what the state of the chain has against a candidate. The wall clock may only refuse what could not be
+// applied anyway; block time decides.
+func admissible(c candidate, s engines.ChainState, now time.Time) error {
+	if max := s.Params.GetMaxTxBytes(); uint64(len(c.raw)) > max {
+		return fmt.Errorf("%w: %d bytes, want at most %d", ErrTooLarge, len(c.raw), max)
+	}
+	if c.tx.ValidUntil.IsZero() {
+		return nil
+	}
+	until, window := c.tx.ValidUntil, time.Duration(s.Params.GetWindowNs())
+	if until.Before(now) || until.Before(s.Time) {
+		return fmt.Errorf("%w: it was valid until %s", ErrExpired, until.UTC().Format(time.RFC3339Nano))
+	}
+	if last := now.Add(window); until.After(last) {
+		return fmt.Errorf("%w: valid until %s, want at most %v from now", ErrTooEarly, until.UTC().Format(time.RFC3339Nano), window)
+	}
+	return nil
+}

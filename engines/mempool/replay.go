@@ -1,0 +1,123 @@
+package mempool
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/eventlog"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+)
+
+// retainerName is the pool's in `log stat`.
+const retainerName = "pool"
+
+// replay finds again what was acknowledged and has not ended.
+func (p *pool) replay(ctx context.Context) error {
+	last, err := p.Log.Fence(ctx)
+	if err != nil {
+		return err
+	}
+	if p.state, err = p.Store.State(ctx); err != nil {
+		return err
+	}
+	if p.floor, err = p.Log.First(ctx); err != nil {
+		return err
+	}
+	saved, err := p.Store.GetLocal(ctx, floorKey)
+	if err != nil {
+		return err
+	}
+	if saved != nil {
+		if len(saved) != 8 {
+			return fmt.Errorf("node-local key %q: %d bytes, want 8", floorKey, len(saved))
+		}
+		p.saved = binary.BigEndian.Uint64(saved)
+		p.floor = max(p.floor, p.saved)
+	}
+	if p.retainer, err = p.Log.Retain(ctx, retainerName, p.floor); err != nil {
+		return err
+	}
+	p.newest = p.floor - 1
+	if p.floor > last {
+		return nil
+	}
+	cur, err := p.Log.Cursor(ctx, p.floor)
+	if err != nil {
+		return err
+	}
+	defer cur.Close()
+	var order []*entry
+	for next := p.floor; next <= last; next++ {
+		rec, err := cur.Next(ctx)
+		if err != nil {
+			return err
+		}
+		if order, err = p.recall(order, rec); err != nil {
+			return err
+		}
+	}
+	for _, e := range order {
+		if e.ended {
+			continue
+		}
+		if err := p.enqueue(ctx, e); err != nil {
+			return err
+		}
+	}
+	return p.advanceFloor(ctx)
+}
+
+// recall applies one record of the log to the pool.
+func (p *pool) recall(order []*entry, rec eventlog.Entry) ([]*entry, error) {
+	switch rec.Kind {
+	case engines.KindTxLaunched, engines.KindTxExpired, engines.KindBlockCommitted:
+	default:
+		return order, nil
+	}
+	rec.Data = bytes.Clone(rec.Data)
+	m, err := engines.DecodeRecord(rec)
+	if err != nil {
+		return nil, err
+	}
+	switch m := m.(type) {
+	case *logv1.TxLaunched:
+		tx, err := engines.DecodeTx(m.Tx)
+		if err != nil {
+			return nil, fmt.Errorf("record %d: %w", rec.Index, err)
+		}
+		e := &entry{id: engines.HashTx(m.Tx), raw: m.Tx, tx: tx, index: rec.Index}
+		p.newest = rec.Index
+		if p.pending[e.id] == nil {
+			p.add(e)
+			order = append(order, e)
+		}
+	case *logv1.TxExpired:
+		if err := p.forget(m.Id, Ending{}); err != nil {
+			return nil, err
+		}
+		id, _ := engines.TxIDFromBytes(m.Id)
+		p.expired.add(id, time.Unix(0, m.BlockTimeNs))
+	case *logv1.BlockCommitted:
+		for _, r := range m.Results {
+			if err := p.forget(r.Id, Ending{}); err != nil {
+				return nil, fmt.Errorf("record %d: %w", rec.Index, err)
+			}
+		}
+	}
+	return order, nil
+}
+
+func (p *pool) forget(b []byte, how Ending) error {
+	id, err := engines.TxIDFromBytes(b)
+	if err != nil {
+		return err
+	}
+	if e := p.pending[id]; e != nil {
+		p.end(e, how)
+	}
+	return nil
+}

@@ -1,0 +1,165 @@
+package mempool
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/eventlog"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+)
+
+// Submitted answers one submission: with no Err, the transaction is in the event log.
+type Submitted struct {
+	ID  engines.TxID
+	Err error
+}
+
+// submission is a batch that waits until all of it is durable.
+type submission struct {
+	out  []Submitted
+	left int
+	from engines.From[[]Submitted]
+}
+
+func (s *submission) done(n int) {
+	if s.left -= n; s.left == 0 {
+		s.from.Reply(s.out)
+	}
+}
+
+// examine decodes and checks one submission, in its caller's goroutine.
+func (c Config) examine(raw []byte) candidate {
+	k := candidate{raw: raw, id: engines.HashTx(raw)}
+	if k.tx, k.err = engines.DecodeTx(raw); k.err != nil {
+		return k
+	}
+	b, ok := c.Backends[k.tx.Backend]
+	if !ok {
+		k.err = fmt.Errorf("%w: %q", ErrUnknownBackend, k.tx.Backend)
+		return k
+	}
+	if err := b.Check(k.tx.Body); err != nil {
+		k.err = fmt.Errorf("%w: %w", ErrBadBody, err)
+	}
+	return k
+}
+
+func (p *pool) submit(ctx context.Context, q submit, from engines.From[[]Submitted]) error {
+	chain, err := p.chain(ctx)
+	if err != nil {
+		return err
+	}
+	if !chain.Started() {
+		from.Fail(ErrNotStarted)
+		return nil
+	}
+	results, err := p.applied(ctx, q.txs)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	sub := &submission{out: make([]Submitted, len(q.txs)), left: 1, from: from}
+	var fresh []*entry
+	var recs []eventlog.Record
+	for i, c := range q.txs {
+		sub.out[i] = Submitted{ID: c.id, Err: c.err}
+		if c.err != nil {
+			continue
+		}
+		if e, ok := p.pending[c.id]; ok { // submitted again: the same answer
+			if e.index == 0 && !e.placed {
+				sub.left++
+				e.acks = append(e.acks, sub)
+			}
+			continue
+		}
+		if results[i] != nil {
+			continue
+		}
+		if err := admissible(c, chain, now); err != nil {
+			sub.out[i].Err = err
+			continue
+		}
+		if len(p.pending) >= p.MaxTxs || p.bytes+int64(len(c.raw)) > p.MaxBytes {
+			sub.out[i].Err = fmt.Errorf("%w: it holds %d transactions of %d bytes", ErrPoolFull, len(p.pending), p.bytes)
+			continue
+		}
+		rec, err := engines.NewRecord(&logv1.TxLaunched{Tx: c.raw, ReceivedNs: now.UnixNano()})
+		if err != nil {
+			return err
+		}
+		e := &entry{id: c.id, raw: c.raw, tx: c.tx, acks: []*submission{sub}}
+		sub.left++
+		p.add(e)
+		fresh, recs = append(fresh, e), append(recs, rec)
+	}
+	if len(fresh) > 0 {
+		self := p.self
+		err = p.Log.AppendThen(ctx, func(first uint64, err error) { self.Post(durable{fresh, first, err}) }, recs...)
+	}
+	sub.done(1)
+	return err
+}
+
+// applied looks up the results of those candidates that are neither refused nor pending.
+func (p *pool) applied(ctx context.Context, txs []candidate) ([]*logv1.TxResult, error) {
+	var ids []engines.TxID
+	var at []int
+	for i, c := range txs {
+		if _, pending := p.pending[c.id]; c.err == nil && !pending {
+			ids, at = append(ids, c.id), append(at, i)
+		}
+	}
+	all := make([]*logv1.TxResult, len(txs))
+	if len(ids) == 0 {
+		return all, nil
+	}
+	found, err := p.Store.Results(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	for i, r := range found {
+		all[at[i]] = r
+	}
+	return all, nil
+}
+
+func (p *pool) add(e *entry) {
+	p.pending[e.id] = e
+	p.bytes += int64(len(e.raw))
+	if until := e.tx.ValidUntil; !until.IsZero() && (p.expiry.IsZero() || until.Before(p.expiry)) {
+		p.expiry = until
+	}
+}
+
+// durable acknowledges what has reached the log, and only then lets it go on.
+func (p *pool) durable(ctx context.Context, m durable) error {
+	if m.err != nil {
+		return fmt.Errorf("launching %d transactions: %w", len(m.entries), m.err)
+	}
+	for i, e := range m.entries {
+		e.index = m.first + uint64(i)
+		for _, s := range e.acks {
+			s.done(1)
+		}
+		e.acks = nil
+		if err := p.enqueue(ctx, e); err != nil {
+			return err
+		}
+	}
+	p.serveTakers()
+	return nil
+}
+
+// enqueue offers a durable transaction to consensus and gives it a worker.
+func (p *pool) enqueue(ctx context.Context, e *entry) error {
+	p.newest = max(p.newest, e.index)
+	p.launched.push(e)
+	if e.ended || e.placed { // another node's proposal was faster than our disk
+		return nil
+	}
+	p.queue.push(e)
+	return p.work(ctx, e, nil)
+}

@@ -1,0 +1,121 @@
+package mempool
+
+import (
+	"context"
+	"time"
+
+	"github.com/coppice-go/coppice/engines"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+)
+
+// Ending is what is known of a transaction. At most one of Result and Expired is set; Known with neither means that it is
+// durable and has not ended.
+type Ending struct {
+	ID      engines.TxID
+	Known   bool
+	Result  *logv1.TxResult
+	Expired *time.Time // the block time that passed its valid_until
+}
+
+// waiting is a caller that waits until several transactions have ended.
+type waiting struct {
+	out  []Ending
+	at   map[engines.TxID][]int // where in out an id that has not ended stands
+	from engines.From[[]Ending]
+}
+
+func (w *waiting) tell(how Ending) {
+	for _, i := range w.at[how.ID] {
+		w.out[i] = how
+	}
+	delete(w.at, how.ID)
+	if len(w.at) == 0 {
+		w.from.Reply(w.out)
+	}
+}
+
+func (p *pool) look(ctx context.Context, q look, from engines.From[[]Ending]) error {
+	out, err := p.known(ctx, q.ids)
+	if err != nil {
+		return err
+	}
+	from.Reply(out)
+	return nil
+}
+
+func (p *pool) wait(ctx context.Context, q wait, from engines.From[[]Ending]) error {
+	out, err := p.known(ctx, q.ids)
+	if err != nil {
+		return err
+	}
+	w := &waiting{out: out, at: make(map[engines.TxID][]int), from: from}
+	for i, id := range q.ids {
+		if e := p.pending[id]; e != nil {
+			if w.at[id] == nil {
+				e.waits = append(e.waits, w)
+			}
+			w.at[id] = append(w.at[id], i)
+		}
+	}
+	if len(w.at) == 0 {
+		from.Reply(out)
+	}
+	return nil
+}
+
+// known answers from the pool, the newest that expired, and the state, in this order.
+func (p *pool) known(ctx context.Context, ids []engines.TxID) ([]Ending, error) {
+	out := make([]Ending, len(ids))
+	var ask []engines.TxID
+	var at []int
+	for i, id := range ids {
+		out[i].ID = id
+		if e := p.pending[id]; e != nil {
+			out[i].Known = e.index != 0 || e.placed
+			continue
+		}
+		if t, ok := p.expired.when[id]; ok {
+			out[i].Known, out[i].Expired = true, &t
+			continue
+		}
+		ask, at = append(ask, id), append(at, i)
+	}
+	if len(ask) == 0 {
+		return out, nil
+	}
+	found, err := p.Store.Results(ctx, ask)
+	if err != nil {
+		return nil, err
+	}
+	for i, r := range found {
+		if r != nil {
+			out[at[i]].Known, out[at[i]].Result = true, r
+		}
+	}
+	return out, nil
+}
+
+// expiredKept is how many expired ids the pool remembers, so that a late waiter still learns how they ended. Who asks for an
+// older one knows valid_until himself.
+const expiredKept = 65_536
+
+type expired struct {
+	when map[engines.TxID]time.Time
+	ring []engines.TxID
+	next int
+}
+
+func newExpired(n int) expired {
+	return expired{when: make(map[engines.TxID]time.Time), ring: make([]engines.TxID, 0, n)}
+}
+
+func (x *expired) add(id engines.TxID, at time.Time) {
+	if len(x.ring) < cap(x.ring) {
+		x.ring = append(x.ring, id)
+	} else {
+		delete(x.when, x.ring[x.next])
+		x.ring[x.next] = id
+		x.next = (x.next + 1) % len(x.ring)
+	}
+	x.when[id] = at
+}

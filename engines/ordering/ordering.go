@@ -1,0 +1,314 @@
+// Package ordering gives each transaction its place. It takes the blocks that consensus decided, logs the decision, has the
+// transactions executed in that order, and commits: the log first, the state second, the news third.
+//
+// After each restart it replays the event log: the blocks committed there and not yet in the state are applied again from
+// their recorded changes, through the last BlockCommitted and never further. A block that was decided and not committed is
+// executed again and staged only; committing it is its driver's business.
+package ordering
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/thejerf/suture/v4"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/eventlog"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+	"github.com/coppice-go/coppice/supervisor"
+)
+
+// Name is ordering's address.
+const Name = "ordering"
+
+// Log is what ordering needs of the logger.
+type Log interface {
+	Append(ctx context.Context, recs ...eventlog.Record) (first uint64, err error)
+	AppendNoSync(ctx context.Context, recs ...eventlog.Record) (first uint64, err error)
+	Fence(ctx context.Context) (durable uint64, err error)
+	Cursor(ctx context.Context, from uint64) (*eventlog.Cursor, error)
+}
+
+// Store is what ordering needs of the storage engine.
+type Store interface {
+	State(ctx context.Context) (engines.ChainState, error)
+	StartChain(ctx context.Context, index uint64, rec *logv1.ChainStarted) error
+	Begin(ctx context.Context, b engines.Block) (refused []*logv1.TxResult, err error)
+	Seal(ctx context.Context) (engines.Staged, error)
+	Commit(ctx context.Context, index uint64, rec *logv1.BlockCommitted) error
+	Redo(ctx context.Context, index uint64, rec *logv1.BlockCommitted) error
+}
+
+// Pool is what ordering needs of the mempool.
+type Pool interface {
+	// Place has the transactions of b executed, each at its version; those with a refusal are not.
+	Place(ctx context.Context, b engines.Block, refused []*logv1.TxResult) error
+
+	// Committed tells the results. It does not wait.
+	Committed(ctx context.Context, rec *logv1.BlockCommitted) error
+}
+
+// Config is what ordering works with.
+type Config struct {
+	Log   Log
+	Store Store
+	Pool  Pool
+
+	// Progress, if set, is told how far a replay has come: the last record redone, and the last there is.
+	Progress func(index, last uint64)
+}
+
+// Errors that a driver may meet.
+var (
+	// ErrConflict: a block was delivered that is not the one decided at its height. Two decisions for one height mean that
+	// consensus itself is broken, so the process ends.
+	ErrConflict = errors.New("two different blocks for one height")
+
+	// ErrHeight: a block for another height than the next one.
+	ErrHeight = errors.New("not the next height")
+
+	// ErrNotStaged: nothing was ordered that could be committed.
+	ErrNotStaged = errors.New("no such block is staged")
+)
+
+// Child returns ordering's StartFunc.
+func Child(dir engines.Directory, c Config) supervisor.StartFunc {
+	return func(ctx context.Context) (supervisor.Service, error) {
+		o := &ordering{Config: c}
+		return engines.Spec{Name: Name, Init: o.init}.Start(dir)(ctx)
+	}
+}
+
+type ordering struct {
+	Config
+	state engines.ChainState
+
+	decided      *engines.Block // logged, not committed
+	decidedIndex uint64
+	staged       *engines.Staged // decided, and executed
+}
+
+// The messages of ordering.
+type (
+	info      struct{}
+	initChain struct{ rec *logv1.ChainStarted }
+	order     struct{ block engines.Block }
+	commit    struct{ height uint64 }
+	reexecute struct{}
+)
+
+func (info) Answer(engines.Standing)        {}
+func (initChain) Answer(engines.ChainState) {}
+func (order) Answer(engines.Staged)         {}
+func (commit) Answer(engines.ChainState)    {}
+
+func (o *ordering) init(ctx context.Context, s *engines.Server) error {
+	if err := o.replay(ctx); err != nil {
+		return fmt.Errorf("replay: %w", err)
+	}
+	engines.OnCall(s, func(_ context.Context, _ info, from engines.From[engines.Standing]) error {
+		from.Reply(engines.Standing{Committed: o.state, Leftover: o.decided})
+		return nil
+	})
+	engines.OnCall(s, func(ctx context.Context, q initChain, from engines.From[engines.ChainState]) error {
+		return answer(from)(o.initChain(ctx, q.rec))
+	})
+	engines.OnCall(s, func(ctx context.Context, q order, from engines.From[engines.Staged]) error {
+		return answer(from)(o.order(ctx, q.block))
+	})
+	engines.OnCall(s, func(ctx context.Context, q commit, from engines.From[engines.ChainState]) error {
+		return answer(from)(o.commit(ctx, q.height))
+	})
+	engines.OnCast(s, func(ctx context.Context, _ reexecute) error { return o.execute(ctx) })
+	if o.decided != nil {
+		s.Post(reexecute{}) // the workers start after us
+	}
+	return nil
+}
+
+// refusal is an error that is the caller's alone. Whatever else goes wrong ends the incarnation.
+type refusal struct{ error }
+
+func (r refusal) Unwrap() error { return r.error }
+
+func answer[R any](from engines.From[R]) func(R, error) error {
+	return func(r R, err error) error {
+		from.Answer(r, err)
+		if errors.As(err, new(refusal)) {
+			return nil
+		}
+		return err
+	}
+}
+
+func (o *ordering) initChain(ctx context.Context, rec *logv1.ChainStarted) (engines.ChainState, error) {
+	if o.state.Started() {
+		if o.state.ChainID == rec.ChainId && o.state.Period == rec.Period {
+			return o.state, nil // repeated: a driver that was cut off does so
+		}
+		return o.state, refusal{fmt.Errorf("chain %s (period %d) has started, %s (period %d) cannot be another", o.state.ChainID, o.state.Period, rec.ChainId, rec.Period)}
+	}
+	r, err := engines.NewRecord(rec)
+	if err != nil {
+		return o.state, err
+	}
+	index, err := o.Log.Append(ctx, r)
+	if err != nil {
+		return o.state, err
+	}
+	if err := o.Store.StartChain(ctx, index, rec); err != nil {
+		return o.state, err
+	}
+	o.state, err = o.Store.State(ctx)
+	return o.state, err
+}
+
+func (o *ordering) order(ctx context.Context, b engines.Block) (engines.Staged, error) {
+	var none engines.Staged
+	switch {
+	case !o.state.Started():
+		return none, refusal{fmt.Errorf("%w: %v, but no chain has started", ErrHeight, b)}
+	case b.ChainID != o.state.ChainID || b.Period != o.state.Period:
+		return none, refusal{fmt.Errorf("%v belongs to another chain than %s (period %d)", b, o.state.ChainID, o.state.Period)}
+	case b.Height == o.state.Height && b.Height != 0:
+		if !bytes.Equal(b.Hash, o.state.BlockHash) {
+			return none, conflict(b, o.state.BlockHash)
+		}
+		return engines.Staged{Block: b, AppHash: o.state.AppHash}, nil // delivered again after its commit
+	case b.Height != o.state.Next():
+		return none, refusal{fmt.Errorf("%w: %v, want height %d", ErrHeight, b, o.state.Next())}
+	}
+	if o.decided != nil {
+		if !o.decided.Same(b) {
+			return none, conflict(b, o.decided.Hash)
+		}
+		return *o.staged, nil // delivered again: nothing is appended
+	}
+	rec, err := engines.NewRecord(b.Record())
+	if err != nil {
+		return none, err
+	}
+	// Not waited for: the sync of BlockCommitted covers it, and a decision that is lost was not acted upon.
+	if o.decidedIndex, err = o.Log.AppendNoSync(ctx, rec); err != nil {
+		return none, err
+	}
+	o.decided = &b
+	if err := o.execute(ctx); err != nil {
+		return none, err
+	}
+	return *o.staged, nil
+}
+
+func conflict(b engines.Block, have []byte) error {
+	return fmt.Errorf("%w: %v was decided, and %.8x stands at that height: %w", ErrConflict, b, have, suture.ErrTerminateSupervisorTree)
+}
+
+// execute stages the decided block.
+func (o *ordering) execute(ctx context.Context) error {
+	refused, err := o.Store.Begin(ctx, *o.decided)
+	if err != nil {
+		return err
+	}
+	if err := o.Pool.Place(ctx, *o.decided, refused); err != nil {
+		return err
+	}
+	staged, err := o.Store.Seal(ctx)
+	if err != nil {
+		return err
+	}
+	o.staged = &staged
+	return nil
+}
+
+func (o *ordering) commit(ctx context.Context, height uint64) (engines.ChainState, error) {
+	if height == o.state.Height && height != 0 {
+		return o.state, nil // repeated
+	}
+	if o.staged == nil || o.staged.Block.Height != height {
+		return o.state, refusal{fmt.Errorf("%w: height %d", ErrNotStaged, height)}
+	}
+	b := o.staged.Block
+	rec := &logv1.BlockCommitted{
+		ChainId: b.ChainID, Period: b.Period, Height: b.Height, BlockHash: b.Hash, TimeNs: b.Time.UnixNano(),
+		Results: o.staged.Results, Changes: o.staged.Changes, AppHash: o.staged.AppHash, DecidedIndex: o.decidedIndex,
+	}
+	r, err := engines.NewRecord(rec)
+	if err != nil {
+		return o.state, err
+	}
+	index, err := o.Log.Append(ctx, r)
+	if err != nil {
+		return o.state, err
+	}
+	if err := o.Store.Commit(ctx, index, rec); err != nil {
+		return o.state, err
+	}
+	o.decided, o.staged, o.decidedIndex = nil, nil, 0
+	o.state.Height, o.state.BlockHash, o.state.Time, o.state.AppHash, o.state.Index = b.Height, b.Hash, b.Time, rec.AppHash, index
+	return o.state, o.Pool.Committed(ctx, rec)
+}
+
+// replay brings the state to the last BlockCommitted of the log.
+func (o *ordering) replay(ctx context.Context) error {
+	last, err := o.Log.Fence(ctx)
+	if err != nil {
+		return err
+	}
+	if o.state, err = o.Store.State(ctx); err != nil {
+		return err
+	}
+	if o.state.Index > last {
+		return fmt.Errorf("the state has applied record %d, and the log ends at %d: the log was cut back or belongs to another home: %w",
+			o.state.Index, last, suture.ErrTerminateSupervisorTree)
+	}
+	cur, err := o.Log.Cursor(ctx, o.state.Index+1)
+	if err != nil {
+		return err
+	}
+	defer cur.Close()
+	for next := o.state.Index + 1; next <= last; next++ {
+		e, err := cur.Next(ctx)
+		if err != nil {
+			return err
+		}
+		if err := o.redo(ctx, e); err != nil {
+			return err
+		}
+		if o.Progress != nil {
+			o.Progress(e.Index, last)
+		}
+	}
+	o.state, err = o.Store.State(ctx)
+	return err
+}
+
+func (o *ordering) redo(ctx context.Context, e eventlog.Entry) error {
+	switch e.Kind {
+	case engines.KindChainStarted, engines.KindOrderDecided, engines.KindBlockCommitted:
+	default:
+		return nil
+	}
+	e.Data = bytes.Clone(e.Data) // decoded messages may outlive the cursor's next step
+	m, err := engines.DecodeRecord(e)
+	if err != nil {
+		return err
+	}
+	return o.redoMessage(ctx, e.Index, m)
+}
+
+func (o *ordering) redoMessage(ctx context.Context, index uint64, m proto.Message) error {
+	switch m := m.(type) {
+	case *logv1.ChainStarted:
+		return o.Store.StartChain(ctx, index, m)
+	case *logv1.OrderDecided:
+		b := engines.BlockFromRecord(m)
+		o.decided, o.decidedIndex = &b, index
+	case *logv1.BlockCommitted:
+		o.decided, o.decidedIndex = nil, 0
+		return o.Store.Redo(ctx, index, m)
+	}
+	return nil
+}
