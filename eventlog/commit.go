@@ -13,8 +13,12 @@ import (
 // before, up to Options.SegmentSize. Every segment is filled with zeros before it is used, so this is what a small log costs.
 const firstSegmentSize = 1 << 20
 
+// startSyncEvery is how much, in bytes, may be written without a sync before the disk is set to work on it, so that the sync that
+// comes at last, of a segment's end for example, does not find all of it still to do.
+const startSyncEvery = 1 << 20
+
 // keepBuffer is the largest batch buffer, in bytes, that is kept for the next batch.
-const keepBuffer = 4 << 20
+const keepBuffer = 2 * DefaultMaxBatch
 
 // position is where the newest sealed segment ends.
 type position struct {
@@ -36,6 +40,7 @@ type writer struct {
 	seg      *seg
 	off      int64 // of the next frame
 	synced   int64 // all before it is durable
+	started  int64 // all before it is at least on its way to the disk
 	capacity int64 // roll before a frame would go past it
 	unsynced int   // frames written since the last sync
 	asked    bool  // the next segment is being prepared
@@ -98,6 +103,7 @@ func (l *Log) take() *batch {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.writing = 0
+	l.linger()
 	for l.cur.calls == 0 {
 		if l.closing {
 			return nil
@@ -116,6 +122,21 @@ func (l *Log) take() *batch {
 	l.makeRoom()
 	return b
 }
+
+// linger yields a few times before the committer goes to sleep: whoever was just told that a record is durable often appends
+// the next one at once, and then nobody has to be woken. mu is held, but not while yielding.
+func (l *Log) linger() {
+	for range lingerYields {
+		if l.cur.calls > 0 || l.closing {
+			return
+		}
+		l.mu.Unlock()
+		runtime.Gosched()
+		l.mu.Lock()
+	}
+}
+
+const lingerYields = 16
 
 // gather yields to appenders until the batch stops growing. Those whom the last sync set free are about to append again; a
 // write and a sync begun for the first of them would make all the others wait for a second one. A lone appender is never
@@ -178,6 +199,12 @@ func (l *Log) commit(b *batch) error {
 		}
 		w.seg.pass(b.first, w.off)
 		w.off += size
+		if w.off-w.started >= startSyncEvery && !b.sync {
+			if f, ok := w.file.(StartSyncer); ok {
+				f.StartSync(w.started, w.off-w.started)
+			}
+			w.started = w.off
+		}
 		w.next = b.first + uint64(b.count)
 		w.unsynced++
 		l.frames.Add(1)
@@ -204,7 +231,7 @@ func (l *Log) sync() error {
 		return err
 	}
 	l.syncs.Add(1)
-	w.synced = w.off
+	w.synced, w.started = w.off, w.off
 	w.seg.next.Store(w.next)
 	w.seg.end.Store(w.off)
 	l.durable.Store(w.next - 1)
@@ -280,7 +307,8 @@ func (l *Log) begin(size int64) error {
 	}
 	w.seg.end.Store(segment.HeaderSize)
 	w.seg.next.Store(h.FirstIndex)
-	w.off, w.synced, w.unsynced, w.asked = segment.HeaderSize, segment.HeaderSize, 0, false
+	w.off, w.synced, w.started = segment.HeaderSize, segment.HeaderSize, segment.HeaderSize
+	w.unsynced, w.asked = 0, false
 	w.capacity = max(w.target, segment.HeaderSize+size+segment.FrameHeaderSize)
 	w.target = min(w.target*4, l.opts.SegmentSize)
 	l.addSegment(w.seg)

@@ -57,7 +57,7 @@ func (r *frameReader) fill(need int64) error {
 		grown := make([]byte, max(need, readSize))
 		r.hi = copy(grown, r.buf[r.lo:r.hi])
 		r.buf = grown
-	case len(r.buf) > 8*readSize && need <= readSize:
+	case len(r.buf) > 16*readSize && need <= readSize:
 		// A large frame is behind us; do not keep its memory.
 		small := make([]byte, readSize)
 		r.hi = copy(small, r.buf[r.lo:min(r.hi, r.lo+readSize)])

@@ -38,3 +38,9 @@ type File interface {
 	// Size is the present size in bytes.
 	Size() (int64, error)
 }
+
+// StartSyncer is what a File may also be. StartSync asks that the bytes begin on their way to the disk,
+// and returns soon; it promises nothing. The log asks for it when much is written between two syncs.
+type StartSyncer interface {
+	StartSync(off, n int64)
+}

@@ -6,7 +6,7 @@ import "fmt"
 const (
 	DefaultSegmentSize = 64 << 20
 	DefaultMaxRecord   = 64<<20 + 1<<20 // 64 MiB of content and an envelope around it
-	DefaultMaxBatch    = 4 << 20
+	DefaultMaxBatch    = 1 << 20
 )
 
 // Options say how to open a log. The zero value is a log with the sizes above on the operating
