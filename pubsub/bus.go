@@ -121,6 +121,9 @@ func (b *Bus[E]) Subscribe(ctx context.Context, chain Chain[E], policy Policy) (
 	if err := policy.validate(); err != nil {
 		return nil, err
 	}
+	if ctx.Err() != nil {
+		return nil, closedBy(ctx)
+	}
 	standing := b.standing.Load()
 	if standing.in == nil {
 		return nil, standing.err

@@ -13,6 +13,7 @@ type faults = <-chan supervisor.Fault
 
 var (
 	errReplaced = errors.New("replaced by the next incarnation")
+	errFenced   = errors.New("its incarnation is over, and a child of it was started again")
 	errGoexit   = errors.New("called runtime.Goexit")
 )
 
@@ -22,10 +23,11 @@ type incarnation[E any] struct {
 	number  uint64
 	bus     *Bus[E]
 	broker  *agent[E]
-	filters atomic.Pointer[supervisor.Dynamic[*agent[E]]] // set before the incarnation is up
-	wake    chan struct{}                                 // holds a token whenever there may be requests
-	fenced  chan struct{}                                 // closed by fence
+	filters atomic.Pointer[filters[E]] // set before the incarnation is up
+	wake    chan struct{}              // holds a token whenever there may be requests
+	fenced  chan struct{}              // closed by fence
 	fencing sync.Once
+	ending  sync.Once
 
 	mu            sync.Mutex
 	err           error // why it is over: Is ErrDown
@@ -58,22 +60,22 @@ func newIncarnation[E any](bus *Bus[E], number uint64) *incarnation[E] {
 // cannot join an incarnation that is over, so all have to be started as one.
 func (in *incarnation[E]) fence() { in.fencing.Do(func() { close(in.fenced) }) }
 
-// end makes the incarnation over, once: the bus is down, and every subscription ends with ErrDown, which wraps why.
+// end makes the incarnation over, once: the bus is down, and every subscription ends with ErrDown, which wraps why. When it returns that is
+// done, whoever did it; so it is before the children that call it have ended.
 func (in *incarnation[E]) end(why error) {
-	in.mu.Lock()
-	if in.err != nil {
+	in.ending.Do(func() {
+		in.mu.Lock()
+		err := fmt.Errorf("%w: %w", ErrDown, why)
+		in.err = err
+		subscriptions := in.subscriptions
+		in.subscriptions, in.requests = nil, nil
 		in.mu.Unlock()
-		return
-	}
-	in.err = fmt.Errorf("%w: %w", ErrDown, why)
-	subscriptions := in.subscriptions
-	in.subscriptions, in.requests = nil, nil
-	in.mu.Unlock()
 
-	in.bus.down(in)
-	for s := range subscriptions {
-		s.end(in.err)
-	}
+		in.bus.down(in)
+		for s := range subscriptions {
+			s.end(err)
+		}
+	})
 }
 
 func (in *incarnation[E]) ended() error {

@@ -73,7 +73,7 @@ func (r *registry[E]) join(ctx context.Context, s *Subscription[E]) error {
 func (r *registry[E]) grow(ctx context.Context, parent *agent[E], filter Filter[E]) (*agent[E], error) {
 	r.started++
 	a := newAgent(r.in, fmt.Sprintf("agent-%d", r.started), parent, filter)
-	if _, err := r.in.filters.Load().StartChild(ctx, a.id, a); err != nil {
+	if _, err := r.in.filters.Load().dynamic.StartChild(ctx, a.id, a); err != nil {
 		return nil, fmt.Errorf("start the agent for %s: %w", a.chain, err)
 	}
 	r.in.addAgent(a)

@@ -135,8 +135,10 @@ func (s *Subscription[E]) close(err error) {
 func (s *Subscription[E]) bind(ctx context.Context) {
 	s.mu.Lock() // which close needs too, so that it sees unbind
 	defer s.mu.Unlock()
-	s.unbind = context.AfterFunc(ctx, func() { s.close(fmt.Errorf("%w: %w", ErrClosed, context.Cause(ctx))) })
+	s.unbind = context.AfterFunc(ctx, func() { s.close(closedBy(ctx)) })
 }
+
+func closedBy(ctx context.Context) error { return fmt.Errorf("%w: %w", ErrClosed, context.Cause(ctx)) }
 
 // end ends the subscription. What is in the buffer stays readable.
 func (s *Subscription[E]) end(err error) {

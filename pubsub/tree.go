@@ -2,7 +2,6 @@ package pubsub
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -83,7 +82,7 @@ func (b *Bus[E]) startFilters(ctx context.Context) (supervisor.Service, error) {
 	if in.ended() != nil { // the filters were started by hand, alone: the broker's end restarts all as one
 		in.fence()
 	}
-	filters, err := supervisor.NewDynamic(supervisor.DynamicSpec[*agent[E]]{
+	dynamic, err := supervisor.NewDynamic(supervisor.DynamicSpec[*agent[E]]{
 		Name:      filtersID,
 		Restart:   supervisor.Transient,
 		Intensity: supervisor.Intensity{Max: 0, Period: time.Second}, // an agent that dies takes the bus down
@@ -99,10 +98,22 @@ func (b *Bus[E]) startFilters(ctx context.Context) (supervisor.Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	in.filters.Store(filters)
-	// With the filters told to stop, no chain can grow: subscribers learn it now, and not when the registry is stopped too.
-	context.AfterFunc(ctx, func() { in.end(fmt.Errorf("%s: %w", filtersID, context.Cause(ctx))) })
-	return filters, nil
+	f := &filters[E]{dynamic: dynamic, stopped: func() error {
+		if ctx.Err() == nil {
+			return nil
+		}
+		return fmt.Errorf("%s: %w", filtersID, context.Cause(ctx))
+	}}
+	in.filters.Store(f)
+	// With the filters told to stop no chain can grow: subscribers learn it at once, and not only when the registry is stopped too.
+	context.AfterFunc(ctx, func() { in.end(f.stopped()) })
+	return dynamic, nil
+}
+
+// filters is the supervisor of the agents, as their incarnation knows it.
+type filters[E any] struct {
+	dynamic *supervisor.Dynamic[*agent[E]]
+	stopped func() error // why it was told to stop, nil if it was not
 }
 
 // member is an agent, or the broker, as a service of its incarnation.
@@ -112,11 +123,21 @@ type member[E any] struct {
 }
 
 func (m member[E]) Serve(ctx context.Context) error {
-	return m.in.guard(m.agent.name(), func() error { return m.agent.run(ctx, supervisor.Faults(ctx)) })
+	return m.in.serve(ctx, m.agent.name(), m.agent.run)
 }
 
-func (r *registry[E]) Serve(ctx context.Context) error {
-	return r.in.guard(registryID, func() error { return r.run(ctx, supervisor.Faults(ctx)) })
-}
+func (r *registry[E]) Serve(ctx context.Context) error { return r.in.serve(ctx, registryID, r.run) }
 
-var errFenced = errors.New("its incarnation is over, and another child of it was started again")
+// serve runs a child of the bus, and ends the incarnation as soon as the child has ended.
+func (in *incarnation[E]) serve(ctx context.Context, who string, run func(context.Context, faults) error) error {
+	return in.guard(who, func() error {
+		err := run(ctx, supervisor.Faults(ctx))
+		if f := in.filters.Load(); f != nil && ctx.Err() != nil {
+			// The filters are the first to be stopped, so if they were, this child was because of them and is not the reason.
+			if why := f.stopped(); why != nil {
+				in.end(why)
+			}
+		}
+		return err
+	})
+}

@@ -1,0 +1,268 @@
+package pubsub
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coppice-go/coppice/supervisor"
+	"github.com/stretchr/testify/require"
+)
+
+// The tree of design.md: strategies, limits and restart types.
+func TestTreeIsTheOneOfTheDesign(t *testing.T) {
+	inBubble(t, Options{}, func(w world) {
+		w.subscribe(Chain[note]{kind.Is("k")}, Disconnect{1})
+		tree := w.run.Tree()
+		require.Equal(t, supervisor.OneForAll, tree.Strategy)
+		require.Equal(t, supervisor.Intensity{Max: 3, Period: 10 * time.Second}, tree.Intensity)
+		require.Len(t, tree.Children, 3)
+		for i, id := range []string{"registry", "broker", "filters"} {
+			require.Equal(t, id, tree.Children[i].ID)
+			require.Equal(t, supervisor.Permanent, tree.Children[i].Restart)
+		}
+		filters := tree.Children[2]
+		require.Equal(t, supervisor.DynamicKind, filters.Kind)
+		require.Zero(t, filters.Intensity.Max)
+		require.Equal(t, supervisor.Transient, filters.Children[0].Restart)
+		require.Equal(t, "filters/agent-1", filters.Children[0].Path)
+	})
+}
+
+// I6, and the design's sentence on subscribers: whichever child ends, and however, all are replaced as one; every subscription learns it with
+// the reason, and can subscribe again.
+func TestAnyDeathReplacesTheBusAsOne(t *testing.T) {
+	for _, path := range []string{"registry", "broker", "filters/agent-1", "filters/agent-2"} {
+		for _, death := range deaths {
+			t.Run(path+" by "+death.Name, func(t *testing.T) {
+				inBubble(t, Options{}, func(w world) {
+					chain := Chain[note]{kind.Is("k"), path_.Is("p")}
+					subscriptions := []*Subscription[note]{w.subscribe(all, Disconnect{10}), w.subscribe(chain, Disconnect{10})}
+					w.publish(1, 3)
+					w.quiet()
+
+					w.inject(path, death)
+					for _, s := range subscriptions {
+						got, end := read(s)
+						require.Equal(t, seq(1, 3), got)
+						require.ErrorIs(t, end, ErrDown)
+						switch death.Name {
+						case "goexit":
+							require.ErrorContains(t, end, "called runtime.Goexit")
+						case "panic with an error":
+							require.ErrorIs(t, end, errBoom)
+						default:
+							require.ErrorContains(t, end, "panic: boom")
+						}
+					}
+					w.restarted(path)
+
+					again, err := w.bus.SubscribeWait(context.Background(), chain, Disconnect{10})
+					require.NoError(t, err)
+					w.publish(4, 5)
+					w.quiet()
+					got, end := read(again)
+					require.NoError(t, end)
+					require.Equal(t, []int{4, 5}, got)
+					require.Equal(t, 2, w.instances(), "agents of the old incarnation are gone")
+				})
+			})
+		}
+	}
+}
+
+const bigPeriod = 11 * time.Second // longer than the period of any limit here
+
+var path_ = path // the name path is a parameter in these tests
+
+// restarted asserts that there was one restart as one, for one death.
+func (w world) restarted(offender string) {
+	w.t.Helper()
+	groups := 0
+	for _, e := range w.run.Events() {
+		if g, ok := e.(supervisor.GroupRestart); ok {
+			groups++
+			require.Equal(w.t, []string{"registry", "broker", "filters"}, g.IDs)
+		}
+	}
+	require.Equal(w.t, 1, groups, "one death of %s is one restart", offender)
+	require.EqualValues(w.t, 2, w.bus.Stats().Incarnation)
+	require.NoError(w.t, w.bus.Stats().Err)
+}
+
+func TestKillOfAnyChildReplacesTheBusAsOne(t *testing.T) {
+	for _, path := range []string{"registry", "broker", "filters", "filters/agent-1"} {
+		t.Run(path, func(t *testing.T) {
+			inBubble(t, Options{}, func(w world) {
+				s := w.subscribe(Chain[note]{kind.Is("k")}, Disconnect{10})
+				require.NoError(t, w.run.Kill(path, errBoom))
+				w.quiet()
+				_, end := read(s)
+				require.ErrorIs(t, end, ErrDown)
+				require.ErrorIs(t, end, supervisor.ErrKilled)
+				require.ErrorIs(t, end, errBoom, "the end wraps the exit")
+				w.restarted(path)
+			})
+		})
+	}
+}
+
+// With nobody subscribed the filters have no agent that could tell.
+func TestKillOfEmptyFiltersReplacesTheBusAsOne(t *testing.T) {
+	inBubble(t, Options{}, func(w world) {
+		s := w.subscribe(all, Disconnect{10})
+		require.NoError(t, w.run.Kill(filtersID, errBoom))
+		w.quiet()
+		_, end := read(s)
+		require.ErrorIs(t, end, ErrDown)
+		require.ErrorIs(t, end, errBoom)
+		w.restarted(filtersID)
+	})
+}
+
+// A child that hangs and ignores its context is killed: it becomes an orphan, pubsub gives up at once, and its parent starts a new one. The
+// orphan reaches nobody (I5).
+func TestAHungBrokerIsReplacedByTheLevelAbove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus, err := New[note](Options{})
+		require.NoError(t, err)
+		s, err := supervisor.New(supervisor.Spec{
+			Name:  "above",
+			Build: supervisor.Children(supervisor.Child{ID: "pubsub", Start: supervisor.Nested(bus.Spec())}),
+		})
+		require.NoError(t, err)
+		run, err := s.Start(context.Background())
+		require.NoError(t, err)
+		require.NoError(t, bus.WaitUp(context.Background()))
+		w := world{t, bus, run}
+
+		before := w.subscribe(all, Disconnect{10})
+		release := w.hang("pubsub/broker")
+		w.publish(1, 3) // into the mailbox of a broker that hangs
+		require.NoError(t, run.Kill("pubsub/broker", errBoom))
+		<-before.Done()
+		require.ErrorIs(t, before.Err(), ErrDown)
+		after, err := bus.SubscribeWait(context.Background(), all, Disconnect{10})
+		require.NoError(t, err)
+		require.EqualValues(t, 2, bus.Stats().Incarnation)
+		require.Len(t, run.Orphans(), 1)
+
+		release()
+		w.publish(4, 4)
+		w.quiet()
+		got, end := read(after)
+		require.NoError(t, end)
+		require.Equal(t, []int{4}, got, "the orphan's events reach nobody")
+		got, _ = read(before)
+		require.Empty(t, got)
+		require.Empty(t, run.Orphans())
+		require.NoError(t, run.Stop(context.Background()))
+	})
+}
+
+func TestTheBusGivesUpPastItsLimit(t *testing.T) {
+	inBubble(t, Options{}, func(w world) {
+		for range 3 {
+			w.inject(brokerID, deaths[0])
+			require.NoError(t, w.bus.WaitUp(context.Background()))
+		}
+		s := w.subscribe(all, Disconnect{1})
+		w.inject(brokerID, deaths[0])
+		<-w.run.Done()
+		require.ErrorIs(t, w.run.Err(), supervisor.ErrMaxIntensity)
+		require.ErrorIs(t, s.Err(), ErrDown)
+		require.ErrorIs(t, w.bus.Publish(note{}), errBoom, "the answer says why it is down")
+	})
+}
+
+func TestAStopEndsEverySubscription(t *testing.T) {
+	inBubble(t, Options{}, func(w world) {
+		s := w.subscribe(Chain[note]{kind.Is("k")}, Disconnect{1})
+		_ = w.run.Stop(context.Background())
+		w.quiet()
+		require.ErrorIs(t, s.Err(), ErrDown)
+		require.ErrorIs(t, w.bus.Publish(note{}), ErrDown)
+		for _, e := range w.run.Events() {
+			_, bad := e.(supervisor.ShutdownError)
+			require.False(t, bad, "every child stops as it is told: %v", e)
+		}
+	})
+}
+
+// One bus may be served again after its end, by another run.
+func TestTheBusOutlivesItsRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus, err := New[note](Options{})
+		require.NoError(t, err)
+		for i := range 3 {
+			s, err := supervisor.New(bus.Spec())
+			require.NoError(t, err)
+			run, err := s.Start(context.Background())
+			require.NoError(t, err)
+			sub, err := bus.SubscribeWait(context.Background(), all, Disconnect{1})
+			require.NoError(t, err)
+			require.EqualValues(t, i+1, bus.Stats().Incarnation)
+			_ = run.Stop(context.Background())
+			require.ErrorIs(t, sub.Err(), ErrDown)
+		}
+	})
+}
+
+// An operator may stop and start single children. The bus is never half of one incarnation and half of another.
+func TestAChildStartedByHandBringsANewIncarnation(t *testing.T) {
+	for _, id := range []string{registryID, brokerID, filtersID} {
+		t.Run(id, func(t *testing.T) {
+			inBubble(t, Options{}, func(w world) {
+				s := w.subscribe(Chain[note]{kind.Is("k")}, Disconnect{10})
+				require.NoError(t, w.run.TerminateChild(context.Background(), id))
+				w.quiet()
+				require.ErrorIs(t, s.Err(), ErrDown)
+				require.ErrorIs(t, w.bus.Publish(note{}), ErrDown)
+				_, err := w.run.RestartChild(context.Background(), id)
+				require.NoError(t, err)
+				again, err := w.bus.SubscribeWait(context.Background(), Chain[note]{kind.Is("k")}, Disconnect{10})
+				require.NoError(t, err)
+				w.quiet()
+				require.NoError(t, again.Err())
+				w.publish(1, 2)
+				w.quiet()
+				got, _ := read(again)
+				require.Equal(t, []int{1, 2}, got)
+			})
+		})
+	}
+}
+
+// Stats answers whatever the bus is doing (I8).
+func TestStatsNeverWait(t *testing.T) {
+	inBubble(t, Options{}, func(w world) {
+		w.subscribe(Chain[note]{kind.Is("k")}, Disconnect{1})
+		var releases []func()
+		for _, path := range []string{"registry", "broker", "filters/agent-1"} {
+			releases = append(releases, w.hang(path))
+		}
+		w.publish(1, 3)
+		stats := w.bus.Stats()
+		require.Equal(t, 3, stats.Broker.Waiting)
+		require.Equal(t, []AgentStats{{ID: "agent-1", Chain: "kind=k", Subscribers: 1}}, stats.Agents)
+		for _, release := range releases {
+			release()
+		}
+	})
+}
+
+func TestSubscribeIsBoundByItsContextWhenTheRegistryHangs(t *testing.T) {
+	inBubble(t, Options{}, func(w world) {
+		release := w.hang(registryID)
+		ctx, cancel := context.WithTimeoutCause(context.Background(), time.Second, errBoom)
+		defer cancel()
+		_, err := w.bus.Subscribe(ctx, Chain[note]{kind.Is("k")}, Disconnect{1})
+		require.ErrorIs(t, err, ErrClosed)
+		require.ErrorIs(t, err, errBoom)
+		release()
+		w.quiet()
+		require.Zero(t, w.instances(), "one that went before its join came leaves nothing")
+		require.Empty(t, w.bus.latest().subscriptions)
+	})
+}
