@@ -1,0 +1,274 @@
+package storage
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/storage/apphash"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+)
+
+// header is what a block adds to the state besides its writes.
+type header struct {
+	height uint64
+	hash   []byte
+	time   time.Time
+}
+
+// outcome is a block folded upon the committed state: what its commit will write.
+type outcome struct {
+	next    record // without its Index
+	acc     apphash.Accumulator
+	results []*logv1.TxResult
+	changes []*logv1.Change
+
+	writes []write
+	births []birth
+	deaths [][]byte // expiry keys
+}
+
+// write is the last change of one key, and what it replaces.
+type write struct {
+	*logv1.Change
+	old latest
+}
+
+// birth is an applied id that comes to be remembered.
+type birth struct {
+	*logv1.TxResult
+	leaf apphash.Leaf
+}
+
+// fold computes what the results and changes make of the committed state. It costs O(changes + results + expired ids).
+func (d *DB) fold(h header, results []*logv1.TxResult, changes []*logv1.Change, base map[string]latest) (*outcome, error) {
+	now := d.published.Load()
+	o := &outcome{next: now.record, acc: d.acc, results: results, changes: changes}
+	if err := d.foldKeys(o, base); err != nil {
+		return nil, err
+	}
+	clock := now.clock(h.time)
+	if err := d.foldExpiry(o, ceilMs(clock)); err != nil {
+		return nil, err
+	}
+	if err := d.foldResults(o); err != nil {
+		return nil, err
+	}
+	o.next.Height, o.next.BlockHash, o.next.TimeNs, o.next.ClockNs = h.height, h.hash, h.time.UnixNano(), clock
+	o.next.AppHash = o.acc.Hash(now.Period)
+	return o, nil
+}
+
+func (d *DB) foldKeys(o *outcome, base map[string]latest) error {
+	place := make(map[string]int, len(o.changes))
+	o.writes = make([]write, 0, len(o.changes))
+	for _, c := range o.changes {
+		if c == nil || len(c.Key) == 0 || len(c.Key) > engines.MaxKeyBytes {
+			return fmt.Errorf("a change has a key of %d bytes, want 1 to %d", len(c.GetKey()), engines.MaxKeyBytes)
+		}
+		if i, again := place[string(c.Key)]; again {
+			o.writes[i].Change = c
+			continue
+		}
+		old, err := d.committed(base, c.Key)
+		if err != nil {
+			return err
+		}
+		place[string(c.Key)] = len(o.writes)
+		o.writes = append(o.writes, write{c, old})
+	}
+	for _, w := range o.writes {
+		if w.old.found && !w.Delete && bytes.Equal(w.old.value, w.Value) {
+			continue // the same leaf
+		}
+		if w.old.found {
+			o.acc.Remove(d.hasher.Key(w.Key, w.old.value))
+			o.next.Keys--
+		}
+		if !w.Delete {
+			o.acc.Add(d.hasher.Key(w.Key, w.Value))
+			o.next.Keys++
+		}
+	}
+	return nil
+}
+
+// foldExpiry forgets the ids whose valid_until is below limit. It comes before the block's own ids: a plain transaction whose
+// time has passed may be applied again.
+func (d *DB) foldExpiry(o *outcome, limit int64) error {
+	it, err := d.pdb.NewIter(&pebble.IterOptions{LowerBound: []byte{spaceExpiry}, UpperBound: expiryKey(limit, nil)})
+	if err != nil {
+		return d.fail("reading expired ids", err)
+	}
+	defer it.Close()
+	for ok := it.First(); ok; ok = it.Next() {
+		_, _, leaf, err := decodeExpiry(it.Key(), it.Value())
+		if err != nil {
+			return d.fail("reading expired ids", err)
+		}
+		o.acc.Remove(leaf)
+		o.next.IDs--
+		o.deaths = append(o.deaths, bytes.Clone(it.Key()))
+	}
+	if err := it.Error(); err != nil {
+		return d.fail("reading expired ids", err)
+	}
+	return nil
+}
+
+func (d *DB) foldResults(o *outcome) error {
+	for i, r := range o.results {
+		if r.ValidUntilMs == 0 { // refused: it was not applied, so there is nothing to remember
+			continue
+		}
+		if _, err := engines.TxIDFromBytes(r.Id); err != nil {
+			return fmt.Errorf("result %d: %w", i, err)
+		}
+		leaf := d.hasher.ID(r)
+		o.acc.Add(leaf)
+		o.next.IDs++
+		o.births = append(o.births, birth{r, leaf})
+	}
+	return nil
+}
+
+// Local is a node-local value, which is not part of the replicated state and not in the app hash.
+type Local struct {
+	Name  string
+	Value []byte
+}
+
+// Commit applies the sealed block: rec is its BlockCommitted, durable in the event log at index. The node-local values go into
+// the same atomic batch. Errors: ErrNotStaged when rec is not of the sealed block.
+func (d *DB) Commit(index uint64, rec *logv1.BlockCommitted, local ...Local) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.Err(); err != nil {
+		return err
+	}
+	s, now := d.staged, d.published.Load()
+	switch {
+	case s == nil || s.outcome == nil:
+		return fmt.Errorf("commit %v: %w: no block is sealed", named{rec}, ErrNotStaged)
+	case rec.ChainId != s.block.ChainID || rec.Period != s.block.Period || rec.Height != s.block.Height || !bytes.Equal(rec.BlockHash, s.block.Hash):
+		return fmt.Errorf("commit %v: %w: %v is", named{rec}, ErrNotStaged, s.block)
+	case !bytes.Equal(rec.AppHash, s.outcome.next.AppHash):
+		return fmt.Errorf("commit %v: %w: the record's is %x, the sealed block's %x", named{rec}, ErrAppHash, rec.AppHash, s.outcome.next.AppHash)
+	case index <= now.Index:
+		return fmt.Errorf("commit %v: its index %d is not past the applied one, %d", named{rec}, index, now.Index)
+	}
+	return d.apply(index, s.outcome, local)
+}
+
+// Redo applies a BlockCommitted of the event log without executing anything. A record at or below the applied index changes
+// nothing. Errors: ErrChain and ErrHeight when the record is not the next one, ErrAppHash when it does not lead to its own app
+// hash: then either the state is not what the log led to, or the log is not this chain's. A block that was staged is dropped.
+func (d *DB) Redo(index uint64, rec *logv1.BlockCommitted, local ...Local) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.Err(); err != nil {
+		return err
+	}
+	now := d.published.Load()
+	if index <= now.Index {
+		return nil
+	}
+	if err := now.belongs(named{rec}, rec.ChainId, rec.Period, rec.Height); err != nil {
+		return fmt.Errorf("redo record %d: %w", index, err)
+	}
+	o, err := d.fold(header{rec.Height, rec.BlockHash, time.Unix(0, rec.TimeNs)}, rec.Results, rec.Changes, make(map[string]latest))
+	if err != nil {
+		return fmt.Errorf("redo record %d: %w", index, err)
+	}
+	if !bytes.Equal(rec.AppHash, o.next.AppHash) {
+		return fmt.Errorf("redo record %d: %w: %v leads to %x here, the record says %x; the state before it is not the one it was executed on",
+			index, ErrAppHash, named{rec}, o.next.AppHash, rec.AppHash)
+	}
+	return d.apply(index, o, local)
+}
+
+// named prints a record's block.
+type named struct{ *logv1.BlockCommitted }
+
+func (n named) String() string {
+	return fmt.Sprintf("block %d of %s (%.8x)", n.Height, n.ChainId, n.BlockHash)
+}
+
+// apply writes an outcome in one batch and shows it to readers.
+func (d *DB) apply(index uint64, o *outcome, local []Local) error {
+	now := d.published.Load()
+	next := *now
+	next.record = o.next
+	next.Index = index
+
+	size := 4096
+	for _, w := range o.writes {
+		size += 3*len(w.Key) + len(w.Value) + len(w.old.value) + 128
+	}
+	b := d.pdb.NewBatchWithSize(size + 256*len(o.births))
+	superseded := d.setKeys(b, o.writes)
+	if len(superseded) > 0 {
+		b.Set(heightKey(spaceSuperseded, next.Period, next.Height), superseded, nil)
+	}
+	for _, e := range o.deaths {
+		b.Delete(e, nil)
+		b.Delete(appliedKey(e[9:]), nil)
+	}
+	for _, r := range o.births {
+		raw, err := proto.Marshal(r.TxResult)
+		if err != nil {
+			return fmt.Errorf("result of %x: %w", r.Id, err)
+		}
+		b.Set(appliedKey(r.Id), raw, nil)
+		b.Set(expiryKey(r.ValidUntilMs, r.Id), r.leaf[:], nil)
+	}
+	meta := BlockMeta{Hash: next.BlockHash, Time: time.Unix(0, next.TimeNs), AppHash: next.AppHash, Index: index}
+	b.Set(heightKey(spaceBlock, next.Period, next.Height), meta.encode(), nil)
+	for _, l := range local {
+		b.Set(localKey(l.Name), l.Value, nil)
+	}
+	b.Set(metaAccumulator, o.acc.AppendBinary(nil), nil)
+	b.Set(metaState, next.encode(), nil)
+
+	if err := d.commit(b, fmt.Sprintf("committing block %d", next.Height)); err != nil {
+		return err
+	}
+	d.acc, d.staged = o.acc, nil
+	d.published.Store(&next)
+	if index-d.flushed >= d.o.FlushEvery {
+		_, err := d.askFlush()
+		return err
+	}
+	return nil
+}
+
+// setKeys writes the latest values, and moves those that they replace to the older ones. It answers which of these no read at
+// or after this height needs: the values replaced, and a deletion, which reads as a key that never was.
+func (d *DB) setKeys(b *pebble.Batch, writes []write) (superseded []byte) {
+	var key, value []byte
+	for _, w := range writes {
+		if w.Delete && !w.old.found {
+			continue
+		}
+		v := engines.VersionFromProto(w.Version)
+		key = append(append(key[:0], spaceLatest), w.Key...)
+		if w.Delete {
+			b.Delete(key, nil)
+			b.Set(olderKey(w.Key, v), []byte{olderDeleted}, nil)
+			superseded = appendSuperseded(superseded, w.Key, v)
+		} else {
+			value = latest{version: v, value: w.Value}.encode(value[:0])
+			b.Set(key, value, nil)
+		}
+		if w.old.found {
+			value = append(append(value[:0], olderValue), w.old.value...)
+			b.Set(olderKey(w.Key, w.old.version), value, nil)
+			superseded = appendSuperseded(superseded, w.Key, w.old.version)
+		}
+	}
+	return superseded
+}

@@ -1,0 +1,325 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/storage/apphash"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+)
+
+// Options configure a DB. The zero value is ready for use.
+type Options struct {
+	// FS is the file system; nil is the operating system's.
+	FS vfs.FS
+
+	// CacheBytes bounds the cache of table blocks; 0 is 64 MiB.
+	CacheBytes int64
+
+	// MemTableBytes is how much is gathered in memory before it is written out; 0 is 16 MiB. At most some of these are lost in
+	// a crash, and redone.
+	MemTableBytes uint64
+
+	// FlushEvery is the number of records of the event log after which a commit asks for a flush in the background, so that
+	// redo stays short when blocks are small and rare; 0 is 65536.
+	FlushEvery uint64
+
+	// Logger takes Pebble's diagnostics; nil drops them. Its Fatalf is never called.
+	Logger Logger
+
+	// OnFatal is called, once, with an error after which Pebble cannot be stopped in an orderly way: its manifest could not be
+	// written, and it still holds its locks. It must end the process; nil panics. Nothing is lost, the log has it.
+	OnFatal func(error)
+}
+
+// Logger is where diagnostics go, with formats as in package fmt.
+type Logger interface {
+	Infof(format string, args ...any)
+	Errorf(format string, args ...any)
+}
+
+const (
+	defaultCache      = 64 << 20
+	defaultMemTable   = 16 << 20
+	defaultFlushEvery = 1 << 16
+)
+
+// DB is the replicated state. Its methods are safe for concurrent use: those that read what is committed (State, Get, Result,
+// Block, View, locals) take no lock that a commit holds, all others run one at a time. No method may be called once
+// Close has been; in a node the lease sees to that.
+type DB struct {
+	dir  string
+	o    Options
+	pdb  *pebble.DB
+	lock *pebble.Lock
+
+	published atomic.Pointer[published] // what readers see; replaced after each commit
+
+	failOnce sync.Once
+	failed   chan struct{} // closed after failure is set
+	failure  error
+
+	mu      sync.Mutex // held by what stages, commits, flushes or prunes
+	hasher  *apphash.Hasher
+	acc     apphash.Accumulator
+	staged  *staging
+	flushed uint64 // applied index when the last flush was asked for
+}
+
+// published is one committed state, immutable.
+type published struct {
+	record
+	chain  *logv1.ChainStarted // nil: not started
+	pruned place               // reads below this are refused
+}
+
+// place is a height in a period.
+type place struct{ Period, Height uint64 }
+
+func (p place) before(o place) bool {
+	return p.Period < o.Period || p.Period == o.Period && p.Height < o.Height
+}
+
+// Open opens the state in dir, which is created if it is missing. Errors: ErrInUse, ErrFormat, ErrDamaged, or what the file
+// system said.
+func Open(dir string, o Options) (_ *DB, err error) {
+	if o.FS == nil {
+		o.FS = vfs.Default
+	}
+	if o.CacheBytes == 0 {
+		o.CacheBytes = defaultCache
+	}
+	if o.MemTableBytes == 0 {
+		o.MemTableBytes = defaultMemTable
+	}
+	if o.FlushEvery == 0 {
+		o.FlushEvery = defaultFlushEvery
+	}
+	if err := o.FS.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("state %s: %w", dir, err)
+	}
+	lock, err := pebble.LockDirectory(dir, o.FS)
+	if err != nil {
+		if !errors.As(err, new(*fs.PathError)) { // the lock file could be opened: it is the lock that was refused
+			err = fmt.Errorf("%w: %w", ErrInUse, err)
+		}
+		return nil, fmt.Errorf("state %s: %w", dir, err)
+	}
+	d := &DB{dir: dir, o: o, lock: lock, failed: make(chan struct{}), hasher: apphash.NewHasher()}
+	if d.pdb, err = pebble.Open(dir, d.pebbleOptions()); err != nil {
+		return nil, fmt.Errorf("state %s: %w", dir, errors.Join(err, lock.Close()))
+	}
+	if err := d.load(); err != nil {
+		return nil, fmt.Errorf("state %s: %w", dir, errors.Join(err, d.pdb.Close(), lock.Close()))
+	}
+	return d, nil
+}
+
+func (d *DB) pebbleOptions() *pebble.Options {
+	po := &pebble.Options{
+		FS:                          d.o.FS,
+		Lock:                        d.lock,
+		DisableWAL:                  true, // docs/adr/0202
+		FormatMajorVersion:          pebble.FormatTableFormatV6,
+		CacheSize:                   d.o.CacheBytes,
+		MemTableSize:                d.o.MemTableBytes,
+		MemTableStopWritesThreshold: 4,
+		Logger:                      pebbleLogger{d},
+		EventListener: &pebble.EventListener{
+			BackgroundError: func(err error) { d.fail("in the background", err) },
+			DataCorruption:  func(i pebble.DataCorruptionInfo) { d.fail("reading "+i.Path, i.Details) },
+		},
+	}
+	for i := range po.Levels {
+		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10) // most ids looked up are new, and so absent
+	}
+	return po
+}
+
+// pebbleLogger keeps Pebble from ending the process behind our back.
+type pebbleLogger struct{ d *DB }
+
+func (l pebbleLogger) Infof(format string, args ...any) {
+	if l.d.o.Logger != nil {
+		l.d.o.Logger.Infof(format, args...)
+	}
+}
+
+func (l pebbleLogger) Errorf(format string, args ...any) {
+	if l.d.o.Logger != nil {
+		l.d.o.Logger.Errorf(format, args...)
+	}
+}
+
+func (l pebbleLogger) Fatalf(format string, args ...any) {
+	err := l.d.fail("beyond repair", fmt.Errorf(format, args...))
+	if l.d.o.OnFatal != nil {
+		l.d.o.OnFatal(err)
+	}
+	panic(err) // it must not go on: it would delete tables that its manifest may already name
+}
+
+// fail makes err sticky and returns what all later calls answer. The first failure counts.
+func (d *DB) fail(where string, err error) error {
+	d.failOnce.Do(func() {
+		if pebble.IsCorruptionError(err) {
+			err = fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+		d.failure = fmt.Errorf("state %s: %w %s: %w", d.dir, ErrFailed, where, err)
+		close(d.failed)
+	})
+	return d.failure
+}
+
+// Failed is closed when the DB has failed; Err then says why.
+func (d *DB) Failed() <-chan struct{} { return d.failed }
+
+// Err is nil, or the failure of class ErrFailed that every operation answers from now on.
+func (d *DB) Err() error {
+	select {
+	case <-d.failed:
+		return d.failure
+	default:
+		return nil
+	}
+}
+
+// load reads what the state says of itself, and makes an empty database a state.
+func (d *DB) load() error {
+	format, found, err := d.get(metaFormat)
+	if err != nil {
+		return err
+	}
+	want := fmt.Appendf(nil, "%s%d", formatName, formatVersion)
+	switch {
+	case !found:
+		it, err := d.pdb.NewIter(nil)
+		if err != nil {
+			return err
+		}
+		empty := !it.First()
+		if err := errors.Join(it.Error(), it.Close()); err != nil {
+			return err
+		}
+		if !empty {
+			return fmt.Errorf("%w: a database of something else, without a %q key", ErrFormat, metaFormat)
+		}
+		if err := d.pdb.Set(metaFormat, want, pebble.NoSync); err != nil {
+			return err
+		}
+	case string(format) != string(want):
+		return fmt.Errorf("%w: its format is %q, want %q", ErrFormat, clip(format), want)
+	}
+
+	p := new(published)
+	if b, found, err := d.get(metaState); err != nil {
+		return err
+	} else if found {
+		if p.record, err = decodeRecord(b); err != nil {
+			return err
+		}
+	}
+	if b, found, err := d.get(metaChain); err != nil {
+		return err
+	} else if found {
+		p.chain = new(logv1.ChainStarted)
+		if err := proto.Unmarshal(b, p.chain); err != nil {
+			return fmt.Errorf("%w: its ChainStarted: %w", ErrDamaged, err)
+		}
+	}
+	if b, found, err := d.get(metaAccumulator); err != nil {
+		return err
+	} else if found {
+		acc, err := apphash.Decode(b)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+		d.acc = *acc
+	}
+	if b, found, err := d.get(metaPruned); err != nil {
+		return err
+	} else if found {
+		if p.pruned, err = decodePlace(b); err != nil {
+			return err
+		}
+	}
+	if (p.chain != nil) != (p.ChainID != "") {
+		return fmt.Errorf("%w: it has a ChainStarted or a state, and not both", ErrDamaged)
+	}
+	if p.chain != nil && string(d.acc.Hash(p.Period)) != string(p.AppHash) {
+		return fmt.Errorf("%w: its accumulator gives app hash %x, its record says %x", ErrDamaged, d.acc.Hash(p.Period), p.AppHash)
+	}
+	d.flushed = p.Index
+	d.published.Store(p)
+	return nil
+}
+
+// Close flushes what is committed and closes the state. A state that failed is closed as it is.
+func (d *DB) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var err error
+	if d.Err() == nil {
+		err = d.flush()
+	}
+	return errors.Join(err, d.pdb.Close(), d.lock.Close())
+}
+
+// get returns a copy of the value of a key of the layout.
+func (d *DB) get(key []byte) (value []byte, found bool, err error) {
+	v, closer, err := d.pdb.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, d.fail(fmt.Sprintf("reading %q", clip(key)), err)
+	}
+	value = append([]byte{}, v...)
+	return value, true, closer.Close()
+}
+
+// has tells whether a key of the layout is there.
+func (d *DB) has(key []byte) (bool, error) {
+	_, closer, err := d.pdb.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, d.fail(fmt.Sprintf("reading %q", clip(key)), err)
+	}
+	return true, closer.Close()
+}
+
+// commit applies a batch. Whatever goes wrong is sticky.
+func (d *DB) commit(b *pebble.Batch, what string) error {
+	if err := d.Err(); err != nil {
+		return errors.Join(err, b.Close())
+	}
+	if err := b.Commit(pebble.NoSync); err != nil {
+		return d.fail(what, err)
+	}
+	return nil
+}
+
+// State is the committed chain's state.
+func (d *DB) State() engines.ChainState { return d.published.Load().state() }
+
+func (p *published) state() engines.ChainState {
+	if p.chain == nil {
+		return engines.ChainState{}
+	}
+	return engines.ChainState{
+		ChainID: p.ChainID, Period: p.Period, InitialHeight: p.InitialHeight, Height: p.Height,
+		BlockHash: p.BlockHash, Time: time.Unix(0, p.TimeNs), AppHash: p.AppHash, Index: p.Index, Params: p.chain.Params,
+	}
+}

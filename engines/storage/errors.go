@@ -1,0 +1,39 @@
+package storage
+
+import "errors"
+
+// What a DB answers. All of them come wrapped with what, where, and what was expected.
+var (
+	// ErrFailed: Pebble reported a failure (disk full, EIO, a bad checksum). It is sticky; open the state again.
+	ErrFailed = errors.New("the state failed")
+
+	// ErrInUse: another incarnation or another process has the state open.
+	ErrInUse = errors.New("the state is in use")
+
+	// ErrFormat: what is there is not a state of this version.
+	ErrFormat = errors.New("not a state that this version can read")
+
+	// ErrDamaged: what is there contradicts itself. Start over from a snapshot, or from an empty state and the whole log.
+	ErrDamaged = errors.New("the state is damaged")
+
+	// ErrChain: a record or block belongs to another chain or period, or no chain has started.
+	ErrChain = errors.New("not this chain")
+
+	// ErrHeight: a block is not the next one.
+	ErrHeight = errors.New("not the next height")
+
+	// ErrNotStaged: the call is about a block, or a place in it, that is not being executed.
+	ErrNotStaged = errors.New("not staged")
+
+	// ErrNotReady: versions before the one asked about have not finished.
+	ErrNotReady = errors.New("earlier versions have not finished")
+
+	// ErrAppHash: applying a record led to another app hash than the record's.
+	ErrAppHash = errors.New("app hash differs")
+
+	// ErrNotCommitted: a read at a height that is not committed in this period.
+	ErrNotCommitted = errors.New("height is not committed")
+
+	// ErrPruned: a read at a height whose versions were removed.
+	ErrPruned = errors.New("height is pruned")
+)

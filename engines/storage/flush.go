@@ -1,0 +1,73 @@
+package storage
+
+import (
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// Flush makes all that is committed durable and returns the durable applied index. Of the event log's records up to there,
+// the state needs none any more.
+func (d *DB) Flush() (durableApplied uint64, err error) {
+	d.mu.Lock()
+	err = d.flush()
+	d.mu.Unlock()
+	if err != nil {
+		return 0, err
+	}
+	return d.DurableApplied()
+}
+
+// flush waits for the flush or for a failure: a flush that fails is tried again by Pebble without end.
+func (d *DB) flush() error {
+	done, err := d.askFlush()
+	if err != nil {
+		return err
+	}
+	select {
+	case <-done:
+		return d.Err()
+	case <-d.failed:
+		return d.failure
+	}
+}
+
+// askFlush starts a flush in the background.
+func (d *DB) askFlush() (<-chan struct{}, error) {
+	if err := d.Err(); err != nil {
+		return nil, err
+	}
+	done, err := d.pdb.AsyncFlush()
+	if err != nil {
+		return nil, d.fail("flushing", err)
+	}
+	d.flushed = d.published.Load().Index
+	return done, nil
+}
+
+// DurableApplied is the log index that the state is sure to have after a crash: what tables that were written, synced and
+// named in a synced manifest say. It never runs ahead, and may lag behind a flush in the background.
+func (d *DB) DurableApplied() (uint64, error) {
+	if err := d.Err(); err != nil {
+		return 0, err
+	}
+	it, err := d.pdb.NewIter(&pebble.IterOptions{
+		LowerBound: metaState, UpperBound: after(metaState), OnlyReadGuaranteedDurable: true,
+	})
+	if err != nil {
+		return 0, d.fail("reading the durable state", err)
+	}
+	defer it.Close()
+	if !it.First() {
+		if err := it.Error(); err != nil {
+			return 0, d.fail("reading the durable state", err)
+		}
+		return 0, nil
+	}
+	r, err := decodeRecord(it.Value())
+	if err != nil {
+		return 0, fmt.Errorf("state %s: %w", d.dir, err)
+	}
+	// A failure while we read may be the manifest's: then nothing new is durable.
+	return r.Index, d.Err()
+}

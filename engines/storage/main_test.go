@@ -1,0 +1,126 @@
+package storage
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/coppice-go/coppice/engines"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// T is what testing.T and rapid.T share.
+type T interface {
+	require.TestingT
+	Helper()
+}
+
+const (
+	dir    = "state"
+	window = time.Minute
+)
+
+// genesis is when test chains begin.
+var genesis = time.Unix(1_700_000_000, 0)
+
+func params() *logv1.Params {
+	p := engines.DefaultParams()
+	p.WindowNs = int64(window)
+	p.MaxTxBytes = 1000
+	return p
+}
+
+func chain(period uint64) *logv1.ChainStarted {
+	return &logv1.ChainStarted{
+		ChainId: fmt.Sprintf("test-%d", period), Period: period, InitialHeight: 1,
+		GenesisTimeNs: genesis.UnixNano(), Params: params(),
+	}
+}
+
+func open(t T, fs vfs.FS) *DB {
+	t.Helper()
+	d, err := Open(dir, Options{FS: fs, MemTableBytes: 1 << 20})
+	require.NoError(t, err)
+	return d
+}
+
+// started is an empty chain of period 1, whose ChainStarted is record 1.
+func started(t *testing.T) *DB {
+	t.Helper()
+	d := open(t, vfs.NewMem())
+	t.Cleanup(func() { require.NoError(t, d.Close()) })
+	require.NoError(t, d.StartChain(1, chain(1)))
+	return d
+}
+
+// tx is an enveloped transaction; n tells it from others.
+func tx(t T, n int, until time.Time) []byte {
+	t.Helper()
+	b, err := engines.Tx{Backend: "kv", Nonce: fmt.Appendf(nil, "%d", n), ValidUntil: until}.Encode()
+	require.NoError(t, err)
+	return b
+}
+
+func block(d *DB, at time.Time, txs ...[]byte) engines.Block {
+	s := d.State()
+	b := engines.Block{ChainID: s.ChainID, Period: s.Period, Height: s.Next(), Time: at, Txs: txs}
+	b.Hash = b.ContentHash()
+	return b
+}
+
+func put(key, value string) *logv1.Change {
+	return &logv1.Change{Key: []byte(key), Value: []byte(value)}
+}
+
+func del(key string) *logv1.Change { return &logv1.Change{Key: []byte(key), Delete: true} }
+
+func at(v engines.Version, changes ...*logv1.Change) []*logv1.Change {
+	for _, c := range changes {
+		c.Version = v.Proto()
+	}
+	return changes
+}
+
+func committed(s engines.Staged) *logv1.BlockCommitted {
+	b := s.Block
+	return &logv1.BlockCommitted{
+		ChainId: b.ChainID, Period: b.Period, Height: b.Height, BlockHash: b.Hash, TimeNs: b.Time.UnixNano(),
+		Results: s.Results, Changes: s.Changes, AppHash: s.AppHash,
+	}
+}
+
+// commit makes one block of one transaction that writes changes, and returns its record.
+func (d *DB) testCommit(t T, index uint64, changes ...*logv1.Change) *logv1.BlockCommitted {
+	t.Helper()
+	now := d.State()
+	b := block(d, genesis.Add(time.Duration(index)*time.Second), tx(t, int(index), genesis.Add(window)))
+	refused, err := d.Begin(b)
+	require.NoError(t, err)
+	require.Nil(t, refused[0])
+	v := engines.Version{Period: now.Period, Height: b.Height}
+	require.NoError(t, d.Finish(v, at(v, changes...), &logv1.TxResult{Data: []byte("done")}))
+	s, err := d.Seal()
+	require.NoError(t, err)
+	rec := committed(s)
+	require.NoError(t, d.Commit(index, rec))
+	return rec
+}
+
+// get reads and insists that there is no error.
+func (d *DB) testGet(t T, key string, height uint64) string {
+	t.Helper()
+	v, found, _, err := d.Get([]byte(key), height)
+	require.NoError(t, err)
+	if !found {
+		require.Empty(t, v)
+		return "none"
+	}
+	return string(bytes.Clone(v))
+}

@@ -1,0 +1,187 @@
+package storage
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/cockroachdb/pebble/v2"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/coppice-go/coppice/engines"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+)
+
+// Get reads key at a committed height of the current period; height 0 is the latest. It answers the height that it read at,
+// which is 0 before the first block of a period. Errors: ErrNotCommitted, ErrPruned. It waits for no commit.
+func (d *DB) Get(key []byte, height uint64) (value []byte, found bool, at uint64, err error) {
+	if err := d.Err(); err != nil {
+		return nil, false, 0, err
+	}
+	now := d.published.Load()
+	if height == 0 {
+		height = now.Height
+	} else if err := now.readable(height); err != nil {
+		return nil, false, 0, err
+	}
+	value, found, err = d.readAt(key, engines.Version{Period: now.Period, Height: height, Index: math.MaxUint32})
+	if err != nil {
+		return nil, false, 0, err
+	}
+	// Versions that a prune removes while we look are refused before it removes them.
+	if p := d.published.Load().pruned; (place{now.Period, height}).before(p) {
+		return nil, false, 0, fmt.Errorf("height %d: %w: the oldest is %d", height, ErrPruned, p.Height)
+	}
+	return value, found, height, nil
+}
+
+// readable tells whether a height of the current period can be read.
+func (p *published) readable(height uint64) error {
+	switch {
+	case p.Height == 0:
+		return fmt.Errorf("height %d: %w: period %d has no block yet", height, ErrNotCommitted, p.Period)
+	case height > p.Height:
+		return fmt.Errorf("height %d: %w: the latest is %d", height, ErrNotCommitted, p.Height)
+	case height < max(p.InitialHeight, 1):
+		return fmt.Errorf("height %d: %w: period %d begins at %d", height, ErrNotCommitted, p.Period, max(p.InitialHeight, 1))
+	case (place{p.Period, height}).before(p.pruned):
+		return fmt.Errorf("height %d: %w: the oldest is %d", height, ErrPruned, p.pruned.Height)
+	}
+	return nil
+}
+
+// readAt answers the newest value not after v. It needs no snapshot: a commit that comes in between only moves values that
+// are not after v from the latest to the older ones, and we look in that order.
+func (d *DB) readAt(key []byte, v engines.Version) (value []byte, found bool, err error) {
+	b, found, err := d.get(latestKey(key))
+	if err != nil {
+		return nil, false, err
+	}
+	if found {
+		l, err := decodeLatest(key, b)
+		if err != nil {
+			return nil, false, d.fail("reading", err)
+		}
+		if l.version.Compare(v) <= 0 {
+			return l.value, true, nil
+		}
+	}
+	prefix := olderPrefix(key)
+	it, err := d.pdb.NewIter(&pebble.IterOptions{LowerBound: olderKey(key, v), UpperBound: after(prefix)})
+	if err != nil {
+		return nil, false, d.fail(fmt.Sprintf("reading %q", clip(key)), err)
+	}
+	defer it.Close()
+	if !it.First() {
+		if err := it.Error(); err != nil {
+			return nil, false, d.fail(fmt.Sprintf("reading %q", clip(key)), err)
+		}
+		return nil, false, nil
+	}
+	switch b := it.Value(); {
+	case len(b) > 0 && b[0] == olderValue:
+		return append([]byte{}, b[1:]...), true, nil
+	case len(b) == 1 && b[0] == olderDeleted:
+		return nil, false, nil
+	default:
+		return nil, false, d.fail("reading", fmt.Errorf("%w: the older entry %x of key %q is neither a value nor a deletion", ErrDamaged, clip(b), clip(key)))
+	}
+}
+
+// Result is the result of an applied transaction, as long as its id is remembered: until valid_until, or for one window after
+// its block if it has none. A refused transaction was not applied and has no result here.
+func (d *DB) Result(id engines.TxID) (*logv1.TxResult, bool, error) {
+	if err := d.Err(); err != nil {
+		return nil, false, err
+	}
+	return d.result(id)
+}
+
+func (d *DB) result(id engines.TxID) (*logv1.TxResult, bool, error) {
+	v, closer, err := d.pdb.Get(appliedKey(id[:]))
+	if err == pebble.ErrNotFound {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, d.fail("reading the result of "+id.String(), err)
+	}
+	defer closer.Close()
+	r := new(logv1.TxResult)
+	if err := proto.Unmarshal(v, r); err != nil {
+		return nil, false, d.fail("reading", fmt.Errorf("%w: the result of %v: %w", ErrDamaged, id, err))
+	}
+	return r, true, nil
+}
+
+// Results is Result for many: the answer has an entry for each id, nil where there is none.
+func (d *DB) Results(ids []engines.TxID) ([]*logv1.TxResult, error) {
+	rs := make([]*logv1.TxResult, len(ids))
+	for i, id := range ids {
+		r, _, err := d.Result(id)
+		if err != nil {
+			return nil, err
+		}
+		rs[i] = r
+	}
+	return rs, nil
+}
+
+// Block is what is kept of a committed block of the current period. Errors: ErrNotCommitted, ErrPruned.
+func (d *DB) Block(height uint64) (BlockMeta, error) {
+	if err := d.Err(); err != nil {
+		return BlockMeta{}, err
+	}
+	now := d.published.Load()
+	if err := now.readable(height); err != nil {
+		return BlockMeta{}, err
+	}
+	b, found, err := d.get(heightKey(spaceBlock, now.Period, height))
+	if err != nil {
+		return BlockMeta{}, err
+	}
+	if !found {
+		if err := d.published.Load().readable(height); err != nil { // pruned while we looked
+			return BlockMeta{}, err
+		}
+		return BlockMeta{}, d.fail("reading", fmt.Errorf("%w: block %d of period %d is missing", ErrDamaged, height, now.Period))
+	}
+	return decodeBlockMeta(now.Period, height, b)
+}
+
+// PutLocal sets a node-local value. Like a commit it is durable after the next flush.
+func (d *DB) PutLocal(name string, value []byte) error {
+	b := d.pdb.NewBatch()
+	b.Set(localKey(name), value, nil)
+	return d.commit(b, "setting node-local "+name)
+}
+
+// GetLocal reads a node-local value.
+func (d *DB) GetLocal(name string) (value []byte, found bool, err error) {
+	if err := d.Err(); err != nil {
+		return nil, false, err
+	}
+	return d.get(localKey(name))
+}
+
+// Stat is a picture of the state.
+type Stat struct {
+	Applied        uint64 // log index
+	DurableApplied uint64
+	Keys           uint64 // latest keys
+	IDs            uint64 // applied ids that are remembered
+	OldestPeriod   uint64 // the oldest place that can be read at
+	OldestHeight   uint64
+	DiskBytes      uint64
+}
+
+// Stat takes a picture of the state.
+func (d *DB) Stat() (Stat, error) {
+	durable, err := d.DurableApplied()
+	if err != nil {
+		return Stat{}, err
+	}
+	now := d.published.Load()
+	return Stat{
+		Applied: now.Index, DurableApplied: durable, Keys: now.Keys, IDs: now.IDs,
+		OldestPeriod: now.pruned.Period, OldestHeight: now.pruned.Height, DiskBytes: d.pdb.Metrics().DiskSpaceUsage(),
+	}, nil
+}

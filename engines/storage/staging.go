@@ -1,0 +1,296 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/coppice-go/coppice/engines"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+)
+
+// staging is a block that is being executed. Nothing of it is in Pebble.
+type staging struct {
+	block engines.Block
+	slots []slot
+	next  int // every slot before it is done, and its changes are in newest
+
+	newest map[string]*logv1.Change // what the block wrote last, by key
+	base   map[string]latest        // what was committed, for the keys that were read or written
+
+	outcome *outcome // after Seal
+}
+
+// slot is a transaction's place in the block.
+type slot struct {
+	id           engines.TxID
+	validUntilMs int64 // until when the id is remembered
+	refused      bool
+	result       *logv1.TxResult // nil: being executed
+	changes      []*logv1.Change // held until its turn
+}
+
+// Begin stages b and drops what was staged before. The answer has an entry for each transaction: nil where it is to be
+// executed, and a result where it is refused. Refusals depend on b and the committed state alone, so that the same block
+// gets the same ones, however often it is delivered:
+//
+//	CODE_LIMIT      longer than max_tx_bytes
+//	CODE_MALFORMED  engines.DecodeTx does not read it
+//	CODE_EXPIRED    valid_until is before the block time
+//	CODE_TOO_EARLY  valid_until is further ahead of it than the window
+//	CODE_REPEATED   the id was applied before, or stands earlier in this block
+//
+// Where a later block's time is not later, the latest time of any committed block counts: ids are forgotten by it.
+// Errors: ErrChain, ErrHeight.
+func (d *DB) Begin(b engines.Block) (refused []*logv1.TxResult, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.Err(); err != nil {
+		return nil, err
+	}
+	now := d.published.Load()
+	if err := now.belongs(b, b.ChainID, b.Period, b.Height); err != nil {
+		return nil, err
+	}
+	if !time.Unix(0, b.Time.UnixNano()).Equal(b.Time) {
+		return nil, fmt.Errorf("%v: its time %v is out of range, want the years 1678 to 2262", b, b.Time)
+	}
+	if len(b.Txs) > math.MaxUint32 {
+		return nil, fmt.Errorf("%v: more transactions than versions", b)
+	}
+	s := &staging{
+		block: b, slots: make([]slot, len(b.Txs)),
+		newest: make(map[string]*logv1.Change), base: make(map[string]latest),
+	}
+	gate := newGate(now, b.Time)
+	refused = make([]*logv1.TxResult, len(b.Txs))
+	for i, raw := range b.Txs {
+		slot := &s.slots[i]
+		slot.id = engines.HashTx(raw)
+		code, why, err := gate.admit(d, i, raw, slot)
+		if err != nil {
+			return nil, err
+		}
+		if code == logv1.Code_CODE_OK {
+			continue
+		}
+		slot.refused = true
+		slot.result = &logv1.TxResult{Id: slot.id[:], Version: s.version(i).Proto(), Code: code, Log: why}
+		refused[i] = slot.result
+	}
+	s.advance()
+	d.staged = s
+	return refused, nil
+}
+
+// gate decides which transactions of a block are executed.
+type gate struct {
+	params            *logv1.Params
+	expired, tooEarly int64 // valid_until in ms: below the one, above the other
+	seen              map[engines.TxID]int
+}
+
+func newGate(now *published, block time.Time) *gate {
+	clock := now.clock(block)
+	end := clock + now.chain.Params.WindowNs
+	if end < clock {
+		end = math.MaxInt64
+	}
+	return &gate{params: now.chain.Params, expired: ceilMs(clock), tooEarly: floorMs(end), seen: make(map[engines.TxID]int)}
+}
+
+func (g *gate) admit(d *DB, place int, raw []byte, s *slot) (logv1.Code, string, error) {
+	if max := g.params.MaxTxBytes; uint64(len(raw)) > max {
+		return logv1.Code_CODE_LIMIT, fmt.Sprintf("%d bytes, want at most %d", len(raw), max), nil
+	}
+	tx, err := engines.DecodeTx(raw)
+	switch {
+	case err != nil:
+		return logv1.Code_CODE_MALFORMED, err.Error(), nil
+	case tx.Plain() && len(tx.Body) == len(raw):
+		s.validUntilMs = g.tooEarly // remembered for one window
+	case tx.Plain():
+		return logv1.Code_CODE_MALFORMED, "an envelope around a plain transaction", nil // would be a second form of it
+	default:
+		s.validUntilMs = tx.ValidUntil.UnixMilli()
+	}
+	switch until := s.validUntilMs; {
+	case until < g.expired:
+		return logv1.Code_CODE_EXPIRED, fmt.Sprintf("valid until %v, the block's time is past it", timeMs(until)), nil
+	case until > g.tooEarly:
+		return logv1.Code_CODE_TOO_EARLY, fmt.Sprintf("valid until %v, the window ends at %v", timeMs(until), timeMs(g.tooEarly)), nil
+	}
+	if first, twice := g.seen[s.id]; twice {
+		return logv1.Code_CODE_REPEATED, fmt.Sprintf("its id stands at place %d of this block already", first), nil
+	}
+	old, found, err := d.result(s.id)
+	if err != nil {
+		return 0, "", err
+	}
+	// One whose time has passed is as good as forgotten: committing this block removes it.
+	if found && old.ValidUntilMs >= g.expired {
+		return logv1.Code_CODE_REPEATED, fmt.Sprintf("applied before, at %v", engines.VersionFromProto(old.Version)), nil
+	}
+	g.seen[s.id] = place
+	return logv1.Code_CODE_OK, "", nil
+}
+
+func timeMs(ms int64) string { return time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z07:00") }
+
+func (s *staging) version(i int) engines.Version {
+	return engines.Version{Period: s.block.Period, Height: s.block.Height, Index: uint32(i)}
+}
+
+// at finds the slot of a version.
+func (d *DB) at(v engines.Version) (*staging, *slot, error) {
+	s := d.staged
+	switch {
+	case s == nil:
+		return nil, nil, fmt.Errorf("version %v: %w: no block is being executed", v, ErrNotStaged)
+	case v.Period != s.block.Period || v.Height != s.block.Height || int64(v.Index) >= int64(len(s.slots)):
+		return nil, nil, fmt.Errorf("version %v: %w: %v is being executed", v, ErrNotStaged, s.block)
+	case s.slots[v.Index].refused:
+		return nil, nil, fmt.Errorf("version %v: %w: the transaction there was refused", v, ErrNotStaged)
+	case s.slots[v.Index].result != nil:
+		return nil, nil, fmt.Errorf("version %v: %w: it has finished", v, ErrNotStaged)
+	}
+	return s, &s.slots[v.Index], nil
+}
+
+// Read answers the value of key as of just before v: what earlier versions of the staged block wrote, else what is committed.
+// It is ErrNotReady while earlier versions have not finished (see Turn), and ErrNotStaged for a version that is not being
+// executed. The value is not to be modified.
+func (d *DB) Read(v engines.Version, key []byte) (value []byte, found bool, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s, _, err := d.at(v)
+	if err := errors.Join(d.Err(), err); err != nil {
+		return nil, false, err
+	}
+	if int(v.Index) > s.next {
+		return nil, false, fmt.Errorf("version %v: %w: %v has not", v, ErrNotReady, s.version(s.next))
+	}
+	if c, ok := s.newest[string(key)]; ok {
+		return c.Value, !c.Delete, nil
+	}
+	old, err := d.committed(s.base, key)
+	return old.value, old.found, err
+}
+
+// committed is the latest committed value of key, remembered in cache.
+func (d *DB) committed(cache map[string]latest, key []byte) (latest, error) {
+	if l, ok := cache[string(key)]; ok {
+		return l, nil
+	}
+	var l latest
+	b, found, err := d.get(latestKey(key))
+	if err != nil {
+		return latest{}, err
+	}
+	if found {
+		if l, err = decodeLatest(key, b); err != nil {
+			return latest{}, d.fail("reading", err)
+		}
+	}
+	cache[string(key)] = l
+	return l, nil
+}
+
+// Finish takes what the transaction at v wrote, in order, and its result. It has effect in its turn: what arrives before
+// earlier versions have finished is held. Id, version and valid_until of the stored result are the DB's own.
+// Errors: ErrNotStaged, also for a second Finish of a version. The messages are not to be modified afterwards.
+func (d *DB) Finish(v engines.Version, changes []*logv1.Change, result *logv1.TxResult) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s, slot, err := d.at(v)
+	if err := errors.Join(d.Err(), err); err != nil {
+		return err
+	}
+	if err := checkFinish(v, slot.id, changes, result); err != nil {
+		return fmt.Errorf("version %v: %w", v, err)
+	}
+	r := proto.CloneOf(result)
+	r.Id, r.Version, r.ValidUntilMs = slot.id[:], v.Proto(), slot.validUntilMs
+	slot.result, slot.changes = r, changes
+	s.advance()
+	return nil
+}
+
+func checkFinish(v engines.Version, id engines.TxID, changes []*logv1.Change, r *logv1.TxResult) error {
+	switch {
+	case r == nil:
+		return errors.New("finished without a result")
+	case len(r.Id) != 0 && string(r.Id) != string(id[:]):
+		return fmt.Errorf("the result is of transaction %x, want %v", clip(r.Id), id)
+	case r.Code != logv1.Code_CODE_OK && len(changes) > 0:
+		return fmt.Errorf("%d changes of a transaction that ended with %v, want none", len(changes), r.Code)
+	}
+	for i, c := range changes {
+		switch {
+		case c == nil || engines.VersionFromProto(c.Version) != v:
+			return fmt.Errorf("change %d is of version %v", i, engines.VersionFromProto(c.GetVersion()))
+		case len(c.Key) == 0 || len(c.Key) > engines.MaxKeyBytes:
+			return fmt.Errorf("change %d has a key of %d bytes, want 1 to %d", i, len(c.Key), engines.MaxKeyBytes)
+		case len(c.Value) > engines.MaxValueBytes:
+			return fmt.Errorf("change %d has a value of %d bytes, want at most %d", i, len(c.Value), engines.MaxValueBytes)
+		}
+	}
+	return nil
+}
+
+// advance lets the slots whose turn it is take effect.
+func (s *staging) advance() {
+	for ; s.next < len(s.slots) && s.slots[s.next].result != nil; s.next++ {
+		for _, c := range s.slots[s.next].changes {
+			s.newest[string(c.Key)] = c
+		}
+	}
+}
+
+// Turn is the place in the staged block whose turn it is: reads at or before it can be answered. When it is the number of
+// transactions all have finished, and Seal may be called. ok is false when no block is staged.
+func (d *DB) Turn() (turn uint32, all, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.staged == nil {
+		return 0, false, false
+	}
+	return uint32(d.staged.next), d.staged.next == len(d.staged.slots), true
+}
+
+// Seal computes the outcome of the staged block once every version has finished: ErrNotReady before that, ErrNotStaged if there
+// is no such block. Sealing again answers the same.
+func (d *DB) Seal() (engines.Staged, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.Err(); err != nil {
+		return engines.Staged{}, err
+	}
+	s := d.staged
+	switch {
+	case s == nil:
+		return engines.Staged{}, fmt.Errorf("seal: %w: no block is being executed", ErrNotStaged)
+	case s.next < len(s.slots):
+		return engines.Staged{}, fmt.Errorf("seal %v: %w: %v has not", s.block, ErrNotReady, s.version(s.next))
+	}
+	if s.outcome == nil {
+		n := 0
+		for i := range s.slots {
+			n += len(s.slots[i].changes)
+		}
+		results, changes := make([]*logv1.TxResult, len(s.slots)), make([]*logv1.Change, 0, n)
+		for i := range s.slots {
+			results[i] = s.slots[i].result
+			changes = append(changes, s.slots[i].changes...)
+		}
+		o, err := d.fold(header{s.block.Height, s.block.Hash, s.block.Time}, results, changes, s.base)
+		if err != nil {
+			return engines.Staged{}, err
+		}
+		s.outcome = o
+	}
+	return engines.Staged{Block: s.block, Results: s.outcome.results, Changes: s.outcome.changes, AppHash: s.outcome.next.AppHash}, nil
+}
