@@ -1,8 +1,12 @@
 package supervisor
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"time"
+
+	"github.com/thejerf/suture/v4"
 )
 
 // Class sorts exits as OTP does (rule 35).
@@ -65,4 +69,69 @@ func (e Exit) String() string {
 		return "stopped"
 	}
 	return fmt.Sprintf("%v", e.Err)
+}
+
+// ending is how a goroutine of an incarnation ended, before anyone judged it.
+type ending struct {
+	err    error
+	panic  *PanicError
+	goexit bool
+}
+
+func (e ending) cause() error {
+	switch {
+	case e.panic != nil:
+		return e.panic
+	case e.goexit:
+		return ErrGoexit
+	default:
+		return e.err
+	}
+}
+
+// circumstances are what the class of an ending depends on besides itself.
+type circumstances struct {
+	killed  error // not nil: Kill was called, with this
+	stopped bool  // the supervisor had told it to end
+	cause   error // of the incarnation's context, nil while that is live
+}
+
+// classify is section 15 of the conformance list.
+func classify(e ending, c circumstances) Exit {
+	x := Exit{Class: Abnormal, Err: e.cause(), Stopped: c.stopped, Goexit: e.goexit}
+	if e.panic != nil {
+		x.Panic, x.Stack = e.panic.Value, e.panic.Stack
+	}
+	var gaveUp *GiveUpError
+	var auto *AutoShutdownError
+	switch {
+	case c.killed != nil:
+		x.Killed = true
+		if e.panic == nil && !e.goexit {
+			x.Err = c.killed
+		} else {
+			x.Err = fmt.Errorf("%w; then %w", c.killed, x.Err)
+		}
+	case e.panic != nil || e.goexit:
+	case e.err == nil:
+		x.Class = Normal
+	case errors.As(e.err, &gaveUp) || errors.As(e.err, &auto):
+		x.Class = Shutdown
+	case errors.Is(e.err, suture.ErrTerminateSupervisorTree):
+		x.Class, x.terminate = Shutdown, true
+	case errors.Is(e.err, suture.ErrDoNotRestart):
+		x.Class, x.remove = Shutdown, true
+	case errors.Is(e.err, ErrShutdown):
+		x.Class = Shutdown
+	case c.stopped && isOfContext(e.err, c.cause):
+		x.Class = Shutdown
+	case isOfContext(e.err, nil) && c.cause == nil:
+		x.Err = fmt.Errorf("of another context, the child's own is live: %w", e.err)
+	}
+	return x
+}
+
+// isOfContext says whether err is what a cancelled context gives: its error, or its cause.
+func isOfContext(err, cause error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || (cause != nil && errors.Is(err, cause))
 }

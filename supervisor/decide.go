@@ -1,0 +1,155 @@
+package supervisor
+
+import (
+	"math"
+	"slices"
+	"time"
+)
+
+// The functions of this file decide and do nothing else: no clock, no lock, no goroutine. The loops execute what they answer.
+
+// window holds the restart attempts of one supervisor that are within the period (OTP rules 39 to 44). OTP counts whole seconds;
+// here the window is exact: an attempt counts while now - then <= period on the monotonic clock.
+type window struct{ at []time.Time }
+
+// add enters an attempt and says how many are in the window, and whether the limit bears that.
+func (w *window) add(now time.Time, limit Intensity) (n int, ok bool) {
+	w.trim(now, limit.Period)
+	w.at = append(w.at, now)
+	return len(w.at), len(w.at) <= limit.Max
+}
+
+func (w *window) trim(now time.Time, period time.Duration) {
+	old := 0
+	for old < len(w.at) && now.Sub(w.at[old]) > period {
+		old++
+	}
+	if old > 0 {
+		w.at = slices.Delete(w.at, 0, old)
+	}
+}
+
+func (w *window) count(now time.Time, period time.Duration) int {
+	n := 0
+	for _, t := range w.at {
+		if now.Sub(t) <= period {
+			n++
+		}
+	}
+	return n
+}
+
+// verdict is what becomes of a child that ended by itself.
+type verdict uint8
+
+const (
+	keep    verdict = iota // the specification stays, not running
+	forget                 // the specification goes
+	restart                // another incarnation
+	endTree                // the supervisor ends, and returns the error upward
+)
+
+// judge is OTP rules 36 and 37, and suture's two sentinels (section 15).
+func judge(r Restart, e Exit) (v verdict, reported bool) {
+	switch {
+	case e.terminate:
+		return endTree, true
+	case e.remove:
+		return forget, r == Permanent
+	case r == Permanent:
+		return restart, true
+	case r == Transient && e.Class == Abnormal:
+		return restart, true
+	case r == Transient:
+		return keep, false
+	default:
+		return forget, e.Class == Abnormal
+	}
+}
+
+// quietStop is OTP rule 58: whether an end that the supervisor asked for needs no report. In Go nil is how services obey, so
+// nil after having been told is quiet for permanent children too; nil before is not.
+func quietStop(r Restart, shutdown time.Duration, e Exit) bool {
+	switch {
+	case e.Orphaned:
+		return false
+	case shutdown == Brutal && e.Stopped:
+		return true
+	case e.Class == Shutdown:
+		return true
+	case e.Class == Normal:
+		return r != Permanent || e.Stopped
+	default:
+		return false
+	}
+}
+
+// member is what a strategy needs to know of a child.
+type member struct {
+	restart     Restart
+	significant bool
+	alive       bool // running or restarting
+}
+
+// group answers which children, as a range of the start order, a restart of child i concerns (OTP rules 48 to 50).
+func group(s Strategy, n, i int) (from, to int) {
+	switch s {
+	case OneForAll:
+		return 0, n
+	case RestForOne:
+		return i, n
+	default:
+		return i, i + 1
+	}
+}
+
+// plan is a restart: stop in the given order, forget, then start in the given order. Indexes are of the start order.
+type plan struct{ stop, forget, start []int }
+
+// planRestart is OTP rules 48 to 51: temporary children of the group are stopped and forgotten, all other specifications
+// of the group are started, those that had finished, been stopped or answered ignore included.
+func planRestart(s Strategy, members []member, failed int) plan {
+	from, to := group(s, len(members), failed)
+	var p plan
+	for i := to - 1; i >= from; i-- {
+		if i != failed {
+			p.stop = append(p.stop, i)
+		}
+	}
+	for i := from; i < to; i++ {
+		if i != failed && members[i].restart == Temporary {
+			p.forget = append(p.forget, i)
+		} else {
+			p.start = append(p.start, i)
+		}
+	}
+	return p
+}
+
+// autoShutdown is OTP rule 66, asked after a significant child ended by itself for good: rest are the children without it.
+func autoShutdown(mode AutoShutdown, rest []member) bool {
+	switch mode {
+	case AnySignificant:
+		return true
+	case AllSignificant:
+		return !slices.ContainsFunc(rest, func(m member) bool { return m.significant && m.alive })
+	default:
+		return false
+	}
+}
+
+// delay is the wait before the n-th attempt in a row, from 1; random is in [0, 1).
+func (b Backoff) delay(n int, random float64) time.Duration {
+	if b.Min <= 0 {
+		return 0
+	}
+	factor, top := b.Factor, float64(b.longest())
+	if factor == 0 {
+		factor = 2
+	}
+	d := min(float64(b.Min)*math.Pow(factor, float64(n-1)), top)
+	return time.Duration(d * (1 + b.Jitter*random))
+}
+
+// longest is the longest delay without its jitter; an incarnation that lived longer begins a new row.
+func (b Backoff) longest() time.Duration { return max(b.Min, b.Max) }

@@ -1,0 +1,213 @@
+package supervisor
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// DynamicSpec specifies a dynamic supervisor: any number of children of one kind, started on demand. It is OTP's simple_one_for_one
+// (section 12); its fields are those of Child and Spec, for every instance.
+type DynamicSpec[A any] struct {
+	Name string
+	// Start makes the service of one incarnation of an instance from the instance's argument; see StartFunc.
+	Start                  func(ctx context.Context, arg A) (Service, error)
+	Restart                Restart
+	Ack                    Ack
+	Shutdown, StartTimeout time.Duration
+	Backoff                Backoff
+	Orphan                 OrphanPolicy
+	// Intensity limits the restarts of all instances together.
+	Intensity Intensity
+	// MaxChildren bounds the instances, those between restarts included; 0 is no bound.
+	MaxChildren int
+	// Verbose emits ChildStarting, ChildStarted, ChildStopped and quiet exits too. Otherwise instances come and go without an event, and what is reported
+	// is what OTP reports (rules 36, 58 and 80).
+	Verbose   bool
+	Observers []Observer
+}
+
+// Dynamic is a supervisor of instances. It is a Service and may be served again, each time without instances. Its methods are safe for concurrent use and
+// answer ErrNotRunning while it is not served. Starts do not wait for one another.
+type Dynamic[A any] struct {
+	spec DynamicSpec[A]
+	busy atomic.Bool
+	run  atomic.Pointer[dynamicRun]
+}
+
+// NewDynamic checks the specification; the error names the field and what was expected.
+func NewDynamic[A any](spec DynamicSpec[A]) (*Dynamic[A], error) {
+	own := Spec{Name: spec.Name, Intensity: spec.Intensity, Observers: spec.Observers}
+	if err := checkSpec(&own); err != nil {
+		return nil, err
+	}
+	if spec.Start == nil {
+		return nil, fmt.Errorf("%w: dynamic supervisor %q: Start is nil", ErrSpec, spec.Name)
+	}
+	if spec.MaxChildren < 0 {
+		return nil, fmt.Errorf("%w: dynamic supervisor %q: MaxChildren is %d, expected 0 or more", ErrSpec, spec.Name, spec.MaxChildren)
+	}
+	if err := spec.child("any", nil).check(Never); err != nil {
+		return nil, err
+	}
+	spec.Intensity = own.Intensity
+	return &Dynamic[A]{spec: spec}, nil
+}
+
+func (s *DynamicSpec[A]) child(id string, start StartFunc) Child {
+	if start == nil {
+		start = func(context.Context) (Service, error) { return nil, ErrIgnore }
+	}
+	return Child{ID: id, Start: start, Restart: s.Restart, Ack: s.Ack, Shutdown: s.Shutdown, StartTimeout: s.StartTimeout, Backoff: s.Backoff, Orphan: s.Orphan}
+}
+
+func (d *Dynamic[A]) kind() Kind { return DynamicKind }
+func (d *Dynamic[A]) self() any  { return d }
+
+// String is the name.
+func (d *Dynamic[A]) String() string { return d.spec.Name }
+
+// Serve runs the supervisor as Supervisor.Serve does. At its end all instances are told at once, with one timer for all (OTP rule 74).
+func (d *Dynamic[A]) Serve(ctx context.Context) error {
+	if !d.busy.CompareAndSwap(false, true) {
+		return fmt.Errorf("dynamic supervisor %s %w", d, ErrRunning)
+	}
+	r, err := newDynamicRun(ctx, d, d.spec.Name, d.spec.child("", nil), d.spec)
+	if err != nil {
+		d.busy.Store(false)
+		return err
+	}
+	d.run.Store(r)
+	r.main(func() { d.busy.Store(false) })
+	return r.served()
+}
+
+func (d *Dynamic[A]) current() (*dynamicRun, error) {
+	if r := d.run.Load(); r != nil && d.busy.Load() {
+		return r, nil
+	}
+	return nil, fmt.Errorf("dynamic supervisor %s %w", d, ErrNotRunning)
+}
+
+// StartChild starts an instance and waits for its acknowledgment. The ID must be unique among the living instances, else the answer is an
+// *AlreadyStartedError, or ErrAlreadyPresent between two restarts; "" has one made. Further answers are ErrMaxChildren, ErrNotRunning and a *StartError; then nothing
+// is stored. If the start answers ErrIgnore that is the zero Ref (OTP rule 71). If ctx ends first, the instance is told to end.
+//
+// An instance may start others on its own supervisor.
+func (d *Dynamic[A]) StartChild(ctx context.Context, id string, arg A) (Ref, error) {
+	r, err := d.current()
+	if err != nil {
+		return Ref{}, err
+	}
+	if strings.Contains(id, "/") {
+		return Ref{}, fmt.Errorf("%w: child %q: ID contains a slash, which separates IDs in paths", ErrSpec, id)
+	}
+	start := d.spec.Start
+	return r.startChild(ctx, id, func(ctx context.Context) (Service, error) { return start(ctx, arg) })
+}
+
+// TerminateChild stops an instance, waits for its end and forgets it. ErrNotFound if there is none. If ctx ends first, the stop goes on.
+// An instance that would wait for its own end gets ErrWouldDeadlock.
+func (d *Dynamic[A]) TerminateChild(ctx context.Context, id string) error {
+	r, err := d.current()
+	if err != nil {
+		return err
+	}
+	return r.terminate(ctx, id, nil)
+}
+
+// TerminateRef is TerminateChild for one incarnation. One that has ended is no error and leaves its successor alone; one of another supervisor
+// is ErrNotFound (OTP rule 72).
+func (d *Dynamic[A]) TerminateRef(ctx context.Context, ref Ref) error {
+	r, err := d.current()
+	if err != nil {
+		return err
+	}
+	if !ref.Alive() && ref.inc != nil {
+		return nil
+	}
+	if ref.inc == nil || ref.inc.owner != owner(r) {
+		return fmt.Errorf("%s has no such instance: %w", r.own.subject(), ErrNotFound)
+	}
+	return r.terminate(ctx, ref.inc.name, ref.inc)
+}
+
+// WhichChildren lists the instances in no particular order. It does not wait.
+func (d *Dynamic[A]) WhichChildren() ([]ChildInfo, error) {
+	r, err := d.current()
+	if err != nil {
+		return nil, err
+	}
+	return r.whichChildren()
+}
+
+// WhichChild is the entry of one instance, or ErrNotFound.
+func (d *Dynamic[A]) WhichChild(id string) (ChildInfo, error) {
+	r, err := d.current()
+	if err != nil {
+		return ChildInfo{}, err
+	}
+	return r.whichChild(id)
+}
+
+// CountChildren counts: one specification, the living instances, and instances by kind (OTP rule 30).
+func (d *Dynamic[A]) CountChildren() (Counts, error) {
+	r, err := d.current()
+	if err != nil {
+		return Counts{}, err
+	}
+	return r.countChildren()
+}
+
+// Kill is as Run.Kill.
+func (d *Dynamic[A]) Kill(path string, reason error) error {
+	r, err := d.current()
+	if err != nil {
+		return err
+	}
+	return r.Kill(path, reason)
+}
+
+// Inject is as Run.Inject.
+func (d *Dynamic[A]) Inject(ctx context.Context, path string, f Fault) error {
+	r, err := d.current()
+	if err != nil {
+		return err
+	}
+	return r.Inject(ctx, path, f)
+}
+
+// Tree is as Run.Tree; it lists the oldest TreeInstances instances.
+func (d *Dynamic[A]) Tree() Tree {
+	if r := d.run.Load(); r != nil {
+		return r.tree()
+	}
+	return Tree{ID: d.spec.Name, Kind: DynamicKind, Intensity: d.spec.Intensity}
+}
+
+// Orphans is as Run.Orphans, of the newest run.
+func (d *Dynamic[A]) Orphans() []Orphan {
+	if r := d.run.Load(); r != nil {
+		return r.Orphans()
+	}
+	return nil
+}
+
+// Events is as Run.Events, of the newest run.
+func (d *Dynamic[A]) Events() []Event {
+	if r := d.run.Load(); r != nil {
+		return r.Events()
+	}
+	return nil
+}
+
+// Stop is as Run.Stop.
+func (d *Dynamic[A]) Stop(ctx context.Context) error {
+	r, err := d.current()
+	if err != nil {
+		return err
+	}
+	return r.Stop(ctx)
+}

@@ -1,0 +1,553 @@
+package supervisor
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// dynamicRun is one run of a Dynamic. Instances are started, forgotten and stopped by whoever asks, under the lock; only restarts go through the run's
+// goroutine, which does not wait for them.
+type dynamicRun struct {
+	*scope
+	child     Child // the template
+	intensity Intensity
+	most      int
+	verbose   bool
+	box       *mailbox
+
+	mu        sync.Mutex
+	state     State
+	instances map[string]*instance
+	numbered  uint64
+	window    window
+	orphan    *GiveUpError
+	unclean   map[string]*ShutdownError // ends while stopping that were not quiet, by reason
+	drained   chan struct{}             // closed when stopping and empty
+
+	ending error // of main's goroutine
+}
+
+// instance is guarded by dynamicRun.mu.
+type instance struct {
+	id       string
+	start    StartFunc    // nil for a temporary one (OTP rule 73)
+	inc      *incarnation // nil between two attempts
+	first    bool         // StartChild waits for inc
+	stopping bool
+	restarts uint64
+	attempts int
+	lastExit *Exit
+	timer    *time.Timer
+}
+
+func newDynamicRun[A any](ctx context.Context, self any, name string, template Child, spec DynamicSpec[A]) (*dynamicRun, error) {
+	r := &dynamicRun{
+		child: template, intensity: spec.Intensity, most: spec.MaxChildren, verbose: spec.Verbose, box: newMailbox(), state: Running,
+		instances: map[string]*instance{}, unclean: map[string]*ShutdownError{}, drained: make(chan struct{}),
+	}
+	var err error
+	if r.scope, err = newScope(ctx, name, self, r, spec.Observers); err != nil {
+		return nil, err
+	}
+	r.own.attach(r)
+	return r, nil
+}
+
+// main is the run; ended is called before done is closed.
+func (r *dynamicRun) main(ended func()) {
+	r.emit(func(h Header) Event { return SupervisorStarted{Header: h, Intensity: r.intensity} })
+	r.own.acknowledge()
+	err := r.loop()
+	r.stopAll()
+	r.mu.Lock()
+	r.state = NotRunning
+	orphan := r.orphan
+	r.mu.Unlock()
+	if orphan != nil && !errors.Is(err, ErrOrphan) {
+		if err == nil {
+			err = orphan
+		} else {
+			err = fmt.Errorf("%w; %w", err, orphan)
+		}
+	}
+	r.box.close()
+	r.finish(err)
+	ended()
+	close(r.done)
+}
+
+func (r *dynamicRun) loop() error {
+	for r.ending == nil {
+		if r.stopping() {
+			return r.stopError()
+		}
+		if m, ok := r.box.take(); ok {
+			m.retry()
+			continue
+		}
+		select {
+		case <-r.box.signal:
+		case <-r.halt:
+		case <-r.own.ctx.Done():
+		}
+	}
+	return r.ending
+}
+
+func (r *dynamicRun) gone() error {
+	return fmt.Errorf("dynamic supervisor %s %w", r.own.subject(), ErrNotRunning)
+}
+
+// incarnate gives the instance a new incarnation. r.mu is held.
+func (r *dynamicRun) incarnate(in *instance) *incarnation {
+	inc := r.scope.child(in.id)
+	c := &r.child
+	inc.restart, inc.policy, inc.ack, inc.shutdown, inc.startTimeout = c.Restart, c.Orphan, c.Ack, c.Shutdown, c.StartTimeout
+	inc.newContext(r.base)
+	in.inc = inc
+	return inc
+}
+
+func (r *dynamicRun) startChild(ctx context.Context, id string, start StartFunc) (Ref, error) {
+	r.mu.Lock()
+	if r.state != Running {
+		r.mu.Unlock()
+		return Ref{}, r.gone()
+	}
+	if r.most > 0 && len(r.instances) >= r.most {
+		r.mu.Unlock()
+		return Ref{}, fmt.Errorf("%s: %d: %w", r.own.subject(), r.most, ErrMaxChildren)
+	}
+	if id == "" {
+		id = r.nextID()
+	} else if in, taken := r.instances[id]; taken {
+		defer r.mu.Unlock()
+		if in.inc == nil {
+			return Ref{}, fmt.Errorf("%q: %w", id, ErrAlreadyPresent)
+		}
+		return Ref{}, &AlreadyStartedError{Ref: Ref{in.inc}}
+	}
+	in := &instance{id: id, first: true}
+	if r.child.Restart != Temporary {
+		in.start = start
+	}
+	r.instances[id] = in
+	inc := r.incarnate(in)
+	r.mu.Unlock()
+
+	if r.verbose {
+		inc.emit(func(h Header) Event { return ChildStarting{Header: h} })
+	}
+	inc.launch(start)
+	select {
+	case <-inc.acked:
+	case <-inc.done:
+		if !inc.started() {
+			err := inc.startFailure()
+			if err == ErrIgnore {
+				return Ref{}, nil
+			}
+			return Ref{}, passThrough(&StartError{Path: inc.path, ID: id, Err: err})
+		}
+	case <-ctx.Done():
+		r.mu.Lock()
+		in.stopping = true
+		r.mu.Unlock()
+		inc.terminate(context.Cause(ctx))
+		return Ref{}, context.Cause(ctx)
+	}
+	if r.verbose {
+		inc.emit(func(h Header) Event { return ChildStarted{Header: h, Explicit: true, Took: time.Since(inc.began)} })
+	}
+	return Ref{inc}, nil
+}
+
+func (r *dynamicRun) nextID() string {
+	for {
+		r.numbered++
+		id := strconv.FormatUint(r.numbered, 10)
+		if _, taken := r.instances[id]; !taken {
+			return id
+		}
+	}
+}
+
+// exited books the end of an incarnation, in the goroutine that was its last.
+func (r *dynamicRun) exited(inc *incarnation) {
+	r.mu.Lock()
+	in := r.instances[inc.name]
+	if in == nil || in.inc != inc {
+		r.mu.Unlock()
+		return
+	}
+	exit, started := inc.exit, inc.started()
+	first := in.first
+	in.first = false
+	if exit.Orphaned && inc.policy == Escalate && r.orphan == nil {
+		r.orphan = &GiveUpError{Supervisor: r.own.path, Offender: inc.path, Cause: ErrOrphan, Exit: exit, Intensity: r.intensity}
+		if r.state == Running {
+			r.box.put(message{retry: func() { r.giveUp(r.orphan) }})
+		}
+	}
+	var event func(Header) Event
+	switch {
+	case in.stopping || r.state != Running:
+		r.forget(in)
+		event = r.stopped(in, inc)
+	case !started && errors.Is(inc.startFailure(), ErrIgnore):
+		r.forget(in)
+		event = func(h Header) Event { return ChildIgnored{Header: h} }
+	case !started:
+		err := inc.startFailure()
+		event = func(h Header) Event { return ChildStartFailed{Header: h, Err: err} }
+		if first {
+			r.forget(in)
+			break
+		}
+		exit.Class, exit.Err = Abnormal, err
+		r.again(in, exit)
+	default:
+		v, reported := judge(r.child.Restart, exit)
+		if reported || r.verbose {
+			event = func(h Header) Event {
+				return ChildExited{Header: h, Exit: exit, Restart: r.child.Restart, Reported: reported}
+			}
+		}
+		switch v {
+		case restart:
+			if exit.Duration > r.child.Backoff.longest() {
+				in.attempts = 0
+			}
+			r.again(in, exit)
+		case endTree:
+			r.forget(in)
+			r.box.put(message{retry: func() { r.end(exit.Err) }})
+		default:
+			r.forget(in)
+		}
+	}
+	// Under the lock: whoever starts the next instance of this ID must come after this one's end in the history.
+	if event != nil {
+		inc.emit(event)
+	}
+	r.mu.Unlock()
+}
+
+// forget drops an instance. r.mu is held.
+func (r *dynamicRun) forget(in *instance) {
+	if in.timer != nil {
+		in.timer.Stop()
+	}
+	delete(r.instances, in.id)
+	if r.state == Stopping && len(r.instances) == 0 {
+		close(r.drained)
+	}
+}
+
+// stopped is the event for an end that was asked for, nil for none. While the run stops, ends that are not quiet are gathered. r.mu is held.
+func (r *dynamicRun) stopped(in *instance, inc *incarnation) func(Header) Event {
+	exit := inc.exit
+	if !quietStop(Temporary, r.child.Shutdown, exit) {
+		if r.state == Running {
+			return func(h Header) Event { return ShutdownError{Header: h, Exit: exit, Count: 1} }
+		}
+		if e := r.unclean[exit.String()]; e != nil {
+			e.Count++
+		} else {
+			r.unclean[exit.String()] = &ShutdownError{Exit: exit, Count: 1}
+		}
+	}
+	if !r.verbose {
+		return nil
+	}
+	return func(h Header) Event { return ChildStopped{Header: h, Exit: exit} }
+}
+
+// again has the run's goroutine make the next attempt. r.mu is held.
+func (r *dynamicRun) again(in *instance, exit Exit) {
+	in.inc, in.lastExit = nil, &exit
+	r.box.put(message{retry: func() { r.restart(in) }})
+}
+
+// waiting says whether the instance still waits for an attempt. r.mu is held.
+func (r *dynamicRun) waiting(in *instance) bool {
+	return r.state == Running && r.instances[in.id] == in && in.inc == nil
+}
+
+func (r *dynamicRun) restart(in *instance) {
+	r.mu.Lock()
+	if !r.waiting(in) {
+		r.mu.Unlock()
+		return
+	}
+	path := r.pathOf(in)
+	n, ok := r.window.add(time.Now(), r.intensity)
+	if !ok {
+		e := &GiveUpError{Supervisor: r.own.path, Offender: path, Cause: ErrMaxIntensity, Exit: *in.lastExit, Attempts: n, Intensity: r.intensity}
+		r.forget(in)
+		r.mu.Unlock()
+		r.giveUp(e)
+		return
+	}
+	in.attempts++
+	in.restarts++
+	attempt, delay := in.attempts, r.child.Backoff.delay(in.attempts, rand.Float64())
+	r.hub.emit(path, 0, func(h Header) Event {
+		return RestartScheduled{Header: h, Attempt: attempt, InWindow: n, Delay: delay}
+	})
+	if delay > 0 {
+		in.timer = time.AfterFunc(delay, func() { r.box.put(message{retry: func() { r.perform(in) }}) })
+		r.mu.Unlock()
+		return
+	}
+	r.mu.Unlock()
+	r.perform(in)
+}
+
+func (r *dynamicRun) perform(in *instance) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.waiting(in) {
+		r.incarnate(in).launch(in.start)
+	}
+}
+
+func (r *dynamicRun) pathOf(in *instance) string {
+	if r.own.path == "" {
+		return in.id
+	}
+	return r.own.path + "/" + in.id
+}
+
+func (r *dynamicRun) giveUp(e *GiveUpError) {
+	if r.ending == nil {
+		r.ending = e
+		r.emit(func(h Header) Event { return GaveUp{Header: h, Err: e} })
+	}
+}
+
+func (r *dynamicRun) end(err error) {
+	if r.ending == nil {
+		r.ending = err
+	}
+}
+
+// terminate stops one instance; only if its incarnation is the given one, unless that is nil.
+func (r *dynamicRun) terminate(ctx context.Context, id string, only *incarnation) error {
+	r.mu.Lock()
+	in := r.instances[id]
+	switch {
+	case r.state != Running:
+		r.mu.Unlock()
+		return r.gone()
+	case in == nil && only != nil, in != nil && only != nil && in.inc != only:
+		r.mu.Unlock()
+		return nil // it has ended since
+	case in == nil:
+		r.mu.Unlock()
+		return fmt.Errorf("%s has no child %q: %w", r.own.subject(), id, ErrNotFound)
+	case in.inc == nil:
+		r.forget(in)
+		r.mu.Unlock()
+		return nil
+	}
+	inc := in.inc
+	for c := incarnationOf(ctx); c != nil; c = c.parent {
+		if c == inc {
+			r.mu.Unlock()
+			return ErrWouldDeadlock
+		}
+	}
+	in.stopping = true
+	r.mu.Unlock()
+	inc.terminate(ErrShutdown)
+	if r.child.Shutdown == Brutal {
+		inc.abandon()
+	}
+	select {
+	case <-inc.done:
+		if inc.exit.Orphaned {
+			return fmt.Errorf("%q %w", id, ErrOrphan)
+		}
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// stopAll is OTP rule 74: all are told at once, one timer for all, the rest are orphans; what was not quiet is reported by reason.
+func (r *dynamicRun) stopAll() {
+	r.mu.Lock()
+	r.state = Stopping
+	var incs []*incarnation
+	for _, in := range r.instances {
+		if in.inc == nil {
+			r.forgetWaiting(in)
+		} else {
+			incs = append(incs, in.inc)
+		}
+	}
+	if len(r.instances) == 0 {
+		close(r.drained)
+	}
+	r.mu.Unlock()
+	var bounded []*incarnation
+	var bound time.Duration
+	for _, inc := range incs {
+		switch d := inc.tell(ErrShutdown); d {
+		case Brutal:
+			inc.abandon()
+		case Infinity:
+		default:
+			bound, bounded = d, append(bounded, inc)
+		}
+	}
+	if len(bounded) > 0 {
+		timer := time.AfterFunc(bound, func() { expireAll(bounded) })
+		defer timer.Stop()
+	}
+	<-r.drained
+	r.mu.Lock()
+	reports := make([]*ShutdownError, 0, len(r.unclean))
+	for _, e := range r.unclean {
+		reports = append(reports, e)
+	}
+	r.mu.Unlock()
+	slices.SortFunc(reports, func(a, b *ShutdownError) int { return cmp.Compare(a.Exit.String(), b.Exit.String()) })
+	for _, e := range reports {
+		r.emit(func(h Header) Event { return ShutdownError{Header: h, Exit: e.Exit, Count: e.Count} })
+	}
+}
+
+// forgetWaiting drops an instance between two attempts, while the run stops. r.mu is held.
+func (r *dynamicRun) forgetWaiting(in *instance) {
+	if in.timer != nil {
+		in.timer.Stop()
+	}
+	delete(r.instances, in.id)
+}
+
+func (in *instance) state() State {
+	switch {
+	case in.inc == nil:
+		return Restarting
+	case in.stopping:
+		return Stopping
+	case !in.inc.started():
+		return Starting
+	default:
+		return Running
+	}
+}
+
+func (in *instance) report() ChildInfo {
+	if in.inc == nil {
+		return ChildInfo{ID: in.id, State: Restarting}
+	}
+	return ChildInfo{ID: in.id, Kind: in.inc.kindOf(), State: in.state(), Ref: Ref{in.inc}}
+}
+
+func (r *dynamicRun) whichChildren() ([]ChildInfo, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.state == NotRunning {
+		return nil, r.gone()
+	}
+	out := make([]ChildInfo, 0, len(r.instances))
+	for _, in := range r.instances {
+		out = append(out, in.report())
+	}
+	return out, nil
+}
+
+func (r *dynamicRun) whichChild(id string) (ChildInfo, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	in := r.instances[id]
+	switch {
+	case r.state == NotRunning:
+		return ChildInfo{}, r.gone()
+	case in == nil:
+		return ChildInfo{}, fmt.Errorf("%s has no child %q: %w", r.own.subject(), id, ErrNotFound)
+	}
+	return in.report(), nil
+}
+
+func (r *dynamicRun) countChildren() (Counts, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.state == NotRunning {
+		return Counts{}, r.gone()
+	}
+	c := Counts{Specs: 1}
+	for _, in := range r.instances {
+		if in.inc != nil {
+			c.Active++
+		}
+		if in.report().Kind == Worker {
+			c.Workers++
+		} else {
+			c.Supervisors++
+		}
+	}
+	return c, nil
+}
+
+func (r *dynamicRun) find(id string) (*incarnation, error) {
+	info, err := r.whichChild(id)
+	if err != nil {
+		return nil, err
+	}
+	if info.Ref.inc == nil {
+		return nil, fmt.Errorf("%s/%s %w", r.own.subject(), id, ErrRestarting)
+	}
+	return info.Ref.inc, nil
+}
+
+func (r *dynamicRun) tree() Tree {
+	r.mu.Lock()
+	t := Tree{
+		ID: r.name, Path: r.own.path, Kind: DynamicKind, State: r.state, Incarnation: r.own.id, Since: r.own.began,
+		Intensity: r.intensity, InWindow: r.window.count(time.Now(), r.intensity.Period), Instances: len(r.instances),
+	}
+	list := make([]*instance, 0, len(r.instances))
+	for _, in := range r.instances {
+		list = append(list, in)
+	}
+	slices.SortFunc(list, func(a, b *instance) int { return cmp.Or(cmp.Compare(a.number(), b.number()), cmp.Compare(a.id, b.id)) })
+	list = list[:min(len(list), TreeInstances)]
+	incs := make([]*incarnation, len(list))
+	for i, in := range list {
+		c := r.child.withDefaults(in.report().Kind)
+		n := Tree{
+			ID: in.id, Path: r.pathOf(in), Kind: in.report().Kind, State: in.state(), Restart: c.Restart, Shutdown: c.Shutdown,
+			Restarts: in.restarts, LastExit: in.lastExit,
+		}
+		if in.inc != nil {
+			n.Incarnation, n.Since = in.inc.id, in.inc.began
+		}
+		incs[i] = in.inc
+		t.Children = append(t.Children, n)
+	}
+	r.mu.Unlock()
+	for i, inc := range incs {
+		if inc != nil {
+			t.Children[i] = inc.complete(t.Children[i])
+		}
+	}
+	return t
+}
+
+func (in *instance) number() uint64 {
+	if in.inc == nil {
+		return 0
+	}
+	return in.inc.id
+}

@@ -1,0 +1,472 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"runtime/pprof"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// lastIncarnation numbers incarnations for the life of the process, so that a number is never met again.
+var lastIncarnation atomic.Uint64
+
+// owner is the supervisor of an incarnation.
+type owner interface {
+	// exited is called once, without locks, when the incarnation has ended or was declared an orphan.
+	exited(inc *incarnation)
+}
+
+// node is a supervisor below an incarnation, for paths and snapshots.
+type node interface {
+	tree() Tree
+	// find returns the current incarnation of a child.
+	find(id string) (*incarnation, error)
+}
+
+// supervisory is what *Supervisor and *Dynamic have, also when they are embedded.
+type supervisory interface {
+	kind() Kind
+	self() any
+}
+
+// incarnation is one life of a child: its context, its goroutines and its end. Goroutines are counted, and whoever is last concludes it;
+// nobody waits for them in a goroutine of its own. A root has one too, for what its own run starts.
+type incarnation struct {
+	id     uint64
+	name   string // the child's ID
+	path   string
+	hub    *hub
+	owner  owner        // nil for a root
+	parent *incarnation // the owner's, nil for a root
+	record *record      // the owner's, nil for a Dynamic's
+	began  time.Time
+
+	restart      Restart
+	policy       OrphanPolicy
+	ack          Ack
+	shutdown     time.Duration // as specified
+	startTimeout time.Duration // as specified
+
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	acked  chan struct{} // closed by the acknowledgment of the start
+	done   chan struct{} // closed when concluded
+
+	mu         sync.Mutex
+	isAcked    bool
+	stopped    bool  // told to end by the supervisor
+	killed     error // told to end by Kill, with this
+	timedOut   bool  // the start was
+	live       int   // goroutines that have not ended
+	main       ending
+	mainLeft   bool
+	mainCirc   circumstances // as they were when the main goroutine ended
+	failure    *ending       // of the first descendant that failed
+	failFirst  bool          // before the main goroutine had ended
+	concluded  bool          // exit is set
+	known      bool          // the owner knows of it; done is closed
+	ended      bool          // no goroutine is left
+	exit       Exit
+	orphanedAt time.Time
+	brutal     bool
+	startWatch *time.Timer
+	endWatch   *time.Timer
+	watchers   []func(Exit)
+	faults     chan Fault
+	info       any
+	service    Service
+	node       node                    // the service, if that is a supervisor
+	inner      map[string]*incarnation // supervisors that the service runs itself, by name
+}
+
+// newContext makes the incarnation's context: values of the supervisor's, cancellation of its own, so that
+// the end of the supervisor's context does not end all children at once, but in order.
+func (inc *incarnation) newContext(base context.Context) {
+	inc.id = lastIncarnation.Add(1)
+	inc.began = time.Now()
+	ctx, cancel := context.WithCancelCause(base)
+	inc.cancel = cancel
+	ctx = context.WithValue(ctx, incarnationKey{}, inc)
+	inc.ctx = pprof.WithLabels(ctx, pprof.Labels(labelIncarnation, strconv.FormatUint(inc.id, 10), labelChild, inc.path))
+	inc.acked = make(chan struct{})
+	inc.done = make(chan struct{})
+	inc.live = 1
+}
+
+func (inc *incarnation) emit(event func(Header) Event) { inc.hub.emit(inc.path, inc.id, event) }
+
+// launch runs the start and the service in a goroutine.
+func (inc *incarnation) launch(start StartFunc) {
+	limit := inc.startTimeout
+	if limit == 0 {
+		limit = DefaultStartTimeout
+	}
+	if limit != Infinity {
+		inc.mu.Lock()
+		inc.startWatch = time.AfterFunc(limit, inc.startExpired)
+		inc.mu.Unlock()
+	}
+	go func() {
+		pprof.SetGoroutineLabels(inc.ctx)
+		inc.guard(true, func() error { return inc.serve(start) })
+	}()
+}
+
+// guard runs f as one of the incarnation's goroutines. Goexit is what neither returns nor panics.
+func (inc *incarnation) guard(main bool, f func() error) {
+	e := ending{goexit: true}
+	defer func() {
+		if e.goexit {
+			if v := recover(); v != nil {
+				e = ending{panic: &PanicError{Value: v, Stack: debug.Stack()}}
+			}
+		}
+		inc.leave(e, main)
+	}()
+	err := f()
+	e = ending{err: err}
+}
+
+// serve is what the main goroutine does.
+func (inc *incarnation) serve(start StartFunc) error {
+	svc, err := start(inc.ctx)
+	if err != nil {
+		return err
+	}
+	if svc == nil {
+		return errors.New("start returned neither a service nor an error")
+	}
+	if inc.hold(svc) {
+		inc.acknowledge()
+	}
+	return svc.Serve(inc.ctx)
+}
+
+// hold notes what the start returned, and says whether the return was the acknowledgment.
+func (inc *incarnation) hold(svc Service) bool {
+	inc.mu.Lock()
+	defer inc.mu.Unlock()
+	inc.service = svc
+	if _, ok := svc.(supervisory); !ok {
+		return inc.ack == AckStart
+	}
+	if inc.startTimeout == 0 && inc.startWatch != nil {
+		inc.startWatch.Stop() // the starts of its children have their own bounds
+	}
+	return false
+}
+
+// acknowledge ends the start, once.
+func (inc *incarnation) acknowledge() {
+	inc.mu.Lock()
+	defer inc.mu.Unlock()
+	if inc.isAcked || inc.concluded || inc.mainLeft || inc.timedOut {
+		return
+	}
+	inc.isAcked = true
+	if inc.startWatch != nil {
+		inc.startWatch.Stop()
+	}
+	close(inc.acked)
+}
+
+func (inc *incarnation) startExpired() {
+	inc.mu.Lock()
+	defer inc.mu.Unlock()
+	if inc.isAcked || inc.concluded {
+		return
+	}
+	inc.timedOut = true
+	inc.endLocked(ErrStartTimeout)
+}
+
+// terminate tells the incarnation to end, and bounds how long it may take. The owner waits for done.
+func (inc *incarnation) terminate(cause error) {
+	inc.mu.Lock()
+	defer inc.mu.Unlock()
+	if inc.concluded || inc.ended {
+		return
+	}
+	inc.stopped = true
+	inc.endLocked(cause)
+}
+
+// tell is terminate without a bound of its own: the owner keeps one timer for many. It says what the bound is.
+func (inc *incarnation) tell(cause error) time.Duration {
+	inc.mu.Lock()
+	defer inc.mu.Unlock()
+	if !inc.concluded && !inc.ended {
+		inc.stopped = true
+		inc.cancel(cause)
+	}
+	return inc.shutdownTimeLocked()
+}
+
+// kill ends the incarnation abnormally, whatever it will return.
+func (inc *incarnation) kill(reason error) error {
+	if reason == nil {
+		reason = ErrKilled
+	} else if !errors.Is(reason, ErrKilled) {
+		reason = fmt.Errorf("%w: %w", ErrKilled, reason)
+	}
+	inc.mu.Lock()
+	defer inc.mu.Unlock()
+	if inc.concluded || inc.ended {
+		return fmt.Errorf("%s: %w", inc.subject(), ErrNotRunning)
+	}
+	if inc.killed == nil {
+		inc.killed = reason
+	}
+	inc.emit(func(h Header) Event { return Killed{Header: h, Reason: reason} })
+	inc.endLocked(reason)
+	return nil
+}
+
+func (inc *incarnation) subject() string { return Header{Root: inc.hub.root, Path: inc.path}.Subject() }
+
+// fail ends the incarnation because of something that belongs to it.
+func (inc *incarnation) fail(err error) {
+	inc.mu.Lock()
+	defer inc.mu.Unlock()
+	inc.failLocked(ending{err: err})
+}
+
+func (inc *incarnation) failLocked(e ending) {
+	if inc.failure != nil || inc.concluded || inc.ended {
+		return
+	}
+	inc.failure, inc.failFirst = &e, !inc.mainLeft
+	inc.endLocked(e.cause())
+}
+
+// endLocked cancels the context and arms the watch over the end.
+func (inc *incarnation) endLocked(cause error) {
+	inc.cancel(cause)
+	if inc.endWatch != nil {
+		return
+	}
+	switch d := inc.shutdownTimeLocked(); {
+	case d == Brutal:
+		inc.endWatch = time.AfterFunc(0, inc.abandon)
+	case d != Infinity:
+		inc.endWatch = time.AfterFunc(d, inc.expire)
+	}
+}
+
+// shutdownTimeLocked is the one in force: zero depends on what the child turned out to be.
+func (inc *incarnation) shutdownTimeLocked() time.Duration {
+	if inc.shutdown != 0 {
+		return inc.shutdown
+	}
+	if _, ok := inc.service.(supervisory); ok || inc.owner == nil {
+		return Infinity
+	}
+	return DefaultShutdown
+}
+
+// spawn runs f in one more goroutine of the incarnation.
+func (inc *incarnation) spawn(f func(context.Context) error) error {
+	inc.mu.Lock()
+	defer inc.mu.Unlock()
+	if inc.live == 0 {
+		return fmt.Errorf("%s: %w", inc.subject(), ErrNotRunning)
+	}
+	inc.live++
+	go func() {
+		pprof.SetGoroutineLabels(inc.ctx)
+		inc.guard(false, func() error { return f(inc.ctx) })
+	}()
+	return nil
+}
+
+// leave is the end of one goroutine; the last one concludes.
+func (inc *incarnation) leave(e ending, main bool) {
+	inc.mu.Lock()
+	inc.live--
+	last := inc.live == 0
+	if main {
+		inc.main, inc.mainLeft = e, true
+		inc.mainCirc = circumstances{stopped: inc.stopped, cause: context.Cause(inc.ctx)}
+		if last {
+			inc.cancel(nil)
+		} else {
+			// Its descendants have to end too, within the same bound; below a supervisor that is a worker's.
+			inc.endLocked(ErrShutdown)
+			if inc.endWatch == nil && inc.shutdown == 0 {
+				inc.endWatch = time.AfterFunc(DefaultShutdown, inc.expire)
+			}
+		}
+	} else if !e.harmless(inc.ctx) {
+		inc.failLocked(e)
+	}
+	if !last {
+		inc.mu.Unlock()
+		return
+	}
+	inc.ended = true
+	if inc.endWatch != nil {
+		inc.endWatch.Stop()
+	}
+	orphan, late, brutal := !inc.orphanedAt.IsZero(), inc.orphanedAt, inc.brutal
+	exit := inc.verdictLocked(false)
+	inc.mu.Unlock()
+	if orphan {
+		inc.hub.removeOrphan(inc)
+		if !brutal {
+			inc.emit(func(h Header) Event { return OrphanEnded{Header: h, Exit: exit, After: time.Since(late)} })
+		}
+	}
+	inc.conclude(false)
+}
+
+// harmless is the end of a descendant that says nothing: nil, or the context's error once that is done.
+func (e ending) harmless(ctx context.Context) bool {
+	if e.panic != nil || e.goexit {
+		return false
+	}
+	return e.err == nil || (ctx.Err() != nil && isOfContext(e.err, context.Cause(ctx)))
+}
+
+// verdictLocked is the exit as far as it is known.
+func (inc *incarnation) verdictLocked(orphaned bool) Exit {
+	e, c := inc.main, inc.mainCirc
+	switch {
+	case !inc.mainLeft && inc.failure == nil:
+		// Nothing has ended by itself: it was told to.
+		e, c = ending{err: context.Canceled}, circumstances{stopped: inc.stopped, cause: context.Cause(inc.ctx)}
+	case inc.failure != nil && (inc.failFirst || classify(e, c).Class != Abnormal):
+		e, c.stopped = *inc.failure, inc.stopped && inc.failFirst
+	}
+	c.killed = inc.killed
+	x := classify(e, c)
+	x.Duration = time.Since(inc.began)
+	if orphaned {
+		x.Class, x.Orphaned, x.remove, x.terminate = Abnormal, true, false, false
+		x.Err = ErrOrphan
+		if inc.killed != nil {
+			x.Err = fmt.Errorf("%w, %w", inc.killed, ErrOrphan)
+		} else if inc.failure != nil {
+			x.Err = fmt.Errorf("%w, after %w", ErrOrphan, inc.failure.cause())
+		}
+	}
+	return x
+}
+
+// conclude fixes the exit and tells those who wait for it, once.
+func (inc *incarnation) conclude(orphaned bool) {
+	inc.mu.Lock()
+	if inc.concluded || (orphaned && inc.ended) {
+		inc.mu.Unlock()
+		return
+	}
+	inc.concluded = true
+	inc.exit = inc.verdictLocked(orphaned)
+	if inc.startWatch != nil {
+		inc.startWatch.Stop()
+	}
+	exit := inc.exit
+	inc.mu.Unlock()
+	if inc.owner != nil {
+		inc.owner.exited(inc) // first, so that who learns of the exit finds the owner's books in order
+	}
+	inc.mu.Lock()
+	inc.known = true
+	watchers := inc.watchers
+	inc.watchers = nil
+	close(inc.done)
+	inc.mu.Unlock()
+	for _, w := range watchers {
+		w(exit)
+	}
+}
+
+// onExit calls f with the exit, at once if there is one.
+func (inc *incarnation) onExit(f func(Exit)) {
+	inc.mu.Lock()
+	if !inc.known {
+		inc.watchers = append(inc.watchers, f)
+		inc.mu.Unlock()
+		return
+	}
+	exit := inc.exit
+	inc.mu.Unlock()
+	f(exit)
+}
+
+// started says whether the start was acknowledged; once concluded the answer is final.
+func (inc *incarnation) started() bool {
+	inc.mu.Lock()
+	defer inc.mu.Unlock()
+	return inc.isAcked
+}
+
+// startFailure is why a concluded incarnation did not start; ErrIgnore if it had nothing to run.
+func (inc *incarnation) startFailure() error {
+	inc.mu.Lock()
+	defer inc.mu.Unlock()
+	switch x := inc.exit; {
+	case x.Killed || x.Panic != nil || x.Goexit:
+		return x.Err
+	case inc.timedOut && x.Orphaned:
+		return fmt.Errorf("%w, and it %w", ErrStartTimeout, ErrOrphan)
+	case inc.timedOut:
+		return ErrStartTimeout
+	case errors.Is(inc.main.err, ErrIgnore) && !x.Orphaned:
+		return ErrIgnore
+	case x.Class == Normal:
+		return ErrEndedBeforeReady
+	default:
+		return x.Err
+	}
+}
+
+// kindOf is what the incarnation turned out to be.
+func (inc *incarnation) kindOf() Kind {
+	inc.mu.Lock()
+	defer inc.mu.Unlock()
+	if s, ok := inc.service.(supervisory); ok {
+		return s.kind()
+	}
+	return Worker
+}
+
+// attach makes a supervisor that runs within the incarnation known: as the child itself, or as inner under a name.
+func (inc *incarnation) attach(n node) {
+	inc.mu.Lock()
+	defer inc.mu.Unlock()
+	inc.node = n
+}
+
+func (inc *incarnation) attachInner(name string, own *incarnation) error {
+	inc.mu.Lock()
+	defer inc.mu.Unlock()
+	if _, taken := inc.inner[name]; taken {
+		return fmt.Errorf("%s already runs a supervisor named %q: %w", inc.subject(), name, ErrAlreadyStarted)
+	}
+	if inc.inner == nil {
+		inc.inner = map[string]*incarnation{}
+	}
+	inc.inner[name] = own
+	return nil
+}
+
+func (inc *incarnation) detachInner(name string) {
+	inc.mu.Lock()
+	defer inc.mu.Unlock()
+	delete(inc.inner, name)
+}
+
+func (inc *incarnation) nodes() (node, map[string]*incarnation) {
+	inc.mu.Lock()
+	defer inc.mu.Unlock()
+	inner := make(map[string]*incarnation, len(inc.inner))
+	for k, v := range inc.inner {
+		inner[k] = v
+	}
+	return inc.node, inner
+}

@@ -1,0 +1,158 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Lease is a resource that outlives the incarnations that use it, a file, a database, a listener, and that must never have two users: an incarnation that was
+// replaced may still run, and must not reach it any more. At most one Grant is valid at a time. Safe for concurrent use.
+type Lease[T any] struct {
+	open  func() (T, error)
+	close func(T) error
+	bound time.Duration
+
+	turn chan struct{} // holds one token; whoever has it may replace the grant
+
+	mu     sync.Mutex
+	grant  *Grant[T] // the newest that is not closed
+	closed bool
+}
+
+// Grant is the right of one incarnation to use the resource until it is released, or revoked by the next Acquire.
+type Grant[T any] struct {
+	lease *Lease[T]
+	value T
+
+	mu       sync.Mutex
+	revoked  bool
+	inFlight int
+	idle     chan struct{} // closed when revoked and nothing is in flight
+	release  sync.Once
+	err      error
+}
+
+// NewLease makes a lease of a resource that open gives and close takes back. Bound is how long a revocation waits for operations in flight.
+func NewLease[T any](open func() (T, error), close func(T) error, bound time.Duration) *Lease[T] {
+	l := &Lease[T]{open: open, close: close, bound: bound, turn: make(chan struct{}, 1)}
+	l.turn <- struct{}{}
+	return l
+}
+
+// Acquire revokes the previous grant (new operations get ErrFenced, those in flight are waited for), closes what it had opened, and opens afresh.
+// Past the bound the answer is ErrLeaseStuck: the resource is still in use by an incarnation that was given up, and the caller must end the process. An error of
+// close or open is returned as it is, and there is then no grant. If ctx ends first, the previous grant stays revoked.
+func (l *Lease[T]) Acquire(ctx context.Context) (*Grant[T], error) {
+	if err := l.revoke(ctx); err != nil {
+		return nil, err
+	}
+	defer func() { l.turn <- struct{}{} }()
+	if l.closed {
+		return nil, fmt.Errorf("lease is closed: %w", ErrFenced)
+	}
+	v, err := l.open()
+	if err != nil {
+		return nil, err
+	}
+	g := &Grant[T]{lease: l, value: v, idle: make(chan struct{})}
+	l.mu.Lock()
+	l.grant = g
+	l.mu.Unlock()
+	return g, nil
+}
+
+// Close revokes the grant and closes the resource for good. Its errors are those of Acquire.
+func (l *Lease[T]) Close() error {
+	if err := l.revoke(context.Background()); err != nil {
+		return err
+	}
+	l.closed = true
+	l.turn <- struct{}{}
+	return nil
+}
+
+// revoke takes the turn and ends the grant; on an error the turn is given back.
+func (l *Lease[T]) revoke(ctx context.Context) error {
+	select {
+	case <-l.turn:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	l.mu.Lock()
+	g := l.grant
+	l.mu.Unlock()
+	if g == nil {
+		return nil
+	}
+	if err := g.end(ctx); err != nil {
+		l.turn <- struct{}{}
+		return err
+	}
+	return nil
+}
+
+// end revokes the grant, waits for what is in flight and closes the resource, once.
+func (g *Grant[T]) end(ctx context.Context) error {
+	g.mu.Lock()
+	if !g.revoked {
+		g.revoked = true
+		if g.inFlight == 0 {
+			close(g.idle)
+		}
+	}
+	g.mu.Unlock()
+	timer := time.NewTimer(g.lease.bound)
+	defer timer.Stop()
+	select {
+	case <-g.idle:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		g.mu.Lock()
+		n := g.inFlight
+		g.mu.Unlock()
+		return fmt.Errorf("%w: %d after %v", ErrLeaseStuck, n, g.lease.bound)
+	}
+	g.release.Do(func() {
+		g.err = g.lease.close(g.value)
+		g.lease.mu.Lock()
+		if g.lease.grant == g {
+			g.lease.grant = nil
+		}
+		g.lease.mu.Unlock()
+	})
+	return g.err
+}
+
+// Do calls f with the resource, unless the grant has been revoked: then the answer is ErrFenced. It returns f's error. Calls may overlap. f must not
+// keep the resource, nor call Release or Acquire.
+func (g *Grant[T]) Do(f func(T) error) error {
+	g.mu.Lock()
+	if g.revoked {
+		g.mu.Unlock()
+		return ErrFenced
+	}
+	g.inFlight++
+	g.mu.Unlock()
+	defer func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if g.inFlight--; g.revoked && g.inFlight == 0 {
+			close(g.idle)
+		}
+	}()
+	return f(g.value)
+}
+
+// Release gives the resource back: the grant is revoked, operations in flight are waited for, the resource is closed. It returns close's error, or
+// ErrLeaseStuck as Acquire does. A second time, and after a revocation, it does nothing more and returns the same.
+func (g *Grant[T]) Release() error {
+	err := g.end(context.Background())
+	if err != nil && !errors.Is(err, ErrLeaseStuck) {
+		return fmt.Errorf("close leased resource: %w", err)
+	}
+	return err
+}

@@ -1,0 +1,121 @@
+package supervisor
+
+import (
+	"context"
+	"fmt"
+	"sync"
+)
+
+// message is one of three; the order among them is that of their arrival, as in an Erlang mailbox.
+type message struct {
+	exit  *incarnation
+	retry func()
+	call  *call
+}
+
+// mailbox never blocks who puts. It is bounded by what there is: one exit per incarnation, one retry per child, one call per waiting caller.
+type mailbox struct {
+	signal chan struct{} // one is in it when there may be something in the queue
+
+	mu     sync.Mutex
+	queue  []message
+	closed bool
+}
+
+func newMailbox() *mailbox { return &mailbox{signal: make(chan struct{}, 1)} }
+
+// put reports false when nobody will take it any more.
+func (b *mailbox) put(m message) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return false
+	}
+	b.queue = append(b.queue, m)
+	select {
+	case b.signal <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+func (b *mailbox) take() (m message, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	q := b.queue
+	if len(q) == 0 {
+		return m, false
+	}
+	m = q[0]
+	q[0] = message{}
+	b.queue = q[1:]
+	return m, true
+}
+
+// close returns what nobody took.
+func (b *mailbox) close() []message {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	q := b.queue
+	b.queue = nil
+	return q
+}
+
+// call is a management call on its way through the mailbox.
+type call struct {
+	mu      sync.Mutex
+	f       func()
+	begun   bool
+	left    bool // the caller gave up before it began
+	refused bool
+	done    chan struct{}
+}
+
+func (c *call) serve() {
+	c.mu.Lock()
+	if c.left {
+		c.mu.Unlock()
+		return
+	}
+	c.begun = true
+	c.mu.Unlock()
+	c.f()
+	close(c.done)
+}
+
+func (c *call) refuse() {
+	c.refused = true
+	close(c.done)
+}
+
+// do runs f in the supervisor's goroutine, in its turn (OTP section 5). When ctx ends first and f has not begun, it never will.
+func (r *Run) do(ctx context.Context, f func()) error {
+	if r.deadlocks(ctx) {
+		return ErrWouldDeadlock
+	}
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	c := &call{f: f, done: make(chan struct{})}
+	if !r.box.put(message{call: c}) {
+		return r.gone()
+	}
+	select {
+	case <-c.done:
+		if c.refused {
+			return r.gone()
+		}
+		return nil
+	case <-ctx.Done():
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.left = true
+	if c.begun {
+		return fmt.Errorf("%w; the call goes on", context.Cause(ctx))
+	}
+	return context.Cause(ctx)
+}
+
+func (r *Run) gone() error { return fmt.Errorf("supervisor %s %w", r.own.subject(), ErrNotRunning) }

@@ -1,0 +1,332 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// StartChild adds a child at the end of the start order and starts it (OTP rules 22 and 23). An ID that runs is an *AlreadyStartedError, one that is
+// specified and does not run ErrAlreadyPresent. A start that answers ErrIgnore gives the zero Ref, and the specification stays unless it is temporary; one that
+// fails gives a *StartError, and nothing stays. A child that was added so is gone when the supervisor is itself restarted: Build is the truth (rule 32).
+//
+// As every management call it waits for its turn; if ctx ends while the start is under way, that goes on.
+func (r *Run) StartChild(ctx context.Context, c Child) (ref Ref, err error) {
+	if e := r.do(ctx, func() { ref, err = r.addChild(c) }); e != nil {
+		return Ref{}, e
+	}
+	return ref, err
+}
+
+func (r *Run) addChild(c Child) (Ref, error) {
+	if err := c.check(r.spec.AutoShutdown); err != nil {
+		return Ref{}, err
+	}
+	if rec := r.lookup(c.ID); rec != nil {
+		if rec.inc != nil {
+			return Ref{}, &AlreadyStartedError{Ref: Ref{rec.inc}}
+		}
+		return Ref{}, fmt.Errorf("%q: %w", c.ID, ErrAlreadyPresent)
+	}
+	rec := &record{child: c}
+	r.update(func() { r.records = append(r.records, rec) })
+	ref, err := r.startChild(rec, true)
+	switch {
+	case errors.Is(err, ErrIgnore):
+		if c.Restart == Temporary {
+			r.remove(rec)
+		}
+		return Ref{}, nil
+	case err != nil:
+		r.remove(rec)
+		return Ref{}, passThrough(err)
+	}
+	return ref, nil
+}
+
+// passThrough gives a start's own "already started" as it is (OTP rule 22).
+func passThrough(err error) error {
+	var already *AlreadyStartedError
+	if errors.As(err, &already) {
+		return already
+	}
+	return err
+}
+
+// RestartChild starts a child that is specified and does not run (OTP rule 26). Otherwise the answer is ErrRunning, ErrRestarting or ErrNotFound.
+func (r *Run) RestartChild(ctx context.Context, id string) (ref Ref, err error) {
+	if e := r.do(ctx, func() { ref, err = r.restartChild(id) }); e != nil {
+		return Ref{}, e
+	}
+	return ref, err
+}
+
+func (r *Run) restartChild(id string) (Ref, error) {
+	rec, err := r.idle(id)
+	if err != nil {
+		return Ref{}, err
+	}
+	ref, err := r.startChild(rec, true)
+	if errors.Is(err, ErrIgnore) {
+		return Ref{}, nil
+	}
+	return ref, passThrough(err)
+}
+
+// idle finds a child that does not run.
+func (r *Run) idle(id string) (*record, error) {
+	rec := r.lookup(id)
+	switch {
+	case rec == nil:
+		return nil, fmt.Errorf("%q: %w", id, ErrNotFound)
+	case rec.state == Restarting:
+		return nil, fmt.Errorf("%q %w", id, ErrRestarting)
+	case rec.inc != nil:
+		return nil, fmt.Errorf("%q %w", id, ErrRunning)
+	}
+	return rec, nil
+}
+
+// TerminateChild stops a child and waits for its end (OTP rule 24). The specification stays, unless it is temporary. A retry that is pending will not happen.
+// Nothing is counted, and nobody else is touched. It is no error if the child does not run.
+func (r *Run) TerminateChild(ctx context.Context, id string) (err error) {
+	if e := r.do(ctx, func() { err = r.terminateChild(id) }); e != nil {
+		return e
+	}
+	return err
+}
+
+func (r *Run) terminateChild(id string) error {
+	rec := r.lookup(id)
+	if rec == nil {
+		return fmt.Errorf("%q: %w", id, ErrNotFound)
+	}
+	inc := rec.inc
+	r.stopChild(rec)
+	if rec.child.Restart == Temporary {
+		r.remove(rec)
+	}
+	if inc != nil && inc.exit.Orphaned {
+		return fmt.Errorf("%q %w", id, ErrOrphan)
+	}
+	return nil
+}
+
+// DeleteChild forgets a child that does not run (OTP rule 27). Otherwise the answer is ErrRunning, ErrRestarting or ErrNotFound.
+func (r *Run) DeleteChild(ctx context.Context, id string) (err error) {
+	e := r.do(ctx, func() {
+		var rec *record
+		if rec, err = r.idle(id); err == nil {
+			r.remove(rec)
+		}
+	})
+	if e != nil {
+		return e
+	}
+	return err
+}
+
+// Reload puts a new specification in force (OTP rule 81), for this run and for later ones of the same Supervisor. Flags and specifications are replaced by ID;
+// what runs is kept, under its new specification; what the new list lacks is kept after the new ones, in its order; what is new in it is added and not started. If
+// anything in it is invalid nothing changes. Observers stay those of the run.
+func (r *Run) Reload(ctx context.Context, spec Spec) (err error) {
+	if e := r.do(ctx, func() { err = r.reload(spec) }); e != nil {
+		return e
+	}
+	return err
+}
+
+func (r *Run) reload(spec Spec) error {
+	if err := checkSpec(&spec); err != nil {
+		return err
+	}
+	old := r.spec
+	children, err := r.build(spec.Build)
+	if errors.Is(err, ErrIgnore) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := CheckChildren(children, spec.AutoShutdown); err != nil {
+		return err
+	}
+	spec.Observers = old.Observers
+	r.sup.spec.Store(&spec)
+	r.update(func() {
+		r.spec = spec
+		var records []*record
+		for _, c := range children {
+			rec := r.lookup(c.ID)
+			if rec == nil {
+				rec = &record{}
+			}
+			rec.child = c
+			if c.Restart == Temporary && rec.inc != nil {
+				rec.child.Start = nil
+			}
+			records = append(records, rec)
+		}
+		for _, rec := range r.records {
+			if !slices.Contains(records, rec) {
+				records = append(records, rec)
+			}
+		}
+		r.records = records
+	})
+	r.emit(func(h Header) Event { return Reloaded{Header: h} })
+	return nil
+}
+
+func (r *Run) lookup(id string) *record {
+	for _, rec := range r.records {
+		if rec.child.ID == id {
+			return rec
+		}
+	}
+	return nil
+}
+
+func (rec *record) ref() Ref {
+	if rec.inc == nil {
+		return Ref{}
+	}
+	return Ref{rec.inc}
+}
+
+func (rec *record) report() ChildInfo {
+	return ChildInfo{ID: rec.child.ID, Kind: rec.kind, State: rec.state, Ref: rec.ref()}
+}
+
+// WhichChildren lists the specifications, newest start first (OTP rule 28). It does not wait.
+func (r *Run) WhichChildren() ([]ChildInfo, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.state == NotRunning {
+		return nil, r.gone()
+	}
+	out := make([]ChildInfo, 0, len(r.records))
+	for i := len(r.records) - 1; i >= 0; i-- {
+		out = append(out, r.records[i].report())
+	}
+	return out, nil
+}
+
+// withChild is lookup for others than the run's goroutine.
+func (r *Run) withChild(id string, f func(*record)) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.state == NotRunning {
+		return r.gone()
+	}
+	rec := r.lookup(id)
+	if rec == nil {
+		return fmt.Errorf("%s has no child %q: %w", r.own.subject(), id, ErrNotFound)
+	}
+	f(rec)
+	return nil
+}
+
+// WhichChild is the one entry of WhichChildren with that ID, or ErrNotFound (OTP rule 29). It does not wait.
+func (r *Run) WhichChild(id string) (info ChildInfo, err error) {
+	err = r.withChild(id, func(rec *record) { info = rec.report() })
+	return info, err
+}
+
+// CountChildren counts specifications, living children, and both kinds (OTP rule 30). It does not wait.
+func (r *Run) CountChildren() (Counts, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.state == NotRunning {
+		return Counts{}, r.gone()
+	}
+	var c Counts
+	for _, rec := range r.records {
+		c.Specs++
+		if rec.ref().Alive() {
+			c.Active++
+		}
+		if rec.kind == Worker {
+			c.Workers++
+		} else {
+			c.Supervisors++
+		}
+	}
+	return c, nil
+}
+
+// ChildSpec is a child's specification with the defaults filled in (OTP rule 31), or ErrNotFound. A temporary child's Start is nil once it
+// has started (rule 21). It does not wait.
+func (r *Run) ChildSpec(id string) (c Child, err error) {
+	err = r.withChild(id, func(rec *record) { c = rec.child.withDefaults(rec.kind) })
+	return c, err
+}
+
+func (c Child) withDefaults(k Kind) Child {
+	stop, start := DefaultShutdown, DefaultStartTimeout
+	if k != Worker {
+		stop, start, c.Ack = Infinity, Infinity, AckReady
+	}
+	if c.Shutdown == 0 {
+		c.Shutdown = stop
+	}
+	if c.StartTimeout == 0 {
+		c.StartTimeout = start
+	}
+	return c
+}
+
+// find is for paths.
+func (r *Run) find(id string) (inc *incarnation, err error) {
+	e := r.withChild(id, func(rec *record) {
+		if inc = rec.inc; inc != nil {
+			return
+		}
+		reason := ErrNotRunning
+		if rec.state == Restarting {
+			reason = ErrRestarting
+		}
+		err = fmt.Errorf("%s %w", r.pathOf(rec), reason)
+	})
+	if e != nil {
+		return nil, e
+	}
+	return inc, err
+}
+
+// Tree is a snapshot of the whole subtree. It never waits, whatever the children are doing. When the run is over, it is the supervisor alone.
+func (r *Run) Tree() Tree { return r.tree() }
+
+func (r *Run) tree() Tree {
+	r.mu.Lock()
+	t := Tree{
+		ID: r.name, Path: r.own.path, Kind: SupervisorKind, State: r.state, Incarnation: r.own.id, Since: r.own.began,
+		Strategy: r.spec.Strategy, Intensity: r.spec.Intensity, AutoShutdown: r.spec.AutoShutdown, InWindow: r.window.count(time.Now(), r.spec.Intensity.Period),
+	}
+	if r.state == NotRunning {
+		r.mu.Unlock()
+		return t
+	}
+	incs := make([]*incarnation, len(r.records))
+	for i, rec := range r.records {
+		c := rec.child.withDefaults(rec.kind)
+		n := Tree{
+			ID: c.ID, Path: r.pathOf(rec), Kind: rec.kind, State: rec.state, Restart: c.Restart, Significant: c.Significant, Shutdown: c.Shutdown,
+			Restarts: rec.restarts, LastExit: rec.lastExit,
+		}
+		if rec.inc != nil {
+			n.Incarnation, n.Since = rec.inc.id, rec.inc.began
+		}
+		incs[i] = rec.inc
+		t.Children = append(t.Children, n)
+	}
+	r.mu.Unlock()
+	for i, inc := range incs {
+		if inc != nil {
+			t.Children[i] = inc.complete(t.Children[i])
+		}
+	}
+	return t
+}

@@ -1,0 +1,104 @@
+package supervisor
+
+import (
+	"bytes"
+	"fmt"
+	"runtime/pprof"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// labelIncarnation and labelChild are the profiler labels of every goroutine of an incarnation. Goroutines inherit them, so those that a
+// child starts with a plain go statement are found too.
+const (
+	labelIncarnation = "supervisor.incarnation"
+	labelChild       = "supervisor.child"
+)
+
+// goroutinesOf finds the goroutines of incarnations by their labels: how many, and their stacks as the profiler prints them.
+func goroutinesOf(ids ...uint64) map[uint64]Orphan {
+	var buf bytes.Buffer
+	found := make(map[uint64]Orphan, len(ids))
+	if err := pprof.Lookup("goroutine").WriteTo(&buf, 1); err != nil {
+		return found // a bytes.Buffer does not fail
+	}
+	wanted := make(map[string]uint64, len(ids))
+	for _, id := range ids {
+		wanted[strconv.Quote(labelIncarnation)+":"+strconv.Quote(strconv.FormatUint(id, 10))] = id
+	}
+	for block := range strings.SplitSeq(buf.String(), "\n\n") {
+		_, labels, ok := strings.Cut(block, "# labels: {")
+		if !ok {
+			continue
+		}
+		labels, stack, _ := strings.Cut(labels, "\n")
+		for pair := range strings.SplitSeq(strings.TrimSuffix(labels, "}"), ", ") {
+			id, ok := wanted[pair]
+			if !ok {
+				continue
+			}
+			n, _ := strconv.Atoi(strings.TrimSpace(block[:strings.Index(block, "@")]))
+			o := found[id]
+			o.Goroutines += n
+			o.Stack += fmt.Sprintf("%d goroutine(s):\n%s\n", n, stack)
+			found[id] = o
+		}
+	}
+	return found
+}
+
+// describe is the orphan as others see it.
+func (inc *incarnation) describe(found map[uint64]Orphan) Orphan {
+	o := found[inc.id]
+	inc.mu.Lock()
+	defer inc.mu.Unlock()
+	o.Path, o.Incarnation, o.Since, o.Brutal = inc.path, inc.id, inc.orphanedAt, inc.brutal
+	return o
+}
+
+// expire is called when the shutdown time is over: an incarnation that has not ended is an orphan.
+func (inc *incarnation) expire() { expireAll([]*incarnation{inc}) }
+
+// expireAll looks at the goroutines once for all.
+func expireAll(incs []*incarnation) {
+	ids := make([]uint64, len(incs))
+	for i, inc := range incs {
+		ids[i] = inc.id
+	}
+	stacks := goroutinesOf(ids...)
+	for _, inc := range incs {
+		inc.orphaned(stacks)
+	}
+}
+
+func (inc *incarnation) orphaned(stacks map[uint64]Orphan) {
+	inc.mu.Lock()
+	if inc.ended || inc.concluded || !inc.orphanedAt.IsZero() {
+		inc.mu.Unlock()
+		return
+	}
+	inc.orphanedAt = time.Now()
+	inc.hub.addOrphan(inc)
+	inc.mu.Unlock()
+
+	o := inc.describe(stacks)
+	inc.emit(func(h Header) Event { return ChildOrphaned{Header: h, Orphan: o, Policy: inc.policy} })
+	if inc.policy == Wait {
+		return
+	}
+	inc.conclude(true)
+}
+
+// abandon is the end of a brutal shutdown: nothing is waited for.
+func (inc *incarnation) abandon() {
+	inc.mu.Lock()
+	if inc.ended || inc.concluded {
+		inc.mu.Unlock()
+		return
+	}
+	inc.orphanedAt, inc.brutal = time.Now(), true
+	inc.hub.addOrphan(inc)
+	inc.mu.Unlock()
+	inc.conclude(false)
+}

@@ -1,0 +1,138 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"strconv"
+	"sync/atomic"
+)
+
+// PartitionSpec specifies a fixed number of like children, IDs "0" to "n-1", each addressed by the keys that route to it.
+type PartitionSpec struct {
+	Name string
+	// Partitions is how many, 1 or more.
+	Partitions int
+	// Start makes the service of one incarnation of a partition.
+	Start func(ctx context.Context, partition int) (Service, error)
+	// Child is the template of each partition; its ID and Start are not used, and it cannot be significant.
+	Child     Child
+	Strategy  Strategy
+	Intensity Intensity
+	Observers []Observer
+}
+
+// Partition is a Supervisor of partitions. Its methods are safe for concurrent use.
+type Partition struct {
+	*Supervisor
+	most int
+	now  atomic.Int64
+	seed maphash.Seed
+}
+
+// NewPartition checks the specification.
+func NewPartition(spec PartitionSpec) (*Partition, error) {
+	if spec.Partitions < 1 {
+		return nil, fmt.Errorf("%w: partitioned supervisor %q: Partitions is %d, expected 1 or more", ErrSpec, spec.Name, spec.Partitions)
+	}
+	if spec.Start == nil {
+		return nil, fmt.Errorf("%w: partitioned supervisor %q: Start is nil", ErrSpec, spec.Name)
+	}
+	children := make([]Child, spec.Partitions)
+	for i := range children {
+		c := spec.Child
+		c.ID = strconv.Itoa(i)
+		c.Start = func(ctx context.Context) (Service, error) { return spec.Start(ctx, i) }
+		children[i] = c
+	}
+	if err := CheckChildren(children, Never); err != nil {
+		return nil, err
+	}
+	p := &Partition{most: spec.Partitions, seed: maphash.MakeSeed()}
+	p.now.Store(int64(spec.Partitions))
+	var err error
+	p.Supervisor, err = New(Spec{
+		Name: spec.Name, Strategy: spec.Strategy, Intensity: spec.Intensity, Observers: spec.Observers,
+		Build: func(context.Context) ([]Child, error) {
+			p.now.Store(int64(p.most)) // the specification is the truth (OTP rule 32)
+			return children, nil
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Partitions is how many there are now.
+func (p *Partition) Partitions() int { return int(p.now.Load()) }
+
+// Route is the partition of a key: integers by their remainder, all else by a hash that holds for the life of p. A key that is neither a []byte nor
+// comparable panics. -1 when there is no partition.
+func (p *Partition) Route(key any) int {
+	n := p.now.Load()
+	if n == 0 {
+		return -1
+	}
+	switch k := key.(type) {
+	case int:
+		return int(((int64(k) % n) + n) % n)
+	case int32:
+		return int(((int64(k) % n) + n) % n)
+	case int64:
+		return int(((k % n) + n) % n)
+	case uint:
+		return int(uint64(k) % uint64(n))
+	case uint32:
+		return int(uint64(k) % uint64(n))
+	case uint64:
+		return int(k % uint64(n))
+	case []byte:
+		return int(maphash.Bytes(p.seed, k) % uint64(n))
+	default:
+		return int(maphash.Comparable(p.seed, key) % uint64(n))
+	}
+}
+
+// Child is the incarnation that a key routes to; ErrNotFound without partitions, ErrNotRunning or ErrRestarting if it does not run.
+func (p *Partition) Child(key any) (Ref, error) {
+	i := p.Route(key)
+	if i < 0 {
+		return Ref{}, fmt.Errorf("partitioned supervisor %s has no partitions: %w", p, ErrNotFound)
+	}
+	info, err := p.WhichChild(strconv.Itoa(i))
+	switch {
+	case err != nil:
+		return Ref{}, err
+	case info.State == Restarting:
+		return Ref{}, fmt.Errorf("partition %d of %s %w", i, p, ErrRestarting)
+	case info.Ref == Ref{}:
+		return Ref{}, fmt.Errorf("partition %d of %s %w", i, p, ErrNotRunning)
+	}
+	return info.Ref, nil
+}
+
+// Resize changes how many partitions run: 0 to as many as were specified. Partitions keep their IDs; those beyond n are stopped. A restart of the supervisor
+// brings all back.
+func (p *Partition) Resize(ctx context.Context, n int) error {
+	if n < 0 || n > p.most {
+		return fmt.Errorf("%w: partitioned supervisor %s: resize to %d, expected 0 to %d", ErrSpec, p, n, p.most)
+	}
+	old := p.Partitions()
+	if n < old {
+		p.now.Store(int64(n))
+	}
+	for i := old - 1; i >= n; i-- {
+		if err := p.TerminateChild(ctx, strconv.Itoa(i)); err != nil {
+			return err
+		}
+	}
+	for i := old; i < n; i++ {
+		if _, err := p.RestartChild(ctx, strconv.Itoa(i)); err != nil && !errors.Is(err, ErrRunning) {
+			return err
+		}
+		p.now.Store(int64(i + 1))
+	}
+	return nil
+}

@@ -1,0 +1,165 @@
+package supervisor
+
+import (
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// handleExit is sections 6 and 11: a child ended by itself.
+func (r *Run) handleExit(inc *incarnation) {
+	rec := inc.record
+	if rec.inc != inc {
+		return // stopped or replaced since: its exit was consumed then (OTP rule 59)
+	}
+	exit := inc.exit
+	r.update(func() { rec.inc, rec.state, rec.lastExit = nil, NotRunning, &exit })
+	v, reported := judge(rec.child.Restart, exit)
+	inc.emit(func(h Header) Event {
+		return ChildExited{Header: h, Exit: exit, Restart: rec.child.Restart, Reported: reported}
+	})
+	if v == forget {
+		r.remove(rec)
+	}
+	r.noteOrphan(rec, inc)
+	switch {
+	case r.ending != nil:
+	case v == endTree:
+		r.ending = exit.Err
+	case v == restart:
+		if exit.Duration > rec.child.Backoff.longest() {
+			rec.attempts = 0
+		}
+		r.restart(rec)
+	case rec.child.Significant:
+		r.considerAutoShutdown(rec, inc)
+	}
+}
+
+func (r *Run) considerAutoShutdown(rec *record, inc *incarnation) {
+	var rest []member
+	for _, x := range r.records {
+		if x != rec {
+			rest = append(rest, x.member())
+		}
+	}
+	if !autoShutdown(r.spec.AutoShutdown, rest) {
+		return
+	}
+	e := &AutoShutdownError{Supervisor: r.own.path, Child: inc.path, Exit: inc.exit}
+	r.ending = e
+	r.emit(func(h Header) Event { return AutoShutdownTriggered{Header: h, Err: e} })
+}
+
+// restart is one attempt: count it (OTP rule 39), then perform it, at once or after the child's backoff.
+func (r *Run) restart(rec *record) {
+	path := r.pathOf(rec)
+	var n int
+	var ok bool
+	r.update(func() { n, ok = r.window.add(time.Now(), r.spec.Intensity) })
+	if !ok {
+		r.update(func() { rec.state = NotRunning })
+		r.giveUp(&GiveUpError{Supervisor: r.own.path, Offender: path, Cause: ErrMaxIntensity, Exit: *rec.lastExit, Attempts: n, Intensity: r.spec.Intensity})
+		return
+	}
+	rec.attempts++
+	delay := rec.child.Backoff.delay(rec.attempts, rand.Float64())
+	r.update(func() { rec.restarts++ })
+	r.hub.emit(path, 0, func(h Header) Event {
+		return RestartScheduled{Header: h, Attempt: rec.attempts, InWindow: n, Delay: delay}
+	})
+	r.announceGroup(rec)
+	if delay == 0 {
+		r.perform(rec)
+		return
+	}
+	// The group is stopped now, not after the delay: it must not go on without the failed child.
+	if r.stopGroup(rec); r.ending == nil {
+		r.schedule(rec, delay, r.perform)
+	}
+}
+
+// schedule marks the child as restarting and puts what follows at the end of the mailbox, now or later (OTP rules 52 and 53).
+func (r *Run) schedule(rec *record, delay time.Duration, next func(*record)) {
+	r.update(func() { rec.state = Restarting })
+	rec.retry++
+	number := rec.retry
+	m := message{retry: func() {
+		if rec.state == Restarting && rec.retry == number {
+			next(rec)
+		}
+	}}
+	if delay == 0 {
+		r.box.put(m)
+		return
+	}
+	rec.timer = time.AfterFunc(delay, func() { r.box.put(m) })
+}
+
+func (r *Run) planFor(rec *record) (plan, []*record) {
+	members := make([]member, len(r.records))
+	for i, x := range r.records {
+		members[i] = x.member()
+	}
+	return planRestart(r.spec.Strategy, members, slices.Index(r.records, rec)), slices.Clone(r.records)
+}
+
+func (r *Run) announceGroup(rec *record) {
+	if r.spec.Strategy == OneForOne {
+		return
+	}
+	p, records := r.planFor(rec)
+	ids := make([]string, len(p.start))
+	for i, at := range p.start {
+		ids[i] = records[at].child.ID
+	}
+	r.emit(func(h Header) Event { return GroupRestart{Header: h, Strategy: r.spec.Strategy, IDs: ids} })
+}
+
+// stopGroup stops and forgets what the strategy says, and returns what is to be started.
+func (r *Run) stopGroup(rec *record) (start []*record) {
+	p, records := r.planFor(rec)
+	for _, i := range p.start {
+		start = append(start, records[i])
+	}
+	for _, i := range p.stop {
+		if r.stopChild(records[i]); r.ending != nil {
+			return nil
+		}
+	}
+	for _, i := range p.forget {
+		r.remove(records[i])
+	}
+	return start
+}
+
+// perform stops and starts the group. The first start that fails ends the attempt; the retry begins with that child (OTP rule 52).
+func (r *Run) perform(rec *record) {
+	start := r.stopGroup(rec)
+	if r.ending != nil {
+		return
+	}
+	r.update(func() { rec.state = NotRunning })
+	for _, x := range start {
+		if r.stopping() {
+			return
+		}
+		_, err := r.startChild(x, false)
+		switch {
+		case err == nil || errors.Is(err, ErrIgnore):
+		case r.ending != nil || r.stopping():
+			return
+		default:
+			r.schedule(x, 0, r.restart)
+			return
+		}
+	}
+}
+
+func (r *Run) pathOf(rec *record) string {
+	if r.own.path == "" {
+		return rec.child.ID
+	}
+	return r.own.path + "/" + rec.child.ID
+}

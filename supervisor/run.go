@@ -1,0 +1,339 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Run is one run of a Supervisor, from Start or Serve to its end. One goroutine decides and executes everything that OTP's supervisor process would, one
+// thing at a time, so management calls wait for a start or a stop that is under way. What must never wait does not go through it: Kill, Inject, Tree,
+// Orphans and Stop.
+type Run struct {
+	*scope
+	sup *Supervisor
+	up  chan struct{} // closed when all children have acknowledged their start
+	box *mailbox
+
+	mu      sync.Mutex // guards what follows; only main's goroutine writes it, so that may read without
+	spec    Spec
+	records []*record // in start order
+	state   State
+	window  window
+
+	ending error // of main's goroutine: set when the run is to end by itself
+	orphan *GiveUpError
+}
+
+// record is one child. Guarded by Run.mu as the rest.
+type record struct {
+	child    Child
+	kind     Kind
+	state    State
+	inc      *incarnation // while Starting, Running, Stopping
+	restarts uint64
+	lastExit *Exit
+	attempts int    // in a row
+	retry    uint64 // number of the retry that counts; others are stale
+	timer    *time.Timer
+	linted   bool
+}
+
+func (rec *record) member() member {
+	return member{restart: rec.child.Restart, significant: rec.child.Significant, alive: rec.state == Running || rec.state == Restarting}
+}
+
+func newRun(ctx context.Context, s *Supervisor) (*Run, error) {
+	r := &Run{sup: s, spec: *s.spec.Load(), up: make(chan struct{}), box: newMailbox(), state: Starting}
+	var err error
+	if r.scope, err = newScope(ctx, r.spec.Name, s, r, r.spec.Observers); err != nil {
+		return nil, err
+	}
+	r.own.attach(r)
+	return r, nil
+}
+
+// main is the run.
+func (r *Run) main() {
+	err := r.start()
+	if err == nil {
+		r.setState(Running)
+		r.emit(func(h Header) Event {
+			return SupervisorStarted{Header: h, Strategy: r.spec.Strategy, Intensity: r.spec.Intensity}
+		})
+		close(r.up)
+		r.own.acknowledge()
+		err = r.loop()
+	}
+	r.setState(Stopping)
+	r.stopAll()
+	if r.orphan != nil && !errors.Is(err, ErrOrphan) {
+		if err == nil {
+			err = r.orphan
+		} else {
+			err = fmt.Errorf("%w; %w", err, r.orphan)
+		}
+	}
+	for _, m := range r.box.close() {
+		if m.call != nil {
+			m.call.refuse()
+		}
+	}
+	r.setState(NotRunning)
+	r.finish(err)
+	r.sup.busy.Store(false)
+	close(r.done)
+}
+
+func (r *Run) setState(s State) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.state = s
+}
+
+// start is OTP rules 8, 9, 12, 13, 16 and 17.
+func (r *Run) start() error {
+	children, err := r.build(r.spec.Build)
+	if err != nil {
+		return err
+	}
+	if err := CheckChildren(children, r.spec.AutoShutdown); err != nil {
+		return err
+	}
+	for _, w := range Lint(r.spec, children) {
+		r.emit(func(h Header) Event { return Warned{Header: h, Warning: w} })
+	}
+	r.mu.Lock()
+	for _, c := range children {
+		r.records = append(r.records, &record{child: c})
+	}
+	r.mu.Unlock()
+	for _, rec := range slices.Clone(r.records) {
+		if r.stopping() {
+			return r.stopError()
+		}
+		if _, err := r.startChild(rec, false); err != nil && !errors.Is(err, ErrIgnore) {
+			if r.stopping() {
+				return r.stopError()
+			}
+			return err
+		} else if err != nil && rec.child.Restart == Temporary {
+			r.remove(rec)
+		}
+	}
+	return nil
+}
+
+// build calls Build in a goroutine of its own, so that a run whose Build hangs can be stopped.
+func (r *Run) build(f func(context.Context) ([]Child, error)) ([]Child, error) {
+	if f == nil {
+		return nil, nil
+	}
+	b := &incarnation{name: "build", path: r.own.path, hub: r.hub, parent: r.own, policy: Abandon, startTimeout: Infinity, shutdown: DefaultShutdown}
+	b.newContext(r.base)
+	var children []Child
+	b.launch(func(context.Context) (Service, error) {
+		var err error
+		if children, err = f(r.own.ctx); err != nil {
+			return nil, err
+		}
+		return ServiceFunc(func(context.Context) error { return nil }), nil
+	})
+	select {
+	case <-b.done:
+	case <-r.own.ctx.Done():
+		b.terminate(context.Cause(r.own.ctx))
+		<-b.done
+	case <-r.halt:
+		b.terminate(ErrShutdown)
+		r.own.cancel(ErrShutdown)
+		<-b.done
+	}
+	switch {
+	case b.exit.Orphaned:
+		return nil, fmt.Errorf("Build of supervisor %s %w", r.own.subject(), ErrOrphan)
+	case r.stopping():
+		return nil, r.stopError()
+	case b.exit.Class == Normal:
+		return children, nil
+	case errors.Is(b.exit.Err, ErrIgnore):
+		return nil, ErrIgnore
+	default:
+		return nil, fmt.Errorf("Build of supervisor %s: %w", r.own.subject(), b.exit.Err)
+	}
+}
+
+// loop is the supervisor's life between its start and its stop.
+func (r *Run) loop() error {
+	for r.ending == nil {
+		m, ok := r.receive()
+		if !ok {
+			return r.stopError()
+		}
+		switch {
+		case m.exit != nil:
+			r.handleExit(m.exit)
+		case m.retry != nil:
+			m.retry()
+		default:
+			m.call.serve()
+		}
+	}
+	return r.ending
+}
+
+// receive is the next message; ok is false when the run was asked to stop.
+func (r *Run) receive() (m message, ok bool) {
+	for {
+		if r.stopping() {
+			return m, false
+		}
+		if m, ok = r.box.take(); ok {
+			return m, true
+		}
+		select {
+		case <-r.box.signal:
+		case <-r.halt:
+		case <-r.own.ctx.Done():
+		}
+	}
+}
+
+// exited puts an exit in the mailbox. Exits of incarnations that the run itself stops or starts are stale there, and ignored (OTP rule 59).
+func (r *Run) exited(inc *incarnation) {
+	if inc.started() {
+		r.box.put(message{exit: inc})
+	}
+}
+
+// startChild runs one start to its acknowledgment. The error is ErrIgnore or a *StartError; the record is then not running.
+func (r *Run) startChild(rec *record, explicit bool) (Ref, error) {
+	inc := r.child(rec.child.ID)
+	c := rec.child
+	inc.record, inc.restart, inc.policy, inc.ack, inc.shutdown, inc.startTimeout = rec, c.Restart, c.Orphan, c.Ack, c.Shutdown, c.StartTimeout
+	inc.newContext(r.base)
+	r.update(func() { rec.inc, rec.state = inc, Starting })
+	inc.emit(func(h Header) Event { return ChildStarting{Header: h} })
+	inc.launch(c.Start)
+	select {
+	case <-inc.acked:
+	case <-inc.done:
+	case <-r.own.ctx.Done():
+		inc.terminate(ErrShutdown)
+		<-inc.done
+	case <-r.halt:
+		inc.terminate(ErrShutdown)
+		<-inc.done
+	}
+	if inc.started() {
+		r.update(func() {
+			rec.state, rec.kind = Running, inc.kindOf()
+			if c.Restart == Temporary {
+				rec.child.Start = nil // OTP rule 21
+			}
+		})
+		inc.emit(func(h Header) Event { return ChildStarted{Header: h, Explicit: explicit, Took: time.Since(inc.began)} })
+		if rec.kind == SupervisorKind && !rec.linted {
+			rec.linted = true
+			for _, w := range lintSupervisor(c) {
+				inc.emit(func(h Header) Event { return Warned{Header: h, Warning: w} })
+			}
+		}
+		return Ref{inc}, nil
+	}
+	exit, err := inc.exit, inc.startFailure()
+	r.update(func() {
+		rec.inc, rec.state = nil, NotRunning
+		if err != ErrIgnore {
+			x := exit
+			x.Err = err
+			if x.Class == Normal {
+				x.Class = Abnormal
+			}
+			rec.lastExit = &x
+		}
+	})
+	if err == ErrIgnore {
+		inc.emit(func(h Header) Event { return ChildIgnored{Header: h} })
+		return Ref{}, ErrIgnore
+	}
+	inc.emit(func(h Header) Event { return ChildStartFailed{Header: h, Err: err} })
+	r.noteOrphan(rec, inc)
+	return Ref{}, &StartError{Path: inc.path, ID: c.ID, Err: err}
+}
+
+// stopChild stops one child and waits for its end (OTP rules 56 to 60). The record is then not running.
+func (r *Run) stopChild(rec *record) {
+	inc := rec.inc
+	r.update(func() {
+		rec.retry++ // a pending retry is stale now
+		rec.attempts = 0
+		if rec.timer != nil {
+			rec.timer.Stop()
+		}
+		if inc == nil {
+			rec.state = NotRunning
+		} else {
+			rec.state = Stopping
+		}
+	})
+	if inc == nil {
+		return
+	}
+	inc.terminate(ErrShutdown)
+	if rec.child.Shutdown == Brutal {
+		inc.abandon()
+	}
+	<-inc.done
+	exit := inc.exit
+	r.update(func() { rec.inc, rec.state, rec.lastExit = nil, NotRunning, &exit })
+	inc.emit(func(h Header) Event { return ChildStopped{Header: h, Exit: exit} })
+	if !quietStop(rec.child.Restart, rec.child.Shutdown, exit) {
+		inc.emit(func(h Header) Event { return ShutdownError{Header: h, Exit: exit, Count: 1} })
+	}
+	r.noteOrphan(rec, inc)
+}
+
+// noteOrphan is the policy Escalate: the run ends at once, whatever its limit.
+func (r *Run) noteOrphan(rec *record, inc *incarnation) {
+	if !inc.exit.Orphaned || rec.child.Orphan != Escalate {
+		return
+	}
+	if r.orphan == nil {
+		r.orphan = &GiveUpError{Supervisor: r.own.path, Offender: inc.path, Cause: ErrOrphan, Exit: inc.exit, Intensity: r.spec.Intensity}
+	}
+	if r.ending == nil && r.state == Running && !r.stopping() {
+		r.giveUp(r.orphan)
+	}
+}
+
+func (r *Run) giveUp(e *GiveUpError) {
+	r.ending = e
+	r.emit(func(h Header) Event { return GaveUp{Header: h, Err: e} })
+}
+
+// stopAll stops the children in reverse start order (OTP rule 62).
+func (r *Run) stopAll() {
+	for i := len(r.records) - 1; i >= 0; i-- {
+		r.stopChild(r.records[i])
+	}
+}
+
+// update changes what others read.
+func (r *Run) update(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f()
+}
+
+// remove forgets a specification.
+func (r *Run) remove(rec *record) {
+	r.update(func() {
+		if i := slices.Index(r.records, rec); i >= 0 {
+			r.records = slices.Delete(r.records, i, i+1)
+		}
+	})
+}

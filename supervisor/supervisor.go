@@ -1,0 +1,225 @@
+package supervisor
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+)
+
+// Supervisor is a specification that can be run: by Serve as a child of any tree, or by Start. It may be run again after a run has ended; each
+// run begins with a call of Build. Its methods act on the current run and answer ErrNotRunning without one. All are safe for concurrent use.
+type Supervisor struct {
+	spec atomic.Pointer[Spec]
+	busy atomic.Bool
+	run  atomic.Pointer[Run] // the newest
+}
+
+// New checks the specification; the error names the field and what was expected.
+func New(spec Spec) (*Supervisor, error) {
+	if err := checkSpec(&spec); err != nil {
+		return nil, err
+	}
+	s := &Supervisor{}
+	s.spec.Store(&spec)
+	return s, nil
+}
+
+func (s *Supervisor) kind() Kind { return SupervisorKind }
+func (s *Supervisor) self() any  { return s }
+
+// String is the name.
+func (s *Supervisor) String() string { return s.spec.Load().Name }
+
+// begin makes a run in its place in the tree, not yet running.
+func (s *Supervisor) begin(ctx context.Context) (*Run, error) {
+	if !s.busy.CompareAndSwap(false, true) {
+		return nil, fmt.Errorf("supervisor %s %w", s, ErrRunning)
+	}
+	r, err := newRun(ctx, s)
+	if err != nil {
+		s.busy.Store(false)
+		return nil, err
+	}
+	s.run.Store(r)
+	return r, nil
+}
+
+// Serve runs the supervisor until ctx is done, it is stopped, gives up (a *GiveUpError) or shuts down by itself (an *AutoShutdownError). In each case all
+// children have been stopped in reverse start order when it returns, orphans excepted. A failed start is a *StartError (OTP rule 17). After ctx is done it
+// returns an error that Is context.Canceled (or DeadlineExceeded) and Is the cause.
+func (s *Supervisor) Serve(ctx context.Context) error {
+	r, err := s.begin(ctx)
+	if err != nil {
+		return err
+	}
+	r.main()
+	return r.served()
+}
+
+// Start is Serve in a goroutine: it returns when all children have acknowledged their start; if one failed, after those before it were stopped. The run ends
+// when ctx is done, as with Serve.
+func (s *Supervisor) Start(ctx context.Context) (*Run, error) {
+	r, err := s.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	go r.main()
+	select {
+	case <-r.up:
+		return r, nil
+	case <-r.done:
+		select {
+		case <-r.up: // it came up, and has ended since
+			return r, nil
+		default:
+		}
+		if r.err == nil {
+			return nil, fmt.Errorf("supervisor %s was stopped during its start: %w", s, ErrNotRunning)
+		}
+		return nil, r.err
+	}
+}
+
+// current is the run, if it has not ended.
+func (s *Supervisor) current() (*Run, error) {
+	if r := s.run.Load(); r != nil && s.busy.Load() {
+		return r, nil
+	}
+	return nil, fmt.Errorf("supervisor %s %w", s, ErrNotRunning)
+}
+
+// Run is the current run, or ErrNotRunning.
+func (s *Supervisor) Run() (*Run, error) { return s.current() }
+
+// StartChild calls Run.StartChild.
+func (s *Supervisor) StartChild(ctx context.Context, c Child) (Ref, error) {
+	r, err := s.current()
+	if err != nil {
+		return Ref{}, err
+	}
+	return r.StartChild(ctx, c)
+}
+
+// RestartChild calls Run.RestartChild.
+func (s *Supervisor) RestartChild(ctx context.Context, id string) (Ref, error) {
+	r, err := s.current()
+	if err != nil {
+		return Ref{}, err
+	}
+	return r.RestartChild(ctx, id)
+}
+
+// TerminateChild calls Run.TerminateChild.
+func (s *Supervisor) TerminateChild(ctx context.Context, id string) error {
+	r, err := s.current()
+	if err != nil {
+		return err
+	}
+	return r.TerminateChild(ctx, id)
+}
+
+// DeleteChild calls Run.DeleteChild.
+func (s *Supervisor) DeleteChild(ctx context.Context, id string) error {
+	r, err := s.current()
+	if err != nil {
+		return err
+	}
+	return r.DeleteChild(ctx, id)
+}
+
+// Reload calls Run.Reload. Later runs use the new specification too.
+func (s *Supervisor) Reload(ctx context.Context, spec Spec) error {
+	r, err := s.current()
+	if err != nil {
+		return err
+	}
+	return r.Reload(ctx, spec)
+}
+
+// WhichChildren calls Run.WhichChildren.
+func (s *Supervisor) WhichChildren() ([]ChildInfo, error) {
+	r, err := s.current()
+	if err != nil {
+		return nil, err
+	}
+	return r.WhichChildren()
+}
+
+// WhichChild calls Run.WhichChild.
+func (s *Supervisor) WhichChild(id string) (ChildInfo, error) {
+	r, err := s.current()
+	if err != nil {
+		return ChildInfo{}, err
+	}
+	return r.WhichChild(id)
+}
+
+// CountChildren calls Run.CountChildren.
+func (s *Supervisor) CountChildren() (Counts, error) {
+	r, err := s.current()
+	if err != nil {
+		return Counts{}, err
+	}
+	return r.CountChildren()
+}
+
+// ChildSpec calls Run.ChildSpec.
+func (s *Supervisor) ChildSpec(id string) (Child, error) {
+	r, err := s.current()
+	if err != nil {
+		return Child{}, err
+	}
+	return r.ChildSpec(id)
+}
+
+// Kill calls Run.Kill.
+func (s *Supervisor) Kill(path string, reason error) error {
+	r, err := s.current()
+	if err != nil {
+		return err
+	}
+	return r.Kill(path, reason)
+}
+
+// Inject calls Run.Inject.
+func (s *Supervisor) Inject(ctx context.Context, path string, f Fault) error {
+	r, err := s.current()
+	if err != nil {
+		return err
+	}
+	return r.Inject(ctx, path, f)
+}
+
+// Tree calls Run.Tree. Without a run it is the supervisor alone.
+func (s *Supervisor) Tree() Tree {
+	if r := s.run.Load(); r != nil {
+		return r.Tree()
+	}
+	spec := s.spec.Load()
+	return Tree{ID: spec.Name, Kind: SupervisorKind, Strategy: spec.Strategy, Intensity: spec.Intensity, AutoShutdown: spec.AutoShutdown}
+}
+
+// Orphans calls Run.Orphans of the newest run, also when that is over.
+func (s *Supervisor) Orphans() []Orphan {
+	if r := s.run.Load(); r != nil {
+		return r.Orphans()
+	}
+	return nil
+}
+
+// Events calls Run.Events of the newest run, also when that is over.
+func (s *Supervisor) Events() []Event {
+	if r := s.run.Load(); r != nil {
+		return r.Events()
+	}
+	return nil
+}
+
+// Stop calls Run.Stop.
+func (s *Supervisor) Stop(ctx context.Context) error {
+	r, err := s.current()
+	if err != nil {
+		return err
+	}
+	return r.Stop(ctx)
+}

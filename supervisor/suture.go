@@ -1,0 +1,102 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/thejerf/suture/v4"
+)
+
+// FromSuture makes a StartFunc of a suture tree. A suture supervisor cannot be served twice, so build makes a new one for each incarnation. Services that the tree
+// left running when it ended are in the exit, which then Is ErrOrphan.
+func FromSuture(build func(ctx context.Context) (Service, error)) StartFunc {
+	return func(ctx context.Context) (Service, error) {
+		svc, err := build(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return sutureTree{svc}, nil
+	}
+}
+
+type sutureTree struct{ Service }
+
+// Serve serves the tree and looks at what it left behind.
+func (t sutureTree) Serve(ctx context.Context) error {
+	err := t.Service.Serve(ctx)
+	has, ok := t.Service.(suture.HasSupervisor)
+	if !ok || has.GetSupervisor() == nil {
+		return err
+	}
+	left, _ := has.GetSupervisor().UnstoppedServiceReport() // returns at once, Serve has ended
+	if len(left) == 0 {
+		return err
+	}
+	names := make([]string, len(left))
+	for i, s := range left {
+		names[i] = s.Name
+	}
+	return fmt.Errorf("suture services %s: %w (the tree itself ended with: %v)", strings.Join(names, ", "), ErrOrphan, err)
+}
+
+// SutureEvents gives a suture event hook our events: a panic, an abnormal end, an orphan, a restart that was delayed and the start that ends the delay. What suture
+// has no event for is not delivered. The Supervisor field is a stand-in with the right name; the failure counts are attempts and limit.
+func SutureEvents(hook suture.EventHook) Observer {
+	return &sutureEvents{hook: hook, waiting: map[string]bool{}}
+}
+
+// sutureEvents is used by one goroutine, as every observer.
+type sutureEvents struct {
+	hook    suture.EventHook
+	waiting map[string]bool // paths between two attempts
+}
+
+// Observe translates one event.
+func (s *sutureEvents) Observe(e Event) {
+	h := e.Head()
+	above, id := h.Root, h.Path
+	if i := strings.LastIndexByte(h.Path, '/'); i >= 0 {
+		above, id = h.Path[:i], h.Path[i+1:]
+	}
+	quiet := suture.Spec{EventHook: func(suture.Event) {}}
+	switch e := e.(type) {
+	case ChildExited:
+		if !e.Reported {
+			return
+		}
+		again := e.Restart != Temporary
+		if e.Exit.Panic != nil {
+			s.hook(suture.EventServicePanic{
+				Supervisor: suture.New(above, quiet), SupervisorName: above, Service: named(id), ServiceName: id, Restarting: again,
+				PanicMsg: fmt.Sprint(e.Exit.Panic), Stacktrace: string(e.Exit.Stack),
+			})
+			return
+		}
+		s.hook(suture.EventServiceTerminate{
+			Supervisor: suture.New(above, quiet), SupervisorName: above, Service: named(id), ServiceName: id, Restarting: again, Err: e.Exit.Error(),
+		})
+	case ChildOrphaned:
+		s.hook(suture.EventStopTimeout{Supervisor: suture.New(above, quiet), SupervisorName: above, Service: named(id), ServiceName: id})
+	case RestartScheduled:
+		if e.Delay > 0 && !s.waiting[h.Path] {
+			s.waiting[h.Path] = true
+			s.hook(suture.EventBackoff{Supervisor: suture.New(above, quiet), SupervisorName: above})
+		}
+	case ChildStarted:
+		if s.waiting[h.Path] {
+			delete(s.waiting, h.Path)
+			s.hook(suture.EventResume{Supervisor: suture.New(above, quiet), SupervisorName: above})
+		}
+	}
+}
+
+// named is a service's name where suture wants the service.
+type named string
+
+// Serve is never called.
+func (n named) Serve(context.Context) error { return errors.New(string(n) + " is only a name") }
+
+// String is the name.
+func (n named) String() string { return string(n) }
