@@ -28,8 +28,8 @@ type Log interface {
 type Store interface {
 	State(ctx context.Context) (engines.ChainState, error)
 	Results(ctx context.Context, ids []engines.TxID) ([]*logv1.TxResult, error)
-	GetLocal(ctx context.Context, key string) ([]byte, error)
-	PutLocal(ctx context.Context, key string, value []byte) error
+	GetLocal(ctx context.Context, name string) (value []byte, found bool, err error)
+	PutLocal(ctx context.Context, name string, value []byte) error
 }
 
 // Workers starts workers. They come up after the pool.

@@ -27,11 +27,11 @@ func (p *pool) replay(ctx context.Context) error {
 	if p.floor, err = p.Log.First(ctx); err != nil {
 		return err
 	}
-	saved, err := p.Store.GetLocal(ctx, floorKey)
+	saved, found, err := p.Store.GetLocal(ctx, floorKey)
 	if err != nil {
 		return err
 	}
-	if saved != nil {
+	if found {
 		if len(saved) != 8 {
 			return fmt.Errorf("node-local key %q: %d bytes, want 8", floorKey, len(saved))
 		}

@@ -1,0 +1,23 @@
+package engines
+
+import (
+	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/supervisor"
+)
+
+// Event is what the bus carries: RecordLogged or TreeChanged. It is news, not truth: whoever needs the record itself, or missed
+// some, reads the log.
+type Event interface{ isEvent() }
+
+// RecordLogged: a record has become durable.
+type RecordLogged struct {
+	Index uint64
+	Kind  eventlog.Kind
+	Size  int // of its data, in bytes
+}
+
+// TreeChanged: something happened in the supervision tree.
+type TreeChanged struct{ Event supervisor.Event }
+
+func (RecordLogged) isEvent() {}
+func (TreeChanged) isEvent()  {}

@@ -1,0 +1,92 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/supervisor"
+)
+
+// Bounds of the listener: what a client may take before it is cut off.
+const (
+	headerTimeout = 10 * time.Second
+	idleTimeout   = 2 * time.Minute
+	maxHeader     = 64 << 10
+)
+
+// startAdmin takes the listener. A later incarnation takes the same port again, also where the first was free to choose.
+func (n *Node) startAdmin(ctx context.Context) (supervisor.Service, error) {
+	listen := n.config.Listen
+	if a := n.address.Load(); a != nil {
+		listen = *a
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	addr := l.Addr().String()
+	first := n.address.Swap(&addr) == nil
+	if err := (api.NodeFile{PID: os.Getpid(), Address: addr}).Write(n.home); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	if first {
+		close(n.up)
+	}
+	mux := http.NewServeMux()
+	mux.Handle(api.AdminHandler(hostView{n}, n.token))
+	health := api.HealthHandler(hostView{n})
+	mux.Handle("/healthz", health)
+	mux.Handle("/readyz", health)
+	mux.Handle("/", n.gate)
+	n.log.Info("listening", zap.String("address", addr))
+	return &admin{listener: l, server: &http.Server{
+		Handler: mux, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		ErrorLog: zap.NewStdLog(n.log.Named("http")),
+	}}, nil
+}
+
+// admin is one incarnation of the listener's owner.
+type admin struct {
+	listener net.Listener
+	server   *http.Server
+}
+
+// grace is how long requests inside may take to end when admin is told to stop.
+const grace = 500 * time.Millisecond
+
+func (a *admin) Serve(ctx context.Context) error {
+	defer a.server.Close() // however this incarnation ends, the port is free for the next
+	done := make(chan error, 1)
+	if err := supervisor.Go(ctx, func(context.Context) error {
+		done <- a.server.Serve(a.listener)
+		return nil
+	}); err != nil {
+		a.listener.Close()
+		return err
+	}
+	faults := supervisor.Faults(ctx)
+	for {
+		select {
+		case err := <-done:
+			return fmt.Errorf("http server: %w", err)
+		case f := <-faults:
+			f.Do(ctx)
+		case <-ctx.Done():
+			late, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+			defer cancel()
+			a.server.Shutdown(late) // past the grace, Close cuts off whoever is inside
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// String names the service in reports.
+func (a *admin) String() string { return "admin on " + a.listener.Addr().String() }

@@ -1,0 +1,72 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/coppice-go/coppice/engines/storage"
+	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/supervisor"
+)
+
+var (
+	// ErrConfig: a configuration, a genesis or a home can not be used as it is.
+	ErrConfig = errors.New("configuration")
+
+	// ErrHomeInUse: another process has the home.
+	ErrHomeInUse = errors.New("home is in use")
+
+	// ErrDamage: the log or the state is not what was written, or the two do not belong together.
+	ErrDamage = errors.New("damage found")
+
+	// ErrGaveUp: the tree's root gave up, or was killed.
+	ErrGaveUp = errors.New("gave up")
+)
+
+// Exit codes of the process, on which scripts rely.
+const (
+	ExitDone      = 0
+	ExitFailed    = 1
+	ExitUsage     = 2
+	ExitConfig    = 3
+	ExitHomeInUse = 4
+	ExitDamage    = 5
+	ExitGaveUp    = 6
+	ExitHalted    = 7 // by a sink
+)
+
+// ExitCode is the exit code that tells what err is.
+func ExitCode(err error) int {
+	switch {
+	case err == nil:
+		return ExitDone
+	case errors.Is(err, ErrConfig):
+		return ExitConfig
+	case errors.Is(err, ErrHomeInUse):
+		return ExitHomeInUse
+	case errors.Is(err, ErrDamage):
+		return ExitDamage
+	case errors.Is(err, ErrGaveUp):
+		return ExitGaveUp
+	default:
+		return ExitFailed
+	}
+}
+
+// classify adds to an error of the tree or of a file what it means for the process.
+func classify(err error) error {
+	var corrupt *eventlog.CorruptError
+	switch {
+	case err == nil, errors.Is(err, ErrDamage), errors.Is(err, ErrConfig), errors.Is(err, ErrHomeInUse):
+		return err
+	case errors.As(err, &corrupt), errors.Is(err, storage.ErrDamaged), errors.Is(err, storage.ErrAppHash), errors.Is(err, storage.ErrChain):
+		return fmt.Errorf("%w: %w", ErrDamage, err)
+	case errors.Is(err, eventlog.ErrLocked), errors.Is(err, storage.ErrInUse):
+		return fmt.Errorf("%w: %w", ErrHomeInUse, err)
+	case errors.Is(err, eventlog.ErrVersion), errors.Is(err, storage.ErrFormat):
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	case errors.Is(err, supervisor.ErrMaxIntensity), errors.Is(err, supervisor.ErrOrphan), errors.Is(err, supervisor.ErrKilled):
+		return fmt.Errorf("%w: %w", ErrGaveUp, err)
+	}
+	return err
+}

@@ -1,0 +1,97 @@
+package node
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/coppice-go/coppice/engines"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+)
+
+// Genesis is what all nodes of a chain share from its first block on. It is not configuration: changing it makes another
+// chain.
+type Genesis struct {
+	ChainID       string    `json:"chain_id"`
+	GenesisTime   time.Time `json:"genesis_time"`
+	InitialHeight uint64    `json:"initial_height"`
+	Limits        Limits    `json:"limits"`
+}
+
+// Limits bound every transaction, the same on every node.
+type Limits struct {
+	Window         string `json:"window"` // how far ahead of the block time valid_until may lie
+	MaxTxBytes     uint64 `json:"max_tx_bytes"`
+	MaxTxOps       uint64 `json:"max_tx_ops"`
+	MaxTxSteps     uint64 `json:"max_tx_steps"`
+	MaxResultBytes uint64 `json:"max_result_bytes"`
+	MaxBlockBytes  uint64 `json:"max_block_bytes"`
+}
+
+// MaxChainID is how long a chain id may be, in bytes; CometBFT's limit.
+const MaxChainID = 50
+
+// NewGenesis is the genesis of a new chain with the default limits.
+func NewGenesis(chainID string, now time.Time) Genesis {
+	p := engines.DefaultParams()
+	return Genesis{
+		ChainID: chainID, GenesisTime: now.UTC().Truncate(time.Millisecond), InitialHeight: 1,
+		Limits: Limits{
+			Window: time.Duration(p.WindowNs).String(), MaxTxBytes: p.MaxTxBytes, MaxTxOps: p.MaxTxOps,
+			MaxTxSteps: p.MaxTxSteps, MaxResultBytes: p.MaxResultBytes, MaxBlockBytes: p.MaxBlockBytes,
+		},
+	}
+}
+
+// chainStarted is the genesis as the record that starts the chain. Errors are ErrConfig and name the key.
+func (g Genesis) chainStarted() (*logv1.ChainStarted, error) {
+	bad := func(key, format string, args ...any) (*logv1.ChainStarted, error) {
+		return nil, fmt.Errorf("%w: %s: %s: %s", ErrConfig, genesisFile, key, fmt.Sprintf(format, args...))
+	}
+	window, err := time.ParseDuration(g.Limits.Window)
+	switch l := g.Limits; {
+	case g.ChainID == "" || len(g.ChainID) > MaxChainID:
+		return bad("chain_id", "%d bytes, want 1 to %d", len(g.ChainID), MaxChainID)
+	case g.GenesisTime.IsZero():
+		return bad("genesis_time", "missing")
+	case g.InitialHeight == 0:
+		return bad("initial_height", "0, want at least 1")
+	case err != nil:
+		return bad("limits.window", "%v", err)
+	case window < time.Second || window > 24*time.Hour:
+		return bad("limits.window", "%v, want 1s to 24h", window)
+	case l.MaxTxBytes == 0 || l.MaxTxBytes > engines.MaxTxBytes:
+		return bad("limits.max_tx_bytes", "%d, want 1 to %d", l.MaxTxBytes, engines.MaxTxBytes)
+	case l.MaxTxOps == 0:
+		return bad("limits.max_tx_ops", "0, want at least 1")
+	case l.MaxBlockBytes < l.MaxTxBytes || l.MaxBlockBytes > engines.MaxTxBytes:
+		return bad("limits.max_block_bytes", "%d, want max_tx_bytes (%d) to %d", l.MaxBlockBytes, l.MaxTxBytes, engines.MaxTxBytes)
+	}
+	return &logv1.ChainStarted{
+		ChainId: g.ChainID, InitialHeight: g.InitialHeight, GenesisTimeNs: g.GenesisTime.UnixNano(),
+		Params: &logv1.Params{
+			WindowNs: int64(window), MaxTxBytes: g.Limits.MaxTxBytes, MaxTxOps: g.Limits.MaxTxOps,
+			MaxTxSteps: g.Limits.MaxTxSteps, MaxResultBytes: g.Limits.MaxResultBytes, MaxBlockBytes: g.Limits.MaxBlockBytes,
+		},
+	}, nil
+}
+
+// readGenesis reads a genesis file. Every key must be known.
+func readGenesis(path string) (*logv1.ChainStarted, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	var g Genesis
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&g); err != nil {
+		return nil, fmt.Errorf("%w: %s, near byte %d: %w", ErrConfig, path, d.InputOffset(), err)
+	}
+	if d.More() {
+		return nil, fmt.Errorf("%w: %s: something follows the genesis at byte %d", ErrConfig, path, d.InputOffset())
+	}
+	return g.chainStarted()
+}

@@ -1,0 +1,187 @@
+package node
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/coppice-go/coppice/node/api"
+)
+
+// The files of a home.
+const (
+	configFile  = "coppice.toml"
+	genesisFile = "genesis.json"
+	lockFile    = "LOCK"
+	formatFile  = "FORMAT"
+	logDir      = "data/log"
+	stateDir    = "data/state"
+)
+
+// homeFormat is the layout that this version reads and writes.
+const homeFormat = "coppice home 1\n"
+
+// LogDir is where the event log of a home lies.
+func LogDir(home string) string { return filepath.Join(home, filepath.FromSlash(logDir)) }
+
+// StateDir is where the state of a home lies.
+func StateDir(home string) string { return filepath.Join(home, filepath.FromSlash(stateDir)) }
+
+// InitOptions say what kind of home to make.
+type InitOptions struct {
+	ChainID string // empty: a random one
+	Profile Profile
+	Listen  string
+}
+
+// Init makes a home in a directory that has none. It overwrites nothing.
+func Init(home string, o InitOptions) (Genesis, error) {
+	if o.ChainID == "" {
+		var b [4]byte
+		rand.Read(b[:])
+		o.ChainID = "coppice-" + hex.EncodeToString(b[:])
+	}
+	g := NewGenesis(o.ChainID, time.Now())
+	if _, err := g.chainStarted(); err != nil {
+		return g, err
+	}
+	c := DefaultConfig()
+	if o.Profile != "" {
+		c.Profile = o.Profile
+	}
+	if o.Listen != "" {
+		c.Listen = o.Listen
+	}
+	if err := c.Validate(); err != nil {
+		return g, err
+	}
+	if err := os.MkdirAll(home, 0o700); err != nil {
+		return g, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	if _, err := os.Stat(filepath.Join(home, formatFile)); err == nil {
+		return g, fmt.Errorf("%w: %s is a home already", ErrConfig, home)
+	}
+	genesis, err := json.MarshalIndent(g, "", "  ")
+	if err != nil {
+		return g, err
+	}
+	for _, f := range []struct {
+		name string
+		data []byte
+		mode fs.FileMode
+	}{
+		{configFile, []byte(c.commented()), 0o644},
+		{genesisFile, append(genesis, '\n'), 0o644},
+		{api.TokenFileName, []byte(rand.Text() + "\n"), 0o600},
+		{formatFile, []byte(homeFormat), 0o644}, // last: it makes the rest a home
+	} {
+		if err := writeNew(filepath.Join(home, f.name), f.data, f.mode); err != nil {
+			return g, fmt.Errorf("%w: %w", ErrConfig, err)
+		}
+	}
+	return g, syncDir(home)
+}
+
+// commented is the configuration as a file for people.
+func (c Config) commented() string {
+	return fmt.Sprintf(`# Coppice's configuration. Every key is optional; unknown keys are refused.
+
+profile = %q        # default, strict or chaos: the limits of the supervision tree
+listen  = %q # loopback only; port 0 takes a free one
+
+[consensus]
+kind        = %q
+empty_every = %q # make a block without work when there was none for so long; "0s" is never
+max_txs     = %d # of a block
+
+[pool]
+max_txs   = %d    # accepted transactions without a result
+max_bytes = %d
+max_eager = %d      # workers that execute before their transaction has its place
+
+[log]
+segment_bytes = %d
+`, c.Profile, c.Listen, c.Consensus.Kind, time.Duration(c.Consensus.EmptyEvery).String(), c.Consensus.MaxTxs,
+		c.Pool.MaxTxs, c.Pool.MaxBytes, c.Pool.MaxEager, c.Log.SegmentBytes)
+}
+
+func writeNew(path string, data []byte, mode fs.FileMode) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// checkFormat refuses what is no home of this version.
+func checkFormat(home string) error {
+	data, err := os.ReadFile(filepath.Join(home, formatFile))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: %s is no home of coppice (%s is missing): make one with 'coppice init'", ErrConfig, home, formatFile)
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	case string(data) != homeFormat:
+		return fmt.Errorf("%w: %s holds %.40q, want %q: another version of coppice made this home", ErrConfig, filepath.Join(home, formatFile), data, homeFormat)
+	}
+	return nil
+}
+
+// lockHome makes this process the home's only one, until the file is closed or the process ends.
+func lockHome(home string) (*os.File, error) {
+	path := filepath.Join(home, lockFile)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			who := "another process"
+			if n, err := api.ReadNodeFile(home); err == nil {
+				who = fmt.Sprintf("process %d", n.PID)
+			}
+			return nil, fmt.Errorf("%w: %s has %s", ErrHomeInUse, who, home)
+		}
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	return f, nil
+}
+
+// readToken reads the admin token.
+func readToken(home string) (string, error) {
+	path := filepath.Join(home, api.TokenFileName)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	token := string(trimNewline(data))
+	if len(token) < 20 {
+		return "", fmt.Errorf("%w: %s: %d characters, want at least 20", ErrConfig, path, len(token))
+	}
+	return token, nil
+}
+
+func trimNewline(b []byte) []byte {
+	for len(b) > 0 && (b[len(b)-1] == '\n' || b[len(b)-1] == '\r') {
+		b = b[:len(b)-1]
+	}
+	return b
+}

@@ -1,0 +1,188 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/backend/kvstore"
+	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/consensus/solo"
+	"github.com/coppice-go/coppice/engines/router"
+	"github.com/coppice-go/coppice/engines/storage"
+	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/api"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+	"github.com/coppice-go/coppice/pubsub"
+	"github.com/coppice-go/coppice/supervisor"
+)
+
+// leaseBound is how long a revoked incarnation may keep an operation on the log or the state in flight. Past it nobody can
+// tell what it still does to the files, and the process ends.
+const leaseBound = 30 * time.Second
+
+// Node is an opened home. Run may be called once.
+type Node struct {
+	home    string
+	config  Config
+	genesis *logv1.ChainStarted
+	token   string
+	version string
+	log     *zap.Logger
+	started time.Time
+
+	backends map[string]engines.Backend
+	extra    []Engine
+	driver   consensus.Driver
+
+	plan  Place
+	lock  *os.File
+	files *supervisor.Lease[*eventlog.Log]
+	state *supervisor.Lease[*storage.DB]
+	bus   *pubsub.Bus[engines.Event]
+	gate  *api.Gate
+	host  *supervisor.Supervisor
+	core  atomic.Pointer[core] // of the running node supervisor
+
+	address atomic.Pointer[string]
+	up      chan struct{}
+}
+
+// Engine is an engine of the user's, hung under "engines".
+type Engine struct {
+	ID string
+
+	// Start makes one incarnation. The directory resolves the addresses of the node's engines in this run of the node.
+	Start func(dir engines.Directory) supervisor.StartFunc
+}
+
+// Option changes what New makes.
+type Option func(*Node)
+
+// WithBackend adds a transaction backend. One of the name of a shipped backend takes its place.
+func WithBackend(b engines.Backend) Option { return func(n *Node) { n.backends[b.Name()] = b } }
+
+// WithEngine hangs an engine under "engines".
+func WithEngine(e Engine) Option { return func(n *Node) { n.extra = append(n.extra, e) } }
+
+// WithLogger sends diagnostics to l. They are not the event log.
+func WithLogger(l *zap.Logger) Option { return func(n *Node) { n.log = l } }
+
+// WithVersion is the version that status shows.
+func WithVersion(v string) Option { return func(n *Node) { n.version = v } }
+
+// New opens a home: one process at a time, until Close or the end of Run. Errors are ErrConfig and ErrHomeInUse.
+func New(home string, c Config, opts ...Option) (*Node, error) {
+	n := &Node{
+		home: home, config: c, version: "unknown", log: zap.NewNop(), started: time.Now(),
+		backends: map[string]engines.Backend{}, up: make(chan struct{}),
+	}
+	for _, b := range []engines.Backend{kv.New(), kvstore.New()} {
+		n.backends[b.Name()] = b
+	}
+	for _, o := range opts {
+		o(n)
+	}
+	err := errors.Join(c.Validate(), checkFormat(home))
+	if err != nil {
+		return nil, err
+	}
+	if n.genesis, err = readGenesis(filepath.Join(home, genesisFile)); err != nil {
+		return nil, err
+	}
+	if n.token, err = readToken(home); err != nil {
+		return nil, err
+	}
+	n.driver = solo.Solo{MaxTxs: c.Consensus.MaxTxs, EmptyEvery: time.Duration(c.Consensus.EmptyEvery)}
+	n.plan = Plan(c.Profile, n.engineIDs())
+	n.gate = api.NewGate(n.whyDown)
+	if n.bus, err = pubsub.New[engines.Event](pubsub.Options{Intensity: n.plan.find("coppice/pubsub").Intensity}); err != nil {
+		return nil, err
+	}
+	if n.lock, err = lockHome(home); err != nil {
+		return nil, err
+	}
+	n.files = supervisor.NewLease(n.openLog, (*eventlog.Log).Close, leaseBound)
+	n.state = supervisor.NewLease(n.openState, (*storage.DB).Close, leaseBound)
+	if n.host, err = supervisor.New(n.hostSpec()); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	return n, nil
+}
+
+func (n *Node) engineIDs() []string {
+	ids := []string{"consensus", "api"}
+	for _, e := range n.extra {
+		ids = append(ids, e.ID)
+	}
+	return ids
+}
+
+func (n *Node) openLog() (*eventlog.Log, error) {
+	return eventlog.Open(LogDir(n.home), eventlog.Options{SegmentSize: n.config.Log.SegmentBytes, Events: n.logNotice})
+}
+
+func (n *Node) logNotice(e eventlog.Event) {
+	n.log.Info("event log", zap.String("event", fmt.Sprint(e)))
+}
+
+func (n *Node) openState() (*storage.DB, error) {
+	if err := os.MkdirAll(filepath.Dir(StateDir(n.home)), 0o700); err != nil {
+		return nil, err
+	}
+	return storage.Open(StateDir(n.home), storage.Options{})
+}
+
+// Run runs the tree. It returns nil when ctx ended and everything stopped in order, and otherwise why the tree gave up.
+// It closes the node.
+func (n *Node) Run(ctx context.Context) error {
+	err := n.host.Serve(ctx)
+	if ctx.Err() != nil && !supervisor.Crashed(err) {
+		err = nil
+	}
+	return errors.Join(classify(err), n.Close())
+}
+
+// Close gives the home back. Run does it itself.
+func (n *Node) Close() error {
+	var errs []error
+	if n.files != nil {
+		errs = append(errs, n.files.Close(), n.state.Close())
+		n.files, n.state = nil, nil
+	}
+	if n.lock != nil {
+		os.Remove(filepath.Join(n.home, api.NodeFileName))
+		errs = append(errs, n.lock.Close())
+		n.lock = nil
+	}
+	return errors.Join(errs...)
+}
+
+// Addr waits until the node listens and answers where.
+func (n *Node) Addr(ctx context.Context) (string, error) {
+	select {
+	case <-n.up:
+		return *n.address.Load(), nil
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
+}
+
+// Bus is the node's event bus. It outlives restarts of the pubsub part of the tree.
+func (n *Node) Bus() *pubsub.Bus[engines.Event] { return n.bus }
+
+// Supervisor is the root of the tree.
+func (n *Node) Supervisor() *supervisor.Supervisor { return n.host }
+
+// core is what one run of the node supervisor shares.
+type core struct {
+	table *router.Table
+}

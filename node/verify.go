@@ -1,0 +1,283 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/backend/kvstore"
+	"github.com/coppice-go/coppice/engines/storage"
+	"github.com/coppice-go/coppice/engines/worker"
+	"github.com/coppice-go/coppice/eventlog"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+)
+
+// VerifyOptions say how thoroughly to look.
+type VerifyOptions struct {
+	// Backends are those that the home's node was run with, beyond the shipped ones.
+	Backends []engines.Backend
+
+	// SkipReplay leaves out the execution of every block, which takes as long as it took the first time.
+	SkipReplay bool
+
+	// Progress, if set, is told how far which step has come.
+	Progress func(step string, done, total uint64)
+}
+
+// Verified is what Verify looked at.
+type Verified struct {
+	Log        eventlog.Report
+	ChainID    string
+	Height     uint64 // committed, by the log
+	AppHash    []byte // at that height
+	State      uint64 // the height that the state has applied; a restart applies the rest
+	Blocks     uint64 // executed again
+	Txs        uint64 // in them
+	Launched   uint64 // acknowledged
+	Unfinished uint64 // of them, without a result: the next start goes on with them
+}
+
+// Verify checks a stopped home and changes nothing in it: every byte of the log, the state by a scan, and that executing
+// the logged blocks again gives the logged results and app hashes, and the state's. Errors are ErrDamage (what, and where),
+// ErrHomeInUse and ErrConfig.
+func Verify(ctx context.Context, home string, o VerifyOptions) (Verified, error) {
+	var v Verified
+	if err := checkFormat(home); err != nil {
+		return v, err
+	}
+	if o.Progress == nil {
+		o.Progress = func(string, uint64, uint64) {}
+	}
+	lock, err := lockHome(home)
+	if err != nil {
+		return v, err
+	}
+	defer lock.Close()
+	r := &verification{VerifyOptions: o, home: home, backends: make(map[string]engines.Backend), out: &v}
+	for _, b := range append([]engines.Backend{kv.New(), kvstore.New()}, o.Backends...) {
+		r.backends[b.Name()] = b
+	}
+	return v, classify(r.run(ctx))
+}
+
+type verification struct {
+	VerifyOptions
+	home     string
+	backends map[string]engines.Backend
+	out      *Verified
+
+	pending map[engines.TxID]bool
+	decided *logv1.OrderDecided
+	state   *storage.DB // the home's
+	again   *storage.DB // built anew from the log
+}
+
+func (r *verification) run(ctx context.Context) (err error) {
+	if _, err := os.Stat(LogDir(r.home)); errors.Is(err, os.ErrNotExist) {
+		return nil // a home that was never started
+	}
+	r.Progress("log", 0, 0)
+	if r.out.Log, err = eventlog.Verify(LogDir(r.home), eventlog.Options{}); err != nil {
+		return err
+	}
+	if _, err := os.Stat(StateDir(r.home)); err == nil {
+		if r.state, err = storage.Open(StateDir(r.home), storage.Options{ReadOnly: true}); err != nil {
+			return fmt.Errorf("state: %w", err)
+		}
+		defer r.state.Close()
+		if err := r.state.VerifyScan(ctx, func(done, total uint64) { r.Progress("state", done, total) }); err != nil {
+			return err
+		}
+	}
+	scratch, err := os.MkdirTemp(filepath.Dir(LogDir(r.home)), "verify-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(scratch)
+	if r.again, err = storage.Open(filepath.Join(scratch, "state"), storage.Options{}); err != nil {
+		return err
+	}
+	defer r.again.Close()
+	return r.replay(ctx)
+}
+
+// replay builds the state anew from the log and compares at every block.
+func (r *verification) replay(ctx context.Context) error {
+	log, err := eventlog.OpenReadOnly(LogDir(r.home), eventlog.Options{})
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	if r.state != nil && r.state.State().Index > log.Durable() {
+		return fmt.Errorf("%w: the state has applied record %d, the log ends at %d", ErrDamage, r.state.State().Index, log.Durable())
+	}
+	cur, err := log.Cursor(log.First())
+	if err != nil {
+		return err
+	}
+	defer cur.Close()
+	r.pending = make(map[engines.TxID]bool)
+	for {
+		e, ok, err := cur.TryNext()
+		if err != nil {
+			return err
+		}
+		if !ok {
+			break
+		}
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		e.Data = bytes.Clone(e.Data)
+		m, err := engines.DecodeRecord(e)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrDamage, err)
+		}
+		if err := r.record(ctx, e.Index, m); err != nil {
+			return fmt.Errorf("record %d: %w", e.Index, err)
+		}
+		if e.Index%1024 == 0 || e.Index == log.Durable() {
+			r.Progress("replay", e.Index, log.Durable())
+		}
+	}
+	r.out.Unfinished = uint64(len(r.pending))
+	return r.compareEnd()
+}
+
+func (r *verification) record(ctx context.Context, index uint64, m proto.Message) error {
+	switch m := m.(type) {
+	case *logv1.ChainStarted:
+		r.out.ChainID = m.ChainId
+		return r.again.StartChain(index, m)
+	case *logv1.TxLaunched:
+		r.out.Launched++
+		r.pending[engines.HashTx(m.Tx)] = true
+	case *logv1.TxExpired:
+		delete(r.pending, engines.TxID(m.Id))
+	case *logv1.OrderDecided:
+		if d := r.decided; d != nil && !engines.BlockFromRecord(d).Same(engines.BlockFromRecord(m)) {
+			return fmt.Errorf("%w: %v was decided, and %v before it was never committed", ErrDamage, engines.BlockFromRecord(m), engines.BlockFromRecord(d))
+		}
+		r.decided = m
+	case *logv1.BlockCommitted:
+		return r.block(ctx, index, m)
+	}
+	return nil
+}
+
+// block executes a committed block again.
+func (r *verification) block(ctx context.Context, index uint64, m *logv1.BlockCommitted) error {
+	if r.decided == nil {
+		return fmt.Errorf("%w: block %d was committed and never decided", ErrDamage, m.Height)
+	}
+	b := engines.BlockFromRecord(r.decided)
+	r.decided = nil
+	if b.Height != m.Height || b.ChainID != m.ChainId || !bytes.Equal(b.Hash, m.BlockHash) {
+		return fmt.Errorf("%w: block %d of %s (%.8x) was committed, %v had been decided", ErrDamage, m.Height, m.ChainId, m.BlockHash, b)
+	}
+	for _, res := range m.Results {
+		delete(r.pending, engines.TxID(res.Id))
+	}
+	r.out.Blocks++
+	r.out.Txs += uint64(len(b.Txs))
+	r.out.Height, r.out.AppHash = m.Height, m.AppHash
+	if r.SkipReplay {
+		return r.again.Redo(index, m)
+	}
+	staged, err := r.execute(ctx, b)
+	if err != nil {
+		return err
+	}
+	if err := sameOutcome(staged, m); err != nil {
+		return err
+	}
+	return r.again.Commit(index, m)
+}
+
+func (r *verification) execute(ctx context.Context, b engines.Block) (engines.Staged, error) {
+	refused, err := r.again.Begin(b)
+	if err != nil {
+		return engines.Staged{}, err
+	}
+	for i, raw := range b.Txs {
+		if refused[i] != nil {
+			continue
+		}
+		tx, err := engines.DecodeTx(raw)
+		if err != nil {
+			return engines.Staged{}, err
+		}
+		job := worker.Job{
+			ID: engines.HashTx(raw), Tx: tx, Backend: r.backends[tx.Backend], Params: r.again.State().Params,
+			Store: direct{r.again}, Place: make(chan engines.Placement, 1), Late: true,
+		}
+		job.Place <- engines.Placement{Version: engines.Version{Period: b.Period, Height: b.Height, Index: uint32(i)}, Time: b.Time}
+		if err := job.Serve(ctx); err != nil {
+			return engines.Staged{}, err
+		}
+	}
+	return r.again.Seal()
+}
+
+// direct is the state without an engine around it, for one worker at a time.
+type direct struct{ db *storage.DB }
+
+func (d direct) Read(_ context.Context, v engines.Version, key []byte) ([]byte, bool, error) {
+	return d.db.Read(v, key)
+}
+
+func (d direct) Finish(_ context.Context, v engines.Version, changes []*logv1.Change, result *logv1.TxResult) error {
+	return d.db.Finish(v, changes, result)
+}
+
+// sameOutcome compares an execution with what was logged.
+func sameOutcome(s engines.Staged, m *logv1.BlockCommitted) error {
+	if len(s.Results) != len(m.Results) {
+		return fmt.Errorf("%w: block %d has %d results, executing it again gives %d", ErrDamage, m.Height, len(m.Results), len(s.Results))
+	}
+	for i, was := range m.Results {
+		if is := s.Results[i]; is.Code != was.Code || !bytes.Equal(is.Data, was.Data) || !bytes.Equal(is.Id, was.Id) {
+			return fmt.Errorf("%w: block %d, transaction %d (%x): the log has %v %x, executing it again gives %v %x",
+				ErrDamage, m.Height, i, was.Id, was.Code, was.Data, is.Code, is.Data)
+		}
+	}
+	if len(s.Changes) != len(m.Changes) {
+		return fmt.Errorf("%w: block %d has %d changes, executing it again gives %d", ErrDamage, m.Height, len(m.Changes), len(s.Changes))
+	}
+	for i, was := range m.Changes {
+		if !proto.Equal(s.Changes[i], was) {
+			return fmt.Errorf("%w: block %d, change %d: the log has key %q, executing it again gives another change of %q", ErrDamage, m.Height, i, was.Key, s.Changes[i].Key)
+		}
+	}
+	if !bytes.Equal(s.AppHash, m.AppHash) {
+		return fmt.Errorf("%w: block %d: the log has app hash %x, executing it again gives %x", ErrDamage, m.Height, m.AppHash, s.AppHash)
+	}
+	return nil
+}
+
+// compareEnd compares the home's state with the one built anew, at the height that the home's state has.
+func (r *verification) compareEnd() error {
+	if r.state == nil {
+		return nil
+	}
+	s := r.state.State()
+	r.out.State = s.Height
+	if !s.Started() || s.Height == 0 {
+		return nil
+	}
+	meta, err := r.again.Block(s.Height)
+	if err != nil {
+		return fmt.Errorf("%w: the state is at height %d, which the log does not lead to: %w", ErrDamage, s.Height, err)
+	}
+	if !bytes.Equal(meta.AppHash, s.AppHash) {
+		return fmt.Errorf("%w: at height %d the state has app hash %x, the log leads to %x", ErrDamage, s.Height, s.AppHash, meta.AppHash)
+	}
+	return nil
+}
