@@ -1,7 +1,9 @@
 package api
 
 import (
+	"cmp"
 	"math"
+	"path"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -10,11 +12,11 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// ChildOf is a supervisor's snapshot on the wire. Its path is prefix, which the paths of all below begin with: "coppice" for
-// the root that is called so.
+// ChildOf is a supervisor's snapshot on the wire. Its path is prefix, which the paths of all below begin with. An empty prefix
+// is that of the root, whose own name is in no path but its own.
 func ChildOf(t supervisor.Tree, prefix string) *apiv1.Child {
 	c := &apiv1.Child{
-		Path: prefix, Id: t.ID, Type: apiv1.ChildType_CHILD_TYPE_WORKER,
+		Path: cmp.Or(prefix, t.ID), Id: t.ID, Type: apiv1.ChildType_CHILD_TYPE_WORKER,
 		Spec: &apiv1.ChildSpec{Restart: restarts[t.Restart], Significant: t.Significant, Shutdown: shutdownText(t.Shutdown)},
 		Live: &apiv1.Live{
 			State: states[t.State], Incarnation: t.Incarnation, Started: timestamp(t.Since), Restarts: t.Restarts,
@@ -38,7 +40,7 @@ func ChildOf(t supervisor.Tree, prefix string) *apiv1.Child {
 		c.Live.Instances = uint64(clamp(t.Instances))
 	}
 	for _, child := range t.Children {
-		c.Children = append(c.Children, ChildOf(child, prefix+"/"+child.ID))
+		c.Children = append(c.Children, ChildOf(child, path.Join(prefix, child.ID)))
 	}
 	return c
 }

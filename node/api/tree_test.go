@@ -43,3 +43,10 @@ func TestChildOfNamesPathsFromThePrefix(t *testing.T) {
 	require.Equal(t, "brutal", filters.Spec.Shutdown)
 	require.EqualValues(t, 300, filters.Live.Instances)
 }
+
+func TestTheRootIsInNoPathButItsOwn(t *testing.T) {
+	c := api.ChildOf(supervisor.Tree{ID: "host", Children: []supervisor.Tree{{ID: "admin"}, {ID: "coppice", Children: []supervisor.Tree{{ID: "node"}}}}}, "")
+	require.Equal(t, "host", c.Path)
+	require.Equal(t, "admin", c.Children[0].Path)
+	require.Equal(t, "coppice/node", c.Children[1].Children[0].Path)
+}

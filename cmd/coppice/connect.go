@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"connectrpc.com/connect"
+
+	"github.com/coppice-go/coppice/client"
+	"github.com/coppice-go/coppice/node/api"
+)
+
+// client is a client of the node that the flags name.
+func (a *app) client() *client.Client {
+	return client.New("", client.WithResolver(a.resolve), client.WithToken(a.readToken()))
+}
+
+// dial is client, for one call within the timeout. A home whose node does not run is an error at once.
+func (a *app) dial(parent context.Context) (context.Context, context.CancelFunc, *client.Client, error) {
+	if _, err := a.resolve(); err != nil {
+		return nil, nil, nil, a.nodeError(parent, err)
+	}
+	ctx, cancel := context.WithTimeoutCause(parent, a.timeout, fmt.Errorf("gave up after %v (--timeout)", a.timeout))
+	return ctx, cancel, a.client(), nil
+}
+
+// resolve is the node's address, read anew at each attempt: a node that was started again may listen elsewhere.
+func (a *app) resolve() (string, error) {
+	if a.address != "" {
+		return a.address, nil
+	}
+	n, err := api.ReadNodeFile(a.home)
+	return n.Address, err
+}
+
+// readToken is the token to show; none where the home's can not be read, and then the node says whether it wants one.
+func (a *app) readToken() string {
+	if a.token != "" {
+		return a.token
+	}
+	b, err := os.ReadFile(filepath.Join(a.home, api.TokenFileName))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// nodeError says in words what kept a call from the node.
+func (a *app) nodeError(ctx context.Context, err error) error {
+	wire := new(connect.Error)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil && errors.Is(context.Cause(ctx), errInterrupted):
+		return context.Cause(ctx)
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("no node is running for home %s (there is no %s)", a.home, api.NodeFileName)
+	case errors.As(err, &wire):
+		return errors.New(wire.Message())
+	}
+	return err
+}

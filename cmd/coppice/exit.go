@@ -1,0 +1,39 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node"
+)
+
+// exitError is an error that says what the process ends with.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
+// usageError is for a command line that is not understood.
+func usageError(cmd *cobra.Command, format string, args ...any) error {
+	return &exitError{node.ExitUsage, fmt.Errorf(format+"; see '%s --help'", append(args, cmd.CommandPath())...)}
+}
+
+// codeOf is the exit code for a command's error. The commands that open a home's log by themselves bring eventlog's errors.
+func codeOf(err error) int {
+	own := new(exitError)
+	switch {
+	case errors.As(err, &own):
+		return own.code
+	case errors.Is(err, eventlog.ErrLocked):
+		return node.ExitHomeInUse
+	case errors.Is(err, eventlog.ErrCorrupt):
+		return node.ExitDamage
+	}
+	return node.ExitCode(err)
+}

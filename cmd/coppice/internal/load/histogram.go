@@ -1,0 +1,63 @@
+package load
+
+import (
+	"math"
+	"math/bits"
+	"time"
+)
+
+// Histogram counts durations in buckets no wider than 1/32 of their value. The zero value is empty.
+type Histogram struct {
+	buckets [buckets]uint64
+	n       uint64
+	max     time.Duration
+}
+
+const (
+	fine    = 5                   // bits below a value's highest that tell its bucket from the next
+	unit    = 1 << 10             // nanoseconds; nothing finer is told apart
+	buckets = (64 - fine) << fine // room for any duration
+)
+
+// bucket is the index of v's bucket: exact below 2^fine, and then 2^fine buckets for each doubling.
+func bucket(v uint64) int {
+	high := bits.Len64(v)
+	if high <= fine+1 {
+		return int(v)
+	}
+	shift := high - fine - 1
+	return shift<<fine + int(v>>shift)
+}
+
+// upper is the largest value in a bucket.
+func upper(b int) uint64 {
+	if b < 2<<fine {
+		return uint64(b)
+	}
+	shift := b>>fine - 1
+	return uint64(b-shift<<fine+1)<<shift - 1
+}
+
+// Add counts d.
+func (h *Histogram) Add(d time.Duration) {
+	d = max(d, 0)
+	h.buckets[bucket(uint64(d)/unit)]++
+	h.n++
+	h.max = max(h.max, d)
+}
+
+// Max is the longest duration counted.
+func (h *Histogram) Max() time.Duration { return h.max }
+
+// Quantile is a duration that the share q of those counted does not exceed, and is too long by 1/32 at most. It is zero while
+// nothing was counted.
+func (h *Histogram) Quantile(q float64) time.Duration {
+	rank := uint64(math.Ceil(q * float64(h.n)))
+	var seen uint64
+	for b, n := range h.buckets {
+		if seen += n; n > 0 && seen >= rank {
+			return min(time.Duration((upper(b)+1)*unit), h.max)
+		}
+	}
+	return 0
+}

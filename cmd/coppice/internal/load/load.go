@@ -1,0 +1,234 @@
+// Package load puts a node under load: many clients that submit batches of transactions over and over, with the same id
+// until each has its answer, and an account of what was acknowledged and how long commits took.
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coppice-go/coppice/client"
+	"github.com/coppice-go/coppice/engines"
+)
+
+// Item is one transaction to submit, and what it is about.
+type Item struct {
+	Key, Value string
+	Body       []byte
+}
+
+// Config says what load to make.
+type Config struct {
+	Client   *client.Client
+	Backend  string                          // of the transactions
+	ValidFor time.Duration                   // how long a transaction may wait for its block
+	Next     func(n uint64) (Item, error)    // the n-th item, from 0; called by several goroutines
+	Clients  int                             // that submit at the same time
+	Batch    int                             // transactions per submission
+	Count    uint64                          // transactions in all; 0 is no limit
+	Rate     float64                         // transactions per second of all clients; 0 is no limit
+	NoWait   bool                            // submissions end when they are acknowledged, not with their results
+	Acked    func(items []Item) error        // told of each acknowledgment, one call at a time; may be nil
+	Stop     <-chan struct{}                 // closed: begin no more submissions, and end those that run; may be nil
+	Failed   func(item Item, err error) bool // told of each that was refused, failed or is unknown; false ends the run; may be nil
+}
+
+// Report is the account of a run.
+type Report struct {
+	Submitted uint64 // handed to the client
+	Acked     uint64 // known to be durable
+	Committed uint64 // with the result CODE_OK
+	Failed    uint64 // refused, expired, or with another result
+	Unknown   uint64 // without an answer when the run ended
+	Elapsed   time.Duration
+	Latency   Histogram // from the begin of a submission to its result, or to its acknowledgment with NoWait
+}
+
+// PerSecond is the rate of what was committed, or acknowledged with noWait.
+func (r Report) PerSecond(noWait bool) float64 {
+	n := r.Committed
+	if noWait {
+		n = r.Acked
+	}
+	if r.Elapsed <= 0 {
+		return 0
+	}
+	return float64(n) / r.Elapsed.Seconds()
+}
+
+// Run is load that is under way or has ended.
+type Run struct {
+	c     Config
+	start time.Time
+	next  atomic.Uint64 // transactions handed out
+
+	mu     sync.Mutex // guards report, and the calls of Acked and Failed
+	report Report
+	err    error
+	cancel context.CancelCauseFunc
+}
+
+// New checks the configuration.
+func New(c Config) (*Run, error) {
+	switch {
+	case c.Clients < 1:
+		return nil, fmt.Errorf("clients: %d, want at least 1", c.Clients)
+	case c.Batch < 1 || c.Batch > 10_000:
+		return nil, fmt.Errorf("batch: %d, want 1 to 10000", c.Batch)
+	case c.Rate < 0:
+		return nil, fmt.Errorf("rate: %v, want at least 0", c.Rate)
+	case c.ValidFor <= 0:
+		return nil, fmt.Errorf("valid for: %v, want more than 0", c.ValidFor)
+	}
+	return &Run{c: c}, nil
+}
+
+// Run submits until the count is reached, Stop is closed, ctx ends (what has no answer by then is unknown), or something
+// failed that ends the run.
+func (r *Run) Run(ctx context.Context) (Report, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	r.mu.Lock()
+	r.start, r.cancel = time.Now(), cancel
+	r.mu.Unlock()
+	var wg sync.WaitGroup
+	for range r.c.Clients {
+		wg.Go(func() {
+			for ctx.Err() == nil && r.turn(ctx) {
+			}
+		})
+	}
+	wg.Wait()
+	rep := r.Report()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return rep, r.err
+}
+
+// Report is the account so far.
+func (r *Run) Report() Report {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rep := r.report
+	if !r.start.IsZero() {
+		rep.Elapsed = time.Since(r.start)
+	}
+	return rep
+}
+
+// turn makes one submission and tells whether there is more to do.
+func (r *Run) turn(ctx context.Context) bool {
+	from, n := r.reserve()
+	if n == 0 || !r.pace(ctx, from) {
+		return false
+	}
+	items := make([]Item, n)
+	txs := make([][]byte, n)
+	for i := range items {
+		var err error
+		if items[i], err = r.c.Next(from + uint64(i)); err == nil {
+			txs[i], err = engines.NewTx(r.c.Backend, items[i].Body, r.c.ValidFor).Encode()
+		}
+		if err != nil {
+			r.end(err)
+			return false
+		}
+	}
+	begin := time.Now()
+	outs, err := r.c.Client.SubmitMany(ctx, txs, !r.c.NoWait)
+	r.account(items, outs, err, time.Since(begin))
+	return true
+}
+
+// reserve takes the next batch's numbers.
+func (r *Run) reserve() (from uint64, n int) {
+	to := r.next.Add(uint64(r.c.Batch))
+	from, n = to-uint64(r.c.Batch), r.c.Batch
+	if r.c.Count != 0 && to > r.c.Count {
+		n = int(max(int64(r.c.Count)-int64(from), 0))
+	}
+	return from, n
+}
+
+// pace waits until transaction number from is due, and tells whether the run goes on.
+func (r *Run) pace(ctx context.Context, from uint64) bool {
+	var due time.Duration
+	if r.c.Rate > 0 {
+		due = time.Until(r.start.Add(time.Duration(float64(from) / r.c.Rate * float64(time.Second))))
+	}
+	if due <= 0 {
+		select {
+		case <-r.c.Stop:
+			return false
+		default:
+			return ctx.Err() == nil
+		}
+	}
+	t := time.NewTimer(due)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-r.c.Stop:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+func (r *Run) account(items []Item, outs []client.Outcome, err error, took time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.report.Submitted += uint64(len(items))
+	acked := make([]Item, 0, len(items))
+	for i, o := range outs {
+		failure := o.Err
+		switch {
+		case errors.Is(o.Err, client.ErrExpired):
+			acked = append(acked, items[i]) // it had been, and was given up for a reason that the caller is told
+			r.report.Failed++
+		case errors.As(o.Err, new(*client.RefusedError)) && !errors.Is(o.Err, client.ErrUnknown):
+			r.report.Failed++
+		case o.Err != nil:
+			r.report.Unknown++
+		case o.Result != nil && o.Result.Code != 0:
+			r.report.Failed++
+			failure = fmt.Errorf("transaction %s: %v: %s", o.ID.Short(), o.Result.Code, o.Result.Log)
+		case o.Result != nil:
+			r.report.Committed++
+			acked = append(acked, items[i])
+			r.report.Latency.Add(took)
+		case err != nil: // accepted, and its result was not waited for to the end
+			acked = append(acked, items[i])
+			r.report.Unknown++
+		default:
+			acked = append(acked, items[i])
+			r.report.Latency.Add(took)
+		}
+		if failure != nil && r.c.Failed != nil && !r.c.Failed(items[i], failure) {
+			r.fail(failure)
+		}
+	}
+	r.report.Acked += uint64(len(acked))
+	if len(acked) > 0 && r.c.Acked != nil {
+		if err := r.c.Acked(acked); err != nil {
+			r.fail(err)
+		}
+	}
+}
+
+func (r *Run) end(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.fail(err)
+}
+
+// fail ends the run with its first error; r.mu is held.
+func (r *Run) fail(err error) {
+	if r.err == nil {
+		r.err = err
+		r.cancel(err)
+	}
+}

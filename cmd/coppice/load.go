@@ -1,0 +1,254 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/coppice-go/coppice/client"
+	"github.com/coppice-go/coppice/cmd/coppice/internal/load"
+	"github.com/coppice-go/coppice/engines/backend/kv"
+)
+
+// loadJSON is what "load --json" prints.
+type loadJSON struct {
+	Submitted   uint64  `json:"submitted"`
+	Acked       uint64  `json:"acked"`
+	Committed   uint64  `json:"committed"`
+	Failed      uint64  `json:"failed"`
+	Unknown     uint64  `json:"unknown"`
+	Seconds     float64 `json:"seconds"`
+	TxPerSecond float64 `json:"tx_per_second"`
+	P50         float64 `json:"p50_ms"`
+	P99         float64 `json:"p99_ms"`
+	Max         float64 `json:"max_ms"`
+}
+
+// checkJSON is what "load --check --json" prints.
+type checkJSON struct {
+	Lines   uint64   `json:"lines"`
+	Missing uint64   `json:"missing"`
+	First   []string `json:"first,omitempty"`
+}
+
+func (a *app) loadCommand() *cobra.Command {
+	l := &loadFlags{app: a}
+	cmd := &cobra.Command{
+		Use:   "load",
+		Short: "Put a node under load, and check afterwards that nothing acknowledged is lost",
+		Long: `Load submits transactions from many clients, each putting a random value at a key that no other run uses. It tries
+again, with the same transaction ids, while the node is down, so it goes on through kills and restarts. Ctrl-C ends it in order.
+
+With --acked it writes a line "key value" for each transaction after its acknowledgment; with --check it reads such a file and
+exits 0 only if the node has each of them.`,
+		Example: `  coppice load --duration 10s
+  coppice load --count 100000 --clients 16 --batch 100 --json
+  coppice load --duration 1m --acked acked.txt; coppice load --check acked.txt`,
+		Args: words(),
+		RunE: l.run,
+	}
+	f := cmd.Flags()
+	f.IntVar(&l.clients, "clients", 8, "clients that submit at the same time")
+	f.IntVar(&l.batch, "batch", 100, "transactions per submission")
+	f.IntVar(&l.size, "size", 64, "bytes of a value")
+	f.DurationVar(&l.duration, "duration", 10*time.Second, "how long to submit")
+	f.Uint64Var(&l.count, "count", 0, "how many transactions to submit, however long it takes")
+	f.Float64Var(&l.rate, "rate", 0, "transactions per second at most, all clients together")
+	f.BoolVar(&l.noWait, "no-wait", false, "submit the next batch when one is acknowledged, not when it has its results")
+	f.DurationVar(&l.grace, "grace", 30*time.Second, "how long to wait for answers after the last submission")
+	f.StringVar(&l.acked, "acked", "", "file to write acknowledged keys and values to")
+	f.StringVar(&l.check, "check", "", "file of --acked to check, in place of load")
+	f.BoolVar(&l.asJSON, "json", false, "print JSON")
+	cmd.MarkFlagsMutuallyExclusive("duration", "count")
+	cmd.MarkFlagsMutuallyExclusive("acked", "check")
+	return cmd
+}
+
+type loadFlags struct {
+	app                  *app
+	clients, batch, size int
+	duration, grace      time.Duration
+	count                uint64
+	rate                 float64
+	noWait, asJSON       bool
+	acked, check         string
+}
+
+func (l *loadFlags) run(cmd *cobra.Command, _ []string) error {
+	if l.size < 1 || l.size > 1<<20 {
+		return usageError(cmd, "--size is %d, want 1 to %d", l.size, 1<<20)
+	}
+	if l.duration <= 0 {
+		return usageError(cmd, "--duration is %v, want more than 0", l.duration)
+	}
+	if l.check != "" {
+		return l.checkFile(cmd)
+	}
+	conf := load.Config{
+		Client: l.app.client(), Backend: kv.Name, ValidFor: 5 * time.Minute, Next: load.Puts(load.NewPrefix(), l.size),
+		Clients: l.clients, Batch: l.batch, Count: l.count, Rate: l.rate, NoWait: l.noWait,
+	}
+	if _, err := l.app.resolve(); err != nil {
+		return l.app.nodeError(cmd.Context(), err)
+	}
+	if l.acked != "" {
+		f, err := os.Create(l.acked)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		conf.Acked = load.WriteAcked(f)
+	}
+	var firstFailure error
+	conf.Failed = func(_ load.Item, err error) bool {
+		if firstFailure == nil {
+			firstFailure = err
+		}
+		return true
+	}
+	stop := make(chan struct{})
+	conf.Stop = stop
+	run, err := load.New(conf)
+	if err != nil {
+		return usageError(cmd, "%w", err)
+	}
+	rep, err := l.drive(cmd, run, stop)
+	if err := errors.Join(err, l.print(cmd.OutOrStdout(), rep)); err != nil {
+		return err
+	}
+	if bad := rep.Failed + rep.Unknown; bad > 0 {
+		return fmt.Errorf("%d of %d transactions failed and %d are unknown; the first: %w", rep.Failed, rep.Submitted, rep.Unknown, firstFailure)
+	}
+	return nil
+}
+
+// drive runs the load until its time is over or a signal comes, waits for what is under way, and shows progress.
+func (l *loadFlags) drive(cmd *cobra.Command, run *load.Run, stop chan struct{}) (rep load.Report, err error) {
+	interrupted := cmd.Context()
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(interrupted))
+	defer cancel(nil)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		rep, err = run.Run(ctx)
+	}()
+	var over <-chan time.Time // of the duration, and then of the grace
+	if l.count == 0 {
+		t := time.NewTimer(l.duration)
+		defer t.Stop()
+		over = t.C
+	}
+	show := newProgress(cmd)
+	defer show.end()
+	stopping := false
+	for {
+		select {
+		case <-done:
+			return rep, err
+		case <-show.tick:
+			show.line(l.progress(run.Report()))
+			continue
+		case <-interrupted.Done():
+			interrupted = context.WithoutCancel(interrupted)
+		case <-over:
+		}
+		if stopping {
+			cancel(fmt.Errorf("no answer within %v", l.grace))
+			over = nil
+			continue
+		}
+		stopping = true
+		close(stop)
+		over = time.After(l.grace)
+	}
+}
+
+func (l *loadFlags) progress(r load.Report) string {
+	return fmt.Sprintf("%6.1fs  %d acknowledged  %d committed  %.0f tx/s  p50 %v  p99 %v", r.Elapsed.Seconds(), r.Acked, r.Committed,
+		r.PerSecond(l.noWait), r.Latency.Quantile(.5).Round(10*time.Microsecond), r.Latency.Quantile(.99).Round(10*time.Microsecond))
+}
+
+func (l *loadFlags) print(out io.Writer, r load.Report) error {
+	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+	j := loadJSON{
+		Submitted: r.Submitted, Acked: r.Acked, Committed: r.Committed, Failed: r.Failed, Unknown: r.Unknown, Seconds: r.Elapsed.Seconds(),
+		TxPerSecond: r.PerSecond(l.noWait), P50: ms(r.Latency.Quantile(.5)), P99: ms(r.Latency.Quantile(.99)), Max: ms(r.Latency.Max()),
+	}
+	if l.asJSON {
+		return printJSON(out, j)
+	}
+	what := "commit"
+	if l.noWait {
+		what = "acknowledgment"
+	}
+	_, err := fmt.Fprintf(out, `submitted  %d transactions in %.1f s
+acked      %d
+committed  %d
+failed     %d
+unknown    %d
+rate       %.0f tx/s
+%s p50 %.2f ms, p99 %.2f ms, max %.2f ms
+`, j.Submitted, j.Seconds, j.Acked, j.Committed, j.Failed, j.Unknown, j.TxPerSecond, what, j.P50, j.P99, j.Max)
+	return err
+}
+
+// checkFile compares a file of --acked with the node's state. What was acknowledged without its result may still be in the
+// pool, so it waits for that first.
+func (l *loadFlags) checkFile(cmd *cobra.Command) error {
+	f, err := os.Open(l.check)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	ctx, cancel, c, err := l.app.dial(cmd.Context())
+	if err != nil {
+		return err
+	}
+	cancel() // a long file may take longer than one call
+	ctx = cmd.Context()
+	if err := settled(ctx, c, l.grace); err != nil {
+		return l.app.nodeError(ctx, err)
+	}
+	var j checkJSON
+	j.Lines, err = load.Check(ctx, c, f, func(m load.Mismatch) {
+		if j.Missing++; len(j.First) < 10 {
+			j.First = append(j.First, m.String())
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", l.check, l.app.nodeError(ctx, err))
+	}
+	if l.asJSON {
+		err = printJSON(cmd.OutOrStdout(), j)
+	} else {
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d of %d there\n", j.Lines-j.Missing, j.Lines)
+	}
+	if err != nil || j.Missing == 0 {
+		return err
+	}
+	for _, m := range j.First {
+		fmt.Fprintln(cmd.ErrOrStderr(), m)
+	}
+	return fmt.Errorf("%d of %d acknowledged transactions are not there", j.Missing, j.Lines)
+}
+
+// settled waits until everything that the node had accepted has ended.
+func settled(ctx context.Context, c *client.Client, limit time.Duration) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the pool was not empty within %v", limit))
+	defer cancel()
+	for {
+		s, err := c.WaitReady(ctx)
+		if err != nil || s.PoolSize == 0 {
+			return err
+		}
+		// An ordered read takes a block, so this waits for the chain and not for a clock.
+		if _, _, err := c.GetConsistent(ctx, []byte("settled")); err != nil {
+			return err
+		}
+	}
+}

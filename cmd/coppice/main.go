@@ -1,0 +1,23 @@
+// Command coppice runs a Coppice node and talks to one. "coppice --help" lists what it does; every command has its own help
+// with examples. Scripts may rely on the exit codes that "coppice --help" lists and on the output of the commands with --json.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+)
+
+func main() { os.Exit(run()) }
+
+// run is main with an exit code.
+func run() int {
+	ctx, stop := untilSignal(context.Background())
+	defer stop()
+	root := newRoot()
+	err := root.ExecuteContext(ctx)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "coppice:", err)
+	}
+	return codeOf(err)
+}

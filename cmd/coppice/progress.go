@@ -1,0 +1,40 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// progress is one line on the terminal that is written over and over. Where standard error is no terminal it shows nothing.
+type progress struct {
+	tick   <-chan time.Time
+	ticker *time.Ticker
+}
+
+func newProgress(*cobra.Command) *progress {
+	if !terminal(os.Stderr) {
+		return &progress{}
+	}
+	t := time.NewTicker(200 * time.Millisecond)
+	return &progress{tick: t.C, ticker: t}
+}
+
+func (p *progress) line(s string) {
+	if p.ticker != nil {
+		fmt.Fprintf(os.Stderr, "\r\x1b[K%s", s)
+	}
+}
+
+// end takes the line away.
+func (p *progress) end() {
+	if p.ticker != nil {
+		p.ticker.Stop()
+		fmt.Fprint(os.Stderr, "\r\x1b[K")
+	}
+}
+
+// stdout is where the command prints, as a file; commands print to the process's own.
+func stdout(*cobra.Command) *os.File { return os.Stdout }

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// app is what all commands share: the persistent flags.
+type app struct {
+	home    string
+	address string
+	token   string
+	timeout time.Duration
+}
+
+func newRoot() *cobra.Command {
+	a := &app{}
+	root := &cobra.Command{
+		Use:   "coppice",
+		Short: "A consensus node that can be cut anywhere and grows back with nothing lost",
+		Long: `Coppice runs a node that orders transactions and keeps their state, under a supervision tree
+any part of which may be killed at any time.
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 configuration, 4 home in use, 5 damage found,
+6 gave up (the reason is printed), 7 halted by a sink.`,
+		Example: `  coppice init && coppice start
+  coppice tx put greeting hello
+  coppice get greeting
+  coppice demo`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	f := root.PersistentFlags()
+	f.StringVar(&a.home, "home", defaultHome(), "directory of the node (env COPPICE_HOME)")
+	f.StringVar(&a.address, "address", "", "host:port or URL of the node; by default what the home's node.json says")
+	f.StringVar(&a.token, "token", "", "token to show to the node; by default the home's admin.token")
+	f.DurationVar(&a.timeout, "timeout", 15*time.Second, "how long a call keeps trying while the node is down or busy")
+	root.AddCommand(a.initCommand(), a.startCommand(), a.statusCommand(), a.treeCommand(), a.getCommand(), a.txCommand(), a.killCommand(), a.loadCommand(),
+		a.logCommand(), versionCommand())
+	settle(root)
+	return root
+}
+
+// settle gives every command below the same manners: what is wrong with flags and arguments is a usage error, and a command
+// that only groups others says so.
+func settle(cmd *cobra.Command) {
+	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		if strings.Contains(err.Error(), "shorthand") {
+			return usageError(c, "%w (a word that begins with - goes after a --)", err)
+		}
+		return usageError(c, "%w", err)
+	})
+	if cmd.HasSubCommands() && cmd.Run == nil && cmd.RunE == nil {
+		cmd.Args = cobra.ArbitraryArgs
+		cmd.RunE = func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return c.Help()
+			}
+			hint := ""
+			if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+				hint = fmt.Sprintf(", did you mean %s?", strings.Join(near, " or "))
+			}
+			return usageError(c, "unknown command %q%s", c.CommandPath()+" "+args[0], hint)
+		}
+	}
+	if inner := cmd.Args; inner != nil {
+		cmd.Args = func(c *cobra.Command, args []string) error {
+			if err := inner(c, args); err != nil {
+				return usageError(c, "%w", err)
+			}
+			return nil
+		}
+	}
+	for _, c := range cmd.Commands() {
+		settle(c)
+	}
+}
+
+// words is the Args of a command that takes exactly these.
+func words(names ...string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) != len(names) {
+			want := strings.Join(names, " ")
+			if want == "" {
+				want = "none"
+			}
+			return fmt.Errorf("%d arguments, want %s", len(args), want)
+		}
+		return nil
+	}
+}
+
+// defaultHome is COPPICE_HOME, or .coppice below the user's home.
+func defaultHome() string {
+	if h := os.Getenv("COPPICE_HOME"); h != "" {
+		return h
+	}
+	if u, err := os.UserHomeDir(); err == nil {
+		return filepath.Join(u, ".coppice")
+	}
+	return ".coppice"
+}

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
+)
+
+// childJSON is what "tree --json" prints.
+type childJSON struct {
+	Path        string      `json:"path"`
+	Type        string      `json:"type"`
+	Restart     string      `json:"restart,omitempty"`
+	Significant bool        `json:"significant,omitempty"`
+	Shutdown    string      `json:"shutdown,omitempty"`
+	Strategy    string      `json:"strategy,omitempty"`
+	MaxRestarts *uint32     `json:"max_restarts,omitempty"`
+	PeriodSec   float64     `json:"period_seconds,omitempty"`
+	Note        string      `json:"note,omitempty"`
+	State       string      `json:"state,omitempty"`
+	Incarnation uint64      `json:"incarnation,omitempty"`
+	Started     *time.Time  `json:"started,omitempty"`
+	Restarts    uint64      `json:"restarts,omitempty"`
+	LastExit    string      `json:"last_exit,omitempty"`
+	Instances   uint64      `json:"instances,omitempty"`
+	Children    []childJSON `json:"children,omitempty"`
+}
+
+func (a *app) treeCommand() *cobra.Command {
+	var asJSON, spec bool
+	var profile string
+	cmd := &cobra.Command{
+		Use:   "tree",
+		Short: "Show the node's supervision tree, as it is or as it was specified",
+		Long: `Tree shows every supervisor and child of a running node: its state, the number of its incarnation, how often it was
+restarted and why. It answers whatever the tree is doing. With --spec it prints the tree as it is specified; that needs no node.`,
+		Example: `  coppice tree
+  coppice tree --spec --profile chaos
+  coppice tree --json`,
+		Args: words(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			out := cmd.OutOrStdout()
+			if cmd.Flags().Changed("profile") && !spec {
+				return usageError(cmd, "--profile goes with --spec; a running node has the profile it was started with")
+			}
+			if spec {
+				p, err := node.ParseProfile(profile)
+				if err != nil {
+					return usageError(cmd, "--profile: %w", err)
+				}
+				_, err = fmt.Fprint(out, node.Plan(p, node.DefaultEngines))
+				return err
+			}
+			ctx, cancel, c, err := a.dial(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer cancel()
+			t, err := c.Tree(ctx)
+			if err != nil {
+				return a.nodeError(ctx, err)
+			}
+			if asJSON {
+				return printJSON(out, childOf(t.Root))
+			}
+			drawTree(out, paintFor(stdout(cmd)), t.Root, time.Now())
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&asJSON, "json", false, "print JSON")
+	f.BoolVar(&spec, "spec", false, "print the tree as it is specified")
+	f.StringVar(&profile, "profile", "default", "with --spec: default, strict or chaos")
+	return cmd
+}
+
+// enumWord is the last part of an enum's name in lower case: CHILD_STATE_RUNNING is "running". Unspecified is no word.
+func enumWord(e fmt.Stringer, prefix string) string {
+	w := strings.ToLower(strings.TrimPrefix(e.String(), prefix))
+	if w == "unspecified" {
+		return ""
+	}
+	return w
+}
+
+func childOf(c *apiv1.Child) childJSON {
+	s, l := c.GetSpec(), c.GetLive()
+	j := childJSON{
+		Path: c.GetPath(), Type: enumWord(c.GetType(), "CHILD_TYPE_"), Restart: enumWord(s.GetRestart(), "RESTART_"),
+		Significant: s.GetSignificant(), Shutdown: s.GetShutdown(), Strategy: enumWord(s.GetStrategy(), "STRATEGY_"), Note: s.GetNote(),
+		State: enumWord(l.GetState(), "CHILD_STATE_"), Incarnation: l.GetIncarnation(), Started: timeOf(l.GetStarted()),
+		Restarts: l.GetRestarts(), LastExit: l.GetLastExit(), Instances: l.GetInstances(),
+	}
+	if c.GetType() == apiv1.ChildType_CHILD_TYPE_SUPERVISOR {
+		n := s.GetMaxRestarts()
+		j.MaxRestarts, j.PeriodSec = &n, s.GetPeriod().AsDuration().Seconds()
+	}
+	for _, child := range c.GetChildren() {
+		j.Children = append(j.Children, childOf(child))
+	}
+	return j
+}
+
+// drawTree prints one line for each child: its id, what it is, and what happened to it.
+func drawTree(w io.Writer, p paint, root *apiv1.Child, now time.Time) {
+	var draw func(c *apiv1.Child, first, rest string)
+	draw = func(c *apiv1.Child, first, rest string) {
+		fmt.Fprintf(w, "%s%s\n", p.dim(first), describe(p, c, now))
+		for i, child := range c.Children {
+			if i == len(c.Children)-1 {
+				draw(child, rest+"└── ", rest+"    ")
+			} else {
+				draw(child, rest+"├── ", rest+"│   ")
+			}
+		}
+	}
+	draw(root, "", "")
+}
+
+func describe(p paint, c *apiv1.Child, now time.Time) string {
+	s, l := c.GetSpec(), c.GetLive()
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s  ", p.bold(c.Id))
+	switch state := enumWord(l.GetState(), "CHILD_STATE_"); l.GetState() {
+	case apiv1.ChildState_CHILD_STATE_RUNNING:
+		b.WriteString(p.good(state))
+	default:
+		b.WriteString(p.bad(state))
+	}
+	if l.GetIncarnation() != 0 {
+		fmt.Fprintf(&b, " #%d", l.GetIncarnation())
+	}
+	if t := timeOf(l.GetStarted()); t != nil {
+		fmt.Fprintf(&b, " for %v", now.Sub(*t).Round(time.Second))
+	}
+	switch s.GetStrategy() {
+	case apiv1.Strategy_STRATEGY_UNSPECIFIED:
+	case apiv1.Strategy_STRATEGY_DYNAMIC:
+		b.WriteString(p.dim(fmt.Sprintf("  dynamic, %d children", l.GetInstances())))
+	default:
+		b.WriteString(p.dim(fmt.Sprintf("  %s, %d of %d in %v", enumWord(s.GetStrategy(), "STRATEGY_"), l.GetInWindow(), s.GetMaxRestarts(), s.GetPeriod().AsDuration())))
+	}
+	if l.GetRestarts() > 0 {
+		fmt.Fprintf(&b, "  restarts %d", l.GetRestarts())
+	}
+	if l.GetLastExit() != "" {
+		b.WriteString(p.dim("  last exit: " + oneLine(l.GetLastExit(), 120)))
+	}
+	return b.String()
+}
+
+// oneLine cuts s at its first line's end, or at max bytes.
+func oneLine(s string, max int) string {
+	s, _, cut := strings.Cut(s, "\n")
+	if len(s) > max {
+		s, cut = s[:max], true
+	}
+	if cut {
+		s += "…"
+	}
+	return s
+}
