@@ -137,3 +137,18 @@ type Orphan struct {
 	// Brutal: it was not waited for at all, so nothing is known to be wrong with it.
 	Brutal bool
 }
+
+// Walk calls f for the node and all below, parents first.
+func (t Tree) Walk(f func(Tree)) {
+	f(t)
+	for _, c := range t.Children {
+		c.Walk(f)
+	}
+}
+
+// Settled says whether nothing is on its way: every supervisor runs, and no child is starting, restarting or stopping.
+func (t Tree) Settled() bool {
+	ok := t.State == Running
+	t.Walk(func(n Tree) { ok = ok && (n.State == Running || n.State == NotRunning) })
+	return ok
+}

@@ -1,0 +1,101 @@
+package suptest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"testing"
+
+	"github.com/coppice-go/coppice/supervisor"
+)
+
+// Way is how a plan ends a child.
+type Way uint8
+
+const (
+	// ByKill uses Kill: the context is cancelled and the exit is abnormal.
+	ByKill Way = iota
+	// ByPanic has the child panic in its own goroutine. It must read supervisor.Faults.
+	ByPanic
+	// ByGoexit has it call runtime.Goexit there.
+	ByGoexit
+)
+
+func (w Way) String() string {
+	switch w {
+	case ByKill:
+		return "kill"
+	case ByPanic:
+		return "panic"
+	case ByGoexit:
+		return "goexit"
+	}
+	return fmt.Sprintf("Way(%d)", uint8(w))
+}
+
+// ErrPlanned is the reason of every end that a plan causes.
+var ErrPlanned = errors.New("planned failure")
+
+// Step ends one child in one way.
+type Step struct {
+	Path string
+	Way  Way
+}
+
+func (s Step) String() string { return s.Way.String() + " " + s.Path }
+
+// Plan is a sequence of steps. The same seed, paths and ways make the same plan, so a failing seed can be kept and run again.
+type Plan struct {
+	Seed  uint64
+	Steps []Step
+}
+
+// NewPlan draws n steps. Without ways all are ByKill. It panics without paths.
+func NewPlan(seed uint64, n int, paths []string, ways ...Way) Plan {
+	if len(ways) == 0 {
+		ways = []Way{ByKill}
+	}
+	random := rand.New(rand.NewPCG(seed, seed))
+	p := Plan{Seed: seed, Steps: make([]Step, n)}
+	for i := range p.Steps {
+		p.Steps[i] = Step{Path: paths[random.IntN(len(paths))], Way: ways[random.IntN(len(ways))]}
+	}
+	return p
+}
+
+// Do ends the child of the step. It does not wait for what follows from that.
+func (s Step) Do(ctx context.Context, run *supervisor.Run) error {
+	switch s.Way {
+	case ByPanic:
+		return run.Inject(ctx, s.Path, supervisor.Fault{Name: s.String(), Do: func(context.Context) { panic(ErrPlanned) }})
+	case ByGoexit:
+		return run.Inject(ctx, s.Path, supervisor.Fault{Name: s.String(), Do: func(context.Context) { runtime.Goexit() }})
+	default:
+		return run.Kill(s.Path, ErrPlanned)
+	}
+}
+
+// Run does the steps one after the other. After each it waits until the child's incarnation is another and the tree is whole again; healed, if not nil, is
+// then called and looks whatever must hold. A step on a path that does not run at its turn fails the test.
+func (p Plan) Run(t testing.TB, run *supervisor.Run, rec *Recorder, healed func(Step)) {
+	t.Helper()
+	for i, s := range p.Steps {
+		before, ok := rec.Settle(t, run).Find(s.Path)
+		if !ok {
+			t.Fatalf("seed %d, step %d: no child %s in\n%s", p.Seed, i, s.Path, run.Tree())
+		}
+		if err := s.Do(t.Context(), run); err != nil {
+			t.Fatalf("seed %d, step %d, %v: %v", p.Seed, i, s, err)
+		}
+		rec.until(t, fmt.Sprintf("recovery from step %d of seed %d, %v,", i, p.Seed, s), func([]supervisor.Event) bool {
+			tree := run.Tree()
+			now, ok := tree.Find(s.Path)
+			return ok && now.Incarnation > before.Incarnation && tree.Settled()
+		})
+		if healed != nil {
+			healed(s)
+		}
+	}
+}

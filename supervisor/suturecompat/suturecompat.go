@@ -1,0 +1,565 @@
+// Package suturecompat is suture v4's API on this module's engine: to migrate, import it under the name suture.
+//
+// It keeps suture's contract: services are started at once and never wait for one another, failures are counted with a decay, too many of them
+// pause all restarts instead of giving up, ErrDoNotRestart removes, ErrTerminateSupervisorTree stops, and all are told to stop together.
+//
+// What differs: runtime.Goexit in a service is a failure and not a success; UnstoppedServiceReport covers nested supervisors; a Supervisor that is served again
+// starts its services again. The tree is visible to the supervisor package: events, orphans, Kill.
+package suturecompat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"math"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/thejerf/suture/v4"
+
+	"github.com/coppice-go/coppice/supervisor"
+)
+
+// What is suture's stays suture's.
+type (
+	Service               = suture.Service
+	Spec                  = suture.Spec
+	Event                 = suture.Event
+	EventType             = suture.EventType
+	EventHook             = suture.EventHook
+	EventStopTimeout      = suture.EventStopTimeout
+	EventServicePanic     = suture.EventServicePanic
+	EventServiceTerminate = suture.EventServiceTerminate
+	EventBackoff          = suture.EventBackoff
+	EventResume           = suture.EventResume
+	SprintFunc            = suture.SprintFunc
+	Jitter                = suture.Jitter
+	NoJitter              = suture.NoJitter
+	DefaultJitter         = suture.DefaultJitter
+	DeprecatedService     = suture.DeprecatedService
+)
+
+// The event types.
+const (
+	EventTypeStopTimeout      = suture.EventTypeStopTimeout
+	EventTypeServicePanic     = suture.EventTypeServicePanic
+	EventTypeServiceTerminate = suture.EventTypeServiceTerminate
+	EventTypeBackoff          = suture.EventTypeBackoff
+	EventTypeResume           = suture.EventTypeResume
+)
+
+// Suture's sentinels.
+var (
+	ErrDoNotRestart            = suture.ErrDoNotRestart
+	ErrTerminateSupervisorTree = suture.ErrTerminateSupervisorTree
+	ErrWrongSupervisor         = suture.ErrWrongSupervisor
+	ErrTimeout                 = suture.ErrTimeout
+	ErrSupervisorNotTerminated = suture.ErrSupervisorNotTerminated
+	ErrSupervisorNotRunning    = suture.ErrSupervisorNotRunning
+	ErrSupervisorNotStarted    = suture.ErrSupervisorNotStarted
+)
+
+// AsService is suture.AsService.
+func AsService(s DeprecatedService) Service { return suture.AsService(s) }
+
+// HasSupervisor is what contains a Supervisor, as suture's interface of that name.
+type HasSupervisor interface{ GetSupervisor() *Supervisor }
+
+// ServiceToken names a service that was added.
+type ServiceToken struct{ supervisor, service uint64 }
+
+// UnstoppedService is a service that did not stop in time. SupervisorPath leads to it from the supervisor that was asked.
+type UnstoppedService struct {
+	SupervisorPath []*Supervisor
+	Service        Service
+	Name           string
+	ServiceToken   ServiceToken
+}
+
+// UnstoppedServiceReport lists them.
+type UnstoppedServiceReport []UnstoppedService
+
+// Supervisor has the methods of suture.Supervisor. Safe for concurrent use.
+type Supervisor struct {
+	Name string
+
+	id   uint64
+	spec Spec
+	// standIn is what suture's events want to point at.
+	standIn *suture.Supervisor
+
+	mu       sync.Mutex
+	state    state
+	services []*entry // in the order of Add
+	next     uint64
+	engine   *supervisor.Dynamic[*entry]
+	at       string        // path of the engine
+	removed  []*entry      // told to stop, and not known to have
+	ended    chan struct{} // closed when the newest Serve has ended
+	report   UnstoppedServiceReport
+
+	failures float64
+	lastFail time.Time
+	resume   chan struct{} // not nil while paused; closed at the end of the pause
+}
+
+type state uint8
+
+const (
+	notStarted state = iota
+	serving
+	terminated
+)
+
+type entry struct {
+	token   ServiceToken
+	service Service
+	name    string
+}
+
+var lastID atomic.Uint64
+
+// New is suture.New. An unset field of the spec has suture's default.
+func New(name string, spec Spec) *Supervisor {
+	if spec.FailureDecay == 0 {
+		spec.FailureDecay = 30
+	}
+	if spec.FailureThreshold == 0 {
+		spec.FailureThreshold = 5
+	}
+	if spec.FailureBackoff == 0 {
+		spec.FailureBackoff = 15 * time.Second
+	}
+	if spec.BackoffJitter == nil {
+		spec.BackoffJitter = &DefaultJitter{}
+	}
+	if spec.Timeout == 0 {
+		spec.Timeout = 10 * time.Second
+	}
+	if spec.EventHook == nil {
+		spec.EventHook = func(e Event) { log.Print(e) }
+	}
+	if spec.Sprint == nil {
+		spec.Sprint = func(v any) string { return fmt.Sprint(v) }
+	}
+	return &Supervisor{
+		Name: name, id: lastID.Add(1), spec: spec, ended: make(chan struct{}),
+		standIn: suture.New(name, Spec{EventHook: func(Event) {}}),
+	}
+}
+
+// NewSimple is New with suture's defaults.
+func NewSimple(name string) *Supervisor { return New(name, Spec{}) }
+
+// GetSupervisor returns s.
+func (s *Supervisor) GetSupervisor() *Supervisor { return s }
+
+// String is the name.
+func (s *Supervisor) String() string { return s.Name }
+
+// Add adds a service, and starts it if the supervisor runs. A supervisor that is added gets this one's event hook. After the end of Serve it does nothing.
+func (s *Supervisor) Add(service Service) ServiceToken {
+	if s == nil {
+		panic("suturecompat: Add on a nil Supervisor")
+	}
+	if has, ok := service.(HasSupervisor); ok {
+		if sub := has.GetSupervisor(); sub != nil {
+			sub.mu.Lock()
+			sub.spec.EventHook = s.hook()
+			sub.mu.Unlock()
+		}
+	}
+	s.mu.Lock()
+	if s.state == terminated {
+		s.mu.Unlock()
+		return ServiceToken{}
+	}
+	e := &entry{token: ServiceToken{s.id, s.next}, service: service, name: nameOf(service)}
+	s.next++
+	s.services = append(s.services, e)
+	engine := s.engine
+	s.mu.Unlock()
+	if engine != nil {
+		s.start(engine, e)
+	}
+	return e.token
+}
+
+func nameOf(service Service) string {
+	if s, ok := service.(fmt.Stringer); ok {
+		return s.String()
+	}
+	return fmt.Sprintf("%#v", service)
+}
+
+func (s *Supervisor) hook() EventHook {
+	return func(e Event) {
+		s.mu.Lock()
+		hook := s.spec.EventHook
+		s.mu.Unlock()
+		hook(e)
+	}
+}
+
+func (s *Supervisor) start(engine *supervisor.Dynamic[*entry], e *entry) {
+	// The start of an entry cannot fail; an engine that has just ended has no need of it.
+	_, _ = engine.StartChild(context.Background(), e.id(), e)
+}
+
+func (e *entry) id() string { return strconv.FormatUint(e.token.service, 10) }
+
+// Serve runs the supervisor until ctx is done, or a service returns ErrTerminateSupervisorTree. A nil ctx is context.Background().
+func (s *Supervisor) Serve(ctx context.Context) error { return s.run(ctx, func() {}) }
+
+// run is Serve; it calls running once Add and Remove reach the engine.
+func (s *Supervisor) run(ctx context.Context, running func()) error {
+	if s == nil {
+		panic("suturecompat: Serve on a nil Supervisor")
+	}
+	if s.id == 0 {
+		panic("suturecompat: Serve on a Supervisor that New did not make")
+	}
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	up := make(chan struct{})
+	begun := sync.OnceFunc(func() { close(up) })
+	engine, err := supervisor.NewDynamic(supervisor.DynamicSpec[*entry]{
+		Name: "suture", Restart: supervisor.Permanent, Shutdown: s.spec.Timeout, Orphan: supervisor.Abandon,
+		Intensity: supervisor.Intensity{Max: math.MaxInt, Period: time.Nanosecond},
+		Start: func(_ context.Context, e *entry) (Service, error) {
+			return supervisor.ServiceFunc(func(ctx context.Context) error { return s.serve(ctx, e) }), nil
+		},
+		Observers: []supervisor.Observer{supervisor.ObserverFunc(func(e supervisor.Event) { s.observe(e, begun) })},
+	})
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	if s.state == serving {
+		s.mu.Unlock()
+		panic("suturecompat: Serve on a Supervisor that is being served")
+	}
+	if s.state == terminated {
+		s.ended = make(chan struct{})
+	}
+	s.state, s.report, s.removed, s.failures, s.lastFail, s.resume = serving, nil, nil, 0, time.Time{}, nil
+	s.mu.Unlock()
+
+	done := make(chan error, 1)
+	go func() { done <- engine.Serve(ctx) }()
+	select {
+	case <-up:
+	case err = <-done:
+		done <- err
+	}
+	s.mu.Lock()
+	s.engine, s.at = engine, engine.Tree().Path
+	services := slices.Clone(s.services)
+	s.mu.Unlock()
+	running()
+	for _, e := range services {
+		s.start(engine, e)
+	}
+	err = <-done
+	report := s.unstopped(engine)
+	s.mu.Lock()
+	s.state, s.engine, s.report = terminated, nil, report
+	close(s.ended)
+	s.mu.Unlock()
+	switch {
+	case errors.Is(err, ErrTerminateSupervisorTree) && s.spec.DontPropagateTermination:
+		return ErrDoNotRestart
+	case errors.Is(err, ErrTerminateSupervisorTree):
+		return err
+	}
+	return ctx.Err()
+}
+
+// observe learns that the engine runs, and reports what did not stop in time.
+func (s *Supervisor) observe(e supervisor.Event, begun func()) {
+	switch e := e.(type) {
+	case supervisor.SupervisorStarted:
+		begun()
+	case supervisor.ChildOrphaned:
+		if x := s.entryAt(e.Path); x != nil {
+			s.timeout(x)
+		}
+	}
+}
+
+func (s *Supervisor) timeout(e *entry) {
+	s.hook()(EventStopTimeout{Supervisor: s.standIn, SupervisorName: s.Name, Service: e.service, ServiceName: e.name})
+}
+
+// entryAt finds the entry that runs at a path of the tree.
+func (s *Supervisor) entryAt(path string) *entry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.services {
+		if s.path(e) == path {
+			return e
+		}
+	}
+	return nil
+}
+
+// path is an entry's path. s.mu is held.
+func (s *Supervisor) path(e *entry) string {
+	if s.at == "" {
+		return e.id()
+	}
+	return s.at + "/" + e.id()
+}
+
+// ServeBackground runs Serve in a goroutine and returns when the supervisor runs. The channel gets Serve's error.
+func (s *Supervisor) ServeBackground(ctx context.Context) <-chan error {
+	result := make(chan error, 1)
+	up := make(chan struct{})
+	go func() { result <- s.run(ctx, func() { close(up) }) }()
+	<-up
+	return result
+}
+
+// serve is one life of a service: wait out a pause, serve, count a failure.
+func (s *Supervisor) serve(ctx context.Context, e *entry) (err error) {
+	for {
+		s.mu.Lock()
+		pause := s.resume
+		s.mu.Unlock()
+		if pause == nil {
+			break
+		}
+		select {
+		case <-pause:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		v := recover()
+		if v == nil { // runtime.Goexit
+			s.fail(func(failures, threshold float64, again bool) Event {
+				return EventServiceTerminate{Supervisor: s.standIn, SupervisorName: s.Name, Service: e.service, ServiceName: e.name,
+					CurrentFailures: failures, FailureThreshold: threshold, Restarting: again, Err: supervisor.ErrGoexit}
+			})
+			return
+		}
+		stack := debug.Stack()
+		if s.spec.PassThroughPanics {
+			go panic(fmt.Sprintf("%s: service %s: %v\n%s", s.Name, e.name, v, stack)) // in no one's hands: it ends the process
+			select {}
+		}
+		s.fail(func(failures, threshold float64, again bool) Event {
+			return EventServicePanic{Supervisor: s.standIn, SupervisorName: s.Name, Service: e.service, ServiceName: e.name,
+				CurrentFailures: failures, FailureThreshold: threshold, Restarting: again, PanicMsg: s.spec.Sprint(v), Stacktrace: string(stack)}
+		})
+		err = &supervisor.PanicError{Value: v, Stack: stack}
+	}()
+	err = e.service.Serve(ctx)
+	returned = true
+	if ctx.Err() != nil || errors.Is(err, ErrDoNotRestart) || errors.Is(err, ErrTerminateSupervisorTree) {
+		if errors.Is(err, ErrDoNotRestart) {
+			s.drop(e)
+		}
+		return err
+	}
+	s.fail(func(failures, threshold float64, again bool) Event {
+		ev := EventServiceTerminate{Supervisor: s.standIn, SupervisorName: s.Name, Service: e.service, ServiceName: e.name,
+			CurrentFailures: failures, FailureThreshold: threshold, Restarting: again}
+		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+			ev.Err = fmt.Errorf("from another context, not the service's, so it is restarted: %w", err)
+		} else if err != nil {
+			ev.Err = err
+		}
+		return ev
+	})
+	return err
+}
+
+// fail counts a failure as suture does: the count halves every FailureDecay seconds, and above the threshold all restarts pause.
+func (s *Supervisor) fail(event func(failures, threshold float64, again bool) Event) {
+	s.mu.Lock()
+	now := time.Now()
+	if s.lastFail.IsZero() {
+		s.failures = 1
+	} else {
+		s.failures = s.failures*math.Pow(.5, now.Sub(s.lastFail).Seconds()/s.spec.FailureDecay) + 1
+	}
+	s.lastFail = now
+	var backoff bool
+	if s.failures > s.spec.FailureThreshold && s.resume == nil {
+		backoff = true
+		pause := make(chan struct{})
+		s.resume = pause
+		time.AfterFunc(s.spec.BackoffJitter.Jitter(s.spec.FailureBackoff), func() { s.endPause(pause) })
+	}
+	failures, again := s.failures, s.resume == nil
+	s.mu.Unlock()
+	hook := s.hook()
+	if backoff {
+		hook(EventBackoff{Supervisor: s.standIn, SupervisorName: s.Name})
+	}
+	hook(event(failures, s.spec.FailureThreshold, again))
+}
+
+func (s *Supervisor) endPause(pause chan struct{}) {
+	s.mu.Lock()
+	current := s.resume == pause
+	if current {
+		s.resume, s.failures = nil, 0
+	}
+	live := s.state == serving
+	s.mu.Unlock()
+	if current && live {
+		s.hook()(EventResume{Supervisor: s.standIn, SupervisorName: s.Name})
+	}
+	close(pause)
+}
+
+func (s *Supervisor) drop(e *entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.services = slices.DeleteFunc(s.services, func(x *entry) bool { return x == e })
+}
+
+// take removes a service from the list. It is nil if there is none.
+func (s *Supervisor) take(t ServiceToken) (*entry, *supervisor.Dynamic[*entry], error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case t.supervisor != s.id:
+		return nil, nil, ErrWrongSupervisor
+	case s.state == notStarted:
+		return nil, nil, ErrSupervisorNotStarted
+	case s.state == terminated || s.engine == nil:
+		return nil, nil, ErrSupervisorNotRunning
+	}
+	for i, e := range s.services {
+		if e.token == t {
+			s.services = slices.Delete(s.services, i, i+1)
+			s.removed = append(s.removed, e)
+			return e, s.engine, nil
+		}
+	}
+	return nil, s.engine, nil
+}
+
+// Remove removes a service and tells it to stop, without waiting for that.
+func (s *Supervisor) Remove(t ServiceToken) error {
+	e, engine, err := s.take(t)
+	switch {
+	case errors.Is(err, ErrSupervisorNotRunning):
+		return nil
+	case err != nil:
+		return err
+	case e != nil:
+		s.terminate(engine, e)
+	}
+	return nil
+}
+
+// terminate stops an entry in the background, and reports it when it does not stop in time.
+func (s *Supervisor) terminate(engine *supervisor.Dynamic[*entry], e *entry) <-chan error {
+	done := make(chan error, 1)
+	go func() {
+		err := engine.TerminateChild(context.Background(), e.id())
+		if errors.Is(err, supervisor.ErrOrphan) {
+			s.timeout(e)
+		} else {
+			s.mu.Lock()
+			s.removed = slices.DeleteFunc(s.removed, func(x *entry) bool { return x == e })
+			s.mu.Unlock()
+		}
+		done <- err
+	}()
+	return done
+}
+
+// RemoveAndWait is Remove, and waits until the service has stopped, up to the timeout (0 is for ever) or the end of the supervisor: ErrTimeout.
+func (s *Supervisor) RemoveAndWait(t ServiceToken, timeout time.Duration) error {
+	e, engine, err := s.take(t)
+	if err != nil || e == nil {
+		return err
+	}
+	s.mu.Lock()
+	ended := s.ended
+	s.mu.Unlock()
+	var limit <-chan time.Time
+	if timeout > 0 {
+		timer := time.NewTimer(timeout)
+		defer timer.Stop()
+		limit = timer.C
+	}
+	select {
+	case err := <-s.terminate(engine, e):
+		if err != nil {
+			return ErrTimeout
+		}
+		return nil
+	case <-ended:
+		return ErrTimeout
+	case <-limit:
+		return ErrTimeout
+	}
+}
+
+// Services lists the services, nil when the supervisor does not run.
+func (s *Supervisor) Services() []Service {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.engine == nil {
+		return nil
+	}
+	out := make([]Service, 0, len(s.services))
+	for _, e := range s.services {
+		out = append(out, e.service)
+	}
+	return out
+}
+
+// UnstoppedServiceReport waits for the end of Serve and lists the services, those of nested supervisors included, that had not stopped in time. Nil if there are none.
+func (s *Supervisor) UnstoppedServiceReport() (UnstoppedServiceReport, error) {
+	s.mu.Lock()
+	ended := s.ended
+	s.mu.Unlock()
+	<-ended
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.report, nil
+}
+
+// unstopped is called when the engine has ended.
+func (s *Supervisor) unstopped(engine *supervisor.Dynamic[*entry]) (report UnstoppedServiceReport) {
+	orphans := map[string]bool{}
+	for _, o := range engine.Orphans() {
+		orphans[o.Path] = true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range slices.Concat(s.services, s.removed) {
+		if orphans[s.path(e)] {
+			report = append(report, UnstoppedService{SupervisorPath: []*Supervisor{s}, Service: e.service, Name: e.name, ServiceToken: e.token})
+			continue
+		}
+		if has, ok := e.service.(HasSupervisor); ok && has.GetSupervisor() != nil {
+			sub := has.GetSupervisor()
+			sub.mu.Lock()
+			for _, u := range sub.report {
+				u.SupervisorPath = append([]*Supervisor{s}, u.SupervisorPath...)
+				report = append(report, u)
+			}
+			sub.mu.Unlock()
+		}
+	}
+	return report
+}
