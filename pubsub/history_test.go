@@ -124,7 +124,11 @@ func TestRandomHistoriesAgainstAModel(t *testing.T) {
 						subscribers += a.Subscribers
 					}
 					require.Equal(t, len(live), subscribers)
-					require.Len(t, w.bus.latest().subscriptions, len(live))
+					in := w.bus.latest()
+					require.Len(t, in.subscriptions, len(live))
+					for _, a := range append(in.running(), in.broker) {
+						require.Len(t, a.outputs.members, int(a.subscribers.Load())+len(a.children), "%s hands events to nobody else", a.name())
+					}
 				},
 			})
 			for _, m := range live {

@@ -36,6 +36,7 @@ func (r *registry[E]) serve(ctx context.Context, requests []request[E]) error {
 			continue
 		}
 		if err := r.join(ctx, q.subscription); err != nil {
+			r.in.endWithFilters()
 			if r.in.ended() != nil {
 				return nil
 			}

@@ -98,15 +98,14 @@ func (b *Bus[E]) startFilters(ctx context.Context) (supervisor.Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &filters[E]{dynamic: dynamic, stopped: func() error {
+	in.filters.Store(&filters[E]{dynamic: dynamic, stopped: func() error {
 		if ctx.Err() == nil {
 			return nil
 		}
 		return fmt.Errorf("%s: %w", filtersID, context.Cause(ctx))
-	}}
-	in.filters.Store(f)
+	}})
 	// With the filters told to stop no chain can grow: subscribers learn it at once, and not only when the registry is stopped too.
-	context.AfterFunc(ctx, func() { in.end(f.stopped()) })
+	context.AfterFunc(ctx, in.endWithFilters)
 	return dynamic, nil
 }
 
@@ -132,12 +131,18 @@ func (r *registry[E]) Serve(ctx context.Context) error { return r.in.serve(ctx, 
 func (in *incarnation[E]) serve(ctx context.Context, who string, run func(context.Context, faults) error) error {
 	return in.guard(who, func() error {
 		err := run(ctx, supervisor.Faults(ctx))
-		if f := in.filters.Load(); f != nil && ctx.Err() != nil {
-			// The filters are the first to be stopped, so if they were, this child was because of them and is not the reason.
-			if why := f.stopped(); why != nil {
-				in.end(why)
-			}
+		if ctx.Err() != nil {
+			in.endWithFilters()
 		}
 		return err
 	})
+}
+
+// endWithFilters ends the incarnation if the filters were told to stop. They are the first to be, so whatever follows is no reason of its own.
+func (in *incarnation[E]) endWithFilters() {
+	if f := in.filters.Load(); f != nil {
+		if why := f.stopped(); why != nil {
+			in.end(why)
+		}
+	}
 }

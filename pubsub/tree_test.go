@@ -2,6 +2,7 @@ package pubsub
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -212,26 +213,50 @@ func TestTheBusOutlivesItsRuns(t *testing.T) {
 // An operator may stop and start single children. The bus is never half of one incarnation and half of another.
 func TestAChildStartedByHandBringsANewIncarnation(t *testing.T) {
 	for _, id := range []string{registryID, brokerID, filtersID} {
-		t.Run(id, func(t *testing.T) {
-			inBubble(t, Options{}, func(w world) {
-				s := w.subscribe(Chain[note]{kind.Is("k")}, Disconnect{10})
-				require.NoError(t, w.run.TerminateChild(context.Background(), id))
-				w.quiet()
-				require.ErrorIs(t, s.Err(), ErrDown)
-				require.ErrorIs(t, w.bus.Publish(note{}), ErrDown)
-				_, err := w.run.RestartChild(context.Background(), id)
-				require.NoError(t, err)
-				again, err := w.bus.SubscribeWait(context.Background(), Chain[note]{kind.Is("k")}, Disconnect{10})
-				require.NoError(t, err)
-				w.quiet()
-				require.NoError(t, again.Err())
-				w.publish(1, 2)
-				w.quiet()
-				got, _ := read(again)
-				require.Equal(t, []int{1, 2}, got)
+		for _, chain := range []Chain[note]{all, {kind.Is("k")}} {
+			t.Run(fmt.Sprintf("%s, chain %q", id, chain), func(t *testing.T) {
+				inBubble(t, Options{}, func(w world) {
+					s := w.subscribe(chain, Disconnect{10})
+					require.NoError(t, w.run.TerminateChild(context.Background(), id))
+					w.quiet()
+					require.ErrorIs(t, s.Err(), ErrDown)
+					require.ErrorIs(t, w.bus.Publish(note{}), ErrDown)
+					_, err := w.run.RestartChild(context.Background(), id)
+					require.NoError(t, err)
+					again, err := w.bus.SubscribeWait(context.Background(), chain, Disconnect{10})
+					require.NoError(t, err)
+					w.quiet()
+					require.NoError(t, again.Err())
+					w.publish(1, 2)
+					w.quiet()
+					got, _ := read(again)
+					require.Equal(t, []int{1, 2}, got)
+				})
 			})
-		})
+		}
 	}
+}
+
+// I5: an incarnation that was replaced, even if nobody could stop it, has no subscription left and cannot come up again.
+func TestAReplacedIncarnationIsFenced(t *testing.T) {
+	bus, err := New[note](Options{})
+	require.NoError(t, err)
+	first := bus.begin()
+	bus.up(first)
+	s := newSubscription(first, all, Disconnect{1})
+	s.bind(context.Background())
+	require.NoError(t, first.join(s, make(chan struct{})))
+
+	second := bus.begin()
+	require.ErrorIs(t, s.Err(), ErrDown)
+	require.ErrorContains(t, s.Err(), "replaced by the next incarnation")
+	<-first.fenced
+	require.ErrorIs(t, first.join(s, make(chan struct{})), ErrDown)
+	bus.up(first)
+	require.ErrorIs(t, bus.Publish(note{}), ErrDown, "the first is not the current one")
+	second.end(errBoom)
+	bus.up(second)
+	require.ErrorIs(t, bus.Publish(note{}), errBoom, "the second is over")
 }
 
 // Stats answers whatever the bus is doing (I8).
@@ -265,4 +290,57 @@ func TestSubscribeIsBoundByItsContextWhenTheRegistryHangs(t *testing.T) {
 		require.Zero(t, w.instances(), "one that went before its join came leaves nothing")
 		require.Empty(t, w.bus.latest().subscriptions)
 	})
+}
+
+func TestAJoinThatComesAfterItsEndLeavesNothing(t *testing.T) {
+	inBubble(t, Options{}, func(w world) {
+		in := w.bus.latest()
+		s := newSubscription(in, Chain[note]{kind.Is("k")}, Disconnect{1})
+		s.bind(context.Background())
+		s.Close()
+		w.quiet() // the registry has been told
+		joined := make(chan struct{})
+		require.NoError(t, in.join(s, joined))
+		<-joined
+		require.Empty(t, in.subscriptions)
+		require.Zero(t, w.instances())
+	})
+}
+
+// A chain that cannot grow is the registry's end, unless that comes of an end that is known already: one death must not look like two.
+func TestAnAgentThatCannotStartEndsTheRegistry(t *testing.T) {
+	bus, err := New[note](Options{})
+	require.NoError(t, err)
+	idle, err := supervisor.NewDynamic(supervisor.DynamicSpec[*agent[note]]{
+		Name:  filtersID,
+		Start: func(context.Context, *agent[note]) (supervisor.Service, error) { return nil, supervisor.ErrIgnore },
+	})
+	require.NoError(t, err)
+
+	in := bus.begin()
+	var stopped error
+	in.filters.Store(&filters[note]{dynamic: idle, stopped: func() error { return stopped }})
+	r := &registry[note]{in: in}
+	asked := []request[note]{{newSubscription(in, Chain[note]{kind.Is("k")}, Disconnect{1}), make(chan struct{})}}
+	err = r.serve(context.Background(), asked)
+	require.ErrorIs(t, err, supervisor.ErrNotRunning)
+	require.ErrorContains(t, err, "start the agent for kind=k")
+	require.NoError(t, in.ended())
+
+	stopped = errBoom
+	require.NoError(t, r.serve(context.Background(), asked))
+	require.ErrorIs(t, in.ended(), errBoom)
+}
+
+// The filters are the first to be stopped: a child that is stopped because they were killed is not told as the reason.
+func TestTheReasonIsTheOneOfTheFilters(t *testing.T) {
+	bus, err := New[note](Options{})
+	require.NoError(t, err)
+	in := bus.begin()
+	in.filters.Store(&filters[note]{stopped: func() error { return errBoom }})
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cancel(supervisor.ErrShutdown)
+	require.ErrorIs(t, member[note]{in, in.broker}.Serve(ctx), supervisor.ErrShutdown)
+	require.ErrorIs(t, in.ended(), errBoom)
+	require.NotErrorIs(t, in.ended(), supervisor.ErrShutdown)
 }
