@@ -2,6 +2,7 @@ package storage
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"testing"
 	"time"
@@ -14,7 +15,17 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain makes the random histories fewer than rapid's hundred, unless -rapid.checks asks for a number: Pebble takes a stack
+// for each table iterator when the race detector is on.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	asked := false
+	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "rapid.checks" })
+	if !asked {
+		flag.Set("rapid.checks", "40")
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // T is what testing.T and rapid.T share.
 type T interface {

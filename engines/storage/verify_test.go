@@ -1,0 +1,151 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"path"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/engines"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+)
+
+// Damage behind the DB's back is found by a scan and named.
+func TestVerifyScanNamesWhatDiffers(t *testing.T) {
+	id := engines.HashTx(tx(t, 2, genesis.Add(window)))
+	idKey := string(appliedKey(id[:]))
+	expiry := string(expiryKey(genesis.Add(window).UnixMilli(), id[:]))
+	v1 := engines.Version{Period: 1, Height: 1}
+	entry := func(v engines.Version, value string) string {
+		return string(latest{version: v, value: []byte(value)}.encode(nil))
+	}
+	for name, c := range map[string]struct {
+		key, value string // "" deletes
+		want       []string
+	}{
+		"altered value":      {"ka", entry(v1, "2"), []string{"the 2 keys and 3 ids give app hash", "altered"}},
+		"lost key":           {"ka", "", []string{"1 of 2 latest keys are missing", "app hash"}},
+		"key too many":       {"kz", entry(v1, "2"), []string{"1 latest keys too many, want 2", "app hash"}},
+		"key of the future":  {"kz", entry(engines.Version{Period: 1, Height: 9}, ""), []string{`key "z" was written at 1/9/0, after the last committed block, 1/3`}},
+		"short entry":        {"ka", "short", []string{`the latest entry of key "a" has 5 bytes`}},
+		"empty key":          {"k", entry(v1, ""), []string{"empty key"}},
+		"lost id":            {idKey, "", []string{"1 of 3 applied ids are missing", id.String() + " has an expiry entry"}},
+		"no result":          {idKey, "\xff", []string{id.String()}},
+		"another's result":   {idKey, "\x0a\x01x", []string{"is of transaction 78"}},
+		"lost expiry":        {expiry, "", []string{id.String() + " would never be forgotten"}},
+		"altered expiry":     {expiry, strings.Repeat("x", 32), []string{id.String() + ": its expiry entry has leaf"}},
+		"short expiry":       {expiry, "x", []string{"the expiry entry"}},
+		"lost block":         {string(heightKey(spaceBlock, 1, 3)), "", []string{"entry of the last block, 3, is missing"}},
+		"altered block":      {string(heightKey(spaceBlock, 1, 3)), strings.Repeat("x", 90), []string{"entry of the last block, 3, is of block"}},
+		"short block":        {string(heightKey(spaceBlock, 1, 3)), "x", []string{"block 3 of period 1 has 1 bytes"}},
+		"altered oldest":     {string(heightKey(spaceBlock, 1, 1)), "x", nil},
+		"altered node-local": {"nx", "y", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := started(t)
+			d.testCommit(t, 2, put("a", "1"), put("b", "1"))
+			d.testCommit(t, 3, put("c", "1"))
+			d.testCommit(t, 4, del("c"))
+			require.NoError(t, d.VerifyScan(context.Background(), nil))
+			if c.value == "" {
+				require.NoError(t, d.pdb.Delete([]byte(c.key), pebble.NoSync))
+			} else {
+				require.NoError(t, d.pdb.Set([]byte(c.key), []byte(c.value), pebble.NoSync))
+			}
+			err := d.VerifyScan(context.Background(), nil)
+			if c.want == nil {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorIs(t, err, ErrDamaged)
+			for _, w := range c.want {
+				require.ErrorContains(t, err, w)
+			}
+		})
+	}
+}
+
+func TestVerifyScanIsCutShort(t *testing.T) {
+	d := started(t)
+	var changes []*logv1.Change
+	for i := range 5000 {
+		changes = append(changes, put(string([]byte{byte(i >> 8), byte(i)}), "x"))
+	}
+	d.testCommit(t, 2, changes...)
+	why := errors.New("enough")
+	ctx, cancel := context.WithCancelCause(context.Background())
+	err := d.VerifyScan(ctx, func(done, total uint64) {
+		require.Equal(t, []uint64{4096, 5001}, []uint64{done, total})
+		cancel(why)
+	})
+	require.ErrorIs(t, err, why)
+	require.NotErrorIs(t, err, ErrDamaged)
+	require.NoError(t, d.VerifyScan(context.Background(), nil))
+}
+
+// A bit that flips in a table is met as damage by whoever reads it: never as another value.
+func TestFlippedBitIsDamage(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	found := 0
+	for range 40 {
+		fs := vfs.NewMem()
+		d := open(t, fs)
+		require.NoError(t, d.StartChain(1, chain(1)))
+		d.testCommit(t, 2, put("a", strings.Repeat("1", 5000)), put("b", "2"))
+		require.NoError(t, d.Close())
+		flip(t, fs, rng)
+
+		d, err := Open(dir, Options{FS: fs})
+		if err != nil {
+			found++
+			continue
+		}
+		err = d.VerifyScan(context.Background(), nil)
+		value, ok, _, getErr := d.Get([]byte("a"), 0)
+		if getErr == nil {
+			require.True(t, ok)
+			require.Equal(t, strings.Repeat("1", 5000), string(value))
+		}
+		if err != nil {
+			require.ErrorIs(t, err, ErrDamaged)
+			require.ErrorContains(t, err, ".sst", "the file is named")
+			require.ErrorIs(t, d.Err(), ErrFailed, "and it is sticky")
+			_, _, _, err = d.Get([]byte("b"), 0)
+			require.ErrorIs(t, err, ErrFailed)
+			found++
+		}
+		require.NoError(t, d.Close())
+	}
+	require.Greater(t, found, 10, "most of a table is data")
+}
+
+// flip flips a random bit of the one table.
+func flip(t *testing.T, fs vfs.FS, rng *rand.Rand) {
+	names, err := fs.List(dir)
+	require.NoError(t, err)
+	for _, n := range names {
+		if path.Ext(n) != ".sst" {
+			continue
+		}
+		f, err := fs.OpenReadWrite(path.Join(dir, n), vfs.WriteCategoryUnspecified)
+		require.NoError(t, err)
+		st, err := f.Stat()
+		require.NoError(t, err)
+		at := rng.Int64N(st.Size())
+		b := make([]byte, 1)
+		_, err = f.ReadAt(b, at)
+		require.NoError(t, err)
+		b[0] ^= 1 << rng.IntN(8)
+		_, err = f.WriteAt(b, at)
+		require.NoError(t, err)
+		require.NoError(t, f.Close())
+		return
+	}
+	t.Fatal("no table was written")
+}
