@@ -21,8 +21,12 @@ type Job struct {
 	// Late: it is not to execute anything before it has its place.
 	Late bool
 
-	ended func(error)
+	ended  func(error)
+	handed *bool // by the worker's goroutine, for its own end
 }
+
+// Handed notes that the result is in: however the worker ends now, it left one.
+func (j Job) Handed() { *j.handed = true }
 
 // Watch lets the pool know how s, the worker made for the job, ends: by return, panic or Goexit.
 func (j Job) Watch(s supervisor.Service) supervisor.Service { return watched{s, j} }
@@ -38,6 +42,9 @@ var errVanished = errors.New("panicked, or ended its goroutine")
 func (w watched) Serve(ctx context.Context) error {
 	err := errVanished
 	defer func() {
+		if *w.job.handed {
+			err = nil
+		}
 		if err != nil && ctx.Err() != nil && !errors.Is(context.Cause(ctx), supervisor.ErrKilled) {
 			err = nil // it was stopped in order, and so will we be
 		}
@@ -77,7 +84,7 @@ func (p *pool) start(ctx context.Context, e *entry) error {
 	self, id := p.self, e.id
 	_, err := p.Workers.StartChild(ctx, id.String()[:16], Job{
 		ID: id, Tx: e.tx, Backend: p.Backends[e.tx.Backend], Params: p.state.Params, Place: e.place,
-		Late:  !e.eager,
+		Late: !e.eager, handed: new(bool),
 		ended: func(err error) { self.Post(workerEnded{id, err}) },
 	})
 	if errors.Is(err, supervisor.ErrNotRunning) {

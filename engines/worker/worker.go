@@ -36,6 +36,9 @@ type Job struct {
 	// Place delivers the transaction's place, once. It has room for it. Closed without one it withdraws the job.
 	Place chan engines.Placement
 
+	// Handed, if set, is called once the result is handed in: code that ends its goroutine takes the worker's return along.
+	Handed func()
+
 	// Late keeps the worker from executing anything before it has its place.
 	Late bool
 }
@@ -52,7 +55,11 @@ func (j Job) Serve(ctx context.Context) error {
 	if j.Late {
 		v.wait()
 	}
-	result := j.execute(v)
+	return j.finish(v, j.execute(v))
+}
+
+// finish hands the result in, once the transaction has its place.
+func (j Job) finish(v *view, result *logv1.TxResult) error {
 	v.wait() // poisons what it cannot wait for
 	if errors.Is(v.poisoned, errWithdrawn) {
 		return nil
@@ -71,15 +78,18 @@ func (j Job) Serve(ctx context.Context) error {
 	if !j.Tx.ValidUntil.IsZero() {
 		result.ValidUntilMs = j.Tx.ValidUntil.UnixMilli()
 	}
-	if err := j.Store.Finish(ctx, v.at.Version, v.writes, result); err != nil {
+	if err := j.Store.Finish(v.ctx, v.at.Version, v.writes, result); err != nil {
 		return fmt.Errorf("%w: %w", ErrNoResult, err)
+	}
+	if j.Handed != nil {
+		j.Handed()
 	}
 	return nil
 }
 
 // execute runs the backend's code. A panic in it is the transaction's result, unless the view is poisoned: then it is the
-// worker's own, and goes on. Code that ends its goroutine with runtime.Goexit is treated like a panic; it runs on a
-// goroutine of its own so that there is one left to say so.
+// worker's own, and goes on. Code that ends its goroutine with runtime.Goexit is treated like a panic, but nothing brings the
+// goroutine back, so the result is handed in on its way out.
 func (j Job) execute(v *view) (result *logv1.TxResult) {
 	if v.poisoned != nil {
 		return nil
@@ -96,11 +106,12 @@ func (j Job) execute(v *view) (result *logv1.TxResult) {
 			return // a poisoned view's panic or Goexit is the worker's: let it crash, with its stack
 		}
 		result = &logv1.TxResult{Code: logv1.Code_CODE_PANICKED}
-		if v := recover(); v != nil {
-			result.Log = fmt.Sprintf("backend %s panicked: %v", j.Tx.Backend, v)
-		} else {
-			result.Log = fmt.Sprintf("backend %s ended its goroutine", j.Tx.Backend)
+		if p := recover(); p != nil {
+			result.Log = fmt.Sprintf("backend %s panicked: %v", j.Tx.Backend, p)
+			return
 		}
+		result.Log = fmt.Sprintf("backend %s ended its goroutine", j.Tx.Backend)
+		j.finish(v, result) // an error needs no telling: who was not handed a result sees the worker gone
 	}()
 	data, err := j.Backend.Execute(v, j.Tx.Body)
 	returned = true

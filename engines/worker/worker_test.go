@@ -1,0 +1,240 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/coppice-go/coppice/engines"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+	"github.com/coppice-go/coppice/supervisor"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// code is a backend whose Execute is a function.
+type code func(v engines.View) ([]byte, error)
+
+func (code) Name() string                                       { return "code" }
+func (code) Check(body []byte) error                            { return nil }
+func (c code) Execute(v engines.View, _ []byte) ([]byte, error) { return c(v) }
+
+// store is a state of one value, and what workers handed in.
+type store struct {
+	value   []byte
+	err     error
+	changes []*logv1.Change
+	result  *logv1.TxResult
+	at      engines.Version
+}
+
+func (s *store) Read(context.Context, engines.Version, []byte) ([]byte, bool, error) {
+	return s.value, s.value != nil, s.err
+}
+
+func (s *store) Finish(_ context.Context, v engines.Version, c []*logv1.Change, r *logv1.TxResult) error {
+	s.at, s.changes, s.result = v, c, r
+	return nil
+}
+
+var place = engines.Placement{Version: engines.Version{Height: 3, Index: 7}, Time: time.UnixMilli(1_000)}
+
+func job(s *store, c code) Job {
+	j := Job{ID: engines.TxID{1}, Tx: engines.Tx{Backend: "code"}, Backend: c, Params: engines.DefaultParams(), Store: s, Place: make(chan engines.Placement, 1)}
+	j.Place <- place
+	return j
+}
+
+func run(t *testing.T, c code) *store {
+	t.Helper()
+	s := &store{}
+	require.NoError(t, job(s, c).Serve(t.Context()))
+	require.NotNil(t, s.result)
+	require.Equal(t, place.Version, s.at)
+	require.Equal(t, place.Version, engines.VersionFromProto(s.result.Version))
+	return s
+}
+
+func TestWritesComeInOrderAndCarryTheVersion(t *testing.T) {
+	s := run(t, func(v engines.View) ([]byte, error) {
+		v.Put([]byte("a"), []byte("1"))
+		v.Delete([]byte("b"))
+		v.Put([]byte("a"), []byte("2"))
+		own, found, err := v.Get([]byte("a"))
+		require.NoError(t, err)
+		require.True(t, found)
+		return own, nil
+	})
+	require.Equal(t, logv1.Code_CODE_OK, s.result.Code)
+	require.Equal(t, "2", string(s.result.Data), "a transaction reads its own writes")
+	require.Len(t, s.changes, 3)
+	for _, c := range s.changes {
+		require.Equal(t, place.Version, engines.VersionFromProto(c.Version))
+	}
+}
+
+// Fail is not crash: what Execute does deterministically is the result, and nothing is written.
+func TestFailIsAResult(t *testing.T) {
+	put := func(v engines.View) { v.Put([]byte("k"), []byte("v")) }
+	for name, tc := range map[string]struct {
+		code code
+		want logv1.Code
+		log  string
+	}{
+		"error":  {func(v engines.View) ([]byte, error) { put(v); return nil, errors.New("too poor") }, logv1.Code_CODE_FAILED, "too poor"},
+		"panic":  {func(v engines.View) ([]byte, error) { put(v); panic("oh") }, logv1.Code_CODE_PANICKED, "panicked: oh"},
+		"goexit": {func(v engines.View) ([]byte, error) { put(v); runtime.Goexit(); return nil, nil }, logv1.Code_CODE_PANICKED, "ended its goroutine"},
+		"operations": {func(v engines.View) ([]byte, error) {
+			for range engines.DefaultParams().MaxTxOps + 1 {
+				put(v)
+			}
+			return nil, nil // a limit that was passed counts, whatever the code makes of it
+		}, logv1.Code_CODE_LIMIT, "more than 10000"},
+		"steps": {func(v engines.View) ([]byte, error) { put(v); v.Step(1); return nil, v.Step(1 << 63) }, logv1.Code_CODE_LIMIT, "steps"},
+		"key": {func(v engines.View) ([]byte, error) {
+			put(v)
+			return nil, v.Put(make([]byte, engines.MaxKeyBytes+1), nil)
+		}, logv1.Code_CODE_LIMIT, "key too long"},
+		"value": {func(v engines.View) ([]byte, error) {
+			put(v)
+			return nil, v.Put([]byte("k"), make([]byte, engines.MaxValueBytes+1))
+		}, logv1.Code_CODE_LIMIT, "value too long"},
+		"result": {func(v engines.View) ([]byte, error) { put(v); return make([]byte, 2<<20), nil }, logv1.Code_CODE_LIMIT, "result too big"},
+		"empty":  {func(v engines.View) ([]byte, error) { put(v); return nil, v.Put(nil, nil) }, logv1.Code_CODE_FAILED, "key is empty"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &store{}
+			ended := make(chan struct{})
+			go func() { // Goexit ends the goroutine that serves, as it does a supervised one
+				defer close(ended)
+				job(s, tc.code).Serve(context.Background())
+			}()
+			<-ended
+			require.NotNil(t, s.result, "it has a result")
+			require.Equal(t, tc.want, s.result.Code)
+			require.Contains(t, s.result.Log, tc.log)
+			require.Empty(t, s.changes)
+		})
+	}
+}
+
+func TestAnUnknownBackendIsAResult(t *testing.T) {
+	s := &store{}
+	j := job(s, nil)
+	j.Backend = nil
+	require.NoError(t, j.Serve(t.Context()))
+	require.Equal(t, logv1.Code_CODE_MALFORMED, s.result.Code)
+	require.Contains(t, s.result.Log, `"code"`)
+}
+
+// A view that met anything not deterministic is poisoned: whatever Execute then does, there is no result.
+func TestAPoisonedViewCrashesTheWorker(t *testing.T) {
+	broken := errors.New("storage is gone")
+	for name, after := range map[string]func(error) ([]byte, error){
+		"returns the error": func(err error) ([]byte, error) { return nil, err },
+		"swallows it":       func(error) ([]byte, error) { return []byte("fine"), nil },
+		"returns another":   func(error) ([]byte, error) { return nil, errors.New("business rule") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &store{err: broken}
+			err := job(s, func(v engines.View) ([]byte, error) {
+				_, _, err := v.Get([]byte("k"))
+				require.ErrorIs(t, v.Put([]byte("k"), nil), broken, "nothing works any more")
+				return after(err)
+			}).Serve(t.Context())
+			require.ErrorIs(t, err, ErrNoResult)
+			require.ErrorIs(t, err, broken)
+			require.Nil(t, s.result)
+		})
+	}
+	t.Run("panics", func(t *testing.T) {
+		s := &store{err: broken}
+		require.PanicsWithValue(t, "on top", func() {
+			job(s, func(v engines.View) ([]byte, error) { v.Get([]byte("k")); panic("on top") }).Serve(t.Context())
+		}, "the panic is the worker's own, with its stack")
+		require.Nil(t, s.result)
+	})
+}
+
+func TestAStopIsNoResult(t *testing.T) {
+	s := &store{}
+	j := job(s, func(v engines.View) ([]byte, error) { return nil, nil })
+	<-j.Place
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, j.Serve(ctx), ErrNoResult)
+	require.Nil(t, s.result)
+}
+
+func TestAWithdrawnJobEndsNormally(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		s := &store{}
+		j := job(s, func(v engines.View) ([]byte, error) { _, _, err := v.Get([]byte("k")); return nil, err })
+		<-j.Place
+		close(j.Place)
+		j.Late = late
+		require.NoError(t, j.Serve(t.Context()))
+		require.Nil(t, s.result)
+	}
+}
+
+// It runs until its first read, and only then waits for its place.
+func TestAnEagerWorkerRunsToItsFirstRead(t *testing.T) {
+	reached := make(chan string, 2)
+	s := &store{value: []byte("v")}
+	j := job(s, func(v engines.View) ([]byte, error) {
+		v.Put([]byte("own"), nil)
+		reached <- "before the read"
+		_, _, err := v.Get([]byte("k"))
+		at, _ := v.BlockTime()
+		require.Equal(t, place.Time, at)
+		return nil, err
+	})
+	<-j.Place
+	ended := make(chan error, 1)
+	go func() { ended <- j.Serve(context.Background()) }()
+	require.Equal(t, "before the read", <-reached)
+	require.Nil(t, s.result)
+	j.Place <- place
+	require.NoError(t, <-ended)
+}
+
+// An injected fault is the worker's death, never its transaction's result, wherever it strikes.
+func TestAFaultIsNoResult(t *testing.T) {
+	for name, do := range map[string]func(context.Context){
+		"panic":  func(context.Context) { panic("fault") },
+		"goexit": func(context.Context) { runtime.Goexit() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &store{}
+			j := job(s, func(v engines.View) ([]byte, error) { _, _, err := v.Get([]byte("k")); return nil, err })
+			<-j.Place
+			sup, err := supervisor.New(supervisor.Spec{Name: "t", Build: supervisor.Children(supervisor.Child{
+				ID: "w", Restart: supervisor.Temporary, Start: func(context.Context) (supervisor.Service, error) { return j, nil },
+			})})
+			require.NoError(t, err)
+			run, err := sup.Start(context.Background())
+			require.NoError(t, err)
+			info, err := run.WhichChild("w")
+			require.NoError(t, err)
+			exit := supervisor.Monitor(info.Ref)
+			require.NoError(t, run.Inject(t.Context(), "w", supervisor.Fault{Name: name, Do: do}))
+			require.Equal(t, supervisor.Abnormal, (<-exit).Class)
+			require.Nil(t, s.result)
+			require.NoError(t, run.Stop(t.Context()))
+		})
+	}
+}
+
+func TestSettledLimitsNameThemselves(t *testing.T) {
+	for _, err := range []error{engines.ErrTooManyOps, engines.ErrTooManySteps, engines.ErrKeyTooLong, engines.ErrValueTooLong, engines.ErrResultTooBig} {
+		require.True(t, isLimit(err))
+		require.True(t, strings.HasPrefix(err.Error(), "limit: "))
+	}
+}
