@@ -1,0 +1,138 @@
+//go:build unix
+
+package readme_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// instead are the lines that run in another form here. Each must be in the README.
+var instead = map[string]string{
+	"go run ./cmd/coppice demo": "go run ./cmd/coppice demo --quick", // the same in less time
+	"make test":                 "make -n test >/dev/null",           // which is what runs this test
+	"coppice init":              "coppice init --listen 127.0.0.1:0", // the default port may be in use
+	"go install ./cmd/coppice":  "go install ./cmd/coppice && test -x $(command -v coppice)",
+}
+
+const finished = "the README's commands have run"
+
+// script makes one shell script of all sh blocks, so that a block goes on where the one before it stopped.
+func script(blocks []block) (string, error) {
+	var b strings.Builder
+	unused := make(map[string]bool)
+	for line := range instead {
+		unused[line] = true
+	}
+	b.WriteString("set -eu\n")
+	for _, block := range blocks {
+		if block.lang != "sh" {
+			continue
+		}
+		n := block.line
+		for line := range strings.Lines(block.text) {
+			line = strings.TrimSuffix(line, "\n")
+			fmt.Fprintf(&b, "echo 'README.md:%d'\n", n)
+			if other, ok := instead[line]; ok {
+				delete(unused, line)
+				line = other
+			}
+			b.WriteString(line + "\n")
+			n++
+		}
+	}
+	for line := range unused {
+		return "", fmt.Errorf("the README has no line %q any more: drop it from instead", line)
+	}
+	b.WriteString("echo '" + finished + "'\n")
+	return b.String(), nil
+}
+
+// Every command of the README works as written, one after the other, on a machine that has Go and a fresh home directory.
+func TestCommands(t *testing.T) {
+	text, err := script(readme(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "sh")
+	cmd.Stdin = strings.NewReader(text)
+	cmd.Dir = root(t)
+	cmd.Env = environment(t)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	// The node that a failed script leaves behind is in the script's process group and ends with it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 10 * time.Second
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid := cmd.Process.Pid
+	t.Cleanup(func() {
+		if err := syscall.Kill(-pid, syscall.SIGKILL); err == nil {
+			t.Error("the README's commands leave processes behind")
+		} else if !errors.Is(err, syscall.ESRCH) {
+			t.Error(err)
+		}
+	})
+	if err := cmd.Wait(); err != nil || !strings.Contains(out.String(), finished) {
+		t.Fatalf("the README's commands failed (%v):\n%s", err, out.String())
+	}
+}
+
+// environment is this process's, with a home directory and a place for programs of its own, and Go's caches where they are.
+func environment(t *testing.T) []string {
+	t.Helper()
+	home, err := os.MkdirTemp("", "readme") // short: t.TempDir has the test's name in it
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(home); err != nil {
+			t.Error(err)
+		}
+	})
+	env := os.Environ()
+	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPATH", "GOFLAGS", "GOPROXY"} {
+		value, err := exec.Command("go", "env", name).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		env = append(env, name+"="+strings.TrimSpace(string(value)))
+	}
+	bin := filepath.Join(home, "bin")
+	return append(env, "HOME="+home, "COPPICE_HOME="+filepath.Join(home, ".coppice"), "GOBIN="+bin, "PATH="+bin+":"+os.Getenv("PATH"))
+}
+
+func TestScriptRunsEachLine(t *testing.T) {
+	var all []string
+	for line := range instead {
+		all = append(all, line)
+	}
+	got, err := script([]block{{"go", 1, "package x\n"}, {"sh", 7, strings.Join(all, "\n") + "\nfalse\n"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"set -eu\n", "echo 'README.md:7'\n", "\nfalse\n", "--quick"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("the script lacks %q:\n%s", want, got)
+		}
+	}
+	if strings.Contains(got, "package x") {
+		t.Error("a Go block is no command")
+	}
+	if _, err := script(nil); err == nil {
+		t.Error("a line in instead that the README lacks must be an error")
+	}
+}
