@@ -111,7 +111,7 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 		return nil, err
 	}
 	n.files = supervisor.NewLease(n.openLog, (*eventlog.Log).Close, leaseBound)
-	n.state = supervisor.NewLease(n.openState, (*storage.DB).Close, leaseBound)
+	n.state = storage.NewLease(StateDir(home), storage.Options{Logger: n.log.Named("pebble").Sugar()}, leaseBound)
 	if n.host, err = supervisor.New(n.hostSpec()); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
@@ -134,18 +134,11 @@ func (n *Node) logNotice(e eventlog.Event) {
 	n.log.Info("event log", zap.String("event", fmt.Sprint(e)))
 }
 
-func (n *Node) openState() (*storage.DB, error) {
-	if err := os.MkdirAll(filepath.Dir(StateDir(n.home)), 0o700); err != nil {
-		return nil, err
-	}
-	return storage.Open(StateDir(n.home), storage.Options{})
-}
-
 // Run runs the tree. It returns nil when ctx ended and everything stopped in order, and otherwise why the tree gave up.
 // It closes the node.
 func (n *Node) Run(ctx context.Context) error {
 	err := n.host.Serve(ctx)
-	if ctx.Err() != nil && !supervisor.Crashed(err) {
+	if ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx))) {
 		err = nil
 	}
 	return errors.Join(classify(err), n.Close())

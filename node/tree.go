@@ -84,7 +84,7 @@ func (n *Node) buildMempool(c *core) ([]supervisor.Child, error) {
 		Name: "workers", Restart: supervisor.Temporary, Shutdown: at.find("pool").Shutdown, Intensity: at.find("workers").Intensity,
 		Start: func(_ context.Context, j mempool.Job) (supervisor.Service, error) {
 			return j.Watch(worker.Job{
-				ID: j.ID, Tx: j.Tx, Backend: j.Backend, Params: j.Params, Store: store, Place: j.Place, Late: j.Late,
+				ID: j.ID, Tx: j.Tx, Backend: j.Backend, Params: j.Params, Store: store, Place: j.Place, Late: j.Late, Handed: j.Handed,
 			}), nil
 		},
 	})

@@ -88,7 +88,7 @@ func (r *verification) run(ctx context.Context) (err error) {
 		return err
 	}
 	if _, err := os.Stat(StateDir(r.home)); err == nil {
-		if r.state, err = storage.Open(StateDir(r.home), storage.Options{ReadOnly: true}); err != nil {
+		if r.state, err = storage.Open(StateDir(r.home), storage.Options{}); err != nil {
 			return fmt.Errorf("state: %w", err)
 		}
 		defer r.state.Close()

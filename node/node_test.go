@@ -1,0 +1,55 @@
+package node_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+	"go.uber.org/zap/zaptest"
+
+	"github.com/coppice-go/coppice/client"
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/node"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func newHome(t *testing.T) (string, node.Config) {
+	t.Helper()
+	home := t.TempDir()
+	_, err := node.Init(home, node.InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: node.Chaos})
+	require.NoError(t, err)
+	c, err := node.Load(home)
+	require.NoError(t, err)
+	return home, c
+}
+
+func TestSmoke(t *testing.T) {
+	home, c := newHome(t)
+	n, err := node.New(home, c, node.WithLogger(zaptest.NewLogger(t)))
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- n.Run(ctx) }()
+	addr, err := n.Addr(t.Context())
+	require.NoError(t, err)
+	cl := client.New(addr)
+	defer cl.CloseIdle()
+	wctx, wcancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer wcancel()
+	_, err = cl.WaitReady(wctx)
+	require.NoError(t, err)
+	body, err := kv.Encode(kv.Put([]byte("k"), []byte("v")), kv.Add([]byte("n"), 1))
+	require.NoError(t, err)
+	tx := engines.NewTx("kv", body, time.Minute)
+	_, err = cl.SubmitWait(wctx, tx)
+	require.NoError(t, err)
+	cancel()
+	require.NoError(t, <-ended)
+	v, err := node.Verify(t.Context(), home, node.VerifyOptions{})
+	require.NoError(t, err)
+	require.EqualValues(t, 1, v.Txs)
+}
