@@ -264,15 +264,23 @@ func (d *DB) load() error {
 	return nil
 }
 
-// Close flushes what is committed and closes the state. A state that failed is closed as it is.
+// Close flushes what is committed and closes the state. One that failed is closed as it is: what Pebble says to that adds
+// nothing to Err.
 func (d *DB) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var err error
+	var flush error
 	if d.Err() == nil {
-		err = d.flush()
+		var done <-chan struct{}
+		if done, flush = d.askFlush(); flush == nil {
+			flush = d.waitFlush(done)
+		}
 	}
-	return errors.Join(err, d.pdb.Close(), d.lock.Close())
+	err := d.pdb.Close()
+	if d.Err() != nil {
+		err = nil
+	}
+	return errors.Join(flush, err, d.lock.Close())
 }
 
 // get returns a copy of the value of a key of the layout.

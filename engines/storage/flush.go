@@ -10,39 +10,37 @@ import (
 // the state needs none any more.
 func (d *DB) Flush() (durableApplied uint64, err error) {
 	d.mu.Lock()
-	err = d.flush()
+	done, err := d.askFlush()
 	d.mu.Unlock()
+	if err == nil {
+		err = d.waitFlush(done)
+	}
 	if err != nil {
 		return 0, err
 	}
 	return d.DurableApplied()
 }
 
-// flush waits for the flush or for a failure: a flush that fails is tried again by Pebble without end.
-func (d *DB) flush() error {
-	done, err := d.askFlush()
-	if err != nil {
-		return err
+// askFlush starts a flush in the background.
+func (d *DB) askFlush() (done <-chan struct{}, err error) {
+	if err := d.Err(); err != nil {
+		return nil, err
 	}
+	if done, err = d.pdb.AsyncFlush(); err != nil {
+		return nil, d.fail("flushing", err)
+	}
+	d.flushed = d.published.Load().Index
+	return done, nil
+}
+
+// waitFlush waits for the flush or for a failure: a flush that fails is tried again by Pebble without end.
+func (d *DB) waitFlush(done <-chan struct{}) error {
 	select {
 	case <-done:
 		return d.Err()
 	case <-d.failed:
 		return d.failure
 	}
-}
-
-// askFlush starts a flush in the background.
-func (d *DB) askFlush() (<-chan struct{}, error) {
-	if err := d.Err(); err != nil {
-		return nil, err
-	}
-	done, err := d.pdb.AsyncFlush()
-	if err != nil {
-		return nil, d.fail("flushing", err)
-	}
-	d.flushed = d.published.Load().Index
-	return done, nil
 }
 
 // DurableApplied is the log index that the state is sure to have after a crash: what tables that were written, synced and

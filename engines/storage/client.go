@@ -1,0 +1,195 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+
+	"github.com/coppice-go/coppice/engines"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+	"github.com/coppice-go/coppice/supervisor"
+)
+
+// Client is storage as other engines see it. It is safe for concurrent use.
+//
+// What changes or stages goes through the mailbox, in order. What reads committed state runs in the caller's goroutine, beside
+// the engine, under the grant that the last incarnation handed out, and asks the living one for its own once that is revoked: so
+// such reads never wait behind a commit, and never touch a state that a successor has opened (I5).
+type Client struct {
+	to   engines.Address
+	last *atomic.Pointer[grant]
+}
+
+// NewClient returns a client of the storage engine in dir, which fails fast while the engine is down.
+func NewClient(dir engines.Directory) Client {
+	return Client{engines.NewAddress(dir, Name), new(atomic.Pointer[grant])}
+}
+
+// With returns the same client with another patience.
+func (c Client) With(p engines.Patience) Client { return Client{c.to.With(p), c.last} }
+
+// direct runs f under a grant.
+func (c Client) direct(ctx context.Context, f func(*DB) error) error {
+	if g := c.last.Load(); g != nil {
+		if err := g.Do(f); !errors.Is(err, supervisor.ErrFenced) {
+			return err
+		}
+	}
+	g, err := engines.Call(ctx, c.to, use{})
+	if err != nil {
+		return err
+	}
+	c.last.Store(g)
+	return g.Do(f)
+}
+
+// State is the committed chain's state.
+func (c Client) State(ctx context.Context) (s engines.ChainState, err error) {
+	err = c.direct(ctx, func(d *DB) error { s = d.State(); return d.Err() })
+	return s, err
+}
+
+// StartChain is DB.StartChain.
+func (c Client) StartChain(ctx context.Context, index uint64, rec *logv1.ChainStarted) error {
+	_, err := engines.Call(ctx, c.to, startChain{index, rec})
+	return err
+}
+
+// Begin is DB.Begin. Reads and seals that wait for a block staged before answer ErrNotStaged.
+func (c Client) Begin(ctx context.Context, b engines.Block) (refused []*logv1.TxResult, err error) {
+	return engines.Call(ctx, c.to, begin{b})
+}
+
+// Read is DB.Read, except that it waits until all versions before v have finished.
+func (c Client) Read(ctx context.Context, v engines.Version, key []byte) (val []byte, found bool, err error) {
+	r, err := engines.Call(ctx, c.to, read{v, key})
+	return r.value, r.found, err
+}
+
+// Finish is DB.Finish, sent and not waited for. What is not in order ends the engine's incarnation; what is of a block that is
+// not staged any more is dropped.
+func (c Client) Finish(ctx context.Context, v engines.Version, changes []*logv1.Change, result *logv1.TxResult) error {
+	return engines.Cast(ctx, c.to, finish{v, changes, result})
+}
+
+// Seal is DB.Seal, except that it waits until all versions have finished.
+func (c Client) Seal(ctx context.Context) (engines.Staged, error) {
+	return engines.Call(ctx, c.to, seal{})
+}
+
+// Commit is DB.Commit.
+func (c Client) Commit(ctx context.Context, index uint64, rec *logv1.BlockCommitted) error {
+	return c.CommitWith(ctx, index, rec)
+}
+
+// CommitWith is Commit with node-local values in the same batch.
+func (c Client) CommitWith(ctx context.Context, index uint64, rec *logv1.BlockCommitted, local ...Local) error {
+	_, err := engines.Call(ctx, c.to, commit{index: index, rec: rec, local: local})
+	return err
+}
+
+// Redo is DB.Redo.
+func (c Client) Redo(ctx context.Context, index uint64, rec *logv1.BlockCommitted) error {
+	_, err := engines.Call(ctx, c.to, commit{index: index, rec: rec, redo: true})
+	return err
+}
+
+// Get is DB.Get.
+func (c Client) Get(ctx context.Context, key []byte, height uint64) (val []byte, found bool, at uint64, err error) {
+	err = c.direct(ctx, func(d *DB) (err error) {
+		val, found, at, err = d.Get(key, height)
+		return err
+	})
+	return val, found, at, err
+}
+
+// Result is DB.Result.
+func (c Client) Result(ctx context.Context, id engines.TxID) (r *logv1.TxResult, found bool, err error) {
+	err = c.direct(ctx, func(d *DB) (err error) {
+		r, found, err = d.Result(id)
+		return err
+	})
+	return r, found, err
+}
+
+// Results is DB.Results.
+func (c Client) Results(ctx context.Context, ids []engines.TxID) (rs []*logv1.TxResult, err error) {
+	err = c.direct(ctx, func(d *DB) (err error) {
+		rs, err = d.Results(ids)
+		return err
+	})
+	return rs, err
+}
+
+// Block is DB.Block.
+func (c Client) Block(ctx context.Context, height uint64) (m BlockMeta, err error) {
+	err = c.direct(ctx, func(d *DB) (err error) {
+		m, err = d.Block(height)
+		return err
+	})
+	return m, err
+}
+
+// AppHashAt is DB.AppHashAt.
+func (c Client) AppHashAt(ctx context.Context, period uint64) (hash []byte, err error) {
+	err = c.direct(ctx, func(d *DB) error { hash = d.AppHashAt(period); return d.Err() })
+	return hash, err
+}
+
+// PutLocal is DB.PutLocal.
+func (c Client) PutLocal(ctx context.Context, name string, val []byte) error {
+	return c.direct(ctx, func(d *DB) error { return d.PutLocal(name, val) })
+}
+
+// GetLocal is DB.GetLocal.
+func (c Client) GetLocal(ctx context.Context, name string) (val []byte, found bool, err error) {
+	err = c.direct(ctx, func(d *DB) (err error) {
+		val, found, err = d.GetLocal(name)
+		return err
+	})
+	return val, found, err
+}
+
+// Flush is DB.Flush. It runs beside the engine.
+func (c Client) Flush(ctx context.Context) (durableApplied uint64, err error) {
+	err = c.direct(ctx, func(d *DB) (err error) {
+		durableApplied, err = d.Flush()
+		return err
+	})
+	return durableApplied, err
+}
+
+// DurableApplied is DB.DurableApplied.
+func (c Client) DurableApplied(ctx context.Context) (index uint64, err error) {
+	err = c.direct(ctx, func(d *DB) (err error) {
+		index, err = d.DurableApplied()
+		return err
+	})
+	return index, err
+}
+
+// Prune is DB.Prune.
+func (c Client) Prune(ctx context.Context, height uint64) error {
+	return c.direct(ctx, func(d *DB) error { return d.Prune(ctx, height) })
+}
+
+// Stat is DB.Stat.
+func (c Client) Stat(ctx context.Context) (s Stat, err error) {
+	err = c.direct(ctx, func(d *DB) (err error) {
+		s, err = d.Stat()
+		return err
+	})
+	return s, err
+}
+
+// View runs f on a snapshot of the committed state. f must not keep it, and a replaced incarnation waits for f: let f be short.
+func (c Client) View(ctx context.Context, f func(*Snapshot) error) error {
+	return c.direct(ctx, func(d *DB) error {
+		s, err := d.Snapshot()
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		return f(s)
+	})
+}

@@ -1,0 +1,236 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/coppice-go/coppice/engines"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+	"github.com/coppice-go/coppice/supervisor"
+)
+
+// Name is storage's address.
+const Name = "storage"
+
+// Config is what the engine works with.
+type Config struct {
+	// Lease opens the state: see NewLease. It outlives the incarnations, so that a replaced one can neither read nor write, and
+	// its successor can open (I5).
+	Lease *supervisor.Lease[*DB]
+}
+
+// NewLease is the lease of the state in dir. bound is how long an operation of a replaced incarnation may stay in flight
+// before the lease is stuck.
+func NewLease(dir string, o Options, bound time.Duration) *supervisor.Lease[*DB] {
+	return supervisor.NewLease(func() (*DB, error) { return Open(dir, o) }, (*DB).Close, bound)
+}
+
+// Child returns the engine's StartFunc.
+func Child(dir engines.Directory, c Config) supervisor.StartFunc {
+	return func(ctx context.Context) (supervisor.Service, error) {
+		e := &engine{Config: c}
+		return engines.Spec{Name: Name, Mailbox: 4096, Init: e.init}.Start(dir)(ctx)
+	}
+}
+
+type grant = supervisor.Grant[*DB]
+
+type engine struct {
+	Config
+	grant *grant
+
+	// Who waits for earlier versions to finish. Begin drops them: their block is gone.
+	reads []waiting[read, value]
+	seals []engines.From[engines.Staged]
+}
+
+type waiting[Q, R any] struct {
+	q    Q
+	from engines.From[R]
+}
+
+// The messages of storage. What reads committed state alone does not pass through the mailbox: see Client.
+type (
+	use        struct{}
+	startChain struct {
+		index uint64
+		rec   *logv1.ChainStarted
+	}
+	begin struct{ block engines.Block }
+	read  struct {
+		v   engines.Version
+		key []byte
+	}
+	value struct {
+		value []byte
+		found bool
+	}
+	finish struct {
+		v       engines.Version
+		changes []*logv1.Change
+		result  *logv1.TxResult
+	}
+	seal   struct{}
+	commit struct {
+		index uint64
+		rec   *logv1.BlockCommitted
+		local []Local
+		redo  bool
+	}
+	done struct{}
+)
+
+func (use) Answer(*grant)              {}
+func (startChain) Answer(done)         {}
+func (begin) Answer([]*logv1.TxResult) {}
+func (read) Answer(value)              {}
+func (seal) Answer(engines.Staged)     {}
+func (commit) Answer(done)             {}
+
+func (e *engine) init(ctx context.Context, s *engines.Server) error {
+	var err error
+	if e.grant, err = e.Lease.Acquire(ctx); err != nil {
+		return err
+	}
+	engines.OnCall(s, func(_ context.Context, _ use, from engines.From[*grant]) error {
+		from.Reply(e.grant)
+		return nil
+	})
+	engines.OnCall(s, func(_ context.Context, q startChain, from engines.From[done]) error {
+		err := e.do(func(d *DB) error { return d.StartChain(q.index, q.rec) })
+		from.Answer(done{}, err)
+		return fatal(err)
+	})
+	engines.OnCall(s, e.begin)
+	engines.OnCall(s, e.read)
+	engines.OnCast(s, e.finish)
+	engines.OnCall(s, e.seal)
+	engines.OnCall(s, func(_ context.Context, q commit, from engines.From[done]) error {
+		err := e.do(func(d *DB) error {
+			if q.redo {
+				return d.Redo(q.index, q.rec, q.local...)
+			}
+			return d.Commit(q.index, q.rec, q.local...)
+		})
+		from.Answer(done{}, err)
+		return fatal(err)
+	})
+	return e.watch(ctx)
+}
+
+// watch ends the incarnation when Pebble fails in the background, with nobody calling.
+func (e *engine) watch(ctx context.Context) error {
+	return e.do(func(d *DB) error {
+		return supervisor.Go(ctx, func(ctx context.Context) error {
+			select {
+			case <-d.Failed():
+				return d.Err()
+			case <-ctx.Done():
+				return nil
+			}
+		})
+	})
+}
+
+func (e *engine) do(f func(*DB) error) error { return e.grant.Do(f) }
+
+// fatal is the error that ends the incarnation: a state that failed, or one that is not ours any more. All others are the
+// caller's.
+func fatal(err error) error {
+	if errors.Is(err, ErrFailed) || errors.Is(err, ErrDamaged) || errors.Is(err, supervisor.ErrFenced) {
+		return err
+	}
+	return nil
+}
+
+func (e *engine) begin(_ context.Context, q begin, from engines.From[[]*logv1.TxResult]) error {
+	var refused []*logv1.TxResult
+	err := e.do(func(d *DB) (err error) {
+		refused, err = d.Begin(q.block)
+		return err
+	})
+	if err == nil {
+		e.drop(fmt.Errorf("%w: %v has taken its place", ErrNotStaged, q.block))
+	}
+	from.Answer(refused, err)
+	return fatal(err)
+}
+
+// drop answers those who wait for a block that is not staged any more.
+func (e *engine) drop(why error) {
+	for _, r := range e.reads {
+		r.from.Fail(why)
+	}
+	for _, from := range e.seals {
+		from.Fail(why)
+	}
+	e.reads, e.seals = nil, nil
+}
+
+func (e *engine) read(_ context.Context, q read, from engines.From[value]) error {
+	var v value
+	err := e.do(func(d *DB) (err error) {
+		v.value, v.found, err = d.Read(q.v, q.key)
+		return err
+	})
+	if errors.Is(err, ErrNotReady) {
+		e.reads = append(e.reads, waiting[read, value]{q, from})
+		return nil
+	}
+	from.Answer(v, err)
+	return fatal(err)
+}
+
+// finish ends the incarnation on an error: a result that cannot be placed means that a worker or the pool is out of step.
+// What belongs to a block that is not staged any more is late, and dropped.
+func (e *engine) finish(ctx context.Context, m finish) error {
+	var turn uint32
+	var all bool
+	err := e.do(func(d *DB) error {
+		err := d.Finish(m.v, m.changes, m.result)
+		turn, all, _ = d.Turn()
+		return err
+	})
+	if errors.Is(err, ErrNotStaged) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("finish: %w", err)
+	}
+	waiting := e.reads
+	e.reads = nil
+	for _, r := range waiting {
+		if r.q.v.Index > turn {
+			e.reads = append(e.reads, r)
+		} else if err := e.read(ctx, r.q, r.from); err != nil {
+			return err
+		}
+	}
+	if !all {
+		return nil
+	}
+	sealing := e.seals
+	e.seals = nil
+	for _, from := range sealing {
+		if err := e.seal(ctx, seal{}, from); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *engine) seal(_ context.Context, _ seal, from engines.From[engines.Staged]) error {
+	var s engines.Staged
+	err := e.do(func(d *DB) (err error) {
+		s, err = d.Seal()
+		return err
+	})
+	if errors.Is(err, ErrNotReady) {
+		e.seals = append(e.seals, from)
+		return nil
+	}
+	from.Answer(s, err)
+	return fatal(err)
+}
