@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+
+	"github.com/coppice-go/coppice/supervisor"
 )
 
 // Service is the api engine: while it serves, the gate is open to a NodeService over its Backend. It has no mailbox and no
@@ -27,7 +29,14 @@ func (s *Service) Serve(ctx context.Context) error {
 	if s.Ready != nil {
 		s.Ready()
 	}
-	<-ctx.Done()
+	faults := supervisor.Faults(ctx)
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case f := <-faults:
+			f.Do(ctx)
+		}
+	}
 	p.Close(fmt.Sprintf("the api engine is stopping: %v", context.Cause(ctx)))
 	<-p.Empty()
 	return ctx.Err()
