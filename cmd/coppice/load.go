@@ -174,7 +174,6 @@ func (l *loadFlags) progress(r load.Report) string {
 }
 
 func (l *loadFlags) print(out io.Writer, r load.Report) error {
-	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 	j := loadJSON{
 		Submitted: r.Submitted, Acked: r.Acked, Committed: r.Committed, Failed: r.Failed, Unknown: r.Unknown, Seconds: r.Elapsed.Seconds(),
 		TxPerSecond: r.PerSecond(l.noWait), P50: ms(r.Latency.Quantile(.5)), P99: ms(r.Latency.Quantile(.99)), Max: ms(r.Latency.Max()),

@@ -28,11 +28,14 @@ func (p *progress) line(s string) {
 	}
 }
 
-// end takes the line away.
+// clear takes the line away.
+func (p *progress) clear() { p.line("") }
+
+// end takes the line away for good.
 func (p *progress) end() {
 	if p.ticker != nil {
+		p.clear()
 		p.ticker.Stop()
-		fmt.Fprint(os.Stderr, "\r\x1b[K")
 	}
 }
 

@@ -41,7 +41,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 configuration, 4 home in use, 5 damage 
 	f.StringVar(&a.token, "token", "", "token to show to the node; by default the home's admin.token")
 	f.DurationVar(&a.timeout, "timeout", 15*time.Second, "how long a call keeps trying while the node is down or busy")
 	root.AddCommand(a.initCommand(), a.startCommand(), a.statusCommand(), a.treeCommand(), a.getCommand(), a.txCommand(), a.killCommand(), a.loadCommand(),
-		a.logCommand(), versionCommand())
+		a.verifyCommand(), a.logCommand(), a.demoCommand(), a.soakCommand(), versionCommand())
 	settle(root)
 	return root
 }

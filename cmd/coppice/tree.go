@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/coppice-go/coppice/node"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
@@ -53,7 +54,7 @@ restarted and why. It answers whatever the tree is doing. With --spec it prints 
 				if err != nil {
 					return usageError(cmd, "--profile: %w", err)
 				}
-				_, err = fmt.Fprint(out, node.Plan(p, node.DefaultEngines))
+				_, err = fmt.Fprint(out, node.Plan(p, []string{"consensus", "api"}))
 				return err
 			}
 			ctx, cancel, c, err := a.dial(cmd.Context())

@@ -1,0 +1,176 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/coppice-go/coppice/cmd/coppice/internal/demo"
+)
+
+// demoJSON is what "demo --json" prints.
+type demoJSON struct {
+	OK           bool          `json:"ok"`
+	Seed         uint64        `json:"seed"`
+	Rows         []demoRowJSON `json:"rows"`
+	Acknowledged int           `json:"acknowledged"`
+	Lost         int           `json:"lost"`
+	Twice        int           `json:"twice"`
+	Unknown      int           `json:"unknown"`
+	Verify       string        `json:"verify"`
+	Seconds      float64       `json:"seconds"`
+}
+
+type demoRowJSON struct {
+	Path         string   `json:"path"`
+	How          string   `json:"how"`
+	Restarted    []string `json:"restarted"`
+	NextCommit   float64  `json:"next_commit_ms"`
+	Acknowledged int      `json:"acknowledged"`
+	Lost         int      `json:"lost"`
+	Twice        int      `json:"twice"`
+	Problem      string   `json:"problem,omitempty"`
+}
+
+const demoIntro = `A node with a home of its own runs as a child process, under load. Every path of its tree is now killed in every way that
+applies: it returns an error, panics, leaves its goroutine, hangs; a supervisor is stopped. Then the whole process is killed.
+
+Profile chaos: the restart limits are raised, for a tree of the default profile would rightly give up under so many kills
+in so short a time. Structural zeros stay: what must escalate at once does.
+
+Each transaction adds 1 to a counter of its own. Acknowledged and absent is lost; 2 is twice. Both are counted from outside.
+
+`
+
+func (a *app) demoCommand() *cobra.Command {
+	c := demo.Config{SIGKILLs: 5}
+	var asJSON, noSIGKILL bool
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Kill every part of a node under load, and count what is lost (nothing)",
+		Long:  demoIntro + "It takes about two minutes, and exits 0 only if nothing was lost and nothing applied twice.",
+		Example: `  coppice demo
+  coppice demo --quick --json
+  coppice demo --seed 7 --keep`,
+		Args: words(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if c.Bin, err = os.Executable(); err != nil {
+				return err
+			}
+			c.Shuffle = cmd.Flags().Changed("seed")
+			switch {
+			case noSIGKILL:
+				c.SIGKILLs = 0
+			case c.Quick:
+				c.SIGKILLs = 2
+			}
+			out := cmd.OutOrStdout()
+			table := &demoTable{out: out, paint: paintFor(stdout(cmd)), quiet: asJSON}
+			show := newProgress(cmd)
+			defer show.end()
+			c.Begun = table.begin
+			c.Doing = show.line
+			c.Row = func(r demo.Row) { show.clear(); table.row(r) }
+			res, err := demo.Run(cmd.Context(), c)
+			show.clear()
+			if err != nil {
+				return fmt.Errorf("demo: %w", err)
+			}
+			if asJSON {
+				err = printJSON(out, demoOf(c.Seed, res))
+			} else {
+				table.verdict(c, res)
+			}
+			if err == nil && res.Bad() {
+				err = errors.New("demo: the node did not keep its promise")
+			}
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&asJSON, "json", false, "print JSON")
+	f.BoolVar(&c.Keep, "keep", false, "keep the home and the node's output")
+	f.BoolVar(&c.Quick, "quick", false, "kill each path in one way only")
+	f.BoolVar(&noSIGKILL, "no-sigkill", false, "leave out the kills of the process")
+	f.Uint64Var(&c.Seed, "seed", 0, "shuffle the kills, and their moments, by this number")
+	return cmd
+}
+
+// demoTable prints the rows as they come.
+type demoTable struct {
+	out   io.Writer
+	paint paint
+	quiet bool
+}
+
+const demoColumns = "%-42s %-8s %-28s %10s %7s %5s %6s\n"
+
+func (t *demoTable) begin(home string) {
+	if t.quiet {
+		return
+	}
+	fmt.Fprint(t.out, demoIntro, "home: ", home, "\n\n")
+	fmt.Fprint(t.out, t.paint.bold(fmt.Sprintf(demoColumns, "path", "how", "restarted with it", "ms to next", "acked", "lost", "twice")))
+}
+
+func (t *demoTable) row(r demo.Row) {
+	if t.quiet {
+		return
+	}
+	with := strings.Join(r.Restarted, ", ")
+	if with == "" {
+		with = "-"
+	}
+	line := fmt.Sprintf(demoColumns, r.Path, r.How, with, fmt.Sprintf("%.0f", ms(r.NextCommit)), fmt.Sprint(r.Acknowledged), fmt.Sprint(r.Lost), fmt.Sprint(r.Twice))
+	if r.Bad() {
+		line = t.paint.bad(line)
+	}
+	fmt.Fprint(t.out, line)
+	if r.Problem != "" {
+		fmt.Fprintln(t.out, t.paint.bad("    "+r.Problem))
+	}
+}
+
+func (t *demoTable) verdict(c demo.Config, r demo.Result) {
+	bad := 0
+	for _, row := range r.Rows {
+		if row.Problem != "" {
+			bad++
+		}
+	}
+	if c.Keep {
+		fmt.Fprintf(t.out, "\nkept: %s\n", r.Dir)
+	}
+	verify := "the home verifies"
+	if r.Verify != nil {
+		verify = r.Verify.Error()
+	}
+	word := t.paint.good("PASS")
+	if r.Bad() {
+		word = t.paint.bad("FAIL")
+	}
+	fmt.Fprintf(t.out, "\n%s: %d kills in %v, %d with a problem; %d acknowledged, %d lost, %d twice, %d unknown; %s\n", word, len(r.Rows),
+		r.Elapsed.Round(100*time.Millisecond), bad, r.Acknowledged, r.Lost, r.Twice, r.Unknown, verify)
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+func demoOf(seed uint64, r demo.Result) demoJSON {
+	j := demoJSON{
+		OK: !r.Bad(), Seed: seed, Acknowledged: r.Acknowledged, Lost: r.Lost, Twice: r.Twice, Unknown: r.Unknown, Verify: "whole",
+		Seconds: r.Elapsed.Seconds(),
+	}
+	if r.Verify != nil {
+		j.Verify = r.Verify.Error()
+	}
+	for _, row := range r.Rows {
+		j.Rows = append(j.Rows, demoRowJSON{row.Path, row.How, row.Restarted, ms(row.NextCommit), row.Acknowledged, row.Lost, row.Twice, row.Problem})
+	}
+	return j
+}

@@ -1,0 +1,177 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/coppice-go/coppice/cmd/coppice/internal/rig"
+	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
+)
+
+// strike makes the kill and waits until a transaction submitted after it is committed and the tree is whole again.
+func (d *demo) strike(ctx context.Context, t target, r *Row) error {
+	if err := d.rig.Grow(ctx, between+d.rand.IntN(between)); err != nil {
+		return err
+	}
+	before, err := d.rig.Client.Tree(ctx)
+	if err != nil {
+		return err
+	}
+	begin := time.Now()
+	killed, err := d.blow(ctx, t)
+	if err != nil {
+		return err
+	}
+	ready, cancel := context.WithTimeoutCause(ctx, rig.ReadyWithin, fmt.Errorf("no commit within %v", rig.ReadyWithin))
+	defer cancel()
+	if _, err := d.rig.Probe(ready); err != nil {
+		return errors.Join(context.Cause(ready), err, d.died())
+	}
+	r.NextCommit = time.Since(begin)
+	after, err := d.whole(ctx, killed)
+	if err != nil {
+		return errors.Join(err, d.died())
+	}
+	r.Restarted = restarted(before, after)
+	return nil
+}
+
+// died is an error where the process has ended although nobody meant it to.
+func (d *demo) died() error {
+	select {
+	case <-d.rig.Process().Done():
+		return fmt.Errorf("the process ended: %s", d.rig.Process().Exit())
+	default:
+		return nil
+	}
+}
+
+// blow kills, and starts the process again where that is what was killed. It answers what was killed.
+func (d *demo) blow(ctx context.Context, t target) (*apiv1.KillResponse, error) {
+	p := d.rig.Process()
+	switch {
+	case t.how == sigkill:
+		p.Crash()
+		return nil, d.rig.Start(ctx)
+	case t.path == root:
+		// The process may end before it has answered.
+		if _, err := d.rig.Client.Kill(ctx, t.path, t.how, 0); err != nil && connect.CodeOf(err) != connect.CodeUnavailable && connect.CodeOf(err) != connect.CodeUnknown {
+			return nil, err
+		}
+		late := time.NewTimer(rig.ReadyWithin)
+		defer late.Stop()
+		select {
+		case <-p.Done():
+		case <-late.C:
+			return nil, fmt.Errorf("the process did not end within %v of its root's end", rig.ReadyWithin)
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+		return nil, d.rig.Start(ctx)
+	}
+	var after time.Duration
+	if t.how == apiv1.How_HOW_HANG {
+		after = release
+	}
+	deadline := time.Now().Add(rig.ReadyWithin)
+	for {
+		killed, err := d.rig.Client.Kill(ctx, t.path, t.how, after)
+		// A transient child may end before it is hit, and then the next one is as good.
+		gone := connect.CodeOf(err) == connect.CodeNotFound || connect.CodeOf(err) == connect.CodeFailedPrecondition
+		if err != nil && gone && strings.HasSuffix(t.path, "/*") && time.Now().Before(deadline) && ctx.Err() == nil {
+			continue
+		}
+		return killed, err
+	}
+}
+
+// whole waits until every specified child runs, and what was killed runs in another incarnation.
+func (d *demo) whole(ctx context.Context, killed *apiv1.KillResponse) (*apiv1.TreeResponse, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, rig.ReadyWithin, fmt.Errorf("the tree was not whole within %v", rig.ReadyWithin))
+	defer cancel()
+	for {
+		t, err := d.rig.Client.Tree(ctx)
+		if err == nil {
+			if down := notRunning(t.Root, killed); down == "" {
+				return t, nil
+			} else {
+				err = fmt.Errorf("%s does not run", down)
+			}
+		}
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		}
+	}
+}
+
+// notRunning is the path of a place that does not run, or where still the killed incarnation runs. The children of dynamic
+// supervisors come and go.
+func notRunning(c *apiv1.Child, killed *apiv1.KillResponse) string {
+	if c.Live.GetState() != apiv1.ChildState_CHILD_STATE_RUNNING {
+		return c.Path
+	}
+	if killed != nil && c.Path == killed.Path && c.Live.Incarnation == killed.Incarnation {
+		return c.Path
+	}
+	if c.Spec.GetStrategy() == apiv1.Strategy_STRATEGY_DYNAMIC {
+		return ""
+	}
+	for _, child := range c.Children {
+		if p := notRunning(child, killed); p != "" {
+			return p
+		}
+	}
+	return ""
+}
+
+// restarted names what has another incarnation than before: a supervisor stands for all below it, and "x/*" for all
+// children of x that itself went on.
+func restarted(before, after *apiv1.TreeResponse) []string {
+	if before.Pid != after.Pid {
+		return []string{"the process"}
+	}
+	was := make(map[string]uint64)
+	var note func(c *apiv1.Child)
+	note = func(c *apiv1.Child) {
+		was[c.Path] = c.Live.GetIncarnation()
+		for _, child := range c.Children {
+			note(child)
+		}
+	}
+	note(before.Root)
+	changed := func(c *apiv1.Child) bool {
+		old, there := was[c.Path]
+		return there && old != c.Live.GetIncarnation()
+	}
+	var out []string
+	var look func(c *apiv1.Child)
+	look = func(c *apiv1.Child) {
+		if changed(c) {
+			out = append(out, c.Id)
+			return
+		}
+		if c.Spec.GetStrategy() == apiv1.Strategy_STRATEGY_DYNAMIC {
+			return
+		}
+		all := len(c.Children) > 1
+		for _, child := range c.Children {
+			all = all && changed(child)
+		}
+		if all {
+			out = append(out, c.Id+"/*")
+			return
+		}
+		for _, child := range c.Children {
+			look(child)
+		}
+	}
+	look(after.Root)
+	return out
+}

@@ -1,0 +1,121 @@
+package rig
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+
+	"github.com/coppice-go/coppice/client"
+	"github.com/coppice-go/coppice/cmd/coppice/internal/load"
+)
+
+// Count is what became of acknowledged transactions, as seen from outside.
+type Count struct {
+	Acknowledged int
+	Lost         int      // acknowledged, and not applied
+	Twice        int      // applied more than once
+	Examples     []string // of what is wrong, a few
+}
+
+// Bad tells whether anything is wrong.
+func (c Count) Bad() bool { return c.Lost+c.Twice > 0 }
+
+// add counts a counter that should be 1.
+func (c *Count) add(m load.Mismatch) {
+	n, err := strconv.ParseInt(m.Got, 10, 64)
+	if m.Found && err == nil && n > 1 {
+		c.Twice++
+	} else {
+		c.Lost++
+	}
+	if len(c.Examples) < 5 {
+		c.Examples = append(c.Examples, m.String())
+	}
+}
+
+// ledger remembers every acknowledged transaction, and which came since the last look.
+type ledger struct {
+	mu   sync.Mutex
+	all  []load.Item
+	from int           // of all: those since the last take
+	more chan struct{} // closed and replaced when all grows
+}
+
+func newLedger() *ledger { return &ledger{more: make(chan struct{})} }
+
+// write is a load.Config.Acked.
+func (l *ledger) write(items []load.Item) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, it := range items {
+		l.all = append(l.all, load.Item{Key: it.Key, Value: it.Value}) // the body is not needed any more
+	}
+	close(l.more)
+	l.more = make(chan struct{})
+	return nil
+}
+
+// take answers those acknowledged since the last take.
+func (l *ledger) take() []load.Item {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	items := l.all[l.from:len(l.all):len(l.all)]
+	l.from = len(l.all)
+	return items
+}
+
+// every answers all.
+func (l *ledger) every() []load.Item {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all[:len(l.all):len(l.all)]
+}
+
+// grow waits until n more are acknowledged.
+func (l *ledger) grow(ctx context.Context, n int) error {
+	l.mu.Lock()
+	want := len(l.all) + n
+	for len(l.all) < want {
+		more := l.more
+		l.mu.Unlock()
+		select {
+		case <-more:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for %d more acknowledgments: %w", n, context.Cause(ctx))
+		}
+		l.mu.Lock()
+	}
+	l.mu.Unlock()
+	return nil
+}
+
+// audit reads the items' counters back. One that is not 1 is looked at again once everything acknowledged before has ended,
+// which an ordered read waits for; only then does it count.
+func audit(ctx context.Context, c *client.Client, items []load.Item) (Count, error) {
+	count := Count{Acknowledged: len(items)}
+	for round := 0; ; round++ {
+		var open []load.Item
+		var wrong []load.Mismatch
+		err := load.Compare(ctx, c, items, func(m load.Mismatch) {
+			open = append(open, load.Item{Key: m.Key, Value: m.Want})
+			wrong = append(wrong, m)
+		})
+		if err != nil || len(open) == 0 {
+			return count, err
+		}
+		if round == auditRounds {
+			for _, m := range wrong {
+				count.add(m)
+			}
+			return count, nil
+		}
+		if _, _, err := c.GetConsistent(ctx, []byte("audit")); err != nil {
+			return count, err
+		}
+		items = open
+	}
+}
+
+// auditRounds is how many blocks an acknowledged transaction may take after all others before it counts as lost.
+const auditRounds = 50

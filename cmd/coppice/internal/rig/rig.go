@@ -1,0 +1,250 @@
+// Package rig runs a node as a child process in a home of its own, keeps it under load, kills it, starts it again, and counts
+// from outside what became of every acknowledged transaction: each adds 1 to a counter of its own key, so that an absent
+// counter was lost and a 2 was applied twice.
+package rig
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/coppice-go/coppice/client"
+	"github.com/coppice-go/coppice/cmd/coppice/internal/load"
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/node/api"
+)
+
+// Config says what to run.
+type Config struct {
+	Bin     string // the coppice binary
+	Profile string // of the tree's limits
+	Rate    float64
+	Keep    bool // leave the home when done
+}
+
+// ReadyWithin is how long a node may take from its start until it is ready, and to be whole again after a kill.
+const ReadyWithin = 30 * time.Second
+
+// Rig is a node under load.
+type Rig struct {
+	Home   string
+	Client *client.Client
+
+	conf   Config
+	log    *os.File
+	proc   *Process
+	ledger *ledger
+	probes atomic.Uint64
+	prefix string
+
+	stop     chan struct{} // closed: the load begins nothing more
+	loads    chan error    // one for each load, when it has ended
+	loadsEnd context.CancelFunc
+	unknown  atomic.Int64 // transactions without an answer when the load ended
+}
+
+// New makes a home, starts its node, waits until it is ready, and puts it under load. Close it.
+func New(ctx context.Context, c Config) (_ *Rig, err error) {
+	r := &Rig{conf: c, ledger: newLedger(), prefix: load.NewPrefix(), stop: make(chan struct{}), loads: make(chan error, 2)}
+	dir, err := os.MkdirTemp("", "coppice-")
+	if err != nil {
+		return nil, err
+	}
+	r.Home = filepath.Join(dir, "home")
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, r.Close())
+		}
+	}()
+	if r.log, err = os.Create(filepath.Join(dir, "node.log")); err != nil {
+		return nil, err
+	}
+	if _, err := r.Command(ctx, "init", "--listen", "127.0.0.1:0", "--profile", c.Profile); err != nil {
+		return nil, err
+	}
+	token, err := os.ReadFile(filepath.Join(r.Home, api.TokenFileName))
+	if err != nil {
+		return nil, err
+	}
+	r.Client = client.New("", client.WithToken(strings.TrimSpace(string(token))), client.WithBackoff(2*time.Millisecond, 20*time.Millisecond),
+		client.WithResolver(func() (string, error) {
+			n, err := api.ReadNodeFile(r.Home)
+			return n.Address, err
+		}))
+	if err := r.Start(ctx); err != nil {
+		return nil, err
+	}
+	return r, r.load()
+}
+
+// load begins two loads, that wait for what an acknowledgment means and for results.
+func (r *Rig) load() error {
+	var runs []*load.Run
+	for i, noWait := range []bool{false, true} {
+		run, err := load.New(load.Config{
+			Client: r.Client, Backend: kv.Name, ValidFor: 9 * time.Minute, Next: load.Counters(fmt.Sprintf("%s%d/", r.prefix, i)),
+			Clients: 4, Batch: 10, Rate: r.conf.Rate / 2, NoWait: noWait, Acked: r.ledger.write, Stop: r.stop,
+			Failed: func(_ load.Item, err error) bool {
+				if errors.Is(err, client.ErrUnknown) {
+					r.unknown.Add(1)
+					return true
+				}
+				return false // nothing of this load may fail
+			},
+		})
+		if err != nil {
+			return err
+		}
+		runs = append(runs, run)
+	}
+	var ctx context.Context
+	ctx, r.loadsEnd = context.WithCancel(context.Background()) // it goes on through everything, until Drain or Close
+	for _, run := range runs {
+		go func() {
+			_, err := run.Run(ctx)
+			r.loads <- err
+		}()
+	}
+	return nil
+}
+
+// Start runs the node's process and waits until it is ready.
+func (r *Rig) Start(ctx context.Context) error {
+	p, err := startProcess(r.conf.Bin, r.log, "start", "--home", r.Home, "--log-level", "warn")
+	if err != nil {
+		return err
+	}
+	r.proc = p
+	return r.Ready(ctx)
+}
+
+// Ready waits until the node answers. A process that ends meanwhile is an error.
+func (r *Rig) Ready(ctx context.Context) error {
+	waiting, cancel := context.WithTimeoutCause(ctx, ReadyWithin, fmt.Errorf("not ready within %v", ReadyWithin))
+	defer cancel()
+	waiting, ended := context.WithCancelCause(waiting)
+	defer ended(nil)
+	go func() {
+		select {
+		case <-r.proc.Done():
+			ended(r.ended())
+		case <-waiting.Done():
+		}
+	}()
+	_, err := r.Client.WaitReady(waiting)
+	if cause := context.Cause(waiting); err != nil && cause != nil {
+		return fmt.Errorf("%w (%w)", cause, err)
+	}
+	return err
+}
+
+// Process is the node's process, ended or not.
+func (r *Rig) Process() *Process { return r.proc }
+
+// ended is the error for a process that ended by itself.
+func (r *Rig) ended() error {
+	return fmt.Errorf("the node's process ended: %s: %s", r.proc.Exit(), r.lastWords())
+}
+
+// lastWords is the last line of the node's output.
+func (r *Rig) lastWords() string {
+	b, err := os.ReadFile(r.log.Name())
+	if err != nil {
+		return ""
+	}
+	b = bytes.TrimSpace(b[max(0, len(b)-4096):])
+	return string(b[bytes.LastIndexByte(b, '\n')+1:])
+}
+
+// Command runs another command of the binary on the home and answers its output.
+func (r *Rig) Command(ctx context.Context, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, r.conf.Bin, append(args, "--home", r.Home)...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		return out.String(), fmt.Errorf("coppice %s: %w: %s", args[0], err, strings.TrimSpace(errs.String()))
+	}
+	return out.String(), nil
+}
+
+// Probe submits a transaction of its own and answers its result's height: a commit that began after the call.
+func (r *Rig) Probe(ctx context.Context) (height uint64, err error) {
+	item, err := load.Counters(r.prefix + "probe/")(r.probes.Add(1))
+	if err != nil {
+		return 0, err
+	}
+	res, err := r.Client.SubmitWait(ctx, engines.NewTx(kv.Name, item.Body, 9*time.Minute))
+	if err != nil {
+		return 0, err
+	}
+	if res.Code != 0 {
+		return 0, fmt.Errorf("the probe failed: %v: %s", res.Code, res.Log)
+	}
+	return res.GetVersion().GetHeight(), r.ledger.write([]load.Item{item})
+}
+
+// Grow waits until n more transactions of the load are acknowledged, or the load has failed.
+func (r *Rig) Grow(ctx context.Context, n int) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, ReadyWithin, fmt.Errorf("none within %v", ReadyWithin))
+	defer cancel()
+	return r.ledger.grow(ctx, n)
+}
+
+// Audit counts what became of everything acknowledged since the last Audit.
+func (r *Rig) Audit(ctx context.Context) (Count, error) { return r.audit(ctx, r.ledger.take()) }
+
+// AuditAll counts what became of everything.
+func (r *Rig) AuditAll(ctx context.Context) (Count, error) { return r.audit(ctx, r.ledger.every()) }
+
+func (r *Rig) audit(ctx context.Context, items []load.Item) (Count, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, 2*ReadyWithin, fmt.Errorf("reading back took more than %v", 2*ReadyWithin))
+	defer cancel()
+	return audit(ctx, r.Client, items)
+}
+
+// Drain ends the load in order: every submission under way gets its answer. It answers how many did not.
+func (r *Rig) Drain(ctx context.Context) (unknown int, err error) {
+	close(r.stop)
+	late := time.AfterFunc(2*ReadyWithin, r.loadsEnd)
+	defer late.Stop()
+	defer context.AfterFunc(ctx, r.loadsEnd)()
+	err = errors.Join(<-r.loads, <-r.loads)
+	r.loadsEnd()
+	r.loadsEnd = nil
+	return int(r.unknown.Load()), err
+}
+
+// Close ends the load and the process, and removes the home unless it is to be kept.
+func (r *Rig) Close() error {
+	if r.loadsEnd != nil {
+		r.loadsEnd()
+		// What a load met when it was cut off is no news.
+		<-r.loads
+		<-r.loads
+	}
+	if r.proc != nil {
+		r.proc.Crash()
+	}
+	if r.Client != nil {
+		r.Client.CloseIdle()
+	}
+	var errs []error
+	if r.log != nil {
+		errs = append(errs, r.log.Close())
+	}
+	if !r.conf.Keep {
+		errs = append(errs, os.RemoveAll(filepath.Dir(r.Home)))
+	}
+	return errors.Join(errs...)
+}
+
+// Dir is where the home and the node's output are.
+func (r *Rig) Dir() string { return filepath.Dir(r.Home) }

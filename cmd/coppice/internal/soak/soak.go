@@ -1,0 +1,208 @@
+// Package soak kills a node's process over and over under load and, while it is down, holds its home against what was seen
+// of it: nothing acknowledged lost, nothing applied twice, the same app hash at each height, log and state in step.
+package soak
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/coppice-go/coppice/cmd/coppice/internal/rig"
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node"
+	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+)
+
+// Config says how long to soak.
+type Config struct {
+	Bin   string // the coppice binary
+	Kills int
+	Seed  uint64
+	Keep  bool
+	Round func(Round) // told of each kill; may be nil
+}
+
+// Round is one SIGKILL, and what the home was like after it.
+type Round struct {
+	N      int
+	Down   time.Duration // from the kill until the node was ready again, less the checks in between
+	Height uint64        // committed, by the log of the stopped home
+	rig.Count
+}
+
+// Result is the whole of it.
+type Result struct {
+	Kills   int
+	Height  uint64
+	Hashes  int // heights whose app hash was compared with what was seen before
+	Count   rig.Count
+	Unknown int
+	Dir     string
+	Elapsed time.Duration
+}
+
+const (
+	rate  = 200 // transactions per second
+	burst = 120 // acknowledgments at most between a start and its kill
+)
+
+// Run soaks. An error is whatever did not hold, with the round.
+func Run(ctx context.Context, c Config) (res Result, err error) {
+	begin := time.Now()
+	r, err := rig.New(ctx, rig.Config{Bin: c.Bin, Profile: "default", Rate: rate, Keep: c.Keep})
+	if err != nil {
+		return res, err
+	}
+	res.Dir = r.Dir()
+	defer func() {
+		res.Elapsed = time.Since(begin)
+		err = errors.Join(err, r.Close())
+	}()
+	s := &soak{rig: r, rand: rand.New(rand.NewPCG(c.Seed, 1)), chain: make(chain)}
+	for n := 1; n <= c.Kills; n++ {
+		round, err := s.round(ctx, n)
+		res.Kills, res.Height, res.Hashes = n, round.Height, s.compared
+		if err != nil {
+			return res, fmt.Errorf("kill %d: %w", n, err)
+		}
+		if c.Round != nil {
+			c.Round(round)
+		}
+	}
+	if res.Unknown, err = r.Drain(ctx); err != nil {
+		return res, fmt.Errorf("the load failed: %w", err)
+	}
+	if res.Count, err = r.AuditAll(ctx); err != nil {
+		return res, err
+	}
+	if err := r.Process().Stop(ctx, rig.ReadyWithin); err != nil {
+		return res, err
+	}
+	if _, err := s.stopped(ctx); err != nil {
+		return res, err
+	}
+	if res.Count.Bad() || res.Unknown > 0 {
+		return res, fmt.Errorf("%d lost, %d twice, %d unknown: %v", res.Count.Lost, res.Count.Twice, res.Unknown, res.Count.Examples)
+	}
+	return res, nil
+}
+
+type soak struct {
+	rig      *rig.Rig
+	rand     *rand.Rand
+	chain    chain
+	compared int
+}
+
+// round lets the load go on for a while, kills the process, checks the stopped home, starts it again and reads back.
+func (s *soak) round(ctx context.Context, n int) (Round, error) {
+	round := Round{N: n}
+	if err := s.rig.Grow(ctx, 1+s.rand.IntN(burst)); err != nil {
+		return round, err
+	}
+	seen, err := s.rig.Client.Status(ctx)
+	if err != nil {
+		return round, err
+	}
+	if err := s.note(seen); err != nil {
+		return round, err
+	}
+	// Somewhere within the work of a block, not at its end where the status above left off.
+	select {
+	case <-time.After(time.Duration(s.rand.IntN(20_000)) * time.Microsecond):
+	case <-ctx.Done():
+		return round, context.Cause(ctx)
+	}
+	s.rig.Process().Crash()
+	if round.Height, err = s.stopped(ctx); err != nil {
+		return round, err
+	}
+	begin := time.Now()
+	if err := s.rig.Start(ctx); err != nil {
+		return round, err
+	}
+	round.Down = time.Since(begin)
+	if seen, err = s.rig.Client.Status(ctx); err != nil {
+		return round, err
+	}
+	if seen.Height < round.Height {
+		return round, fmt.Errorf("the node came back at height %d; its log had committed %d", seen.Height, round.Height)
+	}
+	if err := s.note(seen); err != nil {
+		return round, err
+	}
+	if round.Count, err = s.rig.Audit(ctx); err != nil {
+		return round, err
+	}
+	if round.Bad() {
+		return round, fmt.Errorf("%d lost, %d twice: %v", round.Lost, round.Twice, round.Examples)
+	}
+	return round, nil
+}
+
+func (s *soak) note(st *apiv1.StatusResponse) error {
+	known, err := s.chain.note(st.Period, st.Height, st.AppHash)
+	if known {
+		s.compared++
+	}
+	return err
+}
+
+// stopped verifies the home of the ended process, and compares its log's app hashes with those seen before. It answers the
+// height that the log has committed.
+func (s *soak) stopped(ctx context.Context) (uint64, error) {
+	if _, err := s.rig.Command(ctx, "verify"); err != nil {
+		return 0, err
+	}
+	last, err := committed(node.LogDir(s.rig.Home), func(b *logv1.BlockCommitted) error {
+		known, err := s.chain.note(b.Period, b.Height, b.AppHash)
+		if known {
+			s.compared++
+		}
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	if at := s.chain.highest(); at.height > last {
+		return 0, fmt.Errorf("the node had shown height %d; its log has committed %d", at.height, last)
+	}
+	return last, nil
+}
+
+// committed calls each for every committed block of a stopped log and answers the last one's height.
+func committed(dir string, each func(*logv1.BlockCommitted) error) (last uint64, err error) {
+	l, err := eventlog.OpenReadOnly(dir, eventlog.Options{})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	c, err := l.Cursor(l.First())
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	for {
+		e, ok, err := c.TryNext()
+		if err != nil || !ok {
+			return last, err
+		}
+		if e.Kind != engines.KindBlockCommitted {
+			continue
+		}
+		b := new(logv1.BlockCommitted)
+		if err := proto.Unmarshal(e.Data, b); err != nil {
+			return last, fmt.Errorf("record %d: %w", e.Index, err)
+		}
+		last = b.Height
+		if err := each(b); err != nil {
+			return last, err
+		}
+	}
+}

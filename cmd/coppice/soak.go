@@ -1,0 +1,51 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/coppice-go/coppice/cmd/coppice/internal/soak"
+)
+
+// soakCommand is for those who work on coppice: "make soak" runs it.
+func (a *app) soakCommand() *cobra.Command {
+	c := soak.Config{}
+	cmd := &cobra.Command{
+		Use:    "soak",
+		Hidden: true,
+		Short:  "SIGKILL a node under load many times, and hold its home against what was seen of it",
+		Args:   words(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if c.Kills < 1 {
+				return usageError(cmd, "--kills is %d, want at least 1", c.Kills)
+			}
+			var err error
+			if c.Bin, err = os.Executable(); err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			c.Round = func(r soak.Round) {
+				fmt.Fprintf(out, "kill %3d of %d  height %6d  verified  back in %4.0f ms  %4d acknowledged, %d lost, %d twice\n",
+					r.N, c.Kills, r.Height, ms(r.Down), r.Acknowledged, r.Lost, r.Twice)
+			}
+			res, err := soak.Run(cmd.Context(), c)
+			if c.Keep {
+				fmt.Fprintln(out, "kept:", res.Dir)
+			}
+			if err != nil {
+				return fmt.Errorf("soak: %w", err)
+			}
+			_, err = fmt.Fprintf(out, "PASS: %d SIGKILLs in %v, seed %d; %d acknowledged, 0 lost, 0 twice; %d app hashes compared up to height %d, all the same\n",
+				res.Kills, res.Elapsed.Round(time.Second), c.Seed, res.Count.Acknowledged, res.Hashes, res.Height)
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.IntVar(&c.Kills, "kills", 200, "how many SIGKILLs")
+	f.Uint64Var(&c.Seed, "seed", uint64(time.Now().UnixNano()), "of the moments of the kills")
+	f.BoolVar(&c.Keep, "keep", false, "keep the home and the node's output")
+	return cmd
+}

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/coppice-go/coppice/node"
+)
+
+// verifyJSON is what "verify --json" prints.
+type verifyJSON struct {
+	OK         bool   `json:"ok"`
+	Reason     string `json:"reason,omitempty"`
+	ChainID    string `json:"chain_id"`
+	Height     uint64 `json:"height"`
+	AppHash    string `json:"app_hash"`
+	State      uint64 `json:"state_height"`
+	Records    uint64 `json:"records"`
+	TornBytes  int64  `json:"torn_bytes"`
+	Blocks     uint64 `json:"blocks"`
+	Txs        uint64 `json:"txs"`
+	Launched   uint64 `json:"launched"`
+	Unfinished uint64 `json:"unfinished"`
+}
+
+func (a *app) verifyCommand() *cobra.Command {
+	var o node.VerifyOptions
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "verify",
+		Short: "Check a stopped home: log, state, and that replaying the one gives the other",
+		Long: `Verify reads every byte of the log, scans the state, and executes every logged block again: results, changes and app
+hashes must be those that were logged, and the state must be what they make. It changes nothing. Damage exits 5, and says
+what is damaged and where.`,
+		Example: `  coppice verify && coppice start
+  coppice verify --skip-replay --json`,
+		Args: words(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			show := newProgress(cmd)
+			o.Progress = func(step string, done, total uint64) {
+				select {
+				case <-show.tick:
+					show.line(fmt.Sprintf("%s: %d of %d", step, done, total))
+				default:
+				}
+			}
+			v, err := node.Verify(cmd.Context(), a.home, o)
+			show.end()
+			if err != nil && !errors.Is(err, node.ErrDamage) {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			if asJSON {
+				j := verifyJSON{
+					OK: err == nil, ChainID: v.ChainID, Height: v.Height, AppHash: fmt.Sprintf("%x", v.AppHash), State: v.State,
+					Records: v.Log.Records, TornBytes: v.Log.TornBytes, Blocks: v.Blocks, Txs: v.Txs, Launched: v.Launched, Unfinished: v.Unfinished,
+				}
+				if err != nil {
+					j.Reason = err.Error()
+				}
+				return errors.Join(printJSON(out, j), err)
+			}
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(out, `chain      %s
+height     %d, app hash %x
+state      at height %d; the next start applies the rest
+log        %d records, %d bytes torn at its end
+replayed   %d blocks, %d transactions
+launched   %d transactions, %d without a result yet
+whole
+`, v.ChainID, v.Height, v.AppHash, v.State, v.Log.Records, v.Log.TornBytes, v.Blocks, v.Txs, v.Launched, v.Unfinished)
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&o.SkipReplay, "skip-replay", false, "do not execute the blocks again, which takes as long as it took the first time")
+	f.BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
