@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"sync/atomic"
 
 	"github.com/coppice-go/coppice/supervisor"
 )
@@ -23,7 +24,16 @@ func (s *Service) Serve(ctx context.Context) error {
 	path, h := NodeHandler(s.Backend, s.Options)
 	mux := http.NewServeMux()
 	mux.Handle(path, h)
-	p := s.Gate.Open(mux)
+	var fault atomic.Pointer[chan struct{}] // while a fault has this goroutine: closed when it is over
+	p := s.Gate.Open(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if over := fault.Load(); over != nil { // an engine that hangs handles nothing
+			select {
+			case <-*over:
+			case <-r.Context().Done():
+			}
+		}
+		mux.ServeHTTP(w, r)
+	}))
 	// Also when this goroutine panics or exits: nobody may reach an incarnation that has ended (I5).
 	defer p.Close("the api engine ended")
 	if s.Ready != nil {
@@ -34,7 +44,11 @@ func (s *Service) Serve(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 		case f := <-faults:
+			over := make(chan struct{})
+			fault.Store(&over)
 			f.Do(ctx)
+			fault.Store(nil)
+			close(over)
 		}
 	}
 	p.Close(fmt.Sprintf("the api engine is stopping: %v", context.Cause(ctx)))

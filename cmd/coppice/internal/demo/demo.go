@@ -60,7 +60,7 @@ func (r Result) Bad() bool {
 
 const (
 	profile  = "chaos"
-	rate     = 400 // transactions per second
+	rate     = 1500 // transactions per second
 	release  = 300 * time.Millisecond
 	between  = 20 // acknowledgments of the load before each kill, so that it strikes under load
 	stopTime = 15 * time.Second

@@ -38,6 +38,11 @@ func (d *demo) strike(ctx context.Context, t target, r *Row) error {
 		return errors.Join(err, d.died())
 	}
 	r.Restarted = restarted(before, after)
+	if killed != nil {
+		if w := wider(before, after, killed.Path); len(w) > 0 {
+			r.Problem = fmt.Sprintf("restarted wider than specified: %s", strings.Join(w, ", "))
+		}
+	}
 	return nil
 }
 
@@ -109,69 +114,4 @@ func (d *demo) whole(ctx context.Context, killed *apiv1.KillResponse) (*apiv1.Tr
 			return nil, fmt.Errorf("%w: %w", context.Cause(ctx), err)
 		}
 	}
-}
-
-// notRunning is the path of a place that does not run, or where still the killed incarnation runs. The children of dynamic
-// supervisors come and go.
-func notRunning(c *apiv1.Child, killed *apiv1.KillResponse) string {
-	if c.Live.GetState() != apiv1.ChildState_CHILD_STATE_RUNNING {
-		return c.Path
-	}
-	if killed != nil && c.Path == killed.Path && c.Live.Incarnation == killed.Incarnation {
-		return c.Path
-	}
-	if c.Spec.GetStrategy() == apiv1.Strategy_STRATEGY_DYNAMIC {
-		return ""
-	}
-	for _, child := range c.Children {
-		if p := notRunning(child, killed); p != "" {
-			return p
-		}
-	}
-	return ""
-}
-
-// restarted names what has another incarnation than before: a supervisor stands for all below it, and "x/*" for all
-// children of x that itself went on.
-func restarted(before, after *apiv1.TreeResponse) []string {
-	if before.Pid != after.Pid {
-		return []string{"the process"}
-	}
-	was := make(map[string]uint64)
-	var note func(c *apiv1.Child)
-	note = func(c *apiv1.Child) {
-		was[c.Path] = c.Live.GetIncarnation()
-		for _, child := range c.Children {
-			note(child)
-		}
-	}
-	note(before.Root)
-	changed := func(c *apiv1.Child) bool {
-		old, there := was[c.Path]
-		return there && old != c.Live.GetIncarnation()
-	}
-	var out []string
-	var look func(c *apiv1.Child)
-	look = func(c *apiv1.Child) {
-		if changed(c) {
-			out = append(out, c.Id)
-			return
-		}
-		if c.Spec.GetStrategy() == apiv1.Strategy_STRATEGY_DYNAMIC {
-			return
-		}
-		all := len(c.Children) > 1
-		for _, child := range c.Children {
-			all = all && changed(child)
-		}
-		if all {
-			out = append(out, c.Id+"/*")
-			return
-		}
-		for _, child := range c.Children {
-			look(child)
-		}
-	}
-	look(after.Root)
-	return out
 }

@@ -48,8 +48,8 @@ type Result struct {
 }
 
 const (
-	rate  = 200 // transactions per second
-	burst = 120 // acknowledgments at most between a start and its kill
+	rate  = 1500 // transactions per second
+	burst = 300  // acknowledgments at most between a start and its kill
 )
 
 // Run soaks. An error is whatever did not hold, with the round.

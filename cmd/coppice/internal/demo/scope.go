@@ -1,0 +1,143 @@
+package demo
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
+)
+
+// notRunning is the path of a place that does not run, or where still the killed incarnation runs. The children of dynamic
+// supervisors come and go.
+func notRunning(c *apiv1.Child, killed *apiv1.KillResponse) string {
+	if c.Live.GetState() != apiv1.ChildState_CHILD_STATE_RUNNING {
+		return c.Path
+	}
+	if killed != nil && c.Path == killed.Path && c.Live.Incarnation == killed.Incarnation {
+		return c.Path
+	}
+	if c.Spec.GetStrategy() == apiv1.Strategy_STRATEGY_DYNAMIC {
+		return ""
+	}
+	for _, child := range c.Children {
+		if p := notRunning(child, killed); p != "" {
+			return p
+		}
+	}
+	return ""
+}
+
+// restarted names what has another incarnation than before: a supervisor stands for all below it, and "x/*" for all
+// children of x that itself went on.
+func restarted(before, after *apiv1.TreeResponse) []string {
+	if before.Pid != after.Pid {
+		return []string{"the process"}
+	}
+	was := incarnations(before.Root)
+	changed := func(c *apiv1.Child) bool {
+		old, there := was[c.Path]
+		return there && old != c.Live.GetIncarnation()
+	}
+	var out []string
+	var look func(c *apiv1.Child)
+	look = func(c *apiv1.Child) {
+		if changed(c) {
+			out = append(out, c.Id)
+			return
+		}
+		if c.Spec.GetStrategy() == apiv1.Strategy_STRATEGY_DYNAMIC {
+			return
+		}
+		all := len(c.Children) > 1
+		for _, child := range c.Children {
+			all = all && changed(child)
+		}
+		if all {
+			out = append(out, c.Id+"/*")
+			return
+		}
+		for _, child := range c.Children {
+			look(child)
+		}
+	}
+	look(after.Root)
+	return out
+}
+
+// scope is what the specification restarts when the child at a path fails: the child, or all children of its supervisor. A
+// supervisor that tolerates none gives up and has failed itself. The children of a dynamic supervisor are not restarted: who
+// watches them fails, beside it.
+func scope(t *apiv1.TreeResponse, killed string) []string {
+	for {
+		parent := lookup(t.Root, path.Dir(killed))
+		switch {
+		case parent == nil || killed == root:
+			return []string{killed}
+		case parent.Spec.GetStrategy() == apiv1.Strategy_STRATEGY_DYNAMIC, parent.Spec.GetMaxRestarts() == 0:
+			killed = parent.Path
+		case parent.Spec.GetStrategy() == apiv1.Strategy_STRATEGY_ONE_FOR_ONE:
+			return []string{killed}
+		default:
+			var all []string
+			for _, c := range parent.Children {
+				all = append(all, c.Path)
+			}
+			if parent.Spec.GetStrategy() == apiv1.Strategy_STRATEGY_REST_FOR_ONE {
+				all = all[slices.Index(all, killed):]
+			}
+			return all
+		}
+	}
+}
+
+// wider names the supervisors that were restarted although the specification does not say so: a storm of restarts within the scope
+// that its limit did not bear. A worker beyond the scope that met the failure of another one, and failed too, is as it should be.
+func wider(before, after *apiv1.TreeResponse, killed string) []string {
+	in := scope(before, killed)
+	was := incarnations(before.Root)
+	var out []string
+	var look func(c *apiv1.Child)
+	look = func(c *apiv1.Child) {
+		within := slices.ContainsFunc(in, func(p string) bool { return c.Path == p || strings.HasPrefix(c.Path, p+"/") })
+		if within {
+			return
+		}
+		if old, there := was[c.Path]; there && old != c.Live.GetIncarnation() && c.Type == apiv1.ChildType_CHILD_TYPE_SUPERVISOR {
+			out = append(out, c.Path)
+			return
+		}
+		for _, child := range c.Children {
+			look(child)
+		}
+	}
+	look(after.Root)
+	return out
+}
+
+// lookup is the child at a path, nil where there is none.
+func lookup(c *apiv1.Child, at string) *apiv1.Child {
+	if c.Path == at {
+		return c
+	}
+	for _, child := range c.Children {
+		if found := lookup(child, at); found != nil {
+			return found
+		}
+	}
+	return nil
+}
+
+// incarnations are the numbers by path.
+func incarnations(c *apiv1.Child) map[string]uint64 {
+	m := make(map[string]uint64)
+	var note func(c *apiv1.Child)
+	note = func(c *apiv1.Child) {
+		m[c.Path] = c.Live.GetIncarnation()
+		for _, child := range c.Children {
+			note(child)
+		}
+	}
+	note(c)
+	return m
+}
