@@ -122,9 +122,3 @@ func withinAny(p string, dirs []string) bool {
 	}
 	return false
 }
-
-// external tells whether an import path is of another module: its first element has a dot.
-func external(p string) bool {
-	first, _, _ := strings.Cut(p, "/")
-	return strings.Contains(first, ".") && !within(p, module)
-}

@@ -24,7 +24,7 @@ var instead = map[string]string{
 	"go install ./cmd/coppice":  "go install ./cmd/coppice && test -x $(command -v coppice)",
 }
 
-const finished = "the README's commands have run"
+const finished = "all commands of the README have run"
 
 // script makes one shell script of all sh blocks, so that a block goes on where the one before it stopped.
 func script(blocks []block) (string, error) {
@@ -78,16 +78,13 @@ func TestCommands(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	pid := cmd.Process.Pid
-	t.Cleanup(func() {
-		if err := syscall.Kill(-pid, syscall.SIGKILL); err == nil {
-			t.Error("the README's commands leave processes behind")
-		} else if !errors.Is(err, syscall.ESRCH) {
-			t.Error(err)
-		}
-	})
-	if err := cmd.Wait(); err != nil || !strings.Contains(out.String(), finished) {
+	err = cmd.Wait()
+	left := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	if err != nil || !strings.Contains(out.String(), finished) {
 		t.Fatalf("the README's commands failed (%v):\n%s", err, out.String())
+	}
+	if !errors.Is(left, syscall.ESRCH) {
+		t.Errorf("the README's commands leave processes behind (%v)", left)
 	}
 }
 
