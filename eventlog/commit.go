@@ -91,8 +91,11 @@ func (l *Log) commitLoop() {
 	}
 	err := l.failure()
 	if err == nil {
+		wrote := l.w.file != nil
 		if err = l.seal(); err != nil {
 			err = l.fail(err)
+		} else if wrote {
+			l.markEnd()
 		}
 	}
 	l.closeErr = l.release(err)

@@ -42,7 +42,7 @@ func (l *Log) Cursor(from uint64) (*Cursor, error) {
 func (c *Cursor) enter(s *seg, f File, at waypoint) {
 	c.seg = s
 	c.want = at.first
-	c.r = frameReader{file: f, seed: s.seed, off: at.offset, buf: c.r.buf}
+	c.r = frameReader{file: f, seed: s.seed, off: at.offset, ahead: c.r.ahead, buf: c.r.buf}
 }
 
 // leave gives up the segment being read.
@@ -185,7 +185,7 @@ func (l *Log) Read(index uint64) (Entry, error) {
 		return Entry{}, err
 	}
 	defer c.Close()
-	c.r.buf = make([]byte, 4<<10) // grows if the record's frame is larger
+	c.r.ahead = 4 << 10
 	e, ok, err := c.TryNext()
 	if err != nil {
 		return Entry{}, err

@@ -42,6 +42,10 @@ type (
 	// SpareFailed tells that the next segment could not be prepared. The log goes on without.
 	SpareFailed struct{ Err error }
 
+	// EndUnmarked tells that the file which says where the log ends could not be written. The log is whole; only that
+	// its last segment is will not be checked as closely.
+	EndUnmarked struct{ Err error }
+
 	// Failed tells that the log reached its sticky failed state.
 	Failed struct{ Err error }
 )
@@ -52,6 +56,7 @@ func (Progress) event()    {}
 func (Rolled) event()      {}
 func (Truncated) event()   {}
 func (SpareFailed) event() {}
+func (EndUnmarked) event() {}
 func (Failed) event()      {}
 
 // Recovery is what Open found.

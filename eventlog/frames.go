@@ -19,6 +19,7 @@ type frameReader struct {
 	off  int64 // of the next frame
 	end  int64 // nothing at or past it is read
 
+	ahead  int64 // how much to read at once; 0 is readSize
 	buf    []byte
 	lo, hi int // buf[lo:hi] is what the file holds at off
 }
@@ -52,19 +53,20 @@ func (r *frameReader) next() (segment.Frame, int64, error) {
 
 // fill reads on until at least need bytes are there.
 func (r *frameReader) fill(need int64) error {
-	switch {
-	case int64(len(r.buf)) < need:
-		grown := make([]byte, max(need, readSize))
-		r.hi = copy(grown, r.buf[r.lo:r.hi])
-		r.buf = grown
-	case len(r.buf) > 16*readSize && need <= readSize:
-		// A large frame is behind us; do not keep its memory.
-		small := make([]byte, readSize)
-		r.hi = copy(small, r.buf[r.lo:min(r.hi, r.lo+readSize)])
-		r.buf = small
-	default:
-		r.hi = copy(r.buf, r.buf[r.lo:r.hi])
+	ahead := r.ahead
+	if ahead == 0 {
+		ahead = readSize
 	}
+	have, useful := int64(len(r.buf)), max(need, min(ahead, r.end-r.off))
+	into := r.buf
+	switch {
+	case have < useful:
+		into = make([]byte, max(useful, min(2*have, ahead)))
+	case have > 16*ahead && useful <= ahead:
+		into = make([]byte, ahead) // a large frame is behind us; do not keep its memory
+	}
+	r.hi = copy(into, r.buf[r.lo:r.hi])
+	r.buf = into
 	r.lo = 0
 	want := min(int64(len(r.buf)), r.end-r.off)
 	n, err := r.file.ReadAt(r.buf[r.hi:want], r.off+int64(r.hi))
@@ -146,7 +148,7 @@ type beyond struct {
 // is proof, since headers check by themselves; so an interrupted write of a further frame does not hide the damage.
 func lookAhead(f File, seed segment.Seed, s scan, size int64, recycled bool) (beyond, error) {
 	var b beyond
-	buf := make([]byte, readSize+segment.FrameHeaderSize)
+	buf := make([]byte, min(readSize+segment.FrameHeaderSize, max(size-s.end, 0)))
 	for base := s.end; base+segment.FrameHeaderSize <= size; {
 		n, err := f.ReadAt(buf[:min(int64(len(buf)), size-base)], base)
 		if err != nil && err != io.EOF {
@@ -177,7 +179,7 @@ func lookAhead(f File, seed segment.Seed, s scan, size int64, recycled bool) (be
 				}
 			}
 		}
-		if n < len(buf) {
+		if n < len(buf) || base+int64(n) >= size {
 			break
 		}
 		base += readSize

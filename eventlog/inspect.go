@@ -36,8 +36,10 @@ type inspection struct {
 	records  bool // walk the records of each frame too
 	progress func(done, total int64)
 
-	segs   []*inspected
-	spares []string // paths of files that were prepared and never became segments
+	segs      []*inspected
+	spares    []string     // paths of files that were prepared and never became segments
+	end       *segment.End // the end mark, if there is one
+	endDamage *CorruptError
 }
 
 // list finds the files. It is no error if dir is not there.
@@ -60,6 +62,9 @@ func (in *inspection) list() error {
 
 // run reads all segments. The error is about what could not be read or understood; damage is noted in the segments.
 func (in *inspection) run() error {
+	if err := in.readEnd(); err != nil {
+		return err
+	}
 	var total int64
 	for i, s := range in.segs {
 		if err := in.header(s); err != nil {
@@ -82,6 +87,7 @@ func (in *inspection) run() error {
 			s.damage = s.judge(next)
 		}
 	}
+	in.judgeEnd()
 	return nil
 }
 
@@ -242,12 +248,24 @@ func (s *inspected) judge(next *inspected) *CorruptError {
 	return nil
 }
 
-// firstDamage returns the first damage found, or nil.
-func (in *inspection) firstDamage() error {
+// damage returns all damage found.
+func (in *inspection) damage() []*CorruptError {
+	var all []*CorruptError
 	for _, s := range in.segs {
 		if s.damage != nil {
-			return s.damage
+			all = append(all, s.damage)
 		}
+	}
+	if in.endDamage != nil {
+		all = append(all, in.endDamage)
+	}
+	return all
+}
+
+// firstDamage returns the first damage found, or nil.
+func (in *inspection) firstDamage() error {
+	if all := in.damage(); len(all) > 0 {
+		return all[0]
 	}
 	return nil
 }

@@ -87,6 +87,9 @@ func (l *Log) open(parents []string) error {
 	l.adopt(&in)
 	l.w.prev = position{number: last.number, seal: last.scan.seal}
 	l.w.next = last.scan.next
+	if in.end == nil || in.end.Number != last.number {
+		l.markEnd()
+	}
 	// The next segment is made by the first append; an idle restart leaves nothing behind.
 	l.spares.prepare(l.w.target)
 	return nil
@@ -187,7 +190,7 @@ func OpenReadOnly(dir string, o Options) (*Log, error) {
 	start := time.Now()
 	l := newLog(filepath.Clean(dir), o)
 	l.readOnly = true
-	in := inspection{fs: o.FS, dir: l.dir, quick: o.QuickOpen,
+	in := inspection{fs: o.FS, dir: l.dir, bugs: o.bugs, quick: o.QuickOpen,
 		progress: func(done, total int64) { l.emit(Progress{done, total}) }}
 	if l.lock, err = in.exclusive(); err != nil {
 		return nil, err

@@ -17,7 +17,7 @@ type Report struct {
 	Records  uint64
 	Frames   uint64
 	Files    []SegmentStat
-	Damage   []*CorruptError // at most one per segment
+	Damage   []*CorruptError // at most one per file
 }
 
 // Verify reads a log that nobody is writing, in full, and changes nothing: every frame, record,
@@ -41,13 +41,12 @@ func Verify(dir string, o Options) (Report, error) {
 	if err := in.run(); err != nil {
 		return Report{}, err
 	}
-	rep := Report{Recovery: in.recovery()}
+	rep := Report{Recovery: in.recovery(), Damage: in.damage()}
 	var all []error
+	for _, d := range rep.Damage {
+		all = append(all, d)
+	}
 	for _, s := range in.segs {
-		if s.damage != nil {
-			rep.Damage = append(rep.Damage, s.damage)
-			all = append(all, s.damage)
-		}
 		if s.scan.next == 0 {
 			continue // its header is bad: nothing is known
 		}

@@ -206,7 +206,10 @@ func work(ctx context.Context, rng *rand.Rand, o eventlog.Options, p *promises, 
 			}
 		}
 		if err != nil {
-			if again := l.Append(ctx, recordAt(next)).Wait(ctx); l.Stat().Err != nil && !errors.Is(again, eventlog.ErrFailed) {
+			if l.Stat().Err == nil {
+				continue // a Truncate that failed before it changed anything
+			}
+			if again := l.Append(ctx, recordAt(next)).Wait(ctx); !errors.Is(again, eventlog.ErrFailed) {
 				return errors.Join(fmt.Errorf("append after a failure returned %v, want ErrFailed", again), l.Close())
 			}
 			break

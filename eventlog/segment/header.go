@@ -120,3 +120,10 @@ func (s Seed) check(offset int64, length, count uint32, first, synced uint64, fl
 	h ^= h >> 32
 	return uint32(h) >> 8
 }
+
+// RaiseVersion makes the header at the beginning of a segment's bytes one of the next format version. It is for tests of programs
+// that must refuse such a log.
+func RaiseVersion(b []byte) {
+	binary.LittleEndian.PutUint32(b[8:], Version+1)
+	binary.LittleEndian.PutUint32(b[crcOffset:], crc32.Checksum(b[:crcOffset], castagnoli))
+}

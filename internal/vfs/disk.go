@@ -77,6 +77,7 @@ type node struct {
 	// failed sync gave up.
 	data, durable []byte
 	dirty         map[int64]bool
+	path          string // its newest name
 }
 
 func newDir() *node { return &node{names: map[string]*node{}, durableNames: map[string]*node{}} }
@@ -191,13 +192,13 @@ func (d *Disk) Create(name string) (eventlog.File, error) {
 		if dir == nil {
 			return notExist("create", name)
 		}
-		dir.names[base] = n
+		dir.names[base], n.path = n, name
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &diskFile{disk: d, node: n, name: name, write: true}, nil
+	return &diskFile{disk: d, node: n, write: true}, nil
 }
 
 // Open implements eventlog.FS.
@@ -208,7 +209,7 @@ func (d *Disk) Open(name string, write bool) (eventlog.File, error) {
 	if n == nil || n.isDir() {
 		return nil, notExist("open", name)
 	}
-	return &diskFile{disk: d, node: n, name: name, write: write}, nil
+	return &diskFile{disk: d, node: n, write: write}, nil
 }
 
 // Rename implements eventlog.FS.
@@ -220,6 +221,7 @@ func (d *Disk) Rename(oldname, newname string) error {
 			return notExist("rename", oldname)
 		}
 		to.names[newbase] = from.names[oldbase]
+		to.names[newbase].path = newname
 		delete(from.names, oldbase)
 		return nil
 	})
@@ -298,7 +300,7 @@ func (n *node) crash(keep func() bool, seen map[*node]*node) *node {
 		return c
 	}
 	if !n.isDir() {
-		c := &node{data: append([]byte(nil), n.durable...), dirty: map[int64]bool{}}
+		c := &node{data: append([]byte(nil), n.durable...), dirty: map[int64]bool{}, path: n.path}
 		for _, s := range slices.Sorted(maps.Keys(n.dirty)) { // in order, so that a seed makes the same crash again
 			if !keep() {
 				continue

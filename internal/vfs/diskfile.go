@@ -10,11 +10,17 @@ import (
 type diskFile struct {
 	disk  *Disk
 	node  *node
-	name  string
 	write bool
 }
 
 func (f *diskFile) Close() error { return nil }
+
+// name is what the file is called now, whatever it was opened as.
+func (f *diskFile) name() string {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	return f.node.path
+}
 
 func (f *diskFile) Size() (int64, error) {
 	f.disk.mu.Lock()
@@ -36,9 +42,9 @@ func (f *diskFile) ReadAt(b []byte, off int64) (int, error) {
 }
 
 func (f *diskFile) WriteAt(b []byte, off int64) (n int, err error) {
-	err = f.disk.do(Op{Kind: Write, Path: f.name, Off: off, Len: len(b)}, func(fault Fault) error {
+	err = f.disk.do(Op{Kind: Write, Path: f.name(), Off: off, Len: len(b)}, func(fault Fault) error {
 		if !f.write {
-			return &fs.PathError{Op: "write", Path: f.name, Err: fs.ErrPermission}
+			return &fs.PathError{Op: "write", Path: f.node.path, Err: fs.ErrPermission}
 		}
 		cause := fault.Err
 		if fault.Short || cause != nil {
@@ -53,7 +59,7 @@ func (f *diskFile) WriteAt(b []byte, off int64) (n int, err error) {
 		f.put(b, off)
 		n = len(b)
 		if cause != nil {
-			return &fs.PathError{Op: "write", Path: f.name, Err: cause}
+			return &fs.PathError{Op: "write", Path: f.node.path, Err: cause}
 		}
 		return nil
 	})
@@ -77,14 +83,14 @@ func (f *diskFile) put(b []byte, off int64) {
 
 // Sync makes all sectors durable. If it fails, the kernel keeps showing them and forgets that they were to be written.
 func (f *diskFile) Sync() error {
-	return f.disk.do(Op{Kind: Sync, Path: f.name}, func(fault Fault) error {
+	return f.disk.do(Op{Kind: Sync, Path: f.name()}, func(fault Fault) error {
 		n := f.node
 		switch {
 		case fault.Swallow:
 			return nil
 		case fault.Err != nil:
 			clear(n.dirty)
-			return &fs.PathError{Op: "fdatasync", Path: f.name, Err: fault.Err}
+			return &fs.PathError{Op: "fdatasync", Path: f.node.path, Err: fault.Err}
 		}
 		if grow := len(n.data) - len(n.durable); grow > 0 {
 			n.durable = append(n.durable, make([]byte, grow)...)
