@@ -1,6 +1,11 @@
 package engines
 
-import "context"
+import (
+	"context"
+	"fmt"
+
+	"github.com/coppice-go/coppice/supervisor"
+)
 
 // Directory resolves names to the mailboxes of living incarnations. The router's table is one.
 type Directory interface {
@@ -37,6 +42,7 @@ type Address struct {
 	name     string
 	dir      Directory
 	patience Patience
+	elders   bool
 }
 
 // NewAddress returns the fail-fast address of name in dir.
@@ -45,6 +51,11 @@ func NewAddress(dir Directory, name string) Address { return Address{name: name,
 // With returns the same address with another patience.
 func (a Address) With(p Patience) Address { a.patience = p; return a }
 
+// Elders returns the same address for a caller that uses only what was there when it started: siblings before it in a group
+// that is restarted as one. A callee that is younger than the caller belongs to the next group, and the caller has been
+// replaced: its calls answer supervisor.ErrFenced (I5).
+func (a Address) Elders() Address { a.elders = true; return a }
+
 // Name is the engine's name.
 func (a Address) Name() string { return a.name }
 
@@ -52,6 +63,14 @@ func (a Address) Name() string { return a.name }
 func (a Address) each(ctx context.Context, use func(*Mailbox) error) error {
 	m, err := a.dir.Resolve(a.name)
 	for {
+		if ctx.Err() != nil {
+			return context.Cause(ctx) // a caller that was told to stop, or was replaced, sends nothing more
+		}
+		if err == nil && a.elders {
+			if own := supervisor.Incarnation(ctx); own != 0 && m.incarnation > own {
+				return fmt.Errorf("%w: %s of incarnation %d is younger than its caller, %d", supervisor.ErrFenced, a.name, m.incarnation, own)
+			}
+		}
 		if err == nil {
 			err = use(m)
 		}

@@ -35,7 +35,7 @@ func (block) Answer(struct{}) {}
 
 // rig is a tree with a router and a counting engine in it.
 type rig struct {
-	table   *router.Table
+	table   *router.Directory
 	counter engines.Address
 	run     *supervisor.Run
 	inits   chan uint64   // the incarnation of each counter that started
@@ -44,7 +44,7 @@ type rig struct {
 
 func start(t *testing.T, spec engines.Spec, limit int) *rig {
 	t.Helper()
-	r := &rig{table: router.NewTable(), inits: make(chan uint64, 100), kept: make(chan struct{}, 100)}
+	r := &rig{table: router.NewDirectory(), inits: make(chan uint64, 100), kept: make(chan struct{}, 100)}
 	r.counter = engines.NewAddress(r.table, "counter")
 	spec.Name = "counter"
 	spec.Init = func(_ context.Context, s *engines.Server) error {
@@ -252,8 +252,8 @@ func TestTheMailboxIsBounded(t *testing.T) {
 }
 
 func BenchmarkCall(b *testing.B) {
-	table := router.NewTable()
-	sup, _ := supervisor.New(supervisor.Spec{Name: "bench", Build: supervisor.Children(supervisor.Child{ID: "echo", Start: engines.Spec{
+	table := router.NewDirectory()
+	sup, _ := supervisor.New(supervisor.Spec{Name: "bench", Build: supervisor.Children(supervisor.Child{ID: "router", Start: router.Child(table)}, supervisor.Child{ID: "echo", Start: engines.Spec{
 		Name: "echo",
 		Init: func(_ context.Context, s *engines.Server) error {
 			engines.OnCall(s, func(_ context.Context, _ total, from engines.From[int]) error { from.Reply(1); return nil })

@@ -23,7 +23,7 @@ type backend struct {
 
 func newBackend(n *Node, c *core) *backend {
 	return &backend{
-		node: n, log: logger.NewClient(c.table), store: storage.NewClient(c.table), pool: mempool.NewClient(c.table, n.backends),
+		node: n, log: logger.NewClient(c.dir), store: storage.NewClient(c.dir), pool: mempool.NewClient(c.dir, n.backends),
 	}
 }
 

@@ -39,9 +39,10 @@ type Node struct {
 	log     *zap.Logger
 	started time.Time
 
-	backends map[string]engines.Backend
-	extra    []Engine
-	driver   consensus.Driver
+	backends  map[string]engines.Backend
+	extra     []Engine
+	observers []supervisor.Observer
+	driver    consensus.Driver
 
 	plan  Place
 	lock  *os.File
@@ -76,6 +77,14 @@ func WithEngine(e Engine) Option { return func(n *Node) { n.extra = append(n.ext
 // WithLogger sends diagnostics to l. They are not the event log.
 func WithLogger(l *zap.Logger) Option { return func(n *Node) { n.log = l } }
 
+// WithObserver sends the events of the tree to o too.
+func WithObserver(o supervisor.Observer) Option {
+	return func(n *Node) { n.observers = append(n.observers, o) }
+}
+
+// WithDriver makes d the consensus engine, whatever the configuration says.
+func WithDriver(d consensus.Driver) Option { return func(n *Node) { n.driver = d } }
+
 // WithVersion is the version that status shows.
 func WithVersion(v string) Option { return func(n *Node) { n.version = v } }
 
@@ -101,7 +110,9 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 	if n.token, err = readToken(home); err != nil {
 		return nil, err
 	}
-	n.driver = solo.Solo{MaxTxs: c.Consensus.MaxTxs, EmptyEvery: time.Duration(c.Consensus.EmptyEvery)}
+	if n.driver == nil {
+		n.driver = solo.Solo{MaxTxs: c.Consensus.MaxTxs, EmptyEvery: time.Duration(c.Consensus.EmptyEvery)}
+	}
 	n.plan = Plan(c.Profile, n.engineIDs())
 	n.gate = api.NewGate(n.whyDown)
 	if n.bus, err = pubsub.New[engines.Event](pubsub.Options{Intensity: n.plan.find("coppice/pubsub").Intensity}); err != nil {
@@ -177,5 +188,5 @@ func (n *Node) Supervisor() *supervisor.Supervisor { return n.host }
 
 // core is what one run of the node supervisor shares.
 type core struct {
-	table *router.Table
+	dir *router.Directory
 }

@@ -28,10 +28,10 @@ func (n *Node) hostSpec() supervisor.Spec {
 			n.plan.find("coppice").nested(n.buildCoppice),
 		}, nil
 	})
-	s.Observers = []supervisor.Observer{
+	s.Observers = append([]supervisor.Observer{
 		zapevents.New(n.log),
 		supervisor.ObserverFunc(func(e supervisor.Event) { n.bus.Publish(engines.TreeChanged{Event: e}) }),
-	}
+	}, n.observers...)
 	return s
 }
 
@@ -44,11 +44,11 @@ func (n *Node) buildCoppice() ([]supervisor.Child, error) {
 
 func (n *Node) buildNode() ([]supervisor.Child, error) {
 	at := n.plan.find("coppice/node")
-	c := &core{table: router.NewTable()}
+	c := &core{dir: router.NewDirectory()}
 	n.core.Store(c)
 	return []supervisor.Child{
-		at.find("router").child(router.Child(c.table)),
-		at.find("logger").child(logger.Child(c.table, logger.Config{Lease: n.files, Publish: n.publish})),
+		at.find("router").child(router.Child(c.dir)),
+		at.find("logger").child(logger.Child(c.dir, logger.Config{Lease: n.files, Publish: n.publish})),
 		at.find("transactions").nested(func() ([]supervisor.Child, error) { return n.buildTransactions(c), nil }),
 		at.find("engines").nested(func() ([]supervisor.Child, error) { return n.buildEngines(c), nil }),
 	}, nil
@@ -62,11 +62,14 @@ func (n *Node) publish(e eventlog.Entry) {
 func (n *Node) buildTransactions(c *core) []supervisor.Child {
 	at := n.plan.find("coppice/node/transactions")
 	return []supervisor.Child{
-		at.find("storage").child(storage.Child(c.table, storage.Config{Lease: n.state})),
-		at.find("ordering").child(ordering.Child(c.table, ordering.Config{
-			Log: logger.NewClient(c.table), Store: storage.NewClient(c.table), Pool: mempool.NewClient(c.table, n.backends),
-			Progress: n.replayProgress,
-		})),
+		at.find("storage").child(storage.Child(c.dir, storage.Config{Lease: n.state})),
+		// Its clients are made for each incarnation: a replaced one must not find its successor's grants in them.
+		at.find("ordering").child(func(ctx context.Context) (supervisor.Service, error) {
+			return ordering.Child(c.dir, ordering.Config{
+				Log: logger.NewClient(c.dir), Store: storage.NewClient(c.dir).Elders(), Pool: mempool.NewClient(c.dir, n.backends),
+				Progress: n.replayProgress,
+			})(ctx)
+		}),
 		at.find("mempool").nested(func() ([]supervisor.Child, error) { return n.buildMempool(c) }),
 	}
 }
@@ -79,7 +82,7 @@ func (n *Node) replayProgress(index, last uint64) {
 
 func (n *Node) buildMempool(c *core) ([]supervisor.Child, error) {
 	at := n.plan.find("coppice/node/transactions/mempool")
-	store := storage.NewClient(c.table)
+	store := storage.NewClient(c.dir).Elders()
 	dynamic, err := supervisor.NewDynamic(supervisor.DynamicSpec[mempool.Job]{
 		Name: "workers", Restart: supervisor.Temporary, Shutdown: at.find("pool").Shutdown, Intensity: at.find("workers").Intensity,
 		Start: func(_ context.Context, j mempool.Job) (supervisor.Service, error) {
@@ -92,8 +95,8 @@ func (n *Node) buildMempool(c *core) ([]supervisor.Child, error) {
 		return nil, err
 	}
 	return []supervisor.Child{
-		at.find("pool").child(mempool.Child(c.table, mempool.Config{
-			Log: logger.NewClient(c.table), Store: store, Workers: workers{dynamic}, Backends: n.backends,
+		at.find("pool").child(mempool.Child(c.dir, mempool.Config{
+			Log: logger.NewClient(c.dir), Store: store, Workers: workers{dynamic}, Orderer: ordering.Name, Backends: n.backends,
 			MaxTxs: n.config.Pool.MaxTxs, MaxBytes: n.config.Pool.MaxBytes, MaxEager: n.config.Pool.MaxEager,
 		})),
 		at.find("workers").child(func(context.Context) (supervisor.Service, error) { return dynamic, nil }),
@@ -104,14 +107,14 @@ func (n *Node) buildEngines(c *core) []supervisor.Child {
 	at := n.plan.find("coppice/node/engines")
 	children := []supervisor.Child{
 		at.find("consensus").child(n.driver.Start(consensus.Core{
-			Ordering: ordering.NewClient(c.table), Pool: mempool.NewClient(c.table, n.backends), Genesis: n.genesis,
+			Ordering: ordering.NewClient(c.dir), Pool: mempool.NewClient(c.dir, n.backends), Genesis: n.genesis,
 		})),
 		at.find("api").child(func(context.Context) (supervisor.Service, error) {
 			return &api.Service{Gate: n.gate, Backend: newBackend(n, c)}, nil
 		}),
 	}
 	for _, e := range n.extra {
-		children = append(children, at.find(e.ID).child(e.Start(c.table)))
+		children = append(children, at.find(e.ID).child(e.Start(c.dir)))
 	}
 	return children
 }

@@ -5,7 +5,6 @@ import (
 
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/eventlog"
-	"github.com/coppice-go/coppice/supervisor"
 )
 
 // Client is the logger as other engines see it. The zero value is not usable; it is safe for concurrent use.
@@ -16,31 +15,27 @@ func NewClient(dir engines.Directory) Client {
 	return Client{engines.NewAddress(dir, Name)}
 }
 
-func by(ctx context.Context) writer {
-	return writer{supervisor.Path(ctx), supervisor.Incarnation(ctx)}
-}
-
 // Append adds the records, contiguous and all or none, and returns when they are durable: the index of the first.
 // An error of class engines.ErrDown leaves open whether they are there.
 func (c Client) Append(ctx context.Context, recs ...eventlog.Record) (first uint64, err error) {
-	return engines.Call(ctx, c.to, appendSync{by(ctx), recs})
+	return engines.Call(ctx, c.to, appendSync{engines.SenderOf(ctx), recs})
 }
 
 // AppendNoSync adds the records and does not wait for them to be durable: the next Append of anybody covers them.
 func (c Client) AppendNoSync(ctx context.Context, recs ...eventlog.Record) (first uint64, err error) {
-	return engines.Call(ctx, c.to, appendNoSync{by(ctx), recs})
+	return engines.Call(ctx, c.to, appendNoSync{engines.SenderOf(ctx), recs})
 }
 
 // AppendThen adds the records and calls done from another goroutine once they are durable, in index order. done must not
 // wait. It is not called when the logger ends first.
 func (c Client) AppendThen(ctx context.Context, done func(first uint64, err error), recs ...eventlog.Record) error {
-	return engines.Cast(ctx, c.to, appendThen{appendSync{by(ctx), recs}, done})
+	return engines.Cast(ctx, c.to, appendThen{appendSync{engines.SenderOf(ctx), recs}, done})
 }
 
 // Fence shuts older incarnations of the caller out and returns the last durable index, with everything that they
 // appended at or below it.
 func (c Client) Fence(ctx context.Context) (durable uint64, err error) {
-	return engines.Call(ctx, c.to, fence{by(ctx)})
+	return engines.Call(ctx, c.to, fence{engines.SenderOf(ctx)})
 }
 
 // Cursor returns a reader of durable records from the index on. It ends with the logger's incarnation.

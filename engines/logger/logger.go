@@ -32,7 +32,7 @@ type Config struct {
 // Child returns the logger's StartFunc.
 func Child(dir engines.Directory, c Config) supervisor.StartFunc {
 	return func(ctx context.Context) (supervisor.Service, error) {
-		l := &logger{Config: c, writers: make(map[string]uint64)}
+		l := &logger{Config: c, writers: make(engines.Admission)}
 		return engines.Spec{Name: Name, Mailbox: 4096, Init: l.init}.Start(dir)(ctx)
 	}
 }
@@ -42,19 +42,14 @@ type logger struct {
 	grant *supervisor.Grant[*eventlog.Log]
 	self  *engines.Server
 
-	// writers has the newest incarnation of each writer. An older one is fenced: a replaced engine that still runs must not
-	// write what its successor has not read (I5).
-	writers map[string]uint64
+	// A replaced writer that still runs must not write what its successor has not read (I5).
+	writers engines.Admission
 }
 
 // The messages of the logger.
 type (
-	writer struct {
-		path        string
-		incarnation uint64
-	}
 	appendSync struct {
-		by   writer
+		by   engines.Sender
 		recs []eventlog.Record
 	}
 	appendNoSync appendSync
@@ -62,7 +57,7 @@ type (
 		appendSync
 		done func(first uint64, err error)
 	}
-	fence struct{ by writer }
+	fence struct{ by engines.Sender }
 	use   struct{}
 	ended struct{ err error }
 )
@@ -84,7 +79,7 @@ func (l *logger) init(ctx context.Context, s *engines.Server) error {
 		return l.append(ctx, m, from.Answer)
 	})
 	engines.OnCall(s, func(ctx context.Context, m appendNoSync, from engines.From[uint64]) error {
-		if err := l.admit(m.by); err != nil {
+		if err := l.writers.Admit(m.by); err != nil {
 			from.Fail(err)
 			return nil
 		}
@@ -98,7 +93,7 @@ func (l *logger) init(ctx context.Context, s *engines.Server) error {
 	})
 	engines.OnCast(s, func(ctx context.Context, m appendThen) error { return l.append(ctx, m.appendSync, m.done) })
 	engines.OnCall(s, func(ctx context.Context, m fence, from engines.From[uint64]) error {
-		if err := l.admit(m.by); err != nil {
+		if err := l.writers.Admit(m.by); err != nil {
 			from.Fail(err)
 			return nil
 		}
@@ -131,7 +126,7 @@ func (l *logger) init(ctx context.Context, s *engines.Server) error {
 
 // append hands records to the group commit; done learns when they are durable.
 func (l *logger) append(ctx context.Context, m appendSync, done func(uint64, error)) error {
-	if err := l.admit(m.by); err != nil {
+	if err := l.writers.Admit(m.by); err != nil {
 		done(0, err)
 		return nil
 	}
@@ -148,15 +143,6 @@ func (l *logger) append(ctx context.Context, m appendSync, done func(uint64, err
 		done(0, err)
 	}
 	return fatal(err)
-}
-
-// admit lets the newest incarnation of a writer in, and makes it known.
-func (l *logger) admit(w writer) error {
-	if w.incarnation < l.writers[w.path] {
-		return fmt.Errorf("%w: incarnation %d of %s may not write, %d has replaced it", supervisor.ErrFenced, w.incarnation, w.path, l.writers[w.path])
-	}
-	l.writers[w.path] = w.incarnation
-	return nil
 }
 
 func (l *logger) publish(ctx context.Context, tail *eventlog.Cursor) error {

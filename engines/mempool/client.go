@@ -54,13 +54,13 @@ func (c Client) Take(ctx context.Context, maxTxs, maxBytes int) ([][]byte, error
 
 // Place has the transactions of a decided block executed, but for those with a refusal. It waits for a pool to be there.
 func (c Client) Place(ctx context.Context, b engines.Block, refused []*logv1.TxResult) error {
-	_, err := engines.Call(ctx, c.to.With(engines.AwaitNext), place{b, refused})
+	_, err := engines.Call(ctx, c.to.With(engines.AwaitNext), place{engines.SenderOf(ctx), b, refused})
 	return err
 }
 
 // Committed tells the pool how the transactions of a block ended.
 func (c Client) Committed(ctx context.Context, rec *logv1.BlockCommitted) error {
-	return engines.Cast(ctx, c.to.With(engines.AwaitNext), committed{rec})
+	return engines.Cast(ctx, c.to.With(engines.AwaitNext), committed{engines.SenderOf(ctx), rec})
 }
 
 // Stat is a picture of the pool.

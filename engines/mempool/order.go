@@ -48,6 +48,10 @@ func (p *pool) serveTakers() {
 
 // placeBlock tells the workers of a decided block their places, and starts those that have none.
 func (p *pool) placeBlock(ctx context.Context, q place, from engines.From[struct{}]) error {
+	if err := p.ours(q.by); err != nil {
+		from.Fail(err)
+		return nil
+	}
 	for i, raw := range q.block.Txs {
 		id := engines.HashTx(raw)
 		e := p.pending[id]
@@ -84,6 +88,9 @@ func (p *pool) placeBlock(ctx context.Context, q place, from engines.From[struct
 
 // committed ends the transactions of a block, and those that its time has passed by.
 func (p *pool) committed(ctx context.Context, m committed) error {
+	if p.ours(m.by) != nil {
+		return nil
+	}
 	p.state.Height, p.state.Time = m.rec.Height, time.Unix(0, m.rec.TimeNs)
 	for _, r := range m.rec.Results {
 		id, err := engines.TxIDFromBytes(r.Id)

@@ -45,6 +45,9 @@ type Config struct {
 	Workers  Workers
 	Backends map[string]engines.Backend
 
+	// Orderer is the name of the engine that places blocks: the incarnation that is registered when the pool starts, no other.
+	Orderer string
+
 	MaxTxs   int   // that may be pending; 0 is DefaultMaxTxs
 	MaxBytes int64 // of pending transactions; 0 is DefaultMaxBytes
 	MaxEager int   // workers that may wait for their place at once; 0 is DefaultMaxEager
@@ -69,7 +72,7 @@ func Child(dir engines.Directory, c Config) supervisor.StartFunc {
 		c.MaxEager = DefaultMaxEager
 	}
 	return func(ctx context.Context) (supervisor.Service, error) {
-		p := &pool{Config: c, pending: make(map[engines.TxID]*entry), expired: newExpired(expiredKept)}
+		p := &pool{Config: c, dir: dir, pending: make(map[engines.TxID]*entry), expired: newExpired(expiredKept)}
 		return engines.Spec{Name: Name, Init: p.init}.Start(dir)(ctx)
 	}
 }
@@ -77,8 +80,10 @@ func Child(dir engines.Directory, c Config) supervisor.StartFunc {
 // pool is one incarnation. Only its goroutine touches it.
 type pool struct {
 	Config
-	self  *engines.Server
-	state engines.ChainState
+	dir     engines.Directory
+	self    *engines.Server
+	orderer uint64 // its incarnation
+	state   engines.ChainState
 
 	pending  map[engines.TxID]*entry
 	bytes    int64
@@ -127,15 +132,19 @@ type (
 		err     error
 	}
 	place struct {
+		by      engines.Sender
 		block   engines.Block
 		refused []*logv1.TxResult
 	}
-	committed struct{ rec *logv1.BlockCommitted }
-	take      struct{ maxTxs, maxBytes int }
-	look      struct{ ids []engines.TxID }
-	wait      struct{ ids []engines.TxID }
-	stat      struct{}
-	expire    struct { // TxExpired is durable
+	committed struct {
+		by  engines.Sender
+		rec *logv1.BlockCommitted
+	}
+	take   struct{ maxTxs, maxBytes int }
+	look   struct{ ids []engines.TxID }
+	wait   struct{ ids []engines.TxID }
+	stat   struct{}
+	expire struct { // TxExpired is durable
 		entries []*entry
 		at      time.Time
 		err     error
@@ -165,6 +174,11 @@ type Stat struct {
 
 func (p *pool) init(ctx context.Context, s *engines.Server) error {
 	p.self = s
+	orderer, err := p.dir.Resolve(p.Orderer)
+	if err != nil {
+		return err
+	}
+	p.orderer = orderer.Incarnation()
 	if err := p.replay(ctx); err != nil {
 		return fmt.Errorf("replay: %w", err)
 	}
@@ -189,6 +203,14 @@ func (p *pool) init(ctx context.Context, s *engines.Server) error {
 		s.Post(workersUp{})
 		return nil
 	})
+}
+
+// ours refuses an orderer that is not of the pool's own group: a replaced one that still runs (I5).
+func (p *pool) ours(by engines.Sender) error {
+	if by.Incarnation != p.orderer {
+		return fmt.Errorf("%w: incarnation %d of %s is not %d, which the pool started with", supervisor.ErrFenced, by.Incarnation, p.Orderer, p.orderer)
+	}
+	return nil
 }
 
 // chain is the state of the chain, read again until it has started.

@@ -19,21 +19,21 @@ func NewClient(dir engines.Directory) Client {
 
 // Info tells what is committed, and what was decided and is not.
 func (c Client) Info(ctx context.Context) (engines.Standing, error) {
-	return engines.Call(ctx, c.to, info{})
+	return engines.Call(ctx, c.to, info{engines.SenderOf(ctx)})
 }
 
 // InitChain starts the chain. Repeating it changes nothing.
 func (c Client) InitChain(ctx context.Context, rec *logv1.ChainStarted) (engines.ChainState, error) {
-	return engines.Call(ctx, c.to, initChain{rec})
+	return engines.Call(ctx, c.to, initChain{engines.SenderOf(ctx), rec})
 }
 
 // Order logs the decision b, executes it and stages the outcome. The same block delivered again answers the same; of a block
 // that is committed already only the app hash is told.
 func (c Client) Order(ctx context.Context, b engines.Block) (engines.Staged, error) {
-	return engines.Call(ctx, c.to, order{b})
+	return engines.Call(ctx, c.to, order{engines.SenderOf(ctx), b})
 }
 
 // Commit makes the staged block at height durable and final. It returns when the block is in the log and in the state.
 func (c Client) Commit(ctx context.Context, height uint64) (engines.ChainState, error) {
-	return engines.Call(ctx, c.to, commit{height})
+	return engines.Call(ctx, c.to, commit{engines.SenderOf(ctx), height})
 }

@@ -77,26 +77,36 @@ var (
 // Child returns ordering's StartFunc.
 func Child(dir engines.Directory, c Config) supervisor.StartFunc {
 	return func(ctx context.Context) (supervisor.Service, error) {
-		o := &ordering{Config: c}
+		o := &ordering{Config: c, drivers: make(engines.Admission)}
 		return engines.Spec{Name: Name, Init: o.init}.Start(dir)(ctx)
 	}
 }
 
 type ordering struct {
 	Config
-	state engines.ChainState
+	drivers engines.Admission
+	state   engines.ChainState
 
 	decided      *engines.Block // logged, not committed
 	decidedIndex uint64
 	staged       *engines.Staged // decided, and executed
 }
 
-// The messages of ordering.
+// The messages of ordering. A driver that was replaced is fenced: two that run at once would look like two decisions.
 type (
-	info      struct{}
-	initChain struct{ rec *logv1.ChainStarted }
-	order     struct{ block engines.Block }
-	commit    struct{ height uint64 }
+	info      struct{ by engines.Sender }
+	initChain struct {
+		by  engines.Sender
+		rec *logv1.ChainStarted
+	}
+	order struct {
+		by    engines.Sender
+		block engines.Block
+	}
+	commit struct {
+		by     engines.Sender
+		height uint64
+	}
 	reexecute struct{}
 )
 
@@ -109,18 +119,19 @@ func (o *ordering) init(ctx context.Context, s *engines.Server) error {
 	if err := o.replay(ctx); err != nil {
 		return fmt.Errorf("replay: %w", err)
 	}
-	engines.OnCall(s, func(_ context.Context, _ info, from engines.From[engines.Standing]) error {
-		from.Reply(engines.Standing{Committed: o.state, Leftover: o.decided})
-		return nil
+	engines.OnCall(s, func(_ context.Context, q info, from engines.From[engines.Standing]) error {
+		return answer(o, from, q.by, func() (engines.Standing, error) {
+			return engines.Standing{Committed: o.state, Leftover: o.decided}, nil
+		})
 	})
 	engines.OnCall(s, func(ctx context.Context, q initChain, from engines.From[engines.ChainState]) error {
-		return answer(from)(o.initChain(ctx, q.rec))
+		return answer(o, from, q.by, func() (engines.ChainState, error) { return o.initChain(ctx, q.rec) })
 	})
 	engines.OnCall(s, func(ctx context.Context, q order, from engines.From[engines.Staged]) error {
-		return answer(from)(o.order(ctx, q.block))
+		return answer(o, from, q.by, func() (engines.Staged, error) { return o.order(ctx, q.block) })
 	})
 	engines.OnCall(s, func(ctx context.Context, q commit, from engines.From[engines.ChainState]) error {
-		return answer(from)(o.commit(ctx, q.height))
+		return answer(o, from, q.by, func() (engines.ChainState, error) { return o.commit(ctx, q.height) })
 	})
 	engines.OnCast(s, func(ctx context.Context, _ reexecute) error { return o.execute(ctx) })
 	if o.decided != nil {
@@ -134,14 +145,17 @@ type refusal struct{ error }
 
 func (r refusal) Unwrap() error { return r.error }
 
-func answer[R any](from engines.From[R]) func(R, error) error {
-	return func(r R, err error) error {
-		from.Answer(r, err)
-		if errors.As(err, new(refusal)) {
-			return nil
-		}
-		return err
+func answer[R any](o *ordering, from engines.From[R], by engines.Sender, f func() (R, error)) error {
+	if err := o.drivers.Admit(by); err != nil {
+		from.Fail(err)
+		return nil
 	}
+	r, err := f()
+	from.Answer(r, err)
+	if errors.As(err, new(refusal)) {
+		return nil
+	}
+	return err
 }
 
 func (o *ordering) initChain(ctx context.Context, rec *logv1.ChainStarted) (engines.ChainState, error) {

@@ -14,12 +14,15 @@ const Name = "router"
 // ErrRouterDown is why every engine of an ended router is down.
 var ErrRouterDown = errors.New("the router has ended")
 
-// Child returns the StartFunc of the router that owns t. A table serves one incarnation; whoever builds the tree makes a
-// new one for each run.
-func Child(t *Table) supervisor.StartFunc {
-	return engines.Spec{
-		Name: Name,
-		Init: func(context.Context, *engines.Server) error { return nil },
-		Stop: func() { t.close(ErrRouterDown) },
-	}.Start(t)
+// Child returns the router's StartFunc: each incarnation begins with an empty table in d.
+func Child(d *Directory) supervisor.StartFunc {
+	return func(ctx context.Context) (supervisor.Service, error) {
+		t := newTable(supervisor.Incarnation(ctx))
+		d.table.Store(t)
+		return engines.Spec{
+			Name: Name,
+			Init: func(context.Context, *engines.Server) error { return nil },
+			Stop: func() { t.close(ErrRouterDown) },
+		}.Start(t)(ctx)
+	}
 }

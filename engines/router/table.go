@@ -22,15 +22,16 @@ type Table struct {
 	change chan struct{} // closed, and replaced, at each registration
 	closed chan struct{}
 	reason error // set before closed is closed
+
+	born uint64 // the router's incarnation; older engines belong to another table
 }
 
 type entry struct {
 	box atomic.Pointer[engines.Mailbox]
 }
 
-// NewTable returns an empty table.
-func NewTable() *Table {
-	return &Table{change: make(chan struct{}), closed: make(chan struct{})}
+func newTable(born uint64) *Table {
+	return &Table{born: born, change: make(chan struct{}), closed: make(chan struct{})}
 }
 
 // Resolve answers the living mailbox of name or a *engines.DownError.
@@ -84,6 +85,9 @@ func (t *Table) Register(m *engines.Mailbox) error {
 	case <-t.closed:
 		return &engines.DownError{Engine: m.Name(), Cause: t.reason}
 	default:
+	}
+	if m.Incarnation() < t.born {
+		return fmt.Errorf("router: %s: incarnation %d is older than this table, %d", m.Name(), m.Incarnation(), t.born)
 	}
 	v, _ := t.entries.LoadOrStore(m.Name(), &entry{})
 	e := v.(*entry)

@@ -28,6 +28,9 @@ func NewClient(dir engines.Directory) Client {
 // With returns the same client with another patience.
 func (c Client) With(p engines.Patience) Client { return Client{c.to.With(p), c.last} }
 
+// Elders returns the same client for an engine of storage's own group: see engines.Address.Elders.
+func (c Client) Elders() Client { return Client{c.to.Elders(), c.last} }
+
 // direct runs f under a grant.
 func (c Client) direct(ctx context.Context, f func(*DB) error) error {
 	if g := c.last.Load(); g != nil {

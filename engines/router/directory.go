@@ -1,0 +1,39 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+
+	"github.com/coppice-go/coppice/engines"
+)
+
+// Directory is the engines.Directory of a node: the table of the router's living incarnation, or of the last one. It
+// outlives the router's incarnations; each brings a table of its own.
+type Directory struct{ table atomic.Pointer[Table] }
+
+var errNoRouter = errors.New("no router has started")
+
+// NewDirectory returns a directory in which everything is down until a router starts.
+func NewDirectory() *Directory {
+	d := &Directory{}
+	t := newTable(0)
+	t.close(errNoRouter)
+	d.table.Store(t)
+	return d
+}
+
+// Table is the newest router's table.
+func (d *Directory) Table() *Table { return d.table.Load() }
+
+// Resolve is Table.Resolve.
+func (d *Directory) Resolve(name string) (*engines.Mailbox, error) { return d.Table().Resolve(name) }
+
+// Await is Table.Await on the table of now: when its router ends the wait ends, for whoever belongs to the router's group
+// ends too.
+func (d *Directory) Await(ctx context.Context, name string, after uint64) (*engines.Mailbox, error) {
+	return d.Table().Await(ctx, name, after)
+}
+
+// Register is Table.Register.
+func (d *Directory) Register(m *engines.Mailbox) error { return d.Table().Register(m) }

@@ -1,0 +1,198 @@
+package node_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/client"
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/supervisor"
+	"github.com/coppice-go/coppice/supervisor/suptest"
+)
+
+// held is a driver that starts the chain and orders nothing, so that workers live as long as a test needs them.
+type held struct{}
+
+func (held) Name() string { return "held" }
+
+func (held) Start(core consensus.Core) supervisor.StartFunc {
+	return supervisor.Start(func(ctx context.Context) error {
+		if _, err := core.Ordering.InitChain(ctx, core.Genesis); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return context.Cause(ctx)
+	})
+}
+
+// rig is a running node and the history of its tree.
+type rig struct {
+	*node.Node
+	home  string
+	rec   *suptest.Recorder
+	ended chan error
+	stop  context.CancelFunc
+	addr  string
+}
+
+func run(t *testing.T, profile node.Profile, opts ...node.Option) *rig {
+	t.Helper()
+	home := t.TempDir()
+	_, err := node.Init(home, node.InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: profile})
+	require.NoError(t, err)
+	return open(t, home, opts...)
+}
+
+func open(t *testing.T, home string, opts ...node.Option) *rig {
+	t.Helper()
+	c, err := node.Load(home)
+	require.NoError(t, err)
+	r := &rig{home: home, rec: suptest.NewRecorder(), ended: make(chan error, 1)}
+	r.Node, err = node.New(home, c, append(opts, node.WithObserver(r.rec))...)
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(context.Background())
+	r.stop = stop
+	go func() { r.ended <- r.Run(ctx) }()
+	r.addr, err = r.Addr(t.Context())
+	require.NoError(t, err)
+	r.rec.Settle(t, r.Supervisor())
+	return r
+}
+
+func (r *rig) close(t *testing.T) {
+	t.Helper()
+	r.stop()
+	require.NoError(t, <-r.ended)
+}
+
+// gaveUp are the supervisors that gave up after a mark, in order.
+func (r *rig) gaveUp(mark int) []string {
+	paths := []string{}
+	for _, e := range r.rec.Events()[mark:] {
+		if g, ok := e.(supervisor.GaveUp); ok {
+			paths = append(paths, g.Subject())
+		}
+	}
+	return paths
+}
+
+var errCut = errors.New("cut by the test")
+
+// The limits as shipped, each with the escalation that the design gives it: what gives up at the first kill, the second and
+// so on, all within the period.
+func TestShippedLimits(t *testing.T) {
+	const (
+		root         = "coppice"
+		bus          = root + "/pubsub"
+		core         = root + "/node"
+		transactions = core + "/transactions"
+		mempool      = transactions + "/mempool"
+		engs         = core + "/engines"
+	)
+	times := func(n int, each ...string) (all [][]string) {
+		for range n {
+			all = append(all, append([]string{}, each...))
+		}
+		return all
+	}
+	then := func(all [][]string, last ...string) [][]string { return append(all, last) }
+	for _, tc := range []struct {
+		profile node.Profile
+		kill    string
+		want    [][]string // by kill: who gives up
+		ends    bool       // the last kill ends the process
+	}{
+		{node.Default, transactions + "/storage", then(times(3), transactions), false},
+		{node.Default, transactions + "/ordering", then(times(3), transactions), false},
+		{node.Default, mempool, then(times(3), transactions), false},
+		{node.Default, mempool + "/pool", then(times(3, mempool), mempool, transactions), false},
+		{node.Default, mempool + "/workers", then(times(3, mempool), mempool, transactions), false},
+		{node.Default, mempool + "/workers/*", then(times(3, mempool), mempool, transactions), false},
+		{node.Strict, transactions + "/storage", times(1, transactions), false},
+		{node.Strict, mempool + "/pool", times(1, mempool, transactions), false},
+		{node.Strict, mempool + "/workers/*", times(1, mempool, transactions), false},
+		{node.Default, core + "/router", then(times(5), core), false},
+		{node.Default, core + "/logger", then(times(5), core), false},
+		{node.Default, transactions, then(times(5), core), false},
+		{node.Default, engs + "/consensus", then(times(10), engs), false},
+		{node.Default, engs + "/api", then(times(10), engs), false},
+		{node.Default, engs, then(times(5), core), false},
+		{node.Default, bus + "/registry", then(times(3), bus), false},
+		{node.Default, bus + "/broker", then(times(3), bus), false},
+		{node.Default, bus + "/filters", then(times(3), bus), false},
+		{node.Default, bus + "/filters/*", then(times(3, bus+"/filters"), bus+"/filters", bus), false},
+		{node.Default, bus, then(times(3), root), true},
+		{node.Default, core, then(times(3), root), true},
+		{node.Default, "admin", then(times(3), "host"), true},
+		{node.Default, root, times(1), true},
+	} {
+		t.Run(string(tc.profile)+"/"+strings.ReplaceAll(strings.TrimPrefix(tc.kill, root+"/"), "/", "."), func(t *testing.T) {
+			r := run(t, tc.profile, node.WithDriver(held{}))
+			for i, want := range tc.want {
+				last := i == len(tc.want)-1
+				mark := r.rec.Mark()
+				path := r.living(t, tc.kill)
+				require.NoError(t, r.Supervisor().Kill(path, errCut))
+				if last && tc.ends {
+					break
+				}
+				// What was killed, or what replaced it, is there again.
+				again := strings.TrimSuffix(tc.kill, "/*")
+				suptest.After(t, r.rec, mark, 1, func(e supervisor.ChildStarted) bool {
+					return e.Subject() == again || strings.HasSuffix(tc.kill, "/*") && strings.HasPrefix(e.Subject(), again)
+				})
+				r.rec.Settle(t, r.Supervisor())
+				require.Equal(t, want, r.gaveUp(mark), "kill %d of %s", i+1, path)
+			}
+			if !tc.ends {
+				r.close(t)
+				return
+			}
+			err := <-r.ended
+			require.ErrorIs(t, err, node.ErrGaveUp)
+			require.Equal(t, node.ExitGaveUp, node.ExitCode(err))
+			require.ErrorIs(t, err, supervisor.ErrKilled, "the reason reaches the process's end")
+		})
+	}
+}
+
+// living resolves a path whose last element may be "*", after making something live there.
+func (r *rig) living(t *testing.T, path string) string {
+	t.Helper()
+	dir, any := strings.CutSuffix(path, "/*")
+	if !any {
+		return path
+	}
+	if strings.HasSuffix(dir, "/filters") {
+		sub, err := r.Bus().SubscribeWait(t.Context(), everyRecord, dropOldest)
+		require.NoError(t, err)
+		t.Cleanup(sub.Close)
+	} else {
+		c := client.New(r.addr)
+		defer c.CloseIdle()
+		body, err := kv.Encode(kv.Add([]byte("n"), 1)) // it reads, so it waits for its place
+		require.NoError(t, err)
+		_, err = c.Submit(t.Context(), engines.NewTx("kv", body, time.Minute))
+		require.NoError(t, err)
+	}
+	found := ""
+	require.Eventually(t, func() bool {
+		tree, _ := r.Supervisor().Tree().Find(dir)
+		for _, c := range tree.Children {
+			if c.State == supervisor.Running {
+				found = c.Path
+				return true
+			}
+		}
+		return false
+	}, 10*time.Second, time.Millisecond)
+	return found
+}
