@@ -1,0 +1,145 @@
+// Package memnode is a node in memory for the tests of the programs that watch one: it executes kv transactions as soon as
+// they are submitted, over the real handlers of the API, and can be told to betray its clients.
+package memnode
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coppice-go/coppice/client"
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/backend/backendtest"
+	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/node/api"
+	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+)
+
+// Node is an api.Backend.
+type Node struct {
+	// Betray tells how often the n-th transaction, from 1, is applied: 1 in an honest node. Nil is honest.
+	Betray func(n int) int
+
+	// Down, if it answers an error, fails the n-th call of Submit, from 1.
+	Down func(n int) error
+
+	// Held is the body of a transaction that was accepted and not applied yet; the next one that is submitted comes after it.
+	Held []byte
+
+	mu      sync.Mutex
+	state   backendtest.State
+	results map[engines.TxID]*logv1.TxResult
+	calls   int
+}
+
+// New returns an empty node.
+func New() *Node { return &Node{results: make(map[engines.TxID]*logv1.TxResult)} }
+
+// Serve serves n until the test ends, and answers a client of it.
+func (n *Node) Serve(t testing.TB) *client.Client {
+	mux := http.NewServeMux()
+	mux.Handle(api.NodeHandler(n, api.NodeOptions{}))
+	srv := httptest.NewServer(mux)
+	c := client.New(srv.URL, client.WithBackoff(time.Microsecond, time.Millisecond))
+	t.Cleanup(func() {
+		c.CloseIdle()
+		srv.Close()
+	})
+	return c
+}
+
+// Txs is how many transactions were taken.
+func (n *Node) Txs() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.results)
+}
+
+// Submit executes each transaction that it has not seen.
+func (n *Node) Submit(_ context.Context, txs [][]byte) ([]api.Submitted, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.calls++
+	if n.Down != nil {
+		if err := n.Down(n.calls); err != nil {
+			return nil, err
+		}
+	}
+	if n.Held != nil {
+		if _, err := n.state.Execute(kv.New(), n.Held); err != nil {
+			return nil, err
+		}
+		n.Held = nil
+	}
+	out := make([]api.Submitted, len(txs))
+	for i, encoded := range txs {
+		id := engines.HashTx(encoded)
+		out[i].ID = id
+		if n.results[id] != nil {
+			continue
+		}
+		tx, err := engines.DecodeTx(encoded)
+		if err != nil {
+			out[i].Refused = &api.Refusal{Code: apiv1.RefusedCode_REFUSED_CODE_MALFORMED, Reason: err.Error()}
+			continue
+		}
+		n.results[id] = n.execute(id, tx)
+	}
+	return out, nil
+}
+
+func (n *Node) execute(id engines.TxID, tx engines.Tx) *logv1.TxResult {
+	r := &logv1.TxResult{Id: id[:], Version: &logv1.Version{Height: uint64(len(n.results) + 1)}}
+	times := 1
+	if n.Betray != nil {
+		times = n.Betray(len(n.results) + 1)
+	}
+	for range times {
+		data, err := n.state.Execute(kv.New(), tx.Body)
+		if r.Data = data; err != nil {
+			r.Code, r.Log = logv1.Code_CODE_FAILED, err.Error()
+		}
+	}
+	return r
+}
+
+// Look answers what is known.
+func (n *Node) Look(_ context.Context, ids []engines.TxID) ([]api.Outcome, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	out := make([]api.Outcome, len(ids))
+	for i, id := range ids {
+		out[i] = api.Outcome{Known: n.results[id] != nil, Result: n.results[id]}
+	}
+	return out, nil
+}
+
+// Wait is Look: here every transaction ends at once.
+func (n *Node) Wait(ctx context.Context, ids []engines.TxID) ([]api.Outcome, error) {
+	return n.Look(ctx, ids)
+}
+
+// Get reads the state, which has no history.
+func (n *Node) Get(_ context.Context, keys [][]byte, height uint64) (api.Read, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	r := api.Read{Height: height}
+	for _, k := range keys {
+		v, ok := n.state.Keys[string(k)]
+		if !ok {
+			r.Values = append(r.Values, nil)
+			continue
+		}
+		r.Values = append(r.Values, append([]byte{}, v...))
+	}
+	return r, nil
+}
+
+// Status is that of a node that is always ready.
+func (n *Node) Status(context.Context) (api.Status, error) {
+	return api.Status{Chain: engines.ChainState{ChainID: "memory", Height: uint64(n.Txs())}}, nil
+}
