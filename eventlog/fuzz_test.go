@@ -1,0 +1,80 @@
+package eventlog_test
+
+import (
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/internal/vfs"
+	"github.com/stretchr/testify/require"
+)
+
+// FuzzRecovery: a log whose newest segment was overwritten at any place with any bytes opens or is refused as damaged; it never
+// panics, and what it shows is right.
+func FuzzRecovery(f *testing.F) {
+	disk := vfs.NewDisk()
+	l, err := eventlog.Open(logDir, small(disk))
+	require.NoError(f, err)
+	for next := uint64(1); next < 120; next += 2 {
+		require.NoError(f, l.Append(f.Context(), recordsAt(next, 2)...).Wait(f.Context()))
+	}
+	unclosed := disk.Crash(newRand(1), 100)
+	require.NoError(f, l.Close())
+	closed := disk.Crash(newRand(1), 100)
+
+	f.Add(true, 0, 4200, []byte("garbage"))
+	f.Add(false, 1, 5000, make([]byte, 4096))
+	f.Add(false, 0, 0, make([]byte, 10))
+	f.Add(false, 9, 8000, make([]byte, 300))
+	f.Fuzz(func(t *testing.T, useClosed bool, which, at int, b []byte) {
+		d := unclosed
+		if useClosed {
+			d = closed
+		}
+		d = d.Crash(newRand(1), 100)
+		files := d.Files(logDir, ".seg")
+		slices.Sort(files)
+		file := files[uint(which)%uint(len(files))]
+		if err := d.Damage(file, func(data []byte) { copy(data[uint(at)%uint(len(data)):], b) }); err != nil {
+			t.Fatal(err)
+		}
+		_, verr := eventlog.Verify(logDir, small(d))
+		l, err := eventlog.Open(logDir, small(d))
+		if err != nil {
+			if !errors.Is(err, eventlog.ErrCorrupt) || verr == nil {
+				t.Fatalf("Open: %v; Verify: %v", err, verr)
+			}
+			return
+		}
+		if verr != nil {
+			t.Fatalf("Verify refuses what Open accepts: %v", verr)
+		}
+		if err := errors.Join(readAll(l), l.Close()); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// FuzzSegmentFile: a file of any bytes under a segment's name is refused, or is a segment.
+func FuzzSegmentFile(f *testing.F) {
+	f.Add([]byte{})
+	f.Add([]byte("COPPICE\n"))
+	f.Add(make([]byte, 5000))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		d := vfs.NewDisk()
+		require.NoError(t, d.MkdirAll(logDir))
+		file, err := d.Create(logDir + "/0000000000000001.seg")
+		require.NoError(t, err)
+		_, err = file.WriteAt(b, 0)
+		require.NoError(t, err)
+		require.NoError(t, file.Close())
+		l, err := eventlog.Open(logDir, small(d))
+		if err == nil {
+			err = l.Close()
+		} else if errors.Is(err, eventlog.ErrCorrupt) || errors.Is(err, eventlog.ErrVersion) {
+			err = nil
+		}
+		require.NoError(t, err)
+	})
+}
