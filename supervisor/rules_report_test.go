@@ -1,0 +1,257 @@
+package supervisor_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/supervisor"
+	"github.com/coppice-go/coppice/supervisor/suptest"
+)
+
+// Each report has the supervisor's place, the context, the reason and the offender.
+func TestRule78_Rule79_Reports(t *testing.T) {
+	p := newProbe("p")
+	r, w := tree(t, supervisor.Spec{Name: "root", Intensity: many(1), Build: children(nested("sub", supervisor.Transient, supervisor.Spec{Intensity: many(1), Build: children(p.child(0))}))})
+	first := <-p.starts
+	started := until(t, w, 1, at("sub/p"))
+	require.False(t, started.Explicit)
+	require.Equal(t, first, started.Incarnation)
+	require.Equal(t, "root", started.Root)
+	p.end(errCrash)
+	<-p.starts
+	p.end(fmt.Errorf("once more: %w", errCrash))
+	g := until[supervisor.GaveUp](t, w, 1, nil)
+	require.Equal(t, "sub", g.Path)
+	require.Equal(t, "sub: supervisor sub gave up: reached maximum restart intensity (1 in 1h0m0s): last was sub/p: once more: crash", g.String())
+	_, err := r.StartChild(ctx, supervisor.Child{ID: "x", Start: idle})
+	require.NoError(t, err)
+	require.True(t, until(t, w, 1, at("x")).Explicit) // external_start_no_progress_log
+	seq := uint64(0)
+	for _, e := range w.Events() {
+		require.Equal(t, seq+1, e.Head().Seq) // in order, none missing
+		seq++
+		require.NotEmpty(t, e.String())
+	}
+}
+
+// code_change, code_change_map, significant_upgrade_*
+func TestRule81_Reload(t *testing.T) {
+	a, b, c := newProbe("a"), newProbe("b"), newProbe("c")
+	s, err := supervisor.New(supervisor.Spec{Build: children(a.child(supervisor.Temporary), b.child(supervisor.Transient))})
+	require.NoError(t, err)
+	r, err := s.Start(ctx)
+	require.NoError(t, err)
+	<-a.starts
+	first := <-b.starts
+	require.NoError(t, s.Reload(ctx, supervisor.Spec{
+		Strategy: supervisor.OneForAll, Intensity: many(7), AutoShutdown: supervisor.AnySignificant, Build: children(c.child(0), b.significant(supervisor.Transient)),
+	}))
+	list, err := r.WhichChildren()
+	require.NoError(t, err)
+	require.Equal(t, []string{"a", "b", "c"}, []string{list[0].ID, list[1].ID, list[2].ID}) // the new list, then the kept old ones
+	require.Equal(t, first, list[1].Ref.Incarnation())                                      // what runs is kept
+	require.Equal(t, supervisor.NotRunning, list[2].State)                                  // what is new is not started
+	require.Equal(t, many(7), r.Tree().Intensity)
+
+	for _, bad := range []supervisor.Spec{
+		{Strategy: 9}, {Build: children(supervisor.Child{})},
+		{Build: func(context.Context) ([]supervisor.Child, error) { return nil, errCrash }},
+		{Build: func(context.Context) ([]supervisor.Child, error) { panic(errCrash) }},
+	} {
+		require.Error(t, r.Reload(ctx, bad))
+		require.Equal(t, many(7), r.Tree().Intensity)
+	}
+	require.NoError(t, r.Reload(ctx, supervisor.Spec{Build: func(context.Context) ([]supervisor.Child, error) { return nil, supervisor.ErrIgnore }}))
+	require.Equal(t, many(7), r.Tree().Intensity)
+	require.NoError(t, r.Reload(ctx, supervisor.Spec{AutoShutdown: supervisor.AnySignificant, Build: children(a.child(supervisor.Temporary), b.significant(supervisor.Transient), c.child(0))}))
+	spec, err := r.ChildSpec("a")
+	require.NoError(t, err)
+	require.Nil(t, spec.Start) // rule 21 holds
+
+	b.end(nil) // now significant: the mode takes effect at the next end
+	var auto *supervisor.AutoShutdownError
+	require.ErrorAs(t, r.Wait(), &auto)
+
+	r, err = s.Start(ctx) // later runs are of the new specification
+	require.NoError(t, err)
+	n, err := r.CountChildren()
+	require.NoError(t, err)
+	require.Equal(t, 3, n.Specs)
+	require.NoError(t, r.Stop(ctx))
+}
+
+func TestServedAgain(t *testing.T) {
+	builds := 0
+	p := newProbe("p")
+	s, err := supervisor.New(supervisor.Spec{Name: "s", Build: func(context.Context) ([]supervisor.Child, error) {
+		builds++
+		return []supervisor.Child{p.child(0)}, nil
+	}})
+	require.NoError(t, err)
+	seen := uint64(0)
+	for i := range 3 {
+		r, err := s.Start(ctx)
+		require.NoError(t, err)
+		require.Equal(t, i+1, builds)
+		now := <-p.starts
+		require.Less(t, seen, now)
+		seen = now
+		_, err = s.Start(ctx)
+		require.ErrorIs(t, err, supervisor.ErrRunning)
+		require.ErrorIs(t, s.Serve(ctx), supervisor.ErrRunning)
+		require.NoError(t, s.Stop(ctx))
+		require.NoError(t, r.Wait())
+	}
+}
+
+// A call into one's own supervisor, or one above it, is refused and never hangs.
+func TestWouldDeadlock(t *testing.T) {
+	p := newProbe("p")
+	var sub *supervisor.Supervisor
+	var r *supervisor.Run
+	r, _ = tree(t, supervisor.Spec{Build: children(supervisor.Child{ID: "sub", Start: func(context.Context) (_ supervisor.Service, err error) {
+		sub, err = supervisor.New(supervisor.Spec{Build: children(p.child(0))})
+		return sub, err
+	}})})
+	<-p.starts
+	errs := make(chan error, 9)
+	p.do(func(ctx context.Context) error {
+		for _, s := range []interface {
+			StartChild(context.Context, supervisor.Child) (supervisor.Ref, error)
+			RestartChild(context.Context, string) (supervisor.Ref, error)
+			TerminateChild(context.Context, string) error
+			Stop(context.Context) error
+		}{sub, r} {
+			errs <- second(s.StartChild(ctx, supervisor.Child{ID: "x", Start: idle}))
+			errs <- second(s.RestartChild(ctx, "p"))
+			errs <- s.TerminateChild(ctx, "p")
+			errs <- s.Stop(ctx)
+		}
+		_ = r.Tree() // snapshots are no calls
+		errs <- second(sub.WhichChildren())
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	for range 8 {
+		require.ErrorIs(t, <-errs, supervisor.ErrWouldDeadlock)
+	}
+	require.NoError(t, <-errs)
+}
+
+// A supervisor that a service runs itself is in the tree below it, under its name.
+func TestInnerSupervisor(t *testing.T) {
+	leaf := newProbe("leaf")
+	r, w := tree(t, supervisor.Spec{Build: children(supervisor.Child{ID: "engine", Ack: supervisor.AckReady, Start: supervisor.Start(func(ctx context.Context) error {
+		s, err := supervisor.New(supervisor.Spec{Name: "inner", Build: children(leaf.child(0))})
+		if err != nil {
+			return err
+		}
+		run, err := s.Start(ctx)
+		if err != nil {
+			return err
+		}
+		if _, err := s.Start(ctx); !errors.Is(err, supervisor.ErrRunning) {
+			return err
+		}
+		twin, err := supervisor.New(supervisor.Spec{Name: "inner"})
+		if err != nil {
+			return err
+		}
+		if err := twin.Serve(ctx); !errors.Is(err, supervisor.ErrAlreadyStarted) {
+			return err
+		}
+		supervisor.Ready(ctx)
+		return run.Wait()
+	})})})
+	<-leaf.starts
+	require.Equal(t, supervisor.Running, mustFind(t, r, "engine/inner/leaf").State)
+	require.NoError(t, r.Kill("engine/inner/leaf", nil))
+	<-leaf.starts
+	require.NoError(t, r.Kill("engine/inner", errReason))
+	e := until(t, w, 1, exitOf("engine")).Exit
+	require.ErrorIs(t, e.Err, errReason)
+	<-leaf.starts
+}
+
+func TestObservers(t *testing.T) {
+	t.Run("one that panics is detached, and the others hear of it", func(t *testing.T) {
+		for _, bad := range []func(){func() { panic("observer") }, func() { runtime.Goexit() }} {
+			_, w := tree(t, supervisor.Spec{Observers: []supervisor.Observer{supervisor.ObserverFunc(func(supervisor.Event) { bad() })}})
+			require.Error(t, until[supervisor.ObserverFailed](t, w, 1, nil).Err)
+		}
+	})
+	t.Run("one that is slow loses the newest and is told so", func(t *testing.T) {
+		gate := make(chan struct{})
+		lost := make(chan uint64, 1)
+		blocked := make(chan struct{}, 1)
+		s, err := supervisor.New(supervisor.Spec{Intensity: many(1 << 20), Observers: []supervisor.Observer{supervisor.ObserverFunc(func(e supervisor.Event) {
+			select {
+			case blocked <- struct{}{}:
+			default:
+			}
+			<-gate
+			if d, ok := e.(supervisor.EventsDropped); ok {
+				lost <- d.Count
+			}
+		})}, Build: children(supervisor.Child{ID: "p", Start: func(context.Context) (supervisor.Service, error) {
+			return supervisor.ServiceFunc(func(context.Context) error { return errCrash }), nil
+		}})})
+		require.NoError(t, err)
+		r, err := s.Start(ctx)
+		require.NoError(t, err)
+		<-blocked
+		for { // four events for each life
+			if n, ok := r.Tree().Find("p"); ok && n.Restarts > supervisor.ObserverBacklog/3 {
+				break
+			}
+			runtime.Gosched()
+		}
+		require.NoError(t, r.Stop(ctx)) // it holds nobody up
+		close(gate)
+		require.Positive(t, <-lost)
+		require.NoError(t, r.Flush(ctx))
+		require.Len(t, r.Events(), supervisor.HistorySize)
+	})
+	t.Run("of a nested supervisor they get its subtree", func(t *testing.T) {
+		inner := suptest.NewRecorder()
+		p := newProbe("p")
+		r, _ := tree(t, supervisor.Spec{Build: children(supervisor.Child{ID: "x", Start: idle}, nested("sub", 0, supervisor.Spec{Observers: []supervisor.Observer{inner}, Build: children(p.child(0))}))})
+		require.NoError(t, r.Stop(ctx))
+		until[supervisor.SupervisorStopped](t, inner, 1, nil)
+		for _, e := range inner.Events() {
+			require.Regexp(t, "^sub(/p)?$", e.Head().Path)
+		}
+	})
+	t.Run("subscribe has no gap", func(t *testing.T) {
+		r, _ := tree(t, supervisor.Spec{Build: children(supervisor.Child{ID: "x", Start: idle})})
+		late := suptest.NewRecorder()
+		past, cancel := r.Subscribe(late)
+		require.NotEmpty(t, past)
+		require.NoError(t, r.TerminateChild(ctx, "x"))
+		e := until[supervisor.ChildStopped](t, late, 1, nil)
+		require.Equal(t, past[len(past)-1].Head().Seq+1, e.Seq)
+		cancel()
+		require.NoError(t, r.Stop(ctx))
+		require.Len(t, late.Events(), 1)
+	})
+	t.Run("flush is bounded", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			gate := make(chan struct{})
+			s, err := supervisor.New(supervisor.Spec{Observers: []supervisor.Observer{supervisor.ObserverFunc(func(supervisor.Event) { <-gate })}})
+			require.NoError(t, err)
+			c, cancel := context.WithCancel(ctx)
+			cancel()
+			begin := time.Now()
+			require.ErrorIs(t, s.Serve(c), context.Canceled)
+			require.Equal(t, time.Second, time.Since(begin))
+			close(gate)
+		})
+	})
+}
