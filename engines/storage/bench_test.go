@@ -14,7 +14,7 @@ import (
 
 const (
 	benchTxs   = 1000 // of one put of 64 bytes each
-	benchBlock = 50 * time.Millisecond
+	benchBlock = time.Second
 )
 
 // benchTx is the n-th transaction, and what it writes: over a space of keys so large or so small that it is new or replaces.

@@ -2,7 +2,9 @@ package storage
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -52,7 +54,7 @@ func (d *DB) fold(h header, results []*logv1.TxResult, changes []*logv1.Change, 
 		return nil, err
 	}
 	clock := now.clock(h.time)
-	if err := d.foldExpiry(o, ceilMs(clock)); err != nil {
+	if err := d.foldExpiry(o, ceilMs(now.ClockNs), ceilMs(clock)); err != nil {
 		return nil, err
 	}
 	if err := d.foldResults(o); err != nil {
@@ -66,6 +68,8 @@ func (d *DB) fold(h header, results []*logv1.TxResult, changes []*logv1.Change, 
 func (d *DB) foldKeys(o *outcome, base map[string]latest) error {
 	place := make(map[string]int, len(o.changes))
 	o.writes = make([]write, 0, len(o.changes))
+	var unread [][]byte
+	var at []int
 	for _, c := range o.changes {
 		if c == nil || len(c.Key) == 0 || len(c.Key) > engines.MaxKeyBytes {
 			return fmt.Errorf("a change has a key of %d bytes, want 1 to %d", len(c.GetKey()), engines.MaxKeyBytes)
@@ -74,12 +78,18 @@ func (d *DB) foldKeys(o *outcome, base map[string]latest) error {
 			o.writes[i].Change = c
 			continue
 		}
-		old, err := d.committed(base, c.Key)
-		if err != nil {
-			return err
+		old, read := base[string(c.Key)]
+		if !read {
+			unread, at = append(unread, latestKey(c.Key)), append(at, len(o.writes))
 		}
 		place[string(c.Key)] = len(o.writes)
 		o.writes = append(o.writes, write{c, old})
+	}
+	if err := d.lookup(unread, func(k int, value []byte) (err error) {
+		o.writes[at[k]].old, err = decodeLatest(unread[k][1:], bytes.Clone(value))
+		return err
+	}); err != nil {
+		return err
 	}
 	for _, w := range o.writes {
 		if w.old.found && !w.Delete && bytes.Equal(w.old.value, w.Value) {
@@ -98,9 +108,10 @@ func (d *DB) foldKeys(o *outcome, base map[string]latest) error {
 }
 
 // foldExpiry forgets the ids whose valid_until is below limit. It comes before the block's own ids: a plain transaction whose
-// time has passed may be applied again.
-func (d *DB) foldExpiry(o *outcome, limit int64) error {
-	it, err := d.pdb.NewIter(&pebble.IterOptions{LowerBound: []byte{spaceExpiry}, UpperBound: expiryKey(limit, nil)})
+// time has passed may be applied again. Those below the last block's limit are gone, and it must not search there: Pebble
+// would wade through the tombstones of all of them.
+func (d *DB) foldExpiry(o *outcome, last, limit int64) error {
+	it, err := d.pdb.NewIter(&pebble.IterOptions{LowerBound: expiryKey(last, nil), UpperBound: expiryKey(limit, nil)})
 	if err != nil {
 		return d.fail("reading expired ids", err)
 	}
@@ -210,21 +221,11 @@ func (d *DB) apply(index uint64, o *outcome, local []Local) error {
 		size += 3*len(w.Key) + len(w.Value) + len(w.old.value) + 128
 	}
 	b := d.pdb.NewBatchWithSize(size + 256*len(o.births))
-	superseded := d.setKeys(b, o.writes)
-	if len(superseded) > 0 {
+	if superseded := setKeys(b, o.writes); len(superseded) > 0 {
 		b.Set(heightKey(spaceSuperseded, next.Period, next.Height), superseded, nil)
 	}
-	for _, e := range o.deaths {
-		b.Delete(e, nil)
-		b.Delete(appliedKey(e[9:]), nil)
-	}
-	for _, r := range o.births {
-		raw, err := proto.Marshal(r.TxResult)
-		if err != nil {
-			return fmt.Errorf("result of %x: %w", r.Id, err)
-		}
-		b.Set(appliedKey(r.Id), raw, nil)
-		b.Set(expiryKey(r.ValidUntilMs, r.Id), r.leaf[:], nil)
+	if err := setIDs(b, o); err != nil {
+		return err
 	}
 	meta := BlockMeta{Hash: next.BlockHash, Time: time.Unix(0, next.TimeNs), AppHash: next.AppHash, Index: index}
 	b.Set(heightKey(spaceBlock, next.Period, next.Height), meta.encode(), nil)
@@ -247,28 +248,58 @@ func (d *DB) apply(index uint64, o *outcome, local []Local) error {
 }
 
 // setKeys writes the latest values, and moves those that they replace to the older ones. It answers which of these no read at
-// or after this height needs: the values replaced, and a deletion, which reads as a key that never was.
-func (d *DB) setKeys(b *pebble.Batch, writes []write) (superseded []byte) {
+// or after this height needs: the values replaced, and a deletion, which reads as a key that never was. Like setIDs it goes
+// through each space in its order, which a memtable takes in faster than any other.
+func setKeys(b *pebble.Batch, writes []write) (superseded []byte) {
+	slices.SortFunc(writes, func(x, y write) int { return bytes.Compare(x.Key, y.Key) })
 	var key, value []byte
 	for _, w := range writes {
-		if w.Delete && !w.old.found {
-			continue
-		}
-		v := engines.VersionFromProto(w.Version)
 		key = append(append(key[:0], spaceLatest), w.Key...)
-		if w.Delete {
-			b.Delete(key, nil)
-			b.Set(olderKey(w.Key, v), []byte{olderDeleted}, nil)
-			superseded = appendSuperseded(superseded, w.Key, v)
-		} else {
-			value = latest{version: v, value: w.Value}.encode(value[:0])
+		switch {
+		case !w.Delete:
+			value = latest{version: engines.VersionFromProto(w.Version), value: w.Value}.encode(value[:0])
 			b.Set(key, value, nil)
-		}
-		if w.old.found {
-			value = append(append(value[:0], olderValue), w.old.value...)
-			b.Set(olderKey(w.Key, w.old.version), value, nil)
-			superseded = appendSuperseded(superseded, w.Key, w.old.version)
+		case w.old.found:
+			b.Delete(key, nil)
 		}
 	}
+	for _, w := range writes {
+		if !w.old.found {
+			continue
+		}
+		if w.Delete {
+			v := engines.VersionFromProto(w.Version)
+			b.Set(olderKey(w.Key, v), []byte{olderDeleted}, nil)
+			superseded = appendSuperseded(superseded, w.Key, v)
+		}
+		value = append(append(value[:0], olderValue), w.old.value...)
+		b.Set(olderKey(w.Key, w.old.version), value, nil)
+		superseded = appendSuperseded(superseded, w.Key, w.old.version)
+	}
 	return superseded
+}
+
+// setIDs forgets the expired ids and remembers the new ones, in this order: one may be both.
+func setIDs(b *pebble.Batch, o *outcome) error {
+	for _, e := range o.deaths {
+		b.Delete(e, nil)
+	}
+	slices.SortFunc(o.deaths, func(x, y []byte) int { return bytes.Compare(x[9:], y[9:]) })
+	for _, e := range o.deaths {
+		b.Delete(appliedKey(e[9:]), nil)
+	}
+	slices.SortFunc(o.births, func(x, y birth) int { return bytes.Compare(x.Id, y.Id) })
+	var raw []byte
+	for _, r := range o.births {
+		var err error
+		if raw, err = (proto.MarshalOptions{}).MarshalAppend(raw[:0], r.TxResult); err != nil {
+			return fmt.Errorf("result of %x: %w", r.Id, err)
+		}
+		b.Set(appliedKey(r.Id), raw, nil)
+	}
+	slices.SortStableFunc(o.births, func(x, y birth) int { return cmp.Compare(x.ValidUntilMs, y.ValidUntilMs) })
+	for _, r := range o.births {
+		b.Set(expiryKey(r.ValidUntilMs, r.Id), r.leaf[:], nil)
+	}
+	return nil
 }

@@ -1,9 +1,11 @@
 package storage
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -296,22 +298,39 @@ func (d *DB) get(key []byte) (value []byte, found bool, err error) {
 	return value, true, closer.Close()
 }
 
-// has tells whether a key of the layout is there.
-func (d *DB) has(key []byte) (bool, error) {
-	_, closer, err := d.pdb.Get(key)
-	if errors.Is(err, pebble.ErrNotFound) {
-		return false, nil
+// lookup calls found for those of the keys of the layout that are there, with the place in keys and the value, whose memory is
+// valid during the call. One iterator that goes over them in their order costs half of as many single reads.
+func (d *DB) lookup(keys [][]byte, found func(i int, value []byte) error) error {
+	if len(keys) == 0 {
+		return nil
 	}
+	order := make([]int, len(keys))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int { return bytes.Compare(keys[a], keys[b]) })
+	it, err := d.pdb.NewIter(&pebble.IterOptions{UseL6Filters: true}) // most are absent
 	if err != nil {
-		return false, d.fail(fmt.Sprintf("reading %q", clip(key)), err)
+		return d.fail("reading", err)
 	}
-	return true, closer.Close()
+	defer it.Close()
+	for _, i := range order {
+		if it.SeekPrefixGE(keys[i]) {
+			if err := found(i, it.Value()); err != nil {
+				return d.fail("reading", err)
+			}
+		} else if err := it.Error(); err != nil {
+			return d.fail(fmt.Sprintf("reading %q", clip(keys[i])), err)
+		}
+	}
+	return nil
 }
 
 // commit applies a batch. Whatever goes wrong is sticky.
 func (d *DB) commit(b *pebble.Batch, what string) error {
 	if err := d.Err(); err != nil {
-		return errors.Join(err, b.Close())
+		b.Close()
+		return err
 	}
 	if err := b.Commit(pebble.NoSync); err != nil {
 		return d.fail(what, err)

@@ -93,10 +93,6 @@ func (d *DB) Result(id engines.TxID) (*logv1.TxResult, bool, error) {
 	if err := d.Err(); err != nil {
 		return nil, false, err
 	}
-	return d.result(id)
-}
-
-func (d *DB) result(id engines.TxID) (*logv1.TxResult, bool, error) {
 	v, closer, err := d.pdb.Get(appliedKey(id[:]))
 	if err == pebble.ErrNotFound {
 		return nil, false, nil
@@ -105,11 +101,23 @@ func (d *DB) result(id engines.TxID) (*logv1.TxResult, bool, error) {
 		return nil, false, d.fail("reading the result of "+id.String(), err)
 	}
 	defer closer.Close()
-	r := new(logv1.TxResult)
-	if err := proto.Unmarshal(v, r); err != nil {
-		return nil, false, d.fail("reading", fmt.Errorf("%w: the result of %v: %w", ErrDamaged, id, err))
+	r, err := decodeResult(id, v)
+	if err != nil {
+		return nil, false, d.fail("reading", err)
 	}
 	return r, true, nil
+}
+
+func decodeResult(id engines.TxID, b []byte) (*logv1.TxResult, error) {
+	r := new(logv1.TxResult)
+	err := proto.Unmarshal(b, r)
+	if err == nil && string(r.Id) != string(id[:]) {
+		err = fmt.Errorf("it is of transaction %x", clip(r.Id))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: the result of %v: %w", ErrDamaged, id, err)
+	}
+	return r, nil
 }
 
 // Results is Result for many: the answer has an entry for each id, nil where there is none.

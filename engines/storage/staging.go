@@ -65,77 +65,102 @@ func (d *DB) Begin(b engines.Block) (refused []*logv1.TxResult, err error) {
 		block: b, slots: make([]slot, len(b.Txs)),
 		newest: make(map[string]*logv1.Change), base: make(map[string]latest),
 	}
-	gate := newGate(now, b.Time)
 	refused = make([]*logv1.TxResult, len(b.Txs))
-	for i, raw := range b.Txs {
+	refuse := func(i int, code logv1.Code, why string) {
 		slot := &s.slots[i]
-		slot.id = engines.HashTx(raw)
-		code, why, err := gate.admit(d, i, raw, slot)
-		if err != nil {
-			return nil, err
-		}
-		if code == logv1.Code_CODE_OK {
-			continue
-		}
 		slot.refused = true
 		slot.result = &logv1.TxResult{Id: slot.id[:], Version: s.version(i).Proto(), Code: code, Log: why}
 		refused[i] = slot.result
+	}
+	gate := newGate(now, b.Time)
+	for i, raw := range b.Txs {
+		s.slots[i].id = engines.HashTx(raw)
+		if code, why := gate.admit(raw, &s.slots[i]); code != logv1.Code_CODE_OK {
+			refuse(i, code, why)
+		}
+	}
+	if err := d.refuseRepeated(s, gate, refuse); err != nil {
+		return nil, err
 	}
 	s.advance()
 	d.staged = s
 	return refused, nil
 }
 
-// gate decides which transactions of a block are executed.
-type gate struct {
-	params            *logv1.Params
-	expired, tooEarly int64 // valid_until in ms: below the one, above the other
-	seen              map[engines.TxID]int
+// refuseRepeated refuses what was applied before, and all but the first of the same id in the block.
+func (d *DB) refuseRepeated(s *staging, g gate, refuse func(i int, code logv1.Code, why string)) error {
+	first := make(map[engines.TxID]int, len(s.slots))
+	keys, at := make([][]byte, 0, len(s.slots)), make([]int, 0, len(s.slots))
+	for i := range s.slots {
+		slot := &s.slots[i]
+		if slot.refused {
+			continue
+		}
+		if f, twice := first[slot.id]; twice {
+			refuse(i, logv1.Code_CODE_REPEATED, fmt.Sprintf("its id stands at place %d of this block already", f))
+			continue
+		}
+		first[slot.id] = i
+		keys, at = append(keys, appliedKey(slot.id[:])), append(at, i)
+	}
+	again := make(map[engines.TxID]string)
+	err := d.lookup(keys, func(k int, value []byte) error {
+		slot := &s.slots[at[k]]
+		r, err := decodeResult(slot.id, value)
+		// One whose time has passed is as good as forgotten: committing this block removes it.
+		if err == nil && r.ValidUntilMs >= g.expired {
+			again[slot.id] = fmt.Sprintf("applied before, at %v", engines.VersionFromProto(r.Version))
+		}
+		return err
+	})
+	if err != nil || len(again) == 0 {
+		return err
+	}
+	for i := range s.slots {
+		if why, repeated := again[s.slots[i].id]; repeated {
+			refuse(i, logv1.Code_CODE_REPEATED, why)
+		}
+	}
+	return nil
 }
 
-func newGate(now *published, block time.Time) *gate {
+// gate decides which transactions of a block are executed, as far as that needs no look at what was applied before.
+type gate struct {
+	maxBytes          uint64
+	expired, tooEarly int64 // valid_until in ms: below the one, above the other
+}
+
+func newGate(now *published, block time.Time) gate {
 	clock := now.clock(block)
 	end := clock + now.chain.Params.WindowNs
 	if end < clock {
 		end = math.MaxInt64
 	}
-	return &gate{params: now.chain.Params, expired: ceilMs(clock), tooEarly: floorMs(end), seen: make(map[engines.TxID]int)}
+	return gate{now.chain.Params.MaxTxBytes, ceilMs(clock), floorMs(end)}
 }
 
-func (g *gate) admit(d *DB, place int, raw []byte, s *slot) (logv1.Code, string, error) {
-	if max := g.params.MaxTxBytes; uint64(len(raw)) > max {
-		return logv1.Code_CODE_LIMIT, fmt.Sprintf("%d bytes, want at most %d", len(raw), max), nil
+func (g gate) admit(raw []byte, s *slot) (code logv1.Code, why string) {
+	if uint64(len(raw)) > g.maxBytes {
+		return logv1.Code_CODE_LIMIT, fmt.Sprintf("%d bytes, want at most %d", len(raw), g.maxBytes)
 	}
 	tx, err := engines.DecodeTx(raw)
 	switch {
 	case err != nil:
-		return logv1.Code_CODE_MALFORMED, err.Error(), nil
+		return logv1.Code_CODE_MALFORMED, err.Error()
 	case tx.Plain() && len(tx.Body) == len(raw):
 		s.validUntilMs = g.tooEarly // remembered for one window
 	case tx.Plain():
-		return logv1.Code_CODE_MALFORMED, "an envelope around a plain transaction", nil // would be a second form of it
+		return logv1.Code_CODE_MALFORMED, "an envelope around a plain transaction" // would be a second form of it
 	default:
 		s.validUntilMs = tx.ValidUntil.UnixMilli()
 	}
 	switch until := s.validUntilMs; {
 	case until < g.expired:
-		return logv1.Code_CODE_EXPIRED, fmt.Sprintf("valid until %v, the block's time is past it", timeMs(until)), nil
+		return logv1.Code_CODE_EXPIRED, fmt.Sprintf("valid until %v, the block's time is past it", timeMs(until))
 	case until > g.tooEarly:
-		return logv1.Code_CODE_TOO_EARLY, fmt.Sprintf("valid until %v, the window ends at %v", timeMs(until), timeMs(g.tooEarly)), nil
+		return logv1.Code_CODE_TOO_EARLY, fmt.Sprintf("valid until %v, the window ends at %v", timeMs(until), timeMs(g.tooEarly))
 	}
-	if first, twice := g.seen[s.id]; twice {
-		return logv1.Code_CODE_REPEATED, fmt.Sprintf("its id stands at place %d of this block already", first), nil
-	}
-	old, found, err := d.result(s.id)
-	if err != nil {
-		return 0, "", err
-	}
-	// One whose time has passed is as good as forgotten: committing this block removes it.
-	if found && old.ValidUntilMs >= g.expired {
-		return logv1.Code_CODE_REPEATED, fmt.Sprintf("applied before, at %v", engines.VersionFromProto(old.Version)), nil
-	}
-	g.seen[s.id] = place
-	return logv1.Code_CODE_OK, "", nil
+	return logv1.Code_CODE_OK, ""
 }
 
 func timeMs(ms int64) string { return time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z07:00") }
@@ -146,6 +171,9 @@ func (s *staging) version(i int) engines.Version {
 
 // at finds the slot of a version.
 func (d *DB) at(v engines.Version) (*staging, *slot, error) {
+	if err := d.Err(); err != nil {
+		return nil, nil, err
+	}
 	s := d.staged
 	switch {
 	case s == nil:
@@ -167,7 +195,7 @@ func (d *DB) Read(v engines.Version, key []byte) (value []byte, found bool, err 
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s, _, err := d.at(v)
-	if err := errors.Join(d.Err(), err); err != nil {
+	if err != nil {
 		return nil, false, err
 	}
 	if int(v.Index) > s.next {
@@ -206,7 +234,7 @@ func (d *DB) Finish(v engines.Version, changes []*logv1.Change, result *logv1.Tx
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s, slot, err := d.at(v)
-	if err := errors.Join(d.Err(), err); err != nil {
+	if err != nil {
 		return err
 	}
 	if err := checkFinish(v, slot.id, changes, result); err != nil {
