@@ -20,16 +20,21 @@ const root = "coppice"
 
 var workerWays = []apiv1.How{apiv1.How_HOW_ERROR, apiv1.How_HOW_PANIC, apiv1.How_HOW_GOEXIT, apiv1.How_HOW_HANG}
 
-// targets reads the tree and answers all kills: each child in every way, each supervisor stopped, one living child of each
-// dynamic supervisor that has any, the process last.
+// targets reads the tree, under load so that there are workers.
 func (d *demo) targets(ctx context.Context) ([]target, error) {
-	if err := d.rig.Grow(ctx, between); err != nil { // under load, so that there are workers
+	if err := d.rig.Grow(ctx, between); err != nil {
 		return nil, err
 	}
 	t, err := d.rig.Client.Tree(ctx)
 	if err != nil {
 		return nil, err
 	}
+	return d.targetsOf(t), nil
+}
+
+// targetsOf answers all kills: each child in every way, each supervisor stopped, any living child of each dynamic supervisor
+// that has some, the process last.
+func (d *demo) targetsOf(t *apiv1.TreeResponse) []target {
 	var out []target
 	turn := 0
 	add := func(path string, ways ...apiv1.How) {
@@ -69,7 +74,7 @@ func (d *demo) targets(ctx context.Context) ([]target, error) {
 	for range d.SIGKILLs {
 		out = append(out, target{"(the process)", sigkill})
 	}
-	return out, nil
+	return out
 }
 
 // isWorkers tells the supervisor whose children come and go with the load: none may live at the moment of the look.
