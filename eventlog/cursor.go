@@ -88,6 +88,9 @@ func (c *Cursor) TryNext() (e Entry, ok bool, err error) {
 	for {
 		for c.left > 0 {
 			kind, data, rest, err := segment.NextRecord(c.rest)
+			if err == nil && c.left == 1 && len(rest) > 0 {
+				err = fmt.Errorf("frame has %d bytes after its last record", len(rest))
+			}
 			if err != nil {
 				return Entry{}, false, c.damaged(c.r.off, err)
 			}

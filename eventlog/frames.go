@@ -103,8 +103,7 @@ type scan struct {
 }
 
 // scanFrames reads size bytes of a segment. The error is only about reading the file, never about what is in it.
-// With records set, the records of each frame are walked too.
-func scanFrames(f File, h segment.Header, seed segment.Seed, size int64, records bool) (scan, error) {
+func scanFrames(f File, h segment.Header, seed segment.Seed, size int64) (scan, error) {
 	r := frameReader{file: f, seed: seed, off: segment.HeaderSize, end: size}
 	s := scan{end: segment.HeaderSize, next: h.FirstIndex, synced: segment.HeaderSize}
 	for {
@@ -112,7 +111,7 @@ func scanFrames(f File, h segment.Header, seed segment.Seed, size int64, records
 		if err == nil && fr.First != s.next {
 			err = fmt.Errorf("%w: it begins with record %d, want %d", errSequence, fr.First, s.next)
 		}
-		if err == nil && records {
+		if err == nil {
 			if rerr := segment.CheckRecords(fr); rerr != nil {
 				err = fmt.Errorf("%w: %v", errSequence, rerr)
 			}

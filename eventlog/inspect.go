@@ -33,7 +33,6 @@ type inspection struct {
 	dir      string
 	bugs     bugs
 	quick    bool // of segments that are not the last, look at header and seal only
-	records  bool // walk the records of each frame too
 	progress func(done, total int64)
 
 	segs      []*inspected
@@ -188,7 +187,7 @@ func (in *inspection) scan(s *inspected, i int) error {
 		s.scan, err = scanSeal(f, s, in.segs[i+1].header)
 		return err
 	}
-	if s.scan, err = scanFrames(f, s.header, s.seed, s.size, in.records); err != nil || s.scan.sealed || !last {
+	if s.scan, err = scanFrames(f, s.header, s.seed, s.size); err != nil || s.scan.sealed || !last {
 		return err
 	}
 	if !in.bugs.noLookAhead {

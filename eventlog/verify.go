@@ -29,7 +29,7 @@ func Verify(dir string, o Options) (Report, error) {
 		return Report{}, err
 	}
 	start := time.Now()
-	in := inspection{fs: o.FS, dir: filepath.Clean(dir), bugs: o.bugs, records: true,
+	in := inspection{fs: o.FS, dir: filepath.Clean(dir), bugs: o.bugs,
 		progress: func(done, total int64) { o.Events(Progress{done, total}) }}
 	lock, err := in.exclusive()
 	if err != nil {
