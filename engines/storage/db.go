@@ -131,7 +131,7 @@ func (d *DB) pebbleOptions() *pebble.Options {
 	po := &pebble.Options{
 		FS:                          d.o.FS,
 		Lock:                        d.lock,
-		DisableWAL:                  true, // docs/adr/0202
+		DisableWAL:                  true, // docs/adr/0022
 		FormatMajorVersion:          pebble.FormatTableFormatV6,
 		CacheSize:                   d.o.CacheBytes,
 		MemTableSize:                d.o.MemTableBytes,

@@ -8,7 +8,7 @@
 //
 // The event log is truth and the state is its redo. A commit takes a BlockCommitted that is durable in the log already and
 // applies it in one atomic batch together with "applied = index of that record". The batch is not synced and there is no
-// write-ahead log beneath it (docs/adr/0202): a crash takes the state back to the last flush, which is a block boundary,
+// write-ahead log beneath it (docs/adr/0022): a crash takes the state back to the last flush, which is a block boundary,
 // and [DB.Redo] brings it forward again from the log. A state behind the log is normal. A state ahead of the log cannot
 // come to be, because nothing is applied before the log has it.
 //

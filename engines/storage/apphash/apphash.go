@@ -15,7 +15,7 @@
 // Numbers are big-endian. Each K is BLAKE3's derive-key of a context string of its own, so no two kinds of input share a
 // hash function.
 //
-// What it does not do: there are no proofs of a single key. See docs/adr/0201 for that choice and the security argument.
+// What it does not do: there are no proofs of a single key. See docs/adr/0021 for that choice and the security argument.
 package apphash
 
 import (

@@ -1,0 +1,312 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/engines"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+	"github.com/coppice-go/coppice/supervisor"
+	"github.com/coppice-go/coppice/supervisor/suptest"
+)
+
+// oneEngine is the directory of a node that has one engine.
+type oneEngine struct {
+	mu     sync.Mutex
+	box    *engines.Mailbox
+	change chan struct{} // closed, and replaced, at each registration
+}
+
+func (o *oneEngine) Register(m *engines.Mailbox) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.box = m
+	close(o.change)
+	o.change = make(chan struct{})
+	return nil
+}
+
+func (o *oneEngine) Resolve(name string) (*engines.Mailbox, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.box == nil {
+		return nil, &engines.DownError{Engine: name}
+	}
+	select {
+	case <-o.box.Done():
+		return nil, o.box.Down()
+	default:
+		return o.box, nil
+	}
+}
+
+func (o *oneEngine) Await(ctx context.Context, name string, after uint64) (*engines.Mailbox, error) {
+	for {
+		o.mu.Lock()
+		box, change := o.box, o.change
+		o.mu.Unlock()
+		if box != nil && box.Incarnation() > after {
+			return box, nil
+		}
+		select {
+		case <-change:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// rig is a supervised storage engine on a disk in memory.
+type rig struct {
+	run    *supervisor.Run
+	rec    *suptest.Recorder
+	client Client
+	lease  *supervisor.Lease[*DB]
+}
+
+func newRig(t *testing.T, fs vfs.FS) rig {
+	lease := NewLease(dir, Options{FS: fs, MemTableBytes: 1 << 20}, time.Minute)
+	table := &oneEngine{change: make(chan struct{})}
+	t.Cleanup(func() { require.NoError(t, lease.Close()) })
+	run, rec := suptest.Start(t, supervisor.Spec{
+		Name: "test", Intensity: supervisor.Intensity{Max: 100, Period: time.Minute},
+		Build: supervisor.Children(supervisor.Child{ID: Name, Start: Child(table, Config{Lease: lease})}),
+	})
+	return rig{run, rec, NewClient(table), lease}
+}
+
+// begin stages the next block with n transactions.
+func (r rig) begin(t *testing.T, n int) engines.Block {
+	s, err := r.client.State(t.Context())
+	require.NoError(t, err)
+	now := genesis.Add(time.Duration(s.Next()) * time.Second)
+	b := engines.Block{ChainID: s.ChainID, Period: s.Period, Height: s.Next(), Time: now}
+	for i := range n {
+		b.Txs = append(b.Txs, tx(t, int(s.Next())*1000+i, now.Add(window)))
+	}
+	b.Hash = b.ContentHash()
+	refused, err := r.client.Begin(t.Context(), b)
+	require.NoError(t, err)
+	require.Equal(t, make([]*logv1.TxResult, n), refused)
+	return b
+}
+
+// A read waits until every version before it has finished; so does Seal. This is the whole flow, by as many goroutines as
+// there are transactions: each adds one to what the one before it wrote.
+func TestEngineOrdersConcurrentWorkers(t *testing.T) {
+	r := newRig(t, vfs.NewMem())
+	ctx := t.Context()
+	require.NoError(t, r.client.StartChain(ctx, 1, chain(1)))
+	const n = 50
+	index := uint64(1)
+	for height := uint64(1); height <= 3; height++ {
+		b := r.begin(t, n)
+		sealed := make(chan engines.Staged, 1)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			s, err := r.client.Seal(ctx)
+			if err != nil {
+				t.Error(err)
+			}
+			sealed <- s
+		})
+		for i := n - 1; i >= 0; i-- {
+			wg.Go(func() {
+				v := engines.Version{Period: 1, Height: b.Height, Index: uint32(i)}
+				was, _, err := r.client.Read(ctx, v, []byte("counter"))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				var count int
+				fmt.Sscan(string(was), &count)
+				if err := r.client.Finish(ctx, v, at(v, put("counter", fmt.Sprint(count+1))), new(logv1.TxResult)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		s := <-sealed
+		wg.Wait()
+		require.False(t, t.Failed())
+		index++
+		require.NoError(t, r.client.CommitWith(ctx, index, committed(s), Local{"floor", fmt.Append(nil, index)}))
+
+		value, found, at, err := r.client.Get(ctx, []byte("counter"), 0)
+		require.NoError(t, err)
+		require.True(t, found)
+		require.Equal(t, height, at)
+		require.Equal(t, fmt.Sprint(n*height), string(value))
+		id := engines.HashTx(b.Txs[7])
+		res, found, err := r.client.Result(ctx, id)
+		require.NoError(t, err)
+		require.True(t, found)
+		require.Equal(t, uint32(7), res.Version.Index)
+		all, err := r.client.Results(ctx, []engines.TxID{{1}, id})
+		require.NoError(t, err)
+		require.Nil(t, all[0])
+		require.Equal(t, id[:], all[1].Id)
+		meta, err := r.client.Block(ctx, height)
+		require.NoError(t, err)
+		require.Equal(t, s.AppHash, meta.AppHash)
+		hash, err := r.client.AppHashAt(ctx, 1)
+		require.NoError(t, err)
+		require.Equal(t, s.AppHash, hash)
+		local, _, err := r.client.GetLocal(ctx, "floor")
+		require.NoError(t, err)
+		require.Equal(t, fmt.Sprint(index), string(local))
+	}
+	require.NoError(t, r.client.PutLocal(ctx, "name", []byte("x")))
+	durable, err := r.client.Flush(ctx)
+	require.NoError(t, err)
+	require.Equal(t, index, durable)
+	durable, err = r.client.DurableApplied(ctx)
+	require.NoError(t, err)
+	require.Equal(t, index, durable)
+	require.NoError(t, r.client.Prune(ctx, 3))
+	st, err := r.client.Stat(ctx)
+	require.NoError(t, err)
+	require.Equal(t, uint64(3), st.OldestHeight)
+	require.NoError(t, r.client.View(ctx, func(s *Snapshot) error {
+		for e, err := range s.Keys(nil) {
+			require.NoError(t, err)
+			require.Equal(t, "counter", string(e.Key))
+		}
+		return nil
+	}))
+}
+
+// Another block takes the place of the staged one: who waits for that one learns it, and what is late is dropped.
+func TestEngineBeginDropsWaiters(t *testing.T) {
+	r := newRig(t, vfs.NewMem())
+	ctx := t.Context()
+	require.NoError(t, r.client.StartChain(ctx, 1, chain(1)))
+	b := r.begin(t, 3)
+	v := func(i uint32) engines.Version { return engines.Version{Period: 1, Height: 1, Index: i} }
+	errs := make(chan error, 2)
+	waiting := make(chan struct{}, 2)
+	go func() {
+		waiting <- struct{}{}
+		_, _, err := r.client.Read(ctx, v(2), []byte("a"))
+		errs <- err
+	}()
+	go func() {
+		waiting <- struct{}{}
+		_, err := r.client.Seal(ctx)
+		errs <- err
+	}()
+	<-waiting
+	<-waiting
+	other := b
+	other.Txs = b.Txs[:1]
+	other.Hash = other.ContentHash()
+	// The two may not have been taken yet: then they meet the other block, of which there is no place 2, and which is sealed
+	// below; so only the read's error is certain.
+	_, err := r.client.Begin(ctx, other)
+	require.NoError(t, err)
+	require.NoError(t, r.client.Finish(ctx, v(2), nil, new(logv1.TxResult)), "late, and dropped")
+	require.NoError(t, r.client.Finish(ctx, v(0), at(v(0), put("a", "1")), new(logv1.TxResult)))
+	s, err := r.client.Seal(ctx)
+	require.NoError(t, err)
+	require.Equal(t, other, s.Block)
+	failed := 0
+	for range 2 {
+		if err := <-errs; err != nil {
+			require.ErrorIs(t, err, ErrNotStaged)
+			failed++
+		}
+	}
+	require.Positive(t, failed)
+	for _, err := range []error{
+		r.client.StartChain(ctx, 2, &logv1.ChainStarted{}),
+		r.client.Redo(ctx, 2, &logv1.BlockCommitted{ChainId: "other"}),
+	} {
+		require.ErrorIs(t, err, ErrChain, "the caller's fault ends nothing")
+	}
+	require.Zero(t, suptest.Count[supervisor.ChildExited](r.rec, nil))
+}
+
+// A worker or pool that is out of step ends the incarnation: its result cannot be placed.
+func TestEngineEndsOnAResultThatCannotBe(t *testing.T) {
+	r := newRig(t, vfs.NewMem())
+	require.NoError(t, r.client.StartChain(t.Context(), 1, chain(1)))
+	r.begin(t, 1)
+	v := engines.Version{Period: 1, Height: 1}
+	require.NoError(t, r.client.Finish(t.Context(), v, []*logv1.Change{put("a", "1")}, new(logv1.TxResult)))
+	exit := suptest.Wait(t, r.rec, 1, func(e supervisor.ChildExited) bool { return true })
+	require.ErrorContains(t, exit.Exit.Err, "change 0 is of version 0/0/0")
+}
+
+// I5: a replaced incarnation can neither read nor write, its successor opens the same state, and what was staged is gone.
+func TestEngineSuccession(t *testing.T) {
+	r := newRig(t, vfs.NewMem())
+	ctx := t.Context()
+	patient := r.client.With(engines.AwaitNext)
+	require.NoError(t, r.client.StartChain(ctx, 1, chain(1)))
+	index := uint64(1)
+	plan := suptest.NewPlan(1, 12, []string{Name})
+	plan.Run(t, r.run, r.rec, func(suptest.Step) {
+		old := r.client.last.Load()
+		_, _, err := patient.Result(ctx, engines.TxID{})
+		require.NoError(t, err, "a client finds its way to the successor")
+		if now := r.client.last.Load(); now != old && old != nil {
+			require.ErrorIs(t, old.Do(func(*DB) error { return errors.New("reached") }), supervisor.ErrFenced)
+		}
+		_, err = patient.Seal(ctx)
+		require.ErrorIs(t, err, ErrNotStaged)
+
+		s, err := patient.State(ctx)
+		require.NoError(t, err)
+		require.Equal(t, index, s.Index)
+		b := r.begin(t, 1)
+		v := engines.Version{Period: 1, Height: b.Height}
+		require.NoError(t, patient.Finish(ctx, v, at(v, put("a", fmt.Sprint(b.Height))), new(logv1.TxResult)))
+		staged, err := patient.Seal(ctx)
+		require.NoError(t, err)
+		index++
+		require.NoError(t, patient.Commit(ctx, index, committed(staged)))
+		r.begin(t, 2) // is staged when the next kill comes
+	})
+}
+
+// A disk that fails in the background, with nobody calling, ends the incarnation with its reason; when it is well again
+// the successor opens what is durable and redoes the rest.
+func TestEngineEndsWhenTheDiskFails(t *testing.T) {
+	recs := history(t, 8)
+	disk := vfs.NewMem()
+	f := &failing{match: writesTo(".sst"), err: syscall.ENOSPC}
+	f.n.Store(1 << 40)
+	r := newRig(t, f.wrap(disk))
+	ctx := t.Context()
+	require.NoError(t, r.client.StartChain(ctx, 1, chain(1)))
+	for i, rec := range recs[:6] {
+		require.NoError(t, r.client.Redo(ctx, uint64(i+2), rec))
+	}
+	f.n.Store(0)
+	require.NoError(t, r.client.direct(ctx, func(d *DB) error {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		_, err := d.askFlush()
+		return err
+	}))
+	exit := suptest.Wait(t, r.rec, 1, func(e supervisor.ChildExited) bool { return errors.Is(e.Exit.Err, ErrFailed) })
+	require.ErrorIs(t, exit.Exit.Err, syscall.ENOSPC)
+	f.n.Store(1 << 40)
+	r.rec.Settle(t, r.run)
+
+	client := r.client.With(engines.AwaitNext)
+	require.NoError(t, client.StartChain(ctx, 1, chain(1)))
+	for i, rec := range recs {
+		require.NoError(t, client.Redo(ctx, uint64(i+2), rec))
+	}
+	s, err := client.State(context.Background())
+	require.NoError(t, err)
+	require.Equal(t, recs[7].AppHash, s.AppHash)
+}
