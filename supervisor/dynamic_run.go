@@ -517,9 +517,11 @@ func (r *dynamicRun) tree() Tree {
 		ID: r.name, Path: r.own.path, Kind: DynamicKind, State: r.state, Incarnation: r.own.id, Since: r.own.began,
 		Intensity: r.intensity, InWindow: r.window.count(time.Now(), r.intensity.Period), Instances: len(r.instances),
 	}
+	t.Busy = !r.box.empty()
 	list := make([]*instance, 0, len(r.instances))
 	for _, in := range r.instances {
 		list = append(list, in)
+		t.Busy = t.Busy || (in.inc != nil && !Ref{in.inc}.Alive())
 	}
 	slices.SortFunc(list, func(a, b *instance) int { return cmp.Or(cmp.Compare(a.number(), b.number()), cmp.Compare(a.id, b.id)) })
 	list = list[:min(len(list), TreeInstances)]

@@ -248,6 +248,6 @@ func (f ObserverFunc) Observe(e Event) { f(e) }
 
 // ObserverBacklog is how many events wait for an observer before the newest are dropped, HistorySize how many a root remembers.
 const (
-	ObserverBacklog = 1 << 16
+	ObserverBacklog = 1 << 14
 	HistorySize     = 1 << 10
 )

@@ -52,6 +52,12 @@ func (b *mailbox) take() (m message, ok bool) {
 	return m, true
 }
 
+func (b *mailbox) empty() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.queue) == 0
+}
+
 // close returns what nobody took.
 func (b *mailbox) close() []message {
 	b.mu.Lock()

@@ -309,6 +309,7 @@ func (r *Run) tree() Tree {
 		r.mu.Unlock()
 		return t
 	}
+	t.Busy = r.busy || !r.box.empty()
 	incs := make([]*incarnation, len(r.records))
 	for i, rec := range r.records {
 		c := rec.child.withDefaults(rec.kind)
@@ -318,6 +319,7 @@ func (r *Run) tree() Tree {
 		}
 		if rec.inc != nil {
 			n.Incarnation, n.Since = rec.inc.id, rec.inc.began
+			t.Busy = t.Busy || !rec.ref().Alive() // its exit is on the way
 		}
 		incs[i] = rec.inc
 		t.Children = append(t.Children, n)

@@ -22,6 +22,7 @@ type Run struct {
 	spec    Spec
 	records []*record // in start order
 	state   State
+	busy    bool // a message is being served
 	window  window
 
 	ending error // of main's goroutine: set when the run is to end by itself
@@ -188,10 +189,12 @@ func (r *Run) loop() error {
 // receive is the next message; ok is false when the run was asked to stop.
 func (r *Run) receive() (m message, ok bool) {
 	for {
+		r.update(func() { r.busy = false })
 		if r.stopping() {
 			return m, false
 		}
-		if m, ok = r.box.take(); ok {
+		r.update(func() { m, r.busy = r.box.take() })
+		if r.busy {
 			return m, true
 		}
 		select {

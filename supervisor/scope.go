@@ -189,7 +189,7 @@ func (inc *incarnation) complete(t Tree) Tree {
 	if n != nil {
 		sub := n.tree()
 		t.Strategy, t.Intensity, t.AutoShutdown, t.InWindow = sub.Strategy, sub.Intensity, sub.AutoShutdown, sub.InWindow
-		t.Children, t.Instances = sub.Children, sub.Instances
+		t.Children, t.Instances, t.Busy = sub.Children, sub.Instances, sub.Busy
 	}
 	for name, in := range inner {
 		if m, _ := in.nodes(); m != nil {

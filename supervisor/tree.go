@@ -63,6 +63,8 @@ type Tree struct {
 	Intensity    Intensity
 	AutoShutdown AutoShutdown
 	InWindow     int
+	// Busy: the supervisor is in the middle of something, or something waits for it: an exit, a call, a retry.
+	Busy bool
 	// Children are in start order. A Dynamic lists at most TreeInstances of its Instances.
 	Children  []Tree
 	Instances int
@@ -146,9 +148,9 @@ func (t Tree) Walk(f func(Tree)) {
 	}
 }
 
-// Settled says whether nothing is on its way: every supervisor runs, and no child is starting, restarting or stopping.
+// Settled says whether nothing is on its way: every supervisor runs and waits, and no child is starting, restarting or stopping.
 func (t Tree) Settled() bool {
 	ok := t.State == Running
-	t.Walk(func(n Tree) { ok = ok && (n.State == Running || n.State == NotRunning) })
+	t.Walk(func(n Tree) { ok = ok && !n.Busy && (n.State == Running || n.State == NotRunning) })
 	return ok
 }

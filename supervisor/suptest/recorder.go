@@ -16,6 +16,9 @@ import (
 // DefaultTimeout bounds every wait of a Recorder that sets none.
 const DefaultTimeout = 30 * time.Second
 
+// pollEvery is how often a wait looks again without a new event.
+const pollEvery = 2 * time.Millisecond
+
 // Recorder is an observer that keeps every event. Safe for concurrent use; it also works within a synctest bubble, where Timeout is of the bubble's time.
 type Recorder struct {
 	// Timeout bounds waits; 0 is DefaultTimeout.
@@ -75,6 +78,8 @@ func (r *Recorder) until(t testing.TB, what string, ok func(events []supervisor.
 	}
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
+	again := time.NewTicker(pollEvery) // a snapshot may change a moment after the last event
+	defer again.Stop()
 	for {
 		events, more := r.snapshot(0)
 		if ok(events) {
@@ -82,6 +87,7 @@ func (r *Recorder) until(t testing.TB, what string, ok func(events []supervisor.
 		}
 		select {
 		case <-more:
+		case <-again.C:
 		case <-timer.C:
 			t.Fatalf("no %s within %v; the history is:\n%s", what, limit, r)
 		}
