@@ -95,12 +95,24 @@ const defaultRelease = 7 * time.Second
 // takeFault is how long a child has to take a fault before it counts as one that takes none.
 const takeFault = 2 * time.Second
 
-// Kill strikes. A hang is told to stop at once, and ignores it until it is released.
+// Kill strikes. A hang is told to stop at once, and ignores it until it is released. "*" strikes one that lives when the blow
+// falls: what ended before that was not it.
 func (h hostView) Kill(ctx context.Context, k api.Kill) (api.Killed, error) {
-	target, err := h.find(k.Path)
-	if err != nil {
-		return api.Killed{}, err
+	take, cancel := context.WithTimeout(ctx, takeFault)
+	defer cancel()
+	for {
+		target, err := h.find(k.Path)
+		if err != nil {
+			return api.Killed{}, err
+		}
+		killed, err := h.strike(take, target, k)
+		if err == nil || target.Path == k.Path || take.Err() != nil || errors.Is(err, api.ErrHow) && !errors.Is(err, supervisor.ErrNotInjectable) {
+			return killed, err
+		}
 	}
+}
+
+func (h hostView) strike(take context.Context, target supervisor.Tree, k api.Kill) (api.Killed, error) {
 	killed := api.Killed{Path: target.Path, Incarnation: target.Incarnation, Type: apiv1.ChildType_CHILD_TYPE_WORKER}
 	supervises := target.Kind != supervisor.Worker
 	if supervises {
@@ -131,8 +143,6 @@ func (h hostView) Kill(ctx context.Context, k api.Kill) (api.Killed, error) {
 	default:
 		return killed, fmt.Errorf("%w: %v", api.ErrHow, k.How)
 	}
-	take, cancel := context.WithTimeout(ctx, takeFault)
-	defer cancel()
 	if err := h.n.host.Inject(take, target.Path, fault); err != nil {
 		return killed, wireKill(target.Path, err)
 	}

@@ -151,11 +151,11 @@ func answer[R any](o *ordering, from engines.From[R], by engines.Sender, f func(
 		return nil
 	}
 	r, err := f()
-	from.Answer(r, err)
-	if errors.As(err, new(refusal)) {
-		return nil
+	if err != nil && !errors.As(err, new(refusal)) {
+		return err // the driver learns it as engines.ErrDown, with the exit
 	}
-	return err
+	from.Answer(r, err)
+	return nil
 }
 
 func (o *ordering) initChain(ctx context.Context, rec *logv1.ChainStarted) (engines.ChainState, error) {
