@@ -20,9 +20,9 @@ import (
 	_ "go.uber.org/zap/zaptest/observer"
 	_ "golang.org/x/sync/errgroup"
 	_ "golang.org/x/sys/unix"
+	_ "google.golang.org/protobuf/encoding/protojson"
 	_ "google.golang.org/protobuf/proto"
 	_ "google.golang.org/protobuf/types/known/timestamppb"
-	_ "google.golang.org/protobuf/encoding/protojson"
 	_ "lukechampine.com/blake3"
 	_ "pgregory.net/rapid"
 )
