@@ -128,7 +128,11 @@ func TestStartChain(t *testing.T) {
 
 	// The next period: keys stay, heights begin anew, the app hash differs.
 	before := d.State()
+	_, err = d.Begin(block(d, genesis))
+	require.NoError(t, err)
 	require.NoError(t, d.StartChain(5, chain(3)))
+	_, err = d.Seal()
+	require.ErrorIs(t, err, ErrNotStaged, "what was staged for the old period is dropped")
 	require.Equal(t, uint64(1), d.State().Next())
 	require.NotEqual(t, before.AppHash, d.State().AppHash)
 	require.Equal(t, "1", d.testGet(t, "a", 0))
