@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 )
 
@@ -174,18 +175,34 @@ func Link(ctx context.Context, ref Ref) error {
 	if ref.inc == nil {
 		return ErrNotFound
 	}
-	link(inc, ref.inc)
-	link(ref.inc, inc)
+	tie(inc, ref.inc)
 	return nil
 }
 
 // ErrLinked is in the exit of a child that ended because one that it was linked to did.
 var ErrLinked = errors.New("linked child ended")
 
-func link(from, to *incarnation) {
-	from.onExit(func(e Exit) {
-		if e.Class == Abnormal {
-			to.fail(fmt.Errorf("%w: %s: %w", ErrLinked, from.subject(), e.Error()))
-		}
-	})
+// tie links two incarnations. Whoever ends first takes the watch over the other back, so that a long life does not gather those of short ones.
+func tie(a, b *incarnation) {
+	var mu sync.Mutex
+	var cancels []func()
+	watch := func(from, to *incarnation) {
+		cancel := from.onExit(func(e Exit) {
+			if e.Class == Abnormal {
+				to.fail(fmt.Errorf("%w: %s: %w", ErrLinked, from.subject(), e.Error()))
+			}
+			mu.Lock()
+			took := cancels
+			cancels = nil
+			mu.Unlock()
+			for _, c := range took {
+				c()
+			}
+		})
+		mu.Lock()
+		cancels = append(cancels, cancel)
+		mu.Unlock()
+	}
+	watch(a, b)
+	watch(b, a)
 }

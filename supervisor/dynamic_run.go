@@ -116,6 +116,9 @@ func (r *dynamicRun) incarnate(in *instance) *incarnation {
 }
 
 func (r *dynamicRun) startChild(ctx context.Context, id string, start StartFunc) (Ref, error) {
+	if ctx.Err() != nil {
+		return Ref{}, context.Cause(ctx)
+	}
 	r.mu.Lock()
 	if r.state != Running {
 		r.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"runtime/pprof"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -76,7 +77,7 @@ type incarnation struct {
 	brutal     bool
 	startWatch *time.Timer
 	endWatch   *time.Timer
-	watchers   []func(Exit)
+	watchers   []*func(Exit)
 	faults     chan Fault
 	info       any
 	service    Service
@@ -381,21 +382,26 @@ func (inc *incarnation) conclude(orphaned bool) {
 	close(inc.done)
 	inc.mu.Unlock()
 	for _, w := range watchers {
-		w(exit)
+		(*w)(exit)
 	}
 }
 
-// onExit calls f with the exit, at once if there is one.
-func (inc *incarnation) onExit(f func(Exit)) {
+// onExit calls f with the exit, at once if there is one. The answer takes f back.
+func (inc *incarnation) onExit(f func(Exit)) (cancel func()) {
 	inc.mu.Lock()
 	if !inc.known {
-		inc.watchers = append(inc.watchers, f)
+		inc.watchers = append(inc.watchers, &f)
 		inc.mu.Unlock()
-		return
+		return func() {
+			inc.mu.Lock()
+			defer inc.mu.Unlock()
+			inc.watchers = slices.DeleteFunc(inc.watchers, func(w *func(Exit)) bool { return w == &f })
+		}
 	}
 	exit := inc.exit
 	inc.mu.Unlock()
 	f(exit)
+	return func() {}
 }
 
 // started says whether the start was acknowledged; once concluded the answer is final.

@@ -16,12 +16,12 @@ func (r *Run) handleExit(inc *incarnation) {
 	exit := inc.exit
 	r.update(func() { rec.inc, rec.state, rec.lastExit = nil, NotRunning, &exit })
 	v, reported := judge(rec.child.Restart, exit)
-	inc.emit(func(h Header) Event {
-		return ChildExited{Header: h, Exit: exit, Restart: rec.child.Restart, Reported: reported}
-	})
 	if v == forget {
 		r.remove(rec)
 	}
+	inc.emit(func(h Header) Event {
+		return ChildExited{Header: h, Exit: exit, Restart: rec.child.Restart, Reported: reported}
+	})
 	r.noteOrphan(rec, inc)
 	switch {
 	case r.ending != nil:

@@ -99,3 +99,8 @@ func (p Plan) Run(t testing.TB, run *supervisor.Run, rec *Recorder, healed func(
 		}
 	}
 }
+
+// Hang is a fault that blocks, deaf to its context, until release is closed: the way to an orphan.
+func Hang(release <-chan struct{}) supervisor.Fault {
+	return supervisor.Fault{Name: "hang", Do: func(context.Context) { <-release }}
+}

@@ -158,6 +158,7 @@ func Start(t testing.TB, spec supervisor.Spec) (*supervisor.Run, *Recorder) {
 	if err != nil {
 		t.Fatalf("start: %v; the history is:\n%s", err, rec)
 	}
+	_ = run.Flush(context.Background()) // the recorder begins with the whole start in it
 	t.Cleanup(func() {
 		select {
 		case <-run.Done(): // the test has ended it, and looked itself

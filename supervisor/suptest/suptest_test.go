@@ -129,3 +129,17 @@ func TestFailuresAreTold(t *testing.T) {
 		}
 	})
 }
+
+func TestHang(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		child := soft("a")
+		child.Orphan, child.Shutdown = supervisor.Abandon, time.Second
+		run, rec := suptest.Start(t, supervisor.Spec{Build: supervisor.Children(child)})
+		release := make(chan struct{})
+		require.NoError(t, run.Inject(t.Context(), "a", suptest.Hang(release)))
+		require.ErrorIs(t, run.TerminateChild(t.Context(), "a"), supervisor.ErrOrphan)
+		require.Len(t, run.Orphans(), 1)
+		close(release)
+		suptest.Wait[supervisor.OrphanEnded](t, rec, 1, nil)
+	})
+}
