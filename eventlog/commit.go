@@ -68,7 +68,7 @@ func writeAt(f File, b []byte, off int64) error {
 	return err
 }
 
-// commitLoop is the committer: the only goroutine that writes frames.
+// commitLoop is the committer. It alone writes frames, but for an appender that leads while it sleeps.
 func (l *Log) commitLoop() {
 	defer close(l.stopped)
 	for {
@@ -76,18 +76,7 @@ func (l *Log) commitLoop() {
 		if b == nil {
 			break
 		}
-		err := l.commit(b)
-		if err != nil {
-			err = l.fail(err)
-		}
-		b.finish(err)
-		l.recycleBuffer(b)
-		if err == nil && l.w.synced == l.w.off {
-			if l.w.unsynced > 1 {
-				l.mark()
-			}
-			l.w.unsynced = 0
-		}
+		l.process(b)
 	}
 	err := l.failure()
 	if err == nil {
@@ -99,6 +88,38 @@ func (l *Log) commitLoop() {
 		}
 	}
 	l.closeErr = l.release(err)
+}
+
+// process carries a batch through. Whoever runs it owns l.w.
+func (l *Log) process(b *batch) {
+	err := l.commit(b)
+	if err != nil {
+		err = l.fail(err)
+	}
+	b.finish(err)
+	l.recycleBuffer(b)
+	if err == nil && l.w.synced == l.w.off {
+		if l.w.unsynced > 1 {
+			l.mark()
+		}
+		l.w.unsynced = 0
+	}
+}
+
+// lead does the committer's work once, in its place, for an appender that finds it asleep. idle is false meanwhile, so
+// nobody wakes the committer, and l.w is the leader's until it sets idle again or wakes the committer itself. mu is held, but
+// not meanwhile.
+func (l *Log) lead() {
+	l.idle = false
+	b := l.grab()
+	l.mu.Unlock()
+	l.process(b)
+	l.mu.Lock()
+	l.writing = 0
+	l.idle = true
+	if l.cur.calls > 0 || l.closing {
+		l.wakeCommitter()
+	}
 }
 
 // take waits for a batch and takes it. It returns nil when the log closes and nothing is left.
@@ -116,6 +137,11 @@ func (l *Log) take() *batch {
 		<-l.wake
 		l.mu.Lock()
 	}
+	return l.grab()
+}
+
+// grab takes the batch that is filling, once it has stopped growing. mu is held, but not while yielding.
+func (l *Log) grab() *batch {
 	l.gather()
 	b := l.cur
 	l.writing = int64(len(b.buf))

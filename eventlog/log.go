@@ -55,7 +55,7 @@ type Log struct {
 	wake     chan struct{} // capacity 1
 	stopped  chan struct{} // closed when the committer has ended
 	closeErr error         // written before stopped is closed
-	w        writer        // the committer's own
+	w        writer        // the committer's, or its stand-in's
 	spares   spares
 
 	truncating sync.Mutex

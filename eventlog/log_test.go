@@ -131,6 +131,8 @@ func TestRefusals(t *testing.T) {
 	o.MaxRecord = 1000
 	l := open(t, o)
 	big := eventlog.Record{Data: make([]byte, 1000)}
+	_, err := l.AppendWait(ctx, big)
+	require.ErrorIs(t, err, eventlog.ErrTooLarge)
 	require.ErrorIs(t, l.Append(ctx, big).Wait(ctx), eventlog.ErrTooLarge)
 	require.Zero(t, l.Append(ctx, big).First())
 	require.Error(t, l.Append(ctx).Wait(ctx), "an append of nothing has no index")
@@ -141,7 +143,7 @@ func TestRefusals(t *testing.T) {
 	// None of it cost an index or the log.
 	fill(t, l, 1)
 	require.EqualValues(t, 1, l.Durable())
-	_, err := l.Cursor(0)
+	_, err = l.Cursor(0)
 	require.ErrorIs(t, err, eventlog.ErrTruncated)
 	require.NoError(t, l.Close())
 	require.NoError(t, l.Close())
@@ -274,6 +276,53 @@ func TestBackpressure(t *testing.T) {
 		}
 		require.NoError(t, l.Close())
 	})
+}
+
+// TestAppendWait: writers that lead, writers that wait and writers that do neither share one order and lose nothing, and Close waits
+// for whoever leads.
+func TestAppendWait(t *testing.T) {
+	disk := vfs.NewDisk()
+	l := open(t, small(disk))
+	ctx := t.Context()
+	var wg sync.WaitGroup
+	var total atomic.Uint64
+	for i := range 6 {
+		wg.Go(func() {
+			for n := range 200 {
+				var err error
+				switch (i + n/20) % 3 {
+				case 0:
+					var first uint64
+					if first, err = l.AppendWait(ctx, eventlog.Record{}, eventlog.Record{}); err == nil && first+1 > l.Durable() {
+						t.Errorf("acknowledged %d and %d, durable is %d", first, first+1, l.Durable())
+					}
+				case 1:
+					err = l.Append(ctx, eventlog.Record{}, eventlog.Record{}).Wait(ctx)
+				case 2:
+					_, err = l.AppendNoSync(ctx, eventlog.Record{}, eventlog.Record{})
+				}
+				if errors.Is(err, eventlog.ErrClosed) {
+					return
+				}
+				if err != nil {
+					t.Error(err)
+				}
+				if total.Add(2) == 1500 {
+					wg.Go(func() {
+						if err := l.Close(); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+			}
+		})
+	}
+	wg.Wait()
+	last := total.Load()
+	l = open(t, small(disk))
+	require.EqualValues(t, last, l.Durable())
+	require.True(t, l.Recovery().Clean)
+	require.NoError(t, l.Close())
 }
 
 // TestCallbacksComeInOrder: AppendFunc reports in index order, whoever appended.

@@ -40,8 +40,8 @@ type Options struct {
 	// checked whenever they are read.
 	QuickOpen bool
 
-	// Events, if set, is told what the log does, one call at a time, from the log's own goroutines. It must return
-	// soon and must not call the log.
+	// Events, if set, is told what the log does, one call at a time, from any goroutine of the log or of its callers. It must
+	// return soon and must not call the log.
 	Events func(Event)
 
 	bugs bugs // mistakes that tests switch on, to show that the suite notices them

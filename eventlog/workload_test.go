@@ -179,9 +179,13 @@ func work(ctx context.Context, rng *rand.Rand, o eventlog.Options, p *promises, 
 		switch rng.IntN(12) {
 		case 0, 1, 2, 3, 4, 5:
 			p.willAsk(next + uint64(n) - 1)
-			pend := l.Append(ctx, recordsAt(next, n)...)
-			if err = pend.Wait(ctx); err == nil {
-				p.ack(pend.Last())
+			if n%2 == 0 {
+				_, err = l.AppendWait(ctx, recordsAt(next, n)...)
+			} else {
+				err = l.Append(ctx, recordsAt(next, n)...).Wait(ctx)
+			}
+			if err == nil {
+				p.ack(next + uint64(n) - 1)
 			}
 		case 6, 7, 8:
 			p.willAsk(next + uint64(n) - 1)
