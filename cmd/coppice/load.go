@@ -64,8 +64,6 @@ exits 0 only if the node has each of them.`,
 	f.StringVar(&l.acked, "acked", "", "file to write acknowledged keys and values to")
 	f.StringVar(&l.check, "check", "", "file of --acked to check, in place of load")
 	f.BoolVar(&l.asJSON, "json", false, "print JSON")
-	cmd.MarkFlagsMutuallyExclusive("duration", "count")
-	cmd.MarkFlagsMutuallyExclusive("acked", "check")
 	return cmd
 }
 
@@ -80,6 +78,11 @@ type loadFlags struct {
 }
 
 func (l *loadFlags) run(cmd *cobra.Command, _ []string) error {
+	for _, pair := range [][2]string{{"duration", "count"}, {"acked", "check"}} {
+		if f := cmd.Flags(); f.Changed(pair[0]) && f.Changed(pair[1]) {
+			return usageError(cmd, "--%s and --%s do not go together", pair[0], pair[1])
+		}
+	}
 	if l.size < 1 || l.size > 1<<20 {
 		return usageError(cmd, "--size is %d, want 1 to %d", l.size, 1<<20)
 	}
@@ -92,6 +95,9 @@ func (l *loadFlags) run(cmd *cobra.Command, _ []string) error {
 	conf := load.Config{
 		Client: l.app.client(), Backend: kv.Name, ValidFor: 5 * time.Minute, Next: load.Puts(load.NewPrefix(), l.size),
 		Clients: l.clients, Batch: l.batch, Count: l.count, Rate: l.rate, NoWait: l.noWait,
+	}
+	if err := conf.Validate(); err != nil {
+		return usageError(cmd, "%w", err)
 	}
 	if _, err := l.app.resolve(); err != nil {
 		return l.app.nodeError(cmd.Context(), err)
@@ -115,7 +121,7 @@ func (l *loadFlags) run(cmd *cobra.Command, _ []string) error {
 	conf.Stop = stop
 	run, err := load.New(conf)
 	if err != nil {
-		return usageError(cmd, "%w", err)
+		return err
 	}
 	rep, err := l.drive(cmd, run, stop)
 	if err := errors.Join(err, l.print(cmd.OutOrStdout(), rep)); err != nil {

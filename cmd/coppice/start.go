@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 
@@ -28,18 +29,15 @@ the tree gives up, start exits 6 with the reason; let a service manager start it
 				return usageError(cmd, "--log-level: %w", err)
 			}
 			defer log.Sync() // standard error needs none, and says so
+			if _, err := node.ParseProfile(profile); profile != "" && err != nil {
+				return usageError(cmd, "--profile: %w", err)
+			}
 			conf, err := node.Load(a.home)
 			if err != nil {
 				return err
 			}
-			if listen != "" {
-				conf.Listen = listen
-			}
-			if profile != "" {
-				if conf.Profile, err = node.ParseProfile(profile); err != nil {
-					return usageError(cmd, "--profile: %w", err)
-				}
-			}
+			conf.Listen = cmp.Or(listen, conf.Listen)
+			conf.Profile = cmp.Or(node.Profile(profile), conf.Profile)
 			n, err := node.New(a.home, conf, node.WithLogger(log), node.WithVersion(buildVersion().Version))
 			if err != nil {
 				return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -86,9 +87,9 @@ func (d *demo) blow(ctx context.Context, t target) (*apiv1.KillResponse, error) 
 	deadline := time.Now().Add(rig.ReadyWithin)
 	for {
 		killed, err := d.rig.Client.Kill(ctx, t.path, t.how, after)
-		// A transient child may end before it is hit, and then the next one is as good.
-		gone := connect.CodeOf(err) == connect.CodeNotFound || connect.CodeOf(err) == connect.CodeFailedPrecondition
-		if err != nil && gone && strings.HasSuffix(t.path, "/*") && time.Now().Before(deadline) && ctx.Err() == nil {
+		// A transient child may end before it is hit, or before it takes the fault, and then the next one is as good.
+		missed := err != nil && slices.Contains([]connect.Code{connect.CodeNotFound, connect.CodeFailedPrecondition, connect.CodeInvalidArgument}, connect.CodeOf(err))
+		if missed && strings.HasSuffix(t.path, "/*") && time.Now().Before(deadline) && ctx.Err() == nil {
 			continue
 		}
 		return killed, err

@@ -71,17 +71,25 @@ type Run struct {
 	cancel context.CancelCauseFunc
 }
 
-// New checks the configuration.
-func New(c Config) (*Run, error) {
+// Validate tells what is wrong with the configuration.
+func (c Config) Validate() error {
 	switch {
 	case c.Clients < 1:
-		return nil, fmt.Errorf("clients: %d, want at least 1", c.Clients)
+		return fmt.Errorf("clients: %d, want at least 1", c.Clients)
 	case c.Batch < 1 || c.Batch > 10_000:
-		return nil, fmt.Errorf("batch: %d, want 1 to 10000", c.Batch)
+		return fmt.Errorf("batch: %d, want 1 to 10000", c.Batch)
 	case c.Rate < 0:
-		return nil, fmt.Errorf("rate: %v, want at least 0", c.Rate)
+		return fmt.Errorf("rate: %v, want at least 0", c.Rate)
 	case c.ValidFor <= 0:
-		return nil, fmt.Errorf("valid for: %v, want more than 0", c.ValidFor)
+		return fmt.Errorf("valid for: %v, want more than 0", c.ValidFor)
+	}
+	return nil
+}
+
+// New returns a run of a valid configuration.
+func New(c Config) (*Run, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
 	}
 	return &Run{c: c}, nil
 }

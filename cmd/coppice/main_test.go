@@ -1,0 +1,106 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"coppice": main})
+}
+
+// TestScripts runs testdata/*.txtar: what the command line promises, command by command.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:   "testdata",
+		Setup: setup,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits":  exits,
+			"flip":   flip,
+			"occupy": occupy,
+			"tmpfs":  tmpfs,
+		},
+		Condition: func(cond string) (bool, error) {
+			if cond == "mount" {
+				return canMount(), nil
+			}
+			return false, fmt.Errorf("unknown condition %q", cond)
+		},
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+	})
+}
+
+// setup gives every script a home of its own by COPPICE_HOME, away from the user's.
+func setup(env *testscript.Env) error {
+	env.Setenv("COPPICE_HOME", filepath.Join(env.WorkDir, "home"))
+	env.Setenv("HOME", env.WorkDir)
+	return nil
+}
+
+// exits CODE PROGRAM ARGS... runs a program and wants exactly this exit code.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits code program [args...]")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	got := 0
+	if exit := new(exec.ExitError); errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// flip GLOB OFFSET flips a bit of the largest file that matches, at a byte counted from its begin; "middle" is a place, too.
+func flip(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: flip glob offset")
+	}
+	files, err := filepath.Glob(ts.MkAbs(args[0]))
+	ts.Check(err)
+	var data []byte
+	var name string
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		ts.Check(err)
+		if len(b) > len(data) {
+			data, name = b, f
+		}
+	}
+	at := len(data) / 2
+	if args[1] != "middle" {
+		at, err = strconv.Atoi(args[1])
+		ts.Check(err)
+	}
+	if at >= len(data) {
+		ts.Fatalf("nothing that matches %s has a byte %d", args[0], at)
+	}
+	data[at] ^= 0x10
+	ts.Check(os.WriteFile(name, data, 0o644))
+	ts.Logf("flipped a bit at byte %d of %s", at, name)
+}
+
+// occupy VARIABLE listens on a port until the script ends, and sets the variable to its address.
+func occupy(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: occupy variable")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Defer(func() { l.Close() })
+	ts.Setenv(args[0], l.Addr().String())
+}
