@@ -52,6 +52,9 @@ func (p *pool) placeBlock(ctx context.Context, q place, from engines.From[struct
 		from.Fail(err)
 		return nil
 	}
+	if _, err := p.chain(ctx); err != nil { // the workers need its limits
+		return err
+	}
 	for i, raw := range q.block.Txs {
 		id := engines.HashTx(raw)
 		e := p.pending[id]
