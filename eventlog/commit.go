@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"runtime"
 
 	"github.com/coppice-go/coppice/eventlog/segment"
@@ -43,7 +44,7 @@ type writer struct {
 	started  int64 // all before it is at least on its way to the disk
 	capacity int64 // roll before a frame would go past it
 	unsynced int   // frames written since the last sync
-	asked    bool  // the next segment is being prepared
+	ask      int64 // where to ask for more of the next segment's file
 }
 
 // sealed is a seal frame and the name it goes by.
@@ -243,11 +244,22 @@ func (l *Log) commit(b *batch) error {
 			return err
 		}
 	}
-	if w.file != nil && !w.asked && w.off >= w.capacity/4 {
-		w.asked = true
-		l.spares.prepare(w.target)
+	if w.file != nil && w.off >= w.ask {
+		l.prepareNext()
 	}
 	return nil
+}
+
+// prepareNext has a little more of the next segment's file filled: all of it by the time that three quarters of the present one are used.
+func (l *Log) prepareNext() {
+	w := &l.w
+	start, end := w.capacity/4, w.capacity/4*3
+	part := float64(min(w.off, end)-start) / float64(end-start)
+	l.spares.prepare(w.target, int64(part*float64(w.target))+fillChunk)
+	w.ask = max(w.off, start) + max((end-start)*fillChunk/w.target, 4<<10)
+	if w.off >= end {
+		w.ask = math.MaxInt64
+	}
 }
 
 // sync makes all that was written durable, and shows it to readers.
@@ -337,8 +349,9 @@ func (l *Log) begin(size int64) error {
 	w.seg.end.Store(segment.HeaderSize)
 	w.seg.next.Store(h.FirstIndex)
 	w.off, w.synced, w.started = segment.HeaderSize, segment.HeaderSize, segment.HeaderSize
-	w.unsynced, w.asked = 0, false
+	w.unsynced = 0
 	w.capacity = max(w.target, segment.HeaderSize+size+segment.FrameHeaderSize)
+	w.ask = w.capacity / 4
 	w.target = min(w.target*4, l.opts.SegmentSize)
 	l.addSegment(w.seg)
 	l.emit(Rolled{File: path, Number: h.Number, FirstIndex: h.FirstIndex, Recycled: sp.recycled, Prepared: sp.size > 0})

@@ -44,7 +44,7 @@ func newLog(dir string, o Options) *Log {
 		stopped:   make(chan struct{}),
 		retainers: make(map[string]*Retainer),
 	}
-	l.spares.log = l
+	l.spares.log, l.spares.quiet.L = l, &l.spares.mu
 	l.w.target = min(firstSegmentSize, o.SegmentSize)
 	return l
 }
@@ -91,7 +91,7 @@ func (l *Log) open(parents []string) error {
 		l.markEnd()
 	}
 	// The next segment is made by the first append; an idle restart leaves nothing behind.
-	l.spares.prepare(l.w.target)
+	l.spares.prepare(l.w.target, l.w.target)
 	return nil
 }
 
@@ -113,7 +113,7 @@ func (l *Log) create(parents []string) error {
 	l.next, l.cur.first = l.w.next, l.w.next
 	l.first.Store(l.next)
 	l.durable.Store(l.next - 1)
-	l.spares.prepare(l.w.target)
+	l.spares.prepare(l.w.target, l.w.target)
 	if err := l.begin(0); err != nil {
 		return fmt.Errorf("eventlog: creating a log in %s: %w", l.dir, err)
 	}

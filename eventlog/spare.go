@@ -29,32 +29,33 @@ type spares struct {
 	log *Log
 
 	mu       sync.Mutex
+	quiet    sync.Cond // filling is not being worked on; its L is &mu
 	serial   uint64
 	recycled []spare
-	filling  *filling // the one that is being or was prepared; nil if none
+	filling  spare // being filled, in steps; its path is empty if there is none
+	size     int64 // that it shall have in the end
+	want     int64 // that it shall have by now
+	working  bool  // somebody fills it
 	closed   bool
 }
 
-type filling struct {
-	stop  chan struct{}
-	done  chan struct{}
-	spare spare // valid after done; its file is nil if it failed
-}
-
-// prepare begins to fill a file of the given size, unless one is there or under way.
-func (s *spares) prepare(size int64) {
+// prepare asks that a file for the next segment, which shall have the given size in bytes, be filled up to want by and by. Asked for a little more as
+// the present segment fills up, the zeros never crowd out the frames.
+func (s *spares) prepare(size, want int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || s.filling != nil || len(s.recycled) > 0 {
+	if s.closed || len(s.recycled) > 0 {
 		return
 	}
-	f := &filling{stop: make(chan struct{}), done: make(chan struct{})}
-	path := s.newPath()
-	s.filling = f
-	go func() {
-		defer close(f.done)
-		f.spare = s.fill(path, size, f.stop)
-	}()
+	if s.filling.path == "" {
+		s.filling, s.size, s.want = spare{path: s.newPath()}, 0, 0
+	}
+	s.size = max(s.size, size)
+	s.want = max(s.want, min(want, s.size))
+	if !s.working && s.filling.size < s.want {
+		s.working = true
+		go s.fill(s.filling)
+	}
 }
 
 // newPath returns a name that no file had since Open. mu is held.
@@ -65,35 +66,57 @@ func (s *spares) newPath() string {
 
 var zeros [fillChunk]byte
 
-// fill makes a file of zeros, or of as many as it gets to before stop, but of one chunk at least.
-func (s *spares) fill(path string, size int64, stop <-chan struct{}) spare {
-	fs := s.log.opts.FS
-	file, err := fs.Create(path)
-	if err != nil {
-		s.log.emit(SpareFailed{err})
-		return spare{}
-	}
-	sp := spare{path: path, file: file}
-	for sp.size < size {
-		n := min(size-sp.size, fillChunk)
-		err := writeAt(file, zeros[:n], sp.size)
-		if err == nil {
-			err = file.Sync()
+// fill writes zeros until there are as many as wanted, or until nobody wants the file any more.
+func (s *spares) fill(sp spare) {
+	var err error
+	if sp.file == nil {
+		if sp.file, err = s.log.opts.FS.Create(sp.path); err != nil {
+			sp.file = nil // whatever came with the error
 		}
-		if err != nil {
-			// Give the room back: the log may need it. Of this file nothing was promised.
-			file.Close()
-			fs.Remove(path)
-			s.log.emit(SpareFailed{err})
-			return spare{}
+	}
+	for more := err == nil; more; {
+		var n int64
+		if n, more = s.step(sp); !more {
+			break
+		}
+		if err = writeAt(sp.file, zeros[:n], sp.size); err == nil {
+			err = sp.file.Sync()
 		}
 		sp.size += n
-		select {
-		case <-stop:
-			return sp
-		default:
-		}
+		more = err == nil
 	}
+	if err != nil {
+		// Give the room back: the log may need it. Of this file nothing was promised.
+		if sp.file != nil {
+			sp.file.Close()
+			s.log.opts.FS.Remove(sp.path)
+		}
+		sp = spare{}
+		s.log.emit(SpareFailed{err})
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.filling, s.working = sp, false
+	s.quiet.Broadcast()
+}
+
+// step says how much to fill next.
+func (s *spares) step(sp spare) (n int64, more bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n = min(s.want-sp.size, fillChunk)
+	return n, n > 0
+}
+
+// stop ends the filling and returns what it made, which is the first chunk at least if any was asked for; its file is nil if there
+// is nothing. mu is held, but not while waiting.
+func (s *spares) stop() spare {
+	s.want = min(s.want, fillChunk)
+	for s.working {
+		s.quiet.Wait()
+	}
+	sp := s.filling
+	s.filling = spare{}
 	return sp
 }
 
@@ -109,25 +132,14 @@ func (s *spares) take() (spare, error) {
 		sp.file, err = fs.Open(sp.path, true)
 		return sp, err
 	}
-	f := s.filling
-	s.filling = nil
+	sp := s.stop()
 	path := s.newPath()
 	s.mu.Unlock()
-	if f != nil {
-		sp := f.result()
-		if sp.file != nil {
-			return sp, nil
-		}
+	if sp.file != nil {
+		return sp, nil
 	}
 	file, err := fs.Create(path)
 	return spare{path: path, file: file}, err
-}
-
-// result stops the filling and returns what it made.
-func (f *filling) result() spare {
-	close(f.stop)
-	<-f.done
-	return f.spare
 }
 
 // keep renames the file of a segment that was truncated and keeps it for later. It returns false if there are
@@ -155,17 +167,16 @@ func (s *spares) keep(path string, size int64) (bool, error) {
 // close removes what never became a segment. It returns the first error; the files do no harm.
 func (s *spares) close() error {
 	s.mu.Lock()
-	f, recycled := s.filling, s.recycled
-	s.filling, s.recycled, s.closed = nil, nil, true
+	s.closed = true
+	sp, unused := s.stop(), s.recycled
+	s.recycled = nil
 	s.mu.Unlock()
 	var first error
-	if f != nil {
-		if sp := f.result(); sp.file != nil {
-			first = sp.file.Close()
-			recycled = append(recycled, sp)
-		}
+	if sp.file != nil {
+		first = sp.file.Close()
+		unused = append(unused, sp)
 	}
-	for _, sp := range recycled {
+	for _, sp := range unused {
 		if err := s.log.opts.FS.Remove(sp.path); err != nil && first == nil {
 			first = err
 		}
