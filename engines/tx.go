@@ -158,12 +158,16 @@ func DecodeTx(b []byte) (Tx, error) {
 	if len(b)-at-8 > MaxTxBytes {
 		return bad("the body is too long", at+8)
 	}
-	return Tx{
+	t := Tx{
 		Backend:    string(backend),
 		Nonce:      nonce,
 		ValidUntil: time.UnixMilli(int64(binary.BigEndian.Uint64(b[at:]))),
 		Body:       b[at+8:],
-	}, nil
+	}
+	if t.Plain() {
+		return bad("an envelope around a plain transaction, which has none", 0)
+	}
+	return t, nil
 }
 
 // HashTx is the id of a transaction by its canonical bytes.

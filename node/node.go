@@ -122,7 +122,7 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 		return nil, err
 	}
 	n.files = supervisor.NewLease(n.openLog, (*eventlog.Log).Close, leaseBound)
-	n.state = storage.NewLease(StateDir(home), storage.Options{Logger: n.log.Named("pebble").Sugar()}, leaseBound)
+	n.state = storage.NewLease(StateDir(home), storage.Options{Logger: n.log.Named("pebble").Sugar(), OnFatal: n.die}, leaseBound)
 	if n.host, err = supervisor.New(n.hostSpec()); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
@@ -143,6 +143,15 @@ func (n *Node) openLog() (*eventlog.Log, error) {
 
 func (n *Node) logNotice(e eventlog.Event) {
 	n.log.Info("event log", zap.String("event", fmt.Sprint(e)))
+}
+
+// die ends the process where nothing can be stopped in order any more: the state's files are held by something that failed for
+// good. Nothing is lost; the log has it.
+func (n *Node) die(err error) {
+	n.log.Error("the state cannot go on", zap.Error(err))
+	n.log.Sync()
+	fmt.Fprintf(os.Stderr, "coppice: %v\n", err)
+	os.Exit(ExitFailed)
 }
 
 // Run runs the tree. It returns nil when ctx ended and everything stopped in order, and otherwise why the tree gave up.

@@ -30,7 +30,7 @@ func NewLease(dir string, o Options, bound time.Duration) *supervisor.Lease[*DB]
 // Child returns the engine's StartFunc.
 func Child(dir engines.Directory, c Config) supervisor.StartFunc {
 	return func(ctx context.Context) (supervisor.Service, error) {
-		e := &engine{Config: c}
+		e := &engine{Config: c, reads: make(map[uint32][]waiting)}
 		return engines.Spec{Name: Name, Mailbox: 4096, Init: e.init}.Start(dir)(ctx)
 	}
 }
@@ -42,13 +42,14 @@ type engine struct {
 	grant *grant
 
 	// Who waits for earlier versions to finish. Begin drops them: their block is gone.
-	reads []waiting[read, value]
+	reads map[uint32][]waiting // by place in the block
+	turn  uint32               // the first place whose versions before may not have finished
 	seals []engines.From[engines.Staged]
 }
 
-type waiting[Q, R any] struct {
-	q    Q
-	from engines.From[R]
+type waiting struct {
+	q    read
+	from engines.From[value]
 }
 
 // The messages of storage. What reads committed state alone does not pass through the mailbox: see Client.
@@ -160,13 +161,15 @@ func (e *engine) begin(_ context.Context, q begin, from engines.From[[]*logv1.Tx
 
 // drop answers those who wait for a block that is not staged any more.
 func (e *engine) drop(why error) {
-	for _, r := range e.reads {
-		r.from.Fail(why)
+	for _, waiting := range e.reads {
+		for _, r := range waiting {
+			r.from.Fail(why)
+		}
 	}
 	for _, from := range e.seals {
 		from.Fail(why)
 	}
-	e.reads, e.seals = nil, nil
+	e.reads, e.seals, e.turn = make(map[uint32][]waiting), nil, 0
 }
 
 func (e *engine) read(_ context.Context, q read, from engines.From[value]) error {
@@ -176,7 +179,7 @@ func (e *engine) read(_ context.Context, q read, from engines.From[value]) error
 		return err
 	})
 	if errors.Is(err, ErrNotReady) {
-		e.reads = append(e.reads, waiting[read, value]{q, from})
+		e.reads[q.v.Index] = append(e.reads[q.v.Index], waiting{q, from})
 		return nil
 	}
 	from.Answer(v, err)
@@ -199,13 +202,13 @@ func (e *engine) finish(ctx context.Context, m finish) error {
 	if err != nil {
 		return fmt.Errorf("finish: %w", err)
 	}
-	waiting := e.reads
-	e.reads = nil
-	for _, r := range waiting {
-		if r.q.v.Index > turn {
-			e.reads = append(e.reads, r)
-		} else if err := e.read(ctx, r.q, r.from); err != nil {
-			return err
+	for ; e.turn <= turn; e.turn++ {
+		ready := e.reads[e.turn]
+		delete(e.reads, e.turn)
+		for _, r := range ready {
+			if err := e.read(ctx, r.q, r.from); err != nil {
+				return err
+			}
 		}
 	}
 	if !all {

@@ -1,0 +1,153 @@
+package solo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/consensus"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// core is a transaction core that remembers what was asked of it.
+type core struct {
+	state    engines.ChainState
+	leftover *engines.Block
+	offer    chan [][]byte
+	calls    []string
+	blocks   []engines.Block
+	fail     error // of the next Order
+}
+
+func (c *core) Info(context.Context) (engines.Standing, error) {
+	c.calls = append(c.calls, "info")
+	return engines.Standing{Committed: c.state, Leftover: c.leftover}, nil
+}
+
+func (c *core) InitChain(_ context.Context, rec *logv1.ChainStarted) (engines.ChainState, error) {
+	c.calls = append(c.calls, "init")
+	c.state = engines.ChainState{ChainID: rec.ChainId, InitialHeight: rec.InitialHeight, Params: engines.DefaultParams()}
+	return c.state, nil
+}
+
+func (c *core) Order(_ context.Context, b engines.Block) (engines.Staged, error) {
+	c.calls = append(c.calls, fmt.Sprintf("order %d", b.Height))
+	if err := c.fail; err != nil {
+		c.fail, c.leftover = nil, &b
+		return engines.Staged{}, err
+	}
+	c.blocks = append(c.blocks, b)
+	return engines.Staged{}, nil
+}
+
+func (c *core) Commit(_ context.Context, height uint64) (engines.ChainState, error) {
+	c.calls = append(c.calls, fmt.Sprintf("commit %d", height))
+	c.leftover = nil
+	c.state.Height = height
+	if len(c.blocks) > 0 {
+		c.state.Time = c.blocks[len(c.blocks)-1].Time
+	}
+	return c.state, nil
+}
+
+func (c *core) Take(ctx context.Context, maxTxs, _ int) ([][]byte, error) {
+	select {
+	case txs := <-c.offer:
+		return txs, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// start serves the driver within the bubble of a test; stop ends it and answers what Serve did.
+func start(t *testing.T, s Solo, c *core) (stop func() error) {
+	t.Helper()
+	c.offer = make(chan [][]byte)
+	service, err := s.Start(consensus.Core{Ordering: c, Pool: c, Genesis: &logv1.ChainStarted{ChainId: "test", InitialHeight: 1}})(t.Context())
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- service.Serve(ctx) }()
+	synctest.Wait()
+	return func() error { cancel(); return <-ended }
+}
+
+func TestABlockAsSoonAsThereIsWorkAndNeverAnEmptyOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &core{}
+		stop := start(t, Solo{}, c)
+		<-time.After(time.Hour)
+		require.Empty(t, c.blocks)
+		c.offer <- [][]byte{{1}}
+		synctest.Wait()
+		require.Equal(t, []string{"info", "init", "order 1", "commit 1"}, c.calls)
+		require.ErrorIs(t, stop(), context.Canceled)
+	})
+}
+
+func TestEmptyBlocksWhenAskedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &core{}
+		stop := start(t, Solo{EmptyEvery: time.Second}, c)
+		<-time.After(3500 * time.Millisecond)
+		synctest.Wait()
+		require.Len(t, c.blocks, 3)
+		require.Empty(t, c.blocks[2].Txs)
+		stop()
+	})
+}
+
+func TestALeftoverIsCommittedFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &core{state: engines.ChainState{ChainID: "test", Height: 4}, leftover: &engines.Block{Height: 5}}
+		stop := start(t, Solo{}, c)
+		require.Equal(t, []string{"info", "commit 5"}, c.calls)
+		stop()
+	})
+}
+
+// The core's death is no end of the driver: it asks where things stand and goes on from there.
+func TestTheCoresDeathIsAskedAbout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &core{fail: &engines.DownError{Engine: "ordering", Incarnation: 3}}
+		stop := start(t, Solo{}, c)
+		c.offer <- [][]byte{{1}}
+		<-time.After(time.Second)
+		synctest.Wait()
+		require.Equal(t, []string{"info", "init", "order 1", "info", "commit 1"}, c.calls)
+		stop()
+	})
+}
+
+func TestAnyOtherErrorIsTheDriversEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broken := errors.New("not the next height")
+		c := &core{fail: broken}
+		stop := start(t, Solo{}, c)
+		c.offer <- [][]byte{{1}}
+		synctest.Wait()
+		require.ErrorIs(t, stop(), broken)
+	})
+}
+
+// A clock that is set back, or forward and back, never gives a block an earlier time than the one before it.
+func TestBlockTimeNeverGoesBack(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	state := engines.ChainState{ChainID: "test", Height: 7, Time: now}
+	for _, clock := range []time.Duration{0, -time.Hour, time.Nanosecond, time.Hour} {
+		b := propose(state, nil, now.Add(clock))
+		require.True(t, b.Time.After(state.Time), "clock %v", clock)
+		require.Equal(t, b.ContentHash(), b.Hash)
+		require.EqualValues(t, 8, b.Height)
+	}
+	require.Equal(t, now.Add(time.Hour), propose(state, nil, now.Add(time.Hour)).Time)
+}
