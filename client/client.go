@@ -137,6 +137,9 @@ func again[Q, R any](ctx context.Context, c *Client, limit time.Duration, req *Q
 	b := c.backoff()
 	for {
 		res, err := once(ctx, c, limit, req, call)
+		if err != nil && ctx.Err() != nil {
+			return nil, fmt.Errorf("%w; the last attempt: %w", context.Cause(ctx), err)
+		}
 		if !lost(ctx, err) {
 			return res, err
 		}

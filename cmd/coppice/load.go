@@ -41,7 +41,7 @@ func (a *app) loadCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "load",
 		Short: "Put a node under load, and check afterwards that nothing acknowledged is lost",
-		Long: `Load submits transactions from many clients, each putting a random value at a key that no other run uses. It tries
+		Long: `Load submits transactions from many clients, each about a key of its own that no other run uses. It tries
 again, with the same transaction ids, while the node is down, so it goes on through kills and restarts. Ctrl-C ends it in order.
 
 With --acked it writes a line "key value" for each transaction after its acknowledgment; with --check it reads such a file and
@@ -56,6 +56,7 @@ exits 0 only if the node has each of them.`,
 	f.IntVar(&l.clients, "clients", 8, "clients that submit at the same time")
 	f.IntVar(&l.batch, "batch", 100, "transactions per submission")
 	f.IntVar(&l.size, "size", 64, "bytes of a value")
+	f.StringVar(&l.workload, "workload", "put", "put: write a random value; add: read a counter and add 1 to it")
 	f.DurationVar(&l.duration, "duration", 10*time.Second, "how long to submit")
 	f.Uint64Var(&l.count, "count", 0, "how many transactions to submit, however long it takes")
 	f.Float64Var(&l.rate, "rate", 0, "transactions per second at most, all clients together")
@@ -75,6 +76,7 @@ type loadFlags struct {
 	rate                 float64
 	noWait, asJSON       bool
 	acked, check         string
+	workload             string
 }
 
 func (l *loadFlags) run(cmd *cobra.Command, _ []string) error {
@@ -93,8 +95,16 @@ func (l *loadFlags) run(cmd *cobra.Command, _ []string) error {
 		return l.checkFile(cmd)
 	}
 	conf := load.Config{
-		Client: l.app.client(), Backend: kv.Name, ValidFor: 5 * time.Minute, Next: load.Puts(load.NewPrefix(), l.size),
+		Client: l.app.client(), Backend: kv.Name, ValidFor: 5 * time.Minute,
 		Clients: l.clients, Batch: l.batch, Count: l.count, Rate: l.rate, NoWait: l.noWait,
+	}
+	switch l.workload {
+	case "put":
+		conf.Next = load.Puts(load.NewPrefix(), l.size)
+	case "add":
+		conf.Next = load.Counters(load.NewPrefix())
+	default:
+		return usageError(cmd, "--workload is %q, want put or add", l.workload)
 	}
 	if err := conf.Validate(); err != nil {
 		return usageError(cmd, "%w", err)

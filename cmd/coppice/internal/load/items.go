@@ -109,7 +109,7 @@ func Check(ctx context.Context, c *client.Client, acked io.Reader, miss func(Mis
 	}
 }
 
-const checkBatch = 2_000
+const checkBatch = 500
 
 // Compare reads the items' keys and calls miss for each whose value differs.
 func Compare(ctx context.Context, c *client.Client, items []Item, miss func(Mismatch)) error {

@@ -24,10 +24,10 @@ import (
 
 // Config says what to run.
 type Config struct {
-	Bin     string // the coppice binary
-	Profile string // of the tree's limits
-	Rate    float64
-	Keep    bool // leave the home when done
+	Bin     string  // the coppice binary
+	Profile string  // of the tree's limits
+	Rate    float64 // of the load, in transactions per second, as far as the node keeps up
+	Keep    bool    // leave the home when done
 }
 
 // ReadyWithin is how long a node may take from its start until it is ready, and to be whole again after a kill.
@@ -85,13 +85,18 @@ func New(ctx context.Context, c Config) (_ *Rig, err error) {
 	return r, r.load()
 }
 
-// load begins two loads, that wait for what an acknowledgment means and for results.
+// load begins two loads. One waits for results, so that a slow node slows it down; the other, a tenth of it, only for
+// acknowledgments, so that some of what is acknowledged has no result yet whenever the node is struck.
 func (r *Rig) load() error {
 	var runs []*load.Run
 	for i, noWait := range []bool{false, true} {
+		rate := r.conf.Rate
+		if noWait {
+			rate /= 10
+		}
 		run, err := load.New(load.Config{
 			Client: r.Client, Backend: kv.Name, ValidFor: 9 * time.Minute, Next: load.Counters(fmt.Sprintf("%s%d/", r.prefix, i)),
-			Clients: 4, Batch: 10, Rate: r.conf.Rate / 2, NoWait: noWait, Acked: r.ledger.write, Stop: r.stop,
+			Clients: 4, Batch: 10, Rate: rate, NoWait: noWait, Acked: r.ledger.write, Stop: r.stop,
 			Failed: func(_ load.Item, err error) bool {
 				if errors.Is(err, client.ErrUnknown) {
 					r.unknown.Add(1)
@@ -132,10 +137,11 @@ func (r *Rig) Ready(ctx context.Context) error {
 	defer cancel()
 	waiting, ended := context.WithCancelCause(waiting)
 	defer ended(nil)
+	p := r.proc
 	go func() {
 		select {
-		case <-r.proc.Done():
-			ended(r.ended())
+		case <-p.Done():
+			ended(fmt.Errorf("the node's process ended: %s: %s", p.Exit(), r.lastWords()))
 		case <-waiting.Done():
 		}
 	}()
@@ -148,11 +154,6 @@ func (r *Rig) Ready(ctx context.Context) error {
 
 // Process is the node's process, ended or not.
 func (r *Rig) Process() *Process { return r.proc }
-
-// ended is the error for a process that ended by itself.
-func (r *Rig) ended() error {
-	return fmt.Errorf("the node's process ended: %s: %s", r.proc.Exit(), r.lastWords())
-}
 
 // lastWords is the last line of the node's output.
 func (r *Rig) lastWords() string {
