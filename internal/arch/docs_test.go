@@ -97,3 +97,19 @@ func TestLinksLead(t *testing.T) {
 		}
 	}
 }
+
+// Documents that comments cite are there.
+func TestCitedDocumentsExist(t *testing.T) {
+	cited := regexp.MustCompile(`docs/(adr/\d{4}|[a-z-]+\.md)`)
+	for _, f := range goFiles(t) {
+		for _, name := range cited.FindAllString(f.text, -1) {
+			pattern := filepath.Join(root(t), name)
+			if !strings.HasSuffix(name, ".md") {
+				pattern += "-*.md"
+			}
+			if found, err := filepath.Glob(pattern); err != nil || len(found) != 1 {
+				t.Errorf("%s cites %s: %d such documents (%v)", f.path, name, len(found), err)
+			}
+		}
+	}
+}
