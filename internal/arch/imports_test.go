@@ -88,7 +88,7 @@ var owned = []struct {
 	reason string
 }{
 	{"github.com/cometbft/", []string{"engines/consensus/comet"}, false, "the rest of the node must not care which consensus drives it"},
-	{"github.com/cockroachdb/pebble", []string{"engines/storage", "internal/vfs"}, true, "pebble's weight stays out of those who embed the log or the runtime"},
+	{"github.com/cockroachdb/pebble", []string{"engines/storage", "internal/vfs", "node"}, true, "pebble's weight stays out of those who embed the log or the runtime"},
 	{"github.com/spf13/", []string{"cmd"}, false, "flags are the command line's"},
 	{"connectrpc.com/", []string{"node", "client", "proto", "cmd", "internal/readme"}, true, "engines have no transport"},
 	{"net/http/pprof", nil, false, "it changes the default mux by being imported"},
