@@ -127,7 +127,8 @@ func (l *Log) AppendWait(ctx context.Context, records ...Record) (first uint64, 
 }
 
 // AppendNoSync adds records like Append but asks for no sync: they become durable, and visible, with
-// the next append or Sync that does. They are written soon, so they outlive the process. An error means that nothing was appended.
+// the next append or Sync that does. They are written at once or soon, so they outlive the process. An error means that
+// nothing was appended; a write that fails shows in the Sync or append after it.
 func (l *Log) AppendNoSync(ctx context.Context, records ...Record) (first uint64, err error) {
 	_, first, err = l.join(ctx, records, noSync, nil)
 	return first, err
@@ -160,9 +161,9 @@ func (l *Log) Sync(ctx context.Context) error {
 type mode int
 
 const (
-	noSync mode = iota // to write
-	wait               // to write and sync
-	lead               // the same, and the caller does it if the committer sleeps
+	noSync mode = iota // to write; the caller does it if the committer sleeps
+	lead               // to write and sync; the caller does it if the committer sleeps
+	wait               // to write and sync, while the caller goes on
 )
 
 // join adds records to the batch that is filling.
@@ -206,7 +207,7 @@ func (l *Log) join(ctx context.Context, records []Record, mode mode, done func(u
 	if done != nil {
 		b.funcs = append(b.funcs, callback{first, done})
 	}
-	if mode == lead && l.idle {
+	if mode != wait && l.idle {
 		l.lead()
 	} else {
 		l.wakeCommitter()

@@ -85,7 +85,7 @@ func unchanged(o eventlog.Options) eventlog.Options { return o }
 // (eventlog spec, tests).
 func TestCrashes(t *testing.T) {
 	var count atomic.Int64
-	for seed := range uint64(soak(60, 20_000)) {
+	for seed := range uint64(soak(60, 4_000)) {
 		require.NoError(t, crashes(t.Context(), seed, nil, unchanged, &count))
 	}
 	t.Logf("%d crashes", count.Load())
@@ -95,7 +95,7 @@ func TestCrashes(t *testing.T) {
 // name comes back unless its directory was synced.
 func TestCrashesOnPebbleDisk(t *testing.T) {
 	count := 0
-	for seed := range uint64(soak(15, 3_000)) {
+	for seed := range uint64(soak(15, 1_000)) {
 		rng := rand.New(rand.NewPCG(seed, 2))
 		mem := pvfs.NewCrashableMem()
 		p := newPromises()

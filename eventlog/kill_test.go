@@ -46,7 +46,7 @@ func childMain(dir string) int {
 func TestKill9(t *testing.T) {
 	dir := t.TempDir()
 	rng := rand.New(rand.NewPCG(9, 9))
-	for range soak(8, 2000) {
+	for range soak(8, 500) {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), childEnv+"="+dir)
 		cmd.Stderr = os.Stderr
