@@ -63,6 +63,9 @@ func (a *app) demoCommand() *cobra.Command {
 			if c.Bin, err = os.Executable(); err != nil {
 				return err
 			}
+			if c.Rate <= 0 {
+				return usageError(cmd, "--rate is %v, want more than 0", c.Rate)
+			}
 			c.Shuffle = cmd.Flags().Changed("seed")
 			switch {
 			case noSIGKILL:
@@ -98,6 +101,7 @@ func (a *app) demoCommand() *cobra.Command {
 	f.BoolVar(&c.Keep, "keep", false, "keep the home and the node's output")
 	f.BoolVar(&c.Quick, "quick", false, "kill each path in one way only")
 	f.BoolVar(&noSIGKILL, "no-sigkill", false, "leave out the kills of the process")
+	f.Float64Var(&c.Rate, "rate", 1500, "transactions per second of the load, as far as the node keeps up")
 	f.Uint64Var(&c.Seed, "seed", 0, "shuffle the kills, and their moments, by this number")
 	return cmd
 }

@@ -39,10 +39,12 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// setup gives every script a home of its own by COPPICE_HOME, away from the user's.
+// setup gives every script a home of its own by COPPICE_HOME, away from the user's. The race detector's second of sleep at each
+// exit is for races of the last moment; a script has dozens of exits.
 func setup(env *testscript.Env) error {
 	env.Setenv("COPPICE_HOME", filepath.Join(env.WorkDir, "home"))
 	env.Setenv("HOME", env.WorkDir)
+	env.Setenv("GORACE", "atexit_sleep_ms=10")
 	return nil
 }
 

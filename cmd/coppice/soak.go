@@ -22,6 +22,9 @@ func (a *app) soakCommand() *cobra.Command {
 			if c.Kills < 1 {
 				return usageError(cmd, "--kills is %d, want at least 1", c.Kills)
 			}
+			if c.Rate <= 0 {
+				return usageError(cmd, "--rate is %v, want more than 0", c.Rate)
+			}
 			var err error
 			if c.Bin, err = os.Executable(); err != nil {
 				return err
@@ -45,6 +48,7 @@ func (a *app) soakCommand() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.IntVar(&c.Kills, "kills", 200, "how many SIGKILLs")
+	f.Float64Var(&c.Rate, "rate", 1500, "transactions per second of the load, as far as the node keeps up")
 	f.Uint64Var(&c.Seed, "seed", uint64(time.Now().UnixNano()), "of the moments of the kills")
 	f.BoolVar(&c.Keep, "keep", false, "keep the home and the node's output")
 	return cmd

@@ -21,6 +21,7 @@ type Config struct {
 	Shuffle  bool
 	Quick    bool // one way for each path, in turn
 	SIGKILLs int
+	Rate     float64 // of the load, in transactions per second
 	Keep     bool
 
 	Begun func(home string) // told where the node lives; may be nil
@@ -60,7 +61,6 @@ func (r Result) Bad() bool {
 
 const (
 	profile  = "chaos"
-	rate     = 1500 // transactions per second
 	release  = 300 * time.Millisecond
 	between  = 20 // acknowledgments of the load before each kill, so that it strikes under load
 	stopTime = 15 * time.Second
@@ -71,7 +71,7 @@ func Run(ctx context.Context, c Config) (res Result, err error) {
 	begin := time.Now()
 	d := &demo{Config: c, rand: rand.New(rand.NewPCG(c.Seed, 0))}
 	d.doing("making a home and starting its node")
-	if d.rig, err = rig.New(ctx, rig.Config{Bin: c.Bin, Profile: profile, Rate: rate, Keep: c.Keep}); err != nil {
+	if d.rig, err = rig.New(ctx, rig.Config{Bin: c.Bin, Profile: profile, Rate: c.Rate, Keep: c.Keep}); err != nil {
 		return res, err
 	}
 	defer func() {

@@ -24,6 +24,7 @@ type Config struct {
 	Bin   string // the coppice binary
 	Kills int
 	Seed  uint64
+	Rate  float64 // of the load, in transactions per second
 	Keep  bool
 	Round func(Round) // told of each kill; may be nil
 }
@@ -47,15 +48,13 @@ type Result struct {
 	Elapsed time.Duration
 }
 
-const (
-	rate  = 1500 // transactions per second
-	burst = 300  // acknowledgments at most between a start and its kill
-)
+// burst is how many acknowledgments at most lie between a start and its kill.
+const burst = 300
 
 // Run soaks. An error is whatever did not hold, with the round.
 func Run(ctx context.Context, c Config) (res Result, err error) {
 	begin := time.Now()
-	r, err := rig.New(ctx, rig.Config{Bin: c.Bin, Profile: "default", Rate: rate, Keep: c.Keep})
+	r, err := rig.New(ctx, rig.Config{Bin: c.Bin, Profile: "default", Rate: c.Rate, Keep: c.Keep})
 	if err != nil {
 		return res, err
 	}
