@@ -113,7 +113,7 @@ func faults(ctx context.Context, seed uint64, tamper func(*vfs.Disk) eventlog.FS
 // what recovery shows stays (eventlog spec, failure and recovery rule 3).
 func TestFaults(t *testing.T) {
 	total := 0
-	for seed := range uint64(soak(1, 400)) {
+	for seed := range uint64(soak(1, 120)) {
 		runs, err := faults(t.Context(), seed, nil, unchanged)
 		require.NoError(t, err)
 		total += runs
