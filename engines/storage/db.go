@@ -129,7 +129,7 @@ func Open(dir string, o Options) (_ *DB, err error) {
 
 func (d *DB) pebbleOptions() *pebble.Options {
 	po := &pebble.Options{
-		FS:                          d.o.FS,
+		FS:                          manifestFirst{d.o.FS},
 		Lock:                        d.lock,
 		DisableWAL:                  true, // docs/adr/0022
 		FormatMajorVersion:          pebble.FormatTableFormatV6,
