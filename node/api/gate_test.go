@@ -16,6 +16,7 @@ import (
 	"github.com/coppice-go/coppice/node/api"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	"github.com/coppice-go/coppice/proto/coppice/api/v1/apiv1connect"
+	"github.com/coppice-go/coppice/supervisor"
 )
 
 func body(t *testing.T, srv *httptest.Server) (int, string) {
@@ -129,4 +130,60 @@ func TestNodeFile(t *testing.T) {
 	require.NoError(t, os.WriteFile(home+"/"+api.NodeFileName, []byte(`{"pid":1}`), 0o644))
 	_, err = api.ReadNodeFile(home)
 	require.ErrorContains(t, err, "address is missing")
+}
+
+// An engine that hangs handles nothing until it is released, and what waited is handled then.
+func TestServiceHandlesNothingWhileAFaultHasIt(t *testing.T) {
+	f := newFakeNode()
+	g := api.NewGate(func() string { return "no api engine" })
+	entered := make(chan struct{})
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		close(entered)
+		g.ServeHTTP(w, r)
+	}))
+	defer srv.Close()
+	c := apiv1connect.NewNodeServiceClient(srv.Client(), srv.URL)
+
+	ready := make(chan struct{})
+	tree, err := supervisor.New(supervisor.Spec{Name: "test", Build: supervisor.Children(supervisor.Child{
+		ID: "api", Start: func(context.Context) (supervisor.Service, error) {
+			return &api.Service{Gate: g, Backend: f, Ready: func() { close(ready) }}, nil
+		},
+	})})
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() { ended <- tree.Serve(ctx) }()
+	<-ready
+
+	began, release := make(chan struct{}), make(chan struct{})
+	handledBefore := make(chan int, 1)
+	require.NoError(t, tree.Inject(t.Context(), "api", supervisor.Fault{Name: "hang", Do: func(context.Context) {
+		close(began)
+		<-release
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		handledBefore <- len(f.calls)
+	}}))
+	<-began
+	answered := make(chan error)
+	go func() {
+		_, err := submit(c, apiv1.Wait_WAIT_ACCEPTED, 0, "a")
+		answered <- err
+	}()
+	<-entered
+	close(release)
+	require.Zero(t, <-handledBefore)
+	require.NoError(t, <-answered)
+	require.Equal(t, []int{1}, f.calls)
+	stop()
+	require.NoError(t, suppress(<-ended))
+}
+
+// suppress takes the end that was asked for.
+func suppress(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
 }
