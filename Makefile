@@ -9,13 +9,15 @@ TEST_TIMEOUT ?= 10m
 BENCH        ?= .
 BENCH_COUNT  ?= 5
 SOAK_MINUTES ?= 10
+SEED         ?= 1
+N            ?= 20000
 PKGS         ?= ./...
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint bench soak demo proto
+.PHONY: help build test lint bench soak otp-diff demo proto
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/coppice
 	$(GO) build -trimpath -o bin/coppice ./cmd/coppice
@@ -39,6 +41,9 @@ soak: ## run the tests over and over for SOAK_MINUTES, each time in another orde
 		$(GO) test -race -count 1 -shuffle on -p $(PARALLEL) -parallel $(PARALLEL) -timeout $(TEST_TIMEOUT) $(PKGS) || exit 1; \
 		runs=$$((runs + 1)); \
 	done; echo "make soak: $$runs runs without a failure"
+
+otp-diff: ## play N histories of SEED on our supervisor and on Erlang's, and compare (needs erl)
+	COPPICE_REQUIRE=erlang $(GO) test ./supervisor/otpdiff -count 1 -timeout 60m -run TestDifferential -seed $(SEED) -n $(N)
 
 demo: ## run the demonstration: a node, load, a kill, nothing lost
 	$(GO) run ./cmd/coppice demo
