@@ -74,8 +74,8 @@ func (a *app) demoCommand() *cobra.Command {
 				c.SIGKILLs = 2
 			}
 			out := cmd.OutOrStdout()
-			table := &demoTable{out: out, paint: paintFor(stdout(cmd)), quiet: asJSON}
-			show := newProgress(cmd)
+			table := &demoTable{out: out, paint: paintFor(os.Stdout), quiet: asJSON}
+			show := newProgress()
 			defer show.end()
 			c.Begun = table.begin
 			c.Doing = show.line

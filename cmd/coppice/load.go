@@ -159,7 +159,7 @@ func (l *loadFlags) drive(cmd *cobra.Command, run *load.Run, stop chan struct{})
 		defer t.Stop()
 		over = t.C
 	}
-	show := newProgress(cmd)
+	show := newProgress()
 	defer show.end()
 	stopping := false
 	for {

@@ -207,7 +207,7 @@ the process was killed is no damage: it is told as torn bytes, and the next star
 		Example: `  coppice log verify && echo whole`,
 		Args:    words(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			show := newProgress(cmd)
+			show := newProgress()
 			rep, err := eventlog.Verify(node.LogDir(a.home), eventlog.Options{Events: func(e eventlog.Event) {
 				if p, ok := e.(eventlog.Progress); ok && p.Total > 0 {
 					select {

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"os"
 	"time"
-
-	"github.com/spf13/cobra"
 )
 
 // progress is one line on the terminal that is written over and over. Where standard error is no terminal it shows nothing.
@@ -14,7 +12,7 @@ type progress struct {
 	ticker *time.Ticker
 }
 
-func newProgress(*cobra.Command) *progress {
+func newProgress() *progress {
 	if !terminal(os.Stderr) {
 		return &progress{}
 	}
@@ -38,6 +36,3 @@ func (p *progress) end() {
 		p.ticker.Stop()
 	}
 }
-
-// stdout is where the command prints, as a file; commands print to the process's own.
-func stdout(*cobra.Command) *os.File { return os.Stdout }

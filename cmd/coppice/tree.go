@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -69,7 +70,7 @@ restarted and why. It answers whatever the tree is doing. With --spec it prints 
 			if asJSON {
 				return printJSON(out, childOf(t.Root))
 			}
-			drawTree(out, paintFor(stdout(cmd)), t.Root, time.Now())
+			drawTree(out, paintFor(os.Stdout), t.Root, time.Now())
 			return nil
 		},
 	}

@@ -38,7 +38,7 @@ what is damaged and where.`,
   coppice verify --skip-replay --json`,
 		Args: words(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			show := newProgress(cmd)
+			show := newProgress()
 			o.Progress = func(step string, done, total uint64) {
 				select {
 				case <-show.tick:

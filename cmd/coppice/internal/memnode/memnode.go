@@ -139,6 +139,15 @@ func (n *Node) Get(_ context.Context, keys [][]byte, height uint64) (api.Read, e
 	return r, nil
 }
 
+// Follow follows nothing, until ctx ends.
+func (n *Node) Follow(ctx context.Context, _ uint64, _ []string, _ func(api.Logged) error) error {
+	<-ctx.Done() // it keeps no log
+	return context.Cause(ctx)
+}
+
+// Newest is 0: it keeps no log.
+func (n *Node) Newest(context.Context) (uint64, error) { return 0, nil }
+
 // Status is that of a node that is always ready.
 func (n *Node) Status(context.Context) (api.Status, error) {
 	return api.Status{Chain: engines.ChainState{ChainID: "memory", Height: uint64(n.Txs())}}, nil
