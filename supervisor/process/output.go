@@ -1,0 +1,53 @@
+package process
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"sync"
+)
+
+// lines calls f for each line of r without its end, in pieces of at most limit bytes, until r ends.
+func lines(r io.Reader, limit int, f func(line []byte)) {
+	b := bufio.NewReaderSize(r, limit)
+	inside := false // of a line that was too long for one piece
+	for {
+		line, err := b.ReadSlice('\n')
+		ended := err == nil
+		if ended {
+			line = bytes.TrimSuffix(line[:len(line)-1], []byte{'\r'})
+		}
+		if len(line) > 0 || ended && !inside { // the end of a long line is no empty line
+			f(line)
+		}
+		inside = !ended
+		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
+			return // the end, or the pipe was closed on a descendant that keeps it
+		}
+	}
+}
+
+// tail keeps the last lines.
+type tail struct {
+	mu   sync.Mutex
+	ring [KeptLines]string
+	n    int
+}
+
+func (t *tail) add(line []byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ring[t.n%KeptLines] = string(line[:min(len(line), KeptLineBytes)])
+	t.n++
+}
+
+func (t *tail) last() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var out []string
+	for i := max(0, t.n-KeptLines); i < t.n; i++ {
+		out = append(out, t.ring[i%KeptLines])
+	}
+	return out
+}
