@@ -26,7 +26,7 @@ type Client struct {
 	cur *services // of the address resolved last
 }
 
-// services are the stubs for one address.
+// services are the calls to one address.
 type services struct {
 	base  string
 	node  apiv1connect.NodeServiceClient
@@ -81,7 +81,7 @@ func New(address string, opts ...Option) *Client {
 // CloseIdle closes the connections that nobody uses at the moment.
 func (c *Client) CloseIdle() { c.http.CloseIdleConnections() }
 
-// services answers the stubs for the address as it is now.
+// services answers the calls to the address as it is now.
 func (c *Client) services() (*services, error) {
 	address, err := c.resolve()
 	if err != nil {

@@ -47,6 +47,25 @@ func KindName(k eventlog.Kind) string {
 	return fmt.Sprintf("kind %d", k)
 }
 
+// KindNames are the names of all records.
+func KindNames() []string {
+	names := make([]string, len(recordKinds))
+	for i, k := range recordKinds {
+		names[i] = k.name
+	}
+	return names
+}
+
+// KindOf is the kind of a record by its name.
+func KindOf(name string) (eventlog.Kind, bool) {
+	for _, k := range recordKinds {
+		if k.name == name {
+			return k.kind, true
+		}
+	}
+	return 0, false
+}
+
 // NewRecord encodes one of package logv1's record messages.
 func NewRecord(m proto.Message) (eventlog.Record, error) {
 	var k eventlog.Kind

@@ -17,6 +17,9 @@ var (
 
 	// ErrNoHeight: the state has no such height: not committed yet, or pruned.
 	ErrNoHeight = errors.New("no such height")
+
+	// ErrNoRecord: the event log does not have the record any more.
+	ErrNoRecord = errors.New("no such record")
 )
 
 // Backend is what NodeService needs of a node. All methods are safe for concurrent use, and end when ctx ends.
@@ -38,6 +41,14 @@ type Backend interface {
 	// Get reads the keys in the committed state at one height, 0 being the latest. A height that the state does not have is
 	// ErrNoHeight.
 	Get(ctx context.Context, keys [][]byte, height uint64) (Read, error)
+
+	// Follow hands the durable records with an index above after to send, in order, those of the kinds only (none is all), and
+	// waits for more until ctx ends or send fails. Now and then it sends a Logged without a kind: the cursor alone. An after
+	// below the oldest record kept is ErrNoRecord.
+	Follow(ctx context.Context, after uint64, kinds []string, send func(Logged) error) error
+
+	// Newest is the index of the newest durable record.
+	Newest(ctx context.Context) (uint64, error)
 
 	// Status tells where the chain stands; an error while the node is not ready.
 	Status(ctx context.Context) (Status, error)
@@ -79,4 +90,11 @@ type Status struct {
 	Consensus    string // "solo", "comet"
 	LogIndex     uint64 // of the event log's last durable record
 	AppliedIndex uint64 // of the last record applied to the state
+}
+
+// Logged is a record of the event log. Its data is only valid during the call it is handed to.
+type Logged struct {
+	Index uint64
+	Kind  string
+	Data  []byte
 }

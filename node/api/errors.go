@@ -18,6 +18,7 @@ var codes = []struct {
 	{ErrUnavailable, connect.CodeUnavailable},
 	{engines.ErrDown, connect.CodeUnavailable},
 	{ErrNoHeight, connect.CodeOutOfRange},
+	{ErrNoRecord, connect.CodeOutOfRange},
 	{ErrNoPath, connect.CodeNotFound},
 	{ErrHow, connect.CodeInvalidArgument},
 	{ErrNotRunning, connect.CodeFailedPrecondition},

@@ -235,6 +235,32 @@ func (s *nodeService) Status(ctx context.Context, _ *connect.Request[apiv1.Statu
 }
 
 // duration reads a wait of at most the limit; unset is the given default.
+func (s *nodeService) Follow(ctx context.Context, req *connect.Request[apiv1.FollowRequest], stream *connect.ServerStream[apiv1.FollowResponse]) error {
+	for _, kind := range req.Msg.Kinds {
+		if _, known := engines.KindOf(kind); !known {
+			return invalid("kinds", "%q is no record of the event log, want one of %v", kind, engines.KindNames())
+		}
+	}
+	after := req.Msg.After
+	if req.Msg.FromNow {
+		newest, err := s.backend.Newest(ctx)
+		if err != nil {
+			return wireError(ctx, err)
+		}
+		after = newest
+		if err := stream.Send(&apiv1.FollowResponse{Index: after}); err != nil { // who is cut off before the first record goes on here
+			return err
+		}
+	}
+	err := s.backend.Follow(ctx, after, req.Msg.Kinds, func(r Logged) error {
+		return stream.Send(&apiv1.FollowResponse{Index: r.Index, Kind: r.Kind, Record: r.Data})
+	})
+	if err != nil {
+		return wireError(ctx, err)
+	}
+	return nil
+}
+
 func (s *nodeService) duration(field string, d *durationpb.Duration, unset time.Duration) (time.Duration, error) {
 	if d == nil {
 		return unset, nil

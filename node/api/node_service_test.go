@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -32,6 +33,7 @@ type fakeNode struct {
 	instant bool          // a submission has its result at once
 	waiting chan struct{} // gets one for each Wait that blocks
 	more    chan struct{} // closed and replaced when something ended
+	records []api.Logged
 }
 
 func newFakeNode() *fakeNode {
@@ -121,6 +123,19 @@ func (f *fakeNode) Get(_ context.Context, keys [][]byte, height uint64) (api.Rea
 	}
 	return r, f.fail
 }
+
+func (f *fakeNode) Follow(_ context.Context, after uint64, kinds []string, send func(api.Logged) error) error {
+	for _, r := range f.records {
+		if r.Index > after && (len(kinds) == 0 || slices.Contains(kinds, r.Kind)) {
+			if err := send(r); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (f *fakeNode) Newest(context.Context) (uint64, error) { return uint64(len(f.records)), nil }
 
 func (f *fakeNode) Status(context.Context) (api.Status, error) {
 	return api.Status{Chain: engines.ChainState{ChainID: "test", Height: 7, AppHash: []byte{1}}, PoolSize: 3, Consensus: "solo"}, f.fail
@@ -319,4 +334,34 @@ func TestTokenIsWantedWhereConfigured(t *testing.T) {
 	require.Equal(t, connect.CodeUnauthenticated, connect.CodeOf(status("")))
 	require.Equal(t, connect.CodeUnauthenticated, connect.CodeOf(status("Basic secret")))
 	require.Equal(t, connect.CodePermissionDenied, connect.CodeOf(status("Bearer secret2")))
+}
+
+func TestFollow(t *testing.T) {
+	f := newFakeNode()
+	f.records = []api.Logged{{Index: 1, Kind: "TxLaunched"}, {Index: 2, Kind: "BlockCommitted", Data: []byte{1}}, {Index: 3, Kind: "TxLaunched"}}
+	_, h := api.NodeHandler(f, api.NodeOptions{})
+	server := httptest.NewServer(h)
+	defer server.Close()
+	c := apiv1connect.NewNodeServiceClient(server.Client(), server.URL)
+	follow := func(req *apiv1.FollowRequest) (seen []string, err error) {
+		stream, err := c.Follow(t.Context(), connect.NewRequest(req))
+		require.NoError(t, err)
+		defer stream.Close()
+		for stream.Receive() {
+			seen = append(seen, fmt.Sprintf("%d %s", stream.Msg().Index, stream.Msg().Kind))
+		}
+		return seen, stream.Err()
+	}
+	seen, err := follow(&apiv1.FollowRequest{After: 1})
+	require.NoError(t, err)
+	require.Equal(t, []string{"2 BlockCommitted", "3 TxLaunched"}, seen)
+	seen, err = follow(&apiv1.FollowRequest{Kinds: []string{"BlockCommitted"}})
+	require.NoError(t, err)
+	require.Equal(t, []string{"2 BlockCommitted"}, seen)
+	seen, err = follow(&apiv1.FollowRequest{FromNow: true})
+	require.NoError(t, err)
+	require.Equal(t, []string{"3 "}, seen, "the cursor comes first, for who is cut off before the first record")
+	_, err = follow(&apiv1.FollowRequest{Kinds: []string{"Nonsense"}})
+	require.Equal(t, connect.CodeInvalidArgument, connect.CodeOf(err))
+	require.ErrorContains(t, err, `"Nonsense" is no record`)
 }

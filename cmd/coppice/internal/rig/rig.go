@@ -47,13 +47,14 @@ type Rig struct {
 
 	stop     chan struct{} // closed: the load begins nothing more
 	loads    chan error    // one for each load, when it has ended
+	followed chan error    // one, when the follower has ended
 	loadsEnd context.CancelFunc
 	unknown  atomic.Int64 // transactions without an answer when the load ended
 }
 
 // New makes a home, starts its node, waits until it is ready, and puts it under load. Close it.
 func New(ctx context.Context, c Config) (_ *Rig, err error) {
-	r := &Rig{conf: c, ledger: newLedger(), prefix: load.NewPrefix(), stop: make(chan struct{}), loads: make(chan error, 2)}
+	r := &Rig{conf: c, ledger: newLedger(), prefix: load.NewPrefix(), stop: make(chan struct{}), loads: make(chan error, 2), followed: make(chan error, 1)}
 	dir, err := os.MkdirTemp("", "coppice-")
 	if err != nil {
 		return nil, err
@@ -118,6 +119,7 @@ func (r *Rig) load() error {
 			r.loads <- err
 		}()
 	}
+	go func() { r.followed <- r.follow(ctx) }()
 	return nil
 }
 
@@ -220,6 +222,7 @@ func (r *Rig) Drain(ctx context.Context) (unknown int, err error) {
 	err = errors.Join(<-r.loads, <-r.loads)
 	r.loadsEnd()
 	r.loadsEnd = nil
+	err = errors.Join(err, <-r.followed)
 	return int(r.unknown.Load()), err
 }
 
@@ -230,6 +233,7 @@ func (r *Rig) Close() error {
 		// What a load met when it was cut off is no news.
 		<-r.loads
 		<-r.loads
+		<-r.followed
 	}
 	if r.proc != nil {
 		r.proc.Crash()

@@ -931,6 +931,127 @@ func (x *StatusResponse) GetAppliedIndex() uint64 {
 	return 0
 }
 
+type FollowRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	After         uint64                 `protobuf:"varint,1,opt,name=after,proto3" json:"after,omitempty"`                    // the cursor: the index of the last record seen; 0 begins with the oldest that is kept
+	FromNow       bool                   `protobuf:"varint,2,opt,name=from_now,json=fromNow,proto3" json:"from_now,omitempty"` // begin behind the newest record instead
+	Kinds         []string               `protobuf:"bytes,3,rep,name=kinds,proto3" json:"kinds,omitempty"`                     // names of records, "BlockCommitted" for one; none is all
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FollowRequest) Reset() {
+	*x = FollowRequest{}
+	mi := &file_coppice_api_v1_node_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FollowRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FollowRequest) ProtoMessage() {}
+
+func (x *FollowRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_node_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FollowRequest.ProtoReflect.Descriptor instead.
+func (*FollowRequest) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *FollowRequest) GetAfter() uint64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
+}
+
+func (x *FollowRequest) GetFromNow() bool {
+	if x != nil {
+		return x.FromNow
+	}
+	return false
+}
+
+func (x *FollowRequest) GetKinds() []string {
+	if x != nil {
+		return x.Kinds
+	}
+	return nil
+}
+
+// FollowResponse is a record, or with an empty kind only a cursor: all records up to index were seen, and filtered out.
+type FollowResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	Record        []byte                 `protobuf:"bytes,3,opt,name=record,proto3" json:"record,omitempty"` // the message of coppice.log.v1 that kind names
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FollowResponse) Reset() {
+	*x = FollowResponse{}
+	mi := &file_coppice_api_v1_node_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FollowResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FollowResponse) ProtoMessage() {}
+
+func (x *FollowResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_node_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FollowResponse.ProtoReflect.Descriptor instead.
+func (*FollowResponse) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_node_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *FollowResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *FollowResponse) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *FollowResponse) GetRecord() []byte {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
 var File_coppice_api_v1_node_proto protoreflect.FileDescriptor
 
 const file_coppice_api_v1_node_proto_rawDesc = "" +
@@ -990,7 +1111,15 @@ const file_coppice_api_v1_node_proto_rawDesc = "" +
 	"\x05ready\x18\n" +
 	" \x01(\bR\x05ready\x12\x1b\n" +
 	"\tlog_index\x18\v \x01(\x04R\blogIndex\x12#\n" +
-	"\rapplied_index\x18\f \x01(\x04R\fappliedIndex*@\n" +
+	"\rapplied_index\x18\f \x01(\x04R\fappliedIndex\"V\n" +
+	"\rFollowRequest\x12\x14\n" +
+	"\x05after\x18\x01 \x01(\x04R\x05after\x12\x19\n" +
+	"\bfrom_now\x18\x02 \x01(\bR\afromNow\x12\x14\n" +
+	"\x05kinds\x18\x03 \x03(\tR\x05kinds\"R\n" +
+	"\x0eFollowResponse\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n" +
+	"\x06record\x18\x03 \x01(\fR\x06record*@\n" +
 	"\x04Wait\x12\x14\n" +
 	"\x10WAIT_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rWAIT_ACCEPTED\x10\x01\x12\x0f\n" +
@@ -1003,12 +1132,13 @@ const file_coppice_api_v1_node_proto_rawDesc = "" +
 	"\x16REFUSED_CODE_TOO_LARGE\x10\x04\x12\x18\n" +
 	"\x14REFUSED_CODE_EXPIRED\x10\x05\x12\x1a\n" +
 	"\x16REFUSED_CODE_TOO_EARLY\x10\x06\x12\x1a\n" +
-	"\x16REFUSED_CODE_POOL_FULL\x10\a2\xb9\x02\n" +
+	"\x16REFUSED_CODE_POOL_FULL\x10\a2\x89\x03\n" +
 	"\vNodeService\x12L\n" +
 	"\x06Submit\x12\x1d.coppice.api.v1.SubmitRequest\x1a\x1e.coppice.api.v1.SubmitResponse\"\x03\x90\x02\x02\x12I\n" +
 	"\x05GetTx\x12\x1c.coppice.api.v1.GetTxRequest\x1a\x1d.coppice.api.v1.GetTxResponse\"\x03\x90\x02\x01\x12C\n" +
 	"\x03Get\x12\x1a.coppice.api.v1.GetRequest\x1a\x1b.coppice.api.v1.GetResponse\"\x03\x90\x02\x01\x12L\n" +
-	"\x06Status\x12\x1d.coppice.api.v1.StatusRequest\x1a\x1e.coppice.api.v1.StatusResponse\"\x03\x90\x02\x01B:Z8github.com/coppice-go/coppice/proto/coppice/api/v1;apiv1b\x06proto3"
+	"\x06Status\x12\x1d.coppice.api.v1.StatusRequest\x1a\x1e.coppice.api.v1.StatusResponse\"\x03\x90\x02\x01\x12N\n" +
+	"\x06Follow\x12\x1d.coppice.api.v1.FollowRequest\x1a\x1e.coppice.api.v1.FollowResponse\"\x03\x90\x02\x010\x01B:Z8github.com/coppice-go/coppice/proto/coppice/api/v1;apiv1b\x06proto3"
 
 var (
 	file_coppice_api_v1_node_proto_rawDescOnce sync.Once
@@ -1023,7 +1153,7 @@ func file_coppice_api_v1_node_proto_rawDescGZIP() []byte {
 }
 
 var file_coppice_api_v1_node_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_coppice_api_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_coppice_api_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_coppice_api_v1_node_proto_goTypes = []any{
 	(Wait)(0),                     // 0: coppice.api.v1.Wait
 	(RefusedCode)(0),              // 1: coppice.api.v1.RefusedCode
@@ -1040,34 +1170,38 @@ var file_coppice_api_v1_node_proto_goTypes = []any{
 	(*Value)(nil),                 // 12: coppice.api.v1.Value
 	(*StatusRequest)(nil),         // 13: coppice.api.v1.StatusRequest
 	(*StatusResponse)(nil),        // 14: coppice.api.v1.StatusResponse
-	(*durationpb.Duration)(nil),   // 15: google.protobuf.Duration
-	(*v1.TxResult)(nil),           // 16: coppice.log.v1.TxResult
-	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(*FollowRequest)(nil),         // 15: coppice.api.v1.FollowRequest
+	(*FollowResponse)(nil),        // 16: coppice.api.v1.FollowResponse
+	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
+	(*v1.TxResult)(nil),           // 18: coppice.log.v1.TxResult
+	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
 }
 var file_coppice_api_v1_node_proto_depIdxs = []int32{
 	0,  // 0: coppice.api.v1.SubmitRequest.wait:type_name -> coppice.api.v1.Wait
-	15, // 1: coppice.api.v1.SubmitRequest.timeout:type_name -> google.protobuf.Duration
+	17, // 1: coppice.api.v1.SubmitRequest.timeout:type_name -> google.protobuf.Duration
 	4,  // 2: coppice.api.v1.SubmitResponse.outcomes:type_name -> coppice.api.v1.TxOutcome
 	5,  // 3: coppice.api.v1.TxOutcome.accepted:type_name -> coppice.api.v1.Accepted
-	16, // 4: coppice.api.v1.TxOutcome.result:type_name -> coppice.log.v1.TxResult
+	18, // 4: coppice.api.v1.TxOutcome.result:type_name -> coppice.log.v1.TxResult
 	7,  // 5: coppice.api.v1.TxOutcome.refused:type_name -> coppice.api.v1.Refused
 	6,  // 6: coppice.api.v1.TxOutcome.expired:type_name -> coppice.api.v1.Expired
-	17, // 7: coppice.api.v1.Expired.block_time:type_name -> google.protobuf.Timestamp
+	19, // 7: coppice.api.v1.Expired.block_time:type_name -> google.protobuf.Timestamp
 	1,  // 8: coppice.api.v1.Refused.code:type_name -> coppice.api.v1.RefusedCode
-	15, // 9: coppice.api.v1.GetTxRequest.wait:type_name -> google.protobuf.Duration
+	17, // 9: coppice.api.v1.GetTxRequest.wait:type_name -> google.protobuf.Duration
 	4,  // 10: coppice.api.v1.GetTxResponse.outcome:type_name -> coppice.api.v1.TxOutcome
 	12, // 11: coppice.api.v1.GetResponse.values:type_name -> coppice.api.v1.Value
-	17, // 12: coppice.api.v1.StatusResponse.block_time:type_name -> google.protobuf.Timestamp
+	19, // 12: coppice.api.v1.StatusResponse.block_time:type_name -> google.protobuf.Timestamp
 	2,  // 13: coppice.api.v1.NodeService.Submit:input_type -> coppice.api.v1.SubmitRequest
 	8,  // 14: coppice.api.v1.NodeService.GetTx:input_type -> coppice.api.v1.GetTxRequest
 	10, // 15: coppice.api.v1.NodeService.Get:input_type -> coppice.api.v1.GetRequest
 	13, // 16: coppice.api.v1.NodeService.Status:input_type -> coppice.api.v1.StatusRequest
-	3,  // 17: coppice.api.v1.NodeService.Submit:output_type -> coppice.api.v1.SubmitResponse
-	9,  // 18: coppice.api.v1.NodeService.GetTx:output_type -> coppice.api.v1.GetTxResponse
-	11, // 19: coppice.api.v1.NodeService.Get:output_type -> coppice.api.v1.GetResponse
-	14, // 20: coppice.api.v1.NodeService.Status:output_type -> coppice.api.v1.StatusResponse
-	17, // [17:21] is the sub-list for method output_type
-	13, // [13:17] is the sub-list for method input_type
+	15, // 17: coppice.api.v1.NodeService.Follow:input_type -> coppice.api.v1.FollowRequest
+	3,  // 18: coppice.api.v1.NodeService.Submit:output_type -> coppice.api.v1.SubmitResponse
+	9,  // 19: coppice.api.v1.NodeService.GetTx:output_type -> coppice.api.v1.GetTxResponse
+	11, // 20: coppice.api.v1.NodeService.Get:output_type -> coppice.api.v1.GetResponse
+	14, // 21: coppice.api.v1.NodeService.Status:output_type -> coppice.api.v1.StatusResponse
+	16, // 22: coppice.api.v1.NodeService.Follow:output_type -> coppice.api.v1.FollowResponse
+	18, // [18:23] is the sub-list for method output_type
+	13, // [13:18] is the sub-list for method input_type
 	13, // [13:13] is the sub-list for extension type_name
 	13, // [13:13] is the sub-list for extension extendee
 	0,  // [0:13] is the sub-list for field type_name
@@ -1090,7 +1224,7 @@ func file_coppice_api_v1_node_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coppice_api_v1_node_proto_rawDesc), len(file_coppice_api_v1_node_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   13,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

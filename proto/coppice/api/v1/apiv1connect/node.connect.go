@@ -45,6 +45,8 @@ const (
 	NodeServiceGetProcedure = "/coppice.api.v1.NodeService/Get"
 	// NodeServiceStatusProcedure is the fully-qualified name of the NodeService's Status RPC.
 	NodeServiceStatusProcedure = "/coppice.api.v1.NodeService/Status"
+	// NodeServiceFollowProcedure is the fully-qualified name of the NodeService's Follow RPC.
+	NodeServiceFollowProcedure = "/coppice.api.v1.NodeService/Follow"
 )
 
 // NodeServiceClient is a client for the coppice.api.v1.NodeService service.
@@ -58,6 +60,9 @@ type NodeServiceClient interface {
 	Get(context.Context, *connect.Request[v1.GetRequest]) (*connect.Response[v1.GetResponse], error)
 	// Status tells where the chain stands. An answer means that the node is ready.
 	Status(context.Context, *connect.Request[v1.StatusRequest]) (*connect.Response[v1.StatusResponse], error)
+	// Follow streams the records of the event log, in order, as they become durable. Whoever is cut off asks again with the
+	// index of the last record that it has seen, and misses nothing and sees nothing twice.
+	Follow(context.Context, *connect.Request[v1.FollowRequest]) (*connect.ServerStreamForClient[v1.FollowResponse], error)
 }
 
 // NewNodeServiceClient constructs a client for the coppice.api.v1.NodeService service. By default,
@@ -99,6 +104,13 @@ func NewNodeServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		follow: connect.NewClient[v1.FollowRequest, v1.FollowResponse](
+			httpClient,
+			baseURL+NodeServiceFollowProcedure,
+			connect.WithSchema(nodeServiceMethods.ByName("Follow")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -108,6 +120,7 @@ type nodeServiceClient struct {
 	getTx  *connect.Client[v1.GetTxRequest, v1.GetTxResponse]
 	get    *connect.Client[v1.GetRequest, v1.GetResponse]
 	status *connect.Client[v1.StatusRequest, v1.StatusResponse]
+	follow *connect.Client[v1.FollowRequest, v1.FollowResponse]
 }
 
 // Submit calls coppice.api.v1.NodeService.Submit.
@@ -130,6 +143,11 @@ func (c *nodeServiceClient) Status(ctx context.Context, req *connect.Request[v1.
 	return c.status.CallUnary(ctx, req)
 }
 
+// Follow calls coppice.api.v1.NodeService.Follow.
+func (c *nodeServiceClient) Follow(ctx context.Context, req *connect.Request[v1.FollowRequest]) (*connect.ServerStreamForClient[v1.FollowResponse], error) {
+	return c.follow.CallServerStream(ctx, req)
+}
+
 // NodeServiceHandler is an implementation of the coppice.api.v1.NodeService service.
 type NodeServiceHandler interface {
 	// Submit makes transactions durable, in the order given, and answers each on its own: a refused one does not keep the
@@ -141,6 +159,9 @@ type NodeServiceHandler interface {
 	Get(context.Context, *connect.Request[v1.GetRequest]) (*connect.Response[v1.GetResponse], error)
 	// Status tells where the chain stands. An answer means that the node is ready.
 	Status(context.Context, *connect.Request[v1.StatusRequest]) (*connect.Response[v1.StatusResponse], error)
+	// Follow streams the records of the event log, in order, as they become durable. Whoever is cut off asks again with the
+	// index of the last record that it has seen, and misses nothing and sees nothing twice.
+	Follow(context.Context, *connect.Request[v1.FollowRequest], *connect.ServerStream[v1.FollowResponse]) error
 }
 
 // NewNodeServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -178,6 +199,13 @@ func NewNodeServiceHandler(svc NodeServiceHandler, opts ...connect.HandlerOption
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	nodeServiceFollowHandler := connect.NewServerStreamHandler(
+		NodeServiceFollowProcedure,
+		svc.Follow,
+		connect.WithSchema(nodeServiceMethods.ByName("Follow")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/coppice.api.v1.NodeService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case NodeServiceSubmitProcedure:
@@ -188,6 +216,8 @@ func NewNodeServiceHandler(svc NodeServiceHandler, opts ...connect.HandlerOption
 			nodeServiceGetHandler.ServeHTTP(w, r)
 		case NodeServiceStatusProcedure:
 			nodeServiceStatusHandler.ServeHTTP(w, r)
+		case NodeServiceFollowProcedure:
+			nodeServiceFollowHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -211,4 +241,8 @@ func (UnimplementedNodeServiceHandler) Get(context.Context, *connect.Request[v1.
 
 func (UnimplementedNodeServiceHandler) Status(context.Context, *connect.Request[v1.StatusRequest]) (*connect.Response[v1.StatusResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("coppice.api.v1.NodeService.Status is not implemented"))
+}
+
+func (UnimplementedNodeServiceHandler) Follow(context.Context, *connect.Request[v1.FollowRequest], *connect.ServerStream[v1.FollowResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("coppice.api.v1.NodeService.Follow is not implemented"))
 }

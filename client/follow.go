@@ -1,0 +1,88 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/eventlog"
+	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
+)
+
+// Record is a record of the node's event log.
+type Record struct {
+	Index   uint64
+	Kind    string
+	Message proto.Message // of package logv1, the one that Kind names
+}
+
+// FromNow as a cursor begins behind the newest record.
+const FromNow = ^uint64(0)
+
+// Follow hands each record of the kinds (none is all) with an index above after to handle, in order and once, as they
+// become durable. When the node goes away it tries again until ctx ends, and goes on where it was. It ends with handle's
+// error, with ctx's cause, or with what trying again does not mend.
+func (c *Client) Follow(ctx context.Context, after uint64, kinds []string, handle func(Record) error) error {
+	b := c.backoff()
+	cursor, fromNow := after, after == FromNow
+	for {
+		err := c.followOnce(ctx, cursor, fromNow, kinds, func(m *apiv1.FollowResponse) error {
+			b = c.backoff()
+			cursor, fromNow = m.Index, false
+			if m.Kind == "" {
+				return nil
+			}
+			kind, ok := engines.KindOf(m.Kind)
+			if !ok {
+				return fmt.Errorf("record %d: this client does not know %q", m.Index, m.Kind)
+			}
+			msg, err := engines.DecodeRecord(eventlog.Entry{Index: m.Index, Kind: kind, Data: m.Record})
+			if err != nil {
+				return err
+			}
+			return handle(Record{Index: m.Index, Kind: m.Kind, Message: msg})
+		})
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		var own handled
+		if errors.As(err, &own) {
+			return own.error
+		}
+		if err != nil && !lost(ctx, err) {
+			return err
+		}
+		if ended := b.pause(ctx); ended != nil {
+			return ended
+		}
+	}
+}
+
+// handled marks an error of the handler's, which is no reason to try again.
+type handled struct{ error }
+
+func (c *Client) followOnce(ctx context.Context, after uint64, fromNow bool, kinds []string, handle func(*apiv1.FollowResponse) error) error {
+	s, err := c.services()
+	if err != nil {
+		return err
+	}
+	req := &apiv1.FollowRequest{After: after, Kinds: kinds}
+	if fromNow {
+		req.After, req.FromNow = 0, true
+	}
+	stream, err := s.node.Follow(ctx, connect.NewRequest(req))
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	for stream.Receive() {
+		if err := handle(stream.Msg()); err != nil {
+			return handled{err}
+		}
+	}
+	return stream.Err()
+}
