@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/inflight"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
@@ -19,7 +21,7 @@ var (
 	// ErrDamage: the log or the state is not what was written, or the two do not belong together.
 	ErrDamage = errors.New("damage found")
 
-	// ErrGaveUp: the tree's root gave up, or was killed.
+	// ErrGaveUp: the tree's root gave up, or was killed, or a decided transaction is known to end the process.
 	ErrGaveUp = errors.New("gave up")
 )
 
@@ -59,13 +61,14 @@ func classify(err error) error {
 	switch {
 	case err == nil, errors.Is(err, ErrDamage), errors.Is(err, ErrConfig), errors.Is(err, ErrHomeInUse):
 		return err
-	case errors.As(err, &corrupt), errors.Is(err, storage.ErrDamaged), errors.Is(err, storage.ErrAppHash), errors.Is(err, storage.ErrChain):
+	case errors.As(err, &corrupt), errors.Is(err, storage.ErrDamaged), errors.Is(err, storage.ErrAppHash), errors.Is(err, storage.ErrChain),
+		errors.Is(err, inflight.ErrDeaths):
 		return fmt.Errorf("%w: %w", ErrDamage, err)
 	case errors.Is(err, eventlog.ErrLocked), errors.Is(err, storage.ErrInUse):
 		return fmt.Errorf("%w: %w", ErrHomeInUse, err)
 	case errors.Is(err, eventlog.ErrVersion), errors.Is(err, storage.ErrFormat):
 		return fmt.Errorf("%w: %w", ErrConfig, err)
-	case errors.Is(err, supervisor.ErrMaxIntensity), errors.Is(err, supervisor.ErrOrphan), errors.Is(err, supervisor.ErrKilled):
+	case errors.Is(err, supervisor.ErrMaxIntensity), errors.Is(err, supervisor.ErrOrphan), errors.Is(err, supervisor.ErrKilled), errors.Is(err, mempool.ErrDeadly):
 		return fmt.Errorf("%w: %w", ErrGaveUp, err)
 	}
 	return err

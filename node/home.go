@@ -24,6 +24,7 @@ const (
 	formatFile  = "FORMAT"
 	logDir      = "data/log"
 	stateDir    = "data/state"
+	inflightDir = "data/inflight"
 )
 
 // homeFormat is the layout that this version reads and writes.
@@ -34,6 +35,8 @@ func LogDir(home string) string { return filepath.Join(home, filepath.FromSlash(
 
 // StateDir is where the state of a home lies.
 func StateDir(home string) string { return filepath.Join(home, filepath.FromSlash(stateDir)) }
+
+func inflightPath(home string) string { return filepath.Join(home, filepath.FromSlash(inflightDir)) }
 
 // InitOptions say what kind of home to make.
 type InitOptions struct {

@@ -20,6 +20,7 @@ import (
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/inflight"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/pubsub"
 	"github.com/coppice-go/coppice/supervisor"
@@ -46,6 +47,7 @@ type Node struct {
 
 	plan  Place
 	lock  *os.File
+	table *inflight.Table
 	files *supervisor.Lease[*eventlog.Log]
 	state *supervisor.Lease[*storage.DB]
 	bus   *pubsub.Bus[engines.Event]
@@ -121,6 +123,9 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 	if n.lock, err = lockHome(home); err != nil {
 		return nil, err
 	}
+	if n.table, err = n.openTable(); err != nil {
+		return nil, errors.Join(classify(err), n.Close())
+	}
 	n.files = supervisor.NewLease(n.openLog, (*eventlog.Log).Close, leaseBound)
 	n.state = storage.NewLease(StateDir(home), storage.Options{Logger: n.log.Named("pebble").Sugar(), OnFatal: n.die}, leaseBound)
 	if n.host, err = supervisor.New(n.hostSpec()); err != nil {
@@ -141,6 +146,22 @@ func (n *Node) openLog() (*eventlog.Log, error) {
 	return eventlog.Open(LogDir(n.home), eventlog.Options{SegmentSize: n.config.Log.SegmentBytes, Events: n.logNotice})
 }
 
+// openTable learns what the process before died of.
+func (n *Node) openTable() (*inflight.Table, error) {
+	t, err := inflight.Open(inflightPath(n.home))
+	if err != nil {
+		return nil, err
+	}
+	was := t.Previous()
+	if was.Ignored != "" {
+		n.log.Warn("marks of the process before do not count", zap.String("reason", was.Ignored))
+	}
+	for _, f := range was.Died {
+		n.log.Warn("transaction was executing when the process before died", zap.Stringer("transaction", f.ID), zap.Bool("placed", f.Placed))
+	}
+	return t, nil
+}
+
 func (n *Node) logNotice(e eventlog.Event) {
 	n.log.Info("event log", zap.String("event", fmt.Sprint(e)))
 }
@@ -148,6 +169,7 @@ func (n *Node) logNotice(e eventlog.Event) {
 // die ends the process where nothing can be stopped in order any more: the state's files are held by something that failed for
 // good. Nothing is lost; the log has it.
 func (n *Node) die(err error) {
+	n.table.Close() // no transaction's fault
 	n.log.Error("the state cannot go on", zap.Error(err))
 	n.log.Sync()
 	fmt.Fprintf(os.Stderr, "coppice: %v\n", err)
@@ -170,6 +192,9 @@ func (n *Node) Close() error {
 	if n.files != nil {
 		errs = append(errs, n.files.Close(), n.state.Close())
 		n.files, n.state = nil, nil
+	}
+	if n.table != nil {
+		n.table.Close()
 	}
 	if n.lock != nil {
 		os.Remove(filepath.Join(n.home, api.NodeFileName))

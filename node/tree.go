@@ -87,7 +87,7 @@ func (n *Node) buildMempool(c *core) ([]supervisor.Child, error) {
 		Name: "workers", Restart: supervisor.Temporary, Shutdown: at.find("pool").Shutdown, Intensity: at.find("workers").Intensity,
 		Start: func(_ context.Context, j mempool.Job) (supervisor.Service, error) {
 			return j.Watch(worker.Job{
-				ID: j.ID, Tx: j.Tx, Backend: j.Backend, Params: j.Params, Store: store, Place: j.Place, Late: j.Late, Handed: j.Handed,
+				ID: j.ID, Tx: j.Tx, Backend: j.Backend, Params: j.Params, Store: store, Marks: n.table, Place: j.Place, Late: j.Late, Handed: j.Handed,
 			}), nil
 		},
 	})
@@ -96,7 +96,7 @@ func (n *Node) buildMempool(c *core) ([]supervisor.Child, error) {
 	}
 	return []supervisor.Child{
 		at.find("pool").child(mempool.Child(c.dir, mempool.Config{
-			Log: logger.NewClient(c.dir), Store: store, Workers: workers{dynamic}, Orderer: ordering.Name, Backends: n.backends,
+			Log: logger.NewClient(c.dir), Store: store, Workers: workers{dynamic}, Suspects: n.table, Orderer: ordering.Name, Backends: n.backends,
 			MaxTxs: n.config.Pool.MaxTxs, MaxBytes: n.config.Pool.MaxBytes, MaxEager: n.config.Pool.MaxEager,
 		})),
 		at.find("workers").child(func(context.Context) (supervisor.Service, error) { return dynamic, nil }),

@@ -61,9 +61,9 @@ func (w watched) String() string { return "worker " + w.job.ID.Short() }
 var ErrWorkerLost = errors.New("a worker ended without a result")
 
 // work gives e a worker. Without a place it is an eager one, of which there are only so many; whoever gets none is
-// executed when it has its place.
+// executed when it has its place, and so is whoever seems to end processes.
 func (p *pool) work(ctx context.Context, e *entry, at *engines.Placement) error {
-	if at == nil && (p.eager >= p.MaxEager || e.place != nil) {
+	if at == nil && (p.eager >= p.MaxEager || e.place != nil || p.careful(e)) {
 		return nil
 	}
 	e.place = make(chan engines.Placement, 1)

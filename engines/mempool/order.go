@@ -73,6 +73,9 @@ func (p *pool) placeBlock(ctx context.Context, q place, from engines.From[struct
 			p.add(e)
 		}
 		e.placed = true
+		if err := p.refuse(e, q.block); err != nil {
+			return err
+		}
 		at := engines.Placement{
 			Version: engines.Version{Period: q.block.Period, Height: q.block.Height, Index: uint32(i)},
 			Time:    q.block.Time,
@@ -107,7 +110,7 @@ func (p *pool) committed(ctx context.Context, m committed) error {
 	if err := p.expirePassed(ctx); err != nil {
 		return err
 	}
-	return p.advanceFloor(ctx)
+	return p.settle(ctx)
 }
 
 // end takes e out of the pool and tells whoever waits for it.
@@ -115,6 +118,9 @@ func (p *pool) end(e *entry, how Ending) {
 	e.ended = true
 	delete(p.pending, e.id)
 	p.bytes -= int64(len(e.raw))
+	if e.suspect {
+		p.cleared = append(p.cleared, e.id)
+	}
 	if e.eager { // it never got a place
 		e.eager = false
 		p.eager--
@@ -167,6 +173,14 @@ func (p *pool) expireDone(ctx context.Context, m expire) error {
 	for _, e := range m.entries {
 		p.expired.add(e.id, m.at)
 		p.end(e, Ending{ID: e.id, Known: true, Expired: &m.at})
+	}
+	return p.settle(ctx)
+}
+
+// settle draws the conclusions once transactions have ended.
+func (p *pool) settle(ctx context.Context) error {
+	if err := p.forgetCleared(); err != nil {
+		return err
 	}
 	return p.advanceFloor(ctx)
 }

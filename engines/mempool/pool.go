@@ -45,6 +45,9 @@ type Config struct {
 	Workers  Workers
 	Backends map[string]engines.Backend
 
+	// Suspects are told from other transactions; nil: there are none.
+	Suspects Suspects
+
 	// Orderer is the name of the engine that places blocks: the incarnation that is registered when the pool starts, no other.
 	Orderer string
 
@@ -71,6 +74,9 @@ func Child(dir engines.Directory, c Config) supervisor.StartFunc {
 	if c.MaxEager == 0 {
 		c.MaxEager = DefaultMaxEager
 	}
+	if c.Suspects == nil {
+		c.Suspects = unsuspected{}
+	}
 	return func(ctx context.Context) (supervisor.Service, error) {
 		p := &pool{Config: c, dir: dir, pending: make(map[engines.TxID]*entry), expired: newExpired(expiredKept)}
 		return engines.Spec{Name: Name, Init: p.init}.Start(dir)(ctx)
@@ -87,10 +93,11 @@ type pool struct {
 
 	pending  map[engines.TxID]*entry
 	bytes    int64
-	queue    fifo      // durable, without a place: what is offered, oldest first
-	eager    int       // workers that wait for their place
-	expired  expired   // the newest that expired
-	expiry   time.Time // no pending transaction expires before; zero: not known
+	queue    fifo           // durable, without a place: what is offered, oldest first
+	eager    int            // workers that wait for their place
+	cleared  []engines.TxID // suspects that ended, to be forgotten
+	expired  expired        // the newest that expired
+	expiry   time.Time      // no pending transaction expires before; zero: not known
 	takers   []taker
 	wanting  []*entry // want a worker, before the workers are up
 	workable bool     // the workers are up
@@ -113,6 +120,8 @@ type entry struct {
 	eager  bool                   // its worker waits for the place
 	placed bool
 	ended  bool
+
+	suspect bool // it was in flight when a process died
 
 	acks  []*submission // wait for it to be durable
 	waits []*waiting    // wait for it to end

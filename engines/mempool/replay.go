@@ -68,7 +68,7 @@ func (p *pool) replay(ctx context.Context) error {
 			return err
 		}
 	}
-	return p.advanceFloor(ctx)
+	return p.settle(ctx)
 }
 
 // recall applies one record of the log to the pool.

@@ -128,6 +128,7 @@ func (p *pool) applied(ctx context.Context, txs []candidate) ([]*logv1.TxResult,
 
 func (p *pool) add(e *entry) {
 	p.pending[e.id] = e
+	e.suspect = p.suspect(e.id)
 	p.bytes += int64(len(e.raw))
 	if until := e.tx.ValidUntil; !until.IsZero() && (p.expiry.IsZero() || until.Before(p.expiry)) {
 		p.expiry = until

@@ -15,12 +15,17 @@ import (
 // view is one execution's sight of the state. It belongs to the goroutine of its worker.
 type view struct {
 	ctx    context.Context
+	id     engines.TxID
 	store  Store
+	marks  Marks
 	params *logv1.Params
 	place  <-chan engines.Placement
 
 	at     engines.Placement
 	placed bool
+
+	mark    uint64
+	running bool // the backend's code runs, and mark says so
 
 	writes []*logv1.Change // in write order, the last one of a key counts
 	latest map[string]int  // key → its newest place in writes
@@ -42,6 +47,7 @@ func (v *view) wait() error {
 	if v.poisoned != nil {
 		return v.poisoned
 	}
+	defer v.outside()()
 	faults := supervisor.Faults(v.ctx)
 	for {
 		select {
@@ -59,6 +65,30 @@ func (v *view) wait() error {
 			v.poisoned = nil
 		}
 	}
+}
+
+// enter marks that the backend's code runs from here on.
+func (v *view) enter() {
+	if v.marks != nil {
+		v.mark, v.running = v.marks.Enter(v.ctx, v.id, v.placed), true
+	}
+}
+
+// leave takes the mark back, if there is one.
+func (v *view) leave() {
+	if v.running {
+		v.running = false
+		v.marks.Leave(v.mark)
+	}
+}
+
+// outside takes the mark back while the backend's code waits for something, and what it returns sets it again.
+func (v *view) outside() (inside func()) {
+	if !v.running {
+		return func() {}
+	}
+	v.leave()
+	return v.enter
 }
 
 func (v *view) poison(err error) error {
@@ -111,12 +141,17 @@ func (v *view) Get(key []byte) ([]byte, bool, error) {
 		return nil, false, err
 	}
 	v.poisoned = errReading // the call takes faults too, and a panic of theirs is no result
-	value, found, err := v.store.Read(v.ctx, v.at.Version, key)
+	value, found, err := v.read(key)
 	v.poisoned = nil
 	if err != nil {
 		return nil, false, v.poison(fmt.Errorf("read %.60q: %w", key, err))
 	}
 	return value, found, nil
+}
+
+func (v *view) read(key []byte) ([]byte, bool, error) {
+	defer v.outside()()
+	return v.store.Read(v.ctx, v.at.Version, key)
 }
 
 func (v *view) Put(key, value []byte) error {

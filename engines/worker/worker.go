@@ -25,6 +25,15 @@ type Store interface {
 	Finish(ctx context.Context, v engines.Version, changes []*logv1.Change, result *logv1.TxResult) error
 }
 
+// Marks notes which transactions run their backend's code, so that the next process can tell if that was the end of this one.
+type Marks interface {
+	// Enter marks a transaction, at its place or ahead of it. It may wait for others to leave, until ctx ends.
+	Enter(ctx context.Context, id engines.TxID, placed bool) (mark uint64)
+
+	// Leave takes a mark back.
+	Leave(mark uint64)
+}
+
 // Job is one transaction to execute.
 type Job struct {
 	ID      engines.TxID
@@ -32,6 +41,7 @@ type Job struct {
 	Backend engines.Backend // nil: nobody on this chain knows Tx.Backend
 	Params  *logv1.Params
 	Store   Store
+	Marks   Marks // nil: nobody asks
 
 	// Place delivers the transaction's place, once. It has room for it. Closed without one it withdraws the job.
 	Place chan engines.Placement
@@ -51,7 +61,7 @@ var errWithdrawn = errors.New("the transaction was withdrawn")
 
 // Serve executes the job and hands its result in. It is a supervised temporary child: nobody restarts it.
 func (j Job) Serve(ctx context.Context) error {
-	v := &view{ctx: ctx, store: j.Store, params: j.Params, place: j.Place}
+	v := &view{ctx: ctx, id: j.ID, store: j.Store, marks: j.Marks, params: j.Params, place: j.Place}
 	if j.Late {
 		v.wait()
 	}
@@ -97,11 +107,18 @@ func (j Job) execute(v *view) (result *logv1.TxResult) {
 	if j.Backend == nil {
 		return &logv1.TxResult{Code: logv1.Code_CODE_MALFORMED, Log: fmt.Sprintf("unknown backend %q", j.Tx.Backend)}
 	}
+	v.enter()
+	defer v.leave()
+	if v.ctx.Err() != nil { // it was told to stop while it waited for its turn
+		v.poison(context.Cause(v.ctx))
+		return nil
+	}
 	if err := j.Backend.Check(j.Tx.Body); err != nil {
 		return &logv1.TxResult{Code: logv1.Code_CODE_MALFORMED, Log: err.Error()}
 	}
 	returned := false
 	defer func() {
+		v.leave()
 		if returned || v.poisoned != nil {
 			return // a poisoned view's panic or Goexit is the worker's: let it crash, with its stack
 		}

@@ -1,0 +1,168 @@
+package inflight
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/coppice-go/coppice/engines"
+)
+
+// ErrDeaths: the file of deaths is not what was written. It is written in one step, so a crash does not do that.
+var ErrDeaths = errors.New("file of deaths")
+
+// maxKept bounds the transactions in the file. The one whose last death is longest ago goes first.
+const maxKept = 4 * Slots
+
+const deathsFormat = 1
+
+// ledger is the file of deaths: JSON, for people to read and to edit.
+type ledger struct {
+	Format       int      `json:"format"`
+	Counted      string   `json:"counted"`      // the run whose marks were counted last
+	Transactions []record `json:"transactions"` // the last to die last
+}
+
+// record says at how many deaths of a process a transaction was running its backend's code.
+type record struct {
+	ID     string `json:"id"`
+	Eager  int    `json:"eager"`  // before it had its place
+	Placed int    `json:"placed"` // at its place
+}
+
+func readLedger(path string) (ledger, error) {
+	l := ledger{Format: deathsFormat}
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return l, nil
+	}
+	if err != nil {
+		return l, err
+	}
+	bad := func(err error) (ledger, error) {
+		return ledger{}, fmt.Errorf("%w: %s: %w (removing it forgets which transactions were in flight when the process died)", ErrDeaths, path, err)
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	l = ledger{}
+	if err := d.Decode(&l); err != nil {
+		return bad(err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return bad(fmt.Errorf("there is more after byte %d", d.InputOffset()))
+	}
+	if l.Format != deathsFormat {
+		return bad(fmt.Errorf("format %d, want %d", l.Format, deathsFormat))
+	}
+	for i, r := range l.Transactions {
+		if _, err := engines.ParseTxID(r.ID); err != nil {
+			return bad(fmt.Errorf("entry %d: %w", i, err))
+		}
+		if r.Eager < 0 || r.Placed < 0 {
+			return bad(fmt.Errorf("entry %d: %d and %d deaths, want none or more", i, r.Eager, r.Placed))
+		}
+	}
+	return l, nil
+}
+
+// count adds a death of the process with that run's marks. It is false when they were counted before.
+func (l *ledger) count(run name, flights []Flight) bool {
+	id := hex.EncodeToString(run[:])
+	if l.Counted == id {
+		return false
+	}
+	l.Counted = id
+	at := make(map[string]record, len(l.Transactions))
+	for _, r := range l.Transactions {
+		at[r.ID] = r
+	}
+	died := make(map[string]bool)
+	var order []string
+	for _, f := range flights {
+		id := f.ID.String()
+		r := at[id]
+		r.ID = id
+		if f.Placed {
+			r.Placed++
+		} else {
+			r.Eager++
+		}
+		at[id] = r
+		if !died[id] {
+			died[id], order = true, append(order, id)
+		}
+	}
+	l.forget(died)
+	for _, id := range order {
+		l.Transactions = append(l.Transactions, at[id])
+	}
+	if over := len(l.Transactions) - maxKept; over > 0 {
+		l.Transactions = l.Transactions[over:]
+	}
+	return true
+}
+
+func (l *ledger) forget(ids map[string]bool) {
+	l.Transactions = slices.DeleteFunc(slices.Clone(l.Transactions), func(r record) bool { return ids[r.ID] })
+}
+
+// known is the ledger by transaction; nil when it is empty.
+func (l *ledger) known() map[engines.TxID]record {
+	if len(l.Transactions) == 0 {
+		return nil
+	}
+	m := make(map[engines.TxID]record, len(l.Transactions))
+	for _, r := range l.Transactions {
+		id, _ := engines.ParseTxID(r.ID) // read and checked, or printed by us
+		m[id] = r
+	}
+	return m
+}
+
+// write makes the ledger the file at path, in one durable step. An empty one needs no file.
+func (l *ledger) write(path string) error {
+	dir := filepath.Dir(path)
+	if len(l.Transactions) == 0 {
+		if err := os.Remove(path); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		return syncDir(dir)
+	}
+	data, err := json.MarshalIndent(l, "", "  ")
+	if err != nil {
+		return err
+	}
+	next := path + ".new"
+	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(data, '\n'))
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(next, path); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
