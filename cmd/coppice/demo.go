@@ -53,7 +53,7 @@ func (a *app) demoCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Kill every part of a node under load, and count what is lost (nothing)",
-		Long:  demoIntro + "It takes about two minutes, and exits 0 only if nothing was lost and nothing applied twice.",
+		Long:  demoIntro + "It takes less than a minute, and exits 0 only if nothing was lost and nothing applied twice.",
 		Example: `  coppice demo
   coppice demo --quick --json
   coppice demo --seed 7 --keep`,

@@ -65,6 +65,10 @@ what is damaged and where.`,
 			if err != nil {
 				return err
 			}
+			if v.ChainID == "" {
+				_, err = fmt.Fprintln(out, "nothing to verify: no node was started in this home")
+				return err
+			}
 			_, err = fmt.Fprintf(out, `chain      %s
 height     %d, app hash %x
 state      at height %d; the next start applies the rest
