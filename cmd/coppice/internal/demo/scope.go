@@ -8,20 +8,17 @@ import (
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
-// notRunning is the path of a place that does not run, or where still the killed incarnation runs. The children of dynamic
+// notRunning is the path of a place that does not run, or where still the old incarnation runs. The children of dynamic
 // supervisors come and go.
-func notRunning(c *apiv1.Child, killed *apiv1.KillResponse) string {
-	if c.Live.GetState() != apiv1.ChildState_CHILD_STATE_RUNNING {
-		return c.Path
-	}
-	if killed != nil && c.Path == killed.Path && c.Live.Incarnation == killed.Incarnation {
+func notRunning(c *apiv1.Child, old map[string]uint64) string {
+	if c.Live.GetState() != apiv1.ChildState_CHILD_STATE_RUNNING || old[c.Path] != 0 && old[c.Path] == c.Live.GetIncarnation() {
 		return c.Path
 	}
 	if c.Spec.GetStrategy() == apiv1.Strategy_STRATEGY_DYNAMIC {
 		return ""
 	}
 	for _, child := range c.Children {
-		if p := notRunning(child, killed); p != "" {
+		if p := notRunning(child, old); p != "" {
 			return p
 		}
 	}
@@ -126,6 +123,16 @@ func lookup(c *apiv1.Child, at string) *apiv1.Child {
 		}
 	}
 	return nil
+}
+
+// incarnationsOf are the numbers at some paths.
+func incarnationsOf(c *apiv1.Child, paths []string) map[string]uint64 {
+	all := incarnations(c)
+	m := make(map[string]uint64, len(paths))
+	for _, p := range paths {
+		m[p] = all[p]
+	}
+	return m
 }
 
 // incarnations are the numbers by path.

@@ -104,18 +104,20 @@ func TestRestartedIsToldInShort(t *testing.T) {
 	require.Equal(t, []string{"the process"}, restarted(newTree(), other))
 }
 
-func TestWholeMeansAnotherIncarnationOfWhatWasKilled(t *testing.T) {
+func TestWholeMeansAnotherIncarnationOfTheScope(t *testing.T) {
 	tree := newTree()
 	api := lookup(tree.Root, "coppice/node/engines/api")
-	killed := &apiv1.KillResponse{Path: api.Path, Incarnation: api.Live.Incarnation}
-	require.Equal(t, api.Path, notRunning(tree.Root, killed))
+	old := incarnationsOf(tree.Root, scope(tree, api.Path))
+	require.Equal(t, map[string]uint64{api.Path: api.Live.Incarnation}, old)
+	require.Empty(t, notRunning(tree.Root, nil))
+	require.Equal(t, api.Path, notRunning(tree.Root, old))
 	api.Live.Incarnation++
-	require.Empty(t, notRunning(tree.Root, killed))
+	require.Empty(t, notRunning(tree.Root, old))
 	api.Live.State = apiv1.ChildState_CHILD_STATE_RESTARTING
-	require.Equal(t, api.Path, notRunning(tree.Root, killed))
+	require.Equal(t, api.Path, notRunning(tree.Root, old))
 	api.Live.State = apiv1.ChildState_CHILD_STATE_RUNNING
 	lookup(tree.Root, "coppice/node/transactions/mempool/workers/w1").Live.State = apiv1.ChildState_CHILD_STATE_STOPPING
-	require.Empty(t, notRunning(tree.Root, killed), "children of dynamic supervisors come and go")
+	require.Empty(t, notRunning(tree.Root, old), "children of dynamic supervisors come and go")
 }
 
 // Every path in every way: the picture of the design, less the host, which is the process.

@@ -34,7 +34,11 @@ func (d *demo) strike(ctx context.Context, t target, r *Row) error {
 		return errors.Join(context.Cause(ready), err, d.died())
 	}
 	r.NextCommit = time.Since(begin)
-	after, err := d.whole(ctx, killed)
+	var old map[string]uint64 // incarnations that have to be replaced
+	if killed != nil {
+		old = incarnationsOf(before.Root, scope(before, killed.Path))
+	}
+	after, err := d.whole(ctx, old)
 	if err != nil {
 		return errors.Join(err, d.died())
 	}
@@ -96,14 +100,14 @@ func (d *demo) blow(ctx context.Context, t target) (*apiv1.KillResponse, error) 
 	}
 }
 
-// whole waits until every specified child runs, and what was killed runs in another incarnation.
-func (d *demo) whole(ctx context.Context, killed *apiv1.KillResponse) (*apiv1.TreeResponse, error) {
+// whole waits until every specified child runs, and those of old in another incarnation.
+func (d *demo) whole(ctx context.Context, old map[string]uint64) (*apiv1.TreeResponse, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, rig.ReadyWithin, fmt.Errorf("the tree was not whole within %v", rig.ReadyWithin))
 	defer cancel()
 	for {
 		t, err := d.rig.Client.Tree(ctx)
 		if err == nil {
-			if down := notRunning(t.Root, killed); down == "" {
+			if down := notRunning(t.Root, old); down == "" {
 				return t, nil
 			} else {
 				err = fmt.Errorf("%s does not run", down)
