@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -44,12 +45,26 @@ func root(t testing.TB) string {
 	return dir
 }
 
-// goFiles reads every Go file of the module, for every platform and build tag. Modules inside it (bench) are theirs.
+// goFiles answers every Go file of the module, for every platform and build tag. Modules inside it (bench) are theirs.
 func goFiles(t testing.TB) []*file {
 	t.Helper()
-	top := root(t)
-	var files []*file
-	err := filepath.WalkDir(top, func(name string, d fs.DirEntry, err error) error {
+	files, err := readTree()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) < 30 {
+		t.Fatalf("%d Go files found: the walk is wrong", len(files))
+	}
+	return files
+}
+
+// readTree reads the files once for all tests, which change nothing of them.
+var readTree = sync.OnceValues(func() (files []*file, err error) {
+	top, err := filepath.Abs("../..")
+	if err != nil {
+		return nil, err
+	}
+	err = filepath.WalkDir(top, func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -75,14 +90,8 @@ func goFiles(t testing.TB) []*file {
 		files = append(files, f)
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(files) < 30 {
-		t.Fatalf("%d Go files found below %s: the walk is wrong", len(files), top)
-	}
-	return files
-}
+	return files, err
+})
 
 func readFile(top, name string) (*file, error) {
 	text, err := os.ReadFile(name)
