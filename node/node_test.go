@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"context"
+	"os"
 	"testing"
 	"time"
 
@@ -15,7 +16,12 @@ import (
 	"github.com/coppice-go/coppice/node"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if home := os.Getenv(deadlyHome); home != "" {
+		os.Exit(runDeadly(home, os.Getenv(deadlyMode)))
+	}
+	goleak.VerifyTestMain(m)
+}
 
 func newHome(t *testing.T) (string, node.Config) {
 	t.Helper()

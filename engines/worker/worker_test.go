@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -230,6 +231,119 @@ func TestAFaultIsNoResult(t *testing.T) {
 			require.NoError(t, run.Stop(t.Context()))
 		})
 	}
+}
+
+// marks remembers what was entered, and how many are inside.
+type marks struct {
+	entered []bool // at its place
+	inside  int
+	onEnter func()
+}
+
+func (m *marks) Enter(_ context.Context, id engines.TxID, placed bool) uint64 {
+	if m.onEnter != nil {
+		m.onEnter()
+	}
+	if id != (engines.TxID{1}) {
+		panic("another transaction's mark")
+	}
+	m.entered = append(m.entered, placed)
+	m.inside++
+	return uint64(len(m.entered))
+}
+
+func (m *marks) Leave(mark uint64) {
+	if mark != uint64(len(m.entered)) {
+		panic("a mark that is not the last")
+	}
+	m.inside--
+}
+
+// watching is a store that is never called while backend code is said to run.
+type watching struct {
+	*store
+	t *testing.T
+	m *marks
+}
+
+func (w watching) Read(ctx context.Context, v engines.Version, key []byte) ([]byte, bool, error) {
+	require.Zero(w.t, w.m.inside, "waiting for a read is not running")
+	return w.store.Read(ctx, v, key)
+}
+
+func (w watching) Finish(ctx context.Context, v engines.Version, c []*logv1.Change, r *logv1.TxResult) error {
+	require.Zero(w.t, w.m.inside, "a result that is handed in runs nothing")
+	return w.store.Finish(ctx, v, c, r)
+}
+
+// A transaction is marked exactly while its backend's code runs: what ends the process then was it.
+func TestMarkedWhileTheBackendsCodeRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &marks{}
+		j := job(&store{}, func(v engines.View) ([]byte, error) {
+			require.Equal(t, 1, m.inside)
+			v.Put([]byte("own"), nil)
+			v.Get([]byte("own"))
+			require.Equal(t, []bool{false}, m.entered, "it did not wait, so it runs on under the same mark")
+			v.Version()
+			require.Equal(t, []bool{false, true}, m.entered)
+			_, _, err := v.Get([]byte("k"))
+			require.Equal(t, []bool{false, true, true}, m.entered)
+			require.Equal(t, 1, m.inside)
+			return nil, err
+		})
+		<-j.Place
+		j.Marks, j.Store = m, watching{&store{}, t, m}
+		ended := make(chan error, 1)
+		go func() { ended <- j.Serve(t.Context()) }()
+		synctest.Wait()
+		require.Zero(t, m.inside, "waiting for a place is not running")
+		require.Equal(t, []bool{false}, m.entered)
+		j.Place <- place
+		require.NoError(t, <-ended)
+		require.Zero(t, m.inside)
+	})
+	for name, c := range map[string]code{
+		"returns": func(engines.View) ([]byte, error) { return nil, nil },
+		"fails":   func(engines.View) ([]byte, error) { return nil, errors.New("no") },
+		"panics":  func(engines.View) ([]byte, error) { panic("oh") },
+		"goexit":  func(engines.View) ([]byte, error) { runtime.Goexit(); return nil, nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			m, s := &marks{}, &store{}
+			j := job(s, c)
+			j.Marks, j.Store, j.Late = m, watching{s, t, m}, true
+			ended := make(chan struct{})
+			go func() { defer close(ended); j.Serve(context.Background()) }()
+			<-ended
+			require.NotNil(t, s.result)
+			require.Equal(t, []bool{true}, m.entered, "a late one is marked at its place only")
+			require.Zero(t, m.inside)
+		})
+	}
+	t.Run("poisoned", func(t *testing.T) {
+		m := &marks{}
+		s := &store{err: errors.New("gone")}
+		j := job(s, func(v engines.View) ([]byte, error) {
+			v.Get([]byte("k"))
+			require.Equal(t, 1, m.inside, "its code still runs")
+			panic("on top")
+		})
+		j.Marks, j.Store = m, watching{s, t, m}
+		require.Panics(t, func() { j.Serve(t.Context()) })
+		require.Zero(t, m.inside)
+	})
+}
+
+// Whoever is told to stop while it waits for its turn begins nothing.
+func TestAStopBeforeItsTurn(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	s, m := &store{}, &marks{onEnter: cancel}
+	j := job(s, func(engines.View) ([]byte, error) { t.Error("it ran"); return nil, nil })
+	j.Marks = m
+	require.ErrorIs(t, j.Serve(ctx), ErrNoResult)
+	require.Nil(t, s.result)
+	require.Zero(t, m.inside)
 }
 
 func TestSettledLimitsNameThemselves(t *testing.T) {
