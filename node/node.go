@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/zap"
 
 	"github.com/coppice-go/coppice/engines"
@@ -44,6 +45,9 @@ type Node struct {
 	extra     []Engine
 	observers []supervisor.Observer
 	driver    consensus.Driver
+
+	logDisk   eventlog.FS // nil: the operating system's, as the next
+	stateDisk vfs.FS
 
 	plan  Place
 	lock  *os.File
@@ -82,6 +86,12 @@ func WithLogger(l *zap.Logger) Option { return func(n *Node) { n.log = l } }
 // WithObserver sends the events of the tree to o too.
 func WithObserver(o supervisor.Observer) Option {
 	return func(n *Node) { n.observers = append(n.observers, o) }
+}
+
+// WithDisk keeps the event log and the state on other disks than the operating system's: for tests that crash and fail them.
+// The other files of the home stay where they are.
+func WithDisk(log eventlog.FS, state vfs.FS) Option {
+	return func(n *Node) { n.logDisk, n.stateDisk = log, state }
 }
 
 // WithDriver makes d the consensus engine, whatever the configuration says.
@@ -127,7 +137,7 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 		return nil, errors.Join(classify(err), n.Close())
 	}
 	n.files = supervisor.NewLease(n.openLog, (*eventlog.Log).Close, leaseBound)
-	n.state = storage.NewLease(StateDir(home), storage.Options{Logger: n.log.Named("pebble").Sugar(), OnFatal: n.die}, leaseBound)
+	n.state = storage.NewLease(StateDir(home), storage.Options{FS: n.stateDisk, Logger: n.log.Named("pebble").Sugar(), OnFatal: n.die}, leaseBound)
 	if n.host, err = supervisor.New(n.hostSpec()); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
@@ -143,7 +153,7 @@ func (n *Node) engineIDs() []string {
 }
 
 func (n *Node) openLog() (*eventlog.Log, error) {
-	return eventlog.Open(LogDir(n.home), eventlog.Options{SegmentSize: n.config.Log.SegmentBytes, Events: n.logNotice})
+	return eventlog.Open(LogDir(n.home), eventlog.Options{FS: n.logDisk, SegmentSize: n.config.Log.SegmentBytes, Events: n.logNotice})
 }
 
 // openTable learns what the process before died of.

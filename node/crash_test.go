@@ -1,0 +1,260 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/mempool"
+	"github.com/coppice-go/coppice/engines/storage"
+	disk "github.com/coppice-go/coppice/internal/vfs"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+	"github.com/coppice-go/coppice/supervisor/suptest"
+)
+
+// crashing cuts a disk of log and state off at one operation: what a power failure would leave at that instant is cloned, and
+// the node goes on without knowing.
+type crashing struct {
+	mem    *vfs.MemFS
+	at     int64 // the operation at which it happens
+	keep   int   // how much of what was not synced survives, in per cent
+	rng    *rand.Rand
+	known  *counted
+	ops    atomic.Int64
+	cut    chan struct{} // closed when it has happened
+	after  *vfs.MemFS
+	acked  map[engines.TxID]string // what was known before the clone began, and so must be in it
+	hashes map[uint64]string
+}
+
+func (c *crashing) fs() vfs.FS { return errorfs.Wrap(c.mem, errorfs.InjectorFunc(c.before)) }
+
+// before runs before each operation.
+func (c *crashing) before(errorfs.Op) error {
+	if c.ops.Add(1) == c.at {
+		c.acked, c.hashes = c.known.snapshot()
+		c.after = c.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: c.keep, RNG: c.rng})
+		close(c.cut)
+	}
+	return nil
+}
+
+// counted is what the outside knows: which counters were acknowledged, and which app hash a height had.
+type counted struct {
+	mu      sync.Mutex
+	settled *counted                // was looked at after an earlier crash
+	acked   map[engines.TxID]string // id → key
+	hashes  map[uint64]string       // height → app hash, of what was told to be committed
+}
+
+func newCounted() *counted {
+	return &counted{acked: make(map[engines.TxID]string), hashes: make(map[uint64]string)}
+}
+
+// settle sets aside what is known so far, but for a few.
+func (k *counted) settle() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for id, key := range k.acked {
+		if len(k.acked) <= 20 {
+			break
+		}
+		k.settled.acked[id] = key
+		delete(k.acked, id)
+	}
+	for height, hash := range k.hashes {
+		if len(k.hashes) <= 20 {
+			break
+		}
+		k.settled.hashes[height] = hash
+		delete(k.hashes, height)
+	}
+}
+
+func (k *counted) snapshot() (acked map[engines.TxID]string, hashes map[uint64]string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	acked, hashes = make(map[engines.TxID]string, len(k.acked)), make(map[uint64]string, len(k.hashes))
+	for id, key := range k.acked {
+		acked[id] = key
+	}
+	for h, a := range k.hashes {
+		hashes[h] = a
+	}
+	return acked, hashes
+}
+
+// A whole node on a disk that crashes at random operations under load, again and again: after each crash what was acknowledged
+// has its result, once (I1, I2), each height that was told has the app hash it had (I3), and state and log are in step (I4).
+// COPPICE_CRASHES makes it longer, COPPICE_CRASH_SEED another.
+func TestTheNodeSurvivesCrashesOfItsDisk(t *testing.T) {
+	crashes, seed := 25, uint64(1)
+	if s := os.Getenv("COPPICE_CRASHES"); s != "" {
+		var err error
+		crashes, err = strconv.Atoi(s)
+		require.NoError(t, err)
+	}
+	if s := os.Getenv("COPPICE_CRASH_SEED"); s != "" {
+		var err error
+		seed, err = strconv.ParseUint(s, 10, 64)
+		require.NoError(t, err)
+	}
+	rng := rand.New(rand.NewPCG(seed, seed))
+	home := t.TempDir()
+	_, err := Init(home, InitOptions{ChainID: "crash", Listen: "127.0.0.1:0", Profile: Chaos})
+	require.NoError(t, err)
+	known := newCounted()
+	known.settled = newCounted()
+	mem := vfs.NewCrashableMem()
+	keys, redone := 0, 0
+	for crash := range crashes {
+		c := &crashing{
+			mem: mem, at: 1 + rng.Int64N(600), keep: rng.IntN(101), rng: rand.New(rand.NewPCG(seed, uint64(crash))),
+			known: known, cut: make(chan struct{}),
+		}
+		n := startOnDisk(t, home, c.fs())
+		redone += n.check(t, known, crash)
+		n.load(t, known, &keys, c.cut)
+		n.stopNow(t)
+		mem = c.after
+		known = &counted{acked: c.acked, hashes: c.hashes, settled: known.settled}
+	}
+	n := startOnDisk(t, home, mem)
+	n.check(t, known, crashes)
+	known.settled.settled = newCounted()
+	n.check(t, known.settled, crashes)
+	n.stopNow(t)
+	t.Logf("seed %d: %d crashes, %d transactions submitted, %d of those acknowledged found without a result and finished", seed, crashes, keys, redone)
+}
+
+type diskNode struct {
+	*Node
+	pool  mempool.Client
+	store storage.Client
+	stop  context.CancelFunc
+	ended chan error
+}
+
+func startOnDisk(t *testing.T, home string, fs vfs.FS) *diskNode {
+	t.Helper()
+	c, err := Load(home)
+	require.NoError(t, err)
+	c.Log.SegmentBytes = 1 << 20
+	rec := suptest.NewRecorder()
+	n := &diskNode{ended: make(chan error, 1)}
+	n.Node, err = New(home, c, WithDisk(disk.Adapt(fs), fs), WithObserver(rec))
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(context.Background())
+	n.stop = stop
+	go func() { n.ended <- n.Run(ctx) }()
+	select {
+	case <-n.up:
+	case err := <-n.ended:
+		t.Fatalf("the node did not start: %v", err)
+	}
+	rec.Settle(t, n.Supervisor())
+	dir := n.core.Load().dir
+	n.pool, n.store = mempool.NewClient(dir, n.backends), storage.NewClient(dir)
+	return n
+}
+
+func (n *diskNode) stopNow(t *testing.T) {
+	t.Helper()
+	n.stop()
+	require.NoError(t, <-n.ended)
+}
+
+// check holds the node to what was known before the crash; what has passed is settled, and a crash later only some of it is
+// looked at again.
+func (n *diskNode) check(t *testing.T, known *counted, crash int) (unfinished int) {
+	t.Helper()
+	acked, hashes := known.snapshot()
+	defer known.settle()
+	var ids []engines.TxID
+	for id := range acked {
+		ids = append(ids, id)
+	}
+	if len(ids) > 0 {
+		now, err := n.pool.Look(t.Context(), ids)
+		require.NoError(t, err)
+		for _, e := range now {
+			if e.Result == nil {
+				unfinished++
+			}
+		}
+		ends, err := n.pool.Wait(t.Context(), ids)
+		require.NoError(t, err)
+		for _, e := range ends {
+			require.True(t, e.Known, "crash %d: %s was acknowledged and is gone (I1)", crash, e.ID)
+			require.NotNil(t, e.Result, "crash %d: %s (I1)", crash, e.ID)
+			require.Equal(t, logv1.Code_CODE_OK, e.Result.Code)
+			value, _, _, err := n.store.Get(t.Context(), []byte(acked[e.ID]), 0)
+			require.NoError(t, err)
+			require.Equal(t, "1", string(value), "crash %d: %s (I2)", crash, acked[e.ID])
+		}
+	}
+	for height, hash := range hashes {
+		meta, err := n.store.Block(t.Context(), height)
+		require.NoError(t, err, "crash %d: height %d was told and is gone (I4)", crash, height)
+		require.Equal(t, hash, fmt.Sprintf("%x", meta.AppHash), "crash %d: height %d (I3)", crash, height)
+	}
+	return unfinished
+}
+
+// load submits until the disk was cut.
+func (n *diskNode) load(t *testing.T, known *counted, keys *int, cut <-chan struct{}) {
+	t.Helper()
+	for {
+		select {
+		case <-cut:
+			return
+		default:
+		}
+		var txs [][]byte
+		var names []string
+		for range 3 {
+			*keys++
+			key := "k" + strconv.Itoa(*keys)
+			body, err := kv.Encode(kv.Add([]byte(key), 1))
+			require.NoError(t, err)
+			raw, err := engines.NewTx("kv", body, 5*time.Minute).Encode()
+			require.NoError(t, err)
+			txs, names = append(txs, raw), append(names, key)
+		}
+		out, err := n.pool.Submit(t.Context(), txs)
+		if err != nil { // the chain is about to start
+			continue
+		}
+		known.mu.Lock()
+		var ids []engines.TxID
+		for i, o := range out {
+			require.NoError(t, o.Err)
+			known.acked[o.ID] = names[i]
+			ids = append(ids, o.ID)
+		}
+		known.mu.Unlock()
+		if *keys%2 == 0 {
+			continue // do not wait for these
+		}
+		ends, err := n.pool.Wait(t.Context(), ids)
+		require.NoError(t, err)
+		height := ends[0].Result.Version.Height
+		meta, err := n.store.Block(t.Context(), height)
+		require.NoError(t, err)
+		known.mu.Lock()
+		known.hashes[height] = fmt.Sprintf("%x", meta.AppHash)
+		known.mu.Unlock()
+	}
+}
