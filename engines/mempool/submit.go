@@ -40,10 +40,20 @@ func (c Config) examine(raw []byte) candidate {
 		k.err = fmt.Errorf("%w: %q", ErrUnknownBackend, k.tx.Backend)
 		return k
 	}
-	if err := b.Check(k.tx.Body); err != nil {
+	if err := check(b, k.tx.Body); err != nil {
 		k.err = fmt.Errorf("%w: %w", ErrBadBody, err)
 	}
 	return k
+}
+
+// check makes a refusal of a panic of the backend's: fail is not crash, here as in the execution.
+func check(b engines.Backend, body []byte) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("backend %s panicked: %v", b.Name(), p)
+		}
+	}()
+	return b.Check(body)
 }
 
 func (p *pool) submit(ctx context.Context, q submit, from engines.From[[]Submitted]) error {

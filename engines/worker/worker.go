@@ -113,9 +113,6 @@ func (j Job) execute(v *view) (result *logv1.TxResult) {
 		v.poison(context.Cause(v.ctx))
 		return nil
 	}
-	if err := j.Backend.Check(j.Tx.Body); err != nil {
-		return &logv1.TxResult{Code: logv1.Code_CODE_MALFORMED, Log: err.Error()}
-	}
 	returned := false
 	defer func() {
 		v.leave()
@@ -130,6 +127,10 @@ func (j Job) execute(v *view) (result *logv1.TxResult) {
 		result.Log = fmt.Sprintf("backend %s ended its goroutine", j.Tx.Backend)
 		j.finish(v, result) // an error needs no telling: who was not handed a result sees the worker gone
 	}()
+	if err := j.Backend.Check(j.Tx.Body); err != nil {
+		returned = true
+		return &logv1.TxResult{Code: logv1.Code_CODE_MALFORMED, Log: err.Error()}
+	}
 	data, err := j.Backend.Execute(v, j.Tx.Body)
 	returned = true
 	switch max := j.Params.GetMaxResultBytes(); {

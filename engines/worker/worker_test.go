@@ -352,3 +352,16 @@ func TestSettledLimitsNameThemselves(t *testing.T) {
 		require.True(t, strings.HasPrefix(err.Error(), "limit: "))
 	}
 }
+
+// badCheck panics where it is asked whether it understands.
+type badCheck struct{ code }
+
+func (badCheck) Check([]byte) error { panic("cannot even look") }
+
+func TestAPanicOfCheckIsAResult(t *testing.T) {
+	s := &store{}
+	j := job(s, nil)
+	j.Backend = badCheck{}
+	require.NoError(t, j.Serve(t.Context()))
+	require.Equal(t, logv1.Code_CODE_PANICKED, s.result.Code)
+}
