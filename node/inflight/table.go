@@ -76,7 +76,7 @@ func open(dir string, boot name) (*Table, error) {
 	t.head = (*header)(unsafe.Pointer(unsafe.SliceData(mem)))
 	t.slots = unsafe.Slice((*slot)(unsafe.Pointer(&mem[headerSize])), Slots)
 	// Not at Close: a worker that ignored its stop may still leave then.
-	runtime.AddCleanup(t, func(mem []byte) { unix.Munmap(mem) }, mem)
+	runtime.AddCleanup(t, func(mem []byte) { _ = unix.Munmap(mem) }, mem) // an error leaves it mapped, which harms nobody
 	return t, nil
 }
 
