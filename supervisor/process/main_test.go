@@ -169,6 +169,10 @@ func newHome(t testing.TB) *home {
 	t.Cleanup(func() {
 		ln.Close()
 		<-over
+		close(h.calls)
+		for c := range h.calls { // those whom the test did not wait for
+			c.conn.Close()
+		}
 		os.RemoveAll(dir)
 	})
 	return h
@@ -216,7 +220,7 @@ func (c *caller) gone(t testing.TB) {
 func puppetSpec(socket, name string, commands ...string) process.Spec {
 	return process.Spec{
 		Name: name, Path: os.Args[0], Args: commands,
-		Env:   []string{modeKey + "=puppet", socketKey + "=" + socket, nameKey + "=" + name, quick},
+		Env:   []string{modeKey + "=puppet", socketKey + "=" + socket, nameKey + "=" + name, quick, "GOCOVERDIR=" + filepath.Dir(socket)}, // or a binary under coverage complains
 		Ready: process.Line(func(line []byte) bool { return string(line) == "ready" }),
 	}
 }

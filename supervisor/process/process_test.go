@@ -359,7 +359,7 @@ func TestManyLivesLeaveNothing(t *testing.T) {
 	for n := range 200 {
 		life(n%4 == 0)
 	}
-	require.Equal(t, before, descriptors())
+	require.LessOrEqual(t, descriptors(), before) // another test's connection may have been closing
 	noChildren(t)
 }
 
