@@ -1,9 +1,16 @@
 package eventlog
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
-// Event is something the log did, for diagnostics and metrics. The set is closed: see the types below.
-type Event interface{ event() }
+// Event is something the log did, for diagnostics and metrics, with a sentence for people. The set is closed: see the types
+// below.
+type Event interface {
+	fmt.Stringer
+	event()
+}
 
 type (
 	// Recovered ends a successful Open.
@@ -58,6 +65,47 @@ func (Truncated) event()   {}
 func (SpareFailed) event() {}
 func (EndUnmarked) event() {}
 func (Failed) event()      {}
+
+func (e Recovered) String() string {
+	r := e.Recovery
+	how := "after a crash"
+	switch {
+	case r.Created:
+		how = "newly made"
+	case r.Clean:
+		how = "closed in order"
+	}
+	return fmt.Sprintf("log %x opened, %s: records %d to %d in %d segments, %d bytes, %d torn bytes cut, in %v",
+		r.ID, how, r.FirstIndex, r.LastIndex, r.Segments, r.Bytes, r.TornBytes, r.Duration)
+}
+
+func (e TornTail) String() string {
+	return fmt.Sprintf("torn tail of %s cut at offset %d (%d bytes); the next record is %d", e.File, e.Offset, e.Bytes, e.NextIndex)
+}
+
+func (e Progress) String() string { return fmt.Sprintf("checked %d of %d bytes", e.Done, e.Total) }
+
+func (e Rolled) String() string {
+	return fmt.Sprintf("segment %s begun at record %d", e.File, e.FirstIndex)
+}
+
+func (e Truncated) String() string {
+	by := ""
+	if e.HeldBy != "" {
+		by = ", held back by " + e.HeldBy
+	}
+	return fmt.Sprintf("%d segments truncated, the first record is %d%s", e.Removed, e.First, by)
+}
+
+func (e SpareFailed) String() string {
+	return fmt.Sprintf("the next segment could not be prepared: %v", e.Err)
+}
+
+func (e EndUnmarked) String() string {
+	return fmt.Sprintf("the end of the log could not be marked: %v", e.Err)
+}
+
+func (e Failed) String() string { return fmt.Sprintf("the log failed: %v", e.Err) }
 
 // Recovery is what Open found.
 type Recovery struct {

@@ -173,6 +173,17 @@ func (n *Node) openTable() (*inflight.Table, error) {
 }
 
 func (n *Node) logNotice(e eventlog.Event) {
+	switch e.(type) {
+	case eventlog.Failed:
+		n.log.Error("event log", zap.Stringer("event", e))
+	case eventlog.TornTail, eventlog.SpareFailed, eventlog.EndUnmarked:
+		n.log.Warn("event log", zap.Stringer("event", e))
+	case eventlog.Progress:
+		n.log.Debug("event log", zap.Stringer("event", e))
+	default:
+		n.log.Info("event log", zap.Stringer("event", e))
+	}
+}
 	n.log.Info("event log", zap.String("event", fmt.Sprint(e)))
 }
 
