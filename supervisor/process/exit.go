@@ -12,8 +12,9 @@ import (
 var ErrNotReady = errors.New("was not ready")
 
 const (
-	// KeptLines is how many of the last lines on stderr an ExitError has, KeptLineBytes how much of each.
-	KeptLines     = 32
+	// KeptLines is how many of the last lines on stderr an ExitError has.
+	KeptLines = 32
+	// KeptLineBytes is how much of each it has.
 	KeptLineBytes = 1 << 10
 
 	shownLines = 5

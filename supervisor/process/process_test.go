@@ -363,6 +363,20 @@ func TestManyLivesLeaveNothing(t *testing.T) {
 	noChildren(t)
 }
 
+// One life of a small program: fork, ready, stop, reaped.
+func BenchmarkStartStop(b *testing.B) {
+	for _, guard := range []bool{false, true} {
+		b.Run(fmt.Sprintf("guard=%v", guard), func(b *testing.B) {
+			s := mustNew(b, root(0, process.Child(process.Spec{Path: "/bin/cat", Guard: guard})))
+			for b.Loop() {
+				run, err := s.Start(context.Background())
+				require.NoError(b, err)
+				require.NoError(b, run.Stop(context.Background()))
+			}
+		})
+	}
+}
+
 func mustNew(t testing.TB, spec supervisor.Spec) *supervisor.Supervisor {
 	t.Helper()
 	s, err := supervisor.New(spec)
