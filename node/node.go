@@ -184,8 +184,6 @@ func (n *Node) logNotice(e eventlog.Event) {
 		n.log.Info("event log", zap.Stringer("event", e))
 	}
 }
-	n.log.Info("event log", zap.String("event", fmt.Sprint(e)))
-}
 
 // die ends the process where nothing can be stopped in order any more: the state's files are held by something that failed for
 // good. Nothing is lost; the log has it.
