@@ -70,6 +70,11 @@ const (
 func Run(ctx context.Context, c Config) (res Result, err error) {
 	begin := time.Now()
 	d := &demo{Config: c, rand: rand.New(rand.NewPCG(c.Seed, 0))}
+	defer func() {
+		if err != nil && ctx.Err() != nil {
+			err = context.Cause(ctx) // whatever that made of the step that was under way
+		}
+	}()
 	d.doing("making a home and starting its node")
 	if d.rig, err = rig.New(ctx, rig.Config{Bin: c.Bin, Profile: profile, Rate: c.Rate, Keep: c.Keep}); err != nil {
 		return res, err
