@@ -8,7 +8,10 @@ PARALLEL     ?= 2
 TEST_TIMEOUT ?= 10m
 BENCH        ?= .
 BENCH_COUNT  ?= 5
-SOAK_MINUTES ?= 10
+SOAK_KILLS   ?= 200
+SOAK_CHAOS   ?= 1000
+SOAK_CRASHES ?= 5000
+SOAK_SEED    ?= 1
 SEED         ?= 1
 N            ?= 20000
 PKGS         ?= ./...
@@ -35,15 +38,14 @@ lint: ## gofmt, go vet, golangci-lint (.golangci.yml)
 bench: ## run the benchmarks (BENCH, BENCH_COUNT)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCH_COUNT) -p 1 -timeout 60m $(PKGS)
 
-soak: ## run the tests over and over for SOAK_MINUTES, each time in another order
-	@end=$$(( $$(date +%s) + 60 * $(SOAK_MINUTES) )); runs=0; \
-	while [ $$(date +%s) -lt $$end ]; do \
-		$(GO) test -race -count 1 -shuffle on -p $(PARALLEL) -parallel $(PARALLEL) -timeout $(TEST_TIMEOUT) $(PKGS) || exit 1; \
-		runs=$$((runs + 1)); \
-	done; echo "make soak: $$runs runs without a failure"
-
-otp-diff: ## play N histories of SEED on our supervisor and on Erlang's, and compare (needs erl)
-	COPPICE_REQUIRE=erlang $(GO) test ./supervisor/otpdiff -count 1 -timeout 60m -run TestDifferential -seed $(SEED) -n $(N)
+soak: build ## the long campaigns: kills of the process, of the tree, of the disk, of the log (SOAK_KILLS, SOAK_CHAOS, SOAK_CRASHES, SOAK_SEED)
+	bin/coppice soak --kills $(SOAK_KILLS)
+	for i in 0 1 2; do COPPICE_CHAOS_KILLS=$(SOAK_CHAOS) COPPICE_CHAOS_SEED=$$(( $(SOAK_SEED) + i )) \
+		$(GO) test -count 1 -timeout 60m -v -run TestRandomKillsLoseNothing ./node || exit 1; done
+	COPPICE_CRASHES=$(SOAK_CRASHES) COPPICE_CRASH_SEED=$(SOAK_SEED) \
+		$(GO) test -count 1 -timeout 120m -v -run TestTheNodeSurvivesCrashesOfItsDisk ./node
+	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 120m ./eventlog/...
+	$(GO) test -race -count 1 -shuffle on -p $(PARALLEL) -parallel $(PARALLEL) -timeout $(TEST_TIMEOUT) $(PKGS)
 
 demo: ## run the demonstration: a node, load, a kill, nothing lost
 	$(GO) run ./cmd/coppice demo
