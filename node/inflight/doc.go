@@ -23,8 +23,8 @@
 //
 //   - That a counted transaction is to blame. Whoever kills the process from outside while a backend runs leaves the same marks;
 //     the chance of it is the part of the time in which that one transaction's code runs, and it has to strike twice.
-//     Waiting, for a place or for a read, is not running: of 40 SIGKILLs under a load of kv transactions 3 left a mark, each of
-//     another transaction. Where it did happen, remove deaths.json.
+//     Waiting, for a place or for a read, is not running: of 40 SIGKILLs under a load of kv transactions 3 left a mark, and
+//     none stopped the node. Where it does happen, remove deaths.json.
 //   - Marks across a power cut or a boot: no transaction's fault, and not looked at (where the system tells its boot).
 //   - A mark for the 1025th that runs at the same instant, for goroutines that a backend leaves behind, and for Backend.Check at
 //     submission: what dies there was acknowledged to nobody and is not replayed.
