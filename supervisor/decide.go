@@ -68,15 +68,16 @@ func judge(r Restart, e Exit) (v verdict, reported bool) {
 }
 
 // quietStop is OTP rule 58: whether an end that the supervisor asked for needs no report. In Go nil is how services obey, so
-// nil after having been told is quiet for permanent children too; nil before is not.
+// nil after having been told is quiet for permanent children too; nil before is not. Killed is what a brutal
+// stop expects, whoever did it; a permanent child that had ended otherwise before is reported.
 func quietStop(r Restart, shutdown time.Duration, e Exit) bool {
 	switch {
 	case e.Orphaned:
 		return false
-	case shutdown == Brutal && e.Stopped:
+	case shutdown == Brutal && (e.Stopped || e.Killed):
 		return true
 	case e.Class == Shutdown:
-		return true
+		return r != Permanent || shutdown != Brutal
 	case e.Class == Normal:
 		return r != Permanent || e.Stopped
 	default:

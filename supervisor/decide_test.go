@@ -66,6 +66,37 @@ func TestRule48_Rule49_Rule50_Rule51_PlanProperties(t *testing.T) {
 	})
 }
 
+// Every combination, as OTP's supervisor answers it; the two rows that are Go's are marked.
+func TestRule58_QuietStopTable(t *testing.T) {
+	const minute = time.Minute
+	for _, c := range []struct {
+		restart  Restart
+		shutdown time.Duration
+		exit     Exit
+		quiet    bool
+	}{
+		{Permanent, minute, Exit{Class: Shutdown, Stopped: true}, true},
+		{Permanent, minute, Exit{Class: Shutdown}, true},              // OTP reports {shutdown, _}
+		{Permanent, minute, Exit{Class: Normal, Stopped: true}, true}, // OTP reports it
+		{Permanent, minute, Exit{Class: Normal}, false},
+		{Transient, minute, Exit{Class: Normal}, true},
+		{Temporary, minute, Exit{Class: Shutdown}, true},
+		{Temporary, minute, Exit{Class: Abnormal, Stopped: true}, false},
+		{Temporary, minute, Exit{Class: Abnormal, Killed: true}, false},
+		{Transient, minute, Exit{Class: Shutdown, Orphaned: true}, false},
+		{Permanent, Brutal, Exit{Class: Abnormal, Stopped: true}, true},
+		{Permanent, Brutal, Exit{Class: Abnormal, Killed: true}, true},
+		{Permanent, Brutal, Exit{Class: Abnormal}, false},
+		{Permanent, Brutal, Exit{Class: Normal}, false},
+		{Permanent, Brutal, Exit{Class: Shutdown}, false},
+		{Permanent, Brutal, Exit{Class: Abnormal, Stopped: true, Orphaned: true}, false},
+		{Transient, Brutal, Exit{Class: Shutdown}, true},
+		{Temporary, Brutal, Exit{Class: Normal}, true},
+	} {
+		require.Equal(t, c.quiet, quietStop(c.restart, c.shutdown, c.exit), "%v", c)
+	}
+}
+
 func TestRule66_AutoShutdownTable(t *testing.T) {
 	alive := member{significant: true, alive: true}
 	ended := member{significant: true}

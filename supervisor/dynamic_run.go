@@ -24,6 +24,7 @@ type dynamicRun struct {
 
 	mu        sync.Mutex
 	state     State
+	busy      bool // a message is being served
 	instances map[string]*instance
 	numbered  uint64
 	window    window
@@ -88,7 +89,7 @@ func (r *dynamicRun) loop() error {
 		if r.stopping() {
 			return r.stopError()
 		}
-		if m, ok := r.box.take(); ok {
+		if m, ok := r.take(); ok {
 			m.retry()
 			continue
 		}
@@ -99,6 +100,14 @@ func (r *dynamicRun) loop() error {
 		}
 	}
 	return r.ending
+}
+
+// take is the next message, if there is one.
+func (r *dynamicRun) take() (m message, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m, r.busy = r.box.take()
+	return m, r.busy
 }
 
 func (r *dynamicRun) gone() error {
@@ -112,6 +121,13 @@ func (r *dynamicRun) incarnate(in *instance) *incarnation {
 	inc.restart, inc.policy, inc.ack, inc.shutdown, inc.startTimeout = c.Restart, c.Orphan, c.Ack, c.Shutdown, c.StartTimeout
 	inc.newContext(r.base)
 	in.inc = inc
+	if r.verbose {
+		explicit := in.first
+		inc.emit(func(h Header) Event { return ChildStarting{Header: h} })
+		inc.onAck = func(h Header) Event {
+			return ChildStarted{Header: h, Explicit: explicit, Took: time.Since(inc.began)}
+		}
+	}
 	return inc
 }
 
@@ -145,9 +161,6 @@ func (r *dynamicRun) startChild(ctx context.Context, id string, start StartFunc)
 	inc := r.incarnate(in)
 	r.mu.Unlock()
 
-	if r.verbose {
-		inc.emit(func(h Header) Event { return ChildStarting{Header: h} })
-	}
 	inc.launch(start)
 	select {
 	case <-inc.acked:
@@ -165,9 +178,6 @@ func (r *dynamicRun) startChild(ctx context.Context, id string, start StartFunc)
 		r.mu.Unlock()
 		inc.terminate(context.Cause(ctx))
 		return Ref{}, context.Cause(ctx)
-	}
-	if r.verbose {
-		inc.emit(func(h Header) Event { return ChildStarted{Header: h, Explicit: true, Took: time.Since(inc.began)} })
 	}
 	return Ref{inc}, nil
 }
@@ -209,7 +219,7 @@ func (r *dynamicRun) exited(inc *incarnation) {
 		event = func(h Header) Event { return ChildIgnored{Header: h} }
 	case !started:
 		err := inc.startFailure()
-		event = func(h Header) Event { return ChildStartFailed{Header: h, Err: err} }
+		event = func(h Header) Event { return ChildStartFailed{Header: h, Explicit: first, Err: err} }
 		if first {
 			r.forget(in)
 			break
@@ -520,7 +530,7 @@ func (r *dynamicRun) tree() Tree {
 		ID: r.name, Path: r.own.path, Kind: DynamicKind, State: r.state, Incarnation: r.own.id, Since: r.own.began,
 		Intensity: r.intensity, InWindow: r.window.count(time.Now(), r.intensity.Period), Instances: len(r.instances),
 	}
-	t.Busy = !r.box.empty()
+	t.Busy = r.busy || !r.box.empty() || r.stopping()
 	list := make([]*instance, 0, len(r.instances))
 	for _, in := range r.instances {
 		list = append(list, in)

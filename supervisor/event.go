@@ -55,10 +55,12 @@ type (
 		Explicit bool
 		Took     time.Duration
 	}
-	// ChildStartFailed is OTP's report start_error; in a restart, one more attempt that failed.
+	// ChildStartFailed is OTP's report start_error; in a restart, one more attempt that failed. Explicit means by a management call: OTP
+	// does not report that, its caller has the error.
 	ChildStartFailed struct {
 		Header
-		Err error
+		Explicit bool
+		Err      error
 	}
 	// ChildIgnored: the start answered ErrIgnore.
 	ChildIgnored struct{ Header }

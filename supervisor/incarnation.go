@@ -50,8 +50,9 @@ type incarnation struct {
 	restart      Restart
 	policy       OrphanPolicy
 	ack          Ack
-	shutdown     time.Duration // as specified
-	startTimeout time.Duration // as specified
+	shutdown     time.Duration      // as specified
+	startTimeout time.Duration      // as specified
+	onAck        func(Header) Event // an event for the acknowledgment, if its supervisor does not wait to tell it itself
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -170,6 +171,9 @@ func (inc *incarnation) acknowledge() {
 		return
 	}
 	inc.isAcked = true
+	if inc.onAck != nil {
+		inc.emit(inc.onAck) // before it is known, so that no end comes earlier in the history
+	}
 	if inc.startWatch != nil {
 		inc.startWatch.Stop()
 	}

@@ -309,7 +309,7 @@ func (r *Run) tree() Tree {
 		r.mu.Unlock()
 		return t
 	}
-	t.Busy = r.busy || !r.box.empty()
+	t.Busy = r.busy || !r.box.empty() || r.stopping()
 	incs := make([]*incarnation, len(r.records))
 	for i, rec := range r.records {
 		c := rec.child.withDefaults(rec.kind)

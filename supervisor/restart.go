@@ -76,25 +76,34 @@ func (r *Run) restart(rec *record) {
 	}
 	// The group is stopped now, not after the delay: it must not go on without the failed child.
 	if r.stopGroup(rec); r.ending == nil {
-		r.schedule(rec, delay, r.perform)
+		r.delay(rec, delay)
 	}
 }
 
-// schedule marks the child as restarting and puts what follows at the end of the mailbox, now or later (OTP rules 52 and 53).
-func (r *Run) schedule(rec *record, delay time.Duration, next func(*record)) {
+// retry marks the child as restarting and puts the next attempt at the end of the mailbox (OTP rule 52). It is for the child of that ID which is
+// restarting when its turn comes (rule 53): one that failed again meanwhile has two, as in OTP. A delayed attempt makes it stale.
+func (r *Run) retry(rec *record) {
 	r.update(func() { rec.state = Restarting })
-	rec.retry++
-	number := rec.retry
+	id := rec.child.ID
+	r.box.put(message{retry: func() {
+		if x := r.lookup(id); x != nil && x.state == Restarting && x.timer == nil {
+			r.restart(x)
+		}
+	}})
+}
+
+// delay performs the attempt later, unless the child is stopped before.
+func (r *Run) delay(rec *record, d time.Duration) {
+	r.update(func() { rec.state = Restarting })
+	var timer *time.Timer
 	m := message{retry: func() {
-		if rec.state == Restarting && rec.retry == number {
-			next(rec)
+		if rec.timer == timer {
+			rec.timer = nil
+			r.perform(rec)
 		}
 	}}
-	if delay == 0 {
-		r.box.put(m)
-		return
-	}
-	rec.timer = time.AfterFunc(delay, func() { r.box.put(m) })
+	timer = time.AfterFunc(d, func() { r.box.put(m) })
+	rec.timer = timer
 }
 
 func (r *Run) planFor(rec *record) (plan, []*record) {
@@ -151,7 +160,7 @@ func (r *Run) perform(rec *record) {
 		case r.ending != nil || r.stopping():
 			return
 		default:
-			r.schedule(x, 0, r.restart)
+			r.retry(x)
 			return
 		}
 	}

@@ -335,6 +335,45 @@ func TestRule75_Rule80_ShortLivedChildrenLeaveNothing(t *testing.T) {
 	until(t, w, 1, func(e supervisor.ChildStopped) bool { return e.Path == "d/p" })
 }
 
+// A verbose one tells restarts as it tells starts, each before its end; whose start failed under a call is told apart.
+func TestRule79_VerboseDynamicTellsRestarts(t *testing.T) {
+	d, r, w := dynamic(t, supervisor.DynamicSpec[*probe]{Verbose: true, Intensity: many(9)})
+	p := newProbe("p")
+	p.before = func(n int) error {
+		if n == 1 || n == 3 {
+			return errCrash
+		}
+		return nil
+	}
+	_, err := d.StartChild(ctx, "p", p)
+	require.ErrorIs(t, err, errCrash)
+	_, err = d.StartChild(ctx, "p", p)
+	require.NoError(t, err)
+	p.end(errCrash)
+	until(t, w, 2, at("d/p"))
+	require.NoError(t, d.TerminateChild(ctx, "p"))
+	require.NoError(t, r.Flush(ctx))
+	var got []string
+	for _, e := range r.Events() {
+		switch e := e.(type) {
+		case supervisor.ChildStarting:
+			got = append(got, "starting "+e.Path)
+		case supervisor.ChildStarted:
+			got = append(got, fmt.Sprint("started ", e.Path, " ", e.Explicit))
+		case supervisor.ChildStartFailed:
+			got = append(got, fmt.Sprint("failed ", e.Path, " ", e.Explicit))
+		case supervisor.ChildExited:
+			got = append(got, "exited "+e.Path)
+		case supervisor.ChildStopped:
+			got = append(got, "stopped "+e.Path)
+		}
+	}
+	require.Equal(t, []string{
+		"starting d", "started d false", "starting d/p", "failed d/p true", "starting d/p", "started d/p true", "exited d/p",
+		"starting d/p", "failed d/p false", "starting d/p", "started d/p false", "stopped d/p",
+	}, got)
+}
+
 // simple_one_for_one_corruption
 func TestRule21_Rule73_TemporaryArgumentsAreNotKept(t *testing.T) {
 	type big struct{ data *[1 << 16]byte }
@@ -396,12 +435,13 @@ func TestDynamic_CallersAndSelves(t *testing.T) {
 		require.NoError(t, err)
 		<-p.starts
 		errs := make(chan error, 4)
+		release := make(chan struct{})
 		p.do(func(ctx context.Context) error {
 			errs <- second(d.StartChild(ctx, "q", q)) // an instance may start another
 			errs <- d.TerminateChild(ctx, "q")
 			errs <- d.TerminateChild(ctx, "p")
 			errs <- d.Stop(ctx)
-			<-ctx.Done()
+			<-release
 			return ctx.Err()
 		})
 		require.NoError(t, <-errs)
@@ -411,7 +451,8 @@ func TestDynamic_CallersAndSelves(t *testing.T) {
 
 		leave, cancel2 := context.WithCancel(ctx)
 		cancel2()
-		require.ErrorIs(t, d.TerminateChild(leave, "p"), context.Canceled) // the stop goes on
+		require.ErrorIs(t, d.TerminateChild(leave, "p"), context.Canceled)
+		close(release) // the stop goes on
 		synctest.Wait()
 		_, err = d.WhichChild("p")
 		require.ErrorIs(t, err, supervisor.ErrNotFound)

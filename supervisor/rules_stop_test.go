@@ -135,6 +135,63 @@ func TestRule58_Rule59_EndedBeforeItWasTold(t *testing.T) {
 	}
 }
 
+// Killed is what a brutal stop expects, also of a child that was killed by someone else just before; any other stop does not.
+func TestRule58_KilledBeforeABrutalStop(t *testing.T) {
+	for shutdown, reported := range map[time.Duration]int{supervisor.Brutal: 0, supervisor.Infinity: 1} {
+		p, first, d := newProbe("p"), newProbe("first"), newProbe("d")
+		c := p.child(supervisor.Permanent)
+		c.Shutdown = shutdown
+		r, w := tree(t, supervisor.Spec{Strategy: supervisor.OneForAll, Intensity: many(1), Build: children(first.child(0), c)})
+		// Both end while the supervisor is busy: the first is the reason of the group restart, p is met dead in it.
+		d.before = func(n int) error {
+			if n > 1 {
+				return nil
+			}
+			<-first.starts
+			endNow(t, r, first, errCrash)
+			info, err := r.WhichChild("p")
+			require.NoError(t, err)
+			<-p.starts
+			require.NoError(t, r.Kill("p", nil))
+			<-supervisor.Monitor(info.Ref)
+			return nil
+		}
+		_, err := r.StartChild(ctx, d.child(0))
+		require.NoError(t, err)
+		<-p.starts
+		require.Equal(t, reported, counted[supervisor.ShutdownError](t, r, w))
+	}
+}
+
+// A supervisor below that stops is on its way, though its parent has not been told.
+func TestTree_IsNotSettledWhileASupervisorStops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProbe("p")
+		d, err := supervisor.NewDynamic(supervisor.DynamicSpec[*probe]{Start: func(ctx context.Context, p *probe) (supervisor.Service, error) { return p.start(ctx) }})
+		require.NoError(t, err)
+		r, _ := tree(t, supervisor.Spec{Intensity: many(9), Build: children(
+			nested("sub", 0, supervisor.Spec{Build: children(p.child(0))}),
+			supervisor.Child{ID: "d", Start: func(context.Context) (supervisor.Service, error) { return d, nil }},
+		)})
+		q := newProbe("q")
+		_, err = d.StartChild(ctx, "q", q)
+		require.NoError(t, err)
+		for path, probe := range map[string]*probe{"sub": p, "d": q} {
+			<-probe.starts
+			release := make(chan struct{})
+			probe.do(func(ctx context.Context) error { <-ctx.Done(); <-release; return ctx.Err() })
+			require.True(t, r.Tree().Settled())
+			require.NoError(t, r.Kill(path, nil))
+			require.False(t, r.Tree().Settled())
+			synctest.Wait()
+			require.False(t, r.Tree().Settled())
+			close(release)
+			synctest.Wait()
+			require.True(t, r.Tree().Settled())
+		}
+	})
+}
+
 func TestRule60_OrphanPolicies(t *testing.T) {
 	t.Run("escalate", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {

@@ -155,6 +155,35 @@ func TestRule53_StaleRetry(t *testing.T) {
 	require.Equal(t, 3, c.began())
 }
 
+// Two failures of one child before the first retry has its turn are two retries, and both count, as in OTP: the attempt that the limit does not bear
+// comes before what arrived in between.
+func TestRule53_TwoRetries(t *testing.T) {
+	a, b, c := newProbe("a"), newProbe("b"), newProbe("c")
+	r, w := tree(t, supervisor.Spec{Strategy: supervisor.RestForOne, Intensity: many(3), Build: children(a.child(0), b.child(0), c.child(0))})
+	<-a.starts
+	<-b.starts
+	<-c.starts
+	c.before = func(n int) error {
+		switch n {
+		case 2: // b's exit is in the mailbox before the retry
+			endNow(t, r, b, errCrash)
+			return errCrash
+		case 3: // in b's restart; a's exit comes after the first retry, before the second
+			endNow(t, r, a, errCrash)
+			return errCrash
+		}
+		return nil
+	}
+	c.end(errCrash)
+	// Attempts: c, b, the first retry of c, and a's is one too many.
+	var gaveUp *supervisor.GiveUpError
+	require.ErrorAs(t, r.Wait(), &gaveUp)
+	require.Equal(t, "a", gaveUp.Offender)
+	require.Equal(t, []string{"+a", "+b", "+c", "!c", "?c", "!b", "+b", "?c", "+c", "!a", "-c", "-b"}, steps(r))
+	require.Equal(t, 4, c.began())
+	require.Equal(t, 3, counted[supervisor.RestartScheduled](t, r, w))
+}
+
 func TestRule54_IgnoreDuringARestart(t *testing.T) {
 	_, b, _, r, since := trio(t, supervisor.OneForOne)
 	b.before = func(int) error { return supervisor.ErrIgnore }

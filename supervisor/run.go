@@ -37,9 +37,8 @@ type record struct {
 	inc      *incarnation // while Starting, Running, Stopping
 	restarts uint64
 	lastExit *Exit
-	attempts int    // in a row
-	retry    uint64 // number of the retry that counts; others are stale
-	timer    *time.Timer
+	attempts int         // in a row
+	timer    *time.Timer // of the delayed attempt that is pending, nil if none is
 	linted   bool
 }
 
@@ -263,7 +262,7 @@ func (r *Run) startChild(rec *record, explicit bool) (Ref, error) {
 		inc.emit(func(h Header) Event { return ChildIgnored{Header: h} })
 		return Ref{}, ErrIgnore
 	}
-	inc.emit(func(h Header) Event { return ChildStartFailed{Header: h, Err: err} })
+	inc.emit(func(h Header) Event { return ChildStartFailed{Header: h, Explicit: explicit, Err: err} })
 	r.noteOrphan(rec, inc)
 	return Ref{}, &StartError{Path: inc.path, ID: c.ID, Err: err}
 }
@@ -272,10 +271,10 @@ func (r *Run) startChild(rec *record, explicit bool) (Ref, error) {
 func (r *Run) stopChild(rec *record) {
 	inc := rec.inc
 	r.update(func() {
-		rec.retry++ // a pending retry is stale now
 		rec.attempts = 0
 		if rec.timer != nil {
 			rec.timer.Stop()
+			rec.timer = nil // also if it has put its message
 		}
 		if inc == nil {
 			rec.state = NotRunning

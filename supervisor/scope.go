@@ -186,10 +186,13 @@ func (inc *incarnation) below(id string) (*incarnation, error) {
 // complete completes a child's node with what is below it.
 func (inc *incarnation) complete(t Tree) Tree {
 	n, inner := inc.nodes()
-	if n != nil {
+	switch {
+	case n != nil:
 		sub := n.tree()
 		t.Strategy, t.Intensity, t.AutoShutdown, t.InWindow = sub.Strategy, sub.Intensity, sub.AutoShutdown, sub.InWindow
-		t.Children, t.Instances, t.Busy = sub.Children, sub.Instances, sub.Busy
+		t.Children, t.Instances, t.Busy = sub.Children, sub.Instances, sub.Busy || sub.State != Running
+	case t.Kind != Worker:
+		t.Busy = true // its run is over, and its exit is on the way
 	}
 	for name, in := range inner {
 		if m, _ := in.nodes(); m != nil {
