@@ -6,8 +6,8 @@
 //     so that a transaction is applied at most once however often the node, or the connection, was lost on the way (I2).
 //   - A nil error of a submission means that the node has it on disk: it ends in a result or it expires (I1).
 //   - An error of a submission that Is ErrUnknown leaves it open whether the node has it. Submitting the same transaction
-//     again is always safe. Any other error of a submission means that it had no effect and will have none, except
-//     ErrExpired, which means the same of a transaction that had been accepted.
+//     again is always safe. ErrPending means that the node has it and that its result is still to come. Any other error of a
+//     submission means that it had no effect and will have none; ErrExpired says so of one that had been accepted.
 //   - A Client is safe for concurrent use and reuses its connections.
 //
 // # Non-guarantees

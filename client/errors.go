@@ -18,6 +18,9 @@ var (
 	// ErrUnknown: the context ended before the node answered, so that it may have the transaction or not.
 	ErrUnknown = errors.New("it is unknown whether the node has the transaction")
 
+	// ErrPending: the context ended after the node had taken the transaction: it is durable, and its result comes. Ask with Tx.
+	ErrPending = errors.New("transaction was accepted, and has no result yet")
+
 	// ErrExpired: the transaction was accepted and not applied before the block time passed its ValidUntil. It never will be.
 	ErrExpired = errors.New("transaction expired before it was applied")
 

@@ -36,7 +36,7 @@ func (c *Client) Submit(ctx context.Context, tx engines.Tx) (engines.TxID, error
 
 // SubmitWait is Submit, and waits for the result. A result whose Code is not CODE_OK is a result, not an error: the
 // transaction was ordered, and failed the same way on every node. When ctx ends after the node took the transaction the
-// error is ctx's and not ErrUnknown; Tx asks for the result later.
+// error is ErrPending; Tx asks for the result later.
 func (c *Client) SubmitWait(ctx context.Context, tx engines.Tx) (*logv1.TxResult, error) {
 	o, err := c.submitOne(ctx, tx, true)
 	return o.Result, err
@@ -48,8 +48,11 @@ func (c *Client) submitOne(ctx context.Context, tx engines.Tx, wait bool) (Outco
 		return Outcome{}, err
 	}
 	outs, err := c.SubmitMany(ctx, [][]byte{encoded}, wait)
-	if outs[0].Err != nil {
+	switch {
+	case outs[0].Err != nil:
 		err = outs[0].Err
+	case err != nil && outs[0].Result == nil:
+		err = fmt.Errorf("%w: %s: %w", ErrPending, outs[0].ID, err)
 	}
 	return outs[0], err
 }

@@ -30,7 +30,7 @@ func (n *Node) startAdmin(ctx context.Context) (supervisor.Service, error) {
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", listen)
 	if err != nil {
-		return nil, fmt.Errorf("listen: %w", err)
+		return nil, fmt.Errorf("%w; choose another address with --listen or in %s", err, configFile)
 	}
 	addr := l.Addr().String()
 	first := n.address.Swap(&addr) == nil

@@ -82,8 +82,9 @@ func outcomes(endings []mempool.Ending, err error) ([]api.Outcome, error) {
 	return out, nil
 }
 
-func (b *backend) Get(ctx context.Context, keys [][]byte, height uint64) (api.Read, error) {
+func (b *backend) Get(ctx context.Context, keys [][]byte, height uint64, max int) (api.Read, error) {
 	var r api.Read
+	bytes := 0
 	for _, key := range keys {
 		value, found, at, err := b.store.Get(ctx, key, height)
 		if errors.Is(err, storage.ErrNotCommitted) || errors.Is(err, storage.ErrPruned) {
@@ -96,6 +97,9 @@ func (b *backend) Get(ctx context.Context, keys [][]byte, height uint64) (api.Re
 			value = nil
 		} else if value == nil {
 			value = []byte{}
+		}
+		if bytes += len(value); bytes > max {
+			return r, fmt.Errorf("%w: keys: the values of the first %d of %d have %d bytes, want at most %d", api.ErrTooMuch, len(r.Values)+1, len(keys), bytes, max)
 		}
 		height, r.Height = at, at // all keys at one height, also when it was the latest
 		r.Values = append(r.Values, value)

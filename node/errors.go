@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/coppice-go/coppice/engines/mempool"
+	"github.com/coppice-go/coppice/engines/ordering"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/inflight"
@@ -61,12 +62,12 @@ func classify(err error) error {
 	switch {
 	case err == nil, errors.Is(err, ErrDamage), errors.Is(err, ErrConfig), errors.Is(err, ErrHomeInUse):
 		return err
-	case errors.As(err, &corrupt), errors.Is(err, storage.ErrDamaged), errors.Is(err, storage.ErrAppHash), errors.Is(err, storage.ErrChain),
+	case errors.As(err, &corrupt), errors.Is(err, eventlog.ErrTruncated), errors.Is(err, ordering.ErrBehind), errors.Is(err, storage.ErrDamaged), errors.Is(err, storage.ErrAppHash), errors.Is(err, storage.ErrChain),
 		errors.Is(err, inflight.ErrDeaths):
 		return fmt.Errorf("%w: %w", ErrDamage, err)
 	case errors.Is(err, eventlog.ErrLocked), errors.Is(err, storage.ErrInUse):
 		return fmt.Errorf("%w: %w", ErrHomeInUse, err)
-	case errors.Is(err, eventlog.ErrVersion), errors.Is(err, storage.ErrFormat):
+	case errors.Is(err, ordering.ErrGenesis), errors.Is(err, eventlog.ErrVersion), errors.Is(err, storage.ErrFormat):
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	case errors.Is(err, supervisor.ErrMaxIntensity), errors.Is(err, supervisor.ErrOrphan), errors.Is(err, supervisor.ErrKilled), errors.Is(err, mempool.ErrDeadly):
 		return fmt.Errorf("%w: %w", ErrGaveUp, err)

@@ -80,32 +80,54 @@ type verification struct {
 }
 
 func (r *verification) run(ctx context.Context) (err error) {
-	if _, err := os.Stat(LogDir(r.home)); errors.Is(err, os.ErrNotExist) {
+	if segments, err := filepath.Glob(filepath.Join(LogDir(r.home), "*.seg")); err != nil {
+		return err
+	} else if len(segments) == 0 {
+		if _, err := os.Stat(StateDir(r.home)); err == nil {
+			return fmt.Errorf("%w: there is a state in %s, and no log in %s that it could have been made of", ErrDamage, StateDir(r.home), LogDir(r.home))
+		}
 		return nil // a home that was never started
 	}
 	r.Progress("log", 0, 0)
 	if r.out.Log, err = eventlog.Verify(LogDir(r.home), eventlog.Options{}); err != nil {
 		return err
 	}
-	if _, err := os.Stat(StateDir(r.home)); err == nil {
-		if r.state, err = storage.Open(StateDir(r.home), storage.Options{}); err != nil {
-			return fmt.Errorf("state: %w", err)
-		}
+	if err := r.scan(ctx); err != nil {
+		return err
+	}
+	if r.state != nil {
 		defer r.state.Close()
-		if err := r.state.VerifyScan(ctx, func(done, total uint64) { r.Progress("state", done, total) }); err != nil {
-			return err
-		}
 	}
 	scratch, err := os.MkdirTemp(filepath.Dir(LogDir(r.home)), "verify-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(scratch)
-	if r.again, err = storage.Open(filepath.Join(scratch, "state"), storage.Options{}); err != nil {
+	if r.again, err = storage.Open(filepath.Join(scratch, "state"), storage.Options{OnFatal: func(err error) {
+		os.RemoveAll(scratch)
+		fmt.Fprintf(os.Stderr, "coppice: verify: %v\n", err)
+		os.Exit(ExitFailed) // Pebble cannot be stopped in order any more
+	}}); err != nil {
 		return err
 	}
 	defer r.again.Close()
 	return r.replay(ctx)
+}
+
+// scan opens the home's state, if it has one, and checks it against itself.
+func (r *verification) scan(ctx context.Context) error {
+	if _, err := os.Stat(StateDir(r.home)); err != nil {
+		return nil
+	}
+	state, err := storage.Open(StateDir(r.home), storage.Options{ReadOnly: true})
+	if errors.Is(err, storage.ErrNone) {
+		return nil // a start will make it from the log
+	}
+	if err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
+	r.state = state
+	return state.VerifyScan(ctx, func(done, total uint64) { r.Progress("state", done, total) })
 }
 
 // replay builds the state anew from the log and compares at every block.

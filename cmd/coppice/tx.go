@@ -165,6 +165,9 @@ func (a *app) txGetCommand() *cobra.Command {
 			}
 			defer cancel()
 			o, err := c.Tx(ctx, id, wait)
+			if err != nil && o.Err == nil && !errors.Is(err, client.ErrNotFound) {
+				return a.nodeError(ctx, err) // nobody could be asked
+			}
 			return t.print(cmd, ctx, o, err, false)
 		},
 	}
@@ -249,8 +252,11 @@ func (t *txFlags) print(cmd *cobra.Command, ctx context.Context, o client.Outcom
 		return t.app.nodeError(ctx, err)
 	case errors.Is(err, client.ErrNotFound):
 		return err
-	case err != nil:
-		err = fmt.Errorf("transaction %s was accepted, and has no result yet: %w", o.ID, t.app.nodeError(ctx, err))
+	case err != nil && o.Err != nil: // nobody was reached
+		j.Outcome = "not submitted"
+		err = fmt.Errorf("transaction %s was not submitted: %w", o.ID, t.app.nodeError(ctx, err))
+	case err != nil: // client.ErrPending
+		err = t.app.nodeError(ctx, err)
 	}
 	if err != nil {
 		j.Reason = err.Error()

@@ -69,14 +69,18 @@ what is damaged and where.`,
 				_, err = fmt.Fprintln(out, "nothing to verify: no node was started in this home")
 				return err
 			}
+			behind := ""
+			if v.State < v.Height {
+				behind = "; the next start applies the rest"
+			}
 			_, err = fmt.Fprintf(out, `chain      %s
 height     %d, app hash %x
-state      at height %d; the next start applies the rest
+state      at height %d%s
 log        %d records, %d bytes torn at its end
 replayed   %d blocks, %d transactions
 launched   %d transactions, %d without a result yet
 whole
-`, v.ChainID, v.Height, v.AppHash, v.State, v.Log.Records, v.Log.TornBytes, v.Blocks, v.Txs, v.Launched, v.Unfinished)
+`, v.ChainID, v.Height, v.AppHash, v.State, behind, v.Log.Records, v.Log.TornBytes, v.Blocks, v.Txs, v.Launched, v.Unfinished)
 			return err
 		},
 	}

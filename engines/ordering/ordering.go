@@ -70,6 +70,12 @@ var (
 	// ErrHeight: a block for another height than the next one.
 	ErrHeight = errors.New("not the next height")
 
+	// ErrBehind: the log does not have what the state was made of.
+	ErrBehind = errors.New("log and state do not belong together")
+
+	// ErrGenesis: the chain was started by another genesis.
+	ErrGenesis = errors.New("another genesis")
+
 	// ErrNotStaged: nothing was ordered that could be committed.
 	ErrNotStaged = errors.New("no such block is staged")
 )
@@ -160,10 +166,13 @@ func answer[R any](o *ordering, from engines.From[R], by engines.Sender, f func(
 
 func (o *ordering) initChain(ctx context.Context, rec *logv1.ChainStarted) (engines.ChainState, error) {
 	if o.state.Started() {
-		if o.state.ChainID == rec.ChainId && o.state.Period == rec.Period {
-			return o.state, nil // repeated: a driver that was cut off does so
+		if o.state.ChainID != rec.ChainId || o.state.Period != rec.Period {
+			return o.state, refusal{fmt.Errorf("%w: chain %s (period %d) has started, %s (period %d) cannot be another", ErrGenesis, o.state.ChainID, o.state.Period, rec.ChainId, rec.Period)}
 		}
-		return o.state, refusal{fmt.Errorf("chain %s (period %d) has started, %s (period %d) cannot be another", o.state.ChainID, o.state.Period, rec.ChainId, rec.Period)}
+		if !proto.Equal(o.state.Params, rec.Params) {
+			return o.state, refusal{fmt.Errorf("%w: chain %s was started with the limits {%v}, want them and not {%v}", ErrGenesis, rec.ChainId, o.state.Params, rec.Params)}
+		}
+		return o.state, nil // repeated: a driver that was cut off does so
 	}
 	r, err := engines.NewRecord(rec)
 	if err != nil {
@@ -275,8 +284,8 @@ func (o *ordering) replay(ctx context.Context) error {
 		return err
 	}
 	if o.state.Index > last {
-		return fmt.Errorf("the state has applied record %d, and the log ends at %d: the log was cut back or belongs to another home: %w",
-			o.state.Index, last, suture.ErrTerminateSupervisorTree)
+		return fmt.Errorf("%w: the state has applied record %d, and the log ends at %d: the log was cut back or belongs to another home: %w",
+			ErrBehind, o.state.Index, last, suture.ErrTerminateSupervisorTree)
 	}
 	cur, err := o.Log.Cursor(ctx, o.state.Index+1)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -38,6 +39,9 @@ type Options struct {
 
 	// Logger takes Pebble's diagnostics; nil drops them. Its Fatalf is never called.
 	Logger Logger
+
+	// ReadOnly opens a state that is there and changes no byte of it. What would write answers an error.
+	ReadOnly bool
 
 	// OnFatal is called, once, with an error after which Pebble cannot be stopped in an orderly way: its manifest could not be
 	// written, and it still holds its locks. It must end the process; nil panics. Nothing is lost, the log has it.
@@ -107,8 +111,10 @@ func Open(dir string, o Options) (_ *DB, err error) {
 	if o.FlushEvery == 0 {
 		o.FlushEvery = defaultFlushEvery
 	}
-	if err := o.FS.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("state %s: %w", dir, err)
+	if !o.ReadOnly {
+		if err := o.FS.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("state %s: %w", dir, err)
+		}
 	}
 	lock, err := pebble.LockDirectory(dir, o.FS)
 	if err != nil {
@@ -119,7 +125,7 @@ func Open(dir string, o Options) (_ *DB, err error) {
 	}
 	d := &DB{dir: dir, o: o, lock: lock, failed: make(chan struct{}), hasher: apphash.NewHasher()}
 	if d.pdb, err = pebble.Open(dir, d.pebbleOptions()); err != nil {
-		return nil, fmt.Errorf("state %s: %w", dir, errors.Join(err, lock.Close()))
+		return nil, fmt.Errorf("state %s: %w", dir, errors.Join(openError(err), lock.Close()))
 	}
 	if err := d.load(); err != nil {
 		return nil, fmt.Errorf("state %s: %w", dir, errors.Join(err, d.pdb.Close(), lock.Close()))
@@ -127,11 +133,24 @@ func Open(dir string, o Options) (_ *DB, err error) {
 	return d, nil
 }
 
+// openError tells a state whose files are not what was written from a disk that is full or failing.
+func openError(err error) error {
+	if errors.Is(err, pebble.ErrDBDoesNotExist) {
+		return fmt.Errorf("%w: %w", ErrNone, err)
+	}
+	var sys syscall.Errno
+	if errors.As(err, &sys) && sys != syscall.ENOENT && sys != syscall.ENOTDIR && sys != syscall.EISDIR {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrDamaged, err)
+}
+
 func (d *DB) pebbleOptions() *pebble.Options {
 	po := &pebble.Options{
 		FS:                          manifestFirst{d.o.FS},
 		Lock:                        d.lock,
 		DisableWAL:                  true, // docs/adr/0022
+		ReadOnly:                    d.o.ReadOnly,
 		FormatMajorVersion:          pebble.FormatTableFormatV6,
 		CacheSize:                   d.o.CacheBytes,
 		MemTableSize:                d.o.MemTableBytes,
@@ -216,8 +235,10 @@ func (d *DB) load() error {
 		if !empty {
 			return fmt.Errorf("%w: a database of something else, without a %q key", ErrFormat, metaFormat)
 		}
-		if err := d.pdb.Set(metaFormat, want, pebble.NoSync); err != nil {
-			return err
+		if !d.o.ReadOnly {
+			if err := d.pdb.Set(metaFormat, want, pebble.NoSync); err != nil {
+				return err
+			}
 		}
 	case string(format) != string(want):
 		return fmt.Errorf("%w: its format is %q, want %q", ErrFormat, clip(format), want)
@@ -272,7 +293,7 @@ func (d *DB) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var flush error
-	if d.Err() == nil {
+	if d.Err() == nil && !d.o.ReadOnly {
 		var done <-chan struct{}
 		if done, flush = d.askFlush(); flush == nil {
 			flush = d.waitFlush(done)

@@ -10,6 +10,9 @@ var (
 	// ErrInUse: another incarnation or another process has the state open.
 	ErrInUse = errors.New("the state is in use")
 
+	// ErrNone: there is no state to open for reading only.
+	ErrNone = errors.New("there is no state")
+
 	// ErrFormat: what is there is not a state of this version.
 	ErrFormat = errors.New("not a state that this version can read")
 

@@ -18,6 +18,9 @@ var (
 	// ErrNoHeight: the state has no such height: not committed yet, or pruned.
 	ErrNoHeight = errors.New("no such height")
 
+	// ErrTooMuch: the answer would be longer than is allowed.
+	ErrTooMuch = errors.New("the answer is too long")
+
 	// ErrNoRecord: the event log does not have the record any more.
 	ErrNoRecord = errors.New("no such record")
 )
@@ -39,8 +42,8 @@ type Backend interface {
 	Wait(ctx context.Context, ids []engines.TxID) ([]Outcome, error)
 
 	// Get reads the keys in the committed state at one height, 0 being the latest. A height that the state does not have is
-	// ErrNoHeight.
-	Get(ctx context.Context, keys [][]byte, height uint64) (Read, error)
+	// ErrNoHeight, and values of more bytes than max together, whatever keys they belong to, are ErrTooMuch.
+	Get(ctx context.Context, keys [][]byte, height uint64, max int) (Read, error)
 
 	// Follow hands the durable records with an index above after to send, in order, those of the kinds only (none is all), and
 	// waits for more until ctx ends or send fails. Now and then it sends a Logged without a kind: the cursor alone. An after

@@ -19,6 +19,7 @@ var codes = []struct {
 	{engines.ErrDown, connect.CodeUnavailable},
 	{ErrNoHeight, connect.CodeOutOfRange},
 	{ErrNoRecord, connect.CodeOutOfRange},
+	{ErrTooMuch, connect.CodeInvalidArgument},
 	{ErrNoPath, connect.CodeNotFound},
 	{ErrHow, connect.CodeInvalidArgument},
 	{ErrNotRunning, connect.CodeFailedPrecondition},

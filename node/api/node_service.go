@@ -21,6 +21,7 @@ type NodeOptions struct {
 	MaxBody int           // bytes of a request, after decompression; 80 MiB, so that the longest transaction fits
 	MaxTxs  int           // transactions of a Submit; 10,000
 	MaxKeys int           // keys of a Get; 10,000
+	MaxRead int           // bytes of the values that one Get answers; 32 MiB
 	MaxWait time.Duration // for results; one minute
 
 	// Token, where not empty, is wanted of every call, as a listener beyond loopback must.
@@ -40,6 +41,9 @@ func (o NodeOptions) withDefaults() NodeOptions {
 	}
 	if o.MaxKeys == 0 {
 		o.MaxKeys = 10_000
+	}
+	if o.MaxRead == 0 {
+		o.MaxRead = 32 << 20
 	}
 	if o.MaxWait == 0 {
 		o.MaxWait = time.Minute
@@ -180,7 +184,7 @@ func (s *nodeService) Get(ctx context.Context, req *connect.Request[apiv1.GetReq
 			return nil, err
 		}
 	}
-	read, err := s.backend.Get(ctx, keys, height)
+	read, err := s.backend.Get(ctx, keys, height, s.limits.MaxRead)
 	if err != nil {
 		return nil, wireError(ctx, err)
 	}

@@ -107,7 +107,7 @@ func (f *fakeNode) Wait(ctx context.Context, ids []engines.TxID) ([]api.Outcome,
 	}
 }
 
-func (f *fakeNode) Get(_ context.Context, keys [][]byte, height uint64) (api.Read, error) {
+func (f *fakeNode) Get(_ context.Context, keys [][]byte, height uint64, _ int) (api.Read, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if height > 7 {

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/thejerf/suture/v4"
+
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/supervisor"
@@ -77,14 +79,16 @@ func (d *driver) run(ctx context.Context) error {
 		return err
 	}
 	state := info.Committed
+	if state.Period == 0 { // also where it has started: by this genesis, and no other
+		if state, err = d.core.Ordering.InitChain(ctx, d.core.Genesis); errors.Is(err, engines.ErrDown) {
+			return err
+		} else if err != nil {
+			return fmt.Errorf("start of chain %s: %w: %w", d.core.Genesis.GetChainId(), err, suture.ErrTerminateSupervisorTree)
+		}
+	}
 	if info.Leftover != nil {
 		if state, err = d.core.Ordering.Commit(ctx, info.Leftover.Height); err != nil {
 			return fmt.Errorf("commit of the leftover %v: %w", *info.Leftover, err)
-		}
-	}
-	if !state.Started() {
-		if state, err = d.core.Ordering.InitChain(ctx, d.core.Genesis); err != nil {
-			return fmt.Errorf("start of chain %s: %w", d.core.Genesis.GetChainId(), err)
 		}
 	}
 	for {

@@ -35,6 +35,9 @@ func (c *core) Info(context.Context) (engines.Standing, error) {
 
 func (c *core) InitChain(_ context.Context, rec *logv1.ChainStarted) (engines.ChainState, error) {
 	c.calls = append(c.calls, "init")
+	if c.state.Started() {
+		return c.state, nil
+	}
 	c.state = engines.ChainState{ChainID: rec.ChainId, InitialHeight: rec.InitialHeight, Params: engines.DefaultParams()}
 	return c.state, nil
 }
@@ -110,7 +113,7 @@ func TestALeftoverIsCommittedFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &core{state: engines.ChainState{ChainID: "test", Height: 4}, leftover: &engines.Block{Height: 5}}
 		stop := start(t, Solo{}, c)
-		require.Equal(t, []string{"info", "commit 5"}, c.calls)
+		require.Equal(t, []string{"info", "init", "commit 5"}, c.calls)
 		stop()
 	})
 }
@@ -123,7 +126,7 @@ func TestTheCoresDeathIsAskedAbout(t *testing.T) {
 		c.offer <- [][]byte{{1}}
 		<-time.After(time.Second)
 		synctest.Wait()
-		require.Equal(t, []string{"info", "init", "order 1", "info", "commit 1"}, c.calls)
+		require.Equal(t, []string{"info", "init", "order 1", "info", "init", "commit 1"}, c.calls)
 		stop()
 	})
 }

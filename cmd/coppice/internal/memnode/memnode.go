@@ -124,7 +124,7 @@ func (n *Node) Wait(ctx context.Context, ids []engines.TxID) ([]api.Outcome, err
 }
 
 // Get reads the state, which has no history.
-func (n *Node) Get(_ context.Context, keys [][]byte, height uint64) (api.Read, error) {
+func (n *Node) Get(_ context.Context, keys [][]byte, height uint64, _ int) (api.Read, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	r := api.Read{Height: height}

@@ -1,0 +1,145 @@
+package node
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/node/api"
+)
+
+// stopped is a home with some blocks in it, stopped in order.
+func stopped(t *testing.T) string {
+	t.Helper()
+	h := drive(t)
+	for range 3 {
+		b := h.next(h.tx(kv.Add([]byte("n"), 1), time.Minute))
+		h.order(b)
+		h.commit(b)
+	}
+	h.close()
+	return h.home
+}
+
+// startCode is the exit code of a start that fails.
+func startCode(t *testing.T, home string) (int, error) {
+	t.Helper()
+	c, err := Load(home)
+	require.NoError(t, err)
+	n, err := New(home, c)
+	if err == nil {
+		err = n.Run(t.Context())
+	}
+	return ExitCode(err), err
+}
+
+// Damage is told as damage (5), and what does not belong together too, by a start and by verify; a foreign genesis is a
+// matter of configuration (3).
+func TestDamageHasItsExitCode(t *testing.T) {
+	for name, tc := range map[string]struct {
+		do            func(t *testing.T, home string)
+		start, verify int
+		says          string
+	}{
+		"the log is gone": {func(t *testing.T, home string) {
+			require.NoError(t, os.RemoveAll(LogDir(home)))
+		}, ExitDamage, ExitDamage, ""},
+		"the log is another home's": {func(t *testing.T, home string) {
+			other := drive(t)
+			other.close()
+			require.NoError(t, os.RemoveAll(LogDir(home)))
+			require.NoError(t, os.Rename(LogDir(other.home), LogDir(home)))
+		}, ExitDamage, ExitDamage, "the log"},
+		"the state's tables are gone": {func(t *testing.T, home string) {
+			tables, err := filepath.Glob(filepath.Join(StateDir(home), "*.sst"))
+			require.NoError(t, err)
+			require.NotEmpty(t, tables)
+			for _, f := range tables {
+				require.NoError(t, os.Remove(f))
+			}
+		}, ExitDamage, ExitDamage, "sst"},
+		"another genesis": {func(t *testing.T, home string) {
+			path := filepath.Join(home, genesisFile)
+			b, err := os.ReadFile(path)
+			require.NoError(t, err)
+			require.NoError(t, os.WriteFile(path, []byte(strings.Replace(string(b), `"max_tx_ops": 10000`, `"max_tx_ops": 3`, 1)), 0o644))
+		}, ExitConfig, ExitDone, "another genesis"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			home := stopped(t)
+			tc.do(t, home)
+			_, err := Verify(t.Context(), home, VerifyOptions{})
+			require.Equal(t, tc.verify, ExitCode(err), "verify: %v", err)
+			if name == "another genesis" { // the shipped driver compares it
+				code, err := startCode(t, home)
+				require.Equal(t, tc.start, code, "start: %v", err)
+				require.ErrorContains(t, err, tc.says)
+				return
+			}
+			code, err := startCode(t, home)
+			require.Equal(t, tc.start, code, "start: %v", err)
+			require.ErrorContains(t, err, tc.says)
+		})
+	}
+}
+
+// A state that is gone is made again from the log.
+func TestAStateThatIsGoneIsMadeAgain(t *testing.T) {
+	home := stopped(t)
+	require.NoError(t, os.RemoveAll(StateDir(home)))
+	_, err := Verify(t.Context(), home, VerifyOptions{})
+	require.NoError(t, err)
+	h := driveHome(t, home)
+	defer h.close()
+	value, _, _, err := h.store.Get(t.Context(), []byte("n"), 0)
+	require.NoError(t, err)
+	require.Equal(t, "3", string(value))
+}
+
+func TestVerifyChangesNothing(t *testing.T) {
+	home := stopped(t)
+	sums := func() (all []string) {
+		require.NoError(t, filepath.WalkDir(home, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			b, err := os.ReadFile(path)
+			all = append(all, fmt.Sprintf("%s %x", path, sha256.Sum256(b)))
+			return err
+		}))
+		return all
+	}
+	before := sums()
+	v, err := Verify(t.Context(), home, VerifyOptions{})
+	require.NoError(t, err)
+	require.EqualValues(t, 3, v.Height)
+	require.EqualValues(t, 3, v.State)
+	require.Equal(t, before, sums())
+}
+
+// A few keys that are asked for again and again must not fill the node's memory.
+func TestAReadIsBounded(t *testing.T) {
+	h := drive(t)
+	defer h.close()
+	b := h.next(h.tx(kv.Put([]byte("k"), make([]byte, 100_000)), time.Minute))
+	h.order(b)
+	h.commit(b)
+	keys := make([][]byte, 50)
+	for i := range keys {
+		keys[i] = []byte("k")
+	}
+	back := newBackend(h.Node, h.core.Load())
+	_, err := back.Get(t.Context(), keys, 0, 1<<20)
+	require.ErrorIs(t, err, api.ErrTooMuch)
+	require.ErrorContains(t, err, "the values of the first 11 of 50 have 1100000 bytes, want at most 1048576")
+	_, err = back.Get(t.Context(), keys, 0, 5_000_000)
+	require.NoError(t, err)
+}
