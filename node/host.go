@@ -31,7 +31,7 @@ func (h hostView) Tree() *apiv1.TreeResponse {
 }
 
 func (h hostView) Spec() *apiv1.SpecResponse {
-	return &apiv1.SpecResponse{Root: h.n.plan.proto(""), Profile: string(h.n.config.Profile), Text: h.n.plan.String()}
+	return &apiv1.SpecResponse{Root: h.n.plan.Proto(), Profile: string(h.n.config.Profile), Text: h.n.plan.String()}
 }
 
 func (h hostView) Health() (bool, string) {
@@ -188,7 +188,9 @@ func (h hostView) find(path string) (supervisor.Tree, error) {
 	return at, fmt.Errorf("%w: nothing lives in %q", api.ErrNoPath, dir)
 }
 
-// proto is the plan on the wire.
+// Proto is the plan on the wire.
+func (p Place) Proto() *apiv1.Child { return p.proto("") }
+
 func (p Place) proto(parent string) *apiv1.Child {
 	path := p.ID
 	if parent != "" {

@@ -145,7 +145,7 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 }
 
 func (n *Node) engineIDs() []string {
-	ids := []string{"consensus", "api"}
+	ids := ShippedEngines()
 	for _, e := range n.extra {
 		ids = append(ids, e.ID)
 	}

@@ -140,6 +140,9 @@ func Plan(profile Profile, engines []string) Place {
 	}
 }
 
+// ShippedEngines are the engines that every node has, in start order.
+func ShippedEngines() []string { return []string{"consensus", "api"} }
+
 // String draws the plan.
 func (p Place) String() string {
 	var b strings.Builder
@@ -147,7 +150,7 @@ func (p Place) String() string {
 	return b.String()
 }
 
-const column = 26
+const column = 28
 
 func (p Place) draw(b *strings.Builder, first, rest string) {
 	head := first + p.ID

@@ -40,6 +40,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 configuration, 4 home in use, 5 damage 
 	f.StringVar(&a.address, "address", "", "host:port or URL of the node; by default what the home's node.json says")
 	f.StringVar(&a.token, "token", "", "token to show to the node; by default the home's admin.token")
 	f.DurationVar(&a.timeout, "timeout", 15*time.Second, "how long a call keeps trying while the node is down or busy")
+	root.PersistentPreRunE = a.needsHome
 	root.AddCommand(a.initCommand(), a.startCommand(), a.statusCommand(), a.treeCommand(), a.getCommand(), a.txCommand(), a.killCommand(), a.loadCommand(),
 		a.verifyCommand(), a.logCommand(), a.demoCommand(), a.soakCommand(), versionCommand())
 	settle(root)
@@ -82,6 +83,18 @@ func settle(cmd *cobra.Command) {
 	}
 }
 
+// needsHome refuses a command that would work on a home that nobody named.
+func (a *app) needsHome(cmd *cobra.Command, _ []string) error {
+	switch cmd.Name() {
+	case "demo", "soak", "version", "completion", "help":
+		return nil
+	}
+	if a.home == "" && a.address == "" {
+		return usageError(cmd, "--home is empty, and neither COPPICE_HOME nor HOME says where the home is")
+	}
+	return nil
+}
+
 // words is the Args of a command that takes exactly these.
 func words(names ...string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
@@ -104,5 +117,5 @@ func defaultHome() string {
 	if u, err := os.UserHomeDir(); err == nil {
 		return filepath.Join(u, ".coppice")
 	}
-	return ".coppice"
+	return "" // see needsHome
 }

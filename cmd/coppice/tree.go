@@ -55,7 +55,11 @@ restarted and why. It answers whatever the tree is doing. With --spec it prints 
 				if err != nil {
 					return usageError(cmd, "--profile: %w", err)
 				}
-				_, err = fmt.Fprint(out, node.Plan(p, []string{"consensus", "api"}))
+				plan := node.Plan(p, node.ShippedEngines())
+				if asJSON {
+					return printJSON(out, childOf(plan.Proto()))
+				}
+				_, err = fmt.Fprint(out, plan)
 				return err
 			}
 			ctx, cancel, c, err := a.dial(cmd.Context())
