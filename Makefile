@@ -47,6 +47,11 @@ soak: build ## the long campaigns: kills of the process, of the tree, of the dis
 	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 120m ./eventlog/...
 	$(GO) test -race -count 1 -shuffle on -p $(PARALLEL) -parallel $(PARALLEL) -timeout $(TEST_TIMEOUT) $(PKGS)
 
+otp-diff: ## play N random histories on Erlang/OTP and here, and compare (SEED, N; needs erl)
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
+	$(GO) test -c -o "$$dir/otpdiff" ./supervisor/otpdiff && cd supervisor/otpdiff && \
+	COPPICE_REQUIRE=erlang "$$dir/otpdiff" -test.run '^TestDifferential' -test.parallel 3 -test.timeout 0 -seed $(SEED) -n $(N) -timed 8
+
 demo: ## run the demonstration: a node, load, a kill, nothing lost
 	$(GO) run ./cmd/coppice demo
 

@@ -1,0 +1,171 @@
+package otpdiff
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/coppice-go/coppice/supervisor"
+)
+
+// History is a tree and what happens to it. It is data, so that it can be played twice, made smaller and printed.
+type History struct {
+	Root  Node
+	Steps []Step
+}
+
+// Node is a child: a supervisor if Sup is not nil, else a worker.
+type Node struct {
+	ID          string
+	Restart     supervisor.Restart
+	Significant bool
+	// Shutdown is the shutdown time: 0 for the default, supervisor.Brutal, supervisor.Infinity or a time.
+	Shutdown time.Duration
+	// Starts are the outcomes of the first starts of this path, over all its incarnations; later ones are Ok.
+	Starts []Outcome
+	// OnStop is how a worker obeys.
+	OnStop OnStop
+	Sup    *Sup
+}
+
+// Sup is what a supervisor has besides. The only child of a Dynamic one is its template.
+type Sup struct {
+	Dynamic  bool
+	Strategy supervisor.Strategy
+	Max      int
+	Period   int // seconds
+	Auto     supervisor.AutoShutdown
+	Children []Node
+}
+
+// Outcome is what a start does.
+type Outcome struct {
+	// Hang: it waits at a gate first.
+	Hang bool
+	// Kind is an atom: ok, info (ok, with something for who asked), ignore, boom (an error), panic, garbage (neither a service nor an error).
+	Kind string
+}
+
+// OnStop is how a worker obeys: by ending with shutdown (obey), normal, crash or {shutdown, detail} (detail), after it has waited at a gate (slow), or never (deaf).
+type OnStop string
+
+// Op is what a step does.
+type Op string
+
+// The steps. Path is the child that dies; for all others it is the supervisor meant.
+const (
+	Die       Op = "die"             // a worker ends by itself; Arg is the Reason
+	Hold      Op = "hold"            // its supervisor is busy until the next Release: a start_child whose start waits at a gate, then answers ignore
+	Release   Op = "release"         // opens all gates
+	Start     Op = "start_child"     // of Child
+	Terminate Op = "terminate_child" // of ID, as the next three
+	Restart   Op = "restart_child"
+	Delete    Op = "delete_child"
+	GetSpec   Op = "get_childspec"
+	Finish    Op = "finish" // a supervisor below the root is ended from outside, with normal or killed
+	Stop      Op = "stop"   // the root's parent ends it, with Reason
+	Sleep     Op = "sleep"  // of Millis
+)
+
+// Step is one step of a history.
+type Step struct {
+	Op     Op
+	Path   string
+	ID     string
+	Reason string
+	Child  *Node
+	Millis int
+}
+
+func (n Node) term() term {
+	starts := list{}
+	for _, o := range n.Starts {
+		if o.Hang {
+			starts = append(starts, tuple{atom("hang"), atom(o.Kind)})
+		} else {
+			starts = append(starts, atom(o.Kind))
+		}
+	}
+	var sup term = atom("none")
+	if s := n.Sup; s != nil {
+		children := list{}
+		for _, c := range s.Children {
+			children = append(children, c.term())
+		}
+		strategy, place := s.Strategy.String(), "below"
+		if s.Dynamic {
+			strategy = "simple_one_for_one"
+		}
+		if n.ID == rootID {
+			place = "root"
+		}
+		sup = tuple{atom("sup"), atom(strategy), s.Max, s.Period, atom(s.Auto.String()), atom(place), children}
+	}
+	var shutdown term
+	switch n.Shutdown {
+	case 0:
+		shutdown = atom("default")
+	case supervisor.Brutal:
+		shutdown = atom("brutal_kill")
+	case supervisor.Infinity:
+		shutdown = atom("infinity")
+	default:
+		shutdown = int(n.Shutdown.Milliseconds())
+	}
+	obey := n.OnStop
+	if obey == "" {
+		obey = "obey"
+	}
+	return tuple{atom("node"), n.ID, atom(n.Restart.String()), atom(strconv.FormatBool(n.Significant)), shutdown, starts, atom(obey), sup}
+}
+
+func (s Step) term() term {
+	var arg term = s.ID
+	switch s.Op {
+	case Die, Finish, Stop:
+		arg = atom(s.Reason)
+		if s.Reason == "detail" {
+			arg = tuple{atom("shutdown"), atom("detail")}
+		}
+	case Start:
+		arg = s.Child.term()
+	case Sleep:
+		arg = s.Millis
+	case Hold, Release:
+		arg = atom("none")
+	}
+	return tuple{atom(s.Op), s.Path, arg}
+}
+
+func (h History) term() term {
+	steps := list{}
+	for _, s := range h.Steps {
+		steps = append(steps, s.term())
+	}
+	return tuple{atom("history"), h.Root.term(), steps}
+}
+
+// rootID is the name of the root, whose path is "".
+const rootID = "root"
+
+func join(path, id string) string {
+	if path == "" {
+		return id
+	}
+	return path + "/" + id
+}
+
+func parentOf(path string) string {
+	if i := strings.LastIndexByte(path, '/'); i >= 0 {
+		return path[:i]
+	}
+	return ""
+}
+
+// outcome of the n-th start, from 1.
+func (n *Node) outcome(k int) Outcome {
+	if k <= len(n.Starts) {
+		return n.Starts[k-1]
+	}
+	return Outcome{Kind: "ok"}
+}

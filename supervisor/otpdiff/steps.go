@@ -1,0 +1,246 @@
+package otpdiff
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/coppice-go/coppice/supervisor"
+)
+
+// step does one step; what it returns comes before the trace of what follows.
+func (p *player) step(k int, s Step) string {
+	if p.root == nil || p.root.Tree().State == supervisor.NotRunning {
+		return "over\n"
+	}
+	switch s.Op {
+	case Stop:
+		return p.stopRoot(s.Reason)
+	case Release:
+		p.release()
+		return ""
+	case Sleep:
+		time.Sleep(time.Duration(s.Millis) * time.Millisecond)
+		return ""
+	}
+	parent := s.Path
+	if s.Op == Die {
+		parent = parentOf(s.Path)
+	}
+	if !p.alive(parent) || !p.alive(s.Path) {
+		return "absent\n"
+	}
+	if !p.allowed(parent, s) {
+		return "skipped\n"
+	}
+	if s.Op == Die {
+		return p.die(s)
+	}
+	return p.call(k, s)
+}
+
+// allowed says whether a step has one order of what follows from it, the same on both sides. OTP rule 15: here a stop would end a start that
+// hangs, there it waits for it. So while something hangs, only those that wait for it are touched, and none of them is told to end. Nor is one
+// touched whose parent waits for it: it would go on at the same time as its parent.
+func (p *player) allowed(sup string, s Step) bool {
+	p.mu.Lock()
+	w := p.workers[s.Path]
+	hanging, atGate := len(p.gates) > 0, s.Op == Die && w != nil && !w.ended && w.slow
+	p.mu.Unlock()
+	switch {
+	case !hanging:
+		return true
+	case s.Op == Finish, s.Op == GetSpec: // rule 28: reads do not wait
+		return false
+	default:
+		return atGate || p.blocked(sup) && (sup == "" || !p.blocked(parentOf(sup)))
+	}
+}
+
+func (p *player) stopRoot(reason string) string {
+	p.mu.Lock()
+	p.open = true
+	p.mu.Unlock()
+	p.release()
+	p.settle()
+	var out strings.Builder
+	p.report(&out)
+	switch reason {
+	case "normal":
+		go func() { _ = p.root.Stop(context.Background()) }()
+	case "shutdown":
+		p.stop(supervisor.ErrShutdown)
+	default:
+		p.stop(errCrash)
+	}
+	return out.String()
+}
+
+func (p *player) die(s Step) string {
+	p.mu.Lock()
+	w := p.workers[s.Path]
+	if w == nil || w.ended {
+		p.mu.Unlock()
+		return "absent\n"
+	}
+	slow := w.slow
+	w.slow = false
+	p.mu.Unlock()
+	if s.Reason == "kill" {
+		if err := p.root.Kill(s.Path, nil); err != nil {
+			return fmt.Sprintf("kill: %v\n", err)
+		}
+	}
+	switch {
+	case slow:
+		w.told <- s.Reason
+	case s.Reason != "kill":
+		w.orders <- s.Reason
+	}
+	return ""
+}
+
+func (p *player) call(k int, s Step) string {
+	p.mu.Lock()
+	sup := p.sups[s.Path]
+	if w := p.workers[s.Path]; w != nil && !w.ended {
+		sup = nil
+	}
+	p.mu.Unlock()
+	ctx := context.Background()
+	switch sup := sup.(type) {
+	case *supervisor.Supervisor:
+		run, err := sup.Run()
+		if err != nil {
+			return "absent\n"
+		}
+		switch s.Op {
+		case Hold:
+			p.ask(k, func() string { return p.started(run.StartChild(ctx, p.hold())) })
+		case Start:
+			p.ask(k, func() string { return p.started(run.StartChild(ctx, p.child(s.Child))) })
+		case Restart:
+			p.ask(k, func() string { return p.started(run.RestartChild(ctx, s.ID)) })
+		case Terminate:
+			p.ask(k, func() string { return p.answer(run.TerminateChild(ctx, s.ID)) })
+		case Delete:
+			p.ask(k, func() string { return p.answer(run.DeleteChild(ctx, s.ID)) })
+		case GetSpec:
+			p.ask(k, func() string {
+				c, err := run.ChildSpec(s.ID)
+				if err != nil {
+					return p.answer(err)
+				}
+				return fmt.Sprintf("%v %v", c.Restart, c.Significant)
+			})
+		case Finish:
+			p.ask(k, func() string { return p.finish(s, sup) })
+		}
+	case *supervisor.Dynamic[*Node]:
+		switch s.Op {
+		case Start:
+			p.ask(k, func() string { return p.started(sup.StartChild(ctx, s.Child.ID, s.Child)) })
+		case Terminate:
+			p.mu.Lock()
+			ref, ok := p.refs[join(s.Path, s.ID)]
+			p.mu.Unlock()
+			if !ok {
+				return "absent\n"
+			}
+			p.ask(k, func() string { return p.answer(sup.TerminateRef(ctx, ref)) })
+		case Finish:
+			p.ask(k, func() string { return p.finish(s, sup) })
+		default:
+			return "absent\n"
+		}
+	default:
+		return "absent\n"
+	}
+	return ""
+}
+
+// hold is the child that keeps its supervisor busy: temporary, and it answers ignore, so nothing stays.
+func (p *player) hold() supervisor.Child {
+	return p.child(&Node{ID: "gate", Restart: supervisor.Temporary, Starts: holds})
+}
+
+// holds are more starts than any history has of one path.
+var holds = func() []Outcome {
+	out := make([]Outcome, 1000)
+	for i := range out {
+		out[i] = Outcome{Hang: true, Kind: "ignore"}
+	}
+	return out
+}()
+
+// finish ends a supervisor from outside and waits for the end.
+func (p *player) finish(s Step, sup supervisorLike) string {
+	if s.Reason == "normal" {
+		return p.answer(sup.Stop(context.Background()))
+	}
+	p.mu.Lock()
+	ref := p.refs[s.Path]
+	p.mu.Unlock()
+	if err := p.root.Kill(s.Path, nil); err != nil {
+		return p.answer(err)
+	}
+	<-supervisor.Monitor(ref)
+	return "ok"
+}
+
+func (p *player) ask(k int, f func() string) {
+	p.mu.Lock()
+	p.asked[k] = true
+	p.mu.Unlock()
+	go func() {
+		a := f()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.asked, k)
+		p.answers[k] = a
+	}()
+}
+
+func (p *player) started(ref supervisor.Ref, err error) string {
+	switch {
+	case err != nil:
+		return p.answer(err)
+	case ref == supervisor.Ref{}:
+		return "ok none"
+	case ref.Info() != nil:
+		return fmt.Sprintf("ok %s %v", p.number(ref), ref.Info())
+	default:
+		return "ok " + p.number(ref)
+	}
+}
+
+func (p *player) answer(err error) string {
+	var failed *supervisor.StartError
+	var already *supervisor.AlreadyStartedError
+	switch {
+	case err == nil:
+		return "ok"
+	case errors.As(err, &already):
+		return "already_started " + p.number(already.Ref)
+	case errors.As(err, &failed):
+		return "error " + startReason(failed.Err)
+	case errors.Is(err, supervisor.ErrAlreadyPresent):
+		return "already_present"
+	case errors.Is(err, supervisor.ErrNotFound):
+		return "not_found"
+	case errors.Is(err, supervisor.ErrRunning):
+		return "running"
+	case errors.Is(err, supervisor.ErrRestarting):
+		return "restarting"
+	case errors.Is(err, supervisor.ErrNotRunning):
+		return "gone"
+	case errors.Is(err, supervisor.ErrSpec):
+		return "bad_spec"
+	case errors.Is(err, supervisor.ErrOrphan): // OTP rule 60: there it was killed
+		return "ok"
+	default:
+		return err.Error()
+	}
+}
