@@ -27,6 +27,10 @@ type VerifyOptions struct {
 	// SkipReplay leaves out the execution of every block, which takes as long as it took the first time.
 	SkipReplay bool
 
+	// Fatal ends the process where the scratch state can neither go on nor be closed: its disk is full, for one. It must not
+	// return; nil panics.
+	Fatal func(error)
+
 	// Progress, if set, is told how far which step has come.
 	Progress func(step string, done, total uint64)
 }
@@ -105,8 +109,10 @@ func (r *verification) run(ctx context.Context) (err error) {
 	defer os.RemoveAll(scratch)
 	if r.again, err = storage.Open(filepath.Join(scratch, "state"), storage.Options{OnFatal: func(err error) {
 		os.RemoveAll(scratch)
-		fmt.Fprintf(os.Stderr, "coppice: verify: %v\n", err)
-		os.Exit(ExitFailed) // Pebble cannot be stopped in order any more
+		if r.Fatal == nil {
+			panic(err)
+		}
+		r.Fatal(err)
 	}}); err != nil {
 		return err
 	}

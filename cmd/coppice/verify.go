@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -45,6 +46,10 @@ what is damaged and where.`,
 					show.line(fmt.Sprintf("%s: %d of %d", step, done, total))
 				default:
 				}
+			}
+			o.Fatal = func(err error) {
+				fmt.Fprintf(cmd.ErrOrStderr(), "coppice: verify: %v\n", err)
+				os.Exit(node.ExitFailed)
 			}
 			v, err := node.Verify(cmd.Context(), a.home, o)
 			show.end()
