@@ -282,7 +282,7 @@ func (g *generator) instance(at *place) Step {
 	if t.Shutdown != supervisor.Brutal && g.chance(20) {
 		n.OnStop = OnStop(g.one("normal", "crash", "detail"))
 	}
-	return Step{Op: Start, Path: at.path, Child: &n}
+	return Step{Op: Instance, Path: at.path, Child: &n}
 }
 
 // startChild is of a new child, of one that is there already, or of one that must be refused.

@@ -58,6 +58,7 @@ const (
 	Hold      Op = "hold"            // its supervisor is busy until the next Release: a start_child whose start waits at a gate, then answers ignore
 	Release   Op = "release"         // opens all gates
 	Start     Op = "start_child"     // of Child
+	Instance  Op = "start_instance"  // start_child of a dynamic supervisor, with Child for an argument
 	Terminate Op = "terminate_child" // of ID, as the next three
 	Restart   Op = "restart_child"
 	Delete    Op = "delete_child"
@@ -127,7 +128,7 @@ func (s Step) term() term {
 		if s.Reason == "detail" {
 			arg = tuple{atom("shutdown"), atom("detail")}
 		}
-	case Start:
+	case Start, Instance:
 		arg = s.Child.term()
 	case Sleep:
 		arg = s.Millis

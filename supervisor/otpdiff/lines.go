@@ -42,15 +42,15 @@ func (p *player) line(e supervisor.Event) string {
 		}
 	case supervisor.ChildStartFailed:
 		if !e.Explicit {
-			return "report start_error " + p.reported(h.Path) + " " + startReason(e.Err)
+			return "report start_error " + reported(h.Path, l.instance) + " " + startReason(e.Err)
 		}
 	case supervisor.ChildExited:
 		if e.Reported {
-			return "report child_terminated " + p.reported(h.Path) + " " + exitReason(e.Exit, l.node)
+			return "report child_terminated " + reported(h.Path, l.instance) + " " + exitReason(e.Exit, l.node)
 		}
 	case supervisor.ShutdownError:
-		path, count := p.reported(h.Path), ""
-		if p.isDynamic(h.Path) {
+		path, count := reported(h.Path, l.instance), ""
+		if l.isDynamic() { // it tells its instances' together
 			path = join(h.Path, "*")
 		}
 		if e.Count > 1 {
@@ -58,20 +58,17 @@ func (p *player) line(e supervisor.Event) string {
 		}
 		return "report shutdown_error " + path + " " + exitReason(e.Exit, l.node) + count
 	case supervisor.GaveUp:
-		return "report gave_up " + p.reported(e.Err.Offender)
+		return "report gave_up " + reported(e.Err.Offender, l.isDynamic())
 	}
 	return ""
 }
 
-func (p *player) isDynamic(path string) bool {
-	n := p.nodes[path]
-	return n != nil && n.Sup != nil && n.Sup.Dynamic
-}
+func (l life) isDynamic() bool { return l.node != nil && l.node.Sup != nil && l.node.Sup.Dynamic }
 
 // reported is how a report names a child: instances of a dynamic supervisor have no name in OTP.
-func (p *player) reported(path string) string {
-	if parent := parentOf(path); p.isDynamic(parent) {
-		return join(parent, "*")
+func reported(path string, instance bool) string {
+	if instance {
+		return join(parentOf(path), "*")
 	}
 	return path
 }
@@ -173,7 +170,7 @@ func (h History) dynamics() map[string]bool {
 	}
 	walk("", &h.Root)
 	for _, s := range h.Steps {
-		if s.Op == Start {
+		if s.Child != nil {
 			walk(join(s.Path, s.Child.ID), s.Child)
 		}
 	}

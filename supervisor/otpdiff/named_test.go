@@ -58,6 +58,12 @@ var named = []struct {
 		together("", dies("a", "crash"), dies("b", "shutdown"))...)},
 	{"a call to a worker that is being stopped", root(Sup{Children: []Node{{ID: "b", OnStop: "slow"}}},
 		Step{Op: Terminate, ID: "b"}, Step{Op: Start, Path: "b", Child: &Node{ID: "g"}})},
+	{"a child's ID is that of a dynamic supervisor now", root(Sup{Strategy: supervisor.RestForOne, Max: 1, Children: []Node{{ID: "b"}, {ID: "c", Restart: supervisor.Temporary}}},
+		together("", dies("b", "crash"), Step{Op: Start, Child: &Node{ID: "c", Sup: &Sup{Dynamic: true, Period: never, Children: []Node{{ID: "t"}}}}}, dies("c", "crash"))...)},
+	{"rule 14: info of a supervisor whose start hangs", root(Sup{Children: []Node{{ID: "a", Starts: []Outcome{{Kind: "ok"}, {Hang: true, Kind: "info"}}, Sup: &Sup{Period: never}}}},
+		Step{Op: Terminate, ID: "a"}, Step{Op: Restart, ID: "a"})},
+	{"rule 30: a start_child for another kind of supervisor", root(Sup{Children: []Node{{ID: "d", Sup: &Sup{Dynamic: true, Period: never, Children: []Node{{ID: "t"}}}}}},
+		Step{Op: Start, Path: "d", Child: &Node{ID: "b"}}, Step{Op: Instance, Path: "d", Child: &Node{ID: "c"}}, Step{Op: Instance, Child: &Node{ID: "e"}})},
 	// The window. Its boundary itself is rule 41, held in virtual time by package supervisor.
 	{"rule 39: the window expires", root(Sup{Max: 1, Period: period, Children: abc}, dies("a", "crash"), Step{Op: Sleep, Millis: pause}, dies("a", "crash"), dies("b", "crash"))},
 }

@@ -209,7 +209,7 @@ start(Parent, {node, Id, _, _, _, Starts, OnStop, Sup}) ->
         none -> worker(Path, N, Outcome, OnStop);
         _ ->
             case supervisor:start_link(?MODULE, {Path, N, Outcome, Sup}) of
-                {ok, Pid} when Outcome =:= info -> {ok, Pid, info};
+                {ok, Pid} when Outcome =:= info; Outcome =:= {hang, info} -> {ok, Pid, info};
                 Other -> Other
             end
     end.
@@ -394,13 +394,14 @@ act(Op, K, Pid, Path, Arg) ->
     case {kind(Pid), Op} of
         {worker, _} -> <<"absent\n">>;
         {_, finish} -> ask(K, fun() -> gen_server:stop(Pid, Arg, infinity) end);
-        {dynamic, start_child} -> ask(K, fun() -> supervisor:start_child(Pid, [Arg]) end);
+        {dynamic, start_instance} -> ask(K, fun() -> supervisor:start_child(Pid, [Arg]) end);
         {dynamic, terminate_child} ->
             case ets:lookup(?REG, {current, join(Path, Arg)}) of
                 [] -> <<"absent\n">>;
                 [{_, C}] -> ask(K, fun() -> supervisor:terminate_child(Pid, C) end)
             end;
         {dynamic, _} -> <<"absent\n">>;
+        {_, start_instance} -> <<"absent\n">>;
         {_, hold} ->
             Gate = #{id => <<"gate">>, start => {?MODULE, start_gate, [join(Path, <<"gate">>)]}, restart => temporary},
             ask(K, fun() -> supervisor:start_child(Pid, Gate) end);

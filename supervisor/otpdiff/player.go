@@ -45,8 +45,9 @@ type player struct {
 
 // life is one incarnation.
 type life struct {
-	n    int
-	node *Node
+	n        int
+	node     *Node
+	instance bool // of a dynamic supervisor
 }
 
 // supervisorLike is what *Supervisor and *Dynamic have in common here.
@@ -144,12 +145,12 @@ func (p *player) Observe(e supervisor.Event) {
 // ---- children ----
 
 // begin notes a start.
-func (p *player) begin(ctx context.Context, n *Node) (life, Outcome) {
+func (p *player) begin(ctx context.Context, n *Node, instance bool) (life, Outcome) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	path := supervisor.Path(ctx)
 	p.counts[path]++
-	l := life{n: p.counts[path], node: n}
+	l := life{n: p.counts[path], node: n, instance: instance}
 	p.lives[supervisor.Incarnation(ctx)] = l
 	p.nodes[path] = n
 	o := n.outcome(l.n)
@@ -212,12 +213,12 @@ func (p *player) do(o Outcome) error {
 func (p *player) child(n *Node) supervisor.Child {
 	return supervisor.Child{
 		ID: n.ID, Restart: n.Restart, Significant: n.Significant, Shutdown: n.Shutdown, StartTimeout: supervisor.Infinity, Orphan: supervisor.Abandon,
-		Start: func(ctx context.Context) (supervisor.Service, error) { return p.start(ctx, n) },
+		Start: func(ctx context.Context) (supervisor.Service, error) { return p.start(ctx, n, false) },
 	}
 }
 
-func (p *player) start(ctx context.Context, n *Node) (supervisor.Service, error) {
-	l, o := p.begin(ctx, n)
+func (p *player) start(ctx context.Context, n *Node, instance bool) (supervisor.Service, error) {
+	l, o := p.begin(ctx, n, instance)
 	path := supervisor.Path(ctx)
 	switch {
 	case n.Sup == nil:
@@ -281,7 +282,7 @@ func (p *player) dynamic(n *Node) supervisor.DynamicSpec[*Node] {
 		Start: func(ctx context.Context, arg *Node) (supervisor.Service, error) {
 			instance := *arg
 			instance.Restart, instance.Shutdown = t.Restart, t.Shutdown
-			return p.start(ctx, &instance)
+			return p.start(ctx, &instance, true)
 		},
 	}
 }

@@ -137,10 +137,12 @@ func (p *player) call(k int, s Step) string {
 			})
 		case Finish:
 			p.ask(k, func() string { return p.finish(s, sup) })
+		default:
+			return "absent\n"
 		}
 	case *supervisor.Dynamic[*Node]:
 		switch s.Op {
-		case Start:
+		case Instance:
 			p.ask(k, func() string { return p.started(sup.StartChild(ctx, s.Child.ID, s.Child)) })
 		case Terminate:
 			p.mu.Lock()
