@@ -5,9 +5,15 @@ package deps
 
 import (
 	_ "connectrpc.com/connect"
+	_ "github.com/anishathalye/porcupine"
 	_ "github.com/cockroachdb/pebble/v2"
 	_ "github.com/cockroachdb/pebble/v2/vfs"
 	_ "github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	_ "github.com/cometbft/cometbft/abci/types"
+	_ "github.com/cometbft/cometbft/cmd/cometbft/commands"
+	_ "github.com/cometbft/cometbft/light"
+	_ "github.com/cometbft/cometbft/node"
+	_ "github.com/cometbft/cometbft/rpc/client/http"
 	_ "github.com/pelletier/go-toml/v2"
 	_ "github.com/prometheus/client_golang/prometheus"
 	_ "github.com/prometheus/client_golang/prometheus/promhttp"
