@@ -63,7 +63,7 @@ func newDynamicRun[A any](ctx context.Context, self any, name string, template C
 
 // main is the run; ended is called before done is closed.
 func (r *dynamicRun) main(ended func()) {
-	r.emit(func(h Header) Event { return SupervisorStarted{Header: h, Intensity: r.intensity} })
+	r.emit(func(h Header) Event { return SupervisorStarted{Header: h, Kind: DynamicKind, Intensity: r.intensity} })
 	r.own.acknowledge()
 	err := r.loop()
 	r.stopAll()
@@ -535,6 +535,9 @@ func (r *dynamicRun) tree() Tree {
 	for _, in := range r.instances {
 		list = append(list, in)
 		t.Busy = t.Busy || (in.inc != nil && !Ref{in.inc}.Alive())
+		if in.state() == Running {
+			t.InstancesRunning++
+		}
 	}
 	slices.SortFunc(list, func(a, b *instance) int { return cmp.Or(cmp.Compare(a.number(), b.number()), cmp.Compare(a.id, b.id)) })
 	list = list[:min(len(list), TreeInstances)]

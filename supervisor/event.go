@@ -36,9 +36,10 @@ func (h Header) Subject() string {
 }
 
 type (
-	// SupervisorStarted: all children of the supervisor acknowledged their start.
+	// SupervisorStarted: all children of the supervisor acknowledged their start. A Dynamic has DynamicKind and no strategy.
 	SupervisorStarted struct {
 		Header
+		Kind      Kind
 		Strategy  Strategy
 		Intensity Intensity
 	}
@@ -168,8 +169,16 @@ func (Warned) isEvent()                {}
 func (EventsDropped) isEvent()         {}
 func (ObserverFailed) isEvent()        {}
 
+// StrategyName is OTP's name of the strategy; that of a Dynamic is simple_one_for_one.
+func (e SupervisorStarted) StrategyName() string {
+	if e.Kind == DynamicKind {
+		return "simple_one_for_one"
+	}
+	return e.Strategy.String()
+}
+
 func (e SupervisorStarted) String() string {
-	return fmt.Sprintf("%s: supervisor started, %v, %d in %v", e.Subject(), e.Strategy, e.Intensity.Max, e.Intensity.Period)
+	return fmt.Sprintf("%s: supervisor started, %s, %d in %v", e.Subject(), e.StrategyName(), e.Intensity.Max, e.Intensity.Period)
 }
 
 func (e SupervisorStopped) String() string {

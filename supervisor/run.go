@@ -62,7 +62,7 @@ func (r *Run) main() {
 	if err == nil {
 		r.setState(Running)
 		r.emit(func(h Header) Event {
-			return SupervisorStarted{Header: h, Strategy: r.spec.Strategy, Intensity: r.spec.Intensity}
+			return SupervisorStarted{Header: h, Kind: SupervisorKind, Strategy: r.spec.Strategy, Intensity: r.spec.Intensity}
 		})
 		close(r.up)
 		r.own.acknowledge()

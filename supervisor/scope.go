@@ -190,7 +190,7 @@ func (inc *incarnation) complete(t Tree) Tree {
 	case n != nil:
 		sub := n.tree()
 		t.Strategy, t.Intensity, t.AutoShutdown, t.InWindow = sub.Strategy, sub.Intensity, sub.AutoShutdown, sub.InWindow
-		t.Children, t.Instances, t.Busy = sub.Children, sub.Instances, sub.Busy || sub.State != Running
+		t.Children, t.Instances, t.InstancesRunning, t.Busy = sub.Children, sub.Instances, sub.InstancesRunning, sub.Busy || sub.State != Running
 	case t.Kind != Worker:
 		t.Busy = true // its run is over, and its exit is on the way
 	}

@@ -65,9 +65,9 @@ type Tree struct {
 	InWindow     int
 	// Busy: the supervisor is in the middle of something, or something waits for it: an exit, a call, a retry.
 	Busy bool
-	// Children are in start order. A Dynamic lists at most TreeInstances of its Instances.
-	Children  []Tree
-	Instances int
+	// Children are in start order. A Dynamic lists at most TreeInstances of its Instances, of which InstancesRunning are Running.
+	Children                    []Tree
+	Instances, InstancesRunning int
 }
 
 // TreeInstances is how many instances of a Dynamic a Tree lists.

@@ -33,7 +33,7 @@ func (o observer) Observe(e supervisor.Event) {
 func describe(e supervisor.Event) (zapcore.Level, []zap.Field) {
 	switch e := e.(type) {
 	case supervisor.SupervisorStarted:
-		return zap.InfoLevel, fields("supervisor_started", zap.Stringer("strategy", e.Strategy), zap.Int("max_restarts", e.Intensity.Max), zap.Duration("period", e.Intensity.Period))
+		return zap.InfoLevel, fields("supervisor_started", zap.String("strategy", e.StrategyName()), zap.Int("max_restarts", e.Intensity.Max), zap.Duration("period", e.Intensity.Period))
 	case supervisor.SupervisorStopped:
 		return zap.InfoLevel, fields("supervisor_stopped", zap.Error(e.Err))
 	case supervisor.ChildStarting:

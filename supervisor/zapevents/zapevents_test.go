@@ -27,6 +27,7 @@ func TestEveryEventIsWritten(t *testing.T) {
 		with  map[string]any
 	}{
 		{supervisor.SupervisorStarted{Header: h, Strategy: supervisor.OneForAll}, zap.InfoLevel, "supervisor_started", map[string]any{"strategy": "one_for_all"}},
+		{supervisor.SupervisorStarted{Header: h, Kind: supervisor.DynamicKind}, zap.InfoLevel, "supervisor_started", map[string]any{"strategy": "simple_one_for_one"}},
 		{supervisor.SupervisorStopped{Header: h, Err: crash.Err}, zap.InfoLevel, "supervisor_stopped", map[string]any{"error": "crash"}},
 		{supervisor.ChildStarting{Header: h}, zap.DebugLevel, "child_starting", nil},
 		{supervisor.ChildStarted{Header: h}, zap.InfoLevel, "child_started", nil},
