@@ -85,7 +85,7 @@ func (l *Log) commitLoop() {
 		if err = l.seal(); err != nil {
 			err = l.fail(err)
 		} else if wrote {
-			l.markEnd()
+			err = l.changeExtent(ended(l.w.prev, l.w.next))
 		}
 	}
 	l.closeErr = l.release(err)
@@ -319,7 +319,7 @@ func (l *Log) seal() error {
 }
 
 // begin makes the next segment, for a first frame of size bytes. The file has its header, durable, before it gets a segment's
-// name, and the name is durable before the first frame is written.
+// name; the name is durable before the extent tells of the segment, and the extent is before the first frame is written.
 func (l *Log) begin(size int64) error {
 	w := &l.w
 	h := segment.Header{ID: w.id, Number: w.prev.number + 1, FirstIndex: w.next, PrevSeal: w.prev.seal}
@@ -342,6 +342,9 @@ func (l *Log) begin(size int64) error {
 	if err := l.syncNames(); err != nil {
 		return err
 	}
+	if err := l.reach(h); err != nil {
+		return err
+	}
 	w.seg = &seg{number: h.Number, first: h.FirstIndex, path: path}
 	if !l.opts.bugs.noSeed {
 		w.seg.seed = h.Seed()
@@ -356,6 +359,19 @@ func (l *Log) begin(size int64) error {
 	l.addSegment(w.seg)
 	l.emit(Rolled{File: path, Number: h.Number, FirstIndex: h.FirstIndex, Recycled: sp.recycled, Prepared: sp.size > 0})
 	return nil
+}
+
+// reach makes the extent tell of a segment that was begun.
+func (l *Log) reach(h segment.Header) error {
+	switch {
+	case h.Number == 1:
+		e := segment.Extent{ID: h.ID, First: 1, FirstIndex: h.FirstIndex}
+		reached(h)(&e)
+		return l.createExtent(e)
+	case l.opts.bugs.noExtent:
+		return nil
+	}
+	return l.changeExtent(reached(h))
 }
 
 // fail makes the failure sticky, unless there is one already, and returns the one that stands.

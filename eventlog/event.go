@@ -49,10 +49,6 @@ type (
 	// SpareFailed tells that the next segment could not be prepared. The log goes on without.
 	SpareFailed struct{ Err error }
 
-	// EndUnmarked tells that the file which says where the log ends could not be written. The log is whole; only that
-	// its last segment is will not be checked as closely.
-	EndUnmarked struct{ Err error }
-
 	// Failed tells that the log reached its sticky failed state.
 	Failed struct{ Err error }
 )
@@ -63,7 +59,6 @@ func (Progress) event()    {}
 func (Rolled) event()      {}
 func (Truncated) event()   {}
 func (SpareFailed) event() {}
-func (EndUnmarked) event() {}
 func (Failed) event()      {}
 
 func (e Recovered) String() string {
@@ -99,10 +94,6 @@ func (e Truncated) String() string {
 
 func (e SpareFailed) String() string {
 	return fmt.Sprintf("the next segment could not be prepared: %v", e.Err)
-}
-
-func (e EndUnmarked) String() string {
-	return fmt.Sprintf("the end of the log could not be marked: %v", e.Err)
 }
 
 func (e Failed) String() string { return fmt.Sprintf("the log failed: %v", e.Err) }

@@ -5,3 +5,4 @@ package eventlog
 func WithoutLookAhead(o Options) Options { o.bugs.noLookAhead = true; return o }
 func WithoutSeed(o Options) Options      { o.bugs.noSeed = true; return o }
 func WithoutRewrite(o Options) Options   { o.bugs.noRewrite = true; return o }
+func WithoutExtent(o Options) Options    { o.bugs.noExtent = true; return o }

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -35,10 +34,11 @@ type inspection struct {
 	quick    bool // of segments that are not the last, look at header and seal only
 	progress func(done, total int64)
 
-	segs      []*inspected
-	spares    []string     // paths of files that were prepared and never became segments
-	end       *segment.End // the end mark, if there is one
-	endDamage *CorruptError
+	segs         []*inspected
+	leftovers    []string        // paths of segments that were truncated and are still there
+	spares       []string        // paths of files that were prepared and never came into use
+	extent       *segment.Extent // nil if there is none, or if it is damaged
+	extentDamage *CorruptError
 }
 
 // list finds the files. It is no error if dir is not there.
@@ -51,7 +51,7 @@ func (in *inspection) list() error {
 		path := filepath.Join(in.dir, name)
 		if number, ok := parseSegName(name); ok {
 			in.segs = append(in.segs, &inspected{number: number, path: path})
-		} else if strings.HasSuffix(name, spareSuffix) {
+		} else if isSpareName(name) {
 			in.spares = append(in.spares, path)
 		}
 	}
@@ -61,14 +61,17 @@ func (in *inspection) list() error {
 
 // run reads all segments. The error is about what could not be read or understood; damage is noted in the segments.
 func (in *inspection) run() error {
-	if err := in.readEnd(); err != nil {
+	if err := in.readExtent(); err != nil {
 		return err
 	}
-	var total int64
-	for i, s := range in.segs {
+	for _, s := range in.segs {
 		if err := in.header(s); err != nil {
 			return err
 		}
+	}
+	in.truncated()
+	var total int64
+	for i, s := range in.segs {
 		if s.damage == nil && i > 0 {
 			s.damage = in.segs[i-1].follows(s)
 		}
@@ -86,7 +89,7 @@ func (in *inspection) run() error {
 			s.damage = s.judge(next)
 		}
 	}
-	in.judgeEnd()
+	in.judgeExtent()
 	return nil
 }
 
@@ -255,8 +258,8 @@ func (in *inspection) damage() []*CorruptError {
 			all = append(all, s.damage)
 		}
 	}
-	if in.endDamage != nil {
-		all = append(all, in.endDamage)
+	if in.extentDamage != nil {
+		all = append(all, in.extentDamage)
 	}
 	return all
 }
@@ -271,6 +274,9 @@ func (in *inspection) firstDamage() error {
 
 // recovery sums up a log that is not damaged and not empty.
 func (in *inspection) recovery() Recovery {
+	if len(in.segs) == 0 {
+		return Recovery{}
+	}
 	first, last := in.segs[0], in.segs[len(in.segs)-1]
 	r := Recovery{
 		ID:         first.header.ID,

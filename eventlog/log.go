@@ -25,7 +25,7 @@ type Entry struct {
 
 // Log is an open log. All methods are safe for concurrent use.
 //
-// Locks are taken in this order, and none is held over a write or sync of frames: truncating, segMu, mu.
+// Locks are taken in this order, and none is held over a write or sync of frames: truncating, extent.mu, segMu, mu.
 type Log struct {
 	dir      string
 	opts     Options
@@ -56,6 +56,7 @@ type Log struct {
 	stopped  chan struct{} // closed when the committer has ended
 	closeErr error         // written before stopped is closed
 	w        writer        // the committer's, or its stand-in's
+	extent   extent
 	spares   spares
 
 	truncating sync.Mutex
@@ -110,6 +111,7 @@ func (l *Log) release(err error) error {
 	if l.w.file != nil {
 		keep(l.w.file.Close())
 	}
+	keep(l.extent.close())
 	if l.lock != nil {
 		keep(l.lock.Close())
 	}

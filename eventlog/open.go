@@ -61,7 +61,7 @@ func (l *Log) open(parents []string) error {
 	if err := in.firstDamage(); err != nil {
 		return err
 	}
-	// Only what is no segment is removed. A prepared file may hold a copy of nothing but zeros and old bytes.
+	// A prepared file holds nothing but zeros and old bytes.
 	for _, path := range in.spares {
 		if err := l.opts.FS.Remove(path); err != nil {
 			return fmt.Errorf("eventlog: removing a segment file that never came into use: %w", err)
@@ -87,12 +87,31 @@ func (l *Log) open(parents []string) error {
 	l.adopt(&in)
 	l.w.prev = position{number: last.number, seal: last.scan.seal}
 	l.w.next = last.scan.next
-	if in.end == nil || in.end.Number != last.number {
-		l.markEnd()
+	if err := l.settleExtent(&in); err != nil {
+		return fmt.Errorf("eventlog: %w", err)
 	}
 	// The next segment is made by the first append; an idle restart leaves nothing behind.
 	l.spares.prepare(l.w.target, l.w.target)
 	return nil
+}
+
+// settleExtent makes the extent say what was found, and takes away what it says was truncated.
+func (l *Log) settleExtent(in *inspection) error {
+	change := ended(l.w.prev, l.w.next)
+	if in.extent == nil {
+		e := segment.Extent{ID: l.w.id, First: 1, FirstIndex: l.recovery.FirstIndex}
+		change(&e)
+		return l.createExtent(e)
+	}
+	if err := l.adoptExtent(*in.extent); err != nil {
+		return err
+	}
+	for _, path := range in.leftovers {
+		if err := l.opts.FS.Remove(path); err != nil {
+			return err
+		}
+	}
+	return l.changeExtent(change)
 }
 
 // adopt makes the segments readable.

@@ -56,6 +56,7 @@ type Retention struct {
 // bugs are the seeded mistakes of docs/eventlog.md that no file system could make for us.
 type bugs struct {
 	noLookAhead bool // a bad frame in the last segment is always taken for a torn tail
+	noExtent    bool // a roll does not tell the extent of the new segment
 	noSeed      bool // checksums do not depend on the segment
 	noRewrite   bool // recovery trusts what the page cache shows of the last frames
 }

@@ -63,7 +63,8 @@ func (l *Log) floor(before uint64) (uint64, string) {
 // Truncate removes whole segments from the front that hold only records with an index below before,
 // below every retainer's floor and outside Options.Retention, and returns the number of segments
 // removed. The newest segment always stays. Cursors on a removed segment read it to its end and then get ErrTruncated, unless they
-// are on the segment next to those that are left.
+// are on the segment next to those that are left. If an error comes with a number that is not 0, the records are gone from the
+// log, and a file that could not be removed goes at the next Open.
 func (l *Log) Truncate(before uint64) (removed int, err error) {
 	l.truncating.Lock()
 	defer l.truncating.Unlock()
@@ -74,57 +75,57 @@ func (l *Log) Truncate(before uint64) (removed int, err error) {
 		return 0, err
 	}
 	floor, holder := l.floor(before)
+	segs := l.snapshot()
+	n := 0
+	for len(segs)-n >= 2 && segs[n+1].first <= floor && l.spareable(segs[n+1:]) {
+		n++
+	}
+	if n == 0 {
+		return 0, nil
+	}
+	// Once the extent says so the segments are truncated, whatever comes of their files: a crash may keep any of them.
+	front := segs[n]
+	if err := l.changeExtent(func(e *segment.Extent) { e.First, e.FirstIndex = front.number, front.first }); err != nil {
+		return 0, err
+	}
+	l.segMu.Lock()
+	l.segs = slices.Clone(l.segs[n:])
+	l.first.Store(front.first)
+	l.segMu.Unlock()
 	recycled := 0
-	for {
-		segs := l.snapshot()
-		if len(segs) < 2 || segs[1].first > floor || !l.spareable(segs) {
-			break
+	for _, s := range segs[:n] {
+		kept, rerr := l.discard(s)
+		if rerr != nil && err == nil {
+			err = rerr
 		}
-		kept, err := l.removeOldest(segs[0], segs[1].first)
-		if err != nil {
-			return removed, err
-		}
-		removed++
 		if kept {
 			recycled++
 		}
 	}
-	if removed > 0 {
-		l.emit(Truncated{First: l.First(), Removed: removed, Recycled: recycled, HeldBy: holder})
-	}
-	return removed, nil
+	l.emit(Truncated{First: front.first, Removed: n, Recycled: recycled, HeldBy: holder})
+	return n, err
 }
 
-// spareable tells whether enough bytes remain without the oldest segment.
+// spareable tells whether these segments hold as many bytes as retention wants.
 func (l *Log) spareable(segs []*seg) bool {
 	keep := l.opts.Retention.Bytes
-	for _, s := range segs[1:] {
+	for _, s := range segs {
 		keep -= s.end.Load() - segment.HeaderSize
 	}
 	return keep <= 0
 }
 
-// removeOldest takes one segment away, and makes that durable before the next one goes: otherwise a crash could bring back an old
-// one and not its successor, which is what damage looks like. A file that a cursor has open is never recycled.
-func (l *Log) removeOldest(s *seg, first uint64) (recycled bool, err error) {
-	l.segMu.Lock()
+// discard removes or recycles the file of a segment that is no longer the log's. A file that a cursor has open is never recycled;
+// no cursor can come to it any more.
+func (l *Log) discard(s *seg) (recycled bool, err error) {
+	l.segMu.RLock()
 	readers := s.readers
+	l.segMu.RUnlock()
 	if readers == 0 {
 		recycled, err = l.spares.keep(s.path, s.end.Load())
 	}
 	if err == nil && !recycled {
 		err = l.opts.FS.Remove(s.path)
 	}
-	if err == nil {
-		l.segs = slices.Clone(l.segs[1:])
-		l.first.Store(first)
-	}
-	l.segMu.Unlock()
-	if err != nil || recycled {
-		return recycled, err
-	}
-	if err := l.syncNames(); err != nil {
-		return false, l.fail(err)
-	}
-	return false, nil
+	return recycled, err
 }

@@ -40,6 +40,13 @@ func parseSegName(name string) (uint64, bool) {
 	return n, err == nil && n > 0 && hex == strings.ToLower(hex)
 }
 
+// isSpareName tells whether a file of this base name is the log's own, and was never in use.
+func isSpareName(name string) bool {
+	name, ok := strings.CutSuffix(name, spareSuffix)
+	_, numbered := parseSegName(name + segSuffix)
+	return ok && (numbered || name == extentName)
+}
+
 // seg is a segment as readers know it.
 type seg struct {
 	number uint64

@@ -73,7 +73,7 @@ func (in *inspection) exclusive() (io.Closer, error) {
 		}
 	}
 	err = in.list()
-	if err == nil && len(in.segs) == 0 {
+	if err == nil && len(in.segs) == 0 && !slices.Contains(names, extentName) {
 		err = fmt.Errorf("no segments in %s", in.dir)
 	}
 	if err == nil {

@@ -176,7 +176,7 @@ func (n *Node) logNotice(e eventlog.Event) {
 	switch e.(type) {
 	case eventlog.Failed:
 		n.log.Error("event log", zap.Stringer("event", e))
-	case eventlog.TornTail, eventlog.SpareFailed, eventlog.EndUnmarked:
+	case eventlog.TornTail, eventlog.SpareFailed:
 		n.log.Warn("event log", zap.Stringer("event", e))
 	case eventlog.Progress:
 		n.log.Debug("event log", zap.Stringer("event", e))

@@ -52,19 +52,41 @@ func TestHeaderEveryBit(t *testing.T) {
 	require.ErrorIs(t, err, ErrVersion)
 }
 
-func TestEndRoundTrip(t *testing.T) {
-	e := End{ID: [16]byte{9}, Number: 3, Seal: Seal{Offset: 5000, CRC: 7}, Next: 12}
-	b := e.Append(nil)
-	require.Len(t, b, EndSize)
-	got, err := DecodeEnd(b)
+func TestExtentRoundTrip(t *testing.T) {
+	e := Extent{ID: [16]byte{9}, Serial: 6, First: 2, FirstIndex: 5, Last: 3, Sealed: true, Seal: Seal{Offset: 5000, CRC: 7}, Next: 12}
+	b := e.AppendFile(nil)
+	require.Len(t, b, ExtentFileSize)
+	require.Len(t, e.Append(nil), ExtentSize)
+	got, err := DecodeExtent(b)
 	require.NoError(t, err)
 	require.Equal(t, e, got)
-	for i := range len(b) * 8 {
+
+	// The slot that was not written last is what an interrupted write leaves.
+	later := e
+	later.Serial++
+	later.Next++
+	copy(b[ExtentOffset(later.Serial):], later.Append(nil))
+	got, err = DecodeExtent(b)
+	require.NoError(t, err)
+	require.Equal(t, later, got)
+	at := int(ExtentOffset(later.Serial))
+	for i := at * 8; i < (at+ExtentSize)*8; i++ {
 		b[i/8] ^= 1 << (i % 8)
-		_, err := DecodeEnd(b)
-		require.Error(t, err, "bit %d", i)
+		got, err := DecodeExtent(b)
+		require.NoError(t, err)
+		require.Equal(t, e, got, "bit %d", i)
 		b[i/8] ^= 1 << (i % 8)
 	}
+	for i := range b {
+		_, err := DecodeExtent(b[:i])
+		require.Equal(t, i < ExtentSize, err != nil, "%d bytes", i)
+	}
+	clear(b)
+	_, err = DecodeExtent(b)
+	require.Error(t, err)
+	copy(b[ExtentOffset(later.Serial):], e.Append(nil))
+	_, err = DecodeExtent(b)
+	require.ErrorContains(t, err, "wrong slot")
 }
 
 func TestFrameRoundTrip(t *testing.T) {
@@ -163,7 +185,7 @@ func FuzzDecode(f *testing.F) {
 			}
 		}
 		_, _ = DecodeHeader(b)
-		_, _ = DecodeEnd(b)
+		_, _ = DecodeExtent(b)
 	})
 }
 

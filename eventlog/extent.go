@@ -1,0 +1,194 @@
+package eventlog
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"sync"
+
+	"github.com/coppice-go/coppice/eventlog/segment"
+)
+
+// extentName is the file that says which segments there are. Nothing else would tell that the newest one, the oldest one or all of
+// them are gone: the chain of seals only tells of those in between.
+const extentName = "EXTENT"
+
+// extent is the log's record of its segments. It is brought up to date at each roll, after the new segment's name is durable and
+// before a frame is in it; before anything is truncated; and when the last segment is sealed for good. It is written over in its
+// place, a slot at a time, so that it costs one write and one sync, and no room on the disk.
+type extent struct {
+	mu   sync.Mutex // held over the write: a roll and a truncation take turns
+	cur  segment.Extent
+	file File // nil if the log is read-only, or has no extent yet
+}
+
+// changeExtent makes a changed extent durable. An error fails the log, for the file may say something else than was meant.
+func (l *Log) changeExtent(change func(*segment.Extent)) error {
+	x := &l.extent
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.file == nil {
+		return ErrClosed // by whoever could not wait
+	}
+	next := x.cur
+	change(&next)
+	if next == x.cur {
+		return nil
+	}
+	next.Serial++
+	if err := x.write(next); err != nil {
+		return l.fail(err)
+	}
+	x.cur = next
+	return nil
+}
+
+func (x *extent) write(e segment.Extent) error {
+	if err := writeAt(x.file, e.Append(nil), segment.ExtentOffset(e.Serial)); err != nil {
+		return err
+	}
+	return x.file.Sync()
+}
+
+func (x *extent) close() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.file == nil {
+		return nil
+	}
+	err := x.file.Close()
+	x.file = nil
+	return err
+}
+
+// createExtent makes the extent of a log that has none yet. Its first segment is durable and has no records.
+func (l *Log) createExtent(e segment.Extent) error {
+	path := filepath.Join(l.dir, extentName)
+	tmp := path + spareSuffix // Open removes it if it is left over
+	f, err := l.opts.FS.Create(tmp)
+	if err != nil {
+		return err
+	}
+	l.extent.file = f
+	e.Serial = 1
+	if err := writeAt(f, e.AppendFile(nil), 0); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := l.opts.FS.Rename(tmp, path); err != nil {
+		return err
+	}
+	l.extent.cur = e
+	return l.syncNames()
+}
+
+// adoptExtent goes on with the extent that was read. What was read may never have reached the disk, if the process before died of a failed
+// sync; so it is written again, the same bytes at the same place, before anything relies on it. The other slot, which did reach the
+// disk, stays until then.
+func (l *Log) adoptExtent(e segment.Extent) error {
+	f, err := l.opts.FS.Open(filepath.Join(l.dir, extentName), true)
+	if err != nil {
+		return err
+	}
+	l.extent.file, l.extent.cur = f, e
+	return l.extent.write(e)
+}
+
+// reached is the change of an extent after a segment was begun.
+func reached(h segment.Header) func(*segment.Extent) {
+	return func(e *segment.Extent) {
+		e.Last, e.Next, e.Sealed, e.Seal = h.Number, h.FirstIndex, false, segment.Seal{}
+	}
+}
+
+// ended is the change of an extent after the last segment was sealed and no other is begun.
+func ended(last position, next uint64) func(*segment.Extent) {
+	return func(e *segment.Extent) { e.Last, e.Next, e.Sealed, e.Seal = last.number, next, true, last.seal }
+}
+
+// readExtent reads the extent, if there is one.
+func (in *inspection) readExtent() error {
+	path := filepath.Join(in.dir, extentName)
+	f, err := in.fs.Open(path, false)
+	if isNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	buf := make([]byte, segment.ExtentFileSize)
+	n, err := f.ReadAt(buf, 0)
+	if err != nil && err != io.EOF {
+		return fmt.Errorf("eventlog: reading %s: %w", path, err)
+	}
+	e, err := segment.DecodeExtent(buf[:n])
+	switch {
+	case errors.Is(err, segment.ErrVersion):
+		return fmt.Errorf("%w: %s: %v", ErrVersion, path, err)
+	case err != nil:
+		in.extentDamage = &CorruptError{File: path, Reason: err.Error() + "; it tells which segments there should be"}
+	default:
+		in.extent = &e
+	}
+	return nil
+}
+
+// truncated takes the segments away that the extent says were truncated, and a crash brought back or left. A file is only believed to
+// be one of them if its header says so.
+func (in *inspection) truncated() {
+	if in.extent == nil {
+		return
+	}
+	for len(in.segs) > 0 {
+		s := in.segs[0]
+		if s.number >= in.extent.First || s.damage != nil || s.header.ID != in.extent.ID {
+			return
+		}
+		in.leftovers = append(in.leftovers, s.path)
+		in.segs = in.segs[1:]
+	}
+}
+
+// judgeExtent compares the segments found with the extent. It runs after each segment was judged by itself.
+func (in *inspection) judgeExtent() {
+	path := filepath.Join(in.dir, extentName)
+	if in.extentDamage != nil {
+		return
+	}
+	if in.extent == nil {
+		// It is made right after the first segment, before that has records.
+		if n := len(in.segs); n > 1 || n == 1 && (in.segs[0].number != 1 || in.segs[0].scan.frames > 0 || in.segs[0].damage != nil) {
+			in.extentDamage = &CorruptError{File: path, Reason: fmt.Sprintf("file is missing; it tells which segments there should be, and %s is there", filepath.Base(in.segs[0].path))}
+		}
+		return
+	}
+	missing := func(number uint64, says string) {
+		in.extentDamage = &CorruptError{File: segPath(in.dir, number), Reason: "segment is missing; " + says}
+	}
+	e := *in.extent
+	if len(in.segs) == 0 {
+		missing(e.Last, fmt.Sprintf("%s says that the log goes from segment %x to this one, and none is there", extentName, e.First))
+		return
+	}
+	for _, s := range in.segs {
+		if s.damage == nil && s.header.ID != e.ID {
+			s.damage = &CorruptError{File: s.path, Reason: fmt.Sprintf("segment belongs to log %x, want %x as in %s", s.header.ID, e.ID, extentName)}
+		}
+	}
+	first, last := in.segs[0], in.segs[len(in.segs)-1]
+	switch {
+	case first.number < e.First && first.damage == nil:
+		first.damage = &CorruptError{File: first.path, Reason: fmt.Sprintf("%s says that the log begins with segment %x", extentName, e.First)}
+	case first.number > e.First:
+		missing(e.First, fmt.Sprintf("%s says that the log begins with it, at record %d", extentName, e.FirstIndex))
+	case e.Last > last.number:
+		missing(e.Last, fmt.Sprintf("%s says that the log reached it, and has records up to %d at least", extentName, e.Next-1))
+	case e.Sealed && e.Last == last.number && last.damage == nil && (!last.scan.sealed || last.scan.seal != e.Seal):
+		last.damage = &CorruptError{File: last.path, Offset: last.scan.end, Index: last.scan.next,
+			Reason: fmt.Sprintf("no seal where the frames end; %s says that there is one at offset %d with checksum %08x", extentName, e.Seal.Offset, e.Seal.CRC)}
+	}
+}
