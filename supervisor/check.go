@@ -84,6 +84,8 @@ func (c Child) check(auto AutoShutdown) error {
 	switch {
 	case c.Start == nil:
 		return bad("Start is nil")
+	case c.Kind > DynamicKind:
+		return bad("Kind is %v, expected Worker, SupervisorKind or DynamicKind", c.Kind)
 	case c.Restart > Temporary:
 		return bad("Restart is %v, expected Permanent, Transient or Temporary", c.Restart)
 	case c.Ack > AckReady:
@@ -143,6 +145,13 @@ func Lint(spec Spec, children []Child) []string {
 				c.ID, c.Shutdown, limit.Max, limit.Period))
 		}
 	}
+	for _, c := range children {
+		if c.Kind != Worker {
+			for _, w := range lintSupervisor(c) {
+				out = append(out, fmt.Sprintf("child %q: %s", c.ID, w))
+			}
+		}
+	}
 	if spec.AutoShutdown != Never {
 		some := false
 		for _, c := range children {
@@ -155,7 +164,7 @@ func Lint(spec Spec, children []Child) []string {
 	return out
 }
 
-// lintSupervisor is about a child that turned out to be a supervisor.
+// lintSupervisor is about a child that is a supervisor.
 func lintSupervisor(c Child) []string {
 	var out []string
 	if c.Restart != Permanent && !c.Significant {

@@ -543,9 +543,10 @@ func (r *dynamicRun) tree() Tree {
 	list = list[:min(len(list), TreeInstances)]
 	incs := make([]*incarnation, len(list))
 	for i, in := range list {
-		c := r.child.withDefaults(in.report().Kind)
+		kind := in.report().Kind
+		c := r.child.withDefaults(kind, kind)
 		n := Tree{
-			ID: in.id, Path: r.pathOf(in), Kind: in.report().Kind, State: in.state(), Restart: c.Restart, Shutdown: c.Shutdown,
+			ID: in.id, Path: r.pathOf(in), Kind: kind, State: in.state(), Restart: c.Restart, Shutdown: c.Shutdown,
 			Restarts: in.restarts, LastExit: in.lastExit,
 		}
 		if in.inc != nil {

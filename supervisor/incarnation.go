@@ -47,6 +47,7 @@ type incarnation struct {
 	record *record      // the owner's, nil for a Dynamic's
 	began  time.Time
 
+	declared     Kind
 	restart      Restart
 	policy       OrphanPolicy
 	ack          Ack
@@ -268,7 +269,7 @@ func (inc *incarnation) shutdownTimeLocked() time.Duration {
 	if inc.shutdown != 0 {
 		return inc.shutdown
 	}
-	if _, ok := inc.service.(supervisory); ok || inc.owner == nil {
+	if _, ok := inc.service.(supervisory); ok || inc.owner == nil || inc.declared != Worker {
 		return Infinity
 	}
 	return DefaultShutdown

@@ -197,7 +197,7 @@ func (rec *record) ref() Ref {
 }
 
 func (rec *record) report() ChildInfo {
-	return ChildInfo{ID: rec.child.ID, Kind: rec.kind, State: rec.state, Ref: rec.ref()}
+	return ChildInfo{ID: rec.child.ID, Kind: rec.kindOf(), State: rec.state, Ref: rec.ref()}
 }
 
 // WhichChildren lists the specifications, newest start first (OTP rule 28). It does not wait.
@@ -248,7 +248,7 @@ func (r *Run) CountChildren() (Counts, error) {
 		if rec.ref().Alive() {
 			c.Active++
 		}
-		if rec.kind == Worker {
+		if rec.kindOf() == Worker {
 			c.Workers++
 		} else {
 			c.Supervisors++
@@ -260,14 +260,18 @@ func (r *Run) CountChildren() (Counts, error) {
 // ChildSpec is a child's specification with the defaults filled in (OTP rule 31), or ErrNotFound. A temporary child's Start is nil once it
 // has started (rule 21). It does not wait.
 func (r *Run) ChildSpec(id string) (c Child, err error) {
-	err = r.withChild(id, func(rec *record) { c = rec.child.withDefaults(rec.kind) })
+	err = r.withChild(id, func(rec *record) { c = rec.child.withDefaults(rec.kindOf(), rec.kind) })
 	return c, err
 }
 
-func (c Child) withDefaults(k Kind) Child {
+// withDefaults fills in what zero means: made is what the child turned out to be, k may only be declared.
+func (c Child) withDefaults(k, made Kind) Child {
 	stop, start := DefaultShutdown, DefaultStartTimeout
 	if k != Worker {
-		stop, start, c.Ack = Infinity, Infinity, AckReady
+		stop = Infinity
+	}
+	if made != Worker {
+		start, c.Ack = Infinity, AckReady
 	}
 	if c.Shutdown == 0 {
 		c.Shutdown = stop
@@ -312,9 +316,9 @@ func (r *Run) tree() Tree {
 	t.Busy = r.busy || !r.box.empty() || r.stopping()
 	incs := make([]*incarnation, len(r.records))
 	for i, rec := range r.records {
-		c := rec.child.withDefaults(rec.kind)
+		c := rec.child.withDefaults(rec.kindOf(), rec.kind)
 		n := Tree{
-			ID: c.ID, Path: r.pathOf(rec), Kind: rec.kind, State: rec.state, Restart: c.Restart, Significant: c.Significant, Shutdown: c.Shutdown,
+			ID: c.ID, Path: r.pathOf(rec), Kind: rec.kindOf(), State: rec.state, Restart: c.Restart, Significant: c.Significant, Shutdown: c.Shutdown,
 			Restarts: rec.restarts, LastExit: rec.lastExit,
 		}
 		if rec.inc != nil {

@@ -223,6 +223,29 @@ func TestRule30_CountChildren(t *testing.T) {
 	require.Equal(t, supervisor.Counts{Specs: 3, Active: 1, Supervisors: 1, Workers: 2}, n)
 }
 
+// What was never started counts as declared; what was started, as what it is.
+func TestRule30_DeclaredKind(t *testing.T) {
+	ignoring := func(context.Context) (supervisor.Service, error) { return nil, supervisor.ErrIgnore }
+	r, _ := tree(t, supervisor.Spec{Build: children(
+		supervisor.Child{ID: "declared", Kind: supervisor.SupervisorKind, Start: ignoring},
+		supervisor.Child{ID: "undeclared", Start: ignoring},
+		nested("seen", 0, supervisor.Spec{}),
+		supervisor.Child{ID: "foreign", Kind: supervisor.SupervisorKind, Start: idle},
+		supervisor.Child{ID: "other", Kind: supervisor.DynamicKind, Start: supervisor.Nested(supervisor.Spec{})},
+	)})
+	n, err := r.CountChildren()
+	require.NoError(t, err)
+	require.Equal(t, supervisor.Counts{Specs: 5, Active: 3, Supervisors: 4, Workers: 1}, n)
+	require.True(t, r.Tree().Settled())
+	other, _ := r.Tree().Find("other")
+	require.Equal(t, supervisor.SupervisorKind, other.Kind, "what it is, not what it was called")
+	foreign, err := r.ChildSpec("foreign")
+	require.NoError(t, err)
+	require.Equal(t, []any{supervisor.Infinity, supervisor.DefaultStartTimeout, supervisor.AckStart}, []any{foreign.Shutdown, foreign.StartTimeout, foreign.Ack})
+	_, err = r.StartChild(ctx, supervisor.Child{ID: "x", Kind: 3, Start: idle})
+	require.ErrorContains(t, err, "Kind is Kind(3), expected Worker, SupervisorKind or DynamicKind")
+}
+
 // tree: what was changed by hand is lost when the supervisor is itself restarted
 func TestRule32_BuildIsTheTruth(t *testing.T) {
 	a := newProbe("a")

@@ -32,7 +32,7 @@ type Run struct {
 // record is one child. Guarded by Run.mu as the rest.
 type record struct {
 	child    Child
-	kind     Kind
+	kind     Kind // what it turned out to be when it last started
 	state    State
 	inc      *incarnation // while Starting, Running, Stopping
 	restarts uint64
@@ -44,6 +44,14 @@ type record struct {
 
 func (rec *record) member() member {
 	return member{restart: rec.child.Restart, significant: rec.child.Significant, alive: rec.state == Running || rec.state == Restarting}
+}
+
+// kindOf is what the child is: what it turned out to be, or what it was declared as.
+func (rec *record) kindOf() Kind {
+	if rec.kind == Worker {
+		return rec.child.Kind
+	}
+	return rec.kind
 }
 
 func newRun(ctx context.Context, s *Supervisor) (*Run, error) {
@@ -215,7 +223,7 @@ func (r *Run) exited(inc *incarnation) {
 func (r *Run) startChild(rec *record, explicit bool) (Ref, error) {
 	inc := r.child(rec.child.ID)
 	c := rec.child
-	inc.record, inc.restart, inc.policy, inc.ack, inc.shutdown, inc.startTimeout = rec, c.Restart, c.Orphan, c.Ack, c.Shutdown, c.StartTimeout
+	inc.record, inc.declared, inc.restart, inc.policy, inc.ack, inc.shutdown, inc.startTimeout = rec, c.Kind, c.Restart, c.Orphan, c.Ack, c.Shutdown, c.StartTimeout
 	inc.newContext(r.base)
 	r.update(func() { rec.inc, rec.state = inc, Starting })
 	inc.emit(func(h Header) Event { return ChildStarting{Header: h} })
@@ -238,7 +246,7 @@ func (r *Run) startChild(rec *record, explicit bool) (Ref, error) {
 			}
 		})
 		inc.emit(func(h Header) Event { return ChildStarted{Header: h, Explicit: explicit, Took: time.Since(inc.began)} })
-		if rec.kind == SupervisorKind && !rec.linted {
+		if rec.kind != Worker && c.Kind == Worker && !rec.linted {
 			rec.linted = true
 			for _, w := range lintSupervisor(c) {
 				inc.emit(func(h Header) Event { return Warned{Header: h, Warning: w} })

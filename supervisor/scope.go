@@ -191,7 +191,7 @@ func (inc *incarnation) complete(t Tree) Tree {
 		sub := n.tree()
 		t.Strategy, t.Intensity, t.AutoShutdown, t.InWindow = sub.Strategy, sub.Intensity, sub.AutoShutdown, sub.InWindow
 		t.Children, t.Instances, t.InstancesRunning, t.Busy = sub.Children, sub.Instances, sub.InstancesRunning, sub.Busy || sub.State != Running
-	case t.Kind != Worker:
+	case inc.kindOf() != Worker:
 		t.Busy = true // its run is over, and its exit is on the way
 	}
 	for name, in := range inner {

@@ -130,6 +130,9 @@ type Child struct {
 	ID string
 	// Start makes the service of one incarnation.
 	Start StartFunc
+	// Kind declares what Start makes, as OTP's type does. What it made is seen, so that this matters only before the first start (for counts and Lint), and for
+	// a supervisor of another make, a suture tree for instance, which then is waited for without limit, as one of ours is (OTP rules 30 and 64).
+	Kind Kind
 	// Restart defaults to Permanent.
 	Restart Restart
 	// Significant makes an end of this child count for the supervisor's AutoShutdown. Not together with Permanent or Never.

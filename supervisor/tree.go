@@ -96,7 +96,7 @@ func (t Tree) String() string {
 
 func (t Tree) draw(b *strings.Builder, first, rest string) {
 	fmt.Fprintf(b, "%s%s  %v", first, t.ID, t.State)
-	if t.Kind == SupervisorKind {
+	if t.Kind == SupervisorKind && t.Intensity.Period > 0 {
 		fmt.Fprintf(b, "  %v %d in %v", t.Strategy, t.Intensity.Max, t.Intensity.Period)
 	}
 	if t.Kind == DynamicKind {

@@ -17,7 +17,6 @@
 //   - rule 4: no automatic shutdown of a dynamic supervisor is drawn (OTP 25 accepts it);
 //   - rule 15: while something hangs nothing is told to end but by those that wait for it, gates are opened before the stop, and starts are without a bound in Go;
 //   - rule 28: what a blocked supervisor answers to which_children is not asked for, though in Go it would answer;
-//   - rule 30: a supervisor that was never started counts as declared;
 //   - rule 41: only the set of timed histories lets the window expire, and stays away from the second after the period;
 //   - rule 54: no instance of a dynamic supervisor answers ignore in a restart (OTP 25 keeps it, without a process);
 //   - rule 58: normal after having been told, and {shutdown, _}, are no reports of permanent children;

@@ -212,8 +212,20 @@ func (p *player) do(o Outcome) error {
 // child is the specification of a node. Starts are without a bound (OTP rule 15); what OTP kills is abandoned (rule 60).
 func (p *player) child(n *Node) supervisor.Child {
 	return supervisor.Child{
-		ID: n.ID, Restart: n.Restart, Significant: n.Significant, Shutdown: n.Shutdown, StartTimeout: supervisor.Infinity, Orphan: supervisor.Abandon,
+		ID: n.ID, Kind: n.kind(), Restart: n.Restart, Significant: n.Significant, Shutdown: n.Shutdown, StartTimeout: supervisor.Infinity, Orphan: supervisor.Abandon,
 		Start: func(ctx context.Context) (supervisor.Service, error) { return p.start(ctx, n, false) },
+	}
+}
+
+// kind is the declared one (OTP rule 30).
+func (n *Node) kind() supervisor.Kind {
+	switch {
+	case n.Sup == nil:
+		return supervisor.Worker
+	case n.Sup.Dynamic:
+		return supervisor.DynamicKind
+	default:
+		return supervisor.SupervisorKind
 	}
 }
 
@@ -385,13 +397,6 @@ func busy(t supervisor.Tree) bool {
 	return t.Busy || t.State == supervisor.Starting || t.State == supervisor.Stopping
 }
 
-func (p *player) declaredSupervisor(path string) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	n := p.nodes[path]
-	return n != nil && n.Sup != nil
-}
-
 func (p *player) number(ref supervisor.Ref) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -463,11 +468,6 @@ func (p *player) snapshot(out *strings.Builder, t supervisor.Tree) {
 			id += "~"
 		case i.Ref == supervisor.Ref{}:
 			id += "-"
-			// OTP rule 30: one that never came up counts as declared.
-			if i.Kind == supervisor.Worker && p.declaredSupervisor(join(t.Path, i.ID)) {
-				counts.Workers--
-				counts.Supervisors++
-			}
 		default:
 			id += p.number(i.Ref)
 			p.refs[join(t.Path, i.ID)] = i.Ref
