@@ -5,6 +5,7 @@ package consensus
 
 import (
 	"context"
+	"time"
 
 	"github.com/coppice-go/coppice/engines"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
@@ -27,6 +28,12 @@ type Core struct {
 
 	// Genesis starts the chain.
 	Genesis *logv1.ChainStarted
+
+	// Feed is the pool once more, for a driver that spreads transactions by itself.
+	Feed Feed
+
+	// State is what is committed, read beside the engines.
+	State State
 }
 
 // Ordering orders and commits blocks. All of it may be repeated. An error that is engines.ErrDown leaves open what was done:
@@ -43,4 +50,25 @@ type Pool interface {
 	// Take answers the oldest transactions without a place once there is one, at most so many and so many bytes. They stay in
 	// the pool until they have a place.
 	Take(ctx context.Context, maxTxs, maxBytes int) ([][]byte, error)
+}
+
+// Feed offers the pool's transactions to a driver that has a mempool of its own.
+type Feed interface {
+	// Offer answers transactions without a place that came to the log after the record of index after: the oldest, at most so
+	// many and so many bytes (but at least one), and the index of the last. With wait it answers once there is one, else an
+	// empty offer if there is none.
+	Offer(ctx context.Context, after uint64, maxTxs, maxBytes int, wait bool) (txs [][]byte, last uint64, err error)
+
+	// Check tells what the node would have against raw if it were submitted at a time when the chain stood so. It reads no state
+	// and waits for nobody.
+	Check(raw []byte, chain engines.ChainState, now time.Time) error
+}
+
+// State reads what is committed. It fails fast while the state is not there.
+type State interface {
+	// Get reads a key at a committed height, 0 for the latest, and answers the height it read at.
+	Get(ctx context.Context, key []byte, height uint64) (value []byte, found bool, at uint64, err error)
+
+	// Results are those of the transactions that were applied and are remembered, nil for others.
+	Results(ctx context.Context, ids []engines.TxID) ([]*logv1.TxResult, error)
 }

@@ -52,6 +52,28 @@ func (c Client) Take(ctx context.Context, maxTxs, maxBytes int) ([][]byte, error
 	return engines.Call(ctx, c.to.With(engines.Resend), take{maxTxs, maxBytes})
 }
 
+// Offer answers transactions without a place whose log index is above after, oldest first, at most so many and so many bytes (but
+// at least one), and the index of the last of them; they stay in the pool. With wait it answers once there is one, and waits for a
+// pool to be there.
+func (c Client) Offer(ctx context.Context, after uint64, maxTxs, maxBytes int, wait bool) (txs [][]byte, last uint64, err error) {
+	to := c.to
+	if wait {
+		to = to.With(engines.Resend)
+	}
+	o, err := engines.Call(ctx, to, offer{after, maxTxs, maxBytes, wait})
+	return o.txs, o.last, err
+}
+
+// Check tells what a pool would have against raw, were the chain at that state and the clock at now. It asks nobody: what is
+// repeated it does not know.
+func (c Client) Check(raw []byte, chain engines.ChainState, now time.Time) error {
+	k := c.backends.examine(raw)
+	if k.err != nil {
+		return k.err
+	}
+	return admissible(k, chain, now)
+}
+
 // Place has the transactions of a decided block executed, but for those with a refusal. It waits for a pool to be there.
 func (c Client) Place(ctx context.Context, b engines.Block, refused []*logv1.TxResult) error {
 	_, err := engines.Call(ctx, c.to.With(engines.AwaitNext), place{engines.SenderOf(ctx), b, refused})

@@ -99,6 +99,7 @@ type pool struct {
 	expired  expired        // the newest that expired
 	expiry   time.Time      // no pending transaction expires before; zero: not known
 	takers   []taker
+	offerees []offeree
 	wanting  []*entry // want a worker, before the workers are up
 	workable bool     // the workers are up
 
@@ -132,6 +133,17 @@ type taker struct {
 	from engines.From[[][]byte]
 }
 
+// offered answers an offer.
+type offered struct {
+	txs  [][]byte
+	last uint64
+}
+
+type offeree struct {
+	offer
+	from engines.From[offered]
+}
+
 // The messages of the pool.
 type (
 	submit  struct{ txs []candidate }
@@ -149,7 +161,12 @@ type (
 		by  engines.Sender
 		rec *logv1.BlockCommitted
 	}
-	take   struct{ maxTxs, maxBytes int }
+	take  struct{ maxTxs, maxBytes int }
+	offer struct {
+		after            uint64
+		maxTxs, maxBytes int
+		wait             bool
+	}
 	look   struct{ ids []engines.TxID }
 	wait   struct{ ids []engines.TxID }
 	stat   struct{}
@@ -167,6 +184,7 @@ type (
 
 func (submit) Answer([]Submitted) {}
 func (take) Answer([][]byte)      {}
+func (offer) Answer(offered)      {}
 func (look) Answer([]Ending)      {}
 func (wait) Answer([]Ending)      {}
 func (stat) Answer(Stat)          {}
@@ -196,6 +214,7 @@ func (p *pool) init(ctx context.Context, s *engines.Server) error {
 	engines.OnCall(s, p.placeBlock)
 	engines.OnCast(s, p.committed)
 	engines.OnCall(s, p.take)
+	engines.OnCall(s, p.offer)
 	engines.OnCall(s, p.look)
 	engines.OnCall(s, p.wait)
 	engines.OnCast(s, p.workerEnded)

@@ -161,6 +161,7 @@ func (p *pool) durable(ctx context.Context, m durable) error {
 		}
 	}
 	p.serveTakers()
+	p.serveOfferees()
 	return nil
 }
 

@@ -1,0 +1,64 @@
+package mempool
+
+import (
+	"context"
+	"slices"
+
+	"github.com/coppice-go/coppice/engines"
+)
+
+// offer answers what take does, from a place in the log on: for a driver that spreads transactions and does not want the same
+// again and again.
+func (p *pool) offer(_ context.Context, q offer, from engines.From[offered]) error {
+	if !p.serve(q, from) {
+		if !q.wait {
+			from.Reply(offered{})
+			return nil
+		}
+		for _, o := range p.offerees {
+			o.from.Reply(offered{}) // it has asked again, or is gone: nobody else waits for offers
+		}
+		p.offerees = []offeree{{q, from}}
+	}
+	return nil
+}
+
+// serveOfferees answers those who waited for more.
+func (p *pool) serveOfferees() {
+	waiting := p.offerees
+	p.offerees = nil
+	for _, o := range waiting {
+		if !p.serve(o.offer, o.from) {
+			p.offerees = append(p.offerees, o)
+		}
+	}
+}
+
+// serve answers q if there is something to offer. The queue is in log order.
+func (p *pool) serve(q offer, from engines.From[offered]) bool {
+	p.queue.drop(func(e *entry) bool { return e.placed || e.ended })
+	queue := p.queue.all()
+	at, _ := slices.BinarySearchFunc(queue, q.after, func(e *entry, after uint64) int {
+		if e.index <= after {
+			return -1
+		}
+		return 1
+	})
+	var o offered
+	bytes := 0
+	for _, e := range queue[at:] {
+		if e.placed || e.ended {
+			continue
+		}
+		bytes += len(e.raw)
+		if len(o.txs) == q.maxTxs || len(o.txs) > 0 && bytes > q.maxBytes {
+			break
+		}
+		o.txs, o.last = append(o.txs, e.raw), e.index
+	}
+	if len(o.txs) == 0 {
+		return false
+	}
+	from.Reply(o)
+	return true
+}
