@@ -2,12 +2,14 @@ package otpdiff
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 )
 
 // sides are the two traces of one history.
-type sides struct{ otp, here string }
+type sides struct {
+	otp, here string
+	met       features // what this side had to do
+}
 
 // newSides normalizes both in the same way.
 func newSides(h History, otp, here string) sides {
@@ -47,40 +49,4 @@ func at(lines []string, i int) string {
 		return lines[i]
 	}
 	return ""
-}
-
-// seen counts kinds of lines of traces: first words, and of answers and reports what they say. It tells what a set of histories reached.
-type seen map[string]int
-
-func (s seen) add(trace string) {
-	for line := range strings.Lines(trace) {
-		f := strings.Fields(line)
-		if len(f) == 0 {
-			continue
-		}
-		switch f[0] {
-		case "answer":
-			s["answer "+f[2]]++
-		case "report":
-			s["report "+f[1]]++
-		case "stop", "end":
-			s[f[0]+" "+f[len(f)-1]]++
-		case "which":
-			if strings.Contains(line, "-") {
-				s["which not running"]++
-			}
-		case "absent", "skipped", "blocked", "over":
-			s[f[0]]++
-		}
-	}
-}
-
-// String lists the kinds with their numbers.
-func (s seen) String() string {
-	var kinds []string
-	for k, n := range s {
-		kinds = append(kinds, fmt.Sprintf("%s %d", k, n))
-	}
-	slices.Sort(kinds)
-	return strings.Join(kinds, ", ")
 }

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"regexp"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -17,8 +18,12 @@ var (
 	seed  = flag.Uint64("seed", 1, "seed of the histories")
 	first = flag.Uint64("first", 0, "number of the first history")
 	count = flag.Uint64("n", 300, "how many histories of the main set")
+	plant = flag.Bool("plant", false, "turn one answer of package supervisor around, to see that a difference is found, made small and printed")
 	timed = flag.Uint64("timed", 2, "how many histories whose window expires")
 )
+
+// covered is what the histories of the main set had in them.
+var covered coverage
 
 // ran and differ are over all sets; the last line tells them.
 var ran, differ atomic.Uint64
@@ -26,6 +31,9 @@ var ran, differ atomic.Uint64
 func TestMain(m *testing.M) {
 	flag.Parse()
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(status int) {
+		if covered.histories > 0 {
+			fmt.Print(&covered)
+		}
 		fmt.Printf("otp-diff: seed %d: %d histories ran, %d differ\n", *seed, ran.Load(), differ.Load())
 		os.Exit(status)
 	}))
@@ -43,20 +51,29 @@ func startErlang(t *testing.T) *Erlang {
 }
 
 // playHere plays a history on package supervisor, in a bubble.
-func playHere(t *testing.T, h History) (trace string) {
-	synctest.Test(t, func(*testing.T) { trace = play(h, synctest.Wait) })
-	return trace
+func playHere(t *testing.T, h History) (trace string, met features) {
+	met = features{}
+	synctest.Test(t, func(*testing.T) { trace = play(h, synctest.Wait, met) })
+	return trace, met
 }
 
 func receive(t *testing.T, e *Erlang, h History) sides {
 	t.Helper()
-	here := playHere(t, h)
+	here, met := playHere(t, h)
 	otp, err := e.Receive()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newSides(h, otp, here)
+	if *plant {
+		here = planted.ReplaceAllString(here, "$1 ok")
+	}
+	s := newSides(h, otp, here)
+	s.met = met
+	return s
 }
+
+// planted is a bug of this side: what is restarting can be deleted, or started by hand.
+var planted = regexp.MustCompile(`(?m)^(answer \d+:) restarting$`)
 
 func both(t *testing.T, e *Erlang, h History) sides {
 	t.Helper()
@@ -100,12 +117,11 @@ func TestDifferential(t *testing.T) {
 			histories <- h
 		}
 	}()
-	reached := seen{}
 	bad := map[uint64]History{}
 	i := *first
 	for h := range histories {
 		s := receive(t, e, h)
-		reached.add(s.otp)
+		covered.add(h, s)
 		if s.differ() {
 			bad[i] = h
 		} else {
@@ -119,18 +135,11 @@ func TestDifferential(t *testing.T) {
 	for i, h := range bad {
 		check(t, fmt.Sprintf("history %d of seed %d", i, *seed), h, both(t, e, h), func(h History) sides { return both(t, e, h) })
 	}
-	t.Logf("reached: %v", reached)
-	if *count < 300 {
-		return
-	}
-	// What even a small set must have met, or it compares nothing with nothing.
-	for _, kind := range []string{
-		"answer ok", "answer error", "answer gone", "answer already_started", "answer already_present", "answer not_found", "answer running", "answer restarting",
-		"answer bad_spec", "answer permanent", "report start_error", "report child_terminated", "report shutdown_error", "report gave_up", "stop shutdown", "stop killed",
-		"stop normal", "stop crash", "stop shutdown:detail", "end shutdown", "end normal", "end killed", "end crash", "which not running", "blocked", "skipped", "absent", "over",
-	} {
-		if reached[kind] == 0 {
-			t.Errorf("no history met %q", kind)
+	for least, kinds := range required {
+		for _, kind := range kinds {
+			if *count >= least && covered.with[kind] == 0 {
+				t.Errorf("none of %d histories has: %s", *count, kind)
+			}
 		}
 	}
 }

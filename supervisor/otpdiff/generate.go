@@ -224,9 +224,10 @@ func (g *generator) die(path string) Step {
 func (g *generator) together(at *place) []Step {
 	out := []Step{{Op: Hold, Path: at.path}}
 	last := ""
-	for n := 1 + g.IntN(5); n > 0; n-- {
-		if g.chance(60) && len(at.ids) > 0 {
-			last = at.ids[g.IntN(len(at.ids))]
+	ids := g.Perm(len(at.ids)) // each dies once
+	for n := 1 + g.IntN(6); n > 0; n-- {
+		if g.chance(60) && len(ids) > 0 {
+			last, ids = at.ids[ids[0]], ids[1:]
 			out = append(out, g.die(join(at.path, last)))
 			continue
 		}

@@ -23,6 +23,7 @@ var (
 // player plays one history on package supervisor.
 type player struct {
 	quiet func() // returns when nothing can run any more but by time
+	met   features
 	root  *supervisor.Supervisor
 	stop  context.CancelCauseFunc
 	over  chan struct{} // closed at the end of the history: the deaf give up
@@ -57,10 +58,10 @@ type supervisorLike interface {
 	Stop(context.Context) error
 }
 
-// play is the trace of a history. It must be called where quiet works: in a synctest bubble.
-func play(h History, quiet func()) string {
+// play is the trace of a history; met gets what it had to do. It must be called where quiet works: in a synctest bubble.
+func play(h History, quiet func(), met features) string {
 	p := &player{
-		quiet: quiet, over: make(chan struct{}), up: map[uint64]bool{}, counts: map[string]int{}, lives: map[uint64]life{}, nodes: map[string]*Node{},
+		quiet: quiet, met: met, over: make(chan struct{}), up: map[uint64]bool{}, counts: map[string]int{}, lives: map[uint64]life{}, nodes: map[string]*Node{},
 		workers: map[string]*worker{}, sups: map[string]supervisorLike{}, deaf: map[uint64]time.Duration{},
 		refs: map[string]supervisor.Ref{}, asked: map[int]bool{}, answers: map[int]string{},
 	}
@@ -134,6 +135,14 @@ func (p *player) Observe(e supervisor.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch e := e.(type) {
+	case supervisor.GroupRestart:
+		p.met.has("here: restart of %s, %v", map[bool]string{true: "a group of 2 or more", false: "one child"}[len(e.IDs) > 1], e.Strategy)
+	case supervisor.AutoShutdownTriggered:
+		p.met.has("here: automatic shutdown at level %d", strings.Count(e.Err.Child, "/")+1)
+	case supervisor.RestartScheduled:
+		if e.Attempt > 1 {
+			p.met.has("here: %s attempts in a row", map[bool]string{true: "4 or more", false: fmt.Sprint(e.Attempt)}[e.Attempt > 3])
+		}
 	case supervisor.SupervisorStarted:
 		p.up[e.Incarnation] = true
 	case supervisor.ChildOrphaned:

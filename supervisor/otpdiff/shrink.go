@@ -65,7 +65,9 @@ func reductions(h History) []func(*History) bool {
 var plainer = []func(*Node) bool{
 	func(n *Node) bool { return n.ID != rootID && zero(&n.Sup) },
 	func(n *Node) bool { return zero(&n.Starts) },
-	func(n *Node) bool { return n.Starts != nil && drop(&n.Starts) },
+	func(n *Node) bool { return drop(&n.Starts, len(n.Starts)-1) },
+	func(n *Node) bool { return drop(&n.Starts, 0) },
+	func(n *Node) bool { return drop(&n.Starts, 1) },
 	func(n *Node) bool {
 		changed := false
 		for i := range n.Starts {
@@ -119,11 +121,12 @@ func same[T any](a, b T) bool {
 	}
 }
 
-func drop(o *[]Outcome) bool {
-	if len(*o) < 2 {
+// drop takes the i-th of several outcomes out.
+func drop(o *[]Outcome, i int) bool {
+	if len(*o) < 2 || i >= len(*o) {
 		return false
 	}
-	*o = (*o)[:len(*o)-1]
+	*o = slices.Delete(*o, i, i+1)
 	return true
 }
 
