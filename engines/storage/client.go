@@ -176,6 +176,34 @@ func (c Client) Prune(ctx context.Context, height uint64) error {
 	return c.direct(ctx, func(d *DB) error { return d.Prune(ctx, height) })
 }
 
+// PruneSome is DB.PruneSome.
+func (c Client) PruneSome(ctx context.Context, height uint64, limit int) (removed int, done bool, err error) {
+	err = c.direct(ctx, func(d *DB) (err error) {
+		removed, done, err = d.PruneSome(ctx, height, limit)
+		return err
+	})
+	return removed, done, err
+}
+
+// Checkpoint is DB.Checkpoint. It runs beside the engine.
+func (c Client) Checkpoint(ctx context.Context, dir string) error {
+	return c.direct(ctx, func(d *DB) error { return d.Checkpoint(dir) })
+}
+
+// LogID is DB.LogID.
+func (c Client) LogID(ctx context.Context) (id [16]byte, found bool, err error) {
+	err = c.direct(ctx, func(d *DB) (err error) {
+		id, found, err = d.LogID()
+		return err
+	})
+	return id, found, err
+}
+
+// BindLog is DB.BindLog.
+func (c Client) BindLog(ctx context.Context, id [16]byte) error {
+	return c.direct(ctx, func(d *DB) error { return d.BindLog(id) })
+}
+
 // Stat is DB.Stat.
 func (c Client) Stat(ctx context.Context) (s Stat, err error) {
 	err = c.direct(ctx, func(d *DB) (err error) {

@@ -80,6 +80,9 @@ type DB struct {
 	acc     apphash.Accumulator
 	staged  *staging
 	flushed uint64 // applied index when the last flush was asked for
+
+	pruning                sync.Mutex // held by what prunes
+	prunedTo, prunedBlocks place      // how far, in this run
 }
 
 // published is one committed state, immutable.

@@ -32,7 +32,7 @@
 // Keys in Pebble begin with a byte that names their space. Numbers are big-endian, a version is engines.Version's 20 bytes, and
 // ^version is their complement, so that newer versions come first.
 //
-//	'm' name                                 meta: "format", "chain", "state", "accumulator", "pruned"
+//	'm' name                                 meta: "format", "chain", "state", "accumulator", "pruned", "log"
 //	'k' key                                  latest:     version | value
 //	'h' len(key) u16 | key | ^version        older:      1 | value, or 0 for a deletion
 //	's' period u64 | height u64              superseded: (len(key) u16 | key | version)*, the older entries that no read at or

@@ -34,6 +34,9 @@ var (
 	// ErrAppHash: applying a record led to another app hash than the record's.
 	ErrAppHash = errors.New("app hash differs")
 
+	// ErrOtherLog: the state was made of another event log than the one it is to follow.
+	ErrOtherLog = errors.New("the state was made of another event log")
+
 	// ErrNotCommitted: a read at a height that is not committed in this period.
 	ErrNotCommitted = errors.New("height is not committed")
 

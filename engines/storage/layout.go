@@ -33,6 +33,7 @@ var (
 	metaState       = []byte("mstate")
 	metaAccumulator = []byte("maccumulator")
 	metaPruned      = []byte("mpruned")
+	metaLog         = []byte("mlog")
 )
 
 // record is what the state says of itself, under metaState. Every commit replaces it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -27,14 +28,26 @@ const pruneChunk = 4096
 // cut short is completed by the next. The latest state, and so the app hash, has no part in it.
 // Errors: ErrNotCommitted for a height that is not committed yet.
 func (d *DB) Prune(ctx context.Context, height uint64) error {
+	_, _, err := d.PruneSome(ctx, height, math.MaxInt)
+	return err
+}
+
+// PruneSome is Prune that stops after about limit removals, so that one who prunes in the background does a bounded piece of
+// work at a time. It answers how many it removed, and whether nothing is left to be removed below height.
+func (d *DB) PruneSome(ctx context.Context, height uint64, limit int) (removed int, done bool, err error) {
 	to, err := d.markPruned(height)
 	if err != nil {
-		return err
+		return 0, false, err
 	}
-	if err := d.pruneOlder(ctx, to); err != nil {
-		return err
+	d.pruning.Lock()
+	defer d.pruning.Unlock()
+	work := pruneWork{d: d, ctx: ctx, left: limit}
+	// Where an earlier call got to in this run: to begin at the front again would be to wade through its tombstones.
+	d.prunedTo, err = work.older(d.prunedTo, to)
+	if err == nil && work.left > 0 {
+		d.prunedBlocks, err = work.blocks(d.prunedBlocks, to)
 	}
-	return d.pruneBlocks(ctx, to)
+	return limit - work.left, work.left > 0, err
 }
 
 // markPruned refuses reads below height, durably before anything that they need is gone: batches keep their order.
@@ -63,12 +76,19 @@ func (d *DB) markPruned(height uint64) (place, error) {
 	return to, nil
 }
 
-func (d *DB) pruneOlder(ctx context.Context, to place) error {
-	return d.prune(ctx, spaceSuperseded, place{to.Period, to.Height + 1}, func(b *pebble.Batch, list []byte) error {
+// pruneWork is one PruneSome on its way.
+type pruneWork struct {
+	d    *DB
+	ctx  context.Context
+	left int // removals that it may still do
+}
+
+func (w *pruneWork) older(from, to place) (place, error) {
+	return w.entries(spaceSuperseded, from, place{to.Period, to.Height + 1}, func(b *pebble.Batch, list []byte) error {
 		for len(list) > 0 {
 			older, rest, err := nextSuperseded(list)
 			if err != nil {
-				return d.fail("pruning", err)
+				return w.d.fail("pruning", err)
 			}
 			b.Delete(older, nil)
 			list = rest
@@ -77,36 +97,51 @@ func (d *DB) pruneOlder(ctx context.Context, to place) error {
 	})
 }
 
-func (d *DB) pruneBlocks(ctx context.Context, to place) error {
-	return d.prune(ctx, spaceBlock, to, func(*pebble.Batch, []byte) error { return nil })
+func (w *pruneWork) blocks(from, to place) (place, error) {
+	return w.entries(spaceBlock, from, to, func(*pebble.Batch, []byte) error { return nil })
 }
 
-// prune deletes the entries of a space by height that come before end, each with what it stands for.
-func (d *DB) prune(ctx context.Context, space byte, end place, with func(b *pebble.Batch, value []byte) error) error {
-	it, err := d.pdb.NewIter(&pebble.IterOptions{LowerBound: []byte{space}, UpperBound: heightKey(space, end.Period, end.Height)})
+// entries deletes the entries of a space by height from one place up to another, each with what it stands for, and answers
+// where it stopped.
+func (w *pruneWork) entries(space byte, from, end place, with func(b *pebble.Batch, value []byte) error) (place, error) {
+	d := w.d
+	it, err := d.pdb.NewIter(&pebble.IterOptions{LowerBound: heightKey(space, from.Period, from.Height), UpperBound: heightKey(space, end.Period, end.Height)})
 	if err != nil {
-		return d.fail("pruning", err)
+		return from, d.fail("pruning", err)
 	}
 	defer it.Close()
 	b := d.pdb.NewBatch()
 	defer func() { b.Close() }()
+	reached := from // all before it is gone
 	for ok := it.First(); ok; ok = it.Next() {
+		at, err := decodePlace(it.Key()[1:])
+		if err != nil {
+			return reached, d.fail("pruning", err)
+		}
 		if err := with(b, it.Value()); err != nil {
-			return err
+			return reached, err
 		}
 		b.Delete(it.Key(), nil)
-		if b.Count() >= pruneChunk {
+		if n := int(b.Count()); n >= pruneChunk || n >= w.left {
+			w.left = max(0, w.left-n)
 			if err := d.commit(b, "pruning"); err != nil {
-				return err
+				return reached, err
 			}
 			b = d.pdb.NewBatch()
+			reached = place{at.Period, at.Height + 1}
+			if w.left == 0 {
+				return reached, nil
+			}
 		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+		if w.ctx.Err() != nil {
+			return reached, context.Cause(w.ctx)
 		}
 	}
 	if err := it.Error(); err != nil {
-		return d.fail("pruning", err)
+		return reached, d.fail("pruning", err)
 	}
-	return d.commit(b, "pruning")
+	if w.left -= int(b.Count()); w.left < 0 {
+		w.left = 0
+	}
+	return end, d.commit(b, "pruning")
 }

@@ -1,0 +1,316 @@
+package snapshots
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	iofs "io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/coppice-go/coppice/engines/storage"
+)
+
+// Dir is a directory of snapshots. Its methods may be called one at a time, but for List.
+type Dir struct {
+	FS   vfs.FS
+	Path string
+}
+
+const tmpPrefix = "tmp-"
+
+// Entry is one snapshot of a List.
+type Entry struct {
+	ID string
+	Manifest
+	Err error // why it can not be used; then the Manifest may be incomplete
+}
+
+// Taking says what to write into a new snapshot's manifest, and how to make it.
+type Taking struct {
+	// Checkpoint makes a copy of the state in a directory that does not exist: storage.DB.Checkpoint.
+	Checkpoint func(ctx context.Context, dir string) error
+
+	Program  string
+	Source   string
+	Now      time.Time
+	Progress func(done, total uint64) // of the scan; may be nil
+
+	// Pace, if set, is asked in the scan now and then, and may wait, so that it leaves room for others.
+	Pace func(ctx context.Context) error
+}
+
+func notExist(err error) bool { return errors.Is(err, iofs.ErrNotExist) }
+
+// Settle removes what was left half done by a process that died, and makes the directory if it is missing.
+func (d Dir) Settle() (removed []string, err error) {
+	if err := d.FS.MkdirAll(d.Path, 0o700); err != nil {
+		return nil, fmt.Errorf("snapshots: %w", err)
+	}
+	names, err := d.FS.List(d.Path)
+	if err != nil {
+		return nil, fmt.Errorf("snapshots: %w", err)
+	}
+	for _, name := range names {
+		if !strings.HasPrefix(name, tmpPrefix) {
+			continue
+		}
+		if err := d.FS.RemoveAll(d.path(name)); err != nil {
+			return removed, fmt.Errorf("snapshots: removing a half one: %w", err)
+		}
+		removed = append(removed, name)
+	}
+	return removed, syncDir(d.FS, d.FS.PathDir(d.Path))
+}
+
+func (d Dir) path(name string) string { return d.FS.PathJoin(d.Path, name) }
+
+// List answers the snapshots, the oldest state first. A directory that is missing has none.
+func (d Dir) List() ([]Entry, error) {
+	names, err := d.FS.List(d.Path)
+	if notExist(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("snapshots: %w", err)
+	}
+	var list []Entry
+	for _, name := range names {
+		if strings.HasPrefix(name, tmpPrefix) {
+			continue
+		}
+		e := Entry{ID: name}
+		e.Manifest, e.Err = d.manifest(name)
+		list = append(list, e)
+	}
+	slices.SortFunc(list, func(a, b Entry) int {
+		return cmp.Or(cmp.Compare(a.Index, b.Index), cmp.Compare(a.ID, b.ID))
+	})
+	return list, nil
+}
+
+// Whole is List without those that can not be used.
+func (d Dir) Whole() ([]Entry, error) {
+	list, err := d.List()
+	return slices.DeleteFunc(list, func(e Entry) bool { return e.Err != nil }), err
+}
+
+func (d Dir) manifest(id string) (Manifest, error) {
+	data, err := readFile(d.FS, d.FS.PathJoin(d.path(id), manifestName))
+	if notExist(err) {
+		return Manifest{}, fmt.Errorf("%w: %s has no %s", ErrDamaged, d.path(id), manifestName)
+	}
+	if err != nil {
+		return Manifest{}, err
+	}
+	m, err := ParseManifest(data)
+	if err == nil && m.ID != id {
+		err = fmt.Errorf("%w: %s is of snapshot %s", ErrDamaged, d.path(id), m.ID)
+	}
+	return m, err
+}
+
+// Find answers the snapshot of that id; the newest that is whole for an empty one. Errors are ErrNone and ErrDamaged.
+func (d Dir) Find(id string) (Manifest, error) {
+	if id == "" {
+		list, err := d.Whole()
+		if err != nil {
+			return Manifest{}, err
+		}
+		if len(list) == 0 {
+			return Manifest{}, fmt.Errorf("%w: there is none in %s", ErrNone, d.Path)
+		}
+		return list[len(list)-1].Manifest, nil
+	}
+	if there, err := exists(d.FS, d.path(id)); err != nil || !there || strings.HasPrefix(id, tmpPrefix) || strings.ContainsAny(id, `/\`) {
+		return Manifest{}, errors.Join(err, fmt.Errorf("%w: %q in %s", ErrNone, id, d.Path))
+	}
+	return d.manifest(id)
+}
+
+// Take makes a snapshot of the state. When it returns the snapshot is verified and durable, and has its name. Errors: ErrExists
+// when the state has not moved since the last one, storage.ErrDamaged when the state itself is, or what the file system said;
+// none leaves anything behind.
+func (d Dir) Take(ctx context.Context, t Taking) (m Manifest, err error) {
+	if _, err := d.Settle(); err != nil {
+		return m, err
+	}
+	tmp := d.path(tmpPrefix + "new")
+	defer func() {
+		if err != nil {
+			d.FS.RemoveAll(tmp) // what cannot be removed now is at the next start
+		}
+	}()
+	if err := t.Checkpoint(ctx, tmp); err != nil {
+		return m, err
+	}
+	if m, err = d.describe(ctx, tmp, t); err != nil {
+		return m, err
+	}
+	if there, err := exists(d.FS, d.path(m.ID)); err != nil || there {
+		return m, errors.Join(err, fmt.Errorf("%w: %s", ErrExists, m.ID))
+	}
+	return m, d.name(tmp, m)
+}
+
+// name gives a finished directory its manifest and its name.
+func (d Dir) name(tmp string, m Manifest) error {
+	err := writeFile(d.FS, d.FS.PathJoin(tmp, manifestName), m.encode())
+	if err == nil {
+		err = syncDir(d.FS, tmp)
+	}
+	if err == nil {
+		err = d.FS.Rename(tmp, d.path(m.ID))
+	}
+	if err == nil {
+		err = syncDir(d.FS, d.Path)
+	}
+	if err != nil {
+		return fmt.Errorf("snapshot %s: %w", m.ID, err)
+	}
+	return nil
+}
+
+// describe opens a checkpoint, scans it, and writes down what it is.
+func (d Dir) describe(ctx context.Context, dir string, t Taking) (m Manifest, err error) {
+	if m, err = scan(ctx, d.FS, dir, t.Progress, t.Pace); err != nil {
+		return m, fmt.Errorf("snapshot: %w", err)
+	}
+	m.Format, m.ID, m.Program, m.Source, m.Created = Format, m.id(), t.Program, t.Source, t.Now.UTC().Truncate(time.Millisecond)
+	names, err := d.FS.List(dir)
+	if err != nil {
+		return m, err
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		if !partOfState(name) {
+			continue
+		}
+		if t.Pace != nil {
+			if err := t.Pace(ctx); err != nil {
+				return m, err
+			}
+		}
+		f, err := sumFile(d.FS, dir, name)
+		if err != nil {
+			return m, err
+		}
+		m.Files, m.Bytes = append(m.Files, f), m.Bytes+f.Size
+	}
+	return m, nil
+}
+
+// scan opens a state read-only, recomputes its app hash, and answers what it is.
+func scan(ctx context.Context, fs vfs.FS, dir string, progress func(done, total uint64), pace func(context.Context) error) (m Manifest, err error) {
+	db, err := storage.Open(dir, storage.Options{FS: fs, ReadOnly: true, CacheBytes: 8 << 20})
+	if err != nil {
+		return m, err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	var paced error
+	if err := db.VerifyScan(ctx, func(done, total uint64) {
+		if progress != nil {
+			progress(done, total)
+		}
+		if pace != nil && paced == nil {
+			paced = pace(ctx)
+		}
+	}); err != nil || paced != nil {
+		return m, errors.Join(err, paced)
+	}
+	s := db.State()
+	if !s.Started() {
+		return m, fmt.Errorf("%w: no chain has started in it", ErrNone)
+	}
+	stat, err := db.Stat()
+	if err != nil {
+		return m, err
+	}
+	id, _, err := db.LogID()
+	if err != nil {
+		return m, err
+	}
+	return Manifest{
+		ChainID: s.ChainID, Period: s.Period, Height: s.Height, AppHash: s.AppHash, StateRoot: db.Root(), Keys: stat.Keys, IDs: stat.IDs,
+		LogID: id[:], Index: s.Index,
+	}, nil
+}
+
+// Verify reads every byte of a snapshot: each file has its hash, and the scan gives the app hash. Errors are ErrNone and
+// ErrDamaged.
+func (d Dir) Verify(ctx context.Context, id string, progress func(done, total uint64)) (Manifest, error) {
+	m, err := d.Find(id)
+	if err != nil {
+		return m, err
+	}
+	return m, verify(ctx, d.FS, d.path(m.ID), m, progress)
+}
+
+func verify(ctx context.Context, fs vfs.FS, dir string, m Manifest, progress func(done, total uint64)) error {
+	damaged := func(format string, args ...any) error {
+		return fmt.Errorf("%w: %s: %w", ErrDamaged, dir, fmt.Errorf(format, args...))
+	}
+	for _, want := range m.Files {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		have, err := sumFile(fs, dir, want.Name)
+		switch {
+		case err != nil:
+			return damaged("%w", err)
+		case have.Size != want.Size:
+			return damaged("%s has %d bytes, want %d", want.Name, have.Size, want.Size)
+		case !bytes.Equal(have.SHA256, want.SHA256):
+			return damaged("%s has SHA-256 %v, want %v", want.Name, have.SHA256, want.SHA256)
+		}
+	}
+	is, err := scan(ctx, fs, dir, progress, nil)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return damaged("%w", err)
+	}
+	if !is.Same(m) || is.Index != m.Index || !bytes.Equal(is.LogID, m.LogID) {
+		return damaged("it holds %s at height %d, record %d of log %v, app hash %v; its manifest says %s at %d, record %d of log %v, app hash %v",
+			is.ChainID, is.Height, is.Index, is.LogID, is.AppHash, m.ChainID, m.Height, m.Index, m.LogID, m.AppHash)
+	}
+	return nil
+}
+
+// Remove removes a snapshot: it loses its name first, so that a crash leaves no half one.
+func (d Dir) Remove(id string) error {
+	gone := d.path(tmpPrefix + "gone-" + id)
+	if err := d.FS.Rename(d.path(id), gone); err != nil {
+		return fmt.Errorf("snapshot %s: %w", id, err)
+	}
+	if err := syncDir(d.FS, d.Path); err != nil {
+		return fmt.Errorf("snapshot %s: %w", id, err)
+	}
+	return d.FS.RemoveAll(gone)
+}
+
+// Keep removes the oldest snapshots until n that are whole are left, except those that pinned answers true for.
+func (d Dir) Keep(n int, pinned func(Manifest) bool) (removed []string, err error) {
+	list, err := d.Whole()
+	if err != nil {
+		return nil, err
+	}
+	for len(list) > n {
+		m := list[0].Manifest
+		list = list[1:]
+		if pinned != nil && pinned(m) {
+			continue
+		}
+		if err := d.Remove(m.ID); err != nil {
+			return removed, err
+		}
+		removed = append(removed, m.ID)
+	}
+	return removed, nil
+}

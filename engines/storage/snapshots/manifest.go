@@ -1,0 +1,101 @@
+package snapshots
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// manifestName is the file that makes a directory a snapshot.
+const manifestName = "snapshot.json"
+
+// Format is the layout of manifests that this version reads and writes.
+const Format = 1
+
+// Manifest says what a snapshot is.
+type Manifest struct {
+	Format    int       `json:"format"`
+	ID        string    `json:"id"` // period-height-index; its directory's name
+	ChainID   string    `json:"chain_id"`
+	Period    uint64    `json:"period"`
+	Height    uint64    `json:"height"`
+	AppHash   Hex       `json:"app_hash"`
+	StateRoot Hex       `json:"state_root"` // commits to the keys and ids, whatever the period
+	Keys      uint64    `json:"keys"`
+	IDs       uint64    `json:"ids"`
+	LogID     Hex       `json:"log_id"` // of the event log that it was made of
+	Index     uint64    `json:"index"`  // of that log's last record in it
+	Created   time.Time `json:"created"`
+	Program   string    `json:"program"`          // and version
+	Source    string    `json:"source,omitempty"` // where it came from, if it was not taken here
+	Bytes     int64     `json:"bytes"`
+	Files     []File    `json:"files"`
+}
+
+// File is one file of a snapshot.
+type File struct {
+	Name   string `json:"name"`
+	Size   int64  `json:"size"`
+	SHA256 Hex    `json:"sha256"`
+}
+
+// Hex is bytes that are written in hexadecimal.
+type Hex []byte
+
+// MarshalText writes b in hexadecimal.
+func (b Hex) MarshalText() ([]byte, error) { return []byte(hex.EncodeToString(b)), nil }
+
+// UnmarshalText reads hexadecimal.
+func (b *Hex) UnmarshalText(text []byte) error {
+	v, err := hex.DecodeString(string(text))
+	*b = v
+	return err
+}
+
+// String prints b in hexadecimal.
+func (b Hex) String() string { return hex.EncodeToString(b) }
+
+func (m Manifest) id() string { return fmt.Sprintf("%d-%d-%d", m.Period, m.Height, m.Index) }
+
+// Same tells whether m and o are of one and the same state: their files may differ.
+func (m Manifest) Same(o Manifest) bool {
+	return m.ChainID == o.ChainID && m.Period == o.Period && m.Height == o.Height && bytes.Equal(m.AppHash, o.AppHash) && bytes.Equal(m.StateRoot, o.StateRoot)
+}
+
+func (m Manifest) encode() []byte {
+	b, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		panic(err) // numbers, strings and bytes
+	}
+	return append(b, '\n')
+}
+
+// ParseManifest reads a manifest. Every key must be known. Errors are ErrDamaged.
+func ParseManifest(data []byte) (m Manifest, err error) {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	switch err := d.Decode(&m); {
+	case err != nil:
+		return m, fmt.Errorf("%w: %s, near byte %d: %w", ErrDamaged, manifestName, d.InputOffset(), err)
+	case m.Format != Format:
+		return m, fmt.Errorf("%w: %s: format %d, want %d", ErrDamaged, manifestName, m.Format, Format)
+	case m.ID != m.id():
+		return m, fmt.Errorf("%w: %s: id %q, want %q by its period, height and index", ErrDamaged, manifestName, m.ID, m.id())
+	}
+	return m, nil
+}
+
+// What this package answers, with what, where and what was expected.
+var (
+	// ErrDamaged: a snapshot is not what was written.
+	ErrDamaged = errors.New("the snapshot is damaged")
+
+	// ErrNone: there is no snapshot of that id, or none at all.
+	ErrNone = errors.New("no such snapshot")
+
+	// ErrExists: there is a snapshot of that id already.
+	ErrExists = errors.New("there is a snapshot of that id already")
+)
