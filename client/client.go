@@ -109,10 +109,14 @@ func (c *Client) services() (*services, error) {
 
 func (c *Client) authorize(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
-		if c.token != "" {
-			req.Header().Set("Authorization", "Bearer "+c.token)
-		}
+		c.sign(req.Header())
 		return next(ctx, req)
+	}
+}
+
+func (c *Client) sign(h http.Header) {
+	if c.token != "" {
+		h.Set("Authorization", "Bearer "+c.token)
 	}
 }
 

@@ -74,7 +74,9 @@ func (c *Client) followOnce(ctx context.Context, after uint64, fromNow bool, kin
 	if fromNow {
 		req.After, req.FromNow = 0, true
 	}
-	stream, err := s.node.Follow(ctx, connect.NewRequest(req))
+	r := connect.NewRequest(req)
+	c.sign(r.Header())
+	stream, err := s.node.Follow(ctx, r)
 	if err != nil {
 		return err
 	}

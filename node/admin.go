@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/proto/coppice/api/v1/apiv1connect"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
@@ -41,13 +42,17 @@ func (n *Node) startAdmin(ctx context.Context) (supervisor.Service, error) {
 		close(n.up)
 	}
 	mux := http.NewServeMux()
-	mux.Handle(api.AdminHandler(hostView{n}, n.token))
+	streams, end := context.WithCancel(context.WithoutCancel(ctx)) // they would hold up an orderly stop
+	adminPath, adminHandler := api.AdminHandler(hostView{n}, n.token)
+	mux.Handle(adminPath, adminHandler)
+	mux.Handle(apiv1connect.AdminServiceEventsProcedure, api.Streaming(streams, adminHandler))
+	mux.Handle("/events", api.Streaming(streams, api.EventsHandler(n.news, "")))
 	health := api.HealthHandler(hostView{n})
 	mux.Handle("/healthz", health)
 	mux.Handle("/readyz", health)
 	mux.Handle("/", n.gate)
 	n.log.Info("listening", zap.String("address", addr))
-	return &admin{listener: l, server: &http.Server{
+	return &admin{listener: l, end: end, server: &http.Server{
 		Handler: mux, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog: zap.NewStdLog(n.log.Named("http")),
 	}}, nil
@@ -56,6 +61,7 @@ func (n *Node) startAdmin(ctx context.Context) (supervisor.Service, error) {
 // admin is one incarnation of the listener's owner.
 type admin struct {
 	listener net.Listener
+	end      context.CancelFunc // of streams
 	server   *http.Server
 }
 
@@ -63,6 +69,7 @@ type admin struct {
 const grace = 500 * time.Millisecond
 
 func (a *admin) Serve(ctx context.Context) error {
+	defer a.end()
 	defer a.server.Close() // however this incarnation ends, the port is free for the next
 	done := make(chan error, 1)
 	if err := supervisor.Go(ctx, func(context.Context) error {
@@ -80,6 +87,7 @@ func (a *admin) Serve(ctx context.Context) error {
 		case f := <-faults:
 			f.Do(ctx)
 		case <-ctx.Done():
+			a.end()
 			late, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 			defer cancel()
 			a.server.Shutdown(late) // past the grace, Close cuts off whoever is inside

@@ -7,8 +7,10 @@ import (
 	"slices"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/logger"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/events"
 	"github.com/coppice-go/coppice/pubsub"
 )
 
@@ -88,6 +90,15 @@ func (b *backend) tail(ctx context.Context, cur *eventlog.Cursor, news *pubsub.S
 			return err
 		}
 	}
+}
+
+// eventLog is the log of the node that runs now, for streams of events, which outlive it.
+func (n *Node) eventLog() (events.Log, error) {
+	c := n.core.Load()
+	if c == nil {
+		return nil, fmt.Errorf("%w: the node has not started", api.ErrUnavailable)
+	}
+	return logger.NewClient(c.dir), nil
 }
 
 // Newest is the index of the newest durable record.

@@ -49,6 +49,10 @@ func (h hostView) Status() api.HostStatus {
 	}
 }
 
+func (h hostView) Events(ctx context.Context, q api.EventsQuery, send func(*apiv1.EventsResponse) error) error {
+	return h.n.news.Events(ctx, q, send)
+}
+
 // whyDown names the first place of the node that does not run, and why; empty when all do.
 func (n *Node) whyDown() string {
 	if n.host == nil {

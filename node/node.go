@@ -21,6 +21,7 @@ import (
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/events"
 	"github.com/coppice-go/coppice/node/inflight"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/pubsub"
@@ -55,6 +56,7 @@ type Node struct {
 	files *supervisor.Lease[*eventlog.Log]
 	state *supervisor.Lease[*storage.DB]
 	bus   *pubsub.Bus[engines.Event]
+	news  *events.Source
 	gate  *api.Gate
 	host  *supervisor.Supervisor
 	core  atomic.Pointer[core] // of the running node supervisor
@@ -130,6 +132,7 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 	if n.bus, err = pubsub.New[engines.Event](pubsub.Options{Intensity: n.plan.find("coppice/pubsub").Intensity}); err != nil {
 		return nil, err
 	}
+	n.news = events.New(events.Options{Bus: n.bus, Log: n.eventLog})
 	if n.lock, err = lockHome(home); err != nil {
 		return nil, err
 	}

@@ -20,6 +20,7 @@ import (
 )
 
 type fakeHost struct {
+	scripted
 	kills []api.Kill
 	fail  error
 	why   string // not ready

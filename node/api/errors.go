@@ -8,6 +8,8 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/pubsub"
 )
 
 // codes says which Connect code an error of a Backend or a Host becomes; the first that matches counts.
@@ -23,6 +25,9 @@ var codes = []struct {
 	{ErrNoPath, connect.CodeNotFound},
 	{ErrHow, connect.CodeInvalidArgument},
 	{ErrNotRunning, connect.CodeFailedPrecondition},
+	{ErrBusy, connect.CodeResourceExhausted},
+	{pubsub.ErrFilter, connect.CodeInvalidArgument},
+	{eventlog.ErrCorrupt, connect.CodeDataLoss},
 	{context.DeadlineExceeded, connect.CodeDeadlineExceeded},
 }
 

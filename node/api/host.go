@@ -17,11 +17,16 @@ var (
 
 	// ErrNotRunning: the child is specified, and does not run at the moment.
 	ErrNotRunning = errors.New("is not running")
+
+	// ErrBusy: so many streams are open already that the node opens no other.
+	ErrBusy = errors.New("too many streams of events are open")
 )
 
 // Host is what AdminService needs of the process around a node. It answers whatever the tree is doing (I8): Tree, Spec,
 // Health and Status never wait. All methods are safe for concurrent use.
 type Host interface {
+	EventSource
+
 	// Tree is the supervision tree as it is now.
 	Tree() *apiv1.TreeResponse
 

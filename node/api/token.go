@@ -26,13 +26,26 @@ func authorize(h http.Header, token string) error {
 }
 
 // wantToken is the interceptor of a service all of whose calls want the token.
-func wantToken(token string) connect.UnaryInterceptorFunc {
-	return func(next connect.UnaryFunc) connect.UnaryFunc {
-		return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
-			if err := authorize(req.Header(), token); err != nil {
-				return nil, err
-			}
-			return next(ctx, req)
+type wantToken string
+
+func (t wantToken) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
+		if err := authorize(req.Header(), string(t)); err != nil {
+			return nil, err
 		}
+		return next(ctx, req)
 	}
+}
+
+func (t wantToken) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
+		if err := authorize(conn.RequestHeader(), string(t)); err != nil {
+			return err
+		}
+		return next(ctx, conn)
+	}
+}
+
+func (t wantToken) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return next // it is for servers
 }

@@ -301,6 +301,58 @@ func (How) EnumDescriptor() ([]byte, []int) {
 	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{4}
 }
 
+type ExitClass int32
+
+const (
+	ExitClass_EXIT_CLASS_UNSPECIFIED ExitClass = 0 // the event is about no end
+	ExitClass_EXIT_CLASS_NORMAL      ExitClass = 1
+	ExitClass_EXIT_CLASS_SHUTDOWN    ExitClass = 2
+	ExitClass_EXIT_CLASS_ABNORMAL    ExitClass = 3
+)
+
+// Enum value maps for ExitClass.
+var (
+	ExitClass_name = map[int32]string{
+		0: "EXIT_CLASS_UNSPECIFIED",
+		1: "EXIT_CLASS_NORMAL",
+		2: "EXIT_CLASS_SHUTDOWN",
+		3: "EXIT_CLASS_ABNORMAL",
+	}
+	ExitClass_value = map[string]int32{
+		"EXIT_CLASS_UNSPECIFIED": 0,
+		"EXIT_CLASS_NORMAL":      1,
+		"EXIT_CLASS_SHUTDOWN":    2,
+		"EXIT_CLASS_ABNORMAL":    3,
+	}
+)
+
+func (x ExitClass) Enum() *ExitClass {
+	p := new(ExitClass)
+	*p = x
+	return p
+}
+
+func (x ExitClass) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ExitClass) Descriptor() protoreflect.EnumDescriptor {
+	return file_coppice_api_v1_admin_proto_enumTypes[5].Descriptor()
+}
+
+func (ExitClass) Type() protoreflect.EnumType {
+	return &file_coppice_api_v1_admin_proto_enumTypes[5]
+}
+
+func (x ExitClass) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ExitClass.Descriptor instead.
+func (ExitClass) EnumDescriptor() ([]byte, []int) {
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{5}
+}
+
 // Child is a place in the tree: what was specified for it and, in a Tree, what is there now.
 type Child struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1115,6 +1167,414 @@ func (x *HostStatusResponse) GetHome() string {
 	return ""
 }
 
+type EventsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	After         uint64                 `protobuf:"varint,1,opt,name=after,proto3" json:"after,omitempty"`                    // the cursor: the index of the last record seen; 0 begins with the oldest that is kept
+	FromNow       bool                   `protobuf:"varint,2,opt,name=from_now,json=fromNow,proto3" json:"from_now,omitempty"` // begin behind the newest record instead
+	Filter        string                 `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`                   // "kind=BlockCommitted", "path=coppice/node,class=abnormal"; empty is all
+	Kinds         []string               `protobuf:"bytes,4,rep,name=kinds,proto3" json:"kinds,omitempty"`                     // names of records and of events of the tree: shorthand for the filter "kind=A|B"; none is all
+	Once          bool                   `protobuf:"varint,5,opt,name=once,proto3" json:"once,omitempty"`                      // end at what is the newest record when the request arrives: no events of the tree, and nothing is waited for
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventsRequest) Reset() {
+	*x = EventsRequest{}
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventsRequest) ProtoMessage() {}
+
+func (x *EventsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
+func (*EventsRequest) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *EventsRequest) GetAfter() uint64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
+}
+
+func (x *EventsRequest) GetFromNow() bool {
+	if x != nil {
+		return x.FromNow
+	}
+	return false
+}
+
+func (x *EventsRequest) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+func (x *EventsRequest) GetKinds() []string {
+	if x != nil {
+		return x.Kinds
+	}
+	return nil
+}
+
+func (x *EventsRequest) GetOnce() bool {
+	if x != nil {
+		return x.Once
+	}
+	return false
+}
+
+// EventsResponse is one event, or without one only a cursor: all records up to it were seen, and filtered out.
+type EventsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// All records of the log up to this index have been sent or filtered out; of a record it is its index. Absent as long as
+	// from_now has no answer, because the log is down.
+	Cursor *uint64 `protobuf:"varint,1,opt,name=cursor,proto3,oneof" json:"cursor,omitempty"`
+	// Types that are valid to be assigned to Event:
+	//
+	//	*EventsResponse_Record
+	//	*EventsResponse_Tree
+	//	*EventsResponse_Dropped
+	Event         isEventsResponse_Event `protobuf_oneof:"event"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventsResponse) Reset() {
+	*x = EventsResponse{}
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventsResponse) ProtoMessage() {}
+
+func (x *EventsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventsResponse.ProtoReflect.Descriptor instead.
+func (*EventsResponse) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *EventsResponse) GetCursor() uint64 {
+	if x != nil && x.Cursor != nil {
+		return *x.Cursor
+	}
+	return 0
+}
+
+func (x *EventsResponse) GetEvent() isEventsResponse_Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+func (x *EventsResponse) GetRecord() *LogRecord {
+	if x != nil {
+		if x, ok := x.Event.(*EventsResponse_Record); ok {
+			return x.Record
+		}
+	}
+	return nil
+}
+
+func (x *EventsResponse) GetTree() *TreeEvent {
+	if x != nil {
+		if x, ok := x.Event.(*EventsResponse_Tree); ok {
+			return x.Tree
+		}
+	}
+	return nil
+}
+
+func (x *EventsResponse) GetDropped() *Dropped {
+	if x != nil {
+		if x, ok := x.Event.(*EventsResponse_Dropped); ok {
+			return x.Dropped
+		}
+	}
+	return nil
+}
+
+type isEventsResponse_Event interface {
+	isEventsResponse_Event()
+}
+
+type EventsResponse_Record struct {
+	Record *LogRecord `protobuf:"bytes,2,opt,name=record,proto3,oneof"`
+}
+
+type EventsResponse_Tree struct {
+	Tree *TreeEvent `protobuf:"bytes,3,opt,name=tree,proto3,oneof"`
+}
+
+type EventsResponse_Dropped struct {
+	Dropped *Dropped `protobuf:"bytes,4,opt,name=dropped,proto3,oneof"`
+}
+
+func (*EventsResponse_Record) isEventsResponse_Event() {}
+
+func (*EventsResponse_Tree) isEventsResponse_Event() {}
+
+func (*EventsResponse_Dropped) isEventsResponse_Event() {}
+
+// LogRecord is a record of the event log. Its index is the cursor.
+type LogRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`     // "BlockCommitted"
+	Record        []byte                 `protobuf:"bytes,2,opt,name=record,proto3" json:"record,omitempty"` // the message of coppice.log.v1 that kind names
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogRecord) Reset() {
+	*x = LogRecord{}
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogRecord) ProtoMessage() {}
+
+func (x *LogRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogRecord.ProtoReflect.Descriptor instead.
+func (*LogRecord) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *LogRecord) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *LogRecord) GetRecord() []byte {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+// TreeEvent is something that happened in the supervision tree.
+type TreeEvent struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"` // counts the tree's events from the start of the process, from 1, without gaps
+	Time          *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
+	Kind          string                 `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`                                  // "ChildExited"
+	Path          string                 `protobuf:"bytes,4,opt,name=path,proto3" json:"path,omitempty"`                                  // of the child or supervisor meant; the root's is its name
+	Incarnation   uint64                 `protobuf:"varint,5,opt,name=incarnation,proto3" json:"incarnation,omitempty"`                   // of the child meant; 0 where there is none
+	Class         ExitClass              `protobuf:"varint,6,opt,name=class,proto3,enum=coppice.api.v1.ExitClass" json:"class,omitempty"` // of an end
+	Reason        string                 `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`                              // why, of an end, a failed start, a restart, a give-up
+	Text          string                 `protobuf:"bytes,8,opt,name=text,proto3" json:"text,omitempty"`                                  // the event in a sentence
+	Attempt       uint32                 `protobuf:"varint,9,opt,name=attempt,proto3" json:"attempt,omitempty"`                           // of RestartScheduled: in a row
+	InWindow      uint32                 `protobuf:"varint,10,opt,name=in_window,json=inWindow,proto3" json:"in_window,omitempty"`        // of RestartScheduled: restarts within the supervisor's period
+	Delay         *durationpb.Duration   `protobuf:"bytes,11,opt,name=delay,proto3" json:"delay,omitempty"`                               // of RestartScheduled
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TreeEvent) Reset() {
+	*x = TreeEvent{}
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TreeEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TreeEvent) ProtoMessage() {}
+
+func (x *TreeEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TreeEvent.ProtoReflect.Descriptor instead.
+func (*TreeEvent) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *TreeEvent) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *TreeEvent) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *TreeEvent) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *TreeEvent) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *TreeEvent) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *TreeEvent) GetClass() ExitClass {
+	if x != nil {
+		return x.Class
+	}
+	return ExitClass_EXIT_CLASS_UNSPECIFIED
+}
+
+func (x *TreeEvent) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *TreeEvent) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *TreeEvent) GetAttempt() uint32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *TreeEvent) GetInWindow() uint32 {
+	if x != nil {
+		return x.InWindow
+	}
+	return 0
+}
+
+func (x *TreeEvent) GetDelay() *durationpb.Duration {
+	if x != nil {
+		return x.Delay
+	}
+	return nil
+}
+
+// Dropped: the client was too slow, and so many events of the tree are missing here; with a filter it is an upper bound.
+type Dropped struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Count         uint64                 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Dropped) Reset() {
+	*x = Dropped{}
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Dropped) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Dropped) ProtoMessage() {}
+
+func (x *Dropped) ProtoReflect() protoreflect.Message {
+	mi := &file_coppice_api_v1_admin_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Dropped.ProtoReflect.Descriptor instead.
+func (*Dropped) Descriptor() ([]byte, []int) {
+	return file_coppice_api_v1_admin_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Dropped) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
 var File_coppice_api_v1_admin_proto protoreflect.FileDescriptor
 
 const file_coppice_api_v1_admin_proto_rawDesc = "" +
@@ -1175,7 +1635,38 @@ const file_coppice_api_v1_admin_proto_rawDesc = "" +
 	"\aversion\x18\x04 \x01(\tR\aversion\x12\x18\n" +
 	"\aprofile\x18\x05 \x01(\tR\aprofile\x124\n" +
 	"\astarted\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x12\x12\n" +
-	"\x04home\x18\a \x01(\tR\x04home*Y\n" +
+	"\x04home\x18\a \x01(\tR\x04home\"\x82\x01\n" +
+	"\rEventsRequest\x12\x14\n" +
+	"\x05after\x18\x01 \x01(\x04R\x05after\x12\x19\n" +
+	"\bfrom_now\x18\x02 \x01(\bR\afromNow\x12\x16\n" +
+	"\x06filter\x18\x03 \x01(\tR\x06filter\x12\x14\n" +
+	"\x05kinds\x18\x04 \x03(\tR\x05kinds\x12\x12\n" +
+	"\x04once\x18\x05 \x01(\bR\x04once\"\xdc\x01\n" +
+	"\x0eEventsResponse\x12\x1b\n" +
+	"\x06cursor\x18\x01 \x01(\x04H\x01R\x06cursor\x88\x01\x01\x123\n" +
+	"\x06record\x18\x02 \x01(\v2\x19.coppice.api.v1.LogRecordH\x00R\x06record\x12/\n" +
+	"\x04tree\x18\x03 \x01(\v2\x19.coppice.api.v1.TreeEventH\x00R\x04tree\x123\n" +
+	"\adropped\x18\x04 \x01(\v2\x17.coppice.api.v1.DroppedH\x00R\adroppedB\a\n" +
+	"\x05eventB\t\n" +
+	"\a_cursor\"7\n" +
+	"\tLogRecord\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x16\n" +
+	"\x06record\x18\x02 \x01(\fR\x06record\"\xdc\x02\n" +
+	"\tTreeEvent\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12.\n" +
+	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04path\x18\x04 \x01(\tR\x04path\x12 \n" +
+	"\vincarnation\x18\x05 \x01(\x04R\vincarnation\x12/\n" +
+	"\x05class\x18\x06 \x01(\x0e2\x19.coppice.api.v1.ExitClassR\x05class\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\x12\x12\n" +
+	"\x04text\x18\b \x01(\tR\x04text\x12\x18\n" +
+	"\aattempt\x18\t \x01(\rR\aattempt\x12\x1b\n" +
+	"\tin_window\x18\n" +
+	" \x01(\rR\binWindow\x12/\n" +
+	"\x05delay\x18\v \x01(\v2\x19.google.protobuf.DurationR\x05delay\"\x1f\n" +
+	"\aDropped\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\x04R\x05count*Y\n" +
 	"\tChildType\x12\x1a\n" +
 	"\x16CHILD_TYPE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11CHILD_TYPE_WORKER\x10\x01\x12\x19\n" +
@@ -1207,14 +1698,20 @@ const file_coppice_api_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"HOW_GOEXIT\x10\x03\x12\f\n" +
 	"\bHOW_HANG\x10\x04\x12\f\n" +
-	"\bHOW_STOP\x10\x052\x89\x03\n" +
+	"\bHOW_STOP\x10\x05*p\n" +
+	"\tExitClass\x12\x1a\n" +
+	"\x16EXIT_CLASS_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11EXIT_CLASS_NORMAL\x10\x01\x12\x17\n" +
+	"\x13EXIT_CLASS_SHUTDOWN\x10\x02\x12\x17\n" +
+	"\x13EXIT_CLASS_ABNORMAL\x10\x032\xd9\x03\n" +
 	"\fAdminService\x12F\n" +
 	"\x04Tree\x12\x1b.coppice.api.v1.TreeRequest\x1a\x1c.coppice.api.v1.TreeResponse\"\x03\x90\x02\x01\x12F\n" +
 	"\x04Spec\x12\x1b.coppice.api.v1.SpecRequest\x1a\x1c.coppice.api.v1.SpecResponse\"\x03\x90\x02\x01\x12A\n" +
 	"\x04Kill\x12\x1b.coppice.api.v1.KillRequest\x1a\x1c.coppice.api.v1.KillResponse\x12L\n" +
 	"\x06Health\x12\x1d.coppice.api.v1.HealthRequest\x1a\x1e.coppice.api.v1.HealthResponse\"\x03\x90\x02\x01\x12X\n" +
 	"\n" +
-	"HostStatus\x12!.coppice.api.v1.HostStatusRequest\x1a\".coppice.api.v1.HostStatusResponse\"\x03\x90\x02\x01B:Z8github.com/coppice-go/coppice/proto/coppice/api/v1;apiv1b\x06proto3"
+	"HostStatus\x12!.coppice.api.v1.HostStatusRequest\x1a\".coppice.api.v1.HostStatusResponse\"\x03\x90\x02\x01\x12N\n" +
+	"\x06Events\x12\x1d.coppice.api.v1.EventsRequest\x1a\x1e.coppice.api.v1.EventsResponse\"\x03\x90\x02\x010\x01B:Z8github.com/coppice-go/coppice/proto/coppice/api/v1;apiv1b\x06proto3"
 
 var (
 	file_coppice_api_v1_admin_proto_rawDescOnce sync.Once
@@ -1228,62 +1725,76 @@ func file_coppice_api_v1_admin_proto_rawDescGZIP() []byte {
 	return file_coppice_api_v1_admin_proto_rawDescData
 }
 
-var file_coppice_api_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_coppice_api_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_coppice_api_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_coppice_api_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_coppice_api_v1_admin_proto_goTypes = []any{
 	(ChildType)(0),                // 0: coppice.api.v1.ChildType
 	(ChildState)(0),               // 1: coppice.api.v1.ChildState
 	(Restart)(0),                  // 2: coppice.api.v1.Restart
 	(Strategy)(0),                 // 3: coppice.api.v1.Strategy
 	(How)(0),                      // 4: coppice.api.v1.How
-	(*Child)(nil),                 // 5: coppice.api.v1.Child
-	(*ChildSpec)(nil),             // 6: coppice.api.v1.ChildSpec
-	(*Live)(nil),                  // 7: coppice.api.v1.Live
-	(*TreeRequest)(nil),           // 8: coppice.api.v1.TreeRequest
-	(*TreeResponse)(nil),          // 9: coppice.api.v1.TreeResponse
-	(*SpecRequest)(nil),           // 10: coppice.api.v1.SpecRequest
-	(*SpecResponse)(nil),          // 11: coppice.api.v1.SpecResponse
-	(*KillRequest)(nil),           // 12: coppice.api.v1.KillRequest
-	(*KillResponse)(nil),          // 13: coppice.api.v1.KillResponse
-	(*HealthRequest)(nil),         // 14: coppice.api.v1.HealthRequest
-	(*HealthResponse)(nil),        // 15: coppice.api.v1.HealthResponse
-	(*HostStatusRequest)(nil),     // 16: coppice.api.v1.HostStatusRequest
-	(*HostStatusResponse)(nil),    // 17: coppice.api.v1.HostStatusResponse
-	(*durationpb.Duration)(nil),   // 18: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
+	(ExitClass)(0),                // 5: coppice.api.v1.ExitClass
+	(*Child)(nil),                 // 6: coppice.api.v1.Child
+	(*ChildSpec)(nil),             // 7: coppice.api.v1.ChildSpec
+	(*Live)(nil),                  // 8: coppice.api.v1.Live
+	(*TreeRequest)(nil),           // 9: coppice.api.v1.TreeRequest
+	(*TreeResponse)(nil),          // 10: coppice.api.v1.TreeResponse
+	(*SpecRequest)(nil),           // 11: coppice.api.v1.SpecRequest
+	(*SpecResponse)(nil),          // 12: coppice.api.v1.SpecResponse
+	(*KillRequest)(nil),           // 13: coppice.api.v1.KillRequest
+	(*KillResponse)(nil),          // 14: coppice.api.v1.KillResponse
+	(*HealthRequest)(nil),         // 15: coppice.api.v1.HealthRequest
+	(*HealthResponse)(nil),        // 16: coppice.api.v1.HealthResponse
+	(*HostStatusRequest)(nil),     // 17: coppice.api.v1.HostStatusRequest
+	(*HostStatusResponse)(nil),    // 18: coppice.api.v1.HostStatusResponse
+	(*EventsRequest)(nil),         // 19: coppice.api.v1.EventsRequest
+	(*EventsResponse)(nil),        // 20: coppice.api.v1.EventsResponse
+	(*LogRecord)(nil),             // 21: coppice.api.v1.LogRecord
+	(*TreeEvent)(nil),             // 22: coppice.api.v1.TreeEvent
+	(*Dropped)(nil),               // 23: coppice.api.v1.Dropped
+	(*durationpb.Duration)(nil),   // 24: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 25: google.protobuf.Timestamp
 }
 var file_coppice_api_v1_admin_proto_depIdxs = []int32{
 	0,  // 0: coppice.api.v1.Child.type:type_name -> coppice.api.v1.ChildType
-	6,  // 1: coppice.api.v1.Child.spec:type_name -> coppice.api.v1.ChildSpec
-	7,  // 2: coppice.api.v1.Child.live:type_name -> coppice.api.v1.Live
-	5,  // 3: coppice.api.v1.Child.children:type_name -> coppice.api.v1.Child
+	7,  // 1: coppice.api.v1.Child.spec:type_name -> coppice.api.v1.ChildSpec
+	8,  // 2: coppice.api.v1.Child.live:type_name -> coppice.api.v1.Live
+	6,  // 3: coppice.api.v1.Child.children:type_name -> coppice.api.v1.Child
 	2,  // 4: coppice.api.v1.ChildSpec.restart:type_name -> coppice.api.v1.Restart
 	3,  // 5: coppice.api.v1.ChildSpec.strategy:type_name -> coppice.api.v1.Strategy
-	18, // 6: coppice.api.v1.ChildSpec.period:type_name -> google.protobuf.Duration
+	24, // 6: coppice.api.v1.ChildSpec.period:type_name -> google.protobuf.Duration
 	1,  // 7: coppice.api.v1.Live.state:type_name -> coppice.api.v1.ChildState
-	19, // 8: coppice.api.v1.Live.started:type_name -> google.protobuf.Timestamp
-	5,  // 9: coppice.api.v1.TreeResponse.root:type_name -> coppice.api.v1.Child
-	5,  // 10: coppice.api.v1.SpecResponse.root:type_name -> coppice.api.v1.Child
+	25, // 8: coppice.api.v1.Live.started:type_name -> google.protobuf.Timestamp
+	6,  // 9: coppice.api.v1.TreeResponse.root:type_name -> coppice.api.v1.Child
+	6,  // 10: coppice.api.v1.SpecResponse.root:type_name -> coppice.api.v1.Child
 	4,  // 11: coppice.api.v1.KillRequest.how:type_name -> coppice.api.v1.How
-	18, // 12: coppice.api.v1.KillRequest.release_after:type_name -> google.protobuf.Duration
+	24, // 12: coppice.api.v1.KillRequest.release_after:type_name -> google.protobuf.Duration
 	4,  // 13: coppice.api.v1.KillResponse.how:type_name -> coppice.api.v1.How
 	0,  // 14: coppice.api.v1.KillResponse.type:type_name -> coppice.api.v1.ChildType
-	19, // 15: coppice.api.v1.HostStatusResponse.started:type_name -> google.protobuf.Timestamp
-	8,  // 16: coppice.api.v1.AdminService.Tree:input_type -> coppice.api.v1.TreeRequest
-	10, // 17: coppice.api.v1.AdminService.Spec:input_type -> coppice.api.v1.SpecRequest
-	12, // 18: coppice.api.v1.AdminService.Kill:input_type -> coppice.api.v1.KillRequest
-	14, // 19: coppice.api.v1.AdminService.Health:input_type -> coppice.api.v1.HealthRequest
-	16, // 20: coppice.api.v1.AdminService.HostStatus:input_type -> coppice.api.v1.HostStatusRequest
-	9,  // 21: coppice.api.v1.AdminService.Tree:output_type -> coppice.api.v1.TreeResponse
-	11, // 22: coppice.api.v1.AdminService.Spec:output_type -> coppice.api.v1.SpecResponse
-	13, // 23: coppice.api.v1.AdminService.Kill:output_type -> coppice.api.v1.KillResponse
-	15, // 24: coppice.api.v1.AdminService.Health:output_type -> coppice.api.v1.HealthResponse
-	17, // 25: coppice.api.v1.AdminService.HostStatus:output_type -> coppice.api.v1.HostStatusResponse
-	21, // [21:26] is the sub-list for method output_type
-	16, // [16:21] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	25, // 15: coppice.api.v1.HostStatusResponse.started:type_name -> google.protobuf.Timestamp
+	21, // 16: coppice.api.v1.EventsResponse.record:type_name -> coppice.api.v1.LogRecord
+	22, // 17: coppice.api.v1.EventsResponse.tree:type_name -> coppice.api.v1.TreeEvent
+	23, // 18: coppice.api.v1.EventsResponse.dropped:type_name -> coppice.api.v1.Dropped
+	25, // 19: coppice.api.v1.TreeEvent.time:type_name -> google.protobuf.Timestamp
+	5,  // 20: coppice.api.v1.TreeEvent.class:type_name -> coppice.api.v1.ExitClass
+	24, // 21: coppice.api.v1.TreeEvent.delay:type_name -> google.protobuf.Duration
+	9,  // 22: coppice.api.v1.AdminService.Tree:input_type -> coppice.api.v1.TreeRequest
+	11, // 23: coppice.api.v1.AdminService.Spec:input_type -> coppice.api.v1.SpecRequest
+	13, // 24: coppice.api.v1.AdminService.Kill:input_type -> coppice.api.v1.KillRequest
+	15, // 25: coppice.api.v1.AdminService.Health:input_type -> coppice.api.v1.HealthRequest
+	17, // 26: coppice.api.v1.AdminService.HostStatus:input_type -> coppice.api.v1.HostStatusRequest
+	19, // 27: coppice.api.v1.AdminService.Events:input_type -> coppice.api.v1.EventsRequest
+	10, // 28: coppice.api.v1.AdminService.Tree:output_type -> coppice.api.v1.TreeResponse
+	12, // 29: coppice.api.v1.AdminService.Spec:output_type -> coppice.api.v1.SpecResponse
+	14, // 30: coppice.api.v1.AdminService.Kill:output_type -> coppice.api.v1.KillResponse
+	16, // 31: coppice.api.v1.AdminService.Health:output_type -> coppice.api.v1.HealthResponse
+	18, // 32: coppice.api.v1.AdminService.HostStatus:output_type -> coppice.api.v1.HostStatusResponse
+	20, // 33: coppice.api.v1.AdminService.Events:output_type -> coppice.api.v1.EventsResponse
+	28, // [28:34] is the sub-list for method output_type
+	22, // [22:28] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_coppice_api_v1_admin_proto_init() }
@@ -1291,13 +1802,18 @@ func file_coppice_api_v1_admin_proto_init() {
 	if File_coppice_api_v1_admin_proto != nil {
 		return
 	}
+	file_coppice_api_v1_admin_proto_msgTypes[14].OneofWrappers = []any{
+		(*EventsResponse_Record)(nil),
+		(*EventsResponse_Tree)(nil),
+		(*EventsResponse_Dropped)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coppice_api_v1_admin_proto_rawDesc), len(file_coppice_api_v1_admin_proto_rawDesc)),
-			NumEnums:      5,
-			NumMessages:   13,
+			NumEnums:      6,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

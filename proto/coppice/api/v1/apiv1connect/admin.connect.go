@@ -46,6 +46,8 @@ const (
 	AdminServiceHealthProcedure = "/coppice.api.v1.AdminService/Health"
 	// AdminServiceHostStatusProcedure is the fully-qualified name of the AdminService's HostStatus RPC.
 	AdminServiceHostStatusProcedure = "/coppice.api.v1.AdminService/HostStatus"
+	// AdminServiceEventsProcedure is the fully-qualified name of the AdminService's Events RPC.
+	AdminServiceEventsProcedure = "/coppice.api.v1.AdminService/Events"
 )
 
 // AdminServiceClient is a client for the coppice.api.v1.AdminService service.
@@ -61,6 +63,11 @@ type AdminServiceClient interface {
 	Health(context.Context, *connect.Request[v1.HealthRequest]) (*connect.Response[v1.HealthResponse], error)
 	// HostStatus tells about the process, and why the node is down if it is.
 	HostStatus(context.Context, *connect.Request[v1.HostStatusRequest]) (*connect.Response[v1.HostStatusResponse], error)
+	// Events streams what happens: the records of the event log, in order, as they become durable, and the events of the
+	// supervision tree, as they come. The stream stays while the node is down, and goes on with the log when it is back. Whoever is
+	// cut off asks again with the cursor of the last event that it has seen: it misses no record and sees none twice. Events of
+	// the tree are live only; no log has them.
+	Events(context.Context, *connect.Request[v1.EventsRequest]) (*connect.ServerStreamForClient[v1.EventsResponse], error)
 }
 
 // NewAdminServiceClient constructs a client for the coppice.api.v1.AdminService service. By
@@ -108,6 +115,13 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		events: connect.NewClient[v1.EventsRequest, v1.EventsResponse](
+			httpClient,
+			baseURL+AdminServiceEventsProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("Events")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -118,6 +132,7 @@ type adminServiceClient struct {
 	kill       *connect.Client[v1.KillRequest, v1.KillResponse]
 	health     *connect.Client[v1.HealthRequest, v1.HealthResponse]
 	hostStatus *connect.Client[v1.HostStatusRequest, v1.HostStatusResponse]
+	events     *connect.Client[v1.EventsRequest, v1.EventsResponse]
 }
 
 // Tree calls coppice.api.v1.AdminService.Tree.
@@ -145,6 +160,11 @@ func (c *adminServiceClient) HostStatus(ctx context.Context, req *connect.Reques
 	return c.hostStatus.CallUnary(ctx, req)
 }
 
+// Events calls coppice.api.v1.AdminService.Events.
+func (c *adminServiceClient) Events(ctx context.Context, req *connect.Request[v1.EventsRequest]) (*connect.ServerStreamForClient[v1.EventsResponse], error) {
+	return c.events.CallServerStream(ctx, req)
+}
+
 // AdminServiceHandler is an implementation of the coppice.api.v1.AdminService service.
 type AdminServiceHandler interface {
 	// Tree is the supervision tree as it is now. It never waits.
@@ -158,6 +178,11 @@ type AdminServiceHandler interface {
 	Health(context.Context, *connect.Request[v1.HealthRequest]) (*connect.Response[v1.HealthResponse], error)
 	// HostStatus tells about the process, and why the node is down if it is.
 	HostStatus(context.Context, *connect.Request[v1.HostStatusRequest]) (*connect.Response[v1.HostStatusResponse], error)
+	// Events streams what happens: the records of the event log, in order, as they become durable, and the events of the
+	// supervision tree, as they come. The stream stays while the node is down, and goes on with the log when it is back. Whoever is
+	// cut off asks again with the cursor of the last event that it has seen: it misses no record and sees none twice. Events of
+	// the tree are live only; no log has them.
+	Events(context.Context, *connect.Request[v1.EventsRequest], *connect.ServerStream[v1.EventsResponse]) error
 }
 
 // NewAdminServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -201,6 +226,13 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	adminServiceEventsHandler := connect.NewServerStreamHandler(
+		AdminServiceEventsProcedure,
+		svc.Events,
+		connect.WithSchema(adminServiceMethods.ByName("Events")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/coppice.api.v1.AdminService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AdminServiceTreeProcedure:
@@ -213,6 +245,8 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 			adminServiceHealthHandler.ServeHTTP(w, r)
 		case AdminServiceHostStatusProcedure:
 			adminServiceHostStatusHandler.ServeHTTP(w, r)
+		case AdminServiceEventsProcedure:
+			adminServiceEventsHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -240,4 +274,8 @@ func (UnimplementedAdminServiceHandler) Health(context.Context, *connect.Request
 
 func (UnimplementedAdminServiceHandler) HostStatus(context.Context, *connect.Request[v1.HostStatusRequest]) (*connect.Response[v1.HostStatusResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("coppice.api.v1.AdminService.HostStatus is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) Events(context.Context, *connect.Request[v1.EventsRequest], *connect.ServerStream[v1.EventsResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("coppice.api.v1.AdminService.Events is not implemented"))
 }

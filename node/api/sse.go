@@ -1,0 +1,194 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"connectrpc.com/connect"
+
+	"github.com/coppice-go/coppice/client"
+	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
+)
+
+// EventsHandler serves the stream of events to browsers, as server-sent events:
+//
+//	GET /events?filter=kind=BlockCommitted&after=12&kinds=TxLaunched,BlockCommitted
+//
+// Each event has the name record, tree or dropped, the JSON of client.Event as its data, and the cursor as its id, so that an EventSource
+// that reconnects, with Last-Event-ID, goes on where it was. Without after it begins now. A comment is sent while nothing happens.
+//
+// It answers no page of another origin. A token, where not empty, is wanted as a bearer token.
+func EventsHandler(src EventSource, token string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet {
+			w.Header().Set("Allow", http.MethodGet)
+			http.Error(w, "want GET", http.StatusMethodNotAllowed)
+			return
+		}
+		if err := sameOrigin(r); err != nil {
+			http.Error(w, err.Error(), http.StatusForbidden)
+			return
+		}
+		if token != "" {
+			if err := authorize(r.Header, token); err != nil {
+				httpError(w, err)
+				return
+			}
+		}
+		q, err := eventsQuery(r)
+		if err != nil {
+			httpError(w, err)
+			return
+		}
+		s := sse{w: w}
+		if err := src.Events(r.Context(), q, s.send); err != nil {
+			s.fail(wireError(r.Context(), err))
+		}
+	})
+}
+
+// sameOrigin refuses what a page of another site has the browser ask for. Those that are no browsers send no origin.
+func sameOrigin(r *http.Request) error {
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		if site := r.Header.Get("Sec-Fetch-Site"); site == "cross-site" {
+			return errors.New("the request comes from a page of another site")
+		}
+		return nil
+	}
+	if u, err := url.Parse(origin); err != nil || u.Host != r.Host {
+		return fmt.Errorf("origin: %q is not %q: a page of another site may not read this", origin, r.Host)
+	}
+	return nil
+}
+
+// eventsQuery reads the query of a GET. The Last-Event-ID of a client that comes back counts more than what it began with.
+func eventsQuery(r *http.Request) (EventsQuery, error) {
+	q := EventsQuery{FromNow: true}
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return q, invalid("query", "%w", err)
+	}
+	after, from := r.Header.Get("Last-Event-ID"), "Last-Event-ID"
+	for name, v := range values {
+		switch name {
+		case "filter":
+			q.Filter = v[0]
+		case "kinds":
+			for _, list := range v {
+				q.Kinds = append(q.Kinds, strings.Split(list, ",")...)
+			}
+			q.Kinds = slices.DeleteFunc(q.Kinds, func(k string) bool { return k == "" })
+		case "after":
+			if after == "" {
+				after, from = v[0], "after"
+			}
+		default:
+			return q, invalid("query", "%q is no parameter, want filter, kinds, after", name)
+		}
+		if name != "kinds" && len(v) > 1 {
+			return q, invalid(name, "comes %d times, want once", len(v))
+		}
+	}
+	if after != "" {
+		if q.After, err = strconv.ParseUint(after, 10, 64); err != nil {
+			return q, invalid(from, "%q is no cursor, want the id of an event", after)
+		}
+		q.FromNow = false
+	}
+	return q, q.check()
+}
+
+// httpError answers an error before the stream has begun.
+func httpError(w http.ResponseWriter, err error) {
+	status := http.StatusInternalServerError
+	switch connect.CodeOf(err) {
+	case connect.CodeInvalidArgument:
+		status = http.StatusBadRequest
+	case connect.CodeUnauthenticated:
+		w.Header().Set("WWW-Authenticate", "Bearer")
+		status = http.StatusUnauthorized
+	case connect.CodePermissionDenied:
+		status = http.StatusForbidden
+	case connect.CodeOutOfRange:
+		status = http.StatusGone
+	case connect.CodeResourceExhausted, connect.CodeUnavailable:
+		status = http.StatusServiceUnavailable
+	}
+	http.Error(w, message(err), status)
+}
+
+// message is the text of a wire error, without its code.
+func message(err error) string {
+	if wire := new(connect.Error); errors.As(err, &wire) {
+		return wire.Message()
+	}
+	return err.Error()
+}
+
+// sse writes a stream as server-sent events.
+type sse struct {
+	w     http.ResponseWriter
+	begun bool
+}
+
+func (s *sse) begin() {
+	if s.begun {
+		return
+	}
+	s.begun = true
+	h := s.w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Accel-Buffering", "no") // a proxy that gathers would hold events back
+	s.w.WriteHeader(http.StatusOK)
+}
+
+// send writes one event. One without an event is a comment, so that whoever is on the way sees life, and the cursor, which by
+// the standard an EventSource takes without telling its page.
+func (s *sse) send(m *apiv1.EventsResponse) error {
+	s.begin()
+	e, err := client.EventOf(m)
+	if err != nil {
+		return err
+	}
+	var b []byte
+	if m.Event == nil {
+		b = append(b, ": alive\n"...)
+	}
+	if m.Cursor != nil {
+		b = fmt.Appendf(b, "id: %d\n", *m.Cursor)
+	}
+	if m.Event != nil {
+		data, err := json.Marshal(e)
+		if err != nil {
+			return err
+		}
+		b = fmt.Appendf(b, "event: %s\ndata: %s\n", e.Type(), data)
+	}
+	return s.write(append(b, '\n'))
+}
+
+func (s *sse) write(b []byte) error {
+	if _, err := s.w.Write(b); err != nil {
+		return err
+	}
+	return http.NewResponseController(s.w).Flush()
+}
+
+// fail tells why the stream ends, if its client is still there.
+func (s *sse) fail(err error) {
+	if !s.begun {
+		httpError(s.w, err)
+		return
+	}
+	data, _ := json.Marshal(map[string]string{"code": connect.CodeOf(err).String(), "error": message(err)})
+	_ = s.write(fmt.Appendf(nil, "event: failed\ndata: %s\n\n", data)) // a client that is gone does not read it either
+}

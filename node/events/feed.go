@@ -1,0 +1,59 @@
+package events
+
+import (
+	"sync"
+
+	"github.com/coppice-go/coppice/supervisor"
+)
+
+// feed is a ring of the newest events of the tree, for any number of readers, each with a place of its own. What it costs does
+// not depend on them.
+type feed struct {
+	mu   sync.Mutex
+	ring []supervisor.Event
+	next uint64        // how many were put
+	news chan struct{} // closed, and made anew, at each event
+}
+
+func newFeed(size int) *feed {
+	return &feed{ring: make([]supervisor.Event, size), news: make(chan struct{})}
+}
+
+// Observe makes the feed a supervisor.Observer. It never waits.
+func (f *feed) Observe(e supervisor.Event) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ring[f.next%uint64(len(f.ring))] = e
+	f.next++
+	close(f.news)
+	f.news = make(chan struct{})
+}
+
+// end is the place behind the newest event.
+func (f *feed) end() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.next
+}
+
+// changed is closed at the next event.
+func (f *feed) changed() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.news
+}
+
+// read appends the events from a place on to batch, at most as fit into its capacity, and answers the place behind them; missed counts those that had
+// gone by before they were read.
+func (f *feed) read(from uint64, batch []supervisor.Event) (_ []supervisor.Event, missed, next uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if size := uint64(len(f.ring)); f.next-from > size {
+		missed = f.next - from - size
+		from = f.next - size
+	}
+	for ; from < f.next && len(batch) < cap(batch); from++ {
+		batch = append(batch, f.ring[from%uint64(len(f.ring))])
+	}
+	return batch, missed, from
+}

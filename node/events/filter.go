@@ -1,0 +1,165 @@
+package events
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/pubsub"
+	"github.com/coppice-go/coppice/supervisor"
+)
+
+// Types of events, the values of the filter "type".
+const (
+	TypeRecord = "record"
+	TypeTree   = "tree"
+)
+
+// Filters is the filter language of events, over what the bus carries. See docs/events.md.
+func Filters() *pubsub.Table[engines.Event] {
+	t, err := pubsub.NewTable[engines.Event](filterKind, filterType, filterClass, filterPath, filterReason)
+	if err != nil {
+		panic(err) // a mistake in this file
+	}
+	return t
+}
+
+var (
+	filterType  = anyOf{"type", []string{TypeRecord, TypeTree}, typeOf}
+	filterKind  = anyOf{"kind", api.EventKinds(), kindOf}
+	filterClass = anyOf{"class", []string{"normal", "shutdown", "abnormal"}, classOf}
+
+	// filterPath is about events of the tree alone: a record has no path, not even below the empty one.
+	filterPath = pathFilter{pubsub.Under("path", func(e engines.Event) string {
+		if t, ok := e.(engines.TreeChanged); ok {
+			return t.Event.Head().Subject()
+		}
+		return ""
+	})}
+
+	filterReason = pubsub.Where("reason", func(e engines.Event, value string) bool {
+		t, ok := e.(engines.TreeChanged)
+		if !ok {
+			return false
+		}
+		_, reason := api.Reason(t.Event)
+		return strings.Contains(strings.ToLower(reason), strings.ToLower(value))
+	})
+)
+
+func typeOf(e engines.Event) string {
+	if _, ok := e.(engines.RecordLogged); ok {
+		return TypeRecord
+	}
+	return TypeTree
+}
+
+func kindOf(e engines.Event) string {
+	switch e := e.(type) {
+	case engines.RecordLogged:
+		return engines.KindName(e.Kind)
+	case engines.TreeChanged:
+		return api.TreeKind(e.Event)
+	}
+	return ""
+}
+
+func classOf(e engines.Event) string {
+	t, ok := e.(engines.TreeChanged)
+	if !ok {
+		return ""
+	}
+	class, _ := api.Reason(t.Event)
+	return strings.ToLower(strings.TrimPrefix(class.String(), "EXIT_CLASS_"))
+}
+
+// anyOf is a family whose value is one or more of a few words, with bars between them: the event has one of them.
+type anyOf struct {
+	name  string
+	words []string
+	get   func(engines.Event) string
+}
+
+func (f anyOf) Name() string { return f.name }
+
+func (f anyOf) Filter(value string) (pubsub.Filter[engines.Event], error) {
+	values := strings.Split(value, "|")
+	for _, v := range values {
+		if !slices.Contains(f.words, v) {
+			return nil, fmt.Errorf("want one of %s, or several with | between them", strings.Join(f.words, ", "))
+		}
+	}
+	slices.Sort(values)
+	return oneOf{f, strings.Join(slices.Compact(values), "|")}, nil
+}
+
+// oneOf is a filter of anyOf. Its value is sorted, so that two that match the same have one key.
+type oneOf struct {
+	of    anyOf
+	value string
+}
+
+func (f oneOf) Key() string { return pubsub.Term(f.of.name, f.value) }
+
+func (f oneOf) Match(e engines.Event) bool {
+	got := f.of.get(e)
+	for v := range strings.SplitSeq(f.value, "|") {
+		if v == got {
+			return true
+		}
+	}
+	return false
+}
+
+// pathFilter is the family of paths.
+type pathFilter struct {
+	under *pubsub.Attribute[engines.Event]
+}
+
+func (f pathFilter) Name() string { return f.under.Name() }
+
+func (f pathFilter) Filter(value string) (pubsub.Filter[engines.Event], error) {
+	switch {
+	case strings.Trim(value, "/") == "":
+		return nil, fmt.Errorf("want a path such as coppice/node")
+	case strings.HasPrefix(value, "/") || strings.Contains(value, "//"):
+		return nil, fmt.Errorf("want ids joined by single slashes, such as coppice/node")
+	}
+	return f.under.Is(value), nil
+}
+
+// chainOf reads the filter of a query; its kinds are a term more.
+func chainOf(q api.EventsQuery) (pubsub.Chain[engines.Event], error) {
+	table := Filters()
+	chain, err := table.Parse(q.Filter)
+	if err != nil || len(q.Kinds) == 0 {
+		return chain, err
+	}
+	kinds, err := table.Parse(pubsub.Term(filterKind.name, strings.Join(q.Kinds, "|")))
+	if err != nil {
+		return nil, err
+	}
+	if len(chain) == pubsub.MaxChain {
+		return nil, fmt.Errorf("%w: want at most %d filters in a chain, kinds being one", pubsub.ErrFilter, pubsub.MaxChain)
+	}
+	return append(chain, kinds...), nil
+}
+
+// matching are the kinds of records that the chain matches: nothing else of a record decides.
+func matching(chain pubsub.Chain[engines.Event]) map[string]bool {
+	kinds := map[string]bool{}
+	for _, name := range engines.KindNames() {
+		kind, _ := engines.KindOf(name)
+		if chain.Match(engines.RecordLogged{Kind: kind}) {
+			kinds[name] = true
+		}
+	}
+	return kinds
+}
+
+// matchTree tells whether the chain matches an event of the tree.
+func matchTree(chain pubsub.Chain[engines.Event], e supervisor.Event) bool {
+	return chain.Match(engines.TreeChanged{Event: e})
+}
