@@ -97,6 +97,9 @@ type Staged struct {
 	Results []*logv1.TxResult
 	Changes []*logv1.Change // in write order
 	AppHash []byte
+
+	// Validators are the changes of the validator set that the block makes.
+	Validators []*logv1.ValidatorUpdate
 }
 
 // Standing is where the transaction core stands, as a consensus driver needs to know it.

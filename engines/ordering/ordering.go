@@ -57,6 +57,9 @@ type Config struct {
 	Store Store
 	Pool  Pool
 
+	// Validators, if set, tells what a block and its results change in the validator set. It depends on them alone.
+	Validators func(b engines.Block, results []*logv1.TxResult) []*logv1.ValidatorUpdate
+
 	// Progress, if set, is told how far a replay has come: the last record redone, and the last there is.
 	Progress func(index, last uint64)
 }
@@ -242,6 +245,9 @@ func (o *ordering) execute(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if o.Validators != nil {
+		staged.Validators = o.Validators(staged.Block, staged.Results)
+	}
 	o.staged = &staged
 	return nil
 }
@@ -256,7 +262,7 @@ func (o *ordering) commit(ctx context.Context, height uint64) (engines.ChainStat
 	b := o.staged.Block
 	rec := &logv1.BlockCommitted{
 		ChainId: b.ChainID, Period: b.Period, Height: b.Height, BlockHash: b.Hash, TimeNs: b.Time.UnixNano(),
-		Results: o.staged.Results, Changes: o.staged.Changes, AppHash: o.staged.AppHash, DecidedIndex: o.decidedIndex,
+		Results: o.staged.Results, Changes: o.staged.Changes, Validators: o.staged.Validators, AppHash: o.staged.AppHash, DecidedIndex: o.decidedIndex,
 	}
 	r, err := engines.NewRecord(rec)
 	if err != nil {
