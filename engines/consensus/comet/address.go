@@ -1,0 +1,38 @@
+package comet
+
+import (
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"strings"
+	"syscall"
+)
+
+// hostPort is the first TCP address of a list as CometBFT writes them.
+func hostPort(list string) string {
+	for a := range strings.SplitSeq(list, ",") {
+		a = strings.TrimSpace(a)
+		if rest, ok := strings.CutPrefix(a, "tcp://"); ok {
+			return rest
+		}
+		if a != "" && !strings.Contains(a, "://") {
+			return a
+		}
+	}
+	return ""
+}
+
+func joinAddresses(list, more string) string {
+	if strings.TrimSpace(list) == "" {
+		return more
+	}
+	return list + "," + more
+}
+
+func checksum(s string) uint32 { return crc32.ChecksumIEEE([]byte(s)) }
+
+// ownedByUs guards against a directory that somebody else has put in our way.
+func ownedByUs(info fs.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(st.Uid) == os.Getuid()
+}

@@ -1,0 +1,268 @@
+package comet
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"sync/atomic"
+	"time"
+
+	abci "github.com/cometbft/cometbft/abci/types"
+	"go.uber.org/zap"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/consensus"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+	"github.com/coppice-go/coppice/supervisor"
+)
+
+// app is the ABCI application: this node's transaction core as CometBFT sees it. It is shared by all connections.
+type app struct {
+	core     consensus.Core
+	version  string
+	retain   uint64 // blocks that CometBFT keeps; 0 is all
+	extender VoteExtender
+	log      *zap.Logger
+
+	chain  atomic.Pointer[engines.ChainState] // what was committed last, as far as this incarnation knows; nil before it asked
+	height atomic.Uint64                      // of the last commit, for the watchdog
+	busy   atomic.Int64                       // requests on whose answer the consensus waits
+}
+
+// pauseDown spaces the attempts at a core that is down and does not come back by itself.
+const pauseDown = 5 * time.Millisecond
+
+// whileDown repeats f as long as the engines that it needs are down. A core that restarts is waited for however long it takes: it
+// comes back, or its supervisor restarts the node, which ends ctx (ADR 0050).
+func whileDown(ctx context.Context, f func() error) error {
+	for {
+		err := f()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if !errors.Is(err, engines.ErrDown) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case f := <-supervisor.Faults(ctx):
+			f.Do(ctx)
+		case <-time.After(pauseDown):
+		}
+	}
+}
+
+// working notes that CometBFT's consensus waits for us, until the function that it answers is called.
+func (a *app) working() (done func()) {
+	a.busy.Add(1)
+	return func() { a.busy.Add(-1) }
+}
+
+// standing asks where the committed chain stands.
+func (a *app) standing(ctx context.Context) (engines.ChainState, error) {
+	var s engines.Standing
+	err := whileDown(ctx, func() (err error) {
+		s, err = a.core.Ordering.Info(ctx)
+		return err
+	})
+	if err == nil {
+		a.note(s.Committed)
+	}
+	return s.Committed, err
+}
+
+func (a *app) note(s engines.ChainState) {
+	a.chain.Store(&s)
+	a.height.Store(s.Height)
+}
+
+// known is what this incarnation knows of the chain, asked for if it knows nothing yet.
+func (a *app) known(ctx context.Context) (engines.ChainState, error) {
+	if s := a.chain.Load(); s != nil && s.Started() {
+		return *s, nil
+	}
+	return a.standing(ctx)
+}
+
+// info tells what is committed, and has no side effects: CometBFT sends the same request for the RPC's abci_info. A block that
+// was executed and not committed does not count, or CometBFT would never send its Commit.
+func (a *app) info(ctx context.Context) (*abci.ResponseInfo, error) {
+	s, err := a.standing(ctx)
+	if err != nil {
+		return nil, err
+	}
+	resp := &abci.ResponseInfo{Data: "coppice", Version: a.version, AppVersion: appVersion}
+	if s.Height > 0 {
+		resp.LastBlockHeight, resp.LastBlockAppHash = int64(s.Height), s.AppHash
+	}
+	return resp, nil
+}
+
+// appVersion is the protocol's, in block headers. It changes when the same block would have another outcome.
+const appVersion = 0
+
+// initChain starts the chain, or finds it started: CometBFT repeats the request until it has a first block.
+func (a *app) initChain(ctx context.Context, req *abci.RequestInitChain) (*abci.ResponseInitChain, error) {
+	defer a.working()()
+	rec, err := a.genesis(req)
+	if err != nil {
+		return nil, err
+	}
+	var s engines.ChainState
+	err = whileDown(ctx, func() (err error) {
+		s, err = a.core.Ordering.InitChain(ctx, rec)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start of chain %s: %w", rec.ChainId, err)
+	}
+	a.note(s)
+	return &abci.ResponseInitChain{AppHash: s.AppHash}, nil
+}
+
+// ErrGenesis: CometBFT's genesis is not this home's.
+var ErrGenesis = errors.New("the genesis of CometBFT and of this home are not of one chain")
+
+// genesis is the record that starts the chain by the request. The limits are the home's; the request must not say otherwise.
+func (a *app) genesis(req *abci.RequestInitChain) (*logv1.ChainStarted, error) {
+	g := a.core.Genesis
+	if req.ChainId != g.ChainId {
+		return nil, fmt.Errorf("%w: CometBFT starts chain %q, the home's genesis.json is of %q", ErrGenesis, req.ChainId, g.ChainId)
+	}
+	if err := sameState(req.AppStateBytes, g.AppState); err != nil {
+		return nil, fmt.Errorf("%w: app_state: %w", ErrGenesis, err)
+	}
+	raw, err := req.Marshal()
+	if err != nil {
+		return nil, err
+	}
+	rec := &logv1.ChainStarted{
+		ChainId: req.ChainId, Period: g.Period, InitialHeight: uint64(max(req.InitialHeight, 1)), GenesisTimeNs: req.Time.UnixNano(),
+		Params: proto.CloneOf(g.Params), AppState: req.AppStateBytes, InitChain: raw,
+	}
+	for _, v := range req.Validators {
+		u, err := updateRecord(v)
+		if err != nil {
+			return nil, err
+		}
+		rec.Validators = append(rec.Validators, u)
+	}
+	return rec, nil
+}
+
+// sameState compares two app_states as JSON values. An imported chain may have none, and the home then has its own limits.
+func sameState(theirs, ours []byte) error {
+	if len(bytes.TrimSpace(theirs)) == 0 || len(ours) == 0 {
+		return nil
+	}
+	var t, o bytes.Buffer
+	if err := json.Compact(&t, theirs); err != nil {
+		return err
+	}
+	if err := json.Compact(&o, ours); err != nil {
+		return err
+	}
+	if !bytes.Equal(t.Bytes(), o.Bytes()) {
+		return fmt.Errorf("CometBFT has %.200s, the home's genesis.json is %.200s", t.Bytes(), o.Bytes())
+	}
+	return nil
+}
+
+// finalizeBlock has the decided block executed and staged. Delivered again it appends nothing and answers the same.
+func (a *app) finalizeBlock(ctx context.Context, req *abci.RequestFinalizeBlock) (*abci.ResponseFinalizeBlock, *engines.Block, error) {
+	defer a.working()()
+	s, err := a.known(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	b, err := blockOf(s, req)
+	if err != nil {
+		return nil, nil, err
+	}
+	staged, err := a.order(ctx, b)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(staged.Results) != len(b.Txs) {
+		return nil, nil, fmt.Errorf("%v is committed already, and CometBFT has not saved our answer", b)
+	}
+	resp := &abci.ResponseFinalizeBlock{AppHash: staged.AppHash, TxResults: make([]*abci.ExecTxResult, len(staged.Results))}
+	for i, r := range staged.Results {
+		resp.TxResults[i] = &abci.ExecTxResult{Code: uint32(r.Code), Data: r.Data, Log: r.Log, Codespace: codespace(r.Code)}
+	}
+	if resp.ValidatorUpdates, err = updates(staged.Validators); err != nil {
+		return nil, nil, err
+	}
+	return resp, &b, nil
+}
+
+// codespace says whose the codes are.
+func codespace(c logv1.Code) string {
+	if c == logv1.Code_CODE_OK {
+		return ""
+	}
+	return "coppice"
+}
+
+// blockOf is the block of a request. The request is kept whole beside it, less its transactions, which the block has.
+func blockOf(s engines.ChainState, req *abci.RequestFinalizeBlock) (engines.Block, error) {
+	if req.Height <= 0 || req.Height == math.MaxInt64 {
+		return engines.Block{}, fmt.Errorf("%w: a block at height %d", errFrame, req.Height)
+	}
+	rest := *req
+	rest.Txs = nil
+	raw, err := rest.Marshal()
+	if err != nil {
+		return engines.Block{}, err
+	}
+	return engines.Block{
+		ChainID: s.ChainID, Period: s.Period, Height: uint64(req.Height), Hash: req.Hash, Time: req.Time,
+		Txs: req.Txs, Proposer: req.ProposerAddress, Request: raw,
+	}, nil
+}
+
+func (a *app) order(ctx context.Context, b engines.Block) (engines.Staged, error) {
+	var staged engines.Staged
+	err := whileDown(ctx, func() (err error) {
+		staged, err = a.core.Ordering.Order(ctx, b)
+		return err
+	})
+	if err != nil {
+		return staged, fmt.Errorf("order of %v: %w", b, err)
+	}
+	return staged, nil
+}
+
+// commit makes b final: it returns when BlockCommitted is durable in the event log, and not before. A core that restarted in
+// between has b in the log and executes it again, or, if that is lost, is told it again; all of it may be repeated.
+func (a *app) commit(ctx context.Context, b engines.Block) (*abci.ResponseCommit, error) {
+	defer a.working()()
+	var s engines.ChainState
+	err := whileDown(ctx, func() (err error) {
+		if s, err = a.core.Ordering.Commit(ctx, b.Height); errors.Is(err, engines.ErrDown) {
+			if _, again := a.core.Ordering.Order(ctx, b); again != nil {
+				return again
+			}
+			s, err = a.core.Ordering.Commit(ctx, b.Height)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("commit of %v: %w", b, err)
+	}
+	a.note(s)
+	return &abci.ResponseCommit{RetainHeight: a.retainHeight(s)}, nil
+}
+
+// retainHeight is the lowest block that CometBFT is to keep, 0 for all. What is below is in our log: the commit is durable.
+func (a *app) retainHeight(s engines.ChainState) int64 {
+	if a.retain == 0 || s.Height <= a.retain {
+		return 0
+	}
+	return int64(max(s.Height-a.retain, s.InitialHeight))
+}

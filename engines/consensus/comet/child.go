@@ -1,0 +1,115 @@
+package comet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	cfg "github.com/cometbft/cometbft/config"
+	cmtflags "github.com/cometbft/cometbft/libs/cli/flags"
+	cmtlog "github.com/cometbft/cometbft/libs/log"
+	"github.com/cometbft/cometbft/node"
+	"github.com/cometbft/cometbft/p2p"
+	"github.com/cometbft/cometbft/privval"
+	"github.com/cometbft/cometbft/proxy"
+)
+
+// stopTime is how long CometBFT may take to stop before the process ends without that. It hangs now and then when the
+// application has died under load.
+const stopTime = 1500 * time.Millisecond
+
+// RunChild is the main function of the process that runs CometBFT: our own binary, re-executed. It returns when ctx ends and
+// CometBFT has stopped, or when stopTime is over; the process is to end then. It must be called at most once per process:
+// CometBFT does not start twice in one.
+func RunChild(ctx context.Context, o ChildOptions) error {
+	c, err := loadConfig(o.Home)
+	if err != nil {
+		return err
+	}
+	c.ProxyApp, c.ABCI = "unix://"+o.ABCI, "socket"
+	if err := os.Remove(o.RPC); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("stale socket: %w", err)
+	}
+	c.RPC.ListenAddress = joinAddresses(c.RPC.ListenAddress, "unix://"+o.RPC)
+	log, err := cmtflags.ParseLogLevel(c.LogLevel, cmtlog.NewTMLogger(cmtlog.NewSyncWriter(os.Stderr)), cfg.DefaultLogLevel)
+	if err != nil {
+		return fmt.Errorf("%w: log_level: %w", ErrHome, err)
+	}
+	key, err := p2p.LoadNodeKey(c.NodeKeyFile())
+	if err != nil {
+		return fmt.Errorf("%w: node key: %w", ErrHome, err)
+	}
+	for _, f := range []string{c.PrivValidatorKeyFile(), c.PrivValidatorStateFile()} {
+		if _, err := os.Stat(f); err != nil { // CometBFT would make a new key, and be another validator
+			return fmt.Errorf("%w: validator key: %w", ErrHome, err)
+		}
+	}
+	n, err := node.NewNode(c, privval.LoadFilePV(c.PrivValidatorKeyFile(), c.PrivValidatorStateFile()), key,
+		proxy.NewRemoteClientCreator(c.ProxyApp, c.ABCI, true), node.DefaultGenesisDocProviderFunc(c), cfg.DefaultDBProvider,
+		node.DefaultMetricsProvider(c.Instrumentation), log)
+	if err != nil {
+		return err
+	}
+	if err := n.Start(); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	stopped := make(chan error, 1)
+	go func() {
+		err := n.Stop()
+		n.Wait()
+		stopped <- err
+	}()
+	select {
+	case err := <-stopped:
+		return err
+	case <-time.After(stopTime):
+		return fmt.Errorf("CometBFT did not stop within %v", stopTime)
+	}
+}
+
+// ChildOptions are the command line of the process.
+type ChildOptions struct {
+	Home string // of CometBFT
+	ABCI string // the path of the socket to connect to
+	RPC  string // the path of a socket to serve RPC on, beside those of the configuration
+}
+
+// Args are the options as flags.
+func (o ChildOptions) Args() []string {
+	return []string{"--home", o.Home, "--abci", o.ABCI, "--rpc", o.RPC}
+}
+
+// socketDir is where the sockets of a home lie: in the home, or, where such a path would be too long for a socket's address, in
+// a directory that only the user can enter.
+func socketDir(home string) (string, error) {
+	const longest = 108 - len("/abci-18446744073709551615-18446744073709551615.sock") - 1
+	dir := filepath.Join(home, "run")
+	if len(dir) > longest {
+		dir = filepath.Join(os.TempDir(), fmt.Sprintf("coppice-%d-%08x", os.Getuid(), checksum(home)))
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	info, err := os.Lstat(dir)
+	switch {
+	case err != nil:
+		return "", err
+	case !info.IsDir() || info.Mode().Perm()&0o077 != 0 || !ownedByUs(info):
+		return "", fmt.Errorf("%s: want a directory of this user's that nobody else can enter, have %v", dir, info.Mode())
+	}
+	stale, err := filepath.Glob(filepath.Join(dir, "*.sock"))
+	if err != nil {
+		return "", err
+	}
+	for _, s := range stale {
+		if err := os.Remove(s); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+	}
+	return dir, nil
+}

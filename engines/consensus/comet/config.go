@@ -1,0 +1,189 @@
+package comet
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	cfg "github.com/cometbft/cometbft/config"
+	"github.com/go-viper/mapstructure/v2"
+	"github.com/pelletier/go-toml/v2"
+)
+
+// Profile chooses the settings that a new CometBFT home begins with.
+type Profile string
+
+const (
+	// Tuned has short timeouts and large buffers, for machines close to each other.
+	Tuned Profile = "tuned"
+
+	// Stock is CometBFT's own, but for the security defaults.
+	Stock Profile = "stock"
+)
+
+// ParseProfile reads a profile's name.
+func ParseProfile(s string) (Profile, error) {
+	switch p := Profile(s); p {
+	case Tuned, Stock:
+		return p, nil
+	}
+	return "", fmt.Errorf("CometBFT profile %q: want %s or %s", s, Tuned, Stock)
+}
+
+// ErrHome: a CometBFT home cannot be used as it is.
+var ErrHome = errors.New("CometBFT home")
+
+// HomeOptions say what a new CometBFT home is like.
+type HomeOptions struct {
+	Profile Profile
+	Moniker string // empty: "coppice"
+
+	// P2P and RPC are host:port; empty is CometBFT's port on loopback.
+	P2P, RPC string
+
+	// EmptyEvery makes a block without work when there was none for so long; 0 is never.
+	EmptyEvery time.Duration
+
+	// MaxTxBytes is the largest transaction, by the genesis.
+	MaxTxBytes uint64
+}
+
+// newConfig is the configuration of a new home.
+func newConfig(o HomeOptions) *cfg.Config {
+	c := cfg.DefaultConfig()
+	if o.Profile != Stock {
+		tune(c)
+	}
+	secure(c)
+	c.Moniker = orString(o.Moniker, "coppice")
+	c.P2P.ListenAddress = "tcp://" + orString(o.P2P, "127.0.0.1:26656")
+	c.RPC.ListenAddress = "tcp://" + orString(o.RPC, "127.0.0.1:26657")
+	c.Consensus.CreateEmptyBlocks = o.EmptyEvery > 0
+	c.Consensus.CreateEmptyBlocksInterval = o.EmptyEvery
+	if o.MaxTxBytes > 0 {
+		c.Mempool.MaxTxBytes = int(o.MaxTxBytes)
+	}
+	c.LogLevel = "main:info,statesync:info,blocksync:info,p2p:none,*:error"
+	return c
+}
+
+// tune sets what was measured to matter for speed.
+func tune(c *cfg.Config) {
+	c.Consensus.TimeoutPropose, c.Consensus.TimeoutProposeDelta = 500*time.Millisecond, 200*time.Millisecond
+	c.Consensus.TimeoutPrevote, c.Consensus.TimeoutPrevoteDelta = 200*time.Millisecond, 100*time.Millisecond
+	c.Consensus.TimeoutPrecommit, c.Consensus.TimeoutPrecommitDelta = 200*time.Millisecond, 100*time.Millisecond
+	c.Consensus.TimeoutCommit = 0
+	c.Consensus.SkipTimeoutCommit = true
+	c.Consensus.PeerGossipSleepDuration = 10 * time.Millisecond
+	c.Consensus.PeerQueryMaj23SleepDuration = 200 * time.Millisecond
+	c.P2P.FlushThrottleTimeout = time.Millisecond
+	c.P2P.SendRate, c.P2P.RecvRate = 64<<20, 64<<20
+	c.Mempool.Size, c.Mempool.CacheSize = 50_000, 200_000
+	c.TxIndex.Indexer = "null"
+	c.Storage.DiscardABCIResponses = true
+}
+
+// secure sets what CometBFT leaves open: who may connect, and what is served to whom. Nothing listens beyond loopback unless told.
+func secure(c *cfg.Config) {
+	c.P2P.PexReactor = false // the validators are persistent, private peers
+	c.P2P.AddrBookStrict = false
+	c.P2P.PersistentPeersMaxDialPeriod = 5 * time.Second
+	c.Consensus.DoubleSignCheckHeight = 0 // with it a supervised restart refuses to start
+	c.RPC.Unsafe = false
+	c.RPC.CORSAllowedOrigins = []string{}
+	c.RPC.PprofListenAddress, c.RPC.GRPCListenAddress = "", ""
+	c.RPC.MaxRequestBatchSize, c.RPC.MaxBodyBytes = 1_000, 32<<20 // the feed's batches
+	c.Instrumentation.Prometheus = false
+	c.Instrumentation.PrometheusListenAddr = "127.0.0.1:26660"
+	c.DBBackend = "goleveldb"
+	c.ProxyApp = "unix://set-by-coppice"
+}
+
+func orString(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+// loadConfig reads the configuration of a CometBFT home as CometBFT's own program does.
+func loadConfig(home string) (*cfg.Config, error) {
+	path := configPath(home)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrHome, err)
+	}
+	var raw map[string]any
+	if err := toml.NewDecoder(bytes.NewReader(data)).Decode(&raw); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrHome, path, err)
+	}
+	c := cfg.DefaultConfig()
+	d, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{
+		Result: c, WeaklyTypedInput: true,
+		DecodeHook: mapstructure.ComposeDecodeHookFunc(mapstructure.StringToTimeDurationHookFunc(), mapstructure.StringToSliceHookFunc(",")),
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := d.Decode(raw); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrHome, path, err)
+	}
+	c.SetRoot(home)
+	if err := c.ValidateBasic(); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrHome, path, err)
+	}
+	return c, nil
+}
+
+func configPath(home string) string {
+	return filepath.Join(home, cfg.DefaultConfigDir, cfg.DefaultConfigFileName)
+}
+
+// SetPeers makes the peers (node id@host:port) of a home its persistent and private ones.
+func SetPeers(home string, peers []string) error {
+	c, err := loadConfig(home)
+	if err != nil {
+		return err
+	}
+	var ids []string
+	for _, p := range peers {
+		id, _, ok := strings.Cut(p, "@")
+		if !ok {
+			return fmt.Errorf("%w: peer %q: want id@host:port", ErrHome, p)
+		}
+		ids = append(ids, id)
+	}
+	c.P2P.PersistentPeers = strings.Join(peers, ",")
+	c.P2P.PrivatePeerIDs = strings.Join(ids, ",")
+	c.P2P.AllowDuplicateIP = true
+	return writeConfig(home, c)
+}
+
+// writeConfig writes the configuration file, whole or not at all. (CometBFT ends the process where it cannot write; only commands
+// that make a home come here.)
+func writeConfig(home string, c *cfg.Config) error {
+	path := configPath(home)
+	next := path + ".new"
+	cfg.WriteConfigFile(next, c)
+	return replace(next, path)
+}
+
+// replace makes next the file at path, durably.
+func replace(next, path string) error {
+	f, err := os.OpenFile(next, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(f.Sync(), f.Close(), os.Rename(next, path)); err != nil {
+		return err
+	}
+	d, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

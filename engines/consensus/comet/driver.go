@@ -1,0 +1,182 @@
+package comet
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/supervisor"
+	"github.com/coppice-go/coppice/supervisor/process"
+)
+
+// Driver is consensus by CometBFT.
+type Driver struct {
+	// Home is CometBFT's, made by InitHome.
+	Home string
+
+	// Command is the program that calls RunChild with the flags that follow; nil is this program with ChildCommand.
+	Command []string
+
+	// Intensity limits restarts of the four children.
+	Intensity supervisor.Intensity
+
+	// Retain is how many blocks CometBFT keeps; 0 is all.
+	Retain uint64
+
+	// Extender, if set, extends votes. The chain's vote_extensions_enable_height must say so, too.
+	Extender VoteExtender
+
+	// Version is what Info tells.
+	Version string
+
+	// Log takes diagnostics, CometBFT's own among them; nil discards them.
+	Log *zap.Logger
+}
+
+// ChildCommand is the hidden command of the coppice binary that runs CometBFT.
+const ChildCommand = "comet-child"
+
+// Name is "cometbft".
+func (Driver) Name() string { return "cometbft" }
+
+// Start returns a supervisor's StartFunc: see the package's picture.
+func (d Driver) Start(core consensus.Core) supervisor.StartFunc {
+	if d.Log == nil {
+		d.Log = zap.NewNop()
+	}
+	return func(context.Context) (supervisor.Service, error) {
+		command := d.Command
+		if command == nil {
+			self, err := os.Executable()
+			if err != nil {
+				return nil, err
+			}
+			command = []string{self, ChildCommand}
+		}
+		t := &tree{Driver: d, core: core, command: command}
+		var err error
+		t.sup, err = supervisor.New(supervisor.Spec{Name: "consensus", Strategy: supervisor.RestForOne, Intensity: d.Intensity, Build: t.build})
+		return t.sup, err
+	}
+}
+
+// tree is one run of the driver.
+type tree struct {
+	Driver
+	core    consensus.Core
+	command []string
+	sup     *supervisor.Supervisor
+
+	timing timing
+	dir    string
+	server *server // of the living incarnation: its elders are gone before it starts, and what comes after it is started after
+	app    *app
+}
+
+// Children of the driver, in start order.
+const (
+	childABCI     = "abci"
+	childProcess  = "process"
+	childWatchdog = "watchdog"
+	childFeed     = "feed"
+)
+
+// Shutdown times. The process's own stop is bounded by stopTime; SIGKILL follows.
+const (
+	processGrace = 2 * time.Second
+	killTime     = 2 * time.Second
+)
+
+func (t *tree) build(context.Context) ([]supervisor.Child, error) {
+	home, err := filepath.Abs(t.Home)
+	if err != nil {
+		return nil, err
+	}
+	t.Home = home
+	conf, err := loadConfig(home)
+	if err != nil {
+		return nil, err
+	}
+	t.timing = timingOf(conf)
+	g, err := ReadGenesis(home)
+	if err != nil {
+		return nil, err
+	}
+	if own := t.core.Genesis.GetChainId(); g.ChainID != own {
+		return nil, fmt.Errorf("%w: %s is of chain %q, the home's genesis.json of %q", ErrGenesis, genesisPath(home), g.ChainID, own)
+	}
+	if t.dir, err = socketDir(home); err != nil {
+		return nil, err
+	}
+	return []supervisor.Child{
+		{ID: childABCI, Start: t.startServer},
+		{
+			ID: childProcess, Start: t.startProcess, Shutdown: processGrace + killTime, StartTimeout: supervisor.Infinity,
+			Backoff: supervisor.Backoff{Min: 2 * time.Millisecond, Max: time.Second, Factor: 4, Jitter: 0.2},
+		},
+		{ID: childWatchdog, Start: t.startWatchdog},
+		{ID: childFeed, Start: t.startFeed},
+	}, nil
+}
+
+func (t *tree) startServer(ctx context.Context) (supervisor.Service, error) {
+	t.app = &app{core: t.core, version: t.Version, retain: t.Retain, extender: t.Extender, log: t.Log}
+	t.server = &server{
+		app: t.app, dir: t.dir, limit: int(2*t.core.Genesis.GetParams().GetMaxBlockBytes()) + frameOverhead, log: t.Log, ctx: ctx,
+	}
+	return t.server, nil
+}
+
+// frameOverhead is what a request may have beyond twice a block's transactions: a commit, evidence, a snapshot's chunk.
+const frameOverhead = 20 << 20
+
+// startProcess starts a child, on an endpoint of its own.
+func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
+	s, err := t.app.standing(ctx) // also: the transaction core is up, so that the handshake need not wait for it
+	if err != nil {
+		return nil, err
+	}
+	if err := checkChainData(t.Home, s.Height); err != nil {
+		return nil, err
+	}
+	socket, err := t.server.open()
+	if err != nil {
+		return nil, err
+	}
+	o := ChildOptions{Home: t.Home, ABCI: socket, RPC: t.rpcSocket()}
+	args := append(append([]string{}, t.command[1:]...), o.Args()...)
+	return process.Start(process.Spec{
+		Name: "cometbft", Path: t.command[0], Args: args, Dir: t.Home,
+		Env:    process.Inherit("PATH", "TMPDIR", "GORACE", "GOCOVERDIR", "FAIL_TEST_INDEX"),
+		Stdout: t.line, Stderr: t.line,
+		Grace: processGrace, ExitZero: process.ExitZeroAbnormal,
+	})(ctx)
+}
+
+func (t *tree) rpcSocket() string { return filepath.Join(t.dir, "rpc.sock") }
+
+// line passes on what CometBFT logs: its first letter is the level.
+func (t *tree) line(line []byte) {
+	text := string(line)
+	switch {
+	case len(line) > 1 && line[1] == '[' && line[0] == 'E':
+		t.Log.Warn(text)
+	case len(line) > 1 && line[1] == '[' && (line[0] == 'I' || line[0] == 'D'):
+		t.Log.Debug(text)
+	default:
+		t.Log.Info(text)
+	}
+}
+
+func (t *tree) startFeed(context.Context) (supervisor.Service, error) {
+	c, err := newRPC(t.rpcSocket())
+	if err != nil {
+		return nil, err
+	}
+	return &feed{pool: t.core.Feed, rpc: c, log: t.Log}, nil
+}

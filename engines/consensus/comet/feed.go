@@ -1,0 +1,102 @@
+package comet
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/supervisor"
+)
+
+// Rates of the feed.
+const (
+	feedTxs   = 500                   // in one request
+	feedBytes = 1 << 20               // in one request, about
+	feedPause = 5 * time.Millisecond  // between requests
+	feedRetry = 50 * time.Millisecond // after one that failed
+	feedIdle  = time.Second           // without news: begin again, for what CometBFT may have forgotten
+	feedAgain = 30 * time.Second      // begin again even so
+)
+
+// feed hands what our pool has accepted to CometBFT's mempool, which spreads it and wakes the consensus. It begins anew with each
+// incarnation of the process, which has forgotten everything, and now and then, because a mempool may forget. What it hands over
+// twice CometBFT drops. What is committed the pool does not offer any more.
+type feed struct {
+	pool consensus.Feed
+	rpc  rpc
+	log  *zap.Logger
+}
+
+// String names the service in reports.
+func (f *feed) String() string { return "feed of CometBFT's mempool" }
+
+// Serve feeds until ctx ends.
+func (f *feed) Serve(ctx context.Context) error {
+	defer f.rpc.close()
+	var after uint64
+	var alone bool
+	asked, began := time.Time{}, time.Now()
+	complained := ""
+	for {
+		txs, last, err := f.offer(ctx, after)
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case len(txs) == 0: // nothing new, or the pool is down
+			after, began = 0, time.Now()
+			if err := pause(ctx, feedRetry); err != nil {
+				return err
+			}
+			continue
+		case err == nil && time.Since(asked) > feedIdle:
+			if alone, err = f.rpc.alone(ctx); err == nil {
+				asked = time.Now()
+			}
+		}
+		if alone {
+			// Nobody else is to be told, and our proposals take from the pool: the newest wakes the consensus for all.
+			txs = txs[len(txs)-1:]
+		}
+		if err == nil {
+			err = f.rpc.broadcast(ctx, txs)
+		}
+		wait := feedPause
+		if err != nil {
+			if wait = feedRetry; ctx.Err() == nil && err.Error() != complained && !errors.Is(err, errFull) {
+				complained = err.Error()
+				f.log.Debug("CometBFT's mempool was not reached", zap.Error(err))
+			}
+		} else if after, complained = last, ""; time.Since(began) > feedAgain {
+			after, began = 0, time.Now()
+		}
+		if err := pause(ctx, wait); err != nil {
+			return err
+		}
+	}
+}
+
+// offer waits for transactions, but not for ever.
+func (f *feed) offer(ctx context.Context, after uint64) (txs [][]byte, last uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, feedIdle)
+	defer cancel()
+	return f.pool.Offer(ctx, after, feedTxs, feedBytes, true)
+}
+
+// pause waits, and takes faults meanwhile.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case f := <-supervisor.Faults(ctx):
+			f.Do(ctx)
+		case <-timer.C:
+			return nil
+		}
+	}
+}

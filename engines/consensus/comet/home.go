@@ -1,0 +1,196 @@
+package comet
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	cfg "github.com/cometbft/cometbft/config"
+	"github.com/cometbft/cometbft/crypto/ed25519"
+	"github.com/cometbft/cometbft/p2p"
+	"github.com/cometbft/cometbft/privval"
+	"github.com/cometbft/cometbft/types"
+)
+
+// Identity is who a home is to others.
+type Identity struct {
+	NodeID    string    // for peers: NodeID@host:port
+	Validator Validator // with no power: the genesis gives that
+}
+
+// Validator is one member of a validator set.
+type Validator struct {
+	Name    string
+	Address string // hexadecimal
+	PubKey  []byte // ed25519
+	Power   int64
+}
+
+// InitHome makes a CometBFT home with new keys and a configuration, and no genesis. It overwrites nothing.
+func InitHome(home string, o HomeOptions) (Identity, error) {
+	var none Identity
+	if _, err := os.Stat(configPath(home)); err == nil {
+		return none, fmt.Errorf("%w: %s is one already", ErrHome, home)
+	}
+	for _, dir := range []string{cfg.DefaultConfigDir, cfg.DefaultDataDir} {
+		if err := os.MkdirAll(filepath.Join(home, dir), 0o700); err != nil {
+			return none, fmt.Errorf("%w: %w", ErrHome, err)
+		}
+	}
+	c := newConfig(o).SetRoot(home)
+	if err := c.ValidateBasic(); err != nil {
+		return none, fmt.Errorf("%w: %w", ErrHome, err)
+	}
+	if _, err := p2p.LoadOrGenNodeKey(c.NodeKeyFile()); err != nil {
+		return none, fmt.Errorf("%w: node key: %w", ErrHome, err)
+	}
+	if err := caught(privval.GenFilePV(c.PrivValidatorKeyFile(), c.PrivValidatorStateFile()).Save); err != nil {
+		return none, fmt.Errorf("%w: validator key: %w", ErrHome, err)
+	}
+	if err := writeConfig(home, c); err != nil {
+		return none, fmt.Errorf("%w: %w", ErrHome, err)
+	}
+	return ReadIdentity(home)
+}
+
+// caught makes an error of the panic with which CometBFT tells that a file could not be written.
+func caught(write func()) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%v", p)
+		}
+	}()
+	write()
+	return nil
+}
+
+// ReadIdentity reads who a home is. The private keys stay where they are.
+func ReadIdentity(home string) (Identity, error) {
+	c, err := loadConfig(home)
+	if err != nil {
+		return Identity{}, err
+	}
+	key, err := p2p.LoadNodeKey(c.NodeKeyFile())
+	if err != nil {
+		return Identity{}, fmt.Errorf("%w: %w", ErrHome, err)
+	}
+	data, err := os.ReadFile(c.PrivValidatorKeyFile())
+	if err != nil {
+		return Identity{}, fmt.Errorf("%w: %w", ErrHome, err)
+	}
+	var public struct {
+		Address string `json:"address"`
+		PubKey  struct {
+			Type  string `json:"type"`
+			Value []byte `json:"value"`
+		} `json:"pub_key"`
+	}
+	if err := json.Unmarshal(data, &public); err != nil {
+		return Identity{}, fmt.Errorf("%w: %s: %w", ErrHome, c.PrivValidatorKeyFile(), err)
+	}
+	if public.PubKey.Type != ed25519.PubKeyName || len(public.PubKey.Value) != ed25519.PubKeySize {
+		return Identity{}, fmt.Errorf("%w: %s: a key of kind %q and %d bytes, want %s", ErrHome, c.PrivValidatorKeyFile(), public.PubKey.Type, len(public.PubKey.Value), ed25519.PubKeyName)
+	}
+	return Identity{
+		NodeID:    string(key.ID()),
+		Validator: Validator{Name: c.Moniker, Address: public.Address, PubKey: public.PubKey.Value},
+	}, nil
+}
+
+// Addresses are where a home's CometBFT listens: host:port each.
+func Addresses(home string) (p2pAddr, rpcAddr string, err error) {
+	c, err := loadConfig(home)
+	if err != nil {
+		return "", "", err
+	}
+	return hostPort(c.P2P.ListenAddress), hostPort(c.RPC.ListenAddress), nil
+}
+
+// Genesis is what the nodes of a chain share, in CometBFT's terms.
+type Genesis struct {
+	ChainID       string
+	Time          time.Time
+	InitialHeight uint64
+	Validators    []Validator
+
+	// MaxBlockBytes bounds the transactions of a block.
+	MaxBlockBytes uint64
+
+	// AppState is our own genesis, as JSON: every node of the chain must have the same limits.
+	AppState json.RawMessage
+}
+
+// blockOverhead is what a block may have beyond its transactions: header, commit, evidence.
+const blockOverhead = 2 << 20
+
+// WriteGenesis writes the genesis of a home, whole or not at all. It replaces the one there is; a home whose chain has begun
+// does not look at it again.
+func WriteGenesis(home string, g Genesis) error {
+	doc := types.GenesisDoc{
+		ChainID: g.ChainID, GenesisTime: g.Time, InitialHeight: int64(max(g.InitialHeight, 1)),
+		ConsensusParams: types.DefaultConsensusParams(), AppState: g.AppState,
+	}
+	if g.MaxBlockBytes > 0 {
+		doc.ConsensusParams.Block.MaxBytes = int64(min(g.MaxBlockBytes+blockOverhead, types.MaxBlockSizeBytes))
+		doc.ConsensusParams.Evidence.MaxBytes = min(doc.ConsensusParams.Evidence.MaxBytes, blockOverhead/2)
+	}
+	for _, v := range g.Validators {
+		key := ed25519.PubKey(v.PubKey)
+		doc.Validators = append(doc.Validators, types.GenesisValidator{Address: key.Address(), PubKey: key, Power: v.Power, Name: v.Name})
+	}
+	if err := doc.ValidateAndComplete(); err != nil {
+		return fmt.Errorf("%w: genesis: %w", ErrHome, err)
+	}
+	path := genesisPath(home)
+	next := path + ".new"
+	if err := doc.SaveAs(next); err != nil {
+		return fmt.Errorf("%w: genesis: %w", ErrHome, err)
+	}
+	return replace(next, path)
+}
+
+func genesisPath(home string) string {
+	return filepath.Join(home, cfg.DefaultConfigDir, cfg.DefaultGenesisJSONName)
+}
+
+// ReadGenesis reads the genesis of a home.
+func ReadGenesis(home string) (Genesis, error) {
+	doc, err := types.GenesisDocFromFile(genesisPath(home))
+	if err != nil {
+		return Genesis{}, fmt.Errorf("%w: %w", ErrHome, err)
+	}
+	g := Genesis{
+		ChainID: doc.ChainID, Time: doc.GenesisTime, InitialHeight: uint64(doc.InitialHeight), AppState: doc.AppState,
+	}
+	if n := doc.ConsensusParams.Block.MaxBytes; n > blockOverhead {
+		g.MaxBlockBytes = uint64(n - blockOverhead)
+	}
+	for _, v := range doc.Validators {
+		if v.PubKey.Type() != keyEd25519 {
+			return Genesis{}, fmt.Errorf("%w: genesis: validator %q has a key of kind %s, want %s", ErrHome, v.Name, v.PubKey.Type(), keyEd25519)
+		}
+		g.Validators = append(g.Validators, Validator{Name: v.Name, Address: v.PubKey.Address().String(), PubKey: v.PubKey.Bytes(), Power: v.Power})
+	}
+	return g, nil
+}
+
+// ErrChainData: CometBFT's chain is gone while the state that it led to is there.
+var ErrChainData = errors.New("CometBFT's chain data is missing")
+
+// checkChainData refuses a start that CometBFT would answer with a crash: an application ahead of an empty store.
+func checkChainData(home string, height uint64) error {
+	if height == 0 {
+		return nil
+	}
+	dir := filepath.Join(home, cfg.DefaultDataDir, "blockstore.db")
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: there is no %s, and the state is at height %d: restore it from a backup, or make a new home and join by block sync", ErrChainData, dir, height)
+	} else if err != nil {
+		return fmt.Errorf("%w: %w", ErrHome, err)
+	}
+	return nil
+}

@@ -1,0 +1,135 @@
+package comet
+
+import (
+	"context"
+	"math/bits"
+	"time"
+
+	abci "github.com/cometbft/cometbft/abci/types"
+
+	"github.com/coppice-go/coppice/engines"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+)
+
+// Codes of CheckTx and Query beyond those of results.
+const (
+	codeRefused      = 100 // CheckTx: the log says why
+	codeNoAppMempool = 101
+	codeQuery        = 102 // Query: the log says why
+)
+
+const (
+	// askTime bounds what a request that nothing depends on may ask of engines. A core that is down makes it neither fail nor wait.
+	askTime = 500 * time.Millisecond
+
+	// maxProposed bounds the transactions of a proposal.
+	maxProposed = 50_000
+)
+
+// checkTx admits to CometBFT's mempool. An engine that is down refuses nothing: a recheck would evict what is only waiting.
+func (a *app) checkTx(ctx context.Context, req *abci.RequestCheckTx) *abci.ResponseCheckTx {
+	s, ok := a.glance(ctx)
+	if !ok {
+		return &abci.ResponseCheckTx{} // FinalizeBlock decides
+	}
+	if err := a.core.Feed.Check(req.Tx, s, time.Now()); err != nil {
+		return &abci.ResponseCheckTx{Code: codeRefused, Log: err.Error(), Codespace: "coppice"}
+	}
+	if req.Type == abci.CheckTxType_Recheck {
+		return &abci.ResponseCheckTx{} // what was committed CometBFT has removed itself
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	found, err := a.core.State.Results(ctx, []engines.TxID{engines.HashTx(req.Tx)})
+	if err == nil && found[0] != nil {
+		return &abci.ResponseCheckTx{
+			Code: uint32(logv1.Code_CODE_REPEATED), Log: "it was applied at " + engines.VersionFromProto(found[0].Version).String(), Codespace: "coppice",
+		}
+	}
+	return &abci.ResponseCheckTx{}
+}
+
+// glance is what is known of the chain without waiting for long.
+func (a *app) glance(ctx context.Context) (engines.ChainState, bool) {
+	if s := a.chain.Load(); s != nil && s.Started() {
+		return *s, true
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	s, err := a.standing(ctx)
+	return s, err == nil && s.Started()
+}
+
+// prepareProposal proposes what CometBFT's mempool has, in its order, and then what our pool has that did not get there yet. Left
+// out is what could not be applied by any node: what is malformed, too large, expired, or stands there twice.
+func (a *app) prepareProposal(ctx context.Context, req *abci.RequestPrepareProposal) *abci.ResponsePrepareProposal {
+	s, ok := a.glance(ctx)
+	if !ok {
+		return &abci.ResponsePrepareProposal{} // nothing can be said of them, and an empty block harms nobody
+	}
+	now := req.Time
+	p := proposal{left: req.MaxTxBytes, has: make(map[engines.TxID]bool)}
+	for _, tx := range req.Txs {
+		if a.core.Feed.Check(tx, s, now) == nil {
+			p.add(tx)
+		}
+	}
+	if p.left > 0 && len(p.txs) < maxProposed {
+		ctx, cancel := context.WithTimeout(ctx, askTime)
+		defer cancel()
+		// Of a pool that is down there is nothing: its transactions come with a later block.
+		ours, _, _ := a.core.Feed.Offer(ctx, 0, maxProposed, int(p.left)+len(p.has), false)
+		for _, tx := range ours {
+			if a.core.Feed.Check(tx, s, now) == nil && !p.add(tx) {
+				break
+			}
+		}
+	}
+	return &abci.ResponsePrepareProposal{Txs: p.txs}
+}
+
+// proposal gathers transactions within a size.
+type proposal struct {
+	txs  [][]byte
+	has  map[engines.TxID]bool
+	left int64
+}
+
+// add answers whether there may be room for more.
+func (p *proposal) add(tx []byte) bool {
+	id := engines.HashTx(tx)
+	if p.has[id] {
+		return true
+	}
+	size := protoSize(len(tx))
+	if size > p.left || len(p.txs) == maxProposed {
+		return false
+	}
+	p.has[id] = true
+	p.txs = append(p.txs, tx)
+	p.left -= size
+	return true
+}
+
+// protoSize is what a transaction of n bytes takes in a block: a tag, its length as a varint, itself.
+func protoSize(n int) int64 {
+	return int64(1 + max(1, (bits.Len(uint(n))+6)/7) + n)
+}
+
+// processProposal judges by the block and the chain's limits alone, so that all nodes judge alike: it refuses a proposal with what
+// is no transaction, or too large, which no honest proposer makes. Refusals that depend on time or state are FinalizeBlock's.
+func (a *app) processProposal(ctx context.Context, req *abci.RequestProcessProposal) (*abci.ResponseProcessProposal, error) {
+	defer a.working()()
+	s, err := a.known(ctx)
+	if err != nil {
+		return nil, err
+	}
+	resp := &abci.ResponseProcessProposal{Status: abci.ResponseProcessProposal_ACCEPT}
+	for _, tx := range req.Txs {
+		if _, err := engines.DecodeTx(tx); err != nil || uint64(len(tx)) > s.Params.GetMaxTxBytes() {
+			resp.Status = abci.ResponseProcessProposal_REJECT
+			break
+		}
+	}
+	return resp, nil
+}

@@ -1,0 +1,158 @@
+package comet
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cometbft/cometbft/mempool"
+	rpchttp "github.com/cometbft/cometbft/rpc/client/http"
+	coretypes "github.com/cometbft/cometbft/rpc/core/types"
+)
+
+// rpc is CometBFT's RPC over the child's socket.
+type rpc struct {
+	*rpchttp.HTTP
+	http *http.Client
+}
+
+// rpcTime bounds one request.
+const rpcTime = 5 * time.Second
+
+func newRPC(socket string) (rpc, error) {
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}}
+	hc := &http.Client{Transport: transport, Timeout: rpcTime}
+	c, err := rpchttp.NewWithClient("http://comet", "/websocket", hc)
+	return rpc{c, hc}, err
+}
+
+func (c rpc) close() { c.http.CloseIdleConnections() }
+
+// errFull: CometBFT's mempool takes no more.
+var errFull = errors.New("CometBFT's mempool is full")
+
+// broadcast hands transactions to CometBFT's mempool, in one request. Those that it has, or has seen committed, are no error.
+// (The module's batches give up all answers for one that is an error.)
+func (c rpc) broadcast(ctx context.Context, txs [][]byte) error {
+	var body bytes.Buffer
+	body.WriteByte('[')
+	for i, tx := range txs {
+		if i > 0 {
+			body.WriteByte(',')
+		}
+		body.WriteString(`{"jsonrpc":"2.0","id":`)
+		body.WriteString(strconv.Itoa(i))
+		body.WriteString(`,"method":"broadcast_tx_async","params":{"tx":"`)
+		body.WriteString(base64.StdEncoding.EncodeToString(tx))
+		body.WriteString(`"}}`)
+	}
+	body.WriteByte(']')
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://comet/", &body)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	type answer struct {
+		Error *struct {
+			Message string `json:"message"`
+			Data    string `json:"data"`
+		} `json:"error"`
+	}
+	var answers []answer
+	if err := json.Unmarshal(data, &answers); err != nil {
+		answers = make([]answer, 1)
+		if json.Unmarshal(data, &answers[0]) != nil {
+			return fmt.Errorf("CometBFT's RPC answered with status %d and %.200q", resp.StatusCode, data)
+		}
+	}
+	for _, a := range answers {
+		switch {
+		case a.Error == nil, strings.Contains(a.Error.Data, mempool.ErrTxInCache.Error()):
+		case strings.Contains(a.Error.Data, "mempool is full"):
+			return fmt.Errorf("%w: %s", errFull, a.Error.Data)
+		default:
+			return fmt.Errorf("broadcast: %s: %s", a.Error.Message, a.Error.Data)
+		}
+	}
+	return nil
+}
+
+// alone tells whether the only validator is this one.
+func (c rpc) alone(ctx context.Context) (bool, error) {
+	s, err := c.Status(ctx)
+	if err != nil {
+		return false, err
+	}
+	page, few := 1, 2
+	v, err := c.Validators(ctx, nil, &page, &few)
+	if err != nil {
+		return false, err
+	}
+	return v.Total == 1 && v.Validators[0].Address.String() == s.ValidatorInfo.Address.String(), nil
+}
+
+// peersAhead tells whether a peer has committed what we have not: one that is past the height that comes after ours.
+func (c rpc) peersAhead(ctx context.Context, height uint64) (bool, error) {
+	d, err := c.DumpConsensusState(ctx)
+	if err != nil {
+		return false, err
+	}
+	for _, p := range d.Peers {
+		var state struct {
+			RoundState struct {
+				Height int64 `json:"height,string"`
+			} `json:"round_state"`
+		}
+		if err := json.Unmarshal(p.PeerState, &state); err != nil {
+			return false, fmt.Errorf("state of peer %s: %w", p.NodeAddress, err)
+		}
+		if state.RoundState.Height > int64(height)+1 {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// ValidatorSet asks a running CometBFT for the validators at its latest height. The address is host:port or a URL.
+func ValidatorSet(ctx context.Context, address string) (height int64, set []Validator, err error) {
+	if !strings.Contains(address, "://") {
+		address = "tcp://" + address
+	}
+	c, err := rpchttp.New(address, "/websocket")
+	if err != nil {
+		return 0, nil, err
+	}
+	var res *coretypes.ResultValidators
+	for page, per := 1, 100; res == nil || len(set) < res.Total; page++ {
+		if res, err = c.Validators(ctx, nil, &page, &per); err != nil {
+			return 0, nil, err
+		}
+		for _, v := range res.Validators {
+			set = append(set, Validator{Address: v.Address.String(), PubKey: v.PubKey.Bytes(), Power: v.VotingPower})
+		}
+		if res.Count == 0 {
+			break
+		}
+	}
+	return res.BlockHeight, set, nil
+}

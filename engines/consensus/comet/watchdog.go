@@ -1,0 +1,166 @@
+package comet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	cfg "github.com/cometbft/cometbft/config"
+	"go.uber.org/zap"
+
+	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/supervisor"
+)
+
+// timing is what the watchdog needs to know of CometBFT's configuration.
+type timing struct {
+	bound time.Duration // how long a height may stand still
+	empty bool          // blocks come also without work
+}
+
+// Bounds of the watchdog.
+const (
+	watchEvery   = 250 * time.Millisecond
+	watchAtLeast = 3 * time.Second // a start and its handshake take a while
+	watchAtMost  = 2 * time.Minute // the longest pause between two restarts of ours
+)
+
+// timingOf computes the bound: more than three times what a round may take, after the longest rest between two blocks.
+func timingOf(c *cfg.Config) timing {
+	n := c.Consensus
+	round := n.TimeoutPropose + n.TimeoutPrevote + n.TimeoutPrecommit
+	t := timing{bound: max(3*round+round/2, watchAtLeast), empty: n.CreateEmptyBlocks}
+	t.bound += n.TimeoutCommit
+	if t.empty {
+		t.bound += n.CreateEmptyBlocksInterval
+	}
+	return t
+}
+
+// watchdog restarts the process when it lives and does nothing. It looks at the committed height and at nothing else: CometBFT
+// says it is healthy after its consensus has ended. It acts only if there is something to commit, we are not the ones who keep
+// it waiting, and nobody else can be: we are the only validator, or peers are ahead, or the process does not even answer. Else a
+// standing height is told once and left alone: a quorum that is lost, or an idle chain, is no fault.
+type watchdog struct {
+	timing
+	app  *app
+	pool consensus.Feed
+	rpc  rpc
+	sup  *supervisor.Supervisor
+	log  *zap.Logger
+}
+
+func (t *tree) startWatchdog(context.Context) (supervisor.Service, error) {
+	c, err := newRPC(t.rpcSocket())
+	if err != nil {
+		return nil, err
+	}
+	return &watchdog{timing: t.timing, app: t.app, pool: t.core.Feed, rpc: c, sup: t.sup, log: t.Log}, nil
+}
+
+// String names the service in reports.
+func (w *watchdog) String() string { return "watchdog of the committed height" }
+
+// Serve watches until ctx ends.
+func (w *watchdog) Serve(ctx context.Context) error {
+	defer w.rpc.close()
+	if err := w.revive(ctx); err != nil { // an incarnation before us may have ended between stop and start
+		return err
+	}
+	height, since := w.app.height.Load(), time.Now()
+	patience, told := w.bound, ""
+	for {
+		if err := pause(ctx, watchEvery); err != nil {
+			return err
+		}
+		if h := w.app.height.Load(); h != height {
+			height, since, patience, told = h, time.Now(), w.bound, ""
+			continue
+		}
+		if excuse := w.excuse(ctx); excuse != "" {
+			since = time.Now()
+			continue
+		}
+		if time.Since(since) < patience {
+			continue
+		}
+		why, act := w.judge(ctx, height)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if !act {
+			if why != told {
+				w.log.Warn("the committed height stands still", zap.Uint64("height", height), zap.Duration("for", time.Since(since)), zap.String("reason", why))
+				told = why
+			}
+			continue
+		}
+		w.log.Warn("restarting CometBFT: the committed height stands still", zap.Uint64("height", height), zap.Duration("for", time.Since(since)), zap.String("reason", why))
+		if err := w.restart(ctx); err != nil {
+			return err
+		}
+		since, patience = time.Now(), min(2*patience, watchAtMost)
+	}
+}
+
+// excuse is why a height may stand still without anybody being at fault, empty if there is nothing.
+func (w *watchdog) excuse(ctx context.Context) string {
+	if w.app.busy.Load() > 0 {
+		return "the application has not answered"
+	}
+	if w.empty {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	txs, _, err := w.pool.Offer(ctx, 0, 1, 1, false)
+	switch {
+	case err != nil:
+		return "the pool is down"
+	case len(txs) == 0:
+		return "there is no work"
+	}
+	return ""
+}
+
+// judge tells whether a restart may help, and why.
+func (w *watchdog) judge(ctx context.Context, height uint64) (why string, act bool) {
+	ctx, cancel := context.WithTimeout(ctx, rpcTime)
+	defer cancel()
+	alone, err := w.rpc.alone(ctx)
+	if err != nil {
+		return fmt.Sprintf("CometBFT does not answer: %v", err), true
+	}
+	if alone {
+		return "this is the only validator", true
+	}
+	ahead, err := w.rpc.peersAhead(ctx, height)
+	switch {
+	case err != nil:
+		return fmt.Sprintf("CometBFT does not answer: %v", err), true
+	case ahead:
+		return "peers are ahead", true
+	}
+	return "no quorum: too few validators are connected", false
+}
+
+// restart stops and starts the process as management: it does not count against the supervisor's limit.
+func (w *watchdog) restart(ctx context.Context) error {
+	if err := w.sup.TerminateChild(ctx, childProcess); err != nil {
+		return fmt.Errorf("stopping CometBFT: %w", err)
+	}
+	return w.revive(ctx)
+}
+
+// revive starts the process if it does not run.
+func (w *watchdog) revive(ctx context.Context) error {
+	_, err := w.sup.RestartChild(ctx, childProcess)
+	switch {
+	case err == nil, errors.Is(err, supervisor.ErrRunning), errors.Is(err, supervisor.ErrRestarting):
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	}
+	return fmt.Errorf("starting CometBFT: %w", err)
+}

@@ -1,0 +1,84 @@
+package comet
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	abci "github.com/cometbft/cometbft/abci/types"
+)
+
+// The wire: a frame is the length of a message as a uvarint, and the message, a protobuf.
+//
+//	┌─────────────────┬───────────────────────────┐
+//	│ uvarint: n      │ n bytes: Request, Response │
+//	└─────────────────┴───────────────────────────┘
+
+// errFrame: the peer does not speak the protocol. What it sent is not answered; its connection is closed.
+var errFrame = errors.New("not an ABCI frame")
+
+// readStep bounds how much memory is taken on the word of a length: what has not arrived costs nothing.
+const readStep = 1 << 20
+
+// readFrame reads one frame into buf, which it may replace. A clean end between two frames is io.EOF.
+func readFrame(r *bufio.Reader, limit int, buf []byte) ([]byte, error) {
+	if _, err := r.Peek(1); err != nil {
+		return buf, err
+	}
+	n, err := binary.ReadUvarint(r)
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return buf, fmt.Errorf("%w: it ends within its length", errFrame)
+	case err != nil && n == 0: // ReadUvarint's overflow is no error of the reader's
+		return buf, fmt.Errorf("%w: its length: %w", errFrame, err)
+	case err != nil:
+		return buf, err
+	case n > uint64(limit):
+		return buf, fmt.Errorf("%w: %d bytes, want at most %d", errFrame, n, limit)
+	}
+	buf = buf[:0]
+	for have := 0; have < int(n); have = len(buf) {
+		step := min(int(n)-have, max(readStep, cap(buf)-have))
+		if cap(buf)-have < step {
+			buf = append(make([]byte, 0, have+step), buf...)
+		}
+		buf = buf[:have+step]
+		got, err := io.ReadFull(r, buf[have:])
+		if err != nil {
+			return buf, fmt.Errorf("%w: %d of %d bytes came: %w", errFrame, have+got, n, err)
+		}
+	}
+	return buf, nil
+}
+
+// readRequest reads one request. buf is scratch memory and is returned for the next call; the request does not refer to it.
+func readRequest(r *bufio.Reader, limit int, buf []byte) (*abci.Request, []byte, error) {
+	buf, err := readFrame(r, limit, buf)
+	if err != nil {
+		return nil, buf, err
+	}
+	req := new(abci.Request)
+	if err := req.Unmarshal(buf); err != nil {
+		return nil, buf, fmt.Errorf("%w: %d bytes that are no request: %w", errFrame, len(buf), err)
+	}
+	if req.Value == nil {
+		return nil, buf, fmt.Errorf("%w: a request of no kind that this version knows", errFrame)
+	}
+	return req, buf, nil
+}
+
+// writeResponse writes one response into w's buffer.
+func writeResponse(w *bufio.Writer, resp *abci.Response) error {
+	b, err := resp.Marshal()
+	if err != nil {
+		return err
+	}
+	var n [binary.MaxVarintLen64]byte
+	if _, err := w.Write(n[:binary.PutUvarint(n[:], uint64(len(b)))]); err != nil {
+		return err
+	}
+	_, err = w.Write(b)
+	return err
+}
