@@ -65,6 +65,9 @@ func (c Client) Stat(ctx context.Context) (s eventlog.Stat, err error) {
 	return s, err
 }
 
+// Use runs f on the open log, in the caller's goroutine. f must not keep it, and a replaced incarnation waits for f: let f be short.
+func (c Client) Use(ctx context.Context, f func(*eventlog.Log) error) error { return c.do(ctx, f) }
+
 func (c Client) do(ctx context.Context, f func(*eventlog.Log) error) error {
 	g, err := engines.Call(ctx, c.to, use{})
 	if err != nil {

@@ -317,6 +317,8 @@ func (o *ordering) replay(ctx context.Context) error {
 func (o *ordering) redo(ctx context.Context, e eventlog.Entry) error {
 	switch e.Kind {
 	case engines.KindChainStarted, engines.KindOrderDecided, engines.KindBlockCommitted:
+	case engines.KindSnapshotInstalled:
+		return fmt.Errorf("%w: record %d says that a snapshot took the state's place, and the state is from before: %w", ErrBehind, e.Index, suture.ErrTerminateSupervisorTree)
 	default:
 		return nil
 	}
