@@ -67,7 +67,7 @@ func classify(err error) error {
 		return fmt.Errorf("%w: %w", ErrDamage, err)
 	case errors.Is(err, eventlog.ErrLocked), errors.Is(err, storage.ErrInUse):
 		return fmt.Errorf("%w: %w", ErrHomeInUse, err)
-	case errors.Is(err, ordering.ErrGenesis), errors.Is(err, eventlog.ErrVersion), errors.Is(err, storage.ErrFormat):
+	case cometConfigError(err), errors.Is(err, ordering.ErrGenesis), errors.Is(err, eventlog.ErrVersion), errors.Is(err, storage.ErrFormat):
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	case errors.Is(err, supervisor.ErrMaxIntensity), errors.Is(err, supervisor.ErrOrphan), errors.Is(err, supervisor.ErrKilled), errors.Is(err, mempool.ErrDeadly):
 		return fmt.Errorf("%w: %w", ErrGaveUp, err)

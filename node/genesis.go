@@ -2,9 +2,11 @@ package node
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/coppice-go/coppice/engines"
@@ -18,7 +20,13 @@ type Genesis struct {
 	GenesisTime   time.Time `json:"genesis_time"`
 	InitialHeight uint64    `json:"initial_height"`
 	Limits        Limits    `json:"limits"`
+
+	// GovernanceKey is the ed25519 key, in base64, whose holder changes the validator set of a chain of CometBFT's; empty: nobody.
+	GovernanceKey []byte `json:"governance_key,omitempty"`
 }
+
+// appState is the genesis as CometBFT's carries it: whatever nodes of one chain must share, one way to write it.
+func (g Genesis) appState() (json.RawMessage, error) { return json.Marshal(g) }
 
 // Limits bound every transaction, the same on every node.
 type Limits struct {
@@ -62,6 +70,8 @@ func (g Genesis) chainStarted() (*logv1.ChainStarted, error) {
 		return bad("limits.window", "%v", err)
 	case window < time.Second || window > 24*time.Hour:
 		return bad("limits.window", "%v, want 1s to 24h", window)
+	case len(g.GovernanceKey) != 0 && len(g.GovernanceKey) != ed25519.PublicKeySize:
+		return bad("governance_key", "%d bytes, want %d: an ed25519 public key in base64", len(g.GovernanceKey), ed25519.PublicKeySize)
 	case l.MaxTxBytes == 0 || l.MaxTxBytes > engines.MaxTxBytes:
 		return bad("limits.max_tx_bytes", "%d, want 1 to %d", l.MaxTxBytes, engines.MaxTxBytes)
 	case l.MaxTxOps == 0:
@@ -74,24 +84,42 @@ func (g Genesis) chainStarted() (*logv1.ChainStarted, error) {
 		Params: &logv1.Params{
 			WindowNs: int64(window), MaxTxBytes: g.Limits.MaxTxBytes, MaxTxOps: g.Limits.MaxTxOps,
 			MaxTxSteps: g.Limits.MaxTxSteps, MaxResultBytes: g.Limits.MaxResultBytes, MaxBlockBytes: g.Limits.MaxBlockBytes,
+			GovernanceKey: g.GovernanceKey,
 		},
 	}, nil
 }
 
-// readGenesis reads a genesis file. Every key must be known.
+// readGenesis reads a genesis file as the record that starts the chain.
 func readGenesis(path string) (*logv1.ChainStarted, error) {
+	g, err := parseGenesis(path)
+	if err != nil {
+		return nil, err
+	}
+	return g.chainStarted()
+}
+
+// ReadGenesis reads the genesis of a home. Errors are ErrConfig.
+func ReadGenesis(home string) (Genesis, error) {
+	g, err := parseGenesis(filepath.Join(home, genesisFile))
+	if err == nil {
+		_, err = g.chainStarted()
+	}
+	return g, err
+}
+
+// parseGenesis reads a genesis file. Every key must be known.
+func parseGenesis(path string) (g Genesis, err error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+		return g, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	var g Genesis
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&g); err != nil {
-		return nil, fmt.Errorf("%w: %s, near byte %d: %w", ErrConfig, path, d.InputOffset(), err)
+		return g, fmt.Errorf("%w: %s, near byte %d: %w", ErrConfig, path, d.InputOffset(), err)
 	}
 	if d.More() {
-		return nil, fmt.Errorf("%w: %s: something follows the genesis at byte %d", ErrConfig, path, d.InputOffset())
+		return g, fmt.Errorf("%w: %s: something follows the genesis at byte %d", ErrConfig, path, d.InputOffset())
 	}
-	return g.chainStarted()
+	return g, nil
 }

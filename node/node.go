@@ -47,6 +47,8 @@ type Node struct {
 	observers []supervisor.Observer
 	driver    consensus.Driver
 
+	cometCommand []string
+
 	logDisk   eventlog.FS // nil: the operating system's, as the next
 	stateDisk vfs.FS
 
@@ -124,10 +126,16 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 	if n.token, err = readToken(home); err != nil {
 		return nil, err
 	}
+	n.plan = Plan(c.Profile, n.engineIDs())
+	if n.driver == nil && c.Consensus.Kind == CometBFT {
+		n.plan = n.plan.withCometBFT(c.Profile)
+		if n.driver, err = n.cometDriver(); err != nil {
+			return nil, err
+		}
+	}
 	if n.driver == nil {
 		n.driver = solo.Solo{MaxTxs: c.Consensus.MaxTxs, EmptyEvery: time.Duration(c.Consensus.EmptyEvery)}
 	}
-	n.plan = Plan(c.Profile, n.engineIDs())
 	n.gate = api.NewGate(n.whyDown)
 	if n.bus, err = pubsub.New[engines.Event](pubsub.Options{Intensity: n.plan.find("coppice/pubsub").Intensity}); err != nil {
 		return nil, err

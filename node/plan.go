@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -138,6 +139,40 @@ func Plan(profile Profile, engines []string) Place {
 			},
 		},
 	}
+}
+
+// withCometBFT is the plan of a node whose consensus is CometBFT.
+func (p Place) withCometBFT(profile Profile) Place {
+	limit := supervisor.Intensity{Max: 10, Period: 60 * time.Second}
+	if profile == Chaos {
+		limit.Max = 10_000
+	}
+	comet := Place{
+		ID: "consensus", Orphan: supervisor.Abandon, Strategy: supervisor.RestForOne, Intensity: limit, Note: "CometBFT, a process of its own",
+		Children: []Place{
+			{ID: "abci", Note: "the application, on a unix socket"},
+			{ID: "process", Note: "CometBFT"},
+			{ID: "watchdog", Note: "restarts a CometBFT whose height stands still without an excuse"},
+			{ID: "feed", Note: "hands accepted transactions to CometBFT's mempool"},
+		},
+	}
+	return p.replace("coppice/node/engines/consensus", comet)
+}
+
+// replace is p with another place at a path below it.
+func (p Place) replace(path string, by Place) Place {
+	id, rest, below := strings.Cut(path, "/")
+	p.Children = slices.Clone(p.Children)
+	for i, c := range p.Children {
+		switch {
+		case c.ID != id:
+		case below:
+			p.Children[i] = c.replace(rest, by)
+		default:
+			p.Children[i] = by
+		}
+	}
+	return p
 }
 
 // ShippedEngines are the engines that every node has, in start order.

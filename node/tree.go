@@ -109,6 +109,7 @@ func (n *Node) buildEngines(c *core) []supervisor.Child {
 	children := []supervisor.Child{
 		at.find("consensus").child(n.driver.Start(consensus.Core{
 			Ordering: ordering.NewClient(c.dir), Pool: mempool.NewClient(c.dir, n.backends), Genesis: n.genesis,
+			Feed: mempool.NewClient(c.dir, n.backends), State: storage.NewClient(c.dir),
 		})),
 		at.find("api").child(func(context.Context) (supervisor.Service, error) {
 			return &api.Service{Gate: n.gate, Backend: newBackend(n, c)}, nil

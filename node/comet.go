@@ -1,0 +1,82 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/consensus/comet"
+)
+
+// Kinds of consensus.
+const (
+	Solo     = "solo"     // a node without peers
+	CometBFT = "cometbft" // validators that agree; the home has a CometBFT home in it
+)
+
+// CometDir is where the CometBFT home of a home lies, if it has one.
+func CometDir(home string) string { return filepath.Join(home, "comet") }
+
+// cometDriver is the driver of a home with CometBFT, whose genesis must carry ours.
+func (n *Node) cometDriver() (consensus.Driver, error) {
+	g, err := ReadGenesis(n.home)
+	if err != nil {
+		return nil, err
+	}
+	if n.genesis.AppState, err = g.appState(); err != nil {
+		return nil, err
+	}
+	return comet.Driver{
+		Home: CometDir(n.home), Intensity: n.plan.find("coppice/node/engines/consensus").Intensity, Version: n.version, Log: n.log.Named("comet"),
+		Command: n.cometCommand,
+	}, nil
+}
+
+// WithCometCommand makes the node run CometBFT by that command instead of its own program's hidden one: for programs that embed a
+// node, and have a way to call comet.RunChild.
+func WithCometCommand(command ...string) Option {
+	return func(n *Node) { n.cometCommand = command }
+}
+
+// CometOptions say what kind of CometBFT home Init makes in a home.
+type CometOptions struct {
+	Profile comet.Profile // empty: tuned
+	P2P     string        // host:port; empty is 127.0.0.1:26656
+	RPC     string        // host:port; empty is 127.0.0.1:26657
+	Moniker string
+}
+
+// initComet makes the CometBFT home of a home, the only validator of its chain.
+func initComet(home string, g Genesis, c Config, o CometOptions) error {
+	id, err := comet.InitHome(CometDir(home), comet.HomeOptions{
+		Profile: o.Profile, Moniker: o.Moniker, P2P: o.P2P, RPC: o.RPC, EmptyEvery: time.Duration(c.Consensus.EmptyEvery), MaxTxBytes: g.Limits.MaxTxBytes,
+	})
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	id.Validator.Power = 10
+	return WriteCometGenesis(home, g, []comet.Validator{id.Validator})
+}
+
+// WriteCometGenesis writes CometBFT's genesis of a home whose chain has not begun: that of g, which it carries, so that nodes
+// with other limits are of another chain, and with these validators.
+func WriteCometGenesis(home string, g Genesis, validators []comet.Validator) error {
+	state, err := g.appState()
+	if err != nil {
+		return err
+	}
+	if err := comet.WriteGenesis(CometDir(home), comet.Genesis{
+		ChainID: g.ChainID, Time: g.GenesisTime, InitialHeight: g.InitialHeight, Validators: validators,
+		MaxBlockBytes: g.Limits.MaxBlockBytes, AppState: state,
+	}); err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	return nil
+}
+
+// cometConfigError tells whether an error of the driver's is one of configuration.
+func cometConfigError(err error) bool {
+	return errors.Is(err, comet.ErrHome) || errors.Is(err, comet.ErrGenesis)
+}
