@@ -1,44 +1,52 @@
 package node
 
 import (
-	"bytes"
-	"errors"
-	"fmt"
-	"io/fs"
-	"net"
-	"os"
-	"path/filepath"
 	"time"
-
-	"github.com/pelletier/go-toml/v2"
 )
 
-// Config is what coppice.toml says. Its zero value is not usable: DefaultConfig is what a file that says nothing means.
+// Config is a node's configuration: what coppice.toml, the environment and the flags of start say together (see Resolve). Its
+// zero value is not usable: DefaultConfig is what a file that says nothing means. What each field means, its unit and its
+// bounds are in the table of keys (see Keys), which holds every field.
 type Config struct {
-	Profile   Profile         `toml:"profile"`
-	Listen    string          `toml:"listen"` // host:port; port 0 takes a free one
-	Consensus ConsensusConfig `toml:"consensus"`
-	Pool      PoolConfig      `toml:"pool"`
-	Log       LogConfig       `toml:"log"`
+	Profile     Profile
+	Listen      string // host:port; port 0 takes a free one
+	Insecure    bool
+	TLS         TLSConfig
+	Consensus   ConsensusConfig
+	Pool        PoolConfig
+	Log         LogConfig
+	Diagnostics DiagnosticsConfig
+}
+
+// TLSConfig names the files of the listener's certificate. A path that is not absolute begins at the home.
+type TLSConfig struct {
+	Cert string // PEM, the certificate and those that vouch for it
+	Key  string // PEM
 }
 
 // ConsensusConfig chooses and tunes the driver.
 type ConsensusConfig struct {
-	Kind       string   `toml:"kind"`        // "solo"
-	EmptyEvery Duration `toml:"empty_every"` // a block although there is no work; 0s is never
-	MaxTxs     int      `toml:"max_txs"`     // of a block
+	Kind       string
+	EmptyEvery Duration
+	MaxTxs     int
 }
 
 // PoolConfig bounds the mempool.
 type PoolConfig struct {
-	MaxTxs   int   `toml:"max_txs"`
-	MaxBytes int64 `toml:"max_bytes"`
-	MaxEager int   `toml:"max_eager"` // workers that execute before their transaction has its place
+	MaxTxs   int
+	MaxBytes int64
+	MaxEager int
 }
 
 // LogConfig tunes the event log.
 type LogConfig struct {
-	SegmentBytes int64 `toml:"segment_bytes"`
+	SegmentBytes int64
+}
+
+// DiagnosticsConfig says what the program writes about itself to standard error. Diagnostics are not the event log.
+type DiagnosticsConfig struct {
+	Level  string
+	Format string
 }
 
 // Duration is a time.Duration written as "1s500ms".
@@ -52,100 +60,31 @@ func (d *Duration) UnmarshalText(b []byte) error {
 }
 
 // MarshalText writes d as time.Duration prints.
-func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// String is as time.Duration prints.
+func (d Duration) String() string { return time.Duration(d).String() }
 
 // DefaultConfig is the configuration of a file that says nothing.
 func DefaultConfig() Config {
 	return Config{
-		Profile:   Default,
-		Listen:    "127.0.0.1:7070",
-		Consensus: ConsensusConfig{Kind: "solo", MaxTxs: 5_000},
-		Pool:      PoolConfig{MaxTxs: 200_000, MaxBytes: 512 << 20, MaxEager: 2_048},
-		Log:       LogConfig{SegmentBytes: 64 << 20},
+		Profile:     Default,
+		Listen:      "127.0.0.1:7070",
+		Consensus:   ConsensusConfig{Kind: "solo", MaxTxs: 5_000},
+		Pool:        PoolConfig{MaxTxs: 200_000, MaxBytes: 512 << 20, MaxEager: 2_048},
+		Log:         LogConfig{SegmentBytes: 64 << 20},
+		Diagnostics: DiagnosticsConfig{Level: "info", Format: "console"},
 	}
 }
 
-// Load reads the configuration of a home. Every key must be known. Errors are ErrConfig and name the file, the place in it
-// and what was expected.
+// Load reads the configuration of a home from its file alone, without environment and flags. Errors are ErrConfig and name
+// the file, the place in it and what was expected.
 func Load(home string) (Config, error) {
-	c := DefaultConfig()
-	path := filepath.Join(home, configFile)
-	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return c, fmt.Errorf("%w: %s is no home of coppice (%s is missing): make one with 'coppice init'", ErrConfig, home, configFile)
-	}
-	if err != nil {
-		return c, fmt.Errorf("%w: %w", ErrConfig, err)
-	}
-	if err := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields().Decode(&c); err != nil {
-		return c, fmt.Errorf("%w: %s", ErrConfig, tomlProblem(path, err))
-	}
-	return c, c.Validate()
+	s, err := Resolve(home, Sources{})
+	return s.Config, err
 }
 
-// tomlProblem says where in the file the problem is.
-func tomlProblem(path string, err error) string {
-	var unknown *toml.StrictMissingError
-	var bad *toml.DecodeError
-	switch {
-	case errors.As(err, &unknown) && len(unknown.Errors) > 0:
-		e := unknown.Errors[0]
-		row, col := e.Position()
-		return fmt.Sprintf("%s:%d:%d: unknown key %q", path, row, col, joinKey(e.Key()))
-	case errors.As(err, &bad):
-		row, col := bad.Position()
-		if key := joinKey(bad.Key()); key != "" {
-			return fmt.Sprintf("%s:%d:%d: %s: %v", path, row, col, key, err)
-		}
-		return fmt.Sprintf("%s:%d:%d: %v", path, row, col, err)
-	}
-	return fmt.Sprintf("%s: %v", path, err)
-}
-
-func joinKey(k toml.Key) string {
-	var b []byte
-	for i, part := range k {
-		if i > 0 {
-			b = append(b, '.')
-		}
-		b = append(b, part...)
-	}
-	return string(b)
-}
-
-// Validate checks the values. Errors are ErrConfig and name the key.
+// Validate checks the values. Errors are ErrConfig and *ConfigError, and name the keys.
 func (c Config) Validate() error {
-	bad := func(key string, format string, args ...any) error {
-		return fmt.Errorf("%w: %s: %s", ErrConfig, key, fmt.Sprintf(format, args...))
-	}
-	if _, err := ParseProfile(string(c.Profile)); err != nil {
-		return fmt.Errorf("%w: %w", ErrConfig, err)
-	}
-	host, _, err := net.SplitHostPort(c.Listen)
-	if err != nil {
-		return bad("listen", "%q: want host:port: %v", c.Listen, err)
-	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return bad("listen", "%q is not a loopback address; this version serves the local machine only", c.Listen)
-	}
-	if c.Consensus.Kind != "solo" {
-		return bad("consensus.kind", "%q: want solo", c.Consensus.Kind)
-	}
-	for _, n := range []struct {
-		key      string
-		v        int64
-		min, max int64
-	}{
-		{"consensus.empty_every", int64(c.Consensus.EmptyEvery), 0, int64(24 * time.Hour)},
-		{"consensus.max_txs", int64(c.Consensus.MaxTxs), 1, 1_000_000},
-		{"pool.max_txs", int64(c.Pool.MaxTxs), 1, 10_000_000},
-		{"pool.max_bytes", c.Pool.MaxBytes, 1 << 20, 1 << 40},
-		{"pool.max_eager", int64(c.Pool.MaxEager), 1, 1_000_000},
-		{"log.segment_bytes", c.Log.SegmentBytes, 1 << 20, 1 << 40},
-	} {
-		if n.v < n.min || n.v > n.max {
-			return bad(n.key, "%d: want %d to %d", n.v, n.min, n.max)
-		}
-	}
-	return nil
+	return Settings{Config: c}.validate()
 }

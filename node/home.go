@@ -43,6 +43,7 @@ type InitOptions struct {
 	ChainID string // empty: a random one
 	Profile Profile
 	Listen  string
+	Set     []Assignment // of other keys
 }
 
 // Init makes a home in a directory that has none. It overwrites nothing.
@@ -56,14 +57,15 @@ func Init(home string, o InitOptions) (Genesis, error) {
 	if _, err := g.chainStarted(); err != nil {
 		return g, err
 	}
-	c := DefaultConfig()
-	if o.Profile != "" {
-		c.Profile = o.Profile
+	var bad problems
+	s := newSettings()
+	for _, a := range append([]Assignment{{"profile", string(o.Profile), "--profile"}, {"listen", o.Listen, "--listen"}}, o.Set...) {
+		if a.Value != "" || a.Flag == "--set" {
+			s.set(Origin{Layer: LayerFlag, Name: a.Flag}, a.Key, a.Value, &bad)
+		}
 	}
-	if o.Listen != "" {
-		c.Listen = o.Listen
-	}
-	if err := c.Validate(); err != nil {
+	s, err := s.checked(bad)
+	if err != nil {
 		return g, err
 	}
 	if err := os.MkdirAll(home, 0o700); err != nil {
@@ -81,7 +83,7 @@ func Init(home string, o InitOptions) (Genesis, error) {
 		data []byte
 		mode fs.FileMode
 	}{
-		{configFile, []byte(c.commented()), 0o644},
+		{configFile, []byte(s.Config.commented()), 0o644},
 		{genesisFile, append(genesis, '\n'), 0o644},
 		{api.TokenFileName, []byte(rand.Text() + "\n"), 0o600},
 		{formatFile, []byte(homeFormat), 0o644}, // last: it makes the rest a home
@@ -91,29 +93,6 @@ func Init(home string, o InitOptions) (Genesis, error) {
 		}
 	}
 	return g, syncDir(home)
-}
-
-// commented is the configuration as a file for people.
-func (c Config) commented() string {
-	return fmt.Sprintf(`# Coppice's configuration. Every key is optional; unknown keys are refused.
-
-profile = %q        # default, strict or chaos: the limits of the supervision tree
-listen  = %q # loopback only; port 0 takes a free one
-
-[consensus]
-kind        = %q
-empty_every = %q # make a block without work when there was none for so long; "0s" is never
-max_txs     = %d # of a block
-
-[pool]
-max_txs   = %d    # accepted transactions without a result
-max_bytes = %d
-max_eager = %d      # workers that execute before their transaction has its place
-
-[log]
-segment_bytes = %d
-`, c.Profile, c.Listen, c.Consensus.Kind, time.Duration(c.Consensus.EmptyEvery).String(), c.Consensus.MaxTxs,
-		c.Pool.MaxTxs, c.Pool.MaxBytes, c.Pool.MaxEager, c.Log.SegmentBytes)
 }
 
 func writeNew(path string, data []byte, mode fs.FileMode) error {
@@ -133,12 +112,16 @@ func syncDir(path string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+func noHome(home, missing string) error {
+	return fmt.Errorf("%w: %s is no home of coppice (%s is missing): make one with 'coppice init'", ErrConfig, home, missing)
+}
+
 // checkFormat refuses what is no home of this version.
 func checkFormat(home string) error {
 	data, err := os.ReadFile(filepath.Join(home, formatFile))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%w: %s is no home of coppice (%s is missing): make one with 'coppice init'", ErrConfig, home, formatFile)
+		return noHome(home, formatFile)
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	case string(data) != homeFormat:
