@@ -2,6 +2,7 @@ package node
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -177,4 +178,46 @@ func TestThecommentedIsItsConfiguration(t *testing.T) {
 	got, err = Load(writeConfig(t, all.String()))
 	require.NoError(t, err)
 	require.Equal(t, c, got)
+}
+
+const docBegin, docEnd = "<!-- keys: written by go test ./node -run Documented -update -->\n", "<!-- end of keys -->\n"
+
+// keysDoc is the part of docs/configuration.md that the table of keys writes.
+func keysDoc() string {
+	var b strings.Builder
+	for _, k := range Keys() {
+		value := k.TOML(DefaultConfig())
+		fmt.Fprintf(&b, "### `%s`\n\n%s\n\n", k.Name, k.Doc)
+		fmt.Fprintf(&b, "| type | default | wants | environment | flag of `start` | while running |\n|---|---|---|---|---|---|\n")
+		flag, live := "`--set "+k.Name+"=…`", "at the next start"
+		if k.Flag != "" {
+			flag = "`--" + k.Flag + "`"
+		}
+		if k.Live {
+			live = "on SIGHUP"
+		}
+		unit := ""
+		if k.Unit != "" && k.Type() == "integer" {
+			unit = ", in " + k.Unit
+		}
+		fmt.Fprintf(&b, "| %s%s | `%s` | %s | `%s` | %s | %s |\n\n", k.Type(), unit, value, k.Want(), k.Env(), flag, live)
+	}
+	return b.String()
+}
+
+// The documentation of the keys is the table's own.
+func TestKeysAreDocumented(t *testing.T) {
+	const path = "../docs/configuration.md"
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	before, rest, ok := strings.Cut(string(text), docBegin)
+	require.True(t, ok, "%s has no line %q", path, docBegin)
+	_, after, ok := strings.Cut(rest, docEnd)
+	require.True(t, ok, "%s has no line %q", path, docEnd)
+	want := before + docBegin + "\n" + keysDoc() + docEnd + after
+	if *update {
+		require.NoError(t, os.WriteFile(path, []byte(want), 0o644))
+		return
+	}
+	require.Equal(t, want, string(text), "run: go test ./node -run Documented -update")
 }
