@@ -147,14 +147,27 @@ func (w *watchdog) judge(ctx context.Context, height uint64) (why string, act bo
 
 // restart stops and starts the process as management: it does not count against the supervisor's limit.
 func (w *watchdog) restart(ctx context.Context) error {
+	ctx, done := managing(ctx)
+	defer done()
 	if err := w.sup.TerminateChild(ctx, childProcess); err != nil {
 		return fmt.Errorf("stopping CometBFT: %w", err)
 	}
 	return w.revive(ctx)
 }
 
+// managing is ctx for calls into the supervisor of the child that ctx belongs to. The supervisor refuses those that it can tell are its
+// children's: while it stops or starts a child it answers nobody, and the two would wait for each other. Here it does not wait for
+// us without having ended ctx, which ends the call.
+func managing(ctx context.Context) (outside context.Context, done func()) {
+	outside, cancel := context.WithCancelCause(context.Background())
+	stop := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
+	return outside, func() { stop(); cancel(nil) }
+}
+
 // revive starts the process if it does not run.
 func (w *watchdog) revive(ctx context.Context) error {
+	ctx, done := managing(ctx)
+	defer done()
 	_, err := w.sup.RestartChild(ctx, childProcess)
 	switch {
 	case err == nil, errors.Is(err, supervisor.ErrRunning), errors.Is(err, supervisor.ErrRestarting):
