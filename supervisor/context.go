@@ -110,6 +110,9 @@ func (inc *incarnation) inject(ctx context.Context, f Fault) error {
 // Ref names one incarnation of a child, as a pid does. It does not follow restarts. The zero Ref is no incarnation.
 type Ref struct{ inc *incarnation }
 
+// Self is the incarnation that ctx belongs to, as OTP's self(); the zero Ref outside of any tree.
+func Self(ctx context.Context) Ref { return Ref{incarnationOf(ctx)} }
+
 // ID is the child's ID.
 func (r Ref) ID() string {
 	if r.inc == nil {

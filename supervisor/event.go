@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"errors"
 	"fmt"
 	"time"
 )
@@ -27,12 +28,16 @@ type Header struct {
 // Head returns the header itself.
 func (h Header) Head() Header { return h }
 
-// Subject is the path, or the root's name for the root.
+// Subject is the path, or for the root its name, "root" if it has none.
 func (h Header) Subject() string {
-	if h.Path == "" {
+	switch {
+	case h.Path != "":
+		return h.Path
+	case h.Root != "":
 		return h.Root
+	default:
+		return "root"
 	}
-	return h.Path
 }
 
 type (
@@ -118,7 +123,7 @@ type (
 		Exit  Exit
 		After time.Duration
 	}
-	// Killed: Kill was called on the child.
+	// Killed: Kill was called on the child. Reason Is ErrKilled.
 	Killed struct {
 		Header
 		Reason error
@@ -231,7 +236,12 @@ func (e OrphanEnded) String() string {
 	return fmt.Sprintf("%s: orphan of incarnation %d ended %v late: %v", e.Subject(), e.Incarnation, e.After, e.Exit)
 }
 
-func (e Killed) String() string { return fmt.Sprintf("%s: killed: %v", e.Subject(), e.Reason) }
+func (e Killed) String() string {
+	if errors.Is(e.Reason, ErrKilled) {
+		return fmt.Sprintf("%s: %v", e.Subject(), e.Reason)
+	}
+	return fmt.Sprintf("%s: killed: %v", e.Subject(), e.Reason)
+}
 
 func (e FaultInjected) String() string { return fmt.Sprintf("%s: took fault %q", e.Subject(), e.Fault) }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 // hub is the memory of one root: its events, who observes them, and the orphans of its whole tree. Its lock is the innermost: nothing is called under it.
 type hub struct {
 	root string
+	id   uint64 // of the root's own incarnation
 
 	mu      sync.Mutex
 	seq     uint64
@@ -72,6 +74,7 @@ func (h *hub) emitLocked(path string, incarnation uint64, event func(Header) Eve
 
 // pump delivers until the queue is empty.
 func (h *hub) pump(s *subscription) {
+	pprof.SetGoroutineLabels(context.Background()) // it is of whoever emitted first, and not of that child
 	returned := false
 	defer func() {
 		if returned {

@@ -95,7 +95,11 @@ func (inc *incarnation) newContext(base context.Context) {
 	ctx, cancel := context.WithCancelCause(base)
 	inc.cancel = cancel
 	ctx = context.WithValue(ctx, incarnationKey{}, inc)
-	inc.ctx = pprof.WithLabels(ctx, pprof.Labels(labelIncarnation, strconv.FormatUint(inc.id, 10), labelChild, inc.path))
+	id := strconv.FormatUint(inc.id, 10)
+	if inc.owner == nil && inc.parent == nil {
+		ctx = pprof.WithLabels(ctx, pprof.Labels(labelRoot, id))
+	}
+	inc.ctx = pprof.WithLabels(ctx, pprof.Labels(labelIncarnation, id, labelChild, inc.path))
 	inc.acked = make(chan struct{})
 	inc.done = make(chan struct{})
 	inc.live = 1

@@ -14,10 +14,15 @@ import (
 const (
 	labelIncarnation = "supervisor.incarnation"
 	labelChild       = "supervisor.child"
+	// labelRoot is the root's own incarnation: all goroutines of a tree have it.
+	labelRoot = "supervisor.root"
 )
 
-// goroutinesOf finds the goroutines of incarnations by their labels: how many, and their stacks as the profiler prints them.
-func goroutinesOf(ids ...uint64) map[uint64]Orphan {
+// goroutinesOf finds the goroutines of incarnations.
+func goroutinesOf(ids ...uint64) map[uint64]Orphan { return labelled(labelIncarnation, ids...) }
+
+// labelled finds goroutines by a label: how many, and their stacks as the profiler prints them.
+func labelled(label string, ids ...uint64) map[uint64]Orphan {
 	var buf bytes.Buffer
 	found := make(map[uint64]Orphan, len(ids))
 	if err := pprof.Lookup("goroutine").WriteTo(&buf, 1); err != nil {
@@ -25,7 +30,7 @@ func goroutinesOf(ids ...uint64) map[uint64]Orphan {
 	}
 	wanted := make(map[string]uint64, len(ids))
 	for _, id := range ids {
-		wanted[strconv.Quote(labelIncarnation)+":"+strconv.Quote(strconv.FormatUint(id, 10))] = id
+		wanted[strconv.Quote(label)+":"+strconv.Quote(strconv.FormatUint(id, 10))] = id
 	}
 	for block := range strings.SplitSeq(buf.String(), "\n\n") {
 		_, labels, ok := strings.Cut(block, "# labels: {")

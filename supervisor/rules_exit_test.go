@@ -250,4 +250,5 @@ func TestContextOutsideOfATree(t *testing.T) {
 	require.Nil(t, supervisor.Faults(ctx))
 	supervisor.Ready(ctx)
 	supervisor.SetInfo(ctx, 1)
+	require.Equal(t, supervisor.Ref{}, supervisor.Self(ctx))
 }

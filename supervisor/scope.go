@@ -49,6 +49,7 @@ func newScope(ctx context.Context, name string, self any, kids owner, observers 
 	default:
 		s.hub = newHub(name)
 		s.make(ctx, "")
+		s.hub.id = s.own.id
 	}
 	s.base = context.WithoutCancel(s.own.ctx)
 	for _, o := range observers {
@@ -242,6 +243,13 @@ func (s *scope) Orphans() []Orphan {
 		out[i] = inc.describe(found)
 	}
 	return out
+}
+
+// Goroutines counts the goroutines of the whole tree that this run is in, those that children started with a plain go statement included, and gives their stacks.
+// When the root's run is over there should be none: one that is left has been leaked. It reads the goroutine profile, so it is for tests and for looking closely, not for a hot path.
+func (s *scope) Goroutines() (n int, stacks string) {
+	found := labelled(labelRoot, s.hub.id)[s.hub.id]
+	return found.Goroutines, found.Stack
 }
 
 // Events are the newest events of this subtree, oldest first; a root remembers HistorySize of them.

@@ -21,6 +21,8 @@ const (
 	ByPanic
 	// ByGoexit has it call runtime.Goexit there.
 	ByGoexit
+	// ByHang has it block there, deaf to its context, and kills it: it ends when it has been declared an orphan. Its shutdown time must not be Infinity.
+	ByHang
 )
 
 func (w Way) String() string {
@@ -31,6 +33,8 @@ func (w Way) String() string {
 		return "panic"
 	case ByGoexit:
 		return "goexit"
+	case ByHang:
+		return "hang"
 	}
 	return fmt.Sprintf("Way(%d)", uint8(w))
 }
@@ -72,8 +76,31 @@ func (s Step) Do(ctx context.Context, run *supervisor.Run) error {
 		return run.Inject(ctx, s.Path, supervisor.Fault{Name: s.String(), Do: func(context.Context) { panic(ErrPlanned) }})
 	case ByGoexit:
 		return run.Inject(ctx, s.Path, supervisor.Fault{Name: s.String(), Do: func(context.Context) { runtime.Goexit() }})
-	default:
-		return run.Kill(s.Path, ErrPlanned)
+	case ByHang:
+		if err := run.Inject(ctx, s.Path, supervisor.Fault{Name: s.String(), Do: func(ctx context.Context) { deaf(ctx, run) }}); err != nil {
+			return err
+		}
+	}
+	return run.Kill(s.Path, ErrPlanned)
+}
+
+// deaf returns when the incarnation of ctx is an orphan, or has been given up in another way.
+func deaf(ctx context.Context, run *supervisor.Run) {
+	orphaned := make(chan struct{}, 1)
+	self := supervisor.Incarnation(ctx)
+	look := func(e supervisor.Event) {
+		if _, is := e.(supervisor.ChildOrphaned); is && e.Head().Incarnation == self {
+			orphaned <- struct{}{}
+		}
+	}
+	past, cancel := run.Subscribe(supervisor.ObserverFunc(look))
+	defer cancel()
+	for _, e := range past {
+		look(e)
+	}
+	select {
+	case <-orphaned:
+	case <-supervisor.Monitor(supervisor.Self(ctx)):
 	}
 }
 

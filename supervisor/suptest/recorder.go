@@ -1,5 +1,9 @@
-// Package suptest is a kit for tests of supervision trees: a recorder of events that tests wait on instead of sleeping, kill plans that a
-// seed makes, checks that nothing is left behind, and a supervised context for services that are tested alone.
+// Package suptest is a kit for tests of supervision trees, under the real time or, with Run, a virtual one:
+//
+//   - a Recorder of events, which tests wait on instead of sleeping (Wait, After, Settle), and assertions over the history (InOrder, Never, Count, Laws);
+//   - kill plans: at random from a seed (NewPlan), and exhaustive, every child at every event (EveryChildAtEveryEvent);
+//   - checks that nothing is left behind (NoOrphans, NoLeaks), which Start and Run make at the end of every test;
+//   - a supervised Context for services that are tested alone.
 package suptest
 
 import (
@@ -144,8 +148,8 @@ func (r *Recorder) Settle(t testing.TB, run Treer) supervisor.Tree {
 // Treer is what has a Tree: a run, a supervisor.
 type Treer interface{ Tree() supervisor.Tree }
 
-// Start starts a root, which is stopped at the end of the test; that fails when the stop leaves an orphan behind. A test
-// that stops the run itself looks for orphans itself.
+// Start starts a root, which is stopped at the end of the test. The test fails when the stop leaves an orphan or another goroutine behind, or when the history
+// breaks one of the Laws. A test that ends the run itself looks for what is left itself.
 func Start(t testing.TB, spec supervisor.Spec) (*supervisor.Run, *Recorder) {
 	t.Helper()
 	rec := NewRecorder()
@@ -165,7 +169,10 @@ func Start(t testing.TB, spec supervisor.Spec) (*supervisor.Run, *Recorder) {
 		default:
 			_ = run.Stop(context.Background())
 			NoOrphans(t, run)
+			NoLeaks(t, run)
 		}
+		_ = run.Flush(context.Background())
+		rec.Lawful(t)
 	})
 	return run, rec
 }
@@ -175,6 +182,27 @@ func NoOrphans(t testing.TB, run interface{ Orphans() []supervisor.Orphan }) {
 	t.Helper()
 	for _, o := range run.Orphans() {
 		t.Errorf("orphan: %s, incarnation %d, %d goroutines\n%s", o.Path, o.Incarnation, o.Goroutines, o.Stack)
+	}
+}
+
+// NoLeaks fails the test when a goroutine of the tree still runs, also one that a child started with a plain go statement. Orphans are left to NoOrphans.
+// Those that are on their way out get a moment.
+func NoLeaks(t testing.TB, run interface {
+	Goroutines() (int, string)
+	Orphans() []supervisor.Orphan
+}) {
+	t.Helper()
+	const moment, attempts = 5 * time.Millisecond, 200
+	for i := 0; ; i++ {
+		n, stacks := run.Goroutines()
+		if n == 0 || len(run.Orphans()) > 0 {
+			return
+		}
+		if i == attempts {
+			t.Errorf("%d goroutines of the tree are left\n%s", n, stacks)
+			return
+		}
+		<-time.After(moment)
 	}
 }
 
