@@ -28,6 +28,8 @@ type app struct {
 	extender VoteExtender
 	log      *zap.Logger
 
+	proposed lastProposal
+
 	chain  atomic.Pointer[engines.ChainState] // what was committed last, as far as this incarnation knows; nil before it asked
 	height atomic.Uint64                      // of the last commit, for the watchdog
 	busy   atomic.Int64                       // requests on whose answer the consensus waits

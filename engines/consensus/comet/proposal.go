@@ -3,6 +3,7 @@ package comet
 import (
 	"context"
 	"math/bits"
+	"sync"
 	"time"
 
 	abci "github.com/cometbft/cometbft/abci/types"
@@ -67,6 +68,9 @@ func (a *app) prepareProposal(ctx context.Context, req *abci.RequestPreparePropo
 	if !ok {
 		return &abci.ResponsePrepareProposal{} // nothing can be said of them, and an empty block harms nobody
 	}
+	if txs, ok := a.proposed.again(req); ok {
+		return &abci.ResponsePrepareProposal{Txs: txs}
+	}
 	now := req.Time
 	p := proposal{left: req.MaxTxBytes, has: make(map[engines.TxID]bool)}
 	for _, tx := range req.Txs {
@@ -85,7 +89,32 @@ func (a *app) prepareProposal(ctx context.Context, req *abci.RequestPreparePropo
 			}
 		}
 	}
+	a.proposed.keep(req, p.txs)
 	return &abci.ResponsePrepareProposal{Txs: p.txs}
+}
+
+// lastProposal is what was proposed last. A CometBFT that was killed after it signed a proposal may sign the same again, and no
+// other: asked again it gets the same, or its validator would sit out the rest of the round.
+type lastProposal struct {
+	mu       sync.Mutex
+	height   int64
+	time     time.Time
+	max      int64
+	proposer string
+	txs      [][]byte
+}
+
+func (l *lastProposal) again(req *abci.RequestPrepareProposal) (txs [][]byte, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ok = req.Height == l.height && req.Time.Equal(l.time) && req.MaxTxBytes == l.max && string(req.ProposerAddress) == l.proposer
+	return l.txs, ok && len(l.txs) > 0
+}
+
+func (l *lastProposal) keep(req *abci.RequestPrepareProposal, txs [][]byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.height, l.time, l.max, l.proposer, l.txs = req.Height, req.Time, req.MaxTxBytes, string(req.ProposerAddress), txs
 }
 
 // proposal gathers transactions within a size.
