@@ -44,6 +44,12 @@ type InitOptions struct {
 	Profile Profile
 	Listen  string
 	Set     []Assignment // of other keys
+
+	// Comet says what CometBFT's home is like, if that is the kind of consensus.
+	Comet CometOptions
+
+	// Genesis, if set, is the chain to be one of; nil is a new one of ChainID.
+	Genesis *Genesis
 }
 
 // Init makes a home in a directory that has none. It overwrites nothing.
@@ -54,6 +60,9 @@ func Init(home string, o InitOptions) (Genesis, error) {
 		o.ChainID = "coppice-" + hex.EncodeToString(b[:])
 	}
 	g := NewGenesis(o.ChainID, time.Now())
+	if o.Genesis != nil {
+		g = *o.Genesis
+	}
 	if _, err := g.chainStarted(); err != nil {
 		return g, err
 	}
@@ -73,6 +82,11 @@ func Init(home string, o InitOptions) (Genesis, error) {
 	}
 	if _, err := os.Stat(filepath.Join(home, formatFile)); err == nil {
 		return g, fmt.Errorf("%w: %s is a home already", ErrConfig, home)
+	}
+	if s.Config.Consensus.Kind == CometBFT {
+		if err := initComet(home, g, s.Config, o.Comet); err != nil {
+			return g, err
+		}
 	}
 	genesis, err := json.MarshalIndent(g, "", "  ")
 	if err != nil {
