@@ -76,8 +76,8 @@ var keys = []Key{
 		},
 	},
 	{
-		Name: "consensus.kind", OneOf: []string{"solo"},
-		Doc:   "Who orders transactions. solo is a chain of one node.",
+		Name: "consensus.kind", OneOf: []string{Solo, CometBFT},
+		Doc:   "Who orders transactions. solo is a chain of one node; cometbft agrees with others, and has a home of its own in this one (comet).",
 		field: func(c *Config) any { return &c.Consensus.Kind },
 	},
 	{
