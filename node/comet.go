@@ -1,6 +1,7 @@
 package node
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -46,10 +47,34 @@ type CometOptions struct {
 	P2P     string        // host:port; empty is 127.0.0.1:26656
 	RPC     string        // host:port; empty is 127.0.0.1:26657
 	Moniker string
+
+	// Import is a CometBFT home to take keys, configuration and genesis from; the others are then not looked at.
+	Import string
+}
+
+// importedGenesis is the genesis of an imported chain: ours, if its genesis carries one, else its names with the default limits.
+func importedGenesis(from string) (Genesis, error) {
+	theirs, err := comet.ReadGenesis(from)
+	if err != nil {
+		return Genesis{}, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	g := NewGenesis(theirs.ChainID, theirs.Time)
+	g.GenesisTime, g.InitialHeight = theirs.Time, theirs.InitialHeight
+	var carried Genesis
+	if json.Unmarshal(theirs.AppState, &carried) == nil && carried.ChainID == theirs.ChainID {
+		g = carried
+	}
+	return g, nil
 }
 
 // initComet makes the CometBFT home of a home, the only validator of its chain.
 func initComet(home string, g Genesis, c Config, o CometOptions) error {
+	if o.Import != "" {
+		if _, err := comet.ImportHome(CometDir(home), o.Import); err != nil {
+			return fmt.Errorf("%w: %w", ErrConfig, err)
+		}
+		return nil
+	}
 	id, err := comet.InitHome(CometDir(home), comet.HomeOptions{
 		Profile: o.Profile, Moniker: o.Moniker, P2P: o.P2P, RPC: o.RPC, EmptyEvery: time.Duration(c.Consensus.EmptyEvery), MaxTxBytes: g.Limits.MaxTxBytes,
 	})

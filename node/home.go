@@ -50,6 +50,9 @@ type InitOptions struct {
 
 	// Genesis, if set, is the chain to be one of; nil is a new one of ChainID.
 	Genesis *Genesis
+
+	// GovernanceKey is that of a new genesis.
+	GovernanceKey []byte
 }
 
 // Init makes a home in a directory that has none. It overwrites nothing.
@@ -60,6 +63,14 @@ func Init(home string, o InitOptions) (Genesis, error) {
 		o.ChainID = "coppice-" + hex.EncodeToString(b[:])
 	}
 	g := NewGenesis(o.ChainID, time.Now())
+	g.GovernanceKey = o.GovernanceKey
+	if o.Comet.Import != "" {
+		imported, err := importedGenesis(o.Comet.Import)
+		if err != nil {
+			return g, err
+		}
+		g = imported
+	}
 	if o.Genesis != nil {
 		g = *o.Genesis
 	}

@@ -96,12 +96,18 @@ func secure(c *cfg.Config) {
 	c.RPC.Unsafe = false
 	c.RPC.CORSAllowedOrigins = []string{}
 	c.RPC.PprofListenAddress, c.RPC.GRPCListenAddress = "", ""
-	c.RPC.MaxRequestBatchSize, c.RPC.MaxBodyBytes = 1_000, 32<<20 // the feed's batches
+	c.RPC.MaxRequestBatchSize, c.RPC.MaxBodyBytes = feedBatch, feedBody
 	c.Instrumentation.Prometheus = false
 	c.Instrumentation.PrometheusListenAddr = "127.0.0.1:26660"
 	c.DBBackend = "goleveldb"
 	c.ProxyApp = "unix://set-by-coppice"
 }
+
+// What CometBFT's RPC must take for the feed's batches.
+const (
+	feedBatch = 1_000
+	feedBody  = 32 << 20
+)
 
 func orString(s, otherwise string) string {
 	if s == "" {

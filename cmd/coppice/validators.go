@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/coppice-go/coppice/engines/consensus/comet"
+	"github.com/coppice-go/coppice/node"
+)
+
+// validatorsJSON is what "validators --json" prints.
+type validatorsJSON struct {
+	Height     int64           `json:"height"` // 0: of the genesis
+	Validators []validatorJSON `json:"validators"`
+}
+
+type validatorJSON struct {
+	Name    string `json:"name,omitempty"`
+	Address string `json:"address"`
+	PubKey  string `json:"pub_key"`
+	Power   int64  `json:"power"`
+}
+
+func (a *app) validatorsCommand() *cobra.Command {
+	var asJSON, genesis bool
+	cmd := &cobra.Command{
+		Use:   "validators",
+		Short: "List the validators of a chain of CometBFT's",
+		Long:  `Validators lists the validator set at the latest height, as the running node's CometBFT knows it; with --genesis that of the home's genesis, for which no node needs to run.`,
+		Example: `  coppice validators
+  coppice validators --genesis --json`,
+		Args: words(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			height, set, err := a.validators(cmd.Context(), genesis)
+			if err != nil {
+				return err
+			}
+			out := validatorsJSON{Height: height, Validators: []validatorJSON{}}
+			for _, v := range set {
+				out.Validators = append(out.Validators, validatorJSON{v.Name, v.Address, base64.StdEncoding.EncodeToString(v.PubKey), v.Power})
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), out)
+			}
+			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+			fmt.Fprintln(w, "ADDRESS\tPUBLIC KEY\tPOWER\tNAME")
+			for _, v := range out.Validators {
+				fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", v.Address, v.PubKey, v.Power, v.Name)
+			}
+			return w.Flush()
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&genesis, "genesis", false, "those that the chain began with")
+	return cmd
+}
+
+// validators are those of the running chain, or of the genesis.
+func (a *app) validators(ctx context.Context, genesis bool) (height int64, set []comet.Validator, err error) {
+	dir := node.CometDir(a.home)
+	if genesis {
+		g, err := comet.ReadGenesis(dir)
+		if err != nil {
+			return 0, nil, fmt.Errorf("%w: %w", node.ErrConfig, err)
+		}
+		return 0, g.Validators, nil
+	}
+	_, rpc, err := comet.Addresses(dir)
+	if err != nil {
+		return 0, nil, fmt.Errorf("%w: %w", node.ErrConfig, err)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, a.timeout, fmt.Errorf("gave up after %v (--timeout)", a.timeout))
+	defer cancel()
+	height, set, err = comet.ValidatorSet(ctx, rpc)
+	if err != nil {
+		return 0, nil, fmt.Errorf("CometBFT's RPC at %s: %w", rpc, err)
+	}
+	return height, set, nil
+}
