@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"connectrpc.com/connect"
 
@@ -48,6 +49,34 @@ func (a *app) readToken() string {
 		return ""
 	}
 	return strings.TrimSpace(string(b))
+}
+
+// notRunning says why no node of the home can answer; nil where one may, or the home is not known.
+func (a *app) notRunning() error {
+	if a.address != "" {
+		return nil
+	}
+	again := "start it with 'coppice start --home " + a.home + "'"
+	n, err := api.ReadNodeFile(a.home)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("not running: there is no %s in home %s; %s", api.NodeFileName, a.home, again)
+	case err == nil && !alive(n.PID):
+		return fmt.Errorf("not running: process %d is gone and has left its %s behind, so it was killed or crashed; %s: what was acknowledged is in the log",
+			n.PID, api.NodeFileName, strings.Replace(again, "it with", "it again with", 1))
+	}
+	return nil
+}
+
+// alive tells whether there is a process of that id. It may be another one by now, which only makes the message less certain.
+func alive(pid int) bool {
+	p, err := os.FindProcess(pid)
+	if err != nil {
+		return false
+	}
+	defer p.Release()
+	err = p.Signal(syscall.Signal(0))
+	return err == nil || errors.Is(err, fs.ErrPermission)
 }
 
 // nodeError says in words what kept a call from the node.

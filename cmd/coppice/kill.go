@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -32,21 +33,32 @@ func (a *app) killCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "kill PATH",
 		Short: "Kill a child of the node's tree, to see it grow back",
-		Long: `Kill ends one incarnation of a child: it returns an error, panics, leaves its goroutine (goexit), or hangs: it handles
-nothing and ignores its context until it is released, and is told to stop then. A supervisor is stopped in order, for an
-abnormal reason. The root, "coppice", is the process itself: it exits.
+		Long: `Kill ends one incarnation of a child, and returns once the blow has fallen. What grows back, and with it what else is restarted,
+is its supervisor's to say: see 'coppice tree --spec'. The ways to end a child:
 
-A last element * is any living child there. Kill wants the admin token, which it reads from the home.`,
+  error   it is told to stop, for the reason of an abnormal end: as if it had returned an error (default)
+  panic   it panics, in its own goroutine
+  goexit  its goroutine ends without returning, by runtime.Goexit
+  hang    it handles nothing and is deaf to being told to stop, until --release has passed; where that is longer than its
+          shutdown time it becomes an orphan, and its supervisor does what its policy says
+  stop    of a supervisor, and the default there: an ordered stop of all below, for an abnormal reason
+
+The root, "coppice", is the process itself: it exits with 6. A last element * is any living child there. Kill wants the admin
+token, which it reads from the home.`,
 		Example: `  coppice kill coppice/node/router
   coppice kill coppice/node/transactions/storage --how panic
   coppice kill coppice/node/transactions/mempool/pool --how hang --release 2s
   coppice kill 'coppice/node/transactions/mempool/workers/*'
   coppice kill coppice/node/transactions --how stop`,
-		Args: words("PATH"),
+		Args:              words("PATH"),
+		ValidArgsFunction: a.completePath,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			h, ok := hows[how]
 			if how != "" && !ok {
 				return usageError(cmd, "--how is %q, want error, panic, goexit, hang or stop", how)
+			}
+			if cmd.Flags().Changed("release") && release <= 0 {
+				return usageError(cmd, "--release is %v, want more than 0", release)
 			}
 			if release != 0 && h != apiv1.How_HOW_HANG {
 				return usageError(cmd, "--release goes with --how hang")
@@ -78,7 +90,49 @@ A last element * is any living child there. Kill wants the admin token, which it
 	f.StringVar(&how, "how", "", "error, panic, goexit or hang; stop for a supervisor (default error, or stop)")
 	f.DurationVar(&release, "release", 0, "with --how hang: when it is released (default 2s)")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
+	offer(cmd, "how", "error\tit returns an error", "panic\tit panics", "goexit\tits goroutine ends", "hang\tit is deaf until it is released", "stop\ta supervisor stops in order")
 	return cmd
+}
+
+// offer completes the values of a flag.
+func offer(cmd *cobra.Command, flag string, values ...cobra.Completion) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // a mistake in this program: there is no such flag
+	}
+}
+
+// completeTime is how long whoever presses the tab key waits for a node.
+const completeTime = time.Second
+
+// completePath offers the paths of the running node's tree; without a node there are none to offer.
+func (a *app) completePath(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), completeTime)
+	defer cancel()
+	t, err := a.client().Tree(ctx)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var paths []cobra.Completion
+	var walk func(*apiv1.Child)
+	walk = func(c *apiv1.Child) {
+		if c.Path != t.Root.Path && strings.HasPrefix(c.Path, typed) { // the host is not in the tree that it hosts
+			paths = append(paths, c.Path+"\t"+enumWord(c.GetLive().GetState(), "CHILD_STATE_"))
+		}
+		if c.GetSpec().GetStrategy() == apiv1.Strategy_STRATEGY_DYNAMIC {
+			if p := c.Path + "/*"; strings.HasPrefix(p, typed) {
+				paths = append(paths, p+"\tany that lives")
+			}
+			return
+		}
+		for _, child := range c.Children {
+			walk(child)
+		}
+	}
+	walk(t.Root)
+	return paths, cobra.ShellCompDirectiveNoFileComp
 }
 
 // defaultHow is an ordered stop for supervisors, and an error for all others.

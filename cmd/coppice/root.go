@@ -41,7 +41,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 configuration, 4 home in use, 5 damage 
 	f.StringVar(&a.token, "token", "", "token to show to the node; by default the home's admin.token")
 	f.DurationVar(&a.timeout, "timeout", 15*time.Second, "how long a call keeps trying while the node is down or busy")
 	root.PersistentPreRunE = a.needsHome
-	root.AddCommand(a.initCommand(), a.startCommand(), a.statusCommand(), a.treeCommand(), a.getCommand(), a.txCommand(), a.killCommand(), a.loadCommand(),
+	root.AddCommand(a.initCommand(), a.startCommand(), a.statusCommand(), a.treeCommand(), a.getCommand(), a.txCommand(), a.killCommand(), a.eventsCommand(), a.loadCommand(),
 		a.verifyCommand(), a.logCommand(), a.demoCommand(), a.soakCommand(), versionCommand(), cometChildCommand(), a.nodeIDCommand(), a.validatorsCommand())
 	settle(root)
 	return root
@@ -85,6 +85,9 @@ func settle(cmd *cobra.Command) {
 
 // needsHome refuses a command that would work on a home that nobody named.
 func (a *app) needsHome(cmd *cobra.Command, _ []string) error {
+	if a.timeout <= 0 {
+		return usageError(cmd, "--timeout is %v, want more than 0", a.timeout)
+	}
 	switch cmd.Name() {
 	case "demo", "soak", "version", "completion", "help":
 		return nil
@@ -103,7 +106,11 @@ func words(names ...string) cobra.PositionalArgs {
 			if want == "" {
 				want = "none"
 			}
-			return fmt.Errorf("%d arguments, want %s", len(args), want)
+			noun := "arguments"
+			if len(args) == 1 {
+				noun = "argument"
+			}
+			return fmt.Errorf("%d %s, want %s", len(args), noun, want)
 		}
 		return nil
 	}

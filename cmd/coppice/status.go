@@ -40,10 +40,16 @@ func (a *app) statusCommand() *cobra.Command {
   coppice status --json`,
 		Args: words(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if wait < 0 {
+				return usageError(cmd, "--wait is %v, want 0 or more", wait)
+			}
 			ctx := cmd.Context()
 			c := a.client()
 			s, err := status(ctx, c, wait)
 			if err != nil {
+				if why := a.notRunning(); why != nil {
+					return why
+				}
 				return fmt.Errorf("not ready: %w", a.nodeError(ctx, err))
 			}
 			if asJSON {

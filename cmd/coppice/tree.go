@@ -34,14 +34,18 @@ type childJSON struct {
 }
 
 func (a *app) treeCommand() *cobra.Command {
-	var asJSON, spec bool
+	var asJSON, spec, watch bool
 	var profile string
 	cmd := &cobra.Command{
 		Use:   "tree",
 		Short: "Show the node's supervision tree, as it is or as it was specified",
 		Long: `Tree shows every supervisor and child of a running node: its state, the number of its incarnation, how often it was
-restarted and why. It answers whatever the tree is doing. With --spec it prints the tree as it is specified; that needs no node.`,
+restarted and why. It answers whatever the tree is doing. With --spec it prints the tree as it is specified; that needs no node.
+
+With --watch it goes on until it is interrupted: on a terminal the tree is drawn anew as it changes, elsewhere each change is a
+line, and with --json each change is the whole tree on a line. Workers, one per transaction, come and go without a line.`,
 		Example: `  coppice tree
+  coppice tree --watch
   coppice tree --spec --profile chaos
   coppice tree --json`,
 		Args: words(),
@@ -49,6 +53,12 @@ restarted and why. It answers whatever the tree is doing. With --spec it prints 
 			out := cmd.OutOrStdout()
 			if cmd.Flags().Changed("profile") && !spec {
 				return usageError(cmd, "--profile goes with --spec; a running node has the profile it was started with")
+			}
+			if watch && spec {
+				return usageError(cmd, "--watch is of a running node; what is specified does not change")
+			}
+			if watch {
+				return a.watchTree(cmd, asJSON)
 			}
 			if spec {
 				p, err := node.ParseProfile(profile)
@@ -80,6 +90,7 @@ restarted and why. It answers whatever the tree is doing. With --spec it prints 
 	}
 	f := cmd.Flags()
 	f.BoolVar(&asJSON, "json", false, "print JSON")
+	f.BoolVar(&watch, "watch", false, "go on, and show each change")
 	f.BoolVar(&spec, "spec", false, "print the tree as it is specified")
 	f.StringVar(&profile, "profile", "default", "with --spec: default, strict or chaos")
 	return cmd
