@@ -209,6 +209,9 @@ func (r *dynamicRun) exited(inc *incarnation) {
 			r.box.put(message{retry: func() { r.giveUp(r.orphan) }})
 		}
 	}
+	if r.state != Running && r.orphan == nil {
+		r.orphan = exit.orphanBelow()
+	}
 	var event func(Header) Event
 	switch {
 	case in.stopping || r.state != Running:

@@ -71,6 +71,15 @@ func (e Exit) String() string {
 	return fmt.Sprintf("%v", e.Err)
 }
 
+// orphanBelow is the give-up of a supervisor, this one or one below it, that an orphan ended; nil if none did.
+func (e Exit) orphanBelow() *GiveUpError {
+	var g *GiveUpError
+	if errors.As(e.Err, &g) && g.Cause == ErrOrphan {
+		return g
+	}
+	return nil
+}
+
 // ending is how a goroutine of an incarnation ended, before anyone judged it.
 type ending struct {
 	err    error

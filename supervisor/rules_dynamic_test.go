@@ -298,7 +298,7 @@ func TestRule60_Rule74_DynamicBrutalAndEscalate(t *testing.T) {
 		require.Equal(t, 1, r.Tree().InWindow)
 		_, err = d.StartChild(ctx, "deaf3", nil)
 		require.NoError(t, err)
-		require.NoError(t, r.Stop(ctx))
+		require.ErrorIs(t, r.Stop(ctx), supervisor.ErrOrphan) // it is told at the top
 		require.Len(t, d.Orphans(), 3)
 		close(release)
 		synctest.Wait()

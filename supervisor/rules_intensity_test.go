@@ -1,7 +1,6 @@
 package supervisor_test
 
 import (
-	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -205,20 +204,4 @@ func TestRule55_Backoff(t *testing.T) {
 		require.NoError(t, r.Stop(ctx))
 		require.Zero(t, time.Since(begin))
 	})
-}
-
-// 100,000 crashes in a row, as fast as they come: none is lost and each is counted.
-func TestHazard_ImmediateCrashes(t *testing.T) {
-	const n = 100_000
-	starts := 0
-	c := supervisor.Child{ID: "p", Start: func(context.Context) (supervisor.Service, error) {
-		starts++
-		return supervisor.ServiceFunc(func(context.Context) error { return errCrash }), nil
-	}}
-	s, err := supervisor.New(supervisor.Spec{Intensity: many(n), Build: children(c)})
-	require.NoError(t, err)
-	var g *supervisor.GiveUpError
-	require.ErrorAs(t, s.Serve(ctx), &g)
-	require.Equal(t, n+1, starts)
-	require.Equal(t, n+1, g.Attempts)
 }

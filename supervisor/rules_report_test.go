@@ -87,32 +87,8 @@ func TestRule81_Reload(t *testing.T) {
 	require.NoError(t, r.Stop(ctx))
 }
 
-func TestServedAgain(t *testing.T) {
-	builds := 0
-	p := newProbe("p")
-	s, err := supervisor.New(supervisor.Spec{Name: "s", Build: func(context.Context) ([]supervisor.Child, error) {
-		builds++
-		return []supervisor.Child{p.child(0)}, nil
-	}})
-	require.NoError(t, err)
-	seen := uint64(0)
-	for i := range 3 {
-		r, err := s.Start(ctx)
-		require.NoError(t, err)
-		require.Equal(t, i+1, builds)
-		now := <-p.starts
-		require.Less(t, seen, now)
-		seen = now
-		_, err = s.Start(ctx)
-		require.ErrorIs(t, err, supervisor.ErrRunning)
-		require.ErrorIs(t, s.Serve(ctx), supervisor.ErrRunning)
-		require.NoError(t, s.Stop(ctx))
-		require.NoError(t, r.Wait())
-	}
-}
-
 // A call into one's own supervisor, or one above it, is refused and never hangs.
-func TestWouldDeadlock(t *testing.T) {
+func TestSelfCall_WouldDeadlock(t *testing.T) {
 	p := newProbe("p")
 	var sub *supervisor.Supervisor
 	var r *supervisor.Run

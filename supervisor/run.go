@@ -305,6 +305,9 @@ func (r *Run) stopChild(rec *record) {
 		inc.emit(func(h Header) Event { return ShutdownError{Header: h, Exit: exit, Count: 1} })
 	}
 	r.noteOrphan(rec, inc)
+	if r.state == Stopping && r.orphan == nil {
+		r.orphan = exit.orphanBelow() // the error of a stop names it, however deep it is
+	}
 }
 
 // noteOrphan is the policy Escalate: the run ends at once, whatever its limit.

@@ -178,7 +178,10 @@ func (inc *incarnation) below(id string) (*incarnation, error) {
 	if in, ok := inner[id]; ok {
 		return in, nil
 	}
-	if n == nil {
+	switch {
+	case n == nil && (inc.owner == nil || inc.kindOf() != Worker):
+		return nil, fmt.Errorf("supervisor %s %w", inc.subject(), ErrNotRunning) // its run is over
+	case n == nil:
 		return nil, fmt.Errorf("%s has no child %q: %w", inc.subject(), id, ErrNotFound)
 	}
 	return n.find(id)
