@@ -17,8 +17,9 @@ type batch struct {
 	buf   []byte // room for the frame header, then records
 	first uint64 // index of the first record
 	count uint32
-	calls int  // append and sync calls that joined
-	sync  bool // somebody waits for durability
+	flags segment.Flags // of a Builder's gap
+	calls int           // append and sync calls that joined
+	sync  bool          // somebody waits for durability
 	funcs []callback
 
 	err  error         // written before done is closed

@@ -211,7 +211,7 @@ func (l *Log) commit(b *batch) error {
 		return err
 	}
 	w := &l.w
-	if b.count > 0 {
+	if b.count > 0 || b.flags != 0 {
 		size := segment.FrameSize(len(b.buf) - segment.FrameHeaderSize)
 		if w.file != nil && w.off > segment.HeaderSize && w.off+size+segment.FrameHeaderSize > w.capacity {
 			if err := l.seal(); err != nil {
@@ -223,7 +223,7 @@ func (l *Log) commit(b *batch) error {
 				return err
 			}
 		}
-		b.buf = segment.Finish(b.buf, w.seg.seed, w.off, segment.Frame{First: b.first, Count: b.count, Synced: uint64(w.synced)})
+		b.buf = segment.Finish(b.buf, w.seg.seed, w.off, segment.Frame{First: b.first, Count: b.count, Flags: b.flags, Synced: uint64(w.synced)})
 		if err := writeAt(w.file, b.buf, w.off); err != nil {
 			return err
 		}

@@ -57,7 +57,8 @@ func (c *Cursor) leave() {
 
 // Next returns the next record, waiting until there is a durable one. Data is valid until the next call
 // on the cursor. When the log has failed, Next returns all that is durable and then ErrFailed; when it is
-// closed, ErrClosed. Other errors: ctx's, ErrTruncated if truncation overtook the cursor, *CorruptError.
+// closed, ErrClosed. Other errors: ctx's, ErrTruncated if truncation overtook the cursor, *CorruptError. A gap that a
+// salvage recorded is a *CorruptError too; a cursor from the index after its Lost records reads on.
 func (c *Cursor) Next(ctx context.Context) (Entry, error) {
 	for {
 		// The channel comes first, so that what becomes durable after the look is not missed.
@@ -152,6 +153,14 @@ func (c *Cursor) frame() error {
 	switch {
 	case err == nil && f.First != c.want:
 		return c.damaged(at, fmt.Errorf("frame begins with record %d, want %d", f.First, c.want))
+	case err == nil && f.Flags&segment.FlagGap != 0:
+		if g := gapOf(f, at); f.First > c.from || g.Last >= c.from {
+			g.File = c.seg.path
+			c.err = g.damage()
+			return c.err
+		}
+		c.want = f.Next()
+		return nil
 	case err == nil:
 		c.want = f.Next()
 		c.rest, c.left, c.index = f.Payload, f.Count, f.First

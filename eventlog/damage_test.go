@@ -144,6 +144,7 @@ func damages(ctx context.Context, seed uint64, end ending, tries int, change fun
 type frames []struct {
 	at, end int
 	first   uint64
+	count   uint32
 }
 
 func layout(d *vfs.Disk, file string, first uint64) (fs frames) {
@@ -161,7 +162,8 @@ func layout(d *vfs.Disk, file string, first uint64) (fs frames) {
 			fs = append(fs, struct {
 				at, end int
 				first   uint64
-			}{at, at + int(size), f.First})
+				count   uint32
+			}{at, at + int(size), f.First, f.Count})
 			at += int(size)
 		}
 	})

@@ -70,8 +70,12 @@ func (e Recovered) String() string {
 	case r.Clean:
 		how = "closed in order"
 	}
-	return fmt.Sprintf("log %x opened, %s: records %d to %d in %d segments, %d bytes, %d torn bytes cut, in %v",
-		r.ID, how, r.FirstIndex, r.LastIndex, r.Segments, r.Bytes, r.TornBytes, r.Duration)
+	gaps := ""
+	if len(r.Gaps) > 0 {
+		gaps = fmt.Sprintf(", %d GAPS, the first: %v", len(r.Gaps), r.Gaps[0])
+	}
+	return fmt.Sprintf("log %x opened, %s: records %d to %d in %d segments, %d bytes, %d torn bytes cut, in %v%s",
+		r.ID, how, r.FirstIndex, r.LastIndex, r.Segments, r.Bytes, r.TornBytes, r.Duration, gaps)
 }
 
 func (e TornTail) String() string {
@@ -108,5 +112,6 @@ type Recovery struct {
 	Segments   int
 	Bytes      int64 // of frames in all segments
 	TornBytes  int64 // cut from the tail
+	Gaps       []Gap // records that a salvage found lost; with QuickOpen, those in the last segment only
 	Duration   time.Duration
 }

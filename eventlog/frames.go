@@ -99,6 +99,7 @@ type scan struct {
 	seal      segment.Seal
 	bad       error // why reading ended before a seal and before the end of the file; nil otherwise
 	frames    uint64
+	gaps      []Gap
 	waypoints []waypoint
 }
 
@@ -129,6 +130,9 @@ func scanFrames(f File, h segment.Header, seed segment.Seed, size int64) (scan, 
 		if fr.Flags&segment.FlagSeal != 0 {
 			s.sealed, s.seal = true, segment.Seal{Offset: uint64(at), CRC: fr.CRC}
 			return s, nil
+		}
+		if fr.Flags&segment.FlagGap != 0 {
+			s.gaps = append(s.gaps, gapOf(fr, at))
 		}
 		s.waypoints = addWaypoint(s.waypoints, fr.First, at)
 		s.frames++

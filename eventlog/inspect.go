@@ -288,6 +288,10 @@ func (in *inspection) recovery() Recovery {
 	}
 	for _, s := range in.segs {
 		r.Bytes += s.scan.end - segment.HeaderSize
+		for _, g := range s.scan.gaps {
+			g.File = s.path
+			r.Gaps = append(r.Gaps, g)
+		}
 	}
 	return r
 }

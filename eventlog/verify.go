@@ -17,11 +17,11 @@ type Report struct {
 	Records  uint64
 	Frames   uint64
 	Files    []SegmentStat
-	Damage   []*CorruptError // at most one per file
+	Damage   []*CorruptError // at most one per file, and one for each gap that a salvage recorded
 }
 
 // Verify reads a log that nobody is writing, in full, and changes nothing: every frame, record,
-// checksum, seal and the chain of seals. The error joins every *CorruptError of the report. A torn
+// checksum, seal, the chain of seals and the extent. The error joins every *CorruptError of the report. A torn
 // tail, which Open would cut, is no damage: see TornBytes. Of the Options it uses FS and Events (Progress).
 func Verify(dir string, o Options) (Report, error) {
 	o, err := o.withDefaults()
@@ -43,6 +43,10 @@ func Verify(dir string, o Options) (Report, error) {
 	}
 	rep := Report{Recovery: in.recovery(), Damage: in.damage()}
 	var all []error
+	for _, g := range rep.Gaps {
+		rep.Damage = append(rep.Damage, g.damage())
+		rep.Records -= g.count()
+	}
 	for _, d := range rep.Damage {
 		all = append(all, d)
 	}

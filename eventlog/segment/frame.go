@@ -26,17 +26,19 @@ const (
 	// FlagMark marks a frame without records that only says, by its Synced, what is durable before it.
 	FlagMark Flags = 1 << 1
 
-	knownFlags = FlagSeal | FlagMark
+	// FlagGap marks a frame in place of records that were lost before this log was made. Its count says how many; 0 means that nobody
+	// knows. Its payload is the reason, as text.
+	FlagGap Flags = 1 << 2
 )
 
 // Frame is a decoded frame.
 type Frame struct {
 	First   uint64 // index of the first record; of the next one, if there are no records
-	Count   uint32 // records
+	Count   uint32 // records, or those lost
 	Flags   Flags
 	Synced  uint64 // offset in the segment up to which all was durable before this frame was written
 	CRC     uint32
-	Payload []byte // the records, without padding; part of the buffer decoded from
+	Payload []byte // the records, or the reason for a gap, without padding; part of the buffer decoded from
 }
 
 // Next is the index that the frame after this one begins at.
@@ -97,12 +99,18 @@ func DecodeHeaderAt(b []byte, seed Seed, offset int64) (f Frame, size int64, err
 		return Frame{}, 0, ErrFrameHeader
 	}
 	// From here on the header is what a writer wrote; these hold unless that writer was wrong.
-	empty := f.Count == 0 && length == 0
+	var fits bool
+	switch f.Flags {
+	case 0:
+		fits = f.Count > 0 && uint64(length) >= 2*uint64(f.Count)
+	case FlagSeal, FlagMark:
+		fits = f.Count == 0 && length == 0
+	case FlagGap:
+		fits = true
+	}
 	switch {
-	case f.Flags&^knownFlags != 0, f.Flags == knownFlags,
+	case !fits,
 		f.First == 0, f.First+uint64(f.Count) < f.First,
-		empty != (f.Flags&(FlagSeal|FlagMark) != 0),
-		!empty && uint64(length) < 2*uint64(f.Count),
 		length > MaxPayload,
 		int64(f.Synced) < HeaderSize, f.Synced > uint64(offset):
 		return Frame{}, 0, ErrFrameHeader

@@ -1,0 +1,170 @@
+package eventlog
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"path/filepath"
+
+	"github.com/coppice-go/coppice/eventlog/segment"
+)
+
+// buildingSuffix marks a directory in which a log is being built.
+const buildingSuffix = ".building"
+
+// Builder makes a whole new log from records that are there already: a salvage, an import. The log has an identity of its own. It
+// comes to be in a directory beside the one that it is for and gets its place when it is finished, so a crash never leaves a
+// part of it that looks like all. A Builder is for one goroutine.
+type Builder struct {
+	log  *Log
+	dest string
+	cur  *batch
+}
+
+// NewBuilder begins a log that will be in dir. Nothing may be there but an empty directory. The first record gets
+// Options.FirstIndex.
+func NewBuilder(dir string, o Options) (*Builder, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	dest := filepath.Clean(dir)
+	l := newLog(dest+buildingSuffix, o)
+	for _, d := range []string{dest, l.dir} {
+		names, err := o.FS.List(d)
+		if err != nil && !isNotExist(err) {
+			return nil, fmt.Errorf("eventlog: %w", err)
+		}
+		if len(names) > 0 {
+			return nil, fmt.Errorf("eventlog: %s is not empty: it holds %s; a new log is not mixed with what is there: %w", d, names[0], fs.ErrExist)
+		}
+	}
+	parents := ancestors(o.FS, l.dir)
+	if err := o.FS.MkdirAll(l.dir); err != nil {
+		return nil, fmt.Errorf("eventlog: %w", err)
+	}
+	if l.lock, err = o.FS.Lock(filepath.Join(l.dir, lockName)); err != nil {
+		return nil, fmt.Errorf("eventlog: %w", err)
+	}
+	b := &Builder{log: l, dest: dest}
+	if err := l.create(parents); err != nil {
+		return nil, errors.Join(err, b.Abort())
+	}
+	return b, nil
+}
+
+// Next is the index that the next record will get.
+func (b *Builder) Next() uint64 { return b.log.next }
+
+// ID is the identity of the new log.
+func (b *Builder) ID() [16]byte { return b.log.w.id }
+
+// Append adds records. They share frames with those before and after.
+func (b *Builder) Append(records ...Record) error {
+	for i := range records {
+		size := segment.RecordSize(len(records[i].Data))
+		if size > b.log.opts.MaxRecord {
+			return fmt.Errorf("%w: record %d has %d bytes, at most %d", ErrTooLarge, b.log.next, size, b.log.opts.MaxRecord)
+		}
+		if b.cur != nil && int64(len(b.cur.buf))+size > b.log.opts.MaxBatch {
+			if err := b.flush(); err != nil {
+				return err
+			}
+		}
+		if b.cur == nil {
+			b.cur = newBatch(b.log.w.buf)
+			b.cur.first = b.log.next
+		}
+		b.cur.buf = segment.AppendRecord(b.cur.buf, uint8(records[i].Kind), records[i].Data)
+		b.cur.count++
+		b.log.next++
+	}
+	return nil
+}
+
+// Lost records a gap in place of the next n records; with n = 0, that an unknown number of them is lost here.
+func (b *Builder) Lost(n uint64, reason string) error {
+	if err := b.flush(); err != nil {
+		return err
+	}
+	for {
+		part := uint32(min(n, math.MaxUint32))
+		if err := b.frame(part, segment.FlagGap, []byte(reason)); err != nil {
+			return err
+		}
+		if n -= uint64(part); n == 0 {
+			return nil
+		}
+	}
+}
+
+// frame adds one frame as it is.
+func (b *Builder) frame(count uint32, flags segment.Flags, payload []byte) error {
+	if err := b.flush(); err != nil {
+		return err
+	}
+	b.cur = newBatch(b.log.w.buf)
+	b.cur.buf = append(b.cur.buf, payload...)
+	b.cur.first, b.cur.count, b.cur.flags = b.log.next, count, flags
+	b.log.next += uint64(count)
+	return b.flush()
+}
+
+func (b *Builder) flush() error {
+	if b.cur == nil {
+		return nil
+	}
+	err := b.log.commit(b.cur)
+	b.log.recycleBuffer(b.cur)
+	b.cur = nil
+	return err
+}
+
+// Finish makes the log durable, seals it and puts it in its place. After an error it is not there, or its name may not outlive a crash.
+func (b *Builder) Finish() error {
+	err := b.flush()
+	if err == nil {
+		err = b.log.seal()
+	}
+	if err == nil {
+		err = b.log.changeExtent(ended(b.log.w.prev, b.log.w.next))
+	}
+	if err == nil {
+		err = b.log.spares.close()
+	}
+	if err == nil {
+		err = b.log.syncNames()
+	}
+	fsys := b.log.opts.FS
+	if err == nil {
+		if _, lerr := fsys.List(b.dest); lerr == nil {
+			err = fsys.Remove(b.dest) // it was seen to be empty; if it is not any more, this fails
+		}
+	}
+	if err == nil {
+		err = fsys.Rename(b.log.dir, b.dest)
+	}
+	if err != nil {
+		return errors.Join(err, b.Abort())
+	}
+	return b.log.release(fsys.SyncDir(filepath.Dir(b.dest)))
+}
+
+// Abort removes what was built. It may be called after an error.
+func (b *Builder) Abort() error {
+	if b.log.closed.Load() {
+		return nil
+	}
+	err := b.log.release(nil)
+	fsys := b.log.opts.FS
+	names, lerr := fsys.List(b.log.dir)
+	if isNotExist(lerr) {
+		return err
+	}
+	err = errors.Join(err, lerr)
+	for _, name := range names {
+		err = errors.Join(err, fsys.Remove(filepath.Join(b.log.dir, name)))
+	}
+	return errors.Join(err, fsys.Remove(b.log.dir))
+}

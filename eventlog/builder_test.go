@@ -1,0 +1,88 @@
+package eventlog_test
+
+import (
+	"errors"
+	"io/fs"
+	"math/rand/v2"
+	"syscall"
+	"testing"
+
+	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/internal/vfs"
+	"github.com/stretchr/testify/require"
+)
+
+// build makes a log of records 51 to 350 with a gap in it.
+func build(disk *vfs.Disk) error {
+	o := small(disk)
+	o.FirstIndex, o.MaxBatch = 51, 600
+	b, err := eventlog.NewBuilder(logDir, o)
+	if err != nil {
+		return err
+	}
+	for b.Next() <= 350 && err == nil {
+		if b.Next() == 200 {
+			err = b.Lost(40, "for the test")
+		} else {
+			err = b.Append(recordAt(b.Next()))
+		}
+	}
+	if err != nil {
+		return errors.Join(err, b.Abort())
+	}
+	return b.Finish()
+}
+
+func judgeBuilt(disk *vfs.Disk) error {
+	l, err := eventlog.OpenReadOnly(logDir, small(disk))
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	records, gaps, err := readAround(l)
+	if err == nil && (records != 260 || len(gaps) != 1 || gaps[0].First != 200 || gaps[0].Last != 239 || l.First() != 51 || l.Durable() != 350) {
+		err = errors.New("not the log that was built")
+	}
+	return err
+}
+
+// TestBuilder: a log that is built is there whole or not at all, whatever moment the power goes or an operation fails at.
+func TestBuilder(t *testing.T) {
+	disk := vfs.NewDisk()
+	rng := rand.New(rand.NewPCG(1, 10))
+	found := 0
+	disk.After = func(op vfs.Op) {
+		if op.N%7 != 0 && op.Kind == vfs.Write {
+			return
+		}
+		d := disk.Crash(rng, rng.IntN(101))
+		if names, err := d.List(logDir); err == nil && len(names) > 0 {
+			found++
+			if err := judgeBuilt(d); err != nil {
+				t.Errorf("crash at %v: %v", op, err)
+			}
+		}
+	}
+	require.NoError(t, build(disk))
+	require.NotZero(t, found)
+	disk.After = nil
+	require.NoError(t, judgeBuilt(disk.Crash(rng, 0)))
+	require.ErrorIs(t, build(disk), fs.ErrExist)
+
+	for n := range disk.Ops() {
+		d := vfs.NewDisk()
+		d.Before = func(op vfs.Op) vfs.Fault {
+			if op.N == n {
+				return vfs.Fault{Err: syscall.EIO}
+			}
+			return vfs.Fault{}
+		}
+		err := build(d)
+		d.Before = nil
+		if names, lerr := d.List(logDir); lerr == nil && len(names) > 0 {
+			require.NoError(t, judgeBuilt(d), "fault at operation %d", n)
+		} else {
+			require.ErrorIs(t, err, syscall.EIO, "fault at operation %d", n)
+		}
+	}
+}

@@ -1,0 +1,386 @@
+package eventlog
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+
+	"github.com/coppice-go/coppice/eventlog/segment"
+)
+
+// Salvaged is what Salvage found and copied.
+type Salvaged struct {
+	Source  [16]byte // identity of the damaged log
+	ID      [16]byte // identity of the new one
+	First   uint64   // index of the first record of the new log; Last+1 if there is none
+	Last    uint64   // index of the last, be it copied or lost
+	Records uint64   // copied
+	Gaps    []Gap    // what is missing, in order, as the new log holds it
+	Front   string   // why records before First may be missing; empty if they were truncated, or never were
+	Torn    int64    // bytes of an interrupted write at the end, which no append was acknowledged for
+	Passed  []Passed // files that gave nothing, and why
+}
+
+// Passed is a file that a salvage took nothing from.
+type Passed struct{ File, Reason string }
+
+// Whole tells whether nothing is missing.
+func (s Salvaged) Whole() bool { return len(s.Gaps) == 0 && s.Front == "" }
+
+// Salvage copies every record of a damaged log that its checksums prove to a new log in dest, at the index that it had. What is missing in
+// between becomes a gap there: see [Gap]. Nothing in src is changed; nobody may be writing it. Files go by what they hold, not by
+// their names: a segment that was renamed, or whose header is gone, is read as what its frames are.
+//
+// The new log has an identity of its own: it may go on from an earlier record than the damaged one did, and then the two
+// have different records at the same index. Options.Events is told the Progress.
+func Salvage(ctx context.Context, src, dest string, o Options) (Salvaged, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return Salvaged{}, err
+	}
+	s := salvage{ctx: ctx, inspection: inspection{fs: o.FS, dir: filepath.Clean(src)}, o: o}
+	lock, err := s.open()
+	if err != nil {
+		return s.out, err
+	}
+	if lock != nil {
+		defer lock.Close()
+	}
+	err = s.run(dest)
+	s.leave()
+	if err != nil && s.to != nil {
+		err = errors.Join(err, s.to.Abort())
+	}
+	return s.out, err
+}
+
+// salvage is one salvage.
+type salvage struct {
+	ctx context.Context // of the one call that a salvage is
+	inspection
+	o     Options
+	parts []*part
+	out   Salvaged
+	to    *Builder
+	dest  string
+	next  uint64 // index after the last frame that was proved; 0 before the first
+	last  uint64 // number of the newest segment that has a frame that was proved
+
+	hole *Gap // where the frames of the last segments ended, if not in a seal
+
+	reading *part // the file that frames are copied from
+	r       frameReader
+
+	done, total int64 // bytes read
+}
+
+// part is a file of the log, or of what is taken for it.
+type part struct {
+	path     string
+	number   uint64
+	size     int64
+	header   segment.Header
+	seed     segment.Seed
+	frames   []found
+	bad      []hole // places where a frame should have been
+	sealed   bool
+	beyond   beyond
+	reliable int // frames up to the first hole
+}
+
+// found is a frame that is proved by its checksum.
+type found struct {
+	part   *part
+	at     int64
+	size   int64
+	first  uint64
+	count  uint32
+	synced uint64
+	flags  segment.Flags
+}
+
+// hole is a place where there is no good frame.
+type hole struct {
+	at     int64
+	reason string
+}
+
+// open takes the lock, if there is one, and lists the files.
+func (s *salvage) open() (io.Closer, error) {
+	names, err := s.fs.List(s.dir)
+	if err != nil {
+		return nil, fmt.Errorf("eventlog: %w", err)
+	}
+	slices.Sort(names)
+	var lock io.Closer
+	if slices.Contains(names, lockName) {
+		if lock, err = s.fs.Lock(filepath.Join(s.dir, lockName)); err != nil {
+			return nil, fmt.Errorf("eventlog: %w", err)
+		}
+	}
+	for _, name := range names {
+		if filepath.Ext(name) == segSuffix {
+			number, _ := parseSegName(name)
+			s.parts = append(s.parts, &part{path: filepath.Join(s.dir, name), number: number})
+		}
+	}
+	return lock, nil
+}
+
+func (s *salvage) pass(path, format string, args ...any) {
+	s.out.Passed = append(s.out.Passed, Passed{path, fmt.Sprintf(format, args...)})
+}
+
+func (s *salvage) run(dest string) error {
+	s.dest = dest
+	if err := s.readExtent(); err != nil {
+		return err
+	}
+	if s.extentDamage != nil {
+		s.pass(s.extentDamage.File, "%s", s.extentDamage.Reason)
+	}
+	if err := s.identify(); err != nil {
+		return err
+	}
+	for len(s.parts) > 0 {
+		n := 1
+		for n < len(s.parts) && s.parts[n].number == s.parts[0].number {
+			n++
+		}
+		if err := s.segment(s.parts[:n], n == len(s.parts)); err != nil {
+			return err
+		}
+		s.parts = s.parts[n:]
+	}
+	if e := s.extent; s.to == nil && e != nil && e.Next == e.FirstIndex && s.last >= e.Last {
+		if err := s.begin(e.FirstIndex); err != nil { // there never was a record
+			return err
+		}
+	}
+	if s.to == nil {
+		return fmt.Errorf("eventlog: nothing in %s can be proved to be a record of log %x%s", s.dir, s.out.Source, s.passed())
+	}
+	if err := s.end(); err != nil {
+		return err
+	}
+	if err := s.to.Finish(); err != nil {
+		return err
+	}
+	s.out.ID, s.out.Last = s.to.ID(), s.to.Next()-1
+	return nil
+}
+
+func (s *salvage) passed() string {
+	text := ""
+	for _, p := range s.out.Passed {
+		text += fmt.Sprintf("; %s: %s", filepath.Base(p.File), p.Reason)
+	}
+	return text
+}
+
+// identify finds out which log this is, which files belong to it, and their order.
+func (s *salvage) identify() error {
+	votes := map[[16]byte]int{}
+	var ours []*part
+	for _, p := range s.parts {
+		if err := s.readHeader(p); err != nil {
+			s.pass(p.path, "%v", err)
+			continue
+		}
+		s.total += p.size
+		if p.header.Number != 0 {
+			votes[p.header.ID]++
+		}
+		ours = append(ours, p)
+	}
+	if s.extent != nil {
+		s.out.Source = s.extent.ID
+	} else {
+		for id, n := range votes {
+			if n > votes[s.out.Source] || n == votes[s.out.Source] && slices.Compare(id[:], s.out.Source[:]) < 0 {
+				s.out.Source = id
+			}
+		}
+	}
+	s.parts = nil
+	for _, p := range ours {
+		switch {
+		case p.header.Number != 0 && p.header.ID != s.out.Source:
+			s.pass(p.path, "segment belongs to log %x", p.header.ID)
+		case p.header.Number == 0 && p.number == 0:
+			s.pass(p.path, "neither its header nor its name says which segment this is")
+		default:
+			if p.header.Number != 0 {
+				p.number = p.header.Number
+			}
+			if s.extent != nil && p.number < s.extent.First {
+				s.pass(p.path, "segment %x was truncated", p.number)
+				continue
+			}
+			s.parts = append(s.parts, p)
+		}
+	}
+	slices.SortStableFunc(s.parts, func(a, b *part) int { return cmp.Compare(a.number, b.number) })
+	return nil
+}
+
+// readHeader reads a header; if it is bad its Number stays 0.
+func (s *salvage) readHeader(p *part) error {
+	f, err := s.fs.Open(p.path, false)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if p.size, err = f.Size(); err != nil {
+		return err
+	}
+	buf := make([]byte, segment.HeaderSize)
+	n, err := f.ReadAt(buf, 0)
+	if err != nil && err != io.EOF {
+		return err
+	}
+	if h, err := segment.DecodeHeader(buf[:n]); err == nil {
+		p.header, p.seed = h, h.Seed()
+	} else if errors.Is(err, segment.ErrVersion) {
+		return err
+	} else {
+		p.bad = append(p.bad, hole{0, err.Error()})
+		if p.number == 0 && n >= 40 { // what is left of the header may still say it; a frame has to prove it
+			p.number = binary.LittleEndian.Uint64(buf[32:])
+		}
+	}
+	return nil
+}
+
+// segment copies what the files that hold one segment prove: more than one, if a copy of it was made.
+func (s *salvage) segment(parts []*part, last bool) error {
+	var frames []found
+	var bad []Gap // places only
+	for _, p := range parts {
+		if err := s.scan(p); err != nil {
+			return fmt.Errorf("eventlog: reading %s: %w", p.path, err)
+		}
+		if last && p.torn(s.extent) {
+			s.out.Torn = max(s.out.Torn, p.beyond.bytes)
+			p.frames, p.bad = p.frames[:p.reliable], nil
+		} else if len(p.frames) == 0 {
+			s.pass(p.path, "no frame in it can be proved")
+		}
+		for _, h := range p.bad {
+			bad = append(bad, Gap{File: p.path, Offset: h.at, Reason: h.reason})
+		}
+		frames = append(frames, p.frames...)
+	}
+	slices.SortStableFunc(frames, func(a, b found) int { return cmp.Compare(a.first, b.first) })
+	for _, f := range frames {
+		for len(bad) > 0 && (bad[0].File != f.part.path || bad[0].Offset < f.at) {
+			s.hole, bad = &bad[0], bad[1:]
+		}
+		if err := s.copy(f); err != nil {
+			return err
+		}
+	}
+	if len(bad) > 0 {
+		s.hole = &bad[0]
+	}
+	return nil
+}
+
+// torn tells whether what follows the reliable frames of the last segment is what a crash leaves, by the rules of recovery.
+func (p *part) torn(e *segment.Extent) bool {
+	if p.sealed || p.beyond.proof != 0 || p.header.Number == 0 {
+		return false
+	}
+	return e == nil || p.number > e.Last || p.number == e.Last && !e.Sealed
+}
+
+// copy copies a frame, and notes what is missing before it.
+func (s *salvage) copy(f found) error {
+	if err := s.ctx.Err(); err != nil {
+		return context.Cause(s.ctx)
+	}
+	if s.to == nil {
+		if err := s.begin(f.first); err != nil {
+			return err
+		}
+	}
+	next := s.to.Next()
+	if f.first+uint64(f.count) <= next && f.flags != segment.FlagGap || f.first < next {
+		return nil // known from another copy
+	}
+	if f.first > next {
+		g := Gap{First: next, Last: f.first - 1, File: f.part.path, Offset: f.at,
+			Reason: fmt.Sprintf("no segment that is there holds them; %s goes on after them", filepath.Base(f.part.path))}
+		if err := s.lost(g); err != nil {
+			return err
+		}
+	}
+	s.hole = nil
+	if f.count == 0 && f.flags != segment.FlagGap {
+		return nil // a seal or a mark told where it is, and that was all
+	}
+	payload, err := s.read(f)
+	if err != nil {
+		return fmt.Errorf("eventlog: reading %s at offset %d: %w", f.part.path, f.at, err)
+	}
+	if f.flags == segment.FlagGap { // of a log that was salvaged before
+		s.out.Gaps = append(s.out.Gaps, Gap{First: f.first, Last: f.first + uint64(f.count) - 1, File: f.part.path, Offset: f.at, Reason: string(payload)})
+	} else {
+		s.out.Records += uint64(f.count)
+	}
+	return s.to.frame(f.count, f.flags, payload)
+}
+
+// begin makes the new log. If the first records are missing it begins with a gap.
+func (s *salvage) begin(first uint64) (err error) {
+	from := first
+	switch {
+	case s.extent != nil:
+		from = min(first, s.extent.FirstIndex)
+	case first > 1:
+		s.out.Front = fmt.Sprintf("%s cannot be read, so nothing tells whether the records before %d were truncated", extentName, first)
+	}
+	o := s.o
+	o.FirstIndex, o.QuickOpen = from, false
+	s.out.First = from
+	s.to, err = NewBuilder(s.dest, o)
+	return err
+}
+
+// lost records a gap, at the bad place that was met before it, if there was one.
+func (s *salvage) lost(g Gap) error {
+	if h := s.hole; h != nil {
+		g.File, g.Offset, g.Reason = h.File, h.Offset, h.Reason
+		s.hole = nil
+	}
+	s.out.Gaps = append(s.out.Gaps, g)
+	return s.to.Lost(g.count(), fmt.Sprintf("%s (salvaged from log %x; noticed in %s at offset %d)", g.Reason, s.out.Source, g.File, g.Offset))
+}
+
+// end judges whether the log went on beyond the last record that was copied.
+func (s *salvage) end() error {
+	next := s.to.Next()
+	g := Gap{First: next, File: filepath.Join(s.dir, extentName)}
+	e := s.extent
+	switch {
+	case e == nil:
+		g.Last, g.Reason = next-1, fmt.Sprintf("%s cannot be read, so nothing tells whether the log went on", extentName)
+	case next < e.Next:
+		g.Last, g.Reason = e.Next-1, fmt.Sprintf("%s says that the log had records up to %d at least", extentName, e.Next-1)
+	}
+	if g.Reason != "" {
+		if err := s.lost(g); err != nil {
+			return err
+		}
+	}
+	if e != nil && !e.Sealed && s.last < e.Last {
+		file := segPath(s.dir, e.Last)
+		return s.lost(Gap{First: s.to.Next(), Last: s.to.Next() - 1, File: file, Reason: fmt.Sprintf("segment is missing or unreadable; %s says that the log reached it", extentName)})
+	}
+	return nil
+}
