@@ -34,6 +34,9 @@ func RunChild(ctx context.Context, o ChildOptions) error {
 	if err := os.Remove(o.RPC); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("stale socket: %w", err)
 	}
+	if err := os.WriteFile(filepath.Join(o.Home, "pid"), fmt.Appendf(nil, "%d\n", os.Getpid()), 0o600); err != nil {
+		return err
+	}
 	c.RPC.ListenAddress = joinAddresses(c.RPC.ListenAddress, "unix://"+o.RPC)
 	log, err := cmtflags.ParseLogLevel(c.LogLevel, cmtlog.NewTMLogger(cmtlog.NewSyncWriter(os.Stderr)), cfg.DefaultLogLevel)
 	if err != nil {

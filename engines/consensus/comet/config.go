@@ -149,23 +149,34 @@ func configPath(home string) string {
 	return filepath.Join(home, cfg.DefaultConfigDir, cfg.DefaultConfigFileName)
 }
 
-// SetPeers makes the peers (node id@host:port) of a home its persistent and private ones.
-func SetPeers(home string, peers []string) error {
+// Network is where a home is in its network.
+type Network struct {
+	P2P, RPC string   // host:port to listen on; empty leaves it
+	Peers    []string // node id@host:port each: the persistent and private ones
+}
+
+// SetNetwork writes the addresses and the peers of a home into its configuration. A CometBFT that runs does not see it.
+func SetNetwork(home string, n Network) error {
 	c, err := loadConfig(home)
 	if err != nil {
 		return err
 	}
 	var ids []string
-	for _, p := range peers {
+	for _, p := range n.Peers {
 		id, _, ok := strings.Cut(p, "@")
 		if !ok {
 			return fmt.Errorf("%w: peer %q: want id@host:port", ErrHome, p)
 		}
 		ids = append(ids, id)
 	}
-	c.P2P.PersistentPeers = strings.Join(peers, ",")
-	c.P2P.PrivatePeerIDs = strings.Join(ids, ",")
-	c.P2P.AllowDuplicateIP = true
+	if n.P2P != "" {
+		c.P2P.ListenAddress = "tcp://" + n.P2P
+	}
+	if n.RPC != "" {
+		c.RPC.ListenAddress = "tcp://" + n.RPC
+	}
+	c.P2P.PersistentPeers, c.P2P.PrivatePeerIDs = strings.Join(n.Peers, ","), strings.Join(ids, ",")
+	c.P2P.AllowDuplicateIP = true // several on one machine
 	return writeConfig(home, c)
 }
 

@@ -1,0 +1,168 @@
+package testnet
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/supervisor"
+)
+
+// request is what the control socket takes, one of its fields set.
+type request struct {
+	Stop      bool          `json:"stop,omitempty"`
+	Partition *[][]int      `json:"partition,omitempty"`
+	Signal    *signalOfNode `json:"signal,omitempty"`
+}
+
+type signalOfNode struct {
+	Node   int            `json:"node"`
+	Comet  bool           `json:"comet"` // its CometBFT, not the node itself
+	Signal syscall.Signal `json:"signal"`
+}
+
+// startControl listens on the control socket. A socket that another run has left is in nobody's way; one that answers is another
+// run's.
+func (r *running) startControl(ctx context.Context) (supervisor.Service, error) {
+	path := r.socketPath()
+	if c, err := net.Dial("unix", path); err == nil {
+		c.Close()
+		return nil, fmt.Errorf("%w: this testnet runs already", node.ErrHomeInUse)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	s := &http.Server{Handler: http.HandlerFunc(r.serveControl), ReadHeaderTimeout: 10 * time.Second}
+	return supervisor.ServiceFunc(func(ctx context.Context) error {
+		defer s.Close()
+		if err := supervisor.Go(ctx, func(context.Context) error {
+			if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				return err
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}), nil
+}
+
+func (r *running) serveControl(w http.ResponseWriter, req *http.Request) {
+	var q request
+	err := json.NewDecoder(req.Body).Decode(&q)
+	if err == nil {
+		err = r.do(q)
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+	}
+}
+
+func (r *running) do(q request) error {
+	switch {
+	case q.Stop:
+		go r.sup.Stop(context.Background()) // it ends this server too
+		return nil
+	case q.Partition != nil:
+		return r.partition(*q.Partition)
+	case q.Signal != nil:
+		return r.signal(*q.Signal)
+	}
+	return errors.New("nothing was asked for")
+}
+
+// signal sends a signal to a node or to its CometBFT. A pid may be of a process that has just ended; its number is not given away
+// again that soon.
+func (r *running) signal(s signalOfNode) error {
+	if s.Node < 0 || s.Node >= r.Nodes {
+		return fmt.Errorf("node %d: want 0 to %d", s.Node, r.Nodes-1)
+	}
+	pid := r.pid(s.Node)
+	if s.Comet {
+		data, err := os.ReadFile(filepath.Join(node.CometDir(r.Home(s.Node)), "pid"))
+		if err != nil {
+			return fmt.Errorf("node %d has no CometBFT running: %w", s.Node, err)
+		}
+		if pid, err = strconv.Atoi(strings.TrimSpace(string(data))); err != nil {
+			return err
+		}
+	}
+	if pid == 0 {
+		return fmt.Errorf("node %d does not run", s.Node)
+	}
+	return syscall.Kill(pid, s.Signal)
+}
+
+// Stop asks a running testnet to stop, and returns when it has.
+func (n *Net) Stop(ctx context.Context) error {
+	if err := n.ask(ctx, request{Stop: true}); err != nil {
+		return err
+	}
+	for {
+		c, err := net.Dial("unix", n.socketPath())
+		if err != nil {
+			return nil
+		}
+		c.Close()
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// Partition cuts a running testnet into groups of nodes; none heals it.
+func (n *Net) Partition(ctx context.Context, groups [][]int) error {
+	return n.ask(ctx, request{Partition: &groups})
+}
+
+// Signal sends a signal to a node of a running testnet, or to its CometBFT.
+func (n *Net) Signal(ctx context.Context, i int, comet bool, sig syscall.Signal) error {
+	return n.ask(ctx, request{Signal: &signalOfNode{i, comet, sig}})
+}
+
+func (n *Net) ask(ctx context.Context, q request) error {
+	body, err := json.Marshal(q)
+	if err != nil {
+		return err
+	}
+	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", n.socketPath())
+	}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://testnet/", bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	resp, err := (&http.Client{Transport: transport, Timeout: 10 * time.Second}).Do(req)
+	if err != nil {
+		return fmt.Errorf("the testnet in %s does not run: %w", n.Dir, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
+		return errors.New(strings.TrimSpace(string(text)))
+	}
+	return nil
+}

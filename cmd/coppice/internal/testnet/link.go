@@ -1,0 +1,135 @@
+package testnet
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+
+	"github.com/coppice-go/coppice/supervisor"
+)
+
+// link carries the connections that one node makes to another, and can be cut. What is cut is as on a real network: bytes do not
+// arrive, and nobody is told. Healed, they go on.
+type link struct {
+	from, to int
+	listener net.Listener // for the whole run: restarts of the child keep the port
+	target   string
+	gate     gate
+}
+
+func (l *link) id() string { return fmt.Sprintf("link-%d-%d", l.from, l.to) }
+
+// start makes one incarnation.
+func (l *link) start(context.Context) (supervisor.Service, error) {
+	return supervisor.ServiceFunc(l.serve), nil
+}
+
+func (l *link) serve(ctx context.Context) error {
+	accepted := make(chan net.Conn)
+	if err := supervisor.Go(ctx, func(ctx context.Context) error {
+		for {
+			c, err := l.listener.Accept()
+			if err != nil {
+				return fmt.Errorf("%s: %w", l.id(), err)
+			}
+			select {
+			case accepted <- c:
+			case <-ctx.Done():
+				c.Close()
+				return nil
+			}
+		}
+	}); err != nil {
+		return err
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			l.listener.Close()
+			return context.Cause(ctx)
+		case f := <-supervisor.Faults(ctx):
+			f.Do(ctx)
+		case c := <-accepted:
+			if err := supervisor.Go(ctx, func(ctx context.Context) error { l.carry(ctx, c); return nil }); err != nil {
+				c.Close()
+			}
+		}
+	}
+}
+
+// carry joins a connection with one to the target, until either ends.
+func (l *link) carry(ctx context.Context, in net.Conn) {
+	defer in.Close()
+	if l.gate.wait(ctx) != nil {
+		return
+	}
+	out, err := new(net.Dialer).DialContext(ctx, "tcp", l.target)
+	if err != nil {
+		return // the target is down; the caller learns it by the end of the connection
+	}
+	defer out.Close()
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	defer context.AfterFunc(ctx, func() { in.Close(); out.Close() })()
+	var both sync.WaitGroup
+	for _, way := range [][2]net.Conn{{in, out}, {out, in}} {
+		both.Go(func() {
+			defer end()
+			l.copy(ctx, way[1], way[0])
+		})
+	}
+	both.Wait()
+}
+
+func (l *link) copy(ctx context.Context, to io.Writer, from io.Reader) {
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buf)
+		if n > 0 {
+			if l.gate.wait(ctx) != nil {
+				return
+			}
+			if _, err := to.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// gate holds back whoever comes while it is shut. The zero gate is open.
+type gate struct {
+	mu   sync.Mutex
+	shut chan struct{} // closed when it opens; nil: it is open
+}
+
+func (g *gate) set(shut bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case shut && g.shut == nil:
+		g.shut = make(chan struct{})
+	case !shut && g.shut != nil:
+		close(g.shut)
+		g.shut = nil
+	}
+}
+
+func (g *gate) wait(ctx context.Context) error {
+	g.mu.Lock()
+	shut := g.shut
+	g.mu.Unlock()
+	if shut == nil {
+		return nil
+	}
+	select {
+	case <-shut:
+		return g.wait(ctx)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,164 @@
+package testnet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/coppice-go/coppice/engines/consensus/comet"
+	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/supervisor"
+	"github.com/coppice-go/coppice/supervisor/process"
+)
+
+// RunOptions say how to run a testnet.
+type RunOptions struct {
+	Bin string    // the coppice binary
+	Out io.Writer // takes what the nodes print, a line at a time, each with its node's name before it
+}
+
+// nodeGrace is how long a node may take to stop in order.
+const nodeGrace = 20 * time.Second
+
+// Run runs the testnet until ctx ends, and then stops it in order. A node that ends is started again. The control socket is there
+// as long as it runs.
+func (n *Net) Run(ctx context.Context, o RunOptions) error {
+	r := &running{Net: n, RunOptions: o}
+	defer r.closeLinks()
+	if err := r.wire(); err != nil {
+		return err
+	}
+	var err error
+	r.sup, err = supervisor.New(supervisor.Spec{
+		Name: "testnet", Intensity: supervisor.Intensity{Max: 10_000, Period: time.Minute}, Build: r.build,
+	})
+	if err != nil {
+		return err
+	}
+	if err = r.sup.Serve(ctx); ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		err = nil
+	}
+	return err
+}
+
+// running is one run of a testnet.
+type running struct {
+	*Net
+	RunOptions
+	sup   *supervisor.Supervisor
+	links []*link
+
+	mu sync.Mutex // of Out
+}
+
+// wire gives the nodes their addresses: each pair has one link, and the lower one dials.
+func (r *running) wire() error {
+	ports, err := freePorts(2 * r.Nodes)
+	if err != nil {
+		return err
+	}
+	p2p, rpc := ports[:r.Nodes], ports[r.Nodes:]
+	ids := make([]string, r.Nodes)
+	for i := range ids {
+		id, err := comet.ReadIdentity(node.CometDir(r.Home(i)))
+		if err != nil {
+			return err
+		}
+		ids[i] = id.NodeID
+	}
+	for i := range r.Nodes {
+		var peers []string
+		for j := i + 1; j < r.Nodes; j++ {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				return err
+			}
+			r.links = append(r.links, &link{from: i, to: j, listener: l, target: p2p[j]})
+			peers = append(peers, ids[j]+"@"+l.Addr().String())
+		}
+		if err := comet.SetNetwork(node.CometDir(r.Home(i)), comet.Network{P2P: p2p[i], RPC: rpc[i], Peers: peers}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *running) closeLinks() {
+	for _, l := range r.links {
+		l.listener.Close()
+	}
+}
+
+func (r *running) build(context.Context) ([]supervisor.Child, error) {
+	children := []supervisor.Child{{ID: "control", Start: r.startControl}}
+	for _, l := range r.links {
+		children = append(children, supervisor.Child{ID: l.id(), Start: l.start})
+	}
+	for i := range r.Nodes {
+		name := fmt.Sprintf("node%d", i)
+		c := process.Child(process.Spec{
+			Name: name, Path: r.Bin, Args: []string{"start", "--home", r.Home(i), "--log-level", "warn"},
+			Env:    process.Inherit("PATH", "HOME", "TMPDIR", "GORACE", "GOCOVERDIR"),
+			Stdout: r.printer(name), Stderr: r.printer(name),
+			Grace: nodeGrace, ExitZero: process.ExitZeroAbnormal, NullStdin: true,
+		})
+		c.Backoff = supervisor.Backoff{Min: 10 * time.Millisecond, Max: 5 * time.Second, Factor: 4}
+		children = append(children, c)
+	}
+	return children, nil
+}
+
+func (r *running) printer(name string) func([]byte) {
+	return func(line []byte) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		fmt.Fprintf(r.Out, "%s %s\n", name, line)
+	}
+}
+
+// pid is the process id of a node, 0 if it does not run.
+func (r *running) pid(i int) int {
+	info, err := r.sup.WhichChild(fmt.Sprintf("node%d", i))
+	if err != nil {
+		return 0
+	}
+	if p, ok := info.Ref.Info().(process.Info); ok && info.Ref.Alive() {
+		return p.PID
+	}
+	return 0
+}
+
+// partition shuts the links between groups and opens the others. Nodes that no group names are one more group.
+func (r *running) partition(groups [][]int) error {
+	of := make([]int, r.Nodes)
+	for g, members := range groups {
+		for _, i := range members {
+			switch {
+			case i < 0 || i >= r.Nodes:
+				return fmt.Errorf("node %d: want 0 to %d", i, r.Nodes-1)
+			case of[i] != 0:
+				return fmt.Errorf("node %d stands in two groups", i)
+			}
+			of[i] = g + 1
+		}
+	}
+	for _, l := range r.links {
+		l.gate.set(of[l.from] != of[l.to])
+	}
+	return nil
+}
+
+// socketPath is where the control socket is. A path that is too long for a socket begins at the temporary directory.
+func (n *Net) socketPath() string {
+	p, err := filepath.Abs(filepath.Join(n.Dir, "testnet.sock"))
+	if err != nil || len(p) > 100 {
+		return filepath.Join(os.TempDir(), fmt.Sprintf("coppice-testnet-%s-%d.sock", n.ChainID, os.Getuid()))
+	}
+	return p
+}

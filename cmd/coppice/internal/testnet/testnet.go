@@ -1,0 +1,121 @@
+// Package testnet runs several nodes of one chain on this machine: their homes, the links between them, which can be cut, and the
+// processes, under a supervisor. It is for trying and for tests.
+package testnet
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/coppice-go/coppice/engines/consensus/comet"
+	"github.com/coppice-go/coppice/node"
+)
+
+// MaxNodes is how many nodes a testnet may have: each is two processes.
+const MaxNodes = 32
+
+// InitOptions say what kind of testnet to make.
+type InitOptions struct {
+	Nodes         int
+	ChainID       string        // empty: a random one
+	EmptyEvery    time.Duration // 0: no blocks without work
+	Profile       node.Profile  // of the trees' limits
+	CometProfile  comet.Profile
+	GovernanceKey []byte
+}
+
+// Net is a testnet in a directory.
+type Net struct {
+	Dir     string `json:"-"`
+	ChainID string `json:"chain_id"`
+	Nodes   int    `json:"nodes"`
+}
+
+const fileName = "testnet.json"
+
+// Home is the home of a node.
+func (n *Net) Home(i int) string { return filepath.Join(n.Dir, fmt.Sprintf("node%d", i)) }
+
+// Init makes a testnet in a directory that has none: its nodes are the validators of one chain, with equal power.
+func Init(dir string, o InitOptions) (*Net, error) {
+	if o.Nodes < 1 || o.Nodes > MaxNodes {
+		return nil, fmt.Errorf("%w: %d nodes, want 1 to %d", node.ErrConfig, o.Nodes, MaxNodes)
+	}
+	n := &Net{Dir: dir, Nodes: o.Nodes}
+	if _, err := os.Stat(filepath.Join(dir, fileName)); err == nil {
+		return nil, fmt.Errorf("%w: %s is a testnet already", node.ErrConfig, dir)
+	}
+	var genesis *node.Genesis
+	var set []comet.Validator
+	for i := range o.Nodes {
+		g, err := node.Init(n.Home(i), node.InitOptions{
+			ChainID: o.ChainID, Profile: o.Profile, Listen: "127.0.0.1:0", Genesis: genesis, GovernanceKey: o.GovernanceKey,
+			Comet: node.CometOptions{Profile: o.CometProfile, Moniker: fmt.Sprintf("node%d", i)},
+			Set: []node.Assignment{
+				{Key: "consensus.kind", Value: node.CometBFT, Flag: "--consensus"},
+				{Key: "consensus.empty_every", Value: o.EmptyEvery.String(), Flag: "--empty-every"},
+			},
+		})
+		if err != nil {
+			return nil, err
+		}
+		genesis = &g
+		id, err := comet.ReadIdentity(node.CometDir(n.Home(i)))
+		if err != nil {
+			return nil, err
+		}
+		id.Validator.Power = 10
+		set = append(set, id.Validator)
+	}
+	for i := range o.Nodes {
+		if err := node.WriteCometGenesis(n.Home(i), *genesis, set); err != nil {
+			return nil, err
+		}
+	}
+	n.ChainID = genesis.ChainID
+	data, err := json.MarshalIndent(n, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	return n, os.WriteFile(filepath.Join(dir, fileName), append(data, '\n'), 0o644)
+}
+
+// Open reads a testnet. There is none: fs.ErrNotExist.
+func Open(dir string) (*Net, error) {
+	data, err := os.ReadFile(filepath.Join(dir, fileName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %s is no testnet: make one with 'coppice testnet init': %w", node.ErrConfig, dir, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", node.ErrConfig, err)
+	}
+	n := &Net{Dir: dir}
+	if err := json.Unmarshal(data, n); err != nil || n.Nodes < 1 || n.Nodes > MaxNodes {
+		return nil, fmt.Errorf("%w: %s: want the number of nodes, 1 to %d: %v", node.ErrConfig, filepath.Join(dir, fileName), MaxNodes, err)
+	}
+	return n, nil
+}
+
+// freePorts finds n addresses on loopback that nobody listens on.
+func freePorts(n int) ([]string, error) {
+	var found []string
+	var held []net.Listener
+	defer func() {
+		for _, l := range held {
+			l.Close()
+		}
+	}()
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		held, found = append(held, l), append(found, l.Addr().String())
+	}
+	return found, nil
+}
