@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/pprof"
 	"sync"
 	"time"
 )
@@ -53,7 +54,7 @@ func (l *Lease[T]) Acquire(ctx context.Context) (*Grant[T], error) {
 	if l.closed {
 		return nil, fmt.Errorf("lease is closed: %w", ErrFenced)
 	}
-	v, err := l.open()
+	v, err := l.opened(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -62,6 +63,15 @@ func (l *Lease[T]) Acquire(ctx context.Context) (*Grant[T], error) {
 	l.grant = g
 	l.mu.Unlock()
 	return g, nil
+}
+
+// opened calls open. What that begins belongs to the lease and not to the incarnation that asks: its goroutines do not carry the child's labels.
+func (l *Lease[T]) opened(ctx context.Context) (T, error) {
+	if inc := incarnationOf(ctx); inc != nil {
+		pprof.SetGoroutineLabels(context.Background())
+		defer pprof.SetGoroutineLabels(inc.ctx)
+	}
+	return l.open()
 }
 
 // Close revokes the grant and closes the resource for good. Its errors are those of Acquire.

@@ -254,7 +254,7 @@ func TestRule60_OrphanPolicies(t *testing.T) {
 			h, p := newHang("h"), newProbe("p")
 			r, w := tree(t, supervisor.Spec{Build: children(nested("sub", 0, supervisor.Spec{Build: children(p.child(0), h.child(0, supervisor.Escalate))}))})
 			<-h.starts
-			require.NoError(t, r.Stop(ctx)) // the orphan is below, and reported
+			require.ErrorContains(t, r.Stop(ctx), "sub/h did not end within its shutdown time") // the orphan is below, and told
 			require.Len(t, r.Orphans(), 1)
 			require.Equal(t, "sub/h", r.Orphans()[0].Path)
 			close(h.release)

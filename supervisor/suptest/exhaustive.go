@@ -18,6 +18,10 @@ func Run(t *testing.T, spec supervisor.Spec, body func(t *testing.T, run *superv
 	synctest.Test(t, func(t *testing.T) {
 		run, rec := Start(t, spec)
 		body(t, run, rec)
+		_ = run.Stop(context.Background())
+		synctest.Wait()
+		NoOrphans(t, run)
+		NoLeaks(t, run)
 	})
 }
 

@@ -121,7 +121,9 @@ func TestNoLeaks(t *testing.T) {
 		f := &fake{TB: t}
 		var rec *suptest.Recorder
 		f.run(func(tb testing.TB) {
-			_, rec = suptest.Start(tb, supervisor.Spec{Build: supervisor.Children(supervisor.Child{ID: "leaky", Start: supervisor.Start(func(ctx context.Context) error {
+			var run *supervisor.Run
+			tb.Cleanup(func() { suptest.NoLeaks(tb, run) }) // after the stop
+			run, rec = suptest.Start(tb, supervisor.Spec{Build: supervisor.Children(supervisor.Child{ID: "leaky", Start: supervisor.Start(func(ctx context.Context) error {
 				go func() { <-release }()
 				<-ctx.Done()
 				return ctx.Err()
@@ -131,9 +133,9 @@ func TestNoLeaks(t *testing.T) {
 		f.end()
 		close(release)
 		require.Len(t, f.said, 2)
-		require.Contains(t, f.said[0], "1 goroutines of the tree are left")
-		require.Contains(t, f.said[0], "TestNoLeaks")
-		require.Contains(t, f.said[1], "the event before it was number")
+		require.Contains(t, f.said[0], "the event before it was number")
+		require.Contains(t, f.said[1], "1 goroutines of the tree are left")
+		require.Contains(t, f.said[1], "TestNoLeaks")
 	})
 }
 
