@@ -141,6 +141,7 @@ func TestTheNodeSurvivesCrashesOfItsDisk(t *testing.T) {
 
 type diskNode struct {
 	*Node
+	rec   *suptest.Recorder
 	pool  mempool.Client
 	store storage.Client
 	stop  context.CancelFunc
@@ -152,9 +153,8 @@ func startOnDisk(t *testing.T, home string, fs vfs.FS) *diskNode {
 	c, err := Load(home)
 	require.NoError(t, err)
 	c.Log.SegmentBytes = 1 << 20
-	rec := suptest.NewRecorder()
-	n := &diskNode{ended: make(chan error, 1)}
-	n.Node, err = New(home, c, WithDisk(disk.Adapt(fs), fs), WithObserver(rec))
+	n := &diskNode{rec: suptest.NewRecorder(), ended: make(chan error, 1)}
+	n.Node, err = New(home, c, WithDisk(disk.Adapt(fs), fs), WithObserver(n.rec))
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
 	n.stop = stop
@@ -164,7 +164,7 @@ func startOnDisk(t *testing.T, home string, fs vfs.FS) *diskNode {
 	case err := <-n.ended:
 		t.Fatalf("the node did not start: %v", err)
 	}
-	rec.Settle(t, n.Supervisor())
+	n.rec.Settle(t, n.Supervisor())
 	dir := n.core.Load().dir
 	n.pool, n.store = mempool.NewClient(dir, n.backends), storage.NewClient(dir)
 	return n

@@ -1,19 +1,30 @@
 package node
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/mempool"
+	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/supervisor"
+	"github.com/coppice-go/coppice/supervisor/suptest"
 )
 
 // stopped is a home with some blocks in it, stopped in order.
@@ -142,4 +153,82 @@ func TestAReadIsBounded(t *testing.T) {
 	require.ErrorContains(t, err, "the values of the first 11 of 50 have 1100000 bytes, want at most 1048576")
 	_, err = back.Get(t.Context(), keys, 0, 5_000_000)
 	require.NoError(t, err)
+}
+
+// rotten is a disk whose tables cannot be read any more once it is set.
+type rotten struct{ set atomic.Bool }
+
+func (r *rotten) MaybeError(op errorfs.Op) error {
+	if r.set.Load() && op.Kind == errorfs.OpFileReadAt && strings.HasSuffix(op.Path, ".sst") {
+		return pebble.ErrCorruption
+	}
+	return nil
+}
+
+func (r *rotten) String() string { return "rotten tables" }
+
+// submit submits a transaction once the chain has started, and does not wait for it.
+func (n *diskNode) submit(t *testing.T, ops ...kv.Op) engines.TxID {
+	t.Helper()
+	body, err := kv.Encode(ops...)
+	require.NoError(t, err)
+	raw, err := engines.NewTx("kv", body, time.Minute).Encode()
+	require.NoError(t, err)
+	for {
+		out, err := n.pool.Submit(t.Context(), [][]byte{raw})
+		if errors.Is(err, mempool.ErrNotStarted) {
+			continue
+		}
+		if err == nil {
+			require.NoError(t, out[0].Err)
+		}
+		return engines.HashTx(raw)
+	}
+}
+
+// Damage that is met while the node runs ends it at once, as damage: no restart mends a table, and each would read it again.
+func TestDamageMetWhileRunningEndsTheNodeAtOnce(t *testing.T) {
+	for name, meet := range map[string]func(t *testing.T, n *diskNode){
+		"by a read": func(t *testing.T, n *diskNode) {
+			_, _, _, err := n.store.Get(t.Context(), []byte("k1"), 0)
+			require.ErrorIs(t, err, storage.ErrDamaged)
+		},
+		"by a block": func(t *testing.T, n *diskNode) {
+			n.submit(t, kv.Add([]byte("k1"), 1))
+		},
+		"by the start after a kill": func(t *testing.T, n *diskNode) {
+			require.NoError(t, n.Supervisor().Kill(corePath+"/storage", errors.New("cut")))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			home := t.TempDir()
+			_, err := Init(home, InitOptions{ChainID: "rotten", Listen: "127.0.0.1:0"})
+			require.NoError(t, err)
+			mem := vfs.NewCrashableMem()
+			n := startOnDisk(t, home, mem)
+			// Blocks of the table before it and after it, so that the start does not read the one that has it.
+			ops := []kv.Op{kv.Add([]byte("k1"), 1)}
+			for i := range 20 {
+				value := make([]byte, 1000)
+				rand.Read(value)
+				ops = append(ops, kv.Put(fmt.Appendf(nil, "%c%d", "az"[i%2], i), value))
+			}
+			ends, err := n.pool.Wait(t.Context(), []engines.TxID{n.submit(t, ops...)})
+			require.NoError(t, err)
+			require.NotNil(t, ends[0].Result)
+			n.stopNow(t)
+
+			disk := new(rotten)
+			n = startOnDisk(t, home, errorfs.Wrap(mem, disk))
+			disk.set.Store(true)
+			meet(t, n)
+			err = <-n.ended
+			require.ErrorIs(t, err, ErrDamage)
+			require.Equal(t, ExitDamage, ExitCode(err))
+			require.ErrorContains(t, err, "the state is damaged")
+			require.Zero(t, suptest.Count(n.rec, func(e supervisor.GaveUp) bool {
+				return e.Path == "coppice" || e.Path == "coppice/node"
+			}), "no limit is used up first:\n%v", n.rec)
+		})
+	}
 }

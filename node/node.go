@@ -61,6 +61,7 @@ type Node struct {
 	news  *events.Source
 	gate  *api.Gate
 	host  *supervisor.Supervisor
+	doom  doom
 	core  atomic.Pointer[core] // of the running node supervisor
 
 	address atomic.Pointer[string]
@@ -209,8 +210,12 @@ func (n *Node) die(err error) {
 // Run runs the tree. It returns nil when ctx ended and everything stopped in order, and otherwise why the tree gave up.
 // It closes the node.
 func (n *Node) Run(ctx context.Context) error {
-	err := n.host.Serve(ctx)
-	if ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx))) {
+	run, end := n.doom.run(ctx)
+	defer end()
+	err := n.host.Serve(run)
+	if damage := n.doom.reason(); damage != nil {
+		err = damage
+	} else if ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx))) {
 		err = nil
 	}
 	return errors.Join(classify(err), n.Close())

@@ -30,6 +30,7 @@ func (n *Node) hostSpec() supervisor.Spec {
 	})
 	s.Observers = append([]supervisor.Observer{
 		zapevents.New(n.log),
+		&n.doom,
 		supervisor.ObserverFunc(func(e supervisor.Event) { n.bus.Publish(engines.TreeChanged{Event: e}) }),
 		n.news, // not by the bus, which is part of the tree that it tells about
 	}, n.observers...)
