@@ -40,7 +40,8 @@ type File interface {
 }
 
 // StartSyncer is what a File may also be. StartSync asks that the bytes begin on their way to the disk,
-// and returns soon; it promises nothing. The log asks for it when much is written between two syncs.
+// and returns soon; it promises nothing. The log asks for it when much is written between two syncs. It may run beside any other
+// method, and after Close.
 type StartSyncer interface {
 	StartSync(off, n int64)
 }

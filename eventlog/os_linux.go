@@ -23,5 +23,9 @@ func syncData(f *os.File) error {
 // hands those only to calls that wait.
 func (f osFile) StartSync(off, n int64) {
 	const write = 2 // SYNC_FILE_RANGE_WRITE
-	syscall.SyncFileRange(int(f.Fd()), off, n, write)
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return // closed
+	}
+	_ = conn.Control(func(fd uintptr) { _ = syscall.SyncFileRange(int(fd), off, n, write) }) // fails if it was closed
 }

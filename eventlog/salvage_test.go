@@ -177,7 +177,9 @@ func salvages(ctx context.Context, seed uint64) (records, lost int, err error) {
 		if !good[i] && !missing[i] {
 			return 0, 0, fmt.Errorf("record %d was damaged, and is not missing", i)
 		}
-		if good[i] && missing[i] && !slices.ContainsFunc(got.Passed, func(p eventlog.Passed) bool { return strings.Contains(p.Reason, "no frame") || strings.Contains(p.Reason, "neither") }) {
+		if good[i] && missing[i] && !slices.ContainsFunc(got.Passed, func(p eventlog.Passed) bool {
+			return strings.Contains(p.Reason, "no frame") || strings.Contains(p.Reason, "neither")
+		}) {
 			return 0, 0, fmt.Errorf("record %d is as it was, and was not salvaged", i)
 		}
 	}
