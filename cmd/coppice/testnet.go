@@ -141,7 +141,7 @@ func (a *app) testnetStop(open func() (*testnet.Net, error)) *cobra.Command {
 }
 
 func (a *app) testnetKill(open func() (*testnet.Net, error)) *cobra.Command {
-	var signal, by string
+	var signal, how string
 	cmd := &cobra.Command{
 		Use:   "kill INDEX [PATH | comet]",
 		Short: "Kill a node, its CometBFT, or a part of its tree",
@@ -176,14 +176,14 @@ tree it kills that child as "coppice kill" does. Whatever was killed comes back.
 			at := *a
 			at.home, at.address, at.token = n.Home(i), "", ""
 			kill := at.killCommand()
-			kill.SetArgs([]string{args[1], "--by", by})
-			kill.SetContext(cmd.Context())
+			kill.SetArgs([]string{args[1], "--how", how})
+			kill.SilenceUsage, kill.SilenceErrors = true, true
 			kill.SetOut(cmd.OutOrStdout())
 			return kill.ExecuteContext(cmd.Context())
 		},
 	}
 	cmd.Flags().StringVar(&signal, "signal", "KILL", "KILL, TERM, STOP or CONT")
-	cmd.Flags().StringVar(&by, "by", "error", "how a child of the tree is killed: see 'coppice kill --help'")
+	cmd.Flags().StringVar(&how, "how", "error", "how a child of the tree is killed: see 'coppice kill --help'")
 	return cmd
 }
 

@@ -89,6 +89,10 @@ func (w *watchdog) Serve(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+		if act && told != "" { // until now nobody could be blamed: only now its time begins
+			since, told = time.Now(), ""
+			continue
+		}
 		if !act {
 			if why != told {
 				w.log.Warn("the committed height stands still", zap.Uint64("height", height), zap.Duration("for", time.Since(since)), zap.String("reason", why))

@@ -57,7 +57,7 @@ type running struct {
 	mu sync.Mutex // of Out
 }
 
-// wire gives the nodes their addresses: each pair has one link, and the lower one dials.
+// wire gives the nodes their addresses: each pair has a link each way, so that a node that comes back need not wait to be dialled.
 func (r *running) wire() error {
 	ports, err := freePorts(2 * r.Nodes)
 	if err != nil {
@@ -74,7 +74,10 @@ func (r *running) wire() error {
 	}
 	for i := range r.Nodes {
 		var peers []string
-		for j := i + 1; j < r.Nodes; j++ {
+		for j := range r.Nodes {
+			if j == i {
+				continue
+			}
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				return err
