@@ -1,98 +1,177 @@
 // Package mutation changes comparisons and conditions of package supervisor, one at a time, and looks whether a test notices:
 //
-//	go test ./supervisor/mutation -v -timeout 0 -mutate decide.go,restart.go
+//	go test ./supervisor/mutation -v -timeout 0 -args -mutate decide.go,restart.go
 //
-// Each mutant is compiled through an overlay, so the working tree is never touched. A mutant that no quick test of package supervisor notices is played
-// against Erlang/OTP (package otpdiff), if that is installed, and fails the run if it survives that too. Those that change nothing that anybody could notice are
-// listed, with the reason, in equivalent.txt. Without -mutate the tests are those of the mutator.
+// All mutants are compiled at once, through an overlay, so the working tree is never touched; the environment variable MUTANT chooses one. What no test of package
+// supervisor notices is played against Erlang/OTP (package otpdiff), if that is installed, and fails the run if it survives that too. Those that change nothing
+// that anybody could notice are listed, with the reason, in equivalent.txt. Without -mutate the tests are those of the mutator.
 package mutation
 
 import (
+	"bytes"
 	"fmt"
 	"go/ast"
 	"go/parser"
+	"go/printer"
 	"go/token"
-	"strings"
+	"slices"
+	"strconv"
 )
 
-// Mutant is a source file with one place changed.
+// Mutant is one place that can be changed.
 type Mutant struct {
+	// ID is what MUTANT must be.
+	ID           int
+	File         string
 	Line, Column int
-	// From and To are what was there, and what is there now.
+	// From and To are what is there, and what the mutant has instead.
 	From, To string
-	Source   []byte
 }
 
 func (m Mutant) String() string {
-	return fmt.Sprintf("%d:%d %s → %s", m.Line, m.Column, m.From, m.To)
+	return fmt.Sprintf("%s:%d:%d %s → %s", m.File, m.Line, m.Column, m.From, m.To)
 }
 
-// replacements of each operator: its negation, and its boundary moved.
-var replacements = map[token.Token][]token.Token{
-	token.EQL:  {token.NEQ},
-	token.NEQ:  {token.EQL},
-	token.LSS:  {token.LEQ, token.GEQ},
-	token.LEQ:  {token.LSS, token.GTR},
-	token.GTR:  {token.GEQ, token.LEQ},
-	token.GEQ:  {token.GTR, token.LSS},
-	token.LAND: {token.LOR},
-	token.LOR:  {token.LAND},
+// Switch is a file for the package that is mutated.
+const Switch = `package %s
+
+import (
+	"os"
+	"strconv"
+)
+
+var activeMutant, _ = strconv.Atoi(os.Getenv("MUTANT"))
+
+func mutant(id int) bool { return activeMutant == id }
+`
+
+// boundary is each order with its boundary moved, negated with the opposite result.
+var boundary = map[token.Token]token.Token{token.LSS: token.LEQ, token.LEQ: token.LSS, token.GTR: token.GEQ, token.GEQ: token.GTR}
+
+var negated = map[token.Token]token.Token{
+	token.EQL: token.NEQ, token.NEQ: token.EQL, token.LSS: token.GEQ, token.LEQ: token.GTR, token.GTR: token.LEQ, token.GEQ: token.LSS,
 }
 
-// Mutants are all mutants of a Go file, in the order of the source: of each comparison and logical operator those of replacements, of each negation its operand,
-// and of each condition (of an if, a for, or a case without a tag) that has no operator, its negation.
-func Mutants(name string, source []byte) ([]Mutant, error) {
-	fset := token.NewFileSet()
-	file, err := parser.ParseFile(fset, name, source, parser.SkipObjectResolution)
+var logical = map[token.Token]token.Token{token.LAND: token.LOR, token.LOR: token.LAND}
+
+// mutator changes one file.
+type mutator struct {
+	fset    *token.FileSet
+	name    string
+	source  []byte
+	next    int
+	mutants []Mutant
+}
+
+// Mutants returns a Go file with all of its mutants in it, numbered from first: of each comparison its negation, and of an order its boundary moved; of
+// "and" and "or" the other; of each negation its operand; and of each condition (of an if, a for, a case without a tag, or an operand of "and" and "or") that has
+// no operator, its negation.
+func Mutants(name string, source []byte, first int) ([]byte, []Mutant, error) {
+	m := &mutator{fset: token.NewFileSet(), name: name, source: source, next: first}
+	file, err := parser.ParseFile(m.fset, name, source, parser.SkipObjectResolution)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var out []Mutant
-	change := func(from, to token.Pos, with string) {
-		at, end := fset.Position(from), fset.Position(to)
-		was := string(source[at.Offset:end.Offset])
-		out = append(out, Mutant{Line: at.Line, Column: at.Column, From: was, To: with, Source: []byte(string(source[:at.Offset]) + with + string(source[end.Offset:]))})
-	}
-	condition := func(e ast.Expr) {
-		switch e.(type) {
-		case *ast.Ident, *ast.SelectorExpr, *ast.CallExpr:
-			text := string(source[fset.Position(e.Pos()).Offset:fset.Position(e.End()).Offset])
-			if !strings.Contains(text, "\n") {
-				change(e.Pos(), e.End(), "!"+text)
-			}
-		}
-	}
+	var nodes []ast.Node
 	ast.Inspect(file, func(n ast.Node) bool {
-		switch n := n.(type) {
-		case *ast.BinaryExpr:
-			for _, to := range replacements[n.Op] {
-				change(n.OpPos, n.OpPos+token.Pos(len(n.Op.String())), to.String())
-			}
-			if n.Op == token.LAND || n.Op == token.LOR {
-				condition(n.X)
-				condition(n.Y)
-			}
-		case *ast.UnaryExpr:
-			if n.Op == token.NOT {
-				change(n.OpPos, n.OpPos+1, "")
-			}
-		case *ast.IfStmt:
-			condition(n.Cond)
-		case *ast.ForStmt:
-			if n.Cond != nil {
-				condition(n.Cond)
-			}
-		case *ast.SwitchStmt:
-			if n.Tag != nil {
-				return true
-			}
-			for _, c := range n.Body.List {
-				for _, e := range c.(*ast.CaseClause).List {
-					condition(e)
-				}
-			}
-		}
+		nodes = append(nodes, n)
 		return true
 	})
-	return out, nil
+	for _, n := range slices.Backward(nodes) { // what is inside is changed before what it is in
+		m.node(n)
+	}
+	var out bytes.Buffer
+	if err := printer.Fprint(&out, m.fset, file); err != nil {
+		return nil, nil, err
+	}
+	slices.SortStableFunc(m.mutants, func(a, b Mutant) int {
+		if a.Line != b.Line {
+			return a.Line - b.Line
+		}
+		return a.Column - b.Column
+	})
+	return out.Bytes(), m.mutants, nil
 }
+
+func (m *mutator) node(n ast.Node) {
+	switch n := n.(type) {
+	case *ast.BinaryExpr:
+		m.binary(n)
+	case *ast.UnaryExpr:
+		if n.Op == token.NOT {
+			n.X = paren(m.flip(n.X, m.add(n.OpPos, "!", "")))
+		}
+	case *ast.IfStmt:
+		m.condition(&n.Cond)
+	case *ast.ForStmt:
+		m.condition(&n.Cond)
+	case *ast.SwitchStmt:
+		if n.Tag != nil {
+			return
+		}
+		for _, c := range n.Body.List {
+			list := c.(*ast.CaseClause).List
+			for i := range list {
+				m.condition(&list[i])
+			}
+		}
+	}
+}
+
+func (m *mutator) binary(n *ast.BinaryExpr) {
+	was, at := *n, n.OpPos
+	switch to, from := negated[n.Op], n.Op; {
+	case to != 0:
+		*n = *m.flip(paren(&was), m.add(at, from.String(), to.String()))
+		if wider, ok := boundary[from]; ok {
+			// With the operands equal the answer is the other one.
+			equal := binary(m.add(at, from.String(), wider.String()), token.LAND, paren(binary(was.X, token.EQL, was.Y)))
+			before := *n
+			*n = *binary(paren(&before), token.NEQ, paren(equal))
+		}
+	case logical[n.Op] != 0:
+		m.condition(&was.X)
+		m.condition(&was.Y)
+		other := binary(was.X, logical[n.Op], was.Y)
+		id := m.add(at, from.String(), logical[n.Op].String())
+		if n.Op == token.LAND { // which is never true where the other is not
+			*n = *binary(paren(&was), token.LOR, paren(binary(id, token.LAND, paren(other))))
+		} else {
+			*n = *binary(paren(&was), token.LAND, paren(binary(&ast.UnaryExpr{Op: token.NOT, X: id}, token.LOR, paren(other))))
+		}
+	}
+}
+
+// condition adds the negation of one that has no operator.
+func (m *mutator) condition(e *ast.Expr) {
+	switch (*e).(type) {
+	case *ast.Ident, *ast.SelectorExpr, *ast.CallExpr:
+		if call, ok := (*e).(*ast.CallExpr); ok {
+			if f, ok := call.Fun.(*ast.Ident); ok && f.Name == "mutant" {
+				return
+			}
+		}
+		from, to := m.fset.Position((*e).Pos()).Offset, m.fset.Position((*e).End()).Offset
+		text := string(m.source[from:to])
+		*e = paren(m.flip(*e, m.add((*e).Pos(), text, "!"+text)))
+	}
+}
+
+// flip is an expression whose answer is turned around when the mutant is chosen.
+func (m *mutator) flip(e ast.Expr, id ast.Expr) *ast.BinaryExpr {
+	return binary(paren(e), token.NEQ, id)
+}
+
+// add notes a mutant and returns the question whether it is chosen.
+func (m *mutator) add(pos token.Pos, from, to string) ast.Expr {
+	at := m.fset.Position(pos)
+	m.mutants = append(m.mutants, Mutant{ID: m.next, File: m.name, Line: at.Line, Column: at.Column, From: from, To: to})
+	m.next++
+	return &ast.CallExpr{Fun: ast.NewIdent("mutant"), Args: []ast.Expr{&ast.BasicLit{Kind: token.INT, Value: strconv.Itoa(m.next - 1)}}}
+}
+
+func binary(x ast.Expr, op token.Token, y ast.Expr) *ast.BinaryExpr {
+	return &ast.BinaryExpr{X: x, Op: op, Y: y}
+}
+
+func paren(e ast.Expr) ast.Expr { return &ast.ParenExpr{X: e} }

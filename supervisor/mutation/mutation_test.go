@@ -1,10 +1,10 @@
 package mutation
 
 import (
-	"context"
 	_ "embed"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,39 +21,74 @@ var (
 	otp   = flag.Bool("otp", true, "play those that the tests miss against Erlang/OTP")
 )
 
+// What each mutant answers is what it should, and without one all is as it was.
 func TestMutants(t *testing.T) {
-	source := `package p
+	source := `package main
 
-var x = 1 < 2 && !b // a < b
+import "fmt"
 
-func f() {
-	if ok {
-	}
-	switch {
-	case g(1), x >= 1:
-	}
-	switch y {
-	case ok:
+func yes(b bool) bool { return b }
+
+func main() {
+	for _, a := range []int{1, 2, 3} {
+		less, same := a < 2, a == 2
+		both, either := yes(a > 1) && a <= 2, a >= 3 || !yes(a != 1)
+		word := "none"
+		switch {
+		case same:
+			word = "same"
+		}
+		if less {
+			word += " less"
+		}
+		fmt.Print(less, same, both, either, " ", word, "; ")
 	}
 }
 `
-	got, err := Mutants("p.go", []byte(source))
+	changed, mutants, err := Mutants("main.go", []byte(source), 1)
 	require.NoError(t, err)
-	was := strings.Split(source, "\n")
-	var changed []string
-	for _, m := range got {
-		for i, line := range strings.Split(string(m.Source), "\n") {
-			if line != was[i] {
-				changed = append(changed, strings.TrimSpace(line))
-			}
-		}
+	// The same changes by hand, each in a function of its own.
+	byHand := "package main\n\nvar byHand = map[int]func(){\n"
+	var functions string
+	for _, m := range mutants {
+		lines := strings.Split(source, "\n")
+		line := lines[m.Line-1]
+		lines[m.Line-1] = line[:m.Column-1] + m.To + line[m.Column-1+len(m.From):]
+		_, body, _ := strings.Cut(strings.Join(lines, "\n"), "func main() ")
+		functions += fmt.Sprintf("func main%d() %s\n", m.ID, body)
+		byHand += fmt.Sprintf("%d: main%d,\n", m.ID, m.ID)
 	}
-	require.Equal(t, []string{
-		"var x = 1 < 2 || !b // a < b", "var x = 1 <= 2 && !b // a < b", "var x = 1 >= 2 && !b // a < b", "var x = 1 < 2 && b // a < b",
-		"if !ok {", "case !g(1), x >= 1:", "case g(1), x > 1:", "case g(1), x < 1:",
-	}, changed)
-	require.Equal(t, "3:15 && → ||", got[0].String())
-	_, err = Mutants("p.go", []byte("nonsense"))
+	byHand = strings.Replace(byHand, "package main\n", "package main\n\nimport \"fmt\"\n", 1) + "}\n\nfunc init() {\n\tif f := byHand[-activeMutant]; f != nil {\n\t\tf()\n\t\tpanic(\"by hand\")\n\t}\n}\n\n" + functions
+	dir := t.TempDir()
+	for name, text := range map[string]string{"main.go": string(changed), "switch.go": fmt.Sprintf(Switch, "main"), "hand.go": byHand, "go.mod": "module m\n"} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
+	}
+	binary := filepath.Join(dir, "m")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, ".")
+	build.Dir = dir
+	out, err := build.CombinedOutput()
+	require.NoError(t, err, "%s\n%s\n%s", out, changed, byHand)
+	run := func(id int) string {
+		cmd := exec.CommandContext(t.Context(), binary)
+		cmd.Env = append(os.Environ(), "MUTANT="+strconv.Itoa(id))
+		out, err := cmd.Output()
+		require.Equal(t, id < 0, err != nil, "%v", err)
+		return string(out)
+	}
+	calm := run(0)
+	require.Equal(t, "true false false true none less; false true true false same; false false false true none; ", calm)
+	var seen []string
+	for _, m := range mutants {
+		seen = append(seen, m.String())
+		require.Equal(t, run(-m.ID), run(m.ID), "%v", m)
+		require.NotEqual(t, calm, run(m.ID), "%v", m)
+	}
+	require.ElementsMatch(t, []string{
+		"main.go:9:19 < → >=", "main.go:9:19 < → <=", "main.go:9:26 == → !=", "main.go:10:19 yes(a > 1) → !yes(a > 1)", "main.go:10:25 > → <=", "main.go:10:25 > → >=",
+		"main.go:10:30 && → ||", "main.go:10:35 <= → >", "main.go:10:35 <= → <", "main.go:10:43 >= → <", "main.go:10:43 >= → >", "main.go:10:48 || → &&", "main.go:10:51 ! → ",
+		"main.go:10:58 != → ==", "main.go:13:8 same → !same", "main.go:16:6 less → !less",
+	}, seen)
+	_, _, err = Mutants("p.go", []byte("nonsense"), 1)
 	require.Error(t, err)
 }
 
@@ -62,25 +97,27 @@ func f() {
 //go:embed equivalent.txt
 var equivalent string
 
+func (m Mutant) entry(source []byte) string {
+	return m.File + ": " + strings.TrimSpace(strings.Split(string(source), "\n")[m.Line-1]) + ": " + m.From + " → " + m.To + ": "
+}
+
 // known says whether a mutant is on the list.
-func known(name, line string, m Mutant) bool {
-	return strings.Contains("\n"+equivalent, "\n"+name+": "+line+": "+m.From+" → "+m.To+": ")
+func known(source []byte, m Mutant) bool {
+	return strings.Contains("\n"+equivalent, "\n"+m.entry(source))
 }
 
 // The list is of the source as it is: each entry fits a mutant, and has a reason.
 func TestEquivalentMutants(t *testing.T) {
-	sources := map[string][]string{}
 	for entry := range strings.Lines(equivalent) {
 		entry = strings.TrimSpace(entry)
-		name, rest, _ := strings.Cut(entry, ": ")
+		name, _, _ := strings.Cut(entry, ": ")
 		source, err := os.ReadFile(filepath.Join("..", name))
 		require.NoError(t, err, entry)
-		mutants, err := Mutants(name, source)
+		_, mutants, err := Mutants(name, source, 1)
 		require.NoError(t, err)
-		sources[name] = strings.Split(string(source), "\n")
 		found := false
 		for _, m := range mutants {
-			reason, ok := strings.CutPrefix(rest, strings.TrimSpace(sources[name][m.Line-1])+": "+m.From+" → "+m.To+": ")
+			reason, ok := strings.CutPrefix(entry, m.entry(source))
 			found = found || ok && len(reason) > 20
 		}
 		require.True(t, found, "fits no mutant, or has no reason: %s", entry)
@@ -90,70 +127,87 @@ func TestEquivalentMutants(t *testing.T) {
 // failed finds the names of failed tests.
 var failed = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)|^(panic: test timed out)|^(panic: .*)|^(fatal error: .*)`)
 
-// verdict runs a package's tests with an overlay: what noticed, "" for nothing.
-func verdict(ctx context.Context, t *testing.T, overlay, pkg string) string {
-	t.Helper()
-	cmd := exec.CommandContext(ctx, "go", "test", "-overlay", overlay, "-vet=off", "-count=1", "-failfast", "-timeout", "40s", pkg)
-	out, err := cmd.CombinedOutput()
-	if err == nil {
-		return ""
-	}
-	if m := failed.FindSubmatch(out); m != nil {
-		return strings.TrimSpace(string(m[0]))
-	}
-	t.Logf("%s", out)
-	return "it does not compile"
-}
-
 func TestSurvivors(t *testing.T) {
 	if *files == "" {
 		return // the mutator has been tested above; the campaign is asked for by its flag
 	}
 	dir := t.TempDir()
-	all, byOTP, invalid, unnoticeable, survivors := 0, 0, 0, 0, 0
-	for name := range strings.SplitSeq(*files, ",") {
-		name, only, _ := strings.Cut(name, ":")
-		path, err := filepath.Abs(filepath.Join("..", name))
+	overlay := map[string]string{}
+	replace := func(path string, source []byte) {
+		mutated := filepath.Join(dir, filepath.Base(path))
+		require.NoError(t, os.WriteFile(mutated, source, 0o644))
+		overlay[path] = mutated
+	}
+	pkg, err := filepath.Abs("..")
+	require.NoError(t, err)
+	replace(filepath.Join(pkg, "mutation_switch.go"), fmt.Appendf(nil, Switch, "supervisor"))
+	var mutants []Mutant
+	sources, next := map[string][]byte{}, 1
+	for file := range strings.SplitSeq(*files, ",") {
+		name, only, _ := strings.Cut(file, ":")
+		source, err := os.ReadFile(filepath.Join(pkg, name))
 		require.NoError(t, err)
-		source, err := os.ReadFile(path)
+		sources[name] = source
+		changed, of, err := Mutants(name, source, next)
 		require.NoError(t, err)
-		mutants, err := Mutants(name, source)
-		require.NoError(t, err)
-		for _, m := range mutants {
-			if only != "" && strconv.Itoa(m.Line) != only {
-				continue
+		replace(filepath.Join(pkg, name), changed)
+		next += len(of)
+		for _, m := range of {
+			if only == "" || strconv.Itoa(m.Line) == only {
+				mutants = append(mutants, m)
 			}
-			all++
-			line := strings.TrimSpace(strings.Split(string(source), "\n")[m.Line-1])
-			if known(name, line, m) {
-				unnoticeable++
-				t.Logf("%s:%v: equivalent: %s", name, m, line)
-				continue
-			}
-			mutated := filepath.Join(dir, name)
-			require.NoError(t, os.WriteFile(mutated, m.Source, 0o644))
-			overlay, err := json.Marshal(map[string]map[string]string{"Replace": {path: mutated}})
-			require.NoError(t, err)
-			overlayFile := filepath.Join(dir, "overlay.json")
-			require.NoError(t, os.WriteFile(overlayFile, overlay, 0o644))
-			by := verdict(t.Context(), t, overlayFile, "github.com/coppice-go/coppice/supervisor")
-			if by == "" && *otp {
-				if by = verdict(t.Context(), t, overlayFile, "github.com/coppice-go/coppice/supervisor/otpdiff"); by != "" {
-					byOTP++
-					by = "only the comparison with OTP: " + by
-				}
-			}
-			switch by {
-			case "it does not compile":
-				invalid++
-			case "":
-				survivors++
-				t.Errorf("%s:%v survives: %s", name, m, line)
-				continue
-			}
-			t.Logf("%s:%v: %s", name, m, by)
 		}
 	}
-	t.Logf("%d mutants: %d noticed (%d of them by OTP alone), %d do not compile, %d are equivalent, %d survive",
-		all, all-invalid-unnoticeable-survivors, byOTP, invalid, unnoticeable, survivors)
+	text, err := json.Marshal(map[string]any{"Replace": overlay})
+	require.NoError(t, err)
+	overlayFile := filepath.Join(dir, "overlay.json")
+	require.NoError(t, os.WriteFile(overlayFile, text, 0o644))
+	compile := func(name, pkg string) string {
+		binary := filepath.Join(dir, name)
+		out, err := exec.CommandContext(t.Context(), "go", "test", "-c", "-overlay", overlayFile, "-vet=off", "-o", binary, pkg).CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		return binary
+	}
+	// verdict is what notices a mutant, "" for nothing.
+	verdict := func(id int, where, binary string, args ...string) string {
+		cmd := exec.CommandContext(t.Context(), binary, args...)
+		cmd.Dir, cmd.Env = where, append(os.Environ(), "MUTANT="+strconv.Itoa(id), "GOTRACEBACK=none")
+		out, err := cmd.CombinedOutput()
+		if err == nil {
+			return ""
+		}
+		if found := failed.FindSubmatch(out); found != nil {
+			return strings.TrimSpace(string(found[0]))
+		}
+		return fmt.Sprintf("%v: %s", err, out)
+	}
+	tests, diff := compile("supervisor.test", "./.."), ""
+	if *otp {
+		diff = compile("otpdiff.test", "./../otpdiff")
+	}
+	quick := []string{"-test.failfast", "-test.timeout", "40s", "-test.run"}
+	require.Empty(t, verdict(0, pkg, tests, append(quick, ".")...), "the tests fail without a mutant")
+	byOTP, unnoticeable, survivors := 0, 0, 0
+	for _, m := range mutants {
+		line := strings.TrimSpace(strings.Split(string(sources[m.File]), "\n")[m.Line-1])
+		if known(sources[m.File], m) {
+			unnoticeable++
+			t.Logf("%v: equivalent: %s", m, line)
+			continue
+		}
+		by := verdict(m.ID, pkg, tests, append(quick, ".")...)
+		if by == "" && *otp {
+			if by = verdict(m.ID, filepath.Join(pkg, "otpdiff"), diff, "-test.timeout", "120s", "-test.run", "^TestDifferential$", "-n", "2000"); by != "" {
+				byOTP++
+				by = "only the comparison with OTP: " + by
+			}
+		}
+		if by == "" {
+			survivors++
+			t.Errorf("%v survives: %s", m, line)
+			continue
+		}
+		t.Logf("%v: %s", m, by)
+	}
+	t.Logf("%d mutants: %d noticed (%d of them by OTP alone), %d are equivalent, %d survive", len(mutants), len(mutants)-unnoticeable-survivors, byOTP, unnoticeable, survivors)
 }
