@@ -164,8 +164,10 @@ func wireKill(path string, err error) error {
 		return nil
 	case errors.Is(err, supervisor.ErrNotFound):
 		return fmt.Errorf("%w: %s: %w", api.ErrNoPath, path, err)
-	case errors.Is(err, supervisor.ErrNotInjectable):
+	case errors.Is(err, supervisor.ErrNotInjectable) && errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%w: %s: %w", api.ErrHow, path, err)
+	case errors.Is(err, supervisor.ErrNotInjectable): // it is ending
+		return fmt.Errorf("%w: %s: %w", api.ErrNotRunning, path, err)
 	case errors.Is(err, supervisor.ErrNotRunning):
 		return fmt.Errorf("%w: %s: %w", api.ErrNotRunning, path, err)
 	}
