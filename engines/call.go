@@ -68,13 +68,17 @@ func Call[R any](ctx context.Context, to Address, q Query[R]) (R, error) {
 func callOnce[R any](ctx context.Context, m *Mailbox, q Query[R]) (R, error) {
 	var none R
 	c := &call[R]{reply: make(chan outcome[R], 1)}
-	if err := m.send(ctx, message{value: q, from: c}); err != nil {
+	sent := clock()
+	if err := m.send(ctx, message{value: q, from: c, sent: sent}); err != nil {
 		return none, err
 	}
 	faults := faultsOf(ctx)
 	for {
 		select {
 		case o := <-c.reply:
+			if m.calls != nil {
+				m.calls.Observe(float64(clock()-sent) / 1e9)
+			}
 			return o.value, o.err
 		case <-m.done:
 			select {
@@ -93,5 +97,5 @@ func callOnce[R any](ctx context.Context, m *Mailbox, q Query[R]) (R, error) {
 
 // Cast sends m to a and does not wait for it to be handled; it waits for room in the mailbox.
 func Cast(ctx context.Context, to Address, m any) error {
-	return to.each(ctx, func(box *Mailbox) error { return box.send(ctx, message{value: m}) })
+	return to.each(ctx, func(box *Mailbox) error { return box.send(ctx, message{value: m, sent: clock()}) })
 }

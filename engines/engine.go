@@ -44,6 +44,9 @@ func (e Spec) Start(dir Directory) supervisor.StartFunc {
 			box:      newMailbox(e.Name, supervisor.Incarnation(ctx), size),
 			handlers: make(map[reflect.Type]func(context.Context, message) error),
 		}
+		if m, ok := dir.(Measurer); ok {
+			s.box.calls = m.CallTimes(e.Name)
+		}
 		end := incarnation{spec: e, server: s}
 		started := false
 		defer func() { // Init panicked or failed: there is no Serve that would say so

@@ -3,12 +3,29 @@ package engines
 import (
 	"context"
 	"sync"
+	"sync/atomic"
+	"time"
 )
+
+// Observer takes the seconds that something took. It is safe for concurrent use, and soon done. A Prometheus histogram is one.
+type Observer interface{ Observe(seconds float64) }
+
+// Measurer is what a Directory may also be: CallTimes answers who takes the times of the calls to an engine, from the sending to
+// the answer; nil is nobody. Calls that are not answered are not told.
+type Measurer interface {
+	CallTimes(engine string) Observer
+}
+
+var epoch = time.Now()
+
+// clock is a cheap time for differences: nanoseconds since the process began, never 0.
+func clock() int64 { return int64(time.Since(epoch)) + 1 }
 
 // message is what travels: the value, and for a call the reply's way back.
 type message struct {
 	value any
-	from  any // *call[R], nil for a cast
+	from  any   // *call[R], nil for a cast
+	sent  int64 // by clock
 }
 
 // Mailbox is the bounded queue of one incarnation. It is safe for concurrent use; only its Server receives from it.
@@ -22,6 +39,9 @@ type Mailbox struct {
 	mu     sync.Mutex
 	posted []any
 	wake   chan struct{}
+
+	hand  atomic.Int64 // when the message in hand was sent, by clock; 0 while there is none
+	calls Observer     // nil: nobody measures
 
 	done chan struct{}
 	exit error // set before done is closed
@@ -42,6 +62,16 @@ func (m *Mailbox) Incarnation() uint64 { return m.incarnation }
 
 // Len is the number of messages waiting.
 func (m *Mailbox) Len() int { return len(m.in) }
+
+// Oldest is the age of the oldest message that is not done with: the one in hand, before which none was sent that waits. It is
+// 0 where there is none.
+func (m *Mailbox) Oldest() time.Duration {
+	sent := m.hand.Load()
+	if sent == 0 {
+		return 0
+	}
+	return time.Duration(clock() - sent)
+}
 
 // Done is closed when the incarnation has ended.
 func (m *Mailbox) Done() <-chan struct{} { return m.done }

@@ -47,7 +47,10 @@ func (s *Server) handle(t reflect.Type, h func(context.Context, message) error) 
 func (s *Server) dispatch(ctx context.Context, msg message) error {
 	h, ok := s.handlers[reflect.TypeOf(msg.value)]
 	if ok {
-		return h(ctx, msg)
+		s.box.hand.Store(msg.sent)
+		err := h(ctx, msg)
+		s.box.hand.Store(0)
+		return err
 	}
 	err := fmt.Errorf("%w: %s was sent a %T", ErrUnknownMessage, s.box.name, msg.value)
 	if c, isCall := msg.from.(failer); isCall {
@@ -61,8 +64,12 @@ func (s *Server) dispatch(ctx context.Context, msg message) error {
 func (s *Server) serve(ctx context.Context) error {
 	faults := faultsOf(ctx)
 	for {
-		for _, v := range s.box.takePosted() {
-			if err := s.dispatch(ctx, message{value: v}); err != nil {
+		posted, now := s.box.takePosted(), int64(0)
+		if len(posted) > 0 {
+			now = clock() // when it came is not known, and soon is when it is taken
+		}
+		for _, v := range posted {
+			if err := s.dispatch(ctx, message{value: v, sent: now}); err != nil {
 				return err
 			}
 		}

@@ -115,7 +115,8 @@ type entry struct {
 	id    engines.TxID
 	raw   []byte
 	tx    engines.Tx
-	index uint64 // of its TxLaunched; 0 until that is durable, and for other nodes' transactions
+	since time.Time // it was submitted here; zero for other nodes'
+	index uint64    // of its TxLaunched; 0 until that is durable, and for other nodes' transactions
 
 	place  chan engines.Placement // to its worker, nil without one
 	eager  bool                   // its worker waits for the place
@@ -195,8 +196,9 @@ type Stat struct {
 	Txs     int
 	Bytes   int64
 	Queued  int
-	Workers int    // that wait for their place
-	Floor   uint64 // the oldest log record the pool still needs
+	Workers int           // that wait for their place
+	Floor   uint64        // the oldest log record the pool still needs
+	Oldest  time.Duration // how long ago the oldest was submitted; 0 without one
 }
 
 func (p *pool) init(ctx context.Context, s *engines.Server) error {
@@ -221,7 +223,7 @@ func (p *pool) init(ctx context.Context, s *engines.Server) error {
 	engines.OnCast(s, p.startWanting)
 	engines.OnCast(s, p.expireDone)
 	engines.OnCall(s, func(_ context.Context, _ stat, from engines.From[Stat]) error {
-		from.Reply(Stat{Txs: len(p.pending), Bytes: p.bytes, Queued: len(p.queue.all()), Workers: p.eager, Floor: p.floor})
+		from.Reply(Stat{Txs: len(p.pending), Bytes: p.bytes, Queued: len(p.queue.all()), Workers: p.eager, Floor: p.floor, Oldest: p.oldest(time.Now())})
 		return nil
 	})
 	return supervisor.Go(ctx, func(ctx context.Context) error {
@@ -231,6 +233,16 @@ func (p *pool) init(ctx context.Context, s *engines.Server) error {
 		s.Post(workersUp{})
 		return nil
 	})
+}
+
+// oldest is how long ago the oldest pending transaction was submitted here.
+func (p *pool) oldest(now time.Time) time.Duration {
+	for _, e := range p.launched.all() {
+		if !e.ended {
+			return max(0, now.Sub(e.since))
+		}
+	}
+	return 0
 }
 
 // ours refuses an orderer that is not of the pool's own group: a replaced one that still runs (I5).

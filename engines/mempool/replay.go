@@ -89,7 +89,7 @@ func (p *pool) recall(order []*entry, rec eventlog.Entry) ([]*entry, error) {
 		if err != nil {
 			return nil, fmt.Errorf("record %d: %w", rec.Index, err)
 		}
-		e := &entry{id: engines.HashTx(m.Tx), raw: m.Tx, tx: tx, index: rec.Index}
+		e := &entry{id: engines.HashTx(m.Tx), raw: m.Tx, tx: tx, since: time.Unix(0, m.ReceivedNs), index: rec.Index}
 		p.newest = rec.Index
 		if p.pending[e.id] == nil {
 			p.add(e)

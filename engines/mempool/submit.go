@@ -100,7 +100,7 @@ func (p *pool) submit(ctx context.Context, q submit, from engines.From[[]Submitt
 		if err != nil {
 			return err
 		}
-		e := &entry{id: c.id, raw: c.raw, tx: c.tx, acks: []*submission{sub}}
+		e := &entry{id: c.id, raw: c.raw, tx: c.tx, since: now, acks: []*submission{sub}}
 		sub.left++
 		p.add(e)
 		fresh, recs = append(fresh, e), append(recs, rec)

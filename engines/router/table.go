@@ -10,6 +10,7 @@ import (
 	"sort"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/coppice-go/coppice/engines"
 )
@@ -104,7 +105,8 @@ func (t *Table) Register(m *engines.Mailbox) error {
 type Entry struct {
 	Name        string
 	Incarnation uint64
-	Waiting     int // messages in the mailbox
+	Waiting     int           // messages in the mailbox
+	Oldest      time.Duration // age of the oldest message that is not done with
 	Up          bool
 }
 
@@ -122,7 +124,7 @@ func (t *Table) List() []Entry {
 			up = false
 		default:
 		}
-		list = append(list, Entry{Name: name.(string), Incarnation: box.Incarnation(), Waiting: box.Len(), Up: up})
+		list = append(list, Entry{Name: name.(string), Incarnation: box.Incarnation(), Waiting: box.Len(), Oldest: box.Oldest(), Up: up})
 		return true
 	})
 	sort.Slice(list, func(i, j int) bool { return list[i].Name < list[j].Name })
