@@ -32,28 +32,38 @@ type DynamicSpec[A any] struct {
 // Dynamic is a supervisor of instances. It is a Service and may be served again, each time without instances. Its methods are safe for concurrent use and
 // answer ErrNotRunning while it is not served. Starts do not wait for one another.
 type Dynamic[A any] struct {
-	spec DynamicSpec[A]
+	spec atomic.Pointer[DynamicSpec[A]]
 	busy atomic.Bool
 	run  atomic.Pointer[dynamicRun]
 }
 
 // NewDynamic checks the specification; the error names the field and what was expected.
 func NewDynamic[A any](spec DynamicSpec[A]) (*Dynamic[A], error) {
-	own := Spec{Name: spec.Name, Intensity: spec.Intensity, Observers: spec.Observers}
+	if err := spec.check(); err != nil {
+		return nil, err
+	}
+	d := &Dynamic[A]{}
+	d.spec.Store(&spec)
+	return d, nil
+}
+
+// check fills in the default intensity.
+func (s *DynamicSpec[A]) check() error {
+	own := Spec{Name: s.Name, Intensity: s.Intensity, Observers: s.Observers}
 	if err := checkSpec(&own); err != nil {
-		return nil, err
+		return err
 	}
-	if spec.Start == nil {
-		return nil, fmt.Errorf("%w: dynamic supervisor %q: Start is nil", ErrSpec, spec.Name)
+	if s.Start == nil {
+		return fmt.Errorf("%w: dynamic supervisor %q: Start is nil", ErrSpec, s.Name)
 	}
-	if spec.MaxChildren < 0 {
-		return nil, fmt.Errorf("%w: dynamic supervisor %q: MaxChildren is %d, expected 0 or more", ErrSpec, spec.Name, spec.MaxChildren)
+	if s.MaxChildren < 0 {
+		return fmt.Errorf("%w: dynamic supervisor %q: MaxChildren is %d, expected 0 or more", ErrSpec, s.Name, s.MaxChildren)
 	}
-	if err := spec.child("any", nil).check(Never); err != nil {
-		return nil, err
+	if err := s.child("any", nil).check(Never); err != nil {
+		return err
 	}
-	spec.Intensity = own.Intensity
-	return &Dynamic[A]{spec: spec}, nil
+	s.Intensity = own.Intensity
+	return nil
 }
 
 func (s *DynamicSpec[A]) child(id string, start StartFunc) Child {
@@ -67,14 +77,15 @@ func (d *Dynamic[A]) kind() Kind { return DynamicKind }
 func (d *Dynamic[A]) self() any  { return d }
 
 // String is the name.
-func (d *Dynamic[A]) String() string { return d.spec.Name }
+func (d *Dynamic[A]) String() string { return d.spec.Load().Name }
 
 // Serve runs the supervisor as Supervisor.Serve does. At its end all instances are told at once, with one timer for all (OTP rule 74).
 func (d *Dynamic[A]) Serve(ctx context.Context) error {
 	if !d.busy.CompareAndSwap(false, true) {
 		return fmt.Errorf("dynamic supervisor %s %w", d, ErrRunning)
 	}
-	r, err := newDynamicRun(ctx, d, d.spec.Name, d.spec.child("", nil), d.spec)
+	spec := d.spec.Load()
+	r, err := newDynamicRun(ctx, d, spec.Name, spec.child("", nil), *spec)
 	if err != nil {
 		d.busy.Store(false)
 		return err
@@ -104,8 +115,22 @@ func (d *Dynamic[A]) StartChild(ctx context.Context, id string, arg A) (Ref, err
 	if strings.Contains(id, "/") {
 		return Ref{}, fmt.Errorf("%w: child %q: ID contains a slash, which separates IDs in paths", ErrSpec, id)
 	}
-	start := d.spec.Start
-	return r.startChild(ctx, id, func(ctx context.Context) (Service, error) { return start(ctx, arg) })
+	return r.startChild(ctx, id, func(ctx context.Context) (Service, error) { return d.spec.Load().Start(ctx, arg) })
+}
+
+// Reload puts a new specification in force (OTP rule 81), for this run and for later ones. Instances that run are kept, under it; their restarts use its Start. If
+// anything in it is invalid nothing changes. Observers stay those of the run. What was temporary when it started is not restarted, whatever is in force now.
+func (d *Dynamic[A]) Reload(spec DynamicSpec[A]) error {
+	r, err := d.current()
+	if err != nil {
+		return err
+	}
+	if err := spec.check(); err != nil {
+		return err
+	}
+	d.spec.Store(&spec)
+	r.reload(spec.child("", nil), spec.Intensity, spec.MaxChildren, spec.Verbose)
+	return nil
 }
 
 // TerminateChild stops an instance, waits for its end and forgets it. ErrNotFound if there is none. If ctx ends first, the stop goes on.
@@ -184,7 +209,8 @@ func (d *Dynamic[A]) Tree() Tree {
 	if r := d.run.Load(); r != nil {
 		return r.tree()
 	}
-	return Tree{ID: d.spec.Name, Kind: DynamicKind, Intensity: d.spec.Intensity}
+	spec := d.spec.Load()
+	return Tree{ID: spec.Name, Kind: DynamicKind, Intensity: spec.Intensity}
 }
 
 // Orphans is as Run.Orphans, of the newest run.

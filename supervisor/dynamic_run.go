@@ -114,11 +114,29 @@ func (r *dynamicRun) gone() error {
 	return fmt.Errorf("dynamic supervisor %s %w", r.own.subject(), ErrNotRunning)
 }
 
+// reload puts a new template in force: for what runs too, its start excepted (OTP rule 81).
+func (r *dynamicRun) reload(template Child, intensity Intensity, most int, verbose bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.child, r.intensity, r.most, r.verbose = template, intensity, most, verbose
+	for _, in := range r.instances {
+		if template.Restart == Temporary {
+			in.start = nil // OTP rule 73
+		}
+		if in.inc != nil {
+			in.inc.respecify(template)
+		} else if in.start == nil {
+			r.forget(in) // it waited to be restarted
+		}
+	}
+	r.emit(func(h Header) Event { return Reloaded{Header: h} })
+}
+
 // incarnate gives the instance a new incarnation. r.mu is held.
 func (r *dynamicRun) incarnate(in *instance) *incarnation {
 	inc := r.scope.child(in.id)
 	c := &r.child
-	inc.restart, inc.policy, inc.ack, inc.shutdown, inc.startTimeout = c.Restart, c.Orphan, c.Ack, c.Shutdown, c.StartTimeout
+	inc.policy, inc.ack, inc.shutdown, inc.startTimeout = c.Orphan, c.Ack, c.Shutdown, c.StartTimeout
 	inc.newContext(r.base)
 	in.inc = inc
 	if r.verbose {
@@ -203,7 +221,7 @@ func (r *dynamicRun) exited(inc *incarnation) {
 	exit, started := inc.exit, inc.started()
 	first := in.first
 	in.first = false
-	if exit.Orphaned && inc.policy == Escalate && r.orphan == nil {
+	if exit.Orphaned && inc.orphanPolicy() == Escalate && r.orphan == nil {
 		r.orphan = &GiveUpError{Supervisor: r.own.path, Offender: inc.path, Cause: ErrOrphan, Exit: exit, Intensity: r.intensity}
 		if r.state == Running {
 			r.box.put(message{retry: func() { r.giveUp(r.orphan) }})
@@ -230,10 +248,14 @@ func (r *dynamicRun) exited(inc *incarnation) {
 		exit.Class, exit.Err = Abnormal, err
 		r.again(in, exit)
 	default:
-		v, reported := judge(r.child.Restart, exit)
+		kept := r.child.Restart
+		if in.start == nil {
+			kept = Temporary // it was when it started, and there is nothing to start it again with
+		}
+		v, reported := judge(kept, exit)
 		if reported || r.verbose {
 			event = func(h Header) Event {
-				return ChildExited{Header: h, Exit: exit, Restart: r.child.Restart, Reported: reported}
+				return ChildExited{Header: h, Exit: exit, Restart: kept, Reported: reported}
 			}
 		}
 		switch v {
@@ -448,128 +470,4 @@ func (r *dynamicRun) forgetWaiting(in *instance) {
 		in.timer.Stop()
 	}
 	delete(r.instances, in.id)
-}
-
-func (in *instance) state() State {
-	switch {
-	case in.inc == nil:
-		return Restarting
-	case in.stopping:
-		return Stopping
-	case !in.inc.started():
-		return Starting
-	default:
-		return Running
-	}
-}
-
-func (in *instance) report() ChildInfo {
-	if in.inc == nil {
-		return ChildInfo{ID: in.id, State: Restarting}
-	}
-	return ChildInfo{ID: in.id, Kind: in.inc.kindOf(), State: in.state(), Ref: Ref{in.inc}}
-}
-
-func (r *dynamicRun) whichChildren() ([]ChildInfo, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.state == NotRunning {
-		return nil, r.gone()
-	}
-	out := make([]ChildInfo, 0, len(r.instances))
-	for _, in := range r.instances {
-		out = append(out, in.report())
-	}
-	return out, nil
-}
-
-func (r *dynamicRun) whichChild(id string) (ChildInfo, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	in := r.instances[id]
-	switch {
-	case r.state == NotRunning:
-		return ChildInfo{}, r.gone()
-	case in == nil:
-		return ChildInfo{}, fmt.Errorf("%s has no child %q: %w", r.own.subject(), id, ErrNotFound)
-	}
-	return in.report(), nil
-}
-
-func (r *dynamicRun) countChildren() (Counts, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.state == NotRunning {
-		return Counts{}, r.gone()
-	}
-	c := Counts{Specs: 1}
-	for _, in := range r.instances {
-		if in.inc != nil {
-			c.Active++
-		}
-		if in.report().Kind == Worker {
-			c.Workers++
-		} else {
-			c.Supervisors++
-		}
-	}
-	return c, nil
-}
-
-func (r *dynamicRun) find(id string) (*incarnation, error) {
-	info, err := r.whichChild(id)
-	if err != nil {
-		return nil, err
-	}
-	if info.Ref.inc == nil {
-		return nil, fmt.Errorf("%s/%s %w", r.own.subject(), id, ErrRestarting)
-	}
-	return info.Ref.inc, nil
-}
-
-func (r *dynamicRun) tree() Tree {
-	r.mu.Lock()
-	t := Tree{
-		ID: r.name, Path: r.own.path, Kind: DynamicKind, State: r.state, Incarnation: r.own.id, Since: r.own.began,
-		Intensity: r.intensity, InWindow: r.window.count(time.Now(), r.intensity.Period), Instances: len(r.instances),
-	}
-	t.Busy = r.busy || !r.box.empty() || r.stopping()
-	list := make([]*instance, 0, len(r.instances))
-	for _, in := range r.instances {
-		list = append(list, in)
-		t.Busy = t.Busy || (in.inc != nil && !Ref{in.inc}.Alive())
-		if in.state() == Running {
-			t.InstancesRunning++
-		}
-	}
-	slices.SortFunc(list, func(a, b *instance) int { return cmp.Or(cmp.Compare(a.number(), b.number()), cmp.Compare(a.id, b.id)) })
-	list = list[:min(len(list), TreeInstances)]
-	incs := make([]*incarnation, len(list))
-	for i, in := range list {
-		kind := in.report().Kind
-		c := r.child.withDefaults(kind, kind)
-		n := Tree{
-			ID: in.id, Path: r.pathOf(in), Kind: kind, State: in.state(), Restart: c.Restart, Shutdown: c.Shutdown,
-			Restarts: in.restarts, LastExit: in.lastExit,
-		}
-		if in.inc != nil {
-			n.Incarnation, n.Since = in.inc.id, in.inc.began
-		}
-		incs[i] = in.inc
-		t.Children = append(t.Children, n)
-	}
-	r.mu.Unlock()
-	for i, inc := range incs {
-		if inc != nil {
-			t.Children[i] = inc.complete(t.Children[i])
-		}
-	}
-	return t
-}
-
-func (in *instance) number() uint64 {
-	if in.inc == nil {
-		return 0
-	}
-	return in.inc.id
 }

@@ -48,7 +48,6 @@ type incarnation struct {
 	began  time.Time
 
 	declared     Kind
-	restart      Restart
 	policy       OrphanPolicy
 	ack          Ack
 	shutdown     time.Duration      // as specified
@@ -266,6 +265,19 @@ func (inc *incarnation) endLocked(cause error) {
 	case d != Infinity:
 		inc.endWatch = time.AfterFunc(d, inc.expire)
 	}
+}
+
+// respecify puts a new specification of the child in force, while it runs (OTP rule 81).
+func (inc *incarnation) respecify(c Child) {
+	inc.mu.Lock()
+	defer inc.mu.Unlock()
+	inc.declared, inc.policy, inc.shutdown = c.Kind, c.Orphan, c.Shutdown
+}
+
+func (inc *incarnation) orphanPolicy() OrphanPolicy {
+	inc.mu.Lock()
+	defer inc.mu.Unlock()
+	return inc.policy
 }
 
 // shutdownTimeLocked is the one in force: zero depends on what the child turned out to be.

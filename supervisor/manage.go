@@ -129,7 +129,7 @@ func (r *Run) DeleteChild(ctx context.Context, id string) (err error) {
 }
 
 // Reload puts a new specification in force (OTP rule 81), for this run and for later ones of the same Supervisor. Flags and specifications are replaced by ID;
-// what runs is kept, under its new specification; what the new list lacks is kept after the new ones, in its order; what is new in it is added and not started. If
+// what runs is kept, under its new specification (what concerns its start waits for the next one); what the new list lacks is kept after the new ones, in its order; what is new in it is added and not started. If
 // anything in it is invalid nothing changes. Observers stay those of the run.
 func (r *Run) Reload(ctx context.Context, spec Spec) (err error) {
 	if e := r.do(ctx, func() { err = r.reload(spec) }); e != nil {
@@ -164,6 +164,9 @@ func (r *Run) reload(spec Spec) error {
 				rec = &record{}
 			}
 			rec.child = c
+			if rec.inc != nil {
+				rec.inc.respecify(c)
+			}
 			if c.Restart == Temporary && rec.inc != nil {
 				rec.child.Start = nil
 			}

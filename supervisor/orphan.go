@@ -85,11 +85,12 @@ func (inc *incarnation) orphaned(stacks map[uint64]Orphan) {
 	}
 	inc.orphanedAt = time.Now()
 	inc.hub.addOrphan(inc)
+	policy := inc.policy
 	inc.mu.Unlock()
 
 	o := inc.describe(stacks)
-	inc.emit(func(h Header) Event { return ChildOrphaned{Header: h, Orphan: o, Policy: inc.policy} })
-	if inc.policy == Wait {
+	inc.emit(func(h Header) Event { return ChildOrphaned{Header: h, Orphan: o, Policy: policy} })
+	if policy == Wait {
 		return
 	}
 	inc.conclude(true)

@@ -297,7 +297,7 @@ func TestRule33_NotRunning(t *testing.T) {
 }
 
 // A caller that leaves before its turn has no effect; one that leaves during it is told so.
-func TestRule21_CallersMayLeave(t *testing.T) {
+func TestCallersMayLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gate := make(chan struct{})
 		r, _ := tree(t, supervisor.Spec{})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"runtime"
 	"testing"
 	"testing/synctest"
@@ -85,6 +86,99 @@ func TestRule81_Reload(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 3, n.Specs)
 	require.NoError(t, r.Stop(ctx))
+}
+
+// What runs is kept under its new specification: its shutdown time and what becomes of it as an orphan are the new ones.
+func TestRule81_ReloadConcernsWhatRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHang("h")
+		r, w := tree(t, supervisor.Spec{Build: children(h.child(0, supervisor.Escalate))})
+		<-h.starts
+		c := h.child(0, supervisor.Abandon)
+		c.Shutdown = time.Minute
+		require.NoError(t, r.Reload(ctx, supervisor.Spec{Build: children(c)}))
+		begin := time.Now()
+		require.ErrorIs(t, r.TerminateChild(ctx, "h"), supervisor.ErrOrphan)
+		require.Equal(t, time.Minute, time.Since(begin))
+		require.Equal(t, supervisor.Abandon, until[supervisor.ChildOrphaned](t, w, 1, nil).Policy)
+		require.Equal(t, supervisor.Running, r.Tree().State)
+		close(h.release)
+		until[supervisor.OrphanEnded](t, w, 1, nil)
+	})
+}
+
+// code_change_simple, code_change_simple_map
+func TestRule81_DynamicReload(t *testing.T) {
+	d, r, w := dynamic(t, supervisor.DynamicSpec[*probe]{Restart: supervisor.Temporary, Intensity: supervisor.Intensity{Period: time.Hour}})
+	old, p := newProbe("old"), newProbe("p")
+	_, err := d.StartChild(ctx, "old", old)
+	require.NoError(t, err)
+	spec := supervisor.DynamicSpec[*probe]{Name: "new", Intensity: many(5), MaxChildren: 2, Verbose: true, Start: func(ctx context.Context, p *probe) (supervisor.Service, error) {
+		return supervisor.ServiceFunc(p.serve), nil // it does not count
+	}}
+	for _, bad := range []supervisor.DynamicSpec[*probe]{{}, {Start: spec.Start, MaxChildren: -1}, {Start: spec.Start, Shutdown: -7}, {Start: spec.Start, Intensity: supervisor.Intensity{Max: 1}}} {
+		require.ErrorIs(t, d.Reload(bad), supervisor.ErrSpec)
+	}
+	require.NoError(t, d.Reload(spec))
+	require.Equal(t, many(5), d.Tree().Intensity)
+	until[supervisor.Reloaded](t, w, 1, nil)
+	_, err = d.StartChild(ctx, "p", p)
+	require.NoError(t, err)
+	_, err = d.StartChild(ctx, "q", p)
+	require.ErrorIs(t, err, supervisor.ErrMaxChildren)
+	<-p.starts
+	p.end(errCrash) // permanent now
+	<-p.starts
+	require.Zero(t, p.began(), "started by the new Start")
+	old.end(errCrash) // still temporary, as it was started
+	until(t, w, 1, exitOf("d/old"))
+	_, err = d.WhichChild("old")
+	require.ErrorIs(t, err, supervisor.ErrNotFound)
+
+	spec.Restart = supervisor.Temporary
+	require.NoError(t, d.Reload(spec))
+	p.end(errCrash)
+	until(t, w, 2, exitOf("d/p"))
+	w.Settle(t, r)
+	n, err := d.CountChildren()
+	require.NoError(t, err)
+	require.Equal(t, supervisor.Counts{Specs: 1}, n)
+	require.NoError(t, r.Kill("d", nil)) // later runs have it too
+	until(t, w, 2, at("d"))
+	require.Equal(t, many(5), d.Tree().Intensity)
+	require.NoError(t, r.Stop(ctx))
+	require.ErrorIs(t, d.Reload(spec), supervisor.ErrNotRunning)
+}
+
+// Names are paths: one reaches the incarnation that lives, whoever had it before (simple_global_supervisor).
+func TestPathsNameTheLivingIncarnation(t *testing.T) {
+	p := newProbe("p")
+	r, w := tree(t, supervisor.Spec{Intensity: many(9), Build: children(nested("sub", 0, supervisor.Spec{Intensity: many(9), Build: children(p.child(0))}))})
+	last := <-p.starts
+	for i, path := range []string{"sub/p", "sub", "sub/p"} {
+		require.NoError(t, r.Kill(path, nil))
+		now := <-p.starts
+		until(t, w, i+2, at("sub/p"))
+		n, ok := w.Settle(t, r).Find("sub/p")
+		require.True(t, ok)
+		require.Equal(t, now, n.Incarnation)
+		require.Less(t, last, now)
+		last = now
+	}
+}
+
+// A child is named by its ID alone: no call of a Run takes an incarnation, and a path is no ID.
+func TestRule25_ChildrenAreNamedByID(t *testing.T) {
+	run := reflect.TypeFor[*supervisor.Run]()
+	for i := range run.NumMethod() {
+		m := run.Method(i)
+		for j := range m.Type.NumIn() {
+			require.NotEqual(t, reflect.TypeFor[supervisor.Ref](), m.Type.In(j), m.Name)
+		}
+	}
+	r, _ := tree(t, supervisor.Spec{Build: children(nested("sub", 0, supervisor.Spec{Build: children(supervisor.Child{ID: "x", Start: idle})}))})
+	require.ErrorIs(t, r.TerminateChild(ctx, "sub/x"), supervisor.ErrNotFound)
+	require.Equal(t, 2, len(steps(r)), "nothing has stopped")
 }
 
 // A call into one's own supervisor, or one above it, is refused and never hangs.

@@ -223,7 +223,7 @@ func (r *Run) exited(inc *incarnation) {
 func (r *Run) startChild(rec *record, explicit bool) (Ref, error) {
 	inc := r.child(rec.child.ID)
 	c := rec.child
-	inc.record, inc.declared, inc.restart, inc.policy, inc.ack, inc.shutdown, inc.startTimeout = rec, c.Kind, c.Restart, c.Orphan, c.Ack, c.Shutdown, c.StartTimeout
+	inc.record, inc.declared, inc.policy, inc.ack, inc.shutdown, inc.startTimeout = rec, c.Kind, c.Orphan, c.Ack, c.Shutdown, c.StartTimeout
 	inc.newContext(r.base)
 	r.update(func() { rec.inc, rec.state = inc, Starting })
 	inc.emit(func(h Header) Event { return ChildStarting{Header: h} })
