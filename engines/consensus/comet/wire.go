@@ -31,10 +31,8 @@ func readFrame(r *bufio.Reader, limit int, buf []byte) ([]byte, error) {
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return buf, fmt.Errorf("%w: it ends within its length", errFrame)
-	case err != nil && n == 0: // ReadUvarint's overflow is no error of the reader's
-		return buf, fmt.Errorf("%w: its length: %w", errFrame, err)
 	case err != nil:
-		return buf, err
+		return buf, fmt.Errorf("%w: its length: %w", errFrame, err)
 	case n > uint64(limit):
 		return buf, fmt.Errorf("%w: %d bytes, want at most %d", errFrame, n, limit)
 	}

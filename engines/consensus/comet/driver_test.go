@@ -1,0 +1,107 @@
+package comet
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest"
+
+	"github.com/coppice-go/coppice/supervisor"
+)
+
+// newHome makes the home of a lone validator.
+func newHome(t *testing.T, o HomeOptions) string {
+	t.Helper()
+	home := filepath.Join(t.TempDir(), "comet")
+	o.P2P, o.RPC = "127.0.0.1:0", "127.0.0.1:0"
+	id, err := InitHome(home, o)
+	require.NoError(t, err)
+	id.Validator.Power = 10
+	require.NoError(t, WriteGenesis(home, Genesis{ChainID: "test", Time: time.Now().Add(-time.Second), Validators: []Validator{id.Validator}, MaxBlockBytes: 4 << 20}))
+	return home
+}
+
+// drive runs the driver over c with a real CometBFT.
+func drive(t *testing.T, home string, c *chain) *supervisor.Run {
+	t.Helper()
+	self, err := os.Executable()
+	require.NoError(t, err)
+	log := zap.NewNop()
+	if testing.Verbose() {
+		log = zaptest.NewLogger(t)
+	}
+	d := Driver{Home: home, Command: []string{self, ChildCommand}, Intensity: supervisor.Intensity{Max: 1000, Period: time.Minute}, Log: log}
+	sup, err := supervisor.New(supervisor.Spec{Name: "test", Build: supervisor.Children(supervisor.Child{ID: "consensus", Start: d.Start(c.core("test"))})})
+	require.NoError(t, err)
+	run, err := sup.Start(context.Background())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, run.Stop(context.Background())) })
+	return run
+}
+
+func TestALoneValidatorCommitsAndComesBackWhereverItIsKilled(t *testing.T) {
+	c := newChain()
+	home := newHome(t, HomeOptions{})
+	run := drive(t, home, c)
+	c.submit("first=1")
+	c.await(t, func() bool { return len(c.pool) == 0 })
+
+	pid := pidOf(t, home)
+	require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
+	c.submit("second=2")
+	c.await(t, func() bool { return len(c.pool) == 0 })
+	require.NotEqual(t, pid, pidOf(t, home))
+
+	// A server that is killed takes the process with it: rest_for_one.
+	pid = pidOf(t, home)
+	require.NoError(t, run.Kill("consensus/"+childABCI, nil))
+	c.submit("third=3")
+	c.await(t, func() bool { return len(c.pool) == 0 })
+	require.NotEqual(t, pid, pidOf(t, home))
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	require.Len(t, c.applied, 3)
+	require.EqualValues(t, 2*c.state.Height, c.appends, "no block was logged twice")
+}
+
+func pidOf(t *testing.T, home string) int {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(home, "pid"))
+	require.NoError(t, err)
+	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	require.NoError(t, err)
+	return pid
+}
+
+// A process that lives and does nothing is ended by the watchdog, which does not count against the supervisor's limit.
+func TestAStoppedProcessIsRestarted(t *testing.T) {
+	if os.Getenv("COPPICE_SOAK") == "" {
+		t.Log("the short form: without the wait for the watchdog; COPPICE_SOAK=1 is the whole")
+	}
+	c := newChain()
+	home := newHome(t, HomeOptions{})
+	run := drive(t, home, c)
+	c.submit("first=1")
+	c.await(t, func() bool { return len(c.pool) == 0 })
+	pid := pidOf(t, home)
+	require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
+	if os.Getenv("COPPICE_SOAK") == "" {
+		require.NoError(t, run.Stop(context.Background()), "a stop ends a stopped process, too")
+		return
+	}
+	c.submit("second=2")
+	c.await(t, func() bool { return len(c.pool) == 0 })
+	require.NotEqual(t, pid, pidOf(t, home))
+	for _, n := range run.Tree().Children[0].Children {
+		require.Zero(t, n.Restarts, n.ID)
+	}
+}

@@ -1,0 +1,233 @@
+package comet
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/consensus"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+	"github.com/coppice-go/coppice/supervisor/process"
+)
+
+// TestMain is also the child: the test binary re-executed, as the coppice binary is.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == ChildCommand {
+		os.Exit(childMain(os.Args[2:]))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func childMain(args []string) int {
+	process.WatchParent()
+	var o ChildOptions
+	f := flag.NewFlagSet(ChildCommand, flag.ExitOnError)
+	f.StringVar(&o.Home, "home", "", "")
+	f.StringVar(&o.ABCI, "abci", "", "")
+	f.StringVar(&o.RPC, "rpc", "", "")
+	f.Parse(args)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	if err := RunChild(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// chain is a transaction core in memory, with ordering's manners: it stages what it is told to order, commits what is staged, and
+// says what it thinks of anything else. Its app hash is over all transactions in their order.
+type chain struct {
+	mu      sync.Mutex
+	moved   chan struct{} // closed at each commit
+	state   engines.ChainState
+	decided *engines.Block
+	appends int // orders and commits that would have been logged
+	pool    [][]byte
+	applied map[engines.TxID]bool
+
+	fail    func(what string) error // before each operation, if set
+	blocked chan struct{}           // Get waits for it, if set
+}
+
+func newChain() *chain {
+	return &chain{moved: make(chan struct{}), applied: make(map[engines.TxID]bool)}
+}
+
+func (c *chain) core(chainID string) consensus.Core {
+	return consensus.Core{
+		Ordering: c, Feed: c, State: c,
+		Genesis: &logv1.ChainStarted{ChainId: chainID, InitialHeight: 1, Params: engines.DefaultParams()},
+	}
+}
+
+func (c *chain) enter(what string) error {
+	if c.fail != nil {
+		return c.fail(what)
+	}
+	return nil
+}
+
+func (c *chain) Info(context.Context) (engines.Standing, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return engines.Standing{Committed: c.state, Leftover: c.decided}, c.enter("info")
+}
+
+func (c *chain) InitChain(_ context.Context, rec *logv1.ChainStarted) (engines.ChainState, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.enter("init"); err != nil {
+		return engines.ChainState{}, err
+	}
+	if !c.state.Started() {
+		c.state = engines.ChainState{ChainID: rec.ChainId, InitialHeight: rec.InitialHeight, Params: rec.Params, AppHash: []byte("genesis")}
+	}
+	return c.state, nil
+}
+
+var errOrder = errors.New("not what can be ordered")
+
+func (c *chain) Order(_ context.Context, b engines.Block) (engines.Staged, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.enter("order"); err != nil {
+		return engines.Staged{}, err
+	}
+	switch {
+	case b.Height == c.state.Height && bytes.Equal(b.Hash, c.state.BlockHash):
+		return engines.Staged{Block: b, AppHash: c.state.AppHash}, nil
+	case b.Height != c.state.Next(), c.decided != nil && !c.decided.Same(b):
+		return engines.Staged{}, fmt.Errorf("%w: %v", errOrder, b)
+	}
+	if c.decided == nil {
+		c.decided = &b
+		c.appends++
+	}
+	s := engines.Staged{Block: b, AppHash: c.hash(b)}
+	for _, tx := range b.Txs {
+		s.Results = append(s.Results, &logv1.TxResult{Data: tx})
+	}
+	return s, nil
+}
+
+func (c *chain) hash(b engines.Block) []byte {
+	h := sha256.New()
+	h.Write(c.state.AppHash)
+	for _, tx := range b.Txs {
+		h.Write(tx)
+	}
+	return h.Sum(nil)
+}
+
+func (c *chain) Commit(_ context.Context, height uint64) (engines.ChainState, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.enter("commit"); err != nil {
+		return engines.ChainState{}, err
+	}
+	if height == c.state.Height {
+		return c.state, nil
+	}
+	if c.decided == nil || c.decided.Height != height {
+		return c.state, fmt.Errorf("%w: commit of %d", errOrder, height)
+	}
+	b := *c.decided
+	c.state.AppHash, c.state.Height, c.state.BlockHash, c.state.Time = c.hash(b), b.Height, b.Hash, b.Time
+	c.decided = nil
+	c.appends++
+	for _, tx := range b.Txs {
+		c.applied[engines.HashTx(tx)] = true
+	}
+	c.pool = slices.DeleteFunc(slices.Clone(c.pool), func(tx []byte) bool { return c.applied[engines.HashTx(tx)] })
+	close(c.moved)
+	c.moved = make(chan struct{})
+	return c.state, nil
+}
+
+// submit puts a plain transaction into the pool.
+func (c *chain) submit(tx string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pool = append(c.pool, []byte(tx))
+	close(c.moved)
+	c.moved = make(chan struct{})
+}
+
+func (c *chain) Offer(ctx context.Context, after uint64, maxTxs, _ int, wait bool) ([][]byte, uint64, error) {
+	for {
+		c.mu.Lock()
+		txs, moved := c.pool, c.moved
+		c.mu.Unlock()
+		if len(txs) > 0 || !wait {
+			return slices.Clone(txs[:min(len(txs), maxTxs)]), after, nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return nil, 0, context.Cause(ctx)
+		}
+	}
+}
+
+func (*chain) Check(raw []byte, _ engines.ChainState, _ time.Time) error {
+	if bytes.HasPrefix(raw, []byte("bad")) {
+		return errors.New("it says so itself")
+	}
+	return nil
+}
+
+func (c *chain) Get(ctx context.Context, key []byte, _ uint64) ([]byte, bool, uint64, error) {
+	if c.blocked != nil {
+		select {
+		case <-c.blocked:
+		case <-ctx.Done():
+			return nil, false, 0, context.Cause(ctx)
+		}
+	}
+	return append([]byte("value of "), key...), true, c.state.Height, nil
+}
+
+func (c *chain) Results(_ context.Context, ids []engines.TxID) ([]*logv1.TxResult, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := make([]*logv1.TxResult, len(ids))
+	for i, id := range ids {
+		if c.applied[id] {
+			out[i] = &logv1.TxResult{Id: id[:]}
+		}
+	}
+	return out, nil
+}
+
+// await waits until the chain satisfies f.
+func (c *chain) await(t *testing.T, f func() bool) {
+	t.Helper()
+	late := time.After(60 * time.Second)
+	for {
+		c.mu.Lock()
+		ok, moved := f(), c.moved
+		c.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-moved:
+		case <-late:
+			t.Fatal("it did not come to that")
+		}
+	}
+}

@@ -1,0 +1,288 @@
+package comet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/consensus/comet/comettest"
+	"github.com/coppice-go/coppice/supervisor"
+)
+
+// served runs a server over c and answers it with its first endpoint.
+func served(t *testing.T, c *chain) (*server, string) {
+	t.Helper()
+	dir, err := socketDir(t.TempDir())
+	require.NoError(t, err)
+	var s *server
+	sup, err := supervisor.New(supervisor.Spec{Name: "test", Build: supervisor.Children(supervisor.Child{
+		ID: "abci", Start: func(ctx context.Context) (supervisor.Service, error) {
+			s = &server{app: &app{core: c.core("test"), log: zap.NewNop()}, dir: dir, limit: 1 << 20, log: zap.NewNop(), ctx: ctx}
+			return s, nil
+		},
+	})})
+	require.NoError(t, err)
+	run, err := sup.Start(context.Background())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, run.Stop(context.Background())) })
+	path, err := s.open()
+	require.NoError(t, err)
+	return s, path
+}
+
+func dial(t *testing.T, path string) *comettest.Client {
+	t.Helper()
+	c, err := comettest.Dial(path)
+	require.NoError(t, err)
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func block(height int64, txs ...string) comettest.Block {
+	b := comettest.Block{Height: height, Hash: fmt.Appendf(nil, "block %d", height), Time: time.Unix(1000+height, 0).UTC()}
+	for _, tx := range txs {
+		b.Txs = append(b.Txs, []byte(tx))
+	}
+	return b
+}
+
+func begin(t *testing.T, c *comettest.Client) {
+	t.Helper()
+	_, err := c.InitChain("test", 1, nil, time.Unix(1000, 0))
+	require.NoError(t, err)
+}
+
+func height(t *testing.T, c *comettest.Client) int64 {
+	t.Helper()
+	h, _, err := c.Info()
+	require.NoError(t, err)
+	return h
+}
+
+// Info tells what is committed, however often it is asked between FinalizeBlock and Commit, and changes nothing.
+func TestInfoTellsOnlyWhatIsCommitted(t *testing.T) {
+	chain := newChain()
+	_, path := served(t, chain)
+	c, q := dial(t, path), dial(t, path)
+	begin(t, c)
+	require.Zero(t, height(t, q))
+	for h := int64(1); h <= 3; h++ {
+		f, err := c.FinalizeBlock(block(h, "a=b"))
+		require.NoError(t, err)
+		for range 100 {
+			require.Equal(t, h-1, height(t, q))
+		}
+		_, err = c.Commit()
+		require.NoError(t, err)
+		got, hash, err := q.Info()
+		require.NoError(t, err)
+		require.Equal(t, h, got)
+		require.Equal(t, f.AppHash, hash)
+	}
+	require.Equal(t, 6, chain.appends)
+}
+
+// InitChain may be repeated; FinalizeBlock delivered again, also by another child, answers the same and logs nothing.
+func TestWhatIsDeliveredAgainAnswersTheSame(t *testing.T) {
+	chain := newChain()
+	s, path := served(t, chain)
+	c := dial(t, path)
+	begin(t, c)
+	begin(t, c)
+	first, err := c.FinalizeBlock(block(1, "a=b", "c=d"))
+	require.NoError(t, err)
+	again, err := c.FinalizeBlock(block(1, "a=b", "c=d"))
+	require.NoError(t, err)
+	require.Equal(t, first, again)
+
+	path, err = s.open() // the child died
+	require.NoError(t, err)
+	_, _, err = c.Info()
+	require.Error(t, err, "the connection of a replaced child")
+	c = dial(t, path)
+	require.Zero(t, height(t, c), "what was staged does not count")
+	again, err = c.FinalizeBlock(block(1, "a=b", "c=d"))
+	require.NoError(t, err)
+	require.Equal(t, first, again)
+	_, err = c.Commit()
+	require.NoError(t, err)
+	require.EqualValues(t, 1, height(t, c))
+	require.Equal(t, 2, chain.appends)
+}
+
+// What cannot be answered closes its connection, and no other; there is no exception.
+func TestWhatCannotBeAnsweredClosesItsConnectionOnly(t *testing.T) {
+	chain := newChain()
+	_, path := served(t, chain)
+	good := dial(t, path)
+	begin(t, good)
+	for name, f := range map[string]func(c *comettest.Client) error{
+		"garbage": func(c *comettest.Client) error {
+			_, err := c.Conn.Write(comettest.Frame([]byte("garbage")))
+			return err
+		},
+		"oversized":                    func(c *comettest.Client) error { _, err := c.Conn.Write([]byte{0xff, 0xff, 0xff, 0x7f}); return err },
+		"Commit without FinalizeBlock": func(c *comettest.Client) error { return c.SendCommit() },
+		"a height out of order":        func(c *comettest.Client) error { return c.SendFinalizeBlock(block(9)) },
+		"no height":                    func(c *comettest.Client) error { return c.SendFinalizeBlock(block(0)) },
+		"another chain": func(c *comettest.Client) error {
+			_, err := c.InitChain("other", 1, nil, time.Now())
+			require.Error(t, err)
+			return nil
+		},
+	} {
+		c := dial(t, path)
+		require.NoError(t, f(c), name)
+		_, err := c.Conn.Read(make([]byte, 1))
+		require.ErrorIs(t, err, io.EOF, name)
+		require.Zero(t, height(t, good), name)
+	}
+	for range 2 * maxConns { // early hang-ups, and a frame that never ends
+		c := dial(t, path)
+		_, err := c.Conn.Write([]byte{100, 1, 2})
+		require.NoError(t, err)
+		require.NoError(t, c.Close())
+		require.Zero(t, height(t, good))
+	}
+	_, err := good.FinalizeBlock(block(1))
+	require.NoError(t, err)
+}
+
+// A query that waits delays nobody but its asker.
+func TestAStuckQueryDoesNotHaltTheConsensus(t *testing.T) {
+	chain := newChain()
+	chain.blocked = make(chan struct{})
+	_, path := served(t, chain)
+	stuck, c := dial(t, path), dial(t, path)
+	begin(t, c)
+	require.NoError(t, stuck.SendQuery([]byte("k")))
+	for h := int64(1); h <= 5; h++ {
+		_, err := c.FinalizeBlock(block(h))
+		require.NoError(t, err)
+		_, err = c.Commit()
+		require.NoError(t, err)
+	}
+	close(chain.blocked)
+	value, _, log, err := c.Query("/key", []byte("k"), 0)
+	require.NoError(t, err, log)
+	require.Equal(t, "value of k", string(value))
+	_, code, log, err := c.Query("/elsewhere", []byte("k"), 0)
+	require.NoError(t, err)
+	require.EqualValues(t, codeQuery, code)
+	require.Contains(t, log, "/elsewhere")
+}
+
+// A core that restarts is waited for, at every operation, and the connection does not notice; what was lost with it is told again.
+func TestACoreThatRestartsIsWaitedFor(t *testing.T) {
+	for _, what := range []string{"info", "init", "order", "commit"} {
+		t.Run(what, func(t *testing.T) {
+			chain := newChain()
+			times := 3
+			chain.fail = func(op string) error {
+				if op != what || times == 0 {
+					return nil
+				}
+				times--
+				if op == "commit" {
+					chain.decided = nil // its OrderDecided was not durable
+				}
+				return &engines.DownError{Engine: "ordering", Incarnation: 1, Delivered: true, Cause: errors.New("killed")}
+			}
+			_, path := served(t, chain)
+			c := dial(t, path)
+			begin(t, c)
+			require.Zero(t, height(t, c))
+			f, err := c.FinalizeBlock(block(1, "a=b"))
+			require.NoError(t, err)
+			_, err = c.Commit()
+			require.NoError(t, err)
+			got, hash, err := c.Info()
+			require.NoError(t, err)
+			require.EqualValues(t, 1, got)
+			require.Equal(t, f.AppHash, hash)
+			require.Zero(t, times)
+		})
+	}
+}
+
+// A child that replaces another finds nothing of the old one's under way.
+func TestANewEndpointWaitsForWhatTheOldOneAsked(t *testing.T) {
+	chain := newChain()
+	s, path := served(t, chain)
+	c := dial(t, path)
+	begin(t, c)
+	_, err := c.FinalizeBlock(block(1))
+	require.NoError(t, err)
+	entered := make(chan struct{}, 100)
+	chain.mu.Lock()
+	chain.fail = func(op string) error {
+		if op == "commit" {
+			entered <- struct{}{}
+			return &engines.DownError{Engine: "ordering", Incarnation: 1}
+		}
+		return nil
+	}
+	chain.mu.Unlock()
+	require.NoError(t, c.SendCommit())
+	<-entered
+	path, err = s.open()
+	require.NoError(t, err)
+	for len(entered) > 0 {
+		<-entered
+	}
+	c = dial(t, path)
+	require.Zero(t, height(t, c))
+	require.Empty(t, entered, "a commit of the replaced child's after its successor connected")
+}
+
+func TestProposals(t *testing.T) {
+	chain := newChain()
+	_, path := served(t, chain)
+	c := dial(t, path)
+	begin(t, c)
+	for _, tx := range []string{"ours=1", "ours=2", "bad=ours", "both=1"} {
+		chain.submit(tx)
+	}
+	at := time.Unix(2000, 0)
+	txs, err := c.Prepare(1, at, 1000, []byte("theirs=1"), []byte("bad=theirs"), []byte("both=1"), []byte("theirs=1"))
+	require.NoError(t, err)
+	want := [][]byte{[]byte("theirs=1"), []byte("both=1"), []byte("ours=1"), []byte("ours=2")}
+	require.Equal(t, want, txs, "the mempool's order, then ours; without what is refused or stands there twice")
+
+	again, err := c.Prepare(1, at, 1000, []byte("news=1"))
+	require.NoError(t, err)
+	require.Equal(t, want, again, "the same proposal again, which alone may be signed again")
+
+	txs, err = c.Prepare(1, at.Add(1), protoSize(8)+protoSize(6), []byte("theirs=1"))
+	require.NoError(t, err)
+	require.Equal(t, [][]byte{[]byte("theirs=1"), []byte("ours=1")}, txs, "no more than there is room for")
+
+	ok, err := c.Process(block(1, "a=b", "a=b"))
+	require.NoError(t, err)
+	require.True(t, ok)
+	ok, err = c.Process(comettest.Block{Height: 1, Txs: [][]byte{{1, 2, 3}}})
+	require.NoError(t, err)
+	require.False(t, ok, "what is no transaction")
+
+	code, _, err := c.CheckTx([]byte("x=1"), false)
+	require.NoError(t, err)
+	require.Zero(t, code)
+	code, log, err := c.CheckTx([]byte("bad"), false)
+	require.NoError(t, err)
+	require.EqualValues(t, codeRefused, code)
+	require.Contains(t, log, "says so itself")
+	_, err = c.FinalizeBlock(block(1, "x=1"))
+	require.NoError(t, err)
+	_, err = c.Commit()
+	require.NoError(t, err)
+	code, _, err = c.CheckTx([]byte("x=1"), false)
+	require.NoError(t, err)
+	require.NotZero(t, code, "it was applied")
+}
