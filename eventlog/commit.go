@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"runtime"
+	"time"
 
 	"github.com/coppice-go/coppice/eventlog/segment"
 )
@@ -268,9 +269,11 @@ func (l *Log) sync() error {
 	if w.file == nil || w.synced == w.off {
 		return nil
 	}
+	began := time.Now()
 	if err := w.file.Sync(); err != nil {
 		return err
 	}
+	l.opts.Synced(time.Since(began))
 	l.syncs.Add(1)
 	w.synced, w.started = w.off, w.off
 	w.seg.next.Store(w.next)

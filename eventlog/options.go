@@ -1,6 +1,9 @@
 package eventlog
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Sizes in bytes that the zero Options stand for.
 const (
@@ -43,6 +46,10 @@ type Options struct {
 	// Events, if set, is told what the log does, one call at a time, from any goroutine of the log or of its callers. It must
 	// return soon and must not call the log.
 	Events func(Event)
+
+	// Synced, if set, is told how long each sync of frames took, by the log's own goroutine or one that appends. It must return at
+	// once and must not call the log.
+	Synced func(took time.Duration)
 
 	bugs bugs // mistakes that tests switch on, to show that the suite notices them
 }
@@ -90,6 +97,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Events == nil {
 		o.Events = func(Event) {}
+	}
+	if o.Synced == nil {
+		o.Synced = func(time.Duration) {}
 	}
 	return o, nil
 }

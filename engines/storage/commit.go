@@ -172,7 +172,14 @@ func (d *DB) Commit(index uint64, rec *logv1.BlockCommitted, local ...Local) err
 	case index <= now.Index:
 		return fmt.Errorf("commit %v: its index %d is not past the applied one, %d", named{rec}, index, now.Index)
 	}
-	return d.apply(index, s.outcome, local)
+	began := time.Now()
+	if err := d.apply(index, s.outcome, local); err != nil {
+		return err
+	}
+	if d.o.Committed != nil {
+		d.o.Committed(len(rec.Results), time.Since(began))
+	}
+	return nil
 }
 
 // Redo applies a BlockCommitted of the event log without executing anything. A record at or below the applied index changes

@@ -43,6 +43,10 @@ type Options struct {
 	// ReadOnly opens a state that is there and changes no byte of it. What would write answers an error.
 	ReadOnly bool
 
+	// Committed, if set, is told of each block that was committed, but not of those that were redone: how many results it has, and how long
+	// the commit took. It must return at once.
+	Committed func(txs int, took time.Duration)
+
 	// OnFatal is called, once, with an error after which Pebble cannot be stopped in an orderly way: its manifest could not be
 	// written, and it still holds its locks. It must end the process; nil panics. Nothing is lost, the log has it.
 	OnFatal func(error)

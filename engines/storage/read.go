@@ -179,6 +179,19 @@ type Stat struct {
 	OldestPeriod   uint64 // the oldest place that can be read at
 	OldestHeight   uint64
 	DiskBytes      uint64
+	Pebble         PebbleStat
+}
+
+// PebbleStat are the figures of the database below that tell whether it keeps up.
+type PebbleStat struct {
+	ReadAmp        int     // tables that one read may have to look into
+	WriteAmp       float64 // bytes written for each byte that came in, since the open
+	MemTableBytes  uint64
+	CompactionDebt uint64 // bytes that wait to be compacted
+	Flushes        int64  // since the open, as the rest
+	Compactions    int64
+	CacheHits      int64
+	CacheMisses    int64
 }
 
 // Stat takes a picture of the state.
@@ -187,9 +200,14 @@ func (d *DB) Stat() (Stat, error) {
 	if err != nil {
 		return Stat{}, err
 	}
-	now := d.published.Load()
+	now, m := d.published.Load(), d.pdb.Metrics()
+	total := m.Total()
 	return Stat{
 		Applied: now.Index, DurableApplied: durable, Keys: now.Keys, IDs: now.IDs,
-		OldestPeriod: now.pruned.Period, OldestHeight: now.pruned.Height, DiskBytes: d.pdb.Metrics().DiskSpaceUsage(),
+		OldestPeriod: now.pruned.Period, OldestHeight: now.pruned.Height, DiskBytes: m.DiskSpaceUsage(),
+		Pebble: PebbleStat{
+			ReadAmp: m.ReadAmp(), WriteAmp: total.WriteAmp(), MemTableBytes: m.MemTable.Size, CompactionDebt: m.Compact.EstimatedDebt,
+			Flushes: m.Flush.Count, Compactions: m.Compact.Count, CacheHits: m.BlockCache.Hits, CacheMisses: m.BlockCache.Misses,
+		},
 	}, nil
 }
