@@ -15,6 +15,8 @@ type Config struct {
 	Consensus   ConsensusConfig
 	Pool        PoolConfig
 	Log         LogConfig
+	Snapshots   SnapshotsConfig
+	Retention   RetentionConfig
 	Diagnostics DiagnosticsConfig
 }
 
@@ -41,6 +43,18 @@ type PoolConfig struct {
 // LogConfig tunes the event log.
 type LogConfig struct {
 	SegmentBytes int64
+	Retain       string
+}
+
+// SnapshotsConfig says when snapshots of the state are taken, and how many stay.
+type SnapshotsConfig struct {
+	EveryBytes int64
+	Keep       int
+}
+
+// RetentionConfig says what old state is kept.
+type RetentionConfig struct {
+	Versions int64
 }
 
 // DiagnosticsConfig says what the program writes about itself to standard error. Diagnostics are not the event log.
@@ -70,9 +84,10 @@ func DefaultConfig() Config {
 	return Config{
 		Profile:     Default,
 		Listen:      "127.0.0.1:7070",
-		Consensus:   ConsensusConfig{Kind: "solo", MaxTxs: 5_000},
+		Consensus:   ConsensusConfig{Kind: Solo, MaxTxs: 5_000},
 		Pool:        PoolConfig{MaxTxs: 200_000, MaxBytes: 512 << 20, MaxEager: 2_048},
-		Log:         LogConfig{SegmentBytes: 64 << 20},
+		Log:         LogConfig{SegmentBytes: 64 << 20, Retain: RetainAll},
+		Snapshots:   SnapshotsConfig{EveryBytes: 512 << 20, Keep: 2},
 		Diagnostics: DiagnosticsConfig{Level: "info", Format: "console"},
 	}
 }

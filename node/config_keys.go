@@ -111,6 +111,29 @@ var keys = []Key{
 		field: func(c *Config) any { return &c.Log.SegmentBytes },
 	},
 	{
+		Name: "log.retain", Unit: "all, snapshot, or a number of bytes",
+		Doc: "What is kept of the event log. all: everything, so that the state can be made anew from the first record on. " +
+			"snapshot: what the oldest snapshot needs to be brought to the end. " +
+			"A number: that, and at least so many bytes of the newest records. Nothing that the state, the pool or a follower still needs is ever removed.",
+		field: func(c *Config) any { return &c.Log.Retain },
+		check: func(c Config) error { return checkRetain(c) },
+	},
+	{
+		Name: "snapshots.every_bytes", Max: 1 << 50, Unit: "bytes",
+		Doc:   "Take a snapshot of the state whenever the event log has grown by so much. 0: never by itself.",
+		field: func(c *Config) any { return &c.Snapshots.EveryBytes },
+	},
+	{
+		Name: "snapshots.keep", Min: 1, Max: 1000, Unit: "snapshots",
+		Doc:   "Snapshots that are kept; the oldest go first.",
+		field: func(c *Config) any { return &c.Snapshots.Keep },
+	},
+	{
+		Name: "retention.versions", Max: 1 << 50, Unit: "heights",
+		Doc:   "Newest heights at which the state can be read. What only older ones need is removed in the background. 0: all heights of the period.",
+		field: func(c *Config) any { return &c.Retention.Versions },
+	},
+	{
 		Name: "diagnostics.level", Flag: "log-level", Live: true, OneOf: []string{"debug", "info", "warn", "error"},
 		Doc:   "Least weight of what the program tells of itself on standard error.",
 		field: func(c *Config) any { return &c.Diagnostics.Level },

@@ -413,9 +413,9 @@ func TestAReplacedEngineIsFenced(t *testing.T) {
 
 	_, err = h.ordering.Order(old, h.next())
 	require.ErrorIs(t, err, supervisor.ErrFenced)
-	_, err = h.log.Append(young, eventlog.Record{Kind: engines.KindSnapshotInstalled})
+	_, err = h.log.Append(young, eventlog.Record{Kind: engines.KindChainReset})
 	require.NoError(t, err)
-	_, err = h.log.Append(old, eventlog.Record{Kind: engines.KindSnapshotInstalled})
+	_, err = h.log.Append(old, eventlog.Record{Kind: engines.KindChainReset})
 	require.ErrorIs(t, err, supervisor.ErrFenced)
 
 	// Storage and the pool were replaced by younger ones, which the caller's group never knew.

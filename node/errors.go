@@ -7,6 +7,7 @@ import (
 	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/ordering"
 	"github.com/coppice-go/coppice/engines/storage"
+	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/inflight"
 	"github.com/coppice-go/coppice/supervisor"
@@ -63,6 +64,7 @@ func classify(err error) error {
 	case err == nil, errors.Is(err, ErrDamage), errors.Is(err, ErrConfig), errors.Is(err, ErrHomeInUse):
 		return err
 	case errors.As(err, &corrupt), errors.Is(err, eventlog.ErrTruncated), errors.Is(err, ordering.ErrBehind), errors.Is(err, storage.ErrDamaged), errors.Is(err, storage.ErrAppHash), errors.Is(err, storage.ErrChain),
+		errors.Is(err, storage.ErrOtherLog), errors.Is(err, snapshots.ErrDamaged),
 		errors.Is(err, inflight.ErrDeaths):
 		return fmt.Errorf("%w: %w", ErrDamage, err)
 	case errors.Is(err, eventlog.ErrLocked), errors.Is(err, storage.ErrInUse):

@@ -62,7 +62,11 @@ func (n *Node) whyDown() string {
 	if !ok {
 		return "the node has not started"
 	}
-	return down(tree)
+	why := down(tree)
+	if p, busy := n.Progress(); busy && why != "" {
+		why = p.String() + "; " + why
+	}
+	return why
 }
 
 func down(t supervisor.Tree) string {

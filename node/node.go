@@ -64,6 +64,10 @@ type Node struct {
 	doom  doom
 	core  atomic.Pointer[core] // of the running node supervisor
 
+	snaps       *snapshotter
+	retainEvery time.Duration // between two rounds of retention
+	progress    progress
+
 	address atomic.Pointer[string]
 	up      chan struct{}
 }
@@ -109,7 +113,7 @@ func WithVersion(v string) Option { return func(n *Node) { n.version = v } }
 func New(home string, c Config, opts ...Option) (*Node, error) {
 	n := &Node{
 		home: home, config: c, version: "unknown", log: zap.NewNop(), started: time.Now(),
-		backends: map[string]engines.Backend{}, up: make(chan struct{}),
+		backends: map[string]engines.Backend{}, up: make(chan struct{}), retainEvery: retainEvery,
 	}
 	for _, b := range []engines.Backend{kv.New(), kvstore.New()} {
 		n.backends[b.Name()] = b
@@ -117,6 +121,7 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 	for _, o := range opts {
 		o(n)
 	}
+	n.snaps, n.progress.log = newSnapshotter(n), n.log
 	err := errors.Join(c.Validate(), checkFormat(home))
 	if err != nil {
 		return nil, err
@@ -148,6 +153,9 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 	if n.table, err = n.openTable(); err != nil {
 		return nil, errors.Join(classify(err), n.Close())
 	}
+	if err := errors.Join(stateWithoutLog(n.disk(), home), settleInstall(n.disk(), n.logDisk, home)); err != nil {
+		return nil, errors.Join(classify(err), n.Close())
+	}
 	n.files = supervisor.NewLease(n.openLog, (*eventlog.Log).Close, leaseBound)
 	n.state = storage.NewLease(StateDir(home), storage.Options{FS: n.stateDisk, Logger: n.log.Named("pebble").Sugar(), OnFatal: n.die}, leaseBound)
 	if n.host, err = supervisor.New(n.hostSpec()); err != nil {
@@ -165,7 +173,10 @@ func (n *Node) engineIDs() []string {
 }
 
 func (n *Node) openLog() (*eventlog.Log, error) {
-	return eventlog.Open(LogDir(n.home), eventlog.Options{FS: n.logDisk, SegmentSize: n.config.Log.SegmentBytes, Events: n.logNotice})
+	keep, _ := n.config.Log.retainBytes()
+	return eventlog.Open(LogDir(n.home), eventlog.Options{
+		FS: n.logDisk, SegmentSize: n.config.Log.SegmentBytes, Retention: eventlog.Retention{Bytes: keep}, Events: n.logNotice,
+	})
 }
 
 // openTable learns what the process before died of.
@@ -185,13 +196,13 @@ func (n *Node) openTable() (*inflight.Table, error) {
 }
 
 func (n *Node) logNotice(e eventlog.Event) {
-	switch e.(type) {
+	switch e := e.(type) {
 	case eventlog.Failed:
 		n.log.Error("event log", zap.Stringer("event", e))
 	case eventlog.TornTail, eventlog.SpareFailed:
 		n.log.Warn("event log", zap.Stringer("event", e))
 	case eventlog.Progress:
-		n.log.Debug("event log", zap.Stringer("event", e))
+		n.progress.at("checking the event log", "bytes", uint64(e.Done), uint64(e.Total))
 	default:
 		n.log.Info("event log", zap.Stringer("event", e))
 	}

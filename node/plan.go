@@ -176,7 +176,7 @@ func (p Place) replace(path string, by Place) Place {
 }
 
 // ShippedEngines are the engines that every node has, in start order.
-func ShippedEngines() []string { return []string{"consensus", "api"} }
+func ShippedEngines() []string { return []string{"consensus", "api", "retention"} }
 
 // String draws the plan.
 func (p Place) String() string {

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 
-	"go.uber.org/zap"
 
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/consensus"
@@ -67,18 +66,15 @@ func (n *Node) buildTransactions(c *core) []supervisor.Child {
 		at.find("storage").child(storage.Child(c.dir, storage.Config{Lease: n.state})),
 		// Its clients are made for each incarnation: a replaced one must not find its successor's grants in them.
 		at.find("ordering").child(func(ctx context.Context) (supervisor.Service, error) {
+			if err := n.agree(ctx, c); err != nil {
+				return nil, err
+			}
 			return ordering.Child(c.dir, ordering.Config{
 				Log: logger.NewClient(c.dir), Store: storage.NewClient(c.dir).Elders(), Pool: mempool.NewClient(c.dir, n.backends),
-				Progress: n.replayProgress,
+				Progress: n.progress.replay(),
 			})(ctx)
 		}),
 		at.find("mempool").nested(func() ([]supervisor.Child, error) { return n.buildMempool(c) }),
-	}
-}
-
-func (n *Node) replayProgress(index, last uint64) {
-	if index%100_000 == 0 || index == last {
-		n.log.Info("replaying the event log", zap.Uint64("record", index), zap.Uint64("last", last))
 	}
 }
 
@@ -115,6 +111,7 @@ func (n *Node) buildEngines(c *core) []supervisor.Child {
 		at.find("api").child(func(context.Context) (supervisor.Service, error) {
 			return &api.Service{Gate: n.gate, Backend: newBackend(n, c)}, nil
 		}),
+		at.find("retention").child(n.startRetention(c)),
 	}
 	for _, e := range n.extra {
 		children = append(children, at.find(e.ID).child(e.Start(c.dir)))

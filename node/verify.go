@@ -5,9 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"strings"
+	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/coppice-go/coppice/engines"
@@ -33,6 +34,9 @@ type VerifyOptions struct {
 
 	// Progress, if set, is told how far which step has come.
 	Progress func(step string, done, total uint64)
+
+	disk vfs.FS      // nil: the operating system's, as the next
+	logs eventlog.FS // the log's, on the same disk
 }
 
 // Verified is what Verify looked at.
@@ -46,6 +50,12 @@ type Verified struct {
 	Txs        uint64 // in them
 	Launched   uint64 // acknowledged
 	Unfinished uint64 // of them, without a result: the next start goes on with them
+
+	First uint64 // record of the log
+	Base  string // the snapshot that replay began with; empty: the genesis
+
+	// How long each step took.
+	LogTook, StateTook, ReplayTook time.Duration
 }
 
 // Verify checks a stopped home and changes nothing in it: every byte of the log, the state by a scan, and that executing
@@ -64,7 +74,10 @@ func Verify(ctx context.Context, home string, o VerifyOptions) (Verified, error)
 		return v, err
 	}
 	defer lock.Close()
-	r := &verification{VerifyOptions: o, home: home, backends: make(map[string]engines.Backend), out: &v}
+	if o.disk == nil {
+		o.disk = vfs.Default
+	}
+	r := &verification{VerifyOptions: o, home: home, backends: make(map[string]engines.Backend), out: &v, pending: newPending()}
 	for _, b := range append([]engines.Backend{kv.New(), kvstore.New()}, o.Backends...) {
 		r.backends[b.Name()] = b
 	}
@@ -77,55 +90,59 @@ type verification struct {
 	backends map[string]engines.Backend
 	out      *Verified
 
-	pending map[engines.TxID]bool
+	pending pending
 	decided *logv1.OrderDecided
-	state   *storage.DB // the home's
+	floor   truncation
+	state   *storage.DB // the home's; nil: it has none
 	again   *storage.DB // built anew from the log
+	begun   uint64      // the record that again began with, if it was a snapshot
+	scratch string
 }
 
 func (r *verification) run(ctx context.Context) (err error) {
-	if segments, err := filepath.Glob(filepath.Join(LogDir(r.home), "*.seg")); err != nil {
+	if err := stateWithoutLog(r.disk, r.home); err != nil {
 		return err
-	} else if len(segments) == 0 {
-		if _, err := os.Stat(StateDir(r.home)); err == nil {
-			return fmt.Errorf("%w: there is a state in %s, and no log in %s that it could have been made of", ErrDamage, StateDir(r.home), LogDir(r.home))
-		}
-		return nil // a home that was never started
 	}
+	if logs, err := listed(r.disk, LogDir(r.home), func(name string) bool { return strings.HasSuffix(name, ".seg") }); err != nil || !logs {
+		return err // a home that was never started
+	}
+	for _, path := range []string{installingPath(r.home), StateDir(r.home) + ".new"} {
+		if _, err := r.disk.Stat(path); err == nil {
+			return fmt.Errorf("%w: an installation of a snapshot was cut short (%s): a start, or any 'coppice snapshot' command, completes it first", ErrConfig, path)
+		}
+	}
+	if r.floor, err = readTruncation(r.disk, r.home); err != nil {
+		return err
+	}
+	began := time.Now()
 	r.Progress("log", 0, 0)
-	if r.out.Log, err = eventlog.Verify(LogDir(r.home), eventlog.Options{}); err != nil {
-		return err
-	}
-	if err := r.scan(ctx); err != nil {
-		return err
-	}
-	if r.state != nil {
-		defer r.state.Close()
-	}
-	scratch, err := os.MkdirTemp(filepath.Dir(LogDir(r.home)), "verify-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(scratch)
-	if r.again, err = storage.Open(filepath.Join(scratch, "state"), storage.Options{OnFatal: func(err error) {
-		os.RemoveAll(scratch)
-		if r.Fatal == nil {
-			panic(err)
+	if r.out.Log, err = eventlog.Verify(LogDir(r.home), eventlog.Options{FS: r.logs, Events: func(e eventlog.Event) {
+		if p, ok := e.(eventlog.Progress); ok {
+			r.Progress("log", uint64(p.Done), uint64(p.Total))
 		}
-		r.Fatal(err)
 	}}); err != nil {
 		return err
 	}
-	defer r.again.Close()
+	r.out.LogTook = time.Since(began)
+	began = time.Now()
+	if err := r.scan(ctx); err != nil {
+		return err
+	}
+	r.out.StateTook = time.Since(began)
+	if r.state != nil {
+		defer r.state.Close()
+	}
+	began = time.Now()
+	defer func() { r.out.ReplayTook = time.Since(began) }()
 	return r.replay(ctx)
 }
 
 // scan opens the home's state, if it has one, and checks it against itself.
 func (r *verification) scan(ctx context.Context) error {
-	if _, err := os.Stat(StateDir(r.home)); err != nil {
+	if _, err := r.disk.Stat(StateDir(r.home)); err != nil {
 		return nil
 	}
-	state, err := storage.Open(StateDir(r.home), storage.Options{ReadOnly: true})
+	state, err := storage.Open(StateDir(r.home), storage.Options{FS: r.disk, ReadOnly: true})
 	if errors.Is(err, storage.ErrNone) {
 		return nil // a start will make it from the log
 	}
@@ -138,20 +155,25 @@ func (r *verification) scan(ctx context.Context) error {
 
 // replay builds the state anew from the log and compares at every block.
 func (r *verification) replay(ctx context.Context) error {
-	log, err := eventlog.OpenReadOnly(LogDir(r.home), eventlog.Options{})
+	log, err := eventlog.OpenReadOnly(LogDir(r.home), eventlog.Options{FS: r.logs, QuickOpen: true}) // every frame was checked
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	if r.state != nil && r.state.State().Index > log.Durable() {
-		return fmt.Errorf("%w: the state has applied record %d, the log ends at %d", ErrDamage, r.state.State().Index, log.Durable())
+	r.out.First = log.First()
+	if err := r.agreed(log); err != nil {
+		return err
 	}
+	if err := r.beginAgain(ctx, log); err != nil {
+		return err
+	}
+	defer r.endAgain()
 	cur, err := log.Cursor(log.First())
 	if err != nil {
 		return err
 	}
 	defer cur.Close()
-	r.pending = make(map[engines.TxID]bool)
+	total := log.Durable() - log.First() + 1
 	for {
 		e, ok, err := cur.TryNext()
 		if err != nil {
@@ -168,27 +190,31 @@ func (r *verification) replay(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrDamage, err)
 		}
-		if err := r.record(ctx, e.Index, m); err != nil {
+		if err := r.record(ctx, log, e.Index, m); err != nil {
 			return fmt.Errorf("record %d: %w", e.Index, err)
 		}
 		if e.Index%1024 == 0 || e.Index == log.Durable() {
-			r.Progress("replay", e.Index, log.Durable())
+			r.Progress("replay", e.Index-log.First()+1, total)
 		}
 	}
 	r.out.Unfinished = uint64(len(r.pending))
 	return r.compareEnd()
 }
 
-func (r *verification) record(ctx context.Context, index uint64, m proto.Message) error {
+func (r *verification) record(ctx context.Context, log *eventlog.Log, index uint64, m proto.Message) error {
+	r.pending.record(index, m)
+	if _, launched := m.(*logv1.TxLaunched); launched {
+		r.out.Launched++
+	}
+	if index <= r.begun {
+		return nil // what it led to was begun with
+	}
 	switch m := m.(type) {
 	case *logv1.ChainStarted:
 		r.out.ChainID = m.ChainId
 		return r.again.StartChain(index, m)
-	case *logv1.TxLaunched:
-		r.out.Launched++
-		r.pending[engines.HashTx(m.Tx)] = true
-	case *logv1.TxExpired:
-		delete(r.pending, engines.TxID(m.Id))
+	case *logv1.SnapshotInstalled:
+		return r.installed(ctx, log, index, m)
 	case *logv1.OrderDecided:
 		if d := r.decided; d != nil && !engines.BlockFromRecord(d).Same(engines.BlockFromRecord(m)) {
 			return fmt.Errorf("%w: %v was decided, and %v before it was never committed", ErrDamage, engines.BlockFromRecord(m), engines.BlockFromRecord(d))
@@ -209,9 +235,6 @@ func (r *verification) block(ctx context.Context, index uint64, m *logv1.BlockCo
 	r.decided = nil
 	if b.Height != m.Height || b.ChainID != m.ChainId || !bytes.Equal(b.Hash, m.BlockHash) {
 		return fmt.Errorf("%w: block %d of %s (%.8x) was committed, %v had been decided", ErrDamage, m.Height, m.ChainId, m.BlockHash, b)
-	}
-	for _, res := range m.Results {
-		delete(r.pending, engines.TxID(res.Id))
 	}
 	r.out.Blocks++
 	r.out.Txs += uint64(len(b.Txs))
@@ -301,6 +324,9 @@ func (r *verification) compareEnd() error {
 		return nil
 	}
 	meta, err := r.again.Block(s.Height)
+	if errors.Is(err, storage.ErrPruned) {
+		return nil // the state is behind what replay began with, which was scanned
+	}
 	if err != nil {
 		return fmt.Errorf("%w: the state is at height %d, which the log does not lead to: %w", ErrDamage, s.Height, err)
 	}

@@ -2,6 +2,7 @@ package snapshots
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -63,6 +64,13 @@ func (m Manifest) id() string { return fmt.Sprintf("%d-%d-%d", m.Period, m.Heigh
 // Same tells whether m and o are of one and the same state: their files may differ.
 func (m Manifest) Same(o Manifest) bool {
 	return m.ChainID == o.ChainID && m.Period == o.Period && m.Height == o.Height && bytes.Equal(m.AppHash, o.AppHash) && bytes.Equal(m.StateRoot, o.StateRoot)
+}
+
+// Hash names the state that m is of: SHA-256 over chain, period, height, app hash and state root.
+func (m Manifest) Hash() []byte {
+	h := sha256.New()
+	fmt.Fprintf(h, "coppice snapshot\x00%d %s %d %d %x %x", len(m.ChainID), m.ChainID, m.Period, m.Height, []byte(m.AppHash), []byte(m.StateRoot))
+	return h.Sum(nil)
 }
 
 func (m Manifest) encode() []byte {

@@ -1,0 +1,66 @@
+package api
+
+import (
+	"context"
+	"net/http"
+
+	"connectrpc.com/connect"
+
+	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
+	"github.com/coppice-go/coppice/proto/coppice/api/v1/apiv1connect"
+)
+
+// Snapshots is what SnapshotService needs of a node. All methods are safe for concurrent use, and answer ErrUnavailable while the
+// node is down.
+type Snapshots interface {
+	// Create takes a snapshot; fresh is false where the newest one is of the same state.
+	Create(ctx context.Context) (s *apiv1.Snapshot, fresh bool, err error)
+
+	// List answers the snapshots, the oldest state first.
+	List(ctx context.Context) ([]*apiv1.Snapshot, error)
+
+	// Retention tells what the log holds, and what holds the log.
+	Retention(ctx context.Context) (*apiv1.RetentionResponse, error)
+
+	// Backup sends the parts of a backup.
+	Backup(ctx context.Context, send func(*apiv1.BackupResponse) error) error
+}
+
+// SnapshotHandler serves SnapshotService over s. It answers the path prefix to mount it at. Every call wants the token.
+func SnapshotHandler(s Snapshots, token string) (string, http.Handler) {
+	return apiv1connect.NewSnapshotServiceHandler(&snapshotService{s},
+		connect.WithReadMaxBytes(maxAdminBody), connect.WithInterceptors(wantToken(token)))
+}
+
+type snapshotService struct{ s Snapshots }
+
+func (s *snapshotService) CreateSnapshot(ctx context.Context, _ *connect.Request[apiv1.CreateSnapshotRequest]) (*connect.Response[apiv1.CreateSnapshotResponse], error) {
+	made, fresh, err := s.s.Create(ctx)
+	if err != nil {
+		return nil, wireError(ctx, err)
+	}
+	return connect.NewResponse(&apiv1.CreateSnapshotResponse{Snapshot: made, Fresh: fresh}), nil
+}
+
+func (s *snapshotService) ListSnapshots(ctx context.Context, _ *connect.Request[apiv1.ListSnapshotsRequest]) (*connect.Response[apiv1.ListSnapshotsResponse], error) {
+	list, err := s.s.List(ctx)
+	if err != nil {
+		return nil, wireError(ctx, err)
+	}
+	return connect.NewResponse(&apiv1.ListSnapshotsResponse{Snapshots: list}), nil
+}
+
+func (s *snapshotService) Retention(ctx context.Context, _ *connect.Request[apiv1.RetentionRequest]) (*connect.Response[apiv1.RetentionResponse], error) {
+	r, err := s.s.Retention(ctx)
+	if err != nil {
+		return nil, wireError(ctx, err)
+	}
+	return connect.NewResponse(r), nil
+}
+
+func (s *snapshotService) Backup(ctx context.Context, _ *connect.Request[apiv1.BackupRequest], out *connect.ServerStream[apiv1.BackupResponse]) error {
+	if err := s.s.Backup(ctx, out.Send); err != nil {
+		return wireError(ctx, err)
+	}
+	return nil
+}

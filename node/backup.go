@@ -1,0 +1,209 @@
+package node
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/storage/snapshots"
+	"github.com/coppice-go/coppice/eventlog"
+	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
+)
+
+// Pieces of a backup on the wire.
+const (
+	backupPiece   = 256 << 10 // bytes of a file
+	backupRecords = 512 << 10 // bytes of records, or one that is larger
+)
+
+// snapshotPrefix is where the snapshot's files lie in a backup.
+const snapshotPrefix = "snapshot/"
+
+// backup is the sending side: what it takes to make another home of this one.
+type backup struct {
+	home        string
+	dir         snapshots.Dir
+	manifest    snapshots.Manifest
+	first, last uint64 // records
+	cur         *eventlog.Cursor
+	send        func(*apiv1.BackupResponse) error
+}
+
+func (b *backup) run(ctx context.Context) error {
+	m, err := json.Marshal(b.manifest)
+	if err != nil {
+		return err
+	}
+	if err := b.send(&apiv1.BackupResponse{Part: &apiv1.BackupResponse_Begin{Begin: &apiv1.BackupBegin{
+		Snapshot: m, First: b.first, Last: b.last, LogId: b.manifest.LogID, Bytes: b.manifest.Bytes,
+	}}}); err != nil {
+		return err
+	}
+	for _, name := range []string{genesisFile, configFile} {
+		if err := b.file(ctx, name, func() (io.ReadCloser, error) { return os.Open(filepath.Join(b.home, name)) }); err != nil {
+			return err
+		}
+	}
+	for _, f := range b.manifest.Files {
+		path := b.dir.FS.PathJoin(b.dir.Path, b.manifest.ID, f.Name)
+		if err := b.file(ctx, snapshotPrefix+f.Name, func() (io.ReadCloser, error) { return b.dir.FS.Open(path) }); err != nil {
+			return err
+		}
+	}
+	digest, err := b.records(ctx)
+	if err != nil {
+		return err
+	}
+	return b.send(&apiv1.BackupResponse{Part: &apiv1.BackupResponse_End{End: &apiv1.BackupEnd{Digest: digest}}})
+}
+
+func (b *backup) file(ctx context.Context, name string, open func() (io.ReadCloser, error)) error {
+	f, err := open()
+	if err != nil {
+		return fmt.Errorf("backup: %w", err)
+	}
+	defer f.Close()
+	for last := false; !last; {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		piece := make([]byte, backupPiece)
+		n, err := io.ReadFull(f, piece)
+		if last = errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF); err != nil && !last {
+			return fmt.Errorf("backup: reading %s: %w", name, err)
+		}
+		if err := b.send(&apiv1.BackupResponse{Part: &apiv1.BackupResponse_File{File: &apiv1.BackupFile{Name: name, Data: piece[:n], Last: last}}}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *backup) records(ctx context.Context) (digest []byte, err error) {
+	sum := newRecordSum()
+	part, size := &apiv1.BackupRecords{First: b.first}, 0
+	flush := func() error {
+		if len(part.Records) == 0 {
+			return nil
+		}
+		err := b.send(&apiv1.BackupResponse{Part: &apiv1.BackupResponse_Records{Records: part}})
+		part, size = &apiv1.BackupRecords{First: part.First + uint64(len(part.Records))}, 0
+		return err
+	}
+	for next := b.first; next <= b.last; next++ {
+		e, err := b.cur.Next(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("backup: record %d: %w", next, err)
+		}
+		sum.add(uint8(e.Kind), e.Data)
+		part.Records = append(part.Records, &apiv1.BackupRecord{Kind: uint32(e.Kind), Data: append([]byte(nil), e.Data...)})
+		if size += len(e.Data); size >= backupRecords {
+			if err := flush(); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return sum.h.Sum(nil), flush()
+}
+
+// recordSum is the digest of a backup's records.
+type recordSum struct{ h hash.Hash }
+
+func newRecordSum() recordSum { return recordSum{sha256.New()} }
+
+func (s recordSum) add(kind uint8, data []byte) {
+	var head [5]byte
+	head[0] = kind
+	binary.BigEndian.PutUint32(head[1:], uint32(len(data)))
+	s.h.Write(head[:])
+	s.h.Write(data)
+}
+
+// Backup makes a backup of a stopped home in dest, which must not exist or be empty. It appears there whole and verified, or not at all.
+// Errors are ErrDamage, ErrHomeInUse (then a node runs, and SnapshotService makes it) and ErrConfig.
+func Backup(ctx context.Context, home, dest, program string, progress func(step string, done, total uint64)) (BackupInfo, error) {
+	h, err := openStopped(home, nil, nil)
+	if err != nil {
+		return BackupInfo{}, err
+	}
+	defer h.Close()
+	info, err := h.backup(ctx, dest, program, progress)
+	return info, classify(err)
+}
+
+func (h *stoppedHome) backup(ctx context.Context, dest, program string, progress func(step string, done, total uint64)) (info BackupInfo, err error) {
+	if progress == nil {
+		progress = func(string, uint64, uint64) {}
+	}
+	m, _, err := h.create(ctx, program, func(done, total uint64) { progress("snapshot", done, total) })
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, snapshots.ErrNone) {
+		return info, fmt.Errorf("%w: %s was never started: there is nothing to back up but its files", ErrConfig, h.home)
+	}
+	if err != nil {
+		return info, err
+	}
+	w, err := NewBackupWriter(dest, program, progress)
+	if err != nil {
+		return info, err
+	}
+	defer w.Abandon()
+	l, err := h.readLog()
+	if err != nil {
+		return info, err
+	}
+	defer l.Close()
+	floor, err := poolFloor(l, progress)
+	if err != nil {
+		return info, err
+	}
+	b := backup{home: h.home, dir: h.dir(), manifest: m, first: min(m.Index+1, floor), last: l.Durable(), send: w.Take}
+	if b.cur, err = l.Cursor(b.first); err != nil {
+		return info, err
+	}
+	defer b.cur.Close()
+	if err := b.run(ctx); err != nil {
+		return info, err
+	}
+	return w.Finish(ctx)
+}
+
+// poolFloor is the oldest TxLaunched of a log without a terminal record; the log's end and one if there is none.
+func poolFloor(l *eventlog.Log, progress func(step string, done, total uint64)) (uint64, error) {
+	pending := newPending()
+	cur, err := l.Cursor(l.First())
+	if err != nil {
+		return 0, err
+	}
+	defer cur.Close()
+	for {
+		e, ok, err := cur.TryNext()
+		if err != nil {
+			return 0, err
+		}
+		if !ok {
+			return pending.floor(l.Durable() + 1), nil
+		}
+		if e.Index%1024 == 0 {
+			progress("pool", e.Index-l.First(), l.Durable()-l.First()+1)
+		}
+		switch e.Kind {
+		case engines.KindTxLaunched, engines.KindTxExpired, engines.KindBlockCommitted:
+		default:
+			continue
+		}
+		m, err := engines.DecodeRecord(e)
+		if err != nil {
+			return 0, fmt.Errorf("%w: %w", ErrDamage, err)
+		}
+		pending.record(e.Index, m)
+	}
+}

@@ -1,0 +1,221 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/storage/snapshots"
+	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/api"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+)
+
+const (
+	homeMade  = ".restoring" // the suffix of a home that is not complete
+	copyBatch = 1 << 20      // bytes of records in one append
+)
+
+// RestoreBackup makes a home of a backup, which must not be there or be empty. The new home has a log of its own, which begins with a
+// Base record and then goes on with the backup's records under their own numbers, the snapshot as its state, and a new admin
+// token unless the backup brings one. It is verified, every byte and every app hash, and appears whole or not at all. Errors are
+// ErrConfig and ErrDamage.
+func RestoreBackup(ctx context.Context, src, home string, progress func(step string, done, total uint64)) (BackupInfo, error) {
+	if progress == nil {
+		progress = func(string, uint64, uint64) {}
+	}
+	home, err := vacant(home)
+	if err != nil {
+		return BackupInfo{}, err
+	}
+	info, err := VerifyBackup(ctx, src, progress)
+	if err != nil {
+		return info, classify(err)
+	}
+	tmp := home + homeMade
+	if err := os.RemoveAll(tmp); err != nil {
+		return info, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	r := restoring{src: src, home: tmp, info: info, progress: progress}
+	if err := r.run(ctx); err != nil {
+		return info, errors.Join(classify(err), os.RemoveAll(tmp))
+	}
+	if err := os.Rename(tmp, home); err != nil {
+		return info, err
+	}
+	return info, syncDir(filepath.Dir(home))
+}
+
+// restoring is one RestoreBackup on its way.
+type restoring struct {
+	src, home string
+	info      BackupInfo
+	progress  func(step string, done, total uint64)
+}
+
+func (r *restoring) run(ctx context.Context) error {
+	if err := os.MkdirAll(SnapshotDir(r.home), 0o700); err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	if err := r.files(); err != nil {
+		return err
+	}
+	id, err := r.log(ctx)
+	if err != nil {
+		return err
+	}
+	if err := r.snapshot(); err != nil {
+		return err
+	}
+	dir := snapshots.Dir{FS: vfs.Default, Path: SnapshotDir(r.home)}
+	m, err := dir.Install(ctx, r.info.Snapshot, snapshots.Installing{State: StateDir(r.home), LogID: id, Index: r.index()})
+	if err != nil {
+		return err
+	}
+	if r.info.First == 1 { // the log is whole, and leads there by itself
+		if err := dir.Remove(m.ID); err != nil {
+			return err
+		}
+	}
+	for _, d := range []string{filepath.Join(r.home, "data"), r.home} {
+		if err := syncDir(d); err != nil {
+			return err
+		}
+	}
+	v, err := Verify(ctx, r.home, VerifyOptions{SkipReplay: true, Progress: r.progress})
+	if err != nil {
+		return err
+	}
+	if v.Height != r.info.Height || !bytes.Equal(v.AppHash, r.info.AppHash) {
+		return fmt.Errorf("%w: the restored home is at height %d with app hash %x, the backup says %d with %v", ErrDamage, v.Height, v.AppHash, r.info.Height, r.info.AppHash)
+	}
+	return nil
+}
+
+func (r *restoring) manifest() (snapshots.Manifest, error) {
+	return backupSnapshots(r.src).Find(r.info.Snapshot)
+}
+
+// index is the snapshot's place in the log, which counts on in the new one.
+func (r *restoring) index() uint64 {
+	m, err := r.manifest()
+	if err != nil {
+		panic(err) // it was verified just now
+	}
+	return m.Index
+}
+
+// files brings genesis, configuration and token, and makes the directory a home.
+func (r *restoring) files() error {
+	for _, name := range []string{genesisFile, configFile} {
+		if err := copyFile(filepath.Join(r.src, name), filepath.Join(r.home, name), 0o644); err != nil {
+			return err
+		}
+	}
+	token, err := os.ReadFile(filepath.Join(r.src, api.TokenFileName))
+	if errors.Is(err, fs.ErrNotExist) {
+		token, err = []byte(rand.Text()+"\n"), nil
+	}
+	if err == nil {
+		err = writeNew(filepath.Join(r.home, api.TokenFileName), token, 0o600)
+	}
+	if err == nil {
+		err = writeNew(filepath.Join(r.home, formatFile), []byte(homeFormat), 0o644)
+	}
+	return err
+}
+
+// snapshot copies the snapshot among those of the new home, where it says where it came from: replay begins with it.
+func (r *restoring) snapshot() error {
+	m, err := r.manifest()
+	if err != nil {
+		return err
+	}
+	from, to := filepath.Join(r.src, backupSnapshot, m.ID), filepath.Join(SnapshotDir(r.home), m.ID)
+	if err := os.Mkdir(to, 0o700); err != nil {
+		return err
+	}
+	for _, f := range m.Files {
+		if err := copyFile(filepath.Join(from, f.Name), filepath.Join(to, f.Name), 0o600); err != nil {
+			return err
+		}
+	}
+	m.Source = fmt.Sprintf("backup of log %v", m.LogID)
+	data, err := json.MarshalIndent(m, "", "  ")
+	if err == nil {
+		err = writeNew(filepath.Join(to, "snapshot.json"), append(data, '\n'), 0o600)
+	}
+	if err == nil {
+		err = syncDir(to)
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(to))
+	}
+	return err
+}
+
+// log writes the new home's log: Base, unless the backup has the log from its first record on, and the records.
+func (r *restoring) log(ctx context.Context) (id [16]byte, err error) {
+	o := eventlog.Options{FirstIndex: 1}
+	var batch []eventlog.Record
+	if r.info.First > 1 {
+		o.FirstIndex = r.info.First - 1
+		base, err := r.base()
+		if err != nil {
+			return id, err
+		}
+		batch = append(batch, base)
+	}
+	l, err := eventlog.Open(LogDir(r.home), o)
+	if err != nil {
+		return id, err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	size := 0
+	flush := func() error {
+		if len(batch) == 0 {
+			return nil
+		}
+		_, err := l.AppendNoSync(ctx, batch...)
+		batch, size = batch[:0], 0
+		return err
+	}
+	if err := readRecords(ctx, filepath.Join(r.src, backupLog), func(e eventlog.Entry) error {
+		batch = append(batch, eventlog.Record{Kind: e.Kind, Data: bytes.Clone(e.Data)})
+		r.progress("records", e.Index+1-r.info.First, r.info.Last+1-r.info.First)
+		if size += len(e.Data); size >= copyBatch {
+			return flush()
+		}
+		return nil
+	}); err != nil {
+		return id, err
+	}
+	if err := flush(); err != nil {
+		return id, err
+	}
+	return l.ID(), l.Sync(ctx)
+}
+
+// base is what the log says of its own beginning.
+func (r *restoring) base() (eventlog.Record, error) {
+	m, err := r.manifest()
+	if err != nil {
+		return eventlog.Record{}, err
+	}
+	g, err := readGenesis(filepath.Join(r.src, genesisFile))
+	if err != nil {
+		return eventlog.Record{}, err
+	}
+	return engines.NewRecord(&logv1.Base{
+		ChainId: m.ChainID, Period: m.Period, Height: m.Height, AppHash: m.AppHash, OriginLogId: m.LogID, OriginIndex: m.Index, Params: g.Params,
+	})
+}

@@ -1,0 +1,366 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/storage/snapshots"
+	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/api"
+	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+)
+
+// The files of a backup.
+const (
+	backupFile     = "backup.json" // written last: it makes the rest a backup
+	backupLog      = "log"
+	backupSnapshot = "snapshots"
+	backupFormat   = 1
+	partialSuffix  = ".partial"
+)
+
+// BackupInfo says what a backup is.
+type BackupInfo struct {
+	Format   int           `json:"format"`
+	ChainID  string        `json:"chain_id"`
+	Period   uint64        `json:"period"`
+	Height   uint64        `json:"height"`   // committed, by the records
+	AppHash  snapshots.Hex `json:"app_hash"` // at that height
+	Snapshot string        `json:"snapshot"` // its id
+	LogID    snapshots.Hex `json:"log_id"`   // of the log that it is of
+	First    uint64        `json:"first"`    // record
+	Last     uint64        `json:"last"`     // record
+	Digest   snapshots.Hex `json:"digest"`   // SHA-256 over the records
+	Bytes    int64         `json:"bytes"`    // of the snapshot
+	Token    bool          `json:"token"`    // the admin token is in it
+	Created  time.Time     `json:"created"`
+	Program  string        `json:"program"`
+}
+
+// BackupWriter is the receiving side of a backup. It is for one goroutine.
+type BackupWriter struct {
+	dest, tmp string
+	progress  func(step string, done, total uint64)
+	info      BackupInfo
+	manifest  snapshots.Manifest
+
+	log   *eventlog.Log
+	next  uint64
+	sum   recordSum
+	ended bool
+
+	file    *os.File
+	name    string
+	written int64
+}
+
+// NewBackupWriter begins a backup in dest, which must not exist or be empty; until Finish, what there is of it lies beside dest,
+// in a directory of that name with ".partial". Errors are ErrConfig.
+func NewBackupWriter(dest, program string, progress func(step string, done, total uint64)) (*BackupWriter, error) {
+	dest, err := vacant(dest)
+	if err != nil {
+		return nil, err
+	}
+	w := &BackupWriter{dest: dest, tmp: dest + partialSuffix, progress: progress, sum: newRecordSum()}
+	if w.progress == nil {
+		w.progress = func(string, uint64, uint64) {}
+	}
+	w.info = BackupInfo{Format: backupFormat, Program: program, Created: time.Now().UTC().Truncate(time.Millisecond)}
+	if err := os.RemoveAll(w.tmp); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	if err := os.MkdirAll(w.tmp, 0o700); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	return w, nil
+}
+
+// vacant refuses a place where something is.
+func vacant(path string) (string, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return path, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	names, err := os.ReadDir(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return path, nil
+	case err != nil:
+		return path, fmt.Errorf("%w: %w", ErrConfig, err)
+	case len(names) > 0:
+		return path, fmt.Errorf("%w: %s is not empty: want a directory that does not exist, or an empty one", ErrConfig, path)
+	}
+	return path, nil
+}
+
+// Abandon removes what there is of a backup that was not finished.
+func (w *BackupWriter) Abandon() {
+	if w.file != nil {
+		w.file.Close()
+	}
+	if w.log != nil {
+		w.log.Close() // nothing of it is wanted
+	}
+	os.RemoveAll(w.tmp)
+}
+
+// Take takes the next part.
+func (w *BackupWriter) Take(part *apiv1.BackupResponse) error {
+	switch p := part.Part.(type) {
+	case *apiv1.BackupResponse_Begin:
+		return w.begin(p.Begin)
+	case *apiv1.BackupResponse_File:
+		return w.piece(p.File)
+	case *apiv1.BackupResponse_Records:
+		return w.records(p.Records)
+	case *apiv1.BackupResponse_End:
+		if digest := w.sum.h.Sum(nil); !bytes.Equal(digest, p.End.Digest) || w.next != w.info.Last+1 {
+			return fmt.Errorf("backup: the records up to %d have digest %x, want %x up to %d", w.next-1, digest, p.End.Digest, w.info.Last)
+		}
+		w.info.Digest, w.ended = p.End.Digest, true
+		return nil
+	}
+	return fmt.Errorf("backup: a part that this version does not know: %T; the node is of another version", part.Part)
+}
+
+func (w *BackupWriter) begin(b *apiv1.BackupBegin) (err error) {
+	if w.log != nil {
+		return errors.New("backup: it began twice")
+	}
+	if w.manifest, err = snapshots.ParseManifest(b.Snapshot); err != nil {
+		return err
+	}
+	w.info.Snapshot, w.info.LogID, w.info.First, w.info.Last, w.info.Bytes = w.manifest.ID, b.LogId, b.First, b.Last, w.manifest.Bytes
+	w.info.ChainID, w.info.Period, w.info.Height, w.info.AppHash = w.manifest.ChainID, w.manifest.Period, w.manifest.Height, w.manifest.AppHash
+	w.next = b.First
+	if b.First == 0 || b.First > w.manifest.Index+1 || b.Last+1 < b.First {
+		return fmt.Errorf("backup: records %d to %d do not follow on snapshot %s", b.First, b.Last, w.manifest.ID)
+	}
+	if err := os.MkdirAll(filepath.Join(w.tmp, backupSnapshot, w.manifest.ID), 0o700); err != nil {
+		return err
+	}
+	w.log, err = eventlog.Open(filepath.Join(w.tmp, backupLog), eventlog.Options{FirstIndex: b.First})
+	return err
+}
+
+// place is where a file of a backup lies; only names that a backup has are taken.
+func (w *BackupWriter) place(name string) (string, error) {
+	if name == genesisFile || name == configFile {
+		return filepath.Join(w.tmp, name), nil
+	}
+	base, ok := strings.CutPrefix(name, snapshotPrefix)
+	for _, f := range w.manifest.Files {
+		if ok && f.Name == base && filepath.IsLocal(base) && filepath.Base(base) == base {
+			return filepath.Join(w.tmp, backupSnapshot, w.manifest.ID, base), nil
+		}
+	}
+	return "", fmt.Errorf("backup: a file that does not belong there: %q", name)
+}
+
+func (w *BackupWriter) piece(p *apiv1.BackupFile) (err error) {
+	if w.file == nil {
+		path, err := w.place(p.Name)
+		if err != nil {
+			return err
+		}
+		if w.file, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
+			return err
+		}
+		w.name = p.Name
+	}
+	if p.Name != w.name {
+		return fmt.Errorf("backup: a piece of %q in the middle of %q", p.Name, w.name)
+	}
+	if _, err := w.file.Write(p.Data); err != nil {
+		return err
+	}
+	w.written += int64(len(p.Data))
+	w.progress("copy", uint64(w.written), uint64(max(w.written, w.info.Bytes)))
+	if !p.Last {
+		return nil
+	}
+	f := w.file
+	w.file = nil
+	return errors.Join(f.Sync(), f.Close())
+}
+
+func (w *BackupWriter) records(p *apiv1.BackupRecords) error {
+	if w.log == nil || p.First != w.next {
+		return fmt.Errorf("backup: records from %d on, want %d", p.First, w.next)
+	}
+	recs := make([]eventlog.Record, len(p.Records))
+	for i, r := range p.Records {
+		recs[i] = eventlog.Record{Kind: eventlog.Kind(r.Kind), Data: r.Data}
+		w.sum.add(uint8(r.Kind), r.Data)
+		if recs[i].Kind == engines.KindBlockCommitted && w.next+uint64(i) > w.manifest.Index {
+			m, err := engines.DecodeRecord(eventlog.Entry{Index: w.next + uint64(i), Kind: recs[i].Kind, Data: r.Data})
+			if err != nil {
+				return err
+			}
+			b := m.(*logv1.BlockCommitted)
+			w.info.ChainID, w.info.Period, w.info.Height, w.info.AppHash = b.ChainId, b.Period, b.Height, b.AppHash
+		}
+	}
+	if _, err := w.log.AppendNoSync(context.Background(), recs...); err != nil {
+		return err
+	}
+	w.next += uint64(len(recs))
+	w.progress("records", w.next-w.info.First, w.info.Last+1-w.info.First)
+	return nil
+}
+
+// AddToken puts the admin token into the backup. Whoever has the backup then holds the power over the node.
+func (w *BackupWriter) AddToken(token []byte) error {
+	w.info.Token = true
+	return writeNew(filepath.Join(w.tmp, api.TokenFileName), token, 0o600)
+}
+
+// Finish verifies what was written, every byte of it, and gives it its name.
+func (w *BackupWriter) Finish(ctx context.Context) (BackupInfo, error) {
+	if !w.ended || w.file != nil {
+		return w.info, errors.New("backup: it was cut short")
+	}
+	if err := w.log.Close(); err != nil {
+		return w.info, err
+	}
+	w.log = nil
+	dir := filepath.Join(w.tmp, backupSnapshot, w.manifest.ID)
+	data, err := json.MarshalIndent(w.manifest, "", "  ")
+	if err == nil {
+		err = writeNew(filepath.Join(dir, "snapshot.json"), append(data, '\n'), 0o600)
+	}
+	if err == nil {
+		data, err = json.MarshalIndent(w.info, "", "  ")
+	}
+	if err == nil {
+		err = writeNew(filepath.Join(w.tmp, backupFile), append(data, '\n'), 0o600)
+	}
+	if err == nil {
+		_, err = VerifyBackup(ctx, w.tmp, w.progress)
+	}
+	for _, d := range []string{dir, filepath.Dir(dir), w.tmp} {
+		if err == nil {
+			err = syncDir(d)
+		}
+	}
+	if err == nil {
+		err = os.Rename(w.tmp, w.dest)
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(w.dest))
+	}
+	return w.info, err
+}
+
+// ReadBackup tells what a backup is. Errors are ErrConfig (it is none) and ErrDamage.
+func ReadBackup(src string) (info BackupInfo, err error) {
+	path := filepath.Join(src, backupFile)
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return info, fmt.Errorf("%w: %s is no backup of coppice (%s is missing)", ErrConfig, src, backupFile)
+	}
+	if err != nil {
+		return info, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&info); err != nil {
+		return info, fmt.Errorf("%w: %s, near byte %d: %w", ErrDamage, path, d.InputOffset(), err)
+	}
+	if info.Format != backupFormat {
+		return info, fmt.Errorf("%w: %s: format %d, want %d: another version of coppice made it", ErrConfig, path, info.Format, backupFormat)
+	}
+	return info, nil
+}
+
+// VerifyBackup reads every byte of a backup: its log, the digest of its records, and its snapshot, whose app hash it recomputes. Errors
+// are ErrConfig (it is none) and ErrDamage.
+func VerifyBackup(ctx context.Context, src string, progress func(step string, done, total uint64)) (BackupInfo, error) {
+	info, err := ReadBackup(src)
+	if err != nil {
+		return info, err
+	}
+	if progress == nil {
+		progress = func(string, uint64, uint64) {}
+	}
+	damaged := func(format string, args ...any) error {
+		return fmt.Errorf("%w: backup %s: %w", ErrDamage, src, fmt.Errorf(format, args...))
+	}
+	sum := newRecordSum()
+	next := info.First
+	if err := readRecords(ctx, filepath.Join(src, backupLog), func(e eventlog.Entry) error {
+		sum.add(uint8(e.Kind), e.Data)
+		next = e.Index + 1
+		progress("verify", e.Index-info.First, info.Last+1-info.First)
+		return nil
+	}); err != nil {
+		return info, damaged("%w", err)
+	}
+	if digest := sum.h.Sum(nil); next != info.Last+1 || !bytes.Equal(digest, info.Digest) {
+		return info, damaged("its log has records %d to %d with digest %x, want %d to %d with %v", info.First, next-1, digest, info.First, info.Last, info.Digest)
+	}
+	m, err := backupSnapshots(src).Verify(ctx, info.Snapshot, func(done, total uint64) { progress("verify", done, total) })
+	if err != nil {
+		return info, damaged("%w", err)
+	}
+	if m.Index+1 < info.First || !bytes.Equal(m.LogID, info.LogID) {
+		return info, damaged("snapshot %s is not what its records follow on", m.ID)
+	}
+	return info, nil
+}
+
+func backupSnapshots(src string) snapshots.Dir {
+	return snapshots.Dir{FS: vfs.Default, Path: filepath.Join(src, backupSnapshot)}
+}
+
+// readRecords calls each for the records of a log. Data is valid during the call.
+func readRecords(ctx context.Context, dir string, each func(eventlog.Entry) error) error {
+	l, err := eventlog.OpenReadOnly(dir, eventlog.Options{})
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	cur, err := l.Cursor(l.First())
+	if err != nil {
+		return err
+	}
+	defer cur.Close()
+	for ctx.Err() == nil {
+		e, ok, err := cur.TryNext()
+		if err != nil || !ok {
+			return err
+		}
+		if err := each(e); err != nil {
+			return err
+		}
+	}
+	return context.Cause(ctx)
+}
+
+// copyFile copies a file, durably but for its name.
+func copyFile(from, to string, mode fs.FileMode) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Sync(), out.Close())
+}

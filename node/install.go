@@ -1,0 +1,224 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/storage/snapshots"
+	"github.com/coppice-go/coppice/eventlog"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+)
+
+// installingFile names the snapshot that is about to take the state's place and of which the log is told. While it is there, the
+// log's last record decides whether that has happened.
+const installingFile = "data/installing"
+
+func installingPath(home string) string {
+	return filepath.Join(home, filepath.FromSlash(installingFile))
+}
+
+func stateOf(m snapshots.Manifest, index uint64) engines.ChainState {
+	return engines.ChainState{ChainID: m.ChainID, Period: m.Period, Height: m.Height, AppHash: m.AppHash, Index: index}
+}
+
+// installs tells whether a record installed this snapshot.
+func installs(r *logv1.SnapshotInstalled, m snapshots.Manifest) bool {
+	return r.ChainId == m.ChainID && r.Period == m.Period && r.Height == m.Height && bytes.Equal(r.AppHash, m.AppHash) && bytes.Equal(r.SnapshotHash, m.Hash())
+}
+
+// installedAt is the newest record of a log that installed a snapshot; 0 where there is none.
+func installedAt(l *eventlog.Log, m snapshots.Manifest) (at uint64, err error) {
+	cur, err := l.Cursor(l.First())
+	if err != nil {
+		return 0, err
+	}
+	defer cur.Close()
+	for {
+		e, ok, err := cur.TryNext()
+		if err != nil || !ok {
+			return at, err
+		}
+		if e.Kind != engines.KindSnapshotInstalled {
+			continue
+		}
+		r, err := engines.DecodeRecord(e)
+		if err != nil {
+			return 0, fmt.Errorf("%w: %w", ErrDamage, err)
+		}
+		if installs(r.(*logv1.SnapshotInstalled), m) {
+			at = e.Index
+		}
+	}
+}
+
+// InstallSnapshot puts a snapshot of another node of the same chain, which lies among the home's snapshots, in the place of the state
+// of a stopped home, and says so in its log (SnapshotInstalled): replay and verification go on from there. The snapshot must be
+// ahead of the state. It is verified before; who vouches for its app hash is the caller's business. A crash leaves all done or
+// nothing, with the next start. Errors are ErrDamage, ErrHomeInUse, ErrConfig and snapshots.ErrNone.
+func InstallSnapshot(ctx context.Context, home, id string, progress func(done, total uint64)) (snapshots.Manifest, error) {
+	h, err := openStopped(home, nil, nil)
+	if err != nil {
+		return snapshots.Manifest{}, err
+	}
+	defer h.Close()
+	m, err := h.install(ctx, id, progress)
+	return m, classify(err)
+}
+
+func (h *stoppedHome) install(ctx context.Context, id string, progress func(done, total uint64)) (m snapshots.Manifest, err error) {
+	if m, err = h.dir().Verify(ctx, id, progress); err != nil {
+		return m, err
+	}
+	if err := h.ahead(m); err != nil {
+		return m, err
+	}
+	if err := replaceOn(h.disk, installingPath(h.home), []byte(m.ID+"\n")); err != nil {
+		return m, err
+	}
+	rec, err := engines.NewRecord(&logv1.SnapshotInstalled{
+		ChainId: m.ChainID, Period: m.Period, Height: m.Height, AppHash: m.AppHash, SnapshotHash: m.Hash(), Source: m.Source,
+	})
+	if err != nil {
+		return m, err
+	}
+	l, err := eventlog.Open(LogDir(h.home), eventlog.Options{FS: h.logs})
+	if err != nil {
+		return m, err
+	}
+	_, err = l.AppendWait(ctx, rec)
+	if err = errors.Join(err, l.Close()); err != nil {
+		return m, err
+	}
+	return m, h.settle()
+}
+
+// ahead refuses a snapshot that is of another chain than the log, or behind it.
+func (h *stoppedHome) ahead(m snapshots.Manifest) error {
+	l, err := h.readLog()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	last, err := lastCommitted(l)
+	if err != nil || !last.Started() {
+		return err
+	}
+	if last.ChainID != m.ChainID || last.Period > m.Period || last.Period == m.Period && last.Height >= m.Height {
+		return fmt.Errorf("%w: snapshot %s is of %s at height %d (period %d), the log has %s at height %d (period %d) already, want one that is ahead",
+			ErrConfig, m.ID, m.ChainID, m.Height, m.Period, last.ChainID, last.Height, last.Period)
+	}
+	return nil
+}
+
+// lastCommitted is where the log's records lead to.
+func lastCommitted(l *eventlog.Log) (s engines.ChainState, err error) {
+	cur, err := l.Cursor(l.First())
+	if err != nil {
+		return s, err
+	}
+	defer cur.Close()
+	for {
+		e, ok, err := cur.TryNext()
+		if err != nil || !ok {
+			return s, err
+		}
+		switch e.Kind {
+		case engines.KindChainStarted, engines.KindBlockCommitted, engines.KindSnapshotInstalled, engines.KindBase:
+		default:
+			continue
+		}
+		e.Data = bytes.Clone(e.Data)
+		m, err := engines.DecodeRecord(e)
+		if err != nil {
+			return s, fmt.Errorf("%w: %w", ErrDamage, err)
+		}
+		switch m := m.(type) {
+		case *logv1.ChainStarted:
+			s = engines.ChainState{ChainID: m.ChainId, Period: m.Period, Index: e.Index}
+		case *logv1.BlockCommitted:
+			s = engines.ChainState{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash, Index: e.Index}
+		case *logv1.SnapshotInstalled:
+			s = engines.ChainState{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash, Index: e.Index}
+		case *logv1.Base:
+			s = engines.ChainState{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash, Index: e.Index}
+		}
+	}
+}
+
+// settleInstall completes an installation of which the log was told before a crash, and forgets one of which it was not. It also
+// ends an exchange of states that was cut short. It is called before a state is opened, with the home locked.
+func settleInstall(disk vfs.FS, logs eventlog.FS, home string) error {
+	if err := snapshots.Recover(disk, StateDir(home)); err != nil {
+		return err
+	}
+	f, err := disk.Open(installingPath(home))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	id, err := io.ReadAll(f)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	dir := snapshots.Dir{FS: disk, Path: SnapshotDir(home)}
+	m, err := dir.Find(strings.TrimSpace(string(id)))
+	if err != nil {
+		return fmt.Errorf("%w: %s names a snapshot that was about to be installed: %w", ErrDamage, installingPath(home), err)
+	}
+	l, err := eventlog.OpenReadOnly(LogDir(home), eventlog.Options{FS: logs})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err == nil {
+		at, err := endsWith(l, m)
+		in := snapshots.Installing{State: StateDir(home), LogID: l.ID(), Index: at}
+		if err = errors.Join(err, l.Close()); err != nil {
+			return err
+		}
+		if at > 0 {
+			if _, err := dir.Install(context.Background(), m.ID, in); err != nil {
+				return err
+			}
+			if err := snapshots.Discard(disk, StateDir(home)); err != nil {
+				return err
+			}
+		}
+	}
+	if err := disk.Remove(installingPath(home)); err != nil {
+		return err
+	}
+	return syncOn(disk, filepath.Dir(installingPath(home)))
+}
+
+// endsWith is the index of the log's last record if that installed the snapshot, and else 0.
+func endsWith(l *eventlog.Log, m snapshots.Manifest) (uint64, error) {
+	if l.Durable() < l.First() {
+		return 0, nil
+	}
+	e, err := l.Read(l.Durable())
+	if err != nil || e.Kind != engines.KindSnapshotInstalled {
+		return 0, err
+	}
+	r, err := engines.DecodeRecord(e)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrDamage, err)
+	}
+	if !installs(r.(*logv1.SnapshotInstalled), m) {
+		return 0, nil
+	}
+	return e.Index, nil
+}

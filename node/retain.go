@@ -1,0 +1,223 @@
+package node
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/thejerf/suture/v4"
+	"go.uber.org/zap"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/logger"
+	"github.com/coppice-go/coppice/engines/storage"
+	"github.com/coppice-go/coppice/engines/storage/snapshots"
+	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/supervisor"
+)
+
+// What of the event log is kept: log.retain.
+const (
+	RetainAll      = "all"      // the whole log
+	RetainSnapshot = "snapshot" // what the oldest snapshot needs
+)
+
+// retainBytes is log.retain as a number of bytes; ok is false where it is none.
+func (c LogConfig) retainBytes() (n int64, ok bool) {
+	n, err := strconv.ParseInt(c.Retain, 10, 64)
+	return n, err == nil
+}
+
+func checkRetain(c Config) error {
+	if c.Log.Retain == RetainAll {
+		return nil
+	}
+	if n, ok := c.Log.retainBytes(); c.Log.Retain != RetainSnapshot && (!ok || n < 1<<20 || n > 1<<50) {
+		return fmt.Errorf("%q: want %s, %s, or a number of bytes from %d to %d", c.Log.Retain, RetainAll, RetainSnapshot, 1<<20, int64(1)<<50)
+	}
+	if c.Snapshots.EveryBytes == 0 {
+		return fmt.Errorf("%q: the log is only truncated behind snapshots, and none are taken: want %s, or snapshots.every_bytes above 0", c.Log.Retain, RetainAll)
+	}
+	return nil
+}
+
+// Names of retainers, as "log stat" shows them. The pool registers its own.
+const (
+	retainState     = "state"     // what the state on disk still needs
+	retainSnapshots = "snapshots" // what the oldest snapshot needs to be brought to the end
+	retainPool      = "pool"
+)
+
+const (
+	retainEvery = time.Second
+	pruneAtOnce = 50_000 // removals in one round
+	maxBackoff  = 5 * time.Minute
+)
+
+// retention is the engine that keeps what is on the disk within bounds: it takes snapshots, prunes old versions, and truncates the
+// log behind them. Nothing waits for it. What the disk refuses it, it tries again later; a state that turns out to be damaged
+// ends the process.
+type retention struct {
+	n     *Node
+	log   logger.Client
+	store storage.Client
+
+	floors map[string]*eventlog.Retainer
+}
+
+// startRetention begins with what a process that died left half done.
+func (n *Node) startRetention(c *core) supervisor.StartFunc {
+	return func(ctx context.Context) (supervisor.Service, error) {
+		r := &retention{n: n, log: logger.NewClient(c.dir), store: storage.NewClient(c.dir), floors: make(map[string]*eventlog.Retainer)}
+		done, err := n.snaps.alone(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer done()
+		removed, err := n.snaps.dir().Settle()
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range removed {
+			n.log.Info("half a snapshot removed", zap.String("snapshot", name))
+		}
+		// The log was replayed upon the state that is there, so the one kept aside is not needed.
+		return r, snapshots.Discard(n.disk(), StateDir(n.home))
+	}
+}
+
+// String names the service in reports.
+func (*retention) String() string { return "retention" }
+
+func (r *retention) Serve(ctx context.Context) error {
+	faults := supervisor.Faults(ctx)
+	wait := r.n.retainEvery
+	backoff := r.n.retainEvery
+	for {
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return context.Cause(ctx)
+		case f := <-faults:
+			t.Stop()
+			f.Do(ctx)
+			continue
+		case <-t.C:
+		}
+		switch err := r.round(ctx); {
+		case err == nil, errors.Is(err, engines.ErrDown), errors.Is(err, api.ErrUnavailable), ctx.Err() != nil:
+			wait, backoff = r.n.retainEvery, r.n.retainEvery
+		case errors.Is(err, storage.ErrDamaged):
+			return fmt.Errorf("%w: %w", err, suture.ErrTerminateSupervisorTree)
+		default:
+			backoff = min(2*backoff, maxBackoff)
+			wait = backoff
+			r.n.log.Warn("retention failed, and is tried again later", zap.Error(err), zap.Duration("after", wait))
+		}
+	}
+}
+
+// round does what is due.
+func (r *retention) round(ctx context.Context) error {
+	c := r.n.config
+	state, err := r.store.State(ctx)
+	if err != nil || !state.Started() {
+		return err
+	}
+	stat, err := r.log.Stat(ctx)
+	if err != nil {
+		return err
+	}
+	list, err := r.n.snaps.dir().Whole()
+	if err != nil {
+		return err
+	}
+	if every := c.Snapshots.EveryBytes; every > 0 && bytesAfter(stat, newestIndex(list)) >= every && state.Index > newestIndex(list) {
+		if _, _, err := r.n.snaps.take(ctx); err != nil {
+			return fmt.Errorf("snapshot: %w", err)
+		}
+		if list, err = r.n.snaps.dir().Whole(); err != nil {
+			return err
+		}
+	}
+	if keep := uint64(c.Retention.Versions); keep > 0 && state.Height > keep && state.Height-keep >= state.InitialHeight {
+		if _, _, err := r.store.PruneSome(ctx, state.Height-keep, pruneAtOnce); err != nil && !errors.Is(err, storage.ErrNotCommitted) {
+			return fmt.Errorf("pruning: %w", err)
+		}
+	}
+	return r.truncate(ctx, list)
+}
+
+func newestIndex(list []snapshots.Entry) uint64 {
+	if len(list) == 0 {
+		return 0
+	}
+	return list[len(list)-1].Index
+}
+
+// bytesAfter is about how many bytes of the log come after a record.
+func bytesAfter(st eventlog.Stat, index uint64) (n int64) {
+	for _, s := range st.Segments {
+		switch records := int64(s.Last - s.First + 1); {
+		case s.First > index:
+			n += s.Bytes
+		case s.Last > index:
+			n += int64(float64(s.Bytes) * float64(s.Last-index) / float64(records))
+		}
+	}
+	return n
+}
+
+// truncate registers what holds the log, and removes what nothing holds, as far as the configuration wants it.
+func (r *retention) truncate(ctx context.Context, list []snapshots.Entry) error {
+	durable, err := r.store.DurableApplied(ctx)
+	if err != nil {
+		return err
+	}
+	floors := map[string]uint64{retainState: durable + 1, retainSnapshots: 0}
+	if len(list) > 0 {
+		floors[retainSnapshots] = list[0].Index + 1
+	}
+	for name, floor := range floors {
+		if f := r.floors[name]; f != nil {
+			f.Advance(floor)
+		} else if r.floors[name], err = r.log.Retain(ctx, name, floor); err != nil {
+			return err
+		}
+	}
+	if r.n.config.Log.Retain == RetainAll || len(list) == 0 {
+		return nil
+	}
+	return r.log.Use(ctx, func(l *eventlog.Log) error { return r.cut(l) })
+}
+
+// cut truncates the log behind all of its retainers. Where that is to be is durable before anything goes.
+func (r *retention) cut(l *eventlog.Log) error {
+	st := l.Stat()
+	front, pool := st.Durable+1, false
+	for _, f := range st.Retainers {
+		front = min(front, f.Floor)
+		pool = pool || f.Name == retainPool
+	}
+	if !pool || len(st.Segments) < 2 || st.Segments[1].First > front {
+		return nil // without the pool's floor nobody knows what was acknowledged and has not ended
+	}
+	id := l.ID()
+	t := truncation{Log: hex.EncodeToString(id[:]), First: front}
+	had, err := readTruncation(r.n.disk(), r.n.home)
+	if err != nil {
+		return err
+	}
+	if had.Log != t.Log || had.First < t.First {
+		if err := t.write(r.n.disk(), r.n.home); err != nil {
+			return fmt.Errorf("recording the truncation: %w", err)
+		}
+	}
+	_, err = l.Truncate(front)
+	return err
+}

@@ -1,0 +1,158 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/coppice-go/coppice/engines/logger"
+	"github.com/coppice-go/coppice/engines/storage"
+	"github.com/coppice-go/coppice/engines/storage/snapshots"
+	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/api"
+	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
+)
+
+// SnapshotProto is a snapshot on the wire.
+func SnapshotProto(e snapshots.Entry) *apiv1.Snapshot {
+	s := &apiv1.Snapshot{
+		Id: e.ID, ChainId: e.ChainID, Period: e.Period, Height: e.Height, AppHash: e.AppHash, Index: e.Index, LogId: e.LogID,
+		Created: timestamppb.New(e.Created), Program: e.Program, Source: e.Source, Bytes: e.Bytes,
+	}
+	if e.Err != nil {
+		s.Problem = e.Err.Error()
+	}
+	return s
+}
+
+// Create takes a snapshot: see api.Snapshots.
+func (s *snapshotter) Create(ctx context.Context) (*apiv1.Snapshot, bool, error) {
+	m, fresh, err := s.take(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	return SnapshotProto(snapshots.Entry{ID: m.ID, Manifest: m}), fresh, nil
+}
+
+// List answers the snapshots: see api.Snapshots.
+func (s *snapshotter) List(context.Context) ([]*apiv1.Snapshot, error) {
+	list, err := s.dir().List()
+	if err != nil {
+		return nil, err
+	}
+	out := make([]*apiv1.Snapshot, len(list))
+	for i, e := range list {
+		out[i] = SnapshotProto(e)
+	}
+	return out, nil
+}
+
+// running is the clients of the node that runs now.
+func (s *snapshotter) running() (logger.Client, storage.Client, error) {
+	c := s.n.core.Load()
+	if c == nil {
+		return logger.Client{}, storage.Client{}, fmt.Errorf("%w: the node has not started", api.ErrUnavailable)
+	}
+	return logger.NewClient(c.dir), storage.NewClient(c.dir), nil
+}
+
+// Retention tells what holds the log: see api.Snapshots.
+func (s *snapshotter) Retention(ctx context.Context) (*apiv1.RetentionResponse, error) {
+	log, store, err := s.running()
+	if err != nil {
+		return nil, err
+	}
+	st, err := log.Stat(ctx)
+	if err != nil {
+		return nil, err
+	}
+	state, err := store.Stat(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r := &apiv1.RetentionResponse{
+		LogId: st.ID[:], First: st.First, Last: st.Durable, Bytes: st.Bytes, Retain: s.n.config.Log.Retain,
+		Applied: state.Applied, DurableApplied: state.DurableApplied, OldestHeight: state.OldestHeight,
+	}
+	for _, f := range st.Retainers {
+		r.Retainers = append(r.Retainers, &apiv1.Retainer{Name: f.Name, Floor: f.Floor})
+	}
+	return r, nil
+}
+
+// backupRetainer holds the records that a backup is about to send.
+const backupRetainer = "backup"
+
+// Backup sends a backup of the running node: see api.Snapshots.
+func (s *snapshotter) Backup(ctx context.Context, send func(*apiv1.BackupResponse) error) error {
+	log, _, err := s.running()
+	if err != nil {
+		return err
+	}
+	m, release, err := s.takeHeld(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	first, last, hold, err := s.holdRecords(ctx, log, m)
+	if err != nil {
+		return err
+	}
+	defer hold.Release()
+	cur, err := log.Cursor(ctx, first)
+	if err != nil {
+		return err
+	}
+	defer cur.Close()
+	b := backup{home: s.n.home, dir: s.dir(), manifest: m, first: first, last: last, cur: cur, send: send}
+	return b.run(ctx)
+}
+
+// takeHeld takes a snapshot that stays until release.
+func (s *snapshotter) takeHeld(ctx context.Context) (m snapshots.Manifest, release func(), err error) {
+	for {
+		if m, _, err = s.take(ctx); err != nil {
+			return m, nil, err
+		}
+		release = s.hold(m.ID)
+		if _, err = s.dir().Find(m.ID); err == nil {
+			return m, release, nil
+		}
+		release()
+		if !errors.Is(err, snapshots.ErrNone) { // removed before it was held
+			return m, nil, err
+		}
+	}
+}
+
+// holdRecords answers which records a backup on top of a snapshot needs, and holds them: what comes after the snapshot, and what was
+// acknowledged before it and has no result yet.
+func (s *snapshotter) holdRecords(ctx context.Context, log logger.Client, m snapshots.Manifest) (first, last uint64, hold *eventlog.Retainer, err error) {
+	for {
+		st, err := log.Stat(ctx)
+		if err != nil {
+			return 0, 0, nil, err
+		}
+		first, last = m.Index+1, st.Durable
+		known := false
+		for _, f := range st.Retainers {
+			if f.Name == retainPool {
+				first, known = min(first, f.Floor), true
+			}
+		}
+		if !known {
+			return 0, 0, nil, fmt.Errorf("%w: the pool has not started", api.ErrUnavailable)
+		}
+		name := fmt.Sprintf("%s %s", backupRetainer, m.ID)
+		if hold, err = log.Retain(ctx, name, first); err != nil {
+			return 0, 0, nil, err
+		}
+		oldest, err := log.First(ctx)
+		if err != nil || oldest <= first {
+			return first, last, hold, err
+		}
+		hold.Release() // a truncation was under way: the pool's floor has risen
+	}
+}

@@ -1,0 +1,117 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/coppice-go/coppice/engines/storage"
+	"github.com/coppice-go/coppice/engines/storage/snapshots"
+	"github.com/coppice-go/coppice/eventlog"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+)
+
+// agreed holds the home's state, if it has one, against its log. A home without a state is in order where the log has all that made it, or
+// a snapshot has the rest.
+func (r *verification) agreed(log *eventlog.Log) error {
+	if r.state != nil {
+		s, err := standingOf(r.state)
+		if err != nil {
+			return err
+		}
+		if s.Index > 0 {
+			return agree(log, s, r.floor)
+		}
+	}
+	base, err := baseOf(log)
+	if err != nil {
+		return err
+	}
+	if log.First() > 1 && base == nil && !r.floor.allows(log) {
+		return fmt.Errorf("%w: the log begins at record %d, and nothing says that records 1 to %d were truncated: segments are missing at its front", ErrDamage, log.First(), log.First()-1)
+	}
+	return nil
+}
+
+func (r *verification) snapshots() snapshots.Dir {
+	return snapshots.Dir{FS: r.disk, Path: SnapshotDir(r.home)}
+}
+
+// errNoBase: replay has nothing to begin with.
+var errNoBase = errors.New("there is nothing that replay could begin with")
+
+// beginAgain makes the state that replay works on: an empty one where the log begins with the genesis, and else a copy of the oldest
+// snapshot that the log has all records after.
+func (r *verification) beginAgain(ctx context.Context, log *eventlog.Log) error {
+	r.scratch = r.disk.PathJoin(r.disk.PathDir(StateDir(r.home)), fmt.Sprintf("verify-%d", os.Getpid()))
+	if err := r.disk.RemoveAll(r.scratch); err != nil {
+		return err
+	}
+	if log.First() == 1 {
+		return r.openAgain()
+	}
+	list, err := r.snapshots().Whole()
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		in, err := placeOf(log, e.Manifest)
+		if errors.Is(err, storage.ErrOtherLog) || err == nil && in.Index+1 < log.First() {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		return r.beginWith(ctx, e.Manifest, in)
+	}
+	return fmt.Errorf("%w: the log begins at record %d, and no snapshot is as old as that", errNoBase, log.First())
+}
+
+// beginWith makes a snapshot what replay goes on from.
+func (r *verification) beginWith(ctx context.Context, m snapshots.Manifest, in snapshots.Installing) error {
+	in.State = r.disk.PathJoin(r.scratch, "state")
+	in.Progress = func(done, total uint64) { r.Progress("snapshot", done, total) }
+	if _, err := r.snapshots().Install(ctx, m.ID, in); err != nil {
+		return err
+	}
+	r.begun, r.out.Base, r.decided = in.Index, m.ID, nil
+	r.out.ChainID, r.out.Height, r.out.AppHash = m.ChainID, m.Height, m.AppHash
+	return r.openAgain()
+}
+
+func (r *verification) openAgain() (err error) {
+	scratch := r.scratch
+	r.again, err = storage.Open(r.disk.PathJoin(scratch, "state"), storage.Options{FS: r.disk, OnFatal: func(err error) {
+		r.disk.RemoveAll(scratch)
+		if r.Fatal == nil {
+			panic(err)
+		}
+		r.Fatal(err)
+	}})
+	return err
+}
+
+// endAgain gives up the state that replay worked on.
+func (r *verification) endAgain() {
+	if r.again != nil {
+		r.again.Close() // nothing of it is wanted
+	}
+	r.disk.RemoveAll(r.scratch)
+}
+
+// installed goes on from the snapshot that a record put in the state's place.
+func (r *verification) installed(ctx context.Context, log *eventlog.Log, index uint64, rec *logv1.SnapshotInstalled) error {
+	list, err := r.snapshots().Whole()
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		if !installs(rec, e.Manifest) {
+			continue
+		}
+		r.endAgain()
+		return r.beginWith(ctx, e.Manifest, snapshots.Installing{LogID: log.ID(), Index: index})
+	}
+	return fmt.Errorf("%w past this record: it installed a snapshot of height %d, which is not among the home's snapshots any more", errNoBase, rec.Height)
+}
