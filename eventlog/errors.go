@@ -41,7 +41,8 @@ type CorruptError struct {
 	File   string // path of the segment
 	Offset int64  // byte offset in File of the frame or header that is bad
 	Index  uint64 // index of the first record that cannot be read; 0 if not known
-	Lost   uint64 // for a gap that a salvage recorded: so many records from Index on
+	Gap    bool   // nothing is bad there: a salvage recorded that records were lost
+	Lost   uint64 // for a Gap: so many records from Index on; 0 if nobody knows
 	Reason string // what was expected and what was found
 }
 

@@ -1,245 +1,181 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node"
 )
 
-// recordJSON is one line of "log dump".
-type recordJSON struct {
-	Index  uint64          `json:"index"`
-	Kind   string          `json:"kind"`
-	Record json.RawMessage `json:"record"`
-}
-
-// logStatJSON is what "log stat --json" prints.
-type logStatJSON struct {
-	ID       string           `json:"id"`
-	First    uint64           `json:"first"`
-	Last     uint64           `json:"last"`
-	Bytes    int64            `json:"bytes"`
-	Segments []logSegmentJSON `json:"segments"`
-}
-
-type logSegmentJSON struct {
-	File   string `json:"file"`
-	First  uint64 `json:"first"`
-	Last   uint64 `json:"last"`
-	Bytes  int64  `json:"bytes"`
-	Sealed bool   `json:"sealed"`
-}
-
-// logVerifyJSON is what "log verify --json" prints.
-type logVerifyJSON struct {
-	OK        bool            `json:"ok"`
-	First     uint64          `json:"first"`
-	Last      uint64          `json:"last"`
-	Records   uint64          `json:"records"`
-	Frames    uint64          `json:"frames"`
-	Segments  int             `json:"segments"`
-	Bytes     int64           `json:"bytes"`
-	TornBytes int64           `json:"torn_bytes"`
-	Seconds   float64         `json:"seconds"`
-	Damage    []logDamageJSON `json:"damage,omitempty"`
-}
-
-type logDamageJSON struct {
-	File   string `json:"file"`
-	Offset int64  `json:"offset"`
-	Index  uint64 `json:"index,omitempty"`
-	Reason string `json:"reason"`
-}
-
 func (a *app) logCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "log",
-		Short: "Look into the event log of a stopped home",
+		Short: "Look into, check, copy and save the event log of a stopped home",
 	}
-	cmd.AddCommand(a.logDumpCommand(), a.logStatCommand(), a.logVerifyCommand())
+	cmd.AddCommand(a.logDumpCommand(), a.logStatCommand(), a.logVerifyCommand(), a.logExportCommand(), a.logImportCommand(), a.logSalvageCommand())
 	return cmd
 }
 
-func (a *app) logDumpCommand() *cobra.Command {
-	var from, to uint64
-	var kinds []string
-	cmd := &cobra.Command{
-		Use:   "dump",
-		Short: "Print records as JSON, one per line",
-		Example: `  coppice log dump | tail -1
-  coppice log dump --from 100 --to 200
-  coppice log dump --kind BlockCommitted | jq .record.height`,
-		Args: words(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			for _, k := range kinds {
-				if !slices.Contains(recordKinds(), k) {
-					return usageError(cmd, "--kind is %q, want one of %s", k, strings.Join(recordKinds(), ", "))
-				}
+// openLog opens the home's log to read it.
+func (a *app) openLog(o eventlog.Options) (*eventlog.Log, error) {
+	l, err := eventlog.OpenReadOnly(node.LogDir(a.home), o)
+	return l, a.logError(err)
+}
+
+// logError adds to an error of the home's log what can be done about it.
+func (a *app) logError(err error) error {
+	switch {
+	case errors.Is(err, eventlog.ErrLocked):
+		return fmt.Errorf("%w: a node runs in home %s; the log is read when it has stopped ('coppice events' shows that of a node that runs)", err, a.home)
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("there is no log in home %s: no node was started in it (%w)", a.home, err)
+	case errors.Is(err, eventlog.ErrCorrupt):
+		return fmt.Errorf("%w\n'coppice log salvage %s DEST' copies what is whole to a new log", err, a.home)
+	}
+	return err
+}
+
+// logProgress shows what a check of the log tells of its progress, for as long as there is a terminal.
+func logProgress(what string) (events func(eventlog.Event), end func()) {
+	show := newProgress()
+	return func(e eventlog.Event) {
+		if p, ok := e.(eventlog.Progress); ok && p.Total > 0 {
+			select {
+			case <-show.tick:
+				show.line(fmt.Sprintf("%s: %d%% of %s", what, 100*p.Done/p.Total, byteCount(p.Total)))
+			default:
 			}
-			out := bufio.NewWriter(cmd.OutOrStdout())
-			err := a.dump(cmd.Context(), from, to, func(e eventlog.Entry) error {
-				if len(kinds) > 0 && !slices.Contains(kinds, engines.KindName(e.Kind)) {
-					return nil
-				}
-				line, err := recordLine(e)
-				if err == nil {
-					_, err = out.Write(line)
-				}
-				return err
-			})
-			return errors.Join(err, out.Flush())
-		},
+		}
+	}, show.end
+}
+
+// byteCount is a number of bytes for people.
+func byteCount(n int64) string {
+	const unit = 1 << 10
+	if n < unit {
+		return fmt.Sprintf("%d bytes", n)
 	}
+	f, names := float64(n)/unit, "KMGTP"
+	for f >= unit && len(names) > 1 {
+		f, names = f/unit, names[1:]
+	}
+	return fmt.Sprintf("%.1f %ciB", f, names[0])
+}
+
+// selection is which records a command is about.
+type selection struct {
+	from, to uint64
+	names    []string
+	kinds    map[eventlog.Kind]bool // nil: all
+}
+
+func (s *selection) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.Uint64Var(&from, "from", 0, "first index; 0 is the first that is kept")
-	f.Uint64Var(&to, "to", 0, "last index; 0 is the end")
-	f.StringSliceVar(&kinds, "kind", nil, "records of these kinds only: "+strings.Join(recordKinds(), ", "))
-	return cmd
+	f.Uint64Var(&s.from, "from", 0, "first index; 0 is the first that is kept")
+	f.Uint64Var(&s.to, "to", 0, "last index; 0 is the end")
+	f.StringSliceVar(&s.names, "kinds", nil, "records of these kinds only: "+strings.Join(engines.KindNames(), ", "))
+	f.StringSliceVar(&s.names, "kind", nil, "the same")
+	if err := f.MarkHidden("kind"); err != nil {
+		panic(err)
+	}
 }
 
-// recordKinds are the names of all kinds of records.
-func recordKinds() []string {
-	var names []string
-	for k := engines.KindChainStarted; k <= engines.KindBase; k++ {
-		names = append(names, engines.KindName(k))
+// resolve checks what the flags say.
+func (s *selection) resolve(cmd *cobra.Command) error {
+	if s.to != 0 && s.to < s.from {
+		return usageError(cmd, "--to is %d, before --from, %d", s.to, s.from)
 	}
-	return names
+	for _, name := range s.names {
+		k, ok := engines.KindOf(name)
+		if !ok {
+			return usageError(cmd, "--kinds is %q, want one of %s", name, strings.Join(engines.KindNames(), ", "))
+		}
+		if s.kinds == nil {
+			s.kinds = make(map[eventlog.Kind]bool)
+		}
+		s.kinds[k] = true
+	}
+	return nil
 }
 
-// dump calls each for the entries from one index to another, as far as they are kept.
-func (a *app) dump(ctx context.Context, from, to uint64, each func(eventlog.Entry) error) error {
-	l, err := eventlog.OpenReadOnly(node.LogDir(a.home), eventlog.Options{})
-	if err != nil {
-		return err
+// lostRecords says that a log has gaps.
+func lostRecords(gaps int) error {
+	if gaps == 0 {
+		return nil
 	}
-	defer l.Close()
-	c, err := l.Cursor(max(from, l.First()))
-	if err != nil {
-		return err
+	return &exitError{node.ExitDamage, fmt.Errorf("%d gaps: records are missing there that were lost before this log was made", gaps)}
+}
+
+// each calls record for the selected entries of the log, and gap for its gaps among them, in order. Data is valid until the next.
+func (s *selection) each(ctx context.Context, l *eventlog.Log, record func(eventlog.Entry) error, gap func(eventlog.CorruptError) error) error {
+	from := max(s.from, l.First())
+	for {
+		c, err := l.Cursor(from)
+		if err != nil {
+			return err
+		}
+		from, err = s.run(ctx, c, record, gap)
+		c.Close()
+		if from == 0 || err != nil {
+			return err
+		}
 	}
-	defer c.Close()
+}
+
+// run is each up to the first gap. It returns where to go on behind it, or 0.
+func (s *selection) run(ctx context.Context, c *eventlog.Cursor, record func(eventlog.Entry) error, gap func(eventlog.CorruptError) error) (uint64, error) {
 	for ctx.Err() == nil {
 		e, ok, err := c.TryNext()
-		if err != nil || !ok || to != 0 && e.Index > to {
-			return err
+		if lost := new(eventlog.CorruptError); errors.As(err, &lost) && lost.Gap {
+			if s.to != 0 && lost.Index > s.to {
+				return 0, nil
+			}
+			return lost.Index + lost.Lost, gap(*lost)
 		}
-		if err := each(e); err != nil {
-			return err
+		if err != nil || !ok || s.to != 0 && e.Index > s.to {
+			return 0, err
+		}
+		if s.kinds != nil && !s.kinds[e.Kind] {
+			continue
+		}
+		if err := record(e); err != nil {
+			return 0, err
 		}
 	}
-	return context.Cause(ctx)
+	return 0, context.Cause(ctx)
 }
 
-func recordLine(e eventlog.Entry) ([]byte, error) {
-	m, err := engines.DecodeRecord(e)
-	if err != nil {
-		return nil, &exitError{node.ExitDamage, err}
+// logDirOf is the directory of a log that an argument names: its own, or its home's.
+func logDirOf(arg string) string {
+	if in := node.LogDir(arg); holdsLog(in) {
+		return in
 	}
-	record, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
-	if err != nil {
-		return nil, err
-	}
-	var line bytes.Buffer
-	enc := json.NewEncoder(&line)
-	enc.SetEscapeHTML(false)
-	err = enc.Encode(recordJSON{Index: e.Index, Kind: engines.KindName(e.Kind), Record: record}) // which evens out protojson's blanks
-	return line.Bytes(), err
+	return filepath.Clean(arg)
 }
 
-func (a *app) logStatCommand() *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:     "stat",
-		Short:   "Tell what the log holds",
-		Example: `  coppice log stat`,
-		Args:    words(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := eventlog.OpenReadOnly(node.LogDir(a.home), eventlog.Options{})
-			if err != nil {
-				return err
-			}
-			defer l.Close()
-			st := l.Stat()
-			j := logStatJSON{ID: fmt.Sprintf("%x", st.ID), First: st.First, Last: st.Durable, Bytes: st.Bytes}
-			for _, s := range st.Segments {
-				j.Segments = append(j.Segments, logSegmentJSON{filepath.Base(s.File), s.First, s.Last, s.Bytes, s.Sealed})
-			}
-			out := cmd.OutOrStdout()
-			if asJSON {
-				return printJSON(out, j)
-			}
-			fmt.Fprintf(out, "log %s: records %d to %d, %d bytes in %d segments\n", j.ID, j.First, j.Last, j.Bytes, len(j.Segments))
-			for _, s := range j.Segments {
-				sealed := "open"
-				if s.Sealed {
-					sealed = "sealed"
-				}
-				fmt.Fprintf(out, "  %s  records %d to %d, %d bytes, %s\n", s.File, s.First, s.Last, s.Bytes, sealed)
-			}
-			return nil
-		},
+func holdsLog(dir string) bool {
+	for _, pattern := range []string{"*.seg", "EXTENT"} {
+		if names, err := filepath.Glob(filepath.Join(dir, pattern)); err == nil && len(names) > 0 {
+			return true
+		}
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return cmd
+	return false
 }
 
-func (a *app) logVerifyCommand() *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "verify",
-		Short: "Read the whole log and check every byte; damage exits 5",
-		Long: `Verify checks every frame, record, checksum and seal of the log, and changes nothing. An end that was being written when
-the process was killed is no damage: it is told as torn bytes, and the next start cuts it off.`,
-		Example: `  coppice log verify && echo whole`,
-		Args:    words(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			show := newProgress()
-			rep, err := eventlog.Verify(node.LogDir(a.home), eventlog.Options{Events: func(e eventlog.Event) {
-				if p, ok := e.(eventlog.Progress); ok && p.Total > 0 {
-					select {
-					case <-show.tick:
-						show.line(fmt.Sprintf("%d%% of %d bytes", 100*p.Done/p.Total, p.Total))
-					default:
-					}
-				}
-			}})
-			show.end()
-			if err != nil && !errors.Is(err, eventlog.ErrCorrupt) {
-				return err
-			}
-			j := logVerifyJSON{
-				OK: err == nil, First: rep.FirstIndex, Last: rep.LastIndex, Records: rep.Records, Frames: rep.Frames, Segments: rep.Segments,
-				Bytes: rep.Bytes, TornBytes: rep.TornBytes, Seconds: rep.Duration.Seconds(),
-			}
-			for _, d := range rep.Damage {
-				j.Damage = append(j.Damage, logDamageJSON{d.File, d.Offset, d.Index, d.Reason})
-			}
-			out := cmd.OutOrStdout()
-			if asJSON {
-				return errors.Join(printJSON(out, j), err)
-			}
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(out, "log is whole: records %d to %d in %d segments, %d bytes, %d torn, %v\n",
-				j.First, j.Last, j.Segments, j.Bytes, j.TornBytes, rep.Duration.Round(time.Millisecond))
-			return err
-		},
+// sortedKinds is the kinds of a selection as numbers.
+func (s *selection) sortedKinds() (kinds []uint32) {
+	for k := range s.kinds {
+		kinds = append(kinds, uint32(k))
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return cmd
+	slices.Sort(kinds)
+	return kinds
 }

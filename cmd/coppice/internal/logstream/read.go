@@ -1,0 +1,193 @@
+package logstream
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+)
+
+// ErrFormat is the class of every error about what an export holds, as opposed to errors of reading it.
+var ErrFormat = errors.New("not a complete export of a log")
+
+const (
+	// MaxRecord bounds a record in bytes, as a log does at most.
+	MaxRecord = 1 << 30
+	// MaxMessage bounds one message in bytes: a record and what surrounds it.
+	MaxMessage = MaxRecord + 1<<20
+	maxLine    = MaxMessage/3*4 + 1<<10 // in base64
+)
+
+// Reader reads an export of either form, and checks it: order, continuity, and that its end fits. It is for one goroutine.
+type Reader struct {
+	Begin *logv1.ExportBegin
+
+	in      *bufio.Reader
+	json    bool
+	count   int    // messages read
+	next    uint64 // index that the next record must have; with kinds, at least
+	records uint64
+	digest  digest
+	ended   bool
+	buf     bytes.Buffer
+}
+
+// NewReader reads the beginning of an export.
+func NewReader(r io.Reader) (*Reader, error) {
+	x := &Reader{in: bufio.NewReaderSize(r, 128<<10), digest: newDigest()}
+	head, err := x.in.Peek(2)
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	x.json = len(head) > 0 && head[0] == '{' && (len(head) == 1 || head[1] != 0x0a) // 0x0a is the tag of a begin of 123 bytes
+	m, err := x.message()
+	if err != nil {
+		return nil, err
+	}
+	x.Begin = m.GetBegin()
+	switch b := x.Begin; {
+	case b == nil:
+		return nil, x.bad("it does not begin with its beginning")
+	case b.Version == 0 || b.Version > Version:
+		return nil, x.bad("it has version %d, this program reads version %d", b.Version, Version)
+	case len(b.LogId) != 16:
+		return nil, x.bad("the log's identity has %d bytes, want 16", len(b.LogId))
+	case b.First == 0 || b.Last+1 < b.First:
+		return nil, x.bad("it claims records %d to %d", b.First, b.Last)
+	}
+	x.next = x.Begin.First
+	return x, nil
+}
+
+// Filtered tells whether records of some kinds were left out, so that no log can be made of it.
+func (x *Reader) Filtered() bool { return len(x.Begin.Kinds) > 0 }
+
+func (x *Reader) bad(format string, args ...any) error {
+	return fmt.Errorf("%w: message %d: %s", ErrFormat, x.count, fmt.Sprintf(format, args...))
+}
+
+// Next returns the next record, or the next gap and no record; and io.EOF when all of it was read and everything fits.
+func (x *Reader) Next() (*logv1.ExportRecord, *logv1.ExportGap, error) {
+	if x.ended {
+		return nil, nil, io.EOF
+	}
+	m, err := x.message()
+	if err != nil {
+		return nil, nil, err
+	}
+	switch p := m.Part.(type) {
+	case *logv1.Export_Record:
+		r := p.Record
+		if r.GetKind() > 255 {
+			return nil, nil, x.bad("record %d has kind %d, want 0 to 255", r.GetIndex(), r.GetKind())
+		}
+		if err := x.at("record", r.GetIndex(), 1); err != nil {
+			return nil, nil, err
+		}
+		x.records++
+		x.digest.record(r)
+		return r, nil, nil
+	case *logv1.Export_Gap:
+		if err := x.at("gap", p.Gap.GetFirst(), p.Gap.GetCount()); err != nil {
+			return nil, nil, err
+		}
+		x.digest.gap(p.Gap)
+		return nil, p.Gap, nil
+	case *logv1.Export_End:
+		return nil, nil, x.end(p.End)
+	}
+	return nil, nil, x.bad("neither a record nor the end")
+}
+
+// at checks that what comes next begins where it should and ends where the beginning says.
+func (x *Reader) at(what string, first, count uint64) error {
+	if first < x.next || first > x.next && !x.Filtered() {
+		return x.bad("%s %d, want %d", what, first, x.next)
+	}
+	if first > x.Begin.Last+1 || count > x.Begin.Last+1-first {
+		return x.bad("%s %d goes past record %d, the last that was announced", what, first, x.Begin.Last)
+	}
+	x.next = first + count
+	return nil
+}
+
+func (x *Reader) end(e *logv1.ExportEnd) error {
+	switch {
+	case e.GetRecords() != x.records:
+		return x.bad("the end says %d records, there were %d", e.GetRecords(), x.records)
+	case !bytes.Equal(e.GetDigest(), x.digest.sum()):
+		return x.bad("the digest is %x, want %x", x.digest.sum(), e.GetDigest())
+	case !x.Filtered() && x.next != x.Begin.Last+1:
+		return x.bad("it ends before record %d, the last that was announced is %d", x.next, x.Begin.Last)
+	}
+	if _, err := x.in.ReadByte(); err == nil {
+		return x.bad("something follows the end")
+	} else if err != io.EOF {
+		return err
+	}
+	x.ended = true
+	return io.EOF
+}
+
+// message reads one message. No size that is read is believed before the bytes are there.
+func (x *Reader) message() (*logv1.Export, error) {
+	x.count++
+	m := new(logv1.Export)
+	if x.json {
+		line, err := x.line()
+		if err != nil {
+			return nil, err
+		}
+		if err := protojson.Unmarshal(line, m); err != nil {
+			return nil, x.bad("%v", err)
+		}
+		return m, nil
+	}
+	size, err := binary.ReadUvarint(x.in)
+	switch {
+	case err == io.EOF || err == io.ErrUnexpectedEOF:
+		return nil, x.bad("it ends here, without its end")
+	case err != nil && err.Error() == "binary: varint overflows a 64-bit integer":
+		return nil, x.bad("no length")
+	case err != nil:
+		return nil, err
+	case size > MaxMessage:
+		return nil, x.bad("it has %d bytes, at most %d", size, MaxMessage)
+	}
+	x.buf.Reset()
+	if n, err := io.CopyN(&x.buf, x.in, int64(size)); err == io.EOF {
+		return nil, x.bad("it ends after %d of %d bytes", n, size)
+	} else if err != nil {
+		return nil, err
+	}
+	if err := proto.Unmarshal(x.buf.Bytes(), m); err != nil {
+		return nil, x.bad("%v", err)
+	}
+	return m, nil
+}
+
+// line reads one line.
+func (x *Reader) line() ([]byte, error) {
+	x.buf.Reset()
+	for {
+		part, err := x.in.ReadSlice('\n')
+		x.buf.Write(part)
+		switch {
+		case err == nil:
+			return x.buf.Bytes(), nil
+		case err == io.EOF:
+			return nil, x.bad("it ends here, without its end")
+		case err != bufio.ErrBufferFull:
+			return nil, err
+		case x.buf.Len() > maxLine:
+			return nil, x.bad("a line has more than %d bytes", maxLine)
+		}
+	}
+}
