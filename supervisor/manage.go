@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -31,7 +30,7 @@ func (r *Run) addChild(c Child) (Ref, error) {
 		return Ref{}, fmt.Errorf("%q: %w", c.ID, ErrAlreadyPresent)
 	}
 	rec := &record{child: c}
-	r.update(func() { r.records = append(r.records, rec) })
+	r.update(func() { r.add(rec) })
 	ref, err := r.startChild(rec, true)
 	switch {
 	case errors.Is(err, ErrIgnore):
@@ -158,7 +157,9 @@ func (r *Run) reload(spec Spec) error {
 	r.update(func() {
 		r.spec = spec
 		var records []*record
+		listed := make(map[string]bool, len(children))
 		for _, c := range children {
+			listed[c.ID] = true
 			rec := r.lookup(c.ID)
 			if rec == nil {
 				rec = &record{}
@@ -173,24 +174,21 @@ func (r *Run) reload(spec Spec) error {
 			records = append(records, rec)
 		}
 		for _, rec := range r.records {
-			if !slices.Contains(records, rec) {
+			if !listed[rec.child.ID] {
 				records = append(records, rec)
 			}
 		}
 		r.records = records
+		for _, rec := range records {
+			r.byID[rec.child.ID] = rec
+		}
 	})
 	r.emit(func(h Header) Event { return Reloaded{Header: h} })
 	return nil
 }
 
-func (r *Run) lookup(id string) *record {
-	for _, rec := range r.records {
-		if rec.child.ID == id {
-			return rec
-		}
-	}
-	return nil
-}
+// lookup is nil for an ID that is not specified.
+func (r *Run) lookup(id string) *record { return r.byID[id] }
 
 func (rec *record) ref() Ref {
 	if rec.inc == nil {

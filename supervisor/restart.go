@@ -128,6 +128,9 @@ func (r *Run) announceGroup(rec *record) {
 
 // stopGroup stops and forgets what the strategy says, and returns what is to be started.
 func (r *Run) stopGroup(rec *record) (start []*record) {
+	if r.spec.Strategy == OneForOne {
+		return []*record{rec} // nobody else is concerned, however many there are
+	}
 	p, records := r.planFor(rec)
 	for _, i := range p.start {
 		start = append(start, records[i])

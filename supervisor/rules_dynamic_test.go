@@ -267,6 +267,56 @@ func TestRule74_ParallelShutdown(t *testing.T) {
 	})
 }
 
+// scale_start_stop_many_children, simple_one_for_one_scale_many_temporary_children: ten times the children cost about ten times as much, counted in allocations,
+// as a wall time would say more of the machine. The benchmarks measure that.
+func TestRule75_TenTimesTheChildren(t *testing.T) {
+	cost := func(f func(n int), n int) float64 {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		f(n)
+		runtime.ReadMemStats(&after)
+		return float64(after.TotalAlloc - before.TotalAlloc)
+	}
+	for name, f := range map[string]func(int){
+		"supervisor": func(n int) {
+			var list []supervisor.Child
+			for i := range n {
+				list = append(list, supervisor.Child{ID: fmt.Sprint(i), Start: idle})
+			}
+			s, err := supervisor.New(supervisor.Spec{Intensity: many(n), Build: children(list...)})
+			require.NoError(t, err)
+			r, err := s.Start(ctx)
+			require.NoError(t, err)
+			for i := range n {
+				_, err := r.StartChild(ctx, supervisor.Child{ID: fmt.Sprint("x", i), Restart: supervisor.Temporary, Start: idle})
+				require.NoError(t, err)
+				require.NoError(t, r.Kill(fmt.Sprint(i), nil)) // one restart for each
+			}
+			for i := range n {
+				require.NoError(t, r.TerminateChild(ctx, fmt.Sprint("x", i)))
+			}
+			require.NoError(t, r.Stop(ctx))
+		},
+		"dynamic": func(n int) {
+			d, r, _ := dynamic(t, supervisor.DynamicSpec[*probe]{Restart: supervisor.Temporary, Start: func(context.Context, *probe) (supervisor.Service, error) {
+				return supervisor.ServiceFunc(func(ctx context.Context) error { <-ctx.Done(); return nil }), nil
+			}})
+			for i := range n {
+				_, err := d.StartChild(ctx, "", nil)
+				require.NoError(t, err)
+				if i%2 == 0 {
+					require.NoError(t, d.TerminateChild(ctx, fmt.Sprint(i+1)))
+				}
+			}
+			require.NoError(t, r.Stop(ctx))
+		},
+	} {
+		f(100) // what is made once
+		few, many := cost(f, 300), cost(f, 3000)
+		require.Less(t, many, 30*few, "%s: %.0f bytes for 300, %.0f for 3000", name, few, many)
+	}
+}
+
 // sup_stop_brutal_kill_dynamic
 func TestRule60_Rule74_DynamicBrutalAndEscalate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -167,6 +167,24 @@ func TestRule46_GiveUpUnderAParent(t *testing.T) {
 	}
 }
 
+// An incarnation that has lived as long as the longest delay is still of the row; one that lived longer begins a new one.
+func TestRule55_BackoffRowBoundary(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProbe("p")
+		c := p.child(0)
+		c.Backoff = supervisor.Backoff{Min: time.Second, Max: 4 * time.Second}
+		_, w := tree(t, supervisor.Spec{Intensity: many(100), Build: children(c)})
+		<-p.starts
+		for i, life := range []time.Duration{0, 4 * time.Second, 4*time.Second + 1} {
+			<-time.After(life)
+			p.end(errCrash)
+			<-p.starts
+			e := until[supervisor.RestartScheduled](t, w, i+1, nil)
+			require.Equal(t, []int{1, 2, 1}[i], e.Attempt)
+		}
+	})
+}
+
 func TestRule55_Backoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProbe("p")

@@ -150,6 +150,44 @@ func TestRule81_DynamicReload(t *testing.T) {
 	require.ErrorIs(t, d.Reload(spec), supervisor.ErrNotRunning)
 }
 
+// significant_upgrade_*: the new mode, and the new significance, take effect at the next end.
+func TestRule81_AutoShutdownChanges(t *testing.T) {
+	modes := []supervisor.AutoShutdown{supervisor.Never, supervisor.AnySignificant, supervisor.AllSignificant}
+	for _, from := range modes {
+		for _, to := range modes {
+			for _, significant := range []bool{false, true} {
+				if significant && to == supervisor.Never {
+					continue // not a specification
+				}
+				t.Run(fmt.Sprintf("%v to %v, significant %v", from, to, significant), func(t *testing.T) {
+					a, b := newProbe("a"), newProbe("b")
+					spec := func(mode supervisor.AutoShutdown, significant bool) supervisor.Spec {
+						ca, cb := a.child(supervisor.Transient), b.child(supervisor.Transient)
+						ca.Significant, cb.Significant = significant, significant
+						return supervisor.Spec{AutoShutdown: mode, Build: children(ca, cb)}
+					}
+					r, w := tree(t, spec(from, from != supervisor.Never))
+					require.NoError(t, r.Reload(ctx, spec(to, significant)))
+					ends := func(p *probe, over bool) {
+						p.end(nil)
+						if over {
+							var auto *supervisor.AutoShutdownError
+							require.ErrorAs(t, r.Wait(), &auto)
+							return
+						}
+						until(t, w, 1, exitOf(p.id))
+						w.Settle(t, r)
+					}
+					any, all := significant && to == supervisor.AnySignificant, significant && to == supervisor.AllSignificant
+					if ends(a, any); !any {
+						ends(b, all)
+					}
+				})
+			}
+		}
+	}
+}
+
 // Names are paths: one reaches the incarnation that lives, whoever had it before (simple_global_supervisor).
 func TestPathsNameTheLivingIncarnation(t *testing.T) {
 	p := newProbe("p")

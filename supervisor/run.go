@@ -21,6 +21,7 @@ type Run struct {
 	mu      sync.Mutex // guards what follows; only main's goroutine writes it, so that may read without
 	spec    Spec
 	records []*record // in start order
+	byID    map[string]*record
 	state   State
 	busy    bool // a message is being served
 	window  window
@@ -55,7 +56,7 @@ func (rec *record) kindOf() Kind {
 }
 
 func newRun(ctx context.Context, s *Supervisor) (*Run, error) {
-	r := &Run{sup: s, spec: *s.spec.Load(), up: make(chan struct{}), box: newMailbox(), state: Starting}
+	r := &Run{sup: s, spec: *s.spec.Load(), up: make(chan struct{}), box: newMailbox(), state: Starting, byID: map[string]*record{}}
 	var err error
 	if r.scope, err = newScope(ctx, r.spec.Name, s, r, r.spec.Observers); err != nil {
 		return nil, err
@@ -116,7 +117,7 @@ func (r *Run) start() error {
 	}
 	r.mu.Lock()
 	for _, c := range children {
-		r.records = append(r.records, &record{child: c})
+		r.add(&record{child: c})
 	}
 	r.mu.Unlock()
 	for _, rec := range slices.Clone(r.records) {
@@ -342,11 +343,18 @@ func (r *Run) update(f func()) {
 	f()
 }
 
+// add appends a specification. r.mu is held.
+func (r *Run) add(rec *record) {
+	r.records = append(r.records, rec)
+	r.byID[rec.child.ID] = rec
+}
+
 // remove forgets a specification.
 func (r *Run) remove(rec *record) {
 	r.update(func() {
 		if i := slices.Index(r.records, rec); i >= 0 {
 			r.records = slices.Delete(r.records, i, i+1)
+			delete(r.byID, rec.child.ID)
 		}
 	})
 }
