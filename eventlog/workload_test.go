@@ -21,6 +21,9 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(childEnv); dir != "" {
 		os.Exit(childMain(dir))
 	}
+	if dir := os.Getenv(faultyEnv); dir != "" {
+		os.Exit(faultyMain(dir))
+	}
 	goleak.VerifyTestMain(m)
 }
 

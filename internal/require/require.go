@@ -4,6 +4,7 @@
 package require
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"slices"
@@ -18,6 +19,7 @@ const Env = "COPPICE_REQUIRE"
 var tools = map[string][]string{
 	"chromium":   {"chromium", "chromium-browser", "google-chrome"},
 	"erlang":     {"erl"},
+	"mount":      {"mount"},
 	"postgresql": {"postgres", "pg_ctlcluster"},
 	"strace":     {"strace"},
 }
@@ -30,8 +32,7 @@ func Tool(t testing.TB, name string) string {
 	if !known {
 		t.Fatalf("require: no tool is called %q", name)
 	}
-	demanded := strings.FieldsFunc(os.Getenv(Env), func(r rune) bool { return r == ',' || r == ' ' })
-	for _, d := range demanded {
+	for _, d := range demanded() {
 		if _, known := tools[d]; !known {
 			t.Fatalf("require: %s demands %q, which is no tool's name", Env, d)
 		}
@@ -41,9 +42,36 @@ func Tool(t testing.TB, name string) string {
 			return path
 		}
 	}
-	if slices.Contains(demanded, name) {
+	if Demanded(name) {
 		t.Fatalf("require: %s is not installed (looked for %s), and %s demands it", name, strings.Join(programs, ", "), Env)
 	}
 	t.Skipf("needs %s: none of %s is installed", name, strings.Join(programs, ", "))
 	return ""
+}
+
+// Tmpfs mounts a file system in memory of so many bytes until the test ends, and returns its directory. It wants the tool "mount", and may be
+// refused to whoever is not root: then the test skips, or fails where COPPICE_REQUIRE has "mount".
+func Tmpfs(t testing.TB, size int64) string {
+	t.Helper()
+	mount := Tool(t, "mount")
+	dir := t.TempDir()
+	if out, err := exec.Command(mount, "-t", "tmpfs", "-o", fmt.Sprintf("size=%d", size), "tmpfs", dir).CombinedOutput(); err != nil {
+		if Demanded("mount") {
+			t.Fatalf("require: mount: %v: %s", err, out)
+		}
+		t.Skipf("needs to mount a file system: %v: %s", err, out)
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("umount", dir).CombinedOutput(); err != nil {
+			t.Errorf("umount: %v: %s", err, out)
+		}
+	})
+	return dir
+}
+
+// Demanded tells whether COPPICE_REQUIRE has the name.
+func Demanded(name string) bool { return slices.Contains(demanded(), name) }
+
+func demanded() []string {
+	return strings.FieldsFunc(os.Getenv(Env), func(r rune) bool { return r == ',' || r == ' ' })
 }
