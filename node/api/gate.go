@@ -105,12 +105,5 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (g *Gate) refuse(w http.ResponseWriter, r *http.Request) {
-	reason := fmt.Errorf("%w: %s", ErrUnavailable, g.reason())
-	w.Header().Set("Retry-After", "1")
-	if !g.wire.IsSupported(r) {
-		http.Error(w, reason.Error(), http.StatusServiceUnavailable)
-		return
-	}
-	// A client that is gone does not read the error either.
-	_ = g.wire.Write(w, r, connect.NewError(connect.CodeUnavailable, reason))
+	refuse(g.wire, w, r, fmt.Errorf("%w: %s", ErrUnavailable, g.reason()))
 }

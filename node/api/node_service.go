@@ -115,6 +115,7 @@ func (s *nodeService) Submit(ctx context.Context, req *connect.Request[apiv1.Sub
 
 func (s *nodeService) submit(ctx context.Context, txs [][]byte) ([]Submitted, error) {
 	submitted, err := s.backend.Submit(ctx, txs)
+	handed(ctx) // the pool bounds what it holds
 	if err != nil {
 		return nil, wireError(ctx, err)
 	}
