@@ -28,9 +28,10 @@ type Client struct {
 
 // services are the calls to one address.
 type services struct {
-	base  string
-	node  apiv1connect.NodeServiceClient
-	admin apiv1connect.AdminServiceClient
+	base     string
+	node     apiv1connect.NodeServiceClient
+	admin    apiv1connect.AdminServiceClient
+	snapshot apiv1connect.SnapshotServiceClient
 }
 
 // Option changes how a Client behaves.
@@ -99,9 +100,10 @@ func (c *Client) services() (*services, error) {
 			connect.WithInterceptors(connect.UnaryInterceptorFunc(c.authorize)),
 		}
 		c.cur = &services{
-			base:  base,
-			node:  apiv1connect.NewNodeServiceClient(c.http, base, opts...),
-			admin: apiv1connect.NewAdminServiceClient(c.http, base, opts...),
+			base:     base,
+			node:     apiv1connect.NewNodeServiceClient(c.http, base, opts...),
+			admin:    apiv1connect.NewAdminServiceClient(c.http, base, opts...),
+			snapshot: apiv1connect.NewSnapshotServiceClient(c.http, base, opts...),
 		}
 	}
 	return c.cur, nil

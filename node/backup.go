@@ -128,30 +128,42 @@ func (s recordSum) add(kind uint8, data []byte) {
 	s.h.Write(data)
 }
 
+// BackupOptions say what goes into a backup beside the home's own.
+type BackupOptions struct {
+	Program  string // that makes it, and its version
+	Token    []byte // the admin token, if it is to be in it: whoever has the backup then holds power over the node
+	Progress func(step string, done, total uint64)
+}
+
+func (o BackupOptions) progress() func(step string, done, total uint64) {
+	if o.Progress == nil {
+		return func(string, uint64, uint64) {}
+	}
+	return o.Progress
+}
+
 // Backup makes a backup of a stopped home in dest, which must not exist or be empty. It appears there whole and verified, or not at all.
 // Errors are ErrDamage, ErrHomeInUse (then a node runs, and SnapshotService makes it) and ErrConfig.
-func Backup(ctx context.Context, home, dest, program string, progress func(step string, done, total uint64)) (BackupInfo, error) {
+func Backup(ctx context.Context, home, dest string, o BackupOptions) (BackupInfo, error) {
 	h, err := openStopped(home, nil, nil)
 	if err != nil {
 		return BackupInfo{}, err
 	}
 	defer h.Close()
-	info, err := h.backup(ctx, dest, program, progress)
+	info, err := h.backup(ctx, dest, o)
 	return info, classify(err)
 }
 
-func (h *stoppedHome) backup(ctx context.Context, dest, program string, progress func(step string, done, total uint64)) (info BackupInfo, err error) {
-	if progress == nil {
-		progress = func(string, uint64, uint64) {}
-	}
-	m, _, err := h.create(ctx, program, func(done, total uint64) { progress("snapshot", done, total) })
+func (h *stoppedHome) backup(ctx context.Context, dest string, o BackupOptions) (info BackupInfo, err error) {
+	progress := o.progress()
+	m, _, err := h.create(ctx, o.Program, func(done, total uint64) { progress("snapshot", done, total) })
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, snapshots.ErrNone) {
 		return info, fmt.Errorf("%w: %s was never started: there is nothing to back up but its files", ErrConfig, h.home)
 	}
 	if err != nil {
 		return info, err
 	}
-	w, err := NewBackupWriter(dest, program, progress)
+	w, err := NewBackupWriter(dest, o)
 	if err != nil {
 		return info, err
 	}

@@ -53,6 +53,7 @@ type BackupInfo struct {
 // BackupWriter is the receiving side of a backup. It is for one goroutine.
 type BackupWriter struct {
 	dest, tmp string
+	token     []byte
 	progress  func(step string, done, total uint64)
 	info      BackupInfo
 	manifest  snapshots.Manifest
@@ -69,16 +70,13 @@ type BackupWriter struct {
 
 // NewBackupWriter begins a backup in dest, which must not exist or be empty; until Finish, what there is of it lies beside dest,
 // in a directory of that name with ".partial". Errors are ErrConfig.
-func NewBackupWriter(dest, program string, progress func(step string, done, total uint64)) (*BackupWriter, error) {
+func NewBackupWriter(dest string, o BackupOptions) (*BackupWriter, error) {
 	dest, err := vacant(dest)
 	if err != nil {
 		return nil, err
 	}
-	w := &BackupWriter{dest: dest, tmp: dest + partialSuffix, progress: progress, sum: newRecordSum()}
-	if w.progress == nil {
-		w.progress = func(string, uint64, uint64) {}
-	}
-	w.info = BackupInfo{Format: backupFormat, Program: program, Created: time.Now().UTC().Truncate(time.Millisecond)}
+	w := &BackupWriter{dest: dest, tmp: dest + partialSuffix, progress: o.progress(), sum: newRecordSum(), token: o.Token}
+	w.info = BackupInfo{Format: backupFormat, Program: o.Program, Created: time.Now().UTC().Truncate(time.Millisecond), Token: len(o.Token) > 0}
 	if err := os.RemoveAll(w.tmp); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
@@ -222,12 +220,6 @@ func (w *BackupWriter) records(p *apiv1.BackupRecords) error {
 	return nil
 }
 
-// AddToken puts the admin token into the backup. Whoever has the backup then holds the power over the node.
-func (w *BackupWriter) AddToken(token []byte) error {
-	w.info.Token = true
-	return writeNew(filepath.Join(w.tmp, api.TokenFileName), token, 0o600)
-}
-
 // Finish verifies what was written, every byte of it, and gives it its name.
 func (w *BackupWriter) Finish(ctx context.Context) (BackupInfo, error) {
 	if !w.ended || w.file != nil {
@@ -237,6 +229,11 @@ func (w *BackupWriter) Finish(ctx context.Context) (BackupInfo, error) {
 		return w.info, err
 	}
 	w.log = nil
+	if w.info.Token {
+		if err := writeNew(filepath.Join(w.tmp, api.TokenFileName), w.token, 0o600); err != nil {
+			return w.info, err
+		}
+	}
 	dir := filepath.Join(w.tmp, backupSnapshot, w.manifest.ID)
 	data, err := json.MarshalIndent(w.manifest, "", "  ")
 	if err == nil {

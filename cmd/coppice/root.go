@@ -42,7 +42,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 configuration, 4 home in use, 5 damage 
 	f.DurationVar(&a.timeout, "timeout", 15*time.Second, "how long a call keeps trying while the node is down or busy")
 	root.PersistentPreRunE = a.needsHome
 	root.AddCommand(a.initCommand(), a.startCommand(), a.statusCommand(), a.treeCommand(), a.getCommand(), a.txCommand(), a.killCommand(), a.eventsCommand(), a.loadCommand(),
-		a.verifyCommand(), a.logCommand(), a.demoCommand(), a.soakCommand(), versionCommand(), cometChildCommand(), a.nodeIDCommand(), a.validatorsCommand(), a.testnetCommand())
+		a.verifyCommand(), a.snapshotCommand(), a.backupCommand(), a.restoreCommand(), a.logCommand(), a.demoCommand(), a.soakCommand(), versionCommand(), cometChildCommand(), a.nodeIDCommand(), a.validatorsCommand(), a.testnetCommand())
 	settle(root)
 	return root
 }

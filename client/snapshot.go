@@ -1,0 +1,63 @@
+package client
+
+import (
+	"context"
+
+	"connectrpc.com/connect"
+
+	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
+)
+
+// CreateSnapshot has the node take a snapshot of its state, and returns when that is verified and durable; fresh is false where the
+// newest one is of the same state. It wants the admin token and makes one attempt, bounded by ctx alone.
+func (c *Client) CreateSnapshot(ctx context.Context) (s *apiv1.Snapshot, fresh bool, err error) {
+	to, err := c.services()
+	if err != nil {
+		return nil, false, err
+	}
+	res, err := to.snapshot.CreateSnapshot(ctx, connect.NewRequest(&apiv1.CreateSnapshotRequest{}))
+	if err != nil {
+		return nil, false, err
+	}
+	return res.Msg.Snapshot, res.Msg.Fresh, nil
+}
+
+// Snapshots lists the node's snapshots, the oldest state first. It wants the admin token.
+func (c *Client) Snapshots(ctx context.Context) ([]*apiv1.Snapshot, error) {
+	res, err := again(ctx, c, c.attempt, &apiv1.ListSnapshotsRequest{}, func(s *services, ctx context.Context, q *connect.Request[apiv1.ListSnapshotsRequest]) (*connect.Response[apiv1.ListSnapshotsResponse], error) {
+		return s.snapshot.ListSnapshots(ctx, q)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return res.Snapshots, nil
+}
+
+// Retention tells what the node's log holds, and what holds the log. It wants the admin token.
+func (c *Client) Retention(ctx context.Context) (*apiv1.RetentionResponse, error) {
+	return again(ctx, c, c.attempt, &apiv1.RetentionRequest{}, func(s *services, ctx context.Context, q *connect.Request[apiv1.RetentionRequest]) (*connect.Response[apiv1.RetentionResponse], error) {
+		return s.snapshot.Retention(ctx, q)
+	})
+}
+
+// Backup hands take the parts of a backup of the running node, in order. It wants the admin token and makes one attempt, bounded by
+// ctx alone. Everything that was acknowledged before the call is in the backup.
+func (c *Client) Backup(ctx context.Context, take func(*apiv1.BackupResponse) error) error {
+	to, err := c.services()
+	if err != nil {
+		return err
+	}
+	req := connect.NewRequest(&apiv1.BackupRequest{})
+	c.sign(req.Header())
+	stream, err := to.snapshot.Backup(ctx, req)
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	for stream.Receive() {
+		if err := take(stream.Msg()); err != nil {
+			return err
+		}
+	}
+	return stream.Err()
+}
