@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -93,18 +94,23 @@ func incarnations(t supervisor.Tree) string {
 }
 
 // broken tells whether an answer says that the node is at fault. gRPC and Connect's streams have their status in the trailer or in the
-// last message; a frame that is not what its length says is "internal" in theirs.
+// last message, where a frame that is not what its head says is "internal" in theirs: malformed tells those.
+var malformed = []string{"protocol error", "corrupt response"}
+
 func broken(res *http.Response, answer []byte) string {
+	isMalformed := func(text string) bool {
+		return slices.ContainsFunc(malformed, func(m string) bool { return strings.Contains(text, m) })
+	}
 	if res.StatusCode >= 500 && res.StatusCode != http.StatusNotImplemented {
 		return "a 5xx"
 	}
 	for _, h := range []http.Header{res.Header, res.Trailer} {
-		if s := h.Get("Grpc-Status"); (s == "13" || s == "2") && !strings.HasPrefix(h.Get("Grpc-Message"), "protocol error") {
+		if s := h.Get("Grpc-Status"); (s == "13" || s == "2") && !isMalformed(h.Get("Grpc-Message")) {
 			return "gRPC status " + s + ": " + h.Get("Grpc-Message")
 		}
 	}
 	for _, code := range []string{`"code":"internal"`, `"code":"unknown"`} {
-		if bytes.Contains(answer, []byte(code)) && !bytes.Contains(answer, []byte(`"message":"protocol error`)) {
+		if bytes.Contains(answer, []byte(code)) && !isMalformed(string(answer)) {
 			return code
 		}
 	}
