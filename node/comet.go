@@ -101,6 +101,9 @@ func WriteCometGenesis(home string, g Genesis, validators []comet.Validator) err
 	return nil
 }
 
+// cometDamage tells whether an error of the driver's is one of lost data.
+func cometDamage(err error) bool { return errors.Is(err, comet.ErrChainData) }
+
 // cometConfigError tells whether an error of the driver's is one of configuration.
 func cometConfigError(err error) bool {
 	return errors.Is(err, comet.ErrHome) || errors.Is(err, comet.ErrGenesis)

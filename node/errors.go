@@ -65,7 +65,7 @@ func classify(err error) error {
 		return err
 	case errors.As(err, &corrupt), errors.Is(err, eventlog.ErrTruncated), errors.Is(err, ordering.ErrBehind), errors.Is(err, storage.ErrDamaged), errors.Is(err, storage.ErrAppHash), errors.Is(err, storage.ErrChain),
 		errors.Is(err, storage.ErrOtherLog), errors.Is(err, snapshots.ErrDamaged),
-		errors.Is(err, inflight.ErrDeaths):
+		errors.Is(err, inflight.ErrDeaths), cometDamage(err):
 		return fmt.Errorf("%w: %w", ErrDamage, err)
 	case errors.Is(err, eventlog.ErrLocked), errors.Is(err, storage.ErrInUse):
 		return fmt.Errorf("%w: %w", ErrHomeInUse, err)

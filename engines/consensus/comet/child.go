@@ -87,14 +87,19 @@ func (o ChildOptions) Args() []string {
 	return []string{"--home", o.Home, "--abci", o.ABCI, "--rpc", o.RPC}
 }
 
-// socketDir is where the sockets of a home lie: in the home, or, where such a path would be too long for a socket's address, in
-// a directory that only the user can enter.
-func socketDir(home string) (string, error) {
-	const longest = 108 - len("/abci-18446744073709551615-18446744073709551615.sock") - 1
-	dir := filepath.Join(home, "run")
-	if len(dir) > longest {
-		dir = filepath.Join(os.TempDir(), fmt.Sprintf("coppice-%d-%08x", os.Getuid(), checksum(home)))
+// SocketDir is where the sockets of a home lie: in the home, or, where such a path would be too long for a socket's address, in a
+// directory that only the user can enter.
+func SocketDir(home string) string {
+	const longest = 107 - len("/abci-0123456789-012345.sock")
+	if dir := filepath.Join(home, "run"); len(dir) <= longest {
+		return dir
 	}
+	return filepath.Join(os.TempDir(), fmt.Sprintf("coppice-%d-%08x", os.Getuid(), checksum(home)))
+}
+
+// socketDir makes the directory of a home's sockets, without those that another run has left.
+func socketDir(home string) (string, error) {
+	dir := SocketDir(home)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
 	}

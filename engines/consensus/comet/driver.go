@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/thejerf/suture/v4"
 	"go.uber.org/zap"
 
 	"github.com/coppice-go/coppice/engines/consensus"
@@ -142,7 +143,8 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 		return nil, err
 	}
 	if err := checkChainData(t.Home, s.Height); err != nil {
-		return nil, err
+		// No restart mends it. A start that fails would be tried again; a service that ends so ends the tree.
+		return supervisor.ServiceFunc(func(context.Context) error { return fmt.Errorf("%w: %w", err, suture.ErrTerminateSupervisorTree) }), nil
 	}
 	socket, err := t.server.open()
 	if err != nil {
