@@ -13,6 +13,9 @@ import (
 // buildingSuffix marks a directory in which a log is being built.
 const buildingSuffix = ".building"
 
+// maxGap bounds, in records, the gap that a Builder is told of: it takes a frame for each 2^32.
+const maxGap = 1 << 40
+
 // Builder makes a whole new log from records that are there already: a salvage, an import. The log has an identity of its own. It
 // comes to be in a directory beside the one that it is for and gets its place when it is finished, so a crash never leaves a
 // part of it that looks like all. A Builder is for one goroutine.
@@ -85,6 +88,9 @@ func (b *Builder) Append(records ...Record) error {
 
 // Lost records a gap in place of the next n records; with n = 0, that an unknown number of them is lost here.
 func (b *Builder) Lost(n uint64, reason string) error {
+	if n > maxGap {
+		return fmt.Errorf("eventlog: a gap of %d records, want at most %d", n, uint64(maxGap))
+	}
 	if err := b.flush(); err != nil {
 		return err
 	}

@@ -85,7 +85,7 @@ func unchanged(o eventlog.Options) eventlog.Options { return o }
 // (eventlog spec, tests).
 func TestCrashes(t *testing.T) {
 	var count atomic.Int64
-	for seed := range uint64(soak(60, 4_000)) {
+	for seed := range uint64(soak(40, 4_000)) {
 		require.NoError(t, crashes(t.Context(), seed, nil, unchanged, &count))
 	}
 	t.Logf("%d crashes", count.Load())

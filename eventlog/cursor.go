@@ -50,7 +50,6 @@ func (c *Cursor) leave() {
 	if c.seg == nil {
 		return
 	}
-	c.r.file.Close() // nothing was written
 	c.log.unread(c.seg)
 	c.seg = nil
 }
@@ -68,6 +67,7 @@ func (c *Cursor) Next(ctx context.Context) (Entry, error) {
 			if ok || err != nil {
 				return e, err
 			}
+			c.r.lo, c.r.hi, c.r.buf, c.rest = 0, 0, nil, nil // nobody knows for how long
 			select {
 			case <-news:
 			case <-ctx.Done():
@@ -138,7 +138,6 @@ func (c *Cursor) advance() (bool, error) {
 			return false, failed
 		}
 		if s.first != c.want {
-			f.Close()
 			c.log.unread(s)
 			return false, c.damaged(c.r.off, fmt.Errorf("the next segment begins with record %d, want %d", s.first, c.want))
 		}

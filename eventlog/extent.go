@@ -183,6 +183,8 @@ func (in *inspection) judgeExtent() {
 	switch {
 	case first.number < e.First && first.damage == nil:
 		first.damage = &CorruptError{File: first.path, Reason: fmt.Sprintf("%s says that the log begins with segment %x", extentName, e.First)}
+	case first.number == e.First && first.damage == nil && first.header.FirstIndex != e.FirstIndex:
+		first.damage = &CorruptError{File: first.path, Reason: fmt.Sprintf("segment begins at record %d, %s says %d", first.header.FirstIndex, extentName, e.FirstIndex)}
 	case first.number > e.First:
 		missing(e.First, fmt.Sprintf("%s says that the log begins with it, at record %d", extentName, e.FirstIndex))
 	case e.Last > last.number:

@@ -12,6 +12,9 @@ const (
 	DefaultMaxBatch    = 1 << 20
 )
 
+// maxIndex bounds where a log may begin, far from where indexes would run over.
+const maxIndex = 1 << 62
+
 // Options say how to open a log. The zero value is a log with the sizes above on the operating
 // system's files; a size of 0 means its default, and a negative one is an error.
 type Options struct {
@@ -91,6 +94,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Retention.Bytes < 0 {
 		return o, fmt.Errorf("eventlog: Options.Retention.Bytes is %d, want 0 or more", o.Retention.Bytes)
+	}
+	if o.FirstIndex > maxIndex {
+		return o, fmt.Errorf("eventlog: Options.FirstIndex is %d, want at most %d", o.FirstIndex, uint64(maxIndex))
 	}
 	if o.FirstIndex == 0 {
 		o.FirstIndex = 1

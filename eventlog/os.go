@@ -1,6 +1,7 @@
 package eventlog
 
 import (
+	"fmt"
 	"io"
 	"os"
 )
@@ -29,6 +30,13 @@ func (osFS) Create(name string) (File, error) {
 }
 
 func (osFS) Open(name string, write bool) (File, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() { // a pipe would be waited for
+		return nil, fmt.Errorf("%s is a %v, want a file", name, info.Mode().Type())
+	}
 	if write {
 		return osOpen(name, os.O_RDWR)
 	}

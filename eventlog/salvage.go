@@ -198,6 +198,10 @@ func (s *salvage) identify() error {
 		}
 		ours = append(ours, p)
 	}
+	if e := s.extent; e != nil && votes[e.ID] == 0 && len(votes) > 0 {
+		s.pass(filepath.Join(s.dir, extentName), "it belongs to log %x, and no segment does", e.ID)
+		s.extent = nil
+	}
 	if s.extent != nil {
 		s.out.Source = s.extent.ID
 	} else {

@@ -58,7 +58,9 @@ type seg struct {
 	next   atomic.Uint64 // index after the last durable record
 	sealed atomic.Bool   // set after the final end
 
-	readers int // cursors that have the file open; under Log.segMu
+	// Under Log.segMu: all cursors on a segment share one open file.
+	readers int
+	file    File // nil if there are no readers
 
 	mu        sync.Mutex
 	waypoints []waypoint // sparse index, ascending
@@ -120,24 +122,26 @@ func (l *Log) acquire(index uint64, after *seg) (*seg, File, error) {
 		l.segMu.Unlock()
 		return nil, nil, nil
 	}
+	defer l.segMu.Unlock()
+	if s.file == nil {
+		f, err := l.opts.FS.Open(s.path, false)
+		if err != nil {
+			return nil, nil, err
+		}
+		s.file = f
+	}
 	s.readers++ // keeps Truncate from recycling the file
-	l.segMu.Unlock()
-
-	f, err := l.opts.FS.Open(s.path, false)
-	if err == nil {
-		return s, f, nil
-	}
-	l.unread(s)
-	if isNotExist(err) && l.First() > s.first {
-		err = fmt.Errorf("%w: %d, the first kept is %d", ErrTruncated, index, l.First())
-	}
-	return nil, nil, err
+	return s, s.file, nil
 }
 
+// unread ends what acquire began.
 func (l *Log) unread(s *seg) {
 	l.segMu.Lock()
 	defer l.segMu.Unlock()
-	s.readers--
+	if s.readers--; s.readers == 0 {
+		s.file.Close() // nothing was written
+		s.file = nil
+	}
 }
 
 // snapshot returns the present segments. The slice is immutable.

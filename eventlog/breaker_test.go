@@ -1,0 +1,400 @@
+package eventlog_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/eventlog/segment"
+	"github.com/coppice-go/coppice/internal/vfs"
+	"github.com/stretchr/testify/require"
+)
+
+// TestForeignFiles: what is not the log's own is neither read nor touched, whatever it is called.
+func TestForeignFiles(t *testing.T) {
+	dir := t.TempDir()
+	foreign := []string{"notes.spare", "x.seg", "README", "1.seg", "000000000000000G.seg", "00000000000000AB.seg", ".seg", ".spare", "END", "EXTENT.bak", "0000000000000001.seg~"}
+	for _, name := range foreign {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("mine: "+name), 0o644))
+	}
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "sub", "0000000000000001.seg"), 0o755))
+	for range 3 {
+		l, err := eventlog.Open(dir, eventlog.Options{SegmentSize: 8 << 10})
+		require.NoError(t, err)
+		for range 100 {
+			_, err = l.AppendWait(t.Context(), recordAt(l.Stat().Next))
+			require.NoError(t, err)
+		}
+		_, err = l.Truncate(l.Durable())
+		require.NoError(t, err)
+		require.NoError(t, l.Close())
+	}
+	for _, name := range foreign {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		require.NoError(t, err)
+		require.Equal(t, "mine: "+name, string(b))
+	}
+}
+
+// TestStrangeFiles: a directory, a pipe or a dangling link where a file of the log should be is an error that names it, never a wait.
+func TestStrangeFiles(t *testing.T) {
+	make := map[string]func(name string) error{
+		"directory": func(name string) error { return os.Mkdir(name, 0o755) },
+		"pipe":      func(name string) error { return syscall.Mkfifo(name, 0o644) },
+		"link":      func(name string) error { return os.Symlink("nowhere", name) },
+	}
+	for kind, make := range make {
+		for _, name := range []string{"0000000000000001.seg", "EXTENT"} {
+			t.Run(kind+" "+name, func(t *testing.T) {
+				dir := t.TempDir()
+				l, err := eventlog.Open(dir, eventlog.Options{})
+				require.NoError(t, err)
+				_, err = l.AppendWait(t.Context(), recordAt(1))
+				require.NoError(t, errors.Join(err, l.Close()))
+				path := filepath.Join(dir, name)
+				require.NoError(t, os.Remove(path))
+				require.NoError(t, make(path))
+				_, err = eventlog.Open(dir, eventlog.Options{})
+				require.ErrorContains(t, err, name)
+				_, err = eventlog.Verify(dir, eventlog.Options{})
+				require.ErrorContains(t, err, name)
+				_, err = eventlog.Salvage(t.Context(), dir, filepath.Join(t.TempDir(), "to"), eventlog.Options{})
+				if name != "EXTENT" { // the segment that is there is salvaged
+					require.ErrorContains(t, err, name)
+				}
+			})
+		}
+	}
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o644))
+	_, err := eventlog.Open(file, eventlog.Options{})
+	require.ErrorContains(t, err, file)
+}
+
+// TestLinks: a log may lie behind a link; it is the same log and the same lock.
+func TestLinks(t *testing.T) {
+	dir := t.TempDir()
+	real, link := filepath.Join(dir, "real"), filepath.Join(dir, "link")
+	require.NoError(t, os.Symlink("real", link))
+	_, err := eventlog.Open(link, eventlog.Options{})
+	require.Error(t, err, "a link to nothing")
+	l, err := eventlog.Open(real, eventlog.Options{})
+	require.NoError(t, err)
+	for _, other := range []string{real, link, real + "/../real/."} {
+		_, err = eventlog.Open(other, eventlog.Options{})
+		require.ErrorIs(t, err, eventlog.ErrLocked)
+		_, err = eventlog.OpenReadOnly(other, eventlog.Options{})
+		require.ErrorIs(t, err, eventlog.ErrLocked)
+		_, err = eventlog.Salvage(t.Context(), other, filepath.Join(dir, "to"), eventlog.Options{})
+		require.ErrorIs(t, err, eventlog.ErrLocked)
+	}
+	_, err = l.AppendWait(t.Context(), recordAt(1))
+	require.NoError(t, err)
+	require.NoError(t, l.Close())
+	l, err = eventlog.Open(link, eventlog.Options{})
+	require.NoError(t, err)
+	require.NoError(t, readAll(l))
+	require.EqualValues(t, 1, l.Durable())
+	require.NoError(t, l.Close())
+}
+
+// shuffles are what people and programs do to the files of a log. Each is noticed by every way to open it, and says the segment or EXTENT.
+var shuffles = []struct {
+	name string
+	do   func(t *testing.T, d, other *vfs.Disk, files []string)
+}{
+	{"a middle segment of another log", func(t *testing.T, d, other *vfs.Disk, files []string) {
+		require.NoError(t, d.Adopt(other, files[1]))
+	}},
+	{"the last segment of another log", func(t *testing.T, d, other *vfs.Disk, files []string) {
+		require.NoError(t, d.Adopt(other, files[len(files)-1]))
+	}},
+	{"all segments of another log", func(t *testing.T, d, other *vfs.Disk, files []string) {
+		for _, f := range files {
+			require.NoError(t, d.Adopt(other, f))
+		}
+	}},
+	{"two swapped", func(t *testing.T, d, _ *vfs.Disk, files []string) {
+		require.NoError(t, d.Rename(files[1], "/data/x"))
+		require.NoError(t, d.Rename(files[2], files[1]))
+		require.NoError(t, d.Rename("/data/x", files[2]))
+	}},
+	{"renamed past the end", func(t *testing.T, d, _ *vfs.Disk, files []string) {
+		require.NoError(t, d.Rename(files[1], logDir+"/00000000000000ff.seg"))
+	}},
+	{"duplicated as the next", func(t *testing.T, d, _ *vfs.Disk, files []string) {
+		copyTo(t, d, files[len(files)-1], fmt.Sprintf("%s/%016x.seg", logDir, len(files)+1))
+	}},
+	{"duplicated as the last number there is", func(t *testing.T, d, _ *vfs.Disk, files []string) {
+		copyTo(t, d, files[1], logDir+"/ffffffffffffffff.seg")
+	}},
+	{"a middle segment empty", func(t *testing.T, d, _ *vfs.Disk, files []string) { resize(t, d, files[1], 0) }},
+	{"the last segment empty", func(t *testing.T, d, _ *vfs.Disk, files []string) { resize(t, d, files[len(files)-1], 0) }},
+	{"another first index in the first header", func(t *testing.T, d, _ *vfs.Disk, files []string) {
+		rewriteHeader(t, d, files[0], func(h *segment.Header) { h.FirstIndex++ })
+	}},
+	{"another first index in the last header", func(t *testing.T, d, _ *vfs.Disk, files []string) {
+		rewriteHeader(t, d, files[len(files)-1], func(h *segment.Header) { h.FirstIndex++ })
+	}},
+	{"another identity in the last header", func(t *testing.T, d, _ *vfs.Disk, files []string) {
+		rewriteHeader(t, d, files[len(files)-1], func(h *segment.Header) { h.ID[3]++ })
+	}},
+	{"another seal in a header", func(t *testing.T, d, _ *vfs.Disk, files []string) {
+		rewriteHeader(t, d, files[2], func(h *segment.Header) { h.PrevSeal.CRC++ })
+	}},
+}
+
+func copyTo(t *testing.T, d *vfs.Disk, from, to string) {
+	var b []byte
+	require.NoError(t, d.Damage(from, func(data []byte) { b = slices.Clone(data) }))
+	f, err := d.Create(to)
+	require.NoError(t, err)
+	_, err = f.WriteAt(b, 0)
+	require.NoError(t, errors.Join(err, f.Sync(), f.Close()))
+}
+
+// resize cuts a file, or makes it longer with zeros.
+func resize(t *testing.T, d *vfs.Disk, name string, size int) {
+	var b []byte
+	require.NoError(t, d.Damage(name, func(data []byte) { b = slices.Clone(data) }))
+	f, err := d.Create(name)
+	require.NoError(t, err)
+	if size > len(b) {
+		b = append(b, make([]byte, size-len(b))...)
+	}
+	_, err = f.WriteAt(b[:size], 0)
+	require.NoError(t, errors.Join(err, f.Sync(), f.Close()))
+}
+
+func rewriteHeader(t *testing.T, d *vfs.Disk, name string, change func(*segment.Header)) {
+	require.NoError(t, d.Damage(name, func(b []byte) {
+		h, err := segment.DecodeHeader(b)
+		require.NoError(t, err)
+		change(&h)
+		copy(b, h.Append(nil))
+	}))
+}
+
+func TestShuffledFiles(t *testing.T) {
+	logs := func() (killed, closed *vfs.Disk) {
+		d := vfs.NewDisk()
+		l := open(t, small(d))
+		fill(t, l, 200)
+		killed = d.Crash(newRand(1), 100)
+		require.NoError(t, l.Close())
+		return killed, d
+	}
+	killed, closed := logs()
+	other, _ := logs()
+	for _, s := range shuffles {
+		for ending, from := range map[string]*vfs.Disk{"killed": killed, "closed": closed} {
+			t.Run(s.name+" "+ending, func(t *testing.T) {
+				d := from.Crash(newRand(1), 100)
+				s.do(t, d, other, segFiles(d))
+				quick := small(d)
+				quick.QuickOpen = true
+				for _, open := range []func() error{
+					func() error { _, err := eventlog.Verify(logDir, small(d)); return err },
+					func() error { _, err := eventlog.OpenReadOnly(logDir, small(d)); return err },
+					func() error { _, err := eventlog.OpenReadOnly(logDir, quick); return err },
+					func() error { _, err := eventlog.Open(logDir, small(d)); return err },
+				} {
+					require.ErrorIs(t, open(), eventlog.ErrCorrupt)
+				}
+				got, err := eventlog.Salvage(t.Context(), logDir, salvageDir, small(d))
+				require.NoError(t, err)
+				require.NoError(t, judgeSalvage(d, got))
+			})
+		}
+	}
+}
+
+// TestEveryLength: a segment cut to any length, or grown, opens with all of its records or is refused; a killed log may lose its last
+// frame, and nothing before it.
+func TestEveryLength(t *testing.T) {
+	disk := vfs.NewDisk()
+	l := open(t, small(disk))
+	fill(t, l, 60)
+	killed := disk.Crash(newRand(1), 100)
+	require.NoError(t, l.Close())
+	step := soak(211, 1)
+	for _, from := range []*vfs.Disk{killed, disk} {
+		files := segFiles(from)
+		for _, file := range files {
+			var size int
+			require.NoError(t, from.Damage(file, func(b []byte) { size = len(b) }))
+			fs := layout(from, file, 0)
+			for n := 0; n <= size+4096; n += step {
+				d := from.Crash(newRand(1), 100)
+				resize(t, d, file, n)
+				_, verr := eventlog.Verify(logDir, small(d))
+				l, err := eventlog.Open(logDir, small(d))
+				require.Equal(t, err == nil, verr == nil, "%s cut to %d: Open: %v; Verify: %v", file, n, err, verr)
+				if err != nil {
+					require.ErrorIs(t, err, eventlog.ErrCorrupt)
+					continue
+				}
+				if n < fs[len(fs)-1].at {
+					require.Same(t, killed, from, "%s cut to %d", file, n)
+					require.Equal(t, files[len(files)-1], file)
+				} else if n >= fs[len(fs)-1].end {
+					require.EqualValues(t, 60, l.Durable(), "%s cut to %d", file, n)
+				}
+				require.NoError(t, readAll(l))
+				require.NoError(t, l.Close())
+			}
+		}
+	}
+}
+
+// TestManyCursors: ten thousand cursors that wait need no file of their own and hardly any memory, and all of them are told.
+func TestManyCursors(t *testing.T) {
+	dir := t.TempDir()
+	l, err := eventlog.Open(dir, eventlog.Options{})
+	require.NoError(t, err)
+	ctx := t.Context()
+	rec := eventlog.Record{Data: make([]byte, 1000)}
+	const records = 20
+	for range records {
+		_, err = l.AppendNoSync(ctx, rec)
+		require.NoError(t, err)
+	}
+	require.NoError(t, l.Sync(ctx))
+	files := func() int {
+		fds, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			return 0 // not on this system
+		}
+		return len(fds)
+	}
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	const many = 10_000
+	before, memory := files(), heap()
+	var ready, wg sync.WaitGroup
+	ready.Add(many)
+	for range many {
+		c, err := l.Cursor(1)
+		require.NoError(t, err)
+		wg.Go(func() {
+			defer c.Close()
+			for want := uint64(1); want <= records+1; want++ {
+				if want == records+1 {
+					ready.Done()
+				}
+				e, err := c.Next(ctx)
+				if err != nil || e.Index != want || len(e.Data) != 1000 {
+					t.Errorf("record %d: %d, %v", want, e.Index, err)
+					return
+				}
+			}
+		})
+	}
+	ready.Wait()
+	require.LessOrEqual(t, files(), before+4)
+	require.Less(t, heap()-min(heap(), memory), uint64(100<<20))
+	_, err = l.AppendWait(ctx, rec)
+	require.NoError(t, err)
+	wg.Wait()
+	require.NoError(t, l.Close())
+	require.Less(t, files(), before, "no file stays open")
+}
+
+// TestEverythingAtOnce: all that may run at the same time does, and Close comes in the middle of it.
+func TestEverythingAtOnce(t *testing.T) {
+	for round := range soak(2, 200) {
+		disk := vfs.NewDisk()
+		l, err := eventlog.Open(logDir, small(disk))
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		var failed sync.Map
+		start := func(f func(i int) error) {
+			wg.Go(func() {
+				for i := 0; ; i++ {
+					err := f(i)
+					if errors.Is(err, eventlog.ErrClosed) {
+						return
+					}
+					if err != nil && !errors.Is(err, eventlog.ErrTruncated) && !errors.Is(err, eventlog.ErrNotFound) {
+						failed.Store(err.Error(), true)
+						return
+					}
+				}
+			})
+		}
+		for range 4 {
+			start(func(int) error { _, err := l.AppendWait(ctx, eventlog.Record{Data: make([]byte, 50)}); return err })
+			start(func(int) error { return l.Append(ctx, eventlog.Record{}, eventlog.Record{}).Wait(ctx) })
+			start(func(int) error { _, err := l.Read(l.Durable()); return err })
+		}
+		start(func(i int) error {
+			if i%10 == 0 {
+				return l.Sync(ctx)
+			}
+			return l.AppendFunc(ctx, func(uint64, error) { l.Stat() }, eventlog.Record{})
+		})
+		start(func(int) error { _, err := l.Truncate(l.Durable()); return err })
+		start(func(i int) error {
+			r := l.Retain(fmt.Sprint(i%3), l.First())
+			r.Advance(l.First() + 10)
+			r.Release()
+			_, err := l.Cursor(math.MaxUint64)
+			return err
+		})
+		for range 3 {
+			start(func(int) error {
+				c, err := l.Cursor(l.First())
+				if err != nil {
+					return err
+				}
+				defer c.Close()
+				for range 50 {
+					if _, err := c.Next(ctx); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		}
+		for l.Durable() < uint64(500+100*round%700) {
+			runtime.Gosched()
+		}
+		require.NoError(t, l.Close())
+		wg.Wait()
+		cancel()
+		failed.Range(func(err, _ any) bool { t.Error(err); return true })
+		last := l.Durable()
+		l, err = eventlog.Open(logDir, small(disk))
+		require.NoError(t, err)
+		require.Equal(t, last, l.Durable())
+		require.True(t, l.Recovery().Clean)
+		require.NoError(t, l.Close())
+	}
+}
+
+// TestIndexesEnd: indexes that would run over are refused before anything is there.
+func TestIndexesEnd(t *testing.T) {
+	disk := vfs.NewDisk()
+	o := small(disk)
+	o.FirstIndex = math.MaxUint64 - 3
+	_, err := eventlog.Open(logDir, o)
+	require.ErrorContains(t, err, "FirstIndex")
+	b, err := eventlog.NewBuilder(logDir, small(disk))
+	require.NoError(t, err)
+	require.ErrorContains(t, b.Lost(math.MaxUint64, "a stranger's word"), "records")
+	require.NoError(t, b.Abort())
+}
