@@ -1,8 +1,11 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -34,15 +37,22 @@ type logSegmentJSON struct {
 
 func (a *app) logStatCommand() *cobra.Command {
 	var asJSON bool
+	interval := time.Second
 	cmd := &cobra.Command{
 		Use:   "stat",
-		Short: "Tell what the log holds",
+		Short: "Tell what the log holds and, while the node runs, what holds the log",
 		Long: `Stat tells which records and segments the log of a stopped home holds. It checks the segments that are no longer written by their
-seals only, so it is quick; 'coppice log verify' reads every byte.`,
-		Example: `  coppice log stat`,
-		Args:    words(),
+seals only, so it is quick; 'coppice log verify' reads every byte.
+
+While the node runs, stat asks it: which retainers hold back truncation, each with the oldest record that it needs, and how fast the log grows.`,
+		Example: `  coppice log stat
+  coppice log stat --interval 10s --json`,
+		Args: words(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			l, err := a.openLog(eventlog.Options{QuickOpen: true})
+			if errors.Is(err, eventlog.ErrLocked) {
+				return a.logStatRunning(cmd, interval, asJSON)
+			}
 			if err != nil {
 				return err
 			}
@@ -64,12 +74,78 @@ seals only, so it is quick; 'coppice log verify' reads every byte.`,
 			for _, g := range j.Gaps {
 				fmt.Fprintf(out, "  gap  %s\n", g.text())
 			}
-			fmt.Fprintln(out, "  retainers are those of a node that runs: there is none")
+			fmt.Fprintln(out, "  no node runs here, so there are no retainers")
 			return nil
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().DurationVar(&interval, "interval", interval, "how long to watch a running node's log for its rates; 0 is not at all")
 	return cmd
+}
+
+// logRunningJSON is what "log stat --json" prints while the node runs.
+type logRunningJSON struct {
+	ID               string            `json:"id"`
+	First            uint64            `json:"first"`
+	Last             uint64            `json:"last"`
+	Bytes            int64             `json:"bytes"`
+	Retainers        []logRetainerJSON `json:"retainers"`
+	Retain           string            `json:"retain"`
+	RecordsPerSecond float64           `json:"records_per_second"`
+	BytesPerSecond   float64           `json:"bytes_per_second"` // less what was truncated meanwhile
+}
+
+type logRetainerJSON struct {
+	Name  string `json:"name"`
+	Floor uint64 `json:"floor"`
+}
+
+// logStatRunning asks the node.
+func (a *app) logStatRunning(cmd *cobra.Command, interval time.Duration, asJSON bool) error {
+	if interval < 0 {
+		return usageError(cmd, "--interval is %v, want 0 or more", interval)
+	}
+	ctx, cancel, c, err := a.dial(cmd.Context())
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	r, err := c.Retention(ctx)
+	if err != nil {
+		return a.nodeError(ctx, err)
+	}
+	j := logRunningJSON{ID: fmt.Sprintf("%x", r.LogId), Retainers: []logRetainerJSON{}}
+	if interval > 0 {
+		start := time.Now()
+		select {
+		case <-time.After(interval):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		before := r
+		if r, err = c.Retention(ctx); err != nil {
+			return a.nodeError(ctx, err)
+		}
+		s := time.Since(start).Seconds()
+		j.RecordsPerSecond, j.BytesPerSecond = float64(r.Last-before.Last)/s, float64(r.Bytes-before.Bytes)/s
+	}
+	j.First, j.Last, j.Bytes, j.Retain = r.First, r.Last, r.Bytes, r.Retain
+	for _, h := range r.Retainers {
+		j.Retainers = append(j.Retainers, logRetainerJSON{h.Name, h.Floor})
+	}
+	out := cmd.OutOrStdout()
+	if asJSON {
+		return printJSON(out, j)
+	}
+	fmt.Fprintf(out, "log %s: records %d to %d, %s, in use by a running node\n", j.ID, j.First, j.Last, byteCount(j.Bytes))
+	if interval > 0 {
+		fmt.Fprintf(out, "  grows by %.0f records and %s a second\n", j.RecordsPerSecond, byteCount(int64(j.BytesPerSecond)))
+	}
+	fmt.Fprintf(out, "  retention %s\n", j.Retain)
+	for _, h := range j.Retainers {
+		fmt.Fprintf(out, "  retainer %s needs records from %d on\n", h.Name, h.Floor)
+	}
+	return nil
 }
 
 func logStat(l *eventlog.Log) logStatJSON {
