@@ -50,7 +50,11 @@ func (p *probe) start(context.Context) (supervisor.Service, error) {
 }
 
 func (p *probe) serve(ctx context.Context) error {
-	p.starts <- supervisor.Incarnation(ctx)
+	select {
+	case p.starts <- supervisor.Incarnation(ctx):
+	case <-ctx.Done(): // nobody has looked at the last thousand
+		return ctx.Err()
+	}
 	select {
 	case f := <-p.orders:
 		return f(ctx)
