@@ -8,11 +8,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/cmd/coppice/internal/soak"
+	"github.com/coppice-go/coppice/node"
 )
 
 // soakCommand is for those who work on coppice: "make soak" runs it.
 func (a *app) soakCommand() *cobra.Command {
 	c := soak.Config{}
+	consensus := node.Solo
 	cmd := &cobra.Command{
 		Use:    "soak",
 		Hidden: true,
@@ -24,6 +26,13 @@ func (a *app) soakCommand() *cobra.Command {
 			}
 			if c.Rate <= 0 {
 				return usageError(cmd, "--rate is %v, want more than 0", c.Rate)
+			}
+			switch consensus {
+			case node.Solo:
+			case node.CometBFT:
+				c.Init = []string{"--consensus", consensus, "--p2p", "127.0.0.1:0", "--rpc", "127.0.0.1:0"}
+			default:
+				return usageError(cmd, "--consensus is %q, want %s or %s", consensus, node.Solo, node.CometBFT)
 			}
 			var err error
 			if c.Bin, err = os.Executable(); err != nil {
@@ -50,6 +59,7 @@ func (a *app) soakCommand() *cobra.Command {
 	f.IntVar(&c.Kills, "kills", 200, "how many SIGKILLs")
 	f.Float64Var(&c.Rate, "rate", 1500, "transactions per second of the load, as far as the node keeps up")
 	f.Uint64Var(&c.Seed, "seed", uint64(time.Now().UnixNano()), "of the moments of the kills")
+	f.StringVar(&consensus, "consensus", consensus, "of the node: solo, or cometbft with one validator")
 	f.BoolVar(&c.Keep, "keep", false, "keep the home and the node's output")
 	return cmd
 }

@@ -28,6 +28,8 @@ type Config struct {
 	Profile string  // of the tree's limits
 	Rate    float64 // of the load, in transactions per second, as far as the node keeps up
 	Keep    bool    // leave the home when done
+
+	Init []string // flags of init, beyond the address and the profile
 }
 
 // ReadyWithin is how long a node may take from its start until it is ready, and to be whole again after a kill.
@@ -68,7 +70,7 @@ func New(ctx context.Context, c Config) (_ *Rig, err error) {
 	if r.log, err = os.Create(filepath.Join(dir, "node.log")); err != nil {
 		return nil, err
 	}
-	if _, err := r.Command(ctx, "init", "--listen", "127.0.0.1:0", "--profile", c.Profile); err != nil {
+	if _, err := r.Command(ctx, append([]string{"init", "--listen", "127.0.0.1:0", "--profile", c.Profile}, c.Init...)...); err != nil {
 		return nil, err
 	}
 	token, err := os.ReadFile(filepath.Join(r.Home, api.TokenFileName))

@@ -26,6 +26,7 @@ type Config struct {
 	Seed  uint64
 	Rate  float64 // of the load, in transactions per second
 	Keep  bool
+	Init  []string    // flags of the home's init
 	Round func(Round) // told of each kill; may be nil
 }
 
@@ -54,7 +55,7 @@ const burst = 300
 // Run soaks. An error is whatever did not hold, with the round.
 func Run(ctx context.Context, c Config) (res Result, err error) {
 	begin := time.Now()
-	r, err := rig.New(ctx, rig.Config{Bin: c.Bin, Profile: "default", Rate: c.Rate, Keep: c.Keep})
+	r, err := rig.New(ctx, rig.Config{Bin: c.Bin, Profile: "default", Rate: c.Rate, Keep: c.Keep, Init: c.Init})
 	if err != nil {
 		return res, err
 	}
