@@ -111,6 +111,7 @@ func Init(home string, o InitOptions) (Genesis, error) {
 		{configFile, []byte(s.Config.commented()), 0o644},
 		{genesisFile, append(genesis, '\n'), 0o644},
 		{api.TokenFileName, []byte(rand.Text() + "\n"), 0o600},
+		{submitTokenFile, []byte(rand.Text() + "\n"), 0o600},
 		{formatFile, []byte(homeFormat), 0o644}, // last: it makes the rest a home
 	} {
 		if err := writeNew(filepath.Join(home, f.name), f.data, f.mode); err != nil {
@@ -176,9 +177,8 @@ func lockHome(home string) (*os.File, error) {
 	return f, nil
 }
 
-// readToken reads the admin token.
-func readToken(home string) (string, error) {
-	path := filepath.Join(home, api.TokenFileName)
+// readToken reads a token.
+func readToken(path string) (string, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrConfig, err)

@@ -18,7 +18,11 @@ import (
 
 // client is a client of the node that the flags name.
 func (a *app) client() *client.Client {
-	return client.New("", client.WithResolver(a.resolve), client.WithToken(a.readToken()))
+	opts := []client.Option{client.WithResolver(a.resolve), client.WithToken(a.readToken())}
+	if a.http != nil {
+		opts = append(opts, client.WithHTTPClient(a.http))
+	}
+	return client.New("", opts...)
 }
 
 // dial is client, for one call within the timeout. A home whose node does not run is an error at once.

@@ -20,14 +20,16 @@ type initJSON struct {
 
 func (a *app) initCommand() *cobra.Command {
 	var o node.InitOptions
-	var profile, consensus, cometProfile, governance, imported string
+	var consensus, cometProfile, governance, imported string
 	var empty time.Duration
+	var set settingFlags
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Make a home: configuration, genesis and admin token",
 		Long: `Init makes the home that --home names: coppice.toml, which is this node's own, genesis.json, which all nodes of a chain
-share, and admin.token, which lets its holder kill parts of the node. It overwrites nothing.
+share, admin.token, which lets its holder kill parts of the node, and submit.token, which lets its holder use a node that
+listens beyond this machine. It overwrites nothing. Values given here stand in coppice.toml.
 
 With --consensus cometbft the home gets a CometBFT home in it, comet: new keys, a configuration, and a genesis with this node as the
 only validator. Its genesis carries ours: nodes with other limits are of another chain. CometBFT listens on loopback only,
@@ -39,13 +41,7 @@ copied instead, without its chain: the node joins that chain by block sync, if i
   coppice init --consensus cometbft --import ~/.cometbft`,
 		Args: words(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if profile != "" {
-				p, err := node.ParseProfile(profile)
-				if err != nil {
-					return usageError(cmd, "--profile: %w", err)
-				}
-				o.Profile = p
-			}
+			o.Set = set
 			if cmd.Flags().Changed("consensus") {
 				o.Set = append(o.Set, node.Assignment{Key: "consensus.kind", Value: consensus, Flag: "--consensus"})
 			}
@@ -91,8 +87,7 @@ copied instead, without its chain: the node joins that chain by block sync, if i
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.ChainID, "chain-id", "", "name of the chain (default a random one)")
-	f.StringVar(&o.Listen, "listen", "", "host:port to listen on; port 0 takes a free one (default 127.0.0.1:7070)")
-	f.StringVar(&profile, "profile", "", "limits of the tree: default, strict or chaos")
+	set.register(cmd)
 	f.StringVar(&consensus, "consensus", node.Solo, "solo, or cometbft for a chain of several nodes")
 	f.DurationVar(&empty, "empty-every", 0, "make a block without work when there was none for so long; 0 is never")
 	f.StringVar(&cometProfile, "comet-profile", "", "CometBFT's settings: tuned or stock (default tuned)")

@@ -42,7 +42,8 @@ func (a *app) loadCommand() *cobra.Command {
 		Use:   "load",
 		Short: "Put a node under load, and check afterwards that nothing acknowledged is lost",
 		Long: `Load submits transactions from many clients, each about a key of its own that no other run uses. It tries
-again, with the same transaction ids, while the node is down, so it goes on through kills and restarts. Ctrl-C ends it in order.
+again, with the same transaction ids, while the node is down, so it goes on through kills and restarts. Ctrl-C ends it in order: it waits for what is under way, up to
+--grace; a second one ends it at once, and it prints what it knows.
 
 With --acked it writes a line "key value" for each transaction after its acknowledgment; with --check it reads such a file and
 exits 0 only if the node has each of them.`,
@@ -80,7 +81,11 @@ type loadFlags struct {
 }
 
 func (l *loadFlags) run(cmd *cobra.Command, _ []string) error {
-	for _, pair := range [][2]string{{"duration", "count"}, {"acked", "check"}} {
+	pairs := [][2]string{{"duration", "count"}}
+	for _, submits := range []string{"acked", "count", "duration", "clients", "batch", "size", "workload", "rate", "no-wait"} {
+		pairs = append(pairs, [2]string{submits, "check"}) // it would be ignored
+	}
+	for _, pair := range pairs {
 		if f := cmd.Flags(); f.Changed(pair[0]) && f.Changed(pair[1]) {
 			return usageError(cmd, "--%s and --%s do not go together", pair[0], pair[1])
 		}
@@ -133,7 +138,9 @@ func (l *loadFlags) run(cmd *cobra.Command, _ []string) error {
 	if err != nil {
 		return err
 	}
+	undo := atForcedEnd(cmd.Context(), func() { l.print(cmd.OutOrStdout(), run.Report()) })
 	rep, err := l.drive(cmd, run, stop)
+	undo()
 	if err := errors.Join(err, l.print(cmd.OutOrStdout(), rep)); err != nil {
 		return err
 	}

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,7 +17,10 @@ type app struct {
 	home    string
 	address string
 	token   string
+	ca      string
 	timeout time.Duration
+
+	http *http.Client // nil: the client's own
 }
 
 func newRoot() *cobra.Command {
@@ -38,11 +43,13 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 configuration, 4 home in use, 5 damage 
 	f := root.PersistentFlags()
 	f.StringVar(&a.home, "home", defaultHome(), "directory of the node (env COPPICE_HOME)")
 	f.StringVar(&a.address, "address", "", "host:port or URL of the node; by default what the home's node.json says")
-	f.StringVar(&a.token, "token", "", "token to show to the node; by default the home's admin.token")
+	f.StringVar(&a.token, "token", "", "token to show to the node (env COPPICE_TOKEN); by default the home's admin.token")
+	f.StringVar(&a.ca, "ca", "", "file of certificates in PEM to trust at an --address of https")
 	f.DurationVar(&a.timeout, "timeout", 15*time.Second, "how long a call keeps trying while the node is down or busy")
-	root.PersistentPreRunE = a.needsHome
+	root.PersistentPreRunE = a.prepare
 	root.AddCommand(a.initCommand(), a.startCommand(), a.statusCommand(), a.treeCommand(), a.getCommand(), a.txCommand(), a.killCommand(), a.eventsCommand(), a.loadCommand(),
 		a.verifyCommand(), a.snapshotCommand(), a.backupCommand(), a.restoreCommand(), a.logCommand(), a.demoCommand(), a.soakCommand(), versionCommand(), cometChildCommand(), a.nodeIDCommand(), a.validatorsCommand(), a.testnetCommand())
+	root.AddCommand(a.configCommand(), a.serviceCommand())
 	settle(root)
 	return root
 }
@@ -83,13 +90,29 @@ func settle(cmd *cobra.Command) {
 	}
 }
 
+// prepare checks the flags that all commands share.
+func (a *app) prepare(cmd *cobra.Command, args []string) error {
+	if err := a.needsHome(cmd, args); err != nil {
+		return err
+	}
+	if a.ca != "" && !strings.HasPrefix(a.address, "https://") {
+		return usageError(cmd, "--ca goes with an --address of https://")
+	}
+	var err error
+	if a.http, err = a.transport(); err != nil {
+		return err
+	}
+	a.token = cmp.Or(a.token, os.Getenv("COPPICE_TOKEN"))
+	return nil
+}
+
 // needsHome refuses a command that would work on a home that nobody named.
 func (a *app) needsHome(cmd *cobra.Command, _ []string) error {
 	if a.timeout <= 0 {
 		return usageError(cmd, "--timeout is %v, want more than 0", a.timeout)
 	}
 	switch cmd.Name() {
-	case "demo", "soak", "version", "completion", "help":
+	case "demo", "soak", "version", "completion", "help", "check", "explain":
 		return nil
 	}
 	if a.home == "" && a.address == "" {

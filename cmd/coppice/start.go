@@ -1,75 +1,83 @@
 package main
 
 import (
-	"cmp"
+	"context"
 	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
+	"github.com/coppice-go/coppice/cmd/coppice/internal/sdnotify"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/supervisor"
 )
 
 func (a *app) startCommand() *cobra.Command {
-	var listen, profile, level string
-	var asJSON bool
+	var set settingFlags
 	cmd := &cobra.Command{
 		Use:   "start",
 		Short: "Run the node in the foreground until it is told to stop",
-		Long: `Start runs the node of a home. SIGINT or SIGTERM stops it in order, with exit code 0; a second one ends it at once. When
-the tree gives up, start exits 6 with the reason; let a service manager start it again: the log brings everything back.`,
+		Long: `Start runs the node of a home. What it prints of itself goes to standard error.
+
+  SIGINT, SIGTERM  stop in order, with exit code 0; a second one ends the process at once, with 130 or 143
+  SIGHUP           read configuration and certificate again; what can not change while running is reported
+
+When the tree gives up, start exits 6 with the reason; let a service manager start it again ("coppice service" prints a
+unit for systemd): the log brings everything back. Values come from coppice.toml, the environment and flags, the last one
+counts; "coppice config" shows what is in force.`,
 		Example: `  coppice start
-  coppice start --profile strict --listen 127.0.0.1:7071`,
+  coppice start --profile strict --listen 127.0.0.1:7071
+  coppice start --log-level warn --log-format json --set pool.max_txs=50000`,
 		Args: words(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			log, err := newLogger(level, asJSON)
-			if err != nil {
-				return usageError(cmd, "--log-level: %w", err)
-			}
-			defer log.Sync() // standard error needs none, and says so
-			if _, err := node.ParseProfile(profile); profile != "" && err != nil {
-				return usageError(cmd, "--profile: %w", err)
-			}
-			conf, err := node.Load(a.home)
-			if err != nil {
-				return err
-			}
-			conf.Listen = cmp.Or(listen, conf.Listen)
-			conf.Profile = cmp.Or(node.Profile(profile), conf.Profile)
-			n, err := node.New(a.home, conf, node.WithLogger(log), node.WithVersion(buildVersion().Version))
-			if err != nil {
-				return err
-			}
-			ctx := cmd.Context()
-			go func() {
-				if addr, err := n.Addr(ctx); err == nil {
-					fmt.Fprintf(cmd.OutOrStdout(), "listening on %s\n", addr)
-				}
-			}()
-			return n.Run(ctx)
+			return a.start(cmd, node.Sources{Environ: os.Environ(), Set: set})
 		},
 	}
-	f := cmd.Flags()
-	f.StringVar(&listen, "listen", "", "host:port to listen on, in place of the configuration's; port 0 takes a free one")
-	f.StringVar(&profile, "profile", "", "limits of the tree, in place of the configuration's: default, strict or chaos")
-	f.StringVar(&level, "log-level", "info", "diagnostics on standard error: debug, info, warn or error")
-	f.BoolVar(&asJSON, "log-json", false, "diagnostics as JSON")
+	set.register(cmd)
 	return cmd
 }
 
-// newLogger writes diagnostics to standard error, for people or as JSON.
-func newLogger(level string, asJSON bool) (*zap.Logger, error) {
-	l, err := zapcore.ParseLevel(level)
+func (a *app) start(cmd *cobra.Command, src node.Sources) error {
+	hangup, silence := onHangup() // before all else: a SIGHUP must not end a node that only begins
+	defer silence()
+	settings, err := node.Resolve(a.home, src)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	conf := zap.NewProductionEncoderConfig()
-	conf.EncodeTime = zapcore.ISO8601TimeEncoder
-	enc := zapcore.NewConsoleEncoder(conf)
-	if asJSON {
-		enc = zapcore.NewJSONEncoder(conf)
+	log, level, err := newDiagnostics(settings.Config.Diagnostics)
+	if err != nil {
+		return err
 	}
-	return zap.New(zapcore.NewCore(enc, zapcore.Lock(os.Stderr), l)), nil
+	defer log.Sync() // standard error needs none, and says so
+	manager, err := sdnotify.Take()
+	if err != nil {
+		return fmt.Errorf("%w: %w", node.ErrConfig, err)
+	}
+	defer manager.Close()
+
+	s := &service{
+		manager: manager, hangup: hangup, log: log, level: level, settings: settings, changed: make(chan struct{}, 1),
+		resolve: func() (node.Settings, error) { return node.Resolve(a.home, src) },
+	}
+	s.node, err = node.New(a.home, settings.Config, node.WithLogger(log), node.WithVersion(buildVersion().Version),
+		node.WithObserver(supervisor.ObserverFunc(func(supervisor.Event) { s.change() })), node.WithProgress(s.progress))
+	if err != nil {
+		return err
+	}
+	ctx := cmd.Context()
+	go func() {
+		if addr, err := s.node.Addr(ctx); err == nil {
+			fmt.Fprintf(cmd.OutOrStdout(), "listening on %s\n", addr)
+		}
+	}()
+	reporting, stop := context.WithCancel(context.WithoutCancel(ctx)) // it also tells how the stop goes
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.report(reporting, ctx.Done())
+	}()
+	err = s.node.Run(ctx)
+	stop()
+	<-done
+	return err
 }

@@ -18,7 +18,10 @@ const (
 // NodeFile says where the node of a home listens. A process that was killed leaves its file behind.
 type NodeFile struct {
 	PID     int    `json:"pid"`
-	Address string `json:"address"` // host:port, with the port that was really taken
+	Address string `json:"address"` // host:port, or https://host:port, with the port that was really taken
+
+	// Certificate is the file of the listener's certificate, if it has one: clients of this home trust that one alone.
+	Certificate string `json:"certificate,omitempty"`
 }
 
 // Write puts n into the home in one step: a reader sees the file that was there before or all of this one.

@@ -1,0 +1,38 @@
+package api
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+
+	"connectrpc.com/connect"
+)
+
+// Guard lets a request through to h only with one of the tokens, as "authorization: Bearer <token>". Paths in open need none.
+// It goes around everything that a listener beyond loopback serves, so that no call can be forgotten.
+func Guard(h http.Handler, tokens []string, open ...string) http.Handler {
+	wire := connect.NewErrorWriter()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if slices.Contains(open, r.URL.Path) {
+			h.ServeHTTP(w, r)
+			return
+		}
+		var err error
+		for _, t := range tokens {
+			if err = authorize(r.Header, t); err == nil {
+				h.ServeHTTP(w, r)
+				return
+			}
+		}
+		w.Header().Set("WWW-Authenticate", "Bearer")
+		if wire.IsSupported(r) {
+			_ = wire.Write(w, r, err) // a client that is gone does not read the error either
+			return
+		}
+		status := http.StatusUnauthorized
+		if connect.CodeOf(err) == connect.CodePermissionDenied {
+			status = http.StatusForbidden
+		}
+		http.Error(w, fmt.Sprint(err), status)
+	})
+}
