@@ -53,7 +53,7 @@ func (l *Log) floor(before uint64) (uint64, string) {
 	l.retainMu.Lock()
 	defer l.retainMu.Unlock()
 	for name, r := range l.retainers {
-		if r.floor < floor {
+		if r.floor < floor && !l.opts.bugs.noFloor {
 			floor, holder = r.floor, name
 		}
 	}

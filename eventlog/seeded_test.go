@@ -227,3 +227,22 @@ func TestSeededNoSeed(t *testing.T) {
 	require.NotZero(t, recycled)
 	require.NotZero(t, found, "without a seed, old frames validate; if they do not, TestRecycledBytesNeverValidate shows nothing")
 }
+
+// floorHolds truncates past what a retainer needs, and says whether it is still there.
+func floorHolds(t *testing.T, change func(eventlog.Options) eventlog.Options) bool {
+	l := open(t, change(small(vfs.NewDisk())))
+	fill(t, l, 400)
+	hold := l.Retain("pool", 120)
+	defer hold.Release()
+	_, err := l.Truncate(l.Durable())
+	require.NoError(t, err)
+	e, err := l.Read(120)
+	return err == nil && same(e, 120) == nil
+}
+
+// TestFloorHolds: truncation removes nothing that a retainer needs.
+func TestFloorHolds(t *testing.T) { require.True(t, floorHolds(t, unchanged)) }
+
+func TestSeededNoFloor(t *testing.T) {
+	require.False(t, floorHolds(t, eventlog.WithoutFloor), "without asking the retainers, a truncation goes past them; if it does not, TestFloorHolds shows nothing")
+}
