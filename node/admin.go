@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"time"
 
 	"go.uber.org/zap"
@@ -34,7 +35,7 @@ func (n *Node) startAdmin(ctx context.Context) (supervisor.Service, error) {
 	}
 	addr := l.Addr().String()
 	first := n.address.Swap(&addr) == nil
-	if err := n.nodeFile(addr).Write(n.home); err != nil {
+	if err := (api.NodeFile{PID: os.Getpid(), Address: addr}).Write(n.home); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	if first {
@@ -42,20 +43,21 @@ func (n *Node) startAdmin(ctx context.Context) (supervisor.Service, error) {
 	}
 	mux := http.NewServeMux()
 	streams, end := context.WithCancel(context.WithoutCancel(ctx)) // they would hold up an orderly stop
-	adminPath, adminHandler := api.AdminHandler(hostView{n}, n.token)
+	adminPath, adminHandler := api.AdminHandler(hostView{n}, n.token, api.WithMeter(n.meter.Request))
 	mux.Handle(adminPath, adminHandler)
 	mux.Handle(apiv1connect.AdminServiceEventsProcedure, api.Streaming(streams, adminHandler))
 	mux.Handle("/events", api.Streaming(streams, api.EventsHandler(n.news, "")))
 	snapshotPath, snapshotHandler := api.SnapshotHandler(n.snaps, n.token)
 	mux.Handle(snapshotPath, snapshotHandler)
 	mux.Handle(apiv1connect.SnapshotServiceBackupProcedure, api.Streaming(streams, snapshotHandler))
+	mux.Handle("/metrics", n.meter.Handler())
 	health := api.HealthHandler(hostView{n})
 	mux.Handle("/healthz", health)
 	mux.Handle("/readyz", health)
 	mux.Handle("/", n.gate)
 	n.log.Info("listening", zap.String("address", addr))
 	return &admin{listener: l, end: end, server: &http.Server{
-		Handler: n.guarded(mux), TLSConfig: n.tlsConfig(), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		Handler: mux, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog: zap.NewStdLog(n.log.Named("http")),
 	}}, nil
 }
@@ -75,7 +77,7 @@ func (a *admin) Serve(ctx context.Context) error {
 	defer a.server.Close() // however this incarnation ends, the port is free for the next
 	done := make(chan error, 1)
 	if err := supervisor.Go(ctx, func(context.Context) error {
-		done <- a.serve()
+		done <- a.server.Serve(a.listener)
 		return nil
 	}); err != nil {
 		a.listener.Close()
@@ -96,13 +98,6 @@ func (a *admin) Serve(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
-}
-
-func (a *admin) serve() error {
-	if a.server.TLSConfig != nil {
-		return a.server.ServeTLS(a.listener, "", "")
-	}
-	return a.server.Serve(a.listener)
 }
 
 // String names the service in reports.

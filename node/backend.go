@@ -59,6 +59,7 @@ func (b *backend) Submit(ctx context.Context, txs [][]byte) ([]api.Submitted, er
 				break
 			}
 		}
+		b.node.meter.Refused(out[i].Refused.Code)
 	}
 	return out, nil
 }

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"os"
@@ -24,9 +23,11 @@ import (
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/events"
 	"github.com/coppice-go/coppice/node/inflight"
+	"github.com/coppice-go/coppice/node/metrics"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/pubsub"
 	"github.com/coppice-go/coppice/supervisor"
+	"github.com/coppice-go/coppice/supervisor/treemetrics"
 )
 
 // leaseBound is how long a revoked incarnation may keep an operation on the log or the state in flight. Past it nobody can
@@ -35,14 +36,13 @@ const leaseBound = 30 * time.Second
 
 // Node is an opened home. Run may be called once.
 type Node struct {
-	home        string
-	config      Config
-	genesis     *logv1.ChainStarted
-	token       string
-	submitToken string // empty: there is none
-	version     string
-	log         *zap.Logger
-	started     time.Time
+	home    string
+	config  Config
+	genesis *logv1.ChainStarted
+	token   string
+	version string
+	log     *zap.Logger
+	started time.Time
 
 	backends  map[string]engines.Backend
 	extra     []Engine
@@ -61,6 +61,9 @@ type Node struct {
 	state *supervisor.Lease[*storage.DB]
 	bus   *pubsub.Bus[engines.Event]
 	news  *events.Source
+	meter *metrics.Metrics
+	trees *treemetrics.Metrics
+	elog  atomic.Pointer[eventlog.Log] // the newest that was opened, for its figures
 	gate  *api.Gate
 	host  *supervisor.Supervisor
 	doom  doom
@@ -70,9 +73,8 @@ type Node struct {
 	retainEvery time.Duration // between two rounds of retention
 	progress    progress
 
-	address     atomic.Pointer[string]
-	certificate atomic.Pointer[tls.Certificate] // nil: no TLS
-	up          chan struct{}
+	address atomic.Pointer[string]
+	up      chan struct{}
 }
 
 // Engine is an engine of the user's, hung under "engines".
@@ -132,7 +134,7 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 	if n.genesis, err = readGenesis(filepath.Join(home, genesisFile)); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(n.readTokens(), n.Reload()); err != nil {
+	if n.token, err = readToken(home); err != nil {
 		return nil, err
 	}
 	n.plan = Plan(c.Profile, n.engineIDs())
@@ -150,6 +152,9 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 		return nil, err
 	}
 	n.news = events.New(events.Options{Bus: n.bus, Log: n.eventLog})
+	n.trees = &treemetrics.Metrics{}
+	n.meter = metrics.New(n.sources())
+	n.gate.Meter = n.meter.Request
 	if n.lock, err = lockHome(home); err != nil {
 		return nil, err
 	}
@@ -160,7 +165,7 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 		return nil, errors.Join(classify(err), n.Close())
 	}
 	n.files = supervisor.NewLease(n.openLog, (*eventlog.Log).Close, leaseBound)
-	n.state = storage.NewLease(StateDir(home), storage.Options{FS: n.stateDisk, Logger: n.log.Named("pebble").Sugar(), OnFatal: n.die}, leaseBound)
+	n.state = storage.NewLease(StateDir(home), storage.Options{FS: n.stateDisk, Logger: n.log.Named("pebble").Sugar(), OnFatal: n.die, Committed: n.meter.Committed}, leaseBound)
 	if n.host, err = supervisor.New(n.hostSpec()); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
@@ -177,9 +182,13 @@ func (n *Node) engineIDs() []string {
 
 func (n *Node) openLog() (*eventlog.Log, error) {
 	keep, _ := n.config.Log.retainBytes()
-	return eventlog.Open(LogDir(n.home), eventlog.Options{
-		FS: n.logDisk, SegmentSize: n.config.Log.SegmentBytes, Retention: eventlog.Retention{Bytes: keep}, Events: n.logNotice,
+	l, err := eventlog.Open(LogDir(n.home), eventlog.Options{
+		FS: n.logDisk, SegmentSize: n.config.Log.SegmentBytes, Retention: eventlog.Retention{Bytes: keep}, Events: n.logNotice, Synced: n.meter.Synced,
 	})
+	if err == nil {
+		n.elog.Store(l)
+	}
+	return l, err
 }
 
 // openTable learns what the process before died of.

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 
-
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/logger"
@@ -31,6 +30,7 @@ func (n *Node) hostSpec() supervisor.Spec {
 		zapevents.New(n.log),
 		&n.doom,
 		supervisor.ObserverFunc(func(e supervisor.Event) { n.bus.Publish(engines.TreeChanged{Event: e}) }),
+		n.trees,
 		n.news, // not by the bus, which is part of the tree that it tells about
 	}, n.observers...)
 	return s
@@ -45,7 +45,7 @@ func (n *Node) buildCoppice() ([]supervisor.Child, error) {
 
 func (n *Node) buildNode() ([]supervisor.Child, error) {
 	at := n.plan.find("coppice/node")
-	c := &core{dir: router.NewDirectory()}
+	c := &core{dir: router.NewDirectory().Measure(n.meter.CallTimes)}
 	n.core.Store(c)
 	return []supervisor.Child{
 		at.find("router").child(router.Child(c.dir)),
@@ -57,6 +57,7 @@ func (n *Node) buildNode() ([]supervisor.Child, error) {
 
 // publish is the bus's news of the log: after the record is durable, never before.
 func (n *Node) publish(e eventlog.Entry) {
+	n.meter.Logged(e.Kind, len(e.Data))
 	n.bus.Publish(engines.RecordLogged{Index: e.Index, Kind: e.Kind, Size: len(e.Data)})
 }
 
@@ -109,7 +110,7 @@ func (n *Node) buildEngines(c *core) []supervisor.Child {
 			Feed: mempool.NewClient(c.dir, n.backends), State: storage.NewClient(c.dir),
 		})),
 		at.find("api").child(func(context.Context) (supervisor.Service, error) {
-			return &api.Service{Gate: n.gate, Backend: newBackend(n, c)}, nil
+			return &api.Service{Gate: n.gate, Backend: newBackend(n, c), Options: api.NodeOptions{Meter: n.meter.Request}}, nil
 		}),
 		at.find("retention").child(n.startRetention(c)),
 	}

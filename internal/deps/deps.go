@@ -15,8 +15,6 @@ import (
 	_ "github.com/cometbft/cometbft/node"
 	_ "github.com/cometbft/cometbft/rpc/client/http"
 	_ "github.com/pelletier/go-toml/v2"
-	_ "github.com/prometheus/client_golang/prometheus"
-	_ "github.com/prometheus/client_golang/prometheus/promhttp"
 	_ "github.com/rogpeppe/go-internal/testscript"
 	_ "github.com/spf13/cobra"
 	_ "github.com/stretchr/testify/require"

@@ -23,8 +23,8 @@ const (
 )
 
 // AdminHandler serves AdminService over h. It answers the path prefix to mount it at. Kill wants the token.
-func AdminHandler(h Host, token string) (string, http.Handler) {
-	return apiv1connect.NewAdminServiceHandler(&adminService{h, token}, connect.WithReadMaxBytes(maxAdminBody))
+func AdminHandler(h Host, token string, opts ...connect.HandlerOption) (string, http.Handler) {
+	return apiv1connect.NewAdminServiceHandler(&adminService{h, token}, append(opts, connect.WithReadMaxBytes(maxAdminBody))...)
 }
 
 // HealthHandler answers 200 when the node is ready and 503 with the reason when it is not, for those that speak no Connect.

@@ -71,7 +71,9 @@ func Streaming(until context.Context, h http.Handler) http.Handler {
 		defer context.AfterFunc(until, func() {
 			cancel(fmt.Errorf("%w: the listener is stopping", ErrUnavailable))
 		})()
-		h.ServeHTTP(&deadlined{w, http.NewResponseController(w)}, r.WithContext(ctx))
+		control := http.NewResponseController(w)
+		h.ServeHTTP(&deadlined{w, control}, r.WithContext(ctx))
+		_ = control.SetWriteDeadline(time.Time{}) // the connection may serve other requests
 	})
 }
 

@@ -13,6 +13,9 @@ import (
 // outlives the api engine; each incarnation of the engine opens the gate for itself. A closed gate answers every request
 // with unavailable and the reason. Safe for concurrent use.
 type Gate struct {
+	// Meter, if set before the first request, is told of those that a closed gate refuses.
+	Meter Meter
+
 	reason func() string
 	wire   *connect.ErrorWriter
 
@@ -94,6 +97,9 @@ func (p *Passage) leave() {
 func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p := g.enter()
 	if p == nil {
+		if g.Meter != nil {
+			g.Meter(Request{Method: methodOf(r.URL.Path), Code: connect.CodeUnavailable.String()})
+		}
 		g.refuse(w, r)
 		return
 	}

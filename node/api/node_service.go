@@ -27,6 +27,9 @@ type NodeOptions struct {
 	// Token, where not empty, is wanted of every call, as a listener beyond loopback must.
 	Token string
 
+	// Meter is told of calls that ended.
+	Meter Meter
+
 	// Barrier makes a fresh transaction that changes nothing: a consistent Get orders one and reads the state after it. By
 	// default a read by the kv backend.
 	Barrier func() (engines.Tx, error)
@@ -60,7 +63,7 @@ func (o NodeOptions) withDefaults() NodeOptions {
 // NodeHandler serves NodeService over b. It answers the path prefix to mount it at.
 func NodeHandler(b Backend, o NodeOptions) (string, http.Handler) {
 	o = o.withDefaults()
-	opts := []connect.HandlerOption{connect.WithReadMaxBytes(o.MaxBody)}
+	opts := []connect.HandlerOption{connect.WithReadMaxBytes(o.MaxBody), WithMeter(o.Meter)}
 	if o.Token != "" {
 		opts = append(opts, connect.WithInterceptors(wantToken(o.Token)))
 	}

@@ -1,0 +1,149 @@
+package metrics
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/mempool"
+	"github.com/coppice-go/coppice/engines/router"
+	"github.com/coppice-go/coppice/engines/storage"
+	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/api"
+	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
+	"github.com/coppice-go/coppice/supervisor/treemetrics"
+)
+
+// Sources are asked at each scrape. All are safe for concurrent use. Those without a context answer at once; the others answer, or fail,
+// before their context ends.
+type Sources struct {
+	Version string // of the program
+	Up      func() bool
+	Streams func() int // of events, open
+	Tree    func() treemetrics.Snapshot
+	Engines func() []router.Entry
+	Log     func() (stat eventlog.Stat, opened bool)
+	Storage func(context.Context) (storage.Stat, error)
+	Chain   func(context.Context) (engines.ChainState, error)
+	Pool    func(context.Context) (mempool.Stat, error)
+}
+
+// Metrics is a node's registry, and what those who count hold on to. Its methods are safe for concurrent use and never wait.
+type Metrics struct {
+	registry *prometheus.Registry
+
+	calls       *prometheus.HistogramVec
+	syncs       prometheus.Histogram
+	records     *prometheus.CounterVec
+	recordBytes *prometheus.CounterVec
+	byKind      [16]kindCounters // of the two before, by kind: looked up once
+	commits     prometheus.Histogram
+	blockTxs    prometheus.Histogram
+	interval    prometheus.Histogram
+	lastBlock   atomic.Int64 // Unix nanoseconds of the last commit here; 0 before the first
+	refused     *prometheus.CounterVec
+	requests    *prometheus.CounterVec
+	latency     *prometheus.HistogramVec
+}
+
+type kindCounters struct{ records, bytes prometheus.Counter }
+
+// Buckets, in seconds: of what takes microseconds, and of what waits for a disk or for others.
+var (
+	quick = prometheus.ExponentialBuckets(2e-6, 4, 12)     // 2 µs to 8 s
+	slow  = prometheus.ExponentialBuckets(100e-6, 2.5, 12) // 100 µs to 2.4 s
+)
+
+// New makes the metrics of a node.
+func New(s Sources) *Metrics {
+	m := &Metrics{registry: prometheus.NewRegistry()}
+	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+		m.registry.MustRegister(c)
+		return c
+	}
+	histograms := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+		h := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, labels)
+		m.registry.MustRegister(h)
+		return h
+	}
+	histogram := func(name, help string, buckets []float64) prometheus.Histogram {
+		return histograms(name, help, buckets).WithLabelValues().(prometheus.Histogram)
+	}
+	m.calls = histograms("coppice_engine_call_duration_seconds", "Calls to an engine that were answered, from the sending to the answer.", quick, "engine")
+	m.syncs = histogram("coppice_eventlog_sync_duration_seconds", "Syncs of the event log's records to the disk.", slow)
+	m.records = counters("coppice_eventlog_records_total", "Records that became durable in the event log.", "kind")
+	m.recordBytes = counters("coppice_eventlog_record_bytes_total", "Bytes of the records that became durable in the event log.", "kind")
+	m.commits = histogram("coppice_storage_commit_duration_seconds", "Commits of a block to the state.", slow)
+	m.blockTxs = histogram("coppice_block_transactions", "Transactions of each block that was committed.", []float64{0, 1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000})
+	m.interval = histogram("coppice_block_interval_seconds", "Time between the commits of two blocks, by this node's clock.", prometheus.ExponentialBuckets(1e-3, 3, 12))
+	m.refused = counters("coppice_pool_refused_total", "Transactions that the pool refused, by the code that their clients got.", "code")
+	m.requests = counters("coppice_api_requests_total", "Calls of the API that ended, streams too, by Connect's code of the answer.", "method", "code")
+	m.latency = histograms("coppice_api_request_duration_seconds", "Calls of the API, streams left out, from the begin to the answer.", slow, "method")
+	for _, name := range engines.KindNames() {
+		kind, _ := engines.KindOf(name)
+		m.byKind[kind] = kindCounters{m.records.WithLabelValues(name), m.recordBytes.WithLabelValues(name)}
+	}
+	for code := range apiv1.RefusedCode_name { // each begins at 0, so that its first one is seen to be more
+		m.refused.WithLabelValues(refusedLabel(apiv1.RefusedCode(code)))
+	}
+	m.byKind[0] = kindCounters{m.records.WithLabelValues("other"), m.recordBytes.WithLabelValues("other")}
+	m.registry.MustRegister(newSampler(s), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// Handler answers scrapes. One at a time is enough for a node; more than a few at once are turned away.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, ErrorHandling: promhttp.ContinueOnError})
+}
+
+// Registry is where an embedding program may add its own.
+func (m *Metrics) Registry() *prometheus.Registry { return m.registry }
+
+// CallTimes takes the times of the calls to an engine.
+func (m *Metrics) CallTimes(engine string) engines.Observer { return m.calls.WithLabelValues(engine) }
+
+// Synced takes the time of a sync of the event log.
+func (m *Metrics) Synced(took time.Duration) { m.syncs.Observe(took.Seconds()) }
+
+// Logged takes a record that has become durable.
+func (m *Metrics) Logged(kind eventlog.Kind, bytes int) {
+	c := &m.byKind[0]
+	if int(kind) < len(m.byKind) && m.byKind[kind].records != nil {
+		c = &m.byKind[kind]
+	}
+	c.records.Inc()
+	c.bytes.Add(float64(bytes))
+}
+
+// Committed takes a block that was committed: its transactions, and how long the commit took.
+func (m *Metrics) Committed(txs int, took time.Duration) {
+	m.commits.Observe(took.Seconds())
+	m.blockTxs.Observe(float64(txs))
+	now := time.Now().UnixNano()
+	if last := m.lastBlock.Swap(now); last != 0 {
+		m.interval.Observe(max(0, time.Duration(now-last).Seconds()))
+	}
+}
+
+// Refused takes a transaction that was refused.
+func (m *Metrics) Refused(code apiv1.RefusedCode) { m.refused.WithLabelValues(refusedLabel(code)).Inc() }
+
+func refusedLabel(c apiv1.RefusedCode) string {
+	return strings.ToLower(strings.TrimPrefix(c.String(), "REFUSED_CODE_"))
+}
+
+// Request takes a call of the API that ended.
+func (m *Metrics) Request(r api.Request) {
+	m.requests.WithLabelValues(r.Method, r.Code).Inc()
+	if !r.Stream {
+		m.latency.WithLabelValues(r.Method).Observe(r.Took.Seconds())
+	}
+}

@@ -1,0 +1,222 @@
+package metrics
+
+import (
+	"cmp"
+	"context"
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/coppice-go/coppice/supervisor"
+)
+
+// patience is how long the engines have, all together, to answer a scrape.
+const patience = 500 * time.Millisecond
+
+// sampler is the collector of what is asked for at a scrape.
+type sampler struct {
+	Sources
+	descs map[string]*prometheus.Desc
+}
+
+// sampled are the metrics that are asked for: name, help and labels.
+var sampled = []struct {
+	name, help string
+	labels     []string
+}{
+	{"coppice_build_info", "Constantly 1; which program this is.", []string{"version", "go_version"}},
+	{"coppice_up", "1 while the whole node runs, as /readyz says.", nil},
+	{"coppice_scrape_answered", "1 if this part of the node answered the scrape in time; its figures are missing otherwise.", []string{"part"}},
+	{"coppice_event_streams", "Streams of events that are open.", nil},
+
+	{"coppice_tree_starts_total", "Starts of a child that were acknowledged, restarts among them.", []string{"path"}},
+	{"coppice_tree_start_failures_total", "Starts of a child that failed.", []string{"path"}},
+	{"coppice_tree_restarts_total", "Attempts to restart a child, as its supervisor's limit counts them.", []string{"path"}},
+	{"coppice_tree_exits_total", "Ends that a child came to by itself, by class: normal, shutdown, abnormal.", []string{"path", "class"}},
+	{"coppice_tree_stops_total", "Ends that the supervisor asked for.", []string{"path"}},
+	{"coppice_tree_giveups_total", "Times that a supervisor gave up.", []string{"path"}},
+	{"coppice_tree_orphans_total", "Incarnations that did not end within their shutdown time.", []string{"path"}},
+	{"coppice_tree_orphans", "Incarnations that were given up as orphans and still run.", nil},
+	{"coppice_tree_running", "Incarnations that run: 1 or 0, and of a dynamic supervisor's children their number.", []string{"path"}},
+	{"coppice_tree_restart_window_used_ratio", "How much of its limit of restarts a supervisor has used up: at 1 the next one is one too many. A supervisor with a limit of 0 has none.", []string{"path"}},
+	{"coppice_tree_events_lost_total", "Events that the counters of the tree have not seen, because there were too many at once.", nil},
+
+	{"coppice_engine_up", "1 while the engine can be called.", []string{"engine"}},
+	{"coppice_engine_mailbox_messages", "Messages that wait in the engine's mailbox.", []string{"engine"}},
+	{"coppice_engine_oldest_message_age_seconds", "Age of the oldest message that the engine is not done with: the one in hand.", []string{"engine"}},
+
+	{"coppice_eventlog_first_index", "Index of the oldest record that is kept.", nil},
+	{"coppice_eventlog_durable_index", "Index of the newest record that is durable.", nil},
+	{"coppice_eventlog_segments", "Segments of the event log.", nil},
+	{"coppice_eventlog_retained_bytes", "Bytes of the records that are kept.", nil},
+	{"coppice_eventlog_pending_bytes", "Bytes that were appended and not written yet.", nil},
+	{"coppice_eventlog_failed", "1 once the event log has failed; the process ends then.", nil},
+
+	{"coppice_block_height", "Height of the last committed block.", nil},
+	{"coppice_block_time_seconds", "Block time of the last committed block, in seconds since 1970.", nil},
+
+	{"coppice_storage_applied_index", "Index in the event log of the last record that is in the state.", nil},
+	{"coppice_storage_durable_applied_index", "Index in the event log of the last record that a crash would leave in the state; the rest is redone from the log.", nil},
+	{"coppice_storage_keys", "Keys in the latest state.", nil},
+	{"coppice_storage_remembered_ids", "Ids of applied transactions that are remembered.", nil},
+	{"coppice_storage_disk_bytes", "Bytes of the state's files.", nil},
+	{"coppice_storage_memtable_bytes", "Bytes of the state that are gathered in memory.", nil},
+	{"coppice_storage_read_amplification", "Tables that one read of the state may have to look into.", nil},
+	{"coppice_storage_write_amplification", "Bytes written for each byte of state, since the state was opened.", nil},
+	{"coppice_storage_compaction_debt_bytes", "Bytes of the state that wait to be compacted.", nil},
+	{"coppice_storage_flushes_total", "Memtables written out, since the state was opened.", nil},
+	{"coppice_storage_compactions_total", "Compactions, since the state was opened.", nil},
+	{"coppice_storage_cache_hits_total", "Reads of a block of a table that the cache had, since the state was opened.", nil},
+	{"coppice_storage_cache_misses_total", "Reads of a block of a table that the cache had not, since the state was opened.", nil},
+
+	{"coppice_pool_transactions", "Accepted transactions without a result.", nil},
+	{"coppice_pool_bytes", "Bytes of the accepted transactions without a result.", nil},
+	{"coppice_pool_queued_transactions", "Accepted transactions that have no place in a block yet.", nil},
+	{"coppice_pool_in_flight_transactions", "Accepted transactions that a worker executes ahead of their place.", nil},
+	{"coppice_pool_oldest_age_seconds", "How long ago the oldest accepted transaction without a result was submitted here.", nil},
+}
+
+func newSampler(s Sources) *sampler {
+	c := &sampler{Sources: s, descs: make(map[string]*prometheus.Desc, len(sampled))}
+	for _, m := range sampled {
+		c.descs[m.name] = prometheus.NewDesc(m.name, m.help, m.labels, nil)
+	}
+	return c
+}
+
+// Describe is a prometheus.Collector's.
+func (c *sampler) Describe(to chan<- *prometheus.Desc) {
+	for _, m := range sampled {
+		to <- c.descs[m.name]
+	}
+}
+
+// sample is one scrape.
+type sample struct {
+	*sampler
+	to chan<- prometheus.Metric
+}
+
+func (s sample) gauge(name string, value float64, labels ...string) {
+	s.to <- prometheus.MustNewConstMetric(s.descs[name], prometheus.GaugeValue, value, labels...)
+}
+
+func (s sample) counter(name string, value uint64, labels ...string) {
+	s.to <- prometheus.MustNewConstMetric(s.descs[name], prometheus.CounterValue, float64(value), labels...)
+}
+
+func (s sample) answered(part string, ok bool) bool {
+	s.gauge("coppice_scrape_answered", truth(ok), part)
+	return ok
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// Collect is a prometheus.Collector's.
+func (c *sampler) Collect(to chan<- prometheus.Metric) {
+	s := sample{c, to}
+	s.gauge("coppice_build_info", 1, c.Version, runtime.Version())
+	s.gauge("coppice_up", truth(c.Up()))
+	s.gauge("coppice_event_streams", float64(c.Streams()))
+	s.tree()
+	s.engines()
+	s.log()
+	ctx, cancel := context.WithTimeout(context.Background(), patience) // a collector gets no context
+	defer cancel()
+	s.storage(ctx)
+	s.pool(ctx)
+}
+
+func (s sample) tree() {
+	snap := s.Tree()
+	for _, f := range snap.Paths {
+		path := cmp.Or(f.Path, snap.Root)
+		s.counter("coppice_tree_starts_total", f.Starts, path)
+		s.counter("coppice_tree_start_failures_total", f.StartFailures, path)
+		s.counter("coppice_tree_restarts_total", f.Restarts, path)
+		s.counter("coppice_tree_exits_total", f.Exits.Normal, path, "normal")
+		s.counter("coppice_tree_exits_total", f.Exits.Shutdown, path, "shutdown")
+		s.counter("coppice_tree_exits_total", f.Exits.Abnormal, path, "abnormal")
+		s.counter("coppice_tree_stops_total", f.Stops, path)
+		s.counter("coppice_tree_orphans_total", f.Orphans, path)
+		if f.GiveUps > 0 || f.Gauge != nil && f.Gauge.Kind != supervisor.Worker {
+			s.counter("coppice_tree_giveups_total", f.GiveUps, path)
+		}
+		if f.Gauge == nil {
+			continue
+		}
+		s.gauge("coppice_tree_running", float64(f.Gauge.Running), path)
+		if f.Gauge.Max > 0 { // with a limit of 0 it would be full for ever
+			s.gauge("coppice_tree_restart_window_used_ratio", f.Gauge.WindowUse(), path)
+		}
+	}
+	s.gauge("coppice_tree_orphans", float64(snap.OrphansNow))
+	s.counter("coppice_tree_events_lost_total", snap.EventsLost)
+}
+
+func (s sample) engines() {
+	for _, e := range s.Engines() {
+		s.gauge("coppice_engine_up", truth(e.Up), e.Name)
+		if e.Up {
+			s.gauge("coppice_engine_mailbox_messages", float64(e.Waiting), e.Name)
+			s.gauge("coppice_engine_oldest_message_age_seconds", e.Oldest.Seconds(), e.Name)
+		}
+	}
+}
+
+func (s sample) log() {
+	st, opened := s.Log()
+	if !s.answered("eventlog", opened) {
+		return
+	}
+	s.gauge("coppice_eventlog_first_index", float64(st.First))
+	s.gauge("coppice_eventlog_durable_index", float64(st.Durable))
+	s.gauge("coppice_eventlog_segments", float64(len(st.Segments)))
+	s.gauge("coppice_eventlog_retained_bytes", float64(st.Bytes))
+	s.gauge("coppice_eventlog_pending_bytes", float64(st.Pending))
+	s.gauge("coppice_eventlog_failed", truth(st.Err != nil))
+}
+
+func (s sample) storage(ctx context.Context) {
+	st, err := s.Storage(ctx)
+	chain, errChain := s.Chain(ctx)
+	if !s.answered("storage", err == nil && errChain == nil) {
+		return
+	}
+	s.gauge("coppice_block_height", float64(chain.Height))
+	if !chain.Time.IsZero() {
+		s.gauge("coppice_block_time_seconds", float64(chain.Time.UnixNano())/1e9)
+	}
+	s.gauge("coppice_storage_applied_index", float64(st.Applied))
+	s.gauge("coppice_storage_durable_applied_index", float64(st.DurableApplied))
+	s.gauge("coppice_storage_keys", float64(st.Keys))
+	s.gauge("coppice_storage_remembered_ids", float64(st.IDs))
+	s.gauge("coppice_storage_disk_bytes", float64(st.DiskBytes))
+	p := st.Pebble
+	s.gauge("coppice_storage_memtable_bytes", float64(p.MemTableBytes))
+	s.gauge("coppice_storage_read_amplification", float64(p.ReadAmp))
+	s.gauge("coppice_storage_write_amplification", p.WriteAmp)
+	s.gauge("coppice_storage_compaction_debt_bytes", float64(p.CompactionDebt))
+	s.counter("coppice_storage_flushes_total", uint64(p.Flushes))
+	s.counter("coppice_storage_compactions_total", uint64(p.Compactions))
+	s.counter("coppice_storage_cache_hits_total", uint64(p.CacheHits))
+	s.counter("coppice_storage_cache_misses_total", uint64(p.CacheMisses))
+}
+
+func (s sample) pool(ctx context.Context) {
+	st, err := s.Pool(ctx)
+	if !s.answered("pool", err == nil) {
+		return
+	}
+	s.gauge("coppice_pool_transactions", float64(st.Txs))
+	s.gauge("coppice_pool_bytes", float64(st.Bytes))
+	s.gauge("coppice_pool_queued_transactions", float64(st.Queued))
+	s.gauge("coppice_pool_in_flight_transactions", float64(st.Workers))
+	s.gauge("coppice_pool_oldest_age_seconds", st.Oldest.Seconds())
+}
