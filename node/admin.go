@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"time"
 
 	"go.uber.org/zap"
@@ -35,7 +34,7 @@ func (n *Node) startAdmin(ctx context.Context) (supervisor.Service, error) {
 	}
 	addr := l.Addr().String()
 	first := n.address.Swap(&addr) == nil
-	if err := (api.NodeFile{PID: os.Getpid(), Address: addr}).Write(n.home); err != nil {
+	if err := n.nodeFile(addr).Write(n.home); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	if first {
@@ -57,7 +56,7 @@ func (n *Node) startAdmin(ctx context.Context) (supervisor.Service, error) {
 	mux.Handle("/", n.gate)
 	n.log.Info("listening", zap.String("address", addr))
 	return &admin{listener: l, end: end, server: &http.Server{
-		Handler: mux, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		Handler: n.guarded(mux), TLSConfig: n.tlsConfig(), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog: zap.NewStdLog(n.log.Named("http")),
 	}}, nil
 }
@@ -77,7 +76,7 @@ func (a *admin) Serve(ctx context.Context) error {
 	defer a.server.Close() // however this incarnation ends, the port is free for the next
 	done := make(chan error, 1)
 	if err := supervisor.Go(ctx, func(context.Context) error {
-		done <- a.server.Serve(a.listener)
+		done <- a.serve()
 		return nil
 	}); err != nil {
 		a.listener.Close()
@@ -98,6 +97,13 @@ func (a *admin) Serve(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+func (a *admin) serve() error {
+	if a.server.TLSConfig != nil {
+		return a.server.ServeTLS(a.listener, "", "")
+	}
+	return a.server.Serve(a.listener)
 }
 
 // String names the service in reports.

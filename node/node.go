@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"os"
@@ -36,13 +37,14 @@ const leaseBound = 30 * time.Second
 
 // Node is an opened home. Run may be called once.
 type Node struct {
-	home    string
-	config  Config
-	genesis *logv1.ChainStarted
-	token   string
-	version string
-	log     *zap.Logger
-	started time.Time
+	home        string
+	config      Config
+	genesis     *logv1.ChainStarted
+	token       string
+	submitToken string // empty: there is none
+	version     string
+	log         *zap.Logger
+	started     time.Time
 
 	backends  map[string]engines.Backend
 	extra     []Engine
@@ -73,8 +75,9 @@ type Node struct {
 	retainEvery time.Duration // between two rounds of retention
 	progress    progress
 
-	address atomic.Pointer[string]
-	up      chan struct{}
+	address     atomic.Pointer[string]
+	certificate atomic.Pointer[tls.Certificate] // nil: no TLS
+	up          chan struct{}
 }
 
 // Engine is an engine of the user's, hung under "engines".
@@ -134,7 +137,7 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 	if n.genesis, err = readGenesis(filepath.Join(home, genesisFile)); err != nil {
 		return nil, err
 	}
-	if n.token, err = readToken(home); err != nil {
+	if err := errors.Join(n.readTokens(), n.Reload()); err != nil {
 		return nil, err
 	}
 	n.plan = Plan(c.Profile, n.engineIDs())
