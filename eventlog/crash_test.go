@@ -2,6 +2,7 @@ package eventlog_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync/atomic"
@@ -52,9 +53,40 @@ func crashes(ctx context.Context, seed uint64, tamper func(*vfs.Disk) eventlog.F
 	return nil
 }
 
+// openAndCrash opens a log while the power goes inside every operation of that, too, and judges what each of those crashes leaves.
+func openAndCrash(disk *vfs.Disk, rng *rand.Rand, p *promises, before kept, change func(eventlog.Options) eventlog.Options) (*eventlog.Log, error) {
+	var broken atomic.Pointer[error]
+	var done atomic.Bool
+	look := func(op vfs.Op, side uint64) {
+		if broken.Load() != nil || done.Load() {
+			return
+		}
+		r := rand.New(rand.NewPCG(uint64(op.N), side))
+		percent := []int{0, 100, r.IntN(101)}[r.IntN(3)]
+		l, err := eventlog.Open(logDir, change(small(disk.Crash(r, percent))))
+		if err == nil {
+			err = errors.Join(p.check(l, before), l.Close())
+		}
+		if err != nil {
+			err = fmt.Errorf("crash at operation %d of recovery (%s %s), %d%% kept: %w", op.N, op.Kind, op.Path, percent, err)
+			broken.CompareAndSwap(nil, &err)
+		}
+	}
+	if rng.IntN(4) == 0 {
+		disk.Before = func(op vfs.Op) vfs.Fault { look(op, 0); return vfs.Fault{} }
+		disk.After = func(op vfs.Op) { look(op, 1) }
+		defer func() { done.Store(true) }() // the next segment may still be prepared
+	}
+	l, err := eventlog.Open(logDir, change(small(disk)))
+	if e := broken.Load(); e != nil && err == nil {
+		return nil, errors.Join(*e, l.Close())
+	}
+	return l, err
+}
+
 // afterCrash opens what a crash left, judges it, goes on a little, and crashes again.
 func afterCrash(ctx context.Context, disk *vfs.Disk, rng *rand.Rand, p *promises, before kept, change func(eventlog.Options) eventlog.Options) error {
-	l, err := eventlog.Open(logDir, change(small(disk)))
+	l, err := openAndCrash(disk, rng, p, before, change)
 	if err != nil {
 		return fmt.Errorf("open after a crash: %w", err)
 	}

@@ -70,7 +70,7 @@ func withFault(ctx context.Context, seed uint64, kind, n int, tamper func(*vfs.D
 	}
 	// Or a new process opens the log while the page cache still shows what never reached the disk. What it then says to be there has
 	// to survive a crash.
-	l, err := eventlog.Open(logDir, change(small(disk)))
+	l, err := openAndCrash(disk, rng, p, before, change)
 	if err != nil {
 		return true, fmt.Errorf("open after a failure: %w", err)
 	}
