@@ -94,6 +94,9 @@ func (l *Log) adoptExtent(e segment.Extent) error {
 		return err
 	}
 	l.extent.file, l.extent.cur = f, e
+	if l.opts.bugs.trustExtent {
+		return nil
+	}
 	return l.extent.write(e)
 }
 

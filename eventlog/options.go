@@ -67,6 +67,7 @@ type Retention struct {
 type bugs struct {
 	noLookAhead bool // a bad frame in the last segment is always taken for a torn tail
 	noExtent    bool // a roll does not tell the extent of the new segment
+	trustExtent bool // recovery trusts what the page cache shows of the extent
 	noFloor     bool // truncation does not ask the retainers
 	noSeed      bool // checksums do not depend on the segment
 	noRewrite   bool // recovery trusts what the page cache shows of the last frames

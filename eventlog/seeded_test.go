@@ -166,6 +166,10 @@ func TestSeededNoRewrite(t *testing.T) {
 	faultsNotice(t, "", nil, eventlog.WithoutRewrite)
 }
 
+func TestSeededTrustedExtent(t *testing.T) {
+	faultsNotice(t, "", nil, eventlog.TrustingExtent)
+}
+
 func TestSeededNoLookAhead(t *testing.T) {
 	for seed := range uint64(10) {
 		for _, end := range endings {
