@@ -11,7 +11,17 @@ import (
 // Tables are shared with this state by hard links where the file system has them, so it costs little beyond a flush. Commits
 // go on beside it. When it returns, all of dir is durable. An error leaves nothing in dir, and the state as it was, unless Err says
 // otherwise.
-func (d *DB) Checkpoint(dir string) error {
+func (d *DB) Checkpoint(dir string) (err error) {
+	// Pebble panics when the sync of a directory fails, since it then cannot tell what is in it. This one is thrown away.
+	defer func() {
+		if r := recover(); r != nil {
+			failed, ok := r.(error)
+			if !ok {
+				panic(r)
+			}
+			err = fmt.Errorf("checkpoint of state %s to %s: %w", d.dir, dir, failed)
+		}
+	}()
 	if _, err := d.Flush(); err != nil { // there is no write-ahead log that would carry what is in memory
 		return err
 	}
