@@ -136,11 +136,11 @@ func Lint(spec Spec, children []Child) []string {
 	var out []string
 	limit := spec.Intensity.orDefault()
 	for _, c := range children {
-		if d := c.Backoff.longest(); c.Backoff.Min > 0 && limit.Max > 0 && d*time.Duration(limit.Max) >= limit.Period {
+		if d := c.Backoff.longest(); c.Backoff.Min > 0 && limit.fills(d) {
 			out = append(out, fmt.Sprintf("child %q: with restarts up to %v apart, %d in %v is never exceeded, so the restarts may go on for ever (OTP rule 47)",
 				c.ID, d, limit.Max, limit.Period))
 		}
-		if spec.Strategy != OneForOne && limit.Max > 0 && c.Shutdown != Infinity && c.Shutdown*time.Duration(limit.Max) >= limit.Period {
+		if spec.Strategy != OneForOne && c.Shutdown != Infinity && limit.fills(c.Shutdown) {
 			out = append(out, fmt.Sprintf("child %q: a group restart may take its shutdown time of %v, so %d in %v may never be exceeded (OTP rule 47)",
 				c.ID, c.Shutdown, limit.Max, limit.Period))
 		}
@@ -162,6 +162,11 @@ func Lint(spec Spec, children []Child) []string {
 		}
 	}
 	return out
+}
+
+// fills says whether attempts so far apart never go beyond the limit.
+func (i Intensity) fills(apart time.Duration) bool {
+	return i.Max > 0 && apart > 0 && float64(apart)*float64(i.Max) >= float64(i.Period)
 }
 
 // lintSupervisor is about a child that is a supervisor.

@@ -149,7 +149,10 @@ func (b Backoff) delay(n int, random float64) time.Duration {
 		factor = 2
 	}
 	d := min(float64(b.Min)*math.Pow(factor, float64(n-1)), top)
-	return time.Duration(d * (1 + b.Jitter*random))
+	if d *= 1 + b.Jitter*random; d >= math.MaxInt64 {
+		return math.MaxInt64
+	}
+	return time.Duration(d)
 }
 
 // longest is the longest delay without its jitter; an incarnation that lived longer begins a new row.

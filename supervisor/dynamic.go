@@ -77,14 +77,26 @@ func (d *Dynamic[A]) kind() Kind { return DynamicKind }
 func (d *Dynamic[A]) self() any  { return d }
 
 // String is the name.
-func (d *Dynamic[A]) String() string { return d.spec.Load().Name }
+func (d *Dynamic[A]) String() string { return d.specification().Name }
+
+// specification is empty if d was not made by NewDynamic.
+func (d *Dynamic[A]) specification() *DynamicSpec[A] {
+	if spec := d.spec.Load(); spec != nil {
+		return spec
+	}
+	return &DynamicSpec[A]{}
+}
 
 // Serve runs the supervisor as Supervisor.Serve does. At its end all instances are told at once, with one timer for all (OTP rule 74).
 func (d *Dynamic[A]) Serve(ctx context.Context) error {
 	if !d.busy.CompareAndSwap(false, true) {
 		return fmt.Errorf("dynamic supervisor %s %w", d, ErrRunning)
 	}
-	spec := d.spec.Load()
+	spec := d.specification()
+	if spec.Start == nil {
+		d.busy.Store(false)
+		return fmt.Errorf("%w: a Dynamic that was not made by NewDynamic", ErrSpec)
+	}
 	r, err := newDynamicRun(ctx, d, spec.Name, spec.child("", nil), *spec)
 	if err != nil {
 		d.busy.Store(false)
@@ -209,7 +221,7 @@ func (d *Dynamic[A]) Tree() Tree {
 	if r := d.run.Load(); r != nil {
 		return r.tree()
 	}
-	spec := d.spec.Load()
+	spec := d.specification()
 	return Tree{ID: spec.Name, Kind: DynamicKind, Intensity: spec.Intensity}
 }
 

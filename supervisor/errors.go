@@ -3,6 +3,7 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+	"runtime/debug"
 
 	"github.com/thejerf/suture/v4"
 )
@@ -161,6 +162,31 @@ func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
 
 // Unwrap returns the panic's value if that was an error.
 func (e *PanicError) Unwrap() error { err, _ := e.Value.(error); return err }
+
+// newPanic is for what was just recovered.
+func newPanic(v any) *PanicError {
+	e := &PanicError{Value: v, Stack: debug.Stack()}
+	if err, ok := v.(error); ok && sound(err) != err {
+		e.Value = fmt.Sprint(v) // fmt bears what panics
+	}
+	return e
+}
+
+// sound is err, or, if that panics when it is looked at, an error that says so. A typed nil does, often: it is not nil, and its methods do not expect that it is. Such
+// an error is the fault of the child that returned it, and must not be met first where the supervisor looks at it.
+func sound(err error) (out error) {
+	if err == nil {
+		return nil
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			out = fmt.Errorf("an error of type %T cannot be looked at: %w", err, &PanicError{Value: fmt.Sprint(v), Stack: debug.Stack()})
+		}
+	}()
+	var panicked *PanicError
+	_, _, _ = errors.Is(err, ErrShutdown), errors.As(err, &panicked), err.Error()
+	return err
+}
 
 func name(kind string, i int, names ...string) string {
 	if i >= 0 && i < len(names) {

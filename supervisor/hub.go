@@ -3,7 +3,6 @@ package supervisor
 import (
 	"context"
 	"fmt"
-	"runtime/debug"
 	"runtime/pprof"
 	"slices"
 	"strings"
@@ -83,7 +82,7 @@ func (h *hub) pump(s *subscription) {
 		// The observer panicked or called runtime.Goexit: it is broken, the tree is not.
 		var err error = ErrGoexit
 		if v := recover(); v != nil {
-			err = &PanicError{Value: v, Stack: debug.Stack()}
+			err = newPanic(v)
 		}
 		h.mu.Lock()
 		defer h.mu.Unlock()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"runtime/pprof"
 	"slices"
 	"strconv"
@@ -129,13 +128,13 @@ func (inc *incarnation) guard(main bool, f func() error) {
 	defer func() {
 		if e.goexit {
 			if v := recover(); v != nil {
-				e = ending{panic: &PanicError{Value: v, Stack: debug.Stack()}}
+				e = ending{panic: newPanic(v)}
 			}
 		}
 		inc.leave(e, main)
 	}()
 	err := f()
-	e = ending{err: err}
+	e = ending{err: sound(err)}
 }
 
 // serve is what the main goroutine does.
@@ -196,6 +195,7 @@ func (inc *incarnation) startExpired() {
 
 // terminate tells the incarnation to end, and bounds how long it may take. The owner waits for done.
 func (inc *incarnation) terminate(cause error) {
+	cause = sound(cause)
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
 	if inc.concluded || inc.ended {
@@ -218,7 +218,7 @@ func (inc *incarnation) tell(cause error) time.Duration {
 
 // kill ends the incarnation abnormally, whatever it will return.
 func (inc *incarnation) kill(reason error) error {
-	if reason == nil {
+	if reason = sound(reason); reason == nil {
 		reason = ErrKilled
 	} else if !errors.Is(reason, ErrKilled) {
 		reason = fmt.Errorf("%w: %w", ErrKilled, reason)

@@ -56,7 +56,7 @@ func (rec *record) kindOf() Kind {
 }
 
 func newRun(ctx context.Context, s *Supervisor) (*Run, error) {
-	r := &Run{sup: s, spec: *s.spec.Load(), up: make(chan struct{}), box: newMailbox(), state: Starting, byID: map[string]*record{}}
+	r := &Run{sup: s, spec: *s.specification(), up: make(chan struct{}), box: newMailbox(), state: Starting, byID: map[string]*record{}}
 	var err error
 	if r.scope, err = newScope(ctx, r.spec.Name, s, r, r.spec.Observers); err != nil {
 		return nil, err

@@ -7,11 +7,19 @@ import (
 )
 
 // Supervisor is a specification that can be run: by Serve as a child of any tree, or by Start. It may be run again after a run has ended; each
-// run begins with a call of Build. Its methods act on the current run and answer ErrNotRunning without one. All are safe for concurrent use.
+// run begins with a call of Build. The zero Supervisor has no children. Its methods act on the current run and answer ErrNotRunning without one. All are safe for concurrent use.
 type Supervisor struct {
 	spec atomic.Pointer[Spec]
 	busy atomic.Bool
 	run  atomic.Pointer[Run] // the newest
+}
+
+// specification is that of the zero Supervisor, if it was not made by New: one without children.
+func (s *Supervisor) specification() *Spec {
+	if spec := s.spec.Load(); spec != nil {
+		return spec
+	}
+	return &Spec{Intensity: Intensity{}.orDefault()}
 }
 
 // New checks the specification; the error names the field and what was expected.
@@ -28,7 +36,7 @@ func (s *Supervisor) kind() Kind { return SupervisorKind }
 func (s *Supervisor) self() any  { return s }
 
 // String is the name.
-func (s *Supervisor) String() string { return s.spec.Load().Name }
+func (s *Supervisor) String() string { return s.specification().Name }
 
 // begin makes a run in its place in the tree, not yet running.
 func (s *Supervisor) begin(ctx context.Context) (*Run, error) {
@@ -195,7 +203,7 @@ func (s *Supervisor) Tree() Tree {
 	if r := s.run.Load(); r != nil {
 		return r.Tree()
 	}
-	spec := s.spec.Load()
+	spec := s.specification()
 	return Tree{ID: spec.Name, Kind: SupervisorKind, Strategy: spec.Strategy, Intensity: spec.Intensity, AutoShutdown: spec.AutoShutdown}
 }
 
