@@ -15,12 +15,24 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// Bounds of the listener: what a client may take before it is cut off.
-const (
-	headerTimeout = 10 * time.Second
-	idleTimeout   = 2 * time.Minute
-	maxHeader     = 64 << 10
-)
+// bounds are what clients of the listener may take before they are cut off.
+type bounds struct {
+	header, idle time.Duration // for the head of a request, and without one
+	head         int           // bytes
+	conns        int
+	work, admin  api.IntakeOptions // of transactions and reads; of everything that must answer whatever those do (I8)
+}
+
+func newBounds(conns int) bounds {
+	return bounds{
+		header: 10 * time.Second, idle: 2 * time.Minute, head: 64 << 10, conns: conns,
+		work:  api.IntakeOptions{MaxRequests: conns - streamsOf(conns) - 2*adminConns},
+		admin: api.IntakeOptions{MaxRequests: adminConns, MaxBody: 64 << 10, MaxBodies: 8 << 20},
+	}
+}
+
+// streamsOf is how many of the connections may be streams of events.
+func streamsOf(conns int) int { return conns / 4 }
 
 // startAdmin takes the listener. A later incarnation takes the same port again, also where the first was free to choose.
 func (n *Node) startAdmin(ctx context.Context) (supervisor.Service, error) {
@@ -41,23 +53,25 @@ func (n *Node) startAdmin(ctx context.Context) (supervisor.Service, error) {
 		close(n.up)
 	}
 	mux := http.NewServeMux()
+	work, ask := api.NewIntake(n.bounds.work), api.NewIntake(n.bounds.admin)
 	streams, end := context.WithCancel(context.WithoutCancel(ctx)) // they would hold up an orderly stop
 	adminPath, adminHandler := api.AdminHandler(hostView{n}, n.token, api.WithMeter(n.meter.Request))
-	mux.Handle(adminPath, adminHandler)
+	mux.Handle(adminPath, ask.Handler(adminHandler))
 	mux.Handle(apiv1connect.AdminServiceEventsProcedure, api.Streaming(streams, adminHandler))
 	mux.Handle("/events", api.Streaming(streams, api.EventsHandler(n.news, "")))
 	snapshotPath, snapshotHandler := api.SnapshotHandler(n.snaps, n.token)
-	mux.Handle(snapshotPath, snapshotHandler)
+	mux.Handle(snapshotPath, work.Handler(snapshotHandler))
 	mux.Handle(apiv1connect.SnapshotServiceBackupProcedure, api.Streaming(streams, snapshotHandler))
 	mux.Handle("/metrics", n.meter.Handler())
 	health := api.HealthHandler(hostView{n})
 	mux.Handle("/healthz", health)
 	mux.Handle("/readyz", health)
-	mux.Handle("/", n.gate)
+	mux.Handle("/", work.Handler(n.gate))
 	n.log.Info("listening", zap.String("address", addr))
 	return &admin{listener: l, end: end, server: &http.Server{
-		Handler: n.guarded(mux), TLSConfig: n.tlsConfig(), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
-		ErrorLog: zap.NewStdLog(n.log.Named("http")),
+		Handler: n.guarded(mux), TLSConfig: n.tlsConfig(), ReadHeaderTimeout: n.bounds.header, IdleTimeout: n.bounds.idle, MaxHeaderBytes: n.bounds.head,
+		ConnState: newConns(n.bounds.conns).state,
+		ErrorLog:  zap.NewStdLog(n.log.Named("http")),
 	}}, nil
 }
 

@@ -56,20 +56,21 @@ type Node struct {
 	logDisk   eventlog.FS // nil: the operating system's, as the next
 	stateDisk vfs.FS
 
-	plan  Place
-	lock  *os.File
-	table *inflight.Table
-	files *supervisor.Lease[*eventlog.Log]
-	state *supervisor.Lease[*storage.DB]
-	bus   *pubsub.Bus[engines.Event]
-	news  *events.Source
-	meter *metrics.Metrics
-	trees *treemetrics.Metrics
-	elog  atomic.Pointer[eventlog.Log] // the newest that was opened, for its figures
-	gate  *api.Gate
-	host  *supervisor.Supervisor
-	doom  doom
-	core  atomic.Pointer[core] // of the running node supervisor
+	plan   Place
+	lock   *os.File
+	table  *inflight.Table
+	files  *supervisor.Lease[*eventlog.Log]
+	state  *supervisor.Lease[*storage.DB]
+	bus    *pubsub.Bus[engines.Event]
+	news   *events.Source
+	meter  *metrics.Metrics
+	trees  *treemetrics.Metrics
+	elog   atomic.Pointer[eventlog.Log] // the newest that was opened, for its figures
+	gate   *api.Gate
+	host   *supervisor.Supervisor
+	doom   doom
+	bounds bounds
+	core   atomic.Pointer[core] // of the running node supervisor
 
 	snaps       *snapshotter
 	retainEvery time.Duration // between two rounds of retention
@@ -140,6 +141,13 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 	if err := errors.Join(n.readTokens(), n.Reload()); err != nil {
 		return nil, err
 	}
+	conns, err := checkFiles()
+	if err != nil {
+		return nil, err
+	}
+	if n.bounds.conns == 0 {
+		n.bounds = newBounds(conns)
+	}
 	n.plan = Plan(c.Profile, n.engineIDs())
 	if n.driver == nil && c.Consensus.Kind == CometBFT {
 		n.plan = n.plan.withCometBFT(c.Profile)
@@ -154,7 +162,7 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 	if n.bus, err = pubsub.New[engines.Event](pubsub.Options{Intensity: n.plan.find("coppice/pubsub").Intensity}); err != nil {
 		return nil, err
 	}
-	n.news = events.New(events.Options{Bus: n.bus, Log: n.eventLog})
+	n.news = events.New(events.Options{Bus: n.bus, Log: n.eventLog, Streams: streamsOf(n.bounds.conns)})
 	n.trees = &treemetrics.Metrics{}
 	n.meter = metrics.New(n.sources())
 	n.gate.Meter = n.meter.Request

@@ -1,0 +1,141 @@
+package node
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/client"
+)
+
+// listening is a node whose listener has the given bounds.
+func listening(t *testing.T, narrow func(*bounds)) *hand {
+	t.Helper()
+	home := t.TempDir()
+	_, err := Init(home, InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: Chaos})
+	require.NoError(t, err)
+	h := driveHome(t, home, func(n *Node) {
+		n.bounds = newBounds(1000)
+		narrow(&n.bounds)
+	})
+	t.Cleanup(h.close)
+	return h
+}
+
+func (h *hand) dial() net.Conn {
+	h.t.Helper()
+	conn, err := net.Dial("tcp", *h.address.Load())
+	require.NoError(h.t, err)
+	h.t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// healthy asks as a load balancer does, with a connection of its own.
+func (h *hand) healthy() {
+	h.t.Helper()
+	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	res, err := c.Get("http://" + *h.address.Load() + "/healthz")
+	require.NoError(h.t, err)
+	defer res.Body.Close()
+	require.Equal(h.t, http.StatusOK, res.StatusCode)
+}
+
+// Connections that do nothing, whether they never sent a head, stopped in the middle of one, or had an answer and stayed, are closed for
+// those that come, the oldest first, so that admin always answers (I8).
+func TestThousandsOfIdleConnectionsKeepNobodyOut(t *testing.T) {
+	const most, flood = 50, 500
+	h := listening(t, func(b *bounds) { b.conns = most })
+	conns := make([]net.Conn, flood)
+	for i := range conns {
+		conns[i] = h.dial()
+		switch i % 3 {
+		case 1:
+			fmt.Fprint(conns[i], "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+		case 2:
+			fmt.Fprint(conns[i], "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+			_, err := bufio.NewReader(conns[i]).ReadString('\n')
+			require.NoError(t, err)
+		}
+		if i%100 == 0 {
+			h.healthy()
+		}
+	}
+	h.healthy()
+	for _, c := range conns[:flood-2*most] { // closed for room, each of them
+		_, err := io.Copy(io.Discard, c)
+		if err != nil {
+			require.ErrorContains(t, err, "reset")
+		}
+	}
+	c := client.New(*h.address.Load())
+	defer c.CloseIdle()
+	_, err := c.Tree(t.Context())
+	require.NoError(t, err)
+}
+
+// A head that does not come to its end is cut off in time.
+func TestASlowHeadIsCutOff(t *testing.T) {
+	h := listening(t, func(b *bounds) { b.header = 50 * time.Millisecond })
+	c := h.dial()
+	fmt.Fprint(c, "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+	_, err := io.Copy(io.Discard, c) // until the node closes it
+	require.NoError(t, err)
+	h.healthy()
+}
+
+func TestAHeadThatIsTooLongIsRefused(t *testing.T) {
+	h := listening(t, func(*bounds) {})
+	r, err := http.NewRequest(http.MethodGet, "http://"+*h.address.Load()+"/healthz", nil)
+	require.NoError(t, err)
+	r.Header.Set("X-Long", strings.Repeat("x", 100<<10))
+	res, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(r)
+	require.NoError(t, err)
+	defer res.Body.Close()
+	require.Equal(t, http.StatusRequestHeaderFieldsTooLarge, res.StatusCode)
+}
+
+// Admin has room of its own: requests that fill the node's, and bodies that never come, do not keep it from answering (I8).
+func TestAdminAnswersWhileRequestsFillTheNode(t *testing.T) {
+	h := listening(t, func(b *bounds) { b.work.MaxRequests = 3 })
+	const head = "POST /coppice.api.v1.NodeService/Submit HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+	for range 3 {
+		fmt.Fprint(h.dial(), head)
+	}
+	full := ""
+	for !strings.Contains(full, "too many requests at once") { // the three are inside
+		conn := h.dial()
+		fmt.Fprint(conn, strings.Replace(head, "Content-Length: 100\r\n\r\n{", "Content-Length: 2\r\n\r\n{}", 1))
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		require.NoError(t, err)
+		b, err := io.ReadAll(res.Body)
+		require.NoError(t, err)
+		full = string(b)
+	}
+	h.healthy()
+	c := client.New(*h.address.Load(), client.WithToken(h.token))
+	defer c.CloseIdle()
+	_, err := c.Tree(t.Context())
+	require.NoError(t, err)
+}
+
+// A process that would run out of files is not started: it would say that it is ready, and then die.
+func TestTooFewFilesAreRefused(t *testing.T) {
+	_, err := connsFor(24)
+	require.ErrorIs(t, err, ErrConfig)
+	require.ErrorContains(t, err, "this process may open 24 files, want at least 512: raise the limit (ulimit -n, LimitNOFILE=)")
+	for files, want := range map[uint64]int{512: 320, 1024: 832, 1 << 20: 4096, 1<<64 - 1: 4096} {
+		conns, err := connsFor(files)
+		require.NoError(t, err)
+		require.Equal(t, want, conns, "of %d files", files)
+		b := newBounds(conns)
+		require.Positive(t, b.work.MaxRequests)
+		require.LessOrEqual(t, b.work.MaxRequests+b.admin.MaxRequests+streamsOf(conns), conns-adminConns, "there is always one more")
+	}
+}
