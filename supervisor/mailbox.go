@@ -70,8 +70,11 @@ func (b *mailbox) close() []message {
 
 // call is a management call on its way through the mailbox.
 type call struct {
+	f   func() (Ref, error)
+	ref Ref // as err, f's answer: written before done is closed, and read after
+	err error
+
 	mu      sync.Mutex
-	f       func()
 	begun   bool
 	left    bool // the caller gave up before it began
 	refused bool
@@ -86,7 +89,7 @@ func (c *call) serve() {
 	}
 	c.begun = true
 	c.mu.Unlock()
-	c.f()
+	c.ref, c.err = c.f()
 	close(c.done)
 }
 
@@ -96,32 +99,32 @@ func (c *call) refuse() {
 }
 
 // do runs f in the supervisor's goroutine, in its turn (OTP section 5). When ctx ends first and f has not begun, it never will.
-func (r *Run) do(ctx context.Context, f func()) error {
+func (r *Run) do(ctx context.Context, f func() (Ref, error)) (Ref, error) {
 	if r.deadlocks(ctx) {
-		return ErrWouldDeadlock
+		return Ref{}, ErrWouldDeadlock
 	}
 	if err := ctx.Err(); err != nil {
-		return context.Cause(ctx)
+		return Ref{}, context.Cause(ctx)
 	}
 	c := &call{f: f, done: make(chan struct{})}
 	if !r.box.put(message{call: c}) {
-		return r.gone()
+		return Ref{}, r.gone()
 	}
 	select {
 	case <-c.done:
 		if c.refused {
-			return r.gone()
+			return Ref{}, r.gone()
 		}
-		return nil
+		return c.ref, c.err
 	case <-ctx.Done():
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.left = true
 	if c.begun {
-		return fmt.Errorf("%w; the call goes on", context.Cause(ctx))
+		return Ref{}, fmt.Errorf("%w; the call goes on", context.Cause(ctx))
 	}
-	return context.Cause(ctx)
+	return Ref{}, context.Cause(ctx)
 }
 
 func (r *Run) gone() error { return fmt.Errorf("supervisor %s %w", r.own.subject(), ErrNotRunning) }

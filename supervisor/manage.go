@@ -12,11 +12,8 @@ import (
 // fails gives a *StartError, and nothing stays. A child that was added so is gone when the supervisor is itself restarted: Build is the truth (rule 32).
 //
 // As every management call it waits for its turn; if ctx ends while the start is under way, that goes on.
-func (r *Run) StartChild(ctx context.Context, c Child) (ref Ref, err error) {
-	if e := r.do(ctx, func() { ref, err = r.addChild(c) }); e != nil {
-		return Ref{}, e
-	}
-	return ref, err
+func (r *Run) StartChild(ctx context.Context, c Child) (Ref, error) {
+	return r.do(ctx, func() (Ref, error) { return r.addChild(c) })
 }
 
 func (r *Run) addChild(c Child) (Ref, error) {
@@ -55,11 +52,8 @@ func passThrough(err error) error {
 }
 
 // RestartChild starts a child that is specified and does not run (OTP rule 26). Otherwise the answer is ErrRunning, ErrRestarting or ErrNotFound.
-func (r *Run) RestartChild(ctx context.Context, id string) (ref Ref, err error) {
-	if e := r.do(ctx, func() { ref, err = r.restartChild(id) }); e != nil {
-		return Ref{}, e
-	}
-	return ref, err
+func (r *Run) RestartChild(ctx context.Context, id string) (Ref, error) {
+	return r.do(ctx, func() (Ref, error) { return r.restartChild(id) })
 }
 
 func (r *Run) restartChild(id string) (Ref, error) {
@@ -90,10 +84,8 @@ func (r *Run) idle(id string) (*record, error) {
 
 // TerminateChild stops a child and waits for its end (OTP rule 24). The specification stays, unless it is temporary. A retry that is pending will not happen.
 // Nothing is counted, and nobody else is touched. It is no error if the child does not run.
-func (r *Run) TerminateChild(ctx context.Context, id string) (err error) {
-	if e := r.do(ctx, func() { err = r.terminateChild(id) }); e != nil {
-		return e
-	}
+func (r *Run) TerminateChild(ctx context.Context, id string) error {
+	_, err := r.do(ctx, func() (Ref, error) { return Ref{}, r.terminateChild(id) })
 	return err
 }
 
@@ -114,26 +106,22 @@ func (r *Run) terminateChild(id string) error {
 }
 
 // DeleteChild forgets a child that does not run (OTP rule 27). Otherwise the answer is ErrRunning, ErrRestarting or ErrNotFound.
-func (r *Run) DeleteChild(ctx context.Context, id string) (err error) {
-	e := r.do(ctx, func() {
-		var rec *record
-		if rec, err = r.idle(id); err == nil {
+func (r *Run) DeleteChild(ctx context.Context, id string) error {
+	_, err := r.do(ctx, func() (Ref, error) {
+		rec, err := r.idle(id)
+		if err == nil {
 			r.remove(rec)
 		}
+		return Ref{}, err
 	})
-	if e != nil {
-		return e
-	}
 	return err
 }
 
 // Reload puts a new specification in force (OTP rule 81), for this run and for later ones of the same Supervisor. Flags and specifications are replaced by ID;
 // what runs is kept, under its new specification (what concerns its start waits for the next one); what the new list lacks is kept after the new ones, in its order; what is new in it is added and not started. If
 // anything in it is invalid nothing changes. Observers stay those of the run.
-func (r *Run) Reload(ctx context.Context, spec Spec) (err error) {
-	if e := r.do(ctx, func() { err = r.reload(spec) }); e != nil {
-		return e
-	}
+func (r *Run) Reload(ctx context.Context, spec Spec) error {
+	_, err := r.do(ctx, func() (Ref, error) { return Ref{}, r.reload(spec) })
 	return err
 }
 

@@ -70,18 +70,17 @@ func hammer(t *testing.T, seed uint64, callers, calls int) {
 			}), nil
 		}}
 	}
-	var pool *supervisor.Dynamic[string]
-	// Its starts may fail in the first place, so it is built until it comes up.
-	spec := supervisor.Spec{Name: "hammer", Strategy: supervisor.OneForOne, Intensity: many, Build: func(context.Context) (_ []supervisor.Child, err error) {
-		pool, err = supervisor.NewDynamic(supervisor.DynamicSpec[string]{Name: "pool", Restart: supervisor.Transient, Intensity: many, MaxChildren: 40,
-			Start: func(ctx context.Context, id string) (supervisor.Service, error) { return wild(id).Start(ctx) }})
+	pool, err := supervisor.NewDynamic(supervisor.DynamicSpec[string]{Name: "pool", Restart: supervisor.Transient, Intensity: many, MaxChildren: 40,
+		Start: func(ctx context.Context, id string) (supervisor.Service, error) { return wild(id).Start(ctx) }})
+	require.NoError(t, err)
+	spec := supervisor.Spec{Name: "hammer", Strategy: supervisor.OneForOne, Intensity: many, Build: func(context.Context) ([]supervisor.Child, error) {
 		calm := func(c supervisor.Child) supervisor.Child { c.Start = idle; return c }
 		return []supervisor.Child{
 			calm(wild("a")),
 			nested("all", 0, supervisor.Spec{Strategy: supervisor.OneForAll, Intensity: few, Build: children(calm(wild("b")), calm(wild("c")))}),
 			nested("rest", 0, supervisor.Spec{Strategy: supervisor.RestForOne, Intensity: many, Build: children(calm(wild("d")), calm(wild("e")))}),
 			{ID: "pool", Start: func(context.Context) (supervisor.Service, error) { return pool, nil }},
-		}, err
+		}, nil
 	}}
 	rec := suptest.NewRecorder()
 	spec.Observers = []supervisor.Observer{rec}
