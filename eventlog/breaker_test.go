@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"slices"
 	"sync"
-	"syscall"
 	"testing"
 
 	"github.com/coppice-go/coppice/eventlog"
@@ -43,41 +42,6 @@ func TestForeignFiles(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "mine: "+name, string(b))
 	}
-}
-
-// TestStrangeFiles: a directory, a pipe or a dangling link where a file of the log should be is an error that names it, never a wait.
-func TestStrangeFiles(t *testing.T) {
-	make := map[string]func(name string) error{
-		"directory": func(name string) error { return os.Mkdir(name, 0o755) },
-		"pipe":      func(name string) error { return syscall.Mkfifo(name, 0o644) },
-		"link":      func(name string) error { return os.Symlink("nowhere", name) },
-	}
-	for kind, make := range make {
-		for _, name := range []string{"0000000000000001.seg", "EXTENT"} {
-			t.Run(kind+" "+name, func(t *testing.T) {
-				dir := t.TempDir()
-				l, err := eventlog.Open(dir, eventlog.Options{})
-				require.NoError(t, err)
-				_, err = l.AppendWait(t.Context(), recordAt(1))
-				require.NoError(t, errors.Join(err, l.Close()))
-				path := filepath.Join(dir, name)
-				require.NoError(t, os.Remove(path))
-				require.NoError(t, make(path))
-				_, err = eventlog.Open(dir, eventlog.Options{})
-				require.ErrorContains(t, err, name)
-				_, err = eventlog.Verify(dir, eventlog.Options{})
-				require.ErrorContains(t, err, name)
-				_, err = eventlog.Salvage(t.Context(), dir, filepath.Join(t.TempDir(), "to"), eventlog.Options{})
-				if name != "EXTENT" { // the segment that is there is salvaged
-					require.ErrorContains(t, err, name)
-				}
-			})
-		}
-	}
-	file := filepath.Join(t.TempDir(), "file")
-	require.NoError(t, os.WriteFile(file, nil, 0o644))
-	_, err := eventlog.Open(file, eventlog.Options{})
-	require.ErrorContains(t, err, file)
 }
 
 // TestLinks: a log may lie behind a link; it is the same log and the same lock.
