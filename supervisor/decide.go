@@ -24,9 +24,7 @@ func (w *window) trim(now time.Time, period time.Duration) {
 	for old < len(w.at) && now.Sub(w.at[old]) > period {
 		old++
 	}
-	if old > 0 {
-		w.at = slices.Delete(w.at, 0, old)
-	}
+	w.at = slices.Delete(w.at, 0, old)
 }
 
 func (w *window) count(now time.Time, period time.Duration) int {
@@ -142,7 +140,7 @@ func autoShutdown(mode AutoShutdown, rest []member) bool {
 // delay is the wait before the n-th attempt in a row, from 1; random is in [0, 1).
 func (b Backoff) delay(n int, random float64) time.Duration {
 	if b.Min <= 0 {
-		return 0
+		return 0 // however long the row: 0 times infinity is no number
 	}
 	factor, top := b.Factor, float64(b.longest())
 	if factor == 0 {

@@ -108,6 +108,9 @@ func TestRule66_AutoShutdownTable(t *testing.T) {
 }
 
 func TestBackoffDelay(t *testing.T) {
+	require.Zero(t, Backoff{}.delay(1, 0.5))
+	require.Zero(t, Backoff{}.delay(5000, 0.5), "a row so long that the power is infinite")
+	require.Equal(t, time.Minute, Backoff{Min: time.Second, Max: time.Minute}.delay(5000, 0.5))
 	require.Zero(t, Backoff{}.delay(5, .9))
 	b := Backoff{Min: 10, Max: 100, Factor: 3, Jitter: .5}
 	require.Equal(t, []time.Duration{10, 30, 90, 100, 100}, []time.Duration{b.delay(1, 0), b.delay(2, 0), b.delay(3, 0), b.delay(4, 0), b.delay(500, 0)})

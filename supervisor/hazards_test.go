@@ -361,6 +361,46 @@ func TestGoexit(t *testing.T) {
 	})
 }
 
+// A kill is the exit's reason, and what the child did then is too if that was more than to obey.
+func TestKill_AndWhatTheChildDidThen(t *testing.T) {
+	why := errors.New("why")
+	for name, c := range map[string]struct {
+		then  func(context.Context) error
+		check func(supervisor.Exit)
+	}{
+		"obey": {func(ctx context.Context) error { return ctx.Err() }, func(e supervisor.Exit) {
+			require.Equal(t, "killed: why", e.Err.Error())
+			require.False(t, e.Goexit)
+			require.Nil(t, e.Panic)
+		}},
+		"fail": {func(context.Context) error { return errCrash }, func(e supervisor.Exit) { require.Equal(t, "killed: why", e.Err.Error()) }},
+		"panic": {func(context.Context) error { panic(errCrash) }, func(e supervisor.Exit) {
+			require.Equal(t, "killed: why; then panic: crash", e.Err.Error())
+			require.Equal(t, errCrash, e.Panic)
+			require.NotEmpty(t, e.Stack)
+		}},
+		"goexit": {func(context.Context) error { runtime.Goexit(); return nil }, func(e supervisor.Exit) {
+			require.ErrorIs(t, e.Err, supervisor.ErrGoexit)
+			require.True(t, e.Goexit)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newProbe("p")
+			r, w := tree(t, supervisor.Spec{Build: children(p.child(supervisor.Transient))})
+			<-p.starts
+			p.do(func(ctx context.Context) error { <-ctx.Done(); return c.then(ctx) })
+			require.NoError(t, r.Kill("p", why))
+			e := until(t, w, 1, exitOf("p")).Exit
+			require.Equal(t, supervisor.Abnormal, e.Class)
+			require.True(t, e.Killed)
+			require.ErrorIs(t, e.Err, why)
+			require.ErrorIs(t, e.Err, supervisor.ErrKilled)
+			c.check(e)
+			<-p.starts
+		})
+	}
+}
+
 // Every child of a tree with all strategies fails at every event of its life; whatever comes of it obeys the laws and leaves nothing.
 func TestEveryChildAtEveryEvent(t *testing.T) {
 	soft := func(id string) supervisor.Child {

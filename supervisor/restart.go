@@ -157,13 +157,8 @@ func (r *Run) perform(rec *record) {
 		if r.stopping() {
 			return
 		}
-		_, err := r.startChild(x, false)
-		switch {
-		case err == nil || errors.Is(err, ErrIgnore):
-		case r.ending != nil || r.stopping():
-			return
-		default:
-			r.retry(x)
+		if _, err := r.startChild(x, false); err != nil && !errors.Is(err, ErrIgnore) {
+			r.retry(x) // a run that ends does not come to it
 			return
 		}
 	}
