@@ -15,6 +15,13 @@
 // counted, reported with its stack, fenced by its incarnation number (it may still run, so whatever it could write to must
 // check, see [Lease]) and treated by its [OrphanPolicy].
 //
+// A [Spec] has [Child] specifications, [New] checks it, and [Supervisor.Start] or [Supervisor.Serve] runs it. What a child can do with its context: [Ready], [Go],
+// [Link], [Faults], [Path], [Self]. Children of one kind, on demand, are a [Dynamic]; a fixed number of them, by key, a [Partition]. Who watches has [Monitor],
+// [Run.Tree], [Run.Orphans] and [Observer].
+//
+// Below this package: slogevents and zapevents log the events, treemetrics counts them, suptest tests trees, process has operating-system processes for
+// children, and suturecompat is suture's API on this engine.
+//
 // The contract of a service is suture's, unchanged: [Service] is suture.Service, its two sentinels keep their meaning, and a
 // *[Supervisor] is itself a Service.
 package supervisor

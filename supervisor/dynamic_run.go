@@ -71,13 +71,7 @@ func (r *dynamicRun) main(ended func()) {
 	r.state = NotRunning
 	orphan := r.orphan
 	r.mu.Unlock()
-	if orphan != nil && !errors.Is(err, ErrOrphan) {
-		if err == nil {
-			err = orphan
-		} else {
-			err = fmt.Errorf("%w; %w", err, orphan)
-		}
-	}
+	err = withOrphan(err, orphan)
 	r.box.close()
 	r.finish(err)
 	ended()

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -186,8 +187,13 @@ func (e SupervisorStarted) String() string {
 	return fmt.Sprintf("%s: supervisor started, %s, %d in %v", e.Subject(), e.StrategyName(), e.Intensity.Max, e.Intensity.Period)
 }
 
+// AsTold says whether the supervisor stopped because, and as, it was told to, by Stop or by the supervisor above.
+func (e SupervisorStopped) AsTold() bool {
+	return e.Err == nil || errors.Is(e.Err, context.Canceled) && errors.Is(e.Err, ErrShutdown) && !errors.Is(e.Err, ErrOrphan)
+}
+
 func (e SupervisorStopped) String() string {
-	if e.Err == nil {
+	if e.AsTold() {
 		return e.Subject() + ": supervisor stopped"
 	}
 	return fmt.Sprintf("%s: supervisor stopped: %v", e.Subject(), e.Err)

@@ -111,8 +111,6 @@ func classify(e ending, c circumstances) Exit {
 	if e.panic != nil {
 		x.Panic, x.Stack = e.panic.Value, e.panic.Stack
 	}
-	var gaveUp *GiveUpError
-	var auto *AutoShutdownError
 	switch {
 	case c.killed != nil:
 		x.Killed = true
@@ -124,8 +122,6 @@ func classify(e ending, c circumstances) Exit {
 	case e.panic != nil || e.goexit:
 	case e.err == nil:
 		x.Class = Normal
-	case errors.As(e.err, &gaveUp) || errors.As(e.err, &auto):
-		x.Class = Shutdown
 	case errors.Is(e.err, suture.ErrTerminateSupervisorTree):
 		x.Class, x.terminate = Shutdown, true
 	case errors.Is(e.err, suture.ErrDoNotRestart):

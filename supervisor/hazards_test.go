@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/thejerf/suture/v4"
 
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/suptest"
@@ -156,6 +157,60 @@ func TestHazard_StuckGrandchildIsInTheRootsReport(t *testing.T) {
 		synctest.Wait()
 		require.Empty(t, s.Orphans())
 		suptest.Wait(t, rec, 1, func(e supervisor.OrphanEnded) bool { return e.Path == "a/b/stuck" })
+	})
+}
+
+// The error of a stop says what it has to say, and no more, whoever stopped which kind of supervisor.
+func TestRule60_ErrorsOfAStopWithAnOrphan(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		deaf := func(context.Context) (supervisor.Service, error) {
+			return supervisor.ServiceFunc(func(context.Context) error { <-release; return nil }), nil
+		}
+		const gaveUp = "supervisor gave up: deaf did not end within its shutdown time: did not end within its shutdown time"
+		for cause, want := range map[error]string{nil: gaveUp, errCrash: "context canceled: crash; " + gaveUp, supervisor.ErrOrphan: "context canceled: " + supervisor.ErrOrphan.Error()} {
+			s, err := supervisor.New(supervisor.Spec{Build: children(supervisor.Child{ID: "deaf", Start: deaf})})
+			require.NoError(t, err)
+			c, cancel := context.WithCancelCause(ctx)
+			r, err := s.Start(c)
+			require.NoError(t, err)
+			d, err := supervisor.NewDynamic(supervisor.DynamicSpec[int]{Start: func(ctx context.Context, _ int) (supervisor.Service, error) { return deaf(ctx) }})
+			require.NoError(t, err)
+			served := make(chan error, 1)
+			go func() { served <- d.Serve(c) }()
+			synctest.Wait()
+			_, err = d.StartChild(ctx, "deaf", 0)
+			require.NoError(t, err)
+			if cause != nil {
+				cancel(cause)
+			} else {
+				require.EqualError(t, d.Stop(ctx), want)
+				require.EqualError(t, r.Stop(ctx), want)
+			}
+			require.EqualError(t, r.Wait(), want)
+			require.EqualError(t, <-served, want)
+			cancel(nil)
+		}
+		close(release)
+	})
+}
+
+// A sentinel of suture's goes up to the top, though an orphan stayed behind.
+func TestSection15_TerminateWithAnOrphan(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, p := newHang("h"), newProbe("p")
+		s, err := supervisor.New(supervisor.Spec{Build: children(nested("sub", 0, supervisor.Spec{Build: children(h.child(0, supervisor.Escalate), p.child(0))}))})
+		require.NoError(t, err)
+		r, err := s.Start(ctx)
+		require.NoError(t, err)
+		<-p.starts
+		p.end(suture.ErrTerminateSupervisorTree)
+		err = r.Wait()
+		require.ErrorIs(t, err, suture.ErrTerminateSupervisorTree)
+		require.ErrorIs(t, err, supervisor.ErrOrphan)
+		require.Equal(t, 1, p.began())
+		close(h.release)
+		synctest.Wait()
 	})
 }
 

@@ -79,13 +79,7 @@ func (r *Run) main() {
 	}
 	r.setState(Stopping)
 	r.stopAll()
-	if r.orphan != nil && !errors.Is(err, ErrOrphan) {
-		if err == nil {
-			err = r.orphan
-		} else {
-			err = fmt.Errorf("%w; %w", err, r.orphan)
-		}
-	}
+	err = withOrphan(err, r.orphan)
 	for _, m := range r.box.close() {
 		if m.call != nil {
 			m.call.refuse()

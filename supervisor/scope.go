@@ -136,6 +136,18 @@ func (s *scope) finish(err error) {
 	}
 }
 
+// withOrphan is the end of a run that left an orphan: the error names it too.
+func withOrphan(err error, orphan *GiveUpError) error {
+	switch {
+	case orphan == nil || errors.Is(err, ErrOrphan):
+		return err
+	case err == nil:
+		return orphan
+	default:
+		return fmt.Errorf("%w; %w", err, orphan)
+	}
+}
+
 // served is what Serve returns: observers of a root get a moment to see the end.
 func (s *scope) served() error {
 	if s.made && s.outer == nil {

@@ -43,6 +43,9 @@ func describe(e supervisor.Event) (slog.Level, []slog.Attr) {
 		return slog.LevelInfo, event("supervisor_started",
 			slog.String("strategy", e.StrategyName()), slog.Int("max_restarts", e.Intensity.Max), slog.Duration("period", e.Intensity.Period))
 	case supervisor.SupervisorStopped:
+		if e.AsTold() {
+			return slog.LevelInfo, event("supervisor_stopped")
+		}
 		return slog.LevelInfo, event("supervisor_stopped", failure("error", e.Err)...)
 	case supervisor.ChildStarting:
 		return slog.LevelDebug, event("child_starting")

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"testing"
@@ -32,6 +33,8 @@ func TestEveryEventIsWritten(t *testing.T) {
 		{supervisor.SupervisorStarted{Header: h, Kind: supervisor.DynamicKind}, "INFO", "supervisor_started", map[string]any{"strategy": "simple_one_for_one"}},
 		{supervisor.SupervisorStopped{Header: h, Err: crash.Err}, "INFO", "supervisor_stopped", map[string]any{"error": "crash"}},
 		{supervisor.SupervisorStopped{Header: h}, "INFO", "supervisor_stopped", map[string]any{"error": nil}},
+		{supervisor.SupervisorStopped{Header: h, Err: fmt.Errorf("%w: %w", context.Canceled, supervisor.ErrShutdown)}, "INFO", "supervisor_stopped", map[string]any{"msg": "a/b: supervisor stopped", "error": nil}},
+		{supervisor.SupervisorStopped{Header: h, Err: fmt.Errorf("%w: %w", context.Canceled, crash.Err)}, "INFO", "supervisor_stopped", map[string]any{"error": "context canceled: crash"}},
 		{supervisor.ChildStarting{Header: h}, "DEBUG", "child_starting", nil},
 		{supervisor.ChildStarted{Header: h, Took: time.Second}, "INFO", "child_started", map[string]any{"took": 1e9}},
 		{supervisor.ChildStarted{Header: h, Explicit: true}, "DEBUG", "child_started", map[string]any{"explicit": true}},

@@ -178,29 +178,37 @@ func Start(t testing.TB, spec supervisor.Spec) (*supervisor.Run, *Recorder) {
 	return run, rec
 }
 
-// NoOrphans fails the test when an incarnation of the tree has not ended in time and still runs; it says which, and where it is.
+// What is on its way out gets a moment, a second in all.
+const moment, moments = 5 * time.Millisecond, 200
+
+// NoOrphans fails the test when an incarnation of the tree has not ended in time and still runs; it says which, and where it is. Those that were not waited for at
+// all (supervisor.Brutal) get a moment.
 func NoOrphans(t testing.TB, run interface{ Orphans() []supervisor.Orphan }) {
 	t.Helper()
-	for _, o := range run.Orphans() {
+	orphans := run.Orphans()
+	for i := 0; i < moments && len(orphans) > 0 && orphans[0].Brutal; i++ {
+		<-time.After(moment)
+		orphans = run.Orphans()
+	}
+	for _, o := range orphans {
 		t.Errorf("orphan: %s, incarnation %d, %d goroutines\n%s", o.Path, o.Incarnation, o.Goroutines, o.Stack)
 	}
 }
 
 // NoLeaks fails the test when a goroutine of the tree still runs, also one that a child started with a plain go statement. Orphans are left to NoOrphans.
-// Those that are on their way out get a moment. What a child shares with the rest of the process, the idle connections of a client for instance, is found too if it
+// What a child shares with the rest of the process, the idle connections of a client for instance, is found too if it
 // was the child that began it; what a Lease opened is not.
 func NoLeaks(t testing.TB, run interface {
 	Goroutines() (int, string)
 	Orphans() []supervisor.Orphan
 }) {
 	t.Helper()
-	const moment, attempts = 5 * time.Millisecond, 200
 	for i := 0; ; i++ {
 		n, stacks := run.Goroutines()
 		if n == 0 || len(run.Orphans()) > 0 {
 			return
 		}
-		if i == attempts {
+		if i == moments {
 			t.Errorf("%d goroutines of the tree are left\n%s", n, stacks)
 			return
 		}
