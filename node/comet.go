@@ -4,11 +4,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
+	"github.com/coppice-go/coppice/engines/consensus/comet/governance"
 )
 
 // Kinds of consensus.
@@ -26,6 +29,9 @@ func (n *Node) cometDriver() (consensus.Driver, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := governed(n.home, n.backends); err != nil {
+		return nil, err
+	}
 	if n.genesis.AppState, err = g.appState(); err != nil {
 		return nil, err
 	}
@@ -33,6 +39,28 @@ func (n *Node) cometDriver() (consensus.Driver, error) {
 		Home: CometDir(n.home), Intensity: n.plan.find("coppice/node/engines/consensus").Intensity, Version: n.version, Log: n.log.Named("comet"),
 		Command: n.cometCommand,
 	}, nil
+}
+
+// governed adds the backend of governance to those of a home whose chain is CometBFT's. Which backends there are decides results, so it
+// goes by what the nodes of a chain share.
+func governed(home string, backends map[string]engines.Backend) error {
+	if _, err := os.Stat(CometDir(home)); err != nil {
+		return nil
+	}
+	theirs, err := comet.ReadGenesis(CometDir(home))
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	ours, err := ReadGenesis(home)
+	if err != nil {
+		return err
+	}
+	var set []governance.Validator
+	for _, v := range theirs.Validators {
+		set = append(set, governance.Validator{PubKey: v.PubKey, Power: v.Power})
+	}
+	backends[governance.Name] = governance.New(ours.GovernanceKey, ours.ChainID, set)
+	return nil
 }
 
 // WithCometCommand makes the node run CometBFT by that command instead of its own program's hidden one: for programs that embed a

@@ -81,6 +81,9 @@ func Verify(ctx context.Context, home string, o VerifyOptions) (Verified, error)
 	for _, b := range append([]engines.Backend{kv.New(), kvstore.New()}, o.Backends...) {
 		r.backends[b.Name()] = b
 	}
+	if err := governed(home, r.backends); err != nil {
+		return v, err
+	}
 	return v, classify(r.run(ctx))
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -48,7 +49,7 @@ func (a *app) testnetDir(dir string) string {
 // testnetOptions are the flags of a new testnet.
 type testnetOptions struct {
 	testnet.InitOptions
-	profile, comet string
+	profile, comet, governance string
 }
 
 func (o *testnetOptions) flags(cmd *cobra.Command) {
@@ -57,6 +58,7 @@ func (o *testnetOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.ChainID, "chain-id", "", "name of the chain (default a random one)")
 	f.DurationVar(&o.EmptyEvery, "empty-every", time.Second, "make a block without work when there was none for so long; 0 is never")
 	f.StringVar(&o.profile, "profile", string(node.Default), "limits of the nodes' trees: default, strict or chaos")
+	f.StringVar(&o.governance, "governance-key", "", "ed25519 public key in base64, whose holder may change the validators")
 	f.StringVar(&o.comet, "comet-profile", string(comet.Tuned), "CometBFT's settings: tuned or stock")
 }
 
@@ -67,6 +69,9 @@ func (o *testnetOptions) make(cmd *cobra.Command, dir string) (*testnet.Net, err
 	}
 	if o.CometProfile, err = comet.ParseProfile(o.comet); err != nil {
 		return nil, usageError(cmd, "--comet-profile: %w", err)
+	}
+	if o.GovernanceKey, err = base64.StdEncoding.DecodeString(o.governance); err != nil {
+		return nil, usageError(cmd, "--governance-key: want an ed25519 public key in base64: %w", err)
 	}
 	return testnet.Init(dir, o.InitOptions)
 }

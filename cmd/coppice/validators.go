@@ -56,6 +56,7 @@ func (a *app) validatorsCommand() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().BoolVar(&genesis, "genesis", false, "those that the chain began with")
+	cmd.AddCommand(a.validatorsUpdate(), a.validatorsKeygen())
 	return cmd
 }
 

@@ -14,12 +14,13 @@ import (
 
 // view is one execution's sight of the state. It belongs to the goroutine of its worker.
 type view struct {
-	ctx    context.Context
-	id     engines.TxID
-	store  Store
-	marks  Marks
-	params *logv1.Params
-	place  <-chan engines.Placement
+	ctx     context.Context
+	id      engines.TxID
+	backend string
+	store   Store
+	marks   Marks
+	params  *logv1.Params
+	place   <-chan engines.Placement
 
 	at     engines.Placement
 	placed bool
@@ -171,6 +172,9 @@ func (v *view) write(c *logv1.Change) error {
 	}
 	if err := v.key(c.Key); err != nil {
 		return err
+	}
+	if !engines.MayWrite(v.backend, c.Key) {
+		return v.over(fmt.Errorf("%w: %.60q", engines.ErrReservedKey, c.Key))
 	}
 	if v.latest == nil {
 		v.latest = make(map[string]int)

@@ -61,7 +61,7 @@ var errWithdrawn = errors.New("the transaction was withdrawn")
 
 // Serve executes the job and hands its result in. It is a supervised temporary child: nobody restarts it.
 func (j Job) Serve(ctx context.Context) error {
-	v := &view{ctx: ctx, id: j.ID, store: j.Store, marks: j.Marks, params: j.Params, place: j.Place}
+	v := &view{ctx: ctx, id: j.ID, backend: j.Tx.Backend, store: j.Store, marks: j.Marks, params: j.Params, place: j.Place}
 	if j.Late {
 		v.wait()
 	}

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/coppice-go/coppice/client"
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/consensus/comet/governance"
+)
+
+// validatorsKeygen makes a governance key.
+func (a *app) validatorsKeygen() *cobra.Command {
+	return &cobra.Command{
+		Use:   "keygen FILE",
+		Short: "Make a governance key, and print its public half for init --governance-key",
+		Long: `Keygen writes a new ed25519 key, as the base64 of its seed, to a file that only the user can read, and prints the public key. It
+overwrites nothing. Whoever has the file may change the validators of every chain whose genesis names the key.`,
+		Example: "  coppice init --consensus cometbft --governance-key $(coppice validators keygen governance.key)",
+		Args:    words("FILE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			public, private, err := ed25519.GenerateKey(rand.Reader)
+			if err != nil {
+				return err
+			}
+			f, err := os.OpenFile(args[0], os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(f, base64.StdEncoding.EncodeToString(private.Seed()))
+			if later := f.Close(); err == nil {
+				err = later
+			}
+			if err == nil {
+				_, err = fmt.Fprintln(cmd.OutOrStdout(), base64.StdEncoding.EncodeToString(public))
+			}
+			return err
+		},
+	}
+}
+
+// validatorsUpdate changes the validator set.
+func (a *app) validatorsUpdate() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "update PUBKEY=POWER...",
+		Short: "Change the validators, by a transaction signed with the governance key",
+		Long: `Update adds validators, changes their power, or removes them (power 0). CometBFT counts the new set two blocks later. A change that
+would leave nobody, or remove who is no validator, fails and changes nothing.`,
+		Example: "  coppice validators update --key governance.key $(coppice node-id --json --home other | jq -r .pub_key)=10",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return fmt.Errorf("no arguments, want PUBKEY=POWER, at least one")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			key, err := readGovernanceKey(file)
+			if err != nil {
+				return usageError(cmd, "--key: %w", err)
+			}
+			var change governance.Change
+			for _, arg := range args {
+				at := strings.LastIndexByte(arg, '=') // base64 may end with some
+				if at < 0 {
+					return usageError(cmd, "%q: want PUBKEY=POWER", arg)
+				}
+				pub, err := base64.StdEncoding.DecodeString(arg[:at])
+				if err != nil {
+					return usageError(cmd, "%q: a public key in base64: %w", arg, err)
+				}
+				power, err := strconv.ParseInt(arg[at+1:], 10, 64)
+				if err != nil {
+					return usageError(cmd, "%q: a power: %w", arg, err)
+				}
+				change.Updates = append(change.Updates, governance.Validator{PubKey: pub, Power: power})
+			}
+			ctx, cancel, c, err := a.dial(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer cancel()
+			defer c.CloseIdle()
+			return a.update(ctx, cmd, c, key, change)
+		},
+	}
+	cmd.Flags().StringVar(&file, "key", "", "file of the governance key")
+	return cmd
+}
+
+// update signs the change that comes next and waits for its result.
+func (a *app) update(ctx context.Context, cmd *cobra.Command, c *client.Client, key ed25519.PrivateKey, change governance.Change) error {
+	s, err := c.Status(ctx)
+	if err != nil {
+		return a.nodeError(ctx, err)
+	}
+	raw, found, err := c.Get(ctx, []byte(governance.StateKey))
+	if err != nil {
+		return a.nodeError(ctx, err)
+	}
+	change.ChainID, change.Sequence = s.ChainId, 1
+	if found {
+		set, err := governance.DecodeSet(raw)
+		if err != nil {
+			return err
+		}
+		change.Sequence = set.Sequence + 1
+	}
+	body, err := governance.Sign(key, change)
+	if err != nil {
+		return err
+	}
+	res, err := c.SubmitWait(ctx, engines.NewTx(governance.Name, body, 5*time.Minute))
+	if err != nil {
+		return a.nodeError(ctx, err)
+	}
+	if res.Code != 0 {
+		return fmt.Errorf("the change failed: %s", res.Log)
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "change %d of the validators of %s was made at height %d\n", change.Sequence, change.ChainID, res.GetVersion().GetHeight())
+	return err
+}
+
+func readGovernanceKey(file string) (ed25519.PrivateKey, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	seed, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(data)))
+	if err != nil || len(seed) != ed25519.SeedSize {
+		return nil, fmt.Errorf("%s: want the base64 of %d bytes, as 'coppice validators keygen' writes it", file, ed25519.SeedSize)
+	}
+	return ed25519.NewKeyFromSeed(seed), nil
+}

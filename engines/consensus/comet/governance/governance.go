@@ -1,0 +1,239 @@
+// Package governance is the backend that changes the validator set of a chain of CometBFT's: by a transaction that is signed with
+// the governance key of the genesis.
+//
+// A body is an ed25519 signature, 64 bytes, over a domain and what follows: a Change as JSON. The set stands in the replicated state,
+// under a key that no other backend can write, with the number of the last change: a change names the next number, so that none
+// is applied twice, in whatever envelope it comes.
+//
+// CometBFT ends its consensus, for good and on all nodes, when it is told to remove who is not there or to leave nobody. So a change
+// is judged against the set before it counts: what CometBFT would not take fails here, as a transaction's own failure. A block
+// may have one change, for CometBFT takes a validator once in each.
+package governance
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/coppice-go/coppice/engines"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+)
+
+// Name is the backend's name in transactions.
+const Name = engines.GovernanceBackend
+
+// StateKey is the key under which the set stands in the state.
+const StateKey = engines.ReservedPrefix + "validators"
+
+// Why a change fails.
+var (
+	ErrSignature = errors.New("not signed with the governance key")
+	ErrSequence  = errors.New("not the next change")
+	ErrSet       = errors.New("no validator set would come of it")
+	ErrTwice     = errors.New("the block has a change already")
+)
+
+// Validator is one member of the set.
+type Validator struct {
+	PubKey []byte `json:"pub_key"` // ed25519; base64 in JSON
+	Power  int64  `json:"power"`
+}
+
+// Change is what is signed. A power of 0 removes a validator.
+type Change struct {
+	ChainID  string      `json:"chain_id"`
+	Sequence uint64      `json:"sequence"` // 1 for the first
+	Updates  []Validator `json:"updates"`
+}
+
+// Set is what stands under StateKey.
+type Set struct {
+	Sequence   uint64      `json:"sequence"` // of the last change
+	Period     uint64      `json:"period"`   // of its block
+	Height     uint64      `json:"height"`
+	Validators []Validator `json:"validators"`
+}
+
+const domain = "coppice: change of the validators\n"
+
+// Sign makes the body of a transaction.
+func Sign(key ed25519.PrivateKey, c Change) ([]byte, error) {
+	text, err := json.Marshal(c)
+	if err != nil {
+		return nil, err
+	}
+	return append(ed25519.Sign(key, append([]byte(domain), text...)), text...), nil
+}
+
+// DecodeSet reads what stands under StateKey.
+func DecodeSet(b []byte) (s Set, err error) {
+	if err = json.Unmarshal(b, &s); err != nil {
+		err = fmt.Errorf("the validator set in the state: %w", err)
+	}
+	return s, err
+}
+
+// Backend executes changes. It is safe for concurrent use.
+type Backend struct {
+	key     ed25519.PublicKey
+	chainID string
+	genesis []Validator
+}
+
+// New makes the backend of a chain that began with these validators. Without a key it refuses every change.
+func New(key []byte, chainID string, genesis []Validator) *Backend {
+	return &Backend{key, chainID, genesis}
+}
+
+var _ engines.Backend = (*Backend)(nil)
+
+// Name implements engines.Backend.
+func (*Backend) Name() string { return Name }
+
+// Check implements engines.Backend.
+func (b *Backend) Check(body []byte) error {
+	_, err := b.open(body)
+	return err
+}
+
+// open reads a body whose signature holds.
+func (b *Backend) open(body []byte) (Change, error) {
+	if len(b.key) != ed25519.PublicKeySize {
+		return Change{}, fmt.Errorf("%w: the genesis names none", ErrSignature)
+	}
+	if len(body) < ed25519.SignatureSize {
+		return Change{}, fmt.Errorf("%w: %d bytes, want a signature of %d and a change", ErrSignature, len(body), ed25519.SignatureSize)
+	}
+	signature, text := body[:ed25519.SignatureSize], body[ed25519.SignatureSize:]
+	if !ed25519.Verify(b.key, append([]byte(domain), text...), signature) {
+		return Change{}, ErrSignature
+	}
+	c, err := decodeChange(text)
+	if err == nil && c.ChainID != b.chainID {
+		err = fmt.Errorf("a change of chain %q, this is %q", c.ChainID, b.chainID)
+	}
+	return c, err
+}
+
+func decodeChange(text []byte) (c Change, err error) {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&c); err != nil {
+		return c, fmt.Errorf("change: %w", err)
+	}
+	if len(c.Updates) == 0 {
+		return c, errors.New("change: no updates")
+	}
+	seen := make(map[string]bool)
+	for i, u := range c.Updates {
+		switch {
+		case len(u.PubKey) != ed25519.PublicKeySize:
+			return c, fmt.Errorf("change: update %d: a key of %d bytes, want %d", i, len(u.PubKey), ed25519.PublicKeySize)
+		case u.Power < 0 || u.Power > maxPower:
+			return c, fmt.Errorf("change: update %d: power %d, want 0 to %d", i, u.Power, int64(maxPower))
+		case seen[string(u.PubKey)]:
+			return c, fmt.Errorf("change: update %d: its validator stands there twice", i)
+		}
+		seen[string(u.PubKey)] = true
+	}
+	return c, nil
+}
+
+// maxPower bounds the sum of all powers, as CometBFT does.
+const maxPower = math.MaxInt64 / 8
+
+// Execute implements engines.Backend. The result is the set that the change leads to.
+func (b *Backend) Execute(v engines.View, body []byte) ([]byte, error) {
+	c, err := b.open(body)
+	if err != nil {
+		return nil, err
+	}
+	at, err := v.Version()
+	if err != nil {
+		return nil, err
+	}
+	raw, found, err := v.Get([]byte(StateKey))
+	if err != nil {
+		return nil, err
+	}
+	set := Set{Validators: b.genesis}
+	if found {
+		if set, err = DecodeSet(raw); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case c.Sequence != set.Sequence+1:
+		return nil, fmt.Errorf("%w: number %d, want %d", ErrSequence, c.Sequence, set.Sequence+1)
+	case set.Period == at.Period && set.Height == at.Height:
+		return nil, ErrTwice
+	}
+	next, err := apply(set.Validators, c.Updates)
+	if err != nil {
+		return nil, err
+	}
+	out, err := json.Marshal(Set{Sequence: c.Sequence, Period: at.Period, Height: at.Height, Validators: next})
+	if err != nil {
+		return nil, err
+	}
+	return out, v.Put([]byte(StateKey), out)
+}
+
+// apply is the set after the updates, by key.
+func apply(set, updates []Validator) ([]Validator, error) {
+	next := slices.Clone(set)
+	for _, u := range updates {
+		at := slices.IndexFunc(next, func(v Validator) bool { return bytes.Equal(v.PubKey, u.PubKey) })
+		switch {
+		case at >= 0 && u.Power == 0:
+			next = slices.Delete(next, at, at+1)
+		case at >= 0:
+			next[at] = u
+		case u.Power == 0:
+			return nil, fmt.Errorf("%w: %s is to be removed and not a member", ErrSet, base64.StdEncoding.EncodeToString(u.PubKey))
+		default:
+			next = append(next, u)
+		}
+	}
+	if len(next) == 0 {
+		return nil, fmt.Errorf("%w: nobody would be left", ErrSet)
+	}
+	sum := int64(0)
+	for _, v := range next {
+		if v.Power > maxPower-sum {
+			return nil, fmt.Errorf("%w: the powers would be more than %d together", ErrSet, int64(maxPower))
+		}
+		sum += v.Power
+	}
+	slices.SortFunc(next, func(a, b Validator) int { return cmp.Or(bytes.Compare(a.PubKey, b.PubKey)) })
+	return next, nil
+}
+
+// Updates are what a block changes in the validator set: the change in it that was applied, if there is one.
+func Updates(b engines.Block, results []*logv1.TxResult) []*logv1.ValidatorUpdate {
+	for i, r := range results {
+		if r.Code != logv1.Code_CODE_OK || i >= len(b.Txs) {
+			continue
+		}
+		tx, err := engines.DecodeTx(b.Txs[i])
+		if err != nil || tx.Backend != Name || len(tx.Body) < ed25519.SignatureSize {
+			continue
+		}
+		c, err := decodeChange(tx.Body[ed25519.SignatureSize:])
+		if err != nil {
+			continue // another backend of this name: it changes nothing here
+		}
+		var out []*logv1.ValidatorUpdate
+		for _, u := range c.Updates {
+			out = append(out, &logv1.ValidatorUpdate{KeyType: "ed25519", PubKey: u.PubKey, Power: u.Power})
+		}
+		return out
+	}
+	return nil
+}
