@@ -27,9 +27,6 @@ const (
 	inflightDir = "data/inflight"
 )
 
-// homeFormat is the layout that this version reads and writes.
-const homeFormat = "coppice home 1\n"
-
 // LogDir is where the event log of a home lies.
 func LogDir(home string) string { return filepath.Join(home, filepath.FromSlash(logDir)) }
 
@@ -140,20 +137,6 @@ func syncDir(path string) error {
 
 func noHome(home, missing string) error {
 	return fmt.Errorf("%w: %s is no home of coppice (%s is missing): make one with 'coppice init'", ErrConfig, home, missing)
-}
-
-// checkFormat refuses what is no home of this version.
-func checkFormat(home string) error {
-	data, err := os.ReadFile(filepath.Join(home, formatFile))
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return noHome(home, formatFile)
-	case err != nil:
-		return fmt.Errorf("%w: %w", ErrConfig, err)
-	case string(data) != homeFormat:
-		return fmt.Errorf("%w: %s holds %.40q, want %q: another version of coppice made this home", ErrConfig, filepath.Join(home, formatFile), data, homeFormat)
-	}
-	return nil
 }
 
 // lockHome makes this process the home's only one, until the file is closed or the process ends.

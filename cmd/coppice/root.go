@@ -49,7 +49,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 configuration, 4 home in use, 5 damage 
 	root.PersistentPreRunE = a.prepare
 	root.AddCommand(a.initCommand(), a.startCommand(), a.statusCommand(), a.treeCommand(), a.getCommand(), a.txCommand(), a.killCommand(), a.eventsCommand(), a.loadCommand(),
 		a.verifyCommand(), a.snapshotCommand(), a.backupCommand(), a.restoreCommand(), a.logCommand(), a.demoCommand(), a.soakCommand(), versionCommand(), cometChildCommand(), a.nodeIDCommand(), a.validatorsCommand(), a.testnetCommand())
-	root.AddCommand(a.configCommand(), a.serviceCommand())
+	root.AddCommand(a.configCommand(), a.upgradeCommand(), a.serviceCommand())
 	settle(root)
 	return root
 }
@@ -65,17 +65,7 @@ func settle(cmd *cobra.Command) {
 	})
 	if cmd.HasSubCommands() && cmd.Run == nil && cmd.RunE == nil {
 		cmd.Args = cobra.ArbitraryArgs
-		cmd.SuggestionsMinimumDistance = 2 // letters
-		cmd.RunE = func(c *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return c.Help()
-			}
-			hint := ""
-			if near := c.SuggestionsFor(args[0]); len(near) > 0 {
-				hint = fmt.Sprintf(", did you mean %s?", strings.Join(near, " or "))
-			}
-			return usageError(c, "unknown command %q%s", c.CommandPath()+" "+args[0], hint)
-		}
+		cmd.RunE = groupOnly
 	}
 	if inner := cmd.Args; inner != nil {
 		cmd.Args = func(c *cobra.Command, args []string) error {
@@ -88,6 +78,19 @@ func settle(cmd *cobra.Command) {
 	for _, c := range cmd.Commands() {
 		settle(c)
 	}
+}
+
+// groupOnly is what a command does that only groups others.
+func groupOnly(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return c.Help()
+	}
+	hint := ""
+	c.SuggestionsMinimumDistance = 2 // letters
+	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+		hint = fmt.Sprintf(", did you mean %s?", strings.Join(near, " or "))
+	}
+	return usageError(c, "unknown command %q%s", c.CommandPath()+" "+args[0], hint)
 }
 
 // prepare checks the flags that all commands share.

@@ -47,13 +47,35 @@ func (a *app) txCommand() *cobra.Command {
 		Long: `Tx submits transactions. By default it waits for the result and prints it; with --no-wait it returns as soon as the
 transaction is durable, from when on it survives any crash until it has a result or has expired.
 
-While the node is down it tries again, with the same transaction id, so that it is applied once however often it was sent.`,
+While the node is down it tries again, with the same transaction id, so that it is applied once however often it was sent.
+
+With --file it submits a file of many transactions: each line is one, of an operation as in "tx ops", and the lines between a
+line "begin" and a line "end" are one together. The first that is refused or fails ends the run, and the line to go on at is
+told; --keep-going counts instead. With --journal a run that was interrupted, or killed, goes on where it was when the same command is
+run again, and applies nothing twice. --json prints a JSON object per line: each transaction, and the totals last.
+
+On a command line a negative number goes after a --: coppice tx add account -- -5. In a file it needs none.`,
 		Example: `  coppice tx put greeting hello
   coppice tx add visits 1
   coppice tx ops - <<END
   require account exists
-  add account -- -5
-  END`,
+  add account -5
+  END
+  coppice tx --file orders.txt --journal orders.journal`,
+		Args: cobra.ArbitraryArgs,
+	}
+	many := &txFile{txFlags: &txFlags{app: a}}
+	many.register(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		switch {
+		case many.name == "" && cmd.Flags().NFlag() > cmd.InheritedFlags().NFlag():
+			return usageError(cmd, "these flags go with --file, or after the name of an operation")
+		case many.name == "":
+			return groupOnly(cmd, args)
+		case len(args) > 0:
+			return usageError(cmd, "%d arguments, want none with --file", len(args))
+		}
+		return many.run(cmd)
 	}
 	for _, c := range []struct{ use, short, example string }{
 		{"put KEY VALUE", "Write a value", "coppice tx put greeting hello"},

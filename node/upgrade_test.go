@@ -1,0 +1,112 @@
+package node
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func formatOf(t *testing.T, home string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(home, formatFile))
+	require.NoError(t, err)
+	return string(b)
+}
+
+// A newer home is refused with the program that it wants; what is no home's format is told from that.
+func TestANewerHomeIsRefused(t *testing.T) {
+	for text, want := range map[string]string{
+		"coppice home 2\nneeds coppice v1.4.0\n": "has format 2, this program reads up to 1: it wants coppice v1.4.0 or newer",
+		"coppice home 9\n":                       "has format 9, this program reads up to 1: it wants a newer coppice than this",
+		"coppice home 0\n":                       "no home of coppice, or its file is damaged",
+		"coppice home 01\n":                      "or its file is damaged",
+		"coppice home 1x\n":                      "or its file is damaged",
+		"":                                       "or its file is damaged",
+	} {
+		home := filepath.Join(t.TempDir(), "home")
+		_, err := Init(home, InitOptions{Listen: "127.0.0.1:0"})
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(home, formatFile), []byte(text), 0o644))
+		_, err = New(home, DefaultConfig())
+		require.ErrorIs(t, err, ErrConfig)
+		require.ErrorContains(t, err, want)
+		_, err = Upgrade(home, false)
+		require.ErrorIs(t, err, ErrConfig)
+		require.ErrorContains(t, err, want)
+		require.Equal(t, text, formatOf(t, home))
+	}
+}
+
+// An older home is upgraded a format at a time. A process that ends in the middle of a step leaves a home whose upgrade can be
+// run again, and begins with that step.
+func TestAnUpgradeCanBeCutAnywhere(t *testing.T) {
+	home := filepath.Join(t.TempDir(), "home")
+	_, err := Init(home, InitOptions{Listen: "127.0.0.1:0"})
+	require.NoError(t, err)
+	cut := errors.New("cut")
+	var runs []int
+	known := []Migration{
+		{To: 2, Does: "a notice is written", Needs: "v0.2.0", Run: func(home string) error {
+			runs = append(runs, 2)
+			return replaceFile(filepath.Join(home, "notice"), []byte("two"), 0o644)
+		}},
+		{To: 3, Does: "the notice is renamed", Needs: "v0.3.0", Run: func(home string) error {
+			runs = append(runs, 3)
+			err := os.Rename(filepath.Join(home, "notice"), filepath.Join(home, "note"))
+			if errors.Is(err, os.ErrNotExist) {
+				return nil // a run before came as far
+			}
+			return errors.Join(err, cut)
+		}},
+	}
+	u, err := upgrade(home, true, known)
+	require.NoError(t, err)
+	require.Equal(t, Upgraded{From: 1, To: 3, Steps: []string{"format 1 to 2: a notice is written", "format 2 to 3: the notice is renamed"}}, u)
+	require.Empty(t, runs)
+	require.Equal(t, "coppice home 1\n", formatOf(t, home))
+
+	_, err = upgrade(home, false, known)
+	require.ErrorIs(t, err, cut)
+	require.ErrorContains(t, err, "it has format 2 still, and the upgrade can be run again")
+	require.Equal(t, "coppice home 2\nneeds coppice v0.2.0\n", formatOf(t, home))
+
+	u, err = upgrade(home, false, known)
+	require.NoError(t, err)
+	require.Equal(t, 2, u.From)
+	require.Equal(t, []int{2, 3, 3}, runs)
+	require.Equal(t, "coppice home 3\nneeds coppice v0.3.0\n", formatOf(t, home))
+	require.FileExists(t, filepath.Join(home, "note"))
+
+	u, err = upgrade(home, false, known)
+	require.NoError(t, err)
+	require.Empty(t, u.Steps)
+
+	_, err = New(home, DefaultConfig())
+	require.ErrorContains(t, err, "it wants coppice v0.3.0 or newer")
+}
+
+func TestAHomeInUseIsNotUpgraded(t *testing.T) {
+	home := filepath.Join(t.TempDir(), "home")
+	_, err := Init(home, InitOptions{Listen: "127.0.0.1:0"})
+	require.NoError(t, err)
+	n, err := New(home, DefaultConfig())
+	require.NoError(t, err)
+	_, err = Upgrade(home, false)
+	require.ErrorIs(t, err, ErrHomeInUse)
+	require.NoError(t, n.Close())
+	_, err = Upgrade(home, false)
+	require.NoError(t, err)
+}
+
+// The formats follow each other, and this program reads the last.
+func TestTheMigrationsAreInOrder(t *testing.T) {
+	require.Len(t, migrations, int(homeVersion)-1)
+	for i, m := range migrations {
+		require.Equal(t, i+2, m.To)
+		require.NotEmpty(t, m.Does)
+		require.NotEmpty(t, m.Needs)
+	}
+}
