@@ -26,13 +26,18 @@ func root(t *testing.T) string {
 
 func readme(t *testing.T) []block {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(root(t), "README.md"))
+	return blocksOf(t, "README.md")
+}
+
+func blocksOf(t *testing.T, path string) []block {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root(t), path))
 	if err != nil {
 		t.Fatal(err)
 	}
 	blocks, err := parse(string(text))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%s: %v", path, err)
 	}
 	return blocks
 }
@@ -50,7 +55,7 @@ func parse(text string) ([]block, error) {
 		case ok && open < 0:
 			lang := strings.TrimSpace(fence)
 			if lang == "" {
-				return nil, fmt.Errorf("README.md:%d: a block without a language", n)
+				return nil, fmt.Errorf("line %d: a block without a language", n)
 			}
 			blocks = append(blocks, block{lang: lang, line: n + 1})
 			open = len(blocks) - 1
@@ -61,7 +66,7 @@ func parse(text string) ([]block, error) {
 		}
 	}
 	if open >= 0 {
-		return nil, fmt.Errorf("README.md:%d: a block that is not closed", blocks[open].line-1)
+		return nil, fmt.Errorf("line %d: a block that is not closed", blocks[open].line-1)
 	}
 	return blocks, nil
 }

@@ -16,21 +16,36 @@ import (
 	"time"
 )
 
-// instead are the lines that run in another form here. Each must be in the README.
-var instead = map[string]string{
-	"go run ./cmd/coppice demo": "go run ./cmd/coppice demo --quick", // the same in less time
-	"make test":                 "make -n test >/dev/null",           // which is what runs this test
-	"coppice init":              "coppice init --listen 127.0.0.1:0", // the default port may be in use
-	"go install ./cmd/coppice":  "go install ./cmd/coppice && test -x $(command -v coppice)",
+// document is a text whose commands are run.
+type document struct {
+	path string
+
+	// instead are the lines that run in another form here. Each must be in the text.
+	instead map[string]string
 }
 
-const finished = "all commands of the README have run"
+const install = "go install ./cmd/coppice && test -x $(command -v coppice)"
+
+var documents = []document{
+	{"README.md", map[string]string{
+		"go run ./cmd/coppice demo": "go run ./cmd/coppice demo --quick", // the same in less time
+		"make test":                 "make -n test >/dev/null",           // which is what runs this test
+		"coppice init":              "coppice init --listen 127.0.0.1:0", // the default port may be in use
+		"go install ./cmd/coppice":  install,
+	}},
+	{"docs/operating.md", map[string]string{
+		"coppice init --chain-id orchard": "coppice init --chain-id orchard --listen 127.0.0.1:0", // as above
+		"go install ./cmd/coppice":        install,
+	}},
+}
+
+const finished = "all commands have run"
 
 // script makes one shell script of all sh blocks, so that a block goes on where the one before it stopped.
-func script(blocks []block) (string, error) {
+func (d document) script(blocks []block) (string, error) {
 	var b strings.Builder
 	unused := make(map[string]bool)
-	for line := range instead {
+	for line := range d.instead {
 		unused[line] = true
 	}
 	b.WriteString("set -eu\n")
@@ -41,8 +56,8 @@ func script(blocks []block) (string, error) {
 		n := block.line
 		for line := range strings.Lines(block.text) {
 			line = strings.TrimSuffix(line, "\n")
-			fmt.Fprintf(&b, "echo 'README.md:%d'\n", n)
-			if other, ok := instead[line]; ok {
+			fmt.Fprintf(&b, "echo '%s:%d'\n", d.path, n)
+			if other, ok := d.instead[line]; ok {
 				delete(unused, line)
 				line = other
 			}
@@ -51,15 +66,21 @@ func script(blocks []block) (string, error) {
 		}
 	}
 	for line := range unused {
-		return "", fmt.Errorf("the README has no line %q any more: drop it from instead", line)
+		return "", fmt.Errorf("%s has no line %q any more: drop it from instead", d.path, line)
 	}
 	b.WriteString("echo '" + finished + "'\n")
 	return b.String(), nil
 }
 
-// Every command of the README works as written, one after the other, on a machine that has Go and a fresh home directory.
+// Every command works as written, one after the other, on a machine that has Go and a fresh home directory.
 func TestCommands(t *testing.T) {
-	text, err := script(readme(t))
+	for _, d := range documents {
+		t.Run(d.path, func(t *testing.T) { d.run(t) })
+	}
+}
+
+func (d document) run(t *testing.T) {
+	text, err := d.script(blocksOf(t, d.path))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,10 +102,10 @@ func TestCommands(t *testing.T) {
 	err = cmd.Wait()
 	left := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 	if err != nil || !strings.Contains(out.String(), finished) {
-		t.Fatalf("the README's commands failed (%v):\n%s", err, out.String())
+		t.Fatalf("the commands of %s failed (%v):\n%s", d.path, err, out.String())
 	}
 	if !errors.Is(left, syscall.ESRCH) {
-		t.Errorf("the README's commands leave processes behind (%v)", left)
+		t.Errorf("the commands of %s leave processes behind (%v)", d.path, left)
 	}
 }
 
@@ -113,11 +134,12 @@ func environment(t *testing.T) []string {
 }
 
 func TestScriptRunsEachLine(t *testing.T) {
+	d := documents[0]
 	var all []string
-	for line := range instead {
+	for line := range d.instead {
 		all = append(all, line)
 	}
-	got, err := script([]block{{"go", 1, "package x\n"}, {"sh", 7, strings.Join(all, "\n") + "\nfalse\n"}})
+	got, err := d.script([]block{{"go", 1, "package x\n"}, {"sh", 7, strings.Join(all, "\n") + "\nfalse\n"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +151,7 @@ func TestScriptRunsEachLine(t *testing.T) {
 	if strings.Contains(got, "package x") {
 		t.Error("a Go block is no command")
 	}
-	if _, err := script(nil); err == nil {
+	if _, err := d.script(nil); err == nil {
 		t.Error("a line in instead that the README lacks must be an error")
 	}
 }
