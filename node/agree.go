@@ -33,7 +33,7 @@ func standingOf(db *storage.DB) (standing, error) {
 // agree tells whether a state and a log belong together (I4), before one record is redone: the log is the one that the state was
 // made of, it begins where it may begin, it goes on where the state ends, and its record at the state's applied index is the
 // one that led to the state. A state that is behind is in order. Errors are ErrDamage and say what to do.
-func agree(l *eventlog.Log, s standing, floor truncation) error {
+func agree(l *eventlog.Log, s standing) error {
 	disagree := func(format string, args ...any) error {
 		return fmt.Errorf("%w: state and log do not belong together: %w", ErrDamage, fmt.Errorf(format, args...))
 	}
@@ -46,9 +46,6 @@ func agree(l *eventlog.Log, s standing, floor truncation) error {
 	base, err := baseOf(l)
 	if err != nil {
 		return err
-	}
-	if l.First() > 1 && base == nil && !floor.allows(l) {
-		return disagree("the log begins at record %d, and nothing says that records 1 to %d were truncated: segments are missing at its front", l.First(), l.First()-1)
 	}
 	switch {
 	case s.Index == 0 && base != nil:
@@ -124,14 +121,10 @@ func (n *Node) agree(ctx context.Context, c *core) error {
 	if s.log, s.bound, err = store.LogID(ctx); err != nil {
 		return err
 	}
-	floor, err := readTruncation(n.disk(), n.home)
-	if err != nil {
-		return fmt.Errorf("%w: %w", err, suture.ErrTerminateSupervisorTree)
-	}
 	var id [16]byte
 	if err := log.Use(ctx, func(l *eventlog.Log) error {
 		id = l.ID()
-		return agree(l, s, floor)
+		return agree(l, s)
 	}); err != nil {
 		if errors.Is(err, ErrDamage) {
 			err = fmt.Errorf("%w: %w", err, suture.ErrTerminateSupervisorTree)

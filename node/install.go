@@ -157,6 +157,34 @@ func lastCommitted(l *eventlog.Log) (s engines.ChainState, err error) {
 	}
 }
 
+// replaceOn makes path hold data, durably: after a crash it holds that, or what it held before.
+func replaceOn(disk vfs.FS, path string, data []byte) error {
+	tmp := path + ".tmp"
+	f, err := disk.Create(tmp, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := disk.Rename(tmp, path); err != nil {
+		return err
+	}
+	return syncOn(disk, filepath.Dir(path))
+}
+
+func syncOn(disk vfs.FS, dir string) error {
+	d, err := disk.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
 // settleInstall completes an installation of which the log was told before a crash, and forgets one of which it was not. It also
 // ends an exchange of states that was cut short. It is called before a state is opened, with the home locked.
 func settleInstall(disk vfs.FS, logs eventlog.FS, home string) error {

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strconv"
@@ -196,7 +195,7 @@ func (r *retention) truncate(ctx context.Context, list []snapshots.Entry) error 
 	return r.log.Use(ctx, func(l *eventlog.Log) error { return r.cut(l) })
 }
 
-// cut truncates the log behind all of its retainers. Where that is to be is durable before anything goes.
+// cut truncates the log behind all of its retainers.
 func (r *retention) cut(l *eventlog.Log) error {
 	st := l.Stat()
 	front, pool := st.Durable+1, false
@@ -207,17 +206,6 @@ func (r *retention) cut(l *eventlog.Log) error {
 	if !pool || len(st.Segments) < 2 || st.Segments[1].First > front {
 		return nil // without the pool's floor nobody knows what was acknowledged and has not ended
 	}
-	id := l.ID()
-	t := truncation{Log: hex.EncodeToString(id[:]), First: front}
-	had, err := readTruncation(r.n.disk(), r.n.home)
-	if err != nil {
-		return err
-	}
-	if had.Log != t.Log || had.First < t.First {
-		if err := t.write(r.n.disk(), r.n.home); err != nil {
-			return fmt.Errorf("recording the truncation: %w", err)
-		}
-	}
-	_, err = l.Truncate(front)
+	_, err := l.Truncate(front)
 	return err
 }

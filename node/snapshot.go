@@ -256,16 +256,12 @@ func (h *stoppedHome) agreed() error {
 }
 
 func (h *stoppedHome) agreesWith(s standing) error {
-	floor, err := readTruncation(h.disk, h.home)
-	if err != nil {
-		return err
-	}
 	l, err := h.readLog()
 	if err != nil {
 		return err
 	}
 	defer l.Close()
-	return agree(l, s, floor)
+	return agree(l, s)
 }
 
 // RestoreSnapshot makes a snapshot of a stopped home, the newest for an empty id, its state; the next start applies what the log has
@@ -326,15 +322,11 @@ func (h *stoppedHome) belongs(m snapshots.Manifest) (in snapshots.Installing, er
 		return in, err
 	}
 	defer l.Close()
-	floor, err := readTruncation(h.disk, h.home)
-	if err != nil {
-		return in, err
-	}
 	in, err = placeOf(l, m)
 	if err != nil {
 		return in, err
 	}
-	return in, agree(l, standing{ChainState: stateOf(m, in.Index), log: l.ID(), bound: true}, floor)
+	return in, agree(l, standing{ChainState: stateOf(m, in.Index), log: l.ID(), bound: true})
 }
 
 // placeOf is where in a log a snapshot stands.

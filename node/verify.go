@@ -95,7 +95,6 @@ type verification struct {
 
 	pending pending
 	decided *logv1.OrderDecided
-	floor   truncation
 	state   *storage.DB // the home's; nil: it has none
 	again   *storage.DB // built anew from the log
 	begun   uint64      // the record that again began with, if it was a snapshot
@@ -113,9 +112,6 @@ func (r *verification) run(ctx context.Context) (err error) {
 		if _, err := r.disk.Stat(path); err == nil {
 			return fmt.Errorf("%w: an installation of a snapshot was cut short (%s): a start, or any 'coppice snapshot' command, completes it first", ErrConfig, path)
 		}
-	}
-	if r.floor, err = readTruncation(r.disk, r.home); err != nil {
-		return err
 	}
 	began := time.Now()
 	r.Progress("log", 0, 0)

@@ -15,23 +15,14 @@ import (
 // agreed holds the home's state, if it has one, against its log. A home without a state is in order where the log has all that made it, or
 // a snapshot has the rest.
 func (r *verification) agreed(log *eventlog.Log) error {
-	if r.state != nil {
-		s, err := standingOf(r.state)
-		if err != nil {
-			return err
-		}
-		if s.Index > 0 {
-			return agree(log, s, r.floor)
-		}
+	if r.state == nil {
+		return nil
 	}
-	base, err := baseOf(log)
-	if err != nil {
+	s, err := standingOf(r.state)
+	if err != nil || s.Index == 0 {
 		return err
 	}
-	if log.First() > 1 && base == nil && !r.floor.allows(log) {
-		return fmt.Errorf("%w: the log begins at record %d, and nothing says that records 1 to %d were truncated: segments are missing at its front", ErrDamage, log.First(), log.First()-1)
-	}
-	return nil
+	return agree(log, s)
 }
 
 func (r *verification) snapshots() snapshots.Dir {

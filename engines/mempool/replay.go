@@ -60,6 +60,7 @@ func (p *pool) replay(ctx context.Context) error {
 			return err
 		}
 	}
+	p.newest = last // nothing up to here is unknown: on a node that launches nothing, too, the log may go
 	for _, e := range order {
 		if e.ended {
 			continue

@@ -1,0 +1,174 @@
+package node
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/storage"
+	"github.com/coppice-go/coppice/eventlog"
+)
+
+// work adds n blocks to a home, and stops it. Each run of a node begins a segment of its own.
+func work(t *testing.T, home string, n int) {
+	t.Helper()
+	h := driveHome(t, home)
+	for range n {
+		b := h.next(h.tx(kv.Add([]byte("n"), 1), time.Minute))
+		h.order(b)
+		h.commit(b)
+	}
+	h.close()
+}
+
+// aside copies a directory of a home, and answers how to put it back in place of what is there then.
+func aside(t *testing.T, dir string) (back func()) {
+	t.Helper()
+	copied := filepath.Join(t.TempDir(), "copy")
+	require.NoError(t, os.CopyFS(copied, os.DirFS(dir)))
+	return func() {
+		require.NoError(t, os.RemoveAll(dir))
+		require.NoError(t, os.CopyFS(dir, os.DirFS(copied)))
+	}
+}
+
+func segments(t *testing.T, home string) []string {
+	t.Helper()
+	list, err := filepath.Glob(filepath.Join(LogDir(home), "*.seg"))
+	require.NoError(t, err)
+	slices.Sort(list)
+	return list
+}
+
+// loseFront removes the oldest segments but one, behind the log's back.
+func loseFront(t *testing.T, home string) {
+	t.Helper()
+	list := segments(t, home)
+	require.Greater(t, len(list), 2)
+	for _, path := range list[:len(list)-1] {
+		require.NoError(t, os.Remove(path))
+	}
+}
+
+func logID(t *testing.T, home string) [16]byte {
+	t.Helper()
+	l, err := eventlog.OpenReadOnly(LogDir(home), eventlog.Options{})
+	require.NoError(t, err)
+	defer l.Close()
+	return l.ID()
+}
+
+// truncateFront removes the oldest segments in order, and answers the first record that is left.
+func truncateFront(t *testing.T, home string) (first uint64) {
+	t.Helper()
+	l, err := eventlog.Open(LogDir(home), eventlog.Options{})
+	require.NoError(t, err)
+	removed, err := l.Truncate(l.Durable() + 1)
+	require.NoError(t, err)
+	require.NotZero(t, removed)
+	first = l.First()
+	require.NoError(t, l.Close())
+	return first
+}
+
+// refused holds that neither a start nor verify takes a home, and that both say why.
+func refused(t *testing.T, home string, says ...string) {
+	t.Helper()
+	_, err := Verify(t.Context(), home, VerifyOptions{})
+	require.Equal(t, ExitDamage, ExitCode(err), "verify: %v", err)
+	code, startErr := startCode(t, home)
+	require.Equal(t, ExitDamage, code, "start: %v", startErr)
+	for _, s := range says {
+		require.ErrorContains(t, err, s)
+		require.ErrorContains(t, startErr, s)
+	}
+}
+
+// I4: the state has what the log has not.
+func TestAStateAheadOfItsLogIsRefused(t *testing.T) {
+	home := stopped(t)
+	back := aside(t, LogDir(home))
+	work(t, home, 3)
+	back()
+	refused(t, home, "the state is ahead", "the log ends at 7")
+}
+
+// I4: record numbers of one log say nothing about another.
+func TestAStateOfAnotherLogIsRefused(t *testing.T) {
+	home, other := stopped(t), stopped(t)
+	require.NoError(t, os.RemoveAll(StateDir(home)))
+	require.NoError(t, os.Rename(StateDir(other), StateDir(home)))
+	refused(t, home, "the state was made of another event log")
+}
+
+// I4: even where somebody made the two identities agree, the record that led to the state must be the log's.
+func TestAStateOfAnotherChainIsRefused(t *testing.T) {
+	home := stopped(t)
+	other := t.TempDir()
+	_, err := Init(other, InitOptions{ChainID: "another", Listen: "127.0.0.1:0", Profile: Chaos})
+	require.NoError(t, err)
+	h := driveHome(t, other)
+	_, err = h.ordering.InitChain(t.Context(), h.genesis)
+	require.NoError(t, err)
+	for range 3 {
+		b := h.next(h.tx(kv.Add([]byte("n"), 1), time.Minute))
+		h.order(b)
+		h.commit(b)
+	}
+	h.close()
+	require.NoError(t, os.RemoveAll(StateDir(home)))
+	require.NoError(t, os.Rename(StateDir(other), StateDir(home)))
+	db, err := storage.Open(StateDir(home), storage.Options{})
+	require.NoError(t, err)
+	require.NoError(t, db.Adopt(logID(t, home), db.State().Index))
+	require.NoError(t, db.Close())
+	refused(t, home, "the state is of chain another (period 0)", "of the log is of test")
+}
+
+// I4: a state whose applied index was made to fit, but which is not what that record led to.
+func TestAStateThatItsRecordDidNotLeadToIsRefused(t *testing.T) {
+	home := stopped(t)
+	db, err := storage.Open(StateDir(home), storage.Options{})
+	require.NoError(t, err)
+	id, _, err := db.LogID()
+	require.NoError(t, err)
+	require.NoError(t, db.Adopt(id, db.State().Index-2))
+	require.NoError(t, db.Close())
+	refused(t, home, "by record 5 of the log (BlockCommitted) the state is at height 2")
+}
+
+// I4: a log whose front is gone is refused, also where the state is intact and needs nothing of it; one that was truncated is not.
+func TestALogWithoutItsFrontIsRefusedUnlessItWasTruncated(t *testing.T) {
+	home := stopped(t)
+	for range 3 {
+		work(t, home, 2)
+	}
+	back := aside(t, LogDir(home))
+	loseFront(t, home)
+	refused(t, home, "segment is missing")
+	back()
+	require.Greater(t, truncateFront(t, home), uint64(1))
+	work(t, home, 1)
+}
+
+// I4: between what the state has and what the log has, records are missing; with no state at all, all of them.
+func TestAGapBetweenStateAndLogIsRefused(t *testing.T) {
+	home := stopped(t)
+	back := aside(t, StateDir(home))
+	for range 3 {
+		work(t, home, 2)
+	}
+	truncateFront(t, home)
+	back()
+	refused(t, home, "there is a gap: the state has applied record 7")
+	require.NoError(t, os.RemoveAll(StateDir(home)))
+	code, err := startCode(t, home)
+	require.Equal(t, ExitDamage, code)
+	require.ErrorContains(t, err, "there is no state, and the log begins at record")
+	require.ErrorContains(t, err, "coppice snapshot restore")
+}

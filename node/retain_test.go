@@ -1,0 +1,162 @@
+package node
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/logger"
+	"github.com/coppice-go/coppice/engines/mempool"
+	"github.com/coppice-go/coppice/engines/storage"
+	"github.com/coppice-go/coppice/eventlog"
+)
+
+// truncating is a home whose log is truncated behind snapshots.
+func truncating(t *testing.T) *hand {
+	t.Helper()
+	home := t.TempDir()
+	_, err := Init(home, InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: Chaos, Set: []Assignment{
+		{Key: "log.retain", Value: RetainSnapshot, Flag: "--set"}, {Key: "snapshots.keep", Value: "1", Flag: "--set"},
+		{Key: "snapshots.every_bytes", Value: "1", Flag: "--set"}, {Key: "retention.versions", Value: "2", Flag: "--set"},
+	}})
+	require.NoError(t, err)
+	h := driveHome(t, home)
+	_, err = h.ordering.InitChain(t.Context(), h.genesis)
+	require.NoError(t, err)
+	return h
+}
+
+// rounds makes blocks, each in a segment of its own, and lets retention do what is due after each.
+func rounds(t *testing.T, h *hand, n int, before func(*hand)) *hand {
+	t.Helper()
+	for range n {
+		tx := h.tx(kv.Add([]byte("n"), 1), time.Minute)
+		h.submit(tx)
+		b := h.next(tx)
+		h.order(b)
+		h.commit(b)
+		h.close()
+		h = driveHome(t, h.home)
+		if before != nil {
+			before(h)
+		}
+		r := &retention{n: h.Node, log: logger.NewClient(h.core.Load().dir), store: storage.NewClient(h.core.Load().dir), floors: map[string]*eventlog.Retainer{}}
+		require.NoError(t, r.round(t.Context()))
+	}
+	return h
+}
+
+// endOf is how a transaction that was acknowledged stands.
+func endOf(t *testing.T, h *hand, id engines.TxID) mempool.Ending {
+	t.Helper()
+	ends, err := h.pool.Look(t.Context(), []engines.TxID{id})
+	require.NoError(t, err)
+	return ends[0]
+}
+
+// I1: what was acknowledged and has no result holds back truncation, however far snapshots and state are. The seeded bug, truncation
+// past the pool's floor, loses it.
+func TestTruncationStopsAtThePoolsFloor(t *testing.T) {
+	for name, bug := range map[string]func(*hand){
+		"as it is": nil,
+		"seeded bug: truncation past the pool's floor": func(h *hand) {
+			require.NoError(h.t, h.log.Use(h.t.Context(), func(l *eventlog.Log) error {
+				l.Retain(retainPool, math.MaxUint64) // takes the pool's place, and holds nothing
+				return nil
+			}))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := truncating(t)
+			waits := h.submit(h.tx(kv.Put([]byte("waiting"), []byte("yes")), time.Minute))[0]
+			require.NoError(t, waits.Err)
+			h = rounds(t, h, 5, bug)
+			first, err := h.log.First(t.Context())
+			require.NoError(t, err)
+			h.close()
+			h = driveHome(t, h.home)
+			defer h.close()
+			lost := !endOf(t, h, waits.ID).Known
+			if bug != nil {
+				require.Greater(t, first, uint64(2), "the record of the acknowledged transaction is gone")
+				require.True(t, lost, "the bug must be caught: it was acknowledged and nobody knows it (I1)")
+				return
+			}
+			require.LessOrEqual(t, first, uint64(2))
+			require.False(t, lost, "it was acknowledged (I1)")
+		})
+	}
+}
+
+// Once it has its result the log goes on to be truncated; what is left starts, verifies by replay, and gives the state again from its
+// oldest snapshot.
+func TestATruncatedLogStartsVerifiesAndRestores(t *testing.T) {
+	h := truncating(t)
+	h = rounds(t, h, 6, nil)
+	first, err := h.log.First(t.Context())
+	require.NoError(t, err)
+	require.Greater(t, first, uint64(2))
+	state, err := h.store.State(t.Context())
+	require.NoError(t, err)
+	_, _, _, err = h.store.Get(t.Context(), []byte("n"), 2)
+	require.ErrorIs(t, err, storage.ErrPruned)
+	require.ErrorContains(t, err, "the oldest is 4")
+	b := h.next(h.tx(kv.Add([]byte("n"), 1), time.Minute)) // past the snapshot
+	h.order(b)
+	h.commit(b)
+	h.close()
+
+	v, err := Verify(t.Context(), h.home, VerifyOptions{})
+	require.NoError(t, err)
+	require.Equal(t, first, v.First)
+	require.NotEmpty(t, v.Base)
+	require.EqualValues(t, 7, v.Height)
+	m, err := RestoreSnapshot(t.Context(), h.home, "", nil)
+	require.NoError(t, err)
+	require.Equal(t, state.Height, m.Height)
+	h = driveHome(t, h.home)
+	defer h.close()
+	value, _, at, err := h.store.Get(t.Context(), []byte("n"), 0)
+	require.NoError(t, err)
+	require.Equal(t, "7", string(value))
+	require.EqualValues(t, 7, at)
+}
+
+// A follower's place in the log, and a retainer of anybody's, hold it too, and are told of.
+func TestWhatHoldsTheLogIsTold(t *testing.T) {
+	h := truncating(t)
+	h = rounds(t, h, 3, func(h *hand) {
+		_, err := h.log.Retain(t.Context(), "sink", 1)
+		require.NoError(t, err)
+	})
+	defer h.close()
+	r, err := h.snaps.Retention(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 1, r.First)
+	names := map[string]bool{}
+	for _, f := range r.Retainers {
+		names[f.Name] = true
+	}
+	require.Equal(t, map[string]bool{"sink": true, retainPool: true, retainState: true, retainSnapshots: true}, names)
+	require.Equal(t, "sink", r.Retainers[0].Name, "the one that holds back most comes first")
+	require.EqualValues(t, 1, r.Retainers[0].Floor)
+}
+
+// A long step of a start tells how far it is.
+func TestAStartTellsItsProgress(t *testing.T) {
+	p := progress{log: zap.NewNop()}
+	at := p.replay()
+	at(11, 20)
+	now, busy := p.current()
+	require.True(t, busy)
+	require.Equal(t, 10, now.Percent())
+	require.Contains(t, now.String(), "replaying the event log: 10 % (1 of 10 records")
+	at(20, 20)
+	_, busy = p.current()
+	require.False(t, busy)
+}
