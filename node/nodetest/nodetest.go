@@ -128,9 +128,13 @@ func (n *Node) begin() {
 
 	limit, cancel := context.WithTimeoutCause(ctx, Timeout, errors.New("no answer in time"))
 	defer cancel()
-	if l.addr, err = l.node.Addr(limit); err != nil {
+	addr, err := l.node.Addr(limit)
+	if err != nil {
 		n.t.Fatalf("nodetest: the node does not listen: %v%s", err, n.why(l))
 	}
+	n.mu.Lock()
+	l.addr = addr
+	n.mu.Unlock()
 	l.rec.Settle(n.t, l.node.Supervisor())
 	if err := n.ready(limit, l); err != nil {
 		n.t.Fatalf("nodetest: the node does not answer: %v%s", err, n.why(l))
@@ -206,7 +210,11 @@ func (n *Node) close() {
 func (n *Node) Home() string { return n.home }
 
 // Address is where the node listens in this life: host:port.
-func (n *Node) Address() string { return n.now().addr }
+func (n *Node) Address() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.life.addr
+}
 
 // Token is what Kill and the like want as "authorization: Bearer".
 func (n *Node) Token() string {
@@ -222,13 +230,16 @@ func (n *Node) Token() string {
 func (n *Node) Client(opts ...client.Option) *client.Client {
 	n.t.Helper()
 	resolve := func() (string, error) {
-		l := n.now()
+		l, addr := n.now(), n.Address()
 		select {
 		case <-l.ended:
 			return "", errors.New("the node is stopped")
 		default:
-			return l.addr, nil
 		}
+		if addr == "" {
+			return "", errors.New("the node does not listen yet")
+		}
+		return addr, nil
 	}
 	c := client.New("", append([]client.Option{client.WithResolver(resolve), client.WithToken(n.Token())}, opts...)...)
 	n.clients = append(n.clients, c)

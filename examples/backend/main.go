@@ -1,0 +1,92 @@
+// Command backend runs a node with a transaction backend of its own, a bank, and makes a few transfers.
+//
+// A backend is three methods: Name, Check and Execute (bank.go); node.WithBackend gives it to a node. Everything else is the node's:
+// transactions are durable before they are acknowledged, have one order, and are applied at most once, whatever is killed. The
+// test beside this file cuts the power and kills engines, and counts the money.
+//
+//	go run ./examples/backend
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/coppice-go/coppice/client"
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/node"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	dir, err := os.MkdirTemp("", "bank")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	home := filepath.Join(dir, "home")
+	if _, err := node.Init(home, node.InitOptions{ChainID: "bank", Listen: "127.0.0.1:0"}); err != nil {
+		return err
+	}
+	config, err := node.Load(home)
+	if err != nil {
+		return err
+	}
+	n, err := node.New(home, config, node.WithBackend(Bank{}))
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- n.Run(ctx) }()
+	err = transfers(ctx, n)
+	stop()
+	if end := <-ended; end != nil {
+		return end
+	}
+	return err
+}
+
+func transfers(ctx context.Context, n *node.Node) error {
+	address, err := n.Addr(ctx)
+	if err != nil {
+		return err
+	}
+	c := client.New(address)
+	defer c.CloseIdle()
+	for _, t := range []Transfer{{"", "alice", 100}, {"alice", "bob", 30}, {"bob", "alice", 50}} {
+		result, err := c.SubmitWait(ctx, Tx(t))
+		if err != nil {
+			return err
+		}
+		fmt.Printf("%d from %q to %q: %v %s\n", t.Amount, t.From, t.To, result.Code, result.Log)
+	}
+	for _, account := range []string{"alice", "bob"} {
+		holds, err := Balance(ctx, c, account)
+		if err != nil {
+			return err
+		}
+		fmt.Println(account, "holds", holds)
+	}
+	return nil
+}
+
+// Tx is a transfer as a transaction.
+func Tx(t Transfer) engines.Tx { return engines.NewTx(Name, t.Encode(), time.Minute) }
+
+// Balance is what an account holds by the newest block.
+func Balance(ctx context.Context, c *client.Client, account string) (uint64, error) {
+	value, found, err := c.Get(ctx, key(account))
+	if err != nil || !found {
+		return 0, err
+	}
+	return amount(value)
+}

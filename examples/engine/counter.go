@@ -1,0 +1,90 @@
+package main
+
+import (
+	"bytes"
+	"context"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/logger"
+	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+	"github.com/coppice-go/coppice/supervisor"
+)
+
+// Name is the engine's address.
+const Name = "counter"
+
+// Count asks the counter. Its Answer method is never called: it says what the answer's type is.
+type Count struct{}
+
+// Counted is what the log has, up to the record at Index.
+type Counted struct {
+	Index        uint64
+	Blocks       uint64
+	Transactions uint64 // of them, refused and failed ones too
+}
+
+// Answer makes Count a query.
+func (Count) Answer(Counted) {}
+
+// block is news for the counter's own queue.
+type block struct{ index, transactions uint64 }
+
+// Counter is the engine, for node.WithEngine.
+var Counter = node.Engine{ID: Name, Start: start}
+
+// start makes one incarnation. Its state is new each time, and comes from the log, which is truth: so a counter that was killed
+// counts right again, without having saved anything.
+func start(dir engines.Directory) supervisor.StartFunc {
+	return func(ctx context.Context) (supervisor.Service, error) {
+		log := logger.NewClient(dir)
+		var now Counted // belongs to the engine's goroutine
+		return engines.Spec{Name: Name, Init: func(ctx context.Context, s *engines.Server) error {
+			engines.OnCall(s, func(_ context.Context, _ Count, from engines.From[Counted]) error {
+				from.Reply(now)
+				return nil
+			})
+			engines.OnCast(s, func(_ context.Context, b block) error {
+				now.Index = b.index
+				now.Blocks++
+				now.Transactions += b.transactions
+				return nil
+			})
+			first, err := log.First(ctx)
+			if err != nil {
+				return err
+			}
+			cursor, err := log.Cursor(ctx, first)
+			if err != nil {
+				return err
+			}
+			// A goroutine of the incarnation's: its failure is the engine's, and it ends with it.
+			return supervisor.Go(ctx, func(ctx context.Context) error { return follow(ctx, cursor, s) })
+		}}.Start(dir)(ctx)
+	}
+}
+
+func follow(ctx context.Context, cursor *eventlog.Cursor, s *engines.Server) error {
+	defer cursor.Close()
+	for {
+		entry, err := cursor.Next(ctx)
+		if err != nil {
+			return err
+		}
+		if entry.Kind != engines.KindBlockCommitted {
+			continue
+		}
+		entry.Data = bytes.Clone(entry.Data) // the cursor's until its next step
+		record, err := engines.DecodeRecord(entry)
+		if err != nil {
+			return err
+		}
+		s.Post(block{entry.Index, uint64(len(record.(*logv1.BlockCommitted).Results))})
+	}
+}
+
+// Ask answers what is counted, from outside of the node. It waits while the counter is being started again.
+func Ask(ctx context.Context, n *node.Node) (Counted, error) {
+	return engines.Call(ctx, engines.NewAddress(n.Directory(), Name).With(engines.Resend), Count{})
+}

@@ -1,0 +1,96 @@
+// Command engine runs a node with an engine of its own under coppice/node/engines: a counter that follows the event log.
+//
+// An engine is a mailbox and handlers (counter.go); node.WithEngine hangs it in the node's tree, where it is supervised, killed by
+// path and shown by `coppice tree` like every other. It finds the node's engines in the directory that its start is given. The
+// test beside this file kills it, and what it depends on, and compares what it counted.
+//
+//	go run ./examples/engine
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/coppice-go/coppice/client"
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/node"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	dir, err := os.MkdirTemp("", "counter")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	home := filepath.Join(dir, "home")
+	if _, err := node.Init(home, node.InitOptions{ChainID: "counter", Listen: "127.0.0.1:0"}); err != nil {
+		return err
+	}
+	config, err := node.Load(home)
+	if err != nil {
+		return err
+	}
+	n, err := node.New(home, config, node.WithEngine(Counter))
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- n.Run(ctx) }()
+	err = count(ctx, n)
+	stop()
+	if end := <-ended; end != nil {
+		return end
+	}
+	return err
+}
+
+func count(ctx context.Context, n *node.Node) error {
+	address, err := n.Addr(ctx)
+	if err != nil {
+		return err
+	}
+	c := client.New(address)
+	defer c.CloseIdle()
+	for range 3 {
+		if err := Add(ctx, c); err != nil {
+			return err
+		}
+	}
+	for {
+		counted, err := Ask(ctx, n)
+		if err != nil {
+			return err
+		}
+		if counted.Transactions == 3 {
+			fmt.Printf("%d transactions in %d blocks\n", counted.Transactions, counted.Blocks)
+			return nil
+		}
+		select { // the counter follows a moment later
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Add submits a transaction and waits for its result.
+func Add(ctx context.Context, c *client.Client) error {
+	body, err := kv.Encode(kv.Add([]byte("n"), 1))
+	if err != nil {
+		return err
+	}
+	_, err = c.SubmitWait(ctx, engines.NewTx(kv.Name, body, time.Minute))
+	return err
+}
