@@ -195,6 +195,37 @@ func TestRule60_ErrorsOfAStopWithAnOrphan(t *testing.T) {
 	})
 }
 
+// Also below an instance of a dynamic supervisor; and one that was left behind by a supervisor that has given up since is told by that, and not by a later stop.
+func TestRule60_OrphanBelowAnInstance(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHang("h")
+		d, err := supervisor.NewDynamic(supervisor.DynamicSpec[int]{Restart: supervisor.Temporary, Start: func(context.Context, int) (supervisor.Service, error) {
+			return supervisor.New(supervisor.Spec{Build: children(h.child(0, supervisor.Escalate))})
+		}})
+		require.NoError(t, err)
+		s, err := supervisor.New(supervisor.Spec{Build: children(supervisor.Child{ID: "d", Start: func(context.Context) (supervisor.Service, error) { return d, nil }})})
+		require.NoError(t, err)
+		r, err := s.Start(ctx)
+		require.NoError(t, err)
+		_, err = d.StartChild(ctx, "first", 0)
+		require.NoError(t, err)
+		require.NoError(t, r.Kill("d/first/h", nil))
+		<-time.After(time.Minute)
+		n, err := d.CountChildren()
+		require.NoError(t, err)
+		require.Equal(t, supervisor.Counts{Specs: 1}, n, "it gave up")
+		require.NoError(t, r.Stop(ctx))
+
+		r, err = s.Start(ctx)
+		require.NoError(t, err)
+		_, err = d.StartChild(ctx, "second", 0)
+		require.NoError(t, err)
+		require.ErrorContains(t, r.Stop(ctx), "d/second/h did not end")
+		close(h.release)
+		synctest.Wait()
+	})
+}
+
 // A sentinel of suture's goes up to the top, though an orphan stayed behind.
 func TestSection15_TerminateWithAnOrphan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -130,6 +130,9 @@ func TestRule81_DynamicReload(t *testing.T) {
 	p.end(errCrash) // permanent now
 	<-p.starts
 	require.Zero(t, p.began(), "started by the new Start")
+	require.NoError(t, d.Reload(spec)) // the same again: what runs can still be restarted
+	p.end(errCrash)
+	<-p.starts
 	old.end(errCrash) // still temporary, as it was started
 	until(t, w, 1, exitOf("d/old"))
 	_, err = d.WhichChild("old")
@@ -138,7 +141,7 @@ func TestRule81_DynamicReload(t *testing.T) {
 	spec.Restart = supervisor.Temporary
 	require.NoError(t, d.Reload(spec))
 	p.end(errCrash)
-	until(t, w, 2, exitOf("d/p"))
+	until(t, w, 3, exitOf("d/p"))
 	w.Settle(t, r)
 	n, err := d.CountChildren()
 	require.NoError(t, err)
@@ -186,6 +189,30 @@ func TestRule81_AutoShutdownChanges(t *testing.T) {
 			}
 		}
 	}
+}
+
+// An instance between two attempts is restarted under the new template, and forgotten if that is temporary.
+func TestRule81_DynamicReloadBetweenTwoAttempts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for restart, again := range map[supervisor.Restart]bool{supervisor.Permanent: true, supervisor.Temporary: false} {
+			p := newProbe("p")
+			spec := supervisor.DynamicSpec[*probe]{Intensity: many(9), Backoff: supervisor.Backoff{Min: time.Second}, Start: func(ctx context.Context, p *probe) (supervisor.Service, error) { return p.start(ctx) }}
+			d, r, _ := dynamic(t, spec)
+			_, err := d.StartChild(ctx, "p", p)
+			require.NoError(t, err)
+			p.end(errCrash)
+			synctest.Wait()
+			spec.Restart = restart
+			require.NoError(t, d.Reload(spec))
+			n, err := d.CountChildren()
+			require.NoError(t, err)
+			require.Equal(t, again, n.Workers == 1)
+			<-time.After(time.Minute)
+			synctest.Wait()
+			require.Equal(t, again, p.began() == 2)
+			require.NoError(t, r.Stop(ctx))
+		}
+	})
 }
 
 // Names are paths: one reaches the incarnation that lives, whoever had it before (simple_global_supervisor).
