@@ -1,0 +1,171 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/storage"
+	"github.com/coppice-go/coppice/eventlog"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+	"github.com/coppice-go/coppice/supervisor"
+	"github.com/coppice-go/coppice/supervisor/suptest"
+)
+
+// longBlock is how many transactions a block of the long log has.
+const longBlock = 5_000
+
+// longLog writes a log of n transactions into a home, as a node would have: each launched, ordered in blocks, and committed with its
+// result and its change, upon a real state.
+func longLog(t *testing.T, home string, n int) {
+	t.Helper()
+	genesis, err := readGenesis(filepath.Join(home, genesisFile))
+	require.NoError(t, err)
+	l, err := eventlog.Open(LogDir(home), eventlog.Options{})
+	require.NoError(t, err)
+	db, err := storage.Open(StateDir(home), storage.Options{})
+	require.NoError(t, err)
+	require.NoError(t, db.BindLog(l.ID()))
+	add := func(m ...any) (index uint64) {
+		var recs []eventlog.Record
+		for _, m := range m {
+			var r eventlog.Record
+			var err error
+			switch m := m.(type) {
+			case *logv1.ChainStarted:
+				r, err = engines.NewRecord(m)
+			case *logv1.TxLaunched:
+				r, err = engines.NewRecord(m)
+			case *logv1.OrderDecided:
+				r, err = engines.NewRecord(m)
+			case *logv1.BlockCommitted:
+				r, err = engines.NewRecord(m)
+			}
+			require.NoError(t, err)
+			recs = append(recs, r)
+		}
+		index, err := l.AppendNoSync(context.Background(), recs...)
+		require.NoError(t, err)
+		return index
+	}
+	require.NoError(t, db.StartChain(add(genesis), genesis))
+	clock := time.Unix(0, genesis.GenesisTimeNs)
+	for done := 0; done < n; done += longBlock {
+		clock = clock.Add(time.Second)
+		s := db.State()
+		b := engines.Block{ChainID: s.ChainID, Period: s.Period, Height: s.Next(), Time: clock}
+		launched := make([]any, longBlock)
+		for i := range longBlock {
+			body, err := kv.Encode(kv.Put(fmt.Appendf(nil, "key%d", (done+i)%1_000_000), fmt.Appendf(nil, "value of transaction %d", done+i)))
+			require.NoError(t, err)
+			raw, err := engines.Tx{Backend: "kv", Nonce: fmt.Appendf(nil, "%d", done+i), ValidUntil: clock.Add(2 * time.Minute), Body: body}.Encode()
+			require.NoError(t, err)
+			b.Txs = append(b.Txs, raw)
+			launched[i] = &logv1.TxLaunched{Tx: raw, ReceivedNs: clock.UnixNano()}
+		}
+		add(launched...)
+		b.Hash = b.ContentHash()
+		decided := add(b.Record())
+		_, err := db.Begin(b)
+		require.NoError(t, err)
+		for i := range longBlock {
+			v := engines.Version{Period: b.Period, Height: b.Height, Index: uint32(i)}
+			require.NoError(t, db.Finish(v, []*logv1.Change{{
+				Version: v.Proto(), Key: fmt.Appendf(nil, "key%d", (done+i)%1_000_000), Value: fmt.Appendf(nil, "value of transaction %d", done+i),
+			}}, &logv1.TxResult{}))
+		}
+		staged, err := db.Seal()
+		require.NoError(t, err)
+		rec := &logv1.BlockCommitted{
+			ChainId: b.ChainID, Period: b.Period, Height: b.Height, BlockHash: b.Hash, TimeNs: b.Time.UnixNano(),
+			Results: staged.Results, Changes: staged.Changes, AppHash: staged.AppHash, DecidedIndex: decided,
+		}
+		require.NoError(t, db.Commit(add(rec), rec))
+	}
+	require.NoError(t, db.Close())
+	require.NoError(t, l.Close())
+}
+
+// peakMiB is the most memory that the process had resident so far.
+func peakMiB() int64 {
+	var r syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &r) != nil {
+		return 0
+	}
+	return r.Maxrss >> 10
+}
+
+// A log of COPPICE_LONG_TXS transactions (10000000 is the aim), in COPPICE_LONG_DIR, which is made if it holds no home: how long a start takes
+// with the state, with a snapshot, and with neither, and how much memory. COPPICE_LONG_STEP is one of these, so that each has a
+// process of its own: make, state, snapshot, nothing, verify.
+func TestALongLogStartsInBoundedMemory(t *testing.T) {
+	n, err := strconv.Atoi(os.Getenv("COPPICE_LONG_TXS"))
+	step, home := os.Getenv("COPPICE_LONG_STEP"), os.Getenv("COPPICE_LONG_DIR")
+	if err != nil || n == 0 {
+		n, home, step = 20_000, t.TempDir(), "nothing"
+	}
+	began := time.Now()
+	if _, err := os.Stat(LogDir(home)); err != nil {
+		_, err := Init(home, InitOptions{ChainID: "long", Listen: "127.0.0.1:0", Set: []Assignment{{Key: "snapshots.every_bytes", Value: "0", Flag: "--set"}}})
+		require.NoError(t, err)
+		longLog(t, home, n)
+		t.Logf("made: %d transactions in %v", n, time.Since(began))
+	}
+	runtime.GC()
+	began = time.Now()
+	switch step {
+	case "make":
+		m, _, err := CreateSnapshot(t.Context(), home, "test", nil)
+		require.NoError(t, err)
+		t.Logf("snapshot of %d MiB in %v", m.Bytes>>20, time.Since(began))
+		return
+	case "verify":
+		v, err := Verify(t.Context(), home, VerifyOptions{})
+		require.NoError(t, err)
+		t.Logf("verified: log %v, state %v, replay of %d transactions %v (%.0f/s); peak %d MiB",
+			v.LogTook, v.StateTook, v.Txs, v.ReplayTook, float64(v.Txs)/v.ReplayTook.Seconds(), peakMiB())
+		return
+	case "snapshot":
+		_, err := RestoreSnapshot(t.Context(), home, "", nil)
+		require.NoError(t, err)
+		t.Logf("snapshot restored in %v", time.Since(began))
+	case "nothing":
+		require.NoError(t, os.RemoveAll(StateDir(home)))
+	}
+	c, err := Load(home)
+	require.NoError(t, err)
+	began = time.Now()
+	rec := suptest.NewRecorder()
+	told := make(chan Progress, 10_000)
+	node, err := New(home, c, WithDriver(byHand{}), WithObserver(rec), WithProgress(func(p Progress) { told <- p }))
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- node.Run(ctx) }()
+	_, err = node.Addr(t.Context())
+	require.NoError(t, err)
+	suptest.After(t, rec, 0, 1, func(e supervisor.ChildStarted) bool { return e.Subject() == "coppice/node/engines/api" })
+	took := time.Since(began)
+	state, err := storage.NewClient(node.core.Load().dir).State(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, n/longBlock, state.Height)
+	stop()
+	require.NoError(t, <-ended)
+	close(told)
+	for p := range told {
+		if p.Done == p.Total {
+			t.Log(p)
+		}
+	}
+	t.Logf("start with %s: %d transactions in %v (%.0f/s); peak %d MiB", step, n, took, float64(n)/took.Seconds(), peakMiB())
+}
