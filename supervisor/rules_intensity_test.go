@@ -182,6 +182,19 @@ func TestRule55_BackoffRowBoundary(t *testing.T) {
 			e := until[supervisor.RestartScheduled](t, w, i+1, nil)
 			require.Equal(t, []int{1, 2, 1}[i], e.Attempt)
 		}
+
+		q := newProbe("q") // the same of an instance
+		d, _, w := dynamic(t, supervisor.DynamicSpec[*probe]{Intensity: many(100), Backoff: c.Backoff})
+		_, err := d.StartChild(ctx, "q", q)
+		require.NoError(t, err)
+		<-q.starts
+		for i, life := range []time.Duration{0, 4 * time.Second, 4*time.Second + 1} {
+			<-time.After(life)
+			q.end(errCrash)
+			<-q.starts
+			e := until[supervisor.RestartScheduled](t, w, i+1, nil)
+			require.Equal(t, []int{1, 2, 1}[i], e.Attempt)
+		}
 	})
 }
 

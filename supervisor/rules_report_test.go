@@ -107,6 +107,21 @@ func TestRule81_ReloadConcernsWhatRuns(t *testing.T) {
 	})
 }
 
+// What runs can be restarted after a reload, and what does not run can be started, temporary or not.
+func TestRule81_RestartsAfterAReload(t *testing.T) {
+	p, q := newProbe("p"), newProbe("q")
+	spec := supervisor.Spec{Intensity: many(9), Build: children(p.child(0))}
+	r, _ := tree(t, spec)
+	<-p.starts
+	spec.Build = children(p.child(0), q.child(supervisor.Temporary))
+	require.NoError(t, r.Reload(ctx, spec))
+	p.end(errCrash)
+	<-p.starts
+	_, err := r.RestartChild(ctx, "q")
+	require.NoError(t, err)
+	<-q.starts
+}
+
 // code_change_simple, code_change_simple_map
 func TestRule81_DynamicReload(t *testing.T) {
 	d, r, w := dynamic(t, supervisor.DynamicSpec[*probe]{Restart: supervisor.Temporary, Intensity: supervisor.Intensity{Period: time.Hour}})
