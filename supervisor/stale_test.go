@@ -1,0 +1,51 @@
+package supervisor
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A retry that was under way when its instance was forgotten is nobody's (OTP rule 53): not that of a successor with the same ID, and not while the run stops.
+func TestRule53_StaleRetryOfAnInstance(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		starts := 0
+		d, err := NewDynamic(DynamicSpec[int]{Start: func(context.Context, int) (Service, error) {
+			starts++
+			return ServiceFunc(func(ctx context.Context) error { <-ctx.Done(); return nil }), nil
+		}})
+		require.NoError(t, err)
+		served := make(chan error, 1)
+		go func() { served <- d.Serve(context.Background()) }()
+		synctest.Wait()
+		_, err = d.StartChild(context.Background(), "p", 0)
+		require.NoError(t, err)
+		r := d.run.Load()
+		r.mu.Lock()
+		old := r.instances["p"]
+		r.mu.Unlock()
+		require.NoError(t, d.TerminateChild(context.Background(), "p"))
+		_, err = d.StartChild(context.Background(), "p", 0)
+		require.NoError(t, err)
+		require.Equal(t, 2, starts)
+
+		r.mu.Lock()
+		old.inc, old.lastExit = nil, &Exit{} // as between two attempts
+		r.box.put(message{retry: func() { r.restart(old) }})
+		r.box.put(message{retry: func() { r.perform(old) }})
+		successor := r.instances["p"] // which runs
+		r.box.put(message{retry: func() { r.perform(successor) }})
+		r.mu.Unlock()
+		synctest.Wait()
+		require.Equal(t, 2, starts)
+
+		require.NoError(t, d.Stop(context.Background()))
+		require.NoError(t, <-served)
+		r.restart(old)
+		r.perform(old)
+		synctest.Wait()
+		require.Equal(t, 2, starts)
+	})
+}
