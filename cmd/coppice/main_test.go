@@ -1,16 +1,23 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/coppice-go/coppice/node/api"
 )
 
 func TestMain(m *testing.M) {
@@ -25,6 +32,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":  exits,
 			"flip":   flip,
+			"metric": metric,
 			"occupy": occupy,
 			"tmpfs":  tmpfs,
 		},
@@ -105,4 +113,36 @@ func occupy(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	ts.Defer(func() { l.Close() })
 	ts.Setenv(args[0], l.Addr().String())
+}
+
+// metric NAME VALUE waits until the node of the home tells Prometheus this value. The name is a regular expression.
+func metric(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: metric name value")
+	}
+	want, err := regexp.Compile("(?m)^" + args[0] + " " + regexp.QuoteMeta(args[1]) + "$")
+	ts.Check(err)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for {
+		n, err := api.ReadNodeFile(ts.Getenv("COPPICE_HOME"))
+		ts.Check(err)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+n.Address+"/metrics", nil)
+		ts.Check(err)
+		res, err := http.DefaultClient.Do(req)
+		ts.Check(err)
+		text, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		ts.Check(err)
+		if want.Match(text) {
+			return
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			ts.Fatalf("%s is not %s:\n%s", args[0], args[1], text)
+		}
+	}
 }
