@@ -53,6 +53,9 @@ func crashes(ctx context.Context, seed uint64, tamper func(*vfs.Disk) eventlog.F
 	return nil
 }
 
+// recoveryCrashes is of how many recoveries one is cut short everywhere.
+var recoveryCrashes = soak(16, 4)
+
 // openAndCrash opens a log while the power goes inside every operation of that, too, and judges what each of those crashes leaves.
 func openAndCrash(disk *vfs.Disk, rng *rand.Rand, p *promises, before kept, change func(eventlog.Options) eventlog.Options) (*eventlog.Log, error) {
 	var broken atomic.Pointer[error]
@@ -72,7 +75,7 @@ func openAndCrash(disk *vfs.Disk, rng *rand.Rand, p *promises, before kept, chan
 			broken.CompareAndSwap(nil, &err)
 		}
 	}
-	if rng.IntN(4) == 0 {
+	if rng.IntN(recoveryCrashes) == 0 {
 		disk.Before = func(op vfs.Op) vfs.Fault { look(op, 0); return vfs.Fault{} }
 		disk.After = func(op vfs.Op) { look(op, 1) }
 		defer func() { done.Store(true) }() // the next segment may still be prepared
@@ -117,7 +120,7 @@ func unchanged(o eventlog.Options) eventlog.Options { return o }
 // (eventlog spec, tests).
 func TestCrashes(t *testing.T) {
 	var count atomic.Int64
-	for seed := range uint64(soak(40, 4_000)) {
+	for seed := range uint64(soak(25, 4_000)) {
 		require.NoError(t, crashes(t.Context(), seed, nil, unchanged, &count))
 	}
 	t.Logf("%d crashes", count.Load())
