@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -52,7 +53,9 @@ func ReadNodeFile(home string) (NodeFile, error) {
 		return NodeFile{}, fmt.Errorf("node file: %w", err)
 	}
 	var n NodeFile
-	if err := json.Unmarshal(data, &n); err != nil {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&n); err != nil {
 		return NodeFile{}, fmt.Errorf("node file %s: %w", path, err)
 	}
 	if n.Address == "" {
