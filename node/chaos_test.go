@@ -21,11 +21,13 @@ import (
 	"github.com/coppice-go/coppice/node"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
+	"github.com/coppice-go/coppice/supervisor/suptest"
 )
 
 // counters is load whose outcome can be counted from outside: each transaction adds 1 to a counter of its own. Absent is lost,
 // 2 is twice.
 type counters struct {
+	name   string // of this load: in its keys
 	client *client.Client
 	stop   chan struct{}
 	wg     sync.WaitGroup
@@ -36,8 +38,8 @@ type counters struct {
 	bad   []string      // what ended in anything but OK
 }
 
-func startCounters(addr string, clients, batch int) *counters {
-	l := &counters{client: client.New(addr), stop: make(chan struct{}), more: make(chan struct{})}
+func startCounters(addr, name string, clients, batch int) *counters {
+	l := &counters{name: name, client: client.New(addr), stop: make(chan struct{}), more: make(chan struct{})}
 	for c := range clients {
 		l.wg.Go(func() {
 			for i := 0; ; i++ {
@@ -59,7 +61,7 @@ func (l *counters) submit(c, i, batch int) {
 	var keys []string
 	var txs [][]byte
 	for j := range batch {
-		key := fmt.Sprintf("c%d.%d.%d", c, i, j)
+		key := fmt.Sprintf("%s%d.%d.%d", l.name, c, i, j)
 		body, err := kv.Encode(kv.Add([]byte(key), 1))
 		if err == nil {
 			var tx []byte
@@ -162,10 +164,13 @@ func TestRandomKillsLoseNothing(t *testing.T) {
 		require.NoError(t, err)
 	}
 	random := rand.New(rand.NewPCG(seed, seed))
-	r := run(t, node.Chaos)
-	load := startCounters(r.addr, 4, 5)
-	load.progress(t, 100)
+	r := quietly(t, node.Chaos)
+	load := startCounters(r.addr, "calm", 4, 5)
+	load.progress(t, 1000)
+	load.end(t)
 	calm := measure(t, r)
+	load = startCounters(r.addr, "c", 4, 5)
+	load.progress(t, 100)
 
 	struck := map[string]int{}
 	for range kills {
@@ -187,12 +192,44 @@ func TestRandomKillsLoseNothing(t *testing.T) {
 	require.Zero(t, lost)
 	require.Zero(t, twice)
 	require.Empty(t, r.Supervisor().Orphans())
+	load = nil // what the test itself remembers is not the node's
 	after := measure(t, r)
+	for range 50 { // what was told to end takes a moment
+		if after.goroutines <= calm.goroutines {
+			break
+		}
+		after = measure(t, r)
+	}
+	if after.goroutines > calm.goroutines {
+		stacks := make([]byte, 1<<20)
+		t.Fatalf("%d goroutines, %d before the kills:\n%s", after.goroutines, calm.goroutines, stacks[:runtime.Stack(stacks, true)])
+	}
 	t.Logf("goroutines %d, then %d; live heap %d KiB, then %d KiB", calm.goroutines, after.goroutines, calm.heap>>10, after.heap>>10)
+	require.LessOrEqual(t, after.heap, calm.heap+calm.heap/10, "live heap: within 10 %% of what it was")
 	r.close(t)
 	v, err := node.Verify(t.Context(), r.home, node.VerifyOptions{})
 	require.NoError(t, err)
 	require.Zero(t, v.Unfinished)
+}
+
+// quietly is run without a history: that would be most of the heap.
+func quietly(t *testing.T, profile node.Profile) *rig {
+	t.Helper()
+	home := t.TempDir()
+	_, err := node.Init(home, node.InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: profile})
+	require.NoError(t, err)
+	c, err := node.Load(home)
+	require.NoError(t, err)
+	r := &rig{home: home, rec: suptest.NewRecorder(), ended: make(chan error, 1)}
+	r.Node, err = node.New(home, c)
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(context.Background())
+	r.stop = stop
+	go func() { r.ended <- r.Run(ctx) }()
+	r.addr, err = r.Addr(t.Context())
+	require.NoError(t, err)
+	r.rec.Settle(t, r.Supervisor())
+	return r
 }
 
 func strike(t *testing.T, r *rig, v supervisor.Tree, way int) (string, error) {
@@ -224,8 +261,20 @@ type measured struct {
 	heap       uint64
 }
 
+// measure begins with a fresh run of the node, so that what a long one has in memory on purpose is not compared.
 func measure(t *testing.T, r *rig) measured {
 	t.Helper()
+	before, ok := r.Supervisor().Tree().Find("coppice/node/logger")
+	require.True(t, ok)
+	require.NoError(t, r.Supervisor().Kill("coppice/node", errCut))
+	again := time.NewTicker(time.Millisecond)
+	defer again.Stop()
+	for {
+		if now, _ := r.Supervisor().Tree().Find("coppice/node/logger"); now.Incarnation > before.Incarnation {
+			break
+		}
+		<-again.C
+	}
 	r.rec.Settle(t, r.Supervisor())
 	runtime.GC()
 	runtime.GC()
