@@ -1,0 +1,278 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/storage/snapshots"
+	"github.com/coppice-go/coppice/eventlog"
+	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+)
+
+// I1, for a backup: whatever was acknowledged before the call is in it, with its result or without, while the node works on; the restored
+// home verifies, goes on, and counts its records as the old one did.
+func TestABackupUnderLoadHasAllThatWasAcknowledged(t *testing.T) {
+	home := t.TempDir()
+	_, err := Init(home, InitOptions{ChainID: "backup", Listen: "127.0.0.1:0", Profile: Chaos})
+	require.NoError(t, err)
+	n := startOnDisk(t, home, vfs.Default)
+	known := newCounted()
+	known.settled = newCounted()
+	ctx, stopLoad := context.WithCancel(t.Context())
+	var load sync.WaitGroup
+	enough := make(chan struct{})
+	load.Go(func() {
+		for i := 0; ctx.Err() == nil; i++ {
+			key := "k" + strconv.Itoa(i)
+			body, err := kv.Encode(kv.Add([]byte(key), 1))
+			require.NoError(t, err)
+			raw, err := engines.NewTx("kv", body, 5*time.Minute).Encode()
+			require.NoError(t, err)
+			out, err := n.pool.Submit(ctx, [][]byte{raw})
+			if err != nil {
+				continue
+			}
+			require.NoError(t, out[0].Err)
+			known.mu.Lock()
+			known.acked[out[0].ID] = key
+			known.mu.Unlock()
+			if i == 300 {
+				close(enough)
+			}
+		}
+	})
+	<-enough
+	_, _, err = n.snaps.Create(t.Context())
+	require.NoError(t, err)
+	acked, _ := known.snapshot()
+	dest := filepath.Join(t.TempDir(), "backup")
+	w, err := NewBackupWriter(dest, BackupOptions{Program: "test"})
+	require.NoError(t, err)
+	require.NoError(t, n.snaps.Backup(t.Context(), w.Take))
+	stopLoad()
+	load.Wait()
+	info, err := w.Finish(t.Context())
+	require.NoError(t, err)
+	n.stopNow(t)
+
+	require.NoFileExists(t, filepath.Join(dest, "admin.token"))
+	again := filepath.Join(t.TempDir(), "home")
+	restored, err := RestoreBackup(t.Context(), dest, again, nil)
+	require.NoError(t, err)
+	require.Equal(t, info.AppHash, restored.AppHash)
+	v, err := Verify(t.Context(), again, VerifyOptions{})
+	require.NoError(t, err)
+	require.Equal(t, info.Height, v.Height)
+	require.EqualValues(t, info.AppHash, v.AppHash, "the app hash is the backup's (I3)")
+	n = startOnDisk(t, again, vfs.Default)
+	defer n.stopNow(t)
+	n.check(t, &counted{acked: acked, hashes: map[uint64]string{}, settled: newCounted()}, 0)
+}
+
+// backedUp is a stopped home with something that waits in it, and its backup.
+func backedUp(t *testing.T) (home, dest string, waits engines.TxID) {
+	t.Helper()
+	home = stopped(t)
+	h := driveHome(t, home)
+	waits = h.submit(h.tx(kv.Put([]byte("waiting"), []byte("yes")), time.Minute))[0].ID
+	b := h.next(h.tx(kv.Add([]byte("n"), 1), time.Minute))
+	h.order(b)
+	h.commit(b)
+	h.close()
+	dest = filepath.Join(t.TempDir(), "backup")
+	_, err := Backup(t.Context(), home, dest, BackupOptions{Program: "test", Token: []byte("a token of twenty letters\n")})
+	require.NoError(t, err)
+	return home, dest, waits
+}
+
+// The log of a restored home begins with its Base; replay and verify start there, and what waited still waits.
+func TestARestoredHomeBeginsWithItsBase(t *testing.T) {
+	home, dest, waits := backedUp(t)
+	old := logID(t, home)
+	again := filepath.Join(t.TempDir(), "home")
+	info, err := RestoreBackup(t.Context(), dest, again, nil)
+	require.NoError(t, err)
+	require.EqualValues(t, 8, info.First, "TxLaunched of what waits")
+	l, err := eventlog.OpenReadOnly(LogDir(again), eventlog.Options{})
+	require.NoError(t, err)
+	require.NotEqual(t, old, l.ID())
+	base, err := baseOf(l)
+	require.NoError(t, err)
+	require.EqualValues(t, 7, l.First())
+	require.Equal(t, old[:], base.OriginLogId)
+	require.EqualValues(t, 4, base.Height)
+	require.EqualValues(t, info.AppHash, base.AppHash)
+	require.NoError(t, l.Close())
+	token, err := readToken(filepath.Join(again, "admin.token"))
+	require.NoError(t, err)
+	require.Equal(t, "a token of twenty letters", token)
+
+	v, err := Verify(t.Context(), again, VerifyOptions{})
+	require.NoError(t, err)
+	require.Equal(t, info.Snapshot, v.Base)
+	require.EqualValues(t, 1, v.Unfinished)
+	work(t, again, 2)
+	h := driveHome(t, again)
+	require.True(t, endOf(t, h, waits).Known, "it was acknowledged (I1)")
+	h.close()
+	_, err = RestoreSnapshot(t.Context(), again, "", nil)
+	require.NoError(t, err, "the snapshot that the log begins with")
+	work(t, again, 1)
+	v, err = Verify(t.Context(), again, VerifyOptions{})
+	require.NoError(t, err)
+	require.EqualValues(t, 7, v.Height)
+	require.EqualValues(t, 3, v.Blocks, "from the Base on")
+
+	require.NoError(t, os.RemoveAll(StateDir(again)))
+	code, err := startCode(t, again)
+	require.Equal(t, ExitDamage, code)
+	require.ErrorContains(t, err, "the log begins with the Base of a restored state at height 4")
+}
+
+// I10: a backup is whole or it is refused; a home is never overwritten.
+func TestABackupThatIsNotWholeIsRefused(t *testing.T) {
+	home, dest, _ := backedUp(t)
+	_, err := RestoreBackup(t.Context(), dest, home, nil)
+	require.ErrorIs(t, err, ErrConfig)
+	require.ErrorContains(t, err, "is not empty")
+	_, err = Backup(t.Context(), home, dest, BackupOptions{})
+	require.ErrorContains(t, err, "is not empty")
+	_, err = RestoreBackup(t.Context(), t.TempDir(), filepath.Join(t.TempDir(), "h"), nil)
+	require.ErrorContains(t, err, "is no backup of coppice")
+
+	for name, damage := range map[string]func(t *testing.T, dir string){
+		"a table": func(t *testing.T, dir string) { flipIn(t, filepath.Join(dir, "snapshots", "*", "*.sst")) },
+		"the log": func(t *testing.T, dir string) { flipIn(t, filepath.Join(dir, "log", "*.seg")) },
+		"what it says of itself": func(t *testing.T, dir string) {
+			info, err := ReadBackup(dir)
+			require.NoError(t, err)
+			info.Last--
+			data, err := json.Marshal(info)
+			require.NoError(t, err)
+			require.NoError(t, os.WriteFile(filepath.Join(dir, backupFile), data, 0o600))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "backup")
+			require.NoError(t, os.CopyFS(dir, os.DirFS(dest)))
+			damage(t, dir)
+			again := filepath.Join(t.TempDir(), "home")
+			_, err := RestoreBackup(t.Context(), dir, again, nil)
+			require.ErrorIs(t, err, ErrDamage)
+			require.NoDirExists(t, again)
+		})
+	}
+}
+
+func flipIn(t *testing.T, pattern string) {
+	t.Helper()
+	list, err := filepath.Glob(pattern)
+	require.NoError(t, err)
+	require.NotEmpty(t, list)
+	b, err := os.ReadFile(list[0])
+	require.NoError(t, err)
+	b[min(len(b)/2, 4200)] ^= 1
+	require.NoError(t, os.WriteFile(list[0], b, 0o600))
+}
+
+// A backup that is cut short leaves nothing, and parts that do not belong are refused.
+func TestABackupThatIsCutShortLeavesNothing(t *testing.T) {
+	home := stopped(t)
+	h := driveHome(t, home)
+	defer h.close()
+	cut := errors.New("cut")
+	for stop := range 9 {
+		dest := filepath.Join(t.TempDir(), "backup")
+		w, err := NewBackupWriter(dest, BackupOptions{})
+		require.NoError(t, err)
+		parts := 0
+		err = h.snaps.Backup(t.Context(), func(p *apiv1.BackupResponse) error {
+			if parts++; parts > stop {
+				return cut
+			}
+			return w.Take(p)
+		})
+		require.ErrorIs(t, err, cut)
+		_, err = w.Finish(t.Context())
+		require.ErrorContains(t, err, "cut short")
+		w.Abandon()
+		require.NoDirExists(t, dest)
+		require.NoDirExists(t, dest+partialSuffix)
+	}
+	w, err := NewBackupWriter(filepath.Join(t.TempDir(), "backup"), BackupOptions{})
+	require.NoError(t, err)
+	defer w.Abandon()
+	require.ErrorContains(t, w.Take(&apiv1.BackupResponse{Part: &apiv1.BackupResponse_File{File: &apiv1.BackupFile{Name: "../../x"}}}), "does not belong there")
+	require.ErrorContains(t, w.Take(&apiv1.BackupResponse{}), "does not know")
+}
+
+// A snapshot of another node of the chain takes the state's place, and the log says so: replay and verify go on from there. A crash after the
+// log was told, and before the state was there, is made good by the next start.
+func TestASnapshotOfAnotherNodeIsInstalled(t *testing.T) {
+	from, to := t.TempDir(), t.TempDir()
+	g, err := Init(from, InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: Chaos})
+	require.NoError(t, err)
+	_, err = Init(to, InitOptions{Genesis: &g, Listen: "127.0.0.1:0", Profile: Chaos})
+	require.NoError(t, err)
+	for _, home := range []string{from, to} {
+		h := driveHome(t, home)
+		_, err := h.ordering.InitChain(t.Context(), h.genesis)
+		require.NoError(t, err)
+		h.close()
+	}
+	work(t, from, 5)
+	m, _, err := CreateSnapshot(t.Context(), from, "test", nil)
+	require.NoError(t, err)
+	at := filepath.Join(SnapshotDir(to), m.ID)
+	require.NoError(t, os.CopyFS(at, os.DirFS(filepath.Join(SnapshotDir(from), m.ID))))
+	m.Source = "a node of the chain"
+	data, err := json.Marshal(m)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(at, "snapshot.json"), data, 0o600))
+	_, err = RestoreSnapshot(t.Context(), to, m.ID, nil)
+	require.ErrorContains(t, err, "no record of it installed that snapshot")
+
+	// The log is told, and then the process dies.
+	require.NoError(t, replaceOn(vfs.Default, installingPath(to), []byte(m.ID)))
+	l, err := eventlog.Open(LogDir(to), eventlog.Options{})
+	require.NoError(t, err)
+	rec, err := engines.NewRecord(&logv1.SnapshotInstalled{ChainId: m.ChainID, Period: m.Period, Height: m.Height, AppHash: m.AppHash, SnapshotHash: m.Hash(), Source: m.Source})
+	require.NoError(t, err)
+	_, err = l.AppendWait(t.Context(), rec)
+	require.NoError(t, err)
+	require.NoError(t, l.Close())
+	work(t, to, 2)
+	v, err := Verify(t.Context(), to, VerifyOptions{})
+	require.NoError(t, err)
+	require.EqualValues(t, 7, v.Height)
+	require.EqualValues(t, 2, v.Blocks)
+	require.Equal(t, m.ID, v.Base)
+
+	_, err = InstallSnapshot(t.Context(), to, m.ID, nil)
+	require.ErrorContains(t, err, "want one that is ahead")
+	work(t, from, 5)
+	next, _, err := CreateSnapshot(t.Context(), from, "test", nil)
+	require.NoError(t, err)
+	require.NoError(t, os.CopyFS(filepath.Join(SnapshotDir(to), next.ID), os.DirFS(filepath.Join(SnapshotDir(from), next.ID))))
+	_, err = InstallSnapshot(t.Context(), to, next.ID, nil)
+	require.NoError(t, err)
+	work(t, to, 1)
+	v, err = Verify(t.Context(), to, VerifyOptions{})
+	require.NoError(t, err)
+	require.EqualValues(t, 11, v.Height)
+	_, err = snapshots.Dir{FS: vfs.Default, Path: SnapshotDir(to)}.Find(m.ID)
+	require.NoError(t, err)
+}
