@@ -226,6 +226,40 @@ func TestRule60_OrphanBelowAnInstance(t *testing.T) {
 	})
 }
 
+// A descendant that is told to end and answers with its context's cause is no failure: the child's end is that of its Serve.
+func TestSection15_DescendantsThatObey(t *testing.T) {
+	p := newProbe("p")
+	_, w := tree(t, supervisor.Spec{Build: children(p.child(supervisor.Transient))})
+	<-p.starts
+	p.do(func(ctx context.Context) error {
+		return supervisor.Go(ctx, func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) })
+	})
+	require.Equal(t, supervisor.Normal, until(t, w, 1, exitOf("p")).Exit.Class)
+}
+
+// The last exit of a child is a start that failed too; one that answered ignore is none.
+func TestRule26_LastExitOfAFailedStart(t *testing.T) {
+	var answer error
+	p := supervisor.Child{ID: "p", Start: func(ctx context.Context) (supervisor.Service, error) {
+		if answer != nil {
+			return nil, answer
+		}
+		return idle(ctx)
+	}}
+	r, _ := tree(t, supervisor.Spec{Build: children(p)})
+	require.NoError(t, r.TerminateChild(ctx, "p"))
+	for _, answer = range []error{supervisor.ErrIgnore, errCrash, supervisor.ErrIgnore} {
+		_, err := r.RestartChild(ctx, "p")
+		require.Equal(t, answer == errCrash, err != nil)
+		n, _ := r.Tree().Find("p")
+		require.Equal(t, answer == errCrash, errors.Is(n.LastExit.Err, errCrash) && n.LastExit.Class == supervisor.Abnormal)
+		answer = nil
+		_, err = r.RestartChild(ctx, "p")
+		require.NoError(t, err)
+		require.NoError(t, r.TerminateChild(ctx, "p"))
+	}
+}
+
 // A sentinel of suture's goes up to the top, though an orphan stayed behind.
 func TestSection15_TerminateWithAnOrphan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -25,22 +25,31 @@ func TestRule53_StaleRetryOfAnInstance(t *testing.T) {
 		r := d.run.Load()
 		r.mu.Lock()
 		old := r.instances["p"]
+		ended := old.inc
 		r.mu.Unlock()
 		require.NoError(t, d.TerminateChild(context.Background(), "p"))
 		_, err = d.StartChild(context.Background(), "p", 0)
 		require.NoError(t, err)
 		require.Equal(t, 2, starts)
 
+		var successor *instance
 		r.mu.Lock()
 		old.inc, old.lastExit = nil, &Exit{} // as between two attempts
 		r.box.put(message{retry: func() { r.restart(old) }})
 		r.box.put(message{retry: func() { r.perform(old) }})
-		successor := r.instances["p"] // which runs
+		successor = r.instances["p"] // which runs
 		r.box.put(message{retry: func() { r.perform(successor) }})
 		r.mu.Unlock()
 		synctest.Wait()
 		require.Equal(t, 2, starts)
 
+		// A stop of the one that ended, by who saw it alive, leaves the successor alone.
+		require.NoError(t, r.terminate(context.Background(), "p", ended))
+		require.True(t, Ref{successor.inc}.Alive())
+
+		r.mu.Lock()
+		r.instances["x"] = &instance{id: "x"} // between two attempts without a delay
+		r.mu.Unlock()
 		require.NoError(t, d.Stop(context.Background()))
 		require.NoError(t, <-served)
 		r.restart(old)

@@ -142,17 +142,19 @@ func TestSurvivors(t *testing.T) {
 	require.NoError(t, err)
 	replace(filepath.Join(pkg, "mutation_switch.go"), fmt.Appendf(nil, Switch, "supervisor"))
 	var mutants []Mutant
-	sources, next := map[string][]byte{}, 1
+	sources, mutantsOf, next := map[string][]byte{}, map[string][]Mutant{}, 1
 	for file := range strings.SplitSeq(*files, ",") {
 		name, only, _ := strings.Cut(file, ":")
-		source, err := os.ReadFile(filepath.Join(pkg, name))
-		require.NoError(t, err)
-		sources[name] = source
-		changed, of, err := Mutants(name, source, next)
-		require.NoError(t, err)
-		replace(filepath.Join(pkg, name), changed)
-		next += len(of)
-		for _, m := range of {
+		if sources[name] == nil { // a file may be named for several of its lines
+			source, err := os.ReadFile(filepath.Join(pkg, name))
+			require.NoError(t, err)
+			changed, of, err := Mutants(name, source, next)
+			require.NoError(t, err)
+			replace(filepath.Join(pkg, name), changed)
+			sources[name], mutantsOf[name] = source, of
+			next += len(of)
+		}
+		for _, m := range mutantsOf[name] {
 			if only == "" || strconv.Itoa(m.Line) == only {
 				mutants = append(mutants, m)
 			}
