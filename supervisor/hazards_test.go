@@ -260,6 +260,42 @@ func TestRule26_LastExitOfAFailedStart(t *testing.T) {
 	}
 }
 
+// A service that ends in order before it was ready has failed all the same; and an orphan that a start's rollback met is no give-up, as there is nothing yet to give up.
+func TestRule17_WhatAFailedStartLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHang("h")
+		early := supervisor.Child{ID: "early", Ack: supervisor.AckReady, Start: supervisor.Start(func(context.Context) error { return nil })}
+		rec := suptest.NewRecorder()
+		s, err := supervisor.New(supervisor.Spec{Observers: []supervisor.Observer{rec}, Build: children(h.child(0, supervisor.Escalate), early)})
+		require.NoError(t, err)
+		_, err = s.Start(ctx)
+		require.ErrorIs(t, err, supervisor.ErrEndedBeforeReady)
+		require.ErrorIs(t, err, supervisor.ErrOrphan)
+		synctest.Wait()
+		suptest.Wait[supervisor.ChildOrphaned](t, rec, 1, nil)
+		suptest.Never[supervisor.GaveUp](t, rec, nil)
+		close(h.release)
+		synctest.Wait()
+	})
+	early := supervisor.Child{ID: "early", Ack: supervisor.AckReady}
+	ends := false
+	early.Start = supervisor.Start(func(ctx context.Context) error {
+		if ends {
+			return nil
+		}
+		supervisor.Ready(ctx)
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	r, _ := tree(t, supervisor.Spec{Build: children(early)})
+	require.NoError(t, r.TerminateChild(ctx, "early"))
+	ends = true
+	_, err := r.RestartChild(ctx, "early")
+	require.ErrorIs(t, err, supervisor.ErrEndedBeforeReady)
+	n, _ := r.Tree().Find("early")
+	require.Equal(t, supervisor.Abnormal, n.LastExit.Class)
+}
+
 // A sentinel of suture's goes up to the top, though an orphan stayed behind.
 func TestSection15_TerminateWithAnOrphan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
