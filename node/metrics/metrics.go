@@ -134,7 +134,9 @@ func (m *Metrics) Committed(txs int, took time.Duration) {
 }
 
 // Refused takes a transaction that was refused.
-func (m *Metrics) Refused(code apiv1.RefusedCode) { m.refused.WithLabelValues(refusedLabel(code)).Inc() }
+func (m *Metrics) Refused(code apiv1.RefusedCode) {
+	m.refused.WithLabelValues(refusedLabel(code)).Inc()
+}
 
 func refusedLabel(c apiv1.RefusedCode) string {
 	return strings.ToLower(strings.TrimPrefix(c.String(), "REFUSED_CODE_"))
