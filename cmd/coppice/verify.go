@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -24,6 +25,12 @@ type verifyJSON struct {
 	Txs        uint64 `json:"txs"`
 	Launched   uint64 `json:"launched"`
 	Unfinished uint64 `json:"unfinished"`
+
+	First    uint64 `json:"first"`          // record of the log
+	Base     string `json:"base,omitempty"` // the snapshot that replay began with
+	LogMs    int64  `json:"log_ms"`
+	StateMs  int64  `json:"state_ms"`
+	ReplayMs int64  `json:"replay_ms"`
 }
 
 func (a *app) verifyCommand() *cobra.Command {
@@ -40,13 +47,7 @@ what is damaged and where.`,
 		Args: words(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			show := newProgress()
-			o.Progress = func(step string, done, total uint64) {
-				select {
-				case <-show.tick:
-					show.line(fmt.Sprintf("%s: %d of %d", step, done, total))
-				default:
-				}
-			}
+			o.Progress = steps(show)
 			o.Fatal = func(err error) {
 				fmt.Fprintf(cmd.ErrOrStderr(), "coppice: verify: %v\n", err)
 				os.Exit(node.ExitFailed)
@@ -61,6 +62,7 @@ what is damaged and where.`,
 				j := verifyJSON{
 					OK: err == nil, ChainID: v.ChainID, Height: v.Height, AppHash: fmt.Sprintf("%x", v.AppHash), State: v.State,
 					Records: v.Log.Records, TornBytes: v.Log.TornBytes, Blocks: v.Blocks, Txs: v.Txs, Launched: v.Launched, Unfinished: v.Unfinished,
+					First: v.First, Base: v.Base, LogMs: v.LogTook.Milliseconds(), StateMs: v.StateTook.Milliseconds(), ReplayMs: v.ReplayTook.Milliseconds(),
 				}
 				if err != nil {
 					j.Reason = err.Error()
@@ -74,6 +76,14 @@ what is damaged and where.`,
 				_, err = fmt.Fprintln(out, "nothing to verify: no node was started in this home")
 				return err
 			}
+			from := ""
+			if v.Base != "" {
+				from = ", from snapshot " + v.Base + " on"
+			}
+			rate := ""
+			if s := v.ReplayTook.Seconds(); s >= 1 {
+				rate = fmt.Sprintf(", in %v (%.0f/s)", v.ReplayTook.Round(100*time.Millisecond), float64(v.Txs)/s)
+			}
 			behind := ""
 			if v.State < v.Height {
 				behind = "; the next start applies the rest"
@@ -82,10 +92,10 @@ what is damaged and where.`,
 height     %d, app hash %x
 state      at height %d%s
 log        %d records, %d bytes torn at its end
-replayed   %d blocks, %d transactions
+replayed   %d blocks, %d transactions%s%s
 launched   %d transactions, %d without a result yet
 whole
-`, v.ChainID, v.Height, v.AppHash, v.State, behind, v.Log.Records, v.Log.TornBytes, v.Blocks, v.Txs, v.Launched, v.Unfinished)
+`, v.ChainID, v.Height, v.AppHash, v.State, behind, v.Log.Records, v.Log.TornBytes, v.Blocks, v.Txs, from, rate, v.Launched, v.Unfinished)
 			return err
 		},
 	}
