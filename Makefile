@@ -12,6 +12,7 @@ SOAK_KILLS   ?= 200
 SOAK_CHAOS   ?= 1000
 SOAK_CRASHES ?= 5000
 SOAK_SEED    ?= 1
+SOAK_COMET_KILLS ?= 100
 SEED         ?= 1
 N            ?= 20000
 PKGS         ?= ./...
@@ -45,6 +46,10 @@ soak: build ## the long campaigns: kills of the process, of the tree, of the dis
 	COPPICE_CRASHES=$(SOAK_CRASHES) COPPICE_CRASH_SEED=$(SOAK_SEED) \
 		$(GO) test -count 1 -timeout 120m -v -run TestTheNodeSurvivesCrashesOfItsDisk ./node
 	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 120m ./eventlog/...
+	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 60m ./engines/consensus/comet
+	bin/coppice soak --consensus cometbft --kills $(SOAK_COMET_KILLS)
+	COPPICE_HAMMER=15000 $(GO) test -race -count 1 -run Hammer -timeout 20m ./supervisor
+	COPPICE_SOAK=1 $(GO) test -count 1 -run BuildsForOtherSystems -timeout 20m ./supervisor
 	$(GO) test -race -count 1 -shuffle on -p $(PARALLEL) -parallel $(PARALLEL) -timeout $(TEST_TIMEOUT) $(PKGS)
 
 otp-diff: ## play N random histories on Erlang/OTP and here, and compare (SEED, N; needs erl)

@@ -23,7 +23,6 @@ var layers = []struct {
 	{"cmd", []string{"cmd", "node", "engines", "client", "pubsub", "eventlog", "supervisor", "proto", "internal"}, "the command is the top"},
 	{"internal/arch", nil, "rules about the house do not depend on it"},
 	{"internal/require", nil, "any test may use it"},
-	{"internal/deps", nil, "it names other modules only"},
 	{"internal/readme", []string{"supervisor", "node", "client"}, "the README's code is compiled"},
 	{"internal/vfs", []string{"internal/vfs", "eventlog"}, "disks that fail are for tests of what lies on disks"},
 	{"examples", []string{"supervisor", "pubsub", "eventlog", "engines", "node", "client", "proto"}, "an example uses what its reader can use"},
@@ -91,8 +90,9 @@ var owned = []struct {
 	{"github.com/cockroachdb/pebble", []string{"engines/storage", "internal/vfs", "node"}, true, "pebble's weight stays out of those who embed the log or the runtime"},
 	{"github.com/spf13/", []string{"cmd"}, false, "flags are the command line's"},
 	{"connectrpc.com/", []string{"node", "client", "proto", "cmd", "internal/readme"}, true, "engines have no transport"},
+	{"github.com/prometheus/", []string{"node/metrics"}, true, "metrics are told in one place; the rest counts and is read"},
 	{"net/http/pprof", nil, false, "it changes the default mux by being imported"},
-	{"github.com/stretchr/testify", []string{"internal/deps"}, true, "tests only"},
+	{"github.com/stretchr/testify", nil, true, "tests only"},
 	{"pgregory.net/rapid", nil, true, "tests only"},
 	{"go.uber.org/goleak", nil, true, "tests only"},
 	{"github.com/rogpeppe/go-internal", nil, true, "tests only"},
@@ -100,9 +100,6 @@ var owned = []struct {
 
 func TestOwnedImports(t *testing.T) {
 	for _, f := range goFiles(t) {
-		if f.dir == "internal/deps" {
-			continue // it keeps modules in go.mod and is never built
-		}
 		for _, imp := range f.imports {
 			for _, o := range owned {
 				if !strings.HasPrefix(imp, o.prefix) || withinAny(f.dir, o.by) || f.test && o.tests {
