@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/coppice-go/coppice/engines"
@@ -14,6 +15,9 @@ import (
 
 // retainerName is the pool's in `log stat`.
 const retainerName = "pool"
+
+// recallSlack is how many ended transactions a replay may carry along.
+const recallSlack = 4096
 
 // replay finds again what was acknowledged and has not ended.
 func (p *pool) replay(ctx context.Context) error {
@@ -58,6 +62,9 @@ func (p *pool) replay(ctx context.Context) error {
 		}
 		if order, err = p.recall(order, rec); err != nil {
 			return err
+		}
+		if len(order) > 2*len(p.pending)+recallSlack { // memory is in what is pending, whatever the length of the log
+			order = slices.DeleteFunc(order, func(e *entry) bool { return e.ended })
 		}
 	}
 	p.newest = last // nothing up to here is unknown: on a node that launches nothing, too, the log may go
