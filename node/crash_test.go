@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/logger"
 	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/storage"
 	disk "github.com/coppice-go/coppice/internal/vfs"
@@ -155,6 +157,20 @@ func TestTheNodeSurvivesCrashesOfItsDisk(t *testing.T) {
 	n.check(t, known, crashes)
 	known.settled.settled = newCounted()
 	n.check(t, known.settled, crashes)
+	truncated := make(chan struct{})
+	go func() { // few crashes may leave no time for it
+		defer close(truncated)
+		log := logger.NewClient(n.core.Load().dir)
+		for first := uint64(0); first <= 1; {
+			var err error
+			if first, err = log.First(t.Context()); err != nil {
+				t.Errorf("the log's first record: %v", err)
+				return
+			}
+			runtime.Gosched()
+		}
+	}()
+	n.load(t, known, &keys, truncated)
 	n.stopNow(t)
 	first := verifyCrashed(t, home, mem, crashes)
 	require.Greater(t, first, uint64(1), "the log was never truncated")
