@@ -26,9 +26,10 @@ help: ## list the targets
 build: ## build bin/coppice
 	$(GO) build -trimpath -o bin/coppice ./cmd/coppice
 
+# -race goes to all of it, vet and the commands that tests run as well, so that everything is compiled once and not twice.
 test: ## vet and test everything with the race detector (PKGS, COPPICE_REQUIRE)
-	@start=$$(date +%s); \
-	$(GO) vet $(PKGS) && $(GO) test -race -p $(PARALLEL) -parallel $(PARALLEL) -timeout $(TEST_TIMEOUT) $(PKGS); status=$$?; \
+	@start=$$(date +%s); export GOFLAGS="$$($(GO) env GOFLAGS) -race"; \
+	$(GO) vet $(PKGS) && $(GO) test -p $(PARALLEL) -parallel $(PARALLEL) -timeout $(TEST_TIMEOUT) $(PKGS); status=$$?; \
 	echo "make test: $$(( $$(date +%s) - start )) s, exit $$status"; exit $$status
 
 lint: ## gofmt, go vet, golangci-lint (.golangci.yml)
