@@ -19,7 +19,6 @@ import (
 	"github.com/coppice-go/coppice/eventlog"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
-	"github.com/coppice-go/coppice/supervisor/suptest"
 )
 
 // longBlock is how many transactions a block of the long log has.
@@ -145,16 +144,25 @@ func TestALongLogStartsInBoundedMemory(t *testing.T) {
 	c, err := Load(home)
 	require.NoError(t, err)
 	began = time.Now()
-	rec := suptest.NewRecorder()
+	up := make(chan struct{})
+	apiUp := supervisor.ObserverFunc(func(e supervisor.Event) {
+		if s, ok := e.(supervisor.ChildStarted); ok && s.Subject() == "coppice/node/engines/api" {
+			close(up)
+		}
+	})
 	told := make(chan Progress, 10_000)
-	node, err := New(home, c, WithDriver(byHand{}), WithObserver(rec), WithProgress(func(p Progress) { told <- p }))
+	node, err := New(home, c, WithDriver(byHand{}), WithObserver(apiUp), WithProgress(func(p Progress) { told <- p }))
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- node.Run(ctx) }()
 	_, err = node.Addr(t.Context())
 	require.NoError(t, err)
-	suptest.After(t, rec, 0, 1, func(e supervisor.ChildStarted) bool { return e.Subject() == "coppice/node/engines/api" })
+	select { // however long it takes
+	case <-up:
+	case err := <-ended:
+		t.Fatal(err)
+	}
 	took := time.Since(began)
 	state, err := storage.NewClient(node.core.Load().dir).State(t.Context())
 	require.NoError(t, err)
