@@ -177,3 +177,30 @@ func TestALongLogStartsInBoundedMemory(t *testing.T) {
 	}
 	t.Logf("start with %s: %d transactions in %v (%.0f/s); peak %d MiB", step, n, took, float64(n)/took.Seconds(), peakMiB())
 }
+
+// A start that redoes a long log must not be cut off by a time-out: the next would be, too. (Found by 10 million transactions, which take longer
+// than supervisor.DefaultStartTimeout.)
+func TestWhatReadsTheLogHasNoStartTimeout(t *testing.T) {
+	home := t.TempDir()
+	_, err := Init(home, InitOptions{ChainID: "long", Listen: "127.0.0.1:0"})
+	require.NoError(t, err)
+	c, err := Load(home)
+	require.NoError(t, err)
+	n, err := New(home, c, WithDriver(byHand{}))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, n.Close()) }()
+	children, err := n.buildNode()
+	require.NoError(t, err)
+	children = append(children, n.buildTransactions(n.core.Load())...)
+	pool, err := n.buildMempool(n.core.Load())
+	require.NoError(t, err)
+	found := 0
+	for _, c := range append(children, pool...) {
+		switch c.ID {
+		case "logger", "storage", "ordering", "pool":
+			found++
+			require.Equal(t, supervisor.Infinity, c.StartTimeout, c.ID)
+		}
+	}
+	require.Equal(t, 4, found)
+}

@@ -50,7 +50,7 @@ func (n *Node) buildNode() ([]supervisor.Child, error) {
 	n.core.Store(c)
 	return []supervisor.Child{
 		at.find("router").child(router.Child(c.dir)),
-		at.find("logger").child(logger.Child(c.dir, logger.Config{Lease: n.files, Publish: n.publish})),
+		unhurried(at.find("logger").child(logger.Child(c.dir, logger.Config{Lease: n.files, Publish: n.publish}))),
 		at.find("transactions").nested(func() ([]supervisor.Child, error) { return n.buildTransactions(c), nil }),
 		at.find("engines").nested(func() ([]supervisor.Child, error) { return n.buildEngines(c), nil }),
 	}, nil
@@ -62,12 +62,18 @@ func (n *Node) publish(e eventlog.Entry) {
 	n.bus.Publish(engines.RecordLogged{Index: e.Index, Kind: e.Kind, Size: len(e.Data)})
 }
 
+// unhurried is a child whose start reads the log or the state, and so takes as long as they are. What it is at is told: see Progress.
+func unhurried(c supervisor.Child) supervisor.Child {
+	c.StartTimeout = supervisor.Infinity
+	return c
+}
+
 func (n *Node) buildTransactions(c *core) []supervisor.Child {
 	at := n.plan.find("coppice/node/transactions")
 	return []supervisor.Child{
-		at.find("storage").child(storage.Child(c.dir, storage.Config{Lease: n.state})),
+		unhurried(at.find("storage").child(storage.Child(c.dir, storage.Config{Lease: n.state}))),
 		// Its clients are made for each incarnation: a replaced one must not find its successor's grants in them.
-		at.find("ordering").child(func(ctx context.Context) (supervisor.Service, error) {
+		unhurried(at.find("ordering").child(func(ctx context.Context) (supervisor.Service, error) {
 			if err := n.agree(ctx, c); err != nil {
 				return nil, err
 			}
@@ -75,7 +81,7 @@ func (n *Node) buildTransactions(c *core) []supervisor.Child {
 				Log: logger.NewClient(c.dir), Store: storage.NewClient(c.dir).Elders(), Pool: mempool.NewClient(c.dir, n.backends),
 				Progress: n.progress.replay(), Validators: governance.Updates,
 			})(ctx)
-		}),
+		})),
 		at.find("mempool").nested(func() ([]supervisor.Child, error) { return n.buildMempool(c) }),
 	}
 }
@@ -95,10 +101,10 @@ func (n *Node) buildMempool(c *core) ([]supervisor.Child, error) {
 		return nil, err
 	}
 	return []supervisor.Child{
-		at.find("pool").child(mempool.Child(c.dir, mempool.Config{
+		unhurried(at.find("pool").child(mempool.Child(c.dir, mempool.Config{
 			Log: logger.NewClient(c.dir), Store: store, Workers: workers{dynamic}, Suspects: n.table, Orderer: ordering.Name, Backends: n.backends,
 			MaxTxs: n.config.Pool.MaxTxs, MaxBytes: n.config.Pool.MaxBytes, MaxEager: n.config.Pool.MaxEager,
-		})),
+		}))),
 		at.find("workers").child(func(context.Context) (supervisor.Service, error) { return dynamic, nil }),
 	}, nil
 }
