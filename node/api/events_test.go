@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"connectrpc.com/connect"
@@ -21,17 +23,27 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// scripted is an EventSource that sends what the test says, and notes what it was asked for.
+// scripted is an EventSource that sends what the test says, and notes what it was asked for, by several streams at once.
 type scripted struct {
 	events []*apiv1.EventsResponse
 	end    error
-	asked  []api.EventsQuery
 	hold   bool // it stays until its context ends
 	left   chan error
+
+	mu    sync.Mutex
+	asked []api.EventsQuery
+}
+
+func (s *scripted) queries() []api.EventsQuery {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.asked)
 }
 
 func (s *scripted) Events(ctx context.Context, q api.EventsQuery, send func(*apiv1.EventsResponse) error) error {
+	s.mu.Lock()
 	s.asked = append(s.asked, q)
+	s.mu.Unlock()
 	for _, e := range s.events {
 		if err := send(e); err != nil {
 			return err
@@ -113,7 +125,7 @@ event: dropped
 data: {"type":"dropped","dropped":2}
 
 `, body)
-	require.Equal(t, []api.EventsQuery{{After: 3, Filter: "type=record", Kinds: []string{"TxLaunched", "ChildExited"}}}, src.asked)
+	require.Equal(t, []api.EventsQuery{{After: 3, Filter: "type=record", Kinds: []string{"TxLaunched", "ChildExited"}}}, src.queries())
 }
 
 func TestWhereAStreamBegins(t *testing.T) {
@@ -135,7 +147,7 @@ func TestWhereAStreamBegins(t *testing.T) {
 				header = append(header, "Last-Event-ID", tt.last)
 			}
 			sseGet(t, srv, tt.query, header...)
-			require.Equal(t, []api.EventsQuery{tt.want}, src.asked)
+			require.Equal(t, []api.EventsQuery{tt.want}, src.queries())
 		})
 	}
 }
@@ -241,7 +253,7 @@ func TestEventsOverConnect(t *testing.T) {
 	require.Equal(t, "boom", stream.Msg().GetTree().GetReason())
 	require.False(t, stream.Receive())
 	require.NoError(t, stream.Err())
-	require.Equal(t, []api.EventsQuery{{After: 3, Filter: "a", Kinds: []string{"Killed"}, Once: true}}, h.asked)
+	require.Equal(t, []api.EventsQuery{{After: 3, Filter: "a", Kinds: []string{"Killed"}, Once: true}}, h.queries())
 
 	bad, err := c.Events(t.Context(), connect.NewRequest(&apiv1.EventsRequest{Kinds: []string{"Nonsense"}}))
 	require.NoError(t, err)
