@@ -1,0 +1,268 @@
+package ordering_test
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/ordering"
+	"github.com/coppice-go/coppice/eventlog"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+	"github.com/coppice-go/coppice/supervisor"
+	"github.com/coppice-go/coppice/supervisor/suptest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// single is a directory of one engine, as much of the router as ordering needs.
+type single struct {
+	mu  sync.Mutex
+	box *engines.Mailbox
+}
+
+func (d *single) Register(m *engines.Mailbox) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.box = m
+	return nil
+}
+
+func (d *single) Resolve(name string) (*engines.Mailbox, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.box == nil {
+		return nil, &engines.DownError{Engine: name}
+	}
+	return d.box, nil
+}
+
+func (d *single) Await(_ context.Context, name string, _ uint64) (*engines.Mailbox, error) {
+	return d.Resolve(name)
+}
+
+// disk is a log without an engine around it.
+type disk struct{ log *eventlog.Log }
+
+func (d disk) Append(ctx context.Context, recs ...eventlog.Record) (uint64, error) {
+	return d.log.AppendWait(ctx, recs...)
+}
+
+func (d disk) AppendNoSync(ctx context.Context, recs ...eventlog.Record) (uint64, error) {
+	return d.log.AppendNoSync(ctx, recs...)
+}
+
+func (d disk) Fence(ctx context.Context) (uint64, error) {
+	err := d.log.Sync(ctx)
+	return d.log.Durable(), err
+}
+
+func (d disk) Cursor(_ context.Context, from uint64) (*eventlog.Cursor, error) {
+	return d.log.Cursor(from)
+}
+
+// store is a state that notes what was done to it; the pool of the same test, too. Only ordering's goroutine and, once
+// ordering has ended or answered, the test touch it.
+type store struct {
+	state  engines.ChainState
+	block  engines.Block
+	begun  []uint64 // heights
+	redone []uint64
+	told   []uint64 // committed, as the pool was told
+	failed error    // of the next Commit
+}
+
+func (s *store) State(context.Context) (engines.ChainState, error) { return s.state, nil }
+
+func (s *store) StartChain(_ context.Context, index uint64, rec *logv1.ChainStarted) error {
+	s.state = engines.ChainState{ChainID: rec.ChainId, Period: rec.Period, InitialHeight: rec.InitialHeight, Params: rec.Params, Index: index}
+	return nil
+}
+
+func (s *store) Begin(_ context.Context, b engines.Block) ([]*logv1.TxResult, error) {
+	s.block, s.begun = b, append(s.begun, b.Height)
+	return make([]*logv1.TxResult, len(b.Txs)), nil
+}
+
+func (s *store) Seal(context.Context) (engines.Staged, error) {
+	return engines.Staged{Block: s.block, AppHash: append([]byte("app"), s.block.Hash...)}, nil
+}
+
+func (s *store) Commit(_ context.Context, index uint64, rec *logv1.BlockCommitted) error {
+	if err := s.failed; err != nil {
+		s.failed = nil
+		return err
+	}
+	s.state.Height, s.state.BlockHash, s.state.AppHash, s.state.Index = rec.Height, rec.BlockHash, rec.AppHash, index
+	s.state.Time = time.Unix(0, rec.TimeNs)
+	return nil
+}
+
+func (s *store) Redo(ctx context.Context, index uint64, rec *logv1.BlockCommitted) error {
+	s.redone = append(s.redone, rec.Height)
+	return s.Commit(ctx, index, rec)
+}
+
+func (s *store) Place(context.Context, engines.Block, []*logv1.TxResult) error { return nil }
+
+func (s *store) Committed(_ context.Context, rec *logv1.BlockCommitted) error {
+	s.told = append(s.told, rec.Height)
+	return nil
+}
+
+// rig is a supervised ordering over a log in a directory.
+type rig struct {
+	ordering.Client
+	t     *testing.T
+	store *store
+	log   *eventlog.Log
+	run   *supervisor.Run
+	rec   *suptest.Recorder
+}
+
+func start(t *testing.T) *rig {
+	t.Helper()
+	log, err := eventlog.Open(filepath.Join(t.TempDir(), "log"), eventlog.Options{SegmentSize: 1 << 20})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, log.Close()) })
+	dir := new(single)
+	r := &rig{Client: ordering.NewClient(dir), t: t, store: new(store), log: log}
+	r.run, r.rec = suptest.Start(t, supervisor.Spec{Name: "test", Intensity: supervisor.Intensity{Max: 10, Period: time.Hour}, Build: supervisor.Children(supervisor.Child{
+		ID: "ordering", Start: ordering.Child(dir, ordering.Config{Log: disk{log}, Store: r.store, Pool: r.store}),
+	})})
+	_, err = r.InitChain(t.Context(), &logv1.ChainStarted{ChainId: "test", InitialHeight: 1, Params: engines.DefaultParams()})
+	require.NoError(t, err)
+	return r
+}
+
+func block(height uint64, txs ...string) engines.Block {
+	b := engines.Block{ChainID: "test", Height: height, Time: time.Unix(int64(height), 0)}
+	for _, tx := range txs {
+		b.Txs = append(b.Txs, []byte(tx))
+	}
+	b.Hash = b.ContentHash()
+	return b
+}
+
+// appended is the last index of the log, with all that was appended before.
+func (r *rig) appended() uint64 {
+	r.t.Helper()
+	require.NoError(r.t, r.log.Sync(r.t.Context()))
+	return r.log.Durable()
+}
+
+// cut kills ordering and waits for its successor.
+func (r *rig) cut() {
+	r.t.Helper()
+	started := suptest.Count[supervisor.ChildStarted](r.rec, nil)
+	require.NoError(r.t, r.run.Kill("ordering", nil))
+	suptest.Wait(r.t, r.rec, started+1, func(supervisor.ChildStarted) bool { return true })
+}
+
+// What is not the next height, and what was not ordered, is its caller's fault: nothing is appended and nothing ends.
+func TestOnlyTheNextHeightIsOrderedAndOnlyWhatIsStagedCommitted(t *testing.T) {
+	r := start(t)
+	before := r.appended()
+	for _, height := range []uint64{0, 2, 7} {
+		_, err := r.Order(t.Context(), block(height))
+		require.ErrorIs(t, err, ordering.ErrHeight, "height %d", height)
+	}
+	_, err := r.Commit(t.Context(), 1)
+	require.ErrorIs(t, err, ordering.ErrNotStaged)
+	_, err = r.Order(t.Context(), block(1))
+	require.NoError(t, err)
+	_, err = r.Commit(t.Context(), 2)
+	require.ErrorIs(t, err, ordering.ErrNotStaged)
+	require.Equal(t, before+1, r.appended(), "the decision alone")
+	require.Zero(t, suptest.Count[supervisor.ChildExited](r.rec, nil))
+}
+
+// A block that is delivered again, before its commit or after, answers the same and appends nothing; so does its commit.
+func TestWhatIsDeliveredAgainAppendsNothing(t *testing.T) {
+	r := start(t)
+	b := block(1, "a")
+	staged, err := r.Order(t.Context(), b)
+	require.NoError(t, err)
+	decided := r.appended()
+	again, err := r.Order(t.Context(), b)
+	require.NoError(t, err)
+	require.Equal(t, staged, again)
+	require.Equal(t, decided, r.appended())
+
+	state, err := r.Commit(t.Context(), 1)
+	require.NoError(t, err)
+	committed := r.appended()
+	require.Equal(t, decided+1, committed)
+	repeated, err := r.Commit(t.Context(), 1)
+	require.NoError(t, err)
+	require.Equal(t, state, repeated)
+	again, err = r.Order(t.Context(), b)
+	require.NoError(t, err)
+	require.Equal(t, staged.AppHash, again.AppHash)
+	require.Equal(t, committed, r.appended())
+	require.Equal(t, []uint64{1}, r.store.begun)
+	require.Equal(t, []uint64{1}, r.store.told)
+}
+
+// Two decisions for one height end the whole tree, whether the first is committed or not: consensus is broken.
+func TestTwoDecisionsForOneHeightEndTheTree(t *testing.T) {
+	for _, commit := range []bool{false, true} {
+		r := start(t)
+		_, err := r.Order(t.Context(), block(1, "a"))
+		require.NoError(t, err)
+		if commit {
+			_, err = r.Commit(t.Context(), 1)
+			require.NoError(t, err)
+		}
+		last := r.appended()
+		_, err = r.Order(t.Context(), block(1, "b"))
+		require.ErrorIs(t, err, ordering.ErrConflict)
+		<-r.run.Done()
+		require.ErrorIs(t, r.run.Err(), ordering.ErrConflict)
+		require.Equal(t, last, r.appended())
+	}
+}
+
+// A restart redoes what the log has committed and the state has not, through the last BlockCommitted and no further: what is decided
+// after it is executed and staged, and its driver commits it.
+func TestAReplayGoesToTheLastCommitAndNoFurther(t *testing.T) {
+	r := start(t)
+	_, err := r.Order(t.Context(), block(1))
+	require.NoError(t, err)
+	_, err = r.Commit(t.Context(), 1)
+	require.NoError(t, err)
+	_, err = r.Order(t.Context(), block(2))
+	require.NoError(t, err)
+	started := suptest.Count[supervisor.ChildStarted](r.rec, nil)
+	r.store.failed = errors.New("cut between the log and the state")
+	_, err = r.Commit(t.Context(), 2)
+	require.ErrorIs(t, err, engines.ErrDown)
+	suptest.Wait(t, r.rec, started+1, func(supervisor.ChildStarted) bool { return true })
+	info, err := r.Info(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 2, info.Committed.Height)
+	require.Nil(t, info.Leftover)
+	require.Equal(t, []uint64{2}, r.store.redone)
+
+	b := block(3, "c")
+	_, err = r.Order(t.Context(), b)
+	require.NoError(t, err)
+	last := r.appended()
+	r.cut()
+	info, err = r.Info(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 2, info.Committed.Height)
+	require.True(t, info.Leftover.Same(b))
+	require.Equal(t, []uint64{2}, r.store.redone, "a decision is not a commit")
+	require.Equal(t, last, r.appended())
+	state, err := r.Commit(t.Context(), 3)
+	require.NoError(t, err)
+	require.EqualValues(t, 3, state.Height)
+	require.Equal(t, []uint64{1, 2, 3, 3}, r.store.begun, "it was executed again")
+}
