@@ -62,7 +62,7 @@ func driveHome(t *testing.T, home string, opts ...Option) *hand {
 	c, err := Load(home)
 	require.NoError(t, err)
 	h := &hand{t: t, home: home, rec: suptest.NewRecorder(), ended: make(chan error, 1), clock: time.Now().Truncate(time.Millisecond)}
-	h.Node, err = New(home, c, append(opts, WithDriver(byHand{}), WithObserver(h.rec))...)
+	h.Node, err = New(home, c, append([]Option{WithDriver(byHand{}), WithObserver(h.rec)}, opts...)...)
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
 	h.stop = stop

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
@@ -74,6 +76,7 @@ type Node struct {
 
 	snaps       *snapshotter
 	retainEvery time.Duration // between two rounds of retention
+	now         func() time.Time
 	progress    progress
 
 	address     atomic.Pointer[string]
@@ -122,7 +125,7 @@ func WithVersion(v string) Option { return func(n *Node) { n.version = v } }
 func New(home string, c Config, opts ...Option) (*Node, error) {
 	n := &Node{
 		home: home, config: c, version: "unknown", log: zap.NewNop(), started: time.Now(),
-		backends: map[string]engines.Backend{}, up: make(chan struct{}), retainEvery: retainEvery,
+		backends: map[string]engines.Backend{}, up: make(chan struct{}), retainEvery: retainEvery, now: time.Now,
 	}
 	for _, b := range []engines.Backend{kv.New(), kvstore.New()} {
 		n.backends[b.Name()] = b
@@ -156,7 +159,7 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 		}
 	}
 	if n.driver == nil {
-		n.driver = solo.Solo{MaxTxs: c.Consensus.MaxTxs, EmptyEvery: time.Duration(c.Consensus.EmptyEvery)}
+		n.driver = solo.Solo{MaxTxs: c.Consensus.MaxTxs, EmptyEvery: time.Duration(c.Consensus.EmptyEvery), Now: n.now}
 	}
 	n.gate = api.NewGate(n.whyDown)
 	if n.bus, err = pubsub.New[engines.Event](pubsub.Options{Intensity: n.plan.find("coppice/pubsub").Intensity}); err != nil {
@@ -169,8 +172,11 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 	if n.lock, err = lockHome(home); err != nil {
 		return nil, err
 	}
-	if n.table, err = n.openTable(); err != nil {
-		return nil, errors.Join(classify(err), n.Close())
+	if n.table, err = n.openTable(); err != nil { // the first that writes below the home
+		if err = classify(err); errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) {
+			err = fmt.Errorf("%w: %w", ErrConfig, err)
+		}
+		return nil, errors.Join(err, n.Close())
 	}
 	if err := errors.Join(stateWithoutLog(n.disk(), home), settleInstall(n.disk(), n.logDisk, home)); err != nil {
 		return nil, errors.Join(classify(err), n.Close())

@@ -103,7 +103,7 @@ func (n *Node) buildMempool(c *core) ([]supervisor.Child, error) {
 	return []supervisor.Child{
 		unhurried(at.find("pool").child(mempool.Child(c.dir, mempool.Config{
 			Log: logger.NewClient(c.dir), Store: store, Workers: workers{dynamic}, Suspects: n.table, Orderer: ordering.Name, Backends: n.backends,
-			MaxTxs: n.config.Pool.MaxTxs, MaxBytes: n.config.Pool.MaxBytes, MaxEager: n.config.Pool.MaxEager,
+			MaxTxs: n.config.Pool.MaxTxs, MaxBytes: n.config.Pool.MaxBytes, MaxEager: n.config.Pool.MaxEager, Now: n.now,
 		}))),
 		at.find("workers").child(func(context.Context) (supervisor.Service, error) { return dynamic, nil }),
 	}, nil

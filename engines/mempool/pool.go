@@ -54,6 +54,9 @@ type Config struct {
 	MaxTxs   int   // that may be pending; 0 is DefaultMaxTxs
 	MaxBytes int64 // of pending transactions; 0 is DefaultMaxBytes
 	MaxEager int   // workers that may wait for their place at once; 0 is DefaultMaxEager
+
+	// Now is the wall clock, which may jump; nil is time.Now.
+	Now func() time.Time
 }
 
 // Defaults of Config.
@@ -73,6 +76,9 @@ func Child(dir engines.Directory, c Config) supervisor.StartFunc {
 	}
 	if c.MaxEager == 0 {
 		c.MaxEager = DefaultMaxEager
+	}
+	if c.Now == nil {
+		c.Now = time.Now
 	}
 	if c.Suspects == nil {
 		c.Suspects = unsuspected{}
@@ -223,7 +229,7 @@ func (p *pool) init(ctx context.Context, s *engines.Server) error {
 	engines.OnCast(s, p.startWanting)
 	engines.OnCast(s, p.expireDone)
 	engines.OnCall(s, func(_ context.Context, _ stat, from engines.From[Stat]) error {
-		from.Reply(Stat{Txs: len(p.pending), Bytes: p.bytes, Queued: len(p.queue.all()), Workers: p.eager, Floor: p.floor, Oldest: p.oldest(time.Now())})
+		from.Reply(Stat{Txs: len(p.pending), Bytes: p.bytes, Queued: len(p.queue.all()), Workers: p.eager, Floor: p.floor, Oldest: p.oldest(p.Now())})
 		return nil
 	})
 	return supervisor.Go(ctx, func(ctx context.Context) error {
@@ -283,7 +289,7 @@ type candidate struct {
 }
 
 // admissible tells what the state of the chain has against a candidate. The wall clock may only refuse what could not be
-// applied anyway; block time decides.
+// applied anyway; block time decides. A clock that was set back is taken to be at block time, as the next block will be.
 func admissible(c candidate, s engines.ChainState, now time.Time) error {
 	if max := s.Params.GetMaxTxBytes(); uint64(len(c.raw)) > max {
 		return fmt.Errorf("%w: %d bytes, want at most %d", ErrTooLarge, len(c.raw), max)
@@ -291,8 +297,11 @@ func admissible(c candidate, s engines.ChainState, now time.Time) error {
 	if c.tx.ValidUntil.IsZero() {
 		return nil
 	}
+	if now.Before(s.Time) {
+		now = s.Time
+	}
 	until, window := c.tx.ValidUntil, time.Duration(s.Params.GetWindowNs())
-	if until.Before(now) || until.Before(s.Time) {
+	if until.Before(now) {
 		return fmt.Errorf("%w: it was valid until %s", ErrExpired, until.UTC().Format(time.RFC3339Nano))
 	}
 	if last := now.Add(window); until.After(last) {

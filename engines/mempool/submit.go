@@ -3,7 +3,6 @@ package mempool
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/eventlog"
@@ -69,7 +68,7 @@ func (p *pool) submit(ctx context.Context, q submit, from engines.From[[]Submitt
 	if err != nil {
 		return err
 	}
-	now := time.Now()
+	now := p.Now()
 	sub := &submission{out: make([]Submitted, len(q.txs)), left: 1, from: from}
 	var fresh []*entry
 	var recs []eventlog.Record

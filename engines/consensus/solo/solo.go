@@ -24,6 +24,9 @@ type Solo struct {
 
 	// EmptyEvery makes a block, empty if need be, when there was none for so long. 0 is never.
 	EmptyEvery time.Duration
+
+	// Now is the wall clock, which may jump; nil is time.Now.
+	Now func() time.Time
 }
 
 // DefaultMaxTxs is what Solo.MaxTxs 0 means.
@@ -36,6 +39,9 @@ func (Solo) Name() string { return "solo" }
 func (s Solo) Start(core consensus.Core) supervisor.StartFunc {
 	if s.MaxTxs == 0 {
 		s.MaxTxs = DefaultMaxTxs
+	}
+	if s.Now == nil {
+		s.Now = time.Now
 	}
 	return func(context.Context) (supervisor.Service, error) { return &driver{s, core}, nil }
 }
@@ -96,7 +102,7 @@ func (d *driver) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		b := propose(state, txs, time.Now())
+		b := propose(state, txs, d.Now())
 		if _, err := d.core.Ordering.Order(ctx, b); err != nil {
 			return fmt.Errorf("order of %v: %w", b, err)
 		}
