@@ -125,6 +125,23 @@ func TestAdminAnswersWhileRequestsFillTheNode(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// Connections whose requests are refused, or want no body, and whose bodies never come, are not held for them: ten times as many
+// as there may be keep nobody out (I8).
+func TestBodiesThatNeverComeKeepNobodyOut(t *testing.T) {
+	const most = 200
+	h := listening(t, func(b *bounds) { *b = newBounds(most) })
+	for _, path := range []string{"/coppice.api.v1.NodeService/Submit", "/healthz", "/metrics", "/events"} {
+		for range most * 5 / 2 {
+			fmt.Fprintf(h.dial(), "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{", path)
+		}
+		h.healthy()
+	}
+	c := client.New(*h.address.Load(), client.WithToken(h.token))
+	defer c.CloseIdle()
+	_, err := c.Tree(t.Context())
+	require.NoError(t, err)
+}
+
 // A process that would run out of files is not started: it would say that it is ready, and then die.
 func TestTooFewFilesAreRefused(t *testing.T) {
 	_, err := connsFor(24)

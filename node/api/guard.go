@@ -24,6 +24,7 @@ func Guard(h http.Handler, tokens []string, open ...string) http.Handler {
 				return
 			}
 		}
+		unread(w, r)
 		w.Header().Set("WWW-Authenticate", "Bearer")
 		if wire.IsSupported(r) {
 			_ = wire.Write(w, r, err) // a client that is gone does not read the error either

@@ -146,6 +146,7 @@ func (in *Intake) refuse(w http.ResponseWriter, r *http.Request, err error) {
 
 // refuse answers that it is worth trying again, in the protocol of the request if it has one.
 func refuse(wire *connect.ErrorWriter, w http.ResponseWriter, r *http.Request, err error) {
+	unread(w, r)
 	w.Header().Set("Retry-After", "1")
 	if !wire.IsSupported(r) {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
@@ -157,6 +158,7 @@ func refuse(wire *connect.ErrorWriter, w http.ResponseWriter, r *http.Request, e
 
 // tooLong answers 413 before anything was read. Connect's own clients find their error in the body.
 func (in *Intake) tooLong(w http.ResponseWriter, r *http.Request) {
+	unread(w, r)
 	w.Header().Set("Connection", "close") // nobody reads what is still to come
 	text := fmt.Sprintf("body: %d bytes, want at most %d", r.ContentLength, in.o.MaxBody)
 	if !in.wire.IsSupported(r) {
