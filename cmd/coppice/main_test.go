@@ -30,11 +30,13 @@ func TestScripts(t *testing.T) {
 		Dir:   "testdata",
 		Setup: setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits":  exits,
-			"flip":   flip,
-			"metric": metric,
-			"occupy": occupy,
-			"tmpfs":  tmpfs,
+			"exits":    exits,
+			"flip":     flip,
+			"flood":    flood,
+			"metric":   metric,
+			"occupy":   occupy,
+			"readonly": readonly,
+			"tmpfs":    tmpfs,
 		},
 		Condition: func(cond string) (bool, error) {
 			if cond == "mount" {

@@ -41,6 +41,17 @@ func tmpfs(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Defer(func() { ts.Check(unix.Unmount(dir, unix.MNT_DETACH)) })
 }
 
+// readonly DIR makes a directory read-only, with what is below it, until the script ends.
+func readonly(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: readonly dir")
+	}
+	dir := ts.MkAbs(args[0])
+	ts.Check(unix.Mount(dir, dir, "", unix.MS_BIND, ""))
+	ts.Defer(func() { ts.Check(unix.Unmount(dir, unix.MNT_DETACH)) })
+	ts.Check(unix.Mount("", dir, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+}
+
 // TestScriptsWithMounts runs the scripts that mount in a namespace of their own where this process may not mount.
 func TestScriptsWithMounts(t *testing.T) {
 	if canMount() {
@@ -50,7 +61,7 @@ func TestScriptsWithMounts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(bin, "-test.run=^TestScripts$/^fulldisk$", "-test.v")
+	cmd := exec.Command(bin, "-test.run=^TestScripts$/^(fulldisk|readonly)$", "-test.v")
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
@@ -60,7 +71,7 @@ func TestScriptsWithMounts(t *testing.T) {
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
 		t.Skipf("this system lets nobody but root mount a file system, and this is not root: %v", err)
 	}
-	if err != nil || bytes.Contains(out, []byte("SKIP: TestScripts/fulldisk")) {
+	if err != nil || bytes.Contains(out, []byte("SKIP: TestScripts/")) {
 		t.Fatalf("in a namespace: %v\n%s", err, out)
 	}
 }
