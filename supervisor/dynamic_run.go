@@ -185,13 +185,28 @@ func (r *dynamicRun) startChild(ctx context.Context, id string, start StartFunc)
 			return Ref{}, passThrough(&StartError{Path: inc.path, ID: id, Err: err})
 		}
 	case <-ctx.Done():
-		r.mu.Lock()
-		in.stopping = true
-		r.mu.Unlock()
-		inc.terminate(context.Cause(ctx))
+		r.tell(in, context.Cause(ctx))
 		return Ref{}, context.Cause(ctx)
 	}
 	return Ref{inc}, nil
+}
+
+// tell has the instance end, in whatever incarnation it is by now, and does not wait.
+func (r *dynamicRun) tell(in *instance, cause error) {
+	r.mu.Lock()
+	inc := in.inc
+	switch {
+	case r.instances[in.id] != in: // it has ended since
+		inc = nil
+	case inc == nil:
+		r.forget(in) // it waited to be restarted
+	default:
+		in.stopping = true
+	}
+	r.mu.Unlock()
+	if inc != nil {
+		inc.terminate(cause)
+	}
 }
 
 func (r *dynamicRun) nextID() string {
