@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/supervisor"
+	"github.com/coppice-go/coppice/supervisor/suptest"
 )
 
 // What is between two states: an end that meets a restart, a stop that meets a delay, a kill that takes its time.
@@ -69,4 +70,40 @@ func TestDynamicStartCancelledAfterRestart(t *testing.T) {
 		}
 		require.Positive(t, cancelled)
 	}
+}
+
+// A verbose Dynamic tells each end, and besides whether that was clean (OTP rule 58); an instance that was ended before its acknowledgment has not
+// stopped, its start has failed. The Laws look at the rest.
+func TestVerboseUncleanStop(t *testing.T) {
+	unclean := func(ctx context.Context) error { <-ctx.Done(); return errCrash }
+	d, err := supervisor.NewDynamic(supervisor.DynamicSpec[bool]{Name: "d", Verbose: true, Ack: supervisor.AckReady, Start: func(_ context.Context, ready bool) (supervisor.Service, error) {
+		return supervisor.ServiceFunc(func(ctx context.Context) error {
+			if ready {
+				supervisor.Ready(ctx)
+			}
+			return unclean(ctx)
+		}), nil
+	}})
+	require.NoError(t, err)
+	r, w := tree(t, supervisor.Spec{Build: children(supervisor.Child{ID: "d", Start: func(context.Context) (supervisor.Service, error) { return d, nil }})})
+	for range 2 {
+		_, err := d.StartChild(ctx, "x", true)
+		require.NoError(t, err)
+		require.NoError(t, d.TerminateChild(ctx, "x"))
+	}
+	failed := make(chan error)
+	go func() {
+		_, err := d.StartChild(ctx, "never ready", false)
+		failed <- err
+	}()
+	until(t, w, 1, func(e supervisor.ChildStarting) bool { return e.Path == "d/never ready" })
+	require.NoError(t, d.TerminateChild(ctx, "never ready"))
+	require.Error(t, <-failed)
+	_, err = d.StartChild(ctx, "y", true)
+	require.NoError(t, err)
+	require.NoError(t, r.Stop(ctx))
+	require.NoError(t, r.Flush(ctx))
+	require.Equal(t, []string{"+d/x", "-d/x", "+d/x", "-d/x", "?d/never ready", "+d/y", "-d/y", "-d"}, steps(w)[1:])
+	require.Equal(t, 3, suptest.Count(w, func(e supervisor.ShutdownError) bool { return e.Path != "d" }))
+	w.Lawful(t)
 }

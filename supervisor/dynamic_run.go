@@ -239,11 +239,11 @@ func (r *dynamicRun) exited(inc *incarnation) {
 	if r.state != Running && r.orphan == nil {
 		r.orphan = exit.orphanBelow()
 	}
-	var event func(Header) Event
+	var event, unclean func(Header) Event
 	switch {
 	case in.stopping || r.state != Running:
 		r.forget(in)
-		event = r.stopped(in, inc)
+		event, unclean = r.stopped(inc, started, first)
 	case !started && errors.Is(inc.startFailure(), ErrIgnore):
 		r.forget(in)
 		event = func(h Header) Event { return ChildIgnored{Header: h} }
@@ -284,6 +284,9 @@ func (r *dynamicRun) exited(inc *incarnation) {
 	if event != nil {
 		inc.emit(event)
 	}
+	if unclean != nil {
+		inc.emit(unclean)
+	}
 	r.mu.Unlock()
 }
 
@@ -298,23 +301,28 @@ func (r *dynamicRun) forget(in *instance) {
 	}
 }
 
-// stopped is the event for an end that was asked for, nil for none. While the run stops, ends that are not quiet are gathered. r.mu is held.
-func (r *dynamicRun) stopped(in *instance, inc *incarnation) func(Header) Event {
+// stopped gives the events for an end that was asked for: one for the end, and one if it was not quiet; nil for none. While the run stops, ends that
+// are not quiet are gathered. r.mu is held.
+func (r *dynamicRun) stopped(inc *incarnation, started, explicit bool) (event, unclean func(Header) Event) {
 	exit := inc.exit
 	if !quietStop(Temporary, r.child.Shutdown, exit) {
 		if r.state == Running {
-			return func(h Header) Event { return ShutdownError{Header: h, Exit: exit, Count: 1} }
-		}
-		if e := r.unclean[exit.String()]; e != nil {
+			unclean = func(h Header) Event { return ShutdownError{Header: h, Exit: exit, Count: 1} }
+		} else if e := r.unclean[exit.String()]; e != nil {
 			e.Count++
 		} else {
 			r.unclean[exit.String()] = &ShutdownError{Exit: exit, Count: 1}
 		}
 	}
-	if !r.verbose {
-		return nil
+	switch {
+	case !r.verbose:
+		return nil, unclean
+	case !started:
+		err := inc.startFailure()
+		return func(h Header) Event { return ChildStartFailed{Header: h, Explicit: explicit, Err: err} }, unclean
+	default:
+		return func(h Header) Event { return ChildStopped{Header: h, Exit: exit} }, unclean
 	}
-	return func(h Header) Event { return ChildStopped{Header: h, Exit: exit} }
 }
 
 // again has the run's goroutine make the next attempt. r.mu is held.
