@@ -465,7 +465,7 @@ func (r *dynamicRun) stopAll() {
 		}
 	}
 	if len(bounded) > 0 {
-		timer := time.AfterFunc(bound, func() { expireAll(bounded) })
+		timer := time.AfterFunc(bound, func() { r.hub.expiries.add(expireAll, bounded...) })
 		defer timer.Stop()
 	}
 	<-r.drained

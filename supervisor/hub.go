@@ -15,6 +15,8 @@ type hub struct {
 	root string
 	id   uint64 // of the root's own incarnation
 
+	expiries expiries
+
 	mu      sync.Mutex
 	seq     uint64
 	history []Event // a ring once it is HistorySize long; next is where the oldest is

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"fmt"
 	"runtime/pprof"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -63,10 +65,41 @@ func (inc *incarnation) describe(found map[uint64]Orphan) Orphan {
 }
 
 // expire is called when the shutdown time is over: an incarnation that has not ended is an orphan.
-func (inc *incarnation) expire() { expireAll([]*incarnation{inc}) }
+func (inc *incarnation) expire() { inc.hub.expiries.add(expireAll, inc) }
+
+// expiries are the incarnations of one tree whose shutdown time is over. A look at the goroutines takes longer the more there are, so what expires during one
+// is looked at together in the next.
+type expiries struct {
+	mu      sync.Mutex
+	waiting []*incarnation
+	busy    bool // somebody is in look
+}
+
+// add hands the incarnations to look, which whoever comes first calls for those that come meanwhile too.
+func (x *expiries) add(look func([]*incarnation), incs ...*incarnation) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.waiting = append(x.waiting, incs...)
+	if x.busy {
+		return
+	}
+	x.busy = true
+	for len(x.waiting) > 0 {
+		next := x.waiting
+		x.waiting = nil
+		x.mu.Unlock()
+		look(next)
+		x.mu.Lock()
+	}
+	x.busy = false
+}
 
 // expireAll looks at the goroutines once for all.
 func expireAll(incs []*incarnation) {
+	incs = slices.DeleteFunc(incs, (*incarnation).over)
+	if len(incs) == 0 {
+		return
+	}
 	ids := make([]uint64, len(incs))
 	for i, inc := range incs {
 		ids[i] = inc.id
@@ -75,6 +108,13 @@ func expireAll(incs []*incarnation) {
 	for _, inc := range incs {
 		inc.orphaned(stacks)
 	}
+}
+
+// over says whether there is nothing to declare any more.
+func (inc *incarnation) over() bool {
+	inc.mu.Lock()
+	defer inc.mu.Unlock()
+	return inc.ended || inc.concluded || !inc.orphanedAt.IsZero()
 }
 
 func (inc *incarnation) orphaned(stacks map[uint64]Orphan) {
