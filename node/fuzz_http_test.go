@@ -95,7 +95,7 @@ func incarnations(t supervisor.Tree) string {
 
 // broken tells whether an answer says that the node is at fault. gRPC and Connect's streams have their status in the trailer or in the
 // last message, where a frame that is not what its head says is "internal" in theirs: malformed tells those.
-var malformed = []string{"protocol error", "corrupt response"}
+var malformed = []string{"protocol error", "corrupt response", "unmarshal end stream message"}
 
 func broken(res *http.Response, answer []byte) string {
 	isMalformed := func(text string) bool {
