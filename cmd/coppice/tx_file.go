@@ -4,11 +4,15 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -69,6 +73,8 @@ type piece struct {
 type fileJournal struct {
 	File   string   `json:"file"`
 	Next   int      `json:"next_line"`
+	Read   int      `json:"read_lines,omitempty"`  // of the file: those before Next, and those of the batch
+	Sum    string   `json:"read_sha256,omitempty"` // of these lines
 	Batch  []piece  `json:"batch,omitempty"`
 	Totals fileJSON `json:"totals"`
 }
@@ -99,6 +105,11 @@ func (t *txFile) run(cmd *cobra.Command) error {
 		defer f.Close()
 		in = f
 	}
+	lines := &pieces{in: bufio.NewReaderSize(in, 64<<10), validFor: t.validFor, sum: sha256.New()}
+	if err := t.check(lines, j); err != nil {
+		return err
+	}
+	earlier := j.Totals.Submitted
 	if _, err := t.app.resolve(); err != nil {
 		return t.app.nodeError(cmd.Context(), err)
 	}
@@ -106,7 +117,6 @@ func (t *txFile) run(cmd *cobra.Command) error {
 	show := newProgress()
 	defer show.end()
 	began := time.Now()
-	lines := &pieces{in: bufio.NewReaderSize(in, 64<<10), validFor: t.validFor}
 	var stopped error
 	for stopped == nil {
 		if len(j.Batch) == 0 {
@@ -117,11 +127,14 @@ func (t *txFile) run(cmd *cobra.Command) error {
 			if len(j.Batch) == 0 {
 				break
 			}
+			j.Read, j.Sum = lines.before(j.Batch[len(j.Batch)-1].Next)
 			if err := t.save(j); err != nil {
 				return err
 			}
 		}
-		stopped = t.submit(cmd, c, &j)
+		if stopped = t.submit(cmd, c, &j); len(j.Batch) == 0 {
+			j.Read, j.Sum = lines.before(j.Next)
+		}
 		select {
 		case <-show.tick:
 			show.line(fmt.Sprintf("%6.1fs  line %d  %d committed  %d failed  %.0f tx/s", time.Since(began).Seconds(), j.Next, j.Totals.Committed, j.Totals.Failed,
@@ -130,7 +143,7 @@ func (t *txFile) run(cmd *cobra.Command) error {
 		}
 	}
 	show.clear()
-	return errors.Join(t.finish(cmd, &j, stopped), t.save(j))
+	return errors.Join(t.finish(cmd, &j, earlier, stopped), t.save(j))
 }
 
 // submit submits the batch and takes its outcomes. The batch stays where these are not known.
@@ -213,14 +226,17 @@ func (t *txFile) outcome(p piece, o client.Outcome) (lineJSON, error) {
 	return line, o.Err
 }
 
-// finish tells the totals, and how to go on.
-func (t *txFile) finish(cmd *cobra.Command, j *fileJournal, stopped error) error {
+// finish tells the totals, and how to go on. Earlier is how many transactions earlier runs submitted.
+func (t *txFile) finish(cmd *cobra.Command, j *fileJournal, earlier int, stopped error) error {
 	j.Totals.NextLine = j.Next
 	var err error
-	if t.asJSON {
+	switch {
+	case t.asJSON:
 		b, _ := json.Marshal(j.Totals) // numbers
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s\n", b)
-	} else {
+	case stopped == nil && earlier > 0 && earlier == j.Totals.Submitted:
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "nothing left to submit; %d committed by earlier runs\n", j.Totals.Committed)
+	default:
 		what := "committed"
 		if t.noWait {
 			what = "accepted"
@@ -262,6 +278,24 @@ func (t *txFile) load(j *fileJournal) error {
 	return nil
 }
 
+// check reads what of the file the journal says was read, and refuses another: its lines would be taken for submitted ones.
+func (t *txFile) check(p *pieces, j fileJournal) error {
+	if j.Sum == "" { // a new one
+		return nil
+	}
+	p.keep = j.Next - 1
+	for p.line < j.Read && !p.over {
+		if _, err := p.read(); err != nil {
+			return fmt.Errorf("%s: %w", t.name, err)
+		}
+	}
+	if n, sum := p.before(p.line + 1); n != j.Read || sum != j.Sum {
+		return fmt.Errorf("--journal %s: %s has changed in its first %d lines, which earlier runs have read and submitted; nothing was submitted now: "+
+			"restore these lines, or give new transactions a file and a journal of their own", t.journal, t.name, j.Read)
+	}
+	return nil
+}
+
 // save remembers how far the run came, durably, before anything of a batch is submitted.
 func (t *txFile) save(j fileJournal) error {
 	if t.journal == "" {
@@ -285,6 +319,18 @@ type pieces struct {
 	validFor time.Duration
 	line     int // read so far
 	over     bool
+
+	sum  hash.Hash      // of the lines read so far
+	sums map[int]string // what it was after a line, for those from keep on
+	keep int
+}
+
+// before answers how many lines are before this one, and their digest.
+func (p *pieces) before(line int) (int, string) {
+	if line <= 1 {
+		return 0, ""
+	}
+	return line - 1, p.sums[line-1]
 }
 
 // maxLine bounds a line; no operation is longer.
@@ -307,12 +353,22 @@ func (p *pieces) read() (string, error) {
 			return "", err
 		}
 		p.line++
-		return strings.TrimRight(string(b), "\r\n"), nil
+		text := strings.TrimRight(string(b), "\r\n")
+		io.WriteString(p.sum, text+"\n") // a last line without its end is the same line
+		if p.line >= p.keep {
+			if p.sums == nil {
+				p.sums = make(map[int]string)
+			}
+			p.sums[p.line] = hex.EncodeToString(p.sum.Sum(nil))
+		}
+		return text, nil
 	}
 }
 
 // next answers up to max transactions that begin at the line from or later. None: the file is at its end.
 func (p *pieces) next(from, max int) (batch []piece, err error) {
+	p.keep = from - 1
+	maps.DeleteFunc(p.sums, func(line int, _ string) bool { return line < p.keep })
 	bytes := 0
 	for len(batch) < max && bytes < engines.MaxTxBytes {
 		text, err := p.read()
