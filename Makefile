@@ -47,7 +47,7 @@ soak: build ## the long campaigns: kills of the process, of the tree, of the dis
 	COPPICE_CRASHES=$(SOAK_CRASHES) COPPICE_CRASH_SEED=$(SOAK_SEED) \
 		$(GO) test -count 1 -timeout 120m -v -run TestTheNodeSurvivesCrashesOfItsDisk ./node
 	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 120m ./eventlog/...
-	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 60m ./engines/consensus/comet
+	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 60m ./engines/storage/snapshots ./engines/consensus/comet
 	bin/coppice soak --consensus cometbft --kills $(SOAK_COMET_KILLS)
 	COPPICE_HAMMER=15000 $(GO) test -race -count 1 -run Hammer -timeout 20m ./supervisor
 	COPPICE_SOAK=1 $(GO) test -count 1 -run BuildsForOtherSystems -timeout 20m ./supervisor
