@@ -15,7 +15,7 @@ func TestDocumentedTestsExist(t *testing.T) {
 	doc, err := os.ReadFile(filepath.Join("..", "docs", "eventlog.md"))
 	require.NoError(t, err)
 	tests := map[string]bool{}
-	for _, dir := range []string{".", "segment", "../cmd/coppice/internal/logstream"} {
+	for _, dir := range []string{".", "segment", "../cmd/coppice/internal/logstream", "../node"} {
 		files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
 		require.NoError(t, err)
 		for _, f := range files {
