@@ -149,7 +149,7 @@ func (e *AutoShutdownError) As(target any) bool {
 
 // shielded is errors.Is, blind to suture's sentinels: those speak to the supervisor that saw them first, and to no other.
 func shielded(err, target error) bool {
-	return target != suture.ErrDoNotRestart && target != suture.ErrTerminateSupervisorTree && err != nil && errors.Is(err, target)
+	return target != suture.ErrDoNotRestart && target != suture.ErrTerminateSupervisorTree && is(err, target)
 }
 
 // PanicError is a panic, in a child or in a goroutine it started with Go.
@@ -166,7 +166,7 @@ func (e *PanicError) Unwrap() error { err, _ := e.Value.(error); return err }
 // newPanic is for what was just recovered.
 func newPanic(v any) *PanicError {
 	e := &PanicError{Value: v, Stack: debug.Stack()}
-	if err, ok := v.(error); ok && sound(err) != err {
+	if err, ok := v.(error); ok && fault(err) != nil {
 		e.Value = fmt.Sprint(v) // fmt bears what panics
 	}
 	return e
@@ -174,10 +174,18 @@ func newPanic(v any) *PanicError {
 
 // sound is err, or, if that panics when it is looked at, an error that says so. A typed nil does, often: it is not nil, and its methods do not expect that it is. Such
 // an error is the fault of the child that returned it, and must not be met first where the supervisor looks at it.
-func sound(err error) (out error) {
+func sound(err error) error {
 	if err == nil {
 		return nil
 	}
+	if f := fault(err); f != nil {
+		return f
+	}
+	return err
+}
+
+// fault is what is wrong with an error that cannot be looked at, nil if nothing is.
+func fault(err error) (out error) {
 	defer func() {
 		if v := recover(); v != nil {
 			out = fmt.Errorf("an error of type %T cannot be looked at: %w", err, &PanicError{Value: fmt.Sprint(v), Stack: debug.Stack()})
@@ -185,7 +193,18 @@ func sound(err error) (out error) {
 	}()
 	var panicked *PanicError
 	_, _, _ = errors.Is(err, ErrShutdown), errors.As(err, &panicked), err.Error()
-	return err
+	return nil
+}
+
+// is is errors.Is for errors that others made: that panics where two errors of a comparable type hold what cannot be compared, and where an Is method does. What
+// cannot be compared is not the same.
+func is(err, target error) (found bool) {
+	defer func() {
+		if recover() != nil {
+			found = false
+		}
+	}()
+	return errors.Is(err, target)
 }
 
 func name(kind string, i int, names ...string) string {

@@ -2,7 +2,6 @@ package supervisor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 )
@@ -189,7 +188,7 @@ func (e SupervisorStarted) String() string {
 
 // AsTold says whether the supervisor stopped because, and as, it was told to, by Stop or by the supervisor above.
 func (e SupervisorStopped) AsTold() bool {
-	return e.Err == nil || errors.Is(e.Err, context.Canceled) && errors.Is(e.Err, ErrShutdown) && !errors.Is(e.Err, ErrOrphan)
+	return e.Err == nil || is(e.Err, context.Canceled) && is(e.Err, ErrShutdown) && !is(e.Err, ErrOrphan)
 }
 
 func (e SupervisorStopped) String() string {
@@ -243,7 +242,7 @@ func (e OrphanEnded) String() string {
 }
 
 func (e Killed) String() string {
-	if errors.Is(e.Reason, ErrKilled) {
+	if is(e.Reason, ErrKilled) {
 		return fmt.Sprintf("%s: %v", e.Subject(), e.Reason)
 	}
 	return fmt.Sprintf("%s: killed: %v", e.Subject(), e.Reason)

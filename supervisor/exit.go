@@ -122,11 +122,11 @@ func classify(e ending, c circumstances) Exit {
 	case e.panic != nil || e.goexit:
 	case e.err == nil:
 		x.Class = Normal
-	case errors.Is(e.err, suture.ErrTerminateSupervisorTree):
+	case is(e.err, suture.ErrTerminateSupervisorTree):
 		x.Class, x.terminate = Shutdown, true
-	case errors.Is(e.err, suture.ErrDoNotRestart):
+	case is(e.err, suture.ErrDoNotRestart):
 		x.Class, x.remove = Shutdown, true
-	case errors.Is(e.err, ErrShutdown):
+	case is(e.err, ErrShutdown):
 		x.Class = Shutdown
 	case c.stopped && isOfContext(e.err, c.cause):
 		x.Class = Shutdown
@@ -138,5 +138,5 @@ func classify(e ending, c circumstances) Exit {
 
 // isOfContext says whether err is what a cancelled context gives: its error, or its cause.
 func isOfContext(err, cause error) bool {
-	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || (cause != nil && errors.Is(err, cause))
+	return is(err, context.Canceled) || is(err, context.DeadlineExceeded) || (cause != nil && is(err, cause))
 }

@@ -220,7 +220,7 @@ func (inc *incarnation) tell(cause error) time.Duration {
 func (inc *incarnation) kill(reason error) error {
 	if reason = sound(reason); reason == nil {
 		reason = ErrKilled
-	} else if !errors.Is(reason, ErrKilled) {
+	} else if !is(reason, ErrKilled) {
 		reason = fmt.Errorf("%w: %w", ErrKilled, reason)
 	}
 	inc.mu.Lock()
@@ -443,7 +443,7 @@ func (inc *incarnation) startFailure() error {
 		return fmt.Errorf("%w, and it %w", ErrStartTimeout, ErrOrphan)
 	case inc.timedOut:
 		return ErrStartTimeout
-	case errors.Is(inc.main.err, ErrIgnore) && !x.Orphaned:
+	case is(inc.main.err, ErrIgnore) && !x.Orphaned:
 		return ErrIgnore
 	case x.Class == Normal:
 		return ErrEndedBeforeReady

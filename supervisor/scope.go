@@ -2,7 +2,6 @@ package supervisor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -123,7 +122,7 @@ func (s *scope) finish(err error) {
 		if s.outer != nil {
 			s.outer.detachInner(s.name)
 		}
-		if !errors.Is(err, ErrIgnore) {
+		if !is(err, ErrIgnore) {
 			err = s.own.exit.Err
 		}
 	}
@@ -139,7 +138,7 @@ func (s *scope) finish(err error) {
 // withOrphan is the end of a run that left an orphan: the error names it too.
 func withOrphan(err error, orphan *GiveUpError) error {
 	switch {
-	case orphan == nil || errors.Is(err, ErrOrphan):
+	case orphan == nil || is(err, ErrOrphan):
 		return err
 	case err == nil:
 		return orphan
@@ -155,7 +154,7 @@ func (s *scope) served() error {
 		defer cancel()
 		_ = s.hub.flush(ctx, "") // one that is slower than this has the rest of the process's life
 	}
-	if s.made && errors.Is(s.err, ErrIgnore) {
+	if s.made && is(s.err, ErrIgnore) {
 		return nil
 	}
 	return s.err
