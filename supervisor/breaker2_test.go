@@ -6,6 +6,7 @@ import (
 	"io"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -72,4 +73,67 @@ func TestUncomparableErrorAsCause(t *testing.T) {
 			require.ErrorIs(t, r.Wait(), context.Canceled)
 		})
 	}
+}
+
+// Only a start or a Build that returns ErrIgnore is ignored (OTP rules 12 and 16): not who ends with it later, and not who panics with it.
+func TestIgnoreIsOnlyReturned(t *testing.T) {
+	ignore := fmt.Errorf("wrapped: %w", supervisor.ErrIgnore)
+	never := supervisor.Intensity{Period: time.Hour}
+	t.Run("an exit", func(t *testing.T) {
+		p := newProbe("p")
+		r, _ := tree(t, supervisor.Spec{Intensity: never, Build: children(p.child(supervisor.Permanent))})
+		<-p.starts
+		p.end(ignore)
+		require.ErrorIs(t, r.Wait(), supervisor.ErrMaxIntensity)
+		s, err := supervisor.New(supervisor.Spec{Intensity: never, Build: children(supervisor.Child{ID: "a", Start: supervisor.Start(func(context.Context) error { return ignore })})})
+		require.NoError(t, err)
+		require.ErrorIs(t, s.Serve(ctx), supervisor.ErrMaxIntensity, "Serve of a root that gave up")
+	})
+	bad := supervisor.Child{ID: "a", Start: func(context.Context) (supervisor.Service, error) { panic(ignore) }}
+	for where, spec := range map[string]supervisor.Spec{
+		"a panic in a start":        {Build: children(bad)},
+		"a panic in a start, below": {Build: children(nested("n", supervisor.Permanent, supervisor.Spec{Build: children(bad)}))},
+		"a panic in Build":          {Build: func(context.Context) ([]supervisor.Child, error) { panic(ignore) }},
+		"a panic in Build, below": {Build: children(nested("n", supervisor.Permanent, supervisor.Spec{
+			Build: func(context.Context) ([]supervisor.Child, error) { panic(ignore) }}))},
+	} {
+		t.Run(where, func(t *testing.T) {
+			s, err := supervisor.New(spec)
+			require.NoError(t, err)
+			r, err := s.Start(ctx)
+			var panicked *supervisor.PanicError
+			require.ErrorAs(t, err, &panicked)
+			require.Nil(t, r)
+			require.Error(t, s.Serve(ctx))
+		})
+	}
+	t.Run("management", func(t *testing.T) {
+		p := newProbe("p")
+		p.before = func(n int) error {
+			if n > 1 {
+				panic(ignore)
+			}
+			return nil
+		}
+		r, _ := tree(t, supervisor.Spec{Build: children(p.child(supervisor.Permanent))})
+		_, err := r.StartChild(ctx, bad)
+		require.ErrorIs(t, err, supervisor.ErrIgnore) // as what was panicked with
+		require.NoError(t, r.TerminateChild(ctx, "p"))
+		_, err = r.RestartChild(ctx, "p")
+		require.Error(t, err)
+		require.Error(t, r.Reload(ctx, supervisor.Spec{Build: func(context.Context) ([]supervisor.Child, error) { panic(ignore) }}))
+		d, err := supervisor.NewDynamic(supervisor.DynamicSpec[int]{Name: "d", Start: func(context.Context, int) (supervisor.Service, error) { panic(ignore) }})
+		require.NoError(t, err)
+		_, err = r.StartChild(ctx, supervisor.Child{ID: "d", Start: func(context.Context) (supervisor.Service, error) { return d, nil }})
+		require.NoError(t, err)
+		_, err = d.StartChild(ctx, "x", 1)
+		require.Error(t, err)
+	})
+	t.Run("returned", func(t *testing.T) {
+		r, w := tree(t, supervisor.Spec{Build: children(
+			supervisor.Child{ID: "a", Start: func(context.Context) (supervisor.Service, error) { return nil, ignore }},
+			nested("n", supervisor.Permanent, supervisor.Spec{Build: func(context.Context) ([]supervisor.Child, error) { return nil, ignore }}))})
+		require.NoError(t, r.Flush(ctx))
+		require.Equal(t, 2, suptest.Count[supervisor.ChildIgnored](w, nil))
+	})
 }

@@ -3,7 +3,6 @@ package supervisor
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -244,7 +243,7 @@ func (r *dynamicRun) exited(inc *incarnation) {
 	case in.stopping || r.state != Running:
 		r.forget(in)
 		event, unclean = r.stopped(inc, started, first)
-	case !started && errors.Is(inc.startFailure(), ErrIgnore):
+	case !started && inc.startFailure() == ErrIgnore:
 		r.forget(in)
 		event = func(h Header) Event { return ChildIgnored{Header: h} }
 	case !started:

@@ -207,6 +207,18 @@ func is(err, target error) (found bool) {
 	return errors.Is(err, target)
 }
 
+// ignores says whether a start answered ErrIgnore: by returning it, and not by an end of its own or of one below that was about such an error (OTP rule 16).
+func ignores(err error) bool {
+	if !is(err, ErrIgnore) {
+		return false
+	}
+	var panicked *PanicError
+	var failed *StartError
+	var gaveUp *GiveUpError
+	var auto *AutoShutdownError
+	return !errors.As(err, &panicked) && !errors.As(err, &failed) && !errors.As(err, &gaveUp) && !errors.As(err, &auto)
+}
+
 func name(kind string, i int, names ...string) string {
 	if i >= 0 && i < len(names) {
 		return names[i]

@@ -443,7 +443,7 @@ func (inc *incarnation) startFailure() error {
 		return fmt.Errorf("%w, and it %w", ErrStartTimeout, ErrOrphan)
 	case inc.timedOut:
 		return ErrStartTimeout
-	case is(inc.main.err, ErrIgnore) && !x.Orphaned:
+	case ignores(inc.main.err) && !x.Orphaned:
 		return ErrIgnore
 	case x.Class == Normal:
 		return ErrEndedBeforeReady

@@ -30,7 +30,7 @@ func (r *Run) addChild(c Child) (Ref, error) {
 	r.update(func() { r.add(rec) })
 	ref, err := r.startChild(rec, true)
 	switch {
-	case errors.Is(err, ErrIgnore):
+	case err == ErrIgnore:
 		if c.Restart == Temporary {
 			r.remove(rec)
 		}
@@ -62,7 +62,7 @@ func (r *Run) restartChild(id string) (Ref, error) {
 		return Ref{}, err
 	}
 	ref, err := r.startChild(rec, true)
-	if errors.Is(err, ErrIgnore) {
+	if err == ErrIgnore {
 		return Ref{}, nil
 	}
 	return ref, passThrough(err)
@@ -131,7 +131,7 @@ func (r *Run) reload(spec Spec) error {
 	}
 	old := r.spec
 	children, err := r.build(spec.Build)
-	if errors.Is(err, ErrIgnore) {
+	if err == ErrIgnore {
 		return nil
 	}
 	if err != nil {

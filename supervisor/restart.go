@@ -1,7 +1,6 @@
 package supervisor
 
 import (
-	"errors"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -157,7 +156,7 @@ func (r *Run) perform(rec *record) {
 		if r.stopping() {
 			return
 		}
-		if _, err := r.startChild(x, false); err != nil && !errors.Is(err, ErrIgnore) {
+		if _, err := r.startChild(x, false); err != nil && err != ErrIgnore {
 			r.retry(x) // a run that ends does not come to it
 			return
 		}

@@ -2,7 +2,6 @@ package supervisor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -118,7 +117,7 @@ func (r *Run) start() error {
 		if r.stopping() {
 			return r.stopError()
 		}
-		if _, err := r.startChild(rec, false); err != nil && !errors.Is(err, ErrIgnore) {
+		if _, err := r.startChild(rec, false); err != nil && err != ErrIgnore {
 			if r.stopping() {
 				return r.stopError()
 			}
@@ -162,7 +161,7 @@ func (r *Run) build(f func(context.Context) ([]Child, error)) ([]Child, error) {
 		return nil, r.stopError()
 	case b.exit.Class == Normal:
 		return children, nil
-	case errors.Is(b.exit.Err, ErrIgnore):
+	case b.startFailure() == ErrIgnore:
 		return nil, ErrIgnore
 	default:
 		return nil, fmt.Errorf("Build of supervisor %s: %w", r.own.subject(), b.exit.Err)

@@ -122,7 +122,7 @@ func (s *scope) finish(err error) {
 		if s.outer != nil {
 			s.outer.detachInner(s.name)
 		}
-		if !is(err, ErrIgnore) {
+		if err != ErrIgnore { // Build's own; an exit that Is ErrIgnore is an exit
 			err = s.own.exit.Err
 		}
 	}
@@ -154,7 +154,7 @@ func (s *scope) served() error {
 		defer cancel()
 		_ = s.hub.flush(ctx, "") // one that is slower than this has the rest of the process's life
 	}
-	if s.made && is(s.err, ErrIgnore) {
+	if s.made && s.err == ErrIgnore {
 		return nil
 	}
 	return s.err
