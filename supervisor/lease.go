@@ -45,7 +45,7 @@ func NewLease[T any](open func() (T, error), close func(T) error, bound time.Dur
 
 // Acquire revokes the previous grant (new operations get ErrFenced, those in flight are waited for), closes what it had opened, and opens afresh.
 // Past the bound the answer is ErrLeaseStuck: the resource is still in use by an incarnation that was given up, and the caller must end the process. An error of
-// close or open is returned as it is, and there is then no grant. If ctx ends first, the previous grant stays revoked.
+// close or open is returned as it is, and there is then no grant; a panic in them is the caller's, and leaves none either. If ctx ends first, the previous grant stays revoked.
 func (l *Lease[T]) Acquire(ctx context.Context) (*Grant[T], error) {
 	if err := l.revoke(ctx); err != nil {
 		return nil, err
@@ -84,23 +84,28 @@ func (l *Lease[T]) Close() error {
 	return nil
 }
 
-// revoke takes the turn and ends the grant; on an error the turn is given back.
+// revoke takes the turn and ends the grant; on an error the turn is given back, and also when the close panics or does not return at all.
 func (l *Lease[T]) revoke(ctx context.Context) error {
 	select {
 	case <-l.turn:
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+	taken := false
+	defer func() {
+		if !taken {
+			l.turn <- struct{}{}
+		}
+	}()
 	l.mu.Lock()
 	g := l.grant
 	l.mu.Unlock()
-	if g == nil {
-		return nil
+	if g != nil {
+		if err := g.end(ctx); err != nil {
+			return err
+		}
 	}
-	if err := g.end(ctx); err != nil {
-		l.turn <- struct{}{}
-		return err
-	}
+	taken = true
 	return nil
 }
 
@@ -113,28 +118,46 @@ func (g *Grant[T]) end(ctx context.Context) error {
 			close(g.idle)
 		}
 	}
+	n := g.inFlight
 	g.mu.Unlock()
+	if n > 0 {
+		if err := g.await(ctx); err != nil {
+			return err
+		}
+	}
+	g.release.Do(func() {
+		g.err = errNotClosed // if close does not return
+		defer func() {
+			g.lease.mu.Lock()
+			defer g.lease.mu.Unlock()
+			if g.lease.grant == g {
+				g.lease.grant = nil
+			}
+		}()
+		g.err = g.lease.close(g.value)
+	})
+	return g.err
+}
+
+var errNotClosed = errors.New("close of the leased resource did not return")
+
+// await waits until nothing is in flight any more.
+func (g *Grant[T]) await(ctx context.Context) error {
 	timer := time.NewTimer(g.lease.bound)
 	defer timer.Stop()
 	select {
 	case <-g.idle:
+		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-timer.C:
-		g.mu.Lock()
-		n := g.inFlight
-		g.mu.Unlock()
-		return fmt.Errorf("%w: %d after %v", ErrLeaseStuck, n, g.lease.bound)
 	}
-	g.release.Do(func() {
-		g.err = g.lease.close(g.value)
-		g.lease.mu.Lock()
-		if g.lease.grant == g {
-			g.lease.grant = nil
-		}
-		g.lease.mu.Unlock()
-	})
-	return g.err
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.inFlight == 0 {
+		return nil // at the very moment
+	}
+	return fmt.Errorf("%w: %d after %v", ErrLeaseStuck, g.inFlight, g.lease.bound)
 }
 
 // Do calls f with the resource, unless the grant has been revoked: then the answer is ErrFenced. It returns f's error. Calls may overlap. f must not
