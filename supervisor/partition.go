@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"reflect"
 	"strconv"
 	"sync/atomic"
 )
@@ -68,28 +69,21 @@ func NewPartition(spec PartitionSpec) (*Partition, error) {
 // Partitions is how many there are now.
 func (p *Partition) Partitions() int { return int(p.now.Load()) }
 
-// Route is the partition of a key: integers by their remainder, all else by a hash that holds for the life of p. A key that is neither a []byte nor
+// Route is the partition of a key: integers of all types by their remainder, all else by a hash that holds for the life of p. A key that is neither a []byte nor
 // comparable panics. -1 when there is no partition.
 func (p *Partition) Route(key any) int {
 	n := p.now.Load()
 	if n == 0 {
 		return -1
 	}
-	switch k := key.(type) {
-	case int:
-		return int(((int64(k) % n) + n) % n)
-	case int32:
-		return int(((int64(k) % n) + n) % n)
-	case int64:
-		return int(((k % n) + n) % n)
-	case uint:
-		return int(uint64(k) % uint64(n))
-	case uint32:
-		return int(uint64(k) % uint64(n))
-	case uint64:
-		return int(k % uint64(n))
-	case []byte:
+	if k, ok := key.([]byte); ok {
 		return int(maphash.Bytes(p.seed, k) % uint64(n))
+	}
+	switch v := reflect.ValueOf(key); {
+	case v.CanInt():
+		return int(((v.Int() % n) + n) % n)
+	case v.CanUint():
+		return int(v.Uint() % uint64(n))
 	default:
 		return int(maphash.Comparable(p.seed, key) % uint64(n))
 	}
@@ -114,25 +108,39 @@ func (p *Partition) Child(key any) (Ref, error) {
 }
 
 // Resize changes how many partitions run: 0 to as many as were specified. Partitions keep their IDs; those beyond n are stopped. A restart of the supervisor
-// brings all back.
+// brings all back. It is one management call: it waits for its turn, others wait until it is through, and if ctx ends once it has begun it goes on. After an error it
+// can be repeated: a partition that did not start ends it, with those before that one running; one that did not stop in time (ErrOrphan) does not.
 func (p *Partition) Resize(ctx context.Context, n int) error {
 	if n < 0 || n > p.most {
 		return fmt.Errorf("%w: partitioned supervisor %s: resize to %d, expected 0 to %d", ErrSpec, p, n, p.most)
 	}
+	r, err := p.current()
+	if err != nil {
+		return err
+	}
+	_, err = r.do(ctx, func() (Ref, error) { return Ref{}, p.resize(r, n) })
+	return err
+}
+
+// resize runs in the supervisor's goroutine.
+func (p *Partition) resize(r *Run, n int) (err error) {
 	old := p.Partitions()
 	if n < old {
-		p.now.Store(int64(n))
+		p.now.Store(int64(n)) // nothing is routed any more to what is about to stop
 	}
-	for i := old - 1; i >= n; i-- {
-		if err := p.TerminateChild(ctx, strconv.Itoa(i)); err != nil {
-			return err
+	for i := p.most - 1; i >= n; i-- {
+		if e := r.terminateChild(strconv.Itoa(i)); e != nil && !errors.Is(e, ErrNotFound) {
+			err = errors.Join(err, e)
+		}
+		if r.ending != nil || r.stopping() {
+			return errors.Join(err, r.gone())
 		}
 	}
 	for i := old; i < n; i++ {
-		if _, err := p.RestartChild(ctx, strconv.Itoa(i)); err != nil && !errors.Is(err, ErrRunning) {
+		if _, err := r.restartChild(strconv.Itoa(i)); err != nil && !errors.Is(err, ErrRunning) && !errors.Is(err, ErrRestarting) {
 			return err
 		}
 		p.now.Store(int64(i + 1))
 	}
-	return nil
+	return err
 }
