@@ -136,10 +136,17 @@ func (r *Run) build(f func(context.Context) ([]Child, error)) ([]Child, error) {
 	}
 	b := &incarnation{name: "build", path: r.own.path, hub: r.hub, parent: r.own, policy: Abandon, startTimeout: Infinity, shutdown: DefaultShutdown}
 	b.newContext(r.base)
+	// Its context is the supervisor's, and over when that is told to stop.
+	ctx, cancel := context.WithCancelCause(r.own.ctx)
+	defer func() {
+		if b.exit.Class != Normal {
+			cancel(nil) // what was built may have kept it
+		}
+	}()
 	var children []Child
 	b.launch(func(context.Context) (Service, error) {
 		var err error
-		if children, err = f(r.own.ctx); err != nil {
+		if children, err = f(ctx); err != nil {
 			return nil, err
 		}
 		return ServiceFunc(func(context.Context) error { return nil }), nil
@@ -151,14 +158,18 @@ func (r *Run) build(f func(context.Context) ([]Child, error)) ([]Child, error) {
 		<-b.done
 	case <-r.halt:
 		b.terminate(ErrShutdown)
-		r.own.cancel(ErrShutdown)
+		if cancel(ErrShutdown); r.state == Starting {
+			r.own.cancel(ErrShutdown)
+		}
 		<-b.done
 	}
 	switch {
 	case b.exit.Orphaned:
 		return nil, fmt.Errorf("Build of supervisor %s %w", r.own.subject(), ErrOrphan)
-	case r.stopping():
+	case r.stopping() && r.state == Starting:
 		return nil, r.stopError()
+	case r.stopping():
+		return nil, r.gone()
 	case b.exit.Class == Normal:
 		return children, nil
 	case b.startFailure() == ErrIgnore:
