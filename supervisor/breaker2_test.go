@@ -4,6 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -136,4 +140,155 @@ func TestIgnoreIsOnlyReturned(t *testing.T) {
 		require.NoError(t, r.Flush(ctx))
 		require.Equal(t, 2, suptest.Count[supervisor.ChildIgnored](w, nil))
 	})
+}
+
+// A close that panics, or ends its goroutine, is the end of the child that acquires, and its successor can acquire: the lease keeps its turn.
+func TestLease_CloseThatDoesNotReturn(t *testing.T) {
+	for name, fault := range map[string]func(){"panic": func() { panic("close") }, "goexit": runtime.Goexit} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				opened := 0
+				l := supervisor.NewLease(func() (int, error) { opened++; return opened, nil }, func(n int) error {
+					if n == 1 {
+						fault()
+					}
+					return nil
+				}, time.Second)
+				first, err := l.Acquire(ctx)
+				require.NoError(t, err)
+				got := make(chan *supervisor.Grant[int], 1)
+				r, w := tree(t, supervisor.Spec{Build: children(supervisor.Child{ID: "a", Start: supervisor.Start(func(ctx context.Context) error {
+					g, err := l.Acquire(ctx)
+					if err != nil {
+						return err
+					}
+					got <- g
+					<-ctx.Done()
+					return ctx.Err()
+				})})})
+				e := until(t, w, 1, exitOf("a")).Exit
+				require.True(t, e.Goexit || e.Panic == "close", "%v", e)
+				g := <-got
+				require.NoError(t, g.Do(func(n int) error { require.Equal(t, 2, n); return nil }))
+				require.Error(t, first.Release(), "it is not known to be closed")
+				require.NoError(t, r.Stop(ctx))
+				require.NoError(t, l.Close())
+			})
+		})
+	}
+}
+
+// A grant with nothing in flight is never stuck, however short the bound.
+func TestLease_IdleIsNotStuck(t *testing.T) {
+	l := supervisor.NewLease(func() (int, error) { return 1, nil }, func(int) error { return nil }, 0)
+	for range 1000 {
+		_, err := l.Acquire(ctx)
+		require.NoError(t, err)
+	}
+	require.NoError(t, l.Close())
+	synctest.Test(t, func(t *testing.T) {
+		for range 200 { // what is in flight ends at the instant of the bound
+			l := supervisor.NewLease(func() (int, error) { return 1, nil }, func(int) error { return nil }, time.Second)
+			g, err := l.Acquire(ctx)
+			require.NoError(t, err)
+			begun := make(chan struct{})
+			go func() {
+				_ = g.Do(func(int) error { close(begun); <-time.After(time.Second); return nil })
+			}()
+			<-begun
+			if _, err = l.Acquire(ctx); err != nil {
+				require.ErrorIs(t, err, supervisor.ErrLeaseStuck)
+				require.ErrorContains(t, err, ": 1 after")
+			}
+			synctest.Wait()
+		}
+	})
+}
+
+func newPartition(t *testing.T, n int) (*supervisor.Partition, *supervisor.Run) {
+	t.Helper()
+	p, err := supervisor.NewPartition(supervisor.PartitionSpec{Name: "p", Partitions: n, Start: func(ctx context.Context, _ int) (supervisor.Service, error) { return idle(ctx) }})
+	require.NoError(t, err)
+	r, err := p.Start(ctx)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, r.Stop(ctx)) })
+	return p, r
+}
+
+func runs(t *testing.T, p *supervisor.Partition) int {
+	t.Helper()
+	n, err := p.CountChildren()
+	require.NoError(t, err)
+	return n.Active
+}
+
+// A Resize that was interrupted can be repeated, and Partitions is what runs.
+func TestPartition_ResizeInterrupted(t *testing.T) {
+	p, _ := newPartition(t, 4)
+	over, cancel := context.WithCancel(ctx)
+	cancel()
+	require.ErrorIs(t, p.Resize(over, 1), context.Canceled)
+	require.Equal(t, runs(t, p), p.Partitions())
+	require.NoError(t, p.Resize(ctx, 1))
+	require.Equal(t, 1, runs(t, p))
+	require.Equal(t, 1, p.Partitions())
+}
+
+// Of Resizes at the same time the last one that began says how many run.
+func TestPartition_ResizeConcurrently(t *testing.T) {
+	p, _ := newPartition(t, 4)
+	for i := range 100 {
+		var wg sync.WaitGroup
+		for k := range 4 {
+			wg.Go(func() { _ = p.Resize(ctx, 1+(i+k)%4) })
+		}
+		wg.Wait()
+		require.Equal(t, runs(t, p), p.Partitions())
+	}
+}
+
+// Route takes integers of all types by their remainder.
+func TestPartition_RouteIntegers(t *testing.T) {
+	p, _ := newPartition(t, 3)
+	type id int
+	type flags uint8
+	for _, key := range []any{5, int8(5), int16(5), int32(5), int64(5), uint(5), uint8(5), uint16(5), uint32(5), uint64(5), uintptr(5), id(5), flags(5), id(-1), int8(-4)} {
+		require.Equal(t, 2, p.Route(key), "%T(%v)", key, key)
+	}
+	require.Equal(t, 0, p.Route(int64(math.MinInt64)+2))
+	require.Less(t, p.Route(nil), 3)
+}
+
+// A Stop while the Build of a Reload is under way is a clean one.
+func TestStopDuringReload(t *testing.T) {
+	var built atomic.Int32
+	under := make(chan struct{})
+	spec := supervisor.Spec{Name: "r", Build: func(ctx context.Context) ([]supervisor.Child, error) {
+		if built.Add(1) > 1 {
+			close(under)
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		return []supervisor.Child{{ID: "a", Start: idle}}, nil
+	}}
+	r, w := tree(t, spec)
+	reloaded := make(chan error)
+	go func() { reloaded <- r.Reload(ctx, spec) }()
+	<-under
+	require.NoError(t, r.Stop(ctx))
+	require.NoError(t, r.Err())
+	require.ErrorIs(t, <-reloaded, supervisor.ErrNotRunning)
+	require.NoError(t, r.Flush(ctx))
+	require.Zero(t, suptest.Count[supervisor.Reloaded](w, nil))
+}
+
+// Ready has no effect in a child with AckStart: its start is acknowledged by its return (OTP rule 13).
+func TestReadyIsOnlyForAckReady(t *testing.T) {
+	s, err := supervisor.New(supervisor.Spec{Build: children(supervisor.Child{ID: "a", Restart: supervisor.Temporary, Start: func(ctx context.Context) (supervisor.Service, error) {
+		supervisor.Ready(ctx)
+		return nil, errCrash
+	}})})
+	require.NoError(t, err)
+	_, err = s.Start(ctx)
+	require.ErrorIs(t, err, errCrash)
 }

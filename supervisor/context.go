@@ -17,7 +17,7 @@ func incarnationOf(ctx context.Context) *incarnation {
 
 // Ready acknowledges the start of a child with AckReady. It has no effect anywhere else, nor a second time.
 func Ready(ctx context.Context) {
-	if inc := incarnationOf(ctx); inc != nil {
+	if inc := incarnationOf(ctx); inc != nil && inc.ack == AckReady {
 		inc.acknowledge()
 	}
 }
