@@ -184,7 +184,7 @@ func (g *Grant[T]) Do(f func(T) error) error {
 // ErrLeaseStuck as Acquire does. A second time, and after a revocation, it does nothing more and returns the same.
 func (g *Grant[T]) Release() error {
 	err := g.end(context.Background())
-	if err != nil && !errors.Is(err, ErrLeaseStuck) {
+	if err != nil && !is(err, ErrLeaseStuck) {
 		return fmt.Errorf("close leased resource: %w", err)
 	}
 	return err

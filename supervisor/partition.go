@@ -129,7 +129,7 @@ func (p *Partition) resize(r *Run, n int) (err error) {
 		p.now.Store(int64(n)) // nothing is routed any more to what is about to stop
 	}
 	for i := p.most - 1; i >= n; i-- {
-		if e := r.terminateChild(strconv.Itoa(i)); e != nil && !errors.Is(e, ErrNotFound) {
+		if e := r.terminateChild(strconv.Itoa(i)); e != nil && !is(e, ErrNotFound) {
 			err = errors.Join(err, e)
 		}
 		if r.ending != nil || r.stopping() {
@@ -137,7 +137,7 @@ func (p *Partition) resize(r *Run, n int) (err error) {
 		}
 	}
 	for i := old; i < n; i++ {
-		if _, err := r.restartChild(strconv.Itoa(i)); err != nil && !errors.Is(err, ErrRunning) && !errors.Is(err, ErrRestarting) {
+		if _, err := r.restartChild(strconv.Itoa(i)); err != nil && !is(err, ErrRunning) && !is(err, ErrRestarting) {
 			return err
 		}
 		p.now.Store(int64(i + 1))
