@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/thejerf/suture/v4"
 
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/suptest"
@@ -291,4 +292,43 @@ func TestReadyIsOnlyForAckReady(t *testing.T) {
 	require.NoError(t, err)
 	_, err = s.Start(ctx)
 	require.ErrorIs(t, err, errCrash)
+}
+
+// An observer gets events one at a time and in order, also when the supervisor that it was given to restarts while it is behind.
+func TestObserverOfARestartedSupervisor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var inside, overlaps, disorder atomic.Int32
+		var last atomic.Uint64
+		slow := supervisor.ObserverFunc(func(e supervisor.Event) {
+			if inside.Add(1) > 1 {
+				overlaps.Add(1)
+			}
+			if e.Head().Seq < last.Swap(e.Head().Seq) {
+				disorder.Add(1)
+			}
+			<-time.After(time.Second)
+			inside.Add(-1)
+		})
+		broken := supervisor.ObserverFunc(func(e supervisor.Event) { <-time.After(time.Minute); panic("broken") })
+		var seen atomic.Int32
+		p := newProbe("p")
+		r, w := tree(t, supervisor.Spec{Intensity: many(9), Build: children(nested("n", supervisor.Permanent, supervisor.Spec{
+			Observers: []supervisor.Observer{slow, broken, supervisor.SutureEvents(func(suture.Event) { seen.Add(1) })}, Build: children(p.child(supervisor.Permanent))}))})
+		for i := range 5 {
+			<-p.starts
+			p.end(errCrash)
+			<-p.starts
+			require.NoError(t, r.Kill("n", nil))
+			until(t, w, i+2, at("n"))
+		}
+		require.NoError(t, r.Flush(ctx))
+		require.Zero(t, overlaps.Load(), "calls at the same time")
+		require.Zero(t, disorder.Load(), "calls out of order")
+		require.NotZero(t, last.Load())
+		require.EqualValues(t, 5, seen.Load())
+		require.NoError(t, r.Stop(ctx))
+		<-time.After(time.Hour) // of the bubble: all is delivered
+		require.Zero(t, overlaps.Load()+disorder.Load())
+		require.Equal(t, 6, suptest.Count[supervisor.ObserverFailed](w, nil), "each run's, once")
+	})
 }

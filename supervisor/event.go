@@ -263,7 +263,8 @@ func (e ObserverFailed) String() string {
 }
 
 // Observer gets the events of a tree, one at a time and in order, in a goroutine that is not the tree's: it may be slow. One that lags by more
-// than ObserverBacklog events loses the newest, and is told how many by EventsDropped; one that panics is detached.
+// than ObserverBacklog events loses the newest, and is told how many by EventsDropped; one that panics is detached. That holds for one
+// place in a specification, over all runs of that supervisor within a tree; one that is given to several supervisors is called by each.
 type Observer interface{ Observe(Event) }
 
 // ObserverFunc makes an Observer of a function.

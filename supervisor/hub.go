@@ -22,20 +22,38 @@ type hub struct {
 	history []Event // a ring once it is HistorySize long; next is where the oldest is
 	next    int
 	subs    []*subscription
+	lanes   map[place]*lane // of the observers that specifications name
 	orphans map[uint64]*incarnation
 }
 
-// subscription feeds one observer from a queue. Its goroutine exists while there is something in the queue.
+// subscription feeds one observer from a queue.
 type subscription struct {
 	observer Observer
 	prefix   string // path of the subtree it is about
+	lane     *lane
 	queue    []Event
 	dropped  uint64
-	pumping  bool
-	idle     []chan struct{} // closed when the queue is next empty
+	released bool // gets no more, but delivers what it has
 }
 
-func newHub(root string) *hub { return &hub{root: root, orphans: map[uint64]*incarnation{}} }
+// place is an observer in the specification of the supervisor at a path.
+type place struct {
+	path  string
+	index int
+}
+
+// lane delivers for one subscription at a time, older ones first. The observer in one place is likely the same in each run of that supervisor, and the last run's
+// may have much to deliver yet when the next run begins. Its goroutine exists while there is something to deliver.
+type lane struct {
+	at      place
+	subs    []*subscription
+	pumping bool
+	idle    []chan struct{} // closed when there is next nothing to deliver
+}
+
+func newHub(root string) *hub {
+	return &hub{root: root, lanes: map[place]*lane{}, orphans: map[uint64]*incarnation{}}
+}
 
 // within says whether path is prefix or below it.
 func within(path, prefix string) bool {
@@ -66,15 +84,20 @@ func (h *hub) emitLocked(path string, incarnation uint64, event func(Header) Eve
 			continue
 		}
 		s.queue = append(s.queue, e)
-		if !s.pumping {
-			s.pumping = true
-			go h.pump(s)
-		}
+		h.startLocked(s.lane)
 	}
 }
 
-// pump delivers until the queue is empty.
-func (h *hub) pump(s *subscription) {
+func (h *hub) startLocked(l *lane) {
+	if !l.pumping {
+		l.pumping = true
+		go h.pump(l)
+	}
+}
+
+// pump delivers until the queues are empty.
+func (h *hub) pump(l *lane) {
+	var s *subscription
 	pprof.SetGoroutineLabels(context.Background()) // it is of whoever emitted first, and not of that child
 	returned := false
 	defer func() {
@@ -88,14 +111,20 @@ func (h *hub) pump(s *subscription) {
 		}
 		h.mu.Lock()
 		defer h.mu.Unlock()
+		l.pumping = false
 		h.detachLocked(s)
+		if slices.ContainsFunc(l.subs, func(x *subscription) bool { return len(x.queue) > 0 }) {
+			h.startLocked(l)
+		} else {
+			l.wakeLocked()
+		}
 		h.emitLocked(s.prefix, 0, func(hd Header) Event {
 			return ObserverFailed{Header: hd, Err: fmt.Errorf("observer %T: %w", s.observer, err)}
 		})
 	}()
 	for {
-		batch := h.take(s)
-		if batch == nil {
+		var batch []Event
+		if s, batch = h.take(l); batch == nil {
 			returned = true
 			return
 		}
@@ -105,37 +134,72 @@ func (h *hub) pump(s *subscription) {
 	}
 }
 
-// take empties the queue, nil when it was empty.
-func (h *hub) take(s *subscription) []Event {
+// take empties the oldest queue that has something, nil when all are empty.
+func (h *hub) take(l *lane) (*subscription, []Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	batch := s.queue
-	s.queue = nil
-	if s.dropped > 0 {
-		batch = append(batch, EventsDropped{Header: Header{Time: time.Now(), Root: h.root, Path: s.prefix}, Count: s.dropped})
-		s.dropped = 0
+	for _, s := range l.subs {
+		batch := s.queue
+		s.queue = nil
+		if s.dropped > 0 {
+			batch = append(batch, EventsDropped{Header: Header{Time: time.Now(), Root: h.root, Path: s.prefix}, Count: s.dropped})
+			s.dropped = 0
+		}
+		if len(batch) > 0 {
+			return s, batch
+		}
 	}
-	if len(batch) == 0 {
-		s.pumping = false
-		s.wakeLocked()
-		return nil
-	}
-	return batch
+	l.pumping = false
+	l.wakeLocked()
+	h.tidyLocked(l)
+	return nil, nil
 }
 
-func (s *subscription) wakeLocked() {
-	for _, c := range s.idle {
+func (l *lane) wakeLocked() {
+	for _, c := range l.idle {
 		close(c)
 	}
-	s.idle = nil
+	l.idle = nil
 }
 
+// tidyLocked forgets the subscriptions of a lane that are over, and a lane without any.
+func (h *hub) tidyLocked(l *lane) {
+	if l.pumping {
+		return // then it does, at its end
+	}
+	l.subs = slices.DeleteFunc(l.subs, func(s *subscription) bool { return s.released && len(s.queue) == 0 && s.dropped == 0 })
+	if len(l.subs) == 0 && h.lanes[l.at] == l {
+		delete(h.lanes, l.at)
+	}
+}
+
+// subscribe adds an observer to the subtree below prefix.
 func (h *hub) subscribe(o Observer, prefix string) (*subscription, []Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := &subscription{observer: o, prefix: prefix}
+	return h.subscribeLocked(o, prefix, &lane{}), h.pastLocked(prefix)
+}
+
+// subscribeSpec adds the observers of a specification.
+func (h *hub) subscribeSpec(observers []Observer, prefix string) []*subscription {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	subs := make([]*subscription, len(observers))
+	for i, o := range observers {
+		at := place{prefix, i}
+		if h.lanes[at] == nil {
+			h.lanes[at] = &lane{at: at}
+		}
+		subs[i] = h.subscribeLocked(o, prefix, h.lanes[at])
+	}
+	return subs
+}
+
+func (h *hub) subscribeLocked(o Observer, prefix string, l *lane) *subscription {
+	s := &subscription{observer: o, prefix: prefix, lane: l}
+	l.subs = append(l.subs, s)
 	h.subs = append(h.subs, s)
-	return s, h.pastLocked(prefix)
+	return s
 }
 
 func (h *hub) detach(s *subscription) {
@@ -145,16 +209,24 @@ func (h *hub) detach(s *subscription) {
 }
 
 func (h *hub) detachLocked(s *subscription) {
-	h.subs = slices.DeleteFunc(h.subs, func(x *subscription) bool { return x == s })
 	s.queue, s.dropped = nil, 0
-	s.wakeLocked()
+	if !slices.ContainsFunc(s.lane.subs, func(x *subscription) bool { return x != s }) {
+		s.lane.wakeLocked() // who waits for this one waits in vain
+	}
+	h.releaseLocked(s)
 }
 
 // release takes a subscription off the list, but lets it deliver what it has.
 func (h *hub) release(s *subscription) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.releaseLocked(s)
+}
+
+func (h *hub) releaseLocked(s *subscription) {
 	h.subs = slices.DeleteFunc(h.subs, func(x *subscription) bool { return x == s })
+	s.released = true
+	h.tidyLocked(s.lane)
 }
 
 func (h *hub) past(prefix string) []Event {
@@ -178,9 +250,9 @@ func (h *hub) flush(ctx context.Context, prefix string) error {
 	h.mu.Lock()
 	var waits []chan struct{}
 	for _, s := range h.subs {
-		if s.pumping && within(s.prefix, prefix) {
+		if s.lane.pumping && within(s.prefix, prefix) {
 			c := make(chan struct{})
-			s.idle = append(s.idle, c)
+			s.lane.idle = append(s.lane.idle, c)
 			waits = append(waits, c)
 		}
 	}

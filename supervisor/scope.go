@@ -51,10 +51,7 @@ func newScope(ctx context.Context, name string, self any, kids owner, observers 
 		s.hub.id = s.own.id
 	}
 	s.base = context.WithoutCancel(s.own.ctx)
-	for _, o := range observers {
-		sub, _ := s.hub.subscribe(o, s.own.path)
-		s.subs = append(s.subs, sub)
-	}
+	s.subs = s.hub.subscribeSpec(observers, s.own.path)
 	return s, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/thejerf/suture/v4"
 )
@@ -47,9 +48,10 @@ func SutureEvents(hook suture.EventHook) Observer {
 	return &sutureEvents{hook: hook, waiting: map[string]bool{}}
 }
 
-// sutureEvents is used by one goroutine, as every observer.
 type sutureEvents struct {
-	hook    suture.EventHook
+	hook suture.EventHook
+
+	mu      sync.Mutex      // it may be given to several supervisors
 	waiting map[string]bool // paths between two attempts
 }
 
@@ -80,16 +82,27 @@ func (s *sutureEvents) Observe(e Event) {
 	case ChildOrphaned:
 		s.hook(suture.EventStopTimeout{Supervisor: suture.New(above, quiet), SupervisorName: above, Service: named(id), ServiceName: id})
 	case RestartScheduled:
-		if e.Delay > 0 && !s.waiting[h.Path] {
-			s.waiting[h.Path] = true
+		if e.Delay > 0 && s.wait(h.Path, true) {
 			s.hook(suture.EventBackoff{Supervisor: suture.New(above, quiet), SupervisorName: above})
 		}
 	case ChildStarted:
-		if s.waiting[h.Path] {
-			delete(s.waiting, h.Path)
+		if s.wait(h.Path, false) {
 			s.hook(suture.EventResume{Supervisor: suture.New(above, quiet), SupervisorName: above})
 		}
 	}
+}
+
+// wait notes whether the child at path is between two attempts, and says whether that is new.
+func (s *sutureEvents) wait(path string, waiting bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	changed := s.waiting[path] != waiting
+	if waiting {
+		s.waiting[path] = true
+	} else {
+		delete(s.waiting, path)
+	}
+	return changed
 }
 
 // named is a service's name where suture wants the service.
