@@ -26,10 +26,7 @@ const followBuffer = 16
 // Follow tails the log for one follower. The bus only says when there is something to read: the log is truth, and a follower
 // whose bus restarted, or who missed news, has missed no record.
 func (b *backend) Follow(ctx context.Context, after uint64, kinds []string, send func(api.Logged) error) error {
-	cur, err := b.log.Cursor(ctx, after+1)
-	if errors.Is(err, eventlog.ErrTruncated) {
-		return fmt.Errorf("%w: %d: %w", api.ErrNoRecord, after+1, err)
-	}
+	cur, _, err := events.Behind(ctx, b.log, after)
 	if err != nil {
 		return err
 	}

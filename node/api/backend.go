@@ -23,6 +23,9 @@ var (
 
 	// ErrNoRecord: the event log does not have the record any more.
 	ErrNoRecord = errors.New("no such record")
+
+	// ErrBeyond: a cursor that no reader of this log was given.
+	ErrBeyond = errors.New("cursor lies beyond the log's end")
 )
 
 // Backend is what NodeService needs of a node. All methods are safe for concurrent use, and end when ctx ends.

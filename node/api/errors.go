@@ -21,6 +21,7 @@ var codes = []struct {
 	{engines.ErrDown, connect.CodeUnavailable},
 	{ErrNoHeight, connect.CodeOutOfRange},
 	{ErrNoRecord, connect.CodeOutOfRange},
+	{ErrBeyond, connect.CodeOutOfRange},
 	{ErrTooMuch, connect.CodeInvalidArgument},
 	{ErrNoPath, connect.CodeNotFound},
 	{ErrHow, connect.CodeInvalidArgument},

@@ -177,6 +177,7 @@ func TestBadStreamsAreNamed(t *testing.T) {
 		{"long filter", "?filter=" + strings.Repeat("x", 17<<10), nil, auth, 400, "filter: 17408 bytes"},
 		{"bad filter", "?filter=x", fmt.Errorf("filter: %w: at byte 0", pubsub.ErrFilter), auth, 400, "filter: pubsub: bad filter: at byte 0"},
 		{"records are gone", "?after=1", fmt.Errorf("%w: 2", api.ErrNoRecord), auth, 410, "no such record: 2"},
+		{"of another log", "?after=9", fmt.Errorf("%w: cursor 9", api.ErrBeyond), auth, 410, "beyond the log's end: cursor 9"},
 		{"too many", "", api.ErrBusy, auth, 503, "too many streams"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

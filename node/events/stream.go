@@ -47,10 +47,7 @@ func (s *stream) enter(ctx context.Context) error {
 		}
 		cursor = st.Durable
 	}
-	cur, err := log.Cursor(ctx, cursor+1)
-	if errors.Is(err, eventlog.ErrTruncated) {
-		return fmt.Errorf("%w: %d: %w", api.ErrNoRecord, cursor+1, err)
-	}
+	cur, cursor, err := Behind(ctx, log, cursor)
 	if err != nil {
 		return err
 	}
@@ -59,6 +56,44 @@ func (s *stream) enter(ctx context.Context) error {
 	s.cursor, s.known = cursor, true
 	s.mu.Unlock()
 	return nil
+}
+
+// Behind reads the log behind a cursor, 0 being before the oldest record that is kept, and answers what the cursor is then. A
+// cursor whose records are gone is api.ErrNoRecord, and one that this log cannot have given api.ErrBeyond: a reader that
+// waited there would miss every record up to it.
+func Behind(ctx context.Context, log Log, cursor uint64) (*eventlog.Cursor, uint64, error) {
+	for {
+		st, err := log.Stat(ctx)
+		if err != nil {
+			return nil, cursor, err
+		}
+		if end := readable(st); cursor > end {
+			return nil, cursor, fmt.Errorf("%w: cursor %d, and the log ends at %d: this log is not the one that it came from; begin again with 0, the oldest record that is kept",
+				api.ErrBeyond, cursor, end)
+		}
+		from := cursor
+		if cursor == 0 {
+			from = st.First - 1
+		}
+		cur, err := log.Cursor(ctx, from+1)
+		switch {
+		case err == nil:
+			return cur, from, nil
+		case !errors.Is(err, eventlog.ErrTruncated):
+			return nil, cursor, err
+		case cursor > 0:
+			return nil, cursor, fmt.Errorf("%w: %d: %w", api.ErrNoRecord, cursor+1, err)
+		} // it was truncated meanwhile
+	}
+}
+
+// readable is the newest record that a reader may have: a segment gives it away just before the log calls it durable.
+func readable(st eventlog.Stat) uint64 {
+	end := st.Durable
+	for _, s := range st.Segments {
+		end = max(end, s.Last)
+	}
+	return end
 }
 
 // leave gives the log up.
