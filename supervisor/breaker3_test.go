@@ -107,3 +107,44 @@ func TestVerboseUncleanStop(t *testing.T) {
 	require.Equal(t, 3, suptest.Count(w, func(e supervisor.ShutdownError) bool { return e.Path != "d" }))
 	w.Lawful(t)
 }
+
+// What was told to end by Kill is on its way, and the tree is not settled until its supervisor has seen to it; in which_children it is what it
+// was until it has ended (OTP rule 28).
+func TestKilledIsStopping(t *testing.T) {
+	release := map[string]chan struct{}{"h": make(chan struct{}), "d/x": make(chan struct{})}
+	slow := supervisor.Start(func(ctx context.Context) error {
+		<-ctx.Done()
+		<-release[supervisor.Path(ctx)]
+		return ctx.Err()
+	})
+	d, err := supervisor.NewDynamic(supervisor.DynamicSpec[int]{Name: "d", Intensity: many(9), Start: func(ctx context.Context, _ int) (supervisor.Service, error) {
+		return slow(ctx)
+	}})
+	require.NoError(t, err)
+	r, w := tree(t, supervisor.Spec{Intensity: many(9), Build: children(supervisor.Child{ID: "h", Start: slow},
+		supervisor.Child{ID: "d", Start: func(context.Context) (supervisor.Service, error) { return d, nil }})})
+	_, err = d.StartChild(ctx, "x", 1)
+	require.NoError(t, err)
+	for _, path := range []string{"h", "d/x"} {
+		before, ok := w.Settle(t, r).Find(path)
+		require.True(t, ok)
+		require.Equal(t, supervisor.Running, before.State)
+		require.NoError(t, r.Kill(path, nil))
+		snapshot := r.Tree()
+		killed, _ := snapshot.Find(path)
+		require.Equal(t, supervisor.Stopping, killed.State)
+		require.Equal(t, before.Incarnation, killed.Incarnation)
+		require.False(t, snapshot.Settled())
+		if path == "h" {
+			require.Equal(t, supervisor.Running, state(t, r, "h"))
+		} else {
+			require.Equal(t, supervisor.Running, state(t, d, "x"))
+			n, _ := snapshot.Find("d")
+			require.Zero(t, n.InstancesRunning)
+		}
+		close(release[path])
+		after, _ := w.Settle(t, r).Find(path)
+		require.Greater(t, after.Incarnation, before.Incarnation)
+	}
+	require.NoError(t, r.Stop(ctx))
+}

@@ -97,7 +97,7 @@ func (r *dynamicRun) tree() Tree {
 	for _, in := range r.instances {
 		list = append(list, in)
 		t.Busy = t.Busy || (in.inc != nil && !Ref{in.inc}.Alive())
-		if in.state() == Running {
+		if in.inc != nil && in.inc.seen(in.state()) == Running {
 			t.InstancesRunning++
 		}
 	}
@@ -112,7 +112,7 @@ func (r *dynamicRun) tree() Tree {
 			Restarts: in.restarts, LastExit: in.lastExit,
 		}
 		if in.inc != nil {
-			n.Incarnation, n.Since = in.inc.id, in.inc.began
+			n.Incarnation, n.Since, n.State = in.inc.id, in.inc.began, in.inc.seen(n.State)
 		}
 		incs[i] = in.inc
 		t.Children = append(t.Children, n)

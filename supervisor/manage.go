@@ -311,7 +311,7 @@ func (r *Run) tree() Tree {
 			Restarts: rec.restarts, LastExit: rec.lastExit,
 		}
 		if rec.inc != nil {
-			n.Incarnation, n.Since = rec.inc.id, rec.inc.began
+			n.Incarnation, n.Since, n.State = rec.inc.id, rec.inc.began, rec.inc.seen(n.State)
 			t.Busy = t.Busy || !rec.ref().Alive() // its exit is on the way
 		}
 		incs[i] = rec.inc

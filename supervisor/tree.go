@@ -32,7 +32,7 @@ const (
 	Running
 	// Restarting: between two attempts.
 	Restarting
-	// Stopping: told to end.
+	// Stopping: told to end. In a Tree whoever told it: its supervisor, Kill, a Link or a goroutine of its own that failed.
 	Stopping
 )
 
@@ -140,6 +140,14 @@ type Orphan struct {
 	Brutal bool
 }
 
+// seen is the state as a snapshot has it: what its supervisor takes for running may have been told to end, and by OTP rule 28 is listed until it has.
+func (inc *incarnation) seen(s State) State {
+	if s == Running && inc.ctx.Err() != nil {
+		return Stopping
+	}
+	return s
+}
+
 // Walk calls f for the node and all below, parents first.
 func (t Tree) Walk(f func(Tree)) {
 	f(t)
@@ -151,6 +159,8 @@ func (t Tree) Walk(f func(Tree)) {
 // Settled says whether nothing is on its way: every supervisor runs and waits, and no child is starting, restarting or stopping.
 func (t Tree) Settled() bool {
 	ok := t.State == Running
-	t.Walk(func(n Tree) { ok = ok && !n.Busy && (n.State == Running || n.State == NotRunning) })
+	t.Walk(func(n Tree) {
+		ok = ok && !n.Busy && (n.State == Running || n.State == NotRunning) && n.InstancesRunning == n.Instances
+	})
 	return ok
 }
