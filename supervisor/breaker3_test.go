@@ -148,3 +148,50 @@ func TestKilledIsStopping(t *testing.T) {
 	}
 	require.NoError(t, r.Stop(ctx))
 }
+
+// A Reload is for what runs too (OTP rule 81): an orphan that was waited for is given up when the policy no longer is Wait, and holds up no stop.
+func TestReloadGivesUpOrphan(t *testing.T) {
+	for _, policy := range []supervisor.OrphanPolicy{supervisor.Abandon, supervisor.Escalate} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHang("h")
+			spec := supervisor.Spec{Intensity: many(9), Build: children(h.child(supervisor.Temporary, supervisor.Wait))}
+			r, w := tree(t, spec)
+			<-h.starts
+			require.NoError(t, r.Kill("h", nil))
+			until[supervisor.ChildOrphaned](t, w, 1, nil)
+			spec.Build = children(h.child(supervisor.Temporary, policy))
+			require.NoError(t, r.Reload(ctx, spec))
+			e := until(t, w, 1, exitOf("h"))
+			require.True(t, e.Exit.Orphaned)
+			require.Len(t, r.Orphans(), 1, "it is known all the same")
+			if policy == supervisor.Escalate {
+				require.ErrorIs(t, r.Wait(), supervisor.ErrOrphan)
+			} else {
+				require.NoError(t, r.Stop(ctx))
+			}
+			close(h.release)
+			synctest.Wait()
+			require.Empty(t, r.Orphans())
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		h := newHang("h")
+		spec := supervisor.DynamicSpec[int]{Name: "d", Restart: supervisor.Temporary, Shutdown: 1, Orphan: supervisor.Wait, Start: func(ctx context.Context, _ int) (supervisor.Service, error) {
+			return h.child(0, 0).Start(ctx)
+		}}
+		d, err := supervisor.NewDynamic(spec)
+		require.NoError(t, err)
+		r, w := tree(t, supervisor.Spec{Build: children(supervisor.Child{ID: "d", Start: func(context.Context) (supervisor.Service, error) { return d, nil }})})
+		_, err = d.StartChild(ctx, "x", 1)
+		require.NoError(t, err)
+		require.NoError(t, d.Kill("x", nil))
+		until[supervisor.ChildOrphaned](t, w, 1, nil)
+		spec.Orphan = supervisor.Abandon
+		require.NoError(t, d.Reload(spec))
+		_, err = d.WhichChild("x")
+		require.ErrorIs(t, err, supervisor.ErrNotFound)
+		require.NoError(t, r.Stop(ctx))
+		close(h.release)
+		synctest.Wait()
+	})
+}

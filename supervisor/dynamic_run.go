@@ -109,20 +109,26 @@ func (r *dynamicRun) gone() error {
 
 // reload puts a new template in force: for what runs too, its start excepted (OTP rule 81).
 func (r *dynamicRun) reload(template Child, intensity Intensity, most int, verbose bool) {
+	var given []*incarnation
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.child, r.intensity, r.most, r.verbose = template, intensity, most, verbose
 	for _, in := range r.instances {
 		if template.Restart == Temporary {
 			in.start = nil // OTP rule 73
 		}
 		if in.inc != nil {
-			in.inc.respecify(template)
+			if in.inc.respecify(template) {
+				given = append(given, in.inc)
+			}
 		} else if in.start == nil {
 			r.forget(in) // it waited to be restarted
 		}
 	}
 	r.emit(func(h Header) Event { return Reloaded{Header: h} })
+	r.mu.Unlock()
+	for _, inc := range given {
+		inc.conclude(true)
+	}
 }
 
 // incarnate gives the instance a new incarnation. r.mu is held.

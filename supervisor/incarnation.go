@@ -267,11 +267,14 @@ func (inc *incarnation) endLocked(cause error) {
 	}
 }
 
-// respecify puts a new specification of the child in force, while it runs (OTP rule 81).
-func (inc *incarnation) respecify(c Child) {
+// respecify puts a new specification of the child in force, while it runs (OTP rule 81). It says whether the incarnation is an orphan that was waited for
+// and no longer is: then the owner concludes it, without its locks.
+func (inc *incarnation) respecify(c Child) (given bool) {
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
+	given = inc.policy == Wait && c.Orphan != Wait && !inc.orphanedAt.IsZero() && !inc.concluded
 	inc.declared, inc.policy, inc.shutdown = c.Kind, c.Orphan, c.Shutdown
+	return given
 }
 
 func (inc *incarnation) orphanPolicy() OrphanPolicy {

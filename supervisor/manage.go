@@ -142,6 +142,7 @@ func (r *Run) reload(spec Spec) error {
 	}
 	spec.Observers = old.Observers
 	r.sup.spec.Store(&spec)
+	var given []*incarnation
 	r.update(func() {
 		r.spec = spec
 		var records []*record
@@ -153,8 +154,8 @@ func (r *Run) reload(spec Spec) error {
 				rec = &record{}
 			}
 			rec.child = c
-			if rec.inc != nil {
-				rec.inc.respecify(c)
+			if rec.inc != nil && rec.inc.respecify(c) {
+				given = append(given, rec.inc)
 			}
 			if c.Restart == Temporary && rec.inc != nil {
 				rec.child.Start = nil
@@ -172,6 +173,9 @@ func (r *Run) reload(spec Spec) error {
 		}
 	})
 	r.emit(func(h Header) Event { return Reloaded{Header: h} })
+	for _, inc := range given {
+		inc.conclude(true)
+	}
 	return nil
 }
 
