@@ -82,8 +82,8 @@ func (r *Run) idle(id string) (*record, error) {
 	return rec, nil
 }
 
-// TerminateChild stops a child and waits for its end (OTP rule 24). The specification stays, unless it is temporary. A retry that is pending will not happen.
-// Nothing is counted, and nobody else is touched. It is no error if the child does not run.
+// TerminateChild stops a child and waits for its end (OTP rule 24). The specification stays, unless it is temporary. A retry that is pending will not happen;
+// if it was delayed by Backoff, the others of the group that it had stopped come back now. Nothing is counted, and nobody else is touched. It is no error if the child does not run.
 func (r *Run) TerminateChild(ctx context.Context, id string) error {
 	_, err := r.do(ctx, func() (Ref, error) { return Ref{}, r.terminateChild(id) })
 	return err
@@ -96,6 +96,7 @@ func (r *Run) terminateChild(id string) error {
 	}
 	inc := rec.inc
 	r.stopChild(rec)
+	r.letGo(rec)
 	if rec.child.Restart == Temporary {
 		r.remove(rec)
 	}

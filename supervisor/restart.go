@@ -74,7 +74,12 @@ func (r *Run) restart(rec *record) {
 		return
 	}
 	// The group is stopped now, not after the delay: it must not go on without the failed child.
-	if r.stopGroup(rec); r.ending == nil {
+	if group := r.stopGroup(rec); r.ending == nil {
+		if len(group) > 1 {
+			for _, x := range group {
+				x.held = rec
+			}
+		}
 		r.delay(rec, delay)
 	}
 }
@@ -152,13 +157,47 @@ func (r *Run) perform(rec *record) {
 		return
 	}
 	r.update(func() { rec.state = NotRunning })
+	if rec.held == rec { // the strategy may have been another when its group was stopped
+		for _, x := range start {
+			x.held = rec
+		}
+		start = r.heldBy(rec)
+	}
+	r.startAll(start)
+}
+
+// heldBy are the children that wait for the delay of rec, itself included, in start order.
+func (r *Run) heldBy(rec *record) (held []*record) {
+	for _, x := range r.records {
+		if x.held == rec && x.inc == nil {
+			held = append(held, x)
+		}
+	}
+	return held
+}
+
+// letGo is the end of a delay without the child whose it was: that stays stopped, and the others of its group come back.
+func (r *Run) letGo(rec *record) {
+	waits := rec.held == rec
+	if rec.held = nil; waits {
+		r.box.put(message{retry: func() { r.startAll(r.heldBy(rec)) }})
+	}
+}
+
+// startAll starts a group.
+func (r *Run) startAll(start []*record) {
+	for _, x := range start {
+		x.held = nil
+	}
 	for _, x := range start {
 		if r.stopping() {
 			return
 		}
 		if _, err := r.startChild(x, false); err != nil && err != ErrIgnore {
 			r.retry(x) // a run that ends does not come to it
-			return
+			if r.spec.Strategy != OneForOne {
+				return // its retry is for the rest too
+			}
 		}
 	}
 }

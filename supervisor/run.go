@@ -39,6 +39,7 @@ type record struct {
 	lastExit *Exit
 	attempts int         // in a row
 	timer    *time.Timer // of the delayed attempt that is pending, nil if none is
+	held     *record     // stopped in a group restart which waits for this child's delay; only main's goroutine knows
 	linted   bool
 }
 
@@ -230,6 +231,7 @@ func (r *Run) startChild(rec *record, explicit bool) (Ref, error) {
 	c := rec.child
 	inc.record, inc.declared, inc.policy, inc.ack, inc.shutdown, inc.startTimeout = rec, c.Kind, c.Orphan, c.Ack, c.Shutdown, c.StartTimeout
 	inc.newContext(r.base)
+	rec.held = nil
 	r.update(func() { rec.inc, rec.state = inc, Starting })
 	inc.emit(func(h Header) Event { return ChildStarting{Header: h} })
 	inc.launch(c.Start)
