@@ -121,8 +121,9 @@ What the nodes print goes to standard error, each line with the node's name befo
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "running %d nodes of chain %s in %s\n", n.Nodes, n.ChainID, n.Dir)
-			return n.Run(cmd.Context(), testnet.RunOptions{Bin: bin, Out: cmd.ErrOrStderr()})
+			return n.Run(cmd.Context(), testnet.RunOptions{Bin: bin, Out: cmd.ErrOrStderr(), Starting: func() {
+				fmt.Fprintf(cmd.OutOrStdout(), "running %d nodes of chain %s in %s\n", n.Nodes, n.ChainID, n.Dir)
+			}})
 		},
 	}
 	o.flags(cmd)
@@ -226,6 +227,9 @@ group are one more. A new partition replaces the one before.`,
 			n, err := open()
 			if err != nil {
 				return err
+			}
+			if _, err := n.GroupOf(groups); err != nil {
+				return usageError(cmd, "%w", err)
 			}
 			return n.Partition(cmd.Context(), groups)
 		},

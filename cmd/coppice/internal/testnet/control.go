@@ -34,9 +34,9 @@ type signalOfNode struct {
 	Signal syscall.Signal `json:"signal"`
 }
 
-// startControl listens on the control socket. A socket that another run has left is in nobody's way; one that answers is another
+// listen listens on the control socket. A socket that another run has left is in nobody's way; one that answers is another
 // run's.
-func (r *running) startControl(ctx context.Context) (supervisor.Service, error) {
+func (r *running) listen(ctx context.Context) (net.Listener, error) {
 	path := r.socketPath()
 	if c, err := net.Dial("unix", path); err == nil {
 		c.Close()
@@ -52,6 +52,19 @@ func (r *running) startControl(ctx context.Context) (supervisor.Service, error) 
 	if err := os.Chmod(path, 0o600); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
+	return l, nil
+}
+
+// startControl serves the control socket.
+func (r *running) startControl(ctx context.Context) (supervisor.Service, error) {
+	l := r.control
+	if r.taken { // it was closed with the incarnation before
+		var err error
+		if l, err = r.listen(ctx); err != nil {
+			return nil, err
+		}
+	}
+	r.taken = true
 	s := &http.Server{Handler: http.HandlerFunc(r.serveControl), ReadHeaderTimeout: 10 * time.Second}
 	return supervisor.ServiceFunc(func(ctx context.Context) error {
 		defer s.Close()

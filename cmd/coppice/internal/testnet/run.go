@@ -21,6 +21,8 @@ import (
 type RunOptions struct {
 	Bin string    // the coppice binary
 	Out io.Writer // takes what the nodes print, a line at a time, each with its node's name before it
+
+	Starting func() // nil, or called once the testnet is this run's, before its nodes start
 }
 
 // nodeGrace is how long a node may take to stop in order.
@@ -30,11 +32,18 @@ const nodeGrace = 20 * time.Second
 // as long as it runs.
 func (n *Net) Run(ctx context.Context, o RunOptions) error {
 	r := &running{Net: n, RunOptions: o}
+	var err error
+	if r.control, err = r.listen(ctx); err != nil { // before anything of a testnet that runs is changed
+		return err
+	}
+	defer r.control.Close() // once more does no harm
 	defer r.closeLinks()
 	if err := r.wire(); err != nil {
 		return err
 	}
-	var err error
+	if o.Starting != nil {
+		o.Starting()
+	}
 	r.sup, err = supervisor.New(supervisor.Spec{
 		Name: "testnet", Intensity: supervisor.Intensity{Max: 10_000, Period: time.Minute}, Build: r.build,
 	})
@@ -53,6 +62,9 @@ type running struct {
 	RunOptions
 	sup   *supervisor.Supervisor
 	links []*link
+
+	control net.Listener // where the control socket listens at first
+	taken   bool         // by the first incarnation of its child
 
 	mu sync.Mutex // of Out
 }
@@ -139,22 +151,31 @@ func (r *running) pid(i int) int {
 
 // partition shuts the links between groups and opens the others. Nodes that no group names are one more group.
 func (r *running) partition(groups [][]int) error {
-	of := make([]int, r.Nodes)
-	for g, members := range groups {
-		for _, i := range members {
-			switch {
-			case i < 0 || i >= r.Nodes:
-				return fmt.Errorf("node %d: want 0 to %d", i, r.Nodes-1)
-			case of[i] != 0:
-				return fmt.Errorf("node %d stands in two groups", i)
-			}
-			of[i] = g + 1
-		}
+	of, err := r.GroupOf(groups)
+	if err != nil {
+		return err
 	}
 	for _, l := range r.links {
 		l.gate.set(of[l.from] != of[l.to])
 	}
 	return nil
+}
+
+// GroupOf answers the number of each node's group, 0 for nodes that no group names. A node that is none, or in two, is an error.
+func (n *Net) GroupOf(groups [][]int) ([]int, error) {
+	of := make([]int, n.Nodes)
+	for g, members := range groups {
+		for _, i := range members {
+			switch {
+			case i < 0 || i >= n.Nodes:
+				return nil, fmt.Errorf("node %d: want 0 to %d", i, n.Nodes-1)
+			case of[i] != 0:
+				return nil, fmt.Errorf("node %d stands in two groups", i)
+			}
+			of[i] = g + 1
+		}
+	}
+	return of, nil
 }
 
 // socketPath is where the control socket is. A path that is too long for a socket begins at the temporary directory.
