@@ -144,7 +144,9 @@ func (l *loadFlags) run(cmd *cobra.Command, _ []string) error {
 	if err := errors.Join(err, l.print(cmd.OutOrStdout(), rep)); err != nil {
 		return err
 	}
-	if bad := rep.Failed + rep.Unknown; bad > 0 {
+	if bad := rep.Failed + rep.Unknown; bad > 0 && firstFailure == nil { // accepted, without a result
+		return fmt.Errorf("%d of %d transactions failed and %d are unknown: the run ended before their results came", rep.Failed, rep.Submitted, rep.Unknown)
+	} else if bad > 0 {
 		return fmt.Errorf("%d of %d transactions failed and %d are unknown; the first: %w", rep.Failed, rep.Submitted, rep.Unknown, firstFailure)
 	}
 	return nil
