@@ -150,6 +150,9 @@ func Backup(ctx context.Context, home, dest string, o BackupOptions) (BackupInfo
 		return BackupInfo{}, err
 	}
 	defer h.Close()
+	if err := refuseComet(home); err != nil {
+		return BackupInfo{}, err
+	}
 	info, err := h.backup(ctx, dest, o)
 	return info, classify(err)
 }

@@ -41,6 +41,9 @@ func RestoreBackup(ctx context.Context, src, home string, progress func(step str
 	if err != nil {
 		return info, classify(err)
 	}
+	if err := refuseComet(src); err != nil {
+		return info, err
+	}
 	tmp := home + homeMade
 	if err := os.RemoveAll(tmp); err != nil {
 		return info, fmt.Errorf("%w: %w", ErrConfig, err)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -48,8 +49,9 @@ func TestABackupUnderLoadHasAllThatWasAcknowledged(t *testing.T) {
 			require.NoError(t, out[0].Err)
 			known.mu.Lock()
 			known.acked[out[0].ID] = key
+			acked := len(known.acked)
 			known.mu.Unlock()
-			if i == 300 {
+			if acked == 300 { // counted by answers: a submission may be refused while the pool is full
 				close(enough)
 			}
 		}
@@ -164,6 +166,12 @@ func TestABackupThatIsNotWholeIsRefused(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, os.WriteFile(filepath.Join(dir, backupFile), data, 0o600))
 		},
+		"its program":       func(t *testing.T, dir string) { swapIn(t, filepath.Join(dir, backupFile), `"test"`, `"tesd"`) },
+		"the genesis":       func(t *testing.T, dir string) { flipIn(t, filepath.Join(dir, genesisFile)) },
+		"the configuration": func(t *testing.T, dir string) { swapIn(t, filepath.Join(dir, configFile), "\n", "\n\n") },
+		"no genesis":        func(t *testing.T, dir string) { require.NoError(t, os.Remove(filepath.Join(dir, genesisFile))) },
+		"no token":          func(t *testing.T, dir string) { require.NoError(t, os.Remove(filepath.Join(dir, "admin.token"))) },
+		"no backup.json":    func(t *testing.T, dir string) { require.NoError(t, os.Remove(filepath.Join(dir, backupFile))) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "backup")
@@ -275,4 +283,39 @@ func TestASnapshotOfAnotherNodeIsInstalled(t *testing.T) {
 	require.EqualValues(t, 11, v.Height)
 	_, err = snapshots.Dir{FS: vfs.Default, Path: SnapshotDir(to)}.Find(m.ID)
 	require.NoError(t, err)
+}
+
+func swapIn(t *testing.T, path, old, now string) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Contains(t, string(b), old)
+	require.NoError(t, os.WriteFile(path, []byte(strings.Replace(string(b), old, now, 1)), 0o600))
+}
+
+// verify holds the genesis against the log, as a start does.
+func TestVerifyRefusesAnotherGenesis(t *testing.T) {
+	home := stopped(t)
+	v, err := Verify(t.Context(), home, VerifyOptions{SkipReplay: true})
+	require.NoError(t, err)
+	swapIn(t, filepath.Join(home, genesisFile), `"chain_id": "`+v.ChainID, `"chain_id": "another-`+v.ChainID)
+	_, err = Verify(t.Context(), home, VerifyOptions{SkipReplay: true})
+	require.Equal(t, ExitConfig, ExitCode(err), "%v", err)
+	require.ErrorContains(t, err, "another genesis: chain "+v.ChainID+" has started")
+}
+
+// What a node of a CometBFT chain needs is in no backup.
+func TestAHomeOfCometBFTHasNoBackup(t *testing.T) {
+	home := stopped(t)
+	setConsensus(t, home)
+	dest := filepath.Join(t.TempDir(), "backup")
+	_, err := Backup(t.Context(), home, dest, BackupOptions{})
+	require.ErrorIs(t, err, errCometBackup)
+	require.Equal(t, ExitFailed, ExitCode(err))
+	require.NoDirExists(t, dest)
+}
+
+func setConsensus(t *testing.T, home string) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(filepath.Join(home, configFile), []byte("[consensus]\nkind = \"cometbft\"\n"), 0o600))
 }

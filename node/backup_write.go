@@ -28,7 +28,7 @@ const (
 	backupFile     = "backup.json" // written last: it makes the rest a backup
 	backupLog      = "log"
 	backupSnapshot = "snapshots"
-	backupFormat   = 1
+	backupFormat   = 2 // 1 had no digests of its files
 	partialSuffix  = ".partial"
 )
 
@@ -48,6 +48,9 @@ type BackupInfo struct {
 	Token    bool          `json:"token"`    // the admin token is in it
 	Created  time.Time     `json:"created"`
 	Program  string        `json:"program"`
+
+	Files map[string]snapshots.Hex `json:"files,omitempty"` // SHA-256 of those beside the log and the snapshot
+	Sum   snapshots.Hex            `json:"sum,omitempty"`   // SHA-256 of this file, with "" in the sum's place
 }
 
 // BackupWriter is the receiving side of a backup. It is for one goroutine.
@@ -240,10 +243,10 @@ func (w *BackupWriter) Finish(ctx context.Context) (BackupInfo, error) {
 		err = writeNew(filepath.Join(dir, "snapshot.json"), append(data, '\n'), 0o600)
 	}
 	if err == nil {
-		data, err = json.MarshalIndent(w.info, "", "  ")
+		data, err = w.seal()
 	}
 	if err == nil {
-		err = writeNew(filepath.Join(w.tmp, backupFile), append(data, '\n'), 0o600)
+		err = writeNew(filepath.Join(w.tmp, backupFile), data, 0o600)
 	}
 	if err == nil {
 		_, err = VerifyBackup(ctx, w.tmp, w.progress)
@@ -267,6 +270,9 @@ func ReadBackup(src string) (info BackupInfo, err error) {
 	path := filepath.Join(src, backupFile)
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(filepath.Join(src, backupSnapshot)); err == nil {
+			return info, fmt.Errorf("%w: %s is not whole, if it is a backup of coppice (%s is missing)", ErrDamage, src, backupFile)
+		}
 		return info, fmt.Errorf("%w: %s is no backup of coppice (%s is missing)", ErrConfig, src, backupFile)
 	}
 	if err != nil {
@@ -277,10 +283,10 @@ func ReadBackup(src string) (info BackupInfo, err error) {
 	if err := d.Decode(&info); err != nil {
 		return info, fmt.Errorf("%w: %s, near byte %d: %w", ErrDamage, path, d.InputOffset(), err)
 	}
-	if info.Format != backupFormat {
-		return info, fmt.Errorf("%w: %s: format %d, want %d: another version of coppice made it", ErrConfig, path, info.Format, backupFormat)
+	if info.Format < 1 || info.Format > backupFormat {
+		return info, fmt.Errorf("%w: %s: format %d, want 1 to %d: another version of coppice made it", ErrConfig, path, info.Format, backupFormat)
 	}
-	return info, nil
+	return info, info.sealed(path, data)
 }
 
 // VerifyBackup reads every byte of a backup: its log, the digest of its records, and its snapshot, whose app hash it recomputes. Errors
@@ -295,6 +301,9 @@ func VerifyBackup(ctx context.Context, src string, progress func(step string, do
 	}
 	damaged := func(format string, args ...any) error {
 		return fmt.Errorf("%w: backup %s: %w", ErrDamage, src, fmt.Errorf(format, args...))
+	}
+	if err := info.sameFiles(src); err != nil {
+		return info, damaged("%w", err)
 	}
 	sum := newRecordSum()
 	next := info.First

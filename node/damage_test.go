@@ -82,7 +82,7 @@ func TestDamageHasItsExitCode(t *testing.T) {
 			b, err := os.ReadFile(path)
 			require.NoError(t, err)
 			require.NoError(t, os.WriteFile(path, []byte(strings.Replace(string(b), `"max_tx_ops": 10000`, `"max_tx_ops": 3`, 1)), 0o644))
-		}, ExitConfig, ExitDone, "another genesis"},
+		}, ExitConfig, ExitConfig, "another genesis"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			home := stopped(t)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/coppice-go/coppice/engines/logger"
@@ -87,6 +88,9 @@ const backupRetainer = "backup"
 
 // Backup sends a backup of the running node: see api.Snapshots.
 func (s *snapshotter) Backup(ctx context.Context, send func(*apiv1.BackupResponse) error) error {
+	if s.n.config.Consensus.Kind == CometBFT {
+		return connect.NewError(connect.CodeFailedPrecondition, errCometBackup)
+	}
 	log, _, err := s.running()
 	if err != nil {
 		return err

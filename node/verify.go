@@ -205,13 +205,18 @@ func (r *verification) record(ctx context.Context, log *eventlog.Log, index uint
 	if _, launched := m.(*logv1.TxLaunched); launched {
 		r.out.Launched++
 	}
+	if err := r.sameGenesis(m); err != nil {
+		return err
+	}
 	if index <= r.begun {
 		return nil // what it led to was begun with
 	}
 	switch m := m.(type) {
 	case *logv1.ChainStarted:
 		r.out.ChainID = m.ChainId
-		return r.again.StartChain(index, m)
+		err := r.again.StartChain(index, m)
+		r.out.AppHash = r.again.State().AppHash
+		return err
 	case *logv1.SnapshotInstalled:
 		return r.installed(ctx, log, index, m)
 	case *logv1.OrderDecided:

@@ -5,7 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
+	"google.golang.org/protobuf/proto"
+
+	"github.com/coppice-go/coppice/engines/ordering"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
@@ -105,4 +109,28 @@ func (r *verification) installed(ctx context.Context, log *eventlog.Log, index u
 		return r.beginWith(ctx, e.Manifest, snapshots.Installing{LogID: log.ID(), Index: index})
 	}
 	return fmt.Errorf("%w past this record: it installed a snapshot of height %d, which is not among the home's snapshots any more", errNoBase, rec.Height)
+}
+
+// sameGenesis holds the home's genesis against a record that says which chain was started.
+func (r *verification) sameGenesis(m proto.Message) error {
+	var chain string
+	var params *logv1.Params
+	switch m := m.(type) {
+	case *logv1.ChainStarted:
+		chain, params = m.ChainId, m.Params
+	case *logv1.Base:
+		chain, params = m.ChainId, m.Params
+	default:
+		return nil
+	}
+	g, err := readGenesis(filepath.Join(r.home, genesisFile))
+	switch {
+	case err != nil:
+		return err
+	case g.ChainId != chain:
+		return fmt.Errorf("%w: %w: chain %s has started, %s is of %s", ErrConfig, ordering.ErrGenesis, chain, genesisFile, g.ChainId)
+	case !proto.Equal(g.Params, params):
+		return fmt.Errorf("%w: %w: chain %s was started with the limits {%v}, %s has {%v}", ErrConfig, ordering.ErrGenesis, chain, params, genesisFile, g.Params)
+	}
+	return nil
 }

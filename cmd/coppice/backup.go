@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -88,7 +87,7 @@ token of its own. For the snapshots of a home see 'coppice snapshot restore'.`,
 				return usageError(cmd, "--home is empty: want where the new home is to be")
 			}
 			if _, err := os.Stat(args[0]); err != nil {
-				return errors.Join(node.ErrConfig, err)
+				return fmt.Errorf("%w: %w", node.ErrConfig, err)
 			}
 			show := newProgress()
 			info, err := node.RestoreBackup(cmd.Context(), args[0], a.home, steps(show))

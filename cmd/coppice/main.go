@@ -6,6 +6,9 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
+
+	"github.com/thejerf/suture/v4"
 )
 
 func main() { os.Exit(run()) }
@@ -17,7 +20,7 @@ func run() int {
 	root := newRoot()
 	err := root.ExecuteContext(ctx)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "coppice:", err)
+		fmt.Fprintln(os.Stderr, "coppice:", strings.TrimSuffix(err.Error(), ": "+suture.ErrTerminateSupervisorTree.Error())) // it is for the tree alone
 	}
 	return codeOf(err)
 }

@@ -1,0 +1,88 @@
+package node
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/coppice-go/coppice/engines/storage/snapshots"
+	"github.com/coppice-go/coppice/node/api"
+)
+
+// errCometBackup: what a node of a CometBFT chain would need beside its state is in its CometBFT home.
+var errCometBackup = errors.New("a home with consensus cometbft has keys and data that no backup holds: stop the node and copy the whole home instead, see docs/cometbft.md")
+
+// refuseComet refuses what belongs to a CometBFT chain, by the configuration in a directory.
+func refuseComet(dir string) error {
+	c, err := Load(dir)
+	if err == nil && c.Consensus.Kind == CometBFT {
+		return errCometBackup
+	}
+	return nil // a configuration that is none is refused by who uses it
+}
+
+// seal is backup.json, with the digests of the files beside it and its own.
+func (w *BackupWriter) seal() ([]byte, error) {
+	names := []string{genesisFile, configFile}
+	if w.info.Token {
+		names = append(names, api.TokenFileName)
+	}
+	w.info.Files = make(map[string]snapshots.Hex)
+	for _, name := range names {
+		data, err := os.ReadFile(filepath.Join(w.tmp, name))
+		if err != nil {
+			return nil, fmt.Errorf("backup: %w", err)
+		}
+		sum := sha256.Sum256(data)
+		w.info.Files[name] = sum[:]
+	}
+	w.info.Sum = make(snapshots.Hex, sha256.Size)
+	data, err := json.MarshalIndent(w.info, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	data = append(data, '\n')
+	blank := sumOf(w.info.Sum)
+	sum := sha256.Sum256(withoutSum(data, w.info.Sum))
+	w.info.Sum = sum[:]
+	return bytes.Replace(data, blank, sumOf(w.info.Sum), 1), nil
+}
+
+func withoutSum(data []byte, sum snapshots.Hex) []byte {
+	return bytes.Replace(data, sumOf(sum), sumOf(nil), 1)
+}
+
+func sumOf(sum snapshots.Hex) []byte { return []byte(`"sum": "` + sum.String() + `"`) }
+
+// sealed holds backup.json against its own digest.
+func (b BackupInfo) sealed(path string, data []byte) error {
+	if b.Format == 1 && b.Sum == nil && b.Files == nil {
+		return nil
+	}
+	if sum := sha256.Sum256(withoutSum(data, b.Sum)); b.Format == 1 || !bytes.Equal(sum[:], b.Sum) {
+		return fmt.Errorf("%w: %s was changed: its digest is %x, and it says %v", ErrDamage, path, sum, b.Sum)
+	}
+	return nil
+}
+
+// sameFiles holds the files beside the log and the snapshot against their digests.
+func (b BackupInfo) sameFiles(src string) error {
+	for _, name := range []string{genesisFile, configFile, api.TokenFileName} {
+		want, listed := b.Files[name]
+		if !listed && (b.Format == 1 || name == api.TokenFileName) {
+			continue
+		}
+		data, err := os.ReadFile(filepath.Join(src, name))
+		if err != nil {
+			return err
+		}
+		if sum := sha256.Sum256(data); !bytes.Equal(sum[:], want) {
+			return fmt.Errorf("%s was changed: its digest is %x, want %v", name, sum, want)
+		}
+	}
+	return nil
+}
