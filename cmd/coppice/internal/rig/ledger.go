@@ -34,18 +34,19 @@ func (c *Count) add(m load.Mismatch) {
 	}
 }
 
-// ledger remembers every acknowledged transaction, and which came since the last look.
-type ledger struct {
+// Ledger remembers every acknowledged transaction, and which came since the last look. It is for many goroutines.
+type Ledger struct {
 	mu   sync.Mutex
 	all  []load.Item
-	from int           // of all: those since the last take
+	from int           // of all: those since the last Take
 	more chan struct{} // closed and replaced when all grows
 }
 
-func newLedger() *ledger { return &ledger{more: make(chan struct{})} }
+// NewLedger returns an empty one.
+func NewLedger() *Ledger { return &Ledger{more: make(chan struct{})} }
 
-// write is a load.Config.Acked.
-func (l *ledger) write(items []load.Item) error {
+// Write is a load.Config.Acked.
+func (l *Ledger) Write(items []load.Item) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, it := range items {
@@ -56,8 +57,8 @@ func (l *ledger) write(items []load.Item) error {
 	return nil
 }
 
-// take answers those acknowledged since the last take.
-func (l *ledger) take() []load.Item {
+// Take answers those acknowledged since the last Take.
+func (l *Ledger) Take() []load.Item {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	items := l.all[l.from:len(l.all):len(l.all)]
@@ -65,15 +66,15 @@ func (l *ledger) take() []load.Item {
 	return items
 }
 
-// every answers all.
-func (l *ledger) every() []load.Item {
+// All answers all.
+func (l *Ledger) All() []load.Item {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.all[:len(l.all):len(l.all)]
 }
 
-// grow waits until n more are acknowledged.
-func (l *ledger) grow(ctx context.Context, n int) error {
+// Grow waits until n more are acknowledged.
+func (l *Ledger) Grow(ctx context.Context, n int) error {
 	l.mu.Lock()
 	want := len(l.all) + n
 	for len(l.all) < want {
@@ -90,9 +91,9 @@ func (l *ledger) grow(ctx context.Context, n int) error {
 	return nil
 }
 
-// audit reads the items' counters back. One that is not 1 is looked at again once everything acknowledged before has ended,
+// Audit reads the items' counters back. One that is not 1 is looked at again once everything acknowledged before has ended,
 // which an ordered read waits for; only then does it count.
-func audit(ctx context.Context, c *client.Client, items []load.Item) (Count, error) {
+func Audit(ctx context.Context, c *client.Client, items []load.Item) (Count, error) {
 	count := Count{Acknowledged: len(items)}
 	for round := 0; ; round++ {
 		var open []load.Item

@@ -32,15 +32,15 @@ func TestAuditFindsLostAndTwice(t *testing.T) {
 			n := memnode.New()
 			n.Betray = tt.betray
 			c := n.Serve(t)
-			l := newLedger()
+			l := NewLedger()
 			run, err := load.New(load.Config{
-				Client: c, Backend: kv.Name, ValidFor: time.Minute, Next: load.Counters(load.NewPrefix()), Clients: 2, Batch: 5, Count: 40, Acked: l.write,
+				Client: c, Backend: kv.Name, ValidFor: time.Minute, Next: load.Counters(load.NewPrefix()), Clients: 2, Batch: 5, Count: 40, Acked: l.Write,
 			})
 			require.NoError(t, err)
 			_, err = run.Run(context.Background())
 			require.NoError(t, err)
 
-			count, err := audit(context.Background(), c, l.take())
+			count, err := Audit(context.Background(), c, l.Take())
 			require.NoError(t, err)
 			require.Equal(t, 40, count.Acknowledged)
 			require.Equal(t, tt.lost, count.Lost)
@@ -48,8 +48,8 @@ func TestAuditFindsLostAndTwice(t *testing.T) {
 			require.Equal(t, tt.lost+tt.twice > 0, count.Bad())
 			require.Len(t, count.Examples, tt.lost+tt.twice)
 
-			require.Empty(t, l.take(), "a second take has only what is new")
-			require.Len(t, l.every(), 40)
+			require.Empty(t, l.Take(), "a second take has only what is new")
+			require.Len(t, l.All(), 40)
 		})
 	}
 }
@@ -67,26 +67,26 @@ func TestAuditWaitsForWhatIsStillInThePool(t *testing.T) {
 	late, err := load.Counters(load.NewPrefix())(1)
 	require.NoError(t, err)
 	n.Held = late.Body
-	count, err := audit(context.Background(), n.Serve(t), []load.Item{late})
+	count, err := Audit(context.Background(), n.Serve(t), []load.Item{late})
 	require.NoError(t, err)
 	require.False(t, count.Bad())
 }
 
 func TestGrowWaitsForAcknowledgments(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLedger()
+		l := NewLedger()
 		grown := make(chan error, 1)
-		go func() { grown <- l.grow(t.Context(), 3) }()
+		go func() { grown <- l.Grow(t.Context(), 3) }()
 		synctest.Wait()
-		require.NoError(t, l.write(make([]load.Item, 2)))
+		require.NoError(t, l.Write(make([]load.Item, 2)))
 		synctest.Wait()
 		require.Empty(t, grown, "two are not three")
-		require.NoError(t, l.write(make([]load.Item, 2)))
+		require.NoError(t, l.Write(make([]load.Item, 2)))
 		require.NoError(t, <-grown)
 
 		enough := errors.New("enough")
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(enough)
-		require.ErrorIs(t, l.grow(ctx, 1), enough)
+		require.ErrorIs(t, l.Grow(ctx, 1), enough)
 	})
 }

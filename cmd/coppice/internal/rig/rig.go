@@ -43,7 +43,7 @@ type Rig struct {
 	conf   Config
 	log    *os.File
 	proc   *Process
-	ledger *ledger
+	ledger *Ledger
 	probes atomic.Uint64
 	prefix string
 
@@ -56,7 +56,7 @@ type Rig struct {
 
 // New makes a home, starts its node, waits until it is ready, and puts it under load. Close it.
 func New(ctx context.Context, c Config) (_ *Rig, err error) {
-	r := &Rig{conf: c, ledger: newLedger(), prefix: load.NewPrefix(), stop: make(chan struct{}), loads: make(chan error, 2), followed: make(chan error, 1)}
+	r := &Rig{conf: c, ledger: NewLedger(), prefix: load.NewPrefix(), stop: make(chan struct{}), loads: make(chan error, 2), followed: make(chan error, 1)}
 	dir, err := os.MkdirTemp("", "coppice-")
 	if err != nil {
 		return nil, err
@@ -99,7 +99,7 @@ func (r *Rig) load() error {
 		}
 		run, err := load.New(load.Config{
 			Client: r.Client, Backend: kv.Name, ValidFor: 9 * time.Minute, Next: load.Counters(fmt.Sprintf("%s%d/", r.prefix, i)),
-			Clients: 4, Batch: 10, Rate: rate, NoWait: noWait, Acked: r.ledger.write, Stop: r.stop,
+			Clients: 4, Batch: 10, Rate: rate, NoWait: noWait, Acked: r.ledger.Write, Stop: r.stop,
 			Failed: func(_ load.Item, err error) bool {
 				if errors.Is(err, client.ErrUnknown) {
 					r.unknown.Add(1)
@@ -193,26 +193,26 @@ func (r *Rig) Probe(ctx context.Context) (height uint64, err error) {
 	if res.Code != 0 {
 		return 0, fmt.Errorf("the probe failed: %v: %s", res.Code, res.Log)
 	}
-	return res.GetVersion().GetHeight(), r.ledger.write([]load.Item{item})
+	return res.GetVersion().GetHeight(), r.ledger.Write([]load.Item{item})
 }
 
 // Grow waits until n more transactions of the load are acknowledged, or the load has failed.
 func (r *Rig) Grow(ctx context.Context, n int) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, ReadyWithin, fmt.Errorf("none within %v", ReadyWithin))
 	defer cancel()
-	return r.ledger.grow(ctx, n)
+	return r.ledger.Grow(ctx, n)
 }
 
 // Audit counts what became of everything acknowledged since the last Audit.
-func (r *Rig) Audit(ctx context.Context) (Count, error) { return r.audit(ctx, r.ledger.take()) }
+func (r *Rig) Audit(ctx context.Context) (Count, error) { return r.audit(ctx, r.ledger.Take()) }
 
 // AuditAll counts what became of everything.
-func (r *Rig) AuditAll(ctx context.Context) (Count, error) { return r.audit(ctx, r.ledger.every()) }
+func (r *Rig) AuditAll(ctx context.Context) (Count, error) { return r.audit(ctx, r.ledger.All()) }
 
 func (r *Rig) audit(ctx context.Context, items []load.Item) (Count, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, 2*ReadyWithin, fmt.Errorf("reading back took more than %v", 2*ReadyWithin))
 	defer cancel()
-	return audit(ctx, r.Client, items)
+	return Audit(ctx, r.Client, items)
 }
 
 // Drain ends the load in order: every submission under way gets its answer. It answers how many did not.
