@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/supervisor"
 )
@@ -34,14 +36,53 @@ type signalOfNode struct {
 	Signal syscall.Signal `json:"signal"`
 }
 
-// listen listens on the control socket. A socket that another run has left is in nobody's way; one that answers is another
-// run's.
+// lockName is the file that a run holds a lock on, in the testnet's directory.
+const lockName = "testnet.lock"
+
+// lock takes the lock of a run, which belongs to the open file and ends with the process. Another run has it: node.ErrHomeInUse.
+func (n *Net) lock() (io.Closer, error) {
+	f, err := os.OpenFile(filepath.Join(n.Dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	switch {
+	case errors.Is(err, unix.EWOULDBLOCK):
+		err = fmt.Errorf("%w: this testnet runs already", node.ErrHomeInUse)
+	case err != nil:
+		err = &os.PathError{Op: "flock", Path: f.Name(), Err: err}
+	default:
+		return f, nil
+	}
+	return nil, errors.Join(err, f.Close())
+}
+
+// take makes the testnet this run's: the lock, and then the control socket, which may be left of a run that was killed. The socket by
+// itself cannot tell who was first: between looking whether it answers and replacing it another run may do the same.
+func (r *running) take(ctx context.Context) (err error) {
+	if r.lockFile, err = r.lock(); err != nil {
+		return err
+	}
+	if r.control, err = r.listen(ctx); err != nil {
+		return errors.Join(err, r.lockFile.Close())
+	}
+	return nil
+}
+
+// release gives it back.
+func (r *running) release() {
+	r.control.Close() // once more does no harm
+	r.lockFile.Close()
+}
+
+// listen listens on the control socket; the lock is held.
 func (r *running) listen(ctx context.Context) (net.Listener, error) {
 	path := r.socketPath()
-	if c, err := net.Dial("unix", path); err == nil {
-		c.Close()
-		return nil, fmt.Errorf("%w: this testnet runs already", node.ErrHomeInUse)
-	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -133,11 +174,13 @@ func (n *Net) Stop(ctx context.Context) error {
 		return err
 	}
 	for {
-		c, err := net.Dial("unix", n.socketPath())
-		if err != nil {
-			return nil
+		l, err := n.lock()
+		if err == nil {
+			return l.Close()
 		}
-		c.Close()
+		if !errors.Is(err, node.ErrHomeInUse) {
+			return err
+		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)

@@ -33,10 +33,10 @@ const nodeGrace = 20 * time.Second
 func (n *Net) Run(ctx context.Context, o RunOptions) error {
 	r := &running{Net: n, RunOptions: o}
 	var err error
-	if r.control, err = r.listen(ctx); err != nil { // before anything of a testnet that runs is changed
+	if err = r.take(ctx); err != nil { // before anything of a testnet that runs is changed
 		return err
 	}
-	defer r.control.Close() // once more does no harm
+	defer r.release()
 	defer r.closeLinks()
 	if err := r.wire(); err != nil {
 		return err
@@ -63,8 +63,9 @@ type running struct {
 	sup   *supervisor.Supervisor
 	links []*link
 
-	control net.Listener // where the control socket listens at first
-	taken   bool         // by the first incarnation of its child
+	lockFile io.Closer    // held: nobody else runs this testnet
+	control  net.Listener // where the control socket listens at first
+	taken    bool         // by the first incarnation of its child
 
 	mu sync.Mutex // of Out
 }
