@@ -63,6 +63,8 @@ func (a *app) notRunning() error {
 	again := "start it with 'coppice start --home " + a.home + "'"
 	n, err := api.ReadNodeFile(a.home)
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && !isHome(a.home):
+		return fmt.Errorf("not running: %s is no home: make one with 'coppice init --home %s', or name another with --home", a.home, a.home)
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("not running: there is no %s in home %s; %s", api.NodeFileName, a.home, again)
 	case err == nil && !alive(n.PID):
@@ -70,6 +72,12 @@ func (a *app) notRunning() error {
 			n.PID, api.NodeFileName, strings.Replace(again, "it with", "it again with", 1))
 	}
 	return nil
+}
+
+// isHome tells whether a directory is a home, or may be one that cannot be looked into.
+func isHome(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "FORMAT"))
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // alive tells whether there is a process of that id. It may be another one by now, which only makes the message less certain.

@@ -43,8 +43,8 @@ is its supervisor's to say: see 'coppice tree --spec'. The ways to end a child:
           shutdown time it becomes an orphan, and its supervisor does what its policy says
   stop    of a supervisor, and the default there: an ordered stop of all below, for an abnormal reason
 
-The root, "coppice", is the process itself: it exits with 6. A last element * is any living child there. Kill wants the admin
-token, which it reads from the home.`,
+"coppice" is the root of the engines: its end is the process's, which exits with 6; host, above it, cannot be killed. A last element *
+is any living child there. Kill wants the admin token, which it reads from the home.`,
 		Example: `  coppice kill coppice/node/router
   coppice kill coppice/node/transactions/storage --how panic
   coppice kill coppice/node/transactions/mempool/pool --how hang --release 2s

@@ -20,6 +20,8 @@ func (a *app) logCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "log",
 		Short: "Look into, check, copy and save the event log of a stopped home",
+		Long: `Log works on the files of a home's event log. Dump, stat, verify, export and salvage want a home whose node has stopped ('coppice events'
+shows the log of a node that runs); import wants a new home, in which no node was started.`,
 	}
 	cmd.AddCommand(a.logDumpCommand(), a.logStatCommand(), a.logVerifyCommand(), a.logExportCommand(), a.logImportCommand(), a.logSalvageCommand())
 	return cmd

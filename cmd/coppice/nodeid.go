@@ -2,7 +2,10 @@ package main
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -30,6 +33,9 @@ and where CometBFT listens. It needs no running node, and prints no private key.
 		Example: "  coppice node-id\n  coppice node-id --json",
 		Args:    words(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := a.wantComet(); err != nil {
+				return err
+			}
 			id, err := comet.ReadIdentity(node.CometDir(a.home))
 			if err != nil {
 				return fmt.Errorf("%w: %w", node.ErrConfig, err)
@@ -50,6 +56,17 @@ and where CometBFT listens. It needs no running node, and prints no private key.
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// wantComet refuses a home whose consensus is another.
+func (a *app) wantComet() error {
+	if _, err := os.Stat(node.CometDir(a.home)); !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if _, err := node.ReadGenesis(a.home); err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: this node's consensus is solo; it has no CometBFT", node.ErrConfig)
 }
 
 // nodeID is the id of a home with CometBFT, empty for another.

@@ -69,6 +69,9 @@ func (s *service) report(ctx context.Context, stopping <-chan struct{}) {
 		}
 		if why != told {
 			s.tell(s.manager.Status(why))
+			if why == "ready" {
+				s.log.Info("ready: all of the tree runs")
+			}
 			told = why
 		}
 		select {

@@ -200,6 +200,7 @@ func TestHangupReadsTheConfigurationAgain(t *testing.T) {
 	}
 	p.start(nil, "--log-format", "json", "--set", "pool.max_eager=100")
 	p.says(`"msg":"listening"`)
+	p.says("ready: all of the tree runs")
 
 	write("[pool]\nmax_txs = 77\nmax_eager = 200\n[diagnostics]\nlevel = \"debug\"\n")
 	p.signal(syscall.SIGHUP)

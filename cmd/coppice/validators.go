@@ -35,6 +35,9 @@ func (a *app) validatorsCommand() *cobra.Command {
   coppice validators --genesis --json`,
 		Args: words(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := a.wantComet(); err != nil {
+				return err
+			}
 			height, set, err := a.validators(cmd.Context(), genesis)
 			if err != nil {
 				return err
