@@ -60,8 +60,8 @@ func newDynamicRun[A any](ctx context.Context, self any, name string, template C
 	return r, nil
 }
 
-// main is the run; ended is called before done is closed.
-func (r *dynamicRun) main(ended func()) {
+// main is the run; over is called before done is closed.
+func (r *dynamicRun) main(over func()) {
 	r.emit(func(h Header) Event { return SupervisorStarted{Header: h, Kind: DynamicKind, Intensity: r.intensity} })
 	r.own.acknowledge()
 	err := r.loop()
@@ -73,8 +73,8 @@ func (r *dynamicRun) main(ended func()) {
 	err = withOrphan(err, orphan)
 	r.box.close()
 	r.finish(err)
-	ended()
-	close(r.done)
+	over()
+	r.ended()
 }
 
 func (r *dynamicRun) loop() error {

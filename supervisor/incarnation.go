@@ -472,9 +472,13 @@ func (inc *incarnation) attach(n node) {
 	inc.node = n
 }
 
+// attachInner takes in a supervisor that the child runs by itself: as one of its goroutines, so that the child has not ended before it.
 func (inc *incarnation) attachInner(name string, own *incarnation) error {
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
+	if inc.live == 0 {
+		return fmt.Errorf("%s: %w", inc.subject(), ErrNotRunning)
+	}
 	if _, taken := inc.inner[name]; taken {
 		return fmt.Errorf("%s already runs a supervisor named %q: %w", inc.subject(), name, ErrAlreadyStarted)
 	}
@@ -482,6 +486,7 @@ func (inc *incarnation) attachInner(name string, own *incarnation) error {
 		inc.inner = map[string]*incarnation{}
 	}
 	inc.inner[name] = own
+	inc.live++
 	return nil
 }
 

@@ -88,7 +88,7 @@ func (r *Run) main() {
 	r.setState(NotRunning)
 	r.finish(err)
 	r.sup.busy.Store(false)
-	close(r.done)
+	r.ended()
 }
 
 func (r *Run) setState(s State) {

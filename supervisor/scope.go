@@ -19,7 +19,7 @@ type scope struct {
 	kids  owner
 	subs  []*subscription
 
-	release  func() bool // of the link from Serve's context to own
+	release  func() bool // of the links from Serve's context, and the outer child's, to own
 	halt     chan struct{}
 	haltOnce sync.Once
 	done     chan struct{}
@@ -68,7 +68,13 @@ func (s *scope) make(ctx context.Context, path string) {
 	s.made = true
 	s.own = &incarnation{name: s.name, path: path, hub: s.hub, parent: s.outer}
 	s.own.newContext(context.WithoutCancel(ctx))
-	s.release = context.AfterFunc(ctx, func() { s.own.terminate(context.Cause(ctx)) })
+	end := func(ctx context.Context) func() bool {
+		return context.AfterFunc(ctx, func() { s.own.terminate(context.Cause(ctx)) })
+	}
+	if s.release = end(ctx); s.outer != nil {
+		of, with := s.release, end(s.outer.ctx) // ctx may outlive the child
+		s.release = func() bool { return of() && with() }
+	}
 }
 
 // child makes the incarnation of a child.
@@ -129,6 +135,14 @@ func (s *scope) finish(err error) {
 		if s.outer != nil || !s.made {
 			s.hub.release(sub)
 		}
+	}
+}
+
+// ended is the last thing that a run does.
+func (s *scope) ended() {
+	close(s.done)
+	if s.outer != nil {
+		s.outer.leave(ending{}, false)
 	}
 }
 
