@@ -9,7 +9,7 @@ import (
 )
 
 // DynamicSpec specifies a dynamic supervisor: any number of children of one kind, started on demand. It is OTP's simple_one_for_one
-// (section 12); its fields are those of Child and Spec, for every instance.
+// (section 12); its fields are those of Child and Spec, with their defaults, for every instance.
 type DynamicSpec[A any] struct {
 	Name string
 	// Start makes the service of one incarnation of an instance from the instance's argument; see StartFunc.
@@ -30,7 +30,9 @@ type DynamicSpec[A any] struct {
 }
 
 // Dynamic is a supervisor of instances. It is a Service and may be served again, each time without instances. Its methods are safe for concurrent use and
-// answer ErrNotRunning while it is not served. Starts do not wait for one another.
+// answer ErrNotRunning while it is not served. Starts do not wait for one another. As a child of a supervisor it is what the StartFunc returns:
+//
+//	Start: func(context.Context) (supervisor.Service, error) { return d, nil }
 type Dynamic[A any] struct {
 	spec atomic.Pointer[DynamicSpec[A]]
 	busy atomic.Bool
@@ -180,7 +182,7 @@ func (d *Dynamic[A]) WhichChildren() ([]ChildInfo, error) {
 	return r.whichChildren()
 }
 
-// WhichChild is the entry of one instance, or ErrNotFound.
+// WhichChild is the entry of the instance with that ID, or ErrNotFound.
 func (d *Dynamic[A]) WhichChild(id string) (ChildInfo, error) {
 	r, err := d.current()
 	if err != nil {

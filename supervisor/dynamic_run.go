@@ -159,7 +159,7 @@ func (r *dynamicRun) startChild(ctx context.Context, id string, start StartFunc)
 	}
 	if r.most > 0 && len(r.instances) >= r.most {
 		r.mu.Unlock()
-		return Ref{}, fmt.Errorf("%s: %d: %w", r.own.subject(), r.most, ErrMaxChildren)
+		return Ref{}, fmt.Errorf("%s: %w: %d", r.own.subject(), ErrMaxChildren, r.most)
 	}
 	if id == "" {
 		id = r.nextID()

@@ -140,7 +140,7 @@ type (
 		Header
 		Warning string
 	}
-	// EventsDropped: an observer was too slow and lost Count events.
+	// EventsDropped: an observer was too slow and lost Count events. It is told to that observer alone, in their place, and has no Seq.
 	EventsDropped struct {
 		Header
 		Count uint64

@@ -223,7 +223,8 @@ func (r *Run) withChild(id string, f func(*record)) error {
 	return nil
 }
 
-// WhichChild is the one entry of WhichChildren with that ID, or ErrNotFound (OTP rule 29). It does not wait.
+// WhichChild is the one entry of WhichChildren with that ID, or ErrNotFound (OTP rule 29): a child of this supervisor's own, not a path; see Tree for what
+// is below. It does not wait.
 func (r *Run) WhichChild(id string) (info ChildInfo, err error) {
 	err = r.withChild(id, func(rec *record) { info = rec.report() })
 	return info, err

@@ -271,7 +271,7 @@ func (s *scope) Orphans() []Orphan {
 }
 
 // Goroutines counts the goroutines of the whole tree that this run is in, those that children started with a plain go statement included, and gives their stacks.
-// When the root's run is over there should be none: one that is left has been leaked. It reads the goroutine profile, so it is for tests and for looking closely, not for a hot path.
+// When the root's run is over there should be none: one that is left has been leaked, or is about to return. It reads the goroutine profile, so it is for tests and for looking closely, not for a hot path.
 func (s *scope) Goroutines() (n int, stacks string) {
 	found := labelled(labelRoot, s.hub.id)[s.hub.id]
 	return found.Goroutines, found.Stack

@@ -28,7 +28,8 @@ func Start(serve func(ctx context.Context) error) StartFunc {
 	return func(context.Context) (Service, error) { return ServiceFunc(serve), nil }
 }
 
-// Nested makes a StartFunc that starts a supervisor, new for each incarnation.
+// Nested makes a StartFunc that starts a supervisor, new for each incarnation. To call its methods make it with New instead, and return it from a StartFunc
+// of your own: it is a Service, and may be served by one incarnation after another. So is a Dynamic.
 func Nested(spec Spec) StartFunc {
 	return func(context.Context) (Service, error) {
 		s, err := New(spec)
@@ -118,6 +119,7 @@ type Intensity struct {
 
 // Backoff delays restarts, which OTP never does: the n-th attempt in a row waits Min·Factor^(n-1), at most Max, plus a random part of up to
 // Jitter (0 to 1) of that. The row ends when an incarnation has lived longer than Max. The zero value is no delay. Factor 0 means 2, Max 0 means Min.
+// In a group restart all of the group wait for the delay of the child that failed; TerminateChild of that child, or a Reload to OneForOne, ends the delay for the others.
 type Backoff struct {
 	Min, Max time.Duration
 	Factor   float64
@@ -135,7 +137,8 @@ type Child struct {
 	Kind Kind
 	// Restart defaults to Permanent.
 	Restart Restart
-	// Significant makes an end of this child count for the supervisor's AutoShutdown. Not together with Permanent or Never.
+	// Significant makes an end of this child by itself count for its supervisor's AutoShutdown: any end of a Temporary one, a quiet one of a Transient one. It is an
+	// error with Permanent, which never ends for good, and where AutoShutdown is Never.
 	Significant bool
 	// Ack defaults to AckStart.
 	Ack Ack

@@ -66,6 +66,9 @@ func (s *Supervisor) Serve(ctx context.Context) error {
 
 // Start is Serve in a goroutine: it returns when all children have acknowledged their start; if one failed, after those before it were stopped. The run ends
 // when ctx is done, as with Serve.
+//
+// With the context of a child, Serve and Start run the supervisor inside of that child: it is in the child's Tree under its Name, which must not be taken there, and is one of the
+// child's goroutines, so that it ends with the child, and the child not before it.
 func (s *Supervisor) Start(ctx context.Context) (*Run, error) {
 	r, err := s.begin(ctx)
 	if err != nil {

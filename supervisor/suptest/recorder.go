@@ -148,7 +148,7 @@ func (r *Recorder) Settle(t testing.TB, run Treer) supervisor.Tree {
 // Treer is what has a Tree: a run, a supervisor.
 type Treer interface{ Tree() supervisor.Tree }
 
-// Start starts a root, which is stopped at the end of the test. The test fails when the stop leaves an orphan behind, or when the history breaks one of the Laws.
+// Start starts a root with a Recorder added to its Observers; it is stopped at the end of the test. The test fails when the stop leaves an orphan behind, or when the history breaks one of the Laws.
 // A test that ends the run itself looks for orphans itself.
 func Start(t testing.TB, spec supervisor.Spec) (*supervisor.Run, *Recorder) {
 	t.Helper()
