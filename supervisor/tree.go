@@ -55,7 +55,7 @@ type Tree struct {
 	Restart     Restart
 	Significant bool
 	Shutdown    time.Duration
-	// Restarts is how often the child was started again in this run of its supervisor, with its group too; LastExit its last exit, nil if none.
+	// Restarts is how often an end of the child led to a restart, in this run of its supervisor, of its group too; LastExit its last exit, nil if none.
 	Restarts uint64
 	LastExit *Exit
 	// Strategy, Intensity, AutoShutdown and InWindow (attempts within the period) are of a supervisor.
