@@ -19,6 +19,7 @@ import (
 type recordJSON struct {
 	Index  uint64          `json:"index"`
 	Kind   string          `json:"kind"`
+	Txs    []loggedTx      `json:"txs,omitempty"`
 	Record json.RawMessage `json:"record"`
 }
 
@@ -35,11 +36,13 @@ func (a *app) logDumpCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dump",
 		Short: "Print records as JSON, one per line",
-		Long: `Dump prints the records of the log as JSON, one per line, in words. 'coppice log export' is for programs: it keeps every byte.
+		Long: `Dump prints the records of the log as JSON, one per line: "record" is all of it, by proto/coppice/log/v1/log.proto, and "txs" are the
+transactions that it is about, in words. 'coppice log export' is for programs: it keeps every byte.
 A gap in a log that was salvaged is a line of kind "gap", and then the exit code is 5.`,
 		Example: `  coppice log dump | tail -1
   coppice log dump --from 100 --to 200
-  coppice log dump --kinds BlockCommitted | jq .record.height`,
+  coppice log dump --kinds BlockCommitted | jq .record.height
+  coppice log dump --kinds TxLaunched | jq -c '.txs[] | {id, ops}'`,
 		Args: words(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := sel.resolve(cmd); err != nil {
@@ -86,6 +89,6 @@ func recordLine(e eventlog.Entry) ([]byte, error) {
 		return nil, fmt.Errorf("record %d: %w", e.Index, err)
 	}
 	var line bytes.Buffer
-	err = encodeLine(&line, recordJSON{Index: e.Index, Kind: engines.KindName(e.Kind), Record: record}) // which evens out protojson's blanks
+	err = encodeLine(&line, recordJSON{Index: e.Index, Kind: engines.KindName(e.Kind), Txs: transactionsOf(m), Record: record}) // which evens out protojson's blanks
 	return line.Bytes(), err
 }
