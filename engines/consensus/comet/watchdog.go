@@ -68,21 +68,23 @@ func (w *watchdog) Serve(ctx context.Context) error {
 	if err := w.revive(ctx); err != nil { // an incarnation before us may have ended between stop and start
 		return err
 	}
-	height, since := w.app.height.Load(), time.Now()
-	patience, told := w.bound, ""
+	height, patience, told := w.app.height.Load(), w.bound, ""
+	var stood watch
+	stood.reset()
 	for {
 		if err := pause(ctx, watchEvery); err != nil {
 			return err
 		}
 		if h := w.app.height.Load(); h != height {
-			height, since, patience, told = h, time.Now(), w.bound, ""
+			height, patience, told = h, w.bound, ""
+			stood.reset()
 			continue
 		}
 		if excuse := w.excuse(ctx); excuse != "" {
-			since = time.Now()
+			stood.reset()
 			continue
 		}
-		if time.Since(since) < patience {
+		if stood.look() < patience {
 			continue
 		}
 		why, act := w.judge(ctx, height)
@@ -90,22 +92,41 @@ func (w *watchdog) Serve(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 		if act && told != "" { // until now nobody could be blamed: only now its time begins
-			since, told = time.Now(), ""
+			told = ""
+			stood.reset()
 			continue
 		}
 		if !act {
 			if why != told {
-				w.log.Warn("the committed height stands still", zap.Uint64("height", height), zap.Duration("for", time.Since(since)), zap.String("reason", why))
+				w.log.Warn("the committed height stands still", zap.Uint64("height", height), zap.Duration("for", stood.total), zap.String("reason", why))
 				told = why
 			}
 			continue
 		}
-		w.log.Warn("restarting CometBFT: the committed height stands still", zap.Uint64("height", height), zap.Duration("for", time.Since(since)), zap.String("reason", why))
+		w.log.Warn("restarting CometBFT: the committed height stands still", zap.Uint64("height", height), zap.Duration("for", stood.total), zap.String("reason", why))
 		if err := w.restart(ctx); err != nil {
 			return err
 		}
-		since, patience = time.Now(), min(2*patience, watchAtMost)
+		patience = min(2*patience, watchAtMost)
+		stood.reset()
 	}
+}
+
+// watch is for how long a height was seen standing still. The time between two looks counts up to mostOfLook: whoever looks later
+// than that was stopped or starved, and so was, for all it knows, everything else of the node. CometBFT is not to blame for it.
+type watch struct {
+	total time.Duration
+	last  time.Time
+}
+
+const mostOfLook = 2 * watchEvery
+
+func (w *watch) reset() { *w = watch{last: time.Now()} }
+
+func (w *watch) look() time.Duration {
+	now := time.Now()
+	w.total, w.last = w.total+min(now.Sub(w.last), mostOfLook), now
+	return w.total
 }
 
 // excuse is why a height may stand still without anybody being at fault, empty if there is nothing.

@@ -1,0 +1,131 @@
+package comet
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	rpchttp "github.com/cometbft/cometbft/rpc/client/http"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/supervisor"
+)
+
+// watched is a watchdog over a CometBFT that answers whatever the test says and never commits.
+type watched struct {
+	*watchdog
+	starts  atomic.Int32 // of CometBFT
+	asked   atomic.Int32 // how often it was asked for its peers
+	stopped atomic.Int64 // for how long everything stands at the next look whether there is work
+}
+
+// answers of CometBFT's RPC: one of four validators, whose peers are at height 9.
+var rpcAnswers = map[string]string{
+	"status":               `{"validator_info":{"address":"AA"}}`,
+	"validators":           `{"block_height":"5","count":"0","total":"4"}`,
+	"dump_consensus_state": `{"peers":[{"peer_state":{"round_state":{"height":"9"}}}]}`,
+}
+
+// RoundTrip answers a request to CometBFT.
+func (w *watched) RoundTrip(r *http.Request) (*http.Response, error) {
+	var q struct {
+		ID     json.RawMessage `json:"id"`
+		Method string          `json:"method"`
+	}
+	if err := json.NewDecoder(r.Body).Decode(&q); err != nil {
+		return nil, err
+	}
+	if q.Method == "dump_consensus_state" {
+		w.asked.Add(1)
+	}
+	body := fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":%s}`, q.ID, rpcAnswers[q.Method])
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
+}
+
+// Offer says that there is always work.
+func (w *watched) Offer(context.Context, uint64, int, int, bool) ([][]byte, uint64, error) {
+	if d := w.stopped.Swap(0); d > 0 {
+		<-time.After(time.Duration(d))
+	}
+	return [][]byte{{1}}, 1, nil
+}
+
+func (w *watched) Check([]byte, engines.ChainState, time.Time) error { return nil }
+
+// watchOver begins to watch, until the test ends.
+func watchOver(t *testing.T) *watched {
+	t.Helper()
+	w := &watched{watchdog: &watchdog{timing: timing{bound: 4 * time.Second}, app: &app{}, log: zap.NewNop()}}
+	hc := &http.Client{Transport: w}
+	c, err := rpchttp.NewWithClient("http://comet", "/websocket", hc)
+	require.NoError(t, err)
+	w.pool, w.rpc = w, rpc{c, hc}
+	w.sup, err = supervisor.New(supervisor.Spec{Name: "consensus", Build: supervisor.Children(
+		supervisor.Child{ID: childProcess, Start: func(context.Context) (supervisor.Service, error) {
+			w.starts.Add(1)
+			return supervisor.ServiceFunc(func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) }), nil
+		}},
+		supervisor.Child{ID: childWatchdog, Start: func(context.Context) (supervisor.Service, error) { return w.watchdog, nil }},
+	)})
+	require.NoError(t, err)
+	run, err := w.sup.Start(context.Background())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, run.Stop(context.Background())) })
+	return w
+}
+
+// after lets time pass.
+func after(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
+// A height that stands still while peers are ahead is CometBFT's fault: past the bound it is restarted, and later each time.
+func TestTheWatchdogRestartsACometBFTThatStandsStill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watchOver(t)
+		after(3900 * time.Millisecond)
+		require.EqualValues(t, 1, w.starts.Load())
+		after(time.Second)
+		require.EqualValues(t, 2, w.starts.Load())
+		after(7 * time.Second)
+		require.EqualValues(t, 2, w.starts.Load(), "its patience has doubled")
+		after(2 * time.Second)
+		require.EqualValues(t, 3, w.starts.Load())
+	})
+}
+
+// A watchdog that did not run did not watch. What stands still because the whole node was stopped (SIGSTOP, a laptop's sleep, a
+// machine that is moved) is no fault of CometBFT, which ran on and only waited for the application.
+func TestTimeInWhichTheNodeWasStoppedIsNotHeldAgainstCometBFT(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watchOver(t)
+		after(time.Second)
+		w.stopped.Store(int64(15 * time.Second))
+		after(17 * time.Second)
+		require.Zero(t, w.asked.Load(), "it is too early to ask who is to blame")
+		require.EqualValues(t, 1, w.starts.Load())
+		after(3 * time.Second)
+		require.EqualValues(t, 2, w.starts.Load(), "a height that goes on standing still is")
+	})
+}
+
+// A lost quorum is nobody's fault here: however long it lasts, CometBFT is left alone.
+func TestTheWatchdogIsSilentWithoutAQuorum(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watchOver(t)
+		w.app.height.Store(8) // the peers are at work on the next height, as we are
+		after(2 * time.Minute)
+		require.EqualValues(t, 1, w.starts.Load())
+		require.Positive(t, w.asked.Load())
+	})
+}
