@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	cfg "github.com/cometbft/cometbft/config"
@@ -149,25 +150,34 @@ func (w *watchdog) excuse(ctx context.Context) string {
 	return ""
 }
 
-// judge tells whether a restart may help, and why.
+// judge tells whether a restart may help, and why. A question that is cut off is asked again: where CometBFT has just ended its
+// supervisor restarts it, and us with it. One that has no answer in its time is answer enough.
 func (w *watchdog) judge(ctx context.Context, height uint64) (why string, act bool) {
-	ctx, cancel := context.WithTimeout(ctx, rpcTime)
-	defer cancel()
-	alone, err := w.rpc.alone(ctx)
+	why, act, err := w.ask(ctx, height)
+	if slow := net.Error(nil); err != nil && !(errors.As(err, &slow) && slow.Timeout()) {
+		if pause(ctx, watchEvery) != nil {
+			return "", false
+		}
+		why, act, err = w.ask(ctx, height)
+	}
 	if err != nil {
 		return fmt.Sprintf("CometBFT does not answer: %v", err), true
 	}
-	if alone {
-		return "this is the only validator", true
+	return why, act
+}
+
+func (w *watchdog) ask(ctx context.Context, height uint64) (why string, act bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, rpcTime)
+	defer cancel()
+	alone, err := w.rpc.alone(ctx)
+	if err != nil || alone {
+		return "this is the only validator", true, err
 	}
 	ahead, err := w.rpc.peersAhead(ctx, height)
-	switch {
-	case err != nil:
-		return fmt.Sprintf("CometBFT does not answer: %v", err), true
-	case ahead:
-		return "peers are ahead", true
+	if err != nil || ahead {
+		return "peers are ahead", true, err
 	}
-	return "no quorum: too few validators are connected", false
+	return "no quorum: too few validators are connected", false, nil
 }
 
 // restart stops and starts the process as management: it does not count against the supervisor's limit.

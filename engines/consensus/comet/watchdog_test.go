@@ -26,6 +26,7 @@ type watched struct {
 	starts  atomic.Int32 // of CometBFT
 	asked   atomic.Int32 // how often it was asked for its peers
 	stopped atomic.Int64 // for how long everything stands at the next look whether there is work
+	cut     atomic.Int32 // how many of the next requests end without an answer
 }
 
 // answers of CometBFT's RPC: one of four validators, whose peers are at height 9.
@@ -43,6 +44,9 @@ func (w *watched) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	if err := json.NewDecoder(r.Body).Decode(&q); err != nil {
 		return nil, err
+	}
+	if w.cut.Add(-1) >= 0 {
+		return nil, io.EOF
 	}
 	if q.Method == "dump_consensus_state" {
 		w.asked.Add(1)
@@ -127,5 +131,20 @@ func TestTheWatchdogIsSilentWithoutAQuorum(t *testing.T) {
 		after(2 * time.Minute)
 		require.EqualValues(t, 1, w.starts.Load())
 		require.Positive(t, w.asked.Load())
+	})
+}
+
+// A request that is cut off is no sign of a hang: a CometBFT that was killed just now is the supervisor's to restart, not the
+// watchdog's. One that answers nobody is restarted.
+func TestARequestThatIsCutOffIsMadeAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watchOver(t)
+		w.app.height.Store(8)
+		w.cut.Store(1)
+		after(20 * time.Second)
+		require.EqualValues(t, 1, w.starts.Load())
+		w.cut.Store(1 << 20)
+		after(8 * time.Second)
+		require.EqualValues(t, 2, w.starts.Load())
 	})
 }
