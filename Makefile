@@ -13,6 +13,7 @@ SOAK_CHAOS   ?= 1000
 SOAK_CRASHES ?= 5000
 SOAK_SEED    ?= 1
 SOAK_COMET_KILLS ?= 100
+SOAK_TESTNET ?= 15m
 SEED         ?= 1
 N            ?= 20000
 PKGS         ?= ./...
@@ -40,7 +41,7 @@ lint: ## gofmt, go vet, golangci-lint (.golangci.yml)
 bench: ## run the benchmarks (BENCH, BENCH_COUNT)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCH_COUNT) -p 1 -timeout 60m $(PKGS)
 
-soak: build ## the long campaigns: kills of the process, of the tree, of the disk, of the log (SOAK_KILLS, SOAK_CHAOS, SOAK_CRASHES, SOAK_SEED)
+soak: build ## the long campaigns: kills of the process, of the tree, of the disk, of the log (SOAK_KILLS, SOAK_CHAOS, SOAK_CRASHES, SOAK_TESTNET, SOAK_SEED)
 	bin/coppice soak --kills $(SOAK_KILLS)
 	for i in 0 1 2; do COPPICE_CHAOS_KILLS=$(SOAK_CHAOS) COPPICE_CHAOS_SEED=$$(( $(SOAK_SEED) + i )) \
 		$(GO) test -count 1 -timeout 60m -v -run TestRandomKillsLoseNothing ./node || exit 1; done
@@ -49,6 +50,7 @@ soak: build ## the long campaigns: kills of the process, of the tree, of the dis
 	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 120m ./eventlog/...
 	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 60m ./engines/storage/snapshots ./engines/consensus/comet
 	bin/coppice soak --consensus cometbft --kills $(SOAK_COMET_KILLS)
+	bin/coppice testnet chaos --duration $(SOAK_TESTNET) --seed $(SOAK_SEED)
 	COPPICE_HAMMER=15000 $(GO) test -race -count 1 -run Hammer -timeout 20m ./supervisor
 	COPPICE_SOAK=1 $(GO) test -count 1 -run BuildsForOtherSystems -timeout 20m ./supervisor
 	$(GO) test -race -count 1 -shuffle on -p $(PARALLEL) -parallel $(PARALLEL) -timeout $(TEST_TIMEOUT) $(PKGS)

@@ -1,0 +1,115 @@
+package chaos
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/eventlog"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+)
+
+// chain is what was seen of a chain by whoever told: the block and the app hash at each height.
+type chain struct {
+	mu       sync.Mutex
+	at       map[uint64]sight
+	compared int // sights of a height that was seen before
+}
+
+type sight struct {
+	node       int
+	block, app string
+}
+
+func newChain() *chain { return &chain{at: make(map[uint64]sight)} }
+
+// note holds what a node committed against what was seen at its height before.
+func (c *chain) note(node int, b *logv1.BlockCommitted) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := sight{node, string(b.BlockHash), string(b.AppHash)}
+	was, known := c.at[b.Height]
+	if !known {
+		c.at[b.Height] = now
+		return nil
+	}
+	c.compared++
+	switch {
+	case was.block != now.block:
+		return fmt.Errorf("fork: at height %d node %d committed block %x, and node %d block %x", b.Height, was.node, was.block, node, now.block)
+	case was.app != now.app:
+		return fmt.Errorf("app hash: at height %d node %d has %x, and node %d has %x", b.Height, was.node, was.app, node, now.app)
+	}
+	return nil
+}
+
+// seen is how many heights were seen, and how many sights of them compared.
+func (c *chain) seen() (heights, compared int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.at), c.compared
+}
+
+// follower holds one node's stream of committed blocks, or its log, to its word: each height once, in order, none left out, and, in a
+// log, no transaction applied twice.
+type follower struct {
+	*chain
+	node    int
+	height  uint64
+	applied map[engines.TxID]uint64 // the height at which each had its effect; nil: not asked
+}
+
+func (f *follower) take(b *logv1.BlockCommitted) error {
+	if f.height != 0 && b.Height != f.height+1 {
+		return fmt.Errorf("gap: node %d told block %d after block %d", f.node, b.Height, f.height)
+	}
+	f.height = b.Height
+	for _, r := range b.Results {
+		if f.applied == nil || r.Code != logv1.Code_CODE_OK {
+			continue
+		}
+		id, err := engines.TxIDFromBytes(r.Id)
+		if err != nil {
+			return fmt.Errorf("node %d, height %d: %w", f.node, b.Height, err)
+		}
+		if at, twice := f.applied[id]; twice {
+			return fmt.Errorf("twice: node %d applied transaction %s at height %d and at height %d", f.node, id, at, b.Height)
+		}
+		f.applied[id] = b.Height
+	}
+	return f.note(f.node, b)
+}
+
+// read takes all that a stopped node's log has committed.
+func (c *chain) read(node int, dir string) (err error) {
+	l, err := eventlog.OpenReadOnly(dir, eventlog.Options{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	cur, err := l.Cursor(l.First())
+	if err != nil {
+		return err
+	}
+	defer cur.Close()
+	f := &follower{chain: c, node: node, applied: make(map[engines.TxID]uint64)}
+	for {
+		e, ok, err := cur.TryNext()
+		if err != nil || !ok {
+			return err
+		}
+		if e.Kind != engines.KindBlockCommitted {
+			continue
+		}
+		b := new(logv1.BlockCommitted)
+		if err := proto.Unmarshal(e.Data, b); err != nil {
+			return fmt.Errorf("record %d: %w", e.Index, err)
+		}
+		if err := f.take(b); err != nil {
+			return err
+		}
+	}
+}

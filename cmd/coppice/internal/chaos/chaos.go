@@ -1,0 +1,292 @@
+// Package chaos runs a testnet under load, lets trouble come over it, chosen by a seed, and holds what is seen of it against what
+// a network of validators promises: no fork, nothing acknowledged lost and nothing applied twice, no block without a quorum and a new
+// one soon after it is back, and registers that behave as if there were one of each.
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/coppice-go/coppice/node"
+)
+
+// Config says what to run.
+type Config struct {
+	Bin      string // the coppice binary
+	Dir      string // where the testnet is made; there must be none
+	Nodes    int    // at least 4: with fewer no node can be done without
+	Seed     uint64
+	Duration time.Duration // of the trouble; the checks afterwards come on top
+	Rate     float64       // of the load, in transactions per second over all nodes
+	Profile  node.Profile  // of the trees' limits
+
+	Begun   func()        // told when all nodes have committed; may be nil
+	Doing   func(string)  // told what is being done; may be nil
+	Episode func(Episode) // told of each episode when it is over; may be nil
+}
+
+// Bounds of what a network may take.
+const (
+	startWithin = 60 * time.Second // from the start to the first height on all nodes
+	backWithin  = 30 * time.Second // from the end of a trouble to a new height on a quorum
+	allWithin   = 60 * time.Second // and on all nodes
+	drainWithin = 60 * time.Second
+	checkWithin = 60 * time.Second // of the history of one register
+	inFlight    = 2                // heights that were decided when the quorum went, and may still be committed
+)
+
+// Run runs it. The result tells what did not hold; an error is that it could not be run, or ctx's cause.
+func Run(ctx context.Context, c Config) (res Result, err error) {
+	began := time.Now()
+	file, err := os.Create(filepath.Join(c.Dir, "nodes.log"))
+	if err != nil {
+		return res, err
+	}
+	defer file.Close()
+	r := &campaign{Config: c, began: began, court: newCourt(began), out: &output{file: file, began: began}, res: &res}
+	res = Result{Dir: c.Dir, Troubles: make(map[string]int), Engines: make(map[string]int)}
+	defer func() {
+		res.Elapsed, res.Load = time.Since(began), loadAverage()
+		res.Violations = r.court.all()
+		if ctx.Err() != nil {
+			err = context.Cause(ctx) // whatever that made of the step that was under way
+		}
+	}()
+	r.doing("starting %d nodes", c.Nodes)
+	if r.net, err = begin(c, r.out); err != nil {
+		return res, err
+	}
+	if err = r.run(ctx); err != nil {
+		r.close()
+		return res, err
+	}
+	return res, r.finish(ctx)
+}
+
+// campaign is one run.
+type campaign struct {
+	Config
+	began time.Time
+	court *court
+	out   *output
+	net   *network
+	work  *work
+	res   *Result
+
+	closed bool
+}
+
+func (r *campaign) doing(format string, args ...any) {
+	if r.Doing != nil {
+		r.Doing(fmt.Sprintf(format, args...))
+	}
+}
+
+// run starts the work and goes through episodes until the time is over.
+func (r *campaign) run(ctx context.Context) error {
+	if err := r.net.beyond(ctx, 0, r.Nodes, startWithin); err != nil {
+		return err
+	}
+	var err error
+	if r.work, err = employ(r.Config, r.net, r.court); err != nil {
+		return err
+	}
+	if r.Begun != nil {
+		r.Begun()
+	}
+	plan := newPlanner(r.Nodes, r.Seed)
+	for end := time.Now().Add(r.Duration); time.Now().Before(end); {
+		e := plan.next()
+		e.hold = min(e.hold, max(time.Until(end), shortest))
+		if err := r.episode(ctx, e); err != nil {
+			return err
+		}
+		if err := r.net.died(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// episode has a trouble come and go, with its blows, and sees that the chain goes on.
+func (r *campaign) episode(ctx context.Context, e episode) error {
+	told := Episode{N: r.res.Episodes + 1, Trouble: e.trouble, Nodes: slices.Sorted(slices.Values(e.nodes)), Began: time.Since(r.began)}
+	r.doing("episode %d: %v %v for %v", told.N, e.trouble, told.Nodes, e.hold.Round(100*time.Millisecond))
+	base := highest(r.net.heights(ctx))
+	since := time.Now()
+	if err := r.net.bring(ctx, e); err != nil {
+		return err
+	}
+	floor := highest(r.net.heights(ctx))
+	for _, s := range e.strikes {
+		if err := pause(ctx, time.Until(since.Add(min(s.at, e.hold)))); err != nil {
+			return err
+		}
+		if s.at < e.hold && r.fall(ctx, s) {
+			told.Blows++
+		}
+	}
+	if err := pause(ctx, time.Until(since.Add(e.hold))); err != nil {
+		return err
+	}
+	if e.trouble.stands() {
+		r.res.Standing += time.Since(since)
+		r.stood(ctx, e, since.Sub(r.began), floor)
+	}
+	if e.hold > 0 {
+		base = highest(r.net.heights(ctx))
+		told.Lasted = time.Since(since)
+	}
+	back := since.Add(told.Lasted)
+	if err := r.net.lift(ctx, e); err != nil {
+		return err
+	}
+	if err := r.net.beyond(ctx, base, quorum(r.Nodes), backWithin); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		r.court.charge(Onward, "after episode %d, %v %v: %v", told.N, e.trouble, told.Nodes, err)
+	}
+	told.Back = time.Since(back)
+	r.res.Slowest = max(r.res.Slowest, told.Back)
+	if err := r.net.beyond(ctx, base, r.Nodes, allWithin); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		r.court.charge(Onward, "after episode %d, %v %v: %v", told.N, e.trouble, told.Nodes, err)
+	}
+	told.Height, told.Bad = highest(r.net.heights(ctx)), len(r.court.all())
+	r.res.Episodes++
+	r.res.Troubles[e.trouble.String()]++
+	if r.Episode != nil {
+		r.Episode(told)
+	}
+	return pause(ctx, e.rest)
+}
+
+// stood holds the time without a quorum against the rules: no new height, and no watchdog that does something about it.
+func (r *campaign) stood(ctx context.Context, e episode, since time.Duration, floor uint64) {
+	awake := func(node int) bool { return !e.trouble.pauses() || !slices.Contains(e.nodes, node) }
+	if top := highest(r.net.heights(ctx)); top > floor+inFlight {
+		r.court.charge(Standing, "%v %v: height %d came to be without a quorum, which ended at %d", e.trouble, e.nodes, top, floor)
+	}
+	for _, w := range r.out.restarted(since, awake) {
+		r.court.charge(Silent, "%v %v: node %d: %s", e.trouble, e.nodes, w.node, w.line)
+	}
+}
+
+// fall has a blow fall, and tells whether it hit.
+func (r *campaign) fall(ctx context.Context, s strike) bool {
+	hit, err := r.net.fall(ctx, s)
+	switch {
+	case err != nil:
+		r.res.Missed++
+		return false
+	case s.blow == KillNode:
+		r.res.Nodes++
+	case s.blow == KillComet:
+		r.res.Comets++
+	default:
+		r.res.Engines[hit]++
+	}
+	return true
+}
+
+// finish ends the work in order, and holds what is left against the rules.
+func (r *campaign) finish(ctx context.Context) error {
+	defer r.close()
+	r.doing("ending the load")
+	r.work.drain(ctx, drainWithin)
+	r.doing("reading everything back from every node")
+	if err := r.work.audit(ctx, r.res); err != nil {
+		return err
+	}
+	if err := r.net.died(); err != nil {
+		return err
+	}
+	r.close()
+	r.doing("checking the registers' history")
+	var err error
+	if r.res.Register, err = r.work.history.Check(checkWithin, filepath.Join(r.Dir, "register.html")); err != nil {
+		return err
+	}
+	r.judge()
+	r.doing("reading the nodes' logs")
+	if err := r.net.logs(r.work.chain); err != nil {
+		r.court.charge(NoFork, "%v", err)
+	}
+	r.res.Heights, r.res.Compared = r.work.chain.seen()
+	r.doing("verifying the nodes' homes")
+	if err := r.net.verify(ctx, r.Bin); err != nil && ctx.Err() == nil {
+		r.court.charge(Verified, "%v", err)
+	}
+	return nil
+}
+
+// judge holds the registers' history and the nodes' output against the rules.
+func (r *campaign) judge() {
+	v := r.res.Register
+	switch {
+	case len(v.Not) > 0:
+		r.court.charge(Linear, "the history of %d of %d registers is not: %v; see register.html", len(v.Not), v.Keys, v.Not)
+	case len(v.Undecided) > 0:
+		r.court.charge(Linear, "undecided within %v: %v", checkWithin, v.Undecided)
+	case v.Gets == 0 || v.Puts+v.CAS == 0:
+		r.court.charge(Linear, "there is no history: %d reads, %d writes", v.Gets, v.Puts+v.CAS)
+	}
+	r.out.mu.Lock()
+	defer r.out.mu.Unlock()
+	if n := r.stands(); n >= enoughStands && r.out.noQuorum == 0 {
+		r.court.charge(Silent, "the quorum was gone %d times, and no watchdog told of it: that none acted says nothing", n)
+	}
+	for _, line := range r.out.alarms {
+		r.court.charge(Orderly, "%s", line)
+	}
+	for _, line := range r.out.ended {
+		r.court.charge(Orderly, "it ended by itself: %s", line)
+	}
+	r.res.NoQuorum, r.res.Restarts = r.out.noQuorum, len(r.out.restarts)
+}
+
+// stands is how often there was no quorum by our doing, for longer than a watchdog is patient.
+func (r *campaign) stands() (n int) {
+	for t := range troubles {
+		if t.stands() {
+			n += r.res.Troubles[t.String()]
+		}
+	}
+	return n
+}
+
+// enoughStands is after how many losses of the quorum a watchdog must have told of one: blows begin its patience anew, and the last
+// episode may be cut short.
+const enoughStands = 3
+
+// close ends the work and the nodes.
+func (r *campaign) close() {
+	if r.closed {
+		return
+	}
+	r.closed = true
+	if r.work != nil {
+		r.work.close()
+	}
+	if err := r.net.stop(); err != nil {
+		r.court.charge(Orderly, "the testnet did not stop in order: %v", err)
+	}
+}
+
+// run runs a command of the binary.
+func run(ctx context.Context, bin string, args ...string) error {
+	out, err := exec.CommandContext(ctx, bin, args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("coppice %s: %w: %s", args[0], err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}

@@ -1,0 +1,184 @@
+package chaos
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/coppice-go/coppice/client"
+	"github.com/coppice-go/coppice/cmd/coppice/internal/load"
+	"github.com/coppice-go/coppice/cmd/coppice/internal/memnode"
+	"github.com/coppice-go/coppice/cmd/coppice/internal/register"
+	"github.com/coppice-go/coppice/cmd/coppice/internal/rig"
+	"github.com/coppice-go/coppice/cmd/coppice/internal/testnet"
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/backend/kv"
+	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// campaignOf is one of nodes in memory.
+func campaignOf(t *testing.T, nodes ...*memnode.Node) *campaign {
+	now := time.Now()
+	n := &network{Net: &testnet.Net{Dir: t.TempDir(), Nodes: len(nodes)}}
+	for _, m := range nodes {
+		n.clients = append(n.clients, m.Serve(t))
+	}
+	return &campaign{
+		Config: Config{Nodes: len(nodes)}, began: now, court: newCourt(now), net: n, res: &Result{Engines: map[string]int{}},
+		out: &output{file: new(bytes.Buffer), began: now}, work: &work{net: n, court: newCourt(now), ledger: rig.NewLedger(), history: register.NewHistory()},
+	}
+}
+
+func rules(found []Violation) (all []Rule) {
+	for _, v := range found {
+		all = append(all, v.Rule)
+	}
+	return all
+}
+
+func grow(t *testing.T, c *client.Client, txs int) {
+	for i := range txs {
+		body, err := kv.Encode(kv.Put([]byte("height"), []byte{byte(i)}))
+		require.NoError(t, err)
+		_, err = c.SubmitWait(context.Background(), engines.NewTx(kv.Name, body, time.Minute))
+		require.NoError(t, err)
+	}
+}
+
+// Without a quorum no height comes, but what was decided before.
+func TestHeightsWithoutAQuorumAreFoundOut(t *testing.T) {
+	c := campaignOf(t, memnode.New(), memnode.New(), memnode.New(), memnode.New())
+	e := episode{trouble: CutInTwo, nodes: []int{0, 1}}
+	grow(t, c.net.clients[2], inFlight)
+	c.stood(t.Context(), e, 0, 0)
+	require.Empty(t, c.court.all())
+	grow(t, c.net.clients[2], 1)
+	c.stood(t.Context(), e, 0, 0)
+	require.Equal(t, []Rule{Standing}, rules(c.court.all()))
+	require.ErrorContains(t, fmt.Errorf("%v", c.court.all()[0]), "cut in two [0 1]: height 3 came to be")
+}
+
+// A watchdog that restarts CometBFT while a quorum is missing is found out; one whose node was paused by us has its reasons.
+func TestWatchdogsThatActWithoutAQuorumAreFoundOut(t *testing.T) {
+	c := campaignOf(t, memnode.New(), memnode.New(), memnode.New(), memnode.New())
+	say := func(node int, text string) {
+		_, err := fmt.Fprintf(c.out, "node%d 2026-11-22T08:00:00.000Z\tWARN\tcomet\t%s\n", node, text)
+		require.NoError(t, err)
+	}
+	say(1, `restarting CometBFT: the committed height stands still	{"height": 5, "reason": "before"}`)
+	since := time.Since(c.began)
+	e := episode{trouble: PauseNodes, nodes: []int{0, 1}}
+	say(2, `the committed height stands still	{"height": 5, "reason": "no quorum: too few validators are connected"}`)
+	say(1, `restarting CometBFT: the committed height stands still	{"height": 5, "reason": "paused"}`)
+	c.stood(t.Context(), e, since, 0)
+	require.Empty(t, c.court.all())
+	require.Equal(t, 1, c.out.noQuorum)
+	say(3, `restarting CometBFT: the committed height stands still	{"height": 5, "reason": "of its own"}`)
+	c.stood(t.Context(), e, since, 0)
+	require.Equal(t, []Rule{Silent}, rules(c.court.all()))
+	require.Contains(t, c.court.all()[0].What, "of its own")
+}
+
+// What no node may print is found out, as is a run in which no watchdog had anything to say: its silence would mean nothing.
+func TestOutputIsJudged(t *testing.T) {
+	c := campaignOf(t, memnode.New())
+	c.res.Register = register.Verdict{Count: register.Count{Keys: 1, Gets: 1, Puts: 1}}
+	c.judge()
+	require.Empty(t, c.court.all())
+	for _, line := range []string{
+		"node0 ERROR\tcomet\ttwo different blocks for one height", "node3 WARNING: DATA RACE", "node2 coppice: gave up: coppice: too many restarts",
+	} {
+		_, err := fmt.Fprintln(c.out, line)
+		require.NoError(t, err)
+	}
+	c.res.Troubles = map[string]int{CutInTwo.String(): 2, PauseNodes.String(): 2}
+	c.judge()
+	require.Equal(t, []Rule{Silent, Orderly, Orderly, Orderly}, rules(c.court.all()))
+	require.Contains(t, c.court.all()[3].What, "gave up")
+}
+
+func TestRegistersAreJudged(t *testing.T) {
+	for want, v := range map[string]register.Verdict{
+		"of 1 of 2 registers is not":             {Count: register.Count{Keys: 2, Gets: 1, Puts: 1}, Not: []string{"r1"}},
+		"undecided":                              {Count: register.Count{Keys: 2, Gets: 1, Puts: 1}, Undecided: []string{"r1"}},
+		"there is no history: 0 reads, 3 writes": {Count: register.Count{Keys: 2, Puts: 3}},
+	} {
+		c := campaignOf(t, memnode.New())
+		c.res.Register = v
+		c.judge()
+		require.Equal(t, []Rule{Linear}, rules(c.court.all()))
+		require.Contains(t, c.court.all()[0].What, want)
+	}
+}
+
+// I1, I2: everything acknowledged is read back from every node.
+func TestAuditAsksEveryNode(t *testing.T) {
+	honest, forgets, repeats := memnode.New(), memnode.New(), memnode.New()
+	forgets.Betray = func(n int) int { return min(n-1, 1) } // the first is lost
+	repeats.Betray = func(n int) int { return max(3-n, 1) } // the first is applied twice
+	c := campaignOf(t, honest, forgets, repeats)
+	var items []load.Item
+	for i := range uint64(3) {
+		it, err := load.Counters("x/")(i)
+		require.NoError(t, err)
+		for _, n := range c.net.clients {
+			_, err := n.SubmitWait(t.Context(), engines.NewTx(kv.Name, it.Body, time.Minute))
+			require.NoError(t, err)
+		}
+		items = append(items, it)
+	}
+	require.NoError(t, c.work.ledger.Write(items))
+	require.NoError(t, c.work.audit(t.Context(), c.res))
+	found := c.work.court.all()
+	require.Equal(t, []Rule{NothingLost, NothingTwice}, rules(found))
+	require.Contains(t, found[0].What, "node 1: 1 of 3 are not there: [x/0")
+	require.Contains(t, found[1].What, "node 2: 1 of 3")
+	require.Equal(t, []int{3, 1, 1}, []int{c.res.Acknowledged, c.res.Lost, c.res.Twice})
+}
+
+func TestAnAuditOfNothingIsNoProof(t *testing.T) {
+	c := campaignOf(t, memnode.New())
+	require.NoError(t, c.work.audit(t.Context(), c.res))
+	require.Equal(t, []Rule{Orderly}, rules(c.work.court.all()))
+}
+
+// A chain that does not go on is told with where its nodes stand.
+func TestBeyondTellsWhoStaysBehind(t *testing.T) {
+	c := campaignOf(t, memnode.New(), memnode.New())
+	grow(t, c.net.clients[1], 2)
+	require.NoError(t, c.net.beyond(t.Context(), 1, 1, time.Minute))
+	err := c.net.beyond(t.Context(), 1, 2, 20*time.Millisecond)
+	require.ErrorContains(t, err, "1 of 2 nodes are past height 1 after 20ms, want 2: they stand at map[0:0 1:2]")
+}
+
+func TestOneCauseIsNotTenThousandViolations(t *testing.T) {
+	c := newCourt(time.Now())
+	for i := range 10_000 {
+		c.charge(NothingLost, "%d", i)
+	}
+	c.charge(Linear, "one")
+	require.Len(t, c.all(), mostOfOne+1)
+}
+
+// Every child in every way that applies, less what is the process itself.
+func TestTargetsAreEveryPathInEveryWay(t *testing.T) {
+	sup := func(path string, children ...*apiv1.Child) *apiv1.Child {
+		return &apiv1.Child{Path: path, Type: apiv1.ChildType_CHILD_TYPE_SUPERVISOR, Spec: &apiv1.ChildSpec{}, Children: children}
+	}
+	workers := sup("coppice/node/workers")
+	workers.Spec.Strategy = apiv1.Strategy_STRATEGY_DYNAMIC
+	root := sup("host", &apiv1.Child{Path: "admin"}, sup("coppice", sup("coppice/node", &apiv1.Child{Path: "coppice/node/router"}, workers)))
+	ways := map[string]int{}
+	for _, x := range targets(root) {
+		ways[x.path]++
+	}
+	require.Equal(t, map[string]int{"admin": 4, "coppice/node/router": 4, "coppice/node/workers": 1, "coppice/node/workers/*": 4, "coppice/node": 1}, ways)
+	require.Equal(t, "admin by error", targets(root)[0].String())
+}

@@ -1,0 +1,135 @@
+package chaos
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+// Trouble is what comes over the network as a whole for a while.
+type Trouble uint8
+
+// The troubles. With four nodes three are a quorum.
+const (
+	Calm        Trouble = iota // none: only blows fall
+	CutOff                     // as many nodes are cut off as the others can do without
+	CutInTwo                   // one node more is cut off: neither side is a quorum
+	CutApart                   // every node is alone
+	PauseNode                  // nodes that the others can do without are stopped (SIGSTOP), their CometBFT is not
+	PauseNodes                 // one node more is stopped: no quorum
+	PauseComet                 // CometBFT of nodes that the others can do without is stopped
+	PauseComets                // one node more: no quorum until their watchdogs act
+	KillAll                    // all nodes are killed (SIGKILL) at once
+	troubles
+)
+
+var troubleNames = [troubles]string{
+	"calm", "cut off", "cut in two", "cut apart", "node paused", "nodes paused", "CometBFT paused", "CometBFTs paused", "all killed",
+}
+
+func (t Trouble) String() string { return troubleNames[t] }
+
+// stands tells whether there is no quorum as long as the trouble lasts, whatever the nodes do.
+func (t Trouble) stands() bool { return t == CutInTwo || t == CutApart || t == PauseNodes }
+
+// pauses tells whether nodes are stopped, and do not answer.
+func (t Trouble) pauses() bool { return t == PauseNode || t == PauseNodes }
+
+// Blow is one thing that is killed.
+type Blow uint8
+
+// The blows.
+const (
+	KillEngine Blow = iota // a child of a node's tree, by its path, in one of the ways that apply
+	KillComet              // a node's CometBFT, by SIGKILL
+	KillNode               // a node's process, by SIGKILL
+)
+
+// strike is a blow and when it falls.
+type strike struct {
+	blow Blow
+	node int
+	at   time.Duration // since the trouble began
+	pick uint64        // chooses the path and the way
+}
+
+// episode is a trouble, the blows that fall meanwhile, and the quiet after it.
+type episode struct {
+	trouble Trouble
+	nodes   []int // that are cut off, paused or killed
+	hold    time.Duration
+	strikes []strike
+	rest    time.Duration
+}
+
+// How long things take. A trouble without a quorum lasts longer than a watchdog is patient, so that its silence means something.
+const (
+	shortest    = 3 * time.Second
+	patience    = 6 * time.Second
+	spread      = 6 * time.Second // that a trouble may last longer
+	betweenBlow = 1500 * time.Millisecond
+	longestRest = 1500 * time.Millisecond
+)
+
+// quorum is how many of n validators of equal power have more than two thirds of it.
+func quorum(n int) int { return 2*n/3 + 1 }
+
+// planner deals episodes: every trouble comes once before one comes again.
+type planner struct {
+	n    int
+	rand *rand.Rand
+	deck []Trouble
+}
+
+func newPlanner(n int, seed uint64) *planner {
+	return &planner{n: n, rand: rand.New(rand.NewPCG(seed, 1))}
+}
+
+func (p *planner) next() episode {
+	if len(p.deck) == 0 {
+		for t := range troubles {
+			p.deck = append(p.deck, t)
+		}
+		p.rand.Shuffle(len(p.deck), func(i, j int) { p.deck[i], p.deck[j] = p.deck[j], p.deck[i] })
+	}
+	e := episode{trouble: p.deck[0], hold: shortest, rest: p.upTo(longestRest)}
+	p.deck = p.deck[1:]
+	spare := p.n - quorum(p.n)
+	var stopped []int
+	order := p.rand.Perm(p.n)
+	switch e.trouble {
+	case Calm:
+	case CutOff, PauseNode, PauseComet:
+		e.nodes = order[:spare]
+	case CutInTwo, PauseNodes, PauseComets:
+		e.nodes = order[:spare+1]
+	case CutApart, KillAll:
+		e.nodes = order
+	}
+	if e.trouble.stands() {
+		e.hold = patience
+	}
+	if e.hold += p.upTo(spread); e.trouble == KillAll {
+		e.hold = 0 // they come back at once
+	}
+	if e.trouble.pauses() {
+		stopped = e.nodes
+	}
+	for at := p.upTo(betweenBlow); at < e.hold; at += betweenBlow/2 + p.upTo(betweenBlow) {
+		e.strikes = append(e.strikes, p.strike(at, order[len(stopped):]))
+	}
+	return e
+}
+
+// strike chooses one of the nodes: one that is paused would not feel a blow, or wake by it.
+func (p *planner) strike(at time.Duration, nodes []int) strike {
+	s := strike{at: at, node: nodes[p.rand.IntN(len(nodes))], pick: p.rand.Uint64()}
+	switch n := p.rand.IntN(10); {
+	case n < 2:
+		s.blow = KillNode
+	case n < 4:
+		s.blow = KillComet
+	}
+	return s
+}
+
+func (p *planner) upTo(d time.Duration) time.Duration { return time.Duration(p.rand.Int64N(int64(d))) }

@@ -1,0 +1,149 @@
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"syscall"
+	"time"
+
+	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
+)
+
+// target is a child of a tree and a way to kill it.
+type target struct {
+	path string
+	how  apiv1.How
+}
+
+func (t target) String() string {
+	return t.path + " by " + strings.ToLower(strings.TrimPrefix(t.how.String(), "HOW_"))
+}
+
+// targets are all kills that a tree allows: each child in every way, each supervisor stopped, any living child of each dynamic
+// supervisor. The host is the process, and so is its child: killing these is KillNode.
+func targets(root *apiv1.Child) []target {
+	var out []target
+	workerWays := []apiv1.How{apiv1.How_HOW_ERROR, apiv1.How_HOW_PANIC, apiv1.How_HOW_GOEXIT, apiv1.How_HOW_HANG}
+	each := func(path string, ways ...apiv1.How) {
+		for _, how := range ways {
+			out = append(out, target{path, how})
+		}
+	}
+	var walk func(c *apiv1.Child, depth int)
+	walk = func(c *apiv1.Child, depth int) {
+		switch {
+		case c.Spec.GetStrategy() == apiv1.Strategy_STRATEGY_DYNAMIC:
+			each(c.Path, apiv1.How_HOW_STOP)
+			each(c.Path+"/*", workerWays...)
+		case c.Type != apiv1.ChildType_CHILD_TYPE_SUPERVISOR:
+			each(c.Path, workerWays...)
+		default:
+			for _, child := range c.Children {
+				walk(child, depth+1)
+			}
+			if depth > 1 {
+				each(c.Path, apiv1.How_HOW_STOP)
+			}
+		}
+	}
+	walk(root, 0)
+	return out
+}
+
+// hangs is how long a hanging child ignores everything.
+const hangs = 500 * time.Millisecond
+
+// blowTime bounds a blow: a node may be down, or hang.
+const blowTime = 2 * time.Second
+
+// fall has a blow fall, and tells what it hit. A blow that meets nobody is an error: what was to be killed may be down already.
+func (n *network) fall(ctx context.Context, s strike) (hit string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, blowTime)
+	defer cancel()
+	switch s.blow {
+	case KillNode:
+		return "", n.Signal(ctx, s.node, false, syscall.SIGKILL)
+	case KillComet:
+		return "", n.Signal(ctx, s.node, true, syscall.SIGKILL)
+	}
+	tree, err := n.clients[s.node].Tree(ctx)
+	if err != nil {
+		return "", err
+	}
+	all := targets(tree.Root)
+	if len(all) == 0 {
+		return "", fmt.Errorf("node %d has no tree", s.node)
+	}
+	t := all[s.pick%uint64(len(all))]
+	var release time.Duration
+	if t.how == apiv1.How_HOW_HANG {
+		release = hangs
+	}
+	_, err = n.clients[s.node].Kill(ctx, t.path, t.how, release)
+	return t.String(), err
+}
+
+// surely sends a signal to a process that may just be coming back.
+func (n *network) surely(ctx context.Context, i int, comet bool, sig syscall.Signal) error {
+	ctx, cancel := context.WithTimeout(ctx, backWithin)
+	defer cancel()
+	for {
+		err := n.Signal(ctx, i, comet, sig)
+		if err == nil {
+			return nil
+		}
+		if ended := pause(ctx, 50*time.Millisecond); ended != nil {
+			return fmt.Errorf("%w: %w", ended, err)
+		}
+	}
+}
+
+// bring has a trouble come.
+func (n *network) bring(ctx context.Context, e episode) error {
+	switch e.trouble {
+	case CutOff, CutInTwo:
+		return n.Partition(ctx, [][]int{e.nodes})
+	case CutApart:
+		var each [][]int
+		for _, i := range e.nodes {
+			each = append(each, []int{i})
+		}
+		return n.Partition(ctx, each)
+	}
+	for _, i := range e.nodes {
+		var err error
+		switch e.trouble {
+		case PauseNode, PauseNodes:
+			err = n.surely(ctx, i, false, syscall.SIGSTOP)
+		case PauseComet, PauseComets:
+			err = n.surely(ctx, i, true, syscall.SIGSTOP)
+		case KillAll:
+			err = n.surely(ctx, i, false, syscall.SIGKILL)
+		}
+		if err != nil {
+			return fmt.Errorf("%v: node %d: %w", e.trouble, i, err)
+		}
+	}
+	return nil
+}
+
+// lift takes a trouble away.
+func (n *network) lift(ctx context.Context, e episode) error {
+	switch e.trouble {
+	case CutOff, CutInTwo, CutApart:
+		return n.Partition(ctx, [][]int{})
+	case PauseNode, PauseNodes:
+		for _, i := range e.nodes {
+			if err := n.surely(ctx, i, false, syscall.SIGCONT); err != nil {
+				return fmt.Errorf("node %d: %w", i, err)
+			}
+		}
+	case PauseComet, PauseComets:
+		for _, i := range e.nodes {
+			// Its watchdog may have replaced it, and what replaced it may have been killed.
+			_ = n.Signal(ctx, i, true, syscall.SIGCONT)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,141 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coppice-go/coppice/client"
+	"github.com/coppice-go/coppice/cmd/coppice/internal/load"
+	"github.com/coppice-go/coppice/cmd/coppice/internal/register"
+	"github.com/coppice-go/coppice/cmd/coppice/internal/rig"
+	"github.com/coppice-go/coppice/engines/backend/kv"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+)
+
+// work is what the nodes have to do meanwhile: loads at every node, the clients of the registers, and a follower of each node.
+type work struct {
+	net     *network
+	court   *court
+	chain   *chain
+	ledger  *rig.Ledger
+	history *register.History
+
+	stop    chan struct{} // closed: begin nothing more
+	end     context.CancelFunc
+	loads   sync.WaitGroup
+	follow  sync.WaitGroup
+	unknown atomic.Int64
+}
+
+const (
+	opTimeout = 8 * time.Second // of a register's operation
+	keyEvery  = 10 * time.Second
+)
+
+// employ begins the work.
+func employ(c Config, n *network, court *court) (*work, error) {
+	w := &work{net: n, court: court, chain: newChain(), ledger: rig.NewLedger(), history: register.NewHistory(), stop: make(chan struct{})}
+	var runs []*load.Run
+	prefix := load.NewPrefix()
+	for i := range n.clients {
+		// One load waits for results, so that a slow node slows it down; the other, a tenth of it, only for acknowledgments, so that
+		// some of what is acknowledged has no result yet whenever the node is struck.
+		for k, noWait := range []bool{false, true} {
+			rate := c.Rate / float64(c.Nodes)
+			if noWait {
+				rate /= 10
+			}
+			run, err := load.New(load.Config{
+				Client: n.clients[i], Backend: kv.Name, ValidFor: 9 * time.Minute, Next: load.Counters(fmt.Sprintf("%s%d.%d/", prefix, i, k)),
+				Clients: 3, Batch: 5, Rate: rate, NoWait: noWait, Acked: w.ledger.Write, Stop: w.stop, Failed: w.failed,
+			})
+			if err != nil {
+				return nil, err
+			}
+			runs = append(runs, run)
+		}
+	}
+	var ctx context.Context
+	ctx, w.end = context.WithCancel(context.Background()) // it goes on through everything, until close
+	for _, run := range runs {
+		w.loads.Go(func() {
+			if _, err := run.Run(ctx); err != nil {
+				court.charge(Orderly, "the load ended: %v", err)
+			}
+		})
+	}
+	w.loads.Go(func() {
+		err := w.history.Run(ctx, register.Config{
+			Nodes: n.clients, PerNode: 2, Seed: c.Seed, Prefix: prefix + "register/", Every: keyEvery, Timeout: opTimeout,
+			Pause: 50 * time.Millisecond, Stop: w.stop,
+		})
+		if err != nil && ctx.Err() == nil {
+			court.charge(Orderly, "%v", err)
+		}
+	})
+	for i := range n.clients {
+		w.follow.Go(func() {
+			f := &follower{chain: w.chain, node: i}
+			err := n.clients[i].Follow(ctx, 0, []string{"BlockCommitted"}, func(r client.Record) error {
+				return f.take(r.Message.(*logv1.BlockCommitted))
+			})
+			if err != nil && ctx.Err() == nil {
+				court.charge(NoFork, "stream of node %d: %v", i, err)
+			}
+		})
+	}
+	return w, nil
+}
+
+// failed is told of what the load was refused. It goes on in any case.
+func (w *work) failed(it load.Item, err error) bool {
+	if errors.Is(err, client.ErrUnknown) {
+		w.unknown.Add(1)
+	} else {
+		w.court.charge(Orderly, "load: %s: %v", it.Key, err)
+	}
+	return true
+}
+
+// drain has the work end in order: what is under way gets its answer. What has none within the limit is unknown.
+func (w *work) drain(ctx context.Context, limit time.Duration) {
+	close(w.stop)
+	late := time.AfterFunc(limit, w.end)
+	defer late.Stop()
+	defer context.AfterFunc(ctx, w.end)()
+	w.loads.Wait()
+}
+
+// close ends all of it.
+func (w *work) close() {
+	w.end()
+	w.loads.Wait()
+	w.follow.Wait()
+}
+
+// audit reads everything acknowledged back from every node.
+func (w *work) audit(ctx context.Context, res *Result) error {
+	items := w.ledger.All()
+	res.Acknowledged, res.Unknown = len(items), int(w.unknown.Load())
+	for i, c := range w.net.clients {
+		count, err := rig.Audit(ctx, c, items)
+		if err != nil {
+			return fmt.Errorf("reading back from node %d: %w", i, err)
+		}
+		res.Lost, res.Twice = max(res.Lost, count.Lost), max(res.Twice, count.Twice)
+		if count.Lost > 0 {
+			w.court.charge(NothingLost, "node %d: %d of %d are not there: %v", i, count.Lost, len(items), count.Examples)
+		}
+		if count.Twice > 0 {
+			w.court.charge(NothingTwice, "node %d: %d of %d: %v", i, count.Twice, len(items), count.Examples)
+		}
+	}
+	if len(items) == 0 {
+		w.court.charge(Orderly, "no transaction was acknowledged")
+	}
+	return nil
+}
