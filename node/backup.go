@@ -193,32 +193,48 @@ func (h *stoppedHome) backup(ctx context.Context, dest string, o BackupOptions) 
 
 // poolFloor is the oldest TxLaunched of a log without a terminal record; the log's end and one if there is none.
 func poolFloor(l *eventlog.Log, progress func(step string, done, total uint64)) (uint64, error) {
+	return poolFloorOf(l, l.First(), l.Durable(), progress)
+}
+
+// poolFloorOf is poolFloor of a log that has nothing but records from to to.
+func poolFloorOf(l *eventlog.Log, from, to uint64, progress func(step string, done, total uint64)) (uint64, error) {
 	pending := newPending()
-	cur, err := l.Cursor(l.First())
-	if err != nil {
-		return 0, err
-	}
-	defer cur.Close()
-	for {
-		e, ok, err := cur.TryNext()
-		if err != nil {
-			return 0, err
-		}
-		if !ok {
-			return pending.floor(l.Durable() + 1), nil
-		}
+	err := eachRecord(l, from, to, func(e eventlog.Entry) error {
 		if e.Index%1024 == 0 {
-			progress("pool", e.Index-l.First(), l.Durable()-l.First()+1)
+			progress("pool", e.Index-from, to+1-from)
 		}
 		switch e.Kind {
 		case engines.KindTxLaunched, engines.KindTxExpired, engines.KindBlockCommitted:
 		default:
-			continue
+			return nil
 		}
 		m, err := engines.DecodeRecord(e)
 		if err != nil {
-			return 0, fmt.Errorf("%w: %w", ErrDamage, err)
+			return fmt.Errorf("%w: %w", ErrDamage, err)
 		}
 		pending.record(e.Index, m)
+		return nil
+	})
+	return pending.floor(to + 1), err
+}
+
+// eachRecord reads the records from to to, of which there may be none.
+func eachRecord(l *eventlog.Log, from, to uint64, f func(eventlog.Entry) error) error {
+	if from > min(to, l.Durable()) {
+		return nil
+	}
+	cur, err := l.Cursor(from)
+	if err != nil {
+		return err
+	}
+	defer cur.Close()
+	for {
+		e, ok, err := cur.TryNext()
+		if err != nil || !ok {
+			return err
+		}
+		if err := f(e); err != nil || e.Index == to {
+			return err
+		}
 	}
 }

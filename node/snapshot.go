@@ -225,7 +225,17 @@ func (h *stoppedHome) create(ctx context.Context, program string, progress func(
 	if err := h.agreed(); err != nil {
 		return m, false, err
 	}
-	m, err = h.dir().Take(ctx, snapshots.Taking{
+	m, err = h.takeState(ctx, program, progress)
+	if errors.Is(err, snapshots.ErrExists) {
+		m, err = h.dir().Find(m.ID)
+		return m, false, err
+	}
+	return m, err == nil, err
+}
+
+// takeState takes a snapshot of the home's state. With snapshots.ErrExists the manifest has the id of the one there is.
+func (h *stoppedHome) takeState(ctx context.Context, program string, progress func(done, total uint64)) (snapshots.Manifest, error) {
+	return h.dir().Take(ctx, snapshots.Taking{
 		Program: program, Now: time.Now(), Progress: progress,
 		Checkpoint: func(_ context.Context, dir string) error {
 			db, err := storage.Open(StateDir(h.home), storage.Options{FS: h.disk})
@@ -235,11 +245,6 @@ func (h *stoppedHome) create(ctx context.Context, program string, progress func(
 			return errors.Join(db.Checkpoint(dir), db.Close())
 		},
 	})
-	if errors.Is(err, snapshots.ErrExists) {
-		m, err = h.dir().Find(m.ID)
-		return m, false, err
-	}
-	return m, err == nil, err
 }
 
 // agreed holds the home's state against its log, without writing to either.

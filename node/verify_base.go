@@ -43,7 +43,11 @@ func (r *verification) beginAgain(ctx context.Context, log *eventlog.Log) error 
 	if err := r.disk.RemoveAll(r.scratch); err != nil {
 		return err
 	}
-	if log.First() == 1 {
+	base, err := baseOf(log)
+	if err != nil {
+		return err
+	}
+	if log.First() == 1 && base == nil { // a Base may stand at record 1
 		return r.openAgain()
 	}
 	list, err := r.snapshots().Whole()

@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -13,7 +16,7 @@ import (
 )
 
 func (a *app) backupCommand() *cobra.Command {
-	var asJSON, withToken bool
+	var asJSON, withToken, salvage bool
 	cmd := &cobra.Command{
 		Use:   "backup DEST",
 		Short: "Copy a running node or a stopped home into a directory",
@@ -21,55 +24,116 @@ func (a *app) backupCommand() *cobra.Command {
 configuration. Everything that was acknowledged before the call is in it. The node goes on meanwhile. DEST must not exist or be
 empty; it appears whole and verified, or not at all.
 
-The admin token is left out, and so are the keys of a CometBFT home.`,
+With --salvage it makes a backup of a stopped home whose log is damaged: of the newest state or snapshot, which has in it what lost records before it
+did, and of the records after it, up to the next that is lost. What is lost is told. The exit code is 5 unless everything that was
+acknowledged has its result in the backup, waits in it, or has expired.
+
+The admin token is left out. A CometBFT home is refused.`,
 		Example: `  coppice backup /backups/$(date +%F)
-  coppice restore /backups/2026-11-22 --home /srv/coppice`,
+  coppice restore /backups/2026-11-22 --home /srv/coppice
+  coppice backup --salvage /backups/what-is-left`,
 		Args: words("DEST"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			show := newProgress()
-			info, err := a.backup(cmd.Context(), args[0], withToken, steps(show))
+			info, lost, err := a.backup(cmd.Context(), args[0], backupOptions{withToken, salvage, steps(show)})
 			show.end()
 			if err != nil {
 				return err
 			}
 			out := cmd.OutOrStdout()
 			if asJSON {
-				return printJSON(out, info)
+				if !salvage {
+					return printJSON(out, info)
+				}
+				return errors.Join(printJSON(out, salvagedJSON{info, gapsJSON(lost.Gaps), lost.Front, lost.Cut, lost.Settled}), unsettled(lost))
 			}
-			_, err = fmt.Fprintf(out, "backup of %s at height %d, app hash %v: snapshot %s and records %d to %d, verified\n",
-				info.ChainID, info.Height, info.AppHash, info.Snapshot, info.First, info.Last)
-			return err
+			records := "no records after it"
+			if info.First <= info.Last {
+				records = fmt.Sprintf("records %d to %d", info.First, info.Last)
+			}
+			_, err = fmt.Fprintf(out, "backup of %s at height %d, app hash %v: snapshot %s and %s, verified\n",
+				info.ChainID, info.Height, info.AppHash, info.Snapshot, records)
+			if err != nil || !salvage {
+				return err
+			}
+			return errors.Join(printLost(out, lost), unsettled(lost))
 		},
 	}
 	f := cmd.Flags()
+	f.BoolVar(&salvage, "salvage", false, "take what can be proved of a stopped home whose log is damaged, and tell what is lost")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	f.BoolVar(&withToken, "with-token", false, "put the admin token into the backup; whoever has it then holds power over the node")
 	return cmd
 }
 
+type backupOptions struct {
+	withToken, salvage bool
+	progress           func(string, uint64, uint64)
+}
+
 // backup has the running node make the backup, or makes it of a stopped home.
-func (a *app) backup(ctx context.Context, dest string, withToken bool, progress func(string, uint64, uint64)) (info node.BackupInfo, err error) {
+func (a *app) backup(ctx context.Context, dest string, o backupOptions) (info node.BackupInfo, lost node.Lost, err error) {
 	var token []byte
-	if withToken {
+	if o.withToken {
 		if token, err = os.ReadFile(filepath.Join(a.home, api.TokenFileName)); err != nil {
-			return info, err
+			return info, lost, err
 		}
 	}
-	if a.address == "" {
-		info, err = node.Backup(ctx, a.home, dest, node.BackupOptions{Program: program(), Token: token, Progress: progress})
+	options := node.BackupOptions{Program: program(), Token: token, Progress: o.progress}
+	switch {
+	case o.salvage:
+		return node.SalvageBackup(ctx, a.home, dest, options)
+	case a.address == "":
+		info, err = node.Backup(ctx, a.home, dest, options)
 	}
 	if !a.running(err) {
-		return info, err
+		return info, lost, err
 	}
-	w, err := node.NewBackupWriter(dest, node.BackupOptions{Program: program(), Token: token, Progress: progress})
+	w, err := node.NewBackupWriter(dest, options)
 	if err != nil {
-		return info, err
+		return info, lost, err
 	}
 	defer w.Abandon()
 	if err := a.client().Backup(ctx, w.Take); err != nil {
-		return info, a.nodeError(ctx, err)
+		return info, lost, a.nodeError(ctx, err)
 	}
-	return w.Finish(ctx)
+	info, err = w.Finish(ctx)
+	return info, lost, err
+}
+
+// salvagedJSON is what "backup --salvage --json" prints.
+type salvagedJSON struct {
+	node.BackupInfo
+	Missing []logGapJSON `json:"missing,omitempty"`
+	Front   string       `json:"front,omitempty"`
+	Cut     uint64       `json:"cut,omitempty"` // the log has records from here on that the backup has not
+	Settled bool         `json:"settled"`       // nothing that was acknowledged is lost
+}
+
+func printLost(out io.Writer, lost node.Lost) error {
+	var b strings.Builder
+	if lost.Front != "" {
+		fmt.Fprintf(&b, "missing  perhaps records before the first: %s\n", lost.Front)
+	}
+	for _, g := range gapsJSON(lost.Gaps) {
+		fmt.Fprintf(&b, "missing  %s\n", g.text())
+	}
+	if lost.Cut > 0 {
+		fmt.Fprintf(&b, "cut      at record %d: what comes after it can not be applied without it\n", lost.Cut)
+	}
+	if lost.Any() && lost.Settled {
+		fmt.Fprintln(&b, "settled  everything that was acknowledged has its result in the backup, waits in it, or has expired")
+	}
+	_, err := io.WriteString(out, b.String())
+	return err
+}
+
+// unsettled is the exit of a backup that may lack what was acknowledged.
+func unsettled(lost node.Lost) error {
+	if lost.Settled {
+		return nil
+	}
+	return &exitError{node.ExitDamage, errors.New("the backup is made; transactions that were acknowledged in records that are lost may not be in it")}
 }
 
 func (a *app) restoreCommand() *cobra.Command {

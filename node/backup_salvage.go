@@ -1,0 +1,199 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/storage/snapshots"
+	"github.com/coppice-go/coppice/eventlog"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+)
+
+// salvageSuffix is of the directory beside a backup in which its log is salvaged meanwhile.
+const salvageSuffix = ".salvage"
+
+// Lost says what a salvaged backup could not have.
+type Lost struct {
+	Gaps  []eventlog.Gap // records of the damaged log that no checksum proves
+	Front string         // why records before its first may be missing; empty if they need not be
+	Cut   uint64         // the backup ends before this record, though the log has more; 0 if it ends where the log does
+
+	// Settled: every transaction that was acknowledged has its result in the backup, or is in it to be executed, or has expired. What the lost
+	// records did is in the state that the backup begins with, and what they only acknowledged could not outlive the blocks after them.
+	Settled bool
+}
+
+// Any tells whether anything is lost.
+func (l Lost) Any() bool { return len(l.Gaps) > 0 || l.Front != "" }
+
+// SalvageBackup makes a backup of a stopped home whose log is damaged: from the newest state there is, the home's own or a snapshot, which has in it what lost
+// records before it did, and from the records after it, up to the next that is lost. Lost says what that leaves out. The home is not changed but for a snapshot
+// of its state. Errors are as of Backup; ErrDamage is that nothing is whole that a backup could begin with.
+func SalvageBackup(ctx context.Context, home, dest string, o BackupOptions) (BackupInfo, Lost, error) {
+	h, err := openStopped(home, nil, nil)
+	if err != nil {
+		return BackupInfo{}, Lost{}, err
+	}
+	defer h.Close()
+	if err := refuseComet(home); err != nil {
+		return BackupInfo{}, Lost{}, err
+	}
+	info, lost, err := h.salvageBackup(ctx, dest, o)
+	return info, lost, classify(err)
+}
+
+func (h *stoppedHome) salvageBackup(ctx context.Context, dest string, o BackupOptions) (info BackupInfo, lost Lost, err error) {
+	w, err := NewBackupWriter(dest, o)
+	if err != nil {
+		return info, lost, err
+	}
+	defer w.Abandon()
+	tmp := w.dest + salvageSuffix
+	if err := os.RemoveAll(tmp); err != nil {
+		return info, lost, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	defer os.RemoveAll(tmp)
+	progress := o.progress()
+	found, err := eventlog.Salvage(ctx, LogDir(h.home), filepath.Join(tmp, backupLog), eventlog.Options{Events: func(e eventlog.Event) {
+		if p, ok := e.(eventlog.Progress); ok {
+			progress("salvage", uint64(p.Done), uint64(p.Total))
+		}
+	}})
+	if err != nil {
+		return info, lost, err
+	}
+	lost.Gaps, lost.Front = found.Gaps, found.Front
+	l, err := eventlog.OpenReadOnly(filepath.Join(tmp, backupLog), eventlog.Options{})
+	if err != nil {
+		return info, lost, err
+	}
+	defer l.Close()
+	m, err := h.newest(ctx, l, found, o)
+	if err != nil {
+		return info, lost, err
+	}
+	b, err := salvagedBackup(l, m, &lost)
+	if err != nil {
+		return info, lost, err
+	}
+	b.home, b.dir, b.send = h.home, h.dir(), w.Take
+	defer b.cur.Close()
+	if lost.Settled = lost.Settled && lost.Cut == 0; lost.Settled && lost.Any() {
+		if lost.Settled, err = h.outlived(l, b, lost); err != nil {
+			return info, lost, err
+		}
+	}
+	if err := b.run(ctx); err != nil {
+		return info, lost, err
+	}
+	info, err = w.Finish(ctx)
+	return info, lost, err
+}
+
+// newest is the newest state that is whole and of this log: the home's own, of which a snapshot is taken, or a snapshot.
+func (h *stoppedHome) newest(ctx context.Context, l *eventlog.Log, found eventlog.Salvaged, o BackupOptions) (snapshots.Manifest, error) {
+	progress := o.progress()
+	scan := func(done, total uint64) { progress("snapshot", done, total) }
+	fits := func(m snapshots.Manifest) error {
+		if [16]byte(m.LogID) != found.Source {
+			return fmt.Errorf("it was made of log %v, this is log %x", m.LogID, found.Source)
+		}
+		if m.Index+1 < l.First() {
+			return fmt.Errorf("it ends at record %d, and the records that are left begin at %d", m.Index, l.First())
+		}
+		if m.Index < l.First() || m.Index > l.Durable() || slices.ContainsFunc(found.Gaps, func(g eventlog.Gap) bool { return g.First <= m.Index && m.Index <= g.Last }) {
+			return nil // the record that led there is lost
+		}
+		return agree(l, standing{ChainState: stateOf(m, m.Index)})
+	}
+	m, err := h.takeState(ctx, o.Program, scan)
+	if errors.Is(err, snapshots.ErrExists) {
+		m, err = h.dir().Verify(ctx, m.ID, scan)
+	}
+	if err == nil {
+		err = fits(m)
+	}
+	if err == nil {
+		return m, nil
+	}
+	why := []error{fmt.Errorf("the state: %w", err)}
+	list, err := h.dir().Whole()
+	if err != nil {
+		return m, errors.Join(append(why, err)...)
+	}
+	for _, e := range slices.Backward(list) {
+		m, err := h.dir().Verify(ctx, e.Manifest.ID, scan)
+		if err == nil {
+			err = fits(m)
+		}
+		if err == nil {
+			return m, nil
+		}
+		why = append(why, fmt.Errorf("snapshot %s: %w", e.Manifest.ID, err))
+	}
+	return m, fmt.Errorf("%w: there is neither a state nor a snapshot that a backup could begin with: %w", ErrDamage, errors.Join(why...))
+}
+
+// salvagedBackup is what there is to send: the snapshot, and the records that it takes, up to the first that is lost after it.
+func salvagedBackup(l *eventlog.Log, m snapshots.Manifest, lost *Lost) (*backup, error) {
+	b := &backup{manifest: m, last: max(l.Durable(), m.Index)}
+	from := l.First() // the first record behind all that is lost
+	lost.Settled = l.Durable() >= m.Index
+	for _, g := range lost.Gaps {
+		if g.First > m.Index {
+			b.last, lost.Cut = g.First-1, g.First
+			break
+		}
+		from = max(g.First, g.Last+1)
+		lost.Settled = lost.Settled && g.Last >= g.First
+	}
+	floor, err := poolFloorOf(l, min(from, b.last+1), b.last, func(string, uint64, uint64) {})
+	if err != nil {
+		return nil, err
+	}
+	b.first = min(m.Index+1, floor)
+	b.cur, err = l.Cursor(min(b.first, l.Durable()+1))
+	return b, err
+}
+
+// outlived tells whether the chain's time went past the validity of all that lost records can have acknowledged: who was launched before the first record after
+// them was valid for one window more at most.
+func (h *stoppedHome) outlived(l *eventlog.Log, b *backup, lost Lost) (bool, error) {
+	g, err := readGenesis(filepath.Join(h.home, genesisFile))
+	if err != nil {
+		return false, err
+	}
+	from := l.First()
+	for _, gap := range lost.Gaps {
+		from = gap.Last + 1
+	}
+	var after, clock int64 // the time of the first record after, and of the last block
+	if err := eachRecord(l, from, b.last, func(e eventlog.Entry) error {
+		m, err := engines.DecodeRecord(e)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrDamage, err)
+		}
+		at := int64(0)
+		switch m := m.(type) {
+		case *logv1.TxLaunched:
+			at = m.ReceivedNs
+		case *logv1.OrderDecided:
+			at = m.TimeNs
+		case *logv1.BlockCommitted:
+			at, clock = m.TimeNs, m.TimeNs
+		}
+		if after == 0 {
+			after = at
+		}
+		return nil
+	}); err != nil {
+		return false, err
+	}
+	return after != 0 && clock >= after+g.Params.WindowNs+int64(time.Second), nil
+}

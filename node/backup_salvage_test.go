@@ -1,0 +1,161 @@
+package node
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/backend/kv"
+)
+
+// spoil changes a byte of the first record of a home's log that has a text in it.
+func spoil(t *testing.T, home, text string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(LogDir(home), "*.seg"))
+	require.NoError(t, err)
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		require.NoError(t, err)
+		if at := bytes.Index(b, []byte(text)); at >= 0 {
+			b[at] ^= 1
+			require.NoError(t, os.WriteFile(f, b, 0o600))
+			return
+		}
+	}
+	t.Fatalf("no record has %q in it", text)
+}
+
+// damaged is a home in whose log are: "early", launched; blocks, the last of them later; and what waits, "late" in the middle of it, unless later
+// is further ahead than a transaction may be valid.
+func damaged(t *testing.T, later time.Duration) (home string, waits engines.TxID) {
+	t.Helper()
+	h := drive(t)
+	early := h.submit(h.tx(kv.Put([]byte("early"), []byte("yes")), time.Minute))[0]
+	require.NoError(t, early.Err)
+	for i, op := range []kv.Op{kv.Put([]byte("block"), []byte("one")), kv.Add([]byte("n"), 1), kv.Add([]byte("n"), 1)} {
+		b := h.next(h.tx(op, time.Minute))
+		h.order(b)
+		h.commit(b)
+		if i == 1 {
+			h.clock = h.clock.Add(later)
+		}
+	}
+	if later < time.Minute {
+		for _, key := range []string{"waiting", "late", "last"} {
+			out := h.submit(h.tx(kv.Put([]byte(key), []byte("yes")), time.Minute))[0]
+			require.NoError(t, out.Err)
+			if key == "waiting" {
+				waits = out.ID
+			}
+		}
+	}
+	h.close()
+	return h.home, waits
+}
+
+// What records that are lost did is in the state; what they acknowledged has ended when the chain's time is past its validity (I1, I10).
+func TestASalvagedBackupHasWhatIsBehindTheDamage(t *testing.T) {
+	for name, tc := range map[string]struct {
+		later   time.Duration
+		settled bool
+		waiting uint64 // launched behind the damage
+	}{
+		"the chain's time is past all that was lost": {time.Hour, true, 0},
+		"what was lost may have acknowledged more":   {time.Second, false, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			home, _ := damaged(t, tc.later)
+			spoil(t, home, "early")
+			dest := filepath.Join(t.TempDir(), "backup")
+			_, err := Backup(t.Context(), home, dest, BackupOptions{})
+			require.ErrorIs(t, err, ErrDamage)
+
+			info, lost, err := SalvageBackup(t.Context(), home, dest, BackupOptions{Program: "test"})
+			require.NoError(t, err)
+			require.Len(t, lost.Gaps, 1)
+			require.Zero(t, lost.Cut)
+			require.Equal(t, tc.settled, lost.Settled)
+			require.EqualValues(t, 3, info.Height)
+			require.NoDirExists(t, dest+salvageSuffix)
+
+			again := filepath.Join(t.TempDir(), "home")
+			_, err = RestoreBackup(t.Context(), dest, again, nil)
+			require.NoError(t, err)
+			v, err := Verify(t.Context(), again, VerifyOptions{})
+			require.NoError(t, err)
+			require.EqualValues(t, 3, v.Height)
+			require.Equal(t, tc.waiting, v.Unfinished)
+			h := driveHome(t, again)
+			defer h.close()
+			value, _, _, err := h.store.Get(t.Context(), []byte("n"), 0)
+			require.NoError(t, err)
+			require.Equal(t, "2", string(value))
+		})
+	}
+}
+
+// Behind the newest state nothing follows on a record that is lost: the backup ends there, and says so.
+func TestASalvagedBackupEndsBeforeDamageBehindTheState(t *testing.T) {
+	home, waits := damaged(t, time.Second)
+	spoil(t, home, "late")
+	dest := filepath.Join(t.TempDir(), "backup")
+	info, lost, err := SalvageBackup(t.Context(), home, dest, BackupOptions{Program: "test"})
+	require.NoError(t, err)
+	require.Len(t, lost.Gaps, 1)
+	require.Equal(t, lost.Gaps[0].First, lost.Cut)
+	require.Equal(t, lost.Cut-1, info.Last)
+	require.False(t, lost.Settled)
+	again := filepath.Join(t.TempDir(), "home")
+	_, err = RestoreBackup(t.Context(), dest, again, nil)
+	require.NoError(t, err)
+	h := driveHome(t, again)
+	defer h.close()
+	require.True(t, endOf(t, h, waits).Known, "it was acknowledged before the damage")
+}
+
+// A snapshot does where the state is damaged too; without one nothing can be done.
+func TestASalvagedBackupBeginsWithASnapshotIfItMust(t *testing.T) {
+	for name, snapshot := range map[string]bool{"there is a snapshot": true, "there is none": false} {
+		t.Run(name, func(t *testing.T) {
+			home, _ := damaged(t, time.Hour)
+			if snapshot {
+				_, fresh, err := CreateSnapshot(t.Context(), home, "test", nil)
+				require.NoError(t, err)
+				require.True(t, fresh)
+			}
+			spoil(t, home, "early")
+			require.NoError(t, os.RemoveAll(StateDir(home)))
+			dest := filepath.Join(t.TempDir(), "backup")
+			info, lost, err := SalvageBackup(t.Context(), home, dest, BackupOptions{Program: "test"})
+			if !snapshot {
+				require.ErrorIs(t, err, ErrDamage)
+				require.ErrorContains(t, err, "neither a state nor a snapshot")
+				require.NoDirExists(t, dest)
+				return
+			}
+			require.NoError(t, err)
+			require.True(t, lost.Settled)
+			require.EqualValues(t, 3, info.Height)
+		})
+	}
+}
+
+// What is not damaged is backed up as by Backup.
+func TestASalvagedBackupOfAWholeHomeHasAll(t *testing.T) {
+	home, _ := damaged(t, time.Second)
+	dest := filepath.Join(t.TempDir(), "backup")
+	info, lost, err := SalvageBackup(t.Context(), home, dest, BackupOptions{Program: "test"})
+	require.NoError(t, err)
+	require.False(t, lost.Any())
+	require.True(t, lost.Settled)
+	want, err := Backup(t.Context(), home, filepath.Join(t.TempDir(), "backup"), BackupOptions{Program: "test"})
+	require.NoError(t, err)
+	require.Equal(t, want.AppHash, info.AppHash)
+	require.Equal(t, want.First, info.First)
+	require.Equal(t, want.Last, info.Last)
+}
