@@ -99,24 +99,33 @@ func (c rpc) broadcast(ctx context.Context, txs [][]byte) error {
 
 // alone tells whether the only validator is this one.
 func (c rpc) alone(ctx context.Context) (bool, error) {
+	alone, _, err := c.role(ctx)
+	return alone, err
+}
+
+// role tells whether the only validator is this one, and whether it is fetching blocks that others have committed already.
+func (c rpc) role(ctx context.Context) (alone, catchingUp bool, err error) {
 	s, err := c.Status(ctx)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	page, few := 1, 2
 	v, err := c.Validators(ctx, nil, &page, &few)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
-	return v.Total == 1 && v.Validators[0].Address.String() == s.ValidatorInfo.Address.String(), nil
+	alone = v.Total == 1 && v.Validators[0].Address.String() == s.ValidatorInfo.Address.String()
+	return alone, s.SyncInfo.CatchingUp, nil
 }
 
-// peersAhead tells whether a peer has committed what we have not: one that is past the height that comes after ours.
-func (c rpc) peersAhead(ctx context.Context, height uint64) (bool, error) {
+// peersAhead tells whether a peer has committed what we have not, one that is past the height that comes after ours, and was heard
+// within a time. Of a peer that is silent CometBFT knows what it said last, for as long as the connection seems to stand.
+func (c rpc) peersAhead(ctx context.Context, height uint64, within time.Duration) (bool, error) {
 	d, err := c.DumpConsensusState(ctx)
 	if err != nil {
 		return false, err
 	}
+	ahead := make(map[string]bool)
 	for _, p := range d.Peers {
 		var state struct {
 			RoundState struct {
@@ -126,7 +135,15 @@ func (c rpc) peersAhead(ctx context.Context, height uint64) (bool, error) {
 		if err := json.Unmarshal(p.PeerState, &state); err != nil {
 			return false, fmt.Errorf("state of peer %s: %w", p.NodeAddress, err)
 		}
-		if state.RoundState.Height > int64(height)+1 {
+		id, _, _ := strings.Cut(p.NodeAddress, "@")
+		ahead[id] = state.RoundState.Height > int64(height)+1
+	}
+	n, err := c.NetInfo(ctx)
+	if err != nil {
+		return false, err
+	}
+	for _, p := range n.Peers {
+		if ahead[string(p.NodeInfo.DefaultNodeID)] && p.ConnectionStatus.RecvMonitor.Idle < within {
 			return true, nil
 		}
 	}

@@ -25,6 +25,9 @@ const (
 	watchEvery   = 250 * time.Millisecond
 	watchAtLeast = 3 * time.Second // a start and its handshake take a while
 	watchAtMost  = 2 * time.Minute // the longest pause between two restarts of ours
+
+	// Fetching blocks begins with dialling, for which CometBFT takes up to 3 s of its own, and asking who has what, every 10 s.
+	watchCatchUp = 20 * time.Second
 )
 
 // timingOf computes the bound: more than three times what a round may take, after the longest rest between two blocks.
@@ -88,9 +91,12 @@ func (w *watchdog) Serve(ctx context.Context) error {
 		if stood.look() < patience {
 			continue
 		}
-		why, act := w.judge(ctx, height)
+		why, act := w.judge(ctx, height, stood.total)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
+		}
+		if why == "" {
+			continue
 		}
 		if act && told != "" { // until now nobody could be blamed: only now its time begins
 			told = ""
@@ -150,15 +156,15 @@ func (w *watchdog) excuse(ctx context.Context) string {
 	return ""
 }
 
-// judge tells whether a restart may help, and why. A question that is cut off is asked again: where CometBFT has just ended its
+// judge tells whether a restart may help, and why; an empty reason is that it is too early to say. A question that is cut off is asked again: where CometBFT has just ended its
 // supervisor restarts it, and us with it. One that has no answer in its time is answer enough.
-func (w *watchdog) judge(ctx context.Context, height uint64) (why string, act bool) {
-	why, act, err := w.ask(ctx, height)
+func (w *watchdog) judge(ctx context.Context, height uint64, stood time.Duration) (why string, act bool) {
+	why, act, err := w.ask(ctx, height, stood)
 	if slow := net.Error(nil); err != nil && !(errors.As(err, &slow) && slow.Timeout()) {
 		if pause(ctx, watchEvery) != nil {
 			return "", false
 		}
-		why, act, err = w.ask(ctx, height)
+		why, act, err = w.ask(ctx, height, stood)
 	}
 	if err != nil {
 		return fmt.Sprintf("CometBFT does not answer: %v", err), true
@@ -166,16 +172,21 @@ func (w *watchdog) judge(ctx context.Context, height uint64) (why string, act bo
 	return why, act
 }
 
-func (w *watchdog) ask(ctx context.Context, height uint64) (why string, act bool, err error) {
+func (w *watchdog) ask(ctx context.Context, height uint64, stood time.Duration) (why string, act bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, rpcTime)
 	defer cancel()
-	alone, err := w.rpc.alone(ctx)
+	alone, catchingUp, err := w.rpc.role(ctx)
 	if err != nil || alone {
 		return "this is the only validator", true, err
 	}
-	ahead, err := w.rpc.peersAhead(ctx, height)
-	if err != nil || ahead {
-		return "peers are ahead", true, err
+	ahead, err := w.rpc.peersAhead(ctx, height, w.bound/2)
+	switch {
+	case err != nil:
+		return "", false, err
+	case ahead && catchingUp && stood < watchCatchUp:
+		return "", false, nil
+	case ahead:
+		return "peers are ahead", true, nil
 	}
 	return "no quorum: too few validators are connected", false, nil
 }

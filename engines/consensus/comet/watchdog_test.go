@@ -27,13 +27,15 @@ type watched struct {
 	asked   atomic.Int32 // how often it was asked for its peers
 	stopped atomic.Int64 // for how long everything stands at the next look whether there is work
 	cut     atomic.Int32 // how many of the next requests end without an answer
+
+	catchingUp atomic.Bool  // as it tells
+	idle       atomic.Int64 // for how long it has not heard of its peer
 }
 
-// answers of CometBFT's RPC: one of four validators, whose peers are at height 9.
+// rpcAnswers are those of CometBFT's RPC: of one of four validators, whose peer is at height 9.
 var rpcAnswers = map[string]string{
-	"status":               `{"validator_info":{"address":"AA"}}`,
 	"validators":           `{"block_height":"5","count":"0","total":"4"}`,
-	"dump_consensus_state": `{"peers":[{"peer_state":{"round_state":{"height":"9"}}}]}`,
+	"dump_consensus_state": `{"peers":[{"node_address":"aa@127.0.0.1:1","peer_state":{"round_state":{"height":"9"}}}]}`,
 }
 
 // RoundTrip answers a request to CometBFT.
@@ -51,7 +53,14 @@ func (w *watched) RoundTrip(r *http.Request) (*http.Response, error) {
 	if q.Method == "dump_consensus_state" {
 		w.asked.Add(1)
 	}
-	body := fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":%s}`, q.ID, rpcAnswers[q.Method])
+	answer := rpcAnswers[q.Method]
+	switch q.Method {
+	case "status":
+		answer = fmt.Sprintf(`{"validator_info":{"address":"AA"},"sync_info":{"catching_up":%t}}`, w.catchingUp.Load())
+	case "net_info":
+		answer = fmt.Sprintf(`{"n_peers":"1","peers":[{"node_info":{"id":"aa"},"connection_status":{"RecvMonitor":{"Idle":"%d"}}}]}`, w.idle.Load())
+	}
+	body := fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":%s}`, q.ID, answer)
 	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
 }
 
@@ -146,5 +155,30 @@ func TestARequestThatIsCutOffIsMadeAgain(t *testing.T) {
 		w.cut.Store(1 << 20)
 		after(8 * time.Second)
 		require.EqualValues(t, 2, w.starts.Load())
+	})
+}
+
+// What a peer said before the network was cut says nothing about now: one that is ahead and silent is no reason.
+func TestAPeerThatIsSilentIsNotAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watchOver(t)
+		w.idle.Store(int64(4 * time.Second))
+		after(time.Minute)
+		require.EqualValues(t, 1, w.starts.Load())
+		w.idle.Store(int64(100 * time.Millisecond))
+		after(6 * time.Second)
+		require.EqualValues(t, 2, w.starts.Load(), "once it is heard again")
+	})
+}
+
+// A CometBFT that fetches blocks takes a while to begin: it dials at random moments, and asks who has what every 10 s.
+func TestACometBFTThatCatchesUpIsGivenTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watchOver(t)
+		w.catchingUp.Store(true)
+		after(watchCatchUp - time.Second)
+		require.EqualValues(t, 1, w.starts.Load())
+		after(2 * time.Second)
+		require.EqualValues(t, 2, w.starts.Load(), "but not for ever")
 	})
 }
