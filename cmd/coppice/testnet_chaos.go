@@ -37,7 +37,7 @@ It exits 0 only if all of this held:
   on within the bound  30 s after the quorum is back there is a new height, and every node comes along
   linearizable         each register behaves as if there were one of it
   verified             the stopped homes verify
-  nothing unexpected   no refusal, no failed transaction, no node that ended by itself
+  nothing unexpected   no refusal, no failed transaction, no node that ended by itself (with --profile default or strict its tree may give up)
 
 The same seed is the same plan. What the nodes do with it differs from run to run.`,
 		Example: `  coppice testnet chaos
@@ -157,6 +157,9 @@ func (t *chaosTable) verdict(c chaos.Config, r chaos.Result, kept bool) {
 	fmt.Fprintf(t.out, "  chain         %d heights, %d sights of one compared with another\n", r.Heights, r.Compared)
 	fmt.Fprintf(t.out, "  quorum        away for %v; at most %.0f ms from its return to a new height\n", r.Standing.Round(time.Second), ms(r.Slowest))
 	fmt.Fprintf(t.out, "  watchdogs     told of a missing quorum %d times; restarted CometBFT %d times for other reasons\n", r.NoQuorum, r.Restarts)
+	if r.GaveUp > 0 {
+		fmt.Fprintf(t.out, "  trees         gave up %d times, as their limits say, and were started again\n", r.GaveUp)
+	}
 	v := r.Register
 	fmt.Fprintf(t.out, "  registers     %d operations on %d: %d reads, %d writes, %d compare-and-sets and %d that met another value, %d unknown; linearizable: %v\n",
 		v.Operations(), v.Keys, v.Gets, v.Puts, v.CAS, v.Conflicts, v.Unknown, v.Linearizable())
@@ -188,6 +191,7 @@ type chaosJSON struct {
 	Slowest      float64              `json:"slowest_ms"`
 	Told         int                  `json:"watchdog_told"`
 	Restarts     int                  `json:"watchdog_restarts"`
+	GaveUp       int                  `json:"gave_up"`
 	Registers    chaosRegistersJSON   `json:"registers"`
 	Violations   []chaosViolationJSON `json:"violations"`
 	Dir          string               `json:"dir,omitempty"`
@@ -223,7 +227,7 @@ func chaosOf(c chaos.Config, r chaos.Result) chaosJSON {
 		OK: !r.Bad(), Seed: c.Seed, Nodes: c.Nodes, Seconds: r.Elapsed.Seconds(), LoadAverage: r.Load, Episodes: r.Episodes, Troubles: r.Troubles,
 		Kills:        chaosKillsJSON{r.Engines, r.Comets, r.Nodes, r.Missed},
 		Acknowledged: r.Acknowledged, Lost: r.Lost, Twice: r.Twice, Unknown: r.Unknown, Heights: r.Heights, Compared: r.Compared,
-		NoQuorum: r.Standing.Seconds(), Slowest: ms(r.Slowest), Told: r.NoQuorum, Restarts: r.Restarts,
+		NoQuorum: r.Standing.Seconds(), Slowest: ms(r.Slowest), Told: r.NoQuorum, Restarts: r.Restarts, GaveUp: r.GaveUp,
 		Registers:  chaosRegistersJSON{v.Keys, v.Operations(), v.Gets, v.Puts, v.CAS, v.Conflicts, v.Unknown, v.Linearizable()},
 		Violations: []chaosViolationJSON{},
 	}

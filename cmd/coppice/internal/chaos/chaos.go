@@ -44,6 +44,9 @@ const (
 // Run runs it. The result tells what did not hold; an error is that it could not be run, or ctx's cause.
 func Run(ctx context.Context, c Config) (res Result, err error) {
 	began := time.Now()
+	if c.Dir, err = filepath.Abs(c.Dir); err != nil {
+		return res, err
+	}
 	file, err := os.Create(filepath.Join(c.Dir, "nodes.log"))
 	if err != nil {
 		return res, err
@@ -249,6 +252,10 @@ func (r *campaign) judge() {
 		r.court.charge(Orderly, "%s", line)
 	}
 	for _, line := range r.out.ended {
+		if strings.Contains(line, sayGaveUp) && r.Profile != node.Chaos {
+			r.res.GaveUp++
+			continue
+		}
 		r.court.charge(Orderly, "it ended by itself: %s", line)
 	}
 	r.res.NoQuorum, r.res.Restarts = r.out.noQuorum, len(r.out.restarts)

@@ -18,6 +18,7 @@ import (
 	"github.com/coppice-go/coppice/cmd/coppice/internal/testnet"
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/node"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
@@ -31,7 +32,7 @@ func campaignOf(t *testing.T, nodes ...*memnode.Node) *campaign {
 		n.clients = append(n.clients, m.Serve(t))
 	}
 	return &campaign{
-		Config: Config{Nodes: len(nodes)}, began: now, court: newCourt(now), net: n, res: &Result{Engines: map[string]int{}},
+		Config: Config{Nodes: len(nodes), Profile: node.Chaos}, began: now, court: newCourt(now), net: n, res: &Result{Engines: map[string]int{}},
 		out: &output{file: new(bytes.Buffer), began: now}, work: &work{net: n, court: newCourt(now), ledger: rig.NewLedger(), history: register.NewHistory()},
 	}
 }
@@ -68,8 +69,8 @@ func TestHeightsWithoutAQuorumAreFoundOut(t *testing.T) {
 // A watchdog that restarts CometBFT while a quorum is missing is found out; one whose node was paused by us has its reasons.
 func TestWatchdogsThatActWithoutAQuorumAreFoundOut(t *testing.T) {
 	c := campaignOf(t, memnode.New(), memnode.New(), memnode.New(), memnode.New())
-	say := func(node int, text string) {
-		_, err := fmt.Fprintf(c.out, "node%d 2026-11-22T08:00:00.000Z\tWARN\tcomet\t%s\n", node, text)
+	say := func(i int, text string) {
+		_, err := fmt.Fprintf(c.out, "node%d 2026-11-22T08:00:00.000Z\tWARN\tcomet\t%s\n", i, text)
 		require.NoError(t, err)
 	}
 	say(1, `restarting CometBFT: the committed height stands still	{"height": 5, "reason": "before"}`)
@@ -80,7 +81,10 @@ func TestWatchdogsThatActWithoutAQuorumAreFoundOut(t *testing.T) {
 	c.stood(t.Context(), e, since, 0)
 	require.Empty(t, c.court.all())
 	require.Equal(t, 1, c.out.noQuorum)
-	say(3, `restarting CometBFT: the committed height stands still	{"height": 5, "reason": "of its own"}`)
+	say(2, `restarting CometBFT: the committed height stands still	{"height": 5, "for": 4.25, "reason": "it stood still before"}`)
+	c.stood(t.Context(), e, since, 0)
+	require.Empty(t, c.court.all(), "the quorum was there when it began")
+	say(3, `restarting CometBFT: the committed height stands still	{"height": 5, "for": 0.0000001, "reason": "of its own"}`)
 	c.stood(t.Context(), e, since, 0)
 	require.Equal(t, []Rule{Silent}, rules(c.court.all()))
 	require.Contains(t, c.court.all()[0].What, "of its own")
@@ -102,6 +106,19 @@ func TestOutputIsJudged(t *testing.T) {
 	c.judge()
 	require.Equal(t, []Rule{Silent, Orderly, Orderly, Orderly}, rules(c.court.all()))
 	require.Contains(t, c.court.all()[3].What, "gave up")
+}
+
+// A tree whose limits are not raised may give up under so many blows; one whose limits are may not.
+func TestATreeMayGiveUpByItsLimits(t *testing.T) {
+	for profile, want := range map[node.Profile]int{node.Default: 1, node.Strict: 1, node.Chaos: 0} {
+		c := campaignOf(t, memnode.New())
+		c.Profile, c.res.Register = profile, register.Verdict{Count: register.Count{Keys: 1, Gets: 1, Puts: 1}}
+		_, err := fmt.Fprintln(c.out, "node2 coppice: gave up: coppice: too many restarts")
+		require.NoError(t, err)
+		c.judge()
+		require.Equal(t, want, c.res.GaveUp)
+		require.Equal(t, want == 0, len(c.court.all()) == 1)
+	}
 }
 
 func TestRegistersAreJudged(t *testing.T) {

@@ -62,14 +62,18 @@ func begin(c Config, out *output) (*network, error) {
 // stop stops the nodes in order. A stopped process takes no other signal, so all are woken first.
 func (n *network) stop() error {
 	for i := range n.Nodes {
-		for _, comet := range []bool{false, true} {
-			_ = n.Signal(context.Background(), i, comet, syscall.SIGCONT) // one that does not run is not stopped either
+		for _, child := range []bool{false, true} {
+			_ = n.Signal(context.Background(), i, child, syscall.SIGCONT) // one that does not run is not stopped either
 		}
 	}
 	n.end()
 	<-n.ended
-	for _, c := range n.clients {
+	for i, c := range n.clients {
 		c.CloseIdle()
+		// Where a home's path is long its sockets lie elsewhere, and would stay.
+		if dir := comet.SocketDir(node.CometDir(n.Home(i))); !strings.HasPrefix(dir, n.Home(i)) {
+			n.err = errors.Join(n.err, os.RemoveAll(dir))
+		}
 	}
 	return n.err
 }

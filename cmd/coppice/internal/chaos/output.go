@@ -24,9 +24,9 @@ type output struct {
 
 // restart is one of CometBFT by the watchdog of its node.
 type restart struct {
-	node int
-	at   time.Duration // since the begin
-	line string
+	node  int
+	since time.Duration // when the height began to stand still that it was for, from the begin of the run
+	line  string
 }
 
 // What a node's lines say. The words are those of engines/consensus/comet, of consensus and of the command.
@@ -36,9 +36,26 @@ const (
 	sayFork     = "two different blocks for one height"
 	sayRace     = "WARNING: DATA RACE"
 	sayEnd      = "coppice: "
+	sayGaveUp   = "coppice: gave up" // right for a tree whose limits are not raised, and its supervisor starts it again
 )
 
-var ofNode = regexp.MustCompile(`^node(\d+) (.*)`)
+var (
+	ofNode   = regexp.MustCompile(`^node(\d+) (.*)`)
+	stoodFor = regexp.MustCompile(`"for": ([0-9.]+)`)
+)
+
+// stood reads how long a height had stood still. A line that does not say counts as none at all, so that nothing excuses it.
+func stood(line string) time.Duration {
+	m := stoodFor.FindStringSubmatch(line)
+	if m == nil {
+		return 0
+	}
+	s, err := strconv.ParseFloat(m[1], 64)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(s * float64(time.Second))
+}
 
 // Write takes a line. It never fails: what cannot be kept is no reason to stop a node.
 func (o *output) Write(p []byte) (int, error) {
@@ -56,7 +73,7 @@ func (o *output) Write(p []byte) (int, error) {
 	}
 	switch line := m[2]; {
 	case strings.Contains(line, sayRestart):
-		o.restarts = append(o.restarts, restart{node, at, line})
+		o.restarts = append(o.restarts, restart{node, at - stood(line), line})
 	case strings.Contains(line, sayNoQuorum):
 		o.noQuorum++
 	case strings.Contains(line, sayFork), strings.Contains(line, sayRace):
@@ -67,13 +84,13 @@ func (o *output) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// restarted answers the watchdogs' restarts of some nodes since a moment.
+// restarted answers the watchdogs' restarts of some nodes for a height that began to stand still after a moment.
 func (o *output) restarted(since time.Duration, of func(node int) bool) []restart {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var out []restart
 	for _, r := range o.restarts {
-		if r.at >= since && of(r.node) {
+		if r.since >= since && of(r.node) {
 			out = append(out, r)
 		}
 	}

@@ -69,6 +69,7 @@ type Result struct {
 	Compared int // sights of a height that another was held against
 	NoQuorum int // times that a watchdog told of a missing quorum
 	Restarts int // of CometBFT by watchdogs, for reasons of their own
+	GaveUp   int // nodes whose tree ran out of restarts, where the limits are not raised for it
 
 	Register   register.Verdict
 	Violations []Violation
