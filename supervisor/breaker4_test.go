@@ -2,6 +2,7 @@ package supervisor_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -106,4 +107,25 @@ func TestAnEndedChildStartsNoSupervisor(t *testing.T) {
 	_, err = in.Start(ctx)
 	require.ErrorIs(t, err, supervisor.ErrNotRunning)
 	require.NoError(t, r.Stop(t.Context()))
+}
+
+// What Build keeps of its context lives as long as the run does, and no longer than a Build that failed.
+func TestBuildsContextLivesAsLongAsWhatItBuilt(t *testing.T) {
+	for name, failure := range map[string]error{"Build returns children": nil, "Build fails": errors.New("no")} {
+		t.Run(name, func(t *testing.T) {
+			var kept context.Context
+			s, err := supervisor.New(supervisor.Spec{Name: "r", Build: func(ctx context.Context) ([]supervisor.Child, error) {
+				kept = ctx
+				return nil, failure
+			}})
+			require.NoError(t, err)
+			r, err := s.Start(t.Context())
+			require.ErrorIs(t, err, failure)
+			if failure == nil {
+				require.NoError(t, kept.Err())
+				require.NoError(t, r.Stop(t.Context()))
+			}
+			require.Error(t, kept.Err())
+		})
+	}
 }

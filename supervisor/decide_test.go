@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 	"time"
@@ -116,6 +117,7 @@ func TestBackoffDelay(t *testing.T) {
 	require.Equal(t, []time.Duration{10, 30, 90, 100, 100}, []time.Duration{b.delay(1, 0), b.delay(2, 0), b.delay(3, 0), b.delay(4, 0), b.delay(500, 0)})
 	require.Equal(t, time.Duration(125), b.delay(9, .5))
 	require.Equal(t, time.Duration(10), Backoff{Min: 10}.delay(7, 0))
+	require.Equal(t, time.Duration(math.MaxInt64), Backoff{Min: math.MaxInt64}.delay(1, 0), "which as a float is one more than a Duration can hold")
 }
 
 func TestWithin(t *testing.T) {

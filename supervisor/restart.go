@@ -75,10 +75,8 @@ func (r *Run) restart(rec *record) {
 	}
 	// The group is stopped now, not after the delay: it must not go on without the failed child.
 	if group := r.stopGroup(rec); r.ending == nil {
-		if len(group) > 1 {
-			for _, x := range group {
-				x.held = rec
-			}
+		for _, x := range group {
+			x.held = rec
 		}
 		r.delay(rec, delay)
 	}
