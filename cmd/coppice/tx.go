@@ -51,8 +51,9 @@ While the node is down it tries again, with the same transaction id, so that it 
 
 With --file it submits a file of many transactions: each line is one, of an operation as in "tx ops", and the lines between a
 line "begin" and a line "end" are one together. The first that is refused or fails ends the run, and the line to go on at is
-told; what is in its batch is submitted all the same, so that --batch 1 stops at once. --keep-going counts instead. With --journal a run that was interrupted, or killed, goes on where it was when the same command is
-run again, and applies nothing twice. --json prints a JSON object per line: each transaction, and the totals last.
+told; what is in its batch is submitted all the same, so that --batch 1 stops at once. --keep-going counts instead. With --journal a
+run that was interrupted, or killed, goes on where it was when the same command is run again, and applies nothing twice. --json
+prints a JSON object per line: each transaction, and the totals last.
 
 On a command line a negative number goes after a --: coppice tx add account -- -5. In a file it needs none.`,
 		Example: `  coppice tx put greeting hello
