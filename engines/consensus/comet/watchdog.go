@@ -26,8 +26,9 @@ const (
 	watchAtLeast = 3 * time.Second // a start and its handshake take a while
 	watchAtMost  = 2 * time.Minute // the longest pause between two restarts of ours
 
-	// Fetching blocks begins with dialling, for which CometBFT takes up to 3 s of its own, and asking who has what, every 10 s.
-	watchCatchUp = 20 * time.Second
+	// watchPatience is for a CometBFT that does not listen yet, on a machine that has much to do, and for one that fetches blocks: it
+	// begins with dialling, for which it takes up to 3 s of its own, and asking who has what, every 10 s.
+	watchPatience = 20 * time.Second
 )
 
 // timingOf computes the bound: more than three times what a round may take, after the longest rest between two blocks.
@@ -166,6 +167,9 @@ func (w *watchdog) judge(ctx context.Context, height uint64, stood time.Duration
 		}
 		why, act, err = w.ask(ctx, height, stood)
 	}
+	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "dial" && stood < watchPatience {
+		return "", false
+	}
 	if err != nil {
 		return fmt.Sprintf("CometBFT does not answer: %v", err), true
 	}
@@ -183,7 +187,7 @@ func (w *watchdog) ask(ctx context.Context, height uint64, stood time.Duration) 
 	switch {
 	case err != nil:
 		return "", false, err
-	case ahead && catchingUp && stood < watchCatchUp:
+	case ahead && catchingUp && stood < watchPatience:
 		return "", false, nil
 	case ahead:
 		return "peers are ahead", true, nil

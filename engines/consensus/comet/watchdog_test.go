@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,6 +29,7 @@ type watched struct {
 	asked   atomic.Int32 // how often it was asked for its peers
 	stopped atomic.Int64 // for how long everything stands at the next look whether there is work
 	cut     atomic.Int32 // how many of the next requests end without an answer
+	deaf    atomic.Bool  // nobody listens
 
 	catchingUp atomic.Bool  // as it tells
 	idle       atomic.Int64 // for how long it has not heard of its peer
@@ -46,6 +49,9 @@ func (w *watched) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	if err := json.NewDecoder(r.Body).Decode(&q); err != nil {
 		return nil, err
+	}
+	if w.deaf.Load() {
+		return nil, &net.OpError{Op: "dial", Net: "unix", Err: syscall.ENOENT}
 	}
 	if w.cut.Add(-1) >= 0 {
 		return nil, io.EOF
@@ -176,7 +182,19 @@ func TestACometBFTThatCatchesUpIsGivenTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := watchOver(t)
 		w.catchingUp.Store(true)
-		after(watchCatchUp - time.Second)
+		after(watchPatience - time.Second)
+		require.EqualValues(t, 1, w.starts.Load())
+		after(2 * time.Second)
+		require.EqualValues(t, 2, w.starts.Load(), "but not for ever")
+	})
+}
+
+// A CometBFT that does not listen yet is still starting, which takes long on a machine that has much to do.
+func TestACometBFTThatStartsIsGivenTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watchOver(t)
+		w.deaf.Store(true)
+		after(watchPatience - time.Second)
 		require.EqualValues(t, 1, w.starts.Load())
 		after(2 * time.Second)
 		require.EqualValues(t, 2, w.starts.Load(), "but not for ever")
