@@ -154,7 +154,7 @@ func (r *campaign) episode(ctx context.Context, e episode) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		r.court.charge(Onward, "after episode %d, %v %v: %v", told.N, e.trouble, told.Nodes, err)
+		r.late(told, err)
 	}
 	told.Back = time.Since(back)
 	r.res.Slowest = max(r.res.Slowest, told.Back)
@@ -162,7 +162,7 @@ func (r *campaign) episode(ctx context.Context, e episode) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		r.court.charge(Onward, "after episode %d, %v %v: %v", told.N, e.trouble, told.Nodes, err)
+		r.late(told, err)
 	}
 	told.Height, told.Bad = highest(r.net.heights(ctx)), len(r.court.all())
 	r.res.Episodes++
@@ -171,6 +171,11 @@ func (r *campaign) episode(ctx context.Context, e episode) error {
 		r.Episode(told)
 	}
 	return pause(ctx, e.rest)
+}
+
+// late notes a chain that did not go on in its time, and how much the machine had to do.
+func (r *campaign) late(e Episode, err error) {
+	r.court.charge(Onward, "after episode %d, %v %v, at load average %.1f: %v", e.N, e.Trouble, e.Nodes, loadAverage(), err)
 }
 
 // stood holds the time without a quorum against the rules: no new height, and no watchdog that does something about it.

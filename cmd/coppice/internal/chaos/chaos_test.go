@@ -198,4 +198,6 @@ func TestTargetsAreEveryPathInEveryWay(t *testing.T) {
 	}
 	require.Equal(t, map[string]int{"admin": 4, "coppice/node/router": 4, "coppice/node/workers": 1, "coppice/node/workers/*": 4, "coppice/node": 1}, ways)
 	require.Equal(t, "admin by error", targets(root)[0].String())
+	starting := sup("host", &apiv1.Child{Path: "admin"}, &apiv1.Child{Path: "coppice"})
+	require.Len(t, targets(starting), 4, "a root that starts has no children yet, and is the process all the same")
 }

@@ -20,6 +20,9 @@ func (t target) String() string {
 	return t.path + " by " + strings.ToLower(strings.TrimPrefix(t.how.String(), "HOW_"))
 }
 
+// theProcess is the child of the host whose end is the process's end.
+const theProcess = "coppice"
+
 // targets are all kills that a tree allows: each child in every way, each supervisor stopped, any living child of each dynamic
 // supervisor. The host is the process, and so is its child: killing these is KillNode.
 func targets(root *apiv1.Child) []target {
@@ -30,9 +33,11 @@ func targets(root *apiv1.Child) []target {
 			out = append(out, target{path, how})
 		}
 	}
-	var walk func(c *apiv1.Child, depth int)
-	walk = func(c *apiv1.Child, depth int) {
+	var walk func(c *apiv1.Child)
+	walk = func(c *apiv1.Child) {
+		process := c == root || c.Path == theProcess
 		switch {
+		case process && len(c.Children) == 0: // it starts
 		case c.Spec.GetStrategy() == apiv1.Strategy_STRATEGY_DYNAMIC:
 			each(c.Path, apiv1.How_HOW_STOP)
 			each(c.Path+"/*", workerWays...)
@@ -40,14 +45,14 @@ func targets(root *apiv1.Child) []target {
 			each(c.Path, workerWays...)
 		default:
 			for _, child := range c.Children {
-				walk(child, depth+1)
+				walk(child)
 			}
-			if depth > 1 {
+			if !process {
 				each(c.Path, apiv1.How_HOW_STOP)
 			}
 		}
 	}
-	walk(root, 0)
+	walk(root)
 	return out
 }
 
