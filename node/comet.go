@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -37,7 +38,7 @@ func (n *Node) cometDriver() (consensus.Driver, error) {
 	}
 	return comet.Driver{
 		Home: CometDir(n.home), Intensity: n.plan.find("coppice/node/engines/consensus").Intensity, Version: n.version, Log: n.log.Named("comet"),
-		Command: n.cometCommand,
+		Command: n.cometCommand, Extender: n.extender,
 	}, nil
 }
 
@@ -69,6 +70,13 @@ func WithCometCommand(command ...string) Option {
 	return func(n *Node) { n.cometCommand = command }
 }
 
+// WithVoteExtender has e extend this validator's votes, verify those of others, and, if it is a consensus.Proposer, make transactions of
+// them. It has an effect on a chain of CometBFT's whose genesis has vote_extensions_enable_height (CometOptions.VoteExtensionsHeight);
+// all its validators need one that judges alike. A backend may be one: it then executes what it proposed.
+func WithVoteExtender(e consensus.VoteExtender) Option {
+	return func(n *Node) { n.extender = e }
+}
+
 // CometOptions say what kind of CometBFT home Init makes in a home.
 type CometOptions struct {
 	Profile comet.Profile // empty: tuned
@@ -76,23 +84,47 @@ type CometOptions struct {
 	RPC     string        // host:port; empty is 127.0.0.1:26657
 	Moniker string
 
+	// VoteExtensionsHeight is from which height on the chain's validators extend their votes; 0 is never. See WithVoteExtender.
+	VoteExtensionsHeight uint64
+
 	// Import is a CometBFT home to take keys, configuration and genesis from; the others are then not looked at.
 	Import string
 }
 
-// importedGenesis is the genesis of an imported chain: ours, if its genesis carries one, else its names with the default limits.
-func importedGenesis(from string) (Genesis, error) {
+// importedGenesis is the genesis of an imported chain: ours, if its genesis carries one, else its names and its size of blocks with
+// the default limits.
+func importedGenesis(o InitOptions) (Genesis, error) {
+	from := o.Comet.Import
 	theirs, err := comet.ReadGenesis(from)
 	if err != nil {
 		return Genesis{}, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
+	bad := func(format string, args ...any) (Genesis, error) {
+		return Genesis{}, fmt.Errorf("%w: the genesis of %s: %w", ErrConfig, from, fmt.Errorf(format, args...))
+	}
+	if o.ChainID != "" && o.ChainID != theirs.ChainID {
+		return bad("it is of chain %q, want %q", theirs.ChainID, o.ChainID)
+	}
 	g := NewGenesis(theirs.ChainID, theirs.Time)
 	g.GenesisTime, g.InitialHeight = theirs.Time, theirs.InitialHeight
-	var carried Genesis
-	if json.Unmarshal(theirs.AppState, &carried) == nil && carried.ChainID == theirs.ChainID {
-		g = carried
+	if theirs.MaxBlockBytes > engines.MaxTxBytes {
+		return bad("its blocks have %d bytes of transactions, want at most %d: lower consensus_params.block.max_bytes", theirs.MaxBlockBytes, engines.MaxTxBytes)
 	}
-	return g, nil
+	g.Limits.MaxBlockBytes = theirs.MaxBlockBytes
+	g.Limits.MaxTxBytes = min(g.Limits.MaxTxBytes, theirs.MaxBlockBytes)
+	if !comet.CarriesState(theirs.AppState) {
+		return g, nil
+	}
+	var carried Genesis
+	d := json.NewDecoder(bytes.NewReader(theirs.AppState))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&carried); err != nil {
+		return bad("app_state is another application's: %w", err)
+	}
+	if carried.ChainID != theirs.ChainID {
+		return bad("app_state is of chain %q, and the rest of %q", carried.ChainID, theirs.ChainID)
+	}
+	return carried, nil
 }
 
 // initComet makes the CometBFT home of a home, the only validator of its chain.
@@ -110,20 +142,22 @@ func initComet(home string, g Genesis, c Config, o CometOptions) error {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	id.Validator.Power = 10
-	return WriteCometGenesis(home, g, []comet.Validator{id.Validator})
+	return writeCometGenesis(home, g, comet.Genesis{Validators: []comet.Validator{id.Validator}, VoteExtensionsHeight: o.VoteExtensionsHeight})
 }
 
 // WriteCometGenesis writes CometBFT's genesis of a home whose chain has not begun: that of g, which it carries, so that nodes
 // with other limits are of another chain, and with these validators.
 func WriteCometGenesis(home string, g Genesis, validators []comet.Validator) error {
-	state, err := g.appState()
-	if err != nil {
+	return writeCometGenesis(home, g, comet.Genesis{Validators: validators})
+}
+
+// writeCometGenesis writes theirs, filled in with what stands in ours.
+func writeCometGenesis(home string, ours Genesis, theirs comet.Genesis) (err error) {
+	theirs.ChainID, theirs.Time, theirs.InitialHeight, theirs.MaxBlockBytes = ours.ChainID, ours.GenesisTime, ours.InitialHeight, ours.Limits.MaxBlockBytes
+	if theirs.AppState, err = ours.appState(); err != nil {
 		return err
 	}
-	if err := comet.WriteGenesis(CometDir(home), comet.Genesis{
-		ChainID: g.ChainID, Time: g.GenesisTime, InitialHeight: g.InitialHeight, Validators: validators,
-		MaxBlockBytes: g.Limits.MaxBlockBytes, AppState: state,
-	}); err != nil {
+	if err := comet.WriteGenesis(CometDir(home), theirs); err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	return nil

@@ -54,7 +54,7 @@ type InitOptions struct {
 
 // Init makes a home in a directory that has none. It overwrites nothing.
 func Init(home string, o InitOptions) (Genesis, error) {
-	if o.ChainID == "" {
+	if o.Comet.Import == "" && o.ChainID == "" {
 		var b [4]byte
 		rand.Read(b[:])
 		o.ChainID = "coppice-" + hex.EncodeToString(b[:])
@@ -62,7 +62,7 @@ func Init(home string, o InitOptions) (Genesis, error) {
 	g := NewGenesis(o.ChainID, time.Now())
 	g.GovernanceKey = o.GovernanceKey
 	if o.Comet.Import != "" {
-		imported, err := importedGenesis(o.Comet.Import)
+		imported, err := importedGenesis(o)
 		if err != nil {
 			return g, err
 		}

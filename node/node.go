@@ -54,6 +54,7 @@ type Node struct {
 	driver    consensus.Driver
 
 	cometCommand []string
+	extender     consensus.VoteExtender // nil: none
 
 	logDisk   eventlog.FS // nil: the operating system's, as the next
 	stateDisk vfs.FS

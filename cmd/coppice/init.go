@@ -33,8 +33,9 @@ listens beyond this machine. It overwrites nothing. Values given here stand in c
 
 With --consensus cometbft the home gets a CometBFT home in it, comet: new keys, a configuration, and a genesis with this node as the
 only validator. Its genesis carries ours: nodes with other limits are of another chain. CometBFT listens on loopback only,
-unless --p2p and --rpc say otherwise. With --import the keys, the configuration and the genesis of an existing CometBFT home are
-copied instead, without its chain: the node joins that chain by block sync, if its application is this one.`,
+unless --p2p and --rpc say otherwise. With --import the keys, the signing state, the
+configuration and the genesis of an existing CometBFT home are copied instead, without its chain: the node joins that chain by
+block sync, if its application is this one. That home must not run, and never again with these keys.`,
 		Example: `  coppice init
   coppice init --home /srv/coppice --chain-id orchard --listen 127.0.0.1:0
   coppice init --consensus cometbft --p2p 10.0.0.7:26656
@@ -52,6 +53,13 @@ copied instead, without its chain: the node joins that chain by block sync, if i
 				for _, f := range []string{"comet-profile", "p2p", "rpc", "import"} {
 					if cmd.Flags().Changed(f) {
 						return usageError(cmd, "--%s is for --consensus %s", f, node.CometBFT)
+					}
+				}
+			}
+			if imported != "" {
+				for _, f := range []string{"comet-profile", "p2p", "rpc", "governance-key", "empty-every"} {
+					if cmd.Flags().Changed(f) {
+						return usageError(cmd, "--%s and --import do not go together: what is imported says it", f)
 					}
 				}
 			}

@@ -24,6 +24,7 @@ var layers = []struct {
 	{"internal/arch", nil, "rules about the house do not depend on it"},
 	{"internal/require", nil, "any test may use it"},
 	{"internal/readme", []string{"supervisor", "node", "client"}, "the README's code is compiled"},
+	{"internal/cometclients", []string{"node", "client", "engines", "proto", "supervisor"}, "other people's clients are tried on a whole node"},
 	{"internal/vfs", []string{"internal/vfs", "eventlog"}, "disks that fail are for tests of what lies on disks"},
 	{"examples", []string{"supervisor", "pubsub", "eventlog", "engines", "node", "client", "proto"}, "an example uses what its reader can use"},
 }
@@ -86,7 +87,7 @@ var owned = []struct {
 	tests  bool // may any test import it
 	reason string
 }{
-	{"github.com/cometbft/", []string{"engines/consensus/comet"}, false, "the rest of the node must not care which consensus drives it"},
+	{"github.com/cometbft/", []string{"engines/consensus/comet", "internal/cometclients"}, false, "the rest of the node must not care which consensus drives it"},
 	{"github.com/cockroachdb/pebble", []string{"engines/storage", "internal/vfs", "node"}, true, "pebble's weight stays out of those who embed the log or the runtime"},
 	{"github.com/spf13/", []string{"cmd"}, false, "flags are the command line's"},
 	{"connectrpc.com/", []string{"node", "client", "proto", "cmd", "internal/readme"}, true, "engines have no transport"},

@@ -24,8 +24,8 @@ import (
 type app struct {
 	core     consensus.Core
 	version  string
-	retain   uint64 // blocks that CometBFT keeps; 0 is all
-	extender VoteExtender
+	retain   uint64                 // blocks that CometBFT keeps; 0 is all
+	extender consensus.VoteExtender // nil: none
 	log      *zap.Logger
 
 	proposed lastProposal
@@ -157,9 +157,18 @@ func (a *app) genesis(req *abci.RequestInitChain) (*logv1.ChainStarted, error) {
 	return rec, nil
 }
 
+// CarriesState tells whether the app_state of a genesis says anything.
+func CarriesState(appState []byte) bool {
+	switch string(bytes.TrimSpace(appState)) {
+	case "", "{}", "null", `""`:
+		return false
+	}
+	return true
+}
+
 // sameState compares two app_states as JSON values. An imported chain may have none, and the home then has its own limits.
 func sameState(theirs, ours []byte) error {
-	if len(bytes.TrimSpace(theirs)) == 0 || len(ours) == 0 {
+	if !CarriesState(theirs) || len(ours) == 0 {
 		return nil
 	}
 	var t, o bytes.Buffer

@@ -30,7 +30,7 @@ type Driver struct {
 	Retain uint64
 
 	// Extender, if set, extends votes. The chain's vote_extensions_enable_height must say so, too.
-	Extender VoteExtender
+	Extender consensus.VoteExtender
 
 	// Version is what Info tells.
 	Version string

@@ -2,56 +2,89 @@ package comet
 
 import (
 	"context"
+	"fmt"
+	"runtime/debug"
 	"time"
 
 	abci "github.com/cometbft/cometbft/abci/types"
+	cmtproto "github.com/cometbft/cometbft/proto/tendermint/types"
 	"go.uber.org/zap"
+
+	"github.com/coppice-go/coppice/engines/consensus"
 )
 
-// queryTime bounds a query, and what an extender may take.
+// queryTime bounds a query, and what an extender may take for a vote.
 const queryTime = 5 * time.Second
 
-// VoteExtender is a backend that adds data of its own to this validator's precommits (ABCI 2.0 vote extensions). Extensions need
-// not be deterministic; what is verified must be judged alike by all honest nodes. Both are called from several goroutines.
-type VoteExtender interface {
-	// ExtendVote answers what to add to the vote for a block. With an error the vote has no extension.
-	ExtendVote(ctx context.Context, v Vote) ([]byte, error)
-
-	// VerifyVoteExtension tells whether another validator's extension may be counted. Honest nodes' must never be refused.
-	VerifyVoteExtension(ctx context.Context, v Vote, extension []byte) bool
-}
-
-// Vote is what a vote extension belongs to.
-type Vote struct {
-	Height    uint64
-	BlockHash []byte
-	Validator []byte   // the address of who extended it; nil for our own
-	Txs       [][]byte // of the block; nil when another's is verified
-}
-
 func (a *app) extendVote(ctx context.Context, req *abci.RequestExtendVote) *abci.ResponseExtendVote {
-	if a.extender == nil {
-		return &abci.ResponseExtendVote{}
-	}
-	ctx, cancel := context.WithTimeout(ctx, queryTime)
-	defer cancel()
-	ext, err := a.extender.ExtendVote(ctx, Vote{Height: uint64(req.Height), BlockHash: req.Hash, Txs: req.Txs})
-	if err != nil {
-		a.log.Warn("vote without its extension", zap.Int64("height", req.Height), zap.Error(err))
-		return &abci.ResponseExtendVote{}
-	}
+	var ext []byte
+	a.extend(ctx, queryTime, "vote without its extension", req.Height, func(ctx context.Context, e consensus.VoteExtender) error {
+		said, err := e.ExtendVote(ctx, consensus.Vote{Height: uint64(req.Height), BlockHash: req.Hash, Txs: req.Txs})
+		if err == nil {
+			ext = said
+		}
+		return err
+	})
 	return &abci.ResponseExtendVote{VoteExtension: ext}
 }
 
+// verifyVoteExtension accepts where nobody can judge: a vote that is refused is lost to the consensus.
 func (a *app) verifyVoteExtension(ctx context.Context, req *abci.RequestVerifyVoteExtension) *abci.ResponseVerifyVoteExtension {
 	ok := a.extender == nil
-	if !ok {
-		ctx, cancel := context.WithTimeout(ctx, queryTime)
-		defer cancel()
-		ok = a.extender.VerifyVoteExtension(ctx, Vote{Height: uint64(req.Height), BlockHash: req.Hash, Validator: req.ValidatorAddress}, req.VoteExtension)
-	}
+	a.extend(ctx, queryTime, "vote extension refused", req.Height, func(ctx context.Context, e consensus.VoteExtender) error {
+		v := consensus.Vote{Height: uint64(req.Height), BlockHash: req.Hash, Validator: req.ValidatorAddress}
+		if ok = e.VerifyVoteExtension(ctx, v, req.VoteExtension); !ok {
+			return fmt.Errorf("the extension of validator %X does not hold", req.ValidatorAddress)
+		}
+		return nil
+	})
 	if !ok {
 		return &abci.ResponseVerifyVoteExtension{Status: abci.ResponseVerifyVoteExtension_REJECT}
 	}
 	return &abci.ResponseVerifyVoteExtension{Status: abci.ResponseVerifyVoteExtension_ACCEPT}
+}
+
+// ofExtensions are the transactions that the extender makes of the votes for the block before.
+func (a *app) ofExtensions(ctx context.Context, req *abci.RequestPrepareProposal) (txs [][]byte) {
+	p, ok := a.extender.(consensus.Proposer)
+	if !ok {
+		return nil
+	}
+	var votes []consensus.ExtendedVote
+	for _, v := range req.LocalLastCommit.Votes {
+		if v.BlockIdFlag == cmtproto.BlockIDFlagCommit && len(v.VoteExtension) > 0 {
+			votes = append(votes, consensus.ExtendedVote{
+				Validator: v.Validator.Address, Power: v.Validator.Power, Extension: v.VoteExtension,
+				Signature: v.ExtensionSignature, Round: req.LocalLastCommit.Round,
+			})
+		}
+	}
+	if len(votes) == 0 {
+		return nil
+	}
+	a.extend(ctx, askTime, "proposal without the transactions of its vote extensions", req.Height, func(ctx context.Context, _ consensus.VoteExtender) error {
+		made, err := p.Propose(ctx, uint64(req.Height), votes)
+		if err == nil {
+			txs = made
+		}
+		return err
+	})
+	return txs
+}
+
+// extend calls the extender, if there is one. Its errors and panics are its own: the consensus goes on without what it was asked for.
+func (a *app) extend(ctx context.Context, limit time.Duration, without string, height int64, f func(context.Context, consensus.VoteExtender) error) {
+	if a.extender == nil {
+		return
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			a.log.Error(without, zap.Int64("height", height), zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	if err := f(ctx, a.extender); err != nil {
+		a.log.Warn(without, zap.Int64("height", height), zap.Error(err))
+	}
 }

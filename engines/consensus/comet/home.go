@@ -120,6 +120,9 @@ type Genesis struct {
 	// MaxBlockBytes bounds the transactions of a block.
 	MaxBlockBytes uint64
 
+	// VoteExtensionsHeight is from which height on votes are extended; 0 is never.
+	VoteExtensionsHeight uint64
+
 	// AppState is our own genesis, as JSON: every node of the chain must have the same limits.
 	AppState json.RawMessage
 }
@@ -138,6 +141,7 @@ func WriteGenesis(home string, g Genesis) error {
 		doc.ConsensusParams.Block.MaxBytes = int64(min(g.MaxBlockBytes+blockOverhead, types.MaxBlockSizeBytes))
 		doc.ConsensusParams.Evidence.MaxBytes = min(doc.ConsensusParams.Evidence.MaxBytes, blockOverhead/2)
 	}
+	doc.ConsensusParams.ABCI.VoteExtensionsEnableHeight = int64(g.VoteExtensionsHeight)
 	for _, v := range g.Validators {
 		key := ed25519.PubKey(v.PubKey)
 		doc.Validators = append(doc.Validators, types.GenesisValidator{Address: key.Address(), PubKey: key, Power: v.Power, Name: v.Name})
@@ -165,9 +169,14 @@ func ReadGenesis(home string) (Genesis, error) {
 	}
 	g := Genesis{
 		ChainID: doc.ChainID, Time: doc.GenesisTime, InitialHeight: uint64(doc.InitialHeight), AppState: doc.AppState,
+		VoteExtensionsHeight: uint64(doc.ConsensusParams.ABCI.VoteExtensionsEnableHeight),
 	}
-	if n := doc.ConsensusParams.Block.MaxBytes; n > blockOverhead {
-		g.MaxBlockBytes = uint64(n - blockOverhead)
+	n := doc.ConsensusParams.Block.MaxBytes
+	if n < 0 { // as large as CometBFT can
+		n = types.MaxBlockSizeBytes
+	}
+	if g.MaxBlockBytes = uint64(n); n > blockOverhead {
+		g.MaxBlockBytes -= blockOverhead
 	}
 	for _, v := range doc.Validators {
 		if v.PubKey.Type() != keyEd25519 {

@@ -1,11 +1,12 @@
 package comet
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	cfg "github.com/cometbft/cometbft/config"
 )
@@ -13,7 +14,7 @@ import (
 // ImportHome makes a CometBFT home of an existing one: its keys, its configuration with our security defaults where they concern
 // the connection to the application, its genesis, and the state of its signing, without which a validator could sign twice. Its
 // chain is not copied: it led to another application's state. from is not changed; it must not run, now or later, with the same
-// validator key.
+// validator key. Errors are ErrHome; nothing is made then.
 func ImportHome(home, from string) (Identity, error) {
 	var none Identity
 	if _, err := os.Stat(configPath(home)); err == nil {
@@ -23,28 +24,43 @@ func ImportHome(home, from string) (Identity, error) {
 	if err != nil {
 		return none, err
 	}
-	if _, err := ReadIdentity(from); err != nil {
+	if err := notRunning(c); err != nil {
 		return none, err
 	}
-	if _, err := ReadGenesis(from); err != nil {
+	id, err := ReadIdentity(from)
+	if err != nil {
 		return none, err
+	}
+	g, err := ReadGenesis(from)
+	if err != nil {
+		return none, err
+	}
+	if err := canSign(c, g, id.Validator); err != nil {
+		return none, err
+	}
+	to := cfg.DefaultConfig().SetRoot(home)
+	files := []struct {
+		from, to string
+		mode     os.FileMode
+		data     []byte
+	}{
+		{from: c.NodeKeyFile(), to: to.NodeKeyFile(), mode: 0o600},
+		{from: c.PrivValidatorKeyFile(), to: to.PrivValidatorKeyFile(), mode: 0o600},
+		{from: c.PrivValidatorStateFile(), to: to.PrivValidatorStateFile(), mode: 0o600},
+		{from: c.GenesisFile(), to: to.GenesisFile(), mode: 0o644},
+	}
+	for i, f := range files { // all of them, before anything is made
+		if files[i].data, err = os.ReadFile(f.from); err != nil {
+			return none, fmt.Errorf("%w: %w", ErrHome, err)
+		}
 	}
 	for _, dir := range []string{cfg.DefaultConfigDir, cfg.DefaultDataDir} {
 		if err := os.MkdirAll(filepath.Join(home, dir), 0o700); err != nil {
 			return none, fmt.Errorf("%w: %w", ErrHome, err)
 		}
 	}
-	to := cfg.DefaultConfig().SetRoot(home)
-	for _, f := range []struct {
-		from, to string
-		mode     fs.FileMode
-	}{
-		{c.NodeKeyFile(), to.NodeKeyFile(), 0o600},
-		{c.PrivValidatorKeyFile(), to.PrivValidatorKeyFile(), 0o600},
-		{c.PrivValidatorStateFile(), to.PrivValidatorStateFile(), 0o600},
-		{c.GenesisFile(), to.GenesisFile(), 0o644},
-	} {
-		if err := copyFile(f.from, f.to, f.mode); err != nil {
+	for _, f := range files {
+		if err := writeNew(f.to, f.data, f.mode); err != nil {
 			return none, fmt.Errorf("%w: %w", ErrHome, err)
 		}
 	}
@@ -60,12 +76,44 @@ func ImportHome(home, from string) (Identity, error) {
 	return ReadIdentity(home)
 }
 
-func copyFile(from, to string, mode fs.FileMode) error {
-	data, err := os.ReadFile(from)
-	if err != nil {
-		return err
+// notRunning refuses a home that a CometBFT has open: it goes on signing, and what we copied would be old.
+func notRunning(c *cfg.Config) error {
+	f, err := os.Open(filepath.Join(c.DBDir(), "blockstore.db", "LOCK")) // goleveldb's; other stores have none to ask
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
 	}
-	f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrHome, err)
+	}
+	defer f.Close()
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB); errors.Is(err, syscall.EWOULDBLOCK) {
+		return fmt.Errorf("%w: %s is in use: stop its CometBFT first, and never start it again with this validator key", ErrHome, c.RootDir)
+	}
+	return nil
+}
+
+// canSign refuses a validator that would have to sign again what it has signed: the only one of a chain whose blocks are gone. Where
+// there are others it first gets their blocks.
+func canSign(c *cfg.Config, g Genesis, own Validator) error {
+	data, err := os.ReadFile(c.PrivValidatorStateFile())
+	if err != nil {
+		return fmt.Errorf("%w: state of signing: %w", ErrHome, err)
+	}
+	var signed struct {
+		Height int64 `json:"height,string"`
+	}
+	if err := json.Unmarshal(data, &signed); err != nil {
+		return fmt.Errorf("%w: state of signing: %s: %w", ErrHome, c.PrivValidatorStateFile(), err)
+	}
+	if len(g.Validators) != 1 || g.Validators[0].Address != own.Address || signed.Height < int64(g.InitialHeight) {
+		return nil
+	}
+	return fmt.Errorf("%w: its validator is the only one of chain %s and has signed up to height %d, and blocks are not imported: it would refuse to sign these heights again; "+
+		"give %s a new chain_id and initial_height %d (or more) to go on as a new chain", ErrHome, g.ChainID, signed.Height, c.GenesisFile(), signed.Height+1)
+}
+
+func writeNew(path string, data []byte, mode os.FileMode) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err
 	}

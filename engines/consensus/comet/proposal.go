@@ -61,8 +61,9 @@ func (a *app) glance(ctx context.Context) (engines.ChainState, bool) {
 	return s, err == nil && s.Started()
 }
 
-// prepareProposal proposes what CometBFT's mempool has, in its order, and then what our pool has that did not get there yet. Left
-// out is what could not be applied by any node: what is malformed, too large, expired, or stands there twice.
+// prepareProposal proposes what the extender makes of the last votes, what CometBFT's mempool has, in its order, and then what our
+// pool has that did not get there yet. Left out is what could not be applied by any node: what is malformed, too large, expired, or
+// stands there twice.
 func (a *app) prepareProposal(ctx context.Context, req *abci.RequestPrepareProposal) *abci.ResponsePrepareProposal {
 	s, ok := a.glance(ctx)
 	if !ok {
@@ -73,9 +74,11 @@ func (a *app) prepareProposal(ctx context.Context, req *abci.RequestPreparePropo
 	}
 	now := req.Time
 	p := proposal{left: req.MaxTxBytes, has: make(map[engines.TxID]bool)}
-	for _, tx := range req.Txs {
-		if a.core.Feed.Check(tx, s, now) == nil {
-			p.add(tx)
+	for _, txs := range [][][]byte{a.ofExtensions(ctx, req), req.Txs} {
+		for _, tx := range txs {
+			if a.core.Feed.Check(tx, s, now) == nil {
+				p.add(tx)
+			}
 		}
 	}
 	if p.left > 0 && len(p.txs) < maxProposed {

@@ -1,0 +1,126 @@
+package cometclients
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cometbft/cometbft/crypto/ed25519"
+	cmtproto "github.com/cometbft/cometbft/proto/tendermint/types"
+	"github.com/cometbft/cometbft/types"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/consensus/comet"
+	"github.com/coppice-go/coppice/node"
+)
+
+// thermometer is a backend whose validators say with each vote what they measure, and whose state has what the votes said.
+type thermometer struct {
+	degrees  atomic.Int64
+	verified atomic.Int64
+	key      ed25519.PubKey // of the validator, to hold its signature against
+	wrong    atomic.Pointer[error]
+}
+
+func (*thermometer) Name() string { return "thermometer" }
+
+func (*thermometer) Check(body []byte) error {
+	var h uint64
+	var d int64
+	_, err := fmt.Sscanf(string(body), "%d %d", &h, &d)
+	return err
+}
+
+func (*thermometer) Execute(v engines.View, body []byte) ([]byte, error) {
+	var h uint64
+	var d int64
+	if _, err := fmt.Sscanf(string(body), "%d %d", &h, &d); err != nil {
+		return nil, err
+	}
+	return nil, errors.Join(v.Put(fmt.Appendf(nil, "degrees at %d", h), fmt.Append(nil, d)), v.Put([]byte("degrees"), fmt.Append(nil, d)))
+}
+
+func (t *thermometer) ExtendVote(_ context.Context, v consensus.Vote) ([]byte, error) {
+	d := t.degrees.Load()
+	if d == 0 {
+		return nil, errors.New("nothing measured")
+	}
+	if d < 0 {
+		panic("below zero")
+	}
+	return fmt.Append(nil, d), nil
+}
+
+func (t *thermometer) VerifyVoteExtension(_ context.Context, v consensus.Vote, extension []byte) bool {
+	t.verified.Add(1)
+	return len(extension) < 10
+}
+
+func (t *thermometer) Propose(_ context.Context, height uint64, votes []consensus.ExtendedVote) ([][]byte, error) {
+	var txs [][]byte
+	for _, v := range votes {
+		signed := types.VoteExtensionSignBytes("test", &cmtproto.Vote{Height: int64(height - 1), Round: v.Round, Extension: v.Extension})
+		if !t.key.VerifySignature(signed, v.Signature) || v.Power != 10 {
+			err := fmt.Errorf("the vote of %X for %d has a signature that is not its validator's", v.Validator, height-1)
+			t.wrong.Store(&err)
+		}
+		tx := engines.NewTx(t.Name(), fmt.Appendf(nil, "%d %s", height-1, v.Extension), time.Minute)
+		raw, err := tx.Encode()
+		if err != nil {
+			return nil, err
+		}
+		txs = append(txs, raw)
+	}
+	return txs, nil
+}
+
+// The whole way of a vote extension on a real chain: a vote is extended, told to the next proposer with its signature, becomes a
+// transaction, and is executed. An extender that fails or panics costs its extensions and nothing else.
+func TestVoteExtensionsReachTheBackend(t *testing.T) {
+	home := newHome(t, node.InitOptions{Comet: node.CometOptions{VoteExtensionsHeight: 2}})
+	id, err := comet.ReadIdentity(node.CometDir(home))
+	require.NoError(t, err)
+	b := &thermometer{key: ed25519.PubKey(id.Validator.PubKey)}
+	b.degrees.Store(21)
+	r := start(t, home, node.WithBackend(b), node.WithVoteExtender(b))
+	ctx := t.Context()
+	block := func(n int) int64 { // one more block
+		c, err := r.rpc.BroadcastTxCommit(ctx, types.Tx(fmt.Sprintf("block=%d", n)))
+		require.NoError(t, err)
+		require.Zero(t, c.TxResult.Code, c.TxResult.Log)
+		return c.Height
+	}
+	degrees := func(at int64) string {
+		v, _, err := r.api.Get(ctx, fmt.Appendf(nil, "degrees at %d", at))
+		require.NoError(t, err)
+		return string(v)
+	}
+	first := block(1)
+	for first < 2 { // from this height on
+		first = block(1 + int(first))
+	}
+	block(101)
+	require.Equal(t, "21", degrees(first), "what was measured with the vote for a block stands in the next")
+	require.Empty(t, degrees(1), "before vote_extensions_enable_height")
+
+	b.degrees.Store(0)
+	silent := block(102)
+	block(103)
+	require.Empty(t, degrees(silent), "an extender that fails: a vote without its extension")
+	b.degrees.Store(-1)
+	panicked := block(104)
+	block(105)
+	require.Empty(t, degrees(panicked))
+	b.degrees.Store(22)
+	last := block(106)
+	block(107)
+	require.Equal(t, "22", degrees(last))
+	if err := b.wrong.Load(); err != nil {
+		t.Fatal(*err)
+	}
+}

@@ -1,0 +1,200 @@
+package cometclients
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	rpchttp "github.com/cometbft/cometbft/rpc/client/http"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest"
+
+	"github.com/coppice-go/coppice/client"
+	"github.com/coppice-go/coppice/engines/consensus/comet"
+	"github.com/coppice-go/coppice/node"
+	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
+	"github.com/coppice-go/coppice/supervisor/process"
+	"github.com/coppice-go/coppice/supervisor/suptest"
+)
+
+// TestMain is also the process of CometBFT: the test binary re-executed, as the coppice binary is.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == comet.ChildCommand {
+		os.Exit(childMain(os.Args[2:]))
+	}
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick")) // the RPC client's, for ever
+}
+
+func childMain(args []string) int {
+	process.WatchParent()
+	var o comet.ChildOptions
+	f := flag.NewFlagSet(comet.ChildCommand, flag.ExitOnError)
+	f.StringVar(&o.Home, "home", "", "")
+	f.StringVar(&o.ABCI, "abci", "", "")
+	f.StringVar(&o.RPC, "rpc", "", "")
+	f.Parse(args)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	if err := comet.RunChild(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// cometProcess is CometBFT in the tree.
+const cometProcess = "coppice/node/engines/consensus/process"
+
+// running is a whole node, its only validator, and clients of both of its sides.
+type running struct {
+	*node.Node
+	t     *testing.T
+	home  string
+	api   *client.Client
+	rpc   *rpchttp.HTTP // connected, also by websocket
+	addr  string        // of the RPC, as a URL
+	rec   *suptest.Recorder
+	stop  context.CancelFunc
+	ended chan error
+}
+
+// newHome makes a home whose CometBFT keeps what clients may ask for: an index of transactions, and results of blocks.
+func newHome(t *testing.T, o node.InitOptions) string {
+	t.Helper()
+	home := filepath.Join(t.TempDir(), "home")
+	o.Listen, o.Profile = "127.0.0.1:0", node.Chaos
+	if o.ChainID == "" && o.Comet.Import == "" {
+		o.ChainID = "test"
+	}
+	o.Set = []node.Assignment{{Key: "consensus.kind", Value: node.CometBFT, Flag: "--consensus"}}
+	if o.Comet.Import == "" {
+		o.Comet.P2P, o.Comet.RPC = "127.0.0.1:0", freePort(t)
+	}
+	_, err := node.Init(home, o)
+	require.NoError(t, err)
+	configure(t, filepath.Join(node.CometDir(home), "config", "config.toml"), `indexer = "null"`, `indexer = "kv"`, "discard_abci_responses = true", "discard_abci_responses = false")
+	return home
+}
+
+// freePort is for the RPC, which does not tell where it listens.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, l.Close())
+	return l.Addr().String()
+}
+
+// configure replaces lines of a configuration, as an operator would.
+func configure(t *testing.T, path string, oldNew ...string) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(path, []byte(strings.NewReplacer(oldNew...).Replace(string(data))), 0o600))
+}
+
+func start(t *testing.T, home string, opts ...node.Option) *running {
+	t.Helper()
+	c, err := node.Load(home)
+	require.NoError(t, err)
+	self, err := os.Executable()
+	require.NoError(t, err)
+	log := zap.NewNop()
+	if testing.Verbose() {
+		log = zaptest.NewLogger(t, zaptest.WrapOptions(zap.IncreaseLevel(zap.InfoLevel)))
+	}
+	r := &running{t: t, home: home, rec: suptest.NewRecorder(), ended: make(chan error, 1)}
+	r.Node, err = node.New(home, c, append(opts, node.WithLogger(log), node.WithObserver(r.rec), node.WithCometCommand(self, comet.ChildCommand))...)
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(context.Background())
+	r.stop = stop
+	go func() { r.ended <- r.Run(ctx) }()
+	t.Cleanup(r.close)
+	address, err := r.Addr(t.Context())
+	require.NoError(t, err)
+	r.api = client.New(address)
+	_, err = r.api.WaitReady(t.Context())
+	require.NoError(t, err)
+	_, address, err = comet.Addresses(node.CometDir(home))
+	require.NoError(t, err)
+	r.addr = "http://" + address
+	r.connect()
+	return r
+}
+
+// connect makes the RPC client of a CometBFT that was started.
+func (r *running) connect() {
+	r.t.Helper()
+	var err error
+	r.rpc, err = rpchttp.New(r.addr, "/websocket")
+	require.NoError(r.t, err)
+	require.NoError(r.t, patient(r.t, func() error { _, err := r.rpc.Status(r.t.Context()); return err }), "CometBFT's RPC answers")
+	require.NoError(r.t, r.rpc.Start())
+}
+
+// patient repeats f, which asks over the network whether something has come to be.
+func patient(t *testing.T, f func() error) (err error) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	late := time.After(30 * time.Second)
+	for {
+		if err = f(); err == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-late:
+			return err
+		case <-t.Context().Done():
+			return err
+		}
+	}
+}
+
+// cutComet kills CometBFT's process and waits for its successor.
+func (r *running) cutComet() {
+	r.t.Helper()
+	r.rpc.Stop() // its websocket would go on trying for seconds
+	before, _ := r.Supervisor().Tree().Find(cometProcess)
+	require.NoError(r.t, r.Supervisor().Kill(cometProcess, nil))
+	require.NoError(r.t, patient(r.t, func() error {
+		now, ok := r.Supervisor().Tree().Find(cometProcess)
+		if !ok || now.Incarnation == before.Incarnation {
+			return fmt.Errorf("it is incarnation %d still", before.Incarnation)
+		}
+		return nil
+	}))
+	r.connect()
+}
+
+func (r *running) close() {
+	if r.stop == nil {
+		return
+	}
+	if r.rpc != nil {
+		r.rpc.Stop()
+	}
+	r.stop()
+	r.stop = nil
+	require.NoError(r.t, <-r.ended)
+	if r.api != nil {
+		r.api.CloseIdle()
+	}
+}
+
+func (r *running) status() *apiv1.StatusResponse {
+	r.t.Helper()
+	s, err := r.api.Status(r.t.Context())
+	require.NoError(r.t, err)
+	return s
+}

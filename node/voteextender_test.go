@@ -1,0 +1,78 @@
+package node_test
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/node"
+)
+
+// clock is a backend whose validators say in their votes what time it is, and whose state has what they said.
+type clock struct{}
+
+func (clock) Name() string { return "clock" }
+
+func (clock) Check(body []byte) error {
+	if len(body) != 8 {
+		return fmt.Errorf("%d bytes, want 8", len(body))
+	}
+	return nil
+}
+
+func (clock) Execute(v engines.View, body []byte) ([]byte, error) {
+	return nil, v.Put([]byte("clock"), body)
+}
+
+func (clock) ExtendVote(context.Context, consensus.Vote) ([]byte, error) {
+	return binary.BigEndian.AppendUint64(nil, 1_700_000_000), nil // a real one would look at its clock
+}
+
+func (c clock) VerifyVoteExtension(_ context.Context, _ consensus.Vote, extension []byte) bool {
+	return len(extension) == 0 || c.Check(extension) == nil
+}
+
+// Propose makes a transaction of what the strongest validator said.
+func (c clock) Propose(_ context.Context, _ uint64, votes []consensus.ExtendedVote) ([][]byte, error) {
+	best := votes[0]
+	for _, v := range votes {
+		if v.Power > best.Power {
+			best = v
+		}
+	}
+	tx, err := engines.NewTx(c.Name(), best.Extension, time.Minute).Encode()
+	return [][]byte{tx}, err
+}
+
+// A backend that extends votes: from the second block on, by the genesis of the chain.
+func ExampleWithVoteExtender() {
+	home, err := os.MkdirTemp("", "example")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(home)
+	_, err = node.Init(home, node.InitOptions{
+		Set:   []node.Assignment{{Key: "consensus.kind", Value: node.CometBFT}},
+		Comet: node.CometOptions{VoteExtensionsHeight: 2},
+	})
+	if err != nil {
+		panic(err)
+	}
+	config, err := node.Load(home)
+	if err != nil {
+		panic(err)
+	}
+	n, err := node.New(home, config, node.WithBackend(clock{}), node.WithVoteExtender(clock{}))
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println("this validator's votes will carry the time") // n.Run(ctx) votes
+	if err := n.Close(); err != nil {
+		panic(err)
+	}
+	// Output: this validator's votes will carry the time
+}
