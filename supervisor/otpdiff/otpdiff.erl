@@ -132,7 +132,8 @@ exited(Pid, R, At) ->
             case ets:member(?REG, {unborn, Pid}) orelse unborn(R) of
                 true -> ok;
                 false -> ets:insert(?LOG, {At, [<<"end ">>, inc(Path, N), $\s, reason(R)]})
-            end
+            end;
+        [] -> ok % no child: one that the runtime itself began, loading code for instance, or a child that was killed before its first step
     end.
 
 unborn({shutdown, {failed_to_start_child, _, _}}) -> true;
