@@ -56,8 +56,9 @@ func targets(root *apiv1.Child) []target {
 	return out
 }
 
-// hangs is how long a hanging child ignores everything.
-const hangs = 500 * time.Millisecond
+// hangs is how long a hanging child ignores everything: not for as long as its supervisor waits for it, which is a second with raised
+// limits, and admin gives requests half of that to end.
+const hangs = 300 * time.Millisecond
 
 // blowTime bounds a blow: a node may be down, or hang.
 const blowTime = 2 * time.Second

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -99,23 +98,4 @@ func Open(dir string) (*Net, error) {
 		return nil, fmt.Errorf("%w: %s: want the number of nodes, 1 to %d: %v", node.ErrConfig, filepath.Join(dir, fileName), MaxNodes, err)
 	}
 	return n, nil
-}
-
-// freePorts finds n addresses on loopback that nobody listens on.
-func freePorts(n int) ([]string, error) {
-	var found []string
-	var held []net.Listener
-	defer func() {
-		for _, l := range held {
-			l.Close()
-		}
-	}()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		held, found = append(held, l), append(found, l.Addr().String())
-	}
-	return found, nil
 }

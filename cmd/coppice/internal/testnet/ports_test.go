@@ -1,0 +1,32 @@
+package testnet
+
+import (
+	"net"
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A port that a CometBFT gives up while it is down must not be taken by whoever asks the system for any port, or connects to
+// somewhere: a node that listens on port 0 took that of its own CometBFT.
+func TestPortsAreNotThoseThatTheSystemDeals(t *testing.T) {
+	seen := make(map[string]bool)
+	for range 50 {
+		ports, err := freePorts(8)
+		require.NoError(t, err)
+		require.Len(t, ports, 8)
+		mine := make(map[string]bool)
+		for _, p := range ports {
+			_, port, err := net.SplitHostPort(p)
+			require.NoError(t, err)
+			n, err := strconv.Atoi(port)
+			require.NoError(t, err)
+			require.GreaterOrEqual(t, n, 1024)
+			require.Less(t, n, 32768, "Linux deals from 32768 on, others from 49152 on")
+			mine[p], seen[p] = true, true
+		}
+		require.Len(t, mine, 8, "each is another")
+	}
+	require.Greater(t, len(seen), 200, "two testnets that start at once rarely meet")
+}
