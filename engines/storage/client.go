@@ -213,6 +213,15 @@ func (c Client) Stat(ctx context.Context) (s Stat, err error) {
 	return s, err
 }
 
+// Pin is DB.Pin. What is pinned ends with the incarnation.
+func (c Client) Pin(ctx context.Context) (p *Pinned, err error) {
+	err = c.direct(ctx, func(d *DB) (err error) {
+		p, err = d.Pin()
+		return err
+	})
+	return p, err
+}
+
 // View runs f on a snapshot of the committed state. f must not keep it, and a replaced incarnation waits for f: let f be short.
 func (c Client) View(ctx context.Context, f func(*Snapshot) error) error {
 	return c.direct(ctx, func(d *DB) error {

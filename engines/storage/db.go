@@ -87,6 +87,9 @@ type DB struct {
 
 	pruning                sync.Mutex // held by what prunes
 	prunedTo, prunedBlocks place      // how far, in this run
+
+	pinning sync.Mutex // held for pins
+	pins    map[*Pinned]struct{}
 }
 
 // published is one committed state, immutable.
@@ -297,6 +300,7 @@ func (d *DB) load() error {
 // Close flushes what is committed and closes the state. One that failed is closed as it is: what Pebble says to that adds
 // nothing to Err.
 func (d *DB) Close() error {
+	d.unpin()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var flush error

@@ -40,6 +40,12 @@ var (
 	// ErrNotCommitted: a read at a height that is not committed in this period.
 	ErrNotCommitted = errors.New("height is not committed")
 
+	// ErrClosed: what was pinned has ended, with the DB or by itself.
+	ErrClosed = errors.New("what was pinned has ended")
+
+	// ErrBuild: what was given to a Builder is not in order.
+	ErrBuild = errors.New("no state can be built of this")
+
 	// ErrPruned: a read at a height whose versions were removed.
 	ErrPruned = errors.New("height is pruned")
 )

@@ -47,8 +47,26 @@ type Entry struct {
 // Keys goes over the latest keys that begin with prefix, in the order of their bytes. An Entry's memory is valid until the next
 // step. After an error there is no further step.
 func (s *Snapshot) Keys(prefix []byte) iter.Seq2[Entry, error] {
+	return s.keys(latestKey(prefix), after(latestKey(prefix)))
+}
+
+// KeysAfter is Keys for those that come after a key, all for an empty one.
+func (s *Snapshot) KeysAfter(key []byte) iter.Seq2[Entry, error] {
+	return s.keys(next(spaceLatest, key), after([]byte{spaceLatest}))
+}
+
+// next is the first place in a space after a key.
+func next(space byte, key []byte) []byte {
+	b := append(append(make([]byte, 0, 2+len(key)), space), key...)
+	if len(key) > 0 {
+		b = append(b, 0)
+	}
+	return b
+}
+
+func (s *Snapshot) keys(from, to []byte) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		s.scan(latestKey(prefix), func(key, value []byte) bool {
+		s.scan(from, to, func(key, value []byte) bool {
 			l, err := decodeLatest(key[1:], value)
 			return yield(Entry{key[1:], l.value, l.version}, err) && err == nil
 		}, func(err error) { yield(Entry{}, err) })
@@ -57,9 +75,12 @@ func (s *Snapshot) Keys(prefix []byte) iter.Seq2[Entry, error] {
 
 // IDs goes over the results of the applied transactions whose ids are remembered, in the order of the ids. After an error
 // there is no further step.
-func (s *Snapshot) IDs() iter.Seq2[*logv1.TxResult, error] {
+func (s *Snapshot) IDs() iter.Seq2[*logv1.TxResult, error] { return s.IDsAfter(nil) }
+
+// IDsAfter is IDs for those that come after an id, all for an empty one.
+func (s *Snapshot) IDsAfter(id []byte) iter.Seq2[*logv1.TxResult, error] {
 	return func(yield func(*logv1.TxResult, error) bool) {
-		s.scan([]byte{spaceApplied}, func(key, value []byte) bool {
+		s.scan(next(spaceApplied, id), after([]byte{spaceApplied}), func(key, value []byte) bool {
 			r := new(logv1.TxResult)
 			err := proto.Unmarshal(value, r)
 			if err == nil && !bytes.Equal(r.Id, key[1:]) {
@@ -73,9 +94,9 @@ func (s *Snapshot) IDs() iter.Seq2[*logv1.TxResult, error] {
 	}
 }
 
-// scan calls entry for each key of the layout that begins with prefix, until it answers false.
-func (s *Snapshot) scan(prefix []byte, entry func(key, value []byte) bool, failed func(error)) {
-	it, err := s.snap.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
+// scan calls entry for each key of the layout from one up to another, until it answers false.
+func (s *Snapshot) scan(from, to []byte, entry func(key, value []byte) bool, failed func(error)) {
+	it, err := s.snap.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
 	if err != nil {
 		failed(s.d.fail("scanning", err))
 		return

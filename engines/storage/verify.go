@@ -129,7 +129,7 @@ func (v *verifier) ids() error {
 
 // expiry looks for entries of ids that are not there.
 func (v *verifier) expiry() (err error) {
-	v.scan([]byte{spaceExpiry}, func(key, value []byte) bool {
+	v.scan([]byte{spaceExpiry}, after([]byte{spaceExpiry}), func(key, value []byte) bool {
 		var until int64
 		var id []byte
 		if until, id, _, err = decodeExpiry(key, value); err != nil {

@@ -59,7 +59,10 @@ func (b *Hex) UnmarshalText(text []byte) error {
 // String prints b in hexadecimal.
 func (b Hex) String() string { return hex.EncodeToString(b) }
 
-func (m Manifest) id() string { return fmt.Sprintf("%d-%d-%d", m.Period, m.Height, m.Index) }
+func (m Manifest) id() string { return ID(m.Period, m.Height, m.Index) }
+
+// ID is the id that the snapshot of a height has.
+func ID(period, height, index uint64) string { return fmt.Sprintf("%d-%d-%d", period, height, index) }
 
 // Same tells whether m and o are of one and the same state: their files may differ.
 func (m Manifest) Same(o Manifest) bool {

@@ -1,0 +1,182 @@
+package logical
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	iofs "io/fs"
+	"slices"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// Dir is a directory of snapshots for peers:
+//
+//	<dir>/<period>-<height>/metadata
+//	                        00000000.chunk …
+//	<dir>/tmp-*             one that was not finished, or is being removed; Settle removes it
+//
+// Take, Remove, Keep and Settle are to be called one at a time; List and Chunk beside them.
+type Dir struct {
+	FS   vfs.FS
+	Path string
+}
+
+const (
+	tmpPrefix    = "tmp-"
+	metadataName = "metadata"
+)
+
+func chunkName(i int) string { return fmt.Sprintf("%08d.chunk", i) }
+
+func nameOf(period, height uint64) string { return fmt.Sprintf("%d-%d", period, height) }
+
+func (d Dir) path(name string) string { return d.FS.PathJoin(d.Path, name) }
+
+// Settle removes what a process that died left half done, and makes the directory if it is missing.
+func (d Dir) Settle() error {
+	if err := d.FS.MkdirAll(d.Path, 0o700); err != nil {
+		return fmt.Errorf("snapshots for peers: %w", err)
+	}
+	names, err := d.FS.List(d.Path)
+	if err != nil {
+		return fmt.Errorf("snapshots for peers: %w", err)
+	}
+	for _, name := range names {
+		if strings.HasPrefix(name, tmpPrefix) {
+			if err := d.FS.RemoveAll(d.path(name)); err != nil {
+				return fmt.Errorf("snapshots for peers: removing a half one: %w", err)
+			}
+		}
+	}
+	return syncDir(d.FS, d.FS.PathDir(d.Path))
+}
+
+// List answers the snapshots that can be read, the oldest first. A directory that is missing has none.
+func (d Dir) List() ([]Metadata, error) {
+	names, err := d.FS.List(d.Path)
+	if errors.Is(err, iofs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("snapshots for peers: %w", err)
+	}
+	var list []Metadata
+	for _, name := range names {
+		if strings.HasPrefix(name, tmpPrefix) {
+			continue
+		}
+		b, err := readFile(d.FS, d.FS.PathJoin(d.path(name), metadataName), MaxMetadata)
+		if err != nil {
+			continue // being removed, or not ours
+		}
+		if m, err := Decode(b); err == nil && name == nameOf(m.Period, m.Height) {
+			list = append(list, m)
+		}
+	}
+	slices.SortFunc(list, func(a, b Metadata) int {
+		return cmp.Or(cmp.Compare(a.Period, b.Period), cmp.Compare(a.Height, b.Height))
+	})
+	return list, nil
+}
+
+// Chunk reads a chunk of a snapshot that List has answered, and checks it. Errors: ErrNone, and ErrChunk for one that is not what was
+// written.
+func (d Dir) Chunk(m Metadata, place uint32) ([]byte, error) {
+	if int(place) >= len(m.Chunks) {
+		return nil, fmt.Errorf("%w: height %d has %d chunks, and no chunk %d", ErrNone, m.Height, len(m.Chunks), place)
+	}
+	path := d.FS.PathJoin(d.path(nameOf(m.Period, m.Height)), chunkName(int(place)))
+	b, err := readFile(d.FS, path, MaxChunkBytes)
+	if errors.Is(err, iofs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %w", ErrNone, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	i := Import{Metadata: m}
+	return b, i.Check(place, b)
+}
+
+// Remove removes a snapshot. It loses its name first, so that a crash leaves no half one.
+func (d Dir) Remove(m Metadata) error {
+	name := nameOf(m.Period, m.Height)
+	gone := d.path(tmpPrefix + "gone-" + name)
+	if err := errors.Join(d.FS.RemoveAll(gone), d.FS.Rename(d.path(name), gone), syncDir(d.FS, d.Path)); err != nil {
+		return fmt.Errorf("snapshot for peers %s: %w", name, err)
+	}
+	return d.FS.RemoveAll(gone)
+}
+
+// MaxKept is how many snapshots stay at most, however many are in use.
+const MaxKept = 10
+
+// Keep removes all but the newest n snapshots and those older ones that are in use, at most MaxKept in all. It answers those that are
+// left, the oldest first.
+func (d Dir) Keep(n int, inUse func(Metadata) bool) (left []Metadata, err error) {
+	list, err := d.List()
+	if err != nil {
+		return nil, err
+	}
+	for i, m := range list {
+		if after := len(list) - i; after <= n || after <= MaxKept && inUse != nil && inUse(m) {
+			left = append(left, m)
+		} else if err := d.Remove(m); err != nil {
+			return append(left, list[i:]...), err
+		}
+	}
+	return left, nil
+}
+
+// name gives a finished directory its name.
+func (d Dir) name(tmp string, m Metadata) error {
+	to := d.path(nameOf(m.Period, m.Height))
+	if _, err := d.FS.Stat(to); err == nil { // the same, or one that a node before wrote in another way
+		if err := d.Remove(m); err != nil {
+			return err
+		}
+	}
+	if err := syncDir(d.FS, tmp); err != nil {
+		return err
+	}
+	if err := d.FS.Rename(tmp, to); err != nil {
+		return err
+	}
+	return syncDir(d.FS, d.Path)
+}
+
+func writeFile(fs vfs.FS, path string, data []byte) error {
+	f, err := fs.Create(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// readFile reads a file of at most so many bytes.
+func readFile(fs vfs.FS, path string, most int64) ([]byte, error) {
+	f, err := fs.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(b)) > most {
+		err = fmt.Errorf("%w: %s has more than %d bytes", ErrChunk, path, most)
+	}
+	return b, err
+}
+
+func syncDir(fs vfs.FS, path string) error {
+	d, err := fs.OpenDir(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

@@ -1,0 +1,140 @@
+package logical
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/coppice-go/coppice/engines/storage"
+)
+
+// Taking says how to make a snapshot.
+type Taking struct {
+	ChunkBytes uint32 // 0 is DefaultChunkBytes; nodes whose snapshots are to be the same have the same
+
+	// Pace, if set, is asked after each piece of work, and may wait, so that it leaves room for others.
+	Pace func(ctx context.Context) error
+}
+
+// Take makes a snapshot of what is pinned. It reads the state in pieces and holds nothing up. When it returns the snapshot is durable and has
+// its name; an error leaves nothing. It is ErrSnapshot where there would be more than MaxChunks.
+func (d Dir) Take(ctx context.Context, p *storage.Pinned, t Taking) (m Metadata, err error) {
+	if t.ChunkBytes == 0 {
+		t.ChunkBytes = DefaultChunkBytes
+	}
+	if t.ChunkBytes < MinChunkBytes || t.ChunkBytes > MaxChunkBytes || len(p.ChainID()) > math.MaxUint8 {
+		return m, fmt.Errorf("%w: chunks of %d bytes, want %d to %d", ErrSnapshot, t.ChunkBytes, MinChunkBytes, MaxChunkBytes)
+	}
+	tmp := d.path(tmpPrefix + "new")
+	if err := errors.Join(d.FS.RemoveAll(tmp), d.FS.MkdirAll(tmp, 0o700)); err != nil {
+		return m, fmt.Errorf("snapshot for peers: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			d.FS.RemoveAll(tmp) // what cannot be removed now is at the next start
+			err = fmt.Errorf("snapshot for peers at height %d: %w", p.Height(), err)
+		}
+	}()
+	w := &writer{fs: d.FS, dir: tmp, buf: []byte(preamble), Metadata: Metadata{
+		ChainID: p.ChainID(), Period: p.Period(), Height: p.Height(), AppHash: p.AppHash(), Clock: p.Clock(), ChunkBytes: t.ChunkBytes,
+	}}
+	if err := w.export(ctx, p, t.Pace); err != nil {
+		return m, err
+	}
+	if keys, ids := p.Size(); w.Keys != keys || w.IDs != ids {
+		return m, fmt.Errorf("%w: %d keys and %d ids were read, want %d and %d", storage.ErrDamaged, w.Keys, w.IDs, keys, ids)
+	}
+	if err := writeFile(d.FS, d.FS.PathJoin(tmp, metadataName), w.Encode()); err != nil {
+		return m, err
+	}
+	return w.Metadata, d.name(tmp, w.Metadata)
+}
+
+// pieceBytes is about how much is read from the state at once.
+const pieceBytes = 256 << 10
+
+// writer cuts the stream into files.
+type writer struct {
+	Metadata
+	fs  vfs.FS
+	dir string
+	buf []byte
+}
+
+func (w *writer) export(ctx context.Context, p *storage.Pinned, pace func(context.Context) error) error {
+	for _, piece := range []func(s *storage.Snapshot, last []byte) (now []byte, done bool, err error){w.keysPiece, w.idsPiece} {
+		var last []byte
+		for done := false; !done; {
+			if err := p.Read(func(s *storage.Snapshot) (err error) {
+				last, done, err = piece(s, last)
+				return err
+			}); err != nil {
+				return err
+			}
+			if err := w.cut(false); err != nil {
+				return err
+			}
+			if pace != nil {
+				if err := pace(ctx); err != nil {
+					return err
+				}
+			}
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+		}
+	}
+	return w.cut(true)
+}
+
+func (w *writer) keysPiece(s *storage.Snapshot, last []byte) (now []byte, done bool, err error) {
+	from := len(w.buf)
+	for e, err := range s.KeysAfter(last) {
+		if err != nil {
+			return nil, false, err
+		}
+		w.buf = appendKey(w.buf, e)
+		w.Keys++
+		if len(w.buf)-from >= pieceBytes {
+			return append([]byte(nil), e.Key...), false, nil
+		}
+	}
+	return nil, true, nil
+}
+
+func (w *writer) idsPiece(s *storage.Snapshot, last []byte) (now []byte, done bool, err error) {
+	from := len(w.buf)
+	for r, err := range s.IDsAfter(last) {
+		if err != nil {
+			return nil, false, err
+		}
+		w.buf = appendID(w.buf, r)
+		w.IDs++
+		if len(w.buf)-from >= pieceBytes {
+			return r.Id, false, nil
+		}
+	}
+	return nil, true, nil
+}
+
+// cut writes the chunks that are whole, and at the end of the stream the rest.
+func (w *writer) cut(end bool) error {
+	for size := int(w.ChunkBytes); len(w.buf) >= size || end && len(w.buf) > 0; {
+		chunk := w.buf[:min(size, len(w.buf))]
+		if len(w.Chunks) == MaxChunks {
+			return fmt.Errorf("%w: more than %d chunks of %d bytes", ErrSnapshot, MaxChunks, size)
+		}
+		sum := sha256.Sum256(chunk) // before a disk may use the buffer
+		if err := writeFile(w.fs, w.fs.PathJoin(w.dir, chunkName(len(w.Chunks))), chunk); err != nil {
+			return err
+		}
+		w.Chunks = append(w.Chunks, sum)
+		w.Bytes += uint64(len(chunk))
+		w.buf = append(w.buf[:0], w.buf[len(chunk):]...)
+	}
+	return nil
+}

@@ -1,0 +1,83 @@
+package logical
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/storage"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+)
+
+// again writes the stream that it is told of, and insists on the bounds.
+type again struct {
+	t   *testing.T
+	out []byte
+}
+
+func (a *again) Key(key, value []byte) error {
+	require.LessOrEqual(a.t, len(key), engines.MaxKeyBytes)
+	require.LessOrEqual(a.t, len(value), engines.MaxValueBytes)
+	a.out = appendKey(a.out, storage.Entry{Key: key, Value: value})
+	return nil
+}
+
+func (a *again) ID(r *logv1.TxResult) error {
+	a.out = appendID(a.out, r)
+	return nil
+}
+
+// FuzzStream: whatever bytes come, in whatever pieces, reading them never panics, takes no more memory than came, and depends on the
+// bytes alone; what reads as a stream is written the same way (numbers may come in a longer form than ours).
+func FuzzStream(f *testing.F) {
+	good := appendKey(appendKey([]byte(preamble), storage.Entry{Key: []byte("a"), Value: []byte("value")}), storage.Entry{Key: []byte("b")})
+	good = appendID(good, &logv1.TxResult{Id: bytes.Repeat([]byte{7}, 32), Version: engines.Version{Height: 3}.Proto(), Code: 1, ValidUntilMs: -5, Data: []byte("data")})
+	f.Add(good, uint8(2), uint8(1), uint8(3))
+	f.Add(good, uint8(0), uint8(0), uint8(1))
+	f.Add(append([]byte(preamble), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01), uint8(1), uint8(0), uint8(255))
+	f.Fuzz(func(t *testing.T, stream []byte, keys, ids, piece uint8) {
+		read := func(step int) ([]byte, error) {
+			a := &again{t: t, out: []byte(preamble)}
+			d := decoder{to: a, keys: uint64(keys), ids: uint64(ids)}
+			for rest := stream; len(rest) > 0; {
+				n := min(step, len(rest))
+				if err := d.feed(rest[:n]); err != nil {
+					return a.out, err
+				}
+				rest = rest[n:]
+			}
+			return a.out, d.end()
+		}
+		whole, err := read(max(1, len(stream)))
+		pieces, errPieces := read(int(piece) + 1)
+		if err != nil {
+			require.ErrorIs(t, err, ErrSnapshot)
+			require.Error(t, errPieces)
+			return
+		}
+		require.NoError(t, errPieces)
+		require.Equal(t, whole, pieces)
+		require.LessOrEqual(t, len(whole), len(stream))
+	})
+}
+
+// FuzzMetadata: whatever reads as metadata is written the same way, and within its bounds.
+func FuzzMetadata(f *testing.F) {
+	m := Metadata{ChainID: "orchard", Height: 5, AppHash: make([]byte, 32), Clock: genesis, Keys: 1, Bytes: 100, ChunkBytes: 64, Chunks: make([][32]byte, 2)}
+	f.Add(m.Encode())
+	f.Add([]byte(magic))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := Decode(b)
+		if err != nil {
+			return
+		}
+		require.Equal(t, b, m.Encode())
+		require.LessOrEqual(t, len(m.Chunks), MaxChunks)
+		for i := range m.Chunks {
+			require.LessOrEqual(t, m.size(i), uint64(MaxChunkBytes))
+			require.NotZero(t, m.size(i))
+		}
+	})
+}

@@ -1,0 +1,160 @@
+package logical
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/storage"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+)
+
+// preamble begins every stream, so that none is empty: CometBFT takes a chunk without bytes for one that is missing.
+const preamble = "coppice state\n"
+
+func appendKey(b []byte, e storage.Entry) []byte {
+	b = append(binary.AppendUvarint(b, uint64(len(e.Key))), e.Key...)
+	return append(binary.AppendUvarint(b, uint64(len(e.Value))), e.Value...)
+}
+
+func appendID(b []byte, r *logv1.TxResult) []byte {
+	b = engines.VersionFromProto(r.Version).AppendBinary(append(b, r.Id...))
+	b = binary.AppendVarint(binary.AppendUvarint(b, uint64(uint32(r.Code))), r.ValidUntilMs)
+	return append(binary.AppendUvarint(b, uint64(len(r.Data))), r.Data...)
+}
+
+// sink takes the records of a stream: a storage.Builder.
+type sink interface {
+	Key(key, value []byte) error
+	ID(r *logv1.TxResult) error
+}
+
+// decoder reads a stream as it comes. What it holds back is never more than one record and one chunk.
+type decoder struct {
+	to        sink
+	begun     bool   // the preamble was read
+	keys, ids uint64 // still to come
+	rest      []byte // the beginning of a record
+}
+
+// feed takes the next bytes of the stream. Errors that are ErrSnapshot say where the stream is no stream; others are the sink's.
+func (d *decoder) feed(p []byte) error {
+	if len(d.rest) > 0 {
+		p = append(d.rest, p...)
+	}
+	for len(p) > 0 {
+		n, err := d.record(p)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			break
+		}
+		p = p[n:]
+	}
+	d.rest = append(d.rest[:0], p...)
+	return nil
+}
+
+// end tells whether the stream may end here.
+func (d *decoder) end() error {
+	if !d.begun || len(d.rest) > 0 || d.keys > 0 || d.ids > 0 {
+		return fmt.Errorf("%w: its stream ends with %d keys, %d ids and %d bytes of a record missing or left over", ErrSnapshot, d.keys, d.ids, len(d.rest))
+	}
+	return nil
+}
+
+// record reads the record that p begins with and answers its length; 0: more is to come.
+func (d *decoder) record(p []byte) (n int, err error) {
+	c := cursor{p: p}
+	switch {
+	case !d.begun:
+		if head := c.fixed(len(preamble)); !c.short && string(head) != preamble {
+			return 0, fmt.Errorf("%w: its stream does not begin with %q", ErrSnapshot, preamble)
+		}
+		d.begun = !c.short
+		return c.n, nil
+	case d.keys > 0:
+		key, value := c.bytes(engines.MaxKeyBytes), c.bytes(engines.MaxValueBytes)
+		if c.bad != nil || c.short {
+			return 0, c.bad
+		}
+		d.keys--
+		return c.n, d.to.Key(key, value)
+	case d.ids > 0:
+		id, version := c.fixed(len(engines.TxID{})), c.fixed(engines.VersionSize)
+		code, until, data := c.uvarint(), c.varint(), c.bytes(engines.MaxValueBytes)
+		if c.bad != nil || c.short {
+			return 0, c.bad
+		}
+		v, err := engines.DecodeVersion(version)
+		if err == nil && code > 1<<31-1 {
+			err = fmt.Errorf("code %d", code)
+		}
+		if err != nil {
+			return 0, fmt.Errorf("%w: the result of %x: %w", ErrSnapshot, id, err)
+		}
+		d.ids--
+		return c.n, d.to.ID(&logv1.TxResult{Id: clone(id), Version: v.Proto(), Code: logv1.Code(code), ValidUntilMs: until, Data: clone(data)})
+	}
+	return 0, fmt.Errorf("%w: its stream goes on after its last record", ErrSnapshot)
+}
+
+func clone(b []byte) []byte {
+	if len(b) == 0 {
+		return nil
+	}
+	return append([]byte(nil), b...)
+}
+
+// cursor reads fields of a record that may not have come whole.
+type cursor struct {
+	p     []byte
+	n     int
+	short bool
+	bad   error
+}
+
+func (c *cursor) fixed(n int) []byte {
+	if c.short || c.bad != nil {
+		return nil
+	}
+	if len(c.p)-c.n < n {
+		c.short = true
+		return nil
+	}
+	c.n += n
+	return c.p[c.n-n : c.n]
+}
+
+func (c *cursor) number(read func([]byte) int) {
+	if c.short || c.bad != nil {
+		return
+	}
+	switch n := read(c.p[c.n:]); {
+	case n > 0:
+		c.n += n
+	case n == 0:
+		c.short = true
+	default:
+		c.bad = fmt.Errorf("%w: a number of more than 64 bits in its stream", ErrSnapshot)
+	}
+}
+
+func (c *cursor) uvarint() (v uint64) {
+	c.number(func(b []byte) (n int) { v, n = binary.Uvarint(b); return n })
+	return v
+}
+
+func (c *cursor) varint() (v int64) {
+	c.number(func(b []byte) (n int) { v, n = binary.Varint(b); return n })
+	return v
+}
+
+func (c *cursor) bytes(most int) []byte {
+	n := c.uvarint()
+	if c.bad == nil && !c.short && n > uint64(most) {
+		c.bad = fmt.Errorf("%w: a field of %d bytes in its stream, want at most %d", ErrSnapshot, n, most)
+	}
+	return c.fixed(int(min(n, uint64(most))))
+}

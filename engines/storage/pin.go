@@ -1,0 +1,92 @@
+package storage
+
+import (
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Pinned is the committed state at one height, to be read piece by piece for as long as that takes, beside commits and restarts of
+// whoever uses the state: closing the DB ends it. It is safe for concurrent use.
+type Pinned struct {
+	d  *DB
+	at record
+
+	mu sync.Mutex
+	s  *Snapshot // nil: it has ended
+}
+
+// Pin holds what is committed now. It costs next to nothing, but keeps Pebble from dropping what is overwritten: Close it.
+func (d *DB) Pin() (*Pinned, error) {
+	s, err := d.Snapshot()
+	if err != nil {
+		return nil, err
+	}
+	p := &Pinned{d: d, s: s, at: s.now.record}
+	d.pinning.Lock()
+	defer d.pinning.Unlock()
+	if d.pins == nil {
+		d.pins = make(map[*Pinned]struct{})
+	}
+	d.pins[p] = struct{}{}
+	return p, nil
+}
+
+// Height is the height that is pinned.
+func (p *Pinned) Height() uint64 { return p.at.Height }
+
+// Period is that of Height.
+func (p *Pinned) Period() uint64 { return p.at.Period }
+
+// ChainID is the chain's name.
+func (p *Pinned) ChainID() string { return p.at.ChainID }
+
+// AppHash is the app hash at Height.
+func (p *Pinned) AppHash() []byte { return p.at.AppHash }
+
+// Clock is the latest block time ever committed: ids that expired by it are forgotten.
+func (p *Pinned) Clock() time.Time { return time.Unix(0, p.at.ClockNs) }
+
+// Size is how many latest keys and applied ids there are.
+func (p *Pinned) Size() (keys, ids uint64) { return p.at.Keys, p.at.IDs }
+
+// Read runs f on the state. f must not keep it, and whoever closes the DB waits for f: let f be short. Once the DB was closed, or the
+// Pinned was, it is ErrClosed.
+func (p *Pinned) Read(f func(*Snapshot) error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.s == nil {
+		return fmt.Errorf("state %s at height %d: %w", p.d.dir, p.Height(), ErrClosed)
+	}
+	return f(p.s)
+}
+
+// Close lets go of the state. Closing again does nothing.
+func (p *Pinned) Close() error {
+	p.d.pinning.Lock()
+	delete(p.d.pins, p)
+	p.d.pinning.Unlock()
+	return p.end()
+}
+
+func (p *Pinned) end() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.s == nil {
+		return nil
+	}
+	s := p.s
+	p.s = nil
+	return s.Close()
+}
+
+// unpin ends all that is pinned: Pebble does not close below a snapshot.
+func (d *DB) unpin() {
+	d.pinning.Lock()
+	pins := d.pins
+	d.pins = nil
+	d.pinning.Unlock()
+	for p := range pins {
+		p.end() // of a snapshot that is open: it has no error to tell
+	}
+}
