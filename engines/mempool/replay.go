@@ -55,6 +55,7 @@ func (p *pool) replay(ctx context.Context) error {
 	}
 	defer cur.Close()
 	var order []*entry
+	jumped := false // over blocks that the log does not have
 	for next := p.floor; next <= last; next++ {
 		rec, err := cur.Next(ctx)
 		if err != nil {
@@ -63,8 +64,14 @@ func (p *pool) replay(ctx context.Context) error {
 		if order, err = p.recall(order, rec); err != nil {
 			return err
 		}
+		jumped = jumped || rec.Kind == engines.KindSnapshotInstalled
 		if len(order) > 2*len(p.pending)+recallSlack { // memory is in what is pending, whatever the length of the log
 			order = slices.DeleteFunc(order, func(e *entry) bool { return e.ended })
+		}
+	}
+	if jumped {
+		if err := p.endApplied(ctx, order); err != nil {
+			return err
 		}
 	}
 	p.newest = last // nothing up to here is unknown: on a node that launches nothing, too, the log may go
@@ -77,6 +84,28 @@ func (p *pool) replay(ctx context.Context) error {
 		}
 	}
 	return p.settle(ctx)
+}
+
+// endApplied ends those whose result came in a block before a snapshot that took the state's place: the log has no record of it.
+func (p *pool) endApplied(ctx context.Context, order []*entry) error {
+	const atOnce = 4096
+	order = slices.DeleteFunc(order, func(e *entry) bool { return e.ended })
+	for some := range slices.Chunk(order, atOnce) {
+		ids := make([]engines.TxID, len(some))
+		for i, e := range some {
+			ids[i] = e.id
+		}
+		results, err := p.Store.Results(ctx, ids)
+		if err != nil {
+			return err
+		}
+		for i, r := range results {
+			if r != nil {
+				p.end(some[i], Ending{})
+			}
+		}
+	}
+	return nil
 }
 
 // recall applies one record of the log to the pool.
