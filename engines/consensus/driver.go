@@ -34,6 +34,9 @@ type Core struct {
 
 	// State is what is committed, read beside the engines.
 	State State
+
+	// StateSync, if set, gives snapshots to peers and takes them.
+	StateSync StateSync
 }
 
 // Ordering orders and commits blocks. All of it may be repeated. An error that is engines.ErrDown leaves open what was done:

@@ -55,9 +55,9 @@ func (c *conversation) answer(ctx context.Context, req *abci.Request) (*abci.Res
 	case *abci.Request_LoadSnapshotChunk:
 		return abci.ToResponseLoadSnapshotChunk(c.app.loadSnapshotChunk(ctx, r.LoadSnapshotChunk)), nil
 	case *abci.Request_OfferSnapshot:
-		return abci.ToResponseOfferSnapshot(c.app.offerSnapshot(ctx, r.OfferSnapshot)), nil
+		return response(abci.ToResponseOfferSnapshot)(c.app.offerSnapshot(ctx, r.OfferSnapshot))
 	case *abci.Request_ApplySnapshotChunk:
-		return abci.ToResponseApplySnapshotChunk(c.app.applySnapshotChunk(ctx, r.ApplySnapshotChunk)), nil
+		return response(abci.ToResponseApplySnapshotChunk)(c.app.applySnapshotChunk(ctx, r.ApplySnapshotChunk))
 	case *abci.Request_InsertTx:
 		// The application's own mempool: not the one that we configure. Code 0 would say that we keep the transaction.
 		return abci.ToResponseInsertTx(&abci.ResponseInsertTx{Code: codeNoAppMempool}), nil

@@ -23,6 +23,7 @@ import (
 // app is the ABCI application: this node's transaction core as CometBFT sees it. It is shared by all connections.
 type app struct {
 	core     consensus.Core
+	home     string // of CometBFT
 	version  string
 	retain   uint64                 // blocks that CometBFT keeps; 0 is all
 	extender consensus.VoteExtender // nil: none
@@ -33,6 +34,9 @@ type app struct {
 	chain  atomic.Pointer[engines.ChainState] // what was committed last, as far as this incarnation knows; nil before it asked
 	height atomic.Uint64                      // of the last commit, for the watchdog
 	busy   atomic.Int64                       // requests on whose answer the consensus waits
+
+	synced  atomic.Int64 // when something of a snapshot came, in Unix nanoseconds
+	follows atomic.Bool  // a block has come
 }
 
 // pauseDown spaces the attempts at a core that is down and does not come back by itself.
@@ -187,6 +191,7 @@ func sameState(theirs, ours []byte) error {
 // finalizeBlock has the decided block executed and staged. Delivered again it appends nothing and answers the same.
 func (a *app) finalizeBlock(ctx context.Context, req *abci.RequestFinalizeBlock) (*abci.ResponseFinalizeBlock, *engines.Block, error) {
 	defer a.working()()
+	a.follows.Store(true)
 	s, err := a.known(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -267,13 +272,23 @@ func (a *app) commit(ctx context.Context, b engines.Block) (*abci.ResponseCommit
 		return nil, fmt.Errorf("commit of %v: %w", b, err)
 	}
 	a.note(s)
+	if a.core.StateSync != nil {
+		a.core.StateSync.Committed(ctx, s) // before the answer: the next block would change what is to be exported
+	}
 	return &abci.ResponseCommit{RetainHeight: a.retainHeight(s)}, nil
 }
 
-// retainHeight is the lowest block that CometBFT is to keep, 0 for all. What is below is in our log: the commit is durable.
+// retainHeight is the lowest block that CometBFT is to keep, 0 for all. What is below is in our log: the commit is durable. Who begins
+// with a snapshot needs the blocks from its height on: the light client reads the first ones, block sync the rest.
 func (a *app) retainHeight(s engines.ChainState) int64 {
 	if a.retain == 0 || s.Height <= a.retain {
 		return 0
 	}
-	return int64(max(s.Height-a.retain, s.InitialHeight))
+	keep := s.Height - a.retain
+	if a.core.StateSync != nil {
+		if oldest := a.core.StateSync.Oldest(); oldest > 0 {
+			keep = min(keep, oldest)
+		}
+	}
+	return int64(max(keep, s.InitialHeight))
 }

@@ -51,9 +51,15 @@ func RunChild(ctx context.Context, o ChildOptions) error {
 			return fmt.Errorf("%w: validator key: %w", ErrHome, err)
 		}
 	}
+	var options []node.Option
+	if c.StateSync.Enable {
+		if options, err = prepareStateSync(ctx, c, log); err != nil {
+			return err
+		}
+	}
 	n, err := node.NewNode(c, privval.LoadFilePV(c.PrivValidatorKeyFile(), c.PrivValidatorStateFile()), key,
 		proxy.NewRemoteClientCreator(c.ProxyApp, c.ABCI, true), node.DefaultGenesisDocProviderFunc(c), cfg.DefaultDBProvider,
-		node.DefaultMetricsProvider(c.Instrumentation), log)
+		node.DefaultMetricsProvider(c.Instrumentation), log, options...)
 	if err != nil {
 		return err
 	}

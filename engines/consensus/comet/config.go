@@ -151,7 +151,8 @@ func configPath(home string) string {
 
 // Network is where a home is in its network.
 type Network struct {
-	P2P, RPC string   // host:port to listen on; empty leaves it
+	Moniker  string   // empty leaves it, as the next two
+	P2P, RPC string   // host:port to listen on
 	Peers    []string // node id@host:port each: the persistent and private ones
 }
 
@@ -169,6 +170,7 @@ func SetNetwork(home string, n Network) error {
 		}
 		ids = append(ids, id)
 	}
+	c.Moniker = orString(n.Moniker, c.Moniker)
 	if n.P2P != "" {
 		c.P2P.ListenAddress = "tcp://" + n.P2P
 	}

@@ -26,7 +26,7 @@ type Driver struct {
 	// Intensity limits restarts of the four children.
 	Intensity supervisor.Intensity
 
-	// Retain is how many blocks CometBFT keeps; 0 is all.
+	// Retain is how many blocks CometBFT keeps at least; 0 is all. Those after a snapshot for peers stay with it.
 	Retain uint64
 
 	// Extender, if set, extends votes. The chain's vote_extensions_enable_height must say so, too.
@@ -73,10 +73,11 @@ type tree struct {
 	command []string
 	sup     *supervisor.Supervisor
 
-	timing timing
-	dir    string
-	server *server // of the living incarnation: its elders are gone before it starts, and what comes after it is started after
-	app    *app
+	timing    timing
+	stateSync bool // CometBFT is to take a snapshot if it has no chain
+	dir       string
+	server    *server // of the living incarnation: its elders are gone before it starts, and what comes after it is started after
+	app       *app
 }
 
 // Children of the driver, in start order.
@@ -103,7 +104,7 @@ func (t *tree) build(context.Context) ([]supervisor.Child, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.timing = timingOf(conf)
+	t.timing, t.stateSync = timingOf(conf), conf.StateSync.Enable
 	g, err := ReadGenesis(home)
 	if err != nil {
 		return nil, err
@@ -126,7 +127,7 @@ func (t *tree) build(context.Context) ([]supervisor.Child, error) {
 }
 
 func (t *tree) startServer(ctx context.Context) (supervisor.Service, error) {
-	t.app = &app{core: t.core, version: t.Version, retain: t.Retain, extender: t.Extender, log: t.Log}
+	t.app = &app{core: t.core, home: t.Home, version: t.Version, retain: t.Retain, extender: t.Extender, log: t.Log}
 	t.server = &server{
 		app: t.app, dir: t.dir, limit: int(2*t.core.Genesis.GetParams().GetMaxBlockBytes()) + frameOverhead, log: t.Log, ctx: ctx,
 	}
@@ -142,7 +143,7 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkChainData(t.Home, s.Height); err != nil {
+	if err := checkChainData(t.Home, s.Height); err != nil && !t.stateSync { // which would bring the state anew
 		// No restart mends it. A start that fails would be tried again; a service that ends so ends the tree.
 		return supervisor.ServiceFunc(func(context.Context) error { return fmt.Errorf("%w: %w", err, suture.ErrTerminateSupervisorTree) }), nil
 	}

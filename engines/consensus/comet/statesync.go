@@ -2,24 +2,154 @@ package comet
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"time"
 
 	abci "github.com/cometbft/cometbft/abci/types"
+	"go.uber.org/zap"
+
+	"github.com/coppice-go/coppice/engines/consensus"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// State sync: this node offers no snapshots and takes none. A new node joins by block sync.
+// mostSnapshots is how many CometBFT passes on to a peer.
+const mostSnapshots = 10
 
+// listSnapshots tells what this node offers to peers.
 func (a *app) listSnapshots(context.Context) *abci.ResponseListSnapshots {
-	return &abci.ResponseListSnapshots{}
+	resp := new(abci.ResponseListSnapshots)
+	if a.core.StateSync == nil {
+		return resp
+	}
+	for _, s := range a.core.StateSync.List() {
+		if len(resp.Snapshots) == mostSnapshots {
+			break
+		}
+		resp.Snapshots = append(resp.Snapshots, &abci.Snapshot{Height: s.Height, Format: s.Format, Chunks: s.Chunks, Hash: s.Hash, Metadata: s.Metadata})
+	}
+	return resp
 }
 
-func (a *app) loadSnapshotChunk(context.Context, *abci.RequestLoadSnapshotChunk) *abci.ResponseLoadSnapshotChunk {
-	return &abci.ResponseLoadSnapshotChunk{}
+// loadSnapshotChunk hands a chunk to a peer. What is not there, or not what it was, is an empty answer: CometBFT tells the peer that it
+// is missing.
+func (a *app) loadSnapshotChunk(_ context.Context, req *abci.RequestLoadSnapshotChunk) *abci.ResponseLoadSnapshotChunk {
+	if a.core.StateSync == nil {
+		return &abci.ResponseLoadSnapshotChunk{}
+	}
+	chunk, err := a.core.StateSync.Chunk(req.Height, req.Format, req.Chunk)
+	if err != nil {
+		if !errors.Is(err, consensus.ErrNoSnapshot) {
+			a.log.Warn("a chunk of a snapshot for peers can not be read", zap.Uint64("height", req.Height), zap.Uint32("chunk", req.Chunk), zap.Error(err))
+		}
+		chunk = nil
+	}
+	return &abci.ResponseLoadSnapshotChunk{Chunk: chunk}
 }
 
-func (a *app) offerSnapshot(context.Context, *abci.RequestOfferSnapshot) *abci.ResponseOfferSnapshot {
-	return &abci.ResponseOfferSnapshot{Result: abci.ResponseOfferSnapshot_ABORT}
+// offerSnapshot begins to take a snapshot. Its error is of this node, which then can not say anything of the snapshot.
+func (a *app) offerSnapshot(ctx context.Context, req *abci.RequestOfferSnapshot) (*abci.ResponseOfferSnapshot, error) {
+	defer a.working()()
+	a.synced.Store(time.Now().UnixNano())
+	answer := func(r abci.ResponseOfferSnapshot_Result, err error) (*abci.ResponseOfferSnapshot, error) {
+		if err != nil {
+			a.log.Warn("snapshot refused", zap.Uint64("height", req.Snapshot.GetHeight()), zap.Stringer("answer", r), zap.Error(err))
+		}
+		return &abci.ResponseOfferSnapshot{Result: r}, nil
+	}
+	if a.core.StateSync == nil || req.Snapshot == nil {
+		return answer(abci.ResponseOfferSnapshot_REJECT, errors.New("no snapshot is taken here"))
+	}
+	o, err := a.offer(req)
+	if err != nil {
+		return answer(abci.ResponseOfferSnapshot_REJECT, err)
+	}
+	err = whileDown(ctx, func() error { return a.core.StateSync.Offer(ctx, o) })
+	switch {
+	case err == nil:
+		return answer(abci.ResponseOfferSnapshot_ACCEPT, nil)
+	case ctx.Err() != nil:
+		return nil, err
+	case errors.Is(err, consensus.ErrSnapshotFormat):
+		return answer(abci.ResponseOfferSnapshot_REJECT_FORMAT, err)
+	case errors.Is(err, consensus.ErrSnapshot):
+		return answer(abci.ResponseOfferSnapshot_REJECT, err)
+	}
+	return nil, err
 }
 
-func (a *app) applySnapshotChunk(context.Context, *abci.RequestApplySnapshotChunk) *abci.ResponseApplySnapshotChunk {
-	return &abci.ResponseApplySnapshotChunk{Result: abci.ResponseApplySnapshotChunk_ABORT}
+// offer adds to a peer's snapshot what need not be believed: this node's own genesis, and what the light client of our child vouches
+// for.
+func (a *app) offer(req *abci.RequestOfferSnapshot) (o consensus.Offer, err error) {
+	s := req.Snapshot
+	o.Snapshot = consensus.Snapshot{Height: s.Height, Format: s.Format, Chunks: s.Chunks, Hash: s.Hash, Metadata: s.Metadata}
+	t, err := readTrusted(a.home)
+	if err != nil {
+		return o, err
+	}
+	if t.Height != s.Height || string(t.AppHash) != string(req.AppHash) {
+		return o, fmt.Errorf("the light client vouches for height %d with app hash %x, the offer is of %d with %x", t.Height, t.AppHash, s.Height, req.AppHash)
+	}
+	o.AppHash, o.BlockHash, o.Time = t.AppHash, t.BlockHash, t.Time
+	o.Chain, err = a.chainStarted()
+	return o, err
+}
+
+// chainStarted is the record that InitChain would have made: CometBFT does not send it to a node that begins with a snapshot.
+func (a *app) chainStarted() (*logv1.ChainStarted, error) {
+	g, err := ReadGenesis(a.home)
+	if err != nil {
+		return nil, err
+	}
+	req := &abci.RequestInitChain{ChainId: g.ChainID, Time: g.Time, InitialHeight: int64(g.InitialHeight), AppStateBytes: g.AppState}
+	for _, v := range g.Validators {
+		req.Validators = append(req.Validators, abci.UpdateValidator(v.PubKey, v.Power, keyEd25519))
+	}
+	rec, err := a.genesis(req)
+	if err == nil {
+		rec.InitChain = nil // there was none
+	}
+	return rec, err
+}
+
+// chunkPause is how long a snapshot that this node could not take is left alone before it is begun again: a disk that is full is not
+// free at once.
+const chunkPause = 2 * time.Second
+
+// applySnapshotChunk takes a chunk. A damaged one is fetched again, from another; a snapshot that cannot be taken is refused; what went
+// wrong here is tried again.
+func (a *app) applySnapshotChunk(ctx context.Context, req *abci.RequestApplySnapshotChunk) (*abci.ResponseApplySnapshotChunk, error) {
+	defer a.working()()
+	a.synced.Store(time.Now().UnixNano())
+	defer func() { a.synced.Store(time.Now().UnixNano()) }()
+	if a.core.StateSync == nil {
+		return &abci.ResponseApplySnapshotChunk{Result: abci.ResponseApplySnapshotChunk_REJECT_SNAPSHOT}, nil
+	}
+	err := a.core.StateSync.Apply(ctx, req.Index, req.Chunk)
+	if err == nil {
+		return &abci.ResponseApplySnapshotChunk{Result: abci.ResponseApplySnapshotChunk_ACCEPT}, nil
+	}
+	if ctx.Err() != nil {
+		return nil, err
+	}
+	a.log.Warn("chunk of a snapshot not taken", zap.Uint32("chunk", req.Index), zap.String("sender", req.Sender), zap.Error(err))
+	order := new(consensus.ChunkOrderError)
+	switch {
+	case errors.Is(err, consensus.ErrChunk):
+		resp := &abci.ResponseApplySnapshotChunk{Result: abci.ResponseApplySnapshotChunk_RETRY, RefetchChunks: []uint32{req.Index}}
+		if req.Sender != "" {
+			resp.RejectSenders = []string{req.Sender}
+		}
+		return resp, nil
+	case errors.As(err, &order):
+		return &abci.ResponseApplySnapshotChunk{Result: abci.ResponseApplySnapshotChunk_RETRY, RefetchChunks: []uint32{order.Want}}, nil
+	case errors.Is(err, consensus.ErrSnapshot):
+		return &abci.ResponseApplySnapshotChunk{Result: abci.ResponseApplySnapshotChunk_REJECT_SNAPSHOT}, nil
+	case errors.Is(err, consensus.ErrNoSnapshot):
+	default:
+		if err := pause(ctx, chunkPause); err != nil {
+			return nil, err
+		}
+	}
+	return &abci.ResponseApplySnapshotChunk{Result: abci.ResponseApplySnapshotChunk_RETRY_SNAPSHOT}, nil
 }

@@ -29,6 +29,9 @@ const (
 	// watchPatience is for a CometBFT that does not listen yet, on a machine that has much to do, and for one that fetches blocks: it
 	// begins with dialling, for which it takes up to 3 s of its own, and asking who has what, every 10 s.
 	watchPatience = 20 * time.Second
+
+	// syncPatience is without anything of a snapshot: CometBFT gives up a state sync now and then, and lives on without one.
+	syncPatience = 2 * time.Minute
 )
 
 // timingOf computes the bound: more than three times what a round may take, after the longest rest between two blocks.
@@ -49,11 +52,12 @@ func timingOf(c *cfg.Config) timing {
 // standing height is told once and left alone: a quorum that is lost, or an idle chain, is no fault.
 type watchdog struct {
 	timing
-	app  *app
-	pool consensus.Feed
-	rpc  rpc
-	sup  *supervisor.Supervisor
-	log  *zap.Logger
+	stateSync bool
+	app       *app
+	pool      consensus.Feed
+	rpc       rpc
+	sup       *supervisor.Supervisor
+	log       *zap.Logger
 }
 
 func (t *tree) startWatchdog(context.Context) (supervisor.Service, error) {
@@ -61,7 +65,7 @@ func (t *tree) startWatchdog(context.Context) (supervisor.Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &watchdog{timing: t.timing, app: t.app, pool: t.core.Feed, rpc: c, sup: t.sup, log: t.Log}, nil
+	return &watchdog{timing: t.timing, stateSync: t.stateSync, app: t.app, pool: t.core.Feed, rpc: c, sup: t.sup, log: t.Log}, nil
 }
 
 // String names the service in reports.
@@ -76,6 +80,7 @@ func (w *watchdog) Serve(ctx context.Context) error {
 	height, patience, told := w.app.height.Load(), w.bound, ""
 	var stood watch
 	stood.reset()
+	began := time.Now() // of this life of CometBFT
 	for {
 		if err := pause(ctx, watchEvery); err != nil {
 			return err
@@ -85,7 +90,7 @@ func (w *watchdog) Serve(ctx context.Context) error {
 			stood.reset()
 			continue
 		}
-		if excuse := w.excuse(ctx); excuse != "" {
+		if excuse := w.excuse(ctx, began); excuse != "" {
 			stood.reset()
 			continue
 		}
@@ -117,6 +122,7 @@ func (w *watchdog) Serve(ctx context.Context) error {
 		}
 		patience = min(2*patience, watchAtMost)
 		stood.reset()
+		began = time.Now()
 	}
 }
 
@@ -137,10 +143,19 @@ func (w *watch) look() time.Duration {
 	return w.total
 }
 
+// begins tells whether CometBFT is to begin with a snapshot, and has brought no block yet.
+func (w *watchdog) begins() bool { return w.stateSync && !w.app.follows.Load() }
+
 // excuse is why a height may stand still without anybody being at fault, empty if there is nothing.
-func (w *watchdog) excuse(ctx context.Context) string {
+func (w *watchdog) excuse(ctx context.Context, began time.Time) string {
 	if w.app.busy.Load() > 0 {
 		return "the application has not answered"
+	}
+	if w.begins() {
+		if time.Since(time.Unix(0, max(w.app.synced.Load(), began.UnixNano()))) < syncPatience {
+			return "a snapshot of peers is being looked for or taken"
+		}
+		return "" // there is work: the chain has not come
 	}
 	if w.empty {
 		return ""
@@ -160,6 +175,9 @@ func (w *watchdog) excuse(ctx context.Context) string {
 // judge tells whether a restart may help, and why; an empty reason is that it is too early to say. A question that is cut off is asked again: where CometBFT has just ended its
 // supervisor restarts it, and us with it. One that has no answer in its time is answer enough.
 func (w *watchdog) judge(ctx context.Context, height uint64, stood time.Duration) (why string, act bool) {
+	if w.begins() {
+		return "nothing of a snapshot has come", true
+	}
 	why, act, err := w.ask(ctx, height, stood)
 	if slow := net.Error(nil); err != nil && !(errors.As(err, &slow) && slow.Timeout()) {
 		if pause(ctx, watchEvery) != nil {

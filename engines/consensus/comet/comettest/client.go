@@ -185,3 +185,38 @@ func (c *Client) Query(path string, key []byte, height int64) (value []byte, cod
 func (c *Client) SendQuery(key []byte) error {
 	return c.send(abci.ToRequestQuery(&abci.RequestQuery{Path: "/key", Data: key}))
 }
+
+// Snapshot is one that an application offers, as it goes over the wire.
+type Snapshot = abci.Snapshot
+
+// Snapshots asks what the application offers to peers.
+func (c *Client) Snapshots() ([]*Snapshot, error) {
+	r, err := c.call(abci.ToRequestListSnapshots(&abci.RequestListSnapshots{}))
+	return r.GetListSnapshots().GetSnapshots(), err
+}
+
+// Chunk asks for a chunk of what it offers; empty: it is not there.
+func (c *Client) Chunk(height uint64, format, index uint32) ([]byte, error) {
+	r, err := c.call(abci.ToRequestLoadSnapshotChunk(&abci.RequestLoadSnapshotChunk{Height: height, Format: format, Chunk: index}))
+	return r.GetLoadSnapshotChunk().GetChunk(), err
+}
+
+// Offer offers a peer's snapshot and answers the result's name.
+func (c *Client) Offer(s *Snapshot, appHash []byte) (string, error) {
+	r, err := c.call(abci.ToRequestOfferSnapshot(&abci.RequestOfferSnapshot{Snapshot: s, AppHash: appHash}))
+	return r.GetOfferSnapshot().GetResult().String(), err
+}
+
+// Applied is the answer to a chunk.
+type Applied struct {
+	Result  string
+	Refetch []uint32
+	Reject  []string // senders
+}
+
+// Apply hands a chunk of a peer's over.
+func (c *Client) Apply(index uint32, chunk []byte, sender string) (Applied, error) {
+	r, err := c.call(abci.ToRequestApplySnapshotChunk(&abci.RequestApplySnapshotChunk{Index: index, Chunk: chunk, Sender: sender}))
+	a := r.GetApplySnapshotChunk()
+	return Applied{a.GetResult().String(), a.GetRefetchChunks(), a.GetRejectSenders()}, err
+}
