@@ -38,7 +38,7 @@ func (n *Node) cometDriver() (consensus.Driver, error) {
 	}
 	return comet.Driver{
 		Home: CometDir(n.home), Intensity: n.plan.find("coppice/node/engines/consensus").Intensity, Version: n.version, Log: n.log.Named("comet"),
-		Command: n.cometCommand, Extender: n.extender,
+		Command: n.cometCommand, Extender: n.extender, Retain: uint64(n.config.Consensus.RetainBlocks),
 	}, nil
 }
 
@@ -86,6 +86,9 @@ type CometOptions struct {
 
 	// VoteExtensionsHeight is from which height on the chain's validators extend their votes; 0 is never. See WithVoteExtender.
 	VoteExtensionsHeight uint64
+
+	// StateSync, if set, has the node begin with a snapshot of its peers.
+	StateSync *comet.StateSync
 
 	// Import is a CometBFT home to take keys, configuration and genesis from; the others are then not looked at.
 	Import string
@@ -140,6 +143,11 @@ func initComet(home string, g Genesis, c Config, o CometOptions) error {
 	})
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	if o.StateSync != nil {
+		if err := comet.SetStateSync(CometDir(home), *o.StateSync); err != nil {
+			return fmt.Errorf("%w: %w", ErrConfig, err)
+		}
 	}
 	id.Validator.Power = 10
 	return writeCometGenesis(home, g, comet.Genesis{Validators: []comet.Validator{id.Validator}, VoteExtensionsHeight: o.VoteExtensionsHeight})

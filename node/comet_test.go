@@ -44,12 +44,12 @@ func initABCI(t *testing.T) string {
 	return home
 }
 
-func driveABCI(t *testing.T, home string) *abciHand {
+func driveABCI(t *testing.T, home string, opts ...Option) *abciHand {
 	t.Helper()
 	c, err := Load(home)
 	require.NoError(t, err)
 	h := &hand{t: t, home: home, rec: suptest.NewRecorder(), ended: make(chan error, 1), clock: time.Now().Truncate(time.Millisecond)}
-	h.Node, err = New(home, c, WithObserver(h.rec), WithCometCommand("/bin/sh", "-c", "cat > /dev/null"))
+	h.Node, err = New(home, c, append([]Option{WithObserver(h.rec), WithCometCommand("/bin/sh", "-c", "cat > /dev/null")}, opts...)...)
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
 	h.stop = stop

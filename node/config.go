@@ -17,6 +17,7 @@ type Config struct {
 	Log         LogConfig
 	Snapshots   SnapshotsConfig
 	Retention   RetentionConfig
+	StateSync   StateSyncConfig
 	Diagnostics DiagnosticsConfig
 }
 
@@ -31,6 +32,8 @@ type ConsensusConfig struct {
 	Kind       string
 	EmptyEvery Duration
 	MaxTxs     int
+
+	RetainBlocks int64 // of CometBFT
 }
 
 // PoolConfig bounds the mempool.
@@ -55,6 +58,12 @@ type SnapshotsConfig struct {
 // RetentionConfig says what old state is kept.
 type RetentionConfig struct {
 	Versions int64
+}
+
+// StateSyncConfig says at which heights snapshots for peers are made, and how many stay.
+type StateSyncConfig struct {
+	EveryHeights int64
+	Keep         int
 }
 
 // DiagnosticsConfig says what the program writes about itself to standard error. Diagnostics are not the event log.
@@ -88,6 +97,7 @@ func DefaultConfig() Config {
 		Pool:        PoolConfig{MaxTxs: 200_000, MaxBytes: 512 << 20, MaxEager: 2_048},
 		Log:         LogConfig{SegmentBytes: 64 << 20, Retain: RetainAll},
 		Snapshots:   SnapshotsConfig{EveryBytes: 512 << 20, Keep: 2},
+		StateSync:   StateSyncConfig{EveryHeights: 5_000, Keep: 2},
 		Diagnostics: DiagnosticsConfig{Level: "info", Format: "console"},
 	}
 }

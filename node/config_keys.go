@@ -91,6 +91,12 @@ var keys = []Key{
 		field: func(c *Config) any { return &c.Consensus.MaxTxs },
 	},
 	{
+		Name: "consensus.retain_blocks", Max: 1 << 50, Unit: "blocks",
+		Doc: "Newest blocks that CometBFT keeps, for nodes that join by block sync and for light clients. 0: all. " +
+			"Blocks that come after a snapshot for peers stay as long as it does.",
+		field: func(c *Config) any { return &c.Consensus.RetainBlocks },
+	},
+	{
 		Name: "pool.max_txs", Min: 1, Max: 10_000_000, Unit: "transactions",
 		Doc:   "Accepted transactions without a result at most. What comes on top is refused until there is room.",
 		field: func(c *Config) any { return &c.Pool.MaxTxs },
@@ -132,6 +138,17 @@ var keys = []Key{
 		Name: "retention.versions", Max: 1 << 50, Unit: "heights",
 		Doc:   "Newest heights at which the state can be read. What only older ones need is removed in the background. 0: all heights of the period.",
 		field: func(c *Config) any { return &c.Retention.Versions },
+	},
+	{
+		Name: "state_sync.every_heights", Max: 1 << 50, Unit: "heights",
+		Doc: "With CometBFT: make a snapshot for peers, with which a node can join, at every height that this divides. 0: never, and none is offered. " +
+			"Nodes with the same number have the same snapshots, and a node that joins takes its chunks from all of them.",
+		field: func(c *Config) any { return &c.StateSync.EveryHeights },
+	},
+	{
+		Name: "state_sync.keep", Min: 1, Max: 10, Unit: "snapshots",
+		Doc:   "Snapshots for peers that are kept; the oldest go first.",
+		field: func(c *Config) any { return &c.StateSync.Keep },
 	},
 	{
 		Name: "diagnostics.level", Flag: "log-level", Live: true, OneOf: []string{"debug", "info", "warn", "error"},

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -18,8 +19,8 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// installingFile names the snapshot that is about to take the state's place and of which the log is told. While it is there, the
-// log's last record decides whether that has happened.
+// installingFile names the snapshot that is about to take the state's place and of which the log is told. While it is there, what the
+// log has from the record on that it names too decides whether that has happened.
 const installingFile = "data/installing"
 
 func installingPath(home string) string {
@@ -81,12 +82,7 @@ func (h *stoppedHome) install(ctx context.Context, id string, progress func(done
 	if err := h.ahead(m); err != nil {
 		return m, err
 	}
-	if err := replaceOn(h.disk, installingPath(h.home), []byte(m.ID+"\n")); err != nil {
-		return m, err
-	}
-	rec, err := engines.NewRecord(&logv1.SnapshotInstalled{
-		ChainId: m.ChainID, Period: m.Period, Height: m.Height, AppHash: m.AppHash, SnapshotHash: m.Hash(), Source: m.Source,
-	})
+	rec, err := installedRecord(m)
 	if err != nil {
 		return m, err
 	}
@@ -94,11 +90,20 @@ func (h *stoppedHome) install(ctx context.Context, id string, progress func(done
 	if err != nil {
 		return m, err
 	}
-	_, err = l.AppendWait(ctx, rec)
+	if err = writeInstalling(h.disk, h.home, installing{m.ID, l.Durable() + 1}); err == nil {
+		_, err = l.AppendWait(ctx, rec)
+	}
 	if err = errors.Join(err, l.Close()); err != nil {
 		return m, err
 	}
 	return m, h.settle()
+}
+
+// installedRecord says that a snapshot has taken the state's place.
+func installedRecord(m snapshots.Manifest) (eventlog.Record, error) {
+	return engines.NewRecord(&logv1.SnapshotInstalled{
+		ChainId: m.ChainID, Period: m.Period, Height: m.Height, AppHash: m.AppHash, SnapshotHash: m.Hash(), Source: m.Source,
+	})
 }
 
 // ahead refuses a snapshot that is of another chain than the log, or behind it.
@@ -185,68 +190,149 @@ func syncOn(disk vfs.FS, dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// A logSource opens the log that tells whether a snapshot was installed; nil where there is none.
+type logSource func() (l *eventlog.Log, done func() error, err error)
+
+// logOnDisk is the log of a home that no node runs in.
+func logOnDisk(logs eventlog.FS, home string) logSource {
+	return func() (*eventlog.Log, func() error, error) {
+		l, err := eventlog.OpenReadOnly(LogDir(home), eventlog.Options{FS: logs})
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil, nil
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		return l, l.Close, nil
+	}
+}
+
 // settleInstall completes an installation of which the log was told before a crash, and forgets one of which it was not. It also
 // ends an exchange of states that was cut short. It is called before a state is opened, with the home locked.
-func settleInstall(disk vfs.FS, logs eventlog.FS, home string) error {
+func settleInstall(disk vfs.FS, home string, log logSource) error {
 	if err := snapshots.Recover(disk, StateDir(home)); err != nil {
 		return err
 	}
-	f, err := disk.Open(installingPath(home))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	in, err := readInstalling(disk, home)
+	if err != nil || in.id == "" {
+		return err
+	}
+	l, done, err := log()
+	if err != nil {
+		return err
+	}
+	var rec *logv1.SnapshotInstalled
+	var at uint64
+	var id [16]byte
+	if l != nil {
+		rec, at, err = installedSince(l, in.from)
+		id = l.ID()
+		if err = errors.Join(err, done()); err != nil {
+			return err
+		}
+	}
+	dir := snapshots.Dir{FS: disk, Path: SnapshotDir(home)}
+	if rec == nil {
+		err = forgetInstall(dir, in.id)
+	} else {
+		err = completeInstall(dir, home, in.id, rec, snapshots.Installing{State: StateDir(home), LogID: id, Index: at})
 	}
 	if err != nil {
 		return err
 	}
-	id, err := io.ReadAll(f)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
+	return removeInstalling(disk, home)
+}
+
+func completeInstall(dir snapshots.Dir, home, id string, rec *logv1.SnapshotInstalled, in snapshots.Installing) error {
+	m, err := dir.Find(id)
+	if err == nil && !installs(rec, m) {
+		err = fmt.Errorf("record %d installed another one, of height %d", in.Index, rec.Height)
 	}
-	dir := snapshots.Dir{FS: disk, Path: SnapshotDir(home)}
-	m, err := dir.Find(strings.TrimSpace(string(id)))
 	if err != nil {
 		return fmt.Errorf("%w: %s names a snapshot that was about to be installed: %w", ErrDamage, installingPath(home), err)
 	}
-	l, err := eventlog.OpenReadOnly(LogDir(home), eventlog.Options{FS: logs})
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if _, err := dir.Install(context.Background(), m.ID, in); err != nil {
 		return err
 	}
-	if err == nil {
-		at, err := endsWith(l, m)
-		in := snapshots.Installing{State: StateDir(home), LogID: l.ID(), Index: at}
-		if err = errors.Join(err, l.Close()); err != nil {
-			return err
-		}
-		if at > 0 {
-			if _, err := dir.Install(context.Background(), m.ID, in); err != nil {
-				return err
-			}
-			if err := snapshots.Discard(disk, StateDir(home)); err != nil {
-				return err
-			}
-		}
+	return snapshots.Discard(dir.FS, in.State)
+}
+
+// forgetInstall removes the snapshot if it was made to be installed.
+func forgetInstall(dir snapshots.Dir, id string) error {
+	m, err := dir.Find(id)
+	if errors.Is(err, snapshots.ErrNone) || err == nil && m.Source != syncSource {
+		return nil
 	}
+	return errors.Join(err, dir.Remove(m.ID))
+}
+
+// installing is what installingFile says; the zero value where there is no such file.
+type installing struct {
+	id   string
+	from uint64 // the first record that may say that it is installed; 0: the log's last
+}
+
+func readInstalling(disk vfs.FS, home string) (in installing, err error) {
+	f, err := disk.Open(installingPath(home))
+	if errors.Is(err, fs.ErrNotExist) {
+		return in, nil
+	}
+	if err != nil {
+		return in, err
+	}
+	text, err := io.ReadAll(f)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return in, err
+	}
+	words := strings.Fields(string(text))
+	if len(words) == 2 {
+		in.from, err = strconv.ParseUint(words[1], 10, 64)
+	}
+	if len(words) < 1 || len(words) > 2 || err != nil {
+		return in, fmt.Errorf("%w: %s: %q, want the id of a snapshot, and the number of a record", ErrDamage, installingPath(home), text)
+	}
+	in.id = words[0]
+	return in, nil
+}
+
+func writeInstalling(disk vfs.FS, home string, in installing) error {
+	return replaceOn(disk, installingPath(home), fmt.Appendf(nil, "%s %d\n", in.id, in.from))
+}
+
+func removeInstalling(disk vfs.FS, home string) error {
 	if err := disk.Remove(installingPath(home)); err != nil {
 		return err
 	}
 	return syncOn(disk, filepath.Dir(installingPath(home)))
 }
 
-// endsWith is the index of the log's last record if that installed the snapshot, and else 0.
-func endsWith(l *eventlog.Log, m snapshots.Manifest) (uint64, error) {
-	if l.Durable() < l.First() {
-		return 0, nil
+// installedSince is the log's newest SnapshotInstalled from a record on; nil where there is none.
+func installedSince(l *eventlog.Log, from uint64) (rec *logv1.SnapshotInstalled, at uint64, err error) {
+	last := l.Durable()
+	if last < l.First() {
+		return nil, 0, nil
 	}
-	e, err := l.Read(l.Durable())
-	if err != nil || e.Kind != engines.KindSnapshotInstalled {
-		return 0, err
+	if from == 0 {
+		from = last
 	}
-	r, err := engines.DecodeRecord(e)
+	cur, err := l.Cursor(max(from, l.First()))
 	if err != nil {
-		return 0, fmt.Errorf("%w: %w", ErrDamage, err)
+		return nil, 0, err
 	}
-	if !installs(r.(*logv1.SnapshotInstalled), m) {
-		return 0, nil
+	defer cur.Close()
+	for {
+		e, ok, err := cur.TryNext()
+		if err != nil || !ok {
+			return rec, at, err
+		}
+		if e.Kind != engines.KindSnapshotInstalled {
+			continue
+		}
+		e.Data = bytes.Clone(e.Data)
+		m, err := engines.DecodeRecord(e)
+		if err != nil {
+			return nil, 0, fmt.Errorf("%w: %w", ErrDamage, err)
+		}
+		rec, at = m.(*logv1.SnapshotInstalled), e.Index
 	}
-	return e.Index, nil
 }

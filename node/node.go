@@ -75,7 +75,9 @@ type Node struct {
 	bounds bounds
 	core   atomic.Pointer[core] // of the running node supervisor
 
+	supervised  atomic.Pointer[supervisor.Supervisor] // of the node's children, in this run
 	snaps       *snapshotter
+	sync        *stateSync    // nil: the consensus carries no snapshots
 	retainEvery time.Duration // between two rounds of retention
 	now         func() time.Time
 	progress    progress
@@ -152,8 +154,11 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 	if n.bounds.conns == 0 {
 		n.bounds = newBounds(conns)
 	}
-	n.plan = Plan(c.Profile, n.engineIDs())
 	if n.driver == nil && c.Consensus.Kind == CometBFT {
+		n.sync = newStateSync(n)
+	}
+	n.plan = Plan(c.Profile, n.engineIDs())
+	if n.sync != nil {
 		n.plan = n.plan.withCometBFT(c.Profile)
 		if n.driver, err = n.cometDriver(); err != nil {
 			return nil, err
@@ -179,11 +184,11 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 		}
 		return nil, errors.Join(err, n.Close())
 	}
-	if err := errors.Join(stateWithoutLog(n.disk(), home), settleInstall(n.disk(), n.logDisk, home)); err != nil {
+	if err := errors.Join(stateWithoutLog(n.disk(), home), settleInstall(n.disk(), home, logOnDisk(n.logDisk, home))); err != nil {
 		return nil, errors.Join(classify(err), n.Close())
 	}
 	n.files = supervisor.NewLease(n.openLog, (*eventlog.Log).Close, leaseBound)
-	n.state = storage.NewLease(StateDir(home), storage.Options{FS: n.stateDisk, Logger: n.log.Named("pebble").Sugar(), OnFatal: n.die, Committed: n.meter.Committed}, leaseBound)
+	n.state = supervisor.NewLease(n.openState, (*storage.DB).Close, leaseBound)
 	if n.host, err = supervisor.New(n.hostSpec()); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
@@ -192,6 +197,9 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 
 func (n *Node) engineIDs() []string {
 	ids := ShippedEngines()
+	if n.sync != nil {
+		ids = append(ids, engineStateSync)
+	}
 	for _, e := range n.extra {
 		ids = append(ids, e.ID)
 	}
@@ -207,6 +215,18 @@ func (n *Node) openLog() (*eventlog.Log, error) {
 		n.elog.Store(l)
 	}
 	return l, err
+}
+
+// openState opens the state, after a snapshot of which the log was told has taken its place.
+func (n *Node) openState() (*storage.DB, error) {
+	if err := settleInstall(n.disk(), n.home, func() (*eventlog.Log, func() error, error) {
+		return n.elog.Load(), func() error { return nil }, nil // the logger has started, or this would not
+	}); err != nil {
+		return nil, err
+	}
+	return storage.Open(StateDir(n.home), storage.Options{
+		FS: n.stateDisk, Logger: n.log.Named("pebble").Sugar(), OnFatal: n.die, Committed: n.meter.Committed,
+	})
 }
 
 // openTable learns what the process before died of.

@@ -119,7 +119,7 @@ func Plan(profile Profile, engines []string) Place {
 							worker("router", "addresses of all engines; if it fails, the node restarts"),
 							worker("logger", "owns the event log; if it fails, the node restarts"),
 							{
-								ID: "transactions", Strategy: supervisor.OneForAll, Intensity: limit(core, 10),
+								ID: placeTransactions, Strategy: supervisor.OneForAll, Intensity: limit(core, 10),
 								Children: []Place{
 									worker("storage", "the state"),
 									worker("ordering", "after each restart replays the event log"),
@@ -174,6 +174,12 @@ func (p Place) replace(path string, by Place) Place {
 	}
 	return p
 }
+
+// Names of places that the code names more than once.
+const (
+	placeTransactions = "transactions"
+	engineStateSync   = "statesync" // of a node whose consensus carries snapshots
+)
 
 // ShippedEngines are the engines that every node has, in start order.
 func ShippedEngines() []string { return []string{"consensus", "api", "retention"} }

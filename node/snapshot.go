@@ -97,9 +97,12 @@ func (s *snapshotter) keep() error {
 	return err
 }
 
-// pinned tells whether a snapshot must stay: it is being read, or it came from elsewhere and is what the log begins with, so
+// pinned tells whether a snapshot must stay: it is being read or installed, or it came from elsewhere and is what the log begins with, so
 // that replaying the log needs it for as long as the log is kept whole.
 func (s *snapshotter) pinned(m snapshots.Manifest) bool {
+	if in, err := readInstalling(s.n.disk(), s.n.home); err != nil || in.id == m.ID {
+		return true
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.holds[m.ID] > 0 || m.Source != "" && s.n.config.Log.Retain == RetainAll
@@ -181,7 +184,7 @@ func (h *stoppedHome) dir() snapshots.Dir {
 }
 
 // settle ends what a crash cut short.
-func (h *stoppedHome) settle() error { return settleInstall(h.disk, h.logs, h.home) }
+func (h *stoppedHome) settle() error { return settleInstall(h.disk, h.home, logOnDisk(h.logs, h.home)) }
 
 func (h *stoppedHome) readLog() (*eventlog.Log, error) {
 	return eventlog.OpenReadOnly(LogDir(h.home), eventlog.Options{FS: h.logs})

@@ -40,8 +40,18 @@ func (n *Node) hostSpec() supervisor.Spec {
 func (n *Node) buildCoppice() ([]supervisor.Child, error) {
 	return []supervisor.Child{
 		n.plan.find("coppice/pubsub").child(supervisor.Nested(n.bus.Spec())),
-		n.plan.find("coppice/node").nested(n.buildNode),
+		n.plan.find("coppice/node").child(n.startNode),
 	}, nil
+}
+
+// startNode starts the node's supervisor, which state sync manages.
+func (n *Node) startNode(context.Context) (supervisor.Service, error) {
+	s, err := supervisor.New(n.plan.find("coppice/node").spec(n.buildNode))
+	if err != nil {
+		return nil, err
+	}
+	n.supervised.Store(s)
+	return s, nil
 }
 
 func (n *Node) buildNode() ([]supervisor.Child, error) {
@@ -51,7 +61,7 @@ func (n *Node) buildNode() ([]supervisor.Child, error) {
 	return []supervisor.Child{
 		at.find("router").child(router.Child(c.dir)),
 		unhurried(at.find("logger").child(logger.Child(c.dir, logger.Config{Lease: n.files, Publish: n.publish}))),
-		at.find("transactions").nested(func() ([]supervisor.Child, error) { return n.buildTransactions(c), nil }),
+		at.find(placeTransactions).nested(func() ([]supervisor.Child, error) { return n.buildTransactions(c), nil }),
 		at.find("engines").nested(func() ([]supervisor.Child, error) { return n.buildEngines(c), nil }),
 	}, nil
 }
@@ -111,15 +121,22 @@ func (n *Node) buildMempool(c *core) ([]supervisor.Child, error) {
 
 func (n *Node) buildEngines(c *core) []supervisor.Child {
 	at := n.plan.find("coppice/node/engines")
+	drive := consensus.Core{
+		Ordering: ordering.NewClient(c.dir), Pool: mempool.NewClient(c.dir, n.backends), Genesis: n.genesis,
+		Feed: mempool.NewClient(c.dir, n.backends), State: storage.NewClient(c.dir),
+	}
+	if n.sync != nil {
+		drive.StateSync = n.sync
+	}
 	children := []supervisor.Child{
-		at.find("consensus").child(n.driver.Start(consensus.Core{
-			Ordering: ordering.NewClient(c.dir), Pool: mempool.NewClient(c.dir, n.backends), Genesis: n.genesis,
-			Feed: mempool.NewClient(c.dir, n.backends), State: storage.NewClient(c.dir),
-		})),
+		at.find("consensus").child(n.driver.Start(drive)),
 		at.find("api").child(func(context.Context) (supervisor.Service, error) {
 			return &api.Service{Gate: n.gate, Backend: newBackend(n, c), Options: api.NodeOptions{Meter: n.meter.Request}}, nil
 		}),
 		at.find("retention").child(n.startRetention(c)),
+	}
+	if n.sync != nil {
+		children = append(children, at.find(engineStateSync).child(n.startStateSync))
 	}
 	for _, e := range n.extra {
 		children = append(children, at.find(e.ID).child(e.Start(c.dir)))

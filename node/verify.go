@@ -54,6 +54,8 @@ type Verified struct {
 	First uint64 // record of the log
 	Base  string // the snapshot that replay began with; empty: the genesis
 
+	BaseHeight uint64 // of Base
+
 	// How long each step took.
 	LogTook, StateTook, ReplayTook time.Duration
 }

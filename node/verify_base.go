@@ -74,7 +74,7 @@ func (r *verification) beginWith(ctx context.Context, m snapshots.Manifest, in s
 	if _, err := r.snapshots().Install(ctx, m.ID, in); err != nil {
 		return err
 	}
-	r.begun, r.out.Base, r.decided = in.Index, m.ID, nil
+	r.begun, r.out.Base, r.out.BaseHeight, r.decided = in.Index, m.ID, m.Height, nil
 	r.out.ChainID, r.out.Height, r.out.AppHash = m.ChainID, m.Height, m.AppHash
 	return r.openAgain()
 }
@@ -99,7 +99,7 @@ func (r *verification) endAgain() {
 	r.disk.RemoveAll(r.scratch)
 }
 
-// installed goes on from the snapshot that a record put in the state's place.
+// installed goes on from the snapshot that a record put in the state's place, or from the oldest that came after it.
 func (r *verification) installed(ctx context.Context, log *eventlog.Log, index uint64, rec *logv1.SnapshotInstalled) error {
 	list, err := r.snapshots().Whole()
 	if err != nil {
@@ -111,6 +111,16 @@ func (r *verification) installed(ctx context.Context, log *eventlog.Log, index u
 		}
 		r.endAgain()
 		return r.beginWith(ctx, e.Manifest, snapshots.Installing{LogID: log.ID(), Index: index})
+	}
+	for _, e := range list { // it went, because there are newer ones
+		switch in, err := placeOf(log, e.Manifest); {
+		case errors.Is(err, storage.ErrOtherLog) || err == nil && in.Index <= index:
+		case err != nil:
+			return err
+		default:
+			r.endAgain()
+			return r.beginWith(ctx, e.Manifest, in)
+		}
 	}
 	return fmt.Errorf("%w past this record: it installed a snapshot of height %d, which is not among the home's snapshots any more", errNoBase, rec.Height)
 }

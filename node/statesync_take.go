@@ -1,0 +1,266 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/logger"
+	"github.com/coppice-go/coppice/engines/ordering"
+	"github.com/coppice-go/coppice/engines/storage/logical"
+	"github.com/coppice-go/coppice/engines/storage/snapshots"
+	"github.com/coppice-go/coppice/supervisor"
+)
+
+// incoming is a snapshot of a peer's that is being taken.
+type incoming struct {
+	*logical.Import
+	began time.Time
+
+	// already: the state stands at this very height. The chunks are checked and change nothing: a consensus that died after the state
+	// was in its place, and before it had noted that, takes the snapshot once more.
+	already bool
+	passed  uint32 // of those
+	ended   bool   // all chunks have come, and the state is in its place
+}
+
+func (s *stateSync) importPath() string {
+	return s.n.disk().PathJoin(StateSyncDir(s.n.home), importDir)
+}
+
+// Offer begins to take a snapshot: see consensus.StateSync.
+func (s *stateSync) Offer(ctx context.Context, o consensus.Offer) error {
+	s.taking.Lock()
+	defer s.taking.Unlock()
+	if err := s.giveUp(); err != nil {
+		return err
+	}
+	if o.Format != logical.Format {
+		return fmt.Errorf("%w: %d, want %d", consensus.ErrSnapshotFormat, o.Format, logical.Format)
+	}
+	m, err := logical.Decode(o.Metadata)
+	switch {
+	case errors.Is(err, logical.ErrFormat):
+		return fmt.Errorf("%w: %w", consensus.ErrSnapshotFormat, err)
+	case err != nil:
+		return fmt.Errorf("%w: %w", consensus.ErrSnapshot, err)
+	case m.Height != o.Height || uint64(len(m.Chunks)) != uint64(o.Chunks) || !bytes.Equal(m.Hash(), o.Hash):
+		return fmt.Errorf("%w: it is offered as height %d with %d chunks and hash %x, its metadata has height %d, %d chunks and hash %x",
+			consensus.ErrSnapshot, o.Height, o.Chunks, o.Hash, m.Height, len(m.Chunks), m.Hash())
+	}
+	in := &incoming{began: time.Now()}
+	if in.Import, err = logical.NewImport(m, logical.Target{
+		FS: s.n.disk(), Dir: s.importPath(), Chain: o.Chain, AppHash: o.AppHash, BlockHash: o.BlockHash, Time: o.Time,
+	}); err != nil {
+		return fmt.Errorf("%w: %w", consensus.ErrSnapshot, err)
+	}
+	store, err := s.store()
+	if err != nil {
+		return err
+	}
+	at, err := store.State(ctx)
+	switch {
+	case err != nil:
+		return err
+	case !at.Started() || at.ChainID == m.ChainID && (at.Period < m.Period || at.Period == m.Period && at.Height < m.Height):
+	case at.ChainID == m.ChainID && at.Period == m.Period && at.Height == m.Height && bytes.Equal(at.AppHash, m.AppHash):
+		in.already = true
+	default:
+		return fmt.Errorf("%w: it is of %s at height %d (period %d), the state is of %s at height %d (period %d) with app hash %x",
+			consensus.ErrSnapshot, m.ChainID, m.Height, m.Period, at.ChainID, at.Height, at.Period, at.AppHash)
+	}
+	s.in = in
+	return nil
+}
+
+// giveUp ends what was being taken. taking is held.
+func (s *stateSync) giveUp() error {
+	in := s.in
+	s.in = nil
+	if in == nil || in.already || in.ended {
+		return nil
+	}
+	return in.Abort()
+}
+
+// Apply takes a chunk: see consensus.StateSync.
+func (s *stateSync) Apply(ctx context.Context, index uint32, chunk []byte) error {
+	s.taking.Lock()
+	defer s.taking.Unlock()
+	if s.in == nil {
+		return fmt.Errorf("%w: none was offered", consensus.ErrNoSnapshot)
+	}
+	err := s.apply(ctx, s.in, index, chunk)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, logical.ErrChunk):
+		return fmt.Errorf("%w: %w", consensus.ErrChunk, err)
+	case errors.Is(err, logical.ErrOrder):
+		return &consensus.ChunkOrderError{Want: s.in.want(), Err: err}
+	case errors.Is(err, logical.ErrSnapshot):
+		err = fmt.Errorf("%w: %w", consensus.ErrSnapshot, err)
+	}
+	return errors.Join(err, s.giveUp())
+}
+
+// want is the place of the next chunk.
+func (in *incoming) want() uint32 {
+	if in.already {
+		return in.passed
+	}
+	next, _ := in.Next()
+	return uint32(next)
+}
+
+func (s *stateSync) apply(ctx context.Context, in *incoming, index uint32, chunk []byte) error {
+	if in.already || in.ended {
+		if err := in.Check(index, chunk); err != nil || in.ended || index < in.passed {
+			return err
+		}
+		if index > in.passed {
+			return fmt.Errorf("%w: %d, want %d", logical.ErrOrder, index, in.passed)
+		}
+		in.passed++
+		return nil
+	}
+	if err := in.Apply(index, chunk); err != nil {
+		return err
+	}
+	if next, of := in.Next(); next < of {
+		return nil
+	}
+	if err := in.Finish(); err != nil {
+		return err
+	}
+	if err := s.exchange(ctx, in); err != nil {
+		return err
+	}
+	in.ended = true
+	s.n.log.Info("state taken from peers", zap.Uint64("height", in.Height), zap.Uint64("keys", in.Keys), zap.Uint64("bytes", in.Bytes),
+		zap.Duration("took", time.Since(in.began)))
+	return nil
+}
+
+// ripe is an imported state that is to take the state's place.
+type ripe struct {
+	in   *incoming
+	done chan error // holds one
+}
+
+// exchange has the imported state installed, and waits until the core has begun with it.
+func (s *stateSync) exchange(ctx context.Context, in *incoming) error {
+	r := ripe{in, make(chan error, 1)}
+	select {
+	case s.ripe <- r:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	select {
+	case err := <-r.done:
+		if err != nil {
+			return err
+		}
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	at, err := ordering.NewClient(s.n.core.Load().dir).Info(ctx)
+	if err == nil && (at.Committed.Height != in.Height || !bytes.Equal(at.Committed.AppHash, in.AppHash)) {
+		err = fmt.Errorf("the state is at height %d with app hash %x, want the snapshot's, %d with %x",
+			at.Committed.Height, at.Committed.AppHash, in.Height, in.AppHash)
+	}
+	return err
+}
+
+// install makes a snapshot of the imported state, like any other, and puts it in the state's place: named in data/installing, verified,
+// told to the log, and exchanged when storage opens the state. A crash at any step leaves the old state or the new one.
+func (s *stateSync) install(ctx context.Context, r ripe) error {
+	alone, err := s.n.snaps.alone(ctx)
+	if err != nil {
+		return err
+	}
+	defer alone()
+	log := logger.NewClient(s.n.core.Load().dir)
+	st, err := log.Stat(ctx)
+	if err != nil {
+		return err
+	}
+	id := snapshots.ID(r.in.Period, r.in.Height, 0)
+	if err := writeInstalling(s.n.disk(), s.n.home, installing{id, st.Durable + 1}); err != nil {
+		return err
+	}
+	m, err := s.named(ctx, id)
+	if err != nil {
+		return err
+	}
+	rec, err := installedRecord(m)
+	if err != nil {
+		return err
+	}
+	if _, err := log.Append(ctx, rec); err != nil {
+		return err
+	}
+	return s.restartCore(ctx)
+}
+
+// named makes a snapshot of the imported state.
+func (s *stateSync) named(ctx context.Context, id string) (snapshots.Manifest, error) {
+	dir := s.n.snaps.dir()
+	if _, err := dir.Find(id); !errors.Is(err, snapshots.ErrNone) { // of an attempt that came to nothing
+		if err := dir.Remove(id); err != nil {
+			return snapshots.Manifest{}, err
+		}
+	}
+	m, err := dir.Take(ctx, snapshots.Taking{
+		Program: "coppice " + s.n.version, Source: syncSource, Now: time.Now(),
+		Checkpoint: func(_ context.Context, to string) error {
+			if err := s.n.disk().Rename(s.importPath(), to); err != nil {
+				return err
+			}
+			return syncOn(s.n.disk(), StateSyncDir(s.n.home))
+		},
+	})
+	if err == nil && m.ID != id {
+		err = fmt.Errorf("the imported state is snapshot %s, want %s", m.ID, id)
+	}
+	return m, err
+}
+
+// restartCore stops the transaction core and starts it again, as management: it counts against no limit. Opening the state
+// installs what is to be installed.
+func (s *stateSync) restartCore(ctx context.Context) error {
+	sup := s.n.supervised.Load()
+	outside, done := besides(ctx)
+	defer done()
+	if err := sup.TerminateChild(outside, placeTransactions); err != nil && !errors.Is(err, supervisor.ErrNotRunning) {
+		return fmt.Errorf("stopping the transaction core: %w", err)
+	}
+	return s.reviveCore(ctx)
+}
+
+// reviveCore starts the transaction core if it does not run: an incarnation before may have ended between stop and start.
+func (s *stateSync) reviveCore(ctx context.Context) error {
+	outside, done := besides(ctx)
+	defer done()
+	_, err := s.n.supervised.Load().RestartChild(outside, placeTransactions)
+	switch {
+	case err == nil, errors.Is(err, supervisor.ErrRunning), errors.Is(err, supervisor.ErrRestarting):
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	}
+	return fmt.Errorf("starting the transaction core: %w", err)
+}
+
+// besides is ctx for calls into a supervisor that the caller is below: it refuses those that it can tell are, because it cannot answer
+// while it stops them. It ends ctx before it waits for them, which ends the call.
+func besides(ctx context.Context) (outside context.Context, done func()) {
+	outside, cancel := context.WithCancelCause(context.Background())
+	stop := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
+	return outside, func() { stop(); cancel(nil) }
+}
