@@ -35,7 +35,7 @@ one of them with --home.`,
 	}
 	cmd.PersistentFlags().StringVar(&dir, "dir", "", "directory of the testnet (default testnet in --home)")
 	open := func() (*testnet.Net, error) { return testnet.Open(a.testnetDir(dir)) }
-	cmd.AddCommand(a.testnetInit(&dir), a.testnetStart(&dir), a.testnetStop(open), a.testnetStatus(open), a.testnetKill(open), a.testnetPartition(open), a.testnetChaos(&dir))
+	cmd.AddCommand(a.testnetInit(&dir), a.testnetStart(&dir), a.testnetStop(open), a.testnetStatus(open), a.testnetKill(open), a.testnetPartition(open), a.testnetChaos(&dir), a.testnetAdd(open))
 	return cmd
 }
 

@@ -28,6 +28,7 @@ type verifyJSON struct {
 
 	First    uint64 `json:"first"`          // record of the log
 	Base     string `json:"base,omitempty"` // the snapshot that replay began with
+	BaseAt   uint64 `json:"base_height,omitempty"`
 	LogMs    int64  `json:"log_ms"`
 	StateMs  int64  `json:"state_ms"`
 	ReplayMs int64  `json:"replay_ms"`
@@ -62,7 +63,7 @@ what is damaged and where.`,
 				j := verifyJSON{
 					OK: err == nil, ChainID: v.ChainID, Height: v.Height, AppHash: fmt.Sprintf("%x", v.AppHash), State: v.State,
 					Records: v.Log.Records, TornBytes: v.Log.TornBytes, Blocks: v.Blocks, Txs: v.Txs, Launched: v.Launched, Unfinished: v.Unfinished,
-					First: v.First, Base: v.Base, LogMs: v.LogTook.Milliseconds(), StateMs: v.StateTook.Milliseconds(), ReplayMs: v.ReplayTook.Milliseconds(),
+					First: v.First, Base: v.Base, BaseAt: v.BaseHeight, LogMs: v.LogTook.Milliseconds(), StateMs: v.StateTook.Milliseconds(), ReplayMs: v.ReplayTook.Milliseconds(),
 				}
 				if err != nil {
 					j.Reason = err.Error()
@@ -78,7 +79,7 @@ what is damaged and where.`,
 			}
 			from := ""
 			if v.Base != "" {
-				from = ", from snapshot " + v.Base + " on"
+				from = fmt.Sprintf(", from height %d on, with snapshot %s", v.BaseHeight, v.Base)
 			}
 			rate := ""
 			if s := v.ReplayTook.Seconds(); s >= 1 {

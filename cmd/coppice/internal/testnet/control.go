@@ -28,6 +28,7 @@ type request struct {
 	Stop      bool          `json:"stop,omitempty"`
 	Partition *[][]int      `json:"partition,omitempty"`
 	Signal    *signalOfNode `json:"signal,omitempty"`
+	Add       *AddOptions   `json:"add,omitempty"`
 }
 
 type signalOfNode struct {
@@ -134,6 +135,8 @@ func (r *running) serveControl(w http.ResponseWriter, req *http.Request) {
 }
 
 func (r *running) do(q request) error {
+	r.changing.Lock()
+	defer r.changing.Unlock()
 	switch {
 	case q.Stop:
 		go r.sup.Stop(context.Background()) // it ends this server too
@@ -142,6 +145,8 @@ func (r *running) do(q request) error {
 		return r.partition(*q.Partition)
 	case q.Signal != nil:
 		return r.signal(*q.Signal)
+	case q.Add != nil:
+		return r.add(*q.Add)
 	}
 	return errors.New("nothing was asked for")
 }

@@ -67,6 +67,8 @@ type running struct {
 	control  net.Listener // where the control socket listens at first
 	taken    bool         // by the first incarnation of its child
 
+	changing sync.Mutex // of nodes and links, once the testnet runs
+
 	mu sync.Mutex // of Out
 }
 
@@ -112,22 +114,30 @@ func (r *running) closeLinks() {
 }
 
 func (r *running) build(context.Context) ([]supervisor.Child, error) {
-	children := []supervisor.Child{{ID: "control", Start: r.startControl}}
-	for _, l := range r.links {
-		children = append(children, supervisor.Child{ID: l.id(), Start: l.start})
-	}
+	children := append([]supervisor.Child{{ID: "control", Start: r.startControl}}, linkChildren(r.links)...)
 	for i := range r.Nodes {
-		name := fmt.Sprintf("node%d", i)
-		c := process.Child(process.Spec{
-			Name: name, Path: r.Bin, Args: []string{"start", "--home", r.Home(i), "--log-level", "warn"},
-			Env:    process.Inherit("PATH", "HOME", "TMPDIR", "GORACE", "GOCOVERDIR"),
-			Stdout: r.printer(name), Stderr: r.printer(name),
-			Grace: nodeGrace, ExitZero: process.ExitZeroAbnormal, NullStdin: true,
-		})
-		c.Backoff = supervisor.Backoff{Min: 10 * time.Millisecond, Max: 5 * time.Second, Factor: 4}
-		children = append(children, c)
+		children = append(children, r.nodeChild(i))
 	}
 	return children, nil
+}
+
+func linkChildren(links []*link) (children []supervisor.Child) {
+	for _, l := range links {
+		children = append(children, supervisor.Child{ID: l.id(), Start: l.start})
+	}
+	return children
+}
+
+func (r *running) nodeChild(i int) supervisor.Child {
+	name := fmt.Sprintf("node%d", i)
+	c := process.Child(process.Spec{
+		Name: name, Path: r.Bin, Args: []string{"start", "--home", r.Home(i), "--log-level", "warn"},
+		Env:    process.Inherit("PATH", "HOME", "TMPDIR", "GORACE", "GOCOVERDIR"),
+		Stdout: r.printer(name), Stderr: r.printer(name),
+		Grace: nodeGrace, ExitZero: process.ExitZeroAbnormal, NullStdin: true,
+	})
+	c.Backoff = supervisor.Backoff{Min: 10 * time.Millisecond, Max: 5 * time.Second, Factor: 4}
+	return c
 }
 
 func (r *running) printer(name string) func([]byte) {

@@ -77,11 +77,7 @@ func Init(dir string, o InitOptions) (*Net, error) {
 		}
 	}
 	n.ChainID = genesis.ChainID
-	data, err := json.MarshalIndent(n, "", "  ")
-	if err != nil {
-		return nil, err
-	}
-	return n, os.WriteFile(filepath.Join(dir, fileName), append(data, '\n'), 0o644)
+	return n, n.write()
 }
 
 // Open reads a testnet. There is none: fs.ErrNotExist.

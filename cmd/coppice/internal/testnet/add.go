@@ -1,0 +1,154 @@
+package testnet
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/coppice-go/coppice/engines/consensus/comet"
+	"github.com/coppice-go/coppice/node"
+)
+
+// AddOptions say how one more node joins.
+type AddOptions struct {
+	// StateSync begins with a snapshot of the others', instead of the first block.
+	StateSync bool `json:"state_sync,omitempty"`
+}
+
+// Add has one more node join a running testnet, with the configuration of node 0; it is no validator. It answers the node's index, and
+// does not wait until the node has come as far as the others.
+func (n *Net) Add(ctx context.Context, o AddOptions) (i int, err error) {
+	if err := n.ask(ctx, request{Add: &o}); err != nil {
+		return 0, err
+	}
+	now, err := Open(n.Dir)
+	if err != nil {
+		return 0, err
+	}
+	*n = *now
+	return n.Nodes - 1, nil
+}
+
+// addTime bounds the making of a node. The one who asks waits a little longer.
+const addTime = 8 * time.Second
+
+func (r *running) add(o AddOptions) (err error) {
+	i := r.Nodes
+	if i == MaxNodes {
+		return fmt.Errorf("there are %d nodes, and may be no more", i)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), addTime)
+	defer cancel()
+	home := r.Home(i)
+	if err := os.RemoveAll(home); err != nil { // of an attempt that came to nothing: the testnet does not name it
+		return err
+	}
+	links, err := r.makeNode(ctx, i, o)
+	if err != nil {
+		for _, l := range links {
+			l.listener.Close()
+		}
+		return errors.Join(err, os.RemoveAll(home))
+	}
+	next := *r.Net
+	next.Nodes++
+	if err := next.write(); err != nil {
+		return err
+	}
+	r.Nodes++
+	r.links = append(r.links, links...)
+	for _, c := range append(linkChildren(links), r.nodeChild(i)) {
+		if _, err := r.sup.StartChild(ctx, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// makeNode makes the home of a node, and its links to those there are.
+func (r *running) makeNode(ctx context.Context, i int, o AddOptions) (links []*link, err error) {
+	first, home := r.Home(0), r.Home(i)
+	genesis, err := node.ReadGenesis(first)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := node.Init(home, node.InitOptions{
+		Genesis: &genesis, Listen: "127.0.0.1:0", Set: []node.Assignment{{Key: "consensus.kind", Value: node.CometBFT, Flag: "--consensus"}},
+	}); err != nil {
+		return nil, err
+	}
+	comets := func(home, name string) string { return filepath.Join(node.CometDir(home), "config", name) }
+	for from, to := range map[string]string{
+		filepath.Join(first, "coppice.toml"): filepath.Join(home, "coppice.toml"),
+		comets(first, "config.toml"):         comets(home, "config.toml"),
+		comets(first, "genesis.json"):        comets(home, "genesis.json"),
+	} {
+		data, err := os.ReadFile(from)
+		if err == nil {
+			err = os.WriteFile(to, data, 0o644)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	ports, err := freePorts(2)
+	if err != nil {
+		return nil, err
+	}
+	var peers, rpcs []string
+	for j := range i {
+		id, err := comet.ReadIdentity(node.CometDir(r.Home(j)))
+		if err != nil {
+			return links, err
+		}
+		p2p, rpc, err := comet.Addresses(node.CometDir(r.Home(j)))
+		if err != nil {
+			return links, err
+		}
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return links, err
+		}
+		links = append(links, &link{from: i, to: j, listener: l, target: p2p})
+		peers, rpcs = append(peers, id.NodeID+"@"+l.Addr().String()), append(rpcs, rpc)
+	}
+	if err := comet.SetNetwork(node.CometDir(home), comet.Network{Moniker: fmt.Sprintf("node%d", i), P2P: ports[0], RPC: ports[1], Peers: peers}); err != nil {
+		return links, err
+	}
+	if o.StateSync {
+		err = begin(ctx, node.CometDir(home), rpcs)
+	}
+	return links, err
+}
+
+// begin has a home begin with a snapshot, trusting the nodes there are.
+func begin(ctx context.Context, home string, rpcs []string) (err error) {
+	var s comet.StateSync
+	var errs []error
+	for _, a := range rpcs {
+		if s.Height, s.Hash, err = comet.OldestBlock(ctx, a); err == nil {
+			s.RPC = append(rpcs, a) // two at least, also where there is one node
+			return comet.SetStateSync(home, s)
+		}
+		errs = append(errs, err)
+	}
+	return fmt.Errorf("no node answers that could be trusted: %w", errors.Join(errs...))
+}
+
+// write writes the testnet's file, whole or not at all.
+func (n *Net) write() error {
+	data, err := json.MarshalIndent(n, "", "  ")
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(n.Dir, fileName)
+	if err := os.WriteFile(path+".new", append(data, '\n'), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
