@@ -8,6 +8,7 @@ PARALLEL     ?= 2
 TEST_TIMEOUT ?= 10m
 BENCH        ?= .
 BENCH_COUNT  ?= 5
+BENCH_FLAGS  ?=
 SOAK_KILLS   ?= 200
 SOAK_CHAOS   ?= 1000
 SOAK_CRASHES ?= 5000
@@ -19,7 +20,7 @@ N            ?= 20000
 PKGS         ?= ./...
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint bench soak otp-diff demo proto
+.PHONY: help build test lint bench bench-cometbft soak otp-diff demo proto
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +42,10 @@ lint: ## gofmt, go vet, golangci-lint (.golangci.yml)
 bench: ## run the benchmarks (BENCH, BENCH_COUNT)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCH_COUNT) -p 1 -timeout 60m $(PKGS)
 
+bench-cometbft: build ## the node and CometBFT's own kvstore, process by process, in turn (BENCH_FLAGS; -h lists them)
+	cd bench && $(GO) build -o ../bin/cometbft github.com/cometbft/cometbft/cmd/cometbft && $(GO) build -o ../bin/bench-cometbft ./cometbft
+	bin/bench-cometbft -bin bin $(BENCH_FLAGS)
+
 soak: build ## the long campaigns: kills of the process, of the tree, of the disk, of the log (SOAK_KILLS, SOAK_CHAOS, SOAK_CRASHES, SOAK_TESTNET, SOAK_SEED)
 	bin/coppice soak --kills $(SOAK_KILLS)
 	for i in 0 1 2; do COPPICE_CHAOS_KILLS=$(SOAK_CHAOS) COPPICE_CHAOS_SEED=$$(( $(SOAK_SEED) + i )) \
@@ -50,6 +55,7 @@ soak: build ## the long campaigns: kills of the process, of the tree, of the dis
 	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 120m ./eventlog/...
 	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 60m ./engines/storage/snapshots ./engines/consensus/comet
 	bin/coppice soak --consensus cometbft --kills $(SOAK_COMET_KILLS)
+	cd bench && $(GO) test -count 1 -timeout 20m ./...
 	bin/coppice testnet chaos --duration $(SOAK_TESTNET) --seed $(SOAK_SEED)
 	COPPICE_HAMMER=15000 $(GO) test -race -count 1 -run Hammer -timeout 20m ./supervisor
 	COPPICE_SOAK=1 $(GO) test -count 1 -run BuildsForOtherSystems -timeout 20m ./supervisor

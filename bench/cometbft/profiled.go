@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/pprof"
+	"syscall"
+
+	"go.uber.org/zap"
+
+	"github.com/coppice-go/coppice/engines/consensus/comet"
+	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/supervisor/process"
+)
+
+// nodeCommand makes this program a node that writes a CPU profile of itself, and has CometBFT write one too.
+const nodeCommand = "run-node"
+
+// profiled runs f until SIGTERM and writes what it used its time for.
+func profiled(path string, f func(context.Context) error) error {
+	out, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	if err := pprof.StartCPUProfile(out); err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	err = f(ctx)
+	pprof.StopCPUProfile()
+	return errors.Join(err, out.Close())
+}
+
+func runNode(args []string) error {
+	process.WatchParent()
+	f := flag.NewFlagSet(nodeCommand, flag.ExitOnError)
+	home := f.String("home", "", "the node's")
+	dir := f.String("profile", "", "directory")
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	c, err := node.Load(*home)
+	if err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	n, err := node.New(*home, c, node.WithLogger(zap.NewNop()), node.WithCometCommand(self, comet.ChildCommand, "--profile", filepath.Join(*dir, "comet.pprof")))
+	if err != nil {
+		return err
+	}
+	return profiled(filepath.Join(*dir, "coppice.pprof"), func(ctx context.Context) error {
+		go func() {
+			if addr, err := n.Addr(ctx); err == nil {
+				fmt.Println(addr)
+			}
+		}()
+		return n.Run(ctx)
+	})
+}
+
+func runChild(args []string) error {
+	process.WatchParent()
+	f := flag.NewFlagSet(comet.ChildCommand, flag.ExitOnError)
+	profile := f.String("profile", "", "file")
+	var o comet.ChildOptions
+	f.StringVar(&o.Home, "home", "", "")
+	f.StringVar(&o.ABCI, "abci", "", "")
+	f.StringVar(&o.RPC, "rpc", "", "")
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	return profiled(*profile, func(ctx context.Context) error { return comet.RunChild(ctx, o) })
+}
