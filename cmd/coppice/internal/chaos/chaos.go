@@ -47,9 +47,9 @@ func Run(ctx context.Context, c Config) (res Result, err error) {
 	if c.Dir, err = filepath.Abs(c.Dir); err != nil {
 		return res, err
 	}
-	file, err := os.Create(filepath.Join(c.Dir, "nodes.log"))
+	file, err := os.OpenFile(filepath.Join(c.Dir, "nodes.log"), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if err != nil {
-		return res, err
+		return res, fmt.Errorf("%w: want a directory in which there was no chaos yet: %w", node.ErrConfig, err)
 	}
 	defer file.Close()
 	r := &campaign{Config: c, began: began, court: newCourt(began), out: &output{file: file, began: began}, res: &res}
@@ -69,7 +69,8 @@ func Run(ctx context.Context, c Config) (res Result, err error) {
 		r.close()
 		return res, err
 	}
-	return res, r.finish(ctx)
+	err = r.finish(ctx)
+	return res, err
 }
 
 // campaign is one run.
@@ -82,7 +83,16 @@ type campaign struct {
 	work  *work
 	res   *Result
 
+	top    uint64 // the highest height seen
 	closed bool
+}
+
+// highest is the highest height seen on any node, by now: a node that does not answer takes nothing back.
+func (r *campaign) highest(ctx context.Context) uint64 {
+	for _, h := range r.net.heights(ctx) {
+		r.top = max(r.top, h)
+	}
+	return r.top
 }
 
 func (r *campaign) doing(format string, args ...any) {
@@ -121,12 +131,12 @@ func (r *campaign) run(ctx context.Context) error {
 func (r *campaign) episode(ctx context.Context, e episode) error {
 	told := Episode{N: r.res.Episodes + 1, Trouble: e.trouble, Nodes: slices.Sorted(slices.Values(e.nodes)), Began: time.Since(r.began)}
 	r.doing("episode %d: %v %v for %v", told.N, e.trouble, told.Nodes, e.hold.Round(100*time.Millisecond))
-	base := highest(r.net.heights(ctx))
+	base := r.highest(ctx)
 	since := time.Now()
 	if err := r.net.bring(ctx, e); err != nil {
 		return err
 	}
-	floor := highest(r.net.heights(ctx))
+	floor := r.highest(ctx)
 	for _, s := range e.strikes {
 		if err := pause(ctx, time.Until(since.Add(min(s.at, e.hold)))); err != nil {
 			return err
@@ -143,7 +153,7 @@ func (r *campaign) episode(ctx context.Context, e episode) error {
 		r.stood(ctx, e, since.Sub(r.began), floor)
 	}
 	if e.hold > 0 {
-		base = highest(r.net.heights(ctx))
+		base = r.highest(ctx)
 		told.Lasted = time.Since(since)
 	}
 	back := since.Add(told.Lasted)
@@ -164,7 +174,7 @@ func (r *campaign) episode(ctx context.Context, e episode) error {
 		}
 		r.late(told, err)
 	}
-	told.Height, told.Bad = highest(r.net.heights(ctx)), len(r.court.all())
+	told.Height, told.Bad = r.highest(ctx), len(r.court.all())
 	r.res.Episodes++
 	r.res.Troubles[e.trouble.String()]++
 	if r.Episode != nil {
@@ -181,7 +191,7 @@ func (r *campaign) late(e Episode, err error) {
 // stood holds the time without a quorum against the rules: no new height, and no watchdog that does something about it.
 func (r *campaign) stood(ctx context.Context, e episode, since time.Duration, floor uint64) {
 	awake := func(node int) bool { return !e.trouble.pauses() || !slices.Contains(e.nodes, node) }
-	if top := highest(r.net.heights(ctx)); top > floor+inFlight {
+	if top := r.highest(ctx); top > floor+inFlight {
 		r.court.charge(Standing, "%v %v: height %d came to be without a quorum, which ended at %d", e.trouble, e.nodes, top, floor)
 	}
 	for _, w := range r.out.restarted(since, awake) {

@@ -113,14 +113,6 @@ func (n *network) heights(ctx context.Context) map[int]uint64 {
 	return at
 }
 
-// highest is the greatest of some heights.
-func highest(at map[int]uint64) (top uint64) {
-	for _, h := range at {
-		top = max(top, h)
-	}
-	return top
-}
-
 // beyond waits until so many nodes are past a height, for at most the limit.
 func (n *network) beyond(ctx context.Context, height uint64, nodes int, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
