@@ -54,6 +54,7 @@ soak: build ## the long campaigns: kills of the process, of the tree, of the dis
 		$(GO) test -count 1 -timeout 120m -v -run TestTheNodeSurvivesCrashesOfItsDisk ./node
 	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 120m ./eventlog/...
 	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 60m ./engines/storage/snapshots ./engines/consensus/comet
+	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 60m -run TestAStateSyncThatIsCutShort ./node
 	bin/coppice soak --consensus cometbft --kills $(SOAK_COMET_KILLS)
 	cd bench && $(GO) test -count 1 -timeout 20m ./...
 	bin/coppice testnet chaos --duration $(SOAK_TESTNET) --seed $(SOAK_SEED)

@@ -26,7 +26,8 @@ type joining struct {
 	*abciHand
 	s      *comettest.Snapshot
 	chunks [][]byte
-	next   []comettest.Block // after the snapshot's height
+	blocks []comettest.Block // from height 1 on
+	next   []comettest.Block // those after the snapshot's height
 }
 
 const snapshotHeight = 4
@@ -47,10 +48,9 @@ func offering(t *testing.T) (j *joining, other string) {
 		b := a.block(h, a.put(fmt.Sprintf("key %d", h)), a.put(fmt.Sprintf("more %d", h)))
 		a.finalize(b)
 		a.commitABCI()
-		if h > snapshotHeight {
-			j.next = append(j.next, b)
-		}
+		j.blocks = append(j.blocks, b)
 	}
+	j.next = j.blocks[snapshotHeight:]
 	require.Eventually(t, func() bool {
 		list, err := a.c.Snapshots()
 		require.NoError(t, err)
@@ -157,6 +157,42 @@ func TestANodeBeginsWithASnapshotOfItsPeers(t *testing.T) {
 	b = driveABCI(t, home)
 	h, _ = b.info()
 	require.EqualValues(t, v.Height, h)
+	b.close()
+}
+
+// A node that has a state and is far behind takes a snapshot too. What it had acknowledged, and what was applied in a block that it never
+// saw, has its end.
+func TestANodeThatIsBehindTakesASnapshot(t *testing.T) {
+	j, home := offering(t)
+	defer j.close()
+	b := driveABCI(t, home)
+	b.initChain()
+	for _, blk := range j.blocks[:2] {
+		b.finalize(blk)
+		b.commitABCI()
+	}
+	applied, later := j.blocks[2].Txs[0], j.next[0].Txs[0]
+	for _, s := range b.submit(applied, later) {
+		require.NoError(t, s.Err)
+	}
+	b.finalize(j.blocks[2]) // decided, and never committed
+	j.join(b)
+	b.again()
+	st, err := b.pool.Stat(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 1, st.Txs, "what comes after the snapshot is still to be applied")
+	j.follow(b)
+	b.close()
+	v, err := Verify(t.Context(), home, VerifyOptions{})
+	require.NoError(t, err)
+	require.EqualValues(t, 2, v.Launched)
+	require.Zero(t, v.Unfinished)
+	require.EqualValues(t, 2+len(j.next), v.Blocks)
+	require.EqualValues(t, snapshotHeight, v.BaseHeight)
+	b = driveABCI(t, home)
+	st, err = b.pool.Stat(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, st.Txs)
 	b.close()
 }
 

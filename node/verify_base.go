@@ -110,7 +110,10 @@ func (r *verification) installed(ctx context.Context, log *eventlog.Log, index u
 			continue
 		}
 		r.endAgain()
-		return r.beginWith(ctx, e.Manifest, snapshots.Installing{LogID: log.ID(), Index: index})
+		if err := r.beginWith(ctx, e.Manifest, snapshots.Installing{LogID: log.ID(), Index: index}); err != nil {
+			return err
+		}
+		return r.endApplied()
 	}
 	for _, e := range list { // it went, because there are newer ones
 		switch in, err := placeOf(log, e.Manifest); {
@@ -119,7 +122,10 @@ func (r *verification) installed(ctx context.Context, log *eventlog.Log, index u
 			return err
 		default:
 			r.endAgain()
-			return r.beginWith(ctx, e.Manifest, in)
+			if err := r.beginWith(ctx, e.Manifest, in); err != nil {
+				return err
+			}
+			return r.endApplied()
 		}
 	}
 	return fmt.Errorf("%w past this record: it installed a snapshot of height %d, which is not among the home's snapshots any more", errNoBase, rec.Height)
@@ -145,6 +151,19 @@ func (r *verification) sameGenesis(m proto.Message) error {
 		return fmt.Errorf("%w: %w: chain %s has started, %s is of %s", ErrConfig, ordering.ErrGenesis, chain, genesisFile, g.ChainId)
 	case !proto.Equal(g.Params, params):
 		return fmt.Errorf("%w: %w: chain %s was started with the limits {%v}, %s has {%v}", ErrConfig, ordering.ErrGenesis, chain, params, genesisFile, g.Params)
+	}
+	return nil
+}
+
+// endApplied ends what was acknowledged before a snapshot took the state's place, and applied in a block that the log does not have.
+func (r *verification) endApplied() error {
+	for id := range r.pending {
+		switch _, found, err := r.again.Result(id); {
+		case err != nil:
+			return err
+		case found:
+			delete(r.pending, id)
+		}
 	}
 	return nil
 }

@@ -89,7 +89,6 @@ func (p *pool) replay(ctx context.Context) error {
 // endApplied ends those whose result came in a block before a snapshot that took the state's place: the log has no record of it.
 func (p *pool) endApplied(ctx context.Context, order []*entry) error {
 	const atOnce = 4096
-	order = slices.DeleteFunc(order, func(e *entry) bool { return e.ended })
 	for some := range slices.Chunk(order, atOnce) {
 		ids := make([]engines.TxID, len(some))
 		for i, e := range some {
@@ -100,7 +99,7 @@ func (p *pool) endApplied(ctx context.Context, order []*entry) error {
 			return err
 		}
 		for i, r := range results {
-			if r != nil {
+			if r != nil && !some[i].ended {
 				p.end(some[i], Ending{})
 			}
 		}
