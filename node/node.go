@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -78,6 +79,7 @@ type Node struct {
 	supervised  atomic.Pointer[supervisor.Supervisor] // of the node's children, in this run
 	snaps       *snapshotter
 	sync        *stateSync    // nil: the consensus carries no snapshots
+	installs    sync.Mutex    // held by whoever begins or settles an installation of a snapshot
 	retainEvery time.Duration // between two rounds of retention
 	now         func() time.Time
 	progress    progress
@@ -219,6 +221,8 @@ func (n *Node) openLog() (*eventlog.Log, error) {
 
 // openState opens the state, after a snapshot of which the log was told has taken its place.
 func (n *Node) openState() (*storage.DB, error) {
+	n.installs.Lock() // between its name and its record nobody can tell what is to come of an installation
+	defer n.installs.Unlock()
 	if err := settleInstall(n.disk(), n.home, func() (*eventlog.Log, func() error, error) {
 		return n.elog.Load(), func() error { return nil }, nil // the logger has started, or this would not
 	}); err != nil {

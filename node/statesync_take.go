@@ -55,7 +55,7 @@ func (s *stateSync) Offer(ctx context.Context, o consensus.Offer) error {
 	}
 	in := &incoming{began: time.Now()}
 	if in.Import, err = logical.NewImport(m, logical.Target{
-		FS: s.n.disk(), Dir: s.importPath(), Chain: o.Chain, AppHash: o.AppHash, BlockHash: o.BlockHash, Time: o.Time,
+		FS: s.n.disk(), Dir: s.importPath(), Fatal: s.n.die, Chain: o.Chain, AppHash: o.AppHash, BlockHash: o.BlockHash, Time: o.Time,
 	}); err != nil {
 		return fmt.Errorf("%w: %w", consensus.ErrSnapshot, err)
 	}
@@ -185,12 +185,21 @@ func (s *stateSync) install(ctx context.Context, r ripe) error {
 		return err
 	}
 	defer alone()
+	if err := s.begin(ctx, snapshots.ID(r.in.Period, r.in.Height, 0)); err != nil {
+		return err
+	}
+	return s.restartCore(ctx)
+}
+
+// begin names and verifies the imported state, and tells the log.
+func (s *stateSync) begin(ctx context.Context, id string) error {
+	s.n.installs.Lock()
+	defer s.n.installs.Unlock()
 	log := logger.NewClient(s.n.core.Load().dir)
 	st, err := log.Stat(ctx)
 	if err != nil {
 		return err
 	}
-	id := snapshots.ID(r.in.Period, r.in.Height, 0)
 	if err := writeInstalling(s.n.disk(), s.n.home, installing{id, st.Durable + 1}); err != nil {
 		return err
 	}
@@ -202,10 +211,8 @@ func (s *stateSync) install(ctx context.Context, r ripe) error {
 	if err != nil {
 		return err
 	}
-	if _, err := log.Append(ctx, rec); err != nil {
-		return err
-	}
-	return s.restartCore(ctx)
+	_, err = log.Append(ctx, rec)
+	return err
 }
 
 // named makes a snapshot of the imported state.

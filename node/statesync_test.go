@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,6 +20,7 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus/comet/comettest"
 	"github.com/coppice-go/coppice/engines/storage/logical"
 	disk "github.com/coppice-go/coppice/internal/vfs"
+	"github.com/coppice-go/coppice/supervisor"
 )
 
 // joining is a node that offers a snapshot, and what another one that joins gets of it.
@@ -325,6 +327,39 @@ func TestAStateSyncThatIsCutShortBeginsAnew(t *testing.T) {
 		require.NoError(t, err, "operation %d of %d", c.at.Load(), total)
 		require.EqualValues(t, snapshotHeight+len(j.next), verified.Height)
 	}
+}
+
+// A core that restarts while a snapshot is being installed waits until the log was told, and comes back with it: it must not forget
+// what is about to be recorded.
+func TestACoreThatRestartsDuringAnInstallationWaitsForItsRecord(t *testing.T) {
+	j, home := offering(t)
+	defer j.close()
+	const storagePlace = "coppice/node/transactions/storage"
+	var b *abciHand
+	var struck atomic.Bool
+	mem := vfs.NewMem()
+	fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind != errorfs.OpCreate || filepath.Base(op.Path) != "snapshot.json" || struck.Swap(true) {
+			return nil
+		}
+		before, _ := b.Supervisor().Tree().Find(storagePlace)
+		require.NoError(t, b.Supervisor().Kill("coppice/node/transactions/ordering", errByHand))
+		for { // until storage opens the state again
+			now, ok := b.Supervisor().Tree().Find(storagePlace)
+			if ok && (now.Incarnation > before.Incarnation || now.State == supervisor.Starting) {
+				return nil
+			}
+			runtime.Gosched()
+		}
+	}))
+	b = driveABCI(t, home, WithDisk(disk.Adapt(fs), fs))
+	j.join(b)
+	require.True(t, struck.Load())
+	j.follow(b)
+	b.close()
+	v, err := Verify(t.Context(), home, VerifyOptions{disk: mem, logs: disk.Adapt(mem)})
+	require.NoError(t, err)
+	require.EqualValues(t, snapshotHeight+len(j.next), v.Height)
 }
 
 // cutDisk clones what a power failure would leave at one operation.

@@ -17,6 +17,9 @@ type Target struct {
 	FS  vfs.FS
 	Dir string // where the state is built. What is there is removed
 
+	// Fatal ends the process where what is built can neither go on nor be closed: its disk is full, for one. It must not return; nil panics.
+	Fatal func(error)
+
 	Chain     *logv1.ChainStarted // by this node's own genesis
 	AppHash   []byte              // at the snapshot's height; as the next two
 	BlockHash []byte
@@ -92,7 +95,7 @@ func (i *Import) begin() (err error) {
 	if err := i.to.FS.RemoveAll(i.to.Dir); err != nil {
 		return err
 	}
-	i.b, err = storage.NewBuilder(i.to.Dir, storage.Options{FS: i.to.FS, CacheBytes: 8 << 20}, storage.BlockMeta{
+	i.b, err = storage.NewBuilder(i.to.Dir, storage.Options{FS: i.to.FS, CacheBytes: 8 << 20, OnFatal: i.to.Fatal}, storage.BlockMeta{
 		Period: i.Period, Height: i.Height, Hash: i.to.BlockHash, Time: i.to.Time, AppHash: i.AppHash,
 	})
 	i.d = decoder{to: i.b, keys: i.Keys, ids: i.IDs}

@@ -1,13 +1,16 @@
 package logical
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -428,6 +431,47 @@ func TestASnapshotEndsWithItsState(t *testing.T) {
 	_, err = d.Take(t.Context(), p, Taking{Pace: func(context.Context) error { return stopped }})
 	require.ErrorIs(t, err, stopped)
 	require.NoError(t, p.Close())
+}
+
+// A disk that is full costs this attempt and nothing else: it is neither the chunk's fault nor the snapshot's.
+func TestADiskThatIsFullIsNoFaultOfTheSnapshot(t *testing.T) {
+	n, m, chunks := full(t)
+	var isFull atomic.Bool
+	isFull.Store(true)
+	mem := vfs.NewMem()
+	fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		table := strings.HasSuffix(op.Path, ".sst") || strings.HasSuffix(op.Path, ".chunk")
+		if isFull.Load() && table && (op.Kind == errorfs.OpFileWrite || op.Kind == errorfs.OpCreate) {
+			return syscall.ENOSPC
+		}
+		return nil
+	}))
+	take := func() error {
+		i, err := NewImport(m, n.target(fs))
+		require.NoError(t, err)
+		err = applyAll(i, bytes.Join(chunks, nil))
+		require.NoError(t, i.Abort())
+		return err
+	}
+	err := take()
+	require.ErrorIs(t, err, syscall.ENOSPC)
+	require.NotErrorIs(t, err, ErrSnapshot)
+	require.NotErrorIs(t, err, ErrChunk)
+	p, err := n.db.Pin()
+	require.NoError(t, err)
+	defer p.Close()
+	d := Dir{FS: fs, Path: "peers"}
+	require.NoError(t, d.Settle())
+	_, err = d.Take(t.Context(), p, Taking{ChunkBytes: 1000})
+	require.ErrorIs(t, err, syscall.ENOSPC)
+	names, err := mem.List("peers")
+	require.NoError(t, err)
+	require.Empty(t, names)
+	isFull.Store(false)
+	require.NoError(t, take())
+	again, err := d.Take(t.Context(), p, Taking{ChunkBytes: 1000})
+	require.NoError(t, err)
+	require.Equal(t, m, again)
 }
 
 // A power failure at any operation of a snapshot leaves those that were there, and the new one whole or not at all.
