@@ -60,6 +60,9 @@ var figures = []struct {
 	{"closed loop, p99 ms", func(r result) float64 { return quantile(r.closed.latency, 0.99) }},
 	{"open loop, p50 ms", func(r result) float64 { return quantile(r.open.latency, 0.5) }},
 	{"open loop, p99 ms", func(r result) float64 { return quantile(r.open.latency, 0.99) }},
+	{"closed loop, CPU ms per 1000 tx", func(r result) float64 {
+		return 1e6 * (r.cpu.app.cpu + r.cpu.comet.cpu).Seconds() / float64(max(r.closed.txs, 1))
+	}},
 	{"idle, CPU ms per second", func(r result) float64 {
 		return 1e3 * (r.cpu.app.cpu + r.cpu.comet.cpu).Seconds() / r.idle.Seconds()
 	}},
@@ -69,13 +72,13 @@ var figures = []struct {
 func (a *results) print(w io.Writer) {
 	row := func(name string, values []float64) {
 		slices.Sort(values)
-		fmt.Fprintf(w, "  %-28s %9.2f %9.2f %9.2f\n", name, values[0], values[len(values)/2], values[len(values)-1])
+		fmt.Fprintf(w, "  %-30s %9.2f %9.2f %9.2f\n", name, values[0], values[len(values)/2], values[len(values)-1])
 	}
 	for _, f := range figures {
 		if a.idle() != (f.name == "idle, CPU ms per second") {
 			continue
 		}
-		fmt.Fprintf(w, "\n%-30s %9s %9s %9s\n", f.name, "min", "median", "max")
+		fmt.Fprintf(w, "\n%-32s %9s %9s %9s\n", f.name, "min", "median", "max")
 		for _, name := range a.targets {
 			var values []float64
 			for _, r := range a.of[name] {
