@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"math"
 	"path/filepath"
+	"strings"
 
 	"github.com/coppice-go/coppice/eventlog/segment"
 )
@@ -34,14 +35,12 @@ func NewBuilder(dir string, o Options) (*Builder, error) {
 	}
 	dest := filepath.Clean(dir)
 	l := newLog(dest+buildingSuffix, o)
-	for _, d := range []string{dest, l.dir} {
-		names, err := o.FS.List(d)
-		if err != nil && !isNotExist(err) {
-			return nil, fmt.Errorf("eventlog: %w", err)
-		}
-		if len(names) > 0 {
-			return nil, fmt.Errorf("eventlog: %s is not empty: it holds %s; a new log is not mixed with what is there: %w", d, names[0], fs.ErrExist)
-		}
+	names, err := o.FS.List(dest)
+	if err != nil && !isNotExist(err) {
+		return nil, fmt.Errorf("eventlog: %w", err)
+	}
+	if len(names) > 0 {
+		return nil, fmt.Errorf("eventlog: %s is not empty: it holds %s; a new log is not mixed with what is there: %w", dest, names[0], fs.ErrExist)
 	}
 	parents := ancestors(o.FS, l.dir)
 	if err := o.FS.MkdirAll(l.dir); err != nil {
@@ -50,11 +49,35 @@ func NewBuilder(dir string, o Options) (*Builder, error) {
 	if l.lock, err = o.FS.Lock(filepath.Join(l.dir, lockName)); err != nil {
 		return nil, fmt.Errorf("eventlog: %w", err)
 	}
+	if err := l.clearBuilding(); err != nil {
+		return nil, fmt.Errorf("eventlog: %w", errors.Join(err, l.lock.Close()))
+	}
 	b := &Builder{log: l, dest: dest}
 	if err := l.create(parents); err != nil {
 		return nil, errors.Join(err, b.Abort())
 	}
 	return b, nil
+}
+
+// clearBuilding removes what a Builder that was killed left: nobody holds its lock any more, and it was never a log. Names that no Builder gives are refused.
+func (l *Log) clearBuilding() error {
+	names, err := l.opts.FS.List(l.dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if name != lockName && name != extentName && !strings.HasSuffix(name, segSuffix) && !strings.HasSuffix(name, spareSuffix) {
+			return fmt.Errorf("%s is not empty: it holds %s, which is no part of a log: %w", l.dir, name, fs.ErrExist)
+		}
+	}
+	for _, name := range names {
+		if name != lockName {
+			if err := l.opts.FS.Remove(filepath.Join(l.dir, name)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // Next is the index that the next record will get.

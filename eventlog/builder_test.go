@@ -86,3 +86,30 @@ func TestBuilder(t *testing.T) {
 		}
 	}
 }
+
+// A Builder that was killed leaves no log, and does not keep the next from its place; what is no part of a log is not touched.
+func TestABuilderClearsWhatAKilledOneLeft(t *testing.T) {
+	disk := vfs.NewDisk()
+	first, err := eventlog.NewBuilder("new", small(disk))
+	require.NoError(t, err)
+	require.NoError(t, first.Append(recordAt(1)))
+	_, err = eventlog.NewBuilder("new", small(disk))
+	require.ErrorIs(t, err, eventlog.ErrLocked, "the first one is at work")
+	killed := disk.Crash(newRand(1), 100)
+	require.NotEmpty(t, killed.Files("new.building", ".seg"))
+	second, err := eventlog.NewBuilder("new", small(killed))
+	require.NoError(t, err)
+	require.NoError(t, second.Append(recordAt(1)))
+	require.NoError(t, second.Finish())
+	require.NoError(t, first.Abort())
+
+	f, err := killed.Create("other.building/notes.txt")
+	if err != nil {
+		require.NoError(t, killed.MkdirAll("other.building"))
+		f, err = killed.Create("other.building/notes.txt")
+	}
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	_, err = eventlog.NewBuilder("other", small(killed))
+	require.ErrorContains(t, err, "notes.txt, which is no part of a log")
+}

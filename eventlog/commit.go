@@ -325,6 +325,9 @@ func (l *Log) seal() error {
 // name; the name is durable before the extent tells of the segment, and the extent is before the first frame is written.
 func (l *Log) begin(size int64) error {
 	w := &l.w
+	if err := l.held(); err != nil {
+		return err
+	}
 	h := segment.Header{ID: w.id, Number: w.prev.number + 1, FirstIndex: w.next, PrevSeal: w.prev.seal}
 	sp, err := l.spares.take()
 	if err != nil {

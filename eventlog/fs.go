@@ -39,6 +39,12 @@ type File interface {
 	Size() (int64, error)
 }
 
+// Holder is what a lock may also be. Held returns an error once the name that was locked is no longer that of the locked file: the directory was moved away, or
+// the file removed, and what has these names now is somebody else's. The log asks before it gives, takes or reuses a name.
+type Holder interface {
+	Held() error
+}
+
 // StartSyncer is what a File may also be. StartSync asks that the bytes begin on their way to the disk,
 // and returns soon; it promises nothing. The log asks for it when much is written between two syncs. It may run beside any other
 // method, and after Close.

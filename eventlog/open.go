@@ -35,6 +35,14 @@ func Open(dir string, o Options) (*Log, error) {
 	return l, nil
 }
 
+// held says whether the names in the log's directory are still the log's own.
+func (l *Log) held() error {
+	if h, ok := l.lock.(Holder); ok {
+		return h.Held()
+	}
+	return nil
+}
+
 func newLog(dir string, o Options) *Log {
 	l := &Log{
 		dir:       dir,

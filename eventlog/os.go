@@ -45,7 +45,36 @@ func (osFS) Open(name string, write bool) (File, error) {
 
 func (osFS) Rename(oldname, newname string) error { return os.Rename(oldname, newname) }
 func (osFS) Remove(name string) error             { return os.Remove(name) }
-func (osFS) Lock(name string) (io.Closer, error)  { return lockFile(name) }
+
+func (osFS) Lock(name string) (io.Closer, error) {
+	f, err := lockFile(name)
+	if err != nil {
+		return nil, err
+	}
+	return osLock{f, name}, nil
+}
+
+// osLock is a Holder.
+type osLock struct {
+	*os.File
+	name string
+}
+
+// Held compares the file with what has its name now.
+func (l osLock) Held() error {
+	ours, err := l.Stat()
+	if err != nil {
+		return err
+	}
+	is, err := os.Stat(l.name)
+	if err == nil && !os.SameFile(ours, is) {
+		err = fmt.Errorf("%s is another file", l.name)
+	}
+	if err != nil {
+		return fmt.Errorf("the log's directory was moved or its LOCK removed while the log was open: %w", err)
+	}
+	return nil
+}
 
 func osOpen(name string, flag int) (File, error) {
 	f, err := os.OpenFile(name, flag, 0o644)

@@ -3,13 +3,12 @@ package eventlog
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"syscall"
 )
 
 // lockFile opens the file shared with nobody.
-func lockFile(name string) (io.Closer, error) {
+func lockFile(name string) (*os.File, error) {
 	const sharingViolation = syscall.Errno(32)
 	p, err := syscall.UTF16PtrFromString(name)
 	if err != nil {

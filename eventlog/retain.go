@@ -74,6 +74,9 @@ func (l *Log) Truncate(before uint64) (removed int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	if err := l.held(); err != nil {
+		return 0, l.fail(err)
+	}
 	floor, holder := l.floor(before)
 	segs := l.snapshot()
 	n := 0

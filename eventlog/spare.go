@@ -70,7 +70,10 @@ var zeros [fillChunk]byte
 func (s *spares) fill(sp spare) {
 	var err error
 	if sp.file == nil {
-		if sp.file, err = s.log.opts.FS.Create(sp.path); err != nil {
+		if err = s.log.held(); err == nil {
+			sp.file, err = s.log.opts.FS.Create(sp.path)
+		}
+		if err != nil {
 			sp.file = nil // whatever came with the error
 		}
 	}
