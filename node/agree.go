@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -142,7 +144,33 @@ func (n *Node) disk() vfs.FS {
 	return vfs.Default
 }
 
-// stateWithoutLog refuses a home in which there is a state and no log at all, before anybody makes a new log there. A log is durable
+// startedFile is made in a home once its log is there. It lies outside of data, which may be another file system.
+const startedFile = "STARTED"
+
+// markStarted notes that the home has a log.
+func markStarted(home string, id [16]byte) error {
+	path := filepath.Join(home, startedFile)
+	err := writeNew(path, fmt.Appendf(nil, "log %x\n", id), 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return errors.Join(err, syncDir(home))
+}
+
+// startedWithoutLog refuses a home that had a log and has none: a chain that began anew would not know what this one acknowledged.
+func startedWithoutLog(home string) error {
+	b, err := os.ReadFile(filepath.Join(home, startedFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	return fmt.Errorf("%w: a node was started in %s (%s), and there is nothing in %s: is its file system mounted? To begin a new chain make a new home",
+		ErrDamage, home, strings.TrimSpace(string(b)), LogDir(home))
+}
+
+// stateWithoutLog refuses a home in which there is a state, or was a log, and no log at all, before anybody makes a new log there. A log is durable
 // before its state is begun, so no crash leaves that.
 func stateWithoutLog(disk vfs.FS, home string) error {
 	logs, err := listed(disk, LogDir(home), func(name string) bool { return strings.HasSuffix(name, ".seg") })
@@ -150,8 +178,11 @@ func stateWithoutLog(disk vfs.FS, home string) error {
 		return err
 	}
 	tables, err := listed(disk, StateDir(home), func(name string) bool { return strings.HasPrefix(name, "MANIFEST-") })
-	if err != nil || !tables {
+	if err != nil {
 		return err
+	}
+	if !tables {
+		return startedWithoutLog(home)
 	}
 	return fmt.Errorf("%w: there is a state in %s, and no log in %s that it could have been made of", ErrDamage, StateDir(home), LogDir(home))
 }

@@ -232,3 +232,30 @@ func TestDamageMetWhileRunningEndsTheNodeAtOnce(t *testing.T) {
 		})
 	}
 }
+
+// A home that had a log and has none does not begin anew: its file system may not be mounted. What it acknowledged would be gone without a word (I1).
+func TestAHomeWhoseDataAreGoneDoesNotBeginAnew(t *testing.T) {
+	home := stopped(t)
+	away := filepath.Join(t.TempDir(), "data")
+	require.NoError(t, os.Rename(filepath.Join(home, "data"), away))
+	code, err := startCode(t, home)
+	require.Equal(t, ExitDamage, code)
+	require.ErrorContains(t, err, "is its file system mounted?")
+	_, err = Verify(t.Context(), home, VerifyOptions{})
+	require.ErrorIs(t, err, ErrDamage)
+	_, err = Backup(t.Context(), home, filepath.Join(t.TempDir(), "backup"), BackupOptions{})
+	require.ErrorIs(t, err, ErrDamage)
+	require.NoError(t, os.RemoveAll(filepath.Join(home, "data")))
+	require.NoError(t, os.Rename(away, filepath.Join(home, "data")))
+	work(t, home, 1)
+}
+
+// A verification that was killed leaves a state behind, which the next one removes.
+func TestVerifyRemovesWhatAKilledOneLeft(t *testing.T) {
+	home := stopped(t)
+	left := filepath.Join(home, "data", "verify-1")
+	require.NoError(t, os.MkdirAll(filepath.Join(left, "state"), 0o700))
+	_, err := Verify(t.Context(), home, VerifyOptions{})
+	require.NoError(t, err)
+	require.NoDirExists(t, left)
+}

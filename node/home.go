@@ -150,8 +150,8 @@ func lockHome(home string) (*os.File, error) {
 		f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			who := "another process"
-			if n, err := api.ReadNodeFile(home); err == nil {
-				who = fmt.Sprintf("process %d", n.PID)
+			if n, err := api.ReadNodeFile(home); err == nil && unix.Kill(n.PID, 0) != unix.ESRCH {
+				who = fmt.Sprintf("process %d", n.PID) // of a node that was killed the file says nothing: then it is another command
 			}
 			return nil, fmt.Errorf("%w: %s has %s", ErrHomeInUse, who, home)
 		}

@@ -213,10 +213,14 @@ func (n *Node) openLog() (*eventlog.Log, error) {
 	l, err := eventlog.Open(LogDir(n.home), eventlog.Options{
 		FS: n.logDisk, SegmentSize: n.config.Log.SegmentBytes, Retention: eventlog.Retention{Bytes: keep}, Events: n.logNotice, Synced: n.meter.Synced,
 	})
-	if err == nil {
-		n.elog.Store(l)
+	if err != nil {
+		return nil, err
 	}
-	return l, err
+	if err := markStarted(n.home, l.ID()); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	n.elog.Store(l)
+	return l, nil
 }
 
 // openState opens the state, after a snapshot of which the log was told has taken its place.

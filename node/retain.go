@@ -84,6 +84,9 @@ func (n *Node) startRetention(c *core) supervisor.StartFunc {
 		for _, name := range removed {
 			n.log.Info("half a snapshot removed", zap.String("snapshot", name))
 		}
+		if err := n.snaps.keep(); err != nil { // one that was taken while the node was stopped, or just before it died, counts too
+			return nil, err
+		}
 		// The log was replayed upon the state that is there, so the one kept aside is not needed.
 		return r, snapshots.Discard(n.disk(), StateDir(n.home))
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -39,10 +40,19 @@ var errNoBase = errors.New("there is nothing that replay could begin with")
 // beginAgain makes the state that replay works on: an empty one where the log begins with the genesis, and else a copy of the oldest
 // snapshot that the log has all records after.
 func (r *verification) beginAgain(ctx context.Context, log *eventlog.Log) error {
-	r.scratch = r.disk.PathJoin(r.disk.PathDir(StateDir(r.home)), fmt.Sprintf("verify-%d", os.Getpid()))
-	if err := r.disk.RemoveAll(r.scratch); err != nil {
+	data := r.disk.PathDir(StateDir(r.home))
+	names, err := r.disk.List(data)
+	if err != nil {
 		return err
 	}
+	for _, name := range names { // those of a verification that was killed, too: this one has the home
+		if strings.HasPrefix(name, "verify-") {
+			if err := r.disk.RemoveAll(r.disk.PathJoin(data, name)); err != nil {
+				return err
+			}
+		}
+	}
+	r.scratch = r.disk.PathJoin(data, fmt.Sprintf("verify-%d", os.Getpid()))
 	base, err := baseOf(log)
 	if err != nil {
 		return err

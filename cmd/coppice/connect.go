@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -101,6 +102,8 @@ func (a *app) nodeError(ctx context.Context, err error) error {
 		return context.Cause(ctx)
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("no node is running for home %s (there is no %s)", a.home, api.NodeFileName)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("the node ended, or was cut off, in the middle of its answer")
 	case errors.As(err, &wire):
 		return errors.New(wire.Message())
 	}

@@ -193,6 +193,9 @@ func (a *app) importLog(cmd *cobra.Command, in io.Reader, genesis node.Genesis) 
 	if x.Filtered() {
 		return 0, nil, fmt.Errorf("the export has records of some kinds only; no log can be made of it")
 	}
+	if x.Begin.First > 1 {
+		fmt.Fprintf(cmd.ErrOrStderr(), "coppice: the export begins at record %d: without a Base there no node runs on it; the log is for reading\n", x.Begin.First)
+	}
 	b, err = eventlog.NewBuilder(node.LogDir(a.home), eventlog.Options{FirstIndex: x.Begin.First, MaxRecord: logstream.MaxRecord})
 	if err != nil {
 		return 0, nil, err
