@@ -37,6 +37,8 @@ type app struct {
 
 	synced  atomic.Int64 // when something of a snapshot came, in Unix nanoseconds
 	follows atomic.Bool  // a block has come
+
+	agreeing atomic.Bool // the consensus of the process that runs has asked for or about a proposal
 }
 
 // pauseDown spaces the attempts at a core that is down and does not come back by itself.

@@ -78,6 +78,7 @@ type tree struct {
 	dir       string
 	server    *server // of the living incarnation: its elders are gone before it starts, and what comes after it is started after
 	app       *app
+	row       row
 }
 
 // Children of the driver, in start order.
@@ -119,7 +120,6 @@ func (t *tree) build(context.Context) ([]supervisor.Child, error) {
 		{ID: childABCI, Start: t.startServer},
 		{
 			ID: childProcess, Start: t.startProcess, Shutdown: processGrace + killTime, StartTimeout: supervisor.Infinity,
-			Backoff: supervisor.Backoff{Min: 2 * time.Millisecond, Max: time.Second, Factor: 4, Jitter: 0.2},
 		},
 		{ID: childWatchdog, Start: t.startWatchdog},
 		{ID: childFeed, Start: t.startFeed},
@@ -143,6 +143,9 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := pause(ctx, t.row.delay(s.Height)); err != nil {
+		return nil, err
+	}
 	if err := checkChainData(t.Home, s.Height); err != nil && !t.stateSync { // which would bring the state anew
 		// No restart mends it. A start that fails would be tried again; a service that ends so ends the tree.
 		return supervisor.ServiceFunc(func(context.Context) error { return fmt.Errorf("%w: %w", err, suture.ErrTerminateSupervisorTree) }), nil
@@ -151,14 +154,44 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 	if err != nil {
 		return nil, err
 	}
+	t.app.agreeing.Store(false)
 	o := ChildOptions{Home: t.Home, ABCI: socket, RPC: t.rpcSocket()}
 	args := append(append([]string{}, t.command[1:]...), o.Args()...)
 	return process.Start(process.Spec{
 		Name: "cometbft", Path: t.command[0], Args: args, Dir: t.Home,
-		Env:    process.Inherit("PATH", "TMPDIR", "GORACE", "GOCOVERDIR", "FAIL_TEST_INDEX"),
+		Env:    process.Inherit("PATH", "TMPDIR", "GORACE", "GOCOVERDIR"),
 		Stdout: t.line, Stderr: t.line,
 		Grace: processGrace, ExitZero: process.ExitZeroAbnormal,
 	})(ctx)
+}
+
+// row is one of starts at the same committed height. A process that has made a block is started again at once, however short it lived; one that
+// has not may be in the way of its own next round, which takes a second or so to come, and each start puts that off.
+type row struct {
+	height uint64
+	starts int
+}
+
+const (
+	rowMin    = 2 * time.Millisecond
+	rowMax    = time.Second
+	rowFactor = 4
+)
+
+// delay is how long the next start waits.
+func (r *row) delay(height uint64) time.Duration {
+	if height != r.height {
+		*r = row{height: height}
+	}
+	r.starts++
+	if r.starts == 1 {
+		return 0
+	}
+	d := rowMin
+	for range min(r.starts-2, 8) {
+		d = min(d*rowFactor, rowMax)
+	}
+	return d
 }
 
 func (t *tree) rpcSocket() string { return filepath.Join(t.dir, "rpc.sock") }

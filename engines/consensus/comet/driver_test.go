@@ -105,3 +105,17 @@ func TestAStoppedProcessIsRestarted(t *testing.T) {
 		require.Zero(t, n.Restarts, n.ID)
 	}
 }
+
+// Whoever made a block is started again at once; whoever did not waits longer each time. (Found by SIGKILLs under load: a delay that grows with
+// each restart alone, whatever came of it, soon was the most of what a kill took.)
+func TestOnlyAProcessWithoutProgressIsWaitedFor(t *testing.T) {
+	var r row
+	for height := range uint64(5) {
+		require.Zero(t, r.delay(height))
+	}
+	for _, want := range []time.Duration{2, 8, 32, 128, 512, 1000, 1000, 1000, 1000, 1000, 1000} {
+		require.Equal(t, want*time.Millisecond, r.delay(4))
+	}
+	require.Zero(t, r.delay(5))
+	require.Equal(t, 2*time.Millisecond, r.delay(5))
+}

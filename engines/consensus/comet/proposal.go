@@ -65,6 +65,7 @@ func (a *app) glance(ctx context.Context) (engines.ChainState, bool) {
 // pool has that did not get there yet. Left out is what could not be applied by any node: what is malformed, too large, expired, or
 // stands there twice.
 func (a *app) prepareProposal(ctx context.Context, req *abci.RequestPrepareProposal) *abci.ResponsePrepareProposal {
+	a.agreeing.Store(true)
 	s, ok := a.glance(ctx)
 	if !ok {
 		return &abci.ResponsePrepareProposal{} // nothing can be said of them, and an empty block harms nobody
@@ -152,6 +153,7 @@ func protoSize(n int) int64 {
 // is no transaction, or too large, which no honest proposer makes. Refusals that depend on time or state are FinalizeBlock's.
 func (a *app) processProposal(ctx context.Context, req *abci.RequestProcessProposal) (*abci.ResponseProcessProposal, error) {
 	defer a.working()()
+	a.agreeing.Store(true)
 	s, err := a.known(ctx)
 	if err != nil {
 		return nil, err

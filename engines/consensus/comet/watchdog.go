@@ -23,11 +23,11 @@ type timing struct {
 // Bounds of the watchdog.
 const (
 	watchEvery   = 250 * time.Millisecond
-	watchAtLeast = 3 * time.Second // a start and its handshake take a while
+	watchAtLeast = 3 * time.Second
 	watchAtMost  = 2 * time.Minute // the longest pause between two restarts of ours
 
-	// watchPatience is for a CometBFT that does not listen yet, on a machine that has much to do, and for one that fetches blocks: it
-	// begins with dialling, for which it takes up to 3 s of its own, and asking who has what, every 10 s.
+	// watchPatience is for a CometBFT whose consensus has not asked for anything since its start, on a machine that has much to do, and
+	// for one that fetches blocks: it begins with dialling, for which it takes up to 3 s of its own, and asking who has what, every 10 s.
 	watchPatience = 20 * time.Second
 
 	// syncPatience is without anything of a snapshot: CometBFT gives up a state sync now and then, and lives on without one.
@@ -77,7 +77,8 @@ func (w *watchdog) Serve(ctx context.Context) error {
 	if err := w.revive(ctx); err != nil { // an incarnation before us may have ended between stop and start
 		return err
 	}
-	height, patience, told := w.app.height.Load(), w.bound, ""
+	height, restarts, told := w.app.height.Load(), 0, ""
+	agreeing := false
 	var stood watch
 	stood.reset()
 	began := time.Now() // of this life of CometBFT
@@ -86,23 +87,27 @@ func (w *watchdog) Serve(ctx context.Context) error {
 			return err
 		}
 		if h := w.app.height.Load(); h != height {
-			height, patience, told = h, w.bound, ""
+			height, restarts, told = h, 0, ""
 			stood.reset()
 			continue
+		}
+		if now := w.app.agreeing.Load(); now != agreeing { // a start's time is over, and a round's begins; or a start begins
+			agreeing = now
+			stood.reset()
 		}
 		if excuse := w.excuse(ctx, began); excuse != "" {
 			stood.reset()
 			continue
 		}
-		if stood.look() < patience {
+		if stood.look() < w.patience(agreeing, restarts) {
 			continue
 		}
 		why, act := w.judge(ctx, height, stood.total)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if why == "" {
-			continue
+		if why == "" || w.app.height.Load() != height || w.app.busy.Load() > 0 {
+			continue // or it has moved while we asked
 		}
 		if act && told != "" { // until now nobody could be blamed: only now its time begins
 			told = ""
@@ -120,10 +125,20 @@ func (w *watchdog) Serve(ctx context.Context) error {
 		if err := w.restart(ctx); err != nil {
 			return err
 		}
-		patience = min(2*patience, watchAtMost)
+		restarts++
 		stood.reset()
 		began = time.Now()
 	}
+}
+
+// patience is how long the height may stand still, after so many restarts of ours in a row. A start has a bound of its own: on a machine
+// with too much to do it takes longer than a round, and so would the next.
+func (w *watchdog) patience(agreeing bool, restarts int) time.Duration {
+	bound := w.bound
+	if !agreeing {
+		bound = max(bound, watchPatience)
+	}
+	return min(bound<<min(restarts, 6), watchAtMost)
 }
 
 // watch is for how long a height was seen standing still. The time between two looks counts up to mostOfLook: whoever looks later

@@ -26,6 +26,7 @@ import (
 type watched struct {
 	*watchdog
 	starts  atomic.Int32 // of CometBFT
+	moves   atomic.Bool  // the height, with each request
 	asked   atomic.Int32 // how often it was asked for its peers
 	stopped atomic.Int64 // for how long everything stands at the next look whether there is work
 	cut     atomic.Int32 // how many of the next requests end without an answer
@@ -56,6 +57,9 @@ func (w *watched) RoundTrip(r *http.Request) (*http.Response, error) {
 	if w.cut.Add(-1) >= 0 {
 		return nil, io.EOF
 	}
+	if w.moves.Load() {
+		w.app.height.Add(1)
+	}
 	if q.Method == "dump_consensus_state" {
 		w.asked.Add(1)
 	}
@@ -84,6 +88,7 @@ func (w *watched) Check([]byte, engines.ChainState, time.Time) error { return ni
 func watchOver(t *testing.T) *watched {
 	t.Helper()
 	w := &watched{watchdog: &watchdog{timing: timing{bound: 4 * time.Second}, app: &app{}, log: zap.NewNop()}}
+	w.app.agreeing.Store(true)
 	hc := &http.Client{Transport: w}
 	c, err := rpchttp.NewWithClient("http://comet", "/websocket", hc)
 	require.NoError(t, err)
@@ -120,6 +125,38 @@ func TestTheWatchdogRestartsACometBFTThatStandsStill(t *testing.T) {
 		require.EqualValues(t, 2, w.starts.Load(), "its patience has doubled")
 		after(2 * time.Second)
 		require.EqualValues(t, 3, w.starts.Load())
+	})
+}
+
+// A process that has only begun to start is waited for longer than one whose consensus has begun. (Found by SIGKILLs on a machine with
+// too much to do: starts that took 3 s were ended, one after the other.)
+func TestAStartHasABoundOfItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watchOver(t)
+		w.app.agreeing.Store(false)
+		after(watchPatience - time.Second)
+		require.EqualValues(t, 1, w.starts.Load())
+		w.app.agreeing.Store(true)
+		after(3 * time.Second)
+		require.EqualValues(t, 1, w.starts.Load(), "its consensus has begun only just")
+		after(2 * time.Second)
+		require.EqualValues(t, 2, w.starts.Load(), "and stands still")
+		w.app.agreeing.Store(false)
+		after(2*watchPatience - time.Second)
+		require.EqualValues(t, 2, w.starts.Load())
+		after(2 * time.Second)
+		require.EqualValues(t, 3, w.starts.Load(), "a start is not waited for without an end")
+	})
+}
+
+// What has moved while the watchdog asked who is to blame is not restarted.
+func TestAHeightThatMovesMeanwhileIsLeftAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watchOver(t)
+		w.moves.Store(true)
+		after(time.Minute)
+		require.EqualValues(t, 1, w.starts.Load())
+		require.Positive(t, w.asked.Load())
 	})
 }
 
