@@ -1,13 +1,16 @@
 package comet
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"testing"
 	"time"
 
+	abci "github.com/cometbft/cometbft/abci/types"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 
@@ -285,4 +288,83 @@ func TestProposals(t *testing.T) {
 	code, _, err = c.CheckTx([]byte("x=1"), false)
 	require.NoError(t, err)
 	require.NotZero(t, code, "it was applied")
+}
+
+// piped is one connection as the server has them, by a pipe: its other end, and a channel that tells how it ended.
+func piped(s *server) (net.Conn, <-chan error) {
+	here, there := net.Pipe()
+	ended := make(chan error, 1)
+	e := &endpoint{server: s, ctx: context.Background()}
+	go func() {
+		defer there.Close()
+		ended <- e.converse(there)
+	}()
+	return here, ended
+}
+
+// Whatever bytes come, whatever requests they happen to be: a connection ends by itself, with a reason, is answered no exception, and the
+// next one is served.
+func FuzzConnection(f *testing.F) {
+	seed := func(reqs ...*abci.Request) {
+		var b []byte
+		for _, req := range reqs {
+			m, err := req.Marshal()
+			require.NoError(f, err)
+			b = append(b, comettest.Frame(m)...)
+		}
+		f.Add(b)
+	}
+	start := abci.ToRequestInitChain(&abci.RequestInitChain{ChainId: "test", InitialHeight: 1, Time: time.Unix(1000, 0)})
+	final := abci.ToRequestFinalizeBlock(&abci.RequestFinalizeBlock{Height: 1, Hash: []byte("hash"), Time: time.Unix(1001, 0), Txs: [][]byte{[]byte("a=b")}})
+	seed()
+	seed(abci.ToRequestInfo(&abci.RequestInfo{}), abci.ToRequestEcho("x"), abci.ToRequestFlush())
+	seed(start, final, abci.ToRequestCommit())
+	seed(start, final, final, abci.ToRequestCommit(), abci.ToRequestCommit())
+	seed(abci.ToRequestQuery(&abci.RequestQuery{Path: "/key", Data: []byte("k")}), abci.ToRequestCheckTx(&abci.RequestCheckTx{Tx: []byte("x=1")}))
+	seed(start, abci.ToRequestPrepareProposal(&abci.RequestPrepareProposal{Height: 1, MaxTxBytes: 100, Txs: [][]byte{[]byte("a=1")}}), abci.ToRequestProcessProposal(&abci.RequestProcessProposal{Height: 1, Txs: [][]byte{[]byte("a=1")}}))
+	seed(abci.ToRequestExtendVote(&abci.RequestExtendVote{}), abci.ToRequestVerifyVoteExtension(&abci.RequestVerifyVoteExtension{}))
+	seed(abci.ToRequestListSnapshots(&abci.RequestListSnapshots{}), abci.ToRequestOfferSnapshot(&abci.RequestOfferSnapshot{}), abci.ToRequestOfferSnapshot(&abci.RequestOfferSnapshot{Snapshot: &abci.Snapshot{Height: 1, Chunks: 1}}),
+		abci.ToRequestApplySnapshotChunk(&abci.RequestApplySnapshotChunk{Chunk: []byte("c")}), abci.ToRequestLoadSnapshotChunk(&abci.RequestLoadSnapshotChunk{}))
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0x7f, 1, 2, 3})
+	f.Add([]byte{100, 1, 2})
+	f.Fuzz(func(t *testing.T, in []byte) {
+		s := &server{app: &app{core: newChain().core("test"), log: zap.NewNop()}, limit: 1 << 16, log: zap.NewNop()}
+		bad, ended := piped(s)
+		answers := make(chan error, 1)
+		go func() { answers <- noExceptions(bad) }()
+		_, err := bad.Write(in) // fails where the server hangs up within it
+		if err == nil {
+			// A pipe cannot be closed in one direction: what comes after the input is the start of a frame that never ends.
+			bad.SetWriteDeadline(time.Now().Add(time.Second))
+			bad.Write([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
+		}
+		bad.Close()
+		require.Error(t, <-ended)
+		require.NoError(t, <-answers)
+
+		good, ended := piped(s)
+		c := comettest.On(good)
+		_, _, err = c.Info()
+		require.NoError(t, err)
+		require.NoError(t, c.Close())
+		<-ended
+	})
+}
+
+// noExceptions reads answers until the connection ends.
+func noExceptions(c net.Conn) error {
+	r := bufio.NewReader(c)
+	for {
+		b, err := readFrame(r, 1<<30, nil)
+		if err != nil {
+			return nil
+		}
+		resp := new(abci.Response)
+		if err := resp.Unmarshal(b); err != nil {
+			return err
+		}
+		if e := resp.GetException(); e != nil {
+			return fmt.Errorf("an exception: %s", e.Error)
+		}
+	}
 }

@@ -6,7 +6,6 @@ import (
 	"bufio"
 	"encoding/binary"
 	"fmt"
-	"io"
 	"net"
 	"time"
 
@@ -28,8 +27,11 @@ func Dial(path string) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{c, bufio.NewReader(c)}, nil
+	return On(c), nil
 }
+
+// On is a client over a connection that is there.
+func On(c net.Conn) *Client { return &Client{c, bufio.NewReader(c)} }
 
 // Close hangs up.
 func (c *Client) Close() error { return c.Conn.Close() }
@@ -54,12 +56,8 @@ func (c *Client) receive() (*abci.Response, error) {
 	if err := c.Conn.SetReadDeadline(time.Now().Add(answerTime)); err != nil {
 		return nil, err
 	}
-	n, err := binary.ReadUvarint(c.r)
+	b, err := readMessage(c.r)
 	if err != nil {
-		return nil, err
-	}
-	b := make([]byte, n)
-	if _, err := io.ReadFull(c.r, b); err != nil {
 		return nil, err
 	}
 	resp := new(abci.Response)

@@ -1,0 +1,112 @@
+package comettest
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync/atomic"
+
+	abci "github.com/cometbft/cometbft/abci/types"
+)
+
+// Relayed is a message that a relay has before it or behind it.
+type Relayed struct {
+	Request   string // "FinalizeBlock": one that CometBFT sent and the application has not got
+	Response  string // or one that the application sent
+	Delivered bool   // of a response: CometBFT has it
+	Height    int64  // of the connection's last FinalizeBlock
+}
+
+// Relay passes on what comes over the listener's connections to the socket of an application and back, and calls at for each message
+// before it is passed on, and for each response once more after it. While at runs, that direction of the connection stands still. A
+// connection that ends on one side is ended on the other. It returns when the listener is closed.
+func Relay(l net.Listener, to string, at func(Relayed)) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		app, err := net.Dial("unix", to)
+		if err != nil {
+			c.Close()
+			continue
+		}
+		y := &relay{at: at, comet: c, app: app}
+		go y.requests()
+		go y.responses()
+	}
+}
+
+type relay struct {
+	at         func(Relayed)
+	comet, app net.Conn
+	height     atomic.Int64
+}
+
+func (y *relay) end() {
+	y.app.Close()
+	y.comet.Close()
+}
+
+func (y *relay) requests() {
+	defer y.end()
+	in := bufio.NewReader(y.comet)
+	for {
+		frame, err := readMessage(in)
+		if err != nil {
+			return
+		}
+		req := new(abci.Request)
+		if err := req.Unmarshal(frame); err != nil {
+			return
+		}
+		if f := req.GetFinalizeBlock(); f != nil {
+			y.height.Store(f.Height)
+		}
+		y.at(Relayed{Request: kind(req.Value), Height: y.height.Load()})
+		if _, err := y.app.Write(Frame(frame)); err != nil {
+			return
+		}
+	}
+}
+
+func (y *relay) responses() {
+	defer y.end()
+	in := bufio.NewReader(y.app)
+	for {
+		frame, err := readMessage(in)
+		if err != nil {
+			return
+		}
+		resp := new(abci.Response)
+		if err := resp.Unmarshal(frame); err != nil {
+			return
+		}
+		m := Relayed{Response: kind(resp.Value), Height: y.height.Load()}
+		y.at(m)
+		if _, err := y.comet.Write(Frame(frame)); err != nil {
+			return
+		}
+		m.Delivered = true
+		y.at(m)
+	}
+}
+
+// kind is "FinalizeBlock" of a *types.Request_FinalizeBlock.
+func kind(value any) string {
+	_, k, _ := strings.Cut(fmt.Sprintf("%T", value), "_")
+	return k
+}
+
+func readMessage(r *bufio.Reader) ([]byte, error) {
+	n, err := binary.ReadUvarint(r)
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, n)
+	_, err = io.ReadFull(r, b)
+	return b, err
+}
