@@ -17,6 +17,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if code, is := node.RunReexecuted(os.Args); is {
+		os.Exit(code)
+	}
 	if home := os.Getenv(deadlyHome); home != "" {
 		os.Exit(runDeadly(home, os.Getenv(deadlyMode)))
 	}
