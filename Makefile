@@ -14,7 +14,17 @@ SOAK_CHAOS   ?= 1000
 SOAK_CRASHES ?= 5000
 SOAK_SEED    ?= 1
 SOAK_COMET_KILLS ?= 100
+SOAK_COMET_STEPS ?= 3
+SOAK_COMET_CORE_KILLS ?= 500
+SOAK_COMET_NODE_RESTARTS ?= 4
+SOAK_COMET_STOPS ?= 3
+SOAK_COMET_FRAMES ?= 100000
+SOAK_COMET_INFOS ?= 1000
+SOAK_COMET_CRASHPOINTS ?= 2
+SOAK_COMET_FUZZ ?= 10m
 SOAK_TESTNET ?= 15m
+COMET_SOAK   := COPPICE_COMET_SEED=$(SOAK_SEED)
+COMET_TEST   := $(GO) test -count 1 -timeout 120m -v ./node -run
 SEED         ?= 1
 N            ?= 20000
 PKGS         ?= ./...
@@ -46,7 +56,7 @@ bench-cometbft: build ## the node and CometBFT's own kvstore, process by process
 	cd bench && $(GO) build -o ../bin/cometbft github.com/cometbft/cometbft/cmd/cometbft && $(GO) build -o ../bin/bench-cometbft ./cometbft
 	bin/bench-cometbft -bin bin $(BENCH_FLAGS)
 
-soak: build ## the long campaigns: kills of the process, of the tree, of the disk, of the log (SOAK_KILLS, SOAK_CHAOS, SOAK_CRASHES, SOAK_TESTNET, SOAK_SEED)
+soak: build ## the long campaigns: kills of the process, of the tree, of the disk, of the log, of CometBFT (SOAK_…, above)
 	bin/coppice soak --kills $(SOAK_KILLS)
 	for i in 0 1 2; do COPPICE_CHAOS_KILLS=$(SOAK_CHAOS) COPPICE_CHAOS_SEED=$$(( $(SOAK_SEED) + i )) \
 		$(GO) test -count 1 -timeout 60m -v -run TestRandomKillsLoseNothing ./node || exit 1; done
@@ -57,6 +67,16 @@ soak: build ## the long campaigns: kills of the process, of the tree, of the dis
 	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 60m -run TestAStateSyncThatIsCutShort ./node
 	bin/coppice soak --consensus cometbft --kills $(SOAK_COMET_KILLS)
 	cd bench && $(GO) test -count 1 -timeout 20m ./...
+	$(COMET_SOAK) COPPICE_COMET_KILLS=$(SOAK_COMET_KILLS) $(COMET_TEST) 'TestSIGKILLOfCometBFT$$'
+	$(COMET_SOAK) COPPICE_COMET_NODE_KILLS=$(SOAK_COMET_KILLS) $(COMET_TEST) TestSIGKILLOfTheNodeWithCometBFT
+	$(COMET_SOAK) COPPICE_COMET_STEPS=$(SOAK_COMET_STEPS) $(COMET_TEST) TestSIGKILLAtEachStepOfACommit
+	$(COMET_SOAK) COPPICE_COMET_CORE_KILLS=$(SOAK_COMET_CORE_KILLS) $(COMET_TEST) TestKillsOfTheCoreLeaveCometBFTAlone
+	$(COMET_SOAK) COPPICE_COMET_NODE_RESTARTS=$(SOAK_COMET_NODE_RESTARTS) $(COMET_TEST) TestKillsThatRestartTheNodeMakeOneCometBFT
+	$(COMET_SOAK) COPPICE_COMET_STOPS=$(SOAK_COMET_STOPS) $(COMET_TEST) 'TestStoppedProcesses|TestANodeThatWasStopped|TestASlowStartOfCometBFT'
+	$(COMET_SOAK) COPPICE_COMET_FRAMES=$(SOAK_COMET_FRAMES) $(COMET_TEST) TestABadClientOnTheABCISocket
+	$(COMET_SOAK) COPPICE_COMET_INFOS=$(SOAK_COMET_INFOS) $(COMET_TEST) TestAStormOfInfo
+	$(COMET_SOAK) COPPICE_COMET_CRASHPOINTS=$(SOAK_COMET_CRASHPOINTS) $(COMET_TEST) TestCrashPointsOfCometBFT
+	$(GO) test -run '^$$' -fuzz FuzzConnection -fuzztime $(SOAK_COMET_FUZZ) ./engines/consensus/comet
 	bin/coppice testnet chaos --duration $(SOAK_TESTNET) --seed $(SOAK_SEED)
 	COPPICE_HAMMER=15000 $(GO) test -race -count 1 -run Hammer -timeout 20m ./supervisor
 	COPPICE_SOAK=1 $(GO) test -count 1 -run BuildsForOtherSystems -timeout 20m ./supervisor
