@@ -106,8 +106,8 @@ func (p *Pending) Wait(ctx context.Context) error {
 }
 
 // Append adds records, with consecutive indexes, atomically: after a crash all of them are there or
-// none. It waits only while too much is pending, and then no longer than ctx; the records are durable
-// when the Pending says so. An append of no records is refused.
+// none. It waits only while too much is pending, and then no longer than ctx; with a ctx that has ended nothing is
+// appended. The records are durable when the Pending says so. An append of no records is refused.
 func (l *Log) Append(ctx context.Context, records ...Record) *Pending {
 	b, first, err := l.join(ctx, records, wait, nil)
 	if err != nil {

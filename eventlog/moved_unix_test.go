@@ -63,3 +63,14 @@ func TestADirectoryMovedUnderAnOpenLog(t *testing.T) {
 		})
 	}
 }
+
+// What would put a log where nobody meant it to be is refused.
+func TestPlacesWhereNoLogBelongs(t *testing.T) {
+	_, err := eventlog.Open("", eventlog.Options{})
+	require.ErrorContains(t, err, "no directory is named")
+	dir := t.TempDir()
+	for _, dest := range []string{dir, filepath.Join(dir, "sub")} {
+		_, err = eventlog.Salvage(t.Context(), dir, dest, eventlog.Options{})
+		require.ErrorContains(t, err, "in which a salvage changes nothing")
+	}
+}

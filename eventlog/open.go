@@ -2,6 +2,7 @@ package eventlog
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -16,6 +17,9 @@ func Open(dir string, o Options) (*Log, error) {
 	o, err := o.withDefaults()
 	if err != nil {
 		return nil, err
+	}
+	if dir == "" {
+		return nil, errors.New("eventlog: no directory is named; \".\" is the current one")
 	}
 	start := time.Now()
 	l := newLog(filepath.Clean(dir), o)

@@ -26,8 +26,8 @@ type Options struct {
 	// one frame larger than this gets a segment that holds it. At least 8 KiB.
 	SegmentSize int64
 
-	// MaxRecord bounds, in bytes, what one append call may carry: its records go into one frame whole.
-	// At most 1 GiB.
+	// MaxRecord bounds, in bytes, what one append call may carry: its records go into one frame whole, each
+	// with up to 6 bytes of its own. At most 1 GiB.
 	MaxRecord int64
 
 	// MaxBatch is when, in bytes, appenders begin to wait. At most two batches are in memory, one being

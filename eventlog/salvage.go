@@ -43,6 +43,9 @@ func Salvage(ctx context.Context, src, dest string, o Options) (Salvaged, error)
 	if err != nil {
 		return Salvaged{}, err
 	}
+	if in, err := filepath.Rel(src, dest); err == nil && filepath.IsLocal(in) {
+		return Salvaged{}, fmt.Errorf("eventlog: %s lies in %s, in which a salvage changes nothing", dest, src)
+	}
 	s := salvage{ctx: ctx, inspection: inspection{fs: o.FS, dir: filepath.Clean(src)}, o: o}
 	lock, err := s.open()
 	if err != nil {

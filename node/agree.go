@@ -157,8 +157,8 @@ func markStarted(home string, id [16]byte) error {
 	return errors.Join(err, syncDir(home))
 }
 
-// startedWithoutLog refuses a home that had a log and has none: a chain that began anew would not know what this one acknowledged.
-func startedWithoutLog(home string) error {
+// StartedWithoutLog is ErrDamage for a home that had a log and has none: a chain that began anew there would not know what was acknowledged.
+func StartedWithoutLog(home string) error {
 	b, err := os.ReadFile(filepath.Join(home, startedFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -182,7 +182,7 @@ func stateWithoutLog(disk vfs.FS, home string) error {
 		return err
 	}
 	if !tables {
-		return startedWithoutLog(home)
+		return StartedWithoutLog(home)
 	}
 	return fmt.Errorf("%w: there is a state in %s, and no log in %s that it could have been made of", ErrDamage, StateDir(home), LogDir(home))
 }

@@ -39,6 +39,9 @@ func (a *app) logError(err error) error {
 	case errors.Is(err, eventlog.ErrLocked):
 		return fmt.Errorf("%w: a node runs in home %s; the log is read when it has stopped ('coppice events' shows that of a node that runs)", err, a.home)
 	case errors.Is(err, fs.ErrNotExist):
+		if gone := node.StartedWithoutLog(a.home); gone != nil {
+			return gone
+		}
 		return fmt.Errorf("there is no log in home %s: no node was started in it (%w)", a.home, err)
 	case errors.Is(err, eventlog.ErrCorrupt):
 		return fmt.Errorf("%w\n'coppice log salvage %s DEST' copies what is whole to a new log", err, a.home)
