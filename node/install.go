@@ -208,8 +208,9 @@ func logOnDisk(logs eventlog.FS, home string) logSource {
 }
 
 // settleInstall completes an installation of which the log was told before a crash, and forgets one of which it was not. It also
-// ends an exchange of states that was cut short. It is called before a state is opened, with the home locked.
-func settleInstall(disk vfs.FS, home string, log logSource) error {
+// ends an exchange of states that was cut short. It is called before a state is opened, with the home locked. verified is the id of a snapshot
+// that this process took itself, empty for none.
+func settleInstall(disk vfs.FS, home string, log logSource, verified string) error {
 	if err := snapshots.Recover(disk, StateDir(home)); err != nil {
 		return err
 	}
@@ -235,7 +236,7 @@ func settleInstall(disk vfs.FS, home string, log logSource) error {
 	if rec == nil {
 		err = forgetInstall(dir, in.id)
 	} else {
-		err = completeInstall(dir, home, in.id, rec, snapshots.Installing{State: StateDir(home), LogID: id, Index: at})
+		err = completeInstall(dir, home, in.id, rec, snapshots.Installing{State: StateDir(home), LogID: id, Index: at, Verified: in.id == verified})
 	}
 	if err != nil {
 		return err

@@ -80,6 +80,7 @@ type Node struct {
 	snaps       *snapshotter
 	sync        *stateSync    // nil: the consensus carries no snapshots
 	installs    sync.Mutex    // held by whoever begins or settles an installation of a snapshot
+	taken       string        // the snapshot that was made to be installed last; installs is held
 	retainEvery time.Duration // between two rounds of retention
 	now         func() time.Time
 	progress    progress
@@ -186,7 +187,7 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 		}
 		return nil, errors.Join(err, n.Close())
 	}
-	if err := errors.Join(stateWithoutLog(n.disk(), home), settleInstall(n.disk(), home, logOnDisk(n.logDisk, home))); err != nil {
+	if err := errors.Join(stateWithoutLog(n.disk(), home), settleInstall(n.disk(), home, logOnDisk(n.logDisk, home), "")); err != nil {
 		return nil, errors.Join(classify(err), n.Close())
 	}
 	n.files = supervisor.NewLease(n.openLog, (*eventlog.Log).Close, leaseBound)
@@ -229,7 +230,7 @@ func (n *Node) openState() (*storage.DB, error) {
 	defer n.installs.Unlock()
 	if err := settleInstall(n.disk(), n.home, func() (*eventlog.Log, func() error, error) {
 		return n.elog.Load(), func() error { return nil }, nil // the logger has started, or this would not
-	}); err != nil {
+	}, n.taken); err != nil {
 		return nil, err
 	}
 	return storage.Open(StateDir(n.home), storage.Options{

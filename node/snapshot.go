@@ -184,7 +184,9 @@ func (h *stoppedHome) dir() snapshots.Dir {
 }
 
 // settle ends what a crash cut short.
-func (h *stoppedHome) settle() error { return settleInstall(h.disk, h.home, logOnDisk(h.logs, h.home)) }
+func (h *stoppedHome) settle() error {
+	return settleInstall(h.disk, h.home, logOnDisk(h.logs, h.home), "")
+}
 
 func (h *stoppedHome) readLog() (*eventlog.Log, error) {
 	return eventlog.OpenReadOnly(LogDir(h.home), eventlog.Options{FS: h.logs})

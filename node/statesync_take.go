@@ -203,10 +203,12 @@ func (s *stateSync) begin(ctx context.Context, id string) error {
 	if err := writeInstalling(s.n.disk(), s.n.home, installing{id, st.Durable + 1}); err != nil {
 		return err
 	}
+	s.n.taken = ""
 	m, err := s.named(ctx, id)
 	if err != nil {
 		return err
 	}
+	s.n.taken = m.ID
 	rec, err := installedRecord(m)
 	if err != nil {
 		return err
