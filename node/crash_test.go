@@ -130,22 +130,26 @@ func TestTheNodeSurvivesCrashesOfItsDisk(t *testing.T) {
 	}
 	rng := rand.New(rand.NewPCG(seed, seed))
 	home := t.TempDir()
-	_, err := Init(home, InitOptions{ChainID: "crash", Listen: "127.0.0.1:0", Profile: Chaos})
+	g := NewGenesis("crash", time.Now())
+	g.Limits.Window = longest.String() // a transaction that waits through many crashes in a row must not expire meanwhile
+	_, err := Init(home, InitOptions{Genesis: &g, Listen: "127.0.0.1:0", Profile: Chaos})
 	require.NoError(t, err)
 	known := newCounted()
 	known.settled = newCounted()
 	mem := vfs.NewCrashableMem()
 	keys, redone := 0, 0
+	starting := int64(0) // operations of the last start: half of the cuts fall behind as many
 	places := make(map[string]int)
 	for crash := range crashes {
 		if crash%25 == 24 {
 			verifyCrashed(t, home, mem, crash)
 		}
 		c := &crashing{
-			mem: mem, at: 1 + rng.Int64N(1200), keep: rng.IntN(101), rng: rand.New(rand.NewPCG(seed, uint64(crash))),
+			mem: mem, at: 1 + rng.Int64N(1200+2*starting), keep: rng.IntN(101), rng: rand.New(rand.NewPCG(seed, uint64(crash))),
 			known: known, cut: make(chan struct{}),
 		}
 		n := startOnDisk(t, home, c.fs(), often)
+		starting = c.ops.Load()
 		redone += n.check(t, known, crash)
 		n.load(t, known, &keys, c.cut)
 		n.stopNow(t)
@@ -177,6 +181,9 @@ func TestTheNodeSurvivesCrashesOfItsDisk(t *testing.T) {
 	t.Logf("seed %d: %d crashes (at operations on %v), %d transactions submitted, %d of those acknowledged found without a result and finished; the log begins at record %d",
 		seed, crashes, places, keys, redone, first)
 }
+
+// longest is the longest window there is.
+const longest = 24 * time.Hour
 
 // often makes snapshots, pruning and truncation happen all the time.
 func often(c *Config) Option {
@@ -301,7 +308,7 @@ func (n *diskNode) load(t *testing.T, known *counted, keys *int, cut <-chan stru
 			key := "k" + strconv.Itoa(*keys)
 			body, err := kv.Encode(kv.Add([]byte(key), 1))
 			require.NoError(t, err)
-			raw, err := engines.NewTx("kv", body, 5*time.Minute).Encode()
+			raw, err := engines.NewTx("kv", body, longest-time.Hour).Encode()
 			require.NoError(t, err)
 			txs, names = append(txs, raw), append(names, key)
 		}
