@@ -13,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
@@ -176,7 +175,7 @@ func (h *stoppedHome) backup(ctx context.Context, dest string, o BackupOptions) 
 		return info, err
 	}
 	defer l.Close()
-	floor, err := poolFloor(l, progress)
+	floor, err := poolFloor(ctx, l, progress)
 	if err != nil {
 		return info, err
 	}
@@ -192,34 +191,19 @@ func (h *stoppedHome) backup(ctx context.Context, dest string, o BackupOptions) 
 }
 
 // poolFloor is the oldest TxLaunched of a log without a terminal record; the log's end and one if there is none.
-func poolFloor(l *eventlog.Log, progress func(step string, done, total uint64)) (uint64, error) {
-	return poolFloorOf(l, l.First(), l.Durable(), progress)
-}
-
-// poolFloorOf is poolFloor of a log that has nothing but records from to to.
-func poolFloorOf(l *eventlog.Log, from, to uint64, progress func(step string, done, total uint64)) (uint64, error) {
-	pending := newPending()
-	err := eachRecord(l, from, to, func(e eventlog.Entry) error {
+func poolFloor(ctx context.Context, l *eventlog.Log, progress func(step string, done, total uint64)) (uint64, error) {
+	pending, first, last := newPending(), l.First(), l.Durable()
+	err := eachRecord(ctx, l, first, last, func(e eventlog.Entry) error {
 		if e.Index%1024 == 0 {
-			progress("pool", e.Index-from, to+1-from)
+			progress("pool", e.Index-first, last+1-first)
 		}
-		switch e.Kind {
-		case engines.KindTxLaunched, engines.KindTxExpired, engines.KindBlockCommitted:
-		default:
-			return nil
-		}
-		m, err := engines.DecodeRecord(e)
-		if err != nil {
-			return fmt.Errorf("%w: %w", ErrDamage, err)
-		}
-		pending.record(e.Index, m)
-		return nil
+		return pending.entry(e)
 	})
-	return pending.floor(to + 1), err
+	return pending.floor(last + 1), err
 }
 
 // eachRecord reads the records from to to, of which there may be none.
-func eachRecord(l *eventlog.Log, from, to uint64, f func(eventlog.Entry) error) error {
+func eachRecord(ctx context.Context, l *eventlog.Log, from, to uint64, f func(eventlog.Entry) error) error {
 	if from > min(to, l.Durable()) {
 		return nil
 	}
@@ -228,7 +212,7 @@ func eachRecord(l *eventlog.Log, from, to uint64, f func(eventlog.Entry) error) 
 		return err
 	}
 	defer cur.Close()
-	for {
+	for ctx.Err() == nil {
 		e, ok, err := cur.TryNext()
 		if err != nil || !ok {
 			return err
@@ -237,4 +221,5 @@ func eachRecord(l *eventlog.Log, from, to uint64, f func(eventlog.Entry) error) 
 			return err
 		}
 	}
+	return context.Cause(ctx)
 }

@@ -78,17 +78,12 @@ func (h *stoppedHome) salvageBackup(ctx context.Context, dest string, o BackupOp
 	if err != nil {
 		return info, lost, err
 	}
-	b, err := salvagedBackup(l, m, &lost)
+	b, err := h.salvagedBackup(ctx, l, m, &lost)
 	if err != nil {
 		return info, lost, err
 	}
-	b.home, b.dir, b.send = h.home, h.dir(), w.Take
+	b.send = w.Take
 	defer b.cur.Close()
-	if lost.Settled = lost.Settled && lost.Cut == 0; lost.Settled && lost.Any() {
-		if lost.Settled, err = h.outlived(l, b, lost); err != nil {
-			return info, lost, err
-		}
-	}
 	if err := b.run(ctx); err != nil {
 		return info, lost, err
 	}
@@ -141,59 +136,67 @@ func (h *stoppedHome) newest(ctx context.Context, l *eventlog.Log, found eventlo
 }
 
 // salvagedBackup is what there is to send: the snapshot, and the records that it takes, up to the first that is lost after it.
-func salvagedBackup(l *eventlog.Log, m snapshots.Manifest, lost *Lost) (*backup, error) {
-	b := &backup{manifest: m, last: max(l.Durable(), m.Index)}
+func (h *stoppedHome) salvagedBackup(ctx context.Context, l *eventlog.Log, m snapshots.Manifest, lost *Lost) (*backup, error) {
+	b := &backup{home: h.home, dir: h.dir(), manifest: m, last: max(l.Durable(), m.Index)}
 	from := l.First() // the first record behind all that is lost
 	lost.Settled = l.Durable() >= m.Index
 	for _, g := range lost.Gaps {
-		if g.First > m.Index {
-			b.last, lost.Cut = g.First-1, g.First
+		if max(g.First, g.Last) > m.Index {
+			lost.Cut, lost.Settled = max(g.First, m.Index+1), false
+			if b.last = lost.Cut - 1; g.First <= m.Index {
+				from = lost.Cut // the gap goes on to there
+			}
 			break
 		}
 		from = max(g.First, g.Last+1)
 		lost.Settled = lost.Settled && g.Last >= g.First
 	}
-	floor, err := poolFloorOf(l, min(from, b.last+1), b.last, func(string, uint64, uint64) {})
-	if err != nil {
+	behind := behind{pending: newPending()}
+	if err := eachRecord(ctx, l, from, b.last, behind.entry); err != nil {
 		return nil, err
 	}
-	b.first = min(m.Index+1, floor)
-	b.cur, err = l.Cursor(min(b.first, l.Durable()+1))
+	b.first = min(m.Index+1, behind.pending.floor(b.last+1))
+	if lost.Settled && lost.Any() {
+		g, err := readGenesis(filepath.Join(h.home, genesisFile))
+		if err != nil {
+			return nil, err
+		}
+		lost.Settled = behind.outlives(time.Duration(g.Params.WindowNs))
+	}
+	cur, err := l.Cursor(min(b.first, l.Durable()+1))
+	b.cur = cur
 	return b, err
 }
 
-// outlived tells whether the chain's time went past the validity of all that lost records can have acknowledged: who was launched before the first record after
-// them was valid for one window more at most.
-func (h *stoppedHome) outlived(l *eventlog.Log, b *backup, lost Lost) (bool, error) {
-	g, err := readGenesis(filepath.Join(h.home, genesisFile))
+// behind is what the records behind all that is lost say.
+type behind struct {
+	pending      pending
+	begin, clock int64 // the time of the first of them, and of the last block
+}
+
+func (b *behind) entry(e eventlog.Entry) error {
+	m, err := engines.DecodeRecord(e)
 	if err != nil {
-		return false, err
+		return fmt.Errorf("%w: %w", ErrDamage, err)
 	}
-	from := l.First()
-	for _, gap := range lost.Gaps {
-		from = gap.Last + 1
+	b.pending.record(e.Index, m)
+	at := int64(0)
+	switch m := m.(type) {
+	case *logv1.TxLaunched:
+		at = m.ReceivedNs
+	case *logv1.OrderDecided:
+		at = m.TimeNs
+	case *logv1.BlockCommitted:
+		at, b.clock = m.TimeNs, m.TimeNs
 	}
-	var after, clock int64 // the time of the first record after, and of the last block
-	if err := eachRecord(l, from, b.last, func(e eventlog.Entry) error {
-		m, err := engines.DecodeRecord(e)
-		if err != nil {
-			return fmt.Errorf("%w: %w", ErrDamage, err)
-		}
-		at := int64(0)
-		switch m := m.(type) {
-		case *logv1.TxLaunched:
-			at = m.ReceivedNs
-		case *logv1.OrderDecided:
-			at = m.TimeNs
-		case *logv1.BlockCommitted:
-			at, clock = m.TimeNs, m.TimeNs
-		}
-		if after == 0 {
-			after = at
-		}
-		return nil
-	}); err != nil {
-		return false, err
+	if b.begin == 0 {
+		b.begin = at
 	}
-	return after != 0 && clock >= after+g.Params.WindowNs+int64(time.Second), nil
+	return nil
+}
+
+// outlives tells whether the chain's time went past the validity of all that lost records can have acknowledged: who was launched before the first record
+// behind them was valid for one window more at most.
+func (b *behind) outlives(window time.Duration) bool {
+	return b.begin != 0 && b.clock >= b.begin+int64(window)+int64(time.Second)
 }

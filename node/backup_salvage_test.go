@@ -16,13 +16,19 @@ import (
 // spoil changes a byte of the first record of a home's log that has a text in it.
 func spoil(t *testing.T, home, text string) {
 	t.Helper()
+	harm(t, home, text, func(b []byte) { b[bytes.Index(b, []byte(text))] ^= 1 })
+}
+
+// harm changes the first segment of a home's log that has a text in it.
+func harm(t *testing.T, home, text string, do func(b []byte)) {
+	t.Helper()
 	files, err := filepath.Glob(filepath.Join(LogDir(home), "*.seg"))
 	require.NoError(t, err)
 	for _, f := range files {
 		b, err := os.ReadFile(f)
 		require.NoError(t, err)
-		if at := bytes.Index(b, []byte(text)); at >= 0 {
-			b[at] ^= 1
+		if bytes.Contains(b, []byte(text)) {
+			do(b)
 			require.NoError(t, os.WriteFile(f, b, 0o600))
 			return
 		}
@@ -116,6 +122,30 @@ func TestASalvagedBackupEndsBeforeDamageBehindTheState(t *testing.T) {
 	h := driveHome(t, again)
 	defer h.close()
 	require.True(t, endOf(t, h, waits).Known, "it was acknowledged before the damage")
+}
+
+// Records may be lost on both sides of where the state is.
+func TestASalvagedBackupEndsAtTheStateInTheMiddleOfDamage(t *testing.T) {
+	home, _ := damaged(t, time.Second)
+	h := driveHome(t, home)
+	b := h.next(h.tx(kv.Put([]byte("fourth"), []byte("yes")), time.Minute))
+	h.order(b)
+	h.commit(b)
+	require.NoError(t, h.submit(h.tx(kv.Put([]byte("after"), []byte("yes")), time.Minute))[0].Err)
+	h.close()
+	harm(t, home, "fourth", func(b []byte) {
+		from, to := bytes.LastIndex(b, []byte("fourth")), bytes.LastIndex(b, []byte("after"))
+		clear(b[from:to]) // in BlockCommitted, and up to what was launched after it: one gap
+	})
+	dest := filepath.Join(t.TempDir(), "backup")
+	info, lost, err := SalvageBackup(t.Context(), home, dest, BackupOptions{Program: "test"})
+	require.NoError(t, err)
+	require.EqualValues(t, 4, info.Height)
+	require.Len(t, lost.Gaps, 1)
+	require.Equal(t, info.Last+1, lost.Cut)
+	require.False(t, lost.Settled)
+	_, err = RestoreBackup(t.Context(), dest, filepath.Join(t.TempDir(), "home"), nil)
+	require.NoError(t, err)
 }
 
 // A snapshot does where the state is damaged too; without one nothing can be done.

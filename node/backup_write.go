@@ -339,21 +339,7 @@ func readRecords(ctx context.Context, dir string, each func(eventlog.Entry) erro
 		return err
 	}
 	defer l.Close()
-	cur, err := l.Cursor(l.First())
-	if err != nil {
-		return err
-	}
-	defer cur.Close()
-	for ctx.Err() == nil {
-		e, ok, err := cur.TryNext()
-		if err != nil || !ok {
-			return err
-		}
-		if err := each(e); err != nil {
-			return err
-		}
-	}
-	return context.Cause(ctx)
+	return eachRecord(ctx, l, l.First(), l.Durable(), each)
 }
 
 // copyFile copies a file, durably but for its name.

@@ -1,9 +1,12 @@
 package node
 
 import (
+	"fmt"
+
 	"google.golang.org/protobuf/proto"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/eventlog"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -11,6 +14,21 @@ import (
 type pending map[engines.TxID]uint64 // index of its first TxLaunched
 
 func newPending() pending { return make(pending) }
+
+// entry takes the next entry of the log. Errors are ErrDamage.
+func (p pending) entry(e eventlog.Entry) error {
+	switch e.Kind {
+	case engines.KindTxLaunched, engines.KindTxExpired, engines.KindBlockCommitted:
+	default:
+		return nil
+	}
+	m, err := engines.DecodeRecord(e)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrDamage, err)
+	}
+	p.record(e.Index, m)
+	return nil
+}
 
 // record takes the next record of the log.
 func (p pending) record(index uint64, m proto.Message) {
