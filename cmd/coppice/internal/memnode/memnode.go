@@ -21,7 +21,7 @@ import (
 
 // Node is an api.Backend.
 type Node struct {
-	// Betray tells how often the n-th transaction, from 1, is applied: 1 in an honest node. Nil is honest.
+	// Betray tells how often the n-th transaction, from 1, is applied, whatever is answered: 1 in an honest node. Nil is honest.
 	Betray func(n int) int
 
 	// Down, if it answers an error, fails the n-th call of Submit, from 1.
@@ -98,11 +98,15 @@ func (n *Node) execute(id engines.TxID, tx engines.Tx) *logv1.TxResult {
 	if n.Betray != nil {
 		times = n.Betray(len(n.results) + 1)
 	}
-	for range times {
+	before := n.state.Keys // Execute does not write into it
+	for range max(times, 1) {
 		data, err := n.state.Execute(kv.New(), tx.Body)
 		if r.Data = data; err != nil {
 			r.Code, r.Log = logv1.Code_CODE_FAILED, err.Error()
 		}
+	}
+	if times == 0 {
+		n.state.Keys = before // the answer does not betray it
 	}
 	return r
 }

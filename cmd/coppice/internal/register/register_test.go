@@ -130,7 +130,7 @@ func TestClientsOfAnHonestNodeMakeALinearizableHistory(t *testing.T) {
 func TestClientsFindOutANodeThatForgetsWrites(t *testing.T) {
 	n := memnode.New()
 	n.Betray = func(tx int) int {
-		if tx%20 == 0 {
+		if tx%5 == 0 {
 			return 0
 		}
 		return 1
