@@ -132,6 +132,8 @@ type BackupOptions struct {
 	Program  string // that makes it, and its version
 	Token    []byte // the admin token, if it is to be in it: whoever has the backup then holds power over the node
 	Progress func(step string, done, total uint64)
+
+	Fatal func(error) // as SnapshotOptions.Fatal
 }
 
 func (o BackupOptions) progress() func(step string, done, total uint64) {
@@ -149,6 +151,7 @@ func Backup(ctx context.Context, home, dest string, o BackupOptions) (BackupInfo
 		return BackupInfo{}, err
 	}
 	defer h.Close()
+	h.fatal = o.Fatal
 	if err := refuseComet(home); err != nil {
 		return BackupInfo{}, err
 	}

@@ -41,6 +41,7 @@ func SalvageBackup(ctx context.Context, home, dest string, o BackupOptions) (Bac
 		return BackupInfo{}, Lost{}, err
 	}
 	defer h.Close()
+	h.fatal = o.Fatal
 	if err := refuseComet(home); err != nil {
 		return BackupInfo{}, Lost{}, err
 	}

@@ -154,7 +154,7 @@ func TestASalvagedBackupBeginsWithASnapshotIfItMust(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			home, _ := damaged(t, time.Hour)
 			if snapshot {
-				_, fresh, err := CreateSnapshot(t.Context(), home, "test", nil)
+				_, fresh, err := CreateSnapshot(t.Context(), home, SnapshotOptions{Program: "test"})
 				require.NoError(t, err)
 				require.True(t, fresh)
 			}

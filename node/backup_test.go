@@ -242,7 +242,7 @@ func TestASnapshotOfAnotherNodeIsInstalled(t *testing.T) {
 		h.close()
 	}
 	work(t, from, 5)
-	m, _, err := CreateSnapshot(t.Context(), from, "test", nil)
+	m, _, err := CreateSnapshot(t.Context(), from, SnapshotOptions{Program: "test"})
 	require.NoError(t, err)
 	at := filepath.Join(SnapshotDir(to), m.ID)
 	require.NoError(t, os.CopyFS(at, os.DirFS(filepath.Join(SnapshotDir(from), m.ID))))
@@ -272,7 +272,7 @@ func TestASnapshotOfAnotherNodeIsInstalled(t *testing.T) {
 	_, err = InstallSnapshot(t.Context(), to, m.ID, nil)
 	require.ErrorContains(t, err, "want one that is ahead")
 	work(t, from, 5)
-	next, _, err := CreateSnapshot(t.Context(), from, "test", nil)
+	next, _, err := CreateSnapshot(t.Context(), from, SnapshotOptions{Program: "test"})
 	require.NoError(t, err)
 	require.NoError(t, os.CopyFS(filepath.Join(SnapshotDir(to), next.ID), os.DirFS(filepath.Join(SnapshotDir(from), next.ID))))
 	_, err = InstallSnapshot(t.Context(), to, next.ID, nil)

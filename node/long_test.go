@@ -124,7 +124,7 @@ func TestALongLogStartsInBoundedMemory(t *testing.T) {
 	began = time.Now()
 	switch step {
 	case "make":
-		m, _, err := CreateSnapshot(t.Context(), home, "test", nil)
+		m, _, err := CreateSnapshot(t.Context(), home, SnapshotOptions{Program: "test"})
 		require.NoError(t, err)
 		t.Logf("snapshot of %d MiB in %v", m.Bytes>>20, time.Since(began))
 		return

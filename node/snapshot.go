@@ -155,6 +155,8 @@ type stoppedHome struct {
 	disk vfs.FS
 	logs eventlog.FS // nil: the operating system's
 	free func() error
+
+	fatal func(error) // as VerifyOptions.Fatal, of its state
 }
 
 // openStopped locks a home. Close gives it back. Errors are ErrConfig and ErrHomeInUse.
@@ -169,7 +171,7 @@ func openStopped(home string, disk vfs.FS, logs eventlog.FS) (*stoppedHome, erro
 	if disk == nil {
 		disk = vfs.Default
 	}
-	h := &stoppedHome{home, disk, logs, lock.Close}
+	h := &stoppedHome{home: home, disk: disk, logs: logs, free: lock.Close}
 	if err := h.settle(); err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
@@ -210,16 +212,27 @@ func VerifySnapshot(ctx context.Context, home, id string, progress func(done, to
 	return m, classify(err)
 }
 
+// SnapshotOptions say who takes a snapshot.
+type SnapshotOptions struct {
+	Program  string // that takes it, and its version
+	Progress func(done, total uint64)
+
+	// Fatal ends the process where the home's state can neither be read nor closed: its disk is full, for one. It must not return; nil
+	// panics.
+	Fatal func(error)
+}
+
 // CreateSnapshot takes a snapshot of a stopped home. fresh is false where the newest one is of the same state. What the log has
 // and the state has not yet is not in it: a start applies that first. Errors are ErrDamage, ErrHomeInUse, ErrConfig and
 // snapshots.ErrNone.
-func CreateSnapshot(ctx context.Context, home, program string, progress func(done, total uint64)) (m snapshots.Manifest, fresh bool, err error) {
+func CreateSnapshot(ctx context.Context, home string, o SnapshotOptions) (m snapshots.Manifest, fresh bool, err error) {
 	h, err := openStopped(home, nil, nil)
 	if err != nil {
 		return m, false, err
 	}
 	defer h.Close()
-	m, fresh, err = h.create(ctx, program, progress)
+	h.fatal = o.Fatal
+	m, fresh, err = h.create(ctx, o.Program, o.Progress)
 	return m, fresh, classify(err)
 }
 
@@ -243,7 +256,7 @@ func (h *stoppedHome) takeState(ctx context.Context, program string, progress fu
 	return h.dir().Take(ctx, snapshots.Taking{
 		Program: program, Now: time.Now(), Progress: progress,
 		Checkpoint: func(_ context.Context, dir string) error {
-			db, err := storage.Open(StateDir(h.home), storage.Options{FS: h.disk})
+			db, err := storage.Open(StateDir(h.home), storage.Options{FS: h.disk, OnFatal: h.fatal})
 			if err != nil {
 				return err
 			}

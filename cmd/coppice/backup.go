@@ -35,7 +35,7 @@ The admin token is left out. A CometBFT home is refused.`,
 		Args: words("DEST"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			show := newProgress()
-			info, lost, err := a.backup(cmd.Context(), args[0], backupOptions{withToken, salvage, steps(show)})
+			info, lost, err := a.backup(cmd.Context(), args[0], backupOptions{withToken, salvage, steps(show), fatal(cmd)})
 			show.end()
 			if err != nil {
 				return err
@@ -69,6 +69,7 @@ The admin token is left out. A CometBFT home is refused.`,
 type backupOptions struct {
 	withToken, salvage bool
 	progress           func(string, uint64, uint64)
+	fatal              func(error)
 }
 
 // backup has the running node make the backup, or makes it of a stopped home.
@@ -79,7 +80,7 @@ func (a *app) backup(ctx context.Context, dest string, o backupOptions) (info no
 			return info, lost, err
 		}
 	}
-	options := node.BackupOptions{Program: program(), Token: token, Progress: o.progress}
+	options := node.BackupOptions{Program: program(), Token: token, Progress: o.progress, Fatal: o.fatal}
 	switch {
 	case o.salvage:
 		return node.SalvageBackup(ctx, a.home, dest, options)

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -36,4 +37,12 @@ func codeOf(err error) int {
 		return node.ExitDamage
 	}
 	return node.ExitCode(err)
+}
+
+// fatal ends the process with an error after which a command can neither go on nor return: a state that it has open can not be closed.
+func fatal(cmd *cobra.Command) func(error) {
+	return func(err error) {
+		fmt.Fprintln(cmd.ErrOrStderr(), "coppice:", err)
+		os.Exit(codeOf(err))
+	}
 }

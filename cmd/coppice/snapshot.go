@@ -96,7 +96,9 @@ not moved since the newest snapshot, that is the answer.`,
 			if a.address == "" {
 				show := newProgress()
 				var m snapshots.Manifest
-				m, fresh, err = node.CreateSnapshot(ctx, a.home, program(), step(show, "snapshot"))
+				m, fresh, err = node.CreateSnapshot(ctx, a.home, node.SnapshotOptions{
+					Program: program(), Progress: step(show, "snapshot"), Fatal: fatal(cmd),
+				})
 				show.end()
 				made = snapshotFrom(m)
 			}

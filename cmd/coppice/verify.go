@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -49,10 +48,7 @@ what is damaged and where.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			show := newProgress()
 			o.Progress = steps(show)
-			o.Fatal = func(err error) {
-				fmt.Fprintf(cmd.ErrOrStderr(), "coppice: verify: %v\n", err)
-				os.Exit(node.ExitFailed)
-			}
+			o.Fatal = fatal(cmd)
 			v, err := node.Verify(cmd.Context(), a.home, o)
 			show.end()
 			if err != nil && !errors.Is(err, node.ErrDamage) {
