@@ -99,19 +99,29 @@ func (w *watchdog) Serve(ctx context.Context) error {
 			stood.reset()
 			continue
 		}
-		if stood.look() < w.patience(agreeing, restarts) {
+		bound := w.patience(agreeing, restarts)
+		if stood.look() < stood.until(bound) {
 			continue
 		}
-		why, act := w.judge(ctx, height, stood.total)
+		asked := time.Now()
+		why, act, answers := w.judge(ctx, height, stood.total)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if why == "" || w.app.height.Load() != height || w.app.busy.Load() > 0 {
-			continue // or it has moved while we asked
+		if why == "" || w.app.height.Load() != height || w.app.busy.Load() > 0 { // or it has moved while we asked
+			stood.answered = stood.answered || answers
+			continue
 		}
 		if act && told != "" { // until now nobody could be blamed: only now its time begins
 			told = ""
 			stood.reset()
+			continue
+		}
+		if act && answers && !stood.answered {
+			stood.confirm(bound)
+			continue
+		}
+		if act && !answers && stood.total+time.Since(asked) < bound {
 			continue
 		}
 		if !act {
@@ -144,8 +154,9 @@ func (w *watchdog) patience(agreeing bool, restarts int) time.Duration {
 // watch is for how long a height was seen standing still. The time between two looks counts up to mostOfLook: whoever looks later
 // than that was stopped or starved, and so was, for all it knows, everything else of the node. CometBFT is not to blame for it.
 type watch struct {
-	total time.Duration
-	last  time.Time
+	total    time.Duration
+	last     time.Time
+	answered bool // CometBFT did, meanwhile
 }
 
 const mostOfLook = 2 * watchEvery
@@ -156,6 +167,21 @@ func (w *watch) look() time.Duration {
 	now := time.Now()
 	w.total, w.last = w.total+min(now.Sub(w.last), mostOfLook), now
 	return w.total
+}
+
+// until is how long a height is to stand still before the next question. The first comes before the bound is over: a CometBFT that was stopped
+// (SIGSTOP) answers as soon as it goes on, before it has a block, and its answer says nothing about the time before.
+func (w *watch) until(bound time.Duration) time.Duration {
+	if w.answered {
+		return bound
+	}
+	return bound - bound/3
+}
+
+// confirm notes an answer: a third of the bound, more than a round, is left from now on, and then the next question comes.
+func (w *watch) confirm(bound time.Duration) {
+	w.answered = true
+	w.total, w.last = min(w.total, bound-bound/3), time.Now()
 }
 
 // begins tells whether CometBFT is to begin with a snapshot, and has brought no block yet.
@@ -187,26 +213,27 @@ func (w *watchdog) excuse(ctx context.Context, began time.Time) string {
 	return ""
 }
 
-// judge tells whether a restart may help, and why; an empty reason is that it is too early to say. A question that is cut off is asked again: where CometBFT has just ended its
-// supervisor restarts it, and us with it. One that has no answer in its time is answer enough.
-func (w *watchdog) judge(ctx context.Context, height uint64, stood time.Duration) (why string, act bool) {
+// judge tells whether a restart may help, and why, and whether CometBFT has answered; an empty reason is that it is too early to say. A question
+// that is cut off is asked again: where CometBFT has just ended its supervisor restarts it, and us with it. One that has no answer in its
+// time is answer enough.
+func (w *watchdog) judge(ctx context.Context, height uint64, stood time.Duration) (why string, act, answers bool) {
 	if w.begins() {
-		return "nothing of a snapshot has come", true
+		return "nothing of a snapshot has come", true, true
 	}
 	why, act, err := w.ask(ctx, height, stood)
 	if slow := net.Error(nil); err != nil && !(errors.As(err, &slow) && slow.Timeout()) {
 		if pause(ctx, watchEvery) != nil {
-			return "", false
+			return "", false, false
 		}
 		why, act, err = w.ask(ctx, height, stood)
 	}
 	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "dial" && stood < watchPatience {
-		return "", false
+		return "", false, false
 	}
 	if err != nil {
-		return fmt.Sprintf("CometBFT does not answer: %v", err), true
+		return fmt.Sprintf("CometBFT does not answer: %v", err), true, false
 	}
-	return why, act
+	return why, act, true
 }
 
 func (w *watchdog) ask(ctx context.Context, height uint64, stood time.Duration) (why string, act bool, err error) {

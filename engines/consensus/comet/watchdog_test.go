@@ -31,6 +31,7 @@ type watched struct {
 	stopped atomic.Int64 // for how long everything stands at the next look whether there is work
 	cut     atomic.Int32 // how many of the next requests end without an answer
 	deaf    atomic.Bool  // nobody listens
+	wakes   atomic.Int64 // when it goes on (unix nanoseconds), having been stopped: it answers then, and has a block wakesFor later
 
 	catchingUp atomic.Bool  // as it tells
 	idle       atomic.Int64 // for how long it has not heard of its peer
@@ -57,6 +58,16 @@ func (w *watched) RoundTrip(r *http.Request) (*http.Response, error) {
 	if w.cut.Add(-1) >= 0 {
 		return nil, io.EOF
 	}
+	if at := w.wakes.Load(); at > 0 {
+		select {
+		case <-time.After(time.Until(time.Unix(0, at))):
+		case <-r.Context().Done():
+			return nil, r.Context().Err()
+		}
+		if w.wakes.CompareAndSwap(at, 0) {
+			time.AfterFunc(wakesFor, func() { w.app.height.Add(1) })
+		}
+	}
 	if w.moves.Load() {
 		w.app.height.Add(1)
 	}
@@ -73,6 +84,9 @@ func (w *watched) RoundTrip(r *http.Request) (*http.Response, error) {
 	body := fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":%s}`, q.ID, answer)
 	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
 }
+
+// wakesFor is less than a round.
+const wakesFor = 800 * time.Millisecond
 
 // Offer says that there is always work.
 func (w *watched) Offer(context.Context, uint64, int, int, bool) ([][]byte, uint64, error) {
@@ -149,6 +163,34 @@ func TestAStartHasABoundOfItsOwn(t *testing.T) {
 	})
 }
 
+// A CometBFT that was stopped (SIGSTOP) and goes on while it is asked, or just before, answers before it has a block. It is left alone.
+func TestACometBFTThatWakesIsLeftAlone(t *testing.T) {
+	for name, after := range map[string]time.Duration{
+		"before the question": 0, "as it is asked": 4 * time.Second, "while it is asked": 6 * time.Second, "as its time is over": 7500 * time.Millisecond,
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := watchOver(t)
+				w.wakes.Store(time.Now().Add(after).UnixNano())
+				<-time.After(max(after, 4*time.Second) + wakesFor)
+				synctest.Wait()
+				require.EqualValues(t, 1, w.starts.Load())
+				require.EqualValues(t, 1, w.app.height.Load(), "it was asked, and has gone on")
+			})
+		})
+	}
+}
+
+// One that does not go on is asked for no longer than before.
+func TestACometBFTThatAnswersNobodyIsRestarted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watchOver(t)
+		w.wakes.Store(time.Now().Add(time.Hour).UnixNano())
+		after(4*time.Second + rpcTime)
+		require.EqualValues(t, 2, w.starts.Load())
+	})
+}
+
 // What has moved while the watchdog asked who is to blame is not restarted.
 func TestAHeightThatMovesMeanwhileIsLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -167,7 +209,7 @@ func TestTimeInWhichTheNodeWasStoppedIsNotHeldAgainstCometBFT(t *testing.T) {
 		w := watchOver(t)
 		after(time.Second)
 		w.stopped.Store(int64(15 * time.Second))
-		after(17 * time.Second)
+		after(16 * time.Second)
 		require.Zero(t, w.asked.Load(), "it is too early to ask who is to blame")
 		require.EqualValues(t, 1, w.starts.Load())
 		after(3 * time.Second)
