@@ -73,6 +73,9 @@ func RunChild(ctx context.Context, o ChildOptions) error {
 	if err := n.Start(); err != nil {
 		return err
 	}
+	if sw, ok := n.Switch().(*p2p.Switch); ok {
+		redialAll(ctx, sw, key.ID(), c.P2P.PersistentPeers)
+	}
 	<-ctx.Done()
 	stopped := make(chan error, 1)
 	go func() {
