@@ -1,7 +1,6 @@
 package comet
 
 import (
-	"hash/crc32"
 	"io/fs"
 	"os"
 	"strings"
@@ -28,8 +27,6 @@ func joinAddresses(list, more string) string {
 	}
 	return list + "," + more
 }
-
-func checksum(s string) uint32 { return crc32.ChecksumIEEE([]byte(s)) }
 
 // ownedByUs guards against a directory that somebody else has put in our way.
 func ownedByUs(info fs.FileInfo) bool {

@@ -102,38 +102,3 @@ type ChildOptions struct {
 func (o ChildOptions) Args() []string {
 	return []string{"--home", o.Home, "--abci", o.ABCI, "--rpc", o.RPC}
 }
-
-// SocketDir is where the sockets of a home lie: in the home, or, where such a path would be too long for a socket's address, in a
-// directory that only the user can enter.
-func SocketDir(home string) string {
-	const longest = 107 - len("/abci-0123456789-012345.sock")
-	if dir := filepath.Join(home, "run"); len(dir) <= longest {
-		return dir
-	}
-	return filepath.Join(os.TempDir(), fmt.Sprintf("coppice-%d-%08x", os.Getuid(), checksum(home)))
-}
-
-// socketDir makes the directory of a home's sockets, without those that another run has left.
-func socketDir(home string) (string, error) {
-	dir := SocketDir(home)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", err
-	}
-	info, err := os.Lstat(dir)
-	switch {
-	case err != nil:
-		return "", err
-	case !info.IsDir() || info.Mode().Perm()&0o077 != 0 || !ownedByUs(info):
-		return "", fmt.Errorf("%s: want a directory of this user's that nobody else can enter, have %v", dir, info.Mode())
-	}
-	stale, err := filepath.Glob(filepath.Join(dir, "*.sock"))
-	if err != nil {
-		return "", err
-	}
-	for _, s := range stale {
-		if err := os.Remove(s); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return "", err
-		}
-	}
-	return dir, nil
-}

@@ -113,9 +113,7 @@ func (t *tree) build(context.Context) ([]supervisor.Child, error) {
 	if own := t.core.Genesis.GetChainId(); g.ChainID != own {
 		return nil, fmt.Errorf("%w: %s is of chain %q, the home's genesis.json of %q", ErrGenesis, genesisPath(home), g.ChainID, own)
 	}
-	if t.dir, err = socketDir(home); err != nil {
-		return nil, err
-	}
+	t.dir = SocketDir(home)
 	return []supervisor.Child{
 		{ID: childABCI, Start: t.startServer},
 		{
@@ -127,9 +125,13 @@ func (t *tree) build(context.Context) ([]supervisor.Child, error) {
 }
 
 func (t *tree) startServer(ctx context.Context) (supervisor.Service, error) {
+	release, err := holdSockets(t.Home)
+	if err != nil {
+		return nil, err
+	}
 	t.app = &app{core: t.core, home: t.Home, version: t.Version, retain: t.Retain, extender: t.Extender, log: t.Log}
 	t.server = &server{
-		app: t.app, dir: t.dir, limit: int(2*t.core.Genesis.GetParams().GetMaxBlockBytes()) + frameOverhead, log: t.Log, ctx: ctx,
+		app: t.app, dir: t.dir, release: release, limit: int(2*t.core.Genesis.GetParams().GetMaxBlockBytes()) + frameOverhead, log: t.Log, ctx: ctx,
 	}
 	return t.server, nil
 }

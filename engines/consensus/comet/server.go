@@ -26,6 +26,8 @@ type server struct {
 	limit int    // of a frame
 	log   *zap.Logger
 
+	release func() // gives the directory back
+
 	ctx context.Context // the incarnation's: endpoints are opened by another child
 
 	mu  sync.Mutex
@@ -35,6 +37,7 @@ type server struct {
 
 // Serve keeps the endpoint until ctx ends.
 func (s *server) Serve(ctx context.Context) error {
+	defer s.release()
 	defer s.close()
 	for {
 		select {

@@ -23,13 +23,15 @@ import (
 // served runs a server over c and answers it with its first endpoint.
 func served(t *testing.T, c *chain) (*server, string) {
 	t.Helper()
-	dir, err := socketDir(t.TempDir())
-	require.NoError(t, err)
+	home := t.TempDir()
 	var s *server
 	sup, err := supervisor.New(supervisor.Spec{Name: "test", Build: supervisor.Children(supervisor.Child{
 		ID: "abci", Start: func(ctx context.Context) (supervisor.Service, error) {
-			s = &server{app: &app{core: c.core("test"), log: zap.NewNop()}, dir: dir, limit: 1 << 20, log: zap.NewNop(), ctx: ctx}
-			return s, nil
+			release, err := holdSockets(home)
+			s = &server{
+				app: &app{core: c.core("test"), log: zap.NewNop()}, dir: SocketDir(home), release: release, limit: 1 << 20, log: zap.NewNop(), ctx: ctx,
+			}
+			return s, err
 		},
 	})})
 	require.NoError(t, err)

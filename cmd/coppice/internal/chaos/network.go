@@ -68,12 +68,8 @@ func (n *network) stop() error {
 	}
 	n.end()
 	<-n.ended
-	for i, c := range n.clients {
+	for _, c := range n.clients {
 		c.CloseIdle()
-		// Where a home's path is long its sockets lie elsewhere, and would stay.
-		if dir := comet.SocketDir(node.CometDir(n.Home(i))); !strings.HasPrefix(dir, n.Home(i)) {
-			n.err = errors.Join(n.err, os.RemoveAll(dir))
-		}
 	}
 	return n.err
 }
