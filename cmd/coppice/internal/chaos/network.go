@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -113,8 +114,10 @@ func (n *network) heights(ctx context.Context) map[int]uint64 {
 func (n *network) beyond(ctx context.Context, height uint64, nodes int, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	at := make(map[int]uint64) // where each was last seen
 	for {
-		at, past := n.heights(ctx), 0
+		maps.Copy(at, n.heights(ctx))
+		past := 0
 		for _, h := range at {
 			if h > height {
 				past++
