@@ -94,12 +94,17 @@ func alive(pid int) bool {
 
 // nodeError says in words what kept a call from the node.
 func (a *app) nodeError(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil && errors.Is(context.Cause(ctx), errInterrupted) {
+		return context.Cause(ctx)
+	}
+	if why := a.notRunning(); why != nil && errors.Is(err, syscall.ECONNREFUSED) {
+		return why
+	}
 	wire := new(connect.Error)
 	switch {
-	case err == nil:
-		return nil
-	case ctx.Err() != nil && errors.Is(context.Cause(ctx), errInterrupted):
-		return context.Cause(ctx)
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("no node is running for home %s (there is no %s)", a.home, api.NodeFileName)
 	case errors.Is(err, io.ErrUnexpectedEOF):
