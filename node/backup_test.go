@@ -17,6 +17,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
@@ -197,6 +198,29 @@ func flipIn(t *testing.T, pattern string) {
 }
 
 // A backup that is cut short leaves nothing, and parts that do not belong are refused.
+// A node that was cut off before its state was written has all that it acknowledged in its log: that is not "never started".
+func TestABackupOfAnEmptyStateTellsWhatTheLogHas(t *testing.T) {
+	h := drive(t)
+	require.NoError(t, h.submit(h.tx(kv.Put([]byte("k"), []byte("v")), time.Minute))[0].Err)
+	h.close()
+	empty := h.home
+	for name, harm := range map[string]func(){
+		"emptied": func() {
+			require.NoError(t, os.RemoveAll(StateDir(empty)))
+			db, err := storage.Open(StateDir(empty), storage.Options{})
+			require.NoError(t, err)
+			require.NoError(t, db.Close())
+		},
+		"gone": func() { require.NoError(t, os.RemoveAll(StateDir(empty))) },
+	} {
+		harm()
+		_, err := Backup(t.Context(), empty, filepath.Join(t.TempDir(), "backup"), BackupOptions{Program: "test"})
+		require.ErrorContains(t, err, "the state is empty, and the log has", name)
+		_, _, err = CreateSnapshot(t.Context(), empty, SnapshotOptions{Program: "test"})
+		require.ErrorContains(t, err, "the state is empty, and the log has", name)
+	}
+}
+
 func TestABackupThatIsCutShortLeavesNothing(t *testing.T) {
 	home := stopped(t)
 	h := driveHome(t, home)

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"sync"
 	"time"
@@ -240,15 +241,31 @@ func (h *stoppedHome) create(ctx context.Context, program string, progress func(
 	if err := stateWithoutLog(h.disk, h.home); err != nil {
 		return m, false, err
 	}
-	if err := h.agreed(); err != nil {
-		return m, false, err
+	if err = h.agreed(); err == nil {
+		m, err = h.takeState(ctx, program, progress)
 	}
-	m, err = h.takeState(ctx, program, progress)
-	if errors.Is(err, snapshots.ErrExists) {
+	switch {
+	case errors.Is(err, snapshots.ErrExists):
 		m, err = h.dir().Find(m.ID)
 		return m, false, err
+	case errors.Is(err, snapshots.ErrNone), errors.Is(err, fs.ErrNotExist):
+		err = h.empty(err)
 	}
 	return m, err == nil, err
+}
+
+// empty says why the home's state has nothing in it: no node was started, or one that was cut off before the state was written, and
+// then all there is stands in the log.
+func (h *stoppedHome) empty(none error) error {
+	l, err := h.readLog()
+	if err != nil {
+		return errors.Join(none, err)
+	}
+	defer l.Close()
+	if n := l.Durable() + 1 - l.First(); n > 0 {
+		return fmt.Errorf("the state is empty, and the log has %d records that it is to be made of: start the node, which applies them, and try again", n)
+	}
+	return none
 }
 
 // takeState takes a snapshot of the home's state. With snapshots.ErrExists the manifest has the id of the one there is.
