@@ -207,9 +207,9 @@ func (s *stateSync) settle(ctx context.Context) error {
 		return err
 	}
 	if in.id != "" {
-		return s.restartCore(ctx)
+		return s.recycleCore(ctx)
 	}
-	return s.reviveCore(ctx)
+	return supervisor.Revive(ctx, s.n.supervised.Load(), placeTransactions) // the installation may have been cut between stop and start
 }
 
 func (s *stateSync) settleDir() error {

@@ -188,7 +188,7 @@ func (s *stateSync) install(ctx context.Context, r ripe) error {
 	if err := s.begin(ctx, snapshots.ID(r.in.Period, r.in.Height, 0)); err != nil {
 		return err
 	}
-	return s.restartCore(ctx)
+	return s.recycleCore(ctx)
 }
 
 // begin names and verifies the imported state, and tells the log.
@@ -240,36 +240,7 @@ func (s *stateSync) named(ctx context.Context, id string) (snapshots.Manifest, e
 	return m, err
 }
 
-// restartCore stops the transaction core and starts it again, as management: it counts against no limit. Opening the state
-// installs what is to be installed.
-func (s *stateSync) restartCore(ctx context.Context) error {
-	sup := s.n.supervised.Load()
-	outside, done := besides(ctx)
-	defer done()
-	if err := sup.TerminateChild(outside, placeTransactions); err != nil && !errors.Is(err, supervisor.ErrNotRunning) {
-		return fmt.Errorf("stopping the transaction core: %w", err)
-	}
-	return s.reviveCore(ctx)
-}
-
-// reviveCore starts the transaction core if it does not run: an incarnation before may have ended between stop and start.
-func (s *stateSync) reviveCore(ctx context.Context) error {
-	outside, done := besides(ctx)
-	defer done()
-	_, err := s.n.supervised.Load().RestartChild(outside, placeTransactions)
-	switch {
-	case err == nil, errors.Is(err, supervisor.ErrRunning), errors.Is(err, supervisor.ErrRestarting):
-		return nil
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	}
-	return fmt.Errorf("starting the transaction core: %w", err)
-}
-
-// besides is ctx for calls into a supervisor that the caller is below: it refuses those that it can tell are, because it cannot answer
-// while it stops them. It ends ctx before it waits for them, which ends the call.
-func besides(ctx context.Context) (outside context.Context, done func()) {
-	outside, cancel := context.WithCancelCause(context.Background())
-	stop := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
-	return outside, func() { stop(); cancel(nil) }
+// recycleCore stops the transaction core and starts it again: opening the state installs what is to be installed.
+func (s *stateSync) recycleCore(ctx context.Context) error {
+	return supervisor.Recycle(ctx, s.n.supervised.Load(), placeTransactions)
 }

@@ -16,7 +16,7 @@
 // check, see [Lease]) and treated by its [OrphanPolicy].
 //
 // A [Spec] has [Child] specifications, [New] checks it, and [Supervisor.Start] or [Supervisor.Serve] runs it. What a child can do with its context: [Ready], [Go],
-// [Link], [Faults], [Path], [Self]. Children of one kind, on demand, are a [Dynamic]; a fixed number of them, by key, a [Partition]. Who watches has [Monitor],
+// [Link], [Faults], [Path], [Self], [Recycle]. Children of one kind, on demand, are a [Dynamic]; a fixed number of them, by key, a [Partition]. Who watches has [Monitor],
 // [Run.Tree], [Run.Orphans] and [Observer].
 //
 // Below this package: slogevents and zapevents log the events, treemetrics counts them, suptest tests trees, process has operating-system processes for

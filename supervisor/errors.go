@@ -25,7 +25,8 @@ var (
 	ErrRestarting = errors.New("is restarting")
 	// ErrNotRunning is the answer of a supervisor or a child that does not run, OTP's noproc.
 	ErrNotRunning = errors.New("is not running")
-	// ErrWouldDeadlock refuses a call that a child makes into its own supervisor or one above, and that would wait for the child itself.
+	// ErrWouldDeadlock refuses a call that a child makes into its own supervisor or one above, and that would wait for the child itself. See Recycle and Revive
+	// for those that may be made.
 	ErrWouldDeadlock = errors.New("call into one's own supervisor would deadlock")
 	// ErrNotSupervised is the answer to a context that does not belong to a supervised child.
 	ErrNotSupervised = errors.New("context belongs to no supervised child")

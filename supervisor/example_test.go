@@ -49,6 +49,44 @@ func Example() {
 	// supervisor gave up: reached maximum restart intensity (3 in 10s): last was worker: disk on fire
 }
 
+// A watchdog has its own supervisor stop and start a sibling that it finds hanging. That counts against no limit.
+func ExampleRecycle() {
+	hanging := make(chan struct{})
+	lives := 0
+	var s *supervisor.Supervisor
+	s, err := supervisor.New(supervisor.Spec{Name: "app", AutoShutdown: supervisor.AnySignificant, Build: supervisor.Children(
+		supervisor.Child{ID: "worker", Start: supervisor.Start(func(ctx context.Context) error {
+			lives++
+			fmt.Println("worker begins life", lives)
+			if lives == 1 {
+				close(hanging)
+			}
+			<-ctx.Done()
+			return ctx.Err()
+		})},
+		supervisor.Child{ID: "watchdog", Restart: supervisor.Transient, Significant: true, Start: supervisor.Start(func(ctx context.Context) error {
+			if err := supervisor.Revive(ctx, s, "worker"); err != nil { // the watchdog's life before may have ended between stop and start
+				return err
+			}
+			<-hanging
+			fmt.Println("watchdog barks")
+			return supervisor.Recycle(ctx, s, "worker")
+		})},
+	)})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(s.Serve(context.Background()))
+	fmt.Println(lives, "lives, within the limit", s.Tree().InWindow)
+	// Output:
+	// worker begins life 1
+	// watchdog barks
+	// worker begins life 2
+	// automatic shutdown: significant child watchdog ended: normal
+	// 2 lives, within the limit 0
+}
+
 // One child for each task, as many as come.
 func ExampleDynamic() {
 	tasks, err := supervisor.NewDynamic(supervisor.DynamicSpec[int]{

@@ -74,7 +74,7 @@ func (w *watchdog) String() string { return "watchdog of the committed height" }
 // Serve watches until ctx ends.
 func (w *watchdog) Serve(ctx context.Context) error {
 	defer w.rpc.close()
-	if err := w.revive(ctx); err != nil { // an incarnation before us may have ended between stop and start
+	if err := supervisor.Revive(ctx, w.sup, childProcess); err != nil { // an incarnation before us may have ended between stop and start
 		return err
 	}
 	height, restarts, told := w.app.height.Load(), 0, ""
@@ -132,7 +132,7 @@ func (w *watchdog) Serve(ctx context.Context) error {
 			continue
 		}
 		w.log.Warn("restarting CometBFT: the committed height stands still", zap.Uint64("height", height), zap.Duration("for", stood.total), zap.String("reason", why))
-		if err := w.restart(ctx); err != nil {
+		if err := supervisor.Recycle(ctx, w.sup, childProcess); err != nil {
 			return err
 		}
 		restarts++
@@ -253,37 +253,4 @@ func (w *watchdog) ask(ctx context.Context, height uint64, stood time.Duration) 
 		return "peers are ahead", true, nil
 	}
 	return "no quorum: too few validators are connected", false, nil
-}
-
-// restart stops and starts the process as management: it does not count against the supervisor's limit.
-func (w *watchdog) restart(ctx context.Context) error {
-	ctx, done := managing(ctx)
-	defer done()
-	if err := w.sup.TerminateChild(ctx, childProcess); err != nil {
-		return fmt.Errorf("stopping CometBFT: %w", err)
-	}
-	return w.revive(ctx)
-}
-
-// managing is ctx for calls into the supervisor of the child that ctx belongs to. The supervisor refuses those that it can tell are its
-// children's: while it stops or starts a child it answers nobody, and the two would wait for each other. Here it does not wait for
-// us without having ended ctx, which ends the call.
-func managing(ctx context.Context) (outside context.Context, done func()) {
-	outside, cancel := context.WithCancelCause(context.Background())
-	stop := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
-	return outside, func() { stop(); cancel(nil) }
-}
-
-// revive starts the process if it does not run.
-func (w *watchdog) revive(ctx context.Context) error {
-	ctx, done := managing(ctx)
-	defer done()
-	_, err := w.sup.RestartChild(ctx, childProcess)
-	switch {
-	case err == nil, errors.Is(err, supervisor.ErrRunning), errors.Is(err, supervisor.ErrRestarting):
-		return nil
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	}
-	return fmt.Errorf("starting CometBFT: %w", err)
 }
