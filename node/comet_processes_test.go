@@ -108,9 +108,7 @@ func runCometChild(args []string) error {
 	var o comet.ChildOptions
 	f := flag.NewFlagSet(comet.ChildCommand, flag.ContinueOnError)
 	r := reporterFlags(f)
-	f.StringVar(&o.Home, "home", "", "")
-	f.StringVar(&o.ABCI, "abci", "", "")
-	f.StringVar(&o.RPC, "rpc", "", "")
+	o.Flags(f)
 	if err := f.Parse(args); err != nil {
 		return err
 	}

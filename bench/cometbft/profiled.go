@@ -72,9 +72,7 @@ func runChild(args []string) error {
 	f := flag.NewFlagSet(comet.ChildCommand, flag.ExitOnError)
 	profile := f.String("profile", "", "file")
 	var o comet.ChildOptions
-	f.StringVar(&o.Home, "home", "", "")
-	f.StringVar(&o.ABCI, "abci", "", "")
-	f.StringVar(&o.RPC, "rpc", "", "")
+	o.Flags(f)
 	if err := f.Parse(args); err != nil {
 		return err
 	}

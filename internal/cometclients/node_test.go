@@ -39,9 +39,7 @@ func childMain(args []string) int {
 	process.WatchParent()
 	var o comet.ChildOptions
 	f := flag.NewFlagSet(comet.ChildCommand, flag.ExitOnError)
-	f.StringVar(&o.Home, "home", "", "")
-	f.StringVar(&o.ABCI, "abci", "", "")
-	f.StringVar(&o.RPC, "rpc", "", "")
+	o.Flags(f)
 	f.Parse(args)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()

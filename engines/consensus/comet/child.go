@@ -3,6 +3,7 @@ package comet
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"os"
@@ -96,6 +97,13 @@ type ChildOptions struct {
 	Home string // of CometBFT
 	ABCI string // the path of the socket to connect to
 	RPC  string // the path of a socket to serve RPC on, beside those of the configuration
+}
+
+// Flags defines the options in f, so that parsing it sets them: what Args makes.
+func (o *ChildOptions) Flags(f *flag.FlagSet) {
+	f.StringVar(&o.Home, "home", "", "CometBFT's home")
+	f.StringVar(&o.ABCI, "abci", "", "path of the socket to connect to")
+	f.StringVar(&o.RPC, "rpc", "", "path of the socket to serve RPC on")
 }
 
 // Args are the options as flags.
