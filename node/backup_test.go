@@ -18,6 +18,7 @@ import (
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/storage"
+	"github.com/coppice-go/coppice/engines/storage/durable"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
@@ -278,7 +279,7 @@ func TestASnapshotOfAnotherNodeIsInstalled(t *testing.T) {
 	require.ErrorContains(t, err, "no record of it installed that snapshot")
 
 	// The log is told, and then the process dies.
-	require.NoError(t, replaceOn(vfs.Default, installingPath(to), []byte(m.ID)))
+	require.NoError(t, durable.ReplaceFile(vfs.Default, installingPath(to), []byte(m.ID)))
 	l, err := eventlog.Open(LogDir(to), eventlog.Options{})
 	require.NoError(t, err)
 	rec, err := engines.NewRecord(&logv1.SnapshotInstalled{ChainId: m.ChainID, Period: m.Period, Height: m.Height, AppHash: m.AppHash, SnapshotHash: m.Hash(), Source: m.Source})

@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/storage/durable"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
@@ -162,34 +163,6 @@ func lastCommitted(l *eventlog.Log) (s engines.ChainState, err error) {
 	}
 }
 
-// replaceOn makes path hold data, durably: after a crash it holds that, or what it held before.
-func replaceOn(disk vfs.FS, path string, data []byte) error {
-	tmp := path + ".tmp"
-	f, err := disk.Create(tmp, vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := disk.Rename(tmp, path); err != nil {
-		return err
-	}
-	return syncOn(disk, filepath.Dir(path))
-}
-
-func syncOn(disk vfs.FS, dir string) error {
-	d, err := disk.OpenDir(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
 // A logSource opens the log that tells whether a snapshot was installed; nil where there is none.
 type logSource func() (l *eventlog.Log, done func() error, err error)
 
@@ -297,14 +270,14 @@ func readInstalling(disk vfs.FS, home string) (in installing, err error) {
 }
 
 func writeInstalling(disk vfs.FS, home string, in installing) error {
-	return replaceOn(disk, installingPath(home), fmt.Appendf(nil, "%s %d\n", in.id, in.from))
+	return durable.ReplaceFile(disk, installingPath(home), fmt.Appendf(nil, "%s %d\n", in.id, in.from))
 }
 
 func removeInstalling(disk vfs.FS, home string) error {
 	if err := disk.Remove(installingPath(home)); err != nil {
 		return err
 	}
-	return syncOn(disk, filepath.Dir(installingPath(home)))
+	return durable.SyncDir(disk, filepath.Dir(installingPath(home)))
 }
 
 // installedSince is the log's newest SnapshotInstalled from a record on; nil where there is none.

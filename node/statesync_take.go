@@ -12,6 +12,7 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/logger"
 	"github.com/coppice-go/coppice/engines/ordering"
+	"github.com/coppice-go/coppice/engines/storage/durable"
 	"github.com/coppice-go/coppice/engines/storage/logical"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/supervisor"
@@ -231,7 +232,7 @@ func (s *stateSync) named(ctx context.Context, id string) (snapshots.Manifest, e
 			if err := s.n.disk().Rename(s.importPath(), to); err != nil {
 				return err
 			}
-			return syncOn(s.n.disk(), StateSyncDir(s.n.home))
+			return durable.SyncDir(s.n.disk(), StateSyncDir(s.n.home))
 		},
 	})
 	if err == nil && m.ID != id {

@@ -7,9 +7,10 @@ import (
 	"io"
 	iofs "io/fs"
 	"slices"
-	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/coppice-go/coppice/engines/storage/durable"
 )
 
 // Dir is a directory of snapshots for peers:
@@ -24,50 +25,32 @@ type Dir struct {
 	Path string
 }
 
-const (
-	tmpPrefix    = "tmp-"
-	metadataName = "metadata"
-)
+const metadataName = "metadata"
 
 func chunkName(i int) string { return fmt.Sprintf("%08d.chunk", i) }
 
 func nameOf(period, height uint64) string { return fmt.Sprintf("%d-%d", period, height) }
 
-func (d Dir) path(name string) string { return d.FS.PathJoin(d.Path, name) }
+func (d Dir) durable() durable.Dir { return durable.Dir{FS: d.FS, Path: d.Path} }
+
+func (d Dir) path(name string) string { return d.durable().Join(name) }
 
 // Settle removes what a process that died left half done, and makes the directory if it is missing.
 func (d Dir) Settle() error {
-	if err := d.FS.MkdirAll(d.Path, 0o700); err != nil {
+	if _, err := d.durable().Settle(); err != nil {
 		return fmt.Errorf("snapshots for peers: %w", err)
 	}
-	names, err := d.FS.List(d.Path)
-	if err != nil {
-		return fmt.Errorf("snapshots for peers: %w", err)
-	}
-	for _, name := range names {
-		if strings.HasPrefix(name, tmpPrefix) {
-			if err := d.FS.RemoveAll(d.path(name)); err != nil {
-				return fmt.Errorf("snapshots for peers: removing a half one: %w", err)
-			}
-		}
-	}
-	return syncDir(d.FS, d.FS.PathDir(d.Path))
+	return nil
 }
 
 // List answers the snapshots that can be read, the oldest first. A directory that is missing has none.
 func (d Dir) List() ([]Metadata, error) {
-	names, err := d.FS.List(d.Path)
-	if errors.Is(err, iofs.ErrNotExist) {
-		return nil, nil
-	}
+	names, err := d.durable().Names()
 	if err != nil {
 		return nil, fmt.Errorf("snapshots for peers: %w", err)
 	}
 	var list []Metadata
 	for _, name := range names {
-		if strings.HasPrefix(name, tmpPrefix) {
-			continue
-		}
 		b, err := readFile(d.FS, d.FS.PathJoin(d.path(name), metadataName), MaxMetadata)
 		if err != nil {
 			continue // being removed, or not ours
@@ -100,14 +83,13 @@ func (d Dir) Chunk(m Metadata, place uint32) ([]byte, error) {
 	return b, i.Check(place, b)
 }
 
-// Remove removes a snapshot. It loses its name first, so that a crash leaves no half one.
+// Remove removes a snapshot; a crash leaves no half one.
 func (d Dir) Remove(m Metadata) error {
 	name := nameOf(m.Period, m.Height)
-	gone := d.path(tmpPrefix + "gone-" + name)
-	if err := errors.Join(d.FS.RemoveAll(gone), d.FS.Rename(d.path(name), gone), syncDir(d.FS, d.Path)); err != nil {
+	if err := d.durable().Remove(name); err != nil {
 		return fmt.Errorf("snapshot for peers %s: %w", name, err)
 	}
-	return d.FS.RemoveAll(gone)
+	return nil
 }
 
 // MaxKept is how many snapshots stay at most, however many are in use.
@@ -130,33 +112,15 @@ func (d Dir) Keep(n int, inUse func(Metadata) bool) (left []Metadata, err error)
 	return left, nil
 }
 
-// name gives a finished directory its name.
-func (d Dir) name(tmp string, m Metadata) error {
-	to := d.path(nameOf(m.Period, m.Height))
-	if _, err := d.FS.Stat(to); err == nil { // the same, or one that a node before wrote in another way
+// name gives a finished one its name.
+func (d Dir) name(m Metadata) error {
+	name := nameOf(m.Period, m.Height)
+	if _, err := d.FS.Stat(d.path(name)); err == nil { // the same, or one that a node before wrote in another way
 		if err := d.Remove(m); err != nil {
 			return err
 		}
 	}
-	if err := syncDir(d.FS, tmp); err != nil {
-		return err
-	}
-	if err := d.FS.Rename(tmp, to); err != nil {
-		return err
-	}
-	return syncDir(d.FS, d.Path)
-}
-
-func writeFile(fs vfs.FS, path string, data []byte) error {
-	f, err := fs.Create(path, vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
+	return d.durable().Publish(name)
 }
 
 // readFile reads a file of at most so many bytes.
@@ -171,12 +135,4 @@ func readFile(fs vfs.FS, path string, most int64) ([]byte, error) {
 		err = fmt.Errorf("%w: %s has more than %d bytes", ErrChunk, path, most)
 	}
 	return b, err
-}
-
-func syncDir(fs vfs.FS, path string) error {
-	d, err := fs.OpenDir(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

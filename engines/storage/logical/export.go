@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/coppice-go/coppice/engines/storage"
+	"github.com/coppice-go/coppice/engines/storage/durable"
 )
 
 // Taking says how to make a snapshot.
@@ -29,7 +30,7 @@ func (d Dir) Take(ctx context.Context, p *storage.Pinned, t Taking) (m Metadata,
 	if t.ChunkBytes < MinChunkBytes || t.ChunkBytes > MaxChunkBytes || len(p.ChainID()) > math.MaxUint8 {
 		return m, fmt.Errorf("%w: chunks of %d bytes, want %d to %d", ErrSnapshot, t.ChunkBytes, MinChunkBytes, MaxChunkBytes)
 	}
-	tmp := d.path(tmpPrefix + "new")
+	tmp := d.durable().New()
 	if err := errors.Join(d.FS.RemoveAll(tmp), d.FS.MkdirAll(tmp, 0o700)); err != nil {
 		return m, fmt.Errorf("snapshot for peers: %w", err)
 	}
@@ -48,10 +49,10 @@ func (d Dir) Take(ctx context.Context, p *storage.Pinned, t Taking) (m Metadata,
 	if keys, ids := p.Size(); w.Keys != keys || w.IDs != ids {
 		return m, fmt.Errorf("%w: %d keys and %d ids were read, want %d and %d", storage.ErrDamaged, w.Keys, w.IDs, keys, ids)
 	}
-	if err := writeFile(d.FS, d.FS.PathJoin(tmp, metadataName), w.Encode()); err != nil {
+	if err := durable.WriteFile(d.FS, d.FS.PathJoin(tmp, metadataName), w.Encode()); err != nil {
 		return m, err
 	}
-	return w.Metadata, d.name(tmp, w.Metadata)
+	return w.Metadata, d.name(w.Metadata)
 }
 
 // pieceBytes is about how much is read from the state at once.
@@ -129,7 +130,7 @@ func (w *writer) cut(end bool) error {
 			return fmt.Errorf("%w: more than %d chunks of %d bytes", ErrSnapshot, MaxChunks, size)
 		}
 		sum := sha256.Sum256(chunk) // before a disk may use the buffer
-		if err := writeFile(w.fs, w.fs.PathJoin(w.dir, chunkName(len(w.Chunks))), chunk); err != nil {
+		if err := durable.WriteFile(w.fs, w.fs.PathJoin(w.dir, chunkName(len(w.Chunks))), chunk); err != nil {
 			return err
 		}
 		w.Chunks = append(w.Chunks, sum)

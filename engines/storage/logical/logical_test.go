@@ -22,6 +22,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/storage"
+	"github.com/coppice-go/coppice/engines/storage/durable"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -405,7 +406,7 @@ func TestADirectoryKeepsTheNewest(t *testing.T) {
 
 	// A chunk that is not what was written is not handed out.
 	path := "peers/0-3/00000000.chunk"
-	require.NoError(t, writeFile(n.fs, path, []byte("something else")))
+	require.NoError(t, durable.WriteFile(n.fs, path, []byte("something else")))
 	_, err = n.dir().Chunk(list[0], 0)
 	require.ErrorIs(t, err, ErrChunk)
 }

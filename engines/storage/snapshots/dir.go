@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/coppice-go/coppice/engines/storage"
+	"github.com/coppice-go/coppice/engines/storage/durable"
 )
 
 // Dir is a directory of snapshots. Its methods may be called one at a time, but for List.
@@ -21,8 +22,6 @@ type Dir struct {
 	FS   vfs.FS
 	Path string
 }
-
-const tmpPrefix = "tmp-"
 
 // Entry is one snapshot of a List.
 type Entry struct {
@@ -49,41 +48,24 @@ func notExist(err error) bool { return errors.Is(err, iofs.ErrNotExist) }
 
 // Settle removes what was left half done by a process that died, and makes the directory if it is missing.
 func (d Dir) Settle() (removed []string, err error) {
-	if err := d.FS.MkdirAll(d.Path, 0o700); err != nil {
-		return nil, fmt.Errorf("snapshots: %w", err)
+	if removed, err = d.durable().Settle(); err != nil {
+		err = fmt.Errorf("snapshots: %w", err)
 	}
-	names, err := d.FS.List(d.Path)
-	if err != nil {
-		return nil, fmt.Errorf("snapshots: %w", err)
-	}
-	for _, name := range names {
-		if !strings.HasPrefix(name, tmpPrefix) {
-			continue
-		}
-		if err := d.FS.RemoveAll(d.path(name)); err != nil {
-			return removed, fmt.Errorf("snapshots: removing a half one: %w", err)
-		}
-		removed = append(removed, name)
-	}
-	return removed, syncDir(d.FS, d.FS.PathDir(d.Path))
+	return removed, err
 }
 
-func (d Dir) path(name string) string { return d.FS.PathJoin(d.Path, name) }
+func (d Dir) durable() durable.Dir { return durable.Dir{FS: d.FS, Path: d.Path} }
+
+func (d Dir) path(name string) string { return d.durable().Join(name) }
 
 // List answers the snapshots, the oldest state first. A directory that is missing has none.
 func (d Dir) List() ([]Entry, error) {
-	names, err := d.FS.List(d.Path)
-	if notExist(err) {
-		return nil, nil
-	}
+	names, err := d.durable().Names()
 	if err != nil {
 		return nil, fmt.Errorf("snapshots: %w", err)
 	}
 	var list []Entry
 	for _, name := range names {
-		if strings.HasPrefix(name, tmpPrefix) {
-			continue
-		}
 		e := Entry{ID: name}
 		e.Manifest, e.Err = d.manifest(name)
 		list = append(list, e)
@@ -127,7 +109,7 @@ func (d Dir) Find(id string) (Manifest, error) {
 		}
 		return list[len(list)-1].Manifest, nil
 	}
-	if there, err := exists(d.FS, d.path(id)); err != nil || !there || strings.HasPrefix(id, tmpPrefix) || strings.ContainsAny(id, `/\`) {
+	if there, err := exists(d.FS, d.path(id)); err != nil || !there || durable.IsTemporary(id) || strings.ContainsAny(id, `/\`) {
 		return Manifest{}, errors.Join(err, fmt.Errorf("%w: %q in %s", ErrNone, id, d.Path))
 	}
 	return d.manifest(id)
@@ -140,7 +122,7 @@ func (d Dir) Take(ctx context.Context, t Taking) (m Manifest, err error) {
 	if _, err := d.Settle(); err != nil {
 		return m, err
 	}
-	tmp := d.path(tmpPrefix + "new")
+	tmp := d.durable().New()
 	defer func() {
 		if err != nil {
 			d.FS.RemoveAll(tmp) // what cannot be removed now is at the next start
@@ -155,20 +137,15 @@ func (d Dir) Take(ctx context.Context, t Taking) (m Manifest, err error) {
 	if there, err := exists(d.FS, d.path(m.ID)); err != nil || there {
 		return m, errors.Join(err, fmt.Errorf("%w: %s", ErrExists, m.ID))
 	}
-	return m, d.name(tmp, m)
+	return m, d.name(m)
 }
 
-// name gives a finished directory its manifest and its name.
-func (d Dir) name(tmp string, m Manifest) error {
-	err := writeFile(d.FS, d.FS.PathJoin(tmp, manifestName), m.encode())
+// name gives a finished one its manifest and its name.
+func (d Dir) name(m Manifest) error {
+	dir := d.durable()
+	err := durable.WriteFile(d.FS, d.FS.PathJoin(dir.New(), manifestName), m.encode())
 	if err == nil {
-		err = syncDir(d.FS, tmp)
-	}
-	if err == nil {
-		err = d.FS.Rename(tmp, d.path(m.ID))
-	}
-	if err == nil {
-		err = syncDir(d.FS, d.Path)
+		err = dir.Publish(m.ID)
 	}
 	if err != nil {
 		return fmt.Errorf("snapshot %s: %w", m.ID, err)
@@ -283,16 +260,12 @@ func verify(ctx context.Context, fs vfs.FS, dir string, m Manifest, progress fun
 	return nil
 }
 
-// Remove removes a snapshot: it loses its name first, so that a crash leaves no half one.
+// Remove removes a snapshot; a crash leaves no half one.
 func (d Dir) Remove(id string) error {
-	gone := d.path(tmpPrefix + "gone-" + id)
-	if err := d.FS.Rename(d.path(id), gone); err != nil {
+	if err := d.durable().Remove(id); err != nil {
 		return fmt.Errorf("snapshot %s: %w", id, err)
 	}
-	if err := syncDir(d.FS, d.Path); err != nil {
-		return fmt.Errorf("snapshot %s: %w", id, err)
-	}
-	return d.FS.RemoveAll(gone)
+	return nil
 }
 
 // Keep removes the oldest snapshots until n that are whole are left, except those that pinned answers true for.

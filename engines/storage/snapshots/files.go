@@ -2,40 +2,12 @@ package snapshots
 
 import (
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
-
-const category = vfs.WriteCategoryUnspecified
-
-// writeFile makes a file with that content, durable but for its name.
-func writeFile(fs vfs.FS, path string, data []byte) error {
-	f, err := fs.Create(path, category)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
-}
-
-// replaceFile makes path hold data: after a crash it holds that or what it held before.
-func replaceFile(fs vfs.FS, path string, data []byte) error {
-	tmp := path + ".tmp"
-	if err := writeFile(fs, tmp, data); err != nil {
-		return err
-	}
-	if err := fs.Rename(tmp, path); err != nil {
-		return err
-	}
-	return syncDir(fs, fs.PathDir(path))
-}
 
 func readFile(fs vfs.FS, path string) ([]byte, error) {
 	f, err := fs.Open(path)
@@ -44,14 +16,6 @@ func readFile(fs vfs.FS, path string) ([]byte, error) {
 	}
 	defer f.Close()
 	return io.ReadAll(f)
-}
-
-func syncDir(fs vfs.FS, path string) error {
-	d, err := fs.OpenDir(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 func exists(fs vfs.FS, path string) (bool, error) {

@@ -8,6 +8,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/coppice-go/coppice/engines/storage"
+	"github.com/coppice-go/coppice/engines/storage/durable"
 )
 
 // The names beside a state's directory while another state is put in its place.
@@ -64,7 +65,7 @@ func (d Dir) Install(ctx context.Context, id string, in Installing) (Manifest, e
 			return m, errors.Join(err, d.FS.RemoveAll(building))
 		}
 	}
-	if err := move(d.FS, building, fresh); err != nil {
+	if err := durable.Rename(d.FS, building, fresh); err != nil {
 		return m, err
 	}
 	there, err := exists(d.FS, in.State)
@@ -72,11 +73,11 @@ func (d Dir) Install(ctx context.Context, id string, in Installing) (Manifest, e
 		return m, err
 	}
 	if there {
-		if err := move(d.FS, in.State, in.State+oldSuffix); err != nil {
+		if err := durable.Rename(d.FS, in.State, in.State+oldSuffix); err != nil {
 			return m, err
 		}
 	}
-	return m, move(d.FS, fresh, in.State)
+	return m, durable.Rename(d.FS, fresh, in.State)
 }
 
 func adopt(fs vfs.FS, dir string, in Installing) error {
@@ -102,20 +103,12 @@ func (d Dir) copyTo(m Manifest, to string) error {
 			return err
 		}
 	}
-	return syncDir(d.FS, to)
+	return durable.SyncDir(d.FS, to)
 }
 
 func isTable(name string) bool {
 	const suffix = ".sst"
 	return len(name) > len(suffix) && name[len(name)-len(suffix):] == suffix
-}
-
-// move renames, durably.
-func move(fs vfs.FS, from, to string) error {
-	if err := fs.Rename(from, to); err != nil {
-		return err
-	}
-	return syncDir(fs, fs.PathDir(to))
 }
 
 // Recover ends an installation that was cut short: the new state takes its place if the old one had left it, and else is
@@ -134,7 +127,7 @@ func Recover(fs vfs.FS, state string) error {
 	for _, instead := range []string{state + newSuffix, state + oldSuffix} {
 		if there, err := exists(fs, instead); err != nil || there {
 			if err == nil {
-				err = move(fs, instead, state)
+				err = durable.Rename(fs, instead, state)
 			}
 			return err
 		}
@@ -161,5 +154,5 @@ func Undo(fs vfs.FS, state string) error {
 	if err := fs.RemoveAll(state); err != nil {
 		return err
 	}
-	return move(fs, state+oldSuffix, state)
+	return durable.Rename(fs, state+oldSuffix, state)
 }

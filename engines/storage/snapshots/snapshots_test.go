@@ -19,6 +19,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/storage"
+	"github.com/coppice-go/coppice/engines/storage/durable"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -160,7 +161,7 @@ func crashable(t *testing.T) *vfs.MemFS {
 	disk := vfs.NewCrashableMem()
 	require.NoError(t, disk.MkdirAll(stateDir, 0o700))
 	for _, dir := range []string{"/", "home"} {
-		require.NoError(t, syncDir(disk, dir))
+		require.NoError(t, durable.SyncDir(disk, dir))
 	}
 	return disk
 }
@@ -205,7 +206,7 @@ func TestACrashWhileASnapshotIsTakenLeavesNoHalfOne(t *testing.T) {
 			require.NoError(t, err)
 			listed := []string{}
 			for _, name := range names {
-				require.False(t, strings.HasPrefix(name, tmpPrefix))
+				require.False(t, durable.IsTemporary(name))
 				_, err := d.Verify(t.Context(), name, nil)
 				require.NoError(t, err, "crash at operation %d, %d %% kept", at, keep)
 				listed = append(listed, name)
@@ -338,13 +339,13 @@ func TestADamagedSnapshotIsRefused(t *testing.T) {
 			},
 			"longer": func(b []byte) []byte { return append(b, 0) },
 		} {
-			require.NoError(t, writeFile(fs, path, damage(append([]byte(nil), whole...))))
+			require.NoError(t, durable.WriteFile(fs, path, damage(append([]byte(nil), whole...))))
 			_, err = s.dir().Verify(t.Context(), m.ID, nil)
 			require.ErrorIs(t, err, ErrDamaged, "%s %s", f.Name, name)
 			require.ErrorContains(t, err, f.Name)
 			_, err = s.dir().Install(t.Context(), m.ID, Installing{State: stateDir})
 			require.ErrorIs(t, err, ErrDamaged)
-			require.NoError(t, writeFile(fs, path, append([]byte(nil), whole...))) // a MemFS may scramble what it was given
+			require.NoError(t, durable.WriteFile(fs, path, append([]byte(nil), whole...))) // a MemFS may scramble what it was given
 		}
 	}
 	_, err = s.dir().Verify(t.Context(), m.ID, nil)
@@ -353,7 +354,7 @@ func TestADamagedSnapshotIsRefused(t *testing.T) {
 	whole, err := readFile(fs, manifest)
 	require.NoError(t, err)
 	for what, with := range map[string]string{`"height": 20`: `"height": 21`, `"format": 1`: `"format": 2`, `"keys"`: `"kes"`} {
-		require.NoError(t, writeFile(fs, manifest, []byte(strings.Replace(string(whole), what, with, 1))))
+		require.NoError(t, durable.WriteFile(fs, manifest, []byte(strings.Replace(string(whole), what, with, 1))))
 		_, err = s.dir().Verify(t.Context(), m.ID, nil)
 		require.ErrorIs(t, err, ErrDamaged, what)
 		list, err := s.dir().List()

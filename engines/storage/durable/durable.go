@@ -1,0 +1,127 @@
+// Package durable has the steps by which files and directories come to a disk whole or not at all: what has its name is whole, and stays so after a crash.
+//
+// Every function returns when what it did is on the disk, except where it says otherwise. An error leaves open what a crash would find; nothing
+// is repeated, and a failed sync is for the caller to take as the end of that disk.
+package durable
+
+import (
+	"errors"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// WriteFile makes a file with that content. Its name is durable with the next SyncDir of its directory.
+func WriteFile(disk vfs.FS, path string, data []byte) error {
+	f, err := disk.Create(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// ReplaceFile makes path hold data: after a crash it holds that, or what it held before. Beside it there may be a half one with the suffix ".tmp".
+func ReplaceFile(disk vfs.FS, path string, data []byte) error {
+	tmp := path + ".tmp"
+	if err := WriteFile(disk, tmp, data); err != nil {
+		return err
+	}
+	return Rename(disk, tmp, path)
+}
+
+// Rename renames a file or a directory: after a crash it has the one name or the other.
+func Rename(disk vfs.FS, from, to string) error {
+	if err := disk.Rename(from, to); err != nil {
+		return err
+	}
+	return SyncDir(disk, disk.PathDir(to))
+}
+
+// SyncDir makes the names in a directory durable.
+func SyncDir(disk vfs.FS, path string) error {
+	d, err := disk.OpenDir(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// Dir is a directory of directories, each of which is whole once it has its name:
+//
+//	<path>/<name>     whole
+//	<path>/tmp-new    one that is being made, or was not finished
+//	<path>/tmp-gone-* one that is being removed
+//
+// Whoever changes it is alone; Names may be called beside.
+type Dir struct {
+	FS   vfs.FS
+	Path string
+}
+
+const temporary = "tmp-"
+
+// Join is the path of what has that name.
+func (d Dir) Join(name string) string { return d.FS.PathJoin(d.Path, name) }
+
+// New is the path where the next directory is made.
+func (d Dir) New() string { return d.Join(temporary + "new") }
+
+// Settle removes what a process that died left half made or half removed, and makes the directory if it is missing. It answers the
+// names of what it removed.
+func (d Dir) Settle() (removed []string, err error) {
+	if err := d.FS.MkdirAll(d.Path, 0o700); err != nil {
+		return nil, err
+	}
+	names, err := d.FS.List(d.Path)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if !IsTemporary(name) {
+			continue
+		}
+		if err := d.FS.RemoveAll(d.Join(name)); err != nil {
+			return removed, err
+		}
+		removed = append(removed, name)
+	}
+	return removed, SyncDir(d.FS, d.FS.PathDir(d.Path))
+}
+
+// Names lists what is whole, in no order. A directory that is missing has nothing.
+func (d Dir) Names() ([]string, error) {
+	names, err := d.FS.List(d.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return slices.DeleteFunc(names, IsTemporary), err
+}
+
+// IsTemporary says whether a name is one of those that are not whole.
+func IsTemporary(name string) bool { return strings.HasPrefix(name, temporary) }
+
+// Publish gives the directory New, whose files are durable, its name, which must be free.
+func (d Dir) Publish(name string) error {
+	if err := SyncDir(d.FS, d.New()); err != nil {
+		return err
+	}
+	return Rename(d.FS, d.New(), d.Join(name))
+}
+
+// Remove removes a directory. It loses its name first, so that a crash leaves no half one; the rest may come with the next Settle.
+func (d Dir) Remove(name string) error {
+	gone := d.Join(temporary + "gone-" + name)
+	if err := d.FS.RemoveAll(gone); err != nil { // of a removal before, cut short
+		return err
+	}
+	if err := Rename(d.FS, d.Join(name), gone); err != nil {
+		return err
+	}
+	return d.FS.RemoveAll(gone)
+}
