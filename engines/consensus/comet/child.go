@@ -17,7 +17,6 @@ import (
 	"github.com/cometbft/cometbft/node"
 	"github.com/cometbft/cometbft/p2p"
 	"github.com/cometbft/cometbft/privval"
-	"github.com/cometbft/cometbft/proxy"
 )
 
 // stopTime is how long CometBFT may take to stop before the process ends without that. It hangs now and then when the
@@ -66,7 +65,7 @@ func RunChild(ctx context.Context, o ChildOptions) error {
 	floor := make([]byte, heapFloor)
 	defer runtime.KeepAlive(floor)
 	n, err := node.NewNode(c, privval.LoadFilePV(c.PrivValidatorKeyFile(), c.PrivValidatorStateFile()), key,
-		proxy.NewRemoteClientCreator(c.ProxyApp, c.ABCI, true), node.DefaultGenesisDocProviderFunc(c), cfg.DefaultDBProvider,
+		clients(o.ABCI), node.DefaultGenesisDocProviderFunc(c), cfg.DefaultDBProvider,
 		node.DefaultMetricsProvider(c.Instrumentation), log, options...)
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	abci "github.com/cometbft/cometbft/abci/types"
 )
@@ -67,14 +68,47 @@ func readRequest(r *bufio.Reader, limit int, buf []byte) (*abci.Request, []byte,
 	return req, buf, nil
 }
 
+// readResponse is readRequest for the other direction. An exception is an error: our server sends none.
+func readResponse(r *bufio.Reader, limit int, buf []byte) (*abci.Response, []byte, error) {
+	buf, err := readFrame(r, limit, buf)
+	if err != nil {
+		return nil, buf, err
+	}
+	resp := new(abci.Response)
+	if err := resp.Unmarshal(buf); err != nil {
+		return nil, buf, fmt.Errorf("%w: %d bytes that are no response: %w", errFrame, len(buf), err)
+	}
+	if x := resp.GetException(); x != nil {
+		return nil, buf, fmt.Errorf("exception: %s", x.Error)
+	}
+	if resp.Value == nil {
+		return nil, buf, fmt.Errorf("%w: a response of no kind that this version knows", errFrame)
+	}
+	return resp, buf, nil
+}
+
+// message is a Request or a Response.
+type message interface {
+	Size() int
+	MarshalToSizedBuffer([]byte) (int, error)
+}
+
+// appendFrame appends the frame of m to b.
+func appendFrame(b []byte, m message) ([]byte, error) {
+	n := m.Size()
+	b = binary.AppendUvarint(b, uint64(n))
+	at := len(b)
+	b = slices.Grow(b, n)[:at+n]
+	if _, err := m.MarshalToSizedBuffer(b[at:]); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
 // writeResponse writes one response into w's buffer.
 func writeResponse(w *bufio.Writer, resp *abci.Response) error {
-	b, err := resp.Marshal()
+	b, err := appendFrame(w.AvailableBuffer(), resp)
 	if err != nil {
-		return err
-	}
-	var n [binary.MaxVarintLen64]byte
-	if _, err := w.Write(n[:binary.PutUvarint(n[:], uint64(len(b)))]); err != nil {
 		return err
 	}
 	_, err = w.Write(b)
