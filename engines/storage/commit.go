@@ -242,11 +242,13 @@ func (d *DB) apply(index uint64, o *outcome, local []Local) error {
 	b.Set(metaAccumulator, o.acc.AppendBinary(nil), nil)
 	b.Set(metaState, next.encode(), nil)
 
+	d.recent.add(o.births)
 	if err := d.commit(b, fmt.Sprintf("committing block %d", next.Height)); err != nil {
 		return err
 	}
 	d.acc, d.staged = o.acc, nil
 	d.published.Store(&next)
+	d.recent.drop(ceilMs(next.ClockNs))
 	if index-d.flushed >= d.o.FlushEvery {
 		_, err := d.askFlush()
 		return err

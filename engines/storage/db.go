@@ -47,6 +47,8 @@ type Options struct {
 	// the commit took. It must return at once.
 	Committed func(txs int, took time.Duration)
 
+	recent recentLimits // zero: defaultRecent
+
 	// OnFatal is called, once, with an error after which Pebble cannot be stopped in an orderly way: its manifest could not be
 	// written, and it still holds its locks. It must end the process; nil panics. Nothing is lost, the log has it.
 	OnFatal func(error)
@@ -74,6 +76,7 @@ type DB struct {
 	lock *pebble.Lock
 
 	published atomic.Pointer[published] // what readers see; replaced after each commit
+	recent    recent
 
 	failOnce sync.Once
 	failed   chan struct{} // closed after failure is set
@@ -291,6 +294,9 @@ func (d *DB) load() error {
 	}
 	if p.chain != nil && string(d.acc.Hash(p.Period)) != string(p.AppHash) {
 		return fmt.Errorf("%w: its accumulator gives app hash %x, its record says %x", ErrDamaged, d.acc.Hash(p.Period), p.AppHash)
+	}
+	if err := d.loadRecent(p.ClockNs); err != nil {
+		return err
 	}
 	d.flushed = p.Index
 	d.published.Store(p)

@@ -114,7 +114,9 @@ type machine struct {
 var modelKeys = []string{"\x00", "a", "a\x00", "ab", "b", "c", "d", "\xff", "\xff\xff"}
 
 func (s *machine) openDB(t *rapid.T) {
-	s.d = open(t, s.fs)
+	var err error
+	s.d, err = Open(dir, Options{FS: s.fs, MemTableBytes: 1 << 20, recent: recentLimits{first: 1, largest: rapid.IntRange(1, 4).Draw(t, "largest"), filters: rapid.IntRange(1, 3).Draw(t, "filters")}})
+	require.NoError(t, err)
 }
 
 // drawTx is a new transaction or one that was seen before.

@@ -93,6 +93,9 @@ func (d *DB) Result(id engines.TxID) (*logv1.TxResult, bool, error) {
 	if err := d.Err(); err != nil {
 		return nil, false, err
 	}
+	if !d.mayHave(id) {
+		return nil, false, nil
+	}
 	v, closer, err := d.pdb.Get(appliedKey(id[:]))
 	if err == pebble.ErrNotFound {
 		return nil, false, nil

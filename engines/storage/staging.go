@@ -101,6 +101,9 @@ func (d *DB) refuseRepeated(s *staging, g gate, refuse func(i int, code logv1.Co
 			continue
 		}
 		first[slot.id] = i
+		if !d.mayHave(slot.id) {
+			continue
+		}
 		keys, at = append(keys, appliedKey(slot.id[:])), append(at, i)
 	}
 	again := make(map[engines.TxID]string)
