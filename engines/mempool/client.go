@@ -26,6 +26,7 @@ func (c Client) Submit(ctx context.Context, txs [][]byte) ([]Submitted, error) {
 	q := submit{make([]candidate, len(txs))}
 	for i, raw := range txs {
 		q.txs[i] = c.backends.examine(raw)
+		q.txs[i].id = engines.HashTx(raw)
 	}
 	return engines.Call(ctx, c.to, q)
 }

@@ -28,9 +28,9 @@ func (s *submission) done(n int) {
 	}
 }
 
-// examine decodes and checks one submission, in its caller's goroutine.
+// examine decodes and checks one submission, in its caller's goroutine. The id is left out.
 func (c Config) examine(raw []byte) candidate {
-	k := candidate{raw: raw, id: engines.HashTx(raw)}
+	k := candidate{raw: raw}
 	if k.tx, k.err = engines.DecodeTx(raw); k.err != nil {
 		return k
 	}

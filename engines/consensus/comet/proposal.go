@@ -39,9 +39,9 @@ func (a *app) checkTx(ctx context.Context, req *abci.RequestCheckTx) *abci.Respo
 	if req.Type == abci.CheckTxType_Recheck {
 		return &abci.ResponseCheckTx{} // what was committed CometBFT has removed itself
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTime)
-	defer cancel()
-	found, err := a.core.State.Results(ctx, []engines.TxID{engines.HashTx(req.Tx)})
+	asking := &brief{Context: ctx, time: askTime}
+	defer asking.end()
+	found, err := a.core.State.Results(asking, []engines.TxID{engines.HashTx(req.Tx)})
 	if err == nil && found[0] != nil {
 		return &abci.ResponseCheckTx{
 			Code: uint32(logv1.Code_CODE_REPEATED), Log: "it was applied at " + engines.VersionFromProto(found[0].Version).String(), Codespace: "coppice",
