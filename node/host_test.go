@@ -17,7 +17,7 @@ import (
 
 // A child that is ending while a fault is offered to it does not run; that is not the same as one that takes no faults.
 func TestAChildThatIsEndingIsNotRunning(t *testing.T) {
-	told, release := make(chan struct{}), make(chan struct{})
+	told, release := make(chan struct{}, 1), make(chan struct{})
 	slow := Engine{ID: "slow", Start: func(engines.Directory) supervisor.StartFunc {
 		return supervisor.Start(func(ctx context.Context) error {
 			<-ctx.Done()
