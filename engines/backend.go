@@ -59,3 +59,18 @@ const (
 	MaxKeyBytes   = 4 << 10
 	MaxValueBytes = 16 << 20
 )
+
+// Limits of a block that hold on every chain: what it did is one record of the event log, whatever is in it.
+const (
+	// MaxBlockTxs bounds the transactions of a block. Drivers neither make nor accept more.
+	MaxBlockTxs = 50_000
+
+	// MaxOutcomeBytes bounds what the transactions of a block answer and write, together. One that does not fit any more when its turn comes
+	// fails with Code_CODE_LIMIT and writes nothing; it may be submitted again under another nonce. A change counts with its key, its value and
+	// ChangeOverhead.
+	MaxOutcomeBytes = 32 << 20
+	ChangeOverhead  = 48
+
+	// MaxResultLogBytes is where the text of a result is cut. Texts are not in the app hash, and not in MaxOutcomeBytes.
+	MaxResultLogBytes = 512
+)

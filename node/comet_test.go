@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -291,6 +292,21 @@ func TestAForeignOrWipedCometHomeIsRefused(t *testing.T) {
 	a.finalize(a.block(1))
 	a.commitABCI()
 	a.close()
+
+	// Limits and the governance key are the chain's from its InitChain on: who edits them would judge otherwise than the others.
+	path := filepath.Join(home, genesisFile)
+	genesis, err := os.ReadFile(path)
+	require.NoError(t, err)
+	edited := strings.Replace(string(genesis), `"max_tx_ops": 10000`, `"max_tx_ops": 3`, 1)
+	require.NoError(t, os.WriteFile(path, []byte(edited), 0o644))
+	n, err = New(home, c, WithCometCommand("/bin/sh", "-c", "cat > /dev/null"))
+	require.NoError(t, err)
+	err = n.Run(t.Context())
+	require.ErrorIs(t, err, comet.ErrGenesis)
+	require.ErrorContains(t, err, "put the chain's genesis.json back")
+	require.Equal(t, ExitConfig, ExitCode(err))
+	require.NoError(t, os.WriteFile(path, genesis, 0o644))
+
 	require.NoError(t, os.Remove(filepath.Join(CometDir(home), "data", "blockstore.db")))
 	n, err = New(home, c, WithCometCommand("/bin/sh", "-c", "cat > /dev/null"))
 	require.NoError(t, err)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -18,6 +19,7 @@ type staging struct {
 	slots []slot
 	next  int // every slot before it is done, and its changes are in newest
 
+	used   int                      // of engines.MaxOutcomeBytes
 	newest map[string]*logv1.Change // what the block wrote last, by key
 	base   map[string]latest        // what was committed, for the keys that were read or written
 
@@ -69,7 +71,7 @@ func (d *DB) Begin(b engines.Block) (refused []*logv1.TxResult, err error) {
 	refuse := func(i int, code logv1.Code, why string) {
 		slot := &s.slots[i]
 		slot.refused = true
-		slot.result = &logv1.TxResult{Id: slot.id[:], Version: s.version(i).Proto(), Code: code, Log: why}
+		slot.result = &logv1.TxResult{Id: slot.id[:], Version: s.version(i).Proto(), Code: code, Log: clipLog(why)}
 		refused[i] = slot.result
 	}
 	gate := newGate(now, b.Time)
@@ -231,7 +233,8 @@ func (d *DB) committed(cache map[string]latest, key []byte) (latest, error) {
 }
 
 // Finish takes what the transaction at v wrote, in order, and its result. It has effect in its turn: what arrives before
-// earlier versions have finished is held. Id, version and valid_until of the stored result are the DB's own.
+// earlier versions have finished is held. If the block has no room for it then (engines.MaxOutcomeBytes), its result is CODE_LIMIT.
+// Id, version and valid_until of the stored result are the DB's own; its text is cut at engines.MaxResultLogBytes.
 // Errors: ErrNotStaged, also for a second Finish of a version. The messages are not to be modified afterwards.
 func (d *DB) Finish(v engines.Version, changes []*logv1.Change, result *logv1.TxResult) error {
 	d.mu.Lock()
@@ -244,7 +247,7 @@ func (d *DB) Finish(v engines.Version, changes []*logv1.Change, result *logv1.Tx
 		return fmt.Errorf("version %v: %w", v, err)
 	}
 	r := proto.CloneOf(result)
-	r.Id, r.Version, r.ValidUntilMs = slot.id[:], v.Proto(), slot.validUntilMs
+	r.Id, r.Version, r.ValidUntilMs, r.Log = slot.id[:], v.Proto(), slot.validUntilMs, clipLog(r.Log)
 	slot.result, slot.changes = r, changes
 	s.advance()
 	return nil
@@ -275,11 +278,38 @@ func checkFinish(v engines.Version, id engines.TxID, changes []*logv1.Change, r 
 // advance lets the slots whose turn it is take effect.
 func (s *staging) advance() {
 	for ; s.next < len(s.slots) && s.slots[s.next].result != nil; s.next++ {
-		for _, c := range s.slots[s.next].changes {
+		slot := &s.slots[s.next]
+		s.account(slot)
+		for _, c := range slot.changes {
 			s.newest[string(c.Key)] = c
 		}
 	}
 }
+
+// account gives a slot its part of the block's outcome, or fails its transaction where there is not enough left. It goes by the order of the block,
+// so that all nodes fail the same ones.
+func (s *staging) account(slot *slot) {
+	n := len(slot.result.Data)
+	for _, c := range slot.changes {
+		n += len(c.Key) + len(c.Value) + engines.ChangeOverhead
+	}
+	if left := engines.MaxOutcomeBytes - s.used; n > left {
+		slot.result.Code, slot.result.Data, slot.changes = logv1.Code_CODE_LIMIT, nil, nil
+		slot.result.Log = fmt.Sprintf("it answers and writes %d bytes, and of the %d of its block there are %d left", n, engines.MaxOutcomeBytes, left)
+		return
+	}
+	s.used += n
+}
+
+// clipLog makes a text fit for a record: not too long, and valid UTF-8 whatever a backend put into its error.
+func clipLog(text string) string {
+	if len(text) > engines.MaxResultLogBytes {
+		text = text[:engines.MaxResultLogBytes-len(clipped)] + clipped
+	}
+	return strings.ToValidUTF8(text, "?")
+}
+
+const clipped = "…"
 
 // Turn is the place in the staged block whose turn it is: reads at or before it can be answered. When it is the number of
 // transactions all have finished, and Seal may be called. ok is false when no block is staged.

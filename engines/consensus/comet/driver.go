@@ -9,8 +9,11 @@ import (
 
 	"github.com/thejerf/suture/v4"
 	"go.uber.org/zap"
+	"google.golang.org/protobuf/proto"
 
+	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/consensus"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/process"
 )
@@ -148,9 +151,11 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 	if err := pause(ctx, t.row.delay(s.Height)); err != nil {
 		return nil, err
 	}
+	if err := sameLimits(s, t.core.Genesis); err != nil {
+		return unmendable(err), nil
+	}
 	if err := checkChainData(t.Home, s.Height); err != nil && !t.stateSync { // which would bring the state anew
-		// No restart mends it. A start that fails would be tried again; a service that ends so ends the tree.
-		return supervisor.ServiceFunc(func(context.Context) error { return fmt.Errorf("%w: %w", err, suture.ErrTerminateSupervisorTree) }), nil
+		return unmendable(err), nil
 	}
 	socket, err := t.server.open()
 	if err != nil {
@@ -165,6 +170,20 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 		Stdout: t.line, Stderr: t.line,
 		Grace: processGrace, ExitZero: process.ExitZeroAbnormal,
 	})(ctx)
+}
+
+// unmendable ends the tree with what no restart mends. A start that fails would be tried again; a service that ends so ends the tree.
+func unmendable(err error) supervisor.Service {
+	return supervisor.ServiceFunc(func(context.Context) error { return fmt.Errorf("%w: %w", err, suture.ErrTerminateSupervisorTree) })
+}
+
+// sameLimits refuses a genesis that was edited after the chain began. CometBFT asks for it once, at InitChain; who governs and what is a limit would
+// then differ from node to node.
+func sameLimits(s engines.ChainState, g *logv1.ChainStarted) error {
+	if !s.Started() || s.Period != g.Period || proto.Equal(s.Params, g.Params) {
+		return nil
+	}
+	return fmt.Errorf("%w: chain %s was started with the limits {%v}, the home's genesis.json has {%v}: put the chain's genesis.json back", ErrGenesis, s.ChainID, s.Params, g.Params)
 }
 
 // row is one of starts at the same committed height. A process that has made a block is started again at once, however short it lived; one that

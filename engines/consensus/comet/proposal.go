@@ -22,9 +22,6 @@ const (
 const (
 	// askTime bounds what a request that nothing depends on may ask of engines. A core that is down makes it neither fail nor wait.
 	askTime = 500 * time.Millisecond
-
-	// maxProposed bounds the transactions of a proposal.
-	maxProposed = 50_000
 )
 
 // checkTx admits to CometBFT's mempool. An engine that is down refuses nothing: a recheck would evict what is only waiting.
@@ -74,7 +71,7 @@ func (a *app) prepareProposal(ctx context.Context, req *abci.RequestPreparePropo
 		return &abci.ResponsePrepareProposal{Txs: txs}
 	}
 	now := req.Time
-	p := proposal{left: req.MaxTxBytes, has: make(map[engines.TxID]bool)}
+	p := proposal{left: min(req.MaxTxBytes, int64(s.Params.GetMaxBlockBytes())), has: make(map[engines.TxID]bool)}
 	for _, txs := range [][][]byte{a.ofExtensions(ctx, req), req.Txs} {
 		for _, tx := range txs {
 			if a.core.Feed.Check(tx, s, now) == nil {
@@ -82,11 +79,11 @@ func (a *app) prepareProposal(ctx context.Context, req *abci.RequestPreparePropo
 			}
 		}
 	}
-	if p.left > 0 && len(p.txs) < maxProposed {
+	if p.left > 0 && len(p.txs) < engines.MaxBlockTxs {
 		ctx, cancel := context.WithTimeout(ctx, askTime)
 		defer cancel()
 		// Of a pool that is down there is nothing: its transactions come with a later block.
-		ours, _, _ := a.core.Feed.Offer(ctx, 0, maxProposed, int(p.left)+len(p.has), false)
+		ours, _, _ := a.core.Feed.Offer(ctx, 0, engines.MaxBlockTxs, int(p.left)+len(p.has), false)
 		for _, tx := range ours {
 			if a.core.Feed.Check(tx, s, now) == nil && !p.add(tx) {
 				break
@@ -135,7 +132,7 @@ func (p *proposal) add(tx []byte) bool {
 		return true
 	}
 	size := protoSize(len(tx))
-	if size > p.left || len(p.txs) == maxProposed {
+	if size > p.left || len(p.txs) == engines.MaxBlockTxs {
 		return false
 	}
 	p.has[id] = true
@@ -149,8 +146,8 @@ func protoSize(n int) int64 {
 	return int64(1 + max(1, (bits.Len(uint(n))+6)/7) + n)
 }
 
-// processProposal judges by the block and the chain's limits alone, so that all nodes judge alike: it refuses a proposal with what
-// is no transaction, or too large, which no honest proposer makes. Refusals that depend on time or state are FinalizeBlock's.
+// processProposal judges by the block and the chain's limits alone, so that all nodes judge alike: it refuses a proposal that is too large, or
+// has too many transactions, or what is none, which no honest proposer makes. Refusals that depend on time or state are FinalizeBlock's.
 func (a *app) processProposal(ctx context.Context, req *abci.RequestProcessProposal) (*abci.ResponseProcessProposal, error) {
 	defer a.working()()
 	a.agreeing.Store(true)
@@ -159,11 +156,24 @@ func (a *app) processProposal(ctx context.Context, req *abci.RequestProcessPropo
 		return nil, err
 	}
 	resp := &abci.ResponseProcessProposal{Status: abci.ResponseProcessProposal_ACCEPT}
-	for _, tx := range req.Txs {
-		if _, err := engines.DecodeTx(tx); err != nil || uint64(len(tx)) > s.Params.GetMaxTxBytes() {
-			resp.Status = abci.ResponseProcessProposal_REJECT
-			break
-		}
+	if !proposable(req.Txs, s.Params) {
+		resp.Status = abci.ResponseProcessProposal_REJECT
 	}
 	return resp, nil
+}
+
+func proposable(txs [][]byte, limits *logv1.Params) bool {
+	if len(txs) > engines.MaxBlockTxs {
+		return false
+	}
+	left := int64(limits.GetMaxBlockBytes())
+	for _, tx := range txs {
+		if left -= protoSize(len(tx)); left < 0 || uint64(len(tx)) > limits.GetMaxTxBytes() {
+			return false
+		}
+		if _, err := engines.DecodeTx(tx); err != nil {
+			return false
+		}
+	}
+	return true
 }

@@ -120,7 +120,7 @@ func (d *driver) gather(ctx context.Context, state engines.ChainState) ([][]byte
 		take, cancel = context.WithTimeout(ctx, d.EmptyEvery)
 		defer cancel()
 	}
-	txs, err := d.core.Pool.Take(take, d.MaxTxs, int(state.Params.GetMaxBlockBytes()))
+	txs, err := d.core.Pool.Take(take, min(d.MaxTxs, engines.MaxBlockTxs), int(state.Params.GetMaxBlockBytes()))
 	if err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
 		return nil, nil // an empty block is due
 	}

@@ -30,7 +30,7 @@ const (
 	Code_CODE_OK        Code = 0
 	Code_CODE_FAILED    Code = 1 // the backend returned an error
 	Code_CODE_PANICKED  Code = 2 // the backend panicked or ended its goroutine
-	Code_CODE_LIMIT     Code = 3 // a limit of the genesis was passed
+	Code_CODE_LIMIT     Code = 3 // a limit of the genesis was passed, or the block had no room for its outcome
 	Code_CODE_MALFORMED Code = 4 // the bytes are no transaction, or its backend is unknown
 	Code_CODE_REPEATED  Code = 5 // its id was applied before
 	Code_CODE_EXPIRED   Code = 6 // the block time is past valid_until
