@@ -78,10 +78,22 @@ func unhurried(c supervisor.Child) supervisor.Child {
 	return c
 }
 
+// withLog is a start that waits for the log. Where the log has died the node restarts, and stops what uses the log later than its engines, which
+// may take seconds; meanwhile this start waits to be stopped, instead of failing again and again.
+func withLog(c *core, start supervisor.StartFunc) supervisor.StartFunc {
+	return func(ctx context.Context) (supervisor.Service, error) {
+		if _, err := c.dir.Await(ctx, logger.Name, 0); err != nil {
+			<-ctx.Done() // the router has died, and the node restarts too
+			return nil, context.Cause(ctx)
+		}
+		return start(ctx)
+	}
+}
+
 func (n *Node) buildTransactions(c *core) []supervisor.Child {
 	at := n.plan.find("coppice/node/transactions")
 	return []supervisor.Child{
-		unhurried(at.find("storage").child(storage.Child(c.dir, storage.Config{Lease: n.state}))),
+		unhurried(at.find("storage").child(withLog(c, storage.Child(c.dir, storage.Config{Lease: n.state})))),
 		// Its clients are made for each incarnation: a replaced one must not find its successor's grants in them.
 		unhurried(at.find("ordering").child(func(ctx context.Context) (supervisor.Service, error) {
 			if err := n.agree(ctx, c); err != nil {

@@ -1,0 +1,59 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/supervisor"
+	"github.com/coppice-go/coppice/supervisor/suptest"
+)
+
+// slowToStop is an engine that takes a while to end when it is told to, as CometBFT does.
+func slowToStop(takes time.Duration) Option {
+	return WithEngine(Engine{ID: "slow", Start: func(engines.Directory) supervisor.StartFunc {
+		return func(context.Context) (supervisor.Service, error) {
+			return supervisor.ServiceFunc(func(ctx context.Context) error {
+				<-ctx.Done()
+				<-time.After(takes)
+				return context.Cause(ctx)
+			}), nil
+		}
+	}})
+}
+
+// While a node whose log has died is being stopped, engines first, its transaction core has nothing to run on: a start of it waits for the stop
+// instead of failing, again and again, as often as its limit allows. Each try opens the state. (Seen under chaos: 92 of them in 3 s.)
+func TestTheCoreDoesNotRestartInALoopWhileTheNodeStops(t *testing.T) {
+	for _, dead := range []string{"logger", "router"} {
+		t.Run(dead, func(t *testing.T) {
+			home := t.TempDir()
+			_, err := Init(home, InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: Chaos})
+			require.NoError(t, err)
+			h := driveHome(t, home, slowToStop(600*time.Millisecond))
+			defer h.close()
+			_, err = h.ordering.InitChain(t.Context(), h.genesis)
+			require.NoError(t, err)
+			b, mark := h.next(), h.rec.Mark()
+			path := "coppice/node/" + dead
+			before, _ := h.Supervisor().Tree().Find(path)
+			require.NoError(t, h.Supervisor().Kill(path, errors.New("cut")))
+			suptest.After(t, h.rec, mark, 1, func(e supervisor.ChildExited) bool { return e.Subject() == path })
+			_, err = h.ordering.Order(t.Context(), b) // the core learns that its log is gone
+			require.Error(t, err)
+			suptest.After(t, h.rec, mark, 1, func(e supervisor.ChildStarted) bool { return e.Subject() == path && e.Incarnation > before.Incarnation })
+			h.rec.Settle(t, h.Supervisor())
+			tries := 0
+			for _, e := range h.rec.Events()[mark:] {
+				if s, ok := e.(supervisor.GroupRestart); ok && s.Subject() == corePath {
+					tries++
+				}
+			}
+			require.LessOrEqual(t, tries, 1, h.rec)
+		})
+	}
+}
