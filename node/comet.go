@@ -90,23 +90,34 @@ type CometOptions struct {
 	// StateSync, if set, has the node begin with a snapshot of its peers.
 	StateSync *comet.StateSync
 
+	// Join, if set, is the chain of running nodes that the node joins (comet.Fetch); its genesis is the home's.
+	Join *comet.Chain
+
 	// Import is a CometBFT home to take keys, configuration and genesis from; the others are then not looked at.
 	Import string
 }
 
-// importedGenesis is the genesis of an imported chain: ours, if its genesis carries one, else its names and its size of blocks with
-// the default limits.
+// importedGenesis is the genesis of an imported chain, or of one to join.
 func importedGenesis(o InitOptions) (Genesis, error) {
+	if j := o.Comet.Join; j != nil {
+		return carriedGenesis(o.ChainID, j.Genesis, "the chain to join")
+	}
 	from := o.Comet.Import
 	theirs, err := comet.ReadGenesis(from)
 	if err != nil {
 		return Genesis{}, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
+	return carriedGenesis(o.ChainID, theirs, from)
+}
+
+// carriedGenesis is our genesis of a chain of CometBFT's: ours, if its genesis carries one, else its names and its size of blocks with the
+// default limits. An empty chainID is any.
+func carriedGenesis(chainID string, theirs comet.Genesis, from string) (Genesis, error) {
 	bad := func(format string, args ...any) (Genesis, error) {
 		return Genesis{}, fmt.Errorf("%w: the genesis of %s: %w", ErrConfig, from, fmt.Errorf(format, args...))
 	}
-	if o.ChainID != "" && o.ChainID != theirs.ChainID {
-		return bad("it is of chain %q, want %q", theirs.ChainID, o.ChainID)
+	if chainID != "" && chainID != theirs.ChainID {
+		return bad("it is of chain %q, want %q", theirs.ChainID, chainID)
 	}
 	g := NewGenesis(theirs.ChainID, theirs.Time)
 	g.GenesisTime, g.InitialHeight = theirs.Time, theirs.InitialHeight
@@ -148,6 +159,12 @@ func initComet(home string, g Genesis, c Config, o CometOptions) error {
 		if err := comet.SetStateSync(CometDir(home), *o.StateSync); err != nil {
 			return fmt.Errorf("%w: %w", ErrConfig, err)
 		}
+	}
+	if o.Join != nil {
+		if err := comet.JoinChain(CometDir(home), *o.Join); err != nil {
+			return fmt.Errorf("%w: %w", ErrConfig, err)
+		}
+		return nil
 	}
 	id.Validator.Power = 10
 	return writeCometGenesis(home, g, comet.Genesis{Validators: []comet.Validator{id.Validator}, VoteExtensionsHeight: o.VoteExtensionsHeight})

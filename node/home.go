@@ -54,14 +54,15 @@ type InitOptions struct {
 
 // Init makes a home in a directory that has none. It overwrites nothing.
 func Init(home string, o InitOptions) (Genesis, error) {
-	if o.Comet.Import == "" && o.ChainID == "" {
+	known := o.Comet.Import != "" || o.Comet.Join != nil
+	if !known && o.ChainID == "" {
 		var b [4]byte
 		rand.Read(b[:])
 		o.ChainID = "coppice-" + hex.EncodeToString(b[:])
 	}
 	g := NewGenesis(o.ChainID, time.Now())
 	g.GovernanceKey = o.GovernanceKey
-	if o.Comet.Import != "" {
+	if known {
 		imported, err := importedGenesis(o)
 		if err != nil {
 			return g, err

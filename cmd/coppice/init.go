@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,9 +17,18 @@ import (
 
 // initJSON is what "init --json" prints.
 type initJSON struct {
-	Home    string `json:"home"`
-	ChainID string `json:"chain_id"`
-	NodeID  string `json:"node_id,omitempty"`
+	Home    string    `json:"home"`
+	ChainID string    `json:"chain_id"`
+	NodeID  string    `json:"node_id,omitempty"`
+	Joins   *joinJSON `json:"joins,omitempty"`
+}
+
+// joinJSON is what the nodes of --from told.
+type joinJSON struct {
+	GenesisHash string   `json:"genesis_sha256"`
+	Peers       []string `json:"peers"`
+	TrustHeight int64    `json:"trust_height,omitempty"`
+	TrustHash   string   `json:"trust_hash,omitempty"`
 }
 
 func (a *app) initCommand() *cobra.Command {
@@ -27,6 +37,7 @@ func (a *app) initCommand() *cobra.Command {
 	var empty time.Duration
 	var set settingFlags
 	var sync comet.StateSync
+	var from []string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "init",
@@ -41,15 +52,27 @@ unless --p2p and --rpc say otherwise. With --import the keys, the signing state,
 configuration and the genesis of an existing CometBFT home are copied instead, without its chain: the node joins that chain by
 block sync, if its application is this one. That home must not run, and never again with these keys.
 
-With --state-sync the node begins with a snapshot of the state that its peers offer, and not with the first block. Its light client asks the nodes that the flag
-names, two at least, for headers, and begins to trust with the block of --trust-height and --trust-hash, which must come from somebody who is
-trusted. The chain's genesis.json and comet/config/genesis.json are to be put in place before the start, as for every node that joins.`,
+With --from the node joins the chain of running nodes: their CometBFT RPC is asked for the genesis, in which two at least must agree in every
+byte, and for the peers. What they agree in is believed: compare the hash that is printed with one from somebody who is trusted.
+Without it the chain's genesis.json and comet/config/genesis.json are to be put in place before the start, and the peers in
+comet/config/config.toml.
+
+With --state-sync the node begins with a snapshot of the state that its peers offer, and not with the first block. Its light client asks the nodes of
+--from, or those that the flag names after an equals sign, for headers, and begins to trust with the block of --trust-height and --trust-hash;
+with --from both may be left out: the oldest block of the last half of --trust-period is taken that those nodes have, and in which they agree.`,
 		Example: `  coppice init
   coppice init --home /srv/coppice --chain-id orchard --listen 127.0.0.1:0
   coppice init --consensus cometbft --p2p 10.0.0.7:26656
   coppice init --consensus cometbft --import ~/.cometbft
-  coppice init --consensus cometbft --state-sync 10.0.0.7:26657,10.0.0.8:26657 --trust-height 12000 --trust-hash 5E0C...`,
-		Args: words(),
+  coppice init --consensus cometbft --from 10.0.0.7:26657,10.0.0.8:26657
+  coppice init --consensus cometbft --from 10.0.0.7:26657,10.0.0.8:26657 --state-sync
+  coppice init --consensus cometbft --from 10.0.0.7:26657,10.0.0.8:26657 --state-sync --trust-height 12000 --trust-hash 5E0C...`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 && slices.Equal(sync.RPC, []string{syncFrom}) {
+				return fmt.Errorf("--state-sync %s: want --from %s --state-sync, or --state-sync=%s", args[0], args[0], args[0])
+			}
+			return words()(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Set = set
 			if cmd.Flags().Changed("consensus") {
@@ -59,14 +82,14 @@ trusted. The chain's genesis.json and comet/config/genesis.json are to be put in
 				o.Set = append(o.Set, node.Assignment{Key: "consensus.empty_every", Value: empty.String(), Flag: "--empty-every"})
 			}
 			if consensus != node.CometBFT {
-				for _, f := range []string{"comet-profile", "p2p", "rpc", "import", "state-sync"} {
+				for _, f := range []string{"comet-profile", "p2p", "rpc", "import", "from", "state-sync"} {
 					if cmd.Flags().Changed(f) {
 						return usageError(cmd, "--%s is for --consensus %s", f, node.CometBFT)
 					}
 				}
 			}
 			if imported != "" {
-				for _, f := range []string{"comet-profile", "p2p", "rpc", "governance-key", "empty-every"} {
+				for _, f := range []string{"comet-profile", "p2p", "rpc", "governance-key", "empty-every", "from"} {
 					if cmd.Flags().Changed(f) {
 						return usageError(cmd, "--%s and --import do not go together: what is imported says it", f)
 					}
@@ -87,10 +110,18 @@ trusted. The chain's genesis.json and comet/config/genesis.json are to be put in
 				o.GovernanceKey = key
 			}
 			o.Comet.Import = imported
-			if err := syncFlags(cmd, &sync); err != nil {
+			if err := syncFlags(cmd, &sync, from); err != nil {
 				return err
 			}
-			if len(sync.RPC) > 0 {
+			if len(from) > 0 {
+				c, err := comet.Fetch(cmd.Context(), from, comet.FetchOptions{
+					StateSync: cmd.Flags().Changed("state-sync"), Height: sync.Height, Hash: sync.Hash, Period: sync.Period,
+				})
+				if err != nil {
+					return err
+				}
+				o.Comet.Join = &c
+			} else if len(sync.RPC) > 0 {
 				o.Comet.StateSync = &sync
 			}
 			g, err := node.Init(a.home, o)
@@ -102,10 +133,16 @@ trusted. The chain's genesis.json and comet/config/genesis.json are to be put in
 				return err
 			}
 			if asJSON {
-				return printJSON(cmd.OutOrStdout(), initJSON{a.home, g.ChainID, id})
+				return printJSON(cmd.OutOrStdout(), initJSON{a.home, g.ChainID, id, joined(o.Comet.Join)})
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "made home %s of chain %s\n", a.home, g.ChainID)
-			return err
+			fmt.Fprintf(cmd.OutOrStdout(), "made home %s of chain %s\n", a.home, g.ChainID)
+			if j := joined(o.Comet.Join); j != nil {
+				fmt.Fprintf(cmd.OutOrStdout(), "  genesis  sha256 %s, of %d nodes\n  peers    %s\n", j.GenesisHash, len(from), strings.Join(j.Peers, "\n           "))
+				if j.TrustHeight > 0 {
+					fmt.Fprintf(cmd.OutOrStdout(), "  trust    block %d, %s\n", j.TrustHeight, j.TrustHash)
+				}
+			}
+			return nil
 		},
 	}
 	f := cmd.Flags()
@@ -117,7 +154,9 @@ trusted. The chain's genesis.json and comet/config/genesis.json are to be put in
 	f.StringVar(&o.Comet.P2P, "p2p", "", "host:port of CometBFT for its peers (default 127.0.0.1:26656)")
 	f.StringVar(&o.Comet.RPC, "rpc", "", "host:port of CometBFT's RPC (default 127.0.0.1:26657)")
 	f.StringVar(&imported, "import", "", "CometBFT home to take keys, configuration and genesis from")
-	f.StringSliceVar(&sync.RPC, "state-sync", nil, "begin with a snapshot of the state; host:port of the RPC of two nodes or more, for headers")
+	f.StringSliceVar(&from, "from", nil, "join the chain of these nodes: host:port of the CometBFT RPC of two or more, with a comma between them")
+	f.StringSliceVar(&sync.RPC, "state-sync", nil, "begin with a snapshot of the state; without --from, the RPC of two nodes or more after an equals sign, for headers")
+	f.Lookup("state-sync").NoOptDefVal = syncFrom
 	f.Int64Var(&sync.Height, "trust-height", 0, "height of a block that is known to be the chain's, for --state-sync")
 	f.StringVar(&sync.Hash, "trust-hash", "", "hash of that block, in hexadecimal")
 	f.DurationVar(&sync.Period, "trust-period", 7*24*time.Hour, "how long ago that block may be")
@@ -126,9 +165,31 @@ trusted. The chain's genesis.json and comet/config/genesis.json are to be put in
 	return cmd
 }
 
-// syncFlags checks the flags of a state sync against each other.
-func syncFlags(cmd *cobra.Command, s *comet.StateSync) error {
+// syncFrom is the value of --state-sync without one.
+const syncFrom = "--from"
+
+// joined is what was told of the chain to join, nil if there is none.
+func joined(c *comet.Chain) *joinJSON {
+	if c == nil {
+		return nil
+	}
+	return &joinJSON{fmt.Sprintf("%x", sha256.Sum256(c.GenesisDoc)), c.Peers, c.StateSync.Height, c.StateSync.Hash}
+}
+
+// syncFlags checks the flags of joining a chain against each other.
+func syncFlags(cmd *cobra.Command, s *comet.StateSync, from []string) error {
 	f := cmd.Flags()
+	bare := slices.Equal(s.RPC, []string{syncFrom})
+	switch {
+	case f.Changed("from") && f.Changed("governance-key"):
+		return usageError(cmd, "--governance-key is of a new chain: the genesis of --from says it")
+	case f.Changed("from") && len(from) < 2:
+		return usageError(cmd, "--from %s: want the RPC of two nodes at least, with a comma between them", strings.Join(from, ","))
+	case f.Changed("from") && f.Changed("state-sync") && !bare:
+		return usageError(cmd, "--state-sync=%s: with --from it has no value: the nodes are those", strings.Join(s.RPC, ","))
+	case bare && !f.Changed("from"):
+		return usageError(cmd, "--state-sync wants the nodes to ask: --from RPC,RPC to take genesis and peers from them, or --state-sync=RPC,RPC")
+	}
 	if !f.Changed("state-sync") {
 		for _, other := range []string{"trust-height", "trust-hash", "trust-period"} {
 			if f.Changed(other) {
@@ -138,14 +199,15 @@ func syncFlags(cmd *cobra.Command, s *comet.StateSync) error {
 		return nil
 	}
 	hash, err := hex.DecodeString(s.Hash)
+	told := f.Changed("trust-height") || f.Changed("trust-hash") || !f.Changed("from")
 	switch {
 	case f.Changed("import"):
 		return usageError(cmd, "--import brings its own configuration: set its section [statesync] instead of --state-sync")
-	case len(s.RPC) < 2:
-		return usageError(cmd, "--state-sync %s: want the RPC of two nodes at least, with a comma between them", strings.Join(s.RPC, ","))
-	case s.Height < 1:
+	case len(s.RPC) < 2 && !bare:
+		return usageError(cmd, "--state-sync=%s: want the RPC of two nodes at least, with a comma between them", strings.Join(s.RPC, ","))
+	case told && s.Height < 1:
 		return usageError(cmd, "--state-sync wants --trust-height and --trust-hash: a block that is known to be the chain's")
-	case err != nil || len(hash) != sha256.Size:
+	case told && (err != nil || len(hash) != sha256.Size):
 		return usageError(cmd, "--trust-hash %q: want %d hexadecimal digits", s.Hash, 2*sha256.Size)
 	case s.Period <= 0:
 		return usageError(cmd, "--trust-period %v: want a time above 0", s.Period)

@@ -149,6 +149,10 @@ func WriteGenesis(home string, g Genesis) error {
 	if err := doc.ValidateAndComplete(); err != nil {
 		return fmt.Errorf("%w: genesis: %w", ErrHome, err)
 	}
+	return saveGenesis(home, &doc)
+}
+
+func saveGenesis(home string, doc *types.GenesisDoc) error {
 	path := genesisPath(home)
 	next := path + ".new"
 	if err := doc.SaveAs(next); err != nil {
@@ -167,6 +171,10 @@ func ReadGenesis(home string) (Genesis, error) {
 	if err != nil {
 		return Genesis{}, fmt.Errorf("%w: %w", ErrHome, err)
 	}
+	return genesisOf(doc)
+}
+
+func genesisOf(doc *types.GenesisDoc) (Genesis, error) {
 	g := Genesis{
 		ChainID: doc.ChainID, Time: doc.GenesisTime, InitialHeight: uint64(doc.InitialHeight), AppState: doc.AppState,
 		VoteExtensionsHeight: uint64(doc.ConsensusParams.ABCI.VoteExtensionsEnableHeight),
