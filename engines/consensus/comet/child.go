@@ -56,6 +56,9 @@ func RunChild(ctx context.Context, o ChildOptions) error {
 			return fmt.Errorf("%w: validator key: %w", ErrHome, err)
 		}
 	}
+	if err := clearUnmade(c.DBDir()); err != nil {
+		return err
+	}
 	var options []node.Option
 	if c.StateSync.Enable {
 		if options, err = prepareStateSync(ctx, c, log); err != nil {

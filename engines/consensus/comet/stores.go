@@ -1,0 +1,50 @@
+package comet
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// clearUnmade removes what a kill has left of databases of CometBFT's that were being made for the first time: goleveldb writes a MANIFEST and then
+// CURRENT, which names it, and refuses for ever a directory that has the one without the other. Nothing was in it yet. A database without
+// CURRENT that has a table or a journal is damaged, and stays as it is.
+func clearUnmade(data string) error {
+	dirs, err := filepath.Glob(filepath.Join(data, "*.db"))
+	if err != nil {
+		return err
+	}
+	for _, dir := range dirs {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrHome, err)
+		}
+		if !unmade(entries) {
+			continue
+		}
+		for _, e := range entries {
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("%w: %w", ErrHome, err)
+			}
+		}
+	}
+	return nil
+}
+
+// unmade tells whether these files are of a goleveldb database whose making was cut short.
+func unmade(entries []fs.DirEntry) bool {
+	manifest := false
+	for _, e := range entries {
+		switch name := e.Name(); {
+		case name == "LOCK", name == "LOG", name == "LOG.old", strings.HasPrefix(name, "CURRENT."): // CURRENT.N becomes CURRENT
+		case name == "MANIFEST-000000":
+			manifest = true
+		default:
+			return false
+		}
+	}
+	return manifest
+}
