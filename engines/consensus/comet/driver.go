@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/thejerf/suture/v4"
@@ -82,6 +84,7 @@ type tree struct {
 	server    *server // of the living incarnation: its elders are gone before it starts, and what comes after it is started after
 	app       *app
 	row       row
+	torn      atomic.Bool // the write-ahead log of the process that runs is, and it was told
 }
 
 // Children of the driver, in start order.
@@ -162,6 +165,7 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 		return nil, err
 	}
 	t.app.agreeing.Store(false)
+	t.torn.Store(false)
 	o := ChildOptions{Home: t.Home, ABCI: socket, RPC: t.rpcSocket()}
 	args := append(append([]string{}, t.command[1:]...), o.Args()...)
 	return process.Start(process.Spec{
@@ -217,9 +221,20 @@ func (r *row) delay(height uint64) time.Duration {
 
 func (t *tree) rpcSocket() string { return filepath.Join(t.dir, "rpc.sock") }
 
-// line passes on what CometBFT logs: its first letter is the level.
+// sayTorn is what CometBFT logs of each entry of its write-ahead log that it cannot read. After a kill has torn one, the search for the end of a
+// height begins in the middle of what follows, and says so for hundreds of places.
+const sayTorn = "Corrupted entry. Skipping..."
+
+// line passes on what CometBFT logs: its first letter is the level. Of a torn write-ahead log it tells once.
 func (t *tree) line(line []byte) {
 	text := string(line)
+	if strings.Contains(text, sayTorn) {
+		if !t.torn.Swap(true) {
+			_, what, _ := strings.Cut(text, "err=")
+			t.Log.Warn("CometBFT's write-ahead log has entries that cannot be read, as after a kill: they are gone past, and what is whole is replayed", zap.String("first", what))
+		}
+		return
+	}
 	switch {
 	case len(line) > 1 && line[1] == '[' && line[0] == 'E':
 		t.Log.Warn(text)

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/coppice-go/coppice/supervisor"
 )
@@ -118,4 +119,23 @@ func TestOnlyAProcessWithoutProgressIsWaitedFor(t *testing.T) {
 	}
 	require.Zero(t, r.delay(5))
 	require.Equal(t, 2*time.Millisecond, r.delay(5))
+}
+
+// Of a torn write-ahead log the hundreds of lines of one process become one; another process tells of its own.
+func TestATornWALIsToldOnce(t *testing.T) {
+	core, logs := observer.New(zap.DebugLevel)
+	tr := &tree{Driver: Driver{Log: zap.New(core)}}
+	for range 2 {
+		tr.torn.Store(false) // as a start does
+		tr.line([]byte("I[2026-11-22|12:00:00.000] Version info                                 module=main"))
+		for range 300 {
+			tr.line([]byte(`E[2026-11-22|12:00:00.000] Corrupted entry. Skipping...                 module=consensus wal=/w err="DataCorruptionError[checksums do not match]"`))
+		}
+		tr.line([]byte("E[2026-11-22|12:00:00.000] something else                               module=consensus"))
+	}
+	told := logs.FilterLevelExact(zap.WarnLevel).All()
+	require.Len(t, told, 4)
+	require.Contains(t, told[0].Message, "write-ahead log has entries that cannot be read")
+	require.Contains(t, told[0].ContextMap()["first"], "checksums do not match")
+	require.Contains(t, told[1].Message, "something else")
 }
