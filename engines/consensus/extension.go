@@ -23,7 +23,7 @@ type Proposer interface {
 	VoteExtender
 
 	// Propose answers the transactions, canonical bytes each, that a proposal at a height begins with, made of the votes for the
-	// block before. They are checked like any other and are left out if they are refused. Other validators take them on the
+	// block before that VerifyVoteExtension does not refuse. They are checked like any other and are left out if they are refused. Other validators take them on the
 	// proposer's word, unless the transactions bring the votes with them: each has the validator's signature.
 	Propose(ctx context.Context, height uint64, votes []ExtendedVote) ([][]byte, error)
 }

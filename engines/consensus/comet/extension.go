@@ -10,6 +10,7 @@ import (
 	cmtproto "github.com/cometbft/cometbft/proto/tendermint/types"
 	"go.uber.org/zap"
 
+	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/consensus"
 )
 
@@ -44,15 +45,23 @@ func (a *app) verifyVoteExtension(ctx context.Context, req *abci.RequestVerifyVo
 	return &abci.ResponseVerifyVoteExtension{Status: abci.ResponseVerifyVoteExtension_ACCEPT}
 }
 
-// ofExtensions are the transactions that the extender makes of the votes for the block before.
-func (a *app) ofExtensions(ctx context.Context, req *abci.RequestPrepareProposal) (txs [][]byte) {
+// ofExtensions are the transactions that the extender makes of the votes for the block before, which is the one of s. It is asked once more
+// about each: a vote that came when its block was decided already, while CometBFT waited for more, was never verified.
+func (a *app) ofExtensions(ctx context.Context, s engines.ChainState, req *abci.RequestPrepareProposal) (txs [][]byte) {
 	p, ok := a.extender.(consensus.Proposer)
 	if !ok {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	holds := func(v abci.ExtendedVoteInfo) bool {
+		return a.verifyVoteExtension(ctx, &abci.RequestVerifyVoteExtension{
+			Height: req.Height - 1, Hash: s.BlockHash, ValidatorAddress: v.Validator.Address, VoteExtension: v.VoteExtension,
+		}).IsAccepted()
+	}
 	var votes []consensus.ExtendedVote
 	for _, v := range req.LocalLastCommit.Votes {
-		if v.BlockIdFlag == cmtproto.BlockIDFlagCommit && len(v.VoteExtension) > 0 {
+		if v.BlockIdFlag == cmtproto.BlockIDFlagCommit && len(v.VoteExtension) > 0 && holds(v) {
 			votes = append(votes, consensus.ExtendedVote{
 				Validator: v.Validator.Address, Power: v.Validator.Power, Extension: v.VoteExtension,
 				Signature: v.ExtensionSignature, Round: req.LocalLastCommit.Round,

@@ -25,7 +25,7 @@ type extender struct {
 func (e extender) ExtendVote(context.Context, consensus.Vote) ([]byte, error) { return e.extend() }
 
 func (e extender) VerifyVoteExtension(_ context.Context, _ consensus.Vote, extension []byte) bool {
-	return e.verify(extension)
+	return e.verify == nil || e.verify(extension)
 }
 
 func (e extender) Propose(_ context.Context, _ uint64, votes []consensus.ExtendedVote) ([][]byte, error) {
@@ -72,7 +72,7 @@ func TestAProposalBeginsWithWhatTheExtenderMakesOfTheVotes(t *testing.T) {
 		return abci.ExtendedVoteInfo{Validator: abci.Validator{Address: []byte("v"), Power: 7}, VoteExtension: []byte(extension), ExtensionSignature: []byte("s"), BlockIdFlag: flag}
 	}
 	var told []consensus.ExtendedVote
-	e := extender{propose: func(votes []consensus.ExtendedVote) ([][]byte, error) {
+	e := extender{verify: func(x []byte) bool { return string(x) != "refused" }, propose: func(votes []consensus.ExtendedVote) ([][]byte, error) {
 		told = votes
 		return [][]byte{[]byte("of votes"), []byte("bad one"), []byte("mempool")}, nil
 	}}
@@ -82,6 +82,7 @@ func TestAProposalBeginsWithWhatTheExtenderMakesOfTheVotes(t *testing.T) {
 		Height: 4, Time: time.Now(), MaxTxBytes: 1000, Txs: [][]byte{[]byte("mempool")},
 		LocalLastCommit: abci.ExtendedCommitInfo{Round: 2, Votes: []abci.ExtendedVoteInfo{
 			vote("x", cmtproto.BlockIDFlagCommit), vote("", cmtproto.BlockIDFlagCommit), vote("y", cmtproto.BlockIDFlagNil), vote("z", cmtproto.BlockIDFlagAbsent),
+			vote("refused", cmtproto.BlockIDFlagCommit), // CometBFT does not ask about a vote that comes after the block is decided
 		}},
 	}
 	resp := a.prepareProposal(t.Context(), req)

@@ -72,7 +72,7 @@ func (a *app) prepareProposal(ctx context.Context, req *abci.RequestPreparePropo
 	}
 	now := req.Time
 	p := proposal{left: min(req.MaxTxBytes, int64(s.Params.GetMaxBlockBytes())), has: make(map[engines.TxID]bool)}
-	for _, txs := range [][][]byte{a.ofExtensions(ctx, req), req.Txs} {
+	for _, txs := range [][][]byte{a.ofExtensions(ctx, s, req), req.Txs} {
 		for _, tx := range txs {
 			if a.core.Feed.Check(tx, s, now) == nil {
 				p.add(tx)
