@@ -22,6 +22,7 @@ SOAK_COMET_FRAMES ?= 100000
 SOAK_COMET_INFOS ?= 1000
 SOAK_COMET_CRASHPOINTS ?= 2
 SOAK_COMET_FUZZ ?= 10m
+SOAK_JOIN_KILLS ?= 100
 SOAK_TESTNET ?= 15m
 COMET_SOAK   := COPPICE_COMET_SEED=$(SOAK_SEED)
 COMET_TEST   := $(GO) test -count 1 -timeout 120m -v ./node -run
@@ -78,6 +79,7 @@ soak: build ## the long campaigns: kills of the process, of the tree, of the dis
 	$(COMET_SOAK) COPPICE_COMET_CRASHPOINTS=$(SOAK_COMET_CRASHPOINTS) $(COMET_TEST) TestCrashPointsOfCometBFT
 	$(GO) test -run '^$$' -fuzz FuzzConnection -fuzztime $(SOAK_COMET_FUZZ) ./engines/consensus/comet
 	bin/coppice testnet chaos --duration $(SOAK_TESTNET) --seed $(SOAK_SEED)
+	$(COMET_SOAK) COPPICE_JOIN_KILLS=$(SOAK_JOIN_KILLS) $(GO) test -count 1 -timeout 120m -v -run TestKillsDuringAJoinByStateSync ./cmd/coppice/internal/chaos
 	COPPICE_HAMMER=15000 $(GO) test -race -count 1 -run Hammer -timeout 20m ./supervisor
 	COPPICE_SOAK=1 $(GO) test -count 1 -run BuildsForOtherSystems -timeout 20m ./supervisor
 	$(GO) test -race -count 1 -shuffle on -p $(PARALLEL) -parallel $(PARALLEL) -timeout $(TEST_TIMEOUT) $(PKGS)

@@ -29,6 +29,8 @@ type Config struct {
 	Begun   func()        // told when all nodes have committed; may be nil
 	Doing   func(string)  // told what is being done; may be nil
 	Episode func(Episode) // told of each episode when it is over; may be nil
+
+	made func(home string) error // changes the configuration of a node before it runs; may be nil
 }
 
 // Bounds of what a network may take.

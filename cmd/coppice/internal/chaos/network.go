@@ -40,16 +40,14 @@ func begin(c Config, out *output) (*network, error) {
 	}
 	n := &network{Net: t, output: out, ended: make(chan struct{})}
 	for i := range c.Nodes {
-		home := t.Home(i)
-		token, err := os.ReadFile(filepath.Join(home, api.TokenFileName))
-		if err != nil {
+		if c.made != nil {
+			if err := c.made(t.Home(i)); err != nil {
+				return nil, err
+			}
+		}
+		if err := n.reach(i); err != nil {
 			return nil, err
 		}
-		n.clients = append(n.clients, client.New("", client.WithToken(strings.TrimSpace(string(token))),
-			client.WithBackoff(5*time.Millisecond, 50*time.Millisecond), client.WithResolver(func() (string, error) {
-				f, err := api.ReadNodeFile(home)
-				return f.Address, err
-			})))
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	n.end = cancel
@@ -58,6 +56,21 @@ func begin(c Config, out *output) (*network, error) {
 		n.err = t.Run(ctx, testnet.RunOptions{Bin: c.Bin, Out: out})
 	}()
 	return n, nil
+}
+
+// reach makes the client of a node.
+func (n *network) reach(i int) error {
+	home := n.Home(i)
+	token, err := os.ReadFile(filepath.Join(home, api.TokenFileName))
+	if err != nil {
+		return err
+	}
+	n.clients = append(n.clients, client.New("", client.WithToken(strings.TrimSpace(string(token))),
+		client.WithBackoff(5*time.Millisecond, 50*time.Millisecond), client.WithResolver(func() (string, error) {
+			f, err := api.ReadNodeFile(home)
+			return f.Address, err
+		})))
+	return nil
 }
 
 // stop stops the nodes in order. A stopped process takes no other signal, so all are woken first.
