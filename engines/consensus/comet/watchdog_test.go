@@ -256,26 +256,23 @@ func TestAPeerThatIsSilentIsNotAhead(t *testing.T) {
 	})
 }
 
-// A CometBFT that fetches blocks takes a while to begin: it dials at random moments, and asks who has what every 10 s.
-func TestACometBFTThatCatchesUpIsGivenTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := watchOver(t)
-		w.catchingUp.Store(true)
-		after(watchPatience - time.Second)
-		require.EqualValues(t, 1, w.starts.Load())
-		after(2 * time.Second)
-		require.EqualValues(t, 2, w.starts.Load(), "but not for ever")
-	})
-}
-
-// A CometBFT that does not listen yet is still starting, which takes long on a machine that has much to do.
-func TestACometBFTThatStartsIsGivenTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := watchOver(t)
-		w.deaf.Store(true)
-		after(watchPatience - time.Second)
-		require.EqualValues(t, 1, w.starts.Load())
-		after(2 * time.Second)
-		require.EqualValues(t, 2, w.starts.Load(), "but not for ever")
-	})
+// A CometBFT that takes a while to begin is given that, but not for ever.
+func TestACometBFTThatBeginsIsGivenTime(t *testing.T) {
+	for name, begins := range map[string]func(*watched){
+		// It dials at random moments, and asks who has what every 10 s.
+		"it fetches blocks": func(w *watched) { w.catchingUp.Store(true) },
+		// It starts, which takes long on a machine that has much to do.
+		"it does not listen yet": func(w *watched) { w.deaf.Store(true) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := watchOver(t)
+				begins(w)
+				after(watchPatience - time.Second)
+				require.EqualValues(t, 1, w.starts.Load())
+				after(2 * time.Second)
+				require.EqualValues(t, 2, w.starts.Load(), "but not for ever")
+			})
+		})
+	}
 }
