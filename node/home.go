@@ -140,6 +140,12 @@ func noHome(home, missing string) error {
 	return fmt.Errorf("%w: %s is no home of coppice (%s is missing): make one with 'coppice init'", ErrConfig, home, missing)
 }
 
+// IsHome tells whether a directory is a home, or may be one that cannot be looked into.
+func IsHome(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, formatFile))
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
 // lockHome makes this process the home's only one, until the file is closed or the process ends.
 func lockHome(home string) (*os.File, error) {
 	path := filepath.Join(home, lockFile)

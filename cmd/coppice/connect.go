@@ -14,6 +14,7 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/coppice-go/coppice/client"
+	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/api"
 )
 
@@ -64,7 +65,7 @@ func (a *app) notRunning() error {
 	again := "start it with 'coppice start --home " + a.home + "'"
 	n, err := api.ReadNodeFile(a.home)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && !isHome(a.home):
+	case errors.Is(err, fs.ErrNotExist) && !node.IsHome(a.home):
 		return fmt.Errorf("not running: %s is no home: make one with 'coppice init --home %s', or name another with --home", a.home, a.home)
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("not running: there is no %s in home %s; %s", api.NodeFileName, a.home, again)
@@ -75,19 +76,13 @@ func (a *app) notRunning() error {
 	return nil
 }
 
-// isHome tells whether a directory is a home, or may be one that cannot be looked into.
-func isHome(dir string) bool {
-	_, err := os.Stat(filepath.Join(dir, "FORMAT"))
-	return !errors.Is(err, fs.ErrNotExist)
-}
-
 // alive tells whether there is a process of that id. It may be another one by now, which only makes the message less certain.
 func alive(pid int) bool {
 	p, err := os.FindProcess(pid)
 	if err != nil {
 		return false
 	}
-	defer p.Release()
+	defer func() { _ = p.Release() }() // frees what this process has of it, and nothing there can fail
 	err = p.Signal(syscall.Signal(0))
 	return err == nil || errors.Is(err, fs.ErrPermission)
 }
