@@ -13,6 +13,7 @@ import (
 // Layer is where a value of the configuration came from. A later one wins.
 type Layer int
 
+// The layers, in their order.
 const (
 	LayerDefault Layer = iota
 	LayerFile

@@ -20,7 +20,7 @@ func checkFiles() (conns int, err error) {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
 		return 0, fmt.Errorf("limit of open files: %w", err)
 	}
-	return connsFor(uint64(l.Cur))
+	return connsFor(uint64(l.Cur)) //nolint:unconvert // it is signed on FreeBSD
 }
 
 func connsFor(files uint64) (int, error) {

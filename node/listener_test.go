@@ -114,6 +114,7 @@ func TestAdminAnswersWhileRequestsFillTheNode(t *testing.T) {
 		require.NoError(t, err)
 		b, err := io.ReadAll(res.Body)
 		require.NoError(t, err)
+		require.NoError(t, res.Body.Close())
 		require.NoError(t, conn.Close())
 		full = string(b)
 	}

@@ -91,7 +91,7 @@ func (s *snapshotter) take(ctx context.Context) (m snapshots.Manifest, fresh boo
 
 // keep removes the oldest snapshots.
 func (s *snapshotter) keep() error {
-	removed, err := s.dir().Keep(int(s.n.config.Snapshots.Keep), s.pinned)
+	removed, err := s.dir().Keep(s.n.config.Snapshots.Keep, s.pinned)
 	for _, id := range removed {
 		s.n.log.Info("snapshot removed", zap.String("snapshot", id))
 	}

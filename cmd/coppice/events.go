@@ -165,7 +165,7 @@ func printEventJSON(w io.Writer, _ paint, e client.Event) error {
 
 // printEvent writes one line: the index of a record or the time of an event of the tree, the kind, and what happened.
 func printEvent(w io.Writer, p paint, e client.Event) error {
-	head, kind, text := "", "", ""
+	var head, kind, text string
 	switch {
 	case e.Record != nil:
 		head, kind, text = fmt.Sprint(e.Record.Index), e.Record.Kind, recordText(e.Record)

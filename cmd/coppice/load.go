@@ -138,7 +138,7 @@ func (l *loadFlags) run(cmd *cobra.Command, _ []string) error {
 	if err != nil {
 		return err
 	}
-	undo := atForcedEnd(cmd.Context(), func() { l.print(cmd.OutOrStdout(), run.Report()) })
+	undo := atForcedEnd(cmd.Context(), func() { _ = l.print(cmd.OutOrStdout(), run.Report()) })
 	rep, err := l.drive(cmd, run, stop)
 	undo()
 	if err := errors.Join(err, l.print(cmd.OutOrStdout(), rep)); err != nil {
@@ -229,12 +229,12 @@ func (l *loadFlags) checkFile(cmd *cobra.Command) error {
 		return err
 	}
 	defer f.Close()
-	ctx, cancel, c, err := l.app.dial(cmd.Context())
+	_, cancel, c, err := l.app.dial(cmd.Context())
 	if err != nil {
 		return err
 	}
 	cancel() // a long file may take longer than one call
-	ctx = cmd.Context()
+	ctx := cmd.Context()
 	if err := settled(ctx, c, l.grace); err != nil {
 		return l.app.nodeError(ctx, err)
 	}

@@ -133,7 +133,7 @@ func (s *service) reload(ready bool) {
 // apply takes what can change while the node runs, and tells what can not.
 func (s *service) apply(now node.Settings) {
 	level := zap.NewAtomicLevel()
-	level.UnmarshalText([]byte(now.Config.Diagnostics.Level)) // it was checked
+	_ = level.UnmarshalText([]byte(now.Config.Diagnostics.Level)) // it was checked
 	if level.Level() < s.level.Level() {
 		s.level.SetLevel(level.Level()) // before, so that it is told of
 	}

@@ -354,7 +354,7 @@ func (p *pieces) read() (string, error) {
 		}
 		p.line++
 		text := strings.TrimRight(string(b), "\r\n")
-		io.WriteString(p.sum, text+"\n") // a last line without its end is the same line
+		p.sum.Write([]byte(text + "\n")) // a last line without its end is the same line
 		if p.line >= p.keep {
 			if p.sums == nil {
 				p.sums = make(map[int]string)

@@ -87,6 +87,6 @@ func (d *DB) unpin() {
 	d.pins = nil
 	d.pinning.Unlock()
 	for p := range pins {
-		p.end() // of a snapshot that is open: it has no error to tell
+		_ = p.end() // of a snapshot that is open: it has no error to tell
 	}
 }

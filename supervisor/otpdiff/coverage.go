@@ -125,8 +125,8 @@ func (f features) deeds(h *History, trace string) {
 			w.line(h, strings.Fields(line))
 		}
 	}
-	for sup, n := range w.deaths {
-		w.simultaneous(sup, n)
+	for _, n := range w.deaths {
+		w.simultaneous(n)
 	}
 }
 
@@ -141,7 +141,7 @@ type watch struct {
 	deaths  map[string]int // since the last release, of children of a supervisor that is busy
 }
 
-func (w *watch) simultaneous(sup string, n int) {
+func (w *watch) simultaneous(n int) {
 	if n > 1 {
 		w.has("done: %s simultaneous deaths", map[bool]string{true: "3 or more", false: "2"}[n > 2])
 	}
@@ -172,8 +172,8 @@ func (w *watch) step(s Step, body string) {
 	case Hold:
 		w.holding, w.held = true, s.Path
 	case Release:
-		for sup, n := range w.deaths {
-			w.simultaneous(sup, n)
+		for _, n := range w.deaths {
+			w.simultaneous(n)
 		}
 		clear(w.deaths)
 		w.holding = false

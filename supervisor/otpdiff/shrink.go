@@ -117,7 +117,7 @@ func same[T any](a, b T) bool {
 	case *Sup:
 		return a == nil
 	default:
-		return any(a) == any(b)
+		return a == any(b)
 	}
 }
 

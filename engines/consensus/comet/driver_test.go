@@ -114,8 +114,8 @@ func TestOnlyAProcessWithoutProgressIsWaitedFor(t *testing.T) {
 	for height := range uint64(5) {
 		require.Zero(t, r.delay(height))
 	}
-	for _, want := range []time.Duration{2, 8, 32, 128, 512, 1000, 1000, 1000, 1000, 1000, 1000} {
-		require.Equal(t, want*time.Millisecond, r.delay(4))
+	for _, want := range []int{2, 8, 32, 128, 512, 1000, 1000, 1000, 1000, 1000, 1000} {
+		require.Equal(t, time.Duration(want)*time.Millisecond, r.delay(4))
 	}
 	require.Zero(t, r.delay(5))
 	require.Equal(t, 2*time.Millisecond, r.delay(5))

@@ -29,7 +29,7 @@ func Take() (*Manager, error) {
 	env := make(map[string]string)
 	for _, name := range variables {
 		env[name] = os.Getenv(name)
-		os.Unsetenv(name)
+		_ = os.Unsetenv(name) // it fails where a name can be none
 	}
 	name := env["NOTIFY_SOCKET"]
 	switch {

@@ -48,15 +48,15 @@ func Misbehave(socket string, rng *rand.Rand) (what string, err error) {
 		{"a Commit of nothing", func() []byte { return frameOf(abci.ToRequestCommit()) }},
 	}
 	thing := things[rng.IntN(len(things))]
-	c.Write(thing.do()) // the server may have hung up within it
+	_, _ = c.Write(thing.do()) // the server may have hung up within it, and within what follows
 	switch rng.IntN(3) {
 	case 0: // hang up at once
 	case 1: // half of it, and see what comes
-		c.(*net.UnixConn).CloseWrite()
+		_ = c.(*net.UnixConn).CloseWrite()
 		_, err = io.Copy(io.Discard, c)
 	case 2: // read a little
-		c.SetReadDeadline(time.Now().Add(time.Millisecond))
-		c.Read(make([]byte, 100))
+		_ = c.SetReadDeadline(time.Now().Add(time.Millisecond))
+		_, _ = c.Read(make([]byte, 100))
 	}
 	if errors.Is(err, net.ErrClosed) || err != nil && strings.Contains(err.Error(), "reset") {
 		err = nil
