@@ -41,6 +41,9 @@ func RunReexecuted(args []string) (code int, is bool) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
+	if args[1] == comet.ChildCommand {
+		return comet.ChildStatus(err), true
+	}
 	return ExitCode(err), true
 }
 

@@ -10,8 +10,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// doom ends a run at the first exit, or failed start, that tells of damage, wherever in the core of the tree it is met: no
-// restart mends what lies on a disk. The limits of the tree would end it too, after all the restarts that they allow.
+// doom ends a run at the first exit, or failed start, that tells of damage, wherever in the core of the tree it is met, or that CometBFT
+// can not be started: no restart mends what lies on a disk. The limits of the tree would end it too, after all the restarts that they allow.
 type doom struct {
 	mu  sync.Mutex
 	end context.CancelCauseFunc // of the run
@@ -44,10 +44,15 @@ func (d *doom) Observe(e supervisor.Event) {
 		err = e.Err
 	}
 	path := e.Head().Path
-	if err == nil || !strings.HasPrefix(path, "coppice/node/") || strings.HasPrefix(path, "coppice/node/engines/") {
-		return // what an engine on top read, or says, is no damage of the node's own
+	if err == nil || !strings.HasPrefix(path, "coppice/node/") {
+		return
 	}
-	if err = classify(err); !errors.Is(err, ErrDamage) {
+	err = classify(err)
+	if strings.HasPrefix(path, "coppice/node/engines/") { // what an engine on top read, or says, is no damage of the node's own
+		if !cometFinal(err) || !strings.HasPrefix(path, "coppice/node/engines/consensus/") {
+			return
+		}
+	} else if !errors.Is(err, ErrDamage) {
 		return
 	}
 	d.mu.Lock()

@@ -71,7 +71,7 @@ func classify(err error) error {
 		return fmt.Errorf("%w: %w", ErrHomeInUse, err)
 	case cometConfigError(err), errors.Is(err, ordering.ErrGenesis), errors.Is(err, eventlog.ErrVersion), errors.Is(err, storage.ErrFormat):
 		return fmt.Errorf("%w: %w", ErrConfig, err)
-	case errors.Is(err, supervisor.ErrMaxIntensity), errors.Is(err, supervisor.ErrOrphan), errors.Is(err, supervisor.ErrKilled), errors.Is(err, mempool.ErrDeadly):
+	case errors.Is(err, supervisor.ErrMaxIntensity), errors.Is(err, supervisor.ErrOrphan), errors.Is(err, supervisor.ErrKilled), errors.Is(err, mempool.ErrDeadly), cometFinal(err):
 		return fmt.Errorf("%w: %w", ErrGaveUp, err)
 	}
 	return err

@@ -18,7 +18,10 @@ func cometChildCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			process.WatchParent()
 			o.Home = cmd.Flag("home").Value.String() // CometBFT's, here
-			return comet.RunChild(cmd.Context(), o)
+			if err := comet.RunChild(cmd.Context(), o); err != nil {
+				return &exitError{comet.ChildStatus(err), err}
+			}
+			return nil
 		},
 	}
 	f := cmd.Flags()

@@ -43,11 +43,11 @@ func childMain(args []string) int {
 	f.Parse(args)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	if err := comet.RunChild(ctx, o); err != nil {
+	err := comet.RunChild(ctx, o)
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		return 1
 	}
-	return 0
+	return comet.ChildStatus(err)
 }
 
 // cometProcess is CometBFT in the tree.

@@ -163,6 +163,18 @@ func (a *app) genesis(req *abci.RequestInitChain) (*logv1.ChainStarted, error) {
 	return rec, nil
 }
 
+// sameGenesis refuses a CometBFT whose genesis would be refused when it starts the chain.
+func (a *app) sameGenesis() error {
+	theirs, err := ReadGenesis(a.home)
+	if err != nil {
+		return err
+	}
+	if err := sameState(theirs.AppState, a.core.Genesis.AppState); err != nil {
+		return fmt.Errorf("%w: app_state: %w; all nodes of a chain have both files, genesis.json and comet/config/genesis.json, from one place", ErrGenesis, err)
+	}
+	return nil
+}
+
 // CarriesState tells whether the app_state of a genesis says anything.
 func CarriesState(appState []byte) bool {
 	switch string(bytes.TrimSpace(appState)) {

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
+	"strings"
 	"time"
 
 	cfg "github.com/cometbft/cometbft/config"
@@ -29,7 +31,7 @@ const heapFloor = 64 << 20
 
 // RunChild is the main function of the process that runs CometBFT: our own binary, re-executed. It returns when ctx ends and
 // CometBFT has stopped, or when stopTime is over; the process is to end then. It must be called at most once per process:
-// CometBFT does not start twice in one.
+// CometBFT does not start twice in one. The process is to end with ChildStatus of the error.
 func RunChild(ctx context.Context, o ChildOptions) error {
 	c, err := loadConfig(o.Home)
 	if err != nil {
@@ -43,6 +45,9 @@ func RunChild(ctx context.Context, o ChildOptions) error {
 		return err
 	}
 	c.RPC.ListenAddress = joinAddresses(c.RPC.ListenAddress, "unix://"+o.RPC)
+	if err := preflight(c); err != nil { // CometBFT would make a validator key that is missing, and be another validator
+		return err
+	}
 	log, err := cmtflags.ParseLogLevel(c.LogLevel, cmtlog.NewTMLogger(cmtlog.NewSyncWriter(os.Stderr)), cfg.DefaultLogLevel)
 	if err != nil {
 		return fmt.Errorf("%w: log_level: %w", ErrHome, err)
@@ -51,31 +56,29 @@ func RunChild(ctx context.Context, o ChildOptions) error {
 	if err != nil {
 		return fmt.Errorf("%w: node key: %w", ErrHome, err)
 	}
-	for _, f := range []string{c.PrivValidatorKeyFile(), c.PrivValidatorStateFile()} {
-		if _, err := os.Stat(f); err != nil { // CometBFT would make a new key, and be another validator
-			return fmt.Errorf("%w: validator key: %w", ErrHome, err)
-		}
-	}
 	if err := clearUnmade(c.DBDir()); err != nil {
 		return err
 	}
 	var options []node.Option
 	if c.StateSync.Enable {
 		if options, err = prepareStateSync(ctx, c, log); err != nil {
-			return err
+			return unfit(err)
 		}
 	}
 	floor := make([]byte, heapFloor)
 	defer runtime.KeepAlive(floor)
-	n, err := node.NewNode(c, privval.LoadFilePV(c.PrivValidatorKeyFile(), c.PrivValidatorStateFile()), key,
-		clients(o.ABCI), node.DefaultGenesisDocProviderFunc(c), cfg.DefaultDBProvider,
-		node.DefaultMetricsProvider(c.Instrumentation), log, options...)
+	n, err := made(func() (*node.Node, error) {
+		return node.NewNode(c, privval.LoadFilePV(c.PrivValidatorKeyFile(), c.PrivValidatorStateFile()), key,
+			clients(o.ABCI), node.DefaultGenesisDocProviderFunc(c), cfg.DefaultDBProvider,
+			node.DefaultMetricsProvider(c.Instrumentation), log, options...)
+	})
 	if err != nil {
 		return err
 	}
 	if err := n.Start(); err != nil {
 		return err
 	}
+	fmt.Println(upLine)
 	if sw, ok := n.Switch().(*p2p.Switch); ok {
 		redialAll(ctx, sw, key.ID(), c.P2P.PersistentPeers)
 	}
@@ -92,6 +95,36 @@ func RunChild(ctx context.Context, o ChildOptions) error {
 	case <-time.After(stopTime):
 		return fmt.Errorf("CometBFT did not stop within %v", stopTime)
 	}
+}
+
+// made is what node.NewNode makes. It shakes hands with the application, and tells by an error or a panic that the two can not come together.
+func made(newNode func() (*node.Node, error)) (n *node.Node, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			fmt.Fprintf(os.Stderr, "%s", debug.Stack())
+			err = unfit(&panicked{p})
+		}
+	}()
+	n, err = newNode()
+	return n, unfit(err)
+}
+
+// unfit tells of those errors that are of CometBFT's data, on their own or beside ours, that they are. The handshake has lost their types. A panic
+// while a node is made is of what it read, unless the machine was busy.
+func unfit(err error) error {
+	if err == nil || busy(err) {
+		return err
+	}
+	const cure = "put comet and data back from one backup of the home, or make a new home with the keys of this one and join by block sync or state sync"
+	switch text := err.Error(); {
+	case strings.Contains(text, "is higher than core"): // sm.ErrAppBlockHeightTooHigh
+		return fmt.Errorf("%w: the home's own data is ahead of CometBFT's blocks: %w; %s", ErrChainDamage, err, cure)
+	case strings.Contains(text, "too far below block store base"): // sm.ErrAppBlockHeightTooLow
+		return fmt.Errorf("%w: the home's own data is older than the oldest block that CometBFT has kept: %w; %s", ErrChainDamage, err, cure)
+	case errors.As(err, new(*panicked)), strings.Contains(text, "leveldb") && strings.Contains(text, "corrupt"):
+		return fmt.Errorf("%w: CometBFT can not go on with what is in its databases: %w; %s", ErrChainDamage, err, cure)
+	}
+	return err
 }
 
 // ChildOptions are the command line of the process.

@@ -5,11 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync/atomic"
 	"time"
 
-	"github.com/thejerf/suture/v4"
 	"go.uber.org/zap"
 	"google.golang.org/protobuf/proto"
 
@@ -55,6 +53,7 @@ func (d Driver) Start(core consensus.Core) supervisor.StartFunc {
 	if d.Log == nil {
 		d.Log = zap.NewNop()
 	}
+	begun := &starts{}
 	return func(context.Context) (supervisor.Service, error) {
 		command := d.Command
 		if command == nil {
@@ -64,7 +63,7 @@ func (d Driver) Start(core consensus.Core) supervisor.StartFunc {
 			}
 			command = []string{self, ChildCommand}
 		}
-		t := &tree{Driver: d, core: core, command: command}
+		t := &tree{Driver: d, core: core, command: command, starts: begun}
 		var err error
 		t.sup, err = supervisor.New(supervisor.Spec{Name: "consensus", Strategy: supervisor.RestForOne, Intensity: d.Intensity, Build: t.build})
 		return t.sup, err
@@ -77,6 +76,7 @@ type tree struct {
 	core    consensus.Core
 	command []string
 	sup     *supervisor.Supervisor
+	starts  *starts
 
 	timing    timing
 	stateSync bool // CometBFT is to take a snapshot if it has no chain
@@ -109,6 +109,9 @@ func (t *tree) build(context.Context) ([]supervisor.Child, error) {
 	t.Home = home
 	conf, err := loadConfig(home)
 	if err != nil {
+		return nil, err
+	}
+	if err := preflight(conf); err != nil {
 		return nil, err
 	}
 	t.timing, t.stateSync = timingOf(conf), conf.StateSync.Enable
@@ -151,14 +154,27 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := pause(ctx, t.row.delay(s.Height)); err != nil {
+	if err := pause(ctx, max(t.row.delay(s.Height), t.starts.pause())); err != nil {
 		return nil, err
 	}
-	if err := sameLimits(s, t.core.Genesis); err != nil {
-		return unmendable(err), nil
+	conf, err := loadConfig(t.Home)
+	if err == nil {
+		err = preflight(conf)
 	}
-	if err := checkChainData(t.Home, s.Height); err != nil && !t.stateSync { // which would bring the state anew
-		return unmendable(err), nil
+	if err == nil && !t.stateSync { // which would bring the state anew
+		err = checkChainData(conf, s.Height)
+	}
+	if err == nil {
+		err = sameLimits(s, t.core.Genesis)
+	}
+	if err == nil && !s.Started() {
+		err = t.app.sameGenesis()
+	}
+	switch {
+	case err != nil && busy(err):
+		return nil, err
+	case err != nil:
+		return refused(err), nil
 	}
 	socket, err := t.server.open()
 	if err != nil {
@@ -168,17 +184,17 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 	t.torn.Store(false)
 	o := ChildOptions{Home: t.Home, ABCI: socket, RPC: t.rpcSocket()}
 	args := append(append([]string{}, t.command[1:]...), o.Args()...)
-	return process.Start(process.Spec{
+	t.starts.begin()
+	p, err := process.Start(process.Spec{
 		Name: "cometbft", Path: t.command[0], Args: args, Dir: t.Home,
 		Env:    process.Inherit("PATH", "TMPDIR", "GORACE", "GOCOVERDIR"),
-		Stdout: t.line, Stderr: t.line,
+		Stdout: t.stdout, Stderr: t.stderr,
 		Grace: processGrace, ExitZero: process.ExitZeroAbnormal,
 	})(ctx)
-}
-
-// unmendable ends the tree with what no restart mends. A start that fails would be tried again; a service that ends so ends the tree.
-func unmendable(err error) supervisor.Service {
-	return supervisor.ServiceFunc(func(context.Context) error { return fmt.Errorf("%w: %w", err, suture.ErrTerminateSupervisorTree) })
+	if err != nil {
+		return nil, err
+	}
+	return attempt{p, t.starts}, nil
 }
 
 // sameLimits refuses a genesis that was edited after the chain began. CometBFT asks for it once, at InitChain; who governs and what is a limit would
@@ -220,30 +236,6 @@ func (r *row) delay(height uint64) time.Duration {
 }
 
 func (t *tree) rpcSocket() string { return filepath.Join(t.dir, "rpc.sock") }
-
-// sayTorn is what CometBFT logs of each entry of its write-ahead log that it cannot read. After a kill has torn one, the search for the end of a
-// height begins in the middle of what follows, and says so for hundreds of places.
-const sayTorn = "Corrupted entry. Skipping..."
-
-// line passes on what CometBFT logs: its first letter is the level. Of a torn write-ahead log it tells once.
-func (t *tree) line(line []byte) {
-	text := string(line)
-	if strings.Contains(text, sayTorn) {
-		if !t.torn.Swap(true) {
-			_, what, _ := strings.Cut(text, "err=")
-			t.Log.Warn("CometBFT's write-ahead log has entries that cannot be read, as after a kill: they are gone past, and what is whole is replayed", zap.String("first", what))
-		}
-		return
-	}
-	switch {
-	case len(line) > 1 && line[1] == '[' && line[0] == 'E':
-		t.Log.Warn(text)
-	case len(line) > 1 && line[1] == '[' && (line[0] == 'I' || line[0] == 'D'):
-		t.Log.Debug(text)
-	default:
-		t.Log.Info(text)
-	}
-}
 
 func (t *tree) startFeed(context.Context) (supervisor.Service, error) {
 	c, err := newRPC(t.rpcSocket())

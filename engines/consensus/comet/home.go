@@ -36,14 +36,14 @@ func InitHome(home string, o HomeOptions) (Identity, error) {
 	if _, err := os.Stat(configPath(home)); err == nil {
 		return none, fmt.Errorf("%w: %s is one already", ErrHome, home)
 	}
+	c := newConfig(o).SetRoot(home)
+	if err := errors.Join(c.ValidateBasic(), settings(c)); err != nil {
+		return none, fmt.Errorf("%w: %w", ErrHome, err)
+	}
 	for _, dir := range []string{cfg.DefaultConfigDir, cfg.DefaultDataDir} {
 		if err := os.MkdirAll(filepath.Join(home, dir), 0o700); err != nil {
 			return none, fmt.Errorf("%w: %w", ErrHome, err)
 		}
-	}
-	c := newConfig(o).SetRoot(home)
-	if err := c.ValidateBasic(); err != nil {
-		return none, fmt.Errorf("%w: %w", ErrHome, err)
 	}
 	if _, err := p2p.LoadOrGenNodeKey(c.NodeKeyFile()); err != nil {
 		return none, fmt.Errorf("%w: node key: %w", ErrHome, err)
@@ -195,15 +195,20 @@ func genesisOf(doc *types.GenesisDoc) (Genesis, error) {
 	return g, nil
 }
 
-// ErrChainData: CometBFT's chain is gone while the state that it led to is there.
-var ErrChainData = errors.New("CometBFT's chain data is missing")
+var (
+	// ErrChainData: CometBFT's chain is gone while the state that it led to is there.
+	ErrChainData = errors.New("CometBFT's chain data is missing")
+
+	// ErrChainDamage: CometBFT's chain can not be read, or is not what the state of the home goes on from.
+	ErrChainDamage = errors.New("CometBFT's chain data is damaged, or of another time than the home's")
+)
 
 // checkChainData refuses a start that CometBFT would answer with a crash: an application ahead of an empty store.
-func checkChainData(home string, height uint64) error {
+func checkChainData(c *cfg.Config, height uint64) error {
 	if height == 0 {
 		return nil
 	}
-	dir := filepath.Join(home, cfg.DefaultDataDir, "blockstore.db")
+	dir := filepath.Join(c.DBDir(), "blockstore.db")
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: there is no %s, and the state is at height %d: restore it from a backup, or make a new home and join by block sync", ErrChainData, dir, height)
 	} else if err != nil {

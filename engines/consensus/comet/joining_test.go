@@ -81,7 +81,6 @@ func TestAStateThatWasTakenAndHasNoBlockYet(t *testing.T) {
 
 func TestWhatTheLightClientVouchesFor(t *testing.T) {
 	home := t.TempDir()
-	require.NoError(t, os.Mkdir(filepath.Join(home, "data"), 0o700))
 	_, err := readTrusted(home)
 	require.ErrorIs(t, err, os.ErrNotExist)
 	is := trusted{Height: 7, AppHash: []byte{1, 2}, BlockHash: []byte{3}, Time: time.Unix(1, 234567891).UTC()}

@@ -39,11 +39,11 @@ func childMain(args []string) int {
 	f.Parse(args)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	if err := RunChild(ctx, o); err != nil {
+	err := RunChild(ctx, o)
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		return 1
 	}
-	return 0
+	return ChildStatus(err)
 }
 
 // chain is a transaction core in memory, with ordering's manners: it stages what it is told to order, commits what is staged, and

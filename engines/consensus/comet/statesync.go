@@ -83,7 +83,11 @@ func (a *app) offerSnapshot(ctx context.Context, req *abci.RequestOfferSnapshot)
 func (a *app) offer(req *abci.RequestOfferSnapshot) (o consensus.Offer, err error) {
 	s := req.Snapshot
 	o.Snapshot = consensus.Snapshot{Height: s.Height, Format: s.Format, Chunks: s.Chunks, Hash: s.Hash, Metadata: s.Metadata}
-	t, err := readTrusted(a.home)
+	c, err := loadConfig(a.home)
+	if err != nil {
+		return o, err
+	}
+	t, err := readTrusted(c.DBDir())
 	if err != nil {
 		return o, err
 	}

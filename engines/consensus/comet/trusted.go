@@ -28,12 +28,10 @@ type trusted struct {
 	Time      time.Time `json:"time"`
 }
 
-func trustedPath(home string) string {
-	return filepath.Join(home, cfg.DefaultDataDir, "statesync-trusted.json")
-}
+func trustedPath(data string) string { return filepath.Join(data, "statesync-trusted.json") }
 
-func readTrusted(home string) (t trusted, err error) {
-	b, err := os.ReadFile(trustedPath(home))
+func readTrusted(data string) (t trusted, err error) {
+	b, err := os.ReadFile(trustedPath(data))
 	if err == nil {
 		err = json.Unmarshal(b, &t)
 	}
@@ -43,22 +41,22 @@ func readTrusted(home string) (t trusted, err error) {
 	return t, nil
 }
 
-func writeTrusted(home string, t trusted) error {
+func writeTrusted(data string, t trusted) error {
 	b, err := json.Marshal(t)
 	if err != nil {
 		return err
 	}
-	next := trustedPath(home) + ".new"
+	next := trustedPath(data) + ".new"
 	if err := os.WriteFile(next, b, 0o600); err != nil {
 		return err
 	}
-	return os.Rename(next, trustedPath(home)) // a crash begins the state sync anew: no need to sync
+	return os.Rename(next, trustedPath(data)) // a crash begins the state sync anew: no need to sync
 }
 
 // voucher is CometBFT's light client, which also tells us.
 type voucher struct {
 	statesync.StateProvider
-	home string
+	data string // directory of CometBFT's databases
 }
 
 // AppHash is called before a snapshot of that height is offered.
@@ -71,7 +69,7 @@ func (v voucher) AppHash(ctx context.Context, height uint64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return hash, writeTrusted(v.home, trusted{Height: height, AppHash: hash, BlockHash: s.LastBlockID.Hash, Time: s.LastBlockTime.UTC()})
+	return hash, writeTrusted(v.data, trusted{Height: height, AppHash: hash, BlockHash: s.LastBlockID.Hash, Time: s.LastBlockTime.UTC()})
 }
 
 // providerPause spaces the attempts to reach the RPC servers that the light client begins with.
@@ -84,7 +82,7 @@ func prepareStateSync(ctx context.Context, c *cfg.Config, log cmtlog.Logger) ([]
 	if err != nil || height > 0 {
 		return nil, err
 	}
-	c.StateSync.TempDir = filepath.Join(c.RootDir, cfg.DefaultDataDir, "statesync")
+	c.StateSync.TempDir = filepath.Join(c.DBDir(), "statesync")
 	if err := errors.Join(os.RemoveAll(c.StateSync.TempDir), os.MkdirAll(c.StateSync.TempDir, 0o700)); err != nil {
 		return nil, err
 	}
@@ -100,7 +98,7 @@ func prepareStateSync(ctx context.Context, c *cfg.Config, log cmtlog.Logger) ([]
 	for {
 		p, err := lightClient(ctx, c.StateSync, genesis, log)
 		if err == nil {
-			return []node.Option{node.StateProvider(voucher{p, c.RootDir})}, nil
+			return []node.Option{node.StateProvider(voucher{p, c.DBDir()})}, nil
 		}
 		log.Error("the light client of the state sync can not begin, and tries again", "err", err)
 		select {

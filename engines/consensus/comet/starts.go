@@ -1,0 +1,224 @@
+package comet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/thejerf/suture/v4"
+	"go.uber.org/zap"
+
+	"github.com/coppice-go/coppice/supervisor"
+	"github.com/coppice-go/coppice/supervisor/process"
+)
+
+// ErrFinal: no restart mends what has ended CometBFT, or refuses its start. The error says besides what that is: ErrHome and ErrGenesis are
+// of configuration, ErrChainData, ErrChainDamage and ErrSigning of damage; with none of them it is that CometBFT has not come up for mostFailed starts in a row.
+var ErrFinal = errors.New("no restart mends it")
+
+// final marks an error as one that ends the tree. A start that fails would be tried again; a service that ends so is not.
+func final(err error) error {
+	return fmt.Errorf("%w (%w): %w", err, ErrFinal, suture.ErrTerminateSupervisorTree)
+}
+
+// refused is a process that cannot be started.
+func refused(err error) supervisor.Service {
+	return supervisor.ServiceFunc(func(context.Context) error { return final(err) })
+}
+
+// Exit statuses of the process, the same as those of a node.
+const (
+	statusConfig = 3
+	statusDamage = 5
+)
+
+// ChildStatus is the exit status by which the process of CometBFT tells the node what RunChild returned: whether a restart may mend it. The
+// last line on stderr is to be the error.
+func ChildStatus(err error) int {
+	switch {
+	case err == nil:
+		return 0
+	case busy(err):
+		return 1
+	case errors.Is(err, ErrChainData), errors.Is(err, ErrChainDamage), errors.Is(err, ErrSigning):
+		return statusDamage
+	case errors.Is(err, ErrHome), errors.Is(err, ErrGenesis):
+		return statusConfig
+	}
+	return 1
+}
+
+// upLine is what the process writes to stdout when CometBFT has shaken hands, listens, and dials its peers.
+const upLine = "CometBFT is up"
+
+// mostFailed is how many starts in a row may end by themselves before CometBFT is up. With the pauses between them it comes to two minutes or so:
+// a port that another has, or a machine that has no room, may be free again.
+const mostFailed = 12
+
+// starts is what is known of CometBFT's starts. It outlives incarnations of the tree.
+type starts struct {
+	mu     sync.Mutex
+	up     bool   // the process that runs is, or the last one was
+	failed int    // in a row, before they were up
+	fatal  string // the first line with which CometBFT or Go's runtime tells why the process that runs dies
+}
+
+func (s *starts) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.up, s.fatal = false, ""
+}
+
+func (s *starts) came() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.up, s.failed = true, 0
+}
+
+func (s *starts) died(line string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fatal == "" {
+		s.fatal = line
+	}
+}
+
+// pause is how long the next start waits because of those that failed.
+func (s *starts) pause() time.Duration {
+	const (
+		atOnce = 2
+		most   = 15 * time.Second
+	)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failed <= atOnce {
+		return 0
+	}
+	return min(time.Second<<min(s.failed-atOnce-1, 8), most)
+}
+
+// judge is what the end of a process means: nothing, a failed start, or that no other will succeed. Whoever is killed, or was asked to end,
+// says nothing about the next.
+func (s *starts) judge(err error) error {
+	end := new(process.ExitError)
+	if !errors.As(err, &end) || end.Asked || end.Signal != 0 || end.Status <= 0 {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	why := s.fatal
+	for i := len(end.LastLines) - 1; i >= 0 && why == ""; i-- {
+		why = strings.TrimPrefix(strings.TrimSpace(end.LastLines[i]), "coppice: ")
+	}
+	switch {
+	case end.Status == statusDamage, strings.Contains(s.fatal, "Data has been corrupted"):
+		return final(told(why, ErrChainDamage, ErrChainData, ErrSigning))
+	case end.Status == statusConfig:
+		return final(told(why, ErrHome, ErrGenesis))
+	}
+	if s.fatal != "" {
+		err = fmt.Errorf("%s: %w", s.fatal, err)
+	}
+	if s.up {
+		return err
+	}
+	if s.failed++; s.failed < mostFailed {
+		return err
+	}
+	return final(fmt.Errorf("CometBFT ended %d times in a row before it was up, at last with: %s: %w", s.failed, why, err))
+}
+
+// told makes an error of its text: that of the sentinel that it begins with, else of the first.
+func told(why string, sentinels ...error) error {
+	for _, s := range sentinels {
+		if rest, ok := strings.CutPrefix(why, s.Error()+": "); ok {
+			return fmt.Errorf("%w: %s", s, rest)
+		}
+	}
+	return fmt.Errorf("%w: %s", sentinels[0], why)
+}
+
+// attempt is one process.
+type attempt struct {
+	supervisor.Service
+	starts *starts
+}
+
+// Serve waits for the process.
+func (a attempt) Serve(ctx context.Context) error { return a.starts.judge(a.Service.Serve(ctx)) }
+
+// String names the process.
+func (a attempt) String() string { return fmt.Sprint(a.Service) }
+
+// stdout takes what CometBFT's process says on stdout.
+func (t *tree) stdout(line []byte) {
+	if string(line) == upLine {
+		t.starts.came()
+	} else {
+		t.starts.died(string(line)) // CometBFT's log is on stderr; where it ends the process it says why here
+	}
+	t.line(line)
+}
+
+// stderr takes what it says on stderr: CometBFT's log, and its last words.
+func (t *tree) stderr(line []byte) {
+	text := string(line)
+	if strings.HasPrefix(text, "panic: ") || strings.HasPrefix(text, "fatal error: ") {
+		t.starts.died(text)
+	}
+	t.line(line)
+}
+
+// sayTorn is what CometBFT logs of each entry of its write-ahead log that it cannot read. After a kill has torn one, the search for the end of a
+// height begins in the middle of what follows, and says so for hundreds of places.
+const sayTorn = "Corrupted entry. Skipping..."
+
+// line passes on what CometBFT logs: its first letter is the level. What has no level is a line of Go's runtime, or the error that ends it. Of a
+// torn write-ahead log it tells once.
+func (t *tree) line(line []byte) {
+	text := string(line)
+	if strings.Contains(text, sayTorn) {
+		if !t.torn.Swap(true) {
+			_, what, _ := strings.Cut(text, "err=")
+			t.Log.Warn("CometBFT's write-ahead log has entries that cannot be read, as after a kill: they are gone past, and what is whole is replayed", zap.String("first", what))
+		}
+		return
+	}
+	level := zap.InfoLevel
+	switch {
+	case len(line) > 1 && line[1] == '[' && line[0] == 'E':
+		level = zap.WarnLevel // it goes on
+		if strings.Contains(text, "CONSENSUS FAILURE!!!") {
+			level = zap.ErrorLevel
+		}
+	case len(line) > 1 && line[1] == '[' && (line[0] == 'I' || line[0] == 'D'):
+		level = zap.DebugLevel
+	case strings.HasPrefix(text, "panic: "), strings.HasPrefix(text, "fatal error: "), strings.HasPrefix(text, "coppice: "):
+		level = zap.ErrorLevel
+	}
+	t.Log.Log(level, text)
+}
+
+// panicked is a panic of CometBFT's while it was made. Its stack is on stderr.
+type panicked struct{ value any }
+
+// Error is one line, which begins as the panic does.
+func (p *panicked) Error() string {
+	return fmt.Sprintf("panic: %.200s", strings.Join(strings.Fields(fmt.Sprint(p.value)), " "))
+}
+
+func (p *panicked) Unwrap() error { err, _ := p.value.(error); return err }
+
+// busy tells of an error of the machine's, that may be gone the next time.
+func busy(err error) bool {
+	for _, e := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EIO, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EAGAIN, syscall.EADDRINUSE} {
+		if errors.Is(err, e) || strings.Contains(err.Error(), e.Error()) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,79 @@
+package node
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/engines/consensus/comet"
+	"github.com/coppice-go/coppice/supervisor"
+	"github.com/coppice-go/coppice/supervisor/suptest"
+)
+
+// runUnfit runs a node with a CometBFT that ends by itself, until the node does.
+func runUnfit(t *testing.T, home, child string) (error, *suptest.Recorder) {
+	t.Helper()
+	c, err := Load(home)
+	require.NoError(t, err)
+	c.Profile = Default
+	rec := suptest.NewRecorder()
+	n, err := New(home, c, WithObserver(rec), WithCometCommand("/bin/sh", "-c", child))
+	if err != nil {
+		return err, rec
+	}
+	return n.Run(t.Context()), rec
+}
+
+// A CometBFT that no restart can mend ends the node at once, with a reason and the exit code that says of what kind it is. (Before, its supervisor
+// gave up after ten restarts in twelve seconds, and the one above, which counts ten in a minute, never did.)
+func TestACometBFTThatCannotStartEndsTheNode(t *testing.T) {
+	change := func(file string, edit func(string) string) func(*testing.T, string) {
+		return func(t *testing.T, home string) {
+			path := filepath.Join(CometDir(home), file)
+			data, err := os.ReadFile(path)
+			require.NoError(t, err)
+			require.NoError(t, os.WriteFile(path, []byte(edit(string(data))), 0o600))
+		}
+	}
+	none := func(*testing.T, string) {}
+	for _, c := range []struct {
+		name   string
+		damage func(*testing.T, string)
+		child  string
+		code   int
+		says   string
+	}{
+		{"its data", none, "echo coppice: what is damaged >&2; exit 5", ExitDamage, "what is damaged"},
+		{"its configuration", none, "echo coppice: what is wrong >&2; exit 3", ExitConfig, "what is wrong"},
+		{"double_sign_check_height", change("config/config.toml", func(s string) string {
+			return strings.Replace(s, "double_sign_check_height = 0", "double_sign_check_height = 10", 1)
+		}), "cat", ExitConfig, "double_sign_check_height = 10, want 0"},
+		{"the signing state", change("data/priv_validator_state.json", func(string) string { return "" }), "cat", ExitDamage, "sign twice"},
+		{"one genesis of two", func(t *testing.T, home string) {
+			g, err := ReadGenesis(home)
+			require.NoError(t, err)
+			set, err := comet.ReadGenesis(CometDir(home))
+			require.NoError(t, err)
+			g.Limits.MaxTxOps++
+			require.NoError(t, WriteCometGenesis(home, g, set.Validators))
+		}, "cat", ExitConfig, "from one place"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			home := initABCI(t)
+			c.damage(t, home)
+			err, rec := runUnfit(t, home, c.child)
+			require.ErrorContains(t, err, c.says)
+			require.Equal(t, c.code, ExitCode(err), "%v", err)
+			starts := 0
+			for _, e := range rec.Events() {
+				if s, ok := e.(supervisor.ChildStarted); ok && s.Path == "coppice/node/router" {
+					starts++
+				}
+			}
+			require.LessOrEqual(t, starts, 1, "starts of the node")
+		})
+	}
+}
