@@ -42,6 +42,15 @@ func (n *Node) cometDriver() (consensus.Driver, error) {
 	}, nil
 }
 
+// soloOnly refuses a home that is CometBFT's: alone it would commit blocks that its network never sees, and could not go back.
+func soloOnly(home string) error {
+	if _, err := os.Stat(CometDir(home)); err == nil {
+		return fmt.Errorf("%w: consensus.kind = %q, and there is a CometBFT home in %s: want %q, as the chain's other nodes have; a node without peers wants a home of its own",
+			ErrConfig, Solo, CometDir(home), CometBFT)
+	}
+	return nil
+}
+
 // governed adds the backend of governance to those of a home whose chain is CometBFT's. Which backends there are decides results, so it
 // goes by what the nodes of a chain share.
 func governed(home string, backends map[string]engines.Backend) error {

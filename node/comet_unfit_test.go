@@ -77,3 +77,27 @@ func TestACometBFTThatCannotStartEndsTheNode(t *testing.T) {
 		})
 	}
 }
+
+// A validator that starts as a node without peers commits what its network never sees, and is no part of that afterwards.
+func TestAHomeOfCometBFTsDoesNotStartAlone(t *testing.T) {
+	home := initABCI(t)
+	c, err := Load(home)
+	require.NoError(t, err)
+	c.Consensus.Kind = Solo
+	_, err = New(home, c)
+	require.ErrorContains(t, err, "there is a CometBFT home in")
+	require.Equal(t, ExitConfig, ExitCode(err))
+
+	home = t.TempDir() // and the other way round
+	_, err = Init(home, InitOptions{ChainID: "test", Listen: "127.0.0.1:0"})
+	require.NoError(t, err)
+	c, err = Load(home)
+	require.NoError(t, err)
+	c.Consensus.Kind = CometBFT
+	n, err := New(home, c)
+	if err == nil {
+		err = n.Run(t.Context())
+	}
+	require.ErrorIs(t, err, comet.ErrHome)
+	require.Equal(t, ExitConfig, ExitCode(err))
+}

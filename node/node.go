@@ -168,6 +168,9 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 		}
 	}
 	if n.driver == nil {
+		if err := soloOnly(home); err != nil {
+			return nil, err
+		}
 		n.driver = solo.Solo{MaxTxs: c.Consensus.MaxTxs, EmptyEvery: time.Duration(c.Consensus.EmptyEvery), Now: n.now}
 	}
 	n.gate = api.NewGate(n.whyDown)

@@ -15,11 +15,11 @@ import (
 	"time"
 )
 
-// SocketDir is where the sockets of a home lie: in the home, or, where such a path would be too long for a socket's address, in a
-// directory of the temporary one that only the user can enter.
+// SocketDir is where the sockets of a home lie: in the home, or, where such a path would be too long for a socket's address, or could not stand in a
+// list of CometBFT's that it tells its peers, in a directory of the temporary one that only the user can enter.
 func SocketDir(home string) string {
 	const longest = 107 - len("/abci-0123456789-012345.sock")
-	if dir := filepath.Join(home, "run"); len(dir) <= longest {
+	if dir := filepath.Join(home, "run"); len(dir) <= longest && plainText(dir) && !strings.Contains(dir, ",") {
 		return dir
 	}
 	sum := fnv.New64a()

@@ -165,3 +165,11 @@ func TestASweepNeverTakesADirectoryThatIsHeld(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, left)
 }
+
+// CometBFT serves RPC on a list of addresses, which it tells its peers: a comma would end one, and what is not ASCII it refuses.
+func TestSocketsOfAHomeWithAnyName(t *testing.T) {
+	require.Equal(t, "/srv/a b/run", SocketDir("/srv/a b"))
+	for _, home := range []string{"/srv/a,b", "/srv/wäldchen", "/srv/a\tb"} {
+		require.True(t, isTemp(SocketDir(home)), home)
+	}
+}

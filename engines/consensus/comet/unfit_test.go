@@ -262,3 +262,28 @@ func TestAMovedDatabaseDirectoryIsLookedInto(t *testing.T) {
 	require.NoError(t, os.MkdirAll(filepath.Join(home, "elsewhere", "blockstore.db"), 0o700))
 	require.NoError(t, checkChainData(conf, 1))
 }
+
+func TestAddressesThatCometBFTCannotListenOn(t *testing.T) {
+	for _, c := range []struct{ p2p, rpc, says string }{
+		{"foo:bar", "", `port "bar", want 0 to 65535`},
+		{"1.2.3.4", "", `"1.2.3.4", want host:port`},
+		{":99999", "", "want 0 to 65535"},
+		{":26656", "", "there is no host in it"},
+		{"tcp://1.2.3.4:5", "", "want host:port"},
+		{"a b:5", "", `"a b" is no host`},
+		{"", "foo:bar", "[rpc] laddr"},
+		{"", "tcp://1.2.3.4:5", "want host:port"},
+		{"127.0.0.1:5", "127.0.0.1:5", "a port of its own"},
+		{"0.0.0.0:5", "127.0.0.1:5", "a port of its own"},
+	} {
+		home := filepath.Join(t.TempDir(), "comet")
+		_, err := InitHome(home, HomeOptions{P2P: c.p2p, RPC: c.rpc})
+		require.ErrorIs(t, err, ErrHome)
+		require.ErrorContains(t, err, c.says)
+		require.NoDirExists(t, home, "nothing was made")
+	}
+	for _, c := range [][2]string{{"0.0.0.0:5", "[::1]:6"}, {"127.0.0.1:0", "127.0.0.1:0"}, {"127.0.0.2:5", "127.0.0.3:5"}, {"node-1.example.org:5", ":6"}} {
+		require.NoError(t, checkAddresses("tcp://"+c[0], "tcp://"+c[1]))
+	}
+	require.NoError(t, checkAddresses("tcp://127.0.0.1:5", "tcp://127.0.0.1:6,unix:///a/b"))
+}
