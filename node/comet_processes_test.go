@@ -92,7 +92,7 @@ func tellingLogger(steps *commitPath) *zap.Logger {
 	}
 	log, err := c.Build(zap.Hooks(func(e zapcore.Entry) error {
 		var index int64
-		if _, after, ok := strings.Cut(e.Message, "*** fail-test "); ok {
+		if after, ok := strings.CutPrefix(e.Message, "*** fail-test "); ok { // its own line: what its supervisor tells of its end has that too
 			if _, err := fmt.Sscan(after, &index); err == nil {
 				steps.at(failPoint, index)
 			}
