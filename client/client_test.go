@@ -36,6 +36,8 @@ type node struct {
 	applied map[string]int // by canonical bytes
 	seen    map[string]bool
 	auth    string
+
+	noResults bool // a request that waits for one waits in vain
 }
 
 func ok(*apiv1.SubmitResponse) error { return nil }
@@ -81,6 +83,15 @@ func (n *node) Submit(ctx context.Context, req *connect.Request[apiv1.SubmitRequ
 		n.steps = n.steps[1:]
 	}
 	n.mu.Unlock()
+	if n.noResults && req.Msg.Wait == apiv1.Wait_WAIT_RESULT {
+		in := time.NewTimer(req.Msg.Timeout.AsDuration())
+		defer in.Stop()
+		select {
+		case <-in.C:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 	if err := step(res); err != nil {
 		if err == errHang {
 			<-ctx.Done()
@@ -242,7 +253,18 @@ func TestWhenTheContextEnds(t *testing.T) {
 		_, url := start(t, ok, func(*apiv1.SubmitResponse) error { cancel(boom); return errHang })
 		_, err := dial(t, url).SubmitWait(ctx, tx)
 		require.Error(t, err)
+		require.ErrorIs(t, err, client.ErrPending)
+		require.ErrorIs(t, err, boom)
 		require.NotErrorIs(t, err, client.ErrUnknown)
+	})
+	t.Run("a node that waits for a result answers before that", func(t *testing.T) {
+		n, url := start(t, ok)
+		n.noResults = true
+		ctx, cancel := context.WithTimeoutCause(context.Background(), 2*time.Second, boom) // shorter than an attempt
+		defer cancel()
+		_, err := dial(t, url).SubmitWait(ctx, tx)
+		require.ErrorIs(t, err, client.ErrPending)
+		require.ErrorIs(t, err, boom)
 	})
 }
 

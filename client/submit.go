@@ -77,6 +77,9 @@ func (c *Client) SubmitMany(ctx context.Context, txs [][]byte, wait bool) ([]Out
 		if len(open) == 0 {
 			return s.out, nil
 		}
+		if err != nil && ctx.Err() != nil {
+			return s.out, s.giveUp(open, fmt.Errorf("%w; the last attempt: %w", context.Cause(ctx), err))
+		}
 		if err != nil && !lost(ctx, err) {
 			return s.out, s.giveUp(open, err)
 		}
@@ -128,7 +131,7 @@ func (s *submission) send(ctx context.Context, chunk []int, wait bool) (left []i
 	}
 	limit := s.c.attempt
 	if wait {
-		req.Wait, req.Timeout = apiv1.Wait_WAIT_RESULT, durationpb.New(limit)
+		req.Wait, req.Timeout = apiv1.Wait_WAIT_RESULT, durationpb.New(patience(ctx, limit))
 		limit *= 2 // the node's wait, and the time to submit
 	}
 	res, err := once(ctx, s.c, limit, req, func(v *services, ctx context.Context, r *connect.Request[apiv1.SubmitRequest]) (*connect.Response[apiv1.SubmitResponse], error) {
@@ -149,6 +152,16 @@ func (s *submission) send(ctx context.Context, chunk []int, wait bool) (left []i
 		}
 	}
 	return left, nil
+}
+
+// patience is how long the node is to wait for results: it must answer before ctx ends, or nobody would learn that it has taken the
+// transaction. What is left of the time is for the answer, and for shorter attempts.
+func patience(ctx context.Context, most time.Duration) time.Duration {
+	until, ends := ctx.Deadline()
+	if !ends {
+		return most
+	}
+	return max(0, min(most, time.Until(until)*3/4))
 }
 
 // take notes an answer and tells whether it is final.

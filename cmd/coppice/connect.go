@@ -14,6 +14,7 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/coppice-go/coppice/client"
+	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/api"
 )
@@ -104,8 +105,17 @@ func (a *app) nodeError(ctx context.Context, err error) error {
 		return fmt.Errorf("no node is running for home %s (there is no %s)", a.home, api.NodeFileName)
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return errors.New("the node ended, or was cut off, in the middle of its answer")
-	case errors.As(err, &wire):
+	case !errors.As(err, &wire):
+		return err
+	case ctx.Err() == nil:
 		return errors.New(wire.Message())
+	case wire.Code() == connect.CodeDeadlineExceeded || wire.Code() == connect.CodeCanceled: // which says the same in other words
+		return context.Cause(ctx)
 	}
-	return err
+	return fmt.Errorf("%w; the last attempt: %s", context.Cause(ctx), wire.Message())
+}
+
+// notYet says that the node has a transaction whose result did not come in time.
+func notYet(id engines.TxID, why error) error {
+	return fmt.Errorf("accepted as %s, not in a block yet: coppice tx get %[1]s (%w)", id, why)
 }

@@ -266,20 +266,20 @@ func (t *txFlags) print(cmd *cobra.Command, ctx context.Context, o client.Outcom
 			err = fmt.Errorf("transaction %s: %w", o.ID.Short(), err)
 		}
 	case errors.Is(err, client.ErrUnknown):
-		j.Outcome = "unknown"
+		j.Outcome, err = "unknown", fmt.Errorf("transaction %s: %w", o.ID, err)
 	case errors.As(err, &refused):
 		j.Outcome, j.Code = "refused", enumWord(refused.Code, "REFUSED_CODE_")
 	case errors.Is(err, client.ErrExpired):
 		j.Outcome = "expired"
-	case err != nil && !errors.Is(err, client.ErrNotFound) && ctx.Err() == nil:
-		return t.app.nodeError(ctx, err)
 	case errors.Is(err, client.ErrNotFound):
 		return err
-	case err != nil && o.Err != nil: // nobody was reached
+	case err != nil && o.Err == nil:
+		err = notYet(o.ID, t.app.nodeError(ctx, err))
+	case err != nil && ctx.Err() == nil:
+		return t.app.nodeError(ctx, err)
+	case err != nil: // nobody was reached
 		j.Outcome = "not submitted"
 		err = fmt.Errorf("transaction %s was not submitted: %w", o.ID, t.app.nodeError(ctx, err))
-	case err != nil: // client.ErrPending
-		err = t.app.nodeError(ctx, err)
 	}
 	if err != nil {
 		j.Reason = err.Error()

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -48,9 +49,20 @@ overwrites nothing. Whoever has the file may change the validators of every chai
 	}
 }
 
+// changeJSON is what "validators update --json" prints.
+type changeJSON struct {
+	ID      string `json:"id"` // of the transaction
+	ChainID string `json:"chain_id"`
+	Change  uint64 `json:"change"`  // 1 for the first
+	Outcome string `json:"outcome"` // accepted, result, failed
+	Height  uint64 `json:"height,omitempty"`
+	Reason  string `json:"reason,omitempty"`
+}
+
 // validatorsUpdate changes the validator set.
 func (a *app) validatorsUpdate() *cobra.Command {
 	var file string
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "update PUBKEY=POWER...",
 		Short: "Change the validators, by a transaction signed with the governance key",
@@ -90,15 +102,16 @@ would leave nobody, or remove who is no validator, fails and changes nothing.`,
 			}
 			defer cancel()
 			defer c.CloseIdle()
-			return a.update(ctx, cmd, c, key, change)
+			return a.update(ctx, cmd, c, key, change, asJSON)
 		},
 	}
 	cmd.Flags().StringVar(&file, "key", "", "file of the governance key")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
 
 // update signs the change that comes next and waits for its result.
-func (a *app) update(ctx context.Context, cmd *cobra.Command, c *client.Client, key ed25519.PrivateKey, change governance.Change) error {
+func (a *app) update(ctx context.Context, cmd *cobra.Command, c *client.Client, key ed25519.PrivateKey, change governance.Change, asJSON bool) error {
 	s, err := c.Status(ctx)
 	if err != nil {
 		return a.nodeError(ctx, err)
@@ -119,14 +132,36 @@ func (a *app) update(ctx context.Context, cmd *cobra.Command, c *client.Client, 
 	if err != nil {
 		return err
 	}
-	res, err := c.SubmitWait(ctx, engines.NewTx(governance.Name, body, 5*time.Minute))
+	tx, err := engines.NewTx(governance.Name, body, 5*time.Minute).Encode()
 	if err != nil {
-		return a.nodeError(ctx, err)
+		return err
 	}
-	if res.Code != 0 {
-		return fmt.Errorf("the change failed: %s", res.Log)
+	outs, err := c.SubmitMany(ctx, [][]byte{tx}, true)
+	o := outs[0]
+	j := changeJSON{ID: o.ID.String(), ChainID: change.ChainID, Change: change.Sequence, Outcome: "accepted"}
+	switch {
+	case o.Err != nil:
+		return fmt.Errorf("the change, transaction %s: %w", o.ID, a.nodeError(ctx, o.Err))
+	case o.Result == nil:
+		err = notYet(o.ID, a.nodeError(ctx, err))
+	case o.Result.Code != 0:
+		j.Outcome, err = "failed", fmt.Errorf("the change failed: %s", o.Result.Log)
+		if strings.Contains(o.Result.Log, governance.ErrSequence.Error()) {
+			err = fmt.Errorf("%w: another change was made at the same time; run it again", err)
+		}
+	default:
+		j.Outcome, j.Height, err = "result", o.Result.GetVersion().GetHeight(), nil
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "change %d of the validators of %s was made at height %d\n", change.Sequence, change.ChainID, res.GetVersion().GetHeight())
+	if asJSON {
+		if err != nil {
+			j.Reason = err.Error()
+		}
+		return errors.Join(printJSON(cmd.OutOrStdout(), j), err)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "change %d of the validators of %s was made at height %d\n", j.Change, j.ChainID, j.Height)
 	return err
 }
 
