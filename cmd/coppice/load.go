@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"time"
 
@@ -45,8 +46,8 @@ func (a *app) loadCommand() *cobra.Command {
 again, with the same transaction ids, while the node is down, so it goes on through kills and restarts. Ctrl-C ends it in order: it waits for what is under way, up to
 --grace; a second one ends it at once, and it prints what it knows.
 
-With --acked it writes a line "key value" for each transaction after its acknowledgment; with --check it reads such a file and
-exits 0 only if the node has each of them.`,
+With --acked it writes a line "key value" for each transaction after its acknowledgment, to a file that is new or empty; with --check it
+reads such a file and exits 0 only if the node has each of them.`,
 		Example: `  coppice load --duration 10s
   coppice load --count 100000 --clients 16 --batch 100 --json
   coppice load --duration 1m --acked acked.txt; coppice load --check acked.txt`,
@@ -63,7 +64,7 @@ exits 0 only if the node has each of them.`,
 	f.Float64Var(&l.rate, "rate", 0, "transactions per second at most, all clients together")
 	f.BoolVar(&l.noWait, "no-wait", false, "submit the next batch when one is acknowledged, not when it has its results")
 	f.DurationVar(&l.grace, "grace", 30*time.Second, "how long to wait for answers after the last submission")
-	f.StringVar(&l.acked, "acked", "", "file to write acknowledged keys and values to")
+	f.StringVar(&l.acked, "acked", "", "file to write acknowledged keys and values to, new or empty")
 	f.StringVar(&l.check, "check", "", "file of --acked to check, in place of load")
 	f.BoolVar(&l.asJSON, "json", false, "print JSON")
 	return cmd
@@ -114,11 +115,14 @@ func (l *loadFlags) run(cmd *cobra.Command, _ []string) error {
 	if err := conf.Validate(); err != nil {
 		return usageError(cmd, "%w", err)
 	}
+	if err := l.newAcked(cmd); err != nil {
+		return err
+	}
 	if _, err := l.app.resolve(); err != nil {
 		return l.app.nodeError(cmd.Context(), err)
 	}
 	if l.acked != "" {
-		f, err := os.Create(l.acked)
+		f, err := os.OpenFile(l.acked, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o666)
 		if err != nil {
 			return err
 		}
@@ -148,6 +152,21 @@ func (l *loadFlags) run(cmd *cobra.Command, _ []string) error {
 		return fmt.Errorf("%d of %d transactions failed and %d are unknown: the run ended before their results came", rep.Failed, rep.Submitted, rep.Unknown)
 	} else if bad > 0 {
 		return fmt.Errorf("%d of %d transactions failed and %d are unknown; the first: %w", rep.Failed, rep.Submitted, rep.Unknown, firstFailure)
+	}
+	return nil
+}
+
+// newAcked refuses a file of --acked that has something in it: it is the only proof of what an earlier run was promised.
+func (l *loadFlags) newAcked(cmd *cobra.Command) error {
+	if l.acked == "" {
+		return nil
+	}
+	info, err := os.Stat(l.acked)
+	switch {
+	case err == nil && info.Mode().IsRegular() && info.Size() > 0:
+		return usageError(cmd, "--acked %s: it has %d bytes of an earlier run, to be read with --check; name another file, or remove this one", l.acked, info.Size())
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return err
 	}
 	return nil
 }
