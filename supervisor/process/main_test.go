@@ -45,8 +45,8 @@ func TestMain(m *testing.M) {
 		process.WatchParent()
 		fmt.Println("ready")
 		puppet()
-	case "parent", "parent+guard":
-		parent(os.Getenv(modeKey) == "parent+guard")
+	case "parent", "parent+guard", "parent+self":
+		parent(os.Getenv(modeKey))
 	}
 }
 
@@ -120,9 +120,15 @@ func do(command string) {
 }
 
 // parent supervises a puppet with a descendant, and does not stop by itself.
-func parent(guard bool) {
+func parent(mode string) {
 	spec := puppetSpec(os.Getenv(socketKey), "child")
-	spec.Guard = guard
+	spec.Guard = mode == "parent+guard"
+	if mode == "parent+self" {
+		var err error
+		if spec.Path, spec.Argv0, err = process.Self(); err != nil {
+			panic(err)
+		}
+	}
 	s, err := supervisor.New(supervisor.Spec{Build: supervisor.Children(process.Child(spec))})
 	if err == nil {
 		err = s.Serve(context.Background())

@@ -28,9 +28,9 @@ func startParent(t *testing.T, h *home, mode string) *exec.Cmd {
 
 // When the parent is killed so is the process: by the kernel on Linux, by the guard everywhere.
 func TestDiesWithItsParent(t *testing.T) {
-	for _, mode := range []string{"parent", "parent+guard"} {
+	for _, mode := range []string{"parent", "parent+guard", "parent+self"} {
 		t.Run(mode, func(t *testing.T) {
-			if mode == "parent" && runtime.GOOS != "linux" {
+			if mode != "parent+guard" && runtime.GOOS != "linux" {
 				t.Skip("only Linux kills the children of a process that ends; see the guard")
 			}
 			h := newHome(t)

@@ -165,6 +165,9 @@ func (r *running) fork() (err error) {
 		}
 	}()
 	r.cmd = exec.Command(r.spec.Path, r.spec.Args...)
+	if r.spec.Argv0 != "" {
+		r.cmd.Args[0] = r.spec.Argv0
+	}
 	r.cmd.Dir, r.cmd.Env = r.spec.Dir, append([]string{}, r.spec.Env...) // nil would inherit
 	if err := r.place(); err != nil {
 		return err

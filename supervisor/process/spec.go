@@ -53,6 +53,8 @@ type Spec struct {
 	Path string
 	// Args are the arguments, without the program's name.
 	Args []string
+	// Argv0 is what the process is told its own name is, and what ps shows; Path if empty. It does not say what is executed.
+	Argv0 string
 	// Dir is the working directory, that of this process if empty.
 	Dir string
 	// Env is the whole environment, as "key=value": nothing is inherited unless it is listed, see Inherit.

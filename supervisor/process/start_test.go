@@ -8,7 +8,9 @@ import (
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -177,4 +179,19 @@ func TestChildLeavesRoom(t *testing.T) {
 	require.Equal(t, supervisor.Infinity, c.StartTimeout)
 	c = process.Child(process.Spec{Path: "y", Grace: supervisor.Brutal})
 	require.Greater(t, c.Shutdown, process.DrainTime)
+}
+
+// A process that is this program again is told its name, not the path by which the kernel finds it.
+func TestSelf(t *testing.T) {
+	h := newHome(t)
+	spec := puppetSpec(h.socket, "child", "env")
+	var err error
+	spec.Path, spec.Argv0, err = process.Self()
+	require.NoError(t, err)
+	if runtime.GOOS == "linux" {
+		require.NotEqual(t, spec.Path, spec.Argv0)
+	}
+	require.Equal(t, os.Args[0], spec.Argv0)
+	suptest.Start(t, root(0, process.Child(spec)))
+	h.wait(t, "child")
 }
