@@ -80,7 +80,7 @@ func RunChild(ctx context.Context, o ChildOptions) error {
 	}
 	fmt.Println(upLine)
 	if sw, ok := n.Switch().(*p2p.Switch); ok {
-		redialAll(ctx, sw, key.ID(), c.P2P.PersistentPeers)
+		redialAll(ctx, sw, key.ID(), c.P2P.PersistentPeers, log.With("module", "p2p"))
 	}
 	<-ctx.Done()
 	stopped := make(chan error, 1)

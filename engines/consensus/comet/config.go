@@ -67,7 +67,7 @@ func newConfig(o HomeOptions) *cfg.Config {
 	if o.MaxTxBytes > 0 {
 		c.Mempool.MaxTxBytes = int(o.MaxTxBytes)
 	}
-	c.LogLevel = "main:info,statesync:info,blocksync:info,p2p:none,*:error"
+	c.LogLevel = "main:info,statesync:info,blocksync:info,p2p:error,*:error"
 	return c
 }
 

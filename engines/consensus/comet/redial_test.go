@@ -1,15 +1,21 @@
 package comet
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"net"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	cfg "github.com/cometbft/cometbft/config"
+	"github.com/cometbft/cometbft/crypto/ed25519"
+	cmtlog "github.com/cometbft/cometbft/libs/log"
 	"github.com/cometbft/cometbft/p2p"
+	"github.com/cometbft/cometbft/p2p/conn"
 	"github.com/stretchr/testify/require"
 )
 
@@ -61,7 +67,7 @@ func TestALostPeerIsDialledSoon(t *testing.T) {
 		own := p2p.ID(strings.Repeat("8", 40))
 		n := &network{there: map[p2p.ID]bool{low: true, high: true}, reached: map[p2p.ID]bool{}, dials: map[p2p.ID]int{}}
 		ctx, cancel := context.WithCancel(t.Context())
-		redialAll(ctx, n, own, string(low)+"@127.0.0.1:1, "+string(high)+"@127.0.0.1:2,")
+		redialAll(ctx, n, own, string(low)+"@127.0.0.1:1, "+string(high)+"@127.0.0.1:2,", cmtlog.NewNopLogger())
 		after(time.Minute)
 		require.Zero(t, n.dialled(low)+n.dialled(high))
 
@@ -81,4 +87,55 @@ func TestALostPeerIsDialledSoon(t *testing.T) {
 		cancel()
 		after(time.Minute)
 	})
+}
+
+// A peer with another key than that of its id is told of, and not at each of its dials. The network here is real: the error is CometBFT's.
+func TestAWrongPeerIsToldOf(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.MakeSecretConnection(c, ed25519.GenPrivKey())
+			c.Close()
+		}
+	}()
+	defer func() { ln.Close(); <-over }()
+	id := p2p.ID(strings.Repeat("f", 40))
+	key := p2p.NodeKey{PrivKey: ed25519.GenPrivKey()}
+	d := p2p.NewSwitch(cfg.DefaultP2PConfig(), p2p.NewMultiplexTransport(p2p.DefaultNodeInfo{}, key, conn.DefaultMConnConfig()))
+	said := new(lines)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	said.wait = func() { cancel() }
+	redial(ctx, d, key.ID(), string(id)+"@"+ln.Addr().String(), cmtlog.NewTMLogger(said))
+	require.Contains(t, said.text.String(), "persistent peer refused")
+	require.Contains(t, said.text.String(), "peer="+string(id))
+
+	to, err := p2p.NewNetAddressString(string(id) + "@" + ln.Addr().String())
+	require.NoError(t, err)
+	err = d.DialPeerWithAddress(to)
+	now := time.Now()
+	var r refusal
+	require.True(t, r.news(err, now))
+	require.False(t, r.news(err, now.Add(refusalAgain-1)))
+	require.True(t, r.news(err, now.Add(refusalAgain)))
+	require.False(t, (&refusal{}).news(errors.New("connection refused"), now), "who is away is no news")
+	require.False(t, (&refusal{}).news(nil, now))
+}
+
+// lines is what was logged, and calls wait at the first.
+type lines struct {
+	text bytes.Buffer
+	wait func()
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.wait()
+	return l.text.Write(b)
 }
