@@ -67,6 +67,7 @@ func newConfig(o HomeOptions) *cfg.Config {
 	if o.MaxTxBytes > 0 {
 		c.Mempool.MaxTxBytes = int(o.MaxTxBytes)
 	}
+	boundRPC(c)
 	c.LogLevel = "main:info,statesync:info,blocksync:info,p2p:error,*:error"
 	return c
 }
@@ -96,18 +97,11 @@ func secure(c *cfg.Config) {
 	c.RPC.Unsafe = false
 	c.RPC.CORSAllowedOrigins = []string{}
 	c.RPC.PprofListenAddress, c.RPC.GRPCListenAddress = "", ""
-	c.RPC.MaxRequestBatchSize, c.RPC.MaxBodyBytes = feedBatch, feedBody
 	c.Instrumentation.Prometheus = false
 	c.Instrumentation.PrometheusListenAddr = "127.0.0.1:26660"
 	c.DBBackend = "goleveldb"
 	c.ProxyApp = "unix://set-by-coppice"
 }
-
-// What CometBFT's RPC must take for the feed's batches.
-const (
-	feedBatch = 1_000
-	feedBody  = 32 << 20
-)
 
 func orString(s, otherwise string) string {
 	if s == "" {
@@ -116,33 +110,57 @@ func orString(s, otherwise string) string {
 	return s
 }
 
-// loadConfig reads the configuration of a CometBFT home as CometBFT's own program does.
+// loadConfig reads the configuration of a CometBFT home, as CometBFT's own program does, but for what that one takes in silence: see
+// checkKeys and checkRPC.
 func loadConfig(home string) (*cfg.Config, error) {
-	path := configPath(home)
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrHome, err)
-	}
-	var raw map[string]any
-	if err := toml.NewDecoder(bytes.NewReader(data)).Decode(&raw); err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrHome, path, err)
-	}
-	c := cfg.DefaultConfig()
-	d, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{
-		Result: c, WeaklyTypedInput: true,
-		DecodeHook: mapstructure.ComposeDecodeHookFunc(mapstructure.StringToTimeDurationHookFunc(), mapstructure.StringToSliceHookFunc(",")),
-	})
+	c, said, err := readConfig(home)
 	if err != nil {
 		return nil, err
 	}
+	if err := errors.Join(checkKeys(said), checkRPC(c)); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrHome, configPath(home), err)
+	}
+	return c, nil
+}
+
+// keys are what a configuration file says: the file, and those of its keys that nothing reads.
+type keys struct {
+	text    []byte
+	values  map[string]any
+	unknown []string
+}
+
+// readConfig is loadConfig for a home of somebody else's making, which may have keys of another CometBFT.
+func readConfig(home string) (*cfg.Config, keys, error) {
+	path := configPath(home)
+	fail := func(err error) (*cfg.Config, keys, error) {
+		return nil, keys{}, fmt.Errorf("%w: %s: %w", ErrHome, path, err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, keys{}, fmt.Errorf("%w: %w", ErrHome, err)
+	}
+	var raw map[string]any
+	if err := toml.NewDecoder(bytes.NewReader(data)).Decode(&raw); err != nil {
+		return fail(err)
+	}
+	c := cfg.DefaultConfig()
+	var meta mapstructure.Metadata
+	d, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{
+		Result: c, WeaklyTypedInput: true, Metadata: &meta,
+		DecodeHook: mapstructure.ComposeDecodeHookFunc(mapstructure.StringToTimeDurationHookFunc(), mapstructure.StringToSliceHookFunc(",")),
+	})
+	if err != nil {
+		return nil, keys{}, err
+	}
 	if err := d.Decode(raw); err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrHome, path, err)
+		return fail(err)
 	}
 	c.SetRoot(home)
 	if err := c.ValidateBasic(); err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrHome, path, err)
+		return fail(err)
 	}
-	return c, nil
+	return c, keys{text: data, values: raw, unknown: meta.Unused}, nil
 }
 
 func configPath(home string) string {

@@ -114,6 +114,9 @@ func (t *tree) build(context.Context) ([]supervisor.Child, error) {
 	if err := preflight(conf); err != nil {
 		return nil, err
 	}
+	for _, e := range exposures(conf) {
+		t.Log.Warn("CometBFT's config.toml is less careful than a new home's", zap.String("setting", e))
+	}
 	t.timing, t.stateSync = timingOf(conf), conf.StateSync.Enable
 	g, err := ReadGenesis(home)
 	if err != nil {

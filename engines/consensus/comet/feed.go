@@ -13,9 +13,9 @@ import (
 
 // Rates of the feed.
 const (
-	feedTxs   = 500                   // in one request
-	feedBytes = 1 << 20               // in one request, about
-	feedPause = 5 * time.Millisecond  // between requests
+	feedTxs   = 500                   // at once
+	feedBytes = 1 << 20               // at once, about: the last may be as large as a transaction can be
+	feedPause = 5 * time.Millisecond  // between these
 	feedRetry = 50 * time.Millisecond // after one that failed
 	feedIdle  = time.Second           // without news: begin again, for what CometBFT may have forgotten
 	feedAgain = 30 * time.Second      // begin again even so

@@ -74,6 +74,10 @@ func ReadIdentity(home string) (Identity, error) {
 	if err != nil {
 		return Identity{}, err
 	}
+	return identityOf(c)
+}
+
+func identityOf(c *cfg.Config) (Identity, error) {
 	key, err := p2p.LoadNodeKey(c.NodeKeyFile())
 	if err != nil {
 		return Identity{}, fmt.Errorf("%w: %w", ErrHome, err)

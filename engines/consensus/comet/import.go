@@ -20,14 +20,14 @@ func ImportHome(home, from string) (Identity, error) {
 	if _, err := os.Stat(configPath(home)); err == nil {
 		return none, fmt.Errorf("%w: %s is one already", ErrHome, home)
 	}
-	c, err := loadConfig(from)
+	c, _, err := readConfig(from)
 	if err != nil {
 		return none, err
 	}
 	if err := notRunning(c); err != nil {
 		return none, err
 	}
-	id, err := ReadIdentity(from)
+	id, err := identityOf(c)
 	if err != nil {
 		return none, err
 	}
@@ -67,7 +67,7 @@ func ImportHome(home, from string) (Identity, error) {
 	c.Genesis, c.NodeKey, c.PrivValidatorKey, c.PrivValidatorState = to.Genesis, to.NodeKey, to.PrivValidatorKey, to.PrivValidatorState
 	c.DBPath, c.DBBackend = to.DBPath, to.DBBackend
 	c.Consensus.DoubleSignCheckHeight = 0
-	c.RPC.MaxRequestBatchSize, c.RPC.MaxBodyBytes = feedBatch, feedBody
+	boundRPC(c)
 	c.ProxyApp, c.ABCI = "unix://set-by-coppice", "socket"
 	c.SetRoot(home)
 	if err := writeConfig(home, c); err != nil {

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -42,9 +43,18 @@ func (c rpc) close() { c.http.CloseIdleConnections() }
 // errFull: CometBFT's mempool takes no more.
 var errFull = errors.New("CometBFT's mempool is full")
 
-// broadcast hands transactions to CometBFT's mempool, in one request. Those that it has, or has seen committed, are no error.
+// broadcast hands transactions to CometBFT's mempool, in as few requests as its RPC takes. Those that it has, or has seen committed, are no error.
 // (The module's batches give up all answers for one that is an error.)
 func (c rpc) broadcast(ctx context.Context, txs [][]byte) error {
+	for batch := range slices.Chunk(txs, rpcBatch) {
+		if err := c.broadcastBatch(ctx, batch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c rpc) broadcastBatch(ctx context.Context, txs [][]byte) error {
 	var body bytes.Buffer
 	body.WriteByte('[')
 	for i, tx := range txs {
