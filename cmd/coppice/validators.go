@@ -30,11 +30,15 @@ func (a *app) validatorsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "validators",
 		Short: "List the validators of a chain of CometBFT's",
-		Long:  `Validators lists the validator set at the latest height, as the running node's CometBFT knows it; with --genesis that of the home's genesis, for which no node needs to run.`,
+		Long: `Validators lists the validator set at the latest height, as the CometBFT of the home's running node knows it. It asks over that one's own
+socket, so it is for the machine and the user of the node, and does not go with --address. With --genesis it lists the set of the home's genesis, for which no node needs to run.`,
 		Example: `  coppice validators
   coppice validators --genesis --json`,
 		Args: words(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if a.address != "" {
+				return usageError(cmd, "--address does not go with validators: they are asked of the CometBFT of a home on this machine (--home)")
+			}
 			if err := a.wantComet(); err != nil {
 				return err
 			}
@@ -73,15 +77,13 @@ func (a *app) validators(ctx context.Context, genesis bool) (height int64, set [
 		}
 		return 0, g.Validators, nil
 	}
-	_, rpc, err := comet.Addresses(dir)
+	ctx, cancel, _, err := a.dial(ctx) // which says so where no node runs
 	if err != nil {
-		return 0, nil, fmt.Errorf("%w: %w", node.ErrConfig, err)
+		return 0, nil, err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, a.timeout, fmt.Errorf("gave up after %v (--timeout)", a.timeout))
 	defer cancel()
-	height, set, err = comet.ValidatorSet(ctx, rpc)
-	if err != nil {
-		return 0, nil, fmt.Errorf("CometBFT's RPC at %s: %w", rpc, err)
+	if why := a.notRunning(); why != nil {
+		return 0, nil, why
 	}
-	return height, set, nil
+	return comet.ValidatorSet(ctx, dir)
 }

@@ -238,7 +238,10 @@ func (r *row) delay(height uint64) time.Duration {
 	return d
 }
 
-func (t *tree) rpcSocket() string { return filepath.Join(t.dir, "rpc.sock") }
+func (t *tree) rpcSocket() string { return rpcSocket(t.dir) }
+
+// rpcSocket is where CometBFT serves its RPC to us, in a directory of sockets.
+func rpcSocket(dir string) string { return filepath.Join(dir, "rpc.sock") }
 
 func (t *tree) startFeed(context.Context) (supervisor.Service, error) {
 	c, err := newRPC(t.rpcSocket())

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,7 +18,6 @@ import (
 
 	"github.com/cometbft/cometbft/mempool"
 	rpchttp "github.com/cometbft/cometbft/rpc/client/http"
-	coretypes "github.com/cometbft/cometbft/rpc/core/types"
 )
 
 // rpc is CometBFT's RPC over the child's socket.
@@ -160,26 +160,57 @@ func (c rpc) peersAhead(ctx context.Context, height uint64, within time.Duration
 	return false, nil
 }
 
-// ValidatorSet asks a running CometBFT for the validators at its latest height. The address is host:port or a URL.
-func ValidatorSet(ctx context.Context, address string) (height int64, set []Validator, err error) {
-	if !strings.Contains(address, "://") {
-		address = "tcp://" + address
+// ErrNotAsked: nobody answers on the socket of a home's CometBFT.
+var ErrNotAsked = errors.New("the home's CometBFT does not answer")
+
+// ValidatorSet asks the CometBFT that runs in a home, over its own socket, for the validators at its latest height. Whatever the
+// configuration says of TCP, nobody else can answer; one of another chain than the genesis's is ErrGenesis. While CometBFT is not
+// there, as between two of its processes, it tries again until ctx ends: ErrNotAsked.
+func ValidatorSet(ctx context.Context, home string) (height int64, set []Validator, err error) {
+	if home, err = filepath.Abs(home); err != nil {
+		return 0, nil, err
 	}
-	c, err := rpchttp.New(address, "/websocket")
+	g, err := ReadGenesis(home)
 	if err != nil {
 		return 0, nil, err
 	}
-	var res *coretypes.ResultValidators
-	for page, per := 1, 100; res == nil || len(set) < res.Total; page++ {
-		if res, err = c.Validators(ctx, nil, &page, &per); err != nil {
+	socket := rpcSocket(SocketDir(home))
+	c, err := newRPC(socket)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer c.close()
+	for {
+		height, set, err = c.validatorSet(ctx, g.ChainID)
+		if err == nil || errors.Is(err, ErrGenesis) {
+			return height, set, err
+		}
+		if ended := pause(ctx, feedRetry); ended != nil {
+			return 0, nil, fmt.Errorf("%w on %s: %w; the last attempt: %w", ErrNotAsked, socket, ended, err)
+		}
+	}
+}
+
+func (c rpc) validatorSet(ctx context.Context, chainID string) (height int64, set []Validator, err error) {
+	s, err := c.Status(ctx)
+	if err != nil {
+		return 0, nil, err
+	}
+	if s.NodeInfo.Network != chainID {
+		return 0, nil, fmt.Errorf("%w: the CometBFT that runs is of chain %q, the home's genesis.json of %q", ErrGenesis, s.NodeInfo.Network, chainID)
+	}
+	var at *int64 // the height of the first page, for all
+	for page, per := 1, 100; ; page++ {
+		res, err := c.Validators(ctx, at, &page, &per)
+		if err != nil {
 			return 0, nil, err
 		}
+		at = &res.BlockHeight
 		for _, v := range res.Validators {
 			set = append(set, Validator{Address: v.Address.String(), PubKey: v.PubKey.Bytes(), Power: v.VotingPower})
 		}
-		if res.Count == 0 {
-			break
+		if res.Count == 0 || len(set) >= res.Total {
+			return *at, set, nil
 		}
 	}
-	return res.BlockHeight, set, nil
 }
