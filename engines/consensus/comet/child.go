@@ -37,6 +37,7 @@ func RunChild(ctx context.Context, o ChildOptions) error {
 	if err != nil {
 		return err
 	}
+	_ = os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0) // or top and pgrep say "exe", after the file that was executed (process.Self)
 	c.ProxyApp, c.ABCI = "unix://"+o.ABCI, "socket"
 	if err := os.Remove(o.RPC); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("stale socket: %w", err)

@@ -3,7 +3,6 @@ package comet
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync/atomic"
 	"time"
@@ -55,16 +54,15 @@ func (d Driver) Start(core consensus.Core) supervisor.StartFunc {
 	}
 	begun := &starts{}
 	return func(context.Context) (supervisor.Service, error) {
-		command := d.Command
-		if command == nil {
-			self, err := os.Executable()
+		t := &tree{Driver: d, core: core, command: d.Command, starts: begun}
+		var err error
+		if t.command == nil { // the program that runs, not whatever lies at its path when CometBFT has to be started again
+			self, name, err := process.Self()
 			if err != nil {
 				return nil, err
 			}
-			command = []string{self, ChildCommand}
+			t.command, t.name = []string{self, ChildCommand}, name
 		}
-		t := &tree{Driver: d, core: core, command: command, starts: begun}
-		var err error
 		t.sup, err = supervisor.New(supervisor.Spec{Name: "consensus", Strategy: supervisor.RestForOne, Intensity: d.Intensity, Build: t.build})
 		return t.sup, err
 	}
@@ -75,6 +73,7 @@ type tree struct {
 	Driver
 	core    consensus.Core
 	command []string
+	name    string // the process's own, if not that of the command
 	sup     *supervisor.Supervisor
 	starts  *starts
 
@@ -189,7 +188,7 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 	args := append(append([]string{}, t.command[1:]...), o.Args()...)
 	t.starts.begin()
 	p, err := process.Start(process.Spec{
-		Name: "cometbft", Path: t.command[0], Args: args, Dir: t.Home,
+		Name: "cometbft", Path: t.command[0], Argv0: t.name, Args: args, Dir: t.Home,
 		Env:    process.Inherit("PATH", "TMPDIR", "GORACE", "GOCOVERDIR"),
 		Stdout: t.stdout, Stderr: t.stderr,
 		Grace: processGrace, ExitZero: process.ExitZeroAbnormal,

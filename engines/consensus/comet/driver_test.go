@@ -33,13 +33,11 @@ func newHome(t *testing.T, o HomeOptions) string {
 // drive runs the driver over c with a real CometBFT.
 func drive(t *testing.T, home string, c *chain) *supervisor.Run {
 	t.Helper()
-	self, err := os.Executable()
-	require.NoError(t, err)
 	log := zap.NewNop()
 	if testing.Verbose() {
 		log = zaptest.NewLogger(t)
 	}
-	d := Driver{Home: home, Command: []string{self, ChildCommand}, Intensity: supervisor.Intensity{Max: 1000, Period: time.Minute}, Log: log}
+	d := Driver{Home: home, Intensity: supervisor.Intensity{Max: 1000, Period: time.Minute}, Log: log}
 	sup, err := supervisor.New(supervisor.Spec{Name: "test", Build: supervisor.Children(supervisor.Child{ID: "consensus", Start: d.Start(c.core("test"))})})
 	require.NoError(t, err)
 	run, err := sup.Start(context.Background())
