@@ -1,10 +1,9 @@
 package comet
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash/fnv"
-	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -22,9 +21,8 @@ func SocketDir(home string) string {
 	if dir := filepath.Join(home, "run"); len(dir) <= longest && plainText(dir) && !strings.Contains(dir, ",") {
 		return dir
 	}
-	sum := fnv.New64a()
-	_, _ = io.WriteString(sum, home)
-	return filepath.Join(os.TempDir(), fmt.Sprintf("%s%016x", tempPrefix(), sum.Sum64()))
+	sum := sha256.Sum256([]byte(home)) // nobody finds two homes that would remove each other's
+	return filepath.Join(os.TempDir(), fmt.Sprintf("%s%x", tempPrefix(), sum[:12]))
 }
 
 // tempPrefix begins the names of the directories of this user's sockets.
