@@ -151,6 +151,8 @@ with --from both may be left out: the oldest block of the last half of --trust-p
 	f.StringVar(&consensus, "consensus", node.Solo, "solo, or cometbft for a chain of several nodes")
 	f.DurationVar(&empty, "empty-every", 0, "make a block without work when there was none for so long; 0 is never")
 	f.StringVar(&cometProfile, "comet-profile", "", "CometBFT's settings: tuned or stock (default tuned)")
+	offer(cmd, "consensus", "solo\ta node without peers", "cometbft\tvalidators that agree")
+	offer(cmd, "comet-profile", "tuned\tfor machines close to each other", "stock\tCometBFT's own")
 	f.StringVar(&o.Comet.P2P, "p2p", "", "host:port of CometBFT for its peers (default 127.0.0.1:26656)")
 	f.StringVar(&o.Comet.RPC, "rpc", "", "host:port of CometBFT's RPC (default 127.0.0.1:26657)")
 	f.StringVar(&imported, "import", "", "CometBFT home to take keys, configuration and genesis from")

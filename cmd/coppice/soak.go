@@ -60,6 +60,7 @@ func (a *app) soakCommand() *cobra.Command {
 	f.Float64Var(&c.Rate, "rate", 1500, "transactions per second of the load, as far as the node keeps up")
 	f.Uint64Var(&c.Seed, "seed", uint64(time.Now().UnixNano()), "of the moments of the kills")
 	f.StringVar(&consensus, "consensus", consensus, "of the node: solo, or cometbft with one validator")
+	offer(cmd, "consensus", "solo", "cometbft")
 	f.BoolVar(&c.Keep, "keep", false, "keep the home and the node's output")
 	return cmd
 }

@@ -60,6 +60,7 @@ func (o *testnetOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.profile, "profile", string(node.Default), "limits of the nodes' trees: default, strict or chaos")
 	f.StringVar(&o.governance, "governance-key", "", "ed25519 public key in base64, whose holder may change the validators")
 	f.StringVar(&o.comet, "comet-profile", string(comet.Tuned), "CometBFT's settings: tuned or stock")
+	offer(cmd, "comet-profile", "tuned\tfor machines close to each other", "stock\tCometBFT's own")
 }
 
 func (o *testnetOptions) make(cmd *cobra.Command, dir string) (*testnet.Net, error) {
@@ -76,11 +77,19 @@ func (o *testnetOptions) make(cmd *cobra.Command, dir string) (*testnet.Net, err
 	return testnet.Init(dir, o.InitOptions)
 }
 
+// madeNetJSON is what "testnet init --json" prints.
+type madeNetJSON struct {
+	Dir     string   `json:"dir"`
+	ChainID string   `json:"chain_id"`
+	Homes   []string `json:"homes"`
+}
+
 func (a *app) testnetInit(dir *string) *cobra.Command {
 	var o testnetOptions
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "init",
-		Short:   "Make the homes of a testnet",
+		Short:   "Make the homes of a testnet, in a directory that is new or empty",
 		Example: "  coppice testnet init -n 4 --dir /tmp/net",
 		Args:    words(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -88,11 +97,19 @@ func (a *app) testnetInit(dir *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if asJSON {
+				j := madeNetJSON{Dir: n.Dir, ChainID: n.ChainID}
+				for i := range n.Nodes {
+					j.Homes = append(j.Homes, n.Home(i))
+				}
+				return printJSON(cmd.OutOrStdout(), j)
+			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "made %d homes of chain %s in %s\n", n.Nodes, n.ChainID, n.Dir)
 			return err
 		},
 	}
 	o.flags(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
 
@@ -130,8 +147,15 @@ What the nodes print goes to standard error, each line with the node's name befo
 	return cmd
 }
 
+// stoppedNetJSON is what "testnet stop --json" prints.
+type stoppedNetJSON struct {
+	Dir     string `json:"dir"`
+	Stopped bool   `json:"stopped"`
+}
+
 func (a *app) testnetStop(open func() (*testnet.Net, error)) *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use:     "stop",
 		Short:   "Stop a running testnet in order",
 		Example: "  coppice testnet stop",
@@ -141,9 +165,14 @@ func (a *app) testnetStop(open func() (*testnet.Net, error)) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return n.Stop(cmd.Context())
+			if err := n.Stop(cmd.Context()); err != nil || !asJSON {
+				return err
+			}
+			return printJSON(cmd.OutOrStdout(), stoppedNetJSON{n.Dir, true})
 		},
 	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
 }
 
 func (a *app) testnetKill(open func() (*testnet.Net, error)) *cobra.Command {
@@ -189,6 +218,7 @@ tree it kills that child as "coppice kill" does. Whatever was killed comes back.
 		},
 	}
 	cmd.Flags().StringVar(&signal, "signal", "KILL", "KILL, TERM, STOP or CONT")
+	offer(cmd, "signal", "KILL", "TERM", "STOP", "CONT")
 	cmd.Flags().StringVar(&how, "how", "error", "how a child of the tree is killed: see 'coppice kill --help'")
 	return cmd
 }

@@ -40,15 +40,42 @@ const fileName = "testnet.json"
 // Home is the home of a node.
 func (n *Net) Home(i int) string { return filepath.Join(n.Dir, fmt.Sprintf("node%d", i)) }
 
-// Init makes a testnet in a directory that has none: its nodes are the validators of one chain, with equal power.
+// Init makes a testnet in a directory that is not there or empty: its nodes are the validators of one chain, with equal power. It is there
+// whole or not at all; one that was killed leaves a directory beside it, whose name begins with its own and ".making".
 func Init(dir string, o InitOptions) (*Net, error) {
 	if o.Nodes < 1 || o.Nodes > MaxNodes {
 		return nil, fmt.Errorf("%w: %d nodes, want 1 to %d", node.ErrConfig, o.Nodes, MaxNodes)
 	}
-	n := &Net{Dir: dir, Nodes: o.Nodes}
 	if _, err := os.Stat(filepath.Join(dir, fileName)); err == nil {
 		return nil, fmt.Errorf("%w: %s is a testnet already", node.ErrConfig, dir)
 	}
+	if files, err := os.ReadDir(dir); err == nil && len(files) > 0 {
+		return nil, fmt.Errorf("%w: %s is not empty, and no testnet: it has %s; name another directory", node.ErrConfig, dir, files[0].Name())
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %w", node.ErrConfig, err)
+	}
+	dir = filepath.Clean(dir)
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+		return nil, fmt.Errorf("%w: %w", node.ErrConfig, err)
+	}
+	made, err := os.MkdirTemp(filepath.Dir(dir), filepath.Base(dir)+".making")
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", node.ErrConfig, err)
+	}
+	n, err := initIn(made, o)
+	if err == nil {
+		err = os.Rename(made, dir)
+	}
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(made))
+	}
+	n.Dir = dir
+	return n, nil
+}
+
+// initIn is Init in a directory of its own.
+func initIn(dir string, o InitOptions) (*Net, error) {
+	n := &Net{Dir: dir, Nodes: o.Nodes}
 	var genesis *node.Genesis
 	var set []comet.Validator
 	for i := range o.Nodes {
