@@ -20,7 +20,7 @@ func run() int {
 	root := newRoot()
 	err := root.ExecuteContext(ctx)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "coppice:", strings.TrimSuffix(err.Error(), ": "+suture.ErrTerminateSupervisorTree.Error())) // it is for the tree alone
+		fmt.Fprintln(os.Stderr, "coppice:", strings.ReplaceAll(err.Error(), ": "+suture.ErrTerminateSupervisorTree.Error(), "")) // it is for the tree alone
 	}
 	return codeOf(err)
 }

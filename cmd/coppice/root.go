@@ -40,6 +40,8 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 configuration, 4 home in use, 5 damage 
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
+	root.Version = "-" // that there is one: the template has it
+	root.SetVersionTemplate(buildVersion().line())
 	f := root.PersistentFlags()
 	f.StringVar(&a.home, "home", defaultHome(), "directory of the node (env COPPICE_HOME)")
 	f.StringVar(&a.address, "address", "", "host:port or URL of the node; by default what the home's node.json says")

@@ -29,19 +29,24 @@ func versionCommand() *cobra.Command {
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), v)
 			}
-			rev := v.Revision
-			if v.Modified {
-				rev += " with changes"
-			}
-			if rev != "" {
-				rev = " (" + rev + ")"
-			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "coppice %s%s, %s, %s\n", v.Version, rev, v.Go, v.Platform)
+			_, err := fmt.Fprint(cmd.OutOrStdout(), v.line())
 			return err
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// line is the version for people.
+func (v versionJSON) line() string {
+	rev := v.Revision
+	if v.Modified {
+		rev += " with changes"
+	}
+	if rev != "" {
+		rev = " (" + rev + ")"
+	}
+	return fmt.Sprintf("coppice %s%s, %s, %s\n", v.Version, rev, v.Go, v.Platform)
 }
 
 // buildVersion is what the Go toolchain wrote into the binary.
