@@ -809,7 +809,7 @@ type StatusResponse struct {
 	Version       string                 `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`                    // of the node's program
 	PoolSize      uint64                 `protobuf:"varint,7,opt,name=pool_size,json=poolSize,proto3" json:"pool_size,omitempty"` // accepted transactions without a result
 	Profile       string                 `protobuf:"bytes,8,opt,name=profile,proto3" json:"profile,omitempty"`
-	Consensus     string                 `protobuf:"bytes,9,opt,name=consensus,proto3" json:"consensus,omitempty"` // "solo", "comet"
+	Consensus     string                 `protobuf:"bytes,9,opt,name=consensus,proto3" json:"consensus,omitempty"` // "solo", "cometbft"
 	Ready         bool                   `protobuf:"varint,10,opt,name=ready,proto3" json:"ready,omitempty"`
 	LogIndex      uint64                 `protobuf:"varint,11,opt,name=log_index,json=logIndex,proto3" json:"log_index,omitempty"`             // of the event log's last durable record
 	AppliedIndex  uint64                 `protobuf:"varint,12,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"` // of the last record applied to the state
