@@ -89,7 +89,7 @@ func (a *app) testnetInit(dir *string) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "init",
-		Short:   "Make the homes of a testnet, in a directory that is new or empty",
+		Short:   "Make the homes of a testnet",
 		Example: "  coppice testnet init -n 4 --dir /tmp/net",
 		Args:    words(),
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -40,8 +40,8 @@ const fileName = "testnet.json"
 // Home is the home of a node.
 func (n *Net) Home(i int) string { return filepath.Join(n.Dir, fmt.Sprintf("node%d", i)) }
 
-// Init makes a testnet in a directory that is not there or empty: its nodes are the validators of one chain, with equal power. It is there
-// whole or not at all; one that was killed leaves a directory beside it, whose name begins with its own and ".making".
+// Init makes a testnet in a directory that has none: its nodes are the validators of one chain, with equal power. The homes appear when all of
+// them are made; one that was killed before leaves a directory in it whose name begins with ".making".
 func Init(dir string, o InitOptions) (*Net, error) {
 	if o.Nodes < 1 || o.Nodes > MaxNodes {
 		return nil, fmt.Errorf("%w: %d nodes, want 1 to %d", node.ErrConfig, o.Nodes, MaxNodes)
@@ -49,31 +49,34 @@ func Init(dir string, o InitOptions) (*Net, error) {
 	if _, err := os.Stat(filepath.Join(dir, fileName)); err == nil {
 		return nil, fmt.Errorf("%w: %s is a testnet already", node.ErrConfig, dir)
 	}
-	if files, err := os.ReadDir(dir); err == nil && len(files) > 0 {
-		return nil, fmt.Errorf("%w: %s is not empty, and no testnet: it has %s; name another directory", node.ErrConfig, dir, files[0].Name())
-	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	n := &Net{Dir: filepath.Clean(dir), Nodes: o.Nodes}
+	for i := range o.Nodes {
+		if _, err := os.Lstat(n.Home(i)); err == nil {
+			return nil, fmt.Errorf("%w: %s is there, and %s is no testnet; name another directory", node.ErrConfig, n.Home(i), dir)
+		}
+	}
+	if err := os.MkdirAll(n.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("%w: %w", node.ErrConfig, err)
 	}
-	dir = filepath.Clean(dir)
-	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
-		return nil, fmt.Errorf("%w: %w", node.ErrConfig, err)
-	}
-	made, err := os.MkdirTemp(filepath.Dir(dir), filepath.Base(dir)+".making")
+	made, err := os.MkdirTemp(n.Dir, ".making")
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", node.ErrConfig, err)
 	}
-	n, err := initIn(made, o)
-	if err == nil {
-		err = os.Rename(made, dir)
-	}
+	defer os.RemoveAll(made)
+	whole, err := initIn(made, o)
 	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(made))
+		return nil, err
 	}
-	n.Dir = dir
-	return n, nil
+	for i := range o.Nodes {
+		if err := os.Rename(whole.Home(i), n.Home(i)); err != nil {
+			return nil, fmt.Errorf("%w: %w", node.ErrConfig, err)
+		}
+	}
+	n.ChainID = whole.ChainID
+	return n, n.write()
 }
 
-// initIn is Init in a directory of its own.
+// initIn makes the homes, in a directory of its own.
 func initIn(dir string, o InitOptions) (*Net, error) {
 	n := &Net{Dir: dir, Nodes: o.Nodes}
 	var genesis *node.Genesis
@@ -104,7 +107,7 @@ func initIn(dir string, o InitOptions) (*Net, error) {
 		}
 	}
 	n.ChainID = genesis.ChainID
-	return n, n.write()
+	return n, nil
 }
 
 // Open reads a testnet. There is none: fs.ErrNotExist.
