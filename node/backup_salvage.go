@@ -42,8 +42,8 @@ func SalvageBackup(ctx context.Context, home, dest string, o BackupOptions) (Bac
 	}
 	defer h.Close()
 	h.fatal = o.Fatal
-	if err := refuseComet(home); err != nil {
-		return BackupInfo{}, Lost{}, err
+	if refuseComet(home) != nil {
+		return BackupInfo{}, Lost{}, errCometSalvage
 	}
 	info, lost, err := h.salvageBackup(ctx, dest, o)
 	return info, lost, classify(err)
