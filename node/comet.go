@@ -102,7 +102,7 @@ type CometOptions struct {
 	// Join, if set, is the chain of running nodes that the node joins (comet.Fetch); its genesis is the home's.
 	Join *comet.Chain
 
-	// Import is a CometBFT home to take keys, configuration and genesis from; the others, but for StateSync, are then not looked at.
+	// Import is a CometBFT home to take keys, configuration and genesis from; the others are then not looked at.
 	Import string
 }
 
@@ -156,7 +156,7 @@ func initComet(home string, g Genesis, c Config, o CometOptions) error {
 		if _, err := comet.ImportHome(CometDir(home), o.Import); err != nil {
 			return fmt.Errorf("%w: %w", ErrConfig, err)
 		}
-		return syncState(home, o.StateSync)
+		return nil
 	}
 	id, err := comet.InitHome(CometDir(home), comet.HomeOptions{
 		Profile: o.Profile, Moniker: o.Moniker, P2P: o.P2P, RPC: o.RPC, EmptyEvery: time.Duration(c.Consensus.EmptyEvery), MaxTxBytes: g.Limits.MaxTxBytes,
@@ -164,8 +164,10 @@ func initComet(home string, g Genesis, c Config, o CometOptions) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	if err := syncState(home, o.StateSync); err != nil {
-		return err
+	if o.StateSync != nil {
+		if err := comet.SetStateSync(CometDir(home), *o.StateSync); err != nil {
+			return fmt.Errorf("%w: %w", ErrConfig, err)
+		}
 	}
 	if o.Join != nil {
 		if err := comet.JoinChain(CometDir(home), *o.Join); err != nil {
@@ -175,17 +177,6 @@ func initComet(home string, g Genesis, c Config, o CometOptions) error {
 	}
 	id.Validator.Power = 10
 	return writeCometGenesis(home, g, comet.Genesis{Validators: []comet.Validator{id.Validator}, VoteExtensionsHeight: o.VoteExtensionsHeight})
-}
-
-// syncState has the CometBFT of a home begin with a snapshot, if s says of whom.
-func syncState(home string, s *comet.StateSync) error {
-	if s == nil {
-		return nil
-	}
-	if err := comet.SetStateSync(CometDir(home), *s); err != nil {
-		return fmt.Errorf("%w: %w", ErrConfig, err)
-	}
-	return nil
 }
 
 // WriteCometGenesis writes CometBFT's genesis of a home whose chain has not begun: that of g, which it carries, so that nodes

@@ -111,13 +111,13 @@ func orString(s, otherwise string) string {
 }
 
 // loadConfig reads the configuration of a CometBFT home, as CometBFT's own program does, but for what that one takes in silence: see
-// checkKeys and checkRPC.
+// checkSaid and checkRPC.
 func loadConfig(home string) (*cfg.Config, error) {
 	c, said, err := readConfig(home)
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(checkKeys(said), checkRPC(c)); err != nil {
+	if err := errors.Join(checkSaid(said), checkRPC(c)); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrHome, configPath(home), err)
 	}
 	return c, nil

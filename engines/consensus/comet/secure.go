@@ -49,8 +49,8 @@ var mustSay = map[string]string{
 	"rpc.laddr": "tcp://127.0.0.1:26657",
 }
 
-// checkKeys refuses keys that nothing reads, such as misspelled ones, and a file that leaves out those that keep the node closed.
-func checkKeys(k keys) error {
+// checkSaid refuses keys that nothing reads, such as misspelled ones, and a file that leaves out those that keep the node closed.
+func checkSaid(k keys) error {
 	slices.Sort(k.unknown)
 	var errs []error
 	for _, key := range k.unknown {
