@@ -194,7 +194,7 @@ func TestRandomKillsLoseNothing(t *testing.T) {
 	t.Logf("seed %d: %v; %d acknowledged, %d lost, %d twice", seed, struck, acked, lost, twice)
 	require.Zero(t, lost)
 	require.Zero(t, twice)
-	require.Empty(t, r.Supervisor().Orphans())
+	require.Eventually(t, func() bool { return len(r.Supervisor().Orphans()) == 0 }, time.Minute, 10*time.Millisecond) // the last that hang do for a while
 	load = nil // what the test itself remembers is not the node's
 	after := measure(t, r)
 	for range 50 { // what was told to end takes a moment
