@@ -70,9 +70,12 @@ func caught(write func()) (err error) {
 
 // ReadIdentity reads who a home is. The private keys stay where they are.
 func ReadIdentity(home string) (Identity, error) {
-	c, err := loadConfig(home)
+	c, said, err := readConfig(home) // who it is does not depend on whether we could run it
 	if err != nil {
 		return Identity{}, err
+	}
+	if err := checkSaid(said); err != nil {
+		return Identity{}, fmt.Errorf("%w: %s: %w", ErrHome, configPath(home), err)
 	}
 	return identityOf(c)
 }
