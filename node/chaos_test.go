@@ -195,7 +195,7 @@ func TestRandomKillsLoseNothing(t *testing.T) {
 	require.Zero(t, lost)
 	require.Zero(t, twice)
 	require.Eventually(t, func() bool { return len(r.Supervisor().Orphans()) == 0 }, time.Minute, 10*time.Millisecond) // the last that hang do for a while
-	load = nil // what the test itself remembers is not the node's
+	load = nil                                                                                                         // what the test itself remembers is not the node's
 	after := measure(t, r)
 	for range 50 { // what was told to end takes a moment
 		if after.goroutines <= calm.goroutines {
