@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"math/rand/v2"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -51,10 +52,13 @@ func TestBuilder(t *testing.T) {
 	disk := vfs.NewDisk()
 	rng := rand.New(rand.NewPCG(1, 10))
 	found := 0
+	var one sync.Mutex // a spare segment is prepared beside the writes
 	disk.After = func(op vfs.Op) {
 		if op.N%7 != 0 && op.Kind == vfs.Write {
 			return
 		}
+		one.Lock()
+		defer one.Unlock()
 		d := disk.Crash(rng, rng.IntN(101))
 		if names, err := d.List(logDir); err == nil && len(names) > 0 {
 			found++
