@@ -86,11 +86,11 @@ func Fetch(ctx context.Context, nodes []string, o FetchOptions) (c Chain, err er
 		}
 		if c.GenesisDoc == nil {
 			c.GenesisDoc = doc
+			if c.Genesis, err = readGenesisDoc(doc); err != nil {
+				return c, fmt.Errorf("%s: %w", n, err)
+			}
 		} else if !bytes.Equal(doc, c.GenesisDoc) {
 			return c, fmt.Errorf("%s and %s have different genesis documents: one of them is of another chain, or lies", nodes[0], n)
-		}
-		if c.Genesis, err = readGenesisDoc(doc); err != nil {
-			return c, fmt.Errorf("%s: %w", n, err)
 		}
 		if is := all[i].NodeInfo.Network; is != c.Genesis.ChainID {
 			return c, fmt.Errorf("%s is of chain %q, and its genesis of %q", n, is, c.Genesis.ChainID)

@@ -27,10 +27,8 @@ type dialler interface {
 
 // redialAll redials each of the persistent peers, as the configuration writes them, until ctx ends.
 func redialAll(ctx context.Context, d dialler, own p2p.ID, peers string, log cmtlog.Logger) {
-	for p := range strings.SplitSeq(peers, ",") {
-		if p = strings.TrimSpace(p); p != "" {
-			go redial(ctx, d, own, p, log)
-		}
+	for p := range listed(peers) {
+		go redial(ctx, d, own, p, log)
 	}
 }
 

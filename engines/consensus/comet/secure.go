@@ -113,7 +113,6 @@ func exposures(c *cfg.Config) (out []string) {
 	body := max(rpcBody, neededBody(c.Mempool.MaxTxBytes))
 	add(c.RPC.MaxBodyBytes > body, "rpc.max_body_bytes = %d, more than %d: one request may take as much memory, and many times that to answer", c.RPC.MaxBodyBytes, body)
 	add(c.RPC.MaxRequestBatchSize == 0 || c.RPC.MaxRequestBatchSize > rpcBatch, "rpc.max_request_batch_size = %d, more than %d: a batch is answered in memory", c.RPC.MaxRequestBatchSize, rpcBatch)
-	add(c.Consensus.DoubleSignCheckHeight > 0, "consensus.double_sign_check_height = %d: a CometBFT that is started again refuses to start", c.Consensus.DoubleSignCheckHeight)
 	return out
 }
 
@@ -123,6 +122,5 @@ func open(address string) bool {
 		return false
 	}
 	host, _, err := net.SplitHostPort(hostPort(address))
-	ip := net.ParseIP(host)
-	return err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback())
+	return err != nil || !isLoopback(host)
 }

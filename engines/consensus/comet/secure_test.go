@@ -44,7 +44,6 @@ func TestWhatACarelessConfigurationIsToldOf(t *testing.T) {
 		},
 		"rpc.max_body_bytes":         func(c *cfg.Config) { c.RPC.MaxBodyBytes = 32 << 20 },
 		"rpc.max_request_batch_size": func(c *cfg.Config) { c.RPC.MaxRequestBatchSize = 0 },
-		"double_sign_check_height":   func(c *cfg.Config) { c.Consensus.DoubleSignCheckHeight = 5 },
 	} {
 		c := newConfig(HomeOptions{})
 		set(c)

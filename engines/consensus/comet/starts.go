@@ -166,11 +166,15 @@ func (t *tree) stdout(line []byte) {
 
 // stderr takes what it says on stderr: CometBFT's log, and its last words.
 func (t *tree) stderr(line []byte) {
-	text := string(line)
-	if strings.HasPrefix(text, "panic: ") || strings.HasPrefix(text, "fatal error: ") {
+	if text := string(line); dying(text) {
 		t.starts.died(text)
 	}
 	t.line(line)
+}
+
+// dying tells whether a line is the first of Go's runtime about the end of its process.
+func dying(text string) bool {
+	return strings.HasPrefix(text, "panic: ") || strings.HasPrefix(text, "fatal error: ")
 }
 
 // sayTorn is what CometBFT logs of each entry of its write-ahead log that it cannot read. After a kill has torn one, the search for the end of a
@@ -197,7 +201,7 @@ func (t *tree) line(line []byte) {
 		}
 	case len(line) > 1 && line[1] == '[' && (line[0] == 'I' || line[0] == 'D'):
 		level = zap.DebugLevel
-	case strings.HasPrefix(text, "panic: "), strings.HasPrefix(text, "fatal error: "), strings.HasPrefix(text, "coppice: "):
+	case dying(text), strings.HasPrefix(text, "coppice: "):
 		level = zap.ErrorLevel
 	}
 	t.Log.Log(level, text)
