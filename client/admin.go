@@ -10,8 +10,8 @@ import (
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
-// None of these try again: the admin child answers whatever the tree under it is doing, so that an error means that the
-// process is not there.
+// None of these try again: the admin child answers whatever the tree under it is doing, so that an
+// error means that the process is not there.
 
 // Tree is the node's supervision tree as it is now.
 func (c *Client) Tree(ctx context.Context) (*apiv1.TreeResponse, error) {
@@ -41,9 +41,10 @@ func (c *Client) HostStatus(ctx context.Context) (*apiv1.HostStatusResponse, err
 	})
 }
 
-// Kill strikes one child of the tree; a last element "*" of the path is any living child there. It wants WithToken. It
-// returns once the blow has fallen, not when the tree has grown back; killing the root usually ends the connection instead.
-// ReleaseAfter is for HOW_HANG, and zero means the node's default.
+// Kill strikes one child of the tree; a last element "*" of the path is any living child there. It
+// wants WithToken. It returns once the blow has fallen, not when the tree has grown back; killing
+// the root usually ends the connection instead. ReleaseAfter is for HOW_HANG, and zero means the
+// node's default.
 func (c *Client) Kill(ctx context.Context, path string, how apiv1.How, releaseAfter time.Duration) (*apiv1.KillResponse, error) {
 	req := &apiv1.KillRequest{Path: path, How: how}
 	if releaseAfter != 0 {

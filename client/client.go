@@ -37,30 +37,32 @@ type services struct {
 // Option changes how a Client behaves.
 type Option func(*Client)
 
-// WithToken sends the token as "authorization: Bearer <token>". Kill wants the admin token; a listener beyond loopback wants one for
-// everything.
+// WithToken sends the token as "authorization: Bearer <token>". Kill wants the admin token; a
+// listener beyond loopback wants one for everything.
 func WithToken(token string) Option { return func(c *Client) { c.token = token } }
 
-// WithHTTPClient replaces the HTTP client, for TLS or a transport of one's own. CloseIdle then closes that one's connections.
+// WithHTTPClient replaces the HTTP client, for TLS or a transport of one's own. CloseIdle then
+// closes that one's connections.
 func WithHTTPClient(h *http.Client) Option { return func(c *Client) { c.http = h } }
 
-// WithResolver asks for the node's address before each attempt, in place of the fixed one: a node that was started again may
-// listen elsewhere. An error counts as the node being down.
+// WithResolver asks for the node's address before each attempt, in place of the fixed one: a node
+// that was started again may listen elsewhere. An error counts as the node being down.
 func WithResolver(resolve func() (string, error)) Option {
 	return func(c *Client) { c.resolve = resolve }
 }
 
-// WithAttemptTimeout bounds one attempt, 5 s by default; a hanging node is asked again with a new connection. An attempt that
-// waits for a result takes up to twice as long.
+// WithAttemptTimeout bounds one attempt, 5 s by default; a hanging node is asked again with a new
+// connection. An attempt that waits for a result takes up to twice as long.
 func WithAttemptTimeout(d time.Duration) Option { return func(c *Client) { c.attempt = d } }
 
-// WithBackoff sets the pause between attempts, which doubles from min to max: 5 ms and 250 ms by default. Each pause is
-// between half of that and all of it, at random.
+// WithBackoff sets the pause between attempts, which doubles from min to max: 5 ms and 250 ms by
+// default. Each pause is between half of that and all of it, at random.
 func WithBackoff(min, max time.Duration) Option {
 	return func(c *Client) { c.min, c.max = min, max }
 }
 
-// New returns a client of the node at address: host:port, or a URL for a path or TLS. It does not connect yet.
+// New returns a client of the node at address: host:port, or a URL for a path or TLS. It does not
+// connect yet.
 func New(address string, opts ...Option) *Client {
 	c := &Client{
 		resolve: func() (string, error) { return address, nil },
@@ -137,8 +139,8 @@ func once[Q, R any](ctx context.Context, c *Client, limit time.Duration, req *Q,
 	return res.Msg, nil
 }
 
-// again makes attempts until one is answered, with an answer or with an error that trying again does not mend. When ctx ends first, the
-// error tells both that and what the last attempt met.
+// again makes attempts until one is answered, with an answer or with an error that trying again
+// does not mend. When ctx ends first, the error tells both that and what the last attempt met.
 func again[Q, R any](ctx context.Context, c *Client, limit time.Duration, req *Q, call func(*services, context.Context, *connect.Request[Q]) (*connect.Response[R], error)) (*R, error) {
 	b := c.backoff()
 	for {

@@ -24,8 +24,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// node is a NodeService that counts effects by id, and whose answers the test scripts: each call takes the next step, which
-// runs after the effects; the last step stays.
+// node is a NodeService that counts effects by id, and whose answers the test scripts: each call
+// takes the next step, which runs after the effects; the last step stays.
 type node struct {
 	apiv1connect.UnimplementedNodeServiceHandler
 	apiv1connect.UnimplementedAdminServiceHandler
@@ -214,7 +214,8 @@ func TestAFullPoolIsTriedAgain(t *testing.T) {
 	require.Len(t, n.calls, 2)
 }
 
-// Ids are kept until valid_until: a refusal for being too late says nothing about an attempt whose answer was lost.
+// Ids are kept until valid_until: a refusal for being too late says nothing about an attempt whose
+// answer was lost.
 func TestExpiredAfterALostAttemptIsUnknown(t *testing.T) {
 	_, url := start(t, hangUp, refuse(apiv1.RefusedCode_REFUSED_CODE_EXPIRED))
 	_, err := dial(t, url).Submit(context.Background(), tx)

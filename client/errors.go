@@ -15,13 +15,16 @@ import (
 )
 
 var (
-	// ErrUnknown: the context ended before the node answered, so that it may have the transaction or not.
+	// ErrUnknown: the context ended before the node answered, so that it may have the transaction
+	// or not.
 	ErrUnknown = errors.New("it is unknown whether the node has the transaction")
 
-	// ErrPending: the context ended after the node had taken the transaction: it is durable, and its result comes. Ask with Tx.
+	// ErrPending: the context ended after the node had taken the transaction: it is durable, and
+	// its result comes. Ask with Tx.
 	ErrPending = errors.New("transaction was accepted, and has no result yet")
 
-	// ErrExpired: the transaction was accepted and not applied before the block time passed its ValidUntil. It never will be.
+	// ErrExpired: the transaction was accepted and not applied before the block time passed its
+	// ValidUntil. It never will be.
 	ErrExpired = errors.New("transaction expired before it was applied")
 
 	// ErrNotFound: the node knows no transaction of that id.
@@ -41,8 +44,8 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("transaction %s refused: %s", e.ID.Short(), e.Reason)
 }
 
-// lost tells whether a call failed in a way that trying again may mend: the node is down, or the connection broke, or one
-// attempt took too long while the caller still has time.
+// lost tells whether a call failed in a way that trying again may mend: the node is down, or the
+// connection broke, or one attempt took too long while the caller still has time.
 func lost(ctx context.Context, err error) bool {
 	if err == nil || ctx.Err() != nil {
 		return false
@@ -56,8 +59,8 @@ func lost(ctx context.Context, err error) bool {
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, net.ErrClosed)
 }
 
-// reached tells whether a failed request may have come to the node's tree: not when nobody listened, and not when the
-// request was turned away for what it is.
+// reached tells whether a failed request may have come to the node's tree: not when nobody
+// listened, and not when the request was turned away for what it is.
 func reached(err error) bool {
 	switch connect.CodeOf(err) {
 	case connect.CodeInvalidArgument, connect.CodeUnauthenticated, connect.CodePermissionDenied, connect.CodeResourceExhausted:

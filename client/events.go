@@ -16,10 +16,12 @@ import (
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
-// Event is one event of a node. At most one of Record, Tree and Dropped is set; with none it is a cursor alone.
+// Event is one event of a node. At most one of Record, Tree and Dropped is set; with none it is a
+// cursor alone.
 type Event struct {
-	// Cursor is the index of the last record of the log that has been seen, or was filtered out; of a record it is its own. To come
-	// back here, follow with EventsOptions.After. Nil as long as the log could not be asked where FromNow is.
+	// Cursor is the index of the last record of the log that has been seen, or was filtered out; of
+	// a record it is its own. To come back here, follow with EventsOptions.After. Nil as long as
+	// the log could not be asked where FromNow is.
 	Cursor *uint64
 
 	Record  *Record          // a record of the event log
@@ -79,7 +81,8 @@ type eventJSON struct {
 	Dropped     uint64          `json:"dropped,omitempty"`
 }
 
-// EventOf reads an event from the wire. A record of a kind that this client does not know is an error.
+// EventOf reads an event from the wire. A record of a kind that this client does not know is an
+// error.
 func EventOf(m *apiv1.EventsResponse) (Event, error) {
 	e := Event{Cursor: m.Cursor, Tree: m.GetTree(), Dropped: m.GetDropped().GetCount()}
 	r := m.GetRecord()
@@ -103,26 +106,30 @@ func EventOf(m *apiv1.EventsResponse) (Event, error) {
 
 // EventsOptions say which events are wanted.
 type EventsOptions struct {
-	// After is the cursor: the index of the last record seen. 0 begins with the oldest that is kept, FromNow behind the newest.
+	// After is the cursor: the index of the last record seen. 0 begins with the oldest that is
+	// kept, FromNow behind the newest.
 	After uint64
 
-	// Filter is an expression of the node's filter language, "path=coppice/node,class=abnormal" for one; empty is all.
+	// Filter is an expression of the node's filter language, "path=coppice/node,class=abnormal" for
+	// one; empty is all.
 	Filter string
 
 	// Kinds are names of records and of tree events; none is all.
 	Kinds []string
 
-	// Once ends with the newest record there is when the call begins. There are no events of the tree then.
+	// Once ends with the newest record there is when the call begins. There are no events of the
+	// tree then.
 	Once bool
 }
 
-// Events hands each event to handle: the records of the log, in order and each once, and the events of the tree as they come. It
-// goes on while the node is down. When the connection breaks, or the process ends, it tries again until ctx ends, and goes on
-// behind the last record seen; events of the tree that come in between are lost. It ends with handle's error, with
-// ctx's cause, or with what trying again does not mend: a bad filter, or a cursor whose records are not kept any more.
+// Events hands each event to handle: the records of the log, in order and each once, and the events
+// of the tree as they come. It goes on while the node is down. When the connection breaks, or the
+// process ends, it tries again until ctx ends, and goes on behind the last record seen; events of
+// the tree that come in between are lost. It ends with handle's error, with ctx's cause, or with
+// what trying again does not mend: a bad filter, or a cursor whose records are not kept any more.
 //
-// Events without any of their three are cursors; a client that stores them with what it made of the records can come back after
-// its own end.
+// Events without any of their three are cursors; a client that stores them with what it made of the
+// records can come back after its own end.
 func (c *Client) Events(ctx context.Context, o EventsOptions, handle func(Event) error) error {
 	b := c.backoff()
 	req := &apiv1.EventsRequest{After: o.After, Filter: o.Filter, Kinds: o.Kinds, Once: o.Once}
@@ -158,7 +165,8 @@ func (c *Client) Events(ctx context.Context, o EventsOptions, handle func(Event)
 	}
 }
 
-// silence is after how long without a word from the node, which speaks every 15 s, a connection counts as broken.
+// silence is after how long without a word from the node, which speaks every 15 s, a connection
+// counts as broken.
 const silence = time.Minute
 
 func (c *Client) eventsOnce(ctx context.Context, req *apiv1.EventsRequest, handle func(Event) error) error {

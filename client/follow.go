@@ -23,9 +23,10 @@ type Record struct {
 // FromNow as a cursor begins behind the newest record.
 const FromNow = ^uint64(0)
 
-// Follow hands each record of the kinds (none is all) with an index above after to handle, in order and once, as they
-// become durable. When the node goes away it tries again until ctx ends, and goes on where it was. It ends with handle's
-// error, with ctx's cause, or with what trying again does not mend.
+// Follow hands each record of the kinds (none is all) with an index above after to handle, in order
+// and once, as they become durable. When the node goes away it tries again until ctx ends, and goes
+// on where it was. It ends with handle's error, with ctx's cause, or with what trying again does
+// not mend.
 func (c *Client) Follow(ctx context.Context, after uint64, kinds []string, handle func(Record) error) error {
 	b := c.backoff()
 	cursor, fromNow := after, after == FromNow

@@ -9,8 +9,8 @@ import (
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
-// Read is what was read at one height. Values are in the order of the keys; nil is a key that is not there, and an empty
-// value is not nil.
+// Read is what was read at one height. Values are in the order of the keys; nil is a key that is
+// not there, and an empty value is not nil.
 type Read struct {
 	Height uint64
 	Values [][]byte
@@ -26,7 +26,8 @@ func (c *Client) GetAt(ctx context.Context, key []byte, height uint64) (value []
 	return c.getOne(ctx, &apiv1.GetRequest{Keys: [][]byte{key}, Height: height})
 }
 
-// GetConsistent reads a key after everything that had its result before the call: an ordered read. It takes a block.
+// GetConsistent reads a key after everything that had its result before the call: an ordered read.
+// It takes a block.
 func (c *Client) GetConsistent(ctx context.Context, key []byte) (value []byte, found bool, err error) {
 	return c.getOne(ctx, &apiv1.GetRequest{Keys: [][]byte{key}, Consistent: true})
 }
@@ -39,7 +40,8 @@ func (c *Client) getOne(ctx context.Context, req *apiv1.GetRequest) (value []byt
 	return r.Values[0], r.Values[0] != nil, nil
 }
 
-// GetMany reads keys, all at the latest height. At most 10,000, unless the node is configured otherwise.
+// GetMany reads keys, all at the latest height. At most 10,000, unless the node is configured
+// otherwise.
 func (c *Client) GetMany(ctx context.Context, keys [][]byte) (Read, error) {
 	return c.get(ctx, &apiv1.GetRequest{Keys: keys})
 }
@@ -67,8 +69,8 @@ func (c *Client) get(ctx context.Context, req *apiv1.GetRequest) (Read, error) {
 	return r, nil
 }
 
-// Status tells where the node's chain stands. It does not try again: an error that is unavailable means that the node is not
-// ready.
+// Status tells where the node's chain stands. It does not try again: an error that is unavailable
+// means that the node is not ready.
 func (c *Client) Status(ctx context.Context) (*apiv1.StatusResponse, error) {
 	return once(ctx, c, c.attempt, &apiv1.StatusRequest{}, func(v *services, ctx context.Context, r *connect.Request[apiv1.StatusRequest]) (*connect.Response[apiv1.StatusResponse], error) {
 		return v.node.Status(ctx, r)

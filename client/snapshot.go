@@ -8,8 +8,9 @@ import (
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
-// CreateSnapshot has the node take a snapshot of its state, and returns when that is verified and durable; fresh is false where the
-// newest one is of the same state. It wants the admin token and makes one attempt, bounded by ctx alone.
+// CreateSnapshot has the node take a snapshot of its state, and returns when that is verified and
+// durable; fresh is false where the newest one is of the same state. It wants the admin token and
+// makes one attempt, bounded by ctx alone.
 func (c *Client) CreateSnapshot(ctx context.Context) (s *apiv1.Snapshot, fresh bool, err error) {
 	to, err := c.services()
 	if err != nil {
@@ -40,8 +41,9 @@ func (c *Client) Retention(ctx context.Context) (*apiv1.RetentionResponse, error
 	})
 }
 
-// Backup hands take the parts of a backup of the running node, in order. It wants the admin token and makes one attempt, bounded by
-// ctx alone. Everything that was acknowledged before the call is in the backup.
+// Backup hands take the parts of a backup of the running node, in order. It wants the admin token
+// and makes one attempt, bounded by ctx alone. Everything that was acknowledged before the call is
+// in the backup.
 func (c *Client) Backup(ctx context.Context, take func(*apiv1.BackupResponse) error) error {
 	to, err := c.services()
 	if err != nil {

@@ -19,24 +19,25 @@ const (
 	maxBatchBytes = 32 << 20
 )
 
-// Outcome is what became of one transaction. Exactly one of these holds: Err is set (a *RefusedError, ErrExpired or
-// ErrUnknown), or Result is set, or neither: it is accepted, durable, and has no result yet.
+// Outcome is what became of one transaction. Exactly one of these holds: Err is set (a
+// *RefusedError, ErrExpired or ErrUnknown), or Result is set, or neither: it is accepted, durable,
+// and has no result yet.
 type Outcome struct {
 	ID     engines.TxID
 	Result *logv1.TxResult
 	Err    error
 }
 
-// Submit makes a transaction durable on the node. It tries again, with the same id, until the node answers or ctx ends, which
-// is ErrUnknown. A refusal is a *RefusedError.
+// Submit makes a transaction durable on the node. It tries again, with the same id, until the node
+// answers or ctx ends, which is ErrUnknown. A refusal is a *RefusedError.
 func (c *Client) Submit(ctx context.Context, tx engines.Tx) (engines.TxID, error) {
 	o, err := c.submitOne(ctx, tx, false)
 	return o.ID, err
 }
 
-// SubmitWait is Submit, and waits for the result. A result whose Code is not CODE_OK is a result, not an error: the
-// transaction was ordered, and failed the same way on every node. When ctx ends after the node took the transaction the
-// error is ErrPending; Tx asks for the result later.
+// SubmitWait is Submit, and waits for the result. A result whose Code is not CODE_OK is a result,
+// not an error: the transaction was ordered, and failed the same way on every node. When ctx ends
+// after the node took the transaction the error is ErrPending; Tx asks for the result later.
 func (c *Client) SubmitWait(ctx context.Context, tx engines.Tx) (*logv1.TxResult, error) {
 	o, err := c.submitOne(ctx, tx, true)
 	return o.Result, err
@@ -57,9 +58,10 @@ func (c *Client) submitOne(ctx context.Context, tx engines.Tx, wait bool) (Outco
 	return outs[0], err
 }
 
-// SubmitMany submits transactions, canonical bytes each, in as few requests as their size allows, and answers each in the
-// order given. With wait it waits for all results. The error is that of ctx, or one that is not about a single transaction;
-// the outcomes are valid in any case, and those without an answer are ErrUnknown.
+// SubmitMany submits transactions, canonical bytes each, in as few requests as their size allows,
+// and answers each in the order given. With wait it waits for all results. The error is that of
+// ctx, or one that is not about a single transaction; the outcomes are valid in any case, and those
+// without an answer are ErrUnknown.
 func (c *Client) SubmitMany(ctx context.Context, txs [][]byte, wait bool) ([]Outcome, error) {
 	s := submission{c: c, txs: txs, out: make([]Outcome, len(txs)), accepted: make([]bool, len(txs)), tried: make([]bool, len(txs))}
 	open := make([]int, len(txs)) // indices of txs without a final answer
@@ -101,7 +103,8 @@ type submission struct {
 	tried    []bool // an attempt was lost, so the node may have it
 }
 
-// round submits the open ones once, in chunks, and answers those that are still open. The error is the last one met.
+// round submits the open ones once, in chunks, and answers those that are still open. The error is
+// the last one met.
 func (s *submission) round(ctx context.Context, open []int, wait bool) (left []int, last error) {
 	for len(open) > 0 {
 		n, size := 0, 0
@@ -154,8 +157,9 @@ func (s *submission) send(ctx context.Context, chunk []int, wait bool) (left []i
 	return left, nil
 }
 
-// patience is how long the node is to wait for results: it must answer before ctx ends, or nobody would learn that it has taken the
-// transaction. What is left of the time is for the answer, and for shorter attempts.
+// patience is how long the node is to wait for results: it must answer before ctx ends, or nobody
+// would learn that it has taken the transaction. What is left of the time is for the answer, and
+// for shorter attempts.
 func patience(ctx context.Context, most time.Duration) time.Duration {
 	until, ends := ctx.Deadline()
 	if !ends {
@@ -179,7 +183,8 @@ func (s *submission) take(at int, o *apiv1.TxOutcome, wait bool) bool {
 		}
 		out.Err = &RefusedError{ID: out.ID, Code: r.Code, Reason: r.Reason}
 		if r.Code == apiv1.RefusedCode_REFUSED_CODE_EXPIRED && (s.tried[at] || s.accepted[at]) {
-			// An attempt before this one may have been applied, and forgotten since: ids are kept until they expire.
+			// An attempt before this one may have been applied, and forgotten since: ids are kept
+			// until they expire.
 			out.Err = fmt.Errorf("%w: %w", ErrUnknown, out.Err)
 		}
 	default:
@@ -189,7 +194,8 @@ func (s *submission) take(at int, o *apiv1.TxOutcome, wait bool) bool {
 	return true
 }
 
-// giveUp gives the open ones the error, as unknown where the node may have them. Those that it said it has stay accepted.
+// giveUp gives the open ones the error, as unknown where the node may have them. Those that it said
+// it has stay accepted.
 func (s *submission) giveUp(open []int, err error) error {
 	for _, at := range open {
 		switch {
@@ -203,8 +209,8 @@ func (s *submission) giveUp(open []int, err error) error {
 	return err
 }
 
-// Tx answers what became of a transaction, waiting up to the given time for its result. An id that the node does not know is
-// ErrNotFound.
+// Tx answers what became of a transaction, waiting up to the given time for its result. An id that
+// the node does not know is ErrNotFound.
 func (c *Client) Tx(ctx context.Context, id engines.TxID, wait time.Duration) (Outcome, error) {
 	until := time.Now().Add(wait)
 	for {

@@ -12,11 +12,12 @@ type Directory interface {
 	// Resolve answers the living incarnation's mailbox, or a *DownError at once.
 	Resolve(name string) (*Mailbox, error)
 
-	// Await waits for an incarnation with a number above after. It answers a *DownError when the directory itself has ended,
-	// and the context's cause when ctx ends first.
+	// Await waits for an incarnation with a number above after. It answers a *DownError when the
+	// directory itself has ended, and the context's cause when ctx ends first.
 	Await(ctx context.Context, name string, after uint64) (*Mailbox, error)
 
-	// Register makes m the mailbox of its name; a replaced incarnation's mailbox can not be registered again.
+	// Register makes m the mailbox of its name; a replaced incarnation's mailbox can not be
+	// registered again.
 	Register(m *Mailbox) error
 }
 
@@ -27,17 +28,17 @@ const (
 	// FailFast answers ErrDown at once.
 	FailFast Patience = iota
 
-	// AwaitNext waits for the next incarnation as long as the message was not taken; a message that was taken by an
-	// incarnation that ended answers ErrDown.
+	// AwaitNext waits for the next incarnation as long as the message was not taken; a message that
+	// was taken by an incarnation that ended answers ErrDown.
 	AwaitNext
 
-	// Resend waits for the next incarnation and sends again, also when the message was taken. Only for messages that may be
-	// handled twice.
+	// Resend waits for the next incarnation and sends again, also when the message was taken. Only
+	// for messages that may be handled twice.
 	Resend
 )
 
-// Address names an engine. It is resolved at each use, so that nobody holds a stale pointer across a restart; it is a
-// value, safe to copy and for concurrent use.
+// Address names an engine. It is resolved at each use, so that nobody holds a stale pointer across
+// a restart; it is a value, safe to copy and for concurrent use.
 type Address struct {
 	name     string
 	dir      Directory
@@ -51,15 +52,17 @@ func NewAddress(dir Directory, name string) Address { return Address{name: name,
 // With returns the same address with another patience.
 func (a Address) With(p Patience) Address { a.patience = p; return a }
 
-// Elders returns the same address for a caller that uses only what was there when it started: siblings before it in a group
-// that is restarted as one. A callee that is younger than the caller belongs to the next group, and the caller has been
-// replaced: its calls answer supervisor.ErrFenced (I5).
+// Elders returns the same address for a caller that uses only what was there when it started:
+// siblings before it in a group that is restarted as one. A callee that is younger than the caller
+// belongs to the next group, and the caller has been replaced: its calls answer
+// supervisor.ErrFenced (I5).
 func (a Address) Elders() Address { a.elders = true; return a }
 
 // Name is the engine's name.
 func (a Address) Name() string { return a.name }
 
-// each resolves a and runs use on the mailbox, again on the next incarnation where a's patience says so.
+// each resolves a and runs use on the mailbox, again on the next incarnation where a's patience
+// says so.
 func (a Address) each(ctx context.Context, use func(*Mailbox) error) error {
 	m, err := a.dir.Resolve(a.name)
 	for {

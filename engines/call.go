@@ -5,7 +5,8 @@ import (
 	"fmt"
 )
 
-// Query is a message that is answered with an R. A message type becomes one by a method that is never called:
+// Query is a message that is answered with an R. A message type becomes one by a method that is
+// never called:
 //
 //	type Balance struct{ Account string }
 //	func (Balance) Answer(uint64) {}
@@ -29,8 +30,9 @@ func (c *call[R]) fail(err error) {
 
 type failer interface{ fail(error) }
 
-// From is a caller that waits. A handler may answer it at once, or keep it and answer later from anywhere; only the first
-// answer counts. A From that is never answered is released when the incarnation ends.
+// From is a caller that waits. A handler may answer it at once, or keep it and answer later from
+// anywhere; only the first answer counts. A From that is never answered is released when the
+// incarnation ends.
 type From[R any] struct{ c *call[R] }
 
 // Reply answers with r. It never waits.
@@ -53,8 +55,9 @@ func (f From[R]) Answer(r R, err error) {
 	f.Reply(r)
 }
 
-// Call sends q to a and waits for the answer. It answers the handler's error, a *DownError when the callee is down or ends
-// first, or ctx's cause. While it waits it takes the faults injected into the caller's incarnation.
+// Call sends q to a and waits for the answer. It answers the handler's error, a *DownError when the
+// callee is down or ends first, or ctx's cause. While it waits it takes the faults injected into
+// the caller's incarnation.
 func Call[R any](ctx context.Context, to Address, q Query[R]) (R, error) {
 	var answer R
 	err := to.each(ctx, func(m *Mailbox) error {

@@ -1,21 +1,24 @@
-// Package engines holds the vocabulary that the engines of a node share (transactions, versions, blocks, records,
-// events) and the engine runtime: a bounded mailbox, one message at a time, typed calls and casts through an Address.
+// Package engines holds the vocabulary that the engines of a node share (transactions, versions,
+// blocks, records, events) and the engine runtime: a bounded mailbox, one message at a time, typed
+// calls and casts through an Address.
 //
-// An engine is this runtime's gen_server. It is a supervised child that takes messages from a mailbox one after the other;
-// whatever it cannot handle ends its incarnation, and its supervisor decides what happens next.
+// An engine is this runtime's gen_server. It is a supervised child that takes messages from a
+// mailbox one after the other; whatever it cannot handle ends its incarnation, and its supervisor
+// decides what happens next.
 //
 // # Guarantees
 //
 //   - One message is handled at a time, in the order in which one sender sent them.
 //   - An Address is resolved at each use, so no message reaches a replaced incarnation (I5).
 //   - When the callee ends, its callers learn it at once: ErrDown with the exit, not a timeout.
-//   - A call that ended without a reply may or may not have been handled. A call that answered ErrDown with
-//     Delivered false was certainly not.
+//   - A call that ended without a reply may or may not have been handled. A call that answered
+//     ErrDown with Delivered false was certainly not.
 //
 // # Non-guarantees
 //
 //   - A cast is not acknowledged, and is lost when the callee ends before taking it.
 //   - Nothing is persisted here. What must survive goes through the event log.
 //
-// Engines never import engines. Each declares the small interface that it consumes and package node introduces them.
+// Engines never import engines. Each declares the small interface that it consumes and package node
+// introduces them.
 package engines

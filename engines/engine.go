@@ -20,17 +20,18 @@ type Spec struct {
 	// Mailbox is the number of messages that may wait; 0 is DefaultMailbox.
 	Mailbox int
 
-	// Init builds the state of one incarnation and registers its handlers. It is synchronous: its return acknowledges the
-	// start, and only then can the engine be reached. It may call other engines, which answer if they started before.
+	// Init builds the state of one incarnation and registers its handlers. It is synchronous: its
+	// return acknowledges the start, and only then can the engine be reached. It may call other
+	// engines, which answer if they started before.
 	Init func(ctx context.Context, s *Server) error
 
-	// Stop, if set, runs when the incarnation has taken its last message, however it ended, before its callers learn that it
-	// has. It must not wait.
+	// Stop, if set, runs when the incarnation has taken its last message, however it ended, before
+	// its callers learn that it has. It must not wait.
 	Stop func()
 }
 
-// ErrEngineEnded is the exit that callers see of an incarnation that panicked or ended its goroutine; the supervisor's
-// event has the value and the stack.
+// ErrEngineEnded is the exit that callers see of an incarnation that panicked or ended its
+// goroutine; the supervisor's event has the value and the stack.
 var ErrEngineEnded = errors.New("panicked, or ended its goroutine")
 
 // Start is a supervisor.StartFunc: one incarnation, registered in dir once Init has returned.

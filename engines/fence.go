@@ -7,8 +7,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// Sender says who sends a message: the child that the context belongs to, and which of its incarnations. It is zero outside
-// of a supervision tree.
+// Sender says who sends a message: the child that the context belongs to, and which of its
+// incarnations. It is zero outside of a supervision tree.
 type Sender struct {
 	Path        string
 	Incarnation uint64
@@ -19,9 +19,9 @@ func SenderOf(ctx context.Context) Sender {
 	return Sender{supervisor.Path(ctx), supervisor.Incarnation(ctx)}
 }
 
-// Admission lets the newest incarnation of each sender in and fences older ones: a replaced engine that still runs must not
-// act on what its successor has taken over (I5). It belongs to one engine and keeps one number for each path, so it is for
-// senders that are few.
+// Admission lets the newest incarnation of each sender in and fences older ones: a replaced engine
+// that still runs must not act on what its successor has taken over (I5). It belongs to one engine
+// and keeps one number for each path, so it is for senders that are few.
 type Admission map[string]uint64
 
 // Admit refuses a replaced sender with supervisor.ErrFenced, and notes a newer one.

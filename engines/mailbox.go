@@ -7,11 +7,13 @@ import (
 	"time"
 )
 
-// Observer takes the seconds that something took. It is safe for concurrent use, and soon done. A Prometheus histogram is one.
+// Observer takes the seconds that something took. It is safe for concurrent use, and soon done. A
+// Prometheus histogram is one.
 type Observer interface{ Observe(seconds float64) }
 
-// Measurer is what a Directory may also be: CallTimes answers who takes the times of the calls to an engine, from the sending to
-// the answer; nil is nobody. Calls that are not answered are not told.
+// Measurer is what a Directory may also be: CallTimes answers who takes the times of the calls to
+// an engine, from the sending to the answer; nil is nobody. Calls that are not answered are not
+// told.
 type Measurer interface {
 	CallTimes(engine string) Observer
 }
@@ -28,14 +30,16 @@ type message struct {
 	sent  int64 // by clock
 }
 
-// Mailbox is the bounded queue of one incarnation. It is safe for concurrent use; only its Server receives from it.
+// Mailbox is the bounded queue of one incarnation. It is safe for concurrent use; only its Server
+// receives from it.
 type Mailbox struct {
 	name        string
 	incarnation uint64
 	in          chan message
 
-	// What the engine owes to itself — completions of what it asked for — does not go through the bounded queue: two engines
-	// whose queues are full must not wait for each other. It is bounded by what the engine has asked for.
+	// What the engine owes to itself — completions of what it asked for — does not go through the
+	// bounded queue: two engines whose queues are full must not wait for each other. It is bounded
+	// by what the engine has asked for.
 	mu     sync.Mutex
 	posted []any
 	wake   chan struct{}
@@ -63,8 +67,8 @@ func (m *Mailbox) Incarnation() uint64 { return m.incarnation }
 // Len is the number of messages waiting.
 func (m *Mailbox) Len() int { return len(m.in) }
 
-// Oldest is the age of the oldest message that is not done with: the one in hand, before which none was sent that waits. It is
-// 0 where there is none.
+// Oldest is the age of the oldest message that is not done with: the one in hand, before which none
+// was sent that waits. It is 0 where there is none.
 func (m *Mailbox) Oldest() time.Duration {
 	sent := m.hand.Load()
 	if sent == 0 {

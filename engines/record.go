@@ -21,7 +21,8 @@ const (
 	KindBase              eventlog.Kind = 8
 )
 
-// recordKind couples a kind with its name and its message: the one table behind NewRecord, DecodeRecord and KindName.
+// recordKind couples a kind with its name and its message: the one table behind NewRecord,
+// DecodeRecord and KindName.
 type recordKind struct {
 	kind eventlog.Kind
 	name string
@@ -96,8 +97,9 @@ func NewRecord(m proto.Message) (eventlog.Record, error) {
 	return eventlog.Record{Kind: k, Data: data}, nil
 }
 
-// DecodeRecord reads an entry. A kind that this version does not know, or bytes that are not its message, is an error
-// that names the index: the log verified them, so they were written by another program.
+// DecodeRecord reads an entry. A kind that this version does not know, or bytes that are not its
+// message, is an error that names the index: the log verified them, so they were written by another
+// program.
 func DecodeRecord(e eventlog.Entry) (proto.Message, error) {
 	i := int(e.Kind) - 1
 	if i < 0 || i >= len(recordKinds) {

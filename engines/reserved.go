@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// Keys that begin with ReservedPrefix are the node's own: GovernanceBackend may write them, every backend may read them.
+// Keys that begin with ReservedPrefix are the node's own: GovernanceBackend may write them, every
+// backend may read them.
 const (
 	ReservedPrefix    = "\x00coppice/"
 	GovernanceBackend = "governance"

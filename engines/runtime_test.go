@@ -182,8 +182,9 @@ func TestResend(t *testing.T) {
 	<-entered
 	require.NoError(t, r.run.Kill("counter", errors.New("by hand")))
 	close(release)
-	// The first incarnation may have answered before it saw its end; either way the caller has an answer, or the second
-	// incarnation panicked at closing entered again and the third… so ask what matters: no ErrDown reaches the caller.
+	// The first incarnation may have answered before it saw its end; either way the caller has an
+	// answer, or the second incarnation panicked at closing entered again and the third… so ask
+	// what matters: no ErrDown reaches the caller.
 	require.NotErrorIs(t, <-answered, engines.ErrDown)
 }
 

@@ -6,8 +6,9 @@ import (
 	"reflect"
 )
 
-// Server is the receiving side of one incarnation: its handlers and its mailbox. It is filled in by Spec.Init, which runs in
-// the incarnation's own goroutine, and only that goroutine may touch it; Post alone is safe from anywhere.
+// Server is the receiving side of one incarnation: its handlers and its mailbox. It is filled in by
+// Spec.Init, which runs in the incarnation's own goroutine, and only that goroutine may touch it;
+// Post alone is safe from anywhere.
 type Server struct {
 	box      *Mailbox
 	handlers map[reflect.Type]func(ctx context.Context, msg message) error
@@ -16,12 +17,13 @@ type Server struct {
 // Incarnation is the number of this incarnation, unique in the process and growing.
 func (s *Server) Incarnation() uint64 { return s.box.incarnation }
 
-// Post puts m at the end of the engine's own queue, which is served before the mailbox and never full: for completions of
-// what the engine itself asked for. It never waits, and does nothing once the incarnation has ended.
+// Post puts m at the end of the engine's own queue, which is served before the mailbox and never
+// full: for completions of what the engine itself asked for. It never waits, and does nothing once
+// the incarnation has ended.
 func (s *Server) Post(m any) { s.box.post(m) }
 
-// OnCall makes f the handler of calls with Q. An error from f ends the incarnation; an error for the caller goes through
-// from.
+// OnCall makes f the handler of calls with Q. An error from f ends the incarnation; an error for
+// the caller goes through from.
 func OnCall[Q Query[R], R any](s *Server, f func(ctx context.Context, q Q, from From[R]) error) {
 	s.handle(reflect.TypeFor[Q](), func(ctx context.Context, msg message) error {
 		c, ok := msg.from.(*call[R])
@@ -60,7 +62,8 @@ func (s *Server) dispatch(ctx context.Context, msg message) error {
 	return err
 }
 
-// serve handles messages until ctx ends or a handler fails. Faults injected into the incarnation run here.
+// serve handles messages until ctx ends or a handler fails. Faults injected into the incarnation
+// run here.
 func (s *Server) serve(ctx context.Context) error {
 	faults := faultsOf(ctx)
 	for {

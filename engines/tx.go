@@ -47,11 +47,11 @@ func clip(s string) string {
 	return s
 }
 
-// Tx is a transaction: which backend executes it, a nonce that makes it unlike others with the same body, until when
-// (block time) it may be applied, and the body that the backend understands.
+// Tx is a transaction: which backend executes it, a nonce that makes it unlike others with the same
+// body, until when (block time) it may be applied, and the body that the backend understands.
 //
-// A plain transaction is CometBFT's: bytes with no envelope, executed by PlainBackend, with no nonce and no ValidUntil. Its
-// id is remembered for one window from the block that applied it.
+// A plain transaction is CometBFT's: bytes with no envelope, executed by PlainBackend, with no
+// nonce and no ValidUntil. Its id is remembered for one window from the block that applied it.
 type Tx struct {
 	Backend    string
 	Nonce      []byte
@@ -77,8 +77,8 @@ const (
 // ErrMalformedTx is what DecodeTx answers for bytes that are no transaction.
 var ErrMalformedTx = errors.New("malformed transaction")
 
-// txFormat is the first byte of every encoded transaction. It is no printable character, so that CometBFT's plain
-// "key=value" bytes are never mistaken for one.
+// txFormat is the first byte of every encoded transaction. It is no printable character, so that
+// CometBFT's plain "key=value" bytes are never mistaken for one.
 const txFormat = 0x01
 
 // NewTx returns a transaction with a fresh 16-byte random nonce, valid for the given time from now.

@@ -8,8 +8,9 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// Version is a transaction's place in the one order that all nodes share: periods first, then heights, then the place in
-// the block. Periods come first so that a reset to height 1 collides with nothing.
+// Version is a transaction's place in the one order that all nodes share: periods first, then
+// heights, then the place in the block. Periods come first so that a reset to height 1 collides
+// with nothing.
 type Version struct {
 	Period uint64
 	Height uint64

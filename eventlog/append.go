@@ -75,8 +75,9 @@ func (p *Pending) Done() <-chan struct{} {
 	return p.batch.done
 }
 
-// Err is nil until Done is closed; from then on nil means durable. If First is not 0, ErrFailed means that the log failed,
-// and that the append may or may not be there after recovery. If First is 0, nothing was appended.
+// Err is nil until Done is closed; from then on nil means durable. If First is not 0, ErrFailed
+// means that the log failed, and that the append may or may not be there after recovery. If First
+// is 0, nothing was appended.
 func (p *Pending) Err() error {
 	if p.batch == nil {
 		return p.err
@@ -89,7 +90,8 @@ func (p *Pending) Err() error {
 	}
 }
 
-// Wait waits for Done, and returns Err. If ctx ends first it returns ctx's error, and the outcome is unknown.
+// Wait waits for Done, and returns Err. If ctx ends first it returns ctx's error, and the outcome
+// is unknown.
 func (p *Pending) Wait(ctx context.Context) error {
 	select {
 	case <-p.Done():
@@ -106,8 +108,9 @@ func (p *Pending) Wait(ctx context.Context) error {
 }
 
 // Append adds records, with consecutive indexes, atomically: after a crash all of them are there or
-// none. It waits only while too much is pending, and then no longer than ctx; with a ctx that has ended nothing is
-// appended. The records are durable when the Pending says so. An append of no records is refused.
+// none. It waits only while too much is pending, and then no longer than ctx; with a ctx that has
+// ended nothing is appended. The records are durable when the Pending says so. An append of no
+// records is refused.
 func (l *Log) Append(ctx context.Context, records ...Record) *Pending {
 	b, first, err := l.join(ctx, records, wait, nil)
 	if err != nil {
@@ -116,9 +119,10 @@ func (l *Log) Append(ctx context.Context, records ...Record) *Pending {
 	return &Pending{batch: b, first: first, count: uint64(len(records))}
 }
 
-// AppendWait is Append and Wait in one call. A lone writer is faster with it: if the committer has nothing to do, the
-// caller does its work, and no goroutine has to be woken, twice, for each record. It looks at ctx before, and
-// while it waits for others, but not while it is the one that writes.
+// AppendWait is Append and Wait in one call. A lone writer is faster with it: if the committer has
+// nothing to do, the caller does its work, and no goroutine has to be woken, twice, for each
+// record. It looks at ctx before, and while it waits for others, but not while it is the one that
+// writes.
 func (l *Log) AppendWait(ctx context.Context, records ...Record) (first uint64, err error) {
 	b, first, err := l.join(ctx, records, lead, nil)
 	if err != nil {
@@ -127,17 +131,19 @@ func (l *Log) AppendWait(ctx context.Context, records ...Record) (first uint64, 
 	return first, (&Pending{batch: b}).Wait(ctx)
 }
 
-// AppendNoSync adds records like Append but asks for no sync: they become durable, and visible, with
-// the next append or Sync that does. They are written at once or soon, so they outlive the process. An error means that
-// nothing was appended; a write that fails shows in the Sync or append after it.
+// AppendNoSync adds records like Append but asks for no sync: they become durable, and visible,
+// with the next append or Sync that does. They are written at once or soon, so they outlive the
+// process. An error means that nothing was appended; a write that fails shows in the Sync or append
+// after it.
 func (l *Log) AppendNoSync(ctx context.Context, records ...Record) (first uint64, err error) {
 	_, first, err = l.join(ctx, records, noSync, nil)
 	return first, err
 }
 
-// AppendFunc adds records like Append and calls done, in index order, once they are durable or the log
-// failed. done is called by whoever commits, which may be another appender: it must not block, must not append, and must not need a lock
-// that is held around an append. If AppendFunc returns an error, nothing was appended and done is not called.
+// AppendFunc adds records like Append and calls done, in index order, once they are durable or the
+// log failed. done is called by whoever commits, which may be another appender: it must not block,
+// must not append, and must not need a lock that is held around an append. If AppendFunc returns an
+// error, nothing was appended and done is not called.
 func (l *Log) AppendFunc(ctx context.Context, done func(first uint64, err error), records ...Record) error {
 	_, _, err := l.join(ctx, records, wait, done)
 	return err
@@ -229,7 +235,8 @@ func (l *Log) refuse() error {
 	return nil
 }
 
-// awaitRoom waits until the committer has taken the batch that is full. mu is held, but not meanwhile.
+// awaitRoom waits until the committer has taken the batch that is full. mu is held, but not
+// meanwhile.
 func (l *Log) awaitRoom(ctx context.Context) error {
 	if l.room == nil {
 		l.room = make(chan struct{})

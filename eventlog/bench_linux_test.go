@@ -52,8 +52,9 @@ func rawSyncs(tb testing.TB, dir string, n, size int, sync bool) (elapsed, used 
 	return time.Since(start), cpuTime(tb) - cpu
 }
 
-// cpuTime is what the calling thread has used. It tells what the log costs on a machine that does other work too, where
-// elapsed time tells what that work costs. The caller has to be locked to its thread.
+// cpuTime is what the calling thread has used. It tells what the log costs on a machine that does
+// other work too, where elapsed time tells what that work costs. The caller has to be locked to its
+// thread.
 func cpuTime(tb testing.TB) time.Duration {
 	const thread = 1 // RUSAGE_THREAD
 	var u syscall.Rusage
@@ -122,8 +123,9 @@ func BenchmarkConcurrent(b *testing.B) {
 	b.ReportMetric(float64(b.N*writers*each)/ours.Seconds(), "records/s")
 }
 
-// BenchmarkBatches is target c: batches of 1000 that are not synced, against writing as much. The raw loop never waits for the
-// disk. The log does when it rolls, so one figure is of appending within a segment, the other of all.
+// BenchmarkBatches is target c: batches of 1000 that are not synced, against writing as much. The
+// raw loop never waits for the disk. The log does when it rolls, so one figure is of appending
+// within a segment, the other of all.
 func BenchmarkBatches(b *testing.B) {
 	l, dir := benchLog(b)
 	ctx := b.Context()
@@ -164,7 +166,8 @@ func BenchmarkBatches(b *testing.B) {
 func BenchmarkReplay(b *testing.B) {
 	dir := b.TempDir()
 	recs := make([]eventlog.Record, 64)
-	l, err := eventlog.Open(dir, eventlog.Options{MaxBatch: int64(len(recs)) * (benchRecord + 16)}) // frames as 64 writers make them
+	// frames as 64 writers make them
+	l, err := eventlog.Open(dir, eventlog.Options{MaxBatch: int64(len(recs)) * (benchRecord + 16)})
 	require.NoError(b, err)
 	const total = 1_000_000
 	for i := range recs {

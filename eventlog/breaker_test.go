@@ -71,7 +71,8 @@ func TestLinks(t *testing.T) {
 	require.NoError(t, l.Close())
 }
 
-// shuffles are what people and programs do to the files of a log. Each is noticed by every way to open it, and says the segment or EXTENT.
+// shuffles are what people and programs do to the files of a log. Each is noticed by every way to
+// open it, and says the segment or EXTENT.
 var shuffles = []struct {
 	name string
 	do   func(t *testing.T, d, other *vfs.Disk, files []string)
@@ -182,8 +183,8 @@ func TestShuffledFiles(t *testing.T) {
 	}
 }
 
-// TestEveryLength: a segment cut to any length, or grown, opens with all of its records or is refused; a killed log may lose its last
-// frame, and nothing before it.
+// TestEveryLength: a segment cut to any length, or grown, opens with all of its records or is
+// refused; a killed log may lose its last frame, and nothing before it.
 func TestEveryLength(t *testing.T) {
 	disk := vfs.NewDisk()
 	l := open(t, small(disk))
@@ -220,7 +221,8 @@ func TestEveryLength(t *testing.T) {
 	}
 }
 
-// TestManyCursors: ten thousand cursors that wait need no file of their own and hardly any memory, and all of them are told.
+// TestManyCursors: ten thousand cursors that wait need no file of their own and hardly any memory,
+// and all of them are told.
 func TestManyCursors(t *testing.T) {
 	dir := t.TempDir()
 	l, err := eventlog.Open(dir, eventlog.Options{})
@@ -277,7 +279,8 @@ func TestManyCursors(t *testing.T) {
 	require.Less(t, files(), before, "no file stays open")
 }
 
-// TestEverythingAtOnce: all that may run at the same time does, and Close comes in the middle of it.
+// TestEverythingAtOnce: all that may run at the same time does, and Close comes in the middle of
+// it.
 func TestEverythingAtOnce(t *testing.T) {
 	for round := range soak(2, 200) {
 		disk := vfs.NewDisk()

@@ -17,17 +17,18 @@ const buildingSuffix = ".building"
 // maxGap bounds, in records, the gap that a Builder is told of: it takes a frame for each 2^32.
 const maxGap = 1 << 40
 
-// Builder makes a whole new log from records that are there already: a salvage, an import. The log has an identity of its own. It
-// comes to be in a directory beside the one that it is for and gets its place when it is finished, so a crash never leaves a
-// part of it that looks like all. A Builder is for one goroutine.
+// Builder makes a whole new log from records that are there already: a salvage, an import. The log
+// has an identity of its own. It comes to be in a directory beside the one that it is for and gets
+// its place when it is finished, so a crash never leaves a part of it that looks like all. A
+// Builder is for one goroutine.
 type Builder struct {
 	log  *Log
 	dest string
 	cur  *batch
 }
 
-// NewBuilder begins a log that will be in dir. Nothing may be there but an empty directory. The first record gets
-// Options.FirstIndex.
+// NewBuilder begins a log that will be in dir. Nothing may be there but an empty directory. The
+// first record gets Options.FirstIndex.
 func NewBuilder(dir string, o Options) (*Builder, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -59,7 +60,8 @@ func NewBuilder(dir string, o Options) (*Builder, error) {
 	return b, nil
 }
 
-// clearBuilding removes what a Builder that was killed left: nobody holds its lock any more, and it was never a log. Names that no Builder gives are refused.
+// clearBuilding removes what a Builder that was killed left: nobody holds its lock any more, and it
+// was never a log. Names that no Builder gives are refused.
 func (l *Log) clearBuilding() error {
 	names, err := l.opts.FS.List(l.dir)
 	if err != nil {
@@ -109,7 +111,8 @@ func (b *Builder) Append(records ...Record) error {
 	return nil
 }
 
-// Lost records a gap in place of the next n records; with n = 0, that an unknown number of them is lost here.
+// Lost records a gap in place of the next n records; with n = 0, that an unknown number of them is
+// lost here.
 func (b *Builder) Lost(n uint64, reason string) error {
 	if n > maxGap {
 		return fmt.Errorf("eventlog: a gap of %d records, want at most %d", n, uint64(maxGap))
@@ -150,7 +153,8 @@ func (b *Builder) flush() error {
 	return err
 }
 
-// Finish makes the log durable, seals it and puts it in its place. After an error it is not there, or its name may not outlive a crash.
+// Finish makes the log durable, seals it and puts it in its place. After an error it is not there,
+// or its name may not outlive a crash.
 func (b *Builder) Finish() error {
 	err := b.flush()
 	if err == nil {

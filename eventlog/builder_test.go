@@ -47,7 +47,8 @@ func judgeBuilt(disk *vfs.Disk) error {
 	return err
 }
 
-// TestBuilder: a log that is built is there whole or not at all, whatever moment the power goes or an operation fails at.
+// TestBuilder: a log that is built is there whole or not at all, whatever moment the power goes or
+// an operation fails at.
 func TestBuilder(t *testing.T) {
 	disk := vfs.NewDisk()
 	rng := rand.New(rand.NewPCG(1, 10))
@@ -91,7 +92,8 @@ func TestBuilder(t *testing.T) {
 	}
 }
 
-// A Builder that was killed leaves no log, and does not keep the next from its place; what is no part of a log is not touched.
+// A Builder that was killed leaves no log, and does not keep the next from its place; what is no
+// part of a log is not touched.
 func TestABuilderClearsWhatAKilledOneLeft(t *testing.T) {
 	disk := vfs.NewDisk()
 	first, err := eventlog.NewBuilder("new", small(disk))

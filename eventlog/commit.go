@@ -11,12 +11,14 @@ import (
 	"github.com/coppice-go/coppice/eventlog/segment"
 )
 
-// firstSegmentSize is how large, in bytes, the first segment after Open is. Each one after it is four times as large as the one
-// before, up to Options.SegmentSize. Every segment is filled with zeros before it is used, so this is what a small log costs.
+// firstSegmentSize is how large, in bytes, the first segment after Open is. Each one after it is
+// four times as large as the one before, up to Options.SegmentSize. Every segment is filled with
+// zeros before it is used, so this is what a small log costs.
 const firstSegmentSize = 1 << 20
 
-// startSyncEvery is how much, in bytes, may be written without a sync before the disk is set to work on it, so that the sync that
-// comes at last, of a segment's end for example, does not find all of it still to do.
+// startSyncEvery is how much, in bytes, may be written without a sync before the disk is set to
+// work on it, so that the sync that comes at last, of a segment's end for example, does not find
+// all of it still to do.
 const startSyncEvery = 1 << 20
 
 // keepBuffer is the largest batch buffer, in bytes, that is kept for the next batch.
@@ -70,7 +72,8 @@ func writeAt(f File, b []byte, off int64) error {
 	return err
 }
 
-// commitLoop is the committer. It alone writes frames, but for an appender that leads while it sleeps.
+// commitLoop is the committer. It alone writes frames, but for an appender that leads while it
+// sleeps.
 func (l *Log) commitLoop() {
 	defer close(l.stopped)
 	for {
@@ -108,9 +111,9 @@ func (l *Log) process(b *batch) {
 	}
 }
 
-// lead does the committer's work once, in its place, for an appender that finds it asleep. idle is false meanwhile, so
-// nobody wakes the committer, and l.w is the leader's until it sets idle again or wakes the committer itself. mu is held, but
-// not meanwhile.
+// lead does the committer's work once, in its place, for an appender that finds it asleep. idle is
+// false meanwhile, so nobody wakes the committer, and l.w is the leader's until it sets idle again
+// or wakes the committer itself. mu is held, but not meanwhile.
 func (l *Log) lead() {
 	l.idle = false
 	b := l.grab()
@@ -142,7 +145,8 @@ func (l *Log) take() *batch {
 	return l.grab()
 }
 
-// grab takes the batch that is filling, once it has stopped growing. mu is held, but not while yielding.
+// grab takes the batch that is filling, once it has stopped growing. mu is held, but not while
+// yielding.
 func (l *Log) grab() *batch {
 	l.gather()
 	b := l.cur
@@ -154,8 +158,9 @@ func (l *Log) grab() *batch {
 	return b
 }
 
-// linger yields a few times before the committer goes to sleep: whoever was just told that a record is durable often appends
-// the next one at once, and then nobody has to be woken. mu is held, but not while yielding.
+// linger yields a few times before the committer goes to sleep: whoever was just told that a record
+// is durable often appends the next one at once, and then nobody has to be woken. mu is held, but
+// not while yielding.
 func (l *Log) linger() {
 	for range lingerYields {
 		if l.cur.calls > 0 || l.closing {
@@ -169,9 +174,9 @@ func (l *Log) linger() {
 
 const lingerYields = 16
 
-// gather yields to appenders until the batch stops growing. Those whom the last sync set free are about to append again; a
-// write and a sync begun for the first of them would make all the others wait for a second one. A lone appender is never
-// waited for. mu is held, but not while yielding.
+// gather yields to appenders until the batch stops growing. Those whom the last sync set free are
+// about to append again; a write and a sync begun for the first of them would make all the others
+// wait for a second one. A lone appender is never waited for. mu is held, but not while yielding.
 func (l *Log) gather() {
 	if !l.cur.sync || l.closing {
 		return
@@ -195,10 +200,12 @@ func (l *Log) gather() {
 	l.w.expected = l.cur.calls
 }
 
-// gatherQuiet is how many yields without another appender end the wait for as many as came last time.
+// gatherQuiet is how many yields without another appender end the wait for as many as came last
+// time.
 const gatherQuiet = 8
 
-// recycleBuffer keeps a batch's buffer, which nobody but the committer ever reads, for another batch.
+// recycleBuffer keeps a batch's buffer, which nobody but the committer ever reads, for another
+// batch.
 func (l *Log) recycleBuffer(b *batch) {
 	if cap(b.buf) <= keepBuffer {
 		l.w.buf = b.buf
@@ -251,7 +258,8 @@ func (l *Log) commit(b *batch) error {
 	return nil
 }
 
-// prepareNext has a little more of the next segment's file filled: all of it by the time that three quarters of the present one are used.
+// prepareNext has a little more of the next segment's file filled: all of it by the time that three
+// quarters of the present one are used.
 func (l *Log) prepareNext() {
 	w := &l.w
 	start, end := w.capacity/4, w.capacity/4*3
@@ -283,9 +291,10 @@ func (l *Log) sync() error {
 	return nil
 }
 
-// mark writes a frame without records after a sync that covered several frames. It tells recovery that they are durable, so that damage in
-// one of them is not taken for a torn write. It is not synced: nothing is lost if it is not there. After a sync of one
-// frame there is none; the next frame says the same.
+// mark writes a frame without records after a sync that covered several frames. It tells recovery
+// that they are durable, so that damage in one of them is not taken for a torn write. It is not
+// synced: nothing is lost if it is not there. After a sync of one frame there is none; the next
+// frame says the same.
 func (l *Log) mark() {
 	w := &l.w
 	b := segment.Finish(make([]byte, segment.FrameHeaderSize), w.seg.seed, w.off,
@@ -297,8 +306,8 @@ func (l *Log) mark() {
 	w.off += segment.FrameHeaderSize
 }
 
-// seal ends the segment being written, if there is one. All before the seal is durable before the seal is written, so
-// that a seal always proves what precedes it.
+// seal ends the segment being written, if there is one. All before the seal is durable before the
+// seal is written, so that a seal always proves what precedes it.
 func (l *Log) seal() error {
 	w := &l.w
 	if w.file == nil {
@@ -321,8 +330,9 @@ func (l *Log) seal() error {
 	return err
 }
 
-// begin makes the next segment, for a first frame of size bytes. The file has its header, durable, before it gets a segment's
-// name; the name is durable before the extent tells of the segment, and the extent is before the first frame is written.
+// begin makes the next segment, for a first frame of size bytes. The file has its header, durable,
+// before it gets a segment's name; the name is durable before the extent tells of the segment, and
+// the extent is before the first frame is written.
 func (l *Log) begin(size int64) error {
 	w := &l.w
 	if err := l.held(); err != nil {

@@ -24,7 +24,8 @@ type Cursor struct {
 }
 
 // Cursor returns a reader that begins at index from, which may lie ahead of the log. A from before
-// First is ErrTruncated. A cursor holds back no truncation: that is what Retain is for. It must be closed.
+// First is ErrTruncated. A cursor holds back no truncation: that is what Retain is for. It must be
+// closed.
 func (l *Log) Cursor(from uint64) (*Cursor, error) {
 	if l.closed.Load() {
 		return nil, ErrClosed
@@ -54,10 +55,11 @@ func (c *Cursor) leave() {
 	c.seg = nil
 }
 
-// Next returns the next record, waiting until there is a durable one. Data is valid until the next call
-// on the cursor. When the log has failed, Next returns all that is durable and then ErrFailed; when it is
-// closed, ErrClosed. Other errors: ctx's, ErrTruncated if truncation overtook the cursor, *CorruptError. A gap that a
-// salvage recorded is a *CorruptError too; a cursor from the index after its Lost records reads on.
+// Next returns the next record, waiting until there is a durable one. Data is valid until the next
+// call on the cursor. When the log has failed, Next returns all that is durable and then ErrFailed;
+// when it is closed, ErrClosed. Other errors: ctx's, ErrTruncated if truncation overtook the
+// cursor, *CorruptError. A gap that a salvage recorded is a *CorruptError too; a cursor from the
+// index after its Lost records reads on.
 func (c *Cursor) Next(ctx context.Context) (Entry, error) {
 	for {
 		// The channel comes first, so that what becomes durable after the look is not missed.
@@ -119,7 +121,8 @@ func (c *Cursor) advance() (bool, error) {
 		return false, c.err
 	}
 	for {
-		// In this order: a failure that is seen came after the last record that became durable, and a seal after the final end.
+		// In this order: a failure that is seen came after the last record that became durable, and
+		// a seal after the final end.
 		failed := c.log.failure()
 		sealed := c.seg.sealed.Load()
 		c.r.end = c.seg.end.Load()
@@ -186,7 +189,8 @@ func (c *Cursor) Close() {
 	c.left, c.rest, c.r.buf = 0, nil, nil
 }
 
-// Read returns a durable record. Its Data is the caller's. Errors: ErrTruncated, ErrNotFound, *CorruptError.
+// Read returns a durable record. Its Data is the caller's. Errors: ErrTruncated, ErrNotFound,
+// *CorruptError.
 func (l *Log) Read(index uint64) (Entry, error) {
 	if durable := l.Durable(); index > durable {
 		return Entry{}, fmt.Errorf("%w: %d, the last is %d", ErrNotFound, index, durable)

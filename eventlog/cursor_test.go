@@ -63,8 +63,8 @@ func TestCursorContext(t *testing.T) {
 	require.NoError(t, same(e, 1))
 }
 
-// TestReadersBesideWriters: cursors and reads at random see every record, while the log rolls and is truncated behind the slowest of
-// them and its files are recycled.
+// TestReadersBesideWriters: cursors and reads at random see every record, while the log rolls and
+// is truncated behind the slowest of them and its files are recycled.
 func TestReadersBesideWriters(t *testing.T) {
 	const last, readers = 3000, 4
 	l := open(t, small(vfs.NewDisk()))
@@ -112,7 +112,8 @@ func TestReadersBesideWriters(t *testing.T) {
 	require.NoError(t, readAll(l))
 }
 
-// TestTruncation: the front goes to the smallest of what was asked, every retainer and the retention, in whole segments.
+// TestTruncation: the front goes to the smallest of what was asked, every retainer and the
+// retention, in whole segments.
 func TestTruncation(t *testing.T) {
 	o := small(vfs.NewDisk())
 	o.Retention = eventlog.Retention{Records: 50}

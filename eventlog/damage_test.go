@@ -70,7 +70,8 @@ var damageKinds = []struct {
 	}},
 }
 
-// damages builds one log and damages many copies of it. It returns the first case of wrong data or of a loss without a word.
+// damages builds one log and damages many copies of it. It returns the first case of wrong data or
+// of a loss without a word.
 func damages(ctx context.Context, seed uint64, end ending, tries int, change func(eventlog.Options) eventlog.Options) (refused, kept int, err error) {
 	rng := rand.New(rand.NewPCG(seed, 4))
 	disk := vfs.NewDisk()
@@ -170,8 +171,9 @@ func layout(d *vfs.Disk, file string, first uint64) (fs frames) {
 	return fs
 }
 
-// mayLose returns from where on records of a log that was not closed may be lost: if the damage reaches the last frame, which alone could
-// tell that what precedes it was durable, from the first frame that is damaged.
+// mayLose returns from where on records of a log that was not closed may be lost: if the damage
+// reaches the last frame, which alone could tell that what precedes it was durable, from the first
+// frame that is damaged.
 func (fs frames) mayLose(before, after []byte) uint64 {
 	differs := func(i int) bool { return string(before[fs[i].at:fs[i].end]) != string(after[fs[i].at:fs[i].end]) }
 	if n := len(fs); n > 0 && differs(n-1) {
@@ -239,7 +241,8 @@ func judgeRead(l *eventlog.Log, first, mayLose uint64) error {
 	return readAll(l)
 }
 
-// TestDamage: never wrong data, and never a silent cut but in the last frame (eventlog spec, tests; I10).
+// TestDamage: never wrong data, and never a silent cut but in the last frame (eventlog spec, tests;
+// I10).
 func TestDamage(t *testing.T) {
 	for _, end := range endings {
 		t.Run(end.name, func(t *testing.T) {
@@ -255,7 +258,8 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-// TestMissingSegment: a segment that is gone from the middle is named, and so is the last one of a log that was closed.
+// TestMissingSegment: a segment that is gone from the middle is named, and so is the last one of a
+// log that was closed.
 func TestMissingSegment(t *testing.T) {
 	disk := vfs.NewDisk()
 	l, err := eventlog.Open(logDir, small(disk))

@@ -10,7 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestDocumentedTestsExist: every test that docs/eventlog.md names is there, and every seeded mistake has its row.
+// TestDocumentedTestsExist: every test that docs/eventlog.md names is there, and every seeded
+// mistake has its row.
 func TestDocumentedTestsExist(t *testing.T) {
 	doc, err := os.ReadFile(filepath.Join("..", "docs", "eventlog.md"))
 	require.NoError(t, err)

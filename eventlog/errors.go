@@ -6,9 +6,9 @@ import (
 )
 
 var (
-	// ErrFailed is the sticky state after a failed write or sync. The error returned wraps the cause too,
-	// so errors.Is(err, syscall.ENOSPC) tells a full disk. A failed log must be closed and opened again,
-	// best by a new process.
+	// ErrFailed is the sticky state after a failed write or sync. The error returned wraps the
+	// cause too, so errors.Is(err, syscall.ENOSPC) tells a full disk. A failed log must be closed
+	// and opened again, best by a new process.
 	ErrFailed = errors.New("event log failed")
 
 	// ErrClosed is returned by every call that needs an open log once Close has begun.
@@ -26,7 +26,8 @@ var (
 	// ErrNotFound means that the index asked for lies past the last durable record.
 	ErrNotFound = errors.New("index is past the durable end of the event log")
 
-	// ErrTooLarge means that an append exceeds Options.MaxRecord. Nothing was appended and the log goes on.
+	// ErrTooLarge means that an append exceeds Options.MaxRecord. Nothing was appended and the log
+	// goes on.
 	ErrTooLarge = errors.New("append is larger than the event log allows")
 
 	// ErrVersion means that a segment was written by a newer format. Nothing was changed.
@@ -36,7 +37,8 @@ var (
 	ErrReadOnly = errors.New("event log is open read-only")
 )
 
-// CorruptError says where a log is damaged, and how that was noticed. errors.Is(err, ErrCorrupt) holds.
+// CorruptError says where a log is damaged, and how that was noticed. errors.Is(err, ErrCorrupt)
+// holds.
 type CorruptError struct {
 	File   string // path of the segment
 	Offset int64  // byte offset in File of the frame or header that is bad

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Event is something the log did, for diagnostics and metrics, with a sentence for people. The set is closed: see the types
-// below.
+// Event is something the log did, for diagnostics and metrics, with a sentence for people. The set
+// is closed: see the types below.
 type Event interface {
 	fmt.Stringer
 	event()

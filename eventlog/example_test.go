@@ -54,7 +54,8 @@ func Example() {
 	// 2 2 committed
 }
 
-// One wait for a block: what comes first is appended and not waited for; the sync of what comes last covers it.
+// One wait for a block: what comes first is appended and not waited for; the sync of what comes
+// last covers it.
 func ExampleLog_AppendNoSync() {
 	ctx := context.Background()
 	dir, _ := os.MkdirTemp("", "eventlog")
@@ -74,7 +75,8 @@ func ExampleLog_AppendNoSync() {
 	// Output: 1 2 <nil>
 }
 
-// A reader that must miss nothing holds back truncation, and moves its floor when it has put away what it read.
+// A reader that must miss nothing holds back truncation, and moves its floor when it has put away
+// what it read.
 func ExampleLog_Retain() {
 	ctx := context.Background()
 	dir, _ := os.MkdirTemp("", "eventlog")

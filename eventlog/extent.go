@@ -10,20 +10,23 @@ import (
 	"github.com/coppice-go/coppice/eventlog/segment"
 )
 
-// extentName is the file that says which segments there are. Nothing else would tell that the newest one, the oldest one or all of
-// them are gone: the chain of seals only tells of those in between.
+// extentName is the file that says which segments there are. Nothing else would tell that the
+// newest one, the oldest one or all of them are gone: the chain of seals only tells of those in
+// between.
 const extentName = "EXTENT"
 
-// extent is the log's record of its segments. It is brought up to date at each roll, after the new segment's name is durable and
-// before a frame is in it; before anything is truncated; and when the last segment is sealed for good. It is written over in its
-// place, a slot at a time, so that it costs one write and one sync, and no room on the disk.
+// extent is the log's record of its segments. It is brought up to date at each roll, after the new
+// segment's name is durable and before a frame is in it; before anything is truncated; and when the
+// last segment is sealed for good. It is written over in its place, a slot at a time, so that it
+// costs one write and one sync, and no room on the disk.
 type extent struct {
 	mu   sync.Mutex // held over the write: a roll and a truncation take turns
 	cur  segment.Extent
 	file File // nil if the log is read-only, or has no extent yet
 }
 
-// changeExtent makes a changed extent durable. An error fails the log, for the file may say something else than was meant.
+// changeExtent makes a changed extent durable. An error fails the log, for the file may say
+// something else than was meant.
 func (l *Log) changeExtent(change func(*segment.Extent)) error {
 	x := &l.extent
 	x.mu.Lock()
@@ -62,7 +65,8 @@ func (x *extent) close() error {
 	return err
 }
 
-// createExtent makes the extent of a log that has none yet. Its first segment is durable and has no records.
+// createExtent makes the extent of a log that has none yet. Its first segment is durable and has no
+// records.
 func (l *Log) createExtent(e segment.Extent) error {
 	path := filepath.Join(l.dir, extentName)
 	tmp := path + spareSuffix // Open removes it if it is left over
@@ -85,9 +89,9 @@ func (l *Log) createExtent(e segment.Extent) error {
 	return l.syncNames()
 }
 
-// adoptExtent goes on with the extent that was read. What was read may never have reached the disk, if the process before died of a failed
-// sync; so it is written again, the same bytes at the same place, before anything relies on it. The other slot, which did reach the
-// disk, stays until then.
+// adoptExtent goes on with the extent that was read. What was read may never have reached the disk,
+// if the process before died of a failed sync; so it is written again, the same bytes at the same
+// place, before anything relies on it. The other slot, which did reach the disk, stays until then.
 func (l *Log) adoptExtent(e segment.Extent) error {
 	f, err := l.opts.FS.Open(filepath.Join(l.dir, extentName), true)
 	if err != nil {
@@ -140,8 +144,8 @@ func (in *inspection) readExtent() error {
 	return nil
 }
 
-// truncated takes the segments away that the extent says were truncated, and a crash brought back or left. A file is only believed to
-// be one of them if its header says so.
+// truncated takes the segments away that the extent says were truncated, and a crash brought back
+// or left. A file is only believed to be one of them if its header says so.
 func (in *inspection) truncated() {
 	if in.extent == nil {
 		return
@@ -156,7 +160,8 @@ func (in *inspection) truncated() {
 	}
 }
 
-// judgeExtent compares the segments found with the extent. It runs after each segment was judged by itself.
+// judgeExtent compares the segments found with the extent. It runs after each segment was judged by
+// itself.
 func (in *inspection) judgeExtent() {
 	path := filepath.Join(in.dir, extentName)
 	if in.extentDamage != nil {

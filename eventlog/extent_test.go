@@ -20,8 +20,8 @@ func segFiles(d *vfs.Disk) []string {
 	return files
 }
 
-// removals removes segments from a log at random and demands that every way to open it says which one is missing. The log was
-// not closed: at once after a roll, or at any other moment.
+// removals removes segments from a log at random and demands that every way to open it says which
+// one is missing. The log was not closed: at once after a roll, or at any other moment.
 func removals(ctx context.Context, seed uint64, change func(eventlog.Options) eventlog.Options) error {
 	rng := rand.New(rand.NewPCG(seed, 6))
 	disk := vfs.NewDisk()
@@ -76,7 +76,8 @@ func removals(ctx context.Context, seed uint64, change func(eventlog.Options) ev
 	return nil
 }
 
-// TestRemovedSegments: no segment can be taken away unnoticed, the newest and the oldest neither, whatever moment a process died at.
+// TestRemovedSegments: no segment can be taken away unnoticed, the newest and the oldest neither,
+// whatever moment a process died at.
 func TestRemovedSegments(t *testing.T) {
 	for seed := range uint64(soak(20, 2000)) {
 		require.NoError(t, removals(t.Context(), seed, unchanged))
@@ -94,8 +95,9 @@ func TestSeededNoExtent(t *testing.T) {
 	t.Fatal("not noticed")
 }
 
-// TestTruncatedSegmentsComeBack: a crash may bring back any of the files that a truncation removed. Reading passes over them, Open
-// removes them, and a file that only looks like one of them is neither.
+// TestTruncatedSegmentsComeBack: a crash may bring back any of the files that a truncation removed.
+// Reading passes over them, Open removes them, and a file that only looks like one of them is
+// neither.
 func TestTruncatedSegmentsComeBack(t *testing.T) {
 	disk := vfs.NewDisk()
 	l := open(t, small(disk))
@@ -132,8 +134,8 @@ func TestTruncatedSegmentsComeBack(t *testing.T) {
 	require.Contains(t, segFiles(disk), files[1], "what is not ours is left alone")
 }
 
-// TestExtent: one bad slot is what a crash may leave; without the file nothing tells what is missing, so that is refused, but for a
-// log whose creation was cut short.
+// TestExtent: one bad slot is what a crash may leave; without the file nothing tells what is
+// missing, so that is refused, but for a log whose creation was cut short.
 func TestExtent(t *testing.T) {
 	disk := vfs.NewDisk()
 	l := open(t, small(disk))

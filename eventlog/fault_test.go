@@ -27,7 +27,8 @@ var faultKinds = []struct {
 	{"short write", "write", func(op vfs.Op) vfs.Fault { return vfs.Fault{Short: true, Keep: op.Len - 1} }},
 }
 
-// withFault runs a workload in which operation n fails, and judges what came of it. hit is false once n lies past the end.
+// withFault runs a workload in which operation n fails, and judges what came of it. hit is false
+// once n lies past the end.
 func withFault(ctx context.Context, seed uint64, kind, n int, tamper func(*vfs.Disk) eventlog.FS, change func(eventlog.Options) eventlog.Options) (hit bool, err error) {
 	fk := faultKinds[kind]
 	disk := vfs.NewDisk()
@@ -68,8 +69,8 @@ func withFault(ctx context.Context, seed uint64, kind, n int, tamper func(*vfs.D
 			return true, fmt.Errorf("%d%% kept: %w", percent, err)
 		}
 	}
-	// Or a new process opens the log while the page cache still shows what never reached the disk. What it then says to be there has
-	// to survive a crash.
+	// Or a new process opens the log while the page cache still shows what never reached the disk.
+	// What it then says to be there has to survive a crash.
 	l, err := openAndCrash(disk, rng, p, before, change)
 	if err != nil {
 		return true, fmt.Errorf("open after a failure: %w", err)
@@ -109,8 +110,9 @@ func faults(ctx context.Context, seed uint64, tamper func(*vfs.Disk) eventlog.FS
 	return runs, nil
 }
 
-// TestFaults: each fault at every operation, on fresh and on recycled segments. Failure is sticky, nothing acknowledged is lost, and
-// what recovery shows stays (eventlog spec, failure and recovery rule 3).
+// TestFaults: each fault at every operation, on fresh and on recycled segments. Failure is sticky,
+// nothing acknowledged is lost, and what recovery shows stays (eventlog spec, failure and recovery
+// rule 3).
 func TestFaults(t *testing.T) {
 	total := 0
 	for seed := range uint64(soak(1, 120)) {
@@ -121,8 +123,8 @@ func TestFaults(t *testing.T) {
 	t.Logf("%d faults", total)
 }
 
-// TestFailureIsSticky: after a failed sync every append is ErrFailed with the cause, readers keep what is durable and then learn of
-// it, and no sync is tried again (eventlog spec, failure).
+// TestFailureIsSticky: after a failed sync every append is ErrFailed with the cause, readers keep
+// what is durable and then learn of it, and no sync is tried again (eventlog spec, failure).
 func TestFailureIsSticky(t *testing.T) {
 	ctx := t.Context()
 	disk := vfs.NewDisk()
@@ -181,8 +183,8 @@ func TestFailureIsSticky(t *testing.T) {
 	require.NoError(t, l.Close())
 }
 
-// TestDiskFull: a full disk fails the log with an error that names it, keeps what was acknowledged, and once there is room the log goes
-// on (eventlog spec, failure).
+// TestDiskFull: a full disk fails the log with an error that names it, keeps what was acknowledged,
+// and once there is room the log goes on (eventlog spec, failure).
 func TestDiskFull(t *testing.T) {
 	ctx := t.Context()
 	disk := vfs.NewDisk()

@@ -11,8 +11,8 @@ import (
 
 const faultyEnv = "EVENTLOG_TEST_FAULTY"
 
-// faultyMain appends under a kernel that refuses something, prints each index that is acknowledged, and ends with 0 if the log kept to
-// its contract.
+// faultyMain appends under a kernel that refuses something, prints each index that is acknowledged,
+// and ends with 0 if the log kept to its contract.
 func faultyMain(dir string) int {
 	runtime.LockOSThread() // the lone writer leads, so it is this thread that the failing calls are counted for
 	ctx := context.Background()

@@ -8,8 +8,8 @@ import (
 	"github.com/coppice-go/coppice/eventlog/segment"
 )
 
-// readSize is how much is read at once, in bytes: enough to make the calls few, little enough to stay in a core's cache between
-// the copy, the checksum and the use.
+// readSize is how much is read at once, in bytes: enough to make the calls few, little enough to
+// stay in a core's cache between the copy, the checksum and the use.
 const readSize = 128 << 10
 
 // frameReader reads frames one after another.
@@ -24,8 +24,9 @@ type frameReader struct {
 	lo, hi int // buf[lo:hi] is what the file holds at off
 }
 
-// next returns the next frame and its offset. The payload is valid until the next call. Errors: io.EOF at end; a
-// segment error if there is no good frame; else what the file said. After an error, off is where the frame would be.
+// next returns the next frame and its offset. The payload is valid until the next call. Errors:
+// io.EOF at end; a segment error if there is no good frame; else what the file said. After an
+// error, off is where the frame would be.
 func (r *frameReader) next() (segment.Frame, int64, error) {
 	for {
 		f, size, err := segment.Decode(r.buf[r.lo:r.hi], r.seed, r.off)
@@ -103,7 +104,8 @@ type scan struct {
 	waypoints []waypoint
 }
 
-// scanFrames reads size bytes of a segment. The error is only about reading the file, never about what is in it.
+// scanFrames reads size bytes of a segment. The error is only about reading the file, never about
+// what is in it.
 func scanFrames(f File, h segment.Header, seed segment.Seed, size int64) (scan, error) {
 	r := frameReader{file: f, seed: seed, off: segment.HeaderSize, end: size}
 	s := scan{end: segment.HeaderSize, next: h.FirstIndex, synced: segment.HeaderSize}
@@ -146,9 +148,10 @@ type beyond struct {
 	bytes int64 // how far, at least, writes had gone past the good frames
 }
 
-// lookAhead searches what follows the good frames. A frame says up to where all was durable before it was written:
-// if that is past the bad place, the bytes there were good once and this is damage. Its header alone
-// is proof, since headers check by themselves; so an interrupted write of a further frame does not hide the damage.
+// lookAhead searches what follows the good frames. A frame says up to where all was durable before
+// it was written: if that is past the bad place, the bytes there were good once and this is damage.
+// Its header alone is proof, since headers check by themselves; so an interrupted write of a
+// further frame does not hide the damage.
 func lookAhead(f File, seed segment.Seed, s scan, size int64, recycled bool) (beyond, error) {
 	var b beyond
 	buf := make([]byte, min(readSize+segment.FrameHeaderSize, max(size-s.end, 0)))

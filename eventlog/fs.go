@@ -5,12 +5,13 @@ import "io"
 // FS is all that the log needs of a file system. The zero Options use the operating system's; tests
 // put disks here that crash and fail. Names are paths as package filepath makes them.
 //
-// A name that was created, renamed or removed is durable once SyncDir of its directory has returned,
-// and bytes once Sync of their file has. Implementations must be safe for concurrent use.
+// A name that was created, renamed or removed is durable once SyncDir of its directory has
+// returned, and bytes once Sync of their file has. Implementations must be safe for concurrent use.
 type FS interface {
 	// MkdirAll makes dir and its missing ancestors. It is no error if dir is there.
 	MkdirAll(dir string) error
-	// List returns the base names in dir, in any order. A missing dir is an error that is fs.ErrNotExist.
+	// List returns the base names in dir, in any order. A missing dir is an error that is
+	// fs.ErrNotExist.
 	List(dir string) ([]string, error)
 	// SyncDir makes the names in dir durable.
 	SyncDir(dir string) error
@@ -22,8 +23,8 @@ type FS interface {
 	Rename(oldname, newname string) error
 	// Remove removes a file. Open handles stay usable.
 	Remove(name string) error
-	// Lock takes the exclusive lock called name, creating the file if needed, until Close or the end of
-	// the process. It returns an error that is ErrLocked at once if somebody else holds it.
+	// Lock takes the exclusive lock called name, creating the file if needed, until Close or the
+	// end of the process. It returns an error that is ErrLocked at once if somebody else holds it.
 	Lock(name string) (io.Closer, error)
 }
 
@@ -39,15 +40,16 @@ type File interface {
 	Size() (int64, error)
 }
 
-// Holder is what a lock may also be. Held returns an error once the name that was locked is no longer that of the locked file: the directory was moved away, or
-// the file removed, and what has these names now is somebody else's. The log asks before it gives, takes or reuses a name.
+// Holder is what a lock may also be. Held returns an error once the name that was locked is no
+// longer that of the locked file: the directory was moved away, or the file removed, and what has
+// these names now is somebody else's. The log asks before it gives, takes or reuses a name.
 type Holder interface {
 	Held() error
 }
 
-// StartSyncer is what a File may also be. StartSync asks that the bytes begin on their way to the disk,
-// and returns soon; it promises nothing. The log asks for it when much is written between two syncs. It may run beside any other
-// method, and after Close.
+// StartSyncer is what a File may also be. StartSync asks that the bytes begin on their way to the
+// disk, and returns soon; it promises nothing. The log asks for it when much is written between two
+// syncs. It may run beside any other method, and after Close.
 type StartSyncer interface {
 	StartSync(off, n int64)
 }

@@ -10,7 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// fuzzLogs makes a log of 120 records and returns its disk as it is when the log was closed, and when it was killed.
+// fuzzLogs makes a log of 120 records and returns its disk as it is when the log was closed, and
+// when it was killed.
 func fuzzLogs(f *testing.F) (closed, unclosed *vfs.Disk) {
 	disk := vfs.NewDisk()
 	l, err := eventlog.Open(logDir, small(disk))
@@ -23,8 +24,8 @@ func fuzzLogs(f *testing.F) (closed, unclosed *vfs.Disk) {
 	return disk.Crash(newRand(1), 100), unclosed
 }
 
-// FuzzRecovery: a log whose newest segment was overwritten at any place with any bytes opens or is refused as damaged; it never
-// panics, and what it shows is right.
+// FuzzRecovery: a log whose newest segment was overwritten at any place with any bytes opens or is
+// refused as damaged; it never panics, and what it shows is right.
 func FuzzRecovery(f *testing.F) {
 	closed, unclosed := fuzzLogs(f)
 	f.Add(true, 0, 4200, []byte("garbage"))
@@ -60,8 +61,8 @@ func FuzzRecovery(f *testing.F) {
 	})
 }
 
-// FuzzCursor: bytes that change under an open log are refused by whoever reads them, and never shown; and a salvage of what is
-// left is right.
+// FuzzCursor: bytes that change under an open log are refused by whoever reads them, and never
+// shown; and a salvage of what is left is right.
 func FuzzCursor(f *testing.F) {
 	closed, unclosed := fuzzLogs(f)
 	f.Add(true, 0, 4200, uint64(1), []byte("garbage"))

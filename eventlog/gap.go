@@ -6,8 +6,9 @@ import (
 	"github.com/coppice-go/coppice/eventlog/segment"
 )
 
-// Gap is a run of records that are lost. A log that was salvaged holds the gaps that were found, each in its place, so that it never
-// passes for a whole one: reading stops at them, and Verify reports them.
+// Gap is a run of records that are lost. A log that was salvaged holds the gaps that were found,
+// each in its place, so that it never passes for a whole one: reading stops at them, and Verify
+// reports them.
 type Gap struct {
 	First  uint64 // index of the first record that is lost
 	Last   uint64 // index of the last; First-1 if nobody knows how many there were

@@ -59,7 +59,8 @@ func (in *inspection) list() error {
 	return nil
 }
 
-// run reads all segments. The error is about what could not be read or understood; damage is noted in the segments.
+// run reads all segments. The error is about what could not be read or understood; damage is noted
+// in the segments.
 func (in *inspection) run() error {
 	if err := in.readExtent(); err != nil {
 		return err

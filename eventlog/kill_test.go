@@ -36,7 +36,8 @@ func written(round, writer, n uint64) eventlog.Record {
 	return eventlog.Record{Kind: eventlog.Kind(writer), Data: b}
 }
 
-// childMain appends with many writers until it is killed, and prints each record that is acknowledged.
+// childMain appends with many writers until it is killed, and prints each record that is
+// acknowledged.
 func childMain(arg string) int {
 	ctx := context.Background()
 	dir, number, _ := strings.Cut(arg, "|")
@@ -71,8 +72,9 @@ func childMain(arg string) int {
 	return 0
 }
 
-// TestKill9 kills a process with 64 writers, again and again: what it had acknowledged is there, at its index; each writer's records
-// are there without a gap; and past what was acknowledged there is at most one of each writer.
+// TestKill9 kills a process with 64 writers, again and again: what it had acknowledged is there, at
+// its index; each writer's records are there without a gap; and past what was acknowledged there is
+// at most one of each writer.
 func TestKill9(t *testing.T) {
 	dir := t.TempDir()
 	rng := rand.New(rand.NewPCG(9, 9))

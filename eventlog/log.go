@@ -16,7 +16,8 @@ type Record struct {
 	Data []byte // copied before the append call returns
 }
 
-// Entry is a record that was read. Data belongs to the reader only as long as the call it came from says.
+// Entry is a record that was read. Data belongs to the reader only as long as the call it came from
+// says.
 type Entry struct {
 	Index uint64 // 1-based, without gaps
 	Kind  Kind
@@ -25,7 +26,8 @@ type Entry struct {
 
 // Log is an open log. All methods are safe for concurrent use.
 //
-// Locks are taken in this order, and none is held over a write or sync of frames: truncating, extent.mu, segMu, mu.
+// Locks are taken in this order, and none is held over a write or sync of frames: truncating,
+// extent.mu, segMu, mu.
 type Log struct {
 	dir      string
 	opts     Options
@@ -78,9 +80,9 @@ func (l *Log) First() uint64 { return l.first.Load() }
 // Durable is the index of the last durable record: First()-1 if there is none.
 func (l *Log) Durable() uint64 { return l.durable.Load() }
 
-// Close makes everything appended durable, seals the log and unlocks its directory. Appends from then
-// on are ErrClosed. Close of a failed log returns its failure, but releases everything too. A second
-// Close returns what the first did.
+// Close makes everything appended durable, seals the log and unlocks its directory. Appends from
+// then on are ErrClosed. Close of a failed log returns its failure, but releases everything too. A
+// second Close returns what the first did.
 func (l *Log) Close() error {
 	l.mu.Lock()
 	begun := l.closing
@@ -159,8 +161,9 @@ func (b *broadcast) wake() {
 	}
 }
 
-// ancestors returns the directories whose names lead to dir and that have to be synced for dir to be found after a
-// crash: the parent of dir, and the parents above as long as they do not exist yet.
+// ancestors returns the directories whose names lead to dir and that have to be synced for dir to
+// be found after a crash: the parent of dir, and the parents above as long as they do not exist
+// yet.
 func ancestors(fs FS, dir string) []string {
 	var list []string
 	for {

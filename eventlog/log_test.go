@@ -86,7 +86,8 @@ func TestLocked(t *testing.T) {
 	require.NoError(t, l.Close())
 }
 
-// TestSmallLogIsSmall: a new log on a real disk takes about its first segment, not the size of a full one.
+// TestSmallLogIsSmall: a new log on a real disk takes about its first segment, not the size of a
+// full one.
 func TestSmallLogIsSmall(t *testing.T) {
 	dir := t.TempDir()
 	l, err := eventlog.Open(dir, eventlog.Options{})
@@ -234,7 +235,8 @@ func TestGroupCommit(t *testing.T) {
 	})
 }
 
-// TestBackpressure: with two batches full an append waits, for as long as its context, and an append that gave up took no index.
+// TestBackpressure: with two batches full an append waits, for as long as its context, and an
+// append that gave up took no index.
 func TestBackpressure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := vfs.NewDisk()
@@ -278,8 +280,8 @@ func TestBackpressure(t *testing.T) {
 	})
 }
 
-// TestAppendWait: writers that lead, writers that wait and writers that do neither share one order and lose nothing, and Close waits
-// for whoever leads.
+// TestAppendWait: writers that lead, writers that wait and writers that do neither share one order
+// and lose nothing, and Close waits for whoever leads.
 func TestAppendWait(t *testing.T) {
 	disk := vfs.NewDisk()
 	l := open(t, small(disk))

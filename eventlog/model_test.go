@@ -12,7 +12,8 @@ import (
 
 func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, seed)) }
 
-// TestModel compares a log with what it should be, a slice, through appends, rolls, truncations, restarts and power cuts.
+// TestModel compares a log with what it should be, a slice, through appends, rolls, truncations,
+// restarts and power cuts.
 func TestModel(t *testing.T) {
 	ctx := t.Context()
 	rapid.Check(t, func(t *rapid.T) {

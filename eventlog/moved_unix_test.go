@@ -12,7 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A log whose directory was moved away fails before it touches what has come to be in its place, and all that it acknowledged is where it went.
+// A log whose directory was moved away fails before it touches what has come to be in its place,
+// and all that it acknowledged is where it went.
 func TestADirectoryMovedUnderAnOpenLog(t *testing.T) {
 	for name, disturb := range map[string]func(dir, away string) error{
 		"moved":           os.Rename,

@@ -87,7 +87,8 @@ func (l *Log) open(parents []string) error {
 	if err := l.settle(last); err != nil {
 		return fmt.Errorf("eventlog: recovering %s: %w", last.path, err)
 	}
-	// The names too may be in memory only, if the process that made them died before its sync returned.
+	// The names too may be in memory only, if the process that made them died before its sync
+	// returned.
 	for _, dir := range append([]string{l.dir}, parents...) {
 		if err := l.opts.FS.SyncDir(dir); err != nil {
 			return fmt.Errorf("eventlog: %w", err)
@@ -157,9 +158,10 @@ func (l *Log) create(parents []string) error {
 	return nil
 }
 
-// settle makes sure that what the last segment was found to hold is on the disk, and seals it. If the last sync of the process
-// before failed, the kernel may show bytes that it could not write and no longer means to; reading cannot tell, and a sync would
-// do nothing. Writing them again makes it try.
+// settle makes sure that what the last segment was found to hold is on the disk, and seals it. If
+// the last sync of the process before failed, the kernel may show bytes that it could not write and
+// no longer means to; reading cannot tell, and a sync would do nothing. Writing them again makes it
+// try.
 func (l *Log) settle(last *inspected) error {
 	l.w.id = last.header.ID
 	f, err := l.opts.FS.Open(last.path, true)
@@ -183,7 +185,8 @@ func (l *Log) settle(last *inspected) error {
 	if s.sealed {
 		return nil
 	}
-	// The seal goes over the torn bytes. It says that all before it is durable, so it comes after that sync.
+	// The seal goes over the torn bytes. It says that all before it is durable, so it comes after
+	// that sync.
 	seal := sealFrame(last.seed, end, s.next)
 	if err := writeAt(f, seal.bytes, end); err != nil {
 		return err
@@ -211,8 +214,8 @@ func rewrite(f File, from, to int64) error {
 	return nil
 }
 
-// OpenReadOnly opens a log that nobody is writing, without changing a byte of it. What Open would cut
-// is not shown. Appending methods return ErrReadOnly.
+// OpenReadOnly opens a log that nobody is writing, without changing a byte of it. What Open would
+// cut is not shown. Appending methods return ErrReadOnly.
 func OpenReadOnly(dir string, o Options) (*Log, error) {
 	o, err := o.withDefaults()
 	if err != nil {

@@ -21,43 +21,45 @@ type Options struct {
 	// FS is where the log lives; nil is the operating system.
 	FS FS
 
-	// SegmentSize is the size, in bytes, that a segment file grows to before the log rolls to the next.
-	// The first segments after Open are smaller (1 MiB, 4 MiB, …) so that a small log stays small on disk;
-	// one frame larger than this gets a segment that holds it. At least 8 KiB.
+	// SegmentSize is the size, in bytes, that a segment file grows to before the log rolls to the
+	// next. The first segments after Open are smaller (1 MiB, 4 MiB, …) so that a small log stays
+	// small on disk; one frame larger than this gets a segment that holds it. At least 8 KiB.
 	SegmentSize int64
 
-	// MaxRecord bounds, in bytes, what one append call may carry: its records go into one frame whole, each
-	// with up to 6 bytes of its own. At most 1 GiB.
+	// MaxRecord bounds, in bytes, what one append call may carry: its records go into one frame
+	// whole, each with up to 6 bytes of its own. At most 1 GiB.
 	MaxRecord int64
 
-	// MaxBatch is when, in bytes, appenders begin to wait. At most two batches are in memory, one being
-	// written and one filling; one call larger than MaxBatch makes a batch of its own.
+	// MaxBatch is when, in bytes, appenders begin to wait. At most two batches are in memory, one
+	// being written and one filling; one call larger than MaxBatch makes a batch of its own.
 	MaxBatch int64
 
 	// Retention is kept whatever Truncate asks for.
 	Retention Retention
 
-	// FirstIndex is the index of the first record of a log that is created; 0 means 1. An existing log
-	// keeps its own. A log begun from a snapshot uses it to go on counting where the snapshot was taken.
+	// FirstIndex is the index of the first record of a log that is created; 0 means 1. An existing
+	// log keeps its own. A log begun from a snapshot uses it to go on counting where the snapshot
+	// was taken.
 	FirstIndex uint64
 
-	// QuickOpen trusts segments that are not the last: Open checks their headers, seals and chain, not
-	// every frame, so it takes time in the number of segments, not of bytes. Their frames are still
-	// checked whenever they are read.
+	// QuickOpen trusts segments that are not the last: Open checks their headers, seals and chain,
+	// not every frame, so it takes time in the number of segments, not of bytes. Their frames are
+	// still checked whenever they are read.
 	QuickOpen bool
 
-	// Events, if set, is told what the log does, one call at a time, from any goroutine of the log or of its callers. It must
-	// return soon and must not call the log.
+	// Events, if set, is told what the log does, one call at a time, from any goroutine of the log
+	// or of its callers. It must return soon and must not call the log.
 	Events func(Event)
 
-	// Synced, if set, is told how long each sync of frames took, by the log's own goroutine or one that appends. It must return at
-	// once and must not call the log.
+	// Synced, if set, is told how long each sync of frames took, by the log's own goroutine or one
+	// that appends. It must return at once and must not call the log.
 	Synced func(took time.Duration)
 
 	bugs bugs // mistakes that tests switch on, to show that the suite notices them
 }
 
-// Retention is what to keep at the end of the log beyond what retainers need. Both hold if both are set.
+// Retention is what to keep at the end of the log beyond what retainers need. Both hold if both are
+// set.
 type Retention struct {
 	Records uint64 // at least so many of the newest records
 	Bytes   int64  // at least so many bytes of the newest segments

@@ -19,8 +19,8 @@ func syncData(f *os.File) error {
 	return nil
 }
 
-// StartSync begins to write bytes out and does not wait. It takes no errors away from the Sync that follows: the kernel
-// hands those only to calls that wait.
+// StartSync begins to write bytes out and does not wait. It takes no errors away from the Sync that
+// follows: the kernel hands those only to calls that wait.
 func (f osFile) StartSync(off, n int64) {
 	const write = 2 // SYNC_FILE_RANGE_WRITE
 	conn, err := f.SyscallConn()

@@ -9,7 +9,8 @@ import (
 	"syscall"
 )
 
-// lockFile uses flock, which belongs to the open file: a second opener in this process is refused too.
+// lockFile uses flock, which belongs to the open file: a second opener in this process is refused
+// too.
 func lockFile(name string) (*os.File, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
 	if errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EACCES) {

@@ -13,9 +13,9 @@ type Retainer struct {
 	floor uint64 // under log.retainMu
 }
 
-// Retain registers name as a reader that still needs every record from floor on; Truncate removes none
-// of them. A name that is already registered is taken over: the earlier Retainer then does nothing. What was truncated before
-// stays so: compare floor with First afterwards.
+// Retain registers name as a reader that still needs every record from floor on; Truncate removes
+// none of them. A name that is already registered is taken over: the earlier Retainer then does
+// nothing. What was truncated before stays so: compare floor with First afterwards.
 func (l *Log) Retain(name string, floor uint64) *Retainer {
 	// Not while a truncation is under way that does not know of it.
 	l.truncating.Lock()
@@ -43,7 +43,8 @@ func (r *Retainer) Release() {
 	}
 }
 
-// floor returns up to where the front may go, given what was asked, and the retainer that stands in the way, if one does.
+// floor returns up to where the front may go, given what was asked, and the retainer that stands in
+// the way, if one does.
 func (l *Log) floor(before uint64) (uint64, string) {
 	end := l.Durable() + 1
 	floor, holder := min(before, end), ""
@@ -62,9 +63,10 @@ func (l *Log) floor(before uint64) (uint64, string) {
 
 // Truncate removes whole segments from the front that hold only records with an index below before,
 // below every retainer's floor and outside Options.Retention, and returns the number of segments
-// removed. The newest segment always stays. Cursors on a removed segment read it to its end and then get ErrTruncated, unless they
-// are on the segment next to those that are left. If an error comes with a number that is not 0, the records are gone from the
-// log, and a file that could not be removed goes at the next Open.
+// removed. The newest segment always stays. Cursors on a removed segment read it to its end and
+// then get ErrTruncated, unless they are on the segment next to those that are left. If an error
+// comes with a number that is not 0, the records are gone from the log, and a file that could not
+// be removed goes at the next Open.
 func (l *Log) Truncate(before uint64) (removed int, err error) {
 	l.truncating.Lock()
 	defer l.truncating.Unlock()
@@ -86,7 +88,8 @@ func (l *Log) Truncate(before uint64) (removed int, err error) {
 	if n == 0 {
 		return 0, nil
 	}
-	// Once the extent says so the segments are truncated, whatever comes of their files: a crash may keep any of them.
+	// Once the extent says so the segments are truncated, whatever comes of their files: a crash
+	// may keep any of them.
 	front := segs[n]
 	if err := l.changeExtent(func(e *segment.Extent) { e.First, e.FirstIndex = front.number, front.first }); err != nil {
 		return 0, err
@@ -118,8 +121,8 @@ func (l *Log) spareable(segs []*seg) bool {
 	return keep <= 0
 }
 
-// discard removes or recycles the file of a segment that is no longer the log's. A file that a cursor has open is never recycled;
-// no cursor can come to it any more.
+// discard removes or recycles the file of a segment that is no longer the log's. A file that a
+// cursor has open is never recycled; no cursor can come to it any more.
 func (l *Log) discard(s *seg) (recycled bool, err error) {
 	l.segMu.RLock()
 	readers := s.readers

@@ -32,12 +32,14 @@ type Passed struct{ File, Reason string }
 // Whole tells whether nothing is missing.
 func (s Salvaged) Whole() bool { return len(s.Gaps) == 0 && s.Front == "" }
 
-// Salvage copies every record of a damaged log that its checksums prove to a new log in dest, at the index that it had. What is missing in
-// between becomes a gap there: see [Gap]. Nothing in src is changed; nobody may be writing it. Files go by what they hold, not by
-// their names: a segment that was renamed, or whose header is gone, is read as what its frames are.
+// Salvage copies every record of a damaged log that its checksums prove to a new log in dest, at
+// the index that it had. What is missing in between becomes a gap there: see [Gap]. Nothing in src
+// is changed; nobody may be writing it. Files go by what they hold, not by their names: a segment
+// that was renamed, or whose header is gone, is read as what its frames are.
 //
-// The new log has an identity of its own: it may go on from an earlier record than the damaged one did, and then the two
-// have different records at the same index. Options.Events is told the Progress.
+// The new log has an identity of its own: it may go on from an earlier record than the damaged one
+// did, and then the two have different records at the same index. Options.Events is told the
+// Progress.
 func Salvage(ctx context.Context, src, dest string, o Options) (Salvaged, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -264,7 +266,8 @@ func (s *salvage) readHeader(p *part) error {
 	return nil
 }
 
-// segment copies what the files that hold one segment prove: more than one, if a copy of it was made.
+// segment copies what the files that hold one segment prove: more than one, if a copy of it was
+// made.
 func (s *salvage) segment(parts []*part, last bool) error {
 	var frames []found
 	var bad []Gap // places only
@@ -298,7 +301,8 @@ func (s *salvage) segment(parts []*part, last bool) error {
 	return nil
 }
 
-// torn tells whether what follows the reliable frames of the last segment is what a crash leaves, by the rules of recovery.
+// torn tells whether what follows the reliable frames of the last segment is what a crash leaves,
+// by the rules of recovery.
 func (p *part) torn(e *segment.Extent) bool {
 	if p.sealed || p.beyond.proof != 0 || p.header.Number == 0 {
 		return false

@@ -72,8 +72,9 @@ func (s *salvage) scan(p *part) error {
 	return nil
 }
 
-// guess finds the seed of a segment whose header cannot be read: the log and the number are known, the first index is where the segment
-// before ended, or what the header or the first frame still says. A frame that checks proves it.
+// guess finds the seed of a segment whose header cannot be read: the log and the number are known,
+// the first index is where the segment before ended, or what the header or the first frame still
+// says. A frame that checks proves it.
 func (p *part) guess(f File, id [16]byte, next uint64) bool {
 	buf := make([]byte, segment.HeaderSize+segment.FrameHeaderSize)
 	n, err := f.ReadAt(buf, 0)
@@ -93,7 +94,8 @@ func (p *part) guess(f File, id [16]byte, next uint64) bool {
 	return false
 }
 
-// findFrame returns the offset of the next whole frame at or after an offset whose first index is at least from, or -1.
+// findFrame returns the offset of the next whole frame at or after an offset whose first index is
+// at least from, or -1.
 func findFrame(f File, seed segment.Seed, off, size int64, from uint64) (int64, error) {
 	buf := make([]byte, min(readSize+segment.FrameHeaderSize, max(size-off, 0)))
 	for off+segment.FrameHeaderSize <= size {

@@ -17,7 +17,8 @@ import (
 
 const salvageDir = "/data/salvaged"
 
-// readAround reads a log that may have gaps, judges each record, and returns the gaps as reading met them.
+// readAround reads a log that may have gaps, judges each record, and returns the gaps as reading
+// met them.
 func readAround(l *eventlog.Log) (records uint64, gaps []eventlog.Gap, err error) {
 	from := l.First()
 	for {
@@ -84,8 +85,8 @@ func judgeSalvage(d *vfs.Disk, got eventlog.Salvaged) error {
 	return nil
 }
 
-// salvages damages a log in many ways at once and demands that each frame that is still as it was is salvaged, that the rest is a gap, and
-// nothing else.
+// salvages damages a log in many ways at once and demands that each frame that is still as it was
+// is salvaged, that the rest is a gap, and nothing else.
 func salvages(ctx context.Context, seed uint64) (records, lost int, err error) {
 	rng := rand.New(rand.NewPCG(seed, 8))
 	disk := vfs.NewDisk()
@@ -173,7 +174,8 @@ func salvages(ctx context.Context, seed uint64) (records, lost int, err error) {
 		}
 	}
 	for i := first; i <= last; i++ {
-		// Of a segment whose header is gone with all frames that could tell its first index nothing can be proved; so a good record may be missing.
+		// Of a segment whose header is gone with all frames that could tell its first index nothing
+		// can be proved; so a good record may be missing.
 		if !good[i] && !missing[i] {
 			return 0, 0, fmt.Errorf("record %d was damaged, and is not missing", i)
 		}
@@ -186,7 +188,8 @@ func salvages(ctx context.Context, seed uint64) (records, lost int, err error) {
 	return int(got.Records), len(missing), nil
 }
 
-// TestSalvage: every provable record is copied, at its index, and what is missing is told exactly (issue: log salvage).
+// TestSalvage: every provable record is copied, at its index, and what is missing is told exactly
+// (issue: log salvage).
 func TestSalvage(t *testing.T) {
 	records, lost := 0, 0
 	for seed := range uint64(soak(60, 3000)) {
@@ -199,7 +202,8 @@ func TestSalvage(t *testing.T) {
 	t.Logf("%d records salvaged, %d lost", records, lost)
 }
 
-// TestSalvageWhole: of a log that has no damage a salvage misses nothing, be it closed, killed or empty, however its files are called.
+// TestSalvageWhole: of a log that has no damage a salvage misses nothing, be it closed, killed or
+// empty, however its files are called.
 func TestSalvageWhole(t *testing.T) {
 	for _, end := range endings {
 		t.Run(end.name, func(t *testing.T) {

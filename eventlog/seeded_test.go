@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The tests below seed a mistake and demand that the campaign that is meant to notice it does. A campaign
-// that lets one pass is worth nothing. docs/eventlog.md has the table.
+// The tests below seed a mistake and demand that the campaign that is meant to notice it does. A
+// campaign that lets one pass is worth nothing. docs/eventlog.md has the table.
 
 func crashesNotice(t *testing.T, says string, tamper func(*vfs.Disk) eventlog.FS) {
 	t.Helper()
@@ -165,8 +165,8 @@ func TestSeededNoRewrite(t *testing.T) {
 	faultsNotice(t, nil, eventlog.WithoutRewrite)
 }
 
-// TestSeededTrustedExtent wants a sync of the extent that fails and a power cut in the Open after it: it looks at all of these in one
-// history.
+// TestSeededTrustedExtent wants a sync of the extent that fails and a power cut in the Open after
+// it: it looks at all of these in one history.
 func TestSeededTrustedExtent(t *testing.T) {
 	defer func(n int) { recoveryCrashes = n }(recoveryCrashes)
 	recoveryCrashes = 1
@@ -228,7 +228,8 @@ func strangers(t *testing.T, change func(eventlog.Options) eventlog.Options, see
 	return recycled, found
 }
 
-// TestRecycledBytesNeverValidate: checksums are seeded by log, segment and first index (eventlog spec, format).
+// TestRecycledBytesNeverValidate: checksums are seeded by log, segment and first index (eventlog
+// spec, format).
 func TestRecycledBytesNeverValidate(t *testing.T) {
 	recycled, found := strangers(t, unchanged, segment.Header.Seed)
 	require.NotZero(t, recycled)

@@ -97,8 +97,8 @@ func (s *seg) near(index uint64) waypoint {
 	return s.waypoints[i-1]
 }
 
-// acquire opens the segment that holds index, or will; with after set, the one numbered after it instead. The caller releases it.
-// A nil seg and no error mean that there is none yet.
+// acquire opens the segment that holds index, or will; with after set, the one numbered after it
+// instead. The caller releases it. A nil seg and no error mean that there is none yet.
 func (l *Log) acquire(index uint64, after *seg) (*seg, File, error) {
 	l.segMu.Lock()
 	var s *seg

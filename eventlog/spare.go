@@ -6,7 +6,8 @@ import (
 	"sync"
 )
 
-// fillChunk is how much, in bytes, is filled between two syncs, so that a sync of frames never waits behind much of it.
+// fillChunk is how much, in bytes, is filled between two syncs, so that a sync of frames never
+// waits behind much of it.
 const fillChunk = 1 << 20
 
 // maxRecycled is how many files of truncated segments are kept for later ones.
@@ -20,11 +21,12 @@ type spare struct {
 	recycled bool
 }
 
-// spares has files ready that were filled before, so that writing frames changes no file's size or blocks: only then is a sync
-// of frames one write to the disk. fallocate would not do: a file system that journals has to mark each extent written.
+// spares has files ready that were filled before, so that writing frames changes no file's size or
+// blocks: only then is a sync of frames one write to the disk. fallocate would not do: a file
+// system that journals has to mark each extent written.
 //
-// Nothing here can fail the log: a spare that could not be made is reported and removed, and the log makes
-// its segment in an empty file.
+// Nothing here can fail the log: a spare that could not be made is reported and removed, and the
+// log makes its segment in an empty file.
 type spares struct {
 	log *Log
 
@@ -39,8 +41,9 @@ type spares struct {
 	closed   bool
 }
 
-// prepare asks that a file for the next segment, which shall have the given size in bytes, be filled up to want by and by. Asked for a little more as
-// the present segment fills up, the zeros never crowd out the frames.
+// prepare asks that a file for the next segment, which shall have the given size in bytes, be
+// filled up to want by and by. Asked for a little more as the present segment fills up, the zeros
+// never crowd out the frames.
 func (s *spares) prepare(size, want int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,8 +114,8 @@ func (s *spares) step(sp spare) (n int64, more bool) {
 	return n, n > 0
 }
 
-// stop ends the filling and returns what it made, which is the first chunk at least if any was asked for; its file is nil if there
-// is nothing. mu is held, but not while waiting.
+// stop ends the filling and returns what it made, which is the first chunk at least if any was
+// asked for; its file is nil if there is nothing. mu is held, but not while waiting.
 func (s *spares) stop() spare {
 	s.want = min(s.want, fillChunk)
 	for s.working {
@@ -123,7 +126,8 @@ func (s *spares) stop() spare {
 	return sp
 }
 
-// take returns a file for the next segment: a recycled one, or the one that was prepared as far as it has come, or an empty one.
+// take returns a file for the next segment: a recycled one, or the one that was prepared as far as
+// it has come, or an empty one.
 func (s *spares) take() (spare, error) {
 	s.mu.Lock()
 	fs := s.log.opts.FS
@@ -145,8 +149,8 @@ func (s *spares) take() (spare, error) {
 	return spare{path: path, file: file}, err
 }
 
-// keep renames the file of a segment that was truncated and keeps it for later. It returns false if there are
-// enough, and leaves the file alone.
+// keep renames the file of a segment that was truncated and keeps it for later. It returns false if
+// there are enough, and leaves the file alone.
 func (s *spares) keep(path string, size int64) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -158,8 +162,9 @@ func (s *spares) keep(path string, size int64) (bool, error) {
 	if err := s.log.opts.FS.Rename(path, sp.path); err != nil {
 		return false, err
 	}
-	// The new name must be durable before anything is written to the file, or a crash could bring the old name back
-	// with new content. take may run at any time, so it comes before the file is offered.
+	// The new name must be durable before anything is written to the file, or a crash could bring
+	// the old name back with new content. take may run at any time, so it comes before the file is
+	// offered.
 	if err := s.log.syncNames(); err != nil {
 		return false, s.log.fail(err)
 	}

@@ -13,7 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestStrangeFiles: a directory, a pipe or a dangling link where a file of the log should be is an error that names it, never a wait.
+// TestStrangeFiles: a directory, a pipe or a dangling link where a file of the log should be is an
+// error that names it, never a wait.
 func TestStrangeFiles(t *testing.T) {
 	make := map[string]func(name string) error{
 		"directory": func(name string) error { return os.Mkdir(name, 0o755) },

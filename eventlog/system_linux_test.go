@@ -14,8 +14,8 @@ import (
 	check "github.com/stretchr/testify/require"
 )
 
-// TestRealDiskFull fills a file system: what was acknowledged stays, the cause is told, and with room the log goes on (eventlog
-// spec, failure).
+// TestRealDiskFull fills a file system: what was acknowledged stays, the cause is told, and with
+// room the log goes on (eventlog spec, failure).
 func TestRealDiskFull(t *testing.T) {
 	for _, size := range []int64{5 << 20, 9 << 20, 9<<20 + 64<<10, 12 << 20} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
@@ -61,8 +61,8 @@ func TestRealDiskFull(t *testing.T) {
 	}
 }
 
-// TestSyscallsFail lets the kernel refuse the n-th call of each kind to a real process: every failure is sticky and named, and
-// what was acknowledged is there (eventlog spec, failure).
+// TestSyscallsFail lets the kernel refuse the n-th call of each kind to a real process: every
+// failure is sticky and named, and what was acknowledged is there (eventlog spec, failure).
 func TestSyscallsFail(t *testing.T) {
 	strace := require.Tool(t, "strace")
 	failed := 0

@@ -21,8 +21,9 @@ type Report struct {
 }
 
 // Verify reads a log that nobody is writing, in full, and changes nothing: every frame, record,
-// checksum, seal, the chain of seals and the extent. The error joins every *CorruptError of the report. A torn
-// tail, which Open would cut, is no damage: see TornBytes. Of the Options it uses FS and Events (Progress).
+// checksum, seal, the chain of seals and the extent. The error joins every *CorruptError of the
+// report. A torn tail, which Open would cut, is no damage: see TornBytes. Of the Options it uses FS
+// and Events (Progress).
 func Verify(dir string, o Options) (Report, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -63,8 +64,9 @@ func Verify(dir string, o Options) (Report, error) {
 	return rep, errors.Join(all...)
 }
 
-// exclusive lists the files of a log that is there, and makes sure that nobody writes it. There is no lock
-// to take, and nil is returned, if nobody ever locked the directory: a copy of a log may lack the lock file.
+// exclusive lists the files of a log that is there, and makes sure that nobody writes it. There is
+// no lock to take, and nil is returned, if nobody ever locked the directory: a copy of a log may
+// lack the lock file.
 func (in *inspection) exclusive() (io.Closer, error) {
 	names, err := in.fs.List(in.dir)
 	if err != nil {

@@ -40,7 +40,8 @@ func small(fs eventlog.FS) eventlog.Options {
 	return eventlog.Options{FS: fs, SegmentSize: 8 << 10}
 }
 
-// recordAt is the record that every test appends at an index, so that what is read can be judged without notes.
+// recordAt is the record that every test appends at an index, so that what is read can be judged
+// without notes.
 func recordAt(index uint64) eventlog.Record {
 	rng := rand.New(rand.NewPCG(index, 7))
 	n := rng.IntN(120)
@@ -155,8 +156,8 @@ func same(e eventlog.Entry, index uint64) error {
 	return nil
 }
 
-// work does steps at random until the log fails, and keeps the promises up to date. It returns an error only if the log
-// breaks its contract; a failed log is none. It leaves the log closed.
+// work does steps at random until the log fails, and keeps the promises up to date. It returns an
+// error only if the log breaks its contract; a failed log is none. It leaves the log closed.
 func work(ctx context.Context, rng *rand.Rand, o eventlog.Options, p *promises, steps int) error {
 	var l *eventlog.Log
 	open := func() error {

@@ -34,7 +34,8 @@ func newBounds(conns int) bounds {
 // streamsOf is how many of the connections may be streams of events.
 func streamsOf(conns int) int { return conns / 4 }
 
-// startAdmin takes the listener. A later incarnation takes the same port again, also where the first was free to choose.
+// startAdmin takes the listener. A later incarnation takes the same port again, also where the
+// first was free to choose.
 func (n *Node) startAdmin(ctx context.Context) (supervisor.Service, error) {
 	listen := n.config.Listen
 	if a := n.address.Load(); a != nil {

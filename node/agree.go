@@ -32,9 +32,10 @@ func standingOf(db *storage.DB) (standing, error) {
 	return standing{db.State(), id, bound}, err
 }
 
-// agree tells whether a state and a log belong together (I4), before one record is redone: the log is the one that the state was
-// made of, it begins where it may begin, it goes on where the state ends, and its record at the state's applied index is the
-// one that led to the state. A state that is behind is in order. Errors are ErrDamage and say what to do.
+// agree tells whether a state and a log belong together (I4), before one record is redone: the log
+// is the one that the state was made of, it begins where it may begin, it goes on where the state
+// ends, and its record at the state's applied index is the one that led to the state. A state that
+// is behind is in order. Errors are ErrDamage and say what to do.
 func agree(l *eventlog.Log, s standing) error {
 	disagree := func(format string, args ...any) error {
 		return fmt.Errorf("%w: state and log do not belong together: %w", ErrDamage, fmt.Errorf(format, args...))
@@ -111,8 +112,8 @@ func sameRecord(l *eventlog.Log, s standing, disagree func(string, ...any) error
 	return nil
 }
 
-// agree holds the state that a start found against the log, and binds the one to the other. What disagrees ends the process: no
-// restart mends it.
+// agree holds the state that a start found against the log, and binds the one to the other. What
+// disagrees ends the process: no restart mends it.
 func (n *Node) agree(ctx context.Context, c *core) error {
 	log, store := logger.NewClient(c.dir), storage.NewClient(c.dir).Elders()
 	var s standing
@@ -144,7 +145,8 @@ func (n *Node) disk() vfs.FS {
 	return vfs.Default
 }
 
-// startedFile is made in a home once its log is there. It lies outside of data, which may be another file system.
+// startedFile is made in a home once its log is there. It lies outside of data, which may be
+// another file system.
 const startedFile = "STARTED"
 
 // markStarted notes that the home has a log.
@@ -157,7 +159,8 @@ func markStarted(home string, id [16]byte) error {
 	return errors.Join(err, syncDir(home))
 }
 
-// StartedWithoutLog is ErrDamage for a home that had a log and has none: a chain that began anew there would not know what was acknowledged.
+// StartedWithoutLog is ErrDamage for a home that had a log and has none: a chain that began anew
+// there would not know what was acknowledged.
 func StartedWithoutLog(home string) error {
 	b, err := os.ReadFile(filepath.Join(home, startedFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -170,8 +173,9 @@ func StartedWithoutLog(home string) error {
 		ErrDamage, home, strings.TrimSpace(string(b)), LogDir(home))
 }
 
-// stateWithoutLog refuses a home in which there is a state, or was a log, and no log at all, before anybody makes a new log there. A log is durable
-// before its state is begun, so no crash leaves that.
+// stateWithoutLog refuses a home in which there is a state, or was a log, and no log at all, before
+// anybody makes a new log there. A log is durable before its state is begun, so no crash leaves
+// that.
 func stateWithoutLog(disk vfs.FS, home string) error {
 	logs, err := listed(disk, LogDir(home), func(name string) bool { return strings.HasSuffix(name, ".seg") })
 	if err != nil || logs {

@@ -26,7 +26,8 @@ func work(t *testing.T, home string, n int) {
 	h.close()
 }
 
-// aside copies a directory of a home, and answers how to put it back in place of what is there then.
+// aside copies a directory of a home, and answers how to put it back in place of what is there
+// then.
 func aside(t *testing.T, dir string) (back func()) {
 	t.Helper()
 	copied := filepath.Join(t.TempDir(), "copy")
@@ -106,7 +107,8 @@ func TestAStateOfAnotherLogIsRefused(t *testing.T) {
 	refused(t, home, "the state was made of another event log")
 }
 
-// I4: even where somebody made the two identities agree, the record that led to the state must be the log's.
+// I4: even where somebody made the two identities agree, the record that led to the state must be
+// the log's.
 func TestAStateOfAnotherChainIsRefused(t *testing.T) {
 	home := stopped(t)
 	other := t.TempDir()
@@ -142,7 +144,8 @@ func TestAStateThatItsRecordDidNotLeadToIsRefused(t *testing.T) {
 	refused(t, home, "by record 5 of the log (BlockCommitted) the state is at height 2")
 }
 
-// I4: a log whose front is gone is refused, also where the state is intact and needs nothing of it; one that was truncated is not.
+// I4: a log whose front is gone is refused, also where the state is intact and needs nothing of it;
+// one that was truncated is not.
 func TestALogWithoutItsFrontIsRefusedUnlessItWasTruncated(t *testing.T) {
 	home := stopped(t)
 	for range 3 {
@@ -156,7 +159,8 @@ func TestALogWithoutItsFrontIsRefusedUnlessItWasTruncated(t *testing.T) {
 	work(t, home, 1)
 }
 
-// I4: between what the state has and what the log has, records are missing; with no state at all, all of them.
+// I4: between what the state has and what the log has, records are missing; with no state at all,
+// all of them.
 func TestAGapBetweenStateAndLogIsRefused(t *testing.T) {
 	home := stopped(t)
 	back := aside(t, StateDir(home))

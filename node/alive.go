@@ -8,14 +8,15 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// Down says why the node does not serve at the moment, by the first place of the tree that does not run; empty when all do. It
-// does not wait.
+// Down says why the node does not serve at the moment, by the first place of the tree that does not
+// run; empty when all do. It does not wait.
 func (n *Node) Down() string { return n.whyDown() }
 
-// Alive asks what a watchdog must know, and waits for the answers: that the loop of the tree's root takes its turn, and, where
-// the tree says that all of it runs, that storage, pool and log answer. An engine that is down or is being restarted is the
-// tree's affair and no error here; one that says nothing until ctx ends is. It is for a node that has been ready once: while the
-// tree starts, its root is busy with that. Safe for concurrent use.
+// Alive asks what a watchdog must know, and waits for the answers: that the loop of the tree's root
+// takes its turn, and, where the tree says that all of it runs, that storage, pool and log answer.
+// An engine that is down or is being restarted is the tree's affair and no error here; one that
+// says nothing until ctx ends is. It is for a node that has been ready once: while the tree starts,
+// its root is busy with that. Safe for concurrent use.
 func (n *Node) Alive(ctx context.Context) error {
 	// There is no such child; that the root says so is the answer, since it does so in its turn.
 	err := n.host.DeleteChild(ctx, "nobody")

@@ -11,8 +11,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// The sign of life for a watchdog is an answer: an engine that is deaf, though the tree takes it for running, is seen; one that
-// is down is the tree's affair.
+// The sign of life for a watchdog is an answer: an engine that is deaf, though the tree takes it
+// for running, is seen; one that is down is the tree's affair.
 func TestAliveIsAnAnswer(t *testing.T) {
 	home := filepath.Join(t.TempDir(), "home")
 	_, err := Init(home, InitOptions{Listen: "127.0.0.1:0"})

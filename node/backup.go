@@ -143,8 +143,9 @@ func (o BackupOptions) progress() func(step string, done, total uint64) {
 	return o.Progress
 }
 
-// Backup makes a backup of a stopped home in dest, which must not exist or be empty. It appears there whole and verified, or not at all.
-// Errors are ErrDamage, ErrHomeInUse (then a node runs, and SnapshotService makes it) and ErrConfig.
+// Backup makes a backup of a stopped home in dest, which must not exist or be empty. It appears
+// there whole and verified, or not at all. Errors are ErrDamage, ErrHomeInUse (then a node runs,
+// and SnapshotService makes it) and ErrConfig.
 func Backup(ctx context.Context, home, dest string, o BackupOptions) (BackupInfo, error) {
 	h, err := openStopped(home, nil, nil)
 	if err != nil {
@@ -193,7 +194,8 @@ func (h *stoppedHome) backup(ctx context.Context, dest string, o BackupOptions) 
 	return w.Finish(ctx)
 }
 
-// poolFloor is the oldest TxLaunched of a log without a terminal record; the log's end and one if there is none.
+// poolFloor is the oldest TxLaunched of a log without a terminal record; the log's end and one if
+// there is none.
 func poolFloor(ctx context.Context, l *eventlog.Log, progress func(step string, done, total uint64)) (uint64, error) {
 	pending, first, last := newPending(), l.First(), l.Durable()
 	err := eachRecord(ctx, l, first, last, func(e eventlog.Entry) error {

@@ -25,9 +25,10 @@ const (
 	copyBatch = 1 << 20      // bytes of records in one append
 )
 
-// RestoreBackup makes a home of a backup, which must not be there or be empty. The new home has a log of its own, which begins with a
-// Base record and then goes on with the backup's records under their own numbers, the snapshot as its state, and a new admin
-// token unless the backup brings one. It is verified, every byte and every app hash, and appears whole or not at all. Errors are
+// RestoreBackup makes a home of a backup, which must not be there or be empty. The new home has a
+// log of its own, which begins with a Base record and then goes on with the backup's records under
+// their own numbers, the snapshot as its state, and a new admin token unless the backup brings one.
+// It is verified, every byte and every app hash, and appears whole or not at all. Errors are
 // ErrConfig and ErrDamage.
 func RestoreBackup(ctx context.Context, src, home string, progress func(step string, done, total uint64)) (BackupInfo, error) {
 	if progress == nil {
@@ -137,7 +138,8 @@ func (r *restoring) files() error {
 	return err
 }
 
-// snapshot copies the snapshot among those of the new home, where it says where it came from: replay begins with it.
+// snapshot copies the snapshot among those of the new home, where it says where it came from:
+// replay begins with it.
 func (r *restoring) snapshot() error {
 	m, err := r.manifest()
 	if err != nil {
@@ -166,7 +168,8 @@ func (r *restoring) snapshot() error {
 	return err
 }
 
-// log writes the new home's log: Base, unless the backup has the log from its first record on, and the records.
+// log writes the new home's log: Base, unless the backup has the log from its first record on, and
+// the records.
 func (r *restoring) log(ctx context.Context) (id [16]byte, err error) {
 	o := eventlog.Options{FirstIndex: 1}
 	var batch []eventlog.Record

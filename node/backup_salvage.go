@@ -24,17 +24,20 @@ type Lost struct {
 	Front string         // why records before its first may be missing; empty if they need not be
 	Cut   uint64         // the backup ends before this record, though the log has more; 0 if it ends where the log does
 
-	// Settled: every transaction that was acknowledged has its result in the backup, or is in it to be executed, or has expired. What the lost
-	// records did is in the state that the backup begins with, and what they only acknowledged could not outlive the blocks after them.
+	// Settled: every transaction that was acknowledged has its result in the backup, or is in it to
+	// be executed, or has expired. What the lost records did is in the state that the backup begins
+	// with, and what they only acknowledged could not outlive the blocks after them.
 	Settled bool
 }
 
 // Any tells whether anything is lost.
 func (l Lost) Any() bool { return len(l.Gaps) > 0 || l.Front != "" }
 
-// SalvageBackup makes a backup of a stopped home whose log is damaged: from the newest state there is, the home's own or a snapshot, which has in it what lost
-// records before it did, and from the records after it, up to the next that is lost. Lost says what that leaves out. The home is not changed but for a snapshot
-// of its state. Errors are as of Backup; ErrDamage is that nothing is whole that a backup could begin with.
+// SalvageBackup makes a backup of a stopped home whose log is damaged: from the newest state there
+// is, the home's own or a snapshot, which has in it what lost records before it did, and from the
+// records after it, up to the next that is lost. Lost says what that leaves out. The home is not
+// changed but for a snapshot of its state. Errors are as of Backup; ErrDamage is that nothing is
+// whole that a backup could begin with.
 func SalvageBackup(ctx context.Context, home, dest string, o BackupOptions) (BackupInfo, Lost, error) {
 	h, err := openStopped(home, nil, nil)
 	if err != nil {
@@ -92,7 +95,8 @@ func (h *stoppedHome) salvageBackup(ctx context.Context, dest string, o BackupOp
 	return info, lost, err
 }
 
-// newest is the newest state that is whole and of this log: the home's own, of which a snapshot is taken, or a snapshot.
+// newest is the newest state that is whole and of this log: the home's own, of which a snapshot is
+// taken, or a snapshot.
 func (h *stoppedHome) newest(ctx context.Context, l *eventlog.Log, found eventlog.Salvaged, o BackupOptions) (snapshots.Manifest, error) {
 	progress := o.progress()
 	scan := func(done, total uint64) { progress("snapshot", done, total) }
@@ -136,7 +140,8 @@ func (h *stoppedHome) newest(ctx context.Context, l *eventlog.Log, found eventlo
 	return m, fmt.Errorf("%w: there is neither a state nor a snapshot that a backup could begin with: %w", ErrDamage, errors.Join(why...))
 }
 
-// salvagedBackup is what there is to send: the snapshot, and the records that it takes, up to the first that is lost after it.
+// salvagedBackup is what there is to send: the snapshot, and the records that it takes, up to the
+// first that is lost after it.
 func (h *stoppedHome) salvagedBackup(ctx context.Context, l *eventlog.Log, m snapshots.Manifest, lost *Lost) (*backup, error) {
 	b := &backup{home: h.home, dir: h.dir(), manifest: m, last: max(l.Durable(), m.Index)}
 	from := l.First() // the first record behind all that is lost
@@ -196,8 +201,9 @@ func (b *behind) entry(e eventlog.Entry) error {
 	return nil
 }
 
-// outlives tells whether the chain's time went past the validity of all that lost records can have acknowledged: who was launched before the first record
-// behind them was valid for one window more at most.
+// outlives tells whether the chain's time went past the validity of all that lost records can have
+// acknowledged: who was launched before the first record behind them was valid for one window more
+// at most.
 func (b *behind) outlives(window time.Duration) bool {
 	return b.begin != 0 && b.clock >= b.begin+int64(window)+int64(time.Second)
 }

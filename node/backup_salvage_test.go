@@ -36,8 +36,8 @@ func harm(t *testing.T, home, text string, do func(b []byte)) {
 	t.Fatalf("no record has %q in it", text)
 }
 
-// damaged is a home in whose log are: "early", launched; blocks, the last of them later; and what waits, "late" in the middle of it, unless later
-// is further ahead than a transaction may be valid.
+// damaged is a home in whose log are: "early", launched; blocks, the last of them later; and what
+// waits, "late" in the middle of it, unless later is further ahead than a transaction may be valid.
 func damaged(t *testing.T, later time.Duration) (home string, waits engines.TxID) {
 	t.Helper()
 	h := drive(t)
@@ -64,7 +64,8 @@ func damaged(t *testing.T, later time.Duration) (home string, waits engines.TxID
 	return h.home, waits
 }
 
-// What records that are lost did is in the state; what they acknowledged has ended when the chain's time is past its validity (I1, I10).
+// What records that are lost did is in the state; what they acknowledged has ended when the chain's
+// time is past its validity (I1, I10).
 func TestASalvagedBackupHasWhatIsBehindTheDamage(t *testing.T) {
 	for name, tc := range map[string]struct {
 		later   time.Duration
@@ -105,7 +106,8 @@ func TestASalvagedBackupHasWhatIsBehindTheDamage(t *testing.T) {
 	}
 }
 
-// Behind the newest state nothing follows on a record that is lost: the backup ends there, and says so.
+// Behind the newest state nothing follows on a record that is lost: the backup ends there, and says
+// so.
 func TestASalvagedBackupEndsBeforeDamageBehindTheState(t *testing.T) {
 	home, waits := damaged(t, time.Second)
 	spoil(t, home, "late")

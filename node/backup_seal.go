@@ -13,7 +13,8 @@ import (
 	"github.com/coppice-go/coppice/node/api"
 )
 
-// errCometBackup: what a node of a CometBFT chain would need beside its state is in its CometBFT home.
+// errCometBackup: what a node of a CometBFT chain would need beside its state is in its CometBFT
+// home.
 var errCometBackup = errors.New("a home with consensus cometbft has keys and data that no backup holds: stop the node and copy the whole home instead, see docs/cometbft.md")
 
 // errCometSalvage: what is lost there the chain has.

@@ -25,8 +25,9 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// I1, for a backup: whatever was acknowledged before the call is in it, with its result or without, while the node works on; the restored
-// home verifies, goes on, and counts its records as the old one did.
+// I1, for a backup: whatever was acknowledged before the call is in it, with its result or without,
+// while the node works on; the restored home verifies, goes on, and counts its records as the old
+// one did.
 func TestABackupUnderLoadHasAllThatWasAcknowledged(t *testing.T) {
 	home := t.TempDir()
 	_, err := Init(home, InitOptions{ChainID: "backup", Listen: "127.0.0.1:0", Profile: Chaos})
@@ -102,7 +103,8 @@ func backedUp(t *testing.T) (home, dest string, waits engines.TxID) {
 	return home, dest, waits
 }
 
-// The log of a restored home begins with its Base; replay and verify start there, and what waited still waits.
+// The log of a restored home begins with its Base; replay and verify start there, and what waited
+// still waits.
 func TestARestoredHomeBeginsWithItsBase(t *testing.T) {
 	home, dest, waits := backedUp(t)
 	old := logID(t, home)
@@ -198,8 +200,9 @@ func flipIn(t *testing.T, pattern string) {
 	require.NoError(t, os.WriteFile(list[0], b, 0o600))
 }
 
-// A backup that is cut short leaves nothing, and parts that do not belong are refused.
-// A node that was cut off before its state was written has all that it acknowledged in its log: that is not "never started".
+// A backup that is cut short leaves nothing, and parts that do not belong are refused. A node that
+// was cut off before its state was written has all that it acknowledged in its log: that is not
+// "never started".
 func TestABackupOfAnEmptyStateTellsWhatTheLogHas(t *testing.T) {
 	h := drive(t)
 	require.NoError(t, h.submit(h.tx(kv.Put([]byte("k"), []byte("v")), time.Minute))[0].Err)
@@ -252,8 +255,9 @@ func TestABackupThatIsCutShortLeavesNothing(t *testing.T) {
 	require.ErrorContains(t, w.Take(&apiv1.BackupResponse{}), "does not know")
 }
 
-// A snapshot of another node of the chain takes the state's place, and the log says so: replay and verify go on from there. A crash after the
-// log was told, and before the state was there, is made good by the next start.
+// A snapshot of another node of the chain takes the state's place, and the log says so: replay and
+// verify go on from there. A crash after the log was told, and before the state was there, is made
+// good by the next start.
 func TestASnapshotOfAnotherNodeIsInstalled(t *testing.T) {
 	from, to := t.TempDir(), t.TempDir()
 	g, err := Init(from, InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: Chaos})

@@ -71,8 +71,9 @@ type BackupWriter struct {
 	written int64
 }
 
-// NewBackupWriter begins a backup in dest, which must not exist or be empty; until Finish, what there is of it lies beside dest,
-// in a directory of that name with ".partial". Errors are ErrConfig.
+// NewBackupWriter begins a backup in dest, which must not exist or be empty; until Finish, what
+// there is of it lies beside dest, in a directory of that name with ".partial". Errors are
+// ErrConfig.
 func NewBackupWriter(dest string, o BackupOptions) (*BackupWriter, error) {
 	dest, err := vacant(dest)
 	if err != nil {
@@ -289,8 +290,8 @@ func ReadBackup(src string) (info BackupInfo, err error) {
 	return info, info.sealed(path, data)
 }
 
-// VerifyBackup reads every byte of a backup: its log, the digest of its records, and its snapshot, whose app hash it recomputes. Errors
-// are ErrConfig (it is none) and ErrDamage.
+// VerifyBackup reads every byte of a backup: its log, the digest of its records, and its snapshot,
+// whose app hash it recomputes. Errors are ErrConfig (it is none) and ErrDamage.
 func VerifyBackup(ctx context.Context, src string, progress func(step string, done, total uint64)) (BackupInfo, error) {
 	info, err := ReadBackup(src)
 	if err != nil {

@@ -15,7 +15,8 @@ import (
 	"github.com/coppice-go/coppice/node"
 )
 
-// BenchmarkCommit is a whole node on disk, driven through its API: transactions of one 64-byte put, from submission to result.
+// BenchmarkCommit is a whole node on disk, driven through its API: transactions of one 64-byte put,
+// from submission to result.
 func BenchmarkCommit(b *testing.B) {
 	for _, clients := range []int{1, 64} {
 		for _, batch := range []int{1, 100} {

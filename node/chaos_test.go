@@ -24,8 +24,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
 
-// counters is load whose outcome can be counted from outside: each transaction adds 1 to a counter of its own. Absent is lost,
-// 2 is twice.
+// counters is load whose outcome can be counted from outside: each transaction adds 1 to a counter
+// of its own. Absent is lost, 2 is twice.
 type counters struct {
 	name   string // of this load: in its keys
 	client *client.Client
@@ -137,7 +137,8 @@ func (l *counters) end(t *testing.T) (acked, lost, twice int) {
 	return len(l.acked), lost, twice
 }
 
-// victims are all paths below coppice that live now, the instances of dynamic supervisors among them.
+// victims are all paths below coppice that live now, the instances of dynamic supervisors among
+// them.
 func victims(t supervisor.Tree) (paths []supervisor.Tree) {
 	for _, c := range t.Children {
 		if c.Path != "coppice" { // its end is the process's
@@ -148,9 +149,10 @@ func victims(t supervisor.Tree) (paths []supervisor.Tree) {
 	return paths
 }
 
-// Random kills of random paths in random ways, under load, with no regard to whether the tree has grown back: nothing
-// acknowledged is lost (I1), nothing is applied twice (I2), executing the log again leads to the same state (I3, I4), and
-// what was started has ended (I7). COPPICE_CHAOS_KILLS and COPPICE_CHAOS_SEED make it longer or another.
+// Random kills of random paths in random ways, under load, with no regard to whether the tree has
+// grown back: nothing acknowledged is lost (I1), nothing is applied twice (I2), executing the log
+// again leads to the same state (I3, I4), and what was started has ended (I7). COPPICE_CHAOS_KILLS
+// and COPPICE_CHAOS_SEED make it longer or another.
 func TestRandomKillsLoseNothing(t *testing.T) {
 	kills, seed := 60, uint64(1)
 	if s := os.Getenv("COPPICE_CHAOS_KILLS"); s != "" {
@@ -194,8 +196,10 @@ func TestRandomKillsLoseNothing(t *testing.T) {
 	t.Logf("seed %d: %v; %d acknowledged, %d lost, %d twice", seed, struck, acked, lost, twice)
 	require.Zero(t, lost)
 	require.Zero(t, twice)
-	require.Eventually(t, func() bool { return len(r.Supervisor().Orphans()) == 0 }, time.Minute, 10*time.Millisecond) // the last that hang do for a while
-	load = nil                                                                                                         // what the test itself remembers is not the node's
+	// the last that hang do for a while
+	require.Eventually(t, func() bool { return len(r.Supervisor().Orphans()) == 0 }, time.Minute, 10*time.Millisecond)
+	// what the test itself remembers is not the node's
+	load = nil
 	after := measure(t, r)
 	for range 50 { // what was told to end takes a moment
 		if after.goroutines <= calm.goroutines {
@@ -264,7 +268,8 @@ type measured struct {
 	heap       uint64
 }
 
-// measure begins with a fresh run of the node, so that what a long one has in memory on purpose is not compared.
+// measure begins with a fresh run of the node, so that what a long one has in memory on purpose is
+// not compared.
 func measure(t *testing.T, r *rig) measured {
 	t.Helper()
 	before, ok := r.Supervisor().Tree().Find("coppice/node/logger")

@@ -47,8 +47,9 @@ func (h *hand) blockTime(before time.Time) time.Time {
 	return s.Time
 }
 
-// A wall clock that is set back an hour refuses nothing that is valid by block time, and takes no block time back. Set forward an
-// hour, what expired is refused, or ends as expired in a block of that time; after it is right again the chain goes on from there.
+// A wall clock that is set back an hour refuses nothing that is valid by block time, and takes no
+// block time back. Set forward an hour, what expired is refused, or ends as expired in a block of
+// that time; after it is right again the chain goes on from there.
 func TestAClockThatJumps(t *testing.T) {
 	home := t.TempDir()
 	_, err := Init(home, InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: Chaos})

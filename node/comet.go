@@ -42,7 +42,8 @@ func (n *Node) cometDriver() (consensus.Driver, error) {
 	}, nil
 }
 
-// soloOnly refuses a home that is CometBFT's: alone it would commit blocks that its network never sees, and could not go back.
+// soloOnly refuses a home that is CometBFT's: alone it would commit blocks that its network never
+// sees, and could not go back.
 func soloOnly(home string) error {
 	if _, err := os.Stat(CometDir(home)); err == nil {
 		return fmt.Errorf("%w: consensus.kind = %q, and there is a CometBFT home in %s: want %q, as the chain's other nodes have; a node without peers wants a home of its own",
@@ -51,8 +52,8 @@ func soloOnly(home string) error {
 	return nil
 }
 
-// governed adds the backend of governance to those of a home whose chain is CometBFT's. Which backends there are decides results, so it
-// goes by what the nodes of a chain share.
+// governed adds the backend of governance to those of a home whose chain is CometBFT's. Which
+// backends there are decides results, so it goes by what the nodes of a chain share.
 func governed(home string, backends map[string]engines.Backend) error {
 	if _, err := os.Stat(CometDir(home)); err != nil {
 		return nil
@@ -73,15 +74,16 @@ func governed(home string, backends map[string]engines.Backend) error {
 	return nil
 }
 
-// WithCometCommand makes the node run CometBFT by that command instead of its own program's hidden one: for programs that embed a
-// node, and have a way to call comet.RunChild.
+// WithCometCommand makes the node run CometBFT by that command instead of its own program's hidden
+// one: for programs that embed a node, and have a way to call comet.RunChild.
 func WithCometCommand(command ...string) Option {
 	return func(n *Node) { n.cometCommand = command }
 }
 
-// WithVoteExtender has e extend this validator's votes, verify those of others, and, if it is a consensus.Proposer, make transactions of
-// them. It has an effect on a chain of CometBFT's whose genesis has vote_extensions_enable_height (CometOptions.VoteExtensionsHeight);
-// all its validators need one that judges alike. A backend may be one: it then executes what it proposed.
+// WithVoteExtender has e extend this validator's votes, verify those of others, and, if it is a
+// consensus.Proposer, make transactions of them. It has an effect on a chain of CometBFT's whose
+// genesis has vote_extensions_enable_height (CometOptions.VoteExtensionsHeight); all its validators
+// need one that judges alike. A backend may be one: it then executes what it proposed.
 func WithVoteExtender(e consensus.VoteExtender) Option {
 	return func(n *Node) { n.extender = e }
 }
@@ -93,16 +95,19 @@ type CometOptions struct {
 	RPC     string        // host:port; empty is 127.0.0.1:26657
 	Moniker string
 
-	// VoteExtensionsHeight is from which height on the chain's validators extend their votes; 0 is never. See WithVoteExtender.
+	// VoteExtensionsHeight is from which height on the chain's validators extend their votes; 0 is
+	// never. See WithVoteExtender.
 	VoteExtensionsHeight uint64
 
 	// StateSync, if set, has the node begin with a snapshot of its peers.
 	StateSync *comet.StateSync
 
-	// Join, if set, is the chain of running nodes that the node joins (comet.Fetch); its genesis is the home's.
+	// Join, if set, is the chain of running nodes that the node joins (comet.Fetch); its genesis is
+	// the home's.
 	Join *comet.Chain
 
-	// Import is a CometBFT home to take keys, configuration and genesis from; the others are then not looked at.
+	// Import is a CometBFT home to take keys, configuration and genesis from; the others are then
+	// not looked at.
 	Import string
 }
 
@@ -119,8 +124,8 @@ func importedGenesis(o InitOptions) (Genesis, error) {
 	return carriedGenesis(o.ChainID, theirs, from)
 }
 
-// carriedGenesis is our genesis of a chain of CometBFT's: ours, if its genesis carries one, else its names and its size of blocks with the
-// default limits. An empty chainID is any.
+// carriedGenesis is our genesis of a chain of CometBFT's: ours, if its genesis carries one, else
+// its names and its size of blocks with the default limits. An empty chainID is any.
 func carriedGenesis(chainID string, theirs comet.Genesis, from string) (Genesis, error) {
 	bad := func(format string, args ...any) (Genesis, error) {
 		return Genesis{}, fmt.Errorf("%w: the genesis of %s: %w", ErrConfig, from, fmt.Errorf(format, args...))
@@ -179,8 +184,8 @@ func initComet(home string, g Genesis, c Config, o CometOptions) error {
 	return writeCometGenesis(home, g, comet.Genesis{Validators: []comet.Validator{id.Validator}, VoteExtensionsHeight: o.VoteExtensionsHeight})
 }
 
-// WriteCometGenesis writes CometBFT's genesis of a home whose chain has not begun: that of g, which it carries, so that nodes
-// with other limits are of another chain, and with these validators.
+// WriteCometGenesis writes CometBFT's genesis of a home whose chain has not begun: that of g, which
+// it carries, so that nodes with other limits are of another chain, and with these validators.
 func WriteCometGenesis(home string, g Genesis, validators []comet.Validator) error {
 	return writeCometGenesis(home, g, comet.Genesis{Validators: validators})
 }

@@ -50,7 +50,8 @@ func childAt(c *apiv1.Child, path string) *apiv1.Child {
 	return nil
 }
 
-// whole tells whether everything that is specified runs. The children of dynamic supervisors come and go.
+// whole tells whether everything that is specified runs. The children of dynamic supervisors come
+// and go.
 func whole(c *apiv1.Child) bool {
 	if c.Live.GetState() != apiv1.ChildState_CHILD_STATE_RUNNING {
 		return false
@@ -80,7 +81,8 @@ func (r *cometRig) strike(path string, how apiv1.How) bool {
 	defer cancel()
 	var release time.Duration
 	if how == apiv1.How_HOW_HANG {
-		release = time.Duration(50+r.rand.IntN(850)) * time.Millisecond // within its shutdown time: else it is an orphan, and the node's affair
+		// within its shutdown time: else it is an orphan, and the node's affair
+		release = time.Duration(50+r.rand.IntN(850)) * time.Millisecond
 	}
 	_, err := r.cl.Kill(ctx, path, how, release)
 	if err != nil && slices.Contains([]connect.Code{connect.CodeNotFound, connect.CodeFailedPrecondition, connect.CodeInvalidArgument}, connect.CodeOf(err)) {
@@ -99,15 +101,17 @@ func (r *cometRig) wayToDie(c *apiv1.Child) apiv1.How {
 	return ways[r.rand.IntN(len(ways))]
 }
 
-// Everything below transactions, and below engines but consensus, is killed under load in random ways, within the limits of the
-// default profile: CometBFT's process does not notice. COPPICE_COMET_CORE_KILLS makes it longer.
+// Everything below transactions, and below engines but consensus, is killed under load in random
+// ways, within the limits of the default profile: CometBFT's process does not notice.
+// COPPICE_COMET_CORE_KILLS makes it longer.
 func TestKillsOfTheCoreLeaveCometBFTAlone(t *testing.T) {
 	n, seed, _ := campaign(t, "COPPICE_COMET_CORE_KILLS", 3)
 	r := newCometRig(t, Default, seed, false)
 	r.awaitTree("it is whole", whole)
 	struck, vain := map[string]int{}, 0
 	for done := 0; done < n; {
-		// As many blows at once as the limits allow, at random; the blows after the first fall into the recovery from it.
+		// As many blows at once as the limits allow, at random; the blows after the first fall into
+		// the recovery from it.
 		var blows []*apiv1.Child
 		r.awaitTree("its limits allow another kill", func(root *apiv1.Child) bool {
 			core, engines := childAt(root, corePath), childAt(root, enginesPath)
@@ -165,8 +169,8 @@ func kindOf(path string) string {
 // blockWithin is how soon the next block is to come after a kill that restarts the node's engines.
 const blockWithin = 5 * time.Second
 
-// A kill of router, logger, transactions or node restarts the engines: there is exactly one new CometBFT, with exactly one handshake.
-// COPPICE_COMET_NODE_RESTARTS is how often each is killed.
+// A kill of router, logger, transactions or node restarts the engines: there is exactly one new
+// CometBFT, with exactly one handshake. COPPICE_COMET_NODE_RESTARTS is how often each is killed.
 func TestKillsThatRestartTheNodeMakeOneCometBFT(t *testing.T) {
 	n, seed, long := campaign(t, "COPPICE_COMET_NODE_RESTARTS", 1)
 	r := newCometRig(t, Default, seed, true)

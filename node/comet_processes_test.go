@@ -24,10 +24,12 @@ import (
 // cometNodeCommand is the first argument of the test binary when it is to be a node with CometBFT.
 const cometNodeCommand = "comet-node"
 
-// cometLogLevel is CometBFT's log_level in the environment, for whoever looks for a cause in node.log.
+// cometLogLevel is CometBFT's log_level in the environment, for whoever looks for a cause in
+// node.log.
 const cometLogLevel = "COPPICE_COMET_LOG"
 
-// RunReexecuted is the main function of the test binary where it is one of the two processes of a campaign. It is for TestMain.
+// RunReexecuted is the main function of the test binary where it is one of the two processes of a
+// campaign. It is for TestMain.
 func RunReexecuted(args []string) (code int, is bool) {
 	if len(args) < 2 {
 		return 0, false
@@ -54,7 +56,8 @@ func reporterFlags(f *flag.FlagSet) *reporter {
 	return r
 }
 
-// runCometNode runs the node of a home as the coppice binary does, but for the steps that it tells of.
+// runCometNode runs the node of a home as the coppice binary does, but for the steps that it tells
+// of.
 func runCometNode(args []string) error {
 	f := flag.NewFlagSet(cometNodeCommand, flag.ContinueOnError)
 	home, r := f.String("home", "", ""), reporterFlags(f)
@@ -83,7 +86,8 @@ func runCometNode(args []string) error {
 	return n.Run(ctx)
 }
 
-// tellingLogger writes to stderr, and tells when CometBFT has said that it exits at a crash point of its own.
+// tellingLogger writes to stderr, and tells when CometBFT has said that it exits at a crash point
+// of its own.
 func tellingLogger(steps *commitPath) *zap.Logger {
 	c := zap.NewDevelopmentConfig()
 	c.Level, c.DisableStacktrace = zap.NewAtomicLevelAt(zap.InfoLevel), true
@@ -92,7 +96,8 @@ func tellingLogger(steps *commitPath) *zap.Logger {
 	}
 	log, err := c.Build(zap.Hooks(func(e zapcore.Entry) error {
 		var index int64
-		if after, ok := strings.CutPrefix(e.Message, "*** fail-test "); ok { // its own line: what its supervisor tells of its end has that too
+		// its own line: what its supervisor tells of its end has that too
+		if after, ok := strings.CutPrefix(e.Message, "*** fail-test "); ok {
 			if _, err := fmt.Sscan(after, &index); err == nil {
 				steps.at(failPoint, index)
 			}
@@ -105,8 +110,8 @@ func tellingLogger(steps *commitPath) *zap.Logger {
 	return log
 }
 
-// runCometChild runs CometBFT. What the test answers at its start may be the crash point at which it is to exit. With all steps
-// wanted its connections go through a relay.
+// runCometChild runs CometBFT. What the test answers at its start may be the crash point at which
+// it is to exit. With all steps wanted its connections go through a relay.
 func runCometChild(args []string) error {
 	var o comet.ChildOptions
 	f := flag.NewFlagSet(comet.ChildCommand, flag.ContinueOnError)

@@ -29,8 +29,9 @@ import (
 // cometWait bounds every wait of a campaign.
 const cometWait = time.Minute
 
-// cometRig is a lone validator under load: a node in a process of its own, which is the test binary, with a real CometBFT as its
-// child. The test learns each step of both and may strike there.
+// cometRig is a lone validator under load: a node in a process of its own, which is the test
+// binary, with a real CometBFT as its child. The test learns each step of both and may strike
+// there.
 type cometRig struct {
 	t     *testing.T
 	dir   string
@@ -69,7 +70,8 @@ type cometNode struct {
 	err  error
 }
 
-// newCometRig makes a home, starts its node and puts it under load. What is told of is all steps, or only what the figures need.
+// newCometRig makes a home, starts its node and puts it under load. What is told of is all steps,
+// or only what the figures need.
 func newCometRig(t *testing.T, profile Profile, seed uint64, all bool) *cometRig {
 	t.Helper()
 	t.Parallel()                                   // most of it is waiting
@@ -239,7 +241,8 @@ func (r *cometRig) progress(n int) facts {
 	return r.await(fmt.Sprintf("%d more commits", n), func(f facts) bool { return f.commits >= want })
 }
 
-// nextBlock waits for the first commit that another CometBFT than those of before brought, and answers when it was.
+// nextBlock waits for the first commit that another CometBFT than those of before brought, and
+// answers when it was.
 func (r *cometRig) nextBlock(before facts) facts {
 	r.t.Helper()
 	return r.await("a block of a new CometBFT", func(f facts) bool { return len(f.comets) > len(before.comets) && f.since > 0 })
@@ -268,8 +271,8 @@ func (r *cometRig) bounded() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(r.t.Context(), cometWait)
 }
 
-// finish ends the load, counts, stops the node in order and verifies its home: the app hashes of the log are those that executing it
-// again gives (I3, I4).
+// finish ends the load, counts, stops the node in order and verifies its home: the app hashes of
+// the log are those that executing it again gives (I3, I4).
 func (r *cometRig) finish() {
 	r.t.Helper()
 	acked, lost, twice := r.load.end(r.t)

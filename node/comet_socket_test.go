@@ -31,8 +31,9 @@ func (r *cometRig) abciSocket() string {
 	return sockets[0]
 }
 
-// A bad client shares the socket with the real CometBFT, under load: garbage, partial and oversized frames, early hang-ups, and more
-// connections than there may be. Nothing stops, nothing restarts. COPPICE_COMET_FRAMES is how many bad things.
+// A bad client shares the socket with the real CometBFT, under load: garbage, partial and oversized
+// frames, early hang-ups, and more connections than there may be. Nothing stops, nothing restarts.
+// COPPICE_COMET_FRAMES is how many bad things.
 func TestABadClientOnTheABCISocketStopsNothing(t *testing.T) {
 	n, seed, _ := campaign(t, "COPPICE_COMET_FRAMES", 300)
 	r := newCometRig(t, Default, seed, false)
@@ -111,8 +112,9 @@ func (r *cometRig) abciInfo(ctx context.Context, hc *http.Client) (height int64,
 	return answer.Result.Response.Height, answer.Result.Response.Hash, nil
 }
 
-// While a block is between FinalizeBlock's answer and Commit, Info is asked over and over, by RPC and on the socket: it answers the
-// committed height and hash and no other, and the block is committed. COPPICE_COMET_INFOS is how often per block and way.
+// While a block is between FinalizeBlock's answer and Commit, Info is asked over and over, by RPC
+// and on the socket: it answers the committed height and hash and no other, and the block is
+// committed. COPPICE_COMET_INFOS is how often per block and way.
 func TestAStormOfInfoBetweenFinalizeBlockAndCommit(t *testing.T) {
 	n, seed, long := campaign(t, "COPPICE_COMET_INFOS", 50)
 	r := newCometRig(t, Default, seed, true)

@@ -18,8 +18,9 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// step is a point in the work of the two processes, the node's and CometBFT's, at which whoever gets there tells the test and
-// waits for it to let them go on. The test may kill either of them there.
+// step is a point in the work of the two processes, the node's and CometBFT's, at which whoever
+// gets there tells the test and waits for it to let them go on. The test may kill either of them
+// there.
 type step string
 
 // The steps of a block's commit, in their order, and some others.
@@ -140,7 +141,8 @@ func (o steppedOrdering) Commit(ctx context.Context, height uint64) (engines.Cha
 	return s, err
 }
 
-// steppedBackend tells when the first transaction of a block has executed and nobody knows its result yet.
+// steppedBackend tells when the first transaction of a block has executed and nobody knows its
+// result yet.
 type steppedBackend struct {
 	engines.Backend
 	steps *commitPath

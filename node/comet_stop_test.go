@@ -27,15 +27,16 @@ func (r *cometRig) pausedFor(pid int, d time.Duration) time.Duration {
 	return time.Since(began)
 }
 
-// Either process is stopped and goes on, as by a debugger, a suspended machine, or a machine with too much to do. Nothing is lost and
-// nothing is restarted, if it is CometBFT for no longer than the watchdog's patience; else the watchdog replaces it.
-// COPPICE_COMET_STOPS is how often each.
+// Either process is stopped and goes on, as by a debugger, a suspended machine, or a machine with
+// too much to do. Nothing is lost and nothing is restarted, if it is CometBFT for no longer than
+// the watchdog's patience; else the watchdog replaces it. COPPICE_COMET_STOPS is how often each.
 func TestStoppedProcessesGoOn(t *testing.T) {
 	n, seed, long := campaign(t, "COPPICE_COMET_STOPS", 1)
 	r := newCometRig(t, Default, seed, false)
 	ours, theirs := []time.Duration{50 * time.Millisecond}, []time.Duration{50 * time.Millisecond}
 	if long {
-		ours = []time.Duration{50 * time.Millisecond, time.Second, 4 * time.Second, 12 * time.Second} // the last two beyond the watchdog's patience
+		// the last two beyond the watchdog's patience
+		ours = []time.Duration{50 * time.Millisecond, time.Second, 4 * time.Second, 12 * time.Second}
 		theirs = []time.Duration{50 * time.Millisecond, 500 * time.Millisecond, 2500 * time.Millisecond}
 	}
 	for _, side := range []struct {
@@ -71,8 +72,9 @@ func TestStoppedProcessesGoOn(t *testing.T) {
 	r.finish()
 }
 
-// A node that was stopped for longer than its watchdog's patience, while nothing was asked of it, finds that the height stood still all that
-// time. It does not blame CometBFT for it. COPPICE_COMET_STOPS is how often.
+// A node that was stopped for longer than its watchdog's patience, while nothing was asked of it,
+// finds that the height stood still all that time. It does not blame CometBFT for it.
+// COPPICE_COMET_STOPS is how often.
 func TestANodeThatWasStoppedDoesNotBlameCometBFT(t *testing.T) {
 	n, seed, long := campaign(t, "COPPICE_COMET_STOPS", 0)
 	if !long {
@@ -92,8 +94,9 @@ func TestANodeThatWasStoppedDoesNotBlameCometBFT(t *testing.T) {
 	r.finish()
 }
 
-// A CometBFT that takes longer to start than a height may stand still, on a machine with too much to do, is waited for: another start would
-// take as long. (Found by a hundred SIGKILLs at a load average of 12: the watchdog ended starts that took 3 s.) COPPICE_COMET_STOPS is how often.
+// A CometBFT that takes longer to start than a height may stand still, on a machine with too much
+// to do, is waited for: another start would take as long. (Found by a hundred SIGKILLs at a load
+// average of 12: the watchdog ended starts that took 3 s.) COPPICE_COMET_STOPS is how often.
 func TestASlowStartOfCometBFTIsWaitedFor(t *testing.T) {
 	n, seed, long := campaign(t, "COPPICE_COMET_STOPS", 0)
 	if !long {

@@ -22,7 +22,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
 
-// abciHand is a node whose CometBFT is the test: the process is one that does nothing, and the test speaks on its socket.
+// abciHand is a node whose CometBFT is the test: the process is one that does nothing, and the test
+// speaks on its socket.
 type abciHand struct {
 	*hand
 	c *comettest.Client
@@ -41,7 +42,8 @@ func initABCI(t *testing.T) string {
 		Comet: CometOptions{P2P: "127.0.0.1:0", RPC: "127.0.0.1:0"},
 	})
 	require.NoError(t, err)
-	require.NoError(t, os.MkdirAll(filepath.Join(CometDir(home), "data", "blockstore.db"), 0o700)) // which a real one would make
+	// which a real one would make
+	require.NoError(t, os.MkdirAll(filepath.Join(CometDir(home), "data", "blockstore.db"), 0o700))
 	return home
 }
 
@@ -162,7 +164,8 @@ var blockSteps = []struct {
 	{"after Commit", func(a *abciHand, b comettest.Block, kill func()) { a.finalize(b); a.commitABCI(); kill() }},
 }
 
-// Each child of the core is killed at each step of a block. CometBFT's process and connection do not notice.
+// Each child of the core is killed at each step of a block. CometBFT's process and connection do
+// not notice.
 func TestKillsOfTheCoreAtEachStepOfABlock(t *testing.T) {
 	a := driveABCI(t, initABCI(t))
 	a.initChain()
@@ -189,8 +192,9 @@ func TestKillsOfTheCoreAtEachStepOfABlock(t *testing.T) {
 	a.close()
 }
 
-// The handshake's rows, as the application sees them: after a death of the process at any step it tells the last committed height;
-// the block that was decided is delivered again, or is not ("saved response"), and nothing is there twice.
+// The handshake's rows, as the application sees them: after a death of the process at any step it
+// tells the last committed height; the block that was decided is delivered again, or is not ("saved
+// response"), and nothing is there twice.
 func TestTheHandshakeAfterARestartAtEachStep(t *testing.T) {
 	home := initABCI(t)
 	a := driveABCI(t, home)
@@ -229,7 +233,8 @@ func TestTheHandshakeAfterARestartAtEachStep(t *testing.T) {
 	a.close()
 }
 
-// A child that dies between two steps is replaced: its successor finds a socket of its own, and the last committed height.
+// A child that dies between two steps is replaced: its successor finds a socket of its own, and the
+// last committed height.
 func TestAProcessThatDiesAtEachStepFindsWhereItStood(t *testing.T) {
 	a := driveABCI(t, initABCI(t))
 	a.initChain()
@@ -256,7 +261,8 @@ func TestAProcessThatDiesAtEachStepFindsWhereItStood(t *testing.T) {
 	a.close()
 }
 
-// Two different decisions for one height: consensus is broken, and the process ends with that reason.
+// Two different decisions for one height: consensus is broken, and the process ends with that
+// reason.
 func TestAConflictingBlockEndsTheNode(t *testing.T) {
 	a := driveABCI(t, initABCI(t))
 	a.initChain()
@@ -269,7 +275,8 @@ func TestAConflictingBlockEndsTheNode(t *testing.T) {
 	require.ErrorIs(t, err, ordering.ErrConflict)
 }
 
-// A home whose CometBFT is of another chain is refused with the reason, and so is one whose chain data is gone.
+// A home whose CometBFT is of another chain is refused with the reason, and so is one whose chain
+// data is gone.
 func TestAForeignOrWipedCometHomeIsRefused(t *testing.T) {
 	home := initABCI(t)
 	g, err := ReadGenesis(home)
@@ -293,7 +300,8 @@ func TestAForeignOrWipedCometHomeIsRefused(t *testing.T) {
 	a.commitABCI()
 	a.close()
 
-	// Limits and the governance key are the chain's from its InitChain on: who edits them would judge otherwise than the others.
+	// Limits and the governance key are the chain's from its InitChain on: who edits them would
+	// judge otherwise than the others.
 	path := filepath.Join(home, genesisFile)
 	genesis, err := os.ReadFile(path)
 	require.NoError(t, err)

@@ -27,8 +27,9 @@ func runUnfit(t *testing.T, home, child string) (error, *suptest.Recorder) {
 	return n.Run(t.Context()), rec
 }
 
-// A CometBFT that no restart can mend ends the node at once, with a reason and the exit code that says of what kind it is. (Before, its supervisor
-// gave up after ten restarts in twelve seconds, and the one above, which counts ten in a minute, never did.)
+// A CometBFT that no restart can mend ends the node at once, with a reason and the exit code that
+// says of what kind it is. (Before, its supervisor gave up after ten restarts in twelve seconds,
+// and the one above, which counts ten in a minute, never did.)
 func TestACometBFTThatCannotStartEndsTheNode(t *testing.T) {
 	change := func(file string, edit func(string) string) func(*testing.T, string) {
 		return func(t *testing.T, home string) {
@@ -78,7 +79,8 @@ func TestACometBFTThatCannotStartEndsTheNode(t *testing.T) {
 	}
 }
 
-// A validator that starts as a node without peers commits what its network never sees, and is no part of that afterwards.
+// A validator that starts as a node without peers commits what its network never sees, and is no
+// part of that afterwards.
 func TestAHomeOfCometBFTsDoesNotStartAlone(t *testing.T) {
 	home := initABCI(t)
 	c, err := Load(home)

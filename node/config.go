@@ -4,9 +4,10 @@ import (
 	"time"
 )
 
-// Config is a node's configuration: what coppice.toml, the environment and the flags of start say together (see Resolve). Its
-// zero value is not usable: DefaultConfig is what a file that says nothing means. What each field means, its unit and its
-// bounds are in the table of keys (see Keys), which holds every field.
+// Config is a node's configuration: what coppice.toml, the environment and the flags of start say
+// together (see Resolve). Its zero value is not usable: DefaultConfig is what a file that says
+// nothing means. What each field means, its unit and its bounds are in the table of keys (see
+// Keys), which holds every field.
 type Config struct {
 	Profile     Profile
 	Listen      string // host:port; port 0 takes a free one
@@ -21,7 +22,8 @@ type Config struct {
 	Diagnostics DiagnosticsConfig
 }
 
-// TLSConfig names the files of the listener's certificate. A path that is not absolute begins at the home.
+// TLSConfig names the files of the listener's certificate. A path that is not absolute begins at
+// the home.
 type TLSConfig struct {
 	Cert string // PEM, the certificate and those that vouch for it
 	Key  string // PEM
@@ -66,7 +68,8 @@ type StateSyncConfig struct {
 	Keep         int
 }
 
-// DiagnosticsConfig says what the program writes about itself to standard error. Diagnostics are not the event log.
+// DiagnosticsConfig says what the program writes about itself to standard error. Diagnostics are
+// not the event log.
 type DiagnosticsConfig struct {
 	Level  string
 	Format string
@@ -102,8 +105,8 @@ func DefaultConfig() Config {
 	}
 }
 
-// Load reads the configuration of a home from its file alone, without environment and flags. Errors are ErrConfig and name
-// the file, the place in it and what was expected.
+// Load reads the configuration of a home from its file alone, without environment and flags. Errors
+// are ErrConfig and name the file, the place in it and what was expected.
 func Load(home string) (Config, error) {
 	s, err := Resolve(home, Sources{})
 	return s.Config, err

@@ -8,8 +8,9 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// readFile takes what a TOML file says. The file is walked by its syntax, since only that knows where a value stands; that
-// it is TOML at all, and says nothing twice, go-toml's decoder says first.
+// readFile takes what a TOML file says. The file is walked by its syntax, since only that knows
+// where a value stands; that it is TOML at all, and says nothing twice, go-toml's decoder says
+// first.
 func (s *Settings) readFile(path string, data []byte) (bad problems) {
 	var discarded map[string]any
 	if err := toml.Unmarshal(data, &discarded); err != nil {

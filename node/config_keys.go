@@ -26,12 +26,14 @@ type Key struct {
 	check func(c Config) error // what the bounds can not say; it may look at other keys
 }
 
-// keys is the truth about the configuration. Files, environment variables and flags are read by it, it is what "coppice
-// config" and the coppice.toml of "coppice init" print, and a test holds docs/configuration.md to it.
+// keys is the truth about the configuration. Files, environment variables and flags are read by it,
+// it is what "coppice config" and the coppice.toml of "coppice init" print, and a test holds
+// docs/configuration.md to it.
 //
 // To add a key: add the field to Config and its default to DefaultConfig, add one row here, and run
-// "go test ./node -run Documented -update", which writes docs/configuration.md. Keys of one section stand together, those
-// without a section first. Another test fails where a field of Config has no row.
+// "go test ./node -run Documented -update", which writes docs/configuration.md. Keys of one section
+// stand together, those without a section first. Another test fails where a field of Config has no
+// row.
 var keys = []Key{
 	{
 		Name: "profile", Flag: "profile", OneOf: profileNames(),
@@ -195,7 +197,8 @@ func loopback(host string) bool {
 // Keys are all keys of the configuration, those of a section together.
 func Keys() []Key { return slices.Clone(keys) }
 
-// LookupKey finds a key by its name. Where there is none, near are the names that may have been meant.
+// LookupKey finds a key by its name. Where there is none, near are the names that may have been
+// meant.
 func LookupKey(name string) (k Key, near []string, ok bool) {
 	for _, k := range keys {
 		if k.Name == name {
@@ -382,7 +385,8 @@ func didYouMean(near []string) string {
 	return "; did you mean " + strings.Join(near, " or ") + "?"
 }
 
-// distance is how many letters must be put in, left out or replaced to make b of a (Levenshtein); long words are far apart.
+// distance is how many letters must be put in, left out or replaced to make b of a (Levenshtein);
+// long words are far apart.
 func distance(a, b string) int {
 	if len(a) > 64 || len(b) > 64 {
 		return math.MaxInt

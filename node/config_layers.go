@@ -130,8 +130,9 @@ func (s Settings) Changed(other Settings) []Key {
 	return changed
 }
 
-// Resolve is the configuration in force for a home: defaults, then coppice.toml, then the environment, then flags. Errors
-// are *ConfigError, of all problems at once, and name where each value came from.
+// Resolve is the configuration in force for a home: defaults, then coppice.toml, then the
+// environment, then flags. Errors are *ConfigError, of all problems at once, and name where each
+// value came from.
 func Resolve(home string, src Sources) (Settings, error) {
 	s := newSettings()
 	path := filepath.Join(home, configFile)
@@ -150,7 +151,8 @@ func Resolve(home string, src Sources) (Settings, error) {
 	return s.checked(bad)
 }
 
-// CheckFile is the configuration of one file alone, which need not be in a home. Errors are as those of Resolve.
+// CheckFile is the configuration of one file alone, which need not be in a home. Errors are as
+// those of Resolve.
 func CheckFile(path string) (Settings, error) {
 	s := newSettings()
 	data, err := os.ReadFile(path)
@@ -197,9 +199,10 @@ func (s *Settings) set(o Origin, name, value string, bad *problems) {
 	s.origins[k.Name] = o
 }
 
-// readEnvironment takes the variables of the keys. One that is no key's but begins as a section's do, or is nearly a key's,
-// is refused: a node that runs with another value than its operator believes is worse than one that does not start. Others
-// that begin with COPPICE_ are none of its business; container platforms make up such names after a service's.
+// readEnvironment takes the variables of the keys. One that is no key's but begins as a section's
+// do, or is nearly a key's, is refused: a node that runs with another value than its operator
+// believes is worse than one that does not start. Others that begin with COPPICE_ are none of its
+// business; container platforms make up such names after a service's.
 func (s *Settings) readEnvironment(environ []string, bad *problems) {
 	for _, e := range environ {
 		name, value, _ := strings.Cut(e, "=")
@@ -228,8 +231,8 @@ func (s *Settings) readEnvironment(environ []string, bad *problems) {
 // notKeys are the variables that the command reads and that are no keys.
 var notKeys = []string{"COPPICE_HOME", "COPPICE_TOKEN"}
 
-// commented is a coppice.toml that explains every key. Keys of c that differ from their defaults are set, the others are
-// there as comments.
+// commented is a coppice.toml that explains every key. Keys of c that differ from their defaults
+// are set, the others are there as comments.
 func (c Config) commented() string {
 	var b strings.Builder
 	b.WriteString(`# Coppice's configuration. A key that is a comment has its default. Keys that are not known are refused.

@@ -49,7 +49,8 @@ max_bytes = 2_000_000
 	}
 }
 
-// I10: bad input gets a clear error naming what and where, and what was expected. One error has all of them.
+// I10: bad input gets a clear error naming what and where, and what was expected. One error has all
+// of them.
 func TestBadConfigurationIsNamed(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
 		{"unknown key", "lisen = 1", `coppice.toml:1:1: unknown key "lisen"; did you mean listen?`},
@@ -122,7 +123,8 @@ func TestForeignVariablesAreNoKeys(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// Every field has one row in the table, and every row is complete: documentation, validation and names come from it.
+// Every field has one row in the table, and every row is complete: documentation, validation and
+// names come from it.
 func TestTheTableHoldsEveryField(t *testing.T) {
 	fields := map[string]int{}
 	var walk func(prefix string, at reflect.Type)

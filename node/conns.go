@@ -7,9 +7,10 @@ import (
 	"sync"
 )
 
-// conns bounds how many connections the listener holds. Where one more comes it closes the one that has been without a request
-// for longest, or that never finished the head of its first: so thousands that do nothing keep nobody out, and admin always
-// answers (I8). Those with a request are the intake's to bound, below this bound. Safe for concurrent use.
+// conns bounds how many connections the listener holds. Where one more comes it closes the one that
+// has been without a request for longest, or that never finished the head of its first: so
+// thousands that do nothing keep nobody out, and admin always answers (I8). Those with a request
+// are the intake's to bound, below this bound. Safe for concurrent use.
 type conns struct {
 	max int
 

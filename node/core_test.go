@@ -144,8 +144,8 @@ func (h *hand) cut(path string) {
 
 const corePath = "coppice/node/transactions"
 
-// A block delivered again is compared by chain, height and hash: the same appends nothing and answers the same, before its
-// commit and after.
+// A block delivered again is compared by chain, height and hash: the same appends nothing and
+// answers the same, before its commit and after.
 func TestABlockDeliveredAgainAppendsNothing(t *testing.T) {
 	h := drive(t)
 	defer h.close()
@@ -208,7 +208,8 @@ func TestABlockOutOfTurnIsItsDriversFault(t *testing.T) {
 	require.EqualValues(t, 1, h.commit(b).Height, "and nothing stopped")
 }
 
-// A block that was decided and not committed is executed again after a restart, and staged only. Its driver commits it.
+// A block that was decided and not committed is executed again after a restart, and staged only.
+// Its driver commits it.
 func TestALeftoverIsStagedAndNotCommitted(t *testing.T) {
 	for _, path := range []string{corePath + "/ordering", corePath + "/storage", corePath + "/mempool/pool", "coppice/node/logger", "coppice/node/router"} {
 		t.Run(path, func(t *testing.T) {
@@ -326,7 +327,8 @@ func TestWhatIsRefusedIsNotLogged(t *testing.T) {
 	require.Equal(t, end, h.appended())
 }
 
-// Every acknowledged transaction ends in a result or in TxExpired (I1), which waiters learn, and which survives a restart.
+// Every acknowledged transaction ends in a result or in TxExpired (I1), which waiters learn, and
+// which survives a restart.
 func TestWhatIsNeverOrderedExpires(t *testing.T) {
 	h := drive(t)
 	defer func() { h.close() }()
@@ -356,7 +358,8 @@ func TestWhatIsNeverOrderedExpires(t *testing.T) {
 	require.Zero(t, stat.Txs)
 }
 
-// What was acknowledged is offered again after every restart, in the order of its acknowledgment, until it has a result (I1).
+// What was acknowledged is offered again after every restart, in the order of its acknowledgment,
+// until it has a result (I1).
 func TestThePoolRemembers(t *testing.T) {
 	h := drive(t)
 	a, b, c := h.tx(kv.Add([]byte("a"), 1), time.Minute), h.tx(kv.Add([]byte("b"), 1), time.Minute), h.tx(kv.Add([]byte("c"), 1), time.Minute)

@@ -28,8 +28,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
 
-// crashing cuts a disk of log and state off at one operation: what a power failure would leave at that instant is cloned, and
-// the node goes on without knowing.
+// crashing cuts a disk of log and state off at one operation: what a power failure would leave at
+// that instant is cloned, and the node goes on without knowing.
 type crashing struct {
 	mem    *vfs.MemFS
 	at     int64 // the operation at which it happens
@@ -67,7 +67,8 @@ func about(path string) string {
 	return part
 }
 
-// counted is what the outside knows: which counters were acknowledged, and which app hash a height had.
+// counted is what the outside knows: which counters were acknowledged, and which app hash a height
+// had.
 type counted struct {
 	mu      sync.Mutex
 	settled *counted                // was looked at after an earlier crash
@@ -112,10 +113,11 @@ func (k *counted) snapshot() (acked map[engines.TxID]string, hashes map[uint64]s
 	return acked, hashes
 }
 
-// A whole node on a disk that crashes at random operations under load, again and again: after each crash what was acknowledged
-// has its result, once (I1, I2), each height that was told has the app hash it had (I3), and state and log are in step (I4).
-// Snapshots, pruning and truncation go on all the time; what was truncated is checked by replay from the oldest snapshot.
-// COPPICE_CRASHES makes it longer, COPPICE_CRASH_SEED another.
+// A whole node on a disk that crashes at random operations under load, again and again: after each
+// crash what was acknowledged has its result, once (I1, I2), each height that was told has the app
+// hash it had (I3), and state and log are in step (I4). Snapshots, pruning and truncation go on all
+// the time; what was truncated is checked by replay from the oldest snapshot. COPPICE_CRASHES makes
+// it longer, COPPICE_CRASH_SEED another.
 func TestTheNodeSurvivesCrashesOfItsDisk(t *testing.T) {
 	crashes, seed := 25, uint64(1)
 	if s := os.Getenv("COPPICE_CRASHES"); s != "" {
@@ -131,7 +133,8 @@ func TestTheNodeSurvivesCrashesOfItsDisk(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, seed))
 	home := t.TempDir()
 	g := NewGenesis("crash", time.Now())
-	g.Limits.Window = longest.String() // a transaction that waits through many crashes in a row must not expire meanwhile
+	// a transaction that waits through many crashes in a row must not expire meanwhile
+	g.Limits.Window = longest.String()
 	_, err := Init(home, InitOptions{Genesis: &g, Listen: "127.0.0.1:0", Profile: Chaos})
 	require.NoError(t, err)
 	known := newCounted()
@@ -193,7 +196,8 @@ func often(c *Config) Option {
 	return func(n *Node) { n.retainEvery = 2 * time.Millisecond }
 }
 
-// verifyCrashed verifies the home as a crash left it: log, state and every snapshot, and that replaying gives the state (I3, I4).
+// verifyCrashed verifies the home as a crash left it: log, state and every snapshot, and that
+// replaying gives the state (I3, I4).
 func verifyCrashed(t *testing.T, home string, mem vfs.FS, crash int) (first uint64) {
 	t.Helper()
 	h, err := openStopped(home, mem, disk.Adapt(mem))
@@ -251,8 +255,8 @@ func (n *diskNode) stopNow(t *testing.T) {
 	require.NoError(t, <-n.ended)
 }
 
-// check holds the node to what was known before the crash; what has passed is settled, and a crash later only some of it is
-// looked at again.
+// check holds the node to what was known before the crash; what has passed is settled, and a crash
+// later only some of it is looked at again.
 func (n *diskNode) check(t *testing.T, known *counted, crash int) (unfinished int) {
 	t.Helper()
 	acked, hashes := known.snapshot()

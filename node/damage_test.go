@@ -52,8 +52,8 @@ func startCode(t *testing.T, home string) (int, error) {
 	return ExitCode(err), err
 }
 
-// Damage is told as damage (5), and what does not belong together too, by a start and by verify; a foreign genesis is a
-// matter of configuration (3).
+// Damage is told as damage (5), and what does not belong together too, by a start and by verify; a
+// foreign genesis is a matter of configuration (3).
 func TestDamageHasItsExitCode(t *testing.T) {
 	for name, tc := range map[string]struct {
 		do            func(t *testing.T, home string)
@@ -186,7 +186,8 @@ func (n *diskNode) submit(t *testing.T, ops ...kv.Op) engines.TxID {
 	}
 }
 
-// Damage that is met while the node runs ends it at once, as damage: no restart mends a table, and each would read it again.
+// Damage that is met while the node runs ends it at once, as damage: no restart mends a table, and
+// each would read it again.
 func TestDamageMetWhileRunningEndsTheNodeAtOnce(t *testing.T) {
 	for name, meet := range map[string]func(t *testing.T, n *diskNode){
 		"by a read": func(t *testing.T, n *diskNode) {
@@ -206,7 +207,8 @@ func TestDamageMetWhileRunningEndsTheNodeAtOnce(t *testing.T) {
 			require.NoError(t, err)
 			mem := vfs.NewCrashableMem()
 			n := startOnDisk(t, home, mem)
-			// Blocks of the table before it and after it, so that the start does not read the one that has it.
+			// Blocks of the table before it and after it, so that the start does not read the one
+			// that has it.
 			ops := []kv.Op{kv.Add([]byte("k1"), 1)}
 			for i := range 20 {
 				value := make([]byte, 1000)
@@ -233,7 +235,8 @@ func TestDamageMetWhileRunningEndsTheNodeAtOnce(t *testing.T) {
 	}
 }
 
-// A home that had a log and has none does not begin anew: its file system may not be mounted. What it acknowledged would be gone without a word (I1).
+// A home that had a log and has none does not begin anew: its file system may not be mounted. What
+// it acknowledged would be gone without a word (I1).
 func TestAHomeWhoseDataAreGoneDoesNotBeginAnew(t *testing.T) {
 	home := stopped(t)
 	away := filepath.Join(t.TempDir(), "data")

@@ -115,7 +115,8 @@ func (h harmless) Take(ctx context.Context, maxTxs, maxBytes int) ([][]byte, err
 	}
 }
 
-// runDeadly is the process: it says where it listens, stops when its standard input ends, and exits as coppice does.
+// runDeadly is the process: it says where it listens, stops when its standard input ends, and exits
+// as coppice does.
 func runDeadly(home, mode string) int {
 	c, err := node.Load(home)
 	var n *node.Node
@@ -203,8 +204,8 @@ func (p *process) applies(key string) {
 	require.Equal(p.t, logv1.Code_CODE_OK, res.Code)
 }
 
-// dies submits transactions of the deadly backend, and answers what the process exits with and their ids. Nobody may live to
-// acknowledge them.
+// dies submits transactions of the deadly backend, and answers what the process exits with and
+// their ids. Nobody may live to acknowledge them.
 func (p *process) dies(bodies ...string) (code int, ids []engines.TxID) {
 	p.t.Helper()
 	var raws [][]byte
@@ -247,7 +248,8 @@ func death(t *testing.T, home string, id engines.TxID) [2]int {
 	return [2]int{}
 }
 
-// refused checks that the home's node does not start, says why and what to do, and executes nothing.
+// refused checks that the home's node does not start, says why and what to do, and executes
+// nothing.
 func refused(t *testing.T, home, mode string, id engines.TxID) {
 	t.Helper()
 	p := starts(t, home, mode, false)
@@ -257,8 +259,9 @@ func refused(t *testing.T, home, mode string, id engines.TxID) {
 	}
 }
 
-// A transaction that was in flight at two deaths of the process is not executed ahead of its place any more; a decided one that
-// ends the process twice stops the node, which names it. Nothing that was acknowledged is lost over it (I1).
+// A transaction that was in flight at two deaths of the process is not executed ahead of its place
+// any more; a decided one that ends the process twice stops the node, which names it. Nothing that
+// was acknowledged is lost over it (I1).
 func TestADeadlyTransaction(t *testing.T) {
 	home, _ := newHome(t)
 	p := starts(t, home, skips, true)
@@ -343,7 +346,8 @@ func TestAClearedSuspectIsForgotten(t *testing.T) {
 	require.NoFileExists(t, deathsOf(home))
 }
 
-// A file of deaths that cannot be read is damage, said before anything runs, and leaves the home free.
+// A file of deaths that cannot be read is damage, said before anything runs, and leaves the home
+// free.
 func TestDamagedDeaths(t *testing.T) {
 	home, c := newHome(t)
 	require.NoError(t, os.MkdirAll(filepath.Dir(deathsOf(home)), 0o700))

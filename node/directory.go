@@ -8,8 +8,9 @@ import (
 	"github.com/coppice-go/coppice/engines"
 )
 
-// Directory resolves the node's engines for callers outside of the tree: a program around the node, a test. It follows every
-// restart of the node; engines themselves use the directory that their Start was given, which ends with theirs.
+// Directory resolves the node's engines for callers outside of the tree: a program around the node,
+// a test. It follows every restart of the node; engines themselves use the directory that their
+// Start was given, which ends with theirs.
 func (n *Node) Directory() engines.Directory { return outside{n} }
 
 type outside struct{ n *Node }

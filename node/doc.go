@@ -1,5 +1,6 @@
-// Package node composes a node: the engines, the supervision tree over them, the home that they live in, and the host that
-// is the process. It is the one place where engines, which never import each other, are introduced.
+// Package node composes a node: the engines, the supervision tree over them, the home that they
+// live in, and the host that is the process. It is the one place where engines, which never import
+// each other, are introduced.
 //
 //	Init       makes a home
 //	Load       reads its configuration
@@ -7,5 +8,6 @@
 //	Node.Run   runs the tree until it is told to stop, or gives up
 //	Verify     checks a stopped home: the log, the state, and that replaying the one gives the other
 //
-// The strategies, restart types and limits of the tree are data (see Plan); everything else follows them.
+// The strategies, restart types and limits of the tree are data (see Plan); everything else follows
+// them.
 package node

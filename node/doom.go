@@ -10,8 +10,9 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// doom ends a run at the first exit, or failed start, that tells of damage, wherever in the core of the tree it is met, or that CometBFT
-// can not be started: no restart mends what lies on a disk. The limits of the tree would end it too, after all the restarts that they allow.
+// doom ends a run at the first exit, or failed start, that tells of damage, wherever in the core of
+// the tree it is met, or that CometBFT can not be started: no restart mends what lies on a disk.
+// The limits of the tree would end it too, after all the restarts that they allow.
 type doom struct {
 	mu  sync.Mutex
 	end context.CancelCauseFunc // of the run
@@ -48,7 +49,8 @@ func (d *doom) Observe(e supervisor.Event) {
 		return
 	}
 	err = classify(err)
-	if strings.HasPrefix(path, "coppice/node/engines/") { // what an engine on top read, or says, is no damage of the node's own
+	// what an engine on top read, or says, is no damage of the node's own
+	if strings.HasPrefix(path, "coppice/node/engines/") {
 		if !cometFinal(err) || !strings.HasPrefix(path, "coppice/node/engines/consensus/") {
 			return
 		}

@@ -23,7 +23,8 @@ var (
 	// ErrDamage: the log or the state is not what was written, or the two do not belong together.
 	ErrDamage = errors.New("damage found")
 
-	// ErrGaveUp: the tree's root gave up, or was killed, or a decided transaction is known to end the process.
+	// ErrGaveUp: the tree's root gave up, or was killed, or a decided transaction is known to end
+	// the process.
 	ErrGaveUp = errors.New("gave up")
 )
 

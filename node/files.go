@@ -6,7 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Files that a process may have open. The Go runtime has raised the soft limit to the hard one when it started.
+// Files that a process may have open. The Go runtime has raised the soft limit to the hard one when
+// it started.
 const (
 	minFiles   = 512  // below it the state and the log may find none left, which ends the node
 	ownFiles   = 192  // that connections must leave to the rest of the node
@@ -14,7 +15,8 @@ const (
 	adminConns = 32   // of them for admin, whatever requests the others have
 )
 
-// checkFiles refuses a process that would run out of file descriptors. It answers how many connections there may be.
+// checkFiles refuses a process that would run out of file descriptors. It answers how many
+// connections there may be.
 func checkFiles() (conns int, err error) {
 	var l unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {

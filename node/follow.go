@@ -20,11 +20,12 @@ var byKind = pubsub.Where("kind", func(e engines.Event, value string) bool {
 	return ok && (value == "" || value == engines.KindName(r.Kind))
 })
 
-// followBuffer is how much news may wait for a follower that reads. More is dropped: what it reads comes from the log.
+// followBuffer is how much news may wait for a follower that reads. More is dropped: what it reads
+// comes from the log.
 const followBuffer = 16
 
-// Follow tails the log for one follower. The bus only says when there is something to read: the log is truth, and a follower
-// whose bus restarted, or who missed news, has missed no record.
+// Follow tails the log for one follower. The bus only says when there is something to read: the log
+// is truth, and a follower whose bus restarted, or who missed news, has missed no record.
 func (b *backend) Follow(ctx context.Context, after uint64, kinds []string, send func(api.Logged) error) error {
 	cur, _, err := events.Behind(ctx, b.log, after)
 	if err != nil {

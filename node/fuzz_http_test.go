@@ -76,7 +76,8 @@ func request(method protoreflect.MethodDescriptor, codec, wrap uint8, body []byt
 	return r, nil
 }
 
-// incarnations of everything that is not a worker: none of it may be replaced because of what a client sent.
+// incarnations of everything that is not a worker: none of it may be replaced because of what a
+// client sent.
 func incarnations(t supervisor.Tree) string {
 	var b strings.Builder
 	var walk func(supervisor.Tree)
@@ -93,8 +94,9 @@ func incarnations(t supervisor.Tree) string {
 	return b.String()
 }
 
-// broken tells whether an answer says that the node is at fault. gRPC and Connect's streams have their status in the trailer or in the
-// last message, where a frame that is not what its head says is "internal" in theirs: malformed tells those.
+// broken tells whether an answer says that the node is at fault. gRPC and Connect's streams have
+// their status in the trailer or in the last message, where a frame that is not what its head says
+// is "internal" in theirs: malformed tells those.
 var malformed = []string{"protocol error", "corrupt response", "unmarshal end stream message"}
 
 func broken(res *http.Response, answer []byte) string {
@@ -117,8 +119,9 @@ func broken(res *http.Response, answer []byte) string {
 	return ""
 }
 
-// Whatever is sent to a whole node, by whatever method and codec, is answered, and not with a 5xx (I10): 501 apart, which is
-// the protocol's for a compression that nobody has. Nothing in the tree is replaced.
+// Whatever is sent to a whole node, by whatever method and codec, is answered, and not with a 5xx
+// (I10): 501 apart, which is the protocol's for a compression that nobody has. Nothing in the tree
+// is replaced.
 func FuzzHTTPBodies(f *testing.F) {
 	n := nodetest.Start(f)
 	base, tree := "http://"+n.Address(), n.Supervisor()

@@ -13,19 +13,21 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// Genesis is what all nodes of a chain share from its first block on. It is not configuration: changing it makes another
-// chain.
+// Genesis is what all nodes of a chain share from its first block on. It is not configuration:
+// changing it makes another chain.
 type Genesis struct {
 	ChainID       string    `json:"chain_id"`
 	GenesisTime   time.Time `json:"genesis_time"`
 	InitialHeight uint64    `json:"initial_height"`
 	Limits        Limits    `json:"limits"`
 
-	// GovernanceKey is the ed25519 key, in base64, whose holder changes the validator set of a chain of CometBFT's; empty: nobody.
+	// GovernanceKey is the ed25519 key, in base64, whose holder changes the validator set of a
+	// chain of CometBFT's; empty: nobody.
 	GovernanceKey []byte `json:"governance_key,omitempty"`
 }
 
-// appState is the genesis as CometBFT's carries it: whatever nodes of one chain must share, one way to write it.
+// appState is the genesis as CometBFT's carries it: whatever nodes of one chain must share, one way
+// to write it.
 func (g Genesis) appState() (json.RawMessage, error) { return json.Marshal(g) }
 
 // Limits bound every transaction, the same on every node.
@@ -53,7 +55,8 @@ func NewGenesis(chainID string, now time.Time) Genesis {
 	}
 }
 
-// chainStarted is the genesis as the record that starts the chain. Errors are ErrConfig and name the key.
+// chainStarted is the genesis as the record that starts the chain. Errors are ErrConfig and name
+// the key.
 func (g Genesis) chainStarted() (*logv1.ChainStarted, error) {
 	bad := func(key, format string, args ...any) (*logv1.ChainStarted, error) {
 		return nil, fmt.Errorf("%w: %s: %s: %s", ErrConfig, genesisFile, key, fmt.Sprintf(format, args...))

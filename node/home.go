@@ -158,7 +158,8 @@ func lockHome(home string) (*os.File, error) {
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			who := "another process"
 			if n, err := api.ReadNodeFile(home); err == nil && unix.Kill(n.PID, 0) != unix.ESRCH {
-				who = fmt.Sprintf("process %d", n.PID) // of a node that was killed the file says nothing: then it is another command
+				// of a node that was killed the file says nothing: then it is another command
+				who = fmt.Sprintf("process %d", n.PID)
 			}
 			return nil, fmt.Errorf("%w: %s has %s", ErrHomeInUse, who, home)
 		}

@@ -96,15 +96,15 @@ func down(t supervisor.Tree) string {
 // errByHand is the reason of every kill that was asked for.
 var errByHand = errors.New("asked for through the admin service")
 
-// defaultRelease is how long a hung child hangs when nobody says: longer than the default shutdown time, so that it becomes an
-// orphan.
+// defaultRelease is how long a hung child hangs when nobody says: longer than the default shutdown
+// time, so that it becomes an orphan.
 const defaultRelease = 7 * time.Second
 
 // takeFault is how long a child has to take a fault before it counts as one that takes none.
 const takeFault = 2 * time.Second
 
-// Kill strikes. A hang is told to stop at once, and ignores it until it is released. "*" strikes one that lives when the blow
-// falls: what ended before that was not it.
+// Kill strikes. A hang is told to stop at once, and ignores it until it is released. "*" strikes
+// one that lives when the blow falls: what ended before that was not it.
 func (h hostView) Kill(ctx context.Context, k api.Kill) (api.Killed, error) {
 	take, cancel := context.WithTimeout(ctx, takeFault)
 	defer cancel()
@@ -178,8 +178,8 @@ func wireKill(path string, err error) error {
 	return err
 }
 
-// find resolves a path. Its last element may be "*": any living child there. The host itself is not in the tree that it
-// hosts.
+// find resolves a path. Its last element may be "*": any living child there. The host itself is not
+// in the tree that it hosts.
 func (h hostView) find(path string) (supervisor.Tree, error) {
 	tree := h.n.host.Tree()
 	dir, any := strings.CutSuffix(path, "/*")

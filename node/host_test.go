@@ -15,7 +15,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
 
-// A child that is ending while a fault is offered to it does not run; that is not the same as one that takes no faults.
+// A child that is ending while a fault is offered to it does not run; that is not the same as one
+// that takes no faults.
 func TestAChildThatIsEndingIsNotRunning(t *testing.T) {
 	told, release := make(chan struct{}, 1), make(chan struct{})
 	slow := Engine{ID: "slow", Start: func(engines.Directory) supervisor.StartFunc {

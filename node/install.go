@@ -20,8 +20,9 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// installingFile names the snapshot that is about to take the state's place and of which the log is told. While it is there, what the
-// log has from the record on that it names too decides whether that has happened.
+// installingFile names the snapshot that is about to take the state's place and of which the log is
+// told. While it is there, what the log has from the record on that it names too decides whether
+// that has happened.
 const installingFile = "data/installing"
 
 func installingPath(home string) string {
@@ -62,10 +63,12 @@ func installedAt(l *eventlog.Log, m snapshots.Manifest) (at uint64, err error) {
 	}
 }
 
-// InstallSnapshot puts a snapshot of another node of the same chain, which lies among the home's snapshots, in the place of the state
-// of a stopped home, and says so in its log (SnapshotInstalled): replay and verification go on from there. The snapshot must be
-// ahead of the state. It is verified before; who vouches for its app hash is the caller's business. A crash leaves all done or
-// nothing, with the next start. Errors are ErrDamage, ErrHomeInUse, ErrConfig and snapshots.ErrNone.
+// InstallSnapshot puts a snapshot of another node of the same chain, which lies among the home's
+// snapshots, in the place of the state of a stopped home, and says so in its log
+// (SnapshotInstalled): replay and verification go on from there. The snapshot must be ahead of the
+// state. It is verified before; who vouches for its app hash is the caller's business. A crash
+// leaves all done or nothing, with the next start. Errors are ErrDamage, ErrHomeInUse, ErrConfig
+// and snapshots.ErrNone.
 func InstallSnapshot(ctx context.Context, home, id string, progress func(done, total uint64)) (snapshots.Manifest, error) {
 	h, err := openStopped(home, nil, nil)
 	if err != nil {
@@ -180,9 +183,10 @@ func logOnDisk(logs eventlog.FS, home string) logSource {
 	}
 }
 
-// settleInstall completes an installation of which the log was told before a crash, and forgets one of which it was not. It also
-// ends an exchange of states that was cut short. It is called before a state is opened, with the home locked. verified is the id of a snapshot
-// that this process took itself, empty for none.
+// settleInstall completes an installation of which the log was told before a crash, and forgets one
+// of which it was not. It also ends an exchange of states that was cut short. It is called before a
+// state is opened, with the home locked. verified is the id of a snapshot that this process took
+// itself, empty for none.
 func settleInstall(disk vfs.FS, home string, log logSource, verified string) error {
 	if err := snapshots.Recover(disk, StateDir(home)); err != nil {
 		return err

@@ -18,7 +18,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
 
-// held is a driver that starts the chain and orders nothing, so that workers live as long as a test needs them.
+// held is a driver that starts the chain and orders nothing, so that workers live as long as a test
+// needs them.
 type held struct{}
 
 func (held) Name() string { return "held" }
@@ -86,8 +87,8 @@ func (r *rig) gaveUp(mark int) []string {
 
 var errCut = errors.New("cut by the test")
 
-// The limits as shipped, each with the escalation that the design gives it: what gives up at the first kill, the second and
-// so on, all within the period.
+// The limits as shipped, each with the escalation that the design gives it: what gives up at the
+// first kill, the second and so on, all within the period.
 func TestShippedLimits(t *testing.T) {
 	const (
 		root         = "coppice"
@@ -146,8 +147,8 @@ func TestShippedLimits(t *testing.T) {
 				if last && tc.ends {
 					break
 				}
-				// What was killed, or what replaced it, is there again. What restarts a single agent or worker is a new start of
-				// the supervisor above it.
+				// What was killed, or what replaced it, is there again. What restarts a single
+				// agent or worker is a new start of the supervisor above it.
 				suptest.After(t, r.rec, mark, 1, func(e supervisor.ChildStarted) bool {
 					return e.Subject() == again && e.Incarnation > before.Incarnation
 				})

@@ -21,8 +21,8 @@ func (n *Node) inHome(path string) string {
 	return filepath.Join(n.home, path)
 }
 
-// Reload reads the certificate of the listener again. Connections that are there keep the one that they have. An error, which is
-// ErrConfig, leaves it as it was.
+// Reload reads the certificate of the listener again. Connections that are there keep the one that
+// they have. An error, which is ErrConfig, leaves it as it was.
 func (n *Node) Reload() error {
 	if n.config.TLS.Cert == "" {
 		return nil
@@ -46,8 +46,9 @@ func (n *Node) tlsConfig() *tls.Config {
 	}
 }
 
-// guarded wants a token of everybody who comes from beyond this machine, for everything but the question whether the node is
-// well. The admin token and the submit token are both good for it; what changes the node wants the admin token besides.
+// guarded wants a token of everybody who comes from beyond this machine, for everything but the
+// question whether the node is well. The admin token and the submit token are both good for it;
+// what changes the node wants the admin token besides.
 func (n *Node) guarded(h http.Handler) http.Handler {
 	host, _, _ := net.SplitHostPort(n.config.Listen) // it was checked
 	if loopback(host) {
@@ -73,7 +74,8 @@ func (n *Node) nodeFile(addr string) api.NodeFile {
 	return f
 }
 
-// submitTokenFile holds the token for those who may submit and read from beyond this machine, and no more.
+// submitTokenFile holds the token for those who may submit and read from beyond this machine, and
+// no more.
 const submitTokenFile = "submit.token"
 
 // readTokens reads the tokens of a home. A home may have no submit token.

@@ -47,8 +47,9 @@ func (h *hand) healthy() {
 	require.Equal(h.t, http.StatusOK, res.StatusCode)
 }
 
-// Connections that do nothing, whether they never sent a head, stopped in the middle of one, or had an answer and stayed, are closed for
-// those that come, the oldest first, so that admin always answers (I8).
+// Connections that do nothing, whether they never sent a head, stopped in the middle of one, or had
+// an answer and stayed, are closed for those that come, the oldest first, so that admin always
+// answers (I8).
 func TestThousandsOfIdleConnectionsKeepNobodyOut(t *testing.T) {
 	const most, flood = 50, 500
 	h := listening(t, func(b *bounds) { b.conns = most })
@@ -101,7 +102,8 @@ func TestAHeadThatIsTooLongIsRefused(t *testing.T) {
 	require.Equal(t, http.StatusRequestHeaderFieldsTooLarge, res.StatusCode)
 }
 
-// Admin has room of its own: requests that fill the node's, and bodies that never come, do not keep it from answering (I8).
+// Admin has room of its own: requests that fill the node's, and bodies that never come, do not keep
+// it from answering (I8).
 func TestAdminAnswersWhileRequestsFillTheNode(t *testing.T) {
 	h := listening(t, func(b *bounds) { b.work.MaxRequests = 3 })
 	const head = "POST /coppice.api.v1.NodeService/Submit HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
@@ -125,8 +127,8 @@ func TestAdminAnswersWhileRequestsFillTheNode(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// Connections whose requests are refused, or want no body, and whose bodies never come, are not held for them: ten times as many
-// as there may be keep nobody out (I8).
+// Connections whose requests are refused, or want no body, and whose bodies never come, are not
+// held for them: ten times as many as there may be keep nobody out (I8).
 func TestBodiesThatNeverComeKeepNobodyOut(t *testing.T) {
 	const most = 200
 	h := listening(t, func(b *bounds) { *b = newBounds(most) })
@@ -142,7 +144,8 @@ func TestBodiesThatNeverComeKeepNobodyOut(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// A process that would run out of files is not started: it would say that it is ready, and then die.
+// A process that would run out of files is not started: it would say that it is ready, and then
+// die.
 func TestTooFewFilesAreRefused(t *testing.T) {
 	_, err := connsFor(24)
 	require.ErrorIs(t, err, ErrConfig)

@@ -24,8 +24,8 @@ import (
 // longBlock is how many transactions a block of the long log has.
 const longBlock = 5_000
 
-// longLog writes a log of n transactions into a home, as a node would have: each launched, ordered in blocks, and committed with its
-// result and its change, upon a real state.
+// longLog writes a log of n transactions into a home, as a node would have: each launched, ordered
+// in blocks, and committed with its result and its change, upon a real state.
 func longLog(t *testing.T, home string, n int) {
 	t.Helper()
 	genesis, err := readGenesis(filepath.Join(home, genesisFile))
@@ -104,9 +104,10 @@ func peakMiB() int64 {
 	return r.Maxrss >> 10
 }
 
-// A log of COPPICE_LONG_TXS transactions (10000000 is the aim), in COPPICE_LONG_DIR, which is made if it holds no home: how long a start takes
-// with the state, with a snapshot, and with neither, and how much memory. COPPICE_LONG_STEP is one of these, so that each has a
-// process of its own: make, state, snapshot, nothing, verify.
+// A log of COPPICE_LONG_TXS transactions (10000000 is the aim), in COPPICE_LONG_DIR, which is made
+// if it holds no home: how long a start takes with the state, with a snapshot, and with neither,
+// and how much memory. COPPICE_LONG_STEP is one of these, so that each has a process of its own:
+// make, state, snapshot, nothing, verify.
 func TestALongLogStartsInBoundedMemory(t *testing.T) {
 	n, err := strconv.Atoi(os.Getenv("COPPICE_LONG_TXS"))
 	step, home := os.Getenv("COPPICE_LONG_STEP"), os.Getenv("COPPICE_LONG_DIR")
@@ -178,8 +179,8 @@ func TestALongLogStartsInBoundedMemory(t *testing.T) {
 	t.Logf("start with %s: %d transactions in %v (%.0f/s); peak %d MiB", step, n, took, float64(n)/took.Seconds(), peakMiB())
 }
 
-// A start that redoes a long log must not be cut off by a time-out: the next would be, too. (Found by 10 million transactions, which take longer
-// than supervisor.DefaultStartTimeout.)
+// A start that redoes a long log must not be cut off by a time-out: the next would be, too. (Found
+// by 10 million transactions, which take longer than supervisor.DefaultStartTimeout.)
 func TestWhatReadsTheLogHasNoStartTimeout(t *testing.T) {
 	home := t.TempDir()
 	_, err := Init(home, InitOptions{ChainID: "long", Listen: "127.0.0.1:0"})

@@ -34,8 +34,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor/treemetrics"
 )
 
-// leaseBound is how long a revoked incarnation may keep an operation on the log or the state in flight. Past it nobody can
-// tell what it still does to the files, and the process ends.
+// leaseBound is how long a revoked incarnation may keep an operation on the log or the state in
+// flight. Past it nobody can tell what it still does to the files, and the process ends.
 const leaseBound = 30 * time.Second
 
 // Node is an opened home. Run may be called once.
@@ -94,7 +94,8 @@ type Node struct {
 type Engine struct {
 	ID string
 
-	// Start makes one incarnation. The directory resolves the addresses of the node's engines in this run of the node.
+	// Start makes one incarnation. The directory resolves the addresses of the node's engines in
+	// this run of the node.
 	Start func(dir engines.Directory) supervisor.StartFunc
 }
 
@@ -115,8 +116,8 @@ func WithObserver(o supervisor.Observer) Option {
 	return func(n *Node) { n.observers = append(n.observers, o) }
 }
 
-// WithDisk keeps the event log and the state on other disks than the operating system's: for tests that crash and fail them.
-// The other files of the home stay where they are.
+// WithDisk keeps the event log and the state on other disks than the operating system's: for tests
+// that crash and fail them. The other files of the home stay where they are.
 func WithDisk(log eventlog.FS, state vfs.FS) Option {
 	return func(n *Node) { n.logDisk, n.stateDisk = log, state }
 }
@@ -127,7 +128,8 @@ func WithDriver(d consensus.Driver) Option { return func(n *Node) { n.driver = d
 // WithVersion is the version that status shows.
 func WithVersion(v string) Option { return func(n *Node) { n.version = v } }
 
-// New opens a home: one process at a time, until Close or the end of Run. Errors are ErrConfig and ErrHomeInUse.
+// New opens a home: one process at a time, until Close or the end of Run. Errors are ErrConfig and
+// ErrHomeInUse.
 func New(home string, c Config, opts ...Option) (*Node, error) {
 	n := &Node{
 		home: home, config: c, version: "unknown", log: zap.NewNop(), started: time.Now(),
@@ -270,8 +272,8 @@ func (n *Node) logNotice(e eventlog.Event) {
 	}
 }
 
-// die ends the process where nothing can be stopped in order any more: the state's files are held by something that failed for
-// good. Nothing is lost; the log has it.
+// die ends the process where nothing can be stopped in order any more: the state's files are held
+// by something that failed for good. Nothing is lost; the log has it.
 func (n *Node) die(err error) {
 	n.table.Close() // no transaction's fault
 	n.log.Error("the state cannot go on", zap.Error(err))
@@ -280,8 +282,8 @@ func (n *Node) die(err error) {
 	os.Exit(ExitFailed)
 }
 
-// Run runs the tree. It returns nil when ctx ended and everything stopped in order, and otherwise why the tree gave up.
-// It closes the node.
+// Run runs the tree. It returns nil when ctx ended and everything stopped in order, and otherwise
+// why the tree gave up. It closes the node.
 func (n *Node) Run(ctx context.Context) error {
 	run, end := n.doom.run(ctx)
 	defer end()

@@ -10,7 +10,8 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// pending is what the records of a log leave acknowledged and without an end. It holds no more than that.
+// pending is what the records of a log leave acknowledged and without an end. It holds no more than
+// that.
 type pending map[engines.TxID]uint64 // index of its first TxLaunched
 
 func newPending() pending { return make(pending) }

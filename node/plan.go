@@ -20,7 +20,8 @@ const (
 	// Strict tolerates nothing in the transaction core: any failure there restarts the node.
 	Strict Profile = "strict"
 
-	// Chaos raises every limit but the structural zeros, and shortens the shutdown times, for runs that kill all the time.
+	// Chaos raises every limit but the structural zeros, and shortens the shutdown times, for runs
+	// that kill all the time.
 	Chaos Profile = "chaos"
 )
 
@@ -37,7 +38,8 @@ func ParseProfile(s string) (Profile, error) {
 	return "", fmt.Errorf("profile %q: want one of %v", s, Profiles)
 }
 
-// Place is one place of the plan: how a child is supervised and, if it is a supervisor, how it supervises.
+// Place is one place of the plan: how a child is supervised and, if it is a supervisor, how it
+// supervises.
 type Place struct {
 	ID           string
 	Restart      supervisor.Restart
@@ -74,8 +76,8 @@ func (p Place) find(path string) Place {
 
 const none = 0 // restarts: a structural zero, which no profile raises
 
-// Plan is the tree: strategies, restart types and limits, as `coppice tree --spec` prints them. Engines are those that run
-// under "engines", in start order.
+// Plan is the tree: strategies, restart types and limits, as `coppice tree --spec` prints them.
+// Engines are those that run under "engines", in start order.
 func Plan(profile Profile, engines []string) Place {
 	limit := func(max int, seconds int) supervisor.Intensity {
 		if profile == Chaos && max != none {

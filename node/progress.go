@@ -42,8 +42,8 @@ type progress struct {
 	log   *zap.Logger
 }
 
-// WithProgress calls f every two seconds while a step of the start takes long, and once when such a step ends, so that a service
-// manager's time-out can be extended. f must not wait.
+// WithProgress calls f every two seconds while a step of the start takes long, and once when such a
+// step ends, so that a service manager's time-out can be extended. f must not wait.
 func WithProgress(f func(Progress)) Option {
 	return func(n *Node) { n.progress.tells = append(n.progress.tells, f) }
 }

@@ -57,9 +57,9 @@ const (
 	maxBackoff  = 5 * time.Minute
 )
 
-// retention is the engine that keeps what is on the disk within bounds: it takes snapshots, prunes old versions, and truncates the
-// log behind them. Nothing waits for it. What the disk refuses it, it tries again later; a state that turns out to be damaged
-// ends the process.
+// retention is the engine that keeps what is on the disk within bounds: it takes snapshots, prunes
+// old versions, and truncates the log behind them. Nothing waits for it. What the disk refuses it,
+// it tries again later; a state that turns out to be damaged ends the process.
 type retention struct {
 	n     *Node
 	log   logger.Client
@@ -84,7 +84,8 @@ func (n *Node) startRetention(c *core) supervisor.StartFunc {
 		for _, name := range removed {
 			n.log.Info("half a snapshot removed", zap.String("snapshot", name))
 		}
-		if err := n.snaps.keep(); err != nil { // one that was taken while the node was stopped, or just before it died, counts too
+		// one that was taken while the node was stopped, or just before it died, counts too
+		if err := n.snaps.keep(); err != nil {
 			return nil, err
 		}
 		// The log was replayed upon the state that is there, so the one kept aside is not needed.
@@ -175,7 +176,8 @@ func bytesAfter(st eventlog.Stat, index uint64) (n int64) {
 	return n
 }
 
-// truncate registers what holds the log, and removes what nothing holds, as far as the configuration wants it.
+// truncate registers what holds the log, and removes what nothing holds, as far as the
+// configuration wants it.
 func (r *retention) truncate(ctx context.Context, list []snapshots.Entry) error {
 	durable, err := r.store.DurableApplied(ctx)
 	if err != nil {

@@ -59,8 +59,8 @@ func endOf(t *testing.T, h *hand, id engines.TxID) mempool.Ending {
 	return ends[0]
 }
 
-// I1: what was acknowledged and has no result holds back truncation, however far snapshots and state are. The seeded bug, truncation
-// past the pool's floor, loses it.
+// I1: what was acknowledged and has no result holds back truncation, however far snapshots and
+// state are. The seeded bug, truncation past the pool's floor, loses it.
 func TestTruncationStopsAtThePoolsFloor(t *testing.T) {
 	for name, bug := range map[string]func(*hand){
 		"as it is": nil,
@@ -93,8 +93,8 @@ func TestTruncationStopsAtThePoolsFloor(t *testing.T) {
 	}
 }
 
-// Once it has its result the log goes on to be truncated; what is left starts, verifies by replay, and gives the state again from its
-// oldest snapshot.
+// Once it has its result the log goes on to be truncated; what is left starts, verifies by replay,
+// and gives the state again from its oldest snapshot.
 func TestATruncatedLogStartsVerifiesAndRestores(t *testing.T) {
 	h := truncating(t)
 	h = rounds(t, h, 6, nil)

@@ -54,8 +54,8 @@ func (s *snapshotter) alone(ctx context.Context) (done func(), err error) {
 	}
 }
 
-// take makes a snapshot of the running node and removes those that are more than are to be kept. Where the state has not moved since the
-// newest one, that is the answer and fresh is false.
+// take makes a snapshot of the running node and removes those that are more than are to be kept.
+// Where the state has not moved since the newest one, that is the answer and fresh is false.
 func (s *snapshotter) take(ctx context.Context) (m snapshots.Manifest, fresh bool, err error) {
 	done, err := s.alone(ctx)
 	if err != nil {
@@ -98,8 +98,9 @@ func (s *snapshotter) keep() error {
 	return err
 }
 
-// pinned tells whether a snapshot must stay: it is being read or installed, or it came from elsewhere and is what the log begins with, so
-// that replaying the log needs it for as long as the log is kept whole.
+// pinned tells whether a snapshot must stay: it is being read or installed, or it came from
+// elsewhere and is what the log begins with, so that replaying the log needs it for as long as the
+// log is kept whole.
 func (s *snapshotter) pinned(m snapshots.Manifest) bool {
 	if in, err := readInstalling(s.n.disk(), s.n.home); err != nil || in.id == m.ID {
 		return true
@@ -123,7 +124,8 @@ func (s *snapshotter) hold(id string) (release func()) {
 	}
 }
 
-// snapshotShare is how much of one processor the verification of a snapshot may use: the node comes first.
+// snapshotShare is how much of one processor the verification of a snapshot may use: the node comes
+// first.
 const snapshotShare = 0.5
 
 // pace makes a background job wait in proportion to its work.
@@ -203,8 +205,9 @@ func Snapshots(home string) ([]snapshots.Entry, error) {
 	return snapshots.Dir{FS: vfs.Default, Path: SnapshotDir(home)}.List()
 }
 
-// VerifySnapshot reads every byte of a snapshot of a home, the newest for an empty id, and recomputes its app hash. The home may be
-// running. Errors are ErrDamage, ErrConfig and snapshots.ErrNone.
+// VerifySnapshot reads every byte of a snapshot of a home, the newest for an empty id, and
+// recomputes its app hash. The home may be running. Errors are ErrDamage, ErrConfig and
+// snapshots.ErrNone.
 func VerifySnapshot(ctx context.Context, home, id string, progress func(done, total uint64)) (snapshots.Manifest, error) {
 	if err := checkFormat(home); err != nil {
 		return snapshots.Manifest{}, err
@@ -218,14 +221,14 @@ type SnapshotOptions struct {
 	Program  string // that takes it, and its version
 	Progress func(done, total uint64)
 
-	// Fatal ends the process where the home's state can neither be read nor closed: its disk is full, for one. It must not return; nil
-	// panics.
+	// Fatal ends the process where the home's state can neither be read nor closed: its disk is
+	// full, for one. It must not return; nil panics.
 	Fatal func(error)
 }
 
-// CreateSnapshot takes a snapshot of a stopped home. fresh is false where the newest one is of the same state. What the log has
-// and the state has not yet is not in it: a start applies that first. Errors are ErrDamage, ErrHomeInUse, ErrConfig and
-// snapshots.ErrNone.
+// CreateSnapshot takes a snapshot of a stopped home. fresh is false where the newest one is of the
+// same state. What the log has and the state has not yet is not in it: a start applies that first.
+// Errors are ErrDamage, ErrHomeInUse, ErrConfig and snapshots.ErrNone.
 func CreateSnapshot(ctx context.Context, home string, o SnapshotOptions) (m snapshots.Manifest, fresh bool, err error) {
 	h, err := openStopped(home, nil, nil)
 	if err != nil {
@@ -254,8 +257,8 @@ func (h *stoppedHome) create(ctx context.Context, program string, progress func(
 	return m, err == nil, err
 }
 
-// empty says why the home's state has nothing in it: no node was started, or one that was cut off before the state was written, and
-// then all there is stands in the log.
+// empty says why the home's state has nothing in it: no node was started, or one that was cut off
+// before the state was written, and then all there is stands in the log.
 func (h *stoppedHome) empty(none error) error {
 	l, err := h.readLog()
 	if err != nil {
@@ -268,7 +271,8 @@ func (h *stoppedHome) empty(none error) error {
 	return none
 }
 
-// takeState takes a snapshot of the home's state. With snapshots.ErrExists the manifest has the id of the one there is.
+// takeState takes a snapshot of the home's state. With snapshots.ErrExists the manifest has the id
+// of the one there is.
 func (h *stoppedHome) takeState(ctx context.Context, program string, progress func(done, total uint64)) (snapshots.Manifest, error) {
 	return h.dir().Take(ctx, snapshots.Taking{
 		Program: program, Now: time.Now(), Progress: progress,
@@ -304,9 +308,10 @@ func (h *stoppedHome) agreesWith(s standing) error {
 	return agree(l, s)
 }
 
-// RestoreSnapshot makes a snapshot of a stopped home, the newest for an empty id, its state; the next start applies what the log has
-// after it. The snapshot is verified before, and must belong to the home's log. A crash leaves the old state or the new one. The
-// old state is kept beside the new one until that has been read back whole. Errors are ErrDamage, ErrHomeInUse, ErrConfig and
+// RestoreSnapshot makes a snapshot of a stopped home, the newest for an empty id, its state; the
+// next start applies what the log has after it. The snapshot is verified before, and must belong to
+// the home's log. A crash leaves the old state or the new one. The old state is kept beside the new
+// one until that has been read back whole. Errors are ErrDamage, ErrHomeInUse, ErrConfig and
 // snapshots.ErrNone.
 func RestoreSnapshot(ctx context.Context, home, id string, progress func(done, total uint64)) (snapshots.Manifest, error) {
 	h, err := openStopped(home, nil, nil)
@@ -354,8 +359,9 @@ func (h *stoppedHome) readBack(ctx context.Context, m snapshots.Manifest) error 
 	return err
 }
 
-// belongs tells whether replay can go on from a snapshot with this home's log, and as what the state is to be installed. The snapshot
-// may be of the log that this one was begun from (Base), or one that a record of this log installed.
+// belongs tells whether replay can go on from a snapshot with this home's log, and as what the
+// state is to be installed. The snapshot may be of the log that this one was begun from (Base), or
+// one that a record of this log installed.
 func (h *stoppedHome) belongs(m snapshots.Manifest) (in snapshots.Installing, err error) {
 	l, err := h.readLog()
 	if err != nil {

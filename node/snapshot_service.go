@@ -131,8 +131,8 @@ func (s *snapshotter) takeHeld(ctx context.Context) (m snapshots.Manifest, relea
 	}
 }
 
-// holdRecords answers which records a backup on top of a snapshot needs, and holds them: what comes after the snapshot, and what was
-// acknowledged before it and has no result yet.
+// holdRecords answers which records a backup on top of a snapshot needs, and holds them: what comes
+// after the snapshot, and what was acknowledged before it and has no result yet.
 func (s *snapshotter) holdRecords(ctx context.Context, log logger.Client, m snapshots.Manifest) (first, last uint64, hold *eventlog.Retainer, err error) {
 	for {
 		st, err := log.Stat(ctx)

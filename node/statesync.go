@@ -30,8 +30,9 @@ const (
 // StateSyncDir is where the snapshots of a home lie that it offers to its peers.
 func StateSyncDir(home string) string { return filepath.Join(home, filepath.FromSlash(peersDir)) }
 
-// stateSync is consensus.StateSync: it makes snapshots for peers at heights that all nodes share, hands them out, and takes one of
-// theirs. What takes long is done by its service, an engine; what it holds outlives the service's incarnations.
+// stateSync is consensus.StateSync: it makes snapshots for peers at heights that all nodes share,
+// hands them out, and takes one of theirs. What takes long is done by its service, an engine; what
+// it holds outlives the service's incarnations.
 type stateSync struct {
 	n    *Node
 	due  chan *storage.Pinned // what is to be made a snapshot of; one waits at most
@@ -62,8 +63,8 @@ func (s *stateSync) store() (storage.Client, error) {
 	return storage.NewClient(c.dir), nil
 }
 
-// Committed pins the state at the heights that are due: see consensus.StateSync. The block that comes next waits for this call, so what
-// is pinned is the height's.
+// Committed pins the state at the heights that are due: see consensus.StateSync. The block that
+// comes next waits for this call, so what is pinned is the height's.
 func (s *stateSync) Committed(ctx context.Context, at engines.ChainState) {
 	every := uint64(s.n.config.StateSync.EveryHeights)
 	if every == 0 || at.Height%every != 0 {
@@ -119,7 +120,8 @@ func (s *stateSync) List() []consensus.Snapshot {
 	return out
 }
 
-// Chunk reads a chunk: see consensus.StateSync. A snapshot that turns out not to be what was written is not offered any more.
+// Chunk reads a chunk: see consensus.StateSync. A snapshot that turns out not to be what was
+// written is not offered any more.
 func (s *stateSync) Chunk(height uint64, format, index uint32) ([]byte, error) {
 	s.mu.Lock()
 	at := slices.IndexFunc(s.list, func(m logical.Metadata) bool { return m.Height == height })
@@ -142,8 +144,8 @@ func (s *stateSync) Chunk(height uint64, format, index uint32) ([]byte, error) {
 	return chunk, err
 }
 
-// useTime is how long a snapshot stays after a peer was told of it, or took a chunk: a peer looks for snapshots for a while before it
-// takes the newest.
+// useTime is how long a snapshot stays after a peer was told of it, or took a chunk: a peer looks
+// for snapshots for a while before it takes the newest.
 const useTime = time.Minute
 
 func (s *stateSync) inUse(m logical.Metadata) bool {
@@ -209,7 +211,8 @@ func (s *stateSync) settle(ctx context.Context) error {
 	if in.id != "" {
 		return s.recycleCore(ctx)
 	}
-	return supervisor.Revive(ctx, s.n.supervised.Load(), placeTransactions) // the installation may have been cut between stop and start
+	// the installation may have been cut between stop and start
+	return supervisor.Revive(ctx, s.n.supervised.Load(), placeTransactions)
 }
 
 func (s *stateSync) settleDir() error {
@@ -243,7 +246,8 @@ func (s *stateSync) settleDir() error {
 	return nil
 }
 
-// export makes the snapshots that are due. What the disk refuses is told, and made at the next height that is due.
+// export makes the snapshots that are due. What the disk refuses is told, and made at the next
+// height that is due.
 func (s *stateSync) export(ctx context.Context) error {
 	for {
 		select {

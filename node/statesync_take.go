@@ -23,8 +23,9 @@ type incoming struct {
 	*logical.Import
 	began time.Time
 
-	// already: the state stands at this very height. The chunks are checked and change nothing: a consensus that died after the state
-	// was in its place, and before it had noted that, takes the snapshot once more.
+	// already: the state stands at this very height. The chunks are checked and change nothing: a
+	// consensus that died after the state was in its place, and before it had noted that, takes the
+	// snapshot once more.
 	already bool
 	passed  uint32 // of those
 	ended   bool   // all chunks have come, and the state is in its place
@@ -178,8 +179,9 @@ func (s *stateSync) exchange(ctx context.Context, in *incoming) error {
 	return err
 }
 
-// install makes a snapshot of the imported state, like any other, and puts it in the state's place: named in data/installing, verified,
-// told to the log, and exchanged when storage opens the state. A crash at any step leaves the old state or the new one.
+// install makes a snapshot of the imported state, like any other, and puts it in the state's place:
+// named in data/installing, verified, told to the log, and exchanged when storage opens the state.
+// A crash at any step leaves the old state or the new one.
 func (s *stateSync) install(ctx context.Context, r ripe) error {
 	alone, err := s.n.snaps.alone(ctx)
 	if err != nil {
@@ -241,7 +243,8 @@ func (s *stateSync) named(ctx context.Context, id string) (snapshots.Manifest, e
 	return m, err
 }
 
-// recycleCore stops the transaction core and starts it again: opening the state installs what is to be installed.
+// recycleCore stops the transaction core and starts it again: opening the state installs what is to
+// be installed.
 func (s *stateSync) recycleCore(ctx context.Context) error {
 	return supervisor.Recycle(ctx, s.n.supervised.Load(), placeTransactions)
 }

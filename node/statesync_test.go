@@ -115,7 +115,8 @@ func (j *joining) follow(b *abciHand) {
 	}
 }
 
-// A node begins with a snapshot of a peer's and goes on as the peer did: through kills of its engines, a restart, and verify.
+// A node begins with a snapshot of a peer's and goes on as the peer did: through kills of its
+// engines, a restart, and verify.
 func TestANodeBeginsWithASnapshotOfItsPeers(t *testing.T) {
 	j, home := offering(t)
 	defer j.close()
@@ -162,8 +163,8 @@ func TestANodeBeginsWithASnapshotOfItsPeers(t *testing.T) {
 	b.close()
 }
 
-// A node that has a state and is far behind takes a snapshot too. What it had acknowledged, and what was applied in a block that it never
-// saw, has its end.
+// A node that has a state and is far behind takes a snapshot too. What it had acknowledged, and
+// what was applied in a block that it never saw, has its end.
 func TestANodeThatIsBehindTakesASnapshot(t *testing.T) {
 	j, home := offering(t)
 	defer j.close()
@@ -198,7 +199,8 @@ func TestANodeThatIsBehindTakesASnapshot(t *testing.T) {
 	b.close()
 }
 
-// Nothing that a peer or CometBFT sends ends anything: each has its answer, and the same connection goes on.
+// Nothing that a peer or CometBFT sends ends anything: each has its answer, and the same connection
+// goes on.
 func TestWhatPeersSendInAStateSyncHasItsAnswer(t *testing.T) {
 	j, home := offering(t)
 	defer j.close()
@@ -275,8 +277,9 @@ func TestWhatPeersSendInAStateSyncHasItsAnswer(t *testing.T) {
 	require.Empty(t, list, "nor offered any more")
 }
 
-// A state sync is cut short by the death of any part of the node, or by a power failure at any operation of its disk: the node comes
-// back at height 0 or at the snapshot's, nothing half imported is left, and the sync begins anew.
+// A state sync is cut short by the death of any part of the node, or by a power failure at any
+// operation of its disk: the node comes back at height 0 or at the snapshot's, nothing half
+// imported is left, and the sync begins anew.
 func TestAStateSyncThatIsCutShortBeginsAnew(t *testing.T) {
 	j, home := offering(t)
 	defer j.close()
@@ -329,8 +332,8 @@ func TestAStateSyncThatIsCutShortBeginsAnew(t *testing.T) {
 	}
 }
 
-// A core that restarts while a snapshot is being installed waits until the log was told, and comes back with it: it must not forget
-// what is about to be recorded.
+// A core that restarts while a snapshot is being installed waits until the log was told, and comes
+// back with it: it must not forget what is about to be recorded.
 func TestACoreThatRestartsDuringAnInstallationWaitsForItsRecord(t *testing.T) {
 	j, home := offering(t)
 	defer j.close()

@@ -26,8 +26,9 @@ func slowToStop(takes time.Duration) Option {
 	}})
 }
 
-// While a node whose log has died is being stopped, engines first, its transaction core has nothing to run on: a start of it waits for the stop
-// instead of failing, again and again, as often as its limit allows. Each try opens the state. (Seen under chaos: 92 of them in 3 s.)
+// While a node whose log has died is being stopped, engines first, its transaction core has nothing
+// to run on: a start of it waits for the stop instead of failing, again and again, as often as its
+// limit allows. Each try opens the state. (Seen under chaos: 92 of them in 3 s.)
 func TestTheCoreDoesNotRestartInALoopWhileTheNodeStops(t *testing.T) {
 	for _, dead := range []string{"logger", "router"} {
 		t.Run(dead, func(t *testing.T) {

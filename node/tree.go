@@ -18,8 +18,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor/zapevents"
 )
 
-// hostSpec is the whole tree. What a supervisor's children share is made in its build function, so that each of its runs
-// begins afresh.
+// hostSpec is the whole tree. What a supervisor's children share is made in its build function, so
+// that each of its runs begins afresh.
 func (n *Node) hostSpec() supervisor.Spec {
 	s := n.plan.spec(func() ([]supervisor.Child, error) {
 		return []supervisor.Child{
@@ -72,14 +72,16 @@ func (n *Node) publish(e eventlog.Entry) {
 	n.bus.Publish(engines.RecordLogged{Index: e.Index, Kind: e.Kind, Size: len(e.Data)})
 }
 
-// unhurried is a child whose start reads the log or the state, and so takes as long as they are. What it is at is told: see Progress.
+// unhurried is a child whose start reads the log or the state, and so takes as long as they are.
+// What it is at is told: see Progress.
 func unhurried(c supervisor.Child) supervisor.Child {
 	c.StartTimeout = supervisor.Infinity
 	return c
 }
 
-// withLog is a start that waits for the log. Where the log has died the node restarts, and stops what uses the log later than its engines, which
-// may take seconds; meanwhile this start waits to be stopped, instead of failing again and again.
+// withLog is a start that waits for the log. Where the log has died the node restarts, and stops
+// what uses the log later than its engines, which may take seconds; meanwhile this start waits to
+// be stopped, instead of failing again and again.
 func withLog(c *core, start supervisor.StartFunc) supervisor.StartFunc {
 	return func(ctx context.Context) (supervisor.Service, error) {
 		if _, err := c.dir.Await(ctx, logger.Name, 0); err != nil {
@@ -94,7 +96,8 @@ func (n *Node) buildTransactions(c *core) []supervisor.Child {
 	at := n.plan.find("coppice/node/transactions")
 	return []supervisor.Child{
 		unhurried(at.find("storage").child(withLog(c, storage.Child(c.dir, storage.Config{Lease: n.state})))),
-		// Its clients are made for each incarnation: a replaced one must not find its successor's grants in them.
+		// Its clients are made for each incarnation: a replaced one must not find its successor's
+		// grants in them.
 		unhurried(at.find("ordering").child(func(ctx context.Context) (supervisor.Service, error) {
 			if err := n.agree(ctx, c); err != nil {
 				return nil, err

@@ -9,13 +9,14 @@ import (
 	"strings"
 )
 
-// homeVersion is the layout of a home that this program reads and writes. Formats below are upgraded (see Upgrade), those
-// above are refused. A segment of the log, the state's database and CometBFT's home have versions of their own, in
-// themselves, and are refused in the same way by those who read them.
+// homeVersion is the layout of a home that this program reads and writes. Formats below are
+// upgraded (see Upgrade), those above are refused. A segment of the log, the state's database and
+// CometBFT's home have versions of their own, in themselves, and are refused in the same way by
+// those who read them.
 const homeVersion format = 1
 
-// format is a version of the layout of a home, as the file FORMAT has it: a line "coppice home 1", and for versions above 1
-// a line "needs coppice v1.2.3", the first program that reads it.
+// format is a version of the layout of a home, as the file FORMAT has it: a line "coppice home 1",
+// and for versions above 1 a line "needs coppice v1.2.3", the first program that reads it.
 type format int
 
 // homeFormat is the file FORMAT of this program's homes.
@@ -29,10 +30,11 @@ func (v format) text(needs string) string {
 	return text
 }
 
-// Migration makes a home of one format from one of the format before. Upgrade runs it in a home that nobody uses, and writes
-// the new format only after it returned; a process that ends in the middle leaves the old format, and the migration runs again.
-// So it must bear to begin where another run of it ended: write beside and rename, and take what is done already for done.
-// What it wrote must be on the disk when it returns.
+// Migration makes a home of one format from one of the format before. Upgrade runs it in a home
+// that nobody uses, and writes the new format only after it returned; a process that ends in the
+// middle leaves the old format, and the migration runs again. So it must bear to begin where
+// another run of it ended: write beside and rename, and take what is done already for done. What it
+// wrote must be on the disk when it returns.
 type Migration struct {
 	To    int
 	Does  string // one line, for people
@@ -40,7 +42,8 @@ type Migration struct {
 	Run   func(home string) error
 }
 
-// migrations are all there are, To being 2, 3, 4 ... in order. Version 1 is the first format, so that there is none to it.
+// migrations are all there are, To being 2, 3, 4 ... in order. Version 1 is the first format, so
+// that there is none to it.
 var migrations []Migration
 
 // Upgraded says what Upgrade did, or would do.
@@ -49,9 +52,9 @@ type Upgraded struct {
 	Steps    []string
 }
 
-// Upgrade brings a stopped home to the format of this program, one format after the other. With check it changes nothing and
-// answers what it would do. It can be killed at any instant and run again. Errors are ErrConfig (no home, a newer one) and
-// ErrHomeInUse, or why a step failed.
+// Upgrade brings a stopped home to the format of this program, one format after the other. With
+// check it changes nothing and answers what it would do. It can be killed at any instant and run
+// again. Errors are ErrConfig (no home, a newer one) and ErrHomeInUse, or why a step failed.
 func Upgrade(home string, check bool) (Upgraded, error) { return upgrade(home, check, migrations) }
 
 func upgrade(home string, check bool, known []Migration) (u Upgraded, err error) {

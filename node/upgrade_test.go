@@ -16,7 +16,8 @@ func formatOf(t *testing.T, home string) string {
 	return string(b)
 }
 
-// A newer home is refused with the program that it wants; what is no home's format is told from that.
+// A newer home is refused with the program that it wants; what is no home's format is told from
+// that.
 func TestANewerHomeIsRefused(t *testing.T) {
 	for text, want := range map[string]string{
 		"coppice home 2\nneeds coppice v1.4.0\n": "has format 2, this program reads up to 1: it wants coppice v1.4.0 or newer",
@@ -40,8 +41,8 @@ func TestANewerHomeIsRefused(t *testing.T) {
 	}
 }
 
-// An older home is upgraded a format at a time. A process that ends in the middle of a step leaves a home whose upgrade can be
-// run again, and begins with that step.
+// An older home is upgraded a format at a time. A process that ends in the middle of a step leaves
+// a home whose upgrade can be run again, and begins with that step.
 func TestAnUpgradeCanBeCutAnywhere(t *testing.T) {
 	home := filepath.Join(t.TempDir(), "home")
 	_, err := Init(home, InitOptions{Listen: "127.0.0.1:0"})

@@ -25,11 +25,12 @@ type VerifyOptions struct {
 	// Backends are those that the home's node was run with, beyond the shipped ones.
 	Backends []engines.Backend
 
-	// SkipReplay leaves out the execution of every block, which takes as long as it took the first time.
+	// SkipReplay leaves out the execution of every block, which takes as long as it took the first
+	// time.
 	SkipReplay bool
 
-	// Fatal ends the process where the scratch state can neither go on nor be closed: its disk is full, for one. It must not
-	// return; nil panics.
+	// Fatal ends the process where the scratch state can neither go on nor be closed: its disk is
+	// full, for one. It must not return; nil panics.
 	Fatal func(error)
 
 	// Progress, if set, is told how far which step has come.
@@ -60,9 +61,9 @@ type Verified struct {
 	LogTook, StateTook, ReplayTook time.Duration
 }
 
-// Verify checks a stopped home and changes nothing in it: every byte of the log, the state by a scan, and that executing
-// the logged blocks again gives the logged results and app hashes, and the state's. Errors are ErrDamage (what, and where),
-// ErrHomeInUse and ErrConfig.
+// Verify checks a stopped home and changes nothing in it: every byte of the log, the state by a
+// scan, and that executing the logged blocks again gives the logged results and app hashes, and the
+// state's. Errors are ErrDamage (what, and where), ErrHomeInUse and ErrConfig.
 func Verify(ctx context.Context, home string, o VerifyOptions) (Verified, error) {
 	var v Verified
 	if err := checkFormat(home); err != nil {
@@ -156,7 +157,8 @@ func (r *verification) scan(ctx context.Context) error {
 
 // replay builds the state anew from the log and compares at every block.
 func (r *verification) replay(ctx context.Context) error {
-	log, err := eventlog.OpenReadOnly(LogDir(r.home), eventlog.Options{FS: r.logs, QuickOpen: true}) // every frame was checked
+	// every frame was checked
+	log, err := eventlog.OpenReadOnly(LogDir(r.home), eventlog.Options{FS: r.logs, QuickOpen: true})
 	if err != nil {
 		return err
 	}
@@ -319,7 +321,8 @@ func sameOutcome(s engines.Staged, m *logv1.BlockCommitted) error {
 	return nil
 }
 
-// compareEnd compares the home's state with the one built anew, at the height that the home's state has.
+// compareEnd compares the home's state with the one built anew, at the height that the home's state
+// has.
 func (r *verification) compareEnd() error {
 	if r.state == nil {
 		return nil

@@ -17,8 +17,8 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// agreed holds the home's state, if it has one, against its log. A home without a state is in order where the log has all that made it, or
-// a snapshot has the rest.
+// agreed holds the home's state, if it has one, against its log. A home without a state is in order
+// where the log has all that made it, or a snapshot has the rest.
 func (r *verification) agreed(log *eventlog.Log) error {
 	if r.state == nil {
 		return nil
@@ -37,8 +37,8 @@ func (r *verification) snapshots() snapshots.Dir {
 // errNoBase: replay has nothing to begin with.
 var errNoBase = errors.New("there is nothing that replay could begin with")
 
-// beginAgain makes the state that replay works on: an empty one where the log begins with the genesis, and else a copy of the oldest
-// snapshot that the log has all records after.
+// beginAgain makes the state that replay works on: an empty one where the log begins with the
+// genesis, and else a copy of the oldest snapshot that the log has all records after.
 func (r *verification) beginAgain(ctx context.Context, log *eventlog.Log) error {
 	data := r.disk.PathDir(StateDir(r.home))
 	names, err := r.disk.List(data)
@@ -109,7 +109,8 @@ func (r *verification) endAgain() {
 	r.disk.RemoveAll(r.scratch)
 }
 
-// installed goes on from the snapshot that a record put in the state's place, or from the oldest that came after it.
+// installed goes on from the snapshot that a record put in the state's place, or from the oldest
+// that came after it.
 func (r *verification) installed(ctx context.Context, log *eventlog.Log, index uint64, rec *logv1.SnapshotInstalled) error {
 	list, err := r.snapshots().Whole()
 	if err != nil {
@@ -165,7 +166,8 @@ func (r *verification) sameGenesis(m proto.Message) error {
 	return nil
 }
 
-// endApplied ends what was acknowledged before a snapshot took the state's place, and applied in a block that the log does not have.
+// endApplied ends what was acknowledged before a snapshot took the state's place, and applied in a
+// block that the log does not have.
 func (r *verification) endApplied() error {
 	for id := range r.pending {
 		switch _, found, err := r.again.Result(id); {

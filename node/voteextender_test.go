@@ -12,7 +12,8 @@ import (
 	"github.com/coppice-go/coppice/node"
 )
 
-// clock is a backend whose validators say in their votes what time it is, and whose state has what they said.
+// clock is a backend whose validators say in their votes what time it is, and whose state has what
+// they said.
 type clock struct{}
 
 func (clock) Name() string { return "clock" }

@@ -13,7 +13,8 @@ type workers struct {
 	*supervisor.Dynamic[mempool.Job]
 }
 
-// AwaitUp returns once workers can be started: within the start of the same mempool, which starts them after the pool.
+// AwaitUp returns once workers can be started: within the start of the same mempool, which starts
+// them after the pool.
 func (w workers) AwaitUp(ctx context.Context) error {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()

@@ -1,5 +1,6 @@
-// Package proto holds the contracts of Coppice as Protocol Buffers: the API, the records of the event log, the body of the kv backend. The generated
-// code is committed; `go generate ./proto` makes it anew and wants protoc with protoc-gen-go and protoc-gen-connect-go.
+// Package proto holds the contracts of Coppice as Protocol Buffers: the API, the records of the
+// event log, the body of the kv backend. The generated code is committed; `go generate ./proto`
+// makes it anew and wants protoc with protoc-gen-go and protoc-gen-connect-go.
 package proto
 
 //go:generate protoc --go_out=. --go_opt=paths=source_relative --connect-go_out=. --connect-go_opt=paths=source_relative coppice/api/v1/node.proto coppice/api/v1/admin.proto coppice/api/v1/snapshot.proto coppice/log/v1/log.proto coppice/log/v1/export.proto coppice/kv/v1/kv.proto

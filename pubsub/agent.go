@@ -7,14 +7,15 @@ import (
 	"sync/atomic"
 )
 
-// output is what an agent hands its events to: a child agent's mailbox, or a subscription. deliver takes a copy of the batch, after which
-// tail events are missing; it never waits.
+// output is what an agent hands its events to: a child agent's mailbox, or a subscription. deliver
+// takes a copy of the batch, after which tail events are missing; it never waits.
 type output[E any] interface {
 	deliver(batch []entry[E], tail uint64)
 }
 
-// agent is one node of the tree of filters, and the broker is its root. It receives the events of its parent, and hands those that its
-// filter matches to its child agents and its subscribers. What the registry owns is touched by the registry's goroutine only.
+// agent is one node of the tree of filters, and the broker is its root. It receives the events of
+// its parent, and hands those that its filter matches to its child agents and its subscribers. What
+// the registry owns is touched by the registry's goroutine only.
 type agent[E any] struct {
 	id      string
 	filter  Filter[E] // nil for the broker
@@ -24,7 +25,8 @@ type agent[E any] struct {
 	retired chan struct{}   // closed by the registry when nobody is behind the agent any more: it ends normally
 	fenced  <-chan struct{} // closed when the agent's incarnation was replaced under it
 
-	delivered, dropped atomic.Uint64 // events put into the buffers of its subscribers, and dropped there by their policies
+	// events put into the buffers of its subscribers, and dropped there by their policies
+	delivered, dropped atomic.Uint64
 
 	// Owned by the registry.
 	parent      *agent[E]
@@ -82,7 +84,8 @@ func (a *agent[E]) run(ctx context.Context, faults faults) error {
 	}
 }
 
-// handOn filters the batch in place and delivers it. What was missing before an event that does not match is missing before the next one.
+// handOn filters the batch in place and delivers it. What was missing before an event that does not
+// match is missing before the next one.
 func (a *agent[E]) handOn(outs []output[E], batch []entry[E], tail uint64) {
 	matched := batch
 	if a.filter != nil {
@@ -105,7 +108,8 @@ func (a *agent[E]) handOn(outs []output[E], batch []entry[E], tail uint64) {
 	clear(batch) // keep no event alive while waiting for the next
 }
 
-// outputs is the set of those that an agent hands its events to. The registry adds and removes; the agent lists.
+// outputs is the set of those that an agent hands its events to. The registry adds and removes; the
+// agent lists.
 type outputs[E any] struct {
 	mu      sync.Mutex
 	members map[output[E]]struct{}
@@ -129,8 +133,8 @@ func (o *outputs[E]) remove(out output[E]) {
 	o.changed = true
 }
 
-// list answers the members. last is what list answered before; it is answered again while nothing changed, so that an event costs no walk
-// of the set.
+// list answers the members. last is what list answered before; it is answered again while nothing
+// changed, so that an event costs no walk of the set.
 func (o *outputs[E]) list(last []output[E]) []output[E] {
 	o.mu.Lock()
 	defer o.mu.Unlock()

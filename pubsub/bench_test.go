@@ -9,8 +9,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// BenchmarkPublish is the time from Publish to the last of N readers, per event, with up to 1024 events under way: deliveries/s is N events over
-// that time.
+// BenchmarkPublish is the time from Publish to the last of N readers, per event, with up to 1024
+// events under way: deliveries/s is N events over that time.
 func BenchmarkPublish(b *testing.B) {
 	const window = 1024
 	for _, filters := range []int{0, 1, 3} {

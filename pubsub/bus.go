@@ -8,8 +8,9 @@ import (
 	"sync/atomic"
 )
 
-// Bus is the client side of the bus, and the maker of its supervisor's Spec. It outlives the incarnations that serve it: hold it, hang its
-// Spec in a tree, and use it from any goroutine, whatever the tree is doing.
+// Bus is the client side of the bus, and the maker of its supervisor's Spec. It outlives the
+// incarnations that serve it: hold it, hang its Spec in a tree, and use it from any goroutine,
+// whatever the tree is doing.
 type Bus[E any] struct {
 	options Options
 
@@ -32,7 +33,8 @@ var (
 	errStarting   = errors.New("starting")
 )
 
-// begin makes the next incarnation and fences the one before: its subscriptions end, and it reaches nobody even if it still runs.
+// begin makes the next incarnation and fences the one before: its subscriptions end, and it reaches
+// nobody even if it still runs.
 func (b *Bus[E]) begin() *incarnation[E] {
 	b.mu.Lock()
 	before := b.current
@@ -87,11 +89,13 @@ func (b *Bus[E]) change() <-chan struct{} {
 	return b.changed
 }
 
-// Publish hands an event to the broker and never waits. Events of one goroutine are published in the order of its calls. The event is
-// shared by all subscribers: what it points to must not change any more.
+// Publish hands an event to the broker and never waits. Events of one goroutine are published in
+// the order of its calls. The event is shared by all subscribers: what it points to must not change
+// any more.
 //
-// ErrBehind says that the broker was at its bound, and that every subscriber sees a gap in the event's place; ErrDown that there is no
-// broker. nil is no promise that anybody gets the event: the log is truth, the bus is notification.
+// ErrBehind says that the broker was at its bound, and that every subscriber sees a gap in the
+// event's place; ErrDown that there is no broker. nil is no promise that anybody gets the event:
+// the log is truth, the bus is notification.
 func (b *Bus[E]) Publish(e E) error {
 	s := b.standing.Load()
 	if s.in == nil {
@@ -103,14 +107,16 @@ func (b *Bus[E]) Publish(e E) error {
 	return nil
 }
 
-// Subscribe begins a subscription to the events that match the chain. Every event whose Publish was called after Subscribe returned, and
-// that was accepted, is in the subscription, or in one of its gaps, or comes after its end; some that were published just before may be
-// there too. policy says what happens when the reader is slow.
+// Subscribe begins a subscription to the events that match the chain. Every event whose Publish was
+// called after Subscribe returned, and that was accepted, is in the subscription, or in one of its
+// gaps, or comes after its end; some that were published just before may be there too. policy says
+// what happens when the reader is slow.
 //
 // The end of ctx is the end of the subscriber: it bounds the call, and ends the subscription.
 //
-// Subscribe waits for the registry, not for the bus: where that is down it answers ErrDown at once, and SubscribeWait does not. Other errors
-// are ErrFilter, ErrOptions, and ErrClosed if ctx ends first.
+// Subscribe waits for the registry, not for the bus: where that is down it answers ErrDown at once,
+// and SubscribeWait does not. Other errors are ErrFilter, ErrOptions, and ErrClosed if ctx ends
+// first.
 func (b *Bus[E]) Subscribe(ctx context.Context, chain Chain[E], policy Policy) (*Subscription[E], error) {
 	if err := chain.validate(); err != nil {
 		return nil, err
@@ -143,8 +149,8 @@ func (b *Bus[E]) Subscribe(ctx context.Context, chain Chain[E], policy Policy) (
 	}
 }
 
-// SubscribeWait is Subscribe, but where the bus is down it waits until it is up again, or ctx ends. It is what a subscriber calls whose
-// subscription ended with ErrDown.
+// SubscribeWait is Subscribe, but where the bus is down it waits until it is up again, or ctx ends.
+// It is what a subscriber calls whose subscription ended with ErrDown.
 func (b *Bus[E]) SubscribeWait(ctx context.Context, chain Chain[E], policy Policy) (*Subscription[E], error) {
 	for {
 		change := b.change() // before the attempt, so that no change is missed
@@ -160,7 +166,8 @@ func (b *Bus[E]) SubscribeWait(ctx context.Context, chain Chain[E], policy Polic
 	}
 }
 
-// WaitUp waits until the bus is up, or ctx ends. It may be down again by the time that WaitUp returns.
+// WaitUp waits until the bus is up, or ctx ends. It may be down again by the time that WaitUp
+// returns.
 func (b *Bus[E]) WaitUp(ctx context.Context) error {
 	for {
 		change := b.change()

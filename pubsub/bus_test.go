@@ -255,7 +255,8 @@ func TestAnAgentThatIsBehindHoldsUpNobodyElse(t *testing.T) {
 	})
 }
 
-// What was missing before events that do not match is told with the next that does, or at the end of the batch.
+// What was missing before events that do not match is told with the next that does, or at the end
+// of the batch.
 func TestGapsPassThroughFilters(t *testing.T) {
 	inBubble(t, Options{Mailbox: 2}, func(w world) {
 		s := w.subscribe(Chain[note]{kind.Is("other")}, Disconnect{100})

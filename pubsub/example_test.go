@@ -63,7 +63,8 @@ func ExampleTable_Parse() {
 	// pubsub: bad filter: at byte 17 of "kind=ChildExited,pth=coppice": no filter is called "pth", want one of kind, path
 }
 
-// A subscriber who wants every event keeps a cursor into the log, and reads the log wherever the bus says that something is missing.
+// A subscriber who wants every event keeps a cursor into the log, and reads the log wherever the
+// bus says that something is missing.
 func Example_catchUp() {
 	ctx := context.Background()
 	bus, _ := pubsub.New[Event](pubsub.Options{})

@@ -10,14 +10,16 @@ import (
 
 // Family makes the filters of one name: the family "kind" makes kind=a, kind=b and so on.
 //
-// Filter answers the filter for a value, or why that value is none; the filter's key is a term of this name. Its value may differ from the
-// one given (a normal form), but must be one that Filter takes and leaves as it is.
+// Filter answers the filter for a value, or why that value is none; the filter's key is a term of
+// this name. Its value may differ from the one given (a normal form), but must be one that Filter
+// takes and leaves as it is.
 type Family[E any] interface {
 	Name() string
 	Filter(value string) (Filter[E], error)
 }
 
-// Attribute is the Family of filters that compare one attribute of an event with a value. Equal, Under and Where make one.
+// Attribute is the Family of filters that compare one attribute of an event with a value. Equal,
+// Under and Where make one.
 type Attribute[E any] struct {
 	name   string
 	match  func(e E, value string) bool
@@ -29,8 +31,9 @@ func Equal[E any](name string, get func(E) string) *Attribute[E] {
 	return Where(name, func(e E, value string) bool { return get(e) == value })
 }
 
-// Under is the family of filters that match where get answers the path given as value or a path below it, by whole '/' elements: a/b is
-// under a, ab is not. Slashes at the value's end do not count. Every path is under the empty one.
+// Under is the family of filters that match where get answers the path given as value or a path
+// below it, by whole '/' elements: a/b is under a, ab is not. Slashes at the value's end do not
+// count. Every path is under the empty one.
 func Under[E any](name string, get func(E) string) *Attribute[E] {
 	a := Where(name, func(e E, value string) bool {
 		path := get(e)
@@ -40,8 +43,8 @@ func Under[E any](name string, get func(E) string) *Attribute[E] {
 	return a
 }
 
-// Where is the family of filters that match where match says so of the event and the value. It must not block and has to answer the same
-// for the same arguments.
+// Where is the family of filters that match where match says so of the event and the value. It must
+// not block and has to answer the same for the same arguments.
 func Where[E any](name string, match func(e E, value string) bool) *Attribute[E] {
 	return &Attribute[E]{name: name, match: match}
 }
@@ -49,7 +52,8 @@ func Where[E any](name string, match func(e E, value string) bool) *Attribute[E]
 // Name is the name that the terms of the family begin with.
 func (a *Attribute[E]) Name() string { return a.name }
 
-// Is answers the filter for this value. Filters of one attribute are comparable, and equal if their values are.
+// Is answers the filter for this value. Filters of one attribute are comparable, and equal if their
+// values are.
 func (a *Attribute[E]) Is(value string) Filter[E] {
 	if a.normal != nil {
 		value = a.normal(value)
@@ -69,12 +73,14 @@ func (f is[E]) Key() string    { return Term(f.of.name, f.value) }
 func (f is[E]) Match(e E) bool { return f.of.match(e, f.value) }
 func (f is[E]) String() string { return f.Key() }
 
-// Table holds the families by name and reads the text form of chains. It does not change, so any number of goroutines may use it.
+// Table holds the families by name and reads the text form of chains. It does not change, so any
+// number of goroutines may use it.
 type Table[E any] struct {
 	families map[string]Family[E]
 }
 
-// NewTable answers a table of these families, or an error that Is ErrFilter where a name is bad or comes twice.
+// NewTable answers a table of these families, or an error that Is ErrFilter where a name is bad or
+// comes twice.
 func NewTable[E any](families ...Family[E]) (*Table[E], error) {
 	t := &Table[E]{families: make(map[string]Family[E], len(families))}
 	for _, f := range families {
@@ -100,9 +106,10 @@ func (t *Table[E]) Names() []string { return slices.Sorted(maps.Keys(t.families)
 //	name  = letter { letter | digit | "_" | "." | "-" }
 //	value = bare | a Go string in double quotes
 //
-// where bare is one or more printing characters other than comma, double quote, backslash and space. Spaces around a term do not count. The
-// empty text is the empty chain, which matches every event. An error Is ErrFilter and says at which byte of the text it arose, what stands
-// there and what was expected.
+// where bare is one or more printing characters other than comma, double quote, backslash and
+// space. Spaces around a term do not count. The empty text is the empty chain, which matches every
+// event. An error Is ErrFilter and says at which byte of the text it arose, what stands there and
+// what was expected.
 func (t *Table[E]) Parse(text string) (Chain[E], error) {
 	var chain Chain[E]
 	rest := strings.TrimLeftFunc(text, unicode.IsSpace)

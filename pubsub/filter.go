@@ -8,26 +8,29 @@ import (
 	"unicode/utf8"
 )
 
-// MaxChain is the greatest number of filters in a chain. Each filter of a new chain may start an agent, so the bound is also the number of
-// agents that one subscription can cost.
+// MaxChain is the greatest number of filters in a chain. Each filter of a new chain may start an
+// agent, so the bound is also the number of agents that one subscription can cost.
 const MaxChain = 16
 
 // Filter is a predicate over events, as a value: what it matches is told by its Key alone.
 //
-// Key is a term in canonical form, as Term makes it. Two filters with one key must match the same events: subscribers whose chains begin
-// with the same keys share agents, and the filter of whoever came first is the one that runs.
+// Key is a term in canonical form, as Term makes it. Two filters with one key must match the same
+// events: subscribers whose chains begin with the same keys share agents, and the filter of whoever
+// came first is the one that runs.
 //
-// Match is called by one agent at a time, in publish order, and must not block: all subscribers behind it would wait. A Match that panics
-// ends its agent and with it this incarnation of the bus; input that people type belongs in a Family's Filter, which may refuse it.
+// Match is called by one agent at a time, in publish order, and must not block: all subscribers
+// behind it would wait. A Match that panics ends its agent and with it this incarnation of the bus;
+// input that people type belongs in a Family's Filter, which may refuse it.
 type Filter[E any] interface {
 	Key() string
 	Match(E) bool
 }
 
-// Chain is a list of filters; it matches an event that each of them matches, asked in order. The empty chain matches every event.
+// Chain is a list of filters; it matches an event that each of them matches, asked in order. The
+// empty chain matches every event.
 //
-// The order is part of the chain: [a b] and [b a] match the same events but share no agent, so put the filter that many subscribers have
-// first.
+// The order is part of the chain: [a b] and [b a] match the same events but share no agent, so put
+// the filter that many subscribers have first.
 type Chain[E any] []Filter[E]
 
 // String is the text form of the chain: its keys, joined by commas. Table.Parse reads it back.
@@ -49,7 +52,8 @@ func (c Chain[E]) Match(e E) bool {
 	return true
 }
 
-// validate answers an error that Is ErrFilter for a chain that is too long, or holds a nil filter or one whose key is not canonical.
+// validate answers an error that Is ErrFilter for a chain that is too long, or holds a nil filter
+// or one whose key is not canonical.
 func (c Chain[E]) validate() error {
 	if len(c) > MaxChain {
 		return fmt.Errorf("%w: a chain of %d filters, want at most %d", ErrFilter, len(c), MaxChain)
@@ -65,9 +69,10 @@ func (c Chain[E]) validate() error {
 	return nil
 }
 
-// Term is the canonical key of the filter called name with this value: name=value, the value in Go's double quotes where it is empty or
-// holds a comma, a quote, a backslash, a space or anything that does not print. No two pairs have the same term, and no term holds a comma
-// outside quotes, so a chain's text is unambiguous.
+// Term is the canonical key of the filter called name with this value: name=value, the value in
+// Go's double quotes where it is empty or holds a comma, a quote, a backslash, a space or anything
+// that does not print. No two pairs have the same term, and no term holds a comma outside quotes,
+// so a chain's text is unambiguous.
 func Term(name, value string) string {
 	if bare(value) {
 		return name + "=" + value

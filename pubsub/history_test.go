@@ -21,8 +21,9 @@ type modelled struct {
 	want   []int // to be read from it
 }
 
-// Random histories of joining, leaving, dying and publishing, against a model: which agents run is told by the chains of those that live, and
-// each subscription has exactly what its chain matches of what was published in its time.
+// Random histories of joining, leaving, dying and publishing, against a model: which agents run is
+// told by the chains of those that live, and each subscription has exactly what its chain matches
+// of what was published in its time.
 func TestRandomHistoriesAgainstAModel(t *testing.T) {
 	inBubble(t, Options{}, func(w world) {
 		rapid.Check(t, func(t *rapid.T) {
@@ -140,7 +141,8 @@ func TestRandomHistoriesAgainstAModel(t *testing.T) {
 	})
 }
 
-// Many at once: whoever's Subscribe has returned sees what is published afterwards, though others leave the same agents at that moment.
+// Many at once: whoever's Subscribe has returned sees what is published afterwards, though others
+// leave the same agents at that moment.
 func TestJoinsAndLastLeavesAtOnce(t *testing.T) {
 	inBubble(t, Options{}, func(w world) {
 		chains := []Chain[note]{nil, {kind.Is("k")}, {kind.Is("k"), path.Is("p")}, {path.Is("p")}, {path.Is("p"), kind.Is("k")}}
@@ -182,7 +184,8 @@ func TestJoinsAndLastLeavesAtOnce(t *testing.T) {
 	})
 }
 
-// Deaths at any moment, under load: no subscription hangs, and each has what it read in order, without a hole between two events.
+// Deaths at any moment, under load: no subscription hangs, and each has what it read in order,
+// without a hole between two events.
 func TestDeathsUnderLoad(t *testing.T) {
 	inBubble(t, Options{Mailbox: 64}, func(w world) {
 		ctx, stop := context.WithCancel(context.Background())

@@ -17,8 +17,9 @@ var (
 	errGoexit   = errors.New("called runtime.Goexit")
 )
 
-// incarnation is one life of the bus: from a start of the registry to the first end of the registry, the broker or an agent that was not
-// retired. Nothing is carried over from one to the next, and one that is over reaches nobody: its subscriptions have ended.
+// incarnation is one life of the bus: from a start of the registry to the first end of the
+// registry, the broker or an agent that was not retired. Nothing is carried over from one to the
+// next, and one that is over reaches nobody: its subscriptions have ended.
 type incarnation[E any] struct {
 	number  uint64
 	bus     *Bus[E]
@@ -36,8 +37,9 @@ type incarnation[E any] struct {
 	agents        map[*agent[E]]struct{} // those that run, but the broker
 }
 
-// request is what the registry is asked: to join a subscription, and then close joined, or to let it leave if joined is nil. There are never
-// more of them than calls of Subscribe that wait and subscriptions that end, which bounds the list.
+// request is what the registry is asked: to join a subscription, and then close joined, or to let
+// it leave if joined is nil. There are never more of them than calls of Subscribe that wait and
+// subscriptions that end, which bounds the list.
 type request[E any] struct {
 	subscription *Subscription[E]
 	joined       chan<- struct{}
@@ -56,12 +58,14 @@ func newIncarnation[E any](bus *Bus[E], number uint64) *incarnation[E] {
 	return in
 }
 
-// fence makes the broker and the agents that still run end abnormally. There are some only if somebody started a child of the bus by hand: it
-// cannot join an incarnation that is over, so all have to be started as one.
+// fence makes the broker and the agents that still run end abnormally. There are some only if
+// somebody started a child of the bus by hand: it cannot join an incarnation that is over, so all
+// have to be started as one.
 func (in *incarnation[E]) fence() { in.fencing.Do(func() { close(in.fenced) }) }
 
-// end makes the incarnation over, once: the bus is down, and every subscription ends with ErrDown, which wraps why. When it returns that is
-// done, whoever did it; so it is before the children that call it have ended.
+// end makes the incarnation over, once: the bus is down, and every subscription ends with ErrDown,
+// which wraps why. When it returns that is done, whoever did it; so it is before the children that
+// call it have ended.
 func (in *incarnation[E]) end(why error) {
 	in.ending.Do(func() {
 		in.mu.Lock()
@@ -84,8 +88,8 @@ func (in *incarnation[E]) ended() error {
 	return in.err
 }
 
-// guard runs a child of the bus, and ends the incarnation with the way in which it ended, at once: a supervisor learns later. A panic goes
-// on, on top of the stack that it has.
+// guard runs a child of the bus, and ends the incarnation with the way in which it ended, at once:
+// a supervisor learns later. A panic goes on, on top of the stack that it has.
 func (in *incarnation[E]) guard(who string, run func() error) (err error) {
 	returned := false
 	defer func() {

@@ -19,7 +19,8 @@ type world struct {
 	run *supervisor.Run
 }
 
-// inBubble runs a test in a bubble of fake time, over a bus that is up. synctest.Wait is how it learns that all is quiet.
+// inBubble runs a test in a bubble of fake time, over a bus that is up. synctest.Wait is how it
+// learns that all is quiet.
 func inBubble(t *testing.T, o Options, test func(w world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -60,14 +61,16 @@ func (w world) inject(path string, f supervisor.Fault) {
 	w.quiet()
 }
 
-// hang makes the child at path stop handling until it is released. It ignores its context meanwhile.
+// hang makes the child at path stop handling until it is released. It ignores its context
+// meanwhile.
 func (w world) hang(path string) (release func()) {
 	held := make(chan struct{})
 	w.inject(path, supervisor.Fault{Name: "hang", Do: func(context.Context) { <-held }})
 	return func() { close(held) }
 }
 
-// read reads what there is: the numbers of events, and for each gap its count as a negative number; and the end, if there is one.
+// read reads what there is: the numbers of events, and for each gap its count as a negative number;
+// and the end, if there is one.
 func read(s *Subscription[note]) (got []int, end error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	nothing := errors.New("nothing more")

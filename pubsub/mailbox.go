@@ -2,8 +2,9 @@ package pubsub
 
 import "sync"
 
-// mailbox is where the broker and the agents receive. A put never waits: past the bound the event is dropped, and the gap keeps its place.
-// The receiver takes all there is at once, so beside the mailbox up to as many events again are in its hands.
+// mailbox is where the broker and the agents receive. A put never waits: past the bound the event
+// is dropped, and the gap keeps its place. The receiver takes all there is at once, so beside the
+// mailbox up to as many events again are in its hands.
 type mailbox[E any] struct {
 	wake chan struct{} // holds a token whenever there may be something to take
 

@@ -22,7 +22,8 @@ func alone(t require.TestingT, ctx context.Context, policy Policy) *Subscription
 	return s
 }
 
-// Whatever is delivered, and wherever a mailbox or a buffer has no room: each event is read, in order, or counted by the gap at its place.
+// Whatever is delivered, and wherever a mailbox or a buffer has no room: each event is read, in
+// order, or counted by the gap at its place.
 func TestNothingIsMissingInSilence(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		bound := rapid.IntRange(1, 8).Draw(t, "bound")

@@ -8,32 +8,34 @@ import (
 // MaxBuffer is the greatest buffer of a subscription, in events.
 const MaxBuffer = 1 << 20
 
-// Policy is what becomes of a subscriber whose buffer is full: one of Block, DropOldest and Disconnect. Whatever the policy, the buffer
-// belongs to that one subscription: nobody else waits for it, and it never holds more than Buffer events.
+// Policy is what becomes of a subscriber whose buffer is full: one of Block, DropOldest and
+// Disconnect. Whatever the policy, the buffer belongs to that one subscription: nobody else waits
+// for it, and it never holds more than Buffer events.
 type Policy interface {
 	buffer() int
 	validate() error
 }
 
-// Block keeps the oldest events and gives the reader time. When an event finds the buffer full, the bound begins to run. A reader that
-// takes something within it goes on, and finds a Gap where events had no room meanwhile; one that takes nothing is disconnected with
-// ErrSlow. Buffer is in events.
+// Block keeps the oldest events and gives the reader time. When an event finds the buffer full, the
+// bound begins to run. A reader that takes something within it goes on, and finds a Gap where
+// events had no room meanwhile; one that takes nothing is disconnected with ErrSlow. Buffer is in
+// events.
 //
-// What blocks is the end of this one buffer and nothing before it. The bus holds no second backlog for a reader: an event without room is
-// counted, not kept, since the log has it.
+// What blocks is the end of this one buffer and nothing before it. The bus holds no second backlog
+// for a reader: an event without room is counted, not kept, since the log has it.
 type Block struct {
 	Buffer int
 	Bound  time.Duration
 }
 
-// DropOldest keeps the newest events: when an event finds the buffer full, the oldest one there makes room, is counted by Dropped, and
-// leaves a Gap. It never disconnects. Buffer is in events.
+// DropOldest keeps the newest events: when an event finds the buffer full, the oldest one there
+// makes room, is counted by Dropped, and leaves a Gap. It never disconnects. Buffer is in events.
 type DropOldest struct {
 	Buffer int
 }
 
-// Disconnect ends the subscription with ErrSlow when an event finds the buffer full; the reader still gets what is in the buffer. It
-// never makes a Gap of its own. Buffer is in events.
+// Disconnect ends the subscription with ErrSlow when an event finds the buffer full; the reader
+// still gets what is in the buffer. It never makes a Gap of its own. Buffer is in events.
 type Disconnect struct {
 	Buffer int
 }

@@ -5,8 +5,9 @@ import (
 	"fmt"
 )
 
-// registry knows who subscribed to what, and starts and retires the agents. It alone changes the tree of agents, one request at a time, so a
-// join never meets an agent that is half gone: an agent that is retired has left the tree, and its chain gets a new agent.
+// registry knows who subscribed to what, and starts and retires the agents. It alone changes the
+// tree of agents, one request at a time, so a join never meets an agent that is half gone: an agent
+// that is retired has left the tree, and its chain gets a new agent.
 type registry[E any] struct {
 	in      *incarnation[E]
 	started uint64 // agents so far
@@ -27,8 +28,9 @@ func (r *registry[E]) run(ctx context.Context, faults faults) error {
 	}
 }
 
-// serve answers the requests. An error is the registry's end, since the tree of agents is then not what it should be; but where the
-// incarnation is over, which is why the agent did not start, there is nobody left to answer and the registry waits to be stopped.
+// serve answers the requests. An error is the registry's end, since the tree of agents is then not
+// what it should be; but where the incarnation is over, which is why the agent did not start, there
+// is nobody left to answer and the registry waits to be stopped.
 func (r *registry[E]) serve(ctx context.Context, requests []request[E]) error {
 	for _, q := range requests {
 		if q.joined == nil {

@@ -6,8 +6,9 @@ type entry[E any] struct {
 	missed uint64
 }
 
-// ring is a bounded first-in-first-out queue in which what is missing keeps its place: each entry counts what is missing before it, and
-// tail counts what is missing after the last one. It starts small and doubles up to its bound. Whoever owns it brings the lock.
+// ring is a bounded first-in-first-out queue in which what is missing keeps its place: each entry
+// counts what is missing before it, and tail counts what is missing after the last one. It starts
+// small and doubles up to its bound. Whoever owns it brings the lock.
 type ring[E any] struct {
 	entries []entry[E] // a circle of n entries from head on
 	head, n int
@@ -64,7 +65,8 @@ func (r *ring[E]) takeGap() uint64 {
 	return missed
 }
 
-// drain appends all entries to batch, empties the ring, and answers what is missing after the last of them.
+// drain appends all entries to batch, empties the ring, and answers what is missing after the last
+// of them.
 func (r *ring[E]) drain(batch []entry[E]) (_ []entry[E], tail uint64) {
 	for r.n > 0 {
 		batch = append(batch, r.pop())

@@ -24,8 +24,8 @@ type AgentStats struct {
 	Dropped     uint64 // dropped from or before those buffers, by Block and DropOldest
 }
 
-// Stats answers at once, whatever the bus is doing. The figures of two agents need not be of the same instant. While the bus is down they are
-// those of the incarnation that is over.
+// Stats answers at once, whatever the bus is doing. The figures of two agents need not be of the
+// same instant. While the bus is down they are those of the incarnation that is over.
 func (b *Bus[E]) Stats() Stats {
 	b.mu.Lock()
 	in, err := b.current, b.standing.Load().err

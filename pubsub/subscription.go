@@ -8,9 +8,10 @@ import (
 	"time"
 )
 
-// Subscription is one subscriber's stream of events. It lives until its context ends, Close is called, its policy disconnects it, or its
-// incarnation of the bus is over; it is never carried over into the next. Its methods may be called from any goroutine; of several that
-// wait in Next each event goes to one.
+// Subscription is one subscriber's stream of events. It lives until its context ends, Close is
+// called, its policy disconnects it, or its incarnation of the bus is over; it is never carried
+// over into the next. Its methods may be called from any goroutine; of several that wait in Next
+// each event goes to one.
 type Subscription[E any] struct {
 	chain       Chain[E]
 	policy      Policy
@@ -40,12 +41,12 @@ func newSubscription[E any](in *incarnation[E], chain Chain[E], policy Policy) *
 	}
 }
 
-// Next answers the next event, in publish order, and waits for one where there is none. In place of events that are missing it answers a
-// *Gap; what follows the gap is read by the next call.
+// Next answers the next event, in publish order, and waits for one where there is none. In place of
+// events that are missing it answers a *Gap; what follows the gap is read by the next call.
 //
-// Any other error is final, and comes after everything that was in the buffer: ErrDown, with the exit that ended the incarnation; ErrSlow;
-// or ErrClosed, which discards the buffer. Only the end of ctx, answered as its cause, says nothing of the subscription: ctx bounds this
-// call alone.
+// Any other error is final, and comes after everything that was in the buffer: ErrDown, with the
+// exit that ended the incarnation; ErrSlow; or ErrClosed, which discards the buffer. Only the end
+// of ctx, answered as its cause, says nothing of the subscription: ctx bounds this call alone.
 func (s *Subscription[E]) Next(ctx context.Context) (E, error) {
 	for {
 		if e, err, ok := s.next(); ok {
@@ -85,8 +86,8 @@ func (s *Subscription[E]) more() {
 	}
 }
 
-// All ranges over the subscription: events with a nil error, a *Gap where events are missing, and at last the error that ended it, or
-// ctx's cause, as Next answers them.
+// All ranges over the subscription: events with a nil error, a *Gap where events are missing, and
+// at last the error that ended it, or ctx's cause, as Next answers them.
 func (s *Subscription[E]) All(ctx context.Context) iter.Seq2[E, error] {
 	return func(yield func(E, error) bool) {
 		for {
@@ -112,15 +113,16 @@ func (s *Subscription[E]) Err() error {
 	return s.err
 }
 
-// Dropped answers how many events this subscription has lost since its start because its own buffer was full. What was lost on the way to
-// it is in its gaps only.
+// Dropped answers how many events this subscription has lost since its start because its own buffer
+// was full. What was lost on the way to it is in its gaps only.
 func (s *Subscription[E]) Dropped() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.dropped
 }
 
-// Close ends the subscription with ErrClosed and discards its buffer. It does not wait, and closing again does nothing.
+// Close ends the subscription with ErrClosed and discards its buffer. It does not wait, and closing
+// again does nothing.
 func (s *Subscription[E]) Close() { s.close(ErrClosed) }
 
 func (s *Subscription[E]) close(err error) {
@@ -148,7 +150,8 @@ func (s *Subscription[E]) end(err error) {
 	s.left(first)
 }
 
-// stop ends the subscription, under s.mu, and reports whether this call did. Its caller hands that to left, without the lock.
+// stop ends the subscription, under s.mu, and reports whether this call did. Its caller hands that
+// to left, without the lock.
 func (s *Subscription[E]) stop(err error) (first bool) {
 	if s.err != nil {
 		return false
@@ -223,7 +226,8 @@ func (s *Subscription[E]) stopBound() {
 	}
 }
 
-// expire is the end of the bound that began as this stall. A reader, or another stall, may have come just before it.
+// expire is the end of the bound that began as this stall. A reader, or another stall, may have
+// come just before it.
 func (s *Subscription[E]) expire(stall uint64) {
 	s.mu.Lock()
 	first := false

@@ -8,7 +8,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// The children's IDs. Agents are called agent-1, agent-2 and so on, counted within an incarnation; Stats tells their chains.
+// The children's IDs. Agents are called agent-1, agent-2 and so on, counted within an incarnation;
+// Stats tells their chains.
 const (
 	registryID = "registry"
 	brokerID   = "broker"
@@ -24,8 +25,8 @@ type Options struct {
 	Name string
 	// Intensity is how often pubsub may restart before it gives up. Zero is 3 in 10 s.
 	Intensity supervisor.Intensity
-	// Mailbox is how many events the broker, and each agent, may be behind before events are dropped and leave a gap; at most MaxBuffer.
-	// Zero is DefaultMailbox.
+	// Mailbox is how many events the broker, and each agent, may be behind before events are
+	// dropped and leave a gap; at most MaxBuffer. Zero is DefaultMailbox.
 	Mailbox int
 }
 
@@ -48,8 +49,8 @@ func New[E any](o Options) (*Bus[E], error) {
 	return b, nil
 }
 
-// Spec is the bus as a supervisor: one_for_all over the registry, the broker and the filters, so that the three always are of one
-// incarnation. Hang it in one place of one tree.
+// Spec is the bus as a supervisor: one_for_all over the registry, the broker and the filters, so
+// that the three always are of one incarnation. Hang it in one place of one tree.
 func (b *Bus[E]) Spec() supervisor.Spec {
 	return supervisor.Spec{
 		Name:      b.options.Name,
@@ -63,7 +64,8 @@ func (b *Bus[E]) Spec() supervisor.Spec {
 	}
 }
 
-// startRegistry begins the incarnation: the registry is the first to start in every start and restart as one.
+// startRegistry begins the incarnation: the registry is the first to start in every start and
+// restart as one.
 func (b *Bus[E]) startRegistry(context.Context) (supervisor.Service, error) {
 	return &registry[E]{in: b.begin()}, nil
 }
@@ -104,7 +106,8 @@ func (b *Bus[E]) startFilters(ctx context.Context) (supervisor.Service, error) {
 		}
 		return fmt.Errorf("%s: %w", filtersID, context.Cause(ctx))
 	}})
-	// With the filters told to stop no chain can grow: subscribers learn it at once, and not only when the registry is stopped too.
+	// With the filters told to stop no chain can grow: subscribers learn it at once, and not only
+	// when the registry is stopped too.
 	context.AfterFunc(ctx, in.endWithFilters)
 	return dynamic, nil
 }
@@ -138,7 +141,8 @@ func (in *incarnation[E]) serve(ctx context.Context, who string, run func(contex
 	})
 }
 
-// endWithFilters ends the incarnation if the filters were told to stop. They are the first to be, so whatever follows is no reason of its own.
+// endWithFilters ends the incarnation if the filters were told to stop. They are the first to be,
+// so whatever follows is no reason of its own.
 func (in *incarnation[E]) endWithFilters() {
 	if f := in.filters.Load(); f != nil {
 		if why := f.stopped(); why != nil {

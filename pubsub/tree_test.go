@@ -31,8 +31,8 @@ func TestTreeIsTheOneOfTheDesign(t *testing.T) {
 	})
 }
 
-// I6, and the design's sentence on subscribers: whichever child ends, and however, all are replaced as one; every subscription learns it with
-// the reason, and can subscribe again.
+// I6, and the design's sentence on subscribers: whichever child ends, and however, all are replaced
+// as one; every subscription learns it with the reason, and can subscribe again.
 func TestAnyDeathReplacesTheBusAsOne(t *testing.T) {
 	for _, path := range []string{"registry", "broker", "filters/agent-1", "filters/agent-2"} {
 		for _, death := range deaths {
@@ -122,8 +122,8 @@ func TestKillOfEmptyFiltersReplacesTheBusAsOne(t *testing.T) {
 	})
 }
 
-// A child that hangs and ignores its context is killed: it becomes an orphan, pubsub gives up at once, and its parent starts a new one. The
-// orphan reaches nobody (I5).
+// A child that hangs and ignores its context is killed: it becomes an orphan, pubsub gives up at
+// once, and its parent starts a new one. The orphan reaches nobody (I5).
 func TestAHungBrokerIsReplacedByTheLevelAbove(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus, err := New[note](Options{})
@@ -210,7 +210,8 @@ func TestTheBusOutlivesItsRuns(t *testing.T) {
 	})
 }
 
-// An operator may stop and start single children. The bus is never half of one incarnation and half of another.
+// An operator may stop and start single children. The bus is never half of one incarnation and half
+// of another.
 func TestAChildStartedByHandBringsANewIncarnation(t *testing.T) {
 	for _, id := range []string{registryID, brokerID, filtersID} {
 		for _, chain := range []Chain[note]{all, {kind.Is("k")}} {
@@ -237,7 +238,8 @@ func TestAChildStartedByHandBringsANewIncarnation(t *testing.T) {
 	}
 }
 
-// I5: an incarnation that was replaced, even if nobody could stop it, has no subscription left and cannot come up again.
+// I5: an incarnation that was replaced, even if nobody could stop it, has no subscription left and
+// cannot come up again.
 func TestAReplacedIncarnationIsFenced(t *testing.T) {
 	bus, err := New[note](Options{})
 	require.NoError(t, err)
@@ -307,7 +309,8 @@ func TestAJoinThatComesAfterItsEndLeavesNothing(t *testing.T) {
 	})
 }
 
-// A chain that cannot grow is the registry's end, unless that comes of an end that is known already: one death must not look like two.
+// A chain that cannot grow is the registry's end, unless that comes of an end that is known
+// already: one death must not look like two.
 func TestAnAgentThatCannotStartEndsTheRegistry(t *testing.T) {
 	bus, err := New[note](Options{})
 	require.NoError(t, err)
@@ -332,7 +335,8 @@ func TestAnAgentThatCannotStartEndsTheRegistry(t *testing.T) {
 	require.ErrorIs(t, in.ended(), errBoom)
 }
 
-// The filters are the first to be stopped: a child that is stopped because they were killed is not told as the reason.
+// The filters are the first to be stopped: a child that is stopped because they were killed is not
+// told as the reason.
 func TestTheReasonIsTheOneOfTheFilters(t *testing.T) {
 	bus, err := New[note](Options{})
 	require.NoError(t, err)

@@ -12,7 +12,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// beside is the supervisor "top" with the children "slow", which takes a second to stop, and "sub", the supervisor of p.
+// beside is the supervisor "top" with the children "slow", which takes a second to stop, and "sub",
+// the supervisor of p.
 func beside(t *testing.T, p *probe) (r *supervisor.Run, top *supervisor.Supervisor) {
 	t.Helper()
 	slow := supervisor.Start(func(ctx context.Context) error {
@@ -66,7 +67,8 @@ func TestRule44_RecycleAndReviveFromBelow(t *testing.T) {
 	})
 }
 
-// A child between two attempts to restart it comes without help; a start that fails is told, whatever its error is about.
+// A child between two attempts to restart it comes without help; a start that fails is told,
+// whatever its error is about.
 func TestRule26_ReviveOfAChildThatDoesNotStart(t *testing.T) {
 	bad := newProbe("bad")
 	bad.before = func(n int) error {
@@ -90,8 +92,8 @@ func TestRule26_ReviveOfAChildThatDoesNotStart(t *testing.T) {
 	require.NoError(t, r.Stop(ctx))
 }
 
-// When the supervisor waits for the caller's end the call ends, and nobody waits for the other. The caller's next life finds what the last one left, and
-// revives it.
+// When the supervisor waits for the caller's end the call ends, and nobody waits for the other. The
+// caller's next life finds what the last one left, and revives it.
 func TestRecycleEndsWithItsCaller(t *testing.T) {
 	for name, end := range map[string]func(*testing.T, *supervisor.Run, *supervisor.Supervisor){
 		"killed": func(t *testing.T, r *supervisor.Run, _ *supervisor.Supervisor) {
@@ -128,7 +130,8 @@ func TestRecycleEndsWithItsCaller(t *testing.T) {
 	}
 }
 
-// Where the supervisor waits for the caller and the caller's context would not end, the call is refused.
+// Where the supervisor waits for the caller and the caller's context would not end, the call is
+// refused.
 func TestRecycle_WouldDeadlock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProbe("p")

@@ -47,7 +47,8 @@ func TestPanicWithUncomparableError(t *testing.T) {
 	}
 }
 
-// An error that cannot be compared is as good as any, also where it is the cause of the context and is returned as that.
+// An error that cannot be compared is as good as any, also where it is the cause of the context and
+// is returned as that.
 func TestUncomparableErrorAsCause(t *testing.T) {
 	for _, bad := range []error{errList{io.EOF}, anyErr{[]int{1}}} {
 		synctest.Test(t, func(t *testing.T) {
@@ -80,7 +81,8 @@ func TestUncomparableErrorAsCause(t *testing.T) {
 	}
 }
 
-// Only a start or a Build that returns ErrIgnore is ignored (OTP rules 12 and 16): not who ends with it later, and not who panics with it.
+// Only a start or a Build that returns ErrIgnore is ignored (OTP rules 12 and 16): not who ends
+// with it later, and not who panics with it.
 func TestIgnoreIsOnlyReturned(t *testing.T) {
 	ignore := fmt.Errorf("wrapped: %w", supervisor.ErrIgnore)
 	never := supervisor.Intensity{Period: time.Hour}
@@ -143,7 +145,8 @@ func TestIgnoreIsOnlyReturned(t *testing.T) {
 	})
 }
 
-// A close that panics, or ends its goroutine, is the end of the child that acquires, and its successor can acquire: the lease keeps its turn.
+// A close that panics, or ends its goroutine, is the end of the child that acquires, and its
+// successor can acquire: the lease keeps its turn.
 func TestLease_CloseThatDoesNotReturn(t *testing.T) {
 	for name, fault := range map[string]func(){"panic": func() { panic("close") }, "goexit": runtime.Goexit} {
 		t.Run(name, func(t *testing.T) {
@@ -283,7 +286,8 @@ func TestStopDuringReload(t *testing.T) {
 	require.Zero(t, suptest.Count[supervisor.Reloaded](w, nil))
 }
 
-// Ready has no effect in a child with AckStart: its start is acknowledged by its return (OTP rule 13).
+// Ready has no effect in a child with AckStart: its start is acknowledged by its return (OTP rule
+// 13).
 func TestReadyIsOnlyForAckReady(t *testing.T) {
 	s, err := supervisor.New(supervisor.Spec{Build: children(supervisor.Child{ID: "a", Restart: supervisor.Temporary, Start: func(ctx context.Context) (supervisor.Service, error) {
 		supervisor.Ready(ctx)
@@ -294,7 +298,8 @@ func TestReadyIsOnlyForAckReady(t *testing.T) {
 	require.ErrorIs(t, err, errCrash)
 }
 
-// An observer gets events one at a time and in order, also when the supervisor that it was given to restarts while it is behind.
+// An observer gets events one at a time and in order, also when the supervisor that it was given to
+// restarts while it is behind.
 func TestObserverOfARestartedSupervisor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var inside, overlaps, disorder atomic.Int32

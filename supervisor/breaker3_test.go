@@ -13,7 +13,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
 
-// What is between two states: an end that meets a restart, a stop that meets a delay, a kill that takes its time.
+// What is between two states: an end that meets a restart, a stop that meets a delay, a kill that
+// takes its time.
 
 // late is a context that ends while StartChild looks at it: by then, until has returned.
 type late struct {
@@ -37,7 +38,8 @@ func (l *late) Err() error {
 	return nil
 }
 
-// StartChild: "If ctx ends first, the instance is told to end", also when it has crashed meanwhile and is in its second incarnation, or between the two.
+// StartChild: "If ctx ends first, the instance is told to end", also when it has crashed meanwhile
+// and is in its second incarnation, or between the two.
 func TestDynamicStartCancelledAfterRestart(t *testing.T) {
 	for _, backoff := range []supervisor.Backoff{{}, {Min: 1 << 40}} {
 		cancelled := 0
@@ -73,8 +75,9 @@ func TestDynamicStartCancelledAfterRestart(t *testing.T) {
 	}
 }
 
-// A verbose Dynamic tells each end, and besides whether that was clean (OTP rule 58); an instance that was ended before its acknowledgment has not
-// stopped, its start has failed. The Laws look at the rest.
+// A verbose Dynamic tells each end, and besides whether that was clean (OTP rule 58); an instance
+// that was ended before its acknowledgment has not stopped, its start has failed. The Laws look at
+// the rest.
 func TestVerboseUncleanStop(t *testing.T) {
 	unclean := func(ctx context.Context) error { <-ctx.Done(); return errCrash }
 	d, err := supervisor.NewDynamic(supervisor.DynamicSpec[bool]{Name: "d", Verbose: true, Ack: supervisor.AckReady, Start: func(_ context.Context, ready bool) (supervisor.Service, error) {
@@ -109,8 +112,8 @@ func TestVerboseUncleanStop(t *testing.T) {
 	w.Lawful(t)
 }
 
-// What was told to end by Kill is on its way, and the tree is not settled until its supervisor has seen to it; in which_children it is what it
-// was until it has ended (OTP rule 28).
+// What was told to end by Kill is on its way, and the tree is not settled until its supervisor has
+// seen to it; in which_children it is what it was until it has ended (OTP rule 28).
 func TestKilledIsStopping(t *testing.T) {
 	release := map[string]chan struct{}{"h": make(chan struct{}), "d/x": make(chan struct{})}
 	slow := supervisor.Start(func(ctx context.Context) error {
@@ -150,7 +153,8 @@ func TestKilledIsStopping(t *testing.T) {
 	require.NoError(t, r.Stop(ctx))
 }
 
-// A Reload is for what runs too (OTP rule 81): an orphan that was waited for is given up when the policy no longer is Wait, and holds up no stop.
+// A Reload is for what runs too (OTP rule 81): an orphan that was waited for is given up when the
+// policy no longer is Wait, and holds up no stop.
 func TestReloadGivesUpOrphan(t *testing.T) {
 	for _, policy := range []supervisor.OrphanPolicy{supervisor.Abandon, supervisor.Escalate} {
 		synctest.Test(t, func(t *testing.T) {
@@ -197,8 +201,9 @@ func TestReloadGivesUpOrphan(t *testing.T) {
 	})
 }
 
-// TerminateChild: "Nobody else is touched". What a group restart has stopped comes back, though the child for whose delay it waits
-// is terminated, or the strategy is no longer that of a group (rules 48 and 81; the delay itself is not OTP's).
+// TerminateChild: "Nobody else is touched". What a group restart has stopped comes back, though the
+// child for whose delay it waits is terminated, or the strategy is no longer that of a group (rules
+// 48 and 81; the delay itself is not OTP's).
 func TestGroupComesBackWithoutItsDelayedChild(t *testing.T) {
 	for _, strategy := range []supervisor.Strategy{supervisor.OneForAll, supervisor.RestForOne} {
 		for _, how := range []string{"terminate", "reload", "terminate another too"} {

@@ -11,8 +11,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A supervisor that a child begins with Start belongs to the child's incarnation: the child has not ended before it has, and is an orphan if it takes
-// too long. It ends with the child whatever context it was given.
+// A supervisor that a child begins with Start belongs to the child's incarnation: the child has not
+// ended before it has, and is an orphan if it takes too long. It ends with the child whatever
+// context it was given.
 func TestRule60AChildEndsWithTheSupervisorsThatItRuns(t *testing.T) {
 	for name, detached := range map[string]bool{"with the child's context": false, "with a context that outlives the child": true} {
 		t.Run(name, func(t *testing.T) {
@@ -109,7 +110,8 @@ func TestAnEndedChildStartsNoSupervisor(t *testing.T) {
 	require.NoError(t, r.Stop(t.Context()))
 }
 
-// What Build keeps of its context lives as long as the run does, and no longer than a Build that failed.
+// What Build keeps of its context lives as long as the run does, and no longer than a Build that
+// failed.
 func TestBuildsContextLivesAsLongAsWhatItBuilt(t *testing.T) {
 	for name, failure := range map[string]error{"Build returns children": nil, "Build fails": errors.New("no")} {
 		t.Run(name, func(t *testing.T) {

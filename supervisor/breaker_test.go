@@ -18,7 +18,8 @@ import (
 
 // What people do to a library without meaning it.
 
-// holed is an error that must not be used when it is nil: as a typed nil, which is not nil, it panics in whoever looks into it.
+// holed is an error that must not be used when it is nil: as a typed nil, which is not nil, it
+// panics in whoever looks into it.
 type holed struct{ err error }
 
 func (h *holed) Error() string { return h.err.Error() }
@@ -30,7 +31,8 @@ type mean struct{}
 func (mean) Error() string { panic("Error") }
 func (mean) Is(error) bool { panic("Is") }
 
-// An error that panics when it is looked at is the child's fault and the child's end, and nobody else's.
+// An error that panics when it is looked at is the child's fault and the child's end, and nobody
+// else's.
 func TestErrorsThatPanic(t *testing.T) {
 	for _, bad := range []error{(*holed)(nil), mean{}, fmt.Errorf("wrapped: %w", mean{})} {
 		p := newProbe("p")
@@ -162,7 +164,8 @@ func TestStrangeIDs(t *testing.T) {
 	})
 }
 
-// 10,000 children of one supervisor: started, all of them restarted because of the last, one of them because of itself, and stopped.
+// 10,000 children of one supervisor: started, all of them restarted because of the last, one of
+// them because of itself, and stopped.
 func TestHugeTree(t *testing.T) {
 	const n = 10_000
 	var list []supervisor.Child
@@ -189,7 +192,8 @@ func TestHugeTree(t *testing.T) {
 	}
 }
 
-// 100 levels: a kill at the bottom is handed to the top, level by level, and the whole tree is back.
+// 100 levels: a kill at the bottom is handed to the top, level by level, and the whole tree is
+// back.
 func TestDeepTree(t *testing.T) {
 	const levels = 100
 	p := newProbe("p")

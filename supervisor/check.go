@@ -53,8 +53,9 @@ func (i Intensity) orDefault() Intensity {
 	return i
 }
 
-// CheckChildren checks specifications as a supervisor would, without one (OTP rule 10): each, and that IDs are unique. Without auto a significant
-// child is not held against a supervisor that never shuts down by itself.
+// CheckChildren checks specifications as a supervisor would, without one (OTP rule 10): each, and
+// that IDs are unique. Without auto a significant child is not held against a supervisor that never
+// shuts down by itself.
 func CheckChildren(children []Child, auto ...AutoShutdown) error {
 	mode := AnySignificant
 	if len(auto) > 0 {

@@ -33,7 +33,8 @@ temporary_bystander simple_global_supervisor hanging_restart_loop hanging_restar
 code_change_simple code_change_simple_map order_of_children scale_start_stop_many_children format_log_1 format_log_2 already_started_outside_supervisor
 which_children which_children_simple_one_for_one`
 
-// lacking are the cases that OTP's suite lacks, by the first words of their rows, and hazards what other supervisors were seen to get wrong.
+// lacking are the cases that OTP's suite lacks, by the first words of their rows, and hazards what
+// other supervisors were seen to get wrong.
 var (
 	lacking = []string{"the boundary of the window", "simultaneous deaths", "revival in a group restart", "give-up under a transient parent", "a hung start",
 		"a call into one's own supervisor", "Goexit", "orphans"}
@@ -181,8 +182,8 @@ func TestDependencies(t *testing.T) {
 	require.Equal(t, []string{"github.com/coppice-go/coppice/supervisor", "github.com/thejerf/suture/v4"}, slices.Sorted(slices.Values(strings.Fields(string(out)))))
 }
 
-// It builds where people run it, with all that lies below it. From empty caches that compiles the standard library for each system, so all but the first wait for
-// COPPICE_SOAK.
+// It builds where people run it, with all that lies below it. From empty caches that compiles the
+// standard library for each system, so all but the first wait for COPPICE_SOAK.
 func TestBuildsForOtherSystems(t *testing.T) {
 	systems := []string{"linux"}
 	if os.Getenv("COPPICE_SOAK") != "" {

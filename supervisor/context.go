@@ -15,14 +15,16 @@ func incarnationOf(ctx context.Context) *incarnation {
 	return inc
 }
 
-// Ready acknowledges the start of a child with AckReady. It has no effect anywhere else, nor a second time.
+// Ready acknowledges the start of a child with AckReady. It has no effect anywhere else, nor a
+// second time.
 func Ready(ctx context.Context) {
 	if inc := incarnationOf(ctx); inc != nil && inc.ack == AckReady {
 		inc.acknowledge()
 	}
 }
 
-// SetInfo hands v back to whoever started the child, as Ref.Info (OTP rule 14). Call it before the start is acknowledged.
+// SetInfo hands v back to whoever started the child, as Ref.Info (OTP rule 14). Call it before the
+// start is acknowledged.
 func SetInfo(ctx context.Context, v any) {
 	if inc := incarnationOf(ctx); inc != nil {
 		inc.mu.Lock()
@@ -31,9 +33,11 @@ func SetInfo(ctx context.Context, v any) {
 	}
 }
 
-// Go runs f in a goroutine that belongs to the child of ctx. Its panic (with its stack), Goexit or error ends the child and becomes its
-// exit; the child has not ended until f has. When Serve has returned f is told by its context. An error that Is the context's, after that is done,
-// is no failure. Without a supervised child f is not run, and the answer is ErrNotSupervised; if the child has ended, ErrNotRunning.
+// Go runs f in a goroutine that belongs to the child of ctx. Its panic (with its stack), Goexit or
+// error ends the child and becomes its exit; the child has not ended until f has. When Serve has
+// returned f is told by its context. An error that Is the context's, after that is done, is no
+// failure. Without a supervised child f is not run, and the answer is ErrNotSupervised; if the
+// child has ended, ErrNotRunning.
 func Go(ctx context.Context, f func(ctx context.Context) error) error {
 	inc := incarnationOf(ctx)
 	if inc == nil {
@@ -42,7 +46,8 @@ func Go(ctx context.Context, f func(ctx context.Context) error) error {
 	return inc.spawn(f)
 }
 
-// Path is the full path of the child that ctx belongs to, "" for a root and outside of any tree. IDs are separated by slashes; the root's name is not part of it.
+// Path is the full path of the child that ctx belongs to, "" for a root and outside of any tree.
+// IDs are separated by slashes; the root's name is not part of it.
 func Path(ctx context.Context) string {
 	if inc := incarnationOf(ctx); inc != nil {
 		return inc.path
@@ -50,7 +55,8 @@ func Path(ctx context.Context) string {
 	return ""
 }
 
-// Incarnation is the number of the incarnation that ctx belongs to, unique within the process and growing; 0 outside of any tree.
+// Incarnation is the number of the incarnation that ctx belongs to, unique within the process and
+// growing; 0 outside of any tree.
 func Incarnation(ctx context.Context) uint64 {
 	if inc := incarnationOf(ctx); inc != nil {
 		return inc.id
@@ -58,8 +64,8 @@ func Incarnation(ctx context.Context) uint64 {
 	return 0
 }
 
-// Fault is a failure that a child agreed to: it takes it from Faults and runs Do in its own goroutine, where a panic, a Goexit or
-// a hang is the child's.
+// Fault is a failure that a child agreed to: it takes it from Faults and runs Do in its own
+// goroutine, where a panic, a Goexit or a hang is the child's.
 type Fault struct {
 	// Name says in events and logs what the fault is.
 	Name string
@@ -67,7 +73,8 @@ type Fault struct {
 	Do func(ctx context.Context)
 }
 
-// Faults is where Inject delivers to the child of ctx. Nil, which blocks for ever, outside of any tree.
+// Faults is where Inject delivers to the child of ctx. Nil, which blocks for ever, outside of any
+// tree.
 func Faults(ctx context.Context) <-chan Fault {
 	if inc := incarnationOf(ctx); inc != nil {
 		return inc.faultChannel()
@@ -107,7 +114,8 @@ func (inc *incarnation) inject(ctx context.Context, f Fault) error {
 	}
 }
 
-// Ref names one incarnation of a child, as a pid does. It does not follow restarts. The zero Ref is no incarnation.
+// Ref names one incarnation of a child, as a pid does. It does not follow restarts. The zero Ref is
+// no incarnation.
 type Ref struct{ inc *incarnation }
 
 // Self is the incarnation that ctx belongs to, as OTP's self(); the zero Ref outside of any tree.
@@ -157,8 +165,9 @@ func (r Ref) Alive() bool {
 	return !r.inc.concluded
 }
 
-// Monitor gives the exit of an incarnation, once, also when it ended before the call. For an orphan that is when it is declared one.
-// The zero Ref gives an abnormal exit with ErrNotFound, OTP's noproc.
+// Monitor gives the exit of an incarnation, once, also when it ended before the call. For an orphan
+// that is when it is declared one. The zero Ref gives an abnormal exit with ErrNotFound, OTP's
+// noproc.
 func Monitor(ref Ref) <-chan Exit {
 	c := make(chan Exit, 1)
 	if ref.inc == nil {
@@ -169,7 +178,8 @@ func Monitor(ref Ref) <-chan Exit {
 	return c
 }
 
-// Link ties the child of ctx and the incarnation together: when one ends abnormally, the other is told to end and its exit says why.
+// Link ties the child of ctx and the incarnation together: when one ends abnormally, the other is
+// told to end and its exit says why.
 func Link(ctx context.Context, ref Ref) error {
 	inc := incarnationOf(ctx)
 	if inc == nil {
@@ -185,7 +195,8 @@ func Link(ctx context.Context, ref Ref) error {
 // ErrLinked is in the exit of a child that ended because one that it was linked to did.
 var ErrLinked = errors.New("linked child ended")
 
-// tie links two incarnations. Whoever ends first takes the watch over the other back, so that a long life does not gather those of short ones.
+// tie links two incarnations. Whoever ends first takes the watch over the other back, so that a
+// long life does not gather those of short ones.
 func tie(a, b *incarnation) {
 	var mu sync.Mutex
 	var cancels []func()

@@ -6,10 +6,12 @@ import (
 	"time"
 )
 
-// The functions of this file decide and do nothing else: no clock, no lock, no goroutine. The loops execute what they answer.
+// The functions of this file decide and do nothing else: no clock, no lock, no goroutine. The loops
+// execute what they answer.
 
-// window holds the restart attempts of one supervisor that are within the period (OTP rules 39 to 44). OTP counts whole seconds;
-// here the window is exact: an attempt counts while now - then <= period on the monotonic clock.
+// window holds the restart attempts of one supervisor that are within the period (OTP rules 39 to
+// 44). OTP counts whole seconds; here the window is exact: an attempt counts while now - then <=
+// period on the monotonic clock.
 type window struct{ at []time.Time }
 
 // add enters an attempt and says how many are in the window, and whether the limit bears that.
@@ -65,9 +67,10 @@ func judge(r Restart, e Exit) (v verdict, reported bool) {
 	}
 }
 
-// quietStop is OTP rule 58: whether an end that the supervisor asked for needs no report. In Go nil is how services obey, so
-// nil after having been told is quiet for permanent children too; nil before is not. Killed is what a brutal
-// stop expects, whoever did it; a permanent child that had ended otherwise before is reported.
+// quietStop is OTP rule 58: whether an end that the supervisor asked for needs no report. In Go nil
+// is how services obey, so nil after having been told is quiet for permanent children too; nil
+// before is not. Killed is what a brutal stop expects, whoever did it; a permanent child that had
+// ended otherwise before is reported.
 func quietStop(r Restart, shutdown time.Duration, e Exit) bool {
 	switch {
 	case e.Orphaned:
@@ -90,7 +93,8 @@ type member struct {
 	alive       bool // running or restarting
 }
 
-// group answers which children, as a range of the start order, a restart of child i concerns (OTP rules 48 to 50).
+// group answers which children, as a range of the start order, a restart of child i concerns (OTP
+// rules 48 to 50).
 func group(s Strategy, n, i int) (from, to int) {
 	switch s {
 	case OneForAll:
@@ -102,11 +106,13 @@ func group(s Strategy, n, i int) (from, to int) {
 	}
 }
 
-// plan is a restart: stop in the given order, forget, then start in the given order. Indexes are of the start order.
+// plan is a restart: stop in the given order, forget, then start in the given order. Indexes are of
+// the start order.
 type plan struct{ stop, forget, start []int }
 
-// planRestart is OTP rules 48 to 51: temporary children of the group are stopped and forgotten, all other specifications
-// of the group are started, those that had finished, been stopped or answered ignore included.
+// planRestart is OTP rules 48 to 51: temporary children of the group are stopped and forgotten, all
+// other specifications of the group are started, those that had finished, been stopped or answered
+// ignore included.
 func planRestart(s Strategy, members []member, failed int) plan {
 	from, to := group(s, len(members), failed)
 	var p plan
@@ -125,7 +131,8 @@ func planRestart(s Strategy, members []member, failed int) plan {
 	return p
 }
 
-// autoShutdown is OTP rule 66, asked after a significant child ended by itself for good: rest are the children without it.
+// autoShutdown is OTP rule 66, asked after a significant child ended by itself for good: rest are
+// the children without it.
 func autoShutdown(mode AutoShutdown, rest []member) bool {
 	switch mode {
 	case AnySignificant:
@@ -153,5 +160,6 @@ func (b Backoff) delay(n int, random float64) time.Duration {
 	return time.Duration(d)
 }
 
-// longest is the longest delay without its jitter; an incarnation that lived longer begins a new row.
+// longest is the longest delay without its jitter; an incarnation that lived longer begins a new
+// row.
 func (b Backoff) longest() time.Duration { return max(b.Min, b.Max) }

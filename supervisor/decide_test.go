@@ -11,7 +11,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// The window against the rule in its plainest words: how many attempts, this one included, are no older than the period.
+// The window against the rule in its plainest words: how many attempts, this one included, are no
+// older than the period.
 func TestRule39_Rule40_WindowModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		limit := Intensity{Max: rapid.IntRange(0, 5).Draw(t, "max"), Period: time.Duration(rapid.IntRange(1, 20).Draw(t, "period"))}

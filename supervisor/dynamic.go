@@ -8,11 +8,13 @@ import (
 	"time"
 )
 
-// DynamicSpec specifies a dynamic supervisor: any number of children of one kind, started on demand. It is OTP's simple_one_for_one
-// (section 12); its fields are those of Child and Spec, with their defaults, for every instance.
+// DynamicSpec specifies a dynamic supervisor: any number of children of one kind, started on
+// demand. It is OTP's simple_one_for_one (section 12); its fields are those of Child and Spec, with
+// their defaults, for every instance.
 type DynamicSpec[A any] struct {
 	Name string
-	// Start makes the service of one incarnation of an instance from the instance's argument; see StartFunc.
+	// Start makes the service of one incarnation of an instance from the instance's argument; see
+	// StartFunc.
 	Start                  func(ctx context.Context, arg A) (Service, error)
 	Restart                Restart
 	Ack                    Ack
@@ -23,14 +25,17 @@ type DynamicSpec[A any] struct {
 	Intensity Intensity
 	// MaxChildren bounds the instances, those between restarts included; 0 is no bound.
 	MaxChildren int
-	// Verbose emits ChildStarting, ChildStarted, ChildStopped and quiet exits too. Otherwise instances come and go without an event, and what is reported
-	// is what OTP reports (rules 36, 58 and 80).
+	// Verbose emits ChildStarting, ChildStarted, ChildStopped and quiet exits too. Otherwise
+	// instances come and go without an event, and what is reported is what OTP reports (rules 36,
+	// 58 and 80).
 	Verbose   bool
 	Observers []Observer
 }
 
-// Dynamic is a supervisor of instances. It is a Service and may be served again, each time without instances. Its methods are safe for concurrent use and
-// answer ErrNotRunning while it is not served. Starts do not wait for one another. As a child of a supervisor it is what the StartFunc returns:
+// Dynamic is a supervisor of instances. It is a Service and may be served again, each time without
+// instances. Its methods are safe for concurrent use and answer ErrNotRunning while it is not
+// served. Starts do not wait for one another. As a child of a supervisor it is what the StartFunc
+// returns:
 //
 //	Start: func(context.Context) (supervisor.Service, error) { return d, nil }
 type Dynamic[A any] struct {
@@ -89,7 +94,8 @@ func (d *Dynamic[A]) specification() *DynamicSpec[A] {
 	return &DynamicSpec[A]{}
 }
 
-// Serve runs the supervisor as Supervisor.Serve does. At its end all instances are told at once, with one timer for all (OTP rule 74).
+// Serve runs the supervisor as Supervisor.Serve does. At its end all instances are told at once,
+// with one timer for all (OTP rule 74).
 func (d *Dynamic[A]) Serve(ctx context.Context) error {
 	if !d.busy.CompareAndSwap(false, true) {
 		return fmt.Errorf("dynamic supervisor %s %w", d, ErrRunning)
@@ -116,9 +122,11 @@ func (d *Dynamic[A]) current() (*dynamicRun, error) {
 	return nil, fmt.Errorf("dynamic supervisor %s %w", d, ErrNotRunning)
 }
 
-// StartChild starts an instance and waits for its acknowledgment. The ID must be unique among the living instances, else the answer is an
-// *AlreadyStartedError, or ErrAlreadyPresent between two restarts; "" has one made. Further answers are ErrMaxChildren, ErrNotRunning and a *StartError; then nothing
-// is stored. If the start answers ErrIgnore that is the zero Ref (OTP rule 71). If ctx ends first, the instance is told to end.
+// StartChild starts an instance and waits for its acknowledgment. The ID must be unique among the
+// living instances, else the answer is an *AlreadyStartedError, or ErrAlreadyPresent between two
+// restarts; "" has one made. Further answers are ErrMaxChildren, ErrNotRunning and a *StartError;
+// then nothing is stored. If the start answers ErrIgnore that is the zero Ref (OTP rule 71). If ctx
+// ends first, the instance is told to end.
 //
 // An instance may start others on its own supervisor.
 func (d *Dynamic[A]) StartChild(ctx context.Context, id string, arg A) (Ref, error) {
@@ -132,8 +140,10 @@ func (d *Dynamic[A]) StartChild(ctx context.Context, id string, arg A) (Ref, err
 	return r.startChild(ctx, id, func(ctx context.Context) (Service, error) { return d.spec.Load().Start(ctx, arg) })
 }
 
-// Reload puts a new specification in force (OTP rule 81), for this run and for later ones. Instances that run are kept, under it; their restarts use its Start. If
-// anything in it is invalid nothing changes. Observers stay those of the run. What was temporary when it started is not restarted, whatever is in force now.
+// Reload puts a new specification in force (OTP rule 81), for this run and for later ones.
+// Instances that run are kept, under it; their restarts use its Start. If anything in it is invalid
+// nothing changes. Observers stay those of the run. What was temporary when it started is not
+// restarted, whatever is in force now.
 func (d *Dynamic[A]) Reload(spec DynamicSpec[A]) error {
 	r, err := d.current()
 	if err != nil {
@@ -147,8 +157,9 @@ func (d *Dynamic[A]) Reload(spec DynamicSpec[A]) error {
 	return nil
 }
 
-// TerminateChild stops an instance, waits for its end and forgets it. ErrNotFound if there is none. If ctx ends first, the stop goes on.
-// An instance that would wait for its own end gets ErrWouldDeadlock.
+// TerminateChild stops an instance, waits for its end and forgets it. ErrNotFound if there is none.
+// If ctx ends first, the stop goes on. An instance that would wait for its own end gets
+// ErrWouldDeadlock.
 func (d *Dynamic[A]) TerminateChild(ctx context.Context, id string) error {
 	r, err := d.current()
 	if err != nil {
@@ -157,8 +168,8 @@ func (d *Dynamic[A]) TerminateChild(ctx context.Context, id string) error {
 	return r.terminate(ctx, id, nil)
 }
 
-// TerminateRef is TerminateChild for one incarnation. One that has ended is no error and leaves its successor alone; one of another supervisor
-// is ErrNotFound (OTP rule 72).
+// TerminateRef is TerminateChild for one incarnation. One that has ended is no error and leaves its
+// successor alone; one of another supervisor is ErrNotFound (OTP rule 72).
 func (d *Dynamic[A]) TerminateRef(ctx context.Context, ref Ref) error {
 	r, err := d.current()
 	if err != nil {
@@ -191,7 +202,8 @@ func (d *Dynamic[A]) WhichChild(id string) (ChildInfo, error) {
 	return r.whichChild(id)
 }
 
-// CountChildren counts: one specification, the living instances, and instances by kind (OTP rule 30).
+// CountChildren counts: one specification, the living instances, and instances by kind (OTP rule
+// 30).
 func (d *Dynamic[A]) CountChildren() (Counts, error) {
 	r, err := d.current()
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// dynamicRun is one run of a Dynamic. Instances are started, forgotten and stopped by whoever asks, under the lock; only restarts go through the run's
-// goroutine, which does not wait for them.
+// dynamicRun is one run of a Dynamic. Instances are started, forgotten and stopped by whoever asks,
+// under the lock; only restarts go through the run's goroutine, which does not wait for them.
 type dynamicRun struct {
 	*scope
 	child     Child // the template
@@ -285,7 +285,8 @@ func (r *dynamicRun) exited(inc *incarnation) {
 			r.forget(in)
 		}
 	}
-	// Under the lock: whoever starts the next instance of this ID must come after this one's end in the history.
+	// Under the lock: whoever starts the next instance of this ID must come after this one's end in
+	// the history.
 	if event != nil {
 		inc.emit(event)
 	}
@@ -306,8 +307,8 @@ func (r *dynamicRun) forget(in *instance) {
 	}
 }
 
-// stopped gives the events for an end that was asked for: one for the end, and one if it was not quiet; nil for none. While the run stops, ends that
-// are not quiet are gathered. r.mu is held.
+// stopped gives the events for an end that was asked for: one for the end, and one if it was not
+// quiet; nil for none. While the run stops, ends that are not quiet are gathered. r.mu is held.
 func (r *dynamicRun) stopped(inc *incarnation, started, explicit bool) (event, unclean func(Header) Event) {
 	exit := inc.exit
 	if !quietStop(Temporary, r.child.Shutdown, exit) {
@@ -442,7 +443,8 @@ func (r *dynamicRun) terminate(ctx context.Context, id string, only *incarnation
 	}
 }
 
-// stopAll is OTP rule 74: all are told at once, one timer for all, the rest are orphans; what was not quiet is reported by reason.
+// stopAll is OTP rule 74: all are told at once, one timer for all, the rest are orphans; what was
+// not quiet is reported by reason.
 func (r *dynamicRun) stopAll() {
 	r.mu.Lock()
 	r.state = Stopping

@@ -9,15 +9,19 @@ import (
 )
 
 var (
-	// ErrShutdown is an orderly end with a reason: an error that Is ErrShutdown has OTP's class {shutdown, _}.
+	// ErrShutdown is an orderly end with a reason: an error that Is ErrShutdown has OTP's class
+	// {shutdown, _}.
 	ErrShutdown = errors.New("shutdown")
-	// ErrIgnore is returned by a StartFunc or by Build to say: nothing to run, and nothing wrong (OTP rules 12 and 16).
+	// ErrIgnore is returned by a StartFunc or by Build to say: nothing to run, and nothing wrong
+	// (OTP rules 12 and 16).
 	ErrIgnore = errors.New("ignore")
 	// ErrNotFound names a child that the supervisor does not have.
 	ErrNotFound = errors.New("no such child")
-	// ErrAlreadyStarted is StartChild's answer when the child runs; see [AlreadyStartedError] for its Ref.
+	// ErrAlreadyStarted is StartChild's answer when the child runs; see [AlreadyStartedError] for
+	// its Ref.
 	ErrAlreadyStarted = errors.New("child is already started")
-	// ErrAlreadyPresent is StartChild's answer when the child is specified but does not run (OTP rule 22).
+	// ErrAlreadyPresent is StartChild's answer when the child is specified but does not run (OTP
+	// rule 22).
 	ErrAlreadyPresent = errors.New("child is already specified, though not running")
 	// ErrRunning refuses an operation on something that runs.
 	ErrRunning = errors.New("is running")
@@ -25,8 +29,8 @@ var (
 	ErrRestarting = errors.New("is restarting")
 	// ErrNotRunning is the answer of a supervisor or a child that does not run, OTP's noproc.
 	ErrNotRunning = errors.New("is not running")
-	// ErrWouldDeadlock refuses a call that a child makes into its own supervisor or one above, and that would wait for the child itself. See Recycle and Revive
-	// for those that may be made.
+	// ErrWouldDeadlock refuses a call that a child makes into its own supervisor or one above, and
+	// that would wait for the child itself. See Recycle and Revive for those that may be made.
 	ErrWouldDeadlock = errors.New("call into one's own supervisor would deadlock")
 	// ErrNotSupervised is the answer to a context that does not belong to a supervised child.
 	ErrNotSupervised = errors.New("context belongs to no supervised child")
@@ -38,7 +42,8 @@ var (
 	ErrOrphan = errors.New("did not end within its shutdown time")
 	// ErrStartTimeout is a start that was not acknowledged in time.
 	ErrStartTimeout = errors.New("start was not acknowledged within its time")
-	// ErrEndedBeforeReady is a service that returned without calling Ready, though its Ack is AckReady.
+	// ErrEndedBeforeReady is a service that returned without calling Ready, though its Ack is
+	// AckReady.
 	ErrEndedBeforeReady = errors.New("ended before it called Ready")
 	// ErrKilled is in the error of every incarnation that Kill ended.
 	ErrKilled = errors.New("killed")
@@ -48,14 +53,15 @@ var (
 	ErrNotInjectable = errors.New("no one took the fault")
 	// ErrFenced refuses an operation on a revoked Grant.
 	ErrFenced = errors.New("fenced: the grant has been revoked")
-	// ErrLeaseStuck is fatal: operations of the revoked grant are still in flight past the bound, and the resource cannot be opened safely.
+	// ErrLeaseStuck is fatal: operations of the revoked grant are still in flight past the bound,
+	// and the resource cannot be opened safely.
 	ErrLeaseStuck = errors.New("operations of the previous grant are still in flight")
 	// ErrSpec is in every error about a supervisor's flags or a child specification.
 	ErrSpec = errors.New("invalid specification")
 )
 
-// StartError is a failed start (OTP rule 17). Nested supervisors nest it: Err may hold the StartError of the level below,
-// and errors.As finds the outermost; see [StartError.Root].
+// StartError is a failed start (OTP rule 17). Nested supervisors nest it: Err may hold the
+// StartError of the level below, and errors.As finds the outermost; see [StartError.Root].
 type StartError struct {
 	// Path is the child's full path.
 	Path string
@@ -91,8 +97,9 @@ func (e *AlreadyStartedError) Error() string {
 // Is reports whether target is ErrAlreadyStarted.
 func (e *AlreadyStartedError) Is(target error) bool { return target == ErrAlreadyStarted }
 
-// GiveUpError is the end of a supervisor that gave up (OTP rule 45). Its class is shutdown: errors.Is finds ErrShutdown, the
-// Cause and whatever is in the offender's exit, but never suture's sentinels, which are not meant for the levels above.
+// GiveUpError is the end of a supervisor that gave up (OTP rule 45). Its class is shutdown:
+// errors.Is finds ErrShutdown, the Cause and whatever is in the offender's exit, but never suture's
+// sentinels, which are not meant for the levels above.
 type GiveUpError struct {
 	// Supervisor is the path of the one that gave up, "" for the root.
 	Supervisor string
@@ -102,7 +109,8 @@ type GiveUpError struct {
 	Cause error
 	// Exit is the offender's last exit, or its failed start.
 	Exit Exit
-	// Attempts is how many attempts were within the window, including the one that was refused. Intensity is the limit.
+	// Attempts is how many attempts were within the window, including the one that was refused.
+	// Intensity is the limit.
 	Attempts  int
 	Intensity Intensity
 }
@@ -126,10 +134,11 @@ func (e *GiveUpError) Is(target error) bool {
 // As looks into the offender's exit.
 func (e *GiveUpError) As(target any) bool { return e.Exit.Err != nil && errors.As(e.Exit.Err, target) }
 
-// AutoShutdownError is the end of a supervisor that stopped because significant children ended (OTP rules 65 to 69). Its
-// class is shutdown; what errors.Is and errors.As find is as with GiveUpError.
+// AutoShutdownError is the end of a supervisor that stopped because significant children ended (OTP
+// rules 65 to 69). Its class is shutdown; what errors.Is and errors.As find is as with GiveUpError.
 type AutoShutdownError struct {
-	// Supervisor and Child are full paths; Child is the significant child whose end did it, with its exit.
+	// Supervisor and Child are full paths; Child is the significant child whose end did it, with
+	// its exit.
 	Supervisor, Child string
 	Exit              Exit
 }
@@ -148,7 +157,8 @@ func (e *AutoShutdownError) As(target any) bool {
 	return e.Exit.Err != nil && errors.As(e.Exit.Err, target)
 }
 
-// shielded is errors.Is, blind to suture's sentinels: those speak to the supervisor that saw them first, and to no other.
+// shielded is errors.Is, blind to suture's sentinels: those speak to the supervisor that saw them
+// first, and to no other.
 func shielded(err, target error) bool {
 	return target != suture.ErrDoNotRestart && target != suture.ErrTerminateSupervisorTree && is(err, target)
 }
@@ -173,8 +183,9 @@ func newPanic(v any) *PanicError {
 	return e
 }
 
-// sound is err, or, if that panics when it is looked at, an error that says so. A typed nil does, often: it is not nil, and its methods do not expect that it is. Such
-// an error is the fault of the child that returned it, and must not be met first where the supervisor looks at it.
+// sound is err, or, if that panics when it is looked at, an error that says so. A typed nil does,
+// often: it is not nil, and its methods do not expect that it is. Such an error is the fault of the
+// child that returned it, and must not be met first where the supervisor looks at it.
 func sound(err error) error {
 	if err == nil {
 		return nil
@@ -197,8 +208,9 @@ func fault(err error) (out error) {
 	return nil
 }
 
-// is is errors.Is for errors that others made: that panics where two errors of a comparable type hold what cannot be compared, and where an Is method does. What
-// cannot be compared is not the same.
+// is is errors.Is for errors that others made: that panics where two errors of a comparable type
+// hold what cannot be compared, and where an Is method does. What cannot be compared is not the
+// same.
 func is(err, target error) (found bool) {
 	defer func() {
 		if recover() != nil {
@@ -208,7 +220,8 @@ func is(err, target error) (found bool) {
 	return errors.Is(err, target)
 }
 
-// ignores says whether a start answered ErrIgnore: by returning it, and not by an end of its own or of one below that was about such an error (OTP rule 16).
+// ignores says whether a start answered ErrIgnore: by returning it, and not by an end of its own or
+// of one below that was about such an error (OTP rule 16).
 func ignores(err error) bool {
 	if !is(err, ErrIgnore) {
 		return false

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// Event is one thing that happened in a tree. The types are those of this file and no others; [Header] is in each.
+// Event is one thing that happened in a tree. The types are those of this file and no others;
+// [Header] is in each.
 type Event interface {
 	fmt.Stringer
 	// Head returns what every event has.
@@ -19,7 +20,8 @@ type Header struct {
 	// Seq counts the events of one root, from 1, without gaps.
 	Seq  uint64
 	Time time.Time
-	// Root is the root's name, Path the full path of the child (or supervisor) meant, "" for the root.
+	// Root is the root's name, Path the full path of the child (or supervisor) meant, "" for the
+	// root.
 	Root, Path string
 	// Incarnation is that child's, unique within the process; 0 where there is none.
 	Incarnation uint64
@@ -41,7 +43,8 @@ func (h Header) Subject() string {
 }
 
 type (
-	// SupervisorStarted: all children of the supervisor acknowledged their start. A Dynamic has DynamicKind and no strategy.
+	// SupervisorStarted: all children of the supervisor acknowledged their start. A Dynamic has
+	// DynamicKind and no strategy.
 	SupervisorStarted struct {
 		Header
 		Kind      Kind
@@ -61,8 +64,8 @@ type (
 		Explicit bool
 		Took     time.Duration
 	}
-	// ChildStartFailed is OTP's report start_error; in a restart, one more attempt that failed. Explicit means by a management call: OTP
-	// does not report that, its caller has the error.
+	// ChildStartFailed is OTP's report start_error; in a restart, one more attempt that failed.
+	// Explicit means by a management call: OTP does not report that, its caller has the error.
 	ChildStartFailed struct {
 		Header
 		Explicit bool
@@ -70,43 +73,50 @@ type (
 	}
 	// ChildIgnored: the start answered ErrIgnore.
 	ChildIgnored struct{ Header }
-	// ChildExited: a child ended by itself. Reported says whether OTP would report it (child_terminated, rule 36).
+	// ChildExited: a child ended by itself. Reported says whether OTP would report it
+	// (child_terminated, rule 36).
 	ChildExited struct {
 		Header
 		Exit     Exit
 		Restart  Restart
 		Reported bool
 	}
-	// ChildStopped: a child ended because its supervisor stopped it. If that was not a quiet end (OTP rule 58) a ShutdownError follows.
+	// ChildStopped: a child ended because its supervisor stopped it. If that was not a quiet end
+	// (OTP rule 58) a ShutdownError follows.
 	ChildStopped struct {
 		Header
 		Exit Exit
 	}
-	// ShutdownError is OTP's report shutdown_error: children that did not end as they were told. A Dynamic groups them by reason, so Count may exceed 1.
+	// ShutdownError is OTP's report shutdown_error: children that did not end as they were told. A
+	// Dynamic groups them by reason, so Count may exceed 1.
 	ShutdownError struct {
 		Header
 		Exit  Exit
 		Count int
 	}
-	// RestartScheduled: the child will be started again, after Delay. Attempt counts attempts in a row, InWindow those within the intensity's period.
+	// RestartScheduled: the child will be started again, after Delay. Attempt counts attempts in a
+	// row, InWindow those within the intensity's period.
 	RestartScheduled struct {
 		Header
 		Attempt  int
 		InWindow int
 		Delay    time.Duration
 	}
-	// GroupRestart: the listed children, in start order, are about to be stopped in reverse and started again.
+	// GroupRestart: the listed children, in start order, are about to be stopped in reverse and
+	// started again.
 	GroupRestart struct {
 		Header
 		Strategy Strategy
 		IDs      []string
 	}
-	// GaveUp: the supervisor stops (OTP's report shutdown, rule 45). The header is the supervisor's, Err has the offender.
+	// GaveUp: the supervisor stops (OTP's report shutdown, rule 45). The header is the
+	// supervisor's, Err has the offender.
 	GaveUp struct {
 		Header
 		Err *GiveUpError
 	}
-	// AutoShutdownTriggered: the supervisor stops because of its significant children (OTP rule 66).
+	// AutoShutdownTriggered: the supervisor stops because of its significant children (OTP rule
+	// 66).
 	AutoShutdownTriggered struct {
 		Header
 		Err *AutoShutdownError
@@ -140,7 +150,8 @@ type (
 		Header
 		Warning string
 	}
-	// EventsDropped: an observer was too slow and lost Count events. It is told to that observer alone, in their place, and has no Seq.
+	// EventsDropped: an observer was too slow and lost Count events. It is told to that observer
+	// alone, in their place, and has no Seq.
 	EventsDropped struct {
 		Header
 		Count uint64
@@ -186,7 +197,8 @@ func (e SupervisorStarted) String() string {
 	return fmt.Sprintf("%s: supervisor started, %s, %d in %v", e.Subject(), e.StrategyName(), e.Intensity.Max, e.Intensity.Period)
 }
 
-// AsTold says whether the supervisor stopped because, and as, it was told to, by Stop or by the supervisor above.
+// AsTold says whether the supervisor stopped because, and as, it was told to, by Stop or by the
+// supervisor above.
 func (e SupervisorStopped) AsTold() bool {
 	return e.Err == nil || is(e.Err, context.Canceled) && is(e.Err, ErrShutdown) && !is(e.Err, ErrOrphan)
 }
@@ -262,9 +274,11 @@ func (e ObserverFailed) String() string {
 	return fmt.Sprintf("%s: observer detached: %v", e.Subject(), e.Err)
 }
 
-// Observer gets the events of a tree, one at a time and in order, in a goroutine that is not the tree's: it may be slow. One that lags by more
-// than ObserverBacklog events loses the newest, and is told how many by EventsDropped; one that panics is detached. That holds for one
-// place in a specification, over all runs of that supervisor within a tree; one that is given to several supervisors is called by each.
+// Observer gets the events of a tree, one at a time and in order, in a goroutine that is not the
+// tree's: it may be slow. One that lags by more than ObserverBacklog events loses the newest, and
+// is told how many by EventsDropped; one that panics is detached. That holds for one place in a
+// specification, over all runs of that supervisor within a tree; one that is given to several
+// supervisors is called by each.
 type Observer interface{ Observe(Event) }
 
 // ObserverFunc makes an Observer of a function.
@@ -273,7 +287,8 @@ type ObserverFunc func(Event)
 // Observe calls f.
 func (f ObserverFunc) Observe(e Event) { f(e) }
 
-// ObserverBacklog is how many events wait for an observer before the newest are dropped, HistorySize how many a root remembers.
+// ObserverBacklog is how many events wait for an observer before the newest are dropped,
+// HistorySize how many a root remembers.
 const (
 	ObserverBacklog = 1 << 14
 	HistorySize     = 1 << 10

@@ -9,7 +9,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// A worker that fails is started again with fresh state; the database that it depends on is not touched.
+// A worker that fails is started again with fresh state; the database that it depends on is not
+// touched.
 func Example() {
 	lives := 0
 	s, err := supervisor.New(supervisor.Spec{
@@ -49,7 +50,8 @@ func Example() {
 	// supervisor gave up: reached maximum restart intensity (3 in 10s): last was worker: disk on fire
 }
 
-// A watchdog has its own supervisor stop and start a sibling that it finds hanging. That counts against no limit.
+// A watchdog has its own supervisor stop and start a sibling that it finds hanging. That counts
+// against no limit.
 func ExampleRecycle() {
 	hanging := make(chan struct{})
 	lives := 0
@@ -65,7 +67,8 @@ func ExampleRecycle() {
 			return ctx.Err()
 		})},
 		supervisor.Child{ID: "watchdog", Restart: supervisor.Transient, Significant: true, Start: supervisor.Start(func(ctx context.Context) error {
-			if err := supervisor.Revive(ctx, s, "worker"); err != nil { // the watchdog's life before may have ended between stop and start
+			// the watchdog's life before may have ended between stop and start
+			if err := supervisor.Revive(ctx, s, "worker"); err != nil {
 				return err
 			}
 			<-hanging

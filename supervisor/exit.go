@@ -26,7 +26,8 @@ func (c Class) String() string { return name("Class", int(c), "normal", "shutdow
 // Exit is how an incarnation ended.
 type Exit struct {
 	Class Class
-	// Err is what Serve (or a goroutine started with Go) returned, nil if that was nil; a panic is a *PanicError.
+	// Err is what Serve (or a goroutine started with Go) returned, nil if that was nil; a panic is
+	// a *PanicError.
 	Err error
 	// Panic and Stack are the value and the stack of a panic.
 	Panic any
@@ -71,7 +72,8 @@ func (e Exit) String() string {
 	return fmt.Sprintf("%v", e.Err)
 }
 
-// orphanBelow is the give-up of a supervisor, this one or one below it, that an orphan ended; nil if none did.
+// orphanBelow is the give-up of a supervisor, this one or one below it, that an orphan ended; nil
+// if none did.
 func (e Exit) orphanBelow() *GiveUpError {
 	var g *GiveUpError
 	if errors.As(e.Err, &g) && g.Cause == ErrOrphan {

@@ -16,9 +16,11 @@ import (
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
 
-// What other supervisors were seen to get wrong. The table in docs/otp-conformance.md names each of these tests.
+// What other supervisors were seen to get wrong. The table in docs/otp-conformance.md names each of
+// these tests.
 
-// A child that ends normally, and is not to be restarted, touches no sibling and counts nowhere, whatever the strategy.
+// A child that ends normally, and is not to be restarted, touches no sibling and counts nowhere,
+// whatever the strategy.
 func TestHazard_NormalExitTouchesNobody(t *testing.T) {
 	for _, strategy := range []supervisor.Strategy{supervisor.OneForOne, supervisor.OneForAll, supervisor.RestForOne} {
 		for _, restart := range []supervisor.Restart{supervisor.Transient, supervisor.Temporary} {
@@ -70,7 +72,8 @@ func TestHazard_EveryAttemptCounts(t *testing.T) {
 	require.Equal(t, []int{1, 2, 3, 4}, counts)
 }
 
-// A start that fails once inside a restart is tried again, under every strategy, and the tree is whole afterwards.
+// A start that fails once inside a restart is tried again, under every strategy, and the tree is
+// whole afterwards.
 func TestHazard_FailedStartInsideARestartIsRetried(t *testing.T) {
 	for _, strategy := range []supervisor.Strategy{supervisor.OneForOne, supervisor.OneForAll, supervisor.RestForOne} {
 		for _, failing := range []string{"a", "b"} {
@@ -128,7 +131,8 @@ func TestHazard_AbandonedStopLeaksNothing(t *testing.T) {
 	})
 }
 
-// A grandchild that is stuck is in the root's report: in the list of orphans with its stack, in the events, and in the error of the stop.
+// A grandchild that is stuck is in the root's report: in the list of orphans with its stack, in the
+// events, and in the error of the stop.
 func TestHazard_StuckGrandchildIsInTheRootsReport(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHang("stuck")
@@ -159,7 +163,8 @@ func TestHazard_StuckGrandchildIsInTheRootsReport(t *testing.T) {
 	})
 }
 
-// The error of a stop says what it has to say, and no more, whoever stopped which kind of supervisor.
+// The error of a stop says what it has to say, and no more, whoever stopped which kind of
+// supervisor.
 func TestRule60_ErrorsOfAStopWithAnOrphan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
@@ -194,7 +199,8 @@ func TestRule60_ErrorsOfAStopWithAnOrphan(t *testing.T) {
 	})
 }
 
-// Also below an instance of a dynamic supervisor; and one that was left behind by a supervisor that has given up since is told by that, and not by a later stop.
+// Also below an instance of a dynamic supervisor; and one that was left behind by a supervisor that
+// has given up since is told by that, and not by a later stop.
 func TestRule60_OrphanBelowAnInstance(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHang("h")
@@ -225,7 +231,8 @@ func TestRule60_OrphanBelowAnInstance(t *testing.T) {
 	})
 }
 
-// A descendant that is told to end and answers with its context's cause is no failure: the child's end is that of its Serve.
+// A descendant that is told to end and answers with its context's cause is no failure: the child's
+// end is that of its Serve.
 func TestSection15_DescendantsThatObey(t *testing.T) {
 	p := newProbe("p")
 	_, w := tree(t, supervisor.Spec{Build: children(p.child(supervisor.Transient))})
@@ -259,7 +266,8 @@ func TestRule26_LastExitOfAFailedStart(t *testing.T) {
 	}
 }
 
-// A service that ends in order before it was ready has failed all the same; and an orphan that a start's rollback met is no give-up, as there is nothing yet to give up.
+// A service that ends in order before it was ready has failed all the same; and an orphan that a
+// start's rollback met is no give-up, as there is nothing yet to give up.
 func TestRule17_WhatAFailedStartLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHang("h")
@@ -314,7 +322,8 @@ func TestSection15_TerminateWithAnOrphan(t *testing.T) {
 	})
 }
 
-// A supervisor can be served again after every kind of end: stopped, given up, shut down by itself, and a start that failed.
+// A supervisor can be served again after every kind of end: stopped, given up, shut down by itself,
+// and a start that failed.
 func TestHazard_ServedAgain(t *testing.T) {
 	builds := 0
 	p, last := newProbe("p"), uint64(0)
@@ -358,7 +367,8 @@ func TestHazard_ServedAgain(t *testing.T) {
 	}
 }
 
-// What was handed out by an incarnation or a run that is over is refused, and does nothing to the one that came after.
+// What was handed out by an incarnation or a run that is over is refused, and does nothing to the
+// one that came after.
 func TestHazard_StaleHandleIsRefused(t *testing.T) {
 	p := newProbe("p")
 	var kept []context.Context
@@ -428,7 +438,8 @@ func TestHazard_StaleHandleIsRefused(t *testing.T) {
 	require.NoError(t, now.Stop(ctx))
 }
 
-// An exit is never lost in a race between start and link: 100,000 crashes in a row, as fast as they come, and each is counted.
+// An exit is never lost in a race between start and link: 100,000 crashes in a row, as fast as they
+// come, and each is counted.
 func TestHazard_ImmediateCrashes(t *testing.T) {
 	const n = 100_000
 	starts := 0
@@ -444,7 +455,8 @@ func TestHazard_ImmediateCrashes(t *testing.T) {
 	require.Equal(t, n+1, g.Attempts)
 }
 
-// The same where somebody outside watches: a Monitor of an instance that has ended before its start was answered gives its exit.
+// The same where somebody outside watches: a Monitor of an instance that has ended before its start
+// was answered gives its exit.
 func TestHazard_ImmediateCrashesAreMonitored(t *testing.T) {
 	const n = 20_000
 	ends := []func() error{func() error { return errCrash }, func() error { panic(errCrash) }, func() error { runtime.Goexit(); return nil }, func() error { return nil }}
@@ -468,7 +480,8 @@ func TestHazard_ImmediateCrashesAreMonitored(t *testing.T) {
 	suptest.Never[supervisor.RestartScheduled](t, w, nil)
 }
 
-// runtime.Goexit, which neither returns nor panics, is an abnormal end like any other: in a start, in Serve, in Build and in a descendant.
+// runtime.Goexit, which neither returns nor panics, is an abnormal end like any other: in a start,
+// in Serve, in Build and in a descendant.
 func TestGoexit(t *testing.T) {
 	exits := func() error { runtime.Goexit(); return nil }
 	t.Run("in Serve", func(t *testing.T) {

@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// hub is the memory of one root: its events, who observes them, and the orphans of its whole tree. Its lock is the innermost: nothing is called under it.
+// hub is the memory of one root: its events, who observes them, and the orphans of its whole tree.
+// Its lock is the innermost: nothing is called under it.
 type hub struct {
 	root string
 	id   uint64 // of the root's own incarnation
@@ -42,8 +43,9 @@ type place struct {
 	index int
 }
 
-// lane delivers for one subscription at a time, older ones first. The observer in one place is likely the same in each run of that supervisor, and the last run's
-// may have much to deliver yet when the next run begins. Its goroutine exists while there is something to deliver.
+// lane delivers for one subscription at a time, older ones first. The observer in one place is
+// likely the same in each run of that supervisor, and the last run's may have much to deliver yet
+// when the next run begins. Its goroutine exists while there is something to deliver.
 type lane struct {
 	at      place
 	subs    []*subscription

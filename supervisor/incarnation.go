@@ -12,12 +12,14 @@ import (
 	"time"
 )
 
-// lastIncarnation numbers incarnations for the life of the process, so that a number is never met again.
+// lastIncarnation numbers incarnations for the life of the process, so that a number is never met
+// again.
 var lastIncarnation atomic.Uint64
 
 // owner is the supervisor of an incarnation.
 type owner interface {
-	// exited is called once, without locks, when the incarnation has ended or was declared an orphan.
+	// exited is called once, without locks, when the incarnation has ended or was declared an
+	// orphan.
 	exited(inc *incarnation)
 }
 
@@ -34,8 +36,9 @@ type supervisory interface {
 	self() any
 }
 
-// incarnation is one life of a child: its context, its goroutines and its end. Goroutines are counted, and whoever is last concludes it;
-// nobody waits for them in a goroutine of its own. A root has one too, for what its own run starts.
+// incarnation is one life of a child: its context, its goroutines and its end. Goroutines are
+// counted, and whoever is last concludes it; nobody waits for them in a goroutine of its own. A
+// root has one too, for what its own run starts.
 type incarnation struct {
 	id     uint64
 	name   string // the child's ID
@@ -49,9 +52,10 @@ type incarnation struct {
 	declared     Kind
 	policy       OrphanPolicy
 	ack          Ack
-	shutdown     time.Duration      // as specified
-	startTimeout time.Duration      // as specified
-	onAck        func(Header) Event // an event for the acknowledgment, if its supervisor does not wait to tell it itself
+	shutdown     time.Duration // as specified
+	startTimeout time.Duration // as specified
+	// an event for the acknowledgment, if its supervisor does not wait to tell it itself
+	onAck func(Header) Event
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -85,8 +89,8 @@ type incarnation struct {
 	inner      map[string]*incarnation // supervisors that the service runs itself, by name
 }
 
-// newContext makes the incarnation's context: values of the supervisor's, cancellation of its own, so that
-// the end of the supervisor's context does not end all children at once, but in order.
+// newContext makes the incarnation's context: values of the supervisor's, cancellation of its own,
+// so that the end of the supervisor's context does not end all children at once, but in order.
 func (inc *incarnation) newContext(base context.Context) {
 	inc.id = lastIncarnation.Add(1)
 	inc.began = time.Now()
@@ -193,7 +197,8 @@ func (inc *incarnation) startExpired() {
 	inc.endLocked(ErrStartTimeout)
 }
 
-// terminate tells the incarnation to end, and bounds how long it may take. The owner waits for done.
+// terminate tells the incarnation to end, and bounds how long it may take. The owner waits for
+// done.
 func (inc *incarnation) terminate(cause error) {
 	cause = sound(cause)
 	inc.mu.Lock()
@@ -205,7 +210,8 @@ func (inc *incarnation) terminate(cause error) {
 	inc.endLocked(cause)
 }
 
-// tell is terminate without a bound of its own: the owner keeps one timer for many. It says what the bound is.
+// tell is terminate without a bound of its own: the owner keeps one timer for many. It says what
+// the bound is.
 func (inc *incarnation) tell(cause error) time.Duration {
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
@@ -267,8 +273,9 @@ func (inc *incarnation) endLocked(cause error) {
 	}
 }
 
-// respecify puts a new specification of the child in force, while it runs (OTP rule 81). It says whether the incarnation is an orphan that was waited for
-// and no longer is: then the owner concludes it, without its locks.
+// respecify puts a new specification of the child in force, while it runs (OTP rule 81). It says
+// whether the incarnation is an orphan that was waited for and no longer is: then the owner
+// concludes it, without its locks.
 func (inc *incarnation) respecify(c Child) (given bool) {
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
@@ -320,7 +327,8 @@ func (inc *incarnation) leave(e ending, main bool) {
 		if last {
 			inc.cancel(nil)
 		} else {
-			// Its descendants have to end too, within the same bound; below a supervisor that is a worker's.
+			// Its descendants have to end too, within the same bound; below a supervisor that is a
+			// worker's.
 			inc.endLocked(ErrShutdown)
 			if inc.endWatch == nil && inc.shutdown == 0 {
 				inc.endWatch = time.AfterFunc(DefaultShutdown, inc.expire)
@@ -349,7 +357,8 @@ func (inc *incarnation) leave(e ending, main bool) {
 	inc.conclude(false)
 }
 
-// harmless is the end of a descendant that says nothing: nil, or the context's error once that is done.
+// harmless is the end of a descendant that says nothing: nil, or the context's error once that is
+// done.
 func (e ending) harmless(ctx context.Context) bool {
 	if e.panic != nil || e.goexit {
 		return false
@@ -465,14 +474,16 @@ func (inc *incarnation) kindOf() Kind {
 	return Worker
 }
 
-// attach makes a supervisor that runs within the incarnation known: as the child itself, or as inner under a name.
+// attach makes a supervisor that runs within the incarnation known: as the child itself, or as
+// inner under a name.
 func (inc *incarnation) attach(n node) {
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
 	inc.node = n
 }
 
-// attachInner takes in a supervisor that the child runs by itself: as one of its goroutines, so that the child has not ended before it.
+// attachInner takes in a supervisor that the child runs by itself: as one of its goroutines, so
+// that the child has not ended before it.
 func (inc *incarnation) attachInner(name string, own *incarnation) error {
 	inc.mu.Lock()
 	defer inc.mu.Unlock()

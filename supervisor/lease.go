@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// Lease is a resource that outlives the incarnations that use it, a file, a database, a listener, and that must never have two users: an incarnation that was
-// replaced may still run, and must not reach it any more. At most one Grant is valid at a time. Safe for concurrent use.
+// Lease is a resource that outlives the incarnations that use it, a file, a database, a listener,
+// and that must never have two users: an incarnation that was replaced may still run, and must not
+// reach it any more. At most one Grant is valid at a time. Safe for concurrent use.
 type Lease[T any] struct {
 	open  func() (T, error)
 	close func(T) error
@@ -23,7 +24,8 @@ type Lease[T any] struct {
 	closed bool
 }
 
-// Grant is the right of one incarnation to use the resource until it is released, or revoked by the next Acquire.
+// Grant is the right of one incarnation to use the resource until it is released, or revoked by the
+// next Acquire.
 type Grant[T any] struct {
 	lease *Lease[T]
 	value T
@@ -36,16 +38,20 @@ type Grant[T any] struct {
 	err      error
 }
 
-// NewLease makes a lease of a resource that open gives and close takes back. Bound is how long a revocation waits for operations in flight.
+// NewLease makes a lease of a resource that open gives and close takes back. Bound is how long a
+// revocation waits for operations in flight.
 func NewLease[T any](open func() (T, error), close func(T) error, bound time.Duration) *Lease[T] {
 	l := &Lease[T]{open: open, close: close, bound: bound, turn: make(chan struct{}, 1)}
 	l.turn <- struct{}{}
 	return l
 }
 
-// Acquire revokes the previous grant (new operations get ErrFenced, those in flight are waited for), closes what it had opened, and opens afresh.
-// Past the bound the answer is ErrLeaseStuck: the resource is still in use by an incarnation that was given up, and the caller must end the process. An error of
-// close or open is returned as it is, and there is then no grant; a panic in them is the caller's, and leaves none either. If ctx ends first, the previous grant stays revoked.
+// Acquire revokes the previous grant (new operations get ErrFenced, those in flight are waited
+// for), closes what it had opened, and opens afresh. Past the bound the answer is ErrLeaseStuck:
+// the resource is still in use by an incarnation that was given up, and the caller must end the
+// process. An error of close or open is returned as it is, and there is then no grant; a panic in
+// them is the caller's, and leaves none either. If ctx ends first, the previous grant stays
+// revoked.
 func (l *Lease[T]) Acquire(ctx context.Context) (*Grant[T], error) {
 	if err := l.revoke(ctx); err != nil {
 		return nil, err
@@ -65,7 +71,8 @@ func (l *Lease[T]) Acquire(ctx context.Context) (*Grant[T], error) {
 	return g, nil
 }
 
-// opened calls open. What that begins belongs to the lease and not to the incarnation that asks: its goroutines do not carry the child's labels.
+// opened calls open. What that begins belongs to the lease and not to the incarnation that asks:
+// its goroutines do not carry the child's labels.
 func (l *Lease[T]) opened(ctx context.Context) (T, error) {
 	if inc := incarnationOf(ctx); inc != nil {
 		pprof.SetGoroutineLabels(context.Background())
@@ -84,7 +91,8 @@ func (l *Lease[T]) Close() error {
 	return nil
 }
 
-// revoke takes the turn and ends the grant; on an error the turn is given back, and also when the close panics or does not return at all.
+// revoke takes the turn and ends the grant; on an error the turn is given back, and also when the
+// close panics or does not return at all.
 func (l *Lease[T]) revoke(ctx context.Context) error {
 	select {
 	case <-l.turn:
@@ -160,8 +168,8 @@ func (g *Grant[T]) await(ctx context.Context) error {
 	return fmt.Errorf("%w: %d after %v", ErrLeaseStuck, g.inFlight, g.lease.bound)
 }
 
-// Do calls f with the resource, unless the grant has been revoked: then the answer is ErrFenced. It returns f's error. Calls may overlap. f must not
-// keep the resource, nor call Release or Acquire.
+// Do calls f with the resource, unless the grant has been revoked: then the answer is ErrFenced. It
+// returns f's error. Calls may overlap. f must not keep the resource, nor call Release or Acquire.
 func (g *Grant[T]) Do(f func(T) error) error {
 	g.mu.Lock()
 	if g.revoked {
@@ -180,8 +188,9 @@ func (g *Grant[T]) Do(f func(T) error) error {
 	return f(g.value)
 }
 
-// Release gives the resource back: the grant is revoked, operations in flight are waited for, the resource is closed. It returns close's error, or
-// ErrLeaseStuck as Acquire does. A second time, and after a revocation, it does nothing more and returns the same.
+// Release gives the resource back: the grant is revoked, operations in flight are waited for, the
+// resource is closed. It returns close's error, or ErrLeaseStuck as Acquire does. A second time,
+// and after a revocation, it does nothing more and returns the same.
 func (g *Grant[T]) Release() error {
 	err := g.end(context.Background())
 	if err != nil && !is(err, ErrLeaseStuck) {

@@ -101,7 +101,8 @@ func TestLease_Errors(t *testing.T) {
 	failOpen = nil
 	g, err := l.Acquire(ctx)
 	require.NoError(t, err)
-	require.PanicsWithValue(t, "boom", func() { _ = g.Do(func(int) error { panic("boom") }) }) // the operation is over all the same
+	// the operation is over all the same
+	require.PanicsWithValue(t, "boom", func() { _ = g.Do(func(int) error { panic("boom") }) })
 	failClose = errCrash
 	_, err = l.Acquire(ctx)
 	require.ErrorIs(t, err, errCrash)

@@ -13,7 +13,8 @@ type message struct {
 	call  *call
 }
 
-// mailbox never blocks who puts. It is bounded by what there is: one exit per incarnation, one retry per child, one call per waiting caller.
+// mailbox never blocks who puts. It is bounded by what there is: one exit per incarnation, one
+// retry per child, one call per waiting caller.
 type mailbox struct {
 	signal chan struct{} // one is in it when there may be something in the queue
 
@@ -98,7 +99,8 @@ func (c *call) refuse() {
 	close(c.done)
 }
 
-// do runs f in the supervisor's goroutine, in its turn (OTP section 5). When ctx ends first and f has not begun, it never will.
+// do runs f in the supervisor's goroutine, in its turn (OTP section 5). When ctx ends first and f
+// has not begun, it never will.
 func (r *Run) do(ctx context.Context, f func() (Ref, error)) (Ref, error) {
 	if r.deadlocks(ctx) {
 		return Ref{}, ErrWouldDeadlock

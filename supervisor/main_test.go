@@ -171,7 +171,8 @@ func counted[E supervisor.Event](t testing.TB, r *supervisor.Run, w *suptest.Rec
 	return suptest.Count[E](w, nil)
 }
 
-// endNow makes the child end and returns when its supervisor has the exit in its mailbox: a management call comes after it.
+// endNow makes the child end and returns when its supervisor has the exit in its mailbox: a
+// management call comes after it.
 func endNow(t testing.TB, r *supervisor.Run, p *probe, err error) {
 	t.Helper()
 	info, e := r.WhichChild(p.id)

@@ -7,11 +7,14 @@ import (
 	"time"
 )
 
-// StartChild adds a child at the end of the start order and starts it (OTP rules 22 and 23). An ID that runs is an *AlreadyStartedError, one that is
-// specified and does not run ErrAlreadyPresent. A start that answers ErrIgnore gives the zero Ref, and the specification stays unless it is temporary; one that
-// fails gives a *StartError, and nothing stays. A child that was added so is gone when the supervisor is itself restarted: Build is the truth (rule 32).
+// StartChild adds a child at the end of the start order and starts it (OTP rules 22 and 23). An ID
+// that runs is an *AlreadyStartedError, one that is specified and does not run ErrAlreadyPresent. A
+// start that answers ErrIgnore gives the zero Ref, and the specification stays unless it is
+// temporary; one that fails gives a *StartError, and nothing stays. A child that was added so is
+// gone when the supervisor is itself restarted: Build is the truth (rule 32).
 //
-// As every management call it waits for its turn; if ctx ends while the start is under way, that goes on.
+// As every management call it waits for its turn; if ctx ends while the start is under way, that
+// goes on.
 func (r *Run) StartChild(ctx context.Context, c Child) (Ref, error) {
 	return r.do(ctx, func() (Ref, error) { return r.addChild(c) })
 }
@@ -51,7 +54,8 @@ func passThrough(err error) error {
 	return err
 }
 
-// RestartChild starts a child that is specified and does not run (OTP rule 26). Otherwise the answer is ErrRunning, ErrRestarting or ErrNotFound.
+// RestartChild starts a child that is specified and does not run (OTP rule 26). Otherwise the
+// answer is ErrRunning, ErrRestarting or ErrNotFound.
 func (r *Run) RestartChild(ctx context.Context, id string) (Ref, error) {
 	return r.do(ctx, func() (Ref, error) { return r.restartChild(id) })
 }
@@ -82,8 +86,10 @@ func (r *Run) idle(id string) (*record, error) {
 	return rec, nil
 }
 
-// TerminateChild stops a child and waits for its end (OTP rule 24). The specification stays, unless it is temporary. A retry that is pending will not happen;
-// if it was delayed by Backoff, the others of the group that it had stopped come back now. Nothing is counted, and nobody else is touched. It is no error if the child does not run.
+// TerminateChild stops a child and waits for its end (OTP rule 24). The specification stays, unless
+// it is temporary. A retry that is pending will not happen; if it was delayed by Backoff, the
+// others of the group that it had stopped come back now. Nothing is counted, and nobody else is
+// touched. It is no error if the child does not run.
 func (r *Run) TerminateChild(ctx context.Context, id string) error {
 	_, err := r.do(ctx, func() (Ref, error) { return Ref{}, r.terminateChild(id) })
 	return err
@@ -106,7 +112,8 @@ func (r *Run) terminateChild(id string) error {
 	return nil
 }
 
-// DeleteChild forgets a child that does not run (OTP rule 27). Otherwise the answer is ErrRunning, ErrRestarting or ErrNotFound.
+// DeleteChild forgets a child that does not run (OTP rule 27). Otherwise the answer is ErrRunning,
+// ErrRestarting or ErrNotFound.
 func (r *Run) DeleteChild(ctx context.Context, id string) error {
 	_, err := r.do(ctx, func() (Ref, error) {
 		rec, err := r.idle(id)
@@ -118,9 +125,11 @@ func (r *Run) DeleteChild(ctx context.Context, id string) error {
 	return err
 }
 
-// Reload puts a new specification in force (OTP rule 81), for this run and for later ones of the same Supervisor. Flags and specifications are replaced by ID;
-// what runs is kept, under its new specification (what concerns its start waits for the next one); what the new list lacks is kept after the new ones, in its order; what is new in it is added and not started. If
-// anything in it is invalid nothing changes. Observers stay those of the run.
+// Reload puts a new specification in force (OTP rule 81), for this run and for later ones of the
+// same Supervisor. Flags and specifications are replaced by ID; what runs is kept, under its new
+// specification (what concerns its start waits for the next one); what the new list lacks is kept
+// after the new ones, in its order; what is new in it is added and not started. If anything in it
+// is invalid nothing changes. Observers stay those of the run.
 func (r *Run) Reload(ctx context.Context, spec Spec) error {
 	_, err := r.do(ctx, func() (Ref, error) { return Ref{}, r.reload(spec) })
 	return err
@@ -223,14 +232,15 @@ func (r *Run) withChild(id string, f func(*record)) error {
 	return nil
 }
 
-// WhichChild is the one entry of WhichChildren with that ID, or ErrNotFound (OTP rule 29): a child of this supervisor's own, not a path; see Tree for what
-// is below. It does not wait.
+// WhichChild is the one entry of WhichChildren with that ID, or ErrNotFound (OTP rule 29): a child
+// of this supervisor's own, not a path; see Tree for what is below. It does not wait.
 func (r *Run) WhichChild(id string) (info ChildInfo, err error) {
 	err = r.withChild(id, func(rec *record) { info = rec.report() })
 	return info, err
 }
 
-// CountChildren counts specifications, living children, and both kinds (OTP rule 30). It does not wait.
+// CountChildren counts specifications, living children, and both kinds (OTP rule 30). It does not
+// wait.
 func (r *Run) CountChildren() (Counts, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -252,14 +262,15 @@ func (r *Run) CountChildren() (Counts, error) {
 	return c, nil
 }
 
-// ChildSpec is a child's specification with the defaults filled in (OTP rule 31), or ErrNotFound. A temporary child's Start is nil once it
-// has started (rule 21). It does not wait.
+// ChildSpec is a child's specification with the defaults filled in (OTP rule 31), or ErrNotFound. A
+// temporary child's Start is nil once it has started (rule 21). It does not wait.
 func (r *Run) ChildSpec(id string) (c Child, err error) {
 	err = r.withChild(id, func(rec *record) { c = rec.child.withDefaults(rec.kindOf(), rec.kind) })
 	return c, err
 }
 
-// withDefaults fills in what zero means: made is what the child turned out to be, k may only be declared.
+// withDefaults fills in what zero means: made is what the child turned out to be, k may only be
+// declared.
 func (c Child) withDefaults(k, made Kind) Child {
 	stop, start := DefaultShutdown, DefaultStartTimeout
 	if k != Worker {
@@ -295,7 +306,8 @@ func (r *Run) find(id string) (inc *incarnation, err error) {
 	return inc, err
 }
 
-// Tree is a snapshot of the whole subtree. It never waits, whatever the children are doing. When the run is over, it is the supervisor alone.
+// Tree is a snapshot of the whole subtree. It never waits, whatever the children are doing. When
+// the run is over, it is the supervisor alone.
 func (r *Run) Tree() Tree { return r.tree() }
 
 func (r *Run) tree() Tree {

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// labelIncarnation and labelChild are the profiler labels of every goroutine of an incarnation. Goroutines inherit them, so those that a
-// child starts with a plain go statement are found too.
+// labelIncarnation and labelChild are the profiler labels of every goroutine of an incarnation.
+// Goroutines inherit them, so those that a child starts with a plain go statement are found too.
 const (
 	labelIncarnation = "supervisor.incarnation"
 	labelChild       = "supervisor.child"
@@ -67,15 +67,16 @@ func (inc *incarnation) describe(found map[uint64]Orphan) Orphan {
 // expire is called when the shutdown time is over: an incarnation that has not ended is an orphan.
 func (inc *incarnation) expire() { inc.hub.expiries.add(expireAll, inc) }
 
-// expiries are the incarnations of one tree whose shutdown time is over. A look at the goroutines takes longer the more there are, so what expires during one
-// is looked at together in the next.
+// expiries are the incarnations of one tree whose shutdown time is over. A look at the goroutines
+// takes longer the more there are, so what expires during one is looked at together in the next.
 type expiries struct {
 	mu      sync.Mutex
 	waiting []*incarnation
 	busy    bool // somebody is in look
 }
 
-// add hands the incarnations to look, which whoever comes first calls for those that come meanwhile too.
+// add hands the incarnations to look, which whoever comes first calls for those that come meanwhile
+// too.
 func (x *expiries) add(look func([]*incarnation), incs ...*incarnation) {
 	x.mu.Lock()
 	defer x.mu.Unlock()

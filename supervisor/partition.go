@@ -10,14 +10,16 @@ import (
 	"sync/atomic"
 )
 
-// PartitionSpec specifies a fixed number of like children, IDs "0" to "n-1", each addressed by the keys that route to it.
+// PartitionSpec specifies a fixed number of like children, IDs "0" to "n-1", each addressed by the
+// keys that route to it.
 type PartitionSpec struct {
 	Name string
 	// Partitions is how many, 1 or more.
 	Partitions int
 	// Start makes the service of one incarnation of a partition.
 	Start func(ctx context.Context, partition int) (Service, error)
-	// Child is the template of each partition; its ID and Start are not used, and it cannot be significant.
+	// Child is the template of each partition; its ID and Start are not used, and it cannot be
+	// significant.
 	Child     Child
 	Strategy  Strategy
 	Intensity Intensity
@@ -69,8 +71,9 @@ func NewPartition(spec PartitionSpec) (*Partition, error) {
 // Partitions is how many there are now.
 func (p *Partition) Partitions() int { return int(p.now.Load()) }
 
-// Route is the partition of a key: integers of all types by their remainder, all else by a hash that holds for the life of p. A key that is neither a []byte nor
-// comparable panics. -1 when there is no partition.
+// Route is the partition of a key: integers of all types by their remainder, all else by a hash
+// that holds for the life of p. A key that is neither a []byte nor comparable panics. -1 when there
+// is no partition.
 func (p *Partition) Route(key any) int {
 	n := p.now.Load()
 	if n == 0 {
@@ -89,7 +92,8 @@ func (p *Partition) Route(key any) int {
 	}
 }
 
-// Child is the incarnation that a key routes to; ErrNotFound without partitions, ErrNotRunning or ErrRestarting if it does not run.
+// Child is the incarnation that a key routes to; ErrNotFound without partitions, ErrNotRunning or
+// ErrRestarting if it does not run.
 func (p *Partition) Child(key any) (Ref, error) {
 	i := p.Route(key)
 	if i < 0 {
@@ -107,9 +111,11 @@ func (p *Partition) Child(key any) (Ref, error) {
 	return info.Ref, nil
 }
 
-// Resize changes how many partitions run: 0 to as many as were specified. Partitions keep their IDs; those beyond n are stopped. A restart of the supervisor
-// brings all back. It is one management call: it waits for its turn, others wait until it is through, and if ctx ends once it has begun it goes on. After an error it
-// can be repeated: a partition that did not start ends it, with those before that one running; one that did not stop in time (ErrOrphan) does not.
+// Resize changes how many partitions run: 0 to as many as were specified. Partitions keep their
+// IDs; those beyond n are stopped. A restart of the supervisor brings all back. It is one
+// management call: it waits for its turn, others wait until it is through, and if ctx ends once it
+// has begun it goes on. After an error it can be repeated: a partition that did not start ends it,
+// with those before that one running; one that did not stop in time (ErrOrphan) does not.
 func (p *Partition) Resize(ctx context.Context, n int) error {
 	if n < 0 || n > p.most {
 		return fmt.Errorf("%w: partitioned supervisor %s: resize to %d, expected 0 to %d", ErrSpec, p, n, p.most)

@@ -51,7 +51,8 @@ func (r *Run) considerAutoShutdown(rec *record, inc *incarnation) {
 	r.emit(func(h Header) Event { return AutoShutdownTriggered{Header: h, Err: e} })
 }
 
-// restart is one attempt: count it (OTP rule 39), then perform it, at once or after the child's backoff.
+// restart is one attempt: count it (OTP rule 39), then perform it, at once or after the child's
+// backoff.
 func (r *Run) restart(rec *record) {
 	path := r.pathOf(rec)
 	var n int
@@ -82,8 +83,9 @@ func (r *Run) restart(rec *record) {
 	}
 }
 
-// retry marks the child as restarting and puts the next attempt at the end of the mailbox (OTP rule 52). It is for the child of that ID which is
-// restarting when its turn comes (rule 53): one that failed again meanwhile has two, as in OTP. A delayed attempt makes it stale.
+// retry marks the child as restarting and puts the next attempt at the end of the mailbox (OTP rule
+// 52). It is for the child of that ID which is restarting when its turn comes (rule 53): one that
+// failed again meanwhile has two, as in OTP. A delayed attempt makes it stale.
 func (r *Run) retry(rec *record) {
 	r.update(func() { rec.state = Restarting })
 	id := rec.child.ID
@@ -148,7 +150,8 @@ func (r *Run) stopGroup(rec *record) (start []*record) {
 	return start
 }
 
-// perform stops and starts the group. The first start that fails ends the attempt; the retry begins with that child (OTP rule 52).
+// perform stops and starts the group. The first start that fails ends the attempt; the retry begins
+// with that child (OTP rule 52).
 func (r *Run) perform(rec *record) {
 	start := r.stopGroup(rec)
 	if r.ending != nil {
@@ -174,7 +177,8 @@ func (r *Run) heldBy(rec *record) (held []*record) {
 	return held
 }
 
-// letGo is the end of a delay without the child whose it was: that stays stopped, and the others of its group come back.
+// letGo is the end of a delay without the child whose it was: that stays stopped, and the others of
+// its group come back.
 func (r *Run) letGo(rec *record) {
 	waits := rec.held == rec
 	if rec.held = nil; waits {

@@ -63,7 +63,8 @@ func TestRule65_Rule66_Rule68_Rule69_Triggers(t *testing.T) {
 	}
 }
 
-// terminate_child never triggers; nor does an end for a sibling's sake (significant_bystander, E 12).
+// terminate_child never triggers; nor does an end for a sibling's sake (significant_bystander, E
+// 12).
 func TestRule67_TerminateAndBystanders(t *testing.T) {
 	for _, mode := range modes {
 		for _, restart := range []supervisor.Restart{supervisor.Transient, supervisor.Temporary} {

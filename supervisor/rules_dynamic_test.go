@@ -29,7 +29,8 @@ func dynamic(t testing.TB, spec supervisor.DynamicSpec[*probe]) (*supervisor.Dyn
 	return d, r, w
 }
 
-// child_adm_simple, sup_start_child_returns_error_simple, sup_start_ignore_*_simple, which_children_simple_one_for_one
+// child_adm_simple, sup_start_child_returns_error_simple, sup_start_ignore_*_simple,
+// which_children_simple_one_for_one
 func TestRule28_Rule29_Rule70_Rule71_Rule72_DynamicAdministration(t *testing.T) {
 	d, r, _ := dynamic(t, supervisor.DynamicSpec[*probe]{Name: "d", MaxChildren: 2})
 	n, err := d.CountChildren()
@@ -267,8 +268,9 @@ func TestRule74_ParallelShutdown(t *testing.T) {
 	})
 }
 
-// scale_start_stop_many_children, simple_one_for_one_scale_many_temporary_children: ten times the children cost about ten times as much, counted in allocations,
-// as a wall time would say more of the machine. The benchmarks measure that.
+// scale_start_stop_many_children, simple_one_for_one_scale_many_temporary_children: ten times the
+// children cost about ten times as much, counted in allocations, as a wall time would say more of
+// the machine. The benchmarks measure that.
 func TestRule75_TenTimesTheChildren(t *testing.T) {
 	cost := func(f func(n int), n int) float64 {
 		var before, after runtime.MemStats
@@ -356,7 +358,8 @@ func TestRule60_Rule74_DynamicBrutalAndEscalate(t *testing.T) {
 	})
 }
 
-// simple_one_for_one_scale_many_temporary_children; rule 80: no progress reports; nothing is kept of an instance that has ended
+// simple_one_for_one_scale_many_temporary_children; rule 80: no progress reports; nothing is kept
+// of an instance that has ended
 func TestRule75_Rule80_ShortLivedChildrenLeaveNothing(t *testing.T) {
 	d, r, w := dynamic(t, supervisor.DynamicSpec[*probe]{Restart: supervisor.Temporary, Start: func(context.Context, *probe) (supervisor.Service, error) {
 		return supervisor.ServiceFunc(func(context.Context) error { return nil }), nil
@@ -385,7 +388,8 @@ func TestRule75_Rule80_ShortLivedChildrenLeaveNothing(t *testing.T) {
 	until(t, w, 1, func(e supervisor.ChildStopped) bool { return e.Path == "d/p" })
 }
 
-// A verbose one tells restarts as it tells starts, each before its end; whose start failed under a call is told apart.
+// A verbose one tells restarts as it tells starts, each before its end; whose start failed under a
+// call is told apart.
 func TestRule79_VerboseDynamicTellsRestarts(t *testing.T) {
 	d, r, w := dynamic(t, supervisor.DynamicSpec[*probe]{Verbose: true, Intensity: many(9)})
 	p := newProbe("p")

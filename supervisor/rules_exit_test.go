@@ -190,7 +190,8 @@ func TestSection15_Descendants(t *testing.T) {
 			<-p.starts
 		})
 	}
-	// The child has not ended until they have; a late failure is the child's; nothing can be added afterwards.
+	// The child has not ended until they have; a late failure is the child's; nothing can be added
+	// afterwards.
 	p := newProbe("p")
 	_, w := tree(t, supervisor.Spec{Build: children(p.child(0))})
 	<-p.starts

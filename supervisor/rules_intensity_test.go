@@ -10,7 +10,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// The window is exact: an attempt counts up to and including the period, and not a nanosecond longer.
+// The window is exact: an attempt counts up to and including the period, and not a nanosecond
+// longer.
 func TestRule39_Rule41_WindowBoundary(t *testing.T) {
 	for _, c := range []struct {
 		gap     time.Duration
@@ -83,7 +84,8 @@ func TestRule40_Rule45_GiveUp(t *testing.T) {
 	}
 }
 
-// E 3, 3b: three deaths at the same time are one group restart, but three restarts under one_for_one.
+// E 3, 3b: three deaths at the same time are one group restart, but three restarts under
+// one_for_one.
 func TestRule42_SimultaneousDeaths(t *testing.T) {
 	for strategy, survive := range map[supervisor.Strategy]bool{supervisor.OneForAll: true, supervisor.OneForOne: false} {
 		a, b, c := newProbe("a"), newProbe("b"), newProbe("c")
@@ -142,7 +144,8 @@ func TestRule43_FailedStartsCount(t *testing.T) {
 	require.Equal(t, 3, attempt.InWindow)
 }
 
-// E 8: a give-up is a shutdown, so a transient supervisor is not restarted; a permanent one is, and counts above.
+// E 8: a give-up is a shutdown, so a transient supervisor is not restarted; a permanent one is, and
+// counts above.
 func TestRule46_GiveUpUnderAParent(t *testing.T) {
 	for restart, again := range map[supervisor.Restart]bool{supervisor.Permanent: true, supervisor.Transient: false} {
 		p := newProbe("p")
@@ -167,7 +170,8 @@ func TestRule46_GiveUpUnderAParent(t *testing.T) {
 	}
 }
 
-// An incarnation that has lived as long as the longest delay is still of the row; one that lived longer begins a new one.
+// An incarnation that has lived as long as the longest delay is still of the row; one that lived
+// longer begins a new one.
 func TestRule55_BackoffRowBoundary(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProbe("p")

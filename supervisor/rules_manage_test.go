@@ -150,7 +150,8 @@ func TestRule26_FailedRestartChildStaysStopped(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// hanging_restart_loop, hanging_restart_loop_rest_for_one: while stuck in retries, calls are served between the attempts.
+// hanging_restart_loop, hanging_restart_loop_rest_for_one: while stuck in retries, calls are served
+// between the attempts.
 func TestRule22_Rule24_Rule52_Rule53_HangingRestartLoop(t *testing.T) {
 	for _, strategy := range []supervisor.Strategy{supervisor.OneForOne, supervisor.RestForOne, supervisor.OneForAll} {
 		t.Run(strategy.String(), func(t *testing.T) {

@@ -56,9 +56,11 @@ func TestRule81_Reload(t *testing.T) {
 	}))
 	list, err := r.WhichChildren()
 	require.NoError(t, err)
-	require.Equal(t, []string{"a", "b", "c"}, []string{list[0].ID, list[1].ID, list[2].ID}) // the new list, then the kept old ones
-	require.Equal(t, first, list[1].Ref.Incarnation())                                      // what runs is kept
-	require.Equal(t, supervisor.NotRunning, list[2].State)                                  // what is new is not started
+	// the new list, then the kept old ones
+	require.Equal(t, []string{"a", "b", "c"}, []string{list[0].ID, list[1].ID, list[2].ID})
+	require.Equal(t, first, list[1].Ref.Incarnation()) // what runs is kept
+	// what is new is not started
+	require.Equal(t, supervisor.NotRunning, list[2].State)
 	require.Equal(t, many(7), r.Tree().Intensity)
 
 	for _, bad := range []supervisor.Spec{
@@ -88,7 +90,8 @@ func TestRule81_Reload(t *testing.T) {
 	require.NoError(t, r.Stop(ctx))
 }
 
-// What runs is kept under its new specification: its shutdown time and what becomes of it as an orphan are the new ones.
+// What runs is kept under its new specification: its shutdown time and what becomes of it as an
+// orphan are the new ones.
 func TestRule81_ReloadConcernsWhatRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHang("h")
@@ -107,7 +110,8 @@ func TestRule81_ReloadConcernsWhatRuns(t *testing.T) {
 	})
 }
 
-// What runs can be restarted after a reload, and what does not run can be started, temporary or not.
+// What runs can be restarted after a reload, and what does not run can be started, temporary or
+// not.
 func TestRule81_RestartsAfterAReload(t *testing.T) {
 	p, q := newProbe("p"), newProbe("q")
 	spec := supervisor.Spec{Intensity: many(9), Build: children(p.child(0))}
@@ -206,7 +210,8 @@ func TestRule81_AutoShutdownChanges(t *testing.T) {
 	}
 }
 
-// An instance between two attempts is restarted under the new template, and forgotten if that is temporary.
+// An instance between two attempts is restarted under the new template, and forgotten if that is
+// temporary.
 func TestRule81_DynamicReloadBetweenTwoAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for restart, again := range map[supervisor.Restart]bool{supervisor.Permanent: true, supervisor.Temporary: false} {
@@ -230,7 +235,8 @@ func TestRule81_DynamicReloadBetweenTwoAttempts(t *testing.T) {
 	})
 }
 
-// Names are paths: one reaches the incarnation that lives, whoever had it before (simple_global_supervisor).
+// Names are paths: one reaches the incarnation that lives, whoever had it before
+// (simple_global_supervisor).
 func TestPathsNameTheLivingIncarnation(t *testing.T) {
 	p := newProbe("p")
 	r, w := tree(t, supervisor.Spec{Intensity: many(9), Build: children(nested("sub", 0, supervisor.Spec{Intensity: many(9), Build: children(p.child(0))}))})

@@ -43,7 +43,8 @@ func TestRule01_Rule02_Rule03_Flags(t *testing.T) {
 	require.False(t, built)
 }
 
-// significant_simple: AutoShutdown is not a field of a DynamicSpec, so the combination cannot be written.
+// significant_simple: AutoShutdown is not a field of a DynamicSpec, so the combination cannot be
+// written.
 func TestRule04_Rule70_DynamicSpec(t *testing.T) {
 	start := func(context.Context, int) (supervisor.Service, error) { return nil, nil }
 	for want, spec := range map[string]supervisor.DynamicSpec[int]{

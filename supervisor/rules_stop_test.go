@@ -62,7 +62,8 @@ func TestRule56_Rule60_Brutal(t *testing.T) {
 	close(h.release)
 }
 
-// sup_stop_race: four ends by restart type; each keeps its own, and only what is not quiet is reported
+// sup_stop_race: four ends by restart type; each keeps its own, and only what is not quiet is
+// reported
 func TestRule58_QuietEnds(t *testing.T) {
 	for _, restart := range []supervisor.Restart{supervisor.Permanent, supervisor.Transient, supervisor.Temporary} {
 		for _, c := range []struct {
@@ -135,14 +136,16 @@ func TestRule58_Rule59_EndedBeforeItWasTold(t *testing.T) {
 	}
 }
 
-// Killed is what a brutal stop expects, also of a child that was killed by someone else just before; any other stop does not.
+// Killed is what a brutal stop expects, also of a child that was killed by someone else just
+// before; any other stop does not.
 func TestRule58_KilledBeforeABrutalStop(t *testing.T) {
 	for shutdown, reported := range map[time.Duration]int{supervisor.Brutal: 0, supervisor.Infinity: 1} {
 		p, first, d := newProbe("p"), newProbe("first"), newProbe("d")
 		c := p.child(supervisor.Permanent)
 		c.Shutdown = shutdown
 		r, w := tree(t, supervisor.Spec{Strategy: supervisor.OneForAll, Intensity: many(1), Build: children(first.child(0), c)})
-		// Both end while the supervisor is busy: the first is the reason of the group restart, p is met dead in it.
+		// Both end while the supervisor is busy: the first is the reason of the group restart, p is
+		// met dead in it.
 		d.before = func(n int) error {
 			if n > 1 {
 				return nil
@@ -254,7 +257,8 @@ func TestRule60_OrphanPolicies(t *testing.T) {
 			h, p := newHang("h"), newProbe("p")
 			r, w := tree(t, supervisor.Spec{Build: children(nested("sub", 0, supervisor.Spec{Build: children(p.child(0), h.child(0, supervisor.Escalate))}))})
 			<-h.starts
-			require.ErrorContains(t, r.Stop(ctx), "sub/h did not end within its shutdown time") // the orphan is below, and told
+			// the orphan is below, and told
+			require.ErrorContains(t, r.Stop(ctx), "sub/h did not end within its shutdown time")
 			require.Len(t, r.Orphans(), 1)
 			require.Equal(t, "sub/h", r.Orphans()[0].Path)
 			close(h.release)
@@ -276,7 +280,8 @@ func TestRule60_OrphanPolicies(t *testing.T) {
 				return supervisor.Go(ctx, func(context.Context) error { <-release; return nil })
 			})}
 			r, _ := tree(t, supervisor.Spec{Intensity: many(9), Build: children(c)})
-			require.ErrorIs(t, r.Wait(), supervisor.ErrOrphan) // a descendant that does not end makes the child an orphan
+			// a descendant that does not end makes the child an orphan
+			require.ErrorIs(t, r.Wait(), supervisor.ErrOrphan)
 			close(release)
 			synctest.Wait()
 			require.Empty(t, r.Orphans())

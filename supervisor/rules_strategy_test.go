@@ -136,7 +136,8 @@ func TestRule53_StaleRetry(t *testing.T) {
 	fails := make(chan struct{}, 1)
 	c.before = func(n int) error {
 		if n == 2 {
-			// Before the retry of c is in the mailbox, a has ended: its exit is served first, and brings c back.
+			// Before the retry of c is in the mailbox, a has ended: its exit is served first, and
+			// brings c back.
 			info, err := r.WhichChild("a")
 			require.NoError(t, err)
 			a.end(errCrash)
@@ -155,8 +156,8 @@ func TestRule53_StaleRetry(t *testing.T) {
 	require.Equal(t, 3, c.began())
 }
 
-// Two failures of one child before the first retry has its turn are two retries, and both count, as in OTP: the attempt that the limit does not bear
-// comes before what arrived in between.
+// Two failures of one child before the first retry has its turn are two retries, and both count, as
+// in OTP: the attempt that the limit does not bear comes before what arrived in between.
 func TestRule53_TwoRetries(t *testing.T) {
 	a, b, c := newProbe("a"), newProbe("b"), newProbe("c")
 	r, w := tree(t, supervisor.Spec{Strategy: supervisor.RestForOne, Intensity: many(3), Build: children(a.child(0), b.child(0), c.child(0))})

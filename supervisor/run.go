@@ -8,9 +8,10 @@ import (
 	"time"
 )
 
-// Run is one run of a Supervisor, from Start or Serve to its end. One goroutine decides and executes everything that OTP's supervisor process would, one
-// thing at a time, so management calls wait for a start or a stop that is under way. What must never wait does not go through it: Kill, Inject, Tree,
-// Orphans and Stop.
+// Run is one run of a Supervisor, from Start or Serve to its end. One goroutine decides and
+// executes everything that OTP's supervisor process would, one thing at a time, so management calls
+// wait for a start or a stop that is under way. What must never wait does not go through it: Kill,
+// Inject, Tree, Orphans and Stop.
 type Run struct {
 	*scope
 	sup *Supervisor
@@ -218,14 +219,16 @@ func (r *Run) receive() (m message, ok bool) {
 	}
 }
 
-// exited puts an exit in the mailbox. Exits of incarnations that the run itself stops or starts are stale there, and ignored (OTP rule 59).
+// exited puts an exit in the mailbox. Exits of incarnations that the run itself stops or starts are
+// stale there, and ignored (OTP rule 59).
 func (r *Run) exited(inc *incarnation) {
 	if inc.started() {
 		r.box.put(message{exit: inc})
 	}
 }
 
-// startChild runs one start to its acknowledgment. The error is ErrIgnore or a *StartError; the record is then not running.
+// startChild runs one start to its acknowledgment. The error is ErrIgnore or a *StartError; the
+// record is then not running.
 func (r *Run) startChild(rec *record, explicit bool) (Ref, error) {
 	inc := r.child(rec.child.ID)
 	c := rec.child
@@ -282,7 +285,8 @@ func (r *Run) startChild(rec *record, explicit bool) (Ref, error) {
 	return Ref{}, &StartError{Path: inc.path, ID: c.ID, Err: err}
 }
 
-// stopChild stops one child and waits for its end (OTP rules 56 to 60). The record is then not running.
+// stopChild stops one child and waits for its end (OTP rules 56 to 60). The record is then not
+// running.
 func (r *Run) stopChild(rec *record) {
 	inc := rec.inc
 	r.update(func() {

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// scope is one run of a supervisor of any kind: its place in the tree, what its children's contexts come from, and its end.
+// scope is one run of a supervisor of any kind: its place in the tree, what its children's contexts
+// come from, and its end.
 type scope struct {
 	name  string
 	own   *incarnation // the child that it is; or, for a root and for an inner supervisor, one that it made
@@ -103,7 +104,8 @@ func (s *scope) stopping() bool {
 	}
 }
 
-// stopError is what Serve returns after an orderly stop: the reason of whoever asked (OTP rule 63), nil for Stop.
+// stopError is what Serve returns after an orderly stop: the reason of whoever asked (OTP rule 63),
+// nil for Stop.
 func (s *scope) stopError() error {
 	cause := context.Cause(s.own.ctx)
 	if s.own.ctx.Err() == nil {
@@ -115,7 +117,8 @@ func (s *scope) stopError() error {
 	return fmt.Errorf("%w: %w", context.Canceled, cause)
 }
 
-// finish ends the run with err, all but closing done. A made incarnation is concluded, which may turn err into what ended it (Kill, a descendant).
+// finish ends the run with err, all but closing done. A made incarnation is concluded, which may
+// turn err into what ended it (Kill, a descendant).
 func (s *scope) finish(err error) {
 	s.own.attach(nil)
 	if s.made {
@@ -230,9 +233,11 @@ func (inc *incarnation) complete(t Tree) Tree {
 	return t
 }
 
-// Kill ends the incarnation at path abnormally, whatever it returns: its context is cancelled, and its exit wraps ErrKilled and reason (nil is allowed).
-// A supervisor is stopped in order, with that reason. The path is relative to this supervisor, IDs separated by slashes; "" is the supervisor itself.
-// Kill does not wait, neither for the end nor for anything else. The answer is ErrNotFound, or ErrNotRunning if there is no incarnation to kill.
+// Kill ends the incarnation at path abnormally, whatever it returns: its context is cancelled, and
+// its exit wraps ErrKilled and reason (nil is allowed). A supervisor is stopped in order, with that
+// reason. The path is relative to this supervisor, IDs separated by slashes; "" is the supervisor
+// itself. Kill does not wait, neither for the end nor for anything else. The answer is ErrNotFound,
+// or ErrNotRunning if there is no incarnation to kill.
 func (s *scope) Kill(path string, reason error) error {
 	inc, err := s.resolve(path)
 	if err != nil {
@@ -241,8 +246,8 @@ func (s *scope) Kill(path string, reason error) error {
 	return inc.kill(reason)
 }
 
-// Inject offers a fault to the child at path and waits until it takes it from Faults, bounded by ctx or, without a deadline, by InjectTimeout:
-// then the answer is ErrNotInjectable.
+// Inject offers a fault to the child at path and waits until it takes it from Faults, bounded by
+// ctx or, without a deadline, by InjectTimeout: then the answer is ErrNotInjectable.
 func (s *scope) Inject(ctx context.Context, path string, f Fault) error {
 	inc, err := s.resolve(path)
 	if err != nil {
@@ -251,8 +256,9 @@ func (s *scope) Inject(ctx context.Context, path string, f Fault) error {
 	return inc.inject(ctx, f)
 }
 
-// Orphans lists the incarnations of this subtree that have not ended in time and still run, with their stacks as they are now. It also lists
-// those of supervisors that are gone, and still answers when the run is over.
+// Orphans lists the incarnations of this subtree that have not ended in time and still run, with
+// their stacks as they are now. It also lists those of supervisors that are gone, and still answers
+// when the run is over.
 func (s *scope) Orphans() []Orphan {
 	incs := s.hub.orphansWithin(s.own.path)
 	if len(incs) == 0 {
@@ -270,8 +276,10 @@ func (s *scope) Orphans() []Orphan {
 	return out
 }
 
-// Goroutines counts the goroutines of the whole tree that this run is in, those that children started with a plain go statement included, and gives their stacks.
-// When the root's run is over there should be none: one that is left has been leaked, or is about to return. It reads the goroutine profile, so it is for tests and for looking closely, not for a hot path.
+// Goroutines counts the goroutines of the whole tree that this run is in, those that children
+// started with a plain go statement included, and gives their stacks. When the root's run is over
+// there should be none: one that is left has been leaked, or is about to return. It reads the
+// goroutine profile, so it is for tests and for looking closely, not for a hot path.
 func (s *scope) Goroutines() (n int, stacks string) {
 	found := labelled(labelRoot, s.hub.id)[s.hub.id]
 	return found.Goroutines, found.Stack
@@ -280,13 +288,15 @@ func (s *scope) Goroutines() (n int, stacks string) {
 // Events are the newest events of this subtree, oldest first; a root remembers HistorySize of them.
 func (s *scope) Events() []Event { return s.hub.past(s.own.path) }
 
-// Subscribe returns the remembered events of this subtree and sends all later ones to o, none lost between and none twice.
+// Subscribe returns the remembered events of this subtree and sends all later ones to o, none lost
+// between and none twice.
 func (s *scope) Subscribe(o Observer) (past []Event, cancel func()) {
 	sub, past := s.hub.subscribe(o, s.own.path)
 	return past, func() { s.hub.detach(sub) }
 }
 
-// Flush waits until the observers of this subtree have seen all events so far. Do not call it from an observer.
+// Flush waits until the observers of this subtree have seen all events so far. Do not call it from
+// an observer.
 func (s *scope) Flush(ctx context.Context) error { return s.hub.flush(ctx, s.own.path) }
 
 // Done is closed when the run has ended.
@@ -308,8 +318,9 @@ func (s *scope) Wait() error {
 	return s.err
 }
 
-// Stop ends the run in order and waits for the end, or for ctx, whose error it then returns while the stop goes on. The error of the run itself is
-// returned if it is more than having been stopped: an orphan that stayed, for instance. A child cannot stop its own supervisor so: ErrWouldDeadlock.
+// Stop ends the run in order and waits for the end, or for ctx, whose error it then returns while
+// the stop goes on. The error of the run itself is returned if it is more than having been stopped:
+// an orphan that stayed, for instance. A child cannot stop its own supervisor so: ErrWouldDeadlock.
 func (s *scope) Stop(ctx context.Context) error {
 	if s.deadlocks(ctx) {
 		return ErrWouldDeadlock

@@ -17,8 +17,10 @@ import (
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
 
-// Many callers at once do whatever can be done to a tree, while children crash, hang a moment, and refuse to start. Whatever comes of it, each call has an answer from
-// the list, the stop ends, nothing is left, and the history obeys the laws. COPPICE_HAMMER is how many calls each of the callers makes; the soak asks for more.
+// Many callers at once do whatever can be done to a tree, while children crash, hang a moment, and
+// refuse to start. Whatever comes of it, each call has an answer from the list, the stop ends,
+// nothing is left, and the history obeys the laws. COPPICE_HAMMER is how many calls each of the
+// callers makes; the soak asks for more.
 func TestHammer(t *testing.T) {
 	const callers = 8
 	calls := 300

@@ -8,7 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A retry that was under way when its instance was forgotten is nobody's (OTP rule 53): not that of a successor with the same ID, and not while the run stops.
+// A retry that was under way when its instance was forgotten is nobody's (OTP rule 53): not that of
+// a successor with the same ID, and not while the run stops.
 func TestRule53_StaleRetryOfAnInstance(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		starts := 0

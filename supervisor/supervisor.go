@@ -6,8 +6,10 @@ import (
 	"sync/atomic"
 )
 
-// Supervisor is a specification that can be run: by Serve as a child of any tree, or by Start. It may be run again after a run has ended; each
-// run begins with a call of Build. The zero Supervisor has no children. Its methods act on the current run and answer ErrNotRunning without one. All are safe for concurrent use.
+// Supervisor is a specification that can be run: by Serve as a child of any tree, or by Start. It
+// may be run again after a run has ended; each run begins with a call of Build. The zero Supervisor
+// has no children. Its methods act on the current run and answer ErrNotRunning without one. All are
+// safe for concurrent use.
 type Supervisor struct {
 	spec atomic.Pointer[Spec]
 	busy atomic.Bool
@@ -52,9 +54,11 @@ func (s *Supervisor) begin(ctx context.Context) (*Run, error) {
 	return r, nil
 }
 
-// Serve runs the supervisor until ctx is done, it is stopped, gives up (a *GiveUpError) or shuts down by itself (an *AutoShutdownError). In each case all
-// children have been stopped in reverse start order when it returns, orphans excepted. A failed start is a *StartError (OTP rule 17). After ctx is done it
-// returns an error that Is context.Canceled (or DeadlineExceeded) and Is the cause.
+// Serve runs the supervisor until ctx is done, it is stopped, gives up (a *GiveUpError) or shuts
+// down by itself (an *AutoShutdownError). In each case all children have been stopped in reverse
+// start order when it returns, orphans excepted. A failed start is a *StartError (OTP rule 17).
+// After ctx is done it returns an error that Is context.Canceled (or DeadlineExceeded) and Is the
+// cause.
 func (s *Supervisor) Serve(ctx context.Context) error {
 	r, err := s.begin(ctx)
 	if err != nil {
@@ -64,11 +68,12 @@ func (s *Supervisor) Serve(ctx context.Context) error {
 	return r.served()
 }
 
-// Start is Serve in a goroutine: it returns when all children have acknowledged their start; if one failed, after those before it were stopped. The run ends
-// when ctx is done, as with Serve.
+// Start is Serve in a goroutine: it returns when all children have acknowledged their start; if one
+// failed, after those before it were stopped. The run ends when ctx is done, as with Serve.
 //
-// With the context of a child, Serve and Start run the supervisor inside of that child: it is in the child's Tree under its Name, which must not be taken there, and is one of the
-// child's goroutines, so that it ends with the child, and the child not before it.
+// With the context of a child, Serve and Start run the supervisor inside of that child: it is in
+// the child's Tree under its Name, which must not be taken there, and is one of the child's
+// goroutines, so that it ends with the child, and the child not before it.
 func (s *Supervisor) Start(ctx context.Context) (*Run, error) {
 	r, err := s.begin(ctx)
 	if err != nil {

@@ -10,8 +10,9 @@ import (
 	"github.com/thejerf/suture/v4"
 )
 
-// FromSuture makes a StartFunc of a suture tree. A suture supervisor cannot be served twice, so build makes a new one for each incarnation. Services that the tree
-// left running when it ended are in the exit, which then Is ErrOrphan.
+// FromSuture makes a StartFunc of a suture tree. A suture supervisor cannot be served twice, so
+// build makes a new one for each incarnation. Services that the tree left running when it ended are
+// in the exit, which then Is ErrOrphan.
 func FromSuture(build func(ctx context.Context) (Service, error)) StartFunc {
 	return func(ctx context.Context) (Service, error) {
 		svc, err := build(ctx)
@@ -42,8 +43,10 @@ func (t sutureTree) Serve(ctx context.Context) error {
 	return fmt.Errorf("suture services %s: %w (the tree itself ended with: %v)", strings.Join(names, ", "), ErrOrphan, err)
 }
 
-// SutureEvents gives a suture event hook our events: a panic, an abnormal end, an orphan, a restart that was delayed and the start that ends the delay. What suture
-// has no event for is not delivered. The Supervisor field is a stand-in with the right name; the failure counts are attempts and limit.
+// SutureEvents gives a suture event hook our events: a panic, an abnormal end, an orphan, a restart
+// that was delayed and the start that ends the delay. What suture has no event for is not
+// delivered. The Supervisor field is a stand-in with the right name; the failure counts are
+// attempts and limit.
 func SutureEvents(hook suture.EventHook) Observer {
 	return &sutureEvents{hook: hook, waiting: map[string]bool{}}
 }

@@ -20,7 +20,8 @@ const (
 
 func (k Kind) String() string { return name("Kind", int(k), "worker", "supervisor", "dynamic") }
 
-// State is where a child is in its life (OTP rule 19, finer: OTP has no words for the states that block its supervisor).
+// State is where a child is in its life (OTP rule 19, finer: OTP has no words for the states that
+// block its supervisor).
 type State uint8
 
 const (
@@ -32,7 +33,8 @@ const (
 	Running
 	// Restarting: between two attempts.
 	Restarting
-	// Stopping: told to end. In a Tree whoever told it: its supervisor, Kill, a Link or a goroutine of its own that failed.
+	// Stopping: told to end. In a Tree whoever told it: its supervisor, Kill, a Link or a goroutine
+	// of its own that failed.
 	Stopping
 )
 
@@ -55,17 +57,21 @@ type Tree struct {
 	Restart     Restart
 	Significant bool
 	Shutdown    time.Duration
-	// Restarts is how often an end of the child led to a restart, in this run of its supervisor, of its group too; LastExit its last exit, nil if none.
+	// Restarts is how often an end of the child led to a restart, in this run of its supervisor, of
+	// its group too; LastExit its last exit, nil if none.
 	Restarts uint64
 	LastExit *Exit
-	// Strategy, Intensity, AutoShutdown and InWindow (attempts within the period) are of a supervisor.
+	// Strategy, Intensity, AutoShutdown and InWindow (attempts within the period) are of a
+	// supervisor.
 	Strategy     Strategy
 	Intensity    Intensity
 	AutoShutdown AutoShutdown
 	InWindow     int
-	// Busy: the supervisor is in the middle of something, or something waits for it: an exit, a call, a retry.
+	// Busy: the supervisor is in the middle of something, or something waits for it: an exit, a
+	// call, a retry.
 	Busy bool
-	// Children are in start order. A Dynamic lists at most TreeInstances of its Instances, of which InstancesRunning are Running.
+	// Children are in start order. A Dynamic lists at most TreeInstances of its Instances, of which
+	// InstancesRunning are Running.
 	Children                    []Tree
 	Instances, InstancesRunning int
 }
@@ -124,7 +130,8 @@ type ChildInfo struct {
 	Ref Ref
 }
 
-// Counts is CountChildren's answer (OTP rule 30). Supervisors and Workers count by kind, dead or alive; what has never been started counts as Worker.
+// Counts is CountChildren's answer (OTP rule 30). Supervisors and Workers count by kind, dead or
+// alive; what has never been started counts as Worker.
 type Counts struct{ Specs, Active, Supervisors, Workers int }
 
 // Orphan is an incarnation that has not ended within its shutdown time and still runs.
@@ -133,14 +140,16 @@ type Orphan struct {
 	Incarnation uint64
 	// Since is when it was declared an orphan.
 	Since time.Time
-	// Goroutines counts the goroutines of the incarnation that still run, those it started with plain go statements included. Stack has their stacks.
+	// Goroutines counts the goroutines of the incarnation that still run, those it started with
+	// plain go statements included. Stack has their stacks.
 	Goroutines int
 	Stack      string
 	// Brutal: it was not waited for at all, so nothing is known to be wrong with it.
 	Brutal bool
 }
 
-// seen is the state as a snapshot has it: what its supervisor takes for running may have been told to end, and by OTP rule 28 is listed until it has.
+// seen is the state as a snapshot has it: what its supervisor takes for running may have been told
+// to end, and by OTP rule 28 is listed until it has.
 func (inc *incarnation) seen(s State) State {
 	if s == Running && inc.ctx.Err() != nil {
 		return Stopping
@@ -156,7 +165,8 @@ func (t Tree) Walk(f func(Tree)) {
 	}
 }
 
-// Settled says whether nothing is on its way: every supervisor runs and waits, and no child is starting, restarting or stopping.
+// Settled says whether nothing is on its way: every supervisor runs and waits, and no child is
+// starting, restarting or stopping.
 func (t Tree) Settled() bool {
 	ok := t.State == Running
 	t.Walk(func(n Tree) {

@@ -46,7 +46,8 @@ func serveApp(args []string) error {
 	return s.Stop()
 }
 
-// synced adds one fdatasync to each Commit, at its cheapest: of eight bytes in the middle of a file that does not grow.
+// synced adds one fdatasync to each Commit, at its cheapest: of eight bytes in the middle of a file
+// that does not grow.
 type synced struct {
 	abci.Application
 	file *os.File

@@ -20,8 +20,9 @@ import (
 	"github.com/cometbft/cometbft/types"
 )
 
-// load submits transactions "key=value" to a target, each with a key of its own, and watches CometBFT's blocks for them. A
-// transaction counts as committed when CometBFT has told of its block's header, which it does after the application's Commit.
+// load submits transactions "key=value" to a target, each with a key of its own, and watches
+// CometBFT's blocks for them. A transaction counts as committed when CometBFT has told of its
+// block's header, which it does after the application's Commit.
 type load struct {
 	t     *target
 	http  *http.Client

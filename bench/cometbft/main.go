@@ -1,5 +1,5 @@
-// Command cometbft compares a node whose consensus is CometBFT with CometBFT's own example application, as processes on one machine,
-// in turn, with one configuration and one load:
+// Command cometbft compares a node whose consensus is CometBFT with CometBFT's own example
+// application, as processes on one machine, in turn, with one configuration and one load:
 //
 //	coppice       our node; transactions come in by its API, which acknowledges what is durable
 //	coppice-rpc   our node; transactions come in by CometBFT's RPC
@@ -7,8 +7,8 @@
 //	plain         the same without it
 //	inprocess     the persistent kvstore in CometBFT's process
 //
-// Ratios are taken round by round, coppice over the other, so that they hold while the machine's speed drifts. Build the programs with
-// "make bench-cometbft", which also runs it.
+// Ratios are taken round by round, coppice over the other, so that they hold while the machine's
+// speed drifts. Build the programs with "make bench-cometbft", which also runs it.
 package main
 
 import (

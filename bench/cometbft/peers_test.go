@@ -69,7 +69,8 @@ func background(t *testing.T, program string, args ...string) {
 	})
 }
 
-// The program "cometbft light" follows our chain from a header that it is told to trust, and serves what it has verified.
+// The program "cometbft light" follows our chain from a header that it is told to trust, and serves
+// what it has verified.
 func TestTheProgramCometBFTLight(t *testing.T) {
 	bin := programs(t)
 	n, c := started(t, bin)
@@ -140,7 +141,8 @@ func TestTheProgramOfCometBFTsLoadTool(t *testing.T) {
 	t.Logf("%d transactions sent and committed", sent)
 }
 
-// A home that "cometbft init" made and the example application has run on is imported, once its genesis begins above what was signed.
+// A home that "cometbft init" made and the example application has run on is imported, once its
+// genesis begins above what was signed.
 func TestAHomeOfTheProgramCometBFTIsImported(t *testing.T) {
 	bin := programs(t)
 	dir, home := filepath.Join(t.TempDir(), "theirs"), filepath.Join(t.TempDir(), "ours")

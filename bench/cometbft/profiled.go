@@ -18,7 +18,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor/process"
 )
 
-// nodeCommand makes this program a node that writes a CPU profile of itself, and has CometBFT write one too.
+// nodeCommand makes this program a node that writes a CPU profile of itself, and has CometBFT write
+// one too.
 const nodeCommand = "run-node"
 
 // profiled runs f until SIGTERM and writes what it used its time for.

@@ -68,7 +68,8 @@ var figures = []struct {
 	}},
 }
 
-// print writes each figure of each target, and the ratios of ours to each other's, as minimum, median and maximum.
+// print writes each figure of each target, and the ratios of ours to each other's, as minimum,
+// median and maximum.
 func (a *results) print(w io.Writer) {
 	row := func(name string, values []float64) {
 		slices.Sort(values)

@@ -56,7 +56,8 @@ func (o options) target(name, dir string) (*target, error) {
 	return t, nil
 }
 
-// start starts the target's programs and waits until they answer. Both kinds have a CometBFT home that coppice made.
+// start starts the target's programs and waits until they answer. Both kinds have a CometBFT home
+// that coppice made.
 func (t *target) start(ctx context.Context) (err error) {
 	if t.log, err = os.Create(filepath.Join(t.dir, "log")); err != nil {
 		return err
@@ -176,7 +177,8 @@ func (t *target) stop() error {
 	return errors.Join(errs...)
 }
 
-// usage is what the processes of a target have used: CPU seconds and resident bytes, of our node or the application, and of CometBFT.
+// usage is what the processes of a target have used: CPU seconds and resident bytes, of our node or
+// the application, and of CometBFT.
 type usage struct {
 	app, comet spent
 }

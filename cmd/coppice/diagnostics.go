@@ -10,14 +10,16 @@ import (
 	"github.com/coppice-go/coppice/node"
 )
 
-// Of diagnostics with the same text and below the level of an error, so many are written in a second, and then each
-// hundredth: a storm of one line must not push out the others, nor fill a disk.
+// Of diagnostics with the same text and below the level of an error, so many are written in a
+// second, and then each hundredth: a storm of one line must not push out the others, nor fill a
+// disk.
 const (
 	sampleFirst = 100
 	sampleEach  = 100
 )
 
-// newDiagnostics writes to standard error, for people or as JSON. The level may be changed at any time.
+// newDiagnostics writes to standard error, for people or as JSON. The level may be changed at any
+// time.
 func newDiagnostics(c node.DiagnosticsConfig) (*zap.Logger, zap.AtomicLevel, error) {
 	level, err := zap.ParseAtomicLevel(c.Level)
 	if err != nil {

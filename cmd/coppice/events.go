@@ -163,7 +163,8 @@ func printEventJSON(w io.Writer, _ paint, e client.Event) error {
 	return enc.Encode(e)
 }
 
-// printEvent writes one line: the index of a record or the time of an event of the tree, the kind, and what happened.
+// printEvent writes one line: the index of a record or the time of an event of the tree, the kind,
+// and what happened.
 func printEvent(w io.Writer, p paint, e client.Event) error {
 	var head, kind, text string
 	switch {

@@ -25,7 +25,8 @@ func usageError(cmd *cobra.Command, format string, args ...any) error {
 	return &exitError{node.ExitUsage, fmt.Errorf(format+"; see '%s --help'", append(args, cmd.CommandPath())...)}
 }
 
-// codeOf is the exit code for a command's error. The commands that open a home's log by themselves bring eventlog's errors.
+// codeOf is the exit code for a command's error. The commands that open a home's log by themselves
+// bring eventlog's errors.
 func codeOf(err error) int {
 	own := new(exitError)
 	switch {
@@ -39,7 +40,8 @@ func codeOf(err error) int {
 	return node.ExitCode(err)
 }
 
-// fatal ends the process with an error after which a command can neither go on nor return: a state that it has open can not be closed.
+// fatal ends the process with an error after which a command can neither go on nor return: a state
+// that it has open can not be closed.
 func fatal(cmd *cobra.Command) func(error) {
 	return func(err error) {
 		fmt.Fprintln(cmd.ErrOrStderr(), "coppice:", err)

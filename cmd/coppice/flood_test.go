@@ -10,8 +10,9 @@ import (
 	"github.com/coppice-go/coppice/node/api"
 )
 
-// flood COUNT PROGRAM ARGS... opens so many connections to the node of the home, runs a program, and closes them. A third of them
-// sends nothing, a third stops in the middle of a head, and a third promises a body that never comes.
+// flood COUNT PROGRAM ARGS... opens so many connections to the node of the home, runs a program,
+// and closes them. A third of them sends nothing, a third stops in the middle of a head, and a
+// third promises a body that never comes.
 func flood(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: flood count program [args...]")

@@ -156,7 +156,8 @@ func (l *loadFlags) run(cmd *cobra.Command, _ []string) error {
 	return nil
 }
 
-// newAcked refuses a file of --acked that has something in it: it is the only proof of what an earlier run was promised.
+// newAcked refuses a file of --acked that has something in it: it is the only proof of what an
+// earlier run was promised.
 func (l *loadFlags) newAcked(cmd *cobra.Command) error {
 	if l.acked == "" {
 		return nil
@@ -171,7 +172,8 @@ func (l *loadFlags) newAcked(cmd *cobra.Command) error {
 	return nil
 }
 
-// drive runs the load until its time is over or a signal comes, waits for what is under way, and shows progress.
+// drive runs the load until its time is over or a signal comes, waits for what is under way, and
+// shows progress.
 func (l *loadFlags) drive(cmd *cobra.Command, run *load.Run, stop chan struct{}) (rep load.Report, err error) {
 	interrupted := cmd.Context()
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(interrupted))
@@ -240,8 +242,8 @@ rate       %.0f tx/s
 	return err
 }
 
-// checkFile compares a file of --acked with the node's state. What was acknowledged without its result may still be in the
-// pool, so it waits for that first.
+// checkFile compares a file of --acked with the node's state. What was acknowledged without its
+// result may still be in the pool, so it waits for that first.
 func (l *loadFlags) checkFile(cmd *cobra.Command) error {
 	f, err := os.Open(l.check)
 	if err != nil {

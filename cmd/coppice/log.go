@@ -49,7 +49,8 @@ func (a *app) logError(err error) error {
 	return err
 }
 
-// logProgress shows what a check of the log tells of its progress, for as long as there is a terminal.
+// logProgress shows what a check of the log tells of its progress, for as long as there is a
+// terminal.
 func logProgress(what string) (events func(eventlog.Event), end func()) {
 	show := newProgress()
 	return func(e eventlog.Event) {
@@ -120,7 +121,8 @@ func lostRecords(gaps int) error {
 	return &exitError{node.ExitDamage, fmt.Errorf("%d gaps: records are missing there that were lost before this log was made", gaps)}
 }
 
-// each calls record for the selected entries of the log, and gap for its gaps among them, in order. Data is valid until the next.
+// each calls record for the selected entries of the log, and gap for its gaps among them, in order.
+// Data is valid until the next.
 func (s *selection) each(ctx context.Context, l *eventlog.Log, record func(eventlog.Entry) error, gap func(eventlog.CorruptError) error) error {
 	from := max(s.from, l.First())
 	for {

@@ -89,6 +89,7 @@ func recordLine(e eventlog.Entry) ([]byte, error) {
 		return nil, fmt.Errorf("record %d: %w", e.Index, err)
 	}
 	var line bytes.Buffer
-	err = encodeLine(&line, recordJSON{Index: e.Index, Kind: engines.KindName(e.Kind), Txs: transactionsOf(m), Record: record}) // which evens out protojson's blanks
+	// which evens out protojson's blanks
+	err = encodeLine(&line, recordJSON{Index: e.Index, Kind: engines.KindName(e.Kind), Txs: transactionsOf(m), Record: record})
 	return line.Bytes(), err
 }

@@ -10,7 +10,8 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// loggedTx is a transaction of a record as people know it: by its id in hexadecimal, with its operations in words.
+// loggedTx is a transaction of a record as people know it: by its id in hexadecimal, with its
+// operations in words.
 type loggedTx struct {
 	ID         string     `json:"id"`
 	Backend    string     `json:"backend,omitempty"`

@@ -98,7 +98,8 @@ func (s *selection) export(cmd *cobra.Command, l *eventlog.Log, w *logstream.Wri
 	return records, gaps, err
 }
 
-// writeFile makes a file that gets its name once it is whole and durable. A file of that name is not replaced.
+// writeFile makes a file that gets its name once it is whole and durable. A file of that name is
+// not replaced.
 func writeFile(name string, write func(io.Writer) error) (err error) {
 	if _, err := os.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
 		if err == nil {
@@ -231,7 +232,8 @@ func (a *app) importLog(cmd *cobra.Command, in io.Reader, genesis node.Genesis) 
 	return gaps, b, context.Cause(cmd.Context())
 }
 
-// sameChain holds the first start of a chain in an export against the home's genesis: a node of another chain would refuse the log.
+// sameChain holds the first start of a chain in an export against the home's genesis: a node of
+// another chain would refuse the log.
 func (a *app) sameChain(r *logv1.ExportRecord, genesis node.Genesis) error {
 	m, err := engines.DecodeRecord(eventlog.Entry{Index: r.Index, Kind: eventlog.Kind(r.Kind), Data: r.Data})
 	if err != nil {
@@ -242,7 +244,8 @@ func (a *app) sameChain(r *logv1.ExportRecord, genesis node.Genesis) error {
 	case started.ChainId != genesis.ChainID:
 		return fmt.Errorf("%w: the export is of chain %s, the genesis.json of home %s of %s: copy that of the home that was exported",
 			node.ErrConfig, started.ChainId, a.home, genesis.ChainID)
-	case len(started.InitChain) == 0 && started.GenesisTimeNs != at.UnixNano(): // CometBFT's genesis has a time of its own
+	// CometBFT's genesis has a time of its own
+	case len(started.InitChain) == 0 && started.GenesisTimeNs != at.UnixNano():
 		return fmt.Errorf("%w: the export is of a chain %s that began at %v, the genesis.json of home %s of a chain %s that begins at %v: copy that of the home that was exported",
 			node.ErrConfig, started.ChainId, time.Unix(0, started.GenesisTimeNs).UTC(), a.home, genesis.ChainID, at)
 	}

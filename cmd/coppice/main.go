@@ -1,5 +1,6 @@
-// Command coppice runs a Coppice node and talks to one. "coppice --help" lists what it does; every command has its own help
-// with examples. Scripts may rely on the exit codes that "coppice --help" lists and on the output of the commands with --json.
+// Command coppice runs a Coppice node and talks to one. "coppice --help" lists what it does; every
+// command has its own help with examples. Scripts may rely on the exit codes that "coppice --help"
+// lists and on the output of the commands with --json.
 package main
 
 import (
@@ -20,7 +21,8 @@ func run() int {
 	root := newRoot()
 	err := root.ExecuteContext(ctx)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "coppice:", strings.ReplaceAll(err.Error(), ": "+suture.ErrTerminateSupervisorTree.Error(), "")) // it is for the tree alone
+		// it is for the tree alone
+		fmt.Fprintln(os.Stderr, "coppice:", strings.ReplaceAll(err.Error(), ": "+suture.ErrTerminateSupervisorTree.Error(), ""))
 	}
 	return codeOf(err)
 }

@@ -49,8 +49,9 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// setup gives every script a home of its own by COPPICE_HOME, away from the user's. The race detector's second of sleep at each
-// exit is for races of the last moment; a script has dozens of exits.
+// setup gives every script a home of its own by COPPICE_HOME, away from the user's. The race
+// detector's second of sleep at each exit is for races of the last moment; a script has dozens of
+// exits.
 func setup(env *testscript.Env) error {
 	env.Setenv("COPPICE_HOME", filepath.Join(env.WorkDir, "home"))
 	env.Setenv("HOME", env.WorkDir)
@@ -77,7 +78,8 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// flip GLOB OFFSET flips a bit of the largest file that matches, at a byte counted from its begin; "middle" is a place, too.
+// flip GLOB OFFSET flips a bit of the largest file that matches, at a byte counted from its begin;
+// "middle" is a place, too.
 func flip(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: flip glob offset")
@@ -117,7 +119,8 @@ func occupy(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], l.Addr().String())
 }
 
-// metric NAME VALUE waits until the node of the home tells Prometheus this value. The name is a regular expression.
+// metric NAME VALUE waits until the node of the home tells Prometheus this value. The name is a
+// regular expression.
 func metric(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: metric name value")

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// canMount tells whether this process may mount file systems. Elsewhere the suite runs itself again where it may: see
-// TestScriptsWithMounts.
+// canMount tells whether this process may mount file systems. Elsewhere the suite runs itself again
+// where it may: see TestScriptsWithMounts.
 func canMount() bool {
 	dir, err := os.MkdirTemp("", "mount-")
 	if err != nil {
@@ -26,7 +26,8 @@ func canMount() bool {
 	return unix.Unmount(dir, 0) == nil
 }
 
-// tmpfs SIZE DIR mounts a file system of that size until the script ends, or gives the one that is mounted there that size.
+// tmpfs SIZE DIR mounts a file system of that size until the script ends, or gives the one that is
+// mounted there that size.
 func tmpfs(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: tmpfs size dir")
@@ -52,7 +53,8 @@ func readonly(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(unix.Mount("", dir, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""))
 }
 
-// TestScriptsWithMounts runs the scripts that mount in a namespace of their own where this process may not mount.
+// TestScriptsWithMounts runs the scripts that mount in a namespace of their own where this process
+// may not mount.
 func TestScriptsWithMounts(t *testing.T) {
 	if canMount() {
 		return // TestScripts ran them

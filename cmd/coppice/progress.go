@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// progress is one line on the terminal that is written over and over. Where standard error is no terminal it shows nothing.
+// progress is one line on the terminal that is written over and over. Where standard error is no
+// terminal it shows nothing.
 type progress struct {
 	tick   <-chan time.Time
 	ticker *time.Ticker

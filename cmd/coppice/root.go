@@ -56,8 +56,8 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 configuration, 4 home in use, 5 damage 
 	return root
 }
 
-// settle gives every command below the same manners: what is wrong with flags and arguments is a usage error, and a command
-// that only groups others says so.
+// settle gives every command below the same manners: what is wrong with flags and arguments is a
+// usage error, and a command that only groups others says so.
 func settle(cmd *cobra.Command) {
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		if strings.Contains(err.Error(), "shorthand") {

@@ -43,8 +43,8 @@ func (s *service) change() {
 // lookAgain is how often a node that is not ready is looked at although nothing was told of it.
 const lookAgain = time.Second
 
-// report tells the service manager how the node is until ctx ends, and does what SIGHUP asks for. Stopping is closed when the
-// node was told to stop.
+// report tells the service manager how the node is until ctx ends, and does what SIGHUP asks for.
+// Stopping is closed when the node was told to stop.
 func (s *service) report(ctx context.Context, stopping <-chan struct{}) {
 	look := time.NewTicker(lookAgain)
 	defer look.Stop()
@@ -90,8 +90,8 @@ func (s *service) report(ctx context.Context, stopping <-chan struct{}) {
 	}
 }
 
-// beat gives the watchdog its sign of life, if there is life. Before the node is ready nobody watches, and in the stop its
-// root is busy with that, which the manager bounds otherwise.
+// beat gives the watchdog its sign of life, if there is life. Before the node is ready nobody
+// watches, and in the stop its root is busy with that, which the manager bounds otherwise.
 func (s *service) beat(ctx context.Context, ask bool) {
 	if ask {
 		within, cancel := context.WithTimeout(ctx, s.manager.Watchdog()/3)
@@ -104,13 +104,15 @@ func (s *service) beat(ctx context.Context, ask bool) {
 	s.tell(s.manager.Alive())
 }
 
-// progress asks the manager for more time while a long start goes on: it is told of each step that comes further.
+// progress asks the manager for more time while a long start goes on: it is told of each step that
+// comes further.
 func (s *service) progress(p node.Progress) {
 	s.tell(s.manager.Extend(extension))
 	s.tell(s.manager.Status(p.String()))
 }
 
-// extension is how much more time a start that goes on asks for, each time that it has come further.
+// extension is how much more time a start that goes on asks for, each time that it has come
+// further.
 const extension = 30 * time.Second
 
 // reload reads the configuration again. Where it is not valid everything stays as it was.

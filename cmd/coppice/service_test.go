@@ -132,7 +132,8 @@ func newManager(t *testing.T) *manager {
 	return m
 }
 
-// gets waits for the next datagram that begins with want and answers it. Those before are passed over.
+// gets waits for the next datagram that begins with want and answers it. Those before are passed
+// over.
 func (m *manager) gets(want string) string {
 	m.t.Helper()
 	require.NoError(m.t, m.conn.SetReadDeadline(time.Now().Add(patience)))
@@ -147,7 +148,8 @@ func (m *manager) gets(want string) string {
 	}
 }
 
-// sd_notify(3): a service manager learns when the node is ready, reads its configuration again, lives, and stops.
+// sd_notify(3): a service manager learns when the node is ready, reads its configuration again,
+// lives, and stops.
 func TestTheServiceManagerIsTold(t *testing.T) {
 	p, m := newProcess(t), newManager(t)
 	p.start([]string{"NOTIFY_SOCKET=" + m.name, "WATCHDOG_USEC=300000", "WATCHDOG_PID="}, "--log-level", "warn")
@@ -191,7 +193,8 @@ func TestABadServiceManagerIsNamed(t *testing.T) {
 	require.Contains(t, p.said(), `environment WATCHDOG_USEC: "often": want a number of microseconds`)
 }
 
-// SIGHUP reads the configuration again: what can change does, what can not is told of, and what is not valid changes nothing.
+// SIGHUP reads the configuration again: what can change does, what can not is told of, and what is
+// not valid changes nothing.
 func TestHangupReadsTheConfigurationAgain(t *testing.T) {
 	p := newProcess(t)
 	file := filepath.Join(p.home, "coppice.toml")

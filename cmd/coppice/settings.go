@@ -9,7 +9,8 @@ import (
 	"github.com/coppice-go/coppice/node"
 )
 
-// settingFlags are the flags that set keys of the configuration, in the order in which they were given.
+// settingFlags are the flags that set keys of the configuration, in the order in which they were
+// given.
 type settingFlags []node.Assignment
 
 // register adds --set for every key, and the flags of those keys that have one of their own.

@@ -19,7 +19,8 @@ type lastWords struct{ say atomic.Pointer[func()] }
 
 type lastWordsKey struct{}
 
-// atForcedEnd has say called when a second signal ends the process, until undo is called. It is given a second to end.
+// atForcedEnd has say called when a second signal ends the process, until undo is called. It is
+// given a second to end.
 func atForcedEnd(ctx context.Context, say func()) (undo func()) {
 	w, ok := ctx.Value(lastWordsKey{}).(*lastWords)
 	if !ok {
@@ -45,8 +46,9 @@ func (w *lastWords) speak() {
 	}
 }
 
-// untilSignal returns a context that ends with the first SIGINT or SIGTERM, for an orderly end. A second one ends the process
-// at once, with the code that shells give the signal: 130 for SIGINT, 143 for SIGTERM.
+// untilSignal returns a context that ends with the first SIGINT or SIGTERM, for an orderly end. A
+// second one ends the process at once, with the code that shells give the signal: 130 for SIGINT,
+// 143 for SIGTERM.
 func untilSignal(parent context.Context) (ctx context.Context, stop func()) {
 	words := new(lastWords)
 	ctx, cancel := context.WithCancelCause(context.WithValue(parent, lastWordsKey{}, words))

@@ -53,7 +53,8 @@ is listed. docs/storage.md says more.`,
 	return cmd
 }
 
-// running tells whether the command is to ask a node: one that an address names, or one that has the home.
+// running tells whether the command is to ask a node: one that an address names, or one that has
+// the home.
 func (a *app) running(err error) bool { return a.address != "" || errors.Is(err, node.ErrHomeInUse) }
 
 func program() string { return "coppice " + buildVersion().Version }

@@ -38,8 +38,9 @@ counts; "coppice config" shows what is in force.`,
 	return cmd
 }
 
-// heapFloor is memory that is reserved and never touched, so it is not resident. The collector of a small heap runs all the time under
-// load, a fifth of the node's work; with the floor it runs when the heap has grown by as much again.
+// heapFloor is memory that is reserved and never touched, so it is not resident. The collector of a
+// small heap runs all the time under load, a fifth of the node's work; with the floor it runs when
+// the heap has grown by as much again.
 const heapFloor = 64 << 20
 
 func (a *app) start(cmd *cobra.Command, src node.Sources) error {

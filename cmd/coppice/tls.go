@@ -13,8 +13,8 @@ import (
 	"github.com/coppice-go/coppice/node/api"
 )
 
-// transport is for calls to the node: the certificate of a node of the home must be that home's own, whatever name it is
-// for; another node's must be one that the machine, or --ca, vouches for.
+// transport is for calls to the node: the certificate of a node of the home must be that home's
+// own, whatever name it is for; another node's must be one that the machine, or --ca, vouches for.
 func (a *app) transport() (*http.Client, error) {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.MaxIdleConns, t.MaxIdleConnsPerHost = 0, 1024

@@ -96,7 +96,8 @@ line, and with --json each change is the whole tree on a line. Workers, one per 
 	return cmd
 }
 
-// enumWord is the last part of an enum's name in lower case: CHILD_STATE_RUNNING is "running". Unspecified is no word.
+// enumWord is the last part of an enum's name in lower case: CHILD_STATE_RUNNING is "running".
+// Unspecified is no word.
 func enumWord(e fmt.Stringer, prefix string) string {
 	w := strings.ToLower(strings.TrimPrefix(e.String(), prefix))
 	if w == "unspecified" {

@@ -342,7 +342,8 @@ func resultOf(j *txJSON, r *logv1.TxResult, kvBody bool) error {
 	return nil
 }
 
-// readInput reads a file, or standard input for "-", up to what a transaction can be in hexadecimal.
+// readInput reads a file, or standard input for "-", up to what a transaction can be in
+// hexadecimal.
 func readInput(cmd *cobra.Command, name string) ([]byte, error) {
 	in := cmd.InOrStdin()
 	if name != "-" {

@@ -68,8 +68,8 @@ type piece struct {
 	Bad  string `json:"bad,omitempty"` // why its lines are no transaction
 }
 
-// fileJournal is the batch under way: its bytes are submitted again, and so have the same ids, when a run ended before it knew
-// their outcome.
+// fileJournal is the batch under way: its bytes are submitted again, and so have the same ids, when
+// a run ended before it knew their outcome.
 type fileJournal struct {
 	File   string   `json:"file"`
 	Next   int      `json:"next_line"`
@@ -151,7 +151,8 @@ func (t *txFile) submit(cmd *cobra.Command, c *client.Client, j *fileJournal) er
 	ctx, cancel := context.WithTimeoutCause(cmd.Context(), t.app.timeout+t.validFor, fmt.Errorf("gave up after %v", t.app.timeout+t.validFor))
 	defer cancel()
 	batch, after := j.Batch, error(nil)
-	if i := slices.IndexFunc(batch, func(p piece) bool { return p.Bad != "" }); i >= 0 && !t.goOn { // the run ends before it
+	// the run ends before it
+	if i := slices.IndexFunc(batch, func(p piece) bool { return p.Bad != "" }); i >= 0 && !t.goOn {
 		batch, after = batch[:i], fmt.Errorf("line %d: %s", batch[i].Line, batch[i].Bad)
 	}
 	var txs [][]byte
@@ -226,7 +227,8 @@ func (t *txFile) outcome(p piece, o client.Outcome) (lineJSON, error) {
 	return line, o.Err
 }
 
-// finish tells the totals, and how to go on. Earlier is how many transactions earlier runs submitted.
+// finish tells the totals, and how to go on. Earlier is how many transactions earlier runs
+// submitted.
 func (t *txFile) finish(cmd *cobra.Command, j *fileJournal, earlier int, stopped error) error {
 	j.Totals.NextLine = j.Next
 	var err error
@@ -278,7 +280,8 @@ func (t *txFile) load(j *fileJournal) error {
 	return nil
 }
 
-// check reads what of the file the journal says was read, and refuses another: its lines would be taken for submitted ones.
+// check reads what of the file the journal says was read, and refuses another: its lines would be
+// taken for submitted ones.
 func (t *txFile) check(p *pieces, j fileJournal) error {
 	if j.Sum == "" { // a new one
 		return nil
@@ -365,7 +368,8 @@ func (p *pieces) read() (string, error) {
 	}
 }
 
-// next answers up to max transactions that begin at the line from or later. None: the file is at its end.
+// next answers up to max transactions that begin at the line from or later. None: the file is at
+// its end.
 func (p *pieces) next(from, max int) (batch []piece, err error) {
 	p.keep = from - 1
 	maps.DeleteFunc(p.sums, func(line int, _ string) bool { return line < p.keep })

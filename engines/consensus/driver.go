@@ -1,6 +1,7 @@
-// Package consensus says what a consensus driver is: the engine that decides which block comes next. There is one per
-// node. A driver may be cut off from the transaction core at any instant; it then asks where things stand and goes on from
-// there. It never decides what is true: the event log does.
+// Package consensus says what a consensus driver is: the engine that decides which block comes
+// next. There is one per node. A driver may be cut off from the transaction core at any instant; it
+// then asks where things stand and goes on from there. It never decides what is true: the event log
+// does.
 package consensus
 
 import (
@@ -39,8 +40,8 @@ type Core struct {
 	StateSync StateSync
 }
 
-// Ordering orders and commits blocks. All of it may be repeated. An error that is engines.ErrDown leaves open what was done:
-// ask Info. Calls wait while the core restarts.
+// Ordering orders and commits blocks. All of it may be repeated. An error that is engines.ErrDown
+// leaves open what was done: ask Info. Calls wait while the core restarts.
 type Ordering interface {
 	Info(ctx context.Context) (engines.Standing, error)
 	InitChain(ctx context.Context, rec *logv1.ChainStarted) (engines.ChainState, error)
@@ -50,20 +51,20 @@ type Ordering interface {
 
 // Pool offers transactions.
 type Pool interface {
-	// Take answers the oldest transactions without a place once there is one, at most so many and so many bytes. They stay in
-	// the pool until they have a place.
+	// Take answers the oldest transactions without a place once there is one, at most so many and
+	// so many bytes. They stay in the pool until they have a place.
 	Take(ctx context.Context, maxTxs, maxBytes int) ([][]byte, error)
 }
 
 // Feed offers the pool's transactions to a driver that has a mempool of its own.
 type Feed interface {
-	// Offer answers transactions without a place that came to the log after the record of index after: the oldest, at most so
-	// many and so many bytes (but at least one), and the index of the last. With wait it answers once there is one, else an
-	// empty offer if there is none.
+	// Offer answers transactions without a place that came to the log after the record of index
+	// after: the oldest, at most so many and so many bytes (but at least one), and the index of the
+	// last. With wait it answers once there is one, else an empty offer if there is none.
 	Offer(ctx context.Context, after uint64, maxTxs, maxBytes int, wait bool) (txs [][]byte, last uint64, err error)
 
-	// Check tells what the node would have against raw if it were submitted at a time when the chain stood so. It reads no state
-	// and waits for nobody.
+	// Check tells what the node would have against raw if it were submitted at a time when the
+	// chain stood so. It reads no state and waits for nobody.
 	Check(raw []byte, chain engines.ChainState, now time.Time) error
 }
 

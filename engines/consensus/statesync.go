@@ -9,13 +9,14 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// StateSync gives the state to peers, and takes it from them: for a driver whose consensus carries snapshots. What CometBFT knows as a
-// snapshot's fields means the same here.
+// StateSync gives the state to peers, and takes it from them: for a driver whose consensus carries
+// snapshots. What CometBFT knows as a snapshot's fields means the same here.
 type StateSync interface {
 	// Committed tells that a height is committed, before the next block can come. It does not wait.
 	Committed(ctx context.Context, s engines.ChainState)
 
-	// Oldest is the lowest height whose snapshot is offered or being made, 0 for none: who begins with it needs the blocks after it.
+	// Oldest is the lowest height whose snapshot is offered or being made, 0 for none: who begins
+	// with it needs the blocks after it.
 	Oldest() uint64
 
 	// List are the snapshots that are offered, the newest first.
@@ -24,13 +25,14 @@ type StateSync interface {
 	// Chunk reads one chunk of a snapshot that was listed; ErrNoSnapshot if it is there no more.
 	Chunk(height uint64, format, index uint32) ([]byte, error)
 
-	// Offer begins to take a snapshot, instead of one that was begun before. It touches no disk. Errors: ErrSnapshotFormat,
-	// ErrSnapshot, and those of a core that is down.
+	// Offer begins to take a snapshot, instead of one that was begun before. It touches no disk.
+	// Errors: ErrSnapshotFormat, ErrSnapshot, and those of a core that is down.
 	Offer(ctx context.Context, o Offer) error
 
-	// Apply takes the next chunk of the snapshot that was offered. After the last it returns when the state is in its place, in the log
-	// too, and the core has begun with it. Errors: ErrChunk, *ChunkOrderError, ErrSnapshot, ErrNoSnapshot where none was offered;
-	// others are of this node, and the snapshot is to be begun again.
+	// Apply takes the next chunk of the snapshot that was offered. After the last it returns when
+	// the state is in its place, in the log too, and the core has begun with it. Errors: ErrChunk,
+	// *ChunkOrderError, ErrSnapshot, ErrNoSnapshot where none was offered; others are of this node,
+	// and the snapshot is to be begun again.
 	Apply(ctx context.Context, index uint32, chunk []byte) error
 }
 

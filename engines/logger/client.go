@@ -7,7 +7,8 @@ import (
 	"github.com/coppice-go/coppice/eventlog"
 )
 
-// Client is the logger as other engines see it. The zero value is not usable; it is safe for concurrent use.
+// Client is the logger as other engines see it. The zero value is not usable; it is safe for
+// concurrent use.
 type Client struct{ to engines.Address }
 
 // NewClient returns a client of the logger in dir.
@@ -15,30 +16,32 @@ func NewClient(dir engines.Directory) Client {
 	return Client{engines.NewAddress(dir, Name)}
 }
 
-// Append adds the records, contiguous and all or none, and returns when they are durable: the index of the first.
-// An error of class engines.ErrDown leaves open whether they are there.
+// Append adds the records, contiguous and all or none, and returns when they are durable: the index
+// of the first. An error of class engines.ErrDown leaves open whether they are there.
 func (c Client) Append(ctx context.Context, recs ...eventlog.Record) (first uint64, err error) {
 	return engines.Call(ctx, c.to, appendSync{engines.SenderOf(ctx), recs})
 }
 
-// AppendNoSync adds the records and does not wait for them to be durable: the next Append of anybody covers them.
+// AppendNoSync adds the records and does not wait for them to be durable: the next Append of
+// anybody covers them.
 func (c Client) AppendNoSync(ctx context.Context, recs ...eventlog.Record) (first uint64, err error) {
 	return engines.Call(ctx, c.to, appendNoSync{engines.SenderOf(ctx), recs})
 }
 
-// AppendThen adds the records and calls done from another goroutine once they are durable, in index order. done must not
-// wait. It is not called when the logger ends first.
+// AppendThen adds the records and calls done from another goroutine once they are durable, in index
+// order. done must not wait. It is not called when the logger ends first.
 func (c Client) AppendThen(ctx context.Context, done func(first uint64, err error), recs ...eventlog.Record) error {
 	return engines.Cast(ctx, c.to, appendThen{appendSync{engines.SenderOf(ctx), recs}, done})
 }
 
-// Fence shuts older incarnations of the caller out and returns the last durable index, with everything that they
-// appended at or below it.
+// Fence shuts older incarnations of the caller out and returns the last durable index, with
+// everything that they appended at or below it.
 func (c Client) Fence(ctx context.Context) (durable uint64, err error) {
 	return engines.Call(ctx, c.to, fence{engines.SenderOf(ctx)})
 }
 
-// Cursor returns a reader of durable records from the index on. It ends with the logger's incarnation.
+// Cursor returns a reader of durable records from the index on. It ends with the logger's
+// incarnation.
 func (c Client) Cursor(ctx context.Context, from uint64) (cur *eventlog.Cursor, err error) {
 	err = c.do(ctx, func(l *eventlog.Log) error {
 		cur, err = l.Cursor(from)
@@ -65,7 +68,8 @@ func (c Client) Stat(ctx context.Context) (s eventlog.Stat, err error) {
 	return s, err
 }
 
-// Use runs f on the open log, in the caller's goroutine. f must not keep it, and a replaced incarnation waits for f: let f be short.
+// Use runs f on the open log, in the caller's goroutine. f must not keep it, and a replaced
+// incarnation waits for f: let f be short.
 func (c Client) Use(ctx context.Context, f func(*eventlog.Log) error) error { return c.do(ctx, f) }
 
 func (c Client) do(ctx context.Context, f func(*eventlog.Log) error) error {

@@ -1,7 +1,9 @@
-// Package logger owns the event log of a node: every engine appends through it, and it publishes what has become durable.
+// Package logger owns the event log of a node: every engine appends through it, and it publishes
+// what has become durable.
 //
-// The log is truth, the bus is notification: append first, apply second, publish third. The file itself belongs to a lease
-// outside the incarnation, so that a replaced logger can neither write nor keep its successor from opening it.
+// The log is truth, the bus is notification: append first, apply second, publish third. The file
+// itself belongs to a lease outside the incarnation, so that a replaced logger can neither write
+// nor keep its successor from opening it.
 package logger
 
 import (
@@ -21,11 +23,13 @@ const Name = "logger"
 
 // Config is what the logger needs.
 type Config struct {
-	// Lease opens the log. Its bound is how long a revoked incarnation may keep an operation in flight.
+	// Lease opens the log. Its bound is how long a revoked incarnation may keep an operation in
+	// flight.
 	Lease *supervisor.Lease[*eventlog.Log]
 
-	// Publish, if set, is told of each entry that has become durable, in order, starting with the first after this
-	// incarnation's start. The entry's data is only valid during the call. It must not wait.
+	// Publish, if set, is told of each entry that has become durable, in order, starting with the
+	// first after this incarnation's start. The entry's data is only valid during the call. It must
+	// not wait.
 	Publish func(eventlog.Entry)
 }
 
@@ -159,8 +163,9 @@ func (l *logger) publish(ctx context.Context, tail *eventlog.Cursor) error {
 	}
 }
 
-// fatal makes of a failed log the end of the process: an append that failed leaves nothing to be restarted into. A record
-// that is too large is its sender's fault and a fenced one nobody's loss; the log goes on.
+// fatal makes of a failed log the end of the process: an append that failed leaves nothing to be
+// restarted into. A record that is too large is its sender's fault and a fenced one nobody's loss;
+// the log goes on.
 func fatal(err error) error {
 	for _, harmless := range []error{eventlog.ErrTooLarge, supervisor.ErrFenced, context.Canceled} {
 		if errors.Is(err, harmless) {

@@ -73,7 +73,8 @@ func record(size int) eventlog.Record {
 	return eventlog.Record{Kind: engines.KindTxLaunched, Data: make([]byte, size)}
 }
 
-// What Append has answered is durable and published, in order, each once; a fence covers what was not waited for.
+// What Append has answered is durable and published, in order, each once; a fence covers what was
+// not waited for.
 func TestAppendFirstPublishThird(t *testing.T) {
 	r := start(t)
 	first, err := r.AppendNoSync(t.Context(), record(1))
@@ -94,7 +95,8 @@ func TestAppendFirstPublishThird(t *testing.T) {
 	require.Equal(t, last+1, <-then)
 }
 
-// The file outlives the incarnation: a logger that is killed has a successor with the same records, and goes on behind them.
+// The file outlives the incarnation: a logger that is killed has a successor with the same records,
+// and goes on behind them.
 func TestASuccessorGoesOnBehindWhatIsDurable(t *testing.T) {
 	r := start(t)
 	last, err := r.Append(t.Context(), record(10))

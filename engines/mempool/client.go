@@ -14,14 +14,14 @@ type Client struct {
 	backends Config
 }
 
-// NewClient returns a client of the pool in dir. Submissions are decoded and checked against the backends in the caller's
-// goroutine.
+// NewClient returns a client of the pool in dir. Submissions are decoded and checked against the
+// backends in the caller's goroutine.
 func NewClient(dir engines.Directory, backends map[string]engines.Backend) Client {
 	return Client{engines.NewAddress(dir, Name), Config{Backends: backends}}
 }
 
-// Submit makes the transactions durable and answers each, in order, once all of them are. An error leaves all of them
-// unknown; submitting them again is safe. The pool keeps txs.
+// Submit makes the transactions durable and answers each, in order, once all of them are. An error
+// leaves all of them unknown; submitting them again is safe. The pool keeps txs.
 func (c Client) Submit(ctx context.Context, txs [][]byte) ([]Submitted, error) {
 	q := submit{make([]candidate, len(txs))}
 	for i, raw := range txs {
@@ -36,7 +36,8 @@ func (c Client) Look(ctx context.Context, ids []engines.TxID) ([]Ending, error) 
 	return engines.Call(ctx, c.to, look{ids})
 }
 
-// Wait answers once each id that is known has ended. When ctx ends first it answers what is known by then, and no error.
+// Wait answers once each id that is known has ended. When ctx ends first it answers what is known
+// by then, and no error.
 func (c Client) Wait(ctx context.Context, ids []engines.TxID) ([]Ending, error) {
 	out, err := engines.Call(ctx, c.to, wait{ids})
 	if err == nil || ctx.Err() == nil {
@@ -47,15 +48,15 @@ func (c Client) Wait(ctx context.Context, ids []engines.TxID) ([]Ending, error) 
 	return c.Look(late, ids)
 }
 
-// Take answers the oldest transactions without a place, at most so many and so many bytes (but at least one), once there is
-// one. They stay in the pool. It waits for a pool to be there.
+// Take answers the oldest transactions without a place, at most so many and so many bytes (but at
+// least one), once there is one. They stay in the pool. It waits for a pool to be there.
 func (c Client) Take(ctx context.Context, maxTxs, maxBytes int) ([][]byte, error) {
 	return engines.Call(ctx, c.to.With(engines.Resend), take{maxTxs, maxBytes})
 }
 
-// Offer answers transactions without a place whose log index is above after, oldest first, at most so many and so many bytes (but
-// at least one), and the index of the last of them; they stay in the pool. With wait it answers once there is one, and waits for a
-// pool to be there.
+// Offer answers transactions without a place whose log index is above after, oldest first, at most
+// so many and so many bytes (but at least one), and the index of the last of them; they stay in the
+// pool. With wait it answers once there is one, and waits for a pool to be there.
 func (c Client) Offer(ctx context.Context, after uint64, maxTxs, maxBytes int, wait bool) (txs [][]byte, last uint64, err error) {
 	to := c.to
 	if wait {
@@ -65,8 +66,8 @@ func (c Client) Offer(ctx context.Context, after uint64, maxTxs, maxBytes int, w
 	return o.txs, o.last, err
 }
 
-// Check tells what a pool would have against raw, were the chain at that state and the clock at now. It asks nobody: what is
-// repeated it does not know.
+// Check tells what a pool would have against raw, were the chain at that state and the clock at
+// now. It asks nobody: what is repeated it does not know.
 func (c Client) Check(raw []byte, chain engines.ChainState, now time.Time) error {
 	k := c.backends.examine(raw)
 	if k.err != nil {
@@ -75,7 +76,8 @@ func (c Client) Check(raw []byte, chain engines.ChainState, now time.Time) error
 	return admissible(k, chain, now)
 }
 
-// Place has the transactions of a decided block executed, but for those with a refusal. It waits for a pool to be there.
+// Place has the transactions of a decided block executed, but for those with a refusal. It waits
+// for a pool to be there.
 func (c Client) Place(ctx context.Context, b engines.Block, refused []*logv1.TxResult) error {
 	_, err := engines.Call(ctx, c.to.With(engines.AwaitNext), place{engines.SenderOf(ctx), b, refused})
 	return err

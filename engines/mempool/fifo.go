@@ -1,6 +1,7 @@
 package mempool
 
-// fifo is a queue of entries from which those that no longer belong are dropped when they come to its head.
+// fifo is a queue of entries from which those that no longer belong are dropped when they come to
+// its head.
 type fifo struct {
 	list []*entry
 	head int
@@ -8,7 +9,8 @@ type fifo struct {
 
 func (q *fifo) push(e *entry) { q.list = append(q.list, e) }
 
-// drop removes entries from the head as long as gone says so, and gives their memory back now and then.
+// drop removes entries from the head as long as gone says so, and gives their memory back now and
+// then.
 func (q *fifo) drop(gone func(*entry) bool) {
 	for q.head < len(q.list) && gone(q.list[q.head]) {
 		q.list[q.head] = nil

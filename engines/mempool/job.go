@@ -36,7 +36,8 @@ type watched struct {
 	job Job
 }
 
-// errVanished is how a worker ended that neither returned nor failed: it panicked or left its goroutine.
+// errVanished is how a worker ended that neither returned nor failed: it panicked or left its
+// goroutine.
 var errVanished = errors.New("panicked, or ended its goroutine")
 
 func (w watched) Serve(ctx context.Context) error {
@@ -60,8 +61,8 @@ func (w watched) String() string { return "worker " + w.job.ID.Short() }
 // ErrWorkerLost is the exit of a pool that lost a worker.
 var ErrWorkerLost = errors.New("a worker ended without a result")
 
-// work gives e a worker. Without a place it is an eager one, of which there are only so many; whoever gets none is
-// executed when it has its place, and so is whoever seems to end processes.
+// work gives e a worker. Without a place it is an eager one, of which there are only so many;
+// whoever gets none is executed when it has its place, and so is whoever seems to end processes.
 func (p *pool) work(ctx context.Context, e *entry, at *engines.Placement) error {
 	if at == nil && (p.eager >= p.MaxEager || e.place != nil || p.careful(e)) {
 		return nil

@@ -7,8 +7,8 @@ import (
 	"github.com/coppice-go/coppice/engines"
 )
 
-// offer answers what take does, from a place in the log on: for a driver that spreads transactions and does not want the same
-// again and again.
+// offer answers what take does, from a place in the log on: for a driver that spreads transactions
+// and does not want the same again and again.
 func (p *pool) offer(_ context.Context, q offer, from engines.From[offered]) error {
 	if !p.serve(q, from) {
 		if !q.wait {

@@ -11,8 +11,8 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// take answers the oldest transactions without a place, once there is one. They stay in the pool until they have a place:
-// what is taken and not ordered is offered again.
+// take answers the oldest transactions without a place, once there is one. They stay in the pool
+// until they have a place: what is taken and not ordered is offered again.
 func (p *pool) take(_ context.Context, q take, from engines.From[[][]byte]) error {
 	p.takers = append(p.takers, taker{q, from})
 	p.serveTakers()
@@ -132,7 +132,8 @@ func (p *pool) end(e *entry, how Ending) {
 	e.waits = nil
 }
 
-// expirePassed ends what can never be applied any more, because a block with a later time is committed.
+// expirePassed ends what can never be applied any more, because a block with a later time is
+// committed.
 func (p *pool) expirePassed(ctx context.Context) error {
 	now := p.state.Time
 	if p.expiry.IsZero() || !p.expiry.Before(now) {
@@ -185,7 +186,8 @@ func (p *pool) settle(ctx context.Context) error {
 	return p.advanceFloor(ctx)
 }
 
-// floorKey is the node-local key under which storage keeps the floor. It may lag behind: a replay then begins earlier.
+// floorKey is the node-local key under which storage keeps the floor. It may lag behind: a replay
+// then begins earlier.
 const (
 	floorKey   = "pool/floor"
 	floorEvery = 4096 // records

@@ -48,7 +48,8 @@ type Config struct {
 	// Suspects are told from other transactions; nil: there are none.
 	Suspects Suspects
 
-	// Orderer is the name of the engine that places blocks: the incarnation that is registered when the pool starts, no other.
+	// Orderer is the name of the engine that places blocks: the incarnation that is registered when
+	// the pool starts, no other.
 	Orderer string
 
 	MaxTxs   int   // that may be pending; 0 is DefaultMaxTxs
@@ -288,8 +289,9 @@ type candidate struct {
 	err error // it is refused
 }
 
-// admissible tells what the state of the chain has against a candidate. The wall clock may only refuse what could not be
-// applied anyway; block time decides. A clock that was set back is taken to be at block time, as the next block will be.
+// admissible tells what the state of the chain has against a candidate. The wall clock may only
+// refuse what could not be applied anyway; block time decides. A clock that was set back is taken
+// to be at block time, as the next block will be.
 func admissible(c candidate, s engines.ChainState, now time.Time) error {
 	if max := s.Params.GetMaxTxBytes(); uint64(len(c.raw)) > max {
 		return fmt.Errorf("%w: %d bytes, want at most %d", ErrTooLarge, len(c.raw), max)

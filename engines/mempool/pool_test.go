@@ -48,7 +48,8 @@ func (d *names) Await(_ context.Context, name string, _ uint64) (*engines.Mailbo
 	return d.Resolve(name)
 }
 
-// disk is a log without an engine around it. Where hold is set the news that records are durable waits for the test.
+// disk is a log without an engine around it. Where hold is set the news that records are durable
+// waits for the test.
 type disk struct {
 	log  *eventlog.Log
 	hold chan func()
@@ -203,7 +204,8 @@ func TestOnlyWhatIsDurableIsAcknowledged(t *testing.T) {
 	require.True(t, ends[0].Known)
 }
 
-// One id has one effect, within a batch and across two: one record, one worker, one offer, the same answer.
+// One id has one effect, within a batch and across two: one record, one worker, one offer, the same
+// answer.
 func TestOneIDHasOneEffect(t *testing.T) {
 	r := start(t, nil, nil)
 	raw := tx(t, 1, time.Minute)
@@ -234,8 +236,8 @@ func TestWhatDoesNotFitIsRefused(t *testing.T) {
 	require.ErrorIs(t, out[1].Err, mempool.ErrPoolFull)
 }
 
-// A worker that ends without a result ends the pool, whose successor knows what was acknowledged and gives it another; one that left its
-// result ends nobody.
+// A worker that ends without a result ends the pool, whose successor knows what was acknowledged
+// and gives it another; one that left its result ends nobody.
 func TestAWorkerWithoutAResultEndsThePool(t *testing.T) {
 	r := start(t, nil, nil)
 	raw := tx(t, 1, time.Minute)
@@ -254,7 +256,8 @@ func TestAWorkerWithoutAResultEndsThePool(t *testing.T) {
 	require.Equal(t, lost.ID, (<-r.jobs).ID)
 }
 
-// What a committed block's time has passed by ends as expired, is logged so, and is not offered; what has not is.
+// What a committed block's time has passed by ends as expired, is logged so, and is not offered;
+// what has not is.
 func TestWhatBlockTimeHasPassedByExpires(t *testing.T) {
 	r := start(t, nil, nil)
 	soon, late := tx(t, 1, time.Second), tx(t, 2, time.Minute)
@@ -275,7 +278,8 @@ func TestWhatBlockTimeHasPassedByExpires(t *testing.T) {
 	require.ErrorIs(t, r.submit(soon)[0].Err, mempool.ErrExpired)
 }
 
-// An offer goes on where the last one ended, within its bounds and one at least, and waits for what is new.
+// An offer goes on where the last one ended, within its bounds and one at least, and waits for what
+// is new.
 func TestAnOfferGoesOnWhereTheLastOneEnded(t *testing.T) {
 	r := start(t, nil, nil)
 	var all [][]byte

@@ -86,7 +86,8 @@ func (p *pool) replay(ctx context.Context) error {
 	return p.settle(ctx)
 }
 
-// endApplied ends those whose result came in a block before a snapshot that took the state's place: the log has no record of it.
+// endApplied ends those whose result came in a block before a snapshot that took the state's place:
+// the log has no record of it.
 func (p *pool) endApplied(ctx context.Context, order []*entry) error {
 	const atOnce = 4096
 	for some := range slices.Chunk(order, atOnce) {

@@ -9,8 +9,9 @@ import (
 	"github.com/coppice-go/coppice/engines"
 )
 
-// Suspects are the transactions whose backend code was running when a process of this node died. A backend that ends the
-// process leaves no result and nobody to notice; its transaction would be executed again by each process that follows.
+// Suspects are the transactions whose backend code was running when a process of this node died. A
+// backend that ends the process leaves no result and nobody to notice; its transaction would be
+// executed again by each process that follows.
 type Suspects interface {
 	// Deaths answers at how many deaths id was in flight: before it had its place, and at it.
 	Deaths(id engines.TxID) (eager, placed int)
@@ -22,8 +23,8 @@ type Suspects interface {
 	File() string
 }
 
-// ErrDeadly: a decided transaction has ended the process as often as it may. The chain cannot go on without it, and the node does
-// not execute it again by itself.
+// ErrDeadly: a decided transaction has ended the process as often as it may. The chain cannot go on
+// without it, and the node does not execute it again by itself.
 var ErrDeadly = errors.New("deadly transaction")
 
 // maxDeaths is how many deaths are too many for coincidence.
@@ -34,7 +35,8 @@ func (p *pool) suspect(id engines.TxID) bool {
 	return eager+placed > 0
 }
 
-// careful tells whether e is executed at its place only: to execute it earlier gains time, and costs the process.
+// careful tells whether e is executed at its place only: to execute it earlier gains time, and
+// costs the process.
 func (p *pool) careful(e *entry) bool {
 	if !e.suspect {
 		return false

@@ -8,8 +8,8 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// Ending is what is known of a transaction. At most one of Result and Expired is set; Known with neither means that it is
-// durable and has not ended.
+// Ending is what is known of a transaction. At most one of Result and Expired is set; Known with
+// neither means that it is durable and has not ended.
 type Ending struct {
 	ID      engines.TxID
 	Known   bool
@@ -95,8 +95,8 @@ func (p *pool) known(ctx context.Context, ids []engines.TxID) ([]Ending, error) 
 	return out, nil
 }
 
-// expiredKept is how many expired ids the pool remembers, so that a late waiter still learns how they ended. Who asks for an
-// older one knows valid_until himself.
+// expiredKept is how many expired ids the pool remembers, so that a late waiter still learns how
+// they ended. Who asks for an older one knows valid_until himself.
 const expiredKept = 65_536
 
 type expired struct {

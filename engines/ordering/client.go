@@ -7,12 +7,12 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// Client is ordering as a consensus driver sees it. All its operations may be repeated, so that a driver that met
-// engines.ErrDown asks Info where things stand and goes on from there.
+// Client is ordering as a consensus driver sees it. All its operations may be repeated, so that a
+// driver that met engines.ErrDown asks Info where things stand and goes on from there.
 type Client struct{ to engines.Address }
 
-// NewClient returns a client of the ordering engine in dir. Calls wait for an incarnation to be there; one that ended with
-// the call inside answers engines.ErrDown.
+// NewClient returns a client of the ordering engine in dir. Calls wait for an incarnation to be
+// there; one that ended with the call inside answers engines.ErrDown.
 func NewClient(dir engines.Directory) Client {
 	return Client{engines.NewAddress(dir, Name).With(engines.AwaitNext)}
 }
@@ -27,13 +27,14 @@ func (c Client) InitChain(ctx context.Context, rec *logv1.ChainStarted) (engines
 	return engines.Call(ctx, c.to, initChain{engines.SenderOf(ctx), rec})
 }
 
-// Order logs the decision b, executes it and stages the outcome. The same block delivered again answers the same; of a block
-// that is committed already only the app hash is told.
+// Order logs the decision b, executes it and stages the outcome. The same block delivered again
+// answers the same; of a block that is committed already only the app hash is told.
 func (c Client) Order(ctx context.Context, b engines.Block) (engines.Staged, error) {
 	return engines.Call(ctx, c.to, order{engines.SenderOf(ctx), b})
 }
 
-// Commit makes the staged block at height durable and final. It returns when the block is in the log and in the state.
+// Commit makes the staged block at height durable and final. It returns when the block is in the
+// log and in the state.
 func (c Client) Commit(ctx context.Context, height uint64) (engines.ChainState, error) {
 	return engines.Call(ctx, c.to, commit{engines.SenderOf(ctx), height})
 }

@@ -1,9 +1,11 @@
-// Package ordering gives each transaction its place. It takes the blocks that consensus decided, logs the decision, has the
-// transactions executed in that order, and commits: the log first, the state second, the news third.
+// Package ordering gives each transaction its place. It takes the blocks that consensus decided,
+// logs the decision, has the transactions executed in that order, and commits: the log first, the
+// state second, the news third.
 //
-// After each restart it replays the event log: the blocks committed there and not yet in the state are applied again from
-// their recorded changes, through the last BlockCommitted and never further. A block that was decided and not committed is
-// executed again and staged only; committing it is its driver's business.
+// After each restart it replays the event log: the blocks committed there and not yet in the state
+// are applied again from their recorded changes, through the last BlockCommitted and never further.
+// A block that was decided and not committed is executed again and staged only; committing it is
+// its driver's business.
 package ordering
 
 import (
@@ -57,17 +59,19 @@ type Config struct {
 	Store Store
 	Pool  Pool
 
-	// Validators, if set, tells what a block and its results change in the validator set. It depends on them alone.
+	// Validators, if set, tells what a block and its results change in the validator set. It
+	// depends on them alone.
 	Validators func(b engines.Block, results []*logv1.TxResult) []*logv1.ValidatorUpdate
 
-	// Progress, if set, is told how far a replay has come: the last record redone, and the last there is.
+	// Progress, if set, is told how far a replay has come: the last record redone, and the last
+	// there is.
 	Progress func(index, last uint64)
 }
 
 // Errors that a driver may meet.
 var (
-	// ErrConflict: a block was delivered that is not the one decided at its height. Two decisions for one height mean that
-	// consensus itself is broken, so the process ends.
+	// ErrConflict: a block was delivered that is not the one decided at its height. Two decisions
+	// for one height mean that consensus itself is broken, so the process ends.
 	ErrConflict = errors.New("two different blocks for one height")
 
 	// ErrHeight: a block for another height than the next one.
@@ -101,7 +105,8 @@ type ordering struct {
 	staged       *engines.Staged // decided, and executed
 }
 
-// The messages of ordering. A driver that was replaced is fenced: two that run at once would look like two decisions.
+// The messages of ordering. A driver that was replaced is fenced: two that run at once would look
+// like two decisions.
 type (
 	info      struct{ by engines.Sender }
 	initChain struct {
@@ -217,7 +222,8 @@ func (o *ordering) order(ctx context.Context, b engines.Block) (engines.Staged, 
 	if err != nil {
 		return none, err
 	}
-	// Not waited for: the sync of BlockCommitted covers it, and a decision that is lost was not acted upon.
+	// Not waited for: the sync of BlockCommitted covers it, and a decision that is lost was not
+	// acted upon.
 	if o.decidedIndex, err = o.Log.AppendNoSync(ctx, rec); err != nil {
 		return none, err
 	}

@@ -67,8 +67,8 @@ func (d disk) Cursor(_ context.Context, from uint64) (*eventlog.Cursor, error) {
 	return d.log.Cursor(from)
 }
 
-// store is a state that notes what was done to it; the pool of the same test, too. Only ordering's goroutine and, once
-// ordering has ended or answered, the test touch it.
+// store is a state that notes what was done to it; the pool of the same test, too. Only ordering's
+// goroutine and, once ordering has ended or answered, the test touch it.
 type store struct {
 	state  engines.ChainState
 	block  engines.Block
@@ -165,7 +165,8 @@ func (r *rig) cut() {
 	suptest.Wait(r.t, r.rec, started+1, func(supervisor.ChildStarted) bool { return true })
 }
 
-// What is not the next height, and what was not ordered, is its caller's fault: nothing is appended and nothing ends.
+// What is not the next height, and what was not ordered, is its caller's fault: nothing is appended
+// and nothing ends.
 func TestOnlyTheNextHeightIsOrderedAndOnlyWhatIsStagedCommitted(t *testing.T) {
 	r := start(t)
 	before := r.appended()
@@ -183,7 +184,8 @@ func TestOnlyTheNextHeightIsOrderedAndOnlyWhatIsStagedCommitted(t *testing.T) {
 	require.Zero(t, suptest.Count[supervisor.ChildExited](r.rec, nil))
 }
 
-// A block that is delivered again, before its commit or after, answers the same and appends nothing; so does its commit.
+// A block that is delivered again, before its commit or after, answers the same and appends
+// nothing; so does its commit.
 func TestWhatIsDeliveredAgainAppendsNothing(t *testing.T) {
 	r := start(t)
 	b := block(1, "a")
@@ -210,7 +212,8 @@ func TestWhatIsDeliveredAgainAppendsNothing(t *testing.T) {
 	require.Equal(t, []uint64{1}, r.store.told)
 }
 
-// Two decisions for one height end the whole tree, whether the first is committed or not: consensus is broken.
+// Two decisions for one height end the whole tree, whether the first is committed or not: consensus
+// is broken.
 func TestTwoDecisionsForOneHeightEndTheTree(t *testing.T) {
 	for _, commit := range []bool{false, true} {
 		r := start(t)
@@ -229,8 +232,9 @@ func TestTwoDecisionsForOneHeightEndTheTree(t *testing.T) {
 	}
 }
 
-// A restart redoes what the log has committed and the state has not, through the last BlockCommitted and no further: what is decided
-// after it is executed and staged, and its driver commits it.
+// A restart redoes what the log has committed and the state has not, through the last
+// BlockCommitted and no further: what is decided after it is executed and staged, and its driver
+// commits it.
 func TestAReplayGoesToTheLastCommitAndNoFurther(t *testing.T) {
 	r := start(t)
 	_, err := r.Order(t.Context(), block(1))

@@ -8,8 +8,8 @@ import (
 	"github.com/coppice-go/coppice/engines"
 )
 
-// Directory is the engines.Directory of a node: the table of the router's living incarnation, or of the last one. It
-// outlives the router's incarnations; each brings a table of its own.
+// Directory is the engines.Directory of a node: the table of the router's living incarnation, or of
+// the last one. It outlives the router's incarnations; each brings a table of its own.
 type Directory struct {
 	table atomic.Pointer[Table]
 	times func(engine string) engines.Observer
@@ -26,7 +26,8 @@ func NewDirectory() *Directory {
 	return d
 }
 
-// Measure has the times of calls told to what times answers for the engine called. It is for before the first engine starts.
+// Measure has the times of calls told to what times answers for the engine called. It is for before
+// the first engine starts.
 func (d *Directory) Measure(times func(engine string) engines.Observer) *Directory {
 	d.times = times
 	return d
@@ -46,8 +47,8 @@ func (d *Directory) Table() *Table { return d.table.Load() }
 // Resolve is Table.Resolve.
 func (d *Directory) Resolve(name string) (*engines.Mailbox, error) { return d.Table().Resolve(name) }
 
-// Await is Table.Await on the table of now: when its router ends the wait ends, for whoever belongs to the router's group
-// ends too.
+// Await is Table.Await on the table of now: when its router ends the wait ends, for whoever belongs
+// to the router's group ends too.
 func (d *Directory) Await(ctx context.Context, name string, after uint64) (*engines.Mailbox, error) {
 	return d.Table().Await(ctx, name, after)
 }

@@ -1,7 +1,8 @@
-// Package router keeps the addresses of all engines of a node: which incarnation of each name is alive.
+// Package router keeps the addresses of all engines of a node: which incarnation of each name is
+// alive.
 //
-// The router is an engine itself. Its table lives exactly as long as its incarnation; when it ends every name in it is down
-// and stays down, because its supervisor starts all engines anew.
+// The router is an engine itself. Its table lives exactly as long as its incarnation; when it ends
+// every name in it is down and stays down, because its supervisor starts all engines anew.
 package router
 
 import (
@@ -15,7 +16,8 @@ import (
 	"github.com/coppice-go/coppice/engines"
 )
 
-// Table is the directory of one router incarnation. It is safe for concurrent use; Resolve takes no lock.
+// Table is the directory of one router incarnation. It is safe for concurrent use; Resolve takes no
+// lock.
 type Table struct {
 	entries sync.Map // string → *entry
 
@@ -78,7 +80,8 @@ func (t *Table) Await(ctx context.Context, name string, after uint64) (*engines.
 	}
 }
 
-// Register makes m the mailbox of its name. It refuses an incarnation older than the one that is registered (I5).
+// Register makes m the mailbox of its name. It refuses an incarnation older than the one that is
+// registered (I5).
 func (t *Table) Register(m *engines.Mailbox) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -17,7 +17,8 @@ const (
 	benchBlock = time.Second
 )
 
-// benchTx is the n-th transaction, and what it writes: over a space of keys so large or so small that it is new or replaces.
+// benchTx is the n-th transaction, and what it writes: over a space of keys so large or so small
+// that it is new or replaces.
 func benchTx(b *testing.B, n, keys int, at time.Time) ([]byte, []byte, []byte) {
 	raw := tx(b, n, at.Add(window))
 	key := binary.BigEndian.AppendUint64(nil, uint64(n%keys)*0x9e3779b97f4a7c15)
@@ -26,8 +27,8 @@ func benchTx(b *testing.B, n, keys int, at time.Time) ([]byte, []byte, []byte) {
 	return raw, key, value
 }
 
-// BenchmarkBlock is Begin to Commit on disk, without a sync of ours: Pebble flushes and compacts beside it. Each block also
-// forgets about as many ids as it adds.
+// BenchmarkBlock is Begin to Commit on disk, without a sync of ours: Pebble flushes and compacts
+// beside it. Each block also forgets about as many ids as it adds.
 func BenchmarkBlock(b *testing.B) {
 	for name, keys := range map[string]int{"new": 1 << 40, "replaced": 100_000} {
 		b.Run(name, func(b *testing.B) {

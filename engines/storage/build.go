@@ -14,8 +14,9 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// Builder makes a state of the keys and ids that another one had at a height. Until Finish has returned what it builds is no
-// state: it opens as one in which no chain has started. It is for one goroutine at a time.
+// Builder makes a state of the keys and ids that another one had at a height. Until Finish has
+// returned what it builds is no state: it opens as one in which no chain has started. It is for one
+// goroutine at a time.
 type Builder struct {
 	d  *DB
 	at BlockMeta
@@ -29,8 +30,8 @@ type Builder struct {
 // buildBatch is about how many bytes go into one batch.
 const buildBatch = 1 << 20
 
-// NewBuilder begins a state in dir, which must not exist, as of a block: period, height, hash, time and app hash count. Its keys
-// have that block's version, and nothing below its height can be read.
+// NewBuilder begins a state in dir, which must not exist, as of a block: period, height, hash, time
+// and app hash count. Its keys have that block's version, and nothing below its height can be read.
 func NewBuilder(dir string, o Options, at BlockMeta) (*Builder, error) {
 	o.ReadOnly = false
 	d, err := Open(dir, o)
@@ -43,7 +44,8 @@ func NewBuilder(dir string, o Options, at BlockMeta) (*Builder, error) {
 	return &Builder{d: d, at: at, b: d.pdb.NewBatch()}, nil
 }
 
-// Key adds a latest key with its value. Keys come before ids, in the order of their bytes. Errors: ErrBuild, ErrFailed.
+// Key adds a latest key with its value. Keys come before ids, in the order of their bytes. Errors:
+// ErrBuild, ErrFailed.
 func (b *Builder) Key(key, value []byte) error {
 	switch {
 	case len(key) == 0 || len(key) > engines.MaxKeyBytes:
@@ -61,7 +63,8 @@ func (b *Builder) Key(key, value []byte) error {
 	return b.flush(buildBatch)
 }
 
-// ID adds the result of an applied transaction whose id is remembered, in the order of the ids. Errors: ErrBuild, ErrFailed.
+// ID adds the result of an applied transaction whose id is remembered, in the order of the ids.
+// Errors: ErrBuild, ErrFailed.
 func (b *Builder) ID(r *logv1.TxResult) error {
 	if _, err := engines.TxIDFromBytes(r.Id); err != nil {
 		return fmt.Errorf("%w: %w", ErrBuild, err)
@@ -92,9 +95,10 @@ func (b *Builder) flush(size int) error {
 	return err
 }
 
-// Finish makes what was added a state of the chain, at the block that NewBuilder was told of, and closes it: durable, with an applied
-// index of 0 and no log (see DB.Adopt). clock is the latest block time ever committed. Errors: ErrAppHash when the keys and ids do
-// not give the block's app hash, ErrChain, ErrFailed. After an error there is no state, and Abort is to be called.
+// Finish makes what was added a state of the chain, at the block that NewBuilder was told of, and
+// closes it: durable, with an applied index of 0 and no log (see DB.Adopt). clock is the latest
+// block time ever committed. Errors: ErrAppHash when the keys and ids do not give the block's app
+// hash, ErrChain, ErrFailed. After an error there is no state, and Abort is to be called.
 func (b *Builder) Finish(chain *logv1.ChainStarted, clock time.Time) error {
 	if err := checkChain(chain); err != nil {
 		return err
@@ -138,5 +142,6 @@ func (b *Builder) close() error {
 	return errors.Join(batch.Close(), d.Close())
 }
 
-// Abort gives up what was built; its directory is the caller's to remove. After Finish it does nothing.
+// Abort gives up what was built; its directory is the caller's to remove. After Finish it does
+// nothing.
 func (b *Builder) Abort() error { return b.close() }

@@ -9,10 +9,11 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// StartChain begins a chain, or the next period of one: the record is a ChainStarted, at that index of the event log. Keys and
-// applied ids stay as they are; heights begin anew. A record at or below the applied index changes nothing, and neither does
-// the same record again; a different one for the period that has begun is ErrChain once a block is committed.
-// A block that was staged is dropped.
+// StartChain begins a chain, or the next period of one: the record is a ChainStarted, at that index
+// of the event log. Keys and applied ids stay as they are; heights begin anew. A record at or below
+// the applied index changes nothing, and neither does the same record again; a different one for
+// the period that has begun is ErrChain once a block is committed. A block that was staged is
+// dropped.
 func (d *DB) StartChain(index uint64, rec *logv1.ChainStarted) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -78,8 +79,8 @@ func checkChain(rec *logv1.ChainStarted) error {
 	return nil
 }
 
-// AppHashAt is the app hash that the committed keys and ids have in a period: what a chain that starts with this state and
-// that period starts from.
+// AppHashAt is the app hash that the committed keys and ids have in a period: what a chain that
+// starts with this state and that period starts from.
 func (d *DB) AppHashAt(period uint64) []byte {
 	d.mu.Lock()
 	defer d.mu.Unlock()

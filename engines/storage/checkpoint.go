@@ -7,12 +7,14 @@ import (
 	"github.com/coppice-go/coppice/engines/storage/apphash"
 )
 
-// Checkpoint makes a second state in dir, which must not exist: what is committed now, or a little later, at a block's boundary.
-// Tables are shared with this state by hard links where the file system has them, so it costs little beyond a flush. Commits
-// go on beside it. When it returns, all of dir is durable. An error leaves nothing in dir, and the state as it was, unless Err says
+// Checkpoint makes a second state in dir, which must not exist: what is committed now, or a little
+// later, at a block's boundary. Tables are shared with this state by hard links where the file
+// system has them, so it costs little beyond a flush. Commits go on beside it. When it returns, all
+// of dir is durable. An error leaves nothing in dir, and the state as it was, unless Err says
 // otherwise.
 func (d *DB) Checkpoint(dir string) (err error) {
-	// Pebble panics when the sync of a directory fails, since it then cannot tell what is in it. This one is thrown away.
+	// Pebble panics when the sync of a directory fails, since it then cannot tell what is in it.
+	// This one is thrown away.
 	defer func() {
 		if r := recover(); r != nil {
 			failed, ok := r.(error)
@@ -34,7 +36,8 @@ func (d *DB) Checkpoint(dir string) (err error) {
 	return nil
 }
 
-// LogID is the identity of the event log that the state was made of; found is false where none is bound yet.
+// LogID is the identity of the event log that the state was made of; found is false where none is
+// bound yet.
 func (d *DB) LogID() (id [16]byte, found bool, err error) {
 	if err := d.Err(); err != nil {
 		return id, false, err
@@ -49,8 +52,8 @@ func (d *DB) LogID() (id [16]byte, found bool, err error) {
 	return [16]byte(b), true, nil
 }
 
-// BindLog says which event log the state is made of. A state that is bound to another one answers ErrOtherLog: its applied index
-// counts records that this log does not have.
+// BindLog says which event log the state is made of. A state that is bound to another one answers
+// ErrOtherLog: its applied index counts records that this log does not have.
 func (d *DB) BindLog(id [16]byte) error {
 	have, found, err := d.LogID()
 	switch {
@@ -66,9 +69,10 @@ func (d *DB) BindLog(id [16]byte) error {
 	return d.commit(b, "binding the state to its log")
 }
 
-// Adopt makes a state that was made elsewhere this log's own: the keys, ids and app hash stay, and the applied index becomes that of
-// the record which says that the state was put here (Base, SnapshotInstalled) or, where the log goes on counting as the one before,
-// stays what it was. It is durable when Adopt returns.
+// Adopt makes a state that was made elsewhere this log's own: the keys, ids and app hash stay, and
+// the applied index becomes that of the record which says that the state was put here (Base,
+// SnapshotInstalled) or, where the log goes on counting as the one before, stays what it was. It is
+// durable when Adopt returns.
 func (d *DB) Adopt(id [16]byte, index uint64) error {
 	d.mu.Lock()
 	next := *d.published.Load()
@@ -97,7 +101,8 @@ func (d *DB) Adopt(id [16]byte, index uint64) error {
 	return err
 }
 
-// Root is the commitment to the committed keys and ids, whatever the period: two states with one root are the same.
+// Root is the commitment to the committed keys and ids, whatever the period: two states with one
+// root are the same.
 func (d *DB) Root() []byte {
 	d.mu.Lock()
 	defer d.mu.Unlock()

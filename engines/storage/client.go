@@ -12,15 +12,17 @@ import (
 
 // Client is storage as other engines see it. It is safe for concurrent use.
 //
-// What changes or stages goes through the mailbox, in order. What reads committed state runs in the caller's goroutine, beside
-// the engine, under the grant that the last incarnation handed out, and asks the living one for its own once that is revoked: so
-// such reads never wait behind a commit, and never touch a state that a successor has opened (I5).
+// What changes or stages goes through the mailbox, in order. What reads committed state runs in the
+// caller's goroutine, beside the engine, under the grant that the last incarnation handed out, and
+// asks the living one for its own once that is revoked: so such reads never wait behind a commit,
+// and never touch a state that a successor has opened (I5).
 type Client struct {
 	to   engines.Address
 	last *atomic.Pointer[grant]
 }
 
-// NewClient returns a client of the storage engine in dir, which fails fast while the engine is down.
+// NewClient returns a client of the storage engine in dir, which fails fast while the engine is
+// down.
 func NewClient(dir engines.Directory) Client {
 	return Client{engines.NewAddress(dir, Name), new(atomic.Pointer[grant])}
 }
@@ -69,8 +71,8 @@ func (c Client) Read(ctx context.Context, v engines.Version, key []byte) (val []
 	return r.value, r.found, err
 }
 
-// Finish is DB.Finish, sent and not waited for. What is not in order ends the engine's incarnation; what is of a block that is
-// not staged any more is dropped.
+// Finish is DB.Finish, sent and not waited for. What is not in order ends the engine's incarnation;
+// what is of a block that is not staged any more is dropped.
 func (c Client) Finish(ctx context.Context, v engines.Version, changes []*logv1.Change, result *logv1.TxResult) error {
 	return engines.Cast(ctx, c.to, finish{v, changes, result})
 }
@@ -222,7 +224,8 @@ func (c Client) Pin(ctx context.Context) (p *Pinned, err error) {
 	return p, err
 }
 
-// View runs f on a snapshot of the committed state. f must not keep it, and a replaced incarnation waits for f: let f be short.
+// View runs f on a snapshot of the committed state. f must not keep it, and a replaced incarnation
+// waits for f: let f be short.
 func (c Client) View(ctx context.Context, f func(*Snapshot) error) error {
 	return c.direct(ctx, func(d *DB) error {
 		s, err := d.Snapshot()

@@ -46,7 +46,8 @@ type birth struct {
 	leaf apphash.Leaf
 }
 
-// fold computes what the results and changes make of the committed state. It costs O(changes + results + expired ids).
+// fold computes what the results and changes make of the committed state. It costs O(changes +
+// results + expired ids).
 func (d *DB) fold(h header, results []*logv1.TxResult, changes []*logv1.Change, base map[string]latest) (*outcome, error) {
 	now := d.published.Load()
 	o := &outcome{next: now.record, acc: d.acc, results: results, changes: changes}
@@ -107,9 +108,10 @@ func (d *DB) foldKeys(o *outcome, base map[string]latest) error {
 	return nil
 }
 
-// foldExpiry forgets the ids whose valid_until is below limit. It comes before the block's own ids: a plain transaction whose
-// time has passed may be applied again. Those below the last block's limit are gone, and it must not search there: Pebble
-// would wade through the tombstones of all of them.
+// foldExpiry forgets the ids whose valid_until is below limit. It comes before the block's own ids:
+// a plain transaction whose time has passed may be applied again. Those below the last block's
+// limit are gone, and it must not search there: Pebble would wade through the tombstones of all of
+// them.
 func (d *DB) foldExpiry(o *outcome, last, limit int64) error {
 	it, err := d.pdb.NewIter(&pebble.IterOptions{LowerBound: expiryKey(last, nil), UpperBound: expiryKey(limit, nil)})
 	if err != nil {
@@ -153,8 +155,9 @@ type Local struct {
 	Value []byte
 }
 
-// Commit applies the sealed block: rec is its BlockCommitted, durable in the event log at index. The node-local values go into
-// the same atomic batch. Errors: ErrNotStaged when rec is not of the sealed block.
+// Commit applies the sealed block: rec is its BlockCommitted, durable in the event log at index.
+// The node-local values go into the same atomic batch. Errors: ErrNotStaged when rec is not of the
+// sealed block.
 func (d *DB) Commit(index uint64, rec *logv1.BlockCommitted, local ...Local) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -182,9 +185,10 @@ func (d *DB) Commit(index uint64, rec *logv1.BlockCommitted, local ...Local) err
 	return nil
 }
 
-// Redo applies a BlockCommitted of the event log without executing anything. A record at or below the applied index changes
-// nothing. Errors: ErrChain and ErrHeight when the record is not the next one, ErrAppHash when it does not lead to its own app
-// hash: then either the state is not what the log led to, or the log is not this chain's. A block that was staged is dropped.
+// Redo applies a BlockCommitted of the event log without executing anything. A record at or below
+// the applied index changes nothing. Errors: ErrChain and ErrHeight when the record is not the next
+// one, ErrAppHash when it does not lead to its own app hash: then either the state is not what the
+// log led to, or the log is not this chain's. A block that was staged is dropped.
 func (d *DB) Redo(index uint64, rec *logv1.BlockCommitted, local ...Local) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -256,9 +260,10 @@ func (d *DB) apply(index uint64, o *outcome, local []Local) error {
 	return nil
 }
 
-// setKeys writes the latest values, and moves those that they replace to the older ones. It answers which of these no read at
-// or after this height needs: the values replaced, and a deletion, which reads as a key that never was. Like setIDs it goes
-// through each space in its order, which a memtable takes in faster than any other.
+// setKeys writes the latest values, and moves those that they replace to the older ones. It answers
+// which of these no read at or after this height needs: the values replaced, and a deletion, which
+// reads as a key that never was. Like setIDs it goes through each space in its order, which a
+// memtable takes in faster than any other.
 func setKeys(b *pebble.Batch, writes []write) (superseded []byte) {
 	slices.SortFunc(writes, func(x, y write) int { return bytes.Compare(x.Key, y.Key) })
 	var key, value []byte

@@ -29,28 +29,30 @@ type Options struct {
 	// CacheBytes bounds the cache of table blocks; 0 is 64 MiB.
 	CacheBytes int64
 
-	// MemTableBytes is how much is gathered in memory before it is written out; 0 is 16 MiB. At most some of these are lost in
-	// a crash, and redone.
+	// MemTableBytes is how much is gathered in memory before it is written out; 0 is 16 MiB. At
+	// most some of these are lost in a crash, and redone.
 	MemTableBytes uint64
 
-	// FlushEvery is the number of records of the event log after which a commit asks for a flush in the background, so that
-	// redo stays short when blocks are small and rare; 0 is 65536.
+	// FlushEvery is the number of records of the event log after which a commit asks for a flush in
+	// the background, so that redo stays short when blocks are small and rare; 0 is 65536.
 	FlushEvery uint64
 
 	// Logger takes Pebble's diagnostics; nil drops them. Its Fatalf is never called.
 	Logger Logger
 
-	// ReadOnly opens a state that is there and changes no byte of it. What would write answers an error.
+	// ReadOnly opens a state that is there and changes no byte of it. What would write answers an
+	// error.
 	ReadOnly bool
 
-	// Committed, if set, is told of each block that was committed, but not of those that were redone: how many results it has, and how long
-	// the commit took. It must return at once.
+	// Committed, if set, is told of each block that was committed, but not of those that were
+	// redone: how many results it has, and how long the commit took. It must return at once.
 	Committed func(txs int, took time.Duration)
 
 	recent recentLimits // zero: defaultRecent
 
-	// OnFatal is called, once, with an error after which Pebble cannot be stopped in an orderly way: its manifest could not be
-	// written, and it still holds its locks. It must end the process; nil panics. Nothing is lost, the log has it.
+	// OnFatal is called, once, with an error after which Pebble cannot be stopped in an orderly
+	// way: its manifest could not be written, and it still holds its locks. It must end the
+	// process; nil panics. Nothing is lost, the log has it.
 	OnFatal func(error)
 }
 
@@ -66,9 +68,9 @@ const (
 	defaultFlushEvery = 1 << 16
 )
 
-// DB is the replicated state. Its methods are safe for concurrent use: those that read what is committed (State, Get, Result,
-// Block, View, locals) take no lock that a commit holds, all others run one at a time. No method may be called once
-// Close has been; in a node the lease sees to that.
+// DB is the replicated state. Its methods are safe for concurrent use: those that read what is
+// committed (State, Get, Result, Block, View, locals) take no lock that a commit holds, all others
+// run one at a time. No method may be called once Close has been; in a node the lease sees to that.
 type DB struct {
 	dir  string
 	o    Options
@@ -109,8 +111,8 @@ func (p place) before(o place) bool {
 	return p.Period < o.Period || p.Period == o.Period && p.Height < o.Height
 }
 
-// Open opens the state in dir, which is created if it is missing. Errors: ErrInUse, ErrFormat, ErrDamaged, or what the file
-// system said.
+// Open opens the state in dir, which is created if it is missing. Errors: ErrInUse, ErrFormat,
+// ErrDamaged, or what the file system said.
 func Open(dir string, o Options) (_ *DB, err error) {
 	if o.FS == nil {
 		o.FS = vfs.Default
@@ -303,8 +305,8 @@ func (d *DB) load() error {
 	return nil
 }
 
-// Close flushes what is committed and closes the state. One that failed is closed as it is: what Pebble says to that adds
-// nothing to Err.
+// Close flushes what is committed and closes the state. One that failed is closed as it is: what
+// Pebble says to that adds nothing to Err.
 func (d *DB) Close() error {
 	d.unpin()
 	d.mu.Lock()
@@ -336,8 +338,9 @@ func (d *DB) get(key []byte) (value []byte, found bool, err error) {
 	return value, true, closer.Close()
 }
 
-// lookup calls found for those of the keys of the layout that are there, with the place in keys and the value, whose memory is
-// valid during the call. One iterator that goes over them in their order costs half of as many single reads.
+// lookup calls found for those of the keys of the layout that are there, with the place in keys and
+// the value, whose memory is valid during the call. One iterator that goes over them in their order
+// costs half of as many single reads.
 func (d *DB) lookup(keys [][]byte, found func(i int, value []byte) error) error {
 	if len(keys) == 0 {
 		return nil

@@ -144,7 +144,8 @@ func TestStartChain(t *testing.T) {
 	require.NoError(t, d.VerifyScan(context.Background(), nil))
 }
 
-// What Begin refuses, it refuses by the block and the committed state: the same at each delivery, on each node (I2).
+// What Begin refuses, it refuses by the block and the committed state: the same at each delivery,
+// on each node (I2).
 func TestRefusals(t *testing.T) {
 	d := started(t)
 	now := genesis.Add(time.Hour)
@@ -213,8 +214,8 @@ func TestRefusals(t *testing.T) {
 	}
 	require.NoError(t, d.Commit(2, committed(finish(6, 2, 0))))
 
-	// In the next block the applied ones are repeated, until their time has passed; then a plain one may come again and the
-	// others are expired.
+	// In the next block the applied ones are repeated, until their time has passed; then a plain
+	// one may come again and the others are expired.
 	codes := func(at time.Time, txs ...[]byte) (codes []logv1.Code) {
 		refused, err := d.Begin(block(d, at, txs...))
 		require.NoError(t, err)

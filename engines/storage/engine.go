@@ -16,13 +16,13 @@ const Name = "storage"
 
 // Config is what the engine works with.
 type Config struct {
-	// Lease opens the state: see NewLease. It outlives the incarnations, so that a replaced one can neither read nor write, and
-	// its successor can open (I5).
+	// Lease opens the state: see NewLease. It outlives the incarnations, so that a replaced one can
+	// neither read nor write, and its successor can open (I5).
 	Lease *supervisor.Lease[*DB]
 }
 
-// NewLease is the lease of the state in dir. bound is how long an operation of a replaced incarnation may stay in flight
-// before the lease is stuck.
+// NewLease is the lease of the state in dir. bound is how long an operation of a replaced
+// incarnation may stay in flight before the lease is stuck.
 func NewLease(dir string, o Options, bound time.Duration) *supervisor.Lease[*DB] {
 	return supervisor.NewLease(func() (*DB, error) { return Open(dir, o) }, (*DB).Close, bound)
 }
@@ -52,7 +52,8 @@ type waiting struct {
 	from engines.From[value]
 }
 
-// The messages of storage. What reads committed state alone does not pass through the mailbox: see Client.
+// The messages of storage. What reads committed state alone does not pass through the mailbox: see
+// Client.
 type (
 	use        struct{}
 	startChain struct {
@@ -137,8 +138,8 @@ func (e *engine) watch(ctx context.Context) error {
 
 func (e *engine) do(f func(*DB) error) error { return e.grant.Do(f) }
 
-// fatal is the error that ends the incarnation: a state that failed, or one that is not ours any more. All others are the
-// caller's.
+// fatal is the error that ends the incarnation: a state that failed, or one that is not ours any
+// more. All others are the caller's.
 func fatal(err error) error {
 	if errors.Is(err, ErrFailed) || errors.Is(err, ErrDamaged) || errors.Is(err, supervisor.ErrFenced) {
 		return err
@@ -186,8 +187,9 @@ func (e *engine) read(_ context.Context, q read, from engines.From[value]) error
 	return fatal(err)
 }
 
-// finish ends the incarnation on an error: a result that cannot be placed means that a worker or the pool is out of step.
-// What belongs to a block that is not staged any more is late, and dropped.
+// finish ends the incarnation on an error: a result that cannot be placed means that a worker or
+// the pool is out of step. What belongs to a block that is not staged any more is late, and
+// dropped.
 func (e *engine) finish(ctx context.Context, m finish) error {
 	var turn uint32
 	var all bool

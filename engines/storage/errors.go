@@ -4,7 +4,8 @@ import "errors"
 
 // What a DB answers. All of them come wrapped with what, where, and what was expected.
 var (
-	// ErrFailed: Pebble reported a failure (disk full, EIO, a bad checksum). It is sticky; open the state again.
+	// ErrFailed: Pebble reported a failure (disk full, EIO, a bad checksum). It is sticky; open the
+	// state again.
 	ErrFailed = errors.New("the state failed")
 
 	// ErrInUse: another incarnation or another process has the state open.
@@ -16,7 +17,8 @@ var (
 	// ErrFormat: what is there is not a state of this version.
 	ErrFormat = errors.New("not a state that this version can read")
 
-	// ErrDamaged: what is there contradicts itself. Start over from a snapshot, or from an empty state and the whole log.
+	// ErrDamaged: what is there contradicts itself. Start over from a snapshot, or from an empty
+	// state and the whole log.
 	ErrDamaged = errors.New("the state is damaged")
 
 	// ErrChain: a record or block belongs to another chain or period, or no chain has started.

@@ -64,8 +64,9 @@ func redoAll(t *testing.T, d *DB, recs []*logv1.BlockCommitted) {
 	require.NoError(t, d.VerifyScan(context.Background(), nil))
 }
 
-// A full disk, or EIO, at each operation on a table: it is told with its cause, sticky, and nothing durable is claimed that is
-// not. What is on the disk opens again, and redo leads to the same state.
+// A full disk, or EIO, at each operation on a table: it is told with its cause, sticky, and nothing
+// durable is claimed that is not. What is on the disk opens again, and redo leads to the same
+// state.
 func TestDiskFails(t *testing.T) {
 	recs := history(t, 20)
 	for _, cause := range []error{syscall.ENOSPC, syscall.EIO} {
@@ -151,8 +152,8 @@ func TestReadFails(t *testing.T) {
 
 const fatalDir = "COPPICE_TEST_FATAL_STATE"
 
-// When the manifest cannot be written Pebble holds its locks for ever: OnFatal ends the process, and the state opens again
-// (fsync failures are fatal).
+// When the manifest cannot be written Pebble holds its locks for ever: OnFatal ends the process,
+// and the state opens again (fsync failures are fatal).
 func TestManifestFailureEndsTheProcess(t *testing.T) {
 	recs := history(t, 10)
 	if dir := os.Getenv(fatalDir); dir != "" {

@@ -6,8 +6,8 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// Flush makes all that is committed durable and returns the durable applied index. Of the event log's records up to there,
-// the state needs none any more.
+// Flush makes all that is committed durable and returns the durable applied index. Of the event
+// log's records up to there, the state needs none any more.
 func (d *DB) Flush() (durableApplied uint64, err error) {
 	d.mu.Lock()
 	done, err := d.askFlush()
@@ -33,7 +33,8 @@ func (d *DB) askFlush() (done <-chan struct{}, err error) {
 	return done, nil
 }
 
-// waitFlush waits for the flush or for a failure: a flush that fails is tried again by Pebble without end.
+// waitFlush waits for the flush or for a failure: a flush that fails is tried again by Pebble
+// without end.
 func (d *DB) waitFlush(done <-chan struct{}) error {
 	select {
 	case <-done:
@@ -43,8 +44,9 @@ func (d *DB) waitFlush(done <-chan struct{}) error {
 	}
 }
 
-// DurableApplied is the log index that the state is sure to have after a crash: what tables that were written, synced and
-// named in a synced manifest say. It never runs ahead, and may lag behind a flush in the background.
+// DurableApplied is the log index that the state is sure to have after a crash: what tables that
+// were written, synced and named in a synced manifest say. It never runs ahead, and may lag behind
+// a flush in the background.
 func (d *DB) DurableApplied() (uint64, error) {
 	if err := d.Err(); err != nil {
 		return 0, err

@@ -47,8 +47,9 @@ type record struct {
 	AppHash       []byte `json:"app_hash"`
 	Index         uint64 `json:"applied"`
 
-	// ClockNs is the latest block time ever committed. Ids that expired by it are forgotten, so it never goes back, whatever
-	// the time of a later block says: else a forgotten transaction could be applied again.
+	// ClockNs is the latest block time ever committed. Ids that expired by it are forgotten, so it
+	// never goes back, whatever the time of a later block says: else a forgotten transaction could
+	// be applied again.
 	ClockNs int64 `json:"clock_ns"`
 
 	Keys uint64 `json:"keys"` // latest keys and applied ids, so that a scan that finds another number can say so
@@ -141,7 +142,8 @@ func appendSuperseded(b, key []byte, v engines.Version) []byte {
 	return v.AppendBinary(appendKeyPart(b, key))
 }
 
-// nextSuperseded cuts the first entry off a superseded list and returns the older entry that it names.
+// nextSuperseded cuts the first entry off a superseded list and returns the older entry that it
+// names.
 func nextSuperseded(b []byte) (older, rest []byte, err error) {
 	if len(b) >= 2 {
 		n := 2 + int(binary.BigEndian.Uint16(b))

@@ -26,7 +26,8 @@ func TestExpiryKeysAreInOrderOfTime(t *testing.T) {
 	})
 }
 
-// Milliseconds are cut so that a valid_until counts as passed exactly when it is before the nanosecond.
+// Milliseconds are cut so that a valid_until counts as passed exactly when it is before the
+// nanosecond.
 func TestMillisecondsAreExact(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		ns := rapid.Int64Range(-1e18, 1e18).Draw(t, "ns")

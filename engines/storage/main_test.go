@@ -15,8 +15,8 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// TestMain makes the random histories fewer than rapid's hundred, unless -rapid.checks asks for a number: Pebble takes a stack
-// for each table iterator when the race detector is on.
+// TestMain makes the random histories fewer than rapid's hundred, unless -rapid.checks asks for a
+// number: Pebble takes a stack for each table iterator when the race detector is on.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	asked := false

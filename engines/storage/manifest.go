@@ -7,9 +7,10 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// manifestFirst makes the name of a new manifest durable before anything can point to it. Pebble creates the manifest, then the
-// marker that names it, and syncs the directory once, after both: a disk that keeps the second name and not the first leaves
-// a state that does not open. (Found by crashing a whole node: the marker named a MANIFEST that was not there.)
+// manifestFirst makes the name of a new manifest durable before anything can point to it. Pebble
+// creates the manifest, then the marker that names it, and syncs the directory once, after both: a
+// disk that keeps the second name and not the first leaves a state that does not open. (Found by
+// crashing a whole node: the marker named a MANIFEST that was not there.)
 type manifestFirst struct{ vfs.FS }
 
 // Create creates name, and syncs its directory when it is a manifest.

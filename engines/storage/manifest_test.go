@@ -10,7 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Whatever operation a crash falls into, and whichever names of the directory the disk has kept, the state opens again.
+// Whatever operation a crash falls into, and whichever names of the directory the disk has kept,
+// the state opens again.
 func TestTheStateOpensAfterACrashAtAnyOperation(t *testing.T) {
 	mem := vfs.NewCrashableMem()
 	db, err := Open("state", Options{FS: mem})

@@ -20,8 +20,8 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// model is the state as the design says it in a few maps: every version of every key, the ids that are remembered, and the
-// log that led there.
+// model is the state as the design says it in a few maps: every version of every key, the ids that
+// are remembered, and the log that led there.
 type model struct {
 	log      []proto.Message // record i+1; nil where another kind of record stands
 	period   uint64
@@ -188,7 +188,8 @@ func (s *machine) stage(t *rapid.T, blockTime time.Time, whole bool) engines.Sta
 		require.Equal(t, refused, again)
 	}
 
-	// Who is executed, and what each writes, is settled; then all of them read and finish, in any order.
+	// Who is executed, and what each writes, is settled; then all of them read and finish, in any
+	// order.
 	staged := maps.Clone(s.m.versions)
 	earlier := make(map[engines.TxID]bool)
 	results := make([]*logv1.TxResult, len(txs))
@@ -340,8 +341,8 @@ func (s *machine) Restart(t *rapid.T) {
 	require.Equal(t, index, s.d.State().Index)
 }
 
-// Crash loses some of what was not synced, and redoes the log. What comes back is a block boundary not older than the durable
-// applied index; what comes of the redo is the same state (I3, I4).
+// Crash loses some of what was not synced, and redoes the log. What comes back is a block boundary
+// not older than the durable applied index; what comes of the redo is the same state (I3, I4).
 func (s *machine) Crash(t *rapid.T) {
 	durable, err := s.d.DurableApplied()
 	require.NoError(t, err)
@@ -377,7 +378,8 @@ func (s *machine) Crash(t *rapid.T) {
 	require.Equal(t, applied, s.d.State().Index)
 }
 
-// Check is run after each step: what the DB says of itself is the model's, and so is a read here and there.
+// Check is run after each step: what the DB says of itself is the model's, and so is a read here
+// and there.
 func (s *machine) Check(t *rapid.T) {
 	now := s.d.State()
 	require.Equal(t, s.m.period, now.Period)
@@ -437,8 +439,8 @@ func (s *machine) checkResult(t *rapid.T, raw []byte) {
 	require.True(t, !ok || proto.Equal(want, r))
 }
 
-// Random histories against the model: versions, refusals, results, app hashes, whatever is delivered again, dropped, lost in
-// a crash, restarted or pruned on the way (I2, I3, I4).
+// Random histories against the model: versions, refusals, results, app hashes, whatever is
+// delivered again, dropped, lost in a crash, restarted or pruned on the way (I2, I3, I4).
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := &machine{
@@ -466,7 +468,8 @@ func TestModel(t *testing.T) {
 	})
 }
 
-// The app hash does not depend on which of two unrelated writes came first, nor on how a value came to be.
+// The app hash does not depend on which of two unrelated writes came first, nor on how a value came
+// to be.
 func TestAppHashForgetsTheWay(t *testing.T) {
 	hash := func(blocks ...[]*logv1.Change) []byte {
 		d := started(t)

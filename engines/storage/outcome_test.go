@@ -12,8 +12,9 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// What a block did is one record of the log (I1: a decided block that does not fit would stop every node, at each start). Who does not fit any
-// more is told by the order of the block, in whatever order its transactions finish (I2, I3).
+// What a block did is one record of the log (I1: a decided block that does not fit would stop every
+// node, at each start). Who does not fit any more is told by the order of the block, in whatever
+// order its transactions finish (I2, I3).
 func TestABlockHasRoomForSoMuch(t *testing.T) {
 	const n, each = 40, 1 << 20
 	for name, order := range map[string]func(i int) int{

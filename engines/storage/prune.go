@@ -23,17 +23,19 @@ func decodePlace(b []byte) (place, error) {
 // pruneChunk is about how many deletions go into one batch.
 const pruneChunk = 4096
 
-// Prune removes what only reads below height of the current period need: older versions of keys and block entries, of earlier
-// periods too. Reads below height are refused from its start on. It costs O(removed), works beside commits, and one that was
-// cut short is completed by the next. The latest state, and so the app hash, has no part in it.
-// Errors: ErrNotCommitted for a height that is not committed yet.
+// Prune removes what only reads below height of the current period need: older versions of keys and
+// block entries, of earlier periods too. Reads below height are refused from its start on. It costs
+// O(removed), works beside commits, and one that was cut short is completed by the next. The latest
+// state, and so the app hash, has no part in it. Errors: ErrNotCommitted for a height that is not
+// committed yet.
 func (d *DB) Prune(ctx context.Context, height uint64) error {
 	_, _, err := d.PruneSome(ctx, height, math.MaxInt)
 	return err
 }
 
-// PruneSome is Prune that stops after about limit removals, so that one who prunes in the background does a bounded piece of
-// work at a time. It answers how many it removed, and whether nothing is left to be removed below height.
+// PruneSome is Prune that stops after about limit removals, so that one who prunes in the
+// background does a bounded piece of work at a time. It answers how many it removed, and whether
+// nothing is left to be removed below height.
 func (d *DB) PruneSome(ctx context.Context, height uint64, limit int) (removed int, done bool, err error) {
 	to, err := d.markPruned(height)
 	if err != nil {
@@ -42,7 +44,8 @@ func (d *DB) PruneSome(ctx context.Context, height uint64, limit int) (removed i
 	d.pruning.Lock()
 	defer d.pruning.Unlock()
 	work := pruneWork{d: d, ctx: ctx, left: limit}
-	// Where an earlier call got to in this run: to begin at the front again would be to wade through its tombstones.
+	// Where an earlier call got to in this run: to begin at the front again would be to wade
+	// through its tombstones.
 	d.prunedTo, err = work.older(d.prunedTo, to)
 	if err == nil && work.left > 0 {
 		d.prunedBlocks, err = work.blocks(d.prunedBlocks, to)
@@ -50,7 +53,8 @@ func (d *DB) PruneSome(ctx context.Context, height uint64, limit int) (removed i
 	return limit - work.left, work.left > 0, err
 }
 
-// markPruned refuses reads below height, durably before anything that they need is gone: batches keep their order.
+// markPruned refuses reads below height, durably before anything that they need is gone: batches
+// keep their order.
 func (d *DB) markPruned(height uint64) (place, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -101,8 +105,8 @@ func (w *pruneWork) blocks(from, to place) (place, error) {
 	return w.entries(spaceBlock, from, to, func(*pebble.Batch, []byte) error { return nil })
 }
 
-// entries deletes the entries of a space by height from one place up to another, each with what it stands for, and answers
-// where it stopped.
+// entries deletes the entries of a space by height from one place up to another, each with what it
+// stands for, and answers where it stopped.
 func (w *pruneWork) entries(space byte, from, end place, with func(b *pebble.Batch, value []byte) error) (place, error) {
 	d := w.d
 	it, err := d.pdb.NewIter(&pebble.IterOptions{LowerBound: heightKey(space, from.Period, from.Height), UpperBound: heightKey(space, end.Period, end.Height)})

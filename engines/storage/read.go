@@ -11,8 +11,9 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// Get reads key at a committed height of the current period; height 0 is the latest. It answers the height that it read at,
-// which is 0 before the first block of a period. Errors: ErrNotCommitted, ErrPruned. It waits for no commit.
+// Get reads key at a committed height of the current period; height 0 is the latest. It answers the
+// height that it read at, which is 0 before the first block of a period. Errors: ErrNotCommitted,
+// ErrPruned. It waits for no commit.
 func (d *DB) Get(key []byte, height uint64) (value []byte, found bool, at uint64, err error) {
 	if err := d.Err(); err != nil {
 		return nil, false, 0, err
@@ -49,8 +50,9 @@ func (p *published) readable(height uint64) error {
 	return nil
 }
 
-// readAt answers the newest value not after v. It needs no snapshot: a commit that comes in between only moves values that
-// are not after v from the latest to the older ones, and we look in that order.
+// readAt answers the newest value not after v. It needs no snapshot: a commit that comes in between
+// only moves values that are not after v from the latest to the older ones, and we look in that
+// order.
 func (d *DB) readAt(key []byte, v engines.Version) (value []byte, found bool, err error) {
 	b, found, err := d.get(latestKey(key))
 	if err != nil {
@@ -87,8 +89,9 @@ func (d *DB) readAt(key []byte, v engines.Version) (value []byte, found bool, er
 	}
 }
 
-// Result is the result of an applied transaction, as long as its id is remembered: until valid_until, or for one window after
-// its block if it has none. A refused transaction was not applied and has no result here.
+// Result is the result of an applied transaction, as long as its id is remembered: until
+// valid_until, or for one window after its block if it has none. A refused transaction was not
+// applied and has no result here.
 func (d *DB) Result(id engines.TxID) (*logv1.TxResult, bool, error) {
 	if err := d.Err(); err != nil {
 		return nil, false, err
@@ -136,7 +139,8 @@ func (d *DB) Results(ids []engines.TxID) ([]*logv1.TxResult, error) {
 	return rs, nil
 }
 
-// Block is what is kept of a committed block of the current period. Errors: ErrNotCommitted, ErrPruned.
+// Block is what is kept of a committed block of the current period. Errors: ErrNotCommitted,
+// ErrPruned.
 func (d *DB) Block(height uint64) (BlockMeta, error) {
 	if err := d.Err(); err != nil {
 		return BlockMeta{}, err

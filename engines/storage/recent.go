@@ -13,13 +13,16 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// recent tells of most ids that were never applied that they were not, without a look into Pebble, whose memtable is slow to say so.
-// It errs on one side only: an id that is remembered is never denied.
+// recent tells of most ids that were never applied that they were not, without a look into Pebble,
+// whose memtable is slow to say so. It errs on one side only: an id that is remembered is never
+// denied.
 //
-// It holds the ids that were applied since the state was opened, in Bloom filters that follow one another. A filter goes when all its
-// ids have expired, or, when there are too many, earlier. What was applied before the open, or stood in a filter that went early, it
-// does not know; but until when the last of those is remembered it does, and it denies nothing before that has passed: so there is
-// nothing to be read at the open, and a state that was restarted is as fast as before after one window at the latest.
+// It holds the ids that were applied since the state was opened, in Bloom filters that follow one
+// another. A filter goes when all its ids have expired, or, when there are too many, earlier. What
+// was applied before the open, or stood in a filter that went early, it does not know; but until
+// when the last of those is remembered it does, and it denies nothing before that has passed: so
+// there is nothing to be read at the open, and a state that was restarted is as fast as before
+// after one window at the latest.
 //
 // Commits change it, one at a time; readers load a picture of it and take no lock.
 type recent struct {
@@ -30,8 +33,8 @@ type recent struct {
 // recentLimits are ids of the first filter, of the largest, and how many filters there may be.
 type recentLimits struct{ first, largest, filters int }
 
-// By default a node with little to do spends 8 KiB, and one that applies 10,000 transactions per second, with a window of 10
-// minutes, 14 MiB; none more than 32 MiB.
+// By default a node with little to do spends 8 KiB, and one that applies 10,000 transactions per
+// second, with a window of 10 minutes, 14 MiB; none more than 32 MiB.
 var defaultRecent = recentLimits{first: 1 << 12, largest: 1 << 20, filters: 16}
 
 // remembered is one picture. Its filters, but for the last, do not change any more.
@@ -40,8 +43,8 @@ type remembered struct {
 	filters []*filter
 }
 
-// loadRecent learns until when the last id is remembered. Ids that expired by the clock are gone, and their tombstones are not to be
-// waded through.
+// loadRecent learns until when the last id is remembered. Ids that expired by the clock are gone,
+// and their tombstones are not to be waded through.
 func (d *DB) loadRecent(clockNs int64) error {
 	d.recent.limits = d.o.recent
 	if d.o.recent == (recentLimits{}) {
@@ -84,7 +87,8 @@ func (r *remembered) mayHave(id engines.TxID, limit int64) bool {
 	return false
 }
 
-// add takes in what a commit is about to write. The commit comes after it, so that nobody finds an id there that is denied here.
+// add takes in what a commit is about to write. The commit comes after it, so that nobody finds an
+// id there that is denied here.
 func (r *recent) add(births []birth) {
 	if len(births) == 0 {
 		return
@@ -128,8 +132,9 @@ func (r *recent) drop(limit int64) {
 	}
 }
 
-// filter is a Bloom filter in blocks of a cache line: the id, which is a hash, chooses a block and 6 of its 512 bits. With 16 bits for
-// each id it takes about one absent id of 800 for one that is there.
+// filter is a Bloom filter in blocks of a cache line: the id, which is a hash, chooses a block and
+// 6 of its 512 bits. With 16 bits for each id it takes about one absent id of 800 for one that is
+// there.
 type filter struct {
 	blocks [][8]atomic.Uint64
 	size   int // ids that it is made for

@@ -49,8 +49,9 @@ func absent(t *testing.T, d *DB, many int) (undecided int) {
 	return undecided
 }
 
-// An id that is remembered is never denied: after it was applied, after a restart, and when its filter went because there were too
-// many. One that was never applied is nearly always denied, after a restart once what was applied before it has expired.
+// An id that is remembered is never denied: after it was applied, after a restart, and when its
+// filter went because there were too many. One that was never applied is nearly always denied,
+// after a restart once what was applied before it has expired.
 func TestWhatIsRememberedIsNeverDenied(t *testing.T) {
 	fs := vfs.NewMem()
 	o := Options{FS: fs, MemTableBytes: 1 << 20, recent: recentLimits{first: 4, largest: 16, filters: 4}}
@@ -75,7 +76,8 @@ func TestWhatIsRememberedIsNeverDenied(t *testing.T) {
 	require.Less(t, absent(t, d, many), many/20)
 	require.Greater(t, len(d.recent.now.Load().filters), 1)
 
-	// Too many: the oldest filter goes, and until the last of its ids has expired nothing is denied.
+	// Too many: the oldest filter goes, and until the last of its ids has expired nothing is
+	// denied.
 	now = now.Add(time.Second)
 	ids = append(ids, commitTxs(t, d, now, some(now, window, 40)...)...)
 	remembers(t, d, ids...)

@@ -13,8 +13,8 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// Snapshot is the committed state at one height, for as long as it is held; commits go on beside it. It is for one goroutine
-// at a time and is to be closed.
+// Snapshot is the committed state at one height, for as long as it is held; commits go on beside
+// it. It is for one goroutine at a time and is to be closed.
 type Snapshot struct {
 	d    *DB
 	snap *pebble.Snapshot
@@ -44,8 +44,8 @@ type Entry struct {
 	Version engines.Version // of the transaction that wrote it
 }
 
-// Keys goes over the latest keys that begin with prefix, in the order of their bytes. An Entry's memory is valid until the next
-// step. After an error there is no further step.
+// Keys goes over the latest keys that begin with prefix, in the order of their bytes. An Entry's
+// memory is valid until the next step. After an error there is no further step.
 func (s *Snapshot) Keys(prefix []byte) iter.Seq2[Entry, error] {
 	return s.keys(latestKey(prefix), after(latestKey(prefix)))
 }
@@ -73,8 +73,8 @@ func (s *Snapshot) keys(from, to []byte) iter.Seq2[Entry, error] {
 	}
 }
 
-// IDs goes over the results of the applied transactions whose ids are remembered, in the order of the ids. After an error
-// there is no further step.
+// IDs goes over the results of the applied transactions whose ids are remembered, in the order of
+// the ids. After an error there is no further step.
 func (s *Snapshot) IDs() iter.Seq2[*logv1.TxResult, error] { return s.IDsAfter(nil) }
 
 // IDsAfter is IDs for those that come after an id, all for an empty one.

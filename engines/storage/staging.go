@@ -35,9 +35,9 @@ type slot struct {
 	changes      []*logv1.Change // held until its turn
 }
 
-// Begin stages b and drops what was staged before. The answer has an entry for each transaction: nil where it is to be
-// executed, and a result where it is refused. Refusals depend on b and the committed state alone, so that the same block
-// gets the same ones, however often it is delivered:
+// Begin stages b and drops what was staged before. The answer has an entry for each transaction:
+// nil where it is to be executed, and a result where it is refused. Refusals depend on b and the
+// committed state alone, so that the same block gets the same ones, however often it is delivered:
 //
 //	CODE_LIMIT      longer than max_tx_bytes
 //	CODE_MALFORMED  engines.DecodeTx does not read it
@@ -45,8 +45,8 @@ type slot struct {
 //	CODE_TOO_EARLY  valid_until is further ahead of it than the window
 //	CODE_REPEATED   the id was applied before, or stands earlier in this block
 //
-// Where a later block's time is not later, the latest time of any committed block counts: ids are forgotten by it.
-// Errors: ErrChain, ErrHeight.
+// Where a later block's time is not later, the latest time of any committed block counts: ids are
+// forgotten by it. Errors: ErrChain, ErrHeight.
 func (d *DB) Begin(b engines.Block) (refused []*logv1.TxResult, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -89,7 +89,8 @@ func (d *DB) Begin(b engines.Block) (refused []*logv1.TxResult, err error) {
 	return refused, nil
 }
 
-// refuseRepeated refuses what was applied before, and all but the first of the same id in the block.
+// refuseRepeated refuses what was applied before, and all but the first of the same id in the
+// block.
 func (d *DB) refuseRepeated(s *staging, g gate, refuse func(i int, code logv1.Code, why string)) error {
 	first := make(map[engines.TxID]int, len(s.slots))
 	keys, at := make([][]byte, 0, len(s.slots)), make([]int, 0, len(s.slots))
@@ -129,7 +130,8 @@ func (d *DB) refuseRepeated(s *staging, g gate, refuse func(i int, code logv1.Co
 	return nil
 }
 
-// gate decides which transactions of a block are executed, as far as that needs no look at what was applied before.
+// gate decides which transactions of a block are executed, as far as that needs no look at what was
+// applied before.
 type gate struct {
 	maxBytes          uint64
 	expired, tooEarly int64 // valid_until in ms: below the one, above the other
@@ -193,9 +195,10 @@ func (d *DB) at(v engines.Version) (*staging, *slot, error) {
 	return s, &s.slots[v.Index], nil
 }
 
-// Read answers the value of key as of just before v: what earlier versions of the staged block wrote, else what is committed.
-// It is ErrNotReady while earlier versions have not finished (see Turn), and ErrNotStaged for a version that is not being
-// executed. The value is not to be modified.
+// Read answers the value of key as of just before v: what earlier versions of the staged block
+// wrote, else what is committed. It is ErrNotReady while earlier versions have not finished (see
+// Turn), and ErrNotStaged for a version that is not being executed. The value is not to be
+// modified.
 func (d *DB) Read(v engines.Version, key []byte) (value []byte, found bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -232,10 +235,12 @@ func (d *DB) committed(cache map[string]latest, key []byte) (latest, error) {
 	return l, nil
 }
 
-// Finish takes what the transaction at v wrote, in order, and its result. It has effect in its turn: what arrives before
-// earlier versions have finished is held. If the block has no room for it then (engines.MaxOutcomeBytes), its result is CODE_LIMIT.
-// Id, version and valid_until of the stored result are the DB's own; its text is cut at engines.MaxResultLogBytes.
-// Errors: ErrNotStaged, also for a second Finish of a version. The messages are not to be modified afterwards.
+// Finish takes what the transaction at v wrote, in order, and its result. It has effect in its
+// turn: what arrives before earlier versions have finished is held. If the block has no room for it
+// then (engines.MaxOutcomeBytes), its result is CODE_LIMIT. Id, version and valid_until of the
+// stored result are the DB's own; its text is cut at engines.MaxResultLogBytes. Errors:
+// ErrNotStaged, also for a second Finish of a version. The messages are not to be modified
+// afterwards.
 func (d *DB) Finish(v engines.Version, changes []*logv1.Change, result *logv1.TxResult) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -286,8 +291,8 @@ func (s *staging) advance() {
 	}
 }
 
-// account gives a slot its part of the block's outcome, or fails its transaction where there is not enough left. It goes by the order of the block,
-// so that all nodes fail the same ones.
+// account gives a slot its part of the block's outcome, or fails its transaction where there is not
+// enough left. It goes by the order of the block, so that all nodes fail the same ones.
 func (s *staging) account(slot *slot) {
 	n := len(slot.result.Data)
 	for _, c := range slot.changes {
@@ -301,7 +306,8 @@ func (s *staging) account(slot *slot) {
 	s.used += n
 }
 
-// clipLog makes a text fit for a record: not too long, and valid UTF-8 whatever a backend put into its error.
+// clipLog makes a text fit for a record: not too long, and valid UTF-8 whatever a backend put into
+// its error.
 func clipLog(text string) string {
 	if len(text) > engines.MaxResultLogBytes {
 		text = text[:engines.MaxResultLogBytes-len(clipped)] + clipped
@@ -311,8 +317,9 @@ func clipLog(text string) string {
 
 const clipped = "…"
 
-// Turn is the place in the staged block whose turn it is: reads at or before it can be answered. When it is the number of
-// transactions all have finished, and Seal may be called. ok is false when no block is staged.
+// Turn is the place in the staged block whose turn it is: reads at or before it can be answered.
+// When it is the number of transactions all have finished, and Seal may be called. ok is false when
+// no block is staged.
 func (d *DB) Turn() (turn uint32, all, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -322,8 +329,8 @@ func (d *DB) Turn() (turn uint32, all, ok bool) {
 	return uint32(d.staged.next), d.staged.next == len(d.staged.slots), true
 }
 
-// Seal computes the outcome of the staged block once every version has finished: ErrNotReady before that, ErrNotStaged if there
-// is no such block. Sealing again answers the same.
+// Seal computes the outcome of the staged block once every version has finished: ErrNotReady before
+// that, ErrNotStaged if there is no such block. Sealing again answers the same.
 func (d *DB) Seal() (engines.Staged, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

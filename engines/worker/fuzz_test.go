@@ -29,8 +29,8 @@ func (s *keyed) Read(_ context.Context, _ engines.Version, key []byte) ([]byte, 
 	}
 }
 
-// Whatever bytes stand in a block, they decode to what they encode, and execute to one result on every node, which is never a
-// panic of a shipped backend (I2, I10).
+// Whatever bytes stand in a block, they decode to what they encode, and execute to one result on
+// every node, which is never a panic of a shipped backend (I2, I10).
 func FuzzTransactions(f *testing.F) {
 	backends := map[string]engines.Backend{kv.Name: kv.New(), engines.PlainBackend: kvstore.New()}
 	until := time.UnixMilli(1_800_000_000_000)

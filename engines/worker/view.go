@@ -83,7 +83,8 @@ func (v *view) leave() {
 	}
 }
 
-// outside takes the mark back while the backend's code waits for something, and what it returns sets it again.
+// outside takes the mark back while the backend's code waits for something, and what it returns
+// sets it again.
 func (v *view) outside() (inside func()) {
 	if !v.running {
 		return func() {}

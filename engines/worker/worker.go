@@ -1,10 +1,10 @@
-// Package worker executes one transaction, once: up to its first read before it has a place in the order, and on from there
-// as soon as it has one.
+// Package worker executes one transaction, once: up to its first read before it has a place in the
+// order, and on from there as soon as it has one.
 //
-// Fail is not crash. Code that returns an error or panics deterministically has failed: that is the transaction's
-// result, the same on every node. A view that met anything else (the storage engine gone, an injected fault, a stop) is
-// poisoned; the worker then crashes without a result, and the pool that monitors it takes the transaction core down with it,
-// to be replayed.
+// Fail is not crash. Code that returns an error or panics deterministically has failed: that is the
+// transaction's result, the same on every node. A view that met anything else (the storage engine
+// gone, an injected fault, a stop) is poisoned; the worker then crashes without a result, and the
+// pool that monitors it takes the transaction core down with it, to be replayed.
 package worker
 
 import (
@@ -21,13 +21,16 @@ type Store interface {
 	// Read answers what all versions before v wrote, once they have.
 	Read(ctx context.Context, v engines.Version, key []byte) (value []byte, found bool, err error)
 
-	// Finish hands in what the transaction at v wrote, and its result. It takes effect after all versions before v.
+	// Finish hands in what the transaction at v wrote, and its result. It takes effect after all
+	// versions before v.
 	Finish(ctx context.Context, v engines.Version, changes []*logv1.Change, result *logv1.TxResult) error
 }
 
-// Marks notes which transactions run their backend's code, so that the next process can tell if that was the end of this one.
+// Marks notes which transactions run their backend's code, so that the next process can tell if
+// that was the end of this one.
 type Marks interface {
-	// Enter marks a transaction, at its place or ahead of it. It may wait for others to leave, until ctx ends.
+	// Enter marks a transaction, at its place or ahead of it. It may wait for others to leave,
+	// until ctx ends.
 	Enter(ctx context.Context, id engines.TxID, placed bool) (mark uint64)
 
 	// Leave takes a mark back.
@@ -43,10 +46,12 @@ type Job struct {
 	Store   Store
 	Marks   Marks // nil: nobody asks
 
-	// Place delivers the transaction's place, once. It has room for it. Closed without one it withdraws the job.
+	// Place delivers the transaction's place, once. It has room for it. Closed without one it
+	// withdraws the job.
 	Place chan engines.Placement
 
-	// Handed, if set, is called once the result is handed in: code that ends its goroutine takes the worker's return along.
+	// Handed, if set, is called once the result is handed in: code that ends its goroutine takes
+	// the worker's return along.
 	Handed func()
 
 	// Late keeps the worker from executing anything before it has its place.
@@ -59,7 +64,8 @@ var ErrNoResult = errors.New("worker ended without a result")
 // errWithdrawn: the transaction will never have a place (it expired), so there is nothing to do.
 var errWithdrawn = errors.New("the transaction was withdrawn")
 
-// Serve executes the job and hands its result in. It is a supervised temporary child: nobody restarts it.
+// Serve executes the job and hands its result in. It is a supervised temporary child: nobody
+// restarts it.
 func (j Job) Serve(ctx context.Context) error {
 	v := &view{ctx: ctx, id: j.ID, backend: j.Tx.Backend, store: j.Store, marks: j.Marks, params: j.Params, place: j.Place}
 	if j.Late {
@@ -97,9 +103,10 @@ func (j Job) finish(v *view, result *logv1.TxResult) error {
 	return nil
 }
 
-// execute runs the backend's code. A panic in it is the transaction's result, unless the view is poisoned: then it is the
-// worker's own, and goes on. Code that ends its goroutine with runtime.Goexit is treated like a panic, but nothing brings the
-// goroutine back, so the result is handed in on its way out.
+// execute runs the backend's code. A panic in it is the transaction's result, unless the view is
+// poisoned: then it is the worker's own, and goes on. Code that ends its goroutine with
+// runtime.Goexit is treated like a panic, but nothing brings the goroutine back, so the result is
+// handed in on its way out.
 func (j Job) execute(v *view) (result *logv1.TxResult) {
 	if v.poisoned != nil {
 		return nil

@@ -134,7 +134,8 @@ func TestAnUnknownBackendIsAResult(t *testing.T) {
 	require.Contains(t, s.result.Log, `"code"`)
 }
 
-// A view that met anything not deterministic is poisoned: whatever Execute then does, there is no result.
+// A view that met anything not deterministic is poisoned: whatever Execute then does, there is no
+// result.
 func TestAPoisonedViewCrashesTheWorker(t *testing.T) {
 	broken := errors.New("storage is gone")
 	for name, after := range map[string]func(error) ([]byte, error){

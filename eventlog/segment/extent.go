@@ -21,8 +21,9 @@ const (
 
 var extentMagic = []byte("COPPEXT\n")
 
-// Extent is a log's own record of which segments it has. It is kept in a file of two slots, of which the one that holds the lesser
-// serial is the next to be written, so that an interrupted write leaves the other.
+// Extent is a log's own record of which segments it has. It is kept in a file of two slots, of
+// which the one that holds the lesser serial is the next to be written, so that an interrupted
+// write leaves the other.
 type Extent struct {
 	ID         [16]byte // identity of the log
 	Serial     uint64   // of this record of it; the highest counts
@@ -31,10 +32,13 @@ type Extent struct {
 	Last       uint64   // number of a segment that must be there. There may be one more after it, without records
 	Sealed     bool     // Seal is the seal of the segment Last
 	Seal       Seal
-	Next       uint64 // all records before it were durable: index after the last record of Last if that is sealed, else of its first
+	// all records before it were durable: index after the last record of Last if that is sealed,
+	// else of its first
+	Next uint64
 }
 
-// ExtentOffset is the place in its file of the slot that an extent with the given serial is written to.
+// ExtentOffset is the place in its file of the slot that an extent with the given serial is written
+// to.
 func ExtentOffset(serial uint64) int64 { return int64(serial%extentSlots) * extentSlotSize }
 
 // Append appends the ExtentSize bytes of e to dst.
@@ -62,8 +66,9 @@ func (e Extent) AppendFile(dst []byte) []byte {
 	return append(dst, file...)
 }
 
-// DecodeExtent reads an extent's file. One slot that cannot be read is what an interrupted write leaves; the error is about
-// both, and is ErrVersion if one of them is intact and of a newer format.
+// DecodeExtent reads an extent's file. One slot that cannot be read is what an interrupted write
+// leaves; the error is about both, and is ErrVersion if one of them is intact and of a newer
+// format.
 func DecodeExtent(b []byte) (Extent, error) {
 	var best Extent
 	var errs []error

@@ -23,11 +23,12 @@ type Flags uint8
 const (
 	// FlagSeal marks the last frame of a segment. It holds no records.
 	FlagSeal Flags = 1 << 0
-	// FlagMark marks a frame without records that only says, by its Synced, what is durable before it.
+	// FlagMark marks a frame without records that only says, by its Synced, what is durable before
+	// it.
 	FlagMark Flags = 1 << 1
 
-	// FlagGap marks a frame in place of records that were lost before this log was made. Its count says how many; 0 means that nobody
-	// knows. Its payload is the reason, as text.
+	// FlagGap marks a frame in place of records that were lost before this log was made. Its count
+	// says how many; 0 means that nobody knows. Its payload is the reason, as text.
 	FlagGap Flags = 1 << 2
 )
 
@@ -49,9 +50,9 @@ func FrameSize(payload int) int64 {
 	return FrameHeaderSize + (int64(payload)+Align-1)&^(Align-1)
 }
 
-// Finish makes a frame of b, whose first FrameHeaderSize bytes are free and whose rest is records as
-// AppendRecord makes them, for the given offset of the segment. It returns b with padding. f.Payload
-// and f.CRC are not used.
+// Finish makes a frame of b, whose first FrameHeaderSize bytes are free and whose rest is records
+// as AppendRecord makes them, for the given offset of the segment. It returns b with padding.
+// f.Payload and f.CRC are not used.
 func Finish(b []byte, seed Seed, offset int64, f Frame) []byte {
 	length := uint32(len(b) - FrameHeaderSize)
 	for len(b)%Align != 0 {
@@ -68,7 +69,8 @@ func Finish(b []byte, seed Seed, offset int64, f Frame) []byte {
 
 // Why a frame cannot be read.
 var (
-	// ErrShort means that the buffer ends before the frame does. Its header is good, if there is one.
+	// ErrShort means that the buffer ends before the frame does. Its header is good, if there is
+	// one.
 	ErrShort = errors.New("frame goes on past the end")
 	// ErrBlank means that there are zeros where a frame header was expected.
 	ErrBlank = errors.New("no frame: zeros")
@@ -78,8 +80,9 @@ var (
 	ErrChecksum = errors.New("frame content does not match its checksum")
 )
 
-// DecodeHeaderAt reads only the header of the frame at the given offset of the segment, from the beginning of b, and
-// returns the size in bytes that the whole frame has. Errors: ErrShort, ErrBlank, ErrFrameHeader.
+// DecodeHeaderAt reads only the header of the frame at the given offset of the segment, from the
+// beginning of b, and returns the size in bytes that the whole frame has. Errors: ErrShort,
+// ErrBlank, ErrFrameHeader.
 func DecodeHeaderAt(b []byte, seed Seed, offset int64) (f Frame, size int64, err error) {
 	if len(b) < FrameHeaderSize {
 		return Frame{}, 0, ErrShort
@@ -118,9 +121,9 @@ func DecodeHeaderAt(b []byte, seed Seed, offset int64) (f Frame, size int64, err
 	return f, FrameSize(int(length)), nil
 }
 
-// Decode reads the frame at the given offset of the segment from the beginning of b, and returns its size in bytes. Payload is part of b.
-// Errors: those of DecodeHeaderAt, and ErrChecksum. With ErrShort and ErrChecksum, size is that of the whole frame, or 0 if
-// not even the header is there.
+// Decode reads the frame at the given offset of the segment from the beginning of b, and returns
+// its size in bytes. Payload is part of b. Errors: those of DecodeHeaderAt, and ErrChecksum. With
+// ErrShort and ErrChecksum, size is that of the whole frame, or 0 if not even the header is there.
 func Decode(b []byte, seed Seed, offset int64) (f Frame, size int64, err error) {
 	f, size, err = DecodeHeaderAt(b, seed, offset)
 	if err != nil {

@@ -61,8 +61,8 @@ func (h Header) Append(dst []byte) []byte {
 	return dst
 }
 
-// DecodeHeader reads a header from the first HeaderSize bytes of a segment. The error says what is wrong
-// with it, and is ErrVersion if only its version is.
+// DecodeHeader reads a header from the first HeaderSize bytes of a segment. The error says what is
+// wrong with it, and is ErrVersion if only its version is.
 func DecodeHeader(b []byte) (Header, error) {
 	if len(b) < HeaderSize {
 		return Header{}, fmt.Errorf("segment header has %d bytes, want %d", len(b), HeaderSize)
@@ -121,8 +121,8 @@ func (s Seed) check(offset int64, length, count uint32, first, synced uint64, fl
 	return uint32(h) >> 8
 }
 
-// RaiseVersion makes the header at the beginning of a segment's bytes one of the next format version. It is for tests of programs
-// that must refuse such a log.
+// RaiseVersion makes the header at the beginning of a segment's bytes one of the next format
+// version. It is for tests of programs that must refuse such a log.
 func RaiseVersion(b []byte) {
 	binary.LittleEndian.PutUint32(b[8:], Version+1)
 	binary.LittleEndian.PutUint32(b[crcOffset:], crc32.Checksum(b[:crcOffset], castagnoli))

@@ -42,8 +42,8 @@ func NextRecord(payload []byte) (kind uint8, data, rest []byte, err error) {
 	return payload[w], payload[at:end:end], payload[end:], nil
 }
 
-// CheckRecords tells whether a frame's payload is exactly its count of records. It holds for every frame that a correct writer
-// made; a checksum does not say who wrote.
+// CheckRecords tells whether a frame's payload is exactly its count of records. It holds for every
+// frame that a correct writer made; a checksum does not say who wrote.
 func CheckRecords(f Frame) error {
 	if f.Flags == FlagGap {
 		return nil

@@ -165,7 +165,8 @@ func TestFind(t *testing.T) {
 	require.Equal(t, -1, Find(b, testHeader.Seed(), 8192, 1), "noise")
 }
 
-// FuzzDecode: whatever the bytes, decoding neither panics nor reads past them, and what it accepts is consistent.
+// FuzzDecode: whatever the bytes, decoding neither panics nor reads past them, and what it accepts
+// is consistent.
 func FuzzDecode(f *testing.F) {
 	f.Add(frameOf(testHeader, 4096, Frame{First: 100, Synced: HeaderSize}, []byte("hello"), nil), int64(4096))
 	f.Add(frameOf(testHeader, 4096, Frame{First: 100, Synced: HeaderSize, Flags: FlagSeal}), int64(4096))

@@ -10,9 +10,9 @@ import (
 
 // Bank is a transaction backend: accounts that hold an amount, and transfers between them.
 //
-// It keeps no state of its own. What an account holds lies in the node's replicated state, under the key "bank/" and the
-// account's name, and is reached through the view only: so every node that executes the same transactions in the same order
-// has the same accounts, after any restart.
+// It keeps no state of its own. What an account holds lies in the node's replicated state, under
+// the key "bank/" and the account's name, and is reached through the view only: so every node that
+// executes the same transactions in the same order has the same accounts, after any restart.
 type Bank struct{}
 
 // Name is what a transaction of this backend carries.
@@ -24,7 +24,8 @@ var (
 	ErrOverflow = errors.New("the account would hold too much")
 )
 
-// Transfer moves an amount from one account to another. An empty From is the mint, which has no end.
+// Transfer moves an amount from one account to another. An empty From is the mint, which has no
+// end.
 type Transfer struct {
 	From, To string
 	Amount   uint64
@@ -33,8 +34,8 @@ type Transfer struct {
 // maxName bounds an account's name, in bytes.
 const maxName = 64
 
-// Encode is the body of a transaction: amount u64 big-endian | length of from u8 | from | to. There is one form for each
-// transfer, so that the same bytes mean the same everywhere.
+// Encode is the body of a transaction: amount u64 big-endian | length of from u8 | from | to. There
+// is one form for each transfer, so that the same bytes mean the same everywhere.
 func (t Transfer) Encode() []byte {
 	b := binary.BigEndian.AppendUint64(nil, t.Amount)
 	b = append(b, byte(len(t.From)))
@@ -69,8 +70,8 @@ func (Bank) Check(body []byte) error {
 	return err
 }
 
-// Execute moves the amount. An error of the view is handed on as it is: it says that this node cannot go on, and not that the
-// transfer is wrong.
+// Execute moves the amount. An error of the view is handed on as it is: it says that this node
+// cannot go on, and not that the transfer is wrong.
 func (Bank) Execute(v engines.View, body []byte) ([]byte, error) {
 	t, err := decode(body)
 	if err != nil {

@@ -1,8 +1,10 @@
-// Command backend runs a node with a transaction backend of its own, a bank, and makes a few transfers.
+// Command backend runs a node with a transaction backend of its own, a bank, and makes a few
+// transfers.
 //
-// A backend is three methods: Name, Check and Execute (bank.go); node.WithBackend gives it to a node. Everything else is the node's:
-// transactions are durable before they are acknowledged, have one order, and are applied at most once, whatever is killed. The
-// test beside this file cuts the power and kills engines, and counts the money.
+// A backend is three methods: Name, Check and Execute (bank.go); node.WithBackend gives it to a
+// node. Everything else is the node's: transactions are durable before they are acknowledged, have
+// one order, and are applied at most once, whatever is killed. The test beside this file cuts the
+// power and kills engines, and counts the money.
 //
 //	go run ./examples/backend
 package main

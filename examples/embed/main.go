@@ -1,5 +1,5 @@
-// Command embed supervises one worker. A job makes it panic; it is started again with fresh state and does the rest. When it
-// ends normally, the tree stops.
+// Command embed supervises one worker. A job makes it panic; it is started again with fresh state
+// and does the rest. When it ends normally, the tree stops.
 package main
 
 import (

@@ -34,8 +34,8 @@ type block struct{ index, transactions uint64 }
 // Counter is the engine, for node.WithEngine.
 var Counter = node.Engine{ID: Name, Start: start}
 
-// start makes one incarnation. Its state is new each time, and comes from the log, which is truth: so a counter that was killed
-// counts right again, without having saved anything.
+// start makes one incarnation. Its state is new each time, and comes from the log, which is truth:
+// so a counter that was killed counts right again, without having saved anything.
 func start(dir engines.Directory) supervisor.StartFunc {
 	return func(ctx context.Context) (supervisor.Service, error) {
 		log := logger.NewClient(dir)
@@ -84,7 +84,8 @@ func follow(ctx context.Context, cursor *eventlog.Cursor, s *engines.Server) err
 	}
 }
 
-// Ask answers what is counted, from outside of the node. It waits while the counter is being started again.
+// Ask answers what is counted, from outside of the node. It waits while the counter is being
+// started again.
 func Ask(ctx context.Context, n *node.Node) (Counted, error) {
 	return engines.Call(ctx, engines.NewAddress(n.Directory(), Name).With(engines.Resend), Count{})
 }

@@ -1,8 +1,10 @@
-// Command engine runs a node with an engine of its own under coppice/node/engines: a counter that follows the event log.
+// Command engine runs a node with an engine of its own under coppice/node/engines: a counter that
+// follows the event log.
 //
-// An engine is a mailbox and handlers (counter.go); node.WithEngine hangs it in the node's tree, where it is supervised, killed by
-// path and shown by `coppice tree` like every other. It finds the node's engines in the directory that its start is given. The
-// test beside this file kills it, and what it depends on, and compares what it counted.
+// An engine is a mailbox and handlers (counter.go); node.WithEngine hangs it in the node's tree,
+// where it is supervised, killed by path and shown by `coppice tree` like every other. It finds the
+// node's engines in the directory that its start is given. The test beside this file kills it, and
+// what it depends on, and compares what it counted.
 //
 //	go run ./examples/engine
 package main

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// layers says what each part of the house may import of the house. The arrows go one way:
-// cmd → node → engines/* → engines → {pubsub, eventlog, supervisor}. The longest matching folder counts.
+// layers says what each part of the house may import of the house. The arrows go one way: cmd →
+// node → engines/* → engines → {pubsub, eventlog, supervisor}. The longest matching folder counts.
 var layers = []struct {
 	dir    string
 	may    []string
@@ -54,8 +54,9 @@ func TestLayers(t *testing.T) {
 	}
 }
 
-// An engine declares the small interface that it consumes, so that it can be read, tested and replaced by itself; node
-// introduces engines to each other. Backends, consensus drivers and the like may share what lies in their own folder.
+// An engine declares the small interface that it consumes, so that it can be read, tested and
+// replaced by itself; node introduces engines to each other. Backends, consensus drivers and the
+// like may share what lies in their own folder.
 func TestEnginesNeverImportEngines(t *testing.T) {
 	engine := func(p string) string { // "engines/consensus/solo" belongs to "consensus"
 		rest, ok := strings.CutPrefix(p, "engines/")
@@ -122,8 +123,8 @@ func TestNothingImportsCommands(t *testing.T) {
 	}
 }
 
-// TestWhatEmbeddingBrings follows every import, not only the direct ones: who imports supervisor gets suture and nothing
-// else, who imports eventlog gets no other module at all.
+// TestWhatEmbeddingBrings follows every import, not only the direct ones: who imports supervisor
+// gets suture and nothing else, who imports eventlog gets no other module at all.
 func TestWhatEmbeddingBrings(t *testing.T) {
 	embedded := []struct {
 		dir    string

@@ -77,7 +77,8 @@ func called(f *file, pkg, name string, found func(at string)) {
 	})
 }
 
-// A test that sleeps is slow on a fast machine and wrong on a slow one. Wait for the event, or use testing/synctest.
+// A test that sleeps is slow on a fast machine and wrong on a slow one. Wait for the event, or use
+// testing/synctest.
 func TestNoSleepInTests(t *testing.T) {
 	for _, f := range goFiles(t) {
 		if !f.test {
@@ -89,9 +90,9 @@ func TestNoSleepInTests(t *testing.T) {
 	}
 }
 
-// exits are the places that may end the process; everybody else returns an error to somebody who can say why.
-// The node does where the state's files are held by something that failed for good and cannot be stopped in order; WatchParent
-// is for the main function of a child process, and says so.
+// exits are the places that may end the process; everybody else returns an error to somebody who
+// can say why. The node does where the state's files are held by something that failed for good and
+// cannot be stopped in order; WatchParent is for the main function of a child process, and says so.
 var exits = []string{"cmd", "examples", "node/node.go", "supervisor/process/watch.go"}
 
 func TestOnlyCommandsExit(t *testing.T) {
@@ -107,7 +108,8 @@ func TestOnlyCommandsExit(t *testing.T) {
 	}
 }
 
-// unfinished are the words that say a thing is not done. They are put together here so that this file does not hold them.
+// unfinished are the words that say a thing is not done. They are put together here so that this
+// file does not hold them.
 var unfinished = regexp.MustCompile(`(?i)\b(` + strings.Join([]string{
 	"TO" + "DO", "FIX" + "ME", "HA" + "CK", "place" + "holder", "st" + "ub", "for" + " now", "not" + " implemented", "un" + "implemented yet",
 }, "|") + `)\b`)

@@ -45,7 +45,8 @@ func root(t testing.TB) string {
 	return dir
 }
 
-// goFiles answers every Go file of the module, for every platform and build tag. Modules inside it (bench) are theirs.
+// goFiles answers every Go file of the module, for every platform and build tag. Modules inside it
+// (bench) are theirs.
 func goFiles(t testing.TB) []*file {
 	t.Helper()
 	files, err := readTree()

@@ -19,7 +19,8 @@ import (
 	"github.com/coppice-go/coppice/node"
 )
 
-// thermometer is a backend whose validators say with each vote what they measure, and whose state has what the votes said.
+// thermometer is a backend whose validators say with each vote what they measure, and whose state
+// has what the votes said.
 type thermometer struct {
 	degrees  atomic.Int64
 	verified atomic.Int64
@@ -79,8 +80,9 @@ func (t *thermometer) Propose(_ context.Context, height uint64, votes []consensu
 	return txs, nil
 }
 
-// The whole way of a vote extension on a real chain: a vote is extended, told to the next proposer with its signature, becomes a
-// transaction, and is executed. An extender that fails or panics costs its extensions and nothing else.
+// The whole way of a vote extension on a real chain: a vote is extended, told to the next proposer
+// with its signature, becomes a transaction, and is executed. An extender that fails or panics
+// costs its extensions and nothing else.
 func TestVoteExtensionsReachTheBackend(t *testing.T) {
 	home := newHome(t, node.InitOptions{Comet: node.CometOptions{VoteExtensionsHeight: 2}})
 	id, err := comet.ReadIdentity(node.CometDir(home))

@@ -22,7 +22,8 @@ import (
 // signedTo is the height up to which the validator of foreignHome has signed.
 const signedTo = 7
 
-// foreignHome is a CometBFT home as "cometbft init" makes it, of a validator that has signed a prevote at signedTo.
+// foreignHome is a CometBFT home as "cometbft init" makes it, of a validator that has signed a
+// prevote at signedTo.
 func foreignHome(t *testing.T) (dir string, c *cfg.Config, doc *types.GenesisDoc) {
 	t.Helper()
 	dir = t.TempDir()
@@ -51,7 +52,8 @@ func importHome(dir, home string) error {
 	return err
 }
 
-// Keys, signing state, configuration and genesis are taken; what cannot go on is refused with the reason, and nothing is made.
+// Keys, signing state, configuration and genesis are taken; what cannot go on is refused with the
+// reason, and nothing is made.
 func TestAHomeOfCometBFTIsImported(t *testing.T) {
 	dir, c, doc := foreignHome(t)
 	home := filepath.Join(t.TempDir(), "home")

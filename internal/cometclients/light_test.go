@@ -30,13 +30,15 @@ func (r *running) lightClient(t *testing.T, o light.TrustOptions) (*light.Client
 	return light.NewHTTPClient(t.Context(), "test", o, r.addr, []string{r.addr}, lightdb.New(db, "test"), light.SkippingVerification(cmtmath.Fraction{Numerator: 1, Denominator: 3}))
 }
 
-// What "cometbft light" does: it trusts one header, verifies all others and whatever can be followed to one, and serves the same RPC.
+// What "cometbft light" does: it trusts one header, verifies all others and whatever can be
+// followed to one, and serves the same RPC.
 func (r *running) lightProxy(t *testing.T) {
 	ctx := t.Context()
 	tx := types.Tx("light=proxy")
 	committed, err := r.rpc.BroadcastTxCommit(ctx, tx)
 	require.NoError(t, err)
-	_, err = r.rpc.BroadcastTxCommit(ctx, types.Tx("more=blocks")) // whose header proves the results of the block before
+	// whose header proves the results of the block before
+	_, err = r.rpc.BroadcastTxCommit(ctx, types.Tx("more=blocks"))
 	require.NoError(t, err)
 	one := int64(1)
 	genesis, err := r.rpc.Commit(ctx, &one)
@@ -72,7 +74,8 @@ func (r *running) lightProxy(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, again.TxResult.Code, again.TxResult.Log)
 
-	// A value of the state cannot be followed to a header: its app hash has no proofs of single keys.
+	// A value of the state cannot be followed to a header: its app hash has no proofs of single
+	// keys.
 	_, err = verified.ABCIQuery(ctx, "/key", []byte("light"))
 	require.ErrorContains(t, err, "response code: 102")
 }

@@ -32,7 +32,8 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == comet.ChildCommand {
 		os.Exit(childMain(os.Args[2:]))
 	}
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick")) // the RPC client's, for ever
+	// the RPC client's, for ever
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
 }
 
 func childMain(args []string) int {
@@ -66,7 +67,8 @@ type running struct {
 	ended chan error
 }
 
-// newHome makes a home whose CometBFT keeps what clients may ask for: an index of transactions, and results of blocks.
+// newHome makes a home whose CometBFT keeps what clients may ask for: an index of transactions, and
+// results of blocks.
 func newHome(t *testing.T, o node.InitOptions) string {
 	t.Helper()
 	home := filepath.Join(t.TempDir(), "home")

@@ -88,8 +88,8 @@ func (r *running) rpcClient(t *testing.T) {
 	require.NoError(t, r.rpc.UnsubscribeAll(ctx, "test"))
 }
 
-// What comes in by CometBFT's RPC is a transaction like ours: executed, remembered, known to our API, and never applied twice, by
-// whatever way it comes again.
+// What comes in by CometBFT's RPC is a transaction like ours: executed, remembered, known to our
+// API, and never applied twice, by whatever way it comes again.
 func TestATransactionOfCometBFTsRPCIsAppliedOnce(t *testing.T) {
 	r := start(t, newHome(t, node.InitOptions{}))
 	ctx := t.Context()

@@ -15,7 +15,8 @@ import (
 	"github.com/coppice-go/coppice/node"
 )
 
-// gauge extends votes with what it is told to say, takes extensions of others up to a length, and notes what became of them.
+// gauge extends votes with what it is told to say, takes extensions of others up to a length, and
+// notes what became of them.
 type gauge struct {
 	mu       sync.Mutex
 	says     string
@@ -75,9 +76,9 @@ func (g *gauge) await(t *testing.T, what string, ok func() bool) {
 	}))
 }
 
-// Two validators, both needed for a block. What one accepts of the other's vote comes into its proposals. A vote with an extension that it
-// refuses does not count: it has no block until it takes the extension, and goes on then.
-// COPPICE_SOAK=1 runs it: CometBFT dials after up to 3 s.
+// Two validators, both needed for a block. What one accepts of the other's vote comes into its
+// proposals. A vote with an extension that it refuses does not count: it has no block until it
+// takes the extension, and goes on then. COPPICE_SOAK=1 runs it: CometBFT dials after up to 3 s.
 func TestAnExtensionIsVerifiedByTheOtherValidator(t *testing.T) {
 	if os.Getenv("COPPICE_SOAK") == "" {
 		t.Log("the short form is TestAnExtensionIsJudgedByTheExtender of package comet")
@@ -111,7 +112,8 @@ func TestAnExtensionIsVerifiedByTheOtherValidator(t *testing.T) {
 	}
 	one, other := gauges[0], gauges[1]
 	n := 0
-	require.NoError(t, patient(t, func() error { // the first blocks: from the second on votes are extended, and Propose makes the next
+	// the first blocks: from the second on votes are extended, and Propose makes the next
+	require.NoError(t, patient(t, func() error {
 		n++
 		c, err := nodes[0].rpc.BroadcastTxCommit(t.Context(), types.Tx(fmt.Sprintf("first=%d", n)))
 		if err == nil && c.Height < 2 {

@@ -42,8 +42,8 @@ func blocksOf(t *testing.T, path string) []block {
 	return blocks
 }
 
-// parse finds the fenced blocks of a Markdown text. A fence that is not closed, or names no language, is an error: it would
-// be a command that nobody runs.
+// parse finds the fenced blocks of a Markdown text. A fence that is not closed, or names no
+// language, is an error: it would be a command that nobody runs.
 func parse(text string) ([]block, error) {
 	var blocks []block
 	open := -1

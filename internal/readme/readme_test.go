@@ -41,7 +41,8 @@ var documents = []document{
 
 const finished = "all commands have run"
 
-// script makes one shell script of all sh blocks, so that a block goes on where the one before it stopped.
+// script makes one shell script of all sh blocks, so that a block goes on where the one before it
+// stopped.
 func (d document) script(blocks []block) (string, error) {
 	var b strings.Builder
 	unused := make(map[string]bool)
@@ -72,7 +73,8 @@ func (d document) script(blocks []block) (string, error) {
 	return b.String(), nil
 }
 
-// Every command works as written, one after the other, on a machine that has Go and a fresh home directory.
+// Every command works as written, one after the other, on a machine that has Go and a fresh home
+// directory.
 func TestCommands(t *testing.T) {
 	for _, d := range documents {
 		t.Run(d.path, func(t *testing.T) { d.run(t) })
@@ -92,7 +94,8 @@ func (d document) run(t *testing.T) {
 	cmd.Env = environment(t)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	// The node that a failed script leaves behind is in the script's process group and ends with it.
+	// The node that a failed script leaves behind is in the script's process group and ends with
+	// it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 10 * time.Second
@@ -109,7 +112,8 @@ func (d document) run(t *testing.T) {
 	}
 }
 
-// environment is this process's, with a home directory and a place for programs of its own, and Go's caches where they are.
+// environment is this process's, with a home directory and a place for programs of its own, and
+// Go's caches where they are.
 func environment(t *testing.T) []string {
 	t.Helper()
 	home, err := os.MkdirTemp("", "readme") // short: t.TempDir has the test's name in it

@@ -1,6 +1,6 @@
-// Package require lets a test say which tool outside Go it wants. Where the tool is missing the test skips, so that
-// `make test` needs Go only; where COPPICE_REQUIRE names it (a comma list, set by .ci/run) the test fails, so that CI
-// never passes by skipping.
+// Package require lets a test say which tool outside Go it wants. Where the tool is missing the
+// test skips, so that `make test` needs Go only; where COPPICE_REQUIRE names it (a comma list, set
+// by .ci/run) the test fails, so that CI never passes by skipping.
 package require
 
 import (
@@ -15,7 +15,8 @@ import (
 // Env is the environment variable that lists the tools that must be there.
 const Env = "COPPICE_REQUIRE"
 
-// tools couples each name that COPPICE_REQUIRE may hold with the programs to look for: any one of them will do.
+// tools couples each name that COPPICE_REQUIRE may hold with the programs to look for: any one of
+// them will do.
 var tools = map[string][]string{
 	"chromium":   {"chromium", "chromium-browser", "google-chrome"},
 	"erlang":     {"erl"},
@@ -24,8 +25,9 @@ var tools = map[string][]string{
 	"strace":     {"strace"},
 }
 
-// Tool returns the path of the named tool's program, or ends the test: it fails where COPPICE_REQUIRE has the name and
-// skips elsewhere. A name that this package does not know, here or there, fails always.
+// Tool returns the path of the named tool's program, or ends the test: it fails where
+// COPPICE_REQUIRE has the name and skips elsewhere. A name that this package does not know, here or
+// there, fails always.
 func Tool(t testing.TB, name string) string {
 	t.Helper()
 	programs, known := tools[name]
@@ -49,8 +51,9 @@ func Tool(t testing.TB, name string) string {
 	return ""
 }
 
-// Tmpfs mounts a file system in memory of so many bytes until the test ends, and returns its directory. It wants the tool "mount", and may be
-// refused to whoever is not root: then the test skips, or fails where COPPICE_REQUIRE has "mount".
+// Tmpfs mounts a file system in memory of so many bytes until the test ends, and returns its
+// directory. It wants the tool "mount", and may be refused to whoever is not root: then the test
+// skips, or fails where COPPICE_REQUIRE has "mount".
 func Tmpfs(t testing.TB, size int64) string {
 	t.Helper()
 	mount := Tool(t, "mount")

@@ -46,14 +46,16 @@ type Fault struct {
 	Err   error // returned by the operation; nil with Swallow or Keep only
 	Keep  int   // bytes of a write that get through; with a nil Err they are all that is written, and reported so
 	Short bool  // the write is cut to Keep bytes
-	// Swallow makes a sync return nil at once without doing anything: a mistake of the caller, or a lying disk.
+	// Swallow makes a sync return nil at once without doing anything: a mistake of the caller, or a
+	// lying disk.
 	Swallow bool
 }
 
-// Disk is an in-memory disk that implements eventlog.FS. Before and After must be set before it is used.
+// Disk is an in-memory disk that implements eventlog.FS. Before and After must be set before it is
+// used.
 type Disk struct {
-	// Before decides what happens to an operation. After is called when it is done, whatever came of it. Neither is called
-	// for an operation that finds nothing to act on. Both may call Crash.
+	// Before decides what happens to an operation. After is called when it is done, whatever came
+	// of it. Neither is called for an operation that finds nothing to act on. Both may call Crash.
 	Before func(Op) Fault
 	After  func(Op)
 	// Limit is the size of the disk in bytes; 0 is no limit.
@@ -73,8 +75,8 @@ type node struct {
 	// A directory has names: as processes see them, and as they are on the disk.
 	names, durableNames map[string]*node
 
-	// A file has bytes, likewise. dirty has the sectors that the kernel means to write: those that differ, but for sectors that a
-	// failed sync gave up.
+	// A file has bytes, likewise. dirty has the sectors that the kernel means to write: those that
+	// differ, but for sectors that a failed sync gave up.
 	data, durable []byte
 	dirty         map[int64]bool
 	path          string // its newest name
@@ -285,8 +287,8 @@ func (d *Disk) Ops() int {
 	return d.ops
 }
 
-// Crash returns the disk as it may be found after power was lost now. Of what is not durable, each sector and each name is kept
-// with a chance of percent. The disk itself goes on.
+// Crash returns the disk as it may be found after power was lost now. Of what is not durable, each
+// sector and each name is kept with a chance of percent. The disk itself goes on.
 func (d *Disk) Crash(rng *rand.Rand, percent int) *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -81,7 +81,8 @@ func (f *diskFile) put(b []byte, off int64) {
 	}
 }
 
-// Sync makes all sectors durable. If it fails, the kernel keeps showing them and forgets that they were to be written.
+// Sync makes all sectors durable. If it fails, the kernel keeps showing them and forgets that they
+// were to be written.
 func (f *diskFile) Sync() error {
 	return f.disk.do(Op{Kind: Sync, Path: f.name()}, func(fault Fault) error {
 		n := f.node

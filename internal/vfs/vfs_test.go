@@ -144,7 +144,8 @@ func TestDiskCrash(t *testing.T) {
 	require.Equal(t, []string{"f"}, names)
 }
 
-// TestDiskFailedSync: after a failed sync reading shows what the disk does not have, and only writing again brings it there.
+// TestDiskFailedSync: after a failed sync reading shows what the disk does not have, and only
+// writing again brings it there.
 func TestDiskFailedSync(t *testing.T) {
 	d := NewDisk()
 	fail := false
@@ -182,7 +183,8 @@ func TestDiskFull(t *testing.T) {
 	require.EqualValues(t, 10, d.Used())
 }
 
-// TestLogAndStoreShareADisk: one crash takes both, and after it the store is never ahead of the log (I4).
+// TestLogAndStoreShareADisk: one crash takes both, and after it the store is never ahead of the log
+// (I4).
 func TestLogAndStoreShareADisk(t *testing.T) {
 	ctx := t.Context()
 	mem := pvfs.NewCrashableMem()

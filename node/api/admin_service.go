@@ -22,12 +22,14 @@ const (
 	maxReleaseAfter     = 10 * time.Minute
 )
 
-// AdminHandler serves AdminService over h. It answers the path prefix to mount it at. Kill wants the token.
+// AdminHandler serves AdminService over h. It answers the path prefix to mount it at. Kill wants
+// the token.
 func AdminHandler(h Host, token string, opts ...connect.HandlerOption) (string, http.Handler) {
 	return apiv1connect.NewAdminServiceHandler(&adminService{h, token}, append(opts, connect.WithReadMaxBytes(maxAdminBody))...)
 }
 
-// HealthHandler answers 200 when the node is ready and 503 with the reason when it is not, for those that speak no Connect.
+// HealthHandler answers 200 when the node is ready and 503 with the reason when it is not, for
+// those that speak no Connect.
 func HealthHandler(h Host) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")

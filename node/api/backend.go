@@ -11,8 +11,8 @@ import (
 )
 
 var (
-	// ErrUnavailable: the node, or what the call needs of it, is down at the moment. Wrap it with the reason. An
-	// engines.ErrDown means the same.
+	// ErrUnavailable: the node, or what the call needs of it, is down at the moment. Wrap it with
+	// the reason. An engines.ErrDown means the same.
 	ErrUnavailable = errors.New("node is unavailable")
 
 	// ErrNoHeight: the state has no such height: not committed yet, or pruned.
@@ -28,29 +28,33 @@ var (
 	ErrBeyond = errors.New("cursor lies beyond the log's end")
 )
 
-// Backend is what NodeService needs of a node. All methods are safe for concurrent use, and end when ctx ends.
+// Backend is what NodeService needs of a node. All methods are safe for concurrent use, and end
+// when ctx ends.
 //
 // An error that is ErrUnavailable or engines.ErrDown is the caller's to try again.
 type Backend interface {
-	// Submit makes the transactions durable and answers each, in the order given. When it returns without an error, each
-	// one that was not refused is in the event log. An error leaves all of them unknown; submitting them again is safe.
-	// The api keeps no reference to txs afterwards; the backend may.
+	// Submit makes the transactions durable and answers each, in the order given. When it returns
+	// without an error, each one that was not refused is in the event log. An error leaves all of
+	// them unknown; submitting them again is safe. The api keeps no reference to txs afterwards;
+	// the backend may.
 	Submit(ctx context.Context, txs [][]byte) ([]Submitted, error)
 
 	// Look answers what is known now of each id, in the order given, without waiting.
 	Look(ctx context.Context, ids []engines.TxID) ([]Outcome, error)
 
-	// Wait is Look once each id has ended (a result, or expired). When ctx ends first it answers what is known by then, and
-	// no error. Ids that nobody knows are not waited for.
+	// Wait is Look once each id has ended (a result, or expired). When ctx ends first it answers
+	// what is known by then, and no error. Ids that nobody knows are not waited for.
 	Wait(ctx context.Context, ids []engines.TxID) ([]Outcome, error)
 
-	// Get reads the keys in the committed state at one height, 0 being the latest. A height that the state does not have is
-	// ErrNoHeight, and values of more bytes than max together, whatever keys they belong to, are ErrTooMuch.
+	// Get reads the keys in the committed state at one height, 0 being the latest. A height that
+	// the state does not have is ErrNoHeight, and values of more bytes than max together, whatever
+	// keys they belong to, are ErrTooMuch.
 	Get(ctx context.Context, keys [][]byte, height uint64, max int) (Read, error)
 
-	// Follow hands the durable records with an index above after to send, in order, those of the kinds only (none is all), and
-	// waits for more until ctx ends or send fails. Now and then it sends a Logged without a kind: the cursor alone. An after
-	// below the oldest record kept is ErrNoRecord.
+	// Follow hands the durable records with an index above after to send, in order, those of the
+	// kinds only (none is all), and waits for more until ctx ends or send fails. Now and then it
+	// sends a Logged without a kind: the cursor alone. An after below the oldest record kept is
+	// ErrNoRecord.
 	Follow(ctx context.Context, after uint64, kinds []string, send func(Logged) error) error
 
 	// Newest is the index of the newest durable record.
@@ -72,16 +76,16 @@ type Refusal struct {
 	Reason string
 }
 
-// Outcome is what is known of one transaction. At most one of Result and Expired is set; Known with neither means that it
-// is durable and has not ended.
+// Outcome is what is known of one transaction. At most one of Result and Expired is set; Known with
+// neither means that it is durable and has not ended.
 type Outcome struct {
 	Known   bool
 	Result  *logv1.TxResult
 	Expired *time.Time // the block time that passed its valid_until
 }
 
-// Read is what Get read, and at which height. Values are in the order of the keys; nil is a key that is not there, and an
-// empty value is not nil.
+// Read is what Get read, and at which height. Values are in the order of the keys; nil is a key
+// that is not there, and an empty value is not nil.
 type Read struct {
 	Height uint64
 	Values [][]byte

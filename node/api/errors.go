@@ -12,7 +12,8 @@ import (
 	"github.com/coppice-go/coppice/pubsub"
 )
 
-// codes says which Connect code an error of a Backend or a Host becomes; the first that matches counts.
+// codes says which Connect code an error of a Backend or a Host becomes; the first that matches
+// counts.
 var codes = []struct {
 	err  error
 	code connect.Code
@@ -32,8 +33,8 @@ var codes = []struct {
 	{context.DeadlineExceeded, connect.CodeDeadlineExceeded},
 }
 
-// wireError is the error as the client gets it. A request that was cut off because its gate was closed is unavailable,
-// whatever the Backend made of the cancellation.
+// wireError is the error as the client gets it. A request that was cut off because its gate was
+// closed is unavailable, whatever the Backend made of the cancellation.
 func wireError(ctx context.Context, err error) error {
 	if wire := new(connect.Error); errors.As(err, &wire) {
 		return err

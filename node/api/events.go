@@ -15,9 +15,10 @@ import (
 
 // EventSource streams what happens in a node. It is safe for concurrent use.
 type EventSource interface {
-	// Events sends records of the event log, in order and each once, and events of the tree as they come, until ctx ends, send
-	// fails, or q.Once has been satisfied. Calls of send never overlap. It goes on while the node is down. A filter that is none is
-	// pubsub.ErrFilter, a cursor below the oldest record that is kept ErrNoRecord, and more streams than the node serves at once
+	// Events sends records of the event log, in order and each once, and events of the tree as they
+	// come, until ctx ends, send fails, or q.Once has been satisfied. Calls of send never overlap.
+	// It goes on while the node is down. A filter that is none is pubsub.ErrFilter, a cursor below
+	// the oldest record that is kept ErrNoRecord, and more streams than the node serves at once
 	// ErrBusy; the first two come before the first send where the log is up.
 	Events(ctx context.Context, q EventsQuery, send func(*apiv1.EventsResponse) error) error
 }
@@ -31,7 +32,8 @@ type EventsQuery struct {
 	Once    bool     // end at what is the newest record now: no tree events
 }
 
-// EventKinds are the names of all kinds of events: of the records of the log, and of the events of the tree.
+// EventKinds are the names of all kinds of events: of the records of the log, and of the events of
+// the tree.
 func EventKinds() []string { return append(engines.KindNames(), TreeKinds()...) }
 
 func (q EventsQuery) check() error {
@@ -48,7 +50,8 @@ func (q EventsQuery) check() error {
 
 const maxFilter = 16 << 10
 
-// stalled is how long one write to a client may take before it is cut off: a client that reads nothing holds a stream.
+// stalled is how long one write to a client may take before it is cut off: a client that reads
+// nothing holds a stream.
 const stalled = 30 * time.Second
 
 func (s *adminService) Events(ctx context.Context, req *connect.Request[apiv1.EventsRequest], stream *connect.ServerStream[apiv1.EventsResponse]) error {
@@ -63,7 +66,8 @@ func (s *adminService) Events(ctx context.Context, req *connect.Request[apiv1.Ev
 	return nil
 }
 
-// Streaming is the handler of a stream: it ends with until, too, and cuts off a client that takes nothing.
+// Streaming is the handler of a stream: it ends with until, too, and cuts off a client that takes
+// nothing.
 func Streaming(until context.Context, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithCancelCause(r.Context())

@@ -23,7 +23,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// scripted is an EventSource that sends what the test says, and notes what it was asked for, by several streams at once.
+// scripted is an EventSource that sends what the test says, and notes what it was asked for, by
+// several streams at once.
 type scripted struct {
 	events []*apiv1.EventsResponse
 	end    error
@@ -94,8 +95,8 @@ func sseGet(t *testing.T, srv *httptest.Server, query string, header ...string) 
 	return res, body.String()
 }
 
-// The wire form, as the standard of server-sent events (HTML, 9.2) has it: a block without data moves the last event id and no
-// page sees it, and a colon begins a comment.
+// The wire form, as the standard of server-sent events (HTML, 9.2) has it: a block without data
+// moves the last event id and no page sees it, and a colon begins a comment.
 func TestServerSentEvents(t *testing.T) {
 	src := &scripted{events: []*apiv1.EventsResponse{
 		at(3),
@@ -152,7 +153,8 @@ func TestWhereAStreamBegins(t *testing.T) {
 	}
 }
 
-// I10: bad input gets a clear error naming what and where, before the stream begins, so that an EventSource does not try again.
+// I10: bad input gets a clear error naming what and where, before the stream begins, so that an
+// EventSource does not try again.
 func TestBadStreamsAreNamed(t *testing.T) {
 	src := &scripted{}
 	srv := httptest.NewServer(api.EventsHandler(src, "secret"))
@@ -210,8 +212,8 @@ func TestAStreamSaysWhyItEnds(t *testing.T) {
 	require.Contains(t, body, "event: failed\ndata: {\"code\":\"out_of_range\",\"error\":\"no such record: 4\"}\n")
 }
 
-// The admin child ends its streams when it stops, so that nobody who only listens holds up an orderly stop; and a client that
-// leaves ends its own.
+// The admin child ends its streams when it stops, so that nobody who only listens holds up an
+// orderly stop; and a client that leaves ends its own.
 func TestStreamsEndWithTheirListener(t *testing.T) {
 	src := &scripted{events: []*apiv1.EventsResponse{at(3)}, hold: true, left: make(chan error, 2)}
 	streams, end := context.WithCancel(t.Context())

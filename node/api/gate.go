@@ -9,9 +9,10 @@ import (
 	"connectrpc.com/connect"
 )
 
-// Gate is the handler that the listener keeps while what is behind it comes and goes. The listener belongs to the host and
-// outlives the api engine; each incarnation of the engine opens the gate for itself. A closed gate answers every request
-// with unavailable and the reason. Safe for concurrent use.
+// Gate is the handler that the listener keeps while what is behind it comes and goes. The listener
+// belongs to the host and outlives the api engine; each incarnation of the engine opens the gate
+// for itself. A closed gate answers every request with unavailable and the reason. Safe for
+// concurrent use.
 type Gate struct {
 	// Meter, if set before the first request, is told of those that a closed gate refuses.
 	Meter Meter
@@ -41,7 +42,8 @@ type Passage struct {
 	empty  chan struct{} // closed once the passage is closed and nobody is inside
 }
 
-// Open lets requests through to h until the Passage is closed or another one is opened, which closes this one.
+// Open lets requests through to h until the Passage is closed or another one is opened, which
+// closes this one.
 func (g *Gate) Open(h http.Handler) *Passage {
 	ctx, cancel := context.WithCancelCause(context.Background()) // a passage's life, not a request's: Close ends it
 	p := &Passage{gate: g, handler: h, ctx: ctx, cancel: cancel, empty: make(chan struct{})}
@@ -55,8 +57,9 @@ func (g *Gate) Open(h http.Handler) *Passage {
 	return p
 }
 
-// Close lets no more requests in and cancels those inside; their clients get unavailable with the reason. A passage that
-// was replaced leaves the gate to its successor. Closing twice is closing once.
+// Close lets no more requests in and cancels those inside; their clients get unavailable with the
+// reason. A passage that was replaced leaves the gate to its successor. Closing twice is closing
+// once.
 func (p *Passage) Close(reason string) {
 	p.gate.mu.Lock()
 	if p.gate.cur == p {

@@ -47,7 +47,8 @@ func TestClosedGateAnswersTheReason(t *testing.T) {
 	require.ErrorContains(t, err, "transactions is restarting")
 }
 
-// I5: no message reaches a replaced incarnation, and a replaced one does not close its successor's gate.
+// I5: no message reaches a replaced incarnation, and a replaced one does not close its successor's
+// gate.
 func TestAnOlderIncarnationNeitherServesNorCloses(t *testing.T) {
 	g := api.NewGate(func() string { return "closed" })
 	srv := httptest.NewServer(g)

@@ -8,8 +8,9 @@ import (
 	"connectrpc.com/connect"
 )
 
-// Guard lets a request through to h only with one of the tokens, as "authorization: Bearer <token>". Paths in open need none.
-// It goes around everything that a listener beyond loopback serves, so that no call can be forgotten.
+// Guard lets a request through to h only with one of the tokens, as "authorization: Bearer
+// <token>". Paths in open need none. It goes around everything that a listener beyond loopback
+// serves, so that no call can be forgotten.
 func Guard(h http.Handler, tokens []string, open ...string) http.Handler {
 	wire := connect.NewErrorWriter()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -22,8 +22,8 @@ var (
 	ErrBusy = errors.New("too many streams of events are open")
 )
 
-// Host is what AdminService needs of the process around a node. It answers whatever the tree is doing (I8): Tree, Spec,
-// Health and Status never wait. All methods are safe for concurrent use.
+// Host is what AdminService needs of the process around a node. It answers whatever the tree is
+// doing (I8): Tree, Spec, Health and Status never wait. All methods are safe for concurrent use.
 type Host interface {
 	EventSource
 
@@ -33,8 +33,9 @@ type Host interface {
 	// Spec is the tree as it was specified.
 	Spec() *apiv1.SpecResponse
 
-	// Kill strikes one child and returns once the blow has fallen, not when the tree has grown back. Killing the root ends
-	// the process, so it may never return. It answers ErrNoPath, ErrHow and ErrNotRunning.
+	// Kill strikes one child and returns once the blow has fallen, not when the tree has grown
+	// back. Killing the root ends the process, so it may never return. It answers ErrNoPath, ErrHow
+	// and ErrNotRunning.
 	Kill(ctx context.Context, k Kill) (Killed, error)
 
 	// Health tells whether the node is ready, and why it is not.

@@ -14,9 +14,10 @@ import (
 	"connectrpc.com/connect"
 )
 
-// Intake bounds what the bodies of all requests together may cost: their memory, also decompressed, how slowly they may
-// come, and how many requests may be inside. What passes a bound is refused with a text that says so: 413 for one body that is too
-// long, 400 for one that is too slow, 503 with Retry-After where others have taken the room. Safe for concurrent use.
+// Intake bounds what the bodies of all requests together may cost: their memory, also decompressed,
+// how slowly they may come, and how many requests may be inside. What passes a bound is refused
+// with a text that says so: 413 for one body that is too long, 400 for one that is too slow, 503
+// with Retry-After where others have taken the room. Safe for concurrent use.
 type Intake struct {
 	o    IntakeOptions
 	wire *connect.ErrorWriter
@@ -168,8 +169,8 @@ func (in *Intake) tooLong(w http.ResponseWriter, r *http.Request) {
 	_ = in.wire.Write(&status{w, http.StatusRequestEntityTooLarge}, r, connect.NewError(connect.CodeResourceExhausted, errors.New(text)))
 }
 
-// status writes another status than Connect's, which has 429 for all that is exhausted. Streams and gRPC have theirs
-// elsewhere, and 200 here.
+// status writes another status than Connect's, which has 429 for all that is exhausted. Streams and
+// gRPC have theirs elsewhere, and 200 here.
 type status struct {
 	http.ResponseWriter
 	code int
@@ -184,7 +185,8 @@ func (s *status) WriteHeader(code int) {
 
 type bodyKey struct{}
 
-// handed gives the room of the request's body back: what it holds belongs to somebody else from now on, who bounds it.
+// handed gives the room of the request's body back: what it holds belongs to somebody else from now
+// on, who bounds it.
 func handed(ctx context.Context) {
 	if b, ok := ctx.Value(bodyKey{}).(*body); ok {
 		b.release()

@@ -114,7 +114,8 @@ func TestAGarbledBodyIsTheClientsFault(t *testing.T) {
 	}
 }
 
-// A key that nobody knows is skipped, as protobuf's rule is: a newer client may talk to an older node.
+// A key that nobody knows is skipped, as protobuf's rule is: a newer client may talk to an older
+// node.
 func TestAnUnknownJSONKeyIsSkipped(t *testing.T) {
 	_, srv := serveIntake(t, api.IntakeOptions{})
 	code, _, text := post(t, srv, strings.NewReader(`{"txs":["AA=="],"since_next_year":true}`))
@@ -183,8 +184,8 @@ func TestPatienceEndsWithTheBody(t *testing.T) {
 	require.NoError(t, <-waited)
 }
 
-// Bodies that are compressed count as what they may become, so that a storm of them does not fill the memory; who finds no room
-// may try again.
+// Bodies that are compressed count as what they may become, so that a storm of them does not fill
+// the memory; who finds no room may try again.
 func TestAStormOfCompressedBodiesIsBounded(t *testing.T) {
 	in := api.NewIntake(api.IntakeOptions{MaxBody: 1 << 20, MaxBodies: 3 << 20})
 	inside, leave := make(chan struct{}, 3), make(chan struct{})

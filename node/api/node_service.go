@@ -30,8 +30,8 @@ type NodeOptions struct {
 	// Meter is told of calls that ended.
 	Meter Meter
 
-	// Barrier makes a fresh transaction that changes nothing: a consistent Get orders one and reads the state after it. By
-	// default a read by the kv backend.
+	// Barrier makes a fresh transaction that changes nothing: a consistent Get orders one and reads
+	// the state after it. By default a read by the kv backend.
 	Barrier func() (engines.Tx, error)
 }
 
@@ -202,8 +202,8 @@ func (s *nodeService) Get(ctx context.Context, req *connect.Request[apiv1.GetReq
 	return connect.NewResponse(&apiv1.GetResponse{Height: read.Height, Values: values}), nil
 }
 
-// barrier orders a transaction and answers the height of its block. Whatever had its result, on any node, before this call
-// comes earlier in the order.
+// barrier orders a transaction and answers the height of its block. Whatever had its result, on any
+// node, before this call comes earlier in the order.
 func (s *nodeService) barrier(ctx context.Context) (height uint64, err error) {
 	b, err := s.limits.Barrier()
 	if err != nil {
@@ -256,7 +256,8 @@ func (s *nodeService) Follow(ctx context.Context, req *connect.Request[apiv1.Fol
 			return wireError(ctx, err)
 		}
 		after = newest
-		if err := stream.Send(&apiv1.FollowResponse{Index: after}); err != nil { // who is cut off before the first record goes on here
+		// who is cut off before the first record goes on here
+		if err := stream.Send(&apiv1.FollowResponse{Index: after}); err != nil {
 			return err
 		}
 	}

@@ -242,7 +242,8 @@ func TestGetReadsAllKeysAtOneHeight(t *testing.T) {
 	require.True(t, res.Msg.Values[2].Found, "an empty value is there")
 }
 
-// A consistent get is an ordered read: a transaction is ordered first, and its block's height is read.
+// A consistent get is an ordered read: a transaction is ordered first, and its block's height is
+// read.
 func TestConsistentGetOrdersATransactionFirst(t *testing.T) {
 	f := newFakeNode()
 	f.instant = true

@@ -21,11 +21,13 @@ type NodeFile struct {
 	PID     int    `json:"pid"`
 	Address string `json:"address"` // host:port, or https://host:port, with the port that was really taken
 
-	// Certificate is the file of the listener's certificate, if it has one: clients of this home trust that one alone.
+	// Certificate is the file of the listener's certificate, if it has one: clients of this home
+	// trust that one alone.
 	Certificate string `json:"certificate,omitempty"`
 }
 
-// Write puts n into the home in one step: a reader sees the file that was there before or all of this one.
+// Write puts n into the home in one step: a reader sees the file that was there before or all of
+// this one.
 func (n NodeFile) Write(home string) error {
 	data, err := json.Marshal(n)
 	if err != nil {
@@ -42,7 +44,8 @@ func (n NodeFile) Write(home string) error {
 	return nil
 }
 
-// ReadNodeFile reads the file of a home. A home without one answers an error that is fs.ErrNotExist.
+// ReadNodeFile reads the file of a home. A home without one answers an error that is
+// fs.ErrNotExist.
 func ReadNodeFile(home string) (NodeFile, error) {
 	path := filepath.Join(home, NodeFileName)
 	data, err := os.ReadFile(path)

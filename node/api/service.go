@@ -9,8 +9,9 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// Service is the api engine: while it serves, the gate is open to a NodeService over its Backend. It has no mailbox and no
-// state of its own, so that its death costs the requests that are inside and nothing else.
+// Service is the api engine: while it serves, the gate is open to a NodeService over its Backend.
+// It has no mailbox and no state of its own, so that its death costs the requests that are inside
+// and nothing else.
 type Service struct {
 	Gate    *Gate
 	Backend Backend
@@ -18,8 +19,8 @@ type Service struct {
 	Ready   func() // called once the gate is open; may be nil
 }
 
-// Serve opens the gate and holds it open until ctx ends, then cuts off the requests inside and waits for their handlers to
-// return. It is a suture.Service.
+// Serve opens the gate and holds it open until ctx ends, then cuts off the requests inside and
+// waits for their handlers to return. It is a suture.Service.
 func (s *Service) Serve(ctx context.Context) error {
 	path, h := NodeHandler(s.Backend, s.Options)
 	mux := http.NewServeMux()
@@ -34,7 +35,8 @@ func (s *Service) Serve(ctx context.Context) error {
 		}
 		mux.ServeHTTP(w, r)
 	}))
-	// Also when this goroutine panics or exits: nobody may reach an incarnation that has ended (I5).
+	// Also when this goroutine panics or exits: nobody may reach an incarnation that has ended
+	// (I5).
 	defer p.Close("the api engine ended")
 	if s.Ready != nil {
 		s.Ready()

@@ -10,8 +10,8 @@ import (
 	"github.com/coppice-go/coppice/proto/coppice/api/v1/apiv1connect"
 )
 
-// Snapshots is what SnapshotService needs of a node. All methods are safe for concurrent use, and answer ErrUnavailable while the
-// node is down.
+// Snapshots is what SnapshotService needs of a node. All methods are safe for concurrent use, and
+// answer ErrUnavailable while the node is down.
 type Snapshots interface {
 	// Create takes a snapshot; fresh is false where the newest one is of the same state.
 	Create(ctx context.Context) (s *apiv1.Snapshot, fresh bool, err error)
@@ -26,7 +26,8 @@ type Snapshots interface {
 	Backup(ctx context.Context, send func(*apiv1.BackupResponse) error) error
 }
 
-// SnapshotHandler serves SnapshotService over s. It answers the path prefix to mount it at. Every call wants the token.
+// SnapshotHandler serves SnapshotService over s. It answers the path prefix to mount it at. Every
+// call wants the token.
 func SnapshotHandler(s Snapshots, token string) (string, http.Handler) {
 	return apiv1connect.NewSnapshotServiceHandler(&snapshotService{s},
 		connect.WithReadMaxBytes(maxAdminBody), connect.WithInterceptors(wantToken(token)))

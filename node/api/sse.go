@@ -20,8 +20,9 @@ import (
 //
 //	GET /events?filter=kind=BlockCommitted&after=12&kinds=TxLaunched,BlockCommitted
 //
-// Each event has the name record, tree or dropped, the JSON of client.Event as its data, and the cursor as its id, so that an EventSource
-// that reconnects, with Last-Event-ID, goes on where it was. Without after it begins now. A comment is sent while nothing happens.
+// Each event has the name record, tree or dropped, the JSON of client.Event as its data, and the
+// cursor as its id, so that an EventSource that reconnects, with Last-Event-ID, goes on where it
+// was. Without after it begins now. A comment is sent while nothing happens.
 //
 // It answers no page of another origin. A token, where not empty, is wanted as a bearer token.
 func EventsHandler(src EventSource, token string) http.Handler {
@@ -53,7 +54,8 @@ func EventsHandler(src EventSource, token string) http.Handler {
 	})
 }
 
-// sameOrigin refuses what a page of another site has the browser ask for. Those that are no browsers send no origin.
+// sameOrigin refuses what a page of another site has the browser ask for. Those that are no
+// browsers send no origin.
 func sameOrigin(r *http.Request) error {
 	origin := r.Header.Get("Origin")
 	if origin == "" {
@@ -68,7 +70,8 @@ func sameOrigin(r *http.Request) error {
 	return nil
 }
 
-// eventsQuery reads the query of a GET. The Last-Event-ID of a client that comes back counts more than what it began with.
+// eventsQuery reads the query of a GET. The Last-Event-ID of a client that comes back counts more
+// than what it began with.
 func eventsQuery(r *http.Request) (EventsQuery, error) {
 	q := EventsQuery{FromNow: true}
 	values, err := url.ParseQuery(r.URL.RawQuery)
@@ -151,8 +154,8 @@ func (s *sse) begin() {
 	s.w.WriteHeader(http.StatusOK)
 }
 
-// send writes one event. One without an event is a comment, so that whoever is on the way sees life, and the cursor, which by
-// the standard an EventSource takes without telling its page.
+// send writes one event. One without an event is a comment, so that whoever is on the way sees
+// life, and the cursor, which by the standard an EventSource takes without telling its page.
 func (s *sse) send(m *apiv1.EventsResponse) error {
 	s.begin()
 	e, err := client.EventOf(m)

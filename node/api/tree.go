@@ -12,8 +12,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// ChildOf is a supervisor's snapshot on the wire. Its path is prefix, which the paths of all below begin with. An empty prefix
-// is that of the root, whose own name is in no path but its own.
+// ChildOf is a supervisor's snapshot on the wire. Its path is prefix, which the paths of all below
+// begin with. An empty prefix is that of the root, whose own name is in no path but its own.
 func ChildOf(t supervisor.Tree, prefix string) *apiv1.Child {
 	c := &apiv1.Child{
 		Path: cmp.Or(prefix, t.ID), Id: t.ID, Type: apiv1.ChildType_CHILD_TYPE_WORKER,

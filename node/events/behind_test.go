@@ -22,7 +22,8 @@ func (l opened) Cursor(_ context.Context, from uint64) (*eventlog.Cursor, error)
 }
 func (l opened) Stat(context.Context) (eventlog.Stat, error) { return l.Log.Stat(), nil }
 
-// 0 is the oldest record that is kept, and a cursor that the log cannot have given is refused, not waited for.
+// 0 is the oldest record that is kept, and a cursor that the log cannot have given is refused, not
+// waited for.
 func TestACursorIsOfTheLog(t *testing.T) {
 	l, err := eventlog.Open(t.TempDir(), eventlog.Options{FirstIndex: 7})
 	require.NoError(t, err)

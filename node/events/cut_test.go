@@ -31,8 +31,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // cuts is how often each follower is cut off.
 const cuts = 100
 
-// cutter is a TCP proxy that cuts each connection after some bytes of the node's, in the middle of whatever they are; as often as
-// it is told, and then no more.
+// cutter is a TCP proxy that cuts each connection after some bytes of the node's, in the middle of
+// whatever they are; as often as it is told, and then no more.
 type cutter struct {
 	to   string
 	l    net.Listener
@@ -124,7 +124,8 @@ func (o *order) take(index uint64) error {
 	return nil
 }
 
-// underLoad has a follower follow while transactions are submitted. What until answers is the end of the log: it stops the load.
+// underLoad has a follower follow while transactions are submitted. What until answers is the end
+// of the log: it stops the load.
 func underLoad(t *testing.T, n *nodetest.Node, follow func(ctx context.Context, until func() uint64) error) {
 	t.Helper()
 	c := n.Client()
@@ -156,7 +157,8 @@ func underLoad(t *testing.T, n *nodetest.Node, follow func(ctx context.Context, 
 
 var errWhole = errors.New("all were seen")
 
-// A client that is cut off 100 times while it follows events under load sees each record of the log exactly once, in order.
+// A client that is cut off 100 times while it follows events under load sees each record of the log
+// exactly once, in order.
 func TestAClientThatIsCutOffSeesEachRecordOnce(t *testing.T) {
 	n := nodetest.Start(t)
 	proxy := newCutter(t, n.Address(), 1)
@@ -182,8 +184,8 @@ func TestAClientThatIsCutOffSeesEachRecordOnce(t *testing.T) {
 	})
 }
 
-// The same with server-sent events, by a client that does what an EventSource does: it remembers the last id of a block that was
-// whole, and comes back with it.
+// The same with server-sent events, by a client that does what an EventSource does: it remembers
+// the last id of a block that was whole, and comes back with it.
 func TestABrowserThatIsCutOffSeesEachRecordOnce(t *testing.T) {
 	n := nodetest.Start(t)
 	proxy := newCutter(t, n.Address(), 2)
@@ -218,7 +220,8 @@ func TestABrowserThatIsCutOffSeesEachRecordOnce(t *testing.T) {
 
 var errRefused = errors.New("refused")
 
-// eventSource reads one connection: blocks of lines, which count once the empty line is there (HTML, 9.2.6).
+// eventSource reads one connection: blocks of lines, which count once the empty line is there
+// (HTML, 9.2.6).
 func eventSource(ctx context.Context, h *http.Client, url string, last *string, handle func(event string, id uint64) error) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -266,7 +269,8 @@ func eventSource(ctx context.Context, h *http.Client, url string, last *string, 
 	}
 }
 
-// The stream is there while the node is not, tells what happens to the tree, and goes on with the log behind the last record.
+// The stream is there while the node is not, tells what happens to the tree, and goes on with the
+// log behind the last record.
 func TestTheStreamOutlivesTheNode(t *testing.T) {
 	n := nodetest.Start(t, nodetest.Profile(node.Chaos))
 	c := n.Client()

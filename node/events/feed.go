@@ -6,8 +6,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// feed is a ring of the newest events of the tree, for any number of readers, each with a place of its own. What it costs does
-// not depend on them.
+// feed is a ring of the newest events of the tree, for any number of readers, each with a place of
+// its own. What it costs does not depend on them.
 type feed struct {
 	mu   sync.Mutex
 	ring []supervisor.Event
@@ -43,8 +43,8 @@ func (f *feed) changed() <-chan struct{} {
 	return f.news
 }
 
-// read appends the events from a place on to batch, at most as fit into its capacity, and answers the place behind them; missed counts those that had
-// gone by before they were read.
+// read appends the events from a place on to batch, at most as fit into its capacity, and answers
+// the place behind them; missed counts those that had gone by before they were read.
 func (f *feed) read(from uint64, batch []supervisor.Event) (_ []supervisor.Event, missed, next uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -31,7 +31,8 @@ var (
 	filterKind  = anyOf{"kind", api.EventKinds(), kindOf}
 	filterClass = anyOf{"class", []string{"normal", "shutdown", "abnormal"}, classOf}
 
-	// filterPath is about events of the tree alone: a record has no path, not even below the empty one.
+	// filterPath is about events of the tree alone: a record has no path, not even below the empty
+	// one.
 	filterPath = pathFilter{pubsub.Under("path", func(e engines.Event) string {
 		if t, ok := e.(engines.TreeChanged); ok {
 			return t.Event.Head().Subject()
@@ -75,7 +76,8 @@ func classOf(e engines.Event) string {
 	return strings.ToLower(strings.TrimPrefix(class.String(), "EXIT_CLASS_"))
 }
 
-// anyOf is a family whose value is one or more of a few words, with bars between them: the event has one of them.
+// anyOf is a family whose value is one or more of a few words, with bars between them: the event
+// has one of them.
 type anyOf struct {
 	name  string
 	words []string

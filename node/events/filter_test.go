@@ -98,7 +98,8 @@ func TestFiltersHaveOneForm(t *testing.T) {
 	require.Empty(t, matching(tree), "a stream that matches no record needs no log")
 }
 
-// The kinds that a stream knows are all that the supervisor has, but for EventsDropped, which a stream tells as dropped.
+// The kinds that a stream knows are all that the supervisor has, but for EventsDropped, which a
+// stream tells as dropped.
 func TestEveryEventOfATreeHasItsKind(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "../../supervisor/event.go", nil, 0)
 	require.NoError(t, err)

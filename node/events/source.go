@@ -63,8 +63,8 @@ func (s *Source) Observe(e supervisor.Event) { s.feed.Observe(e) }
 // Open is how many streams are open.
 func (s *Source) Open() int { return int(s.open.Load()) }
 
-// firstContact is how long a stream waits for the log before it begins without: a logger that hangs must not keep the events of
-// the tree from who wants to see why.
+// firstContact is how long a stream waits for the log before it begins without: a logger that hangs
+// must not keep the events of the tree from who wants to see why.
 const firstContact = time.Second
 
 // Events is api.EventSource's.
@@ -117,8 +117,8 @@ type sending struct{ error }
 
 func (s sending) Unwrap() error { return s.error }
 
-// stream is one call of Events. The tail of the log and the pump of the tree run beside each other, so that neither waits when
-// the other does; mu is held while something is sent.
+// stream is one call of Events. The tail of the log and the pump of the tree run beside each other,
+// so that neither waits when the other does; mu is held while something is sent.
 type stream struct {
 	source *Source
 	chain  pubsub.Chain[engines.Event]

@@ -15,10 +15,12 @@ import (
 )
 
 const (
-	// retry is how long the tail waits at most before it looks at the log again, where nothing makes it look.
+	// retry is how long the tail waits at most before it looks at the log again, where nothing
+	// makes it look.
 	retry = 500 * time.Millisecond
 
-	// newsBuffer is how much news may wait for a tail that reads. More is dropped: what it reads comes from the log.
+	// newsBuffer is how much news may wait for a tail that reads. More is dropped: what it reads
+	// comes from the log.
 	newsBuffer = 16
 
 	// treeBatch is how many events of the tree are taken at once.
@@ -28,7 +30,8 @@ const (
 	skipsTold = 10_000
 )
 
-// enter opens the log at the cursor, and finds out where now is. A stream whose filter matches no record has no need of a log.
+// enter opens the log at the cursor, and finds out where now is. A stream whose filter matches no
+// record has no need of a log.
 func (s *stream) enter(ctx context.Context) error {
 	if len(s.kinds) == 0 || s.cur != nil {
 		return nil
@@ -58,9 +61,9 @@ func (s *stream) enter(ctx context.Context) error {
 	return nil
 }
 
-// Behind reads the log behind a cursor, 0 being before the oldest record that is kept, and answers what the cursor is then. A
-// cursor whose records are gone is api.ErrNoRecord, and one that this log cannot have given api.ErrBeyond: a reader that
-// waited there would miss every record up to it.
+// Behind reads the log behind a cursor, 0 being before the oldest record that is kept, and answers
+// what the cursor is then. A cursor whose records are gone is api.ErrNoRecord, and one that this
+// log cannot have given api.ErrBeyond: a reader that waited there would miss every record up to it.
 func Behind(ctx context.Context, log Log, cursor uint64) (*eventlog.Cursor, uint64, error) {
 	for {
 		st, err := log.Stat(ctx)
@@ -87,7 +90,8 @@ func Behind(ctx context.Context, log Log, cursor uint64) (*eventlog.Cursor, uint
 	}
 }
 
-// readable is the newest record that a reader may have: a segment gives it away just before the log calls it durable.
+// readable is the newest record that a reader may have: a segment gives it away just before the log
+// calls it durable.
 func readable(st eventlog.Stat) uint64 {
 	end := st.Durable
 	for _, s := range st.Segments {
@@ -219,8 +223,9 @@ func (s *stream) tail(ctx context.Context) error {
 	}
 }
 
-// live sends records as long as one incarnation of the logger and of the bus live. The bus only says when there is something to
-// read: the log is truth, and a stream whose bus restarted, or who missed news, has missed no record.
+// live sends records as long as one incarnation of the logger and of the bus live. The bus only
+// says when there is something to read: the log is truth, and a stream whose bus restarted, or who
+// missed news, has missed no record.
 func (s *stream) live(ctx context.Context) error {
 	if err := s.enter(ctx); err != nil {
 		return err
@@ -239,7 +244,8 @@ func (s *stream) live(ctx context.Context) error {
 	}
 }
 
-// subscribe has the filter run by an agent of the bus. A registry that hangs must not hold up what can be read.
+// subscribe has the filter run by an agent of the bus. A registry that hangs must not hold up what
+// can be read.
 func (s *stream) subscribe(ctx context.Context) (*pubsub.Subscription[engines.Event], error) {
 	sub, stop := context.WithCancel(ctx)
 	late := time.AfterFunc(retry, stop)
@@ -254,7 +260,8 @@ func (s *stream) subscribe(ctx context.Context) (*pubsub.Subscription[engines.Ev
 
 var errNoNews = errors.New("the bus does not take subscribers")
 
-// wait returns when there is news. It looks again now and then where there is none: an agent that hangs sends none.
+// wait returns when there is news. It looks again now and then where there is none: an agent that
+// hangs sends none.
 func wait(ctx context.Context, news *pubsub.Subscription[engines.Event]) error {
 	idle, cancel := context.WithTimeout(ctx, retry)
 	defer cancel()

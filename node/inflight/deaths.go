@@ -15,7 +15,8 @@ import (
 	"github.com/coppice-go/coppice/engines"
 )
 
-// ErrDeaths: the file of deaths is not what was written. It is written in one step, so a crash does not do that.
+// ErrDeaths: the file of deaths is not what was written. It is written in one step, so a crash does
+// not do that.
 var ErrDeaths = errors.New("file of deaths")
 
 // maxKept bounds the transactions in the file. The one whose last death is longest ago goes first.
@@ -72,7 +73,8 @@ func readLedger(path string) (ledger, error) {
 	return l, nil
 }
 
-// count adds a death of the process with that run's marks. It is false when they were counted before.
+// count adds a death of the process with that run's marks. It is false when they were counted
+// before.
 func (l *ledger) count(run name, flights []Flight) bool {
 	id := hex.EncodeToString(run[:])
 	if l.Counted == id {

@@ -16,8 +16,8 @@ import (
 	"github.com/coppice-go/coppice/engines"
 )
 
-// The file of marks: a header, and slots of one cache line each, so that workers do not share one. Numbers have the machine's
-// own byte order: nobody reads them after a boot, let alone elsewhere.
+// The file of marks: a header, and slots of one cache line each, so that workers do not share one.
+// Numbers have the machine's own byte order: nobody reads them after a boot, let alone elsewhere.
 //
 //	 0  8  magic
 //	 8  4  format
@@ -119,8 +119,8 @@ func parseMarks(b []byte) (found, error) {
 	return f, nil
 }
 
-// mapMarks puts a new, empty table in the place of what is at path, and maps it. A process or a goroutine that still holds the old
-// one marks there, where nobody looks.
+// mapMarks puts a new, empty table in the place of what is at path, and maps it. A process or a
+// goroutine that still holds the old one marks there, where nobody looks.
 func mapMarks(path string, run, boot name) ([]byte, error) {
 	next := path + ".new"
 	f, err := os.OpenFile(next, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
@@ -148,7 +148,8 @@ func mapMarks(path string, run, boot name) ([]byte, error) {
 	return mem, nil
 }
 
-// currentBoot names the time since the system was booted. It is zero where the system has no name for it.
+// currentBoot names the time since the system was booted. It is zero where the system has no name
+// for it.
 func currentBoot() name {
 	id, err := os.ReadFile(filepath.FromSlash("/proc/sys/kernel/random/boot_id"))
 	if err != nil || len(id) == 0 {

@@ -25,14 +25,15 @@ const (
 	deathsFile = "deaths.json"
 )
 
-// Table is this process's marks, and what is known of transactions that were marked when one died. It is safe for concurrent
-// use. One process at a time may have a directory open; the caller sees to that.
+// Table is this process's marks, and what is known of transactions that were marked when one died.
+// It is safe for concurrent use. One process at a time may have a directory open; the caller sees
+// to that.
 type Table struct {
 	head  *header
 	slots []slot
 
-	// While there are suspects, Slots turns are shared out: one to whoever runs, all of them to a suspect. Nobody who waits, for
-	// a place or a read, holds any, so turns go round.
+	// While there are suspects, Slots turns are shared out: one to whoever runs, all of them to a
+	// suspect. Nobody who waits, for a place or a read, holds any, so turns go round.
 	turns *semaphore.Weighted
 	known atomic.Pointer[map[engines.TxID]record] // replaced, never changed; nil: no suspects
 
@@ -48,9 +49,10 @@ type Previous struct {
 	Ignored string   // why the marks that were there do not count; empty if they do, or there were none
 }
 
-// Open counts the marks that the process before has left in dir, and begins a table of its own. A file of marks that cannot be
-// read counts for nothing: it is never synced, so a power cut may leave anything there, and to miss a death costs one more. A
-// file of deaths that cannot be read is ErrDeaths: to pass over it could execute again what is known to kill.
+// Open counts the marks that the process before has left in dir, and begins a table of its own. A
+// file of marks that cannot be read counts for nothing: it is never synced, so a power cut may
+// leave anything there, and to miss a death costs one more. A file of deaths that cannot be read is
+// ErrDeaths: to pass over it could execute again what is known to kill.
 func Open(dir string) (*Table, error) { return open(dir, currentBoot()) }
 
 func open(dir string, boot name) (*Table, error) {
@@ -76,12 +78,13 @@ func open(dir string, boot name) (*Table, error) {
 	t.head = (*header)(unsafe.Pointer(unsafe.SliceData(mem)))
 	t.slots = unsafe.Slice((*slot)(unsafe.Pointer(&mem[headerSize])), Slots)
 	// Not at Close: a worker that ignored its stop may still leave then.
-	runtime.AddCleanup(t, func(mem []byte) { _ = unix.Munmap(mem) }, mem) // an error leaves it mapped, which harms nobody
+	// an error leaves it mapped, which harms nobody
+	runtime.AddCleanup(t, func(mem []byte) { _ = unix.Munmap(mem) }, mem)
 	return t, nil
 }
 
-// learn counts the marks at path: the deaths are durable before the marks are replaced, and the run's name keeps a process that
-// dies in between from counting them twice.
+// learn counts the marks at path: the deaths are durable before the marks are replaced, and the
+// run's name keeps a process that dies in between from counting them twice.
 func (t *Table) learn(path string, boot name) error {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -123,8 +126,9 @@ func (t *Table) Previous() Previous { return t.previous }
 // File is where the deaths are written, for people who want to look, or to forget them.
 func (t *Table) File() string { return t.path }
 
-// Enter marks a transaction whose backend code is about to run, and answers what Leave wants. While there are suspects it may
-// wait for others to leave; when ctx ends meanwhile it waits no longer, and marks all the same.
+// Enter marks a transaction whose backend code is about to run, and answers what Leave wants. While
+// there are suspects it may wait for others to leave; when ctx ends meanwhile it waits no longer,
+// and marks all the same.
 func (t *Table) Enter(ctx context.Context, id engines.TxID, atPlace bool) (mark uint64) {
 	if known := t.known.Load(); known != nil {
 		turns := int64(1)
@@ -166,8 +170,8 @@ func (t *Table) Leave(mark uint64) {
 	runtime.KeepAlive(t)
 }
 
-// Deaths answers at how many deaths of a process the transaction was in flight: before it had its place, and at it. A
-// transaction that ended since has none.
+// Deaths answers at how many deaths of a process the transaction was in flight: before it had its
+// place, and at it. A transaction that ended since has none.
 func (t *Table) Deaths(id engines.TxID) (eager, placed int) {
 	if known := t.known.Load(); known != nil {
 		r := (*known)[id]
@@ -197,8 +201,8 @@ func (t *Table) Forget(ids []engines.TxID) error {
 	return nil
 }
 
-// Close says that the process stops in order: what is marked now counts for nothing. Whoever still runs may go on to Enter and
-// Leave.
+// Close says that the process stops in order: what is marked now counts for nothing. Whoever still
+// runs may go on to Enter and Leave.
 func (t *Table) Close() {
 	t.head.closed.Store(1)
 	runtime.KeepAlive(t)

@@ -64,7 +64,8 @@ func deaths(t *Table, id engines.TxID) [2]int {
 	return [2]int{eager, placed}
 }
 
-// next opens dir as the next process would: what the last one marked and did not close is still there.
+// next opens dir as the next process would: what the last one marked and did not close is still
+// there.
 func next(t *testing.T, dir string) *Table {
 	t.Helper()
 	tab, err := open(dir, name{1})
@@ -103,7 +104,8 @@ func TestAClosedTableCountsForNothing(t *testing.T) {
 	require.Zero(t, deaths(again, id(1)))
 	require.NoFileExists(t, again.File())
 
-	// Who ignored the stop may still leave and enter, and is not mistaken for one of the next process's.
+	// Who ignored the stop may still leave and enter, and is not mistaken for one of the next
+	// process's.
 	tab.Leave(mark)
 	tab.Enter(t.Context(), id(1), true)
 	tab = nil
@@ -121,7 +123,8 @@ func TestMarksOfAnotherBootDoNotCount(t *testing.T) {
 	require.Zero(t, deaths(tab, id(1)))
 }
 
-// A process that dies after it has counted, and before it has a table of its own, leaves the same marks again.
+// A process that dies after it has counted, and before it has a table of its own, leaves the same
+// marks again.
 func TestADeathIsCountedOnce(t *testing.T) {
 	dir := t.TempDir()
 	tab := next(t, dir)
@@ -207,7 +210,8 @@ func TestOverflow(t *testing.T) {
 	require.NotContains(t, died, Flight{engines.TxID{5}, false})
 }
 
-// With suspects about, they run alone and the others together, so that the next death has one suspect.
+// With suspects about, they run alone and the others together, so that the next death has one
+// suspect.
 func TestASuspectRunsAlone(t *testing.T) {
 	dir := t.TempDir()
 	next(t, dir).Enter(t.Context(), id(1), true)
@@ -263,7 +267,8 @@ func sorted(f []Flight) []Flight {
 	return f
 }
 
-// Any number may enter and leave at once, with suspects and without; nobody is marked twice, and all marks come back.
+// Any number may enter and leave at once, with suspects and without; nobody is marked twice, and
+// all marks come back.
 func TestConcurrentUse(t *testing.T) {
 	dir := t.TempDir()
 	for _, suspects := range []bool{false, true} {

@@ -21,8 +21,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor/treemetrics"
 )
 
-// Sources are asked at each scrape. All are safe for concurrent use. Those without a context answer at once; the others answer, or fail,
-// before their context ends.
+// Sources are asked at each scrape. All are safe for concurrent use. Those without a context answer
+// at once; the others answer, or fail, before their context ends.
 type Sources struct {
 	Version string // of the program
 	Up      func() bool
@@ -35,7 +35,8 @@ type Sources struct {
 	Pool    func(context.Context) (mempool.Stat, error)
 }
 
-// Metrics is a node's registry, and what those who count hold on to. Its methods are safe for concurrent use and never wait.
+// Metrics is a node's registry, and what those who count hold on to. Its methods are safe for
+// concurrent use and never wait.
 type Metrics struct {
 	registry *prometheus.Registry
 
@@ -99,7 +100,8 @@ func New(s Sources) *Metrics {
 	return m
 }
 
-// Handler answers scrapes. One at a time is enough for a node; more than a few at once are turned away.
+// Handler answers scrapes. One at a time is enough for a node; more than a few at once are turned
+// away.
 func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, ErrorHandling: promhttp.ContinueOnError})
 }

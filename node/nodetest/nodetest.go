@@ -22,7 +22,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
 
-// Timeout bounds every wait of this package. What takes longer fails the test, with the tree as it is then.
+// Timeout bounds every wait of this package. What takes longer fails the test, with the tree as it
+// is then.
 const Timeout = time.Minute
 
 // chainID is the chain of a home that Start makes.
@@ -226,7 +227,8 @@ func (n *Node) Token() string {
 	return strings.TrimSpace(string(b))
 }
 
-// Client returns a client with the admin's token that finds the node in each of its lives. It is safe for concurrent use.
+// Client returns a client with the admin's token that finds the node in each of its lives. It is
+// safe for concurrent use.
 func (n *Node) Client(opts ...client.Option) *client.Client {
 	n.t.Helper()
 	resolve := func() (string, error) {

@@ -29,7 +29,8 @@ func get(t testing.TB, c *client.Client, key string) string {
 	return string(v)
 }
 
-// One client goes with the node through kills, restarts and crashes, and nothing acknowledged is lost (I1).
+// One client goes with the node through kills, restarts and crashes, and nothing acknowledged is
+// lost (I1).
 func TestANodeInMemoryGoesThroughEverything(t *testing.T) {
 	for _, keep := range []int{0, 50, 100} {
 		n := nodetest.Start(t, nodetest.KeepUnsynced(keep, 1))

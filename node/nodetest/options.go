@@ -18,19 +18,21 @@ type options struct {
 	genesis []func(*node.Genesis)
 }
 
-// With runs every life of the node with the node's own options: WithBackend, WithEngine, WithLogger and so on.
+// With runs every life of the node with the node's own options: WithBackend, WithEngine, WithLogger
+// and so on.
 func With(opts ...node.Option) Option {
 	return func(o *options) { o.node = append(o.node, opts...) }
 }
 
-// OnDisk keeps the log and the state on the operating system's disk too, in a directory of the test's. Such a node can be
-// stopped, verified and opened by others; it cannot Crash.
+// OnDisk keeps the log and the state on the operating system's disk too, in a directory of the
+// test's. Such a node can be stopped, verified and opened by others; it cannot Crash.
 func OnDisk() Option { return func(o *options) { o.onDisk = true } }
 
 // Home runs the node of a home that is there already, on the operating system's disk.
 func Home(dir string) Option { return func(o *options) { o.home, o.onDisk = dir, true } }
 
-// Profile chooses the limits of the tree. The default is node.Default, what is shipped; node.Chaos bears kills without end.
+// Profile chooses the limits of the tree. The default is node.Default, what is shipped; node.Chaos
+// bears kills without end.
 func Profile(p node.Profile) Option { return func(o *options) { o.profile = p } }
 
 // Config edits the configuration of every life.
@@ -43,7 +45,8 @@ func Genesis(edit func(*node.Genesis)) Option {
 	return func(o *options) { o.genesis = append(o.genesis, edit) }
 }
 
-// KeepUnsynced says how much of what was not synced survives a Crash, in per cent (0 by default), and the seed of the choice.
+// KeepUnsynced says how much of what was not synced survives a Crash, in per cent (0 by default),
+// and the seed of the choice.
 func KeepUnsynced(percent int, seed uint64) Option {
 	return func(o *options) { o.keep, o.seed = percent, seed }
 }

@@ -14,8 +14,8 @@ import (
 // ErrKilled is the reason of every kill by this package.
 var ErrKilled = errors.New("killed by the test")
 
-// Kill ends what runs at a path of the tree, such as coppice/node/transactions/ordering, abnormally, and returns at once: see Cut
-// to wait.
+// Kill ends what runs at a path of the tree, such as coppice/node/transactions/ordering,
+// abnormally, and returns at once: see Cut to wait.
 func (n *Node) Kill(path string) {
 	n.t.Helper()
 	if err := n.Supervisor().Kill(path, ErrKilled); err != nil {
@@ -47,7 +47,8 @@ func (n *Node) AwaitSettled() supervisor.Tree {
 // awaitEvery is how often Await looks again.
 const awaitEvery = 2 * time.Millisecond
 
-// Await waits until ok says so; what is told when it never does. It looks again and again, and at once.
+// Await waits until ok says so; what is told when it never does. It looks again and again, and at
+// once.
 func (n *Node) Await(what string, ok func() bool) {
 	n.t.Helper()
 	limit := time.NewTimer(Timeout)
@@ -63,8 +64,8 @@ func (n *Node) Await(what string, ok func() bool) {
 	}
 }
 
-// AwaitEnd waits until the node ends by itself and answers why, as the process would tell: node.ExitCode(err) is its exit
-// code. Begin starts it again.
+// AwaitEnd waits until the node ends by itself and answers why, as the process would tell:
+// node.ExitCode(err) is its exit code. Begin starts it again.
 func (n *Node) AwaitEnd() error {
 	n.t.Helper()
 	l := n.now()
@@ -86,7 +87,8 @@ func (n *Node) Stop() {
 	}
 }
 
-// Begin starts the node again after Stop or AwaitEnd, on the same disk, and returns when it answers.
+// Begin starts the node again after Stop or AwaitEnd, on the same disk, and returns when it
+// answers.
 func (n *Node) Begin() {
 	n.t.Helper()
 	select {
@@ -104,8 +106,8 @@ func (n *Node) Restart() {
 	n.Begin()
 }
 
-// Crash is a power failure: what the disk had not been told to sync is lost (but see KeepUnsynced), nothing is stopped in order,
-// and the node starts again. It returns when that answers.
+// Crash is a power failure: what the disk had not been told to sync is lost (but see KeepUnsynced),
+// nothing is stopped in order, and the node starts again. It returns when that answers.
 func (n *Node) Crash() {
 	n.t.Helper()
 	if n.mem == nil {
@@ -119,7 +121,8 @@ func (n *Node) Crash() {
 	n.begin()
 }
 
-// Verify checks the stopped home of a node that runs OnDisk, as `coppice verify` does: by scan and by replay.
+// Verify checks the stopped home of a node that runs OnDisk, as `coppice verify` does: by scan and
+// by replay.
 func (n *Node) Verify(o node.VerifyOptions) node.Verified {
 	n.t.Helper()
 	if n.mem != nil {

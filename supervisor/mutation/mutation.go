@@ -1,10 +1,13 @@
-// Package mutation changes comparisons and conditions of package supervisor, one at a time, and looks whether a test notices:
+// Package mutation changes comparisons and conditions of package supervisor, one at a time, and
+// looks whether a test notices:
 //
 //	go test ./supervisor/mutation -v -timeout 0 -args -mutate decide.go,restart.go
 //
-// All mutants are compiled at once, through an overlay, so the working tree is never touched; the environment variable MUTANT chooses one. What no test of package
-// supervisor notices is played against Erlang/OTP (package otpdiff), if that is installed, and fails the run if it survives that too. Those that change nothing
-// that anybody could notice are listed, with the reason, in equivalent.txt. Without -mutate the tests are those of the mutator.
+// All mutants are compiled at once, through an overlay, so the working tree is never touched; the
+// environment variable MUTANT chooses one. What no test of package supervisor notices is played
+// against Erlang/OTP (package otpdiff), if that is installed, and fails the run if it survives that
+// too. Those that change nothing that anybody could notice are listed, with the reason, in
+// equivalent.txt. Without -mutate the tests are those of the mutator.
 package mutation
 
 import (
@@ -63,9 +66,10 @@ type mutator struct {
 	mutants []Mutant
 }
 
-// Mutants returns a Go file with all of its mutants in it, numbered from first: of each comparison its negation, and of an order its boundary moved; of
-// "and" and "or" the other; of each negation its operand; and of each condition (of an if, a for, a case without a tag, or an operand of "and" and "or") that has
-// no operator, its negation.
+// Mutants returns a Go file with all of its mutants in it, numbered from first: of each comparison
+// its negation, and of an order its boundary moved; of "and" and "or" the other; of each negation
+// its operand; and of each condition (of an if, a for, a case without a tag, or an operand of "and"
+// and "or") that has no operator, its negation.
 func Mutants(name string, source []byte, first int) ([]byte, []Mutant, error) {
 	m := &mutator{fset: token.NewFileSet(), name: name, source: source, next: first}
 	file, err := parser.ParseFile(m.fset, name, source, parser.SkipObjectResolution)

@@ -187,7 +187,8 @@ func TestSurvivors(t *testing.T) {
 	if *otp {
 		diff = compile("otpdiff.test", "./../otpdiff")
 	}
-	// The quick tests first: most mutants do not live to see the others. A mutant that runs for ever is noticed by the time.
+	// The quick tests first: most mutants do not live to see the others. A mutant that runs for
+	// ever is noticed by the time.
 	const slow = "Immediate|EveryChild|Rule75|ManyAtOnce|TestObservers"
 	const about = "|Conformance|Dependencies|BuildsFor" // the package, not what it does
 	quick := []string{"-test.failfast", "-test.timeout", "15s", "-test.skip", slow + about}

@@ -9,7 +9,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// coverage counts histories by what they have in them, and by what both sides then had to do: that a comparison compared something is measured.
+// coverage counts histories by what they have in them, and by what both sides then had to do: that
+// a comparison compared something is measured.
 type coverage struct {
 	histories uint64
 	with      map[string]uint64

@@ -101,7 +101,8 @@ func check(t *testing.T, name string, h History, s sides, again func(History) si
 	t.Errorf("%s differs\n%s\n%s", name, again(small), small.Script())
 }
 
-// The main set: random trees and histories, all in one Erlang process, which plays ahead while this one compares.
+// The main set: random trees and histories, all in one Erlang process, which plays ahead while this
+// one compares.
 func TestDifferential(t *testing.T) {
 	e := startErlang(t)
 	t.Parallel()

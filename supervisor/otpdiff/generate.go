@@ -29,8 +29,8 @@ type generator struct {
 	paths []string // of workers
 }
 
-// timed histories have a window that expires: pause is longer than period and the second after it (rule 41), all that lies between two
-// pauses takes less than the period.
+// timed histories have a window that expires: pause is longer than period and the second after it
+// (rule 41), all that lies between two pauses takes less than the period.
 const (
 	period = 2
 	pause  = 3100 // ms
@@ -155,7 +155,8 @@ func (g *generator) node(id string, depth int, auto supervisor.AutoShutdown) Nod
 	return n
 }
 
-// starts are the outcomes of the first few starts. The first of all does not hang, so that there is a tree to talk to.
+// starts are the outcomes of the first few starts. The first of all does not hang, so that there is
+// a tree to talk to.
 func (g *generator) starts(dynamic bool) []Outcome {
 	if g.chance(60) {
 		return nil

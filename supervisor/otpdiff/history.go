@@ -8,7 +8,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// History is a tree and what happens to it. It is data, so that it can be played twice, made smaller and printed.
+// History is a tree and what happens to it. It is data, so that it can be played twice, made
+// smaller and printed.
 type History struct {
 	Root  Node
 	Steps []Step
@@ -19,9 +20,11 @@ type Node struct {
 	ID          string
 	Restart     supervisor.Restart
 	Significant bool
-	// Shutdown is the shutdown time: 0 for the default, supervisor.Brutal, supervisor.Infinity or a time.
+	// Shutdown is the shutdown time: 0 for the default, supervisor.Brutal, supervisor.Infinity or a
+	// time.
 	Shutdown time.Duration
-	// Starts are the outcomes of the first starts of this path, over all its incarnations; later ones are Ok.
+	// Starts are the outcomes of the first starts of this path, over all its incarnations; later
+	// ones are Ok.
 	Starts []Outcome
 	// OnStop is how a worker obeys.
 	OnStop OnStop
@@ -42,11 +45,13 @@ type Sup struct {
 type Outcome struct {
 	// Hang: it waits at a gate first.
 	Hang bool
-	// Kind is an atom: ok, info (ok, with something for who asked), ignore, boom (an error), panic, garbage (neither a service nor an error).
+	// Kind is an atom: ok, info (ok, with something for who asked), ignore, boom (an error), panic,
+	// garbage (neither a service nor an error).
 	Kind string
 }
 
-// OnStop is how a worker obeys: by ending with shutdown (obey), normal, crash or {shutdown, detail} (detail), after it has waited at a gate (slow), or never (deaf).
+// OnStop is how a worker obeys: by ending with shutdown (obey), normal, crash or {shutdown, detail}
+// (detail), after it has waited at a gate (slow), or never (deaf).
 type OnStop string
 
 // Op is what a step does.
@@ -54,8 +59,10 @@ type Op string
 
 // The steps. Path is the child that dies; for all others it is the supervisor meant.
 const (
-	Die       Op = "die"             // a worker ends by itself; Arg is the Reason
-	Hold      Op = "hold"            // its supervisor is busy until the next Release: a start_child whose start waits at a gate, then answers ignore
+	Die Op = "die" // a worker ends by itself; Arg is the Reason
+	// its supervisor is busy until the next Release: a start_child whose start waits at a gate,
+	// then answers ignore
+	Hold      Op = "hold"
 	Release   Op = "release"         // opens all gates
 	Start     Op = "start_child"     // of Child
 	Instance  Op = "start_instance"  // start_child of a dynamic supervisor, with Child for an argument

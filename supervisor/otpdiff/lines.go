@@ -32,7 +32,8 @@ func (p *player) line(e supervisor.Event) string {
 	case supervisor.ChildStarting:
 		return "start " + at
 	case supervisor.ChildStopped:
-		// A supervisor's end is told by itself, that of a child which had ended before is the history's.
+		// A supervisor's end is told by itself, that of a child which had ended before is the
+		// history's.
 		if l.node.Sup == nil && (e.Exit.Stopped || e.Exit.Orphaned) {
 			return "stop " + at + " " + exitReason(e.Exit, l.node)
 		}
@@ -129,7 +130,8 @@ func startReason(err error) string {
 	}
 }
 
-// normalize sorts what a dynamic supervisor does in no order (OTP rule 74): stops of its instances that follow one another, and the reports at its end.
+// normalize sorts what a dynamic supervisor does in no order (OTP rule 74): stops of its instances
+// that follow one another, and the reports at its end.
 func normalize(trace string, dynamic func(path string) bool) string {
 	lines := strings.Split(trace, "\n")
 	key := func(line string) string {

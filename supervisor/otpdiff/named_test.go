@@ -25,8 +25,9 @@ var (
 	abc         = []Node{{ID: "a"}, {ID: "b"}, {ID: "c"}}
 )
 
-// named are what OTP's suite lacks, and what random histories have found. Calls from inside of a child have no counterpart, as they would hang in OTP;
-// for descendants' panics and orphans that live on there is none either. Those are held by the tests of package supervisor.
+// named are what OTP's suite lacks, and what random histories have found. Calls from inside of a
+// child have no counterpart, as they would hang in OTP; for descendants' panics and orphans that
+// live on there is none either. Those are held by the tests of package supervisor.
 var named = []struct {
 	name string
 	History

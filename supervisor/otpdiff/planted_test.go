@@ -13,7 +13,8 @@ import (
 	ours "github.com/coppice-go/coppice/internal/require"
 )
 
-// A bug of one side is found, made small and printed for both, and the process fails: here one that turns an answer around.
+// A bug of one side is found, made small and printed for both, and the process fails: here one that
+// turns an answer around.
 func TestPlantedDifference(t *testing.T) {
 	ours.Tool(t, "erlang")
 	t.Parallel()

@@ -58,7 +58,8 @@ type supervisorLike interface {
 	Stop(context.Context) error
 }
 
-// play is the trace of a history; met gets what it had to do. It must be called where quiet works: in a synctest bubble.
+// play is the trace of a history; met gets what it had to do. It must be called where quiet works:
+// in a synctest bubble.
 func play(h History, quiet func(), met features) string {
 	p := &player{
 		quiet: quiet, met: met, over: make(chan struct{}), up: map[uint64]bool{}, counts: map[string]int{}, lives: map[uint64]life{}, nodes: map[string]*Node{},
@@ -181,7 +182,8 @@ func (p *player) gate() {
 	<-c
 }
 
-// release opens the gates one after the other: what two supervisors do at the same time has no order.
+// release opens the gates one after the other: what two supervisors do at the same time has no
+// order.
 func (p *player) release() {
 	p.mu.Lock()
 	gates := slices.Clone(p.gates)
@@ -218,7 +220,8 @@ func (p *player) do(o Outcome) error {
 	return nil
 }
 
-// child is the specification of a node. Starts are without a bound (OTP rule 15); what OTP kills is abandoned (rule 60).
+// child is the specification of a node. Starts are without a bound (OTP rule 15); what OTP kills is
+// abandoned (rule 60).
 func (p *player) child(n *Node) supervisor.Child {
 	return supervisor.Child{
 		ID: n.ID, Kind: n.kind(), Restart: n.Restart, Significant: n.Significant, Shutdown: n.Shutdown, StartTimeout: supervisor.Infinity, Orphan: supervisor.Abandon,

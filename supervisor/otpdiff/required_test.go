@@ -1,6 +1,7 @@
 package otpdiff
 
-// required is what a set of at least so many histories must have met, or it compares nothing with nothing.
+// required is what a set of at least so many histories must have met, or it compares nothing with
+// nothing.
 var required = map[uint64][]string{
 	300: {
 		"tree: 1 levels of supervisors", "tree: 2 levels of supervisors", "tree: 3 levels of supervisors",

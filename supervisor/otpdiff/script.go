@@ -10,7 +10,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// Script is a history for both sides: as an Erlang command, to be run where otpdiff.erl is, and as a Go literal for the list of named histories.
+// Script is a history for both sides: as an Erlang command, to be run where otpdiff.erl is, and as
+// a Go literal for the list of named histories.
 func (h History) Script() string {
 	return fmt.Sprintf(`# OTP, in supervisor/otpdiff:
 erlc -o /tmp otpdiff.erl && erl +S 1:1 -noshell -pa /tmp -eval '

@@ -9,7 +9,8 @@ import (
 // maxTries bounds how many smaller histories are played for one that differs.
 const maxTries = 3000
 
-// Shrink makes a history smaller as long as differs holds: fewer steps, fewer children, plainer children. What it returns still differs.
+// Shrink makes a history smaller as long as differs holds: fewer steps, fewer children, plainer
+// children. What it returns still differs.
 func Shrink(h History, differs func(History) bool) History {
 	tries := 0
 	for again := true; again; {
@@ -28,7 +29,8 @@ func Shrink(h History, differs func(History) bool) History {
 	return h
 }
 
-// reductions are the next smaller histories, the smallest first. Each answers false if it changed nothing.
+// reductions are the next smaller histories, the smallest first. Each answers false if it changed
+// nothing.
 func reductions(h History) []func(*History) bool {
 	var out []func(*History) bool
 	steps := len(h.Steps)
@@ -130,7 +132,8 @@ func drop(o *[]Outcome, i int) bool {
 	return true
 }
 
-// nodes are all nodes, the root first, those of start_child last; always in the same order for the same shape.
+// nodes are all nodes, the root first, those of start_child last; always in the same order for the
+// same shape.
 func (h *History) nodes() []*Node {
 	var out []*Node
 	var walk func(n *Node)

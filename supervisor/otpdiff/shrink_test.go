@@ -27,8 +27,10 @@ func TestShrink(t *testing.T) {
 		before := h.Script()
 		small := Shrink(h, crashes)
 		require.True(t, crashes(small))
-		require.LessOrEqual(t, len(small.Steps), 3)                         // a start_child, if the child is of one, the death, the stop
-		require.LessOrEqual(t, len(small.nodes()), 3, "%v", small.Script()) // the root, the child, and the template of a dynamic supervisor
+		// a start_child, if the child is of one, the death, the stop
+		require.LessOrEqual(t, len(small.Steps), 3)
+		// the root, the child, and the template of a dynamic supervisor
+		require.LessOrEqual(t, len(small.nodes()), 3, "%v", small.Script())
 		require.Equal(t, before, h.Script(), "the history that was given has changed")
 	}
 	require.Greater(t, found, 50)

@@ -41,8 +41,9 @@ func (p *player) step(k int, s Step) string {
 	return p.call(k, s)
 }
 
-// allowed says whether a step has one order of what follows from it, the same on both sides. OTP rule 15: here a stop would end a start that
-// hangs, there it waits for it. So while something hangs, only those that wait for it are touched, and none of them is told to end. Nor is one
+// allowed says whether a step has one order of what follows from it, the same on both sides. OTP
+// rule 15: here a stop would end a start that hangs, there it waits for it. So while something
+// hangs, only those that wait for it are touched, and none of them is told to end. Nor is one
 // touched whose parent waits for it: it would go on at the same time as its parent.
 func (p *player) allowed(sup string, s Step) bool {
 	p.mu.Lock()
@@ -163,7 +164,8 @@ func (p *player) call(k int, s Step) string {
 	return ""
 }
 
-// hold is the child that keeps its supervisor busy: temporary, and it answers ignore, so nothing stays.
+// hold is the child that keeps its supervisor busy: temporary, and it answers ignore, so nothing
+// stays.
 func (p *player) hold() supervisor.Child {
 	return p.child(&Node{ID: "gate", Restart: supervisor.Temporary, Starts: holds})
 }

@@ -8,7 +8,8 @@ import (
 	"syscall"
 )
 
-// ErrNotReady is in the error of a start whose process was not ready in time, or ended before it was.
+// ErrNotReady is in the error of a start whose process was not ready in time, or ended before it
+// was.
 var ErrNotReady = errors.New("was not ready")
 
 const (

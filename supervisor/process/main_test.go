@@ -50,8 +50,8 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// puppet does the commands that its arguments are, says "ready", and then does those that come over the socket. Its connection ends with it, which is
-// how tests learn of its death.
+// puppet does the commands that its arguments are, says "ready", and then does those that come over
+// the socket. Its connection ends with it, which is how tests learn of its death.
 func puppet() {
 	home, err := net.Dial("unix", os.Getenv(socketKey))
 	if err != nil {
@@ -226,7 +226,8 @@ func (c *caller) gone(t testing.TB) {
 func puppetSpec(socket, name string, commands ...string) process.Spec {
 	return process.Spec{
 		Name: name, Path: os.Args[0], Args: commands,
-		Env:   []string{modeKey + "=puppet", socketKey + "=" + socket, nameKey + "=" + name, quick, "GOCOVERDIR=" + filepath.Dir(socket)}, // or a binary under coverage complains
+		// or a binary under coverage complains
+		Env:   []string{modeKey + "=puppet", socketKey + "=" + socket, nameKey + "=" + name, quick, "GOCOVERDIR=" + filepath.Dir(socket)},
 		Ready: process.Line(func(line []byte) bool { return string(line) == "ready" }),
 	}
 }

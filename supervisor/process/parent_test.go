@@ -56,7 +56,8 @@ func TestGrandchildrenDieWithTheParent(t *testing.T) {
 		puppet.tell(t, "deaf")
 		group, err := syscall.Getpgid(puppet.pid)
 		require.NoError(t, err)
-		require.NoError(t, syscall.Kill(-group, syscall.SIGTERM)) // a stop is under way when the parent is killed: the guard is deaf too
+		// a stop is under way when the parent is killed: the guard is deaf too
+		require.NoError(t, syscall.Kill(-group, syscall.SIGTERM))
 		require.NoError(t, p.Process.Kill())
 		require.Error(t, p.Wait())
 		puppet.gone(t)

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// Probe says when a process is ready. The zero Probe is passed at once. Probes have no state of a run, so one Spec serves all incarnations.
+// Probe says when a process is ready. The zero Probe is passed at once. Probes have no state of a
+// run, so one Spec serves all incarnations.
 type Probe struct {
 	line  func(line []byte) bool
 	try   func(ctx context.Context) error
@@ -19,15 +20,17 @@ type Probe struct {
 }
 
 const (
-	// attemptTime bounds one attempt to dial or to get: a process that is not ready yet may accept and not answer.
+	// attemptTime bounds one attempt to dial or to get: a process that is not ready yet may accept
+	// and not answer.
 	attemptTime = time.Second
 	// A probe is tried again after firstPause, then after twice that, and so on up to lastPause.
 	firstPause = time.Millisecond
 	lastPause  = 50 * time.Millisecond
 )
 
-// Line is passed by the first line, on stdout or stderr, that match accepts; regexp.Regexp's Match is one. Long lines are matched in pieces, see
-// Spec.MaxLine. Calls do not overlap; the line is valid during the call only.
+// Line is passed by the first line, on stdout or stderr, that match accepts; regexp.Regexp's Match
+// is one. Long lines are matched in pieces, see Spec.MaxLine. Calls do not overlap; the line is
+// valid during the call only.
 func Line(match func(line []byte) bool) Probe {
 	if match == nil {
 		return Probe{wrong: errors.New("Line without a function")}
@@ -35,8 +38,8 @@ func Line(match func(line []byte) bool) Probe {
 	return Probe{line: match}
 }
 
-// Func is passed when f returns nil. It is called again until then, in the goroutine of the start; its context is done when the process has
-// ended, has been told to, or was not ready in time.
+// Func is passed when f returns nil. It is called again until then, in the goroutine of the start;
+// its context is done when the process has ended, has been told to, or was not ready in time.
 func Func(f func(ctx context.Context) error) Probe {
 	if f == nil {
 		return Probe{wrong: errors.New("Func without a function")}
@@ -44,8 +47,8 @@ func Func(f func(ctx context.Context) error) Probe {
 	return Probe{try: f}
 }
 
-// Dial is passed when a connection is accepted; the network is tcp, tcp4, tcp6 or unix. It cannot know who accepts: an address that
-// somebody else may listen on is no proof.
+// Dial is passed when a connection is accepted; the network is tcp, tcp4, tcp6 or unix. It cannot
+// know who accepts: an address that somebody else may listen on is no proof.
 func Dial(network, address string) Probe {
 	switch network {
 	case "tcp", "tcp4", "tcp6", "unix":
@@ -62,7 +65,8 @@ func Dial(network, address string) Probe {
 	}}
 }
 
-// HTTP is passed when a GET of the URL is answered with a status of 200 to 299. Redirects are not followed, proxies not used.
+// HTTP is passed when a GET of the URL is answered with a status of 200 to 299. Redirects are not
+// followed, proxies not used.
 func HTTP(url string) Probe {
 	if _, err := http.NewRequest(http.MethodGet, url, nil); err != nil {
 		return Probe{wrong: err}
@@ -91,8 +95,8 @@ func HTTP(url string) Probe {
 	}}
 }
 
-// File is passed when the path exists. One that a former incarnation has left counts too, so the process must remove it first, or each
-// incarnation must have its own.
+// File is passed when the path exists. One that a former incarnation has left counts too, so the
+// process must remove it first, or each incarnation must have its own.
 func File(path string) Probe {
 	return Probe{try: func(context.Context) error {
 		_, err := os.Stat(path)

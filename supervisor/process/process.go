@@ -14,8 +14,9 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// running is one process, from its start to its end. Four goroutines of the incarnation belong to it: the host forks, waits and reaps; the
-// stopper sends signals when the incarnation is told to end, even if Serve hangs or has panicked; two readers have the output.
+// running is one process, from its start to its end. Four goroutines of the incarnation belong to
+// it: the host forks, waits and reaps; the stopper sends signals when the incarnation is told to
+// end, even if Serve hangs or has panicked; two readers have the output.
 type running struct {
 	spec  Spec
 	cmd   *exec.Cmd
@@ -80,7 +81,8 @@ func launch(ctx context.Context, spec Spec) (*running, error) {
 	return r, nil
 }
 
-// Serve waits for the process. It takes faults: whatever they do to this goroutine, the process is stopped.
+// Serve waits for the process. It takes faults: whatever they do to this goroutine, the process is
+// stopped.
 func (r *running) Serve(ctx context.Context) error {
 	told := ctx.Done()
 	for {
@@ -113,8 +115,8 @@ func (r *running) verdict() error {
 	}
 }
 
-// host is the thread that the process is a child of: the kernel would take the end of that thread for the parent's death, so it stays until the
-// process has been reaped.
+// host is the thread that the process is a child of: the kernel would take the end of that thread
+// for the parent's death, so it stays until the process has been reaped.
 func (r *running) host(ctx, life context.Context, launched chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -147,7 +149,8 @@ func (r *running) host(ctx, life context.Context, launched chan<- error) {
 	close(r.ended)
 }
 
-// spawn runs f as a goroutine of the incarnation, whose own goroutine this is: it cannot have ended.
+// spawn runs f as a goroutine of the incarnation, whose own goroutine this is: it cannot have
+// ended.
 func spawn(ctx context.Context, f func()) {
 	if err := supervisor.Go(ctx, func(context.Context) error { f(); return nil }); err != nil {
 		panic(err)

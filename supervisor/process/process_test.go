@@ -153,7 +153,8 @@ func TestProcessLeavesItsGroup(t *testing.T) {
 	reaped(t, puppet.pid)
 }
 
-// A descendant that has left the group is out of reach, and neither the exit nor a stop waits for the output that it keeps open.
+// A descendant that has left the group is out of reach, and neither the exit nor a stop waits for
+// the output that it keeps open.
 func TestDescendantKeepsOutputOpen(t *testing.T) {
 	h := newHome(t)
 	run, rec := suptest.Start(t, root(1, process.Child(puppetSpec(h.socket, "child"))))
@@ -216,7 +217,8 @@ func TestHangsLeaveNoProcess(t *testing.T) {
 	}
 }
 
-// OTP rules 40 and 45: a process that ends again and again is restarted within the limit, with events, and then its supervisor gives up.
+// OTP rules 40 and 45: a process that ends again and again is restarted within the limit, with
+// events, and then its supervisor gives up.
 func TestRestartsWithinTheLimit(t *testing.T) {
 	h := newHome(t)
 	run, rec := suptest.Start(t, root(2, process.Child(puppetSpec(h.socket, "child"))))
@@ -304,7 +306,8 @@ func TestEnvironmentIsScrubbed(t *testing.T) {
 	require.NotContains(t, strings.Join(out, "\n"), "UNSET")
 	require.NotContains(t, strings.Join(out, "\n"), "\nPATH=")
 
-	spec = process.Spec{Path: "/bin/sh", Args: []string{"-c", `exec env`}, NullStdin: true} // an empty list is no environment, not all of it
+	// an empty list is no environment, not all of it
+	spec = process.Spec{Path: "/bin/sh", Args: []string{"-c", `exec env`}, NullStdin: true}
 	out = nil
 	spec.Stdout = func(line []byte) { out = append(out, string(line)) }
 	child := process.Child(spec)
@@ -314,7 +317,8 @@ func TestEnvironmentIsScrubbed(t *testing.T) {
 	require.NotContains(t, strings.Join(out, "\n"), "PROCESS_TEST")
 }
 
-// The process is not the child of a thread that comes and goes: threads of this program end, and it does not.
+// The process is not the child of a thread that comes and goes: threads of this program end, and it
+// does not.
 func TestOutlivesThreads(t *testing.T) {
 	h := newHome(t)
 	run, rec := suptest.Start(t, root(0, process.Child(puppetSpec(h.socket, "child"))))

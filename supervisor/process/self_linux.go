@@ -2,10 +2,12 @@ package process
 
 import "os"
 
-// Self returns what to give Spec.Path and Spec.Argv0 so that the process is this program again: exactly the one that runs, even if its
-// file has been removed or replaced since. Errors are those of finding the file.
+// Self returns what to give Spec.Path and Spec.Argv0 so that the process is this program again:
+// exactly the one that runs, even if its file has been removed or replaced since. Errors are those
+// of finding the file.
 func Self() (path, argv0 string, err error) {
-	const image = "/proc/self/exe" // of whoever opens it, and the child has the image of its parent until it executes this
+	// of whoever opens it, and the child has the image of its parent until it executes this
+	const image = "/proc/self/exe"
 	argv0, err = os.Executable()
 	if _, missing := os.Stat(image); missing != nil { // no /proc
 		return argv0, argv0, err

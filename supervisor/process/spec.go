@@ -12,13 +12,16 @@ import (
 )
 
 const (
-	// DefaultGrace is how long a process may take to end after TermSignal if its Spec does not say. It fits into supervisor.DefaultShutdown.
+	// DefaultGrace is how long a process may take to end after TermSignal if its Spec does not say.
+	// It fits into supervisor.DefaultShutdown.
 	DefaultGrace = 3 * time.Second
-	// DefaultReadyTimeout bounds the wait for the probe if the Spec does not. It fits into supervisor.DefaultStartTimeout.
+	// DefaultReadyTimeout bounds the wait for the probe if the Spec does not. It fits into
+	// supervisor.DefaultStartTimeout.
 	DefaultReadyTimeout = 20 * time.Second
 	// DefaultMaxLine is the longest piece of a line in bytes, if the Spec does not say.
 	DefaultMaxLine = 64 << 10
-	// DrainTime is how long output is still read after the process has ended, when something else keeps it open.
+	// DrainTime is how long output is still read after the process has ended, when something else
+	// keeps it open.
 	DrainTime = 500 * time.Millisecond
 
 	// reapTime is what Child allows for the system to end a process after SIGKILL.
@@ -47,43 +50,53 @@ func (z ExitZero) String() string {
 
 // Spec specifies an operating-system process.
 type Spec struct {
-	// Name is the process's in errors, and the ID that Child gives. Default is the last element of Path.
+	// Name is the process's in errors, and the ID that Child gives. Default is the last element of
+	// Path.
 	Name string
 	// Path is the program. Without a slash it is looked up in the PATH of this process.
 	Path string
 	// Args are the arguments, without the program's name.
 	Args []string
-	// Argv0 is what the process is told its own name is, and what ps shows; Path if empty. It does not say what is executed.
+	// Argv0 is what the process is told its own name is, and what ps shows; Path if empty. It does
+	// not say what is executed.
 	Argv0 string
 	// Dir is the working directory, that of this process if empty.
 	Dir string
-	// Env is the whole environment, as "key=value": nothing is inherited unless it is listed, see Inherit.
+	// Env is the whole environment, as "key=value": nothing is inherited unless it is listed, see
+	// Inherit.
 	Env []string
 
-	// Stdout and Stderr get the lines of output without their ends, one at a time each, but the two may run at once. The slice is valid during the call only.
-	// While a call blocks, the process blocks when it writes; a panic is the child's. Nil discards.
+	// Stdout and Stderr get the lines of output without their ends, one at a time each, but the two
+	// may run at once. The slice is valid during the call only. While a call blocks, the process
+	// blocks when it writes; a panic is the child's. Nil discards.
 	Stdout, Stderr func(line []byte)
-	// MaxLine bounds what one call gets, in bytes, at least 16; a longer line comes in pieces of that size. Zero is DefaultMaxLine.
+	// MaxLine bounds what one call gets, in bytes, at least 16; a longer line comes in pieces of
+	// that size. Zero is DefaultMaxLine.
 	MaxLine int
-	// NullStdin gives the process the null device as standard input, for programs that take what comes there for commands. Without it that is a
-	// pipe which ends with this process.
+	// NullStdin gives the process the null device as standard input, for programs that take what
+	// comes there for commands. Without it that is a pipe which ends with this process.
 	NullStdin bool
 
-	// Ready says when the start is acknowledged. The zero Probe is: as soon as the program has been executed.
+	// Ready says when the start is acknowledged. The zero Probe is: as soon as the program has been
+	// executed.
 	Ready Probe
-	// ReadyTimeout bounds the wait for that; past it the process is stopped and the start has failed. Zero is DefaultReadyTimeout.
-	// It should be shorter than the Child's StartTimeout, which knows less about why.
+	// ReadyTimeout bounds the wait for that; past it the process is stopped and the start has
+	// failed. Zero is DefaultReadyTimeout. It should be shorter than the Child's StartTimeout,
+	// which knows less about why.
 	ReadyTimeout time.Duration
 
 	// TermSignal asks the process group to end. Zero is SIGTERM.
 	TermSignal syscall.Signal
-	// Grace is how long it may take before the whole group gets SIGKILL: a time, supervisor.Brutal for SIGKILL at once, or supervisor.Infinity. Zero is
-	// DefaultGrace. The Child's Shutdown must be longer, or the supervisor will call the incarnation an orphan in between; Child sees to it.
+	// Grace is how long it may take before the whole group gets SIGKILL: a time, supervisor.Brutal
+	// for SIGKILL at once, or supervisor.Infinity. Zero is DefaultGrace. The Child's Shutdown must
+	// be longer, or the supervisor will call the incarnation an orphan in between; Child sees to
+	// it.
 	Grace time.Duration
 	// ExitZero defaults to ExitZeroNormal.
 	ExitZero ExitZero
-	// Guard adds a small process to the group, a /bin/sh, which kills the whole group when this process has ended without having done
-	// so. It is what ends grandchildren when this process is killed, and, outside of Linux, a child that does not call WatchParent. Unix only.
+	// Guard adds a small process to the group, a /bin/sh, which kills the whole group when this
+	// process has ended without having done so. It is what ends grandchildren when this process is
+	// killed, and, outside of Linux, a child that does not call WatchParent. Unix only.
 	Guard bool
 }
 
@@ -106,12 +119,14 @@ func Inherit(names ...string) []string {
 	return env
 }
 
-// Start makes a StartFunc that starts the process and returns when it is ready, so the Child's Ack stays AckStart. The service is that
-// process; it serves until the process has ended. It works within a supervised child only.
+// Start makes a StartFunc that starts the process and returns when it is ready, so the Child's Ack
+// stays AckStart. The service is that process; it serves until the process has ended. It works
+// within a supervised child only.
 //
-// A process that is not ready in time, or ends before, is a failed start with [ErrNotReady]; an ExitError tells how it ended. A stop
-// that the process obeyed (it ended within Grace, by TermSignal, with status 0 or with 128 plus the signal's number, as shells have it) is quiet; any other end
-// is an ExitError. A bad Spec is supervisor.ErrSpec.
+// A process that is not ready in time, or ends before, is a failed start with [ErrNotReady]; an
+// ExitError tells how it ended. A stop that the process obeyed (it ended within Grace, by
+// TermSignal, with status 0 or with 128 plus the signal's number, as shells have it) is quiet; any
+// other end is an ExitError. A bad Spec is supervisor.ErrSpec.
 func Start(spec Spec) supervisor.StartFunc {
 	return func(ctx context.Context) (supervisor.Service, error) {
 		s, err := spec.complete()
@@ -126,8 +141,9 @@ func Start(spec Spec) supervisor.StartFunc {
 	}
 }
 
-// Child makes a permanent child of the process, with its name for the ID, and with a Shutdown and a StartTimeout that leave room for Grace and
-// ReadyTimeout. The caller changes what else should be different.
+// Child makes a permanent child of the process, with its name for the ID, and with a Shutdown and a
+// StartTimeout that leave room for Grace and ReadyTimeout. The caller changes what else should be
+// different.
 func Child(spec Spec) supervisor.Child {
 	c := supervisor.Child{ID: spec.name(), Start: Start(spec)}
 	grace, ready := max(orDefault(spec.Grace, DefaultGrace), 0), orDefault(spec.ReadyTimeout, DefaultReadyTimeout)

@@ -166,7 +166,8 @@ func TestSpecIsChecked(t *testing.T) {
 	}
 }
 
-// The supervisor is more patient than the process may be, or it would see orphans where there are none.
+// The supervisor is more patient than the process may be, or it would see orphans where there are
+// none.
 func TestChildLeavesRoom(t *testing.T) {
 	c := process.Child(process.Spec{Path: "/usr/bin/db"})
 	require.Equal(t, "db", c.ID)

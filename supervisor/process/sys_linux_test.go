@@ -8,7 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Between its end and its reaping a process keeps its number: the moment in which its group can be killed and no stranger's.
+// Between its end and its reaping a process keeps its number: the moment in which its group can be
+// killed and no stranger's.
 func TestAwaitEndDoesNotReap(t *testing.T) {
 	c := exec.Command("/bin/cat") // ends at once, its input is the null device
 	require.NoError(t, c.Start())

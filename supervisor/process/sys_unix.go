@@ -15,12 +15,14 @@ const canGuard = true
 
 const (
 	guardShell = "/bin/sh"
-	// The guard must survive TermSignal, which the group gets; it says so before the process is started.
+	// The guard must survive TermSignal, which the group gets; it says so before the process is
+	// started.
 	guardScript = `trap '' HUP INT QUIT TERM USR1 USR2 ALRM; echo; while read line; do :; done; kill -s KILL 0`
 	guardStart  = 5 * time.Second
 )
 
-// guard is the process that kills its group when this process ends: nobody else can. It leads the group, so the group is guarded before there is anything in it.
+// guard is the process that kills its group when this process ends: nobody else can. It leads the
+// group, so the group is guarded before there is anything in it.
 type guard struct {
 	cmd  *exec.Cmd
 	pipe *os.File
@@ -94,8 +96,9 @@ func (r *running) placed() {
 	}
 }
 
-// signal reaches the group, and the process if it has left that. It must be called with r.mu held and before r.over: until then neither the
-// process nor its group can have been replaced by strangers of the same number. Errors mean that there is nobody who could be told.
+// signal reaches the group, and the process if it has left that. It must be called with r.mu held
+// and before r.over: until then neither the process nor its group can have been replaced by
+// strangers of the same number. Errors mean that there is nobody who could be told.
 func (r *running) signal(sig syscall.Signal) {
 	_ = syscall.Kill(-r.group, sig)
 	pid := r.cmd.Process.Pid

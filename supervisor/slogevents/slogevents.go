@@ -1,5 +1,6 @@
-// Package slogevents writes the events of a supervision tree to a log/slog logger, in words a person can read and with attributes a machine can.
-// It needs nothing but the standard library; package zapevents writes the same to zap.
+// Package slogevents writes the events of a supervision tree to a log/slog logger, in words a
+// person can read and with attributes a machine can. It needs nothing but the standard library;
+// package zapevents writes the same to zap.
 package slogevents
 
 import (
@@ -25,8 +26,9 @@ func (o observer) Observe(e supervisor.Event) {
 	_ = o.handler.Handle(context.Background(), r) // a log that cannot be written has nowhere to say so
 }
 
-// Describe gives an event's weight and its attributes, the first of which is its name, "event". What went wrong is an error, what was done about it and what may
-// surprise a warning, life as usual info; starts in progress and ends that nobody reports are debug.
+// Describe gives an event's weight and its attributes, the first of which is its name, "event".
+// What went wrong is an error, what was done about it and what may surprise a warning, life as
+// usual info; starts in progress and ends that nobody reports are debug.
 func Describe(e supervisor.Event) (slog.Level, []slog.Attr) {
 	level, attrs := describe(e)
 	h := e.Head()

@@ -11,8 +11,10 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// Run plays a tree under virtual time: in a bubble of testing/synctest, where shutdown times, backoffs and periods pass at once, and only when nothing else can
-// happen. The tree has been started when body begins, and is stopped after it; then nothing may be left of it, and its history obeys the Laws.
+// Run plays a tree under virtual time: in a bubble of testing/synctest, where shutdown times,
+// backoffs and periods pass at once, and only when nothing else can happen. The tree has been
+// started when body begins, and is stopped after it; then nothing may be left of it, and its
+// history obeys the Laws.
 func Run(t *testing.T, spec supervisor.Spec, body func(t *testing.T, run *supervisor.Run, rec *Recorder)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -29,17 +31,22 @@ func Run(t *testing.T, spec supervisor.Spec, body func(t *testing.T, run *superv
 type Scenario struct {
 	// Spec makes the tree, anew for each play.
 	Spec func() supervisor.Spec
-	// Drive, if not nil, does something to the tree once it runs; it must bear that the tree has given up. Two plays without a failure should give the same events.
+	// Drive, if not nil, does something to the tree once it runs; it must bear that the tree has
+	// given up. Two plays without a failure should give the same events.
 	Drive func(run *supervisor.Run)
-	// Check, if not nil, looks at the tree when all is quiet after Drive and the failure. The run may have ended: see Run.Done.
+	// Check, if not nil, looks at the tree when all is quiet after Drive and the failure. The run
+	// may have ended: see Run.Done.
 	Check func(t testing.TB, run *supervisor.Run, rec *Recorder)
-	// Ways are the ways to fail, ByKill if there is none. Children must read supervisor.Faults for the others; where one does not, the play goes on without a failure.
+	// Ways are the ways to fail, ByKill if there is none. Children must read supervisor.Faults for
+	// the others; where one does not, the play goes on without a failure.
 	Ways []Way
 }
 
-// EveryChildAtEveryEvent is the exhaustive kill plan: it plays the scenario once undisturbed, and then once for every event of that history, every child that ever
-// started in it and every way: as soon as that event has happened, the start of the tree included, the child fails. Each play runs under virtual time, is stopped
-// at the end, must leave nothing behind, and must obey the Laws. The answer is how many plays there were, and in how many the child was there to fail.
+// EveryChildAtEveryEvent is the exhaustive kill plan: it plays the scenario once undisturbed, and
+// then once for every event of that history, every child that ever started in it and every way: as
+// soon as that event has happened, the start of the tree included, the child fails. Each play runs
+// under virtual time, is stopped at the end, must leave nothing behind, and must obey the Laws. The
+// answer is how many plays there were, and in how many the child was there to fail.
 func EveryChildAtEveryEvent(t *testing.T, s Scenario) (plays, struck int) {
 	t.Helper()
 	ways := s.Ways

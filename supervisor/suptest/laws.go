@@ -10,17 +10,20 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// Laws checks the whole history of a root, as a Recorder has it, against what holds for every tree whatever its children do:
+// Laws checks the whole history of a root, as a Recorder has it, against what holds for every tree
+// whatever its children do:
 //
 //   - events are counted without gaps;
-//   - an incarnation starts once, is acknowledged at most once, and ends once: by itself, stopped, failed or with ignore;
+//   - an incarnation starts once, is acknowledged at most once, and ends once: by itself, stopped,
+//     failed or with ignore;
 //   - a child's next incarnation starts when the one before has ended (or was declared an orphan);
 //   - no attempt goes beyond the limit: its supervisor gives up instead (OTP rule 39);
 //   - a group is started in its order (OTP rules 49, 50);
 //   - who gives up or shuts down starts no child any more (OTP rules 45, 68);
 //   - a supervisor that has stopped has stopped all its children before (OTP rule 62).
 //
-// Instances of a dynamic supervisor that is not Verbose have few events, and are held to what they have. The error has a line for each law broken.
+// Instances of a dynamic supervisor that is not Verbose have few events, and are held to what they
+// have. The error has a line for each law broken.
 func Laws(events []supervisor.Event) error {
 	b := book{open: map[string]uint64{}, acked: map[string]bool{}, limit: map[string]int{}, ending: map[string]bool{}, group: map[string][]string{}, delayed: map[string]bool{}}
 	for i, e := range events {
@@ -187,7 +190,8 @@ func Is[E supervisor.Event](path string, more ...func(E) bool) Match {
 	}
 }
 
-// InOrder fails the test unless the history so far has events that the matches accept, in their order; others may lie between. Wait first for the last one.
+// InOrder fails the test unless the history so far has events that the matches accept, in their
+// order; others may lie between. Wait first for the last one.
 func InOrder(t testing.TB, r *Recorder, matches ...Match) {
 	t.Helper()
 	next := 0
@@ -201,7 +205,8 @@ func InOrder(t testing.TB, r *Recorder, matches ...Match) {
 	}
 }
 
-// Never fails the test if the history so far has an event of type E that match accepts (nil accepts all).
+// Never fails the test if the history so far has an event of type E that match accepts (nil accepts
+// all).
 func Never[E supervisor.Event](t testing.TB, r *Recorder, match func(E) bool) {
 	t.Helper()
 	for _, e := range r.Events() {

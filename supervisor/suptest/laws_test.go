@@ -114,7 +114,8 @@ func TestAssertionsOverTheHistory(t *testing.T) {
 	})
 }
 
-// A goroutine that a child started with a plain go statement and forgot is found, with its stack, and so is a broken history.
+// A goroutine that a child started with a plain go statement and forgot is found, with its stack,
+// and so is a broken history.
 func TestNoLeaks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
@@ -139,7 +140,8 @@ func TestNoLeaks(t *testing.T) {
 	})
 }
 
-// forest is a tree with all strategies, whose children take faults and which bears every single failure.
+// forest is a tree with all strategies, whose children take faults and which bears every single
+// failure.
 func forest() supervisor.Spec {
 	few := supervisor.Intensity{Max: 3, Period: time.Minute}
 	hard := func(id string) supervisor.Child {

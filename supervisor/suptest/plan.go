@@ -21,7 +21,8 @@ const (
 	ByPanic
 	// ByGoexit has it call runtime.Goexit there.
 	ByGoexit
-	// ByHang has it block there, deaf to its context, and kills it: it ends when it has been declared an orphan. Its shutdown time must not be Infinity.
+	// ByHang has it block there, deaf to its context, and kills it: it ends when it has been
+	// declared an orphan. Its shutdown time must not be Infinity.
 	ByHang
 )
 
@@ -50,7 +51,8 @@ type Step struct {
 
 func (s Step) String() string { return s.Way.String() + " " + s.Path }
 
-// Plan is a sequence of steps. The same seed, paths and ways make the same plan, so a failing seed can be kept and run again.
+// Plan is a sequence of steps. The same seed, paths and ways make the same plan, so a failing seed
+// can be kept and run again.
 type Plan struct {
 	Seed  uint64
 	Steps []Step
@@ -104,8 +106,9 @@ func deaf(ctx context.Context, run *supervisor.Run) {
 	}
 }
 
-// Run does the steps one after the other. After each it waits until the child's incarnation is another and the tree is whole again; healed, if not nil, is
-// then called and looks whatever must hold. A step on a path that does not run at its turn fails the test.
+// Run does the steps one after the other. After each it waits until the child's incarnation is
+// another and the tree is whole again; healed, if not nil, is then called and looks whatever must
+// hold. A step on a path that does not run at its turn fails the test.
 func (p Plan) Run(t testing.TB, run *supervisor.Run, rec *Recorder, healed func(Step)) {
 	t.Helper()
 	for i, s := range p.Steps {

@@ -1,8 +1,12 @@
-// Package suptest is a kit for tests of supervision trees, under the real time or, with Run, a virtual one:
+// Package suptest is a kit for tests of supervision trees, under the real time or, with Run, a
+// virtual one:
 //
-//   - a Recorder of events, which tests wait on instead of sleeping (Wait, After, Settle), and assertions over the history (InOrder, Never, Count, Laws);
-//   - kill plans: at random from a seed (NewPlan), and exhaustive, every child at every event (EveryChildAtEveryEvent);
-//   - checks that nothing is left behind (NoOrphans, NoLeaks), which Run makes at the end of every test, and Start the first of them;
+//   - a Recorder of events, which tests wait on instead of sleeping (Wait, After, Settle), and
+//     assertions over the history (InOrder, Never, Count, Laws);
+//   - kill plans: at random from a seed (NewPlan), and exhaustive, every child at every event
+//     (EveryChildAtEveryEvent);
+//   - checks that nothing is left behind (NoOrphans, NoLeaks), which Run makes at the end of every
+//     test, and Start the first of them;
 //   - a supervised Context for services that are tested alone.
 package suptest
 
@@ -23,7 +27,8 @@ const DefaultTimeout = 30 * time.Second
 // pollEvery is how often a wait looks again without a new event.
 const pollEvery = 2 * time.Millisecond
 
-// Recorder is an observer that keeps every event. Safe for concurrent use; it also works within a synctest bubble, where Timeout is of the bubble's time.
+// Recorder is an observer that keeps every event. Safe for concurrent use; it also works within a
+// synctest bubble, where Timeout is of the bubble's time.
 type Recorder struct {
 	// Timeout bounds waits; 0 is DefaultTimeout.
 	Timeout time.Duration
@@ -98,8 +103,8 @@ func (r *Recorder) until(t testing.TB, what string, ok func(events []supervisor.
 	}
 }
 
-// Wait waits for the n-th event, from 1, of type E that match accepts (nil accepts all), and returns it. It fails the test, with the
-// history, when that does not come.
+// Wait waits for the n-th event, from 1, of type E that match accepts (nil accepts all), and
+// returns it. It fails the test, with the history, when that does not come.
 func Wait[E supervisor.Event](t testing.TB, r *Recorder, n int, match func(E) bool) E {
 	t.Helper()
 	return After(t, r, 0, n, match)
@@ -148,7 +153,8 @@ func (r *Recorder) Settle(t testing.TB, run Treer) supervisor.Tree {
 // Treer is what has a Tree: a run, a supervisor.
 type Treer interface{ Tree() supervisor.Tree }
 
-// Start starts a root with a Recorder added to its Observers; it is stopped at the end of the test. The test fails when the stop leaves an orphan behind, or when the history breaks one of the Laws.
+// Start starts a root with a Recorder added to its Observers; it is stopped at the end of the test.
+// The test fails when the stop leaves an orphan behind, or when the history breaks one of the Laws.
 // A test that ends the run itself looks for orphans itself.
 func Start(t testing.TB, spec supervisor.Spec) (*supervisor.Run, *Recorder) {
 	t.Helper()
@@ -181,8 +187,9 @@ func Start(t testing.TB, spec supervisor.Spec) (*supervisor.Run, *Recorder) {
 // What is on its way out gets a moment, a second in all.
 const moment, moments = 5 * time.Millisecond, 200
 
-// NoOrphans fails the test when an incarnation of the tree has not ended in time and still runs; it says which, and where it is. Those that were not waited for at
-// all (supervisor.Brutal) get a moment.
+// NoOrphans fails the test when an incarnation of the tree has not ended in time and still runs; it
+// says which, and where it is. Those that were not waited for at all (supervisor.Brutal) get a
+// moment.
 func NoOrphans(t testing.TB, run interface{ Orphans() []supervisor.Orphan }) {
 	t.Helper()
 	orphans := run.Orphans()
@@ -195,9 +202,10 @@ func NoOrphans(t testing.TB, run interface{ Orphans() []supervisor.Orphan }) {
 	}
 }
 
-// NoLeaks fails the test when a goroutine of the tree still runs, also one that a child started with a plain go statement. Orphans are left to NoOrphans.
-// What a child shares with the rest of the process, the idle connections of a client for instance, is found too if it
-// was the child that began it; what a Lease opened is not.
+// NoLeaks fails the test when a goroutine of the tree still runs, also one that a child started
+// with a plain go statement. Orphans are left to NoOrphans. What a child shares with the rest of
+// the process, the idle connections of a client for instance, is found too if it was the child that
+// began it; what a Lease opened is not.
 func NoLeaks(t testing.TB, run interface {
 	Goroutines() (int, string)
 	Orphans() []supervisor.Orphan
@@ -216,8 +224,9 @@ func NoLeaks(t testing.TB, run interface {
 	}
 }
 
-// Context is the context of a supervised child named id, for a service or an engine that is tested without a tree: Go, Ready, Faults,
-// Path and Incarnation work with it. It is cancelled at the end of the test, which fails if something that was started with Go did.
+// Context is the context of a supervised child named id, for a service or an engine that is tested
+// without a tree: Go, Ready, Faults, Path and Incarnation work with it. It is cancelled at the end
+// of the test, which fails if something that was started with Go did.
 func Context(t testing.TB, id string) context.Context {
 	t.Helper()
 	got := make(chan context.Context, 1)

@@ -1,10 +1,13 @@
-// Package suturecompat is suture v4's API on this module's engine: to migrate, import it under the name suture.
+// Package suturecompat is suture v4's API on this module's engine: to migrate, import it under the
+// name suture.
 //
-// It keeps suture's contract: services are started at once and never wait for one another, failures are counted with a decay, too many of them
-// pause all restarts instead of giving up, ErrDoNotRestart removes, ErrTerminateSupervisorTree stops, and all are told to stop together.
+// It keeps suture's contract: services are started at once and never wait for one another, failures
+// are counted with a decay, too many of them pause all restarts instead of giving up,
+// ErrDoNotRestart removes, ErrTerminateSupervisorTree stops, and all are told to stop together.
 //
-// What differs: runtime.Goexit in a service is a failure and not a success; UnstoppedServiceReport covers nested supervisors; a Supervisor that is served again
-// starts its services again. The tree is visible to the supervisor package: events, orphans, Kill.
+// What differs: runtime.Goexit in a service is a failure and not a success; UnstoppedServiceReport
+// covers nested supervisors; a Supervisor that is served again starts its services again. The tree
+// is visible to the supervisor package: events, orphans, Kill.
 package suturecompat
 
 import (
@@ -73,7 +76,8 @@ type HasSupervisor interface{ GetSupervisor() *Supervisor }
 // ServiceToken names a service that was added.
 type ServiceToken struct{ supervisor, service uint64 }
 
-// UnstoppedService is a service that did not stop in time. SupervisorPath leads to it from the supervisor that was asked.
+// UnstoppedService is a service that did not stop in time. SupervisorPath leads to it from the
+// supervisor that was asked.
 type UnstoppedService struct {
 	SupervisorPath []*Supervisor
 	Service        Service
@@ -162,7 +166,8 @@ func (s *Supervisor) GetSupervisor() *Supervisor { return s }
 // String is the name.
 func (s *Supervisor) String() string { return s.Name }
 
-// Add adds a service, and starts it if the supervisor runs. A supervisor that is added gets this one's event hook. After the end of Serve it does nothing.
+// Add adds a service, and starts it if the supervisor runs. A supervisor that is added gets this
+// one's event hook. After the end of Serve it does nothing.
 func (s *Supervisor) Add(service Service) ServiceToken {
 	if s == nil {
 		panic("suturecompat: Add on a nil Supervisor")
@@ -213,7 +218,8 @@ func (s *Supervisor) start(engine *supervisor.Dynamic[*entry], e *entry) {
 
 func (e *entry) id() string { return strconv.FormatUint(e.token.service, 10) }
 
-// Serve runs the supervisor until ctx is done, or a service returns ErrTerminateSupervisorTree. A nil ctx is context.Background().
+// Serve runs the supervisor until ctx is done, or a service returns ErrTerminateSupervisorTree. A
+// nil ctx is context.Background().
 func (s *Supervisor) Serve(ctx context.Context) error { return s.run(ctx, func() {}) }
 
 // run is Serve; it calls running once Add and Remove reach the engine.
@@ -317,7 +323,8 @@ func (s *Supervisor) path(e *entry) string {
 	return s.at + "/" + e.id()
 }
 
-// ServeBackground runs Serve in a goroutine and returns when the supervisor runs. The channel gets Serve's error.
+// ServeBackground runs Serve in a goroutine and returns when the supervisor runs. The channel gets
+// Serve's error.
 func (s *Supervisor) ServeBackground(ctx context.Context) <-chan error {
 	result := make(chan error, 1)
 	up := make(chan struct{})
@@ -356,7 +363,8 @@ func (s *Supervisor) serve(ctx context.Context, e *entry) (err error) {
 		}
 		stack := debug.Stack()
 		if s.spec.PassThroughPanics {
-			go panic(fmt.Sprintf("%s: service %s: %v\n%s", s.Name, e.name, v, stack)) // in no one's hands: it ends the process
+			// in no one's hands: it ends the process
+			go panic(fmt.Sprintf("%s: service %s: %v\n%s", s.Name, e.name, v, stack))
 			select {}
 		}
 		s.fail(func(failures, threshold float64, again bool) Event {
@@ -386,7 +394,8 @@ func (s *Supervisor) serve(ctx context.Context, e *entry) (err error) {
 	return err
 }
 
-// fail counts a failure as suture does: the count halves every FailureDecay seconds, and above the threshold all restarts pause.
+// fail counts a failure as suture does: the count halves every FailureDecay seconds, and above the
+// threshold all restarts pause.
 func (s *Supervisor) fail(event func(failures, threshold float64, again bool) Event) {
 	s.mu.Lock()
 	now := time.Now()
@@ -485,7 +494,8 @@ func (s *Supervisor) terminate(engine *supervisor.Dynamic[*entry], e *entry) <-c
 	return done
 }
 
-// RemoveAndWait is Remove, and waits until the service has stopped, up to the timeout (0 is for ever) or the end of the supervisor: ErrTimeout.
+// RemoveAndWait is Remove, and waits until the service has stopped, up to the timeout (0 is for
+// ever) or the end of the supervisor: ErrTimeout.
 func (s *Supervisor) RemoveAndWait(t ServiceToken, timeout time.Duration) error {
 	e, engine, err := s.take(t)
 	if err != nil || e == nil {
@@ -527,7 +537,8 @@ func (s *Supervisor) Services() []Service {
 	return out
 }
 
-// UnstoppedServiceReport waits for the end of Serve and lists the services, those of nested supervisors included, that had not stopped in time. Nil if there are none.
+// UnstoppedServiceReport waits for the end of Serve and lists the services, those of nested
+// supervisors included, that had not stopped in time. Nil if there are none.
 func (s *Supervisor) UnstoppedServiceReport() (UnstoppedServiceReport, error) {
 	s.mu.Lock()
 	ended := s.ended

@@ -215,7 +215,8 @@ func TestUnstoppedServices(t *testing.T) {
 		for range 2 {
 			seen[(<-events).(suture.EventStopTimeout).SupervisorName] = true
 		}
-		require.Equal(t, map[string]bool{"s": true, "inner": true}, seen) // inner got the hook of the one it was added to
+		// inner got the hook of the one it was added to
+		require.Equal(t, map[string]bool{"s": true, "inner": true}, seen)
 		close(release)
 		require.Empty(t, outer.Add(deaf{release}))
 		require.NoError(t, outer.Remove(left))

@@ -1,15 +1,17 @@
-// Package treemetrics counts what happens in a supervision tree: an observer without dependencies, whose snapshot any exporter can read.
+// Package treemetrics counts what happens in a supervision tree: an observer without dependencies,
+// whose snapshot any exporter can read.
 //
-// Counters are made of events and only grow, also over restarts of a supervisor. Gauges, which are what is now, come from the tree itself, so
-// that they are right whatever an observer missed:
+// Counters are made of events and only grow, also over restarts of a supervisor. Gauges, which are
+// what is now, come from the tree itself, so that they are right whatever an observer missed:
 //
 //	m := &treemetrics.Metrics{}
 //	s, err := supervisor.New(supervisor.Spec{Observers: []supervisor.Observer{m}, …})
 //	…
 //	figures := m.Snapshot(s.Tree())
 //
-// Figures are by path. Instances of a dynamic supervisor come and go, so they share one path, that of their supervisor and [Instances]: "pool/workers/*". A
-// tree that invents IDs without end elsewhere is bounded by [MaxPaths].
+// Figures are by path. Instances of a dynamic supervisor come and go, so they share one path, that
+// of their supervisor and [Instances]: "pool/workers/*". A tree that invents IDs without end
+// elsewhere is bounded by [MaxPaths].
 package treemetrics
 
 import (
@@ -25,13 +27,15 @@ import (
 const (
 	// Instances stands for the ID of every instance of a dynamic supervisor.
 	Instances = "*"
-	// MaxPaths is how many paths have figures of their own. What happens at further ones is added to the path Other.
+	// MaxPaths is how many paths have figures of their own. What happens at further ones is added
+	// to the path Other.
 	MaxPaths = 4096
 	// Other is the path of all that are beyond MaxPaths.
 	Other = "(other)"
 )
 
-// Metrics is an observer that counts. The zero value is ready. It is for one root, from its start: what it did not see, it did not count. Safe for concurrent use.
+// Metrics is an observer that counts. The zero value is ready. It is for one root, from its start:
+// what it did not see, it did not count. Safe for concurrent use.
 type Metrics struct {
 	mu       sync.Mutex
 	root     string
@@ -42,26 +46,33 @@ type Metrics struct {
 	failed   uint64
 }
 
-// Counters count events since the Metrics began. Each is of one child, or of one supervisor, by path; the paths' own, without those below.
+// Counters count events since the Metrics began. Each is of one child, or of one supervisor, by
+// path; the paths' own, without those below.
 type Counters struct {
-	// Starts were acknowledged, StartFailures failed (attempts in restarts included), Ignored answered ErrIgnore. Starts of instances of a dynamic supervisor
-	// are only known if it is Verbose.
+	// Starts were acknowledged, StartFailures failed (attempts in restarts included), Ignored
+	// answered ErrIgnore. Starts of instances of a dynamic supervisor are only known if it is
+	// Verbose.
 	Starts, StartFailures, Ignored uint64
-	// Restarts counts attempts as the supervisor's limit does: for a group, only at the child that failed.
+	// Restarts counts attempts as the supervisor's limit does: for a group, only at the child that
+	// failed.
 	Restarts uint64
-	// Exits are ends that the child came to by itself, by class; of instances, without Verbose, only those that are reported (OTP rule 36).
+	// Exits are ends that the child came to by itself, by class; of instances, without Verbose,
+	// only those that are reported (OTP rule 36).
 	Exits ExitCounters
-	// Stops are ends that the supervisor asked for, ShutdownErrors those among them that were not clean (OTP rule 58).
+	// Stops are ends that the supervisor asked for, ShutdownErrors those among them that were not
+	// clean (OTP rule 58).
 	Stops, ShutdownErrors uint64
 	// Orphans did not end within their shutdown time; OrphansEnded ended later.
 	Orphans, OrphansEnded uint64
 	// Kills are calls of Kill, Faults those of Inject that were taken.
 	Kills, Faults uint64
-	// GroupRestarts, GiveUps, AutoShutdowns and Runs (starts of the whole supervisor) are of a supervisor, at its own path.
+	// GroupRestarts, GiveUps, AutoShutdowns and Runs (starts of the whole supervisor) are of a
+	// supervisor, at its own path.
 	GroupRestarts, GiveUps, AutoShutdowns, Runs uint64
 }
 
-// ExitCounters sort exits: by class, and of the abnormal ones, which were panics, Goexits, kills and orphans.
+// ExitCounters sort exits: by class, and of the abnormal ones, which were panics, Goexits, kills
+// and orphans.
 type ExitCounters struct {
 	Normal, Shutdown, Abnormal           uint64
 	Panicked, Goexited, Killed, Orphaned uint64
@@ -72,27 +83,31 @@ type Figures struct {
 	// Path is as in events: "" is the root.
 	Path string
 	Counters
-	// Gauge is what is now; nil for a path that is not in any tree given to Snapshot, of a child that is gone for instance.
+	// Gauge is what is now; nil for a path that is not in any tree given to Snapshot, of a child
+	// that is gone for instance.
 	Gauge *Gauge
 }
 
-// Gauge is the present state of one path. Those of the instances of a dynamic supervisor are added up.
+// Gauge is the present state of one path. Those of the instances of a dynamic supervisor are added
+// up.
 type Gauge struct {
 	Kind supervisor.Kind
-	// Specified is 1, or how many instances there are; of them are Running, and Restarting, that is, between two attempts.
+	// Specified is 1, or how many instances there are; of them are Running, and Restarting, that
+	// is, between two attempts.
 	Specified, Running, Restarting int
 	// Since is when the incarnation began, zero without one, and of instances.
 	Since time.Time
 
 	// What follows is of a supervisor. Children are specified, ChildrenRunning run.
 	Children, ChildrenRunning int
-	// InWindow attempts are within the period of the limit, of Max that it bears. At one more the supervisor gives up.
+	// InWindow attempts are within the period of the limit, of Max that it bears. At one more the
+	// supervisor gives up.
 	InWindow, Max int
 	Period        time.Duration
 }
 
-// WindowUse is how much of the limit is used up: 0 is nothing, 1 means that the next attempt is one too many, as it always is with a Max of 0. What is no
-// supervisor that runs uses nothing.
+// WindowUse is how much of the limit is used up: 0 is nothing, 1 means that the next attempt is one
+// too many, as it always is with a Max of 0. What is no supervisor that runs uses nothing.
 func (g *Gauge) WindowUse() float64 {
 	switch {
 	case g.Period == 0:
@@ -112,7 +127,8 @@ type Snapshot struct {
 	// Total is the sum of all Counters, orphans that still run are OrphansNow.
 	Total      Counters
 	OrphansNow uint64
-	// EventsLost were never seen because this observer was slow; then counters are too low. ObserversFailed panicked and were detached.
+	// EventsLost were never seen because this observer was slow; then counters are too low.
+	// ObserversFailed panicked and were detached.
 	EventsLost, ObserversFailed uint64
 }
 
@@ -230,7 +246,8 @@ func (c *ExitCounters) count(x supervisor.Exit) {
 	}
 }
 
-// Snapshot gives the figures, with gauges for the paths of the trees given. It copies, and waits for nothing.
+// Snapshot gives the figures, with gauges for the paths of the trees given. It copies, and waits
+// for nothing.
 func (m *Metrics) Snapshot(trees ...supervisor.Tree) Snapshot {
 	m.mu.Lock()
 	s := Snapshot{Root: m.root, Total: m.total, OrphansNow: m.total.Orphans - min(m.total.Orphans, m.total.OrphansEnded), EventsLost: m.lost, ObserversFailed: m.failed}

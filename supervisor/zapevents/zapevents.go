@@ -1,4 +1,5 @@
-// Package zapevents writes the events of a supervision tree to a zap logger, in words a person can read and with fields a machine can: those of package slogevents.
+// Package zapevents writes the events of a supervision tree to a zap logger, in words a person can
+// read and with fields a machine can: those of package slogevents.
 package zapevents
 
 import (
@@ -11,7 +12,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor/slogevents"
 )
 
-// New makes an observer that writes to log, with the time of the event. Weights and fields are those of slogevents.Describe.
+// New makes an observer that writes to log, with the time of the event. Weights and fields are
+// those of slogevents.Describe.
 func New(log *zap.Logger) supervisor.Observer { return observer{log} }
 
 type observer struct{ log *zap.Logger }

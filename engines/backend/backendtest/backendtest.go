@@ -1,7 +1,9 @@
-// Package backendtest runs a transaction backend against a state in memory, for the tests of backends.
+// Package backendtest runs a transaction backend against a state in memory, for the tests of
+// backends.
 //
-// It keeps the contract of engines.Backend: the writes of an Execute that returned an error, or whose view failed, are
-// discarded; Execute sees its own writes. It orders nothing and waits for nothing.
+// It keeps the contract of engines.Backend: the writes of an Execute that returned an error, or
+// whose view failed, are discarded; Execute sees its own writes. It orders nothing and waits for
+// nothing.
 package backendtest
 
 import (
@@ -11,7 +13,8 @@ import (
 	"github.com/coppice-go/coppice/engines"
 )
 
-// State is replicated state in memory. The zero value is empty and ready; it is not safe for concurrent use.
+// State is replicated state in memory. The zero value is empty and ready; it is not safe for
+// concurrent use.
 type State struct {
 	Keys map[string]string
 

@@ -10,8 +10,8 @@ import (
 	kvv1 "github.com/coppice-go/coppice/proto/coppice/kv/v1"
 )
 
-// Encode returns the body of a transaction of this backend: a coppice.kv.v1.Body. Its error wraps ErrMalformed and names
-// the operation.
+// Encode returns the body of a transaction of this backend: a coppice.kv.v1.Body. Its error wraps
+// ErrMalformed and names the operation.
 func Encode(ops ...Op) ([]byte, error) {
 	if err := checkOps(ops); err != nil {
 		return nil, err
@@ -27,8 +27,8 @@ func Encode(ops ...Op) ([]byte, error) {
 	return b, nil
 }
 
-// Decode reads a body. Every node must read the same bytes in the same way for ever, so what this version does not know is
-// refused and never skipped. The operations do not share body's memory.
+// Decode reads a body. Every node must read the same bytes in the same way for ever, so what this
+// version does not know is refused and never skipped. The operations do not share body's memory.
 func Decode(body []byte) ([]Op, error) {
 	if err := countOps(body); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
@@ -66,8 +66,8 @@ func checkOps(ops []Op) error {
 	return nil
 }
 
-// countOps walks over the body's top level before anything is allocated for it: two bytes on the wire become a hundred in
-// memory.
+// countOps walks over the body's top level before anything is allocated for it: two bytes on the
+// wire become a hundred in memory.
 func countOps(body []byte) error {
 	n := 0
 	for at := 0; at < len(body); {
@@ -182,8 +182,9 @@ type Answer struct {
 	Value []byte
 }
 
-// appendAnswer writes one reads entry of a coppice.kv.v1.Result. Results are in the app hash, so their bytes may not depend
-// on how a version of the protobuf library orders things; this has one form.
+// appendAnswer writes one reads entry of a coppice.kv.v1.Result. Results are in the app hash, so
+// their bytes may not depend on how a version of the protobuf library orders things; this has one
+// form.
 func appendAnswer(b []byte, a Answer) []byte {
 	var m []byte
 	if a.Found {
@@ -198,8 +199,8 @@ func appendAnswer(b []byte, a Answer) []byte {
 	return protowire.AppendBytes(b, m)
 }
 
-// DecodeResult reads the result of a transaction: an answer for each Read of its body, in their order. A body without a
-// Read has an empty result.
+// DecodeResult reads the result of a transaction: an answer for each Read of its body, in their
+// order. A body without a Read has an empty result.
 func DecodeResult(data []byte) ([]Answer, error) {
 	var r kvv1.Result
 	if err := proto.Unmarshal(data, &r); err != nil {

@@ -119,8 +119,8 @@ func TestResultBytes(t *testing.T) {
 	require.Equal(t, "\x0a\x05\x08\x01\x12\x01v"+"\x0a\x02\x08\x01"+"\x0a\x00", string(data))
 }
 
-// FuzzDecode: no bytes make the decoder or the backend panic, what is decoded is valid and encodes to the same operations,
-// and Execute refuses exactly what Check refuses.
+// FuzzDecode: no bytes make the decoder or the backend panic, what is decoded is valid and encodes
+// to the same operations, and Execute refuses exactly what Check refuses.
 func FuzzDecode(f *testing.F) {
 	for _, o := range []kv.Op{
 		kv.Put([]byte("k"), []byte("v")), kv.Delete([]byte("k")), kv.Append([]byte("k"), []byte("m")), kv.Add([]byte("k"), -1),

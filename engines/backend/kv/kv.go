@@ -1,21 +1,23 @@
-// Package kv is the transaction backend of keys and values: a body is a list of operations that take effect together or
-// not at all.
+// Package kv is the transaction backend of keys and values: a body is a list of operations that
+// take effect together or not at all.
 //
-// Values stay plain, so that reading a key prints what a person expects: a counter is its decimal digits, a set is its
-// members in byte order, one per line, without a newline after the last.
+// Values stay plain, so that reading a key prints what a person expects: a counter is its decimal
+// digits, a set is its members in byte order, one per line, without a newline after the last.
 //
 // # Guarantees
 //
-//   - All operations of a body take effect, or none. The first that fails fails the transaction and is named in its error:
-//     operation 3 (cas "stock"): …
+//   - All operations of a body take effect, or none. The first that fails fails the transaction and
+//     is named in its error: operation 3 (cas "stock"): …
 //   - Operations see those before them in the same body.
-//   - A body of put and delete alone never waits for its place in the order; every other operation reads.
+//   - A body of put and delete alone never waits for its place in the order; every other operation
+//     reads.
 //   - The meaning of a body, and each byte of its result, depends on the body and the state only.
 //
 // # Non-guarantees
 //
 //   - A set is one value: to append costs the set's size, counted in steps.
-//   - Nothing keeps put from overwriting a counter or a set with something that is neither; add and append then fail.
+//   - Nothing keeps put from overwriting a counter or a set with something that is neither; add and
+//     append then fail.
 package kv
 
 import (
@@ -55,8 +57,8 @@ func (backend) Check(body []byte) error {
 	return err
 }
 
-// Execute implements engines.Backend. The result is what DecodeResult reads. An error of the view is returned as it is: it
-// is the view's to say whether it is the transaction's fault.
+// Execute implements engines.Backend. The result is what DecodeResult reads. An error of the view
+// is returned as it is: it is the view's to say whether it is the transaction's fault.
 func (backend) Execute(v engines.View, body []byte) ([]byte, error) {
 	ops, err := Decode(body)
 	if err != nil {
@@ -75,8 +77,8 @@ func (backend) Execute(v engines.View, body []byte) ([]byte, error) {
 	return x.result, nil
 }
 
-// execution is one run of a body. It keeps the view's errors apart from the operations' own: the first error of the view is
-// final, whatever else is wrong.
+// execution is one run of a body. It keeps the view's errors apart from the operations' own: the
+// first error of the view is final, whatever else is wrong.
 type execution struct {
 	view    engines.View
 	viewErr error
@@ -99,7 +101,8 @@ func (x *execution) step(n int) error {
 	return x.viewErr
 }
 
-// apply runs one operation. Its error is the operation's failure, or the view's when viewErr is set.
+// apply runs one operation. Its error is the operation's failure, or the view's when viewErr is
+// set.
 func (x *execution) apply(o Op) error {
 	if err := x.step(1); err != nil {
 		return err
@@ -161,8 +164,8 @@ func holds(o Op, old []byte, found bool) error {
 	return nil
 }
 
-// addCounter returns the digits of the counter old plus delta. There is one form of each number: no sign on positive ones,
-// no leading zero.
+// addCounter returns the digits of the counter old plus delta. There is one form of each number: no
+// sign on positive ones, no leading zero.
 func addCounter(old []byte, found bool, delta int64) ([]byte, error) {
 	var n int64
 	if found {
@@ -197,8 +200,8 @@ func addMember(old []byte, found bool, m []byte) ([]byte, error) {
 	return bytes.Join(slices.Insert(members, at, m), []byte{'\n'}), nil
 }
 
-// Members reads the value of a set: its members in byte order. They share the value's memory. What append did not write
-// answers ErrNotSet.
+// Members reads the value of a set: its members in byte order. They share the value's memory. What
+// append did not write answers ErrNotSet.
 func Members(value []byte) ([][]byte, error) {
 	members := bytes.Split(value, []byte{'\n'})
 	for i, m := range members {

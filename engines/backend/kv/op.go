@@ -55,7 +55,8 @@ func (c Cond) String() string {
 	return fmt.Sprintf("condition %d", uint8(c))
 }
 
-// Op is one operation. Fields that its kind does not use are zero. The constructors below make the valid shapes.
+// Op is one operation. Fields that its kind does not use are zero. The constructors below make the
+// valid shapes.
 type Op struct {
 	Kind     Kind
 	Key      []byte
@@ -71,7 +72,8 @@ func Put(key, value []byte) Op { return Op{Kind: KindPut, Key: key, Value: value
 // Delete removes the key, if it is there.
 func Delete(key []byte) Op { return Op{Kind: KindDelete, Key: key} }
 
-// Append makes member part of the set at key. A member is 1 to MaxMemberBytes bytes without a newline.
+// Append makes member part of the set at key. A member is 1 to MaxMemberBytes bytes without a
+// newline.
 func Append(key, member []byte) Op { return Op{Kind: KindAppend, Key: key, Value: member} }
 
 // CAS writes value where the key's value is expected, and fails the transaction elsewhere.
@@ -101,14 +103,16 @@ func RequireAbsent(key []byte) Op { return Op{Kind: KindRequire, Key: key, Cond:
 // Read puts the key's value into the result, as the operations before it left it.
 func Read(key []byte) Op { return Op{Kind: KindRead, Key: key} }
 
-// Limits of a body. They are part of the backend's meaning, the same on every node; the genesis may only be stricter.
+// Limits of a body. They are part of the backend's meaning, the same on every node; the genesis may
+// only be stricter.
 const (
 	MaxOps         = 10_000
 	MaxMemberBytes = 1 << 10
 	MaxMembers     = 10_000 // of one set
 )
 
-// ErrMalformed is what Encode, Decode, DecodeResult, ParseOp and ParseText answer for input that means nothing.
+// ErrMalformed is what Encode, Decode, DecodeResult, ParseOp and ParseText answer for input that
+// means nothing.
 var ErrMalformed = errors.New("malformed operations")
 
 // check tells what is wrong with o in itself, without the state.

@@ -15,7 +15,8 @@ import (
 	"github.com/coppice-go/coppice/engines/backend/kv"
 )
 
-// genOp draws operations on few keys and few values, so that they meet; some values look like counters and sets.
+// genOp draws operations on few keys and few values, so that they meet; some values look like
+// counters and sets.
 func genOp() *rapid.Generator[kv.Op] {
 	key := rapid.Map(rapid.SampledFrom([]string{"a", "b", "c"}), func(s string) []byte { return []byte(s) })
 	value := rapid.OneOf(
@@ -51,7 +52,8 @@ func genOp() *rapid.Generator[kv.Op] {
 	})
 }
 
-// Transactions have the model's effect and answers, or none at all where the model fails, with the model's operation named.
+// Transactions have the model's effect and answers, or none at all where the model fails, with the
+// model's operation named.
 func TestPropertyModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		state := &backendtest.State{Keys: map[string]string{}}

@@ -42,7 +42,8 @@ func Usage() string {
 	return b.String()
 }
 
-// ParseOp reads one operation from its words, as a command line has them: "put", "KEY", "VALUE". Usage has them all.
+// ParseOp reads one operation from its words, as a command line has them: "put", "KEY", "VALUE".
+// Usage has them all.
 func ParseOp(words ...string) (Op, error) {
 	o, at, err := parseWords(words)
 	if err != nil {
@@ -53,9 +54,10 @@ func ParseOp(words ...string) (Op, error) {
 
 // ParseText reads operations from text, one per line, in the forms that Usage prints.
 //
-// Words stand apart by blanks or tabs. An empty word, and one with blanks, quotes or bytes that do not print, is quoted as
-// in Go: "a b", "", "\x00\n", or `a "raw" one`. Quotes stand around whole words only. Empty lines, and lines whose first word
-// begins with #, say nothing. Errors wrap ErrMalformed and name line and column, both from 1, in characters.
+// Words stand apart by blanks or tabs. An empty word, and one with blanks, quotes or bytes that do
+// not print, is quoted as in Go: "a b", "", "\x00\n", or `a "raw" one`. Quotes stand around whole
+// words only. Empty lines, and lines whose first word begins with #, say nothing. Errors wrap
+// ErrMalformed and name line and column, both from 1, in characters.
 func ParseText(text string) ([]Op, error) {
 	var ops []Op
 	n := 0
@@ -110,8 +112,8 @@ func (o Op) String() string {
 	return strings.Join(words, " ")
 }
 
-// parseWords finds the form of the words. An error comes with the index of the word that it is about, len(words) being the
-// end.
+// parseWords finds the form of the words. An error comes with the index of the word that it is
+// about, len(words) being the end.
 func parseWords(words []string) (o Op, at int, err error) {
 	open := forms
 	for i := 0; ; i++ {
@@ -161,7 +163,8 @@ func captured(pattern, words []string) []string {
 
 func isCapital(word string) bool { return word[0] >= 'A' && word[0] <= 'Z' }
 
-// splitWords divides a line. cols has the column of each word, and one more: where the line ends or the error is.
+// splitWords divides a line. cols has the column of each word, and one more: where the line ends or
+// the error is.
 func splitWords(line string) (words []string, cols []int, err error) {
 	for rest := line; ; {
 		rest = strings.TrimLeft(rest, " \t")
@@ -197,7 +200,8 @@ func splitWords(line string) (words []string, cols []int, err error) {
 	}
 }
 
-// notBare tells why a word cannot stand without quotes, and at which byte; an empty why means it can.
+// notBare tells why a word cannot stand without quotes, and at which byte; an empty why means it
+// can.
 func notBare(word string) (at int, why string) {
 	if strings.HasPrefix(word, "'") {
 		return 0, "single quotes do not quote"

@@ -1,17 +1,19 @@
-// Package kvstore is the transaction backend of CometBFT's example application, so that its clients, load tools and tests
-// run against this node unchanged: the bytes "key=value" write value at key.
+// Package kvstore is the transaction backend of CometBFT's example application, so that its
+// clients, load tools and tests run against this node unchanged: the bytes "key=value" write value
+// at key.
 //
-// The rules are those of CometBFT v0.40's abci/example/kvstore. A transaction has exactly one "=" or ":", never both, and
-// neither at its start nor at its end; "key:value" means "key=value". A lone "key" was accepted by older versions and is
-// refused, as it is there.
+// The rules are those of CometBFT v0.40's abci/example/kvstore. A transaction has exactly one "="
+// or ":", never both, and neither at its start nor at its end; "key:value" means "key=value". A
+// lone "key" was accepted by older versions and is refused, as it is there.
 //
 // It differs in three things, each where the original goes wrong:
 //
-//   - "key:value" has its meaning in Execute. The original rewrites it in PrepareProposal alone and panics in Commit when a
-//     proposer did not.
-//   - "val:…" is refused. The original's CheckTx accepts it, rewrites it to a malformed "val=…" and then rejects its own
-//     proposal.
-//   - "val=…" changes the validator set there and is refused here: validators are not this backend's to change.
+//   - "key:value" has its meaning in Execute. The original rewrites it in PrepareProposal alone and
+//     panics in Commit when a proposer did not.
+//   - "val:…" is refused. The original's CheckTx accepts it, rewrites it to a malformed "val=…" and
+//     then rejects its own proposal.
+//   - "val=…" changes the validator set there and is refused here: validators are not this
+//     backend's to change.
 package kvstore
 
 import (
@@ -28,12 +30,14 @@ var (
 	ErrValidatorTx = errors.New("kvstore validator transactions change the validator set, which this backend does not do")
 )
 
-// New returns the backend of plain transactions. It has no state: one may serve any number of workers.
+// New returns the backend of plain transactions. It has no state: one may serve any number of
+// workers.
 func New() engines.Backend { return backend{} }
 
 type backend struct{}
 
-// Name implements engines.Backend: it is engines.PlainBackend, so transactions without an envelope come here.
+// Name implements engines.Backend: it is engines.PlainBackend, so transactions without an envelope
+// come here.
 func (backend) Name() string { return engines.PlainBackend }
 
 // Check implements engines.Backend.
@@ -42,7 +46,8 @@ func (backend) Check(body []byte) error {
 	return err
 }
 
-// Execute implements engines.Backend. The result is empty. It never reads, so it never waits for its place in the order.
+// Execute implements engines.Backend. The result is empty. It never reads, so it never waits for
+// its place in the order.
 func (backend) Execute(v engines.View, body []byte) ([]byte, error) {
 	key, value, err := Parse(body)
 	if err != nil {
@@ -54,7 +59,8 @@ func (backend) Execute(v engines.View, body []byte) ([]byte, error) {
 	return nil, v.Put(key, value)
 }
 
-// Parse divides a transaction into key and value, which share tx's memory. Its errors wrap ErrFormat or ErrValidatorTx.
+// Parse divides a transaction into key and value, which share tx's memory. Its errors wrap
+// ErrFormat or ErrValidatorTx.
 func Parse(tx []byte) (key, value []byte, err error) {
 	bad := func(format string, args ...any) ([]byte, []byte, error) {
 		return nil, nil, fmt.Errorf("%w: %s, want key=value", ErrFormat, fmt.Sprintf(format, args...))

@@ -43,7 +43,8 @@ func TestCheck(t *testing.T) {
 		{"val=", kvstore.ErrValidatorTx, "validator"},
 		{"val=x", kvstore.ErrValidatorTx, "validator"},
 		{"val=ed25519!AAAA!10", kvstore.ErrValidatorTx, "validator"}, // CometBFT's accepts it
-		{"val:x", kvstore.ErrValidatorTx, "validator"},               // CometBFT's accepts it, and then its own proposal not
+		// CometBFT's accepts it, and then its own proposal not
+		{"val:x", kvstore.ErrValidatorTx, "validator"},
 		{strings.Repeat("k", engines.MaxKeyBytes+1) + "=v", kvstore.ErrFormat, "a key of 4097 bytes (at most 4096)"},
 		{"k=" + strings.Repeat("v", engines.MaxValueBytes+1), kvstore.ErrFormat, "a value of 16777217 bytes"},
 	} {
@@ -85,7 +86,8 @@ func TestViewErrorIsReturnedAsItIs(t *testing.T) {
 	}
 }
 
-// FuzzParse holds Parse against the rule as it is written: exactly one separator, with something on both sides.
+// FuzzParse holds Parse against the rule as it is written: exactly one separator, with something on
+// both sides.
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{"a=b", "a:b", "a=b=c", "val=x", "val:x", "=", ""} {
 		f.Add([]byte(s))

@@ -9,14 +9,16 @@ import (
 	"github.com/coppice-go/coppice/engines"
 )
 
-// conversation is one connection's: the block that Commit will make final is the one that FinalizeBlock brought on the same one.
+// conversation is one connection's: the block that Commit will make final is the one that
+// FinalizeBlock brought on the same one.
 type conversation struct {
 	app       *app
 	finalized *engines.Block
 }
 
-// answer answers one request. Its error is for the log; the connection is then closed and nothing is answered, because CometBFT
-// takes an exception for the end of its consensus and lives on without it.
+// answer answers one request. Its error is for the log; the connection is then closed and nothing
+// is answered, because CometBFT takes an exception for the end of its consensus and lives on
+// without it.
 func (c *conversation) answer(ctx context.Context, req *abci.Request) (*abci.Response, error) {
 	switch r := req.Value.(type) {
 	case *abci.Request_Echo:
@@ -59,7 +61,8 @@ func (c *conversation) answer(ctx context.Context, req *abci.Request) (*abci.Res
 	case *abci.Request_ApplySnapshotChunk:
 		return response(abci.ToResponseApplySnapshotChunk)(c.app.applySnapshotChunk(ctx, r.ApplySnapshotChunk))
 	case *abci.Request_InsertTx:
-		// The application's own mempool: not the one that we configure. Code 0 would say that we keep the transaction.
+		// The application's own mempool: not the one that we configure. Code 0 would say that we
+		// keep the transaction.
 		return abci.ToResponseInsertTx(&abci.ResponseInsertTx{Code: codeNoAppMempool}), nil
 	case *abci.Request_ReapTxs:
 		return abci.ToResponseReapTxs(&abci.ResponseReapTxs{}), nil

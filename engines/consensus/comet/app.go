@@ -20,7 +20,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// app is the ABCI application: this node's transaction core as CometBFT sees it. It is shared by all connections.
+// app is the ABCI application: this node's transaction core as CometBFT sees it. It is shared by
+// all connections.
 type app struct {
 	core     consensus.Core
 	home     string // of CometBFT
@@ -31,9 +32,10 @@ type app struct {
 
 	proposed lastProposal
 
-	chain  atomic.Pointer[engines.ChainState] // what was committed last, as far as this incarnation knows; nil before it asked
-	height atomic.Uint64                      // of the last commit, for the watchdog
-	busy   atomic.Int64                       // requests on whose answer the consensus waits
+	// what was committed last, as far as this incarnation knows; nil before it asked
+	chain  atomic.Pointer[engines.ChainState]
+	height atomic.Uint64 // of the last commit, for the watchdog
+	busy   atomic.Int64  // requests on whose answer the consensus waits
 
 	synced  atomic.Int64 // when something of a snapshot came, in Unix nanoseconds
 	follows atomic.Bool  // a block has come
@@ -44,8 +46,9 @@ type app struct {
 // pauseDown spaces the attempts at a core that is down and does not come back by itself.
 const pauseDown = 5 * time.Millisecond
 
-// whileDown repeats f as long as the engines that it needs are down. A core that restarts is waited for however long it takes: it
-// comes back, or its supervisor restarts the node, which ends ctx (ADR 0050).
+// whileDown repeats f as long as the engines that it needs are down. A core that restarts is waited
+// for however long it takes: it comes back, or its supervisor restarts the node, which ends ctx
+// (ADR 0050).
 func whileDown(ctx context.Context, f func() error) error {
 	for {
 		err := f()
@@ -65,7 +68,8 @@ func whileDown(ctx context.Context, f func() error) error {
 	}
 }
 
-// working notes that CometBFT's consensus waits for us, until the function that it answers is called.
+// working notes that CometBFT's consensus waits for us, until the function that it answers is
+// called.
 func (a *app) working() (done func()) {
 	a.busy.Add(1)
 	return func() { a.busy.Add(-1) }
@@ -97,8 +101,9 @@ func (a *app) known(ctx context.Context) (engines.ChainState, error) {
 	return a.standing(ctx)
 }
 
-// info tells what is committed, and has no side effects: CometBFT sends the same request for the RPC's abci_info. A block that
-// was executed and not committed does not count, or CometBFT would never send its Commit.
+// info tells what is committed, and has no side effects: CometBFT sends the same request for the
+// RPC's abci_info. A block that was executed and not committed does not count, or CometBFT would
+// never send its Commit.
 func (a *app) info(ctx context.Context) (*abci.ResponseInfo, error) {
 	s, err := a.standing(ctx)
 	if err != nil {
@@ -111,10 +116,12 @@ func (a *app) info(ctx context.Context) (*abci.ResponseInfo, error) {
 	return resp, nil
 }
 
-// appVersion is the protocol's, in block headers. It changes when the same block would have another outcome.
+// appVersion is the protocol's, in block headers. It changes when the same block would have another
+// outcome.
 const appVersion = 0
 
-// initChain starts the chain, or finds it started: CometBFT repeats the request until it has a first block.
+// initChain starts the chain, or finds it started: CometBFT repeats the request until it has a
+// first block.
 func (a *app) initChain(ctx context.Context, req *abci.RequestInitChain) (*abci.ResponseInitChain, error) {
 	defer a.working()()
 	rec, err := a.genesis(req)
@@ -136,7 +143,8 @@ func (a *app) initChain(ctx context.Context, req *abci.RequestInitChain) (*abci.
 // ErrGenesis: CometBFT's genesis is not this home's.
 var ErrGenesis = errors.New("the genesis of CometBFT and of this home are not of one chain")
 
-// genesis is the record that starts the chain by the request. The limits are the home's; the request must not say otherwise.
+// genesis is the record that starts the chain by the request. The limits are the home's; the
+// request must not say otherwise.
 func (a *app) genesis(req *abci.RequestInitChain) (*logv1.ChainStarted, error) {
 	g := a.core.Genesis
 	if req.ChainId != g.ChainId {
@@ -184,7 +192,8 @@ func CarriesState(appState []byte) bool {
 	return true
 }
 
-// sameState compares two app_states as JSON values. An imported chain may have none, and the home then has its own limits.
+// sameState compares two app_states as JSON values. An imported chain may have none, and the home
+// then has its own limits.
 func sameState(theirs, ours []byte) error {
 	if !CarriesState(theirs) || len(ours) == 0 {
 		return nil
@@ -202,7 +211,8 @@ func sameState(theirs, ours []byte) error {
 	return nil
 }
 
-// finalizeBlock has the decided block executed and staged. Delivered again it appends nothing and answers the same.
+// finalizeBlock has the decided block executed and staged. Delivered again it appends nothing and
+// answers the same.
 func (a *app) finalizeBlock(ctx context.Context, req *abci.RequestFinalizeBlock) (*abci.ResponseFinalizeBlock, *engines.Block, error) {
 	defer a.working()()
 	a.follows.Store(true)
@@ -239,7 +249,8 @@ func codespace(c logv1.Code) string {
 	return "coppice"
 }
 
-// blockOf is the block of a request. The request is kept whole beside it, less its transactions, which the block has.
+// blockOf is the block of a request. The request is kept whole beside it, less its transactions,
+// which the block has.
 func blockOf(s engines.ChainState, req *abci.RequestFinalizeBlock) (engines.Block, error) {
 	if req.Height <= 0 || req.Height == math.MaxInt64 {
 		return engines.Block{}, fmt.Errorf("%w: a block at height %d", errFrame, req.Height)
@@ -268,8 +279,9 @@ func (a *app) order(ctx context.Context, b engines.Block) (engines.Staged, error
 	return staged, nil
 }
 
-// commit makes b final: it returns when BlockCommitted is durable in the event log, and not before. A core that restarted in
-// between has b in the log and executes it again, or, if that is lost, is told it again; all of it may be repeated.
+// commit makes b final: it returns when BlockCommitted is durable in the event log, and not before.
+// A core that restarted in between has b in the log and executes it again, or, if that is lost, is
+// told it again; all of it may be repeated.
 func (a *app) commit(ctx context.Context, b engines.Block) (*abci.ResponseCommit, error) {
 	defer a.working()()
 	var s engines.ChainState
@@ -292,8 +304,9 @@ func (a *app) commit(ctx context.Context, b engines.Block) (*abci.ResponseCommit
 	return &abci.ResponseCommit{RetainHeight: a.retainHeight(s)}, nil
 }
 
-// retainHeight is the lowest block that CometBFT is to keep, 0 for all. What is below is in our log: the commit is durable. Who begins
-// with a snapshot needs the blocks from its height on: the light client reads the first ones, block sync the rest.
+// retainHeight is the lowest block that CometBFT is to keep, 0 for all. What is below is in our
+// log: the commit is durable. Who begins with a snapshot needs the blocks from its height on: the
+// light client reads the first ones, block sync the rest.
 func (a *app) retainHeight(s engines.ChainState) int64 {
 	if a.retain == 0 || s.Height <= a.retain {
 		return 0

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// brief is a context that ends when a time is over, counted from when somebody first waits for its end. Most look-ups answer without a
-// wait, and a timer for each would cost as much as they do.
+// brief is a context that ends when a time is over, counted from when somebody first waits for its
+// end. Most look-ups answer without a wait, and a timer for each would cost as much as they do.
 type brief struct {
 	context.Context
 	time time.Duration

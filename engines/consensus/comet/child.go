@@ -21,23 +21,26 @@ import (
 	"github.com/cometbft/cometbft/privval"
 )
 
-// stopTime is how long CometBFT may take to stop before the process ends without that. It hangs now and then when the
-// application has died under load.
+// stopTime is how long CometBFT may take to stop before the process ends without that. It hangs now
+// and then when the application has died under load.
 const stopTime = 1500 * time.Millisecond
 
-// heapFloor is memory that is reserved and never touched, so it is not resident. The collector of a small heap runs all the time under
-// load; with the floor it runs when the heap has grown by as much again.
+// heapFloor is memory that is reserved and never touched, so it is not resident. The collector of a
+// small heap runs all the time under load; with the floor it runs when the heap has grown by as
+// much again.
 const heapFloor = 64 << 20
 
-// RunChild is the main function of the process that runs CometBFT: our own binary, re-executed. It returns when ctx ends and
-// CometBFT has stopped, or when stopTime is over; the process is to end then. It must be called at most once per process:
-// CometBFT does not start twice in one. The process is to end with ChildStatus of the error.
+// RunChild is the main function of the process that runs CometBFT: our own binary, re-executed. It
+// returns when ctx ends and CometBFT has stopped, or when stopTime is over; the process is to end
+// then. It must be called at most once per process: CometBFT does not start twice in one. The
+// process is to end with ChildStatus of the error.
 func RunChild(ctx context.Context, o ChildOptions) error {
 	c, err := loadConfig(o.Home)
 	if err != nil {
 		return err
 	}
-	_ = os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0) // or top and pgrep say "exe", after the file that was executed (process.Self)
+	// or top and pgrep say "exe", after the file that was executed (process.Self)
+	_ = os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0)
 	c.ProxyApp, c.ABCI = "unix://"+o.ABCI, "socket"
 	if err := os.Remove(o.RPC); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("stale socket: %w", err)
@@ -46,7 +49,8 @@ func RunChild(ctx context.Context, o ChildOptions) error {
 		return err
 	}
 	c.RPC.ListenAddress = joinAddresses(c.RPC.ListenAddress, "unix://"+o.RPC)
-	if err := preflight(c); err != nil { // CometBFT would make a validator key that is missing, and be another validator
+	// CometBFT would make a validator key that is missing, and be another validator
+	if err := preflight(c); err != nil {
 		return err
 	}
 	log, err := cmtflags.ParseLogLevel(c.LogLevel, cmtlog.NewTMLogger(cmtlog.NewSyncWriter(os.Stderr)), cfg.DefaultLogLevel)
@@ -98,7 +102,8 @@ func RunChild(ctx context.Context, o ChildOptions) error {
 	}
 }
 
-// made is what node.NewNode makes. It shakes hands with the application, and tells by an error or a panic that the two can not come together.
+// made is what node.NewNode makes. It shakes hands with the application, and tells by an error or a
+// panic that the two can not come together.
 func made(newNode func() (*node.Node, error)) (n *node.Node, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -110,8 +115,9 @@ func made(newNode func() (*node.Node, error)) (n *node.Node, err error) {
 	return n, unfit(err)
 }
 
-// unfit tells of those errors that are of CometBFT's data, on their own or beside ours, that they are. The handshake has lost their types. A panic
-// while a node is made is of what it read, unless the machine was busy.
+// unfit tells of those errors that are of CometBFT's data, on their own or beside ours, that they
+// are. The handshake has lost their types. A panic while a node is made is of what it read, unless
+// the machine was busy.
 func unfit(err error) error {
 	if err == nil || busy(err) {
 		return err

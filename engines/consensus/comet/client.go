@@ -14,14 +14,17 @@ import (
 	"github.com/cometbft/cometbft/libs/service"
 )
 
-// client is CometBFT's end of one ABCI connection, in the process that runs CometBFT. It speaks the protocol of CometBFT's own socket
-// client, in its place, because that one spends more on each CheckTx than CometBFT does on the transaction (docs/adr/0060).
+// client is CometBFT's end of one ABCI connection, in the process that runs CometBFT. It speaks the
+// protocol of CometBFT's own socket client, in its place, because that one spends more on each
+// CheckTx than CometBFT does on the transaction (docs/adr/0060).
 //
-// Requests are answered in their order. Whoever asks encodes his request behind those that wait to be written, and one goroutine writes
-// what has gathered, so a burst of requests is one write. Who comes when much has gathered waits. No Flush is needed for an answer to
-// come: our server keeps none back when it has nothing more to read.
+// Requests are answered in their order. Whoever asks encodes his request behind those that wait to
+// be written, and one goroutine writes what has gathered, so a burst of requests is one write. Who
+// comes when much has gathered waits. No Flush is needed for an answer to come: our server keeps
+// none back when it has nothing more to read.
 //
-// As with CometBFT's own client, a connection that fails ends the client with an Error, and CometBFT then ends its process.
+// As with CometBFT's own client, a connection that fails ends the client with an Error, and
+// CometBFT then ends its process.
 type client struct {
 	service.BaseService
 	path string

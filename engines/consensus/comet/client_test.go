@@ -27,8 +27,9 @@ func connect(t *testing.T, path string) abcicli.Client {
 	return c
 }
 
-// Each request gets its own answer, in the order of the requests, and a Flush comes after all callbacks of those before it: CometBFT's
-// mempool takes it that no CheckTx is under way after its Flush.
+// Each request gets its own answer, in the order of the requests, and a Flush comes after all
+// callbacks of those before it: CometBFT's mempool takes it that no CheckTx is under way after its
+// Flush.
 func TestTheClientAnswersEachRequestInItsOrder(t *testing.T) {
 	_, path := served(t, newChain())
 	c := connect(t, path)
@@ -117,7 +118,8 @@ func TestTheClientCarriesABlock(t *testing.T) {
 	require.Equal(t, []byte("value of k"), q.Value)
 }
 
-// A connection that ends under the client ends the client, with the reason, and releases whoever waits: CometBFT then ends its process.
+// A connection that ends under the client ends the client, with the reason, and releases whoever
+// waits: CometBFT then ends its process.
 func TestAClientWhoseConnectionEndsSaysSoAndReleasesItsCallers(t *testing.T) {
 	chain := newChain()
 	chain.blocked = make(chan struct{})

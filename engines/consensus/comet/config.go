@@ -88,7 +88,8 @@ func tune(c *cfg.Config) {
 	c.Storage.DiscardABCIResponses = true
 }
 
-// secure sets what CometBFT leaves open: who may connect, and what is served to whom. Nothing listens beyond loopback unless told.
+// secure sets what CometBFT leaves open: who may connect, and what is served to whom. Nothing
+// listens beyond loopback unless told.
 func secure(c *cfg.Config) {
 	c.P2P.PexReactor = false // the validators are persistent, private peers
 	c.P2P.AddrBookStrict = false
@@ -110,8 +111,8 @@ func orString(s, otherwise string) string {
 	return s
 }
 
-// loadConfig reads the configuration of a CometBFT home, as CometBFT's own program does, but for what that one takes in silence: see
-// checkSaid and checkRPC.
+// loadConfig reads the configuration of a CometBFT home, as CometBFT's own program does, but for
+// what that one takes in silence: see checkSaid and checkRPC.
 func loadConfig(home string) (*cfg.Config, error) {
 	c, said, err := readConfig(home)
 	if err != nil {
@@ -130,7 +131,8 @@ type keys struct {
 	unknown []string
 }
 
-// readConfig is loadConfig for a home of somebody else's making, which may have keys of another CometBFT.
+// readConfig is loadConfig for a home of somebody else's making, which may have keys of another
+// CometBFT.
 func readConfig(home string) (*cfg.Config, keys, error) {
 	path := configPath(home)
 	fail := func(err error) (*cfg.Config, keys, error) {
@@ -174,7 +176,8 @@ type Network struct {
 	Peers    []string // node id@host:port each: the persistent and private ones
 }
 
-// SetNetwork writes the addresses and the peers of a home into its configuration. A CometBFT that runs does not see it.
+// SetNetwork writes the addresses and the peers of a home into its configuration. A CometBFT that
+// runs does not see it.
 func SetNetwork(home string, n Network) error {
 	c, err := loadConfig(home)
 	if err != nil {
@@ -200,8 +203,8 @@ func SetNetwork(home string, n Network) error {
 	return writeConfig(home, c)
 }
 
-// writeConfig writes the configuration file, whole or not at all. (CometBFT ends the process where it cannot write; only commands
-// that make a home come here.)
+// writeConfig writes the configuration file, whole or not at all. (CometBFT ends the process where
+// it cannot write; only commands that make a home come here.)
 func writeConfig(home string, c *cfg.Config) error {
 	path := configPath(home)
 	next := path + ".new"

@@ -22,13 +22,15 @@ type Driver struct {
 	// Home is CometBFT's, made by InitHome.
 	Home string
 
-	// Command is the program that calls RunChild with the flags that follow; nil is this program with ChildCommand.
+	// Command is the program that calls RunChild with the flags that follow; nil is this program
+	// with ChildCommand.
 	Command []string
 
 	// Intensity limits restarts of the four children.
 	Intensity supervisor.Intensity
 
-	// Retain is how many blocks CometBFT keeps at least; 0 is all. Those after a snapshot for peers stay with it.
+	// Retain is how many blocks CometBFT keeps at least; 0 is all. Those after a snapshot for peers
+	// stay with it.
 	Retain uint64
 
 	// Extender, if set, extends votes. The chain's vote_extensions_enable_height must say so, too.
@@ -56,7 +58,9 @@ func (d Driver) Start(core consensus.Core) supervisor.StartFunc {
 	return func(context.Context) (supervisor.Service, error) {
 		t := &tree{Driver: d, core: core, command: d.Command, starts: begun}
 		var err error
-		if t.command == nil { // the program that runs, not whatever lies at its path when CometBFT has to be started again
+		// the program that runs, not whatever lies at its path when CometBFT has to be started
+		// again
+		if t.command == nil {
 			self, name, err := process.Self()
 			if err != nil {
 				return nil, err
@@ -80,10 +84,12 @@ type tree struct {
 	timing    timing
 	stateSync bool // CometBFT is to take a snapshot if it has no chain
 	dir       string
-	server    *server // of the living incarnation: its elders are gone before it starts, and what comes after it is started after
-	app       *app
-	row       row
-	torn      atomic.Bool // the write-ahead log of the process that runs is, and it was told
+	// of the living incarnation: its elders are gone before it starts, and what comes after it is
+	// started after
+	server *server
+	app    *app
+	row    row
+	torn   atomic.Bool // the write-ahead log of the process that runs is, and it was told
 }
 
 // Children of the driver, in start order.
@@ -147,7 +153,8 @@ func (t *tree) startServer(ctx context.Context) (supervisor.Service, error) {
 	return t.server, nil
 }
 
-// frameOverhead is what a request may have beyond twice a block's transactions: a commit, evidence, a snapshot's chunk.
+// frameOverhead is what a request may have beyond twice a block's transactions: a commit, evidence,
+// a snapshot's chunk.
 const frameOverhead = 20 << 20
 
 // startProcess starts a child, on an endpoint of its own.
@@ -199,8 +206,8 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 	return attempt{p, t.starts}, nil
 }
 
-// sameLimits refuses a genesis that was edited after the chain began. CometBFT asks for it once, at InitChain; who governs and what is a limit would
-// then differ from node to node.
+// sameLimits refuses a genesis that was edited after the chain began. CometBFT asks for it once, at
+// InitChain; who governs and what is a limit would then differ from node to node.
 func sameLimits(s engines.ChainState, g *logv1.ChainStarted) error {
 	if !s.Started() || s.Period != g.Period || proto.Equal(s.Params, g.Params) {
 		return nil
@@ -208,8 +215,9 @@ func sameLimits(s engines.ChainState, g *logv1.ChainStarted) error {
 	return fmt.Errorf("%w: chain %s was started with the limits {%v}, the home's genesis.json has {%v}: put the chain's genesis.json back", ErrGenesis, s.ChainID, s.Params, g.Params)
 }
 
-// row is one of starts at the same committed height. A process that has made a block is started again at once, however short it lived; one that
-// has not may be in the way of its own next round, which takes a second or so to come, and each start puts that off.
+// row is one of starts at the same committed height. A process that has made a block is started
+// again at once, however short it lived; one that has not may be in the way of its own next round,
+// which takes a second or so to come, and each start puts that off.
 type row struct {
 	height uint64
 	starts int

@@ -81,7 +81,8 @@ func pidOf(t *testing.T, home string) int {
 	return pid
 }
 
-// A process that lives and does nothing is ended by the watchdog, which does not count against the supervisor's limit.
+// A process that lives and does nothing is ended by the watchdog, which does not count against the
+// supervisor's limit.
 func TestAStoppedProcessIsRestarted(t *testing.T) {
 	if os.Getenv("COPPICE_SOAK") == "" {
 		t.Log("the short form: without the wait for the watchdog; COPPICE_SOAK=1 is the whole")
@@ -105,8 +106,9 @@ func TestAStoppedProcessIsRestarted(t *testing.T) {
 	}
 }
 
-// Whoever made a block is started again at once; whoever did not waits longer each time. (Found by SIGKILLs under load: a delay that grows with
-// each restart alone, whatever came of it, soon was the most of what a kill took.)
+// Whoever made a block is started again at once; whoever did not waits longer each time. (Found by
+// SIGKILLs under load: a delay that grows with each restart alone, whatever came of it, soon was
+// the most of what a kill took.)
 func TestOnlyAProcessWithoutProgressIsWaitedFor(t *testing.T) {
 	var r row
 	for height := range uint64(5) {
@@ -119,7 +121,8 @@ func TestOnlyAProcessWithoutProgressIsWaitedFor(t *testing.T) {
 	require.Equal(t, 2*time.Millisecond, r.delay(5))
 }
 
-// Of a torn write-ahead log the hundreds of lines of one process become one; another process tells of its own.
+// Of a torn write-ahead log the hundreds of lines of one process become one; another process tells
+// of its own.
 func TestATornWALIsToldOnce(t *testing.T) {
 	core, logs := observer.New(zap.DebugLevel)
 	tr := &tree{Driver: Driver{Log: zap.New(core)}}

@@ -29,7 +29,8 @@ func (a *app) extendVote(ctx context.Context, req *abci.RequestExtendVote) *abci
 	return &abci.ResponseExtendVote{VoteExtension: ext}
 }
 
-// verifyVoteExtension accepts where nobody can judge: a vote that is refused is lost to the consensus.
+// verifyVoteExtension accepts where nobody can judge: a vote that is refused is lost to the
+// consensus.
 func (a *app) verifyVoteExtension(ctx context.Context, req *abci.RequestVerifyVoteExtension) *abci.ResponseVerifyVoteExtension {
 	ok := a.extender == nil
 	a.extend(ctx, queryTime, "vote extension refused", req.Height, func(ctx context.Context, e consensus.VoteExtender) error {
@@ -45,8 +46,9 @@ func (a *app) verifyVoteExtension(ctx context.Context, req *abci.RequestVerifyVo
 	return &abci.ResponseVerifyVoteExtension{Status: abci.ResponseVerifyVoteExtension_ACCEPT}
 }
 
-// ofExtensions are the transactions that the extender makes of the votes for the block before, which is the one of s. It is asked once more
-// about each: a vote that came when its block was decided already, while CometBFT waited for more, was never verified.
+// ofExtensions are the transactions that the extender makes of the votes for the block before,
+// which is the one of s. It is asked once more about each: a vote that came when its block was
+// decided already, while CometBFT waited for more, was never verified.
 func (a *app) ofExtensions(ctx context.Context, s engines.ChainState, req *abci.RequestPrepareProposal) (txs [][]byte) {
 	p, ok := a.extender.(consensus.Proposer)
 	if !ok {
@@ -81,7 +83,8 @@ func (a *app) ofExtensions(ctx context.Context, s engines.ChainState, req *abci.
 	return txs
 }
 
-// extend calls the extender, if there is one. Its errors and panics are its own: the consensus goes on without what it was asked for.
+// extend calls the extender, if there is one. Its errors and panics are its own: the consensus goes
+// on without what it was asked for.
 func (a *app) extend(ctx context.Context, limit time.Duration, without string, height int64, f func(context.Context, consensus.VoteExtender) error) {
 	if a.extender == nil {
 		return

@@ -82,7 +82,8 @@ func TestAProposalBeginsWithWhatTheExtenderMakesOfTheVotes(t *testing.T) {
 		Height: 4, Time: time.Now(), MaxTxBytes: 1000, Txs: [][]byte{[]byte("mempool")},
 		LocalLastCommit: abci.ExtendedCommitInfo{Round: 2, Votes: []abci.ExtendedVoteInfo{
 			vote("x", cmtproto.BlockIDFlagCommit), vote("", cmtproto.BlockIDFlagCommit), vote("y", cmtproto.BlockIDFlagNil), vote("z", cmtproto.BlockIDFlagAbsent),
-			vote("refused", cmtproto.BlockIDFlagCommit), // CometBFT does not ask about a vote that comes after the block is decided
+			// CometBFT does not ask about a vote that comes after the block is decided
+			vote("refused", cmtproto.BlockIDFlagCommit),
 		}},
 	}
 	resp := a.prepareProposal(t.Context(), req)

@@ -21,9 +21,10 @@ const (
 	feedAgain = 30 * time.Second      // begin again even so
 )
 
-// feed hands what our pool has accepted to CometBFT's mempool, which spreads it and wakes the consensus. It begins anew with each
-// incarnation of the process, which has forgotten everything, and now and then, because a mempool may forget. What it hands over
-// twice CometBFT drops. What is committed the pool does not offer any more.
+// feed hands what our pool has accepted to CometBFT's mempool, which spreads it and wakes the
+// consensus. It begins anew with each incarnation of the process, which has forgotten everything,
+// and now and then, because a mempool may forget. What it hands over twice CometBFT drops. What is
+// committed the pool does not offer any more.
 type feed struct {
 	pool consensus.Feed
 	rpc  rpc
@@ -57,7 +58,8 @@ func (f *feed) Serve(ctx context.Context) error {
 			}
 		}
 		if alone {
-			// Nobody else is to be told, and our proposals take from the pool: the newest wakes the consensus for all.
+			// Nobody else is to be told, and our proposals take from the pool: the newest wakes the
+			// consensus for all.
 			txs = txs[len(txs)-1:]
 		}
 		if err == nil {

@@ -36,8 +36,9 @@ type Chain struct {
 
 // FetchOptions say what is wanted of a chain.
 type FetchOptions struct {
-	// StateSync has a block to trust be taken from the nodes: the oldest of the last half of Period that all of them have, or that of Height, where
-	// Hash, if given, must be theirs. Period, a week if it is 0, bounds its age.
+	// StateSync has a block to trust be taken from the nodes: the oldest of the last half of Period
+	// that all of them have, or that of Height, where Hash, if given, must be theirs. Period, a
+	// week if it is 0, bounds its age.
 	StateSync bool
 	Height    int64
 	Hash      string
@@ -52,8 +53,9 @@ const (
 	mostPeers     = 64
 )
 
-// Fetch asks running nodes, two at least, by their RPC at host:port or a URL, for the chain that they are of: they must agree in every
-// byte of its genesis, and in the block to trust. Its peers are those nodes, and the peers that they have. Errors are ErrFetch.
+// Fetch asks running nodes, two at least, by their RPC at host:port or a URL, for the chain that
+// they are of: they must agree in every byte of its genesis, and in the block to trust. Its peers
+// are those nodes, and the peers that they have. Errors are ErrFetch.
 func Fetch(ctx context.Context, nodes []string, o FetchOptions) (c Chain, err error) {
 	defer func() {
 		if err != nil {
@@ -213,8 +215,9 @@ func (f fetcher) peers(ctx context.Context, nodes []string, all []*coretypes.Res
 	return peers, nil
 }
 
-// peerAddress is where a node listens for peers, by its own word; where it listens on all addresses, at that of the host that was asked. A
-// node that listens on its own machine's loopback only is one for who asks from there. Empty: it can not be told.
+// peerAddress is where a node listens for peers, by its own word; where it listens on all
+// addresses, at that of the host that was asked. A node that listens on its own machine's loopback
+// only is one for who asks from there. Empty: it can not be told.
 func peerAddress(id p2p.ID, listens, host string) string {
 	if _, rest, ok := strings.Cut(listens, "://"); ok {
 		listens = rest
@@ -272,8 +275,9 @@ func (f fetcher) trust(ctx context.Context, nodes []string, all []*coretypes.Res
 	return s, nil
 }
 
-// oldest is the oldest block that all nodes have and that is not older than an age, else the newest that all have: a light client goes
-// forward from a block in steps as large as the validators allow, and backward header by header, so that it should be one before the snapshots.
+// oldest is the oldest block that all nodes have and that is not older than an age, else the newest
+// that all have: a light client goes forward from a block in steps as large as the validators
+// allow, and backward header by header, so that it should be one before the snapshots.
 func (f fetcher) oldest(ctx context.Context, node string, all []*coretypes.ResultStatus, chainID string, age time.Duration) (int64, error) {
 	first, last := int64(1), int64(math.MaxInt64)
 	for _, s := range all {
@@ -315,7 +319,8 @@ func (f fetcher) header(ctx context.Context, node, chainID string, height int64)
 	return c.Header, nil
 }
 
-// JoinChain writes a chain that was fetched into a home that InitHome has made: its genesis, its peers, and how it begins.
+// JoinChain writes a chain that was fetched into a home that InitHome has made: its genesis, its
+// peers, and how it begins.
 func JoinChain(home string, c Chain) error {
 	doc, err := types.GenesisDocFromJSON(c.GenesisDoc)
 	if err != nil {

@@ -114,8 +114,8 @@ func tellers(t *testing.T) (a, b *teller, addresses []string) {
 	return a, b, addresses
 }
 
-// What two nodes agree in is the chain: its genesis in as many parts as it comes, the oldest block that both have, themselves and their
-// peers by the addresses that can be reached from here.
+// What two nodes agree in is the chain: its genesis in as many parts as it comes, the oldest block
+// that both have, themselves and their peers by the addresses that can be reached from here.
 func TestAChainIsFetched(t *testing.T) {
 	a, b, at := tellers(t)
 	a.chunk, a.oldest = 100, 4

@@ -30,7 +30,8 @@ type Validator struct {
 	Power   int64
 }
 
-// InitHome makes a CometBFT home with new keys and a configuration, and no genesis. It overwrites nothing.
+// InitHome makes a CometBFT home with new keys and a configuration, and no genesis. It overwrites
+// nothing.
 func InitHome(home string, o HomeOptions) (Identity, error) {
 	var none Identity
 	if _, err := os.Stat(configPath(home)); err == nil {
@@ -137,8 +138,8 @@ type Genesis struct {
 // blockOverhead is what a block may have beyond its transactions: header, commit, evidence.
 const blockOverhead = 2 << 20
 
-// WriteGenesis writes the genesis of a home, whole or not at all. It replaces the one there is; a home whose chain has begun
-// does not look at it again.
+// WriteGenesis writes the genesis of a home, whole or not at all. It replaces the one there is; a
+// home whose chain has begun does not look at it again.
 func WriteGenesis(home string, g Genesis) error {
 	doc := types.GenesisDoc{
 		ChainID: g.ChainID, GenesisTime: g.Time, InitialHeight: int64(max(g.InitialHeight, 1)),
@@ -206,11 +207,13 @@ var (
 	// ErrChainData: CometBFT's chain is gone while the state that it led to is there.
 	ErrChainData = errors.New("CometBFT's chain data is missing")
 
-	// ErrChainDamage: CometBFT's chain can not be read, or is not what the state of the home goes on from.
+	// ErrChainDamage: CometBFT's chain can not be read, or is not what the state of the home goes
+	// on from.
 	ErrChainDamage = errors.New("CometBFT's chain data is damaged, or of another time than the home's")
 )
 
-// checkChainData refuses a start that CometBFT would answer with a crash: an application ahead of an empty store.
+// checkChainData refuses a start that CometBFT would answer with a crash: an application ahead of
+// an empty store.
 func checkChainData(c *cfg.Config, height uint64) error {
 	if height == 0 {
 		return nil

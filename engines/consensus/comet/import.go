@@ -11,9 +11,10 @@ import (
 	cfg "github.com/cometbft/cometbft/config"
 )
 
-// ImportHome makes a CometBFT home of an existing one: its keys, its configuration with our security defaults where they concern
-// the connection to the application, its genesis, and the state of its signing, without which a validator could sign twice. Its
-// chain is not copied: it led to another application's state. from is not changed; it must not run, now or later, with the same
+// ImportHome makes a CometBFT home of an existing one: its keys, its configuration with our
+// security defaults where they concern the connection to the application, its genesis, and the
+// state of its signing, without which a validator could sign twice. Its chain is not copied: it led
+// to another application's state. from is not changed; it must not run, now or later, with the same
 // validator key. Errors are ErrHome; nothing is made then.
 func ImportHome(home, from string) (Identity, error) {
 	var none Identity
@@ -76,7 +77,8 @@ func ImportHome(home, from string) (Identity, error) {
 	return ReadIdentity(home)
 }
 
-// notRunning refuses a home that a CometBFT has open: it goes on signing, and what we copied would be old.
+// notRunning refuses a home that a CometBFT has open: it goes on signing, and what we copied would
+// be old.
 func notRunning(c *cfg.Config) error {
 	f, err := os.Open(filepath.Join(c.DBDir(), "blockstore.db", "LOCK")) // goleveldb's; other stores have none to ask
 	if errors.Is(err, os.ErrNotExist) {
@@ -92,8 +94,8 @@ func notRunning(c *cfg.Config) error {
 	return nil
 }
 
-// canSign refuses a validator that would have to sign again what it has signed: the only one of a chain whose blocks are gone. Where
-// there are others it first gets their blocks.
+// canSign refuses a validator that would have to sign again what it has signed: the only one of a
+// chain whose blocks are gone. Where there are others it first gets their blocks.
 func canSign(c *cfg.Config, g Genesis, own Validator) error {
 	data, err := os.ReadFile(c.PrivValidatorStateFile())
 	if err != nil {

@@ -9,12 +9,15 @@ import (
 	rpchttp "github.com/cometbft/cometbft/rpc/client/http"
 )
 
-// StateSync says how a home without a chain begins: with a snapshot of its peers instead of the first block.
+// StateSync says how a home without a chain begins: with a snapshot of its peers instead of the
+// first block.
 type StateSync struct {
-	// RPC are the nodes that the light client asks for headers, at least two: host:port or a URL. The second bears witness against the first.
+	// RPC are the nodes that the light client asks for headers, at least two: host:port or a URL.
+	// The second bears witness against the first.
 	RPC []string
 
-	// Height and Hash are a block that is known to be the chain's, from somebody who is trusted, no longer ago than Period.
+	// Height and Hash are a block that is known to be the chain's, from somebody who is trusted, no
+	// longer ago than Period.
 	Height int64
 	Hash   string        // in hexadecimal
 	Period time.Duration // 0 is a week
@@ -25,8 +28,8 @@ const (
 	discoveryTime = 5 * time.Second // CometBFT takes no less
 )
 
-// SetStateSync writes into a home's configuration that it begins with a snapshot. Where the chain has begun it changes nothing. It is
-// ErrHome where CometBFT would not take it.
+// SetStateSync writes into a home's configuration that it begins with a snapshot. Where the chain
+// has begun it changes nothing. It is ErrHome where CometBFT would not take it.
 func SetStateSync(home string, s StateSync) error {
 	c, err := loadConfig(home)
 	if err != nil {
@@ -47,8 +50,8 @@ func SetStateSync(home string, s StateSync) error {
 	return writeConfig(home, c)
 }
 
-// OldestBlock asks a running CometBFT, at host:port or a URL, for the oldest block that it has: what a node may begin to trust whose
-// owner trusts the one that answers.
+// OldestBlock asks a running CometBFT, at host:port or a URL, for the oldest block that it has:
+// what a node may begin to trust whose owner trusts the one that answers.
 func OldestBlock(ctx context.Context, address string) (height int64, hash string, err error) {
 	if !strings.Contains(address, "://") {
 		address = "tcp://" + address

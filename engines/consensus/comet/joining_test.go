@@ -26,8 +26,9 @@ func stores(t *testing.T, c *cfg.Config, use func(sm.Store, *store.BlockStore)) 
 	require.NoError(t, b.Close())
 }
 
-// CometBFT notes a state that it took and the commit of its block one after the other, and panics at its next start until it has a
-// block on top. With both it is told where to go on; with one, the state sync begins anew. Its signing state stays in any case.
+// CometBFT notes a state that it took and the commit of its block one after the other, and panics
+// at its next start until it has a block on top. With both it is told where to go on; with one, the
+// state sync begins anew. Its signing state stays in any case.
 func TestAStateThatWasTakenAndHasNoBlockYet(t *testing.T) {
 	home := t.TempDir()
 	_, err := InitHome(home, HomeOptions{P2P: "127.0.0.1:0", RPC: "127.0.0.1:0"})

@@ -28,7 +28,8 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == ChildCommand {
 		os.Exit(childMain(os.Args[2:]))
 	}
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/syndtr/goleveldb/leveldb.(*DB).mpoolDrain")) // it ends a second after its Close
+	// it ends a second after its Close
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/syndtr/goleveldb/leveldb.(*DB).mpoolDrain"))
 }
 
 func childMain(args []string) int {
@@ -46,8 +47,9 @@ func childMain(args []string) int {
 	return ChildStatus(err)
 }
 
-// chain is a transaction core in memory, with ordering's manners: it stages what it is told to order, commits what is staged, and
-// says what it thinks of anything else. Its app hash is over all transactions in their order.
+// chain is a transaction core in memory, with ordering's manners: it stages what it is told to
+// order, commits what is staged, and says what it thinks of anything else. Its app hash is over all
+// transactions in their order.
 type chain struct {
 	mu      sync.Mutex
 	moved   chan struct{} // closed at each commit

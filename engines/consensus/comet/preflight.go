@@ -23,8 +23,8 @@ import (
 // ErrSigning: what keeps a validator from signing twice is lost.
 var ErrSigning = errors.New("CometBFT's signing state is lost")
 
-// preflight looks for what the process would end of at every start: keys that are none, and settings that do not work. Errors are ErrHome and
-// ErrSigning, and name the file.
+// preflight looks for what the process would end of at every start: keys that are none, and
+// settings that do not work. Errors are ErrHome and ErrSigning, and name the file.
 func preflight(c *cfg.Config) error {
 	if err := settings(c); err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrHome, configPath(c.RootDir), err)
@@ -79,7 +79,8 @@ func listed(list string) func(yield func(string) bool) {
 	}
 }
 
-// checkPeer refuses what is no address of a peer. Whether the name in it can be looked up, and whether somebody is there, is for later.
+// checkPeer refuses what is no address of a peer. Whether the name in it can be looked up, and
+// whether somebody is there, is for later.
 func checkPeer(peer string) error {
 	bare := peer
 	if _, rest, ok := strings.Cut(peer, "://"); ok {
@@ -209,7 +210,8 @@ func checkKey(key crypto.PrivKey) error {
 	return nil
 }
 
-// checkSigning refuses a signing state that says nothing. One that is missing is no fresh one: those say height 0.
+// checkSigning refuses a signing state that says nothing. One that is missing is no fresh one:
+// those say height 0.
 func checkSigning(c *cfg.Config) error {
 	path := c.PrivValidatorStateFile()
 	var s struct {

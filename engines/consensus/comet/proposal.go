@@ -20,11 +20,13 @@ const (
 )
 
 const (
-	// askTime bounds what a request that nothing depends on may ask of engines. A core that is down makes it neither fail nor wait.
+	// askTime bounds what a request that nothing depends on may ask of engines. A core that is down
+	// makes it neither fail nor wait.
 	askTime = 500 * time.Millisecond
 )
 
-// checkTx admits to CometBFT's mempool. An engine that is down refuses nothing: a recheck would evict what is only waiting.
+// checkTx admits to CometBFT's mempool. An engine that is down refuses nothing: a recheck would
+// evict what is only waiting.
 func (a *app) checkTx(ctx context.Context, req *abci.RequestCheckTx) *abci.ResponseCheckTx {
 	s, ok := a.glance(ctx)
 	if !ok {
@@ -58,9 +60,9 @@ func (a *app) glance(ctx context.Context) (engines.ChainState, bool) {
 	return s, err == nil && s.Started()
 }
 
-// prepareProposal proposes what the extender makes of the last votes, what CometBFT's mempool has, in its order, and then what our
-// pool has that did not get there yet. Left out is what could not be applied by any node: what is malformed, too large, expired, or
-// stands there twice.
+// prepareProposal proposes what the extender makes of the last votes, what CometBFT's mempool has,
+// in its order, and then what our pool has that did not get there yet. Left out is what could not
+// be applied by any node: what is malformed, too large, expired, or stands there twice.
 func (a *app) prepareProposal(ctx context.Context, req *abci.RequestPrepareProposal) *abci.ResponsePrepareProposal {
 	a.agreeing.Store(true)
 	s, ok := a.glance(ctx)
@@ -94,8 +96,9 @@ func (a *app) prepareProposal(ctx context.Context, req *abci.RequestPreparePropo
 	return &abci.ResponsePrepareProposal{Txs: p.txs}
 }
 
-// lastProposal is what was proposed last. A CometBFT that was killed after it signed a proposal may sign the same again, and no
-// other: asked again it gets the same, or its validator would sit out the rest of the round.
+// lastProposal is what was proposed last. A CometBFT that was killed after it signed a proposal may
+// sign the same again, and no other: asked again it gets the same, or its validator would sit out
+// the rest of the round.
 type lastProposal struct {
 	mu       sync.Mutex
 	height   int64
@@ -141,13 +144,15 @@ func (p *proposal) add(tx []byte) bool {
 	return true
 }
 
-// protoSize is what a transaction of n bytes takes in a block: a tag, its length as a varint, itself.
+// protoSize is what a transaction of n bytes takes in a block: a tag, its length as a varint,
+// itself.
 func protoSize(n int) int64 {
 	return int64(1 + max(1, (bits.Len(uint(n))+6)/7) + n)
 }
 
-// processProposal judges by the block and the chain's limits alone, so that all nodes judge alike: it refuses a proposal that is too large, or
-// has too many transactions, or what is none, which no honest proposer makes. Refusals that depend on time or state are FinalizeBlock's.
+// processProposal judges by the block and the chain's limits alone, so that all nodes judge alike:
+// it refuses a proposal that is too large, or has too many transactions, or what is none, which no
+// honest proposer makes. Refusals that depend on time or state are FinalizeBlock's.
 func (a *app) processProposal(ctx context.Context, req *abci.RequestProcessProposal) (*abci.ResponseProcessProposal, error) {
 	defer a.working()()
 	a.agreeing.Store(true)

@@ -7,8 +7,8 @@ import (
 	abci "github.com/cometbft/cometbft/abci/types"
 )
 
-// query reads a key of the committed state: the path is empty, "/key" or "/store", the data is the key. What is wrong is a code
-// and a reason; a query never ends anything.
+// query reads a key of the committed state: the path is empty, "/key" or "/store", the data is the
+// key. What is wrong is a code and a reason; a query never ends anything.
 func (a *app) query(ctx context.Context, req *abci.RequestQuery) *abci.ResponseQuery {
 	bad := func(format string, args ...any) *abci.ResponseQuery {
 		return &abci.ResponseQuery{Code: codeQuery, Codespace: "coppice", Key: req.Data, Log: fmt.Sprintf(format, args...)}

@@ -11,8 +11,9 @@ import (
 	"github.com/cometbft/cometbft/p2p"
 )
 
-// How long a persistent peer may be away before it is dialled, and that again at most. Two that dial each other at the same moment refuse each
-// other's connection, so one of the two is the one that dials soon.
+// How long a persistent peer may be away before it is dialled, and that again at most. Two that
+// dial each other at the same moment refuse each other's connection, so one of the two is the one
+// that dials soon.
 const (
 	redialSoon  = 500 * time.Millisecond
 	redialLater = 2500 * time.Millisecond
@@ -32,10 +33,12 @@ func redialAll(ctx context.Context, d dialler, own p2p.ID, peers string, log cmt
 	}
 }
 
-// redial dials a peer that is not connected for a while, until ctx ends. CometBFT does so too: at once when a connection ends, then after 5 to 8 s each
-// time, and a dial into a network that is silent takes 3 s; and not at all where one dial ends just as the connection of another does. So a
-// network that is whole again, or a peer that is back, was found late. A dial that is under way is left alone. One that fails is no news,
-// but for a peer that is there and that is another than it should be, which CometBFT itself dials, and tells of, only once.
+// redial dials a peer that is not connected for a while, until ctx ends. CometBFT does so too: at
+// once when a connection ends, then after 5 to 8 s each time, and a dial into a network that is
+// silent takes 3 s; and not at all where one dial ends just as the connection of another does. So a
+// network that is whole again, or a peer that is back, was found late. A dial that is under way is
+// left alone. One that fails is no news, but for a peer that is there and that is another than it
+// should be, which CometBFT itself dials, and tells of, only once.
 func redial(ctx context.Context, d dialler, own p2p.ID, peer string, log cmtlog.Logger) {
 	id, _, _ := strings.Cut(peer, "@")
 	least := redialLater
@@ -48,7 +51,8 @@ func redial(ctx context.Context, d dialler, own p2p.ID, peer string, log cmtlog.
 	for last := time.Now(); pause(ctx, redialLook+rand.N(redialLook)) == nil; {
 		if to == nil {
 			var err error
-			if to, err = p2p.NewNetAddressString(peer); err != nil { // a name that cannot be looked up yet; CometBFT refuses what is no address
+			// a name that cannot be looked up yet; CometBFT refuses what is no address
+			if to, err = p2p.NewNetAddressString(peer); err != nil {
 				to = nil
 				continue
 			}
@@ -73,7 +77,8 @@ const refusalAgain = time.Minute
 // refusal is when a peer's was told of.
 type refusal struct{ at time.Time }
 
-// news tells whether err is a refusal to be told of: another key than that of the id, another chain, or a handshake that made no sense.
+// news tells whether err is a refusal to be told of: another key than that of the id, another
+// chain, or a handshake that made no sense.
 func (r *refusal) news(err error, now time.Time) bool {
 	rejected := p2p.ErrRejected{}
 	if !errors.As(err, &rejected) || !rejected.IsAuthFailure() && !rejected.IsIncompatible() && !rejected.IsNodeInfoInvalid() {

@@ -59,8 +59,8 @@ func (n *network) dialled(id p2p.ID) int {
 	return n.dials[id]
 }
 
-// A peer that can be reached again is connected within a dial that hangs and a pause, by the side that dials soon; the other side leaves it the
-// time to. Who is connected is not dialled.
+// A peer that can be reached again is connected within a dial that hangs and a pause, by the side
+// that dials soon; the other side leaves it the time to. Who is connected is not dialled.
 func TestALostPeerIsDialledSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		low, high := p2p.ID(strings.Repeat("1", 40)), p2p.ID(strings.Repeat("f", 40))
@@ -89,7 +89,8 @@ func TestALostPeerIsDialledSoon(t *testing.T) {
 	})
 }
 
-// A peer with another key than that of its id is told of, and not at each of its dials. The network here is real: the error is CometBFT's.
+// A peer with another key than that of its id is told of, and not at each of its dials. The network
+// here is real: the error is CometBFT's.
 func TestAWrongPeerIsToldOf(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

@@ -43,8 +43,9 @@ func (c rpc) close() { c.http.CloseIdleConnections() }
 // errFull: CometBFT's mempool takes no more.
 var errFull = errors.New("CometBFT's mempool is full")
 
-// broadcast hands transactions to CometBFT's mempool, in as few requests as its RPC takes. Those that it has, or has seen committed, are no error.
-// (The module's batches give up all answers for one that is an error.)
+// broadcast hands transactions to CometBFT's mempool, in as few requests as its RPC takes. Those
+// that it has, or has seen committed, are no error. (The module's batches give up all answers for
+// one that is an error.)
 func (c rpc) broadcast(ctx context.Context, txs [][]byte) error {
 	for batch := range slices.Chunk(txs, rpcBatch) {
 		if err := c.broadcastBatch(ctx, batch); err != nil {
@@ -113,7 +114,8 @@ func (c rpc) alone(ctx context.Context) (bool, error) {
 	return alone, err
 }
 
-// role tells whether the only validator is this one, and whether it is fetching blocks that others have committed already.
+// role tells whether the only validator is this one, and whether it is fetching blocks that others
+// have committed already.
 func (c rpc) role(ctx context.Context) (alone, catchingUp bool, err error) {
 	s, err := c.Status(ctx)
 	if err != nil {
@@ -128,8 +130,9 @@ func (c rpc) role(ctx context.Context) (alone, catchingUp bool, err error) {
 	return alone, s.SyncInfo.CatchingUp, nil
 }
 
-// peersAhead tells whether a peer has committed what we have not, one that is past the height that comes after ours, and was heard
-// within a time. Of a peer that is silent CometBFT knows what it said last, for as long as the connection seems to stand.
+// peersAhead tells whether a peer has committed what we have not, one that is past the height that
+// comes after ours, and was heard within a time. Of a peer that is silent CometBFT knows what it
+// said last, for as long as the connection seems to stand.
 func (c rpc) peersAhead(ctx context.Context, height uint64, within time.Duration) (bool, error) {
 	d, err := c.DumpConsensusState(ctx)
 	if err != nil {
@@ -163,9 +166,10 @@ func (c rpc) peersAhead(ctx context.Context, height uint64, within time.Duration
 // ErrNotAsked: nobody answers on the socket of a home's CometBFT.
 var ErrNotAsked = errors.New("the home's CometBFT does not answer")
 
-// ValidatorSet asks the CometBFT that runs in a home, over its own socket, for the validators at its latest height. Whatever the
-// configuration says of TCP, nobody else can answer; one of another chain than the genesis's is ErrGenesis. While CometBFT is not
-// there, as between two of its processes, it tries again until ctx ends: ErrNotAsked.
+// ValidatorSet asks the CometBFT that runs in a home, over its own socket, for the validators at
+// its latest height. Whatever the configuration says of TCP, nobody else can answer; one of another
+// chain than the genesis's is ErrGenesis. While CometBFT is not there, as between two of its
+// processes, it tries again until ctx ends: ErrNotAsked.
 func ValidatorSet(ctx context.Context, home string) (height int64, set []Validator, err error) {
 	if home, err = filepath.Abs(home); err != nil {
 		return 0, nil, err

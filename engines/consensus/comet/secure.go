@@ -11,21 +11,23 @@ import (
 	cfg "github.com/cometbft/cometbft/config"
 )
 
-// What a client of CometBFT's RPC may ask for at once. CometBFT answers a whole batch in memory, so this and the number of connections bound what
-// a stranger can make it take.
+// What a client of CometBFT's RPC may ask for at once. CometBFT answers a whole batch in memory, so
+// this and the number of connections bound what a stranger can make it take.
 const (
 	rpcBatch       = 100
 	rpcConnections = 200
 	rpcBody        = 4 << 20 // or what the largest transaction needs
 )
 
-// neededBody is what a request of the feed may have: the transactions of one in base64, and the words around each.
+// neededBody is what a request of the feed may have: the transactions of one in base64, and the
+// words around each.
 func neededBody(maxTxBytes int) int64 {
 	const words = 128
 	return (int64(maxTxBytes)+feedBytes)*4/3 + rpcBatch*words
 }
 
-// boundRPC sets the bounds of CometBFT's RPC. They hold for the socket on which we ask as for TCP: CometBFT has one setting for both.
+// boundRPC sets the bounds of CometBFT's RPC. They hold for the socket on which we ask as for TCP:
+// CometBFT has one setting for both.
 func boundRPC(c *cfg.Config) {
 	c.RPC.MaxRequestBatchSize, c.RPC.MaxOpenConnections = rpcBatch, rpcConnections
 	c.RPC.MaxBodyBytes = max(rpcBody, neededBody(c.Mempool.MaxTxBytes))
@@ -49,7 +51,8 @@ var mustSay = map[string]string{
 	"rpc.laddr": "tcp://127.0.0.1:26657",
 }
 
-// checkSaid refuses keys that nothing reads, such as misspelled ones, and a file that leaves out those that keep the node closed.
+// checkSaid refuses keys that nothing reads, such as misspelled ones, and a file that leaves out
+// those that keep the node closed.
 func checkSaid(k keys) error {
 	slices.Sort(k.unknown)
 	var errs []error
@@ -69,7 +72,8 @@ func checkSaid(k keys) error {
 	return errors.Join(errs...)
 }
 
-// lineOf is where a key, section.name, or a section stands in a file of TOML, 0 if that is not found.
+// lineOf is where a key, section.name, or a section stands in a file of TOML, 0 if that is not
+// found.
 func lineOf(text []byte, key string) int {
 	section, n := "", 0
 	for line := range strings.Lines(string(text)) {
@@ -93,8 +97,8 @@ func lineOf(text []byte, key string) int {
 	return 0
 }
 
-// exposures are the settings of a configuration that are less careful than those of a new home, in words. Where peers connect is not among them: a
-// validator listens for them.
+// exposures are the settings of a configuration that are less careful than those of a new home, in
+// words. Where peers connect is not among them: a validator listens for them.
 func exposures(c *cfg.Config) (out []string) {
 	add := func(is bool, format string, args ...any) {
 		if is {

@@ -58,7 +58,8 @@ func TestWhatACarelessConfigurationIsToldOf(t *testing.T) {
 	}
 }
 
-// What CometBFT takes in silence: a key that is misspelled, and a file that leaves out what keeps it closed.
+// What CometBFT takes in silence: a key that is misspelled, and a file that leaves out what keeps
+// it closed.
 func TestAConfigurationThatSaysLessThanItSeems(t *testing.T) {
 	home := filepath.Join(t.TempDir(), "comet")
 	_, err := InitHome(home, HomeOptions{})

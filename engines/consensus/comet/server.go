@@ -19,7 +19,8 @@ import (
 // maxConns bounds the connections of one endpoint. CometBFT has four.
 const maxConns = 16
 
-// server is one incarnation of the ABCI server. It has an endpoint for the child that runs, and none before.
+// server is one incarnation of the ABCI server. It has an endpoint for the child that runs, and
+// none before.
 type server struct {
 	app   *app
 	dir   string // of the sockets, private
@@ -61,8 +62,9 @@ func (s *server) close() {
 	}
 }
 
-// open makes the endpoint of a new child and answers its socket's path. The endpoint before it is closed first, and what still
-// ran there has ended when open returns: nothing that an old child asked for can happen after a new one was told where we stand.
+// open makes the endpoint of a new child and answers its socket's path. The endpoint before it is
+// closed first, and what still ran there has ended when open returns: nothing that an old child
+// asked for can happen after a new one was told where we stand.
 func (s *server) open() (path string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -160,8 +162,8 @@ func (e *endpoint) admit(c net.Conn) (refused string) {
 	return ""
 }
 
-// serve answers one connection until it ends. Whatever is wrong with it is its own: nothing else stops. A panic of a handler's is
-// the server's, and ends its incarnation.
+// serve answers one connection until it ends. Whatever is wrong with it is its own: nothing else
+// stops. A panic of a handler's is the server's, and ends its incarnation.
 func (e *endpoint) serve(c net.Conn) {
 	defer func() {
 		e.mu.Lock()

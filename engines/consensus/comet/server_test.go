@@ -72,7 +72,8 @@ func height(t *testing.T, c *comettest.Client) int64 {
 	return h
 }
 
-// Info tells what is committed, however often it is asked between FinalizeBlock and Commit, and changes nothing.
+// Info tells what is committed, however often it is asked between FinalizeBlock and Commit, and
+// changes nothing.
 func TestInfoTellsOnlyWhatIsCommitted(t *testing.T) {
 	chain := newChain()
 	_, path := served(t, chain)
@@ -95,7 +96,8 @@ func TestInfoTellsOnlyWhatIsCommitted(t *testing.T) {
 	require.Equal(t, 6, chain.appends)
 }
 
-// InitChain may be repeated; FinalizeBlock delivered again, also by another child, answers the same and logs nothing.
+// InitChain may be repeated; FinalizeBlock delivered again, also by another child, answers the same
+// and logs nothing.
 func TestWhatIsDeliveredAgainAnswersTheSame(t *testing.T) {
 	chain := newChain()
 	s, path := served(t, chain)
@@ -186,7 +188,8 @@ func TestAStuckQueryDoesNotHaltTheConsensus(t *testing.T) {
 	require.Contains(t, log, "/elsewhere")
 }
 
-// A core that restarts is waited for, at every operation, and the connection does not notice; what was lost with it is told again.
+// A core that restarts is waited for, at every operation, and the connection does not notice; what
+// was lost with it is told again.
 func TestACoreThatRestartsIsWaitedFor(t *testing.T) {
 	for _, what := range []string{"info", "init", "order", "commit"} {
 		t.Run(what, func(t *testing.T) {
@@ -294,7 +297,8 @@ func TestProposals(t *testing.T) {
 	require.NotZero(t, code, "it was applied")
 }
 
-// piped is one connection as the server has them, by a pipe: its other end, and a channel that tells how it ended.
+// piped is one connection as the server has them, by a pipe: its other end, and a channel that
+// tells how it ended.
 func piped(s *server) (net.Conn, <-chan error) {
 	here, there := net.Pipe()
 	ended := make(chan error, 1)
@@ -306,8 +310,8 @@ func piped(s *server) (net.Conn, <-chan error) {
 	return here, ended
 }
 
-// Whatever bytes come, whatever requests they happen to be: a connection ends by itself, with a reason, is answered no exception, and the
-// next one is served.
+// Whatever bytes come, whatever requests they happen to be: a connection ends by itself, with a
+// reason, is answered no exception, and the next one is served.
 func FuzzConnection(f *testing.F) {
 	seed := func(reqs ...*abci.Request) {
 		var b []byte
@@ -338,7 +342,8 @@ func FuzzConnection(f *testing.F) {
 		go func() { answers <- noExceptions(bad) }()
 		_, err := bad.Write(in) // fails where the server hangs up within it
 		if err == nil {
-			// A pipe cannot be closed in one direction: what comes after the input is the start of a frame that never ends.
+			// A pipe cannot be closed in one direction: what comes after the input is the start of
+			// a frame that never ends.
 			bad.SetWriteDeadline(time.Now().Add(time.Second))
 			bad.Write([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
 		}

@@ -14,8 +14,9 @@ import (
 	"time"
 )
 
-// SocketDir is where the sockets of a home lie: in the home, or, where such a path would be too long for a socket's address, or could not stand in a
-// list of CometBFT's that it tells its peers, in a directory of the temporary one that only the user can enter.
+// SocketDir is where the sockets of a home lie: in the home, or, where such a path would be too
+// long for a socket's address, or could not stand in a list of CometBFT's that it tells its peers,
+// in a directory of the temporary one that only the user can enter.
 func SocketDir(home string) string {
 	const longest = 107 - len("/abci-0123456789-012345.sock")
 	if dir := filepath.Join(home, "run"); len(dir) <= longest && plainText(dir) && !strings.Contains(dir, ",") {
@@ -28,12 +29,12 @@ func SocketDir(home string) string {
 // tempPrefix begins the names of the directories of this user's sockets.
 func tempPrefix() string { return fmt.Sprintf("coppice-%d-", os.Getuid()) }
 
-// socketLock is the file in a directory of sockets that its process holds a lock on. The lock ends with the process, however that ends: what
-// nobody holds is a leftover.
+// socketLock is the file in a directory of sockets that its process holds a lock on. The lock ends
+// with the process, however that ends: what nobody holds is a leftover.
 const socketLock = "lock"
 
-// sockets are the directories that this process holds. A lock belongs to an open file, so that one that is held by an incarnation that does not
-// end must not keep its successor out.
+// sockets are the directories that this process holds. A lock belongs to an open file, so that one
+// that is held by an incarnation that does not end must not keep its successor out.
 var sockets = struct {
 	mu   sync.Mutex
 	held map[string]*heldSockets
@@ -47,8 +48,9 @@ type heldSockets struct {
 // lockTime is how long a start waits for one that removes a leftover of its own home.
 const lockTime = 500 * time.Millisecond
 
-// holdSockets makes the directory of a home's sockets, without those that another run has left, for the one who is the only one that runs
-// this home. It is to be released. One in the temporary directory is removed then; those that others there have left are removed now.
+// holdSockets makes the directory of a home's sockets, without those that another run has left, for
+// the one who is the only one that runs this home. It is to be released. One in the temporary
+// directory is removed then; those that others there have left are removed now.
 func holdSockets(home string) (release func(), err error) {
 	sockets.mu.Lock()
 	defer sockets.mu.Unlock()
@@ -104,7 +106,8 @@ func lockSockets(dir string) (*os.File, error) {
 	}
 }
 
-// tryLock opens a file and takes its lock. Another has it: EWOULDBLOCK; the file was removed meanwhile: fs.ErrNotExist.
+// tryLock opens a file and takes its lock. Another has it: EWOULDBLOCK; the file was removed
+// meanwhile: fs.ErrNotExist.
 func tryLock(path string, create int) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|create|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
@@ -145,11 +148,12 @@ func private(dir string) error {
 // mostSwept bounds how many names of the temporary directory one start looks at.
 const mostSwept = 10_000
 
-// unlockedAge is how old a directory without a lock must be to be a leftover: of a version that had none, or of a start that was killed
-// between the two.
+// unlockedAge is how old a directory without a lock must be to be a leftover: of a version that had
+// none, or of a start that was killed between the two.
 const unlockedAge = time.Hour
 
-// sweepSockets removes the directories of sockets of processes that are no more, but for our own. What it cannot remove it leaves.
+// sweepSockets removes the directories of sockets of processes that are no more, but for our own.
+// What it cannot remove it leaves.
 func sweepSockets(own string) {
 	temp, err := os.Open(os.TempDir())
 	if err != nil {
@@ -198,7 +202,8 @@ func answers(dir string) bool {
 	return false
 }
 
-// removeSocketDir removes a directory with nothing but sockets and the lock in it; anything else keeps it.
+// removeSocketDir removes a directory with nothing but sockets and the lock in it; anything else
+// keeps it.
 func removeSocketDir(dir string) {
 	if removeSockets(dir) != nil {
 		return

@@ -34,8 +34,8 @@ func deadSocket(t *testing.T, dir string) {
 	require.NoError(t, l.Close())
 }
 
-// The directory of a home with a long path is there as long as it is held, and whoever holds it again, as an incarnation does whose
-// predecessor does not end, is not kept out.
+// The directory of a home with a long path is there as long as it is held, and whoever holds it
+// again, as an incarnation does whose predecessor does not end, is not kept out.
 func TestSocketsFarFromTheirHomeGoWithTheNode(t *testing.T) {
 	temp, home := tempDir(t), far()
 	first, err := holdSockets(home)
@@ -54,7 +54,8 @@ func TestSocketsFarFromTheirHomeGoWithTheNode(t *testing.T) {
 	require.NoDirExists(t, dir)
 }
 
-// A start removes what processes have left that are no more, and nothing that somebody uses or that is not ours.
+// A start removes what processes have left that are no more, and nothing that somebody uses or that
+// is not ours.
 func TestAStartRemovesLeftoverSockets(t *testing.T) {
 	temp := tempDir(t)
 	hour := time.Now().Add(-2 * unlockedAge)
@@ -133,7 +134,8 @@ func TestTheNextStartTakesTheSocketsOver(t *testing.T) {
 	release()
 }
 
-// Starts of a home while others sweep: whoever holds a directory has it, and nothing is left of all of them.
+// Starts of a home while others sweep: whoever holds a directory has it, and nothing is left of all
+// of them.
 func TestASweepNeverTakesADirectoryThatIsHeld(t *testing.T) {
 	temp, home := tempDir(t), far()
 	stop, swept := make(chan struct{}), make(chan struct{})
@@ -166,7 +168,8 @@ func TestASweepNeverTakesADirectoryThatIsHeld(t *testing.T) {
 	require.Empty(t, left)
 }
 
-// CometBFT serves RPC on a list of addresses, which it tells its peers: a comma would end one, and what is not ASCII it refuses.
+// CometBFT serves RPC on a list of addresses, which it tells its peers: a comma would end one, and
+// what is not ASCII it refuses.
 func TestSocketsOfAHomeWithAnyName(t *testing.T) {
 	require.Equal(t, "/srv/a b/run", SocketDir("/srv/a b"))
 	for _, home := range []string{"/srv/a,b", "/srv/wäldchen", "/srv/a\tb"} {

@@ -16,11 +16,14 @@ import (
 	"github.com/coppice-go/coppice/supervisor/process"
 )
 
-// ErrFinal: no restart mends what has ended CometBFT, or refuses its start. The error says besides what that is: ErrHome and ErrGenesis are
-// of configuration, ErrChainData, ErrChainDamage and ErrSigning of damage; with none of them it is that CometBFT has not come up for mostFailed starts in a row.
+// ErrFinal: no restart mends what has ended CometBFT, or refuses its start. The error says besides
+// what that is: ErrHome and ErrGenesis are of configuration, ErrChainData, ErrChainDamage and
+// ErrSigning of damage; with none of them it is that CometBFT has not come up for mostFailed starts
+// in a row.
 var ErrFinal = errors.New("no restart mends it")
 
-// final marks an error as one that ends the tree. A start that fails would be tried again; a service that ends so is not.
+// final marks an error as one that ends the tree. A start that fails would be tried again; a
+// service that ends so is not.
 func final(err error) error {
 	return fmt.Errorf("%w (%w): %w", err, ErrFinal, suture.ErrTerminateSupervisorTree)
 }
@@ -36,8 +39,8 @@ const (
 	statusDamage = 5
 )
 
-// ChildStatus is the exit status by which the process of CometBFT tells the node what RunChild returned: whether a restart may mend it. The
-// last line on stderr is to be the error.
+// ChildStatus is the exit status by which the process of CometBFT tells the node what RunChild
+// returned: whether a restart may mend it. The last line on stderr is to be the error.
 func ChildStatus(err error) int {
 	switch {
 	case err == nil:
@@ -52,11 +55,13 @@ func ChildStatus(err error) int {
 	return 1
 }
 
-// upLine is what the process writes to stdout when CometBFT has shaken hands, listens, and dials its peers.
+// upLine is what the process writes to stdout when CometBFT has shaken hands, listens, and dials
+// its peers.
 const upLine = "CometBFT is up"
 
-// mostFailed is how many starts in a row may end by themselves before CometBFT is up. With the pauses between them it comes to two minutes or so:
-// a port that another has, or a machine that has no room, may be free again.
+// mostFailed is how many starts in a row may end by themselves before CometBFT is up. With the
+// pauses between them it comes to two minutes or so: a port that another has, or a machine that has
+// no room, may be free again.
 const mostFailed = 12
 
 // starts is what is known of CometBFT's starts. It outlives incarnations of the tree.
@@ -101,8 +106,8 @@ func (s *starts) pause() time.Duration {
 	return min(time.Second<<min(s.failed-atOnce-1, 8), most)
 }
 
-// judge is what the end of a process means: nothing, a failed start, or that no other will succeed. Whoever is killed, or was asked to end,
-// says nothing about the next.
+// judge is what the end of a process means: nothing, a failed start, or that no other will succeed.
+// Whoever is killed, or was asked to end, says nothing about the next.
 func (s *starts) judge(err error) error {
 	end := new(process.ExitError)
 	if !errors.As(err, &end) || end.Asked || end.Signal != 0 || end.Status <= 0 {
@@ -177,12 +182,13 @@ func dying(text string) bool {
 	return strings.HasPrefix(text, "panic: ") || strings.HasPrefix(text, "fatal error: ")
 }
 
-// sayTorn is what CometBFT logs of each entry of its write-ahead log that it cannot read. After a kill has torn one, the search for the end of a
-// height begins in the middle of what follows, and says so for hundreds of places.
+// sayTorn is what CometBFT logs of each entry of its write-ahead log that it cannot read. After a
+// kill has torn one, the search for the end of a height begins in the middle of what follows, and
+// says so for hundreds of places.
 const sayTorn = "Corrupted entry. Skipping..."
 
-// line passes on what CometBFT logs: its first letter is the level. What has no level is a line of Go's runtime, or the error that ends it. Of a
-// torn write-ahead log it tells once.
+// line passes on what CometBFT logs: its first letter is the level. What has no level is a line of
+// Go's runtime, or the error that ends it. Of a torn write-ahead log it tells once.
 func (t *tree) line(line []byte) {
 	text := string(line)
 	if strings.Contains(text, sayTorn) {

@@ -31,8 +31,8 @@ func (a *app) listSnapshots(context.Context) *abci.ResponseListSnapshots {
 	return resp
 }
 
-// loadSnapshotChunk hands a chunk to a peer. What is not there, or not what it was, is an empty answer: CometBFT tells the peer that it
-// is missing.
+// loadSnapshotChunk hands a chunk to a peer. What is not there, or not what it was, is an empty
+// answer: CometBFT tells the peer that it is missing.
 func (a *app) loadSnapshotChunk(_ context.Context, req *abci.RequestLoadSnapshotChunk) *abci.ResponseLoadSnapshotChunk {
 	if a.core.StateSync == nil {
 		return &abci.ResponseLoadSnapshotChunk{}
@@ -47,7 +47,8 @@ func (a *app) loadSnapshotChunk(_ context.Context, req *abci.RequestLoadSnapshot
 	return &abci.ResponseLoadSnapshotChunk{Chunk: chunk}
 }
 
-// offerSnapshot begins to take a snapshot. Its error is of this node, which then can not say anything of the snapshot.
+// offerSnapshot begins to take a snapshot. Its error is of this node, which then can not say
+// anything of the snapshot.
 func (a *app) offerSnapshot(ctx context.Context, req *abci.RequestOfferSnapshot) (*abci.ResponseOfferSnapshot, error) {
 	defer a.working()()
 	a.synced.Store(time.Now().UnixNano())
@@ -78,8 +79,8 @@ func (a *app) offerSnapshot(ctx context.Context, req *abci.RequestOfferSnapshot)
 	return nil, err
 }
 
-// offer adds to a peer's snapshot what need not be believed: this node's own genesis, and what the light client of our child vouches
-// for.
+// offer adds to a peer's snapshot what need not be believed: this node's own genesis, and what the
+// light client of our child vouches for.
 func (a *app) offer(req *abci.RequestOfferSnapshot) (o consensus.Offer, err error) {
 	s := req.Snapshot
 	o.Snapshot = consensus.Snapshot{Height: s.Height, Format: s.Format, Chunks: s.Chunks, Hash: s.Hash, Metadata: s.Metadata}
@@ -99,7 +100,8 @@ func (a *app) offer(req *abci.RequestOfferSnapshot) (o consensus.Offer, err erro
 	return o, err
 }
 
-// chainStarted is the record that InitChain would have made: CometBFT does not send it to a node that begins with a snapshot.
+// chainStarted is the record that InitChain would have made: CometBFT does not send it to a node
+// that begins with a snapshot.
 func (a *app) chainStarted() (*logv1.ChainStarted, error) {
 	g, err := ReadGenesis(a.home)
 	if err != nil {
@@ -116,12 +118,12 @@ func (a *app) chainStarted() (*logv1.ChainStarted, error) {
 	return rec, err
 }
 
-// chunkPause is how long a snapshot that this node could not take is left alone before it is begun again: a disk that is full is not
-// free at once.
+// chunkPause is how long a snapshot that this node could not take is left alone before it is begun
+// again: a disk that is full is not free at once.
 const chunkPause = 2 * time.Second
 
-// applySnapshotChunk takes a chunk. A damaged one is fetched again, from another; a snapshot that cannot be taken is refused; what went
-// wrong here is tried again.
+// applySnapshotChunk takes a chunk. A damaged one is fetched again, from another; a snapshot that
+// cannot be taken is refused; what went wrong here is tried again.
 func (a *app) applySnapshotChunk(ctx context.Context, req *abci.RequestApplySnapshotChunk) (*abci.ResponseApplySnapshotChunk, error) {
 	defer a.working()()
 	a.synced.Store(time.Now().UnixNano())

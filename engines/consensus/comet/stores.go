@@ -9,9 +9,10 @@ import (
 	"strings"
 )
 
-// clearUnmade removes what a kill has left of databases of CometBFT's that were being made for the first time: goleveldb writes a MANIFEST and then
-// CURRENT, which names it, and refuses for ever a directory that has the one without the other. Nothing was in it yet. A database without
-// CURRENT that has a table or a journal is damaged, and stays as it is.
+// clearUnmade removes what a kill has left of databases of CometBFT's that were being made for the
+// first time: goleveldb writes a MANIFEST and then CURRENT, which names it, and refuses for ever a
+// directory that has the one without the other. Nothing was in it yet. A database without CURRENT
+// that has a table or a journal is damaged, and stays as it is.
 func clearUnmade(data string) error {
 	dirs, err := filepath.Glob(filepath.Join(data, "*.db"))
 	if err != nil {
@@ -39,7 +40,8 @@ func unmade(entries []fs.DirEntry) bool {
 	manifest := false
 	for _, e := range entries {
 		switch name := e.Name(); {
-		case name == "LOCK", name == "LOG", name == "LOG.old", strings.HasPrefix(name, "CURRENT."): // CURRENT.N becomes CURRENT
+		// CURRENT.N becomes CURRENT
+		case name == "LOCK", name == "LOG", name == "LOG.old", strings.HasPrefix(name, "CURRENT."):
 		case name == "MANIFEST-000000":
 			manifest = true
 		default:

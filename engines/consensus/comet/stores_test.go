@@ -9,8 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A database of CometBFT's whose making a kill has cut short opens again, and one that has anything in it is left alone, whole or damaged.
-// (Found by kills of a node that joins: evidence.db had a MANIFEST and no CURRENT, and CometBFT ended at each start.)
+// A database of CometBFT's whose making a kill has cut short opens again, and one that has anything
+// in it is left alone, whole or damaged. (Found by kills of a node that joins: evidence.db had a
+// MANIFEST and no CURRENT, and CometBFT ended at each start.)
 func TestADatabaseWhoseMakingWasCutShortIsMadeAnew(t *testing.T) {
 	data := t.TempDir()
 	c := cfg.DefaultConfig()

@@ -18,9 +18,10 @@ import (
 	"github.com/cometbft/cometbft/store"
 )
 
-// trusted is what the light client of the child vouches for: the block of the snapshot that is offered next. ABCI carries the app hash
-// alone; our state has the block's hash and time too, and a peer's word is not enough for them. The child writes it before it offers,
-// and the two share the home.
+// trusted is what the light client of the child vouches for: the block of the snapshot that is
+// offered next. ABCI carries the app hash alone; our state has the block's hash and time too, and a
+// peer's word is not enough for them. The child writes it before it offers, and the two share the
+// home.
 type trusted struct {
 	Height    uint64    `json:"height"`
 	AppHash   []byte    `json:"app_hash"`
@@ -75,8 +76,8 @@ func (v voucher) AppHash(ctx context.Context, height uint64) ([]byte, error) {
 // providerPause spaces the attempts to reach the RPC servers that the light client begins with.
 const providerPause = time.Second
 
-// prepareStateSync settles what a process that died in a state sync has left, and makes the light client if there is a state to be
-// taken. It waits for the RPC servers.
+// prepareStateSync settles what a process that died in a state sync has left, and makes the light
+// client if there is a state to be taken. It waits for the RPC servers.
 func prepareStateSync(ctx context.Context, c *cfg.Config, log cmtlog.Logger) ([]node.Option, error) {
 	height, err := settleStateSync(c)
 	if err != nil || height > 0 {
@@ -116,9 +117,10 @@ func lightClient(ctx context.Context, c *cfg.StateSyncConfig, genesis sm.State, 
 		light.TrustOptions{Period: c.TrustPeriod, Height: c.TrustHeight, Hash: c.TrustHashBytes()}, log)
 }
 
-// settleStateSync answers the height of CometBFT's state; 0: it has none yet. A state that was taken and has no block after it yet
-// makes CometBFT panic at its next start, unless it is told so (as its own offline state sync does); one without its commit can not
-// go on at all, and is removed: the state sync begins anew.
+// settleStateSync answers the height of CometBFT's state; 0: it has none yet. A state that was
+// taken and has no block after it yet makes CometBFT panic at its next start, unless it is told so
+// (as its own offline state sync does); one without its commit can not go on at all, and is
+// removed: the state sync begins anew.
 func settleStateSync(c *cfg.Config) (height int64, err error) {
 	blocks, err := cfg.DefaultDBProvider(&cfg.DBContext{ID: "blockstore", Config: c})
 	if err != nil {

@@ -30,7 +30,8 @@ func edit(t *testing.T, home string, change func(*cfg.Config)) {
 	require.NoError(t, writeConfig(home, c))
 }
 
-// Each of these had CometBFT end, or say nothing but "exit status 1", at each of its starts, for ever.
+// Each of these had CometBFT end, or say nothing but "exit status 1", at each of its starts, for
+// ever.
 func TestWhatCometBFTWouldNotStartWithIsRefusedBefore(t *testing.T) {
 	set := func(change func(*cfg.Config)) func(*testing.T, string) {
 		return func(t *testing.T, home string) { edit(t, home, change) }
@@ -115,8 +116,9 @@ func blocks(t *testing.T, n int) (string, *chain) {
 	return home, c
 }
 
-// CometBFT's data and ours were restored from different times, or CometBFT's were cut: it ended so at each start, for ever, with a stack or a line that
-// says nothing of a cure. No restart mends it: it ends the tree at once. COPPICE_SOAK=1 has all of them.
+// CometBFT's data and ours were restored from different times, or CometBFT's were cut: it ended so
+// at each start, for ever, with a stack or a line that says nothing of a cure. No restart mends it:
+// it ends the tree at once. COPPICE_SOAK=1 has all of them.
 func TestDataOfDifferentTimesEndTheTree(t *testing.T) {
 	home, c := blocks(t, 3)
 	cut := func(pattern string) func(*testing.T, string, *chain) {
@@ -178,8 +180,8 @@ func ended(status int, last ...string) error {
 	return fmt.Errorf("wrapped: %w", &process.ExitError{Name: "cometbft", Status: status, LastLines: last})
 }
 
-// A start that fails is tried again, later each time; one in a row too many ends the tree, with the reason. It took ten in twelve seconds before, and
-// then began anew, for ever.
+// A start that fails is tried again, later each time; one in a row too many ends the tree, with the
+// reason. It took ten in twelve seconds before, and then began anew, for ever.
 func TestStartsThatFailInARowEndTheTree(t *testing.T) {
 	s := &starts{}
 	taken := ended(1, "before", "coppice: listen tcp 127.0.0.1:26657: bind: address already in use")
@@ -211,7 +213,8 @@ func TestStartsThatFailInARowEndTheTree(t *testing.T) {
 	}
 }
 
-// The limit of the driver's supervisor must not be reached before: it would restart all of it, and know nothing of it.
+// The limit of the driver's supervisor must not be reached before: it would restart all of it, and
+// know nothing of it.
 func TestThePausesOfFailedStartsStayBelowTheLimit(t *testing.T) {
 	s, at := &starts{}, []time.Duration{0}
 	for range mostFailed - 2 {

@@ -26,15 +26,18 @@ const (
 	watchAtLeast = 3 * time.Second
 	watchAtMost  = 2 * time.Minute // the longest pause between two restarts of ours
 
-	// watchPatience is for a CometBFT whose consensus has not asked for anything since its start, on a machine that has much to do, and
-	// for one that fetches blocks: it begins with dialling, for which it takes up to 3 s of its own, and asking who has what, every 10 s.
+	// watchPatience is for a CometBFT whose consensus has not asked for anything since its start,
+	// on a machine that has much to do, and for one that fetches blocks: it begins with dialling,
+	// for which it takes up to 3 s of its own, and asking who has what, every 10 s.
 	watchPatience = 20 * time.Second
 
-	// syncPatience is without anything of a snapshot: CometBFT gives up a state sync now and then, and lives on without one.
+	// syncPatience is without anything of a snapshot: CometBFT gives up a state sync now and then,
+	// and lives on without one.
 	syncPatience = 2 * time.Minute
 )
 
-// timingOf computes the bound: more than three times what a round may take, after the longest rest between two blocks.
+// timingOf computes the bound: more than three times what a round may take, after the longest rest
+// between two blocks.
 func timingOf(c *cfg.Config) timing {
 	n := c.Consensus
 	round := n.TimeoutPropose + n.TimeoutPrevote + n.TimeoutPrecommit
@@ -46,10 +49,11 @@ func timingOf(c *cfg.Config) timing {
 	return t
 }
 
-// watchdog restarts the process when it lives and does nothing. It looks at the committed height and at nothing else: CometBFT
-// says it is healthy after its consensus has ended. It acts only if there is something to commit, we are not the ones who keep
-// it waiting, and nobody else can be: we are the only validator, or peers are ahead, or the process does not even answer. Else a
-// standing height is told once and left alone: a quorum that is lost, or an idle chain, is no fault.
+// watchdog restarts the process when it lives and does nothing. It looks at the committed height
+// and at nothing else: CometBFT says it is healthy after its consensus has ended. It acts only if
+// there is something to commit, we are not the ones who keep it waiting, and nobody else can be: we
+// are the only validator, or peers are ahead, or the process does not even answer. Else a standing
+// height is told once and left alone: a quorum that is lost, or an idle chain, is no fault.
 type watchdog struct {
 	timing
 	stateSync bool
@@ -74,7 +78,8 @@ func (w *watchdog) String() string { return "watchdog of the committed height" }
 // Serve watches until ctx ends.
 func (w *watchdog) Serve(ctx context.Context) error {
 	defer w.rpc.close()
-	if err := supervisor.Revive(ctx, w.sup, childProcess); err != nil { // an incarnation before us may have ended between stop and start
+	// an incarnation before us may have ended between stop and start
+	if err := supervisor.Revive(ctx, w.sup, childProcess); err != nil {
 		return err
 	}
 	height, restarts, told := w.app.height.Load(), 0, ""
@@ -91,7 +96,8 @@ func (w *watchdog) Serve(ctx context.Context) error {
 			stood.reset()
 			continue
 		}
-		if now := w.app.agreeing.Load(); now != agreeing { // a start's time is over, and a round's begins; or a start begins
+		// a start's time is over, and a round's begins; or a start begins
+		if now := w.app.agreeing.Load(); now != agreeing {
 			agreeing = now
 			stood.reset()
 		}
@@ -141,8 +147,9 @@ func (w *watchdog) Serve(ctx context.Context) error {
 	}
 }
 
-// patience is how long the height may stand still, after so many restarts of ours in a row. A start has a bound of its own: on a machine
-// with too much to do it takes longer than a round, and so would the next.
+// patience is how long the height may stand still, after so many restarts of ours in a row. A start
+// has a bound of its own: on a machine with too much to do it takes longer than a round, and so
+// would the next.
 func (w *watchdog) patience(agreeing bool, restarts int) time.Duration {
 	bound := w.bound
 	if !agreeing {
@@ -151,8 +158,9 @@ func (w *watchdog) patience(agreeing bool, restarts int) time.Duration {
 	return min(bound<<min(restarts, 6), watchAtMost)
 }
 
-// watch is for how long a height was seen standing still. The time between two looks counts up to mostOfLook: whoever looks later
-// than that was stopped or starved, and so was, for all it knows, everything else of the node. CometBFT is not to blame for it.
+// watch is for how long a height was seen standing still. The time between two looks counts up to
+// mostOfLook: whoever looks later than that was stopped or starved, and so was, for all it knows,
+// everything else of the node. CometBFT is not to blame for it.
 type watch struct {
 	total    time.Duration
 	last     time.Time
@@ -169,8 +177,9 @@ func (w *watch) look() time.Duration {
 	return w.total
 }
 
-// until is how long a height is to stand still before the next question. The first comes before the bound is over: a CometBFT that was stopped
-// (SIGSTOP) answers as soon as it goes on, before it has a block, and its answer says nothing about the time before.
+// until is how long a height is to stand still before the next question. The first comes before the
+// bound is over: a CometBFT that was stopped (SIGSTOP) answers as soon as it goes on, before it has
+// a block, and its answer says nothing about the time before.
 func (w *watch) until(bound time.Duration) time.Duration {
 	if w.answered {
 		return bound
@@ -178,7 +187,8 @@ func (w *watch) until(bound time.Duration) time.Duration {
 	return bound - bound/3
 }
 
-// confirm notes an answer: a third of the bound, more than a round, is left from now on, and then the next question comes.
+// confirm notes an answer: a third of the bound, more than a round, is left from now on, and then
+// the next question comes.
 func (w *watch) confirm(bound time.Duration) {
 	w.answered = true
 	w.total, w.last = min(w.total, bound-bound/3), time.Now()
@@ -213,9 +223,10 @@ func (w *watchdog) excuse(ctx context.Context, began time.Time) string {
 	return ""
 }
 
-// judge tells whether a restart may help, and why, and whether CometBFT has answered; an empty reason is that it is too early to say. A question
-// that is cut off is asked again: where CometBFT has just ended its supervisor restarts it, and us with it. One that has no answer in its
-// time is answer enough.
+// judge tells whether a restart may help, and why, and whether CometBFT has answered; an empty
+// reason is that it is too early to say. A question that is cut off is asked again: where CometBFT
+// has just ended its supervisor restarts it, and us with it. One that has no answer in its time is
+// answer enough.
 func (w *watchdog) judge(ctx context.Context, height uint64, stood time.Duration) (why string, act, answers bool) {
 	if w.begins() {
 		return "nothing of a snapshot has come", true, true

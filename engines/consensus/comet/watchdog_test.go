@@ -31,7 +31,9 @@ type watched struct {
 	stopped atomic.Int64 // for how long everything stands at the next look whether there is work
 	cut     atomic.Int32 // how many of the next requests end without an answer
 	deaf    atomic.Bool  // nobody listens
-	wakes   atomic.Int64 // when it goes on (unix nanoseconds), having been stopped: it answers then, and has a block wakesFor later
+	// when it goes on (unix nanoseconds), having been stopped: it answers then, and has a block
+	// wakesFor later
+	wakes atomic.Int64
 
 	catchingUp atomic.Bool  // as it tells
 	idle       atomic.Int64 // for how long it has not heard of its peer
@@ -127,7 +129,8 @@ func after(d time.Duration) {
 	synctest.Wait()
 }
 
-// A height that stands still while peers are ahead is CometBFT's fault: past the bound it is restarted, and later each time.
+// A height that stands still while peers are ahead is CometBFT's fault: past the bound it is
+// restarted, and later each time.
 func TestTheWatchdogRestartsACometBFTThatStandsStill(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := watchOver(t)
@@ -142,8 +145,9 @@ func TestTheWatchdogRestartsACometBFTThatStandsStill(t *testing.T) {
 	})
 }
 
-// A process that has only begun to start is waited for longer than one whose consensus has begun. (Found by SIGKILLs on a machine with
-// too much to do: starts that took 3 s were ended, one after the other.)
+// A process that has only begun to start is waited for longer than one whose consensus has begun.
+// (Found by SIGKILLs on a machine with too much to do: starts that took 3 s were ended, one after
+// the other.)
 func TestAStartHasABoundOfItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := watchOver(t)
@@ -163,7 +167,8 @@ func TestAStartHasABoundOfItsOwn(t *testing.T) {
 	})
 }
 
-// A CometBFT that was stopped (SIGSTOP) and goes on while it is asked, or just before, answers before it has a block. It is left alone.
+// A CometBFT that was stopped (SIGSTOP) and goes on while it is asked, or just before, answers
+// before it has a block. It is left alone.
 func TestACometBFTThatWakesIsLeftAlone(t *testing.T) {
 	for name, after := range map[string]time.Duration{
 		"before the question": 0, "as it is asked": 4 * time.Second, "while it is asked": 6 * time.Second, "as its time is over": 7500 * time.Millisecond,
@@ -202,8 +207,9 @@ func TestAHeightThatMovesMeanwhileIsLeftAlone(t *testing.T) {
 	})
 }
 
-// A watchdog that did not run did not watch. What stands still because the whole node was stopped (SIGSTOP, a laptop's sleep, a
-// machine that is moved) is no fault of CometBFT, which ran on and only waited for the application.
+// A watchdog that did not run did not watch. What stands still because the whole node was stopped
+// (SIGSTOP, a laptop's sleep, a machine that is moved) is no fault of CometBFT, which ran on and
+// only waited for the application.
 func TestTimeInWhichTheNodeWasStoppedIsNotHeldAgainstCometBFT(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := watchOver(t)
@@ -228,8 +234,8 @@ func TestTheWatchdogIsSilentWithoutAQuorum(t *testing.T) {
 	})
 }
 
-// A request that is cut off is no sign of a hang: a CometBFT that was killed just now is the supervisor's to restart, not the
-// watchdog's. One that answers nobody is restarted.
+// A request that is cut off is no sign of a hang: a CometBFT that was killed just now is the
+// supervisor's to restart, not the watchdog's. One that answers nobody is restarted.
 func TestARequestThatIsCutOffIsMadeAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := watchOver(t)
@@ -243,7 +249,8 @@ func TestARequestThatIsCutOffIsMadeAgain(t *testing.T) {
 	})
 }
 
-// What a peer said before the network was cut says nothing about now: one that is ahead and silent is no reason.
+// What a peer said before the network was cut says nothing about now: one that is ahead and silent
+// is no reason.
 func TestAPeerThatIsSilentIsNotAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := watchOver(t)

@@ -17,13 +17,16 @@ import (
 //	│ uvarint: n      │ n bytes: Request, Response │
 //	└─────────────────┴───────────────────────────┘
 
-// errFrame: the peer does not speak the protocol. What it sent is not answered; its connection is closed.
+// errFrame: the peer does not speak the protocol. What it sent is not answered; its connection is
+// closed.
 var errFrame = errors.New("not an ABCI frame")
 
-// readStep bounds how much memory is taken on the word of a length: what has not arrived costs nothing.
+// readStep bounds how much memory is taken on the word of a length: what has not arrived costs
+// nothing.
 const readStep = 1 << 20
 
-// readFrame reads one frame into buf, which it may replace. A clean end between two frames is io.EOF.
+// readFrame reads one frame into buf, which it may replace. A clean end between two frames is
+// io.EOF.
 func readFrame(r *bufio.Reader, limit int, buf []byte) ([]byte, error) {
 	if _, err := r.Peek(1); err != nil {
 		return buf, err
@@ -52,7 +55,8 @@ func readFrame(r *bufio.Reader, limit int, buf []byte) ([]byte, error) {
 	return buf, nil
 }
 
-// readRequest reads one request. buf is scratch memory and is returned for the next call; the request does not refer to it.
+// readRequest reads one request. buf is scratch memory and is returned for the next call; the
+// request does not refer to it.
 func readRequest(r *bufio.Reader, limit int, buf []byte) (*abci.Request, []byte, error) {
 	buf, err := readFrame(r, limit, buf)
 	if err != nil {
@@ -68,7 +72,8 @@ func readRequest(r *bufio.Reader, limit int, buf []byte) (*abci.Request, []byte,
 	return req, buf, nil
 }
 
-// readResponse is readRequest for the other direction. An exception is an error: our server sends none.
+// readResponse is readRequest for the other direction. An exception is an error: our server sends
+// none.
 func readResponse(r *bufio.Reader, limit int, buf []byte) (*abci.Response, []byte, error) {
 	buf, err := readFrame(r, limit, buf)
 	if err != nil {

@@ -1,7 +1,9 @@
-// Package solo is consensus with oneself: it orders what the pool offers, a block as soon as there is work and never an empty
-// one unless asked to, larger blocks under load. While a block is committed the next one gathers.
+// Package solo is consensus with oneself: it orders what the pool offers, a block as soon as there
+// is work and never an empty one unless asked to, larger blocks under load. While a block is
+// committed the next one gathers.
 //
-// An order that was chosen and not logged is simply chosen anew; one that was logged and not committed is committed first.
+// An order that was chosen and not logged is simply chosen anew; one that was logged and not
+// committed is committed first.
 package solo
 
 import (
@@ -57,8 +59,8 @@ func (*driver) String() string { return "consensus solo" }
 // retryAfter spaces the questions to a core that is down and does not come back by itself.
 const retryAfter = 5 * time.Millisecond
 
-// Serve orders until ctx ends. The core's restarts are no fault of ours: whatever was interrupted is asked about and taken up
-// again.
+// Serve orders until ctx ends. The core's restarts are no fault of ours: whatever was interrupted
+// is asked about and taken up again.
 func (d *driver) Serve(ctx context.Context) error {
 	for {
 		err := d.run(ctx)
@@ -127,8 +129,8 @@ func (d *driver) gather(ctx context.Context, state engines.ChainState) ([][]byte
 	return txs, err
 }
 
-// propose makes the block that comes after state. Its time is the clock's, and always later than the block's before: a clock
-// that was set back stands still until it has caught up.
+// propose makes the block that comes after state. Its time is the clock's, and always later than
+// the block's before: a clock that was set back stands still until it has caught up.
 func propose(state engines.ChainState, txs [][]byte, now time.Time) engines.Block {
 	if earliest := state.Time.Add(time.Millisecond); now.Before(earliest) {
 		now = earliest

@@ -142,7 +142,8 @@ func TestAnyOtherErrorIsTheDriversEnd(t *testing.T) {
 	})
 }
 
-// A clock that is set back, or forward and back, never gives a block an earlier time than the one before it.
+// A clock that is set back, or forward and back, never gives a block an earlier time than the one
+// before it.
 func TestBlockTimeNeverGoesBack(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	state := engines.ChainState{ChainID: "test", Height: 7, Time: now}

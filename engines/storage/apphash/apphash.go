@@ -1,9 +1,10 @@
 // Package apphash computes the hash that commits a node to its replicated state (I3).
 //
-// The state is a set of leaves: one for each latest key with its value, one for each applied transaction id. A leaf is a
-// keyed BLAKE3 digest; the set is summed in an Accumulator, a homomorphic multiset hash (LtHash with 1024 lanes of 16
-// bits). So a block costs one or two additions for each of its writes, whatever the size of the state, the order in which
-// leaves came and went leaves no trace, and a scan of the state gives the very same sum.
+// The state is a set of leaves: one for each latest key with its value, one for each applied
+// transaction id. A leaf is a keyed BLAKE3 digest; the set is summed in an Accumulator, a
+// homomorphic multiset hash (LtHash with 1024 lanes of 16 bits). So a block costs one or two
+// additions for each of its writes, whatever the size of the state, the order in which leaves came
+// and went leaves no trace, and a scan of the state gives the very same sum.
 //
 //	leaf        = BLAKE3_keyed(K_key, len(key) u32 | key | value)
 //	            | BLAKE3_keyed(K_id, id | version | code u32 | valid_until i64 | data)
@@ -12,10 +13,11 @@
 //	root        = BLAKE3_keyed(K_root, accumulator)
 //	app hash    = BLAKE3_keyed(K_app, root | period u64)
 //
-// Numbers are big-endian. Each K is BLAKE3's derive-key of a context string of its own, so no two kinds of input share a
-// hash function.
+// Numbers are big-endian. Each K is BLAKE3's derive-key of a context string of its own, so no two
+// kinds of input share a hash function.
 //
-// What it does not do: there are no proofs of a single key. See docs/adr/0021 for that choice and the security argument.
+// What it does not do: there are no proofs of a single key. See docs/adr/0021 for that choice and
+// the security argument.
 package apphash
 
 import (
@@ -35,7 +37,8 @@ const (
 	AccumulatorSize = 2048 // of an encoded Accumulator
 )
 
-// The keys of the hash functions. A context, once released, never changes: it is part of every chain.
+// The keys of the hash functions. A context, once released, never changes: it is part of every
+// chain.
 var (
 	keyLeafKey    = deriveKey("coppice 2026-11 app hash v1: latest key")
 	keyIDLeaf     = deriveKey("coppice 2026-11 app hash v1: applied id")
@@ -63,8 +66,8 @@ func words(key []byte) (w [8]uint32) {
 // Leaf is what one key, or one applied id, contributes.
 type Leaf [Size]byte
 
-// Hasher makes leaves. It only keeps buffers between calls and is not safe for concurrent use; the zero value is not
-// usable, take NewHasher.
+// Hasher makes leaves. It only keeps buffers between calls and is not safe for concurrent use; the
+// zero value is not usable, take NewHasher.
 type Hasher struct {
 	key, id *blake3.Hasher
 	buf     []byte
@@ -75,15 +78,16 @@ func NewHasher() *Hasher {
 	return &Hasher{key: blake3.New(Size, keyLeafKey), id: blake3.New(Size, keyIDLeaf)}
 }
 
-// Key is the leaf of a latest key and its value. An empty value and a missing key are different: the latter has no leaf.
+// Key is the leaf of a latest key and its value. An empty value and a missing key are different:
+// the latter has no leaf.
 func (h *Hasher) Key(key, value []byte) Leaf {
 	h.buf = binary.BigEndian.AppendUint32(h.buf[:0], uint32(len(key)))
 	h.buf = append(h.buf, key...)
 	return sum(h.key, h.buf, value)
 }
 
-// ID is the leaf of an applied transaction: its id, version, code, data and valid_until. The log text is for people and
-// not part of it.
+// ID is the leaf of an applied transaction: its id, version, code, data and valid_until. The log
+// text is for people and not part of it.
 func (h *Hasher) ID(r *logv1.TxResult) Leaf {
 	h.buf = append(h.buf[:0], r.Id...)
 	h.buf = engines.VersionFromProto(r.Version).AppendBinary(h.buf)
@@ -100,10 +104,12 @@ func sum(h *blake3.Hasher, head, tail []byte) (l Leaf) {
 	return l
 }
 
-// Accumulator is the sum of a set of leaves. The zero value is the empty set's. It packs four lanes of 16 bits in a word.
+// Accumulator is the sum of a set of leaves. The zero value is the empty set's. It packs four lanes
+// of 16 bits in a word.
 type Accumulator [AccumulatorSize / 8]uint64
 
-// The highest bit of each lane: additions leave it out and set it by hand, so that no carry crosses into the next lane.
+// The highest bit of each lane: additions leave it out and set it by hand, so that no carry crosses
+// into the next lane.
 const top = 0x8000_8000_8000_8000
 
 // Add puts a leaf into the set. A leaf must not be in it already: the sum is one of a multiset.
@@ -124,8 +130,9 @@ func (a *Accumulator) Remove(l Leaf) {
 	}
 }
 
-// expand sets a to the leaf's element. The single input block is compressed at successive counters, which is BLAKE3's
-// extendable output; the package's own reader would allocate and start goroutines for each leaf.
+// expand sets a to the leaf's element. The single input block is compressed at successive counters,
+// which is BLAKE3's extendable output; the package's own reader would allocate and start goroutines
+// for each leaf.
 func (a *Accumulator) expand(l Leaf) {
 	n := guts.Node{CV: keyElementCV, BlockLen: Size, Flags: elementFlags}
 	for i := range Size / 4 {

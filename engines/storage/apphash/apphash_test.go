@@ -90,7 +90,8 @@ func TestOrderLeavesNoTrace(t *testing.T) {
 	})
 }
 
-// Fields are delimited: moving a byte across a boundary, or a leaf from one kind to the other, changes the leaf.
+// Fields are delimited: moving a byte across a boundary, or a leaf from one kind to the other,
+// changes the leaf.
 func TestLeavesAreDelimited(t *testing.T) {
 	h := NewHasher()
 	require.NotEqual(t, h.Key([]byte("ab"), []byte("c")), h.Key([]byte("a"), []byte("bc")))
@@ -151,7 +152,8 @@ func TestGolden(t *testing.T) {
 	check(1, golden[2])
 }
 
-// Computed by a second implementation of the package comment, in another language on another BLAKE3.
+// Computed by a second implementation of the package comment, in another language on another
+// BLAKE3.
 var golden = [...]string{
 	"7b7be16a0f61f711fe7a1d820b8debd9e5ed6fdd16af73db24da93fc9096e3e7",
 	"f90daf3558c6b57813e731a4032fdf78a40413cfbca04f12b331a241279377fc",

@@ -1,7 +1,9 @@
-// Package durable has the steps by which files and directories come to a disk whole or not at all: what has its name is whole, and stays so after a crash.
+// Package durable has the steps by which files and directories come to a disk whole or not at all:
+// what has its name is whole, and stays so after a crash.
 //
-// Every function returns when what it did is on the disk, except where it says otherwise. An error leaves open what a crash would find; nothing
-// is repeated, and a failed sync is for the caller to take as the end of that disk.
+// Every function returns when what it did is on the disk, except where it says otherwise. An error
+// leaves open what a crash would find; nothing is repeated, and a failed sync is for the caller to
+// take as the end of that disk.
 package durable
 
 import (
@@ -13,7 +15,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// WriteFile makes a file with that content. Its name is durable with the next SyncDir of its directory.
+// WriteFile makes a file with that content. Its name is durable with the next SyncDir of its
+// directory.
 func WriteFile(disk vfs.FS, path string, data []byte) error {
 	f, err := disk.Create(path, vfs.WriteCategoryUnspecified)
 	if err != nil {
@@ -26,7 +29,8 @@ func WriteFile(disk vfs.FS, path string, data []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-// ReplaceFile makes path hold data: after a crash it holds that, or what it held before. Beside it there may be a half one with the suffix ".tmp".
+// ReplaceFile makes path hold data: after a crash it holds that, or what it held before. Beside it
+// there may be a half one with the suffix ".tmp".
 func ReplaceFile(disk vfs.FS, path string, data []byte) error {
 	tmp := path + ".tmp"
 	if err := WriteFile(disk, tmp, data); err != nil {
@@ -72,8 +76,8 @@ func (d Dir) Join(name string) string { return d.FS.PathJoin(d.Path, name) }
 // New is the path where the next directory is made.
 func (d Dir) New() string { return d.Join(temporary + "new") }
 
-// Settle removes what a process that died left half made or half removed, and makes the directory if it is missing. It answers the
-// names of what it removed.
+// Settle removes what a process that died left half made or half removed, and makes the directory
+// if it is missing. It answers the names of what it removed.
 func (d Dir) Settle() (removed []string, err error) {
 	if err := d.FS.MkdirAll(d.Path, 0o700); err != nil {
 		return nil, err
@@ -114,7 +118,8 @@ func (d Dir) Publish(name string) error {
 	return Rename(d.FS, d.New(), d.Join(name))
 }
 
-// Remove removes a directory. It loses its name first, so that a crash leaves no half one; the rest may come with the next Settle.
+// Remove removes a directory. It loses its name first, so that a crash leaves no half one; the rest
+// may come with the next Settle.
 func (d Dir) Remove(name string) error {
 	gone := d.Join(temporary + "gone-" + name)
 	if err := d.FS.RemoveAll(gone); err != nil { // of a removal before, cut short

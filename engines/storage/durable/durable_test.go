@@ -38,8 +38,9 @@ func put(disk vfs.FS, d durable.Dir, name string) error {
 	return errors.Join(disk.MkdirAll(d.New(), 0o700), durable.WriteFile(disk, disk.PathJoin(d.New(), "file"), []byte(name)), d.Publish(name))
 }
 
-// everyCrash does something on a disk with each crash that may come in it, before each of its operations and with none, some and all of what was not
-// synced, and looks at what is left. done says that it was done before the crash.
+// everyCrash does something on a disk with each crash that may come in it, before each of its
+// operations and with none, some and all of what was not synced, and looks at what is left. done
+// says that it was done before the crash.
 func everyCrash(t *testing.T, before, do func(vfs.FS) error, look func(t *testing.T, left vfs.FS, done bool)) {
 	t.Helper()
 	for _, keep := range []int{0, 50, 100} {

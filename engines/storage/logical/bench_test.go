@@ -24,7 +24,8 @@ func benchKeys(b *testing.B) int {
 	return 100_000
 }
 
-// BenchmarkSnapshot makes a snapshot of a state on a disk, of keys of 20 and values of 100 bytes, and a state of the snapshot.
+// BenchmarkSnapshot makes a snapshot of a state on a disk, of keys of 20 and values of 100 bytes,
+// and a state of the snapshot.
 func BenchmarkSnapshot(b *testing.B) {
 	n := &node{t: b, fs: vfs.Default}
 	home := b.TempDir()

@@ -43,7 +43,8 @@ func (d Dir) Settle() error {
 	return nil
 }
 
-// List answers the snapshots that can be read, the oldest first. A directory that is missing has none.
+// List answers the snapshots that can be read, the oldest first. A directory that is missing has
+// none.
 func (d Dir) List() ([]Metadata, error) {
 	names, err := d.durable().Names()
 	if err != nil {
@@ -65,8 +66,8 @@ func (d Dir) List() ([]Metadata, error) {
 	return list, nil
 }
 
-// Chunk reads a chunk of a snapshot that List has answered, and checks it. Errors: ErrNone, and ErrChunk for one that is not what was
-// written.
+// Chunk reads a chunk of a snapshot that List has answered, and checks it. Errors: ErrNone, and
+// ErrChunk for one that is not what was written.
 func (d Dir) Chunk(m Metadata, place uint32) ([]byte, error) {
 	if int(place) >= len(m.Chunks) {
 		return nil, fmt.Errorf("%w: height %d has %d chunks, and no chunk %d", ErrNone, m.Height, len(m.Chunks), place)
@@ -95,8 +96,8 @@ func (d Dir) Remove(m Metadata) error {
 // MaxKept is how many snapshots stay at most, however many are in use.
 const MaxKept = 10
 
-// Keep removes all but the newest n snapshots and those older ones that are in use, at most MaxKept in all. It answers those that are
-// left, the oldest first.
+// Keep removes all but the newest n snapshots and those older ones that are in use, at most MaxKept
+// in all. It answers those that are left, the oldest first.
 func (d Dir) Keep(n int, inUse func(Metadata) bool) (left []Metadata, err error) {
 	list, err := d.List()
 	if err != nil {

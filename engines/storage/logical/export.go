@@ -17,12 +17,14 @@ import (
 type Taking struct {
 	ChunkBytes uint32 // 0 is DefaultChunkBytes; nodes whose snapshots are to be the same have the same
 
-	// Pace, if set, is asked after each piece of work, and may wait, so that it leaves room for others.
+	// Pace, if set, is asked after each piece of work, and may wait, so that it leaves room for
+	// others.
 	Pace func(ctx context.Context) error
 }
 
-// Take makes a snapshot of what is pinned. It reads the state in pieces and holds nothing up. When it returns the snapshot is durable and has
-// its name; an error leaves nothing. It is ErrSnapshot where there would be more than MaxChunks.
+// Take makes a snapshot of what is pinned. It reads the state in pieces and holds nothing up. When
+// it returns the snapshot is durable and has its name; an error leaves nothing. It is ErrSnapshot
+// where there would be more than MaxChunks.
 func (d Dir) Take(ctx context.Context, p *storage.Pinned, t Taking) (m Metadata, err error) {
 	if t.ChunkBytes == 0 {
 		t.ChunkBytes = DefaultChunkBytes

@@ -29,8 +29,9 @@ func (a *again) ID(r *logv1.TxResult) error {
 	return nil
 }
 
-// FuzzStream: whatever bytes come, in whatever pieces, reading them never panics, takes no more memory than came, and depends on the
-// bytes alone; what reads as a stream is written the same way (numbers may come in a longer form than ours).
+// FuzzStream: whatever bytes come, in whatever pieces, reading them never panics, takes no more
+// memory than came, and depends on the bytes alone; what reads as a stream is written the same way
+// (numbers may come in a longer form than ours).
 func FuzzStream(f *testing.F) {
 	good := appendKey(appendKey([]byte(preamble), storage.Entry{Key: []byte("a"), Value: []byte("value")}), storage.Entry{Key: []byte("b")})
 	good = appendID(good, &logv1.TxResult{Id: bytes.Repeat([]byte{7}, 32), Version: engines.Version{Height: 3}.Proto(), Code: 1, ValidUntilMs: -5, Data: []byte("data")})

@@ -17,7 +17,8 @@ type Target struct {
 	FS  vfs.FS
 	Dir string // where the state is built. What is there is removed
 
-	// Fatal ends the process where what is built can neither go on nor be closed: its disk is full, for one. It must not return; nil panics.
+	// Fatal ends the process where what is built can neither go on nor be closed: its disk is full,
+	// for one. It must not return; nil panics.
 	Fatal func(error)
 
 	Chain     *logv1.ChainStarted // by this node's own genesis
@@ -35,15 +36,16 @@ type Import struct {
 	next int
 }
 
-// NewImport begins to take a snapshot, and touches no disk yet. It is ErrSnapshot where the snapshot is not of the chain, or not what is
-// known of its height.
+// NewImport begins to take a snapshot, and touches no disk yet. It is ErrSnapshot where the
+// snapshot is not of the chain, or not what is known of its height.
 func NewImport(m Metadata, to Target) (*Import, error) {
 	switch c := to.Chain; {
 	case m.ChainID != c.ChainId || m.Period != c.Period:
 		return nil, fmt.Errorf("%w: it is of chain %q (period %d), this is %q (period %d)", ErrSnapshot, m.ChainID, m.Period, c.ChainId, c.Period)
 	case string(m.AppHash) != string(to.AppHash):
 		return nil, fmt.Errorf("%w: it is of app hash %x, the chain's at height %d is %x", ErrSnapshot, m.AppHash, m.Height, to.AppHash)
-	case m.Clock.Before(to.Time), m.Period == 0 && !m.Clock.Equal(to.Time): // an earlier period may have had a later time
+	// an earlier period may have had a later time
+	case m.Clock.Before(to.Time), m.Period == 0 && !m.Clock.Equal(to.Time):
 		return nil, fmt.Errorf("%w: its clock is at %v, block %d is of %v", ErrSnapshot, m.Clock.UTC(), m.Height, to.Time.UTC())
 	}
 	return &Import{Metadata: m, to: to}, nil
@@ -52,7 +54,8 @@ func NewImport(m Metadata, to Target) (*Import, error) {
 // Next is the place of the chunk to come, and how many there are.
 func (i *Import) Next() (next, of int) { return i.next, len(i.Chunks) }
 
-// Check tells whether a chunk is the one at its place. Errors: ErrChunk, and ErrSnapshot for a place that there is not.
+// Check tells whether a chunk is the one at its place. Errors: ErrChunk, and ErrSnapshot for a
+// place that there is not.
 func (i *Import) Check(place uint32, chunk []byte) error {
 	if int(place) >= len(i.Chunks) {
 		return fmt.Errorf("%w: it has no chunk %d, but %d", ErrSnapshot, place, len(i.Chunks))
@@ -66,9 +69,10 @@ func (i *Import) Check(place uint32, chunk []byte) error {
 	return nil
 }
 
-// Apply takes the chunk at a place. One that was taken before changes nothing; one from further ahead is ErrOrder. After the last, and
-// only then, Finish is to be called. Errors: ErrChunk, ErrOrder, ErrSnapshot; all others are this node's disk's, and after these and
-// ErrSnapshot the import is to be given up.
+// Apply takes the chunk at a place. One that was taken before changes nothing; one from further
+// ahead is ErrOrder. After the last, and only then, Finish is to be called. Errors: ErrChunk,
+// ErrOrder, ErrSnapshot; all others are this node's disk's, and after these and ErrSnapshot the
+// import is to be given up.
 func (i *Import) Apply(place uint32, chunk []byte) error {
 	if err := i.Check(place, chunk); err != nil {
 		return err
@@ -112,7 +116,8 @@ func faulty(err error) error {
 	return err
 }
 
-// Finish checks that the state is whole and has the app hash, and closes it: it is durable in its directory then. Errors as Apply.
+// Finish checks that the state is whole and has the app hash, and closes it: it is durable in its
+// directory then. Errors as Apply.
 func (i *Import) Finish() error {
 	if i.next < len(i.Chunks) {
 		return fmt.Errorf("%w: %d of %d chunks have come", ErrOrder, i.next, len(i.Chunks))

@@ -131,8 +131,9 @@ func drawBlock(t *rapid.T) []write {
 	}), 0, 8).Draw(t, "block")
 }
 
-// The same state gives the same snapshot, byte for byte, whatever else its node did: pruned, restarted, took other snapshots, or
-// began with a snapshot itself. And what is imported goes on as what was exported.
+// The same state gives the same snapshot, byte for byte, whatever else its node did: pruned,
+// restarted, took other snapshots, or began with a snapshot itself. And what is imported goes on as
+// what was exported.
 func TestSnapshotsOfOneHeightAreTheSameOnEveryNode(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := newNode(t, vfs.NewMem()), newNode(t, vfs.NewMem())
@@ -286,7 +287,8 @@ func TestBadChunksAreToldFromBadSnapshots(t *testing.T) {
 	require.NoError(t, i.Finish())
 	require.NoError(t, i.Abort())
 
-	// Snapshots that hold together and are not of this state: whoever made them up listed the right hashes.
+	// Snapshots that hold together and are not of this state: whoever made them up listed the right
+	// hashes.
 	for what, forge := range map[string]func(m *Metadata, stream []byte) []byte{
 		"a value is another":     func(_ *Metadata, s []byte) []byte { s[40] ^= 1; return s },
 		"a key is missing":       func(m *Metadata, s []byte) []byte { m.Keys--; return append(s[:14], s[14+1+int(s[14])+1+7:]...) },
@@ -434,7 +436,8 @@ func TestASnapshotEndsWithItsState(t *testing.T) {
 	require.NoError(t, p.Close())
 }
 
-// A disk that is full costs this attempt and nothing else: it is neither the chunk's fault nor the snapshot's.
+// A disk that is full costs this attempt and nothing else: it is neither the chunk's fault nor the
+// snapshot's.
 func TestADiskThatIsFullIsNoFaultOfTheSnapshot(t *testing.T) {
 	n, m, chunks := full(t)
 	var isFull atomic.Bool
@@ -475,7 +478,8 @@ func TestADiskThatIsFullIsNoFaultOfTheSnapshot(t *testing.T) {
 	require.Equal(t, m, again)
 }
 
-// A power failure at any operation of a snapshot leaves those that were there, and the new one whole or not at all.
+// A power failure at any operation of a snapshot leaves those that were there, and the new one
+// whole or not at all.
 func TestACrashWhileASnapshotIsTakenLeavesWholeOnes(t *testing.T) {
 	for at := int64(1); ; at++ {
 		mem := vfs.NewCrashableMem()

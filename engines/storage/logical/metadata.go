@@ -20,13 +20,15 @@ const (
 	DefaultChunkBytes = 4 << 20
 	MinChunkBytes     = 64
 	MaxChunkBytes     = 8 << 20 // CometBFT carries 16 MB
-	MaxChunks         = 100_000 // so that the metadata fits into CometBFT's 4 MB, and as its max_snapshot_chunks by default
-	MaxMetadata       = 4_000_000
+	// so that the metadata fits into CometBFT's 4 MB, and as its max_snapshot_chunks by default
+	MaxChunks   = 100_000
+	MaxMetadata = 4_000_000
 )
 
 // Errors of this package. Each comes with what was wrong.
 var (
-	// ErrSnapshot: a snapshot is not what it says, or not one that can be taken. No other sender has a better one.
+	// ErrSnapshot: a snapshot is not what it says, or not one that can be taken. No other sender
+	// has a better one.
 	ErrSnapshot = errors.New("bad snapshot")
 
 	// ErrFormat: a snapshot of another format.

@@ -9,7 +9,8 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// preamble begins every stream, so that none is empty: CometBFT takes a chunk without bytes for one that is missing.
+// preamble begins every stream, so that none is empty: CometBFT takes a chunk without bytes for one
+// that is missing.
 const preamble = "coppice state\n"
 
 func appendKey(b []byte, e storage.Entry) []byte {
@@ -29,7 +30,8 @@ type sink interface {
 	ID(r *logv1.TxResult) error
 }
 
-// decoder reads a stream as it comes. What it holds back is never more than one record and one chunk.
+// decoder reads a stream as it comes. What it holds back is never more than one record and one
+// chunk.
 type decoder struct {
 	to        sink
 	begun     bool   // the preamble was read
@@ -37,7 +39,8 @@ type decoder struct {
 	rest      []byte // the beginning of a record
 }
 
-// feed takes the next bytes of the stream. Errors that are ErrSnapshot say where the stream is no stream; others are the sink's.
+// feed takes the next bytes of the stream. Errors that are ErrSnapshot say where the stream is no
+// stream; others are the sink's.
 func (d *decoder) feed(p []byte) error {
 	if len(d.rest) > 0 {
 		p = append(d.rest, p...)

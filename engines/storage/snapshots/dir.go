@@ -32,7 +32,8 @@ type Entry struct {
 
 // Taking says what to write into a new snapshot's manifest, and how to make it.
 type Taking struct {
-	// Checkpoint makes a copy of the state in a directory that does not exist: storage.DB.Checkpoint.
+	// Checkpoint makes a copy of the state in a directory that does not exist:
+	// storage.DB.Checkpoint.
 	Checkpoint func(ctx context.Context, dir string) error
 
 	Program  string
@@ -40,13 +41,15 @@ type Taking struct {
 	Now      time.Time
 	Progress func(done, total uint64) // of the scan; may be nil
 
-	// Pace, if set, is asked in the scan now and then, and may wait, so that it leaves room for others.
+	// Pace, if set, is asked in the scan now and then, and may wait, so that it leaves room for
+	// others.
 	Pace func(ctx context.Context) error
 }
 
 func notExist(err error) bool { return errors.Is(err, iofs.ErrNotExist) }
 
-// Settle removes what was left half done by a process that died, and makes the directory if it is missing.
+// Settle removes what was left half done by a process that died, and makes the directory if it is
+// missing.
 func (d Dir) Settle() (removed []string, err error) {
 	if removed, err = d.durable().Settle(); err != nil {
 		err = fmt.Errorf("snapshots: %w", err)
@@ -97,7 +100,8 @@ func (d Dir) manifest(id string) (Manifest, error) {
 	return m, err
 }
 
-// Find answers the snapshot of that id; the newest that is whole for an empty one. Errors are ErrNone and ErrDamaged.
+// Find answers the snapshot of that id; the newest that is whole for an empty one. Errors are
+// ErrNone and ErrDamaged.
 func (d Dir) Find(id string) (Manifest, error) {
 	if id == "" {
 		list, err := d.Whole()
@@ -115,9 +119,9 @@ func (d Dir) Find(id string) (Manifest, error) {
 	return d.manifest(id)
 }
 
-// Take makes a snapshot of the state. When it returns the snapshot is verified and durable, and has its name. Errors: ErrExists
-// when the state has not moved since the last one, storage.ErrDamaged when the state itself is, or what the file system said;
-// none leaves anything behind.
+// Take makes a snapshot of the state. When it returns the snapshot is verified and durable, and has
+// its name. Errors: ErrExists when the state has not moved since the last one, storage.ErrDamaged
+// when the state itself is, or what the file system said; none leaves anything behind.
 func (d Dir) Take(ctx context.Context, t Taking) (m Manifest, err error) {
 	if _, err := d.Settle(); err != nil {
 		return m, err
@@ -218,8 +222,8 @@ func scan(ctx context.Context, fs vfs.FS, dir string, progress func(done, total 
 	}, nil
 }
 
-// Verify reads every byte of a snapshot: each file has its hash, and the scan gives the app hash. Errors are ErrNone and
-// ErrDamaged.
+// Verify reads every byte of a snapshot: each file has its hash, and the scan gives the app hash.
+// Errors are ErrNone and ErrDamaged.
 func (d Dir) Verify(ctx context.Context, id string, progress func(done, total uint64)) (Manifest, error) {
 	m, err := d.Find(id)
 	if err != nil {
@@ -268,7 +272,8 @@ func (d Dir) Remove(id string) error {
 	return nil
 }
 
-// Keep removes the oldest snapshots until n that are whole are left, except those that pinned answers true for.
+// Keep removes the oldest snapshots until n that are whole are left, except those that pinned
+// answers true for.
 func (d Dir) Keep(n int, pinned func(Manifest) bool) (removed []string, err error) {
 	list, err := d.Whole()
 	if err != nil {

@@ -21,19 +21,22 @@ const (
 type Installing struct {
 	State string // the directory that the node opens
 
-	// LogID and Index, if LogID is set, are what the installed state is bound to: see storage.DB.Adopt.
+	// LogID and Index, if LogID is set, are what the installed state is bound to: see
+	// storage.DB.Adopt.
 	LogID [16]byte
 	Index uint64
 
 	Progress func(done, total uint64) // of the verification; may be nil
 
-	// Verified says that this process has taken the snapshot itself a moment ago, so that reading all of it once more would tell nothing.
+	// Verified says that this process has taken the snapshot itself a moment ago, so that reading
+	// all of it once more would tell nothing.
 	Verified bool
 }
 
-// Install verifies a snapshot, unless that was done, and puts a copy of it in the place of a state that nobody has open. What was there stays aside
-// until Discard. A crash leaves the old state or the new one: call Recover before a state is opened. Errors are ErrNone and ErrDamaged,
-// after which nothing has changed.
+// Install verifies a snapshot, unless that was done, and puts a copy of it in the place of a state
+// that nobody has open. What was there stays aside until Discard. A crash leaves the old state or
+// the new one: call Recover before a state is opened. Errors are ErrNone and ErrDamaged, after
+// which nothing has changed.
 func (d Dir) Install(ctx context.Context, id string, in Installing) (Manifest, error) {
 	m, err := d.Find(id)
 	if err == nil && !in.Verified {
@@ -52,7 +55,8 @@ func (d Dir) Install(ctx context.Context, id string, in Installing) (Manifest, e
 		return m, err
 	}
 	fresh := in.State + newSuffix
-	// Its name says that it is complete only from the rename on: what is built under another name is removed, not used.
+	// Its name says that it is complete only from the rename on: what is built under another name
+	// is removed, not used.
 	building := fresh + ".tmp"
 	if err := d.FS.RemoveAll(building); err != nil {
 		return m, err
@@ -88,7 +92,8 @@ func adopt(fs vfs.FS, dir string, in Installing) error {
 	return errors.Join(db.Adopt(in.LogID, in.Index), db.Close())
 }
 
-// copyTo makes a durable copy. Tables never change and are shared; the other files are appended to and are not.
+// copyTo makes a durable copy. Tables never change and are shared; the other files are appended to
+// and are not.
 func (d Dir) copyTo(m Manifest, to string) error {
 	if err := d.FS.MkdirAll(to, 0o700); err != nil {
 		return err
@@ -111,8 +116,8 @@ func isTable(name string) bool {
 	return len(name) > len(suffix) && name[len(name)-len(suffix):] == suffix
 }
 
-// Recover ends an installation that was cut short: the new state takes its place if the old one had left it, and else is
-// removed. It does nothing where there was none.
+// Recover ends an installation that was cut short: the new state takes its place if the old one had
+// left it, and else is removed. It does nothing where there was none.
 func Recover(fs vfs.FS, state string) error {
 	if err := fs.RemoveAll(state + newSuffix + ".tmp"); err != nil {
 		return err

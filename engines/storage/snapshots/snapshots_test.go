@@ -166,8 +166,8 @@ func crashable(t *testing.T) *vfs.MemFS {
 	return disk
 }
 
-// A crash at each operation of taking and removing snapshots: whatever is listed afterwards is whole, half ones are gone, the state opens, and a
-// snapshot that was told of is there.
+// A crash at each operation of taking and removing snapshots: whatever is listed afterwards is
+// whole, half ones are gone, the state opens, and a snapshot that was told of is there.
 func TestACrashWhileASnapshotIsTakenLeavesNoHalfOne(t *testing.T) {
 	for start, keep := range []int{0, 50, 100} {
 		crashes := 0
@@ -218,7 +218,8 @@ func TestACrashWhileASnapshotIsTakenLeavesNoHalfOne(t *testing.T) {
 	}
 }
 
-// A crash at each operation of an installation: the state is the old one or the new one, and the new one once that was told.
+// A crash at each operation of an installation: the state is the old one or the new one, and the
+// new one once that was told.
 func TestACrashWhileASnapshotIsInstalledLeavesOneState(t *testing.T) {
 	for start, keep := range []int{0, 50, 100} {
 		crashes, heights := 0, map[uint64]int{}
@@ -273,7 +274,8 @@ func TestACrashWhileASnapshotIsInstalledLeavesOneState(t *testing.T) {
 	}
 }
 
-// A disk that is full, or fails, at each operation: the error tells, nothing half is listed, and the state goes on.
+// A disk that is full, or fails, at each operation: the error tells, nothing half is listed, and
+// the state goes on.
 func TestAFailingDiskLeavesNoHalfSnapshot(t *testing.T) {
 	for _, cause := range []error{syscall.ENOSPC, syscall.EIO} {
 		failures := 0
@@ -317,7 +319,8 @@ func TestAFailingDiskLeavesNoHalfSnapshot(t *testing.T) {
 	}
 }
 
-// Every byte of a snapshot counts: one that is flipped, or a file that is gone, is told with its name, and is not installed.
+// Every byte of a snapshot counts: one that is flipped, or a file that is gone, is told with its
+// name, and is not installed.
 func TestADamagedSnapshotIsRefused(t *testing.T) {
 	fs := vfs.NewMem()
 	s := newState(t, fs)
@@ -345,7 +348,8 @@ func TestADamagedSnapshotIsRefused(t *testing.T) {
 			require.ErrorContains(t, err, f.Name)
 			_, err = s.dir().Install(t.Context(), m.ID, Installing{State: stateDir})
 			require.ErrorIs(t, err, ErrDamaged)
-			require.NoError(t, durable.WriteFile(fs, path, append([]byte(nil), whole...))) // a MemFS may scramble what it was given
+			// a MemFS may scramble what it was given
+			require.NoError(t, durable.WriteFile(fs, path, append([]byte(nil), whole...)))
 		}
 	}
 	_, err = s.dir().Verify(t.Context(), m.ID, nil)

@@ -53,8 +53,8 @@ func (c *chain) seen() (heights, compared int) {
 	return len(c.at), c.compared
 }
 
-// follower holds one node's stream of committed blocks, or its log, to its word: each height once, in order, none left out, and, in a
-// log, no transaction applied twice.
+// follower holds one node's stream of committed blocks, or its log, to its word: each height once,
+// in order, none left out, and, in a log, no transaction applied twice.
 type follower struct {
 	*chain
 	node    int

@@ -1,6 +1,7 @@
-// Package chaos runs a testnet under load, lets trouble come over it, chosen by a seed, and holds what is seen of it against what
-// a network of validators promises: no fork, nothing acknowledged lost and nothing applied twice, no block without a quorum and a new
-// one soon after it is back, and registers that behave as if there were one of each.
+// Package chaos runs a testnet under load, lets trouble come over it, chosen by a seed, and holds
+// what is seen of it against what a network of validators promises: no fork, nothing acknowledged
+// lost and nothing applied twice, no block without a quorum and a new one soon after it is back,
+// and registers that behave as if there were one of each.
 package chaos
 
 import (
@@ -43,7 +44,8 @@ const (
 	inFlight    = 2                // heights that were decided when the quorum went, and may still be committed
 )
 
-// Run runs it. The result tells what did not hold; an error is that it could not be run, or ctx's cause.
+// Run runs it. The result tells what did not hold; an error is that it could not be run, or ctx's
+// cause.
 func Run(ctx context.Context, c Config) (res Result, err error) {
 	began := time.Now()
 	if c.Dir, err = filepath.Abs(c.Dir); err != nil {
@@ -89,7 +91,8 @@ type campaign struct {
 	closed bool
 }
 
-// highest is the highest height seen on any node, by now: a node that does not answer takes nothing back.
+// highest is the highest height seen on any node, by now: a node that does not answer takes nothing
+// back.
 func (r *campaign) highest(ctx context.Context) uint64 {
 	for _, h := range r.net.heights(ctx) {
 		r.top = max(r.top, h)
@@ -190,7 +193,8 @@ func (r *campaign) late(e Episode, err error) {
 	r.court.charge(Onward, "after episode %d, %v %v, at load average %.1f: %v", e.N, e.Trouble, e.Nodes, loadAverage(), err)
 }
 
-// stood holds the time without a quorum against the rules: no new height, and no watchdog that does something about it.
+// stood holds the time without a quorum against the rules: no new height, and no watchdog that does
+// something about it.
 func (r *campaign) stood(ctx context.Context, e episode, since time.Duration, floor uint64) {
 	awake := func(node int) bool { return !e.trouble.pauses() || !slices.Contains(e.nodes, node) }
 	if top := r.highest(ctx); top > floor+inFlight {
@@ -288,8 +292,8 @@ func (r *campaign) stands() (n int) {
 	return n
 }
 
-// enoughStands is after how many losses of the quorum a watchdog must have told of one: blows begin its patience anew, and the last
-// episode may be cut short.
+// enoughStands is after how many losses of the quorum a watchdog must have told of one: blows begin
+// its patience anew, and the last episode may be cut short.
 const enoughStands = 3
 
 // close ends the work and the nodes.

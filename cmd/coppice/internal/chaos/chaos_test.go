@@ -66,7 +66,8 @@ func TestHeightsWithoutAQuorumAreFoundOut(t *testing.T) {
 	require.ErrorContains(t, fmt.Errorf("%v", c.court.all()[0]), "cut in two [0 1]: height 3 came to be")
 }
 
-// A watchdog that restarts CometBFT while a quorum is missing is found out; one whose node was paused by us has its reasons.
+// A watchdog that restarts CometBFT while a quorum is missing is found out; one whose node was
+// paused by us has its reasons.
 func TestWatchdogsThatActWithoutAQuorumAreFoundOut(t *testing.T) {
 	c := campaignOf(t, memnode.New(), memnode.New(), memnode.New(), memnode.New())
 	say := func(i int, text string) {
@@ -90,7 +91,8 @@ func TestWatchdogsThatActWithoutAQuorumAreFoundOut(t *testing.T) {
 	require.Contains(t, c.court.all()[0].What, "of its own")
 }
 
-// What no node may print is found out, as is a run in which no watchdog had anything to say: its silence would mean nothing.
+// What no node may print is found out, as is a run in which no watchdog had anything to say: its
+// silence would mean nothing.
 func TestOutputIsJudged(t *testing.T) {
 	c := campaignOf(t, memnode.New())
 	c.res.Register = register.Verdict{Count: register.Count{Keys: 1, Gets: 1, Puts: 1}}

@@ -18,9 +18,11 @@ import (
 	"github.com/coppice-go/coppice/node"
 )
 
-// A node joins by state sync, under load, while it is killed, or while the nodes that serve it are struck: children of their trees by any path
-// and way, and their CometBFTs. At last it is there each time; nothing acknowledged is lost or twice on any node, all have the same blocks
-// and app hashes, and all homes verify. COPPICE_JOIN_KILLS is how many blows for each of the two; COPPICE_JOIN_SIDE chooses one of them.
+// A node joins by state sync, under load, while it is killed, or while the nodes that serve it are
+// struck: children of their trees by any path and way, and their CometBFTs. At last it is there
+// each time; nothing acknowledged is lost or twice on any node, all have the same blocks and app
+// hashes, and all homes verify. COPPICE_JOIN_KILLS is how many blows for each of the two;
+// COPPICE_JOIN_SIDE chooses one of them.
 func TestKillsDuringAJoinByStateSync(t *testing.T) {
 	kills, _ := strconv.Atoi(os.Getenv("COPPICE_JOIN_KILLS"))
 	if kills == 0 {
@@ -43,7 +45,8 @@ func TestKillsDuringAJoinByStateSync(t *testing.T) {
 	}
 }
 
-// A testnet has so many joins, and each so many blows: what has joined runs on, and a machine has its limits.
+// A testnet has so many joins, and each so many blows: what has joined runs on, and a machine has
+// its limits.
 const (
 	joinsOfOneNet  = 3
 	blowsOfOneJoin = 8

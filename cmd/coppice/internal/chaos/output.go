@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// output takes what the nodes print, a line at a time, keeps it, and notes what the campaign wants to know.
+// output takes what the nodes print, a line at a time, keeps it, and notes what the campaign wants
+// to know.
 type output struct {
 	file  io.Writer
 	began time.Time
@@ -29,7 +30,8 @@ type restart struct {
 	line  string
 }
 
-// What a node's lines say. The words are those of engines/consensus/comet, of consensus and of the command.
+// What a node's lines say. The words are those of engines/consensus/comet, of consensus and of the
+// command.
 const (
 	sayRestart  = "restarting CometBFT: the committed height stands still"
 	sayNoQuorum = "no quorum: too few validators are connected"
@@ -44,7 +46,8 @@ var (
 	stoodFor = regexp.MustCompile(`"for": ([0-9.]+)`)
 )
 
-// stood reads how long a height had stood still. A line that does not say counts as none at all, so that nothing excuses it.
+// stood reads how long a height had stood still. A line that does not say counts as none at all, so
+// that nothing excuses it.
 func stood(line string) time.Duration {
 	m := stoodFor.FindStringSubmatch(line)
 	if m == nil {
@@ -84,7 +87,8 @@ func (o *output) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// restarted answers the watchdogs' restarts of some nodes for a height that began to stand still after a moment.
+// restarted answers the watchdogs' restarts of some nodes for a height that began to stand still
+// after a moment.
 func (o *output) restarted(since time.Duration, of func(node int) bool) []restart {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -61,7 +61,8 @@ type episode struct {
 	rest    time.Duration
 }
 
-// How long things take. A trouble without a quorum lasts longer than a watchdog is patient, so that its silence means something.
+// How long things take. A trouble without a quorum lasts longer than a watchdog is patient, so that
+// its silence means something.
 const (
 	shortest    = 3 * time.Second
 	patience    = 6 * time.Second

@@ -21,7 +21,8 @@ const (
 	Onward       Rule = "on within the bound" // a new height soon after the quorum is back, and every node comes along
 	Linear       Rule = "linearizable"        // the history of the registers
 	Verified     Rule = "verified"            // the stopped homes
-	Orderly      Rule = "nothing unexpected"  // no answer that no node may give, no data race, no node that ends by itself
+	// no answer that no node may give, no data race, no node that ends by itself
+	Orderly Rule = "nothing unexpected"
 )
 
 // Violation is a rule that did not hold.

@@ -23,8 +23,9 @@ func (t target) String() string {
 // theProcess is the child of the host whose end is the process's end.
 const theProcess = "coppice"
 
-// targets are all kills that a tree allows: each child in every way, each supervisor stopped, any living child of each dynamic
-// supervisor. The host is the process, and so is its child: killing these is KillNode.
+// targets are all kills that a tree allows: each child in every way, each supervisor stopped, any
+// living child of each dynamic supervisor. The host is the process, and so is its child: killing
+// these is KillNode.
 func targets(root *apiv1.Child) []target {
 	var out []target
 	workerWays := []apiv1.How{apiv1.How_HOW_ERROR, apiv1.How_HOW_PANIC, apiv1.How_HOW_GOEXIT, apiv1.How_HOW_HANG}
@@ -56,14 +57,15 @@ func targets(root *apiv1.Child) []target {
 	return out
 }
 
-// hangs is how long a hanging child ignores everything: not for as long as its supervisor waits for it, which is a second with raised
-// limits, and admin gives requests half of that to end.
+// hangs is how long a hanging child ignores everything: not for as long as its supervisor waits for
+// it, which is a second with raised limits, and admin gives requests half of that to end.
 const hangs = 300 * time.Millisecond
 
 // blowTime bounds a blow: a node may be down, or hang.
 const blowTime = 2 * time.Second
 
-// fall has a blow fall, and tells what it hit. A blow that meets nobody is an error: what was to be killed may be down already.
+// fall has a blow fall, and tells what it hit. A blow that meets nobody is an error: what was to be
+// killed may be down already.
 func (n *network) fall(ctx context.Context, s strike) (hit string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, blowTime)
 	defer cancel()

@@ -16,7 +16,8 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// work is what the nodes have to do meanwhile: loads at every node, the clients of the registers, and a follower of each node.
+// work is what the nodes have to do meanwhile: loads at every node, the clients of the registers,
+// and a follower of each node.
 type work struct {
 	net     *network
 	court   *court
@@ -42,8 +43,9 @@ func employ(c Config, n *network, court *court) (*work, error) {
 	var runs []*load.Run
 	prefix := load.NewPrefix()
 	for i := range n.clients {
-		// One load waits for results, so that a slow node slows it down; the other, a tenth of it, only for acknowledgments, so that
-		// some of what is acknowledged has no result yet whenever the node is struck.
+		// One load waits for results, so that a slow node slows it down; the other, a tenth of it,
+		// only for acknowledgments, so that some of what is acknowledged has no result yet whenever
+		// the node is struck.
 		for k, noWait := range []bool{false, true} {
 			rate := c.Rate / float64(c.Nodes)
 			if noWait {
@@ -101,7 +103,8 @@ func (w *work) failed(it load.Item, err error) bool {
 	return true
 }
 
-// drain has the work end in order: what is under way gets its answer. What has none within the limit is unknown.
+// drain has the work end in order: what is under way gets its answer. What has none within the
+// limit is unknown.
 func (w *work) drain(ctx context.Context, limit time.Duration) {
 	close(w.stop)
 	late := time.AfterFunc(limit, w.end)

@@ -1,5 +1,6 @@
-// Package demo shows what the project is about: a node under load, every part of whose tree is killed in every way that
-// applies, and then the whole process, while everything acknowledged is counted from outside.
+// Package demo shows what the project is about: a node under load, every part of whose tree is
+// killed in every way that applies, and then the whole process, while everything acknowledged is
+// counted from outside.
 package demo
 
 import (
@@ -142,7 +143,8 @@ func (d *demo) row(ctx context.Context, res *Result, t target) error {
 	return err
 }
 
-// revive starts the node anew after a row that went wrong, so that the rows after it tell about themselves.
+// revive starts the node anew after a row that went wrong, so that the rows after it tell about
+// themselves.
 func (d *demo) revive(ctx context.Context) error {
 	d.rig.Process().Crash()
 	return d.rig.Start(ctx)

@@ -8,8 +8,8 @@ import (
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
-// notRunning is the path of a place that does not run, or where still the old incarnation runs. The children of dynamic
-// supervisors come and go.
+// notRunning is the path of a place that does not run, or where still the old incarnation runs. The
+// children of dynamic supervisors come and go.
 func notRunning(c *apiv1.Child, old map[string]uint64) string {
 	if c.Live.GetState() != apiv1.ChildState_CHILD_STATE_RUNNING || old[c.Path] != 0 && old[c.Path] == c.Live.GetIncarnation() {
 		return c.Path
@@ -25,8 +25,8 @@ func notRunning(c *apiv1.Child, old map[string]uint64) string {
 	return ""
 }
 
-// restarted names what has another incarnation than before: a supervisor stands for all below it, and "x/*" for all
-// children of x that itself went on.
+// restarted names what has another incarnation than before: a supervisor stands for all below it,
+// and "x/*" for all children of x that itself went on.
 func restarted(before, after *apiv1.TreeResponse) []string {
 	if before.Pid != after.Pid {
 		return []string{"the process"}
@@ -62,9 +62,9 @@ func restarted(before, after *apiv1.TreeResponse) []string {
 	return out
 }
 
-// scope is what the specification restarts when the child at a path fails: the child, or all children of its supervisor. A
-// supervisor that tolerates none gives up and has failed itself. The children of a dynamic supervisor are not restarted: who
-// watches them fails, beside it.
+// scope is what the specification restarts when the child at a path fails: the child, or all
+// children of its supervisor. A supervisor that tolerates none gives up and has failed itself. The
+// children of a dynamic supervisor are not restarted: who watches them fails, beside it.
 func scope(t *apiv1.TreeResponse, killed string) []string {
 	for {
 		parent := lookup(t.Root, path.Dir(killed))
@@ -88,8 +88,9 @@ func scope(t *apiv1.TreeResponse, killed string) []string {
 	}
 }
 
-// wider names the supervisors that were restarted although the specification does not say so: a storm of restarts within the scope
-// that its limit did not bear. A worker beyond the scope that met the failure of another one, and failed too, is as it should be.
+// wider names the supervisors that were restarted although the specification does not say so: a
+// storm of restarts within the scope that its limit did not bear. A worker beyond the scope that
+// met the failure of another one, and failed too, is as it should be.
 func wider(before, after *apiv1.TreeResponse, killed string) []string {
 	in := scope(before, killed)
 	was := incarnations(before.Root)

@@ -14,7 +14,8 @@ import (
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
-// strike makes the kill and waits until a transaction submitted after it is committed and the tree is whole again.
+// strike makes the kill and waits until a transaction submitted after it is committed and the tree
+// is whole again.
 func (d *demo) strike(ctx context.Context, t target, r *Row) error {
 	if err := d.rig.Grow(ctx, between+d.rand.IntN(between)); err != nil {
 		return err
@@ -61,7 +62,8 @@ func (d *demo) died() error {
 	}
 }
 
-// blow kills, and starts the process again where that is what was killed. It answers what was killed.
+// blow kills, and starts the process again where that is what was killed. It answers what was
+// killed.
 func (d *demo) blow(ctx context.Context, t target) (*apiv1.KillResponse, error) {
 	p := d.rig.Process()
 	switch {
@@ -91,7 +93,8 @@ func (d *demo) blow(ctx context.Context, t target) (*apiv1.KillResponse, error) 
 	deadline := time.Now().Add(rig.ReadyWithin)
 	for {
 		killed, err := d.rig.Client.Kill(ctx, t.path, t.how, after)
-		// A transient child may end before it is hit, or before it takes the fault, and then the next one is as good.
+		// A transient child may end before it is hit, or before it takes the fault, and then the
+		// next one is as good.
 		missed := err != nil && slices.Contains([]connect.Code{connect.CodeNotFound, connect.CodeFailedPrecondition, connect.CodeInvalidArgument}, connect.CodeOf(err))
 		if missed && strings.HasSuffix(t.path, "/*") && time.Now().Before(deadline) && ctx.Err() == nil {
 			continue

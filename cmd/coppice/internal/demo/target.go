@@ -32,8 +32,8 @@ func (d *demo) targets(ctx context.Context) ([]target, error) {
 	return d.targetsOf(t), nil
 }
 
-// targetsOf answers all kills: each child in every way, each supervisor stopped, any living child of each dynamic supervisor
-// that has some, the process last.
+// targetsOf answers all kills: each child in every way, each supervisor stopped, any living child
+// of each dynamic supervisor that has some, the process last.
 func (d *demo) targetsOf(t *apiv1.TreeResponse) []target {
 	var out []target
 	turn := 0
@@ -77,5 +77,6 @@ func (d *demo) targetsOf(t *apiv1.TreeResponse) []target {
 	return out
 }
 
-// isWorkers tells the supervisor whose children come and go with the load: none may live at the moment of the look.
+// isWorkers tells the supervisor whose children come and go with the load: none may live at the
+// moment of the look.
 func isWorkers(c *apiv1.Child) bool { return c.Id == "workers" }

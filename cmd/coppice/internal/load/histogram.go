@@ -49,8 +49,8 @@ func (h *Histogram) Add(d time.Duration) {
 // Max is the longest duration counted.
 func (h *Histogram) Max() time.Duration { return h.max }
 
-// Quantile is a duration that the share q of those counted does not exceed, and is too long by 1/32 at most. It is zero while
-// nothing was counted.
+// Quantile is a duration that the share q of those counted does not exceed, and is too long by 1/32
+// at most. It is zero while nothing was counted.
 func (h *Histogram) Quantile(q float64) time.Duration {
 	rank := uint64(math.Ceil(q * float64(h.n)))
 	var seen uint64

@@ -42,7 +42,8 @@ func Puts(prefix string, size int) func(n uint64) (Item, error) {
 	}
 }
 
-// Counters makes items that add 1 to a counter of their own below the prefix: applied once, it is 1.
+// Counters makes items that add 1 to a counter of their own below the prefix: applied once, it is
+// 1.
 func Counters(prefix string) func(n uint64) (Item, error) {
 	return func(n uint64) (Item, error) {
 		key := fmt.Sprintf("%s%d", prefix, n)
@@ -79,8 +80,9 @@ func (m Mismatch) String() string {
 	return fmt.Sprintf("%s is %q, want %q", m.Key, m.Got, m.Want)
 }
 
-// Check reads what WriteAcked wrote and calls miss for each line that the node's state does not have. It answers how many lines there
-// are. A last line without its newline was being written when its writer was killed, and does not count.
+// Check reads what WriteAcked wrote and calls miss for each line that the node's state does not
+// have. It answers how many lines there are. A last line without its newline was being written when
+// its writer was killed, and does not count.
 func Check(ctx context.Context, c *client.Client, acked io.Reader, miss func(Mismatch)) (lines uint64, err error) {
 	in := bufio.NewReaderSize(acked, 64<<10)
 	var batch []Item

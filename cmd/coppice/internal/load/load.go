@@ -1,5 +1,6 @@
-// Package load puts a node under load: many clients that submit batches of transactions over and over, with the same id
-// until each has its answer, and an account of what was acknowledged and how long commits took.
+// Package load puts a node under load: many clients that submit batches of transactions over and
+// over, with the same id until each has its answer, and an account of what was acknowledged and how
+// long commits took.
 package load
 
 import (
@@ -23,17 +24,18 @@ type Item struct {
 // Config says what load to make.
 type Config struct {
 	Client   *client.Client
-	Backend  string                          // of the transactions
-	ValidFor time.Duration                   // how long a transaction may wait for its block
-	Next     func(n uint64) (Item, error)    // the n-th item, from 0; called by several goroutines
-	Clients  int                             // that submit at the same time
-	Batch    int                             // transactions per submission
-	Count    uint64                          // transactions in all; 0 is no limit
-	Rate     float64                         // transactions per second of all clients; 0 is no limit
-	NoWait   bool                            // submissions end when they are acknowledged, not with their results
-	Acked    func(items []Item) error        // told of each acknowledgment, one call at a time; may be nil
-	Stop     <-chan struct{}                 // closed: begin no more submissions, and end those that run; may be nil
-	Failed   func(item Item, err error) bool // told of each that was refused, failed or is unknown; false ends the run; may be nil
+	Backend  string                       // of the transactions
+	ValidFor time.Duration                // how long a transaction may wait for its block
+	Next     func(n uint64) (Item, error) // the n-th item, from 0; called by several goroutines
+	Clients  int                          // that submit at the same time
+	Batch    int                          // transactions per submission
+	Count    uint64                       // transactions in all; 0 is no limit
+	Rate     float64                      // transactions per second of all clients; 0 is no limit
+	NoWait   bool                         // submissions end when they are acknowledged, not with their results
+	Acked    func(items []Item) error     // told of each acknowledgment, one call at a time; may be nil
+	Stop     <-chan struct{}              // closed: begin no more submissions, and end those that run; may be nil
+	// told of each that was refused, failed or is unknown; false ends the run; may be nil
+	Failed func(item Item, err error) bool
 }
 
 // Report is the account of a run.
@@ -94,8 +96,8 @@ func New(c Config) (*Run, error) {
 	return &Run{c: c}, nil
 }
 
-// Run submits until the count is reached, Stop is closed, ctx ends (what has no answer by then is unknown), or something
-// failed that ends the run.
+// Run submits until the count is reached, Stop is closed, ctx ends (what has no answer by then is
+// unknown), or something failed that ends the run.
 func (r *Run) Run(ctx context.Context) (Report, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

@@ -64,7 +64,8 @@ func TestRoundTrip(t *testing.T) {
 	require.Equal(t, 7, bytes.Count(export(t, true), []byte("\n")), "one message, one line")
 }
 
-// TestEveryCutAndEveryBit: an export that was cut short, or in which a bit flipped, is never taken for whole and right.
+// TestEveryCutAndEveryBit: an export that was cut short, or in which a bit flipped, is never taken
+// for whole and right.
 func TestEveryCutAndEveryBit(t *testing.T) {
 	want, wantGaps, err := read(export(t, false))
 	require.NoError(t, err)
@@ -78,7 +79,8 @@ func TestEveryCutAndEveryBit(t *testing.T) {
 		require.ErrorIs(t, err, ErrFormat)
 		for i := range len(b) * 8 {
 			b[i/8] ^= 1 << (i % 8)
-			if records, gaps, err := read(b); err == nil { // blanks, case of a base64 variant, an unknown field, the log's identity
+			// blanks, case of a base64 variant, an unknown field, the log's identity
+			if records, gaps, err := read(b); err == nil {
 				require.Len(t, records, len(want))
 				for j := range want {
 					require.True(t, proto.Equal(strip(want[j]), strip(records[j])), "bit %d: wrong data", i)
@@ -135,8 +137,8 @@ func TestRefusals(t *testing.T) {
 	require.Len(t, records, 2)
 }
 
-// FuzzRead: whatever the bytes, reading ends, with an error of the right class or with what its end vouches for, and takes no more
-// memory than there are bytes.
+// FuzzRead: whatever the bytes, reading ends, with an error of the right class or with what its end
+// vouches for, and takes no more memory than there are bytes.
 func FuzzRead(f *testing.F) {
 	f.Add(export(f, false))
 	f.Add(export(f, true))

@@ -14,7 +14,8 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// ErrFormat is the class of every error about what an export holds, as opposed to errors of reading it.
+// ErrFormat is the class of every error about what an export holds, as opposed to errors of reading
+// it.
 var ErrFormat = errors.New("not a complete export of a log")
 
 const (
@@ -25,7 +26,8 @@ const (
 	maxLine    = MaxMessage/3*4 + 1<<10 // in base64
 )
 
-// Reader reads an export of either form, and checks it: order, continuity, and that its end fits. It is for one goroutine.
+// Reader reads an export of either form, and checks it: order, continuity, and that its end fits.
+// It is for one goroutine.
 type Reader struct {
 	Begin *logv1.ExportBegin
 
@@ -46,7 +48,8 @@ func NewReader(r io.Reader) (*Reader, error) {
 	if err != nil && err != io.EOF {
 		return nil, err
 	}
-	x.json = len(head) > 0 && head[0] == '{' && (len(head) == 1 || head[1] != 0x0a) // 0x0a is the tag of a begin of 123 bytes
+	// 0x0a is the tag of a begin of 123 bytes
+	x.json = len(head) > 0 && head[0] == '{' && (len(head) == 1 || head[1] != 0x0a)
 	m, err := x.message()
 	if err != nil {
 		return nil, err
@@ -73,7 +76,8 @@ func (x *Reader) bad(format string, args ...any) error {
 	return fmt.Errorf("%w: message %d: %s", ErrFormat, x.count, fmt.Sprintf(format, args...))
 }
 
-// Next returns the next record, or the next gap and no record; and io.EOF when all of it was read and everything fits.
+// Next returns the next record, or the next gap and no record; and io.EOF when all of it was read
+// and everything fits.
 func (x *Reader) Next() (*logv1.ExportRecord, *logv1.ExportGap, error) {
 	if x.ended {
 		return nil, nil, io.EOF

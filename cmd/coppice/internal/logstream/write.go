@@ -12,7 +12,8 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// Writer writes an export. Its methods are called in the order of the form: Begin, Record and Gap, End.
+// Writer writes an export. Its methods are called in the order of the form: Begin, Record and Gap,
+// End.
 type Writer struct {
 	out     *bufio.Writer
 	json    bool
@@ -45,7 +46,8 @@ func (w *Writer) Gap(g *logv1.ExportGap) error {
 	return w.write(&logv1.Export{Part: &logv1.Export_Gap{Gap: g}})
 }
 
-// End writes the end and hands everything to the writer below. It returns how many records there were.
+// End writes the end and hands everything to the writer below. It returns how many records there
+// were.
 func (w *Writer) End() (records uint64, err error) {
 	if err := w.write(&logv1.Export{Part: &logv1.Export_End{End: &logv1.ExportEnd{Records: w.records, Digest: w.digest.sum()}}}); err != nil {
 		return w.records, err

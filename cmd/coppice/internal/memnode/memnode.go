@@ -1,5 +1,6 @@
-// Package memnode is a node in memory for the tests of the programs that watch one: it executes kv transactions as soon as
-// they are submitted, over the real handlers of the API, and can be told to betray its clients.
+// Package memnode is a node in memory for the tests of the programs that watch one: it executes kv
+// transactions as soon as they are submitted, over the real handlers of the API, and can be told to
+// betray its clients.
 package memnode
 
 import (
@@ -21,13 +22,15 @@ import (
 
 // Node is an api.Backend.
 type Node struct {
-	// Betray tells how often the n-th transaction, from 1, is applied, whatever is answered: 1 in an honest node. Nil is honest.
+	// Betray tells how often the n-th transaction, from 1, is applied, whatever is answered: 1 in
+	// an honest node. Nil is honest.
 	Betray func(n int) int
 
 	// Down, if it answers an error, fails the n-th call of Submit, from 1.
 	Down func(n int) error
 
-	// Held is the body of a transaction that was accepted and not applied yet; the next one that is submitted comes after it.
+	// Held is the body of a transaction that was accepted and not applied yet; the next one that is
+	// submitted comes after it.
 	Held []byte
 
 	mu      sync.Mutex

@@ -55,8 +55,9 @@ type Verdict struct {
 // Linearizable tells whether each key's history is.
 func (v Verdict) Linearizable() bool { return len(v.Not)+len(v.Undecided) == 0 }
 
-// Check checks the history of each key by itself: registers are independent, so the whole is linearizable if each is. It gives each
-// key the given time at most. A picture of the first key that is not linearizable goes to the file, unless its name is empty.
+// Check checks the history of each key by itself: registers are independent, so the whole is
+// linearizable if each is. It gives each key the given time at most. A picture of the first key
+// that is not linearizable goes to the file, unless its name is empty.
 func (h *History) Check(limit time.Duration, picture string) (Verdict, error) {
 	v := Verdict{Count: h.Count()}
 	for _, ops := range byKey(h.all()) {

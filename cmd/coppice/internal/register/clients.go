@@ -27,8 +27,8 @@ type Config struct {
 	Stop    <-chan struct{}
 }
 
-// Run has the clients work until Stop is closed, and what is under way then ends, or ctx ends. An error is an answer that no register
-// gives.
+// Run has the clients work until Stop is closed, and what is under way then ends, or ctx ends. An
+// error is an answer that no register gives.
 func (h *History) Run(ctx context.Context, c Config) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -127,7 +127,8 @@ func (w *worker) learn(in Input, out Output) {
 // errNotDone: the operation was not begun anywhere, and nothing will come of it.
 var errNotDone = errors.New("not done")
 
-// do carries an operation out. A get is one of two ordered reads, in turn: the API's consistent get, or a transaction that reads.
+// do carries an operation out. A get is one of two ordered reads, in turn: the API's consistent
+// get, or a transaction that reads.
 func (w *worker) do(ctx context.Context, in Input) (Output, error) {
 	key := []byte(in.Key)
 	var op kv.Op

@@ -1,6 +1,6 @@
-// Package register runs clients that write and read registers of a node or of many, records what each was asked and answered
-// and when, and checks that the history is linearizable: that each operation can have taken effect at one instant between its call
-// and its return.
+// Package register runs clients that write and read registers of a node or of many, records what
+// each was asked and answered and when, and checks that the history is linearizable: that each
+// operation can have taken effect at one instant between its call and its return.
 package register
 
 import (
@@ -40,8 +40,8 @@ type Output struct {
 	Conflict bool   // CAS: the register did not have what was expected, and nothing was written
 }
 
-// never is when an operation of an unknown outcome returns: after all others, so that it may take effect at any time after its call, and
-// after everything that was read.
+// never is when an operation of an unknown outcome returns: after all others, so that it may take
+// effect at any time after its call, and after everything that was read.
 const never = math.MaxInt64
 
 // History is what clients did, in real time. It is for many goroutines.
@@ -59,8 +59,8 @@ func NewHistory() *History { return &History{begin: time.Now()} }
 // now is the time since the begin, by the monotonic clock.
 func (h *History) now() int64 { return int64(time.Since(h.begin)) }
 
-// client answers the number of a new client. A client has one operation at a time, so who does not wait for an unknown outcome goes on
-// as another one.
+// client answers the number of a new client. A client has one operation at a time, so who does not
+// wait for an unknown outcome goes on as another one.
 func (h *History) client() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -68,7 +68,8 @@ func (h *History) client() int {
 	return h.clients - 1
 }
 
-// add records an operation that ends now. One of an unknown outcome that cannot have changed anything says nothing, and is left out.
+// add records an operation that ends now. One of an unknown outcome that cannot have changed
+// anything says nothing, and is left out.
 func (h *History) add(client int, in Input, call int64, out Output) {
 	op := porcupine.Operation{ClientId: client, Input: in, Call: call, Output: out, Return: h.now()}
 	if out.Unknown {

@@ -48,7 +48,8 @@ var (
 	unknown  = Output{Unknown: true}
 )
 
-// The check must be able to fail: what a store does that lies about time is found out, and what a slow one does is not.
+// The check must be able to fail: what a store does that lies about time is found out, and what a
+// slow one does is not.
 func TestCheckTellsWhatIsLinearizable(t *testing.T) {
 	for name, tt := range map[string]struct {
 		ops []porcupine.Operation

@@ -34,7 +34,8 @@ func (c *Count) add(m load.Mismatch) {
 	}
 }
 
-// Ledger remembers every acknowledged transaction, and which came since the last look. It is for many goroutines.
+// Ledger remembers every acknowledged transaction, and which came since the last look. It is for
+// many goroutines.
 type Ledger struct {
 	mu   sync.Mutex
 	all  []load.Item
@@ -91,8 +92,8 @@ func (l *Ledger) Grow(ctx context.Context, n int) error {
 	return nil
 }
 
-// Audit reads the items' counters back. One that is not 1 is looked at again once everything acknowledged before has ended,
-// which an ordered read waits for; only then does it count.
+// Audit reads the items' counters back. One that is not 1 is looked at again once everything
+// acknowledged before has ended, which an ordered read waits for; only then does it count.
 func Audit(ctx context.Context, c *client.Client, items []load.Item) (Count, error) {
 	count := Count{Acknowledged: len(items)}
 	for round := 0; ; round++ {
@@ -118,5 +119,6 @@ func Audit(ctx context.Context, c *client.Client, items []load.Item) (Count, err
 	}
 }
 
-// auditRounds is how many blocks an acknowledged transaction may take after all others before it counts as lost.
+// auditRounds is how many blocks an acknowledged transaction may take after all others before it
+// counts as lost.
 const auditRounds = 50

@@ -61,7 +61,8 @@ func btoi(b bool) int {
 	return 0
 }
 
-// A transaction that was acknowledged and still waits for its block is not lost: the ordered read of the audit comes after it.
+// A transaction that was acknowledged and still waits for its block is not lost: the ordered read
+// of the audit comes after it.
 func TestAuditWaitsForWhatIsStillInThePool(t *testing.T) {
 	n := memnode.New()
 	late, err := load.Counters(load.NewPrefix())(1)

@@ -11,21 +11,24 @@ import (
 	"time"
 )
 
-// Process is one run of "coppice start" as a child process. It does not outlive its parent where the system can see to that.
+// Process is one run of "coppice start" as a child process. It does not outlive its parent where
+// the system can see to that.
 type Process struct {
 	cmd  *exec.Cmd
 	done chan struct{} // closed once it has ended and err is set
 	err  error
 }
 
-// startProcess runs bin with args, and its output into log. A child gets no signal of the terminal's: its parent decides when it stops.
+// startProcess runs bin with args, and its output into log. A child gets no signal of the
+// terminal's: its parent decides when it stops.
 func startProcess(bin string, log *os.File, args ...string) (*Process, error) {
 	p := &Process{cmd: exec.Command(bin, args...), done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.SysProcAttr = childAttr()
 	started := make(chan error)
 	go func() {
-		// The kernel's death signal to the child is for the end of the thread that made it, so that thread stays with it.
+		// The kernel's death signal to the child is for the end of the thread that made it, so that
+		// thread stays with it.
 		runtime.LockOSThread()
 		err := p.cmd.Start()
 		started <- err
@@ -62,7 +65,8 @@ func (p *Process) Crash() {
 	<-p.done
 }
 
-// Stop asks the process to stop in order, by SIGTERM. Past the limit, or when ctx ends, it is killed, which is an error.
+// Stop asks the process to stop in order, by SIGTERM. Past the limit, or when ctx ends, it is
+// killed, which is an error.
 func (p *Process) Stop(ctx context.Context, limit time.Duration) error {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); errors.Is(err, os.ErrProcessDone) {
 		<-p.done

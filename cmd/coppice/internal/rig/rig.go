@@ -1,6 +1,6 @@
-// Package rig runs a node as a child process in a home of its own, keeps it under load, kills it, starts it again, and counts
-// from outside what became of every acknowledged transaction: each adds 1 to a counter of its own key, so that an absent
-// counter was lost and a 2 was applied twice.
+// Package rig runs a node as a child process in a home of its own, keeps it under load, kills it,
+// starts it again, and counts from outside what became of every acknowledged transaction: each adds
+// 1 to a counter of its own key, so that an absent counter was lost and a 2 was applied twice.
 package rig
 
 import (
@@ -32,7 +32,8 @@ type Config struct {
 	Init []string // flags of init, beyond the address and the profile
 }
 
-// ReadyWithin is how long a node may take from its start until it is ready, and to be whole again after a kill.
+// ReadyWithin is how long a node may take from its start until it is ready, and to be whole again
+// after a kill.
 const ReadyWithin = 30 * time.Second
 
 // Rig is a node under load.
@@ -88,8 +89,9 @@ func New(ctx context.Context, c Config) (_ *Rig, err error) {
 	return r, r.load()
 }
 
-// load begins two loads. One waits for results, so that a slow node slows it down; the other, a tenth of it, only for
-// acknowledgments, so that some of what is acknowledged has no result yet whenever the node is struck.
+// load begins two loads. One waits for results, so that a slow node slows it down; the other, a
+// tenth of it, only for acknowledgments, so that some of what is acknowledged has no result yet
+// whenever the node is struck.
 func (r *Rig) load() error {
 	var runs []*load.Run
 	for i, noWait := range []bool{false, true} {
@@ -180,7 +182,8 @@ func (r *Rig) Command(ctx context.Context, args ...string) (string, error) {
 	return out.String(), nil
 }
 
-// Probe submits a transaction of its own and answers its result's height: a commit that began after the call.
+// Probe submits a transaction of its own and answers its result's height: a commit that began after
+// the call.
 func (r *Rig) Probe(ctx context.Context) (height uint64, err error) {
 	item, err := load.Counters(r.prefix + "probe/")(r.probes.Add(1))
 	if err != nil {
@@ -215,7 +218,8 @@ func (r *Rig) audit(ctx context.Context, items []load.Item) (Count, error) {
 	return Audit(ctx, r.Client, items)
 }
 
-// Drain ends the load in order: every submission under way gets its answer. It answers how many did not.
+// Drain ends the load in order: every submission under way gets its answer. It answers how many did
+// not.
 func (r *Rig) Drain(ctx context.Context) (unknown int, err error) {
 	close(r.stop)
 	late := time.AfterFunc(2*ReadyWithin, r.loadsEnd)

@@ -1,5 +1,6 @@
-// Package sdnotify tells a service manager how the process is, by the protocol of sd_notify(3): datagrams of NAME=value lines
-// to the Unix socket that NOTIFY_SOCKET names. It is systemd's, and others speak it too.
+// Package sdnotify tells a service manager how the process is, by the protocol of sd_notify(3):
+// datagrams of NAME=value lines to the Unix socket that NOTIFY_SOCKET names. It is systemd's, and
+// others speak it too.
 //
 // A library would be as long as this: the protocol is one write.
 package sdnotify
@@ -13,8 +14,8 @@ import (
 	"time"
 )
 
-// Manager is the service manager of this process. The methods of a nil Manager do nothing: nobody manages the process.
-// It is safe for concurrent use.
+// Manager is the service manager of this process. The methods of a nil Manager do nothing: nobody
+// manages the process. It is safe for concurrent use.
 type Manager struct {
 	conn     *net.UnixConn
 	watchdog time.Duration
@@ -23,8 +24,8 @@ type Manager struct {
 // Variables that a service manager sets for the process that it starts, and for no child of that.
 var variables = []string{"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}
 
-// Take takes the service manager out of the environment, so that a child process does not speak in this one's name. It is nil
-// where the environment names none.
+// Take takes the service manager out of the environment, so that a child process does not speak in
+// this one's name. It is nil where the environment names none.
 func Take() (*Manager, error) {
 	env := make(map[string]string)
 	for _, name := range variables {
@@ -56,7 +57,8 @@ func Take() (*Manager, error) {
 	return m, nil
 }
 
-// Watchdog is how long the manager waits for a sign of life before it ends the process; 0: it does not watch.
+// Watchdog is how long the manager waits for a sign of life before it ends the process; 0: it does
+// not watch.
 func (m *Manager) Watchdog() time.Duration {
 	if m == nil {
 		return 0
@@ -81,7 +83,8 @@ func (m *Manager) Status(text string) error {
 	return m.send("STATUS=" + strings.ReplaceAll(text, "\n", " "))
 }
 
-// Extend asks for so much more time, from now, for the start, the reload or the stop that is under way.
+// Extend asks for so much more time, from now, for the start, the reload or the stop that is under
+// way.
 func (m *Manager) Extend(d time.Duration) error {
 	return m.send("EXTEND_TIMEOUT_USEC=" + strconv.FormatInt(d.Microseconds(), 10))
 }

@@ -1,5 +1,6 @@
-// Package soak kills a node's process over and over under load and, while it is down, holds its home against what was seen
-// of it: nothing acknowledged lost, nothing applied twice, the same app hash at each height, log and state in step.
+// Package soak kills a node's process over and over under load and, while it is down, holds its
+// home against what was seen of it: nothing acknowledged lost, nothing applied twice, the same app
+// hash at each height, log and state in step.
 package soak
 
 import (
@@ -100,7 +101,8 @@ type soak struct {
 	compared int
 }
 
-// round lets the load go on for a while, kills the process, checks the stopped home, starts it again and reads back.
+// round lets the load go on for a while, kills the process, checks the stopped home, starts it
+// again and reads back.
 func (s *soak) round(ctx context.Context, n int) (Round, error) {
 	round := Round{N: n}
 	if err := s.rig.Grow(ctx, 1+s.rand.IntN(burst)); err != nil {
@@ -154,8 +156,8 @@ func (s *soak) note(st *apiv1.StatusResponse) error {
 	return err
 }
 
-// stopped verifies the home of the ended process, and compares its log's app hashes with those seen before. It answers the
-// height that the log has committed.
+// stopped verifies the home of the ended process, and compares its log's app hashes with those seen
+// before. It answers the height that the log has committed.
 func (s *soak) stopped(ctx context.Context) (uint64, error) {
 	if _, err := s.rig.Command(ctx, "verify"); err != nil {
 		return 0, err
@@ -176,7 +178,8 @@ func (s *soak) stopped(ctx context.Context) (uint64, error) {
 	return last, nil
 }
 
-// committed calls each for every committed block of a stopped log and answers the last one's height.
+// committed calls each for every committed block of a stopped log and answers the last one's
+// height.
 func committed(dir string, each func(*logv1.BlockCommitted) error) (last uint64, err error) {
 	l, err := eventlog.OpenReadOnly(dir, eventlog.Options{})
 	if err != nil {

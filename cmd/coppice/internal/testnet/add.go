@@ -20,8 +20,9 @@ type AddOptions struct {
 	StateSync bool `json:"state_sync,omitempty"`
 }
 
-// Add has one more node join a running testnet, with the configuration of node 0; it is no validator. It answers the node's index, and
-// does not wait until the node has come as far as the others.
+// Add has one more node join a running testnet, with the configuration of node 0; it is no
+// validator. It answers the node's index, and does not wait until the node has come as far as the
+// others.
 func (n *Net) Add(ctx context.Context, o AddOptions) (i int, err error) {
 	if err := n.ask(ctx, request{Add: &o}); err != nil {
 		return 0, err

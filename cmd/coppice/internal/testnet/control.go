@@ -40,7 +40,8 @@ type signalOfNode struct {
 // lockName is the file that a run holds a lock on, in the testnet's directory.
 const lockName = "testnet.lock"
 
-// lock takes the lock of a run, which belongs to the open file and ends with the process. Another run has it: node.ErrHomeInUse.
+// lock takes the lock of a run, which belongs to the open file and ends with the process. Another
+// run has it: node.ErrHomeInUse.
 func (n *Net) lock() (io.Closer, error) {
 	f, err := os.OpenFile(filepath.Join(n.Dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -63,8 +64,9 @@ func (n *Net) lock() (io.Closer, error) {
 	return nil, errors.Join(err, f.Close())
 }
 
-// take makes the testnet this run's: the lock, and then the control socket, which may be left of a run that was killed. The socket by
-// itself cannot tell who was first: between looking whether it answers and replacing it another run may do the same.
+// take makes the testnet this run's: the lock, and then the control socket, which may be left of a
+// run that was killed. The socket by itself cannot tell who was first: between looking whether it
+// answers and replacing it another run may do the same.
 func (r *running) take(ctx context.Context) (err error) {
 	if r.lockFile, err = r.lock(); err != nil {
 		return err
@@ -151,8 +153,8 @@ func (r *running) do(q request) error {
 	return errors.New("nothing was asked for")
 }
 
-// signal sends a signal to a node or to its CometBFT. A pid may be of a process that has just ended; its number is not given away
-// again that soon.
+// signal sends a signal to a node or to its CometBFT. A pid may be of a process that has just
+// ended; its number is not given away again that soon.
 func (r *running) signal(s signalOfNode) error {
 	if s.Node < 0 || s.Node >= r.Nodes {
 		return fmt.Errorf("node %d: want 0 to %d", s.Node, r.Nodes-1)

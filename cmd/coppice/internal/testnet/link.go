@@ -10,8 +10,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// link carries the connections that one node makes to another, and can be cut. What is cut is as on a real network: bytes do not
-// arrive, and nobody is told. Healed, they go on.
+// link carries the connections that one node makes to another, and can be cut. What is cut is as on
+// a real network: bytes do not arrive, and nobody is told. Healed, they go on.
 type link struct {
 	from, to int
 	listener net.Listener // for the whole run: restarts of the child keep the port

@@ -7,8 +7,9 @@ import (
 	"net"
 )
 
-// Ports for CometBFT, below those that the system deals to whoever wants any, or connects: Linux has them from 32768 on, other systems
-// from 49152. A CometBFT that is down holds none, for a while, and finds its own again.
+// Ports for CometBFT, below those that the system deals to whoever wants any, or connects: Linux
+// has them from 32768 on, other systems from 49152. A CometBFT that is down holds none, for a
+// while, and finds its own again.
 const firstPort, lastPort = 10240, 32767
 
 // freePorts finds n addresses on loopback that nobody listens on.

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A port that a CometBFT gives up while it is down must not be taken by whoever asks the system for any port, or connects to
-// somewhere: a node that listens on port 0 took that of its own CometBFT.
+// A port that a CometBFT gives up while it is down must not be taken by whoever asks the system for
+// any port, or connects to somewhere: a node that listens on port 0 took that of its own CometBFT.
 func TestPortsAreNotThoseThatTheSystemDeals(t *testing.T) {
 	seen := make(map[string]bool)
 	for range 50 {

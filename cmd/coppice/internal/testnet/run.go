@@ -28,8 +28,8 @@ type RunOptions struct {
 // nodeGrace is how long a node may take to stop in order.
 const nodeGrace = 20 * time.Second
 
-// Run runs the testnet until ctx ends, and then stops it in order. A node that ends is started again. The control socket is there
-// as long as it runs.
+// Run runs the testnet until ctx ends, and then stops it in order. A node that ends is started
+// again. The control socket is there as long as it runs.
 func (n *Net) Run(ctx context.Context, o RunOptions) error {
 	r := &running{Net: n, RunOptions: o}
 	var err error
@@ -72,7 +72,8 @@ type running struct {
 	mu sync.Mutex // of Out
 }
 
-// wire gives the nodes their addresses: each pair has a link each way, so that a node that comes back need not wait to be dialled.
+// wire gives the nodes their addresses: each pair has a link each way, so that a node that comes
+// back need not wait to be dialled.
 func (r *running) wire() error {
 	ports, err := freePorts(2 * r.Nodes)
 	if err != nil {
@@ -160,7 +161,8 @@ func (r *running) pid(i int) int {
 	return 0
 }
 
-// partition shuts the links between groups and opens the others. Nodes that no group names are one more group.
+// partition shuts the links between groups and opens the others. Nodes that no group names are one
+// more group.
 func (r *running) partition(groups [][]int) error {
 	of, err := r.GroupOf(groups)
 	if err != nil {
@@ -172,7 +174,8 @@ func (r *running) partition(groups [][]int) error {
 	return nil
 }
 
-// GroupOf answers the number of each node's group, 0 for nodes that no group names. A node that is none, or in two, is an error.
+// GroupOf answers the number of each node's group, 0 for nodes that no group names. A node that is
+// none, or in two, is an error.
 func (n *Net) GroupOf(groups [][]int) ([]int, error) {
 	of := make([]int, n.Nodes)
 	for g, members := range groups {
@@ -189,7 +192,8 @@ func (n *Net) GroupOf(groups [][]int) ([]int, error) {
 	return of, nil
 }
 
-// socketPath is where the control socket is. A path that is too long for a socket begins at the temporary directory.
+// socketPath is where the control socket is. A path that is too long for a socket begins at the
+// temporary directory.
 func (n *Net) socketPath() string {
 	p, err := filepath.Abs(filepath.Join(n.Dir, "testnet.sock"))
 	if err != nil || len(p) > 100 {

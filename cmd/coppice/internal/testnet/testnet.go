@@ -1,5 +1,5 @@
-// Package testnet runs several nodes of one chain on this machine: their homes, the links between them, which can be cut, and the
-// processes, under a supervisor. It is for trying and for tests.
+// Package testnet runs several nodes of one chain on this machine: their homes, the links between
+// them, which can be cut, and the processes, under a supervisor. It is for trying and for tests.
 package testnet
 
 import (
@@ -40,8 +40,9 @@ const fileName = "testnet.json"
 // Home is the home of a node.
 func (n *Net) Home(i int) string { return filepath.Join(n.Dir, fmt.Sprintf("node%d", i)) }
 
-// Init makes a testnet in a directory that has none: its nodes are the validators of one chain, with equal power. The homes appear when all of
-// them are made; one that was killed before leaves a directory in it whose name begins with ".making".
+// Init makes a testnet in a directory that has none: its nodes are the validators of one chain,
+// with equal power. The homes appear when all of them are made; one that was killed before leaves a
+// directory in it whose name begins with ".making".
 func Init(dir string, o InitOptions) (*Net, error) {
 	if o.Nodes < 1 || o.Nodes > MaxNodes {
 		return nil, fmt.Errorf("%w: %d nodes, want 1 to %d", node.ErrConfig, o.Nodes, MaxNodes)

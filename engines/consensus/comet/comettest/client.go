@@ -1,5 +1,5 @@
-// Package comettest plays CometBFT's side of ABCI over a unix socket, for tests of the application: whoever uses it decides what
-// is sent, when, and what is left unsent.
+// Package comettest plays CometBFT's side of ABCI over a unix socket, for tests of the application:
+// whoever uses it decides what is sent, when, and what is left unsent.
 package comettest
 
 import (

@@ -15,9 +15,10 @@ import (
 // patience bounds a misbehaviour.
 const patience = time.Minute
 
-// Misbehave does one bad thing on a socket, chosen by rng, and tells which: garbage, a frame that is oversized, cut or has flipped bits,
-// requests whose answers nobody reads, a hang-up at any point of it. The error is of what should have worked in spite of it: to connect, and to
-// be hung up on.
+// Misbehave does one bad thing on a socket, chosen by rng, and tells which: garbage, a frame that
+// is oversized, cut or has flipped bits, requests whose answers nobody reads, a hang-up at any
+// point of it. The error is of what should have worked in spite of it: to connect, and to be hung
+// up on.
 func Misbehave(socket string, rng *rand.Rand) (what string, err error) {
 	c, err := net.Dial("unix", socket)
 	if err != nil {
@@ -80,8 +81,8 @@ func frameOf(req *abci.Request) []byte {
 	return Frame(b)
 }
 
-// someFrame is a request that anybody may make. FinalizeBlock is only there for a height that cannot be the next: who sends that one is
-// CometBFT, which is why the socket is private.
+// someFrame is a request that anybody may make. FinalizeBlock is only there for a height that
+// cannot be the next: who sends that one is CometBFT, which is why the socket is private.
 func someFrame(rng *rand.Rand) []byte {
 	frames := []*abci.Request{
 		abci.ToRequestEcho("echo"), abci.ToRequestFlush(), abci.ToRequestInfo(&abci.RequestInfo{Version: "x"}),
@@ -99,7 +100,8 @@ func someFrame(rng *rand.Rand) []byte {
 	return frameOf(frames[rng.IntN(len(frames))])
 }
 
-// flipped has a few bits of a frame flipped, if that does not make a FinalizeBlock of a height that could be the next.
+// flipped has a few bits of a frame flipped, if that does not make a FinalizeBlock of a height that
+// could be the next.
 func flipped(rng *rand.Rand, frame []byte) []byte {
 	for range 1 + rng.IntN(4) {
 		frame[rng.IntN(len(frame))] ^= 1 << rng.IntN(8)

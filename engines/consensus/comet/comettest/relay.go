@@ -20,9 +20,10 @@ type Relayed struct {
 	Height    int64  // of the connection's last FinalizeBlock
 }
 
-// Relay passes on what comes over the listener's connections to the socket of an application and back, and calls at for each message
-// before it is passed on, and for each response once more after it. While at runs, that direction of the connection stands still. A
-// connection that ends on one side is ended on the other. It returns when the listener is closed.
+// Relay passes on what comes over the listener's connections to the socket of an application and
+// back, and calls at for each message before it is passed on, and for each response once more after
+// it. While at runs, that direction of the connection stands still. A connection that ends on one
+// side is ended on the other. It returns when the listener is closed.
 func Relay(l net.Listener, to string, at func(Relayed)) {
 	for {
 		c, err := l.Accept()

@@ -1,13 +1,15 @@
-// Package governance is the backend that changes the validator set of a chain of CometBFT's: by a transaction that is signed with
-// the governance key of the genesis.
+// Package governance is the backend that changes the validator set of a chain of CometBFT's: by a
+// transaction that is signed with the governance key of the genesis.
 //
-// A body is an ed25519 signature, 64 bytes, over a domain and what follows: a Change as JSON. The set stands in the replicated state,
-// under a key that no other backend can write, with the number of the last change: a change names the next number, so that none
-// is applied twice, in whatever envelope it comes.
+// A body is an ed25519 signature, 64 bytes, over a domain and what follows: a Change as JSON. The
+// set stands in the replicated state, under a key that no other backend can write, with the number
+// of the last change: a change names the next number, so that none is applied twice, in whatever
+// envelope it comes.
 //
-// CometBFT ends its consensus, for good and on all nodes, when it is told to remove who is not there or to leave nobody. So a change
-// is judged against the set before it counts: what CometBFT would not take fails here, as a transaction's own failure. A block
-// may have one change, for CometBFT takes a validator once in each.
+// CometBFT ends its consensus, for good and on all nodes, when it is told to remove who is not
+// there or to leave nobody. So a change is judged against the set before it counts: what CometBFT
+// would not take fails here, as a transaction's own failure. A block may have one change, for
+// CometBFT takes a validator once in each.
 package governance
 
 import (
@@ -86,7 +88,8 @@ type Backend struct {
 	genesis []Validator
 }
 
-// New makes the backend of a chain that began with these validators. Without a key it refuses every change.
+// New makes the backend of a chain that began with these validators. Without a key it refuses every
+// change.
 func New(key []byte, chainID string, genesis []Validator) *Backend {
 	return &Backend{key, chainID, genesis}
 }
@@ -215,7 +218,8 @@ func apply(set, updates []Validator) ([]Validator, error) {
 	return next, nil
 }
 
-// Updates are what a block changes in the validator set: the change in it that was applied, if there is one.
+// Updates are what a block changes in the validator set: the change in it that was applied, if
+// there is one.
 func Updates(b engines.Block, results []*logv1.TxResult) []*logv1.ValidatorUpdate {
 	for i, r := range results {
 		if r.Code != logv1.Code_CODE_OK || i >= len(b.Txs) {

@@ -98,8 +98,8 @@ func TestWhatCometBFTWouldNotTakeFails(t *testing.T) {
 	require.ErrorIs(t, New(nil, "orchard", nil).Check(body(t, 100, Change{"orchard", 1, []Validator{{pub(3), 1}}})), ErrSignature)
 }
 
-// The updates that CometBFT is told, one block after the other, lead to the set in the state: there is always somebody, and nobody
-// is removed who is not there.
+// The updates that CometBFT is told, one block after the other, lead to the set in the state: there
+// is always somebody, and nobody is removed who is not there.
 func TestTheUpdatesLeadToTheSet(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		b, v := backend(), &view{}
