@@ -15,42 +15,53 @@ import (
 
 // Tree is the node's supervision tree as it is now.
 func (c *Client) Tree(ctx context.Context) (*apiv1.TreeResponse, error) {
-	return once(ctx, c, c.attempt, &apiv1.TreeRequest{}, func(v *services, ctx context.Context, r *connect.Request[apiv1.TreeRequest]) (*connect.Response[apiv1.TreeResponse], error) {
-		return v.admin.Tree(ctx, r)
-	})
+	return once(ctx, c, c.attempt, &apiv1.TreeRequest{},
+		func(v *services, ctx context.Context,
+			r *connect.Request[apiv1.TreeRequest]) (*connect.Response[apiv1.TreeResponse], error) {
+			return v.admin.Tree(ctx, r)
+		})
 }
 
 // Spec is the node's supervision tree as it was specified.
 func (c *Client) Spec(ctx context.Context) (*apiv1.SpecResponse, error) {
-	return once(ctx, c, c.attempt, &apiv1.SpecRequest{}, func(v *services, ctx context.Context, r *connect.Request[apiv1.SpecRequest]) (*connect.Response[apiv1.SpecResponse], error) {
-		return v.admin.Spec(ctx, r)
-	})
+	return once(ctx, c, c.attempt, &apiv1.SpecRequest{},
+		func(v *services, ctx context.Context,
+			r *connect.Request[apiv1.SpecRequest]) (*connect.Response[apiv1.SpecResponse], error) {
+			return v.admin.Spec(ctx, r)
+		})
 }
 
 // Health tells whether the node is ready, and why it is not.
 func (c *Client) Health(ctx context.Context) (*apiv1.HealthResponse, error) {
-	return once(ctx, c, c.attempt, &apiv1.HealthRequest{}, func(v *services, ctx context.Context, r *connect.Request[apiv1.HealthRequest]) (*connect.Response[apiv1.HealthResponse], error) {
-		return v.admin.Health(ctx, r)
-	})
+	return once(ctx, c, c.attempt, &apiv1.HealthRequest{},
+		func(v *services, ctx context.Context,
+			r *connect.Request[apiv1.HealthRequest]) (*connect.Response[apiv1.HealthResponse], error) {
+			return v.admin.Health(ctx, r)
+		})
 }
 
 // HostStatus tells about the process around the node.
 func (c *Client) HostStatus(ctx context.Context) (*apiv1.HostStatusResponse, error) {
-	return once(ctx, c, c.attempt, &apiv1.HostStatusRequest{}, func(v *services, ctx context.Context, r *connect.Request[apiv1.HostStatusRequest]) (*connect.Response[apiv1.HostStatusResponse], error) {
-		return v.admin.HostStatus(ctx, r)
-	})
+	return once(ctx, c, c.attempt, &apiv1.HostStatusRequest{},
+		func(v *services, ctx context.Context,
+			r *connect.Request[apiv1.HostStatusRequest]) (*connect.Response[apiv1.HostStatusResponse], error) {
+			return v.admin.HostStatus(ctx, r)
+		})
 }
 
 // Kill strikes one child of the tree; a last element "*" of the path is any living child there. It
 // wants WithToken. It returns once the blow has fallen, not when the tree has grown back; killing
 // the root usually ends the connection instead. ReleaseAfter is for HOW_HANG, and zero means the
 // node's default.
-func (c *Client) Kill(ctx context.Context, path string, how apiv1.How, releaseAfter time.Duration) (*apiv1.KillResponse, error) {
+func (c *Client) Kill(ctx context.Context, path string, how apiv1.How,
+	releaseAfter time.Duration) (*apiv1.KillResponse, error) {
 	req := &apiv1.KillRequest{Path: path, How: how}
 	if releaseAfter != 0 {
 		req.ReleaseAfter = durationpb.New(releaseAfter)
 	}
-	return once(ctx, c, c.attempt, req, func(v *services, ctx context.Context, r *connect.Request[apiv1.KillRequest]) (*connect.Response[apiv1.KillResponse], error) {
-		return v.admin.Kill(ctx, r)
-	})
+	return once(ctx, c, c.attempt, req,
+		func(v *services, ctx context.Context,
+			r *connect.Request[apiv1.KillRequest]) (*connect.Response[apiv1.KillResponse], error) {
+			return v.admin.Kill(ctx, r)
+		})
 }

@@ -125,7 +125,8 @@ func (c *Client) sign(h http.Header) {
 }
 
 // once makes one attempt of at most the given time.
-func once[Q, R any](ctx context.Context, c *Client, limit time.Duration, req *Q, call func(*services, context.Context, *connect.Request[Q]) (*connect.Response[R], error)) (*R, error) {
+func once[Q, R any](ctx context.Context, c *Client, limit time.Duration, req *Q,
+	call func(*services, context.Context, *connect.Request[Q]) (*connect.Response[R], error)) (*R, error) {
 	s, err := c.services()
 	if err != nil {
 		return nil, err
@@ -141,7 +142,8 @@ func once[Q, R any](ctx context.Context, c *Client, limit time.Duration, req *Q,
 
 // again makes attempts until one is answered, with an answer or with an error that trying again
 // does not mend. When ctx ends first, the error tells both that and what the last attempt met.
-func again[Q, R any](ctx context.Context, c *Client, limit time.Duration, req *Q, call func(*services, context.Context, *connect.Request[Q]) (*connect.Response[R], error)) (*R, error) {
+func again[Q, R any](ctx context.Context, c *Client, limit time.Duration, req *Q,
+	call func(*services, context.Context, *connect.Request[Q]) (*connect.Response[R], error)) (*R, error) {
 	b := c.backoff()
 	for {
 		res, err := once(ctx, c, limit, req, call)

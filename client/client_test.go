@@ -64,7 +64,8 @@ func refuse(code apiv1.RefusedCode) func(*apiv1.SubmitResponse) error {
 	}
 }
 
-func (n *node) Submit(ctx context.Context, req *connect.Request[apiv1.SubmitRequest]) (*connect.Response[apiv1.SubmitResponse], error) {
+func (n *node) Submit(ctx context.Context,
+	req *connect.Request[apiv1.SubmitRequest]) (*connect.Response[apiv1.SubmitResponse], error) {
 	n.mu.Lock()
 	res := &apiv1.SubmitResponse{}
 	var call []string
@@ -75,7 +76,8 @@ func (n *node) Submit(ctx context.Context, req *connect.Request[apiv1.SubmitRequ
 			n.seen[string(tx)] = true
 			n.applied[string(tx)]++
 		}
-		res.Outcomes = append(res.Outcomes, &apiv1.TxOutcome{Id: id[:], Outcome: &apiv1.TxOutcome_Accepted{Accepted: &apiv1.Accepted{}}})
+		res.Outcomes = append(res.Outcomes,
+			&apiv1.TxOutcome{Id: id[:], Outcome: &apiv1.TxOutcome_Accepted{Accepted: &apiv1.Accepted{}}})
 	}
 	n.calls = append(n.calls, call)
 	step := n.steps[0]
@@ -106,12 +108,14 @@ var errHang = errors.New("hang")
 
 func hang(*apiv1.SubmitResponse) error { return errHang }
 
-func (n *node) Kill(_ context.Context, req *connect.Request[apiv1.KillRequest]) (*connect.Response[apiv1.KillResponse], error) {
+func (n *node) Kill(_ context.Context, req *connect.Request[apiv1.KillRequest]) (*connect.Response[apiv1.KillResponse],
+	error) {
 	n.auth = req.Header().Get("Authorization")
 	return connect.NewResponse(&apiv1.KillResponse{Path: req.Msg.Path, How: req.Msg.How, Incarnation: 3}), nil
 }
 
-func (n *node) Get(_ context.Context, req *connect.Request[apiv1.GetRequest]) (*connect.Response[apiv1.GetResponse], error) {
+func (n *node) Get(_ context.Context, req *connect.Request[apiv1.GetRequest]) (*connect.Response[apiv1.GetResponse],
+	error) {
 	res := &apiv1.GetResponse{Height: 5}
 	for _, k := range req.Msg.Keys {
 		res.Values = append(res.Values, &apiv1.Value{Found: string(k) != "none", Value: k})
@@ -336,7 +340,8 @@ func TestReads(t *testing.T) {
 
 func TestKillSendsTheToken(t *testing.T) {
 	n, url := start(t, ok)
-	res, err := dial(t, url, client.WithToken("secret")).Kill(context.Background(), "coppice/node", apiv1.How_HOW_STOP, 0)
+	res, err := dial(t, url, client.WithToken("secret")).Kill(context.Background(), "coppice/node",
+		apiv1.How_HOW_STOP, 0)
 	require.NoError(t, err)
 	require.EqualValues(t, 3, res.Incarnation)
 	require.Equal(t, "Bearer secret", n.auth)

@@ -63,7 +63,8 @@ func lost(ctx context.Context, err error) bool {
 // listened, and not when the request was turned away for what it is.
 func reached(err error) bool {
 	switch connect.CodeOf(err) {
-	case connect.CodeInvalidArgument, connect.CodeUnauthenticated, connect.CodePermissionDenied, connect.CodeResourceExhausted:
+	case connect.CodeInvalidArgument, connect.CodeUnauthenticated, connect.CodePermissionDenied,
+		connect.CodeResourceExhausted:
 		return false
 	}
 	op := new(net.OpError)

@@ -100,7 +100,8 @@ type memoryNode struct {
 	results map[engines.TxID]*logv1.TxResult
 }
 
-func (n *memoryNode) Submit(_ context.Context, req *connect.Request[apiv1.SubmitRequest]) (*connect.Response[apiv1.SubmitResponse], error) {
+func (n *memoryNode) Submit(_ context.Context,
+	req *connect.Request[apiv1.SubmitRequest]) (*connect.Response[apiv1.SubmitResponse], error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	res := &apiv1.SubmitResponse{}
@@ -117,12 +118,14 @@ func (n *memoryNode) Submit(_ context.Context, req *connect.Request[apiv1.Submit
 			}
 			n.results[id] = r
 		}
-		res.Outcomes = append(res.Outcomes, &apiv1.TxOutcome{Id: id[:], Outcome: &apiv1.TxOutcome_Result{Result: n.results[id]}})
+		res.Outcomes = append(res.Outcomes,
+			&apiv1.TxOutcome{Id: id[:], Outcome: &apiv1.TxOutcome_Result{Result: n.results[id]}})
 	}
 	return connect.NewResponse(res), nil
 }
 
-func (n *memoryNode) Get(_ context.Context, req *connect.Request[apiv1.GetRequest]) (*connect.Response[apiv1.GetResponse], error) {
+func (n *memoryNode) Get(_ context.Context,
+	req *connect.Request[apiv1.GetRequest]) (*connect.Response[apiv1.GetResponse], error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	res := &apiv1.GetResponse{}

@@ -66,7 +66,8 @@ func (c *Client) Follow(ctx context.Context, after uint64, kinds []string, handl
 // handled marks an error of the handler's, which is no reason to try again.
 type handled struct{ error }
 
-func (c *Client) followOnce(ctx context.Context, after uint64, fromNow bool, kinds []string, handle func(*apiv1.FollowResponse) error) error {
+func (c *Client) followOnce(ctx context.Context, after uint64, fromNow bool, kinds []string,
+	handle func(*apiv1.FollowResponse) error) error {
 	s, err := c.services()
 	if err != nil {
 		return err

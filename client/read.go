@@ -51,9 +51,11 @@ func (c *Client) get(ctx context.Context, req *apiv1.GetRequest) (Read, error) {
 	if req.Consistent {
 		limit *= 2
 	}
-	res, err := again(ctx, c, limit, req, func(v *services, ctx context.Context, r *connect.Request[apiv1.GetRequest]) (*connect.Response[apiv1.GetResponse], error) {
-		return v.node.Get(ctx, r)
-	})
+	res, err := again(ctx, c, limit, req,
+		func(v *services, ctx context.Context,
+			r *connect.Request[apiv1.GetRequest]) (*connect.Response[apiv1.GetResponse], error) {
+			return v.node.Get(ctx, r)
+		})
 	if err != nil {
 		return Read{}, err
 	}
@@ -72,14 +74,18 @@ func (c *Client) get(ctx context.Context, req *apiv1.GetRequest) (Read, error) {
 // Status tells where the node's chain stands. It does not try again: an error that is unavailable
 // means that the node is not ready.
 func (c *Client) Status(ctx context.Context) (*apiv1.StatusResponse, error) {
-	return once(ctx, c, c.attempt, &apiv1.StatusRequest{}, func(v *services, ctx context.Context, r *connect.Request[apiv1.StatusRequest]) (*connect.Response[apiv1.StatusResponse], error) {
-		return v.node.Status(ctx, r)
-	})
+	return once(ctx, c, c.attempt, &apiv1.StatusRequest{},
+		func(v *services, ctx context.Context,
+			r *connect.Request[apiv1.StatusRequest]) (*connect.Response[apiv1.StatusResponse], error) {
+			return v.node.Status(ctx, r)
+		})
 }
 
 // WaitReady waits until the node answers its status.
 func (c *Client) WaitReady(ctx context.Context) (*apiv1.StatusResponse, error) {
-	return again(ctx, c, c.attempt, &apiv1.StatusRequest{}, func(v *services, ctx context.Context, r *connect.Request[apiv1.StatusRequest]) (*connect.Response[apiv1.StatusResponse], error) {
-		return v.node.Status(ctx, r)
-	})
+	return again(ctx, c, c.attempt, &apiv1.StatusRequest{},
+		func(v *services, ctx context.Context,
+			r *connect.Request[apiv1.StatusRequest]) (*connect.Response[apiv1.StatusResponse], error) {
+			return v.node.Status(ctx, r)
+		})
 }

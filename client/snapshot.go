@@ -25,9 +25,11 @@ func (c *Client) CreateSnapshot(ctx context.Context) (s *apiv1.Snapshot, fresh b
 
 // Snapshots lists the node's snapshots, the oldest state first. It wants the admin token.
 func (c *Client) Snapshots(ctx context.Context) ([]*apiv1.Snapshot, error) {
-	res, err := again(ctx, c, c.attempt, &apiv1.ListSnapshotsRequest{}, func(s *services, ctx context.Context, q *connect.Request[apiv1.ListSnapshotsRequest]) (*connect.Response[apiv1.ListSnapshotsResponse], error) {
-		return s.snapshot.ListSnapshots(ctx, q)
-	})
+	res, err := again(ctx, c, c.attempt, &apiv1.ListSnapshotsRequest{},
+		func(s *services, ctx context.Context, q *connect.Request[apiv1.ListSnapshotsRequest]) (
+			*connect.Response[apiv1.ListSnapshotsResponse], error) {
+			return s.snapshot.ListSnapshots(ctx, q)
+		})
 	if err != nil {
 		return nil, err
 	}
@@ -36,9 +38,11 @@ func (c *Client) Snapshots(ctx context.Context) ([]*apiv1.Snapshot, error) {
 
 // Retention tells what the node's log holds, and what holds the log. It wants the admin token.
 func (c *Client) Retention(ctx context.Context) (*apiv1.RetentionResponse, error) {
-	return again(ctx, c, c.attempt, &apiv1.RetentionRequest{}, func(s *services, ctx context.Context, q *connect.Request[apiv1.RetentionRequest]) (*connect.Response[apiv1.RetentionResponse], error) {
-		return s.snapshot.Retention(ctx, q)
-	})
+	return again(ctx, c, c.attempt, &apiv1.RetentionRequest{},
+		func(s *services, ctx context.Context,
+			q *connect.Request[apiv1.RetentionRequest]) (*connect.Response[apiv1.RetentionResponse], error) {
+			return s.snapshot.Retention(ctx, q)
+		})
 }
 
 // Backup hands take the parts of a backup of the running node, in order. It wants the admin token

@@ -63,7 +63,8 @@ func (c *Client) submitOne(ctx context.Context, tx engines.Tx, wait bool) (Outco
 // ctx, or one that is not about a single transaction; the outcomes are valid in any case, and those
 // without an answer are ErrUnknown.
 func (c *Client) SubmitMany(ctx context.Context, txs [][]byte, wait bool) ([]Outcome, error) {
-	s := submission{c: c, txs: txs, out: make([]Outcome, len(txs)), accepted: make([]bool, len(txs)), tried: make([]bool, len(txs))}
+	s := submission{c: c, txs: txs, out: make([]Outcome, len(txs)), accepted: make([]bool, len(txs)),
+		tried: make([]bool, len(txs))}
 	open := make([]int, len(txs)) // indices of txs without a final answer
 	for i, tx := range txs {
 		s.out[i].ID = engines.HashTx(tx)
@@ -137,11 +138,14 @@ func (s *submission) send(ctx context.Context, chunk []int, wait bool) (left []i
 		req.Wait, req.Timeout = apiv1.Wait_WAIT_RESULT, durationpb.New(patience(ctx, limit))
 		limit *= 2 // the node's wait, and the time to submit
 	}
-	res, err := once(ctx, s.c, limit, req, func(v *services, ctx context.Context, r *connect.Request[apiv1.SubmitRequest]) (*connect.Response[apiv1.SubmitResponse], error) {
-		return v.node.Submit(ctx, r)
-	})
+	res, err := once(ctx, s.c, limit, req,
+		func(v *services, ctx context.Context,
+			r *connect.Request[apiv1.SubmitRequest]) (*connect.Response[apiv1.SubmitResponse], error) {
+			return v.node.Submit(ctx, r)
+		})
 	if err == nil && len(res.Outcomes) != len(chunk) {
-		err = connect.NewError(connect.CodeInternal, fmt.Errorf("%d outcomes of %d transactions", len(res.Outcomes), len(chunk)))
+		err = connect.NewError(connect.CodeInternal, fmt.Errorf("%d outcomes of %d transactions", len(res.Outcomes),
+			len(chunk)))
 	}
 	if err != nil {
 		for _, at := range chunk {
@@ -175,7 +179,8 @@ func (s *submission) take(at int, o *apiv1.TxOutcome, wait bool) bool {
 	case o.GetResult() != nil:
 		out.Result = o.GetResult()
 	case o.GetExpired() != nil:
-		out.Err = fmt.Errorf("%w: %s, at block time %s", ErrExpired, out.ID.Short(), o.GetExpired().GetBlockTime().AsTime().Format(time.RFC3339))
+		out.Err = fmt.Errorf("%w: %s, at block time %s", ErrExpired, out.ID.Short(),
+			o.GetExpired().GetBlockTime().AsTime().Format(time.RFC3339))
 	case o.GetRefused() != nil:
 		r := o.GetRefused()
 		if r.Code == apiv1.RefusedCode_REFUSED_CODE_POOL_FULL {
@@ -216,7 +221,8 @@ func (c *Client) Tx(ctx context.Context, id engines.TxID, wait time.Duration) (O
 	for {
 		part := max(0, min(time.Until(until), c.attempt))
 		res, err := again(ctx, c, c.attempt+part, &apiv1.GetTxRequest{Id: id[:], Wait: durationpb.New(part)},
-			func(v *services, ctx context.Context, r *connect.Request[apiv1.GetTxRequest]) (*connect.Response[apiv1.GetTxResponse], error) {
+			func(v *services, ctx context.Context,
+				r *connect.Request[apiv1.GetTxRequest]) (*connect.Response[apiv1.GetTxResponse], error) {
 				return v.node.GetTx(ctx, r)
 			})
 		if connect.CodeOf(err) == connect.CodeNotFound {

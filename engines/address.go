@@ -71,7 +71,8 @@ func (a Address) each(ctx context.Context, use func(*Mailbox) error) error {
 		}
 		if err == nil && a.elders {
 			if own := supervisor.Incarnation(ctx); own != 0 && m.incarnation > own {
-				return fmt.Errorf("%w: %s of incarnation %d is younger than its caller, %d", supervisor.ErrFenced, a.name, m.incarnation, own)
+				return fmt.Errorf("%w: %s of incarnation %d is younger than its caller, %d", supervisor.ErrFenced,
+					a.name, m.incarnation, own)
 			}
 		}
 		if err == nil {

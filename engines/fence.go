@@ -27,7 +27,8 @@ type Admission map[string]uint64
 // Admit refuses a replaced sender with supervisor.ErrFenced, and notes a newer one.
 func (a Admission) Admit(s Sender) error {
 	if newest := a[s.Path]; s.Incarnation < newest {
-		return fmt.Errorf("%w: incarnation %d of %s has been replaced by %d", supervisor.ErrFenced, s.Incarnation, s.Path, newest)
+		return fmt.Errorf("%w: incarnation %d of %s has been replaced by %d", supervisor.ErrFenced, s.Incarnation,
+			s.Path, newest)
 	}
 	a[s.Path] = s.Incarnation
 	return nil

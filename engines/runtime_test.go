@@ -51,8 +51,14 @@ func start(t *testing.T, spec engines.Spec, limit int) *rig {
 		n := 0
 		engines.OnCast(s, func(_ context.Context, m add) error { n += m.n; return nil })
 		engines.OnCall(s, func(_ context.Context, _ total, from engines.From[int]) error { from.Reply(n); return nil })
-		engines.OnCall(s, func(_ context.Context, _ keep, _ engines.From[int]) error { r.kept <- struct{}{}; return nil })
-		engines.OnCall(s, func(_ context.Context, m fail, from engines.From[int]) error { from.Fail(m.err); return nil })
+		engines.OnCall(s, func(_ context.Context, _ keep, _ engines.From[int]) error {
+			r.kept <- struct{}{}
+			return nil
+		})
+		engines.OnCall(s, func(_ context.Context, m fail, from engines.From[int]) error {
+			from.Fail(m.err)
+			return nil
+		})
 		engines.OnCast(s, func(context.Context, crash) error { panic("crash was asked for") })
 		engines.OnCast(s, func(context.Context, quit) error { return errors.New("quit was asked for") })
 		engines.OnCall(s, func(_ context.Context, m later, from engines.From[int]) error {
@@ -215,22 +221,30 @@ func TestTheRoutersDeathTakesEveryAddressDown(t *testing.T) {
 // Faults reach an engine that waits for messages, and one that waits for another engine.
 func TestFaultsReachWaitingEngines(t *testing.T) {
 	r := start(t, engines.Spec{}, 10)
-	require.NoError(t, r.run.Inject(t.Context(), "counter", supervisor.Fault{Name: "goexit", Do: func(context.Context) { runtime.Goexit() }}))
+	require.NoError(t, r.run.Inject(t.Context(), "counter", supervisor.Fault{Name: "goexit", Do: func(context.Context) {
+		runtime.Goexit()
+	}}))
 	<-r.inits
-	require.NoError(t, r.run.Inject(t.Context(), "counter", supervisor.Fault{Name: "panic", Do: func(context.Context) { panic("fault") }}))
+	require.NoError(t, r.run.Inject(t.Context(), "counter", supervisor.Fault{Name: "panic", Do: func(context.Context) {
+		panic("fault")
+	}}))
 	<-r.inits
 
 	calling := make(chan struct{})
 	var once sync.Once
-	_, err := r.run.StartChild(t.Context(), supervisor.Child{ID: "caller", Restart: supervisor.Temporary, Start: supervisor.Start(func(ctx context.Context) error {
-		once.Do(func() { close(calling) })
-		_, err := engines.Call(ctx, r.counter.With(engines.Resend), keep{})
-		return err
-	})})
+	_, err := r.run.StartChild(t.Context(),
+		supervisor.Child{ID: "caller", Restart: supervisor.Temporary,
+			Start: supervisor.Start(func(ctx context.Context) error {
+				once.Do(func() { close(calling) })
+				_, err := engines.Call(ctx, r.counter.With(engines.Resend), keep{})
+				return err
+			})})
 	require.NoError(t, err)
 	<-calling
 	took := make(chan struct{})
-	require.NoError(t, r.run.Inject(t.Context(), "caller", supervisor.Fault{Name: "note", Do: func(context.Context) { close(took) }}))
+	require.NoError(t, r.run.Inject(t.Context(), "caller", supervisor.Fault{Name: "note", Do: func(context.Context) {
+		close(took)
+	}}))
 	<-took
 }
 
@@ -254,13 +268,18 @@ func TestTheMailboxIsBounded(t *testing.T) {
 
 func BenchmarkCall(b *testing.B) {
 	table := router.NewDirectory()
-	sup, _ := supervisor.New(supervisor.Spec{Name: "bench", Build: supervisor.Children(supervisor.Child{ID: "router", Start: router.Child(table)}, supervisor.Child{ID: "echo", Start: engines.Spec{
-		Name: "echo",
-		Init: func(_ context.Context, s *engines.Server) error {
-			engines.OnCall(s, func(_ context.Context, _ total, from engines.From[int]) error { from.Reply(1); return nil })
-			return nil
-		},
-	}.Start(table)})})
+	sup, _ := supervisor.New(supervisor.Spec{Name: "bench",
+		Build: supervisor.Children(supervisor.Child{ID: "router", Start: router.Child(table)},
+			supervisor.Child{ID: "echo", Start: engines.Spec{
+				Name: "echo",
+				Init: func(_ context.Context, s *engines.Server) error {
+					engines.OnCall(s, func(_ context.Context, _ total, from engines.From[int]) error {
+						from.Reply(1)
+						return nil
+					})
+					return nil
+				},
+			}.Start(table)})})
 	run, err := sup.Start(context.Background())
 	require.NoError(b, err)
 	defer run.Stop(context.Background())

@@ -23,7 +23,8 @@ func (id TxID) Short() string { return hex.EncodeToString(id[:4]) }
 func ParseTxID(s string) (TxID, error) {
 	var id TxID
 	if len(s) != 2*len(id) {
-		return id, fmt.Errorf("transaction id %q: %d characters, want %d hexadecimal digits", clip(s), len(s), 2*len(id))
+		return id, fmt.Errorf("transaction id %q: %d characters, want %d hexadecimal digits", clip(s),
+			len(s), 2*len(id))
 	}
 	if _, err := hex.Decode(id[:], []byte(s)); err != nil {
 		return id, fmt.Errorf("transaction id %q: %w", clip(s), err)
@@ -85,7 +86,8 @@ const txFormat = 0x01
 func NewTx(backend string, body []byte, validFor time.Duration) Tx {
 	nonce := make([]byte, 16)
 	rand.Read(nonce) // never fails: crypto/rand ends the process instead
-	return Tx{Backend: backend, Nonce: nonce, ValidUntil: time.Now().Add(validFor).Truncate(time.Millisecond), Body: body}
+	return Tx{Backend: backend, Nonce: nonce, ValidUntil: time.Now().Add(validFor).Truncate(time.Millisecond),
+		Body: body}
 }
 
 // Encode returns the canonical bytes, of which there is exactly one form:
@@ -96,7 +98,8 @@ func NewTx(backend string, body []byte, validFor time.Duration) Tx {
 func (t Tx) Encode() ([]byte, error) {
 	switch {
 	case t.Backend == "" || len(t.Backend) > MaxBackendName:
-		return nil, fmt.Errorf("%w: backend name of %d bytes, want 1 to %d", ErrMalformedTx, len(t.Backend), MaxBackendName)
+		return nil, fmt.Errorf("%w: backend name of %d bytes, want 1 to %d", ErrMalformedTx, len(t.Backend),
+			MaxBackendName)
 	case len(t.Nonce) > MaxNonce:
 		return nil, fmt.Errorf("%w: nonce of %d bytes, want at most %d", ErrMalformedTx, len(t.Nonce), MaxNonce)
 	case len(t.Body) > MaxTxBytes:

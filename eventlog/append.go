@@ -183,7 +183,8 @@ func (l *Log) join(ctx context.Context, records []Record, mode mode, done func(u
 		size += segment.RecordSize(len(records[i].Data))
 	}
 	if size > l.opts.MaxRecord {
-		return nil, 0, fmt.Errorf("%w: %d bytes in %d records, at most %d", ErrTooLarge, size, len(records), l.opts.MaxRecord)
+		return nil, 0, fmt.Errorf("%w: %d bytes in %d records, at most %d", ErrTooLarge, size, len(records),
+			l.opts.MaxRecord)
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, 0, err

@@ -21,7 +21,8 @@ import (
 // TestForeignFiles: what is not the log's own is neither read nor touched, whatever it is called.
 func TestForeignFiles(t *testing.T) {
 	dir := t.TempDir()
-	foreign := []string{"notes.spare", "x.seg", "README", "1.seg", "000000000000000G.seg", "00000000000000AB.seg", ".seg", ".spare", "END", "EXTENT.bak", "0000000000000001.seg~"}
+	foreign := []string{"notes.spare", "x.seg", "README", "1.seg", "000000000000000G.seg", "00000000000000AB.seg",
+		".seg", ".spare", "END", "EXTENT.bak", "0000000000000001.seg~"}
 	for _, name := range foreign {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("mine: "+name), 0o644))
 	}
@@ -103,7 +104,9 @@ var shuffles = []struct {
 		copyTo(t, d, files[1], logDir+"/ffffffffffffffff.seg")
 	}},
 	{"a middle segment empty", func(t *testing.T, d, _ *vfs.Disk, files []string) { resize(t, d, files[1], 0) }},
-	{"the last segment empty", func(t *testing.T, d, _ *vfs.Disk, files []string) { resize(t, d, files[len(files)-1], 0) }},
+	{"the last segment empty", func(t *testing.T, d, _ *vfs.Disk, files []string) {
+		resize(t, d, files[len(files)-1], 0)
+	}},
 	{"another first index in the first header", func(t *testing.T, d, _ *vfs.Disk, files []string) {
 		rewriteHeader(t, d, files[0], func(h *segment.Header) { h.FirstIndex++ })
 	}},

@@ -41,7 +41,8 @@ func NewBuilder(dir string, o Options) (*Builder, error) {
 		return nil, fmt.Errorf("eventlog: %w", err)
 	}
 	if len(names) > 0 {
-		return nil, fmt.Errorf("eventlog: %s is not empty: it holds %s; a new log is not mixed with what is there: %w", dest, names[0], fs.ErrExist)
+		return nil, fmt.Errorf("eventlog: %s is not empty: it holds %s; a new log is not mixed with what is there: %w",
+			dest, names[0], fs.ErrExist)
 	}
 	parents := ancestors(o.FS, l.dir)
 	if err := o.FS.MkdirAll(l.dir); err != nil {
@@ -68,7 +69,8 @@ func (l *Log) clearBuilding() error {
 		return err
 	}
 	for _, name := range names {
-		if name != lockName && name != extentName && !strings.HasSuffix(name, segSuffix) && !strings.HasSuffix(name, spareSuffix) {
+		if name != lockName && name != extentName && !strings.HasSuffix(name, segSuffix) && !strings.HasSuffix(name,
+			spareSuffix) {
 			return fmt.Errorf("%s is not empty: it holds %s, which is no part of a log: %w", l.dir, name, fs.ErrExist)
 		}
 	}
@@ -93,7 +95,8 @@ func (b *Builder) Append(records ...Record) error {
 	for i := range records {
 		size := segment.RecordSize(len(records[i].Data))
 		if size > b.log.opts.MaxRecord {
-			return fmt.Errorf("%w: record %d has %d bytes, at most %d", ErrTooLarge, b.log.next, size, b.log.opts.MaxRecord)
+			return fmt.Errorf("%w: record %d has %d bytes, at most %d", ErrTooLarge, b.log.next, size,
+				b.log.opts.MaxRecord)
 		}
 		if b.cur != nil && int64(len(b.cur.buf))+size > b.log.opts.MaxBatch {
 			if err := b.flush(); err != nil {

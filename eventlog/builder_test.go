@@ -41,7 +41,8 @@ func judgeBuilt(disk *vfs.Disk) error {
 	}
 	defer l.Close()
 	records, gaps, err := readAround(l)
-	if err == nil && (records != 260 || len(gaps) != 1 || gaps[0].First != 200 || gaps[0].Last != 239 || l.First() != 51 || l.Durable() != 350) {
+	if err == nil && (records != 260 || len(gaps) != 1 || gaps[0].First != 200 || gaps[0].Last != 239 ||
+		l.First() != 51 || l.Durable() != 350) {
 		err = errors.New("not the log that was built")
 	}
 	return err

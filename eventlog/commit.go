@@ -231,7 +231,8 @@ func (l *Log) commit(b *batch) error {
 				return err
 			}
 		}
-		b.buf = segment.Finish(b.buf, w.seg.seed, w.off, segment.Frame{First: b.first, Count: b.count, Flags: b.flags, Synced: uint64(w.synced)})
+		b.buf = segment.Finish(b.buf, w.seg.seed, w.off,
+			segment.Frame{First: b.first, Count: b.count, Flags: b.flags, Synced: uint64(w.synced)})
 		if err := writeAt(w.file, b.buf, w.off); err != nil {
 			return err
 		}

@@ -17,7 +17,8 @@ import (
 // crashes runs a workload on a disk that loses power, as far as its clones know, inside operations
 // chosen at random, and judges each clone. tamper, if not nil, makes the log's file system lie. It
 // returns the first broken promise.
-func crashes(ctx context.Context, seed uint64, tamper func(*vfs.Disk) eventlog.FS, change func(eventlog.Options) eventlog.Options, count *atomic.Int64) error {
+func crashes(ctx context.Context, seed uint64, tamper func(*vfs.Disk) eventlog.FS,
+	change func(eventlog.Options) eventlog.Options, count *atomic.Int64) error {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	disk := vfs.NewDisk()
 	p := newPromises()
@@ -32,7 +33,8 @@ func crashes(ctx context.Context, seed uint64, tamper func(*vfs.Disk) eventlog.F
 		before := p.now()
 		percent := []int{0, 100, r.IntN(101)}[r.IntN(3)]
 		if err := afterCrash(ctx, disk.Crash(r, percent), r, p, before, change); err != nil {
-			err = fmt.Errorf("seed %d, crash at operation %d (%s %s), %d%% kept: %w", seed, op.N, op.Kind, op.Path, percent, err)
+			err = fmt.Errorf("seed %d, crash at operation %d (%s %s), %d%% kept: %w", seed, op.N, op.Kind, op.Path,
+				percent, err)
 			broken.CompareAndSwap(nil, &err)
 		}
 		count.Add(1)
@@ -60,7 +62,8 @@ var recoveryCrashes = soak(16, 4)
 
 // openAndCrash opens a log while the power goes inside every operation of that, too, and judges
 // what each of those crashes leaves.
-func openAndCrash(disk *vfs.Disk, rng *rand.Rand, p *promises, before kept, change func(eventlog.Options) eventlog.Options) (*eventlog.Log, error) {
+func openAndCrash(disk *vfs.Disk, rng *rand.Rand, p *promises, before kept,
+	change func(eventlog.Options) eventlog.Options) (*eventlog.Log, error) {
 	var broken atomic.Pointer[error]
 	var done atomic.Bool
 	look := func(op vfs.Op, side uint64) {
@@ -74,7 +77,8 @@ func openAndCrash(disk *vfs.Disk, rng *rand.Rand, p *promises, before kept, chan
 			err = errors.Join(p.check(l, before), l.Close())
 		}
 		if err != nil {
-			err = fmt.Errorf("crash at operation %d of recovery (%s %s), %d%% kept: %w", op.N, op.Kind, op.Path, percent, err)
+			err = fmt.Errorf("crash at operation %d of recovery (%s %s), %d%% kept: %w", op.N, op.Kind, op.Path,
+				percent, err)
 			broken.CompareAndSwap(nil, &err)
 		}
 	}
@@ -91,7 +95,8 @@ func openAndCrash(disk *vfs.Disk, rng *rand.Rand, p *promises, before kept, chan
 }
 
 // afterCrash opens what a crash left, judges it, goes on a little, and crashes again.
-func afterCrash(ctx context.Context, disk *vfs.Disk, rng *rand.Rand, p *promises, before kept, change func(eventlog.Options) eventlog.Options) error {
+func afterCrash(ctx context.Context, disk *vfs.Disk, rng *rand.Rand, p *promises, before kept,
+	change func(eventlog.Options) eventlog.Options) error {
 	l, err := openAndCrash(disk, rng, p, before, change)
 	if err != nil {
 		return fmt.Errorf("open after a crash: %w", err)

@@ -142,7 +142,8 @@ func (c *Cursor) advance() (bool, error) {
 		}
 		if s.first != c.want {
 			c.log.unread(s)
-			return false, c.damaged(c.r.off, fmt.Errorf("the next segment begins with record %d, want %d", s.first, c.want))
+			return false, c.damaged(c.r.off,
+				fmt.Errorf("the next segment begins with record %d, want %d", s.first, c.want))
 		}
 		c.leave()
 		c.enter(s, f, waypoint{s.first, segment.HeaderSize})

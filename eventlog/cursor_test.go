@@ -137,7 +137,8 @@ func TestTruncation(t *testing.T) {
 	require.LessOrEqual(t, l.First(), uint64(300))
 	require.Greater(t, l.First(), uint64(200))
 	require.Equal(t, eventlog.Truncated{First: l.First(), Removed: n, Recycled: last.Recycled, HeldBy: "slow"}, last)
-	require.Equal(t, []eventlog.RetainerStat{{Name: "slow", Floor: 300}, {Name: "fast", Floor: 900}}, l.Stat().Retainers)
+	require.Equal(t, []eventlog.RetainerStat{{Name: "slow", Floor: 300}, {Name: "fast", Floor: 900}},
+		l.Stat().Retainers)
 	_, err = l.Cursor(1)
 	require.ErrorIs(t, err, eventlog.ErrTruncated)
 	_, err = l.Read(l.First() - 1)

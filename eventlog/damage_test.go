@@ -72,7 +72,8 @@ var damageKinds = []struct {
 
 // damages builds one log and damages many copies of it. It returns the first case of wrong data or
 // of a loss without a word.
-func damages(ctx context.Context, seed uint64, end ending, tries int, change func(eventlog.Options) eventlog.Options) (refused, kept int, err error) {
+func damages(ctx context.Context, seed uint64, end ending, tries int, change func(eventlog.Options) eventlog.Options) (
+	refused, kept int, err error) {
 	rng := rand.New(rand.NewPCG(seed, 4))
 	disk := vfs.NewDisk()
 	o := change(small(disk))
@@ -187,7 +188,8 @@ func (fs frames) mayLose(before, after []byte) uint64 {
 }
 
 // damaged judges one damaged log. kept is true if it opened: then nothing may be missing.
-func damaged(d *vfs.Disk, file string, first, mayLose uint64, change func(eventlog.Options) eventlog.Options) (kept bool, err error) {
+func damaged(d *vfs.Disk, file string, first, mayLose uint64, change func(eventlog.Options) eventlog.Options) (
+	kept bool, err error) {
 	o := change(small(d))
 	_, verr := eventlog.Verify(logDir, o)
 	quick := o

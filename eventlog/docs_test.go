@@ -22,13 +22,15 @@ func TestDocumentedTestsExist(t *testing.T) {
 		for _, f := range files {
 			src, err := os.ReadFile(f)
 			require.NoError(t, err)
-			for _, m := range regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w+)\(`).FindAllStringSubmatch(string(src), -1) {
+			for _, m := range regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w+)\(`).FindAllStringSubmatch(
+				string(src), -1) {
 				tests[m[1]] = true
 			}
 		}
 	}
 	named := map[string]bool{}
-	for _, m := range regexp.MustCompile("`(?:\\w+\\.)?((?:Test|Fuzz|Benchmark)\\w+)`").FindAllStringSubmatch(string(doc), -1) {
+	for _, m := range regexp.MustCompile("`(?:\\w+\\.)?((?:Test|Fuzz|Benchmark)\\w+)`").FindAllStringSubmatch(
+		string(doc), -1) {
 		named[m[1]] = true
 		require.True(t, tests[m[1]], "docs/eventlog.md names %s, which is not there", m[1])
 	}

@@ -50,7 +50,8 @@ type CorruptError struct {
 
 func (e *CorruptError) Error() string {
 	if e.Index != 0 {
-		return fmt.Sprintf("%v: %s at offset %d (record %d and after): %s", ErrCorrupt, e.File, e.Offset, e.Index, e.Reason)
+		return fmt.Sprintf("%v: %s at offset %d (record %d and after): %s", ErrCorrupt, e.File, e.Offset,
+			e.Index, e.Reason)
 	}
 	return fmt.Sprintf("%v: %s at offset %d: %s", ErrCorrupt, e.File, e.Offset, e.Reason)
 }

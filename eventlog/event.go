@@ -80,9 +80,11 @@ func (e Recovered) String() string {
 
 func (e TornTail) String() string {
 	if e.Bytes == 0 { // the process died between two writes
-		return fmt.Sprintf("%s was not closed in order, and nothing of it is torn; the next record is %d", e.File, e.NextIndex)
+		return fmt.Sprintf("%s was not closed in order, and nothing of it is torn; the next record is %d", e.File,
+			e.NextIndex)
 	}
-	return fmt.Sprintf("torn tail of %s cut at offset %d (%d bytes); the next record is %d", e.File, e.Offset, e.Bytes, e.NextIndex)
+	return fmt.Sprintf("torn tail of %s cut at offset %d (%d bytes); the next record is %d", e.File, e.Offset, e.Bytes,
+		e.NextIndex)
 }
 
 func (e Progress) String() string { return fmt.Sprintf("checked %d of %d bytes", e.Done, e.Total) }

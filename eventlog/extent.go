@@ -169,8 +169,11 @@ func (in *inspection) judgeExtent() {
 	}
 	if in.extent == nil {
 		// It is made right after the first segment, before that has records.
-		if n := len(in.segs); n > 1 || n == 1 && (in.segs[0].number != 1 || in.segs[0].scan.frames > 0 || in.segs[0].damage != nil) {
-			in.extentDamage = &CorruptError{File: path, Reason: fmt.Sprintf("file is missing; it tells which segments there should be, and %s is there", filepath.Base(in.segs[0].path))}
+		if n := len(in.segs); n > 1 || n == 1 && (in.segs[0].number != 1 || in.segs[0].scan.frames > 0 ||
+			in.segs[0].damage != nil) {
+			in.extentDamage = &CorruptError{File: path,
+				Reason: fmt.Sprintf("file is missing; it tells which segments there should be, and %s is there",
+					filepath.Base(in.segs[0].path))}
 		}
 		return
 	}
@@ -179,26 +182,32 @@ func (in *inspection) judgeExtent() {
 	}
 	e := *in.extent
 	if len(in.segs) == 0 {
-		missing(e.Last, fmt.Sprintf("%s says that the log goes from segment %x to this one, and none is there", extentName, e.First))
+		missing(e.Last, fmt.Sprintf("%s says that the log goes from segment %x to this one, and none is there",
+			extentName, e.First))
 		return
 	}
 	for _, s := range in.segs {
 		if s.damage == nil && s.header.ID != e.ID {
-			s.damage = &CorruptError{File: s.path, Reason: fmt.Sprintf("segment belongs to log %x, want %x as in %s", s.header.ID, e.ID, extentName)}
+			s.damage = &CorruptError{File: s.path, Reason: fmt.Sprintf("segment belongs to log %x, want %x as in %s",
+				s.header.ID, e.ID, extentName)}
 		}
 	}
 	first, last := in.segs[0], in.segs[len(in.segs)-1]
 	switch {
 	case first.number < e.First && first.damage == nil:
-		first.damage = &CorruptError{File: first.path, Reason: fmt.Sprintf("%s says that the log begins with segment %x", extentName, e.First)}
+		first.damage = &CorruptError{File: first.path,
+			Reason: fmt.Sprintf("%s says that the log begins with segment %x", extentName, e.First)}
 	case first.number == e.First && first.damage == nil && first.header.FirstIndex != e.FirstIndex:
-		first.damage = &CorruptError{File: first.path, Reason: fmt.Sprintf("segment begins at record %d, %s says %d", first.header.FirstIndex, extentName, e.FirstIndex)}
+		first.damage = &CorruptError{File: first.path, Reason: fmt.Sprintf("segment begins at record %d, %s says %d",
+			first.header.FirstIndex, extentName, e.FirstIndex)}
 	case first.number > e.First:
 		missing(e.First, fmt.Sprintf("%s says that the log begins with it, at record %d", extentName, e.FirstIndex))
 	case e.Last > last.number:
-		missing(e.Last, fmt.Sprintf("%s says that the log reached it, and has records up to %d at least", extentName, e.Next-1))
+		missing(e.Last, fmt.Sprintf("%s says that the log reached it, and has records up to %d at least",
+			extentName, e.Next-1))
 	case e.Sealed && e.Last == last.number && last.damage == nil && (!last.scan.sealed || last.scan.seal != e.Seal):
 		last.damage = &CorruptError{File: last.path, Offset: last.scan.end, Index: last.scan.next,
-			Reason: fmt.Sprintf("no seal where the frames end; %s says that there is one at offset %d with checksum %08x", extentName, e.Seal.Offset, e.Seal.CRC)}
+			Reason: fmt.Sprintf("no seal where the frames end; %s says that there is one at offset %d with "+
+				"checksum %08x", extentName, e.Seal.Offset, e.Seal.CRC)}
 	}
 }

@@ -47,7 +47,8 @@ func removals(ctx context.Context, seed uint64, change func(eventlog.Options) ev
 		}
 	}
 	files := segFiles(disk)
-	for _, gone := range [][]string{files[len(files)-1:], files[:1], files, files[1:], files[:len(files)-1], files[len(files)/2:][:1]} {
+	for _, gone := range [][]string{files[len(files)-1:], files[:1], files, files[1:], files[:len(files)-1],
+		files[len(files)/2:][:1]} {
 		d := disk.Crash(rng, rng.IntN(101))
 		if got := segFiles(d); len(got) > len(files) {
 			gone = append(slices.Clone(got[:len(got)-len(files)]), gone...) // truncated ones that the crash kept
@@ -67,7 +68,8 @@ func removals(ctx context.Context, seed uint64, change func(eventlog.Options) ev
 		} {
 			var where *eventlog.CorruptError
 			if err := open(); !errors.As(err, &where) {
-				return fmt.Errorf("seed %d: silent loss: with %v removed, way %d to open returned %v", seed, gone, i, err)
+				return fmt.Errorf("seed %d: silent loss: with %v removed, way %d to open returned %v", seed,
+					gone, i, err)
 			} else if !slices.Contains(gone, where.File) {
 				return fmt.Errorf("seed %d: with %v removed, way %d blames %v", seed, gone, i, err)
 			}
@@ -153,7 +155,9 @@ func TestExtent(t *testing.T) {
 	require.EqualValues(t, 201, e.Next)
 	require.True(t, e.Sealed)
 	d := disk.Crash(newRand(1), 100)
-	require.NoError(t, d.Damage(name, func(b []byte) { clear(b[segment.ExtentOffset(e.Serial+1):][:segment.ExtentSize]) }))
+	require.NoError(t, d.Damage(name, func(b []byte) {
+		clear(b[segment.ExtentOffset(e.Serial+1):][:segment.ExtentSize])
+	}))
 	l, err = eventlog.Open(logDir, small(d))
 	require.NoError(t, err)
 	require.NoError(t, readAll(l))

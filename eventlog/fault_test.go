@@ -23,13 +23,16 @@ var faultKinds = []struct {
 }{
 	{"EIO", "write sync syncdir rename create remove", func(vfs.Op) vfs.Fault { return vfs.Fault{Err: syscall.EIO} }},
 	{"EIO after half", "write", func(op vfs.Op) vfs.Fault { return vfs.Fault{Err: syscall.EIO, Keep: op.Len / 2} }},
-	{"ENOSPC", "write create syncdir", func(op vfs.Op) vfs.Fault { return vfs.Fault{Err: syscall.ENOSPC, Keep: op.Len / 3} }},
+	{"ENOSPC", "write create syncdir", func(op vfs.Op) vfs.Fault {
+		return vfs.Fault{Err: syscall.ENOSPC, Keep: op.Len / 3}
+	}},
 	{"short write", "write", func(op vfs.Op) vfs.Fault { return vfs.Fault{Short: true, Keep: op.Len - 1} }},
 }
 
 // withFault runs a workload in which operation n fails, and judges what came of it. hit is false
 // once n lies past the end.
-func withFault(ctx context.Context, seed uint64, kind, n int, tamper func(*vfs.Disk) eventlog.FS, change func(eventlog.Options) eventlog.Options) (hit bool, err error) {
+func withFault(ctx context.Context, seed uint64, kind, n int, tamper func(*vfs.Disk) eventlog.FS,
+	change func(eventlog.Options) eventlog.Options) (hit bool, err error) {
 	fk := faultKinds[kind]
 	disk := vfs.NewDisk()
 	p := newPromises()
@@ -57,7 +60,8 @@ func withFault(ctx context.Context, seed uint64, kind, n int, tamper func(*vfs.D
 		return false, err
 	}
 	// An Open that fails is a proper answer to a disk that fails.
-	if err != nil && !errors.Is(err, syscall.EIO) && !errors.Is(err, syscall.ENOSPC) && !strings.Contains(err.Error(), "short write") {
+	if err != nil && !errors.Is(err, syscall.EIO) && !errors.Is(err, syscall.ENOSPC) && !strings.Contains(err.Error(),
+		"short write") {
 		return true, err
 	}
 	before := p.now()
@@ -94,7 +98,8 @@ func withFault(ctx context.Context, seed uint64, kind, n int, tamper func(*vfs.D
 }
 
 // faults runs withFault for every operation of a workload.
-func faults(ctx context.Context, seed uint64, tamper func(*vfs.Disk) eventlog.FS, change func(eventlog.Options) eventlog.Options) (runs int, err error) {
+func faults(ctx context.Context, seed uint64, tamper func(*vfs.Disk) eventlog.FS,
+	change func(eventlog.Options) eventlog.Options) (runs int, err error) {
 	for kind := range faultKinds {
 		for n := 0; ; n++ {
 			hit, err := withFault(ctx, seed, kind, n, tamper, change)

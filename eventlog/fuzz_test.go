@@ -79,7 +79,9 @@ func FuzzCursor(f *testing.F) {
 			t.Fatal(err)
 		}
 		files := segFiles(d)
-		if err := d.Damage(files[uint(which)%uint(len(files))], func(data []byte) { copy(data[uint(at)%uint(len(data)):], b) }); err != nil {
+		if err := d.Damage(files[uint(which)%uint(len(files))], func(data []byte) {
+			copy(data[uint(at)%uint(len(data)):], b)
+		}); err != nil {
 			t.Fatal(err)
 		}
 		from = 1 + from%l.Durable()

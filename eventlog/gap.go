@@ -27,7 +27,8 @@ func (g Gap) String() string {
 func (g Gap) count() uint64 { return g.Last + 1 - g.First }
 
 func (g Gap) damage() *CorruptError {
-	return &CorruptError{File: g.File, Offset: g.Offset, Index: g.First, Gap: true, Lost: g.count(), Reason: "lost before this log was made: " + g.String()}
+	return &CorruptError{File: g.File, Offset: g.Offset, Index: g.First, Gap: true, Lost: g.count(),
+		Reason: "lost before this log was made: " + g.String()}
 }
 
 // gapOf is what a gap's frame says.

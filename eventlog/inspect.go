@@ -115,7 +115,8 @@ func (in *inspection) header(s *inspected) error {
 	case err != nil:
 		s.damage = &CorruptError{File: s.path, Reason: err.Error()}
 	case s.header.Number != s.number:
-		s.damage = &CorruptError{File: s.path, Reason: fmt.Sprintf("header is of segment %x, want %x as the file's name says", s.header.Number, s.number)}
+		s.damage = &CorruptError{File: s.path,
+			Reason: fmt.Sprintf("header is of segment %x, want %x as the file's name says", s.header.Number, s.number)}
 	}
 	if !in.bugs.noSeed {
 		s.seed = s.header.Seed()
@@ -128,13 +129,17 @@ func (s *inspected) follows(next *inspected) *CorruptError {
 	switch {
 	case next.number != s.number+1:
 		missing := segPath(filepath.Dir(s.path), s.number+1)
-		return &CorruptError{File: missing, Reason: fmt.Sprintf("segment is missing; %s and %s are there", filepath.Base(s.path), filepath.Base(next.path))}
+		return &CorruptError{File: missing, Reason: fmt.Sprintf("segment is missing; %s and %s are there",
+			filepath.Base(s.path), filepath.Base(next.path))}
 	case s.damage != nil:
 		return nil // its header cannot be compared with
 	case next.header.ID != s.header.ID:
-		return &CorruptError{File: next.path, Reason: fmt.Sprintf("segment belongs to log %x, want %x as in %s", next.header.ID, s.header.ID, filepath.Base(s.path))}
+		return &CorruptError{File: next.path, Reason: fmt.Sprintf("segment belongs to log %x, want %x as in %s",
+			next.header.ID, s.header.ID, filepath.Base(s.path))}
 	case next.header.FirstIndex < s.header.FirstIndex:
-		return &CorruptError{File: next.path, Reason: fmt.Sprintf("segment begins at record %d, before %d, the first of %s", next.header.FirstIndex, s.header.FirstIndex, filepath.Base(s.path))}
+		return &CorruptError{File: next.path,
+			Reason: fmt.Sprintf("segment begins at record %d, before %d, the first of %s", next.header.FirstIndex,
+				s.header.FirstIndex, filepath.Base(s.path))}
 	}
 	return nil
 }
@@ -233,7 +238,8 @@ func (s *inspected) judge(next *inspected) *CorruptError {
 	}
 	switch {
 	case next == nil && !s.scan.sealed && s.beyond.proof != 0:
-		return at(s.scan.next, "%v; the frame at offset %d was written after this place was durable, so it is no torn write", bad, s.beyond.proof)
+		return at(s.scan.next, "%v; the frame at offset %d was written after this place was durable, so it is "+
+			"no torn write", bad, s.beyond.proof)
 	case next == nil:
 		return nil
 	case !s.scan.sealed:
@@ -246,7 +252,8 @@ func (s *inspected) judge(next *inspected) *CorruptError {
 		return at(0, "seal is at offset %d with checksum %08x; the next segment's header says %d and %08x",
 			s.scan.seal.Offset, s.scan.seal.CRC, next.header.PrevSeal.Offset, next.header.PrevSeal.CRC)
 	case next.header.FirstIndex != s.scan.next:
-		return at(0, "segment ends before record %d; the next segment begins with %d", s.scan.next, next.header.FirstIndex)
+		return at(0, "segment ends before record %d; the next segment begins with %d", s.scan.next,
+			next.header.FirstIndex)
 	}
 	return nil
 }

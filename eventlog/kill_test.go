@@ -126,7 +126,8 @@ func TestKill9(t *testing.T) {
 			}
 			rec := written(round, u(1), u(2))
 			require.Equal(t, string(rec.Data), string(e.Data))
-			require.True(t, seen[u(1)] == u(2) || l.First() > 1 && seen[u(1)] == 0, "a gap in the records of writer %d", u(1))
+			require.True(t, seen[u(1)] == u(2) || l.First() > 1 && seen[u(1)] == 0,
+				"a gap in the records of writer %d", u(1))
 			seen[u(1)] = u(2) + 1
 			if ack, ok := acked[e.Index]; ok {
 				require.Equal(t, string(ack.Data), string(e.Data), "record %d", e.Index)

@@ -155,7 +155,8 @@ func TestRefusals(t *testing.T) {
 	_, err = l.Read(1)
 	require.ErrorIs(t, err, eventlog.ErrClosed)
 
-	for _, bad := range []eventlog.Options{{SegmentSize: -1}, {SegmentSize: 100}, {MaxRecord: 2 << 30}, {MaxBatch: -5}, {Retention: eventlog.Retention{Bytes: -1}}} {
+	for _, bad := range []eventlog.Options{{SegmentSize: -1}, {SegmentSize: 100}, {MaxRecord: 2 << 30}, {MaxBatch: -5},
+		{Retention: eventlog.Retention{Bytes: -1}}} {
 		_, err := eventlog.Open(logDir, bad)
 		require.ErrorContains(t, err, "eventlog: Options.")
 	}
@@ -295,7 +296,8 @@ func TestAppendWait(t *testing.T) {
 				switch (i + n/20) % 3 {
 				case 0:
 					var first uint64
-					if first, err = l.AppendWait(ctx, eventlog.Record{}, eventlog.Record{}); err == nil && first+1 > l.Durable() {
+					if first, err = l.AppendWait(ctx, eventlog.Record{}, eventlog.Record{}); err == nil &&
+						first+1 > l.Durable() {
 						t.Errorf("acknowledged %d and %d, durable is %d", first, first+1, l.Durable())
 					}
 				case 1:

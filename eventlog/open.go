@@ -154,7 +154,8 @@ func (l *Log) create(parents []string) error {
 			return fmt.Errorf("eventlog: %w", err)
 		}
 	}
-	l.recovery = Recovery{ID: l.w.id, Created: true, Clean: true, FirstIndex: l.next, LastIndex: l.next - 1, Segments: 1}
+	l.recovery = Recovery{ID: l.w.id, Created: true, Clean: true, FirstIndex: l.next, LastIndex: l.next - 1,
+		Segments: 1}
 	return nil
 }
 

@@ -91,7 +91,9 @@ func (l *Log) Truncate(before uint64) (removed int, err error) {
 	// Once the extent says so the segments are truncated, whatever comes of their files: a crash
 	// may keep any of them.
 	front := segs[n]
-	if err := l.changeExtent(func(e *segment.Extent) { e.First, e.FirstIndex = front.number, front.first }); err != nil {
+	if err := l.changeExtent(func(e *segment.Extent) {
+		e.First, e.FirstIndex = front.number, front.first
+	}); err != nil {
 		return 0, err
 	}
 	l.segMu.Lock()

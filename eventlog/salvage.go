@@ -168,7 +168,8 @@ func (s *salvage) run(dest string) error {
 		}
 	}
 	if s.to == nil {
-		return fmt.Errorf("eventlog: nothing in %s can be proved to be a record of log %x%s", s.dir, s.out.Source, s.passed())
+		return fmt.Errorf("eventlog: nothing in %s can be proved to be a record of log %x%s", s.dir,
+			s.out.Source, s.passed())
 	}
 	if err := s.end(); err != nil {
 		return err
@@ -326,7 +327,8 @@ func (s *salvage) copy(f found) error {
 	}
 	if f.first > next {
 		g := Gap{First: next, Last: f.first - 1, File: f.part.path, Offset: f.at,
-			Reason: fmt.Sprintf("no segment that is there holds them; %s goes on after them", filepath.Base(f.part.path))}
+			Reason: fmt.Sprintf("no segment that is there holds them; %s goes on after them",
+				filepath.Base(f.part.path))}
 		if err := s.lost(g); err != nil {
 			return err
 		}
@@ -340,7 +342,8 @@ func (s *salvage) copy(f found) error {
 		return fmt.Errorf("eventlog: reading %s at offset %d: %w", f.part.path, f.at, err)
 	}
 	if f.flags == segment.FlagGap { // of a log that was salvaged before
-		s.out.Gaps = append(s.out.Gaps, Gap{First: f.first, Last: f.first + uint64(f.count) - 1, File: f.part.path, Offset: f.at, Reason: string(payload)})
+		s.out.Gaps = append(s.out.Gaps, Gap{First: f.first, Last: f.first + uint64(f.count) - 1, File: f.part.path,
+			Offset: f.at, Reason: string(payload)})
 	} else {
 		s.out.Records += uint64(f.count)
 	}
@@ -354,7 +357,8 @@ func (s *salvage) begin(first uint64) (err error) {
 	case s.extent != nil:
 		from = min(first, s.extent.FirstIndex)
 	case first > 1:
-		s.out.Front = fmt.Sprintf("%s cannot be read, so nothing tells whether the records before %d were truncated", extentName, first)
+		s.out.Front = fmt.Sprintf("%s cannot be read, so nothing tells whether the records before %d were truncated",
+			extentName, first)
 	}
 	o := s.o
 	o.FirstIndex, o.QuickOpen = from, false
@@ -370,7 +374,8 @@ func (s *salvage) lost(g Gap) error {
 		s.hole = nil
 	}
 	s.out.Gaps = append(s.out.Gaps, g)
-	return s.to.Lost(g.count(), fmt.Sprintf("%s (salvaged from log %x; noticed in %s at offset %d)", g.Reason, s.out.Source, g.File, g.Offset))
+	return s.to.Lost(g.count(), fmt.Sprintf("%s (salvaged from log %x; noticed in %s at offset %d)", g.Reason,
+		s.out.Source, g.File, g.Offset))
 }
 
 // end judges whether the log went on beyond the last record that was copied.
@@ -380,9 +385,11 @@ func (s *salvage) end() error {
 	e := s.extent
 	switch {
 	case e == nil:
-		g.Last, g.Reason = next-1, fmt.Sprintf("%s cannot be read, so nothing tells whether the log went on", extentName)
+		g.Last, g.Reason = next-1, fmt.Sprintf("%s cannot be read, so nothing tells whether the log went on",
+			extentName)
 	case next < e.Next:
-		g.Last, g.Reason = e.Next-1, fmt.Sprintf("%s says that the log had records up to %d at least", extentName, e.Next-1)
+		g.Last, g.Reason = e.Next-1, fmt.Sprintf("%s says that the log had records up to %d at least",
+			extentName, e.Next-1)
 	}
 	if g.Reason != "" {
 		if err := s.lost(g); err != nil {
@@ -391,7 +398,8 @@ func (s *salvage) end() error {
 	}
 	if e != nil && !e.Sealed && s.last < e.Last {
 		file := segPath(s.dir, e.Last)
-		return s.lost(Gap{First: s.to.Next(), Last: s.to.Next() - 1, File: file, Reason: fmt.Sprintf("segment is missing or unreadable; %s says that the log reached it", extentName)})
+		return s.lost(Gap{First: s.to.Next(), Last: s.to.Next() - 1, File: file,
+			Reason: fmt.Sprintf("segment is missing or unreadable; %s says that the log reached it", extentName)})
 	}
 	return nil
 }

@@ -81,7 +81,8 @@ func (p *part) guess(f File, id [16]byte, next uint64) bool {
 	if err != nil && err != io.EOF || n < len(buf) {
 		return false
 	}
-	for _, first := range []uint64{next, binary.LittleEndian.Uint64(buf[40:]), binary.LittleEndian.Uint64(buf[segment.HeaderSize+8:])} {
+	for _, first := range []uint64{next, binary.LittleEndian.Uint64(buf[40:]),
+		binary.LittleEndian.Uint64(buf[segment.HeaderSize+8:])} {
 		if first == 0 {
 			continue
 		}

@@ -66,8 +66,10 @@ func judgeSalvage(d *vfs.Disk, got eventlog.Salvaged) error {
 	if err != nil {
 		return err
 	}
-	if l.First() != got.First || l.Durable() != got.Last || records != got.Records || l.ID() != got.ID || got.ID == got.Source {
-		return fmt.Errorf("log has records %d to %d, %d in all; the salvage said %+v", l.First(), l.Durable(), records, got)
+	if l.First() != got.First || l.Durable() != got.Last || records != got.Records || l.ID() != got.ID ||
+		got.ID == got.Source {
+		return fmt.Errorf("log has records %d to %d, %d in all; the salvage said %+v", l.First(), l.Durable(),
+			records, got)
 	}
 	if len(gaps) != len(got.Gaps) || len(gaps) != len(l.Recovery().Gaps) {
 		return fmt.Errorf("reading met gaps %v, Open %v, the salvage said %v", gaps, l.Recovery().Gaps, got.Gaps)

@@ -193,7 +193,8 @@ func TestSeededNoLookAhead(t *testing.T) {
 }
 
 // strangers counts frames of older segments that validate behind the end of a recycled one.
-func strangers(t *testing.T, change func(eventlog.Options) eventlog.Options, seed func(segment.Header) segment.Seed) (recycled, found int) {
+func strangers(t *testing.T, change func(eventlog.Options) eventlog.Options,
+	seed func(segment.Header) segment.Seed) (recycled, found int) {
 	ctx := t.Context()
 	disk := vfs.NewDisk()
 	l, err := eventlog.Open(logDir, change(small(disk)))
@@ -239,7 +240,8 @@ func TestRecycledBytesNeverValidate(t *testing.T) {
 func TestSeededNoSeed(t *testing.T) {
 	recycled, found := strangers(t, eventlog.WithoutSeed, func(segment.Header) segment.Seed { return segment.Seed{} })
 	require.NotZero(t, recycled)
-	require.NotZero(t, found, "without a seed, old frames validate; if they do not, TestRecycledBytesNeverValidate shows nothing")
+	require.NotZero(t, found, "without a seed, old frames validate; if they do not, TestRecycledBytesNeverValidate "+
+		"shows nothing")
 }
 
 // floorHolds truncates past what a retainer needs, and says whether it is still there.
@@ -258,5 +260,6 @@ func floorHolds(t *testing.T, change func(eventlog.Options) eventlog.Options) bo
 func TestFloorHolds(t *testing.T) { require.True(t, floorHolds(t, unchanged)) }
 
 func TestSeededNoFloor(t *testing.T) {
-	require.False(t, floorHolds(t, eventlog.WithoutFloor), "without asking the retainers, a truncation goes past them; if it does not, TestFloorHolds shows nothing")
+	require.False(t, floorHolds(t, eventlog.WithoutFloor),
+		"without asking the retainers, a truncation goes past them; if it does not, TestFloorHolds shows nothing")
 }

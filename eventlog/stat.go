@@ -41,7 +41,8 @@ type RetainerStat struct {
 
 // Stat returns a picture of the log, retainers sorted by floor, the one that holds back most first.
 func (l *Log) Stat() Stat {
-	st := Stat{ID: l.ID(), Dir: l.dir, First: l.First(), Durable: l.Durable(), Frames: l.frames.Load(), Syncs: l.syncs.Load(), Err: l.failure()}
+	st := Stat{ID: l.ID(), Dir: l.dir, First: l.First(), Durable: l.Durable(), Frames: l.frames.Load(),
+		Syncs: l.syncs.Load(), Err: l.failure()}
 	for _, s := range l.snapshot() {
 		seg := SegmentStat{File: s.path, Number: s.number, First: s.first, Last: s.next.Load() - 1,
 			Bytes: s.end.Load() - segment.HeaderSize, Sealed: s.sealed.Load()}

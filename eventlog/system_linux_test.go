@@ -66,11 +66,13 @@ func TestRealDiskFull(t *testing.T) {
 func TestSyscallsFail(t *testing.T) {
 	strace := require.Tool(t, "strace")
 	failed := 0
-	for _, fault := range []string{"fdatasync:error=EIO", "fsync:error=EIO", "pwrite64:error=EIO", "pwrite64:error=ENOSPC", "rename,renameat,renameat2:error=EIO"} {
+	for _, fault := range []string{"fdatasync:error=EIO", "fsync:error=EIO", "pwrite64:error=EIO",
+		"pwrite64:error=ENOSPC", "rename,renameat,renameat2:error=EIO"} {
 		calls, _, _ := strings.Cut(fault, ":")
 		for _, when := range soakWhen() {
 			dir := filepath.Join(t.TempDir(), "log")
-			cmd := exec.Command(strace, "-f", "-qq", "-o", os.DevNull, "-e", "trace="+calls, "-e", "inject="+fault+":when="+when, os.Args[0])
+			cmd := exec.Command(strace, "-f", "-qq", "-o", os.DevNull, "-e", "trace="+calls, "-e",
+				"inject="+fault+":when="+when, os.Args[0])
 			cmd.Env = append(os.Environ(), faultyEnv+"="+dir)
 			out, err := cmd.CombinedOutput()
 			check.NoError(t, err, "%s %s: %s", fault, when, out)

@@ -70,7 +70,8 @@ func (n *Node) startAdmin(ctx context.Context) (supervisor.Service, error) {
 	mux.Handle("/", work.Handler(n.gate))
 	n.log.Info("listening", zap.String("address", addr))
 	return &admin{listener: l, end: end, server: &http.Server{
-		Handler: n.guarded(mux), TLSConfig: n.tlsConfig(), ReadHeaderTimeout: n.bounds.header, IdleTimeout: n.bounds.idle, MaxHeaderBytes: n.bounds.head,
+		Handler: n.guarded(mux), TLSConfig: n.tlsConfig(), ReadHeaderTimeout: n.bounds.header,
+		IdleTimeout: n.bounds.idle, MaxHeaderBytes: n.bounds.head,
 		ConnState: newConns(n.bounds.conns).state,
 		ErrorLog:  zap.NewStdLog(n.log.Named("http")),
 	}}, nil

@@ -44,7 +44,8 @@ func agree(l *eventlog.Log, s standing) error {
 		return disagree("%w: the state was made of log %x, and the log is %x", storage.ErrOtherLog, s.log, l.ID())
 	}
 	if s.Index > l.Durable() {
-		return disagree("the state is ahead: it has applied record %d, and the log ends at %d; the log was cut back or belongs to another home", s.Index, l.Durable())
+		return disagree("the state is ahead: it has applied record %d, and the log ends at %d; the log was cut back "+
+			"or belongs to another home", s.Index, l.Durable())
 	}
 	base, err := baseOf(l)
 	if err != nil {
@@ -52,11 +53,14 @@ func agree(l *eventlog.Log, s standing) error {
 	}
 	switch {
 	case s.Index == 0 && base != nil:
-		return disagree("the log begins with the Base of a restored state at height %d, and the state is gone: install it again with 'coppice snapshot restore'", base.Height)
+		return disagree("the log begins with the Base of a restored state at height %d, and the state is gone: "+
+			"install it again with 'coppice snapshot restore'", base.Height)
 	case s.Index == 0 && l.First() > 1:
-		return disagree("there is no state, and the log begins at record %d: install a snapshot first, with 'coppice snapshot restore'", l.First())
+		return disagree("there is no state, and the log begins at record %d: install a snapshot first, with 'coppice "+
+			"snapshot restore'", l.First())
 	case s.Index+1 < l.First():
-		return disagree("there is a gap: the state has applied record %d, and the log begins at %d; install a snapshot at or past record %d, with 'coppice snapshot restore'", s.Index, l.First(), l.First()-1)
+		return disagree("there is a gap: the state has applied record %d, and the log begins at %d; install a "+
+			"snapshot at or past record %d, with 'coppice snapshot restore'", s.Index, l.First(), l.First()-1)
 	case s.Index >= l.First():
 		return sameRecord(l, s, disagree)
 	}
@@ -103,10 +107,12 @@ func sameRecord(l *eventlog.Log, s standing, disagree func(string, ...any) error
 		return disagree("record %d, which the state says led to it, is a %s", s.Index, engines.KindName(e.Kind))
 	}
 	if is.ChainID != s.ChainID || is.Period != s.Period {
-		return disagree("the state is of chain %s (period %d), record %d of the log is of %s (period %d)", s.ChainID, s.Period, s.Index, is.ChainID, is.Period)
+		return disagree("the state is of chain %s (period %d), record %d of the log is of %s (period %d)", s.ChainID,
+			s.Period, s.Index, is.ChainID, is.Period)
 	}
 	if is.Height != s.Height || len(is.AppHash) > 0 && !bytes.Equal(is.AppHash, s.AppHash) {
-		return disagree("by record %d of the log (%s) the state is at height %d with app hash %x, and it is at %d with %x",
+		return disagree("by record %d of the log (%s) the state is at height %d with app hash %x, and it is "+
+			"at %d with %x",
 			s.Index, engines.KindName(e.Kind), is.Height, is.AppHash, s.Height, s.AppHash)
 	}
 	return nil
@@ -169,7 +175,8 @@ func StartedWithoutLog(home string) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	return fmt.Errorf("%w: a node was started in %s (%s), and there is nothing in %s: is its file system mounted? To begin a new chain make a new home",
+	return fmt.Errorf("%w: a node was started in %s (%s), and there is nothing in %s: is its file system mounted? To "+
+		"begin a new chain make a new home",
 		ErrDamage, home, strings.TrimSpace(string(b)), LogDir(home))
 }
 
@@ -188,7 +195,8 @@ func stateWithoutLog(disk vfs.FS, home string) error {
 	if !tables {
 		return StartedWithoutLog(home)
 	}
-	return fmt.Errorf("%w: there is a state in %s, and no log in %s that it could have been made of", ErrDamage, StateDir(home), LogDir(home))
+	return fmt.Errorf("%w: there is a state in %s, and no log in %s that it could have been made of", ErrDamage,
+		StateDir(home), LogDir(home))
 }
 
 // listed tells whether a directory has a name that is wanted. One that is missing has none.

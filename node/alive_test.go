@@ -50,10 +50,11 @@ func TestAliveIsAnAnswer(t *testing.T) {
 	require.NoError(t, within(time.Minute))
 
 	deaf, release := make(chan struct{}), make(chan struct{})
-	require.NoError(t, n.host.Inject(t.Context(), "coppice/node/transactions/storage", supervisor.Fault{Name: "deaf", Do: func(context.Context) {
-		close(deaf)
-		<-release
-	}}))
+	require.NoError(t, n.host.Inject(t.Context(), "coppice/node/transactions/storage",
+		supervisor.Fault{Name: "deaf", Do: func(context.Context) {
+			close(deaf)
+			<-release
+		}}))
 	<-deaf
 	require.Empty(t, n.Down(), "the tree takes it for running")
 	require.ErrorContains(t, within(200*time.Millisecond), "the engines of the node do not answer")

@@ -23,7 +23,8 @@ type backend struct {
 
 func newBackend(n *Node, c *core) *backend {
 	return &backend{
-		node: n, log: logger.NewClient(c.dir), store: storage.NewClient(c.dir), pool: mempool.NewClient(c.dir, n.backends),
+		node: n, log: logger.NewClient(c.dir), store: storage.NewClient(c.dir),
+		pool: mempool.NewClient(c.dir, n.backends),
 	}
 }
 
@@ -100,7 +101,8 @@ func (b *backend) Get(ctx context.Context, keys [][]byte, height uint64, max int
 			value = []byte{}
 		}
 		if bytes += len(value); bytes > max {
-			return r, fmt.Errorf("%w: keys: the values of the first %d of %d have %d bytes, want at most %d", api.ErrTooMuch, len(r.Values)+1, len(keys), bytes, max)
+			return r, fmt.Errorf("%w: keys: the values of the first %d of %d have %d bytes, want at most %d",
+				api.ErrTooMuch, len(r.Values)+1, len(keys), bytes, max)
 		}
 		height, r.Height = at, at // all keys at one height, also when it was the latest
 		r.Values = append(r.Values, value)

@@ -48,13 +48,17 @@ func (b *backup) run(ctx context.Context) error {
 		return err
 	}
 	for _, name := range []string{genesisFile, configFile} {
-		if err := b.file(ctx, name, func() (io.ReadCloser, error) { return os.Open(filepath.Join(b.home, name)) }); err != nil {
+		if err := b.file(ctx, name, func() (io.ReadCloser, error) {
+			return os.Open(filepath.Join(b.home, name))
+		}); err != nil {
 			return err
 		}
 	}
 	for _, f := range b.manifest.Files {
 		path := b.dir.FS.PathJoin(b.dir.Path, b.manifest.ID, f.Name)
-		if err := b.file(ctx, snapshotPrefix+f.Name, func() (io.ReadCloser, error) { return b.dir.FS.Open(path) }); err != nil {
+		if err := b.file(ctx, snapshotPrefix+f.Name, func() (io.ReadCloser, error) {
+			return b.dir.FS.Open(path)
+		}); err != nil {
 			return err
 		}
 	}
@@ -80,7 +84,9 @@ func (b *backup) file(ctx context.Context, name string, open func() (io.ReadClos
 		if last = errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF); err != nil && !last {
 			return fmt.Errorf("backup: reading %s: %w", name, err)
 		}
-		if err := b.send(&apiv1.BackupResponse{Part: &apiv1.BackupResponse_File{File: &apiv1.BackupFile{Name: name, Data: piece[:n], Last: last}}}); err != nil {
+		if err := b.send(&apiv1.BackupResponse{
+			Part: &apiv1.BackupResponse_File{File: &apiv1.BackupFile{Name: name, Data: piece[:n],
+				Last: last}}}); err != nil {
 			return err
 		}
 	}
@@ -104,7 +110,8 @@ func (b *backup) records(ctx context.Context) (digest []byte, err error) {
 			return nil, fmt.Errorf("backup: record %d: %w", next, err)
 		}
 		sum.add(uint8(e.Kind), e.Data)
-		part.Records = append(part.Records, &apiv1.BackupRecord{Kind: uint32(e.Kind), Data: append([]byte(nil), e.Data...)})
+		part.Records = append(part.Records,
+			&apiv1.BackupRecord{Kind: uint32(e.Kind), Data: append([]byte(nil), e.Data...)})
 		if size += len(e.Data); size >= backupRecords {
 			if err := flush(); err != nil {
 				return nil, err
@@ -164,7 +171,8 @@ func (h *stoppedHome) backup(ctx context.Context, dest string, o BackupOptions) 
 	progress := o.progress()
 	m, _, err := h.create(ctx, o.Program, func(done, total uint64) { progress("snapshot", done, total) })
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, snapshots.ErrNone) {
-		return info, fmt.Errorf("%w: %s was never started: there is nothing to back up but its files", ErrConfig, h.home)
+		return info, fmt.Errorf("%w: %s was never started: there is nothing to back up but its files",
+			ErrConfig, h.home)
 	}
 	if err != nil {
 		return info, err

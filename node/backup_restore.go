@@ -30,7 +30,8 @@ const (
 // their own numbers, the snapshot as its state, and a new admin token unless the backup brings one.
 // It is verified, every byte and every app hash, and appears whole or not at all. Errors are
 // ErrConfig and ErrDamage.
-func RestoreBackup(ctx context.Context, src, home string, progress func(step string, done, total uint64)) (BackupInfo, error) {
+func RestoreBackup(ctx context.Context, src, home string, progress func(step string, done, total uint64)) (BackupInfo,
+	error) {
 	if progress == nil {
 		progress = func(string, uint64, uint64) {}
 	}
@@ -81,7 +82,8 @@ func (r *restoring) run(ctx context.Context) error {
 		return err
 	}
 	dir := snapshots.Dir{FS: vfs.Default, Path: SnapshotDir(r.home)}
-	m, err := dir.Install(ctx, r.info.Snapshot, snapshots.Installing{State: StateDir(r.home), LogID: id, Index: r.index()})
+	m, err := dir.Install(ctx, r.info.Snapshot,
+		snapshots.Installing{State: StateDir(r.home), LogID: id, Index: r.index()})
 	if err != nil {
 		return err
 	}
@@ -100,7 +102,8 @@ func (r *restoring) run(ctx context.Context) error {
 		return err
 	}
 	if v.Height != r.info.Height || !bytes.Equal(v.AppHash, r.info.AppHash) {
-		return fmt.Errorf("%w: the restored home is at height %d with app hash %x, the backup says %d with %v", ErrDamage, v.Height, v.AppHash, r.info.Height, r.info.AppHash)
+		return fmt.Errorf("%w: the restored home is at height %d with app hash %x, the backup says %d with %v",
+			ErrDamage, v.Height, v.AppHash, r.info.Height, r.info.AppHash)
 	}
 	return nil
 }
@@ -222,6 +225,7 @@ func (r *restoring) base() (eventlog.Record, error) {
 		return eventlog.Record{}, err
 	}
 	return engines.NewRecord(&logv1.Base{
-		ChainId: m.ChainID, Period: m.Period, Height: m.Height, AppHash: m.AppHash, OriginLogId: m.LogID, OriginIndex: m.Index, Params: g.Params,
+		ChainId: m.ChainID, Period: m.Period, Height: m.Height, AppHash: m.AppHash, OriginLogId: m.LogID,
+		OriginIndex: m.Index, Params: g.Params,
 	})
 }

@@ -52,7 +52,8 @@ func SalvageBackup(ctx context.Context, home, dest string, o BackupOptions) (Bac
 	return info, lost, classify(err)
 }
 
-func (h *stoppedHome) salvageBackup(ctx context.Context, dest string, o BackupOptions) (info BackupInfo, lost Lost, err error) {
+func (h *stoppedHome) salvageBackup(ctx context.Context, dest string, o BackupOptions) (info BackupInfo, lost Lost,
+	err error) {
 	w, err := NewBackupWriter(dest, o)
 	if err != nil {
 		return info, lost, err
@@ -64,11 +65,12 @@ func (h *stoppedHome) salvageBackup(ctx context.Context, dest string, o BackupOp
 	}
 	defer os.RemoveAll(tmp)
 	progress := o.progress()
-	found, err := eventlog.Salvage(ctx, LogDir(h.home), filepath.Join(tmp, backupLog), eventlog.Options{Events: func(e eventlog.Event) {
-		if p, ok := e.(eventlog.Progress); ok {
-			progress("salvage", uint64(p.Done), uint64(p.Total))
-		}
-	}})
+	found, err := eventlog.Salvage(ctx, LogDir(h.home), filepath.Join(tmp, backupLog),
+		eventlog.Options{Events: func(e eventlog.Event) {
+			if p, ok := e.(eventlog.Progress); ok {
+				progress("salvage", uint64(p.Done), uint64(p.Total))
+			}
+		}})
 	if err != nil {
 		return info, lost, err
 	}
@@ -97,7 +99,8 @@ func (h *stoppedHome) salvageBackup(ctx context.Context, dest string, o BackupOp
 
 // newest is the newest state that is whole and of this log: the home's own, of which a snapshot is
 // taken, or a snapshot.
-func (h *stoppedHome) newest(ctx context.Context, l *eventlog.Log, found eventlog.Salvaged, o BackupOptions) (snapshots.Manifest, error) {
+func (h *stoppedHome) newest(ctx context.Context, l *eventlog.Log, found eventlog.Salvaged,
+	o BackupOptions) (snapshots.Manifest, error) {
 	progress := o.progress()
 	scan := func(done, total uint64) { progress("snapshot", done, total) }
 	fits := func(m snapshots.Manifest) error {
@@ -107,7 +110,9 @@ func (h *stoppedHome) newest(ctx context.Context, l *eventlog.Log, found eventlo
 		if m.Index+1 < l.First() {
 			return fmt.Errorf("it ends at record %d, and the records that are left begin at %d", m.Index, l.First())
 		}
-		if m.Index < l.First() || m.Index > l.Durable() || slices.ContainsFunc(found.Gaps, func(g eventlog.Gap) bool { return g.First <= m.Index && m.Index <= g.Last }) {
+		if m.Index < l.First() || m.Index > l.Durable() || slices.ContainsFunc(found.Gaps, func(g eventlog.Gap) bool {
+			return g.First <= m.Index && m.Index <= g.Last
+		}) {
 			return nil // the record that led there is lost
 		}
 		return agree(l, standing{ChainState: stateOf(m, m.Index)})
@@ -137,12 +142,14 @@ func (h *stoppedHome) newest(ctx context.Context, l *eventlog.Log, found eventlo
 		}
 		why = append(why, fmt.Errorf("snapshot %s: %w", e.Manifest.ID, err))
 	}
-	return m, fmt.Errorf("%w: there is neither a state nor a snapshot that a backup could begin with: %w", ErrDamage, errors.Join(why...))
+	return m, fmt.Errorf("%w: there is neither a state nor a snapshot that a backup could begin with: %w", ErrDamage,
+		errors.Join(why...))
 }
 
 // salvagedBackup is what there is to send: the snapshot, and the records that it takes, up to the
 // first that is lost after it.
-func (h *stoppedHome) salvagedBackup(ctx context.Context, l *eventlog.Log, m snapshots.Manifest, lost *Lost) (*backup, error) {
+func (h *stoppedHome) salvagedBackup(ctx context.Context, l *eventlog.Log, m snapshots.Manifest,
+	lost *Lost) (*backup, error) {
 	b := &backup{home: h.home, dir: h.dir(), manifest: m, last: max(l.Durable(), m.Index)}
 	from := l.First() // the first record behind all that is lost
 	lost.Settled = l.Durable() >= m.Index

@@ -15,10 +15,12 @@ import (
 
 // errCometBackup: what a node of a CometBFT chain would need beside its state is in its CometBFT
 // home.
-var errCometBackup = errors.New("a home with consensus cometbft has keys and data that no backup holds: stop the node and copy the whole home instead, see docs/cometbft.md")
+var errCometBackup = errors.New("a home with consensus cometbft has keys and data that no backup holds: stop the " +
+	"node and copy the whole home instead, see docs/cometbft.md")
 
 // errCometSalvage: what is lost there the chain has.
-var errCometSalvage = errors.New("the log of a home with consensus cometbft is not salvaged: its peers have the chain, and 'coppice init --consensus cometbft --import HOME/comet' " +
+var errCometSalvage = errors.New("the log of a home with consensus cometbft is not salvaged: its peers have the " +
+	"chain, and 'coppice init --consensus cometbft --import HOME/comet' " +
 	"makes a new home with its keys, which fetches it; see Damage in docs/cometbft.md before you do")
 
 // refuseComet refuses what belongs to a CometBFT chain, by the configuration in a directory.

@@ -98,7 +98,8 @@ func backedUp(t *testing.T) (home, dest string, waits engines.TxID) {
 	h.commit(b)
 	h.close()
 	dest = filepath.Join(t.TempDir(), "backup")
-	_, err := Backup(t.Context(), home, dest, BackupOptions{Program: "test", Token: []byte("a token of twenty letters\n")})
+	_, err := Backup(t.Context(), home, dest,
+		BackupOptions{Program: "test", Token: []byte("a token of twenty letters\n")})
 	require.NoError(t, err)
 	return home, dest, waits
 }
@@ -170,12 +171,20 @@ func TestABackupThatIsNotWholeIsRefused(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, os.WriteFile(filepath.Join(dir, backupFile), data, 0o600))
 		},
-		"its program":       func(t *testing.T, dir string) { swapIn(t, filepath.Join(dir, backupFile), `"test"`, `"tesd"`) },
+		"its program": func(t *testing.T, dir string) {
+			swapIn(t, filepath.Join(dir, backupFile), `"test"`, `"tesd"`)
+		},
 		"the genesis":       func(t *testing.T, dir string) { flipIn(t, filepath.Join(dir, genesisFile)) },
 		"the configuration": func(t *testing.T, dir string) { swapIn(t, filepath.Join(dir, configFile), "\n", "\n\n") },
-		"no genesis":        func(t *testing.T, dir string) { require.NoError(t, os.Remove(filepath.Join(dir, genesisFile))) },
-		"no token":          func(t *testing.T, dir string) { require.NoError(t, os.Remove(filepath.Join(dir, "admin.token"))) },
-		"no backup.json":    func(t *testing.T, dir string) { require.NoError(t, os.Remove(filepath.Join(dir, backupFile))) },
+		"no genesis": func(t *testing.T, dir string) {
+			require.NoError(t, os.Remove(filepath.Join(dir, genesisFile)))
+		},
+		"no token": func(t *testing.T, dir string) {
+			require.NoError(t, os.Remove(filepath.Join(dir, "admin.token")))
+		},
+		"no backup.json": func(t *testing.T, dir string) {
+			require.NoError(t, os.Remove(filepath.Join(dir, backupFile)))
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "backup")
@@ -251,7 +260,9 @@ func TestABackupThatIsCutShortLeavesNothing(t *testing.T) {
 	w, err := NewBackupWriter(filepath.Join(t.TempDir(), "backup"), BackupOptions{})
 	require.NoError(t, err)
 	defer w.Abandon()
-	require.ErrorContains(t, w.Take(&apiv1.BackupResponse{Part: &apiv1.BackupResponse_File{File: &apiv1.BackupFile{Name: "../../x"}}}), "does not belong there")
+	require.ErrorContains(t, w.Take(
+		&apiv1.BackupResponse{Part: &apiv1.BackupResponse_File{File: &apiv1.BackupFile{Name: "../../x"}}}),
+		"does not belong there")
 	require.ErrorContains(t, w.Take(&apiv1.BackupResponse{}), "does not know")
 }
 
@@ -286,7 +297,8 @@ func TestASnapshotOfAnotherNodeIsInstalled(t *testing.T) {
 	require.NoError(t, durable.ReplaceFile(vfs.Default, installingPath(to), []byte(m.ID)))
 	l, err := eventlog.Open(LogDir(to), eventlog.Options{})
 	require.NoError(t, err)
-	rec, err := engines.NewRecord(&logv1.SnapshotInstalled{ChainId: m.ChainID, Period: m.Period, Height: m.Height, AppHash: m.AppHash, SnapshotHash: m.Hash(), Source: m.Source})
+	rec, err := engines.NewRecord(&logv1.SnapshotInstalled{ChainId: m.ChainID, Period: m.Period, Height: m.Height,
+		AppHash: m.AppHash, SnapshotHash: m.Hash(), Source: m.Source})
 	require.NoError(t, err)
 	_, err = l.AppendWait(t.Context(), rec)
 	require.NoError(t, err)
@@ -303,7 +315,8 @@ func TestASnapshotOfAnotherNodeIsInstalled(t *testing.T) {
 	work(t, from, 5)
 	next, _, err := CreateSnapshot(t.Context(), from, SnapshotOptions{Program: "test"})
 	require.NoError(t, err)
-	require.NoError(t, os.CopyFS(filepath.Join(SnapshotDir(to), next.ID), os.DirFS(filepath.Join(SnapshotDir(from), next.ID))))
+	require.NoError(t, os.CopyFS(filepath.Join(SnapshotDir(to), next.ID),
+		os.DirFS(filepath.Join(SnapshotDir(from), next.ID))))
 	_, err = InstallSnapshot(t.Context(), to, next.ID, nil)
 	require.NoError(t, err)
 	work(t, to, 1)
@@ -346,5 +359,6 @@ func TestAHomeOfCometBFTHasNoBackup(t *testing.T) {
 
 func setConsensus(t *testing.T, home string) {
 	t.Helper()
-	require.NoError(t, os.WriteFile(filepath.Join(home, configFile), []byte("[consensus]\nkind = \"cometbft\"\n"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(home, configFile),
+		[]byte("[consensus]\nkind = \"cometbft\"\n"), 0o600))
 }

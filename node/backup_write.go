@@ -79,8 +79,10 @@ func NewBackupWriter(dest string, o BackupOptions) (*BackupWriter, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &BackupWriter{dest: dest, tmp: dest + partialSuffix, progress: o.progress(), sum: newRecordSum(), token: o.Token}
-	w.info = BackupInfo{Format: backupFormat, Program: o.Program, Created: time.Now().UTC().Truncate(time.Millisecond), Token: len(o.Token) > 0}
+	w := &BackupWriter{dest: dest, tmp: dest + partialSuffix, progress: o.progress(), sum: newRecordSum(),
+		token: o.Token}
+	w.info = BackupInfo{Format: backupFormat, Program: o.Program, Created: time.Now().UTC().Truncate(time.Millisecond),
+		Token: len(o.Token) > 0}
 	if err := os.RemoveAll(w.tmp); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
@@ -103,7 +105,8 @@ func vacant(path string) (string, error) {
 	case err != nil:
 		return path, fmt.Errorf("%w: %w", ErrConfig, err)
 	case len(names) > 0:
-		return path, fmt.Errorf("%w: %s is not empty: want a directory that does not exist, or an empty one", ErrConfig, path)
+		return path, fmt.Errorf("%w: %s is not empty: want a directory that does not exist, or an empty one",
+			ErrConfig, path)
 	}
 	return path, nil
 }
@@ -130,7 +133,8 @@ func (w *BackupWriter) Take(part *apiv1.BackupResponse) error {
 		return w.records(p.Records)
 	case *apiv1.BackupResponse_End:
 		if digest := w.sum.h.Sum(nil); !bytes.Equal(digest, p.End.Digest) || w.next != w.info.Last+1 {
-			return fmt.Errorf("backup: the records up to %d have digest %x, want %x up to %d", w.next-1, digest, p.End.Digest, w.info.Last)
+			return fmt.Errorf("backup: the records up to %d have digest %x, want %x up to %d", w.next-1, digest,
+				p.End.Digest, w.info.Last)
 		}
 		w.info.Digest, w.ended = p.End.Digest, true
 		return nil
@@ -145,8 +149,10 @@ func (w *BackupWriter) begin(b *apiv1.BackupBegin) (err error) {
 	if w.manifest, err = snapshots.ParseManifest(b.Snapshot); err != nil {
 		return err
 	}
-	w.info.Snapshot, w.info.LogID, w.info.First, w.info.Last, w.info.Bytes = w.manifest.ID, b.LogId, b.First, b.Last, w.manifest.Bytes
-	w.info.ChainID, w.info.Period, w.info.Height, w.info.AppHash = w.manifest.ChainID, w.manifest.Period, w.manifest.Height, w.manifest.AppHash
+	w.info.Snapshot, w.info.LogID, w.info.First, w.info.Last, w.info.Bytes = w.manifest.ID, b.LogId, b.First, b.Last, w.
+		manifest.Bytes
+	w.info.ChainID, w.info.Period, w.info.Height, w.info.AppHash = w.manifest.ChainID, w.manifest.Period, w.manifest.
+		Height, w.manifest.AppHash
 	w.next = b.First
 	if b.First == 0 || b.First > w.manifest.Index+1 || b.Last+1 < b.First {
 		return fmt.Errorf("backup: records %d to %d do not follow on snapshot %s", b.First, b.Last, w.manifest.ID)
@@ -272,7 +278,8 @@ func ReadBackup(src string) (info BackupInfo, err error) {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, err := os.Stat(filepath.Join(src, backupSnapshot)); err == nil {
-			return info, fmt.Errorf("%w: %s is not whole, if it is a backup of coppice (%s is missing)", ErrDamage, src, backupFile)
+			return info, fmt.Errorf("%w: %s is not whole, if it is a backup of coppice (%s is missing)", ErrDamage,
+				src, backupFile)
 		}
 		return info, fmt.Errorf("%w: %s is no backup of coppice (%s is missing)", ErrConfig, src, backupFile)
 	}
@@ -285,7 +292,8 @@ func ReadBackup(src string) (info BackupInfo, err error) {
 		return info, fmt.Errorf("%w: %s, near byte %d: %w", ErrDamage, path, d.InputOffset(), err)
 	}
 	if info.Format < 1 || info.Format > backupFormat {
-		return info, fmt.Errorf("%w: %s: format %d, want 1 to %d: another version of coppice made it", ErrConfig, path, info.Format, backupFormat)
+		return info, fmt.Errorf("%w: %s: format %d, want 1 to %d: another version of coppice made it", ErrConfig, path,
+			info.Format, backupFormat)
 	}
 	return info, info.sealed(path, data)
 }
@@ -317,9 +325,12 @@ func VerifyBackup(ctx context.Context, src string, progress func(step string, do
 		return info, damaged("%w", err)
 	}
 	if digest := sum.h.Sum(nil); next != info.Last+1 || !bytes.Equal(digest, info.Digest) {
-		return info, damaged("its log has records %d to %d with digest %x, want %d to %d with %v", info.First, next-1, digest, info.First, info.Last, info.Digest)
+		return info, damaged("its log has records %d to %d with digest %x, want %d to %d with %v", info.First, next-1,
+			digest, info.First, info.Last, info.Digest)
 	}
-	m, err := backupSnapshots(src).Verify(ctx, info.Snapshot, func(done, total uint64) { progress("verify", done, total) })
+	m, err := backupSnapshots(src).Verify(ctx, info.Snapshot, func(done, total uint64) {
+		progress("verify", done, total)
+	})
 	if err != nil {
 		return info, damaged("%w", err)
 	}

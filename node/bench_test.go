@@ -20,7 +20,9 @@ import (
 func BenchmarkCommit(b *testing.B) {
 	for _, clients := range []int{1, 64} {
 		for _, batch := range []int{1, 100} {
-			b.Run(fmt.Sprintf("clients=%d/batch=%d", clients, batch), func(b *testing.B) { benchCommit(b, clients, batch) })
+			b.Run(fmt.Sprintf("clients=%d/batch=%d", clients, batch), func(b *testing.B) {
+				benchCommit(b, clients, batch)
+			})
 		}
 	}
 }

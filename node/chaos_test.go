@@ -209,9 +209,11 @@ func TestRandomKillsLoseNothing(t *testing.T) {
 	}
 	if after.goroutines > calm.goroutines {
 		stacks := make([]byte, 1<<20)
-		t.Fatalf("%d goroutines, %d before the kills:\n%s", after.goroutines, calm.goroutines, stacks[:runtime.Stack(stacks, true)])
+		t.Fatalf("%d goroutines, %d before the kills:\n%s", after.goroutines, calm.goroutines,
+			stacks[:runtime.Stack(stacks, true)])
 	}
-	t.Logf("goroutines %d, then %d; live heap %d KiB, then %d KiB", calm.goroutines, after.goroutines, calm.heap>>10, after.heap>>10)
+	t.Logf("goroutines %d, then %d; live heap %d KiB, then %d KiB", calm.goroutines, after.goroutines, calm.heap>>10,
+		after.heap>>10)
 	require.LessOrEqual(t, after.heap, calm.heap+calm.heap/10, "live heap: within 10 %% of what it was")
 	r.close(t)
 	v, err := node.Verify(t.Context(), r.home, node.VerifyOptions{})
@@ -247,14 +249,20 @@ func strike(t *testing.T, r *rig, v supervisor.Tree, way int) (string, error) {
 	defer cancel()
 	switch way {
 	case 1:
-		return "panic", r.Supervisor().Inject(ctx, v.Path, supervisor.Fault{Name: "panic", Do: func(context.Context) { panic(errCut) }})
+		return "panic", r.Supervisor().Inject(ctx, v.Path, supervisor.Fault{Name: "panic", Do: func(context.Context) {
+			panic(errCut)
+		}})
 	case 2:
-		return "goexit", r.Supervisor().Inject(ctx, v.Path, supervisor.Fault{Name: "goexit", Do: func(context.Context) { runtime.Goexit() }})
+		return "goexit", r.Supervisor().Inject(ctx, v.Path, supervisor.Fault{Name: "goexit", Do: func(context.Context) {
+			runtime.Goexit()
+		}})
 	case 3: // deaf for longer than its shutdown time: an orphan, which is released later
 		if strings.HasSuffix(v.Path, "/api") || v.Path == "admin" {
 			return "hang", errors.New("left out: it would hold the load up for a whole shutdown time")
 		}
-		err := r.Supervisor().Inject(ctx, v.Path, supervisor.Fault{Name: "hang", Do: func(context.Context) { <-time.After(1200 * time.Millisecond) }})
+		err := r.Supervisor().Inject(ctx, v.Path, supervisor.Fault{Name: "hang", Do: func(context.Context) {
+			<-time.After(1200 * time.Millisecond)
+		}})
 		if err == nil {
 			err = r.Supervisor().Kill(v.Path, errCut)
 		}

@@ -37,7 +37,8 @@ func (n *Node) cometDriver() (consensus.Driver, error) {
 		return nil, err
 	}
 	return comet.Driver{
-		Home: CometDir(n.home), Intensity: n.plan.find("coppice/node/engines/consensus").Intensity, Version: n.version, Log: n.log.Named("comet"),
+		Home: CometDir(n.home), Intensity: n.plan.find("coppice/node/engines/consensus").Intensity, Version: n.version,
+		Log:     n.log.Named("comet"),
 		Command: n.cometCommand, Extender: n.extender, Retain: uint64(n.config.Consensus.RetainBlocks),
 	}, nil
 }
@@ -46,7 +47,8 @@ func (n *Node) cometDriver() (consensus.Driver, error) {
 // sees, and could not go back.
 func soloOnly(home string) error {
 	if _, err := os.Stat(CometDir(home)); err == nil {
-		return fmt.Errorf("%w: consensus.kind = %q, and there is a CometBFT home in %s: want %q, as the chain's other nodes have; a node without peers wants a home of its own",
+		return fmt.Errorf("%w: consensus.kind = %q, and there is a CometBFT home in %s: want %q, as the chain's "+
+			"other nodes have; a node without peers wants a home of its own",
 			ErrConfig, Solo, CometDir(home), CometBFT)
 	}
 	return nil
@@ -136,7 +138,8 @@ func carriedGenesis(chainID string, theirs comet.Genesis, from string) (Genesis,
 	g := NewGenesis(theirs.ChainID, theirs.Time)
 	g.GenesisTime, g.InitialHeight = theirs.Time, theirs.InitialHeight
 	if theirs.MaxBlockBytes > engines.MaxTxBytes {
-		return bad("its blocks have %d bytes of transactions, want at most %d: lower consensus_params.block.max_bytes", theirs.MaxBlockBytes, engines.MaxTxBytes)
+		return bad("its blocks have %d bytes of transactions, want at most %d: lower consensus_params.block.max_bytes",
+			theirs.MaxBlockBytes, engines.MaxTxBytes)
 	}
 	g.Limits.MaxBlockBytes = theirs.MaxBlockBytes
 	g.Limits.MaxTxBytes = min(g.Limits.MaxTxBytes, theirs.MaxBlockBytes)
@@ -164,7 +167,8 @@ func initComet(home string, g Genesis, c Config, o CometOptions) error {
 		return nil
 	}
 	id, err := comet.InitHome(CometDir(home), comet.HomeOptions{
-		Profile: o.Profile, Moniker: o.Moniker, P2P: o.P2P, RPC: o.RPC, EmptyEvery: time.Duration(c.Consensus.EmptyEvery), MaxTxBytes: g.Limits.MaxTxBytes,
+		Profile: o.Profile, Moniker: o.Moniker, P2P: o.P2P, RPC: o.RPC,
+		EmptyEvery: time.Duration(c.Consensus.EmptyEvery), MaxTxBytes: g.Limits.MaxTxBytes,
 	})
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
@@ -181,7 +185,8 @@ func initComet(home string, g Genesis, c Config, o CometOptions) error {
 		return nil
 	}
 	id.Validator.Power = 10
-	return writeCometGenesis(home, g, comet.Genesis{Validators: []comet.Validator{id.Validator}, VoteExtensionsHeight: o.VoteExtensionsHeight})
+	return writeCometGenesis(home, g,
+		comet.Genesis{Validators: []comet.Validator{id.Validator}, VoteExtensionsHeight: o.VoteExtensionsHeight})
 }
 
 // WriteCometGenesis writes CometBFT's genesis of a home whose chain has not begun: that of g, which
@@ -192,7 +197,8 @@ func WriteCometGenesis(home string, g Genesis, validators []comet.Validator) err
 
 // writeCometGenesis writes theirs, filled in with what stands in ours.
 func writeCometGenesis(home string, ours Genesis, theirs comet.Genesis) (err error) {
-	theirs.ChainID, theirs.Time, theirs.InitialHeight, theirs.MaxBlockBytes = ours.ChainID, ours.GenesisTime, ours.InitialHeight, ours.Limits.MaxBlockBytes
+	theirs.ChainID, theirs.Time, theirs.InitialHeight, theirs.MaxBlockBytes = ours.ChainID, ours.GenesisTime, ours.
+		InitialHeight, ours.Limits.MaxBlockBytes
 	if theirs.AppState, err = ours.appState(); err != nil {
 		return err
 	}
@@ -204,7 +210,8 @@ func writeCometGenesis(home string, ours Genesis, theirs comet.Genesis) (err err
 
 // cometDamage tells whether an error of the driver's is one of lost data.
 func cometDamage(err error) bool {
-	return errors.Is(err, comet.ErrChainData) || errors.Is(err, comet.ErrChainDamage) || errors.Is(err, comet.ErrSigning)
+	return errors.Is(err, comet.ErrChainData) || errors.Is(err, comet.ErrChainDamage) ||
+		errors.Is(err, comet.ErrSigning)
 }
 
 // cometConfigError tells whether an error of the driver's is one of configuration.

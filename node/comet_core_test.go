@@ -56,7 +56,10 @@ func whole(c *apiv1.Child) bool {
 	if c.Live.GetState() != apiv1.ChildState_CHILD_STATE_RUNNING {
 		return false
 	}
-	return c.Spec.GetStrategy() == apiv1.Strategy_STRATEGY_DYNAMIC || !slices.ContainsFunc(c.Children, func(c *apiv1.Child) bool { return !whole(c) })
+	return c.Spec.GetStrategy() == apiv1.Strategy_STRATEGY_DYNAMIC ||
+		!slices.ContainsFunc(c.Children, func(c *apiv1.Child) bool {
+			return !whole(c)
+		})
 }
 
 // awaitTree looks at the tree until it satisfies f.
@@ -85,7 +88,8 @@ func (r *cometRig) strike(path string, how apiv1.How) bool {
 		release = time.Duration(50+r.rand.IntN(850)) * time.Millisecond
 	}
 	_, err := r.cl.Kill(ctx, path, how, release)
-	if err != nil && slices.Contains([]connect.Code{connect.CodeNotFound, connect.CodeFailedPrecondition, connect.CodeInvalidArgument}, connect.CodeOf(err)) {
+	if err != nil && slices.Contains([]connect.Code{connect.CodeNotFound, connect.CodeFailedPrecondition,
+		connect.CodeInvalidArgument}, connect.CodeOf(err)) {
 		return false
 	}
 	require.NoError(r.t, err, path)
@@ -119,9 +123,10 @@ func TestKillsOfTheCoreLeaveCometBFTAlone(t *testing.T) {
 				true:  int(core.Spec.GetMaxRestarts()) - int(core.Live.GetInWindow()),
 				false: int(engines.Spec.GetMaxRestarts()) - int(engines.Live.GetInWindow()),
 			}
-			all := slices.DeleteFunc(append(below(root, corePath), below(root, enginesPath)...), func(c *apiv1.Child) bool {
-				return strings.HasPrefix(c.Path+"/", consensusPath+"/")
-			})
+			all := slices.DeleteFunc(append(below(root, corePath), below(root, enginesPath)...),
+				func(c *apiv1.Child) bool {
+					return strings.HasPrefix(c.Path+"/", consensusPath+"/")
+				})
 			if !whole(root) || len(all) == 0 {
 				return false
 			}

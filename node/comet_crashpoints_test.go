@@ -69,6 +69,7 @@ func TestCrashPointsOfCometBFT(t *testing.T) {
 		next[b.both] = append(next[b.both], took)
 	}
 	require.Len(t, r.now().failed, len(blows), "each fired, once")
-	t.Logf("%d exits at crash points, %d kinds; next block with the node alive %v, with the node killed too %v", len(blows), len(fired), next[false], next[true])
+	t.Logf("%d exits at crash points, %d kinds; next block with the node alive %v, with the node killed too %v",
+		len(blows), len(fired), next[false], next[true])
 	r.finish()
 }

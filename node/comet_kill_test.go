@@ -111,6 +111,7 @@ func TestSIGKILLAtEachStepOfACommit(t *testing.T) {
 		struck[b.at]++
 		require.GreaterOrEqual(t, r.now().height, height, "%s: the block at which it was struck", b.at)
 	}
-	t.Logf("%d blows at %d steps; next block after the node's death and start %v, after CometBFT's %v", len(blows), len(struck), next[true], next[false])
+	t.Logf("%d blows at %d steps; next block after the node's death and start %v, after CometBFT's %v", len(blows),
+		len(struck), next[true], next[false])
 	r.finish()
 }

@@ -78,11 +78,13 @@ func newCometRig(t *testing.T, profile Profile, seed uint64, all bool) *cometRig
 	dir, err := os.MkdirTemp("", "coppice-strike") // t.TempDir is too long for a socket's path
 	require.NoError(t, err)
 	r := &cometRig{
-		t: t, dir: dir, home: filepath.Join(dir, "home"), all: all, rand: rand.New(rand.NewPCG(seed, seed)), moved: make(chan struct{}),
+		t: t, dir: dir, home: filepath.Join(dir, "home"), all: all, rand: rand.New(rand.NewPCG(seed, seed)),
+		moved: make(chan struct{}),
 	}
 	t.Cleanup(r.close)
 	_, err = Init(r.home, InitOptions{
-		ChainID: "test", Listen: "127.0.0.1:0", Profile: profile, Set: []Assignment{{"consensus.kind", CometBFT, "--consensus"}},
+		ChainID: "test", Listen: "127.0.0.1:0", Profile: profile,
+		Set:   []Assignment{{"consensus.kind", CometBFT, "--consensus"}},
 		Comet: CometOptions{P2P: "127.0.0.1:0", RPC: "127.0.0.1:0"},
 	})
 	require.NoError(t, err)
@@ -95,7 +97,8 @@ func newCometRig(t *testing.T, profile Profile, seed uint64, all bool) *cometRig
 	}
 	token, err := os.ReadFile(filepath.Join(r.home, api.TokenFileName))
 	require.NoError(t, err)
-	r.cl = client.New("", client.WithToken(strings.TrimSpace(string(token))), client.WithBackoff(2*time.Millisecond, 20*time.Millisecond),
+	r.cl = client.New("", client.WithToken(strings.TrimSpace(string(token))),
+		client.WithBackoff(2*time.Millisecond, 20*time.Millisecond),
 		client.WithResolver(func() (string, error) {
 			n, err := api.ReadNodeFile(r.home)
 			return n.Address, err
@@ -116,7 +119,8 @@ func (r *cometRig) start() {
 	require.NoError(r.t, err)
 	defer log.Close()
 	n := &cometNode{done: make(chan struct{})}
-	n.cmd = exec.Command(os.Args[0], cometNodeCommand, "--steps", r.steps.Addr().String(), fmt.Sprintf("--all=%t", r.all), "--home", r.home)
+	n.cmd = exec.Command(os.Args[0], cometNodeCommand, "--steps", r.steps.Addr().String(),
+		fmt.Sprintf("--all=%t", r.all), "--home", r.home)
 	n.cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
 	n.cmd.Stdout, n.cmd.Stderr = log, log
 	_, err = n.cmd.StdinPipe() // its end is ours
@@ -245,7 +249,9 @@ func (r *cometRig) progress(n int) facts {
 // answers when it was.
 func (r *cometRig) nextBlock(before facts) facts {
 	r.t.Helper()
-	return r.await("a block of a new CometBFT", func(f facts) bool { return len(f.comets) > len(before.comets) && f.since > 0 })
+	return r.await("a block of a new CometBFT", func(f facts) bool {
+		return len(f.comets) > len(before.comets) && f.since > 0
+	})
 }
 
 // somewhen waits for a random time, so that a blow falls anywhere within the work of a block.
@@ -277,7 +283,8 @@ func (r *cometRig) finish() {
 	r.t.Helper()
 	acked, lost, twice := r.load.end(r.t)
 	f := r.now()
-	r.t.Logf("%d acknowledged, %d lost, %d twice; %d blocks, %d CometBFT processes; load average %s", acked, lost, twice, f.height, len(f.comets), loadAverage())
+	r.t.Logf("%d acknowledged, %d lost, %d twice; %d blocks, %d CometBFT processes; load average %s", acked, lost,
+		twice, f.height, len(f.comets), loadAverage())
 	require.Zero(r.t, lost)
 	require.Zero(r.t, twice)
 	require.NoError(r.t, r.node.cmd.Process.Signal(syscall.SIGTERM))

@@ -79,13 +79,15 @@ func TestABadClientOnTheABCISocketStopsNothing(t *testing.T) {
 	now := r.progress(3)
 	require.Len(t, now.comets, 1, "CometBFT was restarted")
 	require.Equal(t, server, childAt(r.tree(), consensusPath+"/abci").Live.Incarnation, "the ABCI server was restarted")
-	t.Logf("%d bad things in %v: %v; %d blocks meanwhile", n, took.Round(time.Millisecond), done, now.height-before.height)
+	t.Logf("%d bad things in %v: %v; %d blocks meanwhile", n, took.Round(time.Millisecond), done,
+		now.height-before.height)
 	r.finish()
 }
 
 // abciInfo asks by CometBFT's RPC.
 func (r *cometRig) abciInfo(ctx context.Context, hc *http.Client) (height int64, hash []byte, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://comet/", strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"abci_info"}`))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://comet/",
+		strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"abci_info"}`))
 	if err != nil {
 		return 0, nil, err
 	}
@@ -119,9 +121,11 @@ func TestAStormOfInfoBetweenFinalizeBlockAndCommit(t *testing.T) {
 	n, seed, long := campaign(t, "COPPICE_COMET_INFOS", 50)
 	r := newCometRig(t, Default, seed, true)
 	socket := r.abciSocket()
-	hc := &http.Client{Timeout: cometWait, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(comet.SocketDir(CometDir(r.home)), "rpc.sock"))
-	}}}
+	hc := &http.Client{Timeout: cometWait,
+		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix",
+				filepath.Join(comet.SocketDir(CometDir(r.home)), "rpc.sock"))
+		}}}
 	defer hc.CloseIdleConnections()
 	blocks := 3
 	if long {
@@ -141,7 +145,8 @@ func TestAStormOfInfoBetweenFinalizeBlockAndCommit(t *testing.T) {
 		r.await("the block that was held", func(f facts) bool { return f.height >= held })
 	}
 	require.Len(t, r.progress(2).comets, 1)
-	t.Logf("%d times Info between FinalizeBlock and Commit of %d blocks in %v: always what was committed", asked, blocks, time.Since(began).Round(time.Millisecond))
+	t.Logf("%d times Info between FinalizeBlock and Commit of %d blocks in %v: always what was committed", asked,
+		blocks, time.Since(began).Round(time.Millisecond))
 	r.finish()
 }
 
@@ -154,7 +159,8 @@ func (r *cometRig) storm(hc *http.Client, socket string, n int, want int64) erro
 	}
 	check := func(height int64, hash []byte, err error) error {
 		if err == nil && (height != want || !bytes.Equal(hash, status.AppHash) || uint64(want) != status.Height) {
-			err = fmt.Errorf("Info answers height %d, %x; committed is %d, %x", height, hash, status.Height, status.AppHash)
+			err = fmt.Errorf("Info answers height %d, %x; committed is %d, %x", height, hash, status.Height,
+				status.AppHash)
 		}
 		return err
 	}

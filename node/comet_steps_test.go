@@ -49,8 +49,10 @@ const (
 
 // commitSteps are all steps of a commit.
 var commitSteps = []step{
-	finalizeSent, finalizeReceived, decisionUnwritten, decisionWritten, executed, sealed, finalizeAnswered, finalizeDelivered,
-	commitSent, commitReceived, commitUnwritten, commitWritten, commitDurable, committed, commitAnswered, commitDelivered,
+	finalizeSent, finalizeReceived, decisionUnwritten, decisionWritten, executed, sealed, finalizeAnswered,
+	finalizeDelivered,
+	commitSent, commitReceived, commitUnwritten, commitWritten, commitDurable, committed, commitAnswered,
+	commitDelivered,
 }
 
 // moment is a step that a process has come to.

@@ -53,7 +53,8 @@ func TestStoppedProcessesGoOn(t *testing.T) {
 				r.progress(1 + r.rand.IntN(5))
 				r.somewhen(10 * time.Millisecond)
 				next = append(next, r.pausedFor(side.pid(), d))
-				require.Len(t, r.progress(3).comets, 1, "CometBFT was restarted after %s was stopped for %v", side.name, d)
+				require.Len(t, r.progress(3).comets, 1, "CometBFT was restarted after %s was stopped for %v",
+					side.name, d)
 			}
 			t.Logf("%s stopped for %v: next block after SIGCONT %v", side.name, d, next)
 		}

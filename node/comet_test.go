@@ -38,7 +38,8 @@ func initABCI(t *testing.T) string {
 	t.Helper()
 	home := t.TempDir()
 	_, err := Init(home, InitOptions{
-		ChainID: "test", Listen: "127.0.0.1:0", Profile: Chaos, Set: []Assignment{{"consensus.kind", CometBFT, "--consensus"}},
+		ChainID: "test", Listen: "127.0.0.1:0", Profile: Chaos,
+		Set:   []Assignment{{"consensus.kind", CometBFT, "--consensus"}},
 		Comet: CometOptions{P2P: "127.0.0.1:0", RPC: "127.0.0.1:0"},
 	})
 	require.NoError(t, err)
@@ -51,8 +52,10 @@ func driveABCI(t *testing.T, home string, opts ...Option) *abciHand {
 	t.Helper()
 	c, err := Load(home)
 	require.NoError(t, err)
-	h := &hand{t: t, home: home, rec: suptest.NewRecorder(), ended: make(chan error, 1), clock: time.Now().Truncate(time.Millisecond)}
-	h.Node, err = New(home, c, append([]Option{WithObserver(h.rec), WithCometCommand("/bin/sh", "-c", "cat > /dev/null")}, opts...)...)
+	h := &hand{t: t, home: home, rec: suptest.NewRecorder(), ended: make(chan error, 1),
+		clock: time.Now().Truncate(time.Millisecond)}
+	h.Node, err = New(home, c,
+		append([]Option{WithObserver(h.rec), WithCometCommand("/bin/sh", "-c", "cat > /dev/null")}, opts...)...)
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
 	h.stop = stop
@@ -90,7 +93,8 @@ func (a *abciHand) initChain() {
 }
 
 func (a *abciHand) block(height int64, txs ...[]byte) comettest.Block {
-	return comettest.Block{Height: height, Hash: fmt.Appendf(nil, "hash of block %3d", height), Time: a.clock.Add(time.Duration(height) * time.Millisecond).UTC(), Txs: txs}
+	return comettest.Block{Height: height, Hash: fmt.Appendf(nil, "hash of block %3d", height),
+		Time: a.clock.Add(time.Duration(height) * time.Millisecond).UTC(), Txs: txs}
 }
 
 func (a *abciHand) finalize(b comettest.Block) comettest.Finalized {
@@ -152,7 +156,11 @@ var blockSteps = []struct {
 	name string
 	run  func(a *abciHand, b comettest.Block, kill func())
 }{
-	{"before FinalizeBlock", func(a *abciHand, b comettest.Block, kill func()) { kill(); a.finalize(b); a.commitABCI() }},
+	{"before FinalizeBlock", func(a *abciHand, b comettest.Block, kill func()) {
+		kill()
+		a.finalize(b)
+		a.commitABCI()
+	}},
 	{"during FinalizeBlock", func(a *abciHand, b comettest.Block, kill func()) {
 		require.NoError(a.t, a.c.SendFinalizeBlock(b))
 		kill()
@@ -160,7 +168,11 @@ var blockSteps = []struct {
 		require.NoError(a.t, err)
 		a.commitABCI()
 	}},
-	{"after FinalizeBlock", func(a *abciHand, b comettest.Block, kill func()) { a.finalize(b); kill(); a.commitABCI() }},
+	{"after FinalizeBlock", func(a *abciHand, b comettest.Block, kill func()) {
+		a.finalize(b)
+		kill()
+		a.commitABCI()
+	}},
 	{"after Commit", func(a *abciHand, b comettest.Block, kill func()) { a.finalize(b); a.commitABCI(); kill() }},
 }
 

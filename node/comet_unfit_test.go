@@ -52,7 +52,9 @@ func TestACometBFTThatCannotStartEndsTheNode(t *testing.T) {
 		{"double_sign_check_height", change("config/config.toml", func(s string) string {
 			return strings.Replace(s, "double_sign_check_height = 0", "double_sign_check_height = 10", 1)
 		}), "cat", ExitConfig, "double_sign_check_height = 10, want 0"},
-		{"the signing state", change("data/priv_validator_state.json", func(string) string { return "" }), "cat", ExitDamage, "sign twice"},
+		{"the signing state", change("data/priv_validator_state.json", func(string) string {
+			return ""
+		}), "cat", ExitDamage, "sign twice"},
 		{"one genesis of two", func(t *testing.T, home string) {
 			g, err := ReadGenesis(home)
 			require.NoError(t, err)

@@ -117,7 +117,8 @@ func (f *configWalk) keyValue(table string, n *unstable.Node) {
 	if value.Raw.Length > 0 {
 		at = value.Raw
 	}
-	want := map[string]unstable.Kind{"string": unstable.String, "duration": unstable.String, "boolean": unstable.Bool, "integer": unstable.Integer}[k.Type()]
+	want := map[string]unstable.Kind{"string": unstable.String, "duration": unstable.String, "boolean": unstable.Bool,
+		"integer": unstable.Integer}[k.Type()]
 	if value.Kind != want {
 		f.bad.add(f.origin(at), k.Name, "found %s, want %s", kindWord(value), k.Want())
 		return

@@ -40,24 +40,28 @@ var keys = []Key{
 		Doc: "Limits of the supervision tree. " +
 			"default restarts the transaction core up to 3 times in 10 s before the node as a whole restarts. " +
 			"strict restarts the node at the first failure in the transaction core. " +
-			"chaos is for runs that kill all the time: every limit but the structural zeros is 10000, and a child has 1 s to stop.",
+			"chaos is for runs that kill all the time: every limit but the structural zeros is 10000, and a child " +
+			"has 1 s to stop.",
 		field: func(c *Config) any { return &c.Profile },
 	},
 	{
 		Name: "listen", Flag: "listen", Unit: "host:port",
 		Doc: "Where the node listens. Port 0 takes a free one. " +
-			"An address beyond loopback wants a certificate (tls.cert) or insecure, and every call there wants a token.",
+			"An address beyond loopback wants a certificate (tls.cert) or insecure, and every call there " +
+			"wants a token.",
 		field: func(c *Config) any { return &c.Listen },
 		check: func(c Config) error { return checkListen(c) },
 	},
 	{
 		Name: "insecure", Flag: "insecure",
-		Doc:   "Listen beyond loopback without TLS: tokens and transactions cross the network as they are. For networks that are protected otherwise.",
+		Doc: "Listen beyond loopback without TLS: tokens and transactions cross the network as they are. For " +
+			"networks that are protected otherwise.",
 		field: func(c *Config) any { return &c.Insecure },
 	},
 	{
 		Name: "tls.cert", Unit: "path",
-		Doc:   "File of the listener's certificate in PEM, with those that vouch for it. Empty: no TLS. A path that is not absolute begins at the home. Its content is read again on SIGHUP.",
+		Doc: "File of the listener's certificate in PEM, with those that vouch for it. Empty: no TLS. A path that " +
+			"is not absolute begins at the home. Its content is read again on SIGHUP.",
 		field: func(c *Config) any { return &c.TLS.Cert },
 		check: func(c Config) error {
 			if c.TLS.Cert == "" && c.TLS.Key != "" {
@@ -79,7 +83,8 @@ var keys = []Key{
 	},
 	{
 		Name: "consensus.kind", OneOf: []string{Solo, CometBFT},
-		Doc:   "Who orders transactions. solo is a chain of one node; cometbft agrees with others, and has a home of its own in this one (comet).",
+		Doc: "Who orders transactions. solo is a chain of one node; cometbft agrees with others, and has a home of " +
+			"its own in this one (comet).",
 		field: func(c *Config) any { return &c.Consensus.Kind },
 	},
 	{
@@ -120,9 +125,11 @@ var keys = []Key{
 	},
 	{
 		Name: "log.retain", Unit: "all, snapshot, or a number of bytes",
-		Doc: "What is kept of the event log. all: everything, so that the state can be made anew from the first record on. " +
+		Doc: "What is kept of the event log. all: everything, so that the state can be made anew from the first " +
+			"record on. " +
 			"snapshot: what the oldest snapshot needs to be brought to the end. " +
-			"A number: that, and at least so many bytes of the newest records. Nothing that the state, the pool or a follower still needs is ever removed.",
+			"A number: that, and at least so many bytes of the newest records. Nothing that the state, the pool or a " +
+			"follower still needs is ever removed.",
 		field: func(c *Config) any { return &c.Log.Retain },
 		check: func(c Config) error { return checkRetain(c) },
 	},
@@ -138,13 +145,16 @@ var keys = []Key{
 	},
 	{
 		Name: "retention.versions", Max: 1 << 50, Unit: "heights",
-		Doc:   "Newest heights at which the state can be read. What only older ones need is removed in the background. 0: all heights of the period.",
+		Doc: "Newest heights at which the state can be read. What only older ones need is removed in the " +
+			"background. 0: all heights of the period.",
 		field: func(c *Config) any { return &c.Retention.Versions },
 	},
 	{
 		Name: "state_sync.every_heights", Max: 1 << 50, Unit: "heights",
-		Doc: "With CometBFT: make a snapshot for peers, with which a node can join, at every height that this divides. 0: never, and none is offered. " +
-			"Nodes with the same number have the same snapshots, and a node that joins takes its chunks from all of them.",
+		Doc: "With CometBFT: make a snapshot for peers, with which a node can join, at every height that this " +
+			"divides. 0: never, and none is offered. " +
+			"Nodes with the same number have the same snapshots, and a node that joins takes its chunks from " +
+			"all of them.",
 		field: func(c *Config) any { return &c.StateSync.EveryHeights },
 	},
 	{
@@ -185,7 +195,8 @@ func checkListen(c Config) error {
 	if loopback(host) || c.Insecure || c.TLS.Cert != "" || c.TLS.Key != "" {
 		return nil
 	}
-	return fmt.Errorf("%q is not a loopback address: want a certificate in tls.cert and tls.key, or insecure = true", c.Listen)
+	return fmt.Errorf("%q is not a loopback address: want a certificate in tls.cert and tls.key, or insecure = true",
+		c.Listen)
 }
 
 // loopback tells whether only this machine can reach a listener on host.

@@ -31,8 +31,10 @@ max_txs = 11
 max_bytes = 2_000_000
 `)
 	s, err := Resolve(home, Sources{
-		Environ: []string{"COPPICE_POOL_MAX_TXS=12", "COPPICE_LISTEN=127.0.0.1:2", "COPPICE_CONSENSUS_EMPTY_EVERY=1m", "COPPICE_HOME=/x", "HOME=/y"},
-		Set:     []Assignment{{Key: "listen", Value: "127.0.0.1:3", Flag: "--listen"}, {Key: "log.segment_bytes", Value: "1048576", Flag: "--set"}},
+		Environ: []string{"COPPICE_POOL_MAX_TXS=12", "COPPICE_LISTEN=127.0.0.1:2", "COPPICE_CONSENSUS_EMPTY_EVERY=1m",
+			"COPPICE_HOME=/x", "HOME=/y"},
+		Set: []Assignment{{Key: "listen", Value: "127.0.0.1:3", Flag: "--listen"},
+			{Key: "log.segment_bytes", Value: "1048576", Flag: "--set"}},
 	})
 	require.NoError(t, err)
 	want := DefaultConfig()
@@ -42,8 +44,10 @@ max_bytes = 2_000_000
 	require.Equal(t, want, s.Config)
 	file := filepath.Join(home, "coppice.toml")
 	for key, from := range map[string]string{
-		"profile": file + ":2:11", "listen": "flag --listen", "pool.max_txs": "environment COPPICE_POOL_MAX_TXS", "pool.max_bytes": file + ":5:13",
-		"log.segment_bytes": "flag --set", "consensus.empty_every": "environment COPPICE_CONSENSUS_EMPTY_EVERY", "pool.max_eager": "default",
+		"profile": file + ":2:11", "listen": "flag --listen", "pool.max_txs": "environment COPPICE_POOL_MAX_TXS",
+		"pool.max_bytes":    file + ":5:13",
+		"log.segment_bytes": "flag --set", "consensus.empty_every": "environment COPPICE_CONSENSUS_EMPTY_EVERY",
+		"pool.max_eager": "default",
 	} {
 		require.Equal(t, from, s.Origin(key).String(), key)
 	}
@@ -54,25 +58,33 @@ max_bytes = 2_000_000
 func TestBadConfigurationIsNamed(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
 		{"unknown key", "lisen = 1", `coppice.toml:1:1: unknown key "lisen"; did you mean listen?`},
-		{"key outside its table", "\nsegment_bytes = 1", `coppice.toml:2:1: unknown key "segment_bytes"; did you mean log.segment_bytes?`},
-		{"misspelled in a table", "[log]\nsegment_byte = 1", `coppice.toml:2:1: unknown key "log.segment_byte"; did you mean log.segment_bytes?`},
+		{"key outside its table", "\nsegment_bytes = 1",
+			`coppice.toml:2:1: unknown key "segment_bytes"; did you mean log.segment_bytes?`},
+		{"misspelled in a table", "[log]\nsegment_byte = 1",
+			`coppice.toml:2:1: unknown key "log.segment_byte"; did you mean log.segment_bytes?`},
 		{"unknown table", "[loq]\nsegment_bytes = 1", `coppice.toml:1:2: unknown table "loq"; did you mean log?`},
 		{"table of a value", "[listen]\na = 1", `coppice.toml:1:2: unknown table "listen"`},
 		{"inline unknown", "x = {a = 1}", `coppice.toml:1:6: unknown key "x.a"`},
 		{"list of tables", "[[log]]", `coppice.toml:1:3: [[log]] is a list of tables, want [log]`},
 		{"type", "listen = 7070", `coppice.toml:1:10: listen: found the integer 7070, want a string: host:port`},
-		{"type of number", "[pool]\nmax_txs = \"many\"", `coppice.toml:2:11: pool.max_txs: found the string "many", want a whole number from 1 to 10000000`},
+		{"type of number", "[pool]\nmax_txs = \"many\"",
+			`coppice.toml:2:11: pool.max_txs: found the string "many", want a whole number from 1 to 10000000`},
 		{"float", "[pool]\nmax_txs = 1.5", `pool.max_txs: found the float 1.5, want a whole number`},
 		{"boolean", "insecure = \"yes\"", `coppice.toml:1:12: insecure: found the string "yes", want true or false`},
 		{"list", "listen = []", `coppice.toml:1:1: listen: found a list, want a string`},
-		{"duration", "[consensus]\nempty_every = \"soon\"", `coppice.toml:2:15: consensus.empty_every: "soon": want a duration from 0s to 24h0m0s`},
-		{"bounds", "[pool]\n\nmax_txs = 0", `coppice.toml:3:11: pool.max_txs: 0: want a whole number from 1 to 10000000`},
+		{"duration", "[consensus]\nempty_every = \"soon\"",
+			`coppice.toml:2:15: consensus.empty_every: "soon": want a duration from 0s to 24h0m0s`},
+		{"bounds", "[pool]\n\nmax_txs = 0",
+			`coppice.toml:3:11: pool.max_txs: 0: want a whole number from 1 to 10000000`},
 		{"hexadecimal", "[pool]\nmax_txs = 0x10", `pool.max_txs: "0x10": want a whole number`},
-		{"profile", "profile = \"stict\"", `coppice.toml:1:11: profile: "stict": want one of default, strict, chaos; did you mean strict?`},
-		{"port", "listen = \"127.0.0.1:99999\"", `coppice.toml:1:10: listen: "127.0.0.1:99999": port "99999", want a number from 0 to 65535`},
+		{"profile", "profile = \"stict\"",
+			`coppice.toml:1:11: profile: "stict": want one of default, strict, chaos; did you mean strict?`},
+		{"port", "listen = \"127.0.0.1:99999\"",
+			`coppice.toml:1:10: listen: "127.0.0.1:99999": port "99999", want a number from 0 to 65535`},
 		{"port name", "listen = \"127.0.0.1:http\"", `port "http", want a number`},
 		{"no port", "listen = \"127.0.0.1\"", `listen: "127.0.0.1": want host:port`},
-		{"public", "listen = \"0.0.0.0:1\"", `listen: "0.0.0.0:1" is not a loopback address: want a certificate in tls.cert and tls.key, or insecure = true`},
+		{"public", "listen = \"0.0.0.0:1\"",
+			`listen: "0.0.0.0:1" is not a loopback address: want a certificate in tls.cert and tls.key, or insecure = true`},
 		{"half a certificate", "[tls]\ncert = \"a\"", `tls.key: empty, and tls.cert is not`},
 		{"twice", "listen = \"a:1\"\nlisten = \"b:1\"", `coppice.toml:2:1:`},
 		{"syntax", "listen \"a\"", `coppice.toml:1:`},
@@ -95,9 +107,11 @@ func TestBadEnvironmentAndFlagsAreNamed(t *testing.T) {
 		name, env, set, want string
 	}{
 		{"value", "COPPICE_LISTEN=here", "", `environment COPPICE_LISTEN: listen: "here": want host:port`},
-		{"empty", "COPPICE_POOL_MAX_TXS=", "", `environment COPPICE_POOL_MAX_TXS: pool.max_txs: "": want a whole number`},
+		{"empty", "COPPICE_POOL_MAX_TXS=", "",
+			`environment COPPICE_POOL_MAX_TXS: pool.max_txs: "": want a whole number`},
 		{"section", "COPPICE_POOL_SIZE=1", "", `environment COPPICE_POOL_SIZE: no key has this variable`},
-		{"near", "COPPICE_PROFIL=strict", "", `environment COPPICE_PROFIL: no key has this variable; did you mean COPPICE_PROFILE?`},
+		{"near", "COPPICE_PROFIL=strict", "",
+			`environment COPPICE_PROFIL: no key has this variable; did you mean COPPICE_PROFILE?`},
 		{"boolean", "COPPICE_INSECURE=1", "", `environment COPPICE_INSECURE: insecure: "1": want true or false`},
 		{"flag", "", "pool.max_txs=0", `flag --set: pool.max_txs: 0: want a whole number from 1`},
 		{"flag's key", "", "pool.max_tx=1", `flag --set: unknown key "pool.max_tx"; did you mean pool.max_txs?`},
@@ -117,8 +131,10 @@ func TestBadEnvironmentAndFlagsAreNamed(t *testing.T) {
 // Platforms make up variables after a service's name; a service may be called coppice.
 func TestForeignVariablesAreNoKeys(t *testing.T) {
 	_, err := Resolve(writeConfig(t, ""), Sources{Environ: []string{
-		"COPPICE_PORT=tcp://10.0.0.1:7070", "COPPICE_SERVICE_HOST=10.0.0.1", "COPPICE_SERVICE_PORT=7070", "COPPICE_PORT_7070_TCP_ADDR=10.0.0.1",
-		"COPPICE_SOAK=1", "COPPICE_REQUIRE=erlang", "COPPICE_TOKEN=secret", "COPPICE_HOME=/var/lib/coppice", "malformed",
+		"COPPICE_PORT=tcp://10.0.0.1:7070", "COPPICE_SERVICE_HOST=10.0.0.1", "COPPICE_SERVICE_PORT=7070",
+		"COPPICE_PORT_7070_TCP_ADDR=10.0.0.1",
+		"COPPICE_SOAK=1", "COPPICE_REQUIRE=erlang", "COPPICE_TOKEN=secret", "COPPICE_HOME=/var/lib/coppice",
+		"malformed",
 	}})
 	require.NoError(t, err)
 }
@@ -190,7 +206,8 @@ func keysDoc() string {
 	for _, k := range Keys() {
 		value := k.TOML(DefaultConfig())
 		fmt.Fprintf(&b, "### `%s`\n\n%s\n\n", k.Name, k.Doc)
-		fmt.Fprintf(&b, "| type | default | wants | environment | flag of `start` | while running |\n|---|---|---|---|---|---|\n")
+		fmt.Fprintf(&b, "| type | default | wants | environment | flag of `start` | while running "+
+			"|\n|---|---|---|---|---|---|\n")
 		flag, live := "`--set "+k.Name+"=…`", "at the next start"
 		if k.Flag != "" {
 			flag = "`--" + k.Flag + "`"
@@ -202,7 +219,8 @@ func keysDoc() string {
 		if k.Unit != "" && k.Type() == "integer" {
 			unit = ", in " + k.Unit
 		}
-		fmt.Fprintf(&b, "| %s%s | `%s` | %s | `%s` | %s | %s |\n\n", k.Type(), unit, value, k.Want(), k.Env(), flag, live)
+		fmt.Fprintf(&b, "| %s%s | `%s` | %s | `%s` | %s | %s |\n\n", k.Type(), unit, value, k.Want(),
+			k.Env(), flag, live)
 	}
 	return b.String()
 }

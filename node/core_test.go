@@ -61,7 +61,8 @@ func driveHome(t *testing.T, home string, opts ...Option) *hand {
 	t.Helper()
 	c, err := Load(home)
 	require.NoError(t, err)
-	h := &hand{t: t, home: home, rec: suptest.NewRecorder(), ended: make(chan error, 1), clock: time.Now().Truncate(time.Millisecond)}
+	h := &hand{t: t, home: home, rec: suptest.NewRecorder(), ended: make(chan error, 1),
+		clock: time.Now().Truncate(time.Millisecond)}
 	h.Node, err = New(home, c, append([]Option{WithDriver(byHand{}), WithObserver(h.rec)}, opts...)...)
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
@@ -138,7 +139,9 @@ func (h *hand) cut(path string) {
 	h.t.Helper()
 	before, _ := h.Supervisor().Tree().Find(path)
 	require.NoError(h.t, h.Supervisor().Kill(path, errors.New("cut")))
-	suptest.After(h.t, h.rec, 0, 1, func(e supervisor.ChildStarted) bool { return e.Subject() == path && e.Incarnation > before.Incarnation })
+	suptest.After(h.t, h.rec, 0, 1, func(e supervisor.ChildStarted) bool {
+		return e.Subject() == path && e.Incarnation > before.Incarnation
+	})
 	h.rec.Settle(h.t, h.Supervisor())
 }
 
@@ -211,7 +214,8 @@ func TestABlockOutOfTurnIsItsDriversFault(t *testing.T) {
 // A block that was decided and not committed is executed again after a restart, and staged only.
 // Its driver commits it.
 func TestALeftoverIsStagedAndNotCommitted(t *testing.T) {
-	for _, path := range []string{corePath + "/ordering", corePath + "/storage", corePath + "/mempool/pool", "coppice/node/logger", "coppice/node/router"} {
+	for _, path := range []string{corePath + "/ordering", corePath + "/storage", corePath + "/mempool/pool",
+		"coppice/node/logger", "coppice/node/router"} {
 		t.Run(path, func(t *testing.T) {
 			h := drive(t)
 			defer func() { h.close() }()
@@ -268,7 +272,8 @@ func TestRefusalsAreDeterministic(t *testing.T) {
 	}
 	staged := h.order(one)
 	want := []logv1.Code{
-		logv1.Code_CODE_OK, logv1.Code_CODE_REPEATED, logv1.Code_CODE_EXPIRED, logv1.Code_CODE_TOO_EARLY, logv1.Code_CODE_MALFORMED,
+		logv1.Code_CODE_OK, logv1.Code_CODE_REPEATED, logv1.Code_CODE_EXPIRED, logv1.Code_CODE_TOO_EARLY,
+		logv1.Code_CODE_MALFORMED,
 		logv1.Code_CODE_MALFORMED, logv1.Code_CODE_MALFORMED, logv1.Code_CODE_FAILED, logv1.Code_CODE_LIMIT,
 	}
 	require.Equal(t, want, codes(staged))
@@ -316,7 +321,8 @@ func TestWhatIsRefusedIsNotLogged(t *testing.T) {
 	bad, err := engines.Tx{Backend: "kv", ValidUntil: h.clock.Add(time.Minute), Body: []byte("no operations")}.Encode()
 	require.NoError(t, err)
 	for i, want := range []error{
-		engines.ErrMalformedTx, mempool.ErrUnknownBackend, mempool.ErrBadBody, mempool.ErrTooLarge, mempool.ErrExpired, mempool.ErrTooEarly,
+		engines.ErrMalformedTx, mempool.ErrUnknownBackend, mempool.ErrBadBody, mempool.ErrTooLarge, mempool.ErrExpired,
+		mempool.ErrTooEarly,
 	} {
 		raw := [][]byte{
 			{1, 2}, unknown, bad, h.tx(kv.Put([]byte("k"), make([]byte, 1<<20)), time.Minute),
@@ -362,7 +368,8 @@ func TestWhatIsNeverOrderedExpires(t *testing.T) {
 // until it has a result (I1).
 func TestThePoolRemembers(t *testing.T) {
 	h := drive(t)
-	a, b, c := h.tx(kv.Add([]byte("a"), 1), time.Minute), h.tx(kv.Add([]byte("b"), 1), time.Minute), h.tx(kv.Add([]byte("c"), 1), time.Minute)
+	a, b, c := h.tx(kv.Add([]byte("a"), 1), time.Minute), h.tx(kv.Add([]byte("b"), 1),
+		time.Minute), h.tx(kv.Add([]byte("c"), 1), time.Minute)
 	h.submit(a)
 	h.submit(b, c)
 	h.cut(corePath + "/mempool/pool")
@@ -395,13 +402,14 @@ func TestAReplacedEngineIsFenced(t *testing.T) {
 	h := drive(t)
 	defer h.close()
 	contexts := make(chan context.Context, 10)
-	sup, err := supervisor.New(supervisor.Spec{Name: "drivers", Intensity: supervisor.Intensity{Max: 5, Period: time.Hour}, Build: supervisor.Children(
-		supervisor.Child{ID: "driver", Start: supervisor.Start(func(ctx context.Context) error {
-			contexts <- context.WithoutCancel(ctx) // deaf, as an orphan is
-			<-ctx.Done()
-			return context.Cause(ctx)
-		})},
-	)})
+	sup, err := supervisor.New(supervisor.Spec{Name: "drivers",
+		Intensity: supervisor.Intensity{Max: 5, Period: time.Hour}, Build: supervisor.Children(
+			supervisor.Child{ID: "driver", Start: supervisor.Start(func(ctx context.Context) error {
+				contexts <- context.WithoutCancel(ctx) // deaf, as an orphan is
+				<-ctx.Done()
+				return context.Cause(ctx)
+			})},
+		)})
 	require.NoError(t, err)
 	drivers, err := sup.Start(context.Background())
 	require.NoError(t, err)

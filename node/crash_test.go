@@ -148,7 +148,8 @@ func TestTheNodeSurvivesCrashesOfItsDisk(t *testing.T) {
 			verifyCrashed(t, home, mem, crash)
 		}
 		c := &crashing{
-			mem: mem, at: 1 + rng.Int64N(1200+2*starting), keep: rng.IntN(101), rng: rand.New(rand.NewPCG(seed, uint64(crash))),
+			mem: mem, at: 1 + rng.Int64N(1200+2*starting), keep: rng.IntN(101),
+			rng:   rand.New(rand.NewPCG(seed, uint64(crash))),
 			known: known, cut: make(chan struct{}),
 		}
 		n := startOnDisk(t, home, c.fs(), often)
@@ -181,7 +182,8 @@ func TestTheNodeSurvivesCrashesOfItsDisk(t *testing.T) {
 	n.stopNow(t)
 	first := verifyCrashed(t, home, mem, crashes)
 	require.Greater(t, first, uint64(1), "the log was never truncated")
-	t.Logf("seed %d: %d crashes (at operations on %v), %d transactions submitted, %d of those acknowledged found without a result and finished; the log begins at record %d",
+	t.Logf("seed %d: %d crashes (at operations on %v), %d transactions submitted, %d of those acknowledged found "+
+		"without a result and finished; the log begins at record %d",
 		seed, crashes, places, keys, redone, first)
 }
 

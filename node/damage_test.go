@@ -81,7 +81,9 @@ func TestDamageHasItsExitCode(t *testing.T) {
 			path := filepath.Join(home, genesisFile)
 			b, err := os.ReadFile(path)
 			require.NoError(t, err)
-			require.NoError(t, os.WriteFile(path, []byte(strings.Replace(string(b), `"max_tx_ops": 10000`, `"max_tx_ops": 3`, 1)), 0o644))
+			require.NoError(t,
+				os.WriteFile(path, []byte(strings.Replace(string(b), `"max_tx_ops": 10000`, `"max_tx_ops": 3`, 1)),
+					0o644))
 		}, ExitConfig, ExitConfig, "another genesis"},
 	} {
 		t.Run(name, func(t *testing.T) {

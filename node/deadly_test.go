@@ -254,7 +254,8 @@ func refused(t *testing.T, home, mode string, id engines.TxID) {
 	t.Helper()
 	p := starts(t, home, mode, false)
 	require.Equal(t, node.ExitGaveUp, p.exits(), "%s", &p.stderr)
-	for _, part := range []string{id.String(), `backend "deadly"`, "decided in block ", "2 times", "remove " + deathsOf(home)} {
+	for _, part := range []string{id.String(), `backend "deadly"`, "decided in block ", "2 times", "remove " +
+		deathsOf(home)} {
 		require.Contains(t, p.stderr.String(), part)
 	}
 }
@@ -269,7 +270,8 @@ func TestADeadlyTransaction(t *testing.T) {
 	code, ids := p.dies("exit")
 	poison := ids[0]
 	require.Equal(t, exitCode, code)
-	require.Equal(t, exitCode, starts(t, home, skips, false).exits(), "the second process executes it ahead of its place again")
+	require.Equal(t, exitCode, starts(t, home, skips, false).exits(),
+		"the second process executes it ahead of its place again")
 
 	for range 2 { // the third does not, and the fourth neither: an orderly stop changes nothing
 		p = starts(t, home, skips, true)

@@ -27,7 +27,8 @@ func checkFiles() (conns int, err error) {
 
 func connsFor(files uint64) (int, error) {
 	if files < minFiles {
-		return 0, fmt.Errorf("%w: this process may open %d files, want at least %d: raise the limit (ulimit -n, LimitNOFILE=)", ErrConfig, files, minFiles)
+		return 0, fmt.Errorf("%w: this process may open %d files, want at least %d: raise the limit (ulimit -n, "+
+			"LimitNOFILE=)", ErrConfig, files, minFiles)
 	}
 	return int(min(files-ownFiles, mostConns)), nil
 }

@@ -57,7 +57,8 @@ func followEnd(ctx context.Context, err error) error {
 }
 
 // tail sends what is durable, and then waits for news, again and again.
-func (b *backend) tail(ctx context.Context, cur *eventlog.Cursor, news *pubsub.Subscription[engines.Event], kinds []string, send func(api.Logged) error) error {
+func (b *backend) tail(ctx context.Context, cur *eventlog.Cursor, news *pubsub.Subscription[engines.Event],
+	kinds []string, send func(api.Logged) error) error {
 	for {
 		var skipped uint64
 		for {

@@ -28,13 +28,15 @@ import (
 
 // contentTypes are every codec and protocol that the API speaks, and some that it does not.
 var contentTypes = []string{
-	"application/json", "application/proto", "application/connect+json", "application/connect+proto", "application/grpc",
+	"application/json", "application/proto", "application/connect+json", "application/connect+proto",
+	"application/grpc",
 	"application/grpc-web+proto", "application/grpc+json", "text/plain", "",
 }
 
 // methods are all calls of the API, whatever they are by now.
 func methods() (all []protoreflect.MethodDescriptor) {
-	for _, file := range []protoreflect.FileDescriptor{apiv1.File_coppice_api_v1_node_proto, apiv1.File_coppice_api_v1_admin_proto} {
+	for _, file := range []protoreflect.FileDescriptor{apiv1.File_coppice_api_v1_node_proto,
+		apiv1.File_coppice_api_v1_admin_proto} {
 		for i := range file.Services().Len() {
 			s := file.Services().Get(i)
 			for j := range s.Methods().Len() {
@@ -139,7 +141,8 @@ func FuzzHTTPBodies(f *testing.F) {
 		f.Fatal(err)
 	}
 	for i, seed := range []proto.Message{
-		&apiv1.SubmitRequest{Txs: [][]byte{tx, []byte("k=v")}, Wait: apiv1.Wait_WAIT_RESULT, Timeout: durationpb.New(time.Second)},
+		&apiv1.SubmitRequest{Txs: [][]byte{tx, []byte("k=v")}, Wait: apiv1.Wait_WAIT_RESULT,
+			Timeout: durationpb.New(time.Second)},
 		&apiv1.GetTxRequest{Id: make([]byte, 32), Wait: durationpb.New(time.Millisecond)},
 		&apiv1.GetRequest{Keys: [][]byte{[]byte("k")}, Height: 1},
 		&apiv1.StatusRequest{},

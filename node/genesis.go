@@ -74,19 +74,22 @@ func (g Genesis) chainStarted() (*logv1.ChainStarted, error) {
 	case window < time.Second || window > 24*time.Hour:
 		return bad("limits.window", "%v, want 1s to 24h", window)
 	case len(g.GovernanceKey) != 0 && len(g.GovernanceKey) != ed25519.PublicKeySize:
-		return bad("governance_key", "%d bytes, want %d: an ed25519 public key in base64", len(g.GovernanceKey), ed25519.PublicKeySize)
+		return bad("governance_key", "%d bytes, want %d: an ed25519 public key in base64", len(g.GovernanceKey),
+			ed25519.PublicKeySize)
 	case l.MaxTxBytes == 0 || l.MaxTxBytes > engines.MaxTxBytes:
 		return bad("limits.max_tx_bytes", "%d, want 1 to %d", l.MaxTxBytes, engines.MaxTxBytes)
 	case l.MaxTxOps == 0:
 		return bad("limits.max_tx_ops", "0, want at least 1")
 	case l.MaxBlockBytes < l.MaxTxBytes || l.MaxBlockBytes > engines.MaxTxBytes:
-		return bad("limits.max_block_bytes", "%d, want max_tx_bytes (%d) to %d", l.MaxBlockBytes, l.MaxTxBytes, engines.MaxTxBytes)
+		return bad("limits.max_block_bytes", "%d, want max_tx_bytes (%d) to %d", l.MaxBlockBytes, l.MaxTxBytes,
+			engines.MaxTxBytes)
 	}
 	return &logv1.ChainStarted{
 		ChainId: g.ChainID, InitialHeight: g.InitialHeight, GenesisTimeNs: g.GenesisTime.UnixNano(),
 		Params: &logv1.Params{
 			WindowNs: int64(window), MaxTxBytes: g.Limits.MaxTxBytes, MaxTxOps: g.Limits.MaxTxOps,
-			MaxTxSteps: g.Limits.MaxTxSteps, MaxResultBytes: g.Limits.MaxResultBytes, MaxBlockBytes: g.Limits.MaxBlockBytes,
+			MaxTxSteps: g.Limits.MaxTxSteps, MaxResultBytes: g.Limits.MaxResultBytes,
+			MaxBlockBytes: g.Limits.MaxBlockBytes,
 			GovernanceKey: g.GovernanceKey,
 		},
 	}, nil

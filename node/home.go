@@ -77,7 +77,8 @@ func Init(home string, o InitOptions) (Genesis, error) {
 	}
 	var bad problems
 	s := newSettings()
-	for _, a := range append([]Assignment{{"profile", string(o.Profile), "--profile"}, {"listen", o.Listen, "--listen"}}, o.Set...) {
+	for _, a := range append([]Assignment{{"profile", string(o.Profile), "--profile"},
+		{"listen", o.Listen, "--listen"}}, o.Set...) {
 		if a.Value != "" || a.Flag == "--set" {
 			s.set(Origin{Layer: LayerFlag, Name: a.Flag}, a.Key, a.Value, &bad)
 		}
@@ -137,7 +138,8 @@ func syncDir(path string) error {
 }
 
 func noHome(home, missing string) error {
-	return fmt.Errorf("%w: %s is no home of coppice (%s is missing): make one with 'coppice init'", ErrConfig, home, missing)
+	return fmt.Errorf("%w: %s is no home of coppice (%s is missing): make one with 'coppice init'", ErrConfig,
+		home, missing)
 }
 
 // IsHome tells whether a directory is a home, or may be one that cannot be looked into.

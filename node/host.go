@@ -114,7 +114,8 @@ func (h hostView) Kill(ctx context.Context, k api.Kill) (api.Killed, error) {
 			return api.Killed{}, err
 		}
 		killed, err := h.strike(take, target, k)
-		if err == nil || target.Path == k.Path || take.Err() != nil || errors.Is(err, api.ErrHow) && !errors.Is(err, supervisor.ErrNotInjectable) {
+		if err == nil || target.Path == k.Path || take.Err() != nil ||
+			errors.Is(err, api.ErrHow) && !errors.Is(err, supervisor.ErrNotInjectable) {
 			return killed, err
 		}
 	}
@@ -220,8 +221,9 @@ func (p Place) proto(parent string) *apiv1.Child {
 		c.Spec.Period = durationpb.New(p.Intensity.Period)
 		c.Spec.AutoShutdown = p.AutoShutdown.String()
 		c.Spec.Strategy = map[supervisor.Strategy]apiv1.Strategy{
-			supervisor.OneForOne: apiv1.Strategy_STRATEGY_ONE_FOR_ONE, supervisor.RestForOne: apiv1.Strategy_STRATEGY_REST_FOR_ONE,
-			supervisor.OneForAll: apiv1.Strategy_STRATEGY_ONE_FOR_ALL,
+			supervisor.OneForOne:  apiv1.Strategy_STRATEGY_ONE_FOR_ONE,
+			supervisor.RestForOne: apiv1.Strategy_STRATEGY_REST_FOR_ONE,
+			supervisor.OneForAll:  apiv1.Strategy_STRATEGY_ONE_FOR_ALL,
 		}[p.Strategy]
 		if p.Dynamic {
 			c.Spec.Strategy = apiv1.Strategy_STRATEGY_DYNAMIC

@@ -35,7 +35,8 @@ func stateOf(m snapshots.Manifest, index uint64) engines.ChainState {
 
 // installs tells whether a record installed this snapshot.
 func installs(r *logv1.SnapshotInstalled, m snapshots.Manifest) bool {
-	return r.ChainId == m.ChainID && r.Period == m.Period && r.Height == m.Height && bytes.Equal(r.AppHash, m.AppHash) && bytes.Equal(r.SnapshotHash, m.Hash())
+	return r.ChainId == m.ChainID && r.Period == m.Period && r.Height == m.Height && bytes.Equal(r.AppHash,
+		m.AppHash) && bytes.Equal(r.SnapshotHash, m.Hash())
 }
 
 // installedAt is the newest record of a log that installed a snapshot; 0 where there is none.
@@ -69,7 +70,8 @@ func installedAt(l *eventlog.Log, m snapshots.Manifest) (at uint64, err error) {
 // state. It is verified before; who vouches for its app hash is the caller's business. A crash
 // leaves all done or nothing, with the next start. Errors are ErrDamage, ErrHomeInUse, ErrConfig
 // and snapshots.ErrNone.
-func InstallSnapshot(ctx context.Context, home, id string, progress func(done, total uint64)) (snapshots.Manifest, error) {
+func InstallSnapshot(ctx context.Context, home, id string, progress func(done, total uint64)) (snapshots.Manifest,
+	error) {
 	h, err := openStopped(home, nil, nil)
 	if err != nil {
 		return snapshots.Manifest{}, err
@@ -79,7 +81,8 @@ func InstallSnapshot(ctx context.Context, home, id string, progress func(done, t
 	return m, classify(err)
 }
 
-func (h *stoppedHome) install(ctx context.Context, id string, progress func(done, total uint64)) (m snapshots.Manifest, err error) {
+func (h *stoppedHome) install(ctx context.Context, id string, progress func(done, total uint64)) (m snapshots.Manifest,
+	err error) {
 	if m, err = h.dir().Verify(ctx, id, progress); err != nil {
 		return m, err
 	}
@@ -106,7 +109,8 @@ func (h *stoppedHome) install(ctx context.Context, id string, progress func(done
 // installedRecord says that a snapshot has taken the state's place.
 func installedRecord(m snapshots.Manifest) (eventlog.Record, error) {
 	return engines.NewRecord(&logv1.SnapshotInstalled{
-		ChainId: m.ChainID, Period: m.Period, Height: m.Height, AppHash: m.AppHash, SnapshotHash: m.Hash(), Source: m.Source,
+		ChainId: m.ChainID, Period: m.Period, Height: m.Height, AppHash: m.AppHash, SnapshotHash: m.Hash(),
+		Source: m.Source,
 	})
 }
 
@@ -125,7 +129,8 @@ func (h *stoppedHome) ahead(m snapshots.Manifest) error {
 		return err
 	}
 	if last.ChainID != m.ChainID || last.Period > m.Period || last.Period == m.Period && last.Height >= m.Height {
-		return fmt.Errorf("%w: snapshot %s is of %s at height %d (period %d), the log has %s at height %d (period %d) already, want one that is ahead",
+		return fmt.Errorf("%w: snapshot %s is of %s at height %d (period %d), the log has %s at height %d (period "+
+			"%d) already, want one that is ahead",
 			ErrConfig, m.ID, m.ChainID, m.Height, m.Period, last.ChainID, last.Height, last.Period)
 	}
 	return nil
@@ -157,11 +162,14 @@ func lastCommitted(l *eventlog.Log) (s engines.ChainState, err error) {
 		case *logv1.ChainStarted:
 			s = engines.ChainState{ChainID: m.ChainId, Period: m.Period, Index: e.Index}
 		case *logv1.BlockCommitted:
-			s = engines.ChainState{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash, Index: e.Index}
+			s = engines.ChainState{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash,
+				Index: e.Index}
 		case *logv1.SnapshotInstalled:
-			s = engines.ChainState{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash, Index: e.Index}
+			s = engines.ChainState{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash,
+				Index: e.Index}
 		case *logv1.Base:
-			s = engines.ChainState{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash, Index: e.Index}
+			s = engines.ChainState{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash,
+				Index: e.Index}
 		}
 	}
 }
@@ -213,7 +221,8 @@ func settleInstall(disk vfs.FS, home string, log logSource, verified string) err
 	if rec == nil {
 		err = forgetInstall(dir, in.id)
 	} else {
-		err = completeInstall(dir, home, in.id, rec, snapshots.Installing{State: StateDir(home), LogID: id, Index: at, Verified: in.id == verified})
+		err = completeInstall(dir, home, in.id, rec, snapshots.Installing{State: StateDir(home), LogID: id, Index: at,
+			Verified: in.id == verified})
 	}
 	if err != nil {
 		return err
@@ -227,7 +236,8 @@ func completeInstall(dir snapshots.Dir, home, id string, rec *logv1.SnapshotInst
 		err = fmt.Errorf("record %d installed another one, of height %d", in.Index, rec.Height)
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %s names a snapshot that was about to be installed: %w", ErrDamage, installingPath(home), err)
+		return fmt.Errorf("%w: %s names a snapshot that was about to be installed: %w", ErrDamage,
+			installingPath(home), err)
 	}
 	if _, err := dir.Install(context.Background(), m.ID, in); err != nil {
 		return err
@@ -267,7 +277,8 @@ func readInstalling(disk vfs.FS, home string) (in installing, err error) {
 		in.from, err = strconv.ParseUint(words[1], 10, 64)
 	}
 	if len(words) < 1 || len(words) > 2 || err != nil {
-		return in, fmt.Errorf("%w: %s: %q, want the id of a snapshot, and the number of a record", ErrDamage, installingPath(home), text)
+		return in, fmt.Errorf("%w: %s: %q, want the id of a snapshot, and the number of a record", ErrDamage,
+			installingPath(home), text)
 	}
 	in.id = words[0]
 	return in, nil

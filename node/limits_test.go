@@ -135,35 +135,36 @@ func TestShippedLimits(t *testing.T) {
 		{node.Default, "admin", then(times(3), "host"), true},
 		{node.Default, root, times(1), true},
 	} {
-		t.Run(string(tc.profile)+"/"+strings.ReplaceAll(strings.TrimPrefix(tc.kill, root+"/"), "/", "."), func(t *testing.T) {
-			r := run(t, tc.profile, node.WithDriver(held{}))
-			for i, want := range tc.want {
-				last := i == len(tc.want)-1
-				mark := r.rec.Mark()
-				path := r.living(t, tc.kill)
-				again := strings.TrimSuffix(tc.kill, "/*")
-				before, _ := r.Supervisor().Tree().Find(again)
-				require.NoError(t, r.Supervisor().Kill(path, errCut))
-				if last && tc.ends {
-					break
+		t.Run(string(tc.profile)+"/"+strings.ReplaceAll(strings.TrimPrefix(tc.kill, root+"/"), "/", "."),
+			func(t *testing.T) {
+				r := run(t, tc.profile, node.WithDriver(held{}))
+				for i, want := range tc.want {
+					last := i == len(tc.want)-1
+					mark := r.rec.Mark()
+					path := r.living(t, tc.kill)
+					again := strings.TrimSuffix(tc.kill, "/*")
+					before, _ := r.Supervisor().Tree().Find(again)
+					require.NoError(t, r.Supervisor().Kill(path, errCut))
+					if last && tc.ends {
+						break
+					}
+					// What was killed, or what replaced it, is there again. What restarts a single
+					// agent or worker is a new start of the supervisor above it.
+					suptest.After(t, r.rec, mark, 1, func(e supervisor.ChildStarted) bool {
+						return e.Subject() == again && e.Incarnation > before.Incarnation
+					})
+					r.rec.Settle(t, r.Supervisor())
+					require.Equal(t, want, r.gaveUp(mark), "kill %d of %s", i+1, path)
 				}
-				// What was killed, or what replaced it, is there again. What restarts a single
-				// agent or worker is a new start of the supervisor above it.
-				suptest.After(t, r.rec, mark, 1, func(e supervisor.ChildStarted) bool {
-					return e.Subject() == again && e.Incarnation > before.Incarnation
-				})
-				r.rec.Settle(t, r.Supervisor())
-				require.Equal(t, want, r.gaveUp(mark), "kill %d of %s", i+1, path)
-			}
-			if !tc.ends {
-				r.close(t)
-				return
-			}
-			err := <-r.ended
-			require.ErrorIs(t, err, node.ErrGaveUp)
-			require.Equal(t, node.ExitGaveUp, node.ExitCode(err))
-			require.ErrorIs(t, err, supervisor.ErrKilled, "the reason reaches the process's end")
-		})
+				if !tc.ends {
+					r.close(t)
+					return
+				}
+				err := <-r.ended
+				require.ErrorIs(t, err, node.ErrGaveUp)
+				require.Equal(t, node.ExitGaveUp, node.ExitCode(err))
+				require.ErrorIs(t, err, supervisor.ErrKilled, "the reason reaches the process's end")
+			})
 	}
 }
 

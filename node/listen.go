@@ -29,7 +29,8 @@ func (n *Node) Reload() error {
 	}
 	cert, err := tls.LoadX509KeyPair(n.inHome(n.config.TLS.Cert), n.inHome(n.config.TLS.Key))
 	if err != nil {
-		return fmt.Errorf("%w: tls.cert %s, tls.key %s: %w", ErrConfig, n.inHome(n.config.TLS.Cert), n.inHome(n.config.TLS.Key), err)
+		return fmt.Errorf("%w: tls.cert %s, tls.key %s: %w", ErrConfig, n.inHome(n.config.TLS.Cert),
+			n.inHome(n.config.TLS.Key), err)
 	}
 	n.certificate.Store(&cert)
 	return nil

@@ -106,7 +106,8 @@ func TestAHeadThatIsTooLongIsRefused(t *testing.T) {
 // it from answering (I8).
 func TestAdminAnswersWhileRequestsFillTheNode(t *testing.T) {
 	h := listening(t, func(b *bounds) { b.work.MaxRequests = 3 })
-	const head = "POST /coppice.api.v1.NodeService/Submit HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+	const head = "POST /coppice.api.v1.NodeService/Submit HTTP/1.1\r\nHost: x\r\nContent-Type: " +
+		"application/json\r\nContent-Length: 100\r\n\r\n{"
 	full := ""
 	for !strings.Contains(full, "too many requests at once") { // three are inside
 		fmt.Fprint(h.dial(), head)
@@ -134,7 +135,8 @@ func TestBodiesThatNeverComeKeepNobodyOut(t *testing.T) {
 	h := listening(t, func(b *bounds) { *b = newBounds(most) })
 	for _, path := range []string{"/coppice.api.v1.NodeService/Submit", "/healthz", "/metrics", "/events"} {
 		for range most * 5 / 2 {
-			fmt.Fprintf(h.dial(), "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{", path)
+			fmt.Fprintf(h.dial(), "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: "+
+				"100\r\n\r\n{", path)
 		}
 		h.healthy()
 	}
@@ -149,13 +151,15 @@ func TestBodiesThatNeverComeKeepNobodyOut(t *testing.T) {
 func TestTooFewFilesAreRefused(t *testing.T) {
 	_, err := connsFor(24)
 	require.ErrorIs(t, err, ErrConfig)
-	require.ErrorContains(t, err, "this process may open 24 files, want at least 512: raise the limit (ulimit -n, LimitNOFILE=)")
+	require.ErrorContains(t, err, "this process may open 24 files, want at least 512: raise the limit (ulimit -n, "+
+		"LimitNOFILE=)")
 	for files, want := range map[uint64]int{512: 320, 1024: 832, 1 << 20: 4096, 1<<64 - 1: 4096} {
 		conns, err := connsFor(files)
 		require.NoError(t, err)
 		require.Equal(t, want, conns, "of %d files", files)
 		b := newBounds(conns)
 		require.Positive(t, b.work.MaxRequests)
-		require.LessOrEqual(t, b.work.MaxRequests+b.admin.MaxRequests+streamsOf(conns), conns-adminConns, "there is always one more")
+		require.LessOrEqual(t, b.work.MaxRequests+b.admin.MaxRequests+streamsOf(conns), conns-adminConns,
+			"there is always one more")
 	}
 }

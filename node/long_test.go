@@ -65,9 +65,11 @@ func longLog(t *testing.T, home string, n int) {
 		b := engines.Block{ChainID: s.ChainID, Period: s.Period, Height: s.Next(), Time: clock}
 		launched := make([]any, longBlock)
 		for i := range longBlock {
-			body, err := kv.Encode(kv.Put(fmt.Appendf(nil, "key%d", (done+i)%1_000_000), fmt.Appendf(nil, "value of transaction %d", done+i)))
+			body, err := kv.Encode(kv.Put(fmt.Appendf(nil, "key%d", (done+i)%1_000_000),
+				fmt.Appendf(nil, "value of transaction %d", done+i)))
 			require.NoError(t, err)
-			raw, err := engines.Tx{Backend: "kv", Nonce: fmt.Appendf(nil, "%d", done+i), ValidUntil: clock.Add(2 * time.Minute), Body: body}.Encode()
+			raw, err := engines.Tx{Backend: "kv", Nonce: fmt.Appendf(nil, "%d", done+i),
+				ValidUntil: clock.Add(2 * time.Minute), Body: body}.Encode()
 			require.NoError(t, err)
 			b.Txs = append(b.Txs, raw)
 			launched[i] = &logv1.TxLaunched{Tx: raw, ReceivedNs: clock.UnixNano()}
@@ -80,7 +82,8 @@ func longLog(t *testing.T, home string, n int) {
 		for i := range longBlock {
 			v := engines.Version{Period: b.Period, Height: b.Height, Index: uint32(i)}
 			require.NoError(t, db.Finish(v, []*logv1.Change{{
-				Version: v.Proto(), Key: fmt.Appendf(nil, "key%d", (done+i)%1_000_000), Value: fmt.Appendf(nil, "value of transaction %d", done+i),
+				Version: v.Proto(), Key: fmt.Appendf(nil, "key%d", (done+i)%1_000_000),
+				Value: fmt.Appendf(nil, "value of transaction %d", done+i),
 			}}, &logv1.TxResult{}))
 		}
 		staged, err := db.Seal()
@@ -116,7 +119,8 @@ func TestALongLogStartsInBoundedMemory(t *testing.T) {
 	}
 	began := time.Now()
 	if _, err := os.Stat(LogDir(home)); err != nil {
-		_, err := Init(home, InitOptions{ChainID: "long", Listen: "127.0.0.1:0", Set: []Assignment{{Key: "snapshots.every_bytes", Value: "0", Flag: "--set"}}})
+		_, err := Init(home, InitOptions{ChainID: "long", Listen: "127.0.0.1:0",
+			Set: []Assignment{{Key: "snapshots.every_bytes", Value: "0", Flag: "--set"}}})
 		require.NoError(t, err)
 		longLog(t, home, n)
 		t.Logf("made: %d transactions in %v", n, time.Since(began))
@@ -176,7 +180,8 @@ func TestALongLogStartsInBoundedMemory(t *testing.T) {
 			t.Log(p)
 		}
 	}
-	t.Logf("start with %s: %d transactions in %v (%.0f/s); peak %d MiB", step, n, took, float64(n)/took.Seconds(), peakMiB())
+	t.Logf("start with %s: %d transactions in %v (%.0f/s); peak %d MiB", step, n, took,
+		float64(n)/took.Seconds(), peakMiB())
 }
 
 // A start that redoes a long log must not be cut off by a time-out: the next would be, too. (Found

@@ -176,7 +176,8 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 		n.driver = solo.Solo{MaxTxs: c.Consensus.MaxTxs, EmptyEvery: time.Duration(c.Consensus.EmptyEvery), Now: n.now}
 	}
 	n.gate = api.NewGate(n.whyDown)
-	if n.bus, err = pubsub.New[engines.Event](pubsub.Options{Intensity: n.plan.find("coppice/pubsub").Intensity}); err != nil {
+	if n.bus, err = pubsub.New[engines.Event](
+		pubsub.Options{Intensity: n.plan.find("coppice/pubsub").Intensity}); err != nil {
 		return nil, err
 	}
 	n.news = events.New(events.Options{Bus: n.bus, Log: n.eventLog, Streams: streamsOf(n.bounds.conns)})
@@ -192,7 +193,8 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 		}
 		return nil, errors.Join(err, n.Close())
 	}
-	if err := errors.Join(stateWithoutLog(n.disk(), home), settleInstall(n.disk(), home, logOnDisk(n.logDisk, home), "")); err != nil {
+	if err := errors.Join(stateWithoutLog(n.disk(), home),
+		settleInstall(n.disk(), home, logOnDisk(n.logDisk, home), "")); err != nil {
 		return nil, errors.Join(classify(err), n.Close())
 	}
 	n.files = supervisor.NewLease(n.openLog, (*eventlog.Log).Close, leaseBound)
@@ -217,7 +219,8 @@ func (n *Node) engineIDs() []string {
 func (n *Node) openLog() (*eventlog.Log, error) {
 	keep, _ := n.config.Log.retainBytes()
 	l, err := eventlog.Open(LogDir(n.home), eventlog.Options{
-		FS: n.logDisk, SegmentSize: n.config.Log.SegmentBytes, Retention: eventlog.Retention{Bytes: keep}, Events: n.logNotice, Synced: n.meter.Synced,
+		FS: n.logDisk, SegmentSize: n.config.Log.SegmentBytes, Retention: eventlog.Retention{Bytes: keep},
+		Events: n.logNotice, Synced: n.meter.Synced,
 	})
 	if err != nil {
 		return nil, err
@@ -254,7 +257,8 @@ func (n *Node) openTable() (*inflight.Table, error) {
 		n.log.Warn("marks of the process before do not count", zap.String("reason", was.Ignored))
 	}
 	for _, f := range was.Died {
-		n.log.Warn("transaction was executing when the process before died", zap.Stringer("transaction", f.ID), zap.Bool("placed", f.Placed))
+		n.log.Warn("transaction was executing when the process before died", zap.Stringer("transaction", f.ID),
+			zap.Bool("placed", f.Placed))
 	}
 	return t, nil
 }

@@ -100,7 +100,8 @@ func Plan(profile Profile, engines []string) Place {
 		hung[i].Orphan = supervisor.Abandon
 	}
 	return Place{
-		ID: "host", Strategy: supervisor.OneForOne, Intensity: limit(3, 10), AutoShutdown: supervisor.AnySignificant, Note: "the process",
+		ID: "host", Strategy: supervisor.OneForOne, Intensity: limit(3, 10), AutoShutdown: supervisor.AnySignificant,
+		Note: "the process",
 		Children: []Place{
 			worker("admin", "owns the listener; tree, kill, status and health always answer"),
 			{
@@ -112,7 +113,8 @@ func Plan(profile Profile, engines []string) Place {
 						Children: []Place{
 							worker("registry", "starts filter agents; knows who subscribed"),
 							worker("broker", "top-level event broker"),
-							{ID: "filters", Restart: supervisor.Permanent, Dynamic: true, Intensity: limit(none, 5), Note: "transient agents; one that dies abnormally takes pubsub down"},
+							{ID: "filters", Restart: supervisor.Permanent, Dynamic: true, Intensity: limit(none, 5),
+								Note: "transient agents; one that dies abnormally takes pubsub down"},
 						},
 					},
 					{
@@ -126,10 +128,12 @@ func Plan(profile Profile, engines []string) Place {
 									worker("storage", "the state"),
 									worker("ordering", "after each restart replays the event log"),
 									{
-										ID: "mempool", Strategy: supervisor.OneForAll, Intensity: limit(none, 5), Note: "any failure inside escalates to transactions",
+										ID: "mempool", Strategy: supervisor.OneForAll, Intensity: limit(none, 5),
+										Note: "any failure inside escalates to transactions",
 										Children: []Place{
 											worker("pool", "accepted transactions; watches its workers"),
-											{ID: "workers", Dynamic: true, Intensity: limit(none, 5), Note: "temporary workers, one per transaction"},
+											{ID: "workers", Dynamic: true, Intensity: limit(none, 5),
+												Note: "temporary workers, one per transaction"},
 										},
 									},
 								},
@@ -150,7 +154,8 @@ func (p Place) withCometBFT(profile Profile) Place {
 		limit.Max = 10_000
 	}
 	comet := Place{
-		ID: "consensus", Orphan: supervisor.Abandon, Strategy: supervisor.RestForOne, Intensity: limit, Note: "CometBFT, a process of its own",
+		ID: "consensus", Orphan: supervisor.Abandon, Strategy: supervisor.RestForOne, Intensity: limit,
+		Note: "CometBFT, a process of its own",
 		Children: []Place{
 			{ID: "abci", Note: "the application, on a unix socket"},
 			{ID: "process", Note: "CometBFT"},

@@ -80,7 +80,8 @@ func TestProfilesDifferOnlyInLimits(t *testing.T) {
 	same = func(path string, a, chaos Place) {
 		require.Equal(t, a.Strategy, chaos.Strategy, path)
 		require.Equal(t, a.Restart, chaos.Restart, path)
-		require.Equal(t, a.Intensity.Max == 0, chaos.Intensity.Max == 0, "%s: a structural zero is a zero in every profile", path)
+		require.Equal(t, a.Intensity.Max == 0, chaos.Intensity.Max == 0,
+			"%s: a structural zero is a zero in every profile", path)
 		require.GreaterOrEqual(t, chaos.Intensity.Max, a.Intensity.Max, path)
 		for i := range a.Children {
 			same(path+"/"+a.Children[i].ID, a.Children[i], chaos.Children[i])

@@ -36,10 +36,12 @@ func checkRetain(c Config) error {
 		return nil
 	}
 	if n, ok := c.Log.retainBytes(); c.Log.Retain != RetainSnapshot && (!ok || n < 1<<20 || n > 1<<50) {
-		return fmt.Errorf("%q: want %s, %s, or a number of bytes from %d to %d", c.Log.Retain, RetainAll, RetainSnapshot, 1<<20, int64(1)<<50)
+		return fmt.Errorf("%q: want %s, %s, or a number of bytes from %d to %d", c.Log.Retain, RetainAll,
+			RetainSnapshot, 1<<20, int64(1)<<50)
 	}
 	if c.Snapshots.EveryBytes == 0 {
-		return fmt.Errorf("%q: the log is only truncated behind snapshots, and none are taken: want %s, or snapshots.every_bytes above 0", c.Log.Retain, RetainAll)
+		return fmt.Errorf("%q: the log is only truncated behind snapshots, and none are taken: want %s, or "+
+			"snapshots.every_bytes above 0", c.Log.Retain, RetainAll)
 	}
 	return nil
 }
@@ -71,7 +73,8 @@ type retention struct {
 // startRetention begins with what a process that died left half done.
 func (n *Node) startRetention(c *core) supervisor.StartFunc {
 	return func(ctx context.Context) (supervisor.Service, error) {
-		r := &retention{n: n, log: logger.NewClient(c.dir), store: storage.NewClient(c.dir), floors: make(map[string]*eventlog.Retainer)}
+		r := &retention{n: n, log: logger.NewClient(c.dir), store: storage.NewClient(c.dir),
+			floors: make(map[string]*eventlog.Retainer)}
 		done, err := n.snaps.alone(ctx)
 		if err != nil {
 			return nil, err
@@ -140,7 +143,8 @@ func (r *retention) round(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if every := c.Snapshots.EveryBytes; every > 0 && bytesAfter(stat, newestIndex(list)) >= every && state.Index > newestIndex(list) {
+	if every := c.Snapshots.EveryBytes; every > 0 && bytesAfter(stat, newestIndex(list)) >= every &&
+		state.Index > newestIndex(list) {
 		if _, _, err := r.n.snaps.take(ctx); err != nil {
 			return fmt.Errorf("snapshot: %w", err)
 		}
@@ -148,8 +152,10 @@ func (r *retention) round(ctx context.Context) error {
 			return err
 		}
 	}
-	if keep := uint64(c.Retention.Versions); keep > 0 && state.Height > keep && state.Height-keep >= state.InitialHeight {
-		if _, _, err := r.store.PruneSome(ctx, state.Height-keep, pruneAtOnce); err != nil && !errors.Is(err, storage.ErrNotCommitted) {
+	if keep := uint64(c.Retention.Versions); keep > 0 && state.Height > keep &&
+		state.Height-keep >= state.InitialHeight {
+		if _, _, err := r.store.PruneSome(ctx, state.Height-keep, pruneAtOnce); err != nil && !errors.Is(err,
+			storage.ErrNotCommitted) {
 			return fmt.Errorf("pruning: %w", err)
 		}
 	}

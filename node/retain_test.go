@@ -22,7 +22,8 @@ func truncating(t *testing.T) *hand {
 	home := t.TempDir()
 	_, err := Init(home, InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: Chaos, Set: []Assignment{
 		{Key: "log.retain", Value: RetainSnapshot, Flag: "--set"}, {Key: "snapshots.keep", Value: "1", Flag: "--set"},
-		{Key: "snapshots.every_bytes", Value: "1", Flag: "--set"}, {Key: "retention.versions", Value: "2", Flag: "--set"},
+		{Key: "snapshots.every_bytes", Value: "1", Flag: "--set"},
+		{Key: "retention.versions", Value: "2", Flag: "--set"},
 	}})
 	require.NoError(t, err)
 	h := driveHome(t, home)
@@ -45,7 +46,8 @@ func rounds(t *testing.T, h *hand, n int, before func(*hand)) *hand {
 		if before != nil {
 			before(h)
 		}
-		r := &retention{n: h.Node, log: logger.NewClient(h.core.Load().dir), store: storage.NewClient(h.core.Load().dir), floors: map[string]*eventlog.Retainer{}}
+		r := &retention{n: h.Node, log: logger.NewClient(h.core.Load().dir),
+			store: storage.NewClient(h.core.Load().dir), floors: map[string]*eventlog.Retainer{}}
 		require.NoError(t, r.round(t.Context()))
 	}
 	return h

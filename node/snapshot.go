@@ -85,7 +85,8 @@ func (s *snapshotter) take(ctx context.Context) (m snapshots.Manifest, fresh boo
 	if err != nil {
 		return m, false, err
 	}
-	s.n.log.Info("snapshot taken", zap.String("snapshot", m.ID), zap.Int64("bytes", m.Bytes), zap.Duration("took", time.Since(began)))
+	s.n.log.Info("snapshot taken", zap.String("snapshot", m.ID), zap.Int64("bytes", m.Bytes),
+		zap.Duration("took", time.Since(began)))
 	return m, true, s.keep()
 }
 
@@ -208,7 +209,8 @@ func Snapshots(home string) ([]snapshots.Entry, error) {
 // VerifySnapshot reads every byte of a snapshot of a home, the newest for an empty id, and
 // recomputes its app hash. The home may be running. Errors are ErrDamage, ErrConfig and
 // snapshots.ErrNone.
-func VerifySnapshot(ctx context.Context, home, id string, progress func(done, total uint64)) (snapshots.Manifest, error) {
+func VerifySnapshot(ctx context.Context, home, id string, progress func(done, total uint64)) (snapshots.Manifest,
+	error) {
 	if err := checkFormat(home); err != nil {
 		return snapshots.Manifest{}, err
 	}
@@ -240,7 +242,8 @@ func CreateSnapshot(ctx context.Context, home string, o SnapshotOptions) (m snap
 	return m, fresh, classify(err)
 }
 
-func (h *stoppedHome) create(ctx context.Context, program string, progress func(done, total uint64)) (m snapshots.Manifest, fresh bool, err error) {
+func (h *stoppedHome) create(ctx context.Context, program string,
+	progress func(done, total uint64)) (m snapshots.Manifest, fresh bool, err error) {
 	if err := stateWithoutLog(h.disk, h.home); err != nil {
 		return m, false, err
 	}
@@ -266,14 +269,16 @@ func (h *stoppedHome) empty(none error) error {
 	}
 	defer l.Close()
 	if n := l.Durable() + 1 - l.First(); n > 0 {
-		return fmt.Errorf("the state is empty, and the log has %d records that it is to be made of: start the node, which applies them, and try again", n)
+		return fmt.Errorf("the state is empty, and the log has %d records that it is to be made of: start the node, "+
+			"which applies them, and try again", n)
 	}
 	return none
 }
 
 // takeState takes a snapshot of the home's state. With snapshots.ErrExists the manifest has the id
 // of the one there is.
-func (h *stoppedHome) takeState(ctx context.Context, program string, progress func(done, total uint64)) (snapshots.Manifest, error) {
+func (h *stoppedHome) takeState(ctx context.Context, program string,
+	progress func(done, total uint64)) (snapshots.Manifest, error) {
 	return h.dir().Take(ctx, snapshots.Taking{
 		Program: program, Now: time.Now(), Progress: progress,
 		Checkpoint: func(_ context.Context, dir string) error {
@@ -313,7 +318,8 @@ func (h *stoppedHome) agreesWith(s standing) error {
 // the home's log. A crash leaves the old state or the new one. The old state is kept beside the new
 // one until that has been read back whole. Errors are ErrDamage, ErrHomeInUse, ErrConfig and
 // snapshots.ErrNone.
-func RestoreSnapshot(ctx context.Context, home, id string, progress func(done, total uint64)) (snapshots.Manifest, error) {
+func RestoreSnapshot(ctx context.Context, home, id string, progress func(done, total uint64)) (snapshots.Manifest,
+	error) {
 	h, err := openStopped(home, nil, nil)
 	if err != nil {
 		return snapshots.Manifest{}, err
@@ -323,7 +329,8 @@ func RestoreSnapshot(ctx context.Context, home, id string, progress func(done, t
 	return m, classify(err)
 }
 
-func (h *stoppedHome) restore(ctx context.Context, id string, progress func(done, total uint64)) (m snapshots.Manifest, err error) {
+func (h *stoppedHome) restore(ctx context.Context, id string, progress func(done, total uint64)) (m snapshots.Manifest,
+	err error) {
 	if m, err = h.dir().Find(id); err != nil {
 		return m, err
 	}
@@ -345,7 +352,8 @@ func (h *stoppedHome) readBack(ctx context.Context, m snapshots.Manifest) error 
 	if err == nil {
 		err = db.VerifyScan(ctx, nil)
 		if s := db.State(); err == nil && (s.Height != m.Height || !bytes.Equal(s.AppHash, m.AppHash)) {
-			err = fmt.Errorf("%w: the installed state is at height %d with app hash %x, want %d with %v", ErrDamage, s.Height, s.AppHash, m.Height, m.AppHash)
+			err = fmt.Errorf("%w: the installed state is at height %d with app hash %x, want %d with %v", ErrDamage,
+				s.Height, s.AppHash, m.Height, m.AppHash)
 		}
 		err = errors.Join(err, db.Close())
 	}
@@ -394,7 +402,8 @@ func placeOf(l *eventlog.Log, m snapshots.Manifest) (in snapshots.Installing, er
 		return in, err
 	}
 	if at == 0 {
-		return in, fmt.Errorf("%w: snapshot %s is of log %s, this is log %s, and no record of it installed that snapshot", storage.ErrOtherLog, m.ID, m.LogID, hex.EncodeToString(id[:]))
+		return in, fmt.Errorf("%w: snapshot %s is of log %s, this is log %s, and no record of it installed "+
+			"that snapshot", storage.ErrOtherLog, m.ID, m.LogID, hex.EncodeToString(id[:]))
 	}
 	in.Index = at
 	return in, nil

@@ -19,7 +19,8 @@ import (
 // SnapshotProto is a snapshot on the wire.
 func SnapshotProto(e snapshots.Entry) *apiv1.Snapshot {
 	s := &apiv1.Snapshot{
-		Id: e.ID, ChainId: e.ChainID, Period: e.Period, Height: e.Height, AppHash: e.AppHash, Index: e.Index, LogId: e.LogID,
+		Id: e.ID, ChainId: e.ChainID, Period: e.Period, Height: e.Height, AppHash: e.AppHash, Index: e.Index,
+		LogId:   e.LogID,
 		Created: timestamppb.New(e.Created), Program: e.Program, Source: e.Source, Bytes: e.Bytes,
 	}
 	if e.Err != nil {
@@ -133,7 +134,8 @@ func (s *snapshotter) takeHeld(ctx context.Context) (m snapshots.Manifest, relea
 
 // holdRecords answers which records a backup on top of a snapshot needs, and holds them: what comes
 // after the snapshot, and what was acknowledged before it and has no result yet.
-func (s *snapshotter) holdRecords(ctx context.Context, log logger.Client, m snapshots.Manifest) (first, last uint64, hold *eventlog.Retainer, err error) {
+func (s *snapshotter) holdRecords(ctx context.Context, log logger.Client, m snapshots.Manifest) (first, last uint64,
+	hold *eventlog.Retainer, err error) {
 	for {
 		st, err := log.Stat(ctx)
 		if err != nil {

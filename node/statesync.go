@@ -114,7 +114,8 @@ func (s *stateSync) List() []consensus.Snapshot {
 	for i, m := range s.list {
 		s.used[m.Height] = s.n.now()
 		out[len(out)-1-i] = consensus.Snapshot{
-			Height: m.Height, Format: logical.Format, Chunks: uint32(len(m.Chunks)), Hash: m.Hash(), Metadata: m.Encode(),
+			Height: m.Height, Format: logical.Format, Chunks: uint32(len(m.Chunks)), Hash: m.Hash(),
+			Metadata: m.Encode(),
 		}
 	}
 	return out
@@ -281,7 +282,8 @@ func (s *stateSync) make(ctx context.Context, p *storage.Pinned) {
 	case err != nil:
 		s.n.log.Warn("snapshot for peers failed", zap.Uint64("height", p.Height()), zap.Error(err))
 	default:
-		s.n.log.Info("snapshot for peers", zap.Uint64("height", m.Height), zap.Uint64("keys", m.Keys), zap.Uint64("bytes", m.Bytes),
+		s.n.log.Info("snapshot for peers", zap.Uint64("height", m.Height), zap.Uint64("keys", m.Keys),
+			zap.Uint64("bytes", m.Bytes),
 			zap.Int("chunks", len(m.Chunks)), zap.Duration("took", time.Since(began)))
 	}
 }

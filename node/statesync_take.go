@@ -52,12 +52,14 @@ func (s *stateSync) Offer(ctx context.Context, o consensus.Offer) error {
 	case err != nil:
 		return fmt.Errorf("%w: %w", consensus.ErrSnapshot, err)
 	case m.Height != o.Height || uint64(len(m.Chunks)) != uint64(o.Chunks) || !bytes.Equal(m.Hash(), o.Hash):
-		return fmt.Errorf("%w: it is offered as height %d with %d chunks and hash %x, its metadata has height %d, %d chunks and hash %x",
+		return fmt.Errorf("%w: it is offered as height %d with %d chunks and hash %x, its metadata has height %d, %d "+
+			"chunks and hash %x",
 			consensus.ErrSnapshot, o.Height, o.Chunks, o.Hash, m.Height, len(m.Chunks), m.Hash())
 	}
 	in := &incoming{began: time.Now()}
 	if in.Import, err = logical.NewImport(m, logical.Target{
-		FS: s.n.disk(), Dir: s.importPath(), Fatal: s.n.die, Chain: o.Chain, AppHash: o.AppHash, BlockHash: o.BlockHash, Time: o.Time,
+		FS: s.n.disk(), Dir: s.importPath(), Fatal: s.n.die, Chain: o.Chain, AppHash: o.AppHash, BlockHash: o.BlockHash,
+		Time: o.Time,
 	}); err != nil {
 		return fmt.Errorf("%w: %w", consensus.ErrSnapshot, err)
 	}
@@ -69,11 +71,14 @@ func (s *stateSync) Offer(ctx context.Context, o consensus.Offer) error {
 	switch {
 	case err != nil:
 		return err
-	case !at.Started() || at.ChainID == m.ChainID && (at.Period < m.Period || at.Period == m.Period && at.Height < m.Height):
-	case at.ChainID == m.ChainID && at.Period == m.Period && at.Height == m.Height && bytes.Equal(at.AppHash, m.AppHash):
+	case !at.Started() || at.ChainID == m.ChainID && (at.Period < m.Period ||
+		at.Period == m.Period && at.Height < m.Height):
+	case at.ChainID == m.ChainID && at.Period == m.Period && at.Height == m.Height &&
+		bytes.Equal(at.AppHash, m.AppHash):
 		in.already = true
 	default:
-		return fmt.Errorf("%w: it is of %s at height %d (period %d), the state is of %s at height %d (period %d) with app hash %x",
+		return fmt.Errorf("%w: it is of %s at height %d (period %d), the state is of %s at height %d (period %d) "+
+			"with app hash %x",
 			consensus.ErrSnapshot, m.ChainID, m.Height, m.Period, at.ChainID, at.Height, at.Period, at.AppHash)
 	}
 	s.in = in
@@ -144,7 +149,8 @@ func (s *stateSync) apply(ctx context.Context, in *incoming, index uint32, chunk
 		return err
 	}
 	in.ended = true
-	s.n.log.Info("state taken from peers", zap.Uint64("height", in.Height), zap.Uint64("keys", in.Keys), zap.Uint64("bytes", in.Bytes),
+	s.n.log.Info("state taken from peers", zap.Uint64("height", in.Height), zap.Uint64("keys", in.Keys),
+		zap.Uint64("bytes", in.Bytes),
 		zap.Duration("took", time.Since(in.began)))
 	return nil
 }

@@ -39,7 +39,8 @@ func offering(t *testing.T) (j *joining, other string) {
 	t.Helper()
 	home := initABCI(t)
 	require.NoError(t, os.WriteFile(filepath.Join(home, configFile), []byte(
-		"listen = \"127.0.0.1:0\"\nprofile = \"chaos\"\n[consensus]\nkind = \"cometbft\"\nretain_blocks = 1\n[state_sync]\nevery_heights = 4\nkeep = 1\n"), 0o644))
+		"listen = \"127.0.0.1:0\"\nprofile = \"chaos\"\n[consensus]\nkind = \"cometbft\"\nretain_blocks = "+
+			"1\n[state_sync]\nevery_heights = 4\nkeep = 1\n"), 0o644))
 	other = filepath.Join(t.TempDir(), "other")
 	require.NoError(t, os.CopyFS(other, os.DirFS(home)))
 	require.NoError(t, os.Chmod(filepath.Join(other, "admin.token"), 0o600))
@@ -76,7 +77,8 @@ func (j *joining) vouch(home string) (appHash []byte) {
 	j.t.Helper()
 	m, err := j.store.Block(j.t.Context(), snapshotHeight)
 	require.NoError(j.t, err)
-	data, err := json.Marshal(map[string]any{"height": m.Height, "app_hash": m.AppHash, "block_hash": m.Hash, "time": m.Time})
+	data, err := json.Marshal(map[string]any{"height": m.Height, "app_hash": m.AppHash, "block_hash": m.Hash,
+		"time": m.Time})
 	require.NoError(j.t, err)
 	require.NoError(j.t, os.WriteFile(filepath.Join(CometDir(home), "data", "statesync-trusted.json"), data, 0o600))
 	return m.AppHash
@@ -128,7 +130,8 @@ func TestANodeBeginsWithASnapshotOfItsPeers(t *testing.T) {
 	require.EqualValues(t, 1, b.appended(), "SnapshotInstalled, and nothing else")
 	j.join(b) // CometBFT died before it noted that it has the state
 	require.EqualValues(t, 1, b.appended(), "which changes nothing")
-	for _, path := range []string{"coppice/node/transactions/storage", "coppice/node/transactions/mempool/pool", "coppice/node/engines/statesync", "coppice/node/logger"} {
+	for _, path := range []string{"coppice/node/transactions/storage", "coppice/node/transactions/mempool/pool",
+		"coppice/node/engines/statesync", "coppice/node/logger"} {
 		b.cut(path)
 		b.again()
 		h, _ := b.info()

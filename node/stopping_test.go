@@ -46,7 +46,9 @@ func TestTheCoreDoesNotRestartInALoopWhileTheNodeStops(t *testing.T) {
 			suptest.After(t, h.rec, mark, 1, func(e supervisor.ChildExited) bool { return e.Subject() == path })
 			_, err = h.ordering.Order(t.Context(), b) // the core learns that its log is gone
 			require.Error(t, err)
-			suptest.After(t, h.rec, mark, 1, func(e supervisor.ChildStarted) bool { return e.Subject() == path && e.Incarnation > before.Incarnation })
+			suptest.After(t, h.rec, mark, 1, func(e supervisor.ChildStarted) bool {
+				return e.Subject() == path && e.Incarnation > before.Incarnation
+			})
 			h.rec.Settle(t, h.Supervisor())
 			tries := 0
 			for _, e := range h.rec.Events()[mark:] {

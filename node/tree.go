@@ -103,7 +103,8 @@ func (n *Node) buildTransactions(c *core) []supervisor.Child {
 				return nil, err
 			}
 			return ordering.Child(c.dir, ordering.Config{
-				Log: logger.NewClient(c.dir), Store: storage.NewClient(c.dir).Elders(), Pool: mempool.NewClient(c.dir, n.backends),
+				Log: logger.NewClient(c.dir), Store: storage.NewClient(c.dir).Elders(),
+				Pool:     mempool.NewClient(c.dir, n.backends),
 				Progress: n.progress.replay(), Validators: governance.Updates,
 			})(ctx)
 		})),
@@ -115,10 +116,12 @@ func (n *Node) buildMempool(c *core) ([]supervisor.Child, error) {
 	at := n.plan.find("coppice/node/transactions/mempool")
 	store := storage.NewClient(c.dir).Elders()
 	dynamic, err := supervisor.NewDynamic(supervisor.DynamicSpec[mempool.Job]{
-		Name: "workers", Restart: supervisor.Temporary, Shutdown: at.find("pool").Shutdown, Intensity: at.find("workers").Intensity,
+		Name: "workers", Restart: supervisor.Temporary, Shutdown: at.find("pool").Shutdown,
+		Intensity: at.find("workers").Intensity,
 		Start: func(_ context.Context, j mempool.Job) (supervisor.Service, error) {
 			return j.Watch(worker.Job{
-				ID: j.ID, Tx: j.Tx, Backend: j.Backend, Params: j.Params, Store: store, Marks: n.table, Place: j.Place, Late: j.Late, Handed: j.Handed,
+				ID: j.ID, Tx: j.Tx, Backend: j.Backend, Params: j.Params, Store: store, Marks: n.table, Place: j.Place,
+				Late: j.Late, Handed: j.Handed,
 			}), nil
 		},
 	})
@@ -127,8 +130,10 @@ func (n *Node) buildMempool(c *core) ([]supervisor.Child, error) {
 	}
 	return []supervisor.Child{
 		unhurried(at.find("pool").child(mempool.Child(c.dir, mempool.Config{
-			Log: logger.NewClient(c.dir), Store: store, Workers: workers{dynamic}, Suspects: n.table, Orderer: ordering.Name, Backends: n.backends,
-			MaxTxs: n.config.Pool.MaxTxs, MaxBytes: n.config.Pool.MaxBytes, MaxEager: n.config.Pool.MaxEager, Now: n.now,
+			Log: logger.NewClient(c.dir), Store: store, Workers: workers{dynamic}, Suspects: n.table,
+			Orderer: ordering.Name, Backends: n.backends,
+			MaxTxs: n.config.Pool.MaxTxs, MaxBytes: n.config.Pool.MaxBytes,
+			MaxEager: n.config.Pool.MaxEager, Now: n.now,
 		}))),
 		at.find("workers").child(func(context.Context) (supervisor.Service, error) { return dynamic, nil }),
 	}, nil
@@ -146,7 +151,8 @@ func (n *Node) buildEngines(c *core) []supervisor.Child {
 	children := []supervisor.Child{
 		at.find("consensus").child(n.driver.Start(drive)),
 		at.find("api").child(func(context.Context) (supervisor.Service, error) {
-			return &api.Service{Gate: n.gate, Backend: newBackend(n, c), Options: api.NodeOptions{Meter: n.meter.Request}}, nil
+			return &api.Service{Gate: n.gate, Backend: newBackend(n, c),
+				Options: api.NodeOptions{Meter: n.meter.Request}}, nil
 		}),
 		at.find("retention").child(n.startRetention(c)),
 	}

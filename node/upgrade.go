@@ -79,7 +79,8 @@ func upgrade(home string, check bool, known []Migration) (u Upgraded, err error)
 			continue
 		}
 		if err := m.Run(home); err != nil {
-			return u, fmt.Errorf("upgrade of %s to format %d: %w; it has format %d still, and the upgrade can be run again", home, m.To, err, m.To-1)
+			return u, fmt.Errorf("upgrade of %s to format %d: %w; it has format %d still, and the upgrade can "+
+				"be run again", home, m.To, err, m.To-1)
 		}
 		if err := replaceFile(filepath.Join(home, formatFile), []byte(format(m.To).text(m.Needs)), 0o644); err != nil {
 			return u, err
@@ -92,7 +93,8 @@ func upgrade(home string, check bool, known []Migration) (u Upgraded, err error)
 func checkFormat(home string) error {
 	v, err := readFormat(home, homeVersion)
 	if err == nil && v < homeVersion {
-		return fmt.Errorf("%w: %s has format %d, this program wants %d: make a backup of it, then run 'coppice upgrade'", ErrConfig, home, v, homeVersion)
+		return fmt.Errorf("%w: %s has format %d, this program wants %d: make a backup of it, then run "+
+			"'coppice upgrade'", ErrConfig, home, v, homeVersion)
 	}
 	return err
 }
@@ -110,14 +112,16 @@ func readFormat(home string, newest format) (format, error) {
 	first, rest, _ := strings.Cut(string(data), "\n")
 	var v format
 	if n, err := fmt.Sscanf(first, "coppice home %d", &v); n != 1 || err != nil || v < 1 || first+"\n" != v.text("") {
-		return 0, fmt.Errorf("%w: %s holds %.40q, want a line such as \"coppice home %d\": this is no home of coppice, or its file is damaged", ErrConfig, path, data, homeVersion)
+		return 0, fmt.Errorf("%w: %s holds %.40q, want a line such as \"coppice home %d\": this is no home of "+
+			"coppice, or its file is damaged", ErrConfig, path, data, homeVersion)
 	}
 	if v > newest {
 		who := "a newer coppice than this"
 		if need, ok := strings.CutPrefix(strings.TrimSpace(rest), "needs "); ok {
 			who = fmt.Sprintf("%.60s or newer", need)
 		}
-		return 0, fmt.Errorf("%w: %s has format %d, this program reads up to %d: it wants %s", ErrConfig, home, v, newest, who)
+		return 0, fmt.Errorf("%w: %s has format %d, this program reads up to %d: it wants %s", ErrConfig, home, v,
+			newest, who)
 	}
 	return v, nil
 }

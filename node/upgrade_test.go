@@ -20,12 +20,13 @@ func formatOf(t *testing.T, home string) string {
 // that.
 func TestANewerHomeIsRefused(t *testing.T) {
 	for text, want := range map[string]string{
-		"coppice home 2\nneeds coppice v1.4.0\n": "has format 2, this program reads up to 1: it wants coppice v1.4.0 or newer",
-		"coppice home 9\n":                       "has format 9, this program reads up to 1: it wants a newer coppice than this",
-		"coppice home 0\n":                       "no home of coppice, or its file is damaged",
-		"coppice home 01\n":                      "or its file is damaged",
-		"coppice home 1x\n":                      "or its file is damaged",
-		"":                                       "or its file is damaged",
+		"coppice home 2\nneeds coppice v1.4.0\n": "has format 2, this program reads up to 1: it wants coppice " +
+			"v1.4.0 or newer",
+		"coppice home 9\n":  "has format 9, this program reads up to 1: it wants a newer coppice than this",
+		"coppice home 0\n":  "no home of coppice, or its file is damaged",
+		"coppice home 01\n": "or its file is damaged",
+		"coppice home 1x\n": "or its file is damaged",
+		"":                  "or its file is damaged",
 	} {
 		home := filepath.Join(t.TempDir(), "home")
 		_, err := Init(home, InitOptions{Listen: "127.0.0.1:0"})
@@ -65,7 +66,8 @@ func TestAnUpgradeCanBeCutAnywhere(t *testing.T) {
 	}
 	u, err := upgrade(home, true, known)
 	require.NoError(t, err)
-	require.Equal(t, Upgraded{From: 1, To: 3, Steps: []string{"format 1 to 2: a notice is written", "format 2 to 3: the notice is renamed"}}, u)
+	require.Equal(t, Upgraded{From: 1, To: 3,
+		Steps: []string{"format 1 to 2: a notice is written", "format 2 to 3: the notice is renamed"}}, u)
 	require.Empty(t, runs)
 	require.Equal(t, "coppice home 1\n", formatOf(t, home))
 

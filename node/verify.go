@@ -80,7 +80,8 @@ func Verify(ctx context.Context, home string, o VerifyOptions) (Verified, error)
 	if o.disk == nil {
 		o.disk = vfs.Default
 	}
-	r := &verification{VerifyOptions: o, home: home, backends: make(map[string]engines.Backend), out: &v, pending: newPending()}
+	r := &verification{VerifyOptions: o, home: home, backends: make(map[string]engines.Backend), out: &v,
+		pending: newPending()}
 	for _, b := range append([]engines.Backend{kv.New(), kvstore.New()}, o.Backends...) {
 		r.backends[b.Name()] = b
 	}
@@ -108,12 +109,15 @@ func (r *verification) run(ctx context.Context) (err error) {
 	if err := stateWithoutLog(r.disk, r.home); err != nil {
 		return err
 	}
-	if logs, err := listed(r.disk, LogDir(r.home), func(name string) bool { return strings.HasSuffix(name, ".seg") }); err != nil || !logs {
+	if logs, err := listed(r.disk, LogDir(r.home), func(name string) bool {
+		return strings.HasSuffix(name, ".seg")
+	}); err != nil || !logs {
 		return err // a home that was never started
 	}
 	for _, path := range []string{installingPath(r.home), StateDir(r.home) + ".new"} {
 		if _, err := r.disk.Stat(path); err == nil {
-			return fmt.Errorf("%w: an installation of a snapshot was cut short (%s): a start, or any 'coppice snapshot' command, completes it first", ErrConfig, path)
+			return fmt.Errorf("%w: an installation of a snapshot was cut short (%s): a start, or any 'coppice "+
+				"snapshot' command, completes it first", ErrConfig, path)
 		}
 	}
 	began := time.Now()
@@ -225,7 +229,8 @@ func (r *verification) record(ctx context.Context, log *eventlog.Log, index uint
 		return r.installed(ctx, log, index, m)
 	case *logv1.OrderDecided:
 		if d := r.decided; d != nil && !engines.BlockFromRecord(d).Same(engines.BlockFromRecord(m)) {
-			return fmt.Errorf("%w: %v was decided, and %v before it was never committed", ErrDamage, engines.BlockFromRecord(m), engines.BlockFromRecord(d))
+			return fmt.Errorf("%w: %v was decided, and %v before it was never committed", ErrDamage,
+				engines.BlockFromRecord(m), engines.BlockFromRecord(d))
 		}
 		r.decided = m
 	case *logv1.BlockCommitted:
@@ -242,7 +247,8 @@ func (r *verification) block(ctx context.Context, index uint64, m *logv1.BlockCo
 	b := engines.BlockFromRecord(r.decided)
 	r.decided = nil
 	if b.Height != m.Height || b.ChainID != m.ChainId || !bytes.Equal(b.Hash, m.BlockHash) {
-		return fmt.Errorf("%w: block %d of %s (%.8x) was committed, %v had been decided", ErrDamage, m.Height, m.ChainId, m.BlockHash, b)
+		return fmt.Errorf("%w: block %d of %s (%.8x) was committed, %v had been decided", ErrDamage, m.Height,
+			m.ChainId, m.BlockHash, b)
 	}
 	r.out.Blocks++
 	r.out.Txs += uint64(len(b.Txs))
@@ -277,7 +283,8 @@ func (r *verification) execute(ctx context.Context, b engines.Block) (engines.St
 			ID: engines.HashTx(raw), Tx: tx, Backend: r.backends[tx.Backend], Params: r.again.State().Params,
 			Store: direct{r.again}, Place: make(chan engines.Placement, 1), Late: true,
 		}
-		job.Place <- engines.Placement{Version: engines.Version{Period: b.Period, Height: b.Height, Index: uint32(i)}, Time: b.Time}
+		job.Place <- engines.Placement{Version: engines.Version{Period: b.Period, Height: b.Height, Index: uint32(i)},
+			Time: b.Time}
 		if err := job.Serve(ctx); err != nil {
 			return engines.Staged{}, err
 		}
@@ -299,7 +306,8 @@ func (d direct) Finish(_ context.Context, v engines.Version, changes []*logv1.Ch
 // sameOutcome compares an execution with what was logged.
 func sameOutcome(s engines.Staged, m *logv1.BlockCommitted) error {
 	if len(s.Results) != len(m.Results) {
-		return fmt.Errorf("%w: block %d has %d results, executing it again gives %d", ErrDamage, m.Height, len(m.Results), len(s.Results))
+		return fmt.Errorf("%w: block %d has %d results, executing it again gives %d", ErrDamage, m.Height,
+			len(m.Results), len(s.Results))
 	}
 	for i, was := range m.Results {
 		if is := s.Results[i]; is.Code != was.Code || !bytes.Equal(is.Data, was.Data) || !bytes.Equal(is.Id, was.Id) {
@@ -308,15 +316,18 @@ func sameOutcome(s engines.Staged, m *logv1.BlockCommitted) error {
 		}
 	}
 	if len(s.Changes) != len(m.Changes) {
-		return fmt.Errorf("%w: block %d has %d changes, executing it again gives %d", ErrDamage, m.Height, len(m.Changes), len(s.Changes))
+		return fmt.Errorf("%w: block %d has %d changes, executing it again gives %d", ErrDamage, m.Height,
+			len(m.Changes), len(s.Changes))
 	}
 	for i, was := range m.Changes {
 		if !proto.Equal(s.Changes[i], was) {
-			return fmt.Errorf("%w: block %d, change %d: the log has key %q, executing it again gives another change of %q", ErrDamage, m.Height, i, was.Key, s.Changes[i].Key)
+			return fmt.Errorf("%w: block %d, change %d: the log has key %q, executing it again gives another "+
+				"change of %q", ErrDamage, m.Height, i, was.Key, s.Changes[i].Key)
 		}
 	}
 	if !bytes.Equal(s.AppHash, m.AppHash) {
-		return fmt.Errorf("%w: block %d: the log has app hash %x, executing it again gives %x", ErrDamage, m.Height, m.AppHash, s.AppHash)
+		return fmt.Errorf("%w: block %d: the log has app hash %x, executing it again gives %x", ErrDamage, m.Height,
+			m.AppHash, s.AppHash)
 	}
 	return nil
 }
@@ -340,7 +351,8 @@ func (r *verification) compareEnd() error {
 		return fmt.Errorf("%w: the state is at height %d, which the log does not lead to: %w", ErrDamage, s.Height, err)
 	}
 	if !bytes.Equal(meta.AppHash, s.AppHash) {
-		return fmt.Errorf("%w: at height %d the state has app hash %x, the log leads to %x", ErrDamage, s.Height, s.AppHash, meta.AppHash)
+		return fmt.Errorf("%w: at height %d the state has app hash %x, the log leads to %x", ErrDamage, s.Height,
+			s.AppHash, meta.AppHash)
 	}
 	return nil
 }

@@ -91,13 +91,14 @@ func (r *verification) beginWith(ctx context.Context, m snapshots.Manifest, in s
 
 func (r *verification) openAgain() (err error) {
 	scratch := r.scratch
-	r.again, err = storage.Open(r.disk.PathJoin(scratch, "state"), storage.Options{FS: r.disk, OnFatal: func(err error) {
-		r.disk.RemoveAll(scratch)
-		if r.Fatal == nil {
-			panic(err)
-		}
-		r.Fatal(err)
-	}})
+	r.again, err = storage.Open(r.disk.PathJoin(scratch, "state"),
+		storage.Options{FS: r.disk, OnFatal: func(err error) {
+			r.disk.RemoveAll(scratch)
+			if r.Fatal == nil {
+				panic(err)
+			}
+			r.Fatal(err)
+		}})
 	return err
 }
 
@@ -111,7 +112,8 @@ func (r *verification) endAgain() {
 
 // installed goes on from the snapshot that a record put in the state's place, or from the oldest
 // that came after it.
-func (r *verification) installed(ctx context.Context, log *eventlog.Log, index uint64, rec *logv1.SnapshotInstalled) error {
+func (r *verification) installed(ctx context.Context, log *eventlog.Log, index uint64,
+	rec *logv1.SnapshotInstalled) error {
 	list, err := r.snapshots().Whole()
 	if err != nil {
 		return err
@@ -139,7 +141,8 @@ func (r *verification) installed(ctx context.Context, log *eventlog.Log, index u
 			return r.endApplied()
 		}
 	}
-	return fmt.Errorf("%w past this record: it installed a snapshot of height %d, which is not among the home's snapshots any more", errNoBase, rec.Height)
+	return fmt.Errorf("%w past this record: it installed a snapshot of height %d, which is not among the home's "+
+		"snapshots any more", errNoBase, rec.Height)
 }
 
 // sameGenesis holds the home's genesis against a record that says which chain was started.
@@ -159,9 +162,11 @@ func (r *verification) sameGenesis(m proto.Message) error {
 	case err != nil:
 		return err
 	case g.ChainId != chain:
-		return fmt.Errorf("%w: %w: chain %s has started, %s is of %s", ErrConfig, ordering.ErrGenesis, chain, genesisFile, g.ChainId)
+		return fmt.Errorf("%w: %w: chain %s has started, %s is of %s", ErrConfig, ordering.ErrGenesis, chain,
+			genesisFile, g.ChainId)
 	case !proto.Equal(g.Params, params):
-		return fmt.Errorf("%w: %w: chain %s was started with the limits {%v}, %s has {%v}", ErrConfig, ordering.ErrGenesis, chain, params, genesisFile, g.Params)
+		return fmt.Errorf("%w: %w: chain %s was started with the limits {%v}, %s has {%v}", ErrConfig,
+			ordering.ErrGenesis, chain, params, genesisFile, g.Params)
 	}
 	return nil
 }

@@ -46,7 +46,8 @@ func TestChainsShareTheAgentsOfTheirCommonPrefix(t *testing.T) {
 		require.Equal(t, 3, w.instances(), "an agent with a subscriber stays")
 		ab.Close()
 		w.quiet()
-		require.Equal(t, []string{"kind=a", "kind=a,kind=c"}, w.chains(), "the agent of the shared prefix stays for the other")
+		require.Equal(t, []string{"kind=a", "kind=a,kind=c"}, w.chains(),
+			"the agent of the shared prefix stays for the other")
 		ac.Close()
 		w.quiet()
 		require.Empty(t, w.chains())

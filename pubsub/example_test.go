@@ -32,7 +32,8 @@ func Example() {
 	}
 	defer run.Stop(ctx)
 
-	exits, err := bus.SubscribeWait(ctx, pubsub.Chain[Event]{ByKind.Is("ChildExited"), ByPath.Is("coppice/node")}, pubsub.DropOldest{Buffer: 100})
+	exits, err := bus.SubscribeWait(ctx, pubsub.Chain[Event]{ByKind.Is("ChildExited"), ByPath.Is("coppice/node")},
+		pubsub.DropOldest{Buffer: 100})
 	if err != nil {
 		fmt.Println(err)
 		return

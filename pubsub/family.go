@@ -136,7 +136,8 @@ func (t *Table[E]) Parse(text string) (Chain[E], error) {
 			return chain, nil
 		}
 		if after[0] != ',' {
-			return nil, parseError(text, len(text)-len(after), fmt.Errorf("want a comma or the end after the term%s", found(after)))
+			return nil, parseError(text, len(text)-len(after),
+				fmt.Errorf("want a comma or the end after the term%s", found(after)))
 		}
 		rest = strings.TrimLeftFunc(after[1:], unicode.IsSpace)
 	}

@@ -101,7 +101,8 @@ func scanTerm(text string) (name, value, rest string, err error) {
 	}
 	switch {
 	case n == 0:
-		return "", "", "", fmt.Errorf("want a filter name (a letter, then letters, digits, '_', '.' or '-')%s", found(text))
+		return "", "", "", fmt.Errorf("want a filter name (a letter, then letters, digits, '_', '.' or '-')%s",
+			found(text))
 	case n == len(text) || text[n] != '=':
 		return "", "", "", fmt.Errorf("want '=' after the filter name %q%s", text[:n], found(text[n:]))
 	}
@@ -130,7 +131,8 @@ func scanTerm(text string) (name, value, rest string, err error) {
 func checkName(name string) error {
 	for i := range len(name) {
 		if !nameByte(name[i], i) {
-			return fmt.Errorf("filter name %q: byte %d is %q, want a letter, then letters, digits, '_', '.' or '-'", name, i, name[i])
+			return fmt.Errorf("filter name %q: byte %d is %q, want a letter, then letters, digits, '_', '.' or '-'",
+				name, i, name[i])
 		}
 	}
 	if name == "" {

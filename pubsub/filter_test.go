@@ -125,7 +125,8 @@ func TestChainTextReadsBack(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, seed := range []string{"", "kind=a,path=b/c", `kind="a,b"`, `kind="\u00e9\xff",path=""`, "kind=", ",", "kind=\xff", "kind=a  ,\tpath=\"x\""} {
+	for _, seed := range []string{"", "kind=a,path=b/c", `kind="a,b"`, `kind="\u00e9\xff",path=""`, "kind=", ",",
+		"kind=\xff", "kind=a  ,\tpath=\"x\""} {
 		f.Add(seed)
 	}
 	tab, err := NewTable[note](kind, path)

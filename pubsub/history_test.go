@@ -128,7 +128,8 @@ func TestRandomHistoriesAgainstAModel(t *testing.T) {
 					in := w.bus.latest()
 					require.Len(t, in.subscriptions, len(live))
 					for _, a := range append(in.running(), in.broker) {
-						require.Len(t, a.outputs.members, int(a.subscribers.Load())+len(a.children), "%s hands events to nobody else", a.name())
+						require.Len(t, a.outputs.members, int(a.subscribers.Load())+len(a.children),
+							"%s hands events to nobody else", a.name())
 					}
 				},
 			})
@@ -145,7 +146,8 @@ func TestRandomHistoriesAgainstAModel(t *testing.T) {
 // leave the same agents at that moment.
 func TestJoinsAndLastLeavesAtOnce(t *testing.T) {
 	inBubble(t, Options{}, func(w world) {
-		chains := []Chain[note]{nil, {kind.Is("k")}, {kind.Is("k"), path.Is("p")}, {path.Is("p")}, {path.Is("p"), kind.Is("k")}}
+		chains := []Chain[note]{nil, {kind.Is("k")}, {kind.Is("k"), path.Is("p")}, {path.Is("p")},
+			{path.Is("p"), kind.Is("k")}}
 		var wg sync.WaitGroup
 		for worker := range 8 {
 			rng := rand.New(rand.NewPCG(1, uint64(worker)))

@@ -30,7 +30,8 @@ func TestNothingIsMissingInSilence(t *testing.T) {
 		at := 0 // the next number that is to be read or missed
 		var out output[note]
 		var read func()
-		if policy := rapid.SampledFrom([]Policy{nil, Block{bound, time.Hour}, DropOldest{bound}}).Draw(t, "policy"); policy == nil {
+		if policy := rapid.SampledFrom([]Policy{nil, Block{bound, time.Hour}, DropOldest{bound}}).Draw(t,
+			"policy"); policy == nil {
 			m := newMailbox[note](bound)
 			out, read = m, func() {
 				batch, tail := m.take(nil)
@@ -56,7 +57,9 @@ func TestNothingIsMissingInSilence(t *testing.T) {
 			}
 		}
 		next := 0
-		missed := rapid.Custom(func(t *rapid.T) uint64 { return uint64(max(0, rapid.IntRange(-3, 3).Draw(t, "missed"))) })
+		missed := rapid.Custom(func(t *rapid.T) uint64 {
+			return uint64(max(0, rapid.IntRange(-3, 3).Draw(t, "missed")))
+		})
 		t.Repeat(map[string]func(*rapid.T){
 			"deliver": func(t *rapid.T) {
 				var batch []entry[note]

@@ -233,7 +233,8 @@ func (s *Subscription[E]) expire(stall uint64) {
 	first := false
 	if s.running && s.stall == stall {
 		s.running = false
-		first = s.stop(fmt.Errorf("%w: its buffer of %d events was full and it took none for %v", ErrSlow, s.q.bound, s.policy.(Block).Bound))
+		first = s.stop(fmt.Errorf("%w: its buffer of %d events was full and it took none for %v", ErrSlow, s.q.bound,
+			s.policy.(Block).Bound))
 	}
 	s.mu.Unlock()
 	s.left(first)

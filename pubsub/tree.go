@@ -42,7 +42,8 @@ func New[E any](o Options) (*Bus[E], error) {
 		o.Mailbox = DefaultMailbox
 	}
 	if o.Mailbox < 1 || o.Mailbox > MaxBuffer {
-		return nil, fmt.Errorf("%w: Mailbox is %d, want 1 to %d events, or 0 for %d", ErrOptions, o.Mailbox, MaxBuffer, DefaultMailbox)
+		return nil, fmt.Errorf("%w: Mailbox is %d, want 1 to %d events, or 0 for %d", ErrOptions, o.Mailbox, MaxBuffer,
+			DefaultMailbox)
 	}
 	b := &Bus[E]{options: o, changed: make(chan struct{})}
 	b.standing.Store(&standing[E]{err: fmt.Errorf("%w: %w", ErrDown, errNotStarted)})

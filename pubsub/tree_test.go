@@ -39,7 +39,8 @@ func TestAnyDeathReplacesTheBusAsOne(t *testing.T) {
 			t.Run(path+" by "+death.Name, func(t *testing.T) {
 				inBubble(t, Options{}, func(w world) {
 					chain := Chain[note]{kind.Is("k"), path_.Is("p")}
-					subscriptions := []*Subscription[note]{w.subscribe(all, Disconnect{10}), w.subscribe(chain, Disconnect{10})}
+					subscriptions := []*Subscription[note]{w.subscribe(all, Disconnect{10}),
+						w.subscribe(chain, Disconnect{10})}
 					w.publish(1, 3)
 					w.quiet()
 

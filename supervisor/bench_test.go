@@ -12,11 +12,15 @@ import (
 
 func benchDynamic(b *testing.B) *supervisor.Dynamic[int] {
 	b.Helper()
-	d, err := supervisor.NewDynamic(supervisor.DynamicSpec[int]{Restart: supervisor.Temporary, Start: func(context.Context, int) (supervisor.Service, error) {
-		return supervisor.ServiceFunc(func(context.Context) error { return nil }), nil
-	}})
+	d, err := supervisor.NewDynamic(supervisor.DynamicSpec[int]{Restart: supervisor.Temporary,
+		Start: func(context.Context, int) (supervisor.Service, error) {
+			return supervisor.ServiceFunc(func(context.Context) error { return nil }), nil
+		}})
 	require.NoError(b, err)
-	_, _ = tree(b, supervisor.Spec{Build: children(supervisor.Child{ID: "d", Start: func(context.Context) (supervisor.Service, error) { return d, nil }})})
+	_, _ = tree(b, supervisor.Spec{
+		Build: children(supervisor.Child{ID: "d", Start: func(context.Context) (supervisor.Service, error) {
+			return d, nil
+		}})})
 	b.ReportAllocs()
 	b.ResetTimer()
 	return d

@@ -25,7 +25,10 @@ func beside(t *testing.T, p *probe) (r *supervisor.Run, top *supervisor.Supervis
 		supervisor.Child{ID: "slow", Start: slow}, nested("sub", 0, supervisor.Spec{Build: children(p.child(0))}),
 	)})
 	require.NoError(t, err)
-	r, _ = tree(t, supervisor.Spec{Build: children(supervisor.Child{ID: "top", Start: func(context.Context) (supervisor.Service, error) { return top, nil }})})
+	r, _ = tree(t, supervisor.Spec{
+		Build: children(supervisor.Child{ID: "top", Start: func(context.Context) (supervisor.Service, error) {
+			return top, nil
+		}})})
 	<-p.starts
 	return r, top
 }
@@ -59,9 +62,12 @@ func TestRule44_RecycleAndReviveFromBelow(t *testing.T) {
 		}
 		require.Zero(t, top.Tree().InWindow)
 
-		for _, f := range []func(context.Context, *supervisor.Supervisor, string) error{supervisor.Recycle, supervisor.Revive} {
+		for _, f := range []func(context.Context, *supervisor.Supervisor, string) error{supervisor.Recycle,
+			supervisor.Revive} {
 			require.NoError(t, f(ctx, top, "slow"), "who is not below it may call too")
-			require.ErrorIs(t, answer(p, func(ctx context.Context) error { return f(ctx, top, "none") }), supervisor.ErrNotFound)
+			require.ErrorIs(t, answer(p, func(ctx context.Context) error {
+				return f(ctx, top, "none")
+			}), supervisor.ErrNotFound)
 			require.ErrorIs(t, f(ctx, &supervisor.Supervisor{}, "slow"), supervisor.ErrNotRunning)
 		}
 	})
@@ -99,7 +105,8 @@ func TestRecycleEndsWithItsCaller(t *testing.T) {
 		"killed": func(t *testing.T, r *supervisor.Run, _ *supervisor.Supervisor) {
 			require.NoError(t, r.Kill("top/sub/p", errReason))
 		},
-		"stopped with all that is below the same supervisor": func(t *testing.T, _ *supervisor.Run, top *supervisor.Supervisor) {
+		"stopped with all that is below the same supervisor": func(t *testing.T, _ *supervisor.Run,
+			top *supervisor.Supervisor) {
 			require.NoError(t, top.TerminateChild(ctx, "sub"))
 			require.NoError(t, second(top.RestartChild(ctx, "sub")))
 		},
@@ -121,9 +128,12 @@ func TestRecycleEndsWithItsCaller(t *testing.T) {
 				err := <-got
 				require.Error(t, err)
 				require.Equal(t, <-got, err)
-				require.LessOrEqual(t, time.Since(began), time.Second, "the time that the slow one takes, and no timeout")
+				require.LessOrEqual(t, time.Since(began), time.Second,
+					"the time that the slow one takes, and no timeout")
 				<-p.starts
-				require.NoError(t, answer(p, func(ctx context.Context) error { return supervisor.Revive(ctx, top, "slow") }))
+				require.NoError(t, answer(p, func(ctx context.Context) error {
+					return supervisor.Revive(ctx, top, "slow")
+				}))
 				require.Equal(t, supervisor.Running, state(t, top, "slow"))
 			})
 		})
@@ -136,20 +146,24 @@ func TestRecycle_WouldDeadlock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProbe("p")
 		_, top := beside(t, p)
-		require.ErrorIs(t, answer(p, func(ctx context.Context) error { return supervisor.Recycle(ctx, top, "sub") }), supervisor.ErrWouldDeadlock, "it is below that")
+		require.ErrorIs(t, answer(p, func(ctx context.Context) error {
+			return supervisor.Recycle(ctx, top, "sub")
+		}), supervisor.ErrWouldDeadlock, "it is below that")
 
 		got := make(chan error, 3)
 		revive := func(ctx context.Context) { got <- supervisor.Revive(ctx, top, "slow") }
-		_, err := top.StartChild(ctx, supervisor.Child{ID: "early", Ack: supervisor.AckReady, Start: func(ctx context.Context) (supervisor.Service, error) {
-			revive(ctx)
-			return supervisor.ServiceFunc(func(ctx context.Context) error {
-				revive(ctx)
-				supervisor.Ready(ctx)
-				revive(ctx)
-				<-ctx.Done()
-				return ctx.Err()
-			}), nil
-		}})
+		_, err := top.StartChild(ctx,
+			supervisor.Child{ID: "early", Ack: supervisor.AckReady,
+				Start: func(ctx context.Context) (supervisor.Service, error) {
+					revive(ctx)
+					return supervisor.ServiceFunc(func(ctx context.Context) error {
+						revive(ctx)
+						supervisor.Ready(ctx)
+						revive(ctx)
+						<-ctx.Done()
+						return ctx.Err()
+					}), nil
+				}})
 		require.NoError(t, err)
 		require.ErrorIs(t, <-got, supervisor.ErrWouldDeadlock, "in its start")
 		require.ErrorIs(t, <-got, supervisor.ErrWouldDeadlock, "before it is ready")

@@ -53,15 +53,16 @@ func TestUncomparableErrorAsCause(t *testing.T) {
 	for _, bad := range []error{errList{io.EOF}, anyErr{[]int{1}}} {
 		synctest.Test(t, func(t *testing.T) {
 			untilTold := func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) }
-			child := supervisor.Child{ID: "a", Restart: supervisor.Temporary, Start: supervisor.Start(func(ctx context.Context) error {
-				if err := supervisor.Go(ctx, func(context.Context) error { return bad }); err != nil {
-					return err
-				}
-				if err := supervisor.Go(ctx, untilTold); err != nil {
-					return err
-				}
-				return untilTold(ctx)
-			})}
+			child := supervisor.Child{ID: "a", Restart: supervisor.Temporary,
+				Start: supervisor.Start(func(ctx context.Context) error {
+					if err := supervisor.Go(ctx, func(context.Context) error { return bad }); err != nil {
+						return err
+					}
+					if err := supervisor.Go(ctx, untilTold); err != nil {
+						return err
+					}
+					return untilTold(ctx)
+				})}
 			r, w := tree(t, supervisor.Spec{Build: children(child)})
 			e := until(t, w, 1, exitOf("a")).Exit
 			require.Equal(t, supervisor.Abnormal, e.Class)
@@ -71,7 +72,8 @@ func TestUncomparableErrorAsCause(t *testing.T) {
 
 			// As the reason of who stops the root.
 			c, cancel := context.WithCancelCause(ctx)
-			s, err := supervisor.New(supervisor.Spec{Build: children(supervisor.Child{ID: "a", Start: supervisor.Start(untilTold)})})
+			s, err := supervisor.New(
+				supervisor.Spec{Build: children(supervisor.Child{ID: "a", Start: supervisor.Start(untilTold)})})
 			require.NoError(t, err)
 			r, err = s.Start(c)
 			require.NoError(t, err)
@@ -92,15 +94,19 @@ func TestIgnoreIsOnlyReturned(t *testing.T) {
 		<-p.starts
 		p.end(ignore)
 		require.ErrorIs(t, r.Wait(), supervisor.ErrMaxIntensity)
-		s, err := supervisor.New(supervisor.Spec{Intensity: never, Build: children(supervisor.Child{ID: "a", Start: supervisor.Start(func(context.Context) error { return ignore })})})
+		s, err := supervisor.New(supervisor.Spec{Intensity: never,
+			Build: children(supervisor.Child{ID: "a", Start: supervisor.Start(func(context.Context) error {
+				return ignore
+			})})})
 		require.NoError(t, err)
 		require.ErrorIs(t, s.Serve(ctx), supervisor.ErrMaxIntensity, "Serve of a root that gave up")
 	})
 	bad := supervisor.Child{ID: "a", Start: func(context.Context) (supervisor.Service, error) { panic(ignore) }}
 	for where, spec := range map[string]supervisor.Spec{
-		"a panic in a start":        {Build: children(bad)},
-		"a panic in a start, below": {Build: children(nested("n", supervisor.Permanent, supervisor.Spec{Build: children(bad)}))},
-		"a panic in Build":          {Build: func(context.Context) ([]supervisor.Child, error) { panic(ignore) }},
+		"a panic in a start": {Build: children(bad)},
+		"a panic in a start, below": {
+			Build: children(nested("n", supervisor.Permanent, supervisor.Spec{Build: children(bad)}))},
+		"a panic in Build": {Build: func(context.Context) ([]supervisor.Child, error) { panic(ignore) }},
 		"a panic in Build, below": {Build: children(nested("n", supervisor.Permanent, supervisor.Spec{
 			Build: func(context.Context) ([]supervisor.Child, error) { panic(ignore) }}))},
 	} {
@@ -128,10 +134,17 @@ func TestIgnoreIsOnlyReturned(t *testing.T) {
 		require.NoError(t, r.TerminateChild(ctx, "p"))
 		_, err = r.RestartChild(ctx, "p")
 		require.Error(t, err)
-		require.Error(t, r.Reload(ctx, supervisor.Spec{Build: func(context.Context) ([]supervisor.Child, error) { panic(ignore) }}))
-		d, err := supervisor.NewDynamic(supervisor.DynamicSpec[int]{Name: "d", Start: func(context.Context, int) (supervisor.Service, error) { panic(ignore) }})
+		require.Error(t, r.Reload(ctx, supervisor.Spec{Build: func(context.Context) ([]supervisor.Child, error) {
+			panic(ignore)
+		}}))
+		d, err := supervisor.NewDynamic(supervisor.DynamicSpec[int]{Name: "d",
+			Start: func(context.Context, int) (supervisor.Service, error) {
+				panic(ignore)
+			}})
 		require.NoError(t, err)
-		_, err = r.StartChild(ctx, supervisor.Child{ID: "d", Start: func(context.Context) (supervisor.Service, error) { return d, nil }})
+		_, err = r.StartChild(ctx, supervisor.Child{ID: "d", Start: func(context.Context) (supervisor.Service, error) {
+			return d, nil
+		}})
 		require.NoError(t, err)
 		_, err = d.StartChild(ctx, "x", 1)
 		require.Error(t, err)
@@ -139,7 +152,9 @@ func TestIgnoreIsOnlyReturned(t *testing.T) {
 	t.Run("returned", func(t *testing.T) {
 		r, w := tree(t, supervisor.Spec{Build: children(
 			supervisor.Child{ID: "a", Start: func(context.Context) (supervisor.Service, error) { return nil, ignore }},
-			nested("n", supervisor.Permanent, supervisor.Spec{Build: func(context.Context) ([]supervisor.Child, error) { return nil, ignore }}))})
+			nested("n", supervisor.Permanent, supervisor.Spec{Build: func(context.Context) ([]supervisor.Child, error) {
+				return nil, ignore
+			}}))})
 		require.NoError(t, r.Flush(ctx))
 		require.Equal(t, 2, suptest.Count[supervisor.ChildIgnored](w, nil))
 	})
@@ -161,15 +176,18 @@ func TestLease_CloseThatDoesNotReturn(t *testing.T) {
 				first, err := l.Acquire(ctx)
 				require.NoError(t, err)
 				got := make(chan *supervisor.Grant[int], 1)
-				r, w := tree(t, supervisor.Spec{Build: children(supervisor.Child{ID: "a", Start: supervisor.Start(func(ctx context.Context) error {
-					g, err := l.Acquire(ctx)
-					if err != nil {
-						return err
-					}
-					got <- g
-					<-ctx.Done()
-					return ctx.Err()
-				})})})
+				r, w := tree(t,
+					supervisor.Spec{
+						Build: children(supervisor.Child{ID: "a",
+							Start: supervisor.Start(func(ctx context.Context) error {
+								g, err := l.Acquire(ctx)
+								if err != nil {
+									return err
+								}
+								got <- g
+								<-ctx.Done()
+								return ctx.Err()
+							})})})
 				e := until(t, w, 1, exitOf("a")).Exit
 				require.True(t, e.Goexit || e.Panic == "close", "%v", e)
 				g := <-got
@@ -211,7 +229,10 @@ func TestLease_IdleIsNotStuck(t *testing.T) {
 
 func newPartition(t *testing.T, n int) (*supervisor.Partition, *supervisor.Run) {
 	t.Helper()
-	p, err := supervisor.NewPartition(supervisor.PartitionSpec{Name: "p", Partitions: n, Start: func(ctx context.Context, _ int) (supervisor.Service, error) { return idle(ctx) }})
+	p, err := supervisor.NewPartition(supervisor.PartitionSpec{Name: "p", Partitions: n,
+		Start: func(ctx context.Context, _ int) (supervisor.Service, error) {
+			return idle(ctx)
+		}})
 	require.NoError(t, err)
 	r, err := p.Start(ctx)
 	require.NoError(t, err)
@@ -256,7 +277,8 @@ func TestPartition_RouteIntegers(t *testing.T) {
 	p, _ := newPartition(t, 3)
 	type id int
 	type flags uint8
-	for _, key := range []any{5, int8(5), int16(5), int32(5), int64(5), uint(5), uint8(5), uint16(5), uint32(5), uint64(5), uintptr(5), id(5), flags(5), id(-1), int8(-4)} {
+	for _, key := range []any{5, int8(5), int16(5), int32(5), int64(5), uint(5), uint8(5), uint16(5), uint32(5),
+		uint64(5), uintptr(5), id(5), flags(5), id(-1), int8(-4)} {
 		require.Equal(t, 2, p.Route(key), "%T(%v)", key, key)
 	}
 	require.Equal(t, 0, p.Route(int64(math.MinInt64)+2))
@@ -289,10 +311,12 @@ func TestStopDuringReload(t *testing.T) {
 // Ready has no effect in a child with AckStart: its start is acknowledged by its return (OTP rule
 // 13).
 func TestReadyIsOnlyForAckReady(t *testing.T) {
-	s, err := supervisor.New(supervisor.Spec{Build: children(supervisor.Child{ID: "a", Restart: supervisor.Temporary, Start: func(ctx context.Context) (supervisor.Service, error) {
-		supervisor.Ready(ctx)
-		return nil, errCrash
-	}})})
+	s, err := supervisor.New(supervisor.Spec{
+		Build: children(supervisor.Child{ID: "a", Restart: supervisor.Temporary,
+			Start: func(ctx context.Context) (supervisor.Service, error) {
+				supervisor.Ready(ctx)
+				return nil, errCrash
+			}})})
 	require.NoError(t, err)
 	_, err = s.Start(ctx)
 	require.ErrorIs(t, err, errCrash)
@@ -317,8 +341,11 @@ func TestObserverOfARestartedSupervisor(t *testing.T) {
 		broken := supervisor.ObserverFunc(func(e supervisor.Event) { <-time.After(time.Minute); panic("broken") })
 		var seen atomic.Int32
 		p := newProbe("p")
-		r, w := tree(t, supervisor.Spec{Intensity: many(9), Build: children(nested("n", supervisor.Permanent, supervisor.Spec{
-			Observers: []supervisor.Observer{slow, broken, supervisor.SutureEvents(func(suture.Event) { seen.Add(1) })}, Build: children(p.child(supervisor.Permanent))}))})
+		r, w := tree(t, supervisor.Spec{Intensity: many(9),
+			Build: children(nested("n", supervisor.Permanent, supervisor.Spec{
+				Observers: []supervisor.Observer{slow, broken, supervisor.SutureEvents(func(suture.Event) {
+					seen.Add(1)
+				})}, Build: children(p.child(supervisor.Permanent))}))})
 		for i := range 5 {
 			<-p.starts
 			p.end(errCrash)

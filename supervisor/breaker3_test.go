@@ -46,17 +46,23 @@ func TestDynamicStartCancelledAfterRestart(t *testing.T) {
 		for range 40 { // select chooses among what is ready: the acknowledgment, the end and the context
 			synctest.Test(t, func(t *testing.T) {
 				var n atomic.Int32
-				d, err := supervisor.NewDynamic(supervisor.DynamicSpec[int]{Name: "d", Intensity: many(9), Backoff: backoff, Start: func(context.Context, int) (supervisor.Service, error) {
-					return supervisor.ServiceFunc(func(ctx context.Context) error {
-						if n.Add(1) == 1 {
-							return errCrash
-						}
-						<-ctx.Done()
-						return ctx.Err()
-					}), nil
-				}})
+				d, err := supervisor.NewDynamic(supervisor.DynamicSpec[int]{Name: "d", Intensity: many(9),
+					Backoff: backoff, Start: func(context.Context, int) (supervisor.Service, error) {
+						return supervisor.ServiceFunc(func(ctx context.Context) error {
+							if n.Add(1) == 1 {
+								return errCrash
+							}
+							<-ctx.Done()
+							return ctx.Err()
+						}), nil
+					}})
 				require.NoError(t, err)
-				r, _ := tree(t, supervisor.Spec{Build: children(supervisor.Child{ID: "d", Start: func(context.Context) (supervisor.Service, error) { return d, nil }})})
+				r, _ := tree(t,
+					supervisor.Spec{
+						Build: children(supervisor.Child{ID: "d",
+							Start: func(context.Context) (supervisor.Service, error) {
+								return d, nil
+							}})})
 				_, err = d.StartChild(&late{Context: ctx, until: synctest.Wait}, "x", 1)
 				synctest.Wait()
 				_, known := d.WhichChild("x")
@@ -80,16 +86,20 @@ func TestDynamicStartCancelledAfterRestart(t *testing.T) {
 // the rest.
 func TestVerboseUncleanStop(t *testing.T) {
 	unclean := func(ctx context.Context) error { <-ctx.Done(); return errCrash }
-	d, err := supervisor.NewDynamic(supervisor.DynamicSpec[bool]{Name: "d", Verbose: true, Ack: supervisor.AckReady, Start: func(_ context.Context, ready bool) (supervisor.Service, error) {
-		return supervisor.ServiceFunc(func(ctx context.Context) error {
-			if ready {
-				supervisor.Ready(ctx)
-			}
-			return unclean(ctx)
-		}), nil
-	}})
+	d, err := supervisor.NewDynamic(supervisor.DynamicSpec[bool]{Name: "d", Verbose: true, Ack: supervisor.AckReady,
+		Start: func(_ context.Context, ready bool) (supervisor.Service, error) {
+			return supervisor.ServiceFunc(func(ctx context.Context) error {
+				if ready {
+					supervisor.Ready(ctx)
+				}
+				return unclean(ctx)
+			}), nil
+		}})
 	require.NoError(t, err)
-	r, w := tree(t, supervisor.Spec{Build: children(supervisor.Child{ID: "d", Start: func(context.Context) (supervisor.Service, error) { return d, nil }})})
+	r, w := tree(t, supervisor.Spec{
+		Build: children(supervisor.Child{ID: "d", Start: func(context.Context) (supervisor.Service, error) {
+			return d, nil
+		}})})
 	for range 2 {
 		_, err := d.StartChild(ctx, "x", true)
 		require.NoError(t, err)
@@ -121,9 +131,10 @@ func TestKilledIsStopping(t *testing.T) {
 		<-release[supervisor.Path(ctx)]
 		return ctx.Err()
 	})
-	d, err := supervisor.NewDynamic(supervisor.DynamicSpec[int]{Name: "d", Intensity: many(9), Start: func(ctx context.Context, _ int) (supervisor.Service, error) {
-		return slow(ctx)
-	}})
+	d, err := supervisor.NewDynamic(supervisor.DynamicSpec[int]{Name: "d", Intensity: many(9),
+		Start: func(ctx context.Context, _ int) (supervisor.Service, error) {
+			return slow(ctx)
+		}})
 	require.NoError(t, err)
 	r, w := tree(t, supervisor.Spec{Intensity: many(9), Build: children(supervisor.Child{ID: "h", Start: slow},
 		supervisor.Child{ID: "d", Start: func(context.Context) (supervisor.Service, error) { return d, nil }})})
@@ -181,12 +192,16 @@ func TestReloadGivesUpOrphan(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		h := newHang("h")
-		spec := supervisor.DynamicSpec[int]{Name: "d", Restart: supervisor.Temporary, Shutdown: 1, Orphan: supervisor.Wait, Start: func(ctx context.Context, _ int) (supervisor.Service, error) {
-			return h.child(0, 0).Start(ctx)
-		}}
+		spec := supervisor.DynamicSpec[int]{Name: "d", Restart: supervisor.Temporary, Shutdown: 1,
+			Orphan: supervisor.Wait, Start: func(ctx context.Context, _ int) (supervisor.Service, error) {
+				return h.child(0, 0).Start(ctx)
+			}}
 		d, err := supervisor.NewDynamic(spec)
 		require.NoError(t, err)
-		r, w := tree(t, supervisor.Spec{Build: children(supervisor.Child{ID: "d", Start: func(context.Context) (supervisor.Service, error) { return d, nil }})})
+		r, w := tree(t, supervisor.Spec{
+			Build: children(supervisor.Child{ID: "d", Start: func(context.Context) (supervisor.Service, error) {
+				return d, nil
+			}})})
 		_, err = d.StartChild(ctx, "x", 1)
 		require.NoError(t, err)
 		require.NoError(t, d.Kill("x", nil))
@@ -211,12 +226,14 @@ func TestGroupComesBackWithoutItsDelayedChild(t *testing.T) {
 				a, b, c := newProbe("a"), newProbe("b"), newProbe("c")
 				delayed := a.child(0)
 				delayed.Backoff = supervisor.Backoff{Min: 10 * time.Second}
-				spec := supervisor.Spec{Strategy: strategy, Intensity: many(9), Build: children(delayed, b.child(0), c.child(0))}
+				spec := supervisor.Spec{Strategy: strategy, Intensity: many(9),
+					Build: children(delayed, b.child(0), c.child(0))}
 				r, w := tree(t, spec)
 				require.NoError(t, r.Kill("a", nil))
 				synctest.Wait()
 				require.Equal(t, supervisor.Restarting, state(t, r, "a"))
-				want := map[string]supervisor.State{"a": supervisor.NotRunning, "b": supervisor.Running, "c": supervisor.Running}
+				want := map[string]supervisor.State{"a": supervisor.NotRunning, "b": supervisor.Running,
+					"c": supervisor.Running}
 				switch how {
 				case "reload":
 					spec.Strategy = supervisor.OneForOne

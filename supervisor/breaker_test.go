@@ -47,7 +47,9 @@ func TestErrorsThatPanic(t *testing.T) {
 		<-p.starts // restarted
 
 		// In a start, by a descendant, as the reason of a kill, and while it is stopped.
-		_, err := r.StartChild(ctx, supervisor.Child{ID: "x", Start: func(context.Context) (supervisor.Service, error) { return nil, bad }})
+		_, err := r.StartChild(ctx, supervisor.Child{ID: "x", Start: func(context.Context) (supervisor.Service, error) {
+			return nil, bad
+		}})
 		require.ErrorAs(t, err, &panicked)
 		p.do(func(ctx context.Context) error {
 			return supervisor.Go(ctx, func(context.Context) error { return bad })
@@ -68,7 +70,9 @@ func TestErrorsThatPanic(t *testing.T) {
 	require.NoError(t, err)
 	cancel(mean{}) // as the parent's reason
 	require.Error(t, r.Wait())
-	s, err = supervisor.New(supervisor.Spec{Build: func(context.Context) ([]supervisor.Child, error) { return nil, mean{} }})
+	s, err = supervisor.New(supervisor.Spec{Build: func(context.Context) ([]supervisor.Child, error) {
+		return nil, mean{}
+	}})
 	require.NoError(t, err)
 	require.Error(t, s.Serve(ctx))
 }
@@ -94,7 +98,9 @@ func TestZeroValues(t *testing.T) {
 
 	run, w := tree(t, supervisor.Spec{Intensity: many(9)})
 	for id, start := range map[string]supervisor.StartFunc{
-		"nil function": supervisor.Start(nil), "nil supervisor": func(context.Context) (supervisor.Service, error) { return (*supervisor.Supervisor)(nil), nil },
+		"nil function": supervisor.Start(nil), "nil supervisor": func(context.Context) (supervisor.Service, error) {
+			return (*supervisor.Supervisor)(nil), nil
+		},
 		"zero dynamic": func(context.Context) (supervisor.Service, error) { return &supervisor.Dynamic[int]{}, nil },
 		"nil service":  func(context.Context) (supervisor.Service, error) { return nil, nil },
 	} {
@@ -114,8 +120,11 @@ func TestZeroValues(t *testing.T) {
 
 // Figures at the edge of what can be counted.
 func TestExtremeDurations(t *testing.T) {
-	require.Empty(t, supervisor.Lint(supervisor.Spec{Intensity: supervisor.Intensity{Max: math.MaxInt, Period: math.MaxInt64}}, []supervisor.Child{{ID: "a", Start: idle}}))
-	warned := supervisor.Lint(supervisor.Spec{Strategy: supervisor.OneForAll, Intensity: supervisor.Intensity{Max: 1 << 40, Period: time.Hour}}, []supervisor.Child{
+	require.Empty(t, supervisor.Lint(
+		supervisor.Spec{Intensity: supervisor.Intensity{Max: math.MaxInt, Period: math.MaxInt64}},
+		[]supervisor.Child{{ID: "a", Start: idle}}))
+	warned := supervisor.Lint(supervisor.Spec{Strategy: supervisor.OneForAll,
+		Intensity: supervisor.Intensity{Max: 1 << 40, Period: time.Hour}}, []supervisor.Child{
 		{ID: "a", Start: idle, Shutdown: time.Hour, Backoff: supervisor.Backoff{Min: time.Hour}},
 	})
 	require.Len(t, warned, 2, "%q", warned)
@@ -129,8 +138,11 @@ func TestExtremeDurations(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, supervisor.Restarting, state(t, r, "p"))
 	})
-	for _, bad := range []supervisor.Child{{Shutdown: -2}, {StartTimeout: -1}, {Backoff: supervisor.Backoff{Min: -1}}, {Backoff: supervisor.Backoff{Min: 1, Factor: math.NaN()}},
-		{Backoff: supervisor.Backoff{Min: 1, Jitter: math.NaN()}}, {Backoff: supervisor.Backoff{Min: 1, Jitter: math.Inf(1)}}, {Shutdown: math.MinInt64}, {Kind: 77}, {ID: "a/b"}, {ID: "/"}} {
+	for _, bad := range []supervisor.Child{{Shutdown: -2}, {StartTimeout: -1}, {Backoff: supervisor.Backoff{Min: -1}},
+		{Backoff: supervisor.Backoff{Min: 1, Factor: math.NaN()}},
+		{Backoff: supervisor.Backoff{Min: 1, Jitter: math.NaN()}},
+		{Backoff: supervisor.Backoff{Min: 1, Jitter: math.Inf(1)}}, {Shutdown: math.MinInt64}, {Kind: 77}, {ID: "a/b"},
+		{ID: "/"}} {
 		if bad.ID == "" {
 			bad.ID = "p"
 		}
@@ -141,12 +153,17 @@ func TestExtremeDurations(t *testing.T) {
 
 // Any text without a slash is an ID, and finds its child, its goroutines included.
 func TestStrangeIDs(t *testing.T) {
-	ids := []string{" ", "*", ".", "..", "\n\n# labels: {", `", "supervisor.incarnation":"1`, "\x00", "日本語", strings.Repeat("x", 10_000), "%s%d", "~", "#1"}
+	ids := []string{" ", "*", ".", "..", "\n\n# labels: {", `", "supervisor.incarnation":"1`, "\x00", "日本語",
+		strings.Repeat("x", 10_000), "%s%d", "~", "#1"}
 	synctest.Test(t, func(t *testing.T) {
 		var list []supervisor.Child
 		release := make(chan struct{})
 		for _, id := range ids {
-			list = append(list, supervisor.Child{ID: id, Shutdown: time.Second, Orphan: supervisor.Abandon, Start: supervisor.Start(func(context.Context) error { <-release; return nil })})
+			list = append(list, supervisor.Child{ID: id, Shutdown: time.Second, Orphan: supervisor.Abandon,
+				Start: supervisor.Start(func(context.Context) error {
+					<-release
+					return nil
+				})})
 		}
 		r, _ := tree(t, supervisor.Spec{Build: children(list...)})
 		for _, id := range ids {

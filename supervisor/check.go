@@ -138,11 +138,13 @@ func Lint(spec Spec, children []Child) []string {
 	limit := spec.Intensity.orDefault()
 	for _, c := range children {
 		if d := c.Backoff.longest(); c.Backoff.Min > 0 && limit.fills(d) {
-			out = append(out, fmt.Sprintf("child %q: with restarts up to %v apart, %d in %v is never exceeded, so the restarts may go on for ever (OTP rule 47)",
+			out = append(out, fmt.Sprintf("child %q: with restarts up to %v apart, %d in %v is never exceeded, so "+
+				"the restarts may go on for ever (OTP rule 47)",
 				c.ID, d, limit.Max, limit.Period))
 		}
 		if spec.Strategy != OneForOne && c.Shutdown != Infinity && limit.fills(c.Shutdown) {
-			out = append(out, fmt.Sprintf("child %q: a group restart may take its shutdown time of %v, so %d in %v may never be exceeded (OTP rule 47)",
+			out = append(out, fmt.Sprintf("child %q: a group restart may take its shutdown time of %v, so %d in %v "+
+				"may never be exceeded (OTP rule 47)",
 				c.ID, c.Shutdown, limit.Max, limit.Period))
 		}
 	}
@@ -174,10 +176,12 @@ func (i Intensity) fills(apart time.Duration) bool {
 func lintSupervisor(c Child) []string {
 	var out []string
 	if c.Restart != Permanent && !c.Significant {
-		out = append(out, fmt.Sprintf("a %v supervisor that gives up ends with the class shutdown: it is not restarted, and nobody is told (OTP rule 46)", c.Restart))
+		out = append(out, fmt.Sprintf("a %v supervisor that gives up ends with the class shutdown: it is not "+
+			"restarted, and nobody is told (OTP rule 46)", c.Restart))
 	}
 	if c.Shutdown != 0 && c.Shutdown != Infinity {
-		out = append(out, fmt.Sprintf("a supervisor with a shutdown time of %v may be left behind while its children still run (OTP rule 64)", c.Shutdown))
+		out = append(out, fmt.Sprintf("a supervisor with a shutdown time of %v may be left behind while its children "+
+			"still run (OTP rule 64)", c.Shutdown))
 	}
 	return out
 }

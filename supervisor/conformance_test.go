@@ -36,10 +36,13 @@ which_children which_children_simple_one_for_one`
 // lacking are the cases that OTP's suite lacks, by the first words of their rows, and hazards what
 // other supervisors were seen to get wrong.
 var (
-	lacking = []string{"the boundary of the window", "simultaneous deaths", "revival in a group restart", "give-up under a transient parent", "a hung start",
+	lacking = []string{"the boundary of the window", "simultaneous deaths", "revival in a group restart",
+		"give-up under a transient parent", "a hung start",
 		"a call into one's own supervisor", "Goexit", "orphans"}
-	hazards = []string{"a child's normal exit touches siblings, or counts", "an attempt that does not count", "a start that fails once inside a restart is not tried again",
-		"a stop whose caller has left leaks", "a stuck grandchild is missing from the root's report", "a supervisor cannot be served again", "a stale handle works",
+	hazards = []string{"a child's normal exit touches siblings, or counts", "an attempt that does not count",
+		"a start that fails once inside a restart is not tried again",
+		"a stop whose caller has left leaks", "a stuck grandchild is missing from the root's report",
+		"a supervisor cannot be served again", "a stale handle works",
 		"an exit is lost in a race between start and link"}
 	// deviations are the rules that the closed list may name.
 	deviations = []string{"4", "15", "41", "54", "58", "60", "71, 73", "77"}
@@ -160,7 +163,9 @@ func TestConformance(t *testing.T) {
 			said = append(said, row[0])
 		}
 		for _, want := range all {
-			require.True(t, slices.ContainsFunc(said, func(s string) bool { return strings.HasPrefix(s, want) }), "%s: %q is missing", heading, want)
+			require.True(t, slices.ContainsFunc(said, func(s string) bool {
+				return strings.HasPrefix(s, want)
+			}), "%s: %q is missing", heading, want)
 		}
 	}
 
@@ -177,9 +182,11 @@ func TestConformance(t *testing.T) {
 
 // Whoever imports the package gets suture, and nothing else that is not the standard library.
 func TestDependencies(t *testing.T) {
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", ".").CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f",
+		"{{if not .Standard}}{{.ImportPath}}{{end}}", ".").CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	require.Equal(t, []string{"github.com/coppice-go/coppice/supervisor", "github.com/thejerf/suture/v4"}, slices.Sorted(slices.Values(strings.Fields(string(out)))))
+	require.Equal(t, []string{"github.com/coppice-go/coppice/supervisor", "github.com/thejerf/suture/v4"},
+		slices.Sorted(slices.Values(strings.Fields(string(out)))))
 }
 
 // It builds where people run it, with all that lies below it. From empty caches that compiles the

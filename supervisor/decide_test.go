@@ -15,7 +15,8 @@ import (
 // older than the period.
 func TestRule39_Rule40_WindowModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		limit := Intensity{Max: rapid.IntRange(0, 5).Draw(t, "max"), Period: time.Duration(rapid.IntRange(1, 20).Draw(t, "period"))}
+		limit := Intensity{Max: rapid.IntRange(0, 5).Draw(t, "max"),
+			Period: time.Duration(rapid.IntRange(1, 20).Draw(t, "period"))}
 		now := time.Now()
 		var w window
 		var all []time.Time
@@ -41,7 +42,8 @@ func TestRule39_Rule40_WindowModel(t *testing.T) {
 
 func TestRule48_Rule49_Rule50_Rule51_PlanProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		restarts := rapid.SliceOfN(rapid.SampledFrom([]Restart{Permanent, Transient, Temporary}), 1, 12).Draw(t, "restarts")
+		restarts := rapid.SliceOfN(rapid.SampledFrom([]Restart{Permanent, Transient, Temporary}), 1,
+			12).Draw(t, "restarts")
 		members := make([]member, len(restarts))
 		for i, r := range restarts {
 			members[i] = member{restart: r}
@@ -115,10 +117,12 @@ func TestBackoffDelay(t *testing.T) {
 	require.Equal(t, time.Minute, Backoff{Min: time.Second, Max: time.Minute}.delay(5000, 0.5))
 	require.Zero(t, Backoff{}.delay(5, .9))
 	b := Backoff{Min: 10, Max: 100, Factor: 3, Jitter: .5}
-	require.Equal(t, []time.Duration{10, 30, 90, 100, 100}, []time.Duration{b.delay(1, 0), b.delay(2, 0), b.delay(3, 0), b.delay(4, 0), b.delay(500, 0)})
+	require.Equal(t, []time.Duration{10, 30, 90, 100, 100},
+		[]time.Duration{b.delay(1, 0), b.delay(2, 0), b.delay(3, 0), b.delay(4, 0), b.delay(500, 0)})
 	require.Equal(t, time.Duration(125), b.delay(9, .5))
 	require.Equal(t, time.Duration(10), Backoff{Min: 10}.delay(7, 0))
-	require.Equal(t, time.Duration(math.MaxInt64), Backoff{Min: math.MaxInt64}.delay(1, 0), "which as a float is one more than a Duration can hold")
+	require.Equal(t, time.Duration(math.MaxInt64), Backoff{Min: math.MaxInt64}.delay(1, 0),
+		"which as a float is one more than a Duration can hold")
 }
 
 func TestWithin(t *testing.T) {
@@ -136,11 +140,16 @@ func TestStrings(t *testing.T) {
 	h := Header{Root: "root", Path: "a"}
 	seen := map[string]bool{}
 	for _, e := range []Event{
-		SupervisorStarted{Header: h}, SupervisorStopped{Header: h}, SupervisorStopped{Header: h, Err: ErrKilled}, ChildStarting{h}, ChildStarted{Header: h},
-		ChildStartFailed{Header: h, Err: ErrKilled}, ChildIgnored{h}, ChildExited{Header: h, Exit: exit}, ChildStopped{Header: h, Exit: exit},
-		ShutdownError{Header: h, Exit: exit, Count: 1}, ShutdownError{Header: h, Exit: exit, Count: 2}, RestartScheduled{Header: h}, GroupRestart{Header: h},
-		GaveUp{Header: h, Err: &GiveUpError{Cause: ErrOrphan}}, AutoShutdownTriggered{Header: h, Err: &AutoShutdownError{}}, ChildOrphaned{Header: h}, OrphanEnded{Header: h},
-		Killed{Header: h, Reason: ErrKilled}, FaultInjected{Header: h}, Reloaded{h}, Warned{Header: h}, EventsDropped{Header: h}, ObserverFailed{Header: h},
+		SupervisorStarted{Header: h}, SupervisorStopped{Header: h}, SupervisorStopped{Header: h, Err: ErrKilled},
+		ChildStarting{h}, ChildStarted{Header: h},
+		ChildStartFailed{Header: h, Err: ErrKilled}, ChildIgnored{h}, ChildExited{Header: h, Exit: exit},
+		ChildStopped{Header: h, Exit: exit},
+		ShutdownError{Header: h, Exit: exit, Count: 1}, ShutdownError{Header: h, Exit: exit, Count: 2},
+		RestartScheduled{Header: h}, GroupRestart{Header: h},
+		GaveUp{Header: h, Err: &GiveUpError{Cause: ErrOrphan}},
+		AutoShutdownTriggered{Header: h, Err: &AutoShutdownError{}}, ChildOrphaned{Header: h}, OrphanEnded{Header: h},
+		Killed{Header: h, Reason: ErrKilled}, FaultInjected{Header: h}, Reloaded{h}, Warned{Header: h},
+		EventsDropped{Header: h}, ObserverFailed{Header: h},
 	} {
 		e.isEvent()
 		require.Regexp(t, "^a: .", e.String())
@@ -148,7 +157,8 @@ func TestStrings(t *testing.T) {
 		seen[e.String()] = true
 	}
 	require.Equal(t, "root", Header{Root: "root"}.Subject())
-	for _, s := range []fmt.Stringer{Wait, AllSignificant, AckReady, RestForOne, Temporary, Abnormal, DynamicKind, Stopping} {
+	for _, s := range []fmt.Stringer{Wait, AllSignificant, AckReady, RestForOne, Temporary, Abnormal,
+		DynamicKind, Stopping} {
 		require.NotContains(t, s.String(), "(")
 	}
 	require.Equal(t, "Class(9)", Class(9).String())
@@ -158,6 +168,7 @@ func TestStrings(t *testing.T) {
 	require.Equal(t, ErrShutdown, Exit{Class: Shutdown}.Error())
 	require.Equal(t, "stopped", Exit{Class: Shutdown, Err: ErrKilled, Stopped: true}.String())
 	require.Contains(t, (&AlreadyStartedError{}).Error(), "already started")
-	require.Contains(t, (&GiveUpError{Supervisor: "s", Offender: "s/p", Cause: ErrOrphan}).Error(), "supervisor s gave up: s/p did not end")
+	require.Contains(t, (&GiveUpError{Supervisor: "s", Offender: "s/p", Cause: ErrOrphan}).Error(),
+		"supervisor s gave up: s/p did not end")
 	require.False(t, (&GiveUpError{Cause: ErrOrphan}).As(new(*StartError)))
 }

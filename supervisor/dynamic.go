@@ -64,7 +64,8 @@ func (s *DynamicSpec[A]) check() error {
 		return fmt.Errorf("%w: dynamic supervisor %q: Start is nil", ErrSpec, s.Name)
 	}
 	if s.MaxChildren < 0 {
-		return fmt.Errorf("%w: dynamic supervisor %q: MaxChildren is %d, expected 0 or more", ErrSpec, s.Name, s.MaxChildren)
+		return fmt.Errorf("%w: dynamic supervisor %q: MaxChildren is %d, expected 0 or more", ErrSpec, s.Name,
+			s.MaxChildren)
 	}
 	if err := s.child("any", nil).check(Never); err != nil {
 		return err
@@ -77,7 +78,8 @@ func (s *DynamicSpec[A]) child(id string, start StartFunc) Child {
 	if start == nil {
 		start = func(context.Context) (Service, error) { return nil, ErrIgnore }
 	}
-	return Child{ID: id, Start: start, Restart: s.Restart, Ack: s.Ack, Shutdown: s.Shutdown, StartTimeout: s.StartTimeout, Backoff: s.Backoff, Orphan: s.Orphan}
+	return Child{ID: id, Start: start, Restart: s.Restart, Ack: s.Ack, Shutdown: s.Shutdown,
+		StartTimeout: s.StartTimeout, Backoff: s.Backoff, Orphan: s.Orphan}
 }
 
 func (d *Dynamic[A]) kind() Kind { return DynamicKind }

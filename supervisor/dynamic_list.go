@@ -101,7 +101,9 @@ func (r *dynamicRun) tree() Tree {
 			t.InstancesRunning++
 		}
 	}
-	slices.SortFunc(list, func(a, b *instance) int { return cmp.Or(cmp.Compare(a.number(), b.number()), cmp.Compare(a.id, b.id)) })
+	slices.SortFunc(list, func(a, b *instance) int {
+		return cmp.Or(cmp.Compare(a.number(), b.number()), cmp.Compare(a.id, b.id))
+	})
 	list = list[:min(len(list), TreeInstances)]
 	incs := make([]*incarnation, len(list))
 	for i, in := range list {

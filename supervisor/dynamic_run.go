@@ -47,9 +47,11 @@ type instance struct {
 	timer    *time.Timer
 }
 
-func newDynamicRun[A any](ctx context.Context, self any, name string, template Child, spec DynamicSpec[A]) (*dynamicRun, error) {
+func newDynamicRun[A any](ctx context.Context, self any, name string, template Child,
+	spec DynamicSpec[A]) (*dynamicRun, error) {
 	r := &dynamicRun{
-		child: template, intensity: spec.Intensity, most: spec.MaxChildren, verbose: spec.Verbose, box: newMailbox(), state: Running,
+		child: template, intensity: spec.Intensity, most: spec.MaxChildren, verbose: spec.Verbose, box: newMailbox(),
+		state:     Running,
 		instances: map[string]*instance{}, unclean: map[string]*ShutdownError{}, drained: make(chan struct{}),
 	}
 	var err error
@@ -236,7 +238,8 @@ func (r *dynamicRun) exited(inc *incarnation) {
 	first := in.first
 	in.first = false
 	if exit.Orphaned && inc.orphanPolicy() == Escalate && r.orphan == nil {
-		r.orphan = &GiveUpError{Supervisor: r.own.path, Offender: inc.path, Cause: ErrOrphan, Exit: exit, Intensity: r.intensity}
+		r.orphan = &GiveUpError{Supervisor: r.own.path, Offender: inc.path, Cause: ErrOrphan, Exit: exit,
+			Intensity: r.intensity}
 		if r.state == Running {
 			r.box.put(message{retry: func() { r.giveUp(r.orphan) }})
 		}
@@ -351,7 +354,8 @@ func (r *dynamicRun) restart(in *instance) {
 	path := r.pathOf(in)
 	n, ok := r.window.add(time.Now(), r.intensity)
 	if !ok {
-		e := &GiveUpError{Supervisor: r.own.path, Offender: path, Cause: ErrMaxIntensity, Exit: *in.lastExit, Attempts: n, Intensity: r.intensity}
+		e := &GiveUpError{Supervisor: r.own.path, Offender: path, Cause: ErrMaxIntensity, Exit: *in.lastExit,
+			Attempts: n, Intensity: r.intensity}
 		r.forget(in)
 		r.mu.Unlock()
 		r.giveUp(e)

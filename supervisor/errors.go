@@ -121,7 +121,8 @@ func (e *GiveUpError) Error() string {
 		who += " " + e.Supervisor
 	}
 	if e.Cause == ErrMaxIntensity {
-		return fmt.Sprintf("%s gave up: %v (%d in %v): last was %s: %v", who, e.Cause, e.Intensity.Max, e.Intensity.Period, e.Offender, e.Exit)
+		return fmt.Sprintf("%s gave up: %v (%d in %v): last was %s: %v", who, e.Cause, e.Intensity.Max,
+			e.Intensity.Period, e.Offender, e.Exit)
 	}
 	return fmt.Sprintf("%s gave up: %s %v: %v", who, e.Offender, e.Cause, e.Exit)
 }
@@ -200,7 +201,8 @@ func sound(err error) error {
 func fault(err error) (out error) {
 	defer func() {
 		if v := recover(); v != nil {
-			out = fmt.Errorf("an error of type %T cannot be looked at: %w", err, &PanicError{Value: fmt.Sprint(v), Stack: debug.Stack()})
+			out = fmt.Errorf("an error of type %T cannot be looked at: %w", err,
+				&PanicError{Value: fmt.Sprint(v), Stack: debug.Stack()})
 		}
 	}()
 	var panicked *PanicError

@@ -194,7 +194,8 @@ func (e SupervisorStarted) StrategyName() string {
 }
 
 func (e SupervisorStarted) String() string {
-	return fmt.Sprintf("%s: supervisor started, %s, %d in %v", e.Subject(), e.StrategyName(), e.Intensity.Max, e.Intensity.Period)
+	return fmt.Sprintf("%s: supervisor started, %s, %d in %v", e.Subject(), e.StrategyName(), e.Intensity.Max,
+		e.Intensity.Period)
 }
 
 // AsTold says whether the supervisor stopped because, and as, it was told to, by Stop or by the
@@ -234,7 +235,8 @@ func (e ShutdownError) String() string {
 }
 
 func (e RestartScheduled) String() string {
-	return fmt.Sprintf("%s: restart, attempt %d, %d within the period, after %v", e.Subject(), e.Attempt, e.InWindow, e.Delay)
+	return fmt.Sprintf("%s: restart, attempt %d, %d within the period, after %v", e.Subject(), e.Attempt,
+		e.InWindow, e.Delay)
 }
 
 func (e GroupRestart) String() string {
@@ -246,7 +248,8 @@ func (e GaveUp) String() string { return fmt.Sprintf("%s: %v", e.Subject(), e.Er
 func (e AutoShutdownTriggered) String() string { return fmt.Sprintf("%s: %v", e.Subject(), e.Err) }
 
 func (e ChildOrphaned) String() string {
-	return fmt.Sprintf("%s: orphaned: %d goroutines of incarnation %d still run; policy %v", e.Subject(), e.Orphan.Goroutines, e.Incarnation, e.Policy)
+	return fmt.Sprintf("%s: orphaned: %d goroutines of incarnation %d still run; policy %v", e.Subject(),
+		e.Orphan.Goroutines, e.Incarnation, e.Policy)
 }
 
 func (e OrphanEnded) String() string {

@@ -18,13 +18,14 @@ func Example() {
 		Strategy:  supervisor.RestForOne,
 		Intensity: supervisor.Intensity{Max: 3, Period: 10 * time.Second},
 		Build: supervisor.Children(
-			supervisor.Child{ID: "database", Ack: supervisor.AckReady, Start: supervisor.Start(func(ctx context.Context) error {
-				fmt.Println("database opens")
-				supervisor.Ready(ctx)
-				<-ctx.Done()
-				fmt.Println("database closes")
-				return ctx.Err()
-			})},
+			supervisor.Child{ID: "database", Ack: supervisor.AckReady,
+				Start: supervisor.Start(func(ctx context.Context) error {
+					fmt.Println("database opens")
+					supervisor.Ready(ctx)
+					<-ctx.Done()
+					fmt.Println("database closes")
+					return ctx.Err()
+				})},
 			supervisor.Child{ID: "worker", Start: func(context.Context) (supervisor.Service, error) {
 				lives++
 				life := lives
@@ -56,26 +57,28 @@ func ExampleRecycle() {
 	hanging := make(chan struct{})
 	lives := 0
 	var s *supervisor.Supervisor
-	s, err := supervisor.New(supervisor.Spec{Name: "app", AutoShutdown: supervisor.AnySignificant, Build: supervisor.Children(
-		supervisor.Child{ID: "worker", Start: supervisor.Start(func(ctx context.Context) error {
-			lives++
-			fmt.Println("worker begins life", lives)
-			if lives == 1 {
-				close(hanging)
-			}
-			<-ctx.Done()
-			return ctx.Err()
-		})},
-		supervisor.Child{ID: "watchdog", Restart: supervisor.Transient, Significant: true, Start: supervisor.Start(func(ctx context.Context) error {
-			// the watchdog's life before may have ended between stop and start
-			if err := supervisor.Revive(ctx, s, "worker"); err != nil {
-				return err
-			}
-			<-hanging
-			fmt.Println("watchdog barks")
-			return supervisor.Recycle(ctx, s, "worker")
-		})},
-	)})
+	s, err := supervisor.New(supervisor.Spec{Name: "app", AutoShutdown: supervisor.AnySignificant,
+		Build: supervisor.Children(
+			supervisor.Child{ID: "worker", Start: supervisor.Start(func(ctx context.Context) error {
+				lives++
+				fmt.Println("worker begins life", lives)
+				if lives == 1 {
+					close(hanging)
+				}
+				<-ctx.Done()
+				return ctx.Err()
+			})},
+			supervisor.Child{ID: "watchdog", Restart: supervisor.Transient, Significant: true,
+				Start: supervisor.Start(func(ctx context.Context) error {
+					// the watchdog's life before may have ended between stop and start
+					if err := supervisor.Revive(ctx, s, "worker"); err != nil {
+						return err
+					}
+					<-hanging
+					fmt.Println("watchdog barks")
+					return supervisor.Recycle(ctx, s, "worker")
+				})},
+		)})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -33,7 +33,8 @@ func TestEveryChildAtEveryEvent(t *testing.T) {
 		last.Restart, last.Significant = supervisor.Transient, true
 		return supervisor.Spec{AutoShutdown: supervisor.AllSignificant, Build: children(
 			nested("all", 0, supervisor.Spec{Strategy: supervisor.OneForAll, Build: children(soft("a"), soft("b"))}),
-			nested("rest", 0, supervisor.Spec{Strategy: supervisor.RestForOne, Intensity: supervisor.Intensity{Period: time.Second}, Build: children(soft("c"), soft("d"))}),
+			nested("rest", 0, supervisor.Spec{Strategy: supervisor.RestForOne,
+				Intensity: supervisor.Intensity{Period: time.Second}, Build: children(soft("c"), soft("d"))}),
 			last,
 		)}
 	}
@@ -46,17 +47,19 @@ func TestEveryChildAtEveryEvent(t *testing.T) {
 			panic(err)
 		}
 	}
-	_, struck := suptest.EveryChildAtEveryEvent(t, suptest.Scenario{Spec: spec, Drive: drive, Ways: []suptest.Way{suptest.ByKill, suptest.ByPanic}, Check: func(t testing.TB, run *supervisor.Run, _ *suptest.Recorder) {
-		var waiting []string
-		run.Tree().Walk(func(n supervisor.Tree) {
-			if n.State != supervisor.Running {
-				waiting = append(waiting, n.Path)
-			}
-		})
-		slices.Sort(waiting)
-		if len(waiting) > 0 {
-			t.Errorf("%q do not run\n%s", waiting, run.Tree())
-		}
-	}})
+	_, struck := suptest.EveryChildAtEveryEvent(t,
+		suptest.Scenario{Spec: spec, Drive: drive, Ways: []suptest.Way{suptest.ByKill, suptest.ByPanic},
+			Check: func(t testing.TB, run *supervisor.Run, _ *suptest.Recorder) {
+				var waiting []string
+				run.Tree().Walk(func(n supervisor.Tree) {
+					if n.State != supervisor.Running {
+						waiting = append(waiting, n.Path)
+					}
+				})
+				slices.Sort(waiting)
+				if len(waiting) > 0 {
+					t.Errorf("%q do not run\n%s", waiting, run.Tree())
+				}
+			}})
 	require.Greater(t, struck, 100)
 }

@@ -24,10 +24,13 @@ import (
 func TestHazard_NormalExitTouchesNobody(t *testing.T) {
 	for _, strategy := range []supervisor.Strategy{supervisor.OneForOne, supervisor.OneForAll, supervisor.RestForOne} {
 		for _, restart := range []supervisor.Restart{supervisor.Transient, supervisor.Temporary} {
-			for _, end := range []error{nil, supervisor.ErrShutdown, fmt.Errorf("%w: drained", supervisor.ErrShutdown)} {
+			for _, end := range []error{nil, supervisor.ErrShutdown,
+				fmt.Errorf("%w: drained", supervisor.ErrShutdown)} {
 				t.Run(fmt.Sprintf("%v/%v/%v", strategy, restart, end), func(t *testing.T) {
 					before, p, after := newProbe("before"), newProbe("p"), newProbe("after")
-					r, w := tree(t, supervisor.Spec{Strategy: strategy, Intensity: supervisor.Intensity{Period: time.Hour}, Build: children(before.child(0), p.child(restart), after.child(0))})
+					r, w := tree(t,
+						supervisor.Spec{Strategy: strategy, Intensity: supervisor.Intensity{Period: time.Hour},
+							Build: children(before.child(0), p.child(restart), after.child(0))})
 					p.end(end)
 					until(t, w, 1, exitOf("p"))
 					w.Settle(t, r)
@@ -84,7 +87,8 @@ func TestHazard_FailedStartInsideARestartIsRetried(t *testing.T) {
 				}
 				return nil
 			}
-			r, w := tree(t, supervisor.Spec{Strategy: strategy, Intensity: many(3), Build: children(probes["a"].child(0), probes["b"].child(0))})
+			r, w := tree(t, supervisor.Spec{Strategy: strategy, Intensity: many(3),
+				Build: children(probes["a"].child(0), probes["b"].child(0))})
 			dies := probes["a"]
 			if strategy == supervisor.OneForOne {
 				dies = probes[failing]
@@ -105,7 +109,9 @@ func TestHazard_FailedStartInsideARestartIsRetried(t *testing.T) {
 func TestHazard_AbandonedStopLeaksNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, q := newProbe("p"), newProbe("q")
-		s, err := supervisor.New(supervisor.Spec{Build: children(p.child(0), nested("sub", 0, supervisor.Spec{Build: children(q.child(0))}))})
+		s, err := supervisor.New(
+			supervisor.Spec{Build: children(p.child(0),
+				nested("sub", 0, supervisor.Spec{Build: children(q.child(0))}))})
 		require.NoError(t, err)
 		r, err := s.Start(ctx)
 		require.NoError(t, err)
@@ -116,7 +122,8 @@ func TestHazard_AbandonedStopLeaksNothing(t *testing.T) {
 		for range 3 { // and more than one of them
 			require.ErrorIs(t, r.Stop(impatient), context.DeadlineExceeded)
 		}
-		require.ErrorIs(t, r.TerminateChild(impatient, "p"), context.DeadlineExceeded, "a management call behind it, abandoned too")
+		require.ErrorIs(t, r.TerminateChild(impatient, "p"), context.DeadlineExceeded,
+			"a management call behind it, abandoned too")
 		synctest.Wait()
 		require.Equal(t, supervisor.Stopping, r.Tree().State)
 		require.NoError(t, r.Err(), "not over")
@@ -136,7 +143,11 @@ func TestHazard_AbandonedStopLeaksNothing(t *testing.T) {
 func TestHazard_StuckGrandchildIsInTheRootsReport(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHang("stuck")
-		spec := supervisor.Spec{Name: "root", Build: children(nested("a", 0, supervisor.Spec{Build: children(nested("b", 0, supervisor.Spec{Build: children(h.child(0, supervisor.Escalate))}))}))}
+		spec := supervisor.Spec{Name: "root",
+			Build: children(nested("a", 0,
+				supervisor.Spec{
+					Build: children(nested("b", 0,
+						supervisor.Spec{Build: children(h.child(0, supervisor.Escalate))}))}))}
 		rec := suptest.NewRecorder()
 		spec.Observers = []supervisor.Observer{rec}
 		s, err := supervisor.New(spec)
@@ -155,7 +166,9 @@ func TestHazard_StuckGrandchildIsInTheRootsReport(t *testing.T) {
 		require.Equal(t, "a/b/stuck", orphans[0].Path)
 		require.Equal(t, 1, orphans[0].Goroutines)
 		require.Contains(t, orphans[0].Stack, "main_test.go", "where it is")
-		suptest.Wait(t, rec, 1, func(e supervisor.ChildOrphaned) bool { return e.Path == "a/b/stuck" && e.Root == "root" })
+		suptest.Wait(t, rec, 1, func(e supervisor.ChildOrphaned) bool {
+			return e.Path == "a/b/stuck" && e.Root == "root"
+		})
 		close(h.release)
 		synctest.Wait()
 		require.Empty(t, s.Orphans())
@@ -171,14 +184,19 @@ func TestRule60_ErrorsOfAStopWithAnOrphan(t *testing.T) {
 		deaf := func(context.Context) (supervisor.Service, error) {
 			return supervisor.ServiceFunc(func(context.Context) error { <-release; return nil }), nil
 		}
-		const gaveUp = "supervisor gave up: deaf did not end within its shutdown time: did not end within its shutdown time"
-		for cause, want := range map[error]string{nil: gaveUp, errCrash: "context canceled: crash; " + gaveUp, supervisor.ErrOrphan: "context canceled: " + supervisor.ErrOrphan.Error()} {
+		const gaveUp = "supervisor gave up: deaf did not end within its shutdown time: did not end within its " +
+			"shutdown time"
+		for cause, want := range map[error]string{nil: gaveUp, errCrash: "context canceled: crash; " + gaveUp,
+			supervisor.ErrOrphan: "context canceled: " + supervisor.ErrOrphan.Error()} {
 			s, err := supervisor.New(supervisor.Spec{Build: children(supervisor.Child{ID: "deaf", Start: deaf})})
 			require.NoError(t, err)
 			c, cancel := context.WithCancelCause(ctx)
 			r, err := s.Start(c)
 			require.NoError(t, err)
-			d, err := supervisor.NewDynamic(supervisor.DynamicSpec[int]{Start: func(ctx context.Context, _ int) (supervisor.Service, error) { return deaf(ctx) }})
+			d, err := supervisor.NewDynamic(
+				supervisor.DynamicSpec[int]{Start: func(ctx context.Context, _ int) (supervisor.Service, error) {
+					return deaf(ctx)
+				}})
 			require.NoError(t, err)
 			served := make(chan error, 1)
 			go func() { served <- d.Serve(c) }()
@@ -204,11 +222,16 @@ func TestRule60_ErrorsOfAStopWithAnOrphan(t *testing.T) {
 func TestRule60_OrphanBelowAnInstance(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHang("h")
-		d, err := supervisor.NewDynamic(supervisor.DynamicSpec[int]{Restart: supervisor.Temporary, Start: func(context.Context, int) (supervisor.Service, error) {
-			return supervisor.New(supervisor.Spec{Build: children(h.child(0, supervisor.Escalate))})
-		}})
+		d, err := supervisor.NewDynamic(supervisor.DynamicSpec[int]{Restart: supervisor.Temporary,
+			Start: func(context.Context, int) (supervisor.Service, error) {
+				return supervisor.New(supervisor.Spec{Build: children(h.child(0, supervisor.Escalate))})
+			}})
 		require.NoError(t, err)
-		s, err := supervisor.New(supervisor.Spec{Build: children(supervisor.Child{ID: "d", Start: func(context.Context) (supervisor.Service, error) { return d, nil }})})
+		s, err := supervisor.New(
+			supervisor.Spec{Build: children(supervisor.Child{ID: "d",
+				Start: func(context.Context) (supervisor.Service, error) {
+					return d, nil
+				}})})
 		require.NoError(t, err)
 		r, err := s.Start(ctx)
 		require.NoError(t, err)
@@ -258,7 +281,8 @@ func TestRule26_LastExitOfAFailedStart(t *testing.T) {
 		_, err := r.RestartChild(ctx, "p")
 		require.Equal(t, answer == errCrash, err != nil)
 		n, _ := r.Tree().Find("p")
-		require.Equal(t, answer == errCrash, errors.Is(n.LastExit.Err, errCrash) && n.LastExit.Class == supervisor.Abnormal)
+		require.Equal(t, answer == errCrash,
+			errors.Is(n.LastExit.Err, errCrash) && n.LastExit.Class == supervisor.Abnormal)
 		answer = nil
 		_, err = r.RestartChild(ctx, "p")
 		require.NoError(t, err)
@@ -271,9 +295,13 @@ func TestRule26_LastExitOfAFailedStart(t *testing.T) {
 func TestRule17_WhatAFailedStartLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHang("h")
-		early := supervisor.Child{ID: "early", Ack: supervisor.AckReady, Start: supervisor.Start(func(context.Context) error { return nil })}
+		early := supervisor.Child{ID: "early", Ack: supervisor.AckReady,
+			Start: supervisor.Start(func(context.Context) error {
+				return nil
+			})}
 		rec := suptest.NewRecorder()
-		s, err := supervisor.New(supervisor.Spec{Observers: []supervisor.Observer{rec}, Build: children(h.child(0, supervisor.Escalate), early)})
+		s, err := supervisor.New(supervisor.Spec{Observers: []supervisor.Observer{rec},
+			Build: children(h.child(0, supervisor.Escalate), early)})
 		require.NoError(t, err)
 		_, err = s.Start(ctx)
 		require.ErrorIs(t, err, supervisor.ErrEndedBeforeReady)
@@ -307,7 +335,9 @@ func TestRule17_WhatAFailedStartLeaves(t *testing.T) {
 func TestSection15_TerminateWithAnOrphan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, p := newHang("h"), newProbe("p")
-		s, err := supervisor.New(supervisor.Spec{Build: children(nested("sub", 0, supervisor.Spec{Build: children(h.child(0, supervisor.Escalate), p.child(0))}))})
+		s, err := supervisor.New(
+			supervisor.Spec{Build: children(nested("sub", 0,
+				supervisor.Spec{Build: children(h.child(0, supervisor.Escalate), p.child(0))}))})
 		require.NoError(t, err)
 		r, err := s.Start(ctx)
 		require.NoError(t, err)
@@ -328,7 +358,8 @@ func TestHazard_ServedAgain(t *testing.T) {
 	builds := 0
 	p, last := newProbe("p"), uint64(0)
 	var refuse error
-	s, err := supervisor.New(supervisor.Spec{Name: "s", Intensity: supervisor.Intensity{Period: time.Hour}, AutoShutdown: supervisor.AnySignificant,
+	s, err := supervisor.New(supervisor.Spec{Name: "s", Intensity: supervisor.Intensity{Period: time.Hour},
+		AutoShutdown: supervisor.AnySignificant,
 		Build: func(context.Context) ([]supervisor.Child, error) {
 			builds++
 			return []supervisor.Child{p.significant(supervisor.Transient)}, refuse
@@ -375,15 +406,16 @@ func TestHazard_StaleHandleIsRefused(t *testing.T) {
 	lease := supervisor.NewLease(func() (int, error) { return 7, nil }, func(int) error { return nil }, time.Second)
 	var grants []*supervisor.Grant[int]
 	p.before = func(int) error { return nil }
-	s, err := supervisor.New(supervisor.Spec{Intensity: many(9), Build: children(supervisor.Child{ID: "p", Start: func(ctx context.Context) (supervisor.Service, error) {
-		kept = append(kept, ctx)
-		g, err := lease.Acquire(ctx)
-		if err != nil {
-			return nil, err
-		}
-		grants = append(grants, g)
-		return p.start(ctx)
-	}})})
+	s, err := supervisor.New(supervisor.Spec{Intensity: many(9),
+		Build: children(supervisor.Child{ID: "p", Start: func(ctx context.Context) (supervisor.Service, error) {
+			kept = append(kept, ctx)
+			g, err := lease.Acquire(ctx)
+			if err != nil {
+				return nil, err
+			}
+			grants = append(grants, g)
+			return p.start(ctx)
+		}})})
 	require.NoError(t, err)
 	r, err := s.Start(ctx)
 	require.NoError(t, err)
@@ -396,7 +428,10 @@ func TestHazard_StaleHandleIsRefused(t *testing.T) {
 	// Of the incarnation that is over.
 	require.False(t, first.Ref.Alive())
 	require.ErrorIs(t, (<-supervisor.Monitor(first.Ref)).Err, errCrash)
-	require.ErrorIs(t, supervisor.Go(kept[0], func(context.Context) error { t.Error("it ran"); return nil }), supervisor.ErrNotRunning)
+	require.ErrorIs(t, supervisor.Go(kept[0], func(context.Context) error {
+		t.Error("it ran")
+		return nil
+	}), supervisor.ErrNotRunning)
 	require.ErrorIs(t, grants[0].Do(func(int) error { t.Error("it wrote"); return nil }), supervisor.ErrFenced)
 	require.NoError(t, grants[1].Do(func(v int) error { require.Equal(t, 7, v); return nil }))
 	supervisor.Ready(kept[0])
@@ -406,9 +441,14 @@ func TestHazard_StaleHandleIsRefused(t *testing.T) {
 	require.NotEqual(t, first.Ref, next.Ref)
 
 	// Of an instance of a dynamic supervisor: its successor of the same ID is left alone.
-	d, err := supervisor.NewDynamic(supervisor.DynamicSpec[*probe]{Intensity: many(9), Start: func(ctx context.Context, p *probe) (supervisor.Service, error) { return p.start(ctx) }})
+	d, err := supervisor.NewDynamic(supervisor.DynamicSpec[*probe]{Intensity: many(9),
+		Start: func(ctx context.Context, p *probe) (supervisor.Service, error) {
+			return p.start(ctx)
+		}})
 	require.NoError(t, err)
-	_, err = r.StartChild(ctx, supervisor.Child{ID: "d", Start: func(context.Context) (supervisor.Service, error) { return d, nil }})
+	_, err = r.StartChild(ctx, supervisor.Child{ID: "d", Start: func(context.Context) (supervisor.Service, error) {
+		return d, nil
+	}})
 	require.NoError(t, err)
 	q := newProbe("q")
 	old, err := d.StartChild(ctx, "q", q)
@@ -428,8 +468,10 @@ func TestHazard_StaleHandleIsRefused(t *testing.T) {
 	require.NoError(t, err)
 	<-p.starts
 	for what, err := range map[string]error{
-		"StartChild": second(r.StartChild(ctx, supervisor.Child{ID: "x", Start: idle})), "TerminateChild": r.TerminateChild(ctx, "p"), "RestartChild": second(r.RestartChild(ctx, "p")),
-		"DeleteChild": r.DeleteChild(ctx, "p"), "Kill": r.Kill("p", nil), "Reload": r.Reload(ctx, supervisor.Spec{}), "WhichChildren": second(r.WhichChildren()),
+		"StartChild":     second(r.StartChild(ctx, supervisor.Child{ID: "x", Start: idle})),
+		"TerminateChild": r.TerminateChild(ctx, "p"), "RestartChild": second(r.RestartChild(ctx, "p")),
+		"DeleteChild": r.DeleteChild(ctx, "p"), "Kill": r.Kill("p", nil), "Reload": r.Reload(ctx, supervisor.Spec{}),
+		"WhichChildren": second(r.WhichChildren()),
 	} {
 		require.ErrorIs(t, err, supervisor.ErrNotRunning, what)
 	}
@@ -459,13 +501,19 @@ func TestHazard_ImmediateCrashes(t *testing.T) {
 // was answered gives its exit.
 func TestHazard_ImmediateCrashesAreMonitored(t *testing.T) {
 	const n = 20_000
-	ends := []func() error{func() error { return errCrash }, func() error { panic(errCrash) }, func() error { runtime.Goexit(); return nil }, func() error { return nil }}
-	d, err := supervisor.NewDynamic(supervisor.DynamicSpec[int]{Restart: supervisor.Temporary, Start: func(_ context.Context, i int) (supervisor.Service, error) {
-		return supervisor.ServiceFunc(func(context.Context) error { return ends[i%len(ends)]() }), nil
-	}})
+	ends := []func() error{func() error {
+		return errCrash
+	}, func() error { panic(errCrash) }, func() error { runtime.Goexit(); return nil }, func() error { return nil }}
+	d, err := supervisor.NewDynamic(supervisor.DynamicSpec[int]{Restart: supervisor.Temporary,
+		Start: func(_ context.Context, i int) (supervisor.Service, error) {
+			return supervisor.ServiceFunc(func(context.Context) error { return ends[i%len(ends)]() }), nil
+		}})
 	require.NoError(t, err)
 	served := make(chan error, 1)
-	_, w := tree(t, supervisor.Spec{Build: children(supervisor.Child{ID: "d", Start: func(context.Context) (supervisor.Service, error) { return d, nil }})})
+	_, w := tree(t, supervisor.Spec{
+		Build: children(supervisor.Child{ID: "d", Start: func(context.Context) (supervisor.Service, error) {
+			return d, nil
+		}})})
 	close(served)
 	classes := map[supervisor.Class]int{}
 	for i := range n {
@@ -507,11 +555,15 @@ func TestGoexit(t *testing.T) {
 		p.end(errCrash)
 		<-p.starts // the start was tried again
 		require.ErrorIs(t, until[supervisor.ChildStartFailed](t, w, 1, nil).Err, supervisor.ErrGoexit)
-		_, err := r.StartChild(ctx, supervisor.Child{ID: "x", Start: func(context.Context) (supervisor.Service, error) { return nil, exits() }})
+		_, err := r.StartChild(ctx, supervisor.Child{ID: "x", Start: func(context.Context) (supervisor.Service, error) {
+			return nil, exits()
+		}})
 		require.ErrorIs(t, err, supervisor.ErrGoexit)
 	})
 	t.Run("in Build", func(t *testing.T) {
-		s, err := supervisor.New(supervisor.Spec{Build: func(context.Context) ([]supervisor.Child, error) { return nil, exits() }})
+		s, err := supervisor.New(supervisor.Spec{Build: func(context.Context) ([]supervisor.Child, error) {
+			return nil, exits()
+		}})
 		require.NoError(t, err)
 		require.ErrorIs(t, s.Serve(ctx), supervisor.ErrGoexit)
 	})
@@ -541,7 +593,9 @@ func TestKill_AndWhatTheChildDidThen(t *testing.T) {
 			require.False(t, e.Goexit)
 			require.Nil(t, e.Panic)
 		}},
-		"fail": {func(context.Context) error { return errCrash }, func(e supervisor.Exit) { require.Equal(t, "killed: why", e.Err.Error()) }},
+		"fail": {func(context.Context) error {
+			return errCrash
+		}, func(e supervisor.Exit) { require.Equal(t, "killed: why", e.Err.Error()) }},
 		"panic": {func(context.Context) error { panic(errCrash) }, func(e supervisor.Exit) {
 			require.Equal(t, "killed: why; then panic: crash", e.Err.Error())
 			require.Equal(t, errCrash, e.Panic)

@@ -144,7 +144,8 @@ func (h *hub) take(l *lane) (*subscription, []Event) {
 		batch := s.queue
 		s.queue = nil
 		if s.dropped > 0 {
-			batch = append(batch, EventsDropped{Header: Header{Time: time.Now(), Root: h.root, Path: s.prefix}, Count: s.dropped})
+			batch = append(batch, EventsDropped{Header: Header{Time: time.Now(), Root: h.root, Path: s.prefix},
+				Count: s.dropped})
 			s.dropped = 0
 		}
 		if len(batch) > 0 {
@@ -169,7 +170,9 @@ func (h *hub) tidyLocked(l *lane) {
 	if l.pumping {
 		return // then it does, at its end
 	}
-	l.subs = slices.DeleteFunc(l.subs, func(s *subscription) bool { return s.released && len(s.queue) == 0 && s.dropped == 0 })
+	l.subs = slices.DeleteFunc(l.subs, func(s *subscription) bool {
+		return s.released && len(s.queue) == 0 && s.dropped == 0
+	})
 	if len(l.subs) == 0 && h.lanes[l.at] == l {
 		delete(h.lanes, l.at)
 	}

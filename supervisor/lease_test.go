@@ -95,7 +95,9 @@ func TestLease_Stuck(t *testing.T) {
 
 func TestLease_Errors(t *testing.T) {
 	failOpen, failClose := errCrash, error(nil)
-	l := supervisor.NewLease(func() (int, error) { return 7, failOpen }, func(int) error { return failClose }, time.Second)
+	l := supervisor.NewLease(func() (int, error) {
+		return 7, failOpen
+	}, func(int) error { return failClose }, time.Second)
 	_, err := l.Acquire(ctx)
 	require.ErrorIs(t, err, errCrash)
 	failOpen = nil

@@ -152,16 +152,17 @@ func newHang(id string) *hang {
 }
 
 func (h *hang) child(r supervisor.Restart, p supervisor.OrphanPolicy) supervisor.Child {
-	return supervisor.Child{ID: h.id, Restart: r, Orphan: p, Shutdown: time.Second, Start: func(context.Context) (supervisor.Service, error) {
-		h.mu.Lock()
-		h.n++
-		h.mu.Unlock()
-		return supervisor.ServiceFunc(func(ctx context.Context) error {
-			h.starts <- supervisor.Incarnation(ctx)
-			<-h.release
-			return ctx.Err()
-		}), nil
-	}}
+	return supervisor.Child{ID: h.id, Restart: r, Orphan: p, Shutdown: time.Second,
+		Start: func(context.Context) (supervisor.Service, error) {
+			h.mu.Lock()
+			h.n++
+			h.mu.Unlock()
+			return supervisor.ServiceFunc(func(ctx context.Context) error {
+				h.starts <- supervisor.Incarnation(ctx)
+				<-h.release
+				return ctx.Err()
+			}), nil
+		}}
 }
 
 // counted is how many events of a type there are, when all so far have been seen.

@@ -314,7 +314,8 @@ func (r *Run) tree() Tree {
 	r.mu.Lock()
 	t := Tree{
 		ID: r.name, Path: r.own.path, Kind: SupervisorKind, State: r.state, Incarnation: r.own.id, Since: r.own.began,
-		Strategy: r.spec.Strategy, Intensity: r.spec.Intensity, AutoShutdown: r.spec.AutoShutdown, InWindow: r.window.count(time.Now(), r.spec.Intensity.Period),
+		Strategy: r.spec.Strategy, Intensity: r.spec.Intensity, AutoShutdown: r.spec.AutoShutdown,
+		InWindow: r.window.count(time.Now(), r.spec.Intensity.Period),
 	}
 	if r.state == NotRunning {
 		r.mu.Unlock()
@@ -325,7 +326,8 @@ func (r *Run) tree() Tree {
 	for i, rec := range r.records {
 		c := rec.child.withDefaults(rec.kindOf(), rec.kind)
 		n := Tree{
-			ID: c.ID, Path: r.pathOf(rec), Kind: rec.kindOf(), State: rec.state, Restart: c.Restart, Significant: c.Significant, Shutdown: c.Shutdown,
+			ID: c.ID, Path: r.pathOf(rec), Kind: rec.kindOf(), State: rec.state, Restart: c.Restart,
+			Significant: c.Significant, Shutdown: c.Shutdown,
 			Restarts: rec.restarts, LastExit: rec.lastExit,
 		}
 		if rec.inc != nil {

@@ -37,7 +37,8 @@ type Partition struct {
 // NewPartition checks the specification.
 func NewPartition(spec PartitionSpec) (*Partition, error) {
 	if spec.Partitions < 1 {
-		return nil, fmt.Errorf("%w: partitioned supervisor %q: Partitions is %d, expected 1 or more", ErrSpec, spec.Name, spec.Partitions)
+		return nil, fmt.Errorf("%w: partitioned supervisor %q: Partitions is %d, expected 1 or more", ErrSpec,
+			spec.Name, spec.Partitions)
 	}
 	if spec.Start == nil {
 		return nil, fmt.Errorf("%w: partitioned supervisor %q: Start is nil", ErrSpec, spec.Name)

@@ -23,11 +23,15 @@ func TestPartition(t *testing.T) {
 		_, err := supervisor.NewPartition(bad)
 		require.ErrorIs(t, err, supervisor.ErrSpec)
 	}
-	p, err := supervisor.NewPartition(supervisor.PartitionSpec{Name: "p", Partitions: 4, Start: start, Intensity: many(9)})
+	p, err := supervisor.NewPartition(supervisor.PartitionSpec{Name: "p", Partitions: 4, Start: start,
+		Intensity: many(9)})
 	require.NoError(t, err)
 	_, err = p.Child(1)
 	require.ErrorIs(t, err, supervisor.ErrNotRunning)
-	r, w := tree(t, supervisor.Spec{Build: children(supervisor.Child{ID: "p", Start: func(context.Context) (supervisor.Service, error) { return p, nil }})})
+	r, w := tree(t, supervisor.Spec{
+		Build: children(supervisor.Child{ID: "p", Start: func(context.Context) (supervisor.Service, error) {
+			return p, nil
+		}})})
 
 	for _, key := range []any{6, int32(6), int64(6), uint(6), uint32(6), uint64(6), -2} {
 		require.Equal(t, 2, p.Route(key), "%T", key)
@@ -68,7 +72,8 @@ func TestPartition(t *testing.T) {
 	until(t, w, 2, at("p"))
 	require.Equal(t, 4, p.Partitions()) // as specified
 
-	broken, err := supervisor.NewPartition(supervisor.PartitionSpec{Partitions: 1, Child: supervisor.Child{Backoff: supervisor.Backoff{Min: 1 << 50}}, Start: start})
+	broken, err := supervisor.NewPartition(supervisor.PartitionSpec{Partitions: 1,
+		Child: supervisor.Child{Backoff: supervisor.Backoff{Min: 1 << 50}}, Start: start})
 	require.NoError(t, err)
 	_, err = broken.Start(ctx)
 	require.NoError(t, err)

@@ -60,7 +60,8 @@ func (r *Run) restart(rec *record) {
 	r.update(func() { n, ok = r.window.add(time.Now(), r.spec.Intensity) })
 	if !ok {
 		r.update(func() { rec.state = NotRunning })
-		r.giveUp(&GiveUpError{Supervisor: r.own.path, Offender: path, Cause: ErrMaxIntensity, Exit: *rec.lastExit, Attempts: n, Intensity: r.spec.Intensity})
+		r.giveUp(&GiveUpError{Supervisor: r.own.path, Offender: path, Cause: ErrMaxIntensity, Exit: *rec.lastExit,
+			Attempts: n, Intensity: r.spec.Intensity})
 		return
 	}
 	rec.attempts++

@@ -15,7 +15,8 @@ func TestRule65_Rule67_NonSignificantNeverTriggers(t *testing.T) {
 	for _, mode := range modes {
 		for _, restart := range []supervisor.Restart{supervisor.Transient, supervisor.Temporary} {
 			p, s := newProbe("p"), newProbe("s")
-			r, w := tree(t, supervisor.Spec{AutoShutdown: mode, Build: children(p.child(restart), s.significant(restart))})
+			r, w := tree(t, supervisor.Spec{AutoShutdown: mode,
+				Build: children(p.child(restart), s.significant(restart))})
 			<-p.starts
 			p.end(nil)
 			until(t, w, 1, exitOf("p"))
@@ -30,7 +31,9 @@ func TestRule65_Rule66_Rule68_Rule69_Triggers(t *testing.T) {
 		for _, restart := range []supervisor.Restart{supervisor.Transient, supervisor.Temporary} {
 			for _, err := range []error{nil, supervisor.ErrShutdown, errCrash} {
 				a, b, other := newProbe("a"), newProbe("b"), newProbe("other")
-				r, w := tree(t, supervisor.Spec{AutoShutdown: mode, Intensity: many(9), Build: children(other.child(0), a.significant(restart), b.significant(restart))})
+				r, w := tree(t,
+					supervisor.Spec{AutoShutdown: mode, Intensity: many(9),
+						Build: children(other.child(0), a.significant(restart), b.significant(restart))})
 				<-a.starts
 				<-b.starts
 				a.end(err)
@@ -69,13 +72,17 @@ func TestRule67_TerminateAndBystanders(t *testing.T) {
 	for _, mode := range modes {
 		for _, restart := range []supervisor.Restart{supervisor.Transient, supervisor.Temporary} {
 			s := newProbe("s")
-			r, _ := tree(t, supervisor.Spec{AutoShutdown: mode, Build: children(s.significant(restart), newProbe("x").child(0))})
+			r, _ := tree(t, supervisor.Spec{AutoShutdown: mode,
+				Build: children(s.significant(restart), newProbe("x").child(0))})
 			require.NoError(t, r.TerminateChild(ctx, "s"))
 			require.ErrorIs(t, r.DeleteChild(ctx, "x"), supervisor.ErrRunning)
 
-			for _, strategy := range []supervisor.Strategy{supervisor.OneForOne, supervisor.RestForOne, supervisor.OneForAll} {
+			for _, strategy := range []supervisor.Strategy{supervisor.OneForOne, supervisor.RestForOne,
+				supervisor.OneForAll} {
 				s, p := newProbe("s"), newProbe("p")
-				r, w := tree(t, supervisor.Spec{Strategy: strategy, AutoShutdown: mode, Build: children(p.child(0), s.significant(restart))})
+				r, w := tree(t,
+					supervisor.Spec{Strategy: strategy, AutoShutdown: mode,
+						Build: children(p.child(0), s.significant(restart))})
 				<-p.starts
 				p.end(errCrash)
 				<-p.starts
@@ -90,7 +97,8 @@ func TestRule67_TerminateAndBystanders(t *testing.T) {
 // significant_escalation
 func TestRule69_Cascade(t *testing.T) {
 	leaf := newProbe("leaf")
-	inner := supervisor.Spec{AutoShutdown: supervisor.AnySignificant, Build: children(leaf.significant(supervisor.Transient))}
+	inner := supervisor.Spec{AutoShutdown: supervisor.AnySignificant,
+		Build: children(leaf.significant(supervisor.Transient))}
 	significant := nested("sub", supervisor.Transient, inner)
 	significant.Significant = true
 	r, _ := tree(t, supervisor.Spec{AutoShutdown: supervisor.AnySignificant, Build: children(significant)})
@@ -98,7 +106,8 @@ func TestRule69_Cascade(t *testing.T) {
 	leaf.end(nil)
 	require.ErrorIs(t, r.Wait(), supervisor.ErrShutdown)
 
-	r, w := tree(t, supervisor.Spec{AutoShutdown: supervisor.AnySignificant, Build: children(nested("sub", supervisor.Transient, inner), newProbe("x").significant(supervisor.Temporary))})
+	r, w := tree(t, supervisor.Spec{AutoShutdown: supervisor.AnySignificant,
+		Build: children(nested("sub", supervisor.Transient, inner), newProbe("x").significant(supervisor.Temporary))})
 	<-leaf.starts
 	leaf.end(nil)
 	require.Equal(t, supervisor.Shutdown, until(t, w, 1, exitOf("sub")).Exit.Class)

@@ -18,14 +18,18 @@ import (
 )
 
 // dynamic hangs a Dynamic of probes under a root, as child "d".
-func dynamic(t testing.TB, spec supervisor.DynamicSpec[*probe]) (*supervisor.Dynamic[*probe], *supervisor.Run, *suptest.Recorder) {
+func dynamic(t testing.TB, spec supervisor.DynamicSpec[*probe]) (*supervisor.Dynamic[*probe], *supervisor.Run,
+	*suptest.Recorder) {
 	t.Helper()
 	if spec.Start == nil {
 		spec.Start = func(ctx context.Context, p *probe) (supervisor.Service, error) { return p.start(ctx) }
 	}
 	d, err := supervisor.NewDynamic(spec)
 	require.NoError(t, err)
-	r, w := tree(t, supervisor.Spec{Name: "root", Intensity: many(9), Build: children(supervisor.Child{ID: "d", Start: func(context.Context) (supervisor.Service, error) { return d, nil }})})
+	r, w := tree(t, supervisor.Spec{Name: "root", Intensity: many(9),
+		Build: children(supervisor.Child{ID: "d", Start: func(context.Context) (supervisor.Service, error) {
+			return d, nil
+		}})})
 	return d, r, w
 }
 
@@ -86,7 +90,8 @@ func TestRule28_Rule29_Rule70_Rule71_Rule72_DynamicAdministration(t *testing.T) 
 
 	require.NoError(t, r.Stop(ctx))
 	for _, err := range []error{
-		second(d.StartChild(ctx, "", a)), d.TerminateChild(ctx, "a"), d.TerminateRef(ctx, ref), second(d.WhichChildren()), second(d.WhichChild("a")),
+		second(d.StartChild(ctx, "", a)), d.TerminateChild(ctx, "a"), d.TerminateRef(ctx, ref),
+		second(d.WhichChildren()), second(d.WhichChild("a")),
 		second(d.CountChildren()), d.Kill("a", nil), d.Inject(ctx, "a", supervisor.Fault{}), d.Stop(ctx),
 	} {
 		require.ErrorIs(t, err, supervisor.ErrNotRunning)
@@ -96,7 +101,8 @@ func TestRule28_Rule29_Rule70_Rule71_Rule72_DynamicAdministration(t *testing.T) 
 // simple_one_for_one, simple_one_for_one_extra, E: the restart table
 func TestRule36_Rule73_DynamicRestarts(t *testing.T) {
 	for restart, again := range map[supervisor.Restart][3]bool{
-		supervisor.Permanent: {true, true, true}, supervisor.Transient: {false, false, true}, supervisor.Temporary: {false, false, false},
+		supervisor.Permanent: {true, true, true}, supervisor.Transient: {false, false, true},
+		supervisor.Temporary: {false, false, false},
 	} {
 		for i, err := range []error{nil, supervisor.ErrShutdown, errCrash} {
 			t.Run(fmt.Sprint(restart, err), func(t *testing.T) {
@@ -152,7 +158,8 @@ func TestRule40_Rule43_Rule73_DynamicGivesUp(t *testing.T) {
 // hanging_restart_loop_simple, count_restarting_children
 func TestRule24_Rule30_Rule52_DynamicHangingRestartLoop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, r, w := dynamic(t, supervisor.DynamicSpec[*probe]{Intensity: many(1 << 30), MaxChildren: 1, Backoff: supervisor.Backoff{Min: time.Second}})
+		d, r, w := dynamic(t, supervisor.DynamicSpec[*probe]{Intensity: many(1 << 30), MaxChildren: 1,
+			Backoff: supervisor.Backoff{Min: time.Second}})
 		p := newProbe("p")
 		p.before = func(n int) error {
 			if n > 1 {
@@ -234,7 +241,10 @@ func TestRule74_ParallelShutdown(t *testing.T) {
 			},
 		})
 		require.NoError(t, err)
-		r, w := tree(t, supervisor.Spec{Build: children(supervisor.Child{ID: "d", Start: func(context.Context) (supervisor.Service, error) { return d, nil }})})
+		r, w := tree(t, supervisor.Spec{
+			Build: children(supervisor.Child{ID: "d", Start: func(context.Context) (supervisor.Service, error) {
+				return d, nil
+			}})})
 		for range 100 {
 			_, err := d.StartChild(ctx, "", end{after: time.Second})
 			require.NoError(t, err)
@@ -290,7 +300,8 @@ func TestRule75_TenTimesTheChildren(t *testing.T) {
 			r, err := s.Start(ctx)
 			require.NoError(t, err)
 			for i := range n {
-				_, err := r.StartChild(ctx, supervisor.Child{ID: fmt.Sprint("x", i), Restart: supervisor.Temporary, Start: idle})
+				_, err := r.StartChild(ctx, supervisor.Child{ID: fmt.Sprint("x", i), Restart: supervisor.Temporary,
+					Start: idle})
 				require.NoError(t, err)
 				require.NoError(t, r.Kill(fmt.Sprint(i), nil)) // one restart for each
 			}
@@ -300,9 +311,11 @@ func TestRule75_TenTimesTheChildren(t *testing.T) {
 			require.NoError(t, r.Stop(ctx))
 		},
 		"dynamic": func(n int) {
-			d, r, _ := dynamic(t, supervisor.DynamicSpec[*probe]{Restart: supervisor.Temporary, Start: func(context.Context, *probe) (supervisor.Service, error) {
-				return supervisor.ServiceFunc(func(ctx context.Context) error { <-ctx.Done(); return nil }), nil
-			}})
+			d, r, _ := dynamic(t,
+				supervisor.DynamicSpec[*probe]{Restart: supervisor.Temporary,
+					Start: func(context.Context, *probe) (supervisor.Service, error) {
+						return supervisor.ServiceFunc(func(ctx context.Context) error { <-ctx.Done(); return nil }), nil
+					}})
 			for i := range n {
 				_, err := d.StartChild(ctx, "", nil)
 				require.NoError(t, err)
@@ -361,9 +374,10 @@ func TestRule60_Rule74_DynamicBrutalAndEscalate(t *testing.T) {
 // simple_one_for_one_scale_many_temporary_children; rule 80: no progress reports; nothing is kept
 // of an instance that has ended
 func TestRule75_Rule80_ShortLivedChildrenLeaveNothing(t *testing.T) {
-	d, r, w := dynamic(t, supervisor.DynamicSpec[*probe]{Restart: supervisor.Temporary, Start: func(context.Context, *probe) (supervisor.Service, error) {
-		return supervisor.ServiceFunc(func(context.Context) error { return nil }), nil
-	}})
+	d, r, w := dynamic(t, supervisor.DynamicSpec[*probe]{Restart: supervisor.Temporary,
+		Start: func(context.Context, *probe) (supervisor.Service, error) {
+			return supervisor.ServiceFunc(func(context.Context) error { return nil }), nil
+		}})
 	before := len(r.Events())
 	for range 20_000 {
 		ref, err := d.StartChild(ctx, "", nil)
@@ -423,7 +437,8 @@ func TestRule79_VerboseDynamicTellsRestarts(t *testing.T) {
 		}
 	}
 	require.Equal(t, []string{
-		"starting d", "started d false", "starting d/p", "failed d/p true", "starting d/p", "started d/p true", "exited d/p",
+		"starting d", "started d false", "starting d/p", "failed d/p true", "starting d/p", "started d/p true",
+		"exited d/p",
 		"starting d/p", "failed d/p false", "starting d/p", "started d/p false", "stopped d/p",
 	}, got)
 }
@@ -431,12 +446,16 @@ func TestRule79_VerboseDynamicTellsRestarts(t *testing.T) {
 // simple_one_for_one_corruption
 func TestRule21_Rule73_TemporaryArgumentsAreNotKept(t *testing.T) {
 	type big struct{ data *[1 << 16]byte }
-	d, err := supervisor.NewDynamic(supervisor.DynamicSpec[big]{Restart: supervisor.Temporary, Start: func(_ context.Context, b big) (supervisor.Service, error) {
-		b.data[0]++
-		return supervisor.ServiceFunc(func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }), nil
-	}})
+	d, err := supervisor.NewDynamic(supervisor.DynamicSpec[big]{Restart: supervisor.Temporary,
+		Start: func(_ context.Context, b big) (supervisor.Service, error) {
+			b.data[0]++
+			return supervisor.ServiceFunc(func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }), nil
+		}})
 	require.NoError(t, err)
-	_, _ = tree(t, supervisor.Spec{Build: children(supervisor.Child{ID: "d", Start: func(context.Context) (supervisor.Service, error) { return d, nil }})})
+	_, _ = tree(t, supervisor.Spec{
+		Build: children(supervisor.Child{ID: "d", Start: func(context.Context) (supervisor.Service, error) {
+			return d, nil
+		}})})
 	collected := make(chan struct{})
 	func() {
 		b := big{new([1 << 16]byte)}
@@ -449,9 +468,10 @@ func TestRule21_Rule73_TemporaryArgumentsAreNotKept(t *testing.T) {
 
 func TestDynamic_ManyAtOnce(t *testing.T) {
 	var served atomic.Int64
-	d, r, _ := dynamic(t, supervisor.DynamicSpec[*probe]{Restart: supervisor.Temporary, Start: func(context.Context, *probe) (supervisor.Service, error) {
-		return supervisor.ServiceFunc(func(context.Context) error { served.Add(1); return nil }), nil
-	}})
+	d, r, _ := dynamic(t, supervisor.DynamicSpec[*probe]{Restart: supervisor.Temporary,
+		Start: func(context.Context, *probe) (supervisor.Service, error) {
+			return supervisor.ServiceFunc(func(context.Context) error { served.Add(1); return nil }), nil
+		}})
 	var group sync.WaitGroup
 	for range 8 {
 		group.Go(func() {
@@ -469,13 +489,14 @@ func TestDynamic_ManyAtOnce(t *testing.T) {
 
 func TestDynamic_CallersAndSelves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, r, _ := dynamic(t, supervisor.DynamicSpec[*probe]{Start: func(ctx context.Context, p *probe) (supervisor.Service, error) {
-			if p == nil {
-				<-ctx.Done()
-				return nil, ctx.Err()
-			}
-			return p.start(ctx)
-		}})
+		d, r, _ := dynamic(t, supervisor.DynamicSpec[*probe]{
+			Start: func(ctx context.Context, p *probe) (supervisor.Service, error) {
+				if p == nil {
+					<-ctx.Done()
+					return nil, ctx.Err()
+				}
+				return p.start(ctx)
+			}})
 		short, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		_, err := d.StartChild(short, "hung", nil)
@@ -519,9 +540,10 @@ func TestDynamic_CallersAndSelves(t *testing.T) {
 
 func TestDynamic_SentinelsAndNestedSupervisors(t *testing.T) {
 	leaf := newProbe("leaf")
-	d, r, w := dynamic(t, supervisor.DynamicSpec[*probe]{Name: "d", Start: func(context.Context, *probe) (supervisor.Service, error) {
-		return supervisor.New(supervisor.Spec{Build: children(leaf.child(0))})
-	}})
+	d, r, w := dynamic(t, supervisor.DynamicSpec[*probe]{Name: "d",
+		Start: func(context.Context, *probe) (supervisor.Service, error) {
+			return supervisor.New(supervisor.Spec{Build: children(leaf.child(0))})
+		}})
 	_, err := d.StartChild(ctx, "sub", nil)
 	require.NoError(t, err)
 	<-leaf.starts
@@ -536,7 +558,10 @@ func TestDynamic_SentinelsAndNestedSupervisors(t *testing.T) {
 	until(t, w, 2, at("d"))
 	require.Equal(t, "d", d.String())
 
-	idle, err := supervisor.NewDynamic(supervisor.DynamicSpec[int]{Name: "idle", Start: func(context.Context, int) (supervisor.Service, error) { return nil, nil }})
+	idle, err := supervisor.NewDynamic(supervisor.DynamicSpec[int]{Name: "idle",
+		Start: func(context.Context, int) (supervisor.Service, error) {
+			return nil, nil
+		}})
 	require.NoError(t, err)
 	require.Equal(t, supervisor.NotRunning, idle.Tree().State)
 	require.Empty(t, idle.Orphans())

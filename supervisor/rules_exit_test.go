@@ -33,10 +33,12 @@ func TestRule35_Rule36_Rule37_Rule38_RestartTypes(t *testing.T) {
 		{"temporary_shutdown", supervisor.Temporary, orderly, supervisor.Shutdown, false, false, false},
 		{"temporary_abnormal", supervisor.Temporary, errCrash, supervisor.Abnormal, false, false, true},
 	} {
-		for _, strategy := range []supervisor.Strategy{supervisor.OneForOne, supervisor.RestForOne, supervisor.OneForAll} {
+		for _, strategy := range []supervisor.Strategy{supervisor.OneForOne, supervisor.RestForOne,
+			supervisor.OneForAll} {
 			t.Run(c.name+"/"+strategy.String(), func(t *testing.T) {
 				p, sibling := newProbe("p"), newProbe("sibling")
-				r, w := tree(t, supervisor.Spec{Strategy: strategy, Build: children(p.child(c.restart), sibling.child(0))})
+				r, w := tree(t,
+					supervisor.Spec{Strategy: strategy, Build: children(p.child(c.restart), sibling.child(0))})
 				first := <-p.starts
 				p.end(c.err)
 				e := until(t, w, 1, exitOf("p"))
@@ -110,7 +112,9 @@ func TestSection15_ExitClasses(t *testing.T) {
 		serve func(context.Context) error
 		check func(*testing.T, supervisor.Exit)
 	}{
-		{"context error while the own context is live", func(context.Context) error { return foreign.Err() }, func(t *testing.T, e supervisor.Exit) {
+		{"context error while the own context is live", func(context.Context) error {
+			return foreign.Err()
+		}, func(t *testing.T, e supervisor.Exit) {
 			require.ErrorIs(t, e.Err, context.Canceled)
 			require.ErrorContains(t, e.Err, "own is live")
 		}},
@@ -118,7 +122,9 @@ func TestSection15_ExitClasses(t *testing.T) {
 			require.Equal(t, "boom", e.Panic)
 			require.Contains(t, string(e.Stack), "rules_exit_test.go")
 		}},
-		{"panic with an error", func(context.Context) error { panic(errCrash) }, func(t *testing.T, e supervisor.Exit) { require.ErrorIs(t, e.Err, errCrash) }},
+		{"panic with an error", func(context.Context) error {
+			panic(errCrash)
+		}, func(t *testing.T, e supervisor.Exit) { require.ErrorIs(t, e.Err, errCrash) }},
 		{"panic nil", func(context.Context) error { panic(nil) }, func(t *testing.T, e supervisor.Exit) {
 			var p *runtime.PanicNilError
 			require.ErrorAs(t, e.Err, &p)
@@ -144,7 +150,8 @@ func TestSection15_ExitClasses(t *testing.T) {
 // Suture's sentinels keep their meaning, wrapped or not.
 func TestSection15_SutureSentinels(t *testing.T) {
 	p := newProbe("p")
-	r, w := tree(t, supervisor.Spec{Build: children(p.child(supervisor.Permanent), supervisor.Child{ID: "x", Start: idle})})
+	r, w := tree(t, supervisor.Spec{Build: children(p.child(supervisor.Permanent),
+		supervisor.Child{ID: "x", Start: idle})})
 	<-p.starts
 	p.end(fmt.Errorf("enough: %w", suture.ErrDoNotRestart))
 	e := until(t, w, 1, exitOf("p"))
@@ -154,7 +161,9 @@ func TestSection15_SutureSentinels(t *testing.T) {
 	require.Equal(t, 1, p.began())
 
 	q := newProbe("q")
-	s, err := supervisor.New(supervisor.Spec{Build: children(nested("a", 0, supervisor.Spec{Build: children(nested("b", 0, supervisor.Spec{Build: children(q.child(0))}))}))})
+	s, err := supervisor.New(supervisor.Spec{
+		Build: children(nested("a", 0,
+			supervisor.Spec{Build: children(nested("b", 0, supervisor.Spec{Build: children(q.child(0))}))}))})
 	require.NoError(t, err)
 	r, err = s.Start(ctx)
 	require.NoError(t, err)

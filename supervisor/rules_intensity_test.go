@@ -19,7 +19,8 @@ func TestRule39_Rule41_WindowBoundary(t *testing.T) {
 	}{{time.Second - 1, false}, {time.Second, false}, {time.Second + 1, true}} {
 		synctest.Test(t, func(t *testing.T) {
 			p := newProbe("p")
-			r, _ := tree(t, supervisor.Spec{Intensity: supervisor.Intensity{Max: 1, Period: time.Second}, Build: children(p.child(0))})
+			r, _ := tree(t, supervisor.Spec{Intensity: supervisor.Intensity{Max: 1, Period: time.Second},
+				Build: children(p.child(0))})
 			<-p.starts
 			p.end(errCrash)
 			<-p.starts
@@ -39,7 +40,8 @@ func TestRule39_Rule41_WindowBoundary(t *testing.T) {
 func TestRule39_SpacedRestartsNeverTrip(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProbe("p")
-		r, _ := tree(t, supervisor.Spec{Intensity: supervisor.Intensity{Max: 2, Period: time.Second}, Build: children(p.child(0))})
+		r, _ := tree(t, supervisor.Spec{Intensity: supervisor.Intensity{Max: 2, Period: time.Second},
+			Build: children(p.child(0))})
 		for range 100 {
 			<-p.starts
 			timer := time.NewTimer(501 * time.Millisecond)
@@ -63,7 +65,8 @@ func mustFind(t *testing.T, r interface{ Tree() supervisor.Tree }, path string) 
 func TestRule40_Rule45_GiveUp(t *testing.T) {
 	for _, limit := range []int{0, 1, 2, 5} {
 		p, sibling := newProbe("p"), newProbe("sibling")
-		r, w := tree(t, supervisor.Spec{Name: "root", Intensity: many(limit), Build: children(sibling.child(0), p.child(0))})
+		r, w := tree(t, supervisor.Spec{Name: "root", Intensity: many(limit),
+			Build: children(sibling.child(0), p.child(0))})
 		for range limit + 1 {
 			<-p.starts
 			p.end(errCrash)
@@ -87,10 +90,12 @@ func TestRule40_Rule45_GiveUp(t *testing.T) {
 // E 3, 3b: three deaths at the same time are one group restart, but three restarts under
 // one_for_one.
 func TestRule42_SimultaneousDeaths(t *testing.T) {
-	for strategy, survive := range map[supervisor.Strategy]bool{supervisor.OneForAll: true, supervisor.OneForOne: false} {
+	for strategy, survive := range map[supervisor.Strategy]bool{supervisor.OneForAll: true,
+		supervisor.OneForOne: false} {
 		a, b, c := newProbe("a"), newProbe("b"), newProbe("c")
 		d := newProbe("d")
-		r, _ := tree(t, supervisor.Spec{Strategy: strategy, Intensity: many(1), Build: children(a.child(0), b.child(0), c.child(0))})
+		r, _ := tree(t, supervisor.Spec{Strategy: strategy, Intensity: many(1),
+			Build: children(a.child(0), b.child(0), c.child(0))})
 		var refs []supervisor.Ref
 		for _, id := range []string{"a", "b", "c"} {
 			info, err := r.WhichChild(id)
@@ -149,7 +154,9 @@ func TestRule43_FailedStartsCount(t *testing.T) {
 func TestRule46_GiveUpUnderAParent(t *testing.T) {
 	for restart, again := range map[supervisor.Restart]bool{supervisor.Permanent: true, supervisor.Transient: false} {
 		p := newProbe("p")
-		r, w := tree(t, supervisor.Spec{Build: children(nested("sub", restart, supervisor.Spec{Intensity: supervisor.Intensity{Period: time.Second}, Build: children(p.child(0))}))})
+		r, w := tree(t, supervisor.Spec{
+			Build: children(nested("sub", restart, supervisor.Spec{Intensity: supervisor.Intensity{Period: time.Second},
+				Build: children(p.child(0))}))})
 		<-p.starts
 		p.end(errCrash)
 		e := until(t, w, 1, exitOf("sub")).Exit
@@ -208,7 +215,8 @@ func TestRule55_Backoff(t *testing.T) {
 		c := p.child(0)
 		c.Backoff = supervisor.Backoff{Min: time.Second, Max: 3 * time.Second}
 		after := newProbe("after")
-		r, w := tree(t, supervisor.Spec{Strategy: supervisor.RestForOne, Intensity: many(100), Build: children(c, after.child(0))})
+		r, w := tree(t, supervisor.Spec{Strategy: supervisor.RestForOne, Intensity: many(100),
+			Build: children(c, after.child(0))})
 		<-p.starts
 		<-after.starts
 		for _, want := range []time.Duration{time.Second, 2 * time.Second, 3 * time.Second, 3 * time.Second} {

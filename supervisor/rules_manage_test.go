@@ -47,7 +47,8 @@ func TestRule19_Rule22_Rule24_Rule26_Rule27_Rule29_ChildAdministration(t *testin
 	require.NoError(t, r.TerminateChild(ctx, "p"))
 	require.NoError(t, r.DeleteChild(ctx, "p"))
 	for _, err := range []error{
-		r.DeleteChild(ctx, "p"), r.TerminateChild(ctx, "p"), second(r.RestartChild(ctx, "p")), second(r.WhichChild("p")), r.Kill("p", nil),
+		r.DeleteChild(ctx, "p"), r.TerminateChild(ctx, "p"), second(r.RestartChild(ctx, "p")),
+		second(r.WhichChild("p")), r.Kill("p", nil),
 		r.Inject(ctx, "p", supervisor.Fault{}), second(r.ChildSpec("p")),
 	} {
 		require.ErrorIs(t, err, supervisor.ErrNotFound)
@@ -76,10 +77,12 @@ func TestRule21_TemporaryStartIsDropped(t *testing.T) {
 		func() {
 			arg := new([1 << 16]byte)
 			runtime.AddCleanup(arg, func(c chan struct{}) { close(c) }, collected)
-			_, err := r.StartChild(ctx, supervisor.Child{ID: restart.String(), Restart: restart, Start: func(ctx context.Context) (supervisor.Service, error) {
-				arg[0]++
-				return idle(ctx)
-			}})
+			_, err := r.StartChild(ctx,
+				supervisor.Child{ID: restart.String(), Restart: restart,
+					Start: func(ctx context.Context) (supervisor.Service, error) {
+						arg[0]++
+						return idle(ctx)
+					}})
 			require.NoError(t, err)
 		}()
 		c, err := r.ChildSpec(restart.String())
@@ -126,7 +129,10 @@ func TestRule23_Rule44_ManagementNeverCounts(t *testing.T) {
 		require.NoError(t, r.TerminateChild(ctx, "p"))
 		_, err := r.RestartChild(ctx, "p")
 		require.NoError(t, err)
-		_, err = r.StartChild(ctx, supervisor.Child{ID: "bad", Start: func(context.Context) (supervisor.Service, error) { return nil, errCrash }})
+		_, err = r.StartChild(ctx,
+			supervisor.Child{ID: "bad", Start: func(context.Context) (supervisor.Service, error) {
+				return nil, errCrash
+			}})
 		require.ErrorIs(t, err, errCrash)
 	}
 	require.Zero(t, r.Tree().InWindow)
@@ -163,7 +169,8 @@ func TestRule22_Rule24_Rule52_Rule53_HangingRestartLoop(t *testing.T) {
 				return nil
 			}
 			other := newProbe("other")
-			r, w := tree(t, supervisor.Spec{Strategy: strategy, Intensity: many(1 << 30), Build: children(other.child(0), p.child(0))})
+			r, w := tree(t, supervisor.Spec{Strategy: strategy, Intensity: many(1 << 30),
+				Build: children(other.child(0), p.child(0))})
 			<-p.starts
 			p.end(errCrash)
 			until(t, w, 3, func(e supervisor.ChildStartFailed) bool { return e.Path == "p" })
@@ -198,7 +205,8 @@ func TestRule22_Rule24_Rule52_Rule53_HangingRestartLoop(t *testing.T) {
 }
 
 func TestRule28_WhichChildrenIsNewestFirst(t *testing.T) {
-	r, _ := tree(t, supervisor.Spec{Build: children(supervisor.Child{ID: "a", Start: idle}, nested("b", 0, supervisor.Spec{}), supervisor.Child{ID: "c", Start: idle})})
+	r, _ := tree(t, supervisor.Spec{Build: children(supervisor.Child{ID: "a", Start: idle},
+		nested("b", 0, supervisor.Spec{}), supervisor.Child{ID: "c", Start: idle})})
 	list, err := r.WhichChildren()
 	require.NoError(t, err)
 	var ids []string
@@ -211,7 +219,8 @@ func TestRule28_WhichChildrenIsNewestFirst(t *testing.T) {
 // count_children
 func TestRule30_CountChildren(t *testing.T) {
 	p := newProbe("p")
-	r, w := tree(t, supervisor.Spec{Build: children(p.child(supervisor.Transient), nested("s", 0, supervisor.Spec{}), supervisor.Child{ID: "w", Start: idle})})
+	r, w := tree(t, supervisor.Spec{Build: children(p.child(supervisor.Transient), nested("s", 0, supervisor.Spec{}),
+		supervisor.Child{ID: "w", Start: idle})})
 	n, err := r.CountChildren()
 	require.NoError(t, err)
 	require.Equal(t, supervisor.Counts{Specs: 3, Active: 3, Supervisors: 1, Workers: 2}, n)
@@ -242,7 +251,8 @@ func TestRule30_DeclaredKind(t *testing.T) {
 	require.Equal(t, supervisor.SupervisorKind, other.Kind, "what it is, not what it was called")
 	foreign, err := r.ChildSpec("foreign")
 	require.NoError(t, err)
-	require.Equal(t, []any{supervisor.Infinity, supervisor.DefaultStartTimeout, supervisor.AckStart}, []any{foreign.Shutdown, foreign.StartTimeout, foreign.Ack})
+	require.Equal(t, []any{supervisor.Infinity, supervisor.DefaultStartTimeout, supervisor.AckStart},
+		[]any{foreign.Shutdown, foreign.StartTimeout, foreign.Ack})
 	_, err = r.StartChild(ctx, supervisor.Child{ID: "x", Kind: 3, Start: idle})
 	require.ErrorContains(t, err, "Kind is Kind(3), expected Worker, SupervisorKind or DynamicKind")
 }
@@ -251,10 +261,11 @@ func TestRule30_DeclaredKind(t *testing.T) {
 func TestRule32_BuildIsTheTruth(t *testing.T) {
 	a := newProbe("a")
 	var sub *supervisor.Supervisor
-	r, w := tree(t, supervisor.Spec{Build: children(supervisor.Child{ID: "sub", Start: func(context.Context) (_ supervisor.Service, err error) {
-		sub, err = supervisor.New(supervisor.Spec{Build: children(a.child(0))})
-		return sub, err
-	}})})
+	r, w := tree(t, supervisor.Spec{
+		Build: children(supervisor.Child{ID: "sub", Start: func(context.Context) (_ supervisor.Service, err error) {
+			sub, err = supervisor.New(supervisor.Spec{Build: children(a.child(0))})
+			return sub, err
+		}})})
 	_, err := sub.StartChild(ctx, supervisor.Child{ID: "extra", Start: idle})
 	require.NoError(t, err)
 	require.NoError(t, sub.TerminateChild(ctx, "a"))
@@ -271,8 +282,10 @@ func TestRule33_NotRunning(t *testing.T) {
 	require.NoError(t, err)
 	all := func() []error {
 		return []error{
-			second(s.StartChild(ctx, supervisor.Child{ID: "a", Start: idle})), second(s.RestartChild(ctx, "a")), s.TerminateChild(ctx, "a"), s.DeleteChild(ctx, "a"),
-			second(s.WhichChildren()), second(s.WhichChild("a")), second(s.CountChildren()), second(s.ChildSpec("a")), s.Kill("a", nil),
+			second(s.StartChild(ctx, supervisor.Child{ID: "a", Start: idle})), second(s.RestartChild(ctx, "a")),
+			s.TerminateChild(ctx, "a"), s.DeleteChild(ctx, "a"),
+			second(s.WhichChildren()), second(s.WhichChild("a")), second(s.CountChildren()), second(s.ChildSpec("a")),
+			s.Kill("a", nil),
 			s.Inject(ctx, "a", supervisor.Fault{}), s.Stop(ctx), s.Reload(ctx, supervisor.Spec{}), second(s.Run()),
 		}
 	}
@@ -291,7 +304,8 @@ func TestRule33_NotRunning(t *testing.T) {
 	r, err := s.Start(ctx)
 	require.NoError(t, err)
 	// A handle of a run that is over stays so.
-	for _, err := range []error{second(old.StartChild(ctx, supervisor.Child{ID: "a", Start: idle})), second(old.WhichChildren()), second(old.CountChildren()), second(old.WhichChild("a")), old.Kill("", nil)} {
+	for _, err := range []error{second(old.StartChild(ctx, supervisor.Child{ID: "a", Start: idle})),
+		second(old.WhichChildren()), second(old.CountChildren()), second(old.WhichChild("a")), old.Kill("", nil)} {
 		require.ErrorIs(t, err, supervisor.ErrNotRunning)
 	}
 	require.NoError(t, r.Stop(ctx))
@@ -306,7 +320,11 @@ func TestCallersMayLeave(t *testing.T) {
 		short, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		go func() {
-			_, err := r.StartChild(short, supervisor.Child{ID: "slow", Start: func(ctx context.Context) (supervisor.Service, error) { <-gate; return idle(ctx) }})
+			_, err := r.StartChild(short,
+				supervisor.Child{ID: "slow", Start: func(ctx context.Context) (supervisor.Service, error) {
+					<-gate
+					return idle(ctx)
+				}})
 			begun <- err
 		}()
 		synctest.Wait()
@@ -326,17 +344,19 @@ func TestCallersMayLeave(t *testing.T) {
 		// A call that waits when the supervisor ends is refused.
 		hold := make(chan struct{})
 		go func() {
-			begun <- second(r.StartChild(ctx, supervisor.Child{ID: "hold", Start: func(ctx context.Context) (supervisor.Service, error) {
-				close(hold)
-				<-ctx.Done()
-				return nil, ctx.Err()
-			}}))
+			begun <- second(r.StartChild(ctx,
+				supervisor.Child{ID: "hold", Start: func(ctx context.Context) (supervisor.Service, error) {
+					close(hold)
+					<-ctx.Done()
+					return nil, ctx.Err()
+				}}))
 		}()
 		<-hold
 		go func() { begun <- r.TerminateChild(ctx, "next") }()
 		synctest.Wait()
 		require.NoError(t, r.Stop(ctx))
 		first, other := <-begun, <-begun
-		require.True(t, errors.Is(first, supervisor.ErrNotRunning) || errors.Is(other, supervisor.ErrNotRunning), "%v, %v", first, other)
+		require.True(t, errors.Is(first, supervisor.ErrNotRunning) || errors.Is(other, supervisor.ErrNotRunning),
+			"%v, %v", first, other)
 	})
 }

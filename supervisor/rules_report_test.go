@@ -19,7 +19,9 @@ import (
 // Each report has the supervisor's place, the context, the reason and the offender.
 func TestRule78_Rule79_Reports(t *testing.T) {
 	p := newProbe("p")
-	r, w := tree(t, supervisor.Spec{Name: "root", Intensity: many(1), Build: children(nested("sub", supervisor.Transient, supervisor.Spec{Intensity: many(1), Build: children(p.child(0))}))})
+	r, w := tree(t, supervisor.Spec{Name: "root", Intensity: many(1),
+		Build: children(nested("sub", supervisor.Transient,
+			supervisor.Spec{Intensity: many(1), Build: children(p.child(0))}))})
 	first := <-p.starts
 	started := until(t, w, 1, at("sub/p"))
 	require.False(t, started.Explicit)
@@ -30,7 +32,8 @@ func TestRule78_Rule79_Reports(t *testing.T) {
 	p.end(fmt.Errorf("once more: %w", errCrash))
 	g := until[supervisor.GaveUp](t, w, 1, nil)
 	require.Equal(t, "sub", g.Path)
-	require.Equal(t, "sub: supervisor sub gave up: reached maximum restart intensity (1 in 1h0m0s): last was sub/p: once more: crash", g.String())
+	require.Equal(t, "sub: supervisor sub gave up: reached maximum restart intensity (1 in 1h0m0s): last was sub/p: "+
+		"once more: crash", g.String())
 	_, err := r.StartChild(ctx, supervisor.Child{ID: "x", Start: idle})
 	require.NoError(t, err)
 	require.True(t, until(t, w, 1, at("x")).Explicit) // external_start_no_progress_log
@@ -45,14 +48,16 @@ func TestRule78_Rule79_Reports(t *testing.T) {
 // code_change, code_change_map, significant_upgrade_*
 func TestRule81_Reload(t *testing.T) {
 	a, b, c := newProbe("a"), newProbe("b"), newProbe("c")
-	s, err := supervisor.New(supervisor.Spec{Build: children(a.child(supervisor.Temporary), b.child(supervisor.Transient))})
+	s, err := supervisor.New(supervisor.Spec{Build: children(a.child(supervisor.Temporary),
+		b.child(supervisor.Transient))})
 	require.NoError(t, err)
 	r, err := s.Start(ctx)
 	require.NoError(t, err)
 	<-a.starts
 	first := <-b.starts
 	require.NoError(t, s.Reload(ctx, supervisor.Spec{
-		Strategy: supervisor.OneForAll, Intensity: many(7), AutoShutdown: supervisor.AnySignificant, Build: children(c.child(0), b.significant(supervisor.Transient)),
+		Strategy: supervisor.OneForAll, Intensity: many(7), AutoShutdown: supervisor.AnySignificant,
+		Build: children(c.child(0), b.significant(supervisor.Transient)),
 	}))
 	list, err := r.WhichChildren()
 	require.NoError(t, err)
@@ -71,9 +76,13 @@ func TestRule81_Reload(t *testing.T) {
 		require.Error(t, r.Reload(ctx, bad))
 		require.Equal(t, many(7), r.Tree().Intensity)
 	}
-	require.NoError(t, r.Reload(ctx, supervisor.Spec{Build: func(context.Context) ([]supervisor.Child, error) { return nil, supervisor.ErrIgnore }}))
+	require.NoError(t, r.Reload(ctx, supervisor.Spec{Build: func(context.Context) ([]supervisor.Child, error) {
+		return nil, supervisor.ErrIgnore
+	}}))
 	require.Equal(t, many(7), r.Tree().Intensity)
-	require.NoError(t, r.Reload(ctx, supervisor.Spec{AutoShutdown: supervisor.AnySignificant, Build: children(a.child(supervisor.Temporary), b.significant(supervisor.Transient), c.child(0))}))
+	require.NoError(t, r.Reload(ctx,
+		supervisor.Spec{AutoShutdown: supervisor.AnySignificant,
+			Build: children(a.child(supervisor.Temporary), b.significant(supervisor.Transient), c.child(0))}))
 	spec, err := r.ChildSpec("a")
 	require.NoError(t, err)
 	require.Nil(t, spec.Start) // rule 21 holds
@@ -128,14 +137,17 @@ func TestRule81_RestartsAfterAReload(t *testing.T) {
 
 // code_change_simple, code_change_simple_map
 func TestRule81_DynamicReload(t *testing.T) {
-	d, r, w := dynamic(t, supervisor.DynamicSpec[*probe]{Restart: supervisor.Temporary, Intensity: supervisor.Intensity{Period: time.Hour}})
+	d, r, w := dynamic(t, supervisor.DynamicSpec[*probe]{Restart: supervisor.Temporary,
+		Intensity: supervisor.Intensity{Period: time.Hour}})
 	old, p := newProbe("old"), newProbe("p")
 	_, err := d.StartChild(ctx, "old", old)
 	require.NoError(t, err)
-	spec := supervisor.DynamicSpec[*probe]{Name: "new", Intensity: many(5), MaxChildren: 2, Verbose: true, Start: func(ctx context.Context, p *probe) (supervisor.Service, error) {
-		return supervisor.ServiceFunc(p.serve), nil // it does not count
-	}}
-	for _, bad := range []supervisor.DynamicSpec[*probe]{{}, {Start: spec.Start, MaxChildren: -1}, {Start: spec.Start, Shutdown: -7}, {Start: spec.Start, Intensity: supervisor.Intensity{Max: 1}}} {
+	spec := supervisor.DynamicSpec[*probe]{Name: "new", Intensity: many(5), MaxChildren: 2, Verbose: true,
+		Start: func(ctx context.Context, p *probe) (supervisor.Service, error) {
+			return supervisor.ServiceFunc(p.serve), nil // it does not count
+		}}
+	for _, bad := range []supervisor.DynamicSpec[*probe]{{}, {Start: spec.Start, MaxChildren: -1},
+		{Start: spec.Start, Shutdown: -7}, {Start: spec.Start, Intensity: supervisor.Intensity{Max: 1}}} {
 		require.ErrorIs(t, d.Reload(bad), supervisor.ErrSpec)
 	}
 	require.NoError(t, d.Reload(spec))
@@ -200,7 +212,8 @@ func TestRule81_AutoShutdownChanges(t *testing.T) {
 						until(t, w, 1, exitOf(p.id))
 						w.Settle(t, r)
 					}
-					any, all := significant && to == supervisor.AnySignificant, significant && to == supervisor.AllSignificant
+					any, all := significant && to == supervisor.AnySignificant, significant &&
+						to == supervisor.AllSignificant
 					if ends(a, any); !any {
 						ends(b, all)
 					}
@@ -214,9 +227,13 @@ func TestRule81_AutoShutdownChanges(t *testing.T) {
 // temporary.
 func TestRule81_DynamicReloadBetweenTwoAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for restart, again := range map[supervisor.Restart]bool{supervisor.Permanent: true, supervisor.Temporary: false} {
+		for restart, again := range map[supervisor.Restart]bool{supervisor.Permanent: true,
+			supervisor.Temporary: false} {
 			p := newProbe("p")
-			spec := supervisor.DynamicSpec[*probe]{Intensity: many(9), Backoff: supervisor.Backoff{Min: time.Second}, Start: func(ctx context.Context, p *probe) (supervisor.Service, error) { return p.start(ctx) }}
+			spec := supervisor.DynamicSpec[*probe]{Intensity: many(9), Backoff: supervisor.Backoff{Min: time.Second},
+				Start: func(ctx context.Context, p *probe) (supervisor.Service, error) {
+					return p.start(ctx)
+				}}
 			d, r, _ := dynamic(t, spec)
 			_, err := d.StartChild(ctx, "p", p)
 			require.NoError(t, err)
@@ -239,7 +256,8 @@ func TestRule81_DynamicReloadBetweenTwoAttempts(t *testing.T) {
 // (simple_global_supervisor).
 func TestPathsNameTheLivingIncarnation(t *testing.T) {
 	p := newProbe("p")
-	r, w := tree(t, supervisor.Spec{Intensity: many(9), Build: children(nested("sub", 0, supervisor.Spec{Intensity: many(9), Build: children(p.child(0))}))})
+	r, w := tree(t, supervisor.Spec{Intensity: many(9),
+		Build: children(nested("sub", 0, supervisor.Spec{Intensity: many(9), Build: children(p.child(0))}))})
 	last := <-p.starts
 	for i, path := range []string{"sub/p", "sub", "sub/p"} {
 		require.NoError(t, r.Kill(path, nil))
@@ -262,7 +280,8 @@ func TestRule25_ChildrenAreNamedByID(t *testing.T) {
 			require.NotEqual(t, reflect.TypeFor[supervisor.Ref](), m.Type.In(j), m.Name)
 		}
 	}
-	r, _ := tree(t, supervisor.Spec{Build: children(nested("sub", 0, supervisor.Spec{Build: children(supervisor.Child{ID: "x", Start: idle})}))})
+	r, _ := tree(t, supervisor.Spec{
+		Build: children(nested("sub", 0, supervisor.Spec{Build: children(supervisor.Child{ID: "x", Start: idle})}))})
 	require.ErrorIs(t, r.TerminateChild(ctx, "sub/x"), supervisor.ErrNotFound)
 	require.Equal(t, 2, len(steps(r)), "nothing has stopped")
 }
@@ -272,10 +291,11 @@ func TestSelfCall_WouldDeadlock(t *testing.T) {
 	p := newProbe("p")
 	var sub *supervisor.Supervisor
 	var r *supervisor.Run
-	r, _ = tree(t, supervisor.Spec{Build: children(supervisor.Child{ID: "sub", Start: func(context.Context) (_ supervisor.Service, err error) {
-		sub, err = supervisor.New(supervisor.Spec{Build: children(p.child(0))})
-		return sub, err
-	}})})
+	r, _ = tree(t, supervisor.Spec{
+		Build: children(supervisor.Child{ID: "sub", Start: func(context.Context) (_ supervisor.Service, err error) {
+			sub, err = supervisor.New(supervisor.Spec{Build: children(p.child(0))})
+			return sub, err
+		}})})
 	<-p.starts
 	errs := make(chan error, 9)
 	p.do(func(ctx context.Context) error {
@@ -304,28 +324,30 @@ func TestSelfCall_WouldDeadlock(t *testing.T) {
 // A supervisor that a service runs itself is in the tree below it, under its name.
 func TestInnerSupervisor(t *testing.T) {
 	leaf := newProbe("leaf")
-	r, w := tree(t, supervisor.Spec{Build: children(supervisor.Child{ID: "engine", Ack: supervisor.AckReady, Start: supervisor.Start(func(ctx context.Context) error {
-		s, err := supervisor.New(supervisor.Spec{Name: "inner", Build: children(leaf.child(0))})
-		if err != nil {
-			return err
-		}
-		run, err := s.Start(ctx)
-		if err != nil {
-			return err
-		}
-		if _, err := s.Start(ctx); !errors.Is(err, supervisor.ErrRunning) {
-			return err
-		}
-		twin, err := supervisor.New(supervisor.Spec{Name: "inner"})
-		if err != nil {
-			return err
-		}
-		if err := twin.Serve(ctx); !errors.Is(err, supervisor.ErrAlreadyStarted) {
-			return err
-		}
-		supervisor.Ready(ctx)
-		return run.Wait()
-	})})})
+	r, w := tree(t, supervisor.Spec{
+		Build: children(supervisor.Child{ID: "engine", Ack: supervisor.AckReady,
+			Start: supervisor.Start(func(ctx context.Context) error {
+				s, err := supervisor.New(supervisor.Spec{Name: "inner", Build: children(leaf.child(0))})
+				if err != nil {
+					return err
+				}
+				run, err := s.Start(ctx)
+				if err != nil {
+					return err
+				}
+				if _, err := s.Start(ctx); !errors.Is(err, supervisor.ErrRunning) {
+					return err
+				}
+				twin, err := supervisor.New(supervisor.Spec{Name: "inner"})
+				if err != nil {
+					return err
+				}
+				if err := twin.Serve(ctx); !errors.Is(err, supervisor.ErrAlreadyStarted) {
+					return err
+				}
+				supervisor.Ready(ctx)
+				return run.Wait()
+			})})})
 	<-leaf.starts
 	require.Equal(t, supervisor.Running, mustFind(t, r, "engine/inner/leaf").State)
 	require.NoError(t, r.Kill("engine/inner/leaf", nil))
@@ -339,7 +361,10 @@ func TestInnerSupervisor(t *testing.T) {
 func TestObservers(t *testing.T) {
 	t.Run("one that panics is detached, and the others hear of it", func(t *testing.T) {
 		for _, bad := range []func(){func() { panic("observer") }, func() { runtime.Goexit() }} {
-			_, w := tree(t, supervisor.Spec{Observers: []supervisor.Observer{supervisor.ObserverFunc(func(supervisor.Event) { bad() })}})
+			_, w := tree(t, supervisor.Spec{
+				Observers: []supervisor.Observer{supervisor.ObserverFunc(func(supervisor.Event) {
+					bad()
+				})}})
 			require.Error(t, until[supervisor.ObserverFailed](t, w, 1, nil).Err)
 		}
 	})
@@ -347,18 +372,19 @@ func TestObservers(t *testing.T) {
 		gate := make(chan struct{})
 		lost := make(chan uint64, 1)
 		blocked := make(chan struct{}, 1)
-		s, err := supervisor.New(supervisor.Spec{Intensity: many(1 << 20), Observers: []supervisor.Observer{supervisor.ObserverFunc(func(e supervisor.Event) {
-			select {
-			case blocked <- struct{}{}:
-			default:
-			}
-			<-gate
-			if d, ok := e.(supervisor.EventsDropped); ok {
-				lost <- d.Count
-			}
-		})}, Build: children(supervisor.Child{ID: "p", Start: func(context.Context) (supervisor.Service, error) {
-			return supervisor.ServiceFunc(func(context.Context) error { return errCrash }), nil
-		}})})
+		s, err := supervisor.New(supervisor.Spec{Intensity: many(1 << 20),
+			Observers: []supervisor.Observer{supervisor.ObserverFunc(func(e supervisor.Event) {
+				select {
+				case blocked <- struct{}{}:
+				default:
+				}
+				<-gate
+				if d, ok := e.(supervisor.EventsDropped); ok {
+					lost <- d.Count
+				}
+			})}, Build: children(supervisor.Child{ID: "p", Start: func(context.Context) (supervisor.Service, error) {
+				return supervisor.ServiceFunc(func(context.Context) error { return errCrash }), nil
+			}})})
 		require.NoError(t, err)
 		r, err := s.Start(ctx)
 		require.NoError(t, err)
@@ -378,7 +404,8 @@ func TestObservers(t *testing.T) {
 	t.Run("of a nested supervisor they get its subtree", func(t *testing.T) {
 		inner := suptest.NewRecorder()
 		p := newProbe("p")
-		r, _ := tree(t, supervisor.Spec{Build: children(supervisor.Child{ID: "x", Start: idle}, nested("sub", 0, supervisor.Spec{Observers: []supervisor.Observer{inner}, Build: children(p.child(0))}))})
+		r, _ := tree(t, supervisor.Spec{Build: children(supervisor.Child{ID: "x", Start: idle},
+			nested("sub", 0, supervisor.Spec{Observers: []supervisor.Observer{inner}, Build: children(p.child(0))}))})
 		require.NoError(t, r.Stop(ctx))
 		until[supervisor.SupervisorStopped](t, inner, 1, nil)
 		for _, e := range inner.Events() {
@@ -400,7 +427,10 @@ func TestObservers(t *testing.T) {
 	t.Run("flush is bounded", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			gate := make(chan struct{})
-			s, err := supervisor.New(supervisor.Spec{Observers: []supervisor.Observer{supervisor.ObserverFunc(func(supervisor.Event) { <-gate })}})
+			s, err := supervisor.New(
+				supervisor.Spec{Observers: []supervisor.Observer{supervisor.ObserverFunc(func(supervisor.Event) {
+					<-gate
+				})}})
 			require.NoError(t, err)
 			c, cancel := context.WithCancel(ctx)
 			cancel()

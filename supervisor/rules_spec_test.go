@@ -73,7 +73,8 @@ func TestRule05_Rule06_Rule31_ChildSpecs(t *testing.T) {
 		"Backoff has no Min":              {ID: "a", Start: idle, Backoff: supervisor.Backoff{Max: 1}},
 		"Backoff is from 2ns to 1ns":      {ID: "a", Start: idle, Backoff: supervisor.Backoff{Min: 2, Max: 1}},
 		"Backoff.Factor is 0.5, expected": {ID: "a", Start: idle, Backoff: supervisor.Backoff{Min: 1, Factor: .5}},
-		"Backoff.Jitter is NaN, expected": {ID: "a", Start: idle, Backoff: supervisor.Backoff{Min: 1, Jitter: math.NaN()}},
+		"Backoff.Jitter is NaN, expected": {ID: "a", Start: idle,
+			Backoff: supervisor.Backoff{Min: 1, Jitter: math.NaN()}},
 	} {
 		err := supervisor.CheckChildren([]supervisor.Child{c})
 		require.ErrorIs(t, err, supervisor.ErrSpec, want)
@@ -102,7 +103,8 @@ func TestRule07_Rule10_SignificantAndAutoShutdown(t *testing.T) {
 	for _, restart := range []supervisor.Restart{supervisor.Permanent, supervisor.Transient, supervisor.Temporary} {
 		for _, significant := range []bool{false, true} {
 			c := supervisor.Child{ID: "a", Start: idle, Restart: restart, Significant: significant}
-			for _, auto := range []supervisor.AutoShutdown{supervisor.Never, supervisor.AnySignificant, supervisor.AllSignificant} {
+			for _, auto := range []supervisor.AutoShutdown{supervisor.Never, supervisor.AnySignificant,
+				supervisor.AllSignificant} {
 				err := supervisor.CheckChildren([]supervisor.Child{c}, auto)
 				switch {
 				case significant && auto == supervisor.Never: // comes first
@@ -118,7 +120,8 @@ func TestRule07_Rule10_SignificantAndAutoShutdown(t *testing.T) {
 		}
 	}
 	r, _ := tree(t, supervisor.Spec{})
-	_, err := r.StartChild(ctx, supervisor.Child{ID: "a", Start: idle, Restart: supervisor.Transient, Significant: true})
+	_, err := r.StartChild(ctx, supervisor.Child{ID: "a", Start: idle, Restart: supervisor.Transient,
+		Significant: true})
 	require.ErrorContains(t, err, "AutoShutdown is Never")
 }
 
@@ -139,9 +142,12 @@ func TestRule08_Rule09_AllSpecsAreCheckedBeforeTheFirstStart(t *testing.T) {
 }
 
 func TestRule46_Rule47_Rule64_Lint(t *testing.T) {
-	spec := supervisor.Spec{Strategy: supervisor.OneForAll, Intensity: supervisor.Intensity{Max: 3, Period: 10 * time.Second}, AutoShutdown: supervisor.AnySignificant}
+	spec := supervisor.Spec{Strategy: supervisor.OneForAll,
+		Intensity: supervisor.Intensity{Max: 3, Period: 10 * time.Second}, AutoShutdown: supervisor.AnySignificant}
 	warnings := supervisor.Lint(spec, []supervisor.Child{
-		{ID: "slow", Shutdown: 5 * time.Second}, {ID: "late", Backoff: supervisor.Backoff{Min: time.Second, Max: time.Minute}}, {ID: "fine", Shutdown: time.Second},
+		{ID: "slow", Shutdown: 5 * time.Second},
+		{ID: "late", Backoff: supervisor.Backoff{Min: time.Second, Max: time.Minute}},
+		{ID: "fine", Shutdown: time.Second},
 	})
 	require.Len(t, warnings, 3)
 	require.Contains(t, warnings[0], `child "slow": a group restart`)

@@ -32,7 +32,8 @@ func TestRule11_Rule12_Build(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, s.Serve(ctx)) // as a process that ends normally
 
-	r, _ := tree(t, supervisor.Spec{Build: children(nested("sub", supervisor.Permanent, supervisor.Spec{Build: ignore}))})
+	r, _ := tree(t, supervisor.Spec{
+		Build: children(nested("sub", supervisor.Permanent, supervisor.Spec{Build: ignore}))})
 	require.Equal(t, []string{"0sub"}, steps(r))
 	require.Equal(t, supervisor.NotRunning, state(t, r, "sub"))
 }
@@ -42,10 +43,11 @@ func TestRule12_BuildHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		w := suptest.NewRecorder()
-		s, err := supervisor.New(supervisor.Spec{Observers: []supervisor.Observer{w}, Build: func(context.Context) ([]supervisor.Child, error) {
-			<-release
-			return nil, nil
-		}})
+		s, err := supervisor.New(supervisor.Spec{Observers: []supervisor.Observer{w},
+			Build: func(context.Context) ([]supervisor.Child, error) {
+				<-release
+				return nil, nil
+			}})
 		require.NoError(t, err)
 		c, cancel := context.WithCancel(ctx)
 		done := make(chan error)
@@ -65,14 +67,15 @@ func TestRule12_BuildHangs(t *testing.T) {
 func TestRule13_Rule62_StartsInOrderStopsInReverse(t *testing.T) {
 	a, b, c := newProbe("a"), newProbe("b"), newProbe("c")
 	ready := make(chan struct{})
-	slow := supervisor.Child{ID: "b", Ack: supervisor.AckReady, Start: supervisor.Start(func(ctx context.Context) error {
-		<-ready
-		require.Zero(t, c.began()) // nobody starts before the one before has acknowledged
-		supervisor.Ready(ctx)
-		supervisor.Ready(ctx)
-		<-ctx.Done()
-		return ctx.Err()
-	})}
+	slow := supervisor.Child{ID: "b", Ack: supervisor.AckReady,
+		Start: supervisor.Start(func(ctx context.Context) error {
+			<-ready
+			require.Zero(t, c.began()) // nobody starts before the one before has acknowledged
+			supervisor.Ready(ctx)
+			supervisor.Ready(ctx)
+			<-ctx.Done()
+			return ctx.Err()
+		})}
 	_ = b
 	s, err := supervisor.New(supervisor.Spec{Build: children(a.child(0), slow, c.child(0))})
 	require.NoError(t, err)
@@ -86,10 +89,11 @@ func TestRule13_Rule62_StartsInOrderStopsInReverse(t *testing.T) {
 // extra_return, sup_start_child_returns_error
 func TestRule14_StartReturns(t *testing.T) {
 	r, _ := tree(t, supervisor.Spec{})
-	ref, err := r.StartChild(ctx, supervisor.Child{ID: "info", Start: func(ctx context.Context) (supervisor.Service, error) {
-		supervisor.SetInfo(ctx, 42)
-		return idle(ctx)
-	}})
+	ref, err := r.StartChild(ctx,
+		supervisor.Child{ID: "info", Start: func(ctx context.Context) (supervisor.Service, error) {
+			supervisor.SetInfo(ctx, 42)
+			return idle(ctx)
+		}})
 	require.NoError(t, err)
 	require.Equal(t, 42, ref.Info())
 	for name, start := range map[string]supervisor.StartFunc{
@@ -107,17 +111,21 @@ func TestRule14_StartReturns(t *testing.T) {
 		_, err = r.WhichChild(name) // nothing is stored
 		require.ErrorIs(t, err, supervisor.ErrNotFound)
 	}
-	early := supervisor.Child{ID: "early", Ack: supervisor.AckReady, Start: supervisor.Start(func(context.Context) error { return nil })}
+	early := supervisor.Child{ID: "early", Ack: supervisor.AckReady,
+		Start: supervisor.Start(func(context.Context) error {
+			return nil
+		})}
 	_, err = r.StartChild(ctx, early)
 	require.ErrorIs(t, err, supervisor.ErrEndedBeforeReady)
 }
 
 func TestRule15_StartIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		obeys := supervisor.Child{ID: "hung", StartTimeout: time.Second, Start: func(ctx context.Context) (supervisor.Service, error) {
-			<-ctx.Done()
-			return nil, context.Cause(ctx)
-		}}
+		obeys := supervisor.Child{ID: "hung", StartTimeout: time.Second,
+			Start: func(ctx context.Context) (supervisor.Service, error) {
+				<-ctx.Done()
+				return nil, context.Cause(ctx)
+			}}
 		s, err := supervisor.New(supervisor.Spec{Build: children(obeys)})
 		require.NoError(t, err)
 		begin := time.Now()
@@ -127,10 +135,12 @@ func TestRule15_StartIsBounded(t *testing.T) {
 
 		// One that ignores its context too is an orphan, after its shutdown time.
 		release := make(chan struct{})
-		s, err = supervisor.New(supervisor.Spec{Build: children(supervisor.Child{ID: "deaf", Start: func(context.Context) (supervisor.Service, error) {
-			<-release
-			return nil, nil
-		}})})
+		s, err = supervisor.New(
+			supervisor.Spec{Build: children(supervisor.Child{ID: "deaf",
+				Start: func(context.Context) (supervisor.Service, error) {
+					<-release
+					return nil, nil
+				}})})
 		require.NoError(t, err)
 		begin = time.Now()
 		_, err = s.Start(ctx)
@@ -148,11 +158,14 @@ func TestRule15_StartIsBounded(t *testing.T) {
 func TestRule15_StopDuringStart(t *testing.T) {
 	started := make(chan struct{})
 	a, c := newProbe("a"), newProbe("c")
-	s, err := supervisor.New(supervisor.Spec{Build: children(a.child(0), supervisor.Child{ID: "b", StartTimeout: supervisor.Infinity, Start: func(ctx context.Context) (supervisor.Service, error) {
-		close(started)
-		<-ctx.Done()
-		return nil, ctx.Err()
-	}}, c.child(0))})
+	s, err := supervisor.New(supervisor.Spec{
+		Build: children(a.child(0),
+			supervisor.Child{ID: "b", StartTimeout: supervisor.Infinity,
+				Start: func(ctx context.Context) (supervisor.Service, error) {
+					close(started)
+					<-ctx.Done()
+					return nil, ctx.Err()
+				}}, c.child(0))})
 	require.NoError(t, err)
 	cc, cancel := context.WithCancelCause(ctx)
 	done := make(chan error)
@@ -170,9 +183,12 @@ func TestRule15_StopDuringStart(t *testing.T) {
 // sup_start_ignore_child, sup_start_ignore_temporary_child(_start_child)
 func TestRule16_Ignore(t *testing.T) {
 	ignored := func(id string, r supervisor.Restart) supervisor.Child {
-		return supervisor.Child{ID: id, Restart: r, Start: func(context.Context) (supervisor.Service, error) { return nil, supervisor.ErrIgnore }}
+		return supervisor.Child{ID: id, Restart: r, Start: func(context.Context) (supervisor.Service, error) {
+			return nil, supervisor.ErrIgnore
+		}}
 	}
-	r, _ := tree(t, supervisor.Spec{Build: children(ignored("p", supervisor.Permanent), ignored("t", supervisor.Temporary), supervisor.Child{ID: "w", Start: idle})})
+	r, _ := tree(t, supervisor.Spec{Build: children(ignored("p", supervisor.Permanent),
+		ignored("t", supervisor.Temporary), supervisor.Child{ID: "w", Start: idle})})
 	n, err := r.CountChildren()
 	require.NoError(t, err)
 	require.Equal(t, supervisor.Counts{Specs: 2, Active: 1, Workers: 2}, n)
@@ -192,7 +208,8 @@ func TestRule16_Ignore(t *testing.T) {
 func TestRule17_FailedStartRollsBack(t *testing.T) {
 	a, b, c, d := newProbe("a"), newProbe("b"), newProbe("c"), newProbe("d")
 	c.before = func(int) error { return errCrash }
-	s, err := supervisor.New(supervisor.Spec{Intensity: many(5), Build: children(a.child(0), b.child(0), c.child(0), d.child(0))})
+	s, err := supervisor.New(supervisor.Spec{Intensity: many(5),
+		Build: children(a.child(0), b.child(0), c.child(0), d.child(0))})
 	require.NoError(t, err)
 	_, err = s.Start(ctx)
 	var failed *supervisor.StartError
@@ -211,11 +228,14 @@ func TestRule18_FailedStartsNest(t *testing.T) {
 	faulty := newProbe("faulty")
 	faulty.before = func(int) error { return errCrash }
 	s, err := supervisor.New(supervisor.Spec{Name: "root", Build: children(
-		nested("a", supervisor.Permanent, supervisor.Spec{Build: children(nested("b", supervisor.Permanent, supervisor.Spec{Build: children(faulty.child(0))}))}),
+		nested("a", supervisor.Permanent,
+			supervisor.Spec{Build: children(nested("b", supervisor.Permanent,
+				supervisor.Spec{Build: children(faulty.child(0))}))}),
 	)})
 	require.NoError(t, err)
 	_, err = s.Start(ctx)
-	require.EqualError(t, err, `child "a" failed to start: child "b" failed to start: child "faulty" failed to start: crash`)
+	require.EqualError(t, err,
+		`child "a" failed to start: child "b" failed to start: child "faulty" failed to start: crash`)
 	var failed *supervisor.StartError
 	require.ErrorAs(t, err, &failed)
 	require.Equal(t, "a", failed.Path)

@@ -73,7 +73,9 @@ func TestRule58_QuietEnds(t *testing.T) {
 			class supervisor.Class
 		}{
 			{"context's error", func(ctx context.Context) error { return ctx.Err() }, true, supervisor.Shutdown},
-			{"wrapped cause", func(ctx context.Context) error { return fmt.Errorf("bye: %w", context.Cause(ctx)) }, true, supervisor.Shutdown},
+			{"wrapped cause", func(ctx context.Context) error {
+				return fmt.Errorf("bye: %w", context.Cause(ctx))
+			}, true, supervisor.Shutdown},
 			{"shutdown", func(context.Context) error { return supervisor.ErrShutdown }, true, supervisor.Shutdown},
 			{"nil, as services in Go obey", func(context.Context) error { return nil }, true, supervisor.Normal},
 			{"crash", func(context.Context) error { return errCrash }, false, supervisor.Abnormal},
@@ -108,7 +110,8 @@ func TestRule58_QuietEnds(t *testing.T) {
 
 // What ended by itself just before it was told: normal is reported for a permanent child only.
 func TestRule58_Rule59_EndedBeforeItWasTold(t *testing.T) {
-	for restart, reported := range map[supervisor.Restart]bool{supervisor.Permanent: true, supervisor.Transient: false} {
+	for restart, reported := range map[supervisor.Restart]bool{supervisor.Permanent: true,
+		supervisor.Transient: false} {
 		p, d := newProbe("p"), newProbe("d")
 		r, w := tree(t, supervisor.Spec{Build: children(p.child(restart))})
 		info, err := r.WhichChild("p")
@@ -143,7 +146,8 @@ func TestRule58_KilledBeforeABrutalStop(t *testing.T) {
 		p, first, d := newProbe("p"), newProbe("first"), newProbe("d")
 		c := p.child(supervisor.Permanent)
 		c.Shutdown = shutdown
-		r, w := tree(t, supervisor.Spec{Strategy: supervisor.OneForAll, Intensity: many(1), Build: children(first.child(0), c)})
+		r, w := tree(t, supervisor.Spec{Strategy: supervisor.OneForAll, Intensity: many(1),
+			Build: children(first.child(0), c)})
 		// Both end while the supervisor is busy: the first is the reason of the group restart, p is
 		// met dead in it.
 		d.before = func(n int) error {
@@ -170,7 +174,10 @@ func TestRule58_KilledBeforeABrutalStop(t *testing.T) {
 func TestTree_IsNotSettledWhileASupervisorStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProbe("p")
-		d, err := supervisor.NewDynamic(supervisor.DynamicSpec[*probe]{Start: func(ctx context.Context, p *probe) (supervisor.Service, error) { return p.start(ctx) }})
+		d, err := supervisor.NewDynamic(
+			supervisor.DynamicSpec[*probe]{Start: func(ctx context.Context, p *probe) (supervisor.Service, error) {
+				return p.start(ctx)
+			}})
 		require.NoError(t, err)
 		r, _ := tree(t, supervisor.Spec{Intensity: many(9), Build: children(
 			nested("sub", 0, supervisor.Spec{Build: children(p.child(0))}),
@@ -200,7 +207,8 @@ func TestRule60_OrphanPolicies(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			h, p := newHang("h"), newProbe("p")
 			r, w := tree(t, supervisor.Spec{Build: children(nested("sub", 0, supervisor.Spec{
-				Strategy: supervisor.OneForAll, Intensity: many(100), Build: children(p.child(0), h.child(0, supervisor.Escalate)),
+				Strategy: supervisor.OneForAll, Intensity: many(100),
+				Build: children(p.child(0), h.child(0, supervisor.Escalate)),
 			}))})
 			<-h.starts
 			<-p.starts
@@ -255,7 +263,9 @@ func TestRule60_OrphanPolicies(t *testing.T) {
 	t.Run("escalate at the root's stop", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			h, p := newHang("h"), newProbe("p")
-			r, w := tree(t, supervisor.Spec{Build: children(nested("sub", 0, supervisor.Spec{Build: children(p.child(0), h.child(0, supervisor.Escalate))}))})
+			r, w := tree(t, supervisor.Spec{
+				Build: children(nested("sub", 0,
+					supervisor.Spec{Build: children(p.child(0), h.child(0, supervisor.Escalate))}))})
 			<-h.starts
 			// the orphan is below, and told
 			require.ErrorContains(t, r.Stop(ctx), "sub/h did not end within its shutdown time")
@@ -276,9 +286,10 @@ func TestRule60_OrphanPolicies(t *testing.T) {
 	t.Run("escalate when the child ends by itself", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			release := make(chan struct{})
-			c := supervisor.Child{ID: "h", Restart: supervisor.Temporary, Shutdown: time.Second, Start: supervisor.Start(func(ctx context.Context) error {
-				return supervisor.Go(ctx, func(context.Context) error { <-release; return nil })
-			})}
+			c := supervisor.Child{ID: "h", Restart: supervisor.Temporary, Shutdown: time.Second,
+				Start: supervisor.Start(func(ctx context.Context) error {
+					return supervisor.Go(ctx, func(context.Context) error { <-release; return nil })
+				})}
 			r, _ := tree(t, supervisor.Spec{Intensity: many(9), Build: children(c)})
 			// a descendant that does not end makes the child an orphan
 			require.ErrorIs(t, r.Wait(), supervisor.ErrOrphan)
@@ -315,7 +326,12 @@ func TestRule61_Rule63_ReasonOfTheStop(t *testing.T) {
 
 	// A caller of Stop may leave; the stop goes on.
 	gate := make(chan struct{})
-	r, _ = tree(t, supervisor.Spec{Build: children(supervisor.Child{ID: "slow", Start: supervisor.Start(func(ctx context.Context) error { <-ctx.Done(); <-gate; return nil })})})
+	r, _ = tree(t, supervisor.Spec{
+		Build: children(supervisor.Child{ID: "slow", Start: supervisor.Start(func(ctx context.Context) error {
+			<-ctx.Done()
+			<-gate
+			return nil
+		})})})
 	gone, cancel3 := context.WithCancel(ctx)
 	cancel3()
 	require.ErrorIs(t, r.Stop(gone), context.Canceled)
@@ -325,13 +341,16 @@ func TestRule61_Rule63_ReasonOfTheStop(t *testing.T) {
 
 func TestRule64_SupervisorsAreWaitedForWithoutLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		slow := supervisor.Child{ID: "slow", Shutdown: time.Hour, Start: supervisor.Start(func(ctx context.Context) error {
-			<-ctx.Done()
-			timer := time.NewTimer(time.Hour - 1)
-			<-timer.C
-			return ctx.Err()
-		})}
-		r, _ := tree(t, supervisor.Spec{Build: children(nested("a", 0, supervisor.Spec{Build: children(nested("b", 0, supervisor.Spec{Build: children(slow)}))}))})
+		slow := supervisor.Child{ID: "slow", Shutdown: time.Hour,
+			Start: supervisor.Start(func(ctx context.Context) error {
+				<-ctx.Done()
+				timer := time.NewTimer(time.Hour - 1)
+				<-timer.C
+				return ctx.Err()
+			})}
+		r, _ := tree(t, supervisor.Spec{
+			Build: children(nested("a", 0,
+				supervisor.Spec{Build: children(nested("b", 0, supervisor.Spec{Build: children(slow)}))}))})
 		begin := time.Now()
 		require.NoError(t, r.Stop(ctx))
 		require.Equal(t, time.Hour-1, time.Since(begin))
@@ -344,7 +363,8 @@ var errReason = errors.New("reason")
 func TestKill(t *testing.T) {
 	leaf, mate, own := newProbe("leaf"), newProbe("mate"), newProbe("own")
 	r, w := tree(t, supervisor.Spec{Name: "root", Intensity: many(20), Build: children(
-		own.child(0), nested("sub", 0, supervisor.Spec{Intensity: many(20), Build: children(leaf.child(0), mate.child(0))}),
+		own.child(0), nested("sub", 0,
+			supervisor.Spec{Intensity: many(20), Build: children(leaf.child(0), mate.child(0))}),
 	)})
 	first := <-leaf.starts
 	leaf.do(func(ctx context.Context) error { // whatever it returns
@@ -369,7 +389,8 @@ func TestKill(t *testing.T) {
 	<-leaf.starts
 	until(t, w, 2, at("sub"))
 	history := steps(r)
-	require.Equal(t, []string{"-sub/mate", "-sub/leaf", "!sub", "+sub/leaf", "+sub/mate", "+sub"}, history[len(history)-6:])
+	require.Equal(t, []string{"-sub/mate", "-sub/leaf", "!sub", "+sub/leaf", "+sub/mate", "+sub"},
+		history[len(history)-6:])
 	require.ErrorIs(t, r.Kill("own/x", nil), supervisor.ErrNotFound)
 
 	// The root itself.
@@ -386,11 +407,12 @@ func TestKill_DuringAHangingStart(t *testing.T) {
 	begun := make(chan struct{})
 	failed := make(chan error)
 	go func() {
-		_, err := r.StartChild(ctx, supervisor.Child{ID: "hung", StartTimeout: supervisor.Infinity, Start: func(ctx context.Context) (supervisor.Service, error) {
-			close(begun)
-			<-ctx.Done()
-			return nil, ctx.Err()
-		}})
+		_, err := r.StartChild(ctx, supervisor.Child{ID: "hung", StartTimeout: supervisor.Infinity,
+			Start: func(ctx context.Context) (supervisor.Service, error) {
+				close(begun)
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}})
 		failed <- err
 	}()
 	<-begun
@@ -422,16 +444,20 @@ func TestInject(t *testing.T) {
 		})}
 		p := newProbe("hard")
 		r, w := tree(t, supervisor.Spec{Build: children(c, p.child(0))})
-		require.NoError(t, r.Inject(ctx, "soft", supervisor.Fault{Name: "boom", Do: func(context.Context) { panic("injected") }}))
+		require.NoError(t, r.Inject(ctx, "soft", supervisor.Fault{Name: "boom", Do: func(context.Context) {
+			panic("injected")
+		}}))
 		require.Equal(t, "boom", until[supervisor.FaultInjected](t, w, 1, nil).Fault)
 		require.Equal(t, "injected", until(t, w, 1, exitOf("soft")).Exit.Panic)
 		begin := time.Now()
-		require.ErrorIs(t, r.Inject(ctx, "hard", supervisor.Fault{Do: func(context.Context) {}}), supervisor.ErrNotInjectable)
+		require.ErrorIs(t, r.Inject(ctx, "hard", supervisor.Fault{Do: func(context.Context) {}}),
+			supervisor.ErrNotInjectable)
 		require.Equal(t, supervisor.InjectTimeout, time.Since(begin))
 		require.ErrorIs(t, r.Inject(ctx, "soft", supervisor.Fault{Name: "nothing"}), supervisor.ErrNotInjectable)
 		gone, cancel := context.WithTimeout(ctx, time.Millisecond)
 		defer cancel()
-		require.ErrorIs(t, r.Inject(gone, "hard", supervisor.Fault{Do: func(context.Context) {}}), context.DeadlineExceeded)
+		require.ErrorIs(t, r.Inject(gone, "hard", supervisor.Fault{Do: func(context.Context) {}}),
+			context.DeadlineExceeded)
 		// An incarnation that is ending takes nothing.
 		<-p.starts
 		gate := make(chan struct{})

@@ -10,9 +10,11 @@ import (
 )
 
 // trio is three permanent probes under a strategy, and the history from after their start.
-func trio(t *testing.T, s supervisor.Strategy, more ...supervisor.Child) (a, b, c *probe, r *supervisor.Run, since func() []string) {
+func trio(t *testing.T, s supervisor.Strategy, more ...supervisor.Child) (a, b, c *probe, r *supervisor.Run,
+	since func() []string) {
 	a, b, c = newProbe("a"), newProbe("b"), newProbe("c")
-	r, w := tree(t, supervisor.Spec{Strategy: s, Intensity: many(3), Build: children(append([]supervisor.Child{a.child(0), b.child(0), c.child(0)}, more...)...)})
+	r, w := tree(t, supervisor.Spec{Strategy: s, Intensity: many(3),
+		Build: children(append([]supervisor.Child{a.child(0), b.child(0), c.child(0)}, more...)...)})
 	for _, p := range []*probe{a, b, c} {
 		<-p.starts
 	}
@@ -65,7 +67,9 @@ func TestRule51_WhoComesBackInAGroupRestart(t *testing.T) {
 		}
 		return idle(ctx)
 	}}
-	_, b, _, r, since := trio(t, supervisor.OneForAll, supervisor.Child{ID: "temporary", Start: idle, Restart: supervisor.Temporary}, done.child(supervisor.Transient), ignoring)
+	_, b, _, r, since := trio(t, supervisor.OneForAll,
+		supervisor.Child{ID: "temporary", Start: idle, Restart: supervisor.Temporary},
+		done.child(supervisor.Transient), ignoring)
 	<-done.starts
 	endNow(t, r, done, nil)
 	require.NoError(t, r.TerminateChild(ctx, "a"))
@@ -160,7 +164,8 @@ func TestRule53_StaleRetry(t *testing.T) {
 // in OTP: the attempt that the limit does not bear comes before what arrived in between.
 func TestRule53_TwoRetries(t *testing.T) {
 	a, b, c := newProbe("a"), newProbe("b"), newProbe("c")
-	r, w := tree(t, supervisor.Spec{Strategy: supervisor.RestForOne, Intensity: many(3), Build: children(a.child(0), b.child(0), c.child(0))})
+	r, w := tree(t, supervisor.Spec{Strategy: supervisor.RestForOne, Intensity: many(3),
+		Build: children(a.child(0), b.child(0), c.child(0))})
 	<-a.starts
 	<-b.starts
 	<-c.starts
@@ -199,9 +204,10 @@ func TestRule54_IgnoreDuringARestart(t *testing.T) {
 func TestTree_ThreeLevels(t *testing.T) {
 	leaf, mate, out := newProbe("leaf"), newProbe("mate"), newProbe("out")
 	r, w := tree(t, supervisor.Spec{Name: "root", Intensity: many(1), Build: children(
-		out.child(0), nested("mid", 0, supervisor.Spec{Strategy: supervisor.OneForAll, Intensity: many(1), Build: children(
-			nested("low", 0, supervisor.Spec{Intensity: many(1), Build: children(leaf.child(0), mate.child(0))}),
-		)}),
+		out.child(0), nested("mid", 0, supervisor.Spec{Strategy: supervisor.OneForAll, Intensity: many(1),
+			Build: children(
+				nested("low", 0, supervisor.Spec{Intensity: many(1), Build: children(leaf.child(0), mate.child(0))}),
+			)}),
 	)})
 	<-leaf.starts
 	leaf.end(errCrash) // low bears one

@@ -45,7 +45,8 @@ type record struct {
 }
 
 func (rec *record) member() member {
-	return member{restart: rec.child.Restart, significant: rec.child.Significant, alive: rec.state == Running || rec.state == Restarting}
+	return member{restart: rec.child.Restart, significant: rec.child.Significant, alive: rec.state == Running ||
+		rec.state == Restarting}
 }
 
 // kindOf is what the child is: what it turned out to be, or what it was declared as.
@@ -57,7 +58,8 @@ func (rec *record) kindOf() Kind {
 }
 
 func newRun(ctx context.Context, s *Supervisor) (*Run, error) {
-	r := &Run{sup: s, spec: *s.specification(), up: make(chan struct{}), box: newMailbox(), state: Starting, byID: map[string]*record{}}
+	r := &Run{sup: s, spec: *s.specification(), up: make(chan struct{}), box: newMailbox(), state: Starting,
+		byID: map[string]*record{}}
 	var err error
 	if r.scope, err = newScope(ctx, r.spec.Name, s, r, r.spec.Observers); err != nil {
 		return nil, err
@@ -72,7 +74,8 @@ func (r *Run) main() {
 	if err == nil {
 		r.setState(Running)
 		r.emit(func(h Header) Event {
-			return SupervisorStarted{Header: h, Kind: SupervisorKind, Strategy: r.spec.Strategy, Intensity: r.spec.Intensity}
+			return SupervisorStarted{Header: h, Kind: SupervisorKind, Strategy: r.spec.Strategy,
+				Intensity: r.spec.Intensity}
 		})
 		close(r.up)
 		r.own.acknowledge()
@@ -136,7 +139,8 @@ func (r *Run) build(f func(context.Context) ([]Child, error)) ([]Child, error) {
 	if f == nil {
 		return nil, nil
 	}
-	b := &incarnation{name: "build", path: r.own.path, hub: r.hub, parent: r.own, policy: Abandon, startTimeout: Infinity, shutdown: DefaultShutdown}
+	b := &incarnation{name: "build", path: r.own.path, hub: r.hub, parent: r.own, policy: Abandon,
+		startTimeout: Infinity, shutdown: DefaultShutdown}
 	b.newContext(r.base)
 	// Its context is the supervisor's, and over when that is told to stop.
 	ctx, cancel := context.WithCancelCause(r.own.ctx)
@@ -232,7 +236,8 @@ func (r *Run) exited(inc *incarnation) {
 func (r *Run) startChild(rec *record, explicit bool) (Ref, error) {
 	inc := r.child(rec.child.ID)
 	c := rec.child
-	inc.record, inc.declared, inc.policy, inc.ack, inc.shutdown, inc.startTimeout = rec, c.Kind, c.Orphan, c.Ack, c.Shutdown, c.StartTimeout
+	inc.record, inc.declared, inc.policy, inc.ack, inc.shutdown, inc.startTimeout = rec, c.Kind, c.Orphan, c.Ack, c.
+		Shutdown, c.StartTimeout
 	inc.newContext(r.base)
 	rec.held = nil
 	r.update(func() { rec.inc, rec.state = inc, Starting })
@@ -255,7 +260,9 @@ func (r *Run) startChild(rec *record, explicit bool) (Ref, error) {
 				rec.child.Start = nil // OTP rule 21
 			}
 		})
-		inc.emit(func(h Header) Event { return ChildStarted{Header: h, Explicit: explicit, Took: time.Since(inc.began)} })
+		inc.emit(func(h Header) Event {
+			return ChildStarted{Header: h, Explicit: explicit, Took: time.Since(inc.began)}
+		})
 		if rec.kind != Worker && c.Kind == Worker && !rec.linted {
 			rec.linted = true
 			for _, w := range lintSupervisor(c) {
@@ -327,7 +334,8 @@ func (r *Run) noteOrphan(rec *record, inc *incarnation) {
 		return
 	}
 	if r.orphan == nil {
-		r.orphan = &GiveUpError{Supervisor: r.own.path, Offender: inc.path, Cause: ErrOrphan, Exit: inc.exit, Intensity: r.spec.Intensity}
+		r.orphan = &GiveUpError{Supervisor: r.own.path, Offender: inc.path, Cause: ErrOrphan, Exit: inc.exit,
+			Intensity: r.spec.Intensity}
 	}
 	if r.ending == nil && r.state == Running && !r.stopping() {
 		r.giveUp(r.orphan)

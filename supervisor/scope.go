@@ -218,8 +218,10 @@ func (inc *incarnation) complete(t Tree) Tree {
 	switch {
 	case n != nil:
 		sub := n.tree()
-		t.Strategy, t.Intensity, t.AutoShutdown, t.InWindow = sub.Strategy, sub.Intensity, sub.AutoShutdown, sub.InWindow
-		t.Children, t.Instances, t.InstancesRunning, t.Busy = sub.Children, sub.Instances, sub.InstancesRunning, sub.Busy || sub.State != Running
+		t.Strategy, t.Intensity, t.AutoShutdown, t.InWindow = sub.Strategy, sub.Intensity, sub.
+			AutoShutdown, sub.InWindow
+		t.Children, t.Instances, t.InstancesRunning, t.Busy = sub.Children, sub.Instances, sub.InstancesRunning, sub.
+			Busy || sub.State != Running
 	case inc.kindOf() != Worker:
 		t.Busy = true // its run is over, and its exit is on the way
 	}

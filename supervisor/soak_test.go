@@ -34,8 +34,10 @@ func TestHammer(t *testing.T) {
 
 // known are the answers that a call may have.
 var known = []error{
-	supervisor.ErrNotFound, supervisor.ErrAlreadyStarted, supervisor.ErrAlreadyPresent, supervisor.ErrRunning, supervisor.ErrRestarting, supervisor.ErrNotRunning,
-	supervisor.ErrKilled, supervisor.ErrNotInjectable, supervisor.ErrMaxChildren, errCrash, context.DeadlineExceeded, context.Canceled, supervisor.ErrEndedBeforeReady,
+	supervisor.ErrNotFound, supervisor.ErrAlreadyStarted, supervisor.ErrAlreadyPresent, supervisor.ErrRunning,
+	supervisor.ErrRestarting, supervisor.ErrNotRunning,
+	supervisor.ErrKilled, supervisor.ErrNotInjectable, supervisor.ErrMaxChildren, errCrash, context.DeadlineExceeded,
+	context.Canceled, supervisor.ErrEndedBeforeReady,
 	supervisor.ErrMaxIntensity, supervisor.ErrShutdown,
 }
 
@@ -72,25 +74,30 @@ func hammer(t *testing.T, seed uint64, callers, calls int) {
 			}), nil
 		}}
 	}
-	pool, err := supervisor.NewDynamic(supervisor.DynamicSpec[string]{Name: "pool", Restart: supervisor.Transient, Intensity: many, MaxChildren: 40,
+	pool, err := supervisor.NewDynamic(supervisor.DynamicSpec[string]{Name: "pool", Restart: supervisor.Transient,
+		Intensity: many, MaxChildren: 40,
 		Start: func(ctx context.Context, id string) (supervisor.Service, error) { return wild(id).Start(ctx) }})
 	require.NoError(t, err)
-	spec := supervisor.Spec{Name: "hammer", Strategy: supervisor.OneForOne, Intensity: many, Build: func(context.Context) ([]supervisor.Child, error) {
-		calm := func(c supervisor.Child) supervisor.Child { c.Start = idle; return c }
-		return []supervisor.Child{
-			calm(wild("a")),
-			nested("all", 0, supervisor.Spec{Strategy: supervisor.OneForAll, Intensity: few, Build: children(calm(wild("b")), calm(wild("c")))}),
-			nested("rest", 0, supervisor.Spec{Strategy: supervisor.RestForOne, Intensity: many, Build: children(calm(wild("d")), calm(wild("e")))}),
-			{ID: "pool", Start: func(context.Context) (supervisor.Service, error) { return pool, nil }},
-		}, nil
-	}}
+	spec := supervisor.Spec{Name: "hammer", Strategy: supervisor.OneForOne, Intensity: many,
+		Build: func(context.Context) ([]supervisor.Child, error) {
+			calm := func(c supervisor.Child) supervisor.Child { c.Start = idle; return c }
+			return []supervisor.Child{
+				calm(wild("a")),
+				nested("all", 0, supervisor.Spec{Strategy: supervisor.OneForAll, Intensity: few,
+					Build: children(calm(wild("b")), calm(wild("c")))}),
+				nested("rest", 0, supervisor.Spec{Strategy: supervisor.RestForOne, Intensity: many,
+					Build: children(calm(wild("d")), calm(wild("e")))}),
+				{ID: "pool", Start: func(context.Context) (supervisor.Service, error) { return pool, nil }},
+			}, nil
+		}}
 	rec := suptest.NewRecorder()
 	spec.Observers = []supervisor.Observer{rec}
 	s, err := supervisor.New(spec)
 	require.NoError(t, err)
 	r, err := s.Start(ctx)
 	require.NoError(t, err)
-	paths := []string{"a", "all", "all/b", "all/c", "rest", "rest/d", "rest/e", "pool", "pool/1", "pool/2", "x0", "x1", "x2", "nobody/at/all"}
+	paths := []string{"a", "all", "all/b", "all/c", "rest", "rest/d", "rest/e", "pool", "pool/1", "pool/2", "x0", "x1",
+		"x2", "nobody/at/all"}
 	var wg sync.WaitGroup
 	for caller := range callers {
 		wg.Go(func() {
@@ -111,7 +118,9 @@ func hammer(t *testing.T, seed uint64, callers, calls int) {
 				case 5, 6:
 					err = r.Kill(path, errCrash)
 				case 7:
-					err = r.Inject(short, path, supervisor.Fault{Name: "panic", Do: func(context.Context) { panic(errCrash) }})
+					err = r.Inject(short, path, supervisor.Fault{Name: "panic", Do: func(context.Context) {
+						panic(errCrash)
+					}})
 				case 8, 9:
 					_, err = pool.StartChild(short, "", "y")
 				case 10:

@@ -212,7 +212,8 @@ func (s *Supervisor) Tree() Tree {
 		return r.Tree()
 	}
 	spec := s.specification()
-	return Tree{ID: spec.Name, Kind: SupervisorKind, Strategy: spec.Strategy, Intensity: spec.Intensity, AutoShutdown: spec.AutoShutdown}
+	return Tree{ID: spec.Name, Kind: SupervisorKind, Strategy: spec.Strategy, Intensity: spec.Intensity,
+		AutoShutdown: spec.AutoShutdown}
 }
 
 // Orphans calls Run.Orphans of the newest run, also when that is over.

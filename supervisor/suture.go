@@ -40,7 +40,8 @@ func (t sutureTree) Serve(ctx context.Context) error {
 	for i, s := range left {
 		names[i] = s.Name
 	}
-	return fmt.Errorf("suture services %s: %w (the tree itself ended with: %v)", strings.Join(names, ", "), ErrOrphan, err)
+	return fmt.Errorf("suture services %s: %w (the tree itself ended with: %v)", strings.Join(names, ", "),
+		ErrOrphan, err)
 }
 
 // SutureEvents gives a suture event hook our events: a panic, an abnormal end, an orphan, a restart
@@ -74,16 +75,19 @@ func (s *sutureEvents) Observe(e Event) {
 		again := e.Restart != Temporary
 		if e.Exit.Panic != nil {
 			s.hook(suture.EventServicePanic{
-				Supervisor: suture.New(above, quiet), SupervisorName: above, Service: named(id), ServiceName: id, Restarting: again,
-				PanicMsg: fmt.Sprint(e.Exit.Panic), Stacktrace: string(e.Exit.Stack),
+				Supervisor: suture.New(above, quiet), SupervisorName: above, Service: named(id), ServiceName: id,
+				Restarting: again,
+				PanicMsg:   fmt.Sprint(e.Exit.Panic), Stacktrace: string(e.Exit.Stack),
 			})
 			return
 		}
 		s.hook(suture.EventServiceTerminate{
-			Supervisor: suture.New(above, quiet), SupervisorName: above, Service: named(id), ServiceName: id, Restarting: again, Err: e.Exit.Error(),
+			Supervisor: suture.New(above, quiet), SupervisorName: above, Service: named(id), ServiceName: id,
+			Restarting: again, Err: e.Exit.Error(),
 		})
 	case ChildOrphaned:
-		s.hook(suture.EventStopTimeout{Supervisor: suture.New(above, quiet), SupervisorName: above, Service: named(id), ServiceName: id})
+		s.hook(suture.EventStopTimeout{Supervisor: suture.New(above, quiet), SupervisorName: above, Service: named(id),
+			ServiceName: id})
 	case RestartScheduled:
 		if e.Delay > 0 && s.wait(h.Path, true) {
 			s.hook(suture.EventBackoff{Supervisor: suture.New(above, quiet), SupervisorName: above})

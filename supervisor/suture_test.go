@@ -18,12 +18,14 @@ func TestFromSuture(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProbe("p")
 		release := make(chan struct{})
-		r, w := tree(t, supervisor.Spec{Intensity: many(9), Build: children(supervisor.Child{ID: "s", Shutdown: time.Minute, Start: supervisor.FromSuture(func(context.Context) (supervisor.Service, error) {
-			s := suture.New("s", suture.Spec{EventHook: func(suture.Event) {}, Timeout: time.Second})
-			s.Add(supervisor.ServiceFunc(p.serve))
-			s.Add(deaf{release})
-			return s, nil
-		})})})
+		r, w := tree(t, supervisor.Spec{Intensity: many(9),
+			Build: children(supervisor.Child{ID: "s", Shutdown: time.Minute,
+				Start: supervisor.FromSuture(func(context.Context) (supervisor.Service, error) {
+					s := suture.New("s", suture.Spec{EventHook: func(suture.Event) {}, Timeout: time.Second})
+					s.Add(supervisor.ServiceFunc(p.serve))
+					s.Add(deaf{release})
+					return s, nil
+				})})})
 		<-p.starts
 		p.end(errCrash) // its own supervisor restarts it
 		<-p.starts
@@ -55,7 +57,8 @@ func (d deaf) String() string              { return "deaf service" }
 // Our supervisor hangs in a suture tree: it is a Service, and is served again there.
 func TestOursUnderSuture(t *testing.T) {
 	p := newProbe("p")
-	ours, err := supervisor.New(supervisor.Spec{Name: "ours", Intensity: supervisor.Intensity{Period: time.Hour}, Build: children(p.child(0))})
+	ours, err := supervisor.New(supervisor.Spec{Name: "ours", Intensity: supervisor.Intensity{Period: time.Hour},
+		Build: children(p.child(0))})
 	require.NoError(t, err)
 	root := suture.New("root", suture.Spec{EventHook: func(suture.Event) {}})
 	root.Add(ours)
@@ -75,9 +78,11 @@ func TestSutureEvents(t *testing.T) {
 		p, h := newProbe("p"), newHang("h")
 		c := p.child(0)
 		c.Backoff = supervisor.Backoff{Min: time.Second}
-		r, _ := tree(t, supervisor.Spec{Name: "root", Intensity: many(9), Observers: []supervisor.Observer{o}, Build: children(
-			nested("sub", 0, supervisor.Spec{Intensity: many(9), Build: children(c)}), h.child(0, supervisor.Abandon), newProbe("t").child(supervisor.Transient),
-		)})
+		r, _ := tree(t, supervisor.Spec{Name: "root", Intensity: many(9), Observers: []supervisor.Observer{o},
+			Build: children(
+				nested("sub", 0, supervisor.Spec{Intensity: many(9), Build: children(c)}),
+				h.child(0, supervisor.Abandon), newProbe("t").child(supervisor.Transient),
+			)})
 		<-p.starts
 		p.do(func(context.Context) error { panic("boom") })
 		panicked := (<-events).(suture.EventServicePanic)

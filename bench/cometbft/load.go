@@ -173,7 +173,8 @@ func (l *load) begin(tokens int) {
 func (l *load) end(d time.Duration) phaseResult {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return phaseResult{rate: float64(len(l.latency)) / d.Seconds(), latency: l.latency, blocks: l.blocks, txs: len(l.latency)}
+	return phaseResult{rate: float64(len(l.latency)) / d.Seconds(), latency: l.latency, blocks: l.blocks,
+		txs: len(l.latency)}
 }
 
 // closedLoop keeps n transactions under way for d: one that is committed makes room for the next.

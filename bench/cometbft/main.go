@@ -57,7 +57,8 @@ func main() {
 	var o options
 	var targets string
 	flag.StringVar(&o.bin, "bin", "bin", "directory with the programs coppice and cometbft")
-	flag.StringVar(&targets, "targets", "coppice,synced,coppice-rpc,plain,inprocess", "what to measure, in this order in each round")
+	flag.StringVar(&targets, "targets", "coppice,synced,coppice-rpc,plain,inprocess",
+		"what to measure, in this order in each round")
 	flag.IntVar(&o.rounds, "rounds", 5, "how often each is started and measured")
 	flag.IntVar(&o.inFlight, "in-flight", 2000, "transactions of the closed loop that are under way at once")
 	flag.DurationVar(&o.warm, "warm", 2*time.Second, "closed loop before it counts")
@@ -89,7 +90,8 @@ func run(ctx context.Context, o options) error {
 			return err
 		}
 	}
-	fmt.Printf("in flight %d, open loop %.0f tx/s, values of %d bytes, CometBFT profile %s, empty blocks %v\n", o.inFlight, o.rate, o.size, comet.Tuned, o.empty)
+	fmt.Printf("in flight %d, open loop %.0f tx/s, values of %d bytes, CometBFT profile %s, empty blocks %v\n",
+		o.inFlight, o.rate, o.size, comet.Tuned, o.empty)
 	all := newResults(o.targets)
 	for round := range o.rounds {
 		for _, name := range o.targets {

@@ -82,7 +82,8 @@ func TestTheProgramCometBFTLight(t *testing.T) {
 	require.NoError(t, err)
 	addr, err := freePort()
 	require.NoError(t, err)
-	background(t, filepath.Join(bin, "cometbft"), "light", trusted.ChainID, "--primary", n.rpc, "--witnesses", n.rpc, "--height", "1",
+	background(t, filepath.Join(bin, "cometbft"), "light", trusted.ChainID, "--primary", n.rpc, "--witnesses", n.rpc,
+		"--height", "1",
 		"--hash", trusted.Header.Hash().String(), "--laddr", "tcp://"+addr, "--home-dir", t.TempDir())
 	light, err := rpchttp.New("http://"+addr, "/websocket")
 	require.NoError(t, err)
@@ -102,7 +103,8 @@ func TestTheProgramOfCometBFTsLoadTool(t *testing.T) {
 	bin := programs(t)
 	n, c := started(t, bin)
 	stats := filepath.Join(t.TempDir(), "stats.csv")
-	out, err := exec.Command(filepath.Join(bin, "load"), "-c", "1", "-T", "5", "-r", "200", "-s", "250", "--broadcast-tx-method", "async",
+	out, err := exec.Command(filepath.Join(bin, "load"), "-c", "1", "-T", "5", "-r", "200", "-s", "250",
+		"--broadcast-tx-method", "async",
 		"--endpoints", "ws"+strings.TrimPrefix(n.rpc, "http")+"/websocket", "--stats-output", stats).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	f, err := os.Open(stats)
@@ -153,9 +155,12 @@ func TestAHomeOfTheProgramCometBFTIsImported(t *testing.T) {
 	file := filepath.Join(dir, "config", "config.toml")
 	data, err := os.ReadFile(file)
 	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(file, []byte(strings.NewReplacer("127.0.0.1:26657", rpc, "0.0.0.0:26656", "127.0.0.1:0", `timeout_commit = "1s"`, `timeout_commit = "0s"`).Replace(string(data))), 0o600))
+	require.NoError(t, os.WriteFile(file,
+		[]byte(strings.NewReplacer("127.0.0.1:26657", rpc, "0.0.0.0:26656", "127.0.0.1:0", `timeout_commit = "1s"`,
+			`timeout_commit = "0s"`).Replace(string(data))), 0o600))
 	imports := func() (string, error) {
-		out, err := exec.Command(filepath.Join(bin, "coppice"), "init", "--home", home, "--listen", "127.0.0.1:0", "--consensus", "cometbft", "--import", dir).CombinedOutput()
+		out, err := exec.Command(filepath.Join(bin, "coppice"), "init", "--home", home, "--listen", "127.0.0.1:0",
+			"--consensus", "cometbft", "--import", dir).CombinedOutput()
 		return string(out), err
 	}
 	c, err := rpchttp.New("http://"+rpc, "/websocket")

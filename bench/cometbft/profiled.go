@@ -54,7 +54,8 @@ func runNode(args []string) error {
 	if err != nil {
 		return err
 	}
-	n, err := node.New(*home, c, node.WithLogger(zap.NewNop()), node.WithCometCommand(self, comet.ChildCommand, "--profile", filepath.Join(*dir, "comet.pprof")))
+	n, err := node.New(*home, c, node.WithLogger(zap.NewNop()),
+		node.WithCometCommand(self, comet.ChildCommand, "--profile", filepath.Join(*dir, "comet.pprof")))
 	if err != nil {
 		return err
 	}

@@ -67,7 +67,8 @@ func (t *target) start(ctx context.Context) (err error) {
 		return err
 	}
 	home := filepath.Join(t.dir, "home")
-	out, err := exec.CommandContext(ctx, filepath.Join(t.o.bin, "coppice"), "init", "--home", home, "--listen", "127.0.0.1:0", "--consensus", "cometbft",
+	out, err := exec.CommandContext(ctx, filepath.Join(t.o.bin, "coppice"), "init", "--home", home, "--listen",
+		"127.0.0.1:0", "--consensus", "cometbft",
 		"--rpc", rpc, "--p2p", "127.0.0.1:0", "--empty-every", t.o.empty.String()).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("coppice init: %w: %s", err, out)

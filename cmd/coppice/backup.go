@@ -35,7 +35,8 @@ The admin token is left out. A CometBFT home is refused.`,
 		Args: words("DEST"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			show := newProgress()
-			info, lost, err := a.backup(cmd.Context(), args[0], backupOptions{withToken, salvage, steps(show), fatal(cmd)})
+			info, lost, err := a.backup(cmd.Context(), args[0],
+				backupOptions{withToken, salvage, steps(show), fatal(cmd)})
 			show.end()
 			if err != nil {
 				return err
@@ -45,7 +46,8 @@ The admin token is left out. A CometBFT home is refused.`,
 				if !salvage {
 					return printJSON(out, info)
 				}
-				return errors.Join(printJSON(out, salvagedJSON{info, gapsJSON(lost.Gaps), lost.Front, lost.Cut, lost.Settled}), unsettled(lost))
+				return errors.Join(printJSON(out,
+					salvagedJSON{info, gapsJSON(lost.Gaps), lost.Front, lost.Cut, lost.Settled}), unsettled(lost))
 			}
 			records := "no records after it"
 			if info.First <= info.Last {
@@ -60,9 +62,11 @@ The admin token is left out. A CometBFT home is refused.`,
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVar(&salvage, "salvage", false, "take what can be proved of a stopped home whose log is damaged, and tell what is lost")
+	f.BoolVar(&salvage, "salvage", false, "take what can be proved of a stopped home whose log is damaged, and tell "+
+		"what is lost")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
-	f.BoolVar(&withToken, "with-token", false, "put the admin token into the backup; whoever has it then holds power over the node")
+	f.BoolVar(&withToken, "with-token", false, "put the admin token into the backup; whoever has it then holds power "+
+		"over the node")
 	return cmd
 }
 
@@ -73,7 +77,8 @@ type backupOptions struct {
 }
 
 // backup has the running node make the backup, or makes it of a stopped home.
-func (a *app) backup(ctx context.Context, dest string, o backupOptions) (info node.BackupInfo, lost node.Lost, err error) {
+func (a *app) backup(ctx context.Context, dest string, o backupOptions) (info node.BackupInfo, lost node.Lost,
+	err error) {
 	var token []byte
 	if o.withToken {
 		if token, err = os.ReadFile(filepath.Join(a.home, api.TokenFileName)); err != nil {
@@ -123,7 +128,8 @@ func printLost(out io.Writer, lost node.Lost) error {
 		fmt.Fprintf(&b, "cut      at record %d: what comes after it can not be applied without it\n", lost.Cut)
 	}
 	if lost.Any() && lost.Settled {
-		fmt.Fprintln(&b, "settled  everything that was acknowledged has its result in the backup, waits in it, or has expired")
+		fmt.Fprintln(&b, "settled  everything that was acknowledged has its result in the backup, waits in it, or "+
+			"has expired")
 	}
 	_, err := io.WriteString(out, b.String())
 	return err
@@ -134,7 +140,8 @@ func unsettled(lost node.Lost) error {
 	if lost.Settled {
 		return nil
 	}
-	return &exitError{node.ExitDamage, errors.New("the backup is made; transactions that were acknowledged in records that are lost may not be in it")}
+	return &exitError{node.ExitDamage,
+		errors.New("the backup is made; transactions that were acknowledged in records that are lost may not be in it")}
 }
 
 func (a *app) restoreCommand() *cobra.Command {
@@ -164,7 +171,8 @@ token of its own. For the snapshots of a home see 'coppice snapshot restore'.`,
 			if asJSON {
 				return printJSON(out, info)
 			}
-			_, err = fmt.Fprintf(out, "restored %s at height %d, app hash %v, in %s\n", info.ChainID, info.Height, info.AppHash, a.home)
+			_, err = fmt.Fprintf(out, "restored %s at height %d, app hash %v, in %s\n", info.ChainID, info.Height,
+				info.AppHash, a.home)
 			return err
 		},
 	}

@@ -67,7 +67,9 @@ restarts. "coppice tree --spec --profile NAME" prints one.`,
 				all := []settingJSON{}
 				for _, k := range node.Keys() {
 					o := s.Origin(k.Name)
-					all = append(all, settingJSON{k.Name, jsonValue(k, s.Config), originJSON{o.Layer.String(), o.Name, o.Line, o.Column}})
+					all = append(all,
+						settingJSON{k.Name, jsonValue(k, s.Config),
+							originJSON{o.Layer.String(), o.Name, o.Line, o.Column}})
 				}
 				return printJSON(cmd.OutOrStdout(), all)
 			}
@@ -149,7 +151,8 @@ func configExplainCommand() *cobra.Command {
 				docs := []keyJSON{}
 				for _, k := range all {
 					docs = append(docs, keyJSON{
-						k.Name, k.Doc, k.Type(), k.Unit, jsonValue(k, node.DefaultConfig()), k.Want(), k.Env(), flagOf(k), k.Live,
+						k.Name, k.Doc, k.Type(), k.Unit, jsonValue(k, node.DefaultConfig()), k.Want(), k.Env(),
+						flagOf(k), k.Live,
 					})
 				}
 				return printJSON(out, docs)
@@ -180,7 +183,8 @@ func explain(out io.Writer, k node.Key) {
 	if k.Live {
 		live = "takes effect on SIGHUP, too"
 	}
-	fmt.Fprintf(out, "  type         %s\n  default      %s\n  wants        %s\n  environment  %s\n  flag         %s\n  change       %s\n",
+	fmt.Fprintf(out, "  type         %s\n  default      %s\n  wants        %s\n  environment  %s\n  flag         "+
+		"%s\n  change       %s\n",
 		typ, k.TOML(node.DefaultConfig()), k.Want(), k.Env(), flagOf(k), live)
 }
 

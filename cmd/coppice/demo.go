@@ -53,7 +53,8 @@ func (a *app) demoCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Kill every part of a node under load, and count what is lost (nothing)",
-		Long:  demoIntro + "It takes less than a minute, and exits 0 only if nothing was lost and nothing applied twice.",
+		Long: demoIntro + "It takes less than a minute, and exits 0 only if nothing was lost and nothing " +
+			"applied twice.",
 		Example: `  coppice demo
   coppice demo --quick --json
   coppice demo --seed 7 --keep`,
@@ -120,7 +121,8 @@ func (t *demoTable) begin(home string) {
 		return
 	}
 	fmt.Fprint(t.out, demoIntro, "home: ", home, "\n\n")
-	fmt.Fprint(t.out, t.paint.bold(fmt.Sprintf(demoColumns, "path", "how", "restarted with it", "ms to next", "acked", "lost", "twice")))
+	fmt.Fprint(t.out, t.paint.bold(fmt.Sprintf(demoColumns, "path", "how", "restarted with it", "ms to next", "acked",
+		"lost", "twice")))
 }
 
 func (t *demoTable) row(r demo.Row) {
@@ -131,7 +133,8 @@ func (t *demoTable) row(r demo.Row) {
 	if with == "" {
 		with = "-"
 	}
-	line := fmt.Sprintf(demoColumns, r.Path, r.How, with, fmt.Sprintf("%.0f", ms(r.NextCommit)), fmt.Sprint(r.Acknowledged), fmt.Sprint(r.Lost), fmt.Sprint(r.Twice))
+	line := fmt.Sprintf(demoColumns, r.Path, r.How, with, fmt.Sprintf("%.0f", ms(r.NextCommit)),
+		fmt.Sprint(r.Acknowledged), fmt.Sprint(r.Lost), fmt.Sprint(r.Twice))
 	if r.Bad() {
 		line = t.paint.bad(line)
 	}
@@ -159,7 +162,8 @@ func (t *demoTable) verdict(c demo.Config, r demo.Result) {
 	if r.Bad() {
 		word = t.paint.bad("FAIL")
 	}
-	fmt.Fprintf(t.out, "\n%s: %d kills in %v, %d with a problem; %d acknowledged, %d lost, %d twice, %d unknown; %s\n", word, len(r.Rows),
+	fmt.Fprintf(t.out, "\n%s: %d kills in %v, %d with a problem; %d acknowledged, %d lost, %d twice, %d unknown; %s\n",
+		word, len(r.Rows),
 		r.Elapsed.Round(100*time.Millisecond), bad, r.Acknowledged, r.Lost, r.Twice, r.Unknown, verify)
 }
 
@@ -167,14 +171,16 @@ func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 func demoOf(seed uint64, r demo.Result) demoJSON {
 	j := demoJSON{
-		OK: !r.Bad(), Seed: seed, Acknowledged: r.Acknowledged, Lost: r.Lost, Twice: r.Twice, Unknown: r.Unknown, Verify: "whole",
+		OK: !r.Bad(), Seed: seed, Acknowledged: r.Acknowledged, Lost: r.Lost, Twice: r.Twice, Unknown: r.Unknown,
+		Verify:  "whole",
 		Seconds: r.Elapsed.Seconds(),
 	}
 	if r.Verify != nil {
 		j.Verify = r.Verify.Error()
 	}
 	for _, row := range r.Rows {
-		j.Rows = append(j.Rows, demoRowJSON{row.Path, row.How, row.Restarted, ms(row.NextCommit), row.Acknowledged, row.Lost, row.Twice, row.Problem})
+		j.Rows = append(j.Rows, demoRowJSON{row.Path, row.How, row.Restarted, ms(row.NextCommit), row.Acknowledged,
+			row.Lost, row.Twice, row.Problem})
 	}
 	return j
 }

@@ -123,14 +123,17 @@ var errLimit = errors.New("as many as were wanted")
 func (a *app) events(cmd *cobra.Command, o eventsFlags, out *bufio.Writer) error {
 	ctx, cancel := context.WithCancelCause(cmd.Context())
 	defer cancel(nil)
-	late := time.AfterFunc(a.timeout, func() { cancel(fmt.Errorf("no word from the node within %v (--timeout)", a.timeout)) })
+	late := time.AfterFunc(a.timeout, func() {
+		cancel(fmt.Errorf("no word from the node within %v (--timeout)", a.timeout))
+	})
 	defer late.Stop()
 	print := printEvent
 	if o.asJSON {
 		print = printEventJSON
 	}
 	p, printed := paintFor(os.Stdout), uint64(0)
-	err := a.client().Events(ctx, client.EventsOptions{After: o.after, Filter: o.filter, Kinds: o.kinds, Once: !o.follow}, func(e client.Event) error {
+	err := a.client().Events(ctx, client.EventsOptions{After: o.after, Filter: o.filter, Kinds: o.kinds,
+		Once: !o.follow}, func(e client.Event) error {
 		late.Stop() // it answers: from now on nothing but an interruption ends what follows
 		if e.Type() == "cursor" {
 			return out.Flush()
@@ -195,11 +198,14 @@ func recordText(r *client.Record) string {
 	case *logv1.TxExpired:
 		return fmt.Sprintf("%x", m.Id)
 	case *logv1.OrderDecided:
-		return fmt.Sprintf("height %d of period %d, %d transactions, block %.8x", m.Height, m.Period, len(m.Txs), m.BlockHash)
+		return fmt.Sprintf("height %d of period %d, %d transactions, block %.8x", m.Height, m.Period, len(m.Txs),
+			m.BlockHash)
 	case *logv1.BlockCommitted:
-		return fmt.Sprintf("height %d of period %d, %d results, %d changes, app hash %.8x", m.Height, m.Period, len(m.Results), len(m.Changes), m.AppHash)
+		return fmt.Sprintf("height %d of period %d, %d results, %d changes, app hash %.8x", m.Height, m.Period,
+			len(m.Results), len(m.Changes), m.AppHash)
 	case *logv1.ChainReset:
-		return fmt.Sprintf("%s period %d after height %d becomes %s period %d: %s", m.OldChainId, m.OldPeriod, m.LastHeight, m.NewChainId, m.NewPeriod, m.Reason)
+		return fmt.Sprintf("%s period %d after height %d becomes %s period %d: %s", m.OldChainId, m.OldPeriod,
+			m.LastHeight, m.NewChainId, m.NewPeriod, m.Reason)
 	case *logv1.SnapshotInstalled:
 		return fmt.Sprintf("height %d of period %d, from %s", m.Height, m.Period, m.Source)
 	case *logv1.Base:

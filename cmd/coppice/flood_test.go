@@ -35,7 +35,8 @@ func flood(ts *testscript.TestScript, neg bool, args []string) {
 		case 1:
 			fmt.Fprint(c, "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ")
 		case 2:
-			fmt.Fprint(c, "POST /coppice.api.v1.NodeService/Submit HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+			fmt.Fprint(c, "POST /coppice.api.v1.NodeService/Submit HTTP/1.1\r\nHost: x\r\nContent-Type: "+
+				"application/json\r\nContent-Length: 100\r\n\r\n{")
 		}
 	}
 	ts.Check(ts.Exec(args[1], args[2:]...))

@@ -69,7 +69,8 @@ with --from both may be left out: the oldest block of the last half of --trust-p
   coppice init --consensus cometbft --from 10.0.0.7:26657,10.0.0.8:26657 --state-sync --trust-height 12000 --trust-hash 5E0C...`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 && slices.Equal(sync.RPC, []string{syncFrom}) {
-				return fmt.Errorf("--state-sync %s: want --from %s --state-sync, or --state-sync=%s", args[0], args[0], args[0])
+				return fmt.Errorf("--state-sync %s: want --from %s --state-sync, or --state-sync=%s", args[0],
+					args[0], args[0])
 			}
 			return words()(cmd, args)
 		},
@@ -79,7 +80,8 @@ with --from both may be left out: the oldest block of the last half of --trust-p
 				o.Set = append(o.Set, node.Assignment{Key: "consensus.kind", Value: consensus, Flag: "--consensus"})
 			}
 			if cmd.Flags().Changed("empty-every") {
-				o.Set = append(o.Set, node.Assignment{Key: "consensus.empty_every", Value: empty.String(), Flag: "--empty-every"})
+				o.Set = append(o.Set, node.Assignment{Key: "consensus.empty_every", Value: empty.String(),
+					Flag: "--empty-every"})
 			}
 			if consensus != node.CometBFT {
 				for _, f := range []string{"comet-profile", "p2p", "rpc", "import", "from", "state-sync"} {
@@ -115,7 +117,8 @@ with --from both may be left out: the oldest block of the last half of --trust-p
 			}
 			if len(from) > 0 {
 				c, err := comet.Fetch(cmd.Context(), from, comet.FetchOptions{
-					StateSync: cmd.Flags().Changed("state-sync"), Height: sync.Height, Hash: sync.Hash, Period: sync.Period,
+					StateSync: cmd.Flags().Changed("state-sync"), Height: sync.Height, Hash: sync.Hash,
+					Period: sync.Period,
 				})
 				if err != nil {
 					return err
@@ -137,7 +140,8 @@ with --from both may be left out: the oldest block of the last half of --trust-p
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "made home %s of chain %s\n", a.home, g.ChainID)
 			if j := joined(o.Comet.Join); j != nil {
-				fmt.Fprintf(cmd.OutOrStdout(), "  genesis  sha256 %s, of %d nodes\n  peers    %s\n", j.GenesisHash, len(from), strings.Join(j.Peers, "\n           "))
+				fmt.Fprintf(cmd.OutOrStdout(), "  genesis  sha256 %s, of %d nodes\n  peers    %s\n", j.GenesisHash,
+					len(from), strings.Join(j.Peers, "\n           "))
 				if j.TrustHeight > 0 {
 					fmt.Fprintf(cmd.OutOrStdout(), "  trust    block %d, %s\n", j.TrustHeight, j.TrustHash)
 				}
@@ -156,13 +160,17 @@ with --from both may be left out: the oldest block of the last half of --trust-p
 	f.StringVar(&o.Comet.P2P, "p2p", "", "host:port of CometBFT for its peers (default 127.0.0.1:26656)")
 	f.StringVar(&o.Comet.RPC, "rpc", "", "host:port of CometBFT's RPC (default 127.0.0.1:26657)")
 	f.StringVar(&imported, "import", "", "CometBFT home to take keys, configuration and genesis from")
-	f.StringSliceVar(&from, "from", nil, "join the chain of these nodes: host:port of the CometBFT RPC of two or more, with a comma between them")
-	f.StringSliceVar(&sync.RPC, "state-sync", nil, "begin with a snapshot of the state; without --from, the RPC of two nodes or more after an equals sign, for headers")
+	f.StringSliceVar(&from, "from", nil, "join the chain of these nodes: host:port of the CometBFT RPC of two or "+
+		"more, with a comma between them")
+	f.StringSliceVar(&sync.RPC, "state-sync", nil,
+		"begin with a snapshot of the state; without --from, the RPC of two nodes or more after an equals sign, "+
+			"for headers")
 	f.Lookup("state-sync").NoOptDefVal = syncFrom
 	f.Int64Var(&sync.Height, "trust-height", 0, "height of a block that is known to be the chain's, for --state-sync")
 	f.StringVar(&sync.Hash, "trust-hash", "", "hash of that block, in hexadecimal")
 	f.DurationVar(&sync.Period, "trust-period", 7*24*time.Hour, "how long ago that block may be")
-	f.StringVar(&governance, "governance-key", "", "ed25519 public key in base64, whose holder may change the validators")
+	f.StringVar(&governance, "governance-key", "",
+		"ed25519 public key in base64, whose holder may change the validators")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
@@ -186,11 +194,14 @@ func syncFlags(cmd *cobra.Command, s *comet.StateSync, from []string) error {
 	case f.Changed("from") && f.Changed("governance-key"):
 		return usageError(cmd, "--governance-key is of a new chain: the genesis of --from says it")
 	case f.Changed("from") && len(from) < 2:
-		return usageError(cmd, "--from %s: want the RPC of two nodes at least, with a comma between them", strings.Join(from, ","))
+		return usageError(cmd, "--from %s: want the RPC of two nodes at least, with a comma between them",
+			strings.Join(from, ","))
 	case f.Changed("from") && f.Changed("state-sync") && !bare:
-		return usageError(cmd, "--state-sync=%s: with --from it has no value: the nodes are those", strings.Join(s.RPC, ","))
+		return usageError(cmd, "--state-sync=%s: with --from it has no value: the nodes are those",
+			strings.Join(s.RPC, ","))
 	case bare && !f.Changed("from"):
-		return usageError(cmd, "--state-sync wants the nodes to ask: --from RPC,RPC to take genesis and peers from them, or --state-sync=RPC,RPC")
+		return usageError(cmd, "--state-sync wants the nodes to ask: --from RPC,RPC to take genesis and peers from "+
+			"them, or --state-sync=RPC,RPC")
 	}
 	if !f.Changed("state-sync") {
 		for _, other := range []string{"trust-height", "trust-hash", "trust-period"} {
@@ -204,11 +215,14 @@ func syncFlags(cmd *cobra.Command, s *comet.StateSync, from []string) error {
 	told := f.Changed("trust-height") || f.Changed("trust-hash") || !f.Changed("from")
 	switch {
 	case f.Changed("import"):
-		return usageError(cmd, "--import brings its own configuration: set its section [statesync] instead of --state-sync")
+		return usageError(cmd, "--import brings its own configuration: set its section [statesync] instead of "+
+			"--state-sync")
 	case len(s.RPC) < 2 && !bare:
-		return usageError(cmd, "--state-sync=%s: want the RPC of two nodes at least, with a comma between them", strings.Join(s.RPC, ","))
+		return usageError(cmd, "--state-sync=%s: want the RPC of two nodes at least, with a comma between them",
+			strings.Join(s.RPC, ","))
 	case told && s.Height < 1:
-		return usageError(cmd, "--state-sync wants --trust-height and --trust-hash: a block that is known to be the chain's")
+		return usageError(cmd, "--state-sync wants --trust-height and --trust-hash: a block that is known to be "+
+			"the chain's")
 	case told && (err != nil || len(hash) != sha256.Size):
 		return usageError(cmd, "--trust-hash %q: want %d hexadecimal digits", s.Hash, 2*sha256.Size)
 	case s.Period <= 0:

@@ -14,7 +14,8 @@ import (
 
 // hows are the words of --how.
 var hows = map[string]apiv1.How{
-	"error": apiv1.How_HOW_ERROR, "panic": apiv1.How_HOW_PANIC, "goexit": apiv1.How_HOW_GOEXIT, "hang": apiv1.How_HOW_HANG,
+	"error": apiv1.How_HOW_ERROR, "panic": apiv1.How_HOW_PANIC, "goexit": apiv1.How_HOW_GOEXIT,
+	"hang": apiv1.How_HOW_HANG,
 	"stop": apiv1.How_HOW_STOP,
 }
 
@@ -80,9 +81,11 @@ is any living child there. Kill wants the admin token, which it reads from the h
 				return a.nodeError(ctx, err)
 			}
 			if asJSON {
-				return printJSON(cmd.OutOrStdout(), killJSON{k.Path, enumWord(k.How, "HOW_"), k.Incarnation, enumWord(k.Type, "CHILD_TYPE_")})
+				return printJSON(cmd.OutOrStdout(),
+					killJSON{k.Path, enumWord(k.How, "HOW_"), k.Incarnation, enumWord(k.Type, "CHILD_TYPE_")})
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "killed %s #%d by %s\n", k.Path, k.Incarnation, enumWord(k.How, "HOW_"))
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "killed %s #%d by %s\n", k.Path, k.Incarnation,
+				enumWord(k.How, "HOW_"))
 			return err
 		},
 	}
@@ -90,13 +93,15 @@ is any living child there. Kill wants the admin token, which it reads from the h
 	f.StringVar(&how, "how", "", "error, panic, goexit or hang; stop for a supervisor (default error, or stop)")
 	f.DurationVar(&release, "release", 0, "with --how hang: when it is released (default 2s)")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
-	offer(cmd, "how", "error\tit returns an error", "panic\tit panics", "goexit\tits goroutine ends", "hang\tit is deaf until it is released", "stop\ta supervisor stops in order")
+	offer(cmd, "how", "error\tit returns an error", "panic\tit panics", "goexit\tits goroutine ends",
+		"hang\tit is deaf until it is released", "stop\ta supervisor stops in order")
 	return cmd
 }
 
 // offer completes the values of a flag.
 func offer(cmd *cobra.Command, flag string, values ...cobra.Completion) {
-	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+	if err := cmd.RegisterFlagCompletionFunc(flag,
+		cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
 		panic(err) // a mistake in this program: there is no such flag
 	}
 }
@@ -105,7 +110,8 @@ func offer(cmd *cobra.Command, flag string, values ...cobra.Completion) {
 const completeTime = time.Second
 
 // completePath offers the paths of the running node's tree; without a node there are none to offer.
-func (a *app) completePath(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+func (a *app) completePath(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion,
+	cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}

@@ -62,7 +62,8 @@ reads such a file and exits 0 only if the node has each of them.`,
 	f.DurationVar(&l.duration, "duration", 10*time.Second, "how long to submit")
 	f.Uint64Var(&l.count, "count", 0, "how many transactions to submit, however long it takes")
 	f.Float64Var(&l.rate, "rate", 0, "transactions per second at most, all clients together")
-	f.BoolVar(&l.noWait, "no-wait", false, "submit the next batch when one is acknowledged, not when it has its results")
+	f.BoolVar(&l.noWait, "no-wait", false,
+		"submit the next batch when one is acknowledged, not when it has its results")
 	f.DurationVar(&l.grace, "grace", 30*time.Second, "how long to wait for answers after the last submission")
 	f.StringVar(&l.acked, "acked", "", "file to write acknowledged keys and values to, new or empty")
 	f.StringVar(&l.check, "check", "", "file of --acked to check, in place of load")
@@ -83,7 +84,8 @@ type loadFlags struct {
 
 func (l *loadFlags) run(cmd *cobra.Command, _ []string) error {
 	pairs := [][2]string{{"duration", "count"}}
-	for _, submits := range []string{"acked", "count", "duration", "clients", "batch", "size", "workload", "rate", "no-wait"} {
+	for _, submits := range []string{"acked", "count", "duration", "clients", "batch", "size", "workload", "rate",
+		"no-wait"} {
 		pairs = append(pairs, [2]string{submits, "check"}) // it would be ignored
 	}
 	for _, pair := range pairs {
@@ -149,9 +151,11 @@ func (l *loadFlags) run(cmd *cobra.Command, _ []string) error {
 		return err
 	}
 	if bad := rep.Failed + rep.Unknown; bad > 0 && firstFailure == nil { // accepted, without a result
-		return fmt.Errorf("%d of %d transactions failed and %d are unknown: the run ended before their results came", rep.Failed, rep.Submitted, rep.Unknown)
+		return fmt.Errorf("%d of %d transactions failed and %d are unknown: the run ended before their results came",
+			rep.Failed, rep.Submitted, rep.Unknown)
 	} else if bad > 0 {
-		return fmt.Errorf("%d of %d transactions failed and %d are unknown; the first: %w", rep.Failed, rep.Submitted, rep.Unknown, firstFailure)
+		return fmt.Errorf("%d of %d transactions failed and %d are unknown; the first: %w", rep.Failed, rep.Submitted,
+			rep.Unknown, firstFailure)
 	}
 	return nil
 }
@@ -165,7 +169,8 @@ func (l *loadFlags) newAcked(cmd *cobra.Command) error {
 	info, err := os.Stat(l.acked)
 	switch {
 	case err == nil && info.Mode().IsRegular() && info.Size() > 0:
-		return usageError(cmd, "--acked %s: it has %d bytes of an earlier run, to be read with --check; name another file, or remove this one", l.acked, info.Size())
+		return usageError(cmd, "--acked %s: it has %d bytes of an earlier run, to be read with --check; name another "+
+			"file, or remove this one", l.acked, info.Size())
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
@@ -215,14 +220,18 @@ func (l *loadFlags) drive(cmd *cobra.Command, run *load.Run, stop chan struct{})
 }
 
 func (l *loadFlags) progress(r load.Report) string {
-	return fmt.Sprintf("%6.1fs  %d acknowledged  %d committed  %.0f tx/s  p50 %v  p99 %v", r.Elapsed.Seconds(), r.Acked, r.Committed,
-		r.PerSecond(l.noWait), r.Latency.Quantile(.5).Round(10*time.Microsecond), r.Latency.Quantile(.99).Round(10*time.Microsecond))
+	return fmt.Sprintf("%6.1fs  %d acknowledged  %d committed  %.0f tx/s  p50 %v  p99 %v", r.Elapsed.Seconds(), r.Acked,
+		r.Committed,
+		r.PerSecond(l.noWait), r.Latency.Quantile(.5).Round(10*time.Microsecond),
+		r.Latency.Quantile(.99).Round(10*time.Microsecond))
 }
 
 func (l *loadFlags) print(out io.Writer, r load.Report) error {
 	j := loadJSON{
-		Submitted: r.Submitted, Acked: r.Acked, Committed: r.Committed, Failed: r.Failed, Unknown: r.Unknown, Seconds: r.Elapsed.Seconds(),
-		TxPerSecond: r.PerSecond(l.noWait), P50: ms(r.Latency.Quantile(.5)), P99: ms(r.Latency.Quantile(.99)), Max: ms(r.Latency.Max()),
+		Submitted: r.Submitted, Acked: r.Acked, Committed: r.Committed, Failed: r.Failed, Unknown: r.Unknown,
+		Seconds:     r.Elapsed.Seconds(),
+		TxPerSecond: r.PerSecond(l.noWait), P50: ms(r.Latency.Quantile(.5)), P99: ms(r.Latency.Quantile(.99)),
+		Max: ms(r.Latency.Max()),
 	}
 	if l.asJSON {
 		return printJSON(out, j)

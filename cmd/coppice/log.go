@@ -23,7 +23,8 @@ func (a *app) logCommand() *cobra.Command {
 		Long: `Log works on the files of a home's event log. Dump, stat, verify, export and salvage want a home whose node has stopped ('coppice events'
 shows the log of a node that runs); import wants a new home, in which no node was started.`,
 	}
-	cmd.AddCommand(a.logDumpCommand(), a.logStatCommand(), a.logVerifyCommand(), a.logExportCommand(), a.logImportCommand(), a.logSalvageCommand())
+	cmd.AddCommand(a.logDumpCommand(), a.logStatCommand(), a.logVerifyCommand(), a.logExportCommand(),
+		a.logImportCommand(), a.logSalvageCommand())
 	return cmd
 }
 
@@ -37,7 +38,8 @@ func (a *app) openLog(o eventlog.Options) (*eventlog.Log, error) {
 func (a *app) logError(err error) error {
 	switch {
 	case errors.Is(err, eventlog.ErrLocked):
-		return fmt.Errorf("%w: a node runs in home %s; the log is read when it has stopped ('coppice events' shows that of a node that runs)", err, a.home)
+		return fmt.Errorf("%w: a node runs in home %s; the log is read when it has stopped ('coppice events' shows "+
+			"that of a node that runs)", err, a.home)
 	case errors.Is(err, fs.ErrNotExist):
 		if gone := node.StartedWithoutLog(a.home); gone != nil {
 			return gone
@@ -118,12 +120,14 @@ func lostRecords(gaps int) error {
 	if gaps == 0 {
 		return nil
 	}
-	return &exitError{node.ExitDamage, fmt.Errorf("%d gaps: records are missing there that were lost before this log was made", gaps)}
+	return &exitError{node.ExitDamage,
+		fmt.Errorf("%d gaps: records are missing there that were lost before this log was made", gaps)}
 }
 
 // each calls record for the selected entries of the log, and gap for its gaps among them, in order.
 // Data is valid until the next.
-func (s *selection) each(ctx context.Context, l *eventlog.Log, record func(eventlog.Entry) error, gap func(eventlog.CorruptError) error) error {
+func (s *selection) each(ctx context.Context, l *eventlog.Log, record func(eventlog.Entry) error,
+	gap func(eventlog.CorruptError) error) error {
 	from := max(s.from, l.First())
 	for {
 		c, err := l.Cursor(from)
@@ -139,7 +143,8 @@ func (s *selection) each(ctx context.Context, l *eventlog.Log, record func(event
 }
 
 // run is each up to the first gap. It returns where to go on behind it, or 0.
-func (s *selection) run(ctx context.Context, c *eventlog.Cursor, record func(eventlog.Entry) error, gap func(eventlog.CorruptError) error) (uint64, error) {
+func (s *selection) run(ctx context.Context, c *eventlog.Cursor, record func(eventlog.Entry) error,
+	gap func(eventlog.CorruptError) error) (uint64, error) {
 	for ctx.Err() == nil {
 		e, ok, err := c.TryNext()
 		if lost := new(eventlog.CorruptError); errors.As(err, &lost) && lost.Gap {

@@ -90,6 +90,7 @@ func recordLine(e eventlog.Entry) ([]byte, error) {
 	}
 	var line bytes.Buffer
 	// which evens out protojson's blanks
-	err = encodeLine(&line, recordJSON{Index: e.Index, Kind: engines.KindName(e.Kind), Txs: transactionsOf(m), Record: record})
+	err = encodeLine(&line, recordJSON{Index: e.Index, Kind: engines.KindName(e.Kind), Txs: transactionsOf(m),
+		Record: record})
 	return line.Bytes(), err
 }

@@ -72,7 +72,8 @@ durable. 'coppice log import' makes a log of it, unless --kinds left records out
 	return cmd
 }
 
-func (s *selection) export(cmd *cobra.Command, l *eventlog.Log, w *logstream.Writer) (records uint64, gaps int, err error) {
+func (s *selection) export(cmd *cobra.Command, l *eventlog.Log, w *logstream.Writer) (records uint64, gaps int,
+	err error) {
 	id := l.ID()
 	first, last := max(s.from, l.First()), l.Durable()
 	if s.to != 0 {
@@ -160,7 +161,8 @@ there at all. The home's genesis.json must be of the chain that the export is of
 				return err
 			}
 			if _, err := os.Stat(node.StateDir(a.home)); err == nil {
-				return fmt.Errorf("home %s has a state already, which is of another log; import wants a new home", a.home)
+				return fmt.Errorf("home %s has a state already, which is of another log; import wants a new home",
+					a.home)
 			}
 			in, name := cmd.InOrStdin(), "standard input"
 			if args[0] != "-" {
@@ -186,7 +188,8 @@ there at all. The home's genesis.json must be of the chain that the export is of
 }
 
 // importLog makes the home's log.
-func (a *app) importLog(cmd *cobra.Command, in io.Reader, genesis node.Genesis) (gaps int, b *eventlog.Builder, err error) {
+func (a *app) importLog(cmd *cobra.Command, in io.Reader, genesis node.Genesis) (gaps int, b *eventlog.Builder,
+	err error) {
 	x, err := logstream.NewReader(in)
 	if err != nil {
 		return 0, nil, err
@@ -195,9 +198,11 @@ func (a *app) importLog(cmd *cobra.Command, in io.Reader, genesis node.Genesis) 
 		return 0, nil, fmt.Errorf("the export has records of some kinds only; no log can be made of it")
 	}
 	if x.Begin.First > 1 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "coppice: the export begins at record %d: without a Base there no node runs on it; the log is for reading\n", x.Begin.First)
+		fmt.Fprintf(cmd.ErrOrStderr(), "coppice: the export begins at record %d: without a Base there no node runs "+
+			"on it; the log is for reading\n", x.Begin.First)
 	}
-	b, err = eventlog.NewBuilder(node.LogDir(a.home), eventlog.Options{FirstIndex: x.Begin.First, MaxRecord: logstream.MaxRecord})
+	b, err = eventlog.NewBuilder(node.LogDir(a.home),
+		eventlog.Options{FirstIndex: x.Begin.First, MaxRecord: logstream.MaxRecord})
 	if err != nil {
 		return 0, nil, err
 	}
@@ -242,11 +247,13 @@ func (a *app) sameChain(r *logv1.ExportRecord, genesis node.Genesis) error {
 	started, at := m.(*logv1.ChainStarted), genesis.GenesisTime
 	switch {
 	case started.ChainId != genesis.ChainID:
-		return fmt.Errorf("%w: the export is of chain %s, the genesis.json of home %s of %s: copy that of the home that was exported",
+		return fmt.Errorf("%w: the export is of chain %s, the genesis.json of home %s of %s: copy that of the home "+
+			"that was exported",
 			node.ErrConfig, started.ChainId, a.home, genesis.ChainID)
 	// CometBFT's genesis has a time of its own
 	case len(started.InitChain) == 0 && started.GenesisTimeNs != at.UnixNano():
-		return fmt.Errorf("%w: the export is of a chain %s that began at %v, the genesis.json of home %s of a chain %s that begins at %v: copy that of the home that was exported",
+		return fmt.Errorf("%w: the export is of a chain %s that began at %v, the genesis.json of home %s of a chain "+
+			"%s that begins at %v: copy that of the home that was exported",
 			node.ErrConfig, started.ChainId, time.Unix(0, started.GenesisTimeNs).UTC(), a.home, genesis.ChainID, at)
 	}
 	return nil

@@ -35,9 +35,11 @@ type logGapJSON struct {
 
 func (g logGapJSON) text() string {
 	if g.Last < g.First {
-		return fmt.Sprintf("an unknown number of records from %d on (%s at offset %d): %s", g.First, g.File, g.Offset, g.Reason)
+		return fmt.Sprintf("an unknown number of records from %d on (%s at offset %d): %s", g.First, g.File,
+			g.Offset, g.Reason)
 	}
-	return fmt.Sprintf("records %d to %d, %d of them (%s at offset %d): %s", g.First, g.Last, g.Last-g.First+1, g.File, g.Offset, g.Reason)
+	return fmt.Sprintf("records %d to %d, %d of them (%s at offset %d): %s", g.First, g.Last, g.Last-g.First+1, g.File,
+		g.Offset, g.Reason)
 }
 
 type logFile struct {
@@ -75,7 +77,8 @@ gap in the new log, which 'coppice log verify' reports and which stops whoever r
 			}
 			j := logSalvageJSON{
 				Whole: s.Whole(), Source: fmt.Sprintf("%x", s.Source), ID: fmt.Sprintf("%x", s.ID),
-				First: s.First, Last: s.Last, Records: s.Records, Missing: gapsJSON(s.Gaps), Front: s.Front, Torn: s.Torn,
+				First: s.First, Last: s.Last, Records: s.Records, Missing: gapsJSON(s.Gaps), Front: s.Front,
+				Torn: s.Torn,
 			}
 			for _, p := range s.Passed {
 				j.Unusable = append(j.Unusable, logFile{p.File, p.Reason})
@@ -87,7 +90,9 @@ gap in the new log, which 'coppice log verify' reports and which stops whoever r
 				err = j.print(out, args[1])
 			}
 			if err == nil && !s.Whole() {
-				err = &exitError{node.ExitDamage, fmt.Errorf("records are missing from the salvaged log in %s; it holds %d gaps", args[1], len(s.Gaps))}
+				err = &exitError{node.ExitDamage,
+					fmt.Errorf("records are missing from the salvaged log in %s; it holds %d gaps", args[1],
+						len(s.Gaps))}
 			}
 			return err
 		},
@@ -97,7 +102,8 @@ gap in the new log, which 'coppice log verify' reports and which stops whoever r
 }
 
 func (j logSalvageJSON) print(out io.Writer, dest string) error {
-	fmt.Fprintf(out, "salvaged %d records of log %s, from record %d to %d, to log %s in %s\n", j.Records, j.Source, j.First, j.Last, j.ID, dest)
+	fmt.Fprintf(out, "salvaged %d records of log %s, from record %d to %d, to log %s in %s\n", j.Records, j.Source,
+		j.First, j.Last, j.ID, dest)
 	if j.Torn > 0 {
 		fmt.Fprintf(out, "torn     %d bytes at the end, of a write that was never acknowledged\n", j.Torn)
 	}

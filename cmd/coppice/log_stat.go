@@ -79,7 +79,8 @@ While the node runs, stat asks it: which retainers hold back truncation, each wi
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	cmd.Flags().DurationVar(&interval, "interval", interval, "how long to watch a running node's log for its rates; 0 is not at all")
+	cmd.Flags().DurationVar(&interval, "interval", interval,
+		"how long to watch a running node's log for its rates; 0 is not at all")
 	return cmd
 }
 
@@ -137,9 +138,11 @@ func (a *app) logStatRunning(cmd *cobra.Command, interval time.Duration, asJSON 
 	if asJSON {
 		return printJSON(out, j)
 	}
-	fmt.Fprintf(out, "log %s: records %d to %d, %s, in use by a running node\n", j.ID, j.First, j.Last, byteCount(j.Bytes))
+	fmt.Fprintf(out, "log %s: records %d to %d, %s, in use by a running node\n", j.ID, j.First, j.Last,
+		byteCount(j.Bytes))
 	if interval > 0 {
-		fmt.Fprintf(out, "  grows by %.0f records and %s a second\n", j.RecordsPerSecond, byteCount(int64(j.BytesPerSecond)))
+		fmt.Fprintf(out, "  grows by %.0f records and %s a second\n", j.RecordsPerSecond,
+			byteCount(int64(j.BytesPerSecond)))
 	}
 	fmt.Fprintf(out, "  retention %s\n", j.Retain)
 	for _, h := range j.Retainers {
@@ -151,14 +154,16 @@ func (a *app) logStatRunning(cmd *cobra.Command, interval time.Duration, asJSON 
 func logStat(l *eventlog.Log) logStatJSON {
 	st, r := l.Stat(), l.Recovery()
 	j := logStatJSON{
-		ID: fmt.Sprintf("%x", st.ID), First: st.First, Last: st.Durable, Records: st.Durable + 1 - st.First, Bytes: st.Bytes,
+		ID: fmt.Sprintf("%x", st.ID), First: st.First, Last: st.Durable, Records: st.Durable + 1 - st.First,
+		Bytes: st.Bytes,
 		Clean: r.Clean, TornBytes: r.TornBytes, Gaps: gapsJSON(r.Gaps),
 	}
 	if j.Records > 0 {
 		j.BytesPerRecord = float64(j.Bytes) / float64(j.Records)
 	}
 	for _, s := range st.Segments {
-		j.Segments = append(j.Segments, logSegmentJSON{filepath.Base(s.File), s.First, s.Last, s.Bytes, r.Clean || s.Number != st.Segments[len(st.Segments)-1].Number})
+		j.Segments = append(j.Segments, logSegmentJSON{filepath.Base(s.File), s.First, s.Last, s.Bytes, r.Clean ||
+			s.Number != st.Segments[len(st.Segments)-1].Number})
 		j.BytesOnDisk += fileSize(s.File)
 	}
 	return j

@@ -52,8 +52,9 @@ salvaged is damage.`,
 				return err
 			}
 			j := logVerifyJSON{
-				OK: err == nil, First: rep.FirstIndex, Last: rep.LastIndex, Records: rep.Records, Frames: rep.Frames, Segments: rep.Segments,
-				Bytes: rep.Bytes, TornBytes: rep.TornBytes, Seconds: rep.Duration.Seconds(),
+				OK: err == nil, First: rep.FirstIndex, Last: rep.LastIndex, Records: rep.Records, Frames: rep.Frames,
+				Segments: rep.Segments,
+				Bytes:    rep.Bytes, TornBytes: rep.TornBytes, Seconds: rep.Duration.Seconds(),
 			}
 			for _, d := range rep.Damage {
 				j.Damage = append(j.Damage, logDamageJSON{d.File, d.Offset, d.Index, d.Reason})

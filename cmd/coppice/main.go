@@ -22,7 +22,8 @@ func run() int {
 	err := root.ExecuteContext(ctx)
 	if err != nil {
 		// it is for the tree alone
-		fmt.Fprintln(os.Stderr, "coppice:", strings.ReplaceAll(err.Error(), ": "+suture.ErrTerminateSupervisorTree.Error(), ""))
+		fmt.Fprintln(os.Stderr, "coppice:",
+			strings.ReplaceAll(err.Error(), ": "+suture.ErrTerminateSupervisorTree.Error(), ""))
 	}
 	return codeOf(err)
 }

@@ -49,8 +49,9 @@ and where CometBFT listens. It needs no running node, and prints no private key.
 				return fmt.Errorf("%w: %w", node.ErrConfig, err)
 			}
 			return printJSON(cmd.OutOrStdout(), nodeIDJSON{
-				NodeID: id.NodeID, Address: id.Validator.Address, PubKey: base64.StdEncoding.EncodeToString(id.Validator.PubKey),
-				P2P: p2p, RPC: rpc, PeerEntry: id.NodeID + "@" + p2p,
+				NodeID: id.NodeID, Address: id.Validator.Address,
+				PubKey: base64.StdEncoding.EncodeToString(id.Validator.PubKey),
+				P2P:    p2p, RPC: rpc, PeerEntry: id.NodeID + "@" + p2p,
 			})
 		},
 	}

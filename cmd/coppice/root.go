@@ -45,12 +45,16 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 configuration, 4 home in use, 5 damage 
 	f := root.PersistentFlags()
 	f.StringVar(&a.home, "home", defaultHome(), "directory of the node (env COPPICE_HOME)")
 	f.StringVar(&a.address, "address", "", "host:port or URL of the node; by default what the home's node.json says")
-	f.StringVar(&a.token, "token", "", "token to show to the node (env COPPICE_TOKEN); by default the home's admin.token")
+	f.StringVar(&a.token, "token", "", "token to show to the node (env COPPICE_TOKEN); by default the home's "+
+		"admin.token")
 	f.StringVar(&a.ca, "ca", "", "file of certificates in PEM to trust at an --address of https")
 	f.DurationVar(&a.timeout, "timeout", 15*time.Second, "how long a call keeps trying while the node is down or busy")
 	root.PersistentPreRunE = a.prepare
-	root.AddCommand(a.initCommand(), a.startCommand(), a.statusCommand(), a.treeCommand(), a.getCommand(), a.txCommand(), a.killCommand(), a.eventsCommand(), a.loadCommand(),
-		a.verifyCommand(), a.snapshotCommand(), a.backupCommand(), a.restoreCommand(), a.logCommand(), a.demoCommand(), a.soakCommand(), versionCommand(), cometChildCommand(), a.nodeIDCommand(), a.validatorsCommand(), a.testnetCommand())
+	root.AddCommand(a.initCommand(), a.startCommand(), a.statusCommand(), a.treeCommand(), a.getCommand(),
+		a.txCommand(), a.killCommand(), a.eventsCommand(), a.loadCommand(),
+		a.verifyCommand(), a.snapshotCommand(), a.backupCommand(), a.restoreCommand(), a.logCommand(), a.demoCommand(),
+		a.soakCommand(), versionCommand(), cometChildCommand(), a.nodeIDCommand(), a.validatorsCommand(),
+		a.testnetCommand())
 	root.AddCommand(a.configCommand(), a.upgradeCommand(), a.serviceCommand())
 	settle(root)
 	return root

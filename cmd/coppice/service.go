@@ -145,7 +145,8 @@ func (s *service) apply(now node.Settings) {
 			s.log.Info("configuration changed", zap.String("key", k.Name), zap.String("was", was), zap.String("is", is))
 			continue
 		}
-		s.log.Warn("configuration changed, and takes effect at the next start", zap.String("key", k.Name), zap.String("running", was), zap.String("configured", is))
+		s.log.Warn("configuration changed, and takes effect at the next start", zap.String("key", k.Name),
+			zap.String("running", was), zap.String("configured", is))
 	}
 	s.log.Info("configuration read again")
 	s.level.SetLevel(level.Level())

@@ -207,7 +207,8 @@ func TestHangupReadsTheConfigurationAgain(t *testing.T) {
 
 	write("[pool]\nmax_txs = 77\nmax_eager = 200\n[diagnostics]\nlevel = \"debug\"\n")
 	p.signal(syscall.SIGHUP)
-	require.Contains(t, p.says("takes effect at the next start"), `"key":"pool.max_txs","running":"200000","configured":"77"`)
+	require.Contains(t, p.says("takes effect at the next start"),
+		`"key":"pool.max_txs","running":"200000","configured":"77"`)
 	require.Contains(t, p.says("configuration changed"), `"key":"diagnostics.level","was":"\"info\"","is":"\"debug\""`)
 	p.says("configuration read again")
 	require.NotContains(t, p.said(), "max_eager", "a flag goes over the file, still")
@@ -243,11 +244,13 @@ func TestASecondSignalForces(t *testing.T) {
 // packaging/coppice.service is what "coppice service" prints.
 func TestTheUnitIsTheProgramsOwn(t *testing.T) {
 	const path = "../../packaging/coppice.service"
-	out, err := exec.Command("coppice", "service", "--home", "/var/lib/coppice", "--binary", "/usr/bin/coppice").Output()
+	out, err := exec.Command("coppice", "service", "--home", "/var/lib/coppice", "--binary",
+		"/usr/bin/coppice").Output()
 	require.NoError(t, err)
 	want, err := os.ReadFile(path)
 	require.NoError(t, err)
-	require.Equal(t, string(want), string(out), "run: coppice service --home /var/lib/coppice --binary /usr/bin/coppice > packaging/coppice.service")
+	require.Equal(t, string(want), string(out),
+		"run: coppice service --home /var/lib/coppice --binary /usr/bin/coppice > packaging/coppice.service")
 }
 
 // systemd itself finds nothing wrong with the unit, where there is a systemd.
@@ -259,7 +262,8 @@ func TestSystemdTakesTheUnit(t *testing.T) {
 	}
 	program, err := exec.LookPath("coppice")
 	require.NoError(t, err)
-	text, err := exec.Command("coppice", "service", "--home", "/var/lib/coppice", "--binary", program, "--user", "root").Output()
+	text, err := exec.Command("coppice", "service", "--home", "/var/lib/coppice", "--binary", program, "--user",
+		"root").Output()
 	require.NoError(t, err)
 	unit := filepath.Join(t.TempDir(), "coppice.service")
 	require.NoError(t, os.WriteFile(unit, text, 0o644))

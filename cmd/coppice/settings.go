@@ -16,7 +16,8 @@ type settingFlags []node.Assignment
 // register adds --set for every key, and the flags of those keys that have one of their own.
 func (s *settingFlags) register(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.Var(&setFlag{into: s}, "set", "value of a key, as KEY=VALUE; may be given many times (see 'coppice config explain')")
+	f.Var(&setFlag{into: s}, "set", "value of a key, as KEY=VALUE; may be given many times (see 'coppice "+
+		"config explain')")
 	for _, k := range node.Keys() {
 		if k.Flag == "" {
 			continue

@@ -32,8 +32,10 @@ type snapshotJSON struct {
 
 func snapshotOf(s *apiv1.Snapshot) snapshotJSON {
 	return snapshotJSON{
-		ID: s.Id, ChainID: s.ChainId, Period: s.Period, Height: s.Height, AppHash: fmt.Sprintf("%x", s.AppHash), Index: s.Index,
-		LogID: fmt.Sprintf("%x", s.LogId), Created: s.Created.AsTime(), Program: s.Program, Source: s.Source, Bytes: s.Bytes, Problem: s.Problem,
+		ID: s.Id, ChainID: s.ChainId, Period: s.Period, Height: s.Height, AppHash: fmt.Sprintf("%x", s.AppHash),
+		Index: s.Index,
+		LogID: fmt.Sprintf("%x", s.LogId), Created: s.Created.AsTime(), Program: s.Program, Source: s.Source,
+		Bytes: s.Bytes, Problem: s.Problem,
 	}
 }
 
@@ -49,7 +51,8 @@ func (a *app) snapshotCommand() *cobra.Command {
 (snapshots.every_bytes) and keeps the newest few (snapshots.keep). Each was scanned, and its app hash recomputed, before it
 is listed. docs/storage.md says more.`,
 	}
-	cmd.AddCommand(a.snapshotCreateCommand(), a.snapshotListCommand(), a.snapshotVerifyCommand(), a.snapshotRestoreCommand())
+	cmd.AddCommand(a.snapshotCreateCommand(), a.snapshotListCommand(), a.snapshotVerifyCommand(),
+		a.snapshotRestoreCommand())
 	return cmd
 }
 
@@ -122,7 +125,8 @@ not moved since the newest snapshot, that is the answer.`,
 			if !fresh {
 				was = " (it was there already: the state has not moved)"
 			}
-			_, err = fmt.Fprintf(out, "snapshot %s: %s at height %d, app hash %s, %d bytes%s\n", made.ID, made.ChainID, made.Height, made.AppHash, made.Bytes, was)
+			_, err = fmt.Fprintf(out, "snapshot %s: %s at height %d, app hash %s, %d bytes%s\n", made.ID, made.ChainID,
+				made.Height, made.AppHash, made.Bytes, was)
 			return err
 		},
 	}
@@ -234,7 +238,8 @@ func printSnapshot(cmd *cobra.Command, asJSON bool, what string, m snapshots.Man
 	if asJSON {
 		return printJSON(out, snapshotFrom(m))
 	}
-	_, err := fmt.Fprintf(out, "%s: snapshot %s of %s at height %d, app hash %v\n", what, m.ID, m.ChainID, m.Height, m.AppHash)
+	_, err := fmt.Fprintf(out, "%s: snapshot %s of %s at height %d, app hash %v\n", what, m.ID, m.ChainID,
+		m.Height, m.AppHash)
 	return err
 }
 

@@ -40,7 +40,8 @@ func (a *app) soakCommand() *cobra.Command {
 			}
 			out := cmd.OutOrStdout()
 			c.Round = func(r soak.Round) {
-				fmt.Fprintf(out, "kill %3d of %d  height %6d  verified  back in %4.0f ms  %4d acknowledged, %d lost, %d twice\n",
+				fmt.Fprintf(out, "kill %3d of %d  height %6d  verified  back in %4.0f ms  %4d acknowledged, %d "+
+					"lost, %d twice\n",
 					r.N, c.Kills, r.Height, ms(r.Down), r.Acknowledged, r.Lost, r.Twice)
 			}
 			res, err := soak.Run(cmd.Context(), c)
@@ -50,7 +51,8 @@ func (a *app) soakCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("soak: %w", err)
 			}
-			_, err = fmt.Fprintf(out, "PASS: %d SIGKILLs in %v, seed %d; %d acknowledged, 0 lost, 0 twice; %d app hashes compared up to height %d, all the same\n",
+			_, err = fmt.Fprintf(out, "PASS: %d SIGKILLs in %v, seed %d; %d acknowledged, 0 lost, 0 twice; %d app "+
+				"hashes compared up to height %d, all the same\n",
 				res.Kills, res.Elapsed.Round(time.Second), c.Seed, res.Count.Acknowledged, res.Hashes, res.Height)
 			return err
 		},

@@ -68,7 +68,9 @@ func (a *app) start(cmd *cobra.Command, src node.Sources) error {
 		resolve: func() (node.Settings, error) { return node.Resolve(a.home, src) },
 	}
 	s.node, err = node.New(a.home, settings.Config, node.WithLogger(log), node.WithVersion(buildVersion().Version),
-		node.WithObserver(supervisor.ObserverFunc(func(supervisor.Event) { s.change() })), node.WithProgress(s.progress))
+		node.WithObserver(supervisor.ObserverFunc(func(supervisor.Event) {
+			s.change()
+		})), node.WithProgress(s.progress))
 	if err != nil {
 		return err
 	}

@@ -86,8 +86,9 @@ func status(ctx context.Context, c *client.Client, wait time.Duration) (*apiv1.S
 
 func statusOf(s *apiv1.StatusResponse) statusJSON {
 	return statusJSON{
-		ChainID: s.ChainId, Period: s.Period, Height: s.Height, AppHash: hex.EncodeToString(s.AppHash), BlockTime: timeOf(s.BlockTime),
-		Ready: s.Ready, PoolSize: s.PoolSize, Consensus: s.Consensus, Profile: s.Profile, Version: s.Version,
+		ChainID: s.ChainId, Period: s.Period, Height: s.Height, AppHash: hex.EncodeToString(s.AppHash),
+		BlockTime: timeOf(s.BlockTime),
+		Ready:     s.Ready, PoolSize: s.PoolSize, Consensus: s.Consensus, Profile: s.Profile, Version: s.Version,
 		LogIndex: s.LogIndex, AppliedIndex: s.AppliedIndex,
 	}
 }

@@ -35,7 +35,8 @@ one of them with --home.`,
 	}
 	cmd.PersistentFlags().StringVar(&dir, "dir", "", "directory of the testnet (default testnet in --home)")
 	open := func() (*testnet.Net, error) { return testnet.Open(a.testnetDir(dir)) }
-	cmd.AddCommand(a.testnetInit(&dir), a.testnetStart(&dir), a.testnetStop(open), a.testnetStatus(open), a.testnetKill(open), a.testnetPartition(open), a.testnetChaos(&dir), a.testnetAdd(open))
+	cmd.AddCommand(a.testnetInit(&dir), a.testnetStart(&dir), a.testnetStop(open), a.testnetStatus(open),
+		a.testnetKill(open), a.testnetPartition(open), a.testnetChaos(&dir), a.testnetAdd(open))
 	return cmd
 }
 
@@ -56,9 +57,11 @@ func (o *testnetOptions) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.IntVarP(&o.Nodes, "nodes", "n", 4, "how many nodes")
 	f.StringVar(&o.ChainID, "chain-id", "", "name of the chain (default a random one)")
-	f.DurationVar(&o.EmptyEvery, "empty-every", time.Second, "make a block without work when there was none for so long; 0 is never")
+	f.DurationVar(&o.EmptyEvery, "empty-every", time.Second,
+		"make a block without work when there was none for so long; 0 is never")
 	f.StringVar(&o.profile, "profile", string(node.Default), "limits of the nodes' trees: default, strict or chaos")
-	f.StringVar(&o.governance, "governance-key", "", "ed25519 public key in base64, whose holder may change the validators")
+	f.StringVar(&o.governance, "governance-key", "",
+		"ed25519 public key in base64, whose holder may change the validators")
 	f.StringVar(&o.comet, "comet-profile", string(comet.Tuned), "CometBFT's settings: tuned or stock")
 	offer(cmd, "comet-profile", "tuned\tfor machines close to each other", "stock\tCometBFT's own")
 }
@@ -223,7 +226,8 @@ tree it kills that child as "coppice kill" does. Whatever was killed comes back.
 	return cmd
 }
 
-var signals = map[string]syscall.Signal{"KILL": syscall.SIGKILL, "TERM": syscall.SIGTERM, "STOP": syscall.SIGSTOP, "CONT": syscall.SIGCONT}
+var signals = map[string]syscall.Signal{"KILL": syscall.SIGKILL, "TERM": syscall.SIGTERM, "STOP": syscall.SIGSTOP,
+	"CONT": syscall.SIGCONT}
 
 func (a *app) testnetPartition(open func() (*testnet.Net, error)) *cobra.Command {
 	var heal bool

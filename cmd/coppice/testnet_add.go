@@ -42,7 +42,8 @@ the others offer (state_sync.every_heights). Add does not wait for that: "testne
 			return err
 		},
 	}
-	cmd.Flags().BoolVar(&o.StateSync, "state-sync", false, "begin with a snapshot of the state instead of the first block")
+	cmd.Flags().BoolVar(&o.StateSync, "state-sync", false,
+		"begin with a snapshot of the state instead of the first block")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }

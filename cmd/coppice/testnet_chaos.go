@@ -47,7 +47,8 @@ The same seed is the same plan. What the nodes do with it differs from run to ru
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			switch {
 			case c.Nodes < 4:
-				return usageError(cmd, "--nodes is %d, want at least 4: with fewer no node can be done without", c.Nodes)
+				return usageError(cmd, "--nodes is %d, want at least 4: with fewer no node can be done without",
+					c.Nodes)
 			case c.Rate <= 0:
 				return usageError(cmd, "--rate is %v, want more than 0", c.Rate)
 			case c.Duration <= 0:
@@ -80,7 +81,8 @@ The same seed is the same plan. What the nodes do with it differs from run to ru
 				for _, v := range res.Violations {
 					fmt.Fprintln(cmd.ErrOrStderr(), "violated:", v)
 				}
-				return fmt.Errorf("chaos: after %d episodes in %v, seed %d: %w", res.Episodes, res.Elapsed.Round(time.Second), c.Seed, err)
+				return fmt.Errorf("chaos: after %d episodes in %v, seed %d: %w", res.Episodes,
+					res.Elapsed.Round(time.Second), c.Seed, err)
 			}
 			if asJSON {
 				err = printJSON(cmd.OutOrStdout(), chaosOf(c, res))
@@ -88,19 +90,22 @@ The same seed is the same plan. What the nodes do with it differs from run to ru
 				t.verdict(c, res, keep)
 			}
 			if err == nil && res.Bad() {
-				err = fmt.Errorf("chaos: %d rules did not hold; the homes and what the nodes printed are in %s", len(res.Violations), res.Dir)
+				err = fmt.Errorf("chaos: %d rules did not hold; the homes and what the nodes printed are in %s",
+					len(res.Violations), res.Dir)
 			}
 			return err
 		},
 	}
 	f := cmd.Flags()
 	f.IntVarP(&c.Nodes, "nodes", "n", 4, "how many nodes")
-	f.DurationVar(&c.Duration, "duration", time.Minute, "how long trouble comes; starting, stopping and checking come on top")
+	f.DurationVar(&c.Duration, "duration", time.Minute,
+		"how long trouble comes; starting, stopping and checking come on top")
 	f.Uint64Var(&c.Seed, "seed", uint64(time.Now().UnixNano()), "of the plan")
 	f.Float64Var(&c.Rate, "rate", 300, "transactions per second of the load over all nodes, as far as they keep up")
 	f.StringVar(&profile, "profile", string(node.Chaos), "limits of the nodes' trees: default, strict or chaos")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
-	f.BoolVar(&keep, "keep", false, "keep the homes and what the nodes printed; they are kept anyway where a rule did not hold")
+	f.BoolVar(&keep, "keep", false, "keep the homes and what the nodes printed; they are kept anyway where a rule "+
+		"did not hold")
 	return cmd
 }
 
@@ -120,7 +125,8 @@ func (t *chaosTable) begin(c chaos.Config) {
 	}
 	t.show.clear()
 	fmt.Fprintf(t.out, "%d nodes in %s, seed %d, %v\n\n", c.Nodes, c.Dir, c.Seed, c.Duration)
-	fmt.Fprint(t.out, t.paint.bold(fmt.Sprintf(chaosColumns, "", "at", "trouble", "nodes", "for", "blows", "ms to height", "height")))
+	fmt.Fprint(t.out, t.paint.bold(fmt.Sprintf(chaosColumns, "", "at", "trouble", "nodes", "for", "blows",
+		"ms to height", "height")))
 }
 
 func (t *chaosTable) row(e chaos.Episode) {
@@ -132,7 +138,8 @@ func (t *chaosTable) row(e chaos.Episode) {
 	if nodes == "" {
 		nodes = "-"
 	}
-	line := fmt.Sprintf(chaosColumns, fmt.Sprint(e.N), e.Began.Round(time.Second), e.Trouble, nodes, e.Lasted.Round(100*time.Millisecond),
+	line := fmt.Sprintf(chaosColumns, fmt.Sprint(e.N), e.Began.Round(time.Second), e.Trouble, nodes,
+		e.Lasted.Round(100*time.Millisecond),
 		fmt.Sprint(e.Blows), fmt.Sprintf("%.0f", ms(e.Back)), fmt.Sprint(e.Height))
 	if e.Bad > 0 {
 		line = strings.TrimSuffix(line, "\n") + t.paint.bad(fmt.Sprintf("  %d violations", e.Bad)) + "\n"
@@ -149,19 +156,25 @@ func (t *chaosTable) verdict(c chaos.Config, r chaos.Result, kept bool) {
 	for _, name := range slices.Sorted(maps.Keys(r.Troubles)) {
 		troubles = append(troubles, fmt.Sprintf("%s %d", name, r.Troubles[name]))
 	}
-	fmt.Fprintf(t.out, "\n%s: %d episodes in %v, seed %d, load average %.1f\n", word, r.Episodes, r.Elapsed.Round(time.Second), c.Seed, r.Load)
+	fmt.Fprintf(t.out, "\n%s: %d episodes in %v, seed %d, load average %.1f\n", word, r.Episodes,
+		r.Elapsed.Round(time.Second), c.Seed, r.Load)
 	fmt.Fprintf(t.out, "  troubles      %s\n", strings.Join(troubles, ", "))
-	fmt.Fprintf(t.out, "  killed        %d children of trees (%d paths and ways), %d CometBFTs, %d nodes; %d blows met nobody\n",
+	fmt.Fprintf(t.out, "  killed        %d children of trees (%d paths and ways), %d CometBFTs, %d nodes; %d blows "+
+		"met nobody\n",
 		r.EngineKills(), len(r.Engines), r.Comets, r.Nodes, r.Missed)
-	fmt.Fprintf(t.out, "  transactions  %d acknowledged, %d lost, %d twice, %d unknown\n", r.Acknowledged, r.Lost, r.Twice, r.Unknown)
+	fmt.Fprintf(t.out, "  transactions  %d acknowledged, %d lost, %d twice, %d unknown\n", r.Acknowledged, r.Lost,
+		r.Twice, r.Unknown)
 	fmt.Fprintf(t.out, "  chain         %d heights, %d sights of one compared with another\n", r.Heights, r.Compared)
-	fmt.Fprintf(t.out, "  quorum        away for %v; at most %.0f ms from its return to a new height\n", r.Standing.Round(time.Second), ms(r.Slowest))
-	fmt.Fprintf(t.out, "  watchdogs     told of a missing quorum %d times; restarted CometBFT %d times for other reasons\n", r.NoQuorum, r.Restarts)
+	fmt.Fprintf(t.out, "  quorum        away for %v; at most %.0f ms from its return to a new height\n",
+		r.Standing.Round(time.Second), ms(r.Slowest))
+	fmt.Fprintf(t.out, "  watchdogs     told of a missing quorum %d times; restarted CometBFT %d times for "+
+		"other reasons\n", r.NoQuorum, r.Restarts)
 	if r.GaveUp > 0 {
 		fmt.Fprintf(t.out, "  trees         gave up %d times, as their limits say, and were started again\n", r.GaveUp)
 	}
 	v := r.Register
-	fmt.Fprintf(t.out, "  registers     %d operations on %d: %d reads, %d writes, %d compare-and-sets and %d that met another value, %d unknown; linearizable: %v\n",
+	fmt.Fprintf(t.out, "  registers     %d operations on %d: %d reads, %d writes, %d compare-and-sets and %d that "+
+		"met another value, %d unknown; linearizable: %v\n",
 		v.Operations(), v.Keys, v.Gets, v.Puts, v.CAS, v.Conflicts, v.Unknown, v.Linearizable())
 	for _, v := range r.Violations {
 		fmt.Fprintln(t.out, t.paint.bad("  "+v.String()))
@@ -224,11 +237,15 @@ type chaosViolationJSON struct {
 func chaosOf(c chaos.Config, r chaos.Result) chaosJSON {
 	v := r.Register
 	j := chaosJSON{
-		OK: !r.Bad(), Seed: c.Seed, Nodes: c.Nodes, Seconds: r.Elapsed.Seconds(), LoadAverage: r.Load, Episodes: r.Episodes, Troubles: r.Troubles,
+		OK: !r.Bad(), Seed: c.Seed, Nodes: c.Nodes, Seconds: r.Elapsed.Seconds(), LoadAverage: r.Load,
+		Episodes: r.Episodes, Troubles: r.Troubles,
 		Kills:        chaosKillsJSON{r.Engines, r.Comets, r.Nodes, r.Missed},
-		Acknowledged: r.Acknowledged, Lost: r.Lost, Twice: r.Twice, Unknown: r.Unknown, Heights: r.Heights, Compared: r.Compared,
-		NoQuorum: r.Standing.Seconds(), Slowest: ms(r.Slowest), Told: r.NoQuorum, Restarts: r.Restarts, GaveUp: r.GaveUp,
-		Registers:  chaosRegistersJSON{v.Keys, v.Operations(), v.Gets, v.Puts, v.CAS, v.Conflicts, v.Unknown, v.Linearizable()},
+		Acknowledged: r.Acknowledged, Lost: r.Lost, Twice: r.Twice, Unknown: r.Unknown, Heights: r.Heights,
+		Compared: r.Compared,
+		NoQuorum: r.Standing.Seconds(), Slowest: ms(r.Slowest), Told: r.NoQuorum, Restarts: r.Restarts,
+		GaveUp: r.GaveUp,
+		Registers: chaosRegistersJSON{v.Keys, v.Operations(), v.Gets, v.Puts, v.CAS, v.Conflicts, v.Unknown,
+			v.Linearizable()},
 		Violations: []chaosViolationJSON{},
 	}
 	for _, v := range r.Violations {

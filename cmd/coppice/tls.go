@@ -54,7 +54,8 @@ func (a *app) ownCertificate(c tls.ConnectionState) error {
 		return fmt.Errorf("%s has no certificate in PEM", n.Certificate)
 	}
 	if len(c.PeerCertificates) == 0 || !bytes.Equal(c.PeerCertificates[0].Raw, block.Bytes) {
-		return errors.New("the node shows another certificate than " + n.Certificate + " (SIGHUP makes it read that again)")
+		return errors.New("the node shows another certificate than " + n.Certificate +
+			" (SIGHUP makes it read that again)")
 	}
 	return nil
 }

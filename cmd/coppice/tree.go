@@ -110,7 +110,8 @@ func childOf(c *apiv1.Child) childJSON {
 	s, l := c.GetSpec(), c.GetLive()
 	j := childJSON{
 		Path: c.GetPath(), Type: enumWord(c.GetType(), "CHILD_TYPE_"), Restart: enumWord(s.GetRestart(), "RESTART_"),
-		Significant: s.GetSignificant(), Shutdown: s.GetShutdown(), Strategy: enumWord(s.GetStrategy(), "STRATEGY_"), Note: s.GetNote(),
+		Significant: s.GetSignificant(), Shutdown: s.GetShutdown(), Strategy: enumWord(s.GetStrategy(), "STRATEGY_"),
+		Note:  s.GetNote(),
 		State: enumWord(l.GetState(), "CHILD_STATE_"), Incarnation: l.GetIncarnation(), Started: timeOf(l.GetStarted()),
 		Restarts: l.GetRestarts(), LastExit: l.GetLastExit(), Instances: l.GetInstances(),
 	}
@@ -161,7 +162,8 @@ func describe(p paint, c *apiv1.Child, now time.Time) string {
 	case apiv1.Strategy_STRATEGY_DYNAMIC:
 		b.WriteString(p.dim(fmt.Sprintf("  dynamic, %d children", l.GetInstances())))
 	default:
-		b.WriteString(p.dim(fmt.Sprintf("  %s, %d of %d in %v", enumWord(s.GetStrategy(), "STRATEGY_"), l.GetInWindow(), s.GetMaxRestarts(), s.GetPeriod().AsDuration())))
+		b.WriteString(p.dim(fmt.Sprintf("  %s, %d of %d in %v", enumWord(s.GetStrategy(), "STRATEGY_"), l.GetInWindow(),
+			s.GetMaxRestarts(), s.GetPeriod().AsDuration())))
 	}
 	if l.GetRestarts() > 0 {
 		fmt.Fprintf(&b, "  restarts %d", l.GetRestarts())

@@ -36,7 +36,8 @@ func (t *txFlags) register(cmd *cobra.Command) {
 func (t *txFlags) registerNew(cmd *cobra.Command) {
 	t.register(cmd)
 	f := cmd.Flags()
-	f.BoolVar(&t.dryRun, "dry-run", false, "print the transaction's bytes in hexadecimal, for tx raw, and submit nothing")
+	f.BoolVar(&t.dryRun, "dry-run", false,
+		"print the transaction's bytes in hexadecimal, for tx raw, and submit nothing")
 	f.DurationVar(&t.validFor, "valid-for", time.Minute, "how long it may wait for its block before it expires")
 }
 
@@ -83,8 +84,10 @@ On a command line a negative number goes after a --: coppice tx add account -- -
 		{"delete KEY", "Remove a key", "coppice tx delete greeting"},
 		{"add KEY DELTA", "Add a whole number to a counter", "coppice tx add visits 1\n  coppice tx add balance -- -5"},
 		{"append KEY MEMBER", "Add a member to a set", "coppice tx append colours green"},
-		{"cas KEY equals EXPECTED VALUE | KEY absent VALUE", "Write a value if the key has the expected one, or none", "coppice tx cas lock absent me\n  coppice tx cas lock equals me you"},
-		{"require KEY equals VALUE | KEY exists | KEY absent", "Succeed only if the condition holds", "coppice tx require lock equals me"},
+		{"cas KEY equals EXPECTED VALUE | KEY absent VALUE", "Write a value if the key has the expected one, or none",
+			"coppice tx cas lock absent me\n  coppice tx cas lock equals me you"},
+		{"require KEY equals VALUE | KEY exists | KEY absent", "Succeed only if the condition holds",
+			"coppice tx require lock equals me"},
 		{"read KEY", "Read a key in the order of transactions", "coppice tx read greeting"},
 	} {
 		cmd.AddCommand(a.txOpCommand(c.use, c.short, c.example))
@@ -116,7 +119,8 @@ func (a *app) txOpsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ops FILE|-",
 		Short: "Submit many operations as one transaction: all of them or none",
-		Long:  "Ops reads operations from a file, or from standard input, one per line:\n\n  " + strings.ReplaceAll(strings.TrimSpace(kv.Usage()), "\n", "\n  "),
+		Long: "Ops reads operations from a file, or from standard input, one per line:\n\n  " +
+			strings.ReplaceAll(strings.TrimSpace(kv.Usage()), "\n", "\n  "),
 		Example: `  printf 'require a exists\nadd a -5\nadd b 5\n' | coppice tx ops -
   coppice tx ops transfer.txt`,
 		Args: words("FILE|-"),

@@ -38,12 +38,15 @@ type txFile struct {
 func (t *txFile) register(cmd *cobra.Command) {
 	t.txFlags.register(cmd)
 	f := cmd.Flags()
-	f.StringVar(&t.name, "file", "", "file of many transactions, - for standard input: an operation per line is a transaction, lines between begin and end are one")
+	f.StringVar(&t.name, "file", "", "file of many transactions, - for standard input: an operation per line is a "+
+		"transaction, lines between begin and end are one")
 	f.IntVar(&t.batch, "batch", 500, "with --file: transactions per submission")
 	f.IntVar(&t.from, "from", 1, "with --file: line to begin at")
 	f.BoolVar(&t.goOn, "keep-going", false, "with --file: go on after a transaction that was refused or failed")
-	f.StringVar(&t.journal, "journal", "", "with --file: file that remembers how far it came; a run with the same one goes on there, and applies nothing twice")
-	f.DurationVar(&t.validFor, "valid-for", time.Minute, "with --file: how long a transaction may wait for its block before it expires")
+	f.StringVar(&t.journal, "journal", "", "with --file: file that remembers how far it came; a run with the same "+
+		"one goes on there, and applies nothing twice")
+	f.DurationVar(&t.validFor, "valid-for", time.Minute,
+		"with --file: how long a transaction may wait for its block before it expires")
 }
 
 // fileJSON is what "tx --file --json" prints last.
@@ -137,7 +140,8 @@ func (t *txFile) run(cmd *cobra.Command) error {
 		}
 		select {
 		case <-show.tick:
-			show.line(fmt.Sprintf("%6.1fs  line %d  %d committed  %d failed  %.0f tx/s", time.Since(began).Seconds(), j.Next, j.Totals.Committed, j.Totals.Failed,
+			show.line(fmt.Sprintf("%6.1fs  line %d  %d committed  %d failed  %.0f tx/s", time.Since(began).Seconds(),
+				j.Next, j.Totals.Committed, j.Totals.Failed,
 				float64(j.Totals.Submitted)/time.Since(began).Seconds()))
 		default:
 		}
@@ -148,7 +152,8 @@ func (t *txFile) run(cmd *cobra.Command) error {
 
 // submit submits the batch and takes its outcomes. The batch stays where these are not known.
 func (t *txFile) submit(cmd *cobra.Command, c *client.Client, j *fileJournal) error {
-	ctx, cancel := context.WithTimeoutCause(cmd.Context(), t.app.timeout+t.validFor, fmt.Errorf("gave up after %v", t.app.timeout+t.validFor))
+	ctx, cancel := context.WithTimeoutCause(cmd.Context(), t.app.timeout+t.validFor,
+		fmt.Errorf("gave up after %v", t.app.timeout+t.validFor))
 	defer cancel()
 	batch, after := j.Batch, error(nil)
 	// the run ends before it
@@ -237,19 +242,22 @@ func (t *txFile) finish(cmd *cobra.Command, j *fileJournal, earlier int, stopped
 		b, _ := json.Marshal(j.Totals) // numbers
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s\n", b)
 	case stopped == nil && earlier > 0 && earlier == j.Totals.Submitted:
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "nothing left to submit; %d committed by earlier runs\n", j.Totals.Committed)
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "nothing left to submit; %d committed by earlier runs\n",
+			j.Totals.Committed)
 	default:
 		what := "committed"
 		if t.noWait {
 			what = "accepted"
 		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d transactions: %d %s, %d failed\n", j.Totals.Submitted, j.Totals.Committed, what, j.Totals.Failed)
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d transactions: %d %s, %d failed\n", j.Totals.Submitted,
+			j.Totals.Committed, what, j.Totals.Failed)
 	}
 	switch {
 	case stopped != nil && t.journal != "":
 		stopped = fmt.Errorf("%s: %w; the same command goes on with line %d", t.name, stopped, j.Next)
 	case stopped != nil && len(j.Batch) > 0:
-		stopped = fmt.Errorf("%s: %w; what became of lines %d to %d is not known", t.name, stopped, j.Next, j.Batch[len(j.Batch)-1].Next-1)
+		stopped = fmt.Errorf("%s: %w; what became of lines %d to %d is not known", t.name, stopped, j.Next,
+			j.Batch[len(j.Batch)-1].Next-1)
 	case stopped != nil:
 		stopped = fmt.Errorf("%s: %w; --from %d goes on there", t.name, stopped, j.Next)
 	case j.Totals.Failed > 0:
@@ -293,8 +301,10 @@ func (t *txFile) check(p *pieces, j fileJournal) error {
 		}
 	}
 	if n, sum := p.before(p.line + 1); n != j.Read || sum != j.Sum {
-		return fmt.Errorf("--journal %s: %s has changed in its first %d lines, which earlier runs have read and submitted; nothing was submitted now: "+
-			"restore these lines, or give new transactions a file and a journal of their own", t.journal, t.name, j.Read)
+		return fmt.Errorf("--journal %s: %s has changed in its first %d lines, which earlier runs have read and "+
+			"submitted; nothing was submitted now: "+
+			"restore these lines, or give new transactions a file and a journal of their own", t.journal,
+			t.name, j.Read)
 	}
 	return nil
 }

@@ -13,7 +13,9 @@ import (
 // unitTemplate is a systemd unit. A program of Go that meets what it can not handle ends with 2, as
 // a command line that is not understood does; so 2 is no reason not to start again, and the start
 // limit ends what is hopeless.
-var unitTemplate = template.Must(template.New("unit").Parse(`# Made by "coppice service". Install it as /etc/systemd/system/coppice.service; docs/operating.md tells more.
+var unitTemplate = template.Must(
+	template.New("unit").Parse(
+		`# Made by "coppice service". Install it as /etc/systemd/system/coppice.service; docs/operating.md tells more.
 [Unit]
 Description=Coppice node
 Wants=network-online.target
@@ -124,9 +126,11 @@ func (u *unit) complete(home string) (err error) {
 	}
 	// A unit's words and specifiers: what would have to be quoted in one place and not in another
 	// is refused.
-	for name, v := range map[string]string{"--home": u.Home, "--binary": u.Binary, "--user": u.User, "--group": u.Group} {
+	for name, v := range map[string]string{"--home": u.Home, "--binary": u.Binary, "--user": u.User,
+		"--group": u.Group} {
 		if v == "" || strings.ContainsAny(v, " \t\n\"'\\%$;") {
-			return fmt.Errorf("%s is %q, which a unit file can not name: want no blanks, quotes, %%, $, ; or \\", name, v)
+			return fmt.Errorf("%s is %q, which a unit file can not name: want no blanks, quotes, %%, $, ; or \\", name,
+				v)
 		}
 	}
 	if name, ok := strings.CutPrefix(u.Home, "/var/lib/"); ok {

@@ -37,7 +37,8 @@ With --check it changes nothing, and exits 1 where there is something to do.`,
 			}
 			out := cmd.OutOrStdout()
 			if asJSON {
-				err = printJSON(out, upgradeJSON{u.From, u.To, append([]string{}, u.Steps...), !check || len(u.Steps) == 0})
+				err = printJSON(out,
+					upgradeJSON{u.From, u.To, append([]string{}, u.Steps...), !check || len(u.Steps) == 0})
 			} else {
 				for _, s := range u.Steps {
 					fmt.Fprintln(out, s)

@@ -37,7 +37,8 @@ socket, so it is for the machine and the user of the node, and does not go with 
 		Args: words(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if a.address != "" {
-				return usageError(cmd, "--address does not go with validators: they are asked of the CometBFT of a home on this machine (--home)")
+				return usageError(cmd, "--address does not go with validators: they are asked of the CometBFT of a "+
+					"home on this machine (--home)")
 			}
 			if err := a.wantComet(); err != nil {
 				return err
@@ -48,7 +49,8 @@ socket, so it is for the machine and the user of the node, and does not go with 
 			}
 			out := validatorsJSON{Height: height, Validators: []validatorJSON{}}
 			for _, v := range set {
-				out.Validators = append(out.Validators, validatorJSON{v.Name, v.Address, base64.StdEncoding.EncodeToString(v.PubKey), v.Power})
+				out.Validators = append(out.Validators,
+					validatorJSON{v.Name, v.Address, base64.StdEncoding.EncodeToString(v.PubKey), v.Power})
 			}
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), out)

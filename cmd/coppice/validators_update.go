@@ -68,7 +68,8 @@ func (a *app) validatorsUpdate() *cobra.Command {
 		Short: "Change the validators, by a transaction signed with the governance key",
 		Long: `Update adds validators, changes their power, or removes them (power 0). CometBFT counts the new set two blocks later. A change that
 would leave nobody, or remove who is no validator, fails and changes nothing.`,
-		Example: "  coppice validators update --key governance.key $(coppice node-id --json --home other | jq -r .pub_key)=10",
+		Example: "  coppice validators update --key governance.key $(coppice node-id --json --home other | jq -r " +
+			".pub_key)=10",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return fmt.Errorf("no arguments, want PUBKEY=POWER, at least one")
@@ -111,7 +112,8 @@ would leave nobody, or remove who is no validator, fails and changes nothing.`,
 }
 
 // update signs the change that comes next and waits for its result.
-func (a *app) update(ctx context.Context, cmd *cobra.Command, c *client.Client, key ed25519.PrivateKey, change governance.Change, asJSON bool) error {
+func (a *app) update(ctx context.Context, cmd *cobra.Command, c *client.Client, key ed25519.PrivateKey,
+	change governance.Change, asJSON bool) error {
 	s, err := c.Status(ctx)
 	if err != nil {
 		return a.nodeError(ctx, err)
@@ -161,7 +163,8 @@ func (a *app) update(ctx context.Context, cmd *cobra.Command, c *client.Client, 
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "change %d of the validators of %s was made at height %d\n", j.Change, j.ChainID, j.Height)
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "change %d of the validators of %s was made at height %d\n", j.Change,
+		j.ChainID, j.Height)
 	return err
 }
 
@@ -172,7 +175,8 @@ func readGovernanceKey(file string) (ed25519.PrivateKey, error) {
 	}
 	seed, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(data)))
 	if err != nil || len(seed) != ed25519.SeedSize {
-		return nil, fmt.Errorf("%s: want the base64 of %d bytes, as 'coppice validators keygen' writes it", file, ed25519.SeedSize)
+		return nil, fmt.Errorf("%s: want the base64 of %d bytes, as 'coppice validators keygen' writes it", file,
+			ed25519.SeedSize)
 	}
 	return ed25519.NewKeyFromSeed(seed), nil
 }

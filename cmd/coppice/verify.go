@@ -57,9 +57,12 @@ what is damaged and where.`,
 			out := cmd.OutOrStdout()
 			if asJSON {
 				j := verifyJSON{
-					OK: err == nil, ChainID: v.ChainID, Height: v.Height, AppHash: fmt.Sprintf("%x", v.AppHash), State: v.State,
-					Records: v.Log.Records, TornBytes: v.Log.TornBytes, Blocks: v.Blocks, Txs: v.Txs, Launched: v.Launched, Unfinished: v.Unfinished,
-					First: v.First, Base: v.Base, BaseAt: v.BaseHeight, LogMs: v.LogTook.Milliseconds(), StateMs: v.StateTook.Milliseconds(), ReplayMs: v.ReplayTook.Milliseconds(),
+					OK: err == nil, ChainID: v.ChainID, Height: v.Height, AppHash: fmt.Sprintf("%x", v.AppHash),
+					State:   v.State,
+					Records: v.Log.Records, TornBytes: v.Log.TornBytes, Blocks: v.Blocks, Txs: v.Txs,
+					Launched: v.Launched, Unfinished: v.Unfinished,
+					First: v.First, Base: v.Base, BaseAt: v.BaseHeight, LogMs: v.LogTook.Milliseconds(),
+					StateMs: v.StateTook.Milliseconds(), ReplayMs: v.ReplayTook.Milliseconds(),
 				}
 				if err != nil {
 					j.Reason = err.Error()
@@ -92,12 +95,14 @@ log        %d records, %d bytes torn at its end
 replayed   %d blocks, %d transactions%s%s
 launched   %d transactions, %d without a result yet
 whole
-`, v.ChainID, v.Height, v.AppHash, v.State, behind, v.Log.Records, v.Log.TornBytes, v.Blocks, v.Txs, from, rate, v.Launched, v.Unfinished)
+`, v.ChainID, v.Height, v.AppHash, v.State, behind, v.Log.Records, v.Log.TornBytes, v.Blocks, v.Txs, from, rate,
+				v.Launched, v.Unfinished)
 			return err
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVar(&o.SkipReplay, "skip-replay", false, "do not execute the blocks again, which takes as long as it took the first time")
+	f.BoolVar(&o.SkipReplay, "skip-replay", false,
+		"do not execute the blocks again, which takes as long as it took the first time")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }

@@ -39,13 +39,14 @@ func (a *app) watchTree(cmd *cobra.Command, asJSON bool) error {
 	changed := make(chan struct{}, 1)
 	ended := make(chan error, 1)
 	go func() {
-		ended <- c.Events(ctx, client.EventsOptions{After: client.FromNow, Filter: "type=tree"}, func(client.Event) error {
-			select {
-			case changed <- struct{}{}:
-			default:
-			}
-			return nil
-		})
+		ended <- c.Events(ctx, client.EventsOptions{After: client.FromNow, Filter: "type=tree"},
+			func(client.Event) error {
+				select {
+				case changed <- struct{}{}:
+				default:
+				}
+				return nil
+			})
 	}()
 	show := a.watcher(cmd.OutOrStdout(), asJSON)
 	defer show.end()
@@ -153,7 +154,8 @@ func (l *lineWatcher) tree(root *apiv1.Child) error {
 	var walk func(c *apiv1.Child)
 	walk = func(c *apiv1.Child) {
 		live := c.GetLive()
-		now[c.Path] = fmt.Sprintf("%s #%d  restarts %d", enumWord(live.GetState(), "CHILD_STATE_"), live.GetIncarnation(), live.GetRestarts())
+		now[c.Path] = fmt.Sprintf("%s #%d  restarts %d", enumWord(live.GetState(), "CHILD_STATE_"),
+			live.GetIncarnation(), live.GetRestarts())
 		if live.GetLastExit() != "" {
 			now[c.Path] += "  last exit: " + oneLine(live.GetLastExit(), 120)
 		}

@@ -62,10 +62,13 @@ func start(t *testing.T) *rig {
 		return eventlog.Open(path, eventlog.Options{SegmentSize: 1 << 20, MaxRecord: 1000})
 	}, (*eventlog.Log).Close, time.Minute)
 	t.Cleanup(func() { require.NoError(t, lease.Close()) })
-	r.run, r.rec = suptest.Start(t, supervisor.Spec{Name: "test", Intensity: supervisor.Intensity{Max: 10, Period: time.Hour}, Build: supervisor.Children(supervisor.Child{
-		ID:    "logger",
-		Start: logger.Child(dir, logger.Config{Lease: lease, Publish: func(e eventlog.Entry) { r.news <- e.Index }}),
-	})})
+	r.run, r.rec = suptest.Start(t,
+		supervisor.Spec{Name: "test", Intensity: supervisor.Intensity{Max: 10, Period: time.Hour},
+			Build: supervisor.Children(supervisor.Child{
+				ID: "logger",
+				Start: logger.Child(dir,
+					logger.Config{Lease: lease, Publish: func(e eventlog.Entry) { r.news <- e.Index }}),
+			})})
 	return r
 }
 

@@ -57,7 +57,8 @@ func (c Client) Take(ctx context.Context, maxTxs, maxBytes int) ([][]byte, error
 // Offer answers transactions without a place whose log index is above after, oldest first, at most
 // so many and so many bytes (but at least one), and the index of the last of them; they stay in the
 // pool. With wait it answers once there is one, and waits for a pool to be there.
-func (c Client) Offer(ctx context.Context, after uint64, maxTxs, maxBytes int, wait bool) (txs [][]byte, last uint64, err error) {
+func (c Client) Offer(ctx context.Context, after uint64, maxTxs, maxBytes int, wait bool) (txs [][]byte, last uint64,
+	err error) {
 	to := c.to
 	if wait {
 		to = to.With(engines.Resend)

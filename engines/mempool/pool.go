@@ -230,7 +230,8 @@ func (p *pool) init(ctx context.Context, s *engines.Server) error {
 	engines.OnCast(s, p.startWanting)
 	engines.OnCast(s, p.expireDone)
 	engines.OnCall(s, func(_ context.Context, _ stat, from engines.From[Stat]) error {
-		from.Reply(Stat{Txs: len(p.pending), Bytes: p.bytes, Queued: len(p.queue.all()), Workers: p.eager, Floor: p.floor, Oldest: p.oldest(p.Now())})
+		from.Reply(Stat{Txs: len(p.pending), Bytes: p.bytes, Queued: len(p.queue.all()), Workers: p.eager,
+			Floor: p.floor, Oldest: p.oldest(p.Now())})
 		return nil
 	})
 	return supervisor.Go(ctx, func(ctx context.Context) error {
@@ -255,7 +256,8 @@ func (p *pool) oldest(now time.Time) time.Duration {
 // ours refuses an orderer that is not of the pool's own group: a replaced one that still runs (I5).
 func (p *pool) ours(by engines.Sender) error {
 	if by.Incarnation != p.orderer {
-		return fmt.Errorf("%w: incarnation %d of %s is not %d, which the pool started with", supervisor.ErrFenced, by.Incarnation, p.Orderer, p.orderer)
+		return fmt.Errorf("%w: incarnation %d of %s is not %d, which the pool started with", supervisor.ErrFenced,
+			by.Incarnation, p.Orderer, p.orderer)
 	}
 	return nil
 }
@@ -307,7 +309,8 @@ func admissible(c candidate, s engines.ChainState, now time.Time) error {
 		return fmt.Errorf("%w: it was valid until %s", ErrExpired, until.UTC().Format(time.RFC3339Nano))
 	}
 	if last := now.Add(window); until.After(last) {
-		return fmt.Errorf("%w: valid until %s, want at most %v from now", ErrTooEarly, until.UTC().Format(time.RFC3339Nano), window)
+		return fmt.Errorf("%w: valid until %s, want at most %v from now", ErrTooEarly,
+			until.UTC().Format(time.RFC3339Nano), window)
 	}
 	return nil
 }

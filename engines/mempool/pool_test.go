@@ -139,19 +139,25 @@ func start(t *testing.T, edit func(*mempool.Config), hold chan func()) *rig {
 	backends := map[string]engines.Backend{"any": lenient{}}
 	r := &rig{Client: mempool.NewClient(dir, backends), t: t, disk: &disk{log, hold}, jobs: make(chan mempool.Job, 100)}
 	c := mempool.Config{
-		Log: r.disk, Store: state{}, Workers: crew{r.jobs}, Backends: backends, Orderer: "orderer", Now: func() time.Time { return genesis },
+		Log: r.disk, Store: state{}, Workers: crew{r.jobs}, Backends: backends, Orderer: "orderer",
+		Now: func() time.Time {
+			return genesis
+		},
 	}
 	if edit != nil {
 		edit(&c)
 	}
 	orderer := make(chan context.Context, 10)
-	r.run, r.rec = suptest.Start(t, supervisor.Spec{Name: "test", Intensity: supervisor.Intensity{Max: 10, Period: time.Hour}, Build: supervisor.Children(
-		supervisor.Child{ID: "orderer", Start: engines.Spec{Name: "orderer", Init: func(ctx context.Context, _ *engines.Server) error {
-			orderer <- ctx
-			return nil
-		}}.Start(dir)},
-		supervisor.Child{ID: "pool", Start: mempool.Child(dir, c)},
-	)})
+	r.run, r.rec = suptest.Start(t,
+		supervisor.Spec{Name: "test", Intensity: supervisor.Intensity{Max: 10, Period: time.Hour},
+			Build: supervisor.Children(
+				supervisor.Child{ID: "orderer",
+					Start: engines.Spec{Name: "orderer", Init: func(ctx context.Context, _ *engines.Server) error {
+						orderer <- ctx
+						return nil
+					}}.Start(dir)},
+				supervisor.Child{ID: "pool", Start: mempool.Child(dir, c)},
+			)})
 	r.orderer = <-orderer
 	return r
 }
@@ -173,7 +179,8 @@ func (r *rig) submit(txs ...[]byte) []mempool.Submitted {
 // commit tells the pool of a block in which nothing stands but results.
 func (r *rig) commit(height uint64, at time.Time, results ...*logv1.TxResult) {
 	r.t.Helper()
-	require.NoError(r.t, r.Committed(r.orderer, &logv1.BlockCommitted{ChainId: "test", Height: height, TimeNs: at.UnixNano(), Results: results}))
+	require.NoError(r.t, r.Committed(r.orderer,
+		&logv1.BlockCommitted{ChainId: "test", Height: height, TimeNs: at.UnixNano(), Results: results}))
 }
 
 // I1: a transaction is acknowledged, known and offered once it is durable, and not before.
@@ -244,11 +251,15 @@ func TestAWorkerWithoutAResultEndsThePool(t *testing.T) {
 	r.submit(raw)
 	done := <-r.jobs
 	done.Handed()
-	require.NoError(t, done.Watch(supervisor.ServiceFunc(func(context.Context) error { return nil })).Serve(t.Context()))
+	require.NoError(t, done.Watch(supervisor.ServiceFunc(func(context.Context) error {
+		return nil
+	})).Serve(t.Context()))
 	r.submit(tx(t, 2, time.Minute))
 	lost := <-r.jobs
 	broken := errors.New("broken")
-	require.ErrorIs(t, lost.Watch(supervisor.ServiceFunc(func(context.Context) error { return broken })).Serve(t.Context()), broken)
+	require.ErrorIs(t, lost.Watch(supervisor.ServiceFunc(func(context.Context) error {
+		return broken
+	})).Serve(t.Context()), broken)
 	exit := suptest.Wait(t, r.rec, 1, func(supervisor.ChildExited) bool { return true })
 	require.ErrorIs(t, exit.Exit.Err, mempool.ErrWorkerLost)
 	require.ErrorIs(t, exit.Exit.Err, broken)

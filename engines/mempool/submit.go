@@ -92,7 +92,8 @@ func (p *pool) submit(ctx context.Context, q submit, from engines.From[[]Submitt
 			continue
 		}
 		if len(p.pending) >= p.MaxTxs || p.bytes+int64(len(c.raw)) > p.MaxBytes {
-			sub.out[i].Err = fmt.Errorf("%w: it holds %d transactions of %d bytes", ErrPoolFull, len(p.pending), p.bytes)
+			sub.out[i].Err = fmt.Errorf("%w: it holds %d transactions of %d bytes", ErrPoolFull,
+				len(p.pending), p.bytes)
 			continue
 		}
 		rec, err := engines.NewRecord(&logv1.TxLaunched{Tx: c.raw, ReceivedNs: now.UnixNano()})

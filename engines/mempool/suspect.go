@@ -54,7 +54,8 @@ func (p *pool) refuse(e *entry, b engines.Block) error {
 	if placed < maxDeaths {
 		return nil
 	}
-	return fmt.Errorf("%w: transaction %v of backend %q, decided in %v, was executing at its place when the process died, %d times; "+
+	return fmt.Errorf("%w: transaction %v of backend %q, decided in %v, was executing at its place when the process "+
+		"died, %d times; "+
 		"correct the backend, or find what else ended the process, then remove %s and start again: %w",
 		ErrDeadly, e.id, e.tx.Backend, b, placed, p.Suspects.File(), suture.ErrTerminateSupervisorTree)
 }

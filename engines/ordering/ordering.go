@@ -175,10 +175,12 @@ func answer[R any](o *ordering, from engines.From[R], by engines.Sender, f func(
 func (o *ordering) initChain(ctx context.Context, rec *logv1.ChainStarted) (engines.ChainState, error) {
 	if o.state.Started() {
 		if o.state.ChainID != rec.ChainId || o.state.Period != rec.Period {
-			return o.state, refusal{fmt.Errorf("%w: chain %s (period %d) has started, %s (period %d) cannot be another", ErrGenesis, o.state.ChainID, o.state.Period, rec.ChainId, rec.Period)}
+			return o.state, refusal{fmt.Errorf("%w: chain %s (period %d) has started, %s (period %d) cannot be another",
+				ErrGenesis, o.state.ChainID, o.state.Period, rec.ChainId, rec.Period)}
 		}
 		if !proto.Equal(o.state.Params, rec.Params) {
-			return o.state, refusal{fmt.Errorf("%w: chain %s was started with the limits {%v}, want them and not {%v}", ErrGenesis, rec.ChainId, o.state.Params, rec.Params)}
+			return o.state, refusal{fmt.Errorf("%w: chain %s was started with the limits {%v}, want them and not {%v}",
+				ErrGenesis, rec.ChainId, o.state.Params, rec.Params)}
 		}
 		return o.state, nil // repeated: a driver that was cut off does so
 	}
@@ -203,7 +205,8 @@ func (o *ordering) order(ctx context.Context, b engines.Block) (engines.Staged, 
 	case !o.state.Started():
 		return none, refusal{fmt.Errorf("%w: %v, but no chain has started", ErrHeight, b)}
 	case b.ChainID != o.state.ChainID || b.Period != o.state.Period:
-		return none, refusal{fmt.Errorf("%v belongs to another chain than %s (period %d)", b, o.state.ChainID, o.state.Period)}
+		return none, refusal{fmt.Errorf("%v belongs to another chain than %s (period %d)", b, o.state.ChainID,
+			o.state.Period)}
 	case b.Height == o.state.Height && b.Height != 0:
 		if !bytes.Equal(b.Hash, o.state.BlockHash) {
 			return none, conflict(b, o.state.BlockHash)
@@ -235,7 +238,8 @@ func (o *ordering) order(ctx context.Context, b engines.Block) (engines.Staged, 
 }
 
 func conflict(b engines.Block, have []byte) error {
-	return fmt.Errorf("%w: %v was decided, and %.8x stands at that height: %w", ErrConflict, b, have, suture.ErrTerminateSupervisorTree)
+	return fmt.Errorf("%w: %v was decided, and %.8x stands at that height: %w", ErrConflict, b, have,
+		suture.ErrTerminateSupervisorTree)
 }
 
 // execute stages the decided block.
@@ -268,7 +272,8 @@ func (o *ordering) commit(ctx context.Context, height uint64) (engines.ChainStat
 	b := o.staged.Block
 	rec := &logv1.BlockCommitted{
 		ChainId: b.ChainID, Period: b.Period, Height: b.Height, BlockHash: b.Hash, TimeNs: b.Time.UnixNano(),
-		Results: o.staged.Results, Changes: o.staged.Changes, Validators: o.staged.Validators, AppHash: o.staged.AppHash, DecidedIndex: o.decidedIndex,
+		Results: o.staged.Results, Changes: o.staged.Changes, Validators: o.staged.Validators,
+		AppHash: o.staged.AppHash, DecidedIndex: o.decidedIndex,
 	}
 	r, err := engines.NewRecord(rec)
 	if err != nil {
@@ -282,7 +287,8 @@ func (o *ordering) commit(ctx context.Context, height uint64) (engines.ChainStat
 		return o.state, err
 	}
 	o.decided, o.staged, o.decidedIndex = nil, nil, 0
-	o.state.Height, o.state.BlockHash, o.state.Time, o.state.AppHash, o.state.Index = b.Height, b.Hash, b.Time, rec.AppHash, index
+	o.state.Height, o.state.BlockHash, o.state.Time, o.state.AppHash, o.state.Index = b.Height, b.Hash, b.Time, rec.
+		AppHash, index
 	return o.state, o.Pool.Committed(ctx, rec)
 }
 
@@ -296,7 +302,8 @@ func (o *ordering) replay(ctx context.Context) error {
 		return err
 	}
 	if o.state.Index > last {
-		return fmt.Errorf("%w: the state has applied record %d, and the log ends at %d: the log was cut back or belongs to another home: %w",
+		return fmt.Errorf("%w: the state has applied record %d, and the log ends at %d: the log was cut back or "+
+			"belongs to another home: %w",
 			ErrBehind, o.state.Index, last, suture.ErrTerminateSupervisorTree)
 	}
 	cur, err := o.Log.Cursor(ctx, o.state.Index+1)
@@ -324,7 +331,8 @@ func (o *ordering) redo(ctx context.Context, e eventlog.Entry) error {
 	switch e.Kind {
 	case engines.KindChainStarted, engines.KindOrderDecided, engines.KindBlockCommitted:
 	case engines.KindSnapshotInstalled:
-		return fmt.Errorf("%w: record %d says that a snapshot took the state's place, and the state is from before: %w", ErrBehind, e.Index, suture.ErrTerminateSupervisorTree)
+		return fmt.Errorf("%w: record %d says that a snapshot took the state's place, and the state is from before: %w",
+			ErrBehind, e.Index, suture.ErrTerminateSupervisorTree)
 	default:
 		return nil
 	}

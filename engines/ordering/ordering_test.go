@@ -81,7 +81,8 @@ type store struct {
 func (s *store) State(context.Context) (engines.ChainState, error) { return s.state, nil }
 
 func (s *store) StartChain(_ context.Context, index uint64, rec *logv1.ChainStarted) error {
-	s.state = engines.ChainState{ChainID: rec.ChainId, Period: rec.Period, InitialHeight: rec.InitialHeight, Params: rec.Params, Index: index}
+	s.state = engines.ChainState{ChainID: rec.ChainId, Period: rec.Period, InitialHeight: rec.InitialHeight,
+		Params: rec.Params, Index: index}
 	return nil
 }
 
@@ -133,10 +134,14 @@ func start(t *testing.T) *rig {
 	t.Cleanup(func() { require.NoError(t, log.Close()) })
 	dir := new(single)
 	r := &rig{Client: ordering.NewClient(dir), t: t, store: new(store), log: log}
-	r.run, r.rec = suptest.Start(t, supervisor.Spec{Name: "test", Intensity: supervisor.Intensity{Max: 10, Period: time.Hour}, Build: supervisor.Children(supervisor.Child{
-		ID: "ordering", Start: ordering.Child(dir, ordering.Config{Log: disk{log}, Store: r.store, Pool: r.store}),
-	})})
-	_, err = r.InitChain(t.Context(), &logv1.ChainStarted{ChainId: "test", InitialHeight: 1, Params: engines.DefaultParams()})
+	r.run, r.rec = suptest.Start(t,
+		supervisor.Spec{Name: "test", Intensity: supervisor.Intensity{Max: 10, Period: time.Hour},
+			Build: supervisor.Children(supervisor.Child{
+				ID:    "ordering",
+				Start: ordering.Child(dir, ordering.Config{Log: disk{log}, Store: r.store, Pool: r.store}),
+			})})
+	_, err = r.InitChain(t.Context(),
+		&logv1.ChainStarted{ChainId: "test", InitialHeight: 1, Params: engines.DefaultParams()})
 	require.NoError(t, err)
 	return r
 }

@@ -96,7 +96,8 @@ func (t *Table) Register(m *engines.Mailbox) error {
 	v, _ := t.entries.LoadOrStore(m.Name(), &entry{})
 	e := v.(*entry)
 	if old := e.box.Load(); old != nil && old.Incarnation() >= m.Incarnation() {
-		return fmt.Errorf("router: %s: incarnation %d is not newer than %d, which is registered", m.Name(), m.Incarnation(), old.Incarnation())
+		return fmt.Errorf("router: %s: incarnation %d is not newer than %d, which is registered", m.Name(),
+			m.Incarnation(), old.Incarnation())
 	}
 	e.box.Store(m)
 	close(t.change)
@@ -127,7 +128,8 @@ func (t *Table) List() []Entry {
 			up = false
 		default:
 		}
-		list = append(list, Entry{Name: name.(string), Incarnation: box.Incarnation(), Waiting: box.Len(), Oldest: box.Oldest(), Up: up})
+		list = append(list, Entry{Name: name.(string), Incarnation: box.Incarnation(), Waiting: box.Len(),
+			Oldest: box.Oldest(), Up: up})
 		return true
 	})
 	sort.Slice(list, func(i, j int) bool { return list[i].Name < list[j].Name })

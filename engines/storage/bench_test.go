@@ -45,7 +45,8 @@ func BenchmarkBlock(b *testing.B) {
 					raw, key, value := benchTx(b, n, keys, now)
 					n++
 					txs[i] = raw
-					changes[i] = at(engines.Version{Period: 1, Height: h, Index: uint32(i)}, &logv1.Change{Key: key, Value: value})
+					changes[i] = at(engines.Version{Period: 1, Height: h, Index: uint32(i)},
+						&logv1.Change{Key: key, Value: value})
 				}
 				bl := block(d, now, txs...)
 				b.StartTimer()
@@ -53,7 +54,8 @@ func BenchmarkBlock(b *testing.B) {
 				_, err := d.Begin(bl)
 				require.NoError(b, err)
 				for i := range changes {
-					if err := d.Finish(engines.Version{Period: 1, Height: h, Index: uint32(i)}, changes[i], new(logv1.TxResult)); err != nil {
+					if err := d.Finish(engines.Version{Period: 1, Height: h, Index: uint32(i)}, changes[i],
+						new(logv1.TxResult)); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -76,13 +78,15 @@ func BenchmarkRedo(b *testing.B) {
 	for h := uint64(1); b.Loop(); h++ {
 		b.StopTimer()
 		now := genesis.Add(time.Duration(h) * benchBlock)
-		rec := &logv1.BlockCommitted{ChainId: "test-1", Period: 1, Height: h, BlockHash: fmt.Append(nil, h), TimeNs: now.UnixNano()}
+		rec := &logv1.BlockCommitted{ChainId: "test-1", Period: 1, Height: h, BlockHash: fmt.Append(nil, h),
+			TimeNs: now.UnixNano()}
 		for i := range benchTxs {
 			raw, key, value := benchTx(b, n, 1<<40, now)
 			n++
 			v := engines.Version{Period: 1, Height: h, Index: uint32(i)}
 			id := engines.HashTx(raw)
-			rec.Results = append(rec.Results, &logv1.TxResult{Id: id[:], Version: v.Proto(), ValidUntilMs: now.Add(window).UnixMilli()})
+			rec.Results = append(rec.Results,
+				&logv1.TxResult{Id: id[:], Version: v.Proto(), ValidUntilMs: now.Add(window).UnixMilli()})
 			rec.Changes = append(rec.Changes, at(v, &logv1.Change{Key: key, Value: value})...)
 		}
 		o, err := d.fold(header{h, rec.BlockHash, now}, rec.Results, rec.Changes, make(map[string]latest))

@@ -39,7 +39,8 @@ func NewBuilder(dir string, o Options, at BlockMeta) (*Builder, error) {
 		return nil, err
 	}
 	if s := d.State(); s.Started() {
-		return nil, errors.Join(fmt.Errorf("state %s: %w: there is one already, at height %d", dir, ErrBuild, s.Height), d.Close())
+		return nil, errors.Join(fmt.Errorf("state %s: %w: there is one already, at height %d", dir, ErrBuild, s.Height),
+			d.Close())
 	}
 	return &Builder{d: d, at: at, b: d.pdb.NewBatch()}, nil
 }
@@ -51,12 +52,15 @@ func (b *Builder) Key(key, value []byte) error {
 	case len(key) == 0 || len(key) > engines.MaxKeyBytes:
 		return fmt.Errorf("%w: a key of %d bytes, want 1 to %d", ErrBuild, len(key), engines.MaxKeyBytes)
 	case len(value) > engines.MaxValueBytes:
-		return fmt.Errorf("%w: key %q has a value of %d bytes, want at most %d", ErrBuild, clip(key), len(value), engines.MaxValueBytes)
+		return fmt.Errorf("%w: key %q has a value of %d bytes, want at most %d", ErrBuild, clip(key), len(value),
+			engines.MaxValueBytes)
 	case b.ids > 0 || bytes.Compare(b.last, key) >= 0:
-		return fmt.Errorf("%w: key %q comes after %q, want the order of their bytes, and ids after all keys", ErrBuild, clip(key), clip(b.last))
+		return fmt.Errorf("%w: key %q comes after %q, want the order of their bytes, and ids after all keys", ErrBuild,
+			clip(key), clip(b.last))
 	}
 	v := engines.Version{Period: b.at.Period, Height: b.at.Height}
-	b.b.Set(latestKey(key), latest{version: v, value: value}.encode(make([]byte, 0, engines.VersionSize+len(value))), nil)
+	b.b.Set(latestKey(key), latest{version: v, value: value}.encode(make([]byte, 0, engines.VersionSize+len(value))),
+		nil)
 	b.acc.Add(b.d.hasher.Key(key, value))
 	b.keys++
 	b.last = append(b.last[:0], key...)
@@ -104,18 +108,21 @@ func (b *Builder) Finish(chain *logv1.ChainStarted, clock time.Time) error {
 		return err
 	}
 	if chain.Period != b.at.Period || b.at.Height < max(chain.InitialHeight, 1) {
-		return fmt.Errorf("%w: block %d of period %d, and %s (period %d) begins at %d", ErrChain, b.at.Height, b.at.Period, chain.ChainId, chain.Period, chain.InitialHeight)
+		return fmt.Errorf("%w: block %d of period %d, and %s (period %d) begins at %d", ErrChain, b.at.Height,
+			b.at.Period, chain.ChainId, chain.Period, chain.InitialHeight)
 	}
 	if hash := b.acc.Hash(b.at.Period); !bytes.Equal(hash, b.at.AppHash) {
-		return fmt.Errorf("%w: %d keys and %d ids give %x, block %d has %x", ErrAppHash, b.keys, b.ids, hash, b.at.Height, b.at.AppHash)
+		return fmt.Errorf("%w: %d keys and %d ids give %x, block %d has %x", ErrAppHash, b.keys, b.ids, hash,
+			b.at.Height, b.at.AppHash)
 	}
 	raw, err := proto.Marshal(chain)
 	if err != nil {
 		return fmt.Errorf("chain %s: %w", chain.ChainId, err)
 	}
 	next := record{
-		ChainID: chain.ChainId, Period: b.at.Period, InitialHeight: chain.InitialHeight, Height: b.at.Height, BlockHash: b.at.Hash,
-		TimeNs: b.at.Time.UnixNano(), AppHash: b.at.AppHash, ClockNs: clock.UnixNano(), Keys: b.keys, IDs: b.ids,
+		ChainID: chain.ChainId, Period: b.at.Period, InitialHeight: chain.InitialHeight, Height: b.at.Height,
+		BlockHash: b.at.Hash,
+		TimeNs:    b.at.Time.UnixNano(), AppHash: b.at.AppHash, ClockNs: clock.UnixNano(), Keys: b.keys, IDs: b.ids,
 	}
 	meta := b.at
 	meta.Index = 0

@@ -28,7 +28,8 @@ func (d *DB) StartChain(index uint64, rec *logv1.ChainStarted) error {
 		return err
 	}
 	if hash := d.acc.Hash(rec.Period); len(rec.AppHash) > 0 && !bytes.Equal(rec.AppHash, hash) {
-		return fmt.Errorf("%w: chain %s (period %d) starts from %x, this state is %x", ErrAppHash, rec.ChainId, rec.Period, rec.AppHash, hash)
+		return fmt.Errorf("%w: chain %s (period %d) starts from %x, this state is %x", ErrAppHash, rec.ChainId,
+			rec.Period, rec.AppHash, hash)
 	}
 	if now.chain != nil && rec.Period <= now.Period {
 		if proto.Equal(now.chain, rec) {

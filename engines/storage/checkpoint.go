@@ -47,7 +47,8 @@ func (d *DB) LogID() (id [16]byte, found bool, err error) {
 		return id, false, err
 	}
 	if len(b) != len(id) {
-		return id, false, fmt.Errorf("state %s: %w: the log's identity has %d bytes, want %d", d.dir, ErrDamaged, len(b), len(id))
+		return id, false, fmt.Errorf("state %s: %w: the log's identity has %d bytes, want %d", d.dir, ErrDamaged,
+			len(b), len(id))
 	}
 	return [16]byte(b), true, nil
 }

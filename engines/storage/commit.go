@@ -48,7 +48,8 @@ type birth struct {
 
 // fold computes what the results and changes make of the committed state. It costs O(changes +
 // results + expired ids).
-func (d *DB) fold(h header, results []*logv1.TxResult, changes []*logv1.Change, base map[string]latest) (*outcome, error) {
+func (d *DB) fold(h header, results []*logv1.TxResult, changes []*logv1.Change,
+	base map[string]latest) (*outcome, error) {
 	now := d.published.Load()
 	o := &outcome{next: now.record, acc: d.acc, results: results, changes: changes}
 	if err := d.foldKeys(o, base); err != nil {
@@ -168,10 +169,12 @@ func (d *DB) Commit(index uint64, rec *logv1.BlockCommitted, local ...Local) err
 	switch {
 	case s == nil || s.outcome == nil:
 		return fmt.Errorf("commit %v: %w: no block is sealed", named{rec}, ErrNotStaged)
-	case rec.ChainId != s.block.ChainID || rec.Period != s.block.Period || rec.Height != s.block.Height || !bytes.Equal(rec.BlockHash, s.block.Hash):
+	case rec.ChainId != s.block.ChainID || rec.Period != s.block.Period || rec.Height != s.block.Height ||
+		!bytes.Equal(rec.BlockHash, s.block.Hash):
 		return fmt.Errorf("commit %v: %w: %v is", named{rec}, ErrNotStaged, s.block)
 	case !bytes.Equal(rec.AppHash, s.outcome.next.AppHash):
-		return fmt.Errorf("commit %v: %w: the record's is %x, the sealed block's %x", named{rec}, ErrAppHash, rec.AppHash, s.outcome.next.AppHash)
+		return fmt.Errorf("commit %v: %w: the record's is %x, the sealed block's %x", named{rec}, ErrAppHash,
+			rec.AppHash, s.outcome.next.AppHash)
 	case index <= now.Index:
 		return fmt.Errorf("commit %v: its index %d is not past the applied one, %d", named{rec}, index, now.Index)
 	}
@@ -202,12 +205,14 @@ func (d *DB) Redo(index uint64, rec *logv1.BlockCommitted, local ...Local) error
 	if err := now.belongs(named{rec}, rec.ChainId, rec.Period, rec.Height); err != nil {
 		return fmt.Errorf("redo record %d: %w", index, err)
 	}
-	o, err := d.fold(header{rec.Height, rec.BlockHash, time.Unix(0, rec.TimeNs)}, rec.Results, rec.Changes, make(map[string]latest))
+	o, err := d.fold(header{rec.Height, rec.BlockHash, time.Unix(0, rec.TimeNs)}, rec.Results, rec.Changes,
+		make(map[string]latest))
 	if err != nil {
 		return fmt.Errorf("redo record %d: %w", index, err)
 	}
 	if !bytes.Equal(rec.AppHash, o.next.AppHash) {
-		return fmt.Errorf("redo record %d: %w: %v leads to %x here, the record says %x; the state before it is not the one it was executed on",
+		return fmt.Errorf("redo record %d: %w: %v leads to %x here, the record says %x; the state before it is not "+
+			"the one it was executed on",
 			index, ErrAppHash, named{rec}, o.next.AppHash, rec.AppHash)
 	}
 	return d.apply(index, o, local)

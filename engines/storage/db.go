@@ -295,7 +295,8 @@ func (d *DB) load() error {
 		return fmt.Errorf("%w: it has a ChainStarted or a state, and not both", ErrDamaged)
 	}
 	if p.chain != nil && string(d.acc.Hash(p.Period)) != string(p.AppHash) {
-		return fmt.Errorf("%w: its accumulator gives app hash %x, its record says %x", ErrDamaged, d.acc.Hash(p.Period), p.AppHash)
+		return fmt.Errorf("%w: its accumulator gives app hash %x, its record says %x", ErrDamaged,
+			d.acc.Hash(p.Period), p.AppHash)
 	}
 	if err := d.loadRecent(p.ClockNs); err != nil {
 		return err
@@ -388,6 +389,7 @@ func (p *published) state() engines.ChainState {
 	}
 	return engines.ChainState{
 		ChainID: p.ChainID, Period: p.Period, InitialHeight: p.InitialHeight, Height: p.Height,
-		BlockHash: p.BlockHash, Time: time.Unix(0, p.TimeNs), AppHash: p.AppHash, Index: p.Index, Params: p.chain.Params,
+		BlockHash: p.BlockHash, Time: time.Unix(0, p.TimeNs), AppHash: p.AppHash, Index: p.Index,
+		Params: p.chain.Params,
 	}
 }

@@ -157,7 +157,8 @@ func TestRefusals(t *testing.T) {
 	first := tx(t, 1, now.Add(window))
 	plain := []byte("key=value")
 	envelope := bytesOf(engines.Tx{Backend: engines.PlainBackend, Nonce: []byte{0}, Body: plain})
-	envelope = append(append([]byte{}, envelope[:2+len(engines.PlainBackend)]...), append([]byte{0}, envelope[4+len(engines.PlainBackend):]...)...)
+	envelope = append(append([]byte{}, envelope[:2+len(engines.PlainBackend)]...),
+		append([]byte{0}, envelope[4+len(engines.PlainBackend):]...)...)
 	b := block(d, now,
 		first,
 		first,
@@ -396,7 +397,8 @@ func TestRedoRefuses(t *testing.T) {
 // Keys are arbitrary bytes: prefixes of each other, zeros, 0xff.
 func TestKeysAreArbitraryBytes(t *testing.T) {
 	d := started(t)
-	keys := []string{"\x00", "\x00\x00", "a", "a\x00", "a\x00\xff", "a\xff", "a\xff\xff", "b", "\xff", "\xff\xff", string(make([]byte, engines.MaxKeyBytes))}
+	keys := []string{"\x00", "\x00\x00", "a", "a\x00", "a\x00\xff", "a\xff", "a\xff\xff", "b", "\xff", "\xff\xff",
+		string(make([]byte, engines.MaxKeyBytes))}
 	for h := range 3 {
 		var changes []*logv1.Change
 		for i, k := range keys {
@@ -426,7 +428,8 @@ func TestKeysAreArbitraryBytes(t *testing.T) {
 	require.Equal(t, []string{"\xff", "\xff\xff"}, prefixed("\xff"))
 	require.Len(t, prefixed(""), len(keys))
 	d.testCommit(t, 9, del("a"))
-	require.Equal(t, []string{"a", "a\x00", "a\x00\xff", "a\xff", "a\xff\xff"}, prefixed("a"), "a snapshot stays at its height")
+	require.Equal(t, []string{"a", "a\x00", "a\x00\xff", "a\xff", "a\xff\xff"}, prefixed("a"),
+		"a snapshot stays at its height")
 	n := 0
 	for r, err := range s.IDs() {
 		require.NoError(t, err)
@@ -443,7 +446,8 @@ func TestHeights(t *testing.T) {
 	require.ErrorContains(t, err, "no block yet")
 	require.Equal(t, "none", d.testGet(t, "a", 0))
 
-	recs := []*logv1.BlockCommitted{d.testCommit(t, 2, put("a", "1"), put("b", "1")), d.testCommit(t, 3, put("a", "2"), del("b")), d.testCommit(t, 4, put("b", "3"))}
+	recs := []*logv1.BlockCommitted{d.testCommit(t, 2, put("a", "1"), put("b", "1")),
+		d.testCommit(t, 3, put("a", "2"), del("b")), d.testCommit(t, 4, put("b", "3"))}
 	_, _, _, err = d.Get([]byte("a"), 4)
 	require.ErrorIs(t, err, ErrNotCommitted)
 	require.ErrorContains(t, err, "the latest is 3")
@@ -453,7 +457,8 @@ func TestHeights(t *testing.T) {
 	for i, rec := range recs {
 		m, err := d.Block(uint64(i + 1))
 		require.NoError(t, err)
-		require.Equal(t, BlockMeta{Period: 1, Height: uint64(i + 1), Hash: rec.BlockHash, Time: time.Unix(0, rec.TimeNs), AppHash: rec.AppHash, Index: uint64(i + 2)}, m)
+		require.Equal(t, BlockMeta{Period: 1, Height: uint64(i + 1), Hash: rec.BlockHash,
+			Time: time.Unix(0, rec.TimeNs), AppHash: rec.AppHash, Index: uint64(i + 2)}, m)
 	}
 
 	require.ErrorIs(t, d.Prune(context.Background(), 4), ErrNotCommitted)
@@ -463,7 +468,8 @@ func TestHeights(t *testing.T) {
 	require.ErrorContains(t, err, "the oldest is 2")
 	_, err = d.Block(1)
 	require.ErrorIs(t, err, ErrPruned)
-	require.Equal(t, []string{"2", "none", "2", "3"}, []string{d.testGet(t, "a", 2), d.testGet(t, "b", 2), d.testGet(t, "a", 3), d.testGet(t, "b", 3)})
+	require.Equal(t, []string{"2", "none", "2", "3"},
+		[]string{d.testGet(t, "a", 2), d.testGet(t, "b", 2), d.testGet(t, "a", 3), d.testGet(t, "b", 3)})
 	require.NoError(t, d.Prune(context.Background(), 1), "what is pruned stays so")
 	require.NoError(t, d.Prune(context.Background(), 3))
 	require.NoError(t, d.VerifyScan(context.Background(), nil))

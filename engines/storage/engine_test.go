@@ -128,7 +128,8 @@ func TestEngineOrdersConcurrentWorkers(t *testing.T) {
 				}
 				var count int
 				fmt.Sscan(string(was), &count)
-				if err := r.client.Finish(ctx, v, at(v, put("counter", fmt.Sprint(count+1))), new(logv1.TxResult)); err != nil {
+				if err := r.client.Finish(ctx, v, at(v, put("counter", fmt.Sprint(count+1))),
+					new(logv1.TxResult)); err != nil {
 					t.Error(err)
 				}
 			})

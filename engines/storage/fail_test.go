@@ -49,7 +49,8 @@ func writesTo(suffix string) func(op errorfs.Op) bool {
 func history(t *testing.T, blocks int) (recs []*logv1.BlockCommitted) {
 	d := started(t)
 	for i := range blocks {
-		recs = append(recs, d.testCommit(t, uint64(i+2), put(fmt.Sprint("key", i%7), fmt.Sprint(i)), put("last", fmt.Sprint(i)), del(fmt.Sprint("key", (i+3)%7))))
+		recs = append(recs, d.testCommit(t, uint64(i+2), put(fmt.Sprint("key", i%7), fmt.Sprint(i)),
+			put("last", fmt.Sprint(i)), del(fmt.Sprint("key", (i+3)%7))))
 	}
 	return recs
 }

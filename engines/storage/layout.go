@@ -108,7 +108,8 @@ func (l latest) encode(b []byte) []byte { return append(l.version.AppendBinary(b
 // decodeLatest shares b's memory.
 func decodeLatest(key, b []byte) (latest, error) {
 	if len(b) < engines.VersionSize {
-		return latest{}, fmt.Errorf("%w: the latest entry of key %q has %d bytes, want a version of %d", ErrDamaged, clip(key), len(b), engines.VersionSize)
+		return latest{}, fmt.Errorf("%w: the latest entry of key %q has %d bytes, want a version of %d", ErrDamaged,
+			clip(key), len(b), engines.VersionSize)
 	}
 	v, err := engines.DecodeVersion(b[:engines.VersionSize])
 	return latest{true, v, b[engines.VersionSize:]}, err
@@ -168,7 +169,8 @@ const expiryKeySize = 1 + 8 + len(engines.TxID{})
 
 func decodeExpiry(key, value []byte) (validUntilMs int64, id []byte, leaf apphash.Leaf, err error) {
 	if len(key) != expiryKeySize || len(value) != len(leaf) {
-		return 0, nil, leaf, fmt.Errorf("%w: the expiry entry %x has %d and %d bytes, want %d and %d", ErrDamaged, clip(key), len(key), len(value), expiryKeySize, len(leaf))
+		return 0, nil, leaf, fmt.Errorf("%w: the expiry entry %x has %d and %d bytes, want %d and %d", ErrDamaged,
+			clip(key), len(key), len(value), expiryKeySize, len(leaf))
 	}
 	copy(leaf[:], value)
 	return int64(binary.BigEndian.Uint64(key[1:]) ^ 1<<63), key[9:], leaf, nil
@@ -199,7 +201,8 @@ func (m BlockMeta) encode() []byte {
 
 func decodeBlockMeta(period, height uint64, b []byte) (BlockMeta, error) {
 	if len(b) < 16+apphash.Size {
-		return BlockMeta{}, fmt.Errorf("%w: the entry of block %d of period %d has %d bytes, want at least %d", ErrDamaged, height, period, len(b), 16+apphash.Size)
+		return BlockMeta{}, fmt.Errorf("%w: the entry of block %d of period %d has %d bytes, want at least %d",
+			ErrDamaged, height, period, len(b), 16+apphash.Size)
 	}
 	return BlockMeta{
 		Period: period, Height: height,

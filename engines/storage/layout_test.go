@@ -41,7 +41,8 @@ func TestMillisecondsAreExact(t *testing.T) {
 func TestOlderKeys(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		version := rapid.Custom(func(t *rapid.T) engines.Version {
-			return engines.Version{Period: rapid.Uint64().Draw(t, "period"), Height: rapid.Uint64().Draw(t, "height"), Index: rapid.Uint32().Draw(t, "index")}
+			return engines.Version{Period: rapid.Uint64().Draw(t, "period"), Height: rapid.Uint64().Draw(t, "height"),
+				Index: rapid.Uint32().Draw(t, "index")}
 		})
 		k, l := rapid.SliceOfN(rapid.Byte(), 1, 30).Draw(t, "k"), rapid.SliceOfN(rapid.Byte(), 1, 30).Draw(t, "l")
 		v, w := version.Draw(t, "v"), version.Draw(t, "w")

@@ -29,7 +29,9 @@ func TestTheStateOpensAfterACrashAtAnyOperation(t *testing.T) {
 			defer mu.Unlock()
 			if ops++; ops == at {
 				for seed := range uint64(8) {
-					clones = append(clones, disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: rand.New(rand.NewPCG(seed, uint64(at)))}))
+					clones = append(clones,
+						disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50,
+							RNG: rand.New(rand.NewPCG(seed, uint64(at)))}))
 				}
 			}
 			return nil

@@ -115,7 +115,9 @@ var modelKeys = []string{"\x00", "a", "a\x00", "ab", "b", "c", "d", "\xff", "\xf
 
 func (s *machine) openDB(t *rapid.T) {
 	var err error
-	s.d, err = Open(dir, Options{FS: s.fs, MemTableBytes: 1 << 20, recent: recentLimits{first: 1, largest: rapid.IntRange(1, 4).Draw(t, "largest"), filters: rapid.IntRange(1, 3).Draw(t, "filters")}})
+	s.d, err = Open(dir, Options{FS: s.fs, MemTableBytes: 1 << 20,
+		recent: recentLimits{first: 1, largest: rapid.IntRange(1, 4).Draw(t, "largest"),
+			filters: rapid.IntRange(1, 3).Draw(t, "filters")}})
 	require.NoError(t, err)
 }
 
@@ -208,7 +210,8 @@ func (s *machine) stage(t *rapid.T, blockTime time.Time, whole bool) engines.Sta
 		id := engines.HashTx(raw)
 		earlier[id] = true
 		open = append(open, i)
-		results[i] = &logv1.TxResult{Id: id[:], Version: version(i).Proto(), Data: fmt.Appendf(nil, "did %d", i), ValidUntilMs: until}
+		results[i] = &logv1.TxResult{Id: id[:], Version: version(i).Proto(), Data: fmt.Appendf(nil, "did %d", i),
+			ValidUntilMs: until}
 		if rapid.IntRange(0, 5).Draw(t, "fails") == 0 {
 			results[i].Code = logv1.Code_CODE_FAILED
 			continue
@@ -251,7 +254,8 @@ func (s *machine) stage(t *rapid.T, blockTime time.Time, whole bool) engines.Sta
 	require.NoError(t, err)
 	require.Equal(t, b, sealed.Block)
 	for i := range results {
-		require.True(t, proto.Equal(results[i], sealed.Results[i]), "place %d: want %v, have %v", i, results[i], sealed.Results[i])
+		require.True(t, proto.Equal(results[i], sealed.Results[i]), "place %d: want %v, have %v", i, results[i],
+			sealed.Results[i])
 	}
 	var changes []*logv1.Change
 	for _, w := range writes {
@@ -283,7 +287,9 @@ func (m *model) apply(rec *logv1.BlockCommitted) {
 	if at := time.Unix(0, rec.TimeNs); at.After(m.clock) {
 		m.clock = at
 	}
-	maps.DeleteFunc(m.ids, func(_ engines.TxID, r *logv1.TxResult) bool { return time.UnixMilli(r.ValidUntilMs).Before(m.clock) })
+	maps.DeleteFunc(m.ids, func(_ engines.TxID, r *logv1.TxResult) bool {
+		return time.UnixMilli(r.ValidUntilMs).Before(m.clock)
+	})
 	for _, r := range rec.Results {
 		if r.ValidUntilMs != 0 {
 			m.ids[engines.TxID(r.Id)] = r
@@ -426,7 +432,8 @@ func (s *machine) checkHeight(t *rapid.T, h uint64, keys ...string) {
 	require.NoError(t, err)
 	require.Equal(t, s.m.hashes[place{s.m.period, h}], meta.AppHash)
 	for _, k := range keys {
-		require.Equal(t, s.m.read(k, engines.Version{Period: s.m.period, Height: h + 1}), s.d.testGet(t, k, h), "key %q at %d", k, h)
+		require.Equal(t, s.m.read(k, engines.Version{Period: s.m.period, Height: h + 1}), s.d.testGet(t, k, h),
+			"key %q at %d", k, h)
 	}
 }
 
@@ -490,8 +497,10 @@ func TestAppHashForgetsTheWay(t *testing.T) {
 	one := hash(w{put("a", "1"), put("b", "2")})
 	require.Equal(t, one, hash(w{put("b", "2"), put("a", "1")}))
 	require.Equal(t, one, hash(w{put("b", "2")}, w{put("a", "1")}))
-	require.Equal(t, one, hash(w{put("a", "x"), put("b", "x"), put("c", "x")}, w{del("c"), put("b", "2")}, w{del("a")}, w{put("a", "1"), del("z")}))
+	require.Equal(t, one, hash(w{put("a", "x"), put("b", "x"), put("c", "x")}, w{del("c"), put("b", "2")}, w{del("a")},
+		w{put("a", "1"), del("z")}))
 	require.NotEqual(t, one, hash(w{put("a", "2"), put("b", "1")}))
 	require.NotEqual(t, one, hash(w{put("a", "1")}))
-	require.False(t, bytes.Equal(one, hash(w{put("a", "1"), put("b", "2"), put("c", "")})), "an empty value is not a missing one")
+	require.False(t, bytes.Equal(one, hash(w{put("a", "1"), put("b", "2"), put("c", "")})),
+		"an empty value is not a missing one")
 }

@@ -63,7 +63,8 @@ func TestTextsOfResultsFitARecord(t *testing.T) {
 	_, err := d.Begin(block(d, genesis, tx(t, 1, genesis.Add(window))))
 	require.NoError(t, err)
 	text := strings.Repeat("\xff", 10_000) // a backend's error may have anything in it
-	require.NoError(t, d.Finish(engines.Version{Period: 1, Height: 1}, nil, &logv1.TxResult{Code: logv1.Code_CODE_FAILED, Log: text}))
+	require.NoError(t, d.Finish(engines.Version{Period: 1, Height: 1}, nil,
+		&logv1.TxResult{Code: logv1.Code_CODE_FAILED, Log: text}))
 	s, err := d.Seal()
 	require.NoError(t, err)
 	require.LessOrEqual(t, len(s.Results[0].Log), engines.MaxResultLogBytes)
@@ -74,7 +75,8 @@ func TestTextsOfResultsFitARecord(t *testing.T) {
 // The arithmetic behind engines.MaxBlockTxs, MaxOutcomeBytes and MaxResultLogBytes.
 func TestTheFullestBlockFitsARecord(t *testing.T) {
 	v := engines.Version{Period: 1 << 62, Height: 1 << 62, Index: 1 << 31}.Proto()
-	rec := &logv1.BlockCommitted{ChainId: strings.Repeat("c", 50), BlockHash: make([]byte, 32), AppHash: make([]byte, 32)}
+	rec := &logv1.BlockCommitted{ChainId: strings.Repeat("c", 50), BlockHash: make([]byte, 32),
+		AppHash: make([]byte, 32)}
 	data := engines.MaxOutcomeBytes / 2 / engines.MaxBlockTxs
 	longest := &logv1.TxResult{
 		Id: make([]byte, 32), Version: v, Code: logv1.Code_CODE_FAILED, ValidUntilMs: 1 << 62,

@@ -107,9 +107,11 @@ func (w *pruneWork) blocks(from, to place) (place, error) {
 
 // entries deletes the entries of a space by height from one place up to another, each with what it
 // stands for, and answers where it stopped.
-func (w *pruneWork) entries(space byte, from, end place, with func(b *pebble.Batch, value []byte) error) (place, error) {
+func (w *pruneWork) entries(space byte, from, end place, with func(b *pebble.Batch, value []byte) error) (
+	place, error) {
 	d := w.d
-	it, err := d.pdb.NewIter(&pebble.IterOptions{LowerBound: heightKey(space, from.Period, from.Height), UpperBound: heightKey(space, end.Period, end.Height)})
+	it, err := d.pdb.NewIter(&pebble.IterOptions{LowerBound: heightKey(space, from.Period, from.Height),
+		UpperBound: heightKey(space, end.Period, end.Height)})
 	if err != nil {
 		return from, d.fail("pruning", err)
 	}

@@ -43,7 +43,8 @@ func (p *published) readable(height uint64) error {
 	case height > p.Height:
 		return fmt.Errorf("height %d: %w: the latest is %d", height, ErrNotCommitted, p.Height)
 	case height < max(p.InitialHeight, 1):
-		return fmt.Errorf("height %d: %w: period %d begins at %d", height, ErrNotCommitted, p.Period, max(p.InitialHeight, 1))
+		return fmt.Errorf("height %d: %w: period %d begins at %d", height, ErrNotCommitted, p.Period,
+			max(p.InitialHeight, 1))
 	case (place{p.Period, height}).before(p.pruned):
 		return fmt.Errorf("height %d: %w: the oldest is %d", height, ErrPruned, p.pruned.Height)
 	}
@@ -85,7 +86,9 @@ func (d *DB) readAt(key []byte, v engines.Version) (value []byte, found bool, er
 	case len(b) == 1 && b[0] == olderDeleted:
 		return nil, false, nil
 	default:
-		return nil, false, d.fail("reading", fmt.Errorf("%w: the older entry %x of key %q is neither a value nor a deletion", ErrDamaged, clip(b), clip(key)))
+		return nil, false, d.fail("reading",
+			fmt.Errorf("%w: the older entry %x of key %q is neither a value nor a deletion", ErrDamaged,
+				clip(b), clip(key)))
 	}
 }
 
@@ -157,7 +160,8 @@ func (d *DB) Block(height uint64) (BlockMeta, error) {
 		if err := d.published.Load().readable(height); err != nil { // pruned while we looked
 			return BlockMeta{}, err
 		}
-		return BlockMeta{}, d.fail("reading", fmt.Errorf("%w: block %d of period %d is missing", ErrDamaged, height, now.Period))
+		return BlockMeta{}, d.fail("reading", fmt.Errorf("%w: block %d of period %d is missing", ErrDamaged, height,
+			now.Period))
 	}
 	return decodeBlockMeta(now.Period, height, b)
 }
@@ -213,8 +217,10 @@ func (d *DB) Stat() (Stat, error) {
 		Applied: now.Index, DurableApplied: durable, Keys: now.Keys, IDs: now.IDs,
 		OldestPeriod: now.pruned.Period, OldestHeight: now.pruned.Height, DiskBytes: m.DiskSpaceUsage(),
 		Pebble: PebbleStat{
-			ReadAmp: m.ReadAmp(), WriteAmp: total.WriteAmp(), MemTableBytes: m.MemTable.Size, CompactionDebt: m.Compact.EstimatedDebt,
-			Flushes: m.Flush.Count, Compactions: m.Compact.Count, CacheHits: m.BlockCache.Hits, CacheMisses: m.BlockCache.Misses,
+			ReadAmp: m.ReadAmp(), WriteAmp: total.WriteAmp(), MemTableBytes: m.MemTable.Size,
+			CompactionDebt: m.Compact.EstimatedDebt,
+			Flushes:        m.Flush.Count, Compactions: m.Compact.Count, CacheHits: m.BlockCache.Hits,
+			CacheMisses: m.BlockCache.Misses,
 		},
 	}, nil
 }

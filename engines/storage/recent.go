@@ -51,7 +51,8 @@ func (d *DB) loadRecent(clockNs int64) error {
 		d.recent.limits = defaultRecent
 	}
 	r := &remembered{unknown: math.MinInt64}
-	it, err := d.pdb.NewIter(&pebble.IterOptions{LowerBound: expiryKey(ceilMs(clockNs), nil), UpperBound: after([]byte{spaceExpiry})})
+	it, err := d.pdb.NewIter(&pebble.IterOptions{LowerBound: expiryKey(ceilMs(clockNs), nil),
+		UpperBound: after([]byte{spaceExpiry})})
 	if err != nil {
 		return err
 	}
@@ -150,7 +151,8 @@ const (
 )
 
 func newFilter(size int) *filter {
-	return &filter{blocks: make([][8]atomic.Uint64, max(1, size*filterIDBits/blockBits)), size: size, room: size, until: math.MinInt64}
+	return &filter{blocks: make([][8]atomic.Uint64, max(1, size*filterIDBits/blockBits)), size: size, room: size,
+		until: math.MinInt64}
 }
 
 // probe answers the id's block, and the bits of it, 9 for each probe.

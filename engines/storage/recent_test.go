@@ -20,7 +20,8 @@ func commitTxs(t *testing.T, d *DB, at time.Time, txs ...[]byte) (ids []engines.
 	for i, raw := range txs {
 		require.Nil(t, refused[i])
 		ids = append(ids, engines.HashTx(raw))
-		require.NoError(t, d.Finish(engines.Version{Period: b.Period, Height: b.Height, Index: uint32(i)}, nil, new(logv1.TxResult)))
+		require.NoError(t, d.Finish(engines.Version{Period: b.Period, Height: b.Height, Index: uint32(i)}, nil,
+			new(logv1.TxResult)))
 	}
 	s, err := d.Seal()
 	require.NoError(t, err)

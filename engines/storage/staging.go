@@ -165,7 +165,8 @@ func (g gate) admit(raw []byte, s *slot) (code logv1.Code, why string) {
 	case until < g.expired:
 		return logv1.Code_CODE_EXPIRED, fmt.Sprintf("valid until %v, the block's time is past it", timeMs(until))
 	case until > g.tooEarly:
-		return logv1.Code_CODE_TOO_EARLY, fmt.Sprintf("valid until %v, the window ends at %v", timeMs(until), timeMs(g.tooEarly))
+		return logv1.Code_CODE_TOO_EARLY, fmt.Sprintf("valid until %v, the window ends at %v", timeMs(until),
+			timeMs(g.tooEarly))
 	}
 	return logv1.Code_CODE_OK, ""
 }
@@ -274,7 +275,8 @@ func checkFinish(v engines.Version, id engines.TxID, changes []*logv1.Change, r 
 		case len(c.Key) == 0 || len(c.Key) > engines.MaxKeyBytes:
 			return fmt.Errorf("change %d has a key of %d bytes, want 1 to %d", i, len(c.Key), engines.MaxKeyBytes)
 		case len(c.Value) > engines.MaxValueBytes:
-			return fmt.Errorf("change %d has a value of %d bytes, want at most %d", i, len(c.Value), engines.MaxValueBytes)
+			return fmt.Errorf("change %d has a value of %d bytes, want at most %d", i, len(c.Value),
+				engines.MaxValueBytes)
 		}
 	}
 	return nil
@@ -300,7 +302,8 @@ func (s *staging) account(slot *slot) {
 	}
 	if left := engines.MaxOutcomeBytes - s.used; n > left {
 		slot.result.Code, slot.result.Data, slot.changes = logv1.Code_CODE_LIMIT, nil, nil
-		slot.result.Log = fmt.Sprintf("it answers and writes %d bytes, and of the %d of its block there are %d left", n, engines.MaxOutcomeBytes, left)
+		slot.result.Log = fmt.Sprintf("it answers and writes %d bytes, and of the %d of its block there are %d left", n,
+			engines.MaxOutcomeBytes, left)
 		return
 	}
 	s.used += n
@@ -360,5 +363,6 @@ func (d *DB) Seal() (engines.Staged, error) {
 		}
 		s.outcome = o
 	}
-	return engines.Staged{Block: s.block, Results: s.outcome.results, Changes: s.outcome.changes, AppHash: s.outcome.next.AppHash}, nil
+	return engines.Staged{Block: s.block, Results: s.outcome.results, Changes: s.outcome.changes,
+		AppHash: s.outcome.next.AppHash}, nil
 }

@@ -87,7 +87,8 @@ func (v *verifier) keys() error {
 			v.finding("there is an empty key")
 		}
 		if e.Version.Compare(v.last()) > 0 {
-			v.finding("key %q was written at %v, after the last committed block, %d/%d", clip(e.Key), e.Version, v.now.Period, v.now.Height)
+			v.finding("key %q was written at %v, after the last committed block, %d/%d", clip(e.Key), e.Version,
+				v.now.Period, v.now.Height)
 		}
 		v.acc.Add(v.hasher.Key(e.Key, e.Value))
 		v.nKeys++
@@ -105,17 +106,20 @@ func (v *verifier) ids() error {
 			return err
 		}
 		if at := engines.VersionFromProto(r.Version); at.Compare(v.last()) > 0 {
-			v.finding("transaction %x was applied at %v, after the last committed block, %d/%d", r.Id, at, v.now.Period, v.now.Height)
+			v.finding("transaction %x was applied at %v, after the last committed block, %d/%d", r.Id, at, v.now.Period,
+				v.now.Height)
 		}
 		if r.ValidUntilMs < oldest {
-			v.finding("transaction %x has expired and should be forgotten: valid until %v", r.Id, timeMs(r.ValidUntilMs))
+			v.finding("transaction %x has expired and should be forgotten: valid until %v", r.Id,
+				timeMs(r.ValidUntilMs))
 		}
 		leaf := v.hasher.ID(r)
 		switch at, found, err := v.get(expiryKey(r.ValidUntilMs, r.Id)); {
 		case err != nil:
 			return err
 		case !found:
-			v.finding("transaction %x would never be forgotten: it has no expiry entry at %v", r.Id, timeMs(r.ValidUntilMs))
+			v.finding("transaction %x would never be forgotten: it has no expiry entry at %v", r.Id,
+				timeMs(r.ValidUntilMs))
 		case !bytes.Equal(at, leaf[:]):
 			v.finding("transaction %x: its expiry entry has leaf %x, its result gives %x", r.Id, at, leaf)
 		}
@@ -162,7 +166,8 @@ func (v *verifier) sums() error {
 		}
 	}
 	if hash := v.acc.Hash(v.now.Period); !bytes.Equal(hash, v.now.AppHash) {
-		v.finding("the %d keys and %d ids give app hash %x, the state at height %d records %x: entries were altered, lost or added",
+		v.finding("the %d keys and %d ids give app hash %x, the state at height %d records %x: entries were altered, "+
+			"lost or added",
 			v.nKeys, v.nIDs, hash, v.now.Height, v.now.AppHash)
 	}
 	if v.now.Height > 0 {
@@ -176,8 +181,10 @@ func (v *verifier) sums() error {
 			if err != nil {
 				return err
 			}
-			if !bytes.Equal(m.AppHash, v.now.AppHash) || !bytes.Equal(m.Hash, v.now.BlockHash) || m.Index != v.now.Index {
-				v.finding("the entry of the last block, %d, is of block %x with app hash %x, the state is at %x with %x", v.now.Height, m.Hash, m.AppHash, v.now.BlockHash, v.now.AppHash)
+			if !bytes.Equal(m.AppHash, v.now.AppHash) || !bytes.Equal(m.Hash, v.now.BlockHash) ||
+				m.Index != v.now.Index {
+				v.finding("the entry of the last block, %d, is of block %x with app hash %x, the state is "+
+					"at %x with %x", v.now.Height, m.Hash, m.AppHash, v.now.BlockHash, v.now.AppHash)
 			}
 		}
 	}

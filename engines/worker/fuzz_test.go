@@ -37,7 +37,8 @@ func FuzzTransactions(f *testing.F) {
 	for _, ops := range [][]kv.Op{
 		{kv.Put([]byte("k"), []byte("v")), kv.Read([]byte("k")), kv.Delete([]byte("k"))},
 		{kv.Add([]byte("n"), -1), kv.Add([]byte("n"), 1<<62), kv.Append([]byte("l"), []byte("m"))},
-		{kv.CAS([]byte("k"), []byte("kk"), []byte("v")), kv.CASAbsent([]byte("abc"), nil), kv.RequireExists([]byte("k")), kv.RequireAbsent([]byte("abc"))},
+		{kv.CAS([]byte("k"), []byte("kk"), []byte("v")), kv.CASAbsent([]byte("abc"), nil),
+			kv.RequireExists([]byte("k")), kv.RequireAbsent([]byte("abc"))},
 	} {
 		body, err := kv.Encode(ops...)
 		if err != nil {
@@ -49,7 +50,8 @@ func FuzzTransactions(f *testing.F) {
 		}
 		f.Add(raw)
 	}
-	for _, seed := range []string{"k=v", "a=b=c", "val:AAAA!10", "=", "\x01", "\x01\x02kv", "\x01\x07kvstore\x00\x00\x00\x00\x00\x00\x00\x00\x01k=v"} {
+	for _, seed := range []string{"k=v", "a=b=c", "val:AAAA!10", "=", "\x01", "\x01\x02kv",
+		"\x01\x07kvstore\x00\x00\x00\x00\x00\x00\x00\x00\x01k=v"} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {

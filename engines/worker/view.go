@@ -158,7 +158,8 @@ func (v *view) read(key []byte) ([]byte, bool, error) {
 
 func (v *view) Put(key, value []byte) error {
 	if len(value) > engines.MaxValueBytes {
-		return v.over(fmt.Errorf("%w: %d bytes, want at most %d", engines.ErrValueTooLong, len(value), engines.MaxValueBytes))
+		return v.over(fmt.Errorf("%w: %d bytes, want at most %d", engines.ErrValueTooLong, len(value),
+			engines.MaxValueBytes))
 	}
 	return v.write(&logv1.Change{Key: bytes.Clone(key), Value: bytes.Clone(value)})
 }
@@ -210,7 +211,8 @@ func (v *view) Step(n uint64) error {
 
 // isLimit tells whether err is one of the limits that hold on every chain.
 func isLimit(err error) bool {
-	for _, l := range []error{engines.ErrTooManyOps, engines.ErrTooManySteps, engines.ErrKeyTooLong, engines.ErrValueTooLong, engines.ErrResultTooBig} {
+	for _, l := range []error{engines.ErrTooManyOps, engines.ErrTooManySteps, engines.ErrKeyTooLong,
+		engines.ErrValueTooLong, engines.ErrResultTooBig} {
 		if errors.Is(err, l) {
 			return true
 		}

@@ -67,7 +67,8 @@ var errWithdrawn = errors.New("the transaction was withdrawn")
 // Serve executes the job and hands its result in. It is a supervised temporary child: nobody
 // restarts it.
 func (j Job) Serve(ctx context.Context) error {
-	v := &view{ctx: ctx, id: j.ID, backend: j.Tx.Backend, store: j.Store, marks: j.Marks, params: j.Params, place: j.Place}
+	v := &view{ctx: ctx, id: j.ID, backend: j.Tx.Backend, store: j.Store, marks: j.Marks, params: j.Params,
+		place: j.Place}
 	if j.Late {
 		v.wait()
 	}
@@ -148,7 +149,8 @@ func (j Job) execute(v *view) (result *logv1.TxResult) {
 	case err != nil:
 		return &logv1.TxResult{Code: logv1.Code_CODE_FAILED, Log: err.Error()}
 	case uint64(len(data)) > max:
-		return &logv1.TxResult{Code: logv1.Code_CODE_LIMIT, Log: fmt.Sprintf("%v: %d bytes, want at most %d", engines.ErrResultTooBig, len(data), max)}
+		return &logv1.TxResult{Code: logv1.Code_CODE_LIMIT,
+			Log: fmt.Sprintf("%v: %d bytes, want at most %d", engines.ErrResultTooBig, len(data), max)}
 	}
 	return &logv1.TxResult{Code: logv1.Code_CODE_OK, Data: data}
 }

@@ -47,7 +47,8 @@ func (s *store) Finish(_ context.Context, v engines.Version, c []*logv1.Change, 
 var place = engines.Placement{Version: engines.Version{Height: 3, Index: 7}, Time: time.UnixMilli(1_000)}
 
 func job(s *store, c code) Job {
-	j := Job{ID: engines.TxID{1}, Tx: engines.Tx{Backend: "code"}, Backend: c, Params: engines.DefaultParams(), Store: s, Place: make(chan engines.Placement, 1)}
+	j := Job{ID: engines.TxID{1}, Tx: engines.Tx{Backend: "code"}, Backend: c, Params: engines.DefaultParams(),
+		Store: s, Place: make(chan engines.Placement, 1)}
 	j.Place <- place
 	return j
 }
@@ -88,16 +89,30 @@ func TestFailIsAResult(t *testing.T) {
 		want logv1.Code
 		log  string
 	}{
-		"error":  {func(v engines.View) ([]byte, error) { put(v); return nil, errors.New("too poor") }, logv1.Code_CODE_FAILED, "too poor"},
-		"panic":  {func(v engines.View) ([]byte, error) { put(v); panic("oh") }, logv1.Code_CODE_PANICKED, "panicked: oh"},
-		"goexit": {func(v engines.View) ([]byte, error) { put(v); runtime.Goexit(); return nil, nil }, logv1.Code_CODE_PANICKED, "ended its goroutine"},
+		"error": {func(v engines.View) ([]byte, error) {
+			put(v)
+			return nil, errors.New("too poor")
+		}, logv1.Code_CODE_FAILED, "too poor"},
+		"panic": {func(v engines.View) ([]byte, error) {
+			put(v)
+			panic("oh")
+		}, logv1.Code_CODE_PANICKED, "panicked: oh"},
+		"goexit": {func(v engines.View) ([]byte, error) {
+			put(v)
+			runtime.Goexit()
+			return nil, nil
+		}, logv1.Code_CODE_PANICKED, "ended its goroutine"},
 		"operations": {func(v engines.View) ([]byte, error) {
 			for range engines.DefaultParams().MaxTxOps + 1 {
 				put(v)
 			}
 			return nil, nil // a limit that was passed counts, whatever the code makes of it
 		}, logv1.Code_CODE_LIMIT, "more than 10000"},
-		"steps": {func(v engines.View) ([]byte, error) { put(v); v.Step(1); return nil, v.Step(1 << 63) }, logv1.Code_CODE_LIMIT, "steps"},
+		"steps": {func(v engines.View) ([]byte, error) {
+			put(v)
+			v.Step(1)
+			return nil, v.Step(1 << 63)
+		}, logv1.Code_CODE_LIMIT, "steps"},
 		"key": {func(v engines.View) ([]byte, error) {
 			put(v)
 			return nil, v.Put(make([]byte, engines.MaxKeyBytes+1), nil)
@@ -106,8 +121,14 @@ func TestFailIsAResult(t *testing.T) {
 			put(v)
 			return nil, v.Put([]byte("k"), make([]byte, engines.MaxValueBytes+1))
 		}, logv1.Code_CODE_LIMIT, "value too long"},
-		"result": {func(v engines.View) ([]byte, error) { put(v); return make([]byte, 2<<20), nil }, logv1.Code_CODE_LIMIT, "result too big"},
-		"empty":  {func(v engines.View) ([]byte, error) { put(v); return nil, v.Put(nil, nil) }, logv1.Code_CODE_FAILED, "key is empty"},
+		"result": {func(v engines.View) ([]byte, error) {
+			put(v)
+			return make([]byte, 2<<20), nil
+		}, logv1.Code_CODE_LIMIT, "result too big"},
+		"empty": {func(v engines.View) ([]byte, error) {
+			put(v)
+			return nil, v.Put(nil, nil)
+		}, logv1.Code_CODE_FAILED, "key is empty"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &store{}
@@ -218,7 +239,9 @@ func TestAFaultIsNoResult(t *testing.T) {
 			j := job(s, func(v engines.View) ([]byte, error) { _, _, err := v.Get([]byte("k")); return nil, err })
 			<-j.Place
 			sup, err := supervisor.New(supervisor.Spec{Name: "t", Build: supervisor.Children(supervisor.Child{
-				ID: "w", Restart: supervisor.Temporary, Start: func(context.Context) (supervisor.Service, error) { return j, nil },
+				ID: "w", Restart: supervisor.Temporary, Start: func(context.Context) (supervisor.Service, error) {
+					return j, nil
+				},
 			})})
 			require.NoError(t, err)
 			run, err := sup.Start(context.Background())
@@ -348,7 +371,8 @@ func TestAStopBeforeItsTurn(t *testing.T) {
 }
 
 func TestSettledLimitsNameThemselves(t *testing.T) {
-	for _, err := range []error{engines.ErrTooManyOps, engines.ErrTooManySteps, engines.ErrKeyTooLong, engines.ErrValueTooLong, engines.ErrResultTooBig} {
+	for _, err := range []error{engines.ErrTooManyOps, engines.ErrTooManySteps, engines.ErrKeyTooLong,
+		engines.ErrValueTooLong, engines.ErrResultTooBig} {
 		require.True(t, isLimit(err))
 		require.True(t, strings.HasPrefix(err.Error(), "limit: "))
 	}

@@ -116,7 +116,8 @@ func decodeExtent(b []byte) (Extent, error) {
 		Seal:   Seal{Offset: u64(72), CRC: binary.LittleEndian.Uint32(b[80:])},
 	}
 	if e.Serial == 0 || e.First == 0 || e.FirstIndex == 0 || e.Last < e.First || e.Next < e.FirstIndex {
-		return Extent{}, fmt.Errorf("extent %d goes from segment %d, record %d, to segment %d, record %d", e.Serial, e.First, e.FirstIndex, e.Last, e.Next)
+		return Extent{}, fmt.Errorf("extent %d goes from segment %d, record %d, to segment %d, record %d", e.Serial,
+			e.First, e.FirstIndex, e.Last, e.Next)
 	}
 	return e, nil
 }

@@ -61,7 +61,8 @@ func Finish(b []byte, seed Seed, offset int64, f Frame) []byte {
 	binary.LittleEndian.PutUint32(b[4:], length)
 	binary.LittleEndian.PutUint64(b[8:], f.First)
 	binary.LittleEndian.PutUint32(b[16:], f.Count)
-	binary.LittleEndian.PutUint32(b[20:], seed.check(offset, length, f.Count, f.First, f.Synced, f.Flags)<<8|uint32(f.Flags))
+	binary.LittleEndian.PutUint32(b[20:],
+		seed.check(offset, length, f.Count, f.First, f.Synced, f.Flags)<<8|uint32(f.Flags))
 	binary.LittleEndian.PutUint64(b[24:], f.Synced)
 	binary.LittleEndian.PutUint32(b, crc32.Update(seed.crc, castagnoli, b[4:]))
 	return b

@@ -89,7 +89,8 @@ func DecodeHeader(b []byte) (Header, error) {
 		Recycled:   binary.LittleEndian.Uint32(b[12:])&1 != 0,
 	}
 	if h.Number == 0 || h.FirstIndex == 0 {
-		return Header{}, fmt.Errorf("segment header has number %d and first index %d, want both from 1", h.Number, h.FirstIndex)
+		return Header{}, fmt.Errorf("segment header has number %d and first index %d, want both from 1", h.Number,
+			h.FirstIndex)
 	}
 	return h, nil
 }
@@ -113,7 +114,8 @@ func (h Header) Seed() Seed {
 // check is the 24 bits that a frame header carries over its own fields and its offset.
 func (s Seed) check(offset int64, length, count uint32, first, synced uint64, flags Flags) uint32 {
 	h := s.key
-	for _, v := range [...]uint64{uint64(offset), uint64(length)<<32 | uint64(count), first, synced ^ uint64(flags)<<56} {
+	for _, v := range [...]uint64{uint64(offset), uint64(length)<<32 | uint64(count), first,
+		synced ^ uint64(flags)<<56} {
 		hi, lo := bits.Mul64(h^v, 0x9e3779b97f4a7c15)
 		h = bits.RotateLeft64(hi^lo, 29) + s.key
 	}

@@ -53,7 +53,8 @@ func TestHeaderEveryBit(t *testing.T) {
 }
 
 func TestExtentRoundTrip(t *testing.T) {
-	e := Extent{ID: [16]byte{9}, Serial: 6, First: 2, FirstIndex: 5, Last: 3, Sealed: true, Seal: Seal{Offset: 5000, CRC: 7}, Next: 12}
+	e := Extent{ID: [16]byte{9}, Serial: 6, First: 2, FirstIndex: 5, Last: 3, Sealed: true,
+		Seal: Seal{Offset: 5000, CRC: 7}, Next: 12}
 	b := e.AppendFile(nil)
 	require.Len(t, b, ExtentFileSize)
 	require.Len(t, e.Append(nil), ExtentSize)
@@ -90,7 +91,8 @@ func TestExtentRoundTrip(t *testing.T) {
 }
 
 func TestFrameRoundTrip(t *testing.T) {
-	data := [][]byte{nil, []byte("one"), bytes.Repeat([]byte{7}, 127), bytes.Repeat([]byte{8}, 128), bytes.Repeat([]byte{9}, 70_000)}
+	data := [][]byte{nil, []byte("one"), bytes.Repeat([]byte{7}, 127), bytes.Repeat([]byte{8}, 128),
+		bytes.Repeat([]byte{9}, 70_000)}
 	want := Frame{First: 100, Count: uint32(len(data)), Synced: HeaderSize}
 	b := frameOf(testHeader, 8192, want, data...)
 	require.Zero(t, len(b)%Align)

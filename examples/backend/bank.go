@@ -52,7 +52,8 @@ func decode(body []byte) (Transfer, error) {
 	t := Transfer{Amount: binary.BigEndian.Uint64(body), From: string(body[9 : 9+from]), To: string(body[9+from:])}
 	switch {
 	case len(t.From) > maxName || t.To == "" || len(t.To) > maxName:
-		return t, fmt.Errorf("transfer: names of %d and %d bytes, want at most %d, and where to", len(t.From), len(t.To), maxName)
+		return t, fmt.Errorf("transfer: names of %d and %d bytes, want at most %d, and where to", len(t.From),
+			len(t.To), maxName)
 	case t.From == t.To:
 		return t, fmt.Errorf("transfer: from %q to itself", t.From)
 	case t.Amount == 0:

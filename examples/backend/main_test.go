@@ -32,7 +32,9 @@ func TestMoneyIsNeitherMadeNorLost(t *testing.T) {
 	for from := range accounts {
 		wg.Go(func() {
 			for i := range each {
-				_, err := c.SubmitWait(t.Context(), Tx(Transfer{From: fmt.Sprint(from), To: fmt.Sprint((from + 1 + i%4) % accounts), Amount: uint64(1 + i)}))
+				_, err := c.SubmitWait(t.Context(),
+					Tx(Transfer{From: fmt.Sprint(from), To: fmt.Sprint((from + 1 + i%4) % accounts),
+						Amount: uint64(1 + i)}))
 				if err != nil {
 					t.Errorf("transfer %d of %d: %v", i, from, err)
 				}

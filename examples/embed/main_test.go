@@ -12,7 +12,8 @@ func TestEmbed(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	for _, want := range []string{"did first\n", "did last\n", "panic: a job that nobody expected", "automatic shutdown"} {
+	for _, want := range []string{"did first\n", "did last\n", "panic: a job that nobody expected",
+		"automatic shutdown"} {
 		if strings.Count(string(out), want) == 0 {
 			t.Errorf("the output has no %q:\n%s", want, out)
 		}

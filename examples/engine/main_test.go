@@ -34,7 +34,8 @@ func TestTheCounterCountsRightAfterEveryKill(t *testing.T) {
 		})
 	}
 	counts()
-	for _, path := range []string{"coppice/node/engines/counter", "coppice/node/transactions/storage", "coppice/node/logger"} {
+	for _, path := range []string{"coppice/node/engines/counter", "coppice/node/transactions/storage",
+		"coppice/node/logger"} {
 		n.Cut(path)
 		counts()
 	}

@@ -23,7 +23,8 @@ func directRequires(t *testing.T) []string {
 	var direct []string
 	for _, block := range regexp.MustCompile(`(?ms)^require \((.*?)^\)`).FindAllStringSubmatch(read(t, "go.mod"), -1) {
 		for line := range strings.Lines(block[1]) {
-			if f := strings.Fields(line); len(f) >= 2 && !strings.Contains(line, "// indirect") && !strings.HasPrefix(f[0], "//") {
+			if f := strings.Fields(line); len(f) >= 2 && !strings.Contains(line, "// indirect") &&
+				!strings.HasPrefix(f[0], "//") {
 				direct = append(direct, f[0])
 			}
 		}

@@ -17,16 +17,22 @@ var layers = []struct {
 	{"eventlog", []string{"eventlog"}, "the log is embedded by itself"},
 	{"pubsub", []string{"pubsub", "supervisor"}, "the bus is a supervised tree and knows nothing of what it carries"},
 	{"proto", []string{"proto"}, "the contract is for clients in any language"},
-	{"client", []string{"client", "proto", "engines", "eventlog"}, "a client speaks the vocabulary and must not bring the node"},
-	{"engines", []string{"engines", "pubsub", "eventlog", "supervisor", "proto"}, "what all engines share lies below all of them; see also TestEnginesNeverImportEngines"},
-	{"node", []string{"node", "engines", "pubsub", "eventlog", "supervisor", "proto", "client", "internal"}, "the node introduces the engines to each other"},
-	{"cmd", []string{"cmd", "node", "engines", "client", "pubsub", "eventlog", "supervisor", "proto", "internal"}, "the command is the top"},
+	{"client", []string{"client", "proto", "engines", "eventlog"},
+		"a client speaks the vocabulary and must not bring the node"},
+	{"engines", []string{"engines", "pubsub", "eventlog", "supervisor", "proto"},
+		"what all engines share lies below all of them; see also TestEnginesNeverImportEngines"},
+	{"node", []string{"node", "engines", "pubsub", "eventlog", "supervisor", "proto", "client", "internal"},
+		"the node introduces the engines to each other"},
+	{"cmd", []string{"cmd", "node", "engines", "client", "pubsub", "eventlog", "supervisor", "proto", "internal"},
+		"the command is the top"},
 	{"internal/arch", nil, "rules about the house do not depend on it"},
 	{"internal/require", nil, "any test may use it"},
 	{"internal/readme", []string{"supervisor", "node", "client"}, "the README's code is compiled"},
-	{"internal/cometclients", []string{"node", "client", "engines", "proto", "supervisor"}, "other people's clients are tried on a whole node"},
+	{"internal/cometclients", []string{"node", "client", "engines", "proto", "supervisor"},
+		"other people's clients are tried on a whole node"},
 	{"internal/vfs", []string{"internal/vfs", "eventlog"}, "disks that fail are for tests of what lies on disks"},
-	{"examples", []string{"supervisor", "pubsub", "eventlog", "engines", "node", "client", "proto"}, "an example uses what its reader can use"},
+	{"examples", []string{"supervisor", "pubsub", "eventlog", "engines", "node", "client", "proto"},
+		"an example uses what its reader can use"},
 }
 
 func TestLayers(t *testing.T) {
@@ -49,7 +55,8 @@ func TestLayers(t *testing.T) {
 			if to == f.dir || withinAny(to, layers[best].may) || f.test && within(to, "internal") {
 				continue
 			}
-			t.Errorf("%s imports %s; %s may import %v: %s", f.path, to, layers[best].dir, layers[best].may, layers[best].reason)
+			t.Errorf("%s imports %s; %s may import %v: %s", f.path, to, layers[best].dir, layers[best].may,
+				layers[best].reason)
 		}
 	}
 }
@@ -76,7 +83,8 @@ func TestEnginesNeverImportEngines(t *testing.T) {
 			if to == "" || to == from || f.test && to == "backend" {
 				continue
 			}
-			t.Errorf("%s imports engine %s: engines never import engines; declare the interface that %s consumes", f.path, to, from)
+			t.Errorf("%s imports engine %s: engines never import engines; declare the interface that %s consumes",
+				f.path, to, from)
 		}
 	}
 }
@@ -88,11 +96,15 @@ var owned = []struct {
 	tests  bool // may any test import it
 	reason string
 }{
-	{"github.com/cometbft/", []string{"engines/consensus/comet", "internal/cometclients"}, false, "the rest of the node must not care which consensus drives it"},
-	{"github.com/cockroachdb/pebble", []string{"engines/storage", "internal/vfs", "node"}, true, "pebble's weight stays out of those who embed the log or the runtime"},
+	{"github.com/cometbft/", []string{"engines/consensus/comet", "internal/cometclients"}, false,
+		"the rest of the node must not care which consensus drives it"},
+	{"github.com/cockroachdb/pebble", []string{"engines/storage", "internal/vfs", "node"}, true,
+		"pebble's weight stays out of those who embed the log or the runtime"},
 	{"github.com/spf13/", []string{"cmd"}, false, "flags are the command line's"},
-	{"connectrpc.com/", []string{"node", "client", "proto", "cmd", "internal/readme"}, true, "engines have no transport"},
-	{"github.com/prometheus/", []string{"node/metrics"}, true, "metrics are told in one place; the rest counts and is read"},
+	{"connectrpc.com/", []string{"node", "client", "proto", "cmd", "internal/readme"}, true,
+		"engines have no transport"},
+	{"github.com/prometheus/", []string{"node/metrics"}, true,
+		"metrics are told in one place; the rest counts and is read"},
 	{"net/http/pprof", nil, false, "it changes the default mux by being imported"},
 	{"github.com/stretchr/testify", nil, true, "tests only"},
 	{"pgregory.net/rapid", nil, true, "tests only"},

@@ -15,7 +15,8 @@ const maxLines = 600
 func TestFilesAreShort(t *testing.T) {
 	for _, f := range goFiles(t) {
 		if n := strings.Count(f.text, "\n"); n > maxLines && !f.generated {
-			t.Errorf("%s has %d lines, want at most %d: a file is one thing that can be read at a sitting", f.path, n, maxLines)
+			t.Errorf("%s has %d lines, want at most %d: a file is one thing that can be read at a sitting", f.path,
+				n, maxLines)
 		}
 	}
 }
@@ -100,7 +101,8 @@ func TestOnlyCommandsExit(t *testing.T) {
 		if f.test || withinAny(f.path, exits) {
 			continue
 		}
-		for _, fn := range [][2]string{{"os", "Exit"}, {"log", "Fatal"}, {"log", "Fatalf"}, {"log", "Fatalln"}, {"syscall", "Exit"}} {
+		for _, fn := range [][2]string{{"os", "Exit"}, {"log", "Fatal"}, {"log", "Fatalf"}, {"log", "Fatalln"},
+			{"syscall", "Exit"}} {
 			called(f, fn[0], fn[1], func(at string) {
 				t.Errorf("%s: %s.%s ends the process of whoever embeds this; return an error", at, fn[0], fn[1])
 			})
@@ -111,7 +113,8 @@ func TestOnlyCommandsExit(t *testing.T) {
 // unfinished are the words that say a thing is not done. They are put together here so that this
 // file does not hold them.
 var unfinished = regexp.MustCompile(`(?i)\b(` + strings.Join([]string{
-	"TO" + "DO", "FIX" + "ME", "HA" + "CK", "place" + "holder", "st" + "ub", "for" + " now", "not" + " implemented", "un" + "implemented yet",
+	"TO" + "DO", "FIX" + "ME", "HA" + "CK", "place" + "holder", "st" + "ub", "for" + " now", "not" + " implemented",
+	"un" + "implemented yet",
 }, "|") + `)\b`)
 
 func TestNoUnfinishedWords(t *testing.T) {
@@ -121,7 +124,8 @@ func TestNoUnfinishedWords(t *testing.T) {
 		}
 		for i, line := range strings.Split(f.text, "\n") {
 			if w := unfinished.FindString(line); w != "" {
-				t.Errorf("%s:%d: %q: finish it, or open an issue and say what is missing in the documentation", f.path, i+1, w)
+				t.Errorf("%s:%d: %q: finish it, or open an issue and say what is missing in the documentation",
+					f.path, i+1, w)
 			}
 		}
 	}

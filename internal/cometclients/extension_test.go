@@ -43,7 +43,8 @@ func (*thermometer) Execute(v engines.View, body []byte) ([]byte, error) {
 	if _, err := fmt.Sscanf(string(body), "%d %d", &h, &d); err != nil {
 		return nil, err
 	}
-	return nil, errors.Join(v.Put(fmt.Appendf(nil, "degrees at %d", h), fmt.Append(nil, d)), v.Put([]byte("degrees"), fmt.Append(nil, d)))
+	return nil, errors.Join(v.Put(fmt.Appendf(nil, "degrees at %d", h), fmt.Append(nil, d)),
+		v.Put([]byte("degrees"), fmt.Append(nil, d)))
 }
 
 func (t *thermometer) ExtendVote(_ context.Context, v consensus.Vote) ([]byte, error) {
@@ -65,9 +66,11 @@ func (t *thermometer) VerifyVoteExtension(_ context.Context, v consensus.Vote, e
 func (t *thermometer) Propose(_ context.Context, height uint64, votes []consensus.ExtendedVote) ([][]byte, error) {
 	var txs [][]byte
 	for _, v := range votes {
-		signed := types.VoteExtensionSignBytes("test", &cmtproto.Vote{Height: int64(height - 1), Round: v.Round, Extension: v.Extension})
+		signed := types.VoteExtensionSignBytes("test",
+			&cmtproto.Vote{Height: int64(height - 1), Round: v.Round, Extension: v.Extension})
 		if !t.key.VerifySignature(signed, v.Signature) || v.Power != 10 {
-			err := fmt.Errorf("the vote of %X for %d has a signature that is not its validator's", v.Validator, height-1)
+			err := fmt.Errorf("the vote of %X for %d has a signature that is not its validator's",
+				v.Validator, height-1)
 			t.wrong.Store(&err)
 		}
 		tx := engines.NewTx(t.Name(), fmt.Appendf(nil, "%d %s", height-1, v.Extension), time.Minute)

@@ -40,14 +40,18 @@ func foreignHome(t *testing.T) (dir string, c *cfg.Config, doc *types.GenesisDoc
 		Validators: []types.GenesisValidator{{Address: key.Address(), PubKey: key, Power: 10}},
 	}
 	require.NoError(t, doc.SaveAs(c.GenesisFile()))
-	require.NoError(t, pv.SignVote("foreign", &cmtproto.Vote{Type: cmtproto.PrevoteType, Height: signedTo, Timestamp: time.Now()}))
-	configure(t, filepath.Join(dir, "config", "config.toml"), "127.0.0.1:26657", freePort(t), "0.0.0.0:26656", "127.0.0.1:0", `timeout_commit = "1s"`, `timeout_commit = "0s"`)
+	require.NoError(t, pv.SignVote("foreign",
+		&cmtproto.Vote{Type: cmtproto.PrevoteType, Height: signedTo, Timestamp: time.Now()}))
+	configure(t, filepath.Join(dir, "config", "config.toml"), "127.0.0.1:26657", freePort(t), "0.0.0.0:26656",
+		"127.0.0.1:0", `timeout_commit = "1s"`, `timeout_commit = "0s"`)
 	return dir, c, doc
 }
 
 func importHome(dir, home string) error {
 	_, err := node.Init(home, node.InitOptions{
-		Listen: "127.0.0.1:0", Set: []node.Assignment{{Key: "consensus.kind", Value: node.CometBFT, Flag: "--consensus"}}, Comet: node.CometOptions{Import: dir},
+		Listen: "127.0.0.1:0",
+		Set:    []node.Assignment{{Key: "consensus.kind", Value: node.CometBFT, Flag: "--consensus"}},
+		Comet:  node.CometOptions{Import: dir},
 	})
 	return err
 }
@@ -65,7 +69,8 @@ func TestAHomeOfCometBFTIsImported(t *testing.T) {
 		_, err = os.Stat(node.CometDir(home))
 		require.ErrorIs(t, err, os.ErrNotExist, "nothing was made")
 	}
-	refused("the only one of chain foreign and has signed up to height 7, and blocks are not imported: it would refuse to sign these heights again")
+	refused("the only one of chain foreign and has signed up to height 7, and blocks are not imported: it would " +
+		"refuse to sign these heights again")
 
 	doc.ChainID, doc.InitialHeight = "foreign-2", signedTo+1
 	doc.AppState = []byte(`{"accounts":[]}`)
@@ -99,7 +104,8 @@ func TestAHomeOfCometBFTIsImported(t *testing.T) {
 	ours, err := comet.ReadIdentity(node.CometDir(home))
 	require.NoError(t, err)
 	require.Equal(t, theirs, ours)
-	for _, file := range []string{"config/node_key.json", "config/priv_validator_key.json", "data/priv_validator_state.json", "config/genesis.json"} {
+	for _, file := range []string{"config/node_key.json", "config/priv_validator_key.json",
+		"data/priv_validator_state.json", "config/genesis.json"} {
 		from, err := os.ReadFile(filepath.Join(dir, file))
 		require.NoError(t, err)
 		to, err := os.ReadFile(filepath.Join(node.CometDir(home), file))

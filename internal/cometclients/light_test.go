@@ -27,7 +27,8 @@ func (r *running) lightClient(t *testing.T, o light.TrustOptions) (*light.Client
 	c.DBBackend = "memdb"
 	db, err := cfg.DefaultDBProvider(&cfg.DBContext{ID: "light", Config: c})
 	require.NoError(t, err)
-	return light.NewHTTPClient(t.Context(), "test", o, r.addr, []string{r.addr}, lightdb.New(db, "test"), light.SkippingVerification(cmtmath.Fraction{Numerator: 1, Denominator: 3}))
+	return light.NewHTTPClient(t.Context(), "test", o, r.addr, []string{r.addr}, lightdb.New(db, "test"),
+		light.SkippingVerification(cmtmath.Fraction{Numerator: 1, Denominator: 3}))
 }
 
 // What "cometbft light" does: it trusts one header, verifies all others and whatever can be
@@ -49,7 +50,8 @@ func (r *running) lightProxy(t *testing.T) {
 
 	c, err := r.lightClient(t, trust(genesis.Header.Hash()))
 	require.NoError(t, err)
-	p, err := proxy.NewProxy(c, "tcp://127.0.0.1:0", r.addr, rpcserver.DefaultConfig(), log.NewNopLogger(), lightrpc.KeyPathFn(lightrpc.DefaultMerkleKeyPathFn()))
+	p, err := proxy.NewProxy(c, "tcp://127.0.0.1:0", r.addr, rpcserver.DefaultConfig(), log.NewNopLogger(),
+		lightrpc.KeyPathFn(lightrpc.DefaultMerkleKeyPathFn()))
 	require.NoError(t, err)
 	verified := p.Client
 	require.NoError(t, verified.Start())

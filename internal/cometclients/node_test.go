@@ -82,7 +82,8 @@ func newHome(t *testing.T, o node.InitOptions) string {
 	}
 	_, err := node.Init(home, o)
 	require.NoError(t, err)
-	configure(t, filepath.Join(node.CometDir(home), "config", "config.toml"), `indexer = "null"`, `indexer = "kv"`, "discard_abci_responses = true", "discard_abci_responses = false")
+	configure(t, filepath.Join(node.CometDir(home), "config", "config.toml"), `indexer = "null"`, `indexer = "kv"`,
+		"discard_abci_responses = true", "discard_abci_responses = false")
 	return home
 }
 
@@ -114,7 +115,9 @@ func start(t *testing.T, home string, opts ...node.Option) *running {
 		log = zaptest.NewLogger(t, zaptest.WrapOptions(zap.IncreaseLevel(zap.InfoLevel)))
 	}
 	r := &running{t: t, home: home, rec: suptest.NewRecorder(), ended: make(chan error, 1)}
-	r.Node, err = node.New(home, c, append(opts, node.WithLogger(log), node.WithObserver(r.rec), node.WithCometCommand(self, comet.ChildCommand))...)
+	r.Node, err = node.New(home, c,
+		append(opts, node.WithLogger(log), node.WithObserver(r.rec),
+			node.WithCometCommand(self, comet.ChildCommand))...)
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
 	r.stop = stop
@@ -138,7 +141,10 @@ func (r *running) connect() {
 	var err error
 	r.rpc, err = rpchttp.New(r.addr, "/websocket")
 	require.NoError(r.t, err)
-	require.NoError(r.t, patient(r.t, func() error { _, err := r.rpc.Status(r.t.Context()); return err }), "CometBFT's RPC answers")
+	require.NoError(r.t, patient(r.t, func() error {
+		_, err := r.rpc.Status(r.t.Context())
+		return err
+	}), "CometBFT's RPC answers")
 	require.NoError(r.t, r.rpc.Start())
 }
 

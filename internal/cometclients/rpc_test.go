@@ -142,7 +142,8 @@ func TestATransactionOfCometBFTsRPCIsAppliedOnce(t *testing.T) {
 // The transactions of the module's load tool are plain bytes, key=value, which need no envelope.
 func (r *running) loadTool(t *testing.T) {
 	next := func() []byte {
-		raw, err := payload.NewBytes(&payload.Payload{Connections: 1, Rate: 10, Size: 300, Id: []byte("0123456789abcdef")})
+		raw, err := payload.NewBytes(&payload.Payload{Connections: 1, Rate: 10, Size: 300,
+			Id: []byte("0123456789abcdef")})
 		require.NoError(t, err)
 		return raw
 	}

@@ -27,7 +27,8 @@ type gauge struct {
 }
 
 func newGauge(says string) *gauge {
-	return &gauge{says: says, longest: 3, accepted: map[string]int{}, refused: map[string]int{}, proposed: map[string]bool{}}
+	return &gauge{says: says, longest: 3, accepted: map[string]int{}, refused: map[string]int{},
+		proposed: map[string]bool{}}
 }
 
 func (g *gauge) set(says string, longest int) {
@@ -122,7 +123,9 @@ func TestAnExtensionIsVerifiedByTheOtherValidator(t *testing.T) {
 		return err
 	}))
 	one.await(t, "accepted", func() bool { return one.accepted["21"] > 0 && one.proposed["21"] })
-	other.await(t, "accepted on the other side", func() bool { return other.accepted["11"] > 0 && other.proposed["11"] })
+	other.await(t, "accepted on the other side", func() bool {
+		return other.accepted["11"] > 0 && other.proposed["11"]
+	})
 	require.Empty(t, one.refused)
 
 	other.set("too much", 10)

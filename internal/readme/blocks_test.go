@@ -73,7 +73,8 @@ func parse(text string) ([]block, error) {
 
 func TestParse(t *testing.T) {
 	blocks, err := parse("a\n```sh\nx\ny\n```\nb\n```go\nz\n```\n")
-	if err != nil || len(blocks) != 2 || blocks[0] != (block{"sh", 3, "x\ny\n"}) || blocks[1] != (block{"go", 8, "z\n"}) {
+	if err != nil || len(blocks) != 2 || blocks[0] != (block{"sh", 3, "x\ny\n"}) ||
+		blocks[1] != (block{"go", 8, "z\n"}) {
 		t.Errorf("%v, %v", blocks, err)
 	}
 	if _, err := parse("```\nx\n```\n"); err == nil {

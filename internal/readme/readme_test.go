@@ -134,7 +134,8 @@ func environment(t *testing.T) []string {
 		env = append(env, name+"="+strings.TrimSpace(string(value)))
 	}
 	bin := filepath.Join(home, "bin")
-	return append(env, "HOME="+home, "COPPICE_HOME="+filepath.Join(home, ".coppice"), "GOBIN="+bin, "PATH="+bin+":"+os.Getenv("PATH"))
+	return append(env, "HOME="+home, "COPPICE_HOME="+filepath.Join(home, ".coppice"), "GOBIN="+bin,
+		"PATH="+bin+":"+os.Getenv("PATH"))
 }
 
 func TestScriptRunsEachLine(t *testing.T) {

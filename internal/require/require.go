@@ -45,7 +45,8 @@ func Tool(t testing.TB, name string) string {
 		}
 	}
 	if Demanded(name) {
-		t.Fatalf("require: %s is not installed (looked for %s), and %s demands it", name, strings.Join(programs, ", "), Env)
+		t.Fatalf("require: %s is not installed (looked for %s), and %s demands it", name,
+			strings.Join(programs, ", "), Env)
 	}
 	t.Skipf("needs %s: none of %s is installed", name, strings.Join(programs, ", "))
 	return ""
@@ -58,7 +59,8 @@ func Tmpfs(t testing.TB, size int64) string {
 	t.Helper()
 	mount := Tool(t, "mount")
 	dir := t.TempDir()
-	if out, err := exec.Command(mount, "-t", "tmpfs", "-o", fmt.Sprintf("size=%d", size), "tmpfs", dir).CombinedOutput(); err != nil {
+	if out, err := exec.Command(mount, "-t", "tmpfs", "-o", fmt.Sprintf("size=%d", size), "tmpfs",
+		dir).CombinedOutput(); err != nil {
 		if Demanded("mount") {
 			t.Fatalf("require: mount: %v: %s", err, out)
 		}

@@ -25,7 +25,8 @@ const (
 // AdminHandler serves AdminService over h. It answers the path prefix to mount it at. Kill wants
 // the token.
 func AdminHandler(h Host, token string, opts ...connect.HandlerOption) (string, http.Handler) {
-	return apiv1connect.NewAdminServiceHandler(&adminService{h, token}, append(opts, connect.WithReadMaxBytes(maxAdminBody))...)
+	return apiv1connect.NewAdminServiceHandler(&adminService{h, token},
+		append(opts, connect.WithReadMaxBytes(maxAdminBody))...)
 }
 
 // HealthHandler answers 200 when the node is ready and 503 with the reason when it is not, for
@@ -49,15 +50,18 @@ type adminService struct {
 	token string
 }
 
-func (s *adminService) Tree(context.Context, *connect.Request[apiv1.TreeRequest]) (*connect.Response[apiv1.TreeResponse], error) {
+func (s *adminService) Tree(context.Context,
+	*connect.Request[apiv1.TreeRequest]) (*connect.Response[apiv1.TreeResponse], error) {
 	return connect.NewResponse(s.host.Tree()), nil
 }
 
-func (s *adminService) Spec(context.Context, *connect.Request[apiv1.SpecRequest]) (*connect.Response[apiv1.SpecResponse], error) {
+func (s *adminService) Spec(context.Context,
+	*connect.Request[apiv1.SpecRequest]) (*connect.Response[apiv1.SpecResponse], error) {
 	return connect.NewResponse(s.host.Spec()), nil
 }
 
-func (s *adminService) Kill(ctx context.Context, req *connect.Request[apiv1.KillRequest]) (*connect.Response[apiv1.KillResponse], error) {
+func (s *adminService) Kill(ctx context.Context,
+	req *connect.Request[apiv1.KillRequest]) (*connect.Response[apiv1.KillResponse], error) {
 	if err := authorize(req.Header(), s.token); err != nil {
 		return nil, err
 	}
@@ -69,7 +73,8 @@ func (s *adminService) Kill(ctx context.Context, req *connect.Request[apiv1.Kill
 	if err != nil {
 		return nil, wireError(ctx, err)
 	}
-	return connect.NewResponse(&apiv1.KillResponse{Path: killed.Path, Incarnation: killed.Incarnation, How: k.How, Type: killed.Type}), nil
+	return connect.NewResponse(&apiv1.KillResponse{Path: killed.Path, Incarnation: killed.Incarnation, How: k.How,
+		Type: killed.Type}), nil
 }
 
 // killOf checks a request.
@@ -101,12 +106,14 @@ func killOf(m *apiv1.KillRequest) (Kill, error) {
 	return k, nil
 }
 
-func (s *adminService) Health(context.Context, *connect.Request[apiv1.HealthRequest]) (*connect.Response[apiv1.HealthResponse], error) {
+func (s *adminService) Health(context.Context,
+	*connect.Request[apiv1.HealthRequest]) (*connect.Response[apiv1.HealthResponse], error) {
 	ready, reason := s.host.Health()
 	return connect.NewResponse(&apiv1.HealthResponse{Ready: ready, Reason: reason}), nil
 }
 
-func (s *adminService) HostStatus(context.Context, *connect.Request[apiv1.HostStatusRequest]) (*connect.Response[apiv1.HostStatusResponse], error) {
+func (s *adminService) HostStatus(context.Context,
+	*connect.Request[apiv1.HostStatusRequest]) (*connect.Response[apiv1.HostStatusResponse], error) {
 	st := s.host.Status()
 	return connect.NewResponse(&apiv1.HostStatusResponse{
 		Up: st.Up, Reason: st.Reason, Pid: int64(st.PID), Version: st.Version, Profile: st.Profile,

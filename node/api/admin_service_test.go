@@ -76,7 +76,8 @@ func TestKillWantsTheToken(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 9, res.Incarnation)
 	require.Equal(t, apiv1.How_HOW_PANIC, res.How)
-	require.Equal(t, []api.Kill{{Path: "coppice/node/router", How: apiv1.How_HOW_PANIC, ReleaseAfter: 2 * time.Second}}, h.kills)
+	require.Equal(t, []api.Kill{{Path: "coppice/node/router", How: apiv1.How_HOW_PANIC, ReleaseAfter: 2 * time.Second}},
+		h.kills)
 }
 
 func TestAHostWithoutATokenKillsNothing(t *testing.T) {
@@ -84,7 +85,8 @@ func TestAHostWithoutATokenKillsNothing(t *testing.T) {
 	_, handler := api.AdminHandler(h, "")
 	srv := httptest.NewServer(handler)
 	defer srv.Close()
-	_, err := kill(apiv1connect.NewAdminServiceClient(srv.Client(), srv.URL), "x", &apiv1.KillRequest{Path: "coppice", How: apiv1.How_HOW_STOP})
+	_, err := kill(apiv1connect.NewAdminServiceClient(srv.Client(), srv.URL), "x",
+		&apiv1.KillRequest{Path: "coppice", How: apiv1.How_HOW_STOP})
 	require.Equal(t, connect.CodePermissionDenied, connect.CodeOf(err))
 	require.Empty(t, h.kills)
 }
@@ -99,13 +101,20 @@ func TestBadKillsAreNamed(t *testing.T) {
 		text string
 	}{
 		{"no path", &apiv1.KillRequest{How: apiv1.How_HOW_ERROR}, "path: is empty"},
-		{"long path", &apiv1.KillRequest{Path: strings.Repeat("x", 5000), How: apiv1.How_HOW_ERROR}, "path: 5000 bytes"},
+		{"long path", &apiv1.KillRequest{Path: strings.Repeat("x", 5000), How: apiv1.How_HOW_ERROR},
+			"path: 5000 bytes"},
 		{"hole in the path", &apiv1.KillRequest{Path: "coppice//node", How: apiv1.How_HOW_ERROR}, "empty element"},
 		{"no how", &apiv1.KillRequest{Path: "coppice"}, "how: 0 is none of"},
 		{"unknown how", &apiv1.KillRequest{Path: "coppice", How: 99}, "how: 99 is none of"},
-		{"release of no hang", &apiv1.KillRequest{Path: "coppice", How: apiv1.How_HOW_ERROR, ReleaseAfter: durationpb.New(1)}, "release_after: is for HOW_HANG only"},
-		{"release in the past", &apiv1.KillRequest{Path: "coppice", How: apiv1.How_HOW_HANG, ReleaseAfter: durationpb.New(-1)}, "release_after: -1ns"},
-		{"release much later", &apiv1.KillRequest{Path: "coppice", How: apiv1.How_HOW_HANG, ReleaseAfter: durationpb.New(time.Hour)}, "release_after: 1h0m0s"},
+		{"release of no hang",
+			&apiv1.KillRequest{Path: "coppice", How: apiv1.How_HOW_ERROR, ReleaseAfter: durationpb.New(1)},
+			"release_after: is for HOW_HANG only"},
+		{"release in the past",
+			&apiv1.KillRequest{Path: "coppice", How: apiv1.How_HOW_HANG, ReleaseAfter: durationpb.New(-1)},
+			"release_after: -1ns"},
+		{"release much later",
+			&apiv1.KillRequest{Path: "coppice", How: apiv1.How_HOW_HANG, ReleaseAfter: durationpb.New(time.Hour)},
+			"release_after: 1h0m0s"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := kill(c, "secret", tt.req)

@@ -54,7 +54,8 @@ const maxFilter = 16 << 10
 // nothing holds a stream.
 const stalled = 30 * time.Second
 
-func (s *adminService) Events(ctx context.Context, req *connect.Request[apiv1.EventsRequest], stream *connect.ServerStream[apiv1.EventsResponse]) error {
+func (s *adminService) Events(ctx context.Context, req *connect.Request[apiv1.EventsRequest],
+	stream *connect.ServerStream[apiv1.EventsResponse]) error {
 	m := req.Msg
 	q := EventsQuery{After: m.After, FromNow: m.FromNow, Filter: m.Filter, Kinds: m.Kinds, Once: m.Once}
 	if err := q.check(); err != nil {

@@ -64,7 +64,8 @@ func recordAt(t *testing.T, cursor uint64, kind string, m proto.Message) *apiv1.
 	t.Helper()
 	data, err := proto.Marshal(m)
 	require.NoError(t, err)
-	return &apiv1.EventsResponse{Cursor: &cursor, Event: &apiv1.EventsResponse_Record{Record: &apiv1.LogRecord{Kind: kind, Record: data}}}
+	return &apiv1.EventsResponse{Cursor: &cursor,
+		Event: &apiv1.EventsResponse_Record{Record: &apiv1.LogRecord{Kind: kind, Record: data}}}
 }
 
 func treeAt(cursor uint64, e supervisor.Event) *apiv1.EventsResponse {
@@ -126,7 +127,8 @@ event: dropped
 data: {"type":"dropped","dropped":2}
 
 `, body)
-	require.Equal(t, []api.EventsQuery{{After: 3, Filter: "type=record", Kinds: []string{"TxLaunched", "ChildExited"}}}, src.queries())
+	require.Equal(t, []api.EventsQuery{{After: 3, Filter: "type=record", Kinds: []string{"TxLaunched", "ChildExited"}}},
+		src.queries())
 }
 
 func TestWhereAStreamBegins(t *testing.T) {
@@ -169,17 +171,23 @@ func TestBadStreamsAreNamed(t *testing.T) {
 	}{
 		{"no token", "", nil, nil, 401, "authorization: want the header"},
 		{"wrong token", "", nil, []string{"Authorization", "Bearer x"}, 403, "not the node's token"},
-		{"page of another origin", "", nil, append([]string{"Origin", "http://evil.example"}, auth...), 403, `origin: "http://evil.example" is not`},
-		{"page of another site", "", nil, append([]string{"Sec-Fetch-Site", "cross-site"}, auth...), 403, "another site"},
-		{"unknown parameter", "?filtre=x", nil, auth, 400, `query: "filtre" is no parameter, want filter, kinds, after`},
+		{"page of another origin", "", nil, append([]string{"Origin", "http://evil.example"}, auth...), 403,
+			`origin: "http://evil.example" is not`},
+		{"page of another site", "", nil, append([]string{"Sec-Fetch-Site", "cross-site"}, auth...), 403,
+			"another site"},
+		{"unknown parameter", "?filtre=x", nil, auth, 400,
+			`query: "filtre" is no parameter, want filter, kinds, after`},
 		{"no cursor", "?after=x", nil, auth, 400, `after: "x" is no cursor`},
-		{"no cursor to come back to", "", nil, append([]string{"Last-Event-ID", "-1"}, auth...), 400, `Last-Event-ID: "-1" is no cursor`},
+		{"no cursor to come back to", "", nil, append([]string{"Last-Event-ID", "-1"}, auth...), 400,
+			`Last-Event-ID: "-1" is no cursor`},
 		{"twice", "?after=1&after=2", nil, auth, 400, "after: comes 2 times"},
 		{"unknown kind", "?kinds=Nonsense", nil, auth, 400, `kinds: "Nonsense" is no kind of event, want some of`},
 		{"long filter", "?filter=" + strings.Repeat("x", 17<<10), nil, auth, 400, "filter: 17408 bytes"},
-		{"bad filter", "?filter=x", fmt.Errorf("filter: %w: at byte 0", pubsub.ErrFilter), auth, 400, "filter: pubsub: bad filter: at byte 0"},
+		{"bad filter", "?filter=x", fmt.Errorf("filter: %w: at byte 0", pubsub.ErrFilter), auth, 400,
+			"filter: pubsub: bad filter: at byte 0"},
 		{"records are gone", "?after=1", fmt.Errorf("%w: 2", api.ErrNoRecord), auth, 410, "no such record: 2"},
-		{"of another log", "?after=9", fmt.Errorf("%w: cursor 9", api.ErrBeyond), auth, 410, "beyond the log's end: cursor 9"},
+		{"of another log", "?after=9", fmt.Errorf("%w: cursor 9", api.ErrBeyond), auth, 410,
+			"beyond the log's end: cursor 9"},
 		{"too many", "", api.ErrBusy, auth, 503, "too many streams"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -247,7 +255,8 @@ func TestStreamsEndWithTheirListener(t *testing.T) {
 func TestEventsOverConnect(t *testing.T) {
 	h := &fakeHost{scripted: scripted{events: []*apiv1.EventsResponse{at(3), treeAt(3, exited())}}}
 	c := serveAdmin(t, h)
-	stream, err := c.Events(t.Context(), connect.NewRequest(&apiv1.EventsRequest{After: 3, Filter: "a", Kinds: []string{"Killed"}, Once: true}))
+	stream, err := c.Events(t.Context(),
+		connect.NewRequest(&apiv1.EventsRequest{After: 3, Filter: "a", Kinds: []string{"Killed"}, Once: true}))
 	require.NoError(t, err)
 	defer stream.Close()
 	require.True(t, stream.Receive())

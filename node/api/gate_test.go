@@ -42,7 +42,8 @@ func TestClosedGateAnswersTheReason(t *testing.T) {
 	require.Equal(t, http.StatusServiceUnavailable, code)
 	require.Contains(t, text, "transactions is restarting")
 
-	_, err := apiv1connect.NewNodeServiceClient(srv.Client(), srv.URL).Status(context.Background(), connect.NewRequest(&apiv1.StatusRequest{}))
+	_, err := apiv1connect.NewNodeServiceClient(srv.Client(), srv.URL).Status(context.Background(),
+		connect.NewRequest(&apiv1.StatusRequest{}))
 	require.Equal(t, connect.CodeUnavailable, connect.CodeOf(err), "a Connect client learns it as a Connect error")
 	require.ErrorContains(t, err, "transactions is restarting")
 }

@@ -78,7 +78,8 @@ func (in *Intake) Handler(h http.Handler) http.Handler {
 			in.tooLong(w, r)
 			return
 		}
-		b := &body{in: in, from: r.Body, answer: w, factor: 1, began: time.Now(), control: http.NewResponseController(w)}
+		b := &body{in: in, from: r.Body, answer: w, factor: 1, began: time.Now(),
+			control: http.NewResponseController(w)}
 		defer b.release()
 		if compressed(r.Header) {
 			b.factor = gzipRatio
@@ -129,7 +130,8 @@ func (in *Intake) take(n int64) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.bytes+n > in.o.MaxBodies {
-		return fmt.Errorf("%w: %w: %d are taken, want at most %d", ErrUnavailable, errBusyBodies, in.bytes, in.o.MaxBodies)
+		return fmt.Errorf("%w: %w: %d are taken, want at most %d", ErrUnavailable, errBusyBodies, in.bytes,
+			in.o.MaxBodies)
 	}
 	in.bytes += n
 	return nil
@@ -166,7 +168,8 @@ func (in *Intake) tooLong(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, text, http.StatusRequestEntityTooLarge)
 		return
 	}
-	_ = in.wire.Write(&status{w, http.StatusRequestEntityTooLarge}, r, connect.NewError(connect.CodeResourceExhausted, errors.New(text)))
+	_ = in.wire.Write(&status{w, http.StatusRequestEntityTooLarge}, r,
+		connect.NewError(connect.CodeResourceExhausted, errors.New(text)))
 }
 
 // status writes another status than Connect's, which has 429 for all that is exhausted. Streams and
@@ -251,7 +254,8 @@ func (b *body) Read(p []byte) (int, error) {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		b.answer.Header().Set("Connection", "close") // nobody waits for the rest
 		return n, connect.NewError(connect.CodeInvalidArgument,
-			fmt.Errorf("body: %d bytes came within %v, want at least %d in a second after the first %v", b.read, limit, b.in.o.Rate, b.in.o.Patience))
+			fmt.Errorf("body: %d bytes came within %v, want at least %d in a second after the first %v", b.read, limit,
+				b.in.o.Rate, b.in.o.Patience))
 	}
 	if full := b.reserve(b.read); full != nil {
 		return n, connect.NewError(connect.CodeUnavailable, full)

@@ -70,7 +70,8 @@ func TestABodyThatIsTooLongIsRefusedBeforeItIsRead(t *testing.T) {
 	require.Contains(t, text, "body: 2000 bytes, want at most 1000")
 
 	c := apiv1connect.NewNodeServiceClient(srv.Client(), srv.URL)
-	_, err := c.Submit(context.Background(), connect.NewRequest(&apiv1.SubmitRequest{Txs: [][]byte{make([]byte, 3000)}}))
+	_, err := c.Submit(context.Background(),
+		connect.NewRequest(&apiv1.SubmitRequest{Txs: [][]byte{make([]byte, 3000)}}))
 	require.Equal(t, connect.CodeResourceExhausted, connect.CodeOf(err), "%v", err)
 	require.ErrorContains(t, err, "want at most 1000")
 }
@@ -95,19 +96,26 @@ func TestAGarbledBodyIsTheClientsFault(t *testing.T) {
 		says                       string
 	}{
 		{"no JSON", "{", "application/json", "", http.StatusBadRequest, "unmarshal message"},
-		{"empty JSON", "", "application/json", "", http.StatusBadRequest, "zero-length payload is not a valid JSON object"},
+		{"empty JSON", "", "application/json", "", http.StatusBadRequest,
+			"zero-length payload is not a valid JSON object"},
 		{"no protobuf", "\xff\xff", "application/proto", "", http.StatusBadRequest, "unmarshal message"},
-		{"no transactions", "{}", "application/json", "", http.StatusBadRequest, "txs: 0 transactions, want 1 to 10000"},
-		{"no base64", `{"txs":["*"]}`, "application/json", "", http.StatusBadRequest, "invalid value for bytes field txs"},
-		{"an unknown wait", `{"txs":["AA=="],"wait":9}`, "application/json", "", http.StatusBadRequest, "wait: 9 is none of WAIT_ACCEPTED, WAIT_RESULT"},
-		{"a negative timeout", `{"txs":["AA=="],"timeout":"-1s"}`, "application/json", "", http.StatusBadRequest, "timeout: -1s, want 0 to 1m0s"},
+		{"no transactions", "{}", "application/json", "", http.StatusBadRequest,
+			"txs: 0 transactions, want 1 to 10000"},
+		{"no base64", `{"txs":["*"]}`, "application/json", "", http.StatusBadRequest,
+			"invalid value for bytes field txs"},
+		{"an unknown wait", `{"txs":["AA=="],"wait":9}`, "application/json", "", http.StatusBadRequest,
+			"wait: 9 is none of WAIT_ACCEPTED, WAIT_RESULT"},
+		{"a negative timeout", `{"txs":["AA=="],"timeout":"-1s"}`, "application/json", "", http.StatusBadRequest,
+			"timeout: -1s, want 0 to 1m0s"},
 		{"no gzip", "{}", "application/json", "gzip", http.StatusBadRequest, "get decompressor"},
-		{"a compression that nobody has", "{}", "application/json", "br", http.StatusNotImplemented, "supported encodings are gzip"},
+		{"a compression that nobody has", "{}", "application/json", "br", http.StatusNotImplemented,
+			"supported encodings are gzip"},
 		{"a content type that nobody has", "{}", "text/plain", "", http.StatusUnsupportedMediaType, ""},
 		{"no content type", "{}", "", "", http.StatusUnsupportedMediaType, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			code, _, text := post(t, srv, strings.NewReader(c.body), "Content-Type", c.kind, "Content-Encoding", c.encoding)
+			code, _, text := post(t, srv, strings.NewReader(c.body), "Content-Type", c.kind,
+				"Content-Encoding", c.encoding)
 			require.Equal(t, c.code, code, "%s", text)
 			require.Contains(t, text, c.says)
 		})
@@ -149,7 +157,8 @@ func dialSlow(t *testing.T, srv *httptest.Server, length int) (answer func() str
 	conn, err := net.Dial("tcp", srv.Listener.Addr().String())
 	require.NoError(t, err)
 	t.Cleanup(func() { conn.Close() })
-	_, err = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n{", submitPath, length)
+	_, err = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: "+
+		"%d\r\n\r\n{", submitPath, length)
 	require.NoError(t, err)
 	return func() string {
 		b, err := io.ReadAll(conn) // the server closes what it gave up
@@ -171,7 +180,8 @@ func TestPatienceEndsWithTheBody(t *testing.T) {
 	c := apiv1connect.NewNodeServiceClient(srv.Client(), srv.URL)
 	waited := make(chan error)
 	go func() {
-		_, err := c.Submit(context.Background(), connect.NewRequest(&apiv1.SubmitRequest{Txs: [][]byte{[]byte("a")}, Wait: apiv1.Wait_WAIT_RESULT}))
+		_, err := c.Submit(context.Background(),
+			connect.NewRequest(&apiv1.SubmitRequest{Txs: [][]byte{[]byte("a")}, Wait: apiv1.Wait_WAIT_RESULT}))
 		waited <- err
 	}()
 	<-f.waiting
@@ -229,7 +239,8 @@ func TestAWaitHoldsNoRoom(t *testing.T) {
 	tx := strings.Repeat("a", 900)
 	waited := make(chan error)
 	go func() {
-		_, err := c.Submit(context.Background(), connect.NewRequest(&apiv1.SubmitRequest{Txs: [][]byte{[]byte(tx)}, Wait: apiv1.Wait_WAIT_RESULT}))
+		_, err := c.Submit(context.Background(),
+			connect.NewRequest(&apiv1.SubmitRequest{Txs: [][]byte{[]byte(tx)}, Wait: apiv1.Wait_WAIT_RESULT}))
 		waited <- err
 	}()
 	<-f.waiting
@@ -244,7 +255,8 @@ func TestTooManyRequestsAtOnceAreToldToTryAgain(t *testing.T) {
 	c := apiv1connect.NewNodeServiceClient(srv.Client(), srv.URL)
 	waited := make(chan error)
 	go func() {
-		_, err := c.Submit(context.Background(), connect.NewRequest(&apiv1.SubmitRequest{Txs: [][]byte{[]byte("a")}, Wait: apiv1.Wait_WAIT_RESULT}))
+		_, err := c.Submit(context.Background(),
+			connect.NewRequest(&apiv1.SubmitRequest{Txs: [][]byte{[]byte("a")}, Wait: apiv1.Wait_WAIT_RESULT}))
 		waited <- err
 	}()
 	<-f.waiting

@@ -34,7 +34,8 @@ func methodOf(procedure string) string {
 	for _, services := range []protoreflect.ServiceDescriptors{
 		apiv1.File_coppice_api_v1_node_proto.Services(), apiv1.File_coppice_api_v1_admin_proto.Services(),
 	} {
-		if s := services.ByName(protoreflect.Name(service)); s != nil && s.Methods().ByName(protoreflect.Name(method)) != nil {
+		if s := services.ByName(protoreflect.Name(service)); s != nil &&
+			s.Methods().ByName(protoreflect.Name(method)) != nil {
 			return name
 		}
 	}
@@ -64,7 +65,8 @@ func (m measured) WrapStreamingHandler(next connect.StreamingHandlerFunc) connec
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
 		began := time.Now()
 		err := next(ctx, conn)
-		m.meter(Request{Method: methodOf(conn.Spec().Procedure), Code: codeLabel(err), Took: time.Since(began), Stream: true})
+		m.meter(Request{Method: methodOf(conn.Spec().Procedure), Code: codeLabel(err), Took: time.Since(began),
+			Stream: true})
 		return err
 	}
 }

@@ -75,7 +75,8 @@ type nodeService struct {
 	limits  NodeOptions
 }
 
-func (s *nodeService) Submit(ctx context.Context, req *connect.Request[apiv1.SubmitRequest]) (*connect.Response[apiv1.SubmitResponse], error) {
+func (s *nodeService) Submit(ctx context.Context,
+	req *connect.Request[apiv1.SubmitRequest]) (*connect.Response[apiv1.SubmitResponse], error) {
 	txs := req.Msg.Txs
 	if n := len(txs); n == 0 || n > s.limits.MaxTxs {
 		return nil, invalid("txs", "%d transactions, want 1 to %d", n, s.limits.MaxTxs)
@@ -123,12 +124,14 @@ func (s *nodeService) submit(ctx context.Context, txs [][]byte) ([]Submitted, er
 		return nil, wireError(ctx, err)
 	}
 	if len(submitted) != len(txs) {
-		return nil, connect.NewError(connect.CodeInternal, fmt.Errorf("%d answers to %d submissions", len(submitted), len(txs)))
+		return nil, connect.NewError(connect.CodeInternal,
+			fmt.Errorf("%d answers to %d submissions", len(submitted), len(txs)))
 	}
 	return submitted, nil
 }
 
-func (s *nodeService) GetTx(ctx context.Context, req *connect.Request[apiv1.GetTxRequest]) (*connect.Response[apiv1.GetTxResponse], error) {
+func (s *nodeService) GetTx(ctx context.Context,
+	req *connect.Request[apiv1.GetTxRequest]) (*connect.Response[apiv1.GetTxResponse], error) {
 	id, err := engines.TxIDFromBytes(req.Msg.Id)
 	if err != nil {
 		return nil, invalid("id", "%w", err)
@@ -142,7 +145,8 @@ func (s *nodeService) GetTx(ctx context.Context, req *connect.Request[apiv1.GetT
 		return nil, err
 	}
 	if !found[0].Known {
-		return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("transaction %s is not known here: never accepted, or forgotten after its valid_until", id))
+		return nil, connect.NewError(connect.CodeNotFound,
+			fmt.Errorf("transaction %s is not known here: never accepted, or forgotten after its valid_until", id))
 	}
 	return connect.NewResponse(&apiv1.GetTxResponse{Outcome: knownOutcome(id, found[0])}), nil
 }
@@ -164,12 +168,14 @@ func (s *nodeService) wait(ctx context.Context, ids []engines.TxID, timeout time
 	case ctx.Err() != nil: // cut off: what is known by now may be less than what would have been
 		return nil, wireError(ctx, context.Cause(ctx))
 	case len(out) != len(ids):
-		return nil, connect.NewError(connect.CodeInternal, fmt.Errorf("%d outcomes of %d transactions", len(out), len(ids)))
+		return nil, connect.NewError(connect.CodeInternal,
+			fmt.Errorf("%d outcomes of %d transactions", len(out), len(ids)))
 	}
 	return out, nil
 }
 
-func (s *nodeService) Get(ctx context.Context, req *connect.Request[apiv1.GetRequest]) (*connect.Response[apiv1.GetResponse], error) {
+func (s *nodeService) Get(ctx context.Context,
+	req *connect.Request[apiv1.GetRequest]) (*connect.Response[apiv1.GetResponse], error) {
 	keys, height := req.Msg.Keys, req.Msg.Height
 	if n := len(keys); n == 0 || n > s.limits.MaxKeys {
 		return nil, invalid("keys", "%d keys, want 1 to %d", n, s.limits.MaxKeys)
@@ -193,7 +199,8 @@ func (s *nodeService) Get(ctx context.Context, req *connect.Request[apiv1.GetReq
 		return nil, wireError(ctx, err)
 	}
 	if len(read.Values) != len(keys) {
-		return nil, connect.NewError(connect.CodeInternal, fmt.Errorf("%d values of %d keys", len(read.Values), len(keys)))
+		return nil, connect.NewError(connect.CodeInternal,
+			fmt.Errorf("%d values of %d keys", len(read.Values), len(keys)))
 	}
 	values := make([]*apiv1.Value, len(keys))
 	for i, v := range read.Values {
@@ -218,19 +225,22 @@ func (s *nodeService) barrier(ctx context.Context) (height uint64, err error) {
 		return 0, err
 	}
 	if r := submitted[0].Refused; r != nil {
-		return 0, connect.NewError(connect.CodeUnavailable, fmt.Errorf("consistent read: its transaction was refused: %s", r.Reason))
+		return 0, connect.NewError(connect.CodeUnavailable,
+			fmt.Errorf("consistent read: its transaction was refused: %s", r.Reason))
 	}
 	ended, err := s.wait(ctx, []engines.TxID{submitted[0].ID}, s.limits.MaxWait)
 	if err != nil {
 		return 0, err
 	}
 	if ended[0].Result == nil {
-		return 0, connect.NewError(connect.CodeUnavailable, fmt.Errorf("consistent read: its transaction had no result within %v", s.limits.MaxWait))
+		return 0, connect.NewError(connect.CodeUnavailable,
+			fmt.Errorf("consistent read: its transaction had no result within %v", s.limits.MaxWait))
 	}
 	return ended[0].Result.GetVersion().GetHeight(), nil
 }
 
-func (s *nodeService) Status(ctx context.Context, _ *connect.Request[apiv1.StatusRequest]) (*connect.Response[apiv1.StatusResponse], error) {
+func (s *nodeService) Status(ctx context.Context,
+	_ *connect.Request[apiv1.StatusRequest]) (*connect.Response[apiv1.StatusResponse], error) {
 	st, err := s.backend.Status(ctx)
 	if err != nil {
 		return nil, wireError(ctx, err)
@@ -243,7 +253,8 @@ func (s *nodeService) Status(ctx context.Context, _ *connect.Request[apiv1.Statu
 }
 
 // duration reads a wait of at most the limit; unset is the given default.
-func (s *nodeService) Follow(ctx context.Context, req *connect.Request[apiv1.FollowRequest], stream *connect.ServerStream[apiv1.FollowResponse]) error {
+func (s *nodeService) Follow(ctx context.Context, req *connect.Request[apiv1.FollowRequest],
+	stream *connect.ServerStream[apiv1.FollowResponse]) error {
 	for _, kind := range req.Msg.Kinds {
 		if _, known := engines.KindOf(kind); !known {
 			return invalid("kinds", "%q is no record of the event log, want one of %v", kind, engines.KindNames())

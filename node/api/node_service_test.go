@@ -138,7 +138,8 @@ func (f *fakeNode) Follow(_ context.Context, after uint64, kinds []string, send 
 func (f *fakeNode) Newest(context.Context) (uint64, error) { return uint64(len(f.records)), nil }
 
 func (f *fakeNode) Status(context.Context) (api.Status, error) {
-	return api.Status{Chain: engines.ChainState{ChainID: "test", Height: 7, AppHash: []byte{1}}, PoolSize: 3, Consensus: "solo"}, f.fail
+	return api.Status{Chain: engines.ChainState{ChainID: "test", Height: 7, AppHash: []byte{1}}, PoolSize: 3,
+		Consensus: "solo"}, f.fail
 }
 
 func serve(t *testing.T, f *fakeNode, o api.NodeOptions) apiv1connect.NodeServiceClient {
@@ -151,7 +152,8 @@ func serve(t *testing.T, f *fakeNode, o api.NodeOptions) apiv1connect.NodeServic
 	return apiv1connect.NewNodeServiceClient(srv.Client(), srv.URL)
 }
 
-func submit(c apiv1connect.NodeServiceClient, wait apiv1.Wait, timeout time.Duration, txs ...string) (*apiv1.SubmitResponse, error) {
+func submit(c apiv1connect.NodeServiceClient, wait apiv1.Wait, timeout time.Duration,
+	txs ...string) (*apiv1.SubmitResponse, error) {
 	req := &apiv1.SubmitRequest{Wait: wait}
 	for _, tx := range txs {
 		req.Txs = append(req.Txs, []byte(tx))
@@ -221,7 +223,8 @@ func TestGetTx(t *testing.T) {
 	require.NotNil(t, res.Msg.Outcome.GetAccepted())
 
 	f.end(id, &logv1.TxResult{Code: logv1.Code_CODE_FAILED, Log: "no"})
-	res, err = c.GetTx(context.Background(), connect.NewRequest(&apiv1.GetTxRequest{Id: id[:], Wait: durationpb.New(time.Minute)}))
+	res, err = c.GetTx(context.Background(),
+		connect.NewRequest(&apiv1.GetTxRequest{Id: id[:], Wait: durationpb.New(time.Minute)}))
 	require.NoError(t, err)
 	require.Equal(t, "no", res.Msg.Outcome.GetResult().GetLog())
 
@@ -234,7 +237,8 @@ func TestGetReadsAllKeysAtOneHeight(t *testing.T) {
 	f := newFakeNode()
 	f.state["a"], f.state["empty"] = "1", ""
 	c := serve(t, f, api.NodeOptions{})
-	res, err := c.Get(context.Background(), connect.NewRequest(&apiv1.GetRequest{Keys: [][]byte{[]byte("a"), []byte("none"), []byte("empty")}}))
+	res, err := c.Get(context.Background(),
+		connect.NewRequest(&apiv1.GetRequest{Keys: [][]byte{[]byte("a"), []byte("none"), []byte("empty")}}))
 	require.NoError(t, err)
 	require.EqualValues(t, 7, res.Msg.Height)
 	require.Equal(t, []byte("1"), res.Msg.Values[0].Value)
@@ -248,7 +252,8 @@ func TestConsistentGetOrdersATransactionFirst(t *testing.T) {
 	f := newFakeNode()
 	f.instant = true
 	c := serve(t, f, api.NodeOptions{})
-	res, err := c.Get(context.Background(), connect.NewRequest(&apiv1.GetRequest{Keys: [][]byte{[]byte("a")}, Consistent: true}))
+	res, err := c.Get(context.Background(),
+		connect.NewRequest(&apiv1.GetRequest{Keys: [][]byte{[]byte("a")}, Consistent: true}))
 	require.NoError(t, err)
 	require.EqualValues(t, 7, res.Msg.Height)
 	require.Equal(t, []int{1}, f.calls)
@@ -283,17 +288,23 @@ func TestBadInputIsNamed(t *testing.T) {
 		text string
 	}{
 		{"no transactions", send(0, 0), connect.CodeInvalidArgument, "txs: 0 transactions, want 1 to 2"},
-		{"too many transactions", send(0, 0, "a", "b", "c"), connect.CodeInvalidArgument, "txs: 3 transactions, want 1 to 2"},
+		{"too many transactions", send(0, 0, "a", "b", "c"), connect.CodeInvalidArgument,
+			"txs: 3 transactions, want 1 to 2"},
 		{"body too large", send(0, 0, strings.Repeat("x", 2<<10)), connect.CodeResourceExhausted, "1024"},
 		{"unknown wait", send(9, 0, "a"), connect.CodeInvalidArgument, "wait: 9"},
 		{"wait too long", send(2, time.Hour, "a"), connect.CodeInvalidArgument, "timeout: 1h0m0s, want 0 to 1s"},
 		{"negative wait", send(2, -1, "a"), connect.CodeInvalidArgument, "timeout: -1ns"},
 		{"no keys", get(&apiv1.GetRequest{}), connect.CodeInvalidArgument, "keys: 0 keys, want 1 to 2"},
-		{"too many keys", get(&apiv1.GetRequest{Keys: [][]byte{key, key, key}}), connect.CodeInvalidArgument, "keys: 3 keys"},
-		{"empty key", get(&apiv1.GetRequest{Keys: [][]byte{key, nil}}), connect.CodeInvalidArgument, "keys: key 1 has 0 bytes"},
-		{"consistent and height", get(&apiv1.GetRequest{Keys: [][]byte{key}, Consistent: true, Height: 3}), connect.CodeInvalidArgument, "height: 3, want 0"},
-		{"no such height", get(&apiv1.GetRequest{Keys: [][]byte{key}, Height: 8}), connect.CodeOutOfRange, "no such height: 8, the latest is 7"},
-		{"short id", getTx(&apiv1.GetTxRequest{Id: key}), connect.CodeInvalidArgument, "id: transaction id: 1 bytes, want 32"},
+		{"too many keys", get(&apiv1.GetRequest{Keys: [][]byte{key, key, key}}), connect.CodeInvalidArgument,
+			"keys: 3 keys"},
+		{"empty key", get(&apiv1.GetRequest{Keys: [][]byte{key, nil}}), connect.CodeInvalidArgument,
+			"keys: key 1 has 0 bytes"},
+		{"consistent and height", get(&apiv1.GetRequest{Keys: [][]byte{key}, Consistent: true, Height: 3}),
+			connect.CodeInvalidArgument, "height: 3, want 0"},
+		{"no such height", get(&apiv1.GetRequest{Keys: [][]byte{key}, Height: 8}), connect.CodeOutOfRange,
+			"no such height: 8, the latest is 7"},
+		{"short id", getTx(&apiv1.GetTxRequest{Id: key}), connect.CodeInvalidArgument,
+			"id: transaction id: 1 bytes, want 32"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			require.Equal(t, tt.code, connect.CodeOf(tt.err), "%v", tt.err)
@@ -339,7 +350,8 @@ func TestTokenIsWantedWhereConfigured(t *testing.T) {
 
 func TestFollow(t *testing.T) {
 	f := newFakeNode()
-	f.records = []api.Logged{{Index: 1, Kind: "TxLaunched"}, {Index: 2, Kind: "BlockCommitted", Data: []byte{1}}, {Index: 3, Kind: "TxLaunched"}}
+	f.records = []api.Logged{{Index: 1, Kind: "TxLaunched"}, {Index: 2, Kind: "BlockCommitted", Data: []byte{1}},
+		{Index: 3, Kind: "TxLaunched"}}
 	_, h := api.NodeHandler(f, api.NodeOptions{})
 	server := httptest.NewServer(h)
 	defer server.Close()

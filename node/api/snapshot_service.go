@@ -35,7 +35,8 @@ func SnapshotHandler(s Snapshots, token string) (string, http.Handler) {
 
 type snapshotService struct{ s Snapshots }
 
-func (s *snapshotService) CreateSnapshot(ctx context.Context, _ *connect.Request[apiv1.CreateSnapshotRequest]) (*connect.Response[apiv1.CreateSnapshotResponse], error) {
+func (s *snapshotService) CreateSnapshot(ctx context.Context, _ *connect.Request[apiv1.CreateSnapshotRequest]) (
+	*connect.Response[apiv1.CreateSnapshotResponse], error) {
 	made, fresh, err := s.s.Create(ctx)
 	if err != nil {
 		return nil, wireError(ctx, err)
@@ -43,7 +44,8 @@ func (s *snapshotService) CreateSnapshot(ctx context.Context, _ *connect.Request
 	return connect.NewResponse(&apiv1.CreateSnapshotResponse{Snapshot: made, Fresh: fresh}), nil
 }
 
-func (s *snapshotService) ListSnapshots(ctx context.Context, _ *connect.Request[apiv1.ListSnapshotsRequest]) (*connect.Response[apiv1.ListSnapshotsResponse], error) {
+func (s *snapshotService) ListSnapshots(ctx context.Context, _ *connect.Request[apiv1.ListSnapshotsRequest]) (
+	*connect.Response[apiv1.ListSnapshotsResponse], error) {
 	list, err := s.s.List(ctx)
 	if err != nil {
 		return nil, wireError(ctx, err)
@@ -51,7 +53,8 @@ func (s *snapshotService) ListSnapshots(ctx context.Context, _ *connect.Request[
 	return connect.NewResponse(&apiv1.ListSnapshotsResponse{Snapshots: list}), nil
 }
 
-func (s *snapshotService) Retention(ctx context.Context, _ *connect.Request[apiv1.RetentionRequest]) (*connect.Response[apiv1.RetentionResponse], error) {
+func (s *snapshotService) Retention(ctx context.Context,
+	_ *connect.Request[apiv1.RetentionRequest]) (*connect.Response[apiv1.RetentionResponse], error) {
 	r, err := s.s.Retention(ctx)
 	if err != nil {
 		return nil, wireError(ctx, err)
@@ -59,7 +62,8 @@ func (s *snapshotService) Retention(ctx context.Context, _ *connect.Request[apiv
 	return connect.NewResponse(r), nil
 }
 
-func (s *snapshotService) Backup(ctx context.Context, _ *connect.Request[apiv1.BackupRequest], out *connect.ServerStream[apiv1.BackupResponse]) error {
+func (s *snapshotService) Backup(ctx context.Context, _ *connect.Request[apiv1.BackupRequest],
+	out *connect.ServerStream[apiv1.BackupResponse]) error {
 	if err := s.s.Backup(ctx, out.Send); err != nil {
 		return wireError(ctx, err)
 	}

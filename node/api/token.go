@@ -16,7 +16,8 @@ func authorize(h http.Header, token string) error {
 	scheme, got, _ := strings.Cut(h.Get("Authorization"), " ")
 	if got == "" || !strings.EqualFold(scheme, "Bearer") {
 		return connect.NewError(connect.CodeUnauthenticated,
-			errors.New("authorization: want the header \"authorization: Bearer <token>\" (the token is in the file admin.token of the node's home)"))
+			errors.New("authorization: want the header \"authorization: Bearer <token>\" (the token is in the file "+
+				"admin.token of the node's home)"))
 	}
 	g, w := sha256.Sum256([]byte(got)), sha256.Sum256([]byte(token))
 	if subtle.ConstantTimeCompare(g[:], w[:]) != 1 || token == "" {

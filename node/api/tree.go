@@ -17,7 +17,8 @@ import (
 func ChildOf(t supervisor.Tree, prefix string) *apiv1.Child {
 	c := &apiv1.Child{
 		Path: cmp.Or(prefix, t.ID), Id: t.ID, Type: apiv1.ChildType_CHILD_TYPE_WORKER,
-		Spec: &apiv1.ChildSpec{Restart: restarts[t.Restart], Significant: t.Significant, Shutdown: shutdownText(t.Shutdown)},
+		Spec: &apiv1.ChildSpec{Restart: restarts[t.Restart], Significant: t.Significant,
+			Shutdown: shutdownText(t.Shutdown)},
 		Live: &apiv1.Live{
 			State: states[t.State], Incarnation: t.Incarnation, Started: timestamp(t.Since), Restarts: t.Restarts,
 		},

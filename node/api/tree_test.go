@@ -17,8 +17,10 @@ func TestChildOfNamesPathsFromThePrefix(t *testing.T) {
 		Intensity: supervisor.Intensity{Max: 3, Period: time.Minute}, InWindow: 1, Shutdown: supervisor.Infinity,
 		Restart: supervisor.Temporary, Significant: true,
 		Children: []supervisor.Tree{
-			{ID: "router", State: supervisor.Restarting, Incarnation: 7, Restarts: 2, Shutdown: 5 * time.Second, LastExit: &supervisor.Exit{Class: supervisor.Abnormal}},
-			{ID: "filters", Kind: supervisor.DynamicKind, State: supervisor.Running, Instances: 300, Shutdown: supervisor.Brutal},
+			{ID: "router", State: supervisor.Restarting, Incarnation: 7, Restarts: 2, Shutdown: 5 * time.Second,
+				LastExit: &supervisor.Exit{Class: supervisor.Abnormal}},
+			{ID: "filters", Kind: supervisor.DynamicKind, State: supervisor.Running, Instances: 300,
+				Shutdown: supervisor.Brutal},
 		},
 	}, "coppice")
 
@@ -45,7 +47,8 @@ func TestChildOfNamesPathsFromThePrefix(t *testing.T) {
 }
 
 func TestTheRootIsInNoPathButItsOwn(t *testing.T) {
-	c := api.ChildOf(supervisor.Tree{ID: "host", Children: []supervisor.Tree{{ID: "admin"}, {ID: "coppice", Children: []supervisor.Tree{{ID: "node"}}}}}, "")
+	c := api.ChildOf(supervisor.Tree{ID: "host",
+		Children: []supervisor.Tree{{ID: "admin"}, {ID: "coppice", Children: []supervisor.Tree{{ID: "node"}}}}}, "")
 	require.Equal(t, "host", c.Path)
 	require.Equal(t, "admin", c.Children[0].Path)
 	require.Equal(t, "coppice/node", c.Children[1].Children[0].Path)

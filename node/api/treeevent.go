@@ -12,7 +12,8 @@ import (
 
 // treeKinds are all events of a tree that a stream carries. Losses are told by Dropped.
 var treeKinds = []supervisor.Event{
-	supervisor.SupervisorStarted{}, supervisor.SupervisorStopped{}, supervisor.ChildStarting{}, supervisor.ChildStarted{},
+	supervisor.SupervisorStarted{}, supervisor.SupervisorStopped{}, supervisor.ChildStarting{},
+	supervisor.ChildStarted{},
 	supervisor.ChildStartFailed{}, supervisor.ChildIgnored{}, supervisor.ChildExited{}, supervisor.ChildStopped{},
 	supervisor.ShutdownError{}, supervisor.RestartScheduled{}, supervisor.GroupRestart{}, supervisor.GaveUp{},
 	supervisor.AutoShutdownTriggered{}, supervisor.ChildOrphaned{}, supervisor.OrphanEnded{}, supervisor.Killed{},
@@ -40,7 +41,8 @@ func TreeEventOf(e supervisor.Event) *apiv1.TreeEvent {
 		Class: class, Reason: reason, Text: e.String(),
 	}
 	if r, ok := e.(supervisor.RestartScheduled); ok {
-		t.Attempt, t.InWindow, t.Delay = uint32(min(r.Attempt, math.MaxInt32)), uint32(clamp(r.InWindow)), durationpb.New(r.Delay)
+		t.Attempt, t.InWindow, t.Delay = uint32(min(r.Attempt, math.MaxInt32)), uint32(clamp(r.InWindow)), durationpb.
+			New(r.Delay)
 	}
 	return t
 }

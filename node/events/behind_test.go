@@ -30,12 +30,13 @@ func TestACursorIsOfTheLog(t *testing.T) {
 	defer l.Close()
 	src := events.New(events.Options{Log: func() (events.Log, error) { return opened{l}, nil }})
 	read := func(after uint64, follow bool) (seen []uint64, at uint64, err error) {
-		err = src.Events(t.Context(), api.EventsQuery{After: after, Once: !follow}, func(m *apiv1.EventsResponse) error {
-			if at = m.GetCursor(); m.GetRecord() != nil {
-				seen = append(seen, at)
-			}
-			return nil
-		})
+		err = src.Events(t.Context(), api.EventsQuery{After: after, Once: !follow},
+			func(m *apiv1.EventsResponse) error {
+				if at = m.GetCursor(); m.GetRecord() != nil {
+					seen = append(seen, at)
+				}
+				return nil
+			})
 		return seen, at, err
 	}
 	seen, at, err := read(0, false)
@@ -43,7 +44,8 @@ func TestACursorIsOfTheLog(t *testing.T) {
 	require.Empty(t, seen)
 	require.EqualValues(t, 6, at)
 
-	_, err = l.AppendWait(t.Context(), eventlog.Record{Kind: engines.KindTxLaunched}, eventlog.Record{Kind: engines.KindTxLaunched})
+	_, err = l.AppendWait(t.Context(), eventlog.Record{Kind: engines.KindTxLaunched},
+		eventlog.Record{Kind: engines.KindTxLaunched})
 	require.NoError(t, err)
 	for after, want := range map[uint64][]uint64{0: {7, 8}, 6: {7, 8}, 7: {8}, 8: nil} {
 		seen, at, err = read(after, false)
@@ -57,7 +59,8 @@ func TestACursorIsOfTheLog(t *testing.T) {
 		for _, follow := range []bool{false, true} {
 			_, _, err = read(after, follow)
 			require.ErrorIs(t, err, api.ErrBeyond)
-			require.ErrorContains(t, err, "the log ends at 8: this log is not the one that it came from; begin again with 0")
+			require.ErrorContains(t, err, "the log ends at 8: this log is not the one that it came from; begin "+
+				"again with 0")
 		}
 	}
 }

@@ -195,17 +195,18 @@ func TestABrowserThatIsCutOffSeesEachRecordOnce(t *testing.T) {
 		var seen order
 		last := "0"
 		for {
-			err := eventSource(ctx, h, "http://"+proxy.l.Addr().String()+"/events", &last, func(event string, id uint64) error {
-				if event == "record" {
-					if err := seen.take(id); err != nil {
-						return err
+			err := eventSource(ctx, h, "http://"+proxy.l.Addr().String()+"/events", &last,
+				func(event string, id uint64) error {
+					if event == "record" {
+						if err := seen.take(id); err != nil {
+							return err
+						}
 					}
-				}
-				if proxy.left.Load() <= 0 && seen.last >= until() {
-					return errWhole
-				}
-				return nil
-			})
+					if proxy.left.Load() <= 0 && seen.last >= until() {
+						return errWhole
+					}
+					return nil
+				})
 			switch {
 			case errors.Is(err, errWhole):
 				return nil
@@ -222,7 +223,8 @@ var errRefused = errors.New("refused")
 
 // eventSource reads one connection: blocks of lines, which count once the empty line is there
 // (HTML, 9.2.6).
-func eventSource(ctx context.Context, h *http.Client, url string, last *string, handle func(event string, id uint64) error) error {
+func eventSource(ctx context.Context, h *http.Client, url string, last *string,
+	handle func(event string, id uint64) error) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
@@ -311,7 +313,8 @@ func TestTheStreamOutlivesTheNode(t *testing.T) {
 	}()
 	<-live
 	<-blocks
-	for _, path := range []string{"coppice/node/logger", "coppice/node", "coppice/pubsub/broker", "coppice/node/transactions/storage"} {
+	for _, path := range []string{"coppice/node/logger", "coppice/node", "coppice/pubsub/broker",
+		"coppice/node/transactions/storage"} {
 		n.Cut(path)
 		for got := ""; got != path; {
 			select {
@@ -340,7 +343,10 @@ func TestAFilterIsAnAgent(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- c.Events(ctx, client.EventsOptions{After: client.FromNow, Filter: "kind=BlockCommitted"}, func(client.Event) error { return nil })
+		ended <- c.Events(ctx, client.EventsOptions{After: client.FromNow, Filter: "kind=BlockCommitted"},
+			func(client.Event) error {
+				return nil
+			})
 	}()
 	agents := func() []string {
 		var chains []string

@@ -144,7 +144,8 @@ func chainOf(q api.EventsQuery) (pubsub.Chain[engines.Event], error) {
 		return nil, err
 	}
 	if len(chain) == pubsub.MaxChain {
-		return nil, fmt.Errorf("%w: want at most %d filters in a chain, kinds being one", pubsub.ErrFilter, pubsub.MaxChain)
+		return nil, fmt.Errorf("%w: want at most %d filters in a chain, kinds being one", pubsub.ErrFilter,
+			pubsub.MaxChain)
 	}
 	return append(chain, kinds...), nil
 }

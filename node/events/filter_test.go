@@ -23,15 +23,19 @@ var named = map[string]engines.Event{
 	"BlockCommitted": engines.RecordLogged{Index: 4, Kind: engines.KindBlockCommitted},
 	"TxLaunched":     engines.RecordLogged{Index: 2, Kind: engines.KindTxLaunched},
 	"crash of coppice/node/logger": engines.TreeChanged{Event: supervisor.ChildExited{
-		Header: supervisor.Header{Root: "host", Path: "coppice/node/logger"}, Exit: supervisor.Exit{Class: supervisor.Abnormal, Err: errors.New("Disk is full")},
+		Header: supervisor.Header{Root: "host", Path: "coppice/node/logger"},
+		Exit:   supervisor.Exit{Class: supervisor.Abnormal, Err: errors.New("Disk is full")},
 	}},
 	"crash of coppice/nodeless": engines.TreeChanged{Event: supervisor.ChildExited{
-		Header: supervisor.Header{Root: "host", Path: "coppice/nodeless"}, Exit: supervisor.Exit{Class: supervisor.Abnormal, Err: errors.New("boom")},
+		Header: supervisor.Header{Root: "host", Path: "coppice/nodeless"},
+		Exit:   supervisor.Exit{Class: supervisor.Abnormal, Err: errors.New("boom")},
 	}},
 	"stop of coppice/node": engines.TreeChanged{Event: supervisor.ChildStopped{
-		Header: supervisor.Header{Root: "host", Path: "coppice/node"}, Exit: supervisor.Exit{Class: supervisor.Shutdown},
+		Header: supervisor.Header{Root: "host", Path: "coppice/node"},
+		Exit:   supervisor.Exit{Class: supervisor.Shutdown},
 	}},
-	"start of coppice/node/logger": engines.TreeChanged{Event: supervisor.ChildStarted{Header: supervisor.Header{Root: "host", Path: "coppice/node/logger"}}},
+	"start of coppice/node/logger": engines.TreeChanged{
+		Event: supervisor.ChildStarted{Header: supervisor.Header{Root: "host", Path: "coppice/node/logger"}}},
 }
 
 // The examples of docs/events.md match what they say, and nothing that they say they do not.

@@ -109,7 +109,8 @@ func unavailable(ctx context.Context, err error) error {
 
 // fatal tells errors that end a stream from those of a log that is down, and comes back.
 func fatal(err error) bool {
-	return errors.Is(err, api.ErrNoRecord) || errors.Is(err, api.ErrBeyond) || errors.Is(err, eventlog.ErrCorrupt) || errors.As(err, new(sending))
+	return errors.Is(err, api.ErrNoRecord) || errors.Is(err, api.ErrBeyond) || errors.Is(err, eventlog.ErrCorrupt) ||
+		errors.As(err, new(sending))
 }
 
 // sending marks an error of send, which ends the stream.

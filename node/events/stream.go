@@ -71,8 +71,10 @@ func Behind(ctx context.Context, log Log, cursor uint64) (*eventlog.Cursor, uint
 			return nil, cursor, err
 		}
 		if end := readable(st); cursor > end {
-			return nil, cursor, fmt.Errorf("%w: cursor %d, and the log ends at %d: this log is not the one that it came from; begin again with 0, the oldest record that is kept",
-				api.ErrBeyond, cursor, end)
+			return nil, cursor,
+				fmt.Errorf("%w: cursor %d, and the log ends at %d: this log is not the one that it came from; begin "+
+					"again with 0, the oldest record that is kept",
+					api.ErrBeyond, cursor, end)
 		}
 		from := cursor
 		if cursor == 0 {
@@ -301,7 +303,8 @@ func (s *stream) pass(e eventlog.Entry, skipped *int) error {
 	s.cursor = e.Index
 	if s.kinds[kind] {
 		*skipped = 0
-		return s.emitLocked(&apiv1.EventsResponse{Event: &apiv1.EventsResponse_Record{Record: &apiv1.LogRecord{Kind: kind, Record: e.Data}}})
+		return s.emitLocked(&apiv1.EventsResponse{
+			Event: &apiv1.EventsResponse_Record{Record: &apiv1.LogRecord{Kind: kind, Record: e.Data}}})
 	}
 	if *skipped++; *skipped%skipsTold == 0 {
 		return s.emitLocked(&apiv1.EventsResponse{})

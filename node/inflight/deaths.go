@@ -48,7 +48,8 @@ func readLedger(path string) (ledger, error) {
 		return l, err
 	}
 	bad := func(err error) (ledger, error) {
-		return ledger{}, fmt.Errorf("%w: %s: %w (removing it forgets which transactions were in flight when the process died)", ErrDeaths, path, err)
+		return ledger{}, fmt.Errorf("%w: %s: %w (removing it forgets which transactions were in flight when the "+
+			"process died)", ErrDeaths, path, err)
 	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()

@@ -96,7 +96,8 @@ func parseMarks(b []byte) (found, error) {
 	case string(b[:8]) != marksMagic:
 		return f, fmt.Errorf("%w: it begins with %q, want %q", errMarks, b[:8], marksMagic)
 	case order.Uint32(b[8:]) != marksFormat || order.Uint32(b[12:]) != Slots:
-		return f, fmt.Errorf("%w: format %d with %d slots, want %d with %d", errMarks, order.Uint32(b[8:]), order.Uint32(b[12:]), marksFormat, Slots)
+		return f, fmt.Errorf("%w: format %d with %d slots, want %d with %d", errMarks, order.Uint32(b[8:]),
+			order.Uint32(b[12:]), marksFormat, Slots)
 	}
 	f.run, f.boot = name(b[16:]), name(b[32:])
 	f.closed = binary.NativeEndian.Uint32(b[48:]) != 0

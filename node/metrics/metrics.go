@@ -78,16 +78,23 @@ func New(s Sources) *Metrics {
 	histogram := func(name, help string, buckets []float64) prometheus.Histogram {
 		return histograms(name, help, buckets).WithLabelValues().(prometheus.Histogram)
 	}
-	m.calls = histograms("coppice_engine_call_duration_seconds", "Calls to an engine that were answered, from the sending to the answer.", quick, "engine")
+	m.calls = histograms("coppice_engine_call_duration_seconds",
+		"Calls to an engine that were answered, from the sending to the answer.", quick, "engine")
 	m.syncs = histogram("coppice_eventlog_sync_duration_seconds", "Syncs of the event log's records to the disk.", slow)
 	m.records = counters("coppice_eventlog_records_total", "Records that became durable in the event log.", "kind")
-	m.recordBytes = counters("coppice_eventlog_record_bytes_total", "Bytes of the records that became durable in the event log.", "kind")
+	m.recordBytes = counters("coppice_eventlog_record_bytes_total",
+		"Bytes of the records that became durable in the event log.", "kind")
 	m.commits = histogram("coppice_storage_commit_duration_seconds", "Commits of a block to the state.", slow)
-	m.blockTxs = histogram("coppice_block_transactions", "Transactions of each block that was committed.", []float64{0, 1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000})
-	m.interval = histogram("coppice_block_interval_seconds", "Time between the commits of two blocks, by this node's clock.", prometheus.ExponentialBuckets(1e-3, 3, 12))
-	m.refused = counters("coppice_pool_refused_total", "Transactions that the pool refused, by the code that their clients got.", "code")
-	m.requests = counters("coppice_api_requests_total", "Calls of the API that ended, streams too, by Connect's code of the answer.", "method", "code")
-	m.latency = histograms("coppice_api_request_duration_seconds", "Calls of the API, streams left out, from the begin to the answer.", slow, "method")
+	m.blockTxs = histogram("coppice_block_transactions", "Transactions of each block that was committed.",
+		[]float64{0, 1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000})
+	m.interval = histogram("coppice_block_interval_seconds",
+		"Time between the commits of two blocks, by this node's clock.", prometheus.ExponentialBuckets(1e-3, 3, 12))
+	m.refused = counters("coppice_pool_refused_total",
+		"Transactions that the pool refused, by the code that their clients got.", "code")
+	m.requests = counters("coppice_api_requests_total",
+		"Calls of the API that ended, streams too, by Connect's code of the answer.", "method", "code")
+	m.latency = histograms("coppice_api_request_duration_seconds",
+		"Calls of the API, streams left out, from the begin to the answer.", slow, "method")
 	for _, name := range engines.KindNames() {
 		kind, _ := engines.KindOf(name)
 		m.byKind[kind] = kindCounters{m.records.WithLabelValues(name), m.recordBytes.WithLabelValues(name)}
@@ -96,14 +103,16 @@ func New(s Sources) *Metrics {
 		m.refused.WithLabelValues(refusedLabel(apiv1.RefusedCode(code)))
 	}
 	m.byKind[0] = kindCounters{m.records.WithLabelValues("other"), m.recordBytes.WithLabelValues("other")}
-	m.registry.MustRegister(newSampler(s), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(newSampler(s), collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
 // Handler answers scrapes. One at a time is enough for a node; more than a few at once are turned
 // away.
 func (m *Metrics) Handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, ErrorHandling: promhttp.ContinueOnError})
+	return promhttp.HandlerFor(m.registry,
+		promhttp.HandlerOpts{MaxRequestsInFlight: 4, ErrorHandling: promhttp.ContinueOnError})
 }
 
 // Registry is where an embedding program may add its own.

@@ -50,7 +50,8 @@ func full() Sources {
 				Children: []supervisor.Tree{{ID: "coppice", Path: "coppice", State: supervisor.Running}}})
 		},
 		Engines: func() []router.Entry {
-			return []router.Entry{{Name: "pool", Waiting: 3, Oldest: 1500 * time.Millisecond, Up: true}, {Name: "storage"}}
+			return []router.Entry{{Name: "pool", Waiting: 3, Oldest: 1500 * time.Millisecond, Up: true},
+				{Name: "storage"}}
 		},
 		Log: func() (eventlog.Stat, bool) {
 			return eventlog.Stat{First: 2, Durable: 9, Segments: make([]eventlog.SegmentStat, 3), Bytes: 77}, true
@@ -108,19 +109,27 @@ func TestFigures(t *testing.T) {
 		`coppice_tree_restarts_total{path="coppice"} 1`, `coppice_tree_exits_total{class="abnormal",path="coppice"} 1`,
 		`coppice_tree_restart_window_used_ratio{path="host"} 0.25`, `coppice_tree_running{path="coppice"} 1`,
 		`coppice_engine_up{engine="storage"} 0`, `coppice_engine_mailbox_messages{engine="pool"} 3`,
-		`coppice_engine_oldest_message_age_seconds{engine="pool"} 1.5`, `coppice_engine_call_duration_seconds_count{engine="pool"} 1`,
-		`coppice_eventlog_records_total{kind="TxLaunched"} 1`, `coppice_eventlog_record_bytes_total{kind="TxLaunched"} 40`,
-		`coppice_eventlog_records_total{kind="other"} 1`, `coppice_eventlog_durable_index 9`, `coppice_eventlog_segments 3`,
+		`coppice_engine_oldest_message_age_seconds{engine="pool"} 1.5`,
+		`coppice_engine_call_duration_seconds_count{engine="pool"} 1`,
+		`coppice_eventlog_records_total{kind="TxLaunched"} 1`,
+		`coppice_eventlog_record_bytes_total{kind="TxLaunched"} 40`,
+		`coppice_eventlog_records_total{kind="other"} 1`, `coppice_eventlog_durable_index 9`,
+		`coppice_eventlog_segments 3`,
 		`coppice_eventlog_sync_duration_seconds_count 1`, `coppice_eventlog_retained_bytes 77`,
-		`coppice_storage_applied_index 8`, `coppice_storage_write_amplification 1.5`, `coppice_storage_commit_duration_seconds_count 2`,
-		`coppice_block_height 5`, `coppice_block_time_seconds 100`, `coppice_block_transactions_sum 7`, `coppice_block_interval_seconds_count 1`,
-		`coppice_pool_transactions 6`, `coppice_pool_oldest_age_seconds 1`, `coppice_pool_refused_total{code="pool_full"} 1`,
-		`coppice_api_requests_total{code="ok",method="NodeService/Submit"} 1`, `coppice_api_requests_total{code="unavailable",method="NodeService/Follow"} 1`,
+		`coppice_storage_applied_index 8`, `coppice_storage_write_amplification 1.5`,
+		`coppice_storage_commit_duration_seconds_count 2`,
+		`coppice_block_height 5`, `coppice_block_time_seconds 100`, `coppice_block_transactions_sum 7`,
+		`coppice_block_interval_seconds_count 1`,
+		`coppice_pool_transactions 6`, `coppice_pool_oldest_age_seconds 1`,
+		`coppice_pool_refused_total{code="pool_full"} 1`,
+		`coppice_api_requests_total{code="ok",method="NodeService/Submit"} 1`,
+		`coppice_api_requests_total{code="unavailable",method="NodeService/Follow"} 1`,
 		`coppice_api_request_duration_seconds_count{method="NodeService/Submit"} 1`, `go_goroutines `,
 	} {
 		require.Contains(t, text, "\n"+line)
 	}
-	require.NotContains(t, text, `coppice_api_request_duration_seconds_count{method="NodeService/Follow"}`, "a stream's time says nothing")
+	require.NotContains(t, text, `coppice_api_request_duration_seconds_count{method="NodeService/Follow"}`,
+		"a stream's time says nothing")
 	require.NotContains(t, text, `coppice_engine_mailbox_messages{engine="storage"}`, "what is down has no mailbox")
 }
 
@@ -164,7 +173,8 @@ func table(t *testing.T) string {
 	for _, f := range helpLine.FindAllStringSubmatch(text, -1) {
 		name := f[1]
 		labels := map[string]bool{}
-		for _, series := range regexp.MustCompile(`(?m)^`+name+`(?:_bucket)?\{(.*)\} `).FindAllStringSubmatch(text, -1) {
+		for _, series := range regexp.MustCompile(`(?m)^`+name+`(?:_bucket)?\{(.*)\} `).FindAllStringSubmatch(text,
+			-1) {
 			for _, l := range label.FindAllStringSubmatch(series[1], -1) {
 				labels["`"+l[1]+"`"] = l[1] != "le"
 			}

@@ -40,16 +40,20 @@ func TestANodeTellsItsFigures(t *testing.T) {
 	require.NoError(t, err)
 	text := "\n" + string(body)
 	for _, line := range []string{
-		`coppice_up 1`, `coppice_scrape_answered{part="eventlog"} 1`, `coppice_scrape_answered{part="pool"} 1`, `coppice_scrape_answered{part="storage"} 1`,
-		`coppice_eventlog_records_total{kind="TxLaunched"} 3`, `coppice_block_height 3`, `coppice_block_transactions_sum 3`,
-		`coppice_storage_keys 1`, `coppice_pool_transactions 0`, `coppice_pool_refused_total{code="malformed"} 1`, `coppice_pool_refused_total{code="pool_full"} 0`,
+		`coppice_up 1`, `coppice_scrape_answered{part="eventlog"} 1`, `coppice_scrape_answered{part="pool"} 1`,
+		`coppice_scrape_answered{part="storage"} 1`,
+		`coppice_eventlog_records_total{kind="TxLaunched"} 3`, `coppice_block_height 3`,
+		`coppice_block_transactions_sum 3`,
+		`coppice_storage_keys 1`, `coppice_pool_transactions 0`, `coppice_pool_refused_total{code="malformed"} 1`,
+		`coppice_pool_refused_total{code="pool_full"} 0`,
 		`coppice_tree_restarts_total{path="coppice/node/transactions/storage"} 1`,
 		`coppice_tree_exits_total{class="abnormal",path="coppice/node/transactions/storage"} 1`,
 		`coppice_engine_up{engine="storage"} 1`, `coppice_api_requests_total{code="ok",method="NodeService/Submit"} 4`,
 	} {
 		require.Contains(t, text, "\n"+line+"\n")
 	}
-	for _, count := range []string{`coppice_eventlog_sync_duration_seconds_count`, `coppice_engine_call_duration_seconds_count{engine="pool"}`} {
+	for _, count := range []string{`coppice_eventlog_sync_duration_seconds_count`,
+		`coppice_engine_call_duration_seconds_count{engine="pool"}`} {
 		require.NotContains(t, text, "\n"+count+" 0\n")
 		require.Contains(t, text, "\n"+count+" ")
 	}

@@ -27,24 +27,31 @@ var sampled = []struct {
 }{
 	{"coppice_build_info", "Constantly 1; which program this is.", []string{"version", "go_version"}},
 	{"coppice_up", "1 while the whole node runs, as /readyz says.", nil},
-	{"coppice_scrape_answered", "1 if this part of the node answered the scrape in time; its figures are missing otherwise.", []string{"part"}},
+	{"coppice_scrape_answered", "1 if this part of the node answered the scrape in time; its figures are " +
+		"missing otherwise.", []string{"part"}},
 	{"coppice_event_streams", "Streams of events that are open.", nil},
 
 	{"coppice_tree_starts_total", "Starts of a child that were acknowledged, restarts among them.", []string{"path"}},
 	{"coppice_tree_start_failures_total", "Starts of a child that failed.", []string{"path"}},
-	{"coppice_tree_restarts_total", "Attempts to restart a child, as its supervisor's limit counts them.", []string{"path"}},
-	{"coppice_tree_exits_total", "Ends that a child came to by itself, by class: normal, shutdown, abnormal.", []string{"path", "class"}},
+	{"coppice_tree_restarts_total", "Attempts to restart a child, as its supervisor's limit counts them.",
+		[]string{"path"}},
+	{"coppice_tree_exits_total", "Ends that a child came to by itself, by class: normal, shutdown, abnormal.",
+		[]string{"path", "class"}},
 	{"coppice_tree_stops_total", "Ends that the supervisor asked for.", []string{"path"}},
 	{"coppice_tree_giveups_total", "Times that a supervisor gave up.", []string{"path"}},
 	{"coppice_tree_orphans_total", "Incarnations that did not end within their shutdown time.", []string{"path"}},
 	{"coppice_tree_orphans", "Incarnations that were given up as orphans and still run.", nil},
-	{"coppice_tree_running", "Incarnations that run: 1 or 0, and of a dynamic supervisor's children their number.", []string{"path"}},
-	{"coppice_tree_restart_window_used_ratio", "How much of its limit of restarts a supervisor has used up: at 1 the next one is one too many. A supervisor with a limit of 0 has none.", []string{"path"}},
-	{"coppice_tree_events_lost_total", "Events that the counters of the tree have not seen, because there were too many at once.", nil},
+	{"coppice_tree_running", "Incarnations that run: 1 or 0, and of a dynamic supervisor's children their number.",
+		[]string{"path"}},
+	{"coppice_tree_restart_window_used_ratio", "How much of its limit of restarts a supervisor has used up: at 1 the " +
+		"next one is one too many. A supervisor with a limit of 0 has none.", []string{"path"}},
+	{"coppice_tree_events_lost_total", "Events that the counters of the tree have not seen, because there were too " +
+		"many at once.", nil},
 
 	{"coppice_engine_up", "1 while the engine can be called.", []string{"engine"}},
 	{"coppice_engine_mailbox_messages", "Messages that wait in the engine's mailbox.", []string{"engine"}},
-	{"coppice_engine_oldest_message_age_seconds", "Age of the oldest message that the engine is not done with: the one in hand.", []string{"engine"}},
+	{"coppice_engine_oldest_message_age_seconds",
+		"Age of the oldest message that the engine is not done with: the one in hand.", []string{"engine"}},
 
 	{"coppice_eventlog_first_index", "Index of the oldest record that is kept.", nil},
 	{"coppice_eventlog_durable_index", "Index of the newest record that is durable.", nil},
@@ -57,7 +64,8 @@ var sampled = []struct {
 	{"coppice_block_time_seconds", "Block time of the last committed block, in seconds since 1970.", nil},
 
 	{"coppice_storage_applied_index", "Index in the event log of the last record that is in the state.", nil},
-	{"coppice_storage_durable_applied_index", "Index in the event log of the last record that a crash would leave in the state; the rest is redone from the log.", nil},
+	{"coppice_storage_durable_applied_index", "Index in the event log of the last record that a crash would leave in " +
+		"the state; the rest is redone from the log.", nil},
 	{"coppice_storage_keys", "Keys in the latest state.", nil},
 	{"coppice_storage_remembered_ids", "Ids of applied transactions that are remembered.", nil},
 	{"coppice_storage_disk_bytes", "Bytes of the state's files.", nil},
@@ -67,14 +75,17 @@ var sampled = []struct {
 	{"coppice_storage_compaction_debt_bytes", "Bytes of the state that wait to be compacted.", nil},
 	{"coppice_storage_flushes_total", "Memtables written out, since the state was opened.", nil},
 	{"coppice_storage_compactions_total", "Compactions, since the state was opened.", nil},
-	{"coppice_storage_cache_hits_total", "Reads of a block of a table that the cache had, since the state was opened.", nil},
-	{"coppice_storage_cache_misses_total", "Reads of a block of a table that the cache had not, since the state was opened.", nil},
+	{"coppice_storage_cache_hits_total", "Reads of a block of a table that the cache had, since the state was opened.",
+		nil},
+	{"coppice_storage_cache_misses_total", "Reads of a block of a table that the cache had not, since the state " +
+		"was opened.", nil},
 
 	{"coppice_pool_transactions", "Accepted transactions without a result.", nil},
 	{"coppice_pool_bytes", "Bytes of the accepted transactions without a result.", nil},
 	{"coppice_pool_queued_transactions", "Accepted transactions that have no place in a block yet.", nil},
 	{"coppice_pool_in_flight_transactions", "Accepted transactions that a worker executes ahead of their place.", nil},
-	{"coppice_pool_oldest_age_seconds", "How long ago the oldest accepted transaction without a result was submitted here.", nil},
+	{"coppice_pool_oldest_age_seconds",
+		"How long ago the oldest accepted transaction without a result was submitted here.", nil},
 }
 
 func newSampler(s Sources) *sampler {

@@ -49,10 +49,12 @@ func mutant(id int) bool { return activeMutant == id }
 `
 
 // boundary is each order with its boundary moved, negated with the opposite result.
-var boundary = map[token.Token]token.Token{token.LSS: token.LEQ, token.LEQ: token.LSS, token.GTR: token.GEQ, token.GEQ: token.GTR}
+var boundary = map[token.Token]token.Token{token.LSS: token.LEQ, token.LEQ: token.LSS, token.GTR: token.GEQ,
+	token.GEQ: token.GTR}
 
 var negated = map[token.Token]token.Token{
-	token.EQL: token.NEQ, token.NEQ: token.EQL, token.LSS: token.GEQ, token.LEQ: token.GTR, token.GTR: token.LEQ, token.GEQ: token.LSS,
+	token.EQL: token.NEQ, token.NEQ: token.EQL, token.LSS: token.GEQ, token.LEQ: token.GTR, token.GTR: token.LEQ,
+	token.GEQ: token.LSS,
 }
 
 var logical = map[token.Token]token.Token{token.LAND: token.LOR, token.LOR: token.LAND}
@@ -129,7 +131,8 @@ func (m *mutator) binary(n *ast.BinaryExpr) {
 		*n = *m.flip(paren(&was), m.add(at, from.String(), to.String()))
 		if wider, ok := boundary[from]; ok {
 			// With the operands equal the answer is the other one.
-			equal := binary(m.add(at, from.String(), wider.String()), token.LAND, paren(binary(was.X, token.EQL, was.Y)))
+			equal := binary(m.add(at, from.String(), wider.String()), token.LAND,
+				paren(binary(was.X, token.EQL, was.Y)))
 			before := *n
 			*n = *binary(paren(&before), token.NEQ, paren(equal))
 		}
@@ -141,7 +144,8 @@ func (m *mutator) binary(n *ast.BinaryExpr) {
 		if n.Op == token.LAND { // which is never true where the other is not
 			*n = *binary(paren(&was), token.LOR, paren(binary(id, token.LAND, paren(other))))
 		} else {
-			*n = *binary(paren(&was), token.LAND, paren(binary(&ast.UnaryExpr{Op: token.NOT, X: id}, token.LOR, paren(other))))
+			*n = *binary(paren(&was), token.LAND,
+				paren(binary(&ast.UnaryExpr{Op: token.NOT, X: id}, token.LOR, paren(other))))
 		}
 	}
 }
@@ -169,9 +173,11 @@ func (m *mutator) flip(e ast.Expr, id ast.Expr) *ast.BinaryExpr {
 // add notes a mutant and returns the question whether it is chosen.
 func (m *mutator) add(pos token.Pos, from, to string) ast.Expr {
 	at := m.fset.Position(pos)
-	m.mutants = append(m.mutants, Mutant{ID: m.next, File: m.name, Line: at.Line, Column: at.Column, From: from, To: to})
+	m.mutants = append(m.mutants, Mutant{ID: m.next, File: m.name, Line: at.Line, Column: at.Column,
+		From: from, To: to})
 	m.next++
-	return &ast.CallExpr{Fun: ast.NewIdent("mutant"), Args: []ast.Expr{&ast.BasicLit{Kind: token.INT, Value: strconv.Itoa(m.next - 1)}}}
+	return &ast.CallExpr{Fun: ast.NewIdent("mutant"),
+		Args: []ast.Expr{&ast.BasicLit{Kind: token.INT, Value: strconv.Itoa(m.next - 1)}}}
 }
 
 func binary(x ast.Expr, op token.Token, y ast.Expr) *ast.BinaryExpr {

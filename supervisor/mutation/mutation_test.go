@@ -17,8 +17,9 @@ import (
 )
 
 var (
-	files = flag.String("mutate", "", "files of package supervisor to mutate, separated by commas; a file may end in :N, for the mutants of that line")
-	otp   = flag.Bool("otp", true, "play those that the tests miss against Erlang/OTP")
+	files = flag.String("mutate", "", "files of package supervisor to mutate, separated by commas; a file may end in "+
+		":N, for the mutants of that line")
+	otp = flag.Bool("otp", true, "play those that the tests miss against Erlang/OTP")
 )
 
 // What each mutant answers is what it should, and without one all is as it was.
@@ -58,9 +59,12 @@ func main() {
 		functions += fmt.Sprintf("func main%d() %s\n", m.ID, body)
 		byHand += fmt.Sprintf("%d: main%d,\n", m.ID, m.ID)
 	}
-	byHand = strings.Replace(byHand, "package main\n", "package main\n\nimport \"fmt\"\n", 1) + "}\n\nfunc init() {\n\tif f := byHand[-activeMutant]; f != nil {\n\t\tf()\n\t\tpanic(\"by hand\")\n\t}\n}\n\n" + functions
+	byHand = strings.Replace(byHand, "package main\n", "package main\n\nimport \"fmt\"\n", 1) +
+		"}\n\nfunc init() {\n\tif f := byHand[-activeMutant]; f != nil {\n\t\tf()\n\t\tpanic(\"by hand\")\n\t}\n}\n\n" +
+		functions
 	dir := t.TempDir()
-	for name, text := range map[string]string{"main.go": string(changed), "switch.go": fmt.Sprintf(Switch, "main"), "hand.go": byHand, "go.mod": "module m\n"} {
+	for name, text := range map[string]string{"main.go": string(changed), "switch.go": fmt.Sprintf(Switch, "main"),
+		"hand.go": byHand, "go.mod": "module m\n"} {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
 	}
 	binary := filepath.Join(dir, "m")
@@ -84,8 +88,10 @@ func main() {
 		require.NotEqual(t, calm, run(m.ID), "%v", m)
 	}
 	require.ElementsMatch(t, []string{
-		"main.go:9:19 < → >=", "main.go:9:19 < → <=", "main.go:9:26 == → !=", "main.go:10:19 yes(a > 1) → !yes(a > 1)", "main.go:10:25 > → <=", "main.go:10:25 > → >=",
-		"main.go:10:30 && → ||", "main.go:10:35 <= → >", "main.go:10:35 <= → <", "main.go:10:43 >= → <", "main.go:10:43 >= → >", "main.go:10:48 || → &&", "main.go:10:51 ! → ",
+		"main.go:9:19 < → >=", "main.go:9:19 < → <=", "main.go:9:26 == → !=", "main.go:10:19 yes(a > 1) → !yes(a > 1)",
+		"main.go:10:25 > → <=", "main.go:10:25 > → >=",
+		"main.go:10:30 && → ||", "main.go:10:35 <= → >", "main.go:10:35 <= → <", "main.go:10:43 >= → <",
+		"main.go:10:43 >= → >", "main.go:10:48 || → &&", "main.go:10:51 ! → ",
 		"main.go:10:58 != → ==", "main.go:13:8 same → !same", "main.go:16:6 less → !less",
 	}, seen)
 	_, _, err = Mutants("p.go", []byte("nonsense"), 1)
@@ -98,7 +104,8 @@ func main() {
 var equivalent string
 
 func (m Mutant) entry(source []byte) string {
-	return m.File + ": " + strings.TrimSpace(strings.Split(string(source), "\n")[m.Line-1]) + ": " + m.From + " → " + m.To + ": "
+	return m.File + ": " + strings.TrimSpace(strings.Split(string(source), "\n")[m.Line-1]) + ": " + m.From +
+		" → " + m.To + ": "
 }
 
 // known says whether a mutant is on the list.
@@ -166,7 +173,8 @@ func TestSurvivors(t *testing.T) {
 	require.NoError(t, os.WriteFile(overlayFile, text, 0o644))
 	compile := func(name, pkg string) string {
 		binary := filepath.Join(dir, name)
-		out, err := exec.CommandContext(t.Context(), "go", "test", "-c", "-overlay", overlayFile, "-vet=off", "-o", binary, pkg).CombinedOutput()
+		out, err := exec.CommandContext(t.Context(), "go", "test", "-c", "-overlay", overlayFile, "-vet=off", "-o",
+			binary, pkg).CombinedOutput()
 		require.NoError(t, err, "%s", out)
 		return binary
 	}
@@ -207,7 +215,8 @@ func TestSurvivors(t *testing.T) {
 			by = verdict(m.ID, pkg, tests, all...)
 		}
 		if by == "" && *otp {
-			if by = verdict(m.ID, filepath.Join(pkg, "otpdiff"), diff, "-test.timeout", "120s", "-test.run", "^TestDifferential$", "-n", "2000"); by != "" {
+			if by = verdict(m.ID, filepath.Join(pkg, "otpdiff"), diff, "-test.timeout", "120s", "-test.run",
+				"^TestDifferential$", "-n", "2000"); by != "" {
 				byOTP++
 				by = "only the comparison with OTP: " + by
 			}
@@ -219,5 +228,6 @@ func TestSurvivors(t *testing.T) {
 		}
 		t.Logf("%v: %s", m, by)
 	}
-	t.Logf("%d mutants: %d noticed (%d of them by OTP alone), %d are equivalent, %d survive", len(mutants), len(mutants)-unnoticeable-survivors, byOTP, unnoticeable, survivors)
+	t.Logf("%d mutants: %d noticed (%d of them by OTP alone), %d are equivalent, %d survive", len(mutants),
+		len(mutants)-unnoticeable-survivors, byOTP, unnoticeable, survivors)
 }

@@ -115,7 +115,8 @@ func (f features) child(n *Node) {
 
 // deeds is what happened, step by step.
 func (f features) deeds(h *History, trace string) {
-	w := watch{features: f, state: map[string]string{}, last: map[string]string{}, blocked: map[string]bool{}, deaths: map[string]int{}}
+	w := watch{features: f, state: map[string]string{}, last: map[string]string{}, blocked: map[string]bool{},
+		deaths: map[string]int{}}
 	for block := range strings.SplitSeq(trace, "== ") {
 		head, body, _ := strings.Cut(block, "\n")
 		var k int

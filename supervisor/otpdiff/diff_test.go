@@ -18,7 +18,8 @@ var (
 	seed  = flag.Uint64("seed", 1, "seed of the histories")
 	first = flag.Uint64("first", 0, "number of the first history")
 	count = flag.Uint64("n", 300, "how many histories of the main set")
-	plant = flag.Bool("plant", false, "turn one answer of package supervisor around, to see that a difference is found, made small and printed")
+	plant = flag.Bool("plant", false, "turn one answer of package supervisor around, to see that a difference is "+
+		"found, made small and printed")
 	timed = flag.Uint64("timed", 2, "how many histories whose window expires")
 )
 
@@ -134,7 +135,9 @@ func TestDifferential(t *testing.T) {
 		t.Fatalf("%d of %d histories were played", i-*first, *count)
 	}
 	for i, h := range bad {
-		check(t, fmt.Sprintf("history %d of seed %d", i, *seed), h, both(t, e, h), func(h History) sides { return both(t, e, h) })
+		check(t, fmt.Sprintf("history %d of seed %d", i, *seed), h, both(t, e, h), func(h History) sides {
+			return both(t, e, h)
+		})
 	}
 	for least, kinds := range required {
 		for _, kind := range kinds {
@@ -151,6 +154,8 @@ func TestDifferential_Timed(t *testing.T) {
 	t.Parallel()
 	for i := range *timed {
 		h := GenerateTimed(*seed, i)
-		check(t, fmt.Sprintf("timed history %d of seed %d", i, *seed), h, both(t, e, h), func(h History) sides { return both(t, e, h) })
+		check(t, fmt.Sprintf("timed history %d of seed %d", i, *seed), h, both(t, e, h), func(h History) sides {
+			return both(t, e, h)
+		})
 	}
 }

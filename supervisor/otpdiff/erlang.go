@@ -72,7 +72,8 @@ func (e *Erlang) start(ctx context.Context) error {
 	e.out, e.reader = ourIn, bufio.NewReader(ourIn)
 	// One scheduler, and all code loaded before: an empty run queue then means that nothing can
 	// run.
-	e.cmd = exec.CommandContext(ctx, "erl", "+S", "1:1", "-noshell", "-noinput", "-boot", "start_clean", "-pa", e.dir, "-s", "otpdiff", "main")
+	e.cmd = exec.CommandContext(ctx, "erl", "+S", "1:1", "-noshell", "-noinput", "-boot", "start_clean", "-pa", e.dir,
+		"-s", "otpdiff", "main")
 	e.cmd.ExtraFiles = []*os.File{theirIn, theirOut}
 	e.cmd.Env = append(os.Environ(), "ERL_CRASH_DUMP=/dev/null")
 	e.cmd.Stdout, e.cmd.Stderr = &e.stderr, &e.stderr

@@ -39,7 +39,8 @@ const (
 // GenerateTimed draws timed history i of a seed: ends and failed starts in bursts, with two pauses.
 func GenerateTimed(seed, i uint64) History {
 	g := &generator{Rand: rand.New(rand.NewPCG(seed, i)), left: 6}
-	h := History{Root: Node{ID: rootID, Sup: &Sup{Strategy: supervisor.Strategy(g.IntN(3)), Max: 1 + g.IntN(3), Period: period}}}
+	h := History{Root: Node{ID: rootID, Sup: &Sup{Strategy: supervisor.Strategy(g.IntN(3)), Max: 1 + g.IntN(3),
+		Period: period}}}
 	for range 1 + g.IntN(3) {
 		c := Node{ID: g.name(), Starts: g.starts(false)}
 		for i := range c.Starts {
@@ -175,7 +176,8 @@ func (g *generator) starts(dynamic bool) []Outcome {
 }
 
 func (g *generator) outcome(dynamic bool) Outcome {
-	o := Outcome{Kind: g.one("ok", "ok", "ok", "ok", "info", "boom", "boom", "boom", "boom", "ignore", "panic", "garbage")}
+	o := Outcome{Kind: g.one("ok", "ok", "ok", "ok", "info", "boom", "boom", "boom", "boom", "ignore",
+		"panic", "garbage")}
 	if !dynamic { // rules 71, 73
 		o.Hang = g.chance(6)
 	}
@@ -218,7 +220,8 @@ func (g *generator) steps() []Step {
 }
 
 func (g *generator) die(path string) Step {
-	return Step{Op: Die, Path: path, Reason: g.one("normal", "shutdown", "detail", "crash", "crash", "crash", "panic", "goexit", "kill", "kill")}
+	return Step{Op: Die, Path: path, Reason: g.one("normal", "shutdown", "detail", "crash", "crash", "crash", "panic",
+		"goexit", "kill", "kill")}
 }
 
 // together is ends and calls that one supervisor finds in its mailbox at once.
@@ -298,7 +301,8 @@ func (g *generator) startChild(at *place) Step {
 		c.Significant = true
 	}
 	if g.chance(10) {
-		c.Starts = append([]Outcome{{Hang: c.Sup == nil || !c.Sup.Dynamic, Kind: g.one("ok", "boom", "ignore")}}, c.Starts...)
+		c.Starts = append([]Outcome{{Hang: c.Sup == nil || !c.Sup.Dynamic, Kind: g.one("ok", "boom", "ignore")}},
+			c.Starts...)
 	}
 	known := false
 	for _, x := range at.ids {

@@ -124,7 +124,8 @@ func (n Node) term() term {
 	if obey == "" {
 		obey = "obey"
 	}
-	return tuple{atom("node"), n.ID, atom(n.Restart.String()), atom(strconv.FormatBool(n.Significant)), shutdown, starts, atom(obey), sup}
+	return tuple{atom("node"), n.ID, atom(n.Restart.String()), atom(strconv.FormatBool(n.Significant)), shutdown,
+		starts, atom(obey), sup}
 }
 
 func (s Step) term() term {

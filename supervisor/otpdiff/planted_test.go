@@ -18,14 +18,16 @@ import (
 func TestPlantedDifference(t *testing.T) {
 	ours.Tool(t, "erlang")
 	t.Parallel()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestDifferential$", "-seed", "1", "-n", "120", "-plant")
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestDifferential$", "-seed", "1", "-n",
+		"120", "-plant")
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	require.True(t, errors.As(err, &exit), "%v\n%s", err, out)
 	require.Equal(t, 1, exit.ExitCode())
 
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	last := regexp.MustCompile(`^otp-diff: seed 1: (\d+) histories ran, (\d+) differ$`).FindStringSubmatch(lines[len(lines)-1])
+	last := regexp.MustCompile(`^otp-diff: seed 1: (\d+) histories ran, (\d+) differ$`).FindStringSubmatch(
+		lines[len(lines)-1])
 	require.NotNil(t, last, "%s", out)
 	require.Equal(t, "120", last[1])
 	require.NotEqual(t, "0", last[2])
@@ -36,11 +38,14 @@ func TestPlantedDifference(t *testing.T) {
 	// The script for Erlang runs, and what it prints is what was compared.
 	script := regexp.MustCompile(`erlc [^']*'[^']*'`).FindString(string(out))
 	require.NotEmpty(t, script, "%s", out)
-	require.LessOrEqual(t, strings.Count(script, "{start_child,")+strings.Count(script, "{die,")+strings.Count(script, "{hold,"), 4, "not made small: %s", script)
+	require.LessOrEqual(t, strings.Count(script, "{start_child,")+strings.Count(script, "{die,")+strings.Count(script,
+		"{hold,"), 4, "not made small: %s", script)
 	dir := t.TempDir()
-	traced, err := exec.CommandContext(t.Context(), "sh", "-c", strings.ReplaceAll(script, "/tmp", dir)).CombinedOutput()
+	traced, err := exec.CommandContext(t.Context(), "sh", "-c",
+		strings.ReplaceAll(script, "/tmp", dir)).CombinedOutput()
 	require.NoError(t, err, "%s", traced)
 	require.Regexp(t, `(?m)^answer \d+: restarting$`, string(traced))
 	// The one for Go is an entry of named.
-	require.Regexp(t, `(?m)^ *\{"", History\{Root: Node\{ID: "root", .*Op: "stop", Reason: "\w+"\}\}\}\},$`, string(out))
+	require.Regexp(t, `(?m)^ *\{"", History\{Root: Node\{ID: "root", .*Op: "stop", Reason: "\w+"\}\}\}\},$`,
+		string(out))
 }

@@ -62,7 +62,8 @@ type supervisorLike interface {
 // in a synctest bubble.
 func play(h History, quiet func(), met features) string {
 	p := &player{
-		quiet: quiet, met: met, over: make(chan struct{}), up: map[uint64]bool{}, counts: map[string]int{}, lives: map[uint64]life{}, nodes: map[string]*Node{},
+		quiet: quiet, met: met, over: make(chan struct{}), up: map[uint64]bool{}, counts: map[string]int{},
+		lives: map[uint64]life{}, nodes: map[string]*Node{},
 		workers: map[string]*worker{}, sups: map[string]supervisorLike{}, deaf: map[uint64]time.Duration{},
 		refs: map[string]supervisor.Ref{}, asked: map[int]bool{}, answers: map[int]string{},
 	}
@@ -137,12 +138,14 @@ func (p *player) Observe(e supervisor.Event) {
 	defer p.mu.Unlock()
 	switch e := e.(type) {
 	case supervisor.GroupRestart:
-		p.met.has("here: restart of %s, %v", map[bool]string{true: "a group of 2 or more", false: "one child"}[len(e.IDs) > 1], e.Strategy)
+		p.met.has("here: restart of %s, %v",
+			map[bool]string{true: "a group of 2 or more", false: "one child"}[len(e.IDs) > 1], e.Strategy)
 	case supervisor.AutoShutdownTriggered:
 		p.met.has("here: automatic shutdown at level %d", strings.Count(e.Err.Child, "/")+1)
 	case supervisor.RestartScheduled:
 		if e.Attempt > 1 {
-			p.met.has("here: %s attempts in a row", map[bool]string{true: "4 or more", false: fmt.Sprint(e.Attempt)}[e.Attempt > 3])
+			p.met.has("here: %s attempts in a row",
+				map[bool]string{true: "4 or more", false: fmt.Sprint(e.Attempt)}[e.Attempt > 3])
 		}
 	case supervisor.SupervisorStarted:
 		p.up[e.Incarnation] = true
@@ -224,7 +227,8 @@ func (p *player) do(o Outcome) error {
 // abandoned (rule 60).
 func (p *player) child(n *Node) supervisor.Child {
 	return supervisor.Child{
-		ID: n.ID, Kind: n.kind(), Restart: n.Restart, Significant: n.Significant, Shutdown: n.Shutdown, StartTimeout: supervisor.Infinity, Orphan: supervisor.Abandon,
+		ID: n.ID, Kind: n.kind(), Restart: n.Restart, Significant: n.Significant, Shutdown: n.Shutdown,
+		StartTimeout: supervisor.Infinity, Orphan: supervisor.Abandon,
 		Start: func(ctx context.Context) (supervisor.Service, error) { return p.start(ctx, n, false) },
 	}
 }
@@ -301,7 +305,8 @@ func (p *player) spec(n *Node, k int, observers ...supervisor.Observer) supervis
 func (p *player) dynamic(n *Node) supervisor.DynamicSpec[*Node] {
 	t := &n.Sup.Children[0]
 	return supervisor.DynamicSpec[*Node]{
-		Name: n.ID, Restart: t.Restart, Shutdown: t.Shutdown, StartTimeout: supervisor.Infinity, Orphan: supervisor.Abandon, Verbose: true,
+		Name: n.ID, Restart: t.Restart, Shutdown: t.Shutdown, StartTimeout: supervisor.Infinity,
+		Orphan: supervisor.Abandon, Verbose: true,
 		Intensity: supervisor.Intensity{Max: n.Sup.Max, Period: time.Duration(n.Sup.Period) * time.Second},
 		Start: func(ctx context.Context, arg *Node) (supervisor.Service, error) {
 			instance := *arg

@@ -30,7 +30,8 @@ func literal(v reflect.Value) string {
 	case supervisor.Strategy:
 		return "supervisor." + map[supervisor.Strategy]string{0: "OneForOne", 1: "OneForAll", 2: "RestForOne"}[x]
 	case supervisor.AutoShutdown:
-		return "supervisor." + map[supervisor.AutoShutdown]string{0: "Never", 1: "AnySignificant", 2: "AllSignificant"}[x]
+		return "supervisor." + map[supervisor.AutoShutdown]string{0: "Never", 1: "AnySignificant",
+			2: "AllSignificant"}[x]
 	case time.Duration:
 		switch x {
 		case supervisor.Brutal:

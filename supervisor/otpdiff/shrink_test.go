@@ -11,7 +11,9 @@ import (
 func TestShrink(t *testing.T) {
 	crashes := func(h History) bool {
 		for _, s := range h.Steps {
-			if s.Op == Die && s.Reason == "crash" && slices.ContainsFunc(h.nodes(), func(n *Node) bool { return n.Sup == nil && n.ID == s.Path }) {
+			if s.Op == Die && s.Reason == "crash" && slices.ContainsFunc(h.nodes(), func(n *Node) bool {
+				return n.Sup == nil && n.ID == s.Path
+			}) {
 				return true
 			}
 		}
@@ -43,7 +45,8 @@ func TestGenerate_IsItsSeed(t *testing.T) {
 }
 
 func TestScript(t *testing.T) {
-	h := root(Sup{Max: 1, Children: []Node{{ID: "a", Restart: 1, Shutdown: -1, Starts: []Outcome{{Hang: true, Kind: "ok"}}}}}, dies("a", "detail"))
+	h := root(Sup{Max: 1, Children: []Node{
+		{ID: "a", Restart: 1, Shutdown: -1, Starts: []Outcome{{Hang: true, Kind: "ok"}}}}}, dies("a", "detail"))
 	require.Equal(t, `# OTP, in supervisor/otpdiff:
 erlc -o /tmp otpdiff.erl && erl +S 1:1 -noshell -pa /tmp -eval '
 otpdiff:play({history, {node, <<"root">>, permanent, false, default, [], obey, {sup, one_for_one, 1, 3600, never, root, [{node, <<"a">>, transient, false, brutal_kill, [{hang, ok}], obey, none}]}}, [{die, <<"a">>, {shutdown, detail}}, {stop, <<"">>, shutdown}]}).'
@@ -56,8 +59,10 @@ otpdiff:play({history, {node, <<"root">>, permanent, false, default, [], obey, {
 // Stops of one dynamic supervisor's instances have no order, all else has.
 func TestNormalize(t *testing.T) {
 	dynamic := func(path string) bool { return path == "d" }
-	require.Equal(t, "stop d/a#1 shutdown\nstop d/b#1 shutdown\nend d#1 shutdown\nstop e/b#1 shutdown\nstop e/a#1 shutdown",
-		normalize("stop d/b#1 shutdown\nstop d/a#1 shutdown\nend d#1 shutdown\nstop e/b#1 shutdown\nstop e/a#1 shutdown", dynamic))
+	require.Equal(t, "stop d/a#1 shutdown\nstop d/b#1 shutdown\nend d#1 shutdown\nstop e/b#1 shutdown\nstop "+
+		"e/a#1 shutdown",
+		normalize("stop d/b#1 shutdown\nstop d/a#1 shutdown\nend d#1 shutdown\nstop e/b#1 shutdown\nstop "+
+			"e/a#1 shutdown", dynamic))
 }
 
 func TestSides(t *testing.T) {

@@ -227,14 +227,16 @@ func puppetSpec(socket, name string, commands ...string) process.Spec {
 	return process.Spec{
 		Name: name, Path: os.Args[0], Args: commands,
 		// or a binary under coverage complains
-		Env:   []string{modeKey + "=puppet", socketKey + "=" + socket, nameKey + "=" + name, quick, "GOCOVERDIR=" + filepath.Dir(socket)},
+		Env: []string{modeKey + "=puppet", socketKey + "=" + socket, nameKey + "=" + name, quick, "GOCOVERDIR=" +
+			filepath.Dir(socket)},
 		Ready: process.Line(func(line []byte) bool { return string(line) == "ready" }),
 	}
 }
 
 // root is a supervisor of one process that tolerates n restarts.
 func root(n int, children ...supervisor.Child) supervisor.Spec {
-	return supervisor.Spec{Name: "root", Intensity: supervisor.Intensity{Max: n, Period: time.Hour}, Build: supervisor.Children(children...)}
+	return supervisor.Spec{Name: "root", Intensity: supervisor.Intensity{Max: n, Period: time.Hour},
+		Build: supervisor.Children(children...)}
 }
 
 // reaped fails the test if the process is there, be it as a zombie.

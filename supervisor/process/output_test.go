@@ -60,11 +60,15 @@ func TestTail(t *testing.T) {
 func TestExitError(t *testing.T) {
 	gone := errors.New("no child processes")
 	for want, e := range map[string]*ExitError{
-		"db (pid 7): exit status 3":                                                                   {Status: 3},
-		"db (pid 7): exit status 1, when asked to end":                                                {Status: 1, Asked: true},
-		"db (pid 7): signal 6 (aborted), core dumped; last on stderr: b | c | d | e | f":              {Status: -1, Signal: syscall.SIGABRT, CoreDumped: true, LastLines: strings.Split("abcdef", "")},
-		"db (pid 7): signal 9 (killed), as it did not end when asked to; last on stderr: I stay":      {Status: -1, Signal: syscall.SIGKILL, Asked: true, Forced: true, LastLines: []string{"I stay"}},
-		"db (pid 7): how it ended is unknown: no child processes; last on stderr: somebody waited me": {Status: -1, unknown: gone, LastLines: []string{"somebody waited me"}},
+		"db (pid 7): exit status 3": {Status: 3},
+		"db (pid 7): exit status 1, when asked to end": {Status: 1,
+			Asked: true},
+		"db (pid 7): signal 6 (aborted), core dumped; last on stderr: b | c | d | e | f": {Status: -1,
+			Signal: syscall.SIGABRT, CoreDumped: true, LastLines: strings.Split("abcdef", "")},
+		"db (pid 7): signal 9 (killed), as it did not end when asked to; last on stderr: I stay": {Status: -1,
+			Signal: syscall.SIGKILL, Asked: true, Forced: true, LastLines: []string{"I stay"}},
+		"db (pid 7): how it ended is unknown: no child processes; last on stderr: somebody waited me": {Status: -1,
+			unknown: gone, LastLines: []string{"somebody waited me"}},
 	} {
 		e.Name, e.PID = "db", 7
 		require.EqualError(t, e, want)

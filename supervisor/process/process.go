@@ -76,7 +76,8 @@ func launch(ctx context.Context, spec Spec) (*running, error) {
 	case why != nil:
 		quit()
 		<-r.ended
-		return nil, fmt.Errorf("process %s %w within %v: %w; then it was stopped: %w", spec.Name, ErrNotReady, spec.ReadyTimeout, why, r.exit)
+		return nil, fmt.Errorf("process %s %w within %v: %w; then it was stopped: %w", spec.Name, ErrNotReady,
+			spec.ReadyTimeout, why, r.exit)
 	}
 	return r, nil
 }

@@ -59,7 +59,8 @@ func TestEndsByItself(t *testing.T) {
 			}
 			require.Equal(t, supervisor.Abnormal, exit.Class)
 			e := exitOf(t, exit.Err)
-			require.Equal(t, &process.ExitError{Name: "child", PID: puppet.pid, Status: c.status, Signal: c.signal, LastLines: []string{"it began"}}, e)
+			require.Equal(t, &process.ExitError{Name: "child", PID: puppet.pid, Status: c.status, Signal: c.signal,
+				LastLines: []string{"it began"}}, e)
 			require.ErrorContains(t, e, "; last on stderr: it began")
 		})
 	}
@@ -80,7 +81,9 @@ func TestStops(t *testing.T) {
 		{name: "another signal", prepare: "deaf", change: func(s *process.Spec) { s.TermSignal = syscall.SIGINT }},
 		{name: "brutal", prepare: "deaf", change: func(s *process.Spec) { s.Grace = supervisor.Brutal }},
 		{name: "status 5", prepare: "trap 5", reports: true, want: process.ExitError{Status: 5, Asked: true}},
-		{name: "ignores it", prepare: "deaf", change: func(s *process.Spec) { s.Grace = 20 * time.Millisecond }, reports: true,
+		{name: "ignores it", prepare: "deaf", change: func(s *process.Spec) {
+			s.Grace = 20 * time.Millisecond
+		}, reports: true,
 			want: process.ExitError{Status: -1, Signal: syscall.SIGKILL, Asked: true, Forced: true}},
 	} {
 		for _, guard := range []bool{false, true} {
@@ -354,7 +357,8 @@ func TestManyLivesLeaveNothing(t *testing.T) {
 		return len(dir)
 	}
 	life := func(guard bool) {
-		run, err := mustNew(t, root(0, process.Child(process.Spec{Path: "/bin/cat", Guard: guard}))).Start(context.Background())
+		run, err := mustNew(t, root(0, process.Child(process.Spec{Path: "/bin/cat", Guard: guard}))).Start(
+			context.Background())
 		require.NoError(t, err)
 		require.NoError(t, run.Stop(context.Background()))
 	}

@@ -75,12 +75,13 @@ func TestReady(t *testing.T) {
 	})
 	t.Run("func", func(t *testing.T) {
 		asked := 0
-		suptest.Start(t, root(0, process.Child(process.Spec{Path: "/bin/cat", Ready: process.Func(func(context.Context) error {
-			if asked++; asked < 3 {
-				return errors.New("wait")
-			}
-			return nil
-		})})))
+		suptest.Start(t, root(0,
+			process.Child(process.Spec{Path: "/bin/cat", Ready: process.Func(func(context.Context) error {
+				if asked++; asked < 3 {
+					return errors.New("wait")
+				}
+				return nil
+			})})))
 		require.Equal(t, 3, asked)
 	})
 }
@@ -126,7 +127,8 @@ func TestNeverReady(t *testing.T) {
 func TestDiesBeforeReady(t *testing.T) {
 	for _, status := range []string{"4", "0"} {
 		h := newHome(t)
-		err := startFails(t, process.Child(puppetSpec(h.socket, "child", "complain no disk", "complain giving up", "exit "+status)))
+		err := startFails(t, process.Child(puppetSpec(h.socket, "child", "complain no disk", "complain giving up",
+			"exit "+status)))
 		require.ErrorIs(t, err, process.ErrNotReady)
 		e := exitOf(t, err)
 		require.Equal(t, []string{"no disk", "giving up"}, e.LastLines)

@@ -14,7 +14,8 @@ func awaitEnd(pid int) bool {
 	const byPID = 1 // P_PID
 	var info [128]byte
 	for {
-		_, _, e := syscall.Syscall6(syscall.SYS_WAITID, byPID, uintptr(pid), uintptr(unsafe.Pointer(&info)), syscall.WEXITED|syscall.WNOWAIT, 0, 0)
+		_, _, e := syscall.Syscall6(syscall.SYS_WAITID, byPID, uintptr(pid), uintptr(unsafe.Pointer(&info)),
+			syscall.WEXITED|syscall.WNOWAIT, 0, 0)
 		if e != syscall.EINTR {
 			return e == 0
 		}

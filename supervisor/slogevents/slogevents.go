@@ -43,7 +43,8 @@ func describe(e supervisor.Event) (slog.Level, []slog.Attr) {
 	switch e := e.(type) {
 	case supervisor.SupervisorStarted:
 		return slog.LevelInfo, event("supervisor_started",
-			slog.String("strategy", e.StrategyName()), slog.Int("max_restarts", e.Intensity.Max), slog.Duration("period", e.Intensity.Period))
+			slog.String("strategy", e.StrategyName()), slog.Int("max_restarts", e.Intensity.Max),
+			slog.Duration("period", e.Intensity.Period))
 	case supervisor.SupervisorStopped:
 		if e.AsTold() {
 			return slog.LevelInfo, event("supervisor_stopped")
@@ -75,16 +76,20 @@ func describe(e supervisor.Event) (slog.Level, []slog.Attr) {
 	case supervisor.ShutdownError:
 		return slog.LevelError, append(exit("shutdown_error", e.Exit), slog.Int("count", e.Count))
 	case supervisor.RestartScheduled:
-		return slog.LevelWarn, event("restart_scheduled", slog.Int("attempt", e.Attempt), slog.Int("in_window", e.InWindow), slog.Duration("delay", e.Delay))
+		return slog.LevelWarn, event("restart_scheduled", slog.Int("attempt", e.Attempt),
+			slog.Int("in_window", e.InWindow), slog.Duration("delay", e.Delay))
 	case supervisor.GroupRestart:
-		return slog.LevelWarn, event("group_restart", slog.String("strategy", e.Strategy.String()), slog.Any("children", e.IDs))
+		return slog.LevelWarn, event("group_restart", slog.String("strategy", e.Strategy.String()),
+			slog.Any("children", e.IDs))
 	case supervisor.GaveUp:
-		return slog.LevelError, append(exit("gave_up", e.Err.Exit), slog.String("offender", e.Err.Offender), slog.Any("error", error(e.Err)))
+		return slog.LevelError, append(exit("gave_up", e.Err.Exit), slog.String("offender", e.Err.Offender),
+			slog.Any("error", error(e.Err)))
 	case supervisor.AutoShutdownTriggered:
 		return slog.LevelWarn, append(exit("auto_shutdown", e.Err.Exit), slog.String("child", e.Err.Child))
 	case supervisor.ChildOrphaned:
 		return slog.LevelError, event("child_orphaned",
-			slog.Int("goroutines", e.Orphan.Goroutines), slog.String("policy", e.Policy.String()), slog.String("stack", e.Orphan.Stack))
+			slog.Int("goroutines", e.Orphan.Goroutines), slog.String("policy", e.Policy.String()),
+			slog.String("stack", e.Orphan.Stack))
 	case supervisor.OrphanEnded:
 		return slog.LevelWarn, append(exit("orphan_ended", e.Exit), slog.Duration("late", e.After))
 	case supervisor.Killed:
@@ -115,7 +120,8 @@ func failure(key string, err error) []slog.Attr {
 }
 
 func exit(name string, e supervisor.Exit) []slog.Attr {
-	out := event(name, slog.String("class", e.Class.String()), slog.String("reason", e.String()), slog.Duration("lived", e.Duration))
+	out := event(name, slog.String("class", e.Class.String()), slog.String("reason", e.String()),
+		slog.Duration("lived", e.Duration))
 	if len(e.Stack) > 0 {
 		out = append(out, slog.String("stack", string(e.Stack)))
 	}

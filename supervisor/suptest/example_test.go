@@ -81,7 +81,8 @@ func ExampleNewPlan() {
 // Laws are for any history, not only that of a test.
 func ExampleLaws() {
 	rec := suptest.NewRecorder()
-	s, err := supervisor.New(supervisor.Spec{Name: "shop", Intensity: supervisor.Intensity{Period: 1}, Observers: []supervisor.Observer{rec}, Build: supervisor.Children(till())})
+	s, err := supervisor.New(supervisor.Spec{Name: "shop", Intensity: supervisor.Intensity{Period: 1},
+		Observers: []supervisor.Observer{rec}, Build: supervisor.Children(till())})
 	if err != nil {
 		panic(err)
 	}

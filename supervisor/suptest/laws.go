@@ -25,7 +25,8 @@ import (
 // Instances of a dynamic supervisor that is not Verbose have few events, and are held to what they
 // have. The error has a line for each law broken.
 func Laws(events []supervisor.Event) error {
-	b := book{open: map[string]uint64{}, acked: map[string]bool{}, limit: map[string]int{}, ending: map[string]bool{}, group: map[string][]string{}, delayed: map[string]bool{}}
+	b := book{open: map[string]uint64{}, acked: map[string]bool{}, limit: map[string]int{}, ending: map[string]bool{},
+		group: map[string][]string{}, delayed: map[string]bool{}}
 	for i, e := range events {
 		b.enter(i, e)
 	}

@@ -75,11 +75,17 @@ func NewPlan(seed uint64, n int, paths []string, ways ...Way) Plan {
 func (s Step) Do(ctx context.Context, run *supervisor.Run) error {
 	switch s.Way {
 	case ByPanic:
-		return run.Inject(ctx, s.Path, supervisor.Fault{Name: s.String(), Do: func(context.Context) { panic(ErrPlanned) }})
+		return run.Inject(ctx, s.Path, supervisor.Fault{Name: s.String(), Do: func(context.Context) {
+			panic(ErrPlanned)
+		}})
 	case ByGoexit:
-		return run.Inject(ctx, s.Path, supervisor.Fault{Name: s.String(), Do: func(context.Context) { runtime.Goexit() }})
+		return run.Inject(ctx, s.Path, supervisor.Fault{Name: s.String(), Do: func(context.Context) {
+			runtime.Goexit()
+		}})
 	case ByHang:
-		if err := run.Inject(ctx, s.Path, supervisor.Fault{Name: s.String(), Do: func(ctx context.Context) { deaf(ctx, run) }}); err != nil {
+		if err := run.Inject(ctx, s.Path, supervisor.Fault{Name: s.String(), Do: func(ctx context.Context) {
+			deaf(ctx, run)
+		}}); err != nil {
 			return err
 		}
 	}

@@ -230,13 +230,14 @@ func NoLeaks(t testing.TB, run interface {
 func Context(t testing.TB, id string) context.Context {
 	t.Helper()
 	got := make(chan context.Context, 1)
-	run, _ := Start(t, supervisor.Spec{Name: "suptest", Intensity: supervisor.Intensity{Period: time.Hour}, Build: supervisor.Children(supervisor.Child{
-		ID: id, Restart: supervisor.Permanent, Start: supervisor.Start(func(ctx context.Context) error {
-			got <- ctx
-			<-ctx.Done()
-			return ctx.Err()
-		}),
-	})})
+	run, _ := Start(t, supervisor.Spec{Name: "suptest", Intensity: supervisor.Intensity{Period: time.Hour},
+		Build: supervisor.Children(supervisor.Child{
+			ID: id, Restart: supervisor.Permanent, Start: supervisor.Start(func(ctx context.Context) error {
+				got <- ctx
+				<-ctx.Done()
+				return ctx.Err()
+			}),
+		})})
 	t.Cleanup(func() {
 		select {
 		case <-run.Done():

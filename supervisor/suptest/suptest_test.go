@@ -44,11 +44,15 @@ func TestPlan_SameSeedSamePlan(t *testing.T) {
 func TestPlan_EveryStepHeals(t *testing.T) {
 	many := supervisor.Intensity{Max: 1000, Period: time.Hour}
 	for seed := range uint64(5) {
-		run, rec := suptest.Start(t, supervisor.Spec{Strategy: supervisor.RestForOne, Intensity: many, Build: supervisor.Children(
-			soft("a"), supervisor.Child{ID: "b", Start: supervisor.Nested(supervisor.Spec{Strategy: supervisor.OneForAll, Intensity: many, Build: supervisor.Children(soft("c"), soft("d"))})}, soft("e"),
-		)})
+		run, rec := suptest.Start(t, supervisor.Spec{Strategy: supervisor.RestForOne, Intensity: many,
+			Build: supervisor.Children(
+				soft("a"), supervisor.Child{ID: "b",
+					Start: supervisor.Nested(supervisor.Spec{Strategy: supervisor.OneForAll, Intensity: many,
+						Build: supervisor.Children(soft("c"), soft("d"))})}, soft("e"),
+			)})
 		healed := 0
-		suptest.NewPlan(seed, 30, []string{"a", "b/c", "b/d", "e"}, suptest.ByKill, suptest.ByPanic, suptest.ByGoexit).Run(t, run, rec, func(suptest.Step) {
+		suptest.NewPlan(seed, 30, []string{"a", "b/c", "b/d", "e"}, suptest.ByKill, suptest.ByPanic,
+			suptest.ByGoexit).Run(t, run, rec, func(suptest.Step) {
 			healed++
 			tree := run.Tree()
 			tree.Walk(func(n supervisor.Tree) { require.Equal(t, supervisor.Running, n.State, "%s", tree) })
@@ -101,17 +105,30 @@ func TestFailuresAreTold(t *testing.T) {
 		f := &fake{TB: t}
 		f.run(func(t testing.TB) { suptest.Start(t, supervisor.Spec{Strategy: 9}) })
 		f.run(func(t testing.TB) {
-			suptest.Start(t, supervisor.Spec{Build: func(context.Context) ([]supervisor.Child, error) { return nil, errors.New("no build") }})
+			suptest.Start(t, supervisor.Spec{Build: func(context.Context) ([]supervisor.Child, error) {
+				return nil, errors.New("no build")
+			}})
 		})
 		f.run(func(t testing.TB) { suptest.Wait[supervisor.GaveUp](t, suptest.NewRecorder(), 1, nil) })
 		release := make(chan struct{})
 		f.run(func(tb testing.TB) {
-			run, rec := suptest.Start(tb, supervisor.Spec{Intensity: supervisor.Intensity{Period: time.Hour}, Build: supervisor.Children(supervisor.Child{ID: "deaf", Start: supervisor.Start(func(context.Context) error { <-release; return nil })})})
+			run, rec := suptest.Start(tb, supervisor.Spec{Intensity: supervisor.Intensity{Period: time.Hour},
+				Build: supervisor.Children(supervisor.Child{ID: "deaf",
+					Start: supervisor.Start(func(context.Context) error {
+						<-release
+						return nil
+					})})})
 			rec.Settle(tb, run)
 			suptest.NewPlan(3, 1, []string{"nobody"}).Run(tb, run, rec, nil)
 		})
 		f.run(func(tb testing.TB) {
-			run, rec := suptest.Start(tb, supervisor.Spec{Build: supervisor.Children(supervisor.Child{ID: "hard", Start: supervisor.Start(func(ctx context.Context) error { <-ctx.Done(); return nil })})})
+			run, rec := suptest.Start(tb,
+				supervisor.Spec{
+					Build: supervisor.Children(supervisor.Child{ID: "hard",
+						Start: supervisor.Start(func(ctx context.Context) error {
+							<-ctx.Done()
+							return nil
+						})})})
 			suptest.NewPlan(4, 1, []string{"hard"}, suptest.ByPanic).Run(tb, run, rec, nil)
 		})
 		f.run(func(tb testing.TB) {
@@ -124,7 +141,8 @@ func TestFailuresAreTold(t *testing.T) {
 		f.end()
 		close(release)
 		all := strings.Join(f.said, "\n")
-		for _, want := range []string{"Strategy", "no build", "no supervisor.GaveUp number 1 within 30s", "seed 3, step 0: no child nobody", "seed 4, step 0, panic hard", "descendant", "orphan: deaf"} {
+		for _, want := range []string{"Strategy", "no build", "no supervisor.GaveUp number 1 within 30s",
+			"seed 3, step 0: no child nobody", "seed 4, step 0, panic hard", "descendant", "orphan: deaf"} {
 			require.Contains(t, all, want)
 		}
 	})

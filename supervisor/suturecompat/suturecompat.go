@@ -356,8 +356,10 @@ func (s *Supervisor) serve(ctx context.Context, e *entry) (err error) {
 		v := recover()
 		if v == nil { // runtime.Goexit
 			s.fail(func(failures, threshold float64, again bool) Event {
-				return EventServiceTerminate{Supervisor: s.standIn, SupervisorName: s.Name, Service: e.service, ServiceName: e.name,
-					CurrentFailures: failures, FailureThreshold: threshold, Restarting: again, Err: supervisor.ErrGoexit}
+				return EventServiceTerminate{Supervisor: s.standIn, SupervisorName: s.Name, Service: e.service,
+					ServiceName:     e.name,
+					CurrentFailures: failures, FailureThreshold: threshold, Restarting: again,
+					Err: supervisor.ErrGoexit}
 			})
 			return
 		}
@@ -368,8 +370,10 @@ func (s *Supervisor) serve(ctx context.Context, e *entry) (err error) {
 			select {}
 		}
 		s.fail(func(failures, threshold float64, again bool) Event {
-			return EventServicePanic{Supervisor: s.standIn, SupervisorName: s.Name, Service: e.service, ServiceName: e.name,
-				CurrentFailures: failures, FailureThreshold: threshold, Restarting: again, PanicMsg: s.spec.Sprint(v), Stacktrace: string(stack)}
+			return EventServicePanic{Supervisor: s.standIn, SupervisorName: s.Name, Service: e.service,
+				ServiceName:     e.name,
+				CurrentFailures: failures, FailureThreshold: threshold, Restarting: again, PanicMsg: s.spec.Sprint(v),
+				Stacktrace: string(stack)}
 		})
 		err = &supervisor.PanicError{Value: v, Stack: stack}
 	}()
@@ -382,7 +386,8 @@ func (s *Supervisor) serve(ctx context.Context, e *entry) (err error) {
 		return err
 	}
 	s.fail(func(failures, threshold float64, again bool) Event {
-		ev := EventServiceTerminate{Supervisor: s.standIn, SupervisorName: s.Name, Service: e.service, ServiceName: e.name,
+		ev := EventServiceTerminate{Supervisor: s.standIn, SupervisorName: s.Name, Service: e.service,
+			ServiceName:     e.name,
 			CurrentFailures: failures, FailureThreshold: threshold, Restarting: again}
 		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 			ev.Err = fmt.Errorf("from another context, not the service's, so it is restarted: %w", err)
@@ -559,7 +564,8 @@ func (s *Supervisor) unstopped(engine *supervisor.Dynamic[*entry]) (report Unsto
 	defer s.mu.Unlock()
 	for _, e := range slices.Concat(s.services, s.removed) {
 		if orphans[s.path(e)] {
-			report = append(report, UnstoppedService{SupervisorPath: []*Supervisor{s}, Service: e.service, Name: e.name, ServiceToken: e.token})
+			report = append(report, UnstoppedService{SupervisorPath: []*Supervisor{s}, Service: e.service, Name: e.name,
+				ServiceToken: e.token})
 			continue
 		}
 		if has, ok := e.service.(HasSupervisor); ok && has.GetSupervisor() != nil {

@@ -113,7 +113,8 @@ func restartedOnAnyEnd(t *testing.T) {
 
 func TestTooManyFailuresPauseAllRestarts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, events := supervised(t, suture.Spec{FailureThreshold: 2, FailureDecay: 30, FailureBackoff: 10 * time.Second, BackoffJitter: suture.NoJitter{}})
+		s, events := supervised(t, suture.Spec{FailureThreshold: 2, FailureDecay: 30, FailureBackoff: 10 * time.Second,
+			BackoffJitter: suture.NoJitter{}})
 		a, b := newService("a"), newService("b")
 		s.Add(a)
 		s.Add(b)

@@ -14,14 +14,15 @@ func ExampleMetrics() {
 	m := &treemetrics.Metrics{}
 	s, err := supervisor.New(supervisor.Spec{
 		Name: "shop", Observers: []supervisor.Observer{m},
-		Build: supervisor.Children(supervisor.Child{ID: "till", Start: supervisor.Start(func(ctx context.Context) error {
-			if !crashed {
-				crashed = true
-				return fmt.Errorf("drawer is stuck")
-			}
-			<-ctx.Done()
-			return ctx.Err()
-		})}),
+		Build: supervisor.Children(supervisor.Child{ID: "till",
+			Start: supervisor.Start(func(ctx context.Context) error {
+				if !crashed {
+					crashed = true
+					return fmt.Errorf("drawer is stuck")
+				}
+				<-ctx.Done()
+				return ctx.Err()
+			})}),
 	})
 	if err != nil {
 		panic(err)

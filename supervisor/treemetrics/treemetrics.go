@@ -250,7 +250,9 @@ func (c *ExitCounters) count(x supervisor.Exit) {
 // for nothing.
 func (m *Metrics) Snapshot(trees ...supervisor.Tree) Snapshot {
 	m.mu.Lock()
-	s := Snapshot{Root: m.root, Total: m.total, OrphansNow: m.total.Orphans - min(m.total.Orphans, m.total.OrphansEnded), EventsLost: m.lost, ObserversFailed: m.failed}
+	s := Snapshot{Root: m.root, Total: m.total,
+		OrphansNow: m.total.Orphans - min(m.total.Orphans, m.total.OrphansEnded), EventsLost: m.lost,
+		ObserversFailed: m.failed}
 	counters := make(map[string]Counters, len(m.counters))
 	for path, c := range m.counters {
 		counters[path] = *c

@@ -18,7 +18,8 @@ func New(log *zap.Logger) supervisor.Observer { return observer{log} }
 
 type observer struct{ log *zap.Logger }
 
-var levels = map[slog.Level]zapcore.Level{slog.LevelDebug: zap.DebugLevel, slog.LevelInfo: zap.InfoLevel, slog.LevelWarn: zap.WarnLevel, slog.LevelError: zap.ErrorLevel}
+var levels = map[slog.Level]zapcore.Level{slog.LevelDebug: zap.DebugLevel, slog.LevelInfo: zap.InfoLevel,
+	slog.LevelWarn: zap.WarnLevel, slog.LevelError: zap.ErrorLevel}
 
 // Observe writes one event.
 func (o observer) Observe(e supervisor.Event) {

@@ -73,14 +73,17 @@ func countOps(body []byte) error {
 	for at := 0; at < len(body); {
 		num, typ, tag := protowire.ConsumeTag(body[at:])
 		if tag < 0 {
-			return fmt.Errorf("want a coppice.kv.v1.Body: %w at byte %d of %d", protowire.ParseError(tag), at, len(body))
+			return fmt.Errorf("want a coppice.kv.v1.Body: %w at byte %d of %d", protowire.ParseError(tag),
+				at, len(body))
 		}
 		if num != 1 || typ != protowire.BytesType {
-			return fmt.Errorf("want a coppice.kv.v1.Body: unknown field %d (wire type %d) at byte %d of %d", num, typ, at, len(body))
+			return fmt.Errorf("want a coppice.kv.v1.Body: unknown field %d (wire type %d) at byte %d of %d", num, typ,
+				at, len(body))
 		}
 		_, val := protowire.ConsumeBytes(body[at+tag:])
 		if val < 0 {
-			return fmt.Errorf("want a coppice.kv.v1.Body: %w at byte %d of %d", protowire.ParseError(val), at+tag, len(body))
+			return fmt.Errorf("want a coppice.kv.v1.Body: %w at byte %d of %d", protowire.ParseError(val),
+				at+tag, len(body))
 		}
 		at += tag + val
 		if n++; n > MaxOps {

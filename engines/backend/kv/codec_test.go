@@ -74,7 +74,8 @@ func TestDecodeRefuses(t *testing.T) {
 		{"in a coppice.kv.v1.Append", nest(unknown, 1, 3)},
 		{"in a coppice.kv.v1.CompareAndSwap", nest(unknown, 1, 4)},
 		{"in a coppice.kv.v1.Add", nest(unknown, 1, 5)},
-		{"in a coppice.kv.v1.Require", nest(append(marshal(&kvv1.Require{Condition: &kvv1.Require_Equals{}}), unknown...), 1, 6)},
+		{"in a coppice.kv.v1.Require",
+			nest(append(marshal(&kvv1.Require{Condition: &kvv1.Require_Equals{}}), unknown...), 1, 6)},
 		{"in a coppice.kv.v1.Read", nest(unknown, 1, 7)},
 		{"operation 1: it is empty", ops(&kvv1.Op{})},
 		{"it has no condition", ops(&kvv1.Op{Op: &kvv1.Op_Require{Require: &kvv1.Require{Key: []byte("k")}}})},
@@ -123,7 +124,8 @@ func TestResultBytes(t *testing.T) {
 // to the same operations, and Execute refuses exactly what Check refuses.
 func FuzzDecode(f *testing.F) {
 	for _, o := range []kv.Op{
-		kv.Put([]byte("k"), []byte("v")), kv.Delete([]byte("k")), kv.Append([]byte("k"), []byte("m")), kv.Add([]byte("k"), -1),
+		kv.Put([]byte("k"), []byte("v")), kv.Delete([]byte("k")), kv.Append([]byte("k"), []byte("m")),
+		kv.Add([]byte("k"), -1),
 		kv.CAS([]byte("k"), nil, []byte("v")), kv.CASAbsent([]byte("k"), nil), kv.Require([]byte("k"), nil),
 		kv.RequireExists([]byte("k")), kv.RequireAbsent([]byte("k")), kv.Read([]byte("k")),
 	} {

@@ -209,7 +209,8 @@ func Members(value []byte) ([][]byte, error) {
 			return nil, fmt.Errorf("%w: line %d: %w", ErrNotSet, i+1, err)
 		}
 		if i > 0 && bytes.Compare(members[i-1], m) >= 0 {
-			return nil, fmt.Errorf("%w: line %d: %s does not come after %s", ErrNotSet, i+1, clip(m), clip(members[i-1]))
+			return nil, fmt.Errorf("%w: line %d: %s does not come after %s", ErrNotSet, i+1, clip(m),
+				clip(members[i-1]))
 		}
 	}
 	return members, nil

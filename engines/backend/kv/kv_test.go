@@ -50,49 +50,62 @@ func TestOperations(t *testing.T) {
 		{"delete what is absent", nil, "delete a", map[string]string{}, nil, ""},
 
 		{"append to nothing", nil, "append s b", map[string]string{"s": "b"}, nil, ""},
-		{"append keeps byte order", nil, "append s b\nappend s a\nappend s B\nappend s ab", map[string]string{"s": "B\na\nab\nb"}, nil, ""},
+		{"append keeps byte order", nil, "append s b\nappend s a\nappend s B\nappend s ab",
+			map[string]string{"s": "B\na\nab\nb"}, nil, ""},
 		{"append twice", map[string]string{"s": "a\nb"}, "append s b", map[string]string{"s": "a\nb"}, nil, ""},
 		{"append to an empty value", map[string]string{"s": ""}, "append s b", nil, kv.ErrNotSet,
 			`operation 1 (append "s"): value is not a set: line 1: the member is empty`},
 		{"append to what is not sorted", map[string]string{"s": "b\na"}, "put x y\nappend s c", nil, kv.ErrNotSet,
 			`operation 2 (append "s"): value is not a set: line 2: "a" does not come after "b"`},
-		{"append to a repeated member", map[string]string{"s": "a\na"}, "append s c", nil, kv.ErrNotSet, `line 2: "a" does not come after "a"`},
-		{"append to a long member", map[string]string{"s": strings.Repeat("m", 1025)}, "append s c", nil, kv.ErrNotSet, "1025 bytes, want at most 1024"},
+		{"append to a repeated member", map[string]string{"s": "a\na"}, "append s c", nil, kv.ErrNotSet,
+			`line 2: "a" does not come after "a"`},
+		{"append to a long member", map[string]string{"s": strings.Repeat("m", 1025)}, "append s c", nil, kv.ErrNotSet,
+			"1025 bytes, want at most 1024"},
 
 		{"cas equals", map[string]string{"a": "1"}, "cas a equals 1 2", map[string]string{"a": "2"}, nil, ""},
-		{"cas equals the empty value", map[string]string{"a": ""}, `cas a equals "" 2`, map[string]string{"a": "2"}, nil, ""},
+		{"cas equals the empty value", map[string]string{"a": ""}, `cas a equals "" 2`,
+			map[string]string{"a": "2"}, nil, ""},
 		{"cas differs", map[string]string{"a": "3"}, "cas a equals 1 2", nil, kv.ErrConflict,
 			`operation 1 (cas "a"): condition does not hold: the value is "3", want "1"`},
 		{"cas on nothing", nil, `cas a equals "" 2`, nil, kv.ErrConflict, `the key is absent, want ""`},
 		{"cas absent", nil, "cas a absent 1", map[string]string{"a": "1"}, nil, ""},
-		{"cas absent on an empty value", map[string]string{"a": ""}, "cas a absent 1", nil, kv.ErrConflict, `the value is "", want the key absent`},
+		{"cas absent on an empty value", map[string]string{"a": ""}, "cas a absent 1", nil, kv.ErrConflict,
+			`the value is "", want the key absent`},
 
 		{"add to nothing", nil, "add n 5", map[string]string{"n": "5"}, nil, ""},
 		{"add zero to nothing", nil, "add n 0", map[string]string{"n": "0"}, nil, ""},
 		{"add below zero", map[string]string{"n": "2"}, "add n -5", map[string]string{"n": "-3"}, nil, ""},
-		{"add to the last", map[string]string{"n": "9223372036854775806"}, "add n 1", map[string]string{"n": "9223372036854775807"}, nil, ""},
+		{"add to the last", map[string]string{"n": "9223372036854775806"}, "add n 1",
+			map[string]string{"n": "9223372036854775807"}, nil, ""},
 		{"add past the last", map[string]string{"n": "9223372036854775807"}, "add n 1", nil, kv.ErrOverflow,
 			`operation 1 (add "n"): counter overflow: 9223372036854775807 + 1 is outside int64`},
-		{"add to the first", map[string]string{"n": "0"}, "add n -9223372036854775808", map[string]string{"n": "-9223372036854775808"}, nil, ""},
-		{"add past the first", map[string]string{"n": "-1"}, "add n -9223372036854775808", nil, kv.ErrOverflow, "-1 + -9223372036854775808"},
-		{"add to a word", map[string]string{"n": "one"}, "add n 1", nil, kv.ErrNotCounter, `it is "one", want decimal digits of an int64`},
+		{"add to the first", map[string]string{"n": "0"}, "add n -9223372036854775808",
+			map[string]string{"n": "-9223372036854775808"}, nil, ""},
+		{"add past the first", map[string]string{"n": "-1"}, "add n -9223372036854775808", nil, kv.ErrOverflow,
+			"-1 + -9223372036854775808"},
+		{"add to a word", map[string]string{"n": "one"}, "add n 1", nil, kv.ErrNotCounter,
+			`it is "one", want decimal digits of an int64`},
 		{"add to another form of a number", map[string]string{"n": "+1"}, "add n 1", nil, kv.ErrNotCounter, `"+1"`},
 		{"add to a padded number", map[string]string{"n": "01"}, "add n 1", nil, kv.ErrNotCounter, `"01"`},
 		{"add to minus zero", map[string]string{"n": "-0"}, "add n 1", nil, kv.ErrNotCounter, `"-0"`},
 		{"add to the empty value", map[string]string{"n": ""}, "add n 1", nil, kv.ErrNotCounter, `""`},
 
-		{"require equals", map[string]string{"a": "1"}, "require a equals 1\nput b 2", map[string]string{"a": "1", "b": "2"}, nil, ""},
+		{"require equals", map[string]string{"a": "1"}, "require a equals 1\nput b 2",
+			map[string]string{"a": "1", "b": "2"}, nil, ""},
 		{"require equals fails", map[string]string{"a": "1"}, "put b 2\nrequire a equals 2", nil, kv.ErrConflict,
 			`operation 2 (require "a"): condition does not hold: the value is "1", want "2"`},
 		{"require equals on nothing", nil, "require a equals 2", nil, kv.ErrConflict, "the key is absent"},
 		{"require exists", map[string]string{"a": ""}, "require a exists", nil, nil, ""},
 		{"require exists fails", nil, "require a exists", nil, kv.ErrConflict, "the key is absent, want a value"},
 		{"require absent", nil, "require a absent", nil, nil, ""},
-		{"require absent fails", map[string]string{"a": ""}, "require a absent", nil, kv.ErrConflict, `want the key absent`},
+		{"require absent fails", map[string]string{"a": ""}, "require a absent", nil, kv.ErrConflict,
+			`want the key absent`},
 
-		{"operations see those before", nil, "put a 1\ncas a equals 1 2\ndelete a\nrequire a absent\nadd a 1\nadd a 1\nrequire a equals 2",
+		{"operations see those before", nil, "put a 1\ncas a equals 1 2\ndelete a\nrequire a absent\nadd a 1\nadd a " +
+			"1\nrequire a equals 2",
 			map[string]string{"a": "2"}, nil, ""},
-		{"all or none", map[string]string{"a": "1"}, "put b 2\ndelete a\nadd n 1\nappend s m\nrequire zz exists", nil, kv.ErrConflict, "operation 5"},
+		{"all or none", map[string]string{"a": "1"}, "put b 2\ndelete a\nadd n 1\nappend s m\nrequire zz exists", nil,
+			kv.ErrConflict, "operation 5"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			state := &backendtest.State{Keys: c.before}
@@ -119,7 +132,8 @@ func TestReadAnswersInOrder(t *testing.T) {
 	answers, err := execute(t, state, "read a\nread e\nread none\nput a 2\nread a\nread a")
 	require.NoError(t, err)
 	require.Equal(t, []kv.Answer{
-		{Found: true, Value: []byte("1")}, {Found: true}, {}, {Found: true, Value: []byte("2")}, {Found: true, Value: []byte("2")},
+		{Found: true, Value: []byte("1")}, {Found: true}, {}, {Found: true, Value: []byte("2")},
+		{Found: true, Value: []byte("2")},
 	}, answers)
 }
 
@@ -229,7 +243,8 @@ func (m model) run(ops []kv.Op) (answers []kv.Answer, failed int) {
 			}
 			m[key] = fmt.Sprint(sum)
 		case kv.KindCAS, kv.KindRequire:
-			ok := map[kv.Cond]bool{kv.Equals: found && old == string(o.Expected), kv.Exists: found, kv.Absent: !found}[o.Cond]
+			ok := map[kv.Cond]bool{kv.Equals: found && old == string(o.Expected), kv.Exists: found,
+				kv.Absent: !found}[o.Cond]
 			if !ok {
 				return nil, i
 			}
@@ -251,7 +266,8 @@ func TestModelOverflows(t *testing.T) {
 	for _, c := range []struct {
 		n, delta int64
 		overflow bool
-	}{{math.MaxInt64, 1, true}, {math.MinInt64, -1, true}, {math.MaxInt64, 0, false}, {math.MinInt64, math.MaxInt64, false}, {-1, math.MinInt64, true}} {
+	}{{math.MaxInt64, 1, true}, {math.MinInt64, -1, true}, {math.MaxInt64, 0, false},
+		{math.MinInt64, math.MaxInt64, false}, {-1, math.MinInt64, true}} {
 		_, failed := model{"n": fmt.Sprint(c.n)}.run([]kv.Op{kv.Add([]byte("n"), c.delta)})
 		require.Equal(t, c.overflow, failed == 0, "%d + %d", c.n, c.delta)
 	}

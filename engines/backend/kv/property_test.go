@@ -20,11 +20,13 @@ import (
 func genOp() *rapid.Generator[kv.Op] {
 	key := rapid.Map(rapid.SampledFrom([]string{"a", "b", "c"}), func(s string) []byte { return []byte(s) })
 	value := rapid.OneOf(
-		rapid.SampledFrom([][]byte{nil, []byte("1"), []byte("-0"), []byte("x\ny"), []byte("y\nx"), []byte("9223372036854775807")}),
+		rapid.SampledFrom([][]byte{nil, []byte("1"), []byte("-0"), []byte("x\ny"), []byte("y\nx"),
+			[]byte("9223372036854775807")}),
 		rapid.SliceOfN(rapid.Byte(), 0, 8),
 	)
 	member := rapid.Map(rapid.SliceOfN(rapid.ByteRange('0', 'z'), 1, 2), bytes.Clone)
-	delta := rapid.OneOf(rapid.Int64Range(-2, 2), rapid.Int64(), rapid.SampledFrom([]int64{math.MinInt64, math.MaxInt64}))
+	delta := rapid.OneOf(rapid.Int64Range(-2, 2), rapid.Int64(),
+		rapid.SampledFrom([]int64{math.MinInt64, math.MaxInt64}))
 	return rapid.Custom(func(t *rapid.T) kv.Op {
 		k := key.Draw(t, "key")
 		switch rapid.IntRange(0, 9).Draw(t, "form") {

@@ -17,7 +17,9 @@ var forms = []struct {
 	{"put KEY VALUE", func(k []byte, a []string) (Op, error) { return Put(k, []byte(a[0])), nil }},
 	{"delete KEY", func(k []byte, _ []string) (Op, error) { return Delete(k), nil }},
 	{"append KEY MEMBER", func(k []byte, a []string) (Op, error) { return Append(k, []byte(a[0])), nil }},
-	{"cas KEY equals EXPECTED VALUE", func(k []byte, a []string) (Op, error) { return CAS(k, []byte(a[0]), []byte(a[1])), nil }},
+	{"cas KEY equals EXPECTED VALUE", func(k []byte, a []string) (Op, error) {
+		return CAS(k, []byte(a[0]), []byte(a[1])), nil
+	}},
 	{"cas KEY absent VALUE", func(k []byte, a []string) (Op, error) { return CASAbsent(k, []byte(a[0])), nil }},
 	{"add KEY DELTA", func(k []byte, a []string) (Op, error) {
 		n, err := strconv.ParseInt(a[0], 10, 64)
@@ -176,7 +178,8 @@ func splitWords(line string) (words []string, cols []int, err error) {
 		if rest[0] == '"' || rest[0] == '`' {
 			quoted, err := strconv.QuotedPrefix(rest)
 			if err != nil {
-				return words, cols, fmt.Errorf("the quote %c is not closed, or holds an escape that Go does not have", rest[0])
+				return words, cols, fmt.Errorf("the quote %c is not closed, or holds an escape that Go does not have",
+					rest[0])
 			}
 			word, _ = strconv.Unquote(quoted) // QuotedPrefix has checked it
 			rest = rest[len(quoted):]

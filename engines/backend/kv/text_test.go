@@ -11,13 +11,16 @@ import (
 
 func TestParseText(t *testing.T) {
 	k := []byte("k")
-	ops, err := kv.ParseText("# a comment\n\n put\tk  v \r\nput k \"a b\"\nput k `{\"a\": \"\\n\"}`\nput k \"\"\nput #k don't\\n\n" +
-		"delete k\nappend k é\ncas k equals x y\ncas k absent y\nadd k -3\nrequire k equals x\nrequire k exists\nrequire k absent\nread \"\\xff\\n\"")
+	ops, err := kv.ParseText("# a comment\n\n put\tk  v \r\nput k \"a b\"\nput k `{\"a\": \"\\n\"}`\nput k \"\"\nput " +
+		"#k don't\\n\n" +
+		"delete k\nappend k é\ncas k equals x y\ncas k absent y\nadd k -3\nrequire k equals x\nrequire k " +
+		"exists\nrequire k absent\nread \"\\xff\\n\"")
 	require.NoError(t, err)
 	require.Equal(t, []kv.Op{
 		kv.Put(k, []byte("v")), kv.Put(k, []byte("a b")), kv.Put(k, []byte(`{"a": "\n"}`)), kv.Put(k, []byte("")),
 		kv.Put([]byte("#k"), []byte(`don't\n`)),
-		kv.Delete(k), kv.Append(k, []byte("é")), kv.CAS(k, []byte("x"), []byte("y")), kv.CASAbsent(k, []byte("y")), kv.Add(k, -3),
+		kv.Delete(k), kv.Append(k, []byte("é")), kv.CAS(k, []byte("x"), []byte("y")), kv.CASAbsent(k, []byte("y")),
+		kv.Add(k, -3),
 		kv.Require(k, []byte("x")), kv.RequireExists(k), kv.RequireAbsent(k), kv.Read([]byte("\xff\n")),
 	}, ops)
 

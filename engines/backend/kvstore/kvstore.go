@@ -27,7 +27,8 @@ import (
 // What Check and Execute answer for a body that they refuse.
 var (
 	ErrFormat      = errors.New("malformed kvstore transaction")
-	ErrValidatorTx = errors.New("kvstore validator transactions change the validator set, which this backend does not do")
+	ErrValidatorTx = errors.New("kvstore validator transactions change the validator set, which this backend " +
+		"does not do")
 )
 
 // New returns the backend of plain transactions. It has no state: one may serve any number of

@@ -96,7 +96,8 @@ func FuzzParse(f *testing.F) {
 		key, value, err := kvstore.Parse(tx)
 		fields := bytes.FieldsFunc(tx, func(r rune) bool { return r == '=' || r == ':' })
 		seps := bytes.Count(tx, []byte("=")) + bytes.Count(tx, []byte(":"))
-		want := seps == 1 && len(fields) == 2 && !(len(tx) > 3 && string(tx[:3]) == "val" && (tx[3] == '=' || tx[3] == ':')) &&
+		want := seps == 1 && len(fields) == 2 &&
+			!(len(tx) > 3 && string(tx[:3]) == "val" && (tx[3] == '=' || tx[3] == ':')) &&
 			len(fields[0]) <= engines.MaxKeyBytes
 		if want != (err == nil) {
 			t.Fatalf("%q: %v", tx, err)

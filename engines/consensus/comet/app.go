@@ -148,7 +148,8 @@ var ErrGenesis = errors.New("the genesis of CometBFT and of this home are not of
 func (a *app) genesis(req *abci.RequestInitChain) (*logv1.ChainStarted, error) {
 	g := a.core.Genesis
 	if req.ChainId != g.ChainId {
-		return nil, fmt.Errorf("%w: CometBFT starts chain %q, the home's genesis.json is of %q", ErrGenesis, req.ChainId, g.ChainId)
+		return nil, fmt.Errorf("%w: CometBFT starts chain %q, the home's genesis.json is of %q", ErrGenesis,
+			req.ChainId, g.ChainId)
 	}
 	if err := sameState(req.AppStateBytes, g.AppState); err != nil {
 		return nil, fmt.Errorf("%w: app_state: %w", ErrGenesis, err)
@@ -158,8 +159,9 @@ func (a *app) genesis(req *abci.RequestInitChain) (*logv1.ChainStarted, error) {
 		return nil, err
 	}
 	rec := &logv1.ChainStarted{
-		ChainId: req.ChainId, Period: g.Period, InitialHeight: uint64(max(req.InitialHeight, 1)), GenesisTimeNs: req.Time.UnixNano(),
-		Params: proto.CloneOf(g.Params), AppState: req.AppStateBytes, InitChain: raw,
+		ChainId: req.ChainId, Period: g.Period, InitialHeight: uint64(max(req.InitialHeight, 1)),
+		GenesisTimeNs: req.Time.UnixNano(),
+		Params:        proto.CloneOf(g.Params), AppState: req.AppStateBytes, InitChain: raw,
 	}
 	for _, v := range req.Validators {
 		u, err := updateRecord(v)
@@ -178,7 +180,8 @@ func (a *app) sameGenesis() error {
 		return err
 	}
 	if err := sameState(theirs.AppState, a.core.Genesis.AppState); err != nil {
-		return fmt.Errorf("%w: app_state: %w; all nodes of a chain have both files, genesis.json and comet/config/genesis.json, from one place", ErrGenesis, err)
+		return fmt.Errorf("%w: app_state: %w; all nodes of a chain have both files, genesis.json and "+
+			"comet/config/genesis.json, from one place", ErrGenesis, err)
 	}
 	return nil
 }
@@ -213,7 +216,8 @@ func sameState(theirs, ours []byte) error {
 
 // finalizeBlock has the decided block executed and staged. Delivered again it appends nothing and
 // answers the same.
-func (a *app) finalizeBlock(ctx context.Context, req *abci.RequestFinalizeBlock) (*abci.ResponseFinalizeBlock, *engines.Block, error) {
+func (a *app) finalizeBlock(ctx context.Context, req *abci.RequestFinalizeBlock) (*abci.ResponseFinalizeBlock,
+	*engines.Block, error) {
 	defer a.working()()
 	a.follows.Store(true)
 	s, err := a.known(ctx)
@@ -231,9 +235,11 @@ func (a *app) finalizeBlock(ctx context.Context, req *abci.RequestFinalizeBlock)
 	if len(staged.Results) != len(b.Txs) {
 		return nil, nil, fmt.Errorf("%v is committed already, and CometBFT has not saved our answer", b)
 	}
-	resp := &abci.ResponseFinalizeBlock{AppHash: staged.AppHash, TxResults: make([]*abci.ExecTxResult, len(staged.Results))}
+	resp := &abci.ResponseFinalizeBlock{AppHash: staged.AppHash,
+		TxResults: make([]*abci.ExecTxResult, len(staged.Results))}
 	for i, r := range staged.Results {
-		resp.TxResults[i] = &abci.ExecTxResult{Code: uint32(r.Code), Data: r.Data, Log: r.Log, Codespace: codespace(r.Code)}
+		resp.TxResults[i] = &abci.ExecTxResult{Code: uint32(r.Code), Data: r.Data, Log: r.Log,
+			Codespace: codespace(r.Code)}
 	}
 	if resp.ValidatorUpdates, err = updates(staged.Validators); err != nil {
 		return nil, nil, err

@@ -53,7 +53,8 @@ func RunChild(ctx context.Context, o ChildOptions) error {
 	if err := preflight(c); err != nil {
 		return err
 	}
-	log, err := cmtflags.ParseLogLevel(c.LogLevel, cmtlog.NewTMLogger(cmtlog.NewSyncWriter(os.Stderr)), cfg.DefaultLogLevel)
+	log, err := cmtflags.ParseLogLevel(c.LogLevel, cmtlog.NewTMLogger(cmtlog.NewSyncWriter(os.Stderr)),
+		cfg.DefaultLogLevel)
 	if err != nil {
 		return fmt.Errorf("%w: log_level: %w", ErrHome, err)
 	}
@@ -122,12 +123,14 @@ func unfit(err error) error {
 	if err == nil || busy(err) {
 		return err
 	}
-	const cure = "put comet and data back from one backup of the home, or make a new home with the keys of this one and join by block sync or state sync"
+	const cure = "put comet and data back from one backup of the home, or make a new home with the keys of this one " +
+		"and join by block sync or state sync"
 	switch text := err.Error(); {
 	case strings.Contains(text, "is higher than core"): // sm.ErrAppBlockHeightTooHigh
 		return fmt.Errorf("%w: the home's own data is ahead of CometBFT's blocks: %w; %s", ErrChainDamage, err, cure)
 	case strings.Contains(text, "too far below block store base"): // sm.ErrAppBlockHeightTooLow
-		return fmt.Errorf("%w: the home's own data is older than the oldest block that CometBFT has kept: %w; %s", ErrChainDamage, err, cure)
+		return fmt.Errorf("%w: the home's own data is older than the oldest block that CometBFT has kept: %w; %s",
+			ErrChainDamage, err, cure)
 	case errors.As(err, new(*panicked)), strings.Contains(text, "leveldb") && strings.Contains(text, "corrupt"):
 		return fmt.Errorf("%w: CometBFT can not go on with what is in its databases: %w; %s", ErrChainDamage, err, cure)
 	}

@@ -307,11 +307,13 @@ func (c *client) InitChain(ctx context.Context, req *abci.RequestInitChain) (*ab
 	return ask(ctx, c, abci.ToRequestInitChain(req), (*abci.Response).GetInitChain)
 }
 
-func (c *client) PrepareProposal(ctx context.Context, req *abci.RequestPrepareProposal) (*abci.ResponsePrepareProposal, error) {
+func (c *client) PrepareProposal(ctx context.Context, req *abci.RequestPrepareProposal) (*abci.ResponsePrepareProposal,
+	error) {
 	return ask(ctx, c, abci.ToRequestPrepareProposal(req), (*abci.Response).GetPrepareProposal)
 }
 
-func (c *client) ProcessProposal(ctx context.Context, req *abci.RequestProcessProposal) (*abci.ResponseProcessProposal, error) {
+func (c *client) ProcessProposal(ctx context.Context, req *abci.RequestProcessProposal) (*abci.ResponseProcessProposal,
+	error) {
 	return ask(ctx, c, abci.ToRequestProcessProposal(req), (*abci.Response).GetProcessProposal)
 }
 
@@ -319,11 +321,13 @@ func (c *client) ExtendVote(ctx context.Context, req *abci.RequestExtendVote) (*
 	return ask(ctx, c, abci.ToRequestExtendVote(req), (*abci.Response).GetExtendVote)
 }
 
-func (c *client) VerifyVoteExtension(ctx context.Context, req *abci.RequestVerifyVoteExtension) (*abci.ResponseVerifyVoteExtension, error) {
+func (c *client) VerifyVoteExtension(ctx context.Context,
+	req *abci.RequestVerifyVoteExtension) (*abci.ResponseVerifyVoteExtension, error) {
 	return ask(ctx, c, abci.ToRequestVerifyVoteExtension(req), (*abci.Response).GetVerifyVoteExtension)
 }
 
-func (c *client) FinalizeBlock(ctx context.Context, req *abci.RequestFinalizeBlock) (*abci.ResponseFinalizeBlock, error) {
+func (c *client) FinalizeBlock(ctx context.Context, req *abci.RequestFinalizeBlock) (*abci.ResponseFinalizeBlock,
+	error) {
 	return ask(ctx, c, abci.ToRequestFinalizeBlock(req), (*abci.Response).GetFinalizeBlock)
 }
 
@@ -331,18 +335,22 @@ func (c *client) Commit(ctx context.Context, _ *abci.RequestCommit) (*abci.Respo
 	return ask(ctx, c, abci.ToRequestCommit(), (*abci.Response).GetCommit)
 }
 
-func (c *client) ListSnapshots(ctx context.Context, req *abci.RequestListSnapshots) (*abci.ResponseListSnapshots, error) {
+func (c *client) ListSnapshots(ctx context.Context, req *abci.RequestListSnapshots) (*abci.ResponseListSnapshots,
+	error) {
 	return ask(ctx, c, abci.ToRequestListSnapshots(req), (*abci.Response).GetListSnapshots)
 }
 
-func (c *client) OfferSnapshot(ctx context.Context, req *abci.RequestOfferSnapshot) (*abci.ResponseOfferSnapshot, error) {
+func (c *client) OfferSnapshot(ctx context.Context, req *abci.RequestOfferSnapshot) (*abci.ResponseOfferSnapshot,
+	error) {
 	return ask(ctx, c, abci.ToRequestOfferSnapshot(req), (*abci.Response).GetOfferSnapshot)
 }
 
-func (c *client) LoadSnapshotChunk(ctx context.Context, req *abci.RequestLoadSnapshotChunk) (*abci.ResponseLoadSnapshotChunk, error) {
+func (c *client) LoadSnapshotChunk(ctx context.Context,
+	req *abci.RequestLoadSnapshotChunk) (*abci.ResponseLoadSnapshotChunk, error) {
 	return ask(ctx, c, abci.ToRequestLoadSnapshotChunk(req), (*abci.Response).GetLoadSnapshotChunk)
 }
 
-func (c *client) ApplySnapshotChunk(ctx context.Context, req *abci.RequestApplySnapshotChunk) (*abci.ResponseApplySnapshotChunk, error) {
+func (c *client) ApplySnapshotChunk(ctx context.Context,
+	req *abci.RequestApplySnapshotChunk) (*abci.ResponseApplySnapshotChunk, error) {
 	return ask(ctx, c, abci.ToRequestApplySnapshotChunk(req), (*abci.Response).GetApplySnapshotChunk)
 }

@@ -162,9 +162,10 @@ func TestAClientTakesNoAnswerForAnother(t *testing.T) {
 		answer []byte
 		want   string
 	}{
-		"another kind":      {frame(abci.ToResponseEcho("x")), "is answered with"},
-		"CheckTx's":         {frame(abci.ToResponseCheckTx(&abci.ResponseCheckTx{})), "is answered with"},
-		"one too many":      {append(frame(abci.ToResponseInfo(&abci.ResponseInfo{})), frame(abci.ToResponseFlush())...), "nobody has asked for"},
+		"another kind": {frame(abci.ToResponseEcho("x")), "is answered with"},
+		"CheckTx's":    {frame(abci.ToResponseCheckTx(&abci.ResponseCheckTx{})), "is answered with"},
+		"one too many": {append(frame(abci.ToResponseInfo(&abci.ResponseInfo{})),
+			frame(abci.ToResponseFlush())...), "nobody has asked for"},
 		"an exception":      {frame(abci.ToResponseException("it broke")), "it broke"},
 		"no protobuf":       {comettest.Frame([]byte("garbage")), "no response"},
 		"no kind":           {comettest.Frame(nil), "no kind"},

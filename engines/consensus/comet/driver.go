@@ -67,7 +67,8 @@ func (d Driver) Start(core consensus.Core) supervisor.StartFunc {
 			}
 			t.command, t.name = []string{self, ChildCommand}, name
 		}
-		t.sup, err = supervisor.New(supervisor.Spec{Name: "consensus", Strategy: supervisor.RestForOne, Intensity: d.Intensity, Build: t.build})
+		t.sup, err = supervisor.New(supervisor.Spec{Name: "consensus", Strategy: supervisor.RestForOne,
+			Intensity: d.Intensity, Build: t.build})
 		return t.sup, err
 	}
 }
@@ -128,13 +129,15 @@ func (t *tree) build(context.Context) ([]supervisor.Child, error) {
 		return nil, err
 	}
 	if own := t.core.Genesis.GetChainId(); g.ChainID != own {
-		return nil, fmt.Errorf("%w: %s is of chain %q, the home's genesis.json of %q", ErrGenesis, genesisPath(home), g.ChainID, own)
+		return nil, fmt.Errorf("%w: %s is of chain %q, the home's genesis.json of %q", ErrGenesis, genesisPath(home),
+			g.ChainID, own)
 	}
 	t.dir = SocketDir(home)
 	return []supervisor.Child{
 		{ID: childABCI, Start: t.startServer},
 		{
-			ID: childProcess, Start: t.startProcess, Shutdown: processGrace + killTime, StartTimeout: supervisor.Infinity,
+			ID: childProcess, Start: t.startProcess, Shutdown: processGrace + killTime,
+			StartTimeout: supervisor.Infinity,
 		},
 		{ID: childWatchdog, Start: t.startWatchdog},
 		{ID: childFeed, Start: t.startFeed},
@@ -148,7 +151,8 @@ func (t *tree) startServer(ctx context.Context) (supervisor.Service, error) {
 	}
 	t.app = &app{core: t.core, home: t.Home, version: t.Version, retain: t.Retain, extender: t.Extender, log: t.Log}
 	t.server = &server{
-		app: t.app, dir: t.dir, release: release, limit: int(2*t.core.Genesis.GetParams().GetMaxBlockBytes()) + frameOverhead, log: t.Log, ctx: ctx,
+		app: t.app, dir: t.dir, release: release, limit: int(2*t.core.Genesis.GetParams().GetMaxBlockBytes()) +
+			frameOverhead, log: t.Log, ctx: ctx,
 	}
 	return t.server, nil
 }
@@ -212,7 +216,8 @@ func sameLimits(s engines.ChainState, g *logv1.ChainStarted) error {
 	if !s.Started() || s.Period != g.Period || proto.Equal(s.Params, g.Params) {
 		return nil
 	}
-	return fmt.Errorf("%w: chain %s was started with the limits {%v}, the home's genesis.json has {%v}: put the chain's genesis.json back", ErrGenesis, s.ChainID, s.Params, g.Params)
+	return fmt.Errorf("%w: chain %s was started with the limits {%v}, the home's genesis.json has {%v}: put the "+
+		"chain's genesis.json back", ErrGenesis, s.ChainID, s.Params, g.Params)
 }
 
 // row is one of starts at the same committed height. A process that has made a block is started

@@ -26,7 +26,9 @@ func newHome(t *testing.T, o HomeOptions) string {
 	id, err := InitHome(home, o)
 	require.NoError(t, err)
 	id.Validator.Power = 10
-	require.NoError(t, WriteGenesis(home, Genesis{ChainID: "test", Time: time.Now().Add(-time.Second), Validators: []Validator{id.Validator}, MaxBlockBytes: 4 << 20}))
+	require.NoError(t, WriteGenesis(home,
+		Genesis{ChainID: "test", Time: time.Now().Add(-time.Second), Validators: []Validator{id.Validator},
+			MaxBlockBytes: 4 << 20}))
 	return home
 }
 
@@ -38,7 +40,8 @@ func drive(t *testing.T, home string, c *chain) *supervisor.Run {
 		log = zaptest.NewLogger(t)
 	}
 	d := Driver{Home: home, Intensity: supervisor.Intensity{Max: 1000, Period: time.Minute}, Log: log}
-	sup, err := supervisor.New(supervisor.Spec{Name: "test", Build: supervisor.Children(supervisor.Child{ID: "consensus", Start: d.Start(c.core("test"))})})
+	sup, err := supervisor.New(supervisor.Spec{Name: "test",
+		Build: supervisor.Children(supervisor.Child{ID: "consensus", Start: d.Start(c.core("test"))})})
 	require.NoError(t, err)
 	run, err := sup.Start(context.Background())
 	require.NoError(t, err)

@@ -19,27 +19,31 @@ const queryTime = 5 * time.Second
 
 func (a *app) extendVote(ctx context.Context, req *abci.RequestExtendVote) *abci.ResponseExtendVote {
 	var ext []byte
-	a.extend(ctx, queryTime, "vote without its extension", req.Height, func(ctx context.Context, e consensus.VoteExtender) error {
-		said, err := e.ExtendVote(ctx, consensus.Vote{Height: uint64(req.Height), BlockHash: req.Hash, Txs: req.Txs})
-		if err == nil {
-			ext = said
-		}
-		return err
-	})
+	a.extend(ctx, queryTime, "vote without its extension", req.Height,
+		func(ctx context.Context, e consensus.VoteExtender) error {
+			said, err := e.ExtendVote(ctx, consensus.Vote{Height: uint64(req.Height), BlockHash: req.Hash,
+				Txs: req.Txs})
+			if err == nil {
+				ext = said
+			}
+			return err
+		})
 	return &abci.ResponseExtendVote{VoteExtension: ext}
 }
 
 // verifyVoteExtension accepts where nobody can judge: a vote that is refused is lost to the
 // consensus.
-func (a *app) verifyVoteExtension(ctx context.Context, req *abci.RequestVerifyVoteExtension) *abci.ResponseVerifyVoteExtension {
+func (a *app) verifyVoteExtension(ctx context.Context,
+	req *abci.RequestVerifyVoteExtension) *abci.ResponseVerifyVoteExtension {
 	ok := a.extender == nil
-	a.extend(ctx, queryTime, "vote extension refused", req.Height, func(ctx context.Context, e consensus.VoteExtender) error {
-		v := consensus.Vote{Height: uint64(req.Height), BlockHash: req.Hash, Validator: req.ValidatorAddress}
-		if ok = e.VerifyVoteExtension(ctx, v, req.VoteExtension); !ok {
-			return fmt.Errorf("the extension of validator %X does not hold", req.ValidatorAddress)
-		}
-		return nil
-	})
+	a.extend(ctx, queryTime, "vote extension refused", req.Height,
+		func(ctx context.Context, e consensus.VoteExtender) error {
+			v := consensus.Vote{Height: uint64(req.Height), BlockHash: req.Hash, Validator: req.ValidatorAddress}
+			if ok = e.VerifyVoteExtension(ctx, v, req.VoteExtension); !ok {
+				return fmt.Errorf("the extension of validator %X does not hold", req.ValidatorAddress)
+			}
+			return nil
+		})
 	if !ok {
 		return &abci.ResponseVerifyVoteExtension{Status: abci.ResponseVerifyVoteExtension_REJECT}
 	}
@@ -58,7 +62,8 @@ func (a *app) ofExtensions(ctx context.Context, s engines.ChainState, req *abci.
 	defer cancel()
 	holds := func(v abci.ExtendedVoteInfo) bool {
 		return a.verifyVoteExtension(ctx, &abci.RequestVerifyVoteExtension{
-			Height: req.Height - 1, Hash: s.BlockHash, ValidatorAddress: v.Validator.Address, VoteExtension: v.VoteExtension,
+			Height: req.Height - 1, Hash: s.BlockHash, ValidatorAddress: v.Validator.Address,
+			VoteExtension: v.VoteExtension,
 		}).IsAccepted()
 	}
 	var votes []consensus.ExtendedVote
@@ -73,25 +78,28 @@ func (a *app) ofExtensions(ctx context.Context, s engines.ChainState, req *abci.
 	if len(votes) == 0 {
 		return nil
 	}
-	a.extend(ctx, askTime, "proposal without the transactions of its vote extensions", req.Height, func(ctx context.Context, _ consensus.VoteExtender) error {
-		made, err := p.Propose(ctx, uint64(req.Height), votes)
-		if err == nil {
-			txs = made
-		}
-		return err
-	})
+	a.extend(ctx, askTime, "proposal without the transactions of its vote extensions", req.Height,
+		func(ctx context.Context, _ consensus.VoteExtender) error {
+			made, err := p.Propose(ctx, uint64(req.Height), votes)
+			if err == nil {
+				txs = made
+			}
+			return err
+		})
 	return txs
 }
 
 // extend calls the extender, if there is one. Its errors and panics are its own: the consensus goes
 // on without what it was asked for.
-func (a *app) extend(ctx context.Context, limit time.Duration, without string, height int64, f func(context.Context, consensus.VoteExtender) error) {
+func (a *app) extend(ctx context.Context, limit time.Duration, without string, height int64,
+	f func(context.Context, consensus.VoteExtender) error) {
 	if a.extender == nil {
 		return
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			a.log.Error(without, zap.Int64("height", height), zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
+			a.log.Error(without, zap.Int64("height", height), zap.Any("panic", p),
+				zap.ByteString("stack", debug.Stack()))
 		}
 	}()
 	ctx, cancel := context.WithTimeout(ctx, limit)

@@ -53,7 +53,8 @@ func TestAVoteGoesOnWithoutAnExtensionThatFails(t *testing.T) {
 func TestAnExtensionIsJudgedByTheExtender(t *testing.T) {
 	judge := func(e consensus.VoteExtender, extension string) bool {
 		a, _ := extended(e)
-		return a.verifyVoteExtension(t.Context(), &abci.RequestVerifyVoteExtension{Height: 4, VoteExtension: []byte(extension)}).IsAccepted()
+		return a.verifyVoteExtension(t.Context(),
+			&abci.RequestVerifyVoteExtension{Height: 4, VoteExtension: []byte(extension)}).IsAccepted()
 	}
 	e := extender{verify: func(x []byte) bool {
 		if string(x) == "panic" {
@@ -69,10 +70,13 @@ func TestAnExtensionIsJudgedByTheExtender(t *testing.T) {
 
 func TestAProposalBeginsWithWhatTheExtenderMakesOfTheVotes(t *testing.T) {
 	vote := func(extension string, flag cmtproto.BlockIDFlag) abci.ExtendedVoteInfo {
-		return abci.ExtendedVoteInfo{Validator: abci.Validator{Address: []byte("v"), Power: 7}, VoteExtension: []byte(extension), ExtensionSignature: []byte("s"), BlockIdFlag: flag}
+		return abci.ExtendedVoteInfo{Validator: abci.Validator{Address: []byte("v"), Power: 7},
+			VoteExtension: []byte(extension), ExtensionSignature: []byte("s"), BlockIdFlag: flag}
 	}
 	var told []consensus.ExtendedVote
-	e := extender{verify: func(x []byte) bool { return string(x) != "refused" }, propose: func(votes []consensus.ExtendedVote) ([][]byte, error) {
+	e := extender{verify: func(x []byte) bool {
+		return string(x) != "refused"
+	}, propose: func(votes []consensus.ExtendedVote) ([][]byte, error) {
 		told = votes
 		return [][]byte{[]byte("of votes"), []byte("bad one"), []byte("mempool")}, nil
 	}}
@@ -81,14 +85,16 @@ func TestAProposalBeginsWithWhatTheExtenderMakesOfTheVotes(t *testing.T) {
 	req := &abci.RequestPrepareProposal{
 		Height: 4, Time: time.Now(), MaxTxBytes: 1000, Txs: [][]byte{[]byte("mempool")},
 		LocalLastCommit: abci.ExtendedCommitInfo{Round: 2, Votes: []abci.ExtendedVoteInfo{
-			vote("x", cmtproto.BlockIDFlagCommit), vote("", cmtproto.BlockIDFlagCommit), vote("y", cmtproto.BlockIDFlagNil), vote("z", cmtproto.BlockIDFlagAbsent),
+			vote("x", cmtproto.BlockIDFlagCommit), vote("", cmtproto.BlockIDFlagCommit),
+			vote("y", cmtproto.BlockIDFlagNil), vote("z", cmtproto.BlockIDFlagAbsent),
 			// CometBFT does not ask about a vote that comes after the block is decided
 			vote("refused", cmtproto.BlockIDFlagCommit),
 		}},
 	}
 	resp := a.prepareProposal(t.Context(), req)
 	require.Equal(t, []string{"of votes", "mempool", "pool"}, texts(resp.Txs), "first, checked, and each once")
-	require.Equal(t, []consensus.ExtendedVote{{Validator: []byte("v"), Power: 7, Extension: []byte("x"), Signature: []byte("s"), Round: 2}}, told)
+	require.Equal(t, []consensus.ExtendedVote{{Validator: []byte("v"), Power: 7, Extension: []byte("x"),
+		Signature: []byte("s"), Round: 2}}, told)
 
 	a, _ = extended(extender{propose: func([]consensus.ExtendedVote) ([][]byte, error) { panic("no") }})
 	require.Equal(t, []string{"mempool"}, texts(a.prepareProposal(t.Context(), req).Txs))

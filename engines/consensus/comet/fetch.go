@@ -92,7 +92,8 @@ func Fetch(ctx context.Context, nodes []string, o FetchOptions) (c Chain, err er
 				return c, fmt.Errorf("%s: %w", n, err)
 			}
 		} else if !bytes.Equal(doc, c.GenesisDoc) {
-			return c, fmt.Errorf("%s and %s have different genesis documents: one of them is of another chain, or lies", nodes[0], n)
+			return c, fmt.Errorf("%s and %s have different genesis documents: one of them is of another chain, or lies",
+				nodes[0], n)
 		}
 		if is := all[i].NodeInfo.Network; is != c.Genesis.ChainID {
 			return c, fmt.Errorf("%s is of chain %q, and its genesis of %q", n, is, c.Genesis.ChainID)
@@ -147,7 +148,8 @@ func (f fetcher) get(ctx context.Context, node, method string, args url.Values, 
 	}
 	switch err := json.Unmarshal(data, &answer); {
 	case err != nil:
-		return fmt.Errorf("%s does not speak CometBFT's RPC: %s was answered with status %d and %.100q", node, method, resp.StatusCode, data)
+		return fmt.Errorf("%s does not speak CometBFT's RPC: %s was answered with status %d and %.100q", node, method,
+			resp.StatusCode, data)
 	case answer.Error != nil:
 		return fmt.Errorf("%s: %s: %.200s: %.500s", node, method, answer.Error.Message, answer.Error.Data)
 	}
@@ -169,7 +171,8 @@ func (f fetcher) genesis(ctx context.Context, node string) (doc []byte, err erro
 		case err != nil:
 			return nil, fmt.Errorf("%s: chunk %d of its genesis: %w", node, i, err)
 		case len(part) == 0 || chunk.ChunkNumber != i || chunk.TotalChunks <= i:
-			return nil, fmt.Errorf("%s: chunk %d of its genesis: it answers with %d bytes of chunk %d of %d", node, i, len(part), chunk.ChunkNumber, chunk.TotalChunks)
+			return nil, fmt.Errorf("%s: chunk %d of its genesis: it answers with %d bytes of chunk %d of %d", node, i,
+				len(part), chunk.ChunkNumber, chunk.TotalChunks)
 		case len(doc)+len(part) > mostOfGenesis:
 			return nil, fmt.Errorf("%s: its genesis has more than %d bytes", node, mostOfGenesis)
 		}
@@ -236,7 +239,8 @@ func peerAddress(id p2p.ID, listens, host string) string {
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
 		return ""
 	}
-	if raw, err := hex.DecodeString(string(id)); err != nil || len(raw) != p2p.IDByteLength || strings.ContainsAny(h, ", @/\"\\\n") {
+	if raw, err := hex.DecodeString(string(id)); err != nil || len(raw) != p2p.IDByteLength ||
+		strings.ContainsAny(h, ", @/\"\\\n") {
 		return ""
 	}
 	return a
@@ -248,7 +252,8 @@ func isLoopback(host string) bool {
 }
 
 // trust is a block that all of the nodes have, and the nodes themselves for the headers after it.
-func (f fetcher) trust(ctx context.Context, nodes []string, all []*coretypes.ResultStatus, chainID string, o FetchOptions) (s StateSync, err error) {
+func (f fetcher) trust(ctx context.Context, nodes []string, all []*coretypes.ResultStatus, chainID string,
+	o FetchOptions) (s StateSync, err error) {
 	s = StateSync{RPC: nodes, Height: o.Height, Hash: o.Hash, Period: o.Period}
 	if s.Period == 0 {
 		s.Period = defaultTrust
@@ -268,7 +273,8 @@ func (f fetcher) trust(ctx context.Context, nodes []string, all []*coretypes.Res
 		case s.Hash != "" && !strings.EqualFold(s.Hash, hash):
 			return s, fmt.Errorf("block %d of %s has hash %s, want %s", s.Height, n, hash, s.Hash)
 		case time.Since(h.Time) > s.Period:
-			return s, fmt.Errorf("block %d is of %s, longer ago than the trust period, %v", s.Height, h.Time.Format(time.RFC3339), s.Period)
+			return s, fmt.Errorf("block %d is of %s, longer ago than the trust period, %v", s.Height,
+				h.Time.Format(time.RFC3339), s.Period)
 		}
 		s.Hash = hash
 	}
@@ -278,13 +284,15 @@ func (f fetcher) trust(ctx context.Context, nodes []string, all []*coretypes.Res
 // oldest is the oldest block that all nodes have and that is not older than an age, else the newest
 // that all have: a light client goes forward from a block in steps as large as the validators
 // allow, and backward header by header, so that it should be one before the snapshots.
-func (f fetcher) oldest(ctx context.Context, node string, all []*coretypes.ResultStatus, chainID string, age time.Duration) (int64, error) {
+func (f fetcher) oldest(ctx context.Context, node string, all []*coretypes.ResultStatus, chainID string,
+	age time.Duration) (int64, error) {
 	first, last := int64(1), int64(math.MaxInt64)
 	for _, s := range all {
 		first, last = max(first, s.SyncInfo.EarliestBlockHeight), min(last, s.SyncInfo.LatestBlockHeight)
 	}
 	if last < first {
-		return 0, fmt.Errorf("chain %s has no block yet that all of these nodes have, and that could be trusted: join it by block sync", chainID)
+		return 0, fmt.Errorf("chain %s has no block yet that all of these nodes have, and that could be trusted: "+
+			"join it by block sync", chainID)
 	}
 	for first < last {
 		middle := first + (last-first)/2

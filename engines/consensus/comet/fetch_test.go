@@ -79,13 +79,16 @@ var (
 func signedBlock(height int64, seed byte, at time.Time) *coretypes.ResultCommit {
 	hash := func(b byte) []byte { return []byte(strings.Repeat(string(rune('a'+b)), 32)) }
 	h := &types.Header{
-		Version: cmtversion.Consensus{Block: 11}, ChainID: "orchard", Height: height, Time: at, ProposerAddress: tellersKey.PubKey().Address(),
-		ValidatorsHash: hash(0), NextValidatorsHash: hash(0), ConsensusHash: hash(1), LastCommitHash: hash(2), DataHash: hash(3), EvidenceHash: hash(4), LastResultsHash: hash(seed),
+		Version: cmtversion.Consensus{Block: 11}, ChainID: "orchard", Height: height, Time: at,
+		ProposerAddress: tellersKey.PubKey().Address(),
+		ValidatorsHash:  hash(0), NextValidatorsHash: hash(0), ConsensusHash: hash(1), LastCommitHash: hash(2),
+		DataHash: hash(3), EvidenceHash: hash(4), LastResultsHash: hash(seed),
 		LastBlockID: types.BlockID{Hash: hash(5), PartSetHeader: types.PartSetHeader{Total: 1, Hash: hash(6)}},
 	}
 	id := types.BlockID{Hash: h.Hash(), PartSetHeader: types.PartSetHeader{Total: 1, Hash: hash(7)}}
 	c := &types.Commit{Height: height, BlockID: id, Signatures: []types.CommitSig{{
-		BlockIDFlag: types.BlockIDFlagCommit, ValidatorAddress: tellersKey.PubKey().Address(), Timestamp: at, Signature: make([]byte, 64),
+		BlockIDFlag: types.BlockIDFlagCommit, ValidatorAddress: tellersKey.PubKey().Address(), Timestamp: at,
+		Signature: make([]byte, 64),
 	}}}
 	return coretypes.NewResultCommit(h, c, true)
 }
@@ -93,7 +96,8 @@ func signedBlock(height int64, seed byte, at time.Time) *coretypes.ResultCommit 
 // tellers are two nodes of one chain, and their addresses.
 func tellers(t *testing.T) (a, b *teller, addresses []string) {
 	t.Helper()
-	doc := types.GenesisDoc{ChainID: "orchard", GenesisTime: time.Unix(1000, 0).UTC(), AppState: []byte(`{"chain_id":"orchard"}`)}
+	doc := types.GenesisDoc{ChainID: "orchard", GenesisTime: time.Unix(1000, 0).UTC(),
+		AppState: []byte(`{"chain_id":"orchard"}`)}
 	doc.Validators = []types.GenesisValidator{{PubKey: tellersKey.PubKey(), Power: 10}}
 	require.NoError(t, doc.ValidateAndComplete())
 	genesis, err := cmtjson.Marshal(&doc)
@@ -101,7 +105,8 @@ func tellers(t *testing.T) (a, b *teller, addresses []string) {
 	now := time.Now().UTC()
 	of := func(id p2p.ID, latest int64) *teller {
 		return &teller{
-			id: id, listens: "tcp://0.0.0.0:26656", network: "orchard", latest: latest, genesis: genesis, raw: map[string]string{},
+			id: id, listens: "tcp://0.0.0.0:26656", network: "orchard", latest: latest, genesis: genesis,
+			raw:   map[string]string{},
 			block: func(h int64) *coretypes.ResultCommit { return signedBlock(h, 0, now) },
 		}
 	}
@@ -134,7 +139,8 @@ func TestAChainIsFetched(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "orchard", c.Genesis.ChainID)
 	require.Equal(t, a.genesis, c.GenesisDoc)
-	require.Equal(t, []string{string(idA) + "@127.0.0.1:26656", string(idB) + "@127.0.0.1:26656", string(idC) + "@10.0.0.3:7"}, c.Peers)
+	require.Equal(t, []string{string(idA) + "@127.0.0.1:26656", string(idB) + "@127.0.0.1:26656", string(idC) +
+		"@10.0.0.3:7"}, c.Peers)
 	require.EqualValues(t, 4, c.StateSync.Height)
 	require.Equal(t, a.block(4).Header.Hash().String(), c.StateSync.Hash)
 
@@ -151,7 +157,8 @@ func TestAChainIsFetched(t *testing.T) {
 	require.Equal(t, strings.Join(c.Peers, ","), conf.P2P.PersistentPeers)
 	require.True(t, conf.StateSync.Enable)
 
-	c, err = Fetch(t.Context(), at, FetchOptions{StateSync: true, Height: 3, Hash: strings.ToLower(a.block(3).Header.Hash().String())})
+	c, err = Fetch(t.Context(), at,
+		FetchOptions{StateSync: true, Height: 3, Hash: strings.ToLower(a.block(3).Header.Hash().String())})
 	require.NoError(t, err)
 	require.EqualValues(t, 3, c.StateSync.Height)
 	aging := func(h int64) *coretypes.ResultCommit { // a day a block, up to height 11
@@ -160,7 +167,8 @@ func TestAChainIsFetched(t *testing.T) {
 	a.block, b.block = aging, aging
 	c, err = Fetch(t.Context(), at, FetchOptions{StateSync: true})
 	require.NoError(t, err)
-	require.EqualValues(t, 8, c.StateSync.Height, "that is older is too near the end of the week for which it is trusted")
+	require.EqualValues(t, 8, c.StateSync.Height,
+		"that is older is too near the end of the week for which it is trusted")
 	c, err = Fetch(t.Context(), at, FetchOptions{})
 	require.NoError(t, err)
 	require.Empty(t, c.StateSync.RPC)
@@ -170,10 +178,14 @@ func TestAChainIsFetched(t *testing.T) {
 func TestAChainThatNodesDoNotAgreeInIsNotFetched(t *testing.T) {
 	now := time.Now().UTC()
 	for want, change := range map[string]func(a, b *teller, o *FetchOptions){
-		"the same node":                  func(_, b *teller, _ *FetchOptions) { b.id = idA },
-		"different genesis documents":    func(_, b *teller, _ *FetchOptions) { b.genesis = append([]byte(" "), b.genesis...) },
+		"the same node": func(_, b *teller, _ *FetchOptions) { b.id = idA },
+		"different genesis documents": func(_, b *teller, _ *FetchOptions) {
+			b.genesis = append([]byte(" "), b.genesis...)
+		},
 		"and its genesis of \"orchard\"": func(_, b *teller, _ *FetchOptions) { b.network = "other" },
-		"genesis:":                       func(a, b *teller, _ *FetchOptions) { a.genesis, b.genesis = []byte("{}"), []byte("{}") },
+		"genesis:": func(a, b *teller, _ *FetchOptions) {
+			a.genesis, b.genesis = []byte("{}"), []byte("{}")
+		},
 		"answers with 0 bytes of chunk": func(a, _ *teller, _ *FetchOptions) {
 			a.raw["genesis_chunked"] = `{"result":{"chunk":"0","total":"1","data":""}}`
 		},
@@ -194,7 +206,9 @@ func TestAChainThatNodesDoNotAgreeInIsNotFetched(t *testing.T) {
 		},
 		"there is none in its answer":      func(_, b *teller, _ *FetchOptions) { b.raw["commit"] = `{"result":{}}` },
 		"longer ago than the trust period": func(_, _ *teller, o *FetchOptions) { o.Period = time.Nanosecond },
-		"has hash":                         func(_, _ *teller, o *FetchOptions) { o.Height, o.Hash = 5, strings.Repeat("0", 64) },
+		"has hash": func(_, _ *teller, o *FetchOptions) {
+			o.Height, o.Hash = 5, strings.Repeat("0", 64)
+		},
 		"the answer has more than": func(a, _ *teller, _ *FetchOptions) {
 			a.raw["status"] = `{"result":"` + strings.Repeat("x", mostOfAnswer) + `"}`
 		},
@@ -213,7 +227,8 @@ func TestAChainThatNodesDoNotAgreeInIsNotFetched(t *testing.T) {
 		want  string
 		nodes []string
 	}{
-		{"two at least", nil}, {"two at least", at[:1]}, {"connection refused", []string{at[0], "127.0.0.1:1"}}, {"want host:port or a URL", []string{"ftp://a", at[0]}},
+		{"two at least", nil}, {"two at least", at[:1]}, {"connection refused", []string{at[0], "127.0.0.1:1"}},
+		{"want host:port or a URL", []string{"ftp://a", at[0]}},
 	} {
 		_, err := Fetch(t.Context(), bad.nodes, FetchOptions{})
 		require.ErrorIs(t, err, ErrFetch)

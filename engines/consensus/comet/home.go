@@ -101,7 +101,8 @@ func identityOf(c *cfg.Config) (Identity, error) {
 		return Identity{}, fmt.Errorf("%w: %s: %w", ErrHome, c.PrivValidatorKeyFile(), err)
 	}
 	if public.PubKey.Type != ed25519.PubKeyName || len(public.PubKey.Value) != ed25519.PubKeySize {
-		return Identity{}, fmt.Errorf("%w: %s: a key of kind %q and %d bytes, want %s", ErrHome, c.PrivValidatorKeyFile(), public.PubKey.Type, len(public.PubKey.Value), ed25519.PubKeyName)
+		return Identity{}, fmt.Errorf("%w: %s: a key of kind %q and %d bytes, want %s", ErrHome,
+			c.PrivValidatorKeyFile(), public.PubKey.Type, len(public.PubKey.Value), ed25519.PubKeyName)
 	}
 	return Identity{
 		NodeID:    string(key.ID()),
@@ -152,7 +153,8 @@ func WriteGenesis(home string, g Genesis) error {
 	doc.ConsensusParams.ABCI.VoteExtensionsEnableHeight = int64(g.VoteExtensionsHeight)
 	for _, v := range g.Validators {
 		key := ed25519.PubKey(v.PubKey)
-		doc.Validators = append(doc.Validators, types.GenesisValidator{Address: key.Address(), PubKey: key, Power: v.Power, Name: v.Name})
+		doc.Validators = append(doc.Validators,
+			types.GenesisValidator{Address: key.Address(), PubKey: key, Power: v.Power, Name: v.Name})
 	}
 	if err := doc.ValidateAndComplete(); err != nil {
 		return fmt.Errorf("%w: genesis: %w", ErrHome, err)
@@ -196,9 +198,11 @@ func genesisOf(doc *types.GenesisDoc) (Genesis, error) {
 	}
 	for _, v := range doc.Validators {
 		if v.PubKey.Type() != keyEd25519 {
-			return Genesis{}, fmt.Errorf("%w: genesis: validator %q has a key of kind %s, want %s", ErrHome, v.Name, v.PubKey.Type(), keyEd25519)
+			return Genesis{}, fmt.Errorf("%w: genesis: validator %q has a key of kind %s, want %s", ErrHome, v.Name,
+				v.PubKey.Type(), keyEd25519)
 		}
-		g.Validators = append(g.Validators, Validator{Name: v.Name, Address: v.PubKey.Address().String(), PubKey: v.PubKey.Bytes(), Power: v.Power})
+		g.Validators = append(g.Validators,
+			Validator{Name: v.Name, Address: v.PubKey.Address().String(), PubKey: v.PubKey.Bytes(), Power: v.Power})
 	}
 	return g, nil
 }
@@ -220,7 +224,8 @@ func checkChainData(c *cfg.Config, height uint64) error {
 	}
 	dir := filepath.Join(c.DBDir(), "blockstore.db")
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: there is no %s, and the state is at height %d: restore it from a backup, or make a new home and join by block sync", ErrChainData, dir, height)
+		return fmt.Errorf("%w: there is no %s, and the state is at height %d: restore it from a backup, or make a "+
+			"new home and join by block sync", ErrChainData, dir, height)
 	} else if err != nil {
 		return fmt.Errorf("%w: %w", ErrHome, err)
 	}

@@ -65,7 +65,8 @@ func ImportHome(home, from string) (Identity, error) {
 			return none, fmt.Errorf("%w: %w", ErrHome, err)
 		}
 	}
-	c.Genesis, c.NodeKey, c.PrivValidatorKey, c.PrivValidatorState = to.Genesis, to.NodeKey, to.PrivValidatorKey, to.PrivValidatorState
+	c.Genesis, c.NodeKey, c.PrivValidatorKey, c.PrivValidatorState = to.Genesis, to.NodeKey, to.PrivValidatorKey, to.
+		PrivValidatorState
 	c.DBPath, c.DBBackend = to.DBPath, to.DBBackend
 	c.Consensus.DoubleSignCheckHeight = 0
 	boundRPC(c)
@@ -89,7 +90,8 @@ func notRunning(c *cfg.Config) error {
 	}
 	defer f.Close()
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB); errors.Is(err, syscall.EWOULDBLOCK) {
-		return fmt.Errorf("%w: %s is in use: stop its CometBFT first, and never start it again with this validator key", ErrHome, c.RootDir)
+		return fmt.Errorf("%w: %s is in use: stop its CometBFT first, and never start it again with this validator key",
+			ErrHome, c.RootDir)
 	}
 	return nil
 }
@@ -110,8 +112,10 @@ func canSign(c *cfg.Config, g Genesis, own Validator) error {
 	if len(g.Validators) != 1 || g.Validators[0].Address != own.Address || signed.Height < int64(g.InitialHeight) {
 		return nil
 	}
-	return fmt.Errorf("%w: its validator is the only one of chain %s and has signed up to height %d, and blocks are not imported: it would refuse to sign these heights again; "+
-		"give %s a new chain_id and initial_height %d (or more) to go on as a new chain", ErrHome, g.ChainID, signed.Height, c.GenesisFile(), signed.Height+1)
+	return fmt.Errorf("%w: its validator is the only one of chain %s and has signed up to height %d, and blocks are "+
+		"not imported: it would refuse to sign these heights again; "+
+		"give %s a new chain_id and initial_height %d (or more) to go on as a new chain", ErrHome, g.ChainID,
+		signed.Height, c.GenesisFile(), signed.Height+1)
 }
 
 func writeNew(path string, data []byte, mode os.FileMode) error {

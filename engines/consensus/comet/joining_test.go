@@ -36,7 +36,8 @@ func TestAStateThatWasTakenAndHasNoBlockYet(t *testing.T) {
 	id, err := ReadIdentity(home)
 	require.NoError(t, err)
 	id.Validator.Power = 1
-	require.NoError(t, WriteGenesis(home, Genesis{ChainID: "test", Time: time.Now(), Validators: []Validator{id.Validator}}))
+	require.NoError(t, WriteGenesis(home,
+		Genesis{ChainID: "test", Time: time.Now(), Validators: []Validator{id.Validator}}))
 	c, err := loadConfig(home)
 	require.NoError(t, err)
 	height, err := settleStateSync(c)
@@ -52,9 +53,11 @@ func TestAStateThatWasTakenAndHasNoBlockYet(t *testing.T) {
 
 	stores(t, c, func(s sm.Store, b *store.BlockStore) {
 		require.NoError(t, s.Bootstrap(state))
-		id := types.BlockID{Hash: make([]byte, 32), PartSetHeader: types.PartSetHeader{Total: 1, Hash: make([]byte, 32)}}
+		id := types.BlockID{Hash: make([]byte, 32),
+			PartSetHeader: types.PartSetHeader{Total: 1, Hash: make([]byte, 32)}}
 		id.Hash[0] = 1
-		require.NoError(t, b.SaveSeenCommit(20, &types.Commit{Height: 20, BlockID: id, Signatures: []types.CommitSig{types.NewCommitSigAbsent()}}))
+		require.NoError(t, b.SaveSeenCommit(20,
+			&types.Commit{Height: 20, BlockID: id, Signatures: []types.CommitSig{types.NewCommitSigAbsent()}}))
 	})
 	height, err = settleStateSync(c)
 	require.NoError(t, err)

@@ -94,7 +94,8 @@ func (c *chain) InitChain(_ context.Context, rec *logv1.ChainStarted) (engines.C
 		return engines.ChainState{}, err
 	}
 	if !c.state.Started() {
-		c.state = engines.ChainState{ChainID: rec.ChainId, InitialHeight: rec.InitialHeight, Params: rec.Params, AppHash: []byte("genesis")}
+		c.state = engines.ChainState{ChainID: rec.ChainId, InitialHeight: rec.InitialHeight, Params: rec.Params,
+			AppHash: []byte("genesis")}
 	}
 	return c.state, nil
 }

@@ -41,8 +41,10 @@ func settings(c *cfg.Config) error {
 		return fmt.Errorf(`db_backend = %q, want "goleveldb": no other is in this program`, c.DBBackend)
 	}
 	if n := c.Consensus.DoubleSignCheckHeight; n != 0 {
-		return fmt.Errorf("double_sign_check_height = %d, want 0: with it CometBFT refuses each start after which it finds its own signature in the last %d blocks, and so every restart by its supervisor; "+
-			"a second process with this home is kept out by the home's lock, and a second home with this key must never be started", n, n)
+		return fmt.Errorf("double_sign_check_height = %d, want 0: with it CometBFT refuses each start after which it "+
+			"finds its own signature in the last %d blocks, and so every restart by its supervisor; "+
+			"a second process with this home is kept out by the home's lock, and a second home with this key must "+
+			"never be started", n, n)
 	}
 	if _, err := cmtflags.ParseLogLevel(c.LogLevel, cmtlog.NewNopLogger(), cfg.DefaultLogLevel); err != nil {
 		return fmt.Errorf("log_level = %q: %w", c.LogLevel, err)
@@ -53,7 +55,8 @@ func settings(c *cfg.Config) error {
 	if err := checkAddresses(c.P2P.ListenAddress, c.RPC.ListenAddress); err != nil {
 		return err
 	}
-	for _, l := range []struct{ name, list string }{{"persistent_peers", c.P2P.PersistentPeers}, {"seeds", c.P2P.Seeds}} {
+	for _, l := range []struct{ name, list string }{{"persistent_peers", c.P2P.PersistentPeers},
+		{"seeds", c.P2P.Seeds}} {
 		for peer := range listed(l.list) {
 			if err := checkPeer(peer); err != nil {
 				return fmt.Errorf("%s: %w", l.name, err)
@@ -228,7 +231,8 @@ func checkSigning(c *cfg.Config) error {
 		err = cmtjson.Unmarshal(data, new(privval.FilePVLastSignState))
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %w; without it this validator could sign twice: put the file back as it was last, never an older copy, or make a new home with a new validator key", ErrSigning, named(path, err))
+		return fmt.Errorf("%w: %w; without it this validator could sign twice: put the file back as it was last, "+
+			"never an older copy, or make a new home with a new validator key", ErrSigning, named(path, err))
 	}
 	return nil
 }

@@ -43,7 +43,8 @@ func (a *app) checkTx(ctx context.Context, req *abci.RequestCheckTx) *abci.Respo
 	found, err := a.core.State.Results(asking, []engines.TxID{engines.HashTx(req.Tx)})
 	if err == nil && found[0] != nil {
 		return &abci.ResponseCheckTx{
-			Code: uint32(logv1.Code_CODE_REPEATED), Log: "it was applied at " + engines.VersionFromProto(found[0].Version).String(), Codespace: "coppice",
+			Code: uint32(logv1.Code_CODE_REPEATED), Log: "it was applied at " +
+				engines.VersionFromProto(found[0].Version).String(), Codespace: "coppice",
 		}
 	}
 	return &abci.ResponseCheckTx{}
@@ -111,7 +112,8 @@ type lastProposal struct {
 func (l *lastProposal) again(req *abci.RequestPrepareProposal) (txs [][]byte, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	ok = req.Height == l.height && req.Time.Equal(l.time) && req.MaxTxBytes == l.max && string(req.ProposerAddress) == l.proposer
+	ok = req.Height == l.height && req.Time.Equal(l.time) && req.MaxTxBytes == l.max &&
+		string(req.ProposerAddress) == l.proposer
 	return l.txs, ok && len(l.txs) > 0
 }
 
@@ -153,7 +155,8 @@ func protoSize(n int) int64 {
 // processProposal judges by the block and the chain's limits alone, so that all nodes judge alike:
 // it refuses a proposal that is too large, or has too many transactions, or what is none, which no
 // honest proposer makes. Refusals that depend on time or state are FinalizeBlock's.
-func (a *app) processProposal(ctx context.Context, req *abci.RequestProcessProposal) (*abci.ResponseProcessProposal, error) {
+func (a *app) processProposal(ctx context.Context, req *abci.RequestProcessProposal) (*abci.ResponseProcessProposal,
+	error) {
 	defer a.working()()
 	a.agreeing.Store(true)
 	s, err := a.known(ctx)

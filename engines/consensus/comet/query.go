@@ -11,7 +11,8 @@ import (
 // key. What is wrong is a code and a reason; a query never ends anything.
 func (a *app) query(ctx context.Context, req *abci.RequestQuery) *abci.ResponseQuery {
 	bad := func(format string, args ...any) *abci.ResponseQuery {
-		return &abci.ResponseQuery{Code: codeQuery, Codespace: "coppice", Key: req.Data, Log: fmt.Sprintf(format, args...)}
+		return &abci.ResponseQuery{Code: codeQuery, Codespace: "coppice", Key: req.Data,
+			Log: fmt.Sprintf(format, args...)}
 	}
 	switch req.Path {
 	case "", "/", "/key", "/store", "key", "store":

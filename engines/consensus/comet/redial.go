@@ -64,7 +64,8 @@ func redial(ctx context.Context, d dialler, own p2p.ID, peer string, log cmtlog.
 			err := d.DialPeerWithAddress(to)
 			last = time.Now()
 			if told.news(err, last) {
-				log.Error("persistent peer refused: is its id in persistent_peers right, and is it of this chain?", "peer", peer, "err", err)
+				log.Error("persistent peer refused: is its id in persistent_peers right, and is it of this chain?",
+					"peer", peer, "err", err)
 			}
 			rest = least + rand.N(least)
 		}
@@ -81,7 +82,8 @@ type refusal struct{ at time.Time }
 // chain, or a handshake that made no sense.
 func (r *refusal) news(err error, now time.Time) bool {
 	rejected := p2p.ErrRejected{}
-	if !errors.As(err, &rejected) || !rejected.IsAuthFailure() && !rejected.IsIncompatible() && !rejected.IsNodeInfoInvalid() {
+	if !errors.As(err, &rejected) || !rejected.IsAuthFailure() && !rejected.IsIncompatible() &&
+		!rejected.IsNodeInfoInvalid() {
 		return false
 	}
 	if !r.at.IsZero() && now.Sub(r.at) < refusalAgain {

@@ -65,7 +65,8 @@ func TestALostPeerIsDialledSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		low, high := p2p.ID(strings.Repeat("1", 40)), p2p.ID(strings.Repeat("f", 40))
 		own := p2p.ID(strings.Repeat("8", 40))
-		n := &network{there: map[p2p.ID]bool{low: true, high: true}, reached: map[p2p.ID]bool{}, dials: map[p2p.ID]int{}}
+		n := &network{there: map[p2p.ID]bool{low: true, high: true}, reached: map[p2p.ID]bool{},
+			dials: map[p2p.ID]int{}}
 		ctx, cancel := context.WithCancel(t.Context())
 		redialAll(ctx, n, own, string(low)+"@127.0.0.1:1, "+string(high)+"@127.0.0.1:2,", cmtlog.NewNopLogger())
 		after(time.Minute)
@@ -109,7 +110,8 @@ func TestAWrongPeerIsToldOf(t *testing.T) {
 	defer func() { ln.Close(); <-over }()
 	id := p2p.ID(strings.Repeat("f", 40))
 	key := p2p.NodeKey{PrivKey: ed25519.GenPrivKey()}
-	d := p2p.NewSwitch(cfg.DefaultP2PConfig(), p2p.NewMultiplexTransport(p2p.DefaultNodeInfo{}, key, conn.DefaultMConnConfig()))
+	d := p2p.NewSwitch(cfg.DefaultP2PConfig(),
+		p2p.NewMultiplexTransport(p2p.DefaultNodeInfo{}, key, conn.DefaultMConnConfig()))
 	said := new(lines)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

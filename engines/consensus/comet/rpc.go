@@ -201,7 +201,8 @@ func (c rpc) validatorSet(ctx context.Context, chainID string) (height int64, se
 		return 0, nil, err
 	}
 	if s.NodeInfo.Network != chainID {
-		return 0, nil, fmt.Errorf("%w: the CometBFT that runs is of chain %q, the home's genesis.json of %q", ErrGenesis, s.NodeInfo.Network, chainID)
+		return 0, nil, fmt.Errorf("%w: the CometBFT that runs is of chain %q, the home's genesis.json of %q",
+			ErrGenesis, s.NodeInfo.Network, chainID)
 	}
 	var at *int64 // the height of the first page, for all
 	for page, per := 1, 100; ; page++ {

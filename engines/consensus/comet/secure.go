@@ -36,10 +36,12 @@ func boundRPC(c *cfg.Config) {
 // checkRPC refuses bounds below what the feed needs.
 func checkRPC(c *cfg.Config) error {
 	if n := c.RPC.MaxRequestBatchSize; n > 0 && n < rpcBatch {
-		return fmt.Errorf("rpc.max_request_batch_size: %d, want at least %d: what the node hands to its CometBFT goes this way", n, rpcBatch)
+		return fmt.Errorf("rpc.max_request_batch_size: %d, want at least %d: what the node hands to its CometBFT "+
+			"goes this way", n, rpcBatch)
 	}
 	if n, want := c.RPC.MaxBodyBytes, neededBody(c.Mempool.MaxTxBytes); n < want {
-		return fmt.Errorf("rpc.max_body_bytes: %d, want at least %d, for mempool.max_tx_bytes = %d: what the node hands to its CometBFT goes this way", n, want, c.Mempool.MaxTxBytes)
+		return fmt.Errorf("rpc.max_body_bytes: %d, want at least %d, for mempool.max_tx_bytes = %d: what the node "+
+			"hands to its CometBFT goes this way", n, want, c.Mempool.MaxTxBytes)
 	}
 	return nil
 }
@@ -66,7 +68,8 @@ func checkSaid(k keys) error {
 	for _, key := range slices.Sorted(maps.Keys(mustSay)) {
 		section, name, _ := strings.Cut(key, ".")
 		if in, _ := k.values[section].(map[string]any); in == nil || in[name] == nil {
-			errs = append(errs, fmt.Errorf("there is no %s, for which CometBFT would take %q: say what it is to be", key, mustSay[key]))
+			errs = append(errs, fmt.Errorf("there is no %s, for which CometBFT would take %q: say what it is to be",
+				key, mustSay[key]))
 		}
 	}
 	return errors.Join(errs...)
@@ -110,13 +113,19 @@ func exposures(c *cfg.Config) (out []string) {
 		add(open(a), "rpc.laddr = %q: whoever reaches it may submit, subscribe and read everything", a)
 	}
 	add(c.RPC.Unsafe, "rpc.unsafe = true: whoever reaches the RPC may stop the node's peers and profile it")
-	add(len(c.RPC.CORSAllowedOrigins) > 0, "rpc.cors_allowed_origins = %q: pages from there may ask in a browser's name", c.RPC.CORSAllowedOrigins)
+	add(len(c.RPC.CORSAllowedOrigins) > 0,
+		"rpc.cors_allowed_origins = %q: pages from there may ask in a browser's name", c.RPC.CORSAllowedOrigins)
 	add(c.RPC.GRPCListenAddress != "", "rpc.grpc_laddr = %q", c.RPC.GRPCListenAddress)
-	add(open(c.RPC.PprofListenAddress), "rpc.pprof_laddr = %q: whoever reaches it reads the memory", c.RPC.PprofListenAddress)
-	add(c.Instrumentation.Prometheus && open(c.Instrumentation.PrometheusListenAddr), "instrumentation.prometheus_listen_addr = %q", c.Instrumentation.PrometheusListenAddr)
+	add(open(c.RPC.PprofListenAddress), "rpc.pprof_laddr = %q: whoever reaches it reads the memory",
+		c.RPC.PprofListenAddress)
+	add(c.Instrumentation.Prometheus && open(c.Instrumentation.PrometheusListenAddr),
+		"instrumentation.prometheus_listen_addr = %q", c.Instrumentation.PrometheusListenAddr)
 	body := max(rpcBody, neededBody(c.Mempool.MaxTxBytes))
-	add(c.RPC.MaxBodyBytes > body, "rpc.max_body_bytes = %d, more than %d: one request may take as much memory, and many times that to answer", c.RPC.MaxBodyBytes, body)
-	add(c.RPC.MaxRequestBatchSize == 0 || c.RPC.MaxRequestBatchSize > rpcBatch, "rpc.max_request_batch_size = %d, more than %d: a batch is answered in memory", c.RPC.MaxRequestBatchSize, rpcBatch)
+	add(c.RPC.MaxBodyBytes > body, "rpc.max_body_bytes = %d, more than %d: one request may take as much memory, and "+
+		"many times that to answer", c.RPC.MaxBodyBytes, body)
+	add(c.RPC.MaxRequestBatchSize == 0 || c.RPC.MaxRequestBatchSize > rpcBatch,
+		"rpc.max_request_batch_size = %d, more than %d: a batch is answered in memory",
+		c.RPC.MaxRequestBatchSize, rpcBatch)
 	return out
 }
 

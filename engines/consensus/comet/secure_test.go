@@ -33,8 +33,10 @@ func TestANewHomeIsClosed(t *testing.T) {
 
 func TestWhatACarelessConfigurationIsToldOf(t *testing.T) {
 	for want, set := range map[string]func(*cfg.Config){
-		"p2p.pex":                  func(c *cfg.Config) { c.P2P.PexReactor = true },
-		"rpc.laddr":                func(c *cfg.Config) { c.RPC.ListenAddress = "tcp://127.0.0.1:1,tcp://0.0.0.0:26657" },
+		"p2p.pex": func(c *cfg.Config) { c.P2P.PexReactor = true },
+		"rpc.laddr": func(c *cfg.Config) {
+			c.RPC.ListenAddress = "tcp://127.0.0.1:1,tcp://0.0.0.0:26657"
+		},
 		"rpc.unsafe":               func(c *cfg.Config) { c.RPC.Unsafe = true },
 		"rpc.cors_allowed_origins": func(c *cfg.Config) { c.RPC.CORSAllowedOrigins = []string{"*"} },
 		"rpc.grpc_laddr":           func(c *cfg.Config) { c.RPC.GRPCListenAddress = "tcp://127.0.0.1:1" },
@@ -51,7 +53,8 @@ func TestWhatACarelessConfigurationIsToldOf(t *testing.T) {
 		require.Contains(t, exposures(c)[0], want)
 	}
 	for address, is := range map[string]bool{
-		"": false, "unix:///run/x.sock": false, "tcp://127.0.0.1:1": false, "tcp://localhost:1": false, "tcp://[::1]:1": false,
+		"": false, "unix:///run/x.sock": false, "tcp://127.0.0.1:1": false, "tcp://localhost:1": false,
+		"tcp://[::1]:1":   false,
 		"tcp://0.0.0.0:1": true, "tcp://[::]:1": true, ":1": true, "10.0.0.7:1": true, "tcp://node.example:1": true,
 	} {
 		require.Equal(t, is, open(address), address)
@@ -74,13 +77,17 @@ func TestAConfigurationThatSaysLessThanItSeems(t *testing.T) {
 		require.ErrorContains(t, err, want)
 	}
 	line := 1 + strings.Count(string(good[:strings.Index(string(good), "\ntimeout_propose =")+1]), "\n")
-	refused(strings.Replace(string(good), "\ntimeout_propose =", "\ntimeout_prpose =", 1), fmt.Sprintf(`line %d: unknown key "consensus.timeout_prpose"`, line))
+	refused(strings.Replace(string(good), "\ntimeout_propose =", "\ntimeout_prpose =", 1),
+		fmt.Sprintf(`line %d: unknown key "consensus.timeout_prpose"`, line))
 	refused("monicker = \"a\"\n"+string(good), `line 1: unknown key "monicker"`)
 	refused(string(good)+"\n[fastsync]\nversion = \"v0\"\n", `unknown key "fastsync"`)
 	refused("", `there is no rpc.laddr`)
-	refused(strings.Replace(string(good), "\npex = false", "", 1), `there is no p2p.pex, for which CometBFT would take "true"`)
-	refused(strings.Replace(string(good), "\nmax_request_batch_size = 100", "\nmax_request_batch_size = 10", 1), "rpc.max_request_batch_size: 10, want at least 100")
-	refused(regexp.MustCompile(`(?m)^max_body_bytes = .*$`).ReplaceAllString(string(good), "max_body_bytes = 1000000"), "rpc.max_body_bytes: 1000000, want at least")
+	refused(strings.Replace(string(good), "\npex = false", "", 1),
+		`there is no p2p.pex, for which CometBFT would take "true"`)
+	refused(strings.Replace(string(good), "\nmax_request_batch_size = 100", "\nmax_request_batch_size = 10", 1),
+		"rpc.max_request_batch_size: 10, want at least 100")
+	refused(regexp.MustCompile(`(?m)^max_body_bytes = .*$`).ReplaceAllString(string(good), "max_body_bytes = 1000000"),
+		"rpc.max_body_bytes: 1000000, want at least")
 }
 
 // What the driver finds open it says in the log, when it starts.

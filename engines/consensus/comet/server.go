@@ -87,7 +87,10 @@ func (s *server) open() (path string, err error) {
 	ctx, cancel := context.WithCancelCause(s.ctx)
 	e := &endpoint{server: s, ctx: ctx, cancel: cancel, listener: l, conns: make(map[net.Conn]struct{})}
 	e.running.Add(1)
-	if err := supervisor.Go(s.ctx, func(context.Context) error { defer e.running.Done(); return e.accept() }); err != nil {
+	if err := supervisor.Go(s.ctx, func(context.Context) error {
+		defer e.running.Done()
+		return e.accept()
+	}); err != nil {
 		e.running.Done()
 		return "", errors.Join(err, l.Close())
 	}

@@ -29,7 +29,8 @@ func served(t *testing.T, c *chain) (*server, string) {
 		ID: "abci", Start: func(ctx context.Context) (supervisor.Service, error) {
 			release, err := holdSockets(home)
 			s = &server{
-				app: &app{core: c.core("test"), log: zap.NewNop()}, dir: SocketDir(home), release: release, limit: 1 << 20, log: zap.NewNop(), ctx: ctx,
+				app: &app{core: c.core("test"), log: zap.NewNop()}, dir: SocketDir(home), release: release,
+				limit: 1 << 20, log: zap.NewNop(), ctx: ctx,
 			}
 			return s, err
 		},
@@ -52,7 +53,8 @@ func dial(t *testing.T, path string) *comettest.Client {
 }
 
 func block(height int64, txs ...string) comettest.Block {
-	b := comettest.Block{Height: height, Hash: fmt.Appendf(nil, "block %d", height), Time: time.Unix(1000+height, 0).UTC()}
+	b := comettest.Block{Height: height, Hash: fmt.Appendf(nil, "block %d", height),
+		Time: time.Unix(1000+height, 0).UTC()}
 	for _, tx := range txs {
 		b.Txs = append(b.Txs, []byte(tx))
 	}
@@ -136,7 +138,10 @@ func TestWhatCannotBeAnsweredClosesItsConnectionOnly(t *testing.T) {
 			_, err := c.Conn.Write(comettest.Frame([]byte("garbage")))
 			return err
 		},
-		"oversized":                    func(c *comettest.Client) error { _, err := c.Conn.Write([]byte{0xff, 0xff, 0xff, 0x7f}); return err },
+		"oversized": func(c *comettest.Client) error {
+			_, err := c.Conn.Write([]byte{0xff, 0xff, 0xff, 0x7f})
+			return err
+		},
 		"Commit without FinalizeBlock": func(c *comettest.Client) error { return c.SendCommit() },
 		"a height out of order":        func(c *comettest.Client) error { return c.SendFinalizeBlock(block(9)) },
 		"no height":                    func(c *comettest.Client) error { return c.SendFinalizeBlock(block(0)) },
@@ -203,7 +208,8 @@ func TestACoreThatRestartsIsWaitedFor(t *testing.T) {
 				if op == "commit" {
 					chain.decided = nil // its OrderDecided was not durable
 				}
-				return &engines.DownError{Engine: "ordering", Incarnation: 1, Delivered: true, Cause: errors.New("killed")}
+				return &engines.DownError{Engine: "ordering", Incarnation: 1, Delivered: true,
+					Cause: errors.New("killed")}
 			}
 			_, path := served(t, chain)
 			c := dial(t, path)
@@ -322,17 +328,26 @@ func FuzzConnection(f *testing.F) {
 		}
 		f.Add(b)
 	}
-	start := abci.ToRequestInitChain(&abci.RequestInitChain{ChainId: "test", InitialHeight: 1, Time: time.Unix(1000, 0)})
-	final := abci.ToRequestFinalizeBlock(&abci.RequestFinalizeBlock{Height: 1, Hash: []byte("hash"), Time: time.Unix(1001, 0), Txs: [][]byte{[]byte("a=b")}})
+	start := abci.ToRequestInitChain(&abci.RequestInitChain{ChainId: "test", InitialHeight: 1,
+		Time: time.Unix(1000, 0)})
+	final := abci.ToRequestFinalizeBlock(&abci.RequestFinalizeBlock{Height: 1, Hash: []byte("hash"),
+		Time: time.Unix(1001, 0), Txs: [][]byte{[]byte("a=b")}})
 	seed()
 	seed(abci.ToRequestInfo(&abci.RequestInfo{}), abci.ToRequestEcho("x"), abci.ToRequestFlush())
 	seed(start, final, abci.ToRequestCommit())
 	seed(start, final, final, abci.ToRequestCommit(), abci.ToRequestCommit())
-	seed(abci.ToRequestQuery(&abci.RequestQuery{Path: "/key", Data: []byte("k")}), abci.ToRequestCheckTx(&abci.RequestCheckTx{Tx: []byte("x=1")}))
-	seed(start, abci.ToRequestPrepareProposal(&abci.RequestPrepareProposal{Height: 1, MaxTxBytes: 100, Txs: [][]byte{[]byte("a=1")}}), abci.ToRequestProcessProposal(&abci.RequestProcessProposal{Height: 1, Txs: [][]byte{[]byte("a=1")}}))
-	seed(abci.ToRequestExtendVote(&abci.RequestExtendVote{}), abci.ToRequestVerifyVoteExtension(&abci.RequestVerifyVoteExtension{}))
-	seed(abci.ToRequestListSnapshots(&abci.RequestListSnapshots{}), abci.ToRequestOfferSnapshot(&abci.RequestOfferSnapshot{}), abci.ToRequestOfferSnapshot(&abci.RequestOfferSnapshot{Snapshot: &abci.Snapshot{Height: 1, Chunks: 1}}),
-		abci.ToRequestApplySnapshotChunk(&abci.RequestApplySnapshotChunk{Chunk: []byte("c")}), abci.ToRequestLoadSnapshotChunk(&abci.RequestLoadSnapshotChunk{}))
+	seed(abci.ToRequestQuery(&abci.RequestQuery{Path: "/key", Data: []byte("k")}),
+		abci.ToRequestCheckTx(&abci.RequestCheckTx{Tx: []byte("x=1")}))
+	seed(start, abci.ToRequestPrepareProposal(&abci.RequestPrepareProposal{Height: 1, MaxTxBytes: 100,
+		Txs: [][]byte{[]byte("a=1")}}), abci.ToRequestProcessProposal(&abci.RequestProcessProposal{Height: 1,
+		Txs: [][]byte{[]byte("a=1")}}))
+	seed(abci.ToRequestExtendVote(&abci.RequestExtendVote{}),
+		abci.ToRequestVerifyVoteExtension(&abci.RequestVerifyVoteExtension{}))
+	seed(abci.ToRequestListSnapshots(&abci.RequestListSnapshots{}),
+		abci.ToRequestOfferSnapshot(&abci.RequestOfferSnapshot{}),
+		abci.ToRequestOfferSnapshot(&abci.RequestOfferSnapshot{Snapshot: &abci.Snapshot{Height: 1, Chunks: 1}}),
+		abci.ToRequestApplySnapshotChunk(&abci.RequestApplySnapshotChunk{Chunk: []byte("c")}),
+		abci.ToRequestLoadSnapshotChunk(&abci.RequestLoadSnapshotChunk{}))
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0x7f, 1, 2, 3})
 	f.Add([]byte{100, 1, 2})
 	f.Fuzz(func(t *testing.T, in []byte) {

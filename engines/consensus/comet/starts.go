@@ -134,7 +134,8 @@ func (s *starts) judge(err error) error {
 	if s.failed++; s.failed < mostFailed {
 		return err
 	}
-	return final(fmt.Errorf("CometBFT ended %d times in a row before it was up, at last with: %s: %w", s.failed, why, err))
+	return final(fmt.Errorf("CometBFT ended %d times in a row before it was up, at last with: %s: %w",
+		s.failed, why, err))
 }
 
 // told makes an error of its text: that of the sentinel that it begins with, else of the first.
@@ -194,7 +195,8 @@ func (t *tree) line(line []byte) {
 	if strings.Contains(text, sayTorn) {
 		if !t.torn.Swap(true) {
 			_, what, _ := strings.Cut(text, "err=")
-			t.Log.Warn("CometBFT's write-ahead log has entries that cannot be read, as after a kill: they are gone past, and what is whole is replayed", zap.String("first", what))
+			t.Log.Warn("CometBFT's write-ahead log has entries that cannot be read, as after a kill: they are gone "+
+				"past, and what is whole is replayed", zap.String("first", what))
 		}
 		return
 	}
@@ -225,7 +227,8 @@ func (p *panicked) Unwrap() error { err, _ := p.value.(error); return err }
 
 // busy tells of an error of the machine's, that may be gone the next time.
 func busy(err error) bool {
-	for _, e := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EIO, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EAGAIN, syscall.EADDRINUSE} {
+	for _, e := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EIO, syscall.EMFILE, syscall.ENFILE,
+		syscall.ENOMEM, syscall.EAGAIN, syscall.EADDRINUSE} {
 		if errors.Is(err, e) || strings.Contains(err.Error(), e.Error()) {
 			return true
 		}

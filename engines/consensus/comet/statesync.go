@@ -26,7 +26,8 @@ func (a *app) listSnapshots(context.Context) *abci.ResponseListSnapshots {
 		if len(resp.Snapshots) == mostSnapshots {
 			break
 		}
-		resp.Snapshots = append(resp.Snapshots, &abci.Snapshot{Height: s.Height, Format: s.Format, Chunks: s.Chunks, Hash: s.Hash, Metadata: s.Metadata})
+		resp.Snapshots = append(resp.Snapshots, &abci.Snapshot{Height: s.Height, Format: s.Format, Chunks: s.Chunks,
+			Hash: s.Hash, Metadata: s.Metadata})
 	}
 	return resp
 }
@@ -40,7 +41,8 @@ func (a *app) loadSnapshotChunk(_ context.Context, req *abci.RequestLoadSnapshot
 	chunk, err := a.core.StateSync.Chunk(req.Height, req.Format, req.Chunk)
 	if err != nil {
 		if !errors.Is(err, consensus.ErrNoSnapshot) {
-			a.log.Warn("a chunk of a snapshot for peers can not be read", zap.Uint64("height", req.Height), zap.Uint32("chunk", req.Chunk), zap.Error(err))
+			a.log.Warn("a chunk of a snapshot for peers can not be read", zap.Uint64("height", req.Height),
+				zap.Uint32("chunk", req.Chunk), zap.Error(err))
 		}
 		chunk = nil
 	}
@@ -54,7 +56,8 @@ func (a *app) offerSnapshot(ctx context.Context, req *abci.RequestOfferSnapshot)
 	a.synced.Store(time.Now().UnixNano())
 	answer := func(r abci.ResponseOfferSnapshot_Result, err error) (*abci.ResponseOfferSnapshot, error) {
 		if err != nil {
-			a.log.Warn("snapshot refused", zap.Uint64("height", req.Snapshot.GetHeight()), zap.Stringer("answer", r), zap.Error(err))
+			a.log.Warn("snapshot refused", zap.Uint64("height", req.Snapshot.GetHeight()), zap.Stringer("answer", r),
+				zap.Error(err))
 		}
 		return &abci.ResponseOfferSnapshot{Result: r}, nil
 	}
@@ -83,7 +86,8 @@ func (a *app) offerSnapshot(ctx context.Context, req *abci.RequestOfferSnapshot)
 // light client of our child vouches for.
 func (a *app) offer(req *abci.RequestOfferSnapshot) (o consensus.Offer, err error) {
 	s := req.Snapshot
-	o.Snapshot = consensus.Snapshot{Height: s.Height, Format: s.Format, Chunks: s.Chunks, Hash: s.Hash, Metadata: s.Metadata}
+	o.Snapshot = consensus.Snapshot{Height: s.Height, Format: s.Format, Chunks: s.Chunks, Hash: s.Hash,
+		Metadata: s.Metadata}
 	c, err := loadConfig(a.home)
 	if err != nil {
 		return o, err
@@ -93,7 +97,8 @@ func (a *app) offer(req *abci.RequestOfferSnapshot) (o consensus.Offer, err erro
 		return o, err
 	}
 	if t.Height != s.Height || string(t.AppHash) != string(req.AppHash) {
-		return o, fmt.Errorf("the light client vouches for height %d with app hash %x, the offer is of %d with %x", t.Height, t.AppHash, s.Height, req.AppHash)
+		return o, fmt.Errorf("the light client vouches for height %d with app hash %x, the offer is of %d with %x",
+			t.Height, t.AppHash, s.Height, req.AppHash)
 	}
 	o.AppHash, o.BlockHash, o.Time = t.AppHash, t.BlockHash, t.Time
 	o.Chain, err = a.chainStarted()
@@ -107,7 +112,8 @@ func (a *app) chainStarted() (*logv1.ChainStarted, error) {
 	if err != nil {
 		return nil, err
 	}
-	req := &abci.RequestInitChain{ChainId: g.ChainID, Time: g.Time, InitialHeight: int64(g.InitialHeight), AppStateBytes: g.AppState}
+	req := &abci.RequestInitChain{ChainId: g.ChainID, Time: g.Time, InitialHeight: int64(g.InitialHeight),
+		AppStateBytes: g.AppState}
 	for _, v := range g.Validators {
 		req.Validators = append(req.Validators, abci.UpdateValidator(v.PubKey, v.Power, keyEd25519))
 	}
@@ -124,7 +130,8 @@ const chunkPause = 2 * time.Second
 
 // applySnapshotChunk takes a chunk. A damaged one is fetched again, from another; a snapshot that
 // cannot be taken is refused; what went wrong here is tried again.
-func (a *app) applySnapshotChunk(ctx context.Context, req *abci.RequestApplySnapshotChunk) (*abci.ResponseApplySnapshotChunk, error) {
+func (a *app) applySnapshotChunk(ctx context.Context,
+	req *abci.RequestApplySnapshotChunk) (*abci.ResponseApplySnapshotChunk, error) {
 	defer a.working()()
 	a.synced.Store(time.Now().UnixNano())
 	defer func() { a.synced.Store(time.Now().UnixNano()) }()
@@ -138,17 +145,20 @@ func (a *app) applySnapshotChunk(ctx context.Context, req *abci.RequestApplySnap
 	if ctx.Err() != nil {
 		return nil, err
 	}
-	a.log.Warn("chunk of a snapshot not taken", zap.Uint32("chunk", req.Index), zap.String("sender", req.Sender), zap.Error(err))
+	a.log.Warn("chunk of a snapshot not taken", zap.Uint32("chunk", req.Index), zap.String("sender", req.Sender),
+		zap.Error(err))
 	order := new(consensus.ChunkOrderError)
 	switch {
 	case errors.Is(err, consensus.ErrChunk):
-		resp := &abci.ResponseApplySnapshotChunk{Result: abci.ResponseApplySnapshotChunk_RETRY, RefetchChunks: []uint32{req.Index}}
+		resp := &abci.ResponseApplySnapshotChunk{Result: abci.ResponseApplySnapshotChunk_RETRY,
+			RefetchChunks: []uint32{req.Index}}
 		if req.Sender != "" {
 			resp.RejectSenders = []string{req.Sender}
 		}
 		return resp, nil
 	case errors.As(err, &order):
-		return &abci.ResponseApplySnapshotChunk{Result: abci.ResponseApplySnapshotChunk_RETRY, RefetchChunks: []uint32{order.Want}}, nil
+		return &abci.ResponseApplySnapshotChunk{Result: abci.ResponseApplySnapshotChunk_RETRY,
+			RefetchChunks: []uint32{order.Want}}, nil
 	case errors.Is(err, consensus.ErrSnapshot):
 		return &abci.ResponseApplySnapshotChunk{Result: abci.ResponseApplySnapshotChunk_REJECT_SNAPSHOT}, nil
 	case errors.Is(err, consensus.ErrNoSnapshot):

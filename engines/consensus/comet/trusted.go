@@ -70,7 +70,8 @@ func (v voucher) AppHash(ctx context.Context, height uint64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return hash, writeTrusted(v.data, trusted{Height: height, AppHash: hash, BlockHash: s.LastBlockID.Hash, Time: s.LastBlockTime.UTC()})
+	return hash, writeTrusted(v.data, trusted{Height: height, AppHash: hash, BlockHash: s.LastBlockID.Hash,
+		Time: s.LastBlockTime.UTC()})
 }
 
 // providerPause spaces the attempts to reach the RPC servers that the light client begins with.
@@ -110,10 +111,12 @@ func prepareStateSync(ctx context.Context, c *cfg.Config, log cmtlog.Logger) ([]
 	}
 }
 
-func lightClient(ctx context.Context, c *cfg.StateSyncConfig, genesis sm.State, log cmtlog.Logger) (statesync.StateProvider, error) {
+func lightClient(ctx context.Context, c *cfg.StateSyncConfig, genesis sm.State,
+	log cmtlog.Logger) (statesync.StateProvider, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	return statesync.NewLightClientStateProvider(ctx, genesis.ChainID, genesis.Version, genesis.InitialHeight, c.RPCServers,
+	return statesync.NewLightClientStateProvider(ctx, genesis.ChainID, genesis.Version, genesis.InitialHeight,
+		c.RPCServers,
 		light.TrustOptions{Period: c.TrustPeriod, Height: c.TrustHeight, Hash: c.TrustHashBytes()}, log)
 }
 

@@ -53,22 +53,30 @@ func TestWhatCometBFTWouldNotStartWithIsRefusedBefore(t *testing.T) {
 		says   string
 	}{
 		{"db_backend", set(func(c *cfg.Config) { c.DBBackend = "rocksdb" }), ErrHome, "goleveldb"},
-		{"double_sign_check_height", set(func(c *cfg.Config) { c.Consensus.DoubleSignCheckHeight = 10 }), ErrHome, "every restart"},
+		{"double_sign_check_height", set(func(c *cfg.Config) {
+			c.Consensus.DoubleSignCheckHeight = 10
+		}), ErrHome, "every restart"},
 		{"log_level", set(func(c *cfg.Config) { c.LogLevel = "loud" }), ErrHome, "log_level"},
 		{"moniker", set(func(c *cfg.Config) { c.Moniker = "wäldchen" }), ErrHome, "moniker"},
 		{"persistent_peers", set(func(c *cfg.Config) { c.P2P.PersistentPeers = "nonsense" }), ErrHome, "id@host:port"},
 		{"seeds", set(func(c *cfg.Config) { c.P2P.Seeds = id + "@1.2.3.4" }), ErrHome, "seeds"},
-		{"unconditional_peer_ids", set(func(c *cfg.Config) { c.P2P.UnconditionalPeerIDs = "12" }), ErrHome, "unconditional_peer_ids"},
+		{"unconditional_peer_ids", set(func(c *cfg.Config) {
+			c.P2P.UnconditionalPeerIDs = "12"
+		}), ErrHome, "unconditional_peer_ids"},
 		{"p2p", set(func(c *cfg.Config) { c.P2P.ListenAddress = "nonsense" }), ErrHome, "[p2p] laddr"},
 		{"rpc", set(func(c *cfg.Config) { c.RPC.ListenAddress = "tcp://127.0.0.1:99999" }), ErrHome, "0 to 65535"},
 		{"node key garbage", file("config/node_key.json", "garbage"), ErrHome, "node_key.json"},
 		{"node key {}", file("config/node_key.json", "{}"), ErrHome, "node_key.json"},
 		{"node key gone", gone("config/node_key.json"), ErrHome, "node_key.json"},
-		{"validator key garbage", file("config/priv_validator_key.json", "garbage"), ErrHome, "priv_validator_key.json"},
+		{"validator key garbage", file("config/priv_validator_key.json", "garbage"), ErrHome,
+			"priv_validator_key.json"},
 		{"validator key {}", file("config/priv_validator_key.json", "{}"), ErrHome, "priv_validator_key.json"},
-		{"validator key short", file("config/priv_validator_key.json", `{"priv_key":{"type":"tendermint/PrivKeyEd25519","value":"AAAA"}}`), ErrHome, "priv_validator_key.json"},
+		{"validator key short",
+			file("config/priv_validator_key.json", `{"priv_key":{"type":"tendermint/PrivKeyEd25519","value":"AAAA"}}`),
+			ErrHome, "priv_validator_key.json"},
 		{"validator key gone", gone("config/priv_validator_key.json"), ErrHome, "priv_validator_key.json"},
-		{"signing state garbage", file("data/priv_validator_state.json", "garbage"), ErrSigning, "priv_validator_state.json"},
+		{"signing state garbage", file("data/priv_validator_state.json", "garbage"), ErrSigning,
+			"priv_validator_state.json"},
 		{"signing state empty", file("data/priv_validator_state.json", ""), ErrSigning, "priv_validator_state.json"},
 		{"signing state {}", file("data/priv_validator_state.json", "{}"), ErrSigning, "no height"},
 		{"signing state gone", gone("data/priv_validator_state.json"), ErrSigning, "sign twice"},
@@ -94,7 +102,8 @@ func serve(t *testing.T, home string, c *chain) error {
 	t.Helper()
 	self, err := os.Executable()
 	require.NoError(t, err)
-	d := Driver{Home: home, Command: []string{self, ChildCommand}, Intensity: supervisor.Intensity{Max: 3, Period: time.Minute}}
+	d := Driver{Home: home, Command: []string{self, ChildCommand},
+		Intensity: supervisor.Intensity{Max: 3, Period: time.Minute}}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	s, err := d.Start(c.core("test"))(ctx)
@@ -154,7 +163,9 @@ func TestDataOfDifferentTimesEndTheTree(t *testing.T) {
 		{"state.db is gone", func(t *testing.T, home string, _ *chain) {
 			require.NoError(t, os.RemoveAll(filepath.Join(home, "data", "state.db")))
 		}, "panic: StoreBlockHeight"},
-		{"our app hash is another", func(_ *testing.T, _ string, c *chain) { c.state.AppHash = make([]byte, 32) }, "panic: state.AppHash does not match"},
+		{"our app hash is another", func(_ *testing.T, _ string, c *chain) {
+			c.state.AppHash = make([]byte, 32)
+		}, "panic: state.AppHash does not match"},
 	} {
 		if i > 2 && os.Getenv("COPPICE_SOAK") == "" {
 			break
@@ -196,7 +207,8 @@ func TestStartsThatFailInARowEndTheTree(t *testing.T) {
 	err := s.judge(taken)
 	require.ErrorIs(t, err, ErrFinal)
 	require.ErrorIs(t, err, suture.ErrTerminateSupervisorTree)
-	require.ErrorContains(t, err, "CometBFT ended 12 times in a row before it was up, at last with: listen tcp 127.0.0.1:26657: bind: address already in use")
+	require.ErrorContains(t, err, "CometBFT ended 12 times in a row before it was up, at last with: listen tcp "+
+		"127.0.0.1:26657: bind: address already in use")
 	require.NotErrorIs(t, err, ErrHome)
 
 	s.came() // one that came up
@@ -242,7 +254,8 @@ func TestWhatAProcessEndedOfIsTold(t *testing.T) {
 
 	core, logs := observer.New(zap.ErrorLevel)
 	tr := &tree{Driver: Driver{Log: zap.New(core)}, starts: s}
-	for _, l := range []string{"I[x] all is well", "E[x] a peer", "E[x] CONSENSUS FAILURE!!! err=...", "panic: out of luck", "goroutine 1 [running]:"} {
+	for _, l := range []string{"I[x] all is well", "E[x] a peer", "E[x] CONSENSUS FAILURE!!! err=...",
+		"panic: out of luck", "goroutine 1 [running]:"} {
 		tr.stderr([]byte(l))
 	}
 	require.Equal(t, 2, logs.Len(), "what ends it is an error: %v", logs.All())
@@ -250,7 +263,8 @@ func TestWhatAProcessEndedOfIsTold(t *testing.T) {
 	require.ErrorContains(t, err, "panic: out of luck", "the begin of a panic, not the end of its stack")
 	s.begin()
 	tr.stdout([]byte("LoadState: Data has been corrupted or its spec has changed:"))
-	require.ErrorIs(t, s.judge(ended(1)), ErrChainDamage, "where CometBFT ends the process it says so on stdout, and by status 1")
+	require.ErrorIs(t, s.judge(ended(1)), ErrChainDamage,
+		"where CometBFT ends the process it says so on stdout, and by status 1")
 	tr.stdout([]byte(upLine))
 	require.True(t, s.up)
 }
@@ -285,7 +299,8 @@ func TestAddressesThatCometBFTCannotListenOn(t *testing.T) {
 		require.ErrorContains(t, err, c.says)
 		require.NoDirExists(t, home, "nothing was made")
 	}
-	for _, c := range [][2]string{{"0.0.0.0:5", "[::1]:6"}, {"127.0.0.1:0", "127.0.0.1:0"}, {"127.0.0.2:5", "127.0.0.3:5"}, {"node-1.example.org:5", ":6"}} {
+	for _, c := range [][2]string{{"0.0.0.0:5", "[::1]:6"}, {"127.0.0.1:0", "127.0.0.1:0"},
+		{"127.0.0.2:5", "127.0.0.3:5"}, {"node-1.example.org:5", ":6"}} {
 		require.NoError(t, checkAddresses("tcp://"+c[0], "tcp://"+c[1]))
 	}
 	require.NoError(t, checkAddresses("tcp://127.0.0.1:5", "tcp://127.0.0.1:6,unix:///a/b"))

@@ -28,7 +28,8 @@ func updates(recs []*logv1.ValidatorUpdate) ([]abci.ValidatorUpdate, error) {
 		if r.KeyType != keyEd25519 {
 			return nil, fmt.Errorf("a validator key of kind %q, want %s", r.KeyType, keyEd25519)
 		}
-		out = append(out, abci.ValidatorUpdate{PubKey: pc.PublicKey{Sum: &pc.PublicKey_Ed25519{Ed25519: r.PubKey}}, Power: r.Power})
+		out = append(out, abci.ValidatorUpdate{PubKey: pc.PublicKey{Sum: &pc.PublicKey_Ed25519{Ed25519: r.PubKey}},
+			Power: r.Power})
 	}
 	return out, nil
 }

@@ -69,7 +69,8 @@ func (t *tree) startWatchdog(context.Context) (supervisor.Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &watchdog{timing: t.timing, stateSync: t.stateSync, app: t.app, pool: t.core.Feed, rpc: c, sup: t.sup, log: t.Log}, nil
+	return &watchdog{timing: t.timing, stateSync: t.stateSync, app: t.app, pool: t.core.Feed, rpc: c, sup: t.sup,
+		log: t.Log}, nil
 }
 
 // String names the service in reports.
@@ -132,12 +133,14 @@ func (w *watchdog) Serve(ctx context.Context) error {
 		}
 		if !act {
 			if why != told {
-				w.log.Warn("the committed height stands still", zap.Uint64("height", height), zap.Duration("for", stood.total), zap.String("reason", why))
+				w.log.Warn("the committed height stands still", zap.Uint64("height", height),
+					zap.Duration("for", stood.total), zap.String("reason", why))
 				told = why
 			}
 			continue
 		}
-		w.log.Warn("restarting CometBFT: the committed height stands still", zap.Uint64("height", height), zap.Duration("for", stood.total), zap.String("reason", why))
+		w.log.Warn("restarting CometBFT: the committed height stands still", zap.Uint64("height", height),
+			zap.Duration("for", stood.total), zap.String("reason", why))
 		if err := supervisor.Recycle(ctx, w.sup, childProcess); err != nil {
 			return err
 		}

@@ -84,7 +84,8 @@ func (w *watched) RoundTrip(r *http.Request) (*http.Response, error) {
 		answer = fmt.Sprintf(`{"n_peers":"1","peers":[{"node_info":{"id":"aa"},"connection_status":{"RecvMonitor":{"Idle":"%d"}}}]}`, w.idle.Load())
 	}
 	body := fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":%s}`, q.ID, answer)
-	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)),
+		Request: r}, nil
 }
 
 // wakesFor is less than a round.
@@ -112,9 +113,14 @@ func watchOver(t *testing.T) *watched {
 	w.sup, err = supervisor.New(supervisor.Spec{Name: "consensus", Build: supervisor.Children(
 		supervisor.Child{ID: childProcess, Start: func(context.Context) (supervisor.Service, error) {
 			w.starts.Add(1)
-			return supervisor.ServiceFunc(func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) }), nil
+			return supervisor.ServiceFunc(func(ctx context.Context) error {
+				<-ctx.Done()
+				return context.Cause(ctx)
+			}), nil
 		}},
-		supervisor.Child{ID: childWatchdog, Start: func(context.Context) (supervisor.Service, error) { return w.watchdog, nil }},
+		supervisor.Child{ID: childWatchdog, Start: func(context.Context) (supervisor.Service, error) {
+			return w.watchdog, nil
+		}},
 	)})
 	require.NoError(t, err)
 	run, err := w.sup.Start(context.Background())
@@ -171,7 +177,8 @@ func TestAStartHasABoundOfItsOwn(t *testing.T) {
 // before it has a block. It is left alone.
 func TestACometBFTThatWakesIsLeftAlone(t *testing.T) {
 	for name, after := range map[string]time.Duration{
-		"before the question": 0, "as it is asked": 4 * time.Second, "while it is asked": 6 * time.Second, "as its time is over": 7500 * time.Millisecond,
+		"before the question": 0, "as it is asked": 4 * time.Second, "while it is asked": 6 * time.Second,
+		"as its time is over": 7500 * time.Millisecond,
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

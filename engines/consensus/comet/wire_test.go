@@ -21,12 +21,14 @@ func read(b []byte) (*abci.Request, error) {
 }
 
 func TestAFrameIsReadWhateverPiecesItComesIn(t *testing.T) {
-	req := abci.ToRequestFinalizeBlock(&abci.RequestFinalizeBlock{Height: 7, Txs: [][]byte{bytes.Repeat([]byte("x"), 3<<20)}})
+	req := abci.ToRequestFinalizeBlock(&abci.RequestFinalizeBlock{Height: 7,
+		Txs: [][]byte{bytes.Repeat([]byte("x"), 3<<20)}})
 	b, err := req.Marshal()
 	require.NoError(t, err)
 	stream := append(comettest.Frame(b), comettest.Frame([]byte{26, 0})...)
 	for name, r := range map[string]io.Reader{
-		"whole": bytes.NewReader(stream), "halves": iotest.HalfReader(bytes.NewReader(stream)), "with the error": iotest.DataErrReader(bytes.NewReader(stream)),
+		"whole": bytes.NewReader(stream), "halves": iotest.HalfReader(bytes.NewReader(stream)),
+		"with the error": iotest.DataErrReader(bytes.NewReader(stream)),
 	} {
 		br := bufio.NewReader(r)
 		got, buf, err := readRequest(br, 8<<20, nil)

@@ -91,7 +91,8 @@ func (d *driver) run(ctx context.Context) error {
 		if state, err = d.core.Ordering.InitChain(ctx, d.core.Genesis); errors.Is(err, engines.ErrDown) {
 			return err
 		} else if err != nil {
-			return fmt.Errorf("start of chain %s: %w: %w", d.core.Genesis.GetChainId(), err, suture.ErrTerminateSupervisorTree)
+			return fmt.Errorf("start of chain %s: %w: %w", d.core.Genesis.GetChainId(), err,
+				suture.ErrTerminateSupervisorTree)
 		}
 	}
 	if info.Leftover != nil {

@@ -38,7 +38,8 @@ func (c *core) InitChain(_ context.Context, rec *logv1.ChainStarted) (engines.Ch
 	if c.state.Started() {
 		return c.state, nil
 	}
-	c.state = engines.ChainState{ChainID: rec.ChainId, InitialHeight: rec.InitialHeight, Params: engines.DefaultParams()}
+	c.state = engines.ChainState{ChainID: rec.ChainId, InitialHeight: rec.InitialHeight,
+		Params: engines.DefaultParams()}
 	return c.state, nil
 }
 
@@ -75,7 +76,8 @@ func (c *core) Take(ctx context.Context, maxTxs, _ int) ([][]byte, error) {
 func start(t *testing.T, s Solo, c *core) (stop func() error) {
 	t.Helper()
 	c.offer = make(chan [][]byte)
-	service, err := s.Start(consensus.Core{Ordering: c, Pool: c, Genesis: &logv1.ChainStarted{ChainId: "test", InitialHeight: 1}})(t.Context())
+	service, err := s.Start(consensus.Core{Ordering: c, Pool: c,
+		Genesis: &logv1.ChainStarted{ChainId: "test", InitialHeight: 1}})(t.Context())
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

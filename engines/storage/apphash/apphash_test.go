@@ -137,8 +137,9 @@ func TestGolden(t *testing.T) {
 	a.Add(h.Key([]byte{0, 0xff}, nil))
 	check(1, golden[3])
 	r := &logv1.TxResult{
-		Id: []byte("0123456789abcdef0123456789abcdef"), Version: engines.Version{Period: 1, Height: 7, Index: 2}.Proto(),
-		Code: logv1.Code_CODE_OK, Data: []byte("data"), ValidUntilMs: 1_700_000_000_000,
+		Id:      []byte("0123456789abcdef0123456789abcdef"),
+		Version: engines.Version{Period: 1, Height: 7, Index: 2}.Proto(),
+		Code:    logv1.Code_CODE_OK, Data: []byte("data"), ValidUntilMs: 1_700_000_000_000,
 	}
 	a.Add(h.ID(r))
 	check(1, golden[4])

@@ -35,7 +35,8 @@ func read(t *testing.T, disk vfs.FS, path string) string {
 
 // put makes a directory with one file, and gives it its name.
 func put(disk vfs.FS, d durable.Dir, name string) error {
-	return errors.Join(disk.MkdirAll(d.New(), 0o700), durable.WriteFile(disk, disk.PathJoin(d.New(), "file"), []byte(name)), d.Publish(name))
+	return errors.Join(disk.MkdirAll(d.New(), 0o700),
+		durable.WriteFile(disk, disk.PathJoin(d.New(), "file"), []byte(name)), d.Publish(name))
 }
 
 // everyCrash does something on a disk with each crash that may come in it, before each of its

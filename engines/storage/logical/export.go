@@ -30,7 +30,8 @@ func (d Dir) Take(ctx context.Context, p *storage.Pinned, t Taking) (m Metadata,
 		t.ChunkBytes = DefaultChunkBytes
 	}
 	if t.ChunkBytes < MinChunkBytes || t.ChunkBytes > MaxChunkBytes || len(p.ChainID()) > math.MaxUint8 {
-		return m, fmt.Errorf("%w: chunks of %d bytes, want %d to %d", ErrSnapshot, t.ChunkBytes, MinChunkBytes, MaxChunkBytes)
+		return m, fmt.Errorf("%w: chunks of %d bytes, want %d to %d", ErrSnapshot, t.ChunkBytes, MinChunkBytes,
+			MaxChunkBytes)
 	}
 	tmp := d.durable().New()
 	if err := errors.Join(d.FS.RemoveAll(tmp), d.FS.MkdirAll(tmp, 0o700)); err != nil {
@@ -43,13 +44,15 @@ func (d Dir) Take(ctx context.Context, p *storage.Pinned, t Taking) (m Metadata,
 		}
 	}()
 	w := &writer{fs: d.FS, dir: tmp, buf: []byte(preamble), Metadata: Metadata{
-		ChainID: p.ChainID(), Period: p.Period(), Height: p.Height(), AppHash: p.AppHash(), Clock: p.Clock(), ChunkBytes: t.ChunkBytes,
+		ChainID: p.ChainID(), Period: p.Period(), Height: p.Height(), AppHash: p.AppHash(), Clock: p.Clock(),
+		ChunkBytes: t.ChunkBytes,
 	}}
 	if err := w.export(ctx, p, t.Pace); err != nil {
 		return m, err
 	}
 	if keys, ids := p.Size(); w.Keys != keys || w.IDs != ids {
-		return m, fmt.Errorf("%w: %d keys and %d ids were read, want %d and %d", storage.ErrDamaged, w.Keys, w.IDs, keys, ids)
+		return m, fmt.Errorf("%w: %d keys and %d ids were read, want %d and %d", storage.ErrDamaged, w.Keys,
+			w.IDs, keys, ids)
 	}
 	if err := durable.WriteFile(d.FS, d.FS.PathJoin(tmp, metadataName), w.Encode()); err != nil {
 		return m, err
@@ -69,7 +72,8 @@ type writer struct {
 }
 
 func (w *writer) export(ctx context.Context, p *storage.Pinned, pace func(context.Context) error) error {
-	for _, piece := range []func(s *storage.Snapshot, last []byte) (now []byte, done bool, err error){w.keysPiece, w.idsPiece} {
+	for _, piece := range []func(s *storage.Snapshot, last []byte) (now []byte, done bool, err error){w.keysPiece,
+		w.idsPiece} {
 		var last []byte
 		for done := false; !done; {
 			if err := p.Read(func(s *storage.Snapshot) (err error) {

@@ -33,11 +33,14 @@ func (a *again) ID(r *logv1.TxResult) error {
 // memory than came, and depends on the bytes alone; what reads as a stream is written the same way
 // (numbers may come in a longer form than ours).
 func FuzzStream(f *testing.F) {
-	good := appendKey(appendKey([]byte(preamble), storage.Entry{Key: []byte("a"), Value: []byte("value")}), storage.Entry{Key: []byte("b")})
-	good = appendID(good, &logv1.TxResult{Id: bytes.Repeat([]byte{7}, 32), Version: engines.Version{Height: 3}.Proto(), Code: 1, ValidUntilMs: -5, Data: []byte("data")})
+	good := appendKey(appendKey([]byte(preamble), storage.Entry{Key: []byte("a"), Value: []byte("value")}),
+		storage.Entry{Key: []byte("b")})
+	good = appendID(good, &logv1.TxResult{Id: bytes.Repeat([]byte{7}, 32), Version: engines.Version{Height: 3}.Proto(),
+		Code: 1, ValidUntilMs: -5, Data: []byte("data")})
 	f.Add(good, uint8(2), uint8(1), uint8(3))
 	f.Add(good, uint8(0), uint8(0), uint8(1))
-	f.Add(append([]byte(preamble), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01), uint8(1), uint8(0), uint8(255))
+	f.Add(append([]byte(preamble), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01), uint8(1),
+		uint8(0), uint8(255))
 	f.Fuzz(func(t *testing.T, stream []byte, keys, ids, piece uint8) {
 		read := func(step int) ([]byte, error) {
 			a := &again{t: t, out: []byte(preamble)}
@@ -66,7 +69,8 @@ func FuzzStream(f *testing.F) {
 
 // FuzzMetadata: whatever reads as metadata is written the same way, and within its bounds.
 func FuzzMetadata(f *testing.F) {
-	m := Metadata{ChainID: "orchard", Height: 5, AppHash: make([]byte, 32), Clock: genesis, Keys: 1, Bytes: 100, ChunkBytes: 64, Chunks: make([][32]byte, 2)}
+	m := Metadata{ChainID: "orchard", Height: 5, AppHash: make([]byte, 32), Clock: genesis, Keys: 1, Bytes: 100,
+		ChunkBytes: 64, Chunks: make([][32]byte, 2)}
 	f.Add(m.Encode())
 	f.Add([]byte(magic))
 	f.Fuzz(func(t *testing.T, b []byte) {

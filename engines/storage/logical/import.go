@@ -41,12 +41,15 @@ type Import struct {
 func NewImport(m Metadata, to Target) (*Import, error) {
 	switch c := to.Chain; {
 	case m.ChainID != c.ChainId || m.Period != c.Period:
-		return nil, fmt.Errorf("%w: it is of chain %q (period %d), this is %q (period %d)", ErrSnapshot, m.ChainID, m.Period, c.ChainId, c.Period)
+		return nil, fmt.Errorf("%w: it is of chain %q (period %d), this is %q (period %d)", ErrSnapshot, m.ChainID,
+			m.Period, c.ChainId, c.Period)
 	case string(m.AppHash) != string(to.AppHash):
-		return nil, fmt.Errorf("%w: it is of app hash %x, the chain's at height %d is %x", ErrSnapshot, m.AppHash, m.Height, to.AppHash)
+		return nil, fmt.Errorf("%w: it is of app hash %x, the chain's at height %d is %x", ErrSnapshot, m.AppHash,
+			m.Height, to.AppHash)
 	// an earlier period may have had a later time
 	case m.Clock.Before(to.Time), m.Period == 0 && !m.Clock.Equal(to.Time):
-		return nil, fmt.Errorf("%w: its clock is at %v, block %d is of %v", ErrSnapshot, m.Clock.UTC(), m.Height, to.Time.UTC())
+		return nil, fmt.Errorf("%w: its clock is at %v, block %d is of %v", ErrSnapshot, m.Clock.UTC(), m.Height,
+			to.Time.UTC())
 	}
 	return &Import{Metadata: m, to: to}, nil
 }
@@ -99,9 +102,10 @@ func (i *Import) begin() (err error) {
 	if err := i.to.FS.RemoveAll(i.to.Dir); err != nil {
 		return err
 	}
-	i.b, err = storage.NewBuilder(i.to.Dir, storage.Options{FS: i.to.FS, CacheBytes: 8 << 20, OnFatal: i.to.Fatal}, storage.BlockMeta{
-		Period: i.Period, Height: i.Height, Hash: i.to.BlockHash, Time: i.to.Time, AppHash: i.AppHash,
-	})
+	i.b, err = storage.NewBuilder(i.to.Dir, storage.Options{FS: i.to.FS, CacheBytes: 8 << 20, OnFatal: i.to.Fatal},
+		storage.BlockMeta{
+			Period: i.Period, Height: i.Height, Hash: i.to.BlockHash, Time: i.to.Time, AppHash: i.AppHash,
+		})
 	i.d = decoder{to: i.b, keys: i.Keys, ids: i.IDs}
 	return err
 }

@@ -84,7 +84,8 @@ func (n *node) block(writes ...write) {
 	at := n.db.State()
 	b := engines.Block{ChainID: at.ChainID, Height: at.Next(), Time: at.Time.Add(time.Second)}
 	for i := range writes {
-		raw, err := engines.Tx{Backend: "kv", Nonce: fmt.Appendf(nil, "%d-%d", b.Height, i), ValidUntil: b.Time.Add(10 * time.Second)}.Encode()
+		raw, err := engines.Tx{Backend: "kv", Nonce: fmt.Appendf(nil, "%d-%d", b.Height, i),
+			ValidUntil: b.Time.Add(10 * time.Second)}.Encode()
 		require.NoError(n.t, err)
 		b.Txs = append(b.Txs, raw)
 	}
@@ -94,13 +95,15 @@ func (n *node) block(writes ...write) {
 	for i, w := range writes {
 		v := engines.Version{Height: b.Height, Index: uint32(i)}
 		c := &logv1.Change{Version: v.Proto(), Key: []byte(w.key), Value: []byte(w.value), Delete: w.del}
-		require.NoError(n.t, n.db.Finish(v, []*logv1.Change{c}, &logv1.TxResult{Data: []byte(w.value), Log: fmt.Sprint("text of ", n.fs)}))
+		require.NoError(n.t, n.db.Finish(v, []*logv1.Change{c},
+			&logv1.TxResult{Data: []byte(w.value), Log: fmt.Sprint("text of ", n.fs)}))
 	}
 	s, err := n.db.Seal()
 	require.NoError(n.t, err)
 	n.index++
 	require.NoError(n.t, n.db.Commit(n.index, &logv1.BlockCommitted{
-		ChainId: b.ChainID, Height: b.Height, BlockHash: b.Hash, TimeNs: b.Time.UnixNano(), Results: s.Results, Changes: s.Changes, AppHash: s.AppHash,
+		ChainId: b.ChainID, Height: b.Height, BlockHash: b.Hash, TimeNs: b.Time.UnixNano(), Results: s.Results,
+		Changes: s.Changes, AppHash: s.AppHash,
 	}))
 }
 
@@ -120,13 +123,15 @@ func (n *node) take(chunk uint32) Metadata {
 // target is a joining node's: what it knows by itself and by its consensus.
 func (n *node) target(fs vfs.FS) Target {
 	s := n.db.State()
-	return Target{FS: fs, Dir: "data/import", Chain: chainStarted(), AppHash: s.AppHash, BlockHash: s.BlockHash, Time: s.Time}
+	return Target{FS: fs, Dir: "data/import", Chain: chainStarted(), AppHash: s.AppHash, BlockHash: s.BlockHash,
+		Time: s.Time}
 }
 
 func drawBlock(t *rapid.T) []write {
 	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) write {
 		return write{
-			key: rapid.StringMatching(`[a-c]{1,3}`).Draw(t, "key"), value: rapid.StringN(0, 60, 200).Draw(t, "value"), del: rapid.IntRange(0, 3).Draw(t, "del") == 0,
+			key: rapid.StringMatching(`[a-c]{1,3}`).Draw(t, "key"), value: rapid.StringN(0, 60, 200).Draw(t, "value"),
+			del: rapid.IntRange(0, 3).Draw(t, "del") == 0,
 		}
 	}), 0, 8).Draw(t, "block")
 }
@@ -251,10 +256,12 @@ func TestAnAppliedTransactionIsRefusedAfterJoining(t *testing.T) {
 	c := join(t, n, m)
 	defer c.db.Close()
 	at := n.db.State()
-	raw, err := engines.Tx{Backend: "kv", Nonce: fmt.Appendf(nil, "%d-0", at.Height), ValidUntil: at.Time.Add(10 * time.Second)}.Encode()
+	raw, err := engines.Tx{Backend: "kv", Nonce: fmt.Appendf(nil, "%d-0", at.Height),
+		ValidUntil: at.Time.Add(10 * time.Second)}.Encode()
 	require.NoError(t, err)
 	for _, db := range []*storage.DB{n.db, c.db} {
-		refused, err := db.Begin(engines.Block{ChainID: at.ChainID, Height: at.Next(), Time: at.Time.Add(time.Second), Txs: [][]byte{raw}})
+		refused, err := db.Begin(engines.Block{ChainID: at.ChainID, Height: at.Next(), Time: at.Time.Add(time.Second),
+			Txs: [][]byte{raw}})
 		require.NoError(t, err)
 		require.Equal(t, logv1.Code_CODE_REPEATED, refused[0].GetCode())
 	}
@@ -290,15 +297,20 @@ func TestBadChunksAreToldFromBadSnapshots(t *testing.T) {
 	// Snapshots that hold together and are not of this state: whoever made them up listed the right
 	// hashes.
 	for what, forge := range map[string]func(m *Metadata, stream []byte) []byte{
-		"a value is another":     func(_ *Metadata, s []byte) []byte { s[40] ^= 1; return s },
-		"a key is missing":       func(m *Metadata, s []byte) []byte { m.Keys--; return append(s[:14], s[14+1+int(s[14])+1+7:]...) },
-		"it ends too soon":       func(_ *Metadata, s []byte) []byte { return s[:len(s)-5] },
-		"it goes on":             func(_ *Metadata, s []byte) []byte { return append(s, 1, 'k', 1, 'v') },
-		"fewer ids":              func(m *Metadata, s []byte) []byte { m.IDs--; return s },
-		"more ids":               func(m *Metadata, s []byte) []byte { m.IDs++; return s },
-		"nothing at all":         func(*Metadata, []byte) []byte { return []byte(preamble) },
-		"another beginning":      func(_ *Metadata, s []byte) []byte { s[0]++; return s },
-		"a key of enormous size": func(_ *Metadata, s []byte) []byte { return append(s[:14], 0xff, 0xff, 0xff, 0xff, 0xff, 1) },
+		"a value is another": func(_ *Metadata, s []byte) []byte { s[40] ^= 1; return s },
+		"a key is missing": func(m *Metadata, s []byte) []byte {
+			m.Keys--
+			return append(s[:14], s[14+1+int(s[14])+1+7:]...)
+		},
+		"it ends too soon":  func(_ *Metadata, s []byte) []byte { return s[:len(s)-5] },
+		"it goes on":        func(_ *Metadata, s []byte) []byte { return append(s, 1, 'k', 1, 'v') },
+		"fewer ids":         func(m *Metadata, s []byte) []byte { m.IDs--; return s },
+		"more ids":          func(m *Metadata, s []byte) []byte { m.IDs++; return s },
+		"nothing at all":    func(*Metadata, []byte) []byte { return []byte(preamble) },
+		"another beginning": func(_ *Metadata, s []byte) []byte { s[0]++; return s },
+		"a key of enormous size": func(_ *Metadata, s []byte) []byte {
+			return append(s[:14], 0xff, 0xff, 0xff, 0xff, 0xff, 1)
+		},
 		"a number without end": func(_ *Metadata, s []byte) []byte {
 			return append(s[:14], "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"...)
 		},
@@ -488,7 +500,8 @@ func TestACrashWhileASnapshotIsTakenLeavesWholeOnes(t *testing.T) {
 		var armed atomic.Bool
 		fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
 			if armed.Load() && ops.Add(1) == at {
-				after = mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: int(at*37) % 101, RNG: rand.New(rand.NewPCG(uint64(at), 1))})
+				after = mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: int(at*37) % 101,
+					RNG: rand.New(rand.NewPCG(uint64(at), 1))})
 			}
 			return nil
 		}))
@@ -535,7 +548,8 @@ func TestACrashWhileASnapshotIsImportedLeavesNoState(t *testing.T) {
 		var after *vfs.MemFS
 		to := n.target(errorfs.Wrap(mem, errorfs.InjectorFunc(func(errorfs.Op) error {
 			if ops.Add(1) == at {
-				after = mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: int(at*37) % 101, RNG: rand.New(rand.NewPCG(uint64(at), 2))})
+				after = mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: int(at*37) % 101,
+					RNG: rand.New(rand.NewPCG(uint64(at), 2))})
 			}
 			return nil
 		})))

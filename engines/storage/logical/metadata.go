@@ -122,7 +122,8 @@ func Decode(b []byte) (m Metadata, err error) {
 	case m.ChainID == "" || m.Height == 0 || m.Height > math.MaxInt64:
 		return m, fmt.Errorf("%w: it is of chain %q at height %d", ErrSnapshot, m.ChainID, m.Height)
 	case m.ChunkBytes < MinChunkBytes || m.ChunkBytes > MaxChunkBytes:
-		return m, fmt.Errorf("%w: chunks of %d bytes, want %d to %d", ErrSnapshot, m.ChunkBytes, MinChunkBytes, MaxChunkBytes)
+		return m, fmt.Errorf("%w: chunks of %d bytes, want %d to %d", ErrSnapshot, m.ChunkBytes, MinChunkBytes,
+			MaxChunkBytes)
 	case n == 0 || uint64(n) != chunksOf(m.Bytes, m.ChunkBytes):
 		return m, fmt.Errorf("%w: %d chunks of %d bytes for a stream of %d", ErrSnapshot, n, m.ChunkBytes, m.Bytes)
 	}

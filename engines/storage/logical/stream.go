@@ -62,7 +62,8 @@ func (d *decoder) feed(p []byte) error {
 // end tells whether the stream may end here.
 func (d *decoder) end() error {
 	if !d.begun || len(d.rest) > 0 || d.keys > 0 || d.ids > 0 {
-		return fmt.Errorf("%w: its stream ends with %d keys, %d ids and %d bytes of a record missing or left over", ErrSnapshot, d.keys, d.ids, len(d.rest))
+		return fmt.Errorf("%w: its stream ends with %d keys, %d ids and %d bytes of a record missing or left over",
+			ErrSnapshot, d.keys, d.ids, len(d.rest))
 	}
 	return nil
 }
@@ -98,7 +99,8 @@ func (d *decoder) record(p []byte) (n int, err error) {
 			return 0, fmt.Errorf("%w: the result of %x: %w", ErrSnapshot, id, err)
 		}
 		d.ids--
-		return c.n, d.to.ID(&logv1.TxResult{Id: clone(id), Version: v.Proto(), Code: logv1.Code(code), ValidUntilMs: until, Data: clone(data)})
+		return c.n, d.to.ID(&logv1.TxResult{Id: clone(id), Version: v.Proto(), Code: logv1.Code(code),
+			ValidUntilMs: until, Data: clone(data)})
 	}
 	return 0, fmt.Errorf("%w: its stream goes on after its last record", ErrSnapshot)
 }

@@ -113,7 +113,8 @@ func (d Dir) Find(id string) (Manifest, error) {
 		}
 		return list[len(list)-1].Manifest, nil
 	}
-	if there, err := exists(d.FS, d.path(id)); err != nil || !there || durable.IsTemporary(id) || strings.ContainsAny(id, `/\`) {
+	if there, err := exists(d.FS, d.path(id)); err != nil || !there || durable.IsTemporary(id) ||
+		strings.ContainsAny(id, `/\`) {
 		return Manifest{}, errors.Join(err, fmt.Errorf("%w: %q in %s", ErrNone, id, d.Path))
 	}
 	return d.manifest(id)
@@ -162,7 +163,8 @@ func (d Dir) describe(ctx context.Context, dir string, t Taking) (m Manifest, er
 	if m, err = scan(ctx, d.FS, dir, t.Progress, t.Pace); err != nil {
 		return m, fmt.Errorf("snapshot: %w", err)
 	}
-	m.Format, m.ID, m.Program, m.Source, m.Created = Format, m.id(), t.Program, t.Source, t.Now.UTC().Truncate(time.Millisecond)
+	m.Format, m.ID, m.Program, m.Source, m.Created = Format, m.id(), t.Program, t.Source, t.Now.UTC().Truncate(
+		time.Millisecond)
 	names, err := d.FS.List(dir)
 	if err != nil {
 		return m, err
@@ -187,7 +189,8 @@ func (d Dir) describe(ctx context.Context, dir string, t Taking) (m Manifest, er
 }
 
 // scan opens a state read-only, recomputes its app hash, and answers what it is.
-func scan(ctx context.Context, fs vfs.FS, dir string, progress func(done, total uint64), pace func(context.Context) error) (m Manifest, err error) {
+func scan(ctx context.Context, fs vfs.FS, dir string, progress func(done, total uint64),
+	pace func(context.Context) error) (m Manifest, err error) {
 	db, err := storage.Open(dir, storage.Options{FS: fs, ReadOnly: true, CacheBytes: 8 << 20})
 	if err != nil {
 		return m, err
@@ -217,7 +220,8 @@ func scan(ctx context.Context, fs vfs.FS, dir string, progress func(done, total 
 		return m, err
 	}
 	return Manifest{
-		ChainID: s.ChainID, Period: s.Period, Height: s.Height, AppHash: s.AppHash, StateRoot: db.Root(), Keys: stat.Keys, IDs: stat.IDs,
+		ChainID: s.ChainID, Period: s.Period, Height: s.Height, AppHash: s.AppHash, StateRoot: db.Root(),
+		Keys: stat.Keys, IDs: stat.IDs,
 		LogID: id[:], Index: s.Index,
 	}, nil
 }
@@ -258,7 +262,8 @@ func verify(ctx context.Context, fs vfs.FS, dir string, m Manifest, progress fun
 		return damaged("%w", err)
 	}
 	if !is.Same(m) || is.Index != m.Index || !bytes.Equal(is.LogID, m.LogID) {
-		return damaged("it holds %s at height %d, record %d of log %v, app hash %v; its manifest says %s at %d, record %d of log %v, app hash %v",
+		return damaged("it holds %s at height %d, record %d of log %v, app hash %v; its manifest says %s at %d, "+
+			"record %d of log %v, app hash %v",
 			is.ChainID, is.Height, is.Index, is.LogID, is.AppHash, m.ChainID, m.Height, m.Index, m.LogID, m.AppHash)
 	}
 	return nil

@@ -66,13 +66,15 @@ func ID(period, height, index uint64) string { return fmt.Sprintf("%d-%d-%d", pe
 
 // Same tells whether m and o are of one and the same state: their files may differ.
 func (m Manifest) Same(o Manifest) bool {
-	return m.ChainID == o.ChainID && m.Period == o.Period && m.Height == o.Height && bytes.Equal(m.AppHash, o.AppHash) && bytes.Equal(m.StateRoot, o.StateRoot)
+	return m.ChainID == o.ChainID && m.Period == o.Period && m.Height == o.Height && bytes.Equal(m.AppHash,
+		o.AppHash) && bytes.Equal(m.StateRoot, o.StateRoot)
 }
 
 // Hash names the state that m is of: SHA-256 over chain, period, height, app hash and state root.
 func (m Manifest) Hash() []byte {
 	h := sha256.New()
-	fmt.Fprintf(h, "coppice snapshot\x00%d %s %d %d %x %x", len(m.ChainID), m.ChainID, m.Period, m.Height, []byte(m.AppHash), []byte(m.StateRoot))
+	fmt.Fprintf(h, "coppice snapshot\x00%d %s %d %d %x %x", len(m.ChainID), m.ChainID, m.Period, m.Height,
+		[]byte(m.AppHash), []byte(m.StateRoot))
 	return h.Sum(nil)
 }
 
@@ -94,7 +96,8 @@ func ParseManifest(data []byte) (m Manifest, err error) {
 	case m.Format != Format:
 		return m, fmt.Errorf("%w: %s: format %d, want %d", ErrDamaged, manifestName, m.Format, Format)
 	case m.ID != m.id():
-		return m, fmt.Errorf("%w: %s: id %q, want %q by its period, height and index", ErrDamaged, manifestName, m.ID, m.id())
+		return m, fmt.Errorf("%w: %s: id %q, want %q by its period, height and index", ErrDamaged, manifestName,
+			m.ID, m.id())
 	}
 	return m, nil
 }

@@ -61,18 +61,22 @@ func (s *state) blocks(n int) {
 	s.t.Helper()
 	for range n {
 		at := s.db.State()
-		raw, err := engines.Tx{Backend: "kv", Nonce: fmt.Appendf(nil, "%d", at.Height), ValidUntil: genesis.Add(time.Minute)}.Encode()
+		raw, err := engines.Tx{Backend: "kv", Nonce: fmt.Appendf(nil, "%d", at.Height),
+			ValidUntil: genesis.Add(time.Minute)}.Encode()
 		require.NoError(s.t, err)
 		b := engines.Block{ChainID: at.ChainID, Height: at.Next(), Time: genesis, Txs: [][]byte{raw}}
 		b.Hash = b.ContentHash()
 		_, err = s.db.Begin(b)
 		require.NoError(s.t, err)
 		v := engines.Version{Height: b.Height}
-		require.NoError(s.t, s.db.Finish(v, []*logv1.Change{{Version: v.Proto(), Key: fmt.Appendf(nil, "k%d", b.Height%5), Value: fmt.Appendf(nil, "%d", b.Height)}}, &logv1.TxResult{}))
+		require.NoError(s.t, s.db.Finish(v,
+			[]*logv1.Change{{Version: v.Proto(), Key: fmt.Appendf(nil, "k%d", b.Height%5),
+				Value: fmt.Appendf(nil, "%d", b.Height)}}, &logv1.TxResult{}))
 		staged, err := s.db.Seal()
 		require.NoError(s.t, err)
 		require.NoError(s.t, s.db.Commit(at.Index+1, &logv1.BlockCommitted{
-			ChainId: b.ChainID, Height: b.Height, BlockHash: b.Hash, TimeNs: b.Time.UnixNano(), Results: staged.Results, Changes: staged.Changes, AppHash: staged.AppHash,
+			ChainId: b.ChainID, Height: b.Height, BlockHash: b.Hash, TimeNs: b.Time.UnixNano(), Results: staged.Results,
+			Changes: staged.Changes, AppHash: staged.AppHash,
 		}))
 	}
 }
@@ -80,7 +84,9 @@ func (s *state) blocks(n int) {
 func (s *state) dir() Dir { return Dir{FS: s.fs, Path: "home/snapshots"} }
 
 func (s *state) taking() Taking {
-	return Taking{Checkpoint: func(_ context.Context, dir string) error { return s.db.Checkpoint(dir) }, Program: "test", Now: genesis}
+	return Taking{Checkpoint: func(_ context.Context, dir string) error {
+		return s.db.Checkpoint(dir)
+	}, Program: "test", Now: genesis}
 }
 
 func TestASnapshotIsWhatTheStateWas(t *testing.T) {
@@ -287,7 +293,8 @@ func TestAFailingDiskLeavesNoHalfSnapshot(t *testing.T) {
 			var left atomic.Int64
 			left.Store(n)
 			failing := errorfs.Wrap(disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
-				if armed.Load() && op.Kind.ReadOrWrite() == errorfs.OpIsWrite && strings.Contains(op.Path, "snapshots") && op.Kind != errorfs.OpRemoveAll && left.Add(-1) < 0 {
+				if armed.Load() && op.Kind.ReadOrWrite() == errorfs.OpIsWrite && strings.Contains(op.Path,
+					"snapshots") && op.Kind != errorfs.OpRemoveAll && left.Add(-1) < 0 {
 					return cause
 				}
 				return nil
@@ -357,7 +364,8 @@ func TestADamagedSnapshotIsRefused(t *testing.T) {
 	manifest := fs.PathJoin("home/snapshots", m.ID, manifestName)
 	whole, err := readFile(fs, manifest)
 	require.NoError(t, err)
-	for what, with := range map[string]string{`"height": 20`: `"height": 21`, `"format": 1`: `"format": 2`, `"keys"`: `"kes"`} {
+	for what, with := range map[string]string{`"height": 20`: `"height": 21`, `"format": 1`: `"format": 2`,
+		`"keys"`: `"kes"`} {
 		require.NoError(t, durable.WriteFile(fs, manifest, []byte(strings.Replace(string(whole), what, with, 1))))
 		_, err = s.dir().Verify(t.Context(), m.ID, nil)
 		require.ErrorIs(t, err, ErrDamaged, what)

@@ -39,9 +39,11 @@ func (c *chain) note(node int, b *logv1.BlockCommitted) error {
 	c.compared++
 	switch {
 	case was.block != now.block:
-		return fmt.Errorf("fork: at height %d node %d committed block %x, and node %d block %x", b.Height, was.node, was.block, node, now.block)
+		return fmt.Errorf("fork: at height %d node %d committed block %x, and node %d block %x", b.Height, was.node,
+			was.block, node, now.block)
 	case was.app != now.app:
-		return fmt.Errorf("app hash: at height %d node %d has %x, and node %d has %x", b.Height, was.node, was.app, node, now.app)
+		return fmt.Errorf("app hash: at height %d node %d has %x, and node %d has %x", b.Height, was.node, was.app,
+			node, now.app)
 	}
 	return nil
 }
@@ -76,7 +78,8 @@ func (f *follower) take(b *logv1.BlockCommitted) error {
 			return fmt.Errorf("node %d, height %d: %w", f.node, b.Height, err)
 		}
 		if at, twice := f.applied[id]; twice {
-			return fmt.Errorf("twice: node %d applied transaction %s at height %d and at height %d", f.node, id, at, b.Height)
+			return fmt.Errorf("twice: node %d applied transaction %s at height %d and at height %d", f.node, id,
+				at, b.Height)
 		}
 		f.applied[id] = b.Height
 	}

@@ -45,16 +45,22 @@ func TestForksAndRepetitionsAreFoundInLogs(t *testing.T) {
 		second []*logv1.BlockCommitted
 		want   string
 	}{
-		"the same":             {[]*logv1.BlockCommitted{block(1, "a", "1", 7), block(2, "b", "2", 8)}, ""},
-		"behind":               {[]*logv1.BlockCommitted{block(1, "a", "1", 7)}, ""},
-		"begun from snapshot":  {[]*logv1.BlockCommitted{block(2, "b", "2", 8), block(3, "c", "3", 9)}, ""},
-		"a fork":               {[]*logv1.BlockCommitted{block(1, "a", "1", 7), block(2, "x", "2", 8)}, "fork: at height 2 node 0 committed block 62, and node 1 block 78"},
-		"another app hash":     {[]*logv1.BlockCommitted{block(1, "a", "9", 7)}, "app hash: at height 1 node 0 has 31, and node 1 has 39"},
-		"a gap":                {[]*logv1.BlockCommitted{block(1, "a", "1", 7), block(3, "c", "3")}, "gap: node 1 told block 3 after block 1"},
-		"one twice":            {[]*logv1.BlockCommitted{block(1, "a", "1", 7), block(2, "b", "2", 7)}, "twice: node 1 applied transaction 07000000"},
-		"twice in one block":   {[]*logv1.BlockCommitted{block(1, "a", "1", 7, 7)}, "at height 1 and at height 1"},
-		"refused as repeated":  {[]*logv1.BlockCommitted{block(1, "a", "1", 9), block(2, "b", "2"), failed}, ""},
-		"an id that is no id":  {[]*logv1.BlockCommitted{{Height: 1, BlockHash: []byte("a"), AppHash: []byte("1"), Results: []*logv1.TxResult{{Id: []byte("x")}}}}, "node 1, height 1"},
+		"the same":            {[]*logv1.BlockCommitted{block(1, "a", "1", 7), block(2, "b", "2", 8)}, ""},
+		"behind":              {[]*logv1.BlockCommitted{block(1, "a", "1", 7)}, ""},
+		"begun from snapshot": {[]*logv1.BlockCommitted{block(2, "b", "2", 8), block(3, "c", "3", 9)}, ""},
+		"a fork": {[]*logv1.BlockCommitted{block(1, "a", "1", 7), block(2, "x", "2", 8)},
+			"fork: at height 2 node 0 committed block 62, and node 1 block 78"},
+		"another app hash": {[]*logv1.BlockCommitted{block(1, "a", "9", 7)},
+			"app hash: at height 1 node 0 has 31, and node 1 has 39"},
+		"a gap": {[]*logv1.BlockCommitted{block(1, "a", "1", 7), block(3, "c", "3")},
+			"gap: node 1 told block 3 after block 1"},
+		"one twice": {[]*logv1.BlockCommitted{block(1, "a", "1", 7), block(2, "b", "2", 7)},
+			"twice: node 1 applied transaction 07000000"},
+		"twice in one block":  {[]*logv1.BlockCommitted{block(1, "a", "1", 7, 7)}, "at height 1 and at height 1"},
+		"refused as repeated": {[]*logv1.BlockCommitted{block(1, "a", "1", 9), block(2, "b", "2"), failed}, ""},
+		"an id that is no id": {
+			[]*logv1.BlockCommitted{{Height: 1, BlockHash: []byte("a"), AppHash: []byte("1"),
+				Results: []*logv1.TxResult{{Id: []byte("x")}}}}, "node 1, height 1"},
 		"a log that says less": {nil, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

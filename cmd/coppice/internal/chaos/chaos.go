@@ -134,7 +134,8 @@ func (r *campaign) run(ctx context.Context) error {
 
 // episode has a trouble come and go, with its blows, and sees that the chain goes on.
 func (r *campaign) episode(ctx context.Context, e episode) error {
-	told := Episode{N: r.res.Episodes + 1, Trouble: e.trouble, Nodes: slices.Sorted(slices.Values(e.nodes)), Began: time.Since(r.began)}
+	told := Episode{N: r.res.Episodes + 1, Trouble: e.trouble, Nodes: slices.Sorted(slices.Values(e.nodes)),
+		Began: time.Since(r.began)}
 	r.doing("episode %d: %v %v for %v", told.N, e.trouble, told.Nodes, e.hold.Round(100*time.Millisecond))
 	base := r.highest(ctx)
 	since := time.Now()
@@ -190,7 +191,8 @@ func (r *campaign) episode(ctx context.Context, e episode) error {
 
 // late notes a chain that did not go on in its time, and how much the machine had to do.
 func (r *campaign) late(e Episode, err error) {
-	r.court.charge(Onward, "after episode %d, %v %v, at load average %.1f: %v", e.N, e.Trouble, e.Nodes, loadAverage(), err)
+	r.court.charge(Onward, "after episode %d, %v %v, at load average %.1f: %v", e.N, e.Trouble, e.Nodes,
+		loadAverage(), err)
 }
 
 // stood holds the time without a quorum against the rules: no new height, and no watchdog that does
@@ -198,7 +200,8 @@ func (r *campaign) late(e Episode, err error) {
 func (r *campaign) stood(ctx context.Context, e episode, since time.Duration, floor uint64) {
 	awake := func(node int) bool { return !e.trouble.pauses() || !slices.Contains(e.nodes, node) }
 	if top := r.highest(ctx); top > floor+inFlight {
-		r.court.charge(Standing, "%v %v: height %d came to be without a quorum, which ended at %d", e.trouble, e.nodes, top, floor)
+		r.court.charge(Standing, "%v %v: height %d came to be without a quorum, which ended at %d", e.trouble,
+			e.nodes, top, floor)
 	}
 	for _, w := range r.out.restarted(since, awake) {
 		r.court.charge(Silent, "%v %v: node %d: %s", e.trouble, e.nodes, w.node, w.line)
@@ -258,7 +261,8 @@ func (r *campaign) judge() {
 	v := r.res.Register
 	switch {
 	case len(v.Not) > 0:
-		r.court.charge(Linear, "the history of %d of %d registers is not: %v; see register.html", len(v.Not), v.Keys, v.Not)
+		r.court.charge(Linear, "the history of %d of %d registers is not: %v; see register.html", len(v.Not),
+			v.Keys, v.Not)
 	case len(v.Undecided) > 0:
 		r.court.charge(Linear, "undecided within %v: %v", checkWithin, v.Undecided)
 	case v.Gets == 0 || v.Puts+v.CAS == 0:
@@ -267,7 +271,8 @@ func (r *campaign) judge() {
 	r.out.mu.Lock()
 	defer r.out.mu.Unlock()
 	if n := r.stands(); n >= enoughStands && r.out.noQuorum == 0 {
-		r.court.charge(Silent, "the quorum was gone %d times, and no watchdog told of it: that none acted says nothing", n)
+		r.court.charge(Silent, "the quorum was gone %d times, and no watchdog told of it: that none acted says nothing",
+			n)
 	}
 	for _, line := range r.out.alarms {
 		r.court.charge(Orderly, "%s", line)

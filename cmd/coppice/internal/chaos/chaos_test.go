@@ -32,8 +32,10 @@ func campaignOf(t *testing.T, nodes ...*memnode.Node) *campaign {
 		n.clients = append(n.clients, m.Serve(t))
 	}
 	return &campaign{
-		Config: Config{Nodes: len(nodes), Profile: node.Chaos}, began: now, court: newCourt(now), net: n, res: &Result{Engines: map[string]int{}},
-		out: &output{file: new(bytes.Buffer), began: now}, work: &work{net: n, court: newCourt(now), ledger: rig.NewLedger(), history: register.NewHistory()},
+		Config: Config{Nodes: len(nodes), Profile: node.Chaos}, began: now, court: newCourt(now), net: n,
+		res:  &Result{Engines: map[string]int{}},
+		out:  &output{file: new(bytes.Buffer), began: now},
+		work: &work{net: n, court: newCourt(now), ledger: rig.NewLedger(), history: register.NewHistory()},
 	}
 }
 
@@ -99,7 +101,8 @@ func TestOutputIsJudged(t *testing.T) {
 	c.judge()
 	require.Empty(t, c.court.all())
 	for _, line := range []string{
-		"node0 ERROR\tcomet\ttwo different blocks for one height", "node3 WARNING: DATA RACE", "node2 coppice: gave up: coppice: too many restarts",
+		"node0 ERROR\tcomet\ttwo different blocks for one height", "node3 WARNING: DATA RACE",
+		"node2 coppice: gave up: coppice: too many restarts",
 	} {
 		_, err := fmt.Fprintln(c.out, line)
 		require.NoError(t, err)
@@ -125,8 +128,10 @@ func TestATreeMayGiveUpByItsLimits(t *testing.T) {
 
 func TestRegistersAreJudged(t *testing.T) {
 	for want, v := range map[string]register.Verdict{
-		"of 1 of 2 registers is not":             {Count: register.Count{Keys: 2, Gets: 1, Puts: 1}, Not: []string{"r1"}},
-		"undecided":                              {Count: register.Count{Keys: 2, Gets: 1, Puts: 1}, Undecided: []string{"r1"}},
+		"of 1 of 2 registers is not": {Count: register.Count{Keys: 2, Gets: 1, Puts: 1},
+			Not: []string{"r1"}},
+		"undecided": {Count: register.Count{Keys: 2, Gets: 1, Puts: 1},
+			Undecided: []string{"r1"}},
 		"there is no history: 0 reads, 3 writes": {Count: register.Count{Keys: 2, Puts: 3}},
 	} {
 		c := campaignOf(t, memnode.New())
@@ -189,16 +194,19 @@ func TestOneCauseIsNotTenThousandViolations(t *testing.T) {
 // Every child in every way that applies, less what is the process itself.
 func TestTargetsAreEveryPathInEveryWay(t *testing.T) {
 	sup := func(path string, children ...*apiv1.Child) *apiv1.Child {
-		return &apiv1.Child{Path: path, Type: apiv1.ChildType_CHILD_TYPE_SUPERVISOR, Spec: &apiv1.ChildSpec{}, Children: children}
+		return &apiv1.Child{Path: path, Type: apiv1.ChildType_CHILD_TYPE_SUPERVISOR, Spec: &apiv1.ChildSpec{},
+			Children: children}
 	}
 	workers := sup("coppice/node/workers")
 	workers.Spec.Strategy = apiv1.Strategy_STRATEGY_DYNAMIC
-	root := sup("host", &apiv1.Child{Path: "admin"}, sup("coppice", sup("coppice/node", &apiv1.Child{Path: "coppice/node/router"}, workers)))
+	root := sup("host", &apiv1.Child{Path: "admin"},
+		sup("coppice", sup("coppice/node", &apiv1.Child{Path: "coppice/node/router"}, workers)))
 	ways := map[string]int{}
 	for _, x := range targets(root) {
 		ways[x.path]++
 	}
-	require.Equal(t, map[string]int{"admin": 4, "coppice/node/router": 4, "coppice/node/workers": 1, "coppice/node/workers/*": 4, "coppice/node": 1}, ways)
+	require.Equal(t, map[string]int{"admin": 4, "coppice/node/router": 4, "coppice/node/workers": 1,
+		"coppice/node/workers/*": 4, "coppice/node": 1}, ways)
 	require.Equal(t, "admin by error", targets(root)[0].String())
 	starting := sup("host", &apiv1.Child{Path: "admin"}, &apiv1.Child{Path: "coppice"})
 	require.Len(t, targets(starting), 4, "a root that starts has no children yet, and is the process all the same")

@@ -31,9 +31,11 @@ func TestKillsDuringAJoinByStateSync(t *testing.T) {
 	}
 	seed, _ := strconv.ParseUint(os.Getenv("COPPICE_COMET_SEED"), 10, 64)
 	bin := filepath.Join(t.TempDir(), "coppice")
-	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "github.com/coppice-go/coppice/cmd/coppice").CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin,
+		"github.com/coppice-go/coppice/cmd/coppice").CombinedOutput()
 	require.NoError(t, err, string(out))
-	for name, blow := range map[string]func(*join, context.Context) (string, error){"joining": (*join).killJoining, "serving": (*join).strikeServing} {
+	for name, blow := range map[string]func(*join, context.Context) (string, error){"joining": (*join).killJoining,
+		"serving": (*join).strikeServing} {
 		if side := os.Getenv("COPPICE_JOIN_SIDE"); side != "" && side != name {
 			continue
 		}
@@ -84,7 +86,8 @@ func (j *join) strikeServing(ctx context.Context) (string, error) {
 }
 
 // joins has nodes join a new testnet, with at most so many blows, and answers how many fell.
-func joins(t *testing.T, bin string, seed uint64, most int, blow func(*join, context.Context) (string, error)) (fallen int) {
+func joins(t *testing.T, bin string, seed uint64, most int, blow func(*join, context.Context) (string, error)) (
+	fallen int) {
 	ctx, began := t.Context(), time.Now()
 	dir, err := os.MkdirTemp("", "c") // short: for sockets
 	require.NoError(t, err)
@@ -98,7 +101,8 @@ func joins(t *testing.T, bin string, seed uint64, most int, blow func(*join, con
 	file, err := os.Create(filepath.Join(dir, "nodes.log"))
 	require.NoError(t, err)
 	defer file.Close()
-	c := Config{Bin: bin, Dir: dir, Nodes: joinValidators, Seed: seed, Rate: 60, Profile: node.Chaos, made: snapshotsEvery20}
+	c := Config{Bin: bin, Dir: dir, Nodes: joinValidators, Seed: seed, Rate: 60, Profile: node.Chaos,
+		made: snapshotsEvery20}
 	out, court := &output{file: file, began: began}, newCourt(began)
 	n, err := begin(c, out)
 	require.NoError(t, err)
@@ -151,8 +155,10 @@ func joins(t *testing.T, bin string, seed uint64, most int, blow func(*join, con
 	require.NoError(t, n.logs(w.chain))
 	require.NoError(t, n.verify(ctx, bin))
 	heights, compared := w.chain.seen()
-	t.Logf("seed %d: %d blows, %d acknowledged, lost %d, twice %d, %d heights, %d sights of one compared, on %d nodes, in %v",
-		seed, fallen, res.Acknowledged, res.Lost, res.Twice, heights, compared, n.Nodes, time.Since(began).Round(time.Second))
+	t.Logf("seed %d: %d blows, %d acknowledged, lost %d, twice %d, %d heights, %d sights of one compared, on %d "+
+		"nodes, in %v",
+		seed, fallen, res.Acknowledged, res.Lost, res.Twice, heights, compared, n.Nodes,
+		time.Since(began).Round(time.Second))
 	require.Empty(t, court.all())
 	require.Empty(t, out.alarms)
 	return fallen

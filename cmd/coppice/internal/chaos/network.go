@@ -140,7 +140,8 @@ func (n *network) beyond(ctx context.Context, height uint64, nodes int, limit ti
 			return nil
 		}
 		if err := pause(ctx, 50*time.Millisecond); err != nil {
-			return fmt.Errorf("%d of %d nodes are past height %d after %v, want %d: they stand at %v", past, n.Nodes, height, limit, nodes, at)
+			return fmt.Errorf("%d of %d nodes are past height %d after %v, want %d: they stand at %v", past, n.Nodes,
+				height, limit, nodes, at)
 		}
 	}
 }

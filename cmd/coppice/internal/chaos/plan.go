@@ -23,7 +23,8 @@ const (
 )
 
 var troubleNames = [troubles]string{
-	"calm", "cut off", "cut in two", "cut apart", "node paused", "nodes paused", "CometBFT paused", "CometBFTs paused", "all killed",
+	"calm", "cut off", "cut in two", "cut apart", "node paused", "nodes paused", "CometBFT paused", "CometBFTs paused",
+	"all killed",
 }
 
 func (t Trouble) String() string { return troubleNames[t] }

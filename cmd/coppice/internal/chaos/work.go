@@ -39,7 +39,8 @@ const (
 
 // employ begins the work.
 func employ(c Config, n *network, court *court) (*work, error) {
-	w := &work{net: n, court: court, chain: newChain(), ledger: rig.NewLedger(), history: register.NewHistory(), stop: make(chan struct{})}
+	w := &work{net: n, court: court, chain: newChain(), ledger: rig.NewLedger(), history: register.NewHistory(),
+		stop: make(chan struct{})}
 	var runs []*load.Run
 	prefix := load.NewPrefix()
 	for i := range n.clients {
@@ -52,7 +53,8 @@ func employ(c Config, n *network, court *court) (*work, error) {
 				rate /= 10
 			}
 			run, err := load.New(load.Config{
-				Client: n.clients[i], Backend: kv.Name, ValidFor: 9 * time.Minute, Next: load.Counters(fmt.Sprintf("%s%d.%d/", prefix, i, k)),
+				Client: n.clients[i], Backend: kv.Name, ValidFor: 9 * time.Minute,
+				Next:    load.Counters(fmt.Sprintf("%s%d.%d/", prefix, i, k)),
 				Clients: 3, Batch: 5, Rate: rate, NoWait: noWait, Acked: w.ledger.Write, Stop: w.stop, Failed: w.failed,
 			})
 			if err != nil {
@@ -72,8 +74,9 @@ func employ(c Config, n *network, court *court) (*work, error) {
 	}
 	w.loads.Go(func() {
 		err := w.history.Run(ctx, register.Config{
-			Nodes: n.clients, PerNode: 2, Seed: c.Seed, Prefix: prefix + "register/", Every: keyEvery, Timeout: opTimeout,
-			Pause: 50 * time.Millisecond, Stop: w.stop,
+			Nodes: n.clients, PerNode: 2, Seed: c.Seed, Prefix: prefix + "register/", Every: keyEvery,
+			Timeout: opTimeout,
+			Pause:   50 * time.Millisecond, Stop: w.stop,
 		})
 		if err != nil && ctx.Err() == nil {
 			court.charge(Orderly, "%v", err)
@@ -131,7 +134,8 @@ func (w *work) audit(ctx context.Context, res *Result) error {
 		}
 		res.Lost, res.Twice = max(res.Lost, count.Lost), max(res.Twice, count.Twice)
 		if count.Lost > 0 {
-			w.court.charge(NothingLost, "node %d: %d of %d are not there: %v", i, count.Lost, len(items), count.Examples)
+			w.court.charge(NothingLost, "node %d: %d of %d are not there: %v", i, count.Lost, len(items),
+				count.Examples)
 		}
 		if count.Twice > 0 {
 			w.court.charge(NothingTwice, "node %d: %d of %d: %v", i, count.Twice, len(items), count.Examples)

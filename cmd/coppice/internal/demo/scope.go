@@ -11,7 +11,8 @@ import (
 // notRunning is the path of a place that does not run, or where still the old incarnation runs. The
 // children of dynamic supervisors come and go.
 func notRunning(c *apiv1.Child, old map[string]uint64) string {
-	if c.Live.GetState() != apiv1.ChildState_CHILD_STATE_RUNNING || old[c.Path] != 0 && old[c.Path] == c.Live.GetIncarnation() {
+	if c.Live.GetState() != apiv1.ChildState_CHILD_STATE_RUNNING ||
+		old[c.Path] != 0 && old[c.Path] == c.Live.GetIncarnation() {
 		return c.Path
 	}
 	if c.Spec.GetStrategy() == apiv1.Strategy_STRATEGY_DYNAMIC {
@@ -97,11 +98,14 @@ func wider(before, after *apiv1.TreeResponse, killed string) []string {
 	var out []string
 	var look func(c *apiv1.Child)
 	look = func(c *apiv1.Child) {
-		within := slices.ContainsFunc(in, func(p string) bool { return c.Path == p || strings.HasPrefix(c.Path, p+"/") })
+		within := slices.ContainsFunc(in, func(p string) bool {
+			return c.Path == p || strings.HasPrefix(c.Path, p+"/")
+		})
 		if within {
 			return
 		}
-		if old, there := was[c.Path]; there && old != c.Live.GetIncarnation() && c.Type == apiv1.ChildType_CHILD_TYPE_SUPERVISOR {
+		if old, there := was[c.Path]; there && old != c.Live.GetIncarnation() &&
+			c.Type == apiv1.ChildType_CHILD_TYPE_SUPERVISOR {
 			out = append(out, c.Path)
 			return
 		}

@@ -11,7 +11,8 @@ import (
 
 // sup is a supervisor of a tree for tests, kid a worker; number gives them paths and incarnations.
 func sup(id string, strategy apiv1.Strategy, max uint32, children ...*apiv1.Child) *apiv1.Child {
-	return &apiv1.Child{Id: id, Type: apiv1.ChildType_CHILD_TYPE_SUPERVISOR, Spec: &apiv1.ChildSpec{Strategy: strategy, MaxRestarts: max}, Children: children}
+	return &apiv1.Child{Id: id, Type: apiv1.ChildType_CHILD_TYPE_SUPERVISOR,
+		Spec: &apiv1.ChildSpec{Strategy: strategy, MaxRestarts: max}, Children: children}
 }
 
 func kid(id string) *apiv1.Child {
@@ -42,7 +43,8 @@ func newTree() *apiv1.TreeResponse {
 	t := &apiv1.TreeResponse{Pid: 1, Root: sup("host", one, 3, kid("admin"), sup("coppice", all, 3,
 		sup("pubsub", all, 3, kid("registry"), kid("broker")),
 		sup("node", all, 5, kid("router"),
-			sup("transactions", all, 3, kid("storage"), sup("mempool", all, 0, kid("pool"), sup("workers", dynamic, 0, kid("w1")))),
+			sup("transactions", all, 3, kid("storage"),
+				sup("mempool", all, 0, kid("pool"), sup("workers", dynamic, 0, kid("w1")))),
 			sup("engines", one, 10, kid("consensus"), kid("api"))),
 		sup("after", rest, 1, kid("a"), kid("b"), kid("c"))))}
 	number(t.Root, "", new(uint64))
@@ -61,15 +63,18 @@ func again(t *apiv1.TreeResponse, paths ...string) *apiv1.TreeResponse {
 
 func TestScopeIsWhatTheSpecificationRestarts(t *testing.T) {
 	for killed, want := range map[string][]string{
-		"admin":                                  {"admin"},
-		"coppice":                                {"coppice"},
-		"coppice/pubsub/broker":                  {"coppice/pubsub/registry", "coppice/pubsub/broker"},
-		"coppice/node/engines/api":               {"coppice/node/engines/api"},
-		"coppice/after/b":                        {"coppice/after/b", "coppice/after/c"},
-		"coppice/node/transactions/mempool/pool": {"coppice/node/transactions/storage", "coppice/node/transactions/mempool"},
-		"coppice/node/transactions/mempool/workers":    {"coppice/node/transactions/storage", "coppice/node/transactions/mempool"},
-		"coppice/node/transactions/mempool/workers/w1": {"coppice/node/transactions/storage", "coppice/node/transactions/mempool"},
-		"coppice/node/engines":                         {"coppice/node/router", "coppice/node/transactions", "coppice/node/engines"},
+		"admin":                    {"admin"},
+		"coppice":                  {"coppice"},
+		"coppice/pubsub/broker":    {"coppice/pubsub/registry", "coppice/pubsub/broker"},
+		"coppice/node/engines/api": {"coppice/node/engines/api"},
+		"coppice/after/b":          {"coppice/after/b", "coppice/after/c"},
+		"coppice/node/transactions/mempool/pool": {"coppice/node/transactions/storage",
+			"coppice/node/transactions/mempool"},
+		"coppice/node/transactions/mempool/workers": {"coppice/node/transactions/storage",
+			"coppice/node/transactions/mempool"},
+		"coppice/node/transactions/mempool/workers/w1": {"coppice/node/transactions/storage",
+			"coppice/node/transactions/mempool"},
+		"coppice/node/engines": {"coppice/node/router", "coppice/node/transactions", "coppice/node/engines"},
 	} {
 		require.Equal(t, want, scope(newTree(), killed), killed)
 	}
@@ -81,7 +86,8 @@ func TestWiderThanSpecified(t *testing.T) {
 	require.Empty(t, wider(newTree(), again(newTree(), in...), killed))
 	require.Empty(t, wider(newTree(), again(newTree(), append(in, "coppice/node/engines/consensus")...), killed),
 		"a worker that met the failure of another one may fail too")
-	require.Equal(t, []string{"coppice/node/transactions"}, wider(newTree(), again(newTree(), "coppice/node/transactions"), killed),
+	require.Equal(t, []string{"coppice/node/transactions"},
+		wider(newTree(), again(newTree(), "coppice/node/transactions"), killed),
 		"the supervisor above the scope gave up")
 }
 
@@ -92,7 +98,8 @@ func TestRestartedIsToldInShort(t *testing.T) {
 	}{
 		{nil, nil},
 		{[]string{"admin"}, []string{"admin"}},
-		{[]string{"coppice/node/transactions/storage", "coppice/node/transactions/mempool"}, []string{"transactions/*"}},
+		{[]string{"coppice/node/transactions/storage", "coppice/node/transactions/mempool"},
+			[]string{"transactions/*"}},
 		{[]string{"coppice/node/transactions"}, []string{"transactions"}},
 		{[]string{"coppice/node/transactions/mempool/workers/w1"}, nil},
 		{[]string{"coppice/pubsub/broker", "coppice/node/engines/api"}, []string{"broker", "api"}},
@@ -131,10 +138,12 @@ func TestTargetsAreEveryPathInEveryWay(t *testing.T) {
 	four := []string{"error", "panic", "goexit", "hang"}
 	require.Equal(t, map[string][]string{
 		"admin": four, "coppice/pubsub/registry": four, "coppice/pubsub/broker": four, "coppice/pubsub": {"stop"},
-		"coppice/node/router": four, "coppice/node/transactions/storage": four, "coppice/node/transactions/mempool/pool": four,
+		"coppice/node/router": four, "coppice/node/transactions/storage": four,
+		"coppice/node/transactions/mempool/pool":      four,
 		"coppice/node/transactions/mempool/workers/*": four, "coppice/node/transactions/mempool/workers": {"stop"},
-		"coppice/node/transactions/mempool": {"stop"}, "coppice/node/transactions": {"stop"}, "coppice/node/engines/consensus": four,
-		"coppice/node/engines/api": four, "coppice/node/engines": {"stop"}, "coppice/node": {"stop"},
+		"coppice/node/transactions/mempool": {"stop"}, "coppice/node/transactions": {"stop"},
+		"coppice/node/engines/consensus": four,
+		"coppice/node/engines/api":       four, "coppice/node/engines": {"stop"}, "coppice/node": {"stop"},
 		"coppice/after/a": four, "coppice/after/b": four, "coppice/after/c": four, "coppice/after": {"stop"},
 		"coppice": {"stop"}, "(the process)": {"SIGKILL", "SIGKILL"},
 	}, ways)

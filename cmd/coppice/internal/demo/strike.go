@@ -72,7 +72,8 @@ func (d *demo) blow(ctx context.Context, t target) (*apiv1.KillResponse, error) 
 		return nil, d.rig.Start(ctx)
 	case t.path == root:
 		// The process may end before it has answered.
-		if _, err := d.rig.Client.Kill(ctx, t.path, t.how, 0); err != nil && connect.CodeOf(err) != connect.CodeUnavailable && connect.CodeOf(err) != connect.CodeUnknown {
+		if _, err := d.rig.Client.Kill(ctx, t.path, t.how, 0); err != nil &&
+			connect.CodeOf(err) != connect.CodeUnavailable && connect.CodeOf(err) != connect.CodeUnknown {
 			return nil, err
 		}
 		late := time.NewTimer(rig.ReadyWithin)
@@ -95,7 +96,8 @@ func (d *demo) blow(ctx context.Context, t target) (*apiv1.KillResponse, error) 
 		killed, err := d.rig.Client.Kill(ctx, t.path, t.how, after)
 		// A transient child may end before it is hit, or before it takes the fault, and then the
 		// next one is as good.
-		missed := err != nil && slices.Contains([]connect.Code{connect.CodeNotFound, connect.CodeFailedPrecondition, connect.CodeInvalidArgument}, connect.CodeOf(err))
+		missed := err != nil && slices.Contains([]connect.Code{connect.CodeNotFound, connect.CodeFailedPrecondition,
+			connect.CodeInvalidArgument}, connect.CodeOf(err))
 		if missed && strings.HasSuffix(t.path, "/*") && time.Now().Before(deadline) && ctx.Err() == nil {
 			continue
 		}
@@ -105,7 +107,8 @@ func (d *demo) blow(ctx context.Context, t target) (*apiv1.KillResponse, error) 
 
 // whole waits until every specified child runs, and those of old in another incarnation.
 func (d *demo) whole(ctx context.Context, old map[string]uint64) (*apiv1.TreeResponse, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, rig.ReadyWithin, fmt.Errorf("the tree was not whole within %v", rig.ReadyWithin))
+	ctx, cancel := context.WithTimeoutCause(ctx, rig.ReadyWithin,
+		fmt.Errorf("the tree was not whole within %v", rig.ReadyWithin))
 	defer cancel()
 	for {
 		t, err := d.rig.Client.Tree(ctx)

@@ -93,7 +93,9 @@ func TestCheckFindsWhatIsNotThere(t *testing.T) {
 
 	line, _, _ := strings.Cut(lines, "\n")
 	wrong = nil
-	_, err = load.Check(context.Background(), c.Client, strings.NewReader(line+"x\n"), func(m load.Mismatch) { wrong = append(wrong, m) })
+	_, err = load.Check(context.Background(), c.Client, strings.NewReader(line+"x\n"), func(m load.Mismatch) {
+		wrong = append(wrong, m)
+	})
 	require.NoError(t, err)
 	require.Len(t, wrong, 1)
 	require.Contains(t, wrong[0].String(), "want")

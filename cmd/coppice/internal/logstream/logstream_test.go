@@ -132,7 +132,8 @@ func TestRefusals(t *testing.T) {
 		require.ErrorIs(t, err, ErrFormat)
 		require.ErrorContains(t, err, says)
 	}
-	records, _, err := read(begin(&logv1.ExportBegin{LogId: make16, First: 1, Last: 9, Kinds: []uint32{3}}, record(2), record(7)))
+	records, _, err := read(begin(&logv1.ExportBegin{LogId: make16, First: 1, Last: 9, Kinds: []uint32{3}},
+		record(2), record(7)))
 	require.NoError(t, err, "filtered")
 	require.Len(t, records, 2)
 }

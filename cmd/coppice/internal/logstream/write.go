@@ -49,7 +49,8 @@ func (w *Writer) Gap(g *logv1.ExportGap) error {
 // End writes the end and hands everything to the writer below. It returns how many records there
 // were.
 func (w *Writer) End() (records uint64, err error) {
-	if err := w.write(&logv1.Export{Part: &logv1.Export_End{End: &logv1.ExportEnd{Records: w.records, Digest: w.digest.sum()}}}); err != nil {
+	if err := w.write(&logv1.Export{
+		Part: &logv1.Export_End{End: &logv1.ExportEnd{Records: w.records, Digest: w.digest.sum()}}}); err != nil {
 		return w.records, err
 	}
 	return w.records, w.out.Flush()

@@ -35,7 +35,8 @@ func (h *History) Run(ctx context.Context, c Config) error {
 	var all sync.WaitGroup
 	for i, node := range c.Nodes {
 		for k := range c.PerNode {
-			w := &worker{Config: c, h: h, node: node, name: fmt.Sprintf("%d.%d", i, k), rand: rand.New(rand.NewPCG(c.Seed, uint64(i*c.PerNode+k)))}
+			w := &worker{Config: c, h: h, node: node, name: fmt.Sprintf("%d.%d", i, k),
+				rand: rand.New(rand.NewPCG(c.Seed, uint64(i*c.PerNode+k)))}
 			all.Go(func() {
 				if err := w.run(ctx); err != nil {
 					cancel(fmt.Errorf("register client %s: %w", w.name, err))
@@ -156,7 +157,8 @@ func (w *worker) do(ctx context.Context, in Input) (Output, error) {
 	switch {
 	case errors.Is(err, client.ErrUnknown), errors.Is(err, client.ErrPending):
 		return Output{Unknown: true}, nil
-	case errors.Is(err, client.ErrExpired), err != nil && ctx.Err() != nil && !errors.As(err, new(*client.RefusedError)):
+	case errors.Is(err, client.ErrExpired),
+		err != nil && ctx.Err() != nil && !errors.As(err, new(*client.RefusedError)):
 		return Output{}, errNotDone // it was not applied in its time, or nobody was reached
 	case err != nil:
 		return Output{}, err

@@ -55,25 +55,35 @@ func TestCheckTellsWhatIsLinearizable(t *testing.T) {
 		ops []porcupine.Operation
 		ok  bool
 	}{
-		"in turn":        {[]porcupine.Operation{did(0, 1, 2, put("a"), done), did(1, 3, 4, get, read("a"))}, true},
-		"a stale read":   {[]porcupine.Operation{did(0, 1, 2, put("a"), done), did(0, 3, 4, put("b"), done), did(1, 5, 6, get, read("a"))}, false},
-		"a lost write":   {[]porcupine.Operation{did(0, 1, 2, put("a"), done), did(1, 3, 4, get, absent)}, false},
-		"while it waits": {[]porcupine.Operation{did(0, 1, 9, put("a"), done), did(1, 2, 3, get, absent), did(1, 4, 5, get, read("a"))}, true},
+		"in turn": {[]porcupine.Operation{did(0, 1, 2, put("a"), done), did(1, 3, 4, get, read("a"))}, true},
+		"a stale read": {[]porcupine.Operation{did(0, 1, 2, put("a"), done), did(0, 3, 4, put("b"), done),
+			did(1, 5, 6, get, read("a"))}, false},
+		"a lost write": {[]porcupine.Operation{did(0, 1, 2, put("a"), done), did(1, 3, 4, get, absent)}, false},
+		"while it waits": {[]porcupine.Operation{did(0, 1, 9, put("a"), done), did(1, 2, 3, get, absent),
+			did(1, 4, 5, get, read("a"))}, true},
 		"seen, and then not": {[]porcupine.Operation{
 			did(0, 1, 9, put("a"), done), did(1, 2, 3, get, read("a")), did(1, 4, 5, get, absent),
 		}, false},
 		"a value from nowhere": {[]porcupine.Operation{did(0, 1, 2, get, read("a"))}, false},
-		"cas that both won":    {[]porcupine.Operation{did(0, 1, 5, create("a"), done), did(1, 2, 6, create("b"), done)}, false},
-		"cas that one won":     {[]porcupine.Operation{did(0, 1, 5, create("a"), done), did(1, 2, 6, create("b"), conflict), did(0, 7, 8, cas("a", "c"), done), did(1, 9, 10, get, read("c"))}, true},
+		"cas that both won": {[]porcupine.Operation{did(0, 1, 5, create("a"), done),
+			did(1, 2, 6, create("b"), done)}, false},
+		"cas that one won": {[]porcupine.Operation{did(0, 1, 5, create("a"), done), did(1, 2, 6, create("b"), conflict),
+			did(0, 7, 8, cas("a", "c"), done), did(1, 9, 10, get, read("c"))}, true},
 		"cas that was refused for nothing": {[]porcupine.Operation{
 			did(0, 1, 2, put("a"), done), did(0, 3, 4, cas("a", "b"), conflict),
 		}, false},
-		"unknown, and never":     {[]porcupine.Operation{did(0, 1, never, put("a"), unknown), did(1, 2, 3, get, absent), did(1, 4, 5, get, absent)}, true},
-		"unknown, and late":      {[]porcupine.Operation{did(0, 1, never, put("a"), unknown), did(1, 2, 3, get, absent), did(1, 4, 5, get, read("a"))}, true},
-		"unknown, and undone":    {[]porcupine.Operation{did(0, 1, never, put("a"), unknown), did(1, 2, 3, get, read("a")), did(1, 4, 5, get, absent)}, false},
-		"unknown, applied twice": {[]porcupine.Operation{did(0, 1, never, put("a"), unknown), did(1, 2, 3, get, read("a")), did(1, 4, 5, put("b"), done), did(1, 6, 7, get, read("a"))}, false},
-		"unknown cas":            {[]porcupine.Operation{did(0, 1, never, create("a"), unknown), did(1, 2, 3, put("b"), done), did(1, 4, 5, get, read("b"))}, true},
-		"unknown cas of another": {[]porcupine.Operation{did(0, 1, 2, put("b"), done), did(1, 3, never, cas("x", "a"), unknown), did(2, 4, 5, get, read("a"))}, false},
+		"unknown, and never": {[]porcupine.Operation{did(0, 1, never, put("a"), unknown), did(1, 2, 3, get, absent),
+			did(1, 4, 5, get, absent)}, true},
+		"unknown, and late": {[]porcupine.Operation{did(0, 1, never, put("a"), unknown), did(1, 2, 3, get, absent),
+			did(1, 4, 5, get, read("a"))}, true},
+		"unknown, and undone": {[]porcupine.Operation{did(0, 1, never, put("a"), unknown),
+			did(1, 2, 3, get, read("a")), did(1, 4, 5, get, absent)}, false},
+		"unknown, applied twice": {[]porcupine.Operation{did(0, 1, never, put("a"), unknown),
+			did(1, 2, 3, get, read("a")), did(1, 4, 5, put("b"), done), did(1, 6, 7, get, read("a"))}, false},
+		"unknown cas": {[]porcupine.Operation{did(0, 1, never, create("a"), unknown),
+			did(1, 2, 3, put("b"), done), did(1, 4, 5, get, read("b"))}, true},
+		"unknown cas of another": {[]porcupine.Operation{did(0, 1, 2, put("b"), done),
+			did(1, 3, never, cas("x", "a"), unknown), did(2, 4, 5, get, read("a"))}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			v := check(tt.ops...)
@@ -86,7 +96,8 @@ func TestCheckTellsWhatIsLinearizable(t *testing.T) {
 
 func config(nodes ...*client.Client) Config {
 	stop := make(chan struct{})
-	return Config{Nodes: nodes, PerNode: 3, Seed: 1, Prefix: "r", Every: 50 * time.Millisecond, Timeout: 10 * time.Second, Pause: time.Millisecond, Stop: stop}
+	return Config{Nodes: nodes, PerNode: 3, Seed: 1, Prefix: "r", Every: 50 * time.Millisecond,
+		Timeout: 10 * time.Second, Pause: time.Millisecond, Stop: stop}
 }
 
 // work has the clients work until there are n operations.
@@ -167,13 +178,14 @@ func TestUnknownWritesAreOpenAndUnknownReadsAreNothing(t *testing.T) {
 // Where nobody listens nothing is begun, and nothing is recorded.
 func TestWhatReachesNobodyIsNoOperation(t *testing.T) {
 	asked := make(chan struct{}, 1000)
-	c := client.New("", client.WithBackoff(time.Millisecond, time.Millisecond), client.WithResolver(func() (string, error) {
-		select {
-		case asked <- struct{}{}:
-		default:
-		}
-		return "", errors.New("nobody")
-	}))
+	c := client.New("", client.WithBackoff(time.Millisecond, time.Millisecond),
+		client.WithResolver(func() (string, error) {
+			select {
+			case asked <- struct{}{}:
+			default:
+			}
+			return "", errors.New("nobody")
+		}))
 	conf := config(c)
 	conf.Timeout = 5 * time.Millisecond
 	h := NewHistory()

@@ -34,7 +34,8 @@ func TestAuditFindsLostAndTwice(t *testing.T) {
 			c := n.Serve(t)
 			l := NewLedger()
 			run, err := load.New(load.Config{
-				Client: c, Backend: kv.Name, ValidFor: time.Minute, Next: load.Counters(load.NewPrefix()), Clients: 2, Batch: 5, Count: 40, Acked: l.Write,
+				Client: c, Backend: kv.Name, ValidFor: time.Minute, Next: load.Counters(load.NewPrefix()), Clients: 2,
+				Batch: 5, Count: 40, Acked: l.Write,
 			})
 			require.NoError(t, err)
 			_, err = run.Run(context.Background())

@@ -57,7 +57,8 @@ type Rig struct {
 
 // New makes a home, starts its node, waits until it is ready, and puts it under load. Close it.
 func New(ctx context.Context, c Config) (_ *Rig, err error) {
-	r := &Rig{conf: c, ledger: NewLedger(), prefix: load.NewPrefix(), stop: make(chan struct{}), loads: make(chan error, 2), followed: make(chan error, 1)}
+	r := &Rig{conf: c, ledger: NewLedger(), prefix: load.NewPrefix(), stop: make(chan struct{}),
+		loads: make(chan error, 2), followed: make(chan error, 1)}
 	dir, err := os.MkdirTemp("", "coppice-")
 	if err != nil {
 		return nil, err
@@ -71,14 +72,16 @@ func New(ctx context.Context, c Config) (_ *Rig, err error) {
 	if r.log, err = os.Create(filepath.Join(dir, "node.log")); err != nil {
 		return nil, err
 	}
-	if _, err := r.Command(ctx, append([]string{"init", "--listen", "127.0.0.1:0", "--profile", c.Profile}, c.Init...)...); err != nil {
+	if _, err := r.Command(ctx, append([]string{"init", "--listen", "127.0.0.1:0", "--profile", c.Profile},
+		c.Init...)...); err != nil {
 		return nil, err
 	}
 	token, err := os.ReadFile(filepath.Join(r.Home, api.TokenFileName))
 	if err != nil {
 		return nil, err
 	}
-	r.Client = client.New("", client.WithToken(strings.TrimSpace(string(token))), client.WithBackoff(2*time.Millisecond, 20*time.Millisecond),
+	r.Client = client.New("", client.WithToken(strings.TrimSpace(string(token))),
+		client.WithBackoff(2*time.Millisecond, 20*time.Millisecond),
 		client.WithResolver(func() (string, error) {
 			n, err := api.ReadNodeFile(r.Home)
 			return n.Address, err
@@ -100,7 +103,8 @@ func (r *Rig) load() error {
 			rate /= 10
 		}
 		run, err := load.New(load.Config{
-			Client: r.Client, Backend: kv.Name, ValidFor: 9 * time.Minute, Next: load.Counters(fmt.Sprintf("%s%d/", r.prefix, i)),
+			Client: r.Client, Backend: kv.Name, ValidFor: 9 * time.Minute,
+			Next:    load.Counters(fmt.Sprintf("%s%d/", r.prefix, i)),
 			Clients: 4, Batch: 10, Rate: rate, NoWait: noWait, Acked: r.ledger.Write, Stop: r.stop,
 			Failed: func(_ load.Item, err error) bool {
 				if errors.Is(err, client.ErrUnknown) {
@@ -213,7 +217,8 @@ func (r *Rig) Audit(ctx context.Context) (Count, error) { return r.audit(ctx, r.
 func (r *Rig) AuditAll(ctx context.Context) (Count, error) { return r.audit(ctx, r.ledger.All()) }
 
 func (r *Rig) audit(ctx context.Context, items []load.Item) (Count, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, 2*ReadyWithin, fmt.Errorf("reading back took more than %v", 2*ReadyWithin))
+	ctx, cancel := context.WithTimeoutCause(ctx, 2*ReadyWithin,
+		fmt.Errorf("reading back took more than %v", 2*ReadyWithin))
 	defer cancel()
 	return Audit(ctx, r.Client, items)
 }

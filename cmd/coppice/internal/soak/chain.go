@@ -13,7 +13,8 @@ func (c chain) note(period, height uint64, appHash []byte) (known bool, err erro
 	at := place{period, height}
 	was, known := c[at]
 	if known && was != string(appHash) {
-		return known, fmt.Errorf("the app hash at height %d of period %d is %x, and was %x before", height, period, appHash, was)
+		return known, fmt.Errorf("the app hash at height %d of period %d is %x, and was %x before", height, period,
+			appHash, was)
 	}
 	c[at] = string(appHash)
 	return known, nil

@@ -89,7 +89,8 @@ func Run(ctx context.Context, c Config) (res Result, err error) {
 		return res, err
 	}
 	if res.Count.Bad() || res.Unknown > 0 {
-		return res, fmt.Errorf("%d lost, %d twice, %d unknown: %v", res.Count.Lost, res.Count.Twice, res.Unknown, res.Count.Examples)
+		return res, fmt.Errorf("%d lost, %d twice, %d unknown: %v", res.Count.Lost, res.Count.Twice, res.Unknown,
+			res.Count.Examples)
 	}
 	return res, nil
 }

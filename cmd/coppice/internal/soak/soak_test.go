@@ -36,7 +36,8 @@ func TestCommittedReadsTheBlocksOfALog(t *testing.T) {
 	l, err := eventlog.Open(dir, eventlog.Options{})
 	require.NoError(t, err)
 	for _, m := range []proto.Message{
-		&logv1.ChainStarted{ChainId: "c"}, &logv1.BlockCommitted{Height: 1, AppHash: []byte{1}}, &logv1.TxLaunched{}, &logv1.BlockCommitted{Height: 2, AppHash: []byte{2}},
+		&logv1.ChainStarted{ChainId: "c"}, &logv1.BlockCommitted{Height: 1, AppHash: []byte{1}}, &logv1.TxLaunched{},
+		&logv1.BlockCommitted{Height: 2, AppHash: []byte{2}},
 	} {
 		rec, err := engines.NewRecord(m)
 		require.NoError(t, err)

@@ -79,7 +79,8 @@ func (r *running) makeNode(ctx context.Context, i int, o AddOptions) (links []*l
 		return nil, err
 	}
 	if _, err := node.Init(home, node.InitOptions{
-		Genesis: &genesis, Listen: "127.0.0.1:0", Set: []node.Assignment{{Key: "consensus.kind", Value: node.CometBFT, Flag: "--consensus"}},
+		Genesis: &genesis, Listen: "127.0.0.1:0",
+		Set: []node.Assignment{{Key: "consensus.kind", Value: node.CometBFT, Flag: "--consensus"}},
 	}); err != nil {
 		return nil, err
 	}
@@ -118,7 +119,8 @@ func (r *running) makeNode(ctx context.Context, i int, o AddOptions) (links []*l
 		links = append(links, &link{from: i, to: j, listener: l, target: p2p})
 		peers, rpcs = append(peers, id.NodeID+"@"+l.Addr().String()), append(rpcs, rpc)
 	}
-	if err := comet.SetNetwork(node.CometDir(home), comet.Network{Moniker: fmt.Sprintf("node%d", i), P2P: ports[0], RPC: ports[1], Peers: peers}); err != nil {
+	if err := comet.SetNetwork(node.CometDir(home), comet.Network{Moniker: fmt.Sprintf("node%d", i), P2P: ports[0],
+		RPC: ports[1], Peers: peers}); err != nil {
 		return links, err
 	}
 	if o.StateSync {

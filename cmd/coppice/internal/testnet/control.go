@@ -211,9 +211,10 @@ func (n *Net) ask(ctx context.Context, q request) error {
 	if err != nil {
 		return err
 	}
-	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", n.socketPath())
-	}}
+	transport := &http.Transport{DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", n.socketPath())
+		}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://testnet/", bytes.NewReader(body))
 	if err != nil {
 		return err

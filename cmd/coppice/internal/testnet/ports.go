@@ -33,5 +33,6 @@ func freePorts(n int) ([]string, error) {
 		}
 		held, found = append(held, l), append(found, l.Addr().String())
 	}
-	return nil, errors.Join(fmt.Errorf("%d of %d ports are free from %d to %d", len(found), n, firstPort, lastPort), refused)
+	return nil, errors.Join(fmt.Errorf("%d of %d ports are free from %d to %d", len(found), n, firstPort, lastPort),
+		refused)
 }

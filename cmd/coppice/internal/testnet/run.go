@@ -101,7 +101,8 @@ func (r *running) wire() error {
 			r.links = append(r.links, &link{from: i, to: j, listener: l, target: p2p[j]})
 			peers = append(peers, ids[j]+"@"+l.Addr().String())
 		}
-		if err := comet.SetNetwork(node.CometDir(r.Home(i)), comet.Network{P2P: p2p[i], RPC: rpc[i], Peers: peers}); err != nil {
+		if err := comet.SetNetwork(node.CometDir(r.Home(i)),
+			comet.Network{P2P: p2p[i], RPC: rpc[i], Peers: peers}); err != nil {
 			return err
 		}
 	}

@@ -53,7 +53,8 @@ func Init(dir string, o InitOptions) (*Net, error) {
 	n := &Net{Dir: filepath.Clean(dir), Nodes: o.Nodes}
 	for i := range o.Nodes {
 		if _, err := os.Lstat(n.Home(i)); err == nil {
-			return nil, fmt.Errorf("%w: %s is there, and %s is no testnet; name another directory", node.ErrConfig, n.Home(i), dir)
+			return nil, fmt.Errorf("%w: %s is there, and %s is no testnet; name another directory", node.ErrConfig,
+				n.Home(i), dir)
 		}
 	}
 	if err := os.MkdirAll(n.Dir, 0o700); err != nil {
@@ -84,8 +85,9 @@ func initIn(dir string, o InitOptions) (*Net, error) {
 	var set []comet.Validator
 	for i := range o.Nodes {
 		g, err := node.Init(n.Home(i), node.InitOptions{
-			ChainID: o.ChainID, Profile: o.Profile, Listen: "127.0.0.1:0", Genesis: genesis, GovernanceKey: o.GovernanceKey,
-			Comet: node.CometOptions{Profile: o.CometProfile, Moniker: fmt.Sprintf("node%d", i)},
+			ChainID: o.ChainID, Profile: o.Profile, Listen: "127.0.0.1:0", Genesis: genesis,
+			GovernanceKey: o.GovernanceKey,
+			Comet:         node.CometOptions{Profile: o.CometProfile, Moniker: fmt.Sprintf("node%d", i)},
 			Set: []node.Assignment{
 				{Key: "consensus.kind", Value: node.CometBFT, Flag: "--consensus"},
 				{Key: "consensus.empty_every", Value: o.EmptyEvery.String(), Flag: "--empty-every"},
@@ -115,14 +117,16 @@ func initIn(dir string, o InitOptions) (*Net, error) {
 func Open(dir string) (*Net, error) {
 	data, err := os.ReadFile(filepath.Join(dir, fileName))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: %s is no testnet: make one with 'coppice testnet init': %w", node.ErrConfig, dir, err)
+		return nil, fmt.Errorf("%w: %s is no testnet: make one with 'coppice testnet init': %w",
+			node.ErrConfig, dir, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", node.ErrConfig, err)
 	}
 	n := &Net{Dir: dir}
 	if err := json.Unmarshal(data, n); err != nil || n.Nodes < 1 || n.Nodes > MaxNodes {
-		return nil, fmt.Errorf("%w: %s: want the number of nodes, 1 to %d: %v", node.ErrConfig, filepath.Join(dir, fileName), MaxNodes, err)
+		return nil, fmt.Errorf("%w: %s: want the number of nodes, 1 to %d: %v", node.ErrConfig,
+			filepath.Join(dir, fileName), MaxNodes, err)
 	}
 	return n, nil
 }

@@ -90,8 +90,10 @@ func (c *Client) Echo(text string) (string, error) {
 }
 
 // InitChain starts the chain.
-func (c *Client) InitChain(chainID string, initialHeight int64, appState []byte, at time.Time) (appHash []byte, err error) {
-	r, err := c.call(abci.ToRequestInitChain(&abci.RequestInitChain{ChainId: chainID, InitialHeight: initialHeight, AppStateBytes: appState, Time: at}))
+func (c *Client) InitChain(chainID string, initialHeight int64, appState []byte, at time.Time) (appHash []byte,
+	err error) {
+	r, err := c.call(abci.ToRequestInitChain(&abci.RequestInitChain{ChainId: chainID, InitialHeight: initialHeight,
+		AppStateBytes: appState, Time: at}))
 	return r.GetInitChain().GetAppHash(), err
 }
 
@@ -121,7 +123,8 @@ func (c *Client) FinalizeBlock(b Block) (Finalized, error) {
 
 // SendFinalizeBlock delivers a decided block and does not wait.
 func (c *Client) SendFinalizeBlock(b Block) error {
-	return c.send(abci.ToRequestFinalizeBlock(&abci.RequestFinalizeBlock{Height: b.Height, Hash: b.Hash, Time: b.Time, Txs: b.Txs}))
+	return c.send(abci.ToRequestFinalizeBlock(&abci.RequestFinalizeBlock{Height: b.Height, Hash: b.Hash, Time: b.Time,
+		Txs: b.Txs}))
 }
 
 // ReceiveFinalized waits for the answer to SendFinalizeBlock.
@@ -159,13 +162,15 @@ func (c *Client) CheckTx(tx []byte, recheck bool) (code uint32, log string, err 
 
 // Prepare asks for a proposal.
 func (c *Client) Prepare(height int64, at time.Time, maxBytes int64, txs ...[]byte) ([][]byte, error) {
-	r, err := c.call(abci.ToRequestPrepareProposal(&abci.RequestPrepareProposal{Height: height, Time: at, MaxTxBytes: maxBytes, Txs: txs}))
+	r, err := c.call(abci.ToRequestPrepareProposal(&abci.RequestPrepareProposal{Height: height, Time: at,
+		MaxTxBytes: maxBytes, Txs: txs}))
 	return r.GetPrepareProposal().GetTxs(), err
 }
 
 // Process asks whether a proposal is accepted.
 func (c *Client) Process(b Block) (bool, error) {
-	r, err := c.call(abci.ToRequestProcessProposal(&abci.RequestProcessProposal{Height: b.Height, Hash: b.Hash, Time: b.Time, Txs: b.Txs}))
+	r, err := c.call(abci.ToRequestProcessProposal(&abci.RequestProcessProposal{Height: b.Height, Hash: b.Hash,
+		Time: b.Time, Txs: b.Txs}))
 	return r.GetProcessProposal().IsAccepted(), err
 }
 
@@ -195,7 +200,8 @@ func (c *Client) Snapshots() ([]*Snapshot, error) {
 
 // Chunk asks for a chunk of what it offers; empty: it is not there.
 func (c *Client) Chunk(height uint64, format, index uint32) ([]byte, error) {
-	r, err := c.call(abci.ToRequestLoadSnapshotChunk(&abci.RequestLoadSnapshotChunk{Height: height, Format: format, Chunk: index}))
+	r, err := c.call(abci.ToRequestLoadSnapshotChunk(&abci.RequestLoadSnapshotChunk{Height: height, Format: format,
+		Chunk: index}))
 	return r.GetLoadSnapshotChunk().GetChunk(), err
 }
 
@@ -214,7 +220,8 @@ type Applied struct {
 
 // Apply hands a chunk of a peer's over.
 func (c *Client) Apply(index uint32, chunk []byte, sender string) (Applied, error) {
-	r, err := c.call(abci.ToRequestApplySnapshotChunk(&abci.RequestApplySnapshotChunk{Index: index, Chunk: chunk, Sender: sender}))
+	r, err := c.call(abci.ToRequestApplySnapshotChunk(&abci.RequestApplySnapshotChunk{Index: index, Chunk: chunk,
+		Sender: sender}))
 	a := r.GetApplySnapshotChunk()
 	return Applied{a.GetResult().String(), a.GetRefetchChunks(), a.GetRejectSenders()}, err
 }

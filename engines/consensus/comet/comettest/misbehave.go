@@ -34,7 +34,9 @@ func Misbehave(socket string, rng *rand.Rand) (what string, err error) {
 	}{
 		{"garbage", func() []byte { return noise(rng, 1+rng.IntN(4096)) }},
 		{"a frame of garbage", func() []byte { return Frame(noise(rng, 1+rng.IntN(4096))) }},
-		{"an oversized frame", func() []byte { return append(binary.AppendUvarint(nil, 1<<28|rng.Uint64N(1<<62)), noise(rng, 64)...) }},
+		{"an oversized frame", func() []byte {
+			return append(binary.AppendUvarint(nil, 1<<28|rng.Uint64N(1<<62)), noise(rng, 64)...)
+		}},
 		{"half a frame", func() []byte { f := someFrame(rng); return f[:rng.IntN(len(f))] }},
 		{"a frame with flipped bits", func() []byte { return flipped(rng, someFrame(rng)) }},
 		{"requests without reading the answers", func() []byte {
@@ -88,12 +90,18 @@ func someFrame(rng *rand.Rand) []byte {
 		abci.ToRequestEcho("echo"), abci.ToRequestFlush(), abci.ToRequestInfo(&abci.RequestInfo{Version: "x"}),
 		abci.ToRequestQuery(&abci.RequestQuery{Path: "/key", Data: noise(rng, 20)}),
 		abci.ToRequestCheckTx(&abci.RequestCheckTx{Tx: noise(rng, 200)}),
-		abci.ToRequestPrepareProposal(&abci.RequestPrepareProposal{Height: 1 << 40, MaxTxBytes: 1 << 20, Txs: [][]byte{noise(rng, 30)}}),
+		abci.ToRequestPrepareProposal(&abci.RequestPrepareProposal{Height: 1 << 40, MaxTxBytes: 1 << 20,
+			Txs: [][]byte{noise(rng, 30)}}),
 		abci.ToRequestProcessProposal(&abci.RequestProcessProposal{Height: 1 << 40, Txs: [][]byte{noise(rng, 30)}}),
-		abci.ToRequestFinalizeBlock(&abci.RequestFinalizeBlock{Height: 1 << 40, Hash: noise(rng, 32), Txs: [][]byte{noise(rng, 30)}}),
-		abci.ToRequestExtendVote(&abci.RequestExtendVote{Height: 1 << 40}), abci.ToRequestVerifyVoteExtension(&abci.RequestVerifyVoteExtension{Height: 1 << 40}),
-		abci.ToRequestListSnapshots(&abci.RequestListSnapshots{}), abci.ToRequestLoadSnapshotChunk(&abci.RequestLoadSnapshotChunk{Height: 1, Chunk: 7}),
-		abci.ToRequestOfferSnapshot(&abci.RequestOfferSnapshot{Snapshot: &abci.Snapshot{Height: 9, Chunks: 3, Hash: noise(rng, 32)}, AppHash: noise(rng, 32)}),
+		abci.ToRequestFinalizeBlock(&abci.RequestFinalizeBlock{Height: 1 << 40, Hash: noise(rng, 32),
+			Txs: [][]byte{noise(rng, 30)}}),
+		abci.ToRequestExtendVote(&abci.RequestExtendVote{Height: 1 << 40}),
+		abci.ToRequestVerifyVoteExtension(&abci.RequestVerifyVoteExtension{Height: 1 << 40}),
+		abci.ToRequestListSnapshots(&abci.RequestListSnapshots{}),
+		abci.ToRequestLoadSnapshotChunk(&abci.RequestLoadSnapshotChunk{Height: 1, Chunk: 7}),
+		abci.ToRequestOfferSnapshot(
+			&abci.RequestOfferSnapshot{Snapshot: &abci.Snapshot{Height: 9, Chunks: 3, Hash: noise(rng, 32)},
+				AppHash: noise(rng, 32)}),
 		abci.ToRequestApplySnapshotChunk(&abci.RequestApplySnapshotChunk{Index: 1, Chunk: noise(rng, 64)}),
 		abci.ToRequestInitChain(&abci.RequestInitChain{ChainId: "another", AppStateBytes: noise(rng, 20)}),
 	}

@@ -111,7 +111,8 @@ func (b *Backend) open(body []byte) (Change, error) {
 		return Change{}, fmt.Errorf("%w: the genesis names none", ErrSignature)
 	}
 	if len(body) < ed25519.SignatureSize {
-		return Change{}, fmt.Errorf("%w: %d bytes, want a signature of %d and a change", ErrSignature, len(body), ed25519.SignatureSize)
+		return Change{}, fmt.Errorf("%w: %d bytes, want a signature of %d and a change", ErrSignature, len(body),
+			ed25519.SignatureSize)
 	}
 	signature, text := body[:ed25519.SignatureSize], body[ed25519.SignatureSize:]
 	if !ed25519.Verify(b.key, append([]byte(domain), text...), signature) {
@@ -137,7 +138,8 @@ func decodeChange(text []byte) (c Change, err error) {
 	for i, u := range c.Updates {
 		switch {
 		case len(u.PubKey) != ed25519.PublicKeySize:
-			return c, fmt.Errorf("change: update %d: a key of %d bytes, want %d", i, len(u.PubKey), ed25519.PublicKeySize)
+			return c, fmt.Errorf("change: update %d: a key of %d bytes, want %d", i, len(u.PubKey),
+				ed25519.PublicKeySize)
 		case u.Power < 0 || u.Power > maxPower:
 			return c, fmt.Errorf("change: update %d: power %d, want 0 to %d", i, u.Power, int64(maxPower))
 		case seen[string(u.PubKey)]:
@@ -199,7 +201,8 @@ func apply(set, updates []Validator) ([]Validator, error) {
 		case at >= 0:
 			next[at] = u
 		case u.Power == 0:
-			return nil, fmt.Errorf("%w: %s is to be removed and not a member", ErrSet, base64.StdEncoding.EncodeToString(u.PubKey))
+			return nil, fmt.Errorf("%w: %s is to be removed and not a member", ErrSet,
+				base64.StdEncoding.EncodeToString(u.PubKey))
 		default:
 			next = append(next, u)
 		}

@@ -95,7 +95,8 @@ func TestWhatCometBFTWouldNotTakeFails(t *testing.T) {
 		}
 		require.Nil(t, v.set, name)
 	}
-	require.ErrorIs(t, New(nil, "orchard", nil).Check(body(t, 100, Change{"orchard", 1, []Validator{{pub(3), 1}}})), ErrSignature)
+	require.ErrorIs(t, New(nil, "orchard", nil).Check(body(t, 100, Change{"orchard", 1, []Validator{{pub(3), 1}}})),
+		ErrSignature)
 }
 
 // The updates that CometBFT is told, one block after the other, lead to the set in the state: there
@@ -112,7 +113,8 @@ func TestTheUpdatesLeadToTheSet(t *testing.T) {
 			for range rapid.IntRange(1, 2).Draw(t, "changes") {
 				c := Change{ChainID: "orchard", Sequence: seq}
 				for i := range rapid.IntRange(1, 3).Draw(t, "updates") {
-					c.Updates = append(c.Updates, Validator{pub(byte(rapid.IntRange(1, 5).Draw(t, "who") + 5*i)), rapid.Int64Range(0, 3).Draw(t, "power")})
+					c.Updates = append(c.Updates, Validator{pub(byte(rapid.IntRange(1, 5).Draw(t, "who") + 5*i)),
+						rapid.Int64Range(0, 3).Draw(t, "power")})
 				}
 				tx := engines.NewTx(Name, body(t, 100, c), time.Minute)
 				raw, err := tx.Encode()
