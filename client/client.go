@@ -68,9 +68,11 @@ func New(address string, opts ...Option) *Client {
 		resolve: func() (string, error) { return address, nil },
 		attempt: 5 * time.Second, min: 5 * time.Millisecond, max: 250 * time.Millisecond,
 	}
+
 	for _, o := range opts {
 		o(c)
 	}
+
 	if c.http == nil {
 		t := http.DefaultTransport.(*http.Transport).Clone()
 		t.MaxIdleConns, t.MaxIdleConnsPerHost = 0, 1024 // each concurrent caller keeps its connection
@@ -78,6 +80,7 @@ func New(address string, opts ...Option) *Client {
 		t.Proxy = nil
 		c.http = &http.Client{Transport: t}
 	}
+
 	return c
 }
 
@@ -94,8 +97,10 @@ func (c *Client) services() (*services, error) {
 	if !strings.Contains(base, "://") {
 		base = "http://" + base
 	}
+
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	if c.cur == nil || c.cur.base != base {
 		opts := []connect.ClientOption{
 			connect.WithAcceptCompression("gzip", nil, nil), // costs more than it saves on a local network
@@ -108,6 +113,7 @@ func (c *Client) services() (*services, error) {
 			snapshot: apiv1connect.NewSnapshotServiceClient(c.http, base, opts...),
 		}
 	}
+
 	return c.cur, nil
 }
 
@@ -131,12 +137,15 @@ func once[Q, R any](ctx context.Context, c *Client, limit time.Duration, req *Q,
 	if err != nil {
 		return nil, err
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+
 	res, err := call(s, ctx, connect.NewRequest(req))
 	if err != nil {
 		return nil, err
 	}
+
 	return res.Msg, nil
 }
 
@@ -170,6 +179,7 @@ func (b *backoff) pause(ctx context.Context) error {
 	b.next = min(2*b.next, b.max)
 	t := time.NewTimer(d)
 	defer t.Stop()
+
 	select {
 	case <-t.C:
 		return nil

@@ -69,6 +69,7 @@ func (n *node) Submit(ctx context.Context,
 	n.mu.Lock()
 	res := &apiv1.SubmitResponse{}
 	var call []string
+
 	for _, tx := range req.Msg.Txs {
 		id := engines.HashTx(tx)
 		call = append(call, string(tx))
@@ -79,12 +80,15 @@ func (n *node) Submit(ctx context.Context,
 		res.Outcomes = append(res.Outcomes,
 			&apiv1.TxOutcome{Id: id[:], Outcome: &apiv1.TxOutcome_Accepted{Accepted: &apiv1.Accepted{}}})
 	}
+
 	n.calls = append(n.calls, call)
 	step := n.steps[0]
 	if len(n.steps) > 1 {
 		n.steps = n.steps[1:]
 	}
+
 	n.mu.Unlock()
+
 	if n.noResults && req.Msg.Wait == apiv1.Wait_WAIT_RESULT {
 		in := time.NewTimer(req.Msg.Timeout.AsDuration())
 		defer in.Stop()
@@ -94,6 +98,7 @@ func (n *node) Submit(ctx context.Context,
 			return nil, ctx.Err()
 		}
 	}
+
 	if err := step(res); err != nil {
 		if err == errHang {
 			<-ctx.Done()
@@ -101,6 +106,7 @@ func (n *node) Submit(ctx context.Context,
 		}
 		return nil, err
 	}
+
 	return connect.NewResponse(res), nil
 }
 
@@ -138,6 +144,7 @@ func start(t *testing.T, steps ...func(*apiv1.SubmitResponse) error) (*node, str
 		rec.flush()
 	}))
 	t.Cleanup(srv.Close)
+
 	return n, srv.URL
 }
 
@@ -238,6 +245,7 @@ func TestWhenTheContextEnds(t *testing.T) {
 		_, err := dial(t, url).Submit(ctx, tx)
 		require.ErrorIs(t, err, client.ErrUnknown)
 	})
+
 	t.Run("when nobody ever listened it is not", func(t *testing.T) {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
@@ -253,6 +261,7 @@ func TestWhenTheContextEnds(t *testing.T) {
 		_, err = c.Submit(ctx, tx)
 		require.Error(t, err)
 	})
+
 	t.Run("after it was accepted only the result is missing", func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(context.Background())
 		_, url := start(t, ok, func(*apiv1.SubmitResponse) error { cancel(boom); return errHang })
@@ -262,6 +271,7 @@ func TestWhenTheContextEnds(t *testing.T) {
 		require.ErrorIs(t, err, boom)
 		require.NotErrorIs(t, err, client.ErrUnknown)
 	})
+
 	t.Run("a node that waits for a result answers before that", func(t *testing.T) {
 		n, url := start(t, ok)
 		n.noResults = true
@@ -286,6 +296,7 @@ func TestSubmitManyRepeatsOnlyWhatIsOpen(t *testing.T) {
 	outs, err := dial(t, url).SubmitMany(context.Background(), [][]byte{[]byte("a"), []byte("b"), []byte("c")}, true)
 	require.NoError(t, err)
 	require.Equal(t, [][]string{{"a", "b", "c"}, {"b"}}, n.calls)
+
 	for i, body := range []string{"a", "b", "c"} {
 		require.Equal(t, engines.HashTx([]byte(body)), outs[i].ID)
 		require.NotNil(t, outs[i].Result)
@@ -299,6 +310,7 @@ func TestSubmitManyMakesRequestsOfABoundedSize(t *testing.T) {
 	for i := range txs {
 		txs[i] = fmt.Append(nil, i)
 	}
+
 	_, err := dial(t, url).SubmitMany(context.Background(), txs, false)
 	require.NoError(t, err)
 	require.Len(t, n.calls, 2)

@@ -52,6 +52,7 @@ func (e Event) MarshalJSON() ([]byte, error) {
 		}
 		j.Kind, j.Record = r.Kind, record
 	}
+
 	if t := e.Tree; t != nil {
 		at := t.GetTime().AsTime()
 		j.Kind, j.Seq, j.Time, j.Path, j.Incarnation, j.Reason, j.Text = t.Kind, t.Seq, &at, t.Path, t.Incarnation, t.
@@ -61,6 +62,7 @@ func (e Event) MarshalJSON() ([]byte, error) {
 		}
 		j.Attempt, j.InWindow, j.DelaySec = t.Attempt, t.InWindow, t.GetDelay().AsDuration().Seconds()
 	}
+
 	return json.Marshal(j)
 }
 
@@ -101,7 +103,9 @@ func EventOf(m *apiv1.EventsResponse) (Event, error) {
 	if err != nil {
 		return e, err
 	}
+
 	e.Record = &Record{Index: *m.Cursor, Kind: r.Kind, Message: msg}
+
 	return e, nil
 }
 
@@ -137,6 +141,7 @@ func (c *Client) Events(ctx context.Context, o EventsOptions, handle func(Event)
 	if o.After == FromNow {
 		req.After, req.FromNow = 0, true
 	}
+
 	for {
 		err := c.eventsOnce(ctx, req, func(e Event) error {
 			b = c.backoff()
@@ -148,9 +153,11 @@ func (c *Client) Events(ctx context.Context, o EventsOptions, handle func(Event)
 			}
 			return handle(e)
 		})
+
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+
 		var own handled
 		switch {
 		case errors.As(err, &own):
@@ -160,6 +167,7 @@ func (c *Client) Events(ctx context.Context, o EventsOptions, handle func(Event)
 		case err != nil && !lost(ctx, err):
 			return err
 		}
+
 		if ended := b.pause(ctx); ended != nil {
 			return ended
 		}
@@ -175,10 +183,13 @@ func (c *Client) eventsOnce(ctx context.Context, req *apiv1.EventsRequest, handl
 	if err != nil {
 		return err
 	}
+
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // where handle fails, the node need not send the rest
+
 	silent := time.AfterFunc(silence, cancel)
 	defer silent.Stop()
+
 	r := connect.NewRequest(req)
 	c.sign(r.Header())
 	stream, err := s.admin.Events(ctx, r)
@@ -186,6 +197,7 @@ func (c *Client) eventsOnce(ctx context.Context, req *apiv1.EventsRequest, handl
 		return err
 	}
 	defer stream.Close()
+
 	for stream.Receive() {
 		silent.Stop() // handle may take its time
 		e, err := EventOf(stream.Msg())
@@ -195,7 +207,9 @@ func (c *Client) eventsOnce(ctx context.Context, req *apiv1.EventsRequest, handl
 		if err != nil {
 			return handled{err}
 		}
+
 		silent.Reset(silence)
 	}
+
 	return stream.Err()
 }

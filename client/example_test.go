@@ -25,8 +25,10 @@ import (
 func ExampleClient_SubmitWait() {
 	address, stop := startNode()
 	defer stop()
+
 	c := client.New(address)
 	defer c.CloseIdle()
+
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 
@@ -38,12 +40,14 @@ func ExampleClient_SubmitWait() {
 	if err != nil {
 		log.Fatal(err) // refused, expired, or unknown: see errors.Is(err, client.ErrUnknown)
 	}
+
 	fmt.Println(res.Code)
 
 	greeting, found, err := c.Get(ctx, []byte("greeting"))
 	if err != nil {
 		log.Fatal(err)
 	}
+
 	fmt.Printf("%s %v\n", greeting, found)
 	// Output:
 	// CODE_OK
@@ -54,12 +58,15 @@ func ExampleClient_SubmitWait() {
 func ExampleClient_SubmitMany() {
 	address, stop := startNode()
 	defer stop()
+
 	c := client.New(address)
 	defer c.CloseIdle()
+
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 
 	var txs [][]byte
+
 	for _, op := range []kv.Op{kv.Put([]byte("a"), []byte("1")), kv.Require([]byte("a"), []byte("2"))} {
 		body, err := kv.Encode(op)
 		if err != nil {
@@ -69,12 +76,15 @@ func ExampleClient_SubmitMany() {
 		if err != nil {
 			log.Fatal(err)
 		}
+
 		txs = append(txs, tx)
 	}
+
 	outs, err := c.SubmitMany(ctx, txs, true)
 	if err != nil {
 		log.Fatal(err)
 	}
+
 	for _, o := range outs {
 		fmt.Println(o.Result.Code)
 	}
@@ -104,7 +114,9 @@ func (n *memoryNode) Submit(_ context.Context,
 	req *connect.Request[apiv1.SubmitRequest]) (*connect.Response[apiv1.SubmitResponse], error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+
 	res := &apiv1.SubmitResponse{}
+
 	for _, encoded := range req.Msg.Txs {
 		id := engines.HashTx(encoded)
 		if n.results[id] == nil {
@@ -116,11 +128,14 @@ func (n *memoryNode) Submit(_ context.Context,
 			if r.Data, err = n.state.Execute(kv.New(), tx.Body); err != nil {
 				r.Code, r.Log = logv1.Code_CODE_FAILED, err.Error()
 			}
+
 			n.results[id] = r
 		}
+
 		res.Outcomes = append(res.Outcomes,
 			&apiv1.TxOutcome{Id: id[:], Outcome: &apiv1.TxOutcome_Result{Result: n.results[id]}})
 	}
+
 	return connect.NewResponse(res), nil
 }
 

@@ -30,6 +30,7 @@ const FromNow = ^uint64(0)
 func (c *Client) Follow(ctx context.Context, after uint64, kinds []string, handle func(Record) error) error {
 	b := c.backoff()
 	cursor, fromNow := after, after == FromNow
+
 	for {
 		err := c.followOnce(ctx, cursor, fromNow, kinds, func(m *apiv1.FollowResponse) error {
 			b = c.backoff()
@@ -45,8 +46,10 @@ func (c *Client) Follow(ctx context.Context, after uint64, kinds []string, handl
 			if err != nil {
 				return err
 			}
+
 			return handle(Record{Index: m.Index, Kind: m.Kind, Message: msg})
 		})
+
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -72,10 +75,12 @@ func (c *Client) followOnce(ctx context.Context, after uint64, fromNow bool, kin
 	if err != nil {
 		return err
 	}
+
 	req := &apiv1.FollowRequest{After: after, Kinds: kinds}
 	if fromNow {
 		req.After, req.FromNow = 0, true
 	}
+
 	r := connect.NewRequest(req)
 	c.sign(r.Header())
 	stream, err := s.node.Follow(ctx, r)
@@ -83,10 +88,12 @@ func (c *Client) followOnce(ctx context.Context, after uint64, fromNow bool, kin
 		return err
 	}
 	defer stream.Close()
+
 	for stream.Receive() {
 		if err := handle(stream.Msg()); err != nil {
 			return handled{err}
 		}
 	}
+
 	return stream.Err()
 }

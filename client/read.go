@@ -56,18 +56,22 @@ func (c *Client) get(ctx context.Context, req *apiv1.GetRequest) (Read, error) {
 			r *connect.Request[apiv1.GetRequest]) (*connect.Response[apiv1.GetResponse], error) {
 			return v.node.Get(ctx, r)
 		})
+
 	if err != nil {
 		return Read{}, err
 	}
 	if len(res.Values) != len(req.Keys) {
 		return Read{}, fmt.Errorf("the node answered %d values of %d keys", len(res.Values), len(req.Keys))
 	}
+
 	r := Read{Height: res.Height, Values: make([][]byte, len(res.Values))}
+
 	for i, v := range res.Values {
 		if v.GetFound() {
 			r.Values[i] = append([]byte{}, v.GetValue()...)
 		}
 	}
+
 	return r, nil
 }
 

@@ -20,6 +20,7 @@ func (c *Client) CreateSnapshot(ctx context.Context) (s *apiv1.Snapshot, fresh b
 	if err != nil {
 		return nil, false, err
 	}
+
 	return res.Msg.Snapshot, res.Msg.Fresh, nil
 }
 
@@ -30,6 +31,7 @@ func (c *Client) Snapshots(ctx context.Context) ([]*apiv1.Snapshot, error) {
 			*connect.Response[apiv1.ListSnapshotsResponse], error) {
 			return s.snapshot.ListSnapshots(ctx, q)
 		})
+
 	if err != nil {
 		return nil, err
 	}
@@ -53,6 +55,7 @@ func (c *Client) Backup(ctx context.Context, take func(*apiv1.BackupResponse) er
 	if err != nil {
 		return err
 	}
+
 	req := connect.NewRequest(&apiv1.BackupRequest{})
 	c.sign(req.Header())
 	stream, err := to.snapshot.Backup(ctx, req)
@@ -60,10 +63,12 @@ func (c *Client) Backup(ctx context.Context, take func(*apiv1.BackupResponse) er
 		return err
 	}
 	defer stream.Close()
+
 	for stream.Receive() {
 		if err := take(stream.Msg()); err != nil {
 			return err
 		}
 	}
+
 	return stream.Err()
 }

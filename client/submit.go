@@ -48,6 +48,7 @@ func (c *Client) submitOne(ctx context.Context, tx engines.Tx, wait bool) (Outco
 	if err != nil {
 		return Outcome{}, err
 	}
+
 	outs, err := c.SubmitMany(ctx, [][]byte{encoded}, wait)
 	switch {
 	case outs[0].Err != nil:
@@ -55,6 +56,7 @@ func (c *Client) submitOne(ctx context.Context, tx engines.Tx, wait bool) (Outco
 	case err != nil && outs[0].Result == nil:
 		err = fmt.Errorf("%w: %s: %w", ErrPending, outs[0].ID, err)
 	}
+
 	return outs[0], err
 }
 
@@ -66,11 +68,14 @@ func (c *Client) SubmitMany(ctx context.Context, txs [][]byte, wait bool) ([]Out
 	s := submission{c: c, txs: txs, out: make([]Outcome, len(txs)), accepted: make([]bool, len(txs)),
 		tried: make([]bool, len(txs))}
 	open := make([]int, len(txs)) // indices of txs without a final answer
+
 	for i, tx := range txs {
 		s.out[i].ID = engines.HashTx(tx)
 		open[i] = i
 	}
+
 	b := c.backoff()
+
 	for {
 		left, err := s.round(ctx, open, wait)
 		if len(left) < len(open) {
@@ -86,6 +91,7 @@ func (c *Client) SubmitMany(ctx context.Context, txs [][]byte, wait bool) ([]Out
 		if err != nil && !lost(ctx, err) {
 			return s.out, s.giveUp(open, err)
 		}
+
 		if ended := b.pause(ctx); ended != nil {
 			if err != nil {
 				ended = fmt.Errorf("%w; the last attempt: %w", ended, err)
@@ -113,10 +119,12 @@ func (s *submission) round(ctx context.Context, open []int, wait bool) (left []i
 			size += len(s.txs[open[n]])
 			n++
 		}
+
 		chunk := open[:n]
 		open = open[n:]
 		pending, err := s.send(ctx, chunk, wait)
 		left = append(left, pending...)
+
 		if err != nil {
 			last = err
 			if !lost(ctx, err) {
@@ -133,11 +141,14 @@ func (s *submission) send(ctx context.Context, chunk []int, wait bool) (left []i
 	for i, at := range chunk {
 		req.Txs[i] = s.txs[at]
 	}
+
 	limit := s.c.attempt
+
 	if wait {
 		req.Wait, req.Timeout = apiv1.Wait_WAIT_RESULT, durationpb.New(patience(ctx, limit))
 		limit *= 2 // the node's wait, and the time to submit
 	}
+
 	res, err := once(ctx, s.c, limit, req,
 		func(v *services, ctx context.Context,
 			r *connect.Request[apiv1.SubmitRequest]) (*connect.Response[apiv1.SubmitResponse], error) {
@@ -147,17 +158,20 @@ func (s *submission) send(ctx context.Context, chunk []int, wait bool) (left []i
 		err = connect.NewError(connect.CodeInternal, fmt.Errorf("%d outcomes of %d transactions", len(res.Outcomes),
 			len(chunk)))
 	}
+
 	if err != nil {
 		for _, at := range chunk {
 			s.tried[at] = s.tried[at] || reached(err)
 		}
 		return chunk, err
 	}
+
 	for i, at := range chunk {
 		if !s.take(at, res.Outcomes[i], wait) {
 			left = append(left, at)
 		}
 	}
+
 	return left, nil
 }
 
@@ -178,24 +192,30 @@ func (s *submission) take(at int, o *apiv1.TxOutcome, wait bool) bool {
 	switch {
 	case o.GetResult() != nil:
 		out.Result = o.GetResult()
+
 	case o.GetExpired() != nil:
 		out.Err = fmt.Errorf("%w: %s, at block time %s", ErrExpired, out.ID.Short(),
 			o.GetExpired().GetBlockTime().AsTime().Format(time.RFC3339))
+
 	case o.GetRefused() != nil:
 		r := o.GetRefused()
 		if r.Code == apiv1.RefusedCode_REFUSED_CODE_POOL_FULL {
 			return false
 		}
+
 		out.Err = &RefusedError{ID: out.ID, Code: r.Code, Reason: r.Reason}
+
 		if r.Code == apiv1.RefusedCode_REFUSED_CODE_EXPIRED && (s.tried[at] || s.accepted[at]) {
 			// An attempt before this one may have been applied, and forgotten since: ids are kept
 			// until they expire.
 			out.Err = fmt.Errorf("%w: %w", ErrUnknown, out.Err)
 		}
+
 	default:
 		s.accepted[at] = true
 		return !wait
 	}
+
 	return true
 }
 
@@ -225,6 +245,7 @@ func (c *Client) Tx(ctx context.Context, id engines.TxID, wait time.Duration) (O
 				r *connect.Request[apiv1.GetTxRequest]) (*connect.Response[apiv1.GetTxResponse], error) {
 				return v.node.GetTx(ctx, r)
 			})
+
 		if connect.CodeOf(err) == connect.CodeNotFound {
 			return Outcome{ID: id}, fmt.Errorf("%w: %s", ErrNotFound, id)
 		}

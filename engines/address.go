@@ -69,12 +69,14 @@ func (a Address) each(ctx context.Context, use func(*Mailbox) error) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx) // a caller that was told to stop, or was replaced, sends nothing more
 		}
+
 		if err == nil && a.elders {
 			if own := supervisor.Incarnation(ctx); own != 0 && m.incarnation > own {
 				return fmt.Errorf("%w: %s of incarnation %d is younger than its caller, %d", supervisor.ErrFenced,
 					a.name, m.incarnation, own)
 			}
 		}
+
 		if err == nil {
 			err = use(m)
 		}

@@ -47,6 +47,7 @@ func (b Block) ContentHash() []byte {
 	for _, tx := range b.Txs {
 		bytes(tx)
 	}
+
 	return h.Sum(nil)
 }
 

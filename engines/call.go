@@ -75,7 +75,9 @@ func callOnce[R any](ctx context.Context, m *Mailbox, q Query[R]) (R, error) {
 	if err := m.send(ctx, message{value: q, from: c, sent: sent}); err != nil {
 		return none, err
 	}
+
 	faults := faultsOf(ctx)
+
 	for {
 		select {
 		case o := <-c.reply:
@@ -83,6 +85,7 @@ func callOnce[R any](ctx context.Context, m *Mailbox, q Query[R]) (R, error) {
 				m.calls.Observe(float64(clock()-sent) / 1e9)
 			}
 			return o.value, o.err
+
 		case <-m.done:
 			select {
 			case o := <-c.reply: // answered before it ended
@@ -90,8 +93,10 @@ func callOnce[R any](ctx context.Context, m *Mailbox, q Query[R]) (R, error) {
 			default:
 				return none, m.down(true)
 			}
+
 		case <-ctx.Done():
 			return none, fmt.Errorf("call to %s: %w", m.name, context.Cause(ctx))
+
 		case f := <-faults:
 			f.Do(ctx)
 		}

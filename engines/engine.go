@@ -45,9 +45,11 @@ func (e Spec) Start(dir Directory) supervisor.StartFunc {
 			box:      newMailbox(e.Name, supervisor.Incarnation(ctx), size),
 			handlers: make(map[reflect.Type]func(context.Context, message) error),
 		}
+
 		if m, ok := dir.(Measurer); ok {
 			s.box.calls = m.CallTimes(e.Name)
 		}
+
 		end := incarnation{spec: e, server: s}
 		started := false
 		defer func() { // Init panicked or failed: there is no Serve that would say so
@@ -55,13 +57,16 @@ func (e Spec) Start(dir Directory) supervisor.StartFunc {
 				end.close(ErrEngineEnded)
 			}
 		}()
+
 		if err := e.Init(ctx, s); err != nil {
 			return nil, fmt.Errorf("engine %s: %w", e.Name, err)
 		}
 		if err := dir.Register(s.box); err != nil {
 			return nil, err
 		}
+
 		started = true
+
 		return end, nil
 	}
 }

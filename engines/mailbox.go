@@ -94,12 +94,15 @@ func (m *Mailbox) send(ctx context.Context, msg message) error {
 		return m.down(false)
 	default:
 	}
+
 	select {
 	case m.in <- msg:
 		return nil
 	default:
 	}
+
 	faults := faultsOf(ctx)
+
 	for {
 		select {
 		case m.in <- msg:

@@ -73,27 +73,37 @@ func NewRecord(m proto.Message) (eventlog.Record, error) {
 	switch m.(type) {
 	case *logv1.ChainStarted:
 		k = KindChainStarted
+
 	case *logv1.TxLaunched:
 		k = KindTxLaunched
+
 	case *logv1.TxExpired:
 		k = KindTxExpired
+
 	case *logv1.OrderDecided:
 		k = KindOrderDecided
+
 	case *logv1.BlockCommitted:
 		k = KindBlockCommitted
+
 	case *logv1.ChainReset:
 		k = KindChainReset
+
 	case *logv1.SnapshotInstalled:
 		k = KindSnapshotInstalled
+
 	case *logv1.Base:
 		k = KindBase
+
 	default:
 		return eventlog.Record{}, fmt.Errorf("record: %T is not a record of the event log", m)
 	}
+
 	data, err := proto.Marshal(m)
 	if err != nil {
 		return eventlog.Record{}, fmt.Errorf("record %s: %w", KindName(k), err)
 	}
+
 	return eventlog.Record{Kind: k, Data: data}, nil
 }
 
@@ -109,5 +119,6 @@ func DecodeRecord(e eventlog.Entry) (proto.Message, error) {
 	if err := proto.Unmarshal(e.Data, m); err != nil {
 		return nil, fmt.Errorf("record %d: not a %s: %w", e.Index, recordKinds[i].name, err)
 	}
+
 	return m, nil
 }

@@ -55,6 +55,7 @@ func start(t *testing.T, spec engines.Spec, limit int) *rig {
 			r.kept <- struct{}{}
 			return nil
 		})
+
 		engines.OnCall(s, func(_ context.Context, m fail, from engines.From[int]) error {
 			from.Fail(m.err)
 			return nil
@@ -73,8 +74,10 @@ func start(t *testing.T, spec engines.Spec, limit int) *rig {
 			return nil
 		})
 		r.inits <- s.Incarnation()
+
 		return nil
 	}
+
 	sup, err := supervisor.New(supervisor.Spec{
 		Name: "test", Intensity: supervisor.Intensity{Max: limit, Period: time.Hour},
 		Build: supervisor.Children(
@@ -87,6 +90,7 @@ func start(t *testing.T, spec engines.Spec, limit int) *rig {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, r.run.Stop(context.Background())) })
 	<-r.inits
+
 	return r
 }
 
@@ -139,6 +143,7 @@ func TestCallersLearnOfTheDeathOfTheirCallee(t *testing.T) {
 				_, err := engines.Call(context.Background(), r.counter, keep{})
 				failed <- err
 			}()
+
 			<-r.kept
 			require.NoError(t, engines.Cast(t.Context(), r.counter, blow))
 			var down *engines.DownError
@@ -165,6 +170,7 @@ func TestPatience(t *testing.T) {
 		_, err := engines.Call(context.Background(), r.counter.With(engines.AwaitNext), total{})
 		answered <- err
 	}()
+
 	_, err = r.run.RestartChild(t.Context(), "counter")
 	require.NoError(t, err)
 	require.NoError(t, <-answered)
@@ -185,6 +191,7 @@ func TestResend(t *testing.T) {
 		_, err := engines.Call(context.Background(), r.counter.With(engines.Resend), block{entered, release})
 		answered <- err
 	}()
+
 	<-entered
 	require.NoError(t, r.run.Kill("counter", errors.New("by hand")))
 	close(release)
@@ -257,6 +264,7 @@ func TestTheMailboxIsBounded(t *testing.T) {
 		defer close(done)
 		engines.Call(context.Background(), r.counter, block{entered, release})
 	}()
+
 	<-entered
 	require.NoError(t, engines.Cast(t.Context(), r.counter, add{1}))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -283,6 +291,7 @@ func BenchmarkCall(b *testing.B) {
 	run, err := sup.Start(context.Background())
 	require.NoError(b, err)
 	defer run.Stop(context.Background())
+
 	to := engines.NewAddress(table, "echo")
 	b.ReportAllocs()
 	for b.Loop() {

@@ -54,11 +54,14 @@ func (s *Server) dispatch(ctx context.Context, msg message) error {
 		s.box.hand.Store(0)
 		return err
 	}
+
 	err := fmt.Errorf("%w: %s was sent a %T", ErrUnknownMessage, s.box.name, msg.value)
+
 	if c, isCall := msg.from.(failer); isCall {
 		c.fail(err)
 		return nil // the caller's fault
 	}
+
 	return err
 }
 
@@ -71,11 +74,13 @@ func (s *Server) serve(ctx context.Context) error {
 		if len(posted) > 0 {
 			now = clock() // when it came is not known, and soon is when it is taken
 		}
+
 		for _, v := range posted {
 			if err := s.dispatch(ctx, message{value: v, sent: now}); err != nil {
 				return err
 			}
 		}
+
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -87,6 +92,7 @@ func (s *Server) serve(ctx context.Context) error {
 			if err := s.dispatch(ctx, msg); err != nil {
 				return err
 			}
+
 		case f := <-faults:
 			f.Do(ctx)
 		}

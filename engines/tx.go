@@ -26,6 +26,7 @@ func ParseTxID(s string) (TxID, error) {
 		return id, fmt.Errorf("transaction id %q: %d characters, want %d hexadecimal digits", clip(s),
 			len(s), 2*len(id))
 	}
+
 	if _, err := hex.Decode(id[:], []byte(s)); err != nil {
 		return id, fmt.Errorf("transaction id %q: %w", clip(s), err)
 	}
@@ -105,12 +106,14 @@ func (t Tx) Encode() ([]byte, error) {
 	case len(t.Body) > MaxTxBytes:
 		return nil, fmt.Errorf("%w: body of %d bytes, want at most %d", ErrMalformedTx, len(t.Body), MaxTxBytes)
 	}
+
 	if t.Plain() {
 		if len(t.Body) == 0 || t.Body[0] == txFormat {
 			return nil, fmt.Errorf("%w: a plain body must not be empty or begin with 0x%02x", ErrMalformedTx, txFormat)
 		}
 		return t.Body, nil
 	}
+
 	b := make([]byte, 0, 11+len(t.Backend)+len(t.Nonce)+len(t.Body))
 	b = append(b, txFormat, byte(len(t.Backend)))
 	b = append(b, t.Backend...)
@@ -125,15 +128,18 @@ func DecodeTx(b []byte) (Tx, error) {
 	bad := func(what string, at int) (Tx, error) {
 		return Tx{}, fmt.Errorf("%w: %s at byte %d of %d", ErrMalformedTx, what, at, len(b))
 	}
+
 	if len(b) == 0 {
 		return bad("no bytes", 0)
 	}
+
 	if b[0] != txFormat {
 		if len(b) > MaxTxBytes {
 			return bad("too long", MaxTxBytes)
 		}
 		return Tx{Backend: PlainBackend, Body: b}, nil
 	}
+
 	at := 1
 	field := func(max int) ([]byte, bool) {
 		if at >= len(b) {
@@ -143,8 +149,10 @@ func DecodeTx(b []byte) (Tx, error) {
 		if n > max || at+1+n > len(b) {
 			return nil, false
 		}
+
 		f := b[at+1 : at+1+n]
 		at += 1 + n
+
 		return f, true
 	}
 	backend, ok := field(MaxBackendName)
@@ -167,9 +175,11 @@ func DecodeTx(b []byte) (Tx, error) {
 		ValidUntil: time.UnixMilli(int64(binary.BigEndian.Uint64(b[at:]))),
 		Body:       b[at+8:],
 	}
+
 	if t.Plain() {
 		return bad("an envelope around a plain transaction, which has none", 0)
 	}
+
 	return t, nil
 }
 

@@ -156,11 +156,13 @@ func (l *Log) Sync(ctx context.Context) error {
 		l.mu.Unlock()
 		return err
 	}
+
 	b := l.cur
 	b.sync = true
 	b.calls++
 	l.wakeCommitter()
 	l.mu.Unlock()
+
 	return (&Pending{batch: b}).Wait(ctx)
 }
 
@@ -178,19 +180,24 @@ func (l *Log) join(ctx context.Context, records []Record, mode mode, done func(u
 	if len(records) == 0 {
 		return nil, 0, errEmpty
 	}
+
 	var size int64
 	for i := range records {
 		size += segment.RecordSize(len(records[i].Data))
 	}
+
 	if size > l.opts.MaxRecord {
 		return nil, 0, fmt.Errorf("%w: %d bytes in %d records, at most %d", ErrTooLarge, size, len(records),
 			l.opts.MaxRecord)
 	}
+
 	if err := ctx.Err(); err != nil {
 		return nil, 0, err
 	}
+
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	for {
 		if err := l.refuse(); err != nil {
 			return nil, 0, err
@@ -202,11 +209,13 @@ func (l *Log) join(ctx context.Context, records []Record, mode mode, done func(u
 			return nil, 0, err
 		}
 	}
+
 	b := l.cur
 	b.buf = slices.Grow(b.buf, int(size)+segment.Align) // and the padding
 	for i := range records {
 		b.buf = segment.AppendRecord(b.buf, uint8(records[i].Kind), records[i].Data)
 	}
+
 	first := l.next
 	l.next += uint64(len(records))
 	b.count += uint32(len(records))
@@ -215,11 +224,13 @@ func (l *Log) join(ctx context.Context, records []Record, mode mode, done func(u
 	if done != nil {
 		b.funcs = append(b.funcs, callback{first, done})
 	}
+
 	if mode != wait && l.idle {
 		l.lead()
 	} else {
 		l.wakeCommitter()
 	}
+
 	return b, first, nil
 }
 
@@ -242,9 +253,11 @@ func (l *Log) awaitRoom(ctx context.Context) error {
 	if l.room == nil {
 		l.room = make(chan struct{})
 	}
+
 	room := l.room
 	l.mu.Unlock()
 	defer l.mu.Lock()
+
 	select {
 	case <-room:
 		return nil

@@ -22,19 +22,23 @@ func rawSyncs(tb testing.TB, dir string, n, size int, sync bool) (elapsed, used 
 	require.NoError(tb, err)
 	defer os.Remove(f.Name())
 	defer f.Close()
+
 	const space = 64 << 20
 	zero := make([]byte, 1<<20)
 	for at := int64(0); at < space; at += int64(len(zero)) {
 		_, err = f.WriteAt(zero, at)
 		require.NoError(tb, err)
 	}
+
 	require.NoError(tb, f.Sync())
 	b := make([]byte, size)
 	for i := range b {
 		b[i] = byte(i)
 	}
+
 	start, cpu := time.Now(), cpuTime(tb)
 	at := int64(0)
+
 	for range n {
 		if at+int64(size) > space {
 			at = 0
@@ -42,13 +46,16 @@ func rawSyncs(tb testing.TB, dir string, n, size int, sync bool) (elapsed, used 
 		if _, err := f.WriteAt(b, at); err != nil {
 			tb.Fatal(err)
 		}
+
 		if sync {
 			if err := syscall.Fdatasync(int(f.Fd())); err != nil {
 				tb.Fatal(err)
 			}
 		}
+
 		at += int64(size)
 	}
+
 	return time.Since(start), cpuTime(tb) - cpu
 }
 
@@ -77,17 +84,21 @@ func BenchmarkSyncEach(b *testing.B) {
 	rec := eventlog.Record{Kind: 1, Data: make([]byte, benchRecord)}
 	var ours, raw time.Duration
 	const n = 200
+
 	for b.Loop() {
 		took, _ := rawSyncs(b, dir, n, benchRecord, true)
 		raw += took
 		start := time.Now()
+
 		for range n {
 			if _, err := l.AppendWait(ctx, rec); err != nil {
 				b.Fatal(err)
 			}
 		}
+
 		ours += time.Since(start)
 	}
+
 	b.ReportMetric(float64(raw)/float64(ours), "ratio")
 	b.ReportMetric(float64(ours.Microseconds())/float64(n*b.N), "µs/append")
 }
@@ -98,11 +109,13 @@ func BenchmarkConcurrent(b *testing.B) {
 	ctx := b.Context()
 	const writers, each = 64, 100
 	var ours, raw time.Duration
+
 	for b.Loop() {
 		took, _ := rawSyncs(b, dir, each, writers*benchRecord, true)
 		raw += took
 		var wg sync.WaitGroup
 		start := time.Now()
+
 		for range writers {
 			wg.Go(func() {
 				rec := eventlog.Record{Kind: 1, Data: make([]byte, benchRecord)}
@@ -114,9 +127,11 @@ func BenchmarkConcurrent(b *testing.B) {
 				}
 			})
 		}
+
 		wg.Wait()
 		ours += time.Since(start)
 	}
+
 	st := l.Stat()
 	b.ReportMetric(float64(raw)/float64(ours), "ratio")
 	b.ReportMetric(float64(st.Durable)/float64(st.Syncs), "records/sync")
@@ -133,19 +148,23 @@ func BenchmarkBatches(b *testing.B) {
 	for i := range recs {
 		recs[i] = eventlog.Record{Kind: 1, Data: make([]byte, benchRecord)}
 	}
+
 	var ours, raw, within, rawWithin, ourCPU, rawCPU time.Duration
 	const n = 50
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+
 	for b.Loop() {
 		rawTime, rawUsed := rawSyncs(b, dir, n, len(recs)*benchRecord, false)
 		segment := l.Stat().Segments[len(l.Stat().Segments)-1].Number
 		start, used := time.Now(), cpuTime(b)
+
 		for range n {
 			if _, err := l.AppendNoSync(ctx, recs...); err != nil {
 				b.Fatal(err)
 			}
 		}
+
 		took := time.Since(start)
 		ourCPU, rawCPU = ourCPU+cpuTime(b)-used, rawCPU+rawUsed
 		require.NoError(b, l.Sync(ctx))
@@ -153,9 +172,11 @@ func BenchmarkBatches(b *testing.B) {
 		if l.Stat().Segments[len(l.Stat().Segments)-1].Number == segment {
 			within, rawWithin = within+took, rawWithin+rawTime
 		}
+
 		_, err := l.Truncate(l.Durable())
 		require.NoError(b, err)
 	}
+
 	b.ReportMetric(float64(rawWithin)/float64(within), "ratio-within")
 	b.ReportMetric(float64(raw)/float64(ours), "ratio")
 	b.ReportMetric(float64(rawCPU)/float64(ourCPU), "ratio-cpu")
@@ -173,10 +194,12 @@ func BenchmarkReplay(b *testing.B) {
 	for i := range recs {
 		recs[i] = eventlog.Record{Kind: 1, Data: make([]byte, benchRecord)}
 	}
+
 	for range total / len(recs) {
 		_, err := l.AppendNoSync(b.Context(), recs...)
 		require.NoError(b, err)
 	}
+
 	require.NoError(b, l.Close())
 	for _, quick := range []bool{false, true} {
 		b.Run(fmt.Sprintf("quick=%t", quick), func(b *testing.B) { replay(b, dir, total, quick) })
@@ -194,6 +217,7 @@ func replay(b *testing.B, dir string, total int, quick bool) {
 		c, err := l.Cursor(1)
 		require.NoError(b, err)
 		var n int
+
 		for {
 			e, ok, err := c.TryNext()
 			if err != nil {
@@ -204,11 +228,13 @@ func replay(b *testing.B, dir string, total int, quick bool) {
 			}
 			n += len(e.Data) / benchRecord
 		}
+
 		replay += time.Since(start)
 		require.Equal(b, total, n)
 		c.Close()
 		require.NoError(b, l.Close())
 	}
+
 	b.ReportMetric(float64(total*b.N)/(open+replay).Seconds(), "records/s")
 	b.ReportMetric(float64(open.Milliseconds())/float64(b.N), "open-ms")
 	b.ReportMetric(float64(replay.Milliseconds())/float64(b.N), "replay-ms")

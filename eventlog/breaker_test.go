@@ -23,21 +23,27 @@ func TestForeignFiles(t *testing.T) {
 	dir := t.TempDir()
 	foreign := []string{"notes.spare", "x.seg", "README", "1.seg", "000000000000000G.seg", "00000000000000AB.seg",
 		".seg", ".spare", "END", "EXTENT.bak", "0000000000000001.seg~"}
+
 	for _, name := range foreign {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("mine: "+name), 0o644))
 	}
+
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, "sub", "0000000000000001.seg"), 0o755))
+
 	for range 3 {
 		l, err := eventlog.Open(dir, eventlog.Options{SegmentSize: 8 << 10})
 		require.NoError(t, err)
+
 		for range 100 {
 			_, err = l.AppendWait(t.Context(), recordAt(l.Stat().Next))
 			require.NoError(t, err)
 		}
+
 		_, err = l.Truncate(l.Durable())
 		require.NoError(t, err)
 		require.NoError(t, l.Close())
 	}
+
 	for _, name := range foreign {
 		b, err := os.ReadFile(filepath.Join(dir, name))
 		require.NoError(t, err)
@@ -54,6 +60,7 @@ func TestLinks(t *testing.T) {
 	require.Error(t, err, "a link to nothing")
 	l, err := eventlog.Open(real, eventlog.Options{})
 	require.NoError(t, err)
+
 	for _, other := range []string{real, link, real + "/../real/."} {
 		_, err = eventlog.Open(other, eventlog.Options{})
 		require.ErrorIs(t, err, eventlog.ErrLocked)
@@ -62,6 +69,7 @@ func TestLinks(t *testing.T) {
 		_, err = eventlog.Salvage(t.Context(), other, filepath.Join(dir, "to"), eventlog.Options{})
 		require.ErrorIs(t, err, eventlog.ErrLocked)
 	}
+
 	_, err = l.AppendWait(t.Context(), recordAt(1))
 	require.NoError(t, err)
 	require.NoError(t, l.Close())
@@ -139,6 +147,7 @@ func resize(t *testing.T, d *vfs.Disk, name string, size int) {
 	if size > len(b) {
 		b = append(b, make([]byte, size-len(b))...)
 	}
+
 	_, err = f.WriteAt(b[:size], 0)
 	require.NoError(t, errors.Join(err, f.Sync(), f.Close()))
 }
@@ -163,6 +172,7 @@ func TestShuffledFiles(t *testing.T) {
 	}
 	killed, closed := logs()
 	other, _ := logs()
+
 	for _, s := range shuffles {
 		for ending, from := range map[string]*vfs.Disk{"killed": killed, "closed": closed} {
 			t.Run(s.name+" "+ending, func(t *testing.T) {
@@ -170,6 +180,7 @@ func TestShuffledFiles(t *testing.T) {
 				s.do(t, d, other, segFiles(d))
 				quick := small(d)
 				quick.QuickOpen = true
+
 				for _, open := range []func() error{
 					func() error { _, err := eventlog.Verify(logDir, small(d)); return err },
 					func() error { _, err := eventlog.OpenReadOnly(logDir, small(d)); return err },
@@ -178,6 +189,7 @@ func TestShuffledFiles(t *testing.T) {
 				} {
 					require.ErrorIs(t, open(), eventlog.ErrCorrupt)
 				}
+
 				got, err := eventlog.Salvage(t.Context(), logDir, salvageDir, small(d))
 				require.NoError(t, err)
 				require.NoError(t, judgeSalvage(d, got))
@@ -195,28 +207,33 @@ func TestEveryLength(t *testing.T) {
 	killed := disk.Crash(newRand(1), 100)
 	require.NoError(t, l.Close())
 	step := soak(211, 1)
+
 	for _, from := range []*vfs.Disk{killed, disk} {
 		files := segFiles(from)
 		for _, file := range files {
 			var size int
 			require.NoError(t, from.Damage(file, func(b []byte) { size = len(b) }))
 			fs := layout(from, file, 0)
+
 			for n := 0; n <= size+4096; n += step {
 				d := from.Crash(newRand(1), 100)
 				resize(t, d, file, n)
 				_, verr := eventlog.Verify(logDir, small(d))
 				l, err := eventlog.Open(logDir, small(d))
 				require.Equal(t, err == nil, verr == nil, "%s cut to %d: Open: %v; Verify: %v", file, n, err, verr)
+
 				if err != nil {
 					require.ErrorIs(t, err, eventlog.ErrCorrupt)
 					continue
 				}
+
 				if n < fs[len(fs)-1].at {
 					require.Same(t, killed, from, "%s cut to %d", file, n)
 					require.Equal(t, files[len(files)-1], file)
 				} else if n >= fs[len(fs)-1].end {
 					require.EqualValues(t, 60, l.Durable(), "%s cut to %d", file, n)
 				}
+
 				require.NoError(t, readAll(l))
 				require.NoError(t, l.Close())
 			}
@@ -232,11 +249,13 @@ func TestManyCursors(t *testing.T) {
 	require.NoError(t, err)
 	ctx := t.Context()
 	rec := eventlog.Record{Data: make([]byte, 1000)}
+
 	const records = 20
 	for range records {
 		_, err = l.AppendNoSync(ctx, rec)
 		require.NoError(t, err)
 	}
+
 	require.NoError(t, l.Sync(ctx))
 	files := func() int {
 		fds, err := os.ReadDir("/proc/self/fd")
@@ -245,6 +264,7 @@ func TestManyCursors(t *testing.T) {
 		}
 		return len(fds)
 	}
+
 	heap := func() uint64 {
 		var m runtime.MemStats
 		runtime.GC()
@@ -255,6 +275,7 @@ func TestManyCursors(t *testing.T) {
 	before, memory := files(), heap()
 	var ready, wg sync.WaitGroup
 	ready.Add(many)
+
 	for range many {
 		c, err := l.Cursor(1)
 		require.NoError(t, err)
@@ -272,6 +293,7 @@ func TestManyCursors(t *testing.T) {
 			}
 		})
 	}
+
 	ready.Wait()
 	require.LessOrEqual(t, files(), before+4)
 	require.Less(t, heap()-min(heap(), memory), uint64(100<<20))
@@ -306,11 +328,13 @@ func TestEverythingAtOnce(t *testing.T) {
 				}
 			})
 		}
+
 		for range 4 {
 			start(func(int) error { _, err := l.AppendWait(ctx, eventlog.Record{Data: make([]byte, 50)}); return err })
 			start(func(int) error { return l.Append(ctx, eventlog.Record{}, eventlog.Record{}).Wait(ctx) })
 			start(func(int) error { _, err := l.Read(l.Durable()); return err })
 		}
+
 		start(func(i int) error {
 			if i%10 == 0 {
 				return l.Sync(ctx)
@@ -325,6 +349,7 @@ func TestEverythingAtOnce(t *testing.T) {
 			_, err := l.Cursor(math.MaxUint64)
 			return err
 		})
+
 		for range 3 {
 			start(func(int) error {
 				c, err := l.Cursor(l.First())
@@ -332,17 +357,21 @@ func TestEverythingAtOnce(t *testing.T) {
 					return err
 				}
 				defer c.Close()
+
 				for range 50 {
 					if _, err := c.Next(ctx); err != nil {
 						return err
 					}
 				}
+
 				return nil
 			})
 		}
+
 		for l.Durable() < uint64(500+100*round%700) {
 			runtime.Gosched()
 		}
+
 		require.NoError(t, l.Close())
 		wg.Wait()
 		cancel()

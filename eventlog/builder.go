@@ -34,16 +34,19 @@ func NewBuilder(dir string, o Options) (*Builder, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	dest := filepath.Clean(dir)
 	l := newLog(dest+buildingSuffix, o)
 	names, err := o.FS.List(dest)
 	if err != nil && !isNotExist(err) {
 		return nil, fmt.Errorf("eventlog: %w", err)
 	}
+
 	if len(names) > 0 {
 		return nil, fmt.Errorf("eventlog: %s is not empty: it holds %s; a new log is not mixed with what is there: %w",
 			dest, names[0], fs.ErrExist)
 	}
+
 	parents := ancestors(o.FS, l.dir)
 	if err := o.FS.MkdirAll(l.dir); err != nil {
 		return nil, fmt.Errorf("eventlog: %w", err)
@@ -54,10 +57,12 @@ func NewBuilder(dir string, o Options) (*Builder, error) {
 	if err := l.clearBuilding(); err != nil {
 		return nil, fmt.Errorf("eventlog: %w", errors.Join(err, l.lock.Close()))
 	}
+
 	b := &Builder{log: l, dest: dest}
 	if err := l.create(parents); err != nil {
 		return nil, errors.Join(err, b.Abort())
 	}
+
 	return b, nil
 }
 
@@ -68,12 +73,14 @@ func (l *Log) clearBuilding() error {
 	if err != nil {
 		return err
 	}
+
 	for _, name := range names {
 		if name != lockName && name != extentName && !strings.HasSuffix(name, segSuffix) && !strings.HasSuffix(name,
 			spareSuffix) {
 			return fmt.Errorf("%s is not empty: it holds %s, which is no part of a log: %w", l.dir, name, fs.ErrExist)
 		}
 	}
+
 	for _, name := range names {
 		if name != lockName {
 			if err := l.opts.FS.Remove(filepath.Join(l.dir, name)); err != nil {
@@ -81,6 +88,7 @@ func (l *Log) clearBuilding() error {
 			}
 		}
 	}
+
 	return nil
 }
 
@@ -98,15 +106,18 @@ func (b *Builder) Append(records ...Record) error {
 			return fmt.Errorf("%w: record %d has %d bytes, at most %d", ErrTooLarge, b.log.next, size,
 				b.log.opts.MaxRecord)
 		}
+
 		if b.cur != nil && int64(len(b.cur.buf))+size > b.log.opts.MaxBatch {
 			if err := b.flush(); err != nil {
 				return err
 			}
 		}
+
 		if b.cur == nil {
 			b.cur = newBatch(b.log.w.buf)
 			b.cur.first = b.log.next
 		}
+
 		b.cur.buf = segment.AppendRecord(b.cur.buf, uint8(records[i].Kind), records[i].Data)
 		b.cur.count++
 		b.log.next++
@@ -123,6 +134,7 @@ func (b *Builder) Lost(n uint64, reason string) error {
 	if err := b.flush(); err != nil {
 		return err
 	}
+
 	for {
 		part := uint32(min(n, math.MaxUint32))
 		if err := b.frame(part, segment.FlagGap, []byte(reason)); err != nil {
@@ -172,18 +184,22 @@ func (b *Builder) Finish() error {
 	if err == nil {
 		err = b.log.syncNames()
 	}
+
 	fsys := b.log.opts.FS
+
 	if err == nil {
 		if _, lerr := fsys.List(b.dest); lerr == nil {
 			err = fsys.Remove(b.dest) // it was seen to be empty; if it is not any more, this fails
 		}
 	}
+
 	if err == nil {
 		err = fsys.Rename(b.log.dir, b.dest)
 	}
 	if err != nil {
 		return errors.Join(err, b.Abort())
 	}
+
 	return b.log.release(fsys.SyncDir(filepath.Dir(b.dest)))
 }
 
@@ -192,15 +208,18 @@ func (b *Builder) Abort() error {
 	if b.log.closed.Load() {
 		return nil
 	}
+
 	err := b.log.release(nil)
 	fsys := b.log.opts.FS
 	names, lerr := fsys.List(b.log.dir)
 	if isNotExist(lerr) {
 		return err
 	}
+
 	err = errors.Join(err, lerr)
 	for _, name := range names {
 		err = errors.Join(err, fsys.Remove(filepath.Join(b.log.dir, name)))
 	}
+
 	return errors.Join(err, fsys.Remove(b.log.dir))
 }

@@ -21,6 +21,7 @@ func build(disk *vfs.Disk) error {
 	if err != nil {
 		return err
 	}
+
 	for b.Next() <= 350 && err == nil {
 		if b.Next() == 200 {
 			err = b.Lost(40, "for the test")
@@ -28,9 +29,11 @@ func build(disk *vfs.Disk) error {
 			err = b.Append(recordAt(b.Next()))
 		}
 	}
+
 	if err != nil {
 		return errors.Join(err, b.Abort())
 	}
+
 	return b.Finish()
 }
 
@@ -40,11 +43,13 @@ func judgeBuilt(disk *vfs.Disk) error {
 		return err
 	}
 	defer l.Close()
+
 	records, gaps, err := readAround(l)
 	if err == nil && (records != 260 || len(gaps) != 1 || gaps[0].First != 200 || gaps[0].Last != 239 ||
 		l.First() != 51 || l.Durable() != 350) {
 		err = errors.New("not the log that was built")
 	}
+
 	return err
 }
 
@@ -59,8 +64,10 @@ func TestBuilder(t *testing.T) {
 		if op.N%7 != 0 && op.Kind == vfs.Write {
 			return
 		}
+
 		one.Lock()
 		defer one.Unlock()
+
 		d := disk.Crash(rng, rng.IntN(101))
 		if names, err := d.List(logDir); err == nil && len(names) > 0 {
 			found++
@@ -85,6 +92,7 @@ func TestBuilder(t *testing.T) {
 		}
 		err := build(d)
 		d.Before = nil
+
 		if names, lerr := d.List(logDir); lerr == nil && len(names) > 0 {
 			require.NoError(t, judgeBuilt(d), "fault at operation %d", n)
 		} else {
@@ -115,6 +123,7 @@ func TestABuilderClearsWhatAKilledOneLeft(t *testing.T) {
 		require.NoError(t, killed.MkdirAll("other.building"))
 		f, err = killed.Create("other.building/notes.txt")
 	}
+
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
 	_, err = eventlog.NewBuilder("other", small(killed))

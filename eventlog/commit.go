@@ -76,6 +76,7 @@ func writeAt(f File, b []byte, off int64) error {
 // sleeps.
 func (l *Log) commitLoop() {
 	defer close(l.stopped)
+
 	for {
 		b := l.take()
 		if b == nil {
@@ -83,6 +84,7 @@ func (l *Log) commitLoop() {
 		}
 		l.process(b)
 	}
+
 	err := l.failure()
 	if err == nil {
 		wrote := l.w.file != nil
@@ -92,6 +94,7 @@ func (l *Log) commitLoop() {
 			err = l.changeExtent(ended(l.w.prev, l.w.next))
 		}
 	}
+
 	l.closeErr = l.release(err)
 }
 
@@ -101,8 +104,10 @@ func (l *Log) process(b *batch) {
 	if err != nil {
 		err = l.fail(err)
 	}
+
 	b.finish(err)
 	l.recycleBuffer(b)
+
 	if err == nil && l.w.synced == l.w.off {
 		if l.w.unsynced > 1 {
 			l.mark()
@@ -118,6 +123,7 @@ func (l *Log) lead() {
 	l.idle = false
 	b := l.grab()
 	l.mu.Unlock()
+
 	l.process(b)
 	l.mu.Lock()
 	l.writing = 0
@@ -131,8 +137,10 @@ func (l *Log) lead() {
 func (l *Log) take() *batch {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	l.writing = 0
 	l.linger()
+
 	for l.cur.calls == 0 {
 		if l.closing {
 			return nil
@@ -142,6 +150,7 @@ func (l *Log) take() *batch {
 		<-l.wake
 		l.mu.Lock()
 	}
+
 	return l.grab()
 }
 
@@ -181,12 +190,15 @@ func (l *Log) gather() {
 	if !l.cur.sync || l.closing {
 		return
 	}
+
 	if l.cur.calls > 1 || l.w.expected > 1 {
 		for quiet := 0; quiet < gatherQuiet && int64(len(l.cur.buf)) < l.opts.MaxBatch; {
 			before := l.cur.calls
 			l.mu.Unlock()
+
 			runtime.Gosched()
 			l.mu.Lock()
+
 			switch {
 			case l.cur.calls != before:
 				quiet = 0
@@ -197,6 +209,7 @@ func (l *Log) gather() {
 			}
 		}
 	}
+
 	l.w.expected = l.cur.calls
 }
 
@@ -218,7 +231,9 @@ func (l *Log) commit(b *batch) error {
 	if err := l.failure(); err != nil {
 		return err
 	}
+
 	w := &l.w
+
 	if b.count > 0 || b.flags != 0 {
 		size := segment.FrameSize(len(b.buf) - segment.FrameHeaderSize)
 		if w.file != nil && w.off > segment.HeaderSize && w.off+size+segment.FrameHeaderSize > w.capacity {
@@ -226,17 +241,22 @@ func (l *Log) commit(b *batch) error {
 				return err
 			}
 		}
+
 		if w.file == nil {
 			if err := l.begin(size); err != nil {
 				return err
 			}
 		}
+
 		b.buf = segment.Finish(b.buf, w.seg.seed, w.off,
 			segment.Frame{First: b.first, Count: b.count, Flags: b.flags, Synced: uint64(w.synced)})
+
 		if err := writeAt(w.file, b.buf, w.off); err != nil {
 			return err
 		}
+
 		w.seg.pass(b.first, w.off)
+
 		w.off += size
 		if w.off-w.started >= startSyncEvery && !b.sync {
 			if f, ok := w.file.(StartSyncer); ok {
@@ -244,18 +264,22 @@ func (l *Log) commit(b *batch) error {
 			}
 			w.started = w.off
 		}
+
 		w.next = b.first + uint64(b.count)
 		w.unsynced++
 		l.frames.Add(1)
 	}
+
 	if b.sync {
 		if err := l.sync(); err != nil {
 			return err
 		}
 	}
+
 	if w.file != nil && w.off >= w.ask {
 		l.prepareNext()
 	}
+
 	return nil
 }
 
@@ -278,10 +302,12 @@ func (l *Log) sync() error {
 	if w.file == nil || w.synced == w.off {
 		return nil
 	}
+
 	began := time.Now()
 	if err := w.file.Sync(); err != nil {
 		return err
 	}
+
 	l.opts.Synced(time.Since(began))
 	l.syncs.Add(1)
 	w.synced, w.started = w.off, w.off
@@ -289,6 +315,7 @@ func (l *Log) sync() error {
 	w.seg.end.Store(w.off)
 	l.durable.Store(w.next - 1)
 	l.news.wake()
+
 	return nil
 }
 
@@ -324,10 +351,12 @@ func (l *Log) seal() error {
 	if err := w.file.Sync(); err != nil {
 		return err
 	}
+
 	w.seg.sealed.Store(true)
 	w.prev = position{w.seg.number, s.Seal}
 	err := w.file.Close()
 	w.file, w.seg = nil, nil
+
 	return err
 }
 
@@ -339,11 +368,13 @@ func (l *Log) begin(size int64) error {
 	if err := l.held(); err != nil {
 		return err
 	}
+
 	h := segment.Header{ID: w.id, Number: w.prev.number + 1, FirstIndex: w.next, PrevSeal: w.prev.seal}
 	sp, err := l.spares.take()
 	if err != nil {
 		return err
 	}
+
 	h.Recycled = sp.recycled
 	w.file = sp.file
 	if err := writeAt(w.file, h.Append(nil), 0); err != nil {
@@ -362,10 +393,12 @@ func (l *Log) begin(size int64) error {
 	if err := l.reach(h); err != nil {
 		return err
 	}
+
 	w.seg = &seg{number: h.Number, first: h.FirstIndex, path: path}
 	if !l.opts.bugs.noSeed {
 		w.seg.seed = h.Seed()
 	}
+
 	w.seg.end.Store(segment.HeaderSize)
 	w.seg.next.Store(h.FirstIndex)
 	w.off, w.synced, w.started = segment.HeaderSize, segment.HeaderSize, segment.HeaderSize
@@ -375,6 +408,7 @@ func (l *Log) begin(size int64) error {
 	w.target = min(w.target*4, l.opts.SegmentSize)
 	l.addSegment(w.seg)
 	l.emit(Rolled{File: path, Number: h.Number, FirstIndex: h.FirstIndex, Recycled: sp.recycled, Prepared: sp.size > 0})
+
 	return nil
 }
 
@@ -400,10 +434,13 @@ func (l *Log) fail(cause error) error {
 	if !l.failed.CompareAndSwap(nil, &err) {
 		return l.failure()
 	}
+
 	l.mu.Lock()
 	l.makeRoom()
 	l.mu.Unlock()
+
 	l.news.wake()
 	l.emit(Failed{err})
+
 	return err
 }

@@ -30,6 +30,7 @@ func crashes(ctx context.Context, seed uint64, tamper func(*vfs.Disk) eventlog.F
 		if r.IntN(12) != 0 || broken.Load() != nil {
 			return
 		}
+
 		before := p.now()
 		percent := []int{0, 100, r.IntN(101)}[r.IntN(3)]
 		if err := afterCrash(ctx, disk.Crash(r, percent), r, p, before, change); err != nil {
@@ -37,12 +38,14 @@ func crashes(ctx context.Context, seed uint64, tamper func(*vfs.Disk) eventlog.F
 				percent, err)
 			broken.CompareAndSwap(nil, &err)
 		}
+
 		count.Add(1)
 	}
 	before := func(op vfs.Op) vfs.Fault { look(op, 0); return vfs.Fault{} }
 	if disk.Before == nil {
 		disk.Before = before
 	}
+
 	disk.After = func(op vfs.Op) { look(op, 1) }
 	var fs eventlog.FS = disk
 	if tamper != nil {
@@ -54,6 +57,7 @@ func crashes(ctx context.Context, seed uint64, tamper func(*vfs.Disk) eventlog.F
 	if e := broken.Load(); e != nil {
 		return *e
 	}
+
 	return nil
 }
 
@@ -70,27 +74,32 @@ func openAndCrash(disk *vfs.Disk, rng *rand.Rand, p *promises, before kept,
 		if broken.Load() != nil || done.Load() {
 			return
 		}
+
 		r := rand.New(rand.NewPCG(uint64(op.N), side))
 		percent := []int{0, 100, r.IntN(101)}[r.IntN(3)]
 		l, err := eventlog.Open(logDir, change(small(disk.Crash(r, percent))))
 		if err == nil {
 			err = errors.Join(p.check(l, before), l.Close())
 		}
+
 		if err != nil {
 			err = fmt.Errorf("crash at operation %d of recovery (%s %s), %d%% kept: %w", op.N, op.Kind, op.Path,
 				percent, err)
 			broken.CompareAndSwap(nil, &err)
 		}
 	}
+
 	if rng.IntN(recoveryCrashes) == 0 {
 		disk.Before = func(op vfs.Op) vfs.Fault { look(op, 0); return vfs.Fault{} }
 		disk.After = func(op vfs.Op) { look(op, 1) }
 		defer func() { done.Store(true) }() // the next segment may still be prepared
 	}
+
 	l, err := eventlog.Open(logDir, change(small(disk)))
 	if e := broken.Load(); e != nil && err == nil {
 		return nil, errors.Join(*e, l.Close())
 	}
+
 	return l, err
 }
 
@@ -102,23 +111,28 @@ func afterCrash(ctx context.Context, disk *vfs.Disk, rng *rand.Rand, p *promises
 		return fmt.Errorf("open after a crash: %w", err)
 	}
 	defer l.Close()
+
 	if err := p.check(l, before); err != nil {
 		return err
 	}
+
 	next := l.Stat().Next
 	n := 1 + rng.IntN(3)
 	if err := l.Append(ctx, recordsAt(next, n)...).Wait(ctx); err != nil {
 		return fmt.Errorf("append after a crash: %w", err)
 	}
+
 	last := l.Durable()
 	again, err := eventlog.Open(logDir, change(small(disk.Crash(rng, rng.IntN(101)))))
 	if err != nil {
 		return fmt.Errorf("open after a second crash: %w", err)
 	}
 	defer again.Close()
+
 	if got := again.Durable(); got != last {
 		return fmt.Errorf("lost in a second crash: recovered up to %d, acknowledged up to %d", got, last)
 	}
+
 	return readAll(again)
 }
 
@@ -148,15 +162,18 @@ func TestCrashesOnPebbleDisk(t *testing.T) {
 			if n%9 != int(seed%9) || broken != nil {
 				return
 			}
+
 			r := rand.New(rand.NewPCG(seed, uint64(n)))
 			before := p.now()
 			clone := mem.CrashClone(pvfs.CrashCloneCfg{UnsyncedDataPercent: r.IntN(101), RNG: r})
 			count++
+
 			l, err := eventlog.Open(logDir, small(vfs.Adapt(clone)))
 			if err == nil {
 				err = p.check(l, before)
 				l.Close()
 			}
+
 			if err != nil {
 				broken = fmt.Errorf("seed %d, operation %d: %w", seed, n, err)
 			}
@@ -164,5 +181,6 @@ func TestCrashesOnPebbleDisk(t *testing.T) {
 		require.NoError(t, work(t.Context(), rng, small(fs), p, 40))
 		require.NoError(t, broken)
 	}
+
 	t.Logf("%d crashes", count)
 }

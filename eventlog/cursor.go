@@ -30,12 +30,15 @@ func (l *Log) Cursor(from uint64) (*Cursor, error) {
 	if l.closed.Load() {
 		return nil, ErrClosed
 	}
+
 	c := &Cursor{log: l, from: from}
 	s, f, err := l.acquire(from, nil)
 	if err != nil {
 		return nil, err
 	}
+
 	c.enter(s, f, s.near(from))
+
 	return c, nil
 }
 
@@ -69,12 +72,15 @@ func (c *Cursor) Next(ctx context.Context) (Entry, error) {
 			if ok || err != nil {
 				return e, err
 			}
+
 			c.r.lo, c.r.hi, c.r.buf, c.rest = 0, 0, nil, nil // nobody knows for how long
+
 			select {
 			case <-news:
 			case <-ctx.Done():
 				return Entry{}, ctx.Err()
 			}
+
 			continue
 		}
 		if e, ok, err := c.TryNext(); ok || err != nil {
@@ -97,6 +103,7 @@ func (c *Cursor) TryNext() (e Entry, ok bool, err error) {
 			if err != nil {
 				return Entry{}, false, c.damaged(c.r.off, err)
 			}
+
 			index := c.index
 			c.rest = rest
 			c.left--
@@ -116,10 +123,12 @@ func (c *Cursor) advance() (bool, error) {
 	if c.err != nil {
 		return false, c.err
 	}
+
 	if c.log.closed.Load() {
 		c.err = ErrClosed
 		return false, c.err
 	}
+
 	for {
 		// In this order: a failure that is seen came after the last record that became durable, and
 		// a seal after the final end.
@@ -132,19 +141,23 @@ func (c *Cursor) advance() (bool, error) {
 		if !sealed {
 			return false, failed
 		}
+
 		s, f, err := c.log.acquire(c.want, c.seg)
 		if err != nil {
 			c.err = err
 			return false, err
 		}
+
 		if s == nil {
 			return false, failed
 		}
+
 		if s.first != c.want {
 			c.log.unread(s)
 			return false, c.damaged(c.r.off,
 				fmt.Errorf("the next segment begins with record %d, want %d", s.first, c.want))
 		}
+
 		c.leave()
 		c.enter(s, f, waypoint{s.first, segment.HeaderSize})
 	}
@@ -156,6 +169,7 @@ func (c *Cursor) frame() error {
 	switch {
 	case err == nil && f.First != c.want:
 		return c.damaged(at, fmt.Errorf("frame begins with record %d, want %d", f.First, c.want))
+
 	case err == nil && f.Flags&segment.FlagGap != 0:
 		if g := gapOf(f, at); f.First > c.from || g.Last >= c.from {
 			g.File = c.seg.path
@@ -164,13 +178,16 @@ func (c *Cursor) frame() error {
 		}
 		c.want = f.Next()
 		return nil
+
 	case err == nil:
 		c.want = f.Next()
 		c.rest, c.left, c.index = f.Payload, f.Count, f.First
 		return nil
+
 	case err == io.EOF || isBadFrame(err):
 		return c.damaged(at, err)
 	}
+
 	c.err = fmt.Errorf("eventlog: reading %s at offset %d: %w", c.seg.path, at, err)
 	return c.err
 }
@@ -201,6 +218,7 @@ func (l *Log) Read(index uint64) (Entry, error) {
 		return Entry{}, err
 	}
 	defer c.Close()
+
 	c.r.ahead = 4 << 10
 	e, ok, err := c.TryNext()
 	if err != nil {
@@ -209,6 +227,8 @@ func (l *Log) Read(index uint64) (Entry, error) {
 	if !ok {
 		return Entry{}, fmt.Errorf("%w: %d", ErrNotFound, index)
 	}
+
 	e.Data = bytes.Clone(e.Data)
+
 	return e, nil
 }

@@ -27,14 +27,17 @@ func TestCursorWaits(t *testing.T) {
 				if err == nil {
 					err = same(e, e.Index)
 				}
+
 				if err != nil {
 					c.Close()
 					done <- err
 					return
 				}
+
 				got <- e.Index
 			}
 		}()
+
 		require.NoError(t, l.Append(ctx, recordsAt(1, 3)...).Wait(ctx))
 		require.EqualValues(t, 3, <-got)
 		_, err = l.AppendNoSync(ctx, recordAt(4))
@@ -53,6 +56,7 @@ func TestCursorContext(t *testing.T) {
 	c, err := l.Cursor(1)
 	require.NoError(t, err)
 	defer c.Close()
+
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err = c.Next(ctx)
@@ -70,6 +74,7 @@ func TestReadersBesideWriters(t *testing.T) {
 	l := open(t, small(vfs.NewDisk()))
 	ctx := t.Context()
 	var wg sync.WaitGroup
+
 	for i := range readers {
 		hold := l.Retain(string(rune('a'+i)), 1)
 		c, err := l.Cursor(1)
@@ -77,24 +82,29 @@ func TestReadersBesideWriters(t *testing.T) {
 		wg.Go(func() {
 			defer c.Close()
 			defer hold.Release()
+
 			for want := uint64(1); want <= last; want++ {
 				e, err := c.Next(ctx)
 				if err == nil {
 					err = same(e, want)
 				}
+
 				if err == nil && want%97 == 0 {
 					if e, err = l.Read(want); err == nil {
 						err = same(e, want)
 					}
 				}
+
 				if err != nil {
 					t.Error(err)
 					return
 				}
+
 				hold.Advance(want)
 			}
 		})
 	}
+
 	for next := uint64(1); next <= last; next += 3 {
 		p := l.Append(ctx, recordsAt(next, 3)...)
 		if next%5 == 0 {
@@ -103,6 +113,7 @@ func TestReadersBesideWriters(t *testing.T) {
 			require.NoError(t, err)
 		}
 	}
+
 	require.NoError(t, l.Sync(ctx))
 	wg.Wait()
 	require.Empty(t, l.Stat().Retainers)

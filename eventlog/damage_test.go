@@ -42,6 +42,7 @@ var endings = []ending{
 			for frames := l.Stat().Frames; l.Stat().Pending > 0 || l.Stat().Frames < frames; {
 			}
 		}
+
 		if err := l.Sync(ctx); err != nil {
 			return 0, err
 		}
@@ -81,21 +82,25 @@ func damages(ctx context.Context, seed uint64, end ending, tries int, change fun
 	if err != nil {
 		return 0, 0, err
 	}
+
 	for l.Stat().Next < 400 {
 		next := l.Stat().Next
 		if err := l.Append(ctx, recordsAt(next, 1+rng.IntN(5))...).Wait(ctx); err != nil {
 			return 0, 0, err
 		}
+
 		if next == 200 || rng.IntN(30) == 0 {
 			if _, err := l.Truncate(next / 2); err != nil { // so that files are recycled
 				return 0, 0, err
 			}
 		}
 	}
+
 	mayLose, err := end.end(ctx, l)
 	if err != nil {
 		return 0, 0, err
 	}
+
 	first := l.First()
 	whole := disk.Crash(rng, 100)
 	if err := l.Close(); err != nil {
@@ -105,12 +110,15 @@ func damages(ctx context.Context, seed uint64, end ending, tries int, change fun
 	if err != nil {
 		return 0, 0, fmt.Errorf("an undamaged log does not verify: %w", err)
 	}
+
 	used := map[string]int64{}
 	for _, f := range rep.Files {
 		used[f.File] = f.Bytes + segment.HeaderSize
 	}
+
 	last := rep.Files[len(rep.Files)-1]
 	tail := layout(whole, last.File, last.First)
+
 	for range tries {
 		d := whole.Crash(rng, 100)
 		files := d.Files(logDir, ".seg")
@@ -129,16 +137,19 @@ func damages(ctx context.Context, seed uint64, end ending, tries int, change fun
 		}); err != nil {
 			return refused, kept, err
 		}
+
 		silent, err := damaged(d, file, first, may, change)
 		if err != nil {
 			return refused, kept, fmt.Errorf("seed %d, %s, %s at %s+%d: %w", seed, end.name, kind.name, file, at, err)
 		}
+
 		if silent {
 			kept++
 		} else {
 			refused++
 		}
 	}
+
 	return refused, kept, nil
 }
 
@@ -155,12 +166,15 @@ func layout(d *vfs.Disk, file string, first uint64) (fs frames) {
 		if err != nil {
 			panic(err)
 		}
+
 		at := segment.HeaderSize
+
 		for {
 			f, size, err := segment.Decode(b[at:], h.Seed(), int64(at))
 			if err != nil {
 				return
 			}
+
 			fs = append(fs, struct {
 				at, end int
 				first   uint64
@@ -184,6 +198,7 @@ func (fs frames) mayLose(before, after []byte) uint64 {
 			}
 		}
 	}
+
 	return 1 << 63
 }
 
@@ -194,6 +209,7 @@ func damaged(d *vfs.Disk, file string, first, mayLose uint64, change func(eventl
 	_, verr := eventlog.Verify(logDir, o)
 	quick := o
 	quick.QuickOpen = true
+
 	for _, o := range []eventlog.Options{quick, o} {
 		l, err := openToRead(o)
 		if err == nil {
@@ -204,6 +220,7 @@ func damaged(d *vfs.Disk, file string, first, mayLose uint64, change func(eventl
 				continue
 			}
 		}
+
 		var where *eventlog.CorruptError
 		if !errors.As(err, &where) {
 			return false, err
@@ -214,8 +231,10 @@ func damaged(d *vfs.Disk, file string, first, mayLose uint64, change func(eventl
 		if verr == nil {
 			return false, fmt.Errorf("reading refuses what Verify accepts: %w", err)
 		}
+
 		kept = false
 	}
+
 	if kept && verr != nil {
 		return false, fmt.Errorf("Verify refuses what opens and reads well: %w", verr)
 	}
@@ -223,11 +242,13 @@ func damaged(d *vfs.Disk, file string, first, mayLose uint64, change func(eventl
 	if (err == nil) != kept {
 		return false, fmt.Errorf("Open returned %v, OpenReadOnly and reading differ", err)
 	}
+
 	if err == nil {
 		err = errors.Join(judgeRead(l, first, mayLose), l.Close())
 	} else if errors.Is(err, eventlog.ErrCorrupt) {
 		err = nil
 	}
+
 	return kept, err
 }
 
@@ -269,9 +290,11 @@ func TestMissingSegment(t *testing.T) {
 	for l.Stat().Next < 300 {
 		require.NoError(t, l.Append(t.Context(), recordAt(l.Stat().Next)).Wait(t.Context()))
 	}
+
 	require.NoError(t, l.Close())
 	files := disk.Files(logDir, ".seg")
 	slices.Sort(files)
+
 	for _, gone := range []string{files[1], files[len(files)-1]} {
 		d := disk.Crash(rand.New(rand.NewPCG(1, 1)), 100)
 		require.NoError(t, d.Remove(gone))

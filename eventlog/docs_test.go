@@ -16,9 +16,11 @@ func TestDocumentedTestsExist(t *testing.T) {
 	doc, err := os.ReadFile(filepath.Join("..", "docs", "eventlog.md"))
 	require.NoError(t, err)
 	tests := map[string]bool{}
+
 	for _, dir := range []string{".", "segment", "../cmd/coppice/internal/logstream", "../node"} {
 		files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
 		require.NoError(t, err)
+
 		for _, f := range files {
 			src, err := os.ReadFile(f)
 			require.NoError(t, err)
@@ -28,16 +30,20 @@ func TestDocumentedTestsExist(t *testing.T) {
 			}
 		}
 	}
+
 	named := map[string]bool{}
+
 	for _, m := range regexp.MustCompile("`(?:\\w+\\.)?((?:Test|Fuzz|Benchmark)\\w+)`").FindAllStringSubmatch(
 		string(doc), -1) {
 		named[m[1]] = true
 		require.True(t, tests[m[1]], "docs/eventlog.md names %s, which is not there", m[1])
 	}
+
 	for name := range tests {
 		if strings.HasPrefix(name, "TestSeeded") {
 			require.True(t, named[name], "docs/eventlog.md has no row for %s", name)
 		}
 	}
+
 	require.Greater(t, len(named), 20)
 }

@@ -64,12 +64,14 @@ func (Failed) event()      {}
 func (e Recovered) String() string {
 	r := e.Recovery
 	how := "after a crash"
+
 	switch {
 	case r.Created:
 		how = "newly made"
 	case r.Clean:
 		how = "closed in order"
 	}
+
 	gaps := ""
 	if len(r.Gaps) > 0 {
 		gaps = fmt.Sprintf(", %d GAPS, the first: %v", len(r.Gaps), r.Gaps[0])

@@ -28,9 +28,11 @@ func Example() {
 	p := l.Append(ctx,
 		eventlog.Record{Kind: 1, Data: []byte("decided")},
 		eventlog.Record{Kind: 2, Data: []byte("committed")})
+
 	if err := p.Wait(ctx); err != nil {
 		panic(err)
 	}
+
 	fmt.Println("durable:", p.First(), "to", p.Last())
 
 	c, err := l.Cursor(1)
@@ -38,6 +40,7 @@ func Example() {
 		panic(err)
 	}
 	defer c.Close()
+
 	for {
 		e, ok, err := c.TryNext() // Next would wait for more
 		if err != nil {
@@ -60,6 +63,7 @@ func ExampleLog_AppendNoSync() {
 	ctx := context.Background()
 	dir, _ := os.MkdirTemp("", "eventlog")
 	defer os.RemoveAll(dir)
+
 	l, err := eventlog.Open(dir, eventlog.Options{})
 	if err != nil {
 		panic(err)
@@ -70,6 +74,7 @@ func ExampleLog_AppendNoSync() {
 	if err != nil {
 		panic(err)
 	}
+
 	err = l.Append(ctx, eventlog.Record{Kind: 2, Data: []byte("results")}).Wait(ctx)
 	fmt.Println(decided, l.Durable(), err)
 	// Output: 1 2 <nil>
@@ -81,6 +86,7 @@ func ExampleLog_Retain() {
 	ctx := context.Background()
 	dir, _ := os.MkdirTemp("", "eventlog")
 	defer os.RemoveAll(dir)
+
 	l, err := eventlog.Open(dir, eventlog.Options{SegmentSize: 8 << 10})
 	if err != nil {
 		panic(err)
@@ -89,11 +95,13 @@ func ExampleLog_Retain() {
 
 	sink := l.Retain("sink", 1)
 	defer sink.Release()
+
 	for range 100 {
 		if err := l.Append(ctx, eventlog.Record{Data: make([]byte, 1000)}).Wait(ctx); err != nil {
 			panic(err)
 		}
 	}
+
 	removed, _ := l.Truncate(90)
 	fmt.Println("removed while the sink needs all:", removed)
 	sink.Advance(50)
@@ -109,13 +117,16 @@ func ExampleVerify() {
 	ctx := context.Background()
 	dir, _ := os.MkdirTemp("", "eventlog")
 	defer os.RemoveAll(dir)
+
 	l, err := eventlog.Open(dir, eventlog.Options{})
 	if err != nil {
 		panic(err)
 	}
+
 	for _, word := range []string{"one", "two", "three"} {
 		l.Append(ctx, eventlog.Record{Data: []byte(word)}).Wait(ctx)
 	}
+
 	if err := l.Close(); err != nil {
 		panic(err)
 	}

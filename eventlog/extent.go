@@ -31,19 +31,24 @@ func (l *Log) changeExtent(change func(*segment.Extent)) error {
 	x := &l.extent
 	x.mu.Lock()
 	defer x.mu.Unlock()
+
 	if x.file == nil {
 		return ErrClosed // by whoever could not wait
 	}
+
 	next := x.cur
 	change(&next)
 	if next == x.cur {
 		return nil
 	}
+
 	next.Serial++
 	if err := x.write(next); err != nil {
 		return l.fail(err)
 	}
+
 	x.cur = next
+
 	return nil
 }
 
@@ -74,6 +79,7 @@ func (l *Log) createExtent(e segment.Extent) error {
 	if err != nil {
 		return err
 	}
+
 	l.extent.file = f
 	e.Serial = 1
 	if err := writeAt(f, e.AppendFile(nil), 0); err != nil {
@@ -85,7 +91,9 @@ func (l *Log) createExtent(e segment.Extent) error {
 	if err := l.opts.FS.Rename(tmp, path); err != nil {
 		return err
 	}
+
 	l.extent.cur = e
+
 	return l.syncNames()
 }
 
@@ -97,10 +105,12 @@ func (l *Log) adoptExtent(e segment.Extent) error {
 	if err != nil {
 		return err
 	}
+
 	l.extent.file, l.extent.cur = f, e
 	if l.opts.bugs.trustExtent {
 		return nil
 	}
+
 	return l.extent.write(e)
 }
 
@@ -127,11 +137,13 @@ func (in *inspection) readExtent() error {
 		return err
 	}
 	defer f.Close()
+
 	buf := make([]byte, segment.ExtentFileSize)
 	n, err := f.ReadAt(buf, 0)
 	if err != nil && err != io.EOF {
 		return fmt.Errorf("eventlog: reading %s: %w", path, err)
 	}
+
 	e, err := segment.DecodeExtent(buf[:n])
 	switch {
 	case errors.Is(err, segment.ErrVersion):
@@ -141,6 +153,7 @@ func (in *inspection) readExtent() error {
 	default:
 		in.extent = &e
 	}
+
 	return nil
 }
 
@@ -167,6 +180,7 @@ func (in *inspection) judgeExtent() {
 	if in.extentDamage != nil {
 		return
 	}
+
 	if in.extent == nil {
 		// It is made right after the first segment, before that has records.
 		if n := len(in.segs); n > 1 || n == 1 && (in.segs[0].number != 1 || in.segs[0].scan.frames > 0 ||
@@ -177,34 +191,42 @@ func (in *inspection) judgeExtent() {
 		}
 		return
 	}
+
 	missing := func(number uint64, says string) {
 		in.extentDamage = &CorruptError{File: segPath(in.dir, number), Reason: "segment is missing; " + says}
 	}
 	e := *in.extent
+
 	if len(in.segs) == 0 {
 		missing(e.Last, fmt.Sprintf("%s says that the log goes from segment %x to this one, and none is there",
 			extentName, e.First))
 		return
 	}
+
 	for _, s := range in.segs {
 		if s.damage == nil && s.header.ID != e.ID {
 			s.damage = &CorruptError{File: s.path, Reason: fmt.Sprintf("segment belongs to log %x, want %x as in %s",
 				s.header.ID, e.ID, extentName)}
 		}
 	}
+
 	first, last := in.segs[0], in.segs[len(in.segs)-1]
 	switch {
 	case first.number < e.First && first.damage == nil:
 		first.damage = &CorruptError{File: first.path,
 			Reason: fmt.Sprintf("%s says that the log begins with segment %x", extentName, e.First)}
+
 	case first.number == e.First && first.damage == nil && first.header.FirstIndex != e.FirstIndex:
 		first.damage = &CorruptError{File: first.path, Reason: fmt.Sprintf("segment begins at record %d, %s says %d",
 			first.header.FirstIndex, extentName, e.FirstIndex)}
+
 	case first.number > e.First:
 		missing(e.First, fmt.Sprintf("%s says that the log begins with it, at record %d", extentName, e.FirstIndex))
+
 	case e.Last > last.number:
 		missing(e.Last, fmt.Sprintf("%s says that the log reached it, and has records up to %d at least",
 			extentName, e.Next-1))
+
 	case e.Sealed && e.Last == last.number && last.damage == nil && (!last.scan.sealed || last.scan.seal != e.Seal):
 		last.damage = &CorruptError{File: last.path, Offset: last.scan.end, Index: last.scan.next,
 			Reason: fmt.Sprintf("no seal where the frames end; %s says that there is one at offset %d with "+

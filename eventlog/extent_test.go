@@ -30,22 +30,26 @@ func removals(ctx context.Context, seed uint64, change func(eventlog.Options) ev
 		return err
 	}
 	defer l.Close()
+
 	for steps := 20 + rng.IntN(200); steps > 0 || len(l.Stat().Segments) < 3; steps-- {
 		next := l.Stat().Next
 		if err := l.Append(ctx, recordsAt(next, 1+rng.IntN(4))...).Wait(ctx); err != nil {
 			return err
 		}
+
 		if rng.IntN(20) == 0 {
 			if _, err := l.Truncate(next - min(next, 60)); err != nil {
 				return err
 			}
 		}
 	}
+
 	if rng.IntN(3) == 0 {
 		if err := l.Close(); err != nil {
 			return err
 		}
 	}
+
 	files := segFiles(disk)
 	for _, gone := range [][]string{files[len(files)-1:], files[:1], files, files[1:], files[:len(files)-1],
 		files[len(files)/2:][:1]} {
@@ -53,13 +57,16 @@ func removals(ctx context.Context, seed uint64, change func(eventlog.Options) ev
 		if got := segFiles(d); len(got) > len(files) {
 			gone = append(slices.Clone(got[:len(got)-len(files)]), gone...) // truncated ones that the crash kept
 		}
+
 		for _, f := range gone {
 			if err := d.Remove(f); err != nil {
 				return err
 			}
 		}
+
 		quick := change(small(d))
 		quick.QuickOpen = true
+
 		for i, open := range []func() error{
 			func() error { _, err := eventlog.Verify(logDir, change(small(d))); return err },
 			func() error { _, err := eventlog.OpenReadOnly(logDir, change(small(d))); return err },
@@ -75,6 +82,7 @@ func removals(ctx context.Context, seed uint64, change func(eventlog.Options) ev
 			}
 		}
 	}
+
 	return nil
 }
 

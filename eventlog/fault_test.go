@@ -51,19 +51,23 @@ func withFault(ctx context.Context, seed uint64, kind, n int, tamper func(*vfs.D
 			err = fmt.Errorf("seed %d, %s at operation %d (%v): %w", seed, fk.name, n, struck.Load(), err)
 		}
 	}()
+
 	var fs eventlog.FS = disk
 	if tamper != nil {
 		fs = tamper(disk)
 	}
+
 	err = work(ctx, rand.New(rand.NewPCG(seed, 3)), change(small(fs)), p, 25)
 	if struck.Load() == nil {
 		return false, err
 	}
+
 	// An Open that fails is a proper answer to a disk that fails.
 	if err != nil && !errors.Is(err, syscall.EIO) && !errors.Is(err, syscall.ENOSPC) && !strings.Contains(err.Error(),
 		"short write") {
 		return true, err
 	}
+
 	before := p.now()
 	rng := rand.New(rand.NewPCG(seed, uint64(n)))
 
@@ -73,6 +77,7 @@ func withFault(ctx context.Context, seed uint64, kind, n int, tamper func(*vfs.D
 			return true, fmt.Errorf("%d%% kept: %w", percent, err)
 		}
 	}
+
 	// Or a new process opens the log while the page cache still shows what never reached the disk.
 	// What it then says to be there has to survive a crash.
 	l, err := openAndCrash(disk, rng, p, before, change)
@@ -82,6 +87,7 @@ func withFault(ctx context.Context, seed uint64, kind, n int, tamper func(*vfs.D
 	if err := p.check(l, before); err != nil {
 		return true, errors.Join(err, l.Close())
 	}
+
 	last := l.Durable()
 	crashed := disk.Crash(rng, 0)
 	if err := l.Close(); err != nil {
@@ -91,9 +97,11 @@ func withFault(ctx context.Context, seed uint64, kind, n int, tamper func(*vfs.D
 		return true, fmt.Errorf("open after a failure, an open and a crash: %w", err)
 	}
 	defer l.Close()
+
 	if got := l.Durable(); got != last {
 		return true, fmt.Errorf("lost: recovery showed records up to %d, after a crash up to %d", last, got)
 	}
+
 	return true, readAll(l)
 }
 
@@ -160,11 +168,13 @@ func TestFailureIsSticky(t *testing.T) {
 	called := make(chan error, 1)
 	require.NoError(t, l.AppendFunc(ctx, func(first uint64, err error) { called <- err }, recordAt(2)))
 	require.ErrorIs(t, <-called, eventlog.ErrFailed)
+
 	for range 3 {
 		err := l.Append(ctx, recordAt(3)).Wait(ctx)
 		require.ErrorIs(t, err, eventlog.ErrFailed)
 		require.ErrorIs(t, err, syscall.EIO)
 	}
+
 	require.ErrorIs(t, l.Sync(ctx), eventlog.ErrFailed)
 	_, err = l.Truncate(1)
 	require.ErrorIs(t, err, eventlog.ErrFailed)
@@ -197,6 +207,7 @@ func TestDiskFull(t *testing.T) {
 	l, err := eventlog.Open(logDir, small(disk))
 	require.NoError(t, err)
 	var acked uint64
+
 	for {
 		p := l.Append(ctx, recordAt(acked+1))
 		if err = p.Wait(ctx); err != nil {
@@ -204,6 +215,7 @@ func TestDiskFull(t *testing.T) {
 		}
 		acked = p.Last()
 	}
+
 	require.ErrorIs(t, err, eventlog.ErrFailed)
 	require.ErrorIs(t, err, syscall.ENOSPC)
 	require.Greater(t, acked, uint64(100))

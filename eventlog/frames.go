@@ -36,6 +36,7 @@ func (r *frameReader) next() (segment.Frame, int64, error) {
 			r.off += size
 			return f, at, nil
 		}
+
 		if err != segment.ErrShort { // Decode returns it bare
 			return segment.Frame{}, r.off, err
 		}
@@ -58,14 +59,17 @@ func (r *frameReader) fill(need int64) error {
 	if ahead == 0 {
 		ahead = readSize
 	}
+
 	have, useful := int64(len(r.buf)), max(need, min(ahead, r.end-r.off))
 	into := r.buf
+
 	switch {
 	case have < useful:
 		into = make([]byte, max(useful, min(2*have, ahead)))
 	case have > 16*ahead && useful <= ahead:
 		into = make([]byte, ahead) // a large frame is behind us; do not keep its memory
 	}
+
 	r.hi = copy(into, r.buf[r.lo:r.hi])
 	r.buf = into
 	r.lo = 0
@@ -78,6 +82,7 @@ func (r *frameReader) fill(need int64) error {
 	if err == nil || err == io.EOF {
 		return segment.ErrShort
 	}
+
 	return err
 }
 
@@ -109,16 +114,19 @@ type scan struct {
 func scanFrames(f File, h segment.Header, seed segment.Seed, size int64) (scan, error) {
 	r := frameReader{file: f, seed: seed, off: segment.HeaderSize, end: size}
 	s := scan{end: segment.HeaderSize, next: h.FirstIndex, synced: segment.HeaderSize}
+
 	for {
 		fr, at, err := r.next()
 		if err == nil && fr.First != s.next {
 			err = fmt.Errorf("%w: it begins with record %d, want %d", errSequence, fr.First, s.next)
 		}
+
 		if err == nil {
 			if rerr := segment.CheckRecords(fr); rerr != nil {
 				err = fmt.Errorf("%w: %v", errSequence, rerr)
 			}
 		}
+
 		switch {
 		case err == io.EOF:
 			return s, nil
@@ -128,14 +136,18 @@ func scanFrames(f File, h segment.Header, seed segment.Seed, size int64) (scan, 
 		case err != nil:
 			return s, err
 		}
+
 		s.synced, s.lastFrame = int64(fr.Synced), at
+
 		if fr.Flags&segment.FlagSeal != 0 {
 			s.sealed, s.seal = true, segment.Seal{Offset: uint64(at), CRC: fr.CRC}
 			return s, nil
 		}
+
 		if fr.Flags&segment.FlagGap != 0 {
 			s.gaps = append(s.gaps, gapOf(fr, at))
 		}
+
 		s.waypoints = addWaypoint(s.waypoints, fr.First, at)
 		s.frames++
 		s.next, s.end = fr.Next(), r.off
@@ -155,17 +167,21 @@ type beyond struct {
 func lookAhead(f File, seed segment.Seed, s scan, size int64, recycled bool) (beyond, error) {
 	var b beyond
 	buf := make([]byte, min(readSize+segment.FrameHeaderSize, max(size-s.end, 0)))
+
 	for base := s.end; base+segment.FrameHeaderSize <= size; {
 		n, err := f.ReadAt(buf[:min(int64(len(buf)), size-base)], base)
 		if err != nil && err != io.EOF {
 			return b, err
 		}
+
 		part := buf[:n]
+
 		for at := 0; ; {
 			i := segment.Find(part[at:], seed, base+int64(at), s.next)
 			if i < 0 {
 				break
 			}
+
 			at += i
 			fr, length, err := segment.DecodeHeaderAt(part[at:], seed, base+int64(at))
 			if err == nil {
@@ -175,8 +191,10 @@ func lookAhead(f File, seed segment.Seed, s scan, size int64, recycled bool) (be
 				}
 				b.bytes = max(b.bytes, min(base+int64(at)+length, size)-s.end)
 			}
+
 			at += segment.Align
 		}
+
 		if !recycled {
 			for i := len(part) - 1; i >= 0; i-- {
 				if part[i] != 0 {
@@ -185,10 +203,13 @@ func lookAhead(f File, seed segment.Seed, s scan, size int64, recycled bool) (be
 				}
 			}
 		}
+
 		if n < len(buf) || base+int64(n) >= size {
 			break
 		}
+
 		base += readSize
 	}
+
 	return b, nil
 }

@@ -19,8 +19,10 @@ func fuzzLogs(f *testing.F) (closed, unclosed *vfs.Disk) {
 	for next := uint64(1); next < 120; next += 2 {
 		require.NoError(f, l.Append(f.Context(), recordsAt(next, 2)...).Wait(f.Context()))
 	}
+
 	unclosed = disk.Crash(newRand(1), 100)
 	require.NoError(f, l.Close())
+
 	return disk.Crash(newRand(1), 100), unclosed
 }
 
@@ -37,6 +39,7 @@ func FuzzRecovery(f *testing.F) {
 		if useClosed {
 			d = closed
 		}
+
 		d = d.Crash(newRand(1), 100)
 		files := d.Files(logDir, ".seg")
 		slices.Sort(files)
@@ -44,7 +47,9 @@ func FuzzRecovery(f *testing.F) {
 		if err := d.Damage(file, func(data []byte) { copy(data[uint(at)%uint(len(data)):], b) }); err != nil {
 			t.Fatal(err)
 		}
+
 		_, verr := eventlog.Verify(logDir, small(d))
+
 		l, err := eventlog.Open(logDir, small(d))
 		if err != nil {
 			if !errors.Is(err, eventlog.ErrCorrupt) || verr == nil {
@@ -52,6 +57,7 @@ func FuzzRecovery(f *testing.F) {
 			}
 			return
 		}
+
 		if verr != nil {
 			t.Fatalf("Verify refuses what Open accepts: %v", verr)
 		}
@@ -73,22 +79,26 @@ func FuzzCursor(f *testing.F) {
 		if useClosed {
 			d = closed
 		}
+
 		d = d.Crash(newRand(1), 100)
 		l, err := eventlog.OpenReadOnly(logDir, small(d))
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		files := segFiles(d)
 		if err := d.Damage(files[uint(which)%uint(len(files))], func(data []byte) {
 			copy(data[uint(at)%uint(len(data)):], b)
 		}); err != nil {
 			t.Fatal(err)
 		}
+
 		from = 1 + from%l.Durable()
 		c, err := l.Cursor(from)
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		for want := from; ; want++ {
 			e, ok, err := c.TryNext()
 			if errors.Is(err, eventlog.ErrCorrupt) {
@@ -104,6 +114,7 @@ func FuzzCursor(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
+
 		c.Close()
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
@@ -131,12 +142,14 @@ func FuzzSegmentFile(f *testing.F) {
 		_, err = file.WriteAt(b, 0)
 		require.NoError(t, err)
 		require.NoError(t, file.Close())
+
 		l, err := eventlog.Open(logDir, small(d))
 		if err == nil {
 			err = l.Close()
 		} else if errors.Is(err, eventlog.ErrCorrupt) || errors.Is(err, eventlog.ErrVersion) {
 			err = nil
 		}
+
 		require.NoError(t, err)
 	})
 }

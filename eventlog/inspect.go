@@ -47,6 +47,7 @@ func (in *inspection) list() error {
 	if err != nil && !isNotExist(err) {
 		return err
 	}
+
 	for _, name := range names {
 		path := filepath.Join(in.dir, name)
 		if number, ok := parseSegName(name); ok {
@@ -55,6 +56,7 @@ func (in *inspection) list() error {
 			in.spares = append(in.spares, path)
 		}
 	}
+
 	slices.SortFunc(in.segs, func(a, b *inspected) int { return cmp.Compare(a.number, b.number) })
 	return nil
 }
@@ -65,22 +67,27 @@ func (in *inspection) run() error {
 	if err := in.readExtent(); err != nil {
 		return err
 	}
+
 	for _, s := range in.segs {
 		if err := in.header(s); err != nil {
 			return err
 		}
 	}
+
 	in.truncated()
 	var total int64
+
 	for i, s := range in.segs {
 		if s.damage == nil && i > 0 {
 			s.damage = in.segs[i-1].follows(s)
 		}
 		total += s.size
 	}
+
 	if err := in.frames(total); err != nil {
 		return err
 	}
+
 	for i, s := range in.segs {
 		if s.damage == nil {
 			var next *inspected
@@ -90,7 +97,9 @@ func (in *inspection) run() error {
 			s.damage = s.judge(next)
 		}
 	}
+
 	in.judgeExtent()
+
 	return nil
 }
 
@@ -100,14 +109,17 @@ func (in *inspection) header(s *inspected) error {
 		return err
 	}
 	defer f.Close()
+
 	if s.size, err = f.Size(); err != nil {
 		return err
 	}
+
 	buf := make([]byte, segment.HeaderSize)
 	n, err := f.ReadAt(buf, 0)
 	if err != nil && err != io.EOF {
 		return fmt.Errorf("eventlog: reading the header of %s: %w", s.path, err)
 	}
+
 	s.header, err = segment.DecodeHeader(buf[:n])
 	switch {
 	case errors.Is(err, segment.ErrVersion):
@@ -118,9 +130,11 @@ func (in *inspection) header(s *inspected) error {
 		s.damage = &CorruptError{File: s.path,
 			Reason: fmt.Sprintf("header is of segment %x, want %x as the file's name says", s.header.Number, s.number)}
 	}
+
 	if !in.bugs.noSeed {
 		s.seed = s.header.Seed()
 	}
+
 	return nil
 }
 
@@ -131,11 +145,14 @@ func (s *inspected) follows(next *inspected) *CorruptError {
 		missing := segPath(filepath.Dir(s.path), s.number+1)
 		return &CorruptError{File: missing, Reason: fmt.Sprintf("segment is missing; %s and %s are there",
 			filepath.Base(s.path), filepath.Base(next.path))}
+
 	case s.damage != nil:
 		return nil // its header cannot be compared with
+
 	case next.header.ID != s.header.ID:
 		return &CorruptError{File: next.path, Reason: fmt.Sprintf("segment belongs to log %x, want %x as in %s",
 			next.header.ID, s.header.ID, filepath.Base(s.path))}
+
 	case next.header.FirstIndex < s.header.FirstIndex:
 		return &CorruptError{File: next.path,
 			Reason: fmt.Sprintf("segment begins at record %d, before %d, the first of %s", next.header.FirstIndex,
@@ -153,6 +170,7 @@ func (in *inspection) frames(total int64) error {
 		done int64
 		next atomic.Int64
 	)
+
 	for range min(len(in.segs), runtime.GOMAXPROCS(0), 4) {
 		wg.Go(func() {
 			for {
@@ -160,27 +178,33 @@ func (in *inspection) frames(total int64) error {
 				if i >= len(in.segs) {
 					return
 				}
+
 				s := in.segs[i]
 				var err error
 				if s.damage == nil {
 					err = in.scan(s, i)
 				}
+
 				mu.Lock()
 				if err != nil && fail == nil {
 					fail = fmt.Errorf("eventlog: reading %s: %w", s.path, err)
 				}
+
 				done += s.size
 				if in.progress != nil {
 					in.progress(done, total)
 				}
+
 				stop := fail != nil
 				mu.Unlock()
+
 				if stop {
 					return
 				}
 			}
 		})
 	}
+
 	wg.Wait()
 	return fail
 }
@@ -191,17 +215,20 @@ func (in *inspection) scan(s *inspected, i int) error {
 		return err
 	}
 	defer f.Close()
+
 	last := i == len(in.segs)-1
 	if in.quick && !last && in.segs[i+1].damage == nil {
 		s.scan, err = scanSeal(f, s, in.segs[i+1].header)
 		return err
 	}
+
 	if s.scan, err = scanFrames(f, s.header, s.seed, s.size); err != nil || s.scan.sealed || !last {
 		return err
 	}
 	if !in.bugs.noLookAhead {
 		s.beyond, err = lookAhead(f, s.seed, s.scan, s.size, s.header.Recycled)
 	}
+
 	return err
 }
 
@@ -214,6 +241,7 @@ func scanSeal(f File, s *inspected, next segment.Header) (scan, error) {
 	if err != nil && err != io.EOF {
 		return found, err
 	}
+
 	fr, _, err := segment.Decode(buf[:n], s.seed, at)
 	switch {
 	case err != nil:
@@ -224,6 +252,7 @@ func scanSeal(f File, s *inspected, next segment.Header) (scan, error) {
 		found.sealed, found.next = true, fr.First
 		found.seal = segment.Seal{Offset: uint64(at), CRC: fr.CRC}
 	}
+
 	return found, nil
 }
 
@@ -236,25 +265,33 @@ func (s *inspected) judge(next *inspected) *CorruptError {
 	if bad == nil {
 		bad = errors.New("the file ends")
 	}
+
 	switch {
 	case next == nil && !s.scan.sealed && s.beyond.proof != 0:
 		return at(s.scan.next, "%v; the frame at offset %d was written after this place was durable, so it is "+
 			"no torn write", bad, s.beyond.proof)
+
 	case next == nil:
 		return nil
+
 	case !s.scan.sealed:
 		return at(s.scan.next, "%v; the segment is not the last, so it must go on to its seal", bad)
+
 	case next.damage != nil && next.header.Number != next.number:
 		return nil // nothing to compare with
+
 	case next.number != s.number+1 || next.header.Number == 0:
 		return nil
+
 	case next.header.PrevSeal != s.scan.seal:
 		return at(0, "seal is at offset %d with checksum %08x; the next segment's header says %d and %08x",
 			s.scan.seal.Offset, s.scan.seal.CRC, next.header.PrevSeal.Offset, next.header.PrevSeal.CRC)
+
 	case next.header.FirstIndex != s.scan.next:
 		return at(0, "segment ends before record %d; the next segment begins with %d", s.scan.next,
 			next.header.FirstIndex)
 	}
+
 	return nil
 }
 
@@ -266,6 +303,7 @@ func (in *inspection) damage() []*CorruptError {
 			all = append(all, s.damage)
 		}
 	}
+
 	if in.extentDamage != nil {
 		all = append(all, in.extentDamage)
 	}
@@ -285,6 +323,7 @@ func (in *inspection) recovery() Recovery {
 	if len(in.segs) == 0 {
 		return Recovery{}
 	}
+
 	first, last := in.segs[0], in.segs[len(in.segs)-1]
 	r := Recovery{
 		ID:         first.header.ID,
@@ -294,6 +333,7 @@ func (in *inspection) recovery() Recovery {
 		Segments:   len(in.segs),
 		TornBytes:  last.beyond.bytes,
 	}
+
 	for _, s := range in.segs {
 		r.Bytes += s.scan.end - segment.HeaderSize
 		for _, g := range s.scan.gaps {
@@ -301,6 +341,7 @@ func (in *inspection) recovery() Recovery {
 			r.Gaps = append(r.Gaps, g)
 		}
 	}
+
 	return r
 }
 

@@ -87,16 +87,21 @@ func (l *Log) Close() error {
 	l.mu.Lock()
 	begun := l.closing
 	l.closing = true
+
 	if !begun {
 		l.wakeCommitter()
 		l.makeRoom()
 	}
+
 	l.mu.Unlock()
+
 	if l.readOnly && !begun {
 		l.closeErr = l.release(nil) // there is no committer that would
 		close(l.stopped)
 	}
+
 	<-l.stopped
+
 	return l.closeErr
 }
 
@@ -113,10 +118,12 @@ func (l *Log) release(err error) error {
 	if l.w.file != nil {
 		keep(l.w.file.Close())
 	}
+
 	keep(l.extent.close())
 	if l.lock != nil {
 		keep(l.lock.Close())
 	}
+
 	return err
 }
 
@@ -171,10 +178,12 @@ func ancestors(fs FS, dir string) []string {
 		if parent == dir {
 			return list
 		}
+
 		list = append(list, parent)
 		if _, err := fs.List(parent); err == nil || !isNotExist(err) {
 			return list
 		}
+
 		dir = parent
 	}
 }

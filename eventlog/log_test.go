@@ -36,12 +36,14 @@ func TestReopenContinuesWithoutGap(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "b")
 	ctx := t.Context()
 	var n uint64
+
 	for round := range 4 {
 		l, err := eventlog.Open(dir, eventlog.Options{SegmentSize: 16 << 10})
 		require.NoError(t, err)
 		require.Equal(t, n, l.Durable())
 		require.Equal(t, round == 0, l.Recovery().Created)
 		require.True(t, l.Recovery().Clean)
+
 		for range 100 {
 			p := l.Append(ctx, recordsAt(n+1, 2)...)
 			require.Equal(t, n+1, p.First())
@@ -49,12 +51,15 @@ func TestReopenContinuesWithoutGap(t *testing.T) {
 			require.NoError(t, p.Wait(ctx))
 			n += 2
 		}
+
 		require.NoError(t, readAll(l))
+
 		for _, i := range []uint64{1, 2, n / 2, n} {
 			e, err := l.Read(i)
 			require.NoError(t, err)
 			require.NoError(t, same(e, i))
 		}
+
 		_, err = l.Read(n + 1)
 		require.ErrorIs(t, err, eventlog.ErrNotFound)
 		require.NoError(t, l.Close())
@@ -63,6 +68,7 @@ func TestReopenContinuesWithoutGap(t *testing.T) {
 		require.Equal(t, n, rep.Records)
 		require.True(t, rep.Clean)
 	}
+
 	// A log that was closed is only as large as its records, in segments of the first size.
 	spares, err := filepath.Glob(filepath.Join(dir, "*.spare"))
 	require.NoError(t, err)
@@ -96,11 +102,13 @@ func TestSmallLogIsSmall(t *testing.T) {
 	var size int64
 	entries, err := os.ReadDir(dir)
 	require.NoError(t, err)
+
 	for _, e := range entries {
 		info, err := e.Info()
 		require.NoError(t, err)
 		size += info.Size()
 	}
+
 	require.LessOrEqual(t, size, int64(2<<20))
 	require.NoError(t, l.Close())
 }
@@ -223,6 +231,7 @@ func TestGroupCommit(t *testing.T) {
 		for range 50 {
 			wg.Go(func() { require.NoError(t, l.Append(ctx, eventlog.Record{}).Wait(ctx)) })
 		}
+
 		synctest.Wait()
 		require.EqualValues(t, 52, l.Stat().Next)
 		require.Zero(t, l.Durable(), "nobody sees what is not durable")
@@ -277,6 +286,7 @@ func TestBackpressure(t *testing.T) {
 		for _, p := range []*eventlog.Pending{a, b, c} {
 			require.NoError(t, p.Wait(ctx))
 		}
+
 		require.NoError(t, l.Close())
 	})
 }
@@ -289,6 +299,7 @@ func TestAppendWait(t *testing.T) {
 	ctx := t.Context()
 	var wg sync.WaitGroup
 	var total atomic.Uint64
+
 	for i := range 6 {
 		wg.Go(func() {
 			for n := range 200 {
@@ -300,17 +311,21 @@ func TestAppendWait(t *testing.T) {
 						first+1 > l.Durable() {
 						t.Errorf("acknowledged %d and %d, durable is %d", first, first+1, l.Durable())
 					}
+
 				case 1:
 					err = l.Append(ctx, eventlog.Record{}, eventlog.Record{}).Wait(ctx)
+
 				case 2:
 					_, err = l.AppendNoSync(ctx, eventlog.Record{}, eventlog.Record{})
 				}
+
 				if errors.Is(err, eventlog.ErrClosed) {
 					return
 				}
 				if err != nil {
 					t.Error(err)
 				}
+
 				if total.Add(2) == 1500 {
 					wg.Go(func() {
 						if err := l.Close(); err != nil {
@@ -321,6 +336,7 @@ func TestAppendWait(t *testing.T) {
 			}
 		})
 	}
+
 	wg.Wait()
 	last := total.Load()
 	l = open(t, small(disk))
@@ -335,6 +351,7 @@ func TestCallbacksComeInOrder(t *testing.T) {
 	ctx := t.Context()
 	var got []uint64 // the committer's only, until Close
 	var wg sync.WaitGroup
+
 	for range 8 {
 		wg.Go(func() {
 			for range 50 {
@@ -350,6 +367,7 @@ func TestCallbacksComeInOrder(t *testing.T) {
 			}
 		})
 	}
+
 	wg.Wait()
 	require.NoError(t, l.Close())
 	require.Len(t, got, 400)

@@ -29,6 +29,7 @@ func TestModel(t *testing.T) {
 			kept    *eventlog.Retainer
 			floor   uint64
 		)
+
 		draw := func(t *rapid.T) (recs []eventlog.Record) {
 			for _, b := range rapid.SliceOfN(rapid.SliceOfN(rapid.Byte(), 0, 400), 1, 4).Draw(t, "records") {
 				recs = append(recs, eventlog.Record{Kind: eventlog.Kind(len(b)), Data: b})
@@ -36,6 +37,7 @@ func TestModel(t *testing.T) {
 			}
 			return recs
 		}
+
 		reopen := func(t *rapid.T) {
 			var err error
 			l, err = eventlog.Open(logDir, o)
@@ -47,6 +49,7 @@ func TestModel(t *testing.T) {
 			all = all[:durable]
 		}
 		defer func() { l.Close() }()
+
 		t.Repeat(map[string]func(*rapid.T){
 			"append": func(t *rapid.T) {
 				first := len(all) + 1
@@ -108,9 +111,11 @@ func TestModel(t *testing.T) {
 				if n := l.Durable() - min(l.Durable(), l.First()); n > 20 {
 					from += rapid.Uint64Range(0, n).Draw(t, "from")
 				}
+
 				c, err := l.Cursor(from)
 				require.NoError(t, err)
 				defer c.Close()
+
 				for i := from; i <= l.Durable(); i++ {
 					e, ok, err := c.TryNext()
 					require.NoError(t, err)

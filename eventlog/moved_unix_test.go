@@ -36,6 +36,7 @@ func TestADirectoryMovedUnderAnOpenLog(t *testing.T) {
 			} else {
 				second, err := eventlog.Open(dir, o)
 				require.NoError(t, err)
+
 				for range 200 {
 					_, err = second.AppendWait(ctx, rec)
 					require.NoError(t, err)
@@ -47,12 +48,15 @@ func TestADirectoryMovedUnderAnOpenLog(t *testing.T) {
 					require.EqualValues(t, 200, r.Records)
 				}()
 			}
+
 			acked := uint64(1)
+
 			for err == nil {
 				if _, err = first.AppendWait(ctx, rec); err == nil {
 					acked++
 				}
 			}
+
 			require.ErrorIs(t, err, eventlog.ErrFailed)
 			require.ErrorContains(t, err, "moved or its LOCK removed")
 			require.Less(t, acked, uint64(200), "at the first roll at the latest")

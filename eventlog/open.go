@@ -21,6 +21,7 @@ func Open(dir string, o Options) (*Log, error) {
 	if dir == "" {
 		return nil, errors.New("eventlog: no directory is named; \".\" is the current one")
 	}
+
 	start := time.Now()
 	l := newLog(filepath.Clean(dir), o)
 	parents := ancestors(o.FS, l.dir)
@@ -33,9 +34,11 @@ func Open(dir string, o Options) (*Log, error) {
 	if err := l.open(parents); err != nil {
 		return nil, l.release(err)
 	}
+
 	l.recovery.Duration = time.Since(start)
 	l.emit(Recovered{l.recovery})
 	go l.commitLoop()
+
 	return l, nil
 }
 
@@ -64,6 +67,7 @@ func newLog(dir string, o Options) *Log {
 func (l *Log) open(parents []string) error {
 	in := inspection{fs: l.opts.FS, dir: l.dir, bugs: l.opts.bugs, quick: l.opts.QuickOpen,
 		progress: func(done, total int64) { l.emit(Progress{done, total}) }}
+
 	if err := in.list(); err != nil {
 		return fmt.Errorf("eventlog: %w", err)
 	}
@@ -73,20 +77,24 @@ func (l *Log) open(parents []string) error {
 	if err := in.firstDamage(); err != nil {
 		return err
 	}
+
 	// A prepared file holds nothing but zeros and old bytes.
 	for _, path := range in.spares {
 		if err := l.opts.FS.Remove(path); err != nil {
 			return fmt.Errorf("eventlog: removing a segment file that never came into use: %w", err)
 		}
 	}
+
 	if len(in.segs) == 0 {
 		return l.create(parents)
 	}
+
 	last := in.segs[len(in.segs)-1]
 	l.recovery = in.recovery()
 	if err := l.settle(last); err != nil {
 		return fmt.Errorf("eventlog: recovering %s: %w", last.path, err)
 	}
+
 	// The names too may be in memory only, if the process that made them died before its sync
 	// returned.
 	for _, dir := range append([]string{l.dir}, parents...) {
@@ -94,17 +102,21 @@ func (l *Log) open(parents []string) error {
 			return fmt.Errorf("eventlog: %w", err)
 		}
 	}
+
 	if !l.recovery.Clean {
 		l.emit(TornTail{last.path, last.scan.end, l.recovery.TornBytes, last.scan.next})
 	}
+
 	l.adopt(&in)
 	l.w.prev = position{number: last.number, seal: last.scan.seal}
 	l.w.next = last.scan.next
 	if err := l.settleExtent(&in); err != nil {
 		return fmt.Errorf("eventlog: %w", err)
 	}
+
 	// The next segment is made by the first append; an idle restart leaves nothing behind.
 	l.spares.prepare(l.w.target, l.w.target)
+
 	return nil
 }
 
@@ -116,14 +128,17 @@ func (l *Log) settleExtent(in *inspection) error {
 		change(&e)
 		return l.createExtent(e)
 	}
+
 	if err := l.adoptExtent(*in.extent); err != nil {
 		return err
 	}
+
 	for _, path := range in.leftovers {
 		if err := l.opts.FS.Remove(path); err != nil {
 			return err
 		}
 	}
+
 	return l.changeExtent(change)
 }
 
@@ -149,13 +164,16 @@ func (l *Log) create(parents []string) error {
 	if err := l.begin(0); err != nil {
 		return fmt.Errorf("eventlog: creating a log in %s: %w", l.dir, err)
 	}
+
 	for _, dir := range parents {
 		if err := l.opts.FS.SyncDir(dir); err != nil {
 			return fmt.Errorf("eventlog: %w", err)
 		}
 	}
+
 	l.recovery = Recovery{ID: l.w.id, Created: true, Clean: true, FirstIndex: l.next, LastIndex: l.next - 1,
 		Segments: 1}
+
 	return nil
 }
 
@@ -170,16 +188,19 @@ func (l *Log) settle(last *inspected) error {
 		return err
 	}
 	defer f.Close()
+
 	s := &last.scan
 	end := s.end
 	if s.sealed {
 		end += segment.FrameHeaderSize
 	}
+
 	if s.lastFrame != 0 && !l.opts.bugs.noRewrite {
 		if err := rewrite(f, s.synced, end); err != nil {
 			return err
 		}
 	}
+
 	if err := f.Sync(); err != nil {
 		return err
 	}
@@ -195,7 +216,9 @@ func (l *Log) settle(last *inspected) error {
 	if err := f.Sync(); err != nil {
 		return err
 	}
+
 	s.sealed, s.seal = true, seal.Seal
+
 	return nil
 }
 
@@ -212,6 +235,7 @@ func rewrite(f File, from, to int64) error {
 		}
 		from += int64(len(part))
 	}
+
 	return nil
 }
 
@@ -222,11 +246,13 @@ func OpenReadOnly(dir string, o Options) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	start := time.Now()
 	l := newLog(filepath.Clean(dir), o)
 	l.readOnly = true
 	in := inspection{fs: o.FS, dir: l.dir, bugs: o.bugs, quick: o.QuickOpen,
 		progress: func(done, total int64) { l.emit(Progress{done, total}) }}
+
 	if l.lock, err = in.exclusive(); err != nil {
 		return nil, err
 	}
@@ -237,8 +263,10 @@ func OpenReadOnly(dir string, o Options) (*Log, error) {
 	if err != nil {
 		return nil, l.release(err)
 	}
+
 	l.recovery = in.recovery()
 	l.adopt(&in)
 	l.recovery.Duration = time.Since(start)
+
 	return l, nil
 }

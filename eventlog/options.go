@@ -79,6 +79,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.FS == nil {
 		o.FS = osFS{}
 	}
+
 	for _, f := range []struct {
 		name     string
 		v        *int64
@@ -96,6 +97,7 @@ func (o Options) withDefaults() (Options, error) {
 			return o, fmt.Errorf("eventlog: Options.%s is %d bytes, want %d to %d", f.name, *f.v, f.min, f.max)
 		}
 	}
+
 	if o.Retention.Bytes < 0 {
 		return o, fmt.Errorf("eventlog: Options.Retention.Bytes is %d, want 0 or more", o.Retention.Bytes)
 	}
@@ -111,5 +113,6 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Synced == nil {
 		o.Synced = func(time.Duration) {}
 	}
+
 	return o, nil
 }

@@ -16,10 +16,12 @@ func (osFS) List(dir string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	names := make([]string, len(entries))
 	for i, e := range entries {
 		names[i] = e.Name()
 	}
+
 	return names, nil
 }
 
@@ -40,6 +42,7 @@ func (osFS) Open(name string, write bool) (File, error) {
 	if write {
 		return osOpen(name, os.O_RDWR)
 	}
+
 	return osOpen(name, os.O_RDONLY)
 }
 
@@ -73,6 +76,7 @@ func (l osLock) Held() error {
 	if err != nil {
 		return fmt.Errorf("the log's directory was moved or its LOCK removed while the log was open: %w", err)
 	}
+
 	return nil
 }
 

@@ -13,6 +13,7 @@ func syncData(f *os.File) error {
 			break
 		}
 	}
+
 	if err != nil {
 		return &os.PathError{Op: "fdatasync", Path: f.Name(), Err: err}
 	}

@@ -18,22 +18,27 @@ func lockFile(name string) (*os.File, error) {
 			f, err = r, nil
 		}
 	}
+
 	if err != nil {
 		return nil, err
 	}
+
 	for {
 		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err != syscall.EINTR {
 			break
 		}
 	}
+
 	if err == nil {
 		return f, nil
 	}
+
 	f.Close()
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		return nil, fmt.Errorf("%w: %s", ErrLocked, name)
 	}
+
 	return nil, &os.PathError{Op: "flock", Path: name, Err: err}
 }
 
@@ -46,5 +51,6 @@ func syncDir(dir string) error {
 	if cerr := d.Close(); err == nil {
 		err = cerr
 	}
+
 	return err
 }

@@ -16,12 +16,14 @@ func lockFile(name string) (*os.File, error) {
 	}
 	h, err := syscall.CreateFile(p, syscall.GENERIC_READ|syscall.GENERIC_WRITE, 0, nil, syscall.OPEN_ALWAYS,
 		syscall.FILE_ATTRIBUTE_NORMAL, 0)
+
 	if errors.Is(err, sharingViolation) {
 		return nil, fmt.Errorf("%w: %s", ErrLocked, name)
 	}
 	if err != nil {
 		return nil, &os.PathError{Op: "lock", Path: name, Err: err}
 	}
+
 	return os.NewFile(uintptr(h), name), nil
 }
 

@@ -51,13 +51,16 @@ func (l *Log) floor(before uint64) (uint64, string) {
 	if keep := l.opts.Retention.Records; keep > 0 {
 		floor = min(floor, end-min(keep, end))
 	}
+
 	l.retainMu.Lock()
 	defer l.retainMu.Unlock()
+
 	for name, r := range l.retainers {
 		if r.floor < floor && !l.opts.bugs.noFloor {
 			floor, holder = r.floor, name
 		}
 	}
+
 	return floor, holder
 }
 
@@ -70,24 +73,29 @@ func (l *Log) floor(before uint64) (uint64, string) {
 func (l *Log) Truncate(before uint64) (removed int, err error) {
 	l.truncating.Lock()
 	defer l.truncating.Unlock()
+
 	l.mu.Lock()
 	err = l.refuse()
 	l.mu.Unlock()
+
 	if err != nil {
 		return 0, err
 	}
 	if err := l.held(); err != nil {
 		return 0, l.fail(err)
 	}
+
 	floor, holder := l.floor(before)
 	segs := l.snapshot()
 	n := 0
 	for len(segs)-n >= 2 && segs[n+1].first <= floor && l.spareable(segs[n+1:]) {
 		n++
 	}
+
 	if n == 0 {
 		return 0, nil
 	}
+
 	// Once the extent says so the segments are truncated, whatever comes of their files: a crash
 	// may keep any of them.
 	front := segs[n]
@@ -96,11 +104,14 @@ func (l *Log) Truncate(before uint64) (removed int, err error) {
 	}); err != nil {
 		return 0, err
 	}
+
 	l.segMu.Lock()
 	l.segs = slices.Clone(l.segs[n:])
 	l.first.Store(front.first)
 	l.segMu.Unlock()
+
 	recycled := 0
+
 	for _, s := range segs[:n] {
 		kept, rerr := l.discard(s)
 		if rerr != nil && err == nil {
@@ -110,7 +121,9 @@ func (l *Log) Truncate(before uint64) (removed int, err error) {
 			recycled++
 		}
 	}
+
 	l.emit(Truncated{First: front.first, Removed: n, Recycled: recycled, HeldBy: holder})
+
 	return n, err
 }
 
@@ -129,11 +142,13 @@ func (l *Log) discard(s *seg) (recycled bool, err error) {
 	l.segMu.RLock()
 	readers := s.readers
 	l.segMu.RUnlock()
+
 	if readers == 0 {
 		recycled, err = l.spares.keep(s.path, s.end.Load())
 	}
 	if err == nil && !recycled {
 		err = l.opts.FS.Remove(s.path)
 	}
+
 	return recycled, err
 }

@@ -48,6 +48,7 @@ func Salvage(ctx context.Context, src, dest string, o Options) (Salvaged, error)
 	if in, err := filepath.Rel(src, dest); err == nil && filepath.IsLocal(in) {
 		return Salvaged{}, fmt.Errorf("eventlog: %s lies in %s, in which a salvage changes nothing", dest, src)
 	}
+
 	s := salvage{ctx: ctx, inspection: inspection{fs: o.FS, dir: filepath.Clean(src)}, o: o}
 	lock, err := s.open()
 	if err != nil {
@@ -56,11 +57,13 @@ func Salvage(ctx context.Context, src, dest string, o Options) (Salvaged, error)
 	if lock != nil {
 		defer lock.Close()
 	}
+
 	err = s.run(dest)
 	s.leave()
 	if err != nil && s.to != nil {
 		err = errors.Join(err, s.to.Abort())
 	}
+
 	return s.out, err
 }
 
@@ -121,19 +124,23 @@ func (s *salvage) open() (io.Closer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("eventlog: %w", err)
 	}
+
 	slices.Sort(names)
 	var lock io.Closer
+
 	if slices.Contains(names, lockName) {
 		if lock, err = s.fs.Lock(filepath.Join(s.dir, lockName)); err != nil {
 			return nil, fmt.Errorf("eventlog: %w", err)
 		}
 	}
+
 	for _, name := range names {
 		if filepath.Ext(name) == segSuffix {
 			number, _ := parseSegName(name)
 			s.parts = append(s.parts, &part{path: filepath.Join(s.dir, name), number: number})
 		}
 	}
+
 	return lock, nil
 }
 
@@ -152,6 +159,7 @@ func (s *salvage) run(dest string) error {
 	if err := s.identify(); err != nil {
 		return err
 	}
+
 	for len(s.parts) > 0 {
 		n := 1
 		for n < len(s.parts) && s.parts[n].number == s.parts[0].number {
@@ -162,22 +170,27 @@ func (s *salvage) run(dest string) error {
 		}
 		s.parts = s.parts[n:]
 	}
+
 	if e := s.extent; s.to == nil && e != nil && e.Next == e.FirstIndex && s.last >= e.Last {
 		if err := s.begin(e.FirstIndex); err != nil { // there never was a record
 			return err
 		}
 	}
+
 	if s.to == nil {
 		return fmt.Errorf("eventlog: nothing in %s can be proved to be a record of log %x%s", s.dir,
 			s.out.Source, s.passed())
 	}
+
 	if err := s.end(); err != nil {
 		return err
 	}
 	if err := s.to.Finish(); err != nil {
 		return err
 	}
+
 	s.out.ID, s.out.Last = s.to.ID(), s.to.Next()-1
+
 	return nil
 }
 
@@ -193,21 +206,26 @@ func (s *salvage) passed() string {
 func (s *salvage) identify() error {
 	votes := map[[16]byte]int{}
 	var ours []*part
+
 	for _, p := range s.parts {
 		if err := s.readHeader(p); err != nil {
 			s.pass(p.path, "%v", err)
 			continue
 		}
+
 		s.total += p.size
 		if p.header.Number != 0 {
 			votes[p.header.ID]++
 		}
+
 		ours = append(ours, p)
 	}
+
 	if e := s.extent; e != nil && votes[e.ID] == 0 && len(votes) > 0 {
 		s.pass(filepath.Join(s.dir, extentName), "it belongs to log %x, and no segment does", e.ID)
 		s.extent = nil
 	}
+
 	if s.extent != nil {
 		s.out.Source = s.extent.ID
 	} else {
@@ -217,13 +235,17 @@ func (s *salvage) identify() error {
 			}
 		}
 	}
+
 	s.parts = nil
+
 	for _, p := range ours {
 		switch {
 		case p.header.Number != 0 && p.header.ID != s.out.Source:
 			s.pass(p.path, "segment belongs to log %x", p.header.ID)
+
 		case p.header.Number == 0 && p.number == 0:
 			s.pass(p.path, "neither its header nor its name says which segment this is")
+
 		default:
 			if p.header.Number != 0 {
 				p.number = p.header.Number
@@ -235,7 +257,9 @@ func (s *salvage) identify() error {
 			s.parts = append(s.parts, p)
 		}
 	}
+
 	slices.SortStableFunc(s.parts, func(a, b *part) int { return cmp.Compare(a.number, b.number) })
+
 	return nil
 }
 
@@ -246,14 +270,17 @@ func (s *salvage) readHeader(p *part) error {
 		return err
 	}
 	defer f.Close()
+
 	if p.size, err = f.Size(); err != nil {
 		return err
 	}
+
 	buf := make([]byte, segment.HeaderSize)
 	n, err := f.ReadAt(buf, 0)
 	if err != nil && err != io.EOF {
 		return err
 	}
+
 	if h, err := segment.DecodeHeader(buf[:n]); err == nil {
 		p.header, p.seed = h, h.Seed()
 	} else if errors.Is(err, segment.ErrVersion) {
@@ -264,6 +291,7 @@ func (s *salvage) readHeader(p *part) error {
 			p.number = binary.LittleEndian.Uint64(buf[32:])
 		}
 	}
+
 	return nil
 }
 
@@ -272,22 +300,28 @@ func (s *salvage) readHeader(p *part) error {
 func (s *salvage) segment(parts []*part, last bool) error {
 	var frames []found
 	var bad []Gap // places only
+
 	for _, p := range parts {
 		if err := s.scan(p); err != nil {
 			return fmt.Errorf("eventlog: reading %s: %w", p.path, err)
 		}
+
 		if last && p.torn(s.extent) {
 			s.out.Torn = max(s.out.Torn, p.beyond.bytes)
 			p.frames, p.bad = p.frames[:p.reliable], nil
 		} else if len(p.frames) == 0 {
 			s.pass(p.path, "no frame in it can be proved")
 		}
+
 		for _, h := range p.bad {
 			bad = append(bad, Gap{File: p.path, Offset: h.at, Reason: h.reason})
 		}
+
 		frames = append(frames, p.frames...)
 	}
+
 	slices.SortStableFunc(frames, func(a, b found) int { return cmp.Compare(a.first, b.first) })
+
 	for _, f := range frames {
 		for len(bad) > 0 && (bad[0].File != f.part.path || bad[0].Offset < f.at) {
 			s.hole, bad = &bad[0], bad[1:]
@@ -296,9 +330,11 @@ func (s *salvage) segment(parts []*part, last bool) error {
 			return err
 		}
 	}
+
 	if len(bad) > 0 {
 		s.hole = &bad[0]
 	}
+
 	return nil
 }
 
@@ -316,15 +352,18 @@ func (s *salvage) copy(f found) error {
 	if err := s.ctx.Err(); err != nil {
 		return context.Cause(s.ctx)
 	}
+
 	if s.to == nil {
 		if err := s.begin(f.first); err != nil {
 			return err
 		}
 	}
+
 	next := s.to.Next()
 	if f.first+uint64(f.count) <= next && f.flags != segment.FlagGap || f.first < next {
 		return nil // known from another copy
 	}
+
 	if f.first > next {
 		g := Gap{First: next, Last: f.first - 1, File: f.part.path, Offset: f.at,
 			Reason: fmt.Sprintf("no segment that is there holds them; %s goes on after them",
@@ -333,6 +372,7 @@ func (s *salvage) copy(f found) error {
 			return err
 		}
 	}
+
 	s.hole = nil
 	if f.count == 0 && f.flags != segment.FlagGap {
 		return nil // a seal or a mark told where it is, and that was all
@@ -341,12 +381,14 @@ func (s *salvage) copy(f found) error {
 	if err != nil {
 		return fmt.Errorf("eventlog: reading %s at offset %d: %w", f.part.path, f.at, err)
 	}
+
 	if f.flags == segment.FlagGap { // of a log that was salvaged before
 		s.out.Gaps = append(s.out.Gaps, Gap{First: f.first, Last: f.first + uint64(f.count) - 1, File: f.part.path,
 			Offset: f.at, Reason: string(payload)})
 	} else {
 		s.out.Records += uint64(f.count)
 	}
+
 	return s.to.frame(f.count, f.flags, payload)
 }
 
@@ -360,6 +402,7 @@ func (s *salvage) begin(first uint64) (err error) {
 		s.out.Front = fmt.Sprintf("%s cannot be read, so nothing tells whether the records before %d were truncated",
 			extentName, first)
 	}
+
 	o := s.o
 	o.FirstIndex, o.QuickOpen = from, false
 	s.out.First = from
@@ -382,6 +425,7 @@ func (s *salvage) lost(g Gap) error {
 func (s *salvage) end() error {
 	next := s.to.Next()
 	g := Gap{First: next, File: filepath.Join(s.dir, extentName)}
+
 	e := s.extent
 	switch {
 	case e == nil:
@@ -391,15 +435,18 @@ func (s *salvage) end() error {
 		g.Last, g.Reason = e.Next-1, fmt.Sprintf("%s says that the log had records up to %d at least",
 			extentName, e.Next-1)
 	}
+
 	if g.Reason != "" {
 		if err := s.lost(g); err != nil {
 			return err
 		}
 	}
+
 	if e != nil && !e.Sealed && s.last < e.Last {
 		file := segPath(s.dir, e.Last)
 		return s.lost(Gap{First: s.to.Next(), Last: s.to.Next() - 1, File: file,
 			Reason: fmt.Sprintf("segment is missing or unreadable; %s says that the log reached it", extentName)})
 	}
+
 	return nil
 }

@@ -16,13 +16,16 @@ func (s *salvage) scan(p *part) error {
 		return err
 	}
 	defer f.Close()
+
 	if p.header.Number == 0 && !p.guess(f, s.out.Source, s.next) {
 		return nil
 	}
+
 	s.last = max(s.last, p.number)
 	next := p.header.FirstIndex
 	r := frameReader{file: f, seed: p.seed, off: segment.HeaderSize, end: p.size}
 	p.reliable = -1
+
 	for {
 		fr, at, err := r.next()
 		if err == nil && fr.First < next {
@@ -31,6 +34,7 @@ func (s *salvage) scan(p *part) error {
 		if err == nil && segment.CheckRecords(fr) != nil {
 			err = fmt.Errorf("%w: its records do not fit it", errSequence)
 		}
+
 		switch {
 		case err == nil:
 			p.frames = append(p.frames, found{p, at, r.off - at, fr.First, fr.Count, fr.Synced, fr.Flags})
@@ -42,19 +46,23 @@ func (s *salvage) scan(p *part) error {
 		case err != io.EOF && !isBadFrame(err):
 			return err
 		}
+
 		if err == io.EOF || p.sealed {
 			break
 		}
 		if err == nil {
 			continue
 		}
+
 		p.bad = append(p.bad, hole{at, reasonOf(err)})
+
 		if p.reliable < 0 {
 			p.reliable = len(p.frames)
 			if p.beyond, err = lookAhead(f, p.seed, scan{end: at, next: next}, p.size, p.header.Recycled); err != nil {
 				return err
 			}
 		}
+
 		at, err = findFrame(f, p.seed, at+segment.Align, p.size, next)
 		if err != nil {
 			return err
@@ -62,13 +70,17 @@ func (s *salvage) scan(p *part) error {
 		if at < 0 {
 			break
 		}
+
 		r = frameReader{file: f, seed: p.seed, off: at, end: p.size, buf: r.buf}
 	}
+
 	if p.reliable < 0 {
 		p.reliable = len(p.frames)
 	}
+
 	s.done += p.size
 	s.o.Events(Progress{s.done, s.total})
+
 	return nil
 }
 
@@ -81,6 +93,7 @@ func (p *part) guess(f File, id [16]byte, next uint64) bool {
 	if err != nil && err != io.EOF || n < len(buf) {
 		return false
 	}
+
 	for _, first := range []uint64{next, binary.LittleEndian.Uint64(buf[40:]),
 		binary.LittleEndian.Uint64(buf[segment.HeaderSize+8:])} {
 		if first == 0 {
@@ -92,6 +105,7 @@ func (p *part) guess(f File, id [16]byte, next uint64) bool {
 			return true
 		}
 	}
+
 	return false
 }
 
@@ -104,12 +118,15 @@ func findFrame(f File, seed segment.Seed, off, size int64, from uint64) (int64, 
 		if err != nil && err != io.EOF {
 			return -1, err
 		}
+
 		part := buf[:n]
+
 		for at := 0; ; at += segment.Align {
 			i := segment.Find(part[at:], seed, off+int64(at), from)
 			if i < 0 {
 				break
 			}
+
 			at += i
 			r := frameReader{file: f, seed: seed, off: off + int64(at), end: size, ahead: 4 << 10}
 			if _, _, err := r.next(); err == nil {
@@ -118,11 +135,14 @@ func findFrame(f File, seed segment.Seed, off, size int64, from uint64) (int64, 
 				return -1, err
 			}
 		}
+
 		if n < len(buf) {
 			break
 		}
+
 		off += readSize
 	}
+
 	return -1, nil
 }
 
@@ -136,6 +156,7 @@ func (s *salvage) read(f found) ([]byte, error) {
 		}
 		s.reading, s.r.file, s.r.seed = f.part, file, f.part.seed
 	}
+
 	s.r.off, s.r.end, s.r.ahead, s.r.lo, s.r.hi = f.at, f.at+f.size, f.size, 0, 0
 	fr, _, err := s.r.next()
 	return fr.Payload, err

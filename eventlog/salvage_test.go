@@ -26,6 +26,7 @@ func readAround(l *eventlog.Log) (records uint64, gaps []eventlog.Gap, err error
 		if err != nil {
 			return records, gaps, err
 		}
+
 		for want := from; ; want++ {
 			e, ok, err := c.TryNext()
 			var where *eventlog.CorruptError
@@ -37,15 +38,19 @@ func readAround(l *eventlog.Log) (records uint64, gaps []eventlog.Gap, err error
 				from = where.Index + where.Lost
 				break
 			}
+
 			if err == nil && ok {
 				err = same(e, want)
 			}
+
 			if err != nil || !ok {
 				c.Close()
 				return records, gaps, err
 			}
+
 			records++
 		}
+
 		c.Close()
 	}
 }
@@ -62,28 +67,35 @@ func judgeSalvage(d *vfs.Disk, got eventlog.Salvaged) error {
 		return fmt.Errorf("the salvaged log does not open: %w", err)
 	}
 	defer l.Close()
+
 	records, gaps, err := readAround(l)
 	if err != nil {
 		return err
 	}
+
 	if l.First() != got.First || l.Durable() != got.Last || records != got.Records || l.ID() != got.ID ||
 		got.ID == got.Source {
 		return fmt.Errorf("log has records %d to %d, %d in all; the salvage said %+v", l.First(), l.Durable(),
 			records, got)
 	}
+
 	if len(gaps) != len(got.Gaps) || len(gaps) != len(l.Recovery().Gaps) {
 		return fmt.Errorf("reading met gaps %v, Open %v, the salvage said %v", gaps, l.Recovery().Gaps, got.Gaps)
 	}
+
 	lost := uint64(0)
+
 	for i, g := range gaps {
 		if g.First != got.Gaps[i].First || g.Last != got.Gaps[i].Last {
 			return fmt.Errorf("reading met gap %v, the salvage said %v", g, got.Gaps[i])
 		}
 		lost += g.Last + 1 - g.First
 	}
+
 	if records+lost != got.Last+1-got.First {
 		return fmt.Errorf("%d records and %d lost between %d and %d", records, lost, got.First, got.Last)
 	}
+
 	return nil
 }
 
@@ -96,21 +108,25 @@ func salvages(ctx context.Context, seed uint64) (records, lost int, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
+
 	for l.Stat().Next < 300 {
 		next := l.Stat().Next
 		if err := l.Append(ctx, recordsAt(next, 1+rng.IntN(5))...).Wait(ctx); err != nil {
 			return 0, 0, err
 		}
+
 		if next > 100 && rng.IntN(30) == 0 {
 			if _, err := l.Truncate(next - 100); err != nil {
 				return 0, 0, err
 			}
 		}
 	}
+
 	first := l.First()
 	if err := l.Close(); err != nil {
 		return 0, 0, err
 	}
+
 	last := l.Durable()
 	good := map[uint64]bool{}
 	files := segFiles(disk)
@@ -118,6 +134,7 @@ func salvages(ctx context.Context, seed uint64) (records, lost int, err error) {
 	if rng.IntN(3) == 0 {
 		gone = files[rng.IntN(len(files))]
 	}
+
 	for _, file := range files {
 		fs := layout(disk, file, 0)
 		if file == gone {
@@ -126,11 +143,13 @@ func salvages(ctx context.Context, seed uint64) (records, lost int, err error) {
 			}
 			continue
 		}
+
 		if err := disk.Damage(file, func(b []byte) {
 			before := slices.Clone(b)
 			for range rng.IntN(4) {
 				damageKinds[rng.IntN(len(damageKinds))].do(rng, b, rng.IntN(fs[len(fs)-1].end))
 			}
+
 			for _, f := range fs {
 				if string(before[f.at:f.end]) == string(b[f.at:f.end]) {
 					for i := f.first; i < f.first+uint64(f.count); i++ {
@@ -142,12 +161,15 @@ func salvages(ctx context.Context, seed uint64) (records, lost int, err error) {
 			return 0, 0, err
 		}
 	}
+
 	if rng.IntN(4) == 0 {
 		if err := disk.Rename(files[0], logDir+"/renamed.seg"); err != nil && files[0] != gone {
 			return 0, 0, err
 		}
 	}
+
 	before := disk.Crash(newRand(1), 100)
+
 	got, err := eventlog.Salvage(ctx, logDir, salvageDir, small(disk))
 	if err != nil {
 		if strings.Contains(err.Error(), "nothing in") && len(good) == 0 {
@@ -155,6 +177,7 @@ func salvages(ctx context.Context, seed uint64) (records, lost int, err error) {
 		}
 		return 0, 0, err
 	}
+
 	for _, f := range disk.Files(logDir, "") {
 		var was, is []byte
 		before.Damage(f, func(b []byte) { was = slices.Clone(b) })
@@ -163,18 +186,22 @@ func salvages(ctx context.Context, seed uint64) (records, lost int, err error) {
 			return 0, 0, fmt.Errorf("the salvage changed %s", f)
 		}
 	}
+
 	if err := judgeSalvage(disk, got); err != nil {
 		return 0, 0, err
 	}
 	if got.First != first || got.Last != last {
 		return 0, 0, fmt.Errorf("salvaged records %d to %d, the log had %d to %d", got.First, got.Last, first, last)
 	}
+
 	missing := map[uint64]bool{}
+
 	for _, g := range got.Gaps {
 		for i := g.First; i <= g.Last; i++ {
 			missing[i] = true
 		}
 	}
+
 	for i := first; i <= last; i++ {
 		// Of a segment whose header is gone with all frames that could tell its first index nothing
 		// can be proved; so a good record may be missing.
@@ -187,6 +214,7 @@ func salvages(ctx context.Context, seed uint64) (records, lost int, err error) {
 			return 0, 0, fmt.Errorf("record %d is as it was, and was not salvaged", i)
 		}
 	}
+
 	return int(got.Records), len(missing), nil
 }
 
@@ -199,6 +227,7 @@ func TestSalvage(t *testing.T) {
 		require.NoError(t, err, "seed %d", seed)
 		records, lost = records+r, lost+n
 	}
+
 	require.NotZero(t, records)
 	require.NotZero(t, lost)
 	t.Logf("%d records salvaged, %d lost", records, lost)
@@ -231,10 +260,12 @@ func TestSalvageWhole(t *testing.T) {
 			require.ErrorContains(t, err, "is not empty")
 		})
 	}
+
 	disk := vfs.NewDisk()
 	l := open(t, small(disk))
 	killed := disk.Crash(newRand(1), 100)
 	require.NoError(t, l.Close())
+
 	for _, d := range []*vfs.Disk{disk, killed} {
 		got, err := eventlog.Salvage(t.Context(), logDir, salvageDir, small(d))
 		require.NoError(t, err)
@@ -258,10 +289,12 @@ func TestSalvageEnds(t *testing.T) {
 		for _, f := range gone {
 			require.NoError(t, d.Remove(f))
 		}
+
 		got, err := eventlog.Salvage(t.Context(), logDir, salvageDir, small(d))
 		require.NoError(t, err)
 		require.False(t, got.Whole())
 		require.NoError(t, errors.Join(judgeSalvage(d, got)))
+
 		return got
 	}
 	newest := segs[len(segs)-1]

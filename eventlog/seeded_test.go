@@ -16,6 +16,7 @@ import (
 func crashesNotice(t *testing.T, says string, tamper func(*vfs.Disk) eventlog.FS) {
 	t.Helper()
 	var count atomic.Int64
+
 	for seed := range uint64(400) {
 		if err := crashes(t.Context(), seed, tamper, unchanged, &count); err != nil {
 			t.Logf("noticed after %d crashes: %v", count.Load(), err)
@@ -23,6 +24,7 @@ func crashesNotice(t *testing.T, says string, tamper func(*vfs.Disk) eventlog.FS
 			return
 		}
 	}
+
 	t.Fatalf("not noticed in %d crashes", count.Load())
 }
 
@@ -146,6 +148,7 @@ func (f stubbornFile) Sync() error {
 func faultsNotice(t *testing.T, tamper func(*vfs.Disk) eventlog.FS, change func(eventlog.Options) eventlog.Options) {
 	t.Helper()
 	runs := 0
+
 	for seed := range uint64(10) {
 		n, err := faults(t.Context(), seed, tamper, change)
 		runs += n
@@ -154,6 +157,7 @@ func faultsNotice(t *testing.T, tamper func(*vfs.Disk) eventlog.FS, change func(
 			return
 		}
 	}
+
 	t.Fatalf("not noticed in %d faults", runs)
 }
 
@@ -169,13 +173,16 @@ func TestSeededNoRewrite(t *testing.T) {
 // it: it looks at all of these in one history.
 func TestSeededTrustedExtent(t *testing.T) {
 	defer func(n int) { recoveryCrashes = n }(recoveryCrashes)
+
 	recoveryCrashes = 1
+
 	for n := 40; n < 80; n++ {
 		if _, err := withFault(t.Context(), 1, 0, n, nil, eventlog.TrustingExtent); err != nil {
 			t.Logf("noticed: %v", err)
 			return
 		}
 	}
+
 	t.Fatal("not noticed")
 }
 
@@ -199,13 +206,16 @@ func strangers(t *testing.T, change func(eventlog.Options) eventlog.Options,
 	disk := vfs.NewDisk()
 	l, err := eventlog.Open(logDir, change(small(disk)))
 	require.NoError(t, err)
+
 	for l.Stat().Next < 600 {
 		require.NoError(t, l.Append(ctx, recordAt(l.Stat().Next)).Wait(ctx))
 		_, err := l.Truncate(l.Durable())
 		require.NoError(t, err)
 	}
+
 	segs := l.Stat().Segments
 	require.NoError(t, l.Close())
+
 	for _, s := range segs {
 		err := disk.Damage(s.File, func(b []byte) {
 			h, err := segment.DecodeHeader(b)
@@ -213,8 +223,10 @@ func strangers(t *testing.T, change func(eventlog.Options) eventlog.Options,
 			if !h.Recycled {
 				return
 			}
+
 			recycled++
 			at := segment.HeaderSize + int(s.Bytes) + 2*segment.FrameHeaderSize
+
 			for {
 				i := segment.Find(b[at:], seed(h), int64(at), 1)
 				if i < 0 {
@@ -226,6 +238,7 @@ func strangers(t *testing.T, change func(eventlog.Options) eventlog.Options,
 		})
 		require.NoError(t, err)
 	}
+
 	return recycled, found
 }
 

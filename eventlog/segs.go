@@ -102,6 +102,7 @@ func (s *seg) near(index uint64) waypoint {
 func (l *Log) acquire(index uint64, after *seg) (*seg, File, error) {
 	l.segMu.Lock()
 	var s *seg
+
 	if after != nil {
 		// Numbers are contiguous, so the place follows from the number.
 		if oldest := l.segs[0].number; after.number+1 < oldest {
@@ -118,11 +119,13 @@ func (l *Log) acquire(index uint64, after *seg) (*seg, File, error) {
 		}
 		s = l.segs[i-1]
 	}
+
 	if s == nil {
 		l.segMu.Unlock()
 		return nil, nil, nil
 	}
 	defer l.segMu.Unlock()
+
 	if s.file == nil {
 		f, err := l.opts.FS.Open(s.path, false)
 		if err != nil {
@@ -130,7 +133,9 @@ func (l *Log) acquire(index uint64, after *seg) (*seg, File, error) {
 		}
 		s.file = f
 	}
+
 	s.readers++ // keeps Truncate from recycling the file
+
 	return s, s.file, nil
 }
 

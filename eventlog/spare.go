@@ -47,12 +47,14 @@ type spares struct {
 func (s *spares) prepare(size, want int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if s.closed || len(s.recycled) > 0 {
 		return
 	}
 	if s.filling.path == "" {
 		s.filling, s.size, s.want = spare{path: s.newPath()}, 0, 0
 	}
+
 	s.size = max(s.size, size)
 	s.want = max(s.want, min(want, s.size))
 	if !s.working && s.filling.size < s.want {
@@ -80,6 +82,7 @@ func (s *spares) fill(sp spare) {
 			sp.file = nil // whatever came with the error
 		}
 	}
+
 	for more := err == nil; more; {
 		var n int64
 		if n, more = s.step(sp); !more {
@@ -88,9 +91,11 @@ func (s *spares) fill(sp spare) {
 		if err = writeAt(sp.file, zeros[:n], sp.size); err == nil {
 			err = sp.file.Sync()
 		}
+
 		sp.size += n
 		more = err == nil
 	}
+
 	if err != nil {
 		// Give the room back: the log may need it. Of this file nothing was promised.
 		if sp.file != nil {
@@ -100,8 +105,10 @@ func (s *spares) fill(sp spare) {
 		sp = spare{}
 		s.log.emit(SpareFailed{err})
 	}
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	s.filling, s.working = sp, false
 	s.quiet.Broadcast()
 }
@@ -131,6 +138,7 @@ func (s *spares) stop() spare {
 func (s *spares) take() (spare, error) {
 	s.mu.Lock()
 	fs := s.log.opts.FS
+
 	if n := len(s.recycled); n > 0 {
 		sp := s.recycled[n-1]
 		s.recycled = s.recycled[:n-1]
@@ -139,12 +147,15 @@ func (s *spares) take() (spare, error) {
 		sp.file, err = fs.Open(sp.path, true)
 		return sp, err
 	}
+
 	sp := s.stop()
 	path := s.newPath()
 	s.mu.Unlock()
+
 	if sp.file != nil {
 		return sp, nil
 	}
+
 	file, err := fs.Create(path)
 	return spare{path: path, file: file}, err
 }
@@ -154,6 +165,7 @@ func (s *spares) take() (spare, error) {
 func (s *spares) keep(path string, size int64) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	want := s.log.opts.SegmentSize
 	if s.closed || len(s.recycled) >= maxRecycled || size < want/2 || size > 2*want {
 		return false, nil
@@ -168,7 +180,9 @@ func (s *spares) keep(path string, size int64) (bool, error) {
 	if err := s.log.syncNames(); err != nil {
 		return false, s.log.fail(err)
 	}
+
 	s.recycled = append(s.recycled, sp)
+
 	return true, nil
 }
 
@@ -179,15 +193,19 @@ func (s *spares) close() error {
 	sp, unused := s.stop(), s.recycled
 	s.recycled = nil
 	s.mu.Unlock()
+
 	var first error
+
 	if sp.file != nil {
 		first = sp.file.Close()
 		unused = append(unused, sp)
 	}
+
 	for _, sp := range unused {
 		if err := s.log.opts.FS.Remove(sp.path); err != nil && first == nil {
 			first = err
 		}
 	}
+
 	return first
 }

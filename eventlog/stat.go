@@ -43,26 +43,33 @@ type RetainerStat struct {
 func (l *Log) Stat() Stat {
 	st := Stat{ID: l.ID(), Dir: l.dir, First: l.First(), Durable: l.Durable(), Frames: l.frames.Load(),
 		Syncs: l.syncs.Load(), Err: l.failure()}
+
 	for _, s := range l.snapshot() {
 		seg := SegmentStat{File: s.path, Number: s.number, First: s.first, Last: s.next.Load() - 1,
 			Bytes: s.end.Load() - segment.HeaderSize, Sealed: s.sealed.Load()}
 		st.Segments = append(st.Segments, seg)
 		st.Bytes += seg.Bytes
 	}
+
 	l.mu.Lock()
 	st.Next = l.next
 	st.Pending = l.writing
 	if l.cur.count > 0 {
 		st.Pending += int64(len(l.cur.buf))
 	}
+
 	l.mu.Unlock()
+
 	l.retainMu.Lock()
 	for name, r := range l.retainers {
 		st.Retainers = append(st.Retainers, RetainerStat{name, r.floor})
 	}
+
 	l.retainMu.Unlock()
+
 	slices.SortFunc(st.Retainers, func(a, b RetainerStat) int {
 		return cmp.Or(cmp.Compare(a.Floor, b.Floor), cmp.Compare(a.Name, b.Name))
 	})
+
 	return st
 }

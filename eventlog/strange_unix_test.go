@@ -21,6 +21,7 @@ func TestStrangeFiles(t *testing.T) {
 		"pipe":      func(name string) error { return syscall.Mkfifo(name, 0o644) },
 		"link":      func(name string) error { return os.Symlink("nowhere", name) },
 	}
+
 	for kind, make := range make {
 		for _, name := range []string{"0000000000000001.seg", "EXTENT"} {
 			t.Run(kind+" "+name, func(t *testing.T) {
@@ -43,6 +44,7 @@ func TestStrangeFiles(t *testing.T) {
 			})
 		}
 	}
+
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o644))
 	_, err := eventlog.Open(file, eventlog.Options{})

@@ -26,12 +26,14 @@ func TestRealDiskFull(t *testing.T) {
 			l, err := eventlog.Open(dir, o)
 			check.NoError(t, err)
 			acked := uint64(0)
+
 			for err == nil {
 				_, err = l.AppendWait(ctx, recordsAt(acked+1, 50)...)
 				if err == nil {
 					acked += 50
 				}
 			}
+
 			check.ErrorIs(t, err, eventlog.ErrFailed)
 			check.ErrorIs(t, err, syscall.ENOSPC)
 			_, err = l.AppendWait(ctx, recordAt(acked+1))
@@ -66,6 +68,7 @@ func TestRealDiskFull(t *testing.T) {
 func TestSyscallsFail(t *testing.T) {
 	strace := require.Tool(t, "strace")
 	failed := 0
+
 	for _, fault := range []string{"fdatasync:error=EIO", "fsync:error=EIO", "pwrite64:error=EIO",
 		"pwrite64:error=ENOSPC", "rename,renameat,renameat2:error=EIO"} {
 		calls, _, _ := strings.Cut(fault, ":")
@@ -77,6 +80,7 @@ func TestSyscallsFail(t *testing.T) {
 			out, err := cmd.CombinedOutput()
 			check.NoError(t, err, "%s %s: %s", fault, when, out)
 			acked, said := uint64(0), ""
+
 			for line := range strings.Lines(string(out)) {
 				if n := uint64(0); said == "" {
 					if _, err := fmt.Sscan(line, &n); err == nil {
@@ -86,10 +90,12 @@ func TestSyscallsFail(t *testing.T) {
 				}
 				said += line
 			}
+
 			if strings.HasPrefix(said, "failed:") {
 				failed++
 				check.Regexp(t, "input/output error|no space left", said)
 			}
+
 			l, err := eventlog.Open(dir, eventlog.Options{SegmentSize: 16 << 10})
 			check.NoError(t, err, "%s %s: %s", fault, when, said)
 			check.GreaterOrEqual(t, l.Durable(), acked, "%s %s: %s", fault, when, said)
@@ -97,6 +103,7 @@ func TestSyscallsFail(t *testing.T) {
 			check.NoError(t, l.Close())
 		}
 	}
+
 	check.Greater(t, failed, 5)
 	t.Logf("%d failures", failed)
 }

@@ -29,6 +29,7 @@ func Verify(dir string, o Options) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
+
 	start := time.Now()
 	in := inspection{fs: o.FS, dir: filepath.Clean(dir), bugs: o.bugs,
 		progress: func(done, total int64) { o.Events(Progress{done, total}) }}
@@ -42,15 +43,19 @@ func Verify(dir string, o Options) (Report, error) {
 	if err := in.run(); err != nil {
 		return Report{}, err
 	}
+
 	rep := Report{Recovery: in.recovery(), Damage: in.damage()}
 	var all []error
+
 	for _, g := range rep.Gaps {
 		rep.Damage = append(rep.Damage, g.damage())
 		rep.Records -= g.count()
 	}
+
 	for _, d := range rep.Damage {
 		all = append(all, d)
 	}
+
 	for _, s := range in.segs {
 		if s.scan.next == 0 {
 			continue // its header is bad: nothing is known
@@ -60,7 +65,9 @@ func Verify(dir string, o Options) (Report, error) {
 		rep.Files = append(rep.Files, SegmentStat{File: s.path, Number: s.number, First: s.header.FirstIndex,
 			Last: s.scan.next - 1, Bytes: s.scan.end - segment.HeaderSize, Sealed: s.scan.sealed})
 	}
+
 	rep.Duration = time.Since(start)
+
 	return rep, errors.Join(all...)
 }
 
@@ -72,12 +79,15 @@ func (in *inspection) exclusive() (io.Closer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("eventlog: %w", err)
 	}
+
 	var lock io.Closer
+
 	if slices.Contains(names, lockName) {
 		if lock, err = in.fs.Lock(filepath.Join(in.dir, lockName)); err != nil {
 			return nil, fmt.Errorf("eventlog: %w", err)
 		}
 	}
+
 	err = in.list()
 	if err == nil && len(in.segs) == 0 && !slices.Contains(names, extentName) {
 		err = fmt.Errorf("no segments in %s", in.dir)
@@ -88,5 +98,6 @@ func (in *inspection) exclusive() (io.Closer, error) {
 	if lock != nil {
 		lock.Close()
 	}
+
 	return nil, fmt.Errorf("eventlog: %w", err)
 }

@@ -48,10 +48,12 @@ func recordAt(index uint64) eventlog.Record {
 	if rng.IntN(40) == 0 {
 		n = rng.IntN(3000)
 	}
+
 	b := binary.LittleEndian.AppendUint64(make([]byte, 0, n+8), index)
 	for range n / 8 {
 		b = binary.LittleEndian.AppendUint64(b, rng.Uint64())
 	}
+
 	return eventlog.Record{Kind: eventlog.Kind(index % 251), Data: b}
 }
 
@@ -109,15 +111,18 @@ func (p *promises) check(l *eventlog.Log, before kept) error {
 	if asked := p.asked.Load(); r.LastIndex > asked {
 		return fmt.Errorf("invented: recovered up to %d, appended up to %d", r.LastIndex, asked)
 	}
+
 	p.mu.Lock()
 	whole := p.ends[r.LastIndex]
 	p.mu.Unlock()
+
 	if !whole {
 		return fmt.Errorf("torn: recovery ends with %d, which is inside one append", r.LastIndex)
 	}
 	if may := p.mayStart.Load(); r.FirstIndex > max(may, 1) {
 		return fmt.Errorf("truncated too far: begins with %d, truncated to %d", r.FirstIndex, may)
 	}
+
 	return readAll(l)
 }
 
@@ -128,6 +133,7 @@ func readAll(l *eventlog.Log) error {
 		return err
 	}
 	defer c.Close()
+
 	want, end := l.First(), l.Durable()
 	for ; ; want++ {
 		e, ok, err := c.TryNext()
@@ -141,9 +147,11 @@ func readAll(l *eventlog.Log) error {
 			return err
 		}
 	}
+
 	if want < end+1 {
 		return fmt.Errorf("reading ended before record %d, durable are %d", want, end)
 	}
+
 	return nil
 }
 
@@ -169,17 +177,22 @@ func work(ctx context.Context, rng *rand.Rand, o eventlog.Options, p *promises, 
 		if err := p.check(l, before); err != nil {
 			return errors.Join(err, l.Close())
 		}
+
 		p.ack(l.Durable())
 		p.willAsk(l.Durable())
+
 		return nil
 	}
+
 	if err := open(); err != nil {
 		return err
 	}
+
 	for range steps {
 		next := l.Stat().Next
 		n := 1 + rng.IntN(4)
 		var err error
+
 		switch rng.IntN(12) {
 		case 0, 1, 2, 3, 4, 5:
 			p.willAsk(next + uint64(n) - 1)
@@ -188,22 +201,27 @@ func work(ctx context.Context, rng *rand.Rand, o eventlog.Options, p *promises, 
 			} else {
 				err = l.Append(ctx, recordsAt(next, n)...).Wait(ctx)
 			}
+
 			if err == nil {
 				p.ack(next + uint64(n) - 1)
 			}
+
 		case 6, 7, 8:
 			p.willAsk(next + uint64(n) - 1)
 			_, err = l.AppendNoSync(ctx, recordsAt(next, n)...)
+
 		case 9:
 			if err = l.Sync(ctx); err == nil {
 				p.ack(next - 1)
 			}
+
 		case 10:
 			before := l.Durable() - min(l.Durable(), rng.Uint64N(40))
 			if old := p.mayStart.Load(); before > old {
 				p.mayStart.Store(before)
 			}
 			_, err = l.Truncate(before)
+
 		case 11:
 			if err = l.Close(); err == nil {
 				p.ack(next - 1)
@@ -213,6 +231,7 @@ func work(ctx context.Context, rng *rand.Rand, o eventlog.Options, p *promises, 
 				}
 			}
 		}
+
 		if err != nil {
 			if l.Stat().Err == nil {
 				continue // a Truncate that failed before it changed anything
@@ -223,9 +242,11 @@ func work(ctx context.Context, rng *rand.Rand, o eventlog.Options, p *promises, 
 			break
 		}
 	}
+
 	last := l.Stat().Next - 1
 	if err := l.Close(); err == nil {
 		p.ack(last)
 	}
+
 	return nil
 }

@@ -45,6 +45,7 @@ func (n *Node) startAdmin(ctx context.Context) (supervisor.Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w; choose another address with --listen or in %s", err, configFile)
 	}
+
 	addr := l.Addr().String()
 	first := n.address.Swap(&addr) == nil
 	if err := n.nodeFile(addr).Write(n.home); err != nil {
@@ -53,6 +54,7 @@ func (n *Node) startAdmin(ctx context.Context) (supervisor.Service, error) {
 	if first {
 		close(n.up)
 	}
+
 	mux := http.NewServeMux()
 	work, ask := api.NewIntake(n.bounds.work), api.NewIntake(n.bounds.admin)
 	streams, end := context.WithCancel(context.WithoutCancel(ctx)) // they would hold up an orderly stop
@@ -90,6 +92,7 @@ const grace = 500 * time.Millisecond
 func (a *admin) Serve(ctx context.Context) error {
 	defer a.end()
 	defer a.server.Close() // however this incarnation ends, the port is free for the next
+
 	done := make(chan error, 1)
 	if err := supervisor.Go(ctx, func(context.Context) error {
 		done <- a.serve()
@@ -98,13 +101,17 @@ func (a *admin) Serve(ctx context.Context) error {
 		a.listener.Close()
 		return err
 	}
+
 	faults := supervisor.Faults(ctx)
+
 	for {
 		select {
 		case err := <-done:
 			return fmt.Errorf("http server: %w", err)
+
 		case f := <-faults:
 			f.Do(ctx)
+
 		case <-ctx.Done():
 			a.end()
 			late, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)

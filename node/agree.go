@@ -40,30 +40,38 @@ func agree(l *eventlog.Log, s standing) error {
 	disagree := func(format string, args ...any) error {
 		return fmt.Errorf("%w: state and log do not belong together: %w", ErrDamage, fmt.Errorf(format, args...))
 	}
+
 	if s.bound && s.log != l.ID() {
 		return disagree("%w: the state was made of log %x, and the log is %x", storage.ErrOtherLog, s.log, l.ID())
 	}
+
 	if s.Index > l.Durable() {
 		return disagree("the state is ahead: it has applied record %d, and the log ends at %d; the log was cut back "+
 			"or belongs to another home", s.Index, l.Durable())
 	}
+
 	base, err := baseOf(l)
 	if err != nil {
 		return err
 	}
+
 	switch {
 	case s.Index == 0 && base != nil:
 		return disagree("the log begins with the Base of a restored state at height %d, and the state is gone: "+
 			"install it again with 'coppice snapshot restore'", base.Height)
+
 	case s.Index == 0 && l.First() > 1:
 		return disagree("there is no state, and the log begins at record %d: install a snapshot first, with 'coppice "+
 			"snapshot restore'", l.First())
+
 	case s.Index+1 < l.First():
 		return disagree("there is a gap: the state has applied record %d, and the log begins at %d; install a "+
 			"snapshot at or past record %d, with 'coppice snapshot restore'", s.Index, l.First(), l.First()-1)
+
 	case s.Index >= l.First():
 		return sameRecord(l, s, disagree)
 	}
+
 	return nil
 }
 
@@ -80,6 +88,7 @@ func baseOf(l *eventlog.Log) (*logv1.Base, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDamage, err)
 	}
+
 	return m.(*logv1.Base), nil
 }
 
@@ -93,28 +102,37 @@ func sameRecord(l *eventlog.Log, s standing, disagree func(string, ...any) error
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrDamage, err)
 	}
+
 	var is engines.ChainState
+
 	switch m := m.(type) {
 	case *logv1.ChainStarted:
 		is = engines.ChainState{ChainID: m.ChainId, Period: m.Period, AppHash: m.AppHash}
+
 	case *logv1.BlockCommitted:
 		is = engines.ChainState{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash}
+
 	case *logv1.SnapshotInstalled:
 		is = engines.ChainState{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash}
+
 	case *logv1.Base:
 		is = engines.ChainState{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash}
+
 	default:
 		return disagree("record %d, which the state says led to it, is a %s", s.Index, engines.KindName(e.Kind))
 	}
+
 	if is.ChainID != s.ChainID || is.Period != s.Period {
 		return disagree("the state is of chain %s (period %d), record %d of the log is of %s (period %d)", s.ChainID,
 			s.Period, s.Index, is.ChainID, is.Period)
 	}
+
 	if is.Height != s.Height || len(is.AppHash) > 0 && !bytes.Equal(is.AppHash, s.AppHash) {
 		return disagree("by record %d of the log (%s) the state is at height %d with app hash %x, and it is "+
 			"at %d with %x",
 			s.Index, engines.KindName(e.Kind), is.Height, is.AppHash, s.Height, s.AppHash)
 	}
+
 	return nil
 }
 
@@ -130,6 +148,7 @@ func (n *Node) agree(ctx context.Context, c *core) error {
 	if s.log, s.bound, err = store.LogID(ctx); err != nil {
 		return err
 	}
+
 	var id [16]byte
 	if err := log.Use(ctx, func(l *eventlog.Log) error {
 		id = l.ID()
@@ -140,6 +159,7 @@ func (n *Node) agree(ctx context.Context, c *core) error {
 		}
 		return err
 	}
+
 	return store.BindLog(ctx, id)
 }
 
@@ -208,10 +228,12 @@ func listed(disk vfs.FS, dir string, wanted func(name string) bool) (bool, error
 		}
 		return false, err
 	}
+
 	for _, name := range names {
 		if wanted(name) {
 			return true, nil
 		}
 	}
+
 	return false, nil
 }

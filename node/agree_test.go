@@ -74,6 +74,7 @@ func truncateFront(t *testing.T, home string) (first uint64) {
 	require.NotZero(t, removed)
 	first = l.First()
 	require.NoError(t, l.Close())
+
 	return first
 }
 
@@ -84,6 +85,7 @@ func refused(t *testing.T, home string, says ...string) {
 	require.Equal(t, ExitDamage, ExitCode(err), "verify: %v", err)
 	code, startErr := startCode(t, home)
 	require.Equal(t, ExitDamage, code, "start: %v", startErr)
+
 	for _, s := range says {
 		require.ErrorContains(t, err, s)
 		require.ErrorContains(t, startErr, s)
@@ -117,11 +119,13 @@ func TestAStateOfAnotherChainIsRefused(t *testing.T) {
 	h := driveHome(t, other)
 	_, err = h.ordering.InitChain(t.Context(), h.genesis)
 	require.NoError(t, err)
+
 	for range 3 {
 		b := h.next(h.tx(kv.Add([]byte("n"), 1), time.Minute))
 		h.order(b)
 		h.commit(b)
 	}
+
 	h.close()
 	require.NoError(t, os.RemoveAll(StateDir(home)))
 	require.NoError(t, os.Rename(StateDir(other), StateDir(home)))
@@ -151,6 +155,7 @@ func TestALogWithoutItsFrontIsRefusedUnlessItWasTruncated(t *testing.T) {
 	for range 3 {
 		work(t, home, 2)
 	}
+
 	back := aside(t, LogDir(home))
 	loseFront(t, home)
 	refused(t, home, "segment is missing")
@@ -167,6 +172,7 @@ func TestAGapBetweenStateAndLogIsRefused(t *testing.T) {
 	for range 3 {
 		work(t, home, 2)
 	}
+
 	truncateFront(t, home)
 	back()
 	refused(t, home, "there is a gap: the state has applied record 7")

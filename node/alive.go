@@ -31,5 +31,6 @@ func (n *Node) Alive(ctx context.Context) error {
 	if err != nil && ctx.Err() != nil && n.whyDown() == "" {
 		return fmt.Errorf("the engines of the node do not answer: %w", context.Cause(ctx))
 	}
+
 	return nil
 }

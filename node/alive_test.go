@@ -34,14 +34,17 @@ func TestAliveIsAnAnswer(t *testing.T) {
 		stop()
 		require.NoError(t, <-ended)
 	}()
+
 	again := time.NewTicker(10 * time.Millisecond) // the last event may come before what it tells of is to be seen
 	defer again.Stop()
+
 	for n.Down() != "" {
 		select {
 		case <-changed:
 		case <-again.C:
 		}
 	}
+
 	within := func(d time.Duration) error {
 		ctx, cancel := context.WithTimeout(t.Context(), d)
 		defer cancel()

@@ -47,21 +47,27 @@ func (b *backend) Submit(ctx context.Context, txs [][]byte) ([]api.Submitted, er
 	if err != nil {
 		return nil, unavailable(err)
 	}
+
 	out := make([]api.Submitted, len(answers))
+
 	for i, a := range answers {
 		out[i].ID = a.ID
 		if a.Err == nil {
 			continue
 		}
+
 		out[i].Refused = &api.Refusal{Reason: a.Err.Error()}
+
 		for _, r := range refusals {
 			if errors.Is(a.Err, r.is) {
 				out[i].Refused.Code = r.code
 				break
 			}
 		}
+
 		b.node.meter.Refused(out[i].Refused.Code)
 	}
+
 	return out, nil
 }
 
@@ -87,6 +93,7 @@ func outcomes(endings []mempool.Ending, err error) ([]api.Outcome, error) {
 func (b *backend) Get(ctx context.Context, keys [][]byte, height uint64, max int) (api.Read, error) {
 	var r api.Read
 	bytes := 0
+
 	for _, key := range keys {
 		value, found, at, err := b.store.Get(ctx, key, height)
 		if errors.Is(err, storage.ErrNotCommitted) || errors.Is(err, storage.ErrPruned) {
@@ -95,18 +102,22 @@ func (b *backend) Get(ctx context.Context, keys [][]byte, height uint64, max int
 		if err != nil {
 			return r, unavailable(err)
 		}
+
 		if !found {
 			value = nil
 		} else if value == nil {
 			value = []byte{}
 		}
+
 		if bytes += len(value); bytes > max {
 			return r, fmt.Errorf("%w: keys: the values of the first %d of %d have %d bytes, want at most %d",
 				api.ErrTooMuch, len(r.Values)+1, len(keys), bytes, max)
 		}
+
 		height, r.Height = at, at // all keys at one height, also when it was the latest
 		r.Values = append(r.Values, value)
 	}
+
 	return r, nil
 }
 

@@ -42,11 +42,13 @@ func (b *backup) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	if err := b.send(&apiv1.BackupResponse{Part: &apiv1.BackupResponse_Begin{Begin: &apiv1.BackupBegin{
 		Snapshot: m, First: b.first, Last: b.last, LogId: b.manifest.LogID, Bytes: b.manifest.Bytes,
 	}}}); err != nil {
 		return err
 	}
+
 	for _, name := range []string{genesisFile, configFile} {
 		if err := b.file(ctx, name, func() (io.ReadCloser, error) {
 			return os.Open(filepath.Join(b.home, name))
@@ -54,6 +56,7 @@ func (b *backup) run(ctx context.Context) error {
 			return err
 		}
 	}
+
 	for _, f := range b.manifest.Files {
 		path := b.dir.FS.PathJoin(b.dir.Path, b.manifest.ID, f.Name)
 		if err := b.file(ctx, snapshotPrefix+f.Name, func() (io.ReadCloser, error) {
@@ -62,10 +65,12 @@ func (b *backup) run(ctx context.Context) error {
 			return err
 		}
 	}
+
 	digest, err := b.records(ctx)
 	if err != nil {
 		return err
 	}
+
 	return b.send(&apiv1.BackupResponse{Part: &apiv1.BackupResponse_End{End: &apiv1.BackupEnd{Digest: digest}}})
 }
 
@@ -75,21 +80,25 @@ func (b *backup) file(ctx context.Context, name string, open func() (io.ReadClos
 		return fmt.Errorf("backup: %w", err)
 	}
 	defer f.Close()
+
 	for last := false; !last; {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+
 		piece := make([]byte, backupPiece)
 		n, err := io.ReadFull(f, piece)
 		if last = errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF); err != nil && !last {
 			return fmt.Errorf("backup: reading %s: %w", name, err)
 		}
+
 		if err := b.send(&apiv1.BackupResponse{
 			Part: &apiv1.BackupResponse_File{File: &apiv1.BackupFile{Name: name, Data: piece[:n],
 				Last: last}}}); err != nil {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -104,20 +113,24 @@ func (b *backup) records(ctx context.Context) (digest []byte, err error) {
 		part, size = &apiv1.BackupRecords{First: part.First + uint64(len(part.Records))}, 0
 		return err
 	}
+
 	for next := b.first; next <= b.last; next++ {
 		e, err := b.cur.Next(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("backup: record %d: %w", next, err)
 		}
+
 		sum.add(uint8(e.Kind), e.Data)
 		part.Records = append(part.Records,
 			&apiv1.BackupRecord{Kind: uint32(e.Kind), Data: append([]byte(nil), e.Data...)})
+
 		if size += len(e.Data); size >= backupRecords {
 			if err := flush(); err != nil {
 				return nil, err
 			}
 		}
 	}
+
 	return sum.h.Sum(nil), flush()
 }
 
@@ -159,10 +172,12 @@ func Backup(ctx context.Context, home, dest string, o BackupOptions) (BackupInfo
 		return BackupInfo{}, err
 	}
 	defer h.Close()
+
 	h.fatal = o.Fatal
 	if err := refuseComet(home); err != nil {
 		return BackupInfo{}, err
 	}
+
 	info, err := h.backup(ctx, dest, o)
 	return info, classify(err)
 }
@@ -174,6 +189,7 @@ func (h *stoppedHome) backup(ctx context.Context, dest string, o BackupOptions) 
 		return info, fmt.Errorf("%w: %s was never started: there is nothing to back up but its files",
 			ErrConfig, h.home)
 	}
+
 	if err != nil {
 		return info, err
 	}
@@ -182,11 +198,13 @@ func (h *stoppedHome) backup(ctx context.Context, dest string, o BackupOptions) 
 		return info, err
 	}
 	defer w.Abandon()
+
 	l, err := h.readLog()
 	if err != nil {
 		return info, err
 	}
 	defer l.Close()
+
 	floor, err := poolFloor(ctx, l, progress)
 	if err != nil {
 		return info, err
@@ -196,9 +214,11 @@ func (h *stoppedHome) backup(ctx context.Context, dest string, o BackupOptions) 
 		return info, err
 	}
 	defer b.cur.Close()
+
 	if err := b.run(ctx); err != nil {
 		return info, err
 	}
+
 	return w.Finish(ctx)
 }
 
@@ -225,6 +245,7 @@ func eachRecord(ctx context.Context, l *eventlog.Log, from, to uint64, f func(ev
 		return err
 	}
 	defer cur.Close()
+
 	for ctx.Err() == nil {
 		e, ok, err := cur.TryNext()
 		if err != nil || !ok {
@@ -234,5 +255,6 @@ func eachRecord(ctx context.Context, l *eventlog.Log, from, to uint64, f func(ev
 			return err
 		}
 	}
+
 	return context.Cause(ctx)
 }

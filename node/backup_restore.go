@@ -57,6 +57,7 @@ func RestoreBackup(ctx context.Context, src, home string, progress func(step str
 	if err := os.Rename(tmp, home); err != nil {
 		return info, err
 	}
+
 	return info, syncDir(filepath.Dir(home))
 }
 
@@ -81,30 +82,37 @@ func (r *restoring) run(ctx context.Context) error {
 	if err := r.snapshot(); err != nil {
 		return err
 	}
+
 	dir := snapshots.Dir{FS: vfs.Default, Path: SnapshotDir(r.home)}
 	m, err := dir.Install(ctx, r.info.Snapshot,
 		snapshots.Installing{State: StateDir(r.home), LogID: id, Index: r.index()})
+
 	if err != nil {
 		return err
 	}
+
 	if r.info.First == 1 { // the log is whole, and leads there by itself
 		if err := dir.Remove(m.ID); err != nil {
 			return err
 		}
 	}
+
 	for _, d := range []string{filepath.Join(r.home, "data"), r.home} {
 		if err := syncDir(d); err != nil {
 			return err
 		}
 	}
+
 	v, err := Verify(ctx, r.home, VerifyOptions{SkipReplay: true, Progress: r.progress})
 	if err != nil {
 		return err
 	}
+
 	if v.Height != r.info.Height || !bytes.Equal(v.AppHash, r.info.AppHash) {
 		return fmt.Errorf("%w: the restored home is at height %d with app hash %x, the backup says %d with %v",
 			ErrDamage, v.Height, v.AppHash, r.info.Height, r.info.AppHash)
 	}
+
 	return nil
 }
 
@@ -128,6 +136,7 @@ func (r *restoring) files() error {
 			return err
 		}
 	}
+
 	token, err := os.ReadFile(filepath.Join(r.src, api.TokenFileName))
 	if errors.Is(err, fs.ErrNotExist) {
 		token, err = []byte(rand.Text()+"\n"), nil
@@ -138,6 +147,7 @@ func (r *restoring) files() error {
 	if err == nil {
 		err = writeNew(filepath.Join(r.home, formatFile), []byte(homeFormat), 0o644)
 	}
+
 	return err
 }
 
@@ -152,11 +162,13 @@ func (r *restoring) snapshot() error {
 	if err := os.Mkdir(to, 0o700); err != nil {
 		return err
 	}
+
 	for _, f := range m.Files {
 		if err := copyFile(filepath.Join(from, f.Name), filepath.Join(to, f.Name), 0o600); err != nil {
 			return err
 		}
 	}
+
 	m.Source = fmt.Sprintf("backup of log %v", m.LogID)
 	data, err := json.MarshalIndent(m, "", "  ")
 	if err == nil {
@@ -168,6 +180,7 @@ func (r *restoring) snapshot() error {
 	if err == nil {
 		err = syncDir(filepath.Dir(to))
 	}
+
 	return err
 }
 
@@ -176,6 +189,7 @@ func (r *restoring) snapshot() error {
 func (r *restoring) log(ctx context.Context) (id [16]byte, err error) {
 	o := eventlog.Options{FirstIndex: 1}
 	var batch []eventlog.Record
+
 	if r.info.First > 1 {
 		o.FirstIndex = r.info.First - 1
 		base, err := r.base()
@@ -184,11 +198,13 @@ func (r *restoring) log(ctx context.Context) (id [16]byte, err error) {
 		}
 		batch = append(batch, base)
 	}
+
 	l, err := eventlog.Open(LogDir(r.home), o)
 	if err != nil {
 		return id, err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
+
 	size := 0
 	flush := func() error {
 		if len(batch) == 0 {
@@ -208,9 +224,11 @@ func (r *restoring) log(ctx context.Context) (id [16]byte, err error) {
 	}); err != nil {
 		return id, err
 	}
+
 	if err := flush(); err != nil {
 		return id, err
 	}
+
 	return l.ID(), l.Sync(ctx)
 }
 

@@ -44,10 +44,12 @@ func SalvageBackup(ctx context.Context, home, dest string, o BackupOptions) (Bac
 		return BackupInfo{}, Lost{}, err
 	}
 	defer h.Close()
+
 	h.fatal = o.Fatal
 	if refuseComet(home) != nil {
 		return BackupInfo{}, Lost{}, errCometSalvage
 	}
+
 	info, lost, err := h.salvageBackup(ctx, dest, o)
 	return info, lost, classify(err)
 }
@@ -59,11 +61,13 @@ func (h *stoppedHome) salvageBackup(ctx context.Context, dest string, o BackupOp
 		return info, lost, err
 	}
 	defer w.Abandon()
+
 	tmp := w.dest + salvageSuffix
 	if err := os.RemoveAll(tmp); err != nil {
 		return info, lost, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	defer os.RemoveAll(tmp)
+
 	progress := o.progress()
 	found, err := eventlog.Salvage(ctx, LogDir(h.home), filepath.Join(tmp, backupLog),
 		eventlog.Options{Events: func(e eventlog.Event) {
@@ -71,15 +75,18 @@ func (h *stoppedHome) salvageBackup(ctx context.Context, dest string, o BackupOp
 				progress("salvage", uint64(p.Done), uint64(p.Total))
 			}
 		}})
+
 	if err != nil {
 		return info, lost, err
 	}
+
 	lost.Gaps, lost.Front = found.Gaps, found.Front
 	l, err := eventlog.OpenReadOnly(filepath.Join(tmp, backupLog), eventlog.Options{})
 	if err != nil {
 		return info, lost, err
 	}
 	defer l.Close()
+
 	m, err := h.newest(ctx, l, found, o)
 	if err != nil {
 		return info, lost, err
@@ -88,11 +95,14 @@ func (h *stoppedHome) salvageBackup(ctx context.Context, dest string, o BackupOp
 	if err != nil {
 		return info, lost, err
 	}
+
 	b.send = w.Take
 	defer b.cur.Close()
+
 	if err := b.run(ctx); err != nil {
 		return info, lost, err
 	}
+
 	info, err = w.Finish(ctx)
 	return info, lost, err
 }
@@ -110,11 +120,13 @@ func (h *stoppedHome) newest(ctx context.Context, l *eventlog.Log, found eventlo
 		if m.Index+1 < l.First() {
 			return fmt.Errorf("it ends at record %d, and the records that are left begin at %d", m.Index, l.First())
 		}
+
 		if m.Index < l.First() || m.Index > l.Durable() || slices.ContainsFunc(found.Gaps, func(g eventlog.Gap) bool {
 			return g.First <= m.Index && m.Index <= g.Last
 		}) {
 			return nil // the record that led there is lost
 		}
+
 		return agree(l, standing{ChainState: stateOf(m, m.Index)})
 	}
 	m, err := h.takeState(ctx, o.Program, scan)
@@ -127,11 +139,13 @@ func (h *stoppedHome) newest(ctx context.Context, l *eventlog.Log, found eventlo
 	if err == nil {
 		return m, nil
 	}
+
 	why := []error{fmt.Errorf("the state: %w", err)}
 	list, err := h.dir().Whole()
 	if err != nil {
 		return m, errors.Join(append(why, err)...)
 	}
+
 	for _, e := range slices.Backward(list) {
 		m, err := h.dir().Verify(ctx, e.Manifest.ID, scan)
 		if err == nil {
@@ -142,6 +156,7 @@ func (h *stoppedHome) newest(ctx context.Context, l *eventlog.Log, found eventlo
 		}
 		why = append(why, fmt.Errorf("snapshot %s: %w", e.Manifest.ID, err))
 	}
+
 	return m, fmt.Errorf("%w: there is neither a state nor a snapshot that a backup could begin with: %w", ErrDamage,
 		errors.Join(why...))
 }
@@ -153,6 +168,7 @@ func (h *stoppedHome) salvagedBackup(ctx context.Context, l *eventlog.Log, m sna
 	b := &backup{home: h.home, dir: h.dir(), manifest: m, last: max(l.Durable(), m.Index)}
 	from := l.First() // the first record behind all that is lost
 	lost.Settled = l.Durable() >= m.Index
+
 	for _, g := range lost.Gaps {
 		if max(g.First, g.Last) > m.Index {
 			lost.Cut, lost.Settled = max(g.First, m.Index+1), false
@@ -161,14 +177,18 @@ func (h *stoppedHome) salvagedBackup(ctx context.Context, l *eventlog.Log, m sna
 			}
 			break
 		}
+
 		from = max(g.First, g.Last+1)
 		lost.Settled = lost.Settled && g.Last >= g.First
 	}
+
 	behind := behind{pending: newPending()}
 	if err := eachRecord(ctx, l, from, b.last, behind.entry); err != nil {
 		return nil, err
 	}
+
 	b.first = min(m.Index+1, behind.pending.floor(b.last+1))
+
 	if lost.Settled && lost.Any() {
 		g, err := readGenesis(filepath.Join(h.home, genesisFile))
 		if err != nil {
@@ -176,8 +196,10 @@ func (h *stoppedHome) salvagedBackup(ctx context.Context, l *eventlog.Log, m sna
 		}
 		lost.Settled = behind.outlives(time.Duration(g.Params.WindowNs))
 	}
+
 	cur, err := l.Cursor(min(b.first, l.Durable()+1))
 	b.cur = cur
+
 	return b, err
 }
 
@@ -192,8 +214,10 @@ func (b *behind) entry(e eventlog.Entry) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrDamage, err)
 	}
+
 	b.pending.record(e.Index, m)
 	at := int64(0)
+
 	switch m := m.(type) {
 	case *logv1.TxLaunched:
 		at = m.ReceivedNs
@@ -202,9 +226,11 @@ func (b *behind) entry(e eventlog.Entry) error {
 	case *logv1.BlockCommitted:
 		at, b.clock = m.TimeNs, m.TimeNs
 	}
+
 	if b.begin == 0 {
 		b.begin = at
 	}
+
 	return nil
 }
 

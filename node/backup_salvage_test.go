@@ -24,6 +24,7 @@ func harm(t *testing.T, home, text string, do func(b []byte)) {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(LogDir(home), "*.seg"))
 	require.NoError(t, err)
+
 	for _, f := range files {
 		b, err := os.ReadFile(f)
 		require.NoError(t, err)
@@ -33,6 +34,7 @@ func harm(t *testing.T, home, text string, do func(b []byte)) {
 			return
 		}
 	}
+
 	t.Fatalf("no record has %q in it", text)
 }
 
@@ -43,6 +45,7 @@ func damaged(t *testing.T, later time.Duration) (home string, waits engines.TxID
 	h := drive(t)
 	early := h.submit(h.tx(kv.Put([]byte("early"), []byte("yes")), time.Minute))[0]
 	require.NoError(t, early.Err)
+
 	for i, op := range []kv.Op{kv.Put([]byte("block"), []byte("one")), kv.Add([]byte("n"), 1), kv.Add([]byte("n"), 1)} {
 		b := h.next(h.tx(op, time.Minute))
 		h.order(b)
@@ -51,6 +54,7 @@ func damaged(t *testing.T, later time.Duration) (home string, waits engines.TxID
 			h.clock = h.clock.Add(later)
 		}
 	}
+
 	if later < time.Minute {
 		for _, key := range []string{"waiting", "late", "last"} {
 			out := h.submit(h.tx(kv.Put([]byte(key), []byte("yes")), time.Minute))[0]
@@ -60,7 +64,9 @@ func damaged(t *testing.T, later time.Duration) (home string, waits engines.TxID
 			}
 		}
 	}
+
 	h.close()
+
 	return h.home, waits
 }
 
@@ -99,6 +105,7 @@ func TestASalvagedBackupHasWhatIsBehindTheDamage(t *testing.T) {
 			require.Equal(t, tc.waiting, v.Unfinished)
 			h := driveHome(t, again)
 			defer h.close()
+
 			value, _, _, err := h.store.Get(t.Context(), []byte("n"), 0)
 			require.NoError(t, err)
 			require.Equal(t, "2", string(value))
@@ -123,6 +130,7 @@ func TestASalvagedBackupEndsBeforeDamageBehindTheState(t *testing.T) {
 	require.NoError(t, err)
 	h := driveHome(t, again)
 	defer h.close()
+
 	require.True(t, endOf(t, h, waits).Known, "it was acknowledged before the damage")
 }
 
@@ -160,16 +168,19 @@ func TestASalvagedBackupBeginsWithASnapshotIfItMust(t *testing.T) {
 				require.NoError(t, err)
 				require.True(t, fresh)
 			}
+
 			spoil(t, home, "early")
 			require.NoError(t, os.RemoveAll(StateDir(home)))
 			dest := filepath.Join(t.TempDir(), "backup")
 			info, lost, err := SalvageBackup(t.Context(), home, dest, BackupOptions{Program: "test"})
+
 			if !snapshot {
 				require.ErrorIs(t, err, ErrDamage)
 				require.ErrorContains(t, err, "neither a state nor a snapshot")
 				require.NoDirExists(t, dest)
 				return
 			}
+
 			require.NoError(t, err)
 			require.True(t, lost.Settled)
 			require.EqualValues(t, 3, info.Height)

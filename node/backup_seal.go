@@ -38,7 +38,9 @@ func (w *BackupWriter) seal() ([]byte, error) {
 	if w.info.Token {
 		names = append(names, api.TokenFileName)
 	}
+
 	w.info.Files = make(map[string]snapshots.Hex)
+
 	for _, name := range names {
 		data, err := os.ReadFile(filepath.Join(w.tmp, name))
 		if err != nil {
@@ -47,11 +49,13 @@ func (w *BackupWriter) seal() ([]byte, error) {
 		sum := sha256.Sum256(data)
 		w.info.Files[name] = sum[:]
 	}
+
 	w.info.Sum = make(snapshots.Hex, sha256.Size)
 	data, err := json.MarshalIndent(w.info, "", "  ")
 	if err != nil {
 		return nil, err
 	}
+
 	data = append(data, '\n')
 	blank := sumOf(w.info.Sum)
 	sum := sha256.Sum256(withoutSum(data, w.info.Sum))

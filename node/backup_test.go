@@ -49,11 +49,13 @@ func TestABackupUnderLoadHasAllThatWasAcknowledged(t *testing.T) {
 			if err != nil {
 				continue
 			}
+
 			require.NoError(t, out[0].Err)
 			known.mu.Lock()
 			known.acked[out[0].ID] = key
 			acked := len(known.acked)
 			known.mu.Unlock()
+
 			if acked == 300 { // counted by answers: a submission may be refused while the pool is full
 				close(enough)
 			}
@@ -84,6 +86,7 @@ func TestABackupUnderLoadHasAllThatWasAcknowledged(t *testing.T) {
 	require.EqualValues(t, info.AppHash, v.AppHash, "the app hash is the backup's (I3)")
 	n = startOnDisk(t, again, vfs.Default)
 	defer n.stopNow(t)
+
 	n.check(t, &counted{acked: acked, hashes: map[uint64]string{}, settled: newCounted()}, 0)
 }
 
@@ -101,6 +104,7 @@ func backedUp(t *testing.T) (home, dest string, waits engines.TxID) {
 	_, err := Backup(t.Context(), home, dest,
 		BackupOptions{Program: "test", Token: []byte("a token of twenty letters\n")})
 	require.NoError(t, err)
+
 	return home, dest, waits
 }
 
@@ -216,6 +220,7 @@ func TestABackupOfAnEmptyStateTellsWhatTheLogHas(t *testing.T) {
 	h := drive(t)
 	require.NoError(t, h.submit(h.tx(kv.Put([]byte("k"), []byte("v")), time.Minute))[0].Err)
 	h.close()
+
 	empty := h.home
 	for name, harm := range map[string]func(){
 		"emptied": func() {
@@ -238,7 +243,9 @@ func TestABackupThatIsCutShortLeavesNothing(t *testing.T) {
 	home := stopped(t)
 	h := driveHome(t, home)
 	defer h.close()
+
 	cut := errors.New("cut")
+
 	for stop := range 9 {
 		dest := filepath.Join(t.TempDir(), "backup")
 		w, err := NewBackupWriter(dest, BackupOptions{})
@@ -257,9 +264,11 @@ func TestABackupThatIsCutShortLeavesNothing(t *testing.T) {
 		require.NoDirExists(t, dest)
 		require.NoDirExists(t, dest+partialSuffix)
 	}
+
 	w, err := NewBackupWriter(filepath.Join(t.TempDir(), "backup"), BackupOptions{})
 	require.NoError(t, err)
 	defer w.Abandon()
+
 	require.ErrorContains(t, w.Take(
 		&apiv1.BackupResponse{Part: &apiv1.BackupResponse_File{File: &apiv1.BackupFile{Name: "../../x"}}}),
 		"does not belong there")
@@ -275,12 +284,14 @@ func TestASnapshotOfAnotherNodeIsInstalled(t *testing.T) {
 	require.NoError(t, err)
 	_, err = Init(to, InitOptions{Genesis: &g, Listen: "127.0.0.1:0", Profile: Chaos})
 	require.NoError(t, err)
+
 	for _, home := range []string{from, to} {
 		h := driveHome(t, home)
 		_, err := h.ordering.InitChain(t.Context(), h.genesis)
 		require.NoError(t, err)
 		h.close()
 	}
+
 	work(t, from, 5)
 	m, _, err := CreateSnapshot(t.Context(), from, SnapshotOptions{Program: "test"})
 	require.NoError(t, err)

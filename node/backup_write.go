@@ -79,16 +79,20 @@ func NewBackupWriter(dest string, o BackupOptions) (*BackupWriter, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	w := &BackupWriter{dest: dest, tmp: dest + partialSuffix, progress: o.progress(), sum: newRecordSum(),
 		token: o.Token}
+
 	w.info = BackupInfo{Format: backupFormat, Program: o.Program, Created: time.Now().UTC().Truncate(time.Millisecond),
 		Token: len(o.Token) > 0}
+
 	if err := os.RemoveAll(w.tmp); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	if err := os.MkdirAll(w.tmp, 0o700); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
+
 	return w, nil
 }
 
@@ -98,6 +102,7 @@ func vacant(path string) (string, error) {
 	if err != nil {
 		return path, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
+
 	names, err := os.ReadDir(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -108,6 +113,7 @@ func vacant(path string) (string, error) {
 		return path, fmt.Errorf("%w: %s is not empty: want a directory that does not exist, or an empty one",
 			ErrConfig, path)
 	}
+
 	return path, nil
 }
 
@@ -127,10 +133,13 @@ func (w *BackupWriter) Take(part *apiv1.BackupResponse) error {
 	switch p := part.Part.(type) {
 	case *apiv1.BackupResponse_Begin:
 		return w.begin(p.Begin)
+
 	case *apiv1.BackupResponse_File:
 		return w.piece(p.File)
+
 	case *apiv1.BackupResponse_Records:
 		return w.records(p.Records)
+
 	case *apiv1.BackupResponse_End:
 		if digest := w.sum.h.Sum(nil); !bytes.Equal(digest, p.End.Digest) || w.next != w.info.Last+1 {
 			return fmt.Errorf("backup: the records up to %d have digest %x, want %x up to %d", w.next-1, digest,
@@ -149,8 +158,10 @@ func (w *BackupWriter) begin(b *apiv1.BackupBegin) (err error) {
 	if w.manifest, err = snapshots.ParseManifest(b.Snapshot); err != nil {
 		return err
 	}
+
 	w.info.Snapshot, w.info.LogID, w.info.First, w.info.Last, w.info.Bytes = w.manifest.ID, b.LogId, b.First, b.Last, w.
 		manifest.Bytes
+
 	w.info.ChainID, w.info.Period, w.info.Height, w.info.AppHash = w.manifest.ChainID, w.manifest.Period, w.manifest.
 		Height, w.manifest.AppHash
 	w.next = b.First
@@ -160,6 +171,7 @@ func (w *BackupWriter) begin(b *apiv1.BackupBegin) (err error) {
 	if err := os.MkdirAll(filepath.Join(w.tmp, backupSnapshot, w.manifest.ID), 0o700); err != nil {
 		return err
 	}
+
 	w.log, err = eventlog.Open(filepath.Join(w.tmp, backupLog), eventlog.Options{FirstIndex: b.First})
 	return err
 }
@@ -169,12 +181,15 @@ func (w *BackupWriter) place(name string) (string, error) {
 	if name == genesisFile || name == configFile {
 		return filepath.Join(w.tmp, name), nil
 	}
+
 	base, ok := strings.CutPrefix(name, snapshotPrefix)
+
 	for _, f := range w.manifest.Files {
 		if ok && f.Name == base && filepath.IsLocal(base) && filepath.Base(base) == base {
 			return filepath.Join(w.tmp, backupSnapshot, w.manifest.ID, base), nil
 		}
 	}
+
 	return "", fmt.Errorf("backup: a file that does not belong there: %q", name)
 }
 
@@ -189,19 +204,23 @@ func (w *BackupWriter) piece(p *apiv1.BackupFile) (err error) {
 		}
 		w.name = p.Name
 	}
+
 	if p.Name != w.name {
 		return fmt.Errorf("backup: a piece of %q in the middle of %q", p.Name, w.name)
 	}
 	if _, err := w.file.Write(p.Data); err != nil {
 		return err
 	}
+
 	w.written += int64(len(p.Data))
 	w.progress("copy", uint64(w.written), uint64(max(w.written, w.info.Bytes)))
 	if !p.Last {
 		return nil
 	}
+
 	f := w.file
 	w.file = nil
+
 	return errors.Join(f.Sync(), f.Close())
 }
 
@@ -209,10 +228,13 @@ func (w *BackupWriter) records(p *apiv1.BackupRecords) error {
 	if w.log == nil || p.First != w.next {
 		return fmt.Errorf("backup: records from %d on, want %d", p.First, w.next)
 	}
+
 	recs := make([]eventlog.Record, len(p.Records))
+
 	for i, r := range p.Records {
 		recs[i] = eventlog.Record{Kind: eventlog.Kind(r.Kind), Data: r.Data}
 		w.sum.add(uint8(r.Kind), r.Data)
+
 		if recs[i].Kind == engines.KindBlockCommitted && w.next+uint64(i) > w.manifest.Index {
 			m, err := engines.DecodeRecord(eventlog.Entry{Index: w.next + uint64(i), Kind: recs[i].Kind, Data: r.Data})
 			if err != nil {
@@ -222,11 +244,14 @@ func (w *BackupWriter) records(p *apiv1.BackupRecords) error {
 			w.info.ChainID, w.info.Period, w.info.Height, w.info.AppHash = b.ChainId, b.Period, b.Height, b.AppHash
 		}
 	}
+
 	if _, err := w.log.AppendNoSync(context.Background(), recs...); err != nil {
 		return err
 	}
+
 	w.next += uint64(len(recs))
 	w.progress("records", w.next-w.info.First, w.info.Last+1-w.info.First)
+
 	return nil
 }
 
@@ -238,12 +263,15 @@ func (w *BackupWriter) Finish(ctx context.Context) (BackupInfo, error) {
 	if err := w.log.Close(); err != nil {
 		return w.info, err
 	}
+
 	w.log = nil
+
 	if w.info.Token {
 		if err := writeNew(filepath.Join(w.tmp, api.TokenFileName), w.token, 0o600); err != nil {
 			return w.info, err
 		}
 	}
+
 	dir := filepath.Join(w.tmp, backupSnapshot, w.manifest.ID)
 	data, err := json.MarshalIndent(w.manifest, "", "  ")
 	if err == nil {
@@ -258,17 +286,20 @@ func (w *BackupWriter) Finish(ctx context.Context) (BackupInfo, error) {
 	if err == nil {
 		_, err = VerifyBackup(ctx, w.tmp, w.progress)
 	}
+
 	for _, d := range []string{dir, filepath.Dir(dir), w.tmp} {
 		if err == nil {
 			err = syncDir(d)
 		}
 	}
+
 	if err == nil {
 		err = os.Rename(w.tmp, w.dest)
 	}
 	if err == nil {
 		err = syncDir(filepath.Dir(w.dest))
 	}
+
 	return w.info, err
 }
 
@@ -283,18 +314,22 @@ func ReadBackup(src string) (info BackupInfo, err error) {
 		}
 		return info, fmt.Errorf("%w: %s is no backup of coppice (%s is missing)", ErrConfig, src, backupFile)
 	}
+
 	if err != nil {
 		return info, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
+
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&info); err != nil {
 		return info, fmt.Errorf("%w: %s, near byte %d: %w", ErrDamage, path, d.InputOffset(), err)
 	}
+
 	if info.Format < 1 || info.Format > backupFormat {
 		return info, fmt.Errorf("%w: %s: format %d, want 1 to %d: another version of coppice made it", ErrConfig, path,
 			info.Format, backupFormat)
 	}
+
 	return info, info.sealed(path, data)
 }
 
@@ -308,12 +343,15 @@ func VerifyBackup(ctx context.Context, src string, progress func(step string, do
 	if progress == nil {
 		progress = func(string, uint64, uint64) {}
 	}
+
 	damaged := func(format string, args ...any) error {
 		return fmt.Errorf("%w: backup %s: %w", ErrDamage, src, fmt.Errorf(format, args...))
 	}
+
 	if err := info.sameFiles(src); err != nil {
 		return info, damaged("%w", err)
 	}
+
 	sum := newRecordSum()
 	next := info.First
 	if err := readRecords(ctx, filepath.Join(src, backupLog), func(e eventlog.Entry) error {
@@ -324,19 +362,23 @@ func VerifyBackup(ctx context.Context, src string, progress func(step string, do
 	}); err != nil {
 		return info, damaged("%w", err)
 	}
+
 	if digest := sum.h.Sum(nil); next != info.Last+1 || !bytes.Equal(digest, info.Digest) {
 		return info, damaged("its log has records %d to %d with digest %x, want %d to %d with %v", info.First, next-1,
 			digest, info.First, info.Last, info.Digest)
 	}
+
 	m, err := backupSnapshots(src).Verify(ctx, info.Snapshot, func(done, total uint64) {
 		progress("verify", done, total)
 	})
+
 	if err != nil {
 		return info, damaged("%w", err)
 	}
 	if m.Index+1 < info.First || !bytes.Equal(m.LogID, info.LogID) {
 		return info, damaged("snapshot %s is not what its records follow on", m.ID)
 	}
+
 	return info, nil
 }
 
@@ -361,10 +403,12 @@ func copyFile(from, to string, mode fs.FileMode) error {
 		return err
 	}
 	defer in.Close()
+
 	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err
 	}
+
 	_, err = io.Copy(out, in)
 	return errors.Join(err, out.Sync(), out.Close())
 }

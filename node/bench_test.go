@@ -42,6 +42,7 @@ func benchCommit(b *testing.B, clients, batch int) {
 	require.NoError(b, err)
 	cl := client.New(addr)
 	defer cl.CloseIdle()
+
 	_, err = cl.WaitReady(ctx)
 	require.NoError(b, err)
 
@@ -51,6 +52,7 @@ func benchCommit(b *testing.B, clients, batch int) {
 	work := make(chan int)
 	var wg sync.WaitGroup
 	b.ResetTimer()
+
 	for range clients {
 		wg.Go(func() {
 			for size := range work {
@@ -64,9 +66,11 @@ func benchCommit(b *testing.B, clients, batch int) {
 			}
 		})
 	}
+
 	for left := b.N; left > 0; left -= batch {
 		work <- min(batch, left)
 	}
+
 	close(work)
 	wg.Wait()
 	b.StopTimer()

@@ -52,14 +52,17 @@ func startCounters(addr, name string, clients, batch int) *counters {
 			}
 		})
 	}
+
 	return l
 }
 
 func (l *counters) submit(c, i, batch int) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
+
 	var keys []string
 	var txs [][]byte
+
 	for j := range batch {
 		key := fmt.Sprintf("%s%d.%d.%d", l.name, c, i, j)
 		body, err := kv.Encode(kv.Add([]byte(key), 1))
@@ -68,18 +71,23 @@ func (l *counters) submit(c, i, batch int) {
 			tx, err = engines.NewTx("kv", body, 5*time.Minute).Encode()
 			txs = append(txs, tx)
 		}
+
 		if err != nil {
 			panic(err)
 		}
+
 		keys = append(keys, key)
 	}
+
 	out, err := l.client.SubmitMany(ctx, txs, true)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	if err != nil {
 		l.bad = append(l.bad, fmt.Sprintf("%v: %v", keys, err))
 		return
 	}
+
 	for j, o := range out {
 		if o.Result == nil || o.Result.Code != logv1.Code_CODE_OK {
 			l.bad = append(l.bad, fmt.Sprintf("%s: %v", keys[j], o))
@@ -87,6 +95,7 @@ func (l *counters) submit(c, i, batch int) {
 		}
 		l.acked = append(l.acked, keys[j])
 	}
+
 	close(l.more)
 	l.more = make(chan struct{})
 }
@@ -96,7 +105,9 @@ func (l *counters) progress(t *testing.T, n int) {
 	t.Helper()
 	limit := time.NewTimer(time.Minute)
 	defer limit.Stop()
+
 	l.mu.Lock()
+
 	want := len(l.acked) + n
 	for len(l.acked) < want {
 		more := l.more
@@ -108,6 +119,7 @@ func (l *counters) progress(t *testing.T, n int) {
 		}
 		l.mu.Lock()
 	}
+
 	l.mu.Unlock()
 }
 
@@ -117,13 +129,16 @@ func (l *counters) end(t *testing.T) (acked, lost, twice int) {
 	close(l.stop)
 	l.wg.Wait()
 	require.Empty(t, l.bad)
+
 	for at := 0; at < len(l.acked); at += 500 {
 		var keys [][]byte
 		for _, k := range l.acked[at:min(at+500, len(l.acked))] {
 			keys = append(keys, []byte(k))
 		}
+
 		read, err := l.client.GetMany(t.Context(), keys)
 		require.NoError(t, err)
+
 		for _, v := range read.Values {
 			switch n, err := strconv.Atoi(string(v)); {
 			case err != nil || n == 0:
@@ -133,7 +148,9 @@ func (l *counters) end(t *testing.T) (acked, lost, twice int) {
 			}
 		}
 	}
+
 	l.client.CloseIdle()
+
 	return len(l.acked), lost, twice
 }
 
@@ -160,11 +177,13 @@ func TestRandomKillsLoseNothing(t *testing.T) {
 		kills, err = strconv.Atoi(s)
 		require.NoError(t, err)
 	}
+
 	if s := os.Getenv("COPPICE_CHAOS_SEED"); s != "" {
 		var err error
 		seed, err = strconv.ParseUint(s, 10, 64)
 		require.NoError(t, err)
 	}
+
 	random := rand.New(rand.NewPCG(seed, seed))
 	r := quietly(t, node.Chaos)
 	load := startCounters(r.addr, "calm", 4, 5)
@@ -173,23 +192,28 @@ func TestRandomKillsLoseNothing(t *testing.T) {
 	for range kills / 10 { // the tree's history and the feed of its events keep the newest so many: fill them first
 		measure(t, r)
 	}
+
 	calm := measure(t, r)
 	load = startCounters(r.addr, "c", 4, 5)
 	load.progress(t, 100)
 
 	struck := map[string]int{}
+
 	for range kills {
 		if n := random.IntN(60); n > 15 { // else at once, into the middle of the recovery
 			load.progress(t, n)
 		}
+
 		all := victims(r.Supervisor().Tree())
 		v := all[random.IntN(len(all))]
 		how, err := strike(t, r, v, random.IntN(4))
 		if err != nil {
 			how += ", in vain"
 		}
+
 		struck[how]++
 	}
+
 	load.progress(t, 100)
 	r.rec.Settle(t, r.Supervisor())
 	acked, lost, twice := load.end(t)
@@ -201,17 +225,20 @@ func TestRandomKillsLoseNothing(t *testing.T) {
 	// what the test itself remembers is not the node's
 	load = nil
 	after := measure(t, r)
+
 	for range 50 { // what was told to end takes a moment
 		if after.goroutines <= calm.goroutines {
 			break
 		}
 		after = measure(t, r)
 	}
+
 	if after.goroutines > calm.goroutines {
 		stacks := make([]byte, 1<<20)
 		t.Fatalf("%d goroutines, %d before the kills:\n%s", after.goroutines, calm.goroutines,
 			stacks[:runtime.Stack(stacks, true)])
 	}
+
 	t.Logf("goroutines %d, then %d; live heap %d KiB, then %d KiB", calm.goroutines, after.goroutines, calm.heap>>10,
 		after.heap>>10)
 	require.LessOrEqual(t, after.heap, calm.heap+calm.heap/10, "live heap: within 10 %% of what it was")
@@ -238,6 +265,7 @@ func quietly(t *testing.T, profile node.Profile) *rig {
 	r.addr, err = r.Addr(t.Context())
 	require.NoError(t, err)
 	r.rec.Settle(t, r.Supervisor())
+
 	return r
 }
 
@@ -245,17 +273,21 @@ func strike(t *testing.T, r *rig, v supervisor.Tree, way int) (string, error) {
 	if v.Kind != supervisor.Worker {
 		way = 0
 	}
+
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
+
 	switch way {
 	case 1:
 		return "panic", r.Supervisor().Inject(ctx, v.Path, supervisor.Fault{Name: "panic", Do: func(context.Context) {
 			panic(errCut)
 		}})
+
 	case 2:
 		return "goexit", r.Supervisor().Inject(ctx, v.Path, supervisor.Fault{Name: "goexit", Do: func(context.Context) {
 			runtime.Goexit()
 		}})
+
 	case 3: // deaf for longer than its shutdown time: an orphan, which is released later
 		if strings.HasSuffix(v.Path, "/api") || v.Path == "admin" {
 			return "hang", errors.New("left out: it would hold the load up for a whole shutdown time")
@@ -263,11 +295,13 @@ func strike(t *testing.T, r *rig, v supervisor.Tree, way int) (string, error) {
 		err := r.Supervisor().Inject(ctx, v.Path, supervisor.Fault{Name: "hang", Do: func(context.Context) {
 			<-time.After(1200 * time.Millisecond)
 		}})
+
 		if err == nil {
 			err = r.Supervisor().Kill(v.Path, errCut)
 		}
 		return "hang", err
 	}
+
 	return "kill", r.Supervisor().Kill(v.Path, errCut)
 }
 
@@ -285,16 +319,19 @@ func measure(t *testing.T, r *rig) measured {
 	require.NoError(t, r.Supervisor().Kill("coppice/node", errCut))
 	again := time.NewTicker(time.Millisecond)
 	defer again.Stop()
+
 	for {
 		if now, _ := r.Supervisor().Tree().Find("coppice/node/logger"); now.Incarnation > before.Incarnation {
 			break
 		}
 		<-again.C
 	}
+
 	r.rec.Settle(t, r.Supervisor())
 	runtime.GC()
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
+
 	return measured{runtime.NumGoroutine(), m.HeapAlloc}
 }

@@ -60,8 +60,10 @@ func TestAClockThatJumps(t *testing.T) {
 	set(begin)
 	h := driveHome(t, home, WithDriver(solo.Solo{Now: blocks.now}), func(n *Node) { n.now = intake.now })
 	defer h.close()
+
 	c := client.New(*h.address.Load())
 	defer c.CloseIdle()
+
 	_, err = c.WaitReady(t.Context())
 	require.NoError(t, err)
 

@@ -68,11 +68,14 @@ func governed(home string, backends map[string]engines.Backend) error {
 	if err != nil {
 		return err
 	}
+
 	var set []governance.Validator
 	for _, v := range theirs.Validators {
 		set = append(set, governance.Validator{PubKey: v.PubKey, Power: v.Power})
 	}
+
 	backends[governance.Name] = governance.New(ours.GovernanceKey, ours.ChainID, set)
+
 	return nil
 }
 
@@ -118,11 +121,13 @@ func importedGenesis(o InitOptions) (Genesis, error) {
 	if j := o.Comet.Join; j != nil {
 		return carriedGenesis(o.ChainID, j.Genesis, "the chain to join")
 	}
+
 	from := o.Comet.Import
 	theirs, err := comet.ReadGenesis(from)
 	if err != nil {
 		return Genesis{}, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
+
 	return carriedGenesis(o.ChainID, theirs, from)
 }
 
@@ -132,20 +137,25 @@ func carriedGenesis(chainID string, theirs comet.Genesis, from string) (Genesis,
 	bad := func(format string, args ...any) (Genesis, error) {
 		return Genesis{}, fmt.Errorf("%w: the genesis of %s: %w", ErrConfig, from, fmt.Errorf(format, args...))
 	}
+
 	if chainID != "" && chainID != theirs.ChainID {
 		return bad("it is of chain %q, want %q", theirs.ChainID, chainID)
 	}
+
 	g := NewGenesis(theirs.ChainID, theirs.Time)
 	g.GenesisTime, g.InitialHeight = theirs.Time, theirs.InitialHeight
+
 	if theirs.MaxBlockBytes > engines.MaxTxBytes {
 		return bad("its blocks have %d bytes of transactions, want at most %d: lower consensus_params.block.max_bytes",
 			theirs.MaxBlockBytes, engines.MaxTxBytes)
 	}
+
 	g.Limits.MaxBlockBytes = theirs.MaxBlockBytes
 	g.Limits.MaxTxBytes = min(g.Limits.MaxTxBytes, theirs.MaxBlockBytes)
 	if !comet.CarriesState(theirs.AppState) {
 		return g, nil
 	}
+
 	var carried Genesis
 	d := json.NewDecoder(bytes.NewReader(theirs.AppState))
 	d.DisallowUnknownFields()
@@ -155,6 +165,7 @@ func carriedGenesis(chainID string, theirs comet.Genesis, from string) (Genesis,
 	if carried.ChainID != theirs.ChainID {
 		return bad("app_state is of chain %q, and the rest of %q", carried.ChainID, theirs.ChainID)
 	}
+
 	return carried, nil
 }
 
@@ -166,24 +177,29 @@ func initComet(home string, g Genesis, c Config, o CometOptions) error {
 		}
 		return nil
 	}
+
 	id, err := comet.InitHome(CometDir(home), comet.HomeOptions{
 		Profile: o.Profile, Moniker: o.Moniker, P2P: o.P2P, RPC: o.RPC,
 		EmptyEvery: time.Duration(c.Consensus.EmptyEvery), MaxTxBytes: g.Limits.MaxTxBytes,
 	})
+
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
+
 	if o.StateSync != nil {
 		if err := comet.SetStateSync(CometDir(home), *o.StateSync); err != nil {
 			return fmt.Errorf("%w: %w", ErrConfig, err)
 		}
 	}
+
 	if o.Join != nil {
 		if err := comet.JoinChain(CometDir(home), *o.Join); err != nil {
 			return fmt.Errorf("%w: %w", ErrConfig, err)
 		}
 		return nil
 	}
+
 	id.Validator.Power = 10
 	return writeCometGenesis(home, g,
 		comet.Genesis{Validators: []comet.Validator{id.Validator}, VoteExtensionsHeight: o.VoteExtensionsHeight})
@@ -199,6 +215,7 @@ func WriteCometGenesis(home string, g Genesis, validators []comet.Validator) err
 func writeCometGenesis(home string, ours Genesis, theirs comet.Genesis) (err error) {
 	theirs.ChainID, theirs.Time, theirs.InitialHeight, theirs.MaxBlockBytes = ours.ChainID, ours.GenesisTime, ours.
 		InitialHeight, ours.Limits.MaxBlockBytes
+
 	if theirs.AppState, err = ours.appState(); err != nil {
 		return err
 	}

@@ -42,11 +42,13 @@ func childAt(c *apiv1.Child, path string) *apiv1.Child {
 	if c.Path == path {
 		return c
 	}
+
 	for _, child := range c.Children {
 		if found := childAt(child, path); found != nil {
 			return found
 		}
 	}
+
 	return nil
 }
 
@@ -67,6 +69,7 @@ func (r *cometRig) awaitTree(what string, f func(root *apiv1.Child) bool) {
 	r.t.Helper()
 	look := time.NewTicker(10 * time.Millisecond)
 	defer look.Stop()
+
 	for late := time.Now().Add(2 * cometWait); ; <-look.C {
 		if f(r.tree()) {
 			return
@@ -82,17 +85,22 @@ func (r *cometRig) strike(path string, how apiv1.How) bool {
 	r.t.Helper()
 	ctx, cancel := r.bounded()
 	defer cancel()
+
 	var release time.Duration
+
 	if how == apiv1.How_HOW_HANG {
 		// within its shutdown time: else it is an orphan, and the node's affair
 		release = time.Duration(50+r.rand.IntN(850)) * time.Millisecond
 	}
+
 	_, err := r.cl.Kill(ctx, path, how, release)
 	if err != nil && slices.Contains([]connect.Code{connect.CodeNotFound, connect.CodeFailedPrecondition,
 		connect.CodeInvalidArgument}, connect.CodeOf(err)) {
 		return false
 	}
+
 	require.NoError(r.t, err, path)
+
 	return true
 }
 
@@ -113,6 +121,7 @@ func TestKillsOfTheCoreLeaveCometBFTAlone(t *testing.T) {
 	r := newCometRig(t, Default, seed, false)
 	r.awaitTree("it is whole", whole)
 	struck, vain := map[string]int{}, 0
+
 	for done := 0; done < n; {
 		// As many blows at once as the limits allow, at random; the blows after the first fall into
 		// the recovery from it.
@@ -123,14 +132,18 @@ func TestKillsOfTheCoreLeaveCometBFTAlone(t *testing.T) {
 				true:  int(core.Spec.GetMaxRestarts()) - int(core.Live.GetInWindow()),
 				false: int(engines.Spec.GetMaxRestarts()) - int(engines.Live.GetInWindow()),
 			}
+
 			all := slices.DeleteFunc(append(below(root, corePath), below(root, enginesPath)...),
 				func(c *apiv1.Child) bool {
 					return strings.HasPrefix(c.Path+"/", consensusPath+"/")
 				})
+
 			if !whole(root) || len(all) == 0 {
 				return false
 			}
+
 			blows = nil
+
 			for range min(1+r.rand.IntN(3), n-done) {
 				c := all[r.rand.IntN(len(all))]
 				if inCore := strings.HasPrefix(c.Path, corePath+"/"); left[inCore] > 0 {
@@ -138,8 +151,10 @@ func TestKillsOfTheCoreLeaveCometBFTAlone(t *testing.T) {
 					blows = append(blows, c)
 				}
 			}
+
 			return len(blows) > 0
 		})
+
 		for _, c := range blows {
 			how := r.wayToDie(c)
 			if !r.strike(c.Path, how) {
@@ -150,12 +165,15 @@ func TestKillsOfTheCoreLeaveCometBFTAlone(t *testing.T) {
 			struck[how.String()]++
 			struck[kindOf(c.Path)]++
 		}
+
 		r.awaitTree("it has grown back", whole)
 		require.Len(t, r.progress(2).comets, 1, "CometBFT was restarted after %v", blows)
 	}
+
 	require.Len(t, r.progress(5).comets, 1)
 	ctx, cancel := r.bounded()
 	defer cancel()
+
 	s, err := r.cl.HostStatus(ctx)
 	require.NoError(t, err)
 	require.EqualValues(t, r.node.cmd.Process.Pid, s.Pid)
@@ -183,11 +201,14 @@ func TestKillsThatRestartTheNodeMakeOneCometBFT(t *testing.T) {
 	for range n {
 		paths = append(paths, "coppice/node/router", "coppice/node/logger", corePath, "coppice/node")
 	}
+
 	if !long {
 		paths = []string{"coppice/node/router", "coppice/node"}
 	}
+
 	r.rand.Shuffle(len(paths), func(i, j int) { paths[i], paths[j] = paths[j], paths[i] })
 	next := map[string]times{}
+
 	for _, path := range paths {
 		r.awaitTree("its limits allow another kill", func(root *apiv1.Child) bool {
 			for _, s := range []string{"coppice/node", "coppice"} {
@@ -211,8 +232,10 @@ func TestKillsThatRestartTheNodeMakeOneCometBFT(t *testing.T) {
 			require.Less(t, took, blockWithin, "%s by %v", path, how)
 		}
 	}
+
 	for path, took := range next {
 		t.Logf("kills of %s: next block %v", path, took)
 	}
+
 	r.finish()
 }

@@ -24,23 +24,28 @@ func TestCrashPointsOfCometBFT(t *testing.T) {
 		both  bool
 	}
 	var blows []blow
+
 	for range n {
 		for i := range crashPoints {
 			blows = append(blows, blow{i, false}, blow{i, true})
 		}
 	}
+
 	if !long {
 		blows = []blow{{5, false}, {8, true}}
 	}
+
 	r := newCometRig(t, Chaos, seed, true)
 	r.rand.Shuffle(len(blows), func(i, j int) { blows[i], blows[j] = blows[j], blows[i] })
 	next := map[bool]times{}
 	fired := map[blow]int{}
+
 	for _, b := range blows {
 		r.progress(1 + r.rand.IntN(3))
 		r.mu.Lock()
 		r.answer = strconv.Itoa(b.index) // to the next CometBFT, and to that alone
 		r.mu.Unlock()
+
 		var before facts
 		exited := func() {
 			r.at(failPoint, func(moment) {
@@ -52,6 +57,7 @@ func TestCrashPointsOfCometBFT(t *testing.T) {
 		}
 		r.kill(r.now().comet())
 		var took time.Duration
+
 		if b.both {
 			took = r.restart(exited)
 		} else {
@@ -64,10 +70,12 @@ func TestCrashPointsOfCometBFT(t *testing.T) {
 			require.Equal(t, before.infos+1, now.infos, "crash point %d: one handshake", b.index)
 			require.ErrorIs(t, syscall.Kill(before.comet(), 0), syscall.ESRCH, "the armed one has exited")
 		}
+
 		require.EqualValues(t, b.index, before.failed[len(before.failed)-1])
 		fired[b]++
 		next[b.both] = append(next[b.both], took)
 	}
+
 	require.Len(t, r.now().failed, len(blows), "each fired, once")
 	t.Logf("%d exits at crash points, %d kinds; next block with the node alive %v, with the node killed too %v",
 		len(blows), len(fired), next[false], next[true])

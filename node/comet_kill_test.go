@@ -14,6 +14,7 @@ func TestSIGKILLOfCometBFT(t *testing.T) {
 	n, seed, _ := campaign(t, "COPPICE_COMET_KILLS", 2)
 	r := newCometRig(t, Chaos, seed, false)
 	var next times
+
 	for range n {
 		r.progress(1 + r.rand.IntN(10))
 		r.somewhen(20 * time.Millisecond)
@@ -25,6 +26,7 @@ func TestSIGKILLOfCometBFT(t *testing.T) {
 		require.Len(t, after.comets, len(before.comets)+1, "one new process")
 		require.Greater(t, after.height, before.height)
 	}
+
 	t.Logf("%d SIGKILLs of CometBFT: next block %v", n, next)
 	r.finish()
 }
@@ -35,11 +37,13 @@ func TestSIGKILLOfTheNodeWithCometBFT(t *testing.T) {
 	n, seed, _ := campaign(t, "COPPICE_COMET_NODE_KILLS", 1)
 	r := newCometRig(t, Default, seed, true)
 	var next times
+
 	for range n {
 		r.progress(1 + r.rand.IntN(10))
 		r.somewhen(20 * time.Millisecond)
 		next = append(next, r.restart(r.crash))
 	}
+
 	t.Logf("%d SIGKILLs of the node: next block %v after the start", n, next)
 	r.finish()
 }
@@ -59,6 +63,7 @@ func (r *cometRig) restart(strike func()) time.Duration {
 	require.Len(r.t, now.comets, len(before.comets)+1, "one new CometBFT")
 	require.Equal(r.t, before.infos+1, now.infos, "one handshake")
 	require.GreaterOrEqual(r.t, after.height, before.height)
+
 	return after.next.Sub(began)
 }
 
@@ -72,21 +77,26 @@ func TestSIGKILLAtEachStepOfACommit(t *testing.T) {
 		node bool
 	}
 	var blows []blow
+
 	for range n {
 		for _, s := range commitSteps {
 			blows = append(blows, blow{s, true}, blow{s, false})
 		}
 	}
+
 	if !long {
 		blows = []blow{{sealed, true}, {commitDurable, true}, {executed, false}, {commitAnswered, false}}
 	}
+
 	r := newCometRig(t, Chaos, seed, true)
 	r.rand.Shuffle(len(blows), func(i, j int) { blows[i], blows[j] = blows[j], blows[i] })
 	next := map[bool]times{}
 	struck := map[step]int{}
+
 	for _, b := range blows {
 		r.progress(1 + r.rand.IntN(4))
 		var height int64
+
 		if b.node {
 			took := r.restart(func() {
 				r.at(b.at, func(m moment) {
@@ -108,9 +118,11 @@ func TestSIGKILLAtEachStepOfACommit(t *testing.T) {
 			require.Len(t, now.comets, len(before.comets)+1, "%s: one new CometBFT", b.at)
 			require.Equal(t, before.infos+1, now.infos, "%s: one handshake", b.at)
 		}
+
 		struck[b.at]++
 		require.GreaterOrEqual(t, r.now().height, height, "%s: the block at which it was struck", b.at)
 	}
+
 	t.Logf("%d blows at %d steps; next block after the node's death and start %v, after CometBFT's %v", len(blows),
 		len(struck), next[true], next[false])
 	r.finish()

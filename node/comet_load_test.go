@@ -41,10 +41,12 @@ const (
 func startCometLoad(cl *client.Client) *cometLoad {
 	l := &cometLoad{cl: cl, quit: make(chan struct{})}
 	l.ctx, l.stop = context.WithCancel(context.Background())
+
 	for c := range loadClients {
 		l.wg.Go(func() {
 			tick := time.NewTicker(loadPause)
 			defer tick.Stop()
+
 			for i := 0; ; i++ {
 				select {
 				case <-l.quit:
@@ -55,12 +57,14 @@ func startCometLoad(cl *client.Client) *cometLoad {
 			}
 		})
 	}
+
 	return l
 }
 
 func (l *cometLoad) submit(c, i int) {
 	var keys []string
 	var txs [][]byte
+
 	for j := range loadBatch {
 		key := fmt.Sprintf("%d.%d.%d", c, i, j)
 		body, err := kv.Encode(kv.Add([]byte(key), 1))
@@ -71,19 +75,24 @@ func (l *cometLoad) submit(c, i int) {
 		if err != nil {
 			panic(err)
 		}
+
 		keys, txs = append(keys, key), append(txs, tx)
 	}
+
 	wait := i%2 == 0
 	out, err := l.cl.SubmitMany(l.ctx, txs, wait)
 	if l.ctx.Err() != nil {
 		return
 	}
+
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	if err != nil {
 		l.bad = append(l.bad, fmt.Sprintf("%v: %v", keys, err))
 		return
 	}
+
 	for j, o := range out {
 		if o.Err != nil || wait && o.Result == nil || o.Result != nil && o.Result.Code != logv1.Code_CODE_OK {
 			l.bad = append(l.bad, fmt.Sprintf("%s: %+v", keys[j], o))
@@ -108,18 +117,23 @@ func (l *cometLoad) end(t *testing.T) (acked, lost, twice int) {
 	require.Empty(t, l.bad)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*cometWait)
 	defer cancel()
+
 	open := l.acked
+
 	for range auditRounds {
 		var wrong []string
 		lost, twice = 0, 0
+
 		for at := 0; at < len(open); at += 1000 {
 			part := open[at:min(at+1000, len(open))]
 			keys := make([][]byte, len(part))
 			for i, k := range part {
 				keys[i] = []byte(k)
 			}
+
 			read, err := l.cl.GetMany(ctx, keys)
 			require.NoError(t, err)
+
 			for i, v := range read.Values {
 				switch n, err := strconv.Atoi(string(v)); {
 				case err != nil || n < 1:
@@ -129,15 +143,19 @@ func (l *cometLoad) end(t *testing.T) (acked, lost, twice int) {
 				}
 			}
 		}
+
 		if open = wrong; len(open) == 0 {
 			break
 		}
+
 		_, _, err := l.cl.GetConsistent(ctx, []byte("audit"))
 		require.NoError(t, err)
 	}
+
 	if len(open) > 0 {
 		t.Logf("not 1: %.500q", open)
 	}
+
 	return len(l.acked), lost, twice
 }
 

@@ -38,6 +38,7 @@ func RunReexecuted(args []string) (code int, is bool) {
 	if run == nil {
 		return 0, false
 	}
+
 	process.WatchParent()
 	err := run(args[2:])
 	if err != nil {
@@ -46,6 +47,7 @@ func RunReexecuted(args []string) (code int, is bool) {
 	if args[1] == comet.ChildCommand {
 		return comet.ChildStatus(err), true
 	}
+
 	return ExitCode(err), true
 }
 
@@ -68,11 +70,13 @@ func runCometNode(args []string) error {
 	if err != nil {
 		return err
 	}
+
 	steps := &commitPath{reporter: *r}
 	opts := []Option{
 		WithLogger(tellingLogger(steps)),
 		WithCometCommand(os.Args[0], comet.ChildCommand, "--steps", r.socket, fmt.Sprintf("--all=%t", r.all)),
 	}
+
 	if r.all {
 		opts = append(opts, WithBackend(steppedBackend{kv.New(), steps}), WithDisk(newSteppedFS(steps), vfs.Default))
 	}
@@ -80,9 +84,11 @@ func runCometNode(args []string) error {
 	if err != nil {
 		return err
 	}
+
 	n.driver = steppedDriver{n.driver, steps}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
+
 	return n.Run(ctx)
 }
 
@@ -104,9 +110,11 @@ func tellingLogger(steps *commitPath) *zap.Logger {
 		}
 		return nil
 	}))
+
 	if err != nil {
 		return zap.NewNop()
 	}
+
 	return log
 }
 
@@ -120,11 +128,13 @@ func runCometChild(args []string) error {
 	if err := f.Parse(args); err != nil {
 		return err
 	}
+
 	if index := r.at(childStarts, 0); index != "" {
 		if err := os.Setenv("FAIL_TEST_INDEX", index); err != nil {
 			return err
 		}
 	}
+
 	if r.all {
 		to := o.ABCI
 		o.ABCI = filepath.Join(filepath.Dir(to), fmt.Sprintf("relay-%d.sock", os.Getpid()))
@@ -134,8 +144,10 @@ func runCometChild(args []string) error {
 		}
 		go comettest.Relay(l, to, r.relayed)
 	}
+
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
+
 	return comet.RunChild(ctx, o)
 }
 

@@ -88,6 +88,7 @@ func newCometRig(t *testing.T, profile Profile, seed uint64, all bool) *cometRig
 		Comet: CometOptions{P2P: "127.0.0.1:0", RPC: "127.0.0.1:0"},
 	})
 	require.NoError(t, err)
+
 	if level := os.Getenv(cometLogLevel); level != "" {
 		path := filepath.Join(CometDir(r.home), "config", "config.toml")
 		conf, err := os.ReadFile(path)
@@ -95,6 +96,7 @@ func newCometRig(t *testing.T, profile Profile, seed uint64, all bool) *cometRig
 		conf = regexp.MustCompile(`(?m)^log_level = .*$`).ReplaceAll(conf, []byte(`log_level = "`+level+`"`))
 		require.NoError(t, os.WriteFile(path, conf, 0o600))
 	}
+
 	token, err := os.ReadFile(filepath.Join(r.home, api.TokenFileName))
 	require.NoError(t, err)
 	r.cl = client.New("", client.WithToken(strings.TrimSpace(string(token))),
@@ -109,6 +111,7 @@ func newCometRig(t *testing.T, profile Profile, seed uint64, all bool) *cometRig
 	r.start()
 	r.load = startCometLoad(r.cl)
 	r.progress(2)
+
 	return r
 }
 
@@ -118,6 +121,7 @@ func (r *cometRig) start() {
 	log, err := os.OpenFile(r.log(), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	require.NoError(r.t, err)
 	defer log.Close()
+
 	n := &cometNode{done: make(chan struct{})}
 	n.cmd = exec.Command(os.Args[0], cometNodeCommand, "--steps", r.steps.Addr().String(),
 		fmt.Sprintf("--all=%t", r.all), "--home", r.home)
@@ -130,6 +134,7 @@ func (r *cometRig) start() {
 		n.err = n.cmd.Wait()
 		close(n.done)
 	}()
+
 	r.node = n
 }
 
@@ -141,6 +146,7 @@ func (r *cometRig) serve() {
 		if err != nil {
 			return
 		}
+
 		go func() {
 			defer c.Close()
 			var m moment
@@ -157,14 +163,18 @@ func (r *cometRig) serve() {
 func (r *cometRig) meet(m moment) (answer string) {
 	r.mu.Lock()
 	f := &r.facts
+
 	switch m.Step {
 	case childStarts:
 		f.comets, f.since = append(slices.Clone(f.comets), m.PID), 0
 		answer, r.answer = r.answer, ""
+
 	case infoSent:
 		f.infos++
+
 	case failPoint:
 		f.failed = append(slices.Clone(f.failed), m.Height)
+
 	case committed:
 		f.height = m.Height
 		f.commits++
@@ -172,13 +182,16 @@ func (r *cometRig) meet(m moment) (answer string) {
 			f.next = time.Now()
 		}
 	}
+
 	trap := r.trap
 	close(r.moved)
 	r.moved = make(chan struct{})
 	r.mu.Unlock()
+
 	if trap != nil {
 		trap(m)
 	}
+
 	return answer
 }
 
@@ -196,6 +209,7 @@ func (r *cometRig) at(s step, do func(moment)) {
 		}
 	})
 	defer r.setTrap(nil)
+
 	select {
 	case <-sprung:
 	case <-time.After(cometWait):
@@ -221,13 +235,16 @@ func (r *cometRig) await(what string, f func(facts) bool) facts {
 	r.t.Helper()
 	late := time.NewTimer(cometWait)
 	defer late.Stop()
+
 	for {
 		r.mu.Lock()
 		now, moved := r.facts, r.moved
 		r.mu.Unlock()
+
 		if f(now) {
 			return now
 		}
+
 		select {
 		case <-moved:
 		case <-r.node.done:
@@ -303,21 +320,25 @@ func (r *cometRig) close() {
 	if r.load != nil {
 		r.load.cut()
 	}
+
 	if r.node != nil {
 		r.node.cmd.Process.Kill()
 		<-r.node.done
 	}
+
 	if r.steps != nil {
 		r.steps.Close()
 	}
 	if r.cl != nil {
 		r.cl.CloseIdle()
 	}
+
 	if r.t.Failed() || os.Getenv(cometLogLevel) != "" {
 		r.t.Logf("kept: %s", r.dir)
 		r.t.Logf("the node's last words:\n%s", tailOf(r.log()))
 		return
 	}
+
 	os.RemoveAll(r.dir)
 }
 
@@ -327,6 +348,7 @@ func tailOf(path string) string {
 		return err.Error()
 	}
 	defer f.Close()
+
 	if info, err := f.Stat(); err == nil {
 		f.Seek(max(0, info.Size()-8<<10), io.SeekStart)
 	}
@@ -334,6 +356,7 @@ func tailOf(path string) string {
 	if err != nil {
 		return err.Error()
 	}
+
 	return string(b)
 }
 
@@ -349,18 +372,22 @@ func loadAverage() string {
 func campaign(t *testing.T, count string, short int) (n int, seed uint64, long bool) {
 	t.Helper()
 	n, seed = short, 1
+
 	if s := os.Getenv(count); s != "" {
 		var err error
 		n, err = strconv.Atoi(s)
 		require.NoError(t, err, count)
 		long = true
 	}
+
 	if s := os.Getenv("COPPICE_COMET_SEED"); s != "" {
 		var err error
 		seed, err = strconv.ParseUint(s, 10, 64)
 		require.NoError(t, err)
 	}
+
 	t.Logf("seed %d, %s=%d", seed, count, n)
+
 	return n, seed, long
 }
 

@@ -48,6 +48,7 @@ func TestABadClientOnTheABCISocketStopsNothing(t *testing.T) {
 	done := map[string]int{}
 	var errs []error
 	var wg sync.WaitGroup
+
 	for i := range clients {
 		rng := rand.New(rand.NewPCG(seed, uint64(i)))
 		wg.Go(func() {
@@ -61,21 +62,25 @@ func TestABadClientOnTheABCISocketStopsNothing(t *testing.T) {
 			}
 		})
 	}
+
 	wg.Wait()
 	require.Empty(t, errs)
 	took := time.Since(began)
 	r.progress(3)
 
 	var many []net.Conn // more than there may be: those are refused, and nobody else notices
+
 	for range 40 {
 		c, err := net.Dial("unix", socket)
 		require.NoError(t, err)
 		many = append(many, c)
 	}
+
 	r.progress(3)
 	for _, c := range many {
 		require.NoError(t, c.Close())
 	}
+
 	now := r.progress(3)
 	require.Len(t, now.comets, 1, "CometBFT was restarted")
 	require.Equal(t, server, childAt(r.tree(), consensusPath+"/abci").Live.Incarnation, "the ABCI server was restarted")
@@ -88,6 +93,7 @@ func TestABadClientOnTheABCISocketStopsNothing(t *testing.T) {
 func (r *cometRig) abciInfo(ctx context.Context, hc *http.Client) (height int64, hash []byte, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://comet/",
 		strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"abci_info"}`))
+
 	if err != nil {
 		return 0, nil, err
 	}
@@ -96,6 +102,7 @@ func (r *cometRig) abciInfo(ctx context.Context, hc *http.Client) (height int64,
 		return 0, nil, err
 	}
 	defer resp.Body.Close()
+
 	var answer struct {
 		Result struct {
 			Response struct {
@@ -105,12 +112,14 @@ func (r *cometRig) abciInfo(ctx context.Context, hc *http.Client) (height int64,
 		} `json:"result"`
 		Error json.RawMessage `json:"error"`
 	}
+
 	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
 		return 0, nil, err
 	}
 	if answer.Error != nil {
 		return 0, nil, fmt.Errorf("abci_info: %s", answer.Error)
 	}
+
 	return answer.Result.Response.Height, answer.Result.Response.Hash, nil
 }
 
@@ -127,12 +136,15 @@ func TestAStormOfInfoBetweenFinalizeBlockAndCommit(t *testing.T) {
 				filepath.Join(comet.SocketDir(CometDir(r.home)), "rpc.sock"))
 		}}}
 	defer hc.CloseIdleConnections()
+
 	blocks := 3
 	if long {
 		blocks = 20
 	}
+
 	asked := 0
 	began := time.Now()
+
 	for range blocks {
 		var err error
 		var held int64
@@ -144,6 +156,7 @@ func TestAStormOfInfoBetweenFinalizeBlockAndCommit(t *testing.T) {
 		asked += 2 * n
 		r.await("the block that was held", func(f facts) bool { return f.height >= held })
 	}
+
 	require.Len(t, r.progress(2).comets, 1)
 	t.Logf("%d times Info between FinalizeBlock and Commit of %d blocks in %v: always what was committed", asked,
 		blocks, time.Since(began).Round(time.Millisecond))
@@ -153,10 +166,12 @@ func TestAStormOfInfoBetweenFinalizeBlockAndCommit(t *testing.T) {
 func (r *cometRig) storm(hc *http.Client, socket string, n int, want int64) error {
 	ctx, cancel := r.bounded()
 	defer cancel()
+
 	status, err := r.cl.Status(ctx)
 	if err != nil {
 		return err
 	}
+
 	check := func(height int64, hash []byte, err error) error {
 		if err == nil && (height != want || !bytes.Equal(hash, status.AppHash) || uint64(want) != status.Height) {
 			err = fmt.Errorf("Info answers height %d, %x; committed is %d, %x", height, hash, status.Height,
@@ -172,13 +187,16 @@ func (r *cometRig) storm(hc *http.Client, socket string, n int, want int64) erro
 			return
 		}
 		defer c.Close()
+
 		for range n {
 			if err = check(c.Info()); err != nil {
 				break
 			}
 		}
+
 		errs <- err
 	}()
+
 	go func() {
 		var err error
 		for range n {
@@ -188,5 +206,6 @@ func (r *cometRig) storm(hc *http.Client, socket string, n int, want int64) erro
 		}
 		errs <- err
 	}()
+
 	return errors.Join(<-errs, <-errs)
 }

@@ -78,6 +78,7 @@ func (r reporter) at(s step, height int64) string {
 		return "" // the test is over
 	}
 	defer c.Close()
+
 	if err := json.NewEncoder(c).Encode(moment{os.Getpid(), s, height}); err != nil {
 		return ""
 	}
@@ -85,6 +86,7 @@ func (r reporter) at(s step, height int64) string {
 	if err != nil {
 		return ""
 	}
+
 	return string(bytes.TrimSpace(answer))
 }
 
@@ -140,6 +142,7 @@ func (o steppedOrdering) Commit(ctx context.Context, height uint64) (engines.Cha
 	if err == nil {
 		o.steps.at(committed, h)
 	}
+
 	return s, err
 }
 
@@ -191,14 +194,17 @@ func (f steppedFile) WriteAt(p []byte, off int64) (int, error) {
 	if w == nil || !bytes.Contains(p, w.hash) {
 		return f.File.WriteAt(p, off)
 	}
+
 	before, after := decisionUnwritten, decisionWritten
 	if w.committing {
 		before, after = commitUnwritten, commitWritten
 	}
+
 	f.steps.at(before, w.height)
 	n, err := f.File.WriteAt(p, off)
 	f.steps.at(after, w.height)
 	w.written.Store(w.committing)
+
 	return n, err
 }
 

@@ -34,11 +34,13 @@ func TestStoppedProcessesGoOn(t *testing.T) {
 	n, seed, long := campaign(t, "COPPICE_COMET_STOPS", 1)
 	r := newCometRig(t, Default, seed, false)
 	ours, theirs := []time.Duration{50 * time.Millisecond}, []time.Duration{50 * time.Millisecond}
+
 	if long {
 		// the last two beyond the watchdog's patience
 		ours = []time.Duration{50 * time.Millisecond, time.Second, 4 * time.Second, 12 * time.Second}
 		theirs = []time.Duration{50 * time.Millisecond, 500 * time.Millisecond, 2500 * time.Millisecond}
 	}
+
 	for _, side := range []struct {
 		name  string
 		pid   func() int
@@ -56,9 +58,11 @@ func TestStoppedProcessesGoOn(t *testing.T) {
 				require.Len(t, r.progress(3).comets, 1, "CometBFT was restarted after %s was stopped for %v",
 					side.name, d)
 			}
+
 			t.Logf("%s stopped for %v: next block after SIGCONT %v", side.name, d, next)
 		}
 	}
+
 	if long { // and never goes on: the watchdog's restart does not count against the limit of the default profile
 		var next times
 		for range n {
@@ -68,8 +72,10 @@ func TestStoppedProcessesGoOn(t *testing.T) {
 			next = append(next, r.nextBlock(before).next.Sub(began))
 			require.Len(t, r.progress(3).comets, len(before.comets)+1)
 		}
+
 		t.Logf("CometBFT stopped for good: next block after SIGSTOP %v", next)
 	}
+
 	r.finish()
 }
 
@@ -82,7 +88,9 @@ func TestANodeThatWasStoppedDoesNotBlameCometBFT(t *testing.T) {
 		t.Log("the short form is TestTimeInWhichTheNodeWasStoppedIsNotHeldAgainstCometBFT")
 		return
 	}
+
 	r := newCometRig(t, Default, seed, true)
+
 	for range n {
 		r.at(commitDelivered, func(moment) { // the relay holds what comes after it: the application is idle
 			<-time.After(100 * time.Millisecond) // and has work
@@ -92,6 +100,7 @@ func TestANodeThatWasStoppedDoesNotBlameCometBFT(t *testing.T) {
 		})
 		require.Len(t, r.progress(20).comets, 1, "CometBFT was restarted")
 	}
+
 	r.finish()
 }
 
@@ -104,12 +113,15 @@ func TestASlowStartOfCometBFTIsWaitedFor(t *testing.T) {
 		t.Log("the short form is TestAStartHasABoundOfItsOwn")
 		return
 	}
+
 	r := newCometRig(t, Default, seed, false)
+
 	for range n {
 		before := r.progress(1)
 		r.kill(before.comet())
 		r.at(childStarts, func(moment) { <-time.After(5 * time.Second) })
 		require.Len(t, r.nextBlock(before).comets, len(before.comets)+1, "one new CometBFT")
 	}
+
 	r.finish()
 }

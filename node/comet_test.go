@@ -45,6 +45,7 @@ func initABCI(t *testing.T) string {
 	require.NoError(t, err)
 	// which a real one would make
 	require.NoError(t, os.MkdirAll(filepath.Join(CometDir(home), "data", "blockstore.db"), 0o700))
+
 	return home
 }
 
@@ -54,6 +55,7 @@ func driveABCI(t *testing.T, home string, opts ...Option) *abciHand {
 	require.NoError(t, err)
 	h := &hand{t: t, home: home, rec: suptest.NewRecorder(), ended: make(chan error, 1),
 		clock: time.Now().Truncate(time.Millisecond)}
+
 	h.Node, err = New(home, c,
 		append([]Option{WithObserver(h.rec), WithCometCommand("/bin/sh", "-c", "cat > /dev/null")}, opts...)...)
 	require.NoError(t, err)
@@ -65,6 +67,7 @@ func driveABCI(t *testing.T, home string, opts ...Option) *abciHand {
 	h.rec.Settle(t, h.Supervisor())
 	a := &abciHand{hand: h}
 	a.again()
+
 	return a
 }
 
@@ -136,10 +139,12 @@ func TestABCICommitsInTheOrderOfTheLog(t *testing.T) {
 	require.EqualValues(t, 2, a.appended(), "OrderDecided")
 	require.Equal(t, first, a.finalize(b))
 	require.EqualValues(t, 2, a.appended())
+
 	for range 50 { // a storm of abci_info between FinalizeBlock and Commit
 		h, _ := a.info()
 		require.Zero(t, h)
 	}
+
 	a.commitABCI()
 	require.EqualValues(t, 3, a.appended(), "BlockCommitted")
 	h, hash = a.info()
@@ -183,6 +188,7 @@ func TestKillsOfTheCoreAtEachStepOfABlock(t *testing.T) {
 	a.initChain()
 	before, _ := a.Supervisor().Tree().Find(cometProcess)
 	height := int64(0)
+
 	for _, step := range blockSteps {
 		for _, child := range []string{"storage", "ordering", "mempool/pool"} {
 			height++
@@ -192,8 +198,10 @@ func TestKillsOfTheCoreAtEachStepOfABlock(t *testing.T) {
 			require.Equal(t, height, h, "%s, %s", step.name, child)
 		}
 	}
+
 	after, _ := a.Supervisor().Tree().Find(cometProcess)
 	require.Equal(t, before.Incarnation, after.Incarnation, "CometBFT was not restarted")
+
 	for _, step := range blockSteps {
 		for _, child := range []string{"storage", "ordering", "mempool/pool"} {
 			value, _, log, err := a.c.Query("/key", []byte(step.name+child), 0)
@@ -201,6 +209,7 @@ func TestKillsOfTheCoreAtEachStepOfABlock(t *testing.T) {
 			require.Equal(t, "v", string(value), log)
 		}
 	}
+
 	a.close()
 }
 

@@ -24,6 +24,7 @@ func runUnfit(t *testing.T, home, child string) (error, *suptest.Recorder) {
 	if err != nil {
 		return err, rec
 	}
+
 	return n.Run(t.Context()), rec
 }
 
@@ -71,11 +72,13 @@ func TestACometBFTThatCannotStartEndsTheNode(t *testing.T) {
 			require.ErrorContains(t, err, c.says)
 			require.Equal(t, c.code, ExitCode(err), "%v", err)
 			starts := 0
+
 			for _, e := range rec.Events() {
 				if s, ok := e.(supervisor.ChildStarted); ok && s.Path == "coppice/node/router" {
 					starts++
 				}
 			}
+
 			require.LessOrEqual(t, starts, 1, "starts of the node")
 		})
 	}
@@ -102,6 +105,7 @@ func TestAHomeOfCometBFTsDoesNotStartAlone(t *testing.T) {
 	if err == nil {
 		err = n.Run(t.Context())
 	}
+
 	require.ErrorIs(t, err, comet.ErrHome)
 	require.Equal(t, ExitConfig, ExitCode(err))
 }

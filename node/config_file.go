@@ -22,9 +22,11 @@ func (s *Settings) readFile(path string, data []byte) (bad problems) {
 		bad.add(o, "", "%s", strings.TrimPrefix(err.Error(), "toml: "))
 		return bad
 	}
+
 	f := &configWalk{Settings: s, path: path, bad: &bad}
 	f.parser.Reset(data)
 	table, known := "", true // the table's name with its dot; what stands in an unknown one is not told of again
+
 	for f.parser.NextExpression() {
 		switch n := f.parser.Expression(); n.Kind {
 		case unstable.Table, unstable.ArrayTable:
@@ -37,9 +39,11 @@ func (s *Settings) readFile(path string, data []byte) (bad problems) {
 			}
 		}
 	}
+
 	if err := f.parser.Error(); err != nil {
 		bad.add(Origin{Layer: LayerFile, Name: path}, "", "%v", err)
 	}
+
 	return bad
 }
 
@@ -55,6 +59,7 @@ type configWalk struct {
 func (f *configWalk) name(it *unstable.Iterator) (string, unstable.Range) {
 	var parts []string
 	var at unstable.Range
+
 	for it.Next() {
 		n := it.Node()
 		if parts == nil {
@@ -62,6 +67,7 @@ func (f *configWalk) name(it *unstable.Iterator) (string, unstable.Range) {
 		}
 		parts = append(parts, string(n.Data))
 	}
+
 	return strings.Join(parts, "."), at
 }
 
@@ -82,6 +88,7 @@ func (f *configWalk) table(kind unstable.Kind, name string, at unstable.Range) (
 		}
 		sections = append(sections, k.Section())
 	}
+
 	f.bad.add(f.origin(at), "", "unknown table %q%s", name, didYouMean(unique(nearest(name, sections))))
 	return false
 }
@@ -89,12 +96,14 @@ func (f *configWalk) table(kind unstable.Kind, name string, at unstable.Range) (
 func unique(words []string) []string {
 	var once []string
 	seen := map[string]bool{"": true}
+
 	for _, w := range words {
 		if !seen[w] {
 			once = append(once, w)
 		}
 		seen[w] = true
 	}
+
 	return once
 }
 
@@ -114,15 +123,18 @@ func (f *configWalk) keyValue(table string, n *unstable.Node) {
 		f.bad.add(f.origin(at), "", "unknown key %q%s", name, didYouMean(near))
 		return
 	}
+
 	if value.Raw.Length > 0 {
 		at = value.Raw
 	}
+
 	want := map[string]unstable.Kind{"string": unstable.String, "duration": unstable.String, "boolean": unstable.Bool,
 		"integer": unstable.Integer}[k.Type()]
 	if value.Kind != want {
 		f.bad.add(f.origin(at), k.Name, "found %s, want %s", kindWord(value), k.Want())
 		return
 	}
+
 	f.set(f.origin(at), k.Name, string(value.Data), f.bad)
 }
 

@@ -187,11 +187,13 @@ func checkListen(c Config) error {
 	if err != nil {
 		return fmt.Errorf("%q: want host:port, such as 127.0.0.1:7070", c.Listen)
 	}
+
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil {
 		return fmt.Errorf("%q: port %q, want a number from 0 to 65535", c.Listen, port)
 	} else if strconv.FormatUint(n, 10) != port {
 		return fmt.Errorf("%q: port %q, want it without signs and leading zeros", c.Listen, port)
 	}
+
 	if loopback(host) || c.Insecure || c.TLS.Cert != "" || c.TLS.Key != "" {
 		return nil
 	}
@@ -216,8 +218,10 @@ func LookupKey(name string) (k Key, near []string, ok bool) {
 			return k, nil, true
 		}
 	}
+
 	var elsewhere []string // nearly the name, in another section
 	word := name[strings.LastIndexByte(name, '.')+1:]
+
 	for _, k := range keys {
 		switch {
 		case distance(k.Name, name) <= 2:
@@ -226,9 +230,11 @@ func LookupKey(name string) (k Key, near []string, ok bool) {
 			elsewhere = append(elsewhere, k.Name)
 		}
 	}
+
 	if near == nil {
 		near = elsewhere
 	}
+
 	return Key{}, near, false
 }
 
@@ -254,16 +260,22 @@ func (k Key) Value(c Config) any {
 	switch p := k.field(&c).(type) {
 	case *string:
 		return *p
+
 	case *Profile:
 		return string(*p)
+
 	case *bool:
 		return *p
+
 	case *int:
 		return int64(*p)
+
 	case *int64:
 		return *p
+
 	case *Duration:
 		return *p
+
 	default:
 		panic(fmt.Sprintf("node: key %s: a field of type %T", k.Name, p)) // a mistake in the table
 	}
@@ -300,10 +312,13 @@ func (k Key) Want() string {
 	switch k.Value(Config{}).(type) {
 	case bool:
 		return "true or false"
+
 	case int64:
 		return fmt.Sprintf("a whole number from %d to %d", k.Min, k.Max)
+
 	case Duration:
 		return fmt.Sprintf("a duration from %v to %v, such as \"1s500ms\"", Duration(k.Min), Duration(k.Max))
+
 	default:
 		switch {
 		case len(k.OneOf) > 0:
@@ -325,28 +340,34 @@ func (k Key) set(c *Config, text string) error {
 		}
 		return n, nil
 	}
+
 	switch p := k.field(c).(type) {
 	case *string:
 		*p = text
+
 	case *Profile:
 		*p = Profile(text)
+
 	case *bool:
 		if text != "true" && text != "false" {
 			return bad()
 		}
 		*p = text == "true"
+
 	case *int:
 		n, err := number(strconv.IntSize)
 		if err != nil {
 			return err
 		}
 		*p = int(n)
+
 	case *int64:
 		n, err := number(64)
 		if err != nil {
 			return err
 		}
 		*p = n
+
 	case *Duration:
 		var d Duration
 		if d.UnmarshalText([]byte(text)) != nil {
@@ -354,6 +375,7 @@ func (k Key) set(c *Config, text string) error {
 		}
 		*p = d
 	}
+
 	return nil
 }
 
@@ -364,15 +386,18 @@ func (k Key) validate(c Config) error {
 		if v < k.Min || v > k.Max {
 			return fmt.Errorf("%d: want %s", v, k.Want())
 		}
+
 	case Duration:
 		if int64(v) < k.Min || int64(v) > k.Max {
 			return fmt.Errorf("%v: want %s", v, k.Want())
 		}
+
 	case string:
 		if len(k.OneOf) > 0 && !slices.Contains(k.OneOf, v) {
 			return fmt.Errorf("%q: want %s%s", v, k.Want(), didYouMean(nearest(v, k.OneOf)))
 		}
 	}
+
 	if k.check != nil {
 		return k.check(c)
 	}
@@ -406,9 +431,11 @@ func distance(a, b string) int {
 	for j := range row {
 		row[j] = j
 	}
+
 	for i := range len(a) {
 		diagonal := row[0]
 		row[0] = i + 1
+
 		for j := range len(b) {
 			cost := 1
 			if a[i] == b[j] {
@@ -417,5 +444,6 @@ func distance(a, b string) int {
 			diagonal, row[j+1] = row[j+1], min(row[j]+1, row[j+1]+1, diagonal+cost)
 		}
 	}
+
 	return row[len(b)]
 }

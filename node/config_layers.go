@@ -143,11 +143,13 @@ func Resolve(home string, src Sources) (Settings, error) {
 	if err != nil {
 		return s, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
+
 	bad := s.readFile(path, data)
 	s.readEnvironment(src.Environ, &bad)
 	for _, a := range src.Set {
 		s.set(Origin{Layer: LayerFlag, Name: a.Flag}, a.Key, a.Value, &bad)
 	}
+
 	return s.checked(bad)
 }
 
@@ -192,10 +194,12 @@ func (s *Settings) set(o Origin, name, value string, bad *problems) {
 		bad.add(o, "", "unknown key %q%s", name, didYouMean(near))
 		return
 	}
+
 	if err := k.set(&s.Config, value); err != nil {
 		bad.add(o, k.Name, "%v", err)
 		return
 	}
+
 	s.origins[k.Name] = o
 }
 
@@ -209,19 +213,24 @@ func (s *Settings) readEnvironment(environ []string, bad *problems) {
 		if !strings.HasPrefix(name, "COPPICE_") || slices.Contains(notKeys, name) {
 			continue
 		}
+
 		o := Origin{Layer: LayerEnvironment, Name: name}
+
 		if i := slices.IndexFunc(keys, func(k Key) bool { return k.Env() == name }); i >= 0 {
 			s.set(o, keys[i].Name, value, bad)
 			continue
 		}
+
 		var near []string
 		meant := false
+
 		for _, k := range keys {
 			if distance(k.Env(), name) <= 2 {
 				near = append(near, k.Env())
 			}
 			meant = meant || k.Section() != "" && strings.HasPrefix(name, "COPPICE_"+strings.ToUpper(k.Section())+"_")
 		}
+
 		if meant || len(near) > 0 {
 			bad.add(o, "", "no key has this variable%s", didYouMean(near))
 		}
@@ -241,21 +250,26 @@ func (c Config) commented() string {
 `)
 	section := ""
 	defaults := DefaultConfig()
+
 	for _, k := range keys {
 		if s := k.Section(); s != section {
 			section = s
 			fmt.Fprintf(&b, "\n[%s]\n", section)
 		}
+
 		b.WriteString("\n")
 		for line := range strings.SplitSeq(wrap(k.Doc, 100), "\n") {
 			fmt.Fprintf(&b, "# %s\n", line)
 		}
+
 		mark := ""
 		if k.Value(c) == k.Value(defaults) {
 			mark = "#"
 		}
+
 		fmt.Fprintf(&b, "%s%s = %s\n", mark, k.last(), k.TOML(c))
 	}
+
 	return b.String()
 }
 
@@ -263,6 +277,7 @@ func (c Config) commented() string {
 func wrap(text string, width int) string {
 	var b strings.Builder
 	at := 0
+
 	for i, w := range strings.Fields(text) {
 		switch {
 		case i == 0:
@@ -273,8 +288,10 @@ func wrap(text string, width int) string {
 			b.WriteByte(' ')
 			at++
 		}
+
 		b.WriteString(w)
 		at += len(w)
 	}
+
 	return b.String()
 }

@@ -30,6 +30,7 @@ profile = "strict"
 max_txs = 11
 max_bytes = 2_000_000
 `)
+
 	s, err := Resolve(home, Sources{
 		Environ: []string{"COPPICE_POOL_MAX_TXS=12", "COPPICE_LISTEN=127.0.0.1:2", "COPPICE_CONSENSUS_EMPTY_EVERY=1m",
 			"COPPICE_HOME=/x", "HOME=/y"},
@@ -42,6 +43,7 @@ max_bytes = 2_000_000
 	want.Pool.MaxTxs, want.Pool.MaxBytes, want.Log.SegmentBytes = 12, 2_000_000, 1<<20
 	want.Consensus.EmptyEvery = Duration(time.Minute)
 	require.Equal(t, want, s.Config)
+
 	file := filepath.Join(home, "coppice.toml")
 	for key, from := range map[string]string{
 		"profile": file + ":2:11", "listen": "flag --listen", "pool.max_txs": "environment COPPICE_POOL_MAX_TXS",
@@ -159,7 +161,9 @@ func TestTheTableHoldsEveryField(t *testing.T) {
 	for f := range fields {
 		want[normal(f)] = true
 	}
+
 	section, closed := "", map[string]bool{}
+
 	for _, k := range Keys() {
 		require.True(t, want[normal(k.Name)], "%s: no such field", k.Name)
 		delete(want, normal(k.Name))
@@ -170,6 +174,7 @@ func TestTheTableHoldsEveryField(t *testing.T) {
 			closed[section], section = true, k.Section()
 		}
 	}
+
 	require.Empty(t, want, "fields without a row in the table of keys")
 	require.NoError(t, DefaultConfig().Validate())
 }
@@ -185,14 +190,17 @@ func TestThecommentedIsItsConfiguration(t *testing.T) {
 	for _, k := range Keys() {
 		require.Contains(t, text, k.last()+" = "+k.TOML(c))
 	}
+
 	// Each comment that is a setting is one: without its mark the file means the same.
 	var all strings.Builder
+
 	for line := range strings.Lines(text) {
 		if strings.HasPrefix(line, "#") && !strings.HasPrefix(line, "# ") {
 			line = line[1:]
 		}
 		all.WriteString(line)
 	}
+
 	got, err = Load(writeConfig(t, all.String()))
 	require.NoError(t, err)
 	require.Equal(t, c, got)
@@ -215,13 +223,16 @@ func keysDoc() string {
 		if k.Live {
 			live = "on SIGHUP"
 		}
+
 		unit := ""
 		if k.Unit != "" && k.Type() == "integer" {
 			unit = ", in " + k.Unit
 		}
+
 		fmt.Fprintf(&b, "| %s%s | `%s` | %s | `%s` | %s | %s |\n\n", k.Type(), unit, value, k.Want(),
 			k.Env(), flag, live)
 	}
+
 	return b.String()
 }
 
@@ -235,9 +246,11 @@ func TestKeysAreDocumented(t *testing.T) {
 	_, after, ok := strings.Cut(rest, docEnd)
 	require.True(t, ok, "%s has no line %q", path, docEnd)
 	want := before + docBegin + "\n" + keysDoc() + docEnd + after
+
 	if *update {
 		require.NoError(t, os.WriteFile(path, []byte(want), 0o644))
 		return
 	}
+
 	require.Equal(t, want, string(text), "run: go test ./node -run Documented -update")
 }

@@ -30,6 +30,7 @@ func (c *conns) state(conn net.Conn, s http.ConnState) {
 	if e := c.all[conn]; e != nil {
 		c.waiting.Remove(e)
 	}
+
 	switch s {
 	case http.StateNew, http.StateIdle:
 		c.all[conn] = c.waiting.PushBack(conn)
@@ -38,14 +39,18 @@ func (c *conns) state(conn net.Conn, s http.ConnState) {
 	default: // closed, or hijacked, which nothing here does
 		delete(c.all, conn)
 	}
+
 	var oldest net.Conn
+
 	if first := c.waiting.Front(); len(c.all) > c.max && first != nil {
 		oldest = first.Value.(net.Conn)
 		c.waiting.Remove(first)
 		delete(c.all, oldest)
 		c.closed++
 	}
+
 	c.mu.Unlock()
+
 	if oldest != nil {
 		oldest.Close() // its own goroutine meets it, and ends
 	}

@@ -74,6 +74,7 @@ func driveHome(t *testing.T, home string, opts ...Option) *hand {
 	dir := h.core.Load().dir
 	h.ordering, h.pool = ordering.NewClient(dir), mempool.NewClient(dir, h.backends)
 	h.store, h.log = storage.NewClient(dir), logger.NewClient(dir)
+
 	return h
 }
 
@@ -152,6 +153,7 @@ const corePath = "coppice/node/transactions"
 func TestABlockDeliveredAgainAppendsNothing(t *testing.T) {
 	h := drive(t)
 	defer h.close()
+
 	b := h.next(h.tx(kv.Add([]byte("n"), 1), time.Minute))
 	first := h.order(b)
 	end := h.appended()
@@ -182,6 +184,7 @@ func TestAnotherBlockForADecidedHeightStopsTheNode(t *testing.T) {
 			if when == "after it" {
 				h.commit(b)
 			}
+
 			_, err := h.ordering.Order(t.Context(), other)
 			require.ErrorIs(t, err, engines.ErrDown)
 			err = <-h.ended
@@ -195,6 +198,7 @@ func TestAnotherBlockForADecidedHeightStopsTheNode(t *testing.T) {
 func TestABlockOutOfTurnIsItsDriversFault(t *testing.T) {
 	h := drive(t)
 	defer h.close()
+
 	b := h.next()
 	b.Height = 5
 	_, err := h.ordering.Order(t.Context(), b)
@@ -219,6 +223,7 @@ func TestALeftoverIsStagedAndNotCommitted(t *testing.T) {
 		t.Run(path, func(t *testing.T) {
 			h := drive(t)
 			defer func() { h.close() }()
+
 			one := h.next(h.tx(kv.Add([]byte("n"), 1), time.Minute))
 			h.order(one)
 			h.commit(one)
@@ -249,6 +254,7 @@ func TestALeftoverIsStagedAndNotCommitted(t *testing.T) {
 func TestRefusalsAreDeterministic(t *testing.T) {
 	h := drive(t)
 	defer h.close()
+
 	add := kv.Add([]byte("n"), 1)
 	good := h.tx(add, time.Minute)
 	unknown, err := engines.Tx{Backend: "nobody", ValidUntil: h.clock.Add(time.Minute)}.Encode()
@@ -264,6 +270,7 @@ func TestRefusalsAreDeterministic(t *testing.T) {
 		h.tx(kv.Require([]byte("n"), []byte("7")), time.Minute), // fails
 		make([]byte, 2<<20), // too long
 	)
+
 	codes := func(s engines.Staged) (out []logv1.Code) {
 		for _, r := range s.Results {
 			out = append(out, r.Code)
@@ -292,6 +299,7 @@ func TestRefusalsAreDeterministic(t *testing.T) {
 func TestSubmittedTwiceAnsweredTheSame(t *testing.T) {
 	h := drive(t)
 	defer h.close()
+
 	tx := h.tx(kv.Add([]byte("n"), 1), time.Minute)
 	out := h.submit(tx, tx)
 	require.Equal(t, out[0], out[1])
@@ -304,6 +312,7 @@ func TestSubmittedTwiceAnsweredTheSame(t *testing.T) {
 	h.commit(b)
 	require.Equal(t, out[:1], h.submit(tx), "also after its result")
 	require.Equal(t, end+2, h.appended())
+
 	for _, wait := range []func(context.Context, []engines.TxID) ([]mempool.Ending, error){h.pool.Look, h.pool.Wait} {
 		ends, err := wait(t.Context(), []engines.TxID{out[0].ID, {9}})
 		require.NoError(t, err)
@@ -315,11 +324,13 @@ func TestSubmittedTwiceAnsweredTheSame(t *testing.T) {
 func TestWhatIsRefusedIsNotLogged(t *testing.T) {
 	h := drive(t)
 	defer h.close()
+
 	end := h.appended()
 	unknown, err := engines.Tx{Backend: "nobody", ValidUntil: h.clock.Add(time.Minute)}.Encode()
 	require.NoError(t, err)
 	bad, err := engines.Tx{Backend: "kv", ValidUntil: h.clock.Add(time.Minute), Body: []byte("no operations")}.Encode()
 	require.NoError(t, err)
+
 	for i, want := range []error{
 		engines.ErrMalformedTx, mempool.ErrUnknownBackend, mempool.ErrBadBody, mempool.ErrTooLarge, mempool.ErrExpired,
 		mempool.ErrTooEarly,
@@ -330,6 +341,7 @@ func TestWhatIsRefusedIsNotLogged(t *testing.T) {
 		}[i]
 		require.ErrorIs(t, h.submit(raw)[0].Err, want)
 	}
+
 	require.Equal(t, end, h.appended())
 }
 
@@ -338,6 +350,7 @@ func TestWhatIsRefusedIsNotLogged(t *testing.T) {
 func TestWhatIsNeverOrderedExpires(t *testing.T) {
 	h := drive(t)
 	defer func() { h.close() }()
+
 	tx := h.tx(kv.Add([]byte("n"), 1), 30*time.Second)
 	id := h.submit(tx)[0].ID
 	waited := make(chan []mempool.Ending, 1)
@@ -347,6 +360,7 @@ func TestWhatIsNeverOrderedExpires(t *testing.T) {
 			waited <- ends
 		}
 	}()
+
 	h.clock = h.clock.Add(time.Minute)
 	b := h.next()
 	h.order(b)
@@ -383,6 +397,7 @@ func TestThePoolRemembers(t *testing.T) {
 
 	h = driveHome(t, h.home)
 	defer func() { h.close() }()
+
 	txs, err = h.pool.Take(t.Context(), 10, 1<<20)
 	require.NoError(t, err)
 	require.Equal(t, [][]byte{b, c}, txs)
@@ -401,6 +416,7 @@ func TestThePoolRemembers(t *testing.T) {
 func TestAReplacedEngineIsFenced(t *testing.T) {
 	h := drive(t)
 	defer h.close()
+
 	contexts := make(chan context.Context, 10)
 	sup, err := supervisor.New(supervisor.Spec{Name: "drivers",
 		Intensity: supervisor.Intensity{Max: 5, Period: time.Hour}, Build: supervisor.Children(
@@ -414,6 +430,7 @@ func TestAReplacedEngineIsFenced(t *testing.T) {
 	drivers, err := sup.Start(context.Background())
 	require.NoError(t, err)
 	defer drivers.Stop(context.Background())
+
 	old := <-contexts
 	_, err = h.ordering.Info(old)
 	require.NoError(t, err)

@@ -51,12 +51,14 @@ func (c *crashing) before(op errorfs.Op) error {
 	if op.Kind == errorfs.OpLink {
 		return errors.New("no links on this disk") // MemFS's own may wait for itself when it is cloned meanwhile
 	}
+
 	if c.ops.Add(1) == c.at {
 		c.where = about(op.Path)
 		c.acked, c.hashes = c.known.snapshot()
 		c.after = c.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: c.keep, RNG: c.rng})
 		close(c.cut)
 	}
+
 	return nil
 }
 
@@ -84,6 +86,7 @@ func newCounted() *counted {
 func (k *counted) settle() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+
 	for id, key := range k.acked {
 		if len(k.acked) <= 20 {
 			break
@@ -91,6 +94,7 @@ func (k *counted) settle() {
 		k.settled.acked[id] = key
 		delete(k.acked, id)
 	}
+
 	for height, hash := range k.hashes {
 		if len(k.hashes) <= 20 {
 			break
@@ -103,13 +107,16 @@ func (k *counted) settle() {
 func (k *counted) snapshot() (acked map[engines.TxID]string, hashes map[uint64]string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+
 	acked, hashes = make(map[engines.TxID]string, len(k.acked)), make(map[uint64]string, len(k.hashes))
 	for id, key := range k.acked {
 		acked[id] = key
 	}
+
 	for h, a := range k.hashes {
 		hashes[h] = a
 	}
+
 	return acked, hashes
 }
 
@@ -125,11 +132,13 @@ func TestTheNodeSurvivesCrashesOfItsDisk(t *testing.T) {
 		crashes, err = strconv.Atoi(s)
 		require.NoError(t, err)
 	}
+
 	if s := os.Getenv("COPPICE_CRASH_SEED"); s != "" {
 		var err error
 		seed, err = strconv.ParseUint(s, 10, 64)
 		require.NoError(t, err)
 	}
+
 	rng := rand.New(rand.NewPCG(seed, seed))
 	home := t.TempDir()
 	g := NewGenesis("crash", time.Now())
@@ -143,10 +152,12 @@ func TestTheNodeSurvivesCrashesOfItsDisk(t *testing.T) {
 	keys, redone := 0, 0
 	starting := int64(0) // operations of the last start: half of the cuts fall behind as many
 	places := make(map[string]int)
+
 	for crash := range crashes {
 		if crash%25 == 24 {
 			verifyCrashed(t, home, mem, crash)
 		}
+
 		c := &crashing{
 			mem: mem, at: 1 + rng.Int64N(1200+2*starting), keep: rng.IntN(101),
 			rng:   rand.New(rand.NewPCG(seed, uint64(crash))),
@@ -161,6 +172,7 @@ func TestTheNodeSurvivesCrashesOfItsDisk(t *testing.T) {
 		places[c.where]++
 		known = &counted{acked: c.acked, hashes: c.hashes, settled: known.settled}
 	}
+
 	n := startOnDisk(t, home, mem, often)
 	n.check(t, known, crashes)
 	known.settled.settled = newCounted()
@@ -168,7 +180,9 @@ func TestTheNodeSurvivesCrashesOfItsDisk(t *testing.T) {
 	truncated := make(chan struct{})
 	go func() { // few crashes may leave no time for it
 		defer close(truncated)
+
 		log := logger.NewClient(n.core.Load().dir)
+
 		for first := uint64(0); first <= 1; {
 			var err error
 			if first, err = log.First(t.Context()); err != nil {
@@ -178,6 +192,7 @@ func TestTheNodeSurvivesCrashesOfItsDisk(t *testing.T) {
 			runtime.Gosched()
 		}
 	}()
+
 	n.load(t, known, &keys, truncated)
 	n.stopNow(t)
 	first := verifyCrashed(t, home, mem, crashes)
@@ -206,13 +221,16 @@ func verifyCrashed(t *testing.T, home string, mem vfs.FS, crash int) (first uint
 	require.NoError(t, err, "crash %d", crash)
 	list, err := h.dir().List()
 	require.NoError(t, err)
+
 	for _, s := range list {
 		_, err := h.dir().Verify(t.Context(), s.ID, nil)
 		require.NoError(t, err, "crash %d: snapshot %s", crash, s.ID)
 	}
+
 	require.NoError(t, h.Close())
 	v, err := Verify(t.Context(), home, VerifyOptions{disk: mem, logs: disk.Adapt(mem)})
 	require.NoError(t, err, "crash %d", crash)
+
 	return v.First
 }
 
@@ -235,19 +253,23 @@ func startOnDisk(t *testing.T, home string, fs vfs.FS, tune ...func(*Config) Opt
 	for _, f := range tune {
 		opts = append(opts, f(&c))
 	}
+
 	n.Node, err = New(home, c, opts...)
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
 	n.stop = stop
 	go func() { n.ended <- n.Run(ctx) }()
+
 	select {
 	case <-n.up:
 	case err := <-n.ended:
 		t.Fatalf("the node did not start: %v", err)
 	}
+
 	n.rec.Settle(t, n.Supervisor())
 	dir := n.core.Load().dir
 	n.pool, n.store = mempool.NewClient(dir, n.backends), storage.NewClient(dir)
+
 	return n
 }
 
@@ -263,20 +285,25 @@ func (n *diskNode) check(t *testing.T, known *counted, crash int) (unfinished in
 	t.Helper()
 	acked, hashes := known.snapshot()
 	defer known.settle()
+
 	var ids []engines.TxID
 	for id := range acked {
 		ids = append(ids, id)
 	}
+
 	if len(ids) > 0 {
 		now, err := n.pool.Look(t.Context(), ids)
 		require.NoError(t, err)
+
 		for _, e := range now {
 			if e.Result == nil {
 				unfinished++
 			}
 		}
+
 		ends, err := n.pool.Wait(t.Context(), ids)
 		require.NoError(t, err)
+
 		for _, e := range ends {
 			if e.Known { // an id is forgotten after its time; the counter is not
 				require.NotNil(t, e.Result, "crash %d: %s (I1)", crash, e.ID)
@@ -287,6 +314,7 @@ func (n *diskNode) check(t *testing.T, known *counted, crash int) (unfinished in
 			require.Equal(t, "1", string(value), "crash %d: %s was acknowledged (I1), once (I2)", crash, acked[e.ID])
 		}
 	}
+
 	for height, hash := range hashes {
 		meta, err := n.store.Block(t.Context(), height)
 		if errors.Is(err, storage.ErrPruned) {
@@ -295,6 +323,7 @@ func (n *diskNode) check(t *testing.T, known *counted, crash int) (unfinished in
 		require.NoError(t, err, "crash %d: height %d was told and is gone (I4)", crash, height)
 		require.Equal(t, hash, fmt.Sprintf("%x", meta.AppHash), "crash %d: height %d (I3)", crash, height)
 	}
+
 	return unfinished
 }
 
@@ -307,8 +336,10 @@ func (n *diskNode) load(t *testing.T, known *counted, keys *int, cut <-chan stru
 			return
 		default:
 		}
+
 		var txs [][]byte
 		var names []string
+
 		for range 3 {
 			*keys++
 			key := "k" + strconv.Itoa(*keys)
@@ -318,21 +349,27 @@ func (n *diskNode) load(t *testing.T, known *counted, keys *int, cut <-chan stru
 			require.NoError(t, err)
 			txs, names = append(txs, raw), append(names, key)
 		}
+
 		out, err := n.pool.Submit(t.Context(), txs)
 		if err != nil { // the chain is about to start
 			continue
 		}
+
 		known.mu.Lock()
 		var ids []engines.TxID
+
 		for i, o := range out {
 			require.NoError(t, o.Err)
 			known.acked[o.ID] = names[i]
 			ids = append(ids, o.ID)
 		}
+
 		known.mu.Unlock()
+
 		if *keys%2 == 0 {
 			continue // do not wait for these
 		}
+
 		ends, err := n.pool.Wait(t.Context(), ids)
 		require.NoError(t, err)
 		height := ends[0].Result.Version.Height
@@ -340,6 +377,7 @@ func (n *diskNode) load(t *testing.T, known *counted, keys *int, cut <-chan stru
 		if errors.Is(err, storage.ErrPruned) {
 			continue
 		}
+
 		require.NoError(t, err)
 		known.mu.Lock()
 		known.hashes[height] = fmt.Sprintf("%x", meta.AppHash)

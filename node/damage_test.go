@@ -31,11 +31,13 @@ import (
 func stopped(t *testing.T) string {
 	t.Helper()
 	h := drive(t)
+
 	for range 3 {
 		b := h.next(h.tx(kv.Add([]byte("n"), 1), time.Minute))
 		h.order(b)
 		h.commit(b)
 	}
+
 	h.close()
 	return h.home
 }
@@ -91,12 +93,14 @@ func TestDamageHasItsExitCode(t *testing.T) {
 			tc.do(t, home)
 			_, err := Verify(t.Context(), home, VerifyOptions{})
 			require.Equal(t, tc.verify, ExitCode(err), "verify: %v", err)
+
 			if name == "another genesis" { // the shipped driver compares it
 				code, err := startCode(t, home)
 				require.Equal(t, tc.start, code, "start: %v", err)
 				require.ErrorContains(t, err, tc.says)
 				return
 			}
+
 			code, err := startCode(t, home)
 			require.Equal(t, tc.start, code, "start: %v", err)
 			require.ErrorContains(t, err, tc.says)
@@ -112,6 +116,7 @@ func TestAStateThatIsGoneIsMadeAgain(t *testing.T) {
 	require.NoError(t, err)
 	h := driveHome(t, home)
 	defer h.close()
+
 	value, _, _, err := h.store.Get(t.Context(), []byte("n"), 0)
 	require.NoError(t, err)
 	require.Equal(t, "3", string(value))
@@ -142,6 +147,7 @@ func TestVerifyChangesNothing(t *testing.T) {
 func TestAReadIsBounded(t *testing.T) {
 	h := drive(t)
 	defer h.close()
+
 	b := h.next(h.tx(kv.Put([]byte("k"), make([]byte, 100_000)), time.Minute))
 	h.order(b)
 	h.commit(b)
@@ -149,6 +155,7 @@ func TestAReadIsBounded(t *testing.T) {
 	for i := range keys {
 		keys[i] = []byte("k")
 	}
+
 	back := newBackend(h.Node, h.core.Load())
 	_, err := back.Get(t.Context(), keys, 0, 1<<20)
 	require.ErrorIs(t, err, api.ErrTooMuch)
@@ -176,6 +183,7 @@ func (n *diskNode) submit(t *testing.T, ops ...kv.Op) engines.TxID {
 	require.NoError(t, err)
 	raw, err := engines.NewTx("kv", body, time.Minute).Encode()
 	require.NoError(t, err)
+
 	for {
 		out, err := n.pool.Submit(t.Context(), [][]byte{raw})
 		if errors.Is(err, mempool.ErrNotStarted) {
@@ -212,11 +220,13 @@ func TestDamageMetWhileRunningEndsTheNodeAtOnce(t *testing.T) {
 			// Blocks of the table before it and after it, so that the start does not read the one
 			// that has it.
 			ops := []kv.Op{kv.Add([]byte("k1"), 1)}
+
 			for i := range 20 {
 				value := make([]byte, 1000)
 				rand.Read(value)
 				ops = append(ops, kv.Put(fmt.Appendf(nil, "%c%d", "az"[i%2], i), value))
 			}
+
 			ends, err := n.pool.Wait(t.Context(), []engines.TxID{n.submit(t, ops...)})
 			require.NoError(t, err)
 			require.NotNil(t, ends[0].Result)

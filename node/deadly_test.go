@@ -58,6 +58,7 @@ func (d deadly) Execute(v engines.View, body []byte) ([]byte, error) {
 		if armed {
 			os.Exit(exitCode)
 		}
+
 	case "fatal at its place":
 		if _, err := v.Version(); err != nil {
 			return nil, err
@@ -68,6 +69,7 @@ func (d deadly) Execute(v engines.View, body []byte) ([]byte, error) {
 		if armed {
 			new(sync.Mutex).Unlock() // a fatal error of the runtime: nothing recovers it
 		}
+
 	case "bystander":
 		if _, err := v.Version(); err != nil {
 			return nil, err
@@ -93,20 +95,25 @@ type harmless struct{ consensus.Pool }
 func (h harmless) Take(ctx context.Context, maxTxs, maxBytes int) ([][]byte, error) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
+
 	for {
 		all, err := h.Pool.Take(ctx, maxTxs, maxBytes)
 		if err != nil {
 			return nil, err
 		}
+
 		var txs [][]byte
+
 		for _, raw := range all {
 			if tx, err := engines.DecodeTx(raw); err == nil && tx.Backend != "deadly" {
 				txs = append(txs, raw)
 			}
 		}
+
 		if len(txs) > 0 {
 			return txs, nil
 		}
+
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -120,6 +127,7 @@ func (h harmless) Take(ctx context.Context, maxTxs, maxBytes int) ([][]byte, err
 func runDeadly(home, mode string) int {
 	c, err := node.Load(home)
 	var n *node.Node
+
 	if err == nil {
 		opts := []node.Option{node.WithBackend(newDeadly(mode))}
 		if mode == skips {
@@ -127,22 +135,27 @@ func runDeadly(home, mode string) int {
 		}
 		n, err = node.New(home, c, opts...)
 	}
+
 	if err == nil {
 		ctx, stop := context.WithCancel(context.Background())
 		go func() {
 			io.Copy(io.Discard, os.Stdin)
 			stop()
 		}()
+
 		go func() {
 			if addr, err := n.Addr(ctx); err == nil {
 				fmt.Println(addr)
 			}
 		}()
+
 		err = n.Run(ctx)
 	}
+
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
+
 	return node.ExitCode(err)
 }
 
@@ -171,12 +184,14 @@ func starts(t *testing.T, home, mode string, lives bool) *process {
 	if !lives {
 		return p
 	}
+
 	addr, err := bufio.NewReader(stdout).ReadString('\n')
 	require.NoError(t, err, "it does not listen: %s", &p.stderr)
 	p.cl = client.New(strings.TrimSpace(addr))
 	t.Cleanup(p.cl.CloseIdle)
 	_, err = p.cl.WaitReady(t.Context())
 	require.NoError(t, err)
+
 	return p
 }
 
@@ -209,20 +224,24 @@ func (p *process) applies(key string) {
 func (p *process) dies(bodies ...string) (code int, ids []engines.TxID) {
 	p.t.Helper()
 	var raws [][]byte
+
 	for _, b := range bodies {
 		raw, err := engines.NewTx("deadly", []byte(b), 5*time.Minute).Encode()
 		require.NoError(p.t, err)
 		raws, ids = append(raws, raw), append(ids, engines.HashTx(raw))
 	}
+
 	ctx, cancel := context.WithCancel(p.t.Context())
 	answered := make(chan struct{})
 	go func() {
 		defer close(answered)
 		p.cl.SubmitMany(ctx, raws, false) // repeats while nobody answers
 	}()
+
 	code = p.exits()
 	cancel()
 	<-answered
+
 	return code, ids
 }
 
@@ -240,11 +259,13 @@ func death(t *testing.T, home string, id engines.TxID) [2]int {
 	data, err := os.ReadFile(deathsOf(home))
 	require.NoError(t, err)
 	require.NoError(t, json.Unmarshal(data, &f))
+
 	for _, r := range f.Transactions {
 		if r.ID == id.String() {
 			return [2]int{r.Eager, r.Placed}
 		}
 	}
+
 	return [2]int{}
 }
 
@@ -288,6 +309,7 @@ func TestADeadlyTransaction(t *testing.T) {
 		require.Equal(t, exitCode, starts(t, home, kills, false).exits())
 		require.Equal(t, [2]int{2, n}, death(t, home, poison), "the death is counted by the next")
 	}
+
 	refused(t, home, kills, poison)
 	refused(t, home, mended, poison) // nobody but a person knows that it is mended
 	require.Equal(t, [2]int{2, 2}, death(t, home, poison))
@@ -297,11 +319,13 @@ func TestADeadlyTransaction(t *testing.T) {
 	o, err := p.cl.Tx(t.Context(), poison, time.Minute)
 	require.NoError(t, err)
 	require.Equal(t, logv1.Code_CODE_OK, o.Result.GetCode())
+
 	for _, key := range []string{"before", "beside it", "deadly/exit"} {
 		_, found, err := p.cl.Get(t.Context(), []byte(key))
 		require.NoError(t, err)
 		require.True(t, found, key)
 	}
+
 	p.stops()
 	v, err := node.Verify(t.Context(), home, node.VerifyOptions{Backends: []engines.Backend{newDeadly(mended)}})
 	require.NoError(t, err)
@@ -327,11 +351,13 @@ func TestABystanderIsNotBlamed(t *testing.T) {
 
 	require.NoError(t, os.Remove(deathsOf(home)))
 	p = starts(t, home, mended, true)
+
 	for _, id := range ids {
 		o, err := p.cl.Tx(t.Context(), id, time.Minute)
 		require.NoError(t, err)
 		require.Equal(t, logv1.Code_CODE_OK, o.Result.GetCode())
 	}
+
 	p.stops()
 }
 

@@ -35,6 +35,7 @@ const nextRun = 5 * time.Millisecond
 func (o outside) Await(ctx context.Context, name string, after uint64) (*engines.Mailbox, error) {
 	again := time.NewTicker(nextRun)
 	defer again.Stop()
+
 	for {
 		if c := o.n.core.Load(); c != nil {
 			m, err := c.dir.Await(ctx, name, after)

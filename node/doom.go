@@ -44,11 +44,14 @@ func (d *doom) Observe(e supervisor.Event) {
 	case supervisor.ChildStartFailed:
 		err = e.Err
 	}
+
 	path := e.Head().Path
 	if err == nil || !strings.HasPrefix(path, "coppice/node/") {
 		return
 	}
+
 	err = classify(err)
+
 	// what an engine on top read, or says, is no damage of the node's own
 	if strings.HasPrefix(path, "coppice/node/engines/") {
 		if !cometFinal(err) || !strings.HasPrefix(path, "coppice/node/engines/consensus/") {
@@ -57,8 +60,10 @@ func (d *doom) Observe(e supervisor.Event) {
 	} else if !errors.Is(err, ErrDamage) {
 		return
 	}
+
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	if d.err == nil {
 		d.err = fmt.Errorf("%s: %w", path, err)
 		if d.end != nil {

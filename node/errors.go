@@ -45,14 +45,19 @@ func ExitCode(err error) int {
 	switch {
 	case err == nil:
 		return ExitDone
+
 	case errors.Is(err, ErrConfig):
 		return ExitConfig
+
 	case errors.Is(err, ErrHomeInUse):
 		return ExitHomeInUse
+
 	case errors.Is(err, ErrDamage):
 		return ExitDamage
+
 	case errors.Is(err, ErrGaveUp):
 		return ExitGaveUp
+
 	default:
 		return ExitFailed
 	}
@@ -64,19 +69,24 @@ func classify(err error) error {
 	switch {
 	case err == nil, errors.Is(err, ErrDamage), errors.Is(err, ErrConfig), errors.Is(err, ErrHomeInUse):
 		return err
+
 	case errors.As(err, &corrupt), errors.Is(err, eventlog.ErrTruncated), errors.Is(err, ordering.ErrBehind),
 		errors.Is(err, storage.ErrDamaged), errors.Is(err, storage.ErrAppHash), errors.Is(err, storage.ErrChain),
 		errors.Is(err, storage.ErrOtherLog), errors.Is(err, snapshots.ErrDamaged),
 		errors.Is(err, inflight.ErrDeaths), cometDamage(err):
 		return fmt.Errorf("%w: %w", ErrDamage, err)
+
 	case errors.Is(err, eventlog.ErrLocked), errors.Is(err, storage.ErrInUse):
 		return fmt.Errorf("%w: %w", ErrHomeInUse, err)
+
 	case cometConfigError(err), errors.Is(err, ordering.ErrGenesis), errors.Is(err, eventlog.ErrVersion),
 		errors.Is(err, storage.ErrFormat):
 		return fmt.Errorf("%w: %w", ErrConfig, err)
+
 	case errors.Is(err, supervisor.ErrMaxIntensity), errors.Is(err, supervisor.ErrOrphan),
 		errors.Is(err, supervisor.ErrKilled), errors.Is(err, mempool.ErrDeadly), cometFinal(err):
 		return fmt.Errorf("%w: %w", ErrGaveUp, err)
 	}
+
 	return err
 }

@@ -46,11 +46,14 @@ func (f *figures) clients() (storage.Client, mempool.Client, error) {
 	if c == nil {
 		return storage.Client{}, mempool.Client{}, fmt.Errorf("%w: the node has not started", api.ErrUnavailable)
 	}
+
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	if f.of != c {
 		f.of, f.store, f.queue = c, storage.NewClient(c.dir), mempool.NewClient(c.dir, f.node.backends)
 	}
+
 	return f.store, f.queue, nil
 }
 

@@ -32,15 +32,18 @@ func (b *backend) Follow(ctx context.Context, after uint64, kinds []string, send
 		return err
 	}
 	defer cur.Close()
+
 	chain := pubsub.Chain[engines.Event]{byKind.Is("")}
 	if len(kinds) == 1 {
 		chain = pubsub.Chain[engines.Event]{byKind.Is(kinds[0])}
 	}
+
 	for {
 		news, err := b.node.bus.SubscribeWait(ctx, chain, pubsub.DropOldest{Buffer: followBuffer})
 		if err != nil {
 			return followEnd(ctx, err)
 		}
+
 		err = b.tail(ctx, cur, news, kinds, send)
 		news.Close()
 		if !errors.Is(err, pubsub.ErrDown) {
@@ -69,21 +72,25 @@ func (b *backend) tail(ctx context.Context, cur *eventlog.Cursor, news *pubsub.S
 			if !ok {
 				break
 			}
+
 			kind := engines.KindName(e.Kind)
 			if len(kinds) > 0 && !slices.Contains(kinds, kind) {
 				skipped = e.Index
 				continue
 			}
+
 			skipped = 0
 			if err := send(api.Logged{Index: e.Index, Kind: kind, Data: e.Data}); err != nil {
 				return err
 			}
 		}
+
 		if skipped > 0 {
 			if err := send(api.Logged{Index: skipped}); err != nil {
 				return err
 			}
 		}
+
 		_, err := news.Next(ctx)
 		if err != nil && !errors.As(err, new(*pubsub.Gap)) {
 			return err

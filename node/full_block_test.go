@@ -22,6 +22,7 @@ func TestABlockThatAnswersTooMuchIsCommitted(t *testing.T) {
 	for range 150 {
 		reads = append(reads, h.tx(kv.Read([]byte("big")), time.Minute))
 	}
+
 	b = h.next(reads...)
 	staged := h.order(b)
 	h.commit(b)
@@ -29,6 +30,7 @@ func TestABlockThatAnswersTooMuchIsCommitted(t *testing.T) {
 	for _, r := range staged.Results {
 		codes[r.Code]++
 	}
+
 	require.Equal(t, map[logv1.Code]int{logv1.Code_CODE_OK: 33, logv1.Code_CODE_LIMIT: 117}, codes)
 	h.close()
 	v, err := Verify(t.Context(), h.home, VerifyOptions{})

@@ -19,12 +19,14 @@ func FuzzConfig(f *testing.F) {
 	} {
 		f.Add([]byte(seed))
 	}
+
 	home := f.TempDir()
 	path := filepath.Join(home, configFile)
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if err := os.WriteFile(path, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
+
 		c, err := Load(home)
 		if err != nil {
 			if !errors.Is(err, ErrConfig) || ExitCode(err) != ExitConfig || strings.TrimSpace(err.Error()) == "" {
@@ -32,6 +34,7 @@ func FuzzConfig(f *testing.F) {
 			}
 			return
 		}
+
 		if err := c.Validate(); err != nil {
 			t.Fatalf("%q was taken, and is not valid: %v", text, err)
 		}
@@ -48,11 +51,13 @@ func FuzzGenesis(f *testing.F) {
 	} {
 		f.Add([]byte(seed))
 	}
+
 	path := filepath.Join(f.TempDir(), genesisFile)
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if err := os.WriteFile(path, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
+
 		g, err := readGenesis(path)
 		if err != nil {
 			if !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), genesisFile) {
@@ -60,6 +65,7 @@ func FuzzGenesis(f *testing.F) {
 			}
 			return
 		}
+
 		p := g.Params
 		if window := time.Duration(p.WindowNs); window < time.Second || window > 24*time.Hour {
 			t.Fatalf("%q: window %v", text, window)

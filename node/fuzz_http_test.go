@@ -51,10 +51,12 @@ func methods() (all []protoreflect.MethodDescriptor) {
 func request(method protoreflect.MethodDescriptor, codec, wrap uint8, body []byte) (*http.Request, error) {
 	kind := contentTypes[int(codec)%len(contentTypes)]
 	encoding := ""
+
 	switch wrap % 4 {
 	case 1: // an envelope, as streams have it
 		head := binary.BigEndian.AppendUint32([]byte{0}, uint32(len(body)))
 		body = append(head, body...)
+
 	case 2:
 		var b bytes.Buffer
 		z := gzip.NewWriter(&b)
@@ -63,18 +65,22 @@ func request(method protoreflect.MethodDescriptor, codec, wrap uint8, body []byt
 			return nil, err
 		}
 		body, encoding = b.Bytes(), "gzip"
+
 	case 3: // said to be compressed
 		encoding = "gzip"
 	}
+
 	path := fmt.Sprintf("/%s/%s", method.Parent().FullName(), method.Name())
 	r, err := http.NewRequest(http.MethodPost, path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
+
 	r.Header.Set("Content-Type", kind)
 	if encoding != "" {
 		r.Header.Set("Content-Encoding", encoding)
 	}
+
 	return r, nil
 }
 
@@ -105,19 +111,23 @@ func broken(res *http.Response, answer []byte) string {
 	isMalformed := func(text string) bool {
 		return slices.ContainsFunc(malformed, func(m string) bool { return strings.Contains(text, m) })
 	}
+
 	if res.StatusCode >= 500 && res.StatusCode != http.StatusNotImplemented {
 		return "a 5xx"
 	}
+
 	for _, h := range []http.Header{res.Header, res.Trailer} {
 		if s := h.Get("Grpc-Status"); (s == "13" || s == "2") && !isMalformed(h.Get("Grpc-Message")) {
 			return "gRPC status " + s + ": " + h.Get("Grpc-Message")
 		}
 	}
+
 	for _, code := range []string{`"code":"internal"`, `"code":"unknown"`} {
 		if bytes.Contains(answer, []byte(code)) && !isMalformed(string(answer)) {
 			return code
 		}
 	}
+
 	return ""
 }
 
@@ -140,6 +150,7 @@ func FuzzHTTPBodies(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+
 	for i, seed := range []proto.Message{
 		&apiv1.SubmitRequest{Txs: [][]byte{tx, []byte("k=v")}, Wait: apiv1.Wait_WAIT_RESULT,
 			Timeout: durationpb.New(time.Second)},
@@ -157,11 +168,13 @@ func FuzzHTTPBodies(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
+
 		for codec := range contentTypes {
 			f.Add(uint8(i), uint8(codec), uint8(codec), text)
 			f.Add(uint8(i), uint8(codec), uint8(codec+1), wire)
 		}
 	}
+
 	for i := range all {
 		f.Add(uint8(i), uint8(0), uint8(0), []byte(`{"`))
 		f.Add(uint8(i), uint8(1), uint8(0), []byte{0xff})
@@ -173,14 +186,18 @@ func FuzzHTTPBodies(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		limit := 20 * time.Second
 		if method.IsStreamingServer() {
 			limit = 20 * time.Millisecond // a stream that was accepted has no end
 		}
+
 		ctx, cancel := context.WithTimeout(t.Context(), limit)
 		defer cancel()
+
 		r = r.WithContext(ctx)
 		r.URL.Scheme, r.URL.Host = "http", strings.TrimPrefix(base, "http://")
+
 		res, err := client.Do(r)
 		if err != nil {
 			if !(method.IsStreamingServer() && errors.Is(err, context.DeadlineExceeded)) {
@@ -193,6 +210,7 @@ func FuzzHTTPBodies(f *testing.F) {
 				t.Fatalf("%s: %s: %s\n%.500q", method.FullName(), res.Status, problem, answer)
 			}
 		}
+
 		if now := incarnations(tree.Tree()); now != before {
 			t.Fatalf("%s changed the tree from\n%s\nto\n%s", method.FullName(), before, now)
 		}

@@ -62,28 +62,38 @@ func (g Genesis) chainStarted() (*logv1.ChainStarted, error) {
 		return nil, fmt.Errorf("%w: %s: %s: %s", ErrConfig, genesisFile, key, fmt.Sprintf(format, args...))
 	}
 	window, err := time.ParseDuration(g.Limits.Window)
+
 	switch l := g.Limits; {
 	case g.ChainID == "" || len(g.ChainID) > MaxChainID:
 		return bad("chain_id", "%d bytes, want 1 to %d", len(g.ChainID), MaxChainID)
+
 	case g.GenesisTime.IsZero():
 		return bad("genesis_time", "missing")
+
 	case g.InitialHeight == 0:
 		return bad("initial_height", "0, want at least 1")
+
 	case err != nil:
 		return bad("limits.window", "%v", err)
+
 	case window < time.Second || window > 24*time.Hour:
 		return bad("limits.window", "%v, want 1s to 24h", window)
+
 	case len(g.GovernanceKey) != 0 && len(g.GovernanceKey) != ed25519.PublicKeySize:
 		return bad("governance_key", "%d bytes, want %d: an ed25519 public key in base64", len(g.GovernanceKey),
 			ed25519.PublicKeySize)
+
 	case l.MaxTxBytes == 0 || l.MaxTxBytes > engines.MaxTxBytes:
 		return bad("limits.max_tx_bytes", "%d, want 1 to %d", l.MaxTxBytes, engines.MaxTxBytes)
+
 	case l.MaxTxOps == 0:
 		return bad("limits.max_tx_ops", "0, want at least 1")
+
 	case l.MaxBlockBytes < l.MaxTxBytes || l.MaxBlockBytes > engines.MaxTxBytes:
 		return bad("limits.max_block_bytes", "%d, want max_tx_bytes (%d) to %d", l.MaxBlockBytes, l.MaxTxBytes,
 			engines.MaxTxBytes)
 	}
+
 	return &logv1.ChainStarted{
 		ChainId: g.ChainID, InitialHeight: g.InitialHeight, GenesisTimeNs: g.GenesisTime.UnixNano(),
 		Params: &logv1.Params{
@@ -119,6 +129,7 @@ func parseGenesis(path string) (g Genesis, err error) {
 	if err != nil {
 		return g, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
+
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&g); err != nil {
@@ -127,5 +138,6 @@ func parseGenesis(path string) (g Genesis, err error) {
 	if d.More() {
 		return g, fmt.Errorf("%w: %s: something follows the genesis at byte %d", ErrConfig, path, d.InputOffset())
 	}
+
 	return g, nil
 }

@@ -60,8 +60,10 @@ func Init(home string, o InitOptions) (Genesis, error) {
 		rand.Read(b[:])
 		o.ChainID = "coppice-" + hex.EncodeToString(b[:])
 	}
+
 	g := NewGenesis(o.ChainID, time.Now())
 	g.GovernanceKey = o.GovernanceKey
+
 	if known {
 		imported, err := importedGenesis(o)
 		if err != nil {
@@ -69,20 +71,24 @@ func Init(home string, o InitOptions) (Genesis, error) {
 		}
 		g = imported
 	}
+
 	if o.Genesis != nil {
 		g = *o.Genesis
 	}
 	if _, err := g.chainStarted(); err != nil {
 		return g, err
 	}
+
 	var bad problems
 	s := newSettings()
+
 	for _, a := range append([]Assignment{{"profile", string(o.Profile), "--profile"},
 		{"listen", o.Listen, "--listen"}}, o.Set...) {
 		if a.Value != "" || a.Flag == "--set" {
 			s.set(Origin{Layer: LayerFlag, Name: a.Flag}, a.Key, a.Value, &bad)
 		}
 	}
+
 	s, err := s.checked(bad)
 	if err != nil {
 		return g, err
@@ -93,15 +99,18 @@ func Init(home string, o InitOptions) (Genesis, error) {
 	if _, err := os.Stat(filepath.Join(home, formatFile)); err == nil {
 		return g, fmt.Errorf("%w: %s is a home already", ErrConfig, home)
 	}
+
 	if s.Config.Consensus.Kind == CometBFT {
 		if err := initComet(home, g, s.Config, o.Comet); err != nil {
 			return g, err
 		}
 	}
+
 	genesis, err := json.MarshalIndent(g, "", "  ")
 	if err != nil {
 		return g, err
 	}
+
 	for _, f := range []struct {
 		name string
 		data []byte
@@ -117,6 +126,7 @@ func Init(home string, o InitOptions) (Genesis, error) {
 			return g, fmt.Errorf("%w: %w", ErrConfig, err)
 		}
 	}
+
 	return g, syncDir(home)
 }
 
@@ -155,6 +165,7 @@ func lockHome(home string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
+
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
@@ -165,8 +176,10 @@ func lockHome(home string) (*os.File, error) {
 			}
 			return nil, fmt.Errorf("%w: %s has %s", ErrHomeInUse, who, home)
 		}
+
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
+
 	return f, nil
 }
 
@@ -180,6 +193,7 @@ func readToken(path string) (string, error) {
 	if len(token) < 20 {
 		return "", fmt.Errorf("%w: %s: %d characters, want at least 20", ErrConfig, path, len(token))
 	}
+
 	return token, nil
 }
 

@@ -66,6 +66,7 @@ func (n *Node) whyDown() string {
 	if p, busy := n.Progress(); busy && why != "" {
 		why = p.String() + "; " + why
 	}
+
 	return why
 }
 
@@ -75,21 +76,26 @@ func down(t supervisor.Tree) string {
 		if t.LastExit != nil {
 			why += fmt.Sprintf(", after: %v", t.LastExit)
 		}
+
 		for _, c := range t.Children { // the place below that it waits for says more
 			if c.State == supervisor.Starting || c.State == supervisor.Restarting {
 				return down(c)
 			}
 		}
+
 		return why
 	}
+
 	if t.Kind == supervisor.DynamicKind {
 		return ""
 	}
+
 	for _, c := range t.Children {
 		if why := down(c); why != "" {
 			return why
 		}
 	}
+
 	return ""
 }
 
@@ -108,11 +114,13 @@ const takeFault = 2 * time.Second
 func (h hostView) Kill(ctx context.Context, k api.Kill) (api.Killed, error) {
 	take, cancel := context.WithTimeout(ctx, takeFault)
 	defer cancel()
+
 	for {
 		target, err := h.find(k.Path)
 		if err != nil {
 			return api.Killed{}, err
 		}
+
 		killed, err := h.strike(take, target, k)
 		if err == nil || target.Path == k.Path || take.Err() != nil ||
 			errors.Is(err, api.ErrHow) && !errors.Is(err, supervisor.ErrNotInjectable) {
@@ -130,34 +138,43 @@ func (h hostView) strike(take context.Context, target supervisor.Tree, k api.Kil
 			return killed, fmt.Errorf("%w: %s is a supervisor: stop it", api.ErrHow, target.Path)
 		}
 	}
+
 	fault := supervisor.Fault{Name: strings.ToLower(strings.TrimPrefix(k.How.String(), "HOW_"))}
+
 	switch k.How {
 	case apiv1.How_HOW_ERROR:
 		return killed, h.kill(target.Path)
+
 	case apiv1.How_HOW_STOP:
 		if !supervises {
 			return killed, fmt.Errorf("%w: %s is no supervisor", api.ErrHow, target.Path)
 		}
 		return killed, h.kill(target.Path)
+
 	case apiv1.How_HOW_PANIC:
 		fault.Do = func(context.Context) { panic(errByHand) }
+
 	case apiv1.How_HOW_GOEXIT:
 		fault.Do = func(context.Context) { runtime.Goexit() }
+
 	case apiv1.How_HOW_HANG:
 		release := k.ReleaseAfter
 		if release <= 0 {
 			release = defaultRelease
 		}
 		fault.Do = func(context.Context) { <-time.After(release) } // deaf to its context: that is the fault
+
 	default:
 		return killed, fmt.Errorf("%w: %v", api.ErrHow, k.How)
 	}
+
 	if err := h.n.host.Inject(take, target.Path, fault); err != nil {
 		return killed, wireKill(target.Path, err)
 	}
 	if k.How == apiv1.How_HOW_HANG {
 		return killed, h.kill(target.Path)
 	}
+
 	return killed, nil
 }
 
@@ -167,12 +184,16 @@ func wireKill(path string, err error) error {
 	switch {
 	case err == nil:
 		return nil
+
 	case errors.Is(err, supervisor.ErrNotFound):
 		return fmt.Errorf("%w: %s: %w", api.ErrNoPath, path, err)
+
 	case errors.Is(err, supervisor.ErrNotInjectable) && errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%w: %s: %w", api.ErrHow, path, err)
+
 	case errors.Is(err, supervisor.ErrNotInjectable): // it is ending
 		return fmt.Errorf("%w: %s: %w", api.ErrNotRunning, path, err)
+
 	case errors.Is(err, supervisor.ErrNotRunning):
 		return fmt.Errorf("%w: %s: %w", api.ErrNotRunning, path, err)
 	}
@@ -191,11 +212,13 @@ func (h hostView) find(path string) (supervisor.Tree, error) {
 	if !any {
 		return at, nil
 	}
+
 	for _, c := range at.Children {
 		if c.State == supervisor.Running {
 			return c, nil
 		}
 	}
+
 	return at, fmt.Errorf("%w: nothing lives in %q", api.ErrNoPath, dir)
 }
 
@@ -207,14 +230,17 @@ func (p Place) proto(parent string) *apiv1.Child {
 	if parent != "" {
 		path = parent + "/" + p.ID
 	}
+
 	below := path
 	if p.ID == "host" && parent == "" {
 		below = "" // paths begin below the host
 	}
+
 	c := &apiv1.Child{
 		Path: path, Id: p.ID, Type: apiv1.ChildType_CHILD_TYPE_WORKER,
 		Spec: &apiv1.ChildSpec{Restart: apiv1.Restart(p.Restart) + 1, Significant: p.Significant, Note: p.Note},
 	}
+
 	if p.supervises() {
 		c.Type = apiv1.ChildType_CHILD_TYPE_SUPERVISOR
 		c.Spec.MaxRestarts = uint32(p.Intensity.Max)
@@ -225,12 +251,15 @@ func (p Place) proto(parent string) *apiv1.Child {
 			supervisor.RestForOne: apiv1.Strategy_STRATEGY_REST_FOR_ONE,
 			supervisor.OneForAll:  apiv1.Strategy_STRATEGY_ONE_FOR_ALL,
 		}[p.Strategy]
+
 		if p.Dynamic {
 			c.Spec.Strategy = apiv1.Strategy_STRATEGY_DYNAMIC
 		}
 	}
+
 	for _, child := range p.Children {
 		c.Children = append(c.Children, child.proto(below))
 	}
+
 	return c
 }

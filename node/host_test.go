@@ -35,6 +35,7 @@ func TestAChildThatIsEndingIsNotRunning(t *testing.T) {
 	require.NoError(t, err)
 	h := driveHome(t, home, WithEngine(slow))
 	defer h.close()
+
 	const path = "coppice/node/engines/slow"
 	require.NoError(t, h.Supervisor().Kill(path, errors.New("cut")))
 	<-told
@@ -45,6 +46,7 @@ func TestAChildThatIsEndingIsNotRunning(t *testing.T) {
 	suptest.Wait(t, h.rec, 2, func(e supervisor.ChildStarted) bool { return e.Subject() == path })
 	short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
+
 	_, err = hostView{h.Node}.Kill(short, api.Kill{Path: path, How: apiv1.How_HOW_PANIC})
 	require.ErrorIs(t, err, api.ErrHow, "it never takes one")
 }

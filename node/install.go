@@ -46,6 +46,7 @@ func installedAt(l *eventlog.Log, m snapshots.Manifest) (at uint64, err error) {
 		return 0, err
 	}
 	defer cur.Close()
+
 	for {
 		e, ok, err := cur.TryNext()
 		if err != nil || !ok {
@@ -103,6 +104,7 @@ func (h *stoppedHome) install(ctx context.Context, id string, progress func(done
 	if err = errors.Join(err, l.Close()); err != nil {
 		return m, err
 	}
+
 	return m, h.settle()
 }
 
@@ -124,15 +126,18 @@ func (h *stoppedHome) ahead(m snapshots.Manifest) error {
 		return err
 	}
 	defer l.Close()
+
 	last, err := lastCommitted(l)
 	if err != nil || !last.Started() {
 		return err
 	}
+
 	if last.ChainID != m.ChainID || last.Period > m.Period || last.Period == m.Period && last.Height >= m.Height {
 		return fmt.Errorf("%w: snapshot %s is of %s at height %d (period %d), the log has %s at height %d (period "+
 			"%d) already, want one that is ahead",
 			ErrConfig, m.ID, m.ChainID, m.Height, m.Period, last.ChainID, last.Height, last.Period)
 	}
+
 	return nil
 }
 
@@ -143,30 +148,37 @@ func lastCommitted(l *eventlog.Log) (s engines.ChainState, err error) {
 		return s, err
 	}
 	defer cur.Close()
+
 	for {
 		e, ok, err := cur.TryNext()
 		if err != nil || !ok {
 			return s, err
 		}
+
 		switch e.Kind {
 		case engines.KindChainStarted, engines.KindBlockCommitted, engines.KindSnapshotInstalled, engines.KindBase:
 		default:
 			continue
 		}
+
 		e.Data = bytes.Clone(e.Data)
 		m, err := engines.DecodeRecord(e)
 		if err != nil {
 			return s, fmt.Errorf("%w: %w", ErrDamage, err)
 		}
+
 		switch m := m.(type) {
 		case *logv1.ChainStarted:
 			s = engines.ChainState{ChainID: m.ChainId, Period: m.Period, Index: e.Index}
+
 		case *logv1.BlockCommitted:
 			s = engines.ChainState{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash,
 				Index: e.Index}
+
 		case *logv1.SnapshotInstalled:
 			s = engines.ChainState{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash,
 				Index: e.Index}
+
 		case *logv1.Base:
 			s = engines.ChainState{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash,
 				Index: e.Index}
@@ -207,9 +219,11 @@ func settleInstall(disk vfs.FS, home string, log logSource, verified string) err
 	if err != nil {
 		return err
 	}
+
 	var rec *logv1.SnapshotInstalled
 	var at uint64
 	var id [16]byte
+
 	if l != nil {
 		rec, at, err = installedSince(l, in.from)
 		id = l.ID()
@@ -217,16 +231,20 @@ func settleInstall(disk vfs.FS, home string, log logSource, verified string) err
 			return err
 		}
 	}
+
 	dir := snapshots.Dir{FS: disk, Path: SnapshotDir(home)}
+
 	if rec == nil {
 		err = forgetInstall(dir, in.id)
 	} else {
 		err = completeInstall(dir, home, in.id, rec, snapshots.Installing{State: StateDir(home), LogID: id, Index: at,
 			Verified: in.id == verified})
 	}
+
 	if err != nil {
 		return err
 	}
+
 	return removeInstalling(disk, home)
 }
 
@@ -235,13 +253,16 @@ func completeInstall(dir snapshots.Dir, home, id string, rec *logv1.SnapshotInst
 	if err == nil && !installs(rec, m) {
 		err = fmt.Errorf("record %d installed another one, of height %d", in.Index, rec.Height)
 	}
+
 	if err != nil {
 		return fmt.Errorf("%w: %s names a snapshot that was about to be installed: %w", ErrDamage,
 			installingPath(home), err)
 	}
+
 	if _, err := dir.Install(context.Background(), m.ID, in); err != nil {
 		return err
 	}
+
 	return snapshots.Discard(dir.FS, in.State)
 }
 
@@ -276,11 +297,14 @@ func readInstalling(disk vfs.FS, home string) (in installing, err error) {
 	if len(words) == 2 {
 		in.from, err = strconv.ParseUint(words[1], 10, 64)
 	}
+
 	if len(words) < 1 || len(words) > 2 || err != nil {
 		return in, fmt.Errorf("%w: %s: %q, want the id of a snapshot, and the number of a record", ErrDamage,
 			installingPath(home), text)
 	}
+
 	in.id = words[0]
+
 	return in, nil
 }
 
@@ -309,6 +333,7 @@ func installedSince(l *eventlog.Log, from uint64) (rec *logv1.SnapshotInstalled,
 		return nil, 0, err
 	}
 	defer cur.Close()
+
 	for {
 		e, ok, err := cur.TryNext()
 		if err != nil || !ok {
@@ -317,11 +342,13 @@ func installedSince(l *eventlog.Log, from uint64) (rec *logv1.SnapshotInstalled,
 		if e.Kind != engines.KindSnapshotInstalled {
 			continue
 		}
+
 		e.Data = bytes.Clone(e.Data)
 		m, err := engines.DecodeRecord(e)
 		if err != nil {
 			return nil, 0, fmt.Errorf("%w: %w", ErrDamage, err)
 		}
+
 		rec, at = m.(*logv1.SnapshotInstalled), e.Index
 	}
 }

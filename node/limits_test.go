@@ -65,6 +65,7 @@ func open(t *testing.T, home string, opts ...node.Option) *rig {
 	r.addr, err = r.Addr(t.Context())
 	require.NoError(t, err)
 	r.rec.Settle(t, r.Supervisor())
+
 	return r
 }
 
@@ -98,6 +99,7 @@ func TestShippedLimits(t *testing.T) {
 		mempool      = transactions + "/mempool"
 		engs         = core + "/engines"
 	)
+
 	times := func(n int, each ...string) (all [][]string) {
 		for range n {
 			all = append(all, append([]string{}, each...))
@@ -148,6 +150,7 @@ func TestShippedLimits(t *testing.T) {
 					if last && tc.ends {
 						break
 					}
+
 					// What was killed, or what replaced it, is there again. What restarts a single
 					// agent or worker is a new start of the supervisor above it.
 					suptest.After(t, r.rec, mark, 1, func(e supervisor.ChildStarted) bool {
@@ -156,10 +159,12 @@ func TestShippedLimits(t *testing.T) {
 					r.rec.Settle(t, r.Supervisor())
 					require.Equal(t, want, r.gaveUp(mark), "kill %d of %s", i+1, path)
 				}
+
 				if !tc.ends {
 					r.close(t)
 					return
 				}
+
 				err := <-r.ended
 				require.ErrorIs(t, err, node.ErrGaveUp)
 				require.Equal(t, node.ExitGaveUp, node.ExitCode(err))
@@ -175,6 +180,7 @@ func (r *rig) living(t *testing.T, path string) string {
 	if !any {
 		return path
 	}
+
 	if strings.HasSuffix(dir, "/filters") {
 		sub, err := r.Bus().SubscribeWait(t.Context(), everyRecord, dropOldest)
 		require.NoError(t, err)
@@ -187,6 +193,7 @@ func (r *rig) living(t *testing.T, path string) string {
 		_, err = c.Submit(t.Context(), engines.NewTx("kv", body, time.Minute))
 		require.NoError(t, err)
 	}
+
 	found := ""
 	require.Eventually(t, func() bool {
 		tree, _ := r.Supervisor().Tree().Find(dir)
@@ -198,5 +205,6 @@ func (r *rig) living(t *testing.T, path string) string {
 		}
 		return false
 	}, 10*time.Second, time.Millisecond)
+
 	return found
 }

@@ -27,11 +27,13 @@ func (n *Node) Reload() error {
 	if n.config.TLS.Cert == "" {
 		return nil
 	}
+
 	cert, err := tls.LoadX509KeyPair(n.inHome(n.config.TLS.Cert), n.inHome(n.config.TLS.Key))
 	if err != nil {
 		return fmt.Errorf("%w: tls.cert %s, tls.key %s: %w", ErrConfig, n.inHome(n.config.TLS.Cert),
 			n.inHome(n.config.TLS.Key), err)
 	}
+
 	n.certificate.Store(&cert)
 	return nil
 }
@@ -55,10 +57,12 @@ func (n *Node) guarded(h http.Handler) http.Handler {
 	if loopback(host) {
 		return h
 	}
+
 	tokens := []string{n.token}
 	if n.submitToken != "" {
 		tokens = append(tokens, n.submitToken)
 	}
+
 	return api.Guard(h, tokens, "/healthz", "/readyz")
 }
 
@@ -68,10 +72,12 @@ func (n *Node) nodeFile(addr string) api.NodeFile {
 	if host, port, err := net.SplitHostPort(addr); err == nil && net.ParseIP(host).IsUnspecified() {
 		f.Address = net.JoinHostPort("localhost", port) // of either version of the protocol
 	}
+
 	if n.config.TLS.Cert != "" {
 		f.Address = "https://" + f.Address
 		f.Certificate = n.inHome(n.config.TLS.Cert)
 	}
+
 	return f
 }
 

@@ -26,6 +26,7 @@ func listening(t *testing.T, narrow func(*bounds)) *hand {
 		narrow(&n.bounds)
 	})
 	t.Cleanup(h.close)
+
 	return h
 }
 
@@ -53,6 +54,7 @@ func (h *hand) healthy() {
 func TestThousandsOfIdleConnectionsKeepNobodyOut(t *testing.T) {
 	const most, flood = 50, 500
 	h := listening(t, func(b *bounds) { b.conns = most })
+
 	conns := make([]net.Conn, flood)
 	for i := range conns {
 		conns[i] = h.dial()
@@ -64,19 +66,24 @@ func TestThousandsOfIdleConnectionsKeepNobodyOut(t *testing.T) {
 			_, err := bufio.NewReader(conns[i]).ReadString('\n')
 			require.NoError(t, err)
 		}
+
 		if i%100 == 0 {
 			h.healthy()
 		}
 	}
+
 	h.healthy()
+
 	for _, c := range conns[:flood-2*most] { // closed for room, each of them
 		_, err := io.Copy(io.Discard, c)
 		if err != nil {
 			require.ErrorContains(t, err, "reset")
 		}
 	}
+
 	c := client.New(*h.address.Load())
 	defer c.CloseIdle()
+
 	_, err := c.Tree(t.Context())
 	require.NoError(t, err)
 }
@@ -108,6 +115,7 @@ func TestAdminAnswersWhileRequestsFillTheNode(t *testing.T) {
 	h := listening(t, func(b *bounds) { b.work.MaxRequests = 3 })
 	const head = "POST /coppice.api.v1.NodeService/Submit HTTP/1.1\r\nHost: x\r\nContent-Type: " +
 		"application/json\r\nContent-Length: 100\r\n\r\n{"
+
 	full := ""
 	for !strings.Contains(full, "too many requests at once") { // three are inside
 		fmt.Fprint(h.dial(), head)
@@ -121,9 +129,11 @@ func TestAdminAnswersWhileRequestsFillTheNode(t *testing.T) {
 		require.NoError(t, conn.Close())
 		full = string(b)
 	}
+
 	h.healthy()
 	c := client.New(*h.address.Load(), client.WithToken(h.token))
 	defer c.CloseIdle()
+
 	_, err := c.Tree(t.Context())
 	require.NoError(t, err)
 }
@@ -133,6 +143,7 @@ func TestAdminAnswersWhileRequestsFillTheNode(t *testing.T) {
 func TestBodiesThatNeverComeKeepNobodyOut(t *testing.T) {
 	const most = 200
 	h := listening(t, func(b *bounds) { *b = newBounds(most) })
+
 	for _, path := range []string{"/coppice.api.v1.NodeService/Submit", "/healthz", "/metrics", "/events"} {
 		for range most * 5 / 2 {
 			fmt.Fprintf(h.dial(), "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: "+
@@ -140,8 +151,10 @@ func TestBodiesThatNeverComeKeepNobodyOut(t *testing.T) {
 		}
 		h.healthy()
 	}
+
 	c := client.New(*h.address.Load(), client.WithToken(h.token))
 	defer c.CloseIdle()
+
 	_, err := c.Tree(t.Context())
 	require.NoError(t, err)
 }
@@ -153,6 +166,7 @@ func TestTooFewFilesAreRefused(t *testing.T) {
 	require.ErrorIs(t, err, ErrConfig)
 	require.ErrorContains(t, err, "this process may open 24 files, want at least 512: raise the limit (ulimit -n, "+
 		"LimitNOFILE=)")
+
 	for files, want := range map[uint64]int{512: 320, 1024: 832, 1 << 20: 4096, 1<<64 - 1: 4096} {
 		conns, err := connsFor(files)
 		require.NoError(t, err)

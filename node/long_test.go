@@ -40,6 +40,7 @@ func longLog(t *testing.T, home string, n int) {
 		for _, m := range m {
 			var r eventlog.Record
 			var err error
+
 			switch m := m.(type) {
 			case *logv1.ChainStarted:
 				r, err = engines.NewRecord(m)
@@ -50,20 +51,24 @@ func longLog(t *testing.T, home string, n int) {
 			case *logv1.BlockCommitted:
 				r, err = engines.NewRecord(m)
 			}
+
 			require.NoError(t, err)
 			recs = append(recs, r)
 		}
+
 		index, err := l.AppendNoSync(context.Background(), recs...)
 		require.NoError(t, err)
 		return index
 	}
 	require.NoError(t, db.StartChain(add(genesis), genesis))
 	clock := time.Unix(0, genesis.GenesisTimeNs)
+
 	for done := 0; done < n; done += longBlock {
 		clock = clock.Add(time.Second)
 		s := db.State()
 		b := engines.Block{ChainID: s.ChainID, Period: s.Period, Height: s.Next(), Time: clock}
 		launched := make([]any, longBlock)
+
 		for i := range longBlock {
 			body, err := kv.Encode(kv.Put(fmt.Appendf(nil, "key%d", (done+i)%1_000_000),
 				fmt.Appendf(nil, "value of transaction %d", done+i)))
@@ -74,11 +79,13 @@ func longLog(t *testing.T, home string, n int) {
 			b.Txs = append(b.Txs, raw)
 			launched[i] = &logv1.TxLaunched{Tx: raw, ReceivedNs: clock.UnixNano()}
 		}
+
 		add(launched...)
 		b.Hash = b.ContentHash()
 		decided := add(b.Record())
 		_, err := db.Begin(b)
 		require.NoError(t, err)
+
 		for i := range longBlock {
 			v := engines.Version{Period: b.Period, Height: b.Height, Index: uint32(i)}
 			require.NoError(t, db.Finish(v, []*logv1.Change{{
@@ -86,6 +93,7 @@ func longLog(t *testing.T, home string, n int) {
 				Value: fmt.Appendf(nil, "value of transaction %d", done+i),
 			}}, &logv1.TxResult{}))
 		}
+
 		staged, err := db.Seal()
 		require.NoError(t, err)
 		rec := &logv1.BlockCommitted{
@@ -94,6 +102,7 @@ func longLog(t *testing.T, home string, n int) {
 		}
 		require.NoError(t, db.Commit(add(rec), rec))
 	}
+
 	require.NoError(t, db.Close())
 	require.NoError(t, l.Close())
 }
@@ -117,7 +126,9 @@ func TestALongLogStartsInBoundedMemory(t *testing.T) {
 	if err != nil || n == 0 {
 		n, home, step = 20_000, t.TempDir(), "nothing"
 	}
+
 	began := time.Now()
+
 	if _, err := os.Stat(LogDir(home)); err != nil {
 		_, err := Init(home, InitOptions{ChainID: "long", Listen: "127.0.0.1:0",
 			Set: []Assignment{{Key: "snapshots.every_bytes", Value: "0", Flag: "--set"}}})
@@ -125,27 +136,33 @@ func TestALongLogStartsInBoundedMemory(t *testing.T) {
 		longLog(t, home, n)
 		t.Logf("made: %d transactions in %v", n, time.Since(began))
 	}
+
 	runtime.GC()
 	began = time.Now()
+
 	switch step {
 	case "make":
 		m, _, err := CreateSnapshot(t.Context(), home, SnapshotOptions{Program: "test"})
 		require.NoError(t, err)
 		t.Logf("snapshot of %d MiB in %v", m.Bytes>>20, time.Since(began))
 		return
+
 	case "verify":
 		v, err := Verify(t.Context(), home, VerifyOptions{})
 		require.NoError(t, err)
 		t.Logf("verified: log %v, state %v, replay of %d transactions %v (%.0f/s); peak %d MiB",
 			v.LogTook, v.StateTook, v.Txs, v.ReplayTook, float64(v.Txs)/v.ReplayTook.Seconds(), peakMiB())
 		return
+
 	case "snapshot":
 		_, err := RestoreSnapshot(t.Context(), home, "", nil)
 		require.NoError(t, err)
 		t.Logf("snapshot restored in %v", time.Since(began))
+
 	case "nothing":
 		require.NoError(t, os.RemoveAll(StateDir(home)))
 	}
+
 	c, err := Load(home)
 	require.NoError(t, err)
 	began = time.Now()
@@ -163,11 +180,13 @@ func TestALongLogStartsInBoundedMemory(t *testing.T) {
 	go func() { ended <- node.Run(ctx) }()
 	_, err = node.Addr(t.Context())
 	require.NoError(t, err)
+
 	select { // however long it takes
 	case <-up:
 	case err := <-ended:
 		t.Fatal(err)
 	}
+
 	took := time.Since(began)
 	state, err := storage.NewClient(node.core.Load().dir).State(t.Context())
 	require.NoError(t, err)
@@ -175,11 +194,13 @@ func TestALongLogStartsInBoundedMemory(t *testing.T) {
 	stop()
 	require.NoError(t, <-ended)
 	close(told)
+
 	for p := range told {
 		if p.Done == p.Total {
 			t.Log(p)
 		}
 	}
+
 	t.Logf("start with %s: %d transactions in %v (%.0f/s); peak %d MiB", step, n, took,
 		float64(n)/took.Seconds(), peakMiB())
 }
@@ -195,12 +216,14 @@ func TestWhatReadsTheLogHasNoStartTimeout(t *testing.T) {
 	n, err := New(home, c, WithDriver(byHand{}))
 	require.NoError(t, err)
 	defer func() { require.NoError(t, n.Close()) }()
+
 	children, err := n.buildNode()
 	require.NoError(t, err)
 	children = append(children, n.buildTransactions(n.core.Load())...)
 	pool, err := n.buildMempool(n.core.Load())
 	require.NoError(t, err)
 	found := 0
+
 	for _, c := range append(children, pool...) {
 		switch c.ID {
 		case "logger", "storage", "ordering", "pool":
@@ -208,5 +231,6 @@ func TestWhatReadsTheLogHasNoStartTimeout(t *testing.T) {
 			require.Equal(t, supervisor.Infinity, c.StartTimeout, c.ID)
 		}
 	}
+
 	require.Equal(t, 4, found)
 }

@@ -135,12 +135,15 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 		home: home, config: c, version: "unknown", log: zap.NewNop(), started: time.Now(),
 		backends: map[string]engines.Backend{}, up: make(chan struct{}), retainEvery: retainEvery, now: time.Now,
 	}
+
 	for _, b := range []engines.Backend{kv.New(), kvstore.New()} {
 		n.backends[b.Name()] = b
 	}
+
 	for _, o := range opts {
 		o(n)
 	}
+
 	n.snaps, n.progress.log = newSnapshotter(n), n.log
 	err := errors.Join(c.Validate(), checkFormat(home))
 	if err != nil {
@@ -162,24 +165,30 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 	if n.driver == nil && c.Consensus.Kind == CometBFT {
 		n.sync = newStateSync(n)
 	}
+
 	n.plan = Plan(c.Profile, n.engineIDs())
+
 	if n.sync != nil {
 		n.plan = n.plan.withCometBFT(c.Profile)
 		if n.driver, err = n.cometDriver(); err != nil {
 			return nil, err
 		}
 	}
+
 	if n.driver == nil {
 		if err := soloOnly(home); err != nil {
 			return nil, err
 		}
 		n.driver = solo.Solo{MaxTxs: c.Consensus.MaxTxs, EmptyEvery: time.Duration(c.Consensus.EmptyEvery), Now: n.now}
 	}
+
 	n.gate = api.NewGate(n.whyDown)
+
 	if n.bus, err = pubsub.New[engines.Event](
 		pubsub.Options{Intensity: n.plan.find("coppice/pubsub").Intensity}); err != nil {
 		return nil, err
 	}
+
 	n.news = events.New(events.Options{Bus: n.bus, Log: n.eventLog, Streams: streamsOf(n.bounds.conns)})
 	n.trees = &treemetrics.Metrics{}
 	n.meter = metrics.New(n.sources())
@@ -187,21 +196,25 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 	if n.lock, err = lockHome(home); err != nil {
 		return nil, err
 	}
+
 	if n.table, err = n.openTable(); err != nil { // the first that writes below the home
 		if err = classify(err); errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) {
 			err = fmt.Errorf("%w: %w", ErrConfig, err)
 		}
 		return nil, errors.Join(err, n.Close())
 	}
+
 	if err := errors.Join(stateWithoutLog(n.disk(), home),
 		settleInstall(n.disk(), home, logOnDisk(n.logDisk, home), "")); err != nil {
 		return nil, errors.Join(classify(err), n.Close())
 	}
+
 	n.files = supervisor.NewLease(n.openLog, (*eventlog.Log).Close, leaseBound)
 	n.state = supervisor.NewLease(n.openState, (*storage.DB).Close, leaseBound)
 	if n.host, err = supervisor.New(n.hostSpec()); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
+
 	return n, nil
 }
 
@@ -222,13 +235,16 @@ func (n *Node) openLog() (*eventlog.Log, error) {
 		FS: n.logDisk, SegmentSize: n.config.Log.SegmentBytes, Retention: eventlog.Retention{Bytes: keep},
 		Events: n.logNotice, Synced: n.meter.Synced,
 	})
+
 	if err != nil {
 		return nil, err
 	}
 	if err := markStarted(n.home, l.ID()); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
+
 	n.elog.Store(l)
+
 	return l, nil
 }
 
@@ -236,11 +252,13 @@ func (n *Node) openLog() (*eventlog.Log, error) {
 func (n *Node) openState() (*storage.DB, error) {
 	n.installs.Lock() // between its name and its record nobody can tell what is to come of an installation
 	defer n.installs.Unlock()
+
 	if err := settleInstall(n.disk(), n.home, func() (*eventlog.Log, func() error, error) {
 		return n.elog.Load(), func() error { return nil }, nil // the logger has started, or this would not
 	}, n.taken); err != nil {
 		return nil, err
 	}
+
 	return storage.Open(StateDir(n.home), storage.Options{
 		FS: n.stateDisk, Logger: n.log.Named("pebble").Sugar(), OnFatal: n.die, Committed: n.meter.Committed,
 	})
@@ -256,10 +274,12 @@ func (n *Node) openTable() (*inflight.Table, error) {
 	if was.Ignored != "" {
 		n.log.Warn("marks of the process before do not count", zap.String("reason", was.Ignored))
 	}
+
 	for _, f := range was.Died {
 		n.log.Warn("transaction was executing when the process before died", zap.Stringer("transaction", f.ID),
 			zap.Bool("placed", f.Placed))
 	}
+
 	return t, nil
 }
 
@@ -291,12 +311,15 @@ func (n *Node) die(err error) {
 func (n *Node) Run(ctx context.Context) error {
 	run, end := n.doom.run(ctx)
 	defer end()
+
 	err := n.host.Serve(run)
+
 	if damage := n.doom.reason(); damage != nil {
 		err = damage
 	} else if ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx))) {
 		err = nil
 	}
+
 	return errors.Join(classify(err), n.Close())
 }
 
@@ -307,14 +330,17 @@ func (n *Node) Close() error {
 		errs = append(errs, n.files.Close(), n.state.Close())
 		n.files, n.state = nil, nil
 	}
+
 	if n.table != nil {
 		n.table.Close()
 	}
+
 	if n.lock != nil {
 		os.Remove(filepath.Join(n.home, api.NodeFileName))
 		errs = append(errs, n.lock.Close())
 		n.lock = nil
 	}
+
 	return errors.Join(errs...)
 }
 

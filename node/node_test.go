@@ -47,8 +47,10 @@ func TestSmoke(t *testing.T) {
 	require.NoError(t, err)
 	cl := client.New(addr)
 	defer cl.CloseIdle()
+
 	wctx, wcancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer wcancel()
+
 	_, err = cl.WaitReady(wctx)
 	require.NoError(t, err)
 	body, err := kv.Encode(kv.Put([]byte("k"), []byte("v")), kv.Add([]byte("n"), 1))

@@ -23,10 +23,12 @@ func (p pending) entry(e eventlog.Entry) error {
 	default:
 		return nil
 	}
+
 	m, err := engines.DecodeRecord(e)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrDamage, err)
 	}
+
 	p.record(e.Index, m)
 	return nil
 }
@@ -38,8 +40,10 @@ func (p pending) record(index uint64, m proto.Message) {
 		if id := engines.HashTx(m.Tx); p[id] == 0 {
 			p[id] = index
 		}
+
 	case *logv1.TxExpired:
 		p.end(m.Id)
+
 	case *logv1.BlockCommitted:
 		for _, r := range m.Results {
 			p.end(r.Id)

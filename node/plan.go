@@ -67,6 +67,7 @@ func (p Place) find(path string) Place {
 				break
 			}
 		}
+
 		if !found {
 			panic(fmt.Sprintf("node: the plan has no %q in %q", id, path)) // a mistake in this package
 		}
@@ -89,16 +90,20 @@ func Plan(profile Profile, engines []string) Place {
 	if profile == Strict {
 		core = none
 	}
+
 	shutdown := time.Duration(0)
 	if profile == Chaos {
 		shutdown = time.Second
 	}
+
 	worker := func(id, note string) Place { return Place{ID: id, Shutdown: shutdown, Note: note} }
 	hung := make([]Place, len(engines))
+
 	for i, id := range engines {
 		hung[i] = worker(id, "")
 		hung[i].Orphan = supervisor.Abandon
 	}
+
 	return Place{
 		ID: "host", Strategy: supervisor.OneForOne, Intensity: limit(3, 10), AutoShutdown: supervisor.AnySignificant,
 		Note: "the process",
@@ -153,6 +158,7 @@ func (p Place) withCometBFT(profile Profile) Place {
 	if profile == Chaos {
 		limit.Max = 10_000
 	}
+
 	comet := Place{
 		ID: "consensus", Orphan: supervisor.Abandon, Strategy: supervisor.RestForOne, Intensity: limit,
 		Note: "CometBFT, a process of its own",
@@ -163,6 +169,7 @@ func (p Place) withCometBFT(profile Profile) Place {
 			{ID: "feed", Note: "hands accepted transactions to CometBFT's mempool"},
 		},
 	}
+
 	return p.replace("coppice/node/engines/consensus", comet)
 }
 
@@ -179,6 +186,7 @@ func (p Place) replace(path string, by Place) Place {
 			p.Children[i] = by
 		}
 	}
+
 	return p
 }
 
@@ -206,6 +214,7 @@ func (p Place) draw(b *strings.Builder, first, rest string) {
 	b.WriteString(strings.Repeat(" ", max(2, column-len([]rune(head)))))
 	b.WriteString(p.describe())
 	b.WriteByte('\n')
+
 	for i, c := range p.Children {
 		if i == len(p.Children)-1 {
 			c.draw(b, rest+"└── ", rest+"    ")
@@ -223,6 +232,7 @@ func (p Place) describe() string {
 	case p.supervises():
 		parts = append(parts, fmt.Sprintf("%v, %s", p.Strategy, limitText(p.Intensity)))
 	}
+
 	if p.AutoShutdown != supervisor.Never {
 		parts = append(parts, fmt.Sprintf("auto_shutdown %v", p.AutoShutdown))
 	}
@@ -235,10 +245,12 @@ func (p Place) describe() string {
 	if p.Orphan != supervisor.Escalate {
 		parts = append(parts, fmt.Sprintf("orphans: %v", p.Orphan))
 	}
+
 	text := strings.Join(parts, ", ")
 	if p.Note != "" {
 		text += ": " + p.Note
 	}
+
 	return text
 }
 

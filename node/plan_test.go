@@ -22,6 +22,7 @@ func outline(b *strings.Builder, p Place, depth int) {
 	case p.supervises():
 		words = append(words, p.Strategy.String())
 	}
+
 	if p.supervises() && p.ID != "host" { // the design leaves the host's own limit open
 		if p.Intensity.Max == 0 {
 			words = append(words, "0")
@@ -29,14 +30,17 @@ func outline(b *strings.Builder, p Place, depth int) {
 			words = append(words, fmt.Sprintf("%d/%ds", p.Intensity.Max, int(p.Intensity.Period/time.Second)))
 		}
 	}
+
 	if p.ID == "host" {
 		words = append(words, "auto_shutdown="+p.AutoShutdown.String())
 	} else {
 		words = append(words, p.Restart.String())
 	}
+
 	if p.Significant {
 		words = append(words, "significant")
 	}
+
 	fmt.Fprintf(b, "%s%s\n", strings.Repeat("  ", depth), strings.Join(words, " "))
 	for _, c := range p.Children {
 		outline(b, c, depth+1)

@@ -67,10 +67,12 @@ func (s *progress) at(phase, unit string, done, total uint64) {
 	if s.cur == nil || s.cur.Phase != phase || done < s.cur.Done {
 		s.cur, s.told = &Progress{Phase: phase, Unit: unit, Began: now}, now
 	}
+
 	s.cur.Done, s.cur.Total = done, total
 	if took := now.Sub(s.cur.Began); took > 0 {
 		s.cur.Rate = float64(done) / took.Seconds()
 	}
+
 	p, long := *s.cur, s.told != s.cur.Began
 	tell := now.Sub(s.told) >= progressEvery || done >= total && long
 	if tell {
@@ -79,12 +81,16 @@ func (s *progress) at(phase, unit string, done, total uint64) {
 	if done >= total {
 		s.cur = nil
 	}
+
 	s.mu.Unlock()
+
 	if !tell {
 		return
 	}
+
 	s.log.Info(phase, zap.Uint64("done", p.Done), zap.Uint64("total", p.Total), zap.String("unit", p.Unit),
 		zap.Int("percent", p.Percent()), zap.Float64("per_second", float64(int64(p.Rate))))
+
 	for _, f := range s.tells {
 		f(p)
 	}

@@ -35,14 +35,17 @@ func checkRetain(c Config) error {
 	if c.Log.Retain == RetainAll {
 		return nil
 	}
+
 	if n, ok := c.Log.retainBytes(); c.Log.Retain != RetainSnapshot && (!ok || n < 1<<20 || n > 1<<50) {
 		return fmt.Errorf("%q: want %s, %s, or a number of bytes from %d to %d", c.Log.Retain, RetainAll,
 			RetainSnapshot, 1<<20, int64(1)<<50)
 	}
+
 	if c.Snapshots.EveryBytes == 0 {
 		return fmt.Errorf("%q: the log is only truncated behind snapshots, and none are taken: want %s, or "+
 			"snapshots.every_bytes above 0", c.Log.Retain, RetainAll)
 	}
+
 	return nil
 }
 
@@ -80,17 +83,21 @@ func (n *Node) startRetention(c *core) supervisor.StartFunc {
 			return nil, err
 		}
 		defer done()
+
 		removed, err := n.snaps.dir().Settle()
 		if err != nil {
 			return nil, err
 		}
+
 		for _, name := range removed {
 			n.log.Info("half a snapshot removed", zap.String("snapshot", name))
 		}
+
 		// one that was taken while the node was stopped, or just before it died, counts too
 		if err := n.snaps.keep(); err != nil {
 			return nil, err
 		}
+
 		// The log was replayed upon the state that is there, so the one kept aside is not needed.
 		return r, snapshots.Discard(n.disk(), StateDir(n.home))
 	}
@@ -103,6 +110,7 @@ func (r *retention) Serve(ctx context.Context) error {
 	faults := supervisor.Faults(ctx)
 	wait := r.n.retainEvery
 	backoff := r.n.retainEvery
+
 	for {
 		t := time.NewTimer(wait)
 		select {
@@ -115,6 +123,7 @@ func (r *retention) Serve(ctx context.Context) error {
 			continue
 		case <-t.C:
 		}
+
 		switch err := r.round(ctx); {
 		case err == nil, errors.Is(err, engines.ErrDown), errors.Is(err, api.ErrUnavailable), ctx.Err() != nil:
 			wait, backoff = r.n.retainEvery, r.n.retainEvery
@@ -143,6 +152,7 @@ func (r *retention) round(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	if every := c.Snapshots.EveryBytes; every > 0 && bytesAfter(stat, newestIndex(list)) >= every &&
 		state.Index > newestIndex(list) {
 		if _, _, err := r.n.snaps.take(ctx); err != nil {
@@ -152,6 +162,7 @@ func (r *retention) round(ctx context.Context) error {
 			return err
 		}
 	}
+
 	if keep := uint64(c.Retention.Versions); keep > 0 && state.Height > keep &&
 		state.Height-keep >= state.InitialHeight {
 		if _, _, err := r.store.PruneSome(ctx, state.Height-keep, pruneAtOnce); err != nil && !errors.Is(err,
@@ -159,6 +170,7 @@ func (r *retention) round(ctx context.Context) error {
 			return fmt.Errorf("pruning: %w", err)
 		}
 	}
+
 	return r.truncate(ctx, list)
 }
 
@@ -189,10 +201,12 @@ func (r *retention) truncate(ctx context.Context, list []snapshots.Entry) error 
 	if err != nil {
 		return err
 	}
+
 	floors := map[string]uint64{retainState: durable + 1, retainSnapshots: 0}
 	if len(list) > 0 {
 		floors[retainSnapshots] = list[0].Index + 1
 	}
+
 	for name, floor := range floors {
 		if f := r.floors[name]; f != nil {
 			f.Advance(floor)
@@ -200,9 +214,11 @@ func (r *retention) truncate(ctx context.Context, list []snapshots.Entry) error 
 			return err
 		}
 	}
+
 	if r.n.config.Log.Retain == RetainAll || len(list) == 0 {
 		return nil
 	}
+
 	return r.log.Use(ctx, func(l *eventlog.Log) error { return r.cut(l) })
 }
 
@@ -210,13 +226,16 @@ func (r *retention) truncate(ctx context.Context, list []snapshots.Entry) error 
 func (r *retention) cut(l *eventlog.Log) error {
 	st := l.Stat()
 	front, pool := st.Durable+1, false
+
 	for _, f := range st.Retainers {
 		front = min(front, f.Floor)
 		pool = pool || f.Name == retainPool
 	}
+
 	if !pool || len(st.Segments) < 2 || st.Segments[1].First > front {
 		return nil // without the pool's floor nobody knows what was acknowledged and has not ended
 	}
+
 	_, err := l.Truncate(front)
 	return err
 }

@@ -29,6 +29,7 @@ func truncating(t *testing.T) *hand {
 	h := driveHome(t, home)
 	_, err = h.ordering.InitChain(t.Context(), h.genesis)
 	require.NoError(t, err)
+
 	return h
 }
 
@@ -46,10 +47,12 @@ func rounds(t *testing.T, h *hand, n int, before func(*hand)) *hand {
 		if before != nil {
 			before(h)
 		}
+
 		r := &retention{n: h.Node, log: logger.NewClient(h.core.Load().dir),
 			store: storage.NewClient(h.core.Load().dir), floors: map[string]*eventlog.Retainer{}}
 		require.NoError(t, r.round(t.Context()))
 	}
+
 	return h
 }
 
@@ -83,12 +86,15 @@ func TestTruncationStopsAtThePoolsFloor(t *testing.T) {
 			h.close()
 			h = driveHome(t, h.home)
 			defer h.close()
+
 			lost := !endOf(t, h, waits.ID).Known
+
 			if bug != nil {
 				require.Greater(t, first, uint64(2), "the record of the acknowledged transaction is gone")
 				require.True(t, lost, "the bug must be caught: it was acknowledged and nobody knows it (I1)")
 				return
 			}
+
 			require.LessOrEqual(t, first, uint64(2))
 			require.False(t, lost, "it was acknowledged (I1)")
 		})
@@ -123,6 +129,7 @@ func TestATruncatedLogStartsVerifiesAndRestores(t *testing.T) {
 	require.Equal(t, state.Height, m.Height)
 	h = driveHome(t, h.home)
 	defer h.close()
+
 	value, _, at, err := h.store.Get(t.Context(), []byte("n"), 0)
 	require.NoError(t, err)
 	require.Equal(t, "7", string(value))
@@ -137,6 +144,7 @@ func TestWhatHoldsTheLogIsTold(t *testing.T) {
 		require.NoError(t, err)
 	})
 	defer h.close()
+
 	r, err := h.snaps.Retention(t.Context())
 	require.NoError(t, err)
 	require.EqualValues(t, 1, r.First)
@@ -144,6 +152,7 @@ func TestWhatHoldsTheLogIsTold(t *testing.T) {
 	for _, f := range r.Retainers {
 		names[f.Name] = true
 	}
+
 	require.Equal(t, map[string]bool{"sink": true, retainPool: true, retainState: true, retainSnapshots: true}, names)
 	require.Equal(t, "sink", r.Retainers[0].Name, "the one that holds back most comes first")
 	require.EqualValues(t, 1, r.Retainers[0].Floor)

@@ -62,10 +62,12 @@ func (s *snapshotter) take(ctx context.Context) (m snapshots.Manifest, fresh boo
 		return m, false, err
 	}
 	defer done()
+
 	c := s.n.core.Load()
 	if c == nil {
 		return m, false, fmt.Errorf("%w: the node has not started", api.ErrUnavailable)
 	}
+
 	store := storage.NewClient(c.dir)
 	state, err := store.State(ctx)
 	if err != nil {
@@ -74,6 +76,7 @@ func (s *snapshotter) take(ctx context.Context) (m snapshots.Manifest, fresh boo
 	if newest, err := s.dir().Find(""); err == nil && newest.Index == state.Index {
 		return newest, false, nil
 	}
+
 	began := time.Now()
 	m, err = s.dir().Take(ctx, snapshots.Taking{
 		Checkpoint: store.Checkpoint, Program: "coppice " + s.n.version, Now: began, Pace: s.pace.wait,
@@ -82,11 +85,14 @@ func (s *snapshotter) take(ctx context.Context) (m snapshots.Manifest, fresh boo
 		m, err = s.dir().Find(m.ID)
 		return m, false, err
 	}
+
 	if err != nil {
 		return m, false, err
 	}
+
 	s.n.log.Info("snapshot taken", zap.String("snapshot", m.ID), zap.Int64("bytes", m.Bytes),
 		zap.Duration("took", time.Since(began)))
+
 	return m, true, s.keep()
 }
 
@@ -115,6 +121,7 @@ func (s *snapshotter) pinned(m snapshots.Manifest) bool {
 func (s *snapshotter) hold(id string) (release func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	s.holds[id]++
 	return func() {
 		s.mu.Lock()
@@ -142,14 +149,18 @@ func (p *pace) wait(ctx context.Context) error {
 	if work < 5*time.Millisecond {
 		return ctx.Err()
 	}
+
 	t := time.NewTimer(time.Duration(float64(work) * (1/p.share - 1)))
 	defer t.Stop()
+
 	select {
 	case <-t.C:
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+
 	p.last = time.Now()
+
 	return nil
 }
 
@@ -179,6 +190,7 @@ func openStopped(home string, disk vfs.FS, logs eventlog.FS) (*stoppedHome, erro
 	if err := h.settle(); err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
+
 	return h, nil
 }
 
@@ -250,6 +262,7 @@ func (h *stoppedHome) create(ctx context.Context, program string,
 	if err = h.agreed(); err == nil {
 		m, err = h.takeState(ctx, program, progress)
 	}
+
 	switch {
 	case errors.Is(err, snapshots.ErrExists):
 		m, err = h.dir().Find(m.ID)
@@ -257,6 +270,7 @@ func (h *stoppedHome) create(ctx context.Context, program string,
 	case errors.Is(err, snapshots.ErrNone), errors.Is(err, fs.ErrNotExist):
 		err = h.empty(err)
 	}
+
 	return m, err == nil, err
 }
 
@@ -268,10 +282,12 @@ func (h *stoppedHome) empty(none error) error {
 		return errors.Join(none, err)
 	}
 	defer l.Close()
+
 	if n := l.Durable() + 1 - l.First(); n > 0 {
 		return fmt.Errorf("the state is empty, and the log has %d records that it is to be made of: start the node, "+
 			"which applies them, and try again", n)
 	}
+
 	return none
 }
 
@@ -301,6 +317,7 @@ func (h *stoppedHome) agreed() error {
 	if err = errors.Join(err, db.Close()); err != nil {
 		return err
 	}
+
 	return h.agreesWith(s)
 }
 
@@ -338,10 +355,12 @@ func (h *stoppedHome) restore(ctx context.Context, id string, progress func(done
 	if err != nil {
 		return m, err
 	}
+
 	in.State, in.Progress = StateDir(h.home), progress
 	if m, err = h.dir().Install(ctx, m.ID, in); err != nil {
 		return m, err
 	}
+
 	return m, h.readBack(ctx, m)
 }
 
@@ -357,13 +376,16 @@ func (h *stoppedHome) readBack(ctx context.Context, m snapshots.Manifest) error 
 		}
 		err = errors.Join(err, db.Close())
 	}
+
 	if err == nil {
 		return snapshots.Discard(h.disk, state)
 	}
+
 	err = fmt.Errorf("snapshot %s was installed and can not be read back: %w", m.ID, err)
 	if aside, asideErr := snapshots.Aside(h.disk, state); asideErr == nil && aside {
 		return errors.Join(err, snapshots.Undo(h.disk, state))
 	}
+
 	return err
 }
 
@@ -376,10 +398,12 @@ func (h *stoppedHome) belongs(m snapshots.Manifest) (in snapshots.Installing, er
 		return in, err
 	}
 	defer l.Close()
+
 	in, err = placeOf(l, m)
 	if err != nil {
 		return in, err
 	}
+
 	return in, agree(l, standing{ChainState: stateOf(m, in.Index), log: l.ID(), bound: true})
 }
 
@@ -401,10 +425,13 @@ func placeOf(l *eventlog.Log, m snapshots.Manifest) (in snapshots.Installing, er
 	if err != nil {
 		return in, err
 	}
+
 	if at == 0 {
 		return in, fmt.Errorf("%w: snapshot %s is of log %s, this is log %s, and no record of it installed "+
 			"that snapshot", storage.ErrOtherLog, m.ID, m.LogID, hex.EncodeToString(id[:]))
 	}
+
 	in.Index = at
+
 	return in, nil
 }

@@ -23,6 +23,7 @@ func SnapshotProto(e snapshots.Entry) *apiv1.Snapshot {
 		LogId:   e.LogID,
 		Created: timestamppb.New(e.Created), Program: e.Program, Source: e.Source, Bytes: e.Bytes,
 	}
+
 	if e.Err != nil {
 		s.Problem = e.Err.Error()
 	}
@@ -44,10 +45,12 @@ func (s *snapshotter) List(context.Context) ([]*apiv1.Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	out := make([]*apiv1.Snapshot, len(list))
 	for i, e := range list {
 		out[i] = SnapshotProto(e)
 	}
+
 	return out, nil
 }
 
@@ -74,13 +77,16 @@ func (s *snapshotter) Retention(ctx context.Context) (*apiv1.RetentionResponse, 
 	if err != nil {
 		return nil, err
 	}
+
 	r := &apiv1.RetentionResponse{
 		LogId: st.ID[:], First: st.First, Last: st.Durable, Bytes: st.Bytes, Retain: s.n.config.Log.Retain,
 		Applied: state.Applied, DurableApplied: state.DurableApplied, OldestHeight: state.OldestHeight,
 	}
+
 	for _, f := range st.Retainers {
 		r.Retainers = append(r.Retainers, &apiv1.Retainer{Name: f.Name, Floor: f.Floor})
 	}
+
 	return r, nil
 }
 
@@ -101,16 +107,19 @@ func (s *snapshotter) Backup(ctx context.Context, send func(*apiv1.BackupRespons
 		return err
 	}
 	defer release()
+
 	first, last, hold, err := s.holdRecords(ctx, log, m)
 	if err != nil {
 		return err
 	}
 	defer hold.Release()
+
 	cur, err := log.Cursor(ctx, first)
 	if err != nil {
 		return err
 	}
 	defer cur.Close()
+
 	b := backup{home: s.n.home, dir: s.dir(), manifest: m, first: first, last: last, cur: cur, send: send}
 	return b.run(ctx)
 }
@@ -121,10 +130,12 @@ func (s *snapshotter) takeHeld(ctx context.Context) (m snapshots.Manifest, relea
 		if m, _, err = s.take(ctx); err != nil {
 			return m, nil, err
 		}
+
 		release = s.hold(m.ID)
 		if _, err = s.dir().Find(m.ID); err == nil {
 			return m, release, nil
 		}
+
 		release()
 		if !errors.Is(err, snapshots.ErrNone) { // removed before it was held
 			return m, nil, err
@@ -141,13 +152,16 @@ func (s *snapshotter) holdRecords(ctx context.Context, log logger.Client, m snap
 		if err != nil {
 			return 0, 0, nil, err
 		}
+
 		first, last = m.Index+1, st.Durable
 		known := false
+
 		for _, f := range st.Retainers {
 			if f.Name == retainPool {
 				first, known = min(first, f.Floor), true
 			}
 		}
+
 		if !known {
 			return 0, 0, nil, fmt.Errorf("%w: the pool has not started", api.ErrUnavailable)
 		}
@@ -159,6 +173,7 @@ func (s *snapshotter) holdRecords(ctx context.Context, log logger.Client, m snap
 		if err != nil || oldest <= first {
 			return first, last, hold, err
 		}
+
 		hold.Release() // a truncation was under way: the pool's floor has risen
 	}
 }

@@ -74,6 +74,7 @@ func (s *stateSync) Committed(ctx context.Context, at engines.ChainState) {
 	if err != nil {
 		return
 	}
+
 	p, err := store.Pin(ctx)
 	switch {
 	case err != nil: // it is going down; the other nodes have this height
@@ -83,8 +84,10 @@ func (s *stateSync) Committed(ctx context.Context, at engines.ChainState) {
 		p.Close()
 		return
 	}
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	select {
 	case s.due <- p:
 		if s.making == 0 {
@@ -110,7 +113,9 @@ func (s *stateSync) Oldest() uint64 {
 func (s *stateSync) List() []consensus.Snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	out := make([]consensus.Snapshot, len(s.list))
+
 	for i, m := range s.list {
 		s.used[m.Height] = s.n.now()
 		out[len(out)-1-i] = consensus.Snapshot{
@@ -118,6 +123,7 @@ func (s *stateSync) List() []consensus.Snapshot {
 			Metadata: m.Encode(),
 		}
 	}
+
 	return out
 }
 
@@ -127,11 +133,14 @@ func (s *stateSync) Chunk(height uint64, format, index uint32) ([]byte, error) {
 	s.mu.Lock()
 	at := slices.IndexFunc(s.list, func(m logical.Metadata) bool { return m.Height == height })
 	var m logical.Metadata
+
 	if at >= 0 {
 		m = s.list[at]
 		s.used[height] = s.n.now()
 	}
+
 	s.mu.Unlock()
+
 	if at < 0 || format != logical.Format {
 		return nil, fmt.Errorf("%w: height %d, format %d", consensus.ErrNoSnapshot, height, format)
 	}
@@ -142,6 +151,7 @@ func (s *stateSync) Chunk(height uint64, format, index uint32) ([]byte, error) {
 	if errors.Is(err, logical.ErrChunk) {
 		s.withdraw(m)
 	}
+
 	return chunk, err
 }
 
@@ -181,6 +191,7 @@ func (s stateSyncService) Serve(ctx context.Context) error {
 	if err := supervisor.Go(ctx, s.export); err != nil {
 		return err
 	}
+
 	for {
 		select {
 		case <-ctx.Done():
@@ -212,6 +223,7 @@ func (s *stateSync) settle(ctx context.Context) error {
 	if in.id != "" {
 		return s.recycleCore(ctx)
 	}
+
 	// the installation may have been cut between stop and start
 	return supervisor.Revive(ctx, s.n.supervised.Load(), placeTransactions)
 }
@@ -220,6 +232,7 @@ func (s *stateSync) settleDir() error {
 	if err := s.dir().Settle(); err != nil {
 		return err
 	}
+
 	if s.taking.TryLock() { // else one is being taken, and waits for us
 		var err error
 		if s.in == nil {
@@ -230,6 +243,7 @@ func (s *stateSync) settleDir() error {
 			return err
 		}
 	}
+
 	keep := s.n.config.StateSync.Keep
 	if s.n.config.StateSync.EveryHeights == 0 {
 		keep = 0
@@ -238,12 +252,15 @@ func (s *stateSync) settleDir() error {
 	if err != nil {
 		return err
 	}
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	s.list = list
 	if len(s.due) == 0 {
 		s.making = 0
 	}
+
 	return nil
 }
 
@@ -262,6 +279,7 @@ func (s *stateSync) export(ctx context.Context) error {
 
 func (s *stateSync) make(ctx context.Context, p *storage.Pinned) {
 	defer p.Close()
+
 	began := time.Now()
 	pace := pace{share: snapshotShare}
 	m, err := s.dir().Take(ctx, p, logical.Taking{Pace: pace.wait})
@@ -270,13 +288,17 @@ func (s *stateSync) make(ctx context.Context, p *storage.Pinned) {
 	if keepErr == nil {
 		s.list = list
 	}
+
 	maps.DeleteFunc(s.used, func(h uint64, _ time.Time) bool {
 		return !slices.ContainsFunc(s.list, func(m logical.Metadata) bool { return m.Height == h })
 	})
+
 	if s.making = 0; len(s.due) > 0 {
 		s.making = p.Height() + 1 // or above: low enough for Oldest
 	}
+
 	s.mu.Unlock()
+
 	switch err := errors.Join(err, keepErr); {
 	case ctx.Err() != nil, errors.Is(err, storage.ErrClosed):
 	case err != nil:

@@ -39,12 +39,14 @@ func (s *stateSync) importPath() string {
 func (s *stateSync) Offer(ctx context.Context, o consensus.Offer) error {
 	s.taking.Lock()
 	defer s.taking.Unlock()
+
 	if err := s.giveUp(); err != nil {
 		return err
 	}
 	if o.Format != logical.Format {
 		return fmt.Errorf("%w: %d, want %d", consensus.ErrSnapshotFormat, o.Format, logical.Format)
 	}
+
 	m, err := logical.Decode(o.Metadata)
 	switch {
 	case errors.Is(err, logical.ErrFormat):
@@ -56,6 +58,7 @@ func (s *stateSync) Offer(ctx context.Context, o consensus.Offer) error {
 			"chunks and hash %x",
 			consensus.ErrSnapshot, o.Height, o.Chunks, o.Hash, m.Height, len(m.Chunks), m.Hash())
 	}
+
 	in := &incoming{began: time.Now()}
 	if in.Import, err = logical.NewImport(m, logical.Target{
 		FS: s.n.disk(), Dir: s.importPath(), Fatal: s.n.die, Chain: o.Chain, AppHash: o.AppHash, BlockHash: o.BlockHash,
@@ -63,25 +66,32 @@ func (s *stateSync) Offer(ctx context.Context, o consensus.Offer) error {
 	}); err != nil {
 		return fmt.Errorf("%w: %w", consensus.ErrSnapshot, err)
 	}
+
 	store, err := s.store()
 	if err != nil {
 		return err
 	}
+
 	at, err := store.State(ctx)
 	switch {
 	case err != nil:
 		return err
+
 	case !at.Started() || at.ChainID == m.ChainID && (at.Period < m.Period ||
 		at.Period == m.Period && at.Height < m.Height):
+
 	case at.ChainID == m.ChainID && at.Period == m.Period && at.Height == m.Height &&
 		bytes.Equal(at.AppHash, m.AppHash):
 		in.already = true
+
 	default:
 		return fmt.Errorf("%w: it is of %s at height %d (period %d), the state is of %s at height %d (period %d) "+
 			"with app hash %x",
 			consensus.ErrSnapshot, m.ChainID, m.Height, m.Period, at.ChainID, at.Height, at.Period, at.AppHash)
 	}
+
 	s.in = in
+
 	return nil
 }
 
@@ -99,9 +109,11 @@ func (s *stateSync) giveUp() error {
 func (s *stateSync) Apply(ctx context.Context, index uint32, chunk []byte) error {
 	s.taking.Lock()
 	defer s.taking.Unlock()
+
 	if s.in == nil {
 		return fmt.Errorf("%w: none was offered", consensus.ErrNoSnapshot)
 	}
+
 	err := s.apply(ctx, s.in, index, chunk)
 	switch {
 	case err == nil:
@@ -113,6 +125,7 @@ func (s *stateSync) Apply(ctx context.Context, index uint32, chunk []byte) error
 	case errors.Is(err, logical.ErrSnapshot):
 		err = fmt.Errorf("%w: %w", consensus.ErrSnapshot, err)
 	}
+
 	return errors.Join(err, s.giveUp())
 }
 
@@ -136,6 +149,7 @@ func (s *stateSync) apply(ctx context.Context, in *incoming, index uint32, chunk
 		in.passed++
 		return nil
 	}
+
 	if err := in.Apply(index, chunk); err != nil {
 		return err
 	}
@@ -148,10 +162,12 @@ func (s *stateSync) apply(ctx context.Context, in *incoming, index uint32, chunk
 	if err := s.exchange(ctx, in); err != nil {
 		return err
 	}
+
 	in.ended = true
 	s.n.log.Info("state taken from peers", zap.Uint64("height", in.Height), zap.Uint64("keys", in.Keys),
 		zap.Uint64("bytes", in.Bytes),
 		zap.Duration("took", time.Since(in.began)))
+
 	return nil
 }
 
@@ -169,6 +185,7 @@ func (s *stateSync) exchange(ctx context.Context, in *incoming) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+
 	select {
 	case err := <-r.done:
 		if err != nil {
@@ -177,11 +194,13 @@ func (s *stateSync) exchange(ctx context.Context, in *incoming) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+
 	at, err := ordering.NewClient(s.n.core.Load().dir).Info(ctx)
 	if err == nil && (at.Committed.Height != in.Height || !bytes.Equal(at.Committed.AppHash, in.AppHash)) {
 		err = fmt.Errorf("the state is at height %d with app hash %x, want the snapshot's, %d with %x",
 			at.Committed.Height, at.Committed.AppHash, in.Height, in.AppHash)
 	}
+
 	return err
 }
 
@@ -194,9 +213,11 @@ func (s *stateSync) install(ctx context.Context, r ripe) error {
 		return err
 	}
 	defer alone()
+
 	if err := s.begin(ctx, snapshots.ID(r.in.Period, r.in.Height, 0)); err != nil {
 		return err
 	}
+
 	return s.recycleCore(ctx)
 }
 
@@ -204,6 +225,7 @@ func (s *stateSync) install(ctx context.Context, r ripe) error {
 func (s *stateSync) begin(ctx context.Context, id string) error {
 	s.n.installs.Lock()
 	defer s.n.installs.Unlock()
+
 	log := logger.NewClient(s.n.core.Load().dir)
 	st, err := log.Stat(ctx)
 	if err != nil {
@@ -212,16 +234,19 @@ func (s *stateSync) begin(ctx context.Context, id string) error {
 	if err := writeInstalling(s.n.disk(), s.n.home, installing{id, st.Durable + 1}); err != nil {
 		return err
 	}
+
 	s.n.taken = ""
 	m, err := s.named(ctx, id)
 	if err != nil {
 		return err
 	}
+
 	s.n.taken = m.ID
 	rec, err := installedRecord(m)
 	if err != nil {
 		return err
 	}
+
 	_, err = log.Append(ctx, rec)
 	return err
 }
@@ -234,6 +259,7 @@ func (s *stateSync) named(ctx context.Context, id string) (snapshots.Manifest, e
 			return snapshots.Manifest{}, err
 		}
 	}
+
 	m, err := dir.Take(ctx, snapshots.Taking{
 		Program: "coppice " + s.n.version, Source: syncSource, Now: time.Now(),
 		Checkpoint: func(_ context.Context, to string) error {
@@ -243,9 +269,11 @@ func (s *stateSync) named(ctx context.Context, id string) (snapshots.Manifest, e
 			return durable.SyncDir(s.n.disk(), StateSyncDir(s.n.home))
 		},
 	})
+
 	if err == nil && m.ID != id {
 		err = fmt.Errorf("the imported state is snapshot %s, want %s", m.ID, id)
 	}
+
 	return m, err
 }
 

@@ -47,12 +47,14 @@ func offering(t *testing.T) (j *joining, other string) {
 	a := driveABCI(t, home)
 	a.initChain()
 	j = &joining{abciHand: a}
+
 	for h := int64(1); h <= snapshotHeight+3; h++ {
 		b := a.block(h, a.put(fmt.Sprintf("key %d", h)), a.put(fmt.Sprintf("more %d", h)))
 		a.finalize(b)
 		a.commitABCI()
 		j.blocks = append(j.blocks, b)
 	}
+
 	j.next = j.blocks[snapshotHeight:]
 	require.Eventually(t, func() bool {
 		list, err := a.c.Snapshots()
@@ -63,12 +65,14 @@ func offering(t *testing.T) (j *joining, other string) {
 		return j.s != nil
 	}, time.Minute, 5*time.Millisecond)
 	require.EqualValues(t, snapshotHeight, j.s.Height)
+
 	for i := range j.s.Chunks {
 		c, err := a.c.Chunk(j.s.Height, j.s.Format, i)
 		require.NoError(t, err)
 		require.NotEmpty(t, c)
 		j.chunks = append(j.chunks, c)
 	}
+
 	return j, other
 }
 
@@ -91,11 +95,13 @@ func (j *joining) join(b *abciHand) {
 	r, err := b.c.Offer(j.s, hash)
 	require.NoError(j.t, err)
 	require.Equal(j.t, "ACCEPT", r)
+
 	for i, c := range j.chunks {
 		r, err := b.c.Apply(uint32(i), c, "peer")
 		require.NoError(j.t, err)
 		require.Equal(j.t, "ACCEPT", r.Result)
 	}
+
 	h, have := b.info()
 	require.EqualValues(j.t, snapshotHeight, h)
 	require.Equal(j.t, hash, have)
@@ -105,6 +111,7 @@ func (j *joining) join(b *abciHand) {
 func (j *joining) follow(b *abciHand) {
 	j.t.Helper()
 	at, _ := b.info()
+
 	for _, blk := range j.next {
 		if blk.Height <= at {
 			continue
@@ -122,6 +129,7 @@ func (j *joining) follow(b *abciHand) {
 func TestANodeBeginsWithASnapshotOfItsPeers(t *testing.T) {
 	j, home := offering(t)
 	defer j.close()
+
 	b := driveABCI(t, home)
 	list, err := b.c.Snapshots()
 	require.NoError(t, err)
@@ -130,6 +138,7 @@ func TestANodeBeginsWithASnapshotOfItsPeers(t *testing.T) {
 	require.EqualValues(t, 1, b.appended(), "SnapshotInstalled, and nothing else")
 	j.join(b) // CometBFT died before it noted that it has the state
 	require.EqualValues(t, 1, b.appended(), "which changes nothing")
+
 	for _, path := range []string{"coppice/node/transactions/storage", "coppice/node/transactions/mempool/pool",
 		"coppice/node/engines/statesync", "coppice/node/logger"} {
 		b.cut(path)
@@ -137,6 +146,7 @@ func TestANodeBeginsWithASnapshotOfItsPeers(t *testing.T) {
 		h, _ := b.info()
 		require.EqualValues(t, snapshotHeight, h, path)
 	}
+
 	j.follow(b)
 	one := j.next[0] // of which the joined node has the block
 	repeated := b.finalize(b.block(int64(snapshotHeight+len(j.next)+1), one.Txs[0]))
@@ -171,16 +181,20 @@ func TestANodeBeginsWithASnapshotOfItsPeers(t *testing.T) {
 func TestANodeThatIsBehindTakesASnapshot(t *testing.T) {
 	j, home := offering(t)
 	defer j.close()
+
 	b := driveABCI(t, home)
 	b.initChain()
+
 	for _, blk := range j.blocks[:2] {
 		b.finalize(blk)
 		b.commitABCI()
 	}
+
 	applied, later := j.blocks[2].Txs[0], j.next[0].Txs[0]
 	for _, s := range b.submit(applied, later) {
 		require.NoError(t, s.Err)
 	}
+
 	b.finalize(j.blocks[2]) // decided, and never committed
 	j.join(b)
 	b.again()
@@ -207,8 +221,10 @@ func TestANodeThatIsBehindTakesASnapshot(t *testing.T) {
 func TestWhatPeersSendInAStateSyncHasItsAnswer(t *testing.T) {
 	j, home := offering(t)
 	defer j.close()
+
 	b := driveABCI(t, home)
 	defer b.close()
+
 	offer := func(change func(s *comettest.Snapshot)) string {
 		s := *j.s
 		change(&s)
@@ -217,6 +233,7 @@ func TestWhatPeersSendInAStateSyncHasItsAnswer(t *testing.T) {
 		require.NoError(t, err)
 		return r
 	}
+
 	apply := func(i uint32, chunk []byte) comettest.Applied {
 		r, err := b.c.Apply(i, chunk, "mallory")
 		require.NoError(t, err)
@@ -286,11 +303,14 @@ func TestWhatPeersSendInAStateSyncHasItsAnswer(t *testing.T) {
 func TestAStateSyncThatIsCutShortBeginsAnew(t *testing.T) {
 	j, home := offering(t)
 	defer j.close()
+
 	points := 12
 	if os.Getenv("COPPICE_SOAK") != "" {
 		points = 400
 	}
+
 	total := int64(0)
+
 	for n := range points {
 		other := filepath.Join(t.TempDir(), "home")
 		require.NoError(t, os.CopyFS(other, os.DirFS(home)))
@@ -301,18 +321,23 @@ func TestAStateSyncThatIsCutShortBeginsAnew(t *testing.T) {
 		if total > 0 {
 			c.at.Store(1 + int64(n)*total/int64(points))
 		}
+
 		c.ops.Store(0)
 		j.join(b)
+
 		if n == 0 {
 			total = c.ops.Load()
 			require.Greater(t, total, int64(50))
 		}
+
 		after := c.mem
 		c.mu.Lock()
 		if c.after != nil {
 			after = c.after
 		}
+
 		c.mu.Unlock()
+
 		b.close()
 
 		b = driveABCI(t, other, WithDisk(disk.Adapt(after), after))
@@ -321,11 +346,13 @@ func TestAStateSyncThatIsCutShortBeginsAnew(t *testing.T) {
 		names, err := after.List(StateSyncDir(other))
 		require.NoError(t, err)
 		require.NotContains(t, names, importDir)
+
 		if h == 0 {
 			list, err := after.List(SnapshotDir(other))
 			require.NoError(t, err)
 			require.Empty(t, list, "operation %d of %d: a snapshot that was not installed", c.at.Load(), total)
 		}
+
 		j.join(b)
 		j.follow(b)
 		b.close()
@@ -340,6 +367,7 @@ func TestAStateSyncThatIsCutShortBeginsAnew(t *testing.T) {
 func TestACoreThatRestartsDuringAnInstallationWaitsForItsRecord(t *testing.T) {
 	j, home := offering(t)
 	defer j.close()
+
 	const storagePlace = "coppice/node/transactions/storage"
 	var b *abciHand
 	var struck atomic.Bool
@@ -348,8 +376,10 @@ func TestACoreThatRestartsDuringAnInstallationWaitsForItsRecord(t *testing.T) {
 		if op.Kind != errorfs.OpCreate || filepath.Base(op.Path) != "snapshot.json" || struck.Swap(true) {
 			return nil
 		}
+
 		before, _ := b.Supervisor().Tree().Find(storagePlace)
 		require.NoError(t, b.Supervisor().Kill("coppice/node/transactions/ordering", errByHand))
+
 		for { // until storage opens the state again
 			now, ok := b.Supervisor().Tree().Find(storagePlace)
 			if ok && (now.Incarnation > before.Incarnation || now.State == supervisor.Starting) {
@@ -382,11 +412,13 @@ func (c *cutDisk) before(op errorfs.Op) error {
 	if op.Kind == errorfs.OpLink {
 		return fmt.Errorf("no links on this disk")
 	}
+
 	if n := c.ops.Add(1); n == c.at.Load() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.after = c.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: c.rng.IntN(101), RNG: c.rng})
 	}
+
 	return nil
 }
 

@@ -37,6 +37,7 @@ func TestTheCoreDoesNotRestartInALoopWhileTheNodeStops(t *testing.T) {
 			require.NoError(t, err)
 			h := driveHome(t, home, slowToStop(600*time.Millisecond))
 			defer h.close()
+
 			_, err = h.ordering.InitChain(t.Context(), h.genesis)
 			require.NoError(t, err)
 			b, mark := h.next(), h.rec.Mark()
@@ -51,11 +52,13 @@ func TestTheCoreDoesNotRestartInALoopWhileTheNodeStops(t *testing.T) {
 			})
 			h.rec.Settle(t, h.Supervisor())
 			tries := 0
+
 			for _, e := range h.rec.Events()[mark:] {
 				if s, ok := e.(supervisor.GroupRestart); ok && s.Subject() == corePath {
 					tries++
 				}
 			}
+
 			require.LessOrEqual(t, tries, 1, h.rec)
 		})
 	}

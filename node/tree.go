@@ -27,6 +27,7 @@ func (n *Node) hostSpec() supervisor.Spec {
 			n.plan.find("coppice").nested(n.buildCoppice),
 		}, nil
 	})
+
 	s.Observers = append([]supervisor.Observer{
 		zapevents.New(n.log),
 		&n.doom,
@@ -125,6 +126,7 @@ func (n *Node) buildMempool(c *core) ([]supervisor.Child, error) {
 			}), nil
 		},
 	})
+
 	if err != nil {
 		return nil, err
 	}
@@ -145,9 +147,11 @@ func (n *Node) buildEngines(c *core) []supervisor.Child {
 		Ordering: ordering.NewClient(c.dir), Pool: mempool.NewClient(c.dir, n.backends), Genesis: n.genesis,
 		Feed: mempool.NewClient(c.dir, n.backends), State: storage.NewClient(c.dir),
 	}
+
 	if n.sync != nil {
 		drive.StateSync = n.sync
 	}
+
 	children := []supervisor.Child{
 		at.find("consensus").child(n.driver.Start(drive)),
 		at.find("api").child(func(context.Context) (supervisor.Service, error) {
@@ -156,11 +160,14 @@ func (n *Node) buildEngines(c *core) []supervisor.Child {
 		}),
 		at.find("retention").child(n.startRetention(c)),
 	}
+
 	if n.sync != nil {
 		children = append(children, at.find(engineStateSync).child(n.startStateSync))
 	}
+
 	for _, e := range n.extra {
 		children = append(children, at.find(e.ID).child(e.Start(c.dir)))
 	}
+
 	return children
 }

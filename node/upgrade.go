@@ -62,6 +62,7 @@ func upgrade(home string, check bool, known []Migration) (u Upgraded, err error)
 	if err != nil {
 		return u, err
 	}
+
 	if !check {
 		lock, err := lockHome(home)
 		if err != nil {
@@ -72,20 +73,25 @@ func upgrade(home string, check bool, known []Migration) (u Upgraded, err error)
 			return u, err
 		}
 	}
+
 	u = Upgraded{From: int(at), To: 1 + len(known)}
+
 	for _, m := range known[at-1:] {
 		u.Steps = append(u.Steps, fmt.Sprintf("format %d to %d: %s", m.To-1, m.To, m.Does))
 		if check {
 			continue
 		}
+
 		if err := m.Run(home); err != nil {
 			return u, fmt.Errorf("upgrade of %s to format %d: %w; it has format %d still, and the upgrade can "+
 				"be run again", home, m.To, err, m.To-1)
 		}
+
 		if err := replaceFile(filepath.Join(home, formatFile), []byte(format(m.To).text(m.Needs)), 0o644); err != nil {
 			return u, err
 		}
 	}
+
 	return u, nil
 }
 
@@ -109,12 +115,14 @@ func readFormat(home string, newest format) (format, error) {
 	if err != nil {
 		return 0, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
+
 	first, rest, _ := strings.Cut(string(data), "\n")
 	var v format
 	if n, err := fmt.Sscanf(first, "coppice home %d", &v); n != 1 || err != nil || v < 1 || first+"\n" != v.text("") {
 		return 0, fmt.Errorf("%w: %s holds %.40q, want a line such as \"coppice home %d\": this is no home of "+
 			"coppice, or its file is damaged", ErrConfig, path, data, homeVersion)
 	}
+
 	if v > newest {
 		who := "a newer coppice than this"
 		if need, ok := strings.CutPrefix(strings.TrimSpace(rest), "needs "); ok {
@@ -123,6 +131,7 @@ func readFormat(home string, newest format) (format, error) {
 		return 0, fmt.Errorf("%w: %s has format %d, this program reads up to %d: it wants %s", ErrConfig, home, v,
 			newest, who)
 	}
+
 	return v, nil
 }
 
@@ -138,5 +147,6 @@ func replaceFile(path string, data []byte, mode fs.FileMode) error {
 	if err := os.Rename(tmp, path); err != nil {
 		return err
 	}
+
 	return syncDir(filepath.Dir(path))
 }

@@ -77,17 +77,22 @@ func Verify(ctx context.Context, home string, o VerifyOptions) (Verified, error)
 		return v, err
 	}
 	defer lock.Close()
+
 	if o.disk == nil {
 		o.disk = vfs.Default
 	}
+
 	r := &verification{VerifyOptions: o, home: home, backends: make(map[string]engines.Backend), out: &v,
 		pending: newPending()}
+
 	for _, b := range append([]engines.Backend{kv.New(), kvstore.New()}, o.Backends...) {
 		r.backends[b.Name()] = b
 	}
+
 	if err := governed(home, r.backends); err != nil {
 		return v, err
 	}
+
 	return v, classify(r.run(ctx))
 }
 
@@ -109,19 +114,23 @@ func (r *verification) run(ctx context.Context) (err error) {
 	if err := stateWithoutLog(r.disk, r.home); err != nil {
 		return err
 	}
+
 	if logs, err := listed(r.disk, LogDir(r.home), func(name string) bool {
 		return strings.HasSuffix(name, ".seg")
 	}); err != nil || !logs {
 		return err // a home that was never started
 	}
+
 	for _, path := range []string{installingPath(r.home), StateDir(r.home) + ".new"} {
 		if _, err := r.disk.Stat(path); err == nil {
 			return fmt.Errorf("%w: an installation of a snapshot was cut short (%s): a start, or any 'coppice "+
 				"snapshot' command, completes it first", ErrConfig, path)
 		}
 	}
+
 	began := time.Now()
 	r.Progress("log", 0, 0)
+
 	if r.out.Log, err = eventlog.Verify(LogDir(r.home), eventlog.Options{FS: r.logs, Events: func(e eventlog.Event) {
 		if p, ok := e.(eventlog.Progress); ok {
 			r.Progress("log", uint64(p.Done), uint64(p.Total))
@@ -129,17 +138,21 @@ func (r *verification) run(ctx context.Context) (err error) {
 	}}); err != nil {
 		return err
 	}
+
 	r.out.LogTook = time.Since(began)
 	began = time.Now()
 	if err := r.scan(ctx); err != nil {
 		return err
 	}
+
 	r.out.StateTook = time.Since(began)
 	if r.state != nil {
 		defer r.state.Close()
 	}
+
 	began = time.Now()
 	defer func() { r.out.ReplayTook = time.Since(began) }()
+
 	return r.replay(ctx)
 }
 
@@ -155,7 +168,9 @@ func (r *verification) scan(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("state: %w", err)
 	}
+
 	r.state = state
+
 	return state.VerifyScan(ctx, func(done, total uint64) { r.Progress("state", done, total) })
 }
 
@@ -167,6 +182,7 @@ func (r *verification) replay(ctx context.Context) error {
 		return err
 	}
 	defer log.Close()
+
 	r.out.First = log.First()
 	if err := r.agreed(log); err != nil {
 		return err
@@ -175,12 +191,15 @@ func (r *verification) replay(ctx context.Context) error {
 		return err
 	}
 	defer r.endAgain()
+
 	cur, err := log.Cursor(log.First())
 	if err != nil {
 		return err
 	}
 	defer cur.Close()
+
 	total := log.Durable() - log.First() + 1
+
 	for {
 		e, ok, err := cur.TryNext()
 		if err != nil {
@@ -192,6 +211,7 @@ func (r *verification) replay(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
 		}
+
 		e.Data = bytes.Clone(e.Data)
 		m, err := engines.DecodeRecord(e)
 		if err != nil {
@@ -204,7 +224,9 @@ func (r *verification) replay(ctx context.Context) error {
 			r.Progress("replay", e.Index-log.First()+1, total)
 		}
 	}
+
 	r.out.Unfinished = uint64(len(r.pending))
+
 	return r.compareEnd()
 }
 
@@ -219,23 +241,28 @@ func (r *verification) record(ctx context.Context, log *eventlog.Log, index uint
 	if index <= r.begun {
 		return nil // what it led to was begun with
 	}
+
 	switch m := m.(type) {
 	case *logv1.ChainStarted:
 		r.out.ChainID = m.ChainId
 		err := r.again.StartChain(index, m)
 		r.out.AppHash = r.again.State().AppHash
 		return err
+
 	case *logv1.SnapshotInstalled:
 		return r.installed(ctx, log, index, m)
+
 	case *logv1.OrderDecided:
 		if d := r.decided; d != nil && !engines.BlockFromRecord(d).Same(engines.BlockFromRecord(m)) {
 			return fmt.Errorf("%w: %v was decided, and %v before it was never committed", ErrDamage,
 				engines.BlockFromRecord(m), engines.BlockFromRecord(d))
 		}
 		r.decided = m
+
 	case *logv1.BlockCommitted:
 		return r.block(ctx, index, m)
 	}
+
 	return nil
 }
 
@@ -244,12 +271,15 @@ func (r *verification) block(ctx context.Context, index uint64, m *logv1.BlockCo
 	if r.decided == nil {
 		return fmt.Errorf("%w: block %d was committed and never decided", ErrDamage, m.Height)
 	}
+
 	b := engines.BlockFromRecord(r.decided)
 	r.decided = nil
+
 	if b.Height != m.Height || b.ChainID != m.ChainId || !bytes.Equal(b.Hash, m.BlockHash) {
 		return fmt.Errorf("%w: block %d of %s (%.8x) was committed, %v had been decided", ErrDamage, m.Height,
 			m.ChainId, m.BlockHash, b)
 	}
+
 	r.out.Blocks++
 	r.out.Txs += uint64(len(b.Txs))
 	r.out.Height, r.out.AppHash = m.Height, m.AppHash
@@ -263,6 +293,7 @@ func (r *verification) block(ctx context.Context, index uint64, m *logv1.BlockCo
 	if err := sameOutcome(staged, m); err != nil {
 		return err
 	}
+
 	return r.again.Commit(index, m)
 }
 
@@ -271,6 +302,7 @@ func (r *verification) execute(ctx context.Context, b engines.Block) (engines.St
 	if err != nil {
 		return engines.Staged{}, err
 	}
+
 	for i, raw := range b.Txs {
 		if refused[i] != nil {
 			continue
@@ -279,16 +311,20 @@ func (r *verification) execute(ctx context.Context, b engines.Block) (engines.St
 		if err != nil {
 			return engines.Staged{}, err
 		}
+
 		job := worker.Job{
 			ID: engines.HashTx(raw), Tx: tx, Backend: r.backends[tx.Backend], Params: r.again.State().Params,
 			Store: direct{r.again}, Place: make(chan engines.Placement, 1), Late: true,
 		}
+
 		job.Place <- engines.Placement{Version: engines.Version{Period: b.Period, Height: b.Height, Index: uint32(i)},
 			Time: b.Time}
+
 		if err := job.Serve(ctx); err != nil {
 			return engines.Staged{}, err
 		}
 	}
+
 	return r.again.Seal()
 }
 
@@ -309,26 +345,31 @@ func sameOutcome(s engines.Staged, m *logv1.BlockCommitted) error {
 		return fmt.Errorf("%w: block %d has %d results, executing it again gives %d", ErrDamage, m.Height,
 			len(m.Results), len(s.Results))
 	}
+
 	for i, was := range m.Results {
 		if is := s.Results[i]; is.Code != was.Code || !bytes.Equal(is.Data, was.Data) || !bytes.Equal(is.Id, was.Id) {
 			return fmt.Errorf("%w: block %d, transaction %d (%x): the log has %v %x, executing it again gives %v %x",
 				ErrDamage, m.Height, i, was.Id, was.Code, was.Data, is.Code, is.Data)
 		}
 	}
+
 	if len(s.Changes) != len(m.Changes) {
 		return fmt.Errorf("%w: block %d has %d changes, executing it again gives %d", ErrDamage, m.Height,
 			len(m.Changes), len(s.Changes))
 	}
+
 	for i, was := range m.Changes {
 		if !proto.Equal(s.Changes[i], was) {
 			return fmt.Errorf("%w: block %d, change %d: the log has key %q, executing it again gives another "+
 				"change of %q", ErrDamage, m.Height, i, was.Key, s.Changes[i].Key)
 		}
 	}
+
 	if !bytes.Equal(s.AppHash, m.AppHash) {
 		return fmt.Errorf("%w: block %d: the log has app hash %x, executing it again gives %x", ErrDamage, m.Height,
 			m.AppHash, s.AppHash)
 	}
+
 	return nil
 }
 
@@ -338,6 +379,7 @@ func (r *verification) compareEnd() error {
 	if r.state == nil {
 		return nil
 	}
+
 	s := r.state.State()
 	r.out.State = s.Height
 	if !s.Started() || s.Height == 0 {
@@ -350,9 +392,11 @@ func (r *verification) compareEnd() error {
 	if err != nil {
 		return fmt.Errorf("%w: the state is at height %d, which the log does not lead to: %w", ErrDamage, s.Height, err)
 	}
+
 	if !bytes.Equal(meta.AppHash, s.AppHash) {
 		return fmt.Errorf("%w: at height %d the state has app hash %x, the log leads to %x", ErrDamage, s.Height,
 			s.AppHash, meta.AppHash)
 	}
+
 	return nil
 }

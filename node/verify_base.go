@@ -45,6 +45,7 @@ func (r *verification) beginAgain(ctx context.Context, log *eventlog.Log) error 
 	if err != nil {
 		return err
 	}
+
 	for _, name := range names { // those of a verification that was killed, too: this one has the home
 		if strings.HasPrefix(name, "verify-") {
 			if err := r.disk.RemoveAll(r.disk.PathJoin(data, name)); err != nil {
@@ -52,6 +53,7 @@ func (r *verification) beginAgain(ctx context.Context, log *eventlog.Log) error 
 			}
 		}
 	}
+
 	r.scratch = r.disk.PathJoin(data, fmt.Sprintf("verify-%d", os.Getpid()))
 	base, err := baseOf(log)
 	if err != nil {
@@ -64,6 +66,7 @@ func (r *verification) beginAgain(ctx context.Context, log *eventlog.Log) error 
 	if err != nil {
 		return err
 	}
+
 	for _, e := range list {
 		in, err := placeOf(log, e.Manifest)
 		if errors.Is(err, storage.ErrOtherLog) || err == nil && in.Index+1 < log.First() {
@@ -74,6 +77,7 @@ func (r *verification) beginAgain(ctx context.Context, log *eventlog.Log) error 
 		}
 		return r.beginWith(ctx, e.Manifest, in)
 	}
+
 	return fmt.Errorf("%w: the log begins at record %d, and no snapshot is as old as that", errNoBase, log.First())
 }
 
@@ -118,6 +122,7 @@ func (r *verification) installed(ctx context.Context, log *eventlog.Log, index u
 	if err != nil {
 		return err
 	}
+
 	for _, e := range list {
 		if !installs(rec, e.Manifest) {
 			continue
@@ -128,11 +133,13 @@ func (r *verification) installed(ctx context.Context, log *eventlog.Log, index u
 		}
 		return r.endApplied()
 	}
+
 	for _, e := range list { // it went, because there are newer ones
 		switch in, err := placeOf(log, e.Manifest); {
 		case errors.Is(err, storage.ErrOtherLog) || err == nil && in.Index <= index:
 		case err != nil:
 			return err
+
 		default:
 			r.endAgain()
 			if err := r.beginWith(ctx, e.Manifest, in); err != nil {
@@ -141,6 +148,7 @@ func (r *verification) installed(ctx context.Context, log *eventlog.Log, index u
 			return r.endApplied()
 		}
 	}
+
 	return fmt.Errorf("%w past this record: it installed a snapshot of height %d, which is not among the home's "+
 		"snapshots any more", errNoBase, rec.Height)
 }
@@ -149,6 +157,7 @@ func (r *verification) installed(ctx context.Context, log *eventlog.Log, index u
 func (r *verification) sameGenesis(m proto.Message) error {
 	var chain string
 	var params *logv1.Params
+
 	switch m := m.(type) {
 	case *logv1.ChainStarted:
 		chain, params = m.ChainId, m.Params
@@ -157,6 +166,7 @@ func (r *verification) sameGenesis(m proto.Message) error {
 	default:
 		return nil
 	}
+
 	g, err := readGenesis(filepath.Join(r.home, genesisFile))
 	switch {
 	case err != nil:
@@ -168,6 +178,7 @@ func (r *verification) sameGenesis(m proto.Message) error {
 		return fmt.Errorf("%w: %w: chain %s was started with the limits {%v}, %s has {%v}", ErrConfig,
 			ordering.ErrGenesis, chain, params, genesisFile, g.Params)
 	}
+
 	return nil
 }
 

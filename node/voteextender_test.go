@@ -56,10 +56,12 @@ func ExampleWithVoteExtender() {
 		panic(err)
 	}
 	defer os.RemoveAll(home)
+
 	_, err = node.Init(home, node.InitOptions{
 		Set:   []node.Assignment{{Key: "consensus.kind", Value: node.CometBFT}},
 		Comet: node.CometOptions{VoteExtensionsHeight: 2},
 	})
+
 	if err != nil {
 		panic(err)
 	}
@@ -71,6 +73,7 @@ func ExampleWithVoteExtender() {
 	if err != nil {
 		panic(err)
 	}
+
 	fmt.Println("this validator's votes will carry the time") // n.Run(ctx) votes
 	if err := n.Close(); err != nil {
 		panic(err)

@@ -18,6 +18,7 @@ type workers struct {
 func (w workers) AwaitUp(ctx context.Context) error {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
+
 	for {
 		if _, err := w.CountChildren(); err == nil {
 			return nil

@@ -44,6 +44,7 @@ func newAgent[E any](in *incarnation[E], id string, parent *agent[E], filter Fil
 		parent:   parent,
 		children: make(map[string]*agent[E]),
 	}
+
 	if parent != nil {
 		a.chain = append(parent.chain[:len(parent.chain):len(parent.chain)], filter)
 	}
@@ -72,12 +73,16 @@ func (a *agent[E]) run(ctx context.Context, faults faults) error {
 			// Read after the take: whoever was added before an event was published is seen with it.
 			outs = a.outputs.list(outs)
 			a.handOn(outs, batch, tail)
+
 		case <-a.retired:
 			return nil
+
 		case <-a.fenced:
 			return errFenced
+
 		case f := <-faults:
 			f.Do(ctx)
+
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -91,6 +96,7 @@ func (a *agent[E]) handOn(outs []output[E], batch []entry[E], tail uint64) {
 	if a.filter != nil {
 		matched = batch[:0]
 		var missed uint64
+
 		for _, e := range batch {
 			missed += e.missed
 			if a.filter.Match(e.event) {
@@ -98,13 +104,16 @@ func (a *agent[E]) handOn(outs []output[E], batch []entry[E], tail uint64) {
 				matched = append(matched, e)
 			}
 		}
+
 		tail += missed
 	}
+
 	if len(matched) > 0 || tail > 0 {
 		for _, out := range outs {
 			out.deliver(matched, tail)
 		}
 	}
+
 	clear(batch) // keep no event alive while waiting for the next
 }
 
@@ -138,14 +147,17 @@ func (o *outputs[E]) remove(out output[E]) {
 func (o *outputs[E]) list(last []output[E]) []output[E] {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+
 	if !o.changed {
 		return last
 	}
+
 	o.changed = false
 	clear(last)
 	last = last[:0]
 	for out := range o.members {
 		last = append(last, out)
 	}
+
 	return last
 }

@@ -29,17 +29,21 @@ func BenchmarkPublish(b *testing.B) {
 					b.Fatal(err)
 				}
 				defer func() { _ = run.Stop(context.Background()) }()
+
 				if err := bus.WaitUp(context.Background()); err != nil {
 					b.Fatal(err)
 				}
+
 				chain := Chain[note]{kind.Is("k"), path.Is("p"), path.Is("p/q")}[:filters]
 				var read sync.WaitGroup // counts what is under way to the readers, in windows
+
 				for range n {
 					s, err := bus.Subscribe(context.Background(), chain, Disconnect{window})
 					if err != nil {
 						b.Fatal(err)
 					}
 					defer s.Close()
+
 					go func() {
 						for e, err := range s.All(context.Background()) {
 							if err != nil {
@@ -51,22 +55,27 @@ func BenchmarkPublish(b *testing.B) {
 						}
 					}()
 				}
+
 				event := note{kind: "k", path: "p/q/r"}
 				left := b.N
 				b.ReportAllocs()
 				b.ResetTimer()
+
 				for left > 0 {
 					k := min(left, window)
 					read.Add(n)
+
 					for i := k - 1; i >= 0; i-- {
 						event.seq = i
 						if err := bus.Publish(event); err != nil {
 							b.Fatal(err)
 						}
 					}
+
 					read.Wait()
 					left -= k
 				}
+
 				b.StopTimer()
 				b.ReportMetric(float64(b.N)*float64(n)/b.Elapsed().Seconds(), "deliveries/s")
 			})

@@ -43,10 +43,12 @@ func (b *Bus[E]) begin() *incarnation[E] {
 	b.current = in
 	b.stand(&standing[E]{err: fmt.Errorf("%w: %w", ErrDown, errStarting)})
 	b.mu.Unlock()
+
 	if before != nil {
 		before.end(errReplaced)
 		before.fence()
 	}
+
 	return in
 }
 
@@ -134,13 +136,16 @@ func (b *Bus[E]) Subscribe(ctx context.Context, chain Chain[E], policy Policy) (
 	if standing.in == nil {
 		return nil, standing.err
 	}
+
 	s := newSubscription(standing.in, append(Chain[E](nil), chain...), policy)
 	s.bind(ctx)
+
 	joined := make(chan struct{})
 	if err := standing.in.join(s, joined); err != nil {
 		s.end(err)
 		return nil, err
 	}
+
 	select {
 	case <-joined:
 		return s, nil
@@ -158,6 +163,7 @@ func (b *Bus[E]) SubscribeWait(ctx context.Context, chain Chain[E], policy Polic
 		if !errors.Is(err, ErrDown) {
 			return s, err
 		}
+
 		select {
 		case <-change:
 		case <-ctx.Done():
@@ -175,6 +181,7 @@ func (b *Bus[E]) WaitUp(ctx context.Context) error {
 		if s.in != nil {
 			return nil
 		}
+
 		select {
 		case <-change:
 		case <-ctx.Done():

@@ -21,7 +21,9 @@ func TestSubscribersSeeWhatTheirChainMatchesInOrder(t *testing.T) {
 		for _, n := range []note{{"k", "p", 1}, {"l", "p/q", 2}, {"k", "p/q", 3}, {"k", "p/q/r", 4}, {"k", "z", 5}} {
 			require.NoError(t, w.bus.Publish(n))
 		}
+
 		w.quiet()
+
 		for _, c := range []struct {
 			s    *Subscription[note]
 			want []int
@@ -93,6 +95,7 @@ func TestNextIsBoundByItsContextAlone(t *testing.T) {
 		s := w.subscribe(all, Disconnect{1})
 		ctx, cancel := context.WithTimeoutCause(context.Background(), time.Second, errBoom)
 		defer cancel()
+
 		_, err := s.Next(ctx)
 		require.ErrorIs(t, err, errBoom)
 		require.NoError(t, s.Err())
@@ -107,6 +110,7 @@ func TestReadersInParallelShareASubscription(t *testing.T) {
 	inBubble(t, Options{}, func(w world) {
 		s := w.subscribe(all, Disconnect{100})
 		got := make(chan int, 100)
+
 		for range 4 {
 			go func() {
 				for e, err := range s.All(context.Background()) {
@@ -117,6 +121,7 @@ func TestReadersInParallelShareASubscription(t *testing.T) {
 				}
 			}()
 		}
+
 		w.publish(1, 50)
 		w.quiet()
 		require.Len(t, got, 50, "no reader sleeps while there is something to read")
@@ -217,16 +222,19 @@ func TestABrokerThatIsBehindLeavesAGapAtItsPlace(t *testing.T) {
 		for range 3 {
 			require.ErrorIs(t, w.bus.Publish(note{"k", "p", 0}), ErrBehind)
 		}
+
 		stats := w.bus.Stats().Broker
 		require.Equal(t, 4, stats.Waiting)
 		require.EqualValues(t, 3, stats.Missed)
 		release()
 		w.quiet()
+
 		for _, s := range []*Subscription[note]{direct, filtered} {
 			got, end := read(s)
 			require.NoError(t, end)
 			require.Equal(t, []int{1, 2, 3, 4, -3}, got, "the gap is seen although nothing follows")
 		}
+
 		w.publish(5, 5)
 		w.quiet()
 		got, _ := read(filtered)
@@ -240,10 +248,12 @@ func TestAnAgentThatIsBehindHoldsUpNobodyElse(t *testing.T) {
 		chain := Chain[note]{Where("odd", func(n note, _ string) bool { return n.seq%2 == 1 }).Is("")}
 		odd := w.subscribe(chain, Disconnect{100})
 		release := w.hang(filtersID + "/agent-1")
+
 		for i := 1; i <= 10; i++ {
 			w.publish(i, i)
 			w.quiet()
 		}
+
 		got, _ := read(direct)
 		require.Equal(t, seq(1, 10), got)
 		release()
@@ -281,6 +291,7 @@ func TestMemoryOfAStalledSubscriberIsBounded(t *testing.T) {
 					w.quiet()
 				}
 			}
+
 			w.quiet()
 			require.LessOrEqual(t, len(s.q.entries), 8, "%T", policy)
 			require.LessOrEqual(t, cap(w.bus.latest().broker.in.q.entries), 16)
@@ -323,6 +334,7 @@ func TestABusThatWasNotStartedIsDown(t *testing.T) {
 		require.ErrorContains(t, err, "not started yet")
 		ctx, cancel := context.WithTimeoutCause(context.Background(), time.Second, errBoom)
 		defer cancel()
+
 		_, err = bus.SubscribeWait(ctx, all, Disconnect{1})
 		require.ErrorIs(t, err, ErrDown)
 		require.ErrorIs(t, err, errBoom)

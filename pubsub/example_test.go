@@ -44,6 +44,7 @@ func Example() {
 	_ = bus.Publish(Event{2, "ChildExited", "coppice/node/logger"})
 	_ = bus.Publish(Event{3, "ChildExited", "coppice/pubsub"})
 	_ = bus.Publish(Event{4, "ChildExited", "coppice/node"})
+
 	for range 2 {
 		e, err := exits.Next(ctx)
 		fmt.Println(e, err)
@@ -94,22 +95,26 @@ func Example_catchUp() {
 			}
 		}
 	}
+
 	for life := range 2 {
 		events, err := bus.SubscribeWait(ctx, nil, pubsub.DropOldest{Buffer: 2})
 		if err != nil {
 			fmt.Println(err)
 			return
 		}
+
 		record()              // comes by the bus as well as from the log
 		take(log[cursor:]...) // once subscribed, read the log to its end
 		for range 4 {
 			record() // more than the buffer holds
 		}
+
 		if life == 0 {
 			_ = run.Kill("broker", errors.New("an accident"))
 			<-events.Done()
 			record() // only the log has it
 		}
+
 		for life == 0 || cursor < len(log) {
 			e, err := events.Next(ctx)
 			var gap *pubsub.Gap

@@ -93,6 +93,7 @@ func NewTable[E any](families ...Family[E]) (*Table[E], error) {
 		}
 		t.families[name] = f
 	}
+
 	return t, nil
 }
 
@@ -116,12 +117,14 @@ func (t *Table[E]) Parse(text string) (Chain[E], error) {
 	if rest == "" {
 		return chain, nil
 	}
+
 	for {
 		at := len(text) - len(rest)
 		name, value, after, err := scanTerm(rest)
 		if err == nil && len(chain) == MaxChain {
 			err = fmt.Errorf("want at most %d filters in a chain", MaxChain)
 		}
+
 		var filter Filter[E]
 		if err == nil {
 			filter, err = t.filter(name, value)
@@ -129,16 +132,19 @@ func (t *Table[E]) Parse(text string) (Chain[E], error) {
 		if err != nil {
 			return nil, parseError(text, at, err)
 		}
+
 		chain = append(chain, filter)
 
 		after = strings.TrimLeftFunc(after, unicode.IsSpace)
 		if after == "" {
 			return chain, nil
 		}
+
 		if after[0] != ',' {
 			return nil, parseError(text, len(text)-len(after),
 				fmt.Errorf("want a comma or the end after the term%s", found(after)))
 		}
+
 		rest = strings.TrimLeftFunc(after[1:], unicode.IsSpace)
 	}
 }
@@ -163,5 +169,6 @@ func (t *Table[E]) filter(name, value string) (Filter[E], error) {
 	if !strings.HasPrefix(key, name+"=") {
 		return nil, fmt.Errorf("family %q (%T) made the key %q, want a term of its own name", name, family, key)
 	}
+
 	return filter, nil
 }

@@ -58,6 +58,7 @@ func (c Chain[E]) validate() error {
 	if len(c) > MaxChain {
 		return fmt.Errorf("%w: a chain of %d filters, want at most %d", ErrFilter, len(c), MaxChain)
 	}
+
 	for i, f := range c {
 		if f == nil {
 			return fmt.Errorf("%w: filter %d of the chain is nil", ErrFilter, i)
@@ -66,6 +67,7 @@ func (c Chain[E]) validate() error {
 			return fmt.Errorf("%w: filter %d of the chain (%T): %w", ErrFilter, i, f, err)
 		}
 	}
+
 	return nil
 }
 
@@ -90,6 +92,7 @@ func checkKey(key string) error {
 	case Term(name, value) != key:
 		return fmt.Errorf("key %q is not canonical, want %q", key, Term(name, value))
 	}
+
 	return nil
 }
 
@@ -99,6 +102,7 @@ func scanTerm(text string) (name, value, rest string, err error) {
 	for n < len(text) && nameByte(text[n], n) {
 		n++
 	}
+
 	switch {
 	case n == 0:
 		return "", "", "", fmt.Errorf("want a filter name (a letter, then letters, digits, '_', '.' or '-')%s",
@@ -106,6 +110,7 @@ func scanTerm(text string) (name, value, rest string, err error) {
 	case n == len(text) || text[n] != '=':
 		return "", "", "", fmt.Errorf("want '=' after the filter name %q%s", text[:n], found(text[n:]))
 	}
+
 	name, rest = text[:n], text[n+1:]
 
 	if strings.HasPrefix(rest, `"`) {
@@ -118,6 +123,7 @@ func scanTerm(text string) (name, value, rest string, err error) {
 		}
 		return name, value, rest[len(quoted):], nil
 	}
+
 	end := strings.IndexFunc(rest, notBare)
 	if end < 0 {
 		end = len(rest)
@@ -125,6 +131,7 @@ func scanTerm(text string) (name, value, rest string, err error) {
 	if end == 0 {
 		return "", "", "", fmt.Errorf(`want a value after "%s=", an empty one as ""%s`, name, found(rest))
 	}
+
 	return name, rest[:end], rest[end:], nil
 }
 
@@ -135,6 +142,7 @@ func checkName(name string) error {
 				name, i, name[i])
 		}
 	}
+
 	if name == "" {
 		return fmt.Errorf("filter name is empty")
 	}

@@ -110,6 +110,7 @@ func TestChainTextReadsBack(t *testing.T) {
 			chain = append(chain, family.Is(rapid.OneOf(rapid.String(), rapid.Map(rapid.SliceOf(rapid.Byte()),
 				func(b []byte) string { return string(b) })).Draw(t, "value")))
 		}
+
 		if err := chain.validate(); err != nil {
 			t.Fatal(err)
 		}
@@ -120,6 +121,7 @@ func TestChainTextReadsBack(t *testing.T) {
 		if len(chain) == 0 {
 			chain = nil
 		}
+
 		require.Equal(t, chain, read)
 	})
 }
@@ -129,10 +131,12 @@ func FuzzParse(f *testing.F) {
 		"kind=\xff", "kind=a  ,\tpath=\"x\""} {
 		f.Add(seed)
 	}
+
 	tab, err := NewTable[note](kind, path)
 	if err != nil {
 		f.Fatal(err)
 	}
+
 	f.Fuzz(func(t *testing.T, text string) {
 		chain, err := tab.Parse(text)
 		if err != nil {
@@ -141,9 +145,11 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
+
 		if err := chain.validate(); err != nil {
 			t.Fatalf("%q parsed to a chain that is none: %v", text, err)
 		}
+
 		canonical := chain.String()
 		again, err := tab.Parse(canonical)
 		if err != nil || again.String() != canonical {

@@ -36,6 +36,7 @@ func TestRandomHistoriesAgainstAModel(t *testing.T) {
 					kind.Is("a"), kind.Is("b"), path.Is("x"), path.Is("x/y"),
 				}), 0, 4).Draw(t, label)
 			}
+
 			take := func(t *rapid.T) *modelled {
 				if len(live) == 0 {
 					return nil
@@ -45,12 +46,14 @@ func TestRandomHistoriesAgainstAModel(t *testing.T) {
 				live = slices.Delete(live, i, i+1)
 				return m
 			}
+
 			join := func(t *rapid.T) {
 				ctx, cancel := context.WithCancel(context.Background())
 				s, err := w.bus.Subscribe(ctx, draw(t, "chain"), Disconnect{1000})
 				require.NoError(t, err)
 				live = append(live, &modelled{s, cancel, nil})
 			}
+
 			t.Repeat(map[string]func(*rapid.T){
 				"join": join,
 				"close": func(t *rapid.T) {
@@ -80,6 +83,7 @@ func TestRandomHistoriesAgainstAModel(t *testing.T) {
 					n := note{rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "kind"),
 						rapid.SampledFrom([]string{"x", "x/y", "z"}).Draw(t, "path"), published}
 					require.NoError(t, w.bus.Publish(n))
+
 					for _, m := range live {
 						if m.Chain().Match(n) {
 							m.want = append(m.want, n.seq)
@@ -90,21 +94,25 @@ func TestRandomHistoriesAgainstAModel(t *testing.T) {
 					if rapid.IntRange(0, 9).Draw(t, "rarely") > 0 {
 						return
 					}
+
 					pass(bigPeriod) // restarts stay within the limit
 					w.quiet()
 					deaths++
 					require.NoError(t, w.run.Kill(brokerID, errBoom))
 					w.quiet()
 					require.NoError(t, w.bus.WaitUp(context.Background()))
+
 					for _, m := range live {
 						require.ErrorIs(t, m.Err(), ErrDown)
 						m.cancel()
 					}
+
 					live = nil
 				},
 				"": func(t *rapid.T) {
 					w.quiet()
 					var chains []string
+
 					for _, m := range live {
 						for i := range m.Chain() {
 							chains = append(chains, m.Chain()[:i+1].String())
@@ -114,6 +122,7 @@ func TestRandomHistoriesAgainstAModel(t *testing.T) {
 						require.Equal(t, m.want, got, "chain %q", m.Chain())
 						m.want = nil
 					}
+
 					slices.Sort(chains)
 					chains = slices.Compact(chains)
 					require.ElementsMatch(t, chains, w.chains())
@@ -124,18 +133,22 @@ func TestRandomHistoriesAgainstAModel(t *testing.T) {
 					for _, a := range stats.Agents {
 						subscribers += a.Subscribers
 					}
+
 					require.Equal(t, len(live), subscribers)
 					in := w.bus.latest()
 					require.Len(t, in.subscriptions, len(live))
+
 					for _, a := range append(in.running(), in.broker) {
 						require.Len(t, a.outputs.members, int(a.subscribers.Load())+len(a.children),
 							"%s hands events to nobody else", a.name())
 					}
 				},
 			})
+
 			for _, m := range live {
 				m.cancel()
 			}
+
 			w.quiet()
 			require.Zero(t, w.instances())
 		})
@@ -149,6 +162,7 @@ func TestJoinsAndLastLeavesAtOnce(t *testing.T) {
 		chains := []Chain[note]{nil, {kind.Is("k")}, {kind.Is("k"), path.Is("p")}, {path.Is("p")},
 			{path.Is("p"), kind.Is("k")}}
 		var wg sync.WaitGroup
+
 		for worker := range 8 {
 			rng := rand.New(rand.NewPCG(1, uint64(worker)))
 			wg.Go(func() {
@@ -162,6 +176,7 @@ func TestJoinsAndLastLeavesAtOnce(t *testing.T) {
 					if err := w.bus.Publish(note{"k", "p", mine}); err != nil {
 						panic(err)
 					}
+
 					for {
 						e, err := s.Next(context.Background())
 						if err != nil {
@@ -171,13 +186,16 @@ func TestJoinsAndLastLeavesAtOnce(t *testing.T) {
 							break
 						}
 					}
+
 					if rng.IntN(2) == 0 {
 						s.Close()
 					}
+
 					cancel()
 				}
 			})
 		}
+
 		wg.Wait()
 		w.quiet()
 		require.Zero(t, w.instances())
@@ -201,6 +219,7 @@ func TestDeathsUnderLoad(t *testing.T) {
 				}
 			}
 		})
+
 		for worker := range 6 {
 			policy := []Policy{DropOldest{16}, Disconnect{16}, Block{16, time.Second}}[worker%3]
 			wg.Go(func() {
@@ -209,32 +228,40 @@ func TestDeathsUnderLoad(t *testing.T) {
 					if err != nil {
 						return
 					}
+
 					last, gap := 0, uint64(0)
+
 					for e, err := range s.All(ctx) {
 						if g, ok := err.(*Gap); ok {
 							gap += g.Missed
 							gaps.Add(1)
 							continue
 						}
+
 						if err != nil {
 							if errors.Is(err, ErrDown) {
 								downs.Add(1)
 							}
 							break
 						}
+
 						reads.Add(1)
 						// Everything matches, so the count of a gap is exact here.
 						if last > 0 && uint64(e.seq) != uint64(last)+gap+1 {
 							panic("a hole without a gap, or a wrong order")
 						}
+
 						last, gap = e.seq, 0
 					}
+
 					s.Close()
 				}
 			})
 		}
+
 		children := []string{"registry", "broker", "filters", "filters/agent-1"}
 		kills := uint64(0)
+
 		for i := range 40 {
 			pass(bigPeriod)
 			if err := w.bus.WaitUp(ctx); err != nil {
@@ -244,6 +271,7 @@ func TestDeathsUnderLoad(t *testing.T) {
 				kills++
 			}
 		}
+
 		stop()
 		wg.Wait()
 		w.quiet()

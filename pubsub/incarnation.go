@@ -99,20 +99,25 @@ func (in *incarnation[E]) guard(who string, run func() error) (err error) {
 			}
 			return
 		}
+
 		value := recover()
 		if value == nil {
 			in.end(fmt.Errorf("%s: %w", who, errGoexit))
 			return // Goexit goes on by itself
 		}
+
 		if e, ok := value.(error); ok {
 			in.end(fmt.Errorf("%s: panic: %w", who, e))
 		} else {
 			in.end(fmt.Errorf("%s: panic: %v", who, value))
 		}
+
 		panic(value)
 	}()
+
 	err = run()
 	returned = true
+
 	return err
 }
 
@@ -120,12 +125,15 @@ func (in *incarnation[E]) guard(who string, run func() error) (err error) {
 func (in *incarnation[E]) join(s *Subscription[E], joined chan<- struct{}) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
+
 	if in.err != nil {
 		return in.err
 	}
+
 	in.subscriptions[s] = struct{}{}
 	in.requests = append(in.requests, request[E]{s, joined})
 	signal(in.wake)
+
 	return nil
 }
 

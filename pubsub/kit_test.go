@@ -31,6 +31,7 @@ func inBubble(t *testing.T, o Options, test func(w world)) {
 		run, err := s.Start(context.Background())
 		require.NoError(t, err)
 		defer func() { _ = run.Stop(context.Background()) }()
+
 		require.NoError(t, bus.WaitUp(context.Background()))
 		test(world{t, bus, run})
 	})
@@ -75,6 +76,7 @@ func read(s *Subscription[note]) (got []int, end error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	nothing := errors.New("nothing more")
 	cancel(nothing)
+
 	for e, err := range s.All(ctx) {
 		var gap *Gap
 		switch {
@@ -87,6 +89,7 @@ func read(s *Subscription[note]) (got []int, end error) {
 			got = append(got, e.seq)
 		}
 	}
+
 	return got, end
 }
 

@@ -30,6 +30,7 @@ func TestNothingIsMissingInSilence(t *testing.T) {
 		at := 0 // the next number that is to be read or missed
 		var out output[note]
 		var read func()
+
 		if policy := rapid.SampledFrom([]Policy{nil, Block{bound, time.Hour}, DropOldest{bound}}).Draw(t,
 			"policy"); policy == nil {
 			m := newMailbox[note](bound)
@@ -45,6 +46,7 @@ func TestNothingIsMissingInSilence(t *testing.T) {
 		} else {
 			s := alone(t, context.Background(), policy)
 			defer s.Close()
+
 			out, read = s, func() {
 				e, err, ok := s.next()
 				if gap, isGap := err.(*Gap); isGap {
@@ -56,10 +58,12 @@ func TestNothingIsMissingInSilence(t *testing.T) {
 				}
 			}
 		}
+
 		next := 0
 		missed := rapid.Custom(func(t *rapid.T) uint64 {
 			return uint64(max(0, rapid.IntRange(-3, 3).Draw(t, "missed")))
 		})
+
 		t.Repeat(map[string]func(*rapid.T){
 			"deliver": func(t *rapid.T) {
 				var batch []entry[note]
@@ -69,15 +73,18 @@ func TestNothingIsMissingInSilence(t *testing.T) {
 					batch = append(batch, entry[note]{note{seq: next}, lost})
 					next++
 				}
+
 				tail := missed.Draw(t, "lost after")
 				next += int(tail)
 				out.deliver(batch, tail)
 			},
 			"read": func(*rapid.T) { read() },
 		})
+
 		for range 100 {
 			read()
 		}
+
 		require.Equal(t, next, at)
 	})
 }
@@ -88,6 +95,7 @@ func TestAnAgentPassesGapsOn(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var batch, want []entry[note]
 		var pending uint64
+
 		for seq := range rapid.IntRange(0, 20).Draw(t, "events") {
 			e := entry[note]{note{seq: seq}, uint64(rapid.IntRange(0, 2).Draw(t, "missed"))}
 			batch = append(batch, e)
@@ -97,6 +105,7 @@ func TestAnAgentPassesGapsOn(t *testing.T) {
 				pending = 0
 			}
 		}
+
 		tail := uint64(rapid.IntRange(0, 2).Draw(t, "tail"))
 		out := newMailbox[note](100)
 		bus, err := New[note](Options{})
@@ -113,6 +122,7 @@ func TestEachEventWakesAReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := alone(t, context.Background(), Disconnect{10})
 		var wg sync.WaitGroup
+
 		for range 3 {
 			wg.Go(func() {
 				if _, err := s.Next(context.Background()); err != nil {
@@ -120,6 +130,7 @@ func TestEachEventWakesAReader(t *testing.T) {
 				}
 			})
 		}
+
 		synctest.Wait() // all of them sleep
 		s.deliver(make([]entry[note], 3), 0)
 		wg.Wait()
@@ -131,6 +142,7 @@ func TestEachEventWakesAReader(t *testing.T) {
 func TestALateBoundDoesNotEndALaterStall(t *testing.T) {
 	s := alone(t, context.Background(), Block{1, time.Hour})
 	defer s.Close()
+
 	s.deliver(make([]entry[note], 2), 0) // the first stall
 	_, err := s.Next(context.Background())
 	require.NoError(t, err)

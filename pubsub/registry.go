@@ -37,6 +37,7 @@ func (r *registry[E]) serve(ctx context.Context, requests []request[E]) error {
 			r.leave(q.subscription)
 			continue
 		}
+
 		if err := r.join(ctx, q.subscription); err != nil {
 			r.in.endWithFilters()
 			if r.in.ended() != nil {
@@ -44,6 +45,7 @@ func (r *registry[E]) serve(ctx context.Context, requests []request[E]) error {
 			}
 			return err
 		}
+
 		close(q.joined)
 	}
 	return nil
@@ -55,7 +57,9 @@ func (r *registry[E]) join(ctx context.Context, s *Subscription[E]) error {
 		r.in.forget(s)
 		return nil
 	}
+
 	at := r.in.broker
+
 	for _, filter := range s.chain {
 		child, ok := at.children[filter.Key()]
 		if !ok {
@@ -66,9 +70,11 @@ func (r *registry[E]) join(ctx context.Context, s *Subscription[E]) error {
 		}
 		at = child
 	}
+
 	s.agent = at
 	at.subscribers.Add(1)
 	at.outputs.add(s)
+
 	return nil
 }
 
@@ -79,9 +85,11 @@ func (r *registry[E]) grow(ctx context.Context, parent *agent[E], filter Filter[
 	if _, err := r.in.filters.Load().dynamic.StartChild(ctx, a.id, a); err != nil {
 		return nil, fmt.Errorf("start the agent for %s: %w", a.chain, err)
 	}
+
 	r.in.addAgent(a)
 	parent.children[filter.Key()] = a
 	parent.outputs.add(a.in)
+
 	return a, nil
 }
 
@@ -91,8 +99,10 @@ func (r *registry[E]) leave(s *Subscription[E]) {
 	if at == nil {
 		return // it ended before its join came
 	}
+
 	at.subscribers.Add(-1)
 	at.outputs.remove(s)
+
 	for at.parent != nil && at.subscribers.Load() == 0 && len(at.children) == 0 {
 		at.parent.outputs.remove(at.in)
 		delete(at.parent.children, at.filter.Key())

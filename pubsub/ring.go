@@ -26,6 +26,7 @@ func (r *ring[E]) push(e entry[E]) {
 		copy(grown[k:], r.entries[:r.head])
 		r.entries, r.head = grown, 0
 	}
+
 	e.missed += r.tail
 	r.tail = 0
 	r.entries[(r.head+r.n)%len(r.entries)] = e

@@ -20,6 +20,7 @@ func TestRingKeepsThePlaceOfWhatIsMissing(t *testing.T) {
 				read++
 			}
 		}
+
 		t.Repeat(map[string]func(*rapid.T){
 			"push": func(t *rapid.T) {
 				if r.full() {
@@ -31,6 +32,7 @@ func TestRingKeepsThePlaceOfWhatIsMissing(t *testing.T) {
 						return
 					}
 				}
+
 				r.push(entry[int]{event: next})
 				next++
 			},
@@ -63,9 +65,11 @@ func TestRingKeepsThePlaceOfWhatIsMissing(t *testing.T) {
 				require.LessOrEqual(t, len(r.entries), r.bound, "memory is within the bound")
 			},
 		})
+
 		for r.n > 0 || r.tail > 0 {
 			pop()
 		}
+
 		require.Equal(t, next, read, "every number was read or in a gap")
 	})
 }

@@ -30,14 +30,18 @@ func (b *Bus[E]) Stats() Stats {
 	b.mu.Lock()
 	in, err := b.current, b.standing.Load().err
 	b.mu.Unlock()
+
 	if in == nil {
 		return Stats{Err: err, Broker: AgentStats{ID: brokerID}}
 	}
+
 	stats := Stats{Incarnation: in.number, Err: err, Broker: in.broker.stats()}
 	for _, a := range in.running() {
 		stats.Agents = append(stats.Agents, a.stats())
 	}
+
 	slices.SortFunc(stats.Agents, func(a, b AgentStats) int { return cmp.Compare(a.Chain, b.Chain) })
+
 	return stats
 }
 

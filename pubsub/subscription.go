@@ -66,16 +66,19 @@ func (s *Subscription[E]) Next(ctx context.Context) (E, error) {
 func (s *Subscription[E]) next() (e E, err error, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if missed := s.q.takeGap(); missed > 0 {
 		s.more()
 		return e, &Gap{Missed: missed}, true
 	}
+
 	if s.q.n > 0 {
 		e = s.q.pop().event
 		s.stopBound()
 		s.more()
 		return e, nil, true
 	}
+
 	return e, s.err, s.err != nil
 }
 
@@ -175,31 +178,38 @@ func (s *Subscription[E]) deliver(batch []entry[E], tail uint64) {
 	s.mu.Lock()
 	before := s.dropped
 	delivered, first := 0, false
+
 	for _, e := range batch {
 		if s.err != nil {
 			break
 		}
+
 		if s.q.full() {
 			switch s.policy.(type) {
 			case DropOldest:
 				s.q.dropOldest()
 				s.dropped++
+
 			case Block:
 				s.q.gap(e.missed + 1)
 				s.dropped++
 				s.startBound()
 				continue
+
 			case Disconnect:
 				first = s.stop(fmt.Errorf("%w: its buffer of %d events was full", ErrSlow, s.q.bound))
 				continue
 			}
 		}
+
 		s.q.push(e)
 		delivered++
 	}
+
 	if s.err == nil {
 		s.q.gap(tail)
 	}
+
 	dropped := s.dropped - before
 	s.mu.Unlock()
 
@@ -231,11 +241,14 @@ func (s *Subscription[E]) stopBound() {
 func (s *Subscription[E]) expire(stall uint64) {
 	s.mu.Lock()
 	first := false
+
 	if s.running && s.stall == stall {
 		s.running = false
 		first = s.stop(fmt.Errorf("%w: its buffer of %d events was full and it took none for %v", ErrSlow, s.q.bound,
 			s.policy.(Block).Bound))
 	}
+
 	s.mu.Unlock()
+
 	s.left(first)
 }

@@ -41,12 +41,15 @@ func New[E any](o Options) (*Bus[E], error) {
 	if o.Mailbox == 0 {
 		o.Mailbox = DefaultMailbox
 	}
+
 	if o.Mailbox < 1 || o.Mailbox > MaxBuffer {
 		return nil, fmt.Errorf("%w: Mailbox is %d, want 1 to %d events, or 0 for %d", ErrOptions, o.Mailbox, MaxBuffer,
 			DefaultMailbox)
 	}
+
 	b := &Bus[E]{options: o, changed: make(chan struct{})}
 	b.standing.Store(&standing[E]{err: fmt.Errorf("%w: %w", ErrDown, errNotStarted)})
+
 	return b, nil
 }
 
@@ -98,9 +101,11 @@ func (b *Bus[E]) startFilters(ctx context.Context) (supervisor.Service, error) {
 			}
 		})},
 	})
+
 	if err != nil {
 		return nil, err
 	}
+
 	in.filters.Store(&filters[E]{dynamic: dynamic, stopped: func() error {
 		if ctx.Err() == nil {
 			return nil
@@ -110,6 +115,7 @@ func (b *Bus[E]) startFilters(ctx context.Context) (supervisor.Service, error) {
 	// With the filters told to stop no chain can grow: subscribers learn it at once, and not only
 	// when the registry is stopped too.
 	context.AfterFunc(ctx, in.endWithFilters)
+
 	return dynamic, nil
 }
 

@@ -19,10 +19,12 @@ func TestTreeIsTheOneOfTheDesign(t *testing.T) {
 		require.Equal(t, supervisor.OneForAll, tree.Strategy)
 		require.Equal(t, supervisor.Intensity{Max: 3, Period: 10 * time.Second}, tree.Intensity)
 		require.Len(t, tree.Children, 3)
+
 		for i, id := range []string{"registry", "broker", "filters"} {
 			require.Equal(t, id, tree.Children[i].ID)
 			require.Equal(t, supervisor.Permanent, tree.Children[i].Restart)
 		}
+
 		filters := tree.Children[2]
 		require.Equal(t, supervisor.DynamicKind, filters.Kind)
 		require.Zero(t, filters.Intensity.Max)
@@ -45,10 +47,12 @@ func TestAnyDeathReplacesTheBusAsOne(t *testing.T) {
 					w.quiet()
 
 					w.inject(path, death)
+
 					for _, s := range subscriptions {
 						got, end := read(s)
 						require.Equal(t, seq(1, 3), got)
 						require.ErrorIs(t, end, ErrDown)
+
 						switch death.Name {
 						case "goexit":
 							require.ErrorContains(t, end, "called runtime.Goexit")
@@ -58,6 +62,7 @@ func TestAnyDeathReplacesTheBusAsOne(t *testing.T) {
 							require.ErrorContains(t, end, "panic: boom")
 						}
 					}
+
 					w.restarted(path)
 
 					again, err := w.bus.SubscribeWait(context.Background(), chain, Disconnect{10})
@@ -82,12 +87,14 @@ var path_ = path // the name path is a parameter in these tests
 func (w world) restarted(offender string) {
 	w.t.Helper()
 	groups := 0
+
 	for _, e := range w.run.Events() {
 		if g, ok := e.(supervisor.GroupRestart); ok {
 			groups++
 			require.Equal(w.t, []string{"registry", "broker", "filters"}, g.IDs)
 		}
 	}
+
 	require.Equal(w.t, 1, groups, "one death of %s is one restart", offender)
 	require.EqualValues(w.t, 2, w.bus.Stats().Incarnation)
 	require.NoError(w.t, w.bus.Stats().Err)
@@ -169,6 +176,7 @@ func TestTheBusGivesUpPastItsLimit(t *testing.T) {
 			w.inject(brokerID, deaths[0])
 			require.NoError(t, w.bus.WaitUp(context.Background()))
 		}
+
 		s := w.subscribe(all, Disconnect{1})
 		w.inject(brokerID, deaths[0])
 		<-w.run.Done()
@@ -185,6 +193,7 @@ func TestAStopEndsEverySubscription(t *testing.T) {
 		w.quiet()
 		require.ErrorIs(t, s.Err(), ErrDown)
 		require.ErrorIs(t, w.bus.Publish(note{}), ErrDown)
+
 		for _, e := range w.run.Events() {
 			_, bad := e.(supervisor.ShutdownError)
 			require.False(t, bad, "every child stops as it is told: %v", e)
@@ -197,6 +206,7 @@ func TestTheBusOutlivesItsRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus, err := New[note](Options{})
 		require.NoError(t, err)
+
 		for i := range 3 {
 			s, err := supervisor.New(bus.Spec())
 			require.NoError(t, err)
@@ -270,6 +280,7 @@ func TestStatsNeverWait(t *testing.T) {
 		for _, path := range []string{"registry", "broker", "filters/agent-1"} {
 			releases = append(releases, w.hang(path))
 		}
+
 		w.publish(1, 3)
 		stats := w.bus.Stats()
 		require.Equal(t, 3, stats.Broker.Waiting)
@@ -285,6 +296,7 @@ func TestSubscribeIsBoundByItsContextWhenTheRegistryHangs(t *testing.T) {
 		release := w.hang(registryID)
 		ctx, cancel := context.WithTimeoutCause(context.Background(), time.Second, errBoom)
 		defer cancel()
+
 		_, err := w.bus.Subscribe(ctx, Chain[note]{kind.Is("k")}, Disconnect{1})
 		require.ErrorIs(t, err, ErrClosed)
 		require.ErrorIs(t, err, errBoom)

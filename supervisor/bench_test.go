@@ -23,6 +23,7 @@ func benchDynamic(b *testing.B) *supervisor.Dynamic[int] {
 		}})})
 	b.ReportAllocs()
 	b.ResetTimer()
+
 	return d
 }
 
@@ -84,6 +85,7 @@ func BenchmarkTree(b *testing.B) {
 	for _, id := range []string{"a", "b", "c", "d", "e", "f", "g", "h"} {
 		list = append(list, supervisor.Child{ID: id, Start: idle})
 	}
+
 	r, _ := tree(b, supervisor.Spec{Build: children(list...)})
 	b.ReportAllocs()
 	for b.Loop() {
@@ -99,13 +101,16 @@ func BenchmarkStartStop(b *testing.B) {
 			for i := range list {
 				list[i] = supervisor.Child{ID: strconv.Itoa(i), Start: idle}
 			}
+
 			s, err := supervisor.New(supervisor.Spec{Build: children(list...)})
 			require.NoError(b, err)
+
 			for b.Loop() {
 				r, err := s.Start(ctx)
 				require.NoError(b, err)
 				require.NoError(b, r.Stop(ctx))
 			}
+
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/child")
 		})
 	}

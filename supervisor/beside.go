@@ -51,20 +51,25 @@ func beside(ctx context.Context, sup *Supervisor, id string, calls func(context.
 	if err != nil {
 		return err
 	}
+
 	caller := incarnationOf(ctx)
 	for inc := caller; inc != nil; inc = inc.parent {
 		if inc.owner == r.kids && inc.name == id {
 			return ErrWouldDeadlock
 		}
 	}
+
 	if r.deadlocks(ctx) && !caller.started() {
 		return ErrWouldDeadlock
 	}
+
 	outside, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	defer context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })()
+
 	if err := calls(outside, r); err == nil || ctx.Err() == nil {
 		return err
 	}
+
 	return context.Cause(ctx)
 }

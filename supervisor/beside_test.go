@@ -21,6 +21,7 @@ func beside(t *testing.T, p *probe) (r *supervisor.Run, top *supervisor.Supervis
 		<-time.After(time.Second)
 		return ctx.Err()
 	})
+
 	top, err := supervisor.New(supervisor.Spec{Intensity: supervisor.Intensity{Period: time.Hour}, Build: children(
 		supervisor.Child{ID: "slow", Start: slow}, nested("sub", 0, supervisor.Spec{Build: children(p.child(0))}),
 	)})
@@ -30,6 +31,7 @@ func beside(t *testing.T, p *probe) (r *supervisor.Run, top *supervisor.Supervis
 			return top, nil
 		}})})
 	<-p.starts
+
 	return r, top
 }
 
@@ -55,11 +57,13 @@ func TestRule44_RecycleAndReviveFromBelow(t *testing.T) {
 		require.NoError(t, answer(p, recycle))
 		require.NoError(t, answer(p, revive), "it runs already")
 		require.Equal(t, []string{"-top/slow", "+top/slow"}, steps(r)[before:])
+
 		for _, f := range []func(context.Context) error{recycle, revive} {
 			require.NoError(t, top.TerminateChild(ctx, "slow"))
 			require.NoError(t, answer(p, f))
 			require.Equal(t, supervisor.Running, state(t, top, "slow"))
 		}
+
 		require.Zero(t, top.Tree().InWindow)
 
 		for _, f := range []func(context.Context, *supervisor.Supervisor, string) error{supervisor.Recycle,

@@ -101,6 +101,7 @@ func TestIgnoreIsOnlyReturned(t *testing.T) {
 		require.NoError(t, err)
 		require.ErrorIs(t, s.Serve(ctx), supervisor.ErrMaxIntensity, "Serve of a root that gave up")
 	})
+
 	bad := supervisor.Child{ID: "a", Start: func(context.Context) (supervisor.Service, error) { panic(ignore) }}
 	for where, spec := range map[string]supervisor.Spec{
 		"a panic in a start": {Build: children(bad)},
@@ -120,6 +121,7 @@ func TestIgnoreIsOnlyReturned(t *testing.T) {
 			require.Error(t, s.Serve(ctx))
 		})
 	}
+
 	t.Run("management", func(t *testing.T) {
 		p := newProbe("p")
 		p.before = func(n int) error {
@@ -137,6 +139,7 @@ func TestIgnoreIsOnlyReturned(t *testing.T) {
 		require.Error(t, r.Reload(ctx, supervisor.Spec{Build: func(context.Context) ([]supervisor.Child, error) {
 			panic(ignore)
 		}}))
+
 		d, err := supervisor.NewDynamic(supervisor.DynamicSpec[int]{Name: "d",
 			Start: func(context.Context, int) (supervisor.Service, error) {
 				panic(ignore)
@@ -149,6 +152,7 @@ func TestIgnoreIsOnlyReturned(t *testing.T) {
 		_, err = d.StartChild(ctx, "x", 1)
 		require.Error(t, err)
 	})
+
 	t.Run("returned", func(t *testing.T) {
 		r, w := tree(t, supervisor.Spec{Build: children(
 			supervisor.Child{ID: "a", Start: func(context.Context) (supervisor.Service, error) { return nil, ignore }},
@@ -207,6 +211,7 @@ func TestLease_IdleIsNotStuck(t *testing.T) {
 		_, err := l.Acquire(ctx)
 		require.NoError(t, err)
 	}
+
 	require.NoError(t, l.Close())
 	synctest.Test(t, func(t *testing.T) {
 		for range 200 { // what is in flight ends at the instant of the bound
@@ -217,11 +222,14 @@ func TestLease_IdleIsNotStuck(t *testing.T) {
 			go func() {
 				_ = g.Do(func(int) error { close(begun); <-time.After(time.Second); return nil })
 			}()
+
 			<-begun
+
 			if _, err = l.Acquire(ctx); err != nil {
 				require.ErrorIs(t, err, supervisor.ErrLeaseStuck)
 				require.ErrorContains(t, err, ": 1 after")
 			}
+
 			synctest.Wait()
 		}
 	})
@@ -237,6 +245,7 @@ func newPartition(t *testing.T, n int) (*supervisor.Partition, *supervisor.Run) 
 	r, err := p.Start(ctx)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, r.Stop(ctx)) })
+
 	return p, r
 }
 
@@ -277,10 +286,12 @@ func TestPartition_RouteIntegers(t *testing.T) {
 	p, _ := newPartition(t, 3)
 	type id int
 	type flags uint8
+
 	for _, key := range []any{5, int8(5), int16(5), int32(5), int64(5), uint(5), uint8(5), uint16(5), uint32(5),
 		uint64(5), uintptr(5), id(5), flags(5), id(-1), int8(-4)} {
 		require.Equal(t, 2, p.Route(key), "%T(%v)", key, key)
 	}
+
 	require.Equal(t, 0, p.Route(int64(math.MinInt64)+2))
 	require.Less(t, p.Route(nil), 3)
 }
@@ -346,6 +357,7 @@ func TestObserverOfARestartedSupervisor(t *testing.T) {
 				Observers: []supervisor.Observer{slow, broken, supervisor.SutureEvents(func(suture.Event) {
 					seen.Add(1)
 				})}, Build: children(p.child(supervisor.Permanent))}))})
+
 		for i := range 5 {
 			<-p.starts
 			p.end(errCrash)
@@ -353,6 +365,7 @@ func TestObserverOfARestartedSupervisor(t *testing.T) {
 			require.NoError(t, r.Kill("n", nil))
 			until(t, w, i+2, at("n"))
 		}
+
 		require.NoError(t, r.Flush(ctx))
 		require.Zero(t, overlaps.Load(), "calls at the same time")
 		require.Zero(t, disorder.Load(), "calls out of order")

@@ -66,6 +66,7 @@ func TestDynamicStartCancelledAfterRestart(t *testing.T) {
 				_, err = d.StartChild(&late{Context: ctx, until: synctest.Wait}, "x", 1)
 				synctest.Wait()
 				_, known := d.WhichChild("x")
+
 				if err == nil {
 					require.NoError(t, known)
 				} else {
@@ -73,10 +74,12 @@ func TestDynamicStartCancelledAfterRestart(t *testing.T) {
 					require.ErrorIs(t, known, supervisor.ErrNotFound)
 					cancelled++
 				}
+
 				require.True(t, r.Tree().Settled() || backoff.Min > 0)
 				require.NoError(t, r.Stop(ctx))
 			})
 		}
+
 		require.Positive(t, cancelled)
 	}
 }
@@ -100,16 +103,19 @@ func TestVerboseUncleanStop(t *testing.T) {
 		Build: children(supervisor.Child{ID: "d", Start: func(context.Context) (supervisor.Service, error) {
 			return d, nil
 		}})})
+
 	for range 2 {
 		_, err := d.StartChild(ctx, "x", true)
 		require.NoError(t, err)
 		require.NoError(t, d.TerminateChild(ctx, "x"))
 	}
+
 	failed := make(chan error)
 	go func() {
 		_, err := d.StartChild(ctx, "never ready", false)
 		failed <- err
 	}()
+
 	until(t, w, 1, func(e supervisor.ChildStarting) bool { return e.Path == "d/never ready" })
 	require.NoError(t, d.TerminateChild(ctx, "never ready"))
 	require.Error(t, <-failed)
@@ -131,6 +137,7 @@ func TestKilledIsStopping(t *testing.T) {
 		<-release[supervisor.Path(ctx)]
 		return ctx.Err()
 	})
+
 	d, err := supervisor.NewDynamic(supervisor.DynamicSpec[int]{Name: "d", Intensity: many(9),
 		Start: func(ctx context.Context, _ int) (supervisor.Service, error) {
 			return slow(ctx)
@@ -140,6 +147,7 @@ func TestKilledIsStopping(t *testing.T) {
 		supervisor.Child{ID: "d", Start: func(context.Context) (supervisor.Service, error) { return d, nil }})})
 	_, err = d.StartChild(ctx, "x", 1)
 	require.NoError(t, err)
+
 	for _, path := range []string{"h", "d/x"} {
 		before, ok := w.Settle(t, r).Find(path)
 		require.True(t, ok)
@@ -150,6 +158,7 @@ func TestKilledIsStopping(t *testing.T) {
 		require.Equal(t, supervisor.Stopping, killed.State)
 		require.Equal(t, before.Incarnation, killed.Incarnation)
 		require.False(t, snapshot.Settled())
+
 		if path == "h" {
 			require.Equal(t, supervisor.Running, state(t, r, "h"))
 		} else {
@@ -157,10 +166,12 @@ func TestKilledIsStopping(t *testing.T) {
 			n, _ := snapshot.Find("d")
 			require.Zero(t, n.InstancesRunning)
 		}
+
 		close(release[path])
 		after, _ := w.Settle(t, r).Find(path)
 		require.Greater(t, after.Incarnation, before.Incarnation)
 	}
+
 	require.NoError(t, r.Stop(ctx))
 }
 
@@ -180,11 +191,13 @@ func TestReloadGivesUpOrphan(t *testing.T) {
 			e := until(t, w, 1, exitOf("h"))
 			require.True(t, e.Exit.Orphaned)
 			require.Len(t, r.Orphans(), 1, "it is known all the same")
+
 			if policy == supervisor.Escalate {
 				require.ErrorIs(t, r.Wait(), supervisor.ErrOrphan)
 			} else {
 				require.NoError(t, r.Stop(ctx))
 			}
+
 			close(h.release)
 			synctest.Wait()
 			require.Empty(t, r.Orphans())
@@ -234,24 +247,30 @@ func TestGroupComesBackWithoutItsDelayedChild(t *testing.T) {
 				require.Equal(t, supervisor.Restarting, state(t, r, "a"))
 				want := map[string]supervisor.State{"a": supervisor.NotRunning, "b": supervisor.Running,
 					"c": supervisor.Running}
+
 				switch how {
 				case "reload":
 					spec.Strategy = supervisor.OneForOne
 					require.NoError(t, r.Reload(ctx, spec))
 					until(t, w, 2, at("a"))
 					want["a"] = supervisor.Running
+
 				case "terminate another too":
 					require.NoError(t, r.TerminateChild(ctx, "b"))
 					want["b"] = supervisor.NotRunning
 					fallthrough
+
 				default:
 					require.NoError(t, r.TerminateChild(ctx, "a"))
 				}
+
 				synctest.Wait()
+
 				for id, state := range want {
 					n, _ := w.Settle(t, r).Find(id)
 					require.Equal(t, state, n.State, "%v, %s: %s", strategy, how, id)
 				}
+
 				require.NoError(t, r.Stop(ctx))
 			})
 		}

@@ -28,6 +28,7 @@ func TestRule60AChildEndsWithTheSupervisorsThatItRuns(t *testing.T) {
 						ended = time.Now()
 						return nil
 					})})
+
 				s, err := supervisor.New(supervisor.Spec{Name: "r",
 					Build: supervisor.Children(supervisor.Child{ID: "a",
 						Start: supervisor.Start(func(ctx context.Context) error {
@@ -35,6 +36,7 @@ func TestRule60AChildEndsWithTheSupervisorsThatItRuns(t *testing.T) {
 							if err != nil {
 								return err
 							}
+
 							of := ctx
 							if detached {
 								of = context.WithoutCancel(ctx)
@@ -42,7 +44,9 @@ func TestRule60AChildEndsWithTheSupervisorsThatItRuns(t *testing.T) {
 							if _, err := in.Start(of); err != nil {
 								return err
 							}
+
 							<-ctx.Done()
+
 							return ctx.Err()
 						})})})
 				require.NoError(t, err)
@@ -69,6 +73,7 @@ func TestRule60AnInnerSupervisorThatOverrunsIsAnOrphan(t *testing.T) {
 				<-release
 				return nil
 			})})
+
 		s, err := supervisor.New(supervisor.Spec{Name: "r",
 			Build: supervisor.Children(supervisor.Child{ID: "a", Restart: supervisor.Temporary,
 				Orphan: supervisor.Abandon, Shutdown: time.Second,
@@ -111,6 +116,7 @@ func TestAnEndedChildStartsNoSupervisor(t *testing.T) {
 	for len(r.Tree().Children) > 0 {
 		require.NoError(t, r.Flush(t.Context()))
 	}
+
 	in, err := supervisor.New(supervisor.Spec{Name: "in"})
 	require.NoError(t, err)
 	_, err = in.Start(ctx)
@@ -132,10 +138,12 @@ func TestBuildsContextLivesAsLongAsWhatItBuilt(t *testing.T) {
 			require.NoError(t, err)
 			r, err := s.Start(t.Context())
 			require.ErrorIs(t, err, failure)
+
 			if failure == nil {
 				require.NoError(t, kept.Err())
 				require.NoError(t, r.Stop(t.Context()))
 			}
+
 			require.Error(t, kept.Err())
 		})
 	}

@@ -63,6 +63,7 @@ func TestErrorsThatPanic(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, r.Stop(ctx))
 	}
+
 	c, cancel := context.WithCancelCause(ctx)
 	s, err := supervisor.New(supervisor.Spec{Build: children(supervisor.Child{ID: "a", Start: idle})})
 	require.NoError(t, err)
@@ -97,6 +98,7 @@ func TestZeroValues(t *testing.T) {
 	require.Equal(t, supervisor.DynamicKind, d.Tree().Kind)
 
 	run, w := tree(t, supervisor.Spec{Intensity: many(9)})
+
 	for id, start := range map[string]supervisor.StartFunc{
 		"nil function": supervisor.Start(nil), "nil supervisor": func(context.Context) (supervisor.Service, error) {
 			return (*supervisor.Supervisor)(nil), nil
@@ -112,6 +114,7 @@ func TestZeroValues(t *testing.T) {
 		}
 		require.Error(t, err, id)
 	}
+
 	w.Settle(t, run)
 	counts, err := run.CountChildren()
 	require.NoError(t, err)
@@ -123,6 +126,7 @@ func TestExtremeDurations(t *testing.T) {
 	require.Empty(t, supervisor.Lint(
 		supervisor.Spec{Intensity: supervisor.Intensity{Max: math.MaxInt, Period: math.MaxInt64}},
 		[]supervisor.Child{{ID: "a", Start: idle}}))
+
 	warned := supervisor.Lint(supervisor.Spec{Strategy: supervisor.OneForAll,
 		Intensity: supervisor.Intensity{Max: 1 << 40, Period: time.Hour}}, []supervisor.Child{
 		{ID: "a", Start: idle, Shutdown: time.Hour, Backoff: supervisor.Backoff{Min: time.Hour}},
@@ -138,6 +142,7 @@ func TestExtremeDurations(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, supervisor.Restarting, state(t, r, "p"))
 	})
+
 	for _, bad := range []supervisor.Child{{Shutdown: -2}, {StartTimeout: -1}, {Backoff: supervisor.Backoff{Min: -1}},
 		{Backoff: supervisor.Backoff{Min: 1, Factor: math.NaN()}},
 		{Backoff: supervisor.Backoff{Min: 1, Jitter: math.NaN()}},
@@ -158,6 +163,7 @@ func TestStrangeIDs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var list []supervisor.Child
 		release := make(chan struct{})
+
 		for _, id := range ids {
 			list = append(list, supervisor.Child{ID: id, Shutdown: time.Second, Orphan: supervisor.Abandon,
 				Start: supervisor.Start(func(context.Context) error {
@@ -165,16 +171,20 @@ func TestStrangeIDs(t *testing.T) {
 					return nil
 				})})
 		}
+
 		r, _ := tree(t, supervisor.Spec{Build: children(list...)})
 		for _, id := range ids {
 			require.ErrorIs(t, r.TerminateChild(ctx, id), supervisor.ErrOrphan)
 		}
+
 		orphans := r.Orphans()
 		require.Len(t, orphans, len(ids))
+
 		for i, o := range orphans {
 			require.Equal(t, ids[i], o.Path)
 			require.Equal(t, 1, o.Goroutines, "%q", o.Path)
 		}
+
 		require.NotEmpty(t, r.Tree().String())
 		close(release)
 		synctest.Wait()
@@ -189,6 +199,7 @@ func TestHugeTree(t *testing.T) {
 	for i := range n {
 		list = append(list, supervisor.Child{ID: fmt.Sprint(i), Start: idle})
 	}
+
 	for _, strategy := range []supervisor.Strategy{supervisor.OneForAll, supervisor.OneForOne} {
 		// Without a recorder: it would be too slow for so many events at once, and is told so.
 		s, err := supervisor.New(supervisor.Spec{Strategy: strategy, Intensity: many(9), Build: children(list...)})
@@ -216,10 +227,12 @@ func TestDeepTree(t *testing.T) {
 	p := newProbe("p")
 	spec := supervisor.Spec{Intensity: supervisor.Intensity{Period: time.Hour}, Build: children(p.child(0))}
 	path := "p"
+
 	for range levels {
 		spec = supervisor.Spec{Intensity: spec.Intensity, Build: children(nested("s", 0, spec))}
 		path = "s/" + path
 	}
+
 	spec.Intensity = many(1)
 	r, w := tree(t, spec)
 	first := <-p.starts

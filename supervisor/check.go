@@ -12,6 +12,7 @@ func checkSpec(s *Spec) error {
 	bad := func(format string, a ...any) error {
 		return fmt.Errorf("%w: supervisor %q: %s", ErrSpec, s.Name, fmt.Sprintf(format, a...))
 	}
+
 	switch {
 	case strings.Contains(s.Name, "/"):
 		return bad("Name contains a slash, which separates IDs in paths")
@@ -20,15 +21,19 @@ func checkSpec(s *Spec) error {
 	case s.AutoShutdown > AllSignificant:
 		return bad("AutoShutdown is %v, expected Never, AnySignificant or AllSignificant", s.AutoShutdown)
 	}
+
 	for i, o := range s.Observers {
 		if o == nil {
 			return bad("Observers[%d] is nil", i)
 		}
 	}
+
 	if err := s.Intensity.check(); err != nil {
 		return bad("%v", err)
 	}
+
 	s.Intensity = s.Intensity.orDefault()
+
 	return nil
 }
 
@@ -61,7 +66,9 @@ func CheckChildren(children []Child, auto ...AutoShutdown) error {
 	if len(auto) > 0 {
 		mode = auto[0]
 	}
+
 	seen := make(map[string]bool, len(children))
+
 	for i, c := range children {
 		if err := c.check(mode); err != nil {
 			return fmt.Errorf("child %d: %w", i, err)
@@ -71,6 +78,7 @@ func CheckChildren(children []Child, auto ...AutoShutdown) error {
 		}
 		seen[c.ID] = true
 	}
+
 	return nil
 }
 
@@ -79,32 +87,44 @@ func (c Child) check(auto AutoShutdown) error {
 	bad := func(format string, a ...any) error {
 		return fmt.Errorf("%w: child %q: %s", ErrSpec, c.ID, fmt.Sprintf(format, a...))
 	}
+
 	if err := checkID(c.ID); err != nil {
 		return bad("%v", err)
 	}
+
 	switch {
 	case c.Start == nil:
 		return bad("Start is nil")
+
 	case c.Kind > DynamicKind:
 		return bad("Kind is %v, expected Worker, SupervisorKind or DynamicKind", c.Kind)
+
 	case c.Restart > Temporary:
 		return bad("Restart is %v, expected Permanent, Transient or Temporary", c.Restart)
+
 	case c.Ack > AckReady:
 		return bad("Ack is %v, expected AckStart or AckReady", c.Ack)
+
 	case c.Orphan > Abandon:
 		return bad("Orphan is %v, expected Escalate, Wait or Abandon", c.Orphan)
+
 	case c.Shutdown < 0 && c.Shutdown != Brutal:
 		return bad("Shutdown is %v, expected a time, Brutal or Infinity", c.Shutdown)
+
 	case c.StartTimeout < 0:
 		return bad("StartTimeout is %v, expected a time or Infinity", c.StartTimeout)
+
 	case c.Significant && auto == Never:
 		return bad("it is significant, but the supervisor's AutoShutdown is Never")
+
 	case c.Significant && c.Restart == Permanent:
 		return bad("it is significant and permanent; a permanent child never ends for good")
 	}
+
 	if err := c.Backoff.check(); err != nil {
 		return bad("%v", err)
 	}
+
 	return nil
 }
 
@@ -136,6 +156,7 @@ func (b Backoff) check() error {
 func Lint(spec Spec, children []Child) []string {
 	var out []string
 	limit := spec.Intensity.orDefault()
+
 	for _, c := range children {
 		if d := c.Backoff.longest(); c.Backoff.Min > 0 && limit.fills(d) {
 			out = append(out, fmt.Sprintf("child %q: with restarts up to %v apart, %d in %v is never exceeded, so "+
@@ -148,6 +169,7 @@ func Lint(spec Spec, children []Child) []string {
 				c.ID, c.Shutdown, limit.Max, limit.Period))
 		}
 	}
+
 	for _, c := range children {
 		if c.Kind != Worker {
 			for _, w := range lintSupervisor(c) {
@@ -155,6 +177,7 @@ func Lint(spec Spec, children []Child) []string {
 			}
 		}
 	}
+
 	if spec.AutoShutdown != Never {
 		some := false
 		for _, c := range children {
@@ -164,6 +187,7 @@ func Lint(spec Spec, children []Child) []string {
 			out = append(out, fmt.Sprintf("AutoShutdown is %v, but no child is significant", spec.AutoShutdown))
 		}
 	}
+
 	return out
 }
 
@@ -179,9 +203,11 @@ func lintSupervisor(c Child) []string {
 		out = append(out, fmt.Sprintf("a %v supervisor that gives up ends with the class shutdown: it is not "+
 			"restarted, and nobody is told (OTP rule 46)", c.Restart))
 	}
+
 	if c.Shutdown != 0 && c.Shutdown != Infinity {
 		out = append(out, fmt.Sprintf("a supervisor with a shutdown time of %v may be left behind while its children "+
 			"still run (OTP rule 64)", c.Shutdown))
 	}
+
 	return out
 }

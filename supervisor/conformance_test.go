@@ -55,6 +55,7 @@ func table(t *testing.T, doc, heading string) [][]string {
 	_, rest, ok := strings.Cut(doc, "\n"+heading+"\n")
 	require.True(t, ok, "no heading %q", heading)
 	var rows [][]string
+
 	for line := range strings.Lines(rest) {
 		line = strings.TrimSpace(line)
 		if !strings.HasPrefix(line, "|") {
@@ -63,13 +64,17 @@ func table(t *testing.T, doc, heading string) [][]string {
 			}
 			continue
 		}
+
 		cells := strings.Split(strings.Trim(line, "|"), "|")
 		for i := range cells {
 			cells[i] = strings.TrimSpace(cells[i])
 		}
+
 		rows = append(rows, cells)
 	}
+
 	require.Greater(t, len(rows), 2, heading)
+
 	return rows[2:] // without the head and the rule below it
 }
 
@@ -91,6 +96,7 @@ func TestConformance(t *testing.T) {
 	tests := map[string]bool{}
 	files, err := filepath.Glob("*_test.go")
 	require.NoError(t, err)
+
 	for _, file := range files {
 		source, err := os.ReadFile(file)
 		require.NoError(t, err)
@@ -99,16 +105,20 @@ func TestConformance(t *testing.T) {
 		}
 		require.NotRegexp(t, `\bt\.Skip`, string(source), "%s skips a test", file)
 	}
+
 	require.Greater(t, len(tests), 100)
 	// held checks that a row names tests, all of which exist, or says that it is Erlang's alone.
 	held := func(row []string, erlang bool) {
 		t.Helper()
 		cell := row[len(row)-1]
+
 		if erlang {
 			require.True(t, strings.HasPrefix(cell, "Erlang-only: ") && len(cell) > 40, "%q gives no reason", row)
 			return
 		}
+
 		found := 0
+
 		for _, name := range names(cell) {
 			if tests[name] {
 				found++
@@ -116,10 +126,12 @@ func TestConformance(t *testing.T) {
 				t.Errorf("%s: there is no Test%s", row[0], name)
 			}
 		}
+
 		require.NotZero(t, found, "%q names no test", row)
 	}
 
 	var rules []int
+
 	for _, row := range table(t, doc, "## Rules and their tests") {
 		n, err := strconv.Atoi(row[0])
 		require.NoError(t, err, row)
@@ -129,21 +141,26 @@ func TestConformance(t *testing.T) {
 		if erlang {
 			continue
 		}
+
 		numbered := false
 		for name := range tests {
 			numbered = numbered || strings.Contains(name, fmt.Sprintf("Rule%02d", n))
 		}
+
 		require.True(t, numbered, "-run Rule%02d runs nothing", n)
 	}
+
 	require.Len(t, rules, 81)
 	for i, n := range rules {
 		require.Equal(t, i+1, n)
 	}
+
 	for _, row := range table(t, doc, "Section 15, the classes of exits:") {
 		held(row, false)
 	}
 
 	cases := map[string]bool{}
+
 	for _, row := range table(t, doc, "## The cases of supervisor_SUITE") {
 		held(row, row[1] == "—")
 		for _, name := range names(row[0]) {
@@ -151,6 +168,7 @@ func TestConformance(t *testing.T) {
 			cases[name] = true
 		}
 	}
+
 	require.Len(t, cases, 93)
 	for _, name := range strings.Fields(suite) {
 		require.True(t, cases[name], "the case %s is missing", name)
@@ -162,6 +180,7 @@ func TestConformance(t *testing.T) {
 			held(row, false)
 			said = append(said, row[0])
 		}
+
 		for _, want := range all {
 			require.True(t, slices.ContainsFunc(said, func(s string) bool {
 				return strings.HasPrefix(s, want)
@@ -171,12 +190,14 @@ func TestConformance(t *testing.T) {
 
 	// The list of deviations is closed: one more is a decision, with a record of its own.
 	var listed []string
+
 	for _, row := range table(t, doc, "## Deviations") {
 		listed = append(listed, row[0])
 		for _, m := range regexp.MustCompile(`\]\((adr/[^)]+)\)`).FindAllStringSubmatch(row[3], -1) {
 			require.FileExists(t, filepath.Join("..", "docs", m[1]))
 		}
 	}
+
 	require.Equal(t, deviations, listed)
 }
 
@@ -196,6 +217,7 @@ func TestBuildsForOtherSystems(t *testing.T) {
 	if os.Getenv("COPPICE_SOAK") != "" {
 		systems = append(systems, "darwin", "windows")
 	}
+
 	for _, system := range systems {
 		cmd := exec.CommandContext(t.Context(), "go", "build", "./...")
 		cmd.Env = append(os.Environ(), "GOOS="+system, "CGO_ENABLED=0", "GOFLAGS=") // no -race, which wants cgo

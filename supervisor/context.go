@@ -98,11 +98,13 @@ func (inc *incarnation) inject(ctx context.Context, f Fault) error {
 	if f.Do == nil {
 		return fmt.Errorf("fault %q has no Do: %w", f.Name, ErrNotInjectable)
 	}
+
 	if _, bounded := ctx.Deadline(); !bounded {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, InjectTimeout)
 		defer cancel()
 	}
+
 	select {
 	case inc.faultChannel() <- f:
 		inc.emit(func(h Header) Event { return FaultInjected{Header: h, Fault: f.Name} })
@@ -188,6 +190,7 @@ func Link(ctx context.Context, ref Ref) error {
 	if ref.inc == nil {
 		return ErrNotFound
 	}
+
 	tie(inc, ref.inc)
 	return nil
 }
@@ -205,10 +208,12 @@ func tie(a, b *incarnation) {
 			if e.Class == Abnormal {
 				to.fail(fmt.Errorf("%w: %s: %w", ErrLinked, from.subject(), e.Error()))
 			}
+
 			mu.Lock()
 			took := cancels
 			cancels = nil
 			mu.Unlock()
+
 			for _, c := range took {
 				c()
 			}

@@ -54,14 +54,19 @@ func judge(r Restart, e Exit) (v verdict, reported bool) {
 	switch {
 	case e.terminate:
 		return endTree, true
+
 	case e.remove:
 		return forget, r == Permanent
+
 	case r == Permanent:
 		return restart, true
+
 	case r == Transient && e.Class == Abnormal:
 		return restart, true
+
 	case r == Transient:
 		return keep, false
+
 	default:
 		return forget, e.Class == Abnormal
 	}
@@ -75,12 +80,16 @@ func quietStop(r Restart, shutdown time.Duration, e Exit) bool {
 	switch {
 	case e.Orphaned:
 		return false
+
 	case shutdown == Brutal && (e.Stopped || e.Killed):
 		return true
+
 	case e.Class == Shutdown:
 		return r != Permanent || shutdown != Brutal
+
 	case e.Class == Normal:
 		return r != Permanent || e.Stopped
+
 	default:
 		return false
 	}
@@ -116,11 +125,13 @@ type plan struct{ stop, forget, start []int }
 func planRestart(s Strategy, members []member, failed int) plan {
 	from, to := group(s, len(members), failed)
 	var p plan
+
 	for i := to - 1; i >= from; i-- {
 		if i != failed {
 			p.stop = append(p.stop, i)
 		}
 	}
+
 	for i := from; i < to; i++ {
 		if i != failed && members[i].restart == Temporary {
 			p.forget = append(p.forget, i)
@@ -128,6 +139,7 @@ func planRestart(s Strategy, members []member, failed int) plan {
 			p.start = append(p.start, i)
 		}
 	}
+
 	return p
 }
 
@@ -157,6 +169,7 @@ func (b Backoff) delay(n int, random float64) time.Duration {
 	if d *= 1 + b.Jitter*random; d >= math.MaxInt64 {
 		return math.MaxInt64
 	}
+
 	return time.Duration(d)
 }
 

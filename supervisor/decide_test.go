@@ -20,15 +20,18 @@ func TestRule39_Rule40_WindowModel(t *testing.T) {
 		now := time.Now()
 		var w window
 		var all []time.Time
+
 		for _, gap := range rapid.SliceOfN(rapid.IntRange(0, 12), 1, 60).Draw(t, "gaps") {
 			now = now.Add(time.Duration(gap))
 			all = append(all, now)
 			want := 0
+
 			for _, at := range all {
 				if now.Sub(at) <= limit.Period {
 					want++
 				}
 			}
+
 			n, ok := w.add(now, limit)
 			if n != want || ok != (want <= limit.Max) || w.count(now, limit.Period) != want {
 				t.Fatalf("%d, %v; want %d", n, ok, want)
@@ -48,11 +51,13 @@ func TestRule48_Rule49_Rule50_Rule51_PlanProperties(t *testing.T) {
 		for i, r := range restarts {
 			members[i] = member{restart: r}
 		}
+
 		failed := rapid.IntRange(0, len(members)-1).Draw(t, "failed")
 		members[failed].restart = Permanent // a temporary child is never restarted
 		s := rapid.SampledFrom([]Strategy{OneForOne, OneForAll, RestForOne}).Draw(t, "strategy")
 		p := planRestart(s, members, failed)
 		in := func(i int) bool { return i == failed || s == OneForAll || (s == RestForOne && i > failed) }
+
 		for i := range members {
 			if slices.Contains(p.stop, i) != (in(i) && i != failed) {
 				t.Fatalf("stop %v of %d", p.stop, i)
@@ -64,6 +69,7 @@ func TestRule48_Rule49_Rule50_Rule51_PlanProperties(t *testing.T) {
 				t.Fatalf("forget %v of %d", p.forget, i)
 			}
 		}
+
 		if !slices.IsSorted(p.start) || !slices.IsSortedFunc(p.stop, func(a, b int) int { return b - a }) {
 			t.Fatalf("order: %+v", p)
 		}
@@ -139,6 +145,7 @@ func TestStrings(t *testing.T) {
 	exit := Exit{Class: Abnormal, Err: ErrKilled}
 	h := Header{Root: "root", Path: "a"}
 	seen := map[string]bool{}
+
 	for _, e := range []Event{
 		SupervisorStarted{Header: h}, SupervisorStopped{Header: h}, SupervisorStopped{Header: h, Err: ErrKilled},
 		ChildStarting{h}, ChildStarted{Header: h},
@@ -156,11 +163,14 @@ func TestStrings(t *testing.T) {
 		require.False(t, seen[e.String()], e)
 		seen[e.String()] = true
 	}
+
 	require.Equal(t, "root", Header{Root: "root"}.Subject())
+
 	for _, s := range []fmt.Stringer{Wait, AllSignificant, AckReady, RestForOne, Temporary, Abnormal,
 		DynamicKind, Stopping} {
 		require.NotContains(t, s.String(), "(")
 	}
+
 	require.Equal(t, "Class(9)", Class(9).String())
 	require.Equal(t, "normal", Exit{}.String())
 	require.NoError(t, Exit{}.Error())

@@ -63,14 +63,18 @@ func (s *DynamicSpec[A]) check() error {
 	if s.Start == nil {
 		return fmt.Errorf("%w: dynamic supervisor %q: Start is nil", ErrSpec, s.Name)
 	}
+
 	if s.MaxChildren < 0 {
 		return fmt.Errorf("%w: dynamic supervisor %q: MaxChildren is %d, expected 0 or more", ErrSpec, s.Name,
 			s.MaxChildren)
 	}
+
 	if err := s.child("any", nil).check(Never); err != nil {
 		return err
 	}
+
 	s.Intensity = own.Intensity
+
 	return nil
 }
 
@@ -102,18 +106,22 @@ func (d *Dynamic[A]) Serve(ctx context.Context) error {
 	if !d.busy.CompareAndSwap(false, true) {
 		return fmt.Errorf("dynamic supervisor %s %w", d, ErrRunning)
 	}
+
 	spec := d.specification()
 	if spec.Start == nil {
 		d.busy.Store(false)
 		return fmt.Errorf("%w: a Dynamic that was not made by NewDynamic", ErrSpec)
 	}
+
 	r, err := newDynamicRun(ctx, d, spec.Name, spec.child("", nil), *spec)
 	if err != nil {
 		d.busy.Store(false)
 		return err
 	}
+
 	d.run.Store(r)
 	r.main(func() { d.busy.Store(false) })
+
 	return r.served()
 }
 
@@ -154,8 +162,10 @@ func (d *Dynamic[A]) Reload(spec DynamicSpec[A]) error {
 	if err := spec.check(); err != nil {
 		return err
 	}
+
 	d.spec.Store(&spec)
 	r.reload(spec.child("", nil), spec.Intensity, spec.MaxChildren, spec.Verbose)
+
 	return nil
 }
 
@@ -183,6 +193,7 @@ func (d *Dynamic[A]) TerminateRef(ctx context.Context, ref Ref) error {
 	if ref.inc == nil || ref.inc.owner != owner(r) {
 		return fmt.Errorf("%s has no such instance: %w", r.own.subject(), ErrNotFound)
 	}
+
 	return r.terminate(ctx, ref.inc.name, ref.inc)
 }
 

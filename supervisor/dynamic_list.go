@@ -32,36 +32,45 @@ func (in *instance) report() ChildInfo {
 func (r *dynamicRun) whichChildren() ([]ChildInfo, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	if r.state == NotRunning {
 		return nil, r.gone()
 	}
+
 	out := make([]ChildInfo, 0, len(r.instances))
 	for _, in := range r.instances {
 		out = append(out, in.report())
 	}
+
 	return out, nil
 }
 
 func (r *dynamicRun) whichChild(id string) (ChildInfo, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	in := r.instances[id]
+
 	switch {
 	case r.state == NotRunning:
 		return ChildInfo{}, r.gone()
 	case in == nil:
 		return ChildInfo{}, fmt.Errorf("%s has no child %q: %w", r.own.subject(), id, ErrNotFound)
 	}
+
 	return in.report(), nil
 }
 
 func (r *dynamicRun) countChildren() (Counts, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	if r.state == NotRunning {
 		return Counts{}, r.gone()
 	}
+
 	c := Counts{Specs: 1}
+
 	for _, in := range r.instances {
 		if in.inc != nil {
 			c.Active++
@@ -72,6 +81,7 @@ func (r *dynamicRun) countChildren() (Counts, error) {
 			c.Supervisors++
 		}
 	}
+
 	return c, nil
 }
 
@@ -94,6 +104,7 @@ func (r *dynamicRun) tree() Tree {
 	}
 	t.Busy = r.busy || !r.box.empty() || r.stopping()
 	list := make([]*instance, 0, len(r.instances))
+
 	for _, in := range r.instances {
 		list = append(list, in)
 		t.Busy = t.Busy || (in.inc != nil && !Ref{in.inc}.Alive())
@@ -101,11 +112,13 @@ func (r *dynamicRun) tree() Tree {
 			t.InstancesRunning++
 		}
 	}
+
 	slices.SortFunc(list, func(a, b *instance) int {
 		return cmp.Or(cmp.Compare(a.number(), b.number()), cmp.Compare(a.id, b.id))
 	})
 	list = list[:min(len(list), TreeInstances)]
 	incs := make([]*incarnation, len(list))
+
 	for i, in := range list {
 		kind := in.report().Kind
 		c := r.child.withDefaults(kind, kind)
@@ -113,18 +126,23 @@ func (r *dynamicRun) tree() Tree {
 			ID: in.id, Path: r.pathOf(in), Kind: kind, State: in.state(), Restart: c.Restart, Shutdown: c.Shutdown,
 			Restarts: in.restarts, LastExit: in.lastExit,
 		}
+
 		if in.inc != nil {
 			n.Incarnation, n.Since, n.State = in.inc.id, in.inc.began, in.inc.seen(n.State)
 		}
+
 		incs[i] = in.inc
 		t.Children = append(t.Children, n)
 	}
+
 	r.mu.Unlock()
+
 	for i, inc := range incs {
 		if inc != nil {
 			t.Children[i] = inc.complete(t.Children[i])
 		}
 	}
+
 	return t
 }
 

@@ -58,6 +58,7 @@ func newDynamicRun[A any](ctx context.Context, self any, name string, template C
 	if r.scope, err = newScope(ctx, name, self, r, spec.Observers); err != nil {
 		return nil, err
 	}
+
 	r.own.attach(r)
 	return r, nil
 }
@@ -72,6 +73,7 @@ func (r *dynamicRun) main(over func()) {
 	r.state = NotRunning
 	orphan := r.orphan
 	r.mu.Unlock()
+
 	err = withOrphan(err, orphan)
 	r.box.close()
 	r.finish(err)
@@ -84,10 +86,12 @@ func (r *dynamicRun) loop() error {
 		if r.stopping() {
 			return r.stopError()
 		}
+
 		if m, ok := r.take(); ok {
 			m.retry()
 			continue
 		}
+
 		select {
 		case <-r.box.signal:
 		case <-r.halt:
@@ -114,6 +118,7 @@ func (r *dynamicRun) reload(template Child, intensity Intensity, most int, verbo
 	var given []*incarnation
 	r.mu.Lock()
 	r.child, r.intensity, r.most, r.verbose = template, intensity, most, verbose
+
 	for _, in := range r.instances {
 		if template.Restart == Temporary {
 			in.start = nil // OTP rule 73
@@ -126,8 +131,10 @@ func (r *dynamicRun) reload(template Child, intensity Intensity, most int, verbo
 			r.forget(in) // it waited to be restarted
 		}
 	}
+
 	r.emit(func(h Header) Event { return Reloaded{Header: h} })
 	r.mu.Unlock()
+
 	for _, inc := range given {
 		inc.conclude(true)
 	}
@@ -140,6 +147,7 @@ func (r *dynamicRun) incarnate(in *instance) *incarnation {
 	inc.policy, inc.ack, inc.shutdown, inc.startTimeout = c.Orphan, c.Ack, c.Shutdown, c.StartTimeout
 	inc.newContext(r.base)
 	in.inc = inc
+
 	if r.verbose {
 		explicit := in.first
 		inc.emit(func(h Header) Event { return ChildStarting{Header: h} })
@@ -147,6 +155,7 @@ func (r *dynamicRun) incarnate(in *instance) *incarnation {
 			return ChildStarted{Header: h, Explicit: explicit, Took: time.Since(inc.began)}
 		}
 	}
+
 	return inc
 }
 
@@ -154,15 +163,19 @@ func (r *dynamicRun) startChild(ctx context.Context, id string, start StartFunc)
 	if ctx.Err() != nil {
 		return Ref{}, context.Cause(ctx)
 	}
+
 	r.mu.Lock()
+
 	if r.state != Running {
 		r.mu.Unlock()
 		return Ref{}, r.gone()
 	}
+
 	if r.most > 0 && len(r.instances) >= r.most {
 		r.mu.Unlock()
 		return Ref{}, fmt.Errorf("%s: %w: %d", r.own.subject(), ErrMaxChildren, r.most)
 	}
+
 	if id == "" {
 		id = r.nextID()
 	} else if in, taken := r.instances[id]; taken {
@@ -172,15 +185,18 @@ func (r *dynamicRun) startChild(ctx context.Context, id string, start StartFunc)
 		}
 		return Ref{}, &AlreadyStartedError{Ref: Ref{in.inc}}
 	}
+
 	in := &instance{id: id, first: true}
 	if r.child.Restart != Temporary {
 		in.start = start
 	}
+
 	r.instances[id] = in
 	inc := r.incarnate(in)
 	r.mu.Unlock()
 
 	inc.launch(start)
+
 	select {
 	case <-inc.acked:
 	case <-inc.done:
@@ -191,10 +207,12 @@ func (r *dynamicRun) startChild(ctx context.Context, id string, start StartFunc)
 			}
 			return Ref{}, passThrough(&StartError{Path: inc.path, ID: id, Err: err})
 		}
+
 	case <-ctx.Done():
 		r.tell(in, context.Cause(ctx))
 		return Ref{}, context.Cause(ctx)
 	}
+
 	return Ref{inc}, nil
 }
 
@@ -202,6 +220,7 @@ func (r *dynamicRun) startChild(ctx context.Context, id string, start StartFunc)
 func (r *dynamicRun) tell(in *instance, cause error) {
 	r.mu.Lock()
 	inc := in.inc
+
 	switch {
 	case r.instances[in.id] != in: // it has ended since
 		inc = nil
@@ -210,7 +229,9 @@ func (r *dynamicRun) tell(in *instance, cause error) {
 	default:
 		in.stopping = true
 	}
+
 	r.mu.Unlock()
+
 	if inc != nil {
 		inc.terminate(cause)
 	}
@@ -234,9 +255,11 @@ func (r *dynamicRun) exited(inc *incarnation) {
 		r.mu.Unlock()
 		return
 	}
+
 	exit, started := inc.exit, inc.started()
 	first := in.first
 	in.first = false
+
 	if exit.Orphaned && inc.orphanPolicy() == Escalate && r.orphan == nil {
 		r.orphan = &GiveUpError{Supervisor: r.own.path, Offender: inc.path, Cause: ErrOrphan, Exit: exit,
 			Intensity: r.intensity}
@@ -244,17 +267,22 @@ func (r *dynamicRun) exited(inc *incarnation) {
 			r.box.put(message{retry: func() { r.giveUp(r.orphan) }})
 		}
 	}
+
 	if r.state != Running && r.orphan == nil {
 		r.orphan = exit.orphanBelow()
 	}
+
 	var event, unclean func(Header) Event
+
 	switch {
 	case in.stopping || r.state != Running:
 		r.forget(in)
 		event, unclean = r.stopped(inc, started, first)
+
 	case !started && inc.startFailure() == ErrIgnore:
 		r.forget(in)
 		event = func(h Header) Event { return ChildIgnored{Header: h} }
+
 	case !started:
 		err := inc.startFailure()
 		event = func(h Header) Event { return ChildStartFailed{Header: h, Explicit: first, Err: err} }
@@ -264,30 +292,36 @@ func (r *dynamicRun) exited(inc *incarnation) {
 		}
 		exit.Class, exit.Err = Abnormal, err
 		r.again(in, exit)
+
 	default:
 		kept := r.child.Restart
 		if in.start == nil {
 			kept = Temporary // it was when it started, and there is nothing to start it again with
 		}
+
 		v, reported := judge(kept, exit)
 		if reported || r.verbose {
 			event = func(h Header) Event {
 				return ChildExited{Header: h, Exit: exit, Restart: kept, Reported: reported}
 			}
 		}
+
 		switch v {
 		case restart:
 			if exit.Duration > r.child.Backoff.longest() {
 				in.attempts = 0
 			}
 			r.again(in, exit)
+
 		case endTree:
 			r.forget(in)
 			r.box.put(message{retry: func() { r.end(exit.Err) }})
+
 		default:
 			r.forget(in)
 		}
 	}
+
 	// Under the lock: whoever starts the next instance of this ID must come after this one's end in
 	// the history.
 	if event != nil {
@@ -296,6 +330,7 @@ func (r *dynamicRun) exited(inc *incarnation) {
 	if unclean != nil {
 		inc.emit(unclean)
 	}
+
 	r.mu.Unlock()
 }
 
@@ -323,6 +358,7 @@ func (r *dynamicRun) stopped(inc *incarnation, started, explicit bool) (event, u
 			r.unclean[exit.String()] = &ShutdownError{Exit: exit, Count: 1}
 		}
 	}
+
 	switch {
 	case !r.verbose:
 		return nil, unclean
@@ -351,7 +387,9 @@ func (r *dynamicRun) restart(in *instance) {
 		r.mu.Unlock()
 		return
 	}
+
 	path := r.pathOf(in)
+
 	n, ok := r.window.add(time.Now(), r.intensity)
 	if !ok {
 		e := &GiveUpError{Supervisor: r.own.path, Offender: path, Cause: ErrMaxIntensity, Exit: *in.lastExit,
@@ -361,18 +399,22 @@ func (r *dynamicRun) restart(in *instance) {
 		r.giveUp(e)
 		return
 	}
+
 	in.attempts++
 	in.restarts++
 	attempt, delay := in.attempts, r.child.Backoff.delay(in.attempts, rand.Float64())
 	r.hub.emit(path, 0, func(h Header) Event {
 		return RestartScheduled{Header: h, Attempt: attempt, InWindow: n, Delay: delay}
 	})
+
 	if delay > 0 {
 		in.timer = time.AfterFunc(delay, func() { r.box.put(message{retry: func() { r.perform(in) }}) })
 		r.mu.Unlock()
 		return
 	}
+
 	r.mu.Unlock()
+
 	r.perform(in)
 }
 
@@ -408,34 +450,43 @@ func (r *dynamicRun) end(err error) {
 func (r *dynamicRun) terminate(ctx context.Context, id string, only *incarnation) error {
 	r.mu.Lock()
 	in := r.instances[id]
+
 	switch {
 	case r.state != Running:
 		r.mu.Unlock()
 		return r.gone()
+
 	case in == nil && only != nil, in != nil && only != nil && in.inc != only:
 		r.mu.Unlock()
 		return nil // it has ended since
+
 	case in == nil:
 		r.mu.Unlock()
 		return fmt.Errorf("%s has no child %q: %w", r.own.subject(), id, ErrNotFound)
+
 	case in.inc == nil:
 		r.forget(in)
 		r.mu.Unlock()
 		return nil
 	}
+
 	inc := in.inc
+
 	for c := incarnationOf(ctx); c != nil; c = c.parent {
 		if c == inc {
 			r.mu.Unlock()
 			return ErrWouldDeadlock
 		}
 	}
+
 	in.stopping = true
 	r.mu.Unlock()
+
 	inc.terminate(ErrShutdown)
 	if r.child.Shutdown == Brutal {
 		inc.abandon()
 	}
+
 	select {
 	case <-inc.done:
 		if inc.exit.Orphaned {
@@ -453,6 +504,7 @@ func (r *dynamicRun) stopAll() {
 	r.mu.Lock()
 	r.state = Stopping
 	var incs []*incarnation
+
 	for _, in := range r.instances {
 		if in.inc == nil {
 			r.forgetWaiting(in)
@@ -460,12 +512,16 @@ func (r *dynamicRun) stopAll() {
 			incs = append(incs, in.inc)
 		}
 	}
+
 	if len(r.instances) == 0 {
 		close(r.drained)
 	}
+
 	r.mu.Unlock()
+
 	var bounded []*incarnation
 	var bound time.Duration
+
 	for _, inc := range incs {
 		switch d := inc.tell(ErrShutdown); d {
 		case Brutal:
@@ -475,17 +531,21 @@ func (r *dynamicRun) stopAll() {
 			bound, bounded = d, append(bounded, inc)
 		}
 	}
+
 	if len(bounded) > 0 {
 		timer := time.AfterFunc(bound, func() { r.hub.expiries.add(expireAll, bounded...) })
 		defer timer.Stop()
 	}
+
 	<-r.drained
 	r.mu.Lock()
 	reports := make([]*ShutdownError, 0, len(r.unclean))
 	for _, e := range r.unclean {
 		reports = append(reports, e)
 	}
+
 	r.mu.Unlock()
+
 	slices.SortFunc(reports, func(a, b *ShutdownError) int { return cmp.Compare(a.Exit.String(), b.Exit.String()) })
 	for _, e := range reports {
 		r.emit(func(h Header) Event { return ShutdownError{Header: h, Exit: e.Exit, Count: e.Count} })

@@ -120,10 +120,12 @@ func (e *GiveUpError) Error() string {
 	if e.Supervisor != "" {
 		who += " " + e.Supervisor
 	}
+
 	if e.Cause == ErrMaxIntensity {
 		return fmt.Sprintf("%s gave up: %v (%d in %v): last was %s: %v", who, e.Cause, e.Intensity.Max,
 			e.Intensity.Period, e.Offender, e.Exit)
 	}
+
 	return fmt.Sprintf("%s gave up: %s %v: %v", who, e.Offender, e.Cause, e.Exit)
 }
 
@@ -205,6 +207,7 @@ func fault(err error) (out error) {
 				&PanicError{Value: fmt.Sprint(v), Stack: debug.Stack()})
 		}
 	}()
+
 	var panicked *PanicError
 	_, _, _ = errors.Is(err, ErrShutdown), errors.As(err, &panicked), err.Error()
 	return nil

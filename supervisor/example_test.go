@@ -40,6 +40,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
+
 	fmt.Println(s.Serve(context.Background()))
 	// Output:
 	// database opens
@@ -83,6 +84,7 @@ func ExampleRecycle() {
 		fmt.Println(err)
 		return
 	}
+
 	fmt.Println(s.Serve(context.Background()))
 	fmt.Println(lives, "lives, within the limit", s.Tree().InWindow)
 	// Output:
@@ -106,10 +108,12 @@ func ExampleDynamic() {
 			}), nil
 		},
 	})
+
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
+
 	root, err := supervisor.New(supervisor.Spec{Build: supervisor.Children(
 		supervisor.Child{ID: "tasks", Start: func(context.Context) (supervisor.Service, error) { return tasks, nil }},
 	)})
@@ -117,12 +121,14 @@ func ExampleDynamic() {
 		fmt.Println(err)
 		return
 	}
+
 	ctx := context.Background()
 	run, err := root.Start(ctx)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
+
 	for n := range 3 {
 		ref, err := tasks.StartChild(ctx, fmt.Sprintf("task-%d", n), n)
 		if err != nil {
@@ -131,6 +137,7 @@ func ExampleDynamic() {
 		}
 		fmt.Println(ref.Path(), "ended:", <-supervisor.Monitor(ref))
 	}
+
 	fmt.Println(run.Stop(ctx))
 	// Output:
 	// tasks/task-0 ended: normal

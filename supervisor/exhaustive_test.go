@@ -28,6 +28,7 @@ func TestEveryChildAtEveryEvent(t *testing.T) {
 			}
 		})}
 	}
+
 	spec := func() supervisor.Spec {
 		last := soft("last")
 		last.Restart, last.Significant = supervisor.Transient, true
@@ -38,6 +39,7 @@ func TestEveryChildAtEveryEvent(t *testing.T) {
 			last,
 		)}
 	}
+
 	drive := func(run *supervisor.Run) {
 		_, err := run.StartChild(ctx, soft("extra"))
 		if err == nil {
@@ -47,6 +49,7 @@ func TestEveryChildAtEveryEvent(t *testing.T) {
 			panic(err)
 		}
 	}
+
 	_, struck := suptest.EveryChildAtEveryEvent(t,
 		suptest.Scenario{Spec: spec, Drive: drive, Ways: []suptest.Way{suptest.ByKill, suptest.ByPanic},
 			Check: func(t testing.TB, run *supervisor.Run, _ *suptest.Recorder) {

@@ -113,6 +113,7 @@ func classify(e ending, c circumstances) Exit {
 	if e.panic != nil {
 		x.Panic, x.Stack = e.panic.Value, e.panic.Stack
 	}
+
 	switch {
 	case c.killed != nil:
 		x.Killed = true
@@ -124,17 +125,23 @@ func classify(e ending, c circumstances) Exit {
 	case e.panic != nil || e.goexit:
 	case e.err == nil:
 		x.Class = Normal
+
 	case is(e.err, suture.ErrTerminateSupervisorTree):
 		x.Class, x.terminate = Shutdown, true
+
 	case is(e.err, suture.ErrDoNotRestart):
 		x.Class, x.remove = Shutdown, true
+
 	case is(e.err, ErrShutdown):
 		x.Class = Shutdown
+
 	case c.stopped && isOfContext(e.err, c.cause):
 		x.Class = Shutdown
+
 	case isOfContext(e.err, nil) && c.cause == nil:
 		x.Err = fmt.Errorf("of another context, the child's own is live: %w", e.err)
 	}
+
 	return x
 }
 

@@ -67,11 +67,13 @@ func TestHazard_EveryAttemptCounts(t *testing.T) {
 	require.Equal(t, []int{4, 2}, []int{p.began(), q.began()})
 	require.NoError(t, r.Flush(ctx))
 	var counts []int
+
 	for _, e := range w.Events() {
 		if e, ok := e.(supervisor.RestartScheduled); ok {
 			counts = append(counts, e.InWindow)
 		}
 	}
+
 	require.Equal(t, []int{1, 2, 3, 4}, counts)
 }
 
@@ -87,12 +89,14 @@ func TestHazard_FailedStartInsideARestartIsRetried(t *testing.T) {
 				}
 				return nil
 			}
+
 			r, w := tree(t, supervisor.Spec{Strategy: strategy, Intensity: many(3),
 				Build: children(probes["a"].child(0), probes["b"].child(0))})
 			dies := probes["a"]
 			if strategy == supervisor.OneForOne {
 				dies = probes[failing]
 			}
+
 			dies.end(errCrash)
 			until(t, w, 1, func(e supervisor.ChildStartFailed) bool { return e.Path == failing })
 			until(t, w, 2, at(failing))
@@ -100,6 +104,7 @@ func TestHazard_FailedStartInsideARestartIsRetried(t *testing.T) {
 			for id := range probes {
 				require.Equal(t, supervisor.Running, state(t, r, id), "%v, %s failed: %s", strategy, failing, id)
 			}
+
 			require.Equal(t, 2, r.Tree().InWindow, "%v: the attempt that failed and the one after it", strategy)
 		}
 	}
@@ -119,9 +124,11 @@ func TestHazard_AbandonedStopLeaksNothing(t *testing.T) {
 		q.do(func(ctx context.Context) error { <-ctx.Done(); <-release; return ctx.Err() })
 		impatient, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
+
 		for range 3 { // and more than one of them
 			require.ErrorIs(t, r.Stop(impatient), context.DeadlineExceeded)
 		}
+
 		require.ErrorIs(t, r.TerminateChild(impatient, "p"), context.DeadlineExceeded,
 			"a management call behind it, abandoned too")
 		synctest.Wait()
@@ -184,6 +191,7 @@ func TestRule60_ErrorsOfAStopWithAnOrphan(t *testing.T) {
 		deaf := func(context.Context) (supervisor.Service, error) {
 			return supervisor.ServiceFunc(func(context.Context) error { <-release; return nil }), nil
 		}
+
 		const gaveUp = "supervisor gave up: deaf did not end within its shutdown time: did not end within its " +
 			"shutdown time"
 		for cause, want := range map[error]string{nil: gaveUp, errCrash: "context canceled: crash; " + gaveUp,
@@ -203,16 +211,19 @@ func TestRule60_ErrorsOfAStopWithAnOrphan(t *testing.T) {
 			synctest.Wait()
 			_, err = d.StartChild(ctx, "deaf", 0)
 			require.NoError(t, err)
+
 			if cause != nil {
 				cancel(cause)
 			} else {
 				require.EqualError(t, d.Stop(ctx), want)
 				require.EqualError(t, r.Stop(ctx), want)
 			}
+
 			require.EqualError(t, r.Wait(), want)
 			require.EqualError(t, <-served, want)
 			cancel(nil)
 		}
+
 		close(release)
 	})
 }
@@ -277,6 +288,7 @@ func TestRule26_LastExitOfAFailedStart(t *testing.T) {
 	}}
 	r, _ := tree(t, supervisor.Spec{Build: children(p)})
 	require.NoError(t, r.TerminateChild(ctx, "p"))
+
 	for _, answer = range []error{supervisor.ErrIgnore, errCrash, supervisor.ErrIgnore} {
 		_, err := r.RestartChild(ctx, "p")
 		require.Equal(t, answer == errCrash, err != nil)
@@ -365,6 +377,7 @@ func TestHazard_ServedAgain(t *testing.T) {
 			return []supervisor.Child{p.significant(supervisor.Transient)}, refuse
 		}})
 	require.NoError(t, err)
+
 	for i, end := range []func(*supervisor.Run){
 		func(r *supervisor.Run) { require.NoError(t, r.Stop(ctx)) },
 		func(r *supervisor.Run) { p.end(errCrash); require.ErrorIs(t, r.Wait(), supervisor.ErrMaxIntensity) },
@@ -467,6 +480,7 @@ func TestHazard_StaleHandleIsRefused(t *testing.T) {
 	now, err := s.Start(ctx)
 	require.NoError(t, err)
 	<-p.starts
+
 	for what, err := range map[string]error{
 		"StartChild":     second(r.StartChild(ctx, supervisor.Child{ID: "x", Start: idle})),
 		"TerminateChild": r.TerminateChild(ctx, "p"), "RestartChild": second(r.RestartChild(ctx, "p")),
@@ -475,6 +489,7 @@ func TestHazard_StaleHandleIsRefused(t *testing.T) {
 	} {
 		require.ErrorIs(t, err, supervisor.ErrNotRunning, what)
 	}
+
 	require.NoError(t, r.Stop(ctx), "it has stopped")
 	require.Equal(t, supervisor.Running, state(t, now, "p"))
 	require.NoError(t, now.Stop(ctx))
@@ -504,6 +519,7 @@ func TestHazard_ImmediateCrashesAreMonitored(t *testing.T) {
 	ends := []func() error{func() error {
 		return errCrash
 	}, func() error { panic(errCrash) }, func() error { runtime.Goexit(); return nil }, func() error { return nil }}
+
 	d, err := supervisor.NewDynamic(supervisor.DynamicSpec[int]{Restart: supervisor.Temporary,
 		Start: func(_ context.Context, i int) (supervisor.Service, error) {
 			return supervisor.ServiceFunc(func(context.Context) error { return ends[i%len(ends)]() }), nil
@@ -516,11 +532,13 @@ func TestHazard_ImmediateCrashesAreMonitored(t *testing.T) {
 		}})})
 	close(served)
 	classes := map[supervisor.Class]int{}
+
 	for i := range n {
 		ref, err := d.StartChild(ctx, "", i)
 		require.NoError(t, err)
 		classes[(<-supervisor.Monitor(ref)).Class]++
 	}
+
 	require.Equal(t, map[supervisor.Class]int{supervisor.Abnormal: n / 4 * 3, supervisor.Normal: n / 4}, classes)
 	counts, err := d.CountChildren()
 	require.NoError(t, err)
@@ -542,6 +560,7 @@ func TestGoexit(t *testing.T) {
 		require.True(t, e.Exit.Goexit && e.Reported)
 		<-p.starts // restarted
 	})
+
 	t.Run("in a start", func(t *testing.T) {
 		p := newProbe("p")
 		p.before = func(n int) error {
@@ -560,6 +579,7 @@ func TestGoexit(t *testing.T) {
 		}})
 		require.ErrorIs(t, err, supervisor.ErrGoexit)
 	})
+
 	t.Run("in Build", func(t *testing.T) {
 		s, err := supervisor.New(supervisor.Spec{Build: func(context.Context) ([]supervisor.Child, error) {
 			return nil, exits()
@@ -567,6 +587,7 @@ func TestGoexit(t *testing.T) {
 		require.NoError(t, err)
 		require.ErrorIs(t, s.Serve(ctx), supervisor.ErrGoexit)
 	})
+
 	t.Run("in a descendant", func(t *testing.T) {
 		p := newProbe("p")
 		_, w := tree(t, supervisor.Spec{Build: children(p.child(0))})

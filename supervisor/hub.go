@@ -71,20 +71,24 @@ func (h *hub) emit(path string, incarnation uint64, event func(Header) Event) {
 func (h *hub) emitLocked(path string, incarnation uint64, event func(Header) Event) {
 	h.seq++
 	e := event(Header{Seq: h.seq, Time: time.Now(), Root: h.root, Path: path, Incarnation: incarnation})
+
 	if len(h.history) < HistorySize {
 		h.history = append(h.history, e)
 	} else {
 		h.history[h.next] = e
 		h.next = (h.next + 1) % HistorySize
 	}
+
 	for _, s := range h.subs {
 		if !within(path, s.prefix) {
 			continue
 		}
+
 		if len(s.queue) >= ObserverBacklog {
 			s.dropped++
 			continue
 		}
+
 		s.queue = append(s.queue, e)
 		h.startLocked(s.lane)
 	}
@@ -106,24 +110,30 @@ func (h *hub) pump(l *lane) {
 		if returned {
 			return
 		}
+
 		// The observer panicked or called runtime.Goexit: it is broken, the tree is not.
 		var err error = ErrGoexit
 		if v := recover(); v != nil {
 			err = newPanic(v)
 		}
+
 		h.mu.Lock()
 		defer h.mu.Unlock()
+
 		l.pumping = false
 		h.detachLocked(s)
+
 		if slices.ContainsFunc(l.subs, func(x *subscription) bool { return len(x.queue) > 0 }) {
 			h.startLocked(l)
 		} else {
 			l.wakeLocked()
 		}
+
 		h.emitLocked(s.prefix, 0, func(hd Header) Event {
 			return ObserverFailed{Header: hd, Err: fmt.Errorf("observer %T: %w", s.observer, err)}
 		})
 	}()
+
 	for {
 		var batch []Event
 		if s, batch = h.take(l); batch == nil {
@@ -140,21 +150,26 @@ func (h *hub) pump(l *lane) {
 func (h *hub) take(l *lane) (*subscription, []Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+
 	for _, s := range l.subs {
 		batch := s.queue
 		s.queue = nil
+
 		if s.dropped > 0 {
 			batch = append(batch, EventsDropped{Header: Header{Time: time.Now(), Root: h.root, Path: s.prefix},
 				Count: s.dropped})
 			s.dropped = 0
 		}
+
 		if len(batch) > 0 {
 			return s, batch
 		}
 	}
+
 	l.pumping = false
 	l.wakeLocked()
 	h.tidyLocked(l)
+
 	return nil, nil
 }
 
@@ -173,6 +188,7 @@ func (h *hub) tidyLocked(l *lane) {
 	l.subs = slices.DeleteFunc(l.subs, func(s *subscription) bool {
 		return s.released && len(s.queue) == 0 && s.dropped == 0
 	})
+
 	if len(l.subs) == 0 && h.lanes[l.at] == l {
 		delete(h.lanes, l.at)
 	}
@@ -189,7 +205,9 @@ func (h *hub) subscribe(o Observer, prefix string) (*subscription, []Event) {
 func (h *hub) subscribeSpec(observers []Observer, prefix string) []*subscription {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+
 	subs := make([]*subscription, len(observers))
+
 	for i, o := range observers {
 		at := place{prefix, i}
 		if h.lanes[at] == nil {
@@ -197,6 +215,7 @@ func (h *hub) subscribeSpec(observers []Observer, prefix string) []*subscription
 		}
 		subs[i] = h.subscribeLocked(o, prefix, h.lanes[at])
 	}
+
 	return subs
 }
 
@@ -254,6 +273,7 @@ func (h *hub) pastLocked(prefix string) []Event {
 func (h *hub) flush(ctx context.Context, prefix string) error {
 	h.mu.Lock()
 	var waits []chan struct{}
+
 	for _, s := range h.subs {
 		if s.lane.pumping && within(s.prefix, prefix) {
 			c := make(chan struct{})
@@ -261,7 +281,9 @@ func (h *hub) flush(ctx context.Context, prefix string) error {
 			waits = append(waits, c)
 		}
 	}
+
 	h.mu.Unlock()
+
 	for _, c := range waits {
 		select {
 		case <-c:
@@ -269,6 +291,7 @@ func (h *hub) flush(ctx context.Context, prefix string) error {
 			return context.Cause(ctx)
 		}
 	}
+
 	return nil
 }
 
@@ -287,12 +310,16 @@ func (h *hub) removeOrphan(inc *incarnation) {
 func (h *hub) orphansWithin(prefix string) []*incarnation {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+
 	var out []*incarnation
+
 	for _, inc := range h.orphans {
 		if within(inc.path, prefix) {
 			out = append(out, inc)
 		}
 	}
+
 	slices.SortFunc(out, func(a, b *incarnation) int { return int(int64(a.id) - int64(b.id)) })
+
 	return out
 }

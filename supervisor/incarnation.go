@@ -101,6 +101,7 @@ func (inc *incarnation) newContext(base context.Context) {
 	if inc.owner == nil && inc.parent == nil {
 		ctx = pprof.WithLabels(ctx, pprof.Labels(labelRoot, id))
 	}
+
 	inc.ctx = pprof.WithLabels(ctx, pprof.Labels(labelIncarnation, id, labelChild, inc.path))
 	inc.acked = make(chan struct{})
 	inc.done = make(chan struct{})
@@ -115,11 +116,13 @@ func (inc *incarnation) launch(start StartFunc) {
 	if limit == 0 {
 		limit = DefaultStartTimeout
 	}
+
 	if limit != Infinity {
 		inc.mu.Lock()
 		inc.startWatch = time.AfterFunc(limit, inc.startExpired)
 		inc.mu.Unlock()
 	}
+
 	go func() {
 		pprof.SetGoroutineLabels(inc.ctx)
 		inc.guard(true, func() error { return inc.serve(start) })
@@ -137,6 +140,7 @@ func (inc *incarnation) guard(main bool, f func() error) {
 		}
 		inc.leave(e, main)
 	}()
+
 	err := f()
 	e = ending{err: sound(err)}
 }
@@ -153,6 +157,7 @@ func (inc *incarnation) serve(start StartFunc) error {
 	if inc.hold(svc) {
 		inc.acknowledge()
 	}
+
 	return svc.Serve(inc.ctx)
 }
 
@@ -160,6 +165,7 @@ func (inc *incarnation) serve(start StartFunc) error {
 func (inc *incarnation) hold(svc Service) bool {
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
+
 	inc.service = svc
 	if _, ok := svc.(supervisory); !ok {
 		return inc.ack == AckStart
@@ -167,6 +173,7 @@ func (inc *incarnation) hold(svc Service) bool {
 	if inc.startTimeout == 0 && inc.startWatch != nil {
 		inc.startWatch.Stop() // the starts of its children have their own bounds
 	}
+
 	return false
 }
 
@@ -174,9 +181,11 @@ func (inc *incarnation) hold(svc Service) bool {
 func (inc *incarnation) acknowledge() {
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
+
 	if inc.isAcked || inc.concluded || inc.mainLeft || inc.timedOut {
 		return
 	}
+
 	inc.isAcked = true
 	if inc.onAck != nil {
 		inc.emit(inc.onAck) // before it is known, so that no end comes earlier in the history
@@ -184,6 +193,7 @@ func (inc *incarnation) acknowledge() {
 	if inc.startWatch != nil {
 		inc.startWatch.Stop()
 	}
+
 	close(inc.acked)
 }
 
@@ -229,16 +239,20 @@ func (inc *incarnation) kill(reason error) error {
 	} else if !is(reason, ErrKilled) {
 		reason = fmt.Errorf("%w: %w", ErrKilled, reason)
 	}
+
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
+
 	if inc.concluded || inc.ended {
 		return fmt.Errorf("%s: %w", inc.subject(), ErrNotRunning)
 	}
 	if inc.killed == nil {
 		inc.killed = reason
 	}
+
 	inc.emit(func(h Header) Event { return Killed{Header: h, Reason: reason} })
 	inc.endLocked(reason)
+
 	return nil
 }
 
@@ -265,6 +279,7 @@ func (inc *incarnation) endLocked(cause error) {
 	if inc.endWatch != nil {
 		return
 	}
+
 	switch d := inc.shutdownTimeLocked(); {
 	case d == Brutal:
 		inc.endWatch = time.AfterFunc(0, inc.abandon)
@@ -305,14 +320,17 @@ func (inc *incarnation) shutdownTimeLocked() time.Duration {
 func (inc *incarnation) spawn(f func(context.Context) error) error {
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
+
 	if inc.live == 0 {
 		return fmt.Errorf("%s: %w", inc.subject(), ErrNotRunning)
 	}
+
 	inc.live++
 	go func() {
 		pprof.SetGoroutineLabels(inc.ctx)
 		inc.guard(false, func() error { return f(inc.ctx) })
 	}()
+
 	return nil
 }
 
@@ -321,9 +339,11 @@ func (inc *incarnation) leave(e ending, main bool) {
 	inc.mu.Lock()
 	inc.live--
 	last := inc.live == 0
+
 	if main {
 		inc.main, inc.mainLeft = e, true
 		inc.mainCirc = circumstances{stopped: inc.stopped, cause: context.Cause(inc.ctx)}
+
 		if last {
 			inc.cancel(nil)
 		} else {
@@ -337,23 +357,28 @@ func (inc *incarnation) leave(e ending, main bool) {
 	} else if !e.harmless(inc.ctx) {
 		inc.failLocked(e)
 	}
+
 	if !last {
 		inc.mu.Unlock()
 		return
 	}
+
 	inc.ended = true
 	if inc.endWatch != nil {
 		inc.endWatch.Stop()
 	}
+
 	orphan, late, brutal := !inc.orphanedAt.IsZero(), inc.orphanedAt, inc.brutal
 	exit := inc.verdictLocked(false)
 	inc.mu.Unlock()
+
 	if orphan {
 		inc.hub.removeOrphan(inc)
 		if !brutal {
 			inc.emit(func(h Header) Event { return OrphanEnded{Header: h, Exit: exit, After: time.Since(late)} })
 		}
 	}
+
 	inc.conclude(false)
 }
 
@@ -376,9 +401,11 @@ func (inc *incarnation) verdictLocked(orphaned bool) Exit {
 	case inc.failure != nil && (inc.failFirst || classify(e, c).Class != Abnormal):
 		e, c.stopped = *inc.failure, inc.stopped && inc.failFirst
 	}
+
 	c.killed = inc.killed
 	x := classify(e, c)
 	x.Duration = time.Since(inc.began)
+
 	if orphaned {
 		x.Class, x.Orphaned, x.remove, x.terminate = Abnormal, true, false, false
 		x.Err = ErrOrphan
@@ -388,6 +415,7 @@ func (inc *incarnation) verdictLocked(orphaned bool) Exit {
 			x.Err = fmt.Errorf("%w, after %w", ErrOrphan, inc.failure.cause())
 		}
 	}
+
 	return x
 }
 
@@ -398,22 +426,27 @@ func (inc *incarnation) conclude(orphaned bool) {
 		inc.mu.Unlock()
 		return
 	}
+
 	inc.concluded = true
 	inc.exit = inc.verdictLocked(orphaned)
 	if inc.startWatch != nil {
 		inc.startWatch.Stop()
 	}
+
 	exit := inc.exit
 	inc.mu.Unlock()
+
 	if inc.owner != nil {
 		inc.owner.exited(inc) // first, so that who learns of the exit finds the owner's books in order
 	}
+
 	inc.mu.Lock()
 	inc.known = true
 	watchers := inc.watchers
 	inc.watchers = nil
 	close(inc.done)
 	inc.mu.Unlock()
+
 	for _, w := range watchers {
 		(*w)(exit)
 	}
@@ -431,9 +464,12 @@ func (inc *incarnation) onExit(f func(Exit)) (cancel func()) {
 			inc.watchers = slices.DeleteFunc(inc.watchers, func(w *func(Exit)) bool { return w == &f })
 		}
 	}
+
 	exit := inc.exit
 	inc.mu.Unlock()
+
 	f(exit)
+
 	return func() {}
 }
 
@@ -448,17 +484,23 @@ func (inc *incarnation) started() bool {
 func (inc *incarnation) startFailure() error {
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
+
 	switch x := inc.exit; {
 	case x.Killed || x.Panic != nil || x.Goexit:
 		return x.Err
+
 	case inc.timedOut && x.Orphaned:
 		return fmt.Errorf("%w, and it %w", ErrStartTimeout, ErrOrphan)
+
 	case inc.timedOut:
 		return ErrStartTimeout
+
 	case ignores(inc.main.err) && !x.Orphaned:
 		return ErrIgnore
+
 	case x.Class == Normal:
 		return ErrEndedBeforeReady
+
 	default:
 		return x.Err
 	}
@@ -487,6 +529,7 @@ func (inc *incarnation) attach(n node) {
 func (inc *incarnation) attachInner(name string, own *incarnation) error {
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
+
 	if inc.live == 0 {
 		return fmt.Errorf("%s: %w", inc.subject(), ErrNotRunning)
 	}
@@ -496,8 +539,10 @@ func (inc *incarnation) attachInner(name string, own *incarnation) error {
 	if inc.inner == nil {
 		inc.inner = map[string]*incarnation{}
 	}
+
 	inc.inner[name] = own
 	inc.live++
+
 	return nil
 }
 

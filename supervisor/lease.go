@@ -57,6 +57,7 @@ func (l *Lease[T]) Acquire(ctx context.Context) (*Grant[T], error) {
 		return nil, err
 	}
 	defer func() { l.turn <- struct{}{} }()
+
 	if l.closed {
 		return nil, fmt.Errorf("lease is closed: %w", ErrFenced)
 	}
@@ -64,10 +65,12 @@ func (l *Lease[T]) Acquire(ctx context.Context) (*Grant[T], error) {
 	if err != nil {
 		return nil, err
 	}
+
 	g := &Grant[T]{lease: l, value: v, idle: make(chan struct{})}
 	l.mu.Lock()
 	l.grant = g
 	l.mu.Unlock()
+
 	return g, nil
 }
 
@@ -99,21 +102,26 @@ func (l *Lease[T]) revoke(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+
 	taken := false
 	defer func() {
 		if !taken {
 			l.turn <- struct{}{}
 		}
 	}()
+
 	l.mu.Lock()
 	g := l.grant
 	l.mu.Unlock()
+
 	if g != nil {
 		if err := g.end(ctx); err != nil {
 			return err
 		}
 	}
+
 	taken = true
+
 	return nil
 }
 
@@ -126,13 +134,16 @@ func (g *Grant[T]) end(ctx context.Context) error {
 			close(g.idle)
 		}
 	}
+
 	n := g.inFlight
 	g.mu.Unlock()
+
 	if n > 0 {
 		if err := g.await(ctx); err != nil {
 			return err
 		}
 	}
+
 	g.release.Do(func() {
 		g.err = errNotClosed // if close does not return
 		defer func() {
@@ -142,8 +153,10 @@ func (g *Grant[T]) end(ctx context.Context) error {
 				g.lease.grant = nil
 			}
 		}()
+
 		g.err = g.lease.close(g.value)
 	})
+
 	return g.err
 }
 
@@ -153,6 +166,7 @@ var errNotClosed = errors.New("close of the leased resource did not return")
 func (g *Grant[T]) await(ctx context.Context) error {
 	timer := time.NewTimer(g.lease.bound)
 	defer timer.Stop()
+
 	select {
 	case <-g.idle:
 		return nil
@@ -160,11 +174,14 @@ func (g *Grant[T]) await(ctx context.Context) error {
 		return context.Cause(ctx)
 	case <-timer.C:
 	}
+
 	g.mu.Lock()
 	defer g.mu.Unlock()
+
 	if g.inFlight == 0 {
 		return nil // at the very moment
 	}
+
 	return fmt.Errorf("%w: %d after %v", ErrLeaseStuck, g.inFlight, g.lease.bound)
 }
 
@@ -176,6 +193,7 @@ func (g *Grant[T]) Do(f func(T) error) error {
 		g.mu.Unlock()
 		return ErrFenced
 	}
+
 	g.inFlight++
 	g.mu.Unlock()
 	defer func() {
@@ -185,6 +203,7 @@ func (g *Grant[T]) Do(f func(T) error) error {
 			close(g.idle)
 		}
 	}()
+
 	return f(g.value)
 }
 

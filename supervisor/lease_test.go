@@ -42,6 +42,7 @@ func TestLease_OneGrantAtATime(t *testing.T) {
 				return errCrash
 			})
 		}()
+
 		<-inside
 		second := make(chan *supervisor.Grant[*resource])
 		go func() { g, _ := l.Acquire(ctx); second <- g }()
@@ -81,6 +82,7 @@ func TestLease_Stuck(t *testing.T) {
 		require.Equal(t, 1, opened)
 		short, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
+
 		_, err = l.Acquire(short)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		go func() { _, _ = l.Acquire(ctx) }() // has the turn

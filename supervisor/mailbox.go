@@ -29,27 +29,34 @@ func newMailbox() *mailbox { return &mailbox{signal: make(chan struct{}, 1)} }
 func (b *mailbox) put(m message) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+
 	if b.closed {
 		return false
 	}
+
 	b.queue = append(b.queue, m)
+
 	select {
 	case b.signal <- struct{}{}:
 	default:
 	}
+
 	return true
 }
 
 func (b *mailbox) take() (m message, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+
 	q := b.queue
 	if len(q) == 0 {
 		return m, false
 	}
+
 	m = q[0]
 	q[0] = message{}
 	b.queue = q[1:]
+
 	return m, true
 }
 
@@ -88,8 +95,10 @@ func (c *call) serve() {
 		c.mu.Unlock()
 		return
 	}
+
 	c.begun = true
 	c.mu.Unlock()
+
 	c.ref, c.err = c.f()
 	close(c.done)
 }
@@ -112,6 +121,7 @@ func (r *Run) do(ctx context.Context, f func() (Ref, error)) (Ref, error) {
 	if !r.box.put(message{call: c}) {
 		return Ref{}, r.gone()
 	}
+
 	select {
 	case <-c.done:
 		if c.refused {
@@ -120,12 +130,15 @@ func (r *Run) do(ctx context.Context, f func() (Ref, error)) (Ref, error) {
 		return c.ref, c.err
 	case <-ctx.Done():
 	}
+
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	c.left = true
 	if c.begun {
 		return Ref{}, fmt.Errorf("%w; the call goes on", context.Cause(ctx))
 	}
+
 	return Ref{}, context.Cause(ctx)
 }
 

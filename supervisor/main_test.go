@@ -41,11 +41,13 @@ func (p *probe) start(context.Context) (supervisor.Service, error) {
 	p.n++
 	n := p.n
 	p.mu.Unlock()
+
 	if p.before != nil {
 		if err := p.before(n); err != nil {
 			return nil, err
 		}
 	}
+
 	return supervisor.ServiceFunc(p.serve), nil
 }
 
@@ -119,12 +121,16 @@ func steps(r interface{ Events() []supervisor.Event }) (out []string) {
 		switch e.(type) {
 		case supervisor.ChildStarted:
 			out = append(out, "+"+p)
+
 		case supervisor.ChildStopped:
 			out = append(out, "-"+p)
+
 		case supervisor.ChildExited:
 			out = append(out, "!"+p)
+
 		case supervisor.ChildStartFailed:
 			out = append(out, "?"+p)
+
 		case supervisor.ChildIgnored:
 			out = append(out, "0"+p)
 		}

@@ -23,14 +23,17 @@ func (r *Run) addChild(c Child) (Ref, error) {
 	if err := c.check(r.spec.AutoShutdown); err != nil {
 		return Ref{}, err
 	}
+
 	if rec := r.lookup(c.ID); rec != nil {
 		if rec.inc != nil {
 			return Ref{}, &AlreadyStartedError{Ref: Ref{rec.inc}}
 		}
 		return Ref{}, fmt.Errorf("%q: %w", c.ID, ErrAlreadyPresent)
 	}
+
 	rec := &record{child: c}
 	r.update(func() { r.add(rec) })
+
 	ref, err := r.startChild(rec, true)
 	switch {
 	case err == ErrIgnore:
@@ -42,6 +45,7 @@ func (r *Run) addChild(c Child) (Ref, error) {
 		r.remove(rec)
 		return Ref{}, passThrough(err)
 	}
+
 	return ref, nil
 }
 
@@ -69,6 +73,7 @@ func (r *Run) restartChild(id string) (Ref, error) {
 	if err == ErrIgnore {
 		return Ref{}, nil
 	}
+
 	return ref, passThrough(err)
 }
 
@@ -83,6 +88,7 @@ func (r *Run) idle(id string) (*record, error) {
 	case rec.inc != nil:
 		return nil, fmt.Errorf("%q %w", id, ErrRunning)
 	}
+
 	return rec, nil
 }
 
@@ -100,6 +106,7 @@ func (r *Run) terminateChild(id string) error {
 	if rec == nil {
 		return fmt.Errorf("%q: %w", id, ErrNotFound)
 	}
+
 	inc := rec.inc
 	r.stopChild(rec)
 	r.letGo(rec)
@@ -109,6 +116,7 @@ func (r *Run) terminateChild(id string) error {
 	if inc != nil && inc.exit.Orphaned {
 		return fmt.Errorf("%q %w", id, ErrOrphan)
 	}
+
 	return nil
 }
 
@@ -139,6 +147,7 @@ func (r *Run) reload(spec Spec) error {
 	if err := checkSpec(&spec); err != nil {
 		return err
 	}
+
 	old := r.spec
 	children, err := r.build(spec.Build)
 	if err == ErrIgnore {
@@ -150,6 +159,7 @@ func (r *Run) reload(spec Spec) error {
 	if err := CheckChildren(children, spec.AutoShutdown); err != nil {
 		return err
 	}
+
 	spec.Observers = old.Observers
 	r.sup.spec.Store(&spec)
 	var given []*incarnation
@@ -157,12 +167,14 @@ func (r *Run) reload(spec Spec) error {
 		r.spec = spec
 		var records []*record
 		listed := make(map[string]bool, len(children))
+
 		for _, c := range children {
 			listed[c.ID] = true
 			rec := r.lookup(c.ID)
 			if rec == nil {
 				rec = &record{}
 			}
+
 			rec.child = c
 			if rec.inc != nil && rec.inc.respecify(c) {
 				given = append(given, rec.inc)
@@ -170,13 +182,16 @@ func (r *Run) reload(spec Spec) error {
 			if c.Restart == Temporary && rec.inc != nil {
 				rec.child.Start = nil
 			}
+
 			records = append(records, rec)
 		}
+
 		for _, rec := range r.records {
 			if !listed[rec.child.ID] {
 				records = append(records, rec)
 			}
 		}
+
 		r.records = records
 		for _, rec := range records {
 			r.byID[rec.child.ID] = rec
@@ -186,6 +201,7 @@ func (r *Run) reload(spec Spec) error {
 	for _, inc := range given {
 		inc.conclude(true)
 	}
+
 	return nil
 }
 
@@ -207,13 +223,16 @@ func (rec *record) report() ChildInfo {
 func (r *Run) WhichChildren() ([]ChildInfo, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	if r.state == NotRunning {
 		return nil, r.gone()
 	}
+
 	out := make([]ChildInfo, 0, len(r.records))
 	for i := len(r.records) - 1; i >= 0; i-- {
 		out = append(out, r.records[i].report())
 	}
+
 	return out, nil
 }
 
@@ -221,6 +240,7 @@ func (r *Run) WhichChildren() ([]ChildInfo, error) {
 func (r *Run) withChild(id string, f func(*record)) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	if r.state == NotRunning {
 		return r.gone()
 	}
@@ -228,7 +248,9 @@ func (r *Run) withChild(id string, f func(*record)) error {
 	if rec == nil {
 		return fmt.Errorf("%s has no child %q: %w", r.own.subject(), id, ErrNotFound)
 	}
+
 	f(rec)
+
 	return nil
 }
 
@@ -244,21 +266,26 @@ func (r *Run) WhichChild(id string) (info ChildInfo, err error) {
 func (r *Run) CountChildren() (Counts, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	if r.state == NotRunning {
 		return Counts{}, r.gone()
 	}
+
 	var c Counts
+
 	for _, rec := range r.records {
 		c.Specs++
 		if rec.ref().Alive() {
 			c.Active++
 		}
+
 		if rec.kindOf() == Worker {
 			c.Workers++
 		} else {
 			c.Supervisors++
 		}
 	}
+
 	return c, nil
 }
 
@@ -285,6 +312,7 @@ func (c Child) withDefaults(k, made Kind) Child {
 	if c.StartTimeout == 0 {
 		c.StartTimeout = start
 	}
+
 	return c
 }
 
@@ -300,6 +328,7 @@ func (r *Run) find(id string) (inc *incarnation, err error) {
 		}
 		err = fmt.Errorf("%s %w", r.pathOf(rec), reason)
 	})
+
 	if e != nil {
 		return nil, e
 	}
@@ -317,12 +346,15 @@ func (r *Run) tree() Tree {
 		Strategy: r.spec.Strategy, Intensity: r.spec.Intensity, AutoShutdown: r.spec.AutoShutdown,
 		InWindow: r.window.count(time.Now(), r.spec.Intensity.Period),
 	}
+
 	if r.state == NotRunning {
 		r.mu.Unlock()
 		return t
 	}
+
 	t.Busy = r.busy || !r.box.empty() || r.stopping()
 	incs := make([]*incarnation, len(r.records))
+
 	for i, rec := range r.records {
 		c := rec.child.withDefaults(rec.kindOf(), rec.kind)
 		n := Tree{
@@ -330,18 +362,23 @@ func (r *Run) tree() Tree {
 			Significant: c.Significant, Shutdown: c.Shutdown,
 			Restarts: rec.restarts, LastExit: rec.lastExit,
 		}
+
 		if rec.inc != nil {
 			n.Incarnation, n.Since, n.State = rec.inc.id, rec.inc.began, rec.inc.seen(n.State)
 			t.Busy = t.Busy || !rec.ref().Alive() // its exit is on the way
 		}
+
 		incs[i] = rec.inc
 		t.Children = append(t.Children, n)
 	}
+
 	r.mu.Unlock()
+
 	for i, inc := range incs {
 		if inc != nil {
 			t.Children[i] = inc.complete(t.Children[i])
 		}
 	}
+
 	return t
 }

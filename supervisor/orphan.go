@@ -30,21 +30,25 @@ func labelled(label string, ids ...uint64) map[uint64]Orphan {
 	if err := pprof.Lookup("goroutine").WriteTo(&buf, 1); err != nil {
 		return found // a bytes.Buffer does not fail
 	}
+
 	wanted := make(map[string]uint64, len(ids))
 	for _, id := range ids {
 		wanted[strconv.Quote(label)+":"+strconv.Quote(strconv.FormatUint(id, 10))] = id
 	}
+
 	for block := range strings.SplitSeq(buf.String(), "\n\n") {
 		_, labels, ok := strings.Cut(block, "# labels: {")
 		if !ok {
 			continue
 		}
+
 		labels, stack, _ := strings.Cut(labels, "\n")
 		for pair := range strings.SplitSeq(strings.TrimSuffix(labels, "}"), ", ") {
 			id, ok := wanted[pair]
 			if !ok {
 				continue
 			}
+
 			n, _ := strconv.Atoi(strings.TrimSpace(block[:strings.Index(block, "@")]))
 			o := found[id]
 			o.Goroutines += n
@@ -52,6 +56,7 @@ func labelled(label string, ids ...uint64) map[uint64]Orphan {
 			found[id] = o
 		}
 	}
+
 	return found
 }
 
@@ -80,11 +85,14 @@ type expiries struct {
 func (x *expiries) add(look func([]*incarnation), incs ...*incarnation) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+
 	x.waiting = append(x.waiting, incs...)
 	if x.busy {
 		return
 	}
+
 	x.busy = true
+
 	for len(x.waiting) > 0 {
 		next := x.waiting
 		x.waiting = nil
@@ -92,6 +100,7 @@ func (x *expiries) add(look func([]*incarnation), incs ...*incarnation) {
 		look(next)
 		x.mu.Lock()
 	}
+
 	x.busy = false
 }
 
@@ -101,10 +110,12 @@ func expireAll(incs []*incarnation) {
 	if len(incs) == 0 {
 		return
 	}
+
 	ids := make([]uint64, len(incs))
 	for i, inc := range incs {
 		ids[i] = inc.id
 	}
+
 	stacks := goroutinesOf(ids...)
 	for _, inc := range incs {
 		inc.orphaned(stacks)
@@ -124,6 +135,7 @@ func (inc *incarnation) orphaned(stacks map[uint64]Orphan) {
 		inc.mu.Unlock()
 		return
 	}
+
 	inc.orphanedAt = time.Now()
 	inc.hub.addOrphan(inc)
 	policy := inc.policy
@@ -134,6 +146,7 @@ func (inc *incarnation) orphaned(stacks map[uint64]Orphan) {
 	if policy == Wait {
 		return
 	}
+
 	inc.conclude(true)
 }
 
@@ -144,8 +157,10 @@ func (inc *incarnation) abandon() {
 		inc.mu.Unlock()
 		return
 	}
+
 	inc.orphanedAt, inc.brutal = time.Now(), true
 	inc.hub.addOrphan(inc)
 	inc.mu.Unlock()
+
 	inc.conclude(false)
 }

@@ -40,9 +40,11 @@ func NewPartition(spec PartitionSpec) (*Partition, error) {
 		return nil, fmt.Errorf("%w: partitioned supervisor %q: Partitions is %d, expected 1 or more", ErrSpec,
 			spec.Name, spec.Partitions)
 	}
+
 	if spec.Start == nil {
 		return nil, fmt.Errorf("%w: partitioned supervisor %q: Start is nil", ErrSpec, spec.Name)
 	}
+
 	children := make([]Child, spec.Partitions)
 	for i := range children {
 		c := spec.Child
@@ -50,9 +52,11 @@ func NewPartition(spec PartitionSpec) (*Partition, error) {
 		c.Start = func(ctx context.Context) (Service, error) { return spec.Start(ctx, i) }
 		children[i] = c
 	}
+
 	if err := CheckChildren(children, Never); err != nil {
 		return nil, err
 	}
+
 	p := &Partition{most: spec.Partitions, seed: maphash.MakeSeed()}
 	p.now.Store(int64(spec.Partitions))
 	var err error
@@ -63,9 +67,11 @@ func NewPartition(spec PartitionSpec) (*Partition, error) {
 			return children, nil
 		},
 	})
+
 	if err != nil {
 		return nil, err
 	}
+
 	return p, nil
 }
 
@@ -83,6 +89,7 @@ func (p *Partition) Route(key any) int {
 	if k, ok := key.([]byte); ok {
 		return int(maphash.Bytes(p.seed, k) % uint64(n))
 	}
+
 	switch v := reflect.ValueOf(key); {
 	case v.CanInt():
 		return int(((v.Int() % n) + n) % n)
@@ -100,6 +107,7 @@ func (p *Partition) Child(key any) (Ref, error) {
 	if i < 0 {
 		return Ref{}, fmt.Errorf("partitioned supervisor %s has no partitions: %w", p, ErrNotFound)
 	}
+
 	info, err := p.WhichChild(strconv.Itoa(i))
 	switch {
 	case err != nil:
@@ -109,6 +117,7 @@ func (p *Partition) Child(key any) (Ref, error) {
 	case info.Ref == Ref{}:
 		return Ref{}, fmt.Errorf("partition %d of %s %w", i, p, ErrNotRunning)
 	}
+
 	return info.Ref, nil
 }
 
@@ -125,6 +134,7 @@ func (p *Partition) Resize(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
+
 	_, err = r.do(ctx, func() (Ref, error) { return Ref{}, p.resize(r, n) })
 	return err
 }
@@ -135,6 +145,7 @@ func (p *Partition) resize(r *Run, n int) (err error) {
 	if n < old {
 		p.now.Store(int64(n)) // nothing is routed any more to what is about to stop
 	}
+
 	for i := p.most - 1; i >= n; i-- {
 		if e := r.terminateChild(strconv.Itoa(i)); e != nil && !is(e, ErrNotFound) {
 			err = errors.Join(err, e)
@@ -143,11 +154,13 @@ func (p *Partition) resize(r *Run, n int) (err error) {
 			return errors.Join(err, r.gone())
 		}
 	}
+
 	for i := old; i < n; i++ {
 		if _, err := r.restartChild(strconv.Itoa(i)); err != nil && !is(err, ErrRunning) && !is(err, ErrRestarting) {
 			return err
 		}
 		p.now.Store(int64(i + 1))
 	}
+
 	return err
 }

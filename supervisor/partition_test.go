@@ -16,6 +16,7 @@ func TestPartition(t *testing.T) {
 		supervisor.SetInfo(ctx, i)
 		return idle(ctx)
 	}
+
 	for _, bad := range []supervisor.PartitionSpec{
 		{Start: start}, {Partitions: 1}, {Partitions: 1, Start: start, Child: supervisor.Child{Significant: true}},
 		{Partitions: 1, Start: start, Intensity: supervisor.Intensity{Max: 1}},
@@ -23,6 +24,7 @@ func TestPartition(t *testing.T) {
 		_, err := supervisor.NewPartition(bad)
 		require.ErrorIs(t, err, supervisor.ErrSpec)
 	}
+
 	p, err := supervisor.NewPartition(supervisor.PartitionSpec{Name: "p", Partitions: 4, Start: start,
 		Intensity: many(9)})
 	require.NoError(t, err)
@@ -36,10 +38,12 @@ func TestPartition(t *testing.T) {
 	for _, key := range []any{6, int32(6), int64(6), uint(6), uint32(6), uint64(6), -2} {
 		require.Equal(t, 2, p.Route(key), "%T", key)
 	}
+
 	for _, key := range []any{"key", []byte("key"), 1.5, struct{ a, b int }{1, 2}} {
 		require.Equal(t, p.Route(key), p.Route(key))
 		require.Less(t, p.Route(key), 4)
 	}
+
 	require.Panics(t, func() { p.Route([]int{1}) })
 	ref, err := p.Child(7)
 	require.NoError(t, err)
@@ -61,10 +65,12 @@ func TestPartition(t *testing.T) {
 	_, err = p.Child("x")
 	require.ErrorIs(t, err, supervisor.ErrNotFound)
 	require.NoError(t, p.Resize(ctx, 3))
+
 	for i := range 3 {
 		_, err := p.Child(i)
 		require.NoError(t, err)
 	}
+
 	require.NoError(t, p.TerminateChild(ctx, "1"))
 	_, err = p.Child(1)
 	require.ErrorIs(t, err, supervisor.ErrNotRunning)

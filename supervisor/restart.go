@@ -12,25 +12,30 @@ func (r *Run) handleExit(inc *incarnation) {
 	if rec.inc != inc {
 		return // stopped or replaced since: its exit was consumed then (OTP rule 59)
 	}
+
 	exit := inc.exit
 	r.update(func() { rec.inc, rec.state, rec.lastExit = nil, NotRunning, &exit })
 	v, reported := judge(rec.child.Restart, exit)
 	if v == forget {
 		r.remove(rec)
 	}
+
 	inc.emit(func(h Header) Event {
 		return ChildExited{Header: h, Exit: exit, Restart: rec.child.Restart, Reported: reported}
 	})
 	r.noteOrphan(rec, inc)
+
 	switch {
 	case r.ending != nil:
 	case v == endTree:
 		r.ending = exit.Err
+
 	case v == restart:
 		if exit.Duration > rec.child.Backoff.longest() {
 			rec.attempts = 0
 		}
 		r.restart(rec)
+
 	case rec.child.Significant:
 		r.considerAutoShutdown(rec, inc)
 	}
@@ -43,9 +48,11 @@ func (r *Run) considerAutoShutdown(rec *record, inc *incarnation) {
 			rest = append(rest, x.member())
 		}
 	}
+
 	if !autoShutdown(r.spec.AutoShutdown, rest) {
 		return
 	}
+
 	e := &AutoShutdownError{Supervisor: r.own.path, Child: inc.path, Exit: inc.exit}
 	r.ending = e
 	r.emit(func(h Header) Event { return AutoShutdownTriggered{Header: h, Err: e} })
@@ -58,12 +65,14 @@ func (r *Run) restart(rec *record) {
 	var n int
 	var ok bool
 	r.update(func() { n, ok = r.window.add(time.Now(), r.spec.Intensity) })
+
 	if !ok {
 		r.update(func() { rec.state = NotRunning })
 		r.giveUp(&GiveUpError{Supervisor: r.own.path, Offender: path, Cause: ErrMaxIntensity, Exit: *rec.lastExit,
 			Attempts: n, Intensity: r.spec.Intensity})
 		return
 	}
+
 	rec.attempts++
 	delay := rec.child.Backoff.delay(rec.attempts, rand.Float64())
 	r.update(func() { rec.restarts++ })
@@ -71,10 +80,12 @@ func (r *Run) restart(rec *record) {
 		return RestartScheduled{Header: h, Attempt: rec.attempts, InWindow: n, Delay: delay}
 	})
 	r.announceGroup(rec)
+
 	if delay == 0 {
 		r.perform(rec)
 		return
 	}
+
 	// The group is stopped now, not after the delay: it must not go on without the failed child.
 	if group := r.stopGroup(rec); r.ending == nil {
 		for _, x := range group {
@@ -123,11 +134,13 @@ func (r *Run) announceGroup(rec *record) {
 	if r.spec.Strategy == OneForOne {
 		return
 	}
+
 	p, records := r.planFor(rec)
 	ids := make([]string, len(p.start))
 	for i, at := range p.start {
 		ids[i] = records[at].child.ID
 	}
+
 	r.emit(func(h Header) Event { return GroupRestart{Header: h, Strategy: r.spec.Strategy, IDs: ids} })
 }
 
@@ -140,14 +153,17 @@ func (r *Run) stopGroup(rec *record) (start []*record) {
 	for _, i := range p.start {
 		start = append(start, records[i])
 	}
+
 	for _, i := range p.stop {
 		if r.stopChild(records[i]); r.ending != nil {
 			return nil
 		}
 	}
+
 	for _, i := range p.forget {
 		r.remove(records[i])
 	}
+
 	return start
 }
 
@@ -158,13 +174,16 @@ func (r *Run) perform(rec *record) {
 	if r.ending != nil {
 		return
 	}
+
 	r.update(func() { rec.state = NotRunning })
+
 	if rec.held == rec { // the strategy may have been another when its group was stopped
 		for _, x := range start {
 			x.held = rec
 		}
 		start = r.heldBy(rec)
 	}
+
 	r.startAll(start)
 }
 

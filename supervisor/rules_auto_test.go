@@ -37,19 +37,23 @@ func TestRule65_Rule66_Rule68_Rule69_Triggers(t *testing.T) {
 				<-a.starts
 				<-b.starts
 				a.end(err)
+
 				if restart == supervisor.Transient && err == errCrash {
 					<-a.starts // restarted: no end for good
 					require.ErrorIs(t, r.DeleteChild(ctx, "a"), supervisor.ErrRunning)
 					require.NoError(t, r.Stop(ctx))
 					continue
 				}
+
 				last := "a"
+
 				if mode == supervisor.AllSignificant {
 					until(t, w, 1, exitOf("a"))
 					require.ErrorIs(t, r.DeleteChild(ctx, "b"), supervisor.ErrRunning)
 					b.end(err)
 					last = "b"
 				}
+
 				got := r.Wait()
 				require.ErrorIs(t, got, supervisor.ErrShutdown)
 				var e *supervisor.AutoShutdownError
@@ -58,6 +62,7 @@ func TestRule65_Rule66_Rule68_Rule69_Triggers(t *testing.T) {
 				if err != nil {
 					require.ErrorIs(t, got, err)
 				}
+
 				require.Equal(t, 1, counted[supervisor.AutoShutdownTriggered](t, r, w))
 				history := steps(r)
 				require.Equal(t, "-other", history[len(history)-1])

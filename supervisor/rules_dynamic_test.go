@@ -24,12 +24,14 @@ func dynamic(t testing.TB, spec supervisor.DynamicSpec[*probe]) (*supervisor.Dyn
 	if spec.Start == nil {
 		spec.Start = func(ctx context.Context, p *probe) (supervisor.Service, error) { return p.start(ctx) }
 	}
+
 	d, err := supervisor.NewDynamic(spec)
 	require.NoError(t, err)
 	r, w := tree(t, supervisor.Spec{Name: "root", Intensity: many(9),
 		Build: children(supervisor.Child{ID: "d", Start: func(context.Context) (supervisor.Service, error) {
 			return d, nil
 		}})})
+
 	return d, r, w
 }
 
@@ -89,6 +91,7 @@ func TestRule28_Rule29_Rule70_Rule71_Rule72_DynamicAdministration(t *testing.T) 
 	require.False(t, fresh.Alive())
 
 	require.NoError(t, r.Stop(ctx))
+
 	for _, err := range []error{
 		second(d.StartChild(ctx, "", a)), d.TerminateChild(ctx, "a"), d.TerminateRef(ctx, ref),
 		second(d.WhichChildren()), second(d.WhichChild("a")),
@@ -115,12 +118,14 @@ func TestRule36_Rule73_DynamicRestarts(t *testing.T) {
 				first := <-p.starts
 				p.end(err)
 				require.Equal(t, err == nil, (<-supervisor.Monitor(ref)).Class == supervisor.Normal)
+
 				if again[i] {
 					require.Less(t, first, <-p.starts) // with its stored argument
 				} else {
 					_, e = d.WhichChild("p")
 					require.ErrorIs(t, e, supervisor.ErrNotFound)
 				}
+
 				require.Equal(t, 1, other.began())
 			})
 		}
@@ -137,10 +142,12 @@ func TestRule40_Rule43_Rule73_DynamicGivesUp(t *testing.T) {
 		}
 		return nil
 	}
+
 	for _, x := range []*probe{p, q} {
 		_, err := d.StartChild(ctx, x.id, x)
 		require.NoError(t, err)
 	}
+
 	<-p.starts
 	p.end(errCrash)
 	e := until(t, w, 1, exitOf("d")).Exit
@@ -226,6 +233,7 @@ func TestRule74_ParallelShutdown(t *testing.T) {
 			after time.Duration
 			err   error
 		}
+
 		d, err := supervisor.NewDynamic(supervisor.DynamicSpec[end]{
 			Shutdown: 10 * time.Second, Orphan: supervisor.Abandon, Restart: supervisor.Temporary,
 			Start: func(_ context.Context, e end) (supervisor.Service, error) {
@@ -245,14 +253,17 @@ func TestRule74_ParallelShutdown(t *testing.T) {
 			Build: children(supervisor.Child{ID: "d", Start: func(context.Context) (supervisor.Service, error) {
 				return d, nil
 			}})})
+
 		for range 100 {
 			_, err := d.StartChild(ctx, "", end{after: time.Second})
 			require.NoError(t, err)
 		}
+
 		for range 3 {
 			_, err := d.StartChild(ctx, "", end{after: 9 * time.Second, err: errCrash})
 			require.NoError(t, err)
 		}
+
 		begin := time.Now()
 		require.NoError(t, r.TerminateChild(ctx, "d"))
 		require.Equal(t, 9*time.Second, time.Since(begin)) // the longest, not the sum
@@ -263,10 +274,12 @@ func TestRule74_ParallelShutdown(t *testing.T) {
 
 		_, err = r.RestartChild(ctx, "d")
 		require.NoError(t, err)
+
 		for range 2 {
 			_, err := d.StartChild(ctx, "", end{after: -1})
 			require.NoError(t, err)
 		}
+
 		begin = time.Now()
 		require.NoError(t, r.TerminateChild(ctx, "d"))
 		require.Equal(t, 10*time.Second, time.Since(begin))
@@ -295,19 +308,23 @@ func TestRule75_TenTimesTheChildren(t *testing.T) {
 			for i := range n {
 				list = append(list, supervisor.Child{ID: fmt.Sprint(i), Start: idle})
 			}
+
 			s, err := supervisor.New(supervisor.Spec{Intensity: many(n), Build: children(list...)})
 			require.NoError(t, err)
 			r, err := s.Start(ctx)
 			require.NoError(t, err)
+
 			for i := range n {
 				_, err := r.StartChild(ctx, supervisor.Child{ID: fmt.Sprint("x", i), Restart: supervisor.Temporary,
 					Start: idle})
 				require.NoError(t, err)
 				require.NoError(t, r.Kill(fmt.Sprint(i), nil)) // one restart for each
 			}
+
 			for i := range n {
 				require.NoError(t, r.TerminateChild(ctx, fmt.Sprint("x", i)))
 			}
+
 			require.NoError(t, r.Stop(ctx))
 		},
 		"dynamic": func(n int) {
@@ -316,6 +333,7 @@ func TestRule75_TenTimesTheChildren(t *testing.T) {
 					Start: func(context.Context, *probe) (supervisor.Service, error) {
 						return supervisor.ServiceFunc(func(ctx context.Context) error { <-ctx.Done(); return nil }), nil
 					}})
+
 			for i := range n {
 				_, err := d.StartChild(ctx, "", nil)
 				require.NoError(t, err)
@@ -323,6 +341,7 @@ func TestRule75_TenTimesTheChildren(t *testing.T) {
 					require.NoError(t, d.TerminateChild(ctx, fmt.Sprint(i+1)))
 				}
 			}
+
 			require.NoError(t, r.Stop(ctx))
 		},
 	} {
@@ -340,10 +359,12 @@ func TestRule60_Rule74_DynamicBrutalAndEscalate(t *testing.T) {
 			return supervisor.ServiceFunc(func(context.Context) error { <-release; return nil }), nil
 		}
 		d, r, _ := dynamic(t, supervisor.DynamicSpec[*probe]{Start: deaf, Shutdown: supervisor.Brutal})
+
 		for range 10 {
 			_, err := d.StartChild(ctx, "", nil)
 			require.NoError(t, err)
 		}
+
 		require.NoError(t, d.TerminateChild(ctx, "1"))
 		begin := time.Now()
 		require.NoError(t, r.Stop(ctx))
@@ -379,11 +400,13 @@ func TestRule75_Rule80_ShortLivedChildrenLeaveNothing(t *testing.T) {
 			return supervisor.ServiceFunc(func(context.Context) error { return nil }), nil
 		}})
 	before := len(r.Events())
+
 	for range 20_000 {
 		ref, err := d.StartChild(ctx, "", nil)
 		require.NoError(t, err)
 		<-supervisor.Monitor(ref)
 	}
+
 	require.Len(t, r.Events(), before)
 	list, err := d.WhichChildren()
 	require.NoError(t, err)
@@ -422,20 +445,26 @@ func TestRule79_VerboseDynamicTellsRestarts(t *testing.T) {
 	require.NoError(t, d.TerminateChild(ctx, "p"))
 	require.NoError(t, r.Flush(ctx))
 	var got []string
+
 	for _, e := range r.Events() {
 		switch e := e.(type) {
 		case supervisor.ChildStarting:
 			got = append(got, "starting "+e.Path)
+
 		case supervisor.ChildStarted:
 			got = append(got, fmt.Sprint("started ", e.Path, " ", e.Explicit))
+
 		case supervisor.ChildStartFailed:
 			got = append(got, fmt.Sprint("failed ", e.Path, " ", e.Explicit))
+
 		case supervisor.ChildExited:
 			got = append(got, "exited "+e.Path)
+
 		case supervisor.ChildStopped:
 			got = append(got, "stopped "+e.Path)
 		}
 	}
+
 	require.Equal(t, []string{
 		"starting d", "started d false", "starting d/p", "failed d/p true", "starting d/p", "started d/p true",
 		"exited d/p",
@@ -473,6 +502,7 @@ func TestDynamic_ManyAtOnce(t *testing.T) {
 			return supervisor.ServiceFunc(func(context.Context) error { served.Add(1); return nil }), nil
 		}})
 	var group sync.WaitGroup
+
 	for range 8 {
 		group.Go(func() {
 			for range 1000 {
@@ -482,6 +512,7 @@ func TestDynamic_ManyAtOnce(t *testing.T) {
 			}
 		})
 	}
+
 	group.Wait()
 	require.NoError(t, r.Stop(ctx))
 	require.EqualValues(t, 8000, served.Load())
@@ -499,6 +530,7 @@ func TestDynamic_CallersAndSelves(t *testing.T) {
 			}})
 		short, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
+
 		_, err := d.StartChild(short, "hung", nil)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		synctest.Wait()

@@ -45,12 +45,15 @@ func TestRule35_Rule36_Rule37_Rule38_RestartTypes(t *testing.T) {
 				require.Equal(t, c.reported, e.Reported)
 				require.Equal(t, c.class, e.Exit.Class)
 				require.Equal(t, first, e.Incarnation)
+
 				if c.again {
 					require.Less(t, first, <-p.starts)
 					return
 				}
+
 				// No restart never touches a sibling, whatever the strategy, nor counts (rule 38).
 				_, err := r.WhichChild("p")
+
 				if c.stays {
 					require.NoError(t, err)
 					require.Equal(t, supervisor.NotRunning, state(t, r, "p"))
@@ -59,6 +62,7 @@ func TestRule35_Rule36_Rule37_Rule38_RestartTypes(t *testing.T) {
 					_, err = r.StartChild(ctx, p.child(c.restart)) // the ID is free at once
 					require.NoError(t, err)
 				}
+
 				require.Equal(t, 1, sibling.began())
 				require.Zero(t, r.Tree().InWindow)
 			})
@@ -70,11 +74,13 @@ func TestRule35_Rule36_Rule37_Rule38_RestartTypes(t *testing.T) {
 func TestRule34_Rule59_StaleExits(t *testing.T) {
 	p := newProbe("p")
 	r, _ := tree(t, supervisor.Spec{Intensity: many(100), Build: children(p.child(0))})
+
 	for range 50 {
 		<-p.starts
 		done := make(chan struct{})
 		go func() { defer close(done); p.end(errCrash) }()
 		_ = r.TerminateChild(ctx, "p")
+
 		select {
 		case <-done:
 		default: // it was stopped first: take the order back
@@ -84,15 +90,18 @@ func TestRule34_Rule59_StaleExits(t *testing.T) {
 			}
 			<-done
 		}
+
 		switch _, err := r.RestartChild(ctx, "p"); {
 		case errors.Is(err, supervisor.ErrRunning):
 		default:
 			require.NoError(t, err)
 		}
 	}
+
 	<-p.starts
 	require.ErrorIs(t, r.DeleteChild(ctx, "p"), supervisor.ErrRunning) // a call: what came before it is in the history
 	n := 0
+
 	for _, s := range steps(r) {
 		switch s {
 		case "+p":
@@ -101,12 +110,14 @@ func TestRule34_Rule59_StaleExits(t *testing.T) {
 			n--
 		}
 	}
+
 	require.Equal(t, 1, n) // each start has one end, and the last has none
 }
 
 func TestSection15_ExitClasses(t *testing.T) {
 	foreign, cancel := context.WithCancel(ctx)
 	cancel()
+
 	for _, c := range []struct {
 		name  string
 		serve func(context.Context) error
@@ -190,15 +201,18 @@ func TestSection15_Descendants(t *testing.T) {
 			})
 			e := until(t, w, 1, exitOf("p")).Exit
 			require.Equal(t, supervisor.Abnormal, e.Class)
+
 			if name == "goexit" {
 				require.ErrorIs(t, e.Err, supervisor.ErrGoexit)
 			} else {
 				require.ErrorIs(t, e.Err, errCrash)
 			}
+
 			require.Equal(t, name == "panic", e.Stack != nil)
 			<-p.starts
 		})
 	}
+
 	// The child has not ended until they have; a late failure is the child's; nothing can be added
 	// afterwards.
 	p := newProbe("p")

@@ -27,10 +27,12 @@ func TestRule39_Rule41_WindowBoundary(t *testing.T) {
 			timer := time.NewTimer(c.gap)
 			<-timer.C
 			p.end(errCrash)
+
 			if c.survive {
 				<-p.starts
 				return
 			}
+
 			require.ErrorIs(t, r.Wait(), supervisor.ErrMaxIntensity)
 		})
 	}
@@ -42,12 +44,14 @@ func TestRule39_SpacedRestartsNeverTrip(t *testing.T) {
 		p := newProbe("p")
 		r, _ := tree(t, supervisor.Spec{Intensity: supervisor.Intensity{Max: 2, Period: time.Second},
 			Build: children(p.child(0))})
+
 		for range 100 {
 			<-p.starts
 			timer := time.NewTimer(501 * time.Millisecond)
 			<-timer.C
 			p.end(errCrash)
 		}
+
 		<-p.starts
 		require.Equal(t, 2, r.Tree().InWindow)
 		require.EqualValues(t, 100, mustFind(t, r, "p").Restarts)
@@ -67,10 +71,12 @@ func TestRule40_Rule45_GiveUp(t *testing.T) {
 		p, sibling := newProbe("p"), newProbe("sibling")
 		r, w := tree(t, supervisor.Spec{Name: "root", Intensity: many(limit),
 			Build: children(sibling.child(0), p.child(0))})
+
 		for range limit + 1 {
 			<-p.starts
 			p.end(errCrash)
 		}
+
 		err := r.Wait()
 		require.ErrorIs(t, err, supervisor.ErrMaxIntensity)
 		require.ErrorIs(t, err, supervisor.ErrShutdown)
@@ -97,24 +103,29 @@ func TestRule42_SimultaneousDeaths(t *testing.T) {
 		r, _ := tree(t, supervisor.Spec{Strategy: strategy, Intensity: many(1),
 			Build: children(a.child(0), b.child(0), c.child(0))})
 		var refs []supervisor.Ref
+
 		for _, id := range []string{"a", "b", "c"} {
 			info, err := r.WhichChild(id)
 			require.NoError(t, err)
 			refs = append(refs, info.Ref)
 		}
+
 		// The supervisor is busy with the start of d while the three end.
 		d.before = func(n int) error {
 			if n > 1 {
 				return nil
 			}
+
 			for i, p := range []*probe{a, b, c} {
 				<-p.starts
 				p.end(errCrash)
 				<-supervisor.Monitor(refs[i])
 			}
+
 			return nil
 		}
 		_, err := r.StartChild(ctx, d.child(0))
+
 		if survive {
 			require.NoError(t, err)
 			for _, p := range []*probe{a, b, c} {
@@ -124,6 +135,7 @@ func TestRule42_SimultaneousDeaths(t *testing.T) {
 			require.NoError(t, r.Stop(ctx))
 			continue
 		}
+
 		require.ErrorIs(t, r.Wait(), supervisor.ErrMaxIntensity)
 	}
 }
@@ -162,6 +174,7 @@ func TestRule46_GiveUpUnderAParent(t *testing.T) {
 		e := until(t, w, 1, exitOf("sub")).Exit
 		require.Equal(t, supervisor.Shutdown, e.Class)
 		require.ErrorIs(t, e.Err, supervisor.ErrMaxIntensity)
+
 		if again {
 			<-p.starts
 			require.Equal(t, 1, r.Tree().InWindow)
@@ -186,6 +199,7 @@ func TestRule55_BackoffRowBoundary(t *testing.T) {
 		c.Backoff = supervisor.Backoff{Min: time.Second, Max: 4 * time.Second}
 		_, w := tree(t, supervisor.Spec{Intensity: many(100), Build: children(c)})
 		<-p.starts
+
 		for i, life := range []time.Duration{0, 4 * time.Second, 4*time.Second + 1} {
 			<-time.After(life)
 			p.end(errCrash)
@@ -199,6 +213,7 @@ func TestRule55_BackoffRowBoundary(t *testing.T) {
 		_, err := d.StartChild(ctx, "q", q)
 		require.NoError(t, err)
 		<-q.starts
+
 		for i, life := range []time.Duration{0, 4 * time.Second, 4*time.Second + 1} {
 			<-time.After(life)
 			q.end(errCrash)
@@ -219,6 +234,7 @@ func TestRule55_Backoff(t *testing.T) {
 			Build: children(c, after.child(0))})
 		<-p.starts
 		<-after.starts
+
 		for _, want := range []time.Duration{time.Second, 2 * time.Second, 3 * time.Second, 3 * time.Second} {
 			begin := time.Now()
 			p.end(errCrash)
@@ -230,6 +246,7 @@ func TestRule55_Backoff(t *testing.T) {
 			<-after.starts
 			require.Equal(t, want, time.Since(begin))
 		}
+
 		// A long life begins a new row.
 		timer := time.NewTimer(time.Minute)
 		<-timer.C

@@ -46,6 +46,7 @@ func TestRule19_Rule22_Rule24_Rule26_Rule27_Rule29_ChildAdministration(t *testin
 	// gone
 	require.NoError(t, r.TerminateChild(ctx, "p"))
 	require.NoError(t, r.DeleteChild(ctx, "p"))
+
 	for _, err := range []error{
 		r.DeleteChild(ctx, "p"), r.TerminateChild(ctx, "p"), second(r.RestartChild(ctx, "p")),
 		second(r.WhichChild("p")), r.Kill("p", nil),
@@ -53,6 +54,7 @@ func TestRule19_Rule22_Rule24_Rule26_Rule27_Rule29_ChildAdministration(t *testin
 	} {
 		require.ErrorIs(t, err, supervisor.ErrNotFound)
 	}
+
 	_, err = r.StartChild(ctx, p.child(0))
 	require.NoError(t, err)
 	require.Zero(t, r.Tree().InWindow) // rule 23, 44: none of this counts
@@ -106,6 +108,7 @@ func requireCollected(t *testing.T, collected chan struct{}) {
 			runtime.Gosched()
 		}
 	}
+
 	t.Fatal("the start's argument is still referenced")
 }
 
@@ -125,6 +128,7 @@ func TestRule22_AlreadyStartedElsewhereIsPassedThrough(t *testing.T) {
 func TestRule23_Rule44_ManagementNeverCounts(t *testing.T) {
 	p := newProbe("p")
 	r, _ := tree(t, supervisor.Spec{Intensity: supervisor.Intensity{Period: time.Hour}, Build: children(p.child(0))})
+
 	for range 5 {
 		require.NoError(t, r.TerminateChild(ctx, "p"))
 		_, err := r.RestartChild(ctx, "p")
@@ -135,6 +139,7 @@ func TestRule23_Rule44_ManagementNeverCounts(t *testing.T) {
 			}})
 		require.ErrorIs(t, err, errCrash)
 	}
+
 	require.Zero(t, r.Tree().InWindow)
 }
 
@@ -189,6 +194,7 @@ func TestRule22_Rule24_Rule52_Rule53_HangingRestartLoop(t *testing.T) {
 			require.NoError(t, r.DeleteChild(ctx, "p"))
 		})
 	}
+
 	// And the stop is served too.
 	p := newProbe("p")
 	p.before = func(n int) error {
@@ -213,6 +219,7 @@ func TestRule28_WhichChildrenIsNewestFirst(t *testing.T) {
 	for _, c := range list {
 		ids = append(ids, c.ID+" "+c.Kind.String()+" "+c.State.String())
 	}
+
 	require.Equal(t, []string{"c worker running", "b supervisor running", "a worker running"}, ids)
 }
 
@@ -289,9 +296,11 @@ func TestRule33_NotRunning(t *testing.T) {
 			s.Inject(ctx, "a", supervisor.Fault{}), s.Stop(ctx), s.Reload(ctx, supervisor.Spec{}), second(s.Run()),
 		}
 	}
+
 	for _, err := range all() {
 		require.ErrorIs(t, err, supervisor.ErrNotRunning)
 	}
+
 	require.Empty(t, s.Events())
 	require.Empty(t, s.Orphans())
 	require.Equal(t, supervisor.NotRunning, s.Tree().State)
@@ -301,13 +310,16 @@ func TestRule33_NotRunning(t *testing.T) {
 	for _, err := range all() {
 		require.ErrorIs(t, err, supervisor.ErrNotRunning)
 	}
+
 	r, err := s.Start(ctx)
 	require.NoError(t, err)
+
 	// A handle of a run that is over stays so.
 	for _, err := range []error{second(old.StartChild(ctx, supervisor.Child{ID: "a", Start: idle})),
 		second(old.WhichChildren()), second(old.CountChildren()), second(old.WhichChild("a")), old.Kill("", nil)} {
 		require.ErrorIs(t, err, supervisor.ErrNotRunning)
 	}
+
 	require.NoError(t, r.Stop(ctx))
 }
 
@@ -319,6 +331,7 @@ func TestCallersMayLeave(t *testing.T) {
 		begun := make(chan error, 2)
 		short, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
+
 		go func() {
 			_, err := r.StartChild(short,
 				supervisor.Child{ID: "slow", Start: func(ctx context.Context) (supervisor.Service, error) {
@@ -327,11 +340,13 @@ func TestCallersMayLeave(t *testing.T) {
 				}})
 			begun <- err
 		}()
+
 		synctest.Wait()
 		go func() { begun <- second(r.StartChild(short, supervisor.Child{ID: "never", Start: idle})) }()
 		for range 2 {
 			require.ErrorIs(t, <-begun, context.DeadlineExceeded)
 		}
+
 		close(gate)
 		require.NoError(t, second(r.StartChild(ctx, supervisor.Child{ID: "next", Start: idle})))
 		list, err := r.WhichChildren()
@@ -351,6 +366,7 @@ func TestCallersMayLeave(t *testing.T) {
 					return nil, ctx.Err()
 				}}))
 		}()
+
 		<-hold
 		go func() { begun <- r.TerminateChild(ctx, "next") }()
 		synctest.Wait()

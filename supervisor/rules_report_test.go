@@ -38,6 +38,7 @@ func TestRule78_Rule79_Reports(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, until(t, w, 1, at("x")).Explicit) // external_start_no_progress_log
 	seq := uint64(0)
+
 	for _, e := range w.Events() {
 		require.Equal(t, seq+1, e.Head().Seq) // in order, none missing
 		seq++
@@ -76,6 +77,7 @@ func TestRule81_Reload(t *testing.T) {
 		require.Error(t, r.Reload(ctx, bad))
 		require.Equal(t, many(7), r.Tree().Intensity)
 	}
+
 	require.NoError(t, r.Reload(ctx, supervisor.Spec{Build: func(context.Context) ([]supervisor.Child, error) {
 		return nil, supervisor.ErrIgnore
 	}}))
@@ -142,6 +144,7 @@ func TestRule81_DynamicReload(t *testing.T) {
 	old, p := newProbe("old"), newProbe("p")
 	_, err := d.StartChild(ctx, "old", old)
 	require.NoError(t, err)
+
 	spec := supervisor.DynamicSpec[*probe]{Name: "new", Intensity: many(5), MaxChildren: 2, Verbose: true,
 		Start: func(ctx context.Context, p *probe) (supervisor.Service, error) {
 			return supervisor.ServiceFunc(p.serve), nil // it does not count
@@ -150,6 +153,7 @@ func TestRule81_DynamicReload(t *testing.T) {
 		{Start: spec.Start, Shutdown: -7}, {Start: spec.Start, Intensity: supervisor.Intensity{Max: 1}}} {
 		require.ErrorIs(t, d.Reload(bad), supervisor.ErrSpec)
 	}
+
 	require.NoError(t, d.Reload(spec))
 	require.Equal(t, many(5), d.Tree().Intensity)
 	until[supervisor.Reloaded](t, w, 1, nil)
@@ -212,8 +216,10 @@ func TestRule81_AutoShutdownChanges(t *testing.T) {
 						until(t, w, 1, exitOf(p.id))
 						w.Settle(t, r)
 					}
+
 					any, all := significant && to == supervisor.AnySignificant, significant &&
 						to == supervisor.AllSignificant
+
 					if ends(a, any); !any {
 						ends(b, all)
 					}
@@ -259,6 +265,7 @@ func TestPathsNameTheLivingIncarnation(t *testing.T) {
 	r, w := tree(t, supervisor.Spec{Intensity: many(9),
 		Build: children(nested("sub", 0, supervisor.Spec{Intensity: many(9), Build: children(p.child(0))}))})
 	last := <-p.starts
+
 	for i, path := range []string{"sub/p", "sub", "sub/p"} {
 		require.NoError(t, r.Kill(path, nil))
 		now := <-p.starts
@@ -280,6 +287,7 @@ func TestRule25_ChildrenAreNamedByID(t *testing.T) {
 			require.NotEqual(t, reflect.TypeFor[supervisor.Ref](), m.Type.In(j), m.Name)
 		}
 	}
+
 	r, _ := tree(t, supervisor.Spec{
 		Build: children(nested("sub", 0, supervisor.Spec{Build: children(supervisor.Child{ID: "x", Start: idle})}))})
 	require.ErrorIs(t, r.TerminateChild(ctx, "sub/x"), supervisor.ErrNotFound)
@@ -310,14 +318,17 @@ func TestSelfCall_WouldDeadlock(t *testing.T) {
 			errs <- s.TerminateChild(ctx, "p")
 			errs <- s.Stop(ctx)
 		}
+
 		_ = r.Tree() // snapshots are no calls
 		errs <- second(sub.WhichChildren())
 		<-ctx.Done()
 		return ctx.Err()
 	})
+
 	for range 8 {
 		require.ErrorIs(t, <-errs, supervisor.ErrWouldDeadlock)
 	}
+
 	require.NoError(t, <-errs)
 }
 
@@ -345,7 +356,9 @@ func TestInnerSupervisor(t *testing.T) {
 				if err := twin.Serve(ctx); !errors.Is(err, supervisor.ErrAlreadyStarted) {
 					return err
 				}
+
 				supervisor.Ready(ctx)
+
 				return run.Wait()
 			})})})
 	<-leaf.starts
@@ -368,6 +381,7 @@ func TestObservers(t *testing.T) {
 			require.Error(t, until[supervisor.ObserverFailed](t, w, 1, nil).Err)
 		}
 	})
+
 	t.Run("one that is slow loses the newest and is told so", func(t *testing.T) {
 		gate := make(chan struct{})
 		lost := make(chan uint64, 1)
@@ -389,18 +403,21 @@ func TestObservers(t *testing.T) {
 		r, err := s.Start(ctx)
 		require.NoError(t, err)
 		<-blocked
+
 		for { // four events for each life
 			if n, ok := r.Tree().Find("p"); ok && n.Restarts > supervisor.ObserverBacklog/3 {
 				break
 			}
 			runtime.Gosched()
 		}
+
 		require.NoError(t, r.Stop(ctx)) // it holds nobody up
 		close(gate)
 		require.Positive(t, <-lost)
 		require.NoError(t, r.Flush(ctx))
 		require.Len(t, r.Events(), supervisor.HistorySize)
 	})
+
 	t.Run("of a nested supervisor they get its subtree", func(t *testing.T) {
 		inner := suptest.NewRecorder()
 		p := newProbe("p")
@@ -412,6 +429,7 @@ func TestObservers(t *testing.T) {
 			require.Regexp(t, "^sub(/p)?$", e.Head().Path)
 		}
 	})
+
 	t.Run("subscribe has no gap", func(t *testing.T) {
 		r, _ := tree(t, supervisor.Spec{Build: children(supervisor.Child{ID: "x", Start: idle})})
 		late := suptest.NewRecorder()
@@ -424,6 +442,7 @@ func TestObservers(t *testing.T) {
 		require.NoError(t, r.Stop(ctx))
 		require.Len(t, late.Events(), 1)
 	})
+
 	t.Run("flush is bounded", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			gate := make(chan struct{})

@@ -26,6 +26,7 @@ func TestRule01_Rule02_Rule03_Flags(t *testing.T) {
 
 	built := false
 	build := func(context.Context) ([]supervisor.Child, error) { built = true; return nil, nil }
+
 	for want, spec := range map[string]supervisor.Spec{
 		"Strategy is Strategy(3), expected OneForOne":     {Strategy: 3},
 		"AutoShutdown is AutoShutdown(3), expected Never": {AutoShutdown: 3},
@@ -40,6 +41,7 @@ func TestRule01_Rule02_Rule03_Flags(t *testing.T) {
 		require.ErrorIs(t, err, supervisor.ErrSpec)
 		require.ErrorContains(t, err, want)
 	}
+
 	require.False(t, built)
 }
 
@@ -80,9 +82,11 @@ func TestRule05_Rule06_Rule31_ChildSpecs(t *testing.T) {
 		require.ErrorIs(t, err, supervisor.ErrSpec, want)
 		require.ErrorContains(t, err, want)
 	}
+
 	for _, d := range []time.Duration{0, 1, supervisor.Brutal, supervisor.Infinity} {
 		require.NoError(t, supervisor.CheckChildren([]supervisor.Child{{ID: "a", Start: idle, Shutdown: d}}))
 	}
+
 	r, _ := tree(t, supervisor.Spec{Build: children(
 		supervisor.Child{ID: "w", Start: idle}, nested("s", supervisor.Permanent, supervisor.Spec{}),
 	)})
@@ -115,10 +119,12 @@ func TestRule07_Rule10_SignificantAndAutoShutdown(t *testing.T) {
 					require.NoError(t, err)
 				}
 			}
+
 			err := supervisor.CheckChildren([]supervisor.Child{c})
 			require.Equal(t, significant && restart == supervisor.Permanent, err != nil)
 		}
 	}
+
 	r, _ := tree(t, supervisor.Spec{})
 	_, err := r.StartChild(ctx, supervisor.Child{ID: "a", Start: idle, Restart: supervisor.Transient,
 		Significant: true})
@@ -144,6 +150,7 @@ func TestRule08_Rule09_AllSpecsAreCheckedBeforeTheFirstStart(t *testing.T) {
 func TestRule46_Rule47_Rule64_Lint(t *testing.T) {
 	spec := supervisor.Spec{Strategy: supervisor.OneForAll,
 		Intensity: supervisor.Intensity{Max: 3, Period: 10 * time.Second}, AutoShutdown: supervisor.AnySignificant}
+
 	warnings := supervisor.Lint(spec, []supervisor.Child{
 		{ID: "slow", Shutdown: 5 * time.Second},
 		{ID: "late", Backoff: supervisor.Backoff{Min: time.Second, Max: time.Minute}},

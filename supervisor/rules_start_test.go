@@ -96,6 +96,7 @@ func TestRule14_StartReturns(t *testing.T) {
 		}})
 	require.NoError(t, err)
 	require.Equal(t, 42, ref.Info())
+
 	for name, start := range map[string]supervisor.StartFunc{
 		"error":  func(context.Context) (supervisor.Service, error) { return nil, errCrash },
 		"panic":  func(context.Context) (supervisor.Service, error) { panic(errCrash) },
@@ -108,9 +109,11 @@ func TestRule14_StartReturns(t *testing.T) {
 		if name != "nobody" {
 			require.ErrorIs(t, err, errCrash)
 		}
+
 		_, err = r.WhichChild(name) // nothing is stored
 		require.ErrorIs(t, err, supervisor.ErrNotFound)
 	}
+
 	early := supervisor.Child{ID: "early", Ack: supervisor.AckReady,
 		Start: supervisor.Start(func(context.Context) error {
 			return nil
@@ -187,12 +190,14 @@ func TestRule16_Ignore(t *testing.T) {
 			return nil, supervisor.ErrIgnore
 		}}
 	}
+
 	r, _ := tree(t, supervisor.Spec{Build: children(ignored("p", supervisor.Permanent),
 		ignored("t", supervisor.Temporary), supervisor.Child{ID: "w", Start: idle})})
 	n, err := r.CountChildren()
 	require.NoError(t, err)
 	require.Equal(t, supervisor.Counts{Specs: 2, Active: 1, Workers: 2}, n)
 	require.Equal(t, supervisor.NotRunning, state(t, r, "p"))
+
 	for id, restart := range map[string]supervisor.Restart{"p2": supervisor.Permanent, "t2": supervisor.Temporary} {
 		ref, err := r.StartChild(ctx, ignored(id, restart))
 		require.NoError(t, err)
@@ -200,6 +205,7 @@ func TestRule16_Ignore(t *testing.T) {
 		_, err = r.WhichChild(id)
 		require.Equal(t, restart == supervisor.Temporary, errors.Is(err, supervisor.ErrNotFound))
 	}
+
 	ref, err := r.RestartChild(ctx, "p")
 	require.NoError(t, err)
 	require.Zero(t, ref)

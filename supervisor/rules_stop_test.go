@@ -88,6 +88,7 @@ func TestRule58_QuietEnds(t *testing.T) {
 				p.do(func(ctx context.Context) error { <-ctx.Done(); return c.err(ctx) })
 				require.NoError(t, r.Stop(ctx))
 				reported := false
+
 				for _, e := range r.Events() {
 					switch e := e.(type) {
 					case supervisor.ShutdownError:
@@ -101,6 +102,7 @@ func TestRule58_QuietEnds(t *testing.T) {
 						}
 					}
 				}
+
 				require.Equal(t, !c.quiet, reported)
 				require.Equal(t, []string{"+first", "+p", "-p", "-first"}, steps(r))
 			})
@@ -125,6 +127,7 @@ func TestRule58_Rule59_EndedBeforeItWasTold(t *testing.T) {
 			go func() { stopped <- r.Stop(c) }()
 			return nil
 		}
+
 		blocker := supervisor.Child{ID: "d", Start: func(ctx context.Context) (supervisor.Service, error) {
 			_ = d.before(1)
 			<-ctx.Done() // until the stop
@@ -148,12 +151,14 @@ func TestRule58_KilledBeforeABrutalStop(t *testing.T) {
 		c.Shutdown = shutdown
 		r, w := tree(t, supervisor.Spec{Strategy: supervisor.OneForAll, Intensity: many(1),
 			Build: children(first.child(0), c)})
+
 		// Both end while the supervisor is busy: the first is the reason of the group restart, p is
 		// met dead in it.
 		d.before = func(n int) error {
 			if n > 1 {
 				return nil
 			}
+
 			<-first.starts
 			endNow(t, r, first, errCrash)
 			info, err := r.WhichChild("p")
@@ -161,6 +166,7 @@ func TestRule58_KilledBeforeABrutalStop(t *testing.T) {
 			<-p.starts
 			require.NoError(t, r.Kill("p", nil))
 			<-supervisor.Monitor(info.Ref)
+
 			return nil
 		}
 		_, err := r.StartChild(ctx, d.child(0))
@@ -186,6 +192,7 @@ func TestTree_IsNotSettledWhileASupervisorStops(t *testing.T) {
 		q := newProbe("q")
 		_, err = d.StartChild(ctx, "q", q)
 		require.NoError(t, err)
+
 		for path, probe := range map[string]*probe{"sub": p, "d": q} {
 			<-probe.starts
 			release := make(chan struct{})
@@ -228,6 +235,7 @@ func TestRule60_OrphanPolicies(t *testing.T) {
 			until[supervisor.OrphanEnded](t, w, 1, nil)
 		})
 	})
+
 	t.Run("wait", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			h := newHang("h")
@@ -244,6 +252,7 @@ func TestRule60_OrphanPolicies(t *testing.T) {
 			require.Equal(t, time.Hour, until[supervisor.OrphanEnded](t, w, 1, nil).After)
 		})
 	})
+
 	t.Run("abandon", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			h := newHang("h")
@@ -260,6 +269,7 @@ func TestRule60_OrphanPolicies(t *testing.T) {
 			until[supervisor.OrphanEnded](t, w, 1, nil)
 		})
 	})
+
 	t.Run("escalate at the root's stop", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			h, p := newHang("h"), newProbe("p")
@@ -283,6 +293,7 @@ func TestRule60_OrphanPolicies(t *testing.T) {
 			require.Empty(t, r.Orphans())
 		})
 	})
+
 	t.Run("escalate when the child ends by itself", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			release := make(chan struct{})
@@ -314,6 +325,7 @@ func TestRule61_Rule63_ReasonOfTheStop(t *testing.T) {
 
 	d, cancel2 := context.WithTimeout(ctx, 0)
 	defer cancel2()
+
 	require.ErrorIs(t, s.Serve(d), context.DeadlineExceeded)
 
 	r, err = s.Start(ctx)
@@ -348,6 +360,7 @@ func TestRule64_SupervisorsAreWaitedForWithoutLimit(t *testing.T) {
 				<-timer.C
 				return ctx.Err()
 			})}
+
 		r, _ := tree(t, supervisor.Spec{
 			Build: children(nested("a", 0,
 				supervisor.Spec{Build: children(nested("b", 0, supervisor.Spec{Build: children(slow)}))}))})
@@ -415,6 +428,7 @@ func TestKill_DuringAHangingStart(t *testing.T) {
 			}})
 		failed <- err
 	}()
+
 	<-begun
 	require.Equal(t, supervisor.Starting, mustFind(t, r, "hung").State)
 	require.False(t, r.Tree().Settled())
@@ -456,6 +470,7 @@ func TestInject(t *testing.T) {
 		require.ErrorIs(t, r.Inject(ctx, "soft", supervisor.Fault{Name: "nothing"}), supervisor.ErrNotInjectable)
 		gone, cancel := context.WithTimeout(ctx, time.Millisecond)
 		defer cancel()
+
 		require.ErrorIs(t, r.Inject(gone, "hard", supervisor.Fault{Do: func(context.Context) {}}),
 			context.DeadlineExceeded)
 		// An incarnation that is ending takes nothing.

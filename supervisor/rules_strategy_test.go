@@ -15,9 +15,11 @@ func trio(t *testing.T, s supervisor.Strategy, more ...supervisor.Child) (a, b, 
 	a, b, c = newProbe("a"), newProbe("b"), newProbe("c")
 	r, w := tree(t, supervisor.Spec{Strategy: s, Intensity: many(3),
 		Build: children(append([]supervisor.Child{a.child(0), b.child(0), c.child(0)}, more...)...)})
+
 	for _, p := range []*probe{a, b, c} {
 		<-p.starts
 	}
+
 	n := len(steps(r))
 	return a, b, c, r, func() []string {
 		w.Settle(t, r)
@@ -67,6 +69,7 @@ func TestRule51_WhoComesBackInAGroupRestart(t *testing.T) {
 		}
 		return idle(ctx)
 	}}
+
 	_, b, _, r, since := trio(t, supervisor.OneForAll,
 		supervisor.Child{ID: "temporary", Start: idle, Restart: supervisor.Temporary},
 		done.child(supervisor.Transient), ignoring)
@@ -79,6 +82,7 @@ func TestRule51_WhoComesBackInAGroupRestart(t *testing.T) {
 	require.Equal(t, []string{"!done", "-a", "!b", "-temporary", "-c", "+a", "+b", "+c", "+done", "+ignoring"}, got)
 	_, err := r.WhichChild("temporary")
 	require.ErrorIs(t, err, supervisor.ErrNotFound)
+
 	for _, e := range r.Events() {
 		if x, ok := e.(supervisor.ChildExited); ok && x.Reported {
 			require.Equal(t, "b", x.Path) // only the offender is reported

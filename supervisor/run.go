@@ -81,14 +81,17 @@ func (r *Run) main() {
 		r.own.acknowledge()
 		err = r.loop()
 	}
+
 	r.setState(Stopping)
 	r.stopAll()
 	err = withOrphan(err, r.orphan)
+
 	for _, m := range r.box.close() {
 		if m.call != nil {
 			m.call.refuse()
 		}
 	}
+
 	r.setState(NotRunning)
 	r.finish(err)
 	r.sup.busy.Store(false)
@@ -110,14 +113,18 @@ func (r *Run) start() error {
 	if err := CheckChildren(children, r.spec.AutoShutdown); err != nil {
 		return err
 	}
+
 	for _, w := range Lint(r.spec, children) {
 		r.emit(func(h Header) Event { return Warned{Header: h, Warning: w} })
 	}
+
 	r.mu.Lock()
 	for _, c := range children {
 		r.add(&record{child: c})
 	}
+
 	r.mu.Unlock()
+
 	for _, rec := range slices.Clone(r.records) {
 		if r.stopping() {
 			return r.stopError()
@@ -131,6 +138,7 @@ func (r *Run) start() error {
 			r.remove(rec)
 		}
 	}
+
 	return nil
 }
 
@@ -139,6 +147,7 @@ func (r *Run) build(f func(context.Context) ([]Child, error)) ([]Child, error) {
 	if f == nil {
 		return nil, nil
 	}
+
 	b := &incarnation{name: "build", path: r.own.path, hub: r.hub, parent: r.own, policy: Abandon,
 		startTimeout: Infinity, shutdown: DefaultShutdown}
 	b.newContext(r.base)
@@ -149,6 +158,7 @@ func (r *Run) build(f func(context.Context) ([]Child, error)) ([]Child, error) {
 			cancel(nil) // what was built may have kept it
 		}
 	}()
+
 	var children []Child
 	b.launch(func(context.Context) (Service, error) {
 		var err error
@@ -157,11 +167,13 @@ func (r *Run) build(f func(context.Context) ([]Child, error)) ([]Child, error) {
 		}
 		return ServiceFunc(func(context.Context) error { return nil }), nil
 	})
+
 	select {
 	case <-b.done:
 	case <-r.own.ctx.Done():
 		b.terminate(context.Cause(r.own.ctx))
 		<-b.done
+
 	case <-r.halt:
 		b.terminate(ErrShutdown)
 		if cancel(ErrShutdown); r.state == Starting {
@@ -169,17 +181,23 @@ func (r *Run) build(f func(context.Context) ([]Child, error)) ([]Child, error) {
 		}
 		<-b.done
 	}
+
 	switch {
 	case b.exit.Orphaned:
 		return nil, fmt.Errorf("Build of supervisor %s %w", r.own.subject(), ErrOrphan)
+
 	case r.stopping() && r.state == Starting:
 		return nil, r.stopError()
+
 	case r.stopping():
 		return nil, r.gone()
+
 	case b.exit.Class == Normal:
 		return children, nil
+
 	case b.startFailure() == ErrIgnore:
 		return nil, ErrIgnore
+
 	default:
 		return nil, fmt.Errorf("Build of supervisor %s: %w", r.own.subject(), b.exit.Err)
 	}
@@ -192,6 +210,7 @@ func (r *Run) loop() error {
 		if !ok {
 			return r.stopError()
 		}
+
 		switch {
 		case m.exit != nil:
 			r.handleExit(m.exit)
@@ -211,10 +230,12 @@ func (r *Run) receive() (m message, ok bool) {
 		if r.stopping() {
 			return m, false
 		}
+
 		r.update(func() { m, r.busy = r.box.take() })
 		if r.busy {
 			return m, true
 		}
+
 		select {
 		case <-r.box.signal:
 		case <-r.halt:
@@ -243,6 +264,7 @@ func (r *Run) startChild(rec *record, explicit bool) (Ref, error) {
 	r.update(func() { rec.inc, rec.state = inc, Starting })
 	inc.emit(func(h Header) Event { return ChildStarting{Header: h} })
 	inc.launch(c.Start)
+
 	select {
 	case <-inc.acked:
 	case <-inc.done:
@@ -253,6 +275,7 @@ func (r *Run) startChild(rec *record, explicit bool) (Ref, error) {
 		inc.terminate(ErrShutdown)
 		<-inc.done
 	}
+
 	if inc.started() {
 		r.update(func() {
 			rec.state, rec.kind = Running, inc.kindOf()
@@ -260,17 +283,21 @@ func (r *Run) startChild(rec *record, explicit bool) (Ref, error) {
 				rec.child.Start = nil // OTP rule 21
 			}
 		})
+
 		inc.emit(func(h Header) Event {
 			return ChildStarted{Header: h, Explicit: explicit, Took: time.Since(inc.began)}
 		})
+
 		if rec.kind != Worker && c.Kind == Worker && !rec.linted {
 			rec.linted = true
 			for _, w := range lintSupervisor(c) {
 				inc.emit(func(h Header) Event { return Warned{Header: h, Warning: w} })
 			}
 		}
+
 		return Ref{inc}, nil
 	}
+
 	exit, err := inc.exit, inc.startFailure()
 	r.update(func() {
 		rec.inc, rec.state = nil, NotRunning
@@ -283,12 +310,15 @@ func (r *Run) startChild(rec *record, explicit bool) (Ref, error) {
 			rec.lastExit = &x
 		}
 	})
+
 	if err == ErrIgnore {
 		inc.emit(func(h Header) Event { return ChildIgnored{Header: h} })
 		return Ref{}, ErrIgnore
 	}
+
 	inc.emit(func(h Header) Event { return ChildStartFailed{Header: h, Explicit: explicit, Err: err} })
 	r.noteOrphan(rec, inc)
+
 	return Ref{}, &StartError{Path: inc.path, ID: c.ID, Err: err}
 }
 
@@ -302,19 +332,23 @@ func (r *Run) stopChild(rec *record) {
 			rec.timer.Stop()
 			rec.timer = nil // also if it has put its message
 		}
+
 		if inc == nil {
 			rec.state = NotRunning
 		} else {
 			rec.state = Stopping
 		}
 	})
+
 	if inc == nil {
 		return
 	}
+
 	inc.terminate(ErrShutdown)
 	if rec.child.Shutdown == Brutal {
 		inc.abandon()
 	}
+
 	<-inc.done
 	exit := inc.exit
 	r.update(func() { rec.inc, rec.state, rec.lastExit = nil, NotRunning, &exit })
@@ -322,6 +356,7 @@ func (r *Run) stopChild(rec *record) {
 	if !quietStop(rec.child.Restart, rec.child.Shutdown, exit) {
 		inc.emit(func(h Header) Event { return ShutdownError{Header: h, Exit: exit, Count: 1} })
 	}
+
 	r.noteOrphan(rec, inc)
 	if r.state == Stopping && r.orphan == nil {
 		r.orphan = exit.orphanBelow() // the error of a stop names it, however deep it is
@@ -333,10 +368,12 @@ func (r *Run) noteOrphan(rec *record, inc *incarnation) {
 	if !inc.exit.Orphaned || rec.child.Orphan != Escalate {
 		return
 	}
+
 	if r.orphan == nil {
 		r.orphan = &GiveUpError{Supervisor: r.own.path, Offender: inc.path, Cause: ErrOrphan, Exit: inc.exit,
 			Intensity: r.spec.Intensity}
 	}
+
 	if r.ending == nil && r.state == Running && !r.stopping() {
 		r.giveUp(r.orphan)
 	}

@@ -34,25 +34,31 @@ func newScope(ctx context.Context, name string, self any, kids owner, observers 
 	switch {
 	case enclosing != nil && enclosing.is(self):
 		s.own, s.hub = enclosing, enclosing.hub
+
 	case enclosing != nil:
 		// A service runs this supervisor itself: it is inside of the child, under its name.
 		if s.name == "" {
 			s.name = "supervisor"
 		}
+
 		s.outer, s.hub = enclosing, enclosing.hub
 		s.make(ctx, enclosing.path+"/"+s.name)
+
 		if err := enclosing.attachInner(s.name, s.own); err != nil {
 			s.own.cancel(nil)
 			s.release()
 			return nil, err
 		}
+
 	default:
 		s.hub = newHub(name)
 		s.make(ctx, "")
 		s.hub.id = s.own.id
 	}
+
 	s.base = context.WithoutCancel(s.own.ctx)
 	s.subs = s.hub.subscribeSpec(observers, s.own.path)
+
 	return s, nil
 }
 
@@ -69,6 +75,7 @@ func (s *scope) make(ctx context.Context, path string) {
 	s.made = true
 	s.own = &incarnation{name: s.name, path: path, hub: s.hub, parent: s.outer}
 	s.own.newContext(context.WithoutCancel(ctx))
+
 	end := func(ctx context.Context) func() bool {
 		return context.AfterFunc(ctx, func() { s.own.terminate(context.Cause(ctx)) })
 	}
@@ -132,8 +139,10 @@ func (s *scope) finish(err error) {
 			err = s.own.exit.Err
 		}
 	}
+
 	s.err = err
 	s.emit(func(h Header) Event { return SupervisorStopped{Header: h, Err: err} })
+
 	for _, sub := range s.subs {
 		if s.outer != nil || !s.made {
 			s.hub.release(sub)
@@ -168,6 +177,7 @@ func (s *scope) served() error {
 		defer cancel()
 		_ = s.hub.flush(ctx, "") // one that is slower than this has the rest of the process's life
 	}
+
 	if s.made && s.err == ErrIgnore {
 		return nil
 	}
@@ -195,6 +205,7 @@ func (s *scope) resolve(path string) (*incarnation, error) {
 		}
 		cur, path = next, rest
 	}
+
 	return cur, nil
 }
 
@@ -203,12 +214,14 @@ func (inc *incarnation) below(id string) (*incarnation, error) {
 	if in, ok := inner[id]; ok {
 		return in, nil
 	}
+
 	switch {
 	case n == nil && (inc.owner == nil || inc.kindOf() != Worker):
 		return nil, fmt.Errorf("supervisor %s %w", inc.subject(), ErrNotRunning) // its run is over
 	case n == nil:
 		return nil, fmt.Errorf("%s has no child %q: %w", inc.subject(), id, ErrNotFound)
 	}
+
 	return n.find(id)
 }
 
@@ -225,6 +238,7 @@ func (inc *incarnation) complete(t Tree) Tree {
 	case inc.kindOf() != Worker:
 		t.Busy = true // its run is over, and its exit is on the way
 	}
+
 	for name, in := range inner {
 		if m, _ := in.nodes(); m != nil {
 			sub := m.tree()
@@ -232,6 +246,7 @@ func (inc *incarnation) complete(t Tree) Tree {
 			t.Children = append(t.Children, sub)
 		}
 	}
+
 	return t
 }
 
@@ -266,15 +281,18 @@ func (s *scope) Orphans() []Orphan {
 	if len(incs) == 0 {
 		return nil
 	}
+
 	ids := make([]uint64, len(incs))
 	for i, inc := range incs {
 		ids[i] = inc.id
 	}
+
 	found := goroutinesOf(ids...)
 	out := make([]Orphan, len(incs))
 	for i, inc := range incs {
 		out[i] = inc.describe(found)
 	}
+
 	return out
 }
 
@@ -327,7 +345,9 @@ func (s *scope) Stop(ctx context.Context) error {
 	if s.deadlocks(ctx) {
 		return ErrWouldDeadlock
 	}
+
 	s.requestHalt()
+
 	select {
 	case <-s.done:
 		return s.err

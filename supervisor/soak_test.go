@@ -56,14 +56,18 @@ func hammer(t *testing.T, seed uint64, callers, calls int) {
 				if rand.IntN(3) == 0 {
 					_ = supervisor.Go(ctx, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
 				}
+
 				life := time.NewTimer(time.Duration(rand.IntN(3000)) * time.Microsecond)
 				defer life.Stop()
+
 				for {
 					select {
 					case f := <-supervisor.Faults(ctx):
 						f.Do(ctx)
+
 					case <-ctx.Done():
 						return ctx.Err()
+
 					case <-life.C:
 						if rand.IntN(2) == 0 {
 							panic(errCrash)
@@ -74,6 +78,7 @@ func hammer(t *testing.T, seed uint64, callers, calls int) {
 			}), nil
 		}}
 	}
+
 	pool, err := supervisor.NewDynamic(supervisor.DynamicSpec[string]{Name: "pool", Restart: supervisor.Transient,
 		Intensity: many, MaxChildren: 40,
 		Start: func(ctx context.Context, id string) (supervisor.Service, error) { return wild(id).Start(ctx) }})
@@ -99,6 +104,7 @@ func hammer(t *testing.T, seed uint64, callers, calls int) {
 	paths := []string{"a", "all", "all/b", "all/c", "rest", "rest/d", "rest/e", "pool", "pool/1", "pool/2", "x0", "x1",
 		"x2", "nobody/at/all"}
 	var wg sync.WaitGroup
+
 	for caller := range callers {
 		wg.Go(func() {
 			random := rand.New(rand.NewPCG(seed, uint64(caller)))
@@ -106,33 +112,44 @@ func hammer(t *testing.T, seed uint64, callers, calls int) {
 				short, cancel := context.WithTimeout(ctx, time.Duration(1+random.IntN(50))*time.Millisecond)
 				id, path := fmt.Sprint("x", random.IntN(3)), paths[random.IntN(len(paths))]
 				var err error
+
 				switch random.IntN(16) {
 				case 0, 1:
 					_, err = r.StartChild(short, wild(id))
+
 				case 2:
 					err = r.TerminateChild(short, id)
+
 				case 3:
 					_, err = r.RestartChild(short, id)
+
 				case 4:
 					err = r.DeleteChild(short, id)
+
 				case 5, 6:
 					err = r.Kill(path, errCrash)
+
 				case 7:
 					err = r.Inject(short, path, supervisor.Fault{Name: "panic", Do: func(context.Context) {
 						panic(errCrash)
 					}})
+
 				case 8, 9:
 					_, err = pool.StartChild(short, "", "y")
+
 				case 10:
 					err = pool.TerminateChild(short, strconv.Itoa(random.IntN(20)))
+
 				case 11:
 					r.Tree()
 					_, err = r.CountChildren()
+
 				case 12:
 					var list []supervisor.ChildInfo
 					if list, err = pool.WhichChildren(); err == nil && len(list) > 0 {
 						err = pool.TerminateRef(short, list[random.IntN(len(list))].Ref)
 					}
+
 				case 13:
 					var info supervisor.ChildInfo
 					if info, err = r.WhichChild(id); err == nil {
@@ -141,29 +158,36 @@ func hammer(t *testing.T, seed uint64, callers, calls int) {
 						case <-short.Done():
 						}
 					}
+
 				case 14:
 					err = r.Reload(short, spec)
+
 				case 15:
 					err = r.Flush(short)
 				}
+
 				cancel()
 				ok := err == nil
 				for _, k := range known {
 					ok = ok || errors.Is(err, k)
 				}
+
 				if !ok {
 					t.Errorf("an answer that is none: %v", err)
 				}
 			}
 		})
 	}
+
 	wg.Wait()
 	err = r.Stop(ctx)
+
 	for _, k := range known {
 		if errors.Is(err, k) {
 			err = nil
 		}
 	}
+
 	require.NoError(t, err)
 	require.NoError(t, r.Flush(ctx))
 	suptest.NoOrphans(t, r)

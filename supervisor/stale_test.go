@@ -28,6 +28,7 @@ func TestRule53_StaleRetryOfAnInstance(t *testing.T) {
 		old := r.instances["p"]
 		ended := old.inc
 		r.mu.Unlock()
+
 		require.NoError(t, d.TerminateChild(context.Background(), "p"))
 		_, err = d.StartChild(context.Background(), "p", 0)
 		require.NoError(t, err)
@@ -41,6 +42,7 @@ func TestRule53_StaleRetryOfAnInstance(t *testing.T) {
 		successor = r.instances["p"] // which runs
 		r.box.put(message{retry: func() { r.perform(successor) }})
 		r.mu.Unlock()
+
 		synctest.Wait()
 		require.Equal(t, 2, starts)
 
@@ -51,6 +53,7 @@ func TestRule53_StaleRetryOfAnInstance(t *testing.T) {
 		r.mu.Lock()
 		r.instances["x"] = &instance{id: "x"} // between two attempts without a delay
 		r.mu.Unlock()
+
 		require.NoError(t, d.Stop(context.Background()))
 		require.NoError(t, <-served)
 		r.restart(old)

@@ -45,11 +45,13 @@ func (s *Supervisor) begin(ctx context.Context) (*Run, error) {
 	if !s.busy.CompareAndSwap(false, true) {
 		return nil, fmt.Errorf("supervisor %s %w", s, ErrRunning)
 	}
+
 	r, err := newRun(ctx, s)
 	if err != nil {
 		s.busy.Store(false)
 		return nil, err
 	}
+
 	s.run.Store(r)
 	return r, nil
 }
@@ -79,7 +81,9 @@ func (s *Supervisor) Start(ctx context.Context) (*Run, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	go r.main()
+
 	select {
 	case <-r.up:
 		return r, nil
@@ -89,6 +93,7 @@ func (s *Supervisor) Start(ctx context.Context) (*Run, error) {
 			return r, nil
 		default:
 		}
+
 		if r.err == nil {
 			return nil, fmt.Errorf("supervisor %s was stopped during its start: %w", s, ErrNotRunning)
 		}

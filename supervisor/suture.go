@@ -36,6 +36,7 @@ func (t sutureTree) Serve(ctx context.Context) error {
 	if len(left) == 0 {
 		return err
 	}
+
 	names := make([]string, len(left))
 	for i, s := range left {
 		names[i] = s.Name
@@ -66,13 +67,17 @@ func (s *sutureEvents) Observe(e Event) {
 	if i := strings.LastIndexByte(h.Path, '/'); i >= 0 {
 		above, id = h.Path[:i], h.Path[i+1:]
 	}
+
 	quiet := suture.Spec{EventHook: func(suture.Event) {}}
+
 	switch e := e.(type) {
 	case ChildExited:
 		if !e.Reported {
 			return
 		}
+
 		again := e.Restart != Temporary
+
 		if e.Exit.Panic != nil {
 			s.hook(suture.EventServicePanic{
 				Supervisor: suture.New(above, quiet), SupervisorName: above, Service: named(id), ServiceName: id,
@@ -81,17 +86,21 @@ func (s *sutureEvents) Observe(e Event) {
 			})
 			return
 		}
+
 		s.hook(suture.EventServiceTerminate{
 			Supervisor: suture.New(above, quiet), SupervisorName: above, Service: named(id), ServiceName: id,
 			Restarting: again, Err: e.Exit.Error(),
 		})
+
 	case ChildOrphaned:
 		s.hook(suture.EventStopTimeout{Supervisor: suture.New(above, quiet), SupervisorName: above, Service: named(id),
 			ServiceName: id})
+
 	case RestartScheduled:
 		if e.Delay > 0 && s.wait(h.Path, true) {
 			s.hook(suture.EventBackoff{Supervisor: suture.New(above, quiet), SupervisorName: above})
 		}
+
 	case ChildStarted:
 		if s.wait(h.Path, false) {
 			s.hook(suture.EventResume{Supervisor: suture.New(above, quiet), SupervisorName: above})
@@ -103,12 +112,15 @@ func (s *sutureEvents) Observe(e Event) {
 func (s *sutureEvents) wait(path string, waiting bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	changed := s.waiting[path] != waiting
+
 	if waiting {
 		s.waiting[path] = true
 	} else {
 		delete(s.waiting, path)
 	}
+
 	return changed
 }
 

@@ -84,12 +84,15 @@ func (t Tree) Find(path string) (Tree, bool) {
 	if path == "" {
 		return t, true
 	}
+
 	id, rest, _ := strings.Cut(path, "/")
+
 	for _, c := range t.Children {
 		if c.ID == id {
 			return c.Find(rest)
 		}
 	}
+
 	return Tree{}, false
 }
 
@@ -111,7 +114,9 @@ func (t Tree) draw(b *strings.Builder, first, rest string) {
 	if t.Restarts > 0 {
 		fmt.Fprintf(b, "  restarts %d", t.Restarts)
 	}
+
 	b.WriteByte('\n')
+
 	for i, c := range t.Children {
 		if i == len(t.Children)-1 {
 			c.draw(b, rest+"└── ", rest+"    ")

@@ -28,7 +28,9 @@ func serveApp(args []string) error {
 	if err := f.Parse(args); err != nil {
 		return err
 	}
+
 	var app abci.Application = kvstore.NewPersistentApplication(*dir)
+
 	if *sync {
 		s, err := newSynced(app, filepath.Join(*dir, "synced"))
 		if err != nil {
@@ -36,13 +38,17 @@ func serveApp(args []string) error {
 		}
 		app = s
 	}
+
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
+
 	s := server.NewSocketServer("unix://"+*socket, app)
 	if err := s.Start(); err != nil {
 		return err
 	}
+
 	<-ctx.Done()
+
 	return s.Stop()
 }
 
@@ -74,5 +80,6 @@ func (s *synced) Commit(ctx context.Context, req *abci.RequestCommit) (*abci.Res
 	if _, err := s.file.WriteAt([]byte{s.n, s.n, s.n, s.n, s.n, s.n, s.n, s.n}, 0); err != nil {
 		return nil, err
 	}
+
 	return resp, unix.Fdatasync(int(s.file.Fd()))
 }

@@ -55,6 +55,7 @@ func newLoad(ctx context.Context, t *target, size int) (*load, error) {
 	for i := range b {
 		b[i] = byte(rand.Uint32())
 	}
+
 	l.value = hex.EncodeToString(b)[:size]
 	var err error
 	if l.ws, err = rpchttp.New(t.rpc, "/websocket"); err != nil {
@@ -67,6 +68,7 @@ func newLoad(ctx context.Context, t *target, size int) (*load, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	type seen struct {
 		height int64
 		at     time.Time
@@ -84,6 +86,7 @@ func newLoad(ctx context.Context, t *target, size int) (*load, error) {
 			}
 		}
 	}()
+
 	go func() {
 		for s := range told {
 			if err := l.block(ctx, s.height, s.at); err != nil && ctx.Err() == nil {
@@ -92,6 +95,7 @@ func newLoad(ctx context.Context, t *target, size int) (*load, error) {
 			}
 		}
 	}()
+
 	return l, nil
 }
 
@@ -112,6 +116,7 @@ func (l *load) block(ctx context.Context, height int64, at time.Time) error {
 		return err
 	}
 	defer resp.Body.Close()
+
 	data, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return err
@@ -125,12 +130,16 @@ func (l *load) block(ctx context.Context, height int64, at time.Time) error {
 			} `json:"block"`
 		} `json:"result"`
 	}
+
 	if err := json.Unmarshal(data, &answer); err != nil {
 		return fmt.Errorf("block %d: %w", height, err)
 	}
+
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	l.blocks++
+
 	for _, tx := range answer.Result.Block.Data.Txs {
 		key, _, ok := bytes.Cut(tx, []byte("="))
 		n, err := strconv.Atoi(string(key))
@@ -143,12 +152,15 @@ func (l *load) block(ctx context.Context, height int64, at time.Time) error {
 		if n >= l.phase {
 			l.latency = append(l.latency, at.Sub(l.sent[n]))
 		}
+
 		l.sent[n] = time.Time{}
+
 		select {
 		case l.tokens <- struct{}{}:
 		default: // the open loop wants none back
 		}
 	}
+
 	return nil
 }
 
@@ -186,6 +198,7 @@ func (l *load) closedLoop(ctx context.Context, n int, d time.Duration) (phaseRes
 			return 0
 		case <-l.tokens:
 		}
+
 		got := 1
 		for ; got < maxBatch; got++ {
 			select {
@@ -195,6 +208,7 @@ func (l *load) closedLoop(ctx context.Context, n int, d time.Duration) (phaseRes
 			}
 			break
 		}
+
 		return got
 	})
 }
@@ -214,7 +228,9 @@ func (l *load) openLoop(ctx context.Context, rate float64, d time.Duration) (pha
 				mu.Unlock()
 				return due
 			}
+
 			mu.Unlock()
+
 			select {
 			case <-ctx.Done():
 				return 0
@@ -228,8 +244,10 @@ func (l *load) openLoop(ctx context.Context, rate float64, d time.Duration) (pha
 func (l *load) drive(ctx context.Context, d time.Duration, take func(context.Context) int) (phaseResult, error) {
 	during, stop := context.WithTimeout(ctx, d)
 	defer stop()
+
 	failed := make(chan error, submitters)
 	var all sync.WaitGroup
+
 	for range submitters {
 		all.Go(func() {
 			for during.Err() == nil {
@@ -242,18 +260,21 @@ func (l *load) drive(ctx context.Context, d time.Duration, take func(context.Con
 			}
 		})
 	}
+
 	var err error
 	select {
 	case <-during.Done():
 	case err = <-failed:
 	case err = <-l.ended:
 	}
+
 	r := l.end(d)
 	stop()
 	all.Wait()
 	if err == nil {
 		err = l.settle(ctx)
 	}
+
 	return r, errors.Join(err, ctx.Err())
 }
 
@@ -263,15 +284,19 @@ func (l *load) settle(ctx context.Context) error {
 	for range 500 {
 		open = 0
 		l.mu.Lock()
+
 		for _, at := range l.sent[l.phase:] {
 			if !at.IsZero() {
 				open++
 			}
 		}
+
 		l.mu.Unlock()
+
 		if open == 0 {
 			return nil
 		}
+
 		select {
 		case err := <-l.ended:
 			return err
@@ -280,6 +305,7 @@ func (l *load) settle(ctx context.Context) error {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+
 	return fmt.Errorf("%d transactions were not committed within 10 s", open)
 }
 
@@ -288,11 +314,14 @@ func (l *load) submit(ctx context.Context, k int) error {
 	txs := make([][]byte, k)
 	l.mu.Lock()
 	now := time.Now()
+
 	for i := range txs {
 		txs[i] = fmt.Appendf(nil, "%012d=%s", len(l.sent), l.value)
 		l.sent = append(l.sent, now)
 	}
+
 	l.mu.Unlock()
+
 	if l.t.byAPI {
 		outs, err := l.t.api.SubmitMany(ctx, txs, false)
 		for _, o := range outs {
@@ -300,6 +329,7 @@ func (l *load) submit(ctx context.Context, k int) error {
 		}
 		return err
 	}
+
 	return l.broadcast(ctx, txs)
 }
 
@@ -316,17 +346,20 @@ func (l *load) broadcast(ctx context.Context, txs [][]byte) error {
 		body = base64.StdEncoding.AppendEncode(body, tx)
 		body = append(body, `"}}`...)
 	}
+
 	body = append(body, ']')
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, l.t.rpc, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
+
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := l.http.Do(req)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
+
 	data, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return err
@@ -334,5 +367,6 @@ func (l *load) broadcast(ctx context.Context, txs [][]byte) error {
 	if bytes.Contains(data, []byte(`"error":`)) {
 		return fmt.Errorf("broadcast: %.300s", data)
 	}
+
 	return nil
 }

@@ -53,6 +53,7 @@ func main() {
 			exit(runChild(os.Args[2:]))
 		}
 	}
+
 	runtime.LockOSThread() // programs die with the thread that started them
 	var o options
 	var targets string
@@ -73,6 +74,7 @@ func main() {
 	o.targets = strings.Split(targets, ",")
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+
 	exit(run(ctx, o))
 }
 
@@ -90,9 +92,11 @@ func run(ctx context.Context, o options) error {
 			return err
 		}
 	}
+
 	fmt.Printf("in flight %d, open loop %.0f tx/s, values of %d bytes, CometBFT profile %s, empty blocks %v\n",
 		o.inFlight, o.rate, o.size, comet.Tuned, o.empty)
 	all := newResults(o.targets)
+
 	for round := range o.rounds {
 		for _, name := range o.targets {
 			r, err := o.measure(ctx, name)
@@ -103,7 +107,9 @@ func run(ctx context.Context, o options) error {
 			fmt.Printf("round %d  %-12s %s\n", round+1, name, r)
 		}
 	}
+
 	all.print(os.Stdout)
+
 	return nil
 }
 
@@ -114,11 +120,13 @@ func (o options) measure(ctx context.Context, name string) (r result, err error)
 		return r, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+
 	t, err := o.target(name, dir)
 	if err != nil {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, t.stop()) }()
+
 	if err := t.start(ctx); err != nil {
 		return r, err
 	}
@@ -127,22 +135,27 @@ func (o options) measure(ctx context.Context, name string) (r result, err error)
 		return r, err
 	}
 	defer l.close()
+
 	if o.idle > 0 {
 		return o.rest(ctx, t, l)
 	}
 	if _, err := l.closedLoop(ctx, o.inFlight, o.warm); err != nil {
 		return r, err
 	}
+
 	before := t.usage()
 	if r.closed, err = l.closedLoop(ctx, o.inFlight, o.closed); err != nil {
 		return r, err
 	}
+
 	r.cpu = t.usage().since(before)
+
 	if o.open > 0 {
 		if r.open, err = l.openLoop(ctx, o.rate, o.open); err != nil {
 			return r, err
 		}
 	}
+
 	return r, nil
 }
 
@@ -151,12 +164,16 @@ func (o options) rest(ctx context.Context, t *target, l *load) (r result, err er
 	if _, err := l.closedLoop(ctx, 1, o.warm); err != nil {
 		return r, err
 	}
+
 	before := t.usage()
+
 	select {
 	case <-ctx.Done():
 		return r, context.Cause(ctx)
 	case <-time.After(o.idle):
 	}
+
 	r.cpu, r.idle = t.usage().since(before), o.idle
+
 	return r, nil
 }

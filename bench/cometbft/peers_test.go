@@ -25,6 +25,7 @@ import (
 func programs(t *testing.T) string {
 	t.Helper()
 	bin := t.TempDir()
+
 	for dir, packages := range map[string][]string{
 		"../..": {"./cmd/coppice"},
 		".":     {"github.com/cometbft/cometbft/cmd/cometbft", "github.com/cometbft/cometbft/test/loadtime/cmd/load"},
@@ -34,6 +35,7 @@ func programs(t *testing.T) string {
 		out, err := cmd.CombinedOutput()
 		require.NoError(t, err, "%s", out)
 	}
+
 	return bin
 }
 
@@ -47,6 +49,7 @@ func started(t *testing.T, bin string) (*target, *rpchttp.HTTP) {
 	require.NoError(t, n.start(t.Context()))
 	c, err := rpchttp.New(n.rpc, "/websocket")
 	require.NoError(t, err)
+
 	return n, c
 }
 
@@ -110,15 +113,18 @@ func TestTheProgramOfCometBFTsLoadTool(t *testing.T) {
 	f, err := os.Open(stats)
 	require.NoError(t, err)
 	defer f.Close()
+
 	rows, err := csv.NewReader(f).ReadAll()
 	require.NoError(t, err)
 	sent := 0
+
 	for _, row := range rows {
 		if row[0] == "total_txs" {
 			sent, err = strconv.Atoi(row[1])
 			require.NoError(t, err)
 		}
 	}
+
 	require.Positive(t, sent)
 	require.NoError(t, poll(func() error {
 		left, err := c.NumUnconfirmedTxs(context.Background())
@@ -130,6 +136,7 @@ func TestTheProgramOfCometBFTsLoadTool(t *testing.T) {
 	status, err := c.Status(t.Context())
 	require.NoError(t, err)
 	committed := 0
+
 	for h := int64(1); h <= status.SyncInfo.LatestBlockHeight; h++ {
 		b, err := c.Block(t.Context(), &h)
 		require.NoError(t, err)
@@ -139,6 +146,7 @@ func TestTheProgramOfCometBFTsLoadTool(t *testing.T) {
 			committed++
 		}
 	}
+
 	require.Equal(t, sent, committed)
 	t.Logf("%d transactions sent and committed", sent)
 }
@@ -158,6 +166,7 @@ func TestAHomeOfTheProgramCometBFTIsImported(t *testing.T) {
 	require.NoError(t, os.WriteFile(file,
 		[]byte(strings.NewReplacer("127.0.0.1:26657", rpc, "0.0.0.0:26656", "127.0.0.1:0", `timeout_commit = "1s"`,
 			`timeout_commit = "0s"`).Replace(string(data))), 0o600))
+
 	imports := func() (string, error) {
 		out, err := exec.Command(filepath.Join(bin, "coppice"), "init", "--home", home, "--listen", "127.0.0.1:0",
 			"--consensus", "cometbft", "--import", dir).CombinedOutput()

@@ -31,10 +31,13 @@ func profiled(path string, f func(context.Context) error) error {
 	if err := pprof.StartCPUProfile(out); err != nil {
 		return err
 	}
+
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
+
 	err = f(ctx)
 	pprof.StopCPUProfile()
+
 	return errors.Join(err, out.Close())
 }
 
@@ -54,8 +57,10 @@ func runNode(args []string) error {
 	if err != nil {
 		return err
 	}
+
 	n, err := node.New(*home, c, node.WithLogger(zap.NewNop()),
 		node.WithCometCommand(self, comet.ChildCommand, "--profile", filepath.Join(*dir, "comet.pprof")))
+
 	if err != nil {
 		return err
 	}
@@ -78,5 +83,6 @@ func runChild(args []string) error {
 	if err := f.Parse(args); err != nil {
 		return err
 	}
+
 	return profiled(*profile, func(ctx context.Context) error { return comet.RunChild(ctx, o) })
 }

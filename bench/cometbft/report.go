@@ -20,16 +20,19 @@ func (r result) String() string {
 		return fmt.Sprintf("idle %v: application %.2f s CPU, %.0f MiB; CometBFT %.2f s, %.0f MiB", r.idle,
 			r.cpu.app.cpu.Seconds(), rss(r.cpu.app), r.cpu.comet.cpu.Seconds(), rss(r.cpu.comet))
 	}
+
 	s := fmt.Sprintf("closed %6.0f tx/s, p50 %5.1f ms, p99 %6.1f ms, %4.0f tx/block; CPU per 1000 tx %3.0f + %3.0f "+
 		"ms; RSS %.0f + %.0f MiB",
 		r.closed.rate, quantile(r.closed.latency, 0.5), quantile(r.closed.latency, 0.99),
 		float64(r.closed.txs)/float64(max(r.closed.blocks, 1)),
 		1e6*r.cpu.app.cpu.Seconds()/float64(max(r.closed.txs, 1)),
 		1e6*r.cpu.comet.cpu.Seconds()/float64(max(r.closed.txs, 1)), rss(r.cpu.app), rss(r.cpu.comet))
+
 	if r.open.txs > 0 {
 		s += fmt.Sprintf("; open %5.0f tx/s, p50 %5.1f ms, p99 %6.1f ms", r.open.rate, quantile(r.open.latency, 0.5),
 			quantile(r.open.latency, 0.99))
 	}
+
 	return s
 }
 
@@ -83,7 +86,9 @@ func (a *results) print(w io.Writer) {
 		if a.idle() != (f.name == "idle, CPU ms per second") {
 			continue
 		}
+
 		fmt.Fprintf(w, "\n%-32s %9s %9s %9s\n", f.name, "min", "median", "max")
+
 		for _, name := range a.targets {
 			var values []float64
 			for _, r := range a.of[name] {
@@ -91,6 +96,7 @@ func (a *results) print(w io.Writer) {
 			}
 			row(name, values)
 		}
+
 		for _, ours := range a.targets {
 			for _, theirs := range a.targets {
 				if !own(ours) || own(theirs) {

@@ -40,19 +40,24 @@ func (o options) target(name, dir string) (*target, error) {
 	t := &target{name: name, o: o, dir: dir}
 	t.socket = filepath.Join(dir, "app.sock")
 	app := []string{"--socket", t.socket, "--dir", filepath.Join(dir, "app")}
+
 	switch name {
 	case "coppice":
 		t.own, t.byAPI = true, true
+
 	case "coppice-rpc":
 		t.own = true
+
 	case "synced":
 		t.app = append(app, "--sync")
+
 	case "plain":
 		t.app = app
 	case "inprocess":
 	default:
 		return nil, fmt.Errorf("target %q: want coppice, coppice-rpc, synced, plain or inprocess", name)
 	}
+
 	return t, nil
 }
 
@@ -66,22 +71,28 @@ func (t *target) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+
 	home := filepath.Join(t.dir, "home")
 	out, err := exec.CommandContext(ctx, filepath.Join(t.o.bin, "coppice"), "init", "--home", home, "--listen",
 		"127.0.0.1:0", "--consensus", "cometbft",
 		"--rpc", rpc, "--p2p", "127.0.0.1:0", "--empty-every", t.o.empty.String()).CombinedOutput()
+
 	if err != nil {
 		return fmt.Errorf("coppice init: %w: %s", err, out)
 	}
+
 	t.rpc = "http://" + rpc
+
 	if t.own {
 		err = t.startOwn(home)
 	} else {
 		err = t.startKVStore(filepath.Join(home, "comet"))
 	}
+
 	if err != nil {
 		return err
 	}
+
 	return t.ready(ctx, home)
 }
 
@@ -97,6 +108,7 @@ func (t *target) startOwn(home string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
+
 	return t.run(self, nodeCommand, "--home", home, "--profile", dir)
 }
 
@@ -116,8 +128,10 @@ func (t *target) startKVStore(home string) error {
 		if err := poll(func() error { _, err := os.Stat(t.socket); return err }); err != nil {
 			return err
 		}
+
 		app = "unix://" + t.socket
 	}
+
 	return t.run(filepath.Join(t.o.bin, "cometbft"), "start", "--home", home, "--proxy_app", app)
 }
 
@@ -129,11 +143,14 @@ func (t *target) run(program string, args ...string) error {
 	if err != nil {
 		return err
 	}
+
 	t.pipes = append(t.pipes, stdin)
 	if err := c.Start(); err != nil {
 		return err
 	}
+
 	t.programs = append(t.programs, c)
+
 	return nil
 }
 
@@ -143,6 +160,7 @@ func (t *target) ready(ctx context.Context, home string) error {
 	if err != nil {
 		return err
 	}
+
 	err = poll(func() error { _, err := c.Status(ctx); return err })
 	if err == nil && t.byAPI {
 		err = poll(func() error {
@@ -155,10 +173,12 @@ func (t *target) ready(ctx context.Context, home string) error {
 			return err
 		})
 	}
+
 	if err != nil {
 		log, _ := os.ReadFile(t.log.Name())
 		return fmt.Errorf("%s did not start: %w\n%s", t.name, err, log)
 	}
+
 	return nil
 }
 
@@ -172,6 +192,7 @@ func (t *target) stop() error {
 		c.Wait() // whatever its status: it has been measured
 		late.Stop()
 	}
+
 	if t.log != nil {
 		t.log.Close()
 	}
@@ -205,9 +226,11 @@ func (t *target) usage() (u usage) {
 		}
 		return u
 	}
+
 	if len(t.programs) == 2 {
 		u.app = usageOf(t.programs[0].Process.Pid)
 	}
+
 	u.comet = usageOf(t.programs[len(t.programs)-1].Process.Pid)
 	return u
 }
@@ -218,15 +241,19 @@ func usageOf(pid int) (p spent) {
 	if err != nil {
 		return p
 	}
+
 	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
 	const utime, stime, rss = 11, 12, 21 // counted from after the name
 	const tick = 10 * time.Millisecond
+
 	for _, i := range []int{utime, stime} {
 		n, _ := strconv.ParseInt(fields[i], 10, 64)
 		p.cpu += time.Duration(n) * tick
 	}
+
 	pages, _ := strconv.ParseInt(fields[rss], 10, 64)
 	p.rss = pages * int64(os.Getpagesize())
+
 	return p
 }
 

@@ -41,7 +41,9 @@ The admin token is left out. A CometBFT home is refused.`,
 			if err != nil {
 				return err
 			}
+
 			out := cmd.OutOrStdout()
+
 			if asJSON {
 				if !salvage {
 					return printJSON(out, info)
@@ -49,15 +51,18 @@ The admin token is left out. A CometBFT home is refused.`,
 				return errors.Join(printJSON(out,
 					salvagedJSON{info, gapsJSON(lost.Gaps), lost.Front, lost.Cut, lost.Settled}), unsettled(lost))
 			}
+
 			records := "no records after it"
 			if info.First <= info.Last {
 				records = fmt.Sprintf("records %d to %d", info.First, info.Last)
 			}
 			_, err = fmt.Fprintf(out, "backup of %s at height %d, app hash %v: snapshot %s and %s, verified\n",
 				info.ChainID, info.Height, info.AppHash, info.Snapshot, records)
+
 			if err != nil || !salvage {
 				return err
 			}
+
 			return errors.Join(printLost(out, lost), unsettled(lost))
 		},
 	}
@@ -67,6 +72,7 @@ The admin token is left out. A CometBFT home is refused.`,
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	f.BoolVar(&withToken, "with-token", false, "put the admin token into the backup; whoever has it then holds power "+
 		"over the node")
+
 	return cmd
 }
 
@@ -85,13 +91,16 @@ func (a *app) backup(ctx context.Context, dest string, o backupOptions) (info no
 			return info, lost, err
 		}
 	}
+
 	options := node.BackupOptions{Program: program(), Token: token, Progress: o.progress, Fatal: o.fatal}
+
 	switch {
 	case o.salvage:
 		return node.SalvageBackup(ctx, a.home, dest, options)
 	case a.address == "":
 		info, err = node.Backup(ctx, a.home, dest, options)
 	}
+
 	if !a.running(err) {
 		return info, lost, err
 	}
@@ -100,9 +109,11 @@ func (a *app) backup(ctx context.Context, dest string, o backupOptions) (info no
 		return info, lost, err
 	}
 	defer w.Abandon()
+
 	if err := a.client().Backup(ctx, w.Take); err != nil {
 		return info, lost, a.nodeError(ctx, err)
 	}
+
 	info, err = w.Finish(ctx)
 	return info, lost, err
 }
@@ -121,16 +132,20 @@ func printLost(out io.Writer, lost node.Lost) error {
 	if lost.Front != "" {
 		fmt.Fprintf(&b, "missing  perhaps records before the first: %s\n", lost.Front)
 	}
+
 	for _, g := range gapsJSON(lost.Gaps) {
 		fmt.Fprintf(&b, "missing  %s\n", g.text())
 	}
+
 	if lost.Cut > 0 {
 		fmt.Fprintf(&b, "cut      at record %d: what comes after it can not be applied without it\n", lost.Cut)
 	}
+
 	if lost.Any() && lost.Settled {
 		fmt.Fprintln(&b, "settled  everything that was acknowledged has its result in the backup, waits in it, or "+
 			"has expired")
 	}
+
 	_, err := io.WriteString(out, b.String())
 	return err
 }
@@ -161,18 +176,22 @@ token of its own. For the snapshots of a home see 'coppice snapshot restore'.`,
 			if _, err := os.Stat(args[0]); err != nil {
 				return fmt.Errorf("%w: %w", node.ErrConfig, err)
 			}
+
 			show := newProgress()
 			info, err := node.RestoreBackup(cmd.Context(), args[0], a.home, steps(show))
 			show.end()
 			if err != nil {
 				return err
 			}
+
 			out := cmd.OutOrStdout()
 			if asJSON {
 				return printJSON(out, info)
 			}
+
 			_, err = fmt.Fprintf(out, "restored %s at height %d, app hash %v, in %s\n", info.ChainID, info.Height,
 				info.AppHash, a.home)
+
 			return err
 		},
 	}

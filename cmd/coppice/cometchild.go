@@ -27,5 +27,6 @@ func cometChildCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&o.ABCI, "abci", "", "path of the socket to connect to")
 	f.StringVar(&o.RPC, "rpc", "", "path of the socket to serve RPC on")
+
 	return cmd
 }

@@ -63,6 +63,7 @@ restarts. "coppice tree --spec --profile NAME" prints one.`,
 			if err != nil {
 				return err
 			}
+
 			if asJSON {
 				all := []settingJSON{}
 				for _, k := range node.Keys() {
@@ -73,16 +74,19 @@ restarts. "coppice tree --spec --profile NAME" prints one.`,
 				}
 				return printJSON(cmd.OutOrStdout(), all)
 			}
+
 			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 			for _, k := range node.Keys() {
 				fmt.Fprintf(w, "%s\t%s\t%s\n", k.Name, k.TOML(s.Config), s.Origin(k.Name))
 			}
+
 			return w.Flush()
 		},
 	}
 	set.register(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.AddCommand(configCheckCommand(), configExplainCommand())
+
 	return cmd
 }
 
@@ -135,6 +139,7 @@ func configExplainCommand() *cobra.Command {
 			if len(args) > 0 {
 				all = nil
 			}
+
 			for _, name := range args {
 				k, near, ok := node.LookupKey(name)
 				if !ok {
@@ -144,9 +149,12 @@ func configExplainCommand() *cobra.Command {
 					}
 					return usageError(cmd, "there is no key %q%s", name, hint)
 				}
+
 				all = append(all, k)
 			}
+
 			out := cmd.OutOrStdout()
+
 			if asJSON {
 				docs := []keyJSON{}
 				for _, k := range all {
@@ -157,12 +165,14 @@ func configExplainCommand() *cobra.Command {
 				}
 				return printJSON(out, docs)
 			}
+
 			for i, k := range all {
 				if i > 0 {
 					fmt.Fprintln(out)
 				}
 				explain(out, k)
 			}
+
 			return nil
 		},
 	}
@@ -175,14 +185,17 @@ func explain(out io.Writer, k node.Key) {
 	for sentence := range strings.SplitSeq(strings.ReplaceAll(k.Doc, ". ", ".\n"), "\n") {
 		fmt.Fprintf(out, "  %s\n", sentence)
 	}
+
 	typ := k.Type()
 	if k.Unit != "" && typ == "integer" {
 		typ += ", " + k.Unit
 	}
+
 	live := "takes effect at the next start"
 	if k.Live {
 		live = "takes effect on SIGHUP, too"
 	}
+
 	fmt.Fprintf(out, "  type         %s\n  default      %s\n  wants        %s\n  environment  %s\n  flag         "+
 		"%s\n  change       %s\n",
 		typ, k.TOML(node.DefaultConfig()), k.Want(), k.Env(), flagOf(k), live)

@@ -67,17 +67,21 @@ func (a *app) demoCommand() *cobra.Command {
 			if c.Rate <= 0 {
 				return usageError(cmd, "--rate is %v, want more than 0", c.Rate)
 			}
+
 			c.Shuffle = cmd.Flags().Changed("seed")
+
 			switch {
 			case noSIGKILL:
 				c.SIGKILLs = 0
 			case c.Quick:
 				c.SIGKILLs = 2
 			}
+
 			out := cmd.OutOrStdout()
 			table := &demoTable{out: out, paint: paintFor(os.Stdout), quiet: asJSON}
 			show := newProgress()
 			defer show.end()
+
 			c.Begun = table.begin
 			c.Doing = show.line
 			c.Row = func(r demo.Row) { show.clear(); table.row(r) }
@@ -86,14 +90,17 @@ func (a *app) demoCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("demo: %w", err)
 			}
+
 			if asJSON {
 				err = printJSON(out, demoOf(c.Seed, res))
 			} else {
 				table.verdict(c, res)
 			}
+
 			if err == nil && res.Bad() {
 				err = errors.New("demo: the node did not keep its promise")
 			}
+
 			return err
 		},
 	}
@@ -104,6 +111,7 @@ func (a *app) demoCommand() *cobra.Command {
 	f.BoolVar(&noSIGKILL, "no-sigkill", false, "leave out the kills of the process")
 	f.Float64Var(&c.Rate, "rate", 1500, "transactions per second of the load, as far as the node keeps up")
 	f.Uint64Var(&c.Seed, "seed", 0, "shuffle the kills, and their moments, by this number")
+
 	return cmd
 }
 
@@ -133,11 +141,14 @@ func (t *demoTable) row(r demo.Row) {
 	if with == "" {
 		with = "-"
 	}
+
 	line := fmt.Sprintf(demoColumns, r.Path, r.How, with, fmt.Sprintf("%.0f", ms(r.NextCommit)),
 		fmt.Sprint(r.Acknowledged), fmt.Sprint(r.Lost), fmt.Sprint(r.Twice))
+
 	if r.Bad() {
 		line = t.paint.bad(line)
 	}
+
 	fmt.Fprint(t.out, line)
 	if r.Problem != "" {
 		fmt.Fprintln(t.out, t.paint.bad("    "+r.Problem))
@@ -151,17 +162,21 @@ func (t *demoTable) verdict(c demo.Config, r demo.Result) {
 			bad++
 		}
 	}
+
 	if c.Keep {
 		fmt.Fprintf(t.out, "\nkept: %s\n", r.Dir)
 	}
+
 	verify := "the home verifies"
 	if r.Verify != nil {
 		verify = r.Verify.Error()
 	}
+
 	word := t.paint.good("PASS")
 	if r.Bad() {
 		word = t.paint.bad("FAIL")
 	}
+
 	fmt.Fprintf(t.out, "\n%s: %d kills in %v, %d with a problem; %d acknowledged, %d lost, %d twice, %d unknown; %s\n",
 		word, len(r.Rows),
 		r.Elapsed.Round(100*time.Millisecond), bad, r.Acknowledged, r.Lost, r.Twice, r.Unknown, verify)
@@ -175,12 +190,15 @@ func demoOf(seed uint64, r demo.Result) demoJSON {
 		Verify:  "whole",
 		Seconds: r.Elapsed.Seconds(),
 	}
+
 	if r.Verify != nil {
 		j.Verify = r.Verify.Error()
 	}
+
 	for _, row := range r.Rows {
 		j.Rows = append(j.Rows, demoRowJSON{row.Path, row.How, row.Restarted, ms(row.NextCommit), row.Acknowledged,
 			row.Lost, row.Twice, row.Problem})
 	}
+
 	return j
 }

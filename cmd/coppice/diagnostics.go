@@ -25,12 +25,14 @@ func newDiagnostics(c node.DiagnosticsConfig) (*zap.Logger, zap.AtomicLevel, err
 	if err != nil {
 		return nil, level, err
 	}
+
 	conf := zap.NewProductionEncoderConfig()
 	conf.EncodeTime = zapcore.ISO8601TimeEncoder
 	enc := zapcore.NewConsoleEncoder(conf)
 	if c.Format == "json" {
 		enc = zapcore.NewJSONEncoder(conf)
 	}
+
 	out := zapcore.Lock(os.Stderr)
 	errorsOnly := zap.LevelEnablerFunc(func(l zapcore.Level) bool { return l >= zap.ErrorLevel && level.Enabled(l) })
 	below := zap.LevelEnablerFunc(func(l zapcore.Level) bool { return l < zap.ErrorLevel && level.Enabled(l) })

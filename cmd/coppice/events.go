@@ -62,6 +62,7 @@ A filter is a list of terms with commas between them, each of which has to match
 			if _, err := a.resolve(); err != nil {
 				return a.nodeError(cmd.Context(), err)
 			}
+
 			out := bufio.NewWriter(cmd.OutOrStdout())
 			err := a.events(cmd, o, out)
 			return errors.Join(err, out.Flush())
@@ -75,6 +76,7 @@ A filter is a list of terms with commas between them, each of which has to match
 	f.Uint64Var(&o.after, "after", 0, "begin behind the record of this index; 0 is the oldest that is kept")
 	f.StringSliceVar(&o.kinds, "kinds", nil, "print only these kinds of records and events of the tree")
 	f.Uint64Var(&o.limit, "limit", 0, "end after so many events; 0 is no limit")
+
 	return cmd
 }
 
@@ -82,18 +84,22 @@ A filter is a list of terms with commas between them, each of which has to match
 func wrapWords(words []string, indent, width int) string {
 	var b strings.Builder
 	at := indent
+
 	for i, w := range words {
 		if i > 0 {
 			w = ", " + w
 		}
+
 		if at+len(w) > width {
 			b.WriteString(",\n" + strings.Repeat(" ", indent))
 			w = strings.TrimPrefix(w, ", ")
 			at = indent
 		}
+
 		b.WriteString(w)
 		at += len(w)
 	}
+
 	return b.String()
 }
 
@@ -103,6 +109,7 @@ func (o *eventsFlags) check(cmd *cobra.Command) error {
 			return usageError(cmd, "--kinds has %q, want some of %s", k, strings.Join(api.EventKinds(), ", "))
 		}
 	}
+
 	if o.tree {
 		if cmd.Flags().Changed("after") {
 			return usageError(cmd, "--after is of records; --tree prints none")
@@ -110,6 +117,7 @@ func (o *eventsFlags) check(cmd *cobra.Command) error {
 		o.follow = true
 		o.filter = strings.TrimPrefix(o.filter+",type=tree", ",")
 	}
+
 	if o.follow && !cmd.Flags().Changed("after") {
 		o.after = client.FromNow
 	}
@@ -123,14 +131,17 @@ var errLimit = errors.New("as many as were wanted")
 func (a *app) events(cmd *cobra.Command, o eventsFlags, out *bufio.Writer) error {
 	ctx, cancel := context.WithCancelCause(cmd.Context())
 	defer cancel(nil)
+
 	late := time.AfterFunc(a.timeout, func() {
 		cancel(fmt.Errorf("no word from the node within %v (--timeout)", a.timeout))
 	})
 	defer late.Stop()
+
 	print := printEvent
 	if o.asJSON {
 		print = printEventJSON
 	}
+
 	p, printed := paintFor(os.Stdout), uint64(0)
 	err := a.client().Events(ctx, client.EventsOptions{After: o.after, Filter: o.filter, Kinds: o.kinds,
 		Once: !o.follow}, func(e client.Event) error {
@@ -147,6 +158,7 @@ func (a *app) events(cmd *cobra.Command, o eventsFlags, out *bufio.Writer) error
 		if o.follow {
 			return out.Flush()
 		}
+
 		return nil
 	})
 	switch {
@@ -157,6 +169,7 @@ func (a *app) events(cmd *cobra.Command, o eventsFlags, out *bufio.Writer) error
 	case connect.CodeOf(err) == connect.CodeInvalidArgument:
 		return &exitError{node.ExitUsage, a.nodeError(ctx, err)}
 	}
+
 	return a.nodeError(ctx, err)
 }
 
@@ -173,6 +186,7 @@ func printEvent(w io.Writer, p paint, e client.Event) error {
 	switch {
 	case e.Record != nil:
 		head, kind, text = fmt.Sprint(e.Record.Index), e.Record.Kind, recordText(e.Record)
+
 	case e.Tree != nil:
 		head, kind, text = e.Tree.Time.AsTime().Local().Format("15:04:05.000"), e.Tree.Kind, oneLine(e.Tree.Text, 400)
 		if e.Tree.Incarnation != 0 {
@@ -181,9 +195,11 @@ func printEvent(w io.Writer, p paint, e client.Event) error {
 		if class := e.Tree.Class.String(); strings.HasSuffix(class, "ABNORMAL") || e.Tree.Kind == "GaveUp" {
 			text = p.bad(text)
 		}
+
 	default:
 		head, text = "-", fmt.Sprintf("dropped %d events of the tree: this reader is too slow", e.Dropped)
 	}
+
 	_, err := fmt.Fprintf(w, "%s  %s  %s\n", p.dim(fmt.Sprintf("%12s", head)), p.bold(fmt.Sprintf("%-22s", kind)), text)
 	return err
 }
@@ -193,21 +209,28 @@ func recordText(r *client.Record) string {
 	switch m := r.Message.(type) {
 	case *logv1.ChainStarted:
 		return "chain " + m.ChainId
+
 	case *logv1.TxLaunched:
 		return fmt.Sprintf("%s, %d bytes", engines.HashTx(m.Tx), len(m.Tx))
+
 	case *logv1.TxExpired:
 		return fmt.Sprintf("%x", m.Id)
+
 	case *logv1.OrderDecided:
 		return fmt.Sprintf("height %d of period %d, %d transactions, block %.8x", m.Height, m.Period, len(m.Txs),
 			m.BlockHash)
+
 	case *logv1.BlockCommitted:
 		return fmt.Sprintf("height %d of period %d, %d results, %d changes, app hash %.8x", m.Height, m.Period,
 			len(m.Results), len(m.Changes), m.AppHash)
+
 	case *logv1.ChainReset:
 		return fmt.Sprintf("%s period %d after height %d becomes %s period %d: %s", m.OldChainId, m.OldPeriod,
 			m.LastHeight, m.NewChainId, m.NewPeriod, m.Reason)
+
 	case *logv1.SnapshotInstalled:
 		return fmt.Sprintf("height %d of period %d, from %s", m.Height, m.Period, m.Source)
+
 	case *logv1.Base:
 		return "chain " + m.ChainId
 	}

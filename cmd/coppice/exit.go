@@ -37,6 +37,7 @@ func codeOf(err error) int {
 	case errors.Is(err, eventlog.ErrCorrupt):
 		return node.ExitDamage
 	}
+
 	return node.ExitCode(err)
 }
 

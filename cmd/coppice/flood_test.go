@@ -17,6 +17,7 @@ func flood(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: flood count program [args...]")
 	}
+
 	count, err := strconv.Atoi(args[0])
 	ts.Check(err)
 	n, err := api.ReadNodeFile(ts.Getenv("COPPICE_HOME"))
@@ -27,10 +28,12 @@ func flood(ts *testscript.TestScript, neg bool, args []string) {
 			c.Close()
 		}
 	}()
+
 	for i := range count {
 		c, err := net.Dial("tcp", n.Address)
 		ts.Check(err)
 		conns = append(conns, c)
+
 		switch i % 3 { // the node may have closed it already: then there is nothing to send to
 		case 1:
 			fmt.Fprint(c, "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ")
@@ -39,5 +42,6 @@ func flood(ts *testscript.TestScript, neg bool, args []string) {
 				"application/json\r\nContent-Length: 100\r\n\r\n{")
 		}
 	}
+
 	ts.Check(ts.Exec(args[1], args[2:]...))
 }

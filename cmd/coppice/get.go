@@ -36,16 +36,20 @@ it sees everything that had its result before.`,
 				return err
 			}
 			defer cancel()
+
 			var value []byte
 			var found bool
+
 			if consistent {
 				value, found, err = c.GetConsistent(ctx, key)
 			} else {
 				value, found, err = c.GetAt(ctx, key, height)
 			}
+
 			if err != nil {
 				return a.nodeError(ctx, err)
 			}
+
 			if asJSON {
 				out := getJSON{Key: textOf(key), Found: found}
 				if found {
@@ -56,12 +60,14 @@ it sees everything that had its result before.`,
 					return err
 				}
 			}
+
 			if !found {
 				return fmt.Errorf("key %q is not there", args[0])
 			}
 			if !asJSON {
 				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s\n", value)
 			}
+
 			return err
 		},
 	}
@@ -69,5 +75,6 @@ it sees everything that had its result before.`,
 	f.Uint64Var(&height, "height", 0, "height to read at; 0 is the latest")
 	f.BoolVar(&consistent, "consistent", false, "read after everything that had its result before")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
+
 	return cmd
 }

@@ -79,10 +79,12 @@ with --from both may be left out: the oldest block of the last half of --trust-p
 			if cmd.Flags().Changed("consensus") {
 				o.Set = append(o.Set, node.Assignment{Key: "consensus.kind", Value: consensus, Flag: "--consensus"})
 			}
+
 			if cmd.Flags().Changed("empty-every") {
 				o.Set = append(o.Set, node.Assignment{Key: "consensus.empty_every", Value: empty.String(),
 					Flag: "--empty-every"})
 			}
+
 			if consensus != node.CometBFT {
 				for _, f := range []string{"comet-profile", "p2p", "rpc", "import", "from", "state-sync"} {
 					if cmd.Flags().Changed(f) {
@@ -90,6 +92,7 @@ with --from both may be left out: the oldest block of the last half of --trust-p
 					}
 				}
 			}
+
 			if imported != "" {
 				for _, f := range []string{"comet-profile", "p2p", "rpc", "governance-key", "empty-every", "from"} {
 					if cmd.Flags().Changed(f) {
@@ -97,6 +100,7 @@ with --from both may be left out: the oldest block of the last half of --trust-p
 					}
 				}
 			}
+
 			if cometProfile != "" {
 				p, err := comet.ParseProfile(cometProfile)
 				if err != nil {
@@ -104,6 +108,7 @@ with --from both may be left out: the oldest block of the last half of --trust-p
 				}
 				o.Comet.Profile = p
 			}
+
 			if governance != "" {
 				key, err := base64.StdEncoding.DecodeString(governance)
 				if err != nil {
@@ -111,10 +116,12 @@ with --from both may be left out: the oldest block of the last half of --trust-p
 				}
 				o.GovernanceKey = key
 			}
+
 			o.Comet.Import = imported
 			if err := syncFlags(cmd, &sync, from); err != nil {
 				return err
 			}
+
 			if len(from) > 0 {
 				c, err := comet.Fetch(cmd.Context(), from, comet.FetchOptions{
 					StateSync: cmd.Flags().Changed("state-sync"), Height: sync.Height, Hash: sync.Hash,
@@ -127,6 +134,7 @@ with --from both may be left out: the oldest block of the last half of --trust-p
 			} else if len(sync.RPC) > 0 {
 				o.Comet.StateSync = &sync
 			}
+
 			g, err := node.Init(a.home, o)
 			if err != nil {
 				return err
@@ -138,7 +146,9 @@ with --from both may be left out: the oldest block of the last half of --trust-p
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), initJSON{a.home, g.ChainID, id, joined(o.Comet.Join)})
 			}
+
 			fmt.Fprintf(cmd.OutOrStdout(), "made home %s of chain %s\n", a.home, g.ChainID)
+
 			if j := joined(o.Comet.Join); j != nil {
 				fmt.Fprintf(cmd.OutOrStdout(), "  genesis  sha256 %s, of %d nodes\n  peers    %s\n", j.GenesisHash,
 					len(from), strings.Join(j.Peers, "\n           "))
@@ -146,6 +156,7 @@ with --from both may be left out: the oldest block of the last half of --trust-p
 					fmt.Fprintf(cmd.OutOrStdout(), "  trust    block %d, %s\n", j.TrustHeight, j.TrustHash)
 				}
 			}
+
 			return nil
 		},
 	}
@@ -162,6 +173,7 @@ with --from both may be left out: the oldest block of the last half of --trust-p
 	f.StringVar(&imported, "import", "", "CometBFT home to take keys, configuration and genesis from")
 	f.StringSliceVar(&from, "from", nil, "join the chain of these nodes: host:port of the CometBFT RPC of two or "+
 		"more, with a comma between them")
+
 	f.StringSliceVar(&sync.RPC, "state-sync", nil,
 		"begin with a snapshot of the state; without --from, the RPC of two nodes or more after an equals sign, "+
 			"for headers")
@@ -172,6 +184,7 @@ with --from both may be left out: the oldest block of the last half of --trust-p
 	f.StringVar(&governance, "governance-key", "",
 		"ed25519 public key in base64, whose holder may change the validators")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
+
 	return cmd
 }
 
@@ -190,19 +203,24 @@ func joined(c *comet.Chain) *joinJSON {
 func syncFlags(cmd *cobra.Command, s *comet.StateSync, from []string) error {
 	f := cmd.Flags()
 	bare := slices.Equal(s.RPC, []string{syncFrom})
+
 	switch {
 	case f.Changed("from") && f.Changed("governance-key"):
 		return usageError(cmd, "--governance-key is of a new chain: the genesis of --from says it")
+
 	case f.Changed("from") && len(from) < 2:
 		return usageError(cmd, "--from %s: want the RPC of two nodes at least, with a comma between them",
 			strings.Join(from, ","))
+
 	case f.Changed("from") && f.Changed("state-sync") && !bare:
 		return usageError(cmd, "--state-sync=%s: with --from it has no value: the nodes are those",
 			strings.Join(s.RPC, ","))
+
 	case bare && !f.Changed("from"):
 		return usageError(cmd, "--state-sync wants the nodes to ask: --from RPC,RPC to take genesis and peers from "+
 			"them, or --state-sync=RPC,RPC")
 	}
+
 	if !f.Changed("state-sync") {
 		for _, other := range []string{"trust-height", "trust-hash", "trust-period"} {
 			if f.Changed(other) {
@@ -211,22 +229,29 @@ func syncFlags(cmd *cobra.Command, s *comet.StateSync, from []string) error {
 		}
 		return nil
 	}
+
 	hash, err := hex.DecodeString(s.Hash)
 	told := f.Changed("trust-height") || f.Changed("trust-hash") || !f.Changed("from")
+
 	switch {
 	case f.Changed("import"):
 		return usageError(cmd, "--import brings its own configuration: set its section [statesync] instead of "+
 			"--state-sync")
+
 	case len(s.RPC) < 2 && !bare:
 		return usageError(cmd, "--state-sync=%s: want the RPC of two nodes at least, with a comma between them",
 			strings.Join(s.RPC, ","))
+
 	case told && s.Height < 1:
 		return usageError(cmd, "--state-sync wants --trust-height and --trust-hash: a block that is known to be "+
 			"the chain's")
+
 	case told && (err != nil || len(hash) != sha256.Size):
 		return usageError(cmd, "--trust-hash %q: want %d hexadecimal digits", s.Hash, 2*sha256.Size)
+
 	case s.Period <= 0:
 		return usageError(cmd, "--trust-period %v: want a time above 0", s.Period)
 	}
+
 	return nil
 }

@@ -69,6 +69,7 @@ is any living child there. Kill wants the admin token, which it reads from the h
 				return err
 			}
 			defer cancel()
+
 			if how == "" {
 				t, err := c.Tree(ctx)
 				if err != nil {
@@ -76,16 +77,20 @@ is any living child there. Kill wants the admin token, which it reads from the h
 				}
 				h = defaultHow(t.Root, args[0])
 			}
+
 			k, err := c.Kill(ctx, args[0], h, release)
 			if err != nil {
 				return a.nodeError(ctx, err)
 			}
+
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(),
 					killJSON{k.Path, enumWord(k.How, "HOW_"), k.Incarnation, enumWord(k.Type, "CHILD_TYPE_")})
 			}
+
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "killed %s #%d by %s\n", k.Path, k.Incarnation,
 				enumWord(k.How, "HOW_"))
+
 			return err
 		},
 	}
@@ -95,6 +100,7 @@ is any living child there. Kill wants the admin token, which it reads from the h
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	offer(cmd, "how", "error\tit returns an error", "panic\tit panics", "goexit\tits goroutine ends",
 		"hang\tit is deaf until it is released", "stop\ta supervisor stops in order")
+
 	return cmd
 }
 
@@ -115,29 +121,35 @@ func (a *app) completePath(cmd *cobra.Command, args []string, typed string) ([]c
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
+
 	ctx, cancel := context.WithTimeout(cmd.Context(), completeTime)
 	defer cancel()
+
 	t, err := a.client().Tree(ctx)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
+
 	var paths []cobra.Completion
 	var walk func(*apiv1.Child)
 	walk = func(c *apiv1.Child) {
 		if c.Path != t.Root.Path && strings.HasPrefix(c.Path, typed) { // the host is not in the tree that it hosts
 			paths = append(paths, c.Path+"\t"+enumWord(c.GetLive().GetState(), "CHILD_STATE_"))
 		}
+
 		if c.GetSpec().GetStrategy() == apiv1.Strategy_STRATEGY_DYNAMIC {
 			if p := c.Path + "/*"; strings.HasPrefix(p, typed) {
 				paths = append(paths, p+"\tany that lives")
 			}
 			return
 		}
+
 		for _, child := range c.Children {
 			walk(child)
 		}
 	}
 	walk(t.Root)
+
 	return paths, cobra.ShellCompDirectiveNoFileComp
 }
 
@@ -157,6 +169,7 @@ func find(c *apiv1.Child, path string) *apiv1.Child {
 	i := slices.IndexFunc(c.Children, func(child *apiv1.Child) bool {
 		return child.Path == path || strings.HasPrefix(path, child.Path+"/")
 	})
+
 	if i < 0 {
 		return nil
 	}

@@ -68,6 +68,7 @@ reads such a file and exits 0 only if the node has each of them.`,
 	f.StringVar(&l.acked, "acked", "", "file to write acknowledged keys and values to, new or empty")
 	f.StringVar(&l.check, "check", "", "file of --acked to check, in place of load")
 	f.BoolVar(&l.asJSON, "json", false, "print JSON")
+
 	return cmd
 }
 
@@ -88,11 +89,13 @@ func (l *loadFlags) run(cmd *cobra.Command, _ []string) error {
 		"no-wait"} {
 		pairs = append(pairs, [2]string{submits, "check"}) // it would be ignored
 	}
+
 	for _, pair := range pairs {
 		if f := cmd.Flags(); f.Changed(pair[0]) && f.Changed(pair[1]) {
 			return usageError(cmd, "--%s and --%s do not go together", pair[0], pair[1])
 		}
 	}
+
 	if l.size < 1 || l.size > 1<<20 {
 		return usageError(cmd, "--size is %d, want 1 to %d", l.size, 1<<20)
 	}
@@ -102,10 +105,12 @@ func (l *loadFlags) run(cmd *cobra.Command, _ []string) error {
 	if l.check != "" {
 		return l.checkFile(cmd)
 	}
+
 	conf := load.Config{
 		Client: l.app.client(), Backend: kv.Name, ValidFor: 5 * time.Minute,
 		Clients: l.clients, Batch: l.batch, Count: l.count, Rate: l.rate, NoWait: l.noWait,
 	}
+
 	switch l.workload {
 	case "put":
 		conf.Next = load.Puts(load.NewPrefix(), l.size)
@@ -114,6 +119,7 @@ func (l *loadFlags) run(cmd *cobra.Command, _ []string) error {
 	default:
 		return usageError(cmd, "--workload is %q, want put or add", l.workload)
 	}
+
 	if err := conf.Validate(); err != nil {
 		return usageError(cmd, "%w", err)
 	}
@@ -123,6 +129,7 @@ func (l *loadFlags) run(cmd *cobra.Command, _ []string) error {
 	if _, err := l.app.resolve(); err != nil {
 		return l.app.nodeError(cmd.Context(), err)
 	}
+
 	if l.acked != "" {
 		f, err := os.OpenFile(l.acked, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o666)
 		if err != nil {
@@ -131,6 +138,7 @@ func (l *loadFlags) run(cmd *cobra.Command, _ []string) error {
 		defer f.Close()
 		conf.Acked = load.WriteAcked(f)
 	}
+
 	var firstFailure error
 	conf.Failed = func(_ load.Item, err error) bool {
 		if firstFailure == nil {
@@ -144,12 +152,14 @@ func (l *loadFlags) run(cmd *cobra.Command, _ []string) error {
 	if err != nil {
 		return err
 	}
+
 	undo := atForcedEnd(cmd.Context(), func() { _ = l.print(cmd.OutOrStdout(), run.Report()) })
 	rep, err := l.drive(cmd, run, stop)
 	undo()
 	if err := errors.Join(err, l.print(cmd.OutOrStdout(), rep)); err != nil {
 		return err
 	}
+
 	if bad := rep.Failed + rep.Unknown; bad > 0 && firstFailure == nil { // accepted, without a result
 		return fmt.Errorf("%d of %d transactions failed and %d are unknown: the run ended before their results came",
 			rep.Failed, rep.Submitted, rep.Unknown)
@@ -157,6 +167,7 @@ func (l *loadFlags) run(cmd *cobra.Command, _ []string) error {
 		return fmt.Errorf("%d of %d transactions failed and %d are unknown; the first: %w", rep.Failed, rep.Submitted,
 			rep.Unknown, firstFailure)
 	}
+
 	return nil
 }
 
@@ -166,6 +177,7 @@ func (l *loadFlags) newAcked(cmd *cobra.Command) error {
 	if l.acked == "" {
 		return nil
 	}
+
 	info, err := os.Stat(l.acked)
 	switch {
 	case err == nil && info.Mode().IsRegular() && info.Size() > 0:
@@ -174,6 +186,7 @@ func (l *loadFlags) newAcked(cmd *cobra.Command) error {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
+
 	return nil
 }
 
@@ -183,20 +196,26 @@ func (l *loadFlags) drive(cmd *cobra.Command, run *load.Run, stop chan struct{})
 	interrupted := cmd.Context()
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(interrupted))
 	defer cancel(nil)
+
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		rep, err = run.Run(ctx)
 	}()
+
 	var over <-chan time.Time // of the duration, and then of the grace
+
 	if l.count == 0 {
 		t := time.NewTimer(l.duration)
 		defer t.Stop()
 		over = t.C
 	}
+
 	show := newProgress()
 	defer show.end()
+
 	stopping := false
+
 	for {
 		select {
 		case <-done:
@@ -208,11 +227,13 @@ func (l *loadFlags) drive(cmd *cobra.Command, run *load.Run, stop chan struct{})
 			interrupted = context.WithoutCancel(interrupted)
 		case <-over:
 		}
+
 		if stopping {
 			cancel(fmt.Errorf("no answer within %v", l.grace))
 			over = nil
 			continue
 		}
+
 		stopping = true
 		close(stop)
 		over = time.After(l.grace)
@@ -233,13 +254,16 @@ func (l *loadFlags) print(out io.Writer, r load.Report) error {
 		TxPerSecond: r.PerSecond(l.noWait), P50: ms(r.Latency.Quantile(.5)), P99: ms(r.Latency.Quantile(.99)),
 		Max: ms(r.Latency.Max()),
 	}
+
 	if l.asJSON {
 		return printJSON(out, j)
 	}
+
 	what := "commit"
 	if l.noWait {
 		what = "acknowledgment"
 	}
+
 	_, err := fmt.Fprintf(out, `submitted  %d transactions in %.1f s
 acked      %d
 committed  %d
@@ -248,6 +272,7 @@ unknown    %d
 rate       %.0f tx/s
 %s p50 %.2f ms, p99 %.2f ms, max %.2f ms
 `, j.Submitted, j.Seconds, j.Acked, j.Committed, j.Failed, j.Unknown, j.TxPerSecond, what, j.P50, j.P99, j.Max)
+
 	return err
 }
 
@@ -259,35 +284,43 @@ func (l *loadFlags) checkFile(cmd *cobra.Command) error {
 		return err
 	}
 	defer f.Close()
+
 	_, cancel, c, err := l.app.dial(cmd.Context())
 	if err != nil {
 		return err
 	}
+
 	cancel() // a long file may take longer than one call
 	ctx := cmd.Context()
 	if err := settled(ctx, c, l.grace); err != nil {
 		return l.app.nodeError(ctx, err)
 	}
+
 	var j checkJSON
 	j.Lines, err = load.Check(ctx, c, f, func(m load.Mismatch) {
 		if j.Missing++; len(j.First) < 10 {
 			j.First = append(j.First, m.String())
 		}
 	})
+
 	if err != nil {
 		return fmt.Errorf("%s: %w", l.check, l.app.nodeError(ctx, err))
 	}
+
 	if l.asJSON {
 		err = printJSON(cmd.OutOrStdout(), j)
 	} else {
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d of %d there\n", j.Lines-j.Missing, j.Lines)
 	}
+
 	if err != nil || j.Missing == 0 {
 		return err
 	}
+
 	for _, m := range j.First {
 		fmt.Fprintln(cmd.ErrOrStderr(), m)
 	}
+
 	return fmt.Errorf("%d of %d acknowledged transactions are not there", j.Missing, j.Lines)
 }
 
@@ -295,6 +328,7 @@ func (l *loadFlags) checkFile(cmd *cobra.Command) error {
 func settled(ctx context.Context, c *client.Client, limit time.Duration) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the pool was not empty within %v", limit))
 	defer cancel()
+
 	for {
 		s, err := c.WaitReady(ctx)
 		if err != nil || s.PoolSize == 0 {

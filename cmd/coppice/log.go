@@ -23,6 +23,7 @@ func (a *app) logCommand() *cobra.Command {
 		Long: `Log works on the files of a home's event log. Dump, stat, verify, export and salvage want a home whose node has stopped ('coppice events'
 shows the log of a node that runs); import wants a new home, in which no node was started.`,
 	}
+
 	cmd.AddCommand(a.logDumpCommand(), a.logStatCommand(), a.logVerifyCommand(), a.logExportCommand(),
 		a.logImportCommand(), a.logSalvageCommand())
 	return cmd
@@ -40,11 +41,13 @@ func (a *app) logError(err error) error {
 	case errors.Is(err, eventlog.ErrLocked):
 		return fmt.Errorf("%w: a node runs in home %s; the log is read when it has stopped ('coppice events' shows "+
 			"that of a node that runs)", err, a.home)
+
 	case errors.Is(err, fs.ErrNotExist):
 		if gone := node.StartedWithoutLog(a.home); gone != nil {
 			return gone
 		}
 		return fmt.Errorf("there is no log in home %s: no node was started in it (%w)", a.home, err)
+
 	case errors.Is(err, eventlog.ErrCorrupt):
 		return fmt.Errorf("%w\n'coppice log salvage %s DEST' copies what is whole to a new log", err, a.home)
 	}
@@ -76,6 +79,7 @@ func byteCount(n int64) string {
 	for f >= unit && len(names) > 1 {
 		f, names = f/unit, names[1:]
 	}
+
 	return fmt.Sprintf("%.1f %ciB", f, names[0])
 }
 
@@ -102,6 +106,7 @@ func (s *selection) resolve(cmd *cobra.Command) error {
 	if s.to != 0 && s.to < s.from {
 		return usageError(cmd, "--to is %d, before --from, %d", s.to, s.from)
 	}
+
 	for _, name := range s.names {
 		k, ok := engines.KindOf(name)
 		if !ok {
@@ -112,6 +117,7 @@ func (s *selection) resolve(cmd *cobra.Command) error {
 		}
 		s.kinds[k] = true
 	}
+
 	return nil
 }
 
@@ -134,6 +140,7 @@ func (s *selection) each(ctx context.Context, l *eventlog.Log, record func(event
 		if err != nil {
 			return err
 		}
+
 		from, err = s.run(ctx, c, record, gap)
 		c.Close()
 		if from == 0 || err != nil {
@@ -153,6 +160,7 @@ func (s *selection) run(ctx context.Context, c *eventlog.Cursor, record func(eve
 			}
 			return lost.Index + lost.Lost, gap(*lost)
 		}
+
 		if err != nil || !ok || s.to != 0 && e.Index > s.to {
 			return 0, err
 		}

@@ -53,6 +53,7 @@ A gap in a log that was salvaged is a line of kind "gap", and then the exit code
 				return err
 			}
 			defer l.Close()
+
 			out := bufio.NewWriter(cmd.OutOrStdout())
 			gaps := 0
 			err = sel.each(cmd.Context(), l, func(e eventlog.Entry) error {
@@ -65,6 +66,7 @@ A gap in a log that was salvaged is a line of kind "gap", and then the exit code
 				gaps++
 				return encodeLine(out, gapJSON{g.Index, "gap", g.Lost, g.Reason})
 			})
+
 			return errors.Join(err, out.Flush(), lostRecords(gaps))
 		},
 	}
@@ -88,9 +90,11 @@ func recordLine(e eventlog.Entry) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("record %d: %w", e.Index, err)
 	}
+
 	var line bytes.Buffer
 	// which evens out protojson's blanks
 	err = encodeLine(&line, recordJSON{Index: e.Index, Kind: engines.KindName(e.Kind), Txs: transactionsOf(m),
 		Record: record})
+
 	return line.Bytes(), err
 }

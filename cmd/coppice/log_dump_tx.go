@@ -26,12 +26,15 @@ func transactionsOf(m proto.Message) (all []loggedTx) {
 	switch m := m.(type) {
 	case *logv1.TxLaunched:
 		return []loggedTx{txInWords(m.Tx)}
+
 	case *logv1.TxExpired:
 		return []loggedTx{{ID: idInWords(m.Id)}}
+
 	case *logv1.OrderDecided:
 		for _, raw := range m.Txs {
 			all = append(all, txInWords(raw))
 		}
+
 	case *logv1.BlockCommitted:
 		for _, r := range m.Results {
 			all = append(all, loggedTx{ID: idInWords(r.Id), Code: r.Code.String(), Log: r.Log})
@@ -47,11 +50,14 @@ func txInWords(raw []byte) loggedTx {
 		out.Log = err.Error()
 		return out
 	}
+
 	out.Backend = tx.Backend
+
 	if !tx.ValidUntil.IsZero() {
 		until := tx.ValidUntil.UTC()
 		out.ValidUntil = &until
 	}
+
 	if tx.Backend == kv.Name {
 		ops, err := kv.Decode(tx.Body)
 		if err != nil {
@@ -61,6 +67,7 @@ func txInWords(raw []byte) loggedTx {
 			out.Ops = append(out.Ops, o.String())
 		}
 	}
+
 	return out
 }
 

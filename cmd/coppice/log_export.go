@@ -36,6 +36,7 @@ durable. 'coppice log import' makes a log of it, unless --kinds left records out
 			if err := sel.resolve(cmd); err != nil {
 				return err
 			}
+
 			events, end := logProgress("checked")
 			l, err := a.openLog(eventlog.Options{Events: events})
 			end()
@@ -43,32 +44,39 @@ durable. 'coppice log import' makes a log of it, unless --kinds left records out
 				return err
 			}
 			defer l.Close()
+
 			if sel.from != 0 && sel.from < l.First() {
 				return fmt.Errorf("--from is %d, the first record that is kept is %d", sel.from, l.First())
 			}
 			if sel.to > l.Durable() {
 				return fmt.Errorf("--to is %d, the last record is %d", sel.to, l.Durable())
 			}
+
 			var records uint64
 			var gaps int
 			write := func(w io.Writer) (err error) {
 				records, gaps, err = sel.export(cmd, l, logstream.NewWriter(w, asJSON))
 				return err
 			}
+
 			if args[0] == "-" {
 				err = write(cmd.OutOrStdout())
 			} else {
 				err = writeFile(args[0], write)
 			}
+
 			if err != nil {
 				return err
 			}
+
 			fmt.Fprintf(cmd.ErrOrStderr(), "exported %d records of log %x\n", records, l.ID())
+
 			return lostRecords(gaps)
 		},
 	}
 	sel.flags(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "write JSON lines")
+
 	return cmd
 }
 
@@ -92,9 +100,11 @@ func (s *selection) export(cmd *cobra.Command, l *eventlog.Log, w *logstream.Wri
 		from, to := max(g.Index, first), min(g.Index+g.Lost, last+1) // what of it was asked for
 		return w.Gap(&logv1.ExportGap{First: from, Count: max(to, from) - from, Reason: g.Reason})
 	})
+
 	if err != nil {
 		return 0, gaps, err
 	}
+
 	records, err = w.End()
 	return records, gaps, err
 }
@@ -108,6 +118,7 @@ func writeFile(name string, write func(io.Writer) error) (err error) {
 		}
 		return err
 	}
+
 	dir := filepath.Dir(name)
 	f, err := os.CreateTemp(dir, filepath.Base(name)+".*.tmp")
 	if err != nil {
@@ -119,6 +130,7 @@ func writeFile(name string, write func(io.Writer) error) (err error) {
 			err = errors.Join(err, os.Remove(f.Name()))
 		}
 	}()
+
 	if err := write(f); err != nil {
 		return err
 	}
@@ -131,6 +143,7 @@ func writeFile(name string, write func(io.Writer) error) (err error) {
 	if err := os.Rename(f.Name(), name); err != nil {
 		return err
 	}
+
 	return syncDirectory(dir)
 }
 
@@ -160,11 +173,14 @@ there at all. The home's genesis.json must be of the chain that the export is of
 			if err != nil {
 				return err
 			}
+
 			if _, err := os.Stat(node.StateDir(a.home)); err == nil {
 				return fmt.Errorf("home %s has a state already, which is of another log; import wants a new home",
 					a.home)
 			}
+
 			in, name := cmd.InOrStdin(), "standard input"
+
 			if args[0] != "-" {
 				f, err := os.Open(args[0])
 				if err != nil {
@@ -173,6 +189,7 @@ there at all. The home's genesis.json must be of the chain that the export is of
 				defer f.Close()
 				in, name = f, args[0]
 			}
+
 			gaps, b, err := a.importLog(cmd, in, genesis)
 			if errors.Is(err, logstream.ErrFormat) {
 				return &exitError{node.ExitDamage, fmt.Errorf("%s: %w", name, err)}
@@ -180,7 +197,9 @@ there at all. The home's genesis.json must be of the chain that the export is of
 			if err != nil {
 				return err
 			}
+
 			fmt.Fprintf(cmd.OutOrStdout(), "log %x: records up to %d\n", b.ID(), b.Next()-1)
+
 			return lostRecords(gaps)
 		},
 	}
@@ -197,12 +216,15 @@ func (a *app) importLog(cmd *cobra.Command, in io.Reader, genesis node.Genesis) 
 	if x.Filtered() {
 		return 0, nil, fmt.Errorf("the export has records of some kinds only; no log can be made of it")
 	}
+
 	if x.Begin.First > 1 {
 		fmt.Fprintf(cmd.ErrOrStderr(), "coppice: the export begins at record %d: without a Base there no node runs "+
 			"on it; the log is for reading\n", x.Begin.First)
 	}
+
 	b, err = eventlog.NewBuilder(node.LogDir(a.home),
 		eventlog.Options{FirstIndex: x.Begin.First, MaxRecord: logstream.MaxRecord})
+
 	if err != nil {
 		return 0, nil, err
 	}
@@ -211,7 +233,9 @@ func (a *app) importLog(cmd *cobra.Command, in io.Reader, genesis node.Genesis) 
 			err = errors.Join(err, b.Abort())
 		}
 	}()
+
 	compared := false
+
 	for cmd.Context().Err() == nil {
 		r, g, err := x.Next()
 		if err == nil && r != nil && !compared && eventlog.Kind(r.Kind) == engines.KindChainStarted {
@@ -219,21 +243,27 @@ func (a *app) importLog(cmd *cobra.Command, in io.Reader, genesis node.Genesis) 
 				return gaps, b, err
 			}
 		}
+
 		switch {
 		case err == io.EOF:
 			return gaps, b, b.Finish()
+
 		case err != nil:
 			return gaps, b, err
+
 		case g != nil:
 			gaps++
 			err = b.Lost(g.Count, g.Reason)
+
 		default:
 			err = b.Append(eventlog.Record{Kind: eventlog.Kind(r.Kind), Data: r.Data})
 		}
+
 		if err != nil {
 			return gaps, b, err
 		}
 	}
+
 	return gaps, b, context.Cause(cmd.Context())
 }
 
@@ -244,6 +274,7 @@ func (a *app) sameChain(r *logv1.ExportRecord, genesis node.Genesis) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", node.ErrDamage, err)
 	}
+
 	started, at := m.(*logv1.ChainStarted), genesis.GenesisTime
 	switch {
 	case started.ChainId != genesis.ChainID:
@@ -256,5 +287,6 @@ func (a *app) sameChain(r *logv1.ExportRecord, genesis node.Genesis) error {
 			"%s that begins at %v: copy that of the home that was exported",
 			node.ErrConfig, started.ChainId, time.Unix(0, started.GenesisTimeNs).UTC(), a.home, genesis.ChainID, at)
 	}
+
 	return nil
 }

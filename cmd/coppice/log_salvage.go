@@ -75,25 +75,31 @@ gap in the new log, which 'coppice log verify' reports and which stops whoever r
 			if err != nil {
 				return err
 			}
+
 			j := logSalvageJSON{
 				Whole: s.Whole(), Source: fmt.Sprintf("%x", s.Source), ID: fmt.Sprintf("%x", s.ID),
 				First: s.First, Last: s.Last, Records: s.Records, Missing: gapsJSON(s.Gaps), Front: s.Front,
 				Torn: s.Torn,
 			}
+
 			for _, p := range s.Passed {
 				j.Unusable = append(j.Unusable, logFile{p.File, p.Reason})
 			}
+
 			out := cmd.OutOrStdout()
+
 			if asJSON {
 				err = printJSON(out, j)
 			} else {
 				err = j.print(out, args[1])
 			}
+
 			if err == nil && !s.Whole() {
 				err = &exitError{node.ExitDamage,
 					fmt.Errorf("records are missing from the salvaged log in %s; it holds %d gaps", args[1],
 						len(s.Gaps))}
 			}
+
 			return err
 		},
 	}
@@ -104,21 +110,26 @@ gap in the new log, which 'coppice log verify' reports and which stops whoever r
 func (j logSalvageJSON) print(out io.Writer, dest string) error {
 	fmt.Fprintf(out, "salvaged %d records of log %s, from record %d to %d, to log %s in %s\n", j.Records, j.Source,
 		j.First, j.Last, j.ID, dest)
+
 	if j.Torn > 0 {
 		fmt.Fprintf(out, "torn     %d bytes at the end, of a write that was never acknowledged\n", j.Torn)
 	}
 	if j.Front != "" {
 		fmt.Fprintf(out, "missing  perhaps records before %d: %s\n", j.First, j.Front)
 	}
+
 	for _, g := range j.Missing {
 		fmt.Fprintf(out, "missing  %s\n", g.text())
 	}
+
 	for _, f := range j.Unusable {
 		fmt.Fprintf(out, "unusable %s: %s\n", f.File, f.Reason)
 	}
+
 	if j.Whole {
 		_, err := fmt.Fprintln(out, "nothing is missing")
 		return err
 	}
+
 	return nil
 }

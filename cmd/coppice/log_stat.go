@@ -57,30 +57,38 @@ While the node runs, stat asks it: which retainers hold back truncation, each wi
 				return err
 			}
 			defer l.Close()
+
 			j := logStat(l)
 			out := cmd.OutOrStdout()
 			if asJSON {
 				return printJSON(out, j)
 			}
+
 			end := "closed in order"
 			if !j.Clean {
 				end = fmt.Sprintf("killed, %d torn bytes", j.TornBytes)
 			}
+
 			fmt.Fprintf(out, "log %s: records %d to %d, %s in %d segments (%.0f bytes a record), %s\n",
 				j.ID, j.First, j.Last, byteCount(j.Bytes), len(j.Segments), j.BytesPerRecord, end)
+
 			for _, s := range j.Segments {
 				fmt.Fprintf(out, "  %s  records %d to %d, %s\n", s.File, s.First, s.Last, byteCount(s.Bytes))
 			}
+
 			for _, g := range j.Gaps {
 				fmt.Fprintf(out, "  gap  %s\n", g.text())
 			}
+
 			fmt.Fprintln(out, "  no node runs here, so there are no retainers")
+
 			return nil
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().DurationVar(&interval, "interval", interval,
 		"how long to watch a running node's log for its rates; 0 is not at all")
+
 	return cmd
 }
 
@@ -111,11 +119,14 @@ func (a *app) logStatRunning(cmd *cobra.Command, interval time.Duration, asJSON 
 		return err
 	}
 	defer cancel()
+
 	r, err := c.Retention(ctx)
 	if err != nil {
 		return a.nodeError(ctx, err)
 	}
+
 	j := logRunningJSON{ID: fmt.Sprintf("%x", r.LogId), Retainers: []logRetainerJSON{}}
+
 	if interval > 0 {
 		start := time.Now()
 		select {
@@ -123,31 +134,39 @@ func (a *app) logStatRunning(cmd *cobra.Command, interval time.Duration, asJSON 
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
+
 		before := r
 		if r, err = c.Retention(ctx); err != nil {
 			return a.nodeError(ctx, err)
 		}
+
 		s := time.Since(start).Seconds()
 		j.RecordsPerSecond, j.BytesPerSecond = float64(r.Last-before.Last)/s, float64(r.Bytes-before.Bytes)/s
 	}
+
 	j.First, j.Last, j.Bytes, j.Retain = r.First, r.Last, r.Bytes, r.Retain
 	for _, h := range r.Retainers {
 		j.Retainers = append(j.Retainers, logRetainerJSON{h.Name, h.Floor})
 	}
+
 	out := cmd.OutOrStdout()
 	if asJSON {
 		return printJSON(out, j)
 	}
+
 	fmt.Fprintf(out, "log %s: records %d to %d, %s, in use by a running node\n", j.ID, j.First, j.Last,
 		byteCount(j.Bytes))
+
 	if interval > 0 {
 		fmt.Fprintf(out, "  grows by %.0f records and %s a second\n", j.RecordsPerSecond,
 			byteCount(int64(j.BytesPerSecond)))
 	}
+
 	fmt.Fprintf(out, "  retention %s\n", j.Retain)
 	for _, h := range j.Retainers {
 		fmt.Fprintf(out, "  retainer %s needs records from %d on\n", h.Name, h.Floor)
 	}
+
 	return nil
 }
 
@@ -158,13 +177,16 @@ func logStat(l *eventlog.Log) logStatJSON {
 		Bytes: st.Bytes,
 		Clean: r.Clean, TornBytes: r.TornBytes, Gaps: gapsJSON(r.Gaps),
 	}
+
 	if j.Records > 0 {
 		j.BytesPerRecord = float64(j.Bytes) / float64(j.Records)
 	}
+
 	for _, s := range st.Segments {
 		j.Segments = append(j.Segments, logSegmentJSON{filepath.Base(s.File), s.First, s.Last, s.Bytes, r.Clean ||
 			s.Number != st.Segments[len(st.Segments)-1].Number})
 		j.BytesOnDisk += fileSize(s.File)
 	}
+
 	return j
 }

@@ -51,14 +51,17 @@ salvaged is damage.`,
 			if err != nil && !errors.Is(err, eventlog.ErrCorrupt) {
 				return err
 			}
+
 			j := logVerifyJSON{
 				OK: err == nil, First: rep.FirstIndex, Last: rep.LastIndex, Records: rep.Records, Frames: rep.Frames,
 				Segments: rep.Segments,
 				Bytes:    rep.Bytes, TornBytes: rep.TornBytes, Seconds: rep.Duration.Seconds(),
 			}
+
 			for _, d := range rep.Damage {
 				j.Damage = append(j.Damage, logDamageJSON{d.File, d.Offset, d.Index, d.Reason})
 			}
+
 			out := cmd.OutOrStdout()
 			if asJSON {
 				return errors.Join(printJSON(out, j), err)
@@ -66,8 +69,10 @@ salvaged is damage.`,
 			if err != nil {
 				return err
 			}
+
 			_, err = fmt.Fprintf(out, "log is whole: records %d to %d in %d segments, %s, %d torn, %v\n",
 				j.First, j.Last, j.Segments, byteCount(j.Bytes), j.TornBytes, rep.Duration.Round(time.Millisecond))
+
 			return err
 		},
 	}

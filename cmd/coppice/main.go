@@ -18,6 +18,7 @@ func main() { os.Exit(run()) }
 func run() int {
 	ctx, stop := untilSignal(context.Background())
 	defer stop()
+
 	root := newRoot()
 	err := root.ExecuteContext(ctx)
 	if err != nil {
@@ -25,5 +26,6 @@ func run() int {
 		fmt.Fprintln(os.Stderr, "coppice:",
 			strings.ReplaceAll(err.Error(), ": "+suture.ErrTerminateSupervisorTree.Error(), ""))
 	}
+
 	return codeOf(err)
 }

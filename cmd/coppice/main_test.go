@@ -64,15 +64,18 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: exits code program [args...]")
 	}
+
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
 	err = ts.Exec(args[1], args[2:]...)
 	got := 0
+
 	if exit := new(exec.ExitError); errors.As(err, &exit) {
 		got = exit.ExitCode()
 	} else {
 		ts.Check(err)
 	}
+
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
 	}
@@ -84,10 +87,12 @@ func flip(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: flip glob offset")
 	}
+
 	files, err := filepath.Glob(ts.MkAbs(args[0]))
 	ts.Check(err)
 	var data []byte
 	var name string
+
 	for _, f := range files {
 		b, err := os.ReadFile(f)
 		ts.Check(err)
@@ -95,14 +100,18 @@ func flip(ts *testscript.TestScript, neg bool, args []string) {
 			data, name = b, f
 		}
 	}
+
 	at := len(data) / 2
+
 	if args[1] != "middle" {
 		at, err = strconv.Atoi(args[1])
 		ts.Check(err)
 	}
+
 	if at >= len(data) {
 		ts.Fatalf("nothing that matches %s has a byte %d", args[0], at)
 	}
+
 	data[at] ^= 0x10
 	ts.Check(os.WriteFile(name, data, 0o644))
 	ts.Logf("flipped a bit at byte %d of %s", at, name)
@@ -125,12 +134,15 @@ func metric(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: metric name value")
 	}
+
 	want, err := regexp.Compile("(?m)^" + args[0] + " " + regexp.QuoteMeta(args[1]) + "$")
 	ts.Check(err)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
+
 	again := time.NewTicker(10 * time.Millisecond)
 	defer again.Stop()
+
 	for {
 		n, err := api.ReadNodeFile(ts.Getenv("COPPICE_HOME"))
 		ts.Check(err)
@@ -144,6 +156,7 @@ func metric(ts *testscript.TestScript, neg bool, args []string) {
 		if want.Match(text) {
 			return
 		}
+
 		select {
 		case <-again.C:
 		case <-ctx.Done():

@@ -20,9 +20,11 @@ func canMount() bool {
 		return false
 	}
 	defer os.Remove(dir)
+
 	if unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m") != nil {
 		return false
 	}
+
 	return unix.Unmount(dir, 0) == nil
 }
 
@@ -32,11 +34,13 @@ func tmpfs(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: tmpfs size dir")
 	}
+
 	dir, size := ts.MkAbs(args[1]), "size="+args[0]
 	if _, err := os.Stat(dir); err == nil {
 		ts.Check(unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT, size))
 		return
 	}
+
 	ts.Check(os.Mkdir(dir, 0o755))
 	ts.Check(unix.Mount("tmpfs", dir, "tmpfs", 0, size))
 	ts.Defer(func() { ts.Check(unix.Unmount(dir, unix.MNT_DETACH)) })
@@ -63,6 +67,7 @@ func TestScriptsWithMounts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	cmd := exec.Command(bin, "-test.run=^TestScripts$/^(fulldisk|readonly)$", "-test.v")
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,

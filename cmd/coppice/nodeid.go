@@ -40,10 +40,12 @@ and where CometBFT listens. It needs no running node, and prints no private key.
 			if err != nil {
 				return fmt.Errorf("%w: %w", node.ErrConfig, err)
 			}
+
 			if !asJSON {
 				_, err := fmt.Fprintln(cmd.OutOrStdout(), id.NodeID)
 				return err
 			}
+
 			p2p, rpc, err := comet.Addresses(node.CometDir(a.home))
 			if err != nil {
 				return fmt.Errorf("%w: %w", node.ErrConfig, err)

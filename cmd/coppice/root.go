@@ -57,6 +57,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 configuration, 4 home in use, 5 damage 
 		a.testnetCommand())
 	root.AddCommand(a.configCommand(), a.upgradeCommand(), a.serviceCommand())
 	settle(root)
+
 	return root
 }
 
@@ -69,10 +70,12 @@ func settle(cmd *cobra.Command) {
 		}
 		return usageError(c, "%w", err)
 	})
+
 	if cmd.HasSubCommands() && cmd.Run == nil && cmd.RunE == nil {
 		cmd.Args = cobra.ArbitraryArgs
 		cmd.RunE = groupOnly
 	}
+
 	if inner := cmd.Args; inner != nil {
 		cmd.Args = func(c *cobra.Command, args []string) error {
 			if err := inner(c, args); err != nil {
@@ -81,6 +84,7 @@ func settle(cmd *cobra.Command) {
 			return nil
 		}
 	}
+
 	for _, c := range cmd.Commands() {
 		settle(c)
 	}
@@ -91,11 +95,13 @@ func groupOnly(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return c.Help()
 	}
+
 	hint := ""
 	c.SuggestionsMinimumDistance = 2 // letters
 	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
 		hint = fmt.Sprintf(", did you mean %s?", strings.Join(near, " or "))
 	}
+
 	return usageError(c, "unknown command %q%s", c.CommandPath()+" "+args[0], hint)
 }
 
@@ -111,7 +117,9 @@ func (a *app) prepare(cmd *cobra.Command, args []string) error {
 	if a.http, err = a.transport(); err != nil {
 		return err
 	}
+
 	a.token = cmp.Or(a.token, os.Getenv("COPPICE_TOKEN"))
+
 	return nil
 }
 
@@ -120,10 +128,12 @@ func (a *app) needsHome(cmd *cobra.Command, _ []string) error {
 	if a.timeout <= 0 {
 		return usageError(cmd, "--timeout is %v, want more than 0", a.timeout)
 	}
+
 	switch cmd.Name() {
 	case "demo", "soak", "version", "completion", "help", "check", "explain":
 		return nil
 	}
+
 	if a.home == "" && a.address == "" {
 		return usageError(cmd, "--home is empty, and neither COPPICE_HOME nor HOME says where the home is")
 	}
@@ -138,10 +148,12 @@ func words(names ...string) cobra.PositionalArgs {
 			if want == "" {
 				want = "none"
 			}
+
 			noun := "arguments"
 			if len(args) == 1 {
 				noun = "argument"
 			}
+
 			return fmt.Errorf("%d %s, want %s", len(args), noun, want)
 		}
 		return nil

@@ -48,13 +48,17 @@ const lookAgain = time.Second
 func (s *service) report(ctx context.Context, stopping <-chan struct{}) {
 	look := time.NewTicker(lookAgain)
 	defer look.Stop()
+
 	var beat <-chan time.Time
+
 	if every := s.manager.Watchdog() / 3; every > 0 {
 		t := time.NewTicker(every)
 		defer t.Stop()
 		beat = t.C
 	}
+
 	ready, stops, told := false, false, ""
+
 	for {
 		why := s.node.Down()
 		switch {
@@ -67,6 +71,7 @@ func (s *service) report(ctx context.Context, stopping <-chan struct{}) {
 		case why == "":
 			why = "ready"
 		}
+
 		if why != told {
 			s.tell(s.manager.Status(why))
 			if why == "ready" {
@@ -74,9 +79,11 @@ func (s *service) report(ctx context.Context, stopping <-chan struct{}) {
 			}
 			told = why
 		}
+
 		select {
 		case <-ctx.Done():
 			return
+
 		case <-stopping:
 			stopping, stops = nil, true
 			s.tell(s.manager.Stopping())
@@ -84,6 +91,7 @@ func (s *service) report(ctx context.Context, stopping <-chan struct{}) {
 		case <-look.C:
 		case <-beat:
 			s.beat(ctx, ready && !stops)
+
 		case <-s.hangup:
 			s.reload(ready)
 		}
@@ -122,11 +130,13 @@ func (s *service) reload(ready bool) {
 	if err == nil {
 		err = s.node.Reload()
 	}
+
 	if err != nil {
 		s.log.Error("configuration was not read again; what was in force stays so", zap.Error(err))
 	} else {
 		s.apply(now)
 	}
+
 	if ready {
 		s.tell(s.manager.Ready())
 	}
@@ -139,6 +149,7 @@ func (s *service) apply(now node.Settings) {
 	if level.Level() < s.level.Level() {
 		s.level.SetLevel(level.Level()) // before, so that it is told of
 	}
+
 	for _, k := range s.settings.Changed(now) {
 		was, is := k.TOML(s.settings.Config), k.TOML(now.Config)
 		if k.Live {
@@ -148,6 +159,7 @@ func (s *service) apply(now node.Settings) {
 		s.log.Warn("configuration changed, and takes effect at the next start", zap.String("key", k.Name),
 			zap.String("running", was), zap.String("configured", is))
 	}
+
 	s.log.Info("configuration read again")
 	s.level.SetLevel(level.Level())
 	s.settings.Config.Diagnostics.Level = now.Config.Diagnostics.Level

@@ -74,6 +74,7 @@ func (p *nodeProcess) start(env []string, args ...string) {
 func (p *nodeProcess) says(text string) string {
 	p.t.Helper()
 	late := time.After(patience)
+
 	for {
 		select {
 		case l, ok := <-p.lines:
@@ -102,11 +103,13 @@ func (p *nodeProcess) exit() int {
 	p.t.Helper()
 	for range p.lines { // to its end: Wait closes the pipe
 	}
+
 	err := p.cmd.Wait()
 	exit := new(exec.ExitError)
 	if err != nil && !errors.As(err, &exit) {
 		p.t.Fatal(err)
 	}
+
 	return p.cmd.ProcessState.ExitCode()
 }
 
@@ -129,6 +132,7 @@ func newManager(t *testing.T) *manager {
 		m.conn.Close()
 		os.RemoveAll(dir)
 	})
+
 	return m
 }
 
@@ -138,6 +142,7 @@ func (m *manager) gets(want string) string {
 	m.t.Helper()
 	require.NoError(m.t, m.conn.SetReadDeadline(time.Now().Add(patience)))
 	b := make([]byte, 4096)
+
 	for {
 		n, err := m.conn.Read(b)
 		require.NoError(m.t, err, "no %s; there were %q", want, m.seen)
@@ -187,6 +192,7 @@ func TestABadServiceManagerIsNamed(t *testing.T) {
 		require.Equal(t, 3, p.exit())
 		require.Contains(t, p.said(), want)
 	}
+
 	p, m := newProcess(t), newManager(t)
 	p.start([]string{"NOTIFY_SOCKET=" + m.name, "WATCHDOG_USEC=often"})
 	require.Equal(t, 3, p.exit())
@@ -220,6 +226,7 @@ func TestHangupReadsTheConfigurationAgain(t *testing.T) {
 
 	p.signal(syscall.SIGINT)
 	require.Zero(t, p.exit())
+
 	for _, secret := range []string{"admin.token", "submit.token"} {
 		token, err := os.ReadFile(filepath.Join(p.home, secret))
 		require.NoError(t, err)
@@ -260,6 +267,7 @@ func TestSystemdTakesTheUnit(t *testing.T) {
 		t.Log("there is no systemd-analyze here; the unit's text is compared only")
 		return
 	}
+
 	program, err := exec.LookPath("coppice")
 	require.NoError(t, err)
 	text, err := exec.Command("coppice", "service", "--home", "/var/lib/coppice", "--binary", program, "--user",

@@ -18,6 +18,7 @@ func (s *settingFlags) register(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.Var(&setFlag{into: s}, "set", "value of a key, as KEY=VALUE; may be given many times (see 'coppice "+
 		"config explain')")
+
 	for _, k := range node.Keys() {
 		if k.Flag == "" {
 			continue
@@ -42,11 +43,14 @@ func (f *setFlag) Set(v string) error {
 		*f.into = append(*f.into, node.Assignment{Key: f.key.Name, Value: v, Flag: "--" + f.key.Flag})
 		return nil
 	}
+
 	key, value, ok := strings.Cut(v, "=")
 	if !ok {
 		return errors.New("want KEY=VALUE")
 	}
+
 	*f.into = append(*f.into, node.Assignment{Key: key, Value: value, Flag: "--set"})
+
 	return nil
 }
 

@@ -35,11 +35,13 @@ func (w *lastWords) speak() {
 	if say == nil {
 		return
 	}
+
 	said := make(chan struct{})
 	go func() {
 		defer close(said)
 		(*say)()
 	}()
+
 	select {
 	case <-said:
 	case <-time.After(time.Second):
@@ -70,6 +72,7 @@ func untilSignal(parent context.Context) (ctx context.Context, stop func()) {
 			}
 		}
 	}()
+
 	return ctx, func() {
 		signal.Stop(got)
 		close(done)

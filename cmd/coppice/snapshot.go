@@ -51,6 +51,7 @@ func (a *app) snapshotCommand() *cobra.Command {
 (snapshots.every_bytes) and keeps the newest few (snapshots.keep). Each was scanned, and its app hash recomputed, before it
 is listed. docs/storage.md says more.`,
 	}
+
 	cmd.AddCommand(a.snapshotCreateCommand(), a.snapshotListCommand(), a.snapshotVerifyCommand(),
 		a.snapshotRestoreCommand())
 	return cmd
@@ -97,6 +98,7 @@ not moved since the newest snapshot, that is the answer.`,
 			var made snapshotJSON
 			var fresh bool
 			err := error(nil)
+
 			if a.address == "" {
 				show := newProgress()
 				var m snapshots.Manifest
@@ -106,6 +108,7 @@ not moved since the newest snapshot, that is the answer.`,
 				show.end()
 				made = snapshotFrom(m)
 			}
+
 			if a.running(err) {
 				var s *apiv1.Snapshot
 				if s, fresh, err = a.client().CreateSnapshot(ctx); err != nil {
@@ -113,20 +116,26 @@ not moved since the newest snapshot, that is the answer.`,
 				}
 				made = snapshotOf(s)
 			}
+
 			if err != nil {
 				return err
 			}
+
 			out := cmd.OutOrStdout()
+
 			if asJSON {
 				made.Fresh = &fresh
 				return printJSON(out, made)
 			}
+
 			was := ""
 			if !fresh {
 				was = " (it was there already: the state has not moved)"
 			}
+
 			_, err = fmt.Fprintf(out, "snapshot %s: %s at height %d, app hash %s, %d bytes%s\n", made.ID, made.ChainID,
 				made.Height, made.AppHash, made.Bytes, was)
+
 			return err
 		},
 	}
@@ -160,6 +169,7 @@ func (a *app) snapshotListCommand() *cobra.Command {
 					all = append(all, snapshotOf(node.SnapshotProto(e)))
 				}
 			}
+
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), all)
 			}
@@ -175,6 +185,7 @@ func listSnapshots(out io.Writer, all []snapshotJSON) error {
 		_, err := fmt.Fprintln(out, "no snapshots")
 		return err
 	}
+
 	for _, s := range all {
 		if s.Problem != "" {
 			if _, err := fmt.Fprintf(out, "%s: %s\n", s.ID, s.Problem); err != nil {
@@ -182,15 +193,18 @@ func listSnapshots(out io.Writer, all []snapshotJSON) error {
 			}
 			continue
 		}
+
 		from := ""
 		if s.Source != "" {
 			from = ", from " + s.Source
 		}
+
 		if _, err := fmt.Fprintf(out, "%-24s %s, height %d, record %d, %d bytes, app hash %.16s…, taken %s%s\n",
 			s.ID, s.ChainID, s.Height, s.Index, s.Bytes, s.AppHash, s.Created.Format(time.RFC3339), from); err != nil {
 			return err
 		}
 	}
+
 	return nil
 }
 

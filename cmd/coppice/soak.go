@@ -27,6 +27,7 @@ func (a *app) soakCommand() *cobra.Command {
 			if c.Rate <= 0 {
 				return usageError(cmd, "--rate is %v, want more than 0", c.Rate)
 			}
+
 			switch consensus {
 			case node.Solo:
 			case node.CometBFT:
@@ -34,10 +35,12 @@ func (a *app) soakCommand() *cobra.Command {
 			default:
 				return usageError(cmd, "--consensus is %q, want %s or %s", consensus, node.Solo, node.CometBFT)
 			}
+
 			var err error
 			if c.Bin, err = os.Executable(); err != nil {
 				return err
 			}
+
 			out := cmd.OutOrStdout()
 			c.Round = func(r soak.Round) {
 				fmt.Fprintf(out, "kill %3d of %d  height %6d  verified  back in %4.0f ms  %4d acknowledged, %d "+
@@ -51,9 +54,11 @@ func (a *app) soakCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("soak: %w", err)
 			}
+
 			_, err = fmt.Fprintf(out, "PASS: %d SIGKILLs in %v, seed %d; %d acknowledged, 0 lost, 0 twice; %d app "+
 				"hashes compared up to height %d, all the same\n",
 				res.Kills, res.Elapsed.Round(time.Second), c.Seed, res.Count.Acknowledged, res.Hashes, res.Height)
+
 			return err
 		},
 	}
@@ -64,5 +69,6 @@ func (a *app) soakCommand() *cobra.Command {
 	f.StringVar(&consensus, "consensus", consensus, "of the node: solo, or cometbft with one validator")
 	offer(cmd, "consensus", "solo", "cometbft")
 	f.BoolVar(&c.Keep, "keep", false, "keep the home and the node's output")
+
 	return cmd
 }

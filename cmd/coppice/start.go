@@ -46,8 +46,10 @@ const heapFloor = 64 << 20
 func (a *app) start(cmd *cobra.Command, src node.Sources) error {
 	floor := make([]byte, heapFloor)
 	defer runtime.KeepAlive(floor)
+
 	hangup, silence := onHangup() // before all else: a SIGHUP must not end a node that only begins
 	defer silence()
+
 	settings, err := node.Resolve(a.home, src)
 	if err != nil {
 		return err
@@ -57,6 +59,7 @@ func (a *app) start(cmd *cobra.Command, src node.Sources) error {
 		return err
 	}
 	defer log.Sync() // standard error needs none, and says so
+
 	manager, err := sdnotify.Take()
 	if err != nil {
 		return fmt.Errorf("%w: %w", node.ErrConfig, err)
@@ -67,27 +70,33 @@ func (a *app) start(cmd *cobra.Command, src node.Sources) error {
 		manager: manager, hangup: hangup, log: log, level: level, settings: settings, changed: make(chan struct{}, 1),
 		resolve: func() (node.Settings, error) { return node.Resolve(a.home, src) },
 	}
+
 	s.node, err = node.New(a.home, settings.Config, node.WithLogger(log), node.WithVersion(buildVersion().Version),
 		node.WithObserver(supervisor.ObserverFunc(func(supervisor.Event) {
 			s.change()
 		})), node.WithProgress(s.progress))
+
 	if err != nil {
 		return err
 	}
+
 	ctx := cmd.Context()
 	go func() {
 		if addr, err := s.node.Addr(ctx); err == nil {
 			fmt.Fprintf(cmd.OutOrStdout(), "listening on %s\n", addr)
 		}
 	}()
+
 	reporting, stop := context.WithCancel(context.WithoutCancel(ctx)) // it also tells how the stop goes
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		s.report(reporting, ctx.Done())
 	}()
+
 	err = s.node.Run(ctx)
 	stop()
 	<-done
+
 	return err
 }

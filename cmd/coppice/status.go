@@ -43,6 +43,7 @@ func (a *app) statusCommand() *cobra.Command {
 			if wait < 0 {
 				return usageError(cmd, "--wait is %v, want 0 or more", wait)
 			}
+
 			ctx := cmd.Context()
 			c := a.client()
 			s, err := status(ctx, c, wait)
@@ -52,9 +53,11 @@ func (a *app) statusCommand() *cobra.Command {
 				}
 				return fmt.Errorf("not ready: %w", a.nodeError(ctx, err))
 			}
+
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), statusOf(s))
 			}
+
 			out := cmd.OutOrStdout()
 			fmt.Fprintf(out, "chain      %s\n", s.ChainId)
 			fmt.Fprintf(out, "height     %d of period %d\n", s.Height, s.Period)
@@ -62,14 +65,17 @@ func (a *app) statusCommand() *cobra.Command {
 			if t := timeOf(s.BlockTime); t != nil {
 				fmt.Fprintf(out, "block time %s\n", t.Format(time.RFC3339Nano))
 			}
+
 			fmt.Fprintf(out, "pool       %d transactions\n", s.PoolSize)
 			fmt.Fprintf(out, "log        %d records durable, %d applied\n", s.LogIndex, s.AppliedIndex)
 			fmt.Fprintf(out, "node       %s, consensus %s, profile %s\n", s.Version, s.Consensus, s.Profile)
+
 			return nil
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().DurationVar(&wait, "wait", 0, "how long to wait for the node to be ready")
+
 	return cmd
 }
 

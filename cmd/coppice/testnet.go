@@ -37,6 +37,7 @@ one of them with --home.`,
 	open := func() (*testnet.Net, error) { return testnet.Open(a.testnetDir(dir)) }
 	cmd.AddCommand(a.testnetInit(&dir), a.testnetStart(&dir), a.testnetStop(open), a.testnetStatus(open),
 		a.testnetKill(open), a.testnetPartition(open), a.testnetChaos(&dir), a.testnetAdd(open))
+
 	return cmd
 }
 
@@ -77,6 +78,7 @@ func (o *testnetOptions) make(cmd *cobra.Command, dir string) (*testnet.Net, err
 	if o.GovernanceKey, err = base64.StdEncoding.DecodeString(o.governance); err != nil {
 		return nil, usageError(cmd, "--governance-key: want an ed25519 public key in base64: %w", err)
 	}
+
 	return testnet.Init(dir, o.InitOptions)
 }
 
@@ -100,6 +102,7 @@ func (a *app) testnetInit(dir *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
+
 			if asJSON {
 				j := madeNetJSON{Dir: n.Dir, ChainID: n.ChainID}
 				for i := range n.Nodes {
@@ -107,12 +110,14 @@ func (a *app) testnetInit(dir *string) *cobra.Command {
 				}
 				return printJSON(cmd.OutOrStdout(), j)
 			}
+
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "made %d homes of chain %s in %s\n", n.Nodes, n.ChainID, n.Dir)
 			return err
 		},
 	}
 	o.flags(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+
 	return cmd
 }
 
@@ -137,6 +142,7 @@ What the nodes print goes to standard error, each line with the node's name befo
 			case cmd.Flags().Changed("nodes") && o.Nodes != n.Nodes:
 				return usageError(cmd, "--nodes is %d, the testnet in %s has %d", o.Nodes, n.Dir, n.Nodes)
 			}
+
 			bin, err := os.Executable()
 			if err != nil {
 				return err
@@ -211,18 +217,21 @@ tree it kills that child as "coppice kill" does. Whatever was killed comes back.
 			if len(args) == 1 || args[1] == "comet" {
 				return n.Signal(cmd.Context(), i, len(args) == 2, sig)
 			}
+
 			at := *a
 			at.home, at.address, at.token = n.Home(i), "", ""
 			kill := at.killCommand()
 			kill.SetArgs([]string{args[1], "--how", how})
 			kill.SilenceUsage, kill.SilenceErrors = true, true
 			kill.SetOut(cmd.OutOrStdout())
+
 			return kill.ExecuteContext(cmd.Context())
 		},
 	}
 	cmd.Flags().StringVar(&signal, "signal", "KILL", "KILL, TERM, STOP or CONT")
 	offer(cmd, "signal", "KILL", "TERM", "STOP", "CONT")
 	cmd.Flags().StringVar(&how, "how", "error", "how a child of the tree is killed: see 'coppice kill --help'")
+
 	return cmd
 }
 
@@ -256,8 +265,10 @@ group are one more. A new partition replaces the one before.`,
 					}
 					g = append(g, i)
 				}
+
 				groups = append(groups, g)
 			}
+
 			n, err := open()
 			if err != nil {
 				return err
@@ -265,6 +276,7 @@ group are one more. A new partition replaces the one before.`,
 			if _, err := n.GroupOf(groups); err != nil {
 				return usageError(cmd, "%w", err)
 			}
+
 			return n.Partition(cmd.Context(), groups)
 		},
 	}

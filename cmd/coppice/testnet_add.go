@@ -38,12 +38,15 @@ the others offer (state_sync.every_heights). Add does not wait for that: "testne
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), testnetAddJSON{i, n.Home(i)})
 			}
+
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "node %d joins, in %s\n", i, n.Home(i))
 			return err
 		},
 	}
+
 	cmd.Flags().BoolVar(&o.StateSync, "state-sync", false,
 		"begin with a snapshot of the state instead of the first block")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+
 	return cmd
 }

@@ -54,22 +54,27 @@ The same seed is the same plan. What the nodes do with it differs from run to ru
 			case c.Duration <= 0:
 				return usageError(cmd, "--duration is %v, want more than 0", c.Duration)
 			}
+
 			if c.Profile, err = node.ParseProfile(profile); err != nil {
 				return usageError(cmd, "--profile: %w", err)
 			}
 			if c.Bin, err = os.Executable(); err != nil {
 				return err
 			}
+
 			if c.Dir = *dir; c.Dir == "" {
 				c.Dir, err = os.MkdirTemp("", "coppice-")
 			} else {
 				keep, err = true, os.MkdirAll(c.Dir, 0o755)
 			}
+
 			if err != nil {
 				return err
 			}
+
 			show := newProgress()
 			defer show.end()
+
 			t := &chaosTable{out: cmd.OutOrStdout(), paint: paintFor(os.Stdout), quiet: asJSON, show: show}
 			c.Begun, c.Doing, c.Episode = func() { t.begin(c) }, show.line, t.row
 			res, err := chaos.Run(cmd.Context(), c)
@@ -77,6 +82,7 @@ The same seed is the same plan. What the nodes do with it differs from run to ru
 			if keep = keep || res.Bad(); !keep {
 				err = errors.Join(err, os.RemoveAll(c.Dir))
 			}
+
 			if err != nil {
 				for _, v := range res.Violations {
 					fmt.Fprintln(cmd.ErrOrStderr(), "violated:", v)
@@ -84,15 +90,18 @@ The same seed is the same plan. What the nodes do with it differs from run to ru
 				return fmt.Errorf("chaos: after %d episodes in %v, seed %d: %w", res.Episodes,
 					res.Elapsed.Round(time.Second), c.Seed, err)
 			}
+
 			if asJSON {
 				err = printJSON(cmd.OutOrStdout(), chaosOf(c, res))
 			} else {
 				t.verdict(c, res, keep)
 			}
+
 			if err == nil && res.Bad() {
 				err = fmt.Errorf("chaos: %d rules did not hold; the homes and what the nodes printed are in %s",
 					len(res.Violations), res.Dir)
 			}
+
 			return err
 		},
 	}
@@ -106,6 +115,7 @@ The same seed is the same plan. What the nodes do with it differs from run to ru
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	f.BoolVar(&keep, "keep", false, "keep the homes and what the nodes printed; they are kept anyway where a rule "+
 		"did not hold")
+
 	return cmd
 }
 
@@ -133,17 +143,21 @@ func (t *chaosTable) row(e chaos.Episode) {
 	if t.quiet {
 		return
 	}
+
 	t.show.clear()
 	nodes := strings.Trim(strings.ReplaceAll(fmt.Sprint(e.Nodes), " ", ","), "[]")
 	if nodes == "" {
 		nodes = "-"
 	}
+
 	line := fmt.Sprintf(chaosColumns, fmt.Sprint(e.N), e.Began.Round(time.Second), e.Trouble, nodes,
 		e.Lasted.Round(100*time.Millisecond),
 		fmt.Sprint(e.Blows), fmt.Sprintf("%.0f", ms(e.Back)), fmt.Sprint(e.Height))
+
 	if e.Bad > 0 {
 		line = strings.TrimSuffix(line, "\n") + t.paint.bad(fmt.Sprintf("  %d violations", e.Bad)) + "\n"
 	}
+
 	fmt.Fprint(t.out, line)
 }
 
@@ -152,33 +166,41 @@ func (t *chaosTable) verdict(c chaos.Config, r chaos.Result, kept bool) {
 	if r.Bad() {
 		word = t.paint.bad("FAIL")
 	}
+
 	var troubles []string
 	for _, name := range slices.Sorted(maps.Keys(r.Troubles)) {
 		troubles = append(troubles, fmt.Sprintf("%s %d", name, r.Troubles[name]))
 	}
+
 	fmt.Fprintf(t.out, "\n%s: %d episodes in %v, seed %d, load average %.1f\n", word, r.Episodes,
 		r.Elapsed.Round(time.Second), c.Seed, r.Load)
 	fmt.Fprintf(t.out, "  troubles      %s\n", strings.Join(troubles, ", "))
 	fmt.Fprintf(t.out, "  killed        %d children of trees (%d paths and ways), %d CometBFTs, %d nodes; %d blows "+
 		"met nobody\n",
 		r.EngineKills(), len(r.Engines), r.Comets, r.Nodes, r.Missed)
+
 	fmt.Fprintf(t.out, "  transactions  %d acknowledged, %d lost, %d twice, %d unknown\n", r.Acknowledged, r.Lost,
 		r.Twice, r.Unknown)
 	fmt.Fprintf(t.out, "  chain         %d heights, %d sights of one compared with another\n", r.Heights, r.Compared)
 	fmt.Fprintf(t.out, "  quorum        away for %v; at most %.0f ms from its return to a new height\n",
 		r.Standing.Round(time.Second), ms(r.Slowest))
+
 	fmt.Fprintf(t.out, "  watchdogs     told of a missing quorum %d times; restarted CometBFT %d times for "+
 		"other reasons\n", r.NoQuorum, r.Restarts)
+
 	if r.GaveUp > 0 {
 		fmt.Fprintf(t.out, "  trees         gave up %d times, as their limits say, and were started again\n", r.GaveUp)
 	}
+
 	v := r.Register
 	fmt.Fprintf(t.out, "  registers     %d operations on %d: %d reads, %d writes, %d compare-and-sets and %d that "+
 		"met another value, %d unknown; linearizable: %v\n",
 		v.Operations(), v.Keys, v.Gets, v.Puts, v.CAS, v.Conflicts, v.Unknown, v.Linearizable())
+
 	for _, v := range r.Violations {
 		fmt.Fprintln(t.out, t.paint.bad("  "+v.String()))
 	}
+
 	if kept {
 		fmt.Fprintln(t.out, "kept:", r.Dir)
 	}
@@ -248,11 +270,14 @@ func chaosOf(c chaos.Config, r chaos.Result) chaosJSON {
 			v.Linearizable()},
 		Violations: []chaosViolationJSON{},
 	}
+
 	for _, v := range r.Violations {
 		j.Violations = append(j.Violations, chaosViolationJSON{v.At.Seconds(), string(v.Rule), v.What})
 	}
+
 	if r.Bad() {
 		j.Dir = r.Dir
 	}
+
 	return j
 }

@@ -48,6 +48,7 @@ func (a *app) testnetStatus(open func() (*testnet.Net, error)) *cobra.Command {
 			if err != nil {
 				return err
 			}
+
 			ctx := cmd.Context()
 			late := time.Now().Add(wait)
 			out := a.askTestnet(ctx, n)
@@ -59,14 +60,17 @@ func (a *app) testnetStatus(open func() (*testnet.Net, error)) *cobra.Command {
 				}
 				out = a.askTestnet(ctx, n)
 			}
+
 			if asJSON {
 				err = printJSON(cmd.OutOrStdout(), out)
 			} else {
 				err = out.print(cmd)
 			}
+
 			if err == nil && height > 0 && out.behind(height) {
 				err = fmt.Errorf("not all nodes are at height %d", height)
 			}
+
 			return err
 		},
 	}
@@ -74,6 +78,7 @@ func (a *app) testnetStatus(open func() (*testnet.Net, error)) *cobra.Command {
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	f.Uint64Var(&height, "height", 0, "height that all nodes must have reached")
 	f.DurationVar(&wait, "wait", 0, "how long to wait for that")
+
 	return cmd
 }
 
@@ -81,7 +86,9 @@ func (a *app) askTestnet(ctx context.Context, n *testnet.Net) testnetJSON {
 	out := testnetJSON{ChainID: n.ChainID, Nodes: make([]testnetNodeJSON, n.Nodes)}
 	ctx, cancel := context.WithTimeout(ctx, statusTime)
 	defer cancel()
+
 	var all sync.WaitGroup
+
 	for i := range n.Nodes {
 		all.Go(func() {
 			at := *a
@@ -90,15 +97,19 @@ func (a *app) askTestnet(ctx context.Context, n *testnet.Net) testnetJSON {
 			s.Index, s.Home = i, at.home
 			c := at.client()
 			defer c.CloseIdle()
+
 			r, err := c.Status(ctx)
 			if err != nil {
 				s.Error = at.nodeError(ctx, err).Error()
 				return
 			}
+
 			s.Ready, s.Height, s.AppHash, s.Pool = r.Ready, r.Height, hex.EncodeToString(r.AppHash), r.PoolSize
 		})
 	}
+
 	all.Wait()
+
 	return out
 }
 
@@ -114,6 +125,7 @@ func (t testnetJSON) behind(height uint64) bool {
 func (t testnetJSON) print(cmd *cobra.Command) error {
 	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "NODE\tHEIGHT\tAPP HASH\tPOOL\tHOME")
+
 	for _, n := range t.Nodes {
 		if n.Error != "" {
 			fmt.Fprintf(w, "%d\t-\t%s\t-\t%s\n", n.Index, n.Error, n.Home)
@@ -121,5 +133,6 @@ func (t testnetJSON) print(cmd *cobra.Command) error {
 		}
 		fmt.Fprintf(w, "%d\t%d\t%s\t%d\t%s\n", n.Index, n.Height, n.AppHash, n.Pool, n.Home)
 	}
+
 	return w.Flush()
 }

@@ -21,6 +21,7 @@ func (a *app) transport() (*http.Client, error) {
 	t.DisableCompression = true
 	t.Proxy = nil
 	t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+
 	switch {
 	case a.address == "":
 		t.TLSClientConfig.InsecureSkipVerify = true // VerifyConnection does it
@@ -34,8 +35,10 @@ func (a *app) transport() (*http.Client, error) {
 		if !pool.AppendCertsFromPEM(roots) {
 			return nil, fmt.Errorf("--ca: %s has no certificate in PEM", a.ca)
 		}
+
 		t.TLSClientConfig.RootCAs = pool
 	}
+
 	return &http.Client{Transport: t}, nil
 }
 
@@ -53,9 +56,11 @@ func (a *app) ownCertificate(c tls.ConnectionState) error {
 	if block == nil {
 		return fmt.Errorf("%s has no certificate in PEM", n.Certificate)
 	}
+
 	if len(c.PeerCertificates) == 0 || !bytes.Equal(c.PeerCertificates[0].Raw, block.Bytes) {
 		return errors.New("the node shows another certificate than " + n.Certificate +
 			" (SIGHUP makes it read that again)")
 	}
+
 	return nil
 }

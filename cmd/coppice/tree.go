@@ -60,23 +60,28 @@ line, and with --json each change is the whole tree on a line. Workers, one per 
 			if watch {
 				return a.watchTree(cmd, asJSON)
 			}
+
 			if spec {
 				p, err := node.ParseProfile(profile)
 				if err != nil {
 					return usageError(cmd, "--profile: %w", err)
 				}
+
 				plan := node.Plan(p, node.ShippedEngines())
 				if asJSON {
 					return printJSON(out, childOf(plan.Proto()))
 				}
+
 				_, err = fmt.Fprint(out, plan)
 				return err
 			}
+
 			ctx, cancel, c, err := a.dial(cmd.Context())
 			if err != nil {
 				return err
 			}
 			defer cancel()
+
 			t, err := c.Tree(ctx)
 			if err != nil {
 				return a.nodeError(ctx, err)
@@ -84,7 +89,9 @@ line, and with --json each change is the whole tree on a line. Workers, one per 
 			if asJSON {
 				return printJSON(out, childOf(t.Root))
 			}
+
 			drawTree(out, paintFor(os.Stdout), t.Root, time.Now())
+
 			return nil
 		},
 	}
@@ -93,6 +100,7 @@ line, and with --json each change is the whole tree on a line. Workers, one per 
 	f.BoolVar(&watch, "watch", false, "go on, and show each change")
 	f.BoolVar(&spec, "spec", false, "print the tree as it is specified")
 	f.StringVar(&profile, "profile", "default", "with --spec: default, strict or chaos")
+
 	return cmd
 }
 
@@ -115,13 +123,16 @@ func childOf(c *apiv1.Child) childJSON {
 		State: enumWord(l.GetState(), "CHILD_STATE_"), Incarnation: l.GetIncarnation(), Started: timeOf(l.GetStarted()),
 		Restarts: l.GetRestarts(), LastExit: l.GetLastExit(), Instances: l.GetInstances(),
 	}
+
 	if c.GetType() == apiv1.ChildType_CHILD_TYPE_SUPERVISOR {
 		n := s.GetMaxRestarts()
 		j.MaxRestarts, j.PeriodSec = &n, s.GetPeriod().AsDuration().Seconds()
 	}
+
 	for _, child := range c.GetChildren() {
 		j.Children = append(j.Children, childOf(child))
 	}
+
 	return j
 }
 
@@ -145,18 +156,21 @@ func describe(p paint, c *apiv1.Child, now time.Time) string {
 	s, l := c.GetSpec(), c.GetLive()
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s  ", p.bold(c.Id))
+
 	switch state := enumWord(l.GetState(), "CHILD_STATE_"); l.GetState() {
 	case apiv1.ChildState_CHILD_STATE_RUNNING:
 		b.WriteString(p.good(state))
 	default:
 		b.WriteString(p.bad(state))
 	}
+
 	if l.GetIncarnation() != 0 {
 		fmt.Fprintf(&b, " #%d", l.GetIncarnation())
 	}
 	if t := timeOf(l.GetStarted()); t != nil {
 		fmt.Fprintf(&b, " for %v", now.Sub(*t).Round(time.Second))
 	}
+
 	switch s.GetStrategy() {
 	case apiv1.Strategy_STRATEGY_UNSPECIFIED:
 	case apiv1.Strategy_STRATEGY_DYNAMIC:
@@ -165,12 +179,14 @@ func describe(p paint, c *apiv1.Child, now time.Time) string {
 		b.WriteString(p.dim(fmt.Sprintf("  %s, %d of %d in %v", enumWord(s.GetStrategy(), "STRATEGY_"), l.GetInWindow(),
 			s.GetMaxRestarts(), s.GetPeriod().AsDuration())))
 	}
+
 	if l.GetRestarts() > 0 {
 		fmt.Fprintf(&b, "  restarts %d", l.GetRestarts())
 	}
 	if l.GetLastExit() != "" {
 		b.WriteString(p.dim("  last exit: " + oneLine(l.GetLastExit(), 120)))
 	}
+
 	return b.String()
 }
 

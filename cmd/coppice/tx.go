@@ -79,6 +79,7 @@ On a command line a negative number goes after a --: coppice tx add account -- -
 		}
 		return many.run(cmd)
 	}
+
 	for _, c := range []struct{ use, short, example string }{
 		{"put KEY VALUE", "Write a value", "coppice tx put greeting hello"},
 		{"delete KEY", "Remove a key", "coppice tx delete greeting"},
@@ -92,7 +93,9 @@ On a command line a negative number goes after a --: coppice tx add account -- -
 	} {
 		cmd.AddCommand(a.txOpCommand(c.use, c.short, c.example))
 	}
+
 	cmd.AddCommand(a.txOpsCommand(), a.txRawCommand(), a.txGetCommand())
+
 	return cmd
 }
 
@@ -133,6 +136,7 @@ func (a *app) txOpsCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
+
 			return t.submitOps(cmd, ops...)
 		},
 	}
@@ -165,11 +169,13 @@ submitted, and the same answer. With --backend they are the body of a new transa
 			if backend != "" {
 				return t.submitBody(cmd, backend, raw)
 			}
+
 			return t.submitBytes(cmd, raw)
 		},
 	}
 	t.registerNew(cmd)
 	cmd.Flags().StringVar(&backend, "backend", "", "the bytes are a body for this backend")
+
 	return cmd
 }
 
@@ -191,15 +197,18 @@ func (a *app) txGetCommand() *cobra.Command {
 				return err
 			}
 			defer cancel()
+
 			o, err := c.Tx(ctx, id, wait)
 			if err != nil && o.Err == nil && !errors.Is(err, client.ErrNotFound) {
 				return a.nodeError(ctx, err) // nobody could be asked
 			}
+
 			return t.print(cmd, ctx, o, err, false)
 		},
 	}
 	cmd.Flags().BoolVar(&t.asJSON, "json", false, "print JSON")
 	cmd.Flags().DurationVar(&wait, "wait", 0, "how long to wait for a result")
+
 	return cmd
 }
 
@@ -227,19 +236,23 @@ func (t *txFlags) submitBytes(cmd *cobra.Command, encoded []byte) error {
 		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%x\n", encoded)
 		return err
 	}
+
 	ctx, cancel, c, err := t.app.dial(cmd.Context())
 	if err != nil {
 		return err
 	}
 	defer cancel()
+
 	outs, err := c.SubmitMany(ctx, [][]byte{encoded}, !t.noWait)
 	if outs[0].Err != nil {
 		err = outs[0].Err
 	}
+
 	kvBody := false
 	if tx, err := engines.DecodeTx(encoded); err == nil {
 		kvBody = tx.Backend == kv.Name
 	}
+
 	return t.print(cmd, ctx, outs[0], err, kvBody)
 }
 
@@ -264,27 +277,36 @@ type txReadJSON struct {
 func (t *txFlags) print(cmd *cobra.Command, ctx context.Context, o client.Outcome, err error, kvBody bool) error {
 	j := txJSON{ID: o.ID.String(), Outcome: "accepted"}
 	refused := new(client.RefusedError)
+
 	switch {
 	case o.Result != nil:
 		if err = resultOf(&j, o.Result, kvBody); err != nil {
 			err = fmt.Errorf("transaction %s: %w", o.ID.Short(), err)
 		}
+
 	case errors.Is(err, client.ErrUnknown):
 		j.Outcome, err = "unknown", fmt.Errorf("transaction %s: %w", o.ID, err)
+
 	case errors.As(err, &refused):
 		j.Outcome, j.Code = "refused", enumWord(refused.Code, "REFUSED_CODE_")
+
 	case errors.Is(err, client.ErrExpired):
 		j.Outcome = "expired"
+
 	case errors.Is(err, client.ErrNotFound):
 		return err
+
 	case err != nil && o.Err == nil:
 		err = notYet(o.ID, t.app.nodeError(ctx, err))
+
 	case err != nil && ctx.Err() == nil:
 		return t.app.nodeError(ctx, err)
+
 	case err != nil: // nobody was reached
 		j.Outcome = "not submitted"
 		err = fmt.Errorf("transaction %s was not submitted: %w", o.ID, t.app.nodeError(ctx, err))
 	}
+
 	if err != nil {
 		j.Reason = err.Error()
 	}
@@ -294,12 +316,16 @@ func (t *txFlags) print(cmd *cobra.Command, ctx context.Context, o client.Outcom
 	if err != nil {
 		return err
 	}
+
 	out := cmd.OutOrStdout()
+
 	if o.Result == nil {
 		_, err = fmt.Fprintf(out, "accepted %s\n", j.ID)
 		return err
 	}
+
 	fmt.Fprintf(out, "committed %s at %s\n", j.ID, j.Version)
+
 	for _, r := range j.Reads {
 		switch {
 		case !r.Found:
@@ -310,9 +336,11 @@ func (t *txFlags) print(cmd *cobra.Command, ctx context.Context, o client.Outcom
 			fmt.Fprintf(out, "%x\n", r.Value.Base64)
 		}
 	}
+
 	if len(j.Reads) == 0 && len(o.Result.Data) > 0 {
 		fmt.Fprintf(out, "%x\n", o.Result.Data)
 	}
+
 	return nil
 }
 
@@ -326,11 +354,13 @@ func resultOf(j *txJSON, r *logv1.TxResult, kvBody bool) error {
 	if len(r.Data) == 0 {
 		return nil
 	}
+
 	if kvBody {
 		answers, err := kv.DecodeResult(r.Data)
 		if err != nil {
 			return err
 		}
+
 		for _, a := range answers {
 			read := txReadJSON{Found: a.Found}
 			if a.Found {
@@ -339,10 +369,13 @@ func resultOf(j *txJSON, r *logv1.TxResult, kvBody bool) error {
 			}
 			j.Reads = append(j.Reads, read)
 		}
+
 		return nil
 	}
+
 	d := textOf(r.Data)
 	j.Data = &d
+
 	return nil
 }
 
@@ -358,10 +391,12 @@ func readInput(cmd *cobra.Command, name string) ([]byte, error) {
 		defer f.Close()
 		in = f
 	}
+
 	const limit = 2*engines.MaxTxBytes + 1<<20
 	b, err := io.ReadAll(io.LimitReader(in, limit+1))
 	if err == nil && len(b) > limit {
 		err = fmt.Errorf("%s: more than %d bytes, longer than any transaction", name, limit)
 	}
+
 	return b, err
 }

@@ -106,6 +106,7 @@ watchdog, starts it again after a failure, and lets it reach no more of the mach
 	f.StringVar(&u.Binary, "binary", "", "path of the program (default this one)")
 	f.StringVar(&u.User, "user", "coppice", "user that the node runs as")
 	f.StringVar(&u.Group, "group", "", "group that the node runs as (default as --user)")
+
 	return cmd
 }
 
@@ -113,17 +114,20 @@ func (u *unit) complete(home string) (err error) {
 	if u.Home, err = filepath.Abs(home); err != nil {
 		return err
 	}
+
 	if u.Binary == "" {
 		if u.Binary, err = os.Executable(); err != nil {
 			return err
 		}
 	}
+
 	if u.Group == "" {
 		u.Group = u.User
 	}
 	if !filepath.IsAbs(u.Binary) {
 		return fmt.Errorf("--binary is %q, want an absolute path", u.Binary)
 	}
+
 	// A unit's words and specifiers: what would have to be quoted in one place and not in another
 	// is refused.
 	for name, v := range map[string]string{"--home": u.Home, "--binary": u.Binary, "--user": u.User,
@@ -133,13 +137,16 @@ func (u *unit) complete(home string) (err error) {
 				v)
 		}
 	}
+
 	if name, ok := strings.CutPrefix(u.Home, "/var/lib/"); ok {
 		u.State = name
 	}
+
 	for _, hidden := range []string{"/home/", "/root/", "/run/user/"} {
 		if strings.HasPrefix(u.Home, hidden) || strings.HasPrefix(u.Binary, hidden) {
 			u.ProtectHome = "no"
 		}
 	}
+
 	return nil
 }

@@ -35,7 +35,9 @@ With --check it changes nothing, and exits 1 where there is something to do.`,
 			if err != nil {
 				return err
 			}
+
 			out := cmd.OutOrStdout()
+
 			if asJSON {
 				err = printJSON(out,
 					upgradeJSON{u.From, u.To, append([]string{}, u.Steps...), !check || len(u.Steps) == 0})
@@ -47,9 +49,11 @@ With --check it changes nothing, and exits 1 where there is something to do.`,
 					_, err = fmt.Fprintf(out, "%s has format %d, which is this program's\n", a.home, u.To)
 				}
 			}
+
 			if err == nil && check && len(u.Steps) > 0 {
 				err = errors.New("the home wants an upgrade: make a backup, and run 'coppice upgrade'")
 			}
+
 			return err
 		},
 	}

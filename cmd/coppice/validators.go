@@ -40,6 +40,7 @@ socket, so it is for the machine and the user of the node, and does not go with 
 				return usageError(cmd, "--address does not go with validators: they are asked of the CometBFT of a "+
 					"home on this machine (--home)")
 			}
+
 			if err := a.wantComet(); err != nil {
 				return err
 			}
@@ -47,25 +48,31 @@ socket, so it is for the machine and the user of the node, and does not go with 
 			if err != nil {
 				return err
 			}
+
 			out := validatorsJSON{Height: height, Validators: []validatorJSON{}}
+
 			for _, v := range set {
 				out.Validators = append(out.Validators,
 					validatorJSON{v.Name, v.Address, base64.StdEncoding.EncodeToString(v.PubKey), v.Power})
 			}
+
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), out)
 			}
+
 			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 			fmt.Fprintln(w, "ADDRESS\tPUBLIC KEY\tPOWER\tNAME")
 			for _, v := range out.Validators {
 				fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", v.Address, v.PubKey, v.Power, v.Name)
 			}
+
 			return w.Flush()
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().BoolVar(&genesis, "genesis", false, "those that the chain began with")
 	cmd.AddCommand(a.validatorsUpdate(), a.validatorsKeygen())
+
 	return cmd
 }
 
@@ -79,13 +86,16 @@ func (a *app) validators(ctx context.Context, genesis bool) (height int64, set [
 		}
 		return 0, g.Validators, nil
 	}
+
 	ctx, cancel, _, err := a.dial(ctx) // which says so where no node runs
 	if err != nil {
 		return 0, nil, err
 	}
 	defer cancel()
+
 	if why := a.notRunning(); why != nil {
 		return 0, nil, why
 	}
+
 	return comet.ValidatorSet(ctx, dir)
 }

@@ -44,6 +44,7 @@ overwrites nothing. Whoever has the file may change the validators of every chai
 			if err == nil {
 				_, err = fmt.Fprintln(cmd.OutOrStdout(), base64.StdEncoding.EncodeToString(public))
 			}
+
 			return err
 		},
 	}
@@ -81,7 +82,9 @@ would leave nobody, or remove who is no validator, fails and changes nothing.`,
 			if err != nil {
 				return usageError(cmd, "--key: %w", err)
 			}
+
 			var change governance.Change
+
 			for _, arg := range args {
 				at := strings.LastIndexByte(arg, '=') // base64 may end with some
 				if at < 0 {
@@ -95,19 +98,23 @@ would leave nobody, or remove who is no validator, fails and changes nothing.`,
 				if err != nil {
 					return usageError(cmd, "%q: a power: %w", arg, err)
 				}
+
 				change.Updates = append(change.Updates, governance.Validator{PubKey: pub, Power: power})
 			}
+
 			ctx, cancel, c, err := a.dial(cmd.Context())
 			if err != nil {
 				return err
 			}
 			defer cancel()
 			defer c.CloseIdle()
+
 			return a.update(ctx, cmd, c, key, change, asJSON)
 		},
 	}
 	cmd.Flags().StringVar(&file, "key", "", "file of the governance key")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+
 	return cmd
 }
 
@@ -122,7 +129,9 @@ func (a *app) update(ctx context.Context, cmd *cobra.Command, c *client.Client, 
 	if err != nil {
 		return a.nodeError(ctx, err)
 	}
+
 	change.ChainID, change.Sequence = s.ChainId, 1
+
 	if found {
 		set, err := governance.DecodeSet(raw)
 		if err != nil {
@@ -130,6 +139,7 @@ func (a *app) update(ctx context.Context, cmd *cobra.Command, c *client.Client, 
 		}
 		change.Sequence = set.Sequence + 1
 	}
+
 	body, err := governance.Sign(key, change)
 	if err != nil {
 		return err
@@ -138,33 +148,42 @@ func (a *app) update(ctx context.Context, cmd *cobra.Command, c *client.Client, 
 	if err != nil {
 		return err
 	}
+
 	outs, err := c.SubmitMany(ctx, [][]byte{tx}, true)
 	o := outs[0]
 	j := changeJSON{ID: o.ID.String(), ChainID: change.ChainID, Change: change.Sequence, Outcome: "accepted"}
+
 	switch {
 	case o.Err != nil:
 		return fmt.Errorf("the change, transaction %s: %w", o.ID, a.nodeError(ctx, o.Err))
+
 	case o.Result == nil:
 		err = notYet(o.ID, a.nodeError(ctx, err))
+
 	case o.Result.Code != 0:
 		j.Outcome, err = "failed", fmt.Errorf("the change failed: %s", o.Result.Log)
 		if strings.Contains(o.Result.Log, governance.ErrSequence.Error()) {
 			err = fmt.Errorf("%w: another change was made at the same time; run it again", err)
 		}
+
 	default:
 		j.Outcome, j.Height, err = "result", o.Result.GetVersion().GetHeight(), nil
 	}
+
 	if asJSON {
 		if err != nil {
 			j.Reason = err.Error()
 		}
 		return errors.Join(printJSON(cmd.OutOrStdout(), j), err)
 	}
+
 	if err != nil {
 		return err
 	}
+
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "change %d of the validators of %s was made at height %d\n", j.Change,
 		j.ChainID, j.Height)
+
 	return err
 }
 
@@ -173,10 +192,12 @@ func readGovernanceKey(file string) (ed25519.PrivateKey, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	seed, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(data)))
 	if err != nil || len(seed) != ed25519.SeedSize {
 		return nil, fmt.Errorf("%s: want the base64 of %d bytes, as 'coppice validators keygen' writes it", file,
 			ed25519.SeedSize)
 	}
+
 	return ed25519.NewKeyFromSeed(seed), nil
 }

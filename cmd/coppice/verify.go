@@ -54,7 +54,9 @@ what is damaged and where.`,
 			if err != nil && !errors.Is(err, node.ErrDamage) {
 				return err
 			}
+
 			out := cmd.OutOrStdout()
+
 			if asJSON {
 				j := verifyJSON{
 					OK: err == nil, ChainID: v.ChainID, Height: v.Height, AppHash: fmt.Sprintf("%x", v.AppHash),
@@ -64,30 +66,37 @@ what is damaged and where.`,
 					First: v.First, Base: v.Base, BaseAt: v.BaseHeight, LogMs: v.LogTook.Milliseconds(),
 					StateMs: v.StateTook.Milliseconds(), ReplayMs: v.ReplayTook.Milliseconds(),
 				}
+
 				if err != nil {
 					j.Reason = err.Error()
 				}
 				return errors.Join(printJSON(out, j), err)
 			}
+
 			if err != nil {
 				return err
 			}
+
 			if v.ChainID == "" {
 				_, err = fmt.Fprintln(out, "nothing to verify: no node was started in this home")
 				return err
 			}
+
 			from := ""
 			if v.Base != "" {
 				from = fmt.Sprintf(", from height %d on, with snapshot %s", v.BaseHeight, v.Base)
 			}
+
 			rate := ""
 			if s := v.ReplayTook.Seconds(); s >= 1 {
 				rate = fmt.Sprintf(", in %v (%.0f/s)", v.ReplayTook.Round(100*time.Millisecond), float64(v.Txs)/s)
 			}
+
 			behind := ""
 			if v.State < v.Height {
 				behind = "; the next start applies the rest"
 			}
+
 			_, err = fmt.Fprintf(out, `chain      %s
 height     %d, app hash %x
 state      at height %d%s
@@ -97,6 +106,7 @@ launched   %d transactions, %d without a result yet
 whole
 `, v.ChainID, v.Height, v.AppHash, v.State, behind, v.Log.Records, v.Log.TornBytes, v.Blocks, v.Txs, from, rate,
 				v.Launched, v.Unfinished)
+
 			return err
 		},
 	}
@@ -104,5 +114,6 @@ whole
 	f.BoolVar(&o.SkipReplay, "skip-replay", false,
 		"do not execute the blocks again, which takes as long as it took the first time")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
+
 	return cmd
 }

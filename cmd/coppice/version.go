@@ -59,6 +59,7 @@ func buildVersion() versionJSON {
 	if m := info.Main.Version; m != "" && m != "(devel)" {
 		v.Version = m
 	}
+
 	for _, s := range info.Settings {
 		switch s.Key {
 		case "vcs.revision":
@@ -67,5 +68,6 @@ func buildVersion() versionJSON {
 			v.Modified = s.Value == "true"
 		}
 	}
+
 	return v
 }

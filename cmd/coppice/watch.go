@@ -29,13 +29,16 @@ func (a *app) watchTree(cmd *cobra.Command, asJSON bool) error {
 	if err != nil {
 		return err
 	}
+
 	first, err := c.Tree(ctx)
 	cancel()
 	if err != nil {
 		return a.nodeError(ctx, err)
 	}
+
 	ctx, cancel = context.WithCancel(cmd.Context())
 	defer cancel()
+
 	changed := make(chan struct{}, 1)
 	ended := make(chan error, 1)
 	go func() {
@@ -48,13 +51,17 @@ func (a *app) watchTree(cmd *cobra.Command, asJSON bool) error {
 				return nil
 			})
 	}()
+
 	show := a.watcher(cmd.OutOrStdout(), asJSON)
 	defer show.end()
+
 	if err := show.tree(first.Root); err != nil {
 		return err
 	}
+
 	tick := time.NewTicker(redrawEvery)
 	defer tick.Stop()
+
 	for {
 		select {
 		case <-changed:
@@ -65,9 +72,11 @@ func (a *app) watchTree(cmd *cobra.Command, asJSON bool) error {
 			}
 			return a.nodeError(ctx, err)
 		}
+
 		look, done := context.WithTimeout(ctx, a.timeout)
 		t, err := c.Tree(look)
 		done()
+
 		switch {
 		case ctx.Err() != nil:
 			continue // the stream ends, too
@@ -76,9 +85,11 @@ func (a *app) watchTree(cmd *cobra.Command, asJSON bool) error {
 		default:
 			err = show.tree(t.Root)
 		}
+
 		if err != nil {
 			return err
 		}
+
 		pause := time.NewTimer(redrawAtMost)
 		select {
 		case <-pause.C:
@@ -156,10 +167,13 @@ func (l *lineWatcher) tree(root *apiv1.Child) error {
 		live := c.GetLive()
 		now[c.Path] = fmt.Sprintf("%s #%d  restarts %d", enumWord(live.GetState(), "CHILD_STATE_"),
 			live.GetIncarnation(), live.GetRestarts())
+
 		if live.GetLastExit() != "" {
 			now[c.Path] += "  last exit: " + oneLine(live.GetLastExit(), 120)
 		}
+
 		paths = append(paths, c.Path)
+
 		if c.GetSpec().GetStrategy() != apiv1.Strategy_STRATEGY_DYNAMIC {
 			for _, child := range c.Children {
 				walk(child)
@@ -169,16 +183,19 @@ func (l *lineWatcher) tree(root *apiv1.Child) error {
 	walk(root)
 	var b bytes.Buffer
 	at := time.Now().Format("15:04:05.000")
+
 	for _, path := range paths {
 		if l.seen[path] != now[path] {
 			fmt.Fprintf(&b, "%s  %s  %s\n", at, path, now[path])
 		}
 	}
+
 	for path := range l.seen {
 		if now[path] == "" {
 			fmt.Fprintf(&b, "%s  %s  gone\n", at, path)
 		}
 	}
+
 	l.seen, l.gone = now, false
 	_, err := l.out.Write(b.Bytes())
 	return err

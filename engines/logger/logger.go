@@ -78,15 +78,18 @@ func (l *logger) init(ctx context.Context, s *engines.Server) error {
 	if l.grant, err = l.Lease.Acquire(ctx); err != nil {
 		return err
 	}
+
 	l.self = s
 	engines.OnCall(s, func(ctx context.Context, m appendSync, from engines.From[uint64]) error {
 		return l.append(ctx, m, from.Answer)
 	})
+
 	engines.OnCall(s, func(ctx context.Context, m appendNoSync, from engines.From[uint64]) error {
 		if err := l.writers.Admit(m.by); err != nil {
 			from.Fail(err)
 			return nil
 		}
+
 		var first uint64
 		err := l.grant.Do(func(log *eventlog.Log) (err error) {
 			first, err = log.AppendNoSync(ctx, m.recs...)
@@ -101,6 +104,7 @@ func (l *logger) init(ctx context.Context, s *engines.Server) error {
 			from.Fail(err)
 			return nil
 		}
+
 		var durable uint64
 		err := l.grant.Do(func(log *eventlog.Log) error {
 			err := log.Sync(ctx)
@@ -110,6 +114,7 @@ func (l *logger) init(ctx context.Context, s *engines.Server) error {
 		from.Answer(durable, err)
 		return fatal(err)
 	})
+
 	engines.OnCall(s, func(_ context.Context, _ use, from engines.From[*grant]) error {
 		from.Reply(l.grant)
 		return nil
@@ -118,6 +123,7 @@ func (l *logger) init(ctx context.Context, s *engines.Server) error {
 	if l.Publish == nil {
 		return nil
 	}
+
 	var tail *eventlog.Cursor
 	if err := l.grant.Do(func(log *eventlog.Log) (err error) {
 		tail, err = log.Cursor(log.Durable() + 1)
@@ -125,6 +131,7 @@ func (l *logger) init(ctx context.Context, s *engines.Server) error {
 	}); err != nil {
 		return err
 	}
+
 	return supervisor.Go(ctx, func(ctx context.Context) error { return l.publish(ctx, tail) })
 }
 
@@ -134,6 +141,7 @@ func (l *logger) append(ctx context.Context, m appendSync, done func(uint64, err
 		done(0, err)
 		return nil
 	}
+
 	self := l.self
 	err := l.grant.Do(func(log *eventlog.Log) error {
 		return log.AppendFunc(ctx, func(first uint64, err error) {
@@ -143,9 +151,11 @@ func (l *logger) append(ctx context.Context, m appendSync, done func(uint64, err
 			}
 		}, m.recs...)
 	})
+
 	if err != nil {
 		done(0, err)
 	}
+
 	return fatal(err)
 }
 
@@ -172,6 +182,7 @@ func fatal(err error) error {
 			return nil
 		}
 	}
+
 	if err == nil {
 		return nil
 	}

@@ -69,6 +69,7 @@ func start(t *testing.T) *rig {
 				Start: logger.Child(dir,
 					logger.Config{Lease: lease, Publish: func(e eventlog.Entry) { r.news <- e.Index }}),
 			})})
+
 	return r
 }
 
@@ -93,6 +94,7 @@ func TestAppendFirstPublishThird(t *testing.T) {
 	for want := first; want <= last; want++ {
 		require.Equal(t, want, <-r.news)
 	}
+
 	then := make(chan uint64, 1)
 	require.NoError(t, r.AppendThen(t.Context(), func(first uint64, err error) { then <- first }, record(1)))
 	require.Equal(t, last+1, <-then)
@@ -107,6 +109,7 @@ func TestASuccessorGoesOnBehindWhatIsDurable(t *testing.T) {
 	cur, err := r.Cursor(t.Context(), last)
 	require.NoError(t, err)
 	defer cur.Close()
+
 	require.NoError(t, r.run.Kill("logger", nil))
 	suptest.Wait(t, r.rec, 2, func(supervisor.ChildStarted) bool { return true })
 	next, err := r.Append(t.Context(), record(10))

@@ -51,6 +51,7 @@ func (w watched) Serve(ctx context.Context) error {
 		}
 		w.job.ended(err)
 	}()
+
 	err = w.Service.Serve(ctx)
 	return err
 }
@@ -67,17 +68,21 @@ func (p *pool) work(ctx context.Context, e *entry, at *engines.Placement) error 
 	if at == nil && (p.eager >= p.MaxEager || e.place != nil || p.careful(e)) {
 		return nil
 	}
+
 	e.place = make(chan engines.Placement, 1)
+
 	if at != nil {
 		e.place <- *at
 	} else {
 		e.eager = true
 		p.eager++
 	}
+
 	if !p.workable {
 		p.wanting = append(p.wanting, e)
 		return nil
 	}
+
 	return p.start(ctx, e)
 }
 
@@ -88,12 +93,14 @@ func (p *pool) start(ctx context.Context, e *entry) error {
 		Late: !e.eager, handed: new(bool),
 		ended: func(err error) { self.Post(workerEnded{id, err}) },
 	})
+
 	if errors.Is(err, supervisor.ErrNotRunning) {
 		return nil // the workers are being stopped, and we after them
 	}
 	if err != nil {
 		return fmt.Errorf("worker of %s: %w", id.Short(), err)
 	}
+
 	return nil
 }
 

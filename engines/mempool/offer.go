@@ -46,6 +46,7 @@ func (p *pool) serve(q offer, from engines.From[offered]) bool {
 	})
 	var o offered
 	bytes := 0
+
 	for _, e := range queue[at:] {
 		if e.placed || e.ended {
 			continue
@@ -56,9 +57,12 @@ func (p *pool) serve(q offer, from engines.From[offered]) bool {
 		}
 		o.txs, o.last = append(o.txs, e.raw), e.index
 	}
+
 	if len(o.txs) == 0 {
 		return false
 	}
+
 	from.Reply(o)
+
 	return true
 }

@@ -23,14 +23,17 @@ func (p *pool) serveTakers() {
 	if len(p.takers) == 0 {
 		return
 	}
+
 	unoffered := func(e *entry) bool { return e.placed || e.ended }
 	p.queue.drop(unoffered)
 	if len(p.queue.all()) == 0 {
 		return
 	}
+
 	for _, t := range p.takers {
 		var txs [][]byte
 		bytes := 0
+
 		for _, e := range p.queue.all() {
 			if unoffered(e) {
 				continue
@@ -41,8 +44,10 @@ func (p *pool) serveTakers() {
 			}
 			txs = append(txs, e.raw)
 		}
+
 		t.from.Reply(txs)
 	}
+
 	p.takers = nil
 }
 
@@ -52,18 +57,22 @@ func (p *pool) placeBlock(ctx context.Context, q place, from engines.From[struct
 		from.Fail(err)
 		return nil
 	}
+
 	if _, err := p.chain(ctx); err != nil { // the workers need its limits
 		return err
 	}
+
 	for i, raw := range q.block.Txs {
 		id := engines.HashTx(raw)
 		e := p.pending[id]
+
 		if q.refused[i] != nil {
 			if e != nil {
 				e.placed = true // it is not offered again; its refusal ends it
 			}
 			continue
 		}
+
 		if e == nil { // another node's
 			tx, err := engines.DecodeTx(raw)
 			if err != nil {
@@ -72,14 +81,17 @@ func (p *pool) placeBlock(ctx context.Context, q place, from engines.From[struct
 			e = &entry{id: id, raw: raw, tx: tx}
 			p.add(e)
 		}
+
 		e.placed = true
 		if err := p.refuse(e, q.block); err != nil {
 			return err
 		}
+
 		at := engines.Placement{
 			Version: engines.Version{Period: q.block.Period, Height: q.block.Height, Index: uint32(i)},
 			Time:    q.block.Time,
 		}
+
 		if e.place != nil {
 			e.eager = false
 			p.eager--
@@ -88,6 +100,7 @@ func (p *pool) placeBlock(ctx context.Context, q place, from engines.From[struct
 			return err
 		}
 	}
+
 	from.Reply(struct{}{})
 	return nil
 }
@@ -97,7 +110,9 @@ func (p *pool) committed(ctx context.Context, m committed) error {
 	if p.ours(m.by) != nil {
 		return nil
 	}
+
 	p.state.Height, p.state.Time = m.rec.Height, time.Unix(0, m.rec.TimeNs)
+
 	for _, r := range m.rec.Results {
 		id, err := engines.TxIDFromBytes(r.Id)
 		if err != nil {
@@ -107,9 +122,11 @@ func (p *pool) committed(ctx context.Context, m committed) error {
 			p.end(e, Ending{ID: id, Known: true, Result: r})
 		}
 	}
+
 	if err := p.expirePassed(ctx); err != nil {
 		return err
 	}
+
 	return p.settle(ctx)
 }
 
@@ -121,14 +138,17 @@ func (p *pool) end(e *entry, how Ending) {
 	if e.suspect {
 		p.cleared = append(p.cleared, e.id)
 	}
+
 	if e.eager { // it never got a place
 		e.eager = false
 		p.eager--
 		close(e.place)
 	}
+
 	for _, w := range e.waits {
 		w.tell(how)
 	}
+
 	e.waits = nil
 }
 
@@ -139,30 +159,37 @@ func (p *pool) expirePassed(ctx context.Context) error {
 	if p.expiry.IsZero() || !p.expiry.Before(now) {
 		return nil
 	}
+
 	p.expiry = time.Time{}
 	var gone []*entry
 	var recs []eventlog.Record
+
 	for _, e := range p.pending {
 		until := e.tx.ValidUntil
 		if until.IsZero() || e.placed || e.index == 0 {
 			continue
 		}
+
 		if !until.Before(now) {
 			if p.expiry.IsZero() || until.Before(p.expiry) {
 				p.expiry = until
 			}
 			continue
 		}
+
 		rec, err := engines.NewRecord(&logv1.TxExpired{Id: e.id[:], BlockTimeNs: now.UnixNano()})
 		if err != nil {
 			return err
 		}
+
 		e.placed = true // not offered any more
 		gone, recs = append(gone, e), append(recs, rec)
 	}
+
 	if len(gone) == 0 {
 		return nil
 	}
+
 	self := p.self
 	return p.Log.AppendThen(ctx, func(_ uint64, err error) { self.Post(expire{gone, now, err}) }, recs...)
 }
@@ -202,11 +229,14 @@ func (p *pool) advanceFloor(ctx context.Context) error {
 	if floor <= p.floor {
 		return nil
 	}
+
 	p.floor = floor
 	p.retainer.Advance(floor)
 	if floor < p.saved+floorEvery {
 		return nil
 	}
+
 	p.saved = floor
+
 	return p.Store.PutLocal(ctx, floorKey, binary.BigEndian.AppendUint64(nil, floor))
 }

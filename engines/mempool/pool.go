@@ -214,10 +214,12 @@ func (p *pool) init(ctx context.Context, s *engines.Server) error {
 	if err != nil {
 		return err
 	}
+
 	p.orderer = orderer.Incarnation()
 	if err := p.replay(ctx); err != nil {
 		return fmt.Errorf("replay: %w", err)
 	}
+
 	engines.OnCall(s, p.submit)
 	engines.OnCast(s, p.durable)
 	engines.OnCall(s, p.placeBlock)
@@ -234,6 +236,7 @@ func (p *pool) init(ctx context.Context, s *engines.Server) error {
 			Floor: p.floor, Oldest: p.oldest(p.Now())})
 		return nil
 	})
+
 	return supervisor.Go(ctx, func(ctx context.Context) error {
 		if err := p.Workers.AwaitUp(ctx); err != nil {
 			return nil // only ctx ends it
@@ -308,9 +311,11 @@ func admissible(c candidate, s engines.ChainState, now time.Time) error {
 	if until.Before(now) {
 		return fmt.Errorf("%w: it was valid until %s", ErrExpired, until.UTC().Format(time.RFC3339Nano))
 	}
+
 	if last := now.Add(window); until.After(last) {
 		return fmt.Errorf("%w: valid until %s, want at most %v from now", ErrTooEarly,
 			until.UTC().Format(time.RFC3339Nano), window)
 	}
+
 	return nil
 }

@@ -144,9 +144,11 @@ func start(t *testing.T, edit func(*mempool.Config), hold chan func()) *rig {
 			return genesis
 		},
 	}
+
 	if edit != nil {
 		edit(&c)
 	}
+
 	orderer := make(chan context.Context, 10)
 	r.run, r.rec = suptest.Start(t,
 		supervisor.Spec{Name: "test", Intensity: supervisor.Intensity{Max: 10, Period: time.Hour},
@@ -159,6 +161,7 @@ func start(t *testing.T, edit func(*mempool.Config), hold chan func()) *rig {
 				supervisor.Child{ID: "pool", Start: mempool.Child(dir, c)},
 			)})
 	r.orderer = <-orderer
+
 	return r
 }
 
@@ -195,6 +198,7 @@ func TestOnlyWhatIsDurableIsAcknowledged(t *testing.T) {
 			acked <- out
 		}
 	}()
+
 	durable := <-hold
 	ends, err := r.Look(t.Context(), []engines.TxID{engines.HashTx(raw)})
 	require.NoError(t, err)
@@ -297,6 +301,7 @@ func TestAnOfferGoesOnWhereTheLastOneEnded(t *testing.T) {
 	for n := range 5 {
 		all = append(all, tx(t, n, time.Minute))
 	}
+
 	r.submit(all[:4]...)
 	txs, last, err := r.Offer(t.Context(), 0, 2, 1<<20, true)
 	require.NoError(t, err)
@@ -316,6 +321,7 @@ func TestAnOfferGoesOnWhereTheLastOneEnded(t *testing.T) {
 		txs, _, _ := r.Offer(t.Context(), last, 10, 1<<20, true)
 		waited <- txs
 	}()
+
 	r.submit(all[4])
 	require.Equal(t, all[4:], <-waited)
 }

@@ -35,6 +35,7 @@ func (p *pool) replay(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	if found {
 		if len(saved) != 8 {
 			return fmt.Errorf("node-local key %q: %d bytes, want 8", floorKey, len(saved))
@@ -42,9 +43,11 @@ func (p *pool) replay(ctx context.Context) error {
 		p.saved = binary.BigEndian.Uint64(saved)
 		p.floor = max(p.floor, p.saved)
 	}
+
 	if p.retainer, err = p.Log.Retain(ctx, retainerName, p.floor); err != nil {
 		return err
 	}
+
 	p.newest = p.floor - 1
 	if p.floor > last {
 		return nil
@@ -54,8 +57,10 @@ func (p *pool) replay(ctx context.Context) error {
 		return err
 	}
 	defer cur.Close()
+
 	var order []*entry
 	jumped := false // over blocks that the log does not have
+
 	for next := p.floor; next <= last; next++ {
 		rec, err := cur.Next(ctx)
 		if err != nil {
@@ -64,17 +69,21 @@ func (p *pool) replay(ctx context.Context) error {
 		if order, err = p.recall(order, rec); err != nil {
 			return err
 		}
+
 		jumped = jumped || rec.Kind == engines.KindSnapshotInstalled
 		if len(order) > 2*len(p.pending)+recallSlack { // memory is in what is pending, whatever the length of the log
 			order = slices.DeleteFunc(order, func(e *entry) bool { return e.ended })
 		}
 	}
+
 	if jumped {
 		if err := p.endApplied(ctx, order); err != nil {
 			return err
 		}
 	}
+
 	p.newest = last // nothing up to here is unknown: on a node that launches nothing, too, the log may go
+
 	for _, e := range order {
 		if e.ended {
 			continue
@@ -83,6 +92,7 @@ func (p *pool) replay(ctx context.Context) error {
 			return err
 		}
 	}
+
 	return p.settle(ctx)
 }
 
@@ -95,16 +105,19 @@ func (p *pool) endApplied(ctx context.Context, order []*entry) error {
 		for i, e := range some {
 			ids[i] = e.id
 		}
+
 		results, err := p.Store.Results(ctx, ids)
 		if err != nil {
 			return err
 		}
+
 		for i, r := range results {
 			if r != nil && !some[i].ended {
 				p.end(some[i], Ending{})
 			}
 		}
 	}
+
 	return nil
 }
 
@@ -115,29 +128,35 @@ func (p *pool) recall(order []*entry, rec eventlog.Entry) ([]*entry, error) {
 	default:
 		return order, nil
 	}
+
 	rec.Data = bytes.Clone(rec.Data)
 	m, err := engines.DecodeRecord(rec)
 	if err != nil {
 		return nil, err
 	}
+
 	switch m := m.(type) {
 	case *logv1.TxLaunched:
 		tx, err := engines.DecodeTx(m.Tx)
 		if err != nil {
 			return nil, fmt.Errorf("record %d: %w", rec.Index, err)
 		}
+
 		e := &entry{id: engines.HashTx(m.Tx), raw: m.Tx, tx: tx, since: time.Unix(0, m.ReceivedNs), index: rec.Index}
 		p.newest = rec.Index
+
 		if p.pending[e.id] == nil {
 			p.add(e)
 			order = append(order, e)
 		}
+
 	case *logv1.TxExpired:
 		if err := p.forget(m.Id, Ending{}); err != nil {
 			return nil, err
 		}
 		id, _ := engines.TxIDFromBytes(m.Id)
 		p.expired.add(id, time.Unix(0, m.BlockTimeNs))
+
 	case *logv1.BlockCommitted:
 		for _, r := range m.Results {
 			if err := p.forget(r.Id, Ending{}); err != nil {
@@ -145,6 +164,7 @@ func (p *pool) recall(order []*entry, rec eventlog.Entry) ([]*entry, error) {
 			}
 		}
 	}
+
 	return order, nil
 }
 

@@ -34,14 +34,17 @@ func (c Config) examine(raw []byte) candidate {
 	if k.tx, k.err = engines.DecodeTx(raw); k.err != nil {
 		return k
 	}
+
 	b, ok := c.Backends[k.tx.Backend]
 	if !ok {
 		k.err = fmt.Errorf("%w: %q", ErrUnknownBackend, k.tx.Backend)
 		return k
 	}
+
 	if err := check(b, k.tx.Body); err != nil {
 		k.err = fmt.Errorf("%w: %w", ErrBadBody, err)
 	}
+
 	return k
 }
 
@@ -60,23 +63,28 @@ func (p *pool) submit(ctx context.Context, q submit, from engines.From[[]Submitt
 	if err != nil {
 		return err
 	}
+
 	if !chain.Started() {
 		from.Fail(ErrNotStarted)
 		return nil
 	}
+
 	results, err := p.applied(ctx, q.txs)
 	if err != nil {
 		return err
 	}
+
 	now := p.Now()
 	sub := &submission{out: make([]Submitted, len(q.txs)), left: 1, from: from}
 	var fresh []*entry
 	var recs []eventlog.Record
+
 	for i, c := range q.txs {
 		sub.out[i] = Submitted{ID: c.id, Err: c.err}
 		if c.err != nil {
 			continue
 		}
+
 		if e, ok := p.pending[c.id]; ok { // submitted again: the same answer
 			if e.index == 0 && !e.placed {
 				sub.left++
@@ -84,32 +92,40 @@ func (p *pool) submit(ctx context.Context, q submit, from engines.From[[]Submitt
 			}
 			continue
 		}
+
 		if results[i] != nil {
 			continue
 		}
+
 		if err := admissible(c, chain, now); err != nil {
 			sub.out[i].Err = err
 			continue
 		}
+
 		if len(p.pending) >= p.MaxTxs || p.bytes+int64(len(c.raw)) > p.MaxBytes {
 			sub.out[i].Err = fmt.Errorf("%w: it holds %d transactions of %d bytes", ErrPoolFull,
 				len(p.pending), p.bytes)
 			continue
 		}
+
 		rec, err := engines.NewRecord(&logv1.TxLaunched{Tx: c.raw, ReceivedNs: now.UnixNano()})
 		if err != nil {
 			return err
 		}
+
 		e := &entry{id: c.id, raw: c.raw, tx: c.tx, since: now, acks: []*submission{sub}}
 		sub.left++
 		p.add(e)
 		fresh, recs = append(fresh, e), append(recs, rec)
 	}
+
 	if len(fresh) > 0 {
 		self := p.self
 		err = p.Log.AppendThen(ctx, func(first uint64, err error) { self.Post(durable{fresh, first, err}) }, recs...)
 	}
+
 	sub.done(1)
+
 	return err
 }
 
@@ -117,11 +133,13 @@ func (p *pool) submit(ctx context.Context, q submit, from engines.From[[]Submitt
 func (p *pool) applied(ctx context.Context, txs []candidate) ([]*logv1.TxResult, error) {
 	var ids []engines.TxID
 	var at []int
+
 	for i, c := range txs {
 		if _, pending := p.pending[c.id]; c.err == nil && !pending {
 			ids, at = append(ids, c.id), append(at, i)
 		}
 	}
+
 	all := make([]*logv1.TxResult, len(txs))
 	if len(ids) == 0 {
 		return all, nil
@@ -130,9 +148,11 @@ func (p *pool) applied(ctx context.Context, txs []candidate) ([]*logv1.TxResult,
 	if err != nil {
 		return nil, err
 	}
+
 	for i, r := range found {
 		all[at[i]] = r
 	}
+
 	return all, nil
 }
 
@@ -150,6 +170,7 @@ func (p *pool) durable(ctx context.Context, m durable) error {
 	if m.err != nil {
 		return fmt.Errorf("launching %d transactions: %w", len(m.entries), m.err)
 	}
+
 	for i, e := range m.entries {
 		e.index = m.first + uint64(i)
 		for _, s := range e.acks {
@@ -160,6 +181,7 @@ func (p *pool) durable(ctx context.Context, m durable) error {
 			return err
 		}
 	}
+
 	p.serveTakers()
 	p.serveOfferees()
 	return nil

@@ -48,7 +48,9 @@ func (p *pool) wait(ctx context.Context, q wait, from engines.From[[]Ending]) er
 	if err != nil {
 		return err
 	}
+
 	w := &waiting{out: out, at: make(map[engines.TxID][]int), from: from}
+
 	for i, id := range q.ids {
 		if e := p.pending[id]; e != nil {
 			if w.at[id] == nil {
@@ -57,9 +59,11 @@ func (p *pool) wait(ctx context.Context, q wait, from engines.From[[]Ending]) er
 			w.at[id] = append(w.at[id], i)
 		}
 	}
+
 	if len(w.at) == 0 {
 		from.Reply(out)
 	}
+
 	return nil
 }
 
@@ -68,18 +72,22 @@ func (p *pool) known(ctx context.Context, ids []engines.TxID) ([]Ending, error) 
 	out := make([]Ending, len(ids))
 	var ask []engines.TxID
 	var at []int
+
 	for i, id := range ids {
 		out[i].ID = id
 		if e := p.pending[id]; e != nil {
 			out[i].Known = e.index != 0 || e.placed
 			continue
 		}
+
 		if t, ok := p.expired.when[id]; ok {
 			out[i].Known, out[i].Expired = true, &t
 			continue
 		}
+
 		ask, at = append(ask, id), append(at, i)
 	}
+
 	if len(ask) == 0 {
 		return out, nil
 	}
@@ -87,11 +95,13 @@ func (p *pool) known(ctx context.Context, ids []engines.TxID) ([]Ending, error) 
 	if err != nil {
 		return nil, err
 	}
+
 	for i, r := range found {
 		if r != nil {
 			out[at[i]].Known, out[at[i]].Result = true, r
 		}
 	}
+
 	return out, nil
 }
 

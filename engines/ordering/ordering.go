@@ -133,17 +133,21 @@ func (o *ordering) init(ctx context.Context, s *engines.Server) error {
 	if err := o.replay(ctx); err != nil {
 		return fmt.Errorf("replay: %w", err)
 	}
+
 	engines.OnCall(s, func(_ context.Context, q info, from engines.From[engines.Standing]) error {
 		return answer(o, from, q.by, func() (engines.Standing, error) {
 			return engines.Standing{Committed: o.state, Leftover: o.decided}, nil
 		})
 	})
+
 	engines.OnCall(s, func(ctx context.Context, q initChain, from engines.From[engines.ChainState]) error {
 		return answer(o, from, q.by, func() (engines.ChainState, error) { return o.initChain(ctx, q.rec) })
 	})
+
 	engines.OnCall(s, func(ctx context.Context, q order, from engines.From[engines.Staged]) error {
 		return answer(o, from, q.by, func() (engines.Staged, error) { return o.order(ctx, q.block) })
 	})
+
 	engines.OnCall(s, func(ctx context.Context, q commit, from engines.From[engines.ChainState]) error {
 		return answer(o, from, q.by, func() (engines.ChainState, error) { return o.commit(ctx, q.height) })
 	})
@@ -151,6 +155,7 @@ func (o *ordering) init(ctx context.Context, s *engines.Server) error {
 	if o.decided != nil {
 		s.Post(reexecute{}) // the workers start after us
 	}
+
 	return nil
 }
 
@@ -164,10 +169,12 @@ func answer[R any](o *ordering, from engines.From[R], by engines.Sender, f func(
 		from.Fail(err)
 		return nil
 	}
+
 	r, err := f()
 	if err != nil && !errors.As(err, new(refusal)) {
 		return err // the driver learns it as engines.ErrDown, with the exit
 	}
+
 	from.Answer(r, err)
 	return nil
 }
@@ -178,12 +185,15 @@ func (o *ordering) initChain(ctx context.Context, rec *logv1.ChainStarted) (engi
 			return o.state, refusal{fmt.Errorf("%w: chain %s (period %d) has started, %s (period %d) cannot be another",
 				ErrGenesis, o.state.ChainID, o.state.Period, rec.ChainId, rec.Period)}
 		}
+
 		if !proto.Equal(o.state.Params, rec.Params) {
 			return o.state, refusal{fmt.Errorf("%w: chain %s was started with the limits {%v}, want them and not {%v}",
 				ErrGenesis, rec.ChainId, o.state.Params, rec.Params)}
 		}
+
 		return o.state, nil // repeated: a driver that was cut off does so
 	}
+
 	r, err := engines.NewRecord(rec)
 	if err != nil {
 		return o.state, err
@@ -195,6 +205,7 @@ func (o *ordering) initChain(ctx context.Context, rec *logv1.ChainStarted) (engi
 	if err := o.Store.StartChain(ctx, index, rec); err != nil {
 		return o.state, err
 	}
+
 	o.state, err = o.Store.State(ctx)
 	return o.state, err
 }
@@ -204,23 +215,28 @@ func (o *ordering) order(ctx context.Context, b engines.Block) (engines.Staged, 
 	switch {
 	case !o.state.Started():
 		return none, refusal{fmt.Errorf("%w: %v, but no chain has started", ErrHeight, b)}
+
 	case b.ChainID != o.state.ChainID || b.Period != o.state.Period:
 		return none, refusal{fmt.Errorf("%v belongs to another chain than %s (period %d)", b, o.state.ChainID,
 			o.state.Period)}
+
 	case b.Height == o.state.Height && b.Height != 0:
 		if !bytes.Equal(b.Hash, o.state.BlockHash) {
 			return none, conflict(b, o.state.BlockHash)
 		}
 		return engines.Staged{Block: b, AppHash: o.state.AppHash}, nil // delivered again after its commit
+
 	case b.Height != o.state.Next():
 		return none, refusal{fmt.Errorf("%w: %v, want height %d", ErrHeight, b, o.state.Next())}
 	}
+
 	if o.decided != nil {
 		if !o.decided.Same(b) {
 			return none, conflict(b, o.decided.Hash)
 		}
 		return *o.staged, nil // delivered again: nothing is appended
 	}
+
 	rec, err := engines.NewRecord(b.Record())
 	if err != nil {
 		return none, err
@@ -230,10 +246,12 @@ func (o *ordering) order(ctx context.Context, b engines.Block) (engines.Staged, 
 	if o.decidedIndex, err = o.Log.AppendNoSync(ctx, rec); err != nil {
 		return none, err
 	}
+
 	o.decided = &b
 	if err := o.execute(ctx); err != nil {
 		return none, err
 	}
+
 	return *o.staged, nil
 }
 
@@ -258,7 +276,9 @@ func (o *ordering) execute(ctx context.Context) error {
 	if o.Validators != nil {
 		staged.Validators = o.Validators(staged.Block, staged.Results)
 	}
+
 	o.staged = &staged
+
 	return nil
 }
 
@@ -269,6 +289,7 @@ func (o *ordering) commit(ctx context.Context, height uint64) (engines.ChainStat
 	if o.staged == nil || o.staged.Block.Height != height {
 		return o.state, refusal{fmt.Errorf("%w: height %d", ErrNotStaged, height)}
 	}
+
 	b := o.staged.Block
 	rec := &logv1.BlockCommitted{
 		ChainId: b.ChainID, Period: b.Period, Height: b.Height, BlockHash: b.Hash, TimeNs: b.Time.UnixNano(),
@@ -286,9 +307,11 @@ func (o *ordering) commit(ctx context.Context, height uint64) (engines.ChainStat
 	if err := o.Store.Commit(ctx, index, rec); err != nil {
 		return o.state, err
 	}
+
 	o.decided, o.staged, o.decidedIndex = nil, nil, 0
 	o.state.Height, o.state.BlockHash, o.state.Time, o.state.AppHash, o.state.Index = b.Height, b.Hash, b.Time, rec.
 		AppHash, index
+
 	return o.state, o.Pool.Committed(ctx, rec)
 }
 
@@ -301,16 +324,19 @@ func (o *ordering) replay(ctx context.Context) error {
 	if o.state, err = o.Store.State(ctx); err != nil {
 		return err
 	}
+
 	if o.state.Index > last {
 		return fmt.Errorf("%w: the state has applied record %d, and the log ends at %d: the log was cut back or "+
 			"belongs to another home: %w",
 			ErrBehind, o.state.Index, last, suture.ErrTerminateSupervisorTree)
 	}
+
 	cur, err := o.Log.Cursor(ctx, o.state.Index+1)
 	if err != nil {
 		return err
 	}
 	defer cur.Close()
+
 	for next := o.state.Index + 1; next <= last; next++ {
 		e, err := cur.Next(ctx)
 		if err != nil {
@@ -323,6 +349,7 @@ func (o *ordering) replay(ctx context.Context) error {
 			o.Progress(e.Index, last)
 		}
 	}
+
 	o.state, err = o.Store.State(ctx)
 	return err
 }
@@ -336,11 +363,13 @@ func (o *ordering) redo(ctx context.Context, e eventlog.Entry) error {
 	default:
 		return nil
 	}
+
 	e.Data = bytes.Clone(e.Data) // decoded messages may outlive the cursor's next step
 	m, err := engines.DecodeRecord(e)
 	if err != nil {
 		return err
 	}
+
 	return o.redoMessage(ctx, e.Index, m)
 }
 

@@ -140,9 +140,11 @@ func start(t *testing.T) *rig {
 				ID:    "ordering",
 				Start: ordering.Child(dir, ordering.Config{Log: disk{log}, Store: r.store, Pool: r.store}),
 			})})
+
 	_, err = r.InitChain(t.Context(),
 		&logv1.ChainStarted{ChainId: "test", InitialHeight: 1, Params: engines.DefaultParams()})
 	require.NoError(t, err)
+
 	return r
 }
 
@@ -175,10 +177,12 @@ func (r *rig) cut() {
 func TestOnlyTheNextHeightIsOrderedAndOnlyWhatIsStagedCommitted(t *testing.T) {
 	r := start(t)
 	before := r.appended()
+
 	for _, height := range []uint64{0, 2, 7} {
 		_, err := r.Order(t.Context(), block(height))
 		require.ErrorIs(t, err, ordering.ErrHeight, "height %d", height)
 	}
+
 	_, err := r.Commit(t.Context(), 1)
 	require.ErrorIs(t, err, ordering.ErrNotStaged)
 	_, err = r.Order(t.Context(), block(1))
@@ -224,10 +228,12 @@ func TestTwoDecisionsForOneHeightEndTheTree(t *testing.T) {
 		r := start(t)
 		_, err := r.Order(t.Context(), block(1, "a"))
 		require.NoError(t, err)
+
 		if commit {
 			_, err = r.Commit(t.Context(), 1)
 			require.NoError(t, err)
 		}
+
 		last := r.appended()
 		_, err = r.Order(t.Context(), block(1, "b"))
 		require.ErrorIs(t, err, ordering.ErrConflict)

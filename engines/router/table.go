@@ -44,6 +44,7 @@ func (t *Table) Resolve(name string) (*engines.Mailbox, error) {
 		return nil, &engines.DownError{Engine: name, Cause: t.reason}
 	default:
 	}
+
 	e, ok := t.entries.Load(name)
 	if !ok {
 		return nil, &engines.DownError{Engine: name}
@@ -52,6 +53,7 @@ func (t *Table) Resolve(name string) (*engines.Mailbox, error) {
 	if box == nil { // being registered for the first time
 		return nil, &engines.DownError{Engine: name}
 	}
+
 	select {
 	case <-box.Done():
 		return nil, box.Down()
@@ -66,10 +68,12 @@ func (t *Table) Await(ctx context.Context, name string, after uint64) (*engines.
 		t.mu.Lock()
 		change := t.change
 		t.mu.Unlock()
+
 		box, err := t.Resolve(name)
 		if err == nil && box.Incarnation() > after {
 			return box, nil
 		}
+
 		select {
 		case <-change:
 		case <-t.closed:
@@ -85,23 +89,28 @@ func (t *Table) Await(ctx context.Context, name string, after uint64) (*engines.
 func (t *Table) Register(m *engines.Mailbox) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+
 	select {
 	case <-t.closed:
 		return &engines.DownError{Engine: m.Name(), Cause: t.reason}
 	default:
 	}
+
 	if m.Incarnation() < t.born {
 		return fmt.Errorf("router: %s: incarnation %d is older than this table, %d", m.Name(), m.Incarnation(), t.born)
 	}
+
 	v, _ := t.entries.LoadOrStore(m.Name(), &entry{})
 	e := v.(*entry)
 	if old := e.box.Load(); old != nil && old.Incarnation() >= m.Incarnation() {
 		return fmt.Errorf("router: %s: incarnation %d is not newer than %d, which is registered", m.Name(),
 			m.Incarnation(), old.Incarnation())
 	}
+
 	e.box.Store(m)
 	close(t.change)
 	t.change = make(chan struct{})
+
 	return nil
 }
 
@@ -122,14 +131,18 @@ func (t *Table) List() []Entry {
 		if box == nil {
 			return true
 		}
+
 		up := true
+
 		select {
 		case <-box.Done():
 			up = false
 		default:
 		}
+
 		list = append(list, Entry{Name: name.(string), Incarnation: box.Incarnation(), Waiting: box.Len(),
 			Oldest: box.Oldest(), Up: up})
+
 		return true
 	})
 	sort.Slice(list, func(i, j int) bool { return list[i].Name < list[j].Name })

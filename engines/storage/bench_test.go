@@ -35,11 +35,14 @@ func BenchmarkBlock(b *testing.B) {
 			d, err := Open(b.TempDir(), Options{})
 			require.NoError(b, err)
 			defer d.Close()
+
 			require.NoError(b, d.StartChain(1, chain(1)))
 			n := 0
+
 			for h := uint64(1); b.Loop(); h++ {
 				b.StopTimer()
 				now := genesis.Add(time.Duration(h) * benchBlock)
+
 				txs, changes := make([][]byte, benchTxs), make([][]*logv1.Change, benchTxs)
 				for i := range txs {
 					raw, key, value := benchTx(b, n, keys, now)
@@ -48,21 +51,25 @@ func BenchmarkBlock(b *testing.B) {
 					changes[i] = at(engines.Version{Period: 1, Height: h, Index: uint32(i)},
 						&logv1.Change{Key: key, Value: value})
 				}
+
 				bl := block(d, now, txs...)
 				b.StartTimer()
 
 				_, err := d.Begin(bl)
 				require.NoError(b, err)
+
 				for i := range changes {
 					if err := d.Finish(engines.Version{Period: 1, Height: h, Index: uint32(i)}, changes[i],
 						new(logv1.TxResult)); err != nil {
 						b.Fatal(err)
 					}
 				}
+
 				s, err := d.Seal()
 				require.NoError(b, err)
 				require.NoError(b, d.Commit(h+1, committed(s)))
 			}
+
 			b.ReportMetric(float64(benchTxs)*float64(b.N)/b.Elapsed().Seconds(), "changes/s")
 		})
 	}
@@ -73,13 +80,16 @@ func BenchmarkRedo(b *testing.B) {
 	d, err := Open(b.TempDir(), Options{})
 	require.NoError(b, err)
 	defer d.Close()
+
 	require.NoError(b, d.StartChain(1, chain(1)))
 	n := 0
+
 	for h := uint64(1); b.Loop(); h++ {
 		b.StopTimer()
 		now := genesis.Add(time.Duration(h) * benchBlock)
 		rec := &logv1.BlockCommitted{ChainId: "test-1", Period: 1, Height: h, BlockHash: fmt.Append(nil, h),
 			TimeNs: now.UnixNano()}
+
 		for i := range benchTxs {
 			raw, key, value := benchTx(b, n, 1<<40, now)
 			n++
@@ -89,6 +99,7 @@ func BenchmarkRedo(b *testing.B) {
 				&logv1.TxResult{Id: id[:], Version: v.Proto(), ValidUntilMs: now.Add(window).UnixMilli()})
 			rec.Changes = append(rec.Changes, at(v, &logv1.Change{Key: key, Value: value})...)
 		}
+
 		o, err := d.fold(header{h, rec.BlockHash, now}, rec.Results, rec.Changes, make(map[string]latest))
 		require.NoError(b, err)
 		rec.AppHash = o.next.AppHash
@@ -96,6 +107,7 @@ func BenchmarkRedo(b *testing.B) {
 
 		require.NoError(b, d.Redo(h+1, rec))
 	}
+
 	b.ReportMetric(float64(benchTxs)*float64(b.N)/b.Elapsed().Seconds(), "changes/s")
 }
 
@@ -104,9 +116,11 @@ func BenchmarkGet(b *testing.B) {
 	d, err := Open(b.TempDir(), Options{})
 	require.NoError(b, err)
 	defer d.Close()
+
 	require.NoError(b, d.StartChain(1, chain(1)))
 	const blocks, per = 40, 5000
 	key := func(i int) []byte { return fmt.Appendf(nil, "key-%08d", i) }
+
 	for h := range blocks {
 		changes := make([]*logv1.Change, per)
 		for i := range changes {
@@ -114,9 +128,11 @@ func BenchmarkGet(b *testing.B) {
 		}
 		d.testCommit(b, uint64(h+2), changes...)
 	}
+
 	_, err = d.Flush()
 	require.NoError(b, err)
 	i := 0
+
 	for b.Loop() {
 		i = (i*1103515245 + 12345) & (1<<30 - 1)
 		_, found, _, err := d.Get(key(i%(blocks*per)), 0)

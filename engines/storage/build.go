@@ -38,10 +38,12 @@ func NewBuilder(dir string, o Options, at BlockMeta) (*Builder, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	if s := d.State(); s.Started() {
 		return nil, errors.Join(fmt.Errorf("state %s: %w: there is one already, at height %d", dir, ErrBuild, s.Height),
 			d.Close())
 	}
+
 	return &Builder{d: d, at: at, b: d.pdb.NewBatch()}, nil
 }
 
@@ -58,12 +60,14 @@ func (b *Builder) Key(key, value []byte) error {
 		return fmt.Errorf("%w: key %q comes after %q, want the order of their bytes, and ids after all keys", ErrBuild,
 			clip(key), clip(b.last))
 	}
+
 	v := engines.Version{Period: b.at.Period, Height: b.at.Height}
 	b.b.Set(latestKey(key), latest{version: v, value: value}.encode(make([]byte, 0, engines.VersionSize+len(value))),
 		nil)
 	b.acc.Add(b.d.hasher.Key(key, value))
 	b.keys++
 	b.last = append(b.last[:0], key...)
+
 	return b.flush(buildBatch)
 }
 
@@ -80,12 +84,14 @@ func (b *Builder) ID(r *logv1.TxResult) error {
 	if err != nil {
 		return fmt.Errorf("%w: result of %x: %w", ErrBuild, r.Id, err)
 	}
+
 	leaf := b.d.hasher.ID(r)
 	b.b.Set(appliedKey(r.Id), raw, nil)
 	b.b.Set(expiryKey(r.ValidUntilMs, r.Id), leaf[:], nil)
 	b.acc.Add(leaf)
 	b.ids++
 	b.last = append(b.last[:0], r.Id...)
+
 	return b.flush(buildBatch)
 }
 
@@ -107,18 +113,22 @@ func (b *Builder) Finish(chain *logv1.ChainStarted, clock time.Time) error {
 	if err := checkChain(chain); err != nil {
 		return err
 	}
+
 	if chain.Period != b.at.Period || b.at.Height < max(chain.InitialHeight, 1) {
 		return fmt.Errorf("%w: block %d of period %d, and %s (period %d) begins at %d", ErrChain, b.at.Height,
 			b.at.Period, chain.ChainId, chain.Period, chain.InitialHeight)
 	}
+
 	if hash := b.acc.Hash(b.at.Period); !bytes.Equal(hash, b.at.AppHash) {
 		return fmt.Errorf("%w: %d keys and %d ids give %x, block %d has %x", ErrAppHash, b.keys, b.ids, hash,
 			b.at.Height, b.at.AppHash)
 	}
+
 	raw, err := proto.Marshal(chain)
 	if err != nil {
 		return fmt.Errorf("chain %s: %w", chain.ChainId, err)
 	}
+
 	next := record{
 		ChainID: chain.ChainId, Period: b.at.Period, InitialHeight: chain.InitialHeight, Height: b.at.Height,
 		BlockHash: b.at.Hash,
@@ -137,6 +147,7 @@ func (b *Builder) Finish(chain *logv1.ChainStarted, clock time.Time) error {
 	if _, err := b.d.Flush(); err != nil {
 		return err
 	}
+
 	return b.close()
 }
 

@@ -17,6 +17,7 @@ import (
 func (d *DB) StartChain(index uint64, rec *logv1.ChainStarted) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	if err := d.Err(); err != nil {
 		return err
 	}
@@ -27,10 +28,12 @@ func (d *DB) StartChain(index uint64, rec *logv1.ChainStarted) error {
 	if err := checkChain(rec); err != nil {
 		return err
 	}
+
 	if hash := d.acc.Hash(rec.Period); len(rec.AppHash) > 0 && !bytes.Equal(rec.AppHash, hash) {
 		return fmt.Errorf("%w: chain %s (period %d) starts from %x, this state is %x", ErrAppHash, rec.ChainId,
 			rec.Period, rec.AppHash, hash)
 	}
+
 	if now.chain != nil && rec.Period <= now.Period {
 		if proto.Equal(now.chain, rec) {
 			return nil
@@ -40,10 +43,12 @@ func (d *DB) StartChain(index uint64, rec *logv1.ChainStarted) error {
 				now.Period, now.ChainID, now.Height, rec.Period, rec.ChainId)
 		}
 	}
+
 	raw, err := proto.Marshal(rec)
 	if err != nil {
 		return fmt.Errorf("chain %s: %w", rec.ChainId, err)
 	}
+
 	next := &published{
 		chain: proto.CloneOf(rec), pruned: now.pruned,
 		record: record{
@@ -58,8 +63,10 @@ func (d *DB) StartChain(index uint64, rec *logv1.ChainStarted) error {
 	if err := d.commit(b, "starting chain "+rec.ChainId); err != nil {
 		return err
 	}
+
 	d.staged = nil
 	d.published.Store(next)
+
 	return nil
 }
 
@@ -67,6 +74,7 @@ func checkChain(rec *logv1.ChainStarted) error {
 	bad := func(what string, v any, want string) error {
 		return fmt.Errorf("%w: ChainStarted of %q: %s is %v, want %s", ErrChain, rec.ChainId, what, v, want)
 	}
+
 	switch p := rec.Params; {
 	case rec.ChainId == "":
 		return bad("chain_id", `""`, "a name")
@@ -77,6 +85,7 @@ func checkChain(rec *logv1.ChainStarted) error {
 	case p.MaxTxBytes == 0:
 		return bad("params.max_tx_bytes", 0, "a positive size")
 	}
+
 	return nil
 }
 

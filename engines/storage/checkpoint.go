@@ -24,15 +24,18 @@ func (d *DB) Checkpoint(dir string) (err error) {
 			err = fmt.Errorf("checkpoint of state %s to %s: %w", d.dir, dir, failed)
 		}
 	}()
+
 	if _, err := d.Flush(); err != nil { // there is no write-ahead log that would carry what is in memory
 		return err
 	}
+
 	if err := d.pdb.Checkpoint(dir); err != nil {
 		if failed := d.Err(); failed != nil {
 			return failed
 		}
 		return fmt.Errorf("checkpoint of state %s to %s: %w", d.dir, dir, err)
 	}
+
 	return nil
 }
 
@@ -46,10 +49,12 @@ func (d *DB) LogID() (id [16]byte, found bool, err error) {
 	if err != nil || !found {
 		return id, false, err
 	}
+
 	if len(b) != len(id) {
 		return id, false, fmt.Errorf("state %s: %w: the log's identity has %d bytes, want %d", d.dir, ErrDamaged,
 			len(b), len(id))
 	}
+
 	return [16]byte(b), true, nil
 }
 
@@ -65,6 +70,7 @@ func (d *DB) BindLog(id [16]byte) error {
 	case found:
 		return nil
 	}
+
 	b := d.pdb.NewBatch()
 	b.Set(metaLog, id[:], nil)
 	return d.commit(b, "binding the state to its log")
@@ -81,23 +87,29 @@ func (d *DB) Adopt(id [16]byte, index uint64) error {
 		d.mu.Unlock()
 		return fmt.Errorf("adopt: %w: no chain has started in the state", ErrChain)
 	}
+
 	next.Index = index
 	b := d.pdb.NewBatch()
 	b.Set(metaLog, id[:], nil)
 	b.Set(metaState, next.encode(), nil)
+
 	if next.Height > 0 {
 		meta := BlockMeta{Hash: next.BlockHash, Time: time.Unix(0, next.TimeNs), AppHash: next.AppHash, Index: index}
 		b.Set(heightKey(spaceBlock, next.Period, next.Height), meta.encode(), nil)
 	}
+
 	err := d.commit(b, "adopting the state")
 	if err == nil {
 		d.staged = nil
 		d.published.Store(&next)
 	}
+
 	d.mu.Unlock()
+
 	if err != nil {
 		return err
 	}
+
 	_, err = d.Flush()
 	return err
 }

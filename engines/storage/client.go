@@ -40,10 +40,12 @@ func (c Client) direct(ctx context.Context, f func(*DB) error) error {
 			return err
 		}
 	}
+
 	g, err := engines.Call(ctx, c.to, use{})
 	if err != nil {
 		return err
 	}
+
 	c.last.Store(g)
 	return g.Do(f)
 }

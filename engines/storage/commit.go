@@ -62,8 +62,10 @@ func (d *DB) fold(h header, results []*logv1.TxResult, changes []*logv1.Change,
 	if err := d.foldResults(o); err != nil {
 		return nil, err
 	}
+
 	o.next.Height, o.next.BlockHash, o.next.TimeNs, o.next.ClockNs = h.height, h.hash, h.time.UnixNano(), clock
 	o.next.AppHash = o.acc.Hash(now.Period)
+
 	return o, nil
 }
 
@@ -72,40 +74,49 @@ func (d *DB) foldKeys(o *outcome, base map[string]latest) error {
 	o.writes = make([]write, 0, len(o.changes))
 	var unread [][]byte
 	var at []int
+
 	for _, c := range o.changes {
 		if c == nil || len(c.Key) == 0 || len(c.Key) > engines.MaxKeyBytes {
 			return fmt.Errorf("a change has a key of %d bytes, want 1 to %d", len(c.GetKey()), engines.MaxKeyBytes)
 		}
+
 		if i, again := place[string(c.Key)]; again {
 			o.writes[i].Change = c
 			continue
 		}
+
 		old, read := base[string(c.Key)]
 		if !read {
 			unread, at = append(unread, latestKey(c.Key)), append(at, len(o.writes))
 		}
+
 		place[string(c.Key)] = len(o.writes)
 		o.writes = append(o.writes, write{c, old})
 	}
+
 	if err := d.lookup(unread, func(k int, value []byte) (err error) {
 		o.writes[at[k]].old, err = decodeLatest(unread[k][1:], bytes.Clone(value))
 		return err
 	}); err != nil {
 		return err
 	}
+
 	for _, w := range o.writes {
 		if w.old.found && !w.Delete && bytes.Equal(w.old.value, w.Value) {
 			continue // the same leaf
 		}
+
 		if w.old.found {
 			o.acc.Remove(d.hasher.Key(w.Key, w.old.value))
 			o.next.Keys--
 		}
+
 		if !w.Delete {
 			o.acc.Add(d.hasher.Key(w.Key, w.Value))
 			o.next.Keys++
 		}
 	}
+
 	return nil
 }
 
@@ -119,6 +130,7 @@ func (d *DB) foldExpiry(o *outcome, last, limit int64) error {
 		return d.fail("reading expired ids", err)
 	}
 	defer it.Close()
+
 	for ok := it.First(); ok; ok = it.Next() {
 		_, _, leaf, err := decodeExpiry(it.Key(), it.Value())
 		if err != nil {
@@ -128,9 +140,11 @@ func (d *DB) foldExpiry(o *outcome, last, limit int64) error {
 		o.next.IDs--
 		o.deaths = append(o.deaths, bytes.Clone(it.Key()))
 	}
+
 	if err := it.Error(); err != nil {
 		return d.fail("reading expired ids", err)
 	}
+
 	return nil
 }
 
@@ -142,6 +156,7 @@ func (d *DB) foldResults(o *outcome) error {
 		if _, err := engines.TxIDFromBytes(r.Id); err != nil {
 			return fmt.Errorf("result %d: %w", i, err)
 		}
+
 		leaf := d.hasher.ID(r)
 		o.acc.Add(leaf)
 		o.next.IDs++
@@ -162,22 +177,28 @@ type Local struct {
 func (d *DB) Commit(index uint64, rec *logv1.BlockCommitted, local ...Local) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	if err := d.Err(); err != nil {
 		return err
 	}
+
 	s, now := d.staged, d.published.Load()
 	switch {
 	case s == nil || s.outcome == nil:
 		return fmt.Errorf("commit %v: %w: no block is sealed", named{rec}, ErrNotStaged)
+
 	case rec.ChainId != s.block.ChainID || rec.Period != s.block.Period || rec.Height != s.block.Height ||
 		!bytes.Equal(rec.BlockHash, s.block.Hash):
 		return fmt.Errorf("commit %v: %w: %v is", named{rec}, ErrNotStaged, s.block)
+
 	case !bytes.Equal(rec.AppHash, s.outcome.next.AppHash):
 		return fmt.Errorf("commit %v: %w: the record's is %x, the sealed block's %x", named{rec}, ErrAppHash,
 			rec.AppHash, s.outcome.next.AppHash)
+
 	case index <= now.Index:
 		return fmt.Errorf("commit %v: its index %d is not past the applied one, %d", named{rec}, index, now.Index)
 	}
+
 	began := time.Now()
 	if err := d.apply(index, s.outcome, local); err != nil {
 		return err
@@ -185,6 +206,7 @@ func (d *DB) Commit(index uint64, rec *logv1.BlockCommitted, local ...Local) err
 	if d.o.Committed != nil {
 		d.o.Committed(len(rec.Results), time.Since(began))
 	}
+
 	return nil
 }
 
@@ -195,6 +217,7 @@ func (d *DB) Commit(index uint64, rec *logv1.BlockCommitted, local ...Local) err
 func (d *DB) Redo(index uint64, rec *logv1.BlockCommitted, local ...Local) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	if err := d.Err(); err != nil {
 		return err
 	}
@@ -207,14 +230,17 @@ func (d *DB) Redo(index uint64, rec *logv1.BlockCommitted, local ...Local) error
 	}
 	o, err := d.fold(header{rec.Height, rec.BlockHash, time.Unix(0, rec.TimeNs)}, rec.Results, rec.Changes,
 		make(map[string]latest))
+
 	if err != nil {
 		return fmt.Errorf("redo record %d: %w", index, err)
 	}
+
 	if !bytes.Equal(rec.AppHash, o.next.AppHash) {
 		return fmt.Errorf("redo record %d: %w: %v leads to %x here, the record says %x; the state before it is not "+
 			"the one it was executed on",
 			index, ErrAppHash, named{rec}, o.next.AppHash, rec.AppHash)
 	}
+
 	return d.apply(index, o, local)
 }
 
@@ -236,6 +262,7 @@ func (d *DB) apply(index uint64, o *outcome, local []Local) error {
 	for _, w := range o.writes {
 		size += 3*len(w.Key) + len(w.Value) + len(w.old.value) + 128
 	}
+
 	b := d.pdb.NewBatchWithSize(size + 256*len(o.births))
 	if superseded := setKeys(b, o.writes); len(superseded) > 0 {
 		b.Set(heightKey(spaceSuperseded, next.Period, next.Height), superseded, nil)
@@ -243,11 +270,13 @@ func (d *DB) apply(index uint64, o *outcome, local []Local) error {
 	if err := setIDs(b, o); err != nil {
 		return err
 	}
+
 	meta := BlockMeta{Hash: next.BlockHash, Time: time.Unix(0, next.TimeNs), AppHash: next.AppHash, Index: index}
 	b.Set(heightKey(spaceBlock, next.Period, next.Height), meta.encode(), nil)
 	for _, l := range local {
 		b.Set(localKey(l.Name), l.Value, nil)
 	}
+
 	b.Set(metaAccumulator, o.acc.AppendBinary(nil), nil)
 	b.Set(metaState, next.encode(), nil)
 
@@ -255,13 +284,16 @@ func (d *DB) apply(index uint64, o *outcome, local []Local) error {
 	if err := d.commit(b, fmt.Sprintf("committing block %d", next.Height)); err != nil {
 		return err
 	}
+
 	d.acc, d.staged = o.acc, nil
 	d.published.Store(&next)
 	d.recent.drop(ceilMs(next.ClockNs))
+
 	if index-d.flushed >= d.o.FlushEvery {
 		_, err := d.askFlush()
 		return err
 	}
+
 	return nil
 }
 
@@ -272,6 +304,7 @@ func (d *DB) apply(index uint64, o *outcome, local []Local) error {
 func setKeys(b *pebble.Batch, writes []write) (superseded []byte) {
 	slices.SortFunc(writes, func(x, y write) int { return bytes.Compare(x.Key, y.Key) })
 	var key, value []byte
+
 	for _, w := range writes {
 		key = append(append(key[:0], spaceLatest), w.Key...)
 		switch {
@@ -282,19 +315,23 @@ func setKeys(b *pebble.Batch, writes []write) (superseded []byte) {
 			b.Delete(key, nil)
 		}
 	}
+
 	for _, w := range writes {
 		if !w.old.found {
 			continue
 		}
+
 		if w.Delete {
 			v := engines.VersionFromProto(w.Version)
 			b.Set(olderKey(w.Key, v), []byte{olderDeleted}, nil)
 			superseded = appendSuperseded(superseded, w.Key, v)
 		}
+
 		value = append(append(value[:0], olderValue), w.old.value...)
 		b.Set(olderKey(w.Key, w.old.version), value, nil)
 		superseded = appendSuperseded(superseded, w.Key, w.old.version)
 	}
+
 	return superseded
 }
 
@@ -303,12 +340,15 @@ func setIDs(b *pebble.Batch, o *outcome) error {
 	for _, e := range o.deaths {
 		b.Delete(e, nil)
 	}
+
 	slices.SortFunc(o.deaths, func(x, y []byte) int { return bytes.Compare(x[9:], y[9:]) })
 	for _, e := range o.deaths {
 		b.Delete(appliedKey(e[9:]), nil)
 	}
+
 	slices.SortFunc(o.births, func(x, y birth) int { return bytes.Compare(x.Id, y.Id) })
 	var raw []byte
+
 	for _, r := range o.births {
 		var err error
 		if raw, err = (proto.MarshalOptions{}).MarshalAppend(raw[:0], r.TxResult); err != nil {
@@ -316,9 +356,11 @@ func setIDs(b *pebble.Batch, o *outcome) error {
 		}
 		b.Set(appliedKey(r.Id), raw, nil)
 	}
+
 	slices.SortStableFunc(o.births, func(x, y birth) int { return cmp.Compare(x.ValidUntilMs, y.ValidUntilMs) })
 	for _, r := range o.births {
 		b.Set(expiryKey(r.ValidUntilMs, r.Id), r.leaf[:], nil)
 	}
+
 	return nil
 }

@@ -126,11 +126,13 @@ func Open(dir string, o Options) (_ *DB, err error) {
 	if o.FlushEvery == 0 {
 		o.FlushEvery = defaultFlushEvery
 	}
+
 	if !o.ReadOnly {
 		if err := o.FS.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("state %s: %w", dir, err)
 		}
 	}
+
 	lock, err := pebble.LockDirectory(dir, o.FS)
 	if err != nil {
 		if !errors.As(err, new(*fs.PathError)) { // the lock file could be opened: it is the lock that was refused
@@ -138,6 +140,7 @@ func Open(dir string, o Options) (_ *DB, err error) {
 		}
 		return nil, fmt.Errorf("state %s: %w", dir, err)
 	}
+
 	d := &DB{dir: dir, o: o, lock: lock, failed: make(chan struct{}), hasher: apphash.NewHasher()}
 	if d.pdb, err = pebble.Open(dir, d.pebbleOptions()); err != nil {
 		return nil, fmt.Errorf("state %s: %w", dir, errors.Join(openError(err), lock.Close()))
@@ -145,6 +148,7 @@ func Open(dir string, o Options) (_ *DB, err error) {
 	if err := d.load(); err != nil {
 		return nil, fmt.Errorf("state %s: %w", dir, errors.Join(err, d.pdb.Close(), lock.Close()))
 	}
+
 	return d, nil
 }
 
@@ -176,6 +180,7 @@ func (d *DB) pebbleOptions() *pebble.Options {
 			DataCorruption:  func(i pebble.DataCorruptionInfo) { d.fail("reading "+i.Path, i.Details) },
 		},
 	}
+
 	for i := range po.Levels {
 		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10) // most ids looked up are new, and so absent
 	}
@@ -236,13 +241,16 @@ func (d *DB) load() error {
 	if err != nil {
 		return err
 	}
+
 	want := fmt.Appendf(nil, "%s%d", formatName, formatVersion)
+
 	switch {
 	case !found:
 		it, err := d.pdb.NewIter(nil)
 		if err != nil {
 			return err
 		}
+
 		empty := !it.First()
 		if err := errors.Join(it.Error(), it.Close()); err != nil {
 			return err
@@ -250,6 +258,7 @@ func (d *DB) load() error {
 		if !empty {
 			return fmt.Errorf("%w: a database of something else, without a %q key", ErrFormat, metaFormat)
 		}
+
 		if !d.o.ReadOnly {
 			if err := d.pdb.Set(metaFormat, want, pebble.NoSync); err != nil {
 				return err
@@ -260,6 +269,7 @@ func (d *DB) load() error {
 	}
 
 	p := new(published)
+
 	if b, found, err := d.get(metaState); err != nil {
 		return err
 	} else if found {
@@ -267,6 +277,7 @@ func (d *DB) load() error {
 			return err
 		}
 	}
+
 	if b, found, err := d.get(metaChain); err != nil {
 		return err
 	} else if found {
@@ -275,6 +286,7 @@ func (d *DB) load() error {
 			return fmt.Errorf("%w: its ChainStarted: %w", ErrDamaged, err)
 		}
 	}
+
 	if b, found, err := d.get(metaAccumulator); err != nil {
 		return err
 	} else if found {
@@ -284,6 +296,7 @@ func (d *DB) load() error {
 		}
 		d.acc = *acc
 	}
+
 	if b, found, err := d.get(metaPruned); err != nil {
 		return err
 	} else if found {
@@ -291,18 +304,23 @@ func (d *DB) load() error {
 			return err
 		}
 	}
+
 	if (p.chain != nil) != (p.ChainID != "") {
 		return fmt.Errorf("%w: it has a ChainStarted or a state, and not both", ErrDamaged)
 	}
+
 	if p.chain != nil && string(d.acc.Hash(p.Period)) != string(p.AppHash) {
 		return fmt.Errorf("%w: its accumulator gives app hash %x, its record says %x", ErrDamaged,
 			d.acc.Hash(p.Period), p.AppHash)
 	}
+
 	if err := d.loadRecent(p.ClockNs); err != nil {
 		return err
 	}
+
 	d.flushed = p.Index
 	d.published.Store(p)
+
 	return nil
 }
 
@@ -312,17 +330,21 @@ func (d *DB) Close() error {
 	d.unpin()
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	var flush error
+
 	if d.Err() == nil && !d.o.ReadOnly {
 		var done <-chan struct{}
 		if done, flush = d.askFlush(); flush == nil {
 			flush = d.waitFlush(done)
 		}
 	}
+
 	err := d.pdb.Close()
 	if d.Err() != nil {
 		err = nil
 	}
+
 	return errors.Join(flush, err, d.lock.Close())
 }
 
@@ -335,6 +357,7 @@ func (d *DB) get(key []byte) (value []byte, found bool, err error) {
 	if err != nil {
 		return nil, false, d.fail(fmt.Sprintf("reading %q", clip(key)), err)
 	}
+
 	value = append([]byte{}, v...)
 	return value, true, closer.Close()
 }
@@ -350,12 +373,14 @@ func (d *DB) lookup(keys [][]byte, found func(i int, value []byte) error) error 
 	for i := range order {
 		order[i] = i
 	}
+
 	slices.SortFunc(order, func(a, b int) int { return bytes.Compare(keys[a], keys[b]) })
 	it, err := d.pdb.NewIter(&pebble.IterOptions{UseL6Filters: true}) // most are absent
 	if err != nil {
 		return d.fail("reading", err)
 	}
 	defer it.Close()
+
 	for _, i := range order {
 		if it.SeekPrefixGE(keys[i]) {
 			if err := found(i, it.Value()); err != nil {
@@ -365,6 +390,7 @@ func (d *DB) lookup(keys [][]byte, found func(i int, value []byte) error) error 
 			return d.fail(fmt.Sprintf("reading %q", clip(keys[i])), err)
 		}
 	}
+
 	return nil
 }
 

@@ -24,6 +24,7 @@ func TestOpenRefuses(t *testing.T) {
 			if name == "disk" {
 				dir = t.TempDir()
 			}
+
 			d, err := Open(dir, Options{FS: fs})
 			require.NoError(t, err)
 			_, err = Open(dir, Options{FS: fs})
@@ -34,10 +35,12 @@ func TestOpenRefuses(t *testing.T) {
 			require.NoError(t, d.Close())
 		}
 	})
+
 	t.Run("not writable", func(t *testing.T) {
 		if os.Getuid() == 0 {
 			t.Log("root may write anywhere; a file in the place of the directory stands for it")
 		}
+
 		file := t.TempDir() + "/file"
 		require.NoError(t, os.WriteFile(file, nil, 0o600))
 		_, err := Open(file, Options{})
@@ -45,6 +48,7 @@ func TestOpenRefuses(t *testing.T) {
 		require.NotErrorIs(t, err, ErrInUse)
 		require.ErrorContains(t, err, file)
 	})
+
 	with := func(set func(*pebble.DB)) error {
 		fs := vfs.NewMem()
 		p, err := pebble.Open(dir, &pebble.Options{FS: fs})
@@ -55,6 +59,7 @@ func TestOpenRefuses(t *testing.T) {
 		if err == nil {
 			require.NoError(t, d.Close())
 		}
+
 		return err
 	}
 	require.NoError(t, with(func(*pebble.DB) {}), "an empty database is what a crash right after creation leaves")
@@ -85,6 +90,7 @@ func TestOpenRefuses(t *testing.T) {
 func TestStartChain(t *testing.T) {
 	d := open(t, vfs.NewMem())
 	defer func() { require.NoError(t, d.Close()) }()
+
 	require.False(t, d.State().Started())
 	_, err := d.Begin(engines.Block{ChainID: "test-1", Period: 1, Height: 1, Time: genesis})
 	require.ErrorIs(t, err, ErrChain)
@@ -102,6 +108,7 @@ func TestStartChain(t *testing.T) {
 		require.ErrorIs(t, err, ErrChain, what)
 		require.ErrorContains(t, err, what)
 	}
+
 	c := chain(1)
 	c.AppHash = []byte("another")
 	require.ErrorIs(t, d.StartChain(1, c), ErrAppHash)
@@ -159,6 +166,7 @@ func TestRefusals(t *testing.T) {
 	envelope := bytesOf(engines.Tx{Backend: engines.PlainBackend, Nonce: []byte{0}, Body: plain})
 	envelope = append(append([]byte{}, envelope[:2+len(engines.PlainBackend)]...),
 		append([]byte{0}, envelope[4+len(engines.PlainBackend):]...)...)
+
 	b := block(d, now,
 		first,
 		first,
@@ -173,6 +181,7 @@ func TestRefusals(t *testing.T) {
 		tx(t, 3, now.Add(-time.Millisecond)),
 		envelope,
 	)
+
 	want := []logv1.Code{
 		logv1.Code_CODE_OK,
 		logv1.Code_CODE_REPEATED,
@@ -190,6 +199,7 @@ func TestRefusals(t *testing.T) {
 	refused, err := d.Begin(b)
 	require.NoError(t, err)
 	require.Len(t, refused, len(want))
+
 	for i, r := range refused {
 		require.Equal(t, want[i] == logv1.Code_CODE_OK, r == nil, "place %d: %v", i, r)
 		if r != nil {
@@ -200,6 +210,7 @@ func TestRefusals(t *testing.T) {
 			require.Zero(t, r.ValidUntilMs, "a refused transaction is not remembered")
 		}
 	}
+
 	again, err := d.Begin(b)
 	require.NoError(t, err)
 	require.Equal(t, refused, again)
@@ -282,6 +293,7 @@ func TestVersionsTakeEffectInOrder(t *testing.T) {
 			require.ErrorIs(t, err, ErrNotReady)
 			return "not ready"
 		}
+
 		if !found {
 			return "none"
 		}
@@ -305,6 +317,7 @@ func TestVersionsTakeEffectInOrder(t *testing.T) {
 
 	_, err = d.Seal()
 	require.ErrorIs(t, err, ErrNotReady)
+
 	for what, err := range map[string]error{
 		"it has finished": d.Finish(v(1), nil, ok()),
 		"was refused":     d.Finish(v(2), nil, ok()),
@@ -313,6 +326,7 @@ func TestVersionsTakeEffectInOrder(t *testing.T) {
 		require.ErrorIs(t, err, ErrNotStaged)
 		require.ErrorContains(t, err, what)
 	}
+
 	for what, err := range map[string]error{
 		"without a result": d.Finish(v(3), nil, nil),
 		"of version 0/0/0": d.Finish(v(3), []*logv1.Change{put("x", "")}, ok()),
@@ -324,6 +338,7 @@ func TestVersionsTakeEffectInOrder(t *testing.T) {
 	} {
 		require.ErrorContains(t, err, what)
 	}
+
 	require.NoError(t, d.Finish(v(3), nil, ok()))
 	_, _, err = d.Read(v(3), []byte("a"))
 	require.ErrorIs(t, err, ErrNotStaged, "a version that has finished reads no more")
@@ -399,6 +414,7 @@ func TestKeysAreArbitraryBytes(t *testing.T) {
 	d := started(t)
 	keys := []string{"\x00", "\x00\x00", "a", "a\x00", "a\x00\xff", "a\xff", "a\xff\xff", "b", "\xff", "\xff\xff",
 		string(make([]byte, engines.MaxKeyBytes))}
+
 	for h := range 3 {
 		var changes []*logv1.Change
 		for i, k := range keys {
@@ -406,16 +422,19 @@ func TestKeysAreArbitraryBytes(t *testing.T) {
 		}
 		d.testCommit(t, uint64(2+h), changes...)
 	}
+
 	for h := range uint64(3) {
 		for i, k := range keys {
 			require.Equal(t, fmt.Sprint(i, " at ", h+1), d.testGet(t, k, h+1), "key %q", clip([]byte(k)))
 		}
 	}
+
 	require.Equal(t, "none", d.testGet(t, "a\x01", 2))
 
 	s, err := d.Snapshot()
 	require.NoError(t, err)
 	defer s.Close()
+
 	prefixed := func(prefix string) (got []string) {
 		for e, err := range s.Keys([]byte(prefix)) {
 			require.NoError(t, err)
@@ -431,11 +450,13 @@ func TestKeysAreArbitraryBytes(t *testing.T) {
 	require.Equal(t, []string{"a", "a\x00", "a\x00\xff", "a\xff", "a\xff\xff"}, prefixed("a"),
 		"a snapshot stays at its height")
 	n := 0
+
 	for r, err := range s.IDs() {
 		require.NoError(t, err)
 		require.Equal(t, "done", string(r.Data))
 		n++
 	}
+
 	require.Equal(t, 3, n)
 }
 
@@ -454,6 +475,7 @@ func TestHeights(t *testing.T) {
 	_, _, height, err := d.Get([]byte("a"), 0)
 	require.NoError(t, err)
 	require.Equal(t, uint64(3), height)
+
 	for i, rec := range recs {
 		m, err := d.Block(uint64(i + 1))
 		require.NoError(t, err)

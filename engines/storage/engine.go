@@ -96,10 +96,12 @@ func (e *engine) init(ctx context.Context, s *engines.Server) error {
 	if e.grant, err = e.Lease.Acquire(ctx); err != nil {
 		return err
 	}
+
 	engines.OnCall(s, func(_ context.Context, _ use, from engines.From[*grant]) error {
 		from.Reply(e.grant)
 		return nil
 	})
+
 	engines.OnCall(s, func(_ context.Context, q startChain, from engines.From[done]) error {
 		err := e.do(func(d *DB) error { return d.StartChain(q.index, q.rec) })
 		from.Answer(done{}, err)
@@ -119,6 +121,7 @@ func (e *engine) init(ctx context.Context, s *engines.Server) error {
 		from.Answer(done{}, err)
 		return fatal(err)
 	})
+
 	return e.watch(ctx)
 }
 
@@ -153,9 +156,11 @@ func (e *engine) begin(_ context.Context, q begin, from engines.From[[]*logv1.Tx
 		refused, err = d.Begin(q.block)
 		return err
 	})
+
 	if err == nil {
 		e.drop(fmt.Errorf("%w: %v has taken its place", ErrNotStaged, q.block))
 	}
+
 	from.Answer(refused, err)
 	return fatal(err)
 }
@@ -167,9 +172,11 @@ func (e *engine) drop(why error) {
 			r.from.Fail(why)
 		}
 	}
+
 	for _, from := range e.seals {
 		from.Fail(why)
 	}
+
 	e.reads, e.seals, e.turn = make(map[uint32][]waiting), nil, 0
 }
 
@@ -183,6 +190,7 @@ func (e *engine) read(_ context.Context, q read, from engines.From[value]) error
 		e.reads[q.v.Index] = append(e.reads[q.v.Index], waiting{q, from})
 		return nil
 	}
+
 	from.Answer(v, err)
 	return fatal(err)
 }
@@ -198,12 +206,14 @@ func (e *engine) finish(ctx context.Context, m finish) error {
 		turn, all, _ = d.Turn()
 		return err
 	})
+
 	if errors.Is(err, ErrNotStaged) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("finish: %w", err)
 	}
+
 	for ; e.turn <= turn; e.turn++ {
 		ready := e.reads[e.turn]
 		delete(e.reads, e.turn)
@@ -213,16 +223,20 @@ func (e *engine) finish(ctx context.Context, m finish) error {
 			}
 		}
 	}
+
 	if !all {
 		return nil
 	}
+
 	sealing := e.seals
 	e.seals = nil
+
 	for _, from := range sealing {
 		if err := e.seal(ctx, seal{}, from); err != nil {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -236,6 +250,7 @@ func (e *engine) seal(_ context.Context, _ seal, from engines.From[engines.Stage
 		e.seals = append(e.seals, from)
 		return nil
 	}
+
 	from.Answer(s, err)
 	return fatal(err)
 }

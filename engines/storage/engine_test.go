@@ -37,9 +37,11 @@ func (o *oneEngine) Register(m *engines.Mailbox) error {
 func (o *oneEngine) Resolve(name string) (*engines.Mailbox, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+
 	if o.box == nil {
 		return nil, &engines.DownError{Engine: name}
 	}
+
 	select {
 	case <-o.box.Done():
 		return nil, o.box.Down()
@@ -53,9 +55,11 @@ func (o *oneEngine) Await(ctx context.Context, name string, after uint64) (*engi
 		o.mu.Lock()
 		box, change := o.box, o.change
 		o.mu.Unlock()
+
 		if box != nil && box.Incarnation() > after {
 			return box, nil
 		}
+
 		select {
 		case <-change:
 		case <-ctx.Done():
@@ -92,10 +96,12 @@ func (r rig) begin(t *testing.T, n int) engines.Block {
 	for i := range n {
 		b.Txs = append(b.Txs, tx(t, int(s.Next())*1000+i, now.Add(window)))
 	}
+
 	b.Hash = b.ContentHash()
 	refused, err := r.client.Begin(t.Context(), b)
 	require.NoError(t, err)
 	require.Equal(t, make([]*logv1.TxResult, n), refused)
+
 	return b
 }
 
@@ -107,6 +113,7 @@ func TestEngineOrdersConcurrentWorkers(t *testing.T) {
 	require.NoError(t, r.client.StartChain(ctx, 1, chain(1)))
 	const n = 50
 	index := uint64(1)
+
 	for height := uint64(1); height <= 3; height++ {
 		b := r.begin(t, n)
 		sealed := make(chan engines.Staged, 1)
@@ -118,6 +125,7 @@ func TestEngineOrdersConcurrentWorkers(t *testing.T) {
 			}
 			sealed <- s
 		})
+
 		for i := n - 1; i >= 0; i-- {
 			wg.Go(func() {
 				v := engines.Version{Period: 1, Height: b.Height, Index: uint32(i)}
@@ -126,14 +134,17 @@ func TestEngineOrdersConcurrentWorkers(t *testing.T) {
 					t.Error(err)
 					return
 				}
+
 				var count int
 				fmt.Sscan(string(was), &count)
+
 				if err := r.client.Finish(ctx, v, at(v, put("counter", fmt.Sprint(count+1))),
 					new(logv1.TxResult)); err != nil {
 					t.Error(err)
 				}
 			})
 		}
+
 		s := <-sealed
 		wg.Wait()
 		require.False(t, t.Failed())
@@ -164,6 +175,7 @@ func TestEngineOrdersConcurrentWorkers(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, fmt.Sprint(index), string(local))
 	}
+
 	require.NoError(t, r.client.PutLocal(ctx, "name", []byte("x")))
 	durable, err := r.client.Flush(ctx)
 	require.NoError(t, err)
@@ -199,11 +211,13 @@ func TestEngineBeginDropsWaiters(t *testing.T) {
 		_, _, err := r.client.Read(ctx, v(2), []byte("a"))
 		errs <- err
 	}()
+
 	go func() {
 		waiting <- struct{}{}
 		_, err := r.client.Seal(ctx)
 		errs <- err
 	}()
+
 	<-waiting
 	<-waiting
 	other := b
@@ -219,19 +233,23 @@ func TestEngineBeginDropsWaiters(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, other, s.Block)
 	failed := 0
+
 	for range 2 {
 		if err := <-errs; err != nil {
 			require.ErrorIs(t, err, ErrNotStaged)
 			failed++
 		}
 	}
+
 	require.Positive(t, failed)
+
 	for _, err := range []error{
 		r.client.StartChain(ctx, 2, &logv1.ChainStarted{}),
 		r.client.Redo(ctx, 2, &logv1.BlockCommitted{ChainId: "other"}),
 	} {
 		require.ErrorIs(t, err, ErrChain, "the caller's fault ends nothing")
 	}
+
 	require.Zero(t, suptest.Count[supervisor.ChildExited](r.rec, nil))
 }
 
@@ -262,6 +280,7 @@ func TestEngineSuccession(t *testing.T) {
 		if now := r.client.last.Load(); now != old && old != nil {
 			require.ErrorIs(t, old.Do(func(*DB) error { return errors.New("reached") }), supervisor.ErrFenced)
 		}
+
 		_, err = patient.Seal(ctx)
 		require.ErrorIs(t, err, ErrNotStaged)
 
@@ -292,6 +311,7 @@ func TestEngineEndsWhenTheDiskFails(t *testing.T) {
 	for i, rec := range recs[:6] {
 		require.NoError(t, r.client.Redo(ctx, uint64(i+2), rec))
 	}
+
 	f.n.Store(0)
 	require.NoError(t, r.client.direct(ctx, func(d *DB) error {
 		d.mu.Lock()
@@ -309,6 +329,7 @@ func TestEngineEndsWhenTheDiskFails(t *testing.T) {
 	for i, rec := range recs {
 		require.NoError(t, client.Redo(ctx, uint64(i+2), rec))
 	}
+
 	s, err := client.State(context.Background())
 	require.NoError(t, err)
 	require.Equal(t, recs[7].AppHash, s.AppHash)

@@ -80,6 +80,7 @@ func TestDiskFails(t *testing.T) {
 			require.NoError(t, err, "an empty state writes no table")
 			require.NoError(t, d.StartChain(1, chain(1)))
 			var durable uint64
+
 			for i, rec := range recs {
 				if err = d.Redo(uint64(i+2), rec); err != nil {
 					break
@@ -91,9 +92,11 @@ func TestDiskFails(t *testing.T) {
 				if at, err = d.Flush(); err != nil {
 					break
 				}
+
 				require.Equal(t, uint64(i+2), at)
 				durable = at
 			}
+
 			if err != nil {
 				failures++
 				require.ErrorIs(t, err, ErrFailed)
@@ -124,6 +127,7 @@ func TestDiskFails(t *testing.T) {
 				break // all operations succeeded: n was past the last
 			}
 		}
+
 		require.Greater(t, failures, 10)
 	}
 }
@@ -136,6 +140,7 @@ func TestReadFails(t *testing.T) {
 	for i := range 20 { // so much that opening does not read all of it
 		d.testCommit(t, uint64(i+2), put(fmt.Sprint("key", i), strings.Repeat(fmt.Sprint(i), 20_000)))
 	}
+
 	require.NoError(t, d.Close())
 
 	f := &failing{err: syscall.EIO, match: func(op errorfs.Op) bool {
@@ -161,6 +166,7 @@ func TestManifestFailureEndsTheProcess(t *testing.T) {
 		dieOnManifest(t, dir, recs)
 		return
 	}
+
 	dir := path.Join(t.TempDir(), "state")
 	cmd := exec.Command(os.Args[0], "-test.run=^TestManifestFailureEndsTheProcess$")
 	cmd.Env = append(os.Environ(), fatalDir+"="+dir)

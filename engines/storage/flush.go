@@ -12,12 +12,14 @@ func (d *DB) Flush() (durableApplied uint64, err error) {
 	d.mu.Lock()
 	done, err := d.askFlush()
 	d.mu.Unlock()
+
 	if err == nil {
 		err = d.waitFlush(done)
 	}
 	if err != nil {
 		return 0, err
 	}
+
 	return d.DurableApplied()
 }
 
@@ -54,20 +56,24 @@ func (d *DB) DurableApplied() (uint64, error) {
 	it, err := d.pdb.NewIter(&pebble.IterOptions{
 		LowerBound: metaState, UpperBound: after(metaState), OnlyReadGuaranteedDurable: true,
 	})
+
 	if err != nil {
 		return 0, d.fail("reading the durable state", err)
 	}
 	defer it.Close()
+
 	if !it.First() {
 		if err := it.Error(); err != nil {
 			return 0, d.fail("reading the durable state", err)
 		}
 		return 0, nil
 	}
+
 	r, err := decodeRecord(it.Value())
 	if err != nil {
 		return 0, fmt.Errorf("state %s: %w", d.dir, err)
 	}
+
 	// A failure while we read may be the manifest's: then nothing new is durable.
 	return r.Index, d.Err()
 }

@@ -121,6 +121,7 @@ func (d *DB) testCommit(t T, index uint64, changes ...*logv1.Change) *logv1.Bloc
 	require.NoError(t, err)
 	rec := committed(s)
 	require.NoError(t, d.Commit(index, rec))
+
 	return rec
 }
 

@@ -26,6 +26,7 @@ func (m manifestFirst) Create(name string, category vfs.DiskWriteCategory) (vfs.
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
+
 	return f, nil
 }
 

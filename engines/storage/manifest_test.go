@@ -18,6 +18,7 @@ func TestTheStateOpensAfterACrashAtAnyOperation(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, db.Close())
 	rounds := 0
+
 	for at := 1; ; at++ {
 		// One clone for each of several ways in which the unsynced names may survive.
 		var clones []*vfs.MemFS
@@ -27,6 +28,7 @@ func TestTheStateOpensAfterACrashAtAnyOperation(t *testing.T) {
 		fs := errorfs.Wrap(disk, errorfs.InjectorFunc(func(errorfs.Op) error {
 			mu.Lock()
 			defer mu.Unlock()
+
 			if ops++; ops == at {
 				for seed := range uint64(8) {
 					clones = append(clones,
@@ -34,6 +36,7 @@ func TestTheStateOpensAfterACrashAtAnyOperation(t *testing.T) {
 							RNG: rand.New(rand.NewPCG(seed, uint64(at)))}))
 				}
 			}
+
 			return nil
 		}))
 		db, err := Open("state", Options{FS: fs})
@@ -44,6 +47,7 @@ func TestTheStateOpensAfterACrashAtAnyOperation(t *testing.T) {
 		if clones == nil {
 			break // the run has fewer operations
 		}
+
 		for seed, clone := range clones {
 			again, err := Open("state", Options{FS: clone})
 			require.NoError(t, err, "crash at operation %d, seed %d", at, seed)
@@ -51,5 +55,6 @@ func TestTheStateOpensAfterACrashAtAnyOperation(t *testing.T) {
 			rounds++
 		}
 	}
+
 	require.Greater(t, rounds, 100)
 }

@@ -55,6 +55,7 @@ func (m *model) read(key string, v engines.Version) string {
 			return vs[i].value
 		}
 	}
+
 	return "none"
 }
 
@@ -62,14 +63,17 @@ func (m *model) read(key string, v engines.Version) string {
 func (m *model) hash() []byte {
 	h := apphash.NewHasher()
 	var acc apphash.Accumulator
+
 	for k := range m.versions {
 		if v := m.read(k, engines.Version{Period: m.period + 1}); v != "none" {
 			acc.Add(h.Key([]byte(k), []byte(v)))
 		}
 	}
+
 	for _, r := range m.ids {
 		acc.Add(h.ID(r))
 	}
+
 	return acc.Hash(m.period)
 }
 
@@ -85,12 +89,15 @@ func (m *model) refusal(raw []byte, at time.Time, earlier map[engines.TxID]bool)
 	if m.clock.After(at) {
 		at = m.clock
 	}
+
 	valid := tx.ValidUntil
 	if tx.Plain() {
 		valid = at.Add(window).Truncate(time.Millisecond)
 	}
+
 	id := engines.HashTx(raw)
 	applied, found := m.ids[id]
+
 	switch {
 	case valid.Before(at):
 		return logv1.Code_CODE_EXPIRED, 0
@@ -99,6 +106,7 @@ func (m *model) refusal(raw []byte, at time.Time, earlier map[engines.TxID]bool)
 	case earlier[id] || found && !time.UnixMilli(applied.ValidUntilMs).Before(at):
 		return logv1.Code_CODE_REPEATED, 0
 	}
+
 	return logv1.Code_CODE_OK, valid.UnixMilli()
 }
 
@@ -127,10 +135,13 @@ func (s *machine) drawTx(t *rapid.T, at time.Time) []byte {
 	switch kind := rapid.IntRange(0, 9).Draw(t, "tx"); {
 	case kind <= 1 && len(s.txs) > 0:
 		return rapid.SampledFrom(s.txs).Draw(t, "again")
+
 	case kind == 2:
 		return fmt.Appendf(nil, "plain=%d", rapid.IntRange(0, 2).Draw(t, "plain"))
+
 	case kind == 3:
 		return rapid.SampledFrom([][]byte{nil, {1}, {1, 0}, make([]byte, 1001)}).Draw(t, "bad")
+
 	default:
 		until := at.Add(time.Duration(rapid.IntRange(-5, 70).Draw(t, "validFor")) * time.Second)
 		return tx(t, s.next, until)
@@ -147,6 +158,7 @@ func drawChanges(t *rapid.T, v engines.Version) []*logv1.Change {
 			cs = append(cs, put(key, rapid.SampledFrom([]string{"", "x", "y", "z"}).Draw(t, "value")))
 		}
 	}
+
 	return at(v, cs...)
 }
 
@@ -156,15 +168,18 @@ func (s *machine) Block(t *rapid.T) {
 	if last.IsZero() {
 		last = genesis
 	}
+
 	time := last.Add(time.Duration(rapid.IntRange(-2_000_000_000, 20_000_000_000).Draw(t, "advance")))
 	for range rapid.IntRange(0, 2).Draw(t, "dropped") {
 		s.stage(t, time.Add(1), rapid.Bool().Draw(t, "sealed"))
 	}
+
 	staged := s.stage(t, time, true)
 	rec := committed(staged)
 	for range rapid.IntRange(0, 2).Draw(t, "other records") {
 		s.m.append(nil)
 	}
+
 	index := s.m.append(rec)
 	s.m.apply(rec)
 	require.Equal(t, s.m.hash(), rec.AppHash, "the app hash is the one of the state computed from nothing (I3)")
@@ -181,9 +196,11 @@ func (s *machine) stage(t *rapid.T, blockTime time.Time, whole bool) engines.Sta
 			s.txs = append(s.txs, raw)
 		}
 	}
+
 	b := block(s.d, blockTime, txs...)
 	refused, err := s.d.Begin(b)
 	require.NoError(t, err)
+
 	if rapid.Bool().Draw(t, "again") {
 		again, err := s.d.Begin(b)
 		require.NoError(t, err)
@@ -200,25 +217,31 @@ func (s *machine) stage(t *rapid.T, blockTime time.Time, whole bool) engines.Sta
 	version := func(i int) engines.Version {
 		return engines.Version{Period: b.Period, Height: b.Height, Index: uint32(i)}
 	}
+
 	for i, raw := range txs {
 		code, until := s.m.refusal(raw, blockTime, earlier)
 		require.Equal(t, code, refused[i].GetCode(), "place %d: %v", i, refused[i])
+
 		if code != logv1.Code_CODE_OK {
 			results[i] = refused[i]
 			continue
 		}
+
 		id := engines.HashTx(raw)
 		earlier[id] = true
 		open = append(open, i)
 		results[i] = &logv1.TxResult{Id: id[:], Version: version(i).Proto(), Data: fmt.Appendf(nil, "did %d", i),
 			ValidUntilMs: until}
+
 		if rapid.IntRange(0, 5).Draw(t, "fails") == 0 {
 			results[i].Code = logv1.Code_CODE_FAILED
 			continue
 		}
+
 		writes[i] = drawChanges(t, version(i))
 		note(staged, version(i), writes[i])
 	}
+
 	before := &model{versions: staged}
 	finished := make(map[int]bool)
 	ready := func(i int) bool {
@@ -229,42 +252,53 @@ func (s *machine) stage(t *rapid.T, blockTime time.Time, whole bool) engines.Sta
 		}
 		return true
 	}
+
 	for n, i := range rapid.Permutation(open).Draw(t, "order") {
 		if !whole && n == len(open)/2 {
 			return engines.Staged{}
 		}
+
 		for _, j := range open {
 			if finished[j] {
 				continue
 			}
+
 			key := rapid.SampledFrom(modelKeys).Draw(t, "read")
 			value, found, err := s.d.Read(version(j), []byte(key))
+
 			if !ready(j) {
 				require.ErrorIs(t, err, ErrNotReady)
 				continue
 			}
+
 			require.NoError(t, err)
 			require.Equal(t, before.read(key, version(j)), show(value, found), "key %q before %v", key, version(j))
 		}
+
 		answer := &logv1.TxResult{Code: results[i].Code, Data: results[i].Data}
 		require.NoError(t, s.d.Finish(version(i), writes[i], answer))
 		finished[i] = true
 	}
+
 	sealed, err := s.d.Seal()
 	require.NoError(t, err)
 	require.Equal(t, b, sealed.Block)
+
 	for i := range results {
 		require.True(t, proto.Equal(results[i], sealed.Results[i]), "place %d: want %v, have %v", i, results[i],
 			sealed.Results[i])
 	}
+
 	var changes []*logv1.Change
 	for _, w := range writes {
 		changes = append(changes, w...)
 	}
+
 	require.Equal(t, len(changes), len(sealed.Changes))
 	for i := range changes {
 		require.True(t, proto.Equal(changes[i], sealed.Changes[i]))
 	}
+
 	return sealed
 }
 
@@ -287,17 +321,21 @@ func (m *model) apply(rec *logv1.BlockCommitted) {
 	if at := time.Unix(0, rec.TimeNs); at.After(m.clock) {
 		m.clock = at
 	}
+
 	maps.DeleteFunc(m.ids, func(_ engines.TxID, r *logv1.TxResult) bool {
 		return time.UnixMilli(r.ValidUntilMs).Before(m.clock)
 	})
+
 	for _, r := range rec.Results {
 		if r.ValidUntilMs != 0 {
 			m.ids[engines.TxID(r.Id)] = r
 		}
 	}
+
 	for _, c := range rec.Changes {
 		note(m.versions, engines.VersionFromProto(c.Version), []*logv1.Change{c})
 	}
+
 	m.height = rec.Height
 	m.hashes[place{rec.Period, rec.Height}] = rec.AppHash
 }
@@ -307,12 +345,14 @@ func (s *machine) Reset(t *rapid.T) {
 	if rapid.IntRange(0, 3).Draw(t, "really") != 0 {
 		t.Skip("a reset is rare")
 	}
+
 	s.m.period, s.m.height = s.m.period+1, 0
 	rec := chain(s.m.period)
 	rec.InitialHeight = uint64(rapid.IntRange(0, 3).Draw(t, "initial height"))
 	if rapid.Bool().Draw(t, "app hash") {
 		rec.AppHash = s.m.hash()
 	}
+
 	require.NoError(t, s.d.StartChain(s.m.append(rec), rec))
 	require.Equal(t, s.m.hash(), s.d.State().AppHash)
 }
@@ -333,6 +373,7 @@ func (s *machine) Prune(t *rapid.T) {
 	if to.Height == 0 {
 		to.Height = 1
 	}
+
 	require.NoError(t, s.d.Prune(context.Background(), to.Height))
 	if s.m.pruned.before(to) {
 		s.m.pruned = to
@@ -366,6 +407,7 @@ func (s *machine) Crash(t *rapid.T) {
 	if back.Height > 0 {
 		require.Equal(t, s.m.hashes[place{back.Period, back.Height}], back.AppHash)
 	}
+
 	require.NoError(t, s.d.VerifyScan(context.Background(), nil), "what a crash leaves is whole")
 	s.m.pruned = s.d.published.Load().pruned
 
@@ -381,6 +423,7 @@ func (s *machine) Crash(t *rapid.T) {
 			}
 		}
 	}
+
 	require.Equal(t, applied, s.d.State().Index)
 }
 
@@ -429,8 +472,10 @@ func (s *machine) checkHeight(t *rapid.T, h uint64, keys ...string) {
 		require.ErrorIs(t, err, ErrPruned)
 		return
 	}
+
 	require.NoError(t, err)
 	require.Equal(t, s.m.hashes[place{s.m.period, h}], meta.AppHash)
+
 	for _, k := range keys {
 		require.Equal(t, s.m.read(k, engines.Version{Period: s.m.period, Height: h + 1}), s.d.testGet(t, k, h),
 			"key %q at %d", k, h)
@@ -463,6 +508,7 @@ func TestModel(t *testing.T) {
 				s.d.Close()
 			}
 		}()
+
 		rec := chain(1)
 		require.NoError(t, s.d.StartChain(s.m.append(rec), rec))
 		t.Repeat(map[string]func(*rapid.T){
@@ -481,6 +527,7 @@ func TestAppHashForgetsTheWay(t *testing.T) {
 	hash := func(blocks ...[]*logv1.Change) []byte {
 		d := started(t)
 		v := engines.Version{Period: 1}
+
 		for i, changes := range blocks {
 			v.Height = uint64(i + 1)
 			b := block(d, genesis)
@@ -490,6 +537,7 @@ func TestAppHashForgetsTheWay(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, d.apply(uint64(i+2), o, nil))
 		}
+
 		require.NoError(t, d.VerifyScan(context.Background(), nil))
 		return d.State().AppHash
 	}

@@ -27,8 +27,10 @@ func TestABlockHasRoomForSoMuch(t *testing.T) {
 			for i := range n {
 				txs = append(txs, tx(t, i, genesis.Add(window)))
 			}
+
 			_, err := d.Begin(block(d, genesis, txs...))
 			require.NoError(t, err)
+
 			for i := range n {
 				i := order(i)
 				v := engines.Version{Period: 1, Height: 1, Index: uint32(i)}
@@ -39,8 +41,10 @@ func TestABlockHasRoomForSoMuch(t *testing.T) {
 				}
 				require.NoError(t, d.Finish(v, changes, &logv1.TxResult{Data: data}))
 			}
+
 			s, err := d.Seal()
 			require.NoError(t, err)
+
 			for i, r := range s.Results {
 				if i < 31 || i == n-1 {
 					require.Equal(t, logv1.Code_CODE_OK, r.Code, "%d", i)
@@ -50,6 +54,7 @@ func TestABlockHasRoomForSoMuch(t *testing.T) {
 				require.Empty(t, r.Data)
 				require.Contains(t, r.Log, "of its block there are")
 			}
+
 			require.Len(t, s.Changes, 32)
 			require.Equal(t, "small", string(s.Changes[31].Key))
 			require.NoError(t, d.Commit(2, committed(s)))
@@ -82,13 +87,16 @@ func TestTheFullestBlockFitsARecord(t *testing.T) {
 		Id: make([]byte, 32), Version: v, Code: logv1.Code_CODE_FAILED, ValidUntilMs: 1 << 62,
 		Data: make([]byte, data), Log: strings.Repeat("x", engines.MaxResultLogBytes),
 	}
+
 	for range engines.MaxBlockTxs {
 		rec.Results = append(rec.Results, longest)
 	}
+
 	smallest := &logv1.Change{Version: v, Key: []byte{1}, Delete: true}
 	for range engines.MaxOutcomeBytes / 2 / (1 + engines.ChangeOverhead) {
 		rec.Changes = append(rec.Changes, smallest)
 	}
+
 	r, err := engines.NewRecord(rec)
 	require.NoError(t, err)
 	require.Less(t, len(r.Data), eventlog.DefaultMaxRecord)

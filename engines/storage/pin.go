@@ -24,13 +24,17 @@ func (d *DB) Pin() (*Pinned, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	p := &Pinned{d: d, s: s, at: s.now.record}
 	d.pinning.Lock()
 	defer d.pinning.Unlock()
+
 	if d.pins == nil {
 		d.pins = make(map[*Pinned]struct{})
 	}
+
 	d.pins[p] = struct{}{}
+
 	return p, nil
 }
 

@@ -41,8 +41,10 @@ func (d *DB) PruneSome(ctx context.Context, height uint64, limit int) (removed i
 	if err != nil {
 		return 0, false, err
 	}
+
 	d.pruning.Lock()
 	defer d.pruning.Unlock()
+
 	work := pruneWork{d: d, ctx: ctx, left: limit}
 	// Where an earlier call got to in this run: to begin at the front again would be to wade
 	// through its tombstones.
@@ -50,6 +52,7 @@ func (d *DB) PruneSome(ctx context.Context, height uint64, limit int) (removed i
 	if err == nil && work.left > 0 {
 		d.prunedBlocks, err = work.blocks(d.prunedBlocks, to)
 	}
+
 	return limit - work.left, work.left > 0, err
 }
 
@@ -58,9 +61,11 @@ func (d *DB) PruneSome(ctx context.Context, height uint64, limit int) (removed i
 func (d *DB) markPruned(height uint64) (place, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	if err := d.Err(); err != nil {
 		return place{}, err
 	}
+
 	now := d.published.Load()
 	to := place{now.Period, height}
 	if !now.pruned.before(to) {
@@ -69,14 +74,17 @@ func (d *DB) markPruned(height uint64) (place, error) {
 	if err := now.readable(height); err != nil {
 		return place{}, fmt.Errorf("prune: %w", err)
 	}
+
 	b := d.pdb.NewBatch()
 	b.Set(metaPruned, to.encode(), nil)
 	if err := d.commit(b, "pruning"); err != nil {
 		return place{}, err
 	}
+
 	next := *now
 	next.pruned = to
 	d.published.Store(&next)
+
 	return to, nil
 }
 
@@ -112,13 +120,17 @@ func (w *pruneWork) entries(space byte, from, end place, with func(b *pebble.Bat
 	d := w.d
 	it, err := d.pdb.NewIter(&pebble.IterOptions{LowerBound: heightKey(space, from.Period, from.Height),
 		UpperBound: heightKey(space, end.Period, end.Height)})
+
 	if err != nil {
 		return from, d.fail("pruning", err)
 	}
 	defer it.Close()
+
 	b := d.pdb.NewBatch()
 	defer func() { b.Close() }()
+
 	reached := from // all before it is gone
+
 	for ok := it.First(); ok; ok = it.Next() {
 		at, err := decodePlace(it.Key()[1:])
 		if err != nil {
@@ -127,27 +139,33 @@ func (w *pruneWork) entries(space byte, from, end place, with func(b *pebble.Bat
 		if err := with(b, it.Value()); err != nil {
 			return reached, err
 		}
+
 		b.Delete(it.Key(), nil)
+
 		if n := int(b.Count()); n >= pruneChunk || n >= w.left {
 			w.left = max(0, w.left-n)
 			if err := d.commit(b, "pruning"); err != nil {
 				return reached, err
 			}
+
 			b = d.pdb.NewBatch()
 			reached = place{at.Period, at.Height + 1}
 			if w.left == 0 {
 				return reached, nil
 			}
 		}
+
 		if w.ctx.Err() != nil {
 			return reached, context.Cause(w.ctx)
 		}
 	}
+
 	if err := it.Error(); err != nil {
 		return reached, d.fail("pruning", err)
 	}
 	if w.left -= int(b.Count()); w.left < 0 {
 		w.left = 0
 	}
+
 	return end, d.commit(b, "pruning")
 }

@@ -18,12 +18,15 @@ func (d *DB) Get(key []byte, height uint64) (value []byte, found bool, at uint64
 	if err := d.Err(); err != nil {
 		return nil, false, 0, err
 	}
+
 	now := d.published.Load()
+
 	if height == 0 {
 		height = now.Height
 	} else if err := now.readable(height); err != nil {
 		return nil, false, 0, err
 	}
+
 	value, found, err = d.readAt(key, engines.Version{Period: now.Period, Height: height, Index: math.MaxUint32})
 	if err != nil {
 		return nil, false, 0, err
@@ -32,6 +35,7 @@ func (d *DB) Get(key []byte, height uint64) (value []byte, found bool, at uint64
 	if p := d.published.Load().pruned; (place{now.Period, height}).before(p) {
 		return nil, false, 0, fmt.Errorf("height %d: %w: the oldest is %d", height, ErrPruned, p.Height)
 	}
+
 	return value, found, height, nil
 }
 
@@ -40,11 +44,14 @@ func (p *published) readable(height uint64) error {
 	switch {
 	case p.Height == 0:
 		return fmt.Errorf("height %d: %w: period %d has no block yet", height, ErrNotCommitted, p.Period)
+
 	case height > p.Height:
 		return fmt.Errorf("height %d: %w: the latest is %d", height, ErrNotCommitted, p.Height)
+
 	case height < max(p.InitialHeight, 1):
 		return fmt.Errorf("height %d: %w: period %d begins at %d", height, ErrNotCommitted, p.Period,
 			max(p.InitialHeight, 1))
+
 	case (place{p.Period, height}).before(p.pruned):
 		return fmt.Errorf("height %d: %w: the oldest is %d", height, ErrPruned, p.pruned.Height)
 	}
@@ -59,6 +66,7 @@ func (d *DB) readAt(key []byte, v engines.Version) (value []byte, found bool, er
 	if err != nil {
 		return nil, false, err
 	}
+
 	if found {
 		l, err := decodeLatest(key, b)
 		if err != nil {
@@ -68,18 +76,21 @@ func (d *DB) readAt(key []byte, v engines.Version) (value []byte, found bool, er
 			return l.value, true, nil
 		}
 	}
+
 	prefix := olderPrefix(key)
 	it, err := d.pdb.NewIter(&pebble.IterOptions{LowerBound: olderKey(key, v), UpperBound: after(prefix)})
 	if err != nil {
 		return nil, false, d.fail(fmt.Sprintf("reading %q", clip(key)), err)
 	}
 	defer it.Close()
+
 	if !it.First() {
 		if err := it.Error(); err != nil {
 			return nil, false, d.fail(fmt.Sprintf("reading %q", clip(key)), err)
 		}
 		return nil, false, nil
 	}
+
 	switch b := it.Value(); {
 	case len(b) > 0 && b[0] == olderValue:
 		return append([]byte{}, b[1:]...), true, nil
@@ -110,10 +121,12 @@ func (d *DB) Result(id engines.TxID) (*logv1.TxResult, bool, error) {
 		return nil, false, d.fail("reading the result of "+id.String(), err)
 	}
 	defer closer.Close()
+
 	r, err := decodeResult(id, v)
 	if err != nil {
 		return nil, false, d.fail("reading", err)
 	}
+
 	return r, true, nil
 }
 
@@ -126,6 +139,7 @@ func decodeResult(id engines.TxID, b []byte) (*logv1.TxResult, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: the result of %v: %w", ErrDamaged, id, err)
 	}
+
 	return r, nil
 }
 
@@ -139,6 +153,7 @@ func (d *DB) Results(ids []engines.TxID) ([]*logv1.TxResult, error) {
 		}
 		rs[i] = r
 	}
+
 	return rs, nil
 }
 
@@ -156,6 +171,7 @@ func (d *DB) Block(height uint64) (BlockMeta, error) {
 	if err != nil {
 		return BlockMeta{}, err
 	}
+
 	if !found {
 		if err := d.published.Load().readable(height); err != nil { // pruned while we looked
 			return BlockMeta{}, err
@@ -163,6 +179,7 @@ func (d *DB) Block(height uint64) (BlockMeta, error) {
 		return BlockMeta{}, d.fail("reading", fmt.Errorf("%w: block %d of period %d is missing", ErrDamaged, height,
 			now.Period))
 	}
+
 	return decodeBlockMeta(now.Period, height, b)
 }
 
@@ -211,6 +228,7 @@ func (d *DB) Stat() (Stat, error) {
 	if err != nil {
 		return Stat{}, err
 	}
+
 	now, m := d.published.Load(), d.pdb.Metrics()
 	total := m.Total()
 	return Stat{

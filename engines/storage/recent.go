@@ -50,22 +50,28 @@ func (d *DB) loadRecent(clockNs int64) error {
 	if d.o.recent == (recentLimits{}) {
 		d.recent.limits = defaultRecent
 	}
+
 	r := &remembered{unknown: math.MinInt64}
 	it, err := d.pdb.NewIter(&pebble.IterOptions{LowerBound: expiryKey(ceilMs(clockNs), nil),
 		UpperBound: after([]byte{spaceExpiry})})
+
 	if err != nil {
 		return err
 	}
 	defer it.Close()
+
 	if it.Last() {
 		if r.unknown, _, _, err = decodeExpiry(it.Key(), it.Value()); err != nil {
 			r.unknown = math.MaxInt64 // to say what is damaged is not ours: we deny nothing
 		}
 	}
+
 	if err := it.Error(); err != nil {
 		return fmt.Errorf("reading the last id: %w", err)
 	}
+
 	d.recent.now.Store(r)
+
 	return nil
 }
 
@@ -80,11 +86,13 @@ func (r *remembered) mayHave(id engines.TxID, limit int64) bool {
 	if r.unknown >= limit {
 		return true
 	}
+
 	for _, f := range r.filters {
 		if f.mayHave(id) {
 			return true
 		}
 	}
+
 	return false
 }
 
@@ -94,17 +102,20 @@ func (r *recent) add(births []birth) {
 	if len(births) == 0 {
 		return
 	}
+
 	now := *r.now.Load()
 	var last *filter
 	if n := len(now.filters); n > 0 {
 		last = now.filters[n-1]
 	}
+
 	for _, b := range births {
 		if last == nil || last.room == 0 {
 			last = r.grow(&now, last)
 		}
 		last.add(b.TxResult)
 	}
+
 	r.now.Store(&now)
 }
 
@@ -114,12 +125,14 @@ func (r *recent) grow(now *remembered, last *filter) *filter {
 	if last != nil {
 		size = min(2*last.size, r.limits.largest)
 	}
+
 	f := newFilter(size)
 	now.filters = append(slices.Clone(now.filters), f)
 	if len(now.filters) > r.limits.filters {
 		now.unknown = max(now.unknown, now.filters[0].until)
 		now.filters = now.filters[1:]
 	}
+
 	return f
 }
 
@@ -170,6 +183,7 @@ func (f *filter) mayHave(id engines.TxID) bool {
 		}
 		bits /= blockBits
 	}
+
 	return true
 }
 

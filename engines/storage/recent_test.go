@@ -17,15 +17,18 @@ func commitTxs(t *testing.T, d *DB, at time.Time, txs ...[]byte) (ids []engines.
 	b := block(d, at, txs...)
 	refused, err := d.Begin(b)
 	require.NoError(t, err)
+
 	for i, raw := range txs {
 		require.Nil(t, refused[i])
 		ids = append(ids, engines.HashTx(raw))
 		require.NoError(t, d.Finish(engines.Version{Period: b.Period, Height: b.Height, Index: uint32(i)}, nil,
 			new(logv1.TxResult)))
 	}
+
 	s, err := d.Seal()
 	require.NoError(t, err)
 	require.NoError(t, d.Commit(d.State().Index+2, committed(s)))
+
 	return ids
 }
 
@@ -59,6 +62,7 @@ func TestWhatIsRememberedIsNeverDenied(t *testing.T) {
 	d, err := Open(dir, o)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, d.Close()) }()
+
 	require.NoError(t, d.StartChain(1, chain(1)))
 	n := 0
 	some := func(at time.Time, valid time.Duration, count int) (txs [][]byte) {
@@ -116,9 +120,11 @@ func TestAFullFilterDeniesMostOfWhatItDoesNotHave(t *testing.T) {
 		id := engines.HashTx(tx(t, i, genesis))
 		f.add(&logv1.TxResult{Id: id[:], ValidUntilMs: int64(i)})
 	}
+
 	require.Zero(t, f.room)
 	require.EqualValues(t, f.size-1, f.until)
 	wrong := 0
+
 	for i := range 2 * f.size {
 		if f.mayHave(engines.HashTx(tx(t, i, genesis))) {
 			wrong++
@@ -126,6 +132,7 @@ func TestAFullFilterDeniesMostOfWhatItDoesNotHave(t *testing.T) {
 			require.GreaterOrEqual(t, i, f.size)
 		}
 	}
+
 	wrong -= f.size
 	require.Less(t, wrong, f.size/100)
 }

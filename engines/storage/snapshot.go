@@ -89,6 +89,7 @@ func (s *Snapshot) IDsAfter(id []byte) iter.Seq2[*logv1.TxResult, error] {
 			if err != nil {
 				err = fmt.Errorf("%w: the result under id %x: %w", ErrDamaged, clip(key[1:]), err)
 			}
+
 			return yield(r, err) && err == nil
 		}, func(err error) { yield(nil, err) })
 	}
@@ -102,11 +103,13 @@ func (s *Snapshot) scan(from, to []byte, entry func(key, value []byte) bool, fai
 		return
 	}
 	defer it.Close()
+
 	for ok := it.First(); ok; ok = it.Next() {
 		if !entry(it.Key(), it.Value()) {
 			return
 		}
 	}
+
 	if err := it.Error(); err != nil {
 		failed(s.d.fail("scanning", err))
 	}
@@ -120,6 +123,7 @@ func (s *Snapshot) get(key []byte) (value []byte, found bool, err error) {
 	if err != nil {
 		return nil, false, s.d.fail(fmt.Sprintf("reading %q", clip(key)), err)
 	}
+
 	value = bytes.Clone(v)
 	return value, true, closer.Close()
 }

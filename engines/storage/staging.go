@@ -50,6 +50,7 @@ type slot struct {
 func (d *DB) Begin(b engines.Block) (refused []*logv1.TxResult, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	if err := d.Err(); err != nil {
 		return nil, err
 	}
@@ -63,6 +64,7 @@ func (d *DB) Begin(b engines.Block) (refused []*logv1.TxResult, err error) {
 	if len(b.Txs) > math.MaxUint32 {
 		return nil, fmt.Errorf("%v: more transactions than versions", b)
 	}
+
 	s := &staging{
 		block: b, slots: make([]slot, len(b.Txs)),
 		newest: make(map[string]*logv1.Change), base: make(map[string]latest),
@@ -75,17 +77,21 @@ func (d *DB) Begin(b engines.Block) (refused []*logv1.TxResult, err error) {
 		refused[i] = slot.result
 	}
 	gate := newGate(now, b.Time)
+
 	for i, raw := range b.Txs {
 		s.slots[i].id = engines.HashTx(raw)
 		if code, why := gate.admit(raw, &s.slots[i]); code != logv1.Code_CODE_OK {
 			refuse(i, code, why)
 		}
 	}
+
 	if err := d.refuseRepeated(s, gate, refuse); err != nil {
 		return nil, err
 	}
+
 	s.advance()
 	d.staged = s
+
 	return refused, nil
 }
 
@@ -94,21 +100,26 @@ func (d *DB) Begin(b engines.Block) (refused []*logv1.TxResult, err error) {
 func (d *DB) refuseRepeated(s *staging, g gate, refuse func(i int, code logv1.Code, why string)) error {
 	first := make(map[engines.TxID]int, len(s.slots))
 	keys, at := make([][]byte, 0, len(s.slots)), make([]int, 0, len(s.slots))
+
 	for i := range s.slots {
 		slot := &s.slots[i]
 		if slot.refused {
 			continue
 		}
+
 		if f, twice := first[slot.id]; twice {
 			refuse(i, logv1.Code_CODE_REPEATED, fmt.Sprintf("its id stands at place %d of this block already", f))
 			continue
 		}
+
 		first[slot.id] = i
 		if !d.mayHave(slot.id) {
 			continue
 		}
+
 		keys, at = append(keys, appliedKey(slot.id[:])), append(at, i)
 	}
+
 	again := make(map[engines.TxID]string)
 	err := d.lookup(keys, func(k int, value []byte) error {
 		slot := &s.slots[at[k]]
@@ -119,14 +130,17 @@ func (d *DB) refuseRepeated(s *staging, g gate, refuse func(i int, code logv1.Co
 		}
 		return err
 	})
+
 	if err != nil || len(again) == 0 {
 		return err
 	}
+
 	for i := range s.slots {
 		if why, repeated := again[s.slots[i].id]; repeated {
 			refuse(i, logv1.Code_CODE_REPEATED, why)
 		}
 	}
+
 	return nil
 }
 
@@ -150,6 +164,7 @@ func (g gate) admit(raw []byte, s *slot) (code logv1.Code, why string) {
 	if uint64(len(raw)) > g.maxBytes {
 		return logv1.Code_CODE_LIMIT, fmt.Sprintf("%d bytes, want at most %d", len(raw), g.maxBytes)
 	}
+
 	tx, err := engines.DecodeTx(raw)
 	switch {
 	case err != nil:
@@ -161,6 +176,7 @@ func (g gate) admit(raw []byte, s *slot) (code logv1.Code, why string) {
 	default:
 		s.validUntilMs = tx.ValidUntil.UnixMilli()
 	}
+
 	switch until := s.validUntilMs; {
 	case until < g.expired:
 		return logv1.Code_CODE_EXPIRED, fmt.Sprintf("valid until %v, the block's time is past it", timeMs(until))
@@ -168,6 +184,7 @@ func (g gate) admit(raw []byte, s *slot) (code logv1.Code, why string) {
 		return logv1.Code_CODE_TOO_EARLY, fmt.Sprintf("valid until %v, the window ends at %v", timeMs(until),
 			timeMs(g.tooEarly))
 	}
+
 	return logv1.Code_CODE_OK, ""
 }
 
@@ -182,6 +199,7 @@ func (d *DB) at(v engines.Version) (*staging, *slot, error) {
 	if err := d.Err(); err != nil {
 		return nil, nil, err
 	}
+
 	s := d.staged
 	switch {
 	case s == nil:
@@ -193,6 +211,7 @@ func (d *DB) at(v engines.Version) (*staging, *slot, error) {
 	case s.slots[v.Index].result != nil:
 		return nil, nil, fmt.Errorf("version %v: %w: it has finished", v, ErrNotStaged)
 	}
+
 	return s, &s.slots[v.Index], nil
 }
 
@@ -203,6 +222,7 @@ func (d *DB) at(v engines.Version) (*staging, *slot, error) {
 func (d *DB) Read(v engines.Version, key []byte) (value []byte, found bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	s, _, err := d.at(v)
 	if err != nil {
 		return nil, false, err
@@ -213,6 +233,7 @@ func (d *DB) Read(v engines.Version, key []byte) (value []byte, found bool, err 
 	if c, ok := s.newest[string(key)]; ok {
 		return c.Value, !c.Delete, nil
 	}
+
 	old, err := d.committed(s.base, key)
 	return old.value, old.found, err
 }
@@ -222,17 +243,21 @@ func (d *DB) committed(cache map[string]latest, key []byte) (latest, error) {
 	if l, ok := cache[string(key)]; ok {
 		return l, nil
 	}
+
 	var l latest
 	b, found, err := d.get(latestKey(key))
 	if err != nil {
 		return latest{}, err
 	}
+
 	if found {
 		if l, err = decodeLatest(key, b); err != nil {
 			return latest{}, d.fail("reading", err)
 		}
 	}
+
 	cache[string(key)] = l
+
 	return l, nil
 }
 
@@ -245,6 +270,7 @@ func (d *DB) committed(cache map[string]latest, key []byte) (latest, error) {
 func (d *DB) Finish(v engines.Version, changes []*logv1.Change, result *logv1.TxResult) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	s, slot, err := d.at(v)
 	if err != nil {
 		return err
@@ -252,10 +278,12 @@ func (d *DB) Finish(v engines.Version, changes []*logv1.Change, result *logv1.Tx
 	if err := checkFinish(v, slot.id, changes, result); err != nil {
 		return fmt.Errorf("version %v: %w", v, err)
 	}
+
 	r := proto.CloneOf(result)
 	r.Id, r.Version, r.ValidUntilMs, r.Log = slot.id[:], v.Proto(), slot.validUntilMs, clipLog(r.Log)
 	slot.result, slot.changes = r, changes
 	s.advance()
+
 	return nil
 }
 
@@ -268,6 +296,7 @@ func checkFinish(v engines.Version, id engines.TxID, changes []*logv1.Change, r 
 	case r.Code != logv1.Code_CODE_OK && len(changes) > 0:
 		return fmt.Errorf("%d changes of a transaction that ended with %v, want none", len(changes), r.Code)
 	}
+
 	for i, c := range changes {
 		switch {
 		case c == nil || engines.VersionFromProto(c.Version) != v:
@@ -279,6 +308,7 @@ func checkFinish(v engines.Version, id engines.TxID, changes []*logv1.Change, r 
 				engines.MaxValueBytes)
 		}
 	}
+
 	return nil
 }
 
@@ -300,12 +330,14 @@ func (s *staging) account(slot *slot) {
 	for _, c := range slot.changes {
 		n += len(c.Key) + len(c.Value) + engines.ChangeOverhead
 	}
+
 	if left := engines.MaxOutcomeBytes - s.used; n > left {
 		slot.result.Code, slot.result.Data, slot.changes = logv1.Code_CODE_LIMIT, nil, nil
 		slot.result.Log = fmt.Sprintf("it answers and writes %d bytes, and of the %d of its block there are %d left", n,
 			engines.MaxOutcomeBytes, left)
 		return
 	}
+
 	s.used += n
 }
 
@@ -337,9 +369,11 @@ func (d *DB) Turn() (turn uint32, all, ok bool) {
 func (d *DB) Seal() (engines.Staged, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	if err := d.Err(); err != nil {
 		return engines.Staged{}, err
 	}
+
 	s := d.staged
 	switch {
 	case s == nil:
@@ -347,22 +381,28 @@ func (d *DB) Seal() (engines.Staged, error) {
 	case s.next < len(s.slots):
 		return engines.Staged{}, fmt.Errorf("seal %v: %w: %v has not", s.block, ErrNotReady, s.version(s.next))
 	}
+
 	if s.outcome == nil {
 		n := 0
 		for i := range s.slots {
 			n += len(s.slots[i].changes)
 		}
+
 		results, changes := make([]*logv1.TxResult, len(s.slots)), make([]*logv1.Change, 0, n)
+
 		for i := range s.slots {
 			results[i] = s.slots[i].result
 			changes = append(changes, s.slots[i].changes...)
 		}
+
 		o, err := d.fold(header{s.block.Height, s.block.Hash, s.block.Time}, results, changes, s.base)
 		if err != nil {
 			return engines.Staged{}, err
 		}
+
 		s.outcome = o
 	}
+
 	return engines.Staged{Block: s.block, Results: s.outcome.results, Changes: s.outcome.changes,
 		AppHash: s.outcome.next.AppHash}, nil
 }

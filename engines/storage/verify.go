@@ -22,18 +22,22 @@ func (d *DB) VerifyScan(ctx context.Context, progress func(done, total uint64)) 
 		return err
 	}
 	defer s.Close()
+
 	if s.now.chain == nil {
 		return nil
 	}
+
 	v := verifier{Snapshot: s, ctx: ctx, progress: progress, hasher: apphash.NewHasher()}
 	for _, step := range []func() error{v.keys, v.ids, v.expiry, v.sums} {
 		if err := step(); err != nil {
 			return fmt.Errorf("state %s: %w", d.dir, errors.Join(append(v.found, err)...))
 		}
 	}
+
 	if len(v.found) > 0 {
 		return fmt.Errorf("state %s: %w", d.dir, errors.Join(v.found...))
 	}
+
 	return nil
 }
 
@@ -86,10 +90,12 @@ func (v *verifier) keys() error {
 		if len(e.Key) == 0 {
 			v.finding("there is an empty key")
 		}
+
 		if e.Version.Compare(v.last()) > 0 {
 			v.finding("key %q was written at %v, after the last committed block, %d/%d", clip(e.Key), e.Version,
 				v.now.Period, v.now.Height)
 		}
+
 		v.acc.Add(v.hasher.Key(e.Key, e.Value))
 		v.nKeys++
 		if err := v.step(); err != nil {
@@ -105,15 +111,19 @@ func (v *verifier) ids() error {
 		if err != nil {
 			return err
 		}
+
 		if at := engines.VersionFromProto(r.Version); at.Compare(v.last()) > 0 {
 			v.finding("transaction %x was applied at %v, after the last committed block, %d/%d", r.Id, at, v.now.Period,
 				v.now.Height)
 		}
+
 		if r.ValidUntilMs < oldest {
 			v.finding("transaction %x has expired and should be forgotten: valid until %v", r.Id,
 				timeMs(r.ValidUntilMs))
 		}
+
 		leaf := v.hasher.ID(r)
+
 		switch at, found, err := v.get(expiryKey(r.ValidUntilMs, r.Id)); {
 		case err != nil:
 			return err
@@ -123,12 +133,14 @@ func (v *verifier) ids() error {
 		case !bytes.Equal(at, leaf[:]):
 			v.finding("transaction %x: its expiry entry has leaf %x, its result gives %x", r.Id, at, leaf)
 		}
+
 		v.acc.Add(leaf)
 		v.nIDs++
 		if err := v.step(); err != nil {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -147,6 +159,7 @@ func (v *verifier) expiry() (err error) {
 		if !found {
 			v.finding("transaction %x has an expiry entry at %v and no result", id, timeMs(until))
 		}
+
 		return true
 	}, func(e error) { err = e })
 	return err
@@ -165,22 +178,27 @@ func (v *verifier) sums() error {
 			v.finding("%d %s too many, want %d", c.have-c.recorded, c.what, c.recorded)
 		}
 	}
+
 	if hash := v.acc.Hash(v.now.Period); !bytes.Equal(hash, v.now.AppHash) {
 		v.finding("the %d keys and %d ids give app hash %x, the state at height %d records %x: entries were altered, "+
 			"lost or added",
 			v.nKeys, v.nIDs, hash, v.now.Height, v.now.AppHash)
 	}
+
 	if v.now.Height > 0 {
 		switch b, found, err := v.get(heightKey(spaceBlock, v.now.Period, v.now.Height)); {
 		case err != nil:
 			return err
+
 		case !found:
 			v.finding("the entry of the last block, %d, is missing", v.now.Height)
+
 		default:
 			m, err := decodeBlockMeta(v.now.Period, v.now.Height, b)
 			if err != nil {
 				return err
 			}
+
 			if !bytes.Equal(m.AppHash, v.now.AppHash) || !bytes.Equal(m.Hash, v.now.BlockHash) ||
 				m.Index != v.now.Index {
 				v.finding("the entry of the last block, %d, is of block %x with app hash %x, the state is "+
@@ -188,8 +206,10 @@ func (v *verifier) sums() error {
 			}
 		}
 	}
+
 	if v.withheldFinds > 0 {
 		v.found = append(v.found, fmt.Errorf("%w: and %d findings more", ErrDamaged, v.withheldFinds))
 	}
+
 	return nil
 }

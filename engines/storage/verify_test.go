@@ -57,16 +57,20 @@ func TestVerifyScanNamesWhatDiffers(t *testing.T) {
 			d.testCommit(t, 3, put("c", "1"))
 			d.testCommit(t, 4, del("c"))
 			require.NoError(t, d.VerifyScan(context.Background(), nil))
+
 			if c.value == "" {
 				require.NoError(t, d.pdb.Delete([]byte(c.key), pebble.NoSync))
 			} else {
 				require.NoError(t, d.pdb.Set([]byte(c.key), []byte(c.value), pebble.NoSync))
 			}
+
 			err := d.VerifyScan(context.Background(), nil)
+
 			if c.want == nil {
 				require.NoError(t, err)
 				return
 			}
+
 			require.ErrorIs(t, err, ErrDamaged)
 			for _, w := range c.want {
 				require.ErrorContains(t, err, w)
@@ -81,6 +85,7 @@ func TestVerifyScanIsCutShort(t *testing.T) {
 	for i := range 5000 {
 		changes = append(changes, put(string([]byte{byte(i >> 8), byte(i)}), "x"))
 	}
+
 	d.testCommit(t, 2, changes...)
 	why := errors.New("enough")
 	ctx, cancel := context.WithCancelCause(context.Background())
@@ -97,6 +102,7 @@ func TestVerifyScanIsCutShort(t *testing.T) {
 func TestFlippedBitIsDamage(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 1))
 	found := 0
+
 	for range 40 {
 		fs := vfs.NewMem()
 		d := open(t, fs)
@@ -110,12 +116,15 @@ func TestFlippedBitIsDamage(t *testing.T) {
 			found++
 			continue
 		}
+
 		err = d.VerifyScan(context.Background(), nil)
+
 		value, ok, _, getErr := d.Get([]byte("a"), 0)
 		if getErr == nil {
 			require.True(t, ok)
 			require.Equal(t, strings.Repeat("1", 5000), string(value))
 		}
+
 		if err != nil {
 			require.ErrorIs(t, err, ErrDamaged)
 			require.ErrorContains(t, err, ".sst", "the file is named")
@@ -124,8 +133,10 @@ func TestFlippedBitIsDamage(t *testing.T) {
 			require.ErrorIs(t, err, ErrFailed)
 			found++
 		}
+
 		require.NoError(t, d.Close())
 	}
+
 	require.Greater(t, found, 10, "most of a table is data")
 }
 
@@ -133,10 +144,12 @@ func TestFlippedBitIsDamage(t *testing.T) {
 func flip(t *testing.T, fs vfs.FS, rng *rand.Rand) {
 	names, err := fs.List(dir)
 	require.NoError(t, err)
+
 	for _, n := range names {
 		if path.Ext(n) != ".sst" {
 			continue
 		}
+
 		f, err := fs.OpenReadWrite(path.Join(dir, n), vfs.WriteCategoryUnspecified)
 		require.NoError(t, err)
 		st, err := f.Stat()
@@ -149,7 +162,9 @@ func flip(t *testing.T, fs vfs.FS, rng *rand.Rand) {
 		_, err = f.WriteAt(b, at)
 		require.NoError(t, err)
 		require.NoError(t, f.Close())
+
 		return
 	}
+
 	t.Fatal("no table was written")
 }

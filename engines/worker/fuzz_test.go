@@ -34,6 +34,7 @@ func (s *keyed) Read(_ context.Context, _ engines.Version, key []byte) ([]byte, 
 func FuzzTransactions(f *testing.F) {
 	backends := map[string]engines.Backend{kv.Name: kv.New(), engines.PlainBackend: kvstore.New()}
 	until := time.UnixMilli(1_800_000_000_000)
+
 	for _, ops := range [][]kv.Op{
 		{kv.Put([]byte("k"), []byte("v")), kv.Read([]byte("k")), kv.Delete([]byte("k"))},
 		{kv.Add([]byte("n"), -1), kv.Add([]byte("n"), 1<<62), kv.Append([]byte("l"), []byte("m"))},
@@ -48,12 +49,15 @@ func FuzzTransactions(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
+
 		f.Add(raw)
 	}
+
 	for _, seed := range []string{"k=v", "a=b=c", "val:AAAA!10", "=", "\x01", "\x01\x02kv",
 		"\x01\x07kvstore\x00\x00\x00\x00\x00\x00\x00\x00\x01k=v"} {
 		f.Add([]byte(seed))
 	}
+
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		kept := bytes.Clone(raw)
 		tx, err := engines.DecodeTx(raw)
@@ -63,20 +67,24 @@ func FuzzTransactions(f *testing.F) {
 			}
 			return
 		}
+
 		again, err := tx.Encode()
 		if err != nil || !bytes.Equal(again, raw) {
 			t.Fatalf("%q decodes to %+v and encodes to %q, %v: there is one form only", raw, tx, again, err)
 		}
+
 		first := executed(t, backends, raw, tx)
 		second := executed(t, backends, raw, tx)
 		if !proto.Equal(first.result, second.result) || len(first.changes) != len(second.changes) {
 			t.Fatalf("%q: %v, and then %v", raw, first.result, second.result)
 		}
+
 		for i := range first.changes {
 			if !proto.Equal(first.changes[i], second.changes[i]) {
 				t.Fatalf("%q: change %d is %v, and then %v", raw, i, first.changes[i], second.changes[i])
 			}
 		}
+
 		if !bytes.Equal(kept, raw) {
 			t.Fatalf("%q was changed to %q", kept, raw)
 		}
@@ -93,6 +101,7 @@ func executed(t *testing.T, backends map[string]engines.Backend, raw []byte, tx 
 	if err := j.Serve(t.Context()); err != nil {
 		t.Fatalf("%q: %v", raw, err)
 	}
+
 	switch {
 	case s.result == nil:
 		t.Fatalf("%q has no result", raw)
@@ -103,5 +112,6 @@ func executed(t *testing.T, backends map[string]engines.Backend, raw []byte, tx 
 	case j.Backend == nil && s.result.Code != logv1.Code_CODE_MALFORMED:
 		t.Fatalf("%q is of a backend that nobody has, and ended in %v", raw, s.result.Code)
 	}
+
 	return s
 }

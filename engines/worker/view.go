@@ -49,7 +49,9 @@ func (v *view) wait() error {
 		return v.poisoned
 	}
 	defer v.outside()()
+
 	faults := supervisor.Faults(v.ctx)
+
 	for {
 		select {
 		case at, ok := <-v.place:
@@ -58,8 +60,10 @@ func (v *view) wait() error {
 			}
 			v.at, v.placed = at, true
 			return nil
+
 		case <-v.ctx.Done():
 			return v.poison(context.Cause(v.ctx))
+
 		case f := <-faults:
 			v.poisoned = fmt.Errorf("fault %q was injected", f.Name) // a panic of f's is no result
 			f.Do(v.ctx)
@@ -135,19 +139,23 @@ func (v *view) Get(key []byte) ([]byte, bool, error) {
 	if err := v.key(key); err != nil {
 		return nil, false, err
 	}
+
 	if i, own := v.latest[string(key)]; own {
 		c := v.writes[i]
 		return bytes.Clone(c.Value), !c.Delete, nil
 	}
+
 	if err := v.wait(); err != nil {
 		return nil, false, err
 	}
+
 	v.poisoned = errReading // the call takes faults too, and a panic of theirs is no result
 	value, found, err := v.read(key)
 	v.poisoned = nil
 	if err != nil {
 		return nil, false, v.poison(fmt.Errorf("read %.60q: %w", key, err))
 	}
+
 	return value, found, nil
 }
 
@@ -181,8 +189,10 @@ func (v *view) write(c *logv1.Change) error {
 	if v.latest == nil {
 		v.latest = make(map[string]int)
 	}
+
 	v.latest[string(c.Key)] = len(v.writes)
 	v.writes = append(v.writes, c)
+
 	return nil
 }
 
@@ -200,12 +210,15 @@ func (v *view) Step(n uint64) error {
 	if v.poisoned != nil {
 		return v.poisoned
 	}
+
 	max := v.params.GetMaxTxSteps()
 	if n > max-v.steps { // steps never exceeds max, so this cannot wrap
 		v.steps = max
 		return v.over(fmt.Errorf("%w: more than %d", engines.ErrTooManySteps, max))
 	}
+
 	v.steps += n
+
 	return nil
 }
 

@@ -87,9 +87,11 @@ func (j Job) finish(v *view, result *logv1.TxResult) error {
 	if result.Code != logv1.Code_CODE_OK {
 		v.writes = nil
 	}
+
 	for _, c := range v.writes {
 		c.Version = v.at.Version.Proto()
 	}
+
 	result.Version = v.at.Version.Proto()
 	result.Id = j.ID[:]
 	if !j.Tx.ValidUntil.IsZero() {
@@ -101,6 +103,7 @@ func (j Job) finish(v *view, result *logv1.TxResult) error {
 	if j.Handed != nil {
 		j.Handed()
 	}
+
 	return nil
 }
 
@@ -115,42 +118,55 @@ func (j Job) execute(v *view) (result *logv1.TxResult) {
 	if j.Backend == nil {
 		return &logv1.TxResult{Code: logv1.Code_CODE_MALFORMED, Log: fmt.Sprintf("unknown backend %q", j.Tx.Backend)}
 	}
+
 	v.enter()
 	defer v.leave()
+
 	if v.ctx.Err() != nil { // it was told to stop while it waited for its turn
 		v.poison(context.Cause(v.ctx))
 		return nil
 	}
+
 	returned := false
 	defer func() {
 		v.leave()
 		if returned || v.poisoned != nil {
 			return // a poisoned view's panic or Goexit is the worker's: let it crash, with its stack
 		}
+
 		result = &logv1.TxResult{Code: logv1.Code_CODE_PANICKED}
+
 		if p := recover(); p != nil {
 			result.Log = fmt.Sprintf("backend %s panicked: %v", j.Tx.Backend, p)
 			return
 		}
+
 		result.Log = fmt.Sprintf("backend %s ended its goroutine", j.Tx.Backend)
 		j.finish(v, result) // an error needs no telling: who was not handed a result sees the worker gone
 	}()
+
 	if err := j.Backend.Check(j.Tx.Body); err != nil {
 		returned = true
 		return &logv1.TxResult{Code: logv1.Code_CODE_MALFORMED, Log: err.Error()}
 	}
+
 	data, err := j.Backend.Execute(v, j.Tx.Body)
 	returned = true
+
 	switch max := j.Params.GetMaxResultBytes(); {
 	case v.limit != nil:
 		return &logv1.TxResult{Code: logv1.Code_CODE_LIMIT, Log: v.limit.Error()}
+
 	case err != nil && isLimit(err):
 		return &logv1.TxResult{Code: logv1.Code_CODE_LIMIT, Log: err.Error()}
+
 	case err != nil:
 		return &logv1.TxResult{Code: logv1.Code_CODE_FAILED, Log: err.Error()}
+
 	case uint64(len(data)) > max:
 		return &logv1.TxResult{Code: logv1.Code_CODE_LIMIT,
 			Log: fmt.Sprintf("%v: %d bytes, want at most %d", engines.ErrResultTooBig, len(data), max)}
 	}
+
 	return &logv1.TxResult{Code: logv1.Code_CODE_OK, Data: data}
 }

@@ -137,6 +137,7 @@ func TestFailIsAResult(t *testing.T) {
 				defer close(ended)
 				job(s, tc.code).Serve(context.Background())
 			}()
+
 			<-ended
 			require.NotNil(t, s.result, "it has a result")
 			require.Equal(t, tc.want, s.result.Code)
@@ -176,6 +177,7 @@ func TestAPoisonedViewCrashesTheWorker(t *testing.T) {
 			require.Nil(t, s.result)
 		})
 	}
+
 	t.Run("panics", func(t *testing.T) {
 		s := &store{err: broken}
 		require.PanicsWithValue(t, "on top", func() {
@@ -271,8 +273,10 @@ func (m *marks) Enter(_ context.Context, id engines.TxID, placed bool) uint64 {
 	if id != (engines.TxID{1}) {
 		panic("another transaction's mark")
 	}
+
 	m.entered = append(m.entered, placed)
 	m.inside++
+
 	return uint64(len(m.entered))
 }
 
@@ -314,6 +318,7 @@ func TestMarkedWhileTheBackendsCodeRuns(t *testing.T) {
 			_, _, err := v.Get([]byte("k"))
 			require.Equal(t, []bool{false, true, true}, m.entered)
 			require.Equal(t, 1, m.inside)
+
 			return nil, err
 		})
 		<-j.Place
@@ -327,6 +332,7 @@ func TestMarkedWhileTheBackendsCodeRuns(t *testing.T) {
 		require.NoError(t, <-ended)
 		require.Zero(t, m.inside)
 	})
+
 	for name, c := range map[string]code{
 		"returns": func(engines.View) ([]byte, error) { return nil, nil },
 		"fails":   func(engines.View) ([]byte, error) { return nil, errors.New("no") },
@@ -345,6 +351,7 @@ func TestMarkedWhileTheBackendsCodeRuns(t *testing.T) {
 			require.Zero(t, m.inside)
 		})
 	}
+
 	t.Run("poisoned", func(t *testing.T) {
 		m := &marks{}
 		s := &store{err: errors.New("gone")}

@@ -50,11 +50,13 @@ func (e Extent) Append(dst []byte) []byte {
 	if e.Sealed {
 		flags = 1
 	}
+
 	dst = binary.LittleEndian.AppendUint32(dst, flags)
 	dst = append(dst, e.ID[:]...)
 	for _, v := range [...]uint64{e.Serial, e.First, e.FirstIndex, e.Last, e.Next, e.Seal.Offset} {
 		dst = binary.LittleEndian.AppendUint64(dst, v)
 	}
+
 	dst = binary.LittleEndian.AppendUint32(dst, e.Seal.CRC)
 	return binary.LittleEndian.AppendUint32(dst, crc32.Checksum(dst[at:], castagnoli))
 }
@@ -72,6 +74,7 @@ func (e Extent) AppendFile(dst []byte) []byte {
 func DecodeExtent(b []byte) (Extent, error) {
 	var best Extent
 	var errs []error
+
 	for slot := range extentSlots {
 		part := b[min(slot*extentSlotSize, len(b)):]
 		e, err := decodeExtent(part)
@@ -81,17 +84,21 @@ func DecodeExtent(b []byte) (Extent, error) {
 		if err == nil && int(ExtentOffset(e.Serial)) != slot*extentSlotSize {
 			err = fmt.Errorf("extent %d is in the wrong slot", e.Serial)
 		}
+
 		if err != nil {
 			errs = append(errs, fmt.Errorf("slot %d: %w", slot, err))
 			continue
 		}
+
 		if e.Serial > best.Serial {
 			best = e
 		}
 	}
+
 	if len(errs) == extentSlots {
 		return Extent{}, errors.Join(errs...)
 	}
+
 	return best, nil
 }
 
@@ -109,6 +116,7 @@ func decodeExtent(b []byte) (Extent, error) {
 	if v := binary.LittleEndian.Uint32(b[8:]); v > Version {
 		return Extent{}, fmt.Errorf("%w: %d in the extent, this program reads up to %d", ErrVersion, v, Version)
 	}
+
 	u64 := func(at int) uint64 { return binary.LittleEndian.Uint64(b[at:]) }
 	e := Extent{
 		ID: [16]byte(b[16:32]), Serial: u64(32), First: u64(40), FirstIndex: u64(48), Last: u64(56), Next: u64(64),
@@ -119,5 +127,6 @@ func decodeExtent(b []byte) (Extent, error) {
 		return Extent{}, fmt.Errorf("extent %d goes from segment %d, record %d, to segment %d, record %d", e.Serial,
 			e.First, e.FirstIndex, e.Last, e.Next)
 	}
+
 	return e, nil
 }

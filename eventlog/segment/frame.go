@@ -58,6 +58,7 @@ func Finish(b []byte, seed Seed, offset int64, f Frame) []byte {
 	for len(b)%Align != 0 {
 		b = append(b, 0)
 	}
+
 	binary.LittleEndian.PutUint32(b[4:], length)
 	binary.LittleEndian.PutUint64(b[8:], f.First)
 	binary.LittleEndian.PutUint32(b[16:], f.Count)
@@ -65,6 +66,7 @@ func Finish(b []byte, seed Seed, offset int64, f Frame) []byte {
 		seed.check(offset, length, f.Count, f.First, f.Synced, f.Flags)<<8|uint32(f.Flags))
 	binary.LittleEndian.PutUint64(b[24:], f.Synced)
 	binary.LittleEndian.PutUint32(b, crc32.Update(seed.crc, castagnoli, b[4:]))
+
 	return b
 }
 
@@ -88,6 +90,7 @@ func DecodeHeaderAt(b []byte, seed Seed, offset int64) (f Frame, size int64, err
 	if len(b) < FrameHeaderSize {
 		return Frame{}, 0, ErrShort
 	}
+
 	_ = b[FrameHeaderSize-1]
 	f.CRC = binary.LittleEndian.Uint32(b)
 	length := binary.LittleEndian.Uint32(b[4:])
@@ -102,8 +105,10 @@ func DecodeHeaderAt(b []byte, seed Seed, offset int64) (f Frame, size int64, err
 	if word>>8 != seed.check(offset, length, f.Count, f.First, f.Synced, f.Flags) {
 		return Frame{}, 0, ErrFrameHeader
 	}
+
 	// From here on the header is what a writer wrote; these hold unless that writer was wrong.
 	var fits bool
+
 	switch f.Flags {
 	case 0:
 		fits = f.Count > 0 && uint64(length) >= 2*uint64(f.Count)
@@ -112,6 +117,7 @@ func DecodeHeaderAt(b []byte, seed Seed, offset int64) (f Frame, size int64, err
 	case FlagGap:
 		fits = true
 	}
+
 	switch {
 	case !fits,
 		f.First == 0, f.First+uint64(f.Count) < f.First,
@@ -119,6 +125,7 @@ func DecodeHeaderAt(b []byte, seed Seed, offset int64) (f Frame, size int64, err
 		int64(f.Synced) < HeaderSize, f.Synced > uint64(offset):
 		return Frame{}, 0, ErrFrameHeader
 	}
+
 	return f, FrameSize(int(length)), nil
 }
 
@@ -136,7 +143,9 @@ func Decode(b []byte, seed Seed, offset int64) (f Frame, size int64, err error) 
 	if got := crc32.Update(seed.crc, castagnoli, b[4:size]); got != f.CRC {
 		return Frame{}, size, fmt.Errorf("%w: got %08x, want %08x", ErrChecksum, got, f.CRC)
 	}
+
 	length := binary.LittleEndian.Uint32(b[4:])
 	f.Payload = b[FrameHeaderSize : FrameHeaderSize+length : FrameHeaderSize+length]
+
 	return f, size, nil
 }

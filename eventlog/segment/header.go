@@ -52,12 +52,14 @@ func (h Header) Append(dst []byte) []byte {
 	if h.Recycled {
 		binary.LittleEndian.PutUint32(b[12:], 1)
 	}
+
 	copy(b[16:], h.ID[:])
 	binary.LittleEndian.PutUint64(b[32:], h.Number)
 	binary.LittleEndian.PutUint64(b[40:], h.FirstIndex)
 	binary.LittleEndian.PutUint64(b[48:], h.PrevSeal.Offset)
 	binary.LittleEndian.PutUint32(b[56:], h.PrevSeal.CRC)
 	binary.LittleEndian.PutUint32(b[crcOffset:], crc32.Checksum(b[:crcOffset], castagnoli))
+
 	return dst
 }
 
@@ -75,12 +77,14 @@ func DecodeHeader(b []byte) (Header, error) {
 	if got := crc32.Checksum(b[:crcOffset], castagnoli); got != want {
 		return Header{}, fmt.Errorf("segment header has checksum %08x, want %08x", got, want)
 	}
+
 	switch v := binary.LittleEndian.Uint32(b[8:]); {
 	case v > Version:
 		return Header{}, fmt.Errorf("%w: %d, this program reads up to %d", ErrVersion, v, Version)
 	case v == 0:
 		return Header{}, errors.New("segment header has version 0")
 	}
+
 	h := Header{
 		ID:         [16]byte(b[16:32]),
 		Number:     binary.LittleEndian.Uint64(b[32:]),
@@ -92,6 +96,7 @@ func DecodeHeader(b []byte) (Header, error) {
 		return Header{}, fmt.Errorf("segment header has number %d and first index %d, want both from 1", h.Number,
 			h.FirstIndex)
 	}
+
 	return h, nil
 }
 

@@ -29,15 +29,18 @@ func NextRecord(payload []byte) (kind uint8, data, rest []byte, err error) {
 	if len(payload) == 0 {
 		return 0, nil, nil, errRecord
 	}
+
 	n, w := uint64(payload[0]), 1
 	if n >= 0x80 {
 		if n, w = binary.Uvarint(payload); w <= 0 {
 			return 0, nil, nil, errRecord
 		}
 	}
+
 	if uint64(len(payload)-w) <= n { // the kind is one byte more
 		return 0, nil, nil, errRecord
 	}
+
 	at, end := w+1, w+1+int(n)
 	return payload[w], payload[at:end:end], payload[end:], nil
 }
@@ -48,15 +51,19 @@ func CheckRecords(f Frame) error {
 	if f.Flags == FlagGap {
 		return nil
 	}
+
 	p := f.Payload
+
 	for i := range f.Count {
 		var err error
 		if _, _, p, err = NextRecord(p); err != nil {
 			return fmt.Errorf("record %d: %w", f.First+uint64(i), err)
 		}
 	}
+
 	if len(p) != 0 {
 		return fmt.Errorf("frame of %d records has %d bytes left over", f.Count, len(p))
 	}
+
 	return nil
 }

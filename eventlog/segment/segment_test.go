@@ -45,6 +45,7 @@ func TestHeaderEveryBit(t *testing.T) {
 		require.NotErrorIs(t, err, ErrVersion)
 		b[i/8] ^= 1 << (i % 8)
 	}
+
 	_, err := DecodeHeader(b[:100])
 	require.Error(t, err)
 	RaiseVersion(b)
@@ -70,6 +71,7 @@ func TestExtentRoundTrip(t *testing.T) {
 	got, err = DecodeExtent(b)
 	require.NoError(t, err)
 	require.Equal(t, later, got)
+
 	at := int(ExtentOffset(later.Serial))
 	for i := at * 8; i < (at+ExtentSize)*8; i++ {
 		b[i/8] ^= 1 << (i % 8)
@@ -78,10 +80,12 @@ func TestExtentRoundTrip(t *testing.T) {
 		require.Equal(t, e, got, "bit %d", i)
 		b[i/8] ^= 1 << (i % 8)
 	}
+
 	for i := range b {
 		_, err := DecodeExtent(b[:i])
 		require.Equal(t, i < ExtentSize, err != nil, "%d bytes", i)
 	}
+
 	clear(b)
 	_, err = DecodeExtent(b)
 	require.Error(t, err)
@@ -104,6 +108,7 @@ func TestFrameRoundTrip(t *testing.T) {
 	require.NoError(t, CheckRecords(f))
 	var total int64
 	rest := f.Payload
+
 	for i, d := range data {
 		var kind uint8
 		var got []byte
@@ -113,6 +118,7 @@ func TestFrameRoundTrip(t *testing.T) {
 		require.Equal(t, string(d), string(got))
 		total += RecordSize(len(d))
 	}
+
 	require.Empty(t, rest)
 	require.EqualValues(t, len(f.Payload), total)
 	require.Equal(t, size, FrameSize(len(f.Payload)))
@@ -164,6 +170,7 @@ func TestFind(t *testing.T) {
 	for i := range b {
 		b[i] = byte(rng.Uint32())
 	}
+
 	require.Equal(t, -1, Find(b, testHeader.Seed(), 8192, 1), "noise")
 }
 
@@ -182,11 +189,13 @@ func FuzzDecode(f *testing.F) {
 			}
 			_ = CheckRecords(fr)
 		}
+
 		if i := Find(b, seed, offset, 1); i >= 0 {
 			if _, _, err := DecodeHeaderAt(b[i:], seed, offset+int64(i)); err != nil {
 				t.Fatalf("found what does not decode: %v", err)
 			}
 		}
+
 		_, _ = DecodeHeader(b)
 		_, _ = DecodeExtent(b)
 	})
@@ -201,8 +210,10 @@ func FuzzRecords(f *testing.F) {
 		if CheckRecords(fr) != nil {
 			return
 		}
+
 		var again []byte
 		rest := payload
+
 		for range fr.Count {
 			kind, data, more, err := NextRecord(rest)
 			if err != nil {
@@ -210,6 +221,7 @@ func FuzzRecords(f *testing.F) {
 			}
 			again, rest = AppendRecord(again, kind, data), more
 		}
+
 		if len(again) > len(payload) { // a uvarint may be longer than it has to be, never shorter
 			t.Fatalf("records of %d bytes were read from %d", len(again), len(payload))
 		}

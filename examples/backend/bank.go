@@ -48,6 +48,7 @@ func decode(body []byte) (Transfer, error) {
 	if len(body) < 9 || len(body) < 9+int(body[8]) {
 		return Transfer{}, fmt.Errorf("transfer: %d bytes, want an amount and two names", len(body))
 	}
+
 	from := int(body[8])
 	t := Transfer{Amount: binary.BigEndian.Uint64(body), From: string(body[9 : 9+from]), To: string(body[9+from:])}
 	switch {
@@ -59,6 +60,7 @@ func decode(body []byte) (Transfer, error) {
 	case t.Amount == 0:
 		return t, errors.New("transfer: of nothing")
 	}
+
 	return t, nil
 }
 
@@ -78,6 +80,7 @@ func (Bank) Execute(v engines.View, body []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	if t.From != "" {
 		holds, err := balance(v, t.From)
 		if err != nil {
@@ -90,6 +93,7 @@ func (Bank) Execute(v engines.View, body []byte) ([]byte, error) {
 			return nil, err
 		}
 	}
+
 	holds, err := balance(v, t.To)
 	if err != nil {
 		return nil, err
@@ -97,6 +101,7 @@ func (Bank) Execute(v engines.View, body []byte) ([]byte, error) {
 	if holds+t.Amount < holds {
 		return nil, fmt.Errorf("%w: %s holds %d", ErrOverflow, t.To, holds)
 	}
+
 	now := binary.BigEndian.AppendUint64(nil, holds+t.Amount)
 	return now, v.Put(key(t.To), now) // the result is what To holds afterwards
 }

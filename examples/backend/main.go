@@ -34,6 +34,7 @@ func run() error {
 		return err
 	}
 	defer os.RemoveAll(dir)
+
 	home := filepath.Join(dir, "home")
 	if _, err := node.Init(home, node.InitOptions{ChainID: "bank", Listen: "127.0.0.1:0"}); err != nil {
 		return err
@@ -46,6 +47,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
+
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- n.Run(ctx) }()
@@ -54,6 +56,7 @@ func run() error {
 	if end := <-ended; end != nil {
 		return end
 	}
+
 	return err
 }
 
@@ -62,8 +65,10 @@ func transfers(ctx context.Context, n *node.Node) error {
 	if err != nil {
 		return err
 	}
+
 	c := client.New(address)
 	defer c.CloseIdle()
+
 	for _, t := range []Transfer{{"", "alice", 100}, {"alice", "bob", 30}, {"bob", "alice", 50}} {
 		result, err := c.SubmitWait(ctx, Tx(t))
 		if err != nil {
@@ -71,6 +76,7 @@ func transfers(ctx context.Context, n *node.Node) error {
 		}
 		fmt.Printf("%d from %q to %q: %v %s\n", t.Amount, t.From, t.To, result.Code, result.Log)
 	}
+
 	for _, account := range []string{"alice", "bob"} {
 		holds, err := Balance(ctx, c, account)
 		if err != nil {
@@ -78,6 +84,7 @@ func transfers(ctx context.Context, n *node.Node) error {
 		}
 		fmt.Println(account, "holds", holds)
 	}
+
 	return nil
 }
 

@@ -29,6 +29,7 @@ func TestMoneyIsNeitherMadeNorLost(t *testing.T) {
 	require.Equal(t, logv1.Code_CODE_OK, mint.Code)
 
 	var wg sync.WaitGroup
+
 	for from := range accounts {
 		wg.Go(func() {
 			for i := range each {
@@ -41,18 +42,22 @@ func TestMoneyIsNeitherMadeNorLost(t *testing.T) {
 			}
 		})
 	}
+
 	for _, path := range []string{"ordering", "storage", "mempool/pool", "mempool/workers"} {
 		n.Cut("coppice/node/transactions/" + path)
 	}
+
 	n.Crash()
 	wg.Wait()
 
 	sum := uint64(0)
+
 	for a := range accounts {
 		holds, err := Balance(t.Context(), c, fmt.Sprint(a))
 		require.NoError(t, err)
 		sum += holds
 	}
+
 	require.EqualValues(t, total, sum)
 }
 
@@ -65,6 +70,7 @@ func TestRefusals(t *testing.T) {
 	} {
 		require.ErrorContains(t, Bank{}.Check([]byte(body)), says)
 	}
+
 	_, err := new(backendtest.State).Execute(Bank{}, Transfer{"a", "b", 1}.Encode())
 	require.ErrorIs(t, err, ErrPoor)
 }

@@ -41,6 +41,7 @@ func main() {
 	for _, job := range []string{"first", "bad", "last"} {
 		jobs <- job
 	}
+
 	close(jobs)
 
 	tree, err := supervisor.New(supervisor.Spec{
@@ -57,9 +58,11 @@ func main() {
 		}),
 		Observers: []supervisor.Observer{supervisor.ObserverFunc(func(e supervisor.Event) { fmt.Println(e) })},
 	})
+
 	if err == nil {
 		err = tree.Serve(context.Background())
 	}
+
 	var ended *supervisor.AutoShutdownError
 	if err != nil && !errors.As(err, &ended) {
 		fmt.Fprintln(os.Stderr, err)

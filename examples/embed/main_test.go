@@ -12,6 +12,7 @@ func TestEmbed(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+
 	for _, want := range []string{"did first\n", "did last\n", "panic: a job that nobody expected",
 		"automatic shutdown"} {
 		if strings.Count(string(out), want) == 0 {

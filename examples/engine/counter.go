@@ -45,6 +45,7 @@ func start(dir engines.Directory) supervisor.StartFunc {
 				from.Reply(now)
 				return nil
 			})
+
 			engines.OnCast(s, func(_ context.Context, b block) error {
 				now.Index = b.index
 				now.Blocks++
@@ -59,6 +60,7 @@ func start(dir engines.Directory) supervisor.StartFunc {
 			if err != nil {
 				return err
 			}
+
 			// A goroutine of the incarnation's: its failure is the engine's, and it ends with it.
 			return supervisor.Go(ctx, func(ctx context.Context) error { return follow(ctx, cursor, s) })
 		}}.Start(dir)(ctx)
@@ -75,11 +77,13 @@ func follow(ctx context.Context, cursor *eventlog.Cursor, s *engines.Server) err
 		if entry.Kind != engines.KindBlockCommitted {
 			continue
 		}
+
 		entry.Data = bytes.Clone(entry.Data) // the cursor's until its next step
 		record, err := engines.DecodeRecord(entry)
 		if err != nil {
 			return err
 		}
+
 		s.Post(block{entry.Index, uint64(len(record.(*logv1.BlockCommitted).Results))})
 	}
 }

@@ -35,6 +35,7 @@ func run() error {
 		return err
 	}
 	defer os.RemoveAll(dir)
+
 	home := filepath.Join(dir, "home")
 	if _, err := node.Init(home, node.InitOptions{ChainID: "counter", Listen: "127.0.0.1:0"}); err != nil {
 		return err
@@ -47,6 +48,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
+
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- n.Run(ctx) }()
@@ -55,6 +57,7 @@ func run() error {
 	if end := <-ended; end != nil {
 		return end
 	}
+
 	return err
 }
 
@@ -63,22 +66,27 @@ func count(ctx context.Context, n *node.Node) error {
 	if err != nil {
 		return err
 	}
+
 	c := client.New(address)
 	defer c.CloseIdle()
+
 	for range 3 {
 		if err := Add(ctx, c); err != nil {
 			return err
 		}
 	}
+
 	for {
 		counted, err := Ask(ctx, n)
 		if err != nil {
 			return err
 		}
+
 		if counted.Transactions == 3 {
 			fmt.Printf("%d transactions in %d blocks\n", counted.Transactions, counted.Blocks)
 			return nil
 		}
+
 		select { // the counter follows a moment later
 		case <-time.After(10 * time.Millisecond):
 		case <-ctx.Done():

@@ -26,6 +26,7 @@ func TestTheCounterCountsRightAfterEveryKill(t *testing.T) {
 			require.NoError(t, Add(t.Context(), c))
 			added++
 		}
+
 		n.Await("a right count", func() bool {
 			counted, err := Ask(t.Context(), n.Node())
 			require.NoError(t, err)
@@ -34,11 +35,13 @@ func TestTheCounterCountsRightAfterEveryKill(t *testing.T) {
 		})
 	}
 	counts()
+
 	for _, path := range []string{"coppice/node/engines/counter", "coppice/node/transactions/storage",
 		"coppice/node/logger"} {
 		n.Cut(path)
 		counts()
 	}
+
 	n.Restart()
 	counts()
 	n.Crash()

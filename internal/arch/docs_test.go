@@ -21,6 +21,7 @@ func read(t *testing.T, name string) string {
 func directRequires(t *testing.T) []string {
 	t.Helper()
 	var direct []string
+
 	for _, block := range regexp.MustCompile(`(?ms)^require \((.*?)^\)`).FindAllStringSubmatch(read(t, "go.mod"), -1) {
 		for line := range strings.Lines(block[1]) {
 			if f := strings.Fields(line); len(f) >= 2 && !strings.Contains(line, "// indirect") &&
@@ -29,9 +30,11 @@ func directRequires(t *testing.T) []string {
 			}
 		}
 	}
+
 	if len(direct) == 0 {
 		t.Fatal("no direct requires found in go.mod")
 	}
+
 	return direct
 }
 
@@ -43,12 +46,14 @@ func TestDependenciesHaveReasons(t *testing.T) {
 			documented[m[1]] = strings.TrimSpace(m[2])
 		}
 	}
+
 	for _, mod := range directRequires(t) {
 		if len(documented[mod]) < 20 {
 			t.Errorf("go.mod requires %s, and docs/dependencies.md has no reason for it", mod)
 		}
 		delete(documented, mod)
 	}
+
 	for mod := range documented {
 		t.Errorf("docs/dependencies.md gives a reason for %s, which go.mod does not require", mod)
 	}
@@ -66,7 +71,9 @@ func TestDecisionsAreListed(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no decisions found (%v)", err)
 	}
+
 	numbers := map[string]string{}
+
 	for _, f := range files {
 		name := filepath.Base(f)
 		if !strings.Contains(index, "("+name+")") {
@@ -87,9 +94,11 @@ func TestLinksLead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, m := range more {
 		docs = append(docs, "docs/"+filepath.Base(m))
 	}
+
 	for _, doc := range docs {
 		for _, m := range link.FindAllStringSubmatch(read(t, doc), -1) {
 			if _, err := os.Stat(filepath.Join(root(t), filepath.Dir(doc), m[1])); err != nil {

@@ -43,10 +43,12 @@ func TestLayers(t *testing.T) {
 				best = i
 			}
 		}
+
 		if best < 0 {
 			t.Errorf("%s: no layer is declared for its folder; add one to layers, with its reason", f.path)
 			continue
 		}
+
 		for _, imp := range f.imports {
 			if !within(imp, module) {
 				continue
@@ -55,6 +57,7 @@ func TestLayers(t *testing.T) {
 			if to == f.dir || withinAny(to, layers[best].may) || f.test && within(to, "internal") {
 				continue
 			}
+
 			t.Errorf("%s imports %s; %s may import %v: %s", f.path, to, layers[best].dir, layers[best].may,
 				layers[best].reason)
 		}
@@ -78,6 +81,7 @@ func TestEnginesNeverImportEngines(t *testing.T) {
 		if from == "" {
 			continue
 		}
+
 		for _, imp := range f.imports {
 			to := engine(strings.TrimPrefix(imp, module+"/"))
 			if to == "" || to == from || f.test && to == "backend" {
@@ -148,25 +152,30 @@ func TestWhatEmbeddingBrings(t *testing.T) {
 		{"supervisor/process", []string{"github.com/thejerf/suture/v4", "golang.org/x/sys"}},
 	}
 	packages := map[string]bool{}
+
 	for _, f := range goFiles(t) {
 		if !f.test && (within(f.dir, "eventlog") || within(f.dir, "supervisor")) {
 			packages[f.dir] = true
 		}
 	}
+
 	for dir := range packages {
 		allowed := []string{module + "/" + strings.Split(dir, "/")[0]}
 		best := ""
+
 		for _, e := range embedded {
 			if within(dir, e.dir) && len(e.dir) > len(best) {
 				best, allowed = e.dir, append(allowed[:1], e.brings...)
 			}
 		}
+
 		cmd := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "./"+dir)
 		cmd.Dir = root(t)
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			t.Fatalf("go list -deps ./%s: %v\n%s", dir, err, out)
 		}
+
 		for _, dep := range strings.Fields(string(out)) {
 			if !withinAny(dep, allowed) {
 				t.Errorf("importing %s brings %s; it may bring %v", dir, dep, allowed[1:])

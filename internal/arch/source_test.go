@@ -65,9 +65,11 @@ func called(f *file, pkg, name string, found func(at string)) {
 			}
 		}
 	}
+
 	if local == "" {
 		return
 	}
+
 	ast.Inspect(f.ast, func(n ast.Node) bool {
 		if s, ok := n.(*ast.SelectorExpr); ok && s.Sel.Name == name {
 			if x, ok := s.X.(*ast.Ident); ok && x.Name == local {
@@ -150,6 +152,7 @@ func TestPackagesAreDocumented(t *testing.T) {
 		}
 		doc[f.dir] = doc[f.dir] || f.ast.Doc != nil && strings.TrimSpace(f.ast.Doc.Text()) != ""
 	}
+
 	for dir, ok := range doc {
 		if !ok {
 			t.Errorf("%s has no package comment", dir)

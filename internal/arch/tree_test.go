@@ -42,6 +42,7 @@ func root(t testing.TB) string {
 	if _, err := os.Stat(filepath.Join(dir, "go.mod")); err != nil {
 		t.Fatalf("the module's root is not where this test expects it: %v", err)
 	}
+
 	return dir
 }
 
@@ -56,6 +57,7 @@ func goFiles(t testing.TB) []*file {
 	if len(files) < 30 {
 		t.Fatalf("%d Go files found: the walk is wrong", len(files))
 	}
+
 	return files
 }
 
@@ -65,10 +67,12 @@ var readTree = sync.OnceValues(func() (files []*file, err error) {
 	if err != nil {
 		return nil, err
 	}
+
 	err = filepath.WalkDir(top, func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
+
 		if d.IsDir() {
 			if name == top {
 				return nil
@@ -81,6 +85,7 @@ var readTree = sync.OnceValues(func() (files []*file, err error) {
 			}
 			return nil
 		}
+
 		if !strings.HasSuffix(name, ".go") {
 			return nil
 		}
@@ -88,9 +93,12 @@ var readTree = sync.OnceValues(func() (files []*file, err error) {
 		if err != nil {
 			return err
 		}
+
 		files = append(files, f)
+
 		return nil
 	})
+
 	return files, err
 })
 
@@ -103,6 +111,7 @@ func readFile(top, name string) (*file, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	f := &file{path: filepath.ToSlash(rel), text: string(text), fset: token.NewFileSet()}
 	f.dir = path.Dir(f.path)
 	f.test = strings.HasSuffix(f.path, "_test.go")
@@ -110,7 +119,9 @@ func readFile(top, name string) (*file, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	f.generated = ast.IsGenerated(f.ast)
+
 	for _, i := range f.ast.Imports {
 		p, err := strconv.Unquote(i.Path.Value)
 		if err != nil {
@@ -118,6 +129,7 @@ func readFile(top, name string) (*file, error) {
 		}
 		f.imports = append(f.imports, p)
 	}
+
 	return f, nil
 }
 

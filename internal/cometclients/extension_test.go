@@ -68,18 +68,22 @@ func (t *thermometer) Propose(_ context.Context, height uint64, votes []consensu
 	for _, v := range votes {
 		signed := types.VoteExtensionSignBytes("test",
 			&cmtproto.Vote{Height: int64(height - 1), Round: v.Round, Extension: v.Extension})
+
 		if !t.key.VerifySignature(signed, v.Signature) || v.Power != 10 {
 			err := fmt.Errorf("the vote of %X for %d has a signature that is not its validator's",
 				v.Validator, height-1)
 			t.wrong.Store(&err)
 		}
+
 		tx := engines.NewTx(t.Name(), fmt.Appendf(nil, "%d %s", height-1, v.Extension), time.Minute)
 		raw, err := tx.Encode()
 		if err != nil {
 			return nil, err
 		}
+
 		txs = append(txs, raw)
 	}
+
 	return txs, nil
 }
 
@@ -100,6 +104,7 @@ func TestVoteExtensionsReachTheBackend(t *testing.T) {
 		require.Zero(t, c.TxResult.Code, c.TxResult.Log)
 		return c.Height
 	}
+
 	degrees := func(at int64) string {
 		v, _, err := r.api.Get(ctx, fmt.Appendf(nil, "degrees at %d", at))
 		require.NoError(t, err)
@@ -109,6 +114,7 @@ func TestVoteExtensionsReachTheBackend(t *testing.T) {
 	for first < 2 { // from this height on
 		first = block(1 + int(first))
 	}
+
 	block(101)
 	require.Equal(t, "21", degrees(first), "what was measured with the vote for a block stands in the next")
 	require.Empty(t, degrees(1), "before vote_extensions_enable_height")

@@ -42,8 +42,10 @@ func foreignHome(t *testing.T) (dir string, c *cfg.Config, doc *types.GenesisDoc
 	require.NoError(t, doc.SaveAs(c.GenesisFile()))
 	require.NoError(t, pv.SignVote("foreign",
 		&cmtproto.Vote{Type: cmtproto.PrevoteType, Height: signedTo, Timestamp: time.Now()}))
+
 	configure(t, filepath.Join(dir, "config", "config.toml"), "127.0.0.1:26657", freePort(t), "0.0.0.0:26656",
 		"127.0.0.1:0", `timeout_commit = "1s"`, `timeout_commit = "0s"`)
+
 	return dir, c, doc
 }
 
@@ -69,6 +71,7 @@ func TestAHomeOfCometBFTIsImported(t *testing.T) {
 		_, err = os.Stat(node.CometDir(home))
 		require.ErrorIs(t, err, os.ErrNotExist, "nothing was made")
 	}
+
 	refused("the only one of chain foreign and has signed up to height 7, and blocks are not imported: it would " +
 		"refuse to sign these heights again")
 
@@ -104,6 +107,7 @@ func TestAHomeOfCometBFTIsImported(t *testing.T) {
 	ours, err := comet.ReadIdentity(node.CometDir(home))
 	require.NoError(t, err)
 	require.Equal(t, theirs, ours)
+
 	for _, file := range []string{"config/node_key.json", "config/priv_validator_key.json",
 		"data/priv_validator_state.json", "config/genesis.json"} {
 		from, err := os.ReadFile(filepath.Join(dir, file))

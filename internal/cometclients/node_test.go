@@ -44,10 +44,12 @@ func childMain(args []string) int {
 	f.Parse(args)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
+
 	err := comet.RunChild(ctx, o)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
+
 	return comet.ChildStatus(err)
 }
 
@@ -76,14 +78,17 @@ func newHome(t *testing.T, o node.InitOptions) string {
 	if o.ChainID == "" && o.Comet.Import == "" {
 		o.ChainID = "test"
 	}
+
 	o.Set = []node.Assignment{{Key: "consensus.kind", Value: node.CometBFT, Flag: "--consensus"}}
 	if o.Comet.Import == "" {
 		o.Comet.P2P, o.Comet.RPC = "127.0.0.1:0", freePort(t)
 	}
+
 	_, err := node.Init(home, o)
 	require.NoError(t, err)
 	configure(t, filepath.Join(node.CometDir(home), "config", "config.toml"), `indexer = "null"`, `indexer = "kv"`,
 		"discard_abci_responses = true", "discard_abci_responses = false")
+
 	return home
 }
 
@@ -114,6 +119,7 @@ func start(t *testing.T, home string, opts ...node.Option) *running {
 	if testing.Verbose() {
 		log = zaptest.NewLogger(t, zaptest.WrapOptions(zap.IncreaseLevel(zap.InfoLevel)))
 	}
+
 	r := &running{t: t, home: home, rec: suptest.NewRecorder(), ended: make(chan error, 1)}
 	r.Node, err = node.New(home, c,
 		append(opts, node.WithLogger(log), node.WithObserver(r.rec),
@@ -132,6 +138,7 @@ func start(t *testing.T, home string, opts ...node.Option) *running {
 	require.NoError(t, err)
 	r.addr = "http://" + address
 	r.connect()
+
 	return r
 }
 
@@ -152,7 +159,9 @@ func (r *running) connect() {
 func patient(t *testing.T, f func() error) (err error) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
+
 	late := time.After(30 * time.Second)
+
 	for {
 		if err = f(); err == nil {
 			return nil
@@ -190,6 +199,7 @@ func (r *running) close() {
 	if r.rpc != nil {
 		r.rpc.Stop()
 	}
+
 	r.stop()
 	r.stop = nil
 	require.NoError(r.t, <-r.ended)

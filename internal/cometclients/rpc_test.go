@@ -47,6 +47,7 @@ func (r *running) rpcClient(t *testing.T) {
 	for len(in.Block.Txs) == 0 { // the first block of a chain comes without any
 		in = (<-blocks).Data.(types.EventDataNewBlock)
 	}
+
 	require.Equal(t, e.Height, in.Block.Height)
 
 	commit, err := r.rpc.BroadcastTxCommit(ctx, types.Tx("other=value"))
@@ -134,6 +135,7 @@ func TestATransactionOfCometBFTsRPCIsAppliedOnce(t *testing.T) {
 	if sync, err = r.rpc.BroadcastTxSync(ctx, raw); err == nil {
 		require.EqualValues(t, logv1.Code_CODE_REPEATED, sync.Code, sync.Log)
 	}
+
 	_, err = r.rpc.BroadcastTxCommit(ctx, types.Tx("one=more")) // a block later
 	require.NoError(t, err)
 	require.Equal(t, twice, count())
@@ -147,10 +149,12 @@ func (r *running) loadTool(t *testing.T) {
 		require.NoError(t, err)
 		return raw
 	}
+
 	for range 20 {
 		_, err := r.rpc.BroadcastTxAsync(t.Context(), next())
 		require.NoError(t, err)
 	}
+
 	raw := next()
 	last, err := r.rpc.BroadcastTxCommit(t.Context(), raw)
 	require.NoError(t, err)
@@ -161,6 +165,7 @@ func (r *running) loadTool(t *testing.T) {
 	block, err := r.rpc.Block(t.Context(), &last.Height)
 	require.NoError(t, err)
 	require.NotEmpty(t, block.Block.Txs)
+
 	for _, tx := range block.Block.Txs {
 		p, err := payload.FromBytes(tx)
 		require.NoError(t, err)

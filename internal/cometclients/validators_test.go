@@ -85,12 +85,14 @@ func TestAnExtensionIsVerifiedByTheOtherValidator(t *testing.T) {
 		t.Log("the short form is TestAnExtensionIsJudgedByTheExtender of package comet")
 		return
 	}
+
 	homes := []string{newHome(t, node.InitOptions{})}
 	genesis, err := node.ReadGenesis(homes[0])
 	require.NoError(t, err)
 	homes = append(homes, newHome(t, node.InitOptions{Genesis: &genesis}))
 	var set []comet.Validator
 	var peers []string
+
 	for _, home := range homes {
 		dir := node.CometDir(home)
 		p2p := freePort(t)
@@ -100,17 +102,20 @@ func TestAnExtensionIsVerifiedByTheOtherValidator(t *testing.T) {
 		set, peers = append(set, id.Validator), append(peers, id.NodeID+"@"+p2p)
 		require.NoError(t, comet.SetNetwork(dir, comet.Network{P2P: p2p}))
 	}
+
 	require.NoError(t, node.WriteCometGenesis(homes[0], genesis, set))
 	theirs, err := comet.ReadGenesis(node.CometDir(homes[0]))
 	require.NoError(t, err)
 	theirs.VoteExtensionsHeight = 2
 	gauges := []*gauge{newGauge("11"), newGauge("21")}
 	var nodes []*running
+
 	for i, home := range homes {
 		require.NoError(t, comet.WriteGenesis(node.CometDir(home), theirs))
 		require.NoError(t, comet.SetNetwork(node.CometDir(home), comet.Network{Peers: []string{peers[1-i]}}))
 		nodes = append(nodes, start(t, home, node.WithVoteExtender(gauges[i])))
 	}
+
 	one, other := gauges[0], gauges[1]
 	n := 0
 	// the first blocks: from the second on votes are extended, and Propose makes the next

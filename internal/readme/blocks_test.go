@@ -39,6 +39,7 @@ func blocksOf(t *testing.T, path string) []block {
 	if err != nil {
 		t.Fatalf("%s: %v", path, err)
 	}
+
 	return blocks
 }
 
@@ -48,6 +49,7 @@ func parse(text string) ([]block, error) {
 	var blocks []block
 	open := -1
 	n := 0
+
 	for line := range strings.Lines(text) {
 		n++
 		fence, ok := strings.CutPrefix(line, "```")
@@ -59,15 +61,19 @@ func parse(text string) ([]block, error) {
 			}
 			blocks = append(blocks, block{lang: lang, line: n + 1})
 			open = len(blocks) - 1
+
 		case ok:
 			open = -1
+
 		case open >= 0:
 			blocks[open].text += line
 		}
 	}
+
 	if open >= 0 {
 		return nil, fmt.Errorf("line %d: a block that is not closed", blocks[open].line-1)
 	}
+
 	return blocks, nil
 }
 
@@ -77,6 +83,7 @@ func TestParse(t *testing.T) {
 		blocks[1] != (block{"go", 8, "z\n"}) {
 		t.Errorf("%v, %v", blocks, err)
 	}
+
 	if _, err := parse("```\nx\n```\n"); err == nil {
 		t.Error("a block without a language must be an error")
 	}
@@ -91,7 +98,9 @@ func TestGoBlockIsTheExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	found := 0
+
 	for _, b := range readme(t) {
 		if b.lang != "go" {
 			continue
@@ -101,6 +110,7 @@ func TestGoBlockIsTheExample(t *testing.T) {
 			t.Errorf("README.md:%d: the Go block is no part of examples/embed/main.go; copy it from there", b.line)
 		}
 	}
+
 	if found == 0 {
 		t.Error("the README has no Go block")
 	}

@@ -49,12 +49,16 @@ func (d document) script(blocks []block) (string, error) {
 	for line := range d.instead {
 		unused[line] = true
 	}
+
 	b.WriteString("set -eu\n")
+
 	for _, block := range blocks {
 		if block.lang != "sh" {
 			continue
 		}
+
 		n := block.line
+
 		for line := range strings.Lines(block.text) {
 			line = strings.TrimSuffix(line, "\n")
 			fmt.Fprintf(&b, "echo '%s:%d'\n", d.path, n)
@@ -66,10 +70,13 @@ func (d document) script(blocks []block) (string, error) {
 			n++
 		}
 	}
+
 	for line := range unused {
 		return "", fmt.Errorf("%s has no line %q any more: drop it from instead", d.path, line)
 	}
+
 	b.WriteString("echo '" + finished + "'\n")
+
 	return b.String(), nil
 }
 
@@ -86,8 +93,10 @@ func (d document) run(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
+
 	cmd := exec.CommandContext(ctx, "sh")
 	cmd.Stdin = strings.NewReader(text)
 	cmd.Dir = root(t)
@@ -102,6 +111,7 @@ func (d document) run(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+
 	err = cmd.Wait()
 	left := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 	if err != nil || !strings.Contains(out.String(), finished) {
@@ -120,12 +130,14 @@ func environment(t *testing.T) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() {
 		if err := os.RemoveAll(home); err != nil {
 			t.Error(err)
 		}
 	})
 	env := os.Environ()
+
 	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPATH", "GOFLAGS", "GOPROXY"} {
 		value, err := exec.Command("go", "env", name).Output()
 		if err != nil {
@@ -133,6 +145,7 @@ func environment(t *testing.T) []string {
 		}
 		env = append(env, name+"="+strings.TrimSpace(string(value)))
 	}
+
 	bin := filepath.Join(home, "bin")
 	return append(env, "HOME="+home, "COPPICE_HOME="+filepath.Join(home, ".coppice"), "GOBIN="+bin,
 		"PATH="+bin+":"+os.Getenv("PATH"))
@@ -144,15 +157,18 @@ func TestScriptRunsEachLine(t *testing.T) {
 	for line := range d.instead {
 		all = append(all, line)
 	}
+
 	got, err := d.script([]block{{"go", 1, "package x\n"}, {"sh", 7, strings.Join(all, "\n") + "\nfalse\n"}})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, want := range []string{"set -eu\n", "echo 'README.md:7'\n", "\nfalse\n", "--quick"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("the script lacks %q:\n%s", want, got)
 		}
 	}
+
 	if strings.Contains(got, "package x") {
 		t.Error("a Go block is no command")
 	}

@@ -34,21 +34,26 @@ func Tool(t testing.TB, name string) string {
 	if !known {
 		t.Fatalf("require: no tool is called %q", name)
 	}
+
 	for _, d := range demanded() {
 		if _, known := tools[d]; !known {
 			t.Fatalf("require: %s demands %q, which is no tool's name", Env, d)
 		}
 	}
+
 	for _, p := range programs {
 		if path, err := exec.LookPath(p); err == nil {
 			return path
 		}
 	}
+
 	if Demanded(name) {
 		t.Fatalf("require: %s is not installed (looked for %s), and %s demands it", name,
 			strings.Join(programs, ", "), Env)
 	}
+
 	t.Skipf("needs %s: none of %s is installed", name, strings.Join(programs, ", "))
+
 	return ""
 }
 
@@ -66,11 +71,13 @@ func Tmpfs(t testing.TB, size int64) string {
 		}
 		t.Skipf("needs to mount a file system: %v: %s", err, out)
 	}
+
 	t.Cleanup(func() {
 		if out, err := exec.Command("umount", dir).CombinedOutput(); err != nil {
 			t.Errorf("umount: %v: %s", err, out)
 		}
 	})
+
 	return dir
 }
 

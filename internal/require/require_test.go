@@ -36,6 +36,7 @@ func TestTool(t *testing.T) {
 	if _, o := run("strace"); !o.skipped {
 		t.Error("a missing tool that nobody demands must skip")
 	}
+
 	t.Setenv(require.Env, "erlang,strace")
 	if _, o := run("strace"); !o.failed {
 		t.Error("a missing tool that is demanded must fail")

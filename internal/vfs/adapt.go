@@ -60,11 +60,13 @@ func (a adapted) Lock(name string) (io.Closer, error) {
 	if err == nil {
 		return c, nil
 	}
+
 	// A lock held by this process has no error value of its own in pebble.
 	if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EACCES) ||
 		err.Error() == "lock held by current process" {
 		return nil, fmt.Errorf("%w: %s: %v", eventlog.ErrLocked, name, err)
 	}
+
 	return nil, err
 }
 

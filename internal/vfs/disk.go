@@ -98,6 +98,7 @@ func (d *Disk) find(name string) *node {
 		}
 		n = n.names[part]
 	}
+
 	return n
 }
 
@@ -114,16 +115,20 @@ func (d *Disk) do(op Op, act func(Fault) error) error {
 	op.N = d.ops
 	d.ops++
 	d.mu.Unlock()
+
 	var fault Fault
 	if d.Before != nil {
 		fault = d.Before(op)
 	}
+
 	d.mu.Lock()
 	err := act(fault)
 	d.mu.Unlock()
+
 	if d.After != nil {
 		d.After(op)
 	}
+
 	return err
 }
 
@@ -155,6 +160,7 @@ func (d *Disk) MkdirAll(dir string) error {
 				return &fs.PathError{Op: "mkdir", Path: dir, Err: syscall.ENOTDIR}
 			}
 		}
+
 		return nil
 	})
 }
@@ -163,6 +169,7 @@ func (d *Disk) MkdirAll(dir string) error {
 func (d *Disk) List(dir string) ([]string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	n := d.find(dir)
 	if n == nil || !n.isDir() {
 		return nil, notExist("list", dir)
@@ -171,6 +178,7 @@ func (d *Disk) List(dir string) ([]string, error) {
 	for name := range n.names {
 		names = append(names, name)
 	}
+
 	return names, nil
 }
 
@@ -197,6 +205,7 @@ func (d *Disk) Create(name string) (eventlog.File, error) {
 		dir.names[base], n.path = n, name
 		return nil
 	})
+
 	if err != nil {
 		return nil, err
 	}
@@ -222,9 +231,11 @@ func (d *Disk) Rename(oldname, newname string) error {
 		if from == nil || to == nil || from.names[oldbase] == nil {
 			return notExist("rename", oldname)
 		}
+
 		to.names[newbase] = from.names[oldbase]
 		to.names[newbase].path = newname
 		delete(from.names, oldbase)
+
 		return nil
 	})
 }
@@ -245,9 +256,11 @@ func (d *Disk) Remove(name string) error {
 func (d *Disk) Lock(name string) (io.Closer, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	if d.locks[name] {
 		return nil, fmt.Errorf("%w: %s", eventlog.ErrLocked, name)
 	}
+
 	d.locks[name] = true
 	return unlocker(func() {
 		d.mu.Lock()
@@ -265,11 +278,13 @@ func (n *node) used(seen map[*node]bool) int64 {
 	if seen[n] {
 		return 0
 	}
+
 	seen[n] = true
 	total := int64(len(n.data))
 	for _, c := range n.names {
 		total += c.used(seen)
 	}
+
 	return total
 }
 
@@ -301,6 +316,7 @@ func (n *node) crash(keep func() bool, seen map[*node]*node) *node {
 	if c := seen[n]; c != nil {
 		return c
 	}
+
 	if !n.isDir() {
 		c := &node{data: append([]byte(nil), n.durable...), dirty: map[int64]bool{}, path: n.path}
 		for _, s := range slices.Sorted(maps.Keys(n.dirty)) { // in order, so that a seed makes the same crash again
@@ -313,10 +329,13 @@ func (n *node) crash(keep func() bool, seen map[*node]*node) *node {
 			}
 			copy(c.data[from:to], n.data[from:to])
 		}
+
 		c.durable = append([]byte(nil), c.data...)
 		seen[n] = c
+
 		return c
 	}
+
 	c := newDir()
 	seen[n] = c
 	pick := func(name string, now, durable *node) {
@@ -328,14 +347,18 @@ func (n *node) crash(keep func() bool, seen map[*node]*node) *node {
 			c.names[name] = child.crash(keep, seen)
 		}
 	}
+
 	for _, name := range slices.Sorted(maps.Keys(n.names)) {
 		pick(name, n.names[name], n.durableNames[name])
 	}
+
 	for _, name := range slices.Sorted(maps.Keys(n.durableNames)) {
 		if n.names[name] == nil {
 			pick(name, nil, n.durableNames[name])
 		}
 	}
+
 	c.durableNames = maps.Clone(c.names)
+
 	return c
 }

@@ -31,6 +31,7 @@ func (f *diskFile) Size() (int64, error) {
 func (f *diskFile) ReadAt(b []byte, off int64) (int, error) {
 	f.disk.mu.Lock()
 	defer f.disk.mu.Unlock()
+
 	if off >= int64(len(f.node.data)) {
 		return 0, io.EOF
 	}
@@ -38,6 +39,7 @@ func (f *diskFile) ReadAt(b []byte, off int64) (int, error) {
 	if n < len(b) {
 		return n, io.EOF
 	}
+
 	return n, nil
 }
 
@@ -50,17 +52,20 @@ func (f *diskFile) WriteAt(b []byte, off int64) (n int, err error) {
 		if fault.Short || cause != nil {
 			b = b[:min(fault.Keep, len(b))]
 		}
+
 		if d := f.disk; d.Limit > 0 {
 			room := d.Limit - d.root.used(map[*node]bool{})
 			if size := int64(len(f.node.data)) + max(room, 0); off+int64(len(b)) > size {
 				b, cause = b[:max(size-off, 0)], syscall.ENOSPC
 			}
 		}
+
 		f.put(b, off)
 		n = len(b)
 		if cause != nil {
 			return &fs.PathError{Op: "write", Path: f.node.path, Err: cause}
 		}
+
 		return nil
 	})
 	return n, err
@@ -75,6 +80,7 @@ func (f *diskFile) put(b []byte, off int64) {
 	if grow := end - int64(len(f.node.data)); grow > 0 {
 		f.node.data = append(f.node.data, make([]byte, grow)...)
 	}
+
 	copy(f.node.data[off:], b)
 	for s := off / Sector; s*Sector < end; s++ {
 		f.node.dirty[s] = true
@@ -93,14 +99,18 @@ func (f *diskFile) Sync() error {
 			clear(n.dirty)
 			return &fs.PathError{Op: "fdatasync", Path: f.node.path, Err: fault.Err}
 		}
+
 		if grow := len(n.data) - len(n.durable); grow > 0 {
 			n.durable = append(n.durable, make([]byte, grow)...)
 		}
+
 		for s := range n.dirty {
 			from, to := s*Sector, min((s+1)*Sector, int64(len(n.data)))
 			copy(n.durable[from:to], n.data[from:to])
 		}
+
 		clear(n.dirty)
+
 		return nil
 	})
 }
@@ -109,13 +119,16 @@ func (f *diskFile) Sync() error {
 func (d *Disk) Damage(name string, change func(data []byte)) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	n := d.find(name)
 	if n == nil || n.isDir() {
 		return notExist("damage", name)
 	}
+
 	change(n.data)
 	n.durable = append(n.durable[:0], n.data...)
 	clear(n.dirty)
+
 	return nil
 }
 
@@ -123,6 +136,7 @@ func (d *Disk) Damage(name string, change func(data []byte)) error {
 func (d *Disk) Files(dir, suffix string) []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	var out []string
 	var walk func(prefix string, n *node)
 	walk = func(prefix string, n *node) {
@@ -135,12 +149,14 @@ func (d *Disk) Files(dir, suffix string) []string {
 			}
 		}
 	}
+
 	if n := d.find(dir); n != nil && n.isDir() {
 		if dir == "/" {
 			dir = ""
 		}
 		walk(dir, n)
 	}
+
 	return out
 }
 
@@ -152,14 +168,19 @@ func (d *Disk) Adopt(from *Disk, name string) error {
 	if n != nil {
 		data = append(data, n.data...)
 	}
+
 	from.mu.Unlock()
+
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	dir, base := d.parent(name)
 	if n == nil || n.isDir() || dir == nil {
 		return notExist("adopt", name)
 	}
+
 	c := &node{data: data, durable: append([]byte(nil), data...), dirty: map[int64]bool{}, path: name}
 	dir.names[base], dir.durableNames[base] = c, c
+
 	return nil
 }

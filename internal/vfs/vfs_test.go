@@ -105,10 +105,12 @@ func read(t *testing.T, d *Disk, name string) string {
 	size, err := f.Size()
 	require.NoError(t, err)
 	b := make([]byte, size)
+
 	if size > 0 {
 		_, err = f.ReadAt(b, 0)
 		require.NoError(t, err)
 	}
+
 	return string(b)
 }
 
@@ -132,10 +134,12 @@ func TestDiskCrash(t *testing.T) {
 	require.Equal(t, "old", read(t, d.Crash(rng, 0), "/d/f"))
 	require.Equal(t, "new", read(t, d.Crash(rng, 100), "/d/f")[:3])
 	torn := map[[2]bool]bool{} // which of the two sectors were kept
+
 	for range 100 {
 		got := read(t, d.Crash(rng, 50), "/d/f")
 		torn[[2]bool{strings.HasPrefix(got, "new"), strings.HasSuffix(got, "far")}] = true
 	}
+
 	require.Len(t, torn, 4)
 
 	require.NoError(t, d.Rename("/d/f", "/d/g"))
@@ -192,6 +196,7 @@ func TestLogAndStoreShareADisk(t *testing.T) {
 	require.NoError(t, err)
 	db, err := pebble.Open("/home/store", &pebble.Options{FS: mem, Logger: quiet{}})
 	require.NoError(t, err)
+
 	for i := range 50 {
 		p := l.Append(ctx, eventlog.Record{Data: []byte{byte(i)}})
 		require.NoError(t, p.Wait(ctx))
@@ -200,7 +205,9 @@ func TestLogAndStoreShareADisk(t *testing.T) {
 			require.NoError(t, db.Flush())
 		}
 	}
+
 	rng := rand.New(rand.NewPCG(1, 1))
+
 	for _, percent := range []int{0, 50, 100} {
 		crashed := mem.CrashClone(pvfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rng})
 		l2, err := eventlog.Open("/home/log", eventlog.Options{FS: Adapt(crashed)})
@@ -216,6 +223,7 @@ func TestLogAndStoreShareADisk(t *testing.T) {
 		require.NoError(t, db2.Close())
 		require.NoError(t, l2.Close())
 	}
+
 	require.NoError(t, db.Close())
 	require.NoError(t, l.Close())
 }
@@ -243,6 +251,7 @@ func TestErrorfs(t *testing.T) {
 	mu.Lock()
 	broken = true
 	mu.Unlock()
+
 	err = l.Append(t.Context(), eventlog.Record{}).Wait(t.Context())
 	require.ErrorIs(t, err, eventlog.ErrFailed)
 	require.ErrorIs(t, err, errorfs.ErrInjected)

@@ -35,12 +35,14 @@ func HealthHandler(h Host) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.Header().Set("Cache-Control", "no-store")
+
 		ready, reason := h.Health()
 		if !ready {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			fmt.Fprintln(w, "not ready:", reason)
 			return
 		}
+
 		fmt.Fprintln(w, "ready")
 	})
 }
@@ -88,9 +90,11 @@ func killOf(m *apiv1.KillRequest) (Kill, error) {
 	case slices.Contains(strings.Split(k.Path, "/"), ""):
 		return k, invalid("path", "%q has an empty element, want ids joined by single slashes", k.Path)
 	}
+
 	if _, known := apiv1.How_name[int32(k.How)]; !known || k.How == apiv1.How_HOW_UNSPECIFIED {
 		return k, invalid("how", "%d is none of HOW_ERROR, HOW_PANIC, HOW_GOEXIT, HOW_HANG, HOW_STOP", k.How)
 	}
+
 	if m.ReleaseAfter != nil {
 		if k.How != apiv1.How_HOW_HANG {
 			return k, invalid("release_after", "is for HOW_HANG only")
@@ -100,9 +104,11 @@ func killOf(m *apiv1.KillRequest) (Kill, error) {
 		}
 		k.ReleaseAfter = m.ReleaseAfter.AsDuration()
 	}
+
 	if k.ReleaseAfter <= 0 || k.ReleaseAfter > maxReleaseAfter {
 		return k, invalid("release_after", "%v, want more than 0 and at most %v", k.ReleaseAfter, maxReleaseAfter)
 	}
+
 	return k, nil
 }
 

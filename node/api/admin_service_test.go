@@ -58,6 +58,7 @@ func kill(c apiv1connect.AdminServiceClient, token string, k *apiv1.KillRequest)
 	if err != nil {
 		return nil, err
 	}
+
 	return res.Msg, nil
 }
 
@@ -95,6 +96,7 @@ func TestAHostWithoutATokenKillsNothing(t *testing.T) {
 func TestBadKillsAreNamed(t *testing.T) {
 	h := &fakeHost{}
 	c := serveAdmin(t, h)
+
 	for _, tt := range []struct {
 		name string
 		req  *apiv1.KillRequest
@@ -122,12 +124,14 @@ func TestBadKillsAreNamed(t *testing.T) {
 			require.ErrorContains(t, err, tt.text)
 		})
 	}
+
 	require.Empty(t, h.kills)
 }
 
 func TestKillErrorsKeepTheirMeaning(t *testing.T) {
 	h := &fakeHost{}
 	c := serveAdmin(t, h)
+
 	for err, code := range map[error]connect.Code{
 		api.ErrNoPath:     connect.CodeNotFound,
 		api.ErrHow:        connect.CodeInvalidArgument,
@@ -163,6 +167,7 @@ func TestHealthSpeaksHTTP(t *testing.T) {
 	h := &fakeHost{why: "starting"}
 	srv := httptest.NewServer(api.HealthHandler(h))
 	defer srv.Close()
+
 	get := func() (int, string) {
 		res, err := srv.Client().Get(srv.URL)
 		require.NoError(t, err)

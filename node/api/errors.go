@@ -42,17 +42,20 @@ func wireError(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil && errors.Is(cause, ErrUnavailable) {
 		return connect.NewError(connect.CodeUnavailable, cause)
 	}
+
 	for _, c := range codes {
 		if errors.Is(err, c.err) {
 			return connect.NewError(c.code, err)
 		}
 	}
+
 	if errors.Is(err, context.Canceled) {
 		if ctx.Err() == nil { // not the client's doing: something in the node ended
 			return connect.NewError(connect.CodeUnavailable, err)
 		}
 		return connect.NewError(connect.CodeCanceled, err)
 	}
+
 	return connect.NewError(connect.CodeInternal, err)
 }
 

@@ -40,11 +40,13 @@ func (q EventsQuery) check() error {
 	if len(q.Filter) > maxFilter {
 		return invalid("filter", "%d bytes, want at most %d", len(q.Filter), maxFilter)
 	}
+
 	for _, k := range q.Kinds {
 		if !slices.Contains(EventKinds(), k) {
 			return invalid("kinds", "%q is no kind of event, want some of %v", k, EventKinds())
 		}
 	}
+
 	return nil
 }
 
@@ -64,6 +66,7 @@ func (s *adminService) Events(ctx context.Context, req *connect.Request[apiv1.Ev
 	if err := s.host.Events(ctx, q, stream.Send); err != nil {
 		return wireError(ctx, err)
 	}
+
 	return nil
 }
 

@@ -45,16 +45,19 @@ func (s *scripted) Events(ctx context.Context, q api.EventsQuery, send func(*api
 	s.mu.Lock()
 	s.asked = append(s.asked, q)
 	s.mu.Unlock()
+
 	for _, e := range s.events {
 		if err := send(e); err != nil {
 			return err
 		}
 	}
+
 	if s.hold {
 		<-ctx.Done()
 		s.left <- context.Cause(ctx)
 		return context.Cause(ctx)
 	}
+
 	return s.end
 }
 
@@ -86,13 +89,16 @@ func sseGet(t *testing.T, srv *httptest.Server, query string, header ...string) 
 	for i := 0; i+1 < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
+
 	res, err := srv.Client().Do(req)
 	require.NoError(t, err)
 	defer res.Body.Close()
+
 	var body strings.Builder
 	for lines := bufio.NewScanner(res.Body); lines.Scan(); {
 		body.WriteString(lines.Text() + "\n")
 	}
+
 	return res, body.String()
 }
 
@@ -107,6 +113,7 @@ func TestServerSentEvents(t *testing.T) {
 	}}
 	srv := httptest.NewServer(api.EventsHandler(src, ""))
 	defer srv.Close()
+
 	res, body := sseGet(t, srv, "?filter=type=record&kinds=TxLaunched,ChildExited&after=3")
 	require.Equal(t, http.StatusOK, res.StatusCode)
 	require.Equal(t, "text/event-stream", res.Header.Get("Content-Type"))
@@ -127,6 +134,7 @@ event: dropped
 data: {"type":"dropped","dropped":2}
 
 `, body)
+
 	require.Equal(t, []api.EventsQuery{{After: 3, Filter: "type=record", Kinds: []string{"TxLaunched", "ChildExited"}}},
 		src.queries())
 }
@@ -145,10 +153,12 @@ func TestWhereAStreamBegins(t *testing.T) {
 			src := &scripted{}
 			srv := httptest.NewServer(api.EventsHandler(src, ""))
 			defer srv.Close()
+
 			header := []string{}
 			if tt.last != "" {
 				header = append(header, "Last-Event-ID", tt.last)
 			}
+
 			sseGet(t, srv, tt.query, header...)
 			require.Equal(t, []api.EventsQuery{tt.want}, src.queries())
 		})
@@ -161,6 +171,7 @@ func TestBadStreamsAreNamed(t *testing.T) {
 	src := &scripted{}
 	srv := httptest.NewServer(api.EventsHandler(src, "secret"))
 	defer srv.Close()
+
 	auth := []string{"Authorization", "Bearer secret"}
 	for _, tt := range []struct {
 		name, query string
@@ -197,9 +208,11 @@ func TestBadStreamsAreNamed(t *testing.T) {
 			require.Contains(t, body, tt.text)
 		})
 	}
+
 	res, err := srv.Client().Post(srv.URL, "", nil)
 	require.NoError(t, err)
 	defer res.Body.Close()
+
 	require.Equal(t, http.StatusMethodNotAllowed, res.StatusCode)
 }
 
@@ -226,6 +239,7 @@ func TestStreamsEndWithTheirListener(t *testing.T) {
 	src := &scripted{events: []*apiv1.EventsResponse{at(3)}, hold: true, left: make(chan error, 2)}
 	streams, end := context.WithCancel(t.Context())
 	defer end()
+
 	srv := httptest.NewServer(api.Streaming(streams, api.EventsHandler(src, "")))
 	defer srv.Close()
 
@@ -243,6 +257,7 @@ func TestStreamsEndWithTheirListener(t *testing.T) {
 		_, body := sseGet(t, srv, "")
 		ended <- body
 	}()
+
 	res, err = srv.Client().Get(srv.URL) // a second one, to know that streams run
 	require.NoError(t, err)
 	res.Body.Close()
@@ -259,6 +274,7 @@ func TestEventsOverConnect(t *testing.T) {
 		connect.NewRequest(&apiv1.EventsRequest{After: 3, Filter: "a", Kinds: []string{"Killed"}, Once: true}))
 	require.NoError(t, err)
 	defer stream.Close()
+
 	require.True(t, stream.Receive())
 	require.EqualValues(t, 3, stream.Msg().GetCursor())
 	require.True(t, stream.Receive())
@@ -270,6 +286,7 @@ func TestEventsOverConnect(t *testing.T) {
 	bad, err := c.Events(t.Context(), connect.NewRequest(&apiv1.EventsRequest{Kinds: []string{"Nonsense"}}))
 	require.NoError(t, err)
 	defer bad.Close()
+
 	require.False(t, bad.Receive())
 	require.Equal(t, connect.CodeInvalidArgument, connect.CodeOf(bad.Err()))
 }
@@ -278,11 +295,13 @@ func TestEventsOverConnect(t *testing.T) {
 func TestTreeEvents(t *testing.T) {
 	names := api.TreeKinds()
 	seen := map[string]bool{}
+
 	for _, n := range names {
 		require.NotEmpty(t, n)
 		require.False(t, seen[n], n)
 		seen[n] = true
 	}
+
 	class, reason := api.Reason(exited())
 	require.Equal(t, apiv1.ExitClass_EXIT_CLASS_ABNORMAL, class)
 	require.Equal(t, "boom", reason)

@@ -51,9 +51,11 @@ func (g *Gate) Open(h http.Handler) *Passage {
 	old := g.cur
 	g.cur = p
 	g.mu.Unlock()
+
 	if old != nil {
 		old.Close("replaced by a newer incarnation")
 	}
+
 	return p
 }
 
@@ -65,13 +67,16 @@ func (p *Passage) Close(reason string) {
 	if p.gate.cur == p {
 		p.gate.cur = nil
 	}
+
 	if !p.closed {
 		p.closed = true
 		if p.inside == 0 {
 			close(p.empty)
 		}
 	}
+
 	p.gate.mu.Unlock()
+
 	p.cancel(fmt.Errorf("%w: %s", ErrUnavailable, reason))
 }
 
@@ -107,9 +112,11 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer p.leave()
+
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	defer context.AfterFunc(p.ctx, func() { cancel(context.Cause(p.ctx)) })()
+
 	p.handler.ServeHTTP(w, r.WithContext(ctx))
 }
 

@@ -54,6 +54,7 @@ func TestAnOlderIncarnationNeitherServesNorCloses(t *testing.T) {
 	g := api.NewGate(func() string { return "closed" })
 	srv := httptest.NewServer(g)
 	defer srv.Close()
+
 	first := g.Open(says("first"))
 	_, text := body(t, srv)
 	require.Equal(t, "first", text)
@@ -71,6 +72,7 @@ func TestClosingCutsOffThoseInside(t *testing.T) {
 	g := api.NewGate(func() string { return "closed" })
 	srv := httptest.NewServer(g)
 	defer srv.Close()
+
 	inside := make(chan struct{})
 	p := g.Open(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		close(inside)
@@ -82,6 +84,7 @@ func TestClosingCutsOffThoseInside(t *testing.T) {
 		_, text := body(t, srv)
 		got <- text
 	}()
+
 	<-inside
 	p.Close("killed")
 	require.Contains(t, <-got, "killed")
@@ -93,6 +96,7 @@ func TestServiceServesUntilItsContextEnds(t *testing.T) {
 	g := api.NewGate(func() string { return "no api engine" })
 	srv := httptest.NewServer(g)
 	defer srv.Close()
+
 	c := apiv1connect.NewNodeServiceClient(srv.Client(), srv.URL)
 
 	ctx, stop := context.WithCancelCause(context.Background())
@@ -108,6 +112,7 @@ func TestServiceServesUntilItsContextEnds(t *testing.T) {
 		_, err := submit(c, apiv1.Wait_WAIT_RESULT, 0, "a")
 		waited <- err
 	}()
+
 	<-f.waiting
 	stop(errors.New("cut"))
 	err = <-waited
@@ -144,6 +149,7 @@ func TestServiceHandlesNothingWhileAFaultHasIt(t *testing.T) {
 		g.ServeHTTP(w, r)
 	}))
 	defer srv.Close()
+
 	c := apiv1connect.NewNodeServiceClient(srv.Client(), srv.URL)
 
 	ready := make(chan struct{})
@@ -173,6 +179,7 @@ func TestServiceHandlesNothingWhileAFaultHasIt(t *testing.T) {
 		_, err := submit(c, apiv1.Wait_WAIT_ACCEPTED, 0, "a")
 		answered <- err
 	}()
+
 	<-entered
 	close(release)
 	require.Zero(t, <-handledBefore)

@@ -18,23 +18,29 @@ func Guard(h http.Handler, tokens []string, open ...string) http.Handler {
 			h.ServeHTTP(w, r)
 			return
 		}
+
 		var err error
+
 		for _, t := range tokens {
 			if err = authorize(r.Header, t); err == nil {
 				h.ServeHTTP(w, r)
 				return
 			}
 		}
+
 		unread(w, r)
 		w.Header().Set("WWW-Authenticate", "Bearer")
+
 		if wire.IsSupported(r) {
 			_ = wire.Write(w, r, err) // a client that is gone does not read the error either
 			return
 		}
+
 		status := http.StatusUnauthorized
 		if connect.CodeOf(err) == connect.CodePermissionDenied {
 			status = http.StatusForbidden
 		}
+
 		http.Error(w, fmt.Sprint(err), status)
 	})
 }

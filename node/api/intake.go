@@ -47,6 +47,7 @@ func NewIntake(o IntakeOptions) *Intake {
 	if o.MaxBodies == 0 {
 		o.MaxBodies = 256 << 20
 	}
+
 	o.MaxBodies = max(o.MaxBodies, o.MaxBody)
 	if o.MaxRequests == 0 {
 		o.MaxRequests = 2000
@@ -57,6 +58,7 @@ func NewIntake(o IntakeOptions) *Intake {
 	if o.Rate == 0 {
 		o.Rate = 64 << 10
 	}
+
 	return &Intake{o: o, wire: connect.NewErrorWriter()}
 }
 
@@ -74,27 +76,34 @@ func (in *Intake) Handler(h http.Handler) http.Handler {
 			return
 		}
 		defer in.leave()
+
 		if r.ContentLength > in.o.MaxBody {
 			in.tooLong(w, r)
 			return
 		}
+
 		b := &body{in: in, from: r.Body, answer: w, factor: 1, began: time.Now(),
 			control: http.NewResponseController(w)}
 		defer b.release()
+
 		if compressed(r.Header) {
 			b.factor = gzipRatio
 		}
+
 		if r.ContentLength > 0 {
 			if err := b.reserve(r.ContentLength); err != nil {
 				in.refuse(w, r, err)
 				return
 			}
 		}
+
 		guarded := r.WithContext(context.WithValue(r.Context(), bodyKey{}, b))
+
 		if r.Body != http.NoBody {
 			b.watch() // also where nobody reads it: the server throws away what is left
 			guarded.Body = b
 		}
+
 		h.ServeHTTP(w, guarded)
 	})
 }
@@ -164,10 +173,12 @@ func (in *Intake) tooLong(w http.ResponseWriter, r *http.Request) {
 	unread(w, r)
 	w.Header().Set("Connection", "close") // nobody reads what is still to come
 	text := fmt.Sprintf("body: %d bytes, want at most %d", r.ContentLength, in.o.MaxBody)
+
 	if !in.wire.IsSupported(r) {
 		http.Error(w, text, http.StatusRequestEntityTooLarge)
 		return
 	}
+
 	_ = in.wire.Write(&status{w, http.StatusRequestEntityTooLarge}, r,
 		connect.NewError(connect.CodeResourceExhausted, errors.New(text)))
 }
@@ -216,13 +227,16 @@ func (b *body) reserve(n int64) error {
 	want := min(b.in.o.MaxBody, n*b.factor)
 	b.mu.Lock()
 	defer b.mu.Unlock()
+
 	if b.released || want <= b.reserved {
 		return nil
 	}
 	if err := b.in.take(want - b.reserved); err != nil {
 		return err
 	}
+
 	b.reserved = want
+
 	return nil
 }
 
@@ -251,15 +265,18 @@ func (b *body) Read(p []byte) (int, error) {
 	if err == io.EOF {
 		_ = b.control.SetReadDeadline(time.Time{}) // the connection is watched for its end from here on
 	}
+
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		b.answer.Header().Set("Connection", "close") // nobody waits for the rest
 		return n, connect.NewError(connect.CodeInvalidArgument,
 			fmt.Errorf("body: %d bytes came within %v, want at least %d in a second after the first %v", b.read, limit,
 				b.in.o.Rate, b.in.o.Patience))
 	}
+
 	if full := b.reserve(b.read); full != nil {
 		return n, connect.NewError(connect.CodeUnavailable, full)
 	}
+
 	return n, err
 }
 

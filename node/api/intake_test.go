@@ -45,11 +45,14 @@ func post(t *testing.T, srv *httptest.Server, body io.Reader, header ...string) 
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}
+
 	res, err := srv.Client().Do(r)
 	require.NoError(t, err)
 	defer res.Body.Close()
+
 	text, err := io.ReadAll(res.Body)
 	require.NoError(t, err)
+
 	return res.StatusCode, res.Header.Get("Retry-After"), string(text)
 }
 
@@ -184,12 +187,15 @@ func TestPatienceEndsWithTheBody(t *testing.T) {
 			connect.NewRequest(&apiv1.SubmitRequest{Txs: [][]byte{[]byte("a")}, Wait: apiv1.Wait_WAIT_RESULT}))
 		waited <- err
 	}()
+
 	<-f.waiting
+
 	select {
 	case err := <-waited:
 		t.Fatalf("the wait was cut off: %v", err)
 	case <-time.After(120 * time.Millisecond): // several times the patience
 	}
+
 	f.end(hashOf("a"), resultOf("a"))
 	require.NoError(t, <-waited)
 }
@@ -208,8 +214,10 @@ func TestAStormOfCompressedBodiesIsBounded(t *testing.T) {
 		<-leave
 	})))
 	defer srv.Close()
+
 	bomb := strings.Repeat("0", 8<<20) // a few KiB, compressed
 	ended := make(chan int, 3)
+
 	for range 3 {
 		body := zipped(t, bomb)
 		go func() {
@@ -218,6 +226,7 @@ func TestAStormOfCompressedBodiesIsBounded(t *testing.T) {
 		}()
 		<-inside
 	}
+
 	code, retry, text := post(t, srv, zipped(t, bomb), "Content-Encoding", "gzip")
 	require.Equal(t, http.StatusServiceUnavailable, code)
 	require.Equal(t, "1", retry)
@@ -228,6 +237,7 @@ func TestAStormOfCompressedBodiesIsBounded(t *testing.T) {
 	for range 3 {
 		require.Equal(t, http.StatusOK, <-ended)
 	}
+
 	code, _, _ = post(t, srv, zipped(t, bomb), "Content-Encoding", "gzip")
 	require.Equal(t, http.StatusOK, code, "all room was given back")
 }
@@ -243,6 +253,7 @@ func TestAWaitHoldsNoRoom(t *testing.T) {
 			connect.NewRequest(&apiv1.SubmitRequest{Txs: [][]byte{[]byte(tx)}, Wait: apiv1.Wait_WAIT_RESULT}))
 		waited <- err
 	}()
+
 	<-f.waiting
 	_, err := c.Submit(context.Background(), connect.NewRequest(&apiv1.SubmitRequest{Txs: [][]byte{[]byte(tx)}}))
 	require.NoError(t, err)
@@ -259,6 +270,7 @@ func TestTooManyRequestsAtOnceAreToldToTryAgain(t *testing.T) {
 			connect.NewRequest(&apiv1.SubmitRequest{Txs: [][]byte{[]byte("a")}, Wait: apiv1.Wait_WAIT_RESULT}))
 		waited <- err
 	}()
+
 	<-f.waiting
 	code, retry, text := post(t, srv, strings.NewReader("{}"))
 	require.Equal(t, http.StatusServiceUnavailable, code)

@@ -30,7 +30,9 @@ func methodOf(procedure string) string {
 	if !ours {
 		return "other"
 	}
+
 	service, method, _ := strings.Cut(name, "/")
+
 	for _, services := range []protoreflect.ServiceDescriptors{
 		apiv1.File_coppice_api_v1_node_proto.Services(), apiv1.File_coppice_api_v1_admin_proto.Services(),
 	} {
@@ -39,6 +41,7 @@ func methodOf(procedure string) string {
 			return name
 		}
 	}
+
 	return "other"
 }
 

@@ -51,12 +51,14 @@ func (o NodeOptions) withDefaults() NodeOptions {
 	if o.MaxWait == 0 {
 		o.MaxWait = time.Minute
 	}
+
 	if o.Barrier == nil {
 		o.Barrier = func() (engines.Tx, error) {
 			body, err := kv.Encode(kv.Read([]byte("consistent read")))
 			return engines.NewTx(kv.Name, body, 2*o.MaxWait), err
 		}
 	}
+
 	return o
 }
 
@@ -94,19 +96,23 @@ func (s *nodeService) Submit(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
+
 	outcomes := make([]*apiv1.TxOutcome, len(txs))
 	accepted := make([]engines.TxID, 0, len(txs))
+
 	for i, t := range submitted {
 		outcomes[i] = submittedOutcome(t)
 		if t.Refused == nil {
 			accepted = append(accepted, t.ID)
 		}
 	}
+
 	if wait == apiv1.Wait_WAIT_RESULT && len(accepted) > 0 {
 		ended, err := s.wait(ctx, accepted, timeout)
 		if err != nil {
 			return nil, err
 		}
+
 		for i, next := 0, 0; i < len(outcomes); i++ {
 			if submitted[i].Refused == nil {
 				outcomes[i] = knownOutcome(accepted[next], ended[next])
@@ -114,6 +120,7 @@ func (s *nodeService) Submit(ctx context.Context,
 			}
 		}
 	}
+
 	return connect.NewResponse(&apiv1.SubmitResponse{Outcomes: outcomes}), nil
 }
 
@@ -123,10 +130,12 @@ func (s *nodeService) submit(ctx context.Context, txs [][]byte) ([]Submitted, er
 	if err != nil {
 		return nil, wireError(ctx, err)
 	}
+
 	if len(submitted) != len(txs) {
 		return nil, connect.NewError(connect.CodeInternal,
 			fmt.Errorf("%d answers to %d submissions", len(submitted), len(txs)))
 	}
+
 	return submitted, nil
 }
 
@@ -144,10 +153,12 @@ func (s *nodeService) GetTx(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
+
 	if !found[0].Known {
 		return nil, connect.NewError(connect.CodeNotFound,
 			fmt.Errorf("transaction %s is not known here: never accepted, or forgotten after its valid_until", id))
 	}
+
 	return connect.NewResponse(&apiv1.GetTxResponse{Outcome: knownOutcome(id, found[0])}), nil
 }
 
@@ -155,6 +166,7 @@ func (s *nodeService) GetTx(ctx context.Context,
 func (s *nodeService) wait(ctx context.Context, ids []engines.TxID, timeout time.Duration) ([]Outcome, error) {
 	var out []Outcome
 	var err error
+
 	if timeout == 0 {
 		out, err = s.backend.Look(ctx, ids)
 	} else {
@@ -162,6 +174,7 @@ func (s *nodeService) wait(ctx context.Context, ids []engines.TxID, timeout time
 		defer cancel()
 		out, err = s.backend.Wait(waiting, ids)
 	}
+
 	switch {
 	case err != nil:
 		return nil, wireError(ctx, err)
@@ -171,6 +184,7 @@ func (s *nodeService) wait(ctx context.Context, ids []engines.TxID, timeout time
 		return nil, connect.NewError(connect.CodeInternal,
 			fmt.Errorf("%d outcomes of %d transactions", len(out), len(ids)))
 	}
+
 	return out, nil
 }
 
@@ -180,11 +194,13 @@ func (s *nodeService) Get(ctx context.Context,
 	if n := len(keys); n == 0 || n > s.limits.MaxKeys {
 		return nil, invalid("keys", "%d keys, want 1 to %d", n, s.limits.MaxKeys)
 	}
+
 	for i, k := range keys {
 		if len(k) == 0 || len(k) > engines.MaxKeyBytes {
 			return nil, invalid("keys", "key %d has %d bytes, want 1 to %d", i, len(k), engines.MaxKeyBytes)
 		}
 	}
+
 	if req.Msg.Consistent {
 		if height != 0 {
 			return nil, invalid("height", "%d, want 0: a consistent read is of the latest height", height)
@@ -194,18 +210,22 @@ func (s *nodeService) Get(ctx context.Context,
 			return nil, err
 		}
 	}
+
 	read, err := s.backend.Get(ctx, keys, height, s.limits.MaxRead)
 	if err != nil {
 		return nil, wireError(ctx, err)
 	}
+
 	if len(read.Values) != len(keys) {
 		return nil, connect.NewError(connect.CodeInternal,
 			fmt.Errorf("%d values of %d keys", len(read.Values), len(keys)))
 	}
+
 	values := make([]*apiv1.Value, len(keys))
 	for i, v := range read.Values {
 		values[i] = &apiv1.Value{Found: v != nil, Value: v}
 	}
+
 	return connect.NewResponse(&apiv1.GetResponse{Height: read.Height, Values: values}), nil
 }
 
@@ -224,18 +244,22 @@ func (s *nodeService) barrier(ctx context.Context) (height uint64, err error) {
 	if err != nil {
 		return 0, err
 	}
+
 	if r := submitted[0].Refused; r != nil {
 		return 0, connect.NewError(connect.CodeUnavailable,
 			fmt.Errorf("consistent read: its transaction was refused: %s", r.Reason))
 	}
+
 	ended, err := s.wait(ctx, []engines.TxID{submitted[0].ID}, s.limits.MaxWait)
 	if err != nil {
 		return 0, err
 	}
+
 	if ended[0].Result == nil {
 		return 0, connect.NewError(connect.CodeUnavailable,
 			fmt.Errorf("consistent read: its transaction had no result within %v", s.limits.MaxWait))
 	}
+
 	return ended[0].Result.GetVersion().GetHeight(), nil
 }
 
@@ -260,7 +284,9 @@ func (s *nodeService) Follow(ctx context.Context, req *connect.Request[apiv1.Fol
 			return invalid("kinds", "%q is no record of the event log, want one of %v", kind, engines.KindNames())
 		}
 	}
+
 	after := req.Msg.After
+
 	if req.Msg.FromNow {
 		newest, err := s.backend.Newest(ctx)
 		if err != nil {
@@ -272,12 +298,15 @@ func (s *nodeService) Follow(ctx context.Context, req *connect.Request[apiv1.Fol
 			return err
 		}
 	}
+
 	err := s.backend.Follow(ctx, after, req.Msg.Kinds, func(r Logged) error {
 		return stream.Send(&apiv1.FollowResponse{Index: r.Index, Kind: r.Kind, Record: r.Data})
 	})
+
 	if err != nil {
 		return wireError(ctx, err)
 	}
+
 	return nil
 }
 
@@ -312,6 +341,7 @@ func knownOutcome(id engines.TxID, o Outcome) *apiv1.TxOutcome {
 	default:
 		out.Outcome = &apiv1.TxOutcome_Accepted{Accepted: &apiv1.Accepted{}}
 	}
+
 	return out
 }
 

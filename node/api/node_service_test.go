@@ -46,22 +46,27 @@ func newFakeNode() *fakeNode {
 func (f *fakeNode) Submit(_ context.Context, txs [][]byte) ([]api.Submitted, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	if f.fail != nil {
 		return nil, f.fail
 	}
+
 	f.calls = append(f.calls, len(txs))
 	out := make([]api.Submitted, len(txs))
+
 	for i, tx := range txs {
 		out[i].ID = engines.HashTx(tx)
 		if string(tx) == "bad" {
 			out[i].Refused = &api.Refusal{Code: apiv1.RefusedCode_REFUSED_CODE_BAD_BODY, Reason: "body: bad is bad"}
 			continue
 		}
+
 		f.known[out[i].ID] = true
 		if f.instant {
 			f.ended[out[i].ID] = &logv1.TxResult{Id: out[i].ID[:], Version: &logv1.Version{Height: 7}}
 		}
 	}
+
 	return out, nil
 }
 
@@ -88,17 +93,22 @@ func (f *fakeNode) Wait(ctx context.Context, ids []engines.TxID) ([]api.Outcome,
 		f.mu.Lock()
 		more := f.more
 		f.mu.Unlock()
+
 		out, err := f.Look(ctx, ids)
 		open := 0
+
 		for _, o := range out {
 			if o.Known && o.Result == nil {
 				open++
 			}
 		}
+
 		if open == 0 || err != nil {
 			return out, err
 		}
+
 		f.waiting <- struct{}{}
+
 		select {
 		case <-more:
 		case <-ctx.Done():
@@ -110,10 +120,13 @@ func (f *fakeNode) Wait(ctx context.Context, ids []engines.TxID) ([]api.Outcome,
 func (f *fakeNode) Get(_ context.Context, keys [][]byte, height uint64, _ int) (api.Read, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	if height > 7 {
 		return api.Read{}, fmt.Errorf("%w: %d, the latest is 7", api.ErrNoHeight, height)
 	}
+
 	r := api.Read{Height: 7}
+
 	for _, k := range keys {
 		if v, ok := f.state[string(k)]; ok {
 			r.Values = append(r.Values, append([]byte{}, v...))
@@ -121,6 +134,7 @@ func (f *fakeNode) Get(_ context.Context, keys [][]byte, height uint64, _ int) (
 			r.Values = append(r.Values, nil)
 		}
 	}
+
 	return r, f.fail
 }
 
@@ -158,6 +172,7 @@ func submit(c apiv1connect.NodeServiceClient, wait apiv1.Wait, timeout time.Dura
 	for _, tx := range txs {
 		req.Txs = append(req.Txs, []byte(tx))
 	}
+
 	if timeout != 0 {
 		req.Timeout = durationpb.New(timeout)
 	}
@@ -165,6 +180,7 @@ func submit(c apiv1connect.NodeServiceClient, wait apiv1.Wait, timeout time.Dura
 	if err != nil {
 		return nil, err
 	}
+
 	return res.Msg, nil
 }
 
@@ -194,6 +210,7 @@ func TestSubmitWaitsForResultsAndKeepsTheOrder(t *testing.T) {
 		}
 		done <- res
 	}()
+
 	<-f.waiting
 	f.end(engines.HashTx([]byte("c")), &logv1.TxResult{Data: []byte("C")})
 	<-f.waiting // c alone is not enough
@@ -311,12 +328,14 @@ func TestBadInputIsNamed(t *testing.T) {
 			require.ErrorContains(t, tt.err, tt.text)
 		})
 	}
+
 	require.Empty(t, f.calls, "nothing of this reached the node")
 }
 
 func TestDownIsUnavailableWithTheReason(t *testing.T) {
 	f := newFakeNode()
 	c := serve(t, f, api.NodeOptions{})
+
 	for _, down := range []error{
 		fmt.Errorf("%w: transactions is restarting", api.ErrUnavailable),
 		fmt.Errorf("pool: %w", engines.ErrDown),
@@ -327,6 +346,7 @@ func TestDownIsUnavailableWithTheReason(t *testing.T) {
 		require.Equal(t, connect.CodeUnavailable, connect.CodeOf(err))
 		require.ErrorContains(t, err, down.Error())
 	}
+
 	f.fail = fmt.Errorf("surprise")
 	_, err := submit(c, apiv1.Wait_WAIT_ACCEPTED, 0, "a")
 	require.Equal(t, connect.CodeInternal, connect.CodeOf(err))
@@ -355,6 +375,7 @@ func TestFollow(t *testing.T) {
 	_, h := api.NodeHandler(f, api.NodeOptions{})
 	server := httptest.NewServer(h)
 	defer server.Close()
+
 	c := apiv1connect.NewNodeServiceClient(server.Client(), server.URL)
 	follow := func(req *apiv1.FollowRequest) (seen []string, err error) {
 		stream, err := c.Follow(t.Context(), connect.NewRequest(req))

@@ -33,6 +33,7 @@ func (n NodeFile) Write(home string) error {
 	if err != nil {
 		return err
 	}
+
 	path := filepath.Join(home, NodeFileName)
 	tmp := path + ".tmp"
 	if err := os.WriteFile(tmp, append(data, '\n'), 0o644); err != nil {
@@ -41,6 +42,7 @@ func (n NodeFile) Write(home string) error {
 	if err := os.Rename(tmp, path); err != nil {
 		return fmt.Errorf("node file: %w", err)
 	}
+
 	return nil
 }
 
@@ -55,6 +57,7 @@ func ReadNodeFile(home string) (NodeFile, error) {
 	if err != nil {
 		return NodeFile{}, fmt.Errorf("node file: %w", err)
 	}
+
 	var n NodeFile
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
@@ -64,5 +67,6 @@ func ReadNodeFile(home string) (NodeFile, error) {
 	if n.Address == "" {
 		return NodeFile{}, fmt.Errorf("node file %s: address is missing", path)
 	}
+
 	return n, nil
 }

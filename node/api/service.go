@@ -38,10 +38,13 @@ func (s *Service) Serve(ctx context.Context) error {
 	// Also when this goroutine panics or exits: nobody may reach an incarnation that has ended
 	// (I5).
 	defer p.Close("the api engine ended")
+
 	if s.Ready != nil {
 		s.Ready()
 	}
+
 	faults := supervisor.Faults(ctx)
+
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
@@ -53,8 +56,10 @@ func (s *Service) Serve(ctx context.Context) error {
 			close(over)
 		}
 	}
+
 	p.Close(fmt.Sprintf("the api engine is stopping: %v", context.Cause(ctx)))
 	<-p.Empty()
+
 	return ctx.Err()
 }
 

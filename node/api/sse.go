@@ -32,21 +32,25 @@ func EventsHandler(src EventSource, token string) http.Handler {
 			http.Error(w, "want GET", http.StatusMethodNotAllowed)
 			return
 		}
+
 		if err := sameOrigin(r); err != nil {
 			http.Error(w, err.Error(), http.StatusForbidden)
 			return
 		}
+
 		if token != "" {
 			if err := authorize(r.Header, token); err != nil {
 				httpError(w, err)
 				return
 			}
 		}
+
 		q, err := eventsQuery(r)
 		if err != nil {
 			httpError(w, err)
 			return
 		}
+
 		s := sse{w: w}
 		if err := src.Events(r.Context(), q, s.send); err != nil {
 			s.fail(wireError(r.Context(), err))
@@ -64,6 +68,7 @@ func sameOrigin(r *http.Request) error {
 		}
 		return nil
 	}
+
 	if u, err := url.Parse(origin); err != nil || u.Host != r.Host {
 		return fmt.Errorf("origin: %q is not %q: a page of another site may not read this", origin, r.Host)
 	}
@@ -78,20 +83,25 @@ func eventsQuery(r *http.Request) (EventsQuery, error) {
 	if err != nil {
 		return q, invalid("query", "%w", err)
 	}
+
 	after, from := r.Header.Get("Last-Event-ID"), "Last-Event-ID"
+
 	for name, v := range values {
 		switch name {
 		case "filter":
 			q.Filter = v[0]
+
 		case "kinds":
 			for _, list := range v {
 				q.Kinds = append(q.Kinds, strings.Split(list, ",")...)
 			}
 			q.Kinds = slices.DeleteFunc(q.Kinds, func(k string) bool { return k == "" })
+
 		case "after":
 			if after == "" {
 				after, from = v[0], "after"
 			}
+
 		default:
 			return q, invalid("query", "%q is no parameter, want filter, kinds, after", name)
 		}
@@ -99,12 +109,14 @@ func eventsQuery(r *http.Request) (EventsQuery, error) {
 			return q, invalid(name, "comes %d times, want once", len(v))
 		}
 	}
+
 	if after != "" {
 		if q.After, err = strconv.ParseUint(after, 10, 64); err != nil {
 			return q, invalid(from, "%q is no cursor, want the id of an event", after)
 		}
 		q.FromNow = false
 	}
+
 	return q, q.check()
 }
 
@@ -114,16 +126,21 @@ func httpError(w http.ResponseWriter, err error) {
 	switch connect.CodeOf(err) {
 	case connect.CodeInvalidArgument:
 		status = http.StatusBadRequest
+
 	case connect.CodeUnauthenticated:
 		w.Header().Set("WWW-Authenticate", "Bearer")
 		status = http.StatusUnauthorized
+
 	case connect.CodePermissionDenied:
 		status = http.StatusForbidden
+
 	case connect.CodeOutOfRange:
 		status = http.StatusGone
+
 	case connect.CodeResourceExhausted, connect.CodeUnavailable:
 		status = http.StatusServiceUnavailable
 	}
+
 	http.Error(w, message(err), status)
 }
 
@@ -145,6 +162,7 @@ func (s *sse) begin() {
 	if s.begun {
 		return
 	}
+
 	s.begun = true
 	h := s.w.Header()
 	h.Set("Content-Type", "text/event-stream")
@@ -162,6 +180,7 @@ func (s *sse) send(m *apiv1.EventsResponse) error {
 	if err != nil {
 		return err
 	}
+
 	var b []byte
 	if m.Event == nil {
 		b = append(b, ": alive\n"...)
@@ -169,6 +188,7 @@ func (s *sse) send(m *apiv1.EventsResponse) error {
 	if m.Cursor != nil {
 		b = fmt.Appendf(b, "id: %d\n", *m.Cursor)
 	}
+
 	if m.Event != nil {
 		data, err := json.Marshal(e)
 		if err != nil {
@@ -176,6 +196,7 @@ func (s *sse) send(m *apiv1.EventsResponse) error {
 		}
 		b = fmt.Appendf(b, "event: %s\ndata: %s\n", e.Type(), data)
 	}
+
 	return s.write(append(b, '\n'))
 }
 

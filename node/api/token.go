@@ -19,10 +19,12 @@ func authorize(h http.Header, token string) error {
 			errors.New("authorization: want the header \"authorization: Bearer <token>\" (the token is in the file "+
 				"admin.token of the node's home)"))
 	}
+
 	g, w := sha256.Sum256([]byte(got)), sha256.Sum256([]byte(token))
 	if subtle.ConstantTimeCompare(g[:], w[:]) != 1 || token == "" {
 		return connect.NewError(connect.CodePermissionDenied, errors.New("authorization: this is not the node's token"))
 	}
+
 	return nil
 }
 

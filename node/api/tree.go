@@ -23,9 +23,11 @@ func ChildOf(t supervisor.Tree, prefix string) *apiv1.Child {
 			State: states[t.State], Incarnation: t.Incarnation, Started: timestamp(t.Since), Restarts: t.Restarts,
 		},
 	}
+
 	if t.LastExit != nil {
 		c.Live.LastExit = t.LastExit.String()
 	}
+
 	switch t.Kind {
 	case supervisor.SupervisorKind:
 		c.Type = apiv1.ChildType_CHILD_TYPE_SUPERVISOR
@@ -40,9 +42,11 @@ func ChildOf(t supervisor.Tree, prefix string) *apiv1.Child {
 		c.Live.InWindow = uint32(clamp(t.InWindow))
 		c.Live.Instances = uint64(clamp(t.Instances))
 	}
+
 	for _, child := range t.Children {
 		c.Children = append(c.Children, ChildOf(child, path.Join(prefix, child.ID)))
 	}
+
 	return c
 }
 

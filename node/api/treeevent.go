@@ -40,10 +40,12 @@ func TreeEventOf(e supervisor.Event) *apiv1.TreeEvent {
 		Seq: h.Seq, Time: timestamp(h.Time), Kind: TreeKind(e), Path: h.Subject(), Incarnation: h.Incarnation,
 		Class: class, Reason: reason, Text: e.String(),
 	}
+
 	if r, ok := e.(supervisor.RestartScheduled); ok {
 		t.Attempt, t.InWindow, t.Delay = uint32(min(r.Attempt, math.MaxInt32)), uint32(clamp(r.InWindow)), durationpb.
 			New(r.Delay)
 	}
+
 	return t
 }
 
@@ -62,33 +64,47 @@ func Reason(e supervisor.Event) (class apiv1.ExitClass, reason string) {
 		}
 		return 0, err.Error()
 	}
+
 	switch e := e.(type) {
 	case supervisor.ChildExited:
 		return exit(e.Exit)
+
 	case supervisor.ChildStopped:
 		return exit(e.Exit)
+
 	case supervisor.ShutdownError:
 		return exit(e.Exit)
+
 	case supervisor.OrphanEnded:
 		return exit(e.Exit)
+
 	case supervisor.SupervisorStopped:
 		return because(e.Err)
+
 	case supervisor.ChildStartFailed:
 		return because(e.Err)
+
 	case supervisor.GaveUp:
 		return 0, e.Err.Error()
+
 	case supervisor.AutoShutdownTriggered:
 		return 0, e.Err.Error()
+
 	case supervisor.ChildOrphaned:
 		return 0, "did not end within its shutdown time"
+
 	case supervisor.Killed:
 		return because(e.Reason)
+
 	case supervisor.FaultInjected:
 		return 0, e.Fault
+
 	case supervisor.Warned:
 		return 0, e.Warning
+
 	case supervisor.ObserverFailed:
 		return because(e.Err)
 	}
+
 	return 0, ""
 }

@@ -28,6 +28,7 @@ func TestACursorIsOfTheLog(t *testing.T) {
 	l, err := eventlog.Open(t.TempDir(), eventlog.Options{FirstIndex: 7})
 	require.NoError(t, err)
 	defer l.Close()
+
 	src := events.New(events.Options{Log: func() (events.Log, error) { return opened{l}, nil }})
 	read := func(after uint64, follow bool) (seen []uint64, at uint64, err error) {
 		err = src.Events(t.Context(), api.EventsQuery{After: after, Once: !follow},
@@ -47,14 +48,17 @@ func TestACursorIsOfTheLog(t *testing.T) {
 	_, err = l.AppendWait(t.Context(), eventlog.Record{Kind: engines.KindTxLaunched},
 		eventlog.Record{Kind: engines.KindTxLaunched})
 	require.NoError(t, err)
+
 	for after, want := range map[uint64][]uint64{0: {7, 8}, 6: {7, 8}, 7: {8}, 8: nil} {
 		seen, at, err = read(after, false)
 		require.NoError(t, err, after)
 		require.Equal(t, want, seen, after)
 		require.EqualValues(t, 8, at)
 	}
+
 	_, _, err = read(5, false)
 	require.ErrorIs(t, err, api.ErrNoRecord)
+
 	for _, after := range []uint64{9, 99_999_999, math.MaxUint64} {
 		for _, follow := range []bool{false, true} {
 			_, _, err = read(after, follow)

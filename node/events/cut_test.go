@@ -71,19 +71,23 @@ func (c *cutter) accept() {
 		if err != nil {
 			return
 		}
+
 		out, err := net.Dial("tcp", c.to)
 		if err != nil {
 			in.Close()
 			continue
 		}
+
 		c.mu.Lock()
 		c.conns[in], c.conns[out] = true, true
 		after := c.rng.Int64N(2_500) + 1
 		c.mu.Unlock()
+
 		c.done.Go(func() { // to the node
 			io.Copy(out, in)
 			out.Close()
 		})
+
 		c.done.Go(func() { // from the node
 			defer in.Close()
 			defer out.Close()
@@ -104,6 +108,7 @@ func load(ctx context.Context, c *client.Client) error {
 		if err != nil {
 			return err
 		}
+
 		if _, err := c.Submit(ctx, engines.NewTx(kv.Name, body, time.Minute)); err != nil {
 			if ctx.Err() != nil {
 				return nil
@@ -131,6 +136,7 @@ func underLoad(t *testing.T, n *nodetest.Node, follow func(ctx context.Context, 
 	c := n.Client()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+
 	loading, stop := context.WithCancel(ctx)
 	loaded := make(chan error, 1)
 	go func() { loaded <- load(loading, c) }()
@@ -139,6 +145,7 @@ func underLoad(t *testing.T, n *nodetest.Node, follow func(ctx context.Context, 
 		if e := end.Load(); e != 0 {
 			return e
 		}
+
 		stop()
 		require.NoError(t, <-loaded)
 		// What was accepted last is committed before the log is at rest.
@@ -172,11 +179,13 @@ func TestAClientThatIsCutOffSeesEachRecordOnce(t *testing.T) {
 					return err
 				}
 			}
+
 			if proxy.left.Load() <= 0 && seen.last >= until() {
 				return errWhole
 			}
 			return nil
 		})
+
 		if !errors.Is(err, errWhole) {
 			return err
 		}
@@ -194,6 +203,7 @@ func TestABrowserThatIsCutOffSeesEachRecordOnce(t *testing.T) {
 	underLoad(t, n, func(ctx context.Context, until func() uint64) error {
 		var seen order
 		last := "0"
+
 		for {
 			err := eventSource(ctx, h, "http://"+proxy.l.Addr().String()+"/events", &last,
 				func(event string, id uint64) error {
@@ -202,6 +212,7 @@ func TestABrowserThatIsCutOffSeesEachRecordOnce(t *testing.T) {
 							return err
 						}
 					}
+
 					if proxy.left.Load() <= 0 && seen.last >= until() {
 						return errWhole
 					}
@@ -229,34 +240,44 @@ func eventSource(ctx context.Context, h *http.Client, url string, last *string,
 	if err != nil {
 		return err
 	}
+
 	req.Header.Set("Last-Event-ID", *last)
 	res, err := h.Do(req)
 	if err != nil {
 		return err
 	}
 	defer res.Body.Close()
+
 	if res.StatusCode != http.StatusOK {
 		return fmt.Errorf("%w: %s", errRefused, res.Status)
 	}
+
 	lines := bufio.NewReader(res.Body)
 	id, event, data := *last, "", ""
+
 	for {
 		line, err := lines.ReadString('\n')
 		if err != nil {
 			return err // a block that is not whole is none
 		}
+
 		switch field, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ": "); field {
 		case "id":
 			id = value
+
 		case "event":
 			event = value
+
 		case "data":
 			data = value
+
 		case "":
 			if value != "" || strings.HasPrefix(line, ":") {
 				continue // a comment
 			}
+
 			*last = id
+
 			if data != "" || event == "" {
 				at, err := strconv.ParseUint(id, 10, 64)
 				if err != nil {
@@ -266,6 +287,7 @@ func eventSource(ctx context.Context, h *http.Client, url string, last *string,
 					return err
 				}
 			}
+
 			event, data = "", ""
 		}
 	}
@@ -278,6 +300,7 @@ func TestTheStreamOutlivesTheNode(t *testing.T) {
 	c := n.Client()
 	ctx, cancel := context.WithTimeout(t.Context(), nodetest.Timeout)
 	defer cancel()
+
 	submit := func() {
 		body, err := kv.Encode(kv.Add([]byte("a"), 1))
 		require.NoError(t, err)
@@ -297,6 +320,7 @@ func TestTheStreamOutlivesTheNode(t *testing.T) {
 				close(live)
 				first = false
 			}
+
 			switch {
 			case e.Record != nil:
 				if err := seen.take(e.Record.Index); err != nil {
@@ -308,11 +332,14 @@ func TestTheStreamOutlivesTheNode(t *testing.T) {
 			case e.Tree != nil && e.Tree.Kind == "ChildExited":
 				gone <- e.Tree.Path
 			}
+
 			return nil
 		})
 	}()
+
 	<-live
 	<-blocks
+
 	for _, path := range []string{"coppice/node/logger", "coppice/node", "coppice/pubsub/broker",
 		"coppice/node/transactions/storage"} {
 		n.Cut(path)
@@ -325,13 +352,16 @@ func TestTheStreamOutlivesTheNode(t *testing.T) {
 				t.Fatalf("the end of %s was never told", path)
 			}
 		}
+
 		submit()
+
 		select {
 		case <-blocks:
 		case <-ctx.Done():
 			t.Fatalf("no block after the end of %s", path)
 		}
 	}
+
 	cancel()
 	require.ErrorIs(t, <-ended, context.Canceled)
 }
@@ -348,6 +378,7 @@ func TestAFilterIsAnAgent(t *testing.T) {
 				return nil
 			})
 	}()
+
 	agents := func() []string {
 		var chains []string
 		for _, a := range n.Node().Bus().Stats().Agents {

@@ -48,12 +48,15 @@ func (f *feed) changed() <-chan struct{} {
 func (f *feed) read(from uint64, batch []supervisor.Event) (_ []supervisor.Event, missed, next uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	if size := uint64(len(f.ring)); f.next-from > size {
 		missed = f.next - from - size
 		from = f.next - size
 	}
+
 	for ; from < f.next && len(batch) < cap(batch); from++ {
 		batch = append(batch, f.ring[from%uint64(len(f.ring))])
 	}
+
 	return batch, missed, from
 }

@@ -143,10 +143,12 @@ func chainOf(q api.EventsQuery) (pubsub.Chain[engines.Event], error) {
 	if err != nil {
 		return nil, err
 	}
+
 	if len(chain) == pubsub.MaxChain {
 		return nil, fmt.Errorf("%w: want at most %d filters in a chain, kinds being one", pubsub.ErrFilter,
 			pubsub.MaxChain)
 	}
+
 	return append(chain, kinds...), nil
 }
 

@@ -48,11 +48,13 @@ func TestTheDocumentedFilters(t *testing.T) {
 	row := regexp.MustCompile("^\\| `(.*?)` \\| (.*) \\| (.*) \\|$")
 	names := regexp.MustCompile("`([^`]*)`")
 	n := 0
+
 	for line := range strings.Lines(rows) {
 		f := row.FindStringSubmatch(strings.TrimSpace(line))
 		require.NotNil(t, f, line)
 		chain, err := Filters().Parse(strings.ReplaceAll(f[1], `\|`, "|"))
 		require.NoError(t, err)
+
 		for i, want := range []bool{true, false} {
 			for _, name := range names.FindAllStringSubmatch(f[2+i], -1) {
 				e := named[name[1]]
@@ -62,6 +64,7 @@ func TestTheDocumentedFilters(t *testing.T) {
 			}
 		}
 	}
+
 	require.Greater(t, n, 15)
 }
 
@@ -81,6 +84,7 @@ func TestBadFiltersAreNamed(t *testing.T) {
 		require.ErrorIs(t, err, pubsub.ErrFilter, text)
 		require.ErrorContains(t, err, want, text)
 	}
+
 	full := strings.TrimSuffix(strings.Repeat("type=tree,", pubsub.MaxChain), ",")
 	_, err := chainOf(api.EventsQuery{Filter: full})
 	require.NoError(t, err)
@@ -108,6 +112,7 @@ func TestEveryEventOfATreeHasItsKind(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "../../supervisor/event.go", nil, 0)
 	require.NoError(t, err)
 	var all []string
+
 	for _, d := range file.Decls {
 		if f, ok := d.(*ast.FuncDecl); ok && f.Name.Name == "isEvent" {
 			if name := f.Recv.List[0].Type.(*ast.Ident).Name; name != "EventsDropped" {
@@ -115,6 +120,7 @@ func TestEveryEventOfATreeHasItsKind(t *testing.T) {
 			}
 		}
 	}
+
 	require.ElementsMatch(t, all, api.TreeKinds())
 }
 

@@ -70,6 +70,7 @@ const firstContact = time.Second
 // Events is api.EventSource's.
 func (s *Source) Events(ctx context.Context, q api.EventsQuery, send func(*apiv1.EventsResponse) error) error {
 	defer s.open.Add(-1)
+
 	if n := s.open.Add(1); n > int64(s.Streams) {
 		return fmt.Errorf("%w: %d", api.ErrBusy, s.Streams)
 	}
@@ -77,12 +78,14 @@ func (s *Source) Events(ctx context.Context, q api.EventsQuery, send func(*apiv1
 	if err != nil {
 		return fmt.Errorf("filter: %w", err)
 	}
+
 	st := &stream{source: s, chain: chain, kinds: matching(chain), cursor: q.After, known: !q.FromNow, send: send}
 	place := s.feed.end() // before the log is asked: what happens meanwhile is seen
 	first, cancel := context.WithTimeout(ctx, firstContact)
 	err = st.enter(first)
 	cancel()
 	defer st.leave()
+
 	switch {
 	case q.Once && err != nil:
 		return unavailable(ctx, err)
@@ -93,6 +96,7 @@ func (s *Source) Events(ctx context.Context, q api.EventsQuery, send func(*apiv1
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	}
+
 	return st.follow(ctx, place)
 }
 

@@ -40,9 +40,11 @@ func (s *stream) enter(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	s.mu.Lock()
 	cursor, known := s.cursor, s.known
 	s.mu.Unlock()
+
 	if !known {
 		st, err := log.Stat(ctx)
 		if err != nil {
@@ -50,14 +52,17 @@ func (s *stream) enter(ctx context.Context) error {
 		}
 		cursor = st.Durable
 	}
+
 	cur, cursor, err := Behind(ctx, log, cursor)
 	if err != nil {
 		return err
 	}
+
 	s.cur = cur
 	s.mu.Lock()
 	s.cursor, s.known = cursor, true
 	s.mu.Unlock()
+
 	return nil
 }
 
@@ -70,16 +75,19 @@ func Behind(ctx context.Context, log Log, cursor uint64) (*eventlog.Cursor, uint
 		if err != nil {
 			return nil, cursor, err
 		}
+
 		if end := readable(st); cursor > end {
 			return nil, cursor,
 				fmt.Errorf("%w: cursor %d, and the log ends at %d: this log is not the one that it came from; begin "+
 					"again with 0, the oldest record that is kept",
 					api.ErrBeyond, cursor, end)
 		}
+
 		from := cursor
 		if cursor == 0 {
 			from = st.First - 1
 		}
+
 		cur, err := log.Cursor(ctx, from+1)
 		switch {
 		case err == nil:
@@ -133,16 +141,20 @@ func (s *stream) follow(ctx context.Context, place uint64) error {
 	if err := s.emit(&apiv1.EventsResponse{}); err != nil { // from here on the client knows that it is live
 		return err
 	}
+
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+
 	pumped := make(chan struct{})
 	go func() {
 		defer close(pumped)
 		cancel(s.pump(ctx, place))
 	}()
+
 	err := s.tail(ctx)
 	cancel(err)
 	<-pumped // before it returns, nobody uses send any more
+
 	return context.Cause(ctx)
 }
 
@@ -150,7 +162,9 @@ func (s *stream) follow(ctx context.Context, place uint64) error {
 func (s *stream) pump(ctx context.Context, place uint64) error {
 	beat := time.NewTicker(s.source.Heartbeat)
 	defer beat.Stop()
+
 	batch := make([]supervisor.Event, 0, treeBatch)
+
 	for {
 		changed := s.source.feed.changed()
 		for {
@@ -163,6 +177,7 @@ func (s *stream) pump(ctx context.Context, place uint64) error {
 				return err
 			}
 		}
+
 		select {
 		case <-changed:
 		case <-beat.C:
@@ -179,11 +194,13 @@ func (s *stream) sendTree(batch []supervisor.Event, missed uint64) error {
 	dropped := func(n uint64) error {
 		return s.emit(&apiv1.EventsResponse{Event: &apiv1.EventsResponse_Dropped{Dropped: &apiv1.Dropped{Count: n}}})
 	}
+
 	if missed > 0 {
 		if err := dropped(missed); err != nil {
 			return err
 		}
 	}
+
 	for _, e := range batch {
 		var err error
 		if lost, ok := e.(supervisor.EventsDropped); ok { // the feed itself was too slow for the tree
@@ -191,10 +208,12 @@ func (s *stream) sendTree(batch []supervisor.Event, missed uint64) error {
 		} else if matchTree(s.chain, e) {
 			err = s.emit(&apiv1.EventsResponse{Event: &apiv1.EventsResponse_Tree{Tree: api.TreeEventOf(e)}})
 		}
+
 		if err != nil {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -204,18 +223,22 @@ func (s *stream) tail(ctx context.Context) error {
 		<-ctx.Done()
 		return context.Cause(ctx)
 	}
+
 	again := time.NewTicker(retry)
 	defer again.Stop()
+
 	for {
 		changed := s.source.feed.changed() // before the attempt, so that a log that comes up during it is not missed
 		err := s.live(ctx)
 		s.leave()
+
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case fatal(err):
 			return err
 		}
+
 		select {
 		case <-changed:
 		case <-again.C:
@@ -232,9 +255,12 @@ func (s *stream) live(ctx context.Context) error {
 	if err := s.enter(ctx); err != nil {
 		return err
 	}
+
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the subscription, too
+
 	news, down := s.subscribe(ctx)
+
 	for {
 		if err := s.drain(ctx, 0); err != nil {
 			return err
@@ -256,7 +282,9 @@ func (s *stream) subscribe(ctx context.Context) (*pubsub.Subscription[engines.Ev
 		stop()
 		return nil, errors.Join(errNoNews, err)
 	}
+
 	context.AfterFunc(ctx, stop)
+
 	return news, nil
 }
 
@@ -292,6 +320,7 @@ func (s *stream) drain(ctx context.Context, last uint64) error {
 			return err
 		}
 	}
+
 	return context.Cause(ctx)
 }
 
@@ -300,15 +329,19 @@ func (s *stream) pass(e eventlog.Entry, skipped *int) error {
 	kind := engines.KindName(e.Kind)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	s.cursor = e.Index
+
 	if s.kinds[kind] {
 		*skipped = 0
 		return s.emitLocked(&apiv1.EventsResponse{
 			Event: &apiv1.EventsResponse_Record{Record: &apiv1.LogRecord{Kind: kind, Record: e.Data}}})
 	}
+
 	if *skipped++; *skipped%skipsTold == 0 {
 		return s.emitLocked(&apiv1.EventsResponse{})
 	}
+
 	return nil
 }
 

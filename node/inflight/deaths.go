@@ -47,6 +47,7 @@ func readLedger(path string) (ledger, error) {
 	if err != nil {
 		return l, err
 	}
+
 	bad := func(err error) (ledger, error) {
 		return ledger{}, fmt.Errorf("%w: %s: %w (removing it forgets which transactions were in flight when the "+
 			"process died)", ErrDeaths, path, err)
@@ -63,6 +64,7 @@ func readLedger(path string) (ledger, error) {
 	if l.Format != deathsFormat {
 		return bad(fmt.Errorf("format %d, want %d", l.Format, deathsFormat))
 	}
+
 	for i, r := range l.Transactions {
 		if _, err := engines.ParseTxID(r.ID); err != nil {
 			return bad(fmt.Errorf("entry %d: %w", i, err))
@@ -71,6 +73,7 @@ func readLedger(path string) (ledger, error) {
 			return bad(fmt.Errorf("entry %d: %d and %d deaths, want none or more", i, r.Eager, r.Placed))
 		}
 	}
+
 	return l, nil
 }
 
@@ -81,34 +84,42 @@ func (l *ledger) count(run name, flights []Flight) bool {
 	if l.Counted == id {
 		return false
 	}
+
 	l.Counted = id
 	at := make(map[string]record, len(l.Transactions))
 	for _, r := range l.Transactions {
 		at[r.ID] = r
 	}
+
 	died := make(map[string]bool)
 	var order []string
+
 	for _, f := range flights {
 		id := f.ID.String()
 		r := at[id]
 		r.ID = id
+
 		if f.Placed {
 			r.Placed++
 		} else {
 			r.Eager++
 		}
+
 		at[id] = r
 		if !died[id] {
 			died[id], order = true, append(order, id)
 		}
 	}
+
 	l.forget(died)
 	for _, id := range order {
 		l.Transactions = append(l.Transactions, at[id])
 	}
+
 	if over := len(l.Transactions) - maxKept; over > 0 {
 		l.Transactions = l.Transactions[over:]
 	}
+
 	return true
 }
 
@@ -121,11 +132,14 @@ func (l *ledger) known() map[engines.TxID]record {
 	if len(l.Transactions) == 0 {
 		return nil
 	}
+
 	m := make(map[engines.TxID]record, len(l.Transactions))
+
 	for _, r := range l.Transactions {
 		id, _ := engines.ParseTxID(r.ID) // read and checked, or printed by us
 		m[id] = r
 	}
+
 	return m
 }
 
@@ -140,10 +154,12 @@ func (l *ledger) write(path string) error {
 		}
 		return syncDir(dir)
 	}
+
 	data, err := json.MarshalIndent(l, "", "  ")
 	if err != nil {
 		return err
 	}
+
 	next := path + ".new"
 	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -159,6 +175,7 @@ func (l *ledger) write(path string) error {
 	if err := os.Rename(next, path); err != nil {
 		return err
 	}
+
 	return syncDir(dir)
 }
 

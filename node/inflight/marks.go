@@ -99,9 +99,11 @@ func parseMarks(b []byte) (found, error) {
 		return f, fmt.Errorf("%w: format %d with %d slots, want %d with %d", errMarks, order.Uint32(b[8:]),
 			order.Uint32(b[12:]), marksFormat, Slots)
 	}
+
 	f.run, f.boot = name(b[16:]), name(b[32:])
 	f.closed = binary.NativeEndian.Uint32(b[48:]) != 0
 	seen := make(map[Flight]bool)
+
 	for i := range Slots {
 		s := b[headerSize+i*slotSize:][:slotSize]
 		state := binary.NativeEndian.Uint32(s)
@@ -111,12 +113,14 @@ func parseMarks(b []byte) (found, error) {
 		if state == free || state == claimed {
 			continue
 		}
+
 		fl := Flight{ID: engines.TxID(s[8:40]), Placed: state == placed}
 		if !seen[fl] { // a replaced incarnation's worker may still run beside its successor's
 			seen[fl] = true
 			f.flights = append(f.flights, fl)
 		}
 	}
+
 	return f, nil
 }
 
@@ -129,6 +133,7 @@ func mapMarks(path string, run, boot name) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
+
 	// All of it is written: a store to a page that the disk has no room for would end the process.
 	b := bytes.NewBuffer(make([]byte, 0, marksSize))
 	b.WriteString(marksMagic)
@@ -146,6 +151,7 @@ func mapMarks(path string, run, boot name) ([]byte, error) {
 	if err := os.Rename(next, path); err != nil {
 		return nil, errors.Join(err, unix.Munmap(mem))
 	}
+
 	return mem, nil
 }
 

@@ -59,6 +59,7 @@ func open(dir string, boot name) (*Table, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
+
 	t := &Table{turns: semaphore.NewWeighted(Slots), path: filepath.Join(dir, deathsFile)}
 	var err error
 	if t.ledger, err = readLedger(t.path); err != nil {
@@ -68,6 +69,7 @@ func open(dir string, boot name) (*Table, error) {
 	if err := t.learn(marks, boot); err != nil {
 		return nil, err
 	}
+
 	t.publish()
 	var run name
 	rand.Read(run[:]) // never fails: crypto/rand ends the process instead
@@ -75,11 +77,13 @@ func open(dir string, boot name) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	t.head = (*header)(unsafe.Pointer(unsafe.SliceData(mem)))
 	t.slots = unsafe.Slice((*slot)(unsafe.Pointer(&mem[headerSize])), Slots)
 	// Not at Close: a worker that ignored its stop may still leave then.
 	// an error leaves it mapped, which harms nobody
 	runtime.AddCleanup(t, func(mem []byte) { _ = unix.Munmap(mem) }, mem)
+
 	return t, nil
 }
 
@@ -93,6 +97,7 @@ func (t *Table) learn(path string, boot name) error {
 	if err != nil {
 		return err
 	}
+
 	f, err := parseMarks(data)
 	switch {
 	case err != nil:
@@ -104,10 +109,13 @@ func (t *Table) learn(path string, boot name) error {
 		t.previous.Ignored = "the system was booted since"
 		return nil
 	}
+
 	if !t.ledger.count(f.run, f.flights) {
 		return nil
 	}
+
 	t.previous.Died = f.flights
+
 	return t.ledger.write(t.path)
 }
 
@@ -139,23 +147,29 @@ func (t *Table) Enter(ctx context.Context, id engines.TxID, atPlace bool) (mark 
 			mark = uint64(turns) << 32
 		}
 	}
+
 	state := eager
 	if atPlace {
 		state = placed
 	}
+
 	first := binary.LittleEndian.Uint32(id[:]) // a hash's, so that workers seldom meet
+
 	for i := range uint32(Slots) {
 		at := (first + i) % Slots
 		s := &t.slots[at]
 		if s.state.Load() != free || !s.state.CompareAndSwap(free, claimed) {
 			continue
 		}
+
 		s.id = id
 		s.state.Store(state)
 		mark |= uint64(at + 1)
 		break
 	}
+
 	runtime.KeepAlive(t) // and with it the mapping
+
 	return mark
 }
 
@@ -184,10 +198,12 @@ func (t *Table) Deaths(id engines.TxID) (eager, placed int) {
 func (t *Table) Forget(ids []engines.TxID) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+
 	gone := make(map[string]bool, len(ids))
 	for _, id := range ids {
 		gone[id.String()] = true
 	}
+
 	l := t.ledger
 	l.forget(gone)
 	if len(l.Transactions) == len(t.ledger.Transactions) {
@@ -196,8 +212,10 @@ func (t *Table) Forget(ids []engines.TxID) error {
 	if err := l.write(t.path); err != nil {
 		return err
 	}
+
 	t.ledger = l
 	t.publish()
+
 	return nil
 }
 

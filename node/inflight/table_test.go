@@ -39,11 +39,13 @@ func die(dir, how string) {
 	if err != nil {
 		panic(err)
 	}
+
 	ctx, stop := context.WithCancel(context.Background())
 	stop() // one goroutine would wait for itself to leave
 	t.Enter(ctx, id(1), false)
 	t.Leave(t.Enter(ctx, id(2), true))
 	t.Enter(ctx, id(3), true)
+
 	switch how {
 	case "exit":
 		os.Exit(77)
@@ -53,6 +55,7 @@ func die(dir, how string) {
 		syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
 	}
+
 	panic("still alive")
 }
 
@@ -83,6 +86,7 @@ func TestMarksOutliveTheProcess(t *testing.T) {
 				require.Error(t, cmd.Run())
 				require.False(t, how == "exit" && cmd.ProcessState.ExitCode() != 77, "it died too early")
 			}
+
 			tab, err := Open(dir)
 			require.NoError(t, err)
 			require.ElementsMatch(t, []Flight{{id(1), false}, {id(3), true}}, tab.Previous().Died)
@@ -132,6 +136,7 @@ func TestADeathIsCountedOnce(t *testing.T) {
 	tab.Enter(t.Context(), id(1), false) // a replaced incarnation still runs it
 	left, err := os.ReadFile(filepath.Join(dir, marksFile))
 	require.NoError(t, err)
+
 	for range 3 {
 		tab = next(t, dir)
 		require.Equal(t, [2]int{1, 0}, deaths(tab, id(1)))
@@ -184,6 +189,7 @@ func TestTheFileIsBounded(t *testing.T) {
 		flights = append(flights, Flight{ID: id(200)})
 		require.True(t, l.count(name{byte(n)}, flights))
 	}
+
 	require.Len(t, l.Transactions, maxKept)
 	known := l.known()
 	require.Equal(t, maxKept/Slots+2, known[id(200)].Eager)
@@ -195,11 +201,13 @@ func TestTheFileIsBounded(t *testing.T) {
 func TestOverflow(t *testing.T) {
 	dir := t.TempDir()
 	tab := next(t, dir)
+
 	marks := make([]uint64, Slots)
 	for i := range marks {
 		marks[i] = tab.Enter(t.Context(), engines.TxID{byte(i), byte(i >> 8)}, false)
 		require.NotZero(t, marks[i])
 	}
+
 	over := tab.Enter(t.Context(), id(255), false)
 	tab.Leave(over)
 	tab.Leave(marks[5])
@@ -275,6 +283,7 @@ func TestConcurrentUse(t *testing.T) {
 		tab := next(t, dir)
 		require.Equal(t, suspects, tab.known.Load() != nil)
 		var wg sync.WaitGroup
+
 		for g := range byte(16) {
 			wg.Go(func() {
 				for range 300 {
@@ -289,6 +298,7 @@ func TestConcurrentUse(t *testing.T) {
 				}
 			})
 		}
+
 		wg.Wait()
 		data, err := os.ReadFile(filepath.Join(dir, marksFile))
 		require.NoError(t, err)
@@ -309,6 +319,7 @@ func TestMarksThatCannotBeRead(t *testing.T) {
 	path := filepath.Join(dir, marksFile)
 	good, err := os.ReadFile(path)
 	require.NoError(t, err)
+
 	damaged := func(at int, v byte) string { b := []byte(string(good)); b[at] ^= v; return string(b) }
 	for name, tc := range map[string]struct{ data, want string }{
 		"empty":      {"", "0 bytes, want 65600"},
@@ -344,6 +355,7 @@ func TestAClaimedSlotIsNoMark(t *testing.T) {
 func TestDeathsThatCannotBeRead(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, deathsFile)
+
 	ok := `{"format":1,"counted":"","transactions":[{"id":"` + id(1).String() + `","eager":1,"placed":2}]}`
 	for name, tc := range map[string]struct{ data, want string }{
 		"empty":    {"", "EOF"},
@@ -366,6 +378,7 @@ func TestDeathsThatCannotBeRead(t *testing.T) {
 			require.Equal(t, tc.data, string(data), "nothing is repaired behind anybody's back")
 		})
 	}
+
 	require.NoError(t, os.WriteFile(path, []byte(ok), 0o600))
 	require.Equal(t, [2]int{1, 2}, deaths(next(t, dir), id(1)))
 }
@@ -389,11 +402,13 @@ func FuzzParseMarks(f *testing.F) {
 			require.Empty(t, found.flights)
 			return
 		}
+
 		require.LessOrEqual(t, len(found.flights), Slots)
 		var l ledger
 		if l.count(found.run, found.flights) {
 			require.False(t, l.count(found.run, found.flights))
 		}
+
 		require.LessOrEqual(t, len(l.Transactions), len(found.flights))
 	})
 }

@@ -70,14 +70,17 @@ func New(s Sources) *Metrics {
 		m.registry.MustRegister(c)
 		return c
 	}
+
 	histograms := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
 		h := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, labels)
 		m.registry.MustRegister(h)
 		return h
 	}
+
 	histogram := func(name, help string, buckets []float64) prometheus.Histogram {
 		return histograms(name, help, buckets).WithLabelValues().(prometheus.Histogram)
 	}
+
 	m.calls = histograms("coppice_engine_call_duration_seconds",
 		"Calls to an engine that were answered, from the sending to the answer.", quick, "engine")
 	m.syncs = histogram("coppice_eventlog_sync_duration_seconds", "Syncs of the event log's records to the disk.", slow)
@@ -87,24 +90,32 @@ func New(s Sources) *Metrics {
 	m.commits = histogram("coppice_storage_commit_duration_seconds", "Commits of a block to the state.", slow)
 	m.blockTxs = histogram("coppice_block_transactions", "Transactions of each block that was committed.",
 		[]float64{0, 1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000})
+
 	m.interval = histogram("coppice_block_interval_seconds",
 		"Time between the commits of two blocks, by this node's clock.", prometheus.ExponentialBuckets(1e-3, 3, 12))
+
 	m.refused = counters("coppice_pool_refused_total",
 		"Transactions that the pool refused, by the code that their clients got.", "code")
+
 	m.requests = counters("coppice_api_requests_total",
 		"Calls of the API that ended, streams too, by Connect's code of the answer.", "method", "code")
+
 	m.latency = histograms("coppice_api_request_duration_seconds",
 		"Calls of the API, streams left out, from the begin to the answer.", slow, "method")
+
 	for _, name := range engines.KindNames() {
 		kind, _ := engines.KindOf(name)
 		m.byKind[kind] = kindCounters{m.records.WithLabelValues(name), m.recordBytes.WithLabelValues(name)}
 	}
+
 	for code := range apiv1.RefusedCode_name { // each begins at 0, so that its first one is seen to be more
 		m.refused.WithLabelValues(refusedLabel(apiv1.RefusedCode(code)))
 	}
+
 	m.byKind[0] = kindCounters{m.records.WithLabelValues("other"), m.recordBytes.WithLabelValues("other")}
 	m.registry.MustRegister(newSampler(s), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+
 	return m
 }
 

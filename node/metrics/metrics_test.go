@@ -80,6 +80,7 @@ func used(s Sources) *Metrics {
 	m.Refused(apiv1.RefusedCode_REFUSED_CODE_POOL_FULL)
 	m.Request(api.Request{Method: "NodeService/Submit", Code: "ok", Took: time.Millisecond})
 	m.Request(api.Request{Method: "NodeService/Follow", Code: "unavailable", Took: time.Hour, Stream: true})
+
 	return m
 }
 
@@ -128,6 +129,7 @@ func TestFigures(t *testing.T) {
 	} {
 		require.Contains(t, text, "\n"+line)
 	}
+
 	require.NotContains(t, text, `coppice_api_request_duration_seconds_count{method="NodeService/Follow"}`,
 		"a stream's time says nothing")
 	require.NotContains(t, text, `coppice_engine_mailbox_messages{engine="storage"}`, "what is down has no mailbox")
@@ -147,6 +149,7 @@ func TestWhatIsDownIsLeftOut(t *testing.T) {
 	for _, part := range []string{"eventlog", "storage", "pool"} {
 		require.Contains(t, text, fmt.Sprintf("coppice_scrape_answered{part=%q} 0\n", part))
 	}
+
 	require.Contains(t, text, "coppice_tree_running")
 	require.NotContains(t, text, "coppice_pool_transactions")
 	require.NotContains(t, text, "coppice_storage_keys")
@@ -166,24 +169,31 @@ func table(t *testing.T) string {
 	for _, f := range typeLine.FindAllStringSubmatch(text, -1) {
 		types[f[1]] = f[2]
 	}
+
 	for _, m := range sampled {
 		require.NotEmpty(t, types[m.name], "%s: full has no figure for it", m.name)
 	}
+
 	var rows []string
+
 	for _, f := range helpLine.FindAllStringSubmatch(text, -1) {
 		name := f[1]
 		labels := map[string]bool{}
+
 		for _, series := range regexp.MustCompile(`(?m)^`+name+`(?:_bucket)?\{(.*)\} `).FindAllStringSubmatch(text,
 			-1) {
 			for _, l := range label.FindAllStringSubmatch(series[1], -1) {
 				labels["`"+l[1]+"`"] = l[1] != "le"
 			}
 		}
+
 		delete(labels, "`le`")
 		list := strings.Join(slices.Sorted(maps.Keys(labels)), ", ")
 		rows = append(rows, fmt.Sprintf("| `%s` | %s | %s | %s |\n", name, types[name], cmp.Or(list, "–"), f[2]))
 	}
+
 	slices.Sort(rows)
+
 	return "| metric | type | labels | |\n|---|---|---|---|\n" + strings.Join(rows, "")
 }
 
@@ -197,9 +207,11 @@ func TestMetricsAreDocumented(t *testing.T) {
 	got, tail, ok := strings.Cut(rest, end)
 	require.True(t, ok)
 	want := table(t)
+
 	if *update {
 		require.NoError(t, os.WriteFile(name, []byte(head+begin+want+end+tail), 0o644))
 		return
 	}
+
 	require.Equal(t, want, got, "run: go test ./node/metrics -run Documented -update")
 }

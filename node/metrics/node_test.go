@@ -19,12 +19,14 @@ import (
 func TestANodeTellsItsFigures(t *testing.T) {
 	n := nodetest.Start(t)
 	c := n.Client()
+
 	for range 3 {
 		body, err := kv.Encode(kv.Add([]byte("a"), 1))
 		require.NoError(t, err)
 		_, err = c.SubmitWait(t.Context(), engines.NewTx(kv.Name, body, time.Minute))
 		require.NoError(t, err)
 	}
+
 	_, err := c.SubmitMany(t.Context(), [][]byte{{1, 0xff, 0}}, false)
 	require.NoError(t, err)
 	n.Cut("coppice/node/transactions/storage")
@@ -33,12 +35,15 @@ func TestANodeTellsItsFigures(t *testing.T) {
 
 	h := &http.Client{Transport: &http.Transport{}}
 	defer h.CloseIdleConnections()
+
 	res, err := h.Get("http://" + n.Address() + "/metrics")
 	require.NoError(t, err)
 	defer res.Body.Close()
+
 	body, err := io.ReadAll(res.Body)
 	require.NoError(t, err)
 	text := "\n" + string(body)
+
 	for _, line := range []string{
 		`coppice_up 1`, `coppice_scrape_answered{part="eventlog"} 1`, `coppice_scrape_answered{part="pool"} 1`,
 		`coppice_scrape_answered{part="storage"} 1`,
@@ -52,13 +57,16 @@ func TestANodeTellsItsFigures(t *testing.T) {
 	} {
 		require.Contains(t, text, "\n"+line+"\n")
 	}
+
 	for _, count := range []string{`coppice_eventlog_sync_duration_seconds_count`,
 		`coppice_engine_call_duration_seconds_count{engine="pool"}`} {
 		require.NotContains(t, text, "\n"+count+" 0\n")
 		require.Contains(t, text, "\n"+count+" ")
 	}
+
 	problems, err := promlint.New(strings.NewReader(string(body))).Lint()
 	require.NoError(t, err)
+
 	for _, p := range problems {
 		if strings.HasPrefix(p.Metric, "coppice_") {
 			t.Errorf("%s: %s", p.Metric, p.Text)

@@ -140,6 +140,7 @@ func (c *sampler) Collect(to chan<- prometheus.Metric) {
 	s.log()
 	ctx, cancel := context.WithTimeout(context.Background(), patience) // a collector gets no context
 	defer cancel()
+
 	s.storage(ctx)
 	s.pool(ctx)
 }
@@ -162,11 +163,13 @@ func (s sample) tree() {
 		if f.Gauge == nil {
 			continue
 		}
+
 		s.gauge("coppice_tree_running", float64(f.Gauge.Running), path)
 		if f.Gauge.Max > 0 { // with a limit of 0 it would be full for ever
 			s.gauge("coppice_tree_restart_window_used_ratio", f.Gauge.WindowUse(), path)
 		}
 	}
+
 	s.gauge("coppice_tree_orphans", float64(snap.OrphansNow))
 	s.counter("coppice_tree_events_lost_total", snap.EventsLost)
 }
@@ -186,6 +189,7 @@ func (s sample) log() {
 	if !s.answered("eventlog", opened) {
 		return
 	}
+
 	s.gauge("coppice_eventlog_first_index", float64(st.First))
 	s.gauge("coppice_eventlog_durable_index", float64(st.Durable))
 	s.gauge("coppice_eventlog_segments", float64(len(st.Segments)))
@@ -200,10 +204,12 @@ func (s sample) storage(ctx context.Context) {
 	if !s.answered("storage", err == nil && errChain == nil) {
 		return
 	}
+
 	s.gauge("coppice_block_height", float64(chain.Height))
 	if !chain.Time.IsZero() {
 		s.gauge("coppice_block_time_seconds", float64(chain.Time.UnixNano())/1e9)
 	}
+
 	s.gauge("coppice_storage_applied_index", float64(st.Applied))
 	s.gauge("coppice_storage_durable_applied_index", float64(st.DurableApplied))
 	s.gauge("coppice_storage_keys", float64(st.Keys))
@@ -225,6 +231,7 @@ func (s sample) pool(ctx context.Context) {
 	if !s.answered("pool", err == nil) {
 		return
 	}
+
 	s.gauge("coppice_pool_transactions", float64(st.Txs))
 	s.gauge("coppice_pool_bytes", float64(st.Bytes))
 	s.gauge("coppice_pool_queued_transactions", float64(st.Queued))

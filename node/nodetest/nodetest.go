@@ -62,17 +62,22 @@ func Start(t testing.TB, opts ...Option) *Node {
 	for _, o := range opts {
 		o(&n.o)
 	}
+
 	n.rng = rand.New(rand.NewPCG(n.o.seed, n.o.seed))
+
 	n.home = n.o.home
 	if n.home == "" {
 		n.home = filepath.Join(t.TempDir(), "home")
 		n.makeHome()
 	}
+
 	if !n.o.onDisk {
 		n.mem = vfs.NewCrashableMem()
 	}
+
 	t.Cleanup(n.close)
 	n.begin()
+
 	return n
 }
 
@@ -85,9 +90,11 @@ func (n *Node) makeHome() {
 	if len(n.o.genesis) == 0 {
 		return
 	}
+
 	for _, edit := range n.o.genesis {
 		edit(&g)
 	}
+
 	data, err := json.MarshalIndent(g, "", "  ")
 	if err == nil {
 		err = os.WriteFile(filepath.Join(n.home, "genesis.json"), data, 0o644)
@@ -104,9 +111,11 @@ func (n *Node) begin() {
 	if err != nil {
 		n.t.Fatalf("nodetest: %v", err)
 	}
+
 	for _, edit := range n.o.config {
 		edit(&c)
 	}
+
 	l := &life{rec: suptest.NewRecorder(), ended: make(chan struct{})}
 	l.rec.Timeout = Timeout
 	opts := append([]node.Option{node.WithObserver(l.rec)}, n.o.node...)
@@ -116,12 +125,14 @@ func (n *Node) begin() {
 	if l.node, err = node.New(n.home, c, opts...); err != nil {
 		n.t.Fatalf("nodetest: %v", err)
 	}
+
 	ctx, stop := context.WithCancel(context.Background())
 	l.stop = stop
 	go func() {
 		defer close(l.ended)
 		l.err = l.node.Run(ctx)
 	}()
+
 	n.mu.Lock()
 	n.life = l
 	n.lives++
@@ -129,13 +140,16 @@ func (n *Node) begin() {
 
 	limit, cancel := context.WithTimeoutCause(ctx, Timeout, errors.New("no answer in time"))
 	defer cancel()
+
 	addr, err := l.node.Addr(limit)
 	if err != nil {
 		n.t.Fatalf("nodetest: the node does not listen: %v%s", err, n.why(l))
 	}
+
 	n.mu.Lock()
 	l.addr = addr
 	n.mu.Unlock()
+
 	l.rec.Settle(n.t, l.node.Supervisor())
 	if err := n.ready(limit, l); err != nil {
 		n.t.Fatalf("nodetest: the node does not answer: %v%s", err, n.why(l))
@@ -146,6 +160,7 @@ func (n *Node) begin() {
 func (n *Node) ready(ctx context.Context, l *life) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+
 	go func() {
 		select {
 		case <-l.ended:
@@ -153,8 +168,10 @@ func (n *Node) ready(ctx context.Context, l *life) error {
 		case <-ctx.Done():
 		}
 	}()
+
 	c := client.New(l.addr)
 	defer c.CloseIdle()
+
 	_, err := c.WaitReady(ctx)
 	return err
 }
@@ -197,11 +214,13 @@ func (n *Node) close() {
 		case <-time.After(Timeout):
 			n.t.Errorf("nodetest: the node does not stop:\n%v", l.node.Supervisor().Tree())
 		}
+
 		if n.t.Failed() {
 			lines := strings.Split(strings.TrimSpace(l.rec.String()), "\n")
 			n.t.Logf("the tree's last events:\n%s", strings.Join(lines[max(0, len(lines)-historyShown):], "\n"))
 		}
 	}
+
 	for _, c := range n.clients {
 		c.CloseIdle()
 	}
@@ -238,6 +257,7 @@ func (n *Node) Client(opts ...client.Option) *client.Client {
 			return "", errors.New("the node is stopped")
 		default:
 		}
+
 		if addr == "" {
 			return "", errors.New("the node does not listen yet")
 		}
@@ -245,6 +265,7 @@ func (n *Node) Client(opts ...client.Option) *client.Client {
 	}
 	c := client.New("", append([]client.Option{client.WithResolver(resolve), client.WithToken(n.Token())}, opts...)...)
 	n.clients = append(n.clients, c)
+
 	return c
 }
 

@@ -30,6 +30,7 @@ func (n *Node) Cut(path string) {
 	if !ok {
 		n.t.Fatalf("nodetest: nothing is at %s in\n%v", path, n.Supervisor().Tree())
 	}
+
 	mark := n.Recorder().Mark()
 	n.Kill(path)
 	suptest.After(n.t, n.Recorder(), mark, 1, func(e supervisor.ChildStarted) bool {
@@ -53,8 +54,10 @@ func (n *Node) Await(what string, ok func() bool) {
 	n.t.Helper()
 	limit := time.NewTimer(Timeout)
 	defer limit.Stop()
+
 	again := time.NewTicker(awaitEvery)
 	defer again.Stop()
+
 	for !ok() {
 		select {
 		case <-again.C:
@@ -74,7 +77,9 @@ func (n *Node) AwaitEnd() error {
 	case <-time.After(Timeout):
 		n.t.Fatalf("nodetest: the node did not end within %v:\n%v", Timeout, l.node.Supervisor().Tree())
 	}
+
 	l.seen = true
+
 	return l.err
 }
 
@@ -113,6 +118,7 @@ func (n *Node) Crash() {
 	if n.mem == nil {
 		n.t.Fatalf("nodetest: the operating system's disk cannot lose power; leave OnDisk out")
 	}
+
 	after := n.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: n.o.keep, RNG: n.rng})
 	l := n.now()
 	l.stop() // the old life goes on, and ends, on a disk that nobody will see again
@@ -132,5 +138,6 @@ func (n *Node) Verify(o node.VerifyOptions) node.Verified {
 	if err != nil {
 		n.t.Fatalf("nodetest: verify: %v", err)
 	}
+
 	return v
 }

@@ -78,24 +78,29 @@ func Mutants(name string, source []byte, first int) ([]byte, []Mutant, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+
 	var nodes []ast.Node
 	ast.Inspect(file, func(n ast.Node) bool {
 		nodes = append(nodes, n)
 		return true
 	})
+
 	for _, n := range slices.Backward(nodes) { // what is inside is changed before what it is in
 		m.node(n)
 	}
+
 	var out bytes.Buffer
 	if err := printer.Fprint(&out, m.fset, file); err != nil {
 		return nil, nil, err
 	}
+
 	slices.SortStableFunc(m.mutants, func(a, b Mutant) int {
 		if a.Line != b.Line {
 			return a.Line - b.Line
 		}
 		return a.Column - b.Column
 	})
+
 	return out.Bytes(), m.mutants, nil
 }
 
@@ -103,14 +108,18 @@ func (m *mutator) node(n ast.Node) {
 	switch n := n.(type) {
 	case *ast.BinaryExpr:
 		m.binary(n)
+
 	case *ast.UnaryExpr:
 		if n.Op == token.NOT {
 			n.X = paren(m.flip(n.X, m.add(n.OpPos, "!", "")))
 		}
+
 	case *ast.IfStmt:
 		m.condition(&n.Cond)
+
 	case *ast.ForStmt:
 		m.condition(&n.Cond)
+
 	case *ast.SwitchStmt:
 		if n.Tag != nil {
 			return
@@ -141,6 +150,7 @@ func (m *mutator) binary(n *ast.BinaryExpr) {
 		m.condition(&was.Y)
 		other := binary(was.X, logical[n.Op], was.Y)
 		id := m.add(at, from.String(), logical[n.Op].String())
+
 		if n.Op == token.LAND { // which is never true where the other is not
 			*n = *binary(paren(&was), token.LOR, paren(binary(id, token.LAND, paren(other))))
 		} else {

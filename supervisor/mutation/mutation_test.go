@@ -51,6 +51,7 @@ func main() {
 	// The same changes by hand, each in a function of its own.
 	byHand := "package main\n\nvar byHand = map[int]func(){\n"
 	var functions string
+
 	for _, m := range mutants {
 		lines := strings.Split(source, "\n")
 		line := lines[m.Line-1]
@@ -59,14 +60,17 @@ func main() {
 		functions += fmt.Sprintf("func main%d() %s\n", m.ID, body)
 		byHand += fmt.Sprintf("%d: main%d,\n", m.ID, m.ID)
 	}
+
 	byHand = strings.Replace(byHand, "package main\n", "package main\n\nimport \"fmt\"\n", 1) +
 		"}\n\nfunc init() {\n\tif f := byHand[-activeMutant]; f != nil {\n\t\tf()\n\t\tpanic(\"by hand\")\n\t}\n}\n\n" +
 		functions
 	dir := t.TempDir()
+
 	for name, text := range map[string]string{"main.go": string(changed), "switch.go": fmt.Sprintf(Switch, "main"),
 		"hand.go": byHand, "go.mod": "module m\n"} {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
 	}
+
 	binary := filepath.Join(dir, "m")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, ".")
 	build.Dir = dir
@@ -82,11 +86,13 @@ func main() {
 	calm := run(0)
 	require.Equal(t, "true false false true none less; false true true false same; false false false true none; ", calm)
 	var seen []string
+
 	for _, m := range mutants {
 		seen = append(seen, m.String())
 		require.Equal(t, run(-m.ID), run(m.ID), "%v", m)
 		require.NotEqual(t, calm, run(m.ID), "%v", m)
 	}
+
 	require.ElementsMatch(t, []string{
 		"main.go:9:19 < → >=", "main.go:9:19 < → <=", "main.go:9:26 == → !=", "main.go:10:19 yes(a > 1) → !yes(a > 1)",
 		"main.go:10:25 > → <=", "main.go:10:25 > → >=",
@@ -123,10 +129,12 @@ func TestEquivalentMutants(t *testing.T) {
 		_, mutants, err := Mutants(name, source, 1)
 		require.NoError(t, err)
 		found := false
+
 		for _, m := range mutants {
 			reason, ok := strings.CutPrefix(entry, m.entry(source))
 			found = found || ok && len(reason) > 20
 		}
+
 		require.True(t, found, "fits no mutant, or has no reason: %s", entry)
 	}
 }
@@ -138,6 +146,7 @@ func TestSurvivors(t *testing.T) {
 	if *files == "" {
 		return // the mutator has been tested above; the campaign is asked for by its flag
 	}
+
 	dir := t.TempDir()
 	overlay := map[string]string{}
 	replace := func(path string, source []byte) {
@@ -150,6 +159,7 @@ func TestSurvivors(t *testing.T) {
 	replace(filepath.Join(pkg, "mutation_switch.go"), fmt.Appendf(nil, Switch, "supervisor"))
 	var mutants []Mutant
 	sources, mutantsOf, next := map[string][]byte{}, map[string][]Mutant{}, 1
+
 	for file := range strings.SplitSeq(*files, ",") {
 		name, only, _ := strings.Cut(file, ":")
 		if sources[name] == nil { // a file may be named for several of its lines
@@ -161,12 +171,14 @@ func TestSurvivors(t *testing.T) {
 			sources[name], mutantsOf[name] = source, of
 			next += len(of)
 		}
+
 		for _, m := range mutantsOf[name] {
 			if only == "" || strconv.Itoa(m.Line) == only {
 				mutants = append(mutants, m)
 			}
 		}
 	}
+
 	text, err := json.Marshal(map[string]any{"Replace": overlay})
 	require.NoError(t, err)
 	overlayFile := filepath.Join(dir, "overlay.json")
@@ -178,6 +190,7 @@ func TestSurvivors(t *testing.T) {
 		require.NoError(t, err, "%s", out)
 		return binary
 	}
+
 	// verdict is what notices a mutant, "" for nothing.
 	verdict := func(id int, where, binary string, args ...string) string {
 		cmd := exec.CommandContext(t.Context(), binary, args...)
@@ -189,12 +202,14 @@ func TestSurvivors(t *testing.T) {
 		if found := failed.FindSubmatch(out); found != nil {
 			return strings.TrimSpace(string(found[0]))
 		}
+
 		return fmt.Sprintf("%v: %s", err, out)
 	}
 	tests, diff := compile("supervisor.test", "./.."), ""
 	if *otp {
 		diff = compile("otpdiff.test", "./../otpdiff")
 	}
+
 	// The quick tests first: most mutants do not live to see the others. A mutant that runs for
 	// ever is noticed by the time.
 	const slow = "Immediate|EveryChild|Rule75|ManyAtOnce|TestObservers"
@@ -203,6 +218,7 @@ func TestSurvivors(t *testing.T) {
 	all := []string{"-test.failfast", "-test.timeout", "60s", "-test.run", slow}
 	require.Empty(t, verdict(0, pkg, tests, quick...)+verdict(0, pkg, tests, all...), "the tests fail without a mutant")
 	byOTP, unnoticeable, survivors := 0, 0, 0
+
 	for _, m := range mutants {
 		line := strings.TrimSpace(strings.Split(string(sources[m.File]), "\n")[m.Line-1])
 		if known(sources[m.File], m) {
@@ -210,10 +226,12 @@ func TestSurvivors(t *testing.T) {
 			t.Logf("%v: equivalent: %s", m, line)
 			continue
 		}
+
 		by := verdict(m.ID, pkg, tests, quick...)
 		if by == "" {
 			by = verdict(m.ID, pkg, tests, all...)
 		}
+
 		if by == "" && *otp {
 			if by = verdict(m.ID, filepath.Join(pkg, "otpdiff"), diff, "-test.timeout", "120s", "-test.run",
 				"^TestDifferential$", "-n", "2000"); by != "" {
@@ -221,13 +239,16 @@ func TestSurvivors(t *testing.T) {
 				by = "only the comparison with OTP: " + by
 			}
 		}
+
 		if by == "" {
 			survivors++
 			t.Errorf("%v survives: %s", m, line)
 			continue
 		}
+
 		t.Logf("%v: %s", m, by)
 	}
+
 	t.Logf("%d mutants: %d noticed (%d of them by OTP alone), %d are equivalent, %d survive", len(mutants),
 		len(mutants)-unnoticeable-survivors, byOTP, unnoticeable, survivors)
 }

@@ -27,6 +27,7 @@ func (s sides) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "  %-*s %s\n", width, "OTP", "package supervisor")
 	first := -1
+
 	for i := range max(len(left), len(right)) {
 		l, r, mark := at(left, i), at(right, i), " "
 		if l != r {
@@ -35,12 +36,15 @@ func (s sides) String() string {
 				first = i
 			}
 		}
+
 		if first >= 0 && i > first+after {
 			b.WriteString("  …\n")
 			break
 		}
+
 		fmt.Fprintf(&b, "%s %-*s %s\n", mark, width, l, r)
 	}
+
 	return b.String()
 }
 

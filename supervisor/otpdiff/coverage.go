@@ -21,6 +21,7 @@ func (c *coverage) add(h History, s sides) {
 	if c.with == nil {
 		c.with = map[string]uint64{}
 	}
+
 	c.histories++
 	f := maps.Clone(s.met)
 	f.shape(&h)
@@ -54,13 +55,16 @@ func (f features) shape(h *History) {
 		if n.Sup == nil {
 			return
 		}
+
 		levels = max(levels, level)
+
 		if n.Sup.Dynamic {
 			f.has("tree: strategy simple_one_for_one")
 		} else {
 			f.has("tree: strategy %v", n.Sup.Strategy)
 			children = max(children, len(n.Sup.Children))
 		}
+
 		f.has("tree: intensity %s", map[bool]string{true: "more than 5", false: fmt.Sprint(n.Sup.Max)}[n.Sup.Max > 5])
 		f.has("tree: auto_shutdown %v", n.Sup.Auto)
 		for i := range n.Sup.Children {
@@ -70,6 +74,7 @@ func (f features) shape(h *History) {
 	walk(&h.Root, 1)
 	f.has("tree: %d levels of supervisors", levels)
 	f.has("tree: %2d children of one supervisor", children)
+
 	for _, s := range h.Steps {
 		if s.Child != nil {
 			walk(s.Child, strings.Count(s.Path, "/")+2)
@@ -84,6 +89,7 @@ func (f features) child(n *Node) {
 			f.has("tree: significant %v", n.Restart)
 		}
 	}
+
 	switch {
 	case n.Sup != nil:
 	case n.Shutdown == supervisor.Brutal:
@@ -93,20 +99,25 @@ func (f features) child(n *Node) {
 	default:
 		f.has("tree: shutdown after a time")
 	}
+
 	if n.OnStop != "" {
 		f.has("tree: obeys by %s", n.OnStop)
 	}
+
 	failures := 0
+
 	for _, o := range n.Starts {
 		f.has("tree: a start's outcome is %s", o.Kind)
 		if o.Hang {
 			f.has("tree: a start hangs, then its outcome is %s", o.Kind)
 		}
+
 		if o.Kind == "boom" || o.Kind == "panic" || o.Kind == "garbage" {
 			failures++
 		} else {
 			failures = 0
 		}
+
 		if failures > 0 {
 			f.has("tree: %d starts in a row fail", failures)
 		}
@@ -117,6 +128,7 @@ func (f features) child(n *Node) {
 func (f features) deeds(h *History, trace string) {
 	w := watch{features: f, state: map[string]string{}, last: map[string]string{}, blocked: map[string]bool{},
 		deaths: map[string]int{}}
+
 	for block := range strings.SplitSeq(trace, "== ") {
 		head, body, _ := strings.Cut(block, "\n")
 		var k int
@@ -127,6 +139,7 @@ func (f features) deeds(h *History, trace string) {
 			w.line(h, strings.Fields(line))
 		}
 	}
+
 	for _, n := range w.deaths {
 		w.simultaneous(n)
 	}
@@ -157,6 +170,7 @@ func (w *watch) step(s Step, body string) {
 		w.has("not done: %s", first)
 		return
 	}
+
 	where := "its supervisor waits"
 	sup := s.Path
 	if s.Op == Die {
@@ -165,29 +179,36 @@ func (w *watch) step(s Step, body string) {
 	if w.holding && sup == w.held || w.blocked[sup] {
 		where = "its supervisor is busy"
 	}
+
 	switch s.Op {
 	case Die:
 		w.has("done: a child ends, %s", s.Reason)
 		if where == "its supervisor is busy" {
 			w.deaths[sup]++
 		}
+
 	case Hold:
 		w.holding, w.held = true, s.Path
+
 	case Release:
 		for _, n := range w.deaths {
 			w.simultaneous(n)
 		}
 		clear(w.deaths)
 		w.holding = false
+
 	case Stop:
 		w.has("done: stop, %s", s.Reason)
 		if len(w.blocked) > 0 {
 			w.has("done: stop while something hangs, %s", s.Reason)
 		}
+
 	case Finish:
 		w.has("done: a supervisor is ended from outside, %s", s.Reason)
+
 	case Sleep:
 		w.has("done: the window expires")
+
 	default:
 		id := s.ID
 		if s.Child != nil {
@@ -197,6 +218,7 @@ func (w *watch) step(s Step, body string) {
 		if state == "" {
 			state = "unknown"
 		}
+
 		w.has("done: %s, %s, the child is %s", s.Op, where, state)
 	}
 }
@@ -212,10 +234,12 @@ func (w *watch) line(h *History, f []string) {
 		if f[0] == "stop" {
 			w.has("seen: stop, %s", f[2])
 		}
+
 	case "end":
 		path, _, _ := strings.Cut(f[1], "#")
 		delete(w.blocked, strings.TrimPrefix(path, rootID))
 		w.has("seen: end of a supervisor, %s", f[2])
+
 	case "report":
 		w.has("seen: report %s", f[1])
 		if f[1] == "start_error" {
@@ -224,6 +248,7 @@ func (w *watch) line(h *History, f []string) {
 		if f[1] == "gave_up" {
 			w.has("seen: give-up at level %d", strings.Count(f[2], "/")+1)
 		}
+
 	case "answer":
 		k := 0
 		if _, err := fmt.Sscan(strings.TrimSuffix(f[1], ":"), &k); err == nil && k >= 1 && k <= len(h.Steps) {
@@ -236,25 +261,31 @@ func (w *watch) line(h *History, f []string) {
 			}
 			w.has("seen: %s answers %s", h.Steps[k-1].Op, answer)
 		}
+
 	case "blocked":
 		w.blocked[strings.TrimPrefix(f[1], rootID)] = true
+
 	case "which":
 		sup := strings.TrimSuffix(f[1], ":")
 		if sup == rootID {
 			sup = ""
 		}
+
 		delete(w.blocked, sup)
 		maps.DeleteFunc(w.state, func(path, _ string) bool { return parentOf(path) == sup })
+
 		for _, entry := range f[2:] {
 			id, state := entry, "not running"
 			if at := strings.IndexAny(entry, "#-~"); at >= 0 {
 				id = entry[:at]
 				state = map[byte]string{'#': "running", '-': "not running", '~': "restarting"}[entry[at]]
 			}
+
 			path := join(sup, id)
 			if strings.HasPrefix(id, sup+"/") { // an instance is listed by its path
 				path = id
 			}
+
 			w.state[path] = state
 			if state == "not running" && w.last[path] == "start_error" {
 				w.has("done: terminate_child while the child is restarting")

@@ -68,8 +68,10 @@ func receive(t *testing.T, e *Erlang, h History) sides {
 	if *plant {
 		here = planted.ReplaceAllString(here, "$1 ok")
 	}
+
 	s := newSides(h, otp, here)
 	s.met = met
+
 	return s
 }
 
@@ -94,10 +96,12 @@ func check(t *testing.T, name string, h History, s sides, again func(History) si
 	if !s.differ() {
 		return
 	}
+
 	if differ.Add(1) > shown {
 		t.Errorf("%s differs", name)
 		return
 	}
+
 	small := Shrink(h, func(h History) bool { return again(h).differ() })
 	t.Errorf("%s differs\n%s\n%s", name, again(small), small.Script())
 }
@@ -119,8 +123,10 @@ func TestDifferential(t *testing.T) {
 			histories <- h
 		}
 	}()
+
 	bad := map[uint64]History{}
 	i := *first
+
 	for h := range histories {
 		s := receive(t, e, h)
 		covered.add(h, s)
@@ -131,14 +137,17 @@ func TestDifferential(t *testing.T) {
 		}
 		i++
 	}
+
 	if i != *first+*count {
 		t.Fatalf("%d of %d histories were played", i-*first, *count)
 	}
+
 	for i, h := range bad {
 		check(t, fmt.Sprintf("history %d of seed %d", i, *seed), h, both(t, e, h), func(h History) sides {
 			return both(t, e, h)
 		})
 	}
+
 	for least, kinds := range required {
 		for _, kind := range kinds {
 			if *count >= least && covered.with[kind] == 0 {

@@ -37,6 +37,7 @@ func Module(ctx context.Context, dir string) error {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("erlc otpdiff.erl: %w\n%s", err, out)
 	}
+
 	return nil
 }
 
@@ -46,11 +47,13 @@ func StartErlang(ctx context.Context) (*Erlang, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	e := &Erlang{dir: dir}
 	if err := e.start(ctx); err != nil {
 		e.Close()
 		return nil, err
 	}
+
 	return e, nil
 }
 
@@ -63,12 +66,14 @@ func (e *Erlang) start(ctx context.Context) error {
 		return err
 	}
 	defer theirIn.Close()
+
 	e.in = ourOut
 	ourIn, theirOut, err := os.Pipe()
 	if err != nil {
 		return err
 	}
 	defer theirOut.Close()
+
 	e.out, e.reader = ourIn, bufio.NewReader(ourIn)
 	// One scheduler, and all code loaded before: an empty run queue then means that nothing can
 	// run.
@@ -77,6 +82,7 @@ func (e *Erlang) start(ctx context.Context) error {
 	e.cmd.ExtraFiles = []*os.File{theirIn, theirOut}
 	e.cmd.Env = append(os.Environ(), "ERL_CRASH_DUMP=/dev/null")
 	e.cmd.Stdout, e.cmd.Stderr = &e.stderr, &e.stderr
+
 	return e.cmd.Start()
 }
 
@@ -104,6 +110,7 @@ func (e *Erlang) Receive() (string, error) {
 	if _, err := io.ReadFull(e.reader, b); err != nil {
 		return "", fmt.Errorf("erl: %w", err)
 	}
+
 	return string(b), nil
 }
 
@@ -112,12 +119,15 @@ func (e *Erlang) Close() {
 	if e.in != nil {
 		e.in.Close()
 	}
+
 	if e.cmd != nil && e.cmd.Process != nil {
 		_ = e.cmd.Process.Kill() // the end of its input ends it too, unless a history hangs
 		_ = e.cmd.Wait()
 	}
+
 	if e.out != nil {
 		e.out.Close()
 	}
+
 	os.RemoveAll(e.dir)
 }

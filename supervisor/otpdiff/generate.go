@@ -41,6 +41,7 @@ func GenerateTimed(seed, i uint64) History {
 	g := &generator{Rand: rand.New(rand.NewPCG(seed, i)), left: 6}
 	h := History{Root: Node{ID: rootID, Sup: &Sup{Strategy: supervisor.Strategy(g.IntN(3)), Max: 1 + g.IntN(3),
 		Period: period}}}
+
 	for range 1 + g.IntN(3) {
 		c := Node{ID: g.name(), Starts: g.starts(false)}
 		for i := range c.Starts {
@@ -51,7 +52,9 @@ func GenerateTimed(seed, i uint64) History {
 		}
 		h.Root.Sup.Children = append(h.Root.Sup.Children, c)
 	}
+
 	g.visit("", &h.Root)
+
 	for burst := range 3 {
 		if burst > 0 {
 			h.Steps = append(h.Steps, Step{Op: Sleep, Millis: pause})
@@ -60,7 +63,9 @@ func GenerateTimed(seed, i uint64) History {
 			h.Steps = append(h.Steps, g.die(g.paths[g.IntN(len(g.paths))]))
 		}
 	}
+
 	h.Steps = append(h.Steps, Step{Op: Stop, Reason: "shutdown"})
+
 	return h
 }
 
@@ -79,14 +84,18 @@ func Generate(seed, i uint64) History {
 	if g.chance(60) {
 		h.Root.Sup.Max += 5 // there is more to see while the root lives
 	}
+
 	g.visit("", &h.Root)
 	if g.chance(1) {
 		h.Root.Starts = []Outcome{{Kind: "ignore"}}
 	}
+
 	for n := 3 + g.IntN(15); n > 0; n-- {
 		h.Steps = append(h.Steps, g.steps()...)
 	}
+
 	h.Steps = append(h.Steps, Step{Op: Stop, Reason: g.one("shutdown", "shutdown", "normal", "crash")})
+
 	return h
 }
 
@@ -100,15 +109,18 @@ func (g *generator) sup(depth int) *Sup {
 		Strategy: supervisor.Strategy(g.IntN(3)), Max: []int{0, 1, 1, 2, 2, 3, 3, 4, 5, 20}[g.IntN(10)], Period: never,
 		Dynamic: depth > 0 && g.chance(20),
 	}
+
 	if s.Dynamic { // OTP rule 4: no automatic shutdown
 		t := g.node("t", 9, s.Auto)
 		t.Sup, t.Starts, t.OnStop = nil, nil, ""
 		s.Strategy, s.Children = supervisor.OneForOne, []Node{t}
 		return s
 	}
+
 	if g.chance(35) {
 		s.Auto = supervisor.AutoShutdown(1 + g.IntN(2))
 	}
+
 	n := g.IntN(5)
 	if depth == 0 {
 		n++
@@ -116,9 +128,11 @@ func (g *generator) sup(depth int) *Sup {
 	if g.chance(10) {
 		n = g.IntN(maxChildren + 1)
 	}
+
 	for ; n > 0 && g.left > 0; n-- {
 		s.Children = append(s.Children, g.node(g.name(), depth+1, s.Auto))
 	}
+
 	return s
 }
 
@@ -137,22 +151,26 @@ func (g *generator) node(id string, depth int, auto supervisor.AutoShutdown) Nod
 	if depth < 3 && g.chance([]int{0, 40, 30}[depth]) {
 		n.Sup = g.sup(depth)
 	}
+
 	n.Starts = g.starts(n.Sup != nil && n.Sup.Dynamic)
 	if n.Sup != nil {
 		return n // its shutdown time is infinity: rules 60 and 64
 	}
+
 	switch g.IntN(6) {
 	case 0:
 		n.Shutdown = supervisor.Brutal
 	case 1:
 		n.Shutdown = supervisor.Infinity
 	}
+
 	if n.Shutdown != supervisor.Brutal && g.chance(30) {
 		n.OnStop = OnStop(g.one("normal", "crash", "detail", "slow", "slow"))
 	}
 	if g.chance(1) {
 		n.Shutdown, n.OnStop = deafFor, "deaf"
 	}
+
 	return n
 }
 
@@ -162,16 +180,20 @@ func (g *generator) starts(dynamic bool) []Outcome {
 	if g.chance(60) {
 		return nil
 	}
+
 	out := []Outcome{{Kind: "ok"}}
+
 	switch n := g.IntN(100); {
 	case n < 6:
 		out[0].Kind = "ignore"
 	case n < 8:
 		out[0].Kind = g.one("boom", "panic", "garbage")
 	}
+
 	for n := g.IntN(6); n > 0; n-- {
 		out = append(out, g.outcome(dynamic))
 	}
+
 	return out
 }
 
@@ -190,7 +212,9 @@ func (g *generator) visit(path string, n *Node) {
 		g.paths = append(g.paths, path)
 		return
 	}
+
 	p := place{path: path, node: n}
+
 	if !n.Sup.Dynamic {
 		for i := range n.Sup.Children {
 			c := &n.Sup.Children[i]
@@ -198,6 +222,7 @@ func (g *generator) visit(path string, n *Node) {
 			g.visit(join(path, c.ID), c)
 		}
 	}
+
 	g.sups = append(g.sups, p)
 }
 
@@ -205,15 +230,19 @@ func (g *generator) steps() []Step {
 	switch n := g.IntN(100); {
 	case n < 45 && len(g.paths) > 0:
 		return []Step{g.die(g.paths[g.IntN(len(g.paths))])}
+
 	case n < 78:
 		return []Step{g.call(&g.sups[g.IntN(len(g.sups))])}
+
 	case n < 83:
 		if at := g.sups[g.IntN(len(g.sups))]; at.path != "" {
 			return []Step{{Op: Finish, Path: at.path, Reason: g.one("normal", "killed", "killed")}}
 		}
 		fallthrough
+
 	case n < 90:
 		return []Step{{Op: Release}}
+
 	default:
 		return g.together(&g.sups[g.IntN(len(g.sups))])
 	}
@@ -229,18 +258,22 @@ func (g *generator) together(at *place) []Step {
 	out := []Step{{Op: Hold, Path: at.path}}
 	last := ""
 	ids := g.Perm(len(at.ids)) // each dies once
+
 	for n := 1 + g.IntN(6); n > 0; n-- {
 		if g.chance(60) && len(ids) > 0 {
 			last, ids = at.ids[ids[0]], ids[1:]
 			out = append(out, g.die(join(at.path, last)))
 			continue
 		}
+
 		s := g.call(at)
 		if s.ID != "" && last != "" && g.chance(70) {
 			s.ID = last // it may be restarting when the call's turn comes
 		}
+
 		out = append(out, s)
 	}
+
 	return append(out, Step{Op: Release})
 }
 
@@ -249,20 +282,27 @@ func (g *generator) call(at *place) Step {
 	if len(at.ids) > 0 && !g.chance(5) {
 		s.ID = at.ids[g.IntN(len(at.ids))]
 	}
+
 	switch n := g.IntN(100); {
 	case at.node.Sup.Dynamic && n < 75:
 		return g.instance(at)
+
 	case n < 25 && g.left > 0:
 		return g.startChild(at)
+
 	case n < 55:
 		s.Op = Terminate
+
 	case n < 75:
 		s.Op = Restart
+
 	case n < 92:
 		s.Op = Delete
+
 	default:
 		s.Op = GetSpec
 	}
+
 	return s
 }
 
@@ -271,6 +311,7 @@ func (g *generator) instance(at *place) Step {
 	n := Node{ID: g.name()}
 	at.ids = append(at.ids, n.ID)
 	g.paths = append(g.paths, join(at.path, n.ID))
+
 	if g.chance(40) {
 		for i := range 1 + g.IntN(5) {
 			o := g.outcome(true)
@@ -283,10 +324,12 @@ func (g *generator) instance(at *place) Step {
 			n.Starts = append(n.Starts, o)
 		}
 	}
+
 	t := at.node.Sup.Children[0]
 	if t.Shutdown != supervisor.Brutal && g.chance(20) {
 		n.OnStop = OnStop(g.one("normal", "crash", "detail"))
 	}
+
 	return Step{Op: Instance, Path: at.path, Child: &n}
 }
 
@@ -296,23 +339,28 @@ func (g *generator) startChild(at *place) Step {
 	if len(at.ids) > 0 && g.chance(35) {
 		id = at.ids[g.IntN(len(at.ids))]
 	}
+
 	c := g.node(id, 1+depth(at.path), at.node.Sup.Auto)
 	if g.chance(6) { // rule 7
 		c.Significant = true
 	}
+
 	if g.chance(10) {
 		c.Starts = append([]Outcome{{Hang: c.Sup == nil || !c.Sup.Dynamic, Kind: g.one("ok", "boom", "ignore")}},
 			c.Starts...)
 	}
+
 	known := false
 	for _, x := range at.ids {
 		known = known || x == id
 	}
+
 	if !known {
 		at.ids = append(at.ids, id)
 		path := at.path
 		g.visit(join(path, id), &c)
 	}
+
 	return Step{Op: Start, Path: at.path, Child: &c}
 }
 

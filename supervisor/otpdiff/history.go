@@ -94,12 +94,15 @@ func (n Node) term() term {
 			starts = append(starts, atom(o.Kind))
 		}
 	}
+
 	var sup term = atom("none")
+
 	if s := n.Sup; s != nil {
 		children := list{}
 		for _, c := range s.Children {
 			children = append(children, c.term())
 		}
+
 		strategy, place := s.Strategy.String(), "below"
 		if s.Dynamic {
 			strategy = "simple_one_for_one"
@@ -107,9 +110,12 @@ func (n Node) term() term {
 		if n.ID == rootID {
 			place = "root"
 		}
+
 		sup = tuple{atom("sup"), atom(strategy), s.Max, s.Period, atom(s.Auto.String()), atom(place), children}
 	}
+
 	var shutdown term
+
 	switch n.Shutdown {
 	case 0:
 		shutdown = atom("default")
@@ -120,6 +126,7 @@ func (n Node) term() term {
 	default:
 		shutdown = int(n.Shutdown.Milliseconds())
 	}
+
 	obey := n.OnStop
 	if obey == "" {
 		obey = "obey"
@@ -136,13 +143,17 @@ func (s Step) term() term {
 		if s.Reason == "detail" {
 			arg = tuple{atom("shutdown"), atom("detail")}
 		}
+
 	case Start, Instance:
 		arg = s.Child.term()
+
 	case Sleep:
 		arg = s.Millis
+
 	case Hold, Release:
 		arg = atom("none")
 	}
+
 	return tuple{atom(s.Op), s.Path, arg}
 }
 

@@ -28,27 +28,33 @@ func (p *player) line(e supervisor.Event) string {
 	if h.Path == "" {
 		at = "root#1"
 	}
+
 	switch e := e.(type) {
 	case supervisor.ChildStarting:
 		return "start " + at
+
 	case supervisor.ChildStopped:
 		// A supervisor's end is told by itself, that of a child which had ended before is the
 		// history's.
 		if l.node.Sup == nil && (e.Exit.Stopped || e.Exit.Orphaned) {
 			return "stop " + at + " " + exitReason(e.Exit, l.node)
 		}
+
 	case supervisor.SupervisorStopped:
 		if p.up[h.Incarnation] {
 			return "end " + at + " " + endReason(e.Err)
 		}
+
 	case supervisor.ChildStartFailed:
 		if !e.Explicit {
 			return "report start_error " + reported(h.Path, l.instance) + " " + startReason(e.Err)
 		}
+
 	case supervisor.ChildExited:
 		if e.Reported {
 			return "report child_terminated " + reported(h.Path, l.instance) + " " + exitReason(e.Exit, l.node)
 		}
+
 	case supervisor.ShutdownError:
 		path, count := reported(h.Path, l.instance), ""
 		if l.isDynamic() { // it tells its instances' together
@@ -58,9 +64,11 @@ func (p *player) line(e supervisor.Event) string {
 			count = fmt.Sprintf(" x%d", e.Count)
 		}
 		return "report shutdown_error " + path + " " + exitReason(e.Exit, l.node) + count
+
 	case supervisor.GaveUp:
 		return "report gave_up " + reported(e.Err.Offender, l.isDynamic())
 	}
+
 	return ""
 }
 
@@ -79,12 +87,16 @@ func exitReason(x supervisor.Exit, n *Node) string {
 	switch {
 	case x.Orphaned || x.Killed || brutal: // OTP rule 60
 		return "killed"
+
 	case x.Panic != nil:
 		return "panic"
+
 	case x.Goexit:
 		return "goexit"
+
 	case x.Class == supervisor.Normal:
 		return "normal"
+
 	default:
 		return endReason(x.Err)
 	}
@@ -94,19 +106,26 @@ func exitReason(x supervisor.Exit, n *Node) string {
 func endReason(err error) string {
 	var gaveUp *supervisor.GiveUpError
 	var auto *supervisor.AutoShutdownError
+
 	switch {
 	case err == nil:
 		return "normal"
+
 	case errors.As(err, &gaveUp), errors.As(err, &auto):
 		return "shutdown"
+
 	case errors.Is(err, supervisor.ErrKilled):
 		return "killed"
+
 	case errors.Is(err, errCrash):
 		return "crash"
+
 	case errors.Is(err, errDetail):
 		return "shutdown:detail"
+
 	case errors.Is(err, supervisor.ErrShutdown), errors.Is(err, context.Canceled):
 		return "shutdown"
+
 	default:
 		return err.Error()
 	}
@@ -116,15 +135,20 @@ func endReason(err error) string {
 func startReason(err error) string {
 	var nested *supervisor.StartError
 	var panicked *supervisor.PanicError
+
 	switch {
 	case errors.As(err, &nested):
 		return fmt.Sprintf("failed(%s: %s)", nested.ID, startReason(nested.Err))
+
 	case errors.As(err, &panicked):
 		return "panic"
+
 	case errors.Is(err, errBoom):
 		return "boom"
+
 	case errors.Is(err, errGarbage), strings.Contains(err.Error(), "neither a service nor an error"):
 		return "garbage"
+
 	default:
 		return err.Error()
 	}
@@ -144,6 +168,7 @@ func normalize(trace string, dynamic func(path string) bool) string {
 		}
 		return ""
 	}
+
 	for i := 0; i < len(lines); {
 		j := i + 1
 		if k := key(lines[i]); k != "" {
@@ -154,6 +179,7 @@ func normalize(trace string, dynamic func(path string) bool) string {
 		}
 		i = j
 	}
+
 	return strings.Join(lines, "\n")
 }
 
@@ -171,10 +197,12 @@ func (h History) dynamics() map[string]bool {
 		}
 	}
 	walk("", &h.Root)
+
 	for _, s := range h.Steps {
 		if s.Child != nil {
 			walk(join(s.Path, s.Child.ID), s.Child)
 		}
 	}
+
 	return out
 }

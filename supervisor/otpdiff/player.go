@@ -68,16 +68,19 @@ func play(h History, quiet func(), met features) string {
 		refs: map[string]supervisor.Ref{}, asked: map[int]bool{}, answers: map[int]string{},
 	}
 	defer close(p.over)
+
 	var out strings.Builder
 	out.WriteString("== start\nstart root#1\n")
 	p.open = true // nothing hangs before there is someone to open
 	ctx, cancel := context.WithCancelCause(context.Background())
 	p.stop = cancel
+
 	root, err := supervisor.New(p.spec(&h.Root, 1, p))
 	if err == nil {
 		p.root, p.sups[""] = root, root
 		_, err = root.Start(ctx)
 	}
+
 	switch {
 	case err == nil:
 		p.answers[0] = "ok"
@@ -86,32 +89,41 @@ func play(h History, quiet func(), met features) string {
 	default:
 		p.answers[0] = "error " + startReason(err)
 	}
+
 	p.mu.Lock()
 	p.open = false
 	p.mu.Unlock()
+
 	p.after(&out)
+
 	for k, s := range h.Steps {
 		fmt.Fprintf(&out, "== %d\n", k+1)
 		out.WriteString(p.step(k+1, s))
 		p.settle()
 		p.after(&out)
 	}
+
 	cancel(nil)
 	p.quiet()
 	left := 0
 	p.mu.Lock()
+
 	for _, w := range p.workers {
 		if !w.ended {
 			left++
 		}
 	}
+
 	p.mu.Unlock()
+
 	fmt.Fprintf(&out, "left: %d\n", left)
+
 	for k := range len(h.Steps) + 1 {
 		if p.asked[k] {
 			fmt.Fprintf(&out, "unanswered %d\n", k)
 		}
 	}
+
 	return out.String()
 }
 
@@ -124,10 +136,13 @@ func (p *player) settle() {
 		for _, d := range p.deaf {
 			wait = max(wait, d)
 		}
+
 		p.mu.Unlock()
+
 		if wait == 0 {
 			return
 		}
+
 		time.Sleep(wait)
 	}
 }
@@ -136,22 +151,28 @@ func (p *player) settle() {
 func (p *player) Observe(e supervisor.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	switch e := e.(type) {
 	case supervisor.GroupRestart:
 		p.met.has("here: restart of %s, %v",
 			map[bool]string{true: "a group of 2 or more", false: "one child"}[len(e.IDs) > 1], e.Strategy)
+
 	case supervisor.AutoShutdownTriggered:
 		p.met.has("here: automatic shutdown at level %d", strings.Count(e.Err.Child, "/")+1)
+
 	case supervisor.RestartScheduled:
 		if e.Attempt > 1 {
 			p.met.has("here: %s attempts in a row",
 				map[bool]string{true: "4 or more", false: fmt.Sprint(e.Attempt)}[e.Attempt > 3])
 		}
+
 	case supervisor.SupervisorStarted:
 		p.up[e.Incarnation] = true
+
 	case supervisor.ChildOrphaned:
 		delete(p.deaf, e.Incarnation)
 	}
+
 	p.events = append(p.events, e)
 }
 
@@ -161,6 +182,7 @@ func (p *player) Observe(e supervisor.Event) {
 func (p *player) begin(ctx context.Context, n *Node, instance bool) (life, Outcome) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	path := supervisor.Path(ctx)
 	p.counts[path]++
 	l := life{n: p.counts[path], node: n, instance: instance}
@@ -170,6 +192,7 @@ func (p *player) begin(ctx context.Context, n *Node, instance bool) (life, Outco
 	if o.Kind == "info" {
 		supervisor.SetInfo(ctx, "info")
 	}
+
 	return l, o
 }
 
@@ -179,9 +202,11 @@ func (p *player) gate() {
 		p.mu.Unlock()
 		return
 	}
+
 	c := make(chan struct{})
 	p.gates = append(p.gates, c)
 	p.mu.Unlock()
+
 	<-c
 }
 
@@ -191,6 +216,7 @@ func (p *player) release() {
 	p.mu.Lock()
 	gates := slices.Clone(p.gates)
 	p.mu.Unlock()
+
 	for _, c := range gates {
 		p.mu.Lock()
 		p.forgetGate(c)
@@ -210,6 +236,7 @@ func (p *player) do(o Outcome) error {
 	if o.Hang {
 		p.gate()
 	}
+
 	switch o.Kind {
 	case "ignore":
 		return supervisor.ErrIgnore
@@ -220,6 +247,7 @@ func (p *player) do(o Outcome) error {
 	case "panic":
 		panic("panic")
 	}
+
 	return nil
 }
 
@@ -248,6 +276,7 @@ func (n *Node) kind() supervisor.Kind {
 func (p *player) start(ctx context.Context, n *Node, instance bool) (supervisor.Service, error) {
 	l, o := p.begin(ctx, n, instance)
 	path := supervisor.Path(ctx)
+
 	switch {
 	case n.Sup == nil:
 		if err := p.do(o); err != nil {
@@ -256,11 +285,15 @@ func (p *player) start(ctx context.Context, n *Node, instance bool) (supervisor.
 			}
 			return nil, err
 		}
+
 		w := &worker{p: p, node: n, orders: make(chan string, 1), told: make(chan string, 1)}
 		p.mu.Lock()
 		defer p.mu.Unlock()
+
 		p.workers[path] = w
+
 		return w, nil
+
 	case n.Sup.Dynamic:
 		if err := p.do(o); err != nil {
 			return nil, err
@@ -269,10 +302,14 @@ func (p *player) start(ctx context.Context, n *Node, instance bool) (supervisor.
 		if err != nil {
 			return nil, err
 		}
+
 		p.mu.Lock()
 		defer p.mu.Unlock()
+
 		p.sups[path] = d
+
 		return d, nil
+
 	default:
 		s, err := supervisor.New(p.spec(n, l.n))
 		if err != nil {
@@ -335,24 +372,31 @@ func (w *worker) set(f func()) {
 // Serve ends as the node, or the history, says.
 func (w *worker) Serve(ctx context.Context) error {
 	defer w.set(func() { w.ended = true })
+
 	select {
 	case r := <-w.orders:
 		return die(ctx, r)
 	case <-ctx.Done():
 	}
+
 	if errors.Is(context.Cause(ctx), supervisor.ErrKilled) || w.node.Shutdown == supervisor.Brutal {
 		return ctx.Err() // a kill needs no consent
 	}
+
 	switch w.node.OnStop {
 	case "normal":
 		return nil
+
 	case "crash":
 		return errCrash
+
 	case "detail":
 		return errDetail
+
 	case "deaf":
 		w.set(func() { w.ended, w.p.deaf[supervisor.Incarnation(ctx)] = true, w.node.Shutdown })
 		<-w.p.over
+
 	case "slow":
 		gate := make(chan struct{})
 		w.set(func() {
@@ -362,6 +406,7 @@ func (w *worker) Serve(ctx context.Context) error {
 				w.slow, w.p.gates = true, append(w.p.gates, gate)
 			}
 		})
+
 		select {
 		case <-gate:
 		case r := <-w.told:
@@ -369,6 +414,7 @@ func (w *worker) Serve(ctx context.Context) error {
 			return die(ctx, r)
 		}
 	}
+
 	return ctx.Err()
 }
 
@@ -376,14 +422,19 @@ func die(ctx context.Context, reason string) error {
 	switch reason {
 	case "normal":
 		return nil
+
 	case "shutdown":
 		return supervisor.ErrShutdown
+
 	case "detail":
 		return errDetail
+
 	case "crash":
 		return errCrash
+
 	case "panic":
 		panic("panic")
+
 	case "goexit":
 		runtime.Goexit()
 	}
@@ -395,11 +446,13 @@ func die(ctx context.Context, reason string) error {
 func (p *player) alive(path string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	if s, ok := p.sups[path]; ok {
 		if _, err := s.CountChildren(); err == nil {
 			return true
 		}
 	}
+
 	w, ok := p.workers[path]
 	return ok && !w.ended
 }
@@ -435,23 +488,28 @@ func (p *player) after(out *strings.Builder) {
 func (p *player) report(out *strings.Builder) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	events := p.events
 	p.events = nil
 	ended := ""
+
 	for _, line := range p.lines(events) {
 		out.WriteString(line + "\n")
 		if reason, ok := strings.CutPrefix(line, "end root#1 "); ok {
 			ended = "root ended: " + reason + "\n"
 		}
 	}
+
 	var ks []int
 	for k := range p.answers {
 		ks = append(ks, k)
 	}
+
 	slices.Sort(ks)
 	for _, k := range ks {
 		fmt.Fprintf(out, "answer %d: %s\n", k, p.answers[k])
 	}
+
 	clear(p.answers)
 	out.WriteString(ended)
 }
@@ -461,25 +519,31 @@ func (p *player) snapshot(out *strings.Builder, t supervisor.Tree) {
 	if name == "" {
 		name = "root"
 	}
+
 	if busy(t) {
 		fmt.Fprintf(out, "blocked %s\n", name)
 		return
 	}
+
 	p.mu.Lock()
 	s := p.sups[t.Path]
 	p.mu.Unlock()
+
 	infos, err := s.WhichChildren()
 	counts, err2 := s.CountChildren()
 	if err != nil || err2 != nil {
 		fmt.Fprintf(out, "which %s: %v, %v\n", name, err, err2)
 		return
 	}
+
 	var entries []string
+
 	for _, i := range infos {
 		id := i.ID
 		if t.Kind == supervisor.DynamicKind {
 			id = join(t.Path, i.ID)
 		}
+
 		switch {
 		case i.State == supervisor.Restarting:
 			id += "~"
@@ -489,13 +553,17 @@ func (p *player) snapshot(out *strings.Builder, t supervisor.Tree) {
 			id += p.number(i.Ref)
 			p.refs[join(t.Path, i.ID)] = i.Ref
 		}
+
 		entries = append(entries, " "+id)
 	}
+
 	if t.Kind == supervisor.DynamicKind {
 		slices.Sort(entries)
 	}
+
 	fmt.Fprintf(out, "which %s:%s\n", name, strings.Join(entries, ""))
 	fmt.Fprintf(out, "count %s: %d %d %d %d\n", name, counts.Specs, counts.Active, counts.Supervisors, counts.Workers)
+
 	for _, c := range slices.Backward(t.Children) {
 		if c.Kind != supervisor.Worker && c.Incarnation != 0 {
 			p.snapshot(out, c)

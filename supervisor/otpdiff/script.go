@@ -27,11 +27,14 @@ func literal(v reflect.Value) string {
 	switch x := v.Interface().(type) {
 	case supervisor.Restart:
 		return "supervisor." + map[supervisor.Restart]string{0: "Permanent", 1: "Transient", 2: "Temporary"}[x]
+
 	case supervisor.Strategy:
 		return "supervisor." + map[supervisor.Strategy]string{0: "OneForOne", 1: "OneForAll", 2: "RestForOne"}[x]
+
 	case supervisor.AutoShutdown:
 		return "supervisor." + map[supervisor.AutoShutdown]string{0: "Never", 1: "AnySignificant",
 			2: "AllSignificant"}[x]
+
 	case time.Duration:
 		switch x {
 		case supervisor.Brutal:
@@ -44,14 +47,17 @@ func literal(v reflect.Value) string {
 	switch v.Kind() {
 	case reflect.Pointer:
 		return "&" + literal(v.Elem())
+
 	case reflect.String:
 		return strconv.Quote(v.String())
+
 	case reflect.Slice:
 		var parts []string
 		for i := range v.Len() {
 			parts = append(parts, strings.TrimPrefix(literal(v.Index(i)), v.Type().Elem().Name()))
 		}
 		return "[]" + v.Type().Elem().Name() + "{" + strings.Join(parts, ", ") + "}"
+
 	case reflect.Struct:
 		var parts []string
 		for i := range v.NumField() {
@@ -60,6 +66,7 @@ func literal(v reflect.Value) string {
 			}
 		}
 		return v.Type().Name() + "{" + strings.Join(parts, ", ") + "}"
+
 	default:
 		return fmt.Sprint(v.Interface())
 	}

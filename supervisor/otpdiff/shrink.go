@@ -26,6 +26,7 @@ func Shrink(h History, differs func(History) bool) History {
 			}
 		}
 	}
+
 	return h
 }
 
@@ -37,6 +38,7 @@ func reductions(h History) []func(*History) bool {
 	if steps > 0 && h.Steps[steps-1].Op == Stop {
 		steps-- // it opens what hangs, so it stays
 	}
+
 	for size := steps; size >= 1; size /= 2 {
 		for from := 0; from < steps; from += size {
 			to := min(from+size, steps)
@@ -46,6 +48,7 @@ func reductions(h History) []func(*History) bool {
 			})
 		}
 	}
+
 	for i := range h.nodes() {
 		if s := h.nodes()[i].Sup; s != nil && !s.Dynamic {
 			for j := range s.Children {
@@ -60,6 +63,7 @@ func reductions(h History) []func(*History) bool {
 			out = append(out, func(c *History) bool { return plainer(c.nodes()[i]) })
 		}
 	}
+
 	return out
 }
 
@@ -86,11 +90,13 @@ var plainer = []func(*Node) bool{
 		if n.Sup == nil || n.Sup.Auto == supervisor.Never {
 			return false
 		}
+
 		for _, c := range n.Sup.Children {
 			if c.Significant {
 				return false
 			}
 		}
+
 		return zero(&n.Sup.Auto)
 	},
 	func(n *Node) bool {
@@ -146,11 +152,13 @@ func (h *History) nodes() []*Node {
 		}
 	}
 	walk(&h.Root)
+
 	for i := range h.Steps {
 		if h.Steps[i].Child != nil {
 			walk(h.Steps[i].Child)
 		}
 	}
+
 	return out
 }
 
@@ -175,5 +183,6 @@ func (n Node) clone() Node {
 		}
 		n.Sup = &s
 	}
+
 	return n
 }

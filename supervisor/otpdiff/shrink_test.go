@@ -20,11 +20,13 @@ func TestShrink(t *testing.T) {
 		return false
 	}
 	found := 0
+
 	for i := range uint64(200) {
 		h := Generate(7, i)
 		if !crashes(h) {
 			continue
 		}
+
 		found++
 		before := h.Script()
 		small := Shrink(h, crashes)
@@ -35,6 +37,7 @@ func TestShrink(t *testing.T) {
 		require.LessOrEqual(t, len(small.nodes()), 3, "%v", small.Script())
 		require.Equal(t, before, h.Script(), "the history that was given has changed")
 	}
+
 	require.Greater(t, found, 50)
 }
 

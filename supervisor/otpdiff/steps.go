@@ -15,6 +15,7 @@ func (p *player) step(k int, s Step) string {
 	if p.root == nil || p.root.Tree().State == supervisor.NotRunning {
 		return "over\n"
 	}
+
 	switch s.Op {
 	case Stop:
 		return p.stopRoot(s.Reason)
@@ -25,6 +26,7 @@ func (p *player) step(k int, s Step) string {
 		time.Sleep(time.Duration(s.Millis) * time.Millisecond)
 		return ""
 	}
+
 	parent := s.Path
 	if s.Op == Die {
 		parent = parentOf(s.Path)
@@ -38,6 +40,7 @@ func (p *player) step(k int, s Step) string {
 	if s.Op == Die {
 		return p.die(s)
 	}
+
 	return p.call(k, s)
 }
 
@@ -50,6 +53,7 @@ func (p *player) allowed(sup string, s Step) bool {
 	w := p.workers[s.Path]
 	hanging, atGate := len(p.gates) > 0, s.Op == Die && w != nil && !w.ended && w.slow
 	p.mu.Unlock()
+
 	switch {
 	case !hanging:
 		return true
@@ -64,10 +68,12 @@ func (p *player) stopRoot(reason string) string {
 	p.mu.Lock()
 	p.open = true
 	p.mu.Unlock()
+
 	p.release()
 	p.settle()
 	var out strings.Builder
 	p.report(&out)
+
 	switch reason {
 	case "normal":
 		go func() { _ = p.root.Stop(context.Background()) }()
@@ -76,6 +82,7 @@ func (p *player) stopRoot(reason string) string {
 	default:
 		p.stop(errCrash)
 	}
+
 	return out.String()
 }
 
@@ -86,20 +93,24 @@ func (p *player) die(s Step) string {
 		p.mu.Unlock()
 		return "absent\n"
 	}
+
 	slow := w.slow
 	w.slow = false
 	p.mu.Unlock()
+
 	if s.Reason == "kill" {
 		if err := p.root.Kill(s.Path, nil); err != nil {
 			return fmt.Sprintf("kill: %v\n", err)
 		}
 	}
+
 	switch {
 	case slow:
 		w.told <- s.Reason
 	case s.Reason != "kill":
 		w.orders <- s.Reason
 	}
+
 	return ""
 }
 
@@ -109,25 +120,34 @@ func (p *player) call(k int, s Step) string {
 	if w := p.workers[s.Path]; w != nil && !w.ended {
 		sup = nil
 	}
+
 	p.mu.Unlock()
+
 	ctx := context.Background()
+
 	switch sup := sup.(type) {
 	case *supervisor.Supervisor:
 		run, err := sup.Run()
 		if err != nil {
 			return "absent\n"
 		}
+
 		switch s.Op {
 		case Hold:
 			p.ask(k, func() string { return p.started(run.StartChild(ctx, p.hold())) })
+
 		case Start:
 			p.ask(k, func() string { return p.started(run.StartChild(ctx, p.child(s.Child))) })
+
 		case Restart:
 			p.ask(k, func() string { return p.started(run.RestartChild(ctx, s.ID)) })
+
 		case Terminate:
 			p.ask(k, func() string { return p.answer(run.TerminateChild(ctx, s.ID)) })
+
 		case Delete:
 			p.ask(k, func() string { return p.answer(run.DeleteChild(ctx, s.ID)) })
+
 		case GetSpec:
 			p.ask(k, func() string {
 				c, err := run.ChildSpec(s.ID)
@@ -136,15 +156,19 @@ func (p *player) call(k int, s Step) string {
 				}
 				return fmt.Sprintf("%v %v", c.Restart, c.Significant)
 			})
+
 		case Finish:
 			p.ask(k, func() string { return p.finish(s, sup) })
+
 		default:
 			return "absent\n"
 		}
+
 	case *supervisor.Dynamic[*Node]:
 		switch s.Op {
 		case Instance:
 			p.ask(k, func() string { return p.started(sup.StartChild(ctx, s.Child.ID, s.Child)) })
+
 		case Terminate:
 			p.mu.Lock()
 			ref, ok := p.refs[join(s.Path, s.ID)]
@@ -153,14 +177,18 @@ func (p *player) call(k int, s Step) string {
 				return "absent\n"
 			}
 			p.ask(k, func() string { return p.answer(sup.TerminateRef(ctx, ref)) })
+
 		case Finish:
 			p.ask(k, func() string { return p.finish(s, sup) })
+
 		default:
 			return "absent\n"
 		}
+
 	default:
 		return "absent\n"
 	}
+
 	return ""
 }
 
@@ -184,13 +212,17 @@ func (p *player) finish(s Step, sup supervisorLike) string {
 	if s.Reason == "normal" {
 		return p.answer(sup.Stop(context.Background()))
 	}
+
 	p.mu.Lock()
 	ref := p.refs[s.Path]
 	p.mu.Unlock()
+
 	if err := p.root.Kill(s.Path, nil); err != nil {
 		return p.answer(err)
 	}
+
 	<-supervisor.Monitor(ref)
+
 	return "ok"
 }
 
@@ -198,6 +230,7 @@ func (p *player) ask(k int, f func() string) {
 	p.mu.Lock()
 	p.asked[k] = true
 	p.mu.Unlock()
+
 	go func() {
 		a := f()
 		p.mu.Lock()
@@ -223,27 +256,38 @@ func (p *player) started(ref supervisor.Ref, err error) string {
 func (p *player) answer(err error) string {
 	var failed *supervisor.StartError
 	var already *supervisor.AlreadyStartedError
+
 	switch {
 	case err == nil:
 		return "ok"
+
 	case errors.As(err, &already):
 		return "already_started " + p.number(already.Ref)
+
 	case errors.As(err, &failed):
 		return "error " + startReason(failed.Err)
+
 	case errors.Is(err, supervisor.ErrAlreadyPresent):
 		return "already_present"
+
 	case errors.Is(err, supervisor.ErrNotFound):
 		return "not_found"
+
 	case errors.Is(err, supervisor.ErrRunning):
 		return "running"
+
 	case errors.Is(err, supervisor.ErrRestarting):
 		return "restarting"
+
 	case errors.Is(err, supervisor.ErrNotRunning):
 		return "gone"
+
 	case errors.Is(err, supervisor.ErrSpec):
 		return "bad_spec"
+
 	case errors.Is(err, supervisor.ErrOrphan): // OTP rule 60: there it was killed
 		return "ok"
+
 	default:
 		return err.Error()
 	}

@@ -22,17 +22,21 @@ func external(b []byte, t term) []byte {
 	case atom:
 		b = append(b, 119, byte(len(t)))
 		return append(b, t...)
+
 	case string:
 		b = binary.BigEndian.AppendUint32(append(b, 109), uint32(len(t)))
 		return append(b, t...)
+
 	case int:
 		return binary.BigEndian.AppendUint32(append(b, 98), uint32(int32(t)))
+
 	case tuple:
 		b = append(b, 104, byte(len(t)))
 		for _, x := range t {
 			b = external(b, x)
 		}
 		return b
+
 	case list:
 		if len(t) == 0 {
 			return append(b, 106)
@@ -42,6 +46,7 @@ func external(b []byte, t term) []byte {
 			b = external(b, x)
 		}
 		return append(b, 106)
+
 	default:
 		panic(fmt.Sprintf("no Erlang term: %T", t))
 	}
@@ -52,14 +57,19 @@ func source(t term) string {
 	switch t := t.(type) {
 	case atom:
 		return string(t)
+
 	case string:
 		return "<<" + strconv.Quote(t) + ">>"
+
 	case int:
 		return strconv.Itoa(t)
+
 	case tuple:
 		return "{" + sources(t) + "}"
+
 	case list:
 		return "[" + sources(t) + "]"
+
 	default:
 		panic(fmt.Sprintf("no Erlang term: %T", t))
 	}

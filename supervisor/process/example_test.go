@@ -40,17 +40,21 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
+
 	run, err := s.Start(context.Background())
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
+
 	<-served
+
 	info, err := run.WhichChild("db")
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
+
 	exit := supervisor.Monitor(info.Ref)
 	if err := syscall.Kill(info.Ref.Info().(process.Info).PID, syscall.SIGKILL); err != nil {
 		fmt.Println(err)
@@ -59,6 +63,7 @@ func Example() {
 	if errors.As((<-exit).Err, &end) {
 		fmt.Println("db:", end.Signal, end.LastLines)
 	}
+
 	<-served
 	fmt.Println("stop:", run.Stop(context.Background()))
 	// Output:

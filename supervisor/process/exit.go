@@ -46,6 +46,7 @@ type ExitError struct {
 func (e *ExitError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s (pid %d): ", e.Name, e.PID)
+
 	switch {
 	case e.unknown != nil:
 		fmt.Fprintf(&b, "how it ended is unknown: %v", e.unknown)
@@ -54,19 +55,23 @@ func (e *ExitError) Error() string {
 	default:
 		fmt.Fprintf(&b, "exit status %d", e.Status)
 	}
+
 	if e.CoreDumped {
 		b.WriteString(", core dumped")
 	}
+
 	switch {
 	case e.Forced:
 		b.WriteString(", as it did not end when asked to")
 	case e.Asked:
 		b.WriteString(", when asked to end")
 	}
+
 	if n := len(e.LastLines); n > 0 {
 		b.WriteString("; last on stderr: ")
 		b.WriteString(strings.Join(e.LastLines[max(0, n-shownLines):], " | "))
 	}
+
 	return b.String()
 }
 
@@ -80,6 +85,7 @@ func (e *ExitError) read(state *os.ProcessState, err error) {
 		e.unknown = err
 		return
 	}
+
 	e.Status = state.ExitCode()
 	if ws, ok := state.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
 		e.Signal, e.CoreDumped = ws.Signal(), ws.CoreDump()

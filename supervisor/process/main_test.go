@@ -39,12 +39,15 @@ func TestMain(m *testing.M) {
 	switch os.Getenv(modeKey) {
 	case "":
 		goleak.VerifyTestMain(m)
+
 	case "puppet":
 		puppet()
+
 	case "watcher":
 		process.WatchParent()
 		fmt.Println("ready")
 		puppet()
+
 	case "parent", "parent+guard", "parent+self":
 		parent(os.Getenv(modeKey))
 	}
@@ -58,15 +61,19 @@ func puppet() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(99)
 	}
+
 	fmt.Fprintf(home, "%s %d\n", os.Getenv(nameKey), os.Getpid())
 	for _, c := range os.Args[1:] {
 		do(c)
 	}
+
 	fmt.Println("ready")
+
 	for in := bufio.NewScanner(home); in.Scan(); {
 		do(in.Text())
 		fmt.Fprintln(home, "done")
 	}
+
 	os.Exit(98)
 }
 
@@ -76,30 +83,39 @@ func do(command string) {
 	case "exit":
 		n, _ := strconv.Atoi(arg)
 		os.Exit(n)
+
 	case "say":
 		fmt.Println(arg)
+
 	case "complain":
 		fmt.Fprintln(os.Stderr, arg)
+
 	case "env":
 		fmt.Println(strings.Join(os.Environ(), "\n"))
+
 	case "flood": // one line without an end, then a short one
 		n, _ := strconv.Atoi(arg)
 		_, _ = os.Stdout.Write(append(bytes.Repeat([]byte{'x'}, n), "\nflooded\n"...))
+
 	case "deaf":
 		signal.Ignore(syscall.SIGTERM)
+
 	case "trap":
 		n, _ := strconv.Atoi(arg)
 		c := make(chan os.Signal, 1)
 		signal.Notify(c, syscall.SIGTERM)
 		go func() { <-c; os.Exit(n) }()
+
 	case "listen":
 		if _, err := net.Listen("unix", arg); err != nil {
 			panic(err)
 		}
+
 	case "touch":
 		if err := os.WriteFile(arg, nil, 0o600); err != nil {
 			panic(err)
 		}
+
 	case "fork", "fork-away": // a descendant that shares the output; the second leaves the group too
 		c := exec.Command(os.Args[0])
 		c.Env = append(os.Environ(), nameKey+"=descendant")
@@ -108,12 +124,15 @@ func do(command string) {
 		if err := c.Start(); err != nil {
 			panic(err)
 		}
+
 	case "setsid":
 		if _, err := syscall.Setsid(); err != nil {
 			panic(err)
 		}
+
 	case "hang":
 		select {}
+
 	default:
 		panic("unknown command " + command)
 	}
@@ -123,16 +142,19 @@ func do(command string) {
 func parent(mode string) {
 	spec := puppetSpec(os.Getenv(socketKey), "child")
 	spec.Guard = mode == "parent+guard"
+
 	if mode == "parent+self" {
 		var err error
 		if spec.Path, spec.Argv0, err = process.Self(); err != nil {
 			panic(err)
 		}
 	}
+
 	s, err := supervisor.New(supervisor.Spec{Build: supervisor.Children(process.Child(spec))})
 	if err == nil {
 		err = s.Serve(context.Background())
 	}
+
 	fmt.Fprintln(os.Stderr, err)
 	os.Exit(97)
 }
@@ -169,9 +191,11 @@ func newHome(t testing.TB) *home {
 			if c.in.Scan() {
 				_, _ = fmt.Sscan(c.in.Text(), &c.name, &c.pid)
 			}
+
 			h.calls <- c
 		}
 	}()
+
 	t.Cleanup(func() {
 		ln.Close()
 		<-over
@@ -181,6 +205,7 @@ func newHome(t testing.TB) *home {
 		}
 		os.RemoveAll(dir)
 	})
+
 	return h
 }
 

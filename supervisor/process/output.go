@@ -12,6 +12,7 @@ import (
 func lines(r io.Reader, limit int, f func(line []byte)) {
 	b := bufio.NewReaderSize(r, limit)
 	inside := false // of a line that was too long for one piece
+
 	for {
 		line, err := b.ReadSlice('\n')
 		ended := err == nil
@@ -21,6 +22,7 @@ func lines(r io.Reader, limit int, f func(line []byte)) {
 		if len(line) > 0 || ended && !inside { // the end of a long line is no empty line
 			f(line)
 		}
+
 		inside = !ended
 		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
 			return // the end, or the pipe was closed on a descendant that keeps it

@@ -21,6 +21,7 @@ func TestLines(t *testing.T) {
 		lines(iotest.OneByteReader(strings.NewReader(in)), limit, func(l []byte) { got = append(got, string(l)) })
 
 		var want []string
+
 		for rest := in; rest != ""; {
 			line, after, ended := strings.Cut(rest, "\n")
 			rest = after
@@ -28,11 +29,14 @@ func TestLines(t *testing.T) {
 			if ended {
 				end = "\n"
 			}
+
 			long := false
+
 			for len(line)+len(end) > limit { // the end must fit into the last piece
 				n := min(len(line), limit)
 				want, line, long = append(want, line[:n]), line[n:], true
 			}
+
 			if ended {
 				line = strings.TrimSuffix(line, "\r")
 			}
@@ -40,6 +44,7 @@ func TestLines(t *testing.T) {
 				want = append(want, line)
 			}
 		}
+
 		require.Equal(t, want, got)
 	})
 }
@@ -50,6 +55,7 @@ func TestTail(t *testing.T) {
 	for n := range KeptLines + 3 {
 		k.add([]byte(fmt.Sprint(n)))
 	}
+
 	k.add([]byte(strings.Repeat("y", 2*KeptLineBytes)))
 	got := k.last()
 	require.Len(t, got, KeptLines)
@@ -73,6 +79,7 @@ func TestExitError(t *testing.T) {
 		e.Name, e.PID = "db", 7
 		require.EqualError(t, e, want)
 	}
+
 	e := &ExitError{Asked: true}
 	e.read(nil, gone)
 	require.ErrorIs(t, e, gone)

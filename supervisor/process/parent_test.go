@@ -33,6 +33,7 @@ func TestDiesWithItsParent(t *testing.T) {
 			if mode != "parent+guard" && runtime.GOOS != "linux" {
 				t.Skip("only Linux kills the children of a process that ends; see the guard")
 			}
+
 			h := newHome(t)
 			p := startParent(t, h, mode)
 			puppet := h.wait(t, "child")

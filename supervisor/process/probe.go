@@ -74,16 +74,20 @@ func HTTP(url string) Probe {
 	return Probe{try: func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, attemptTime)
 		defer cancel()
+
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 		if err != nil {
 			return err
 		}
+
 		transport := &http.Transport{DisableKeepAlives: true}
 		defer transport.CloseIdleConnections()
+
 		resp, err := transport.RoundTrip(req)
 		if err != nil {
 			return err
 		}
+
 		_, _ = io.CopyN(io.Discard, resp.Body, DefaultMaxLine) // the status is the answer
 		if err := resp.Body.Close(); err != nil {
 			return err
@@ -91,6 +95,7 @@ func HTTP(url string) Probe {
 		if resp.StatusCode < 200 || resp.StatusCode > 299 {
 			return fmt.Errorf("GET %s: %s", url, resp.Status)
 		}
+
 		return nil
 	}}
 }
@@ -124,7 +129,9 @@ func (p Probe) poll(ctx context.Context) error {
 	pause := firstPause
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
+
 	last := errors.New("the probe was not answered at all")
+
 	for {
 		err := p.try(ctx)
 		if err == nil {
@@ -133,13 +140,16 @@ func (p Probe) poll(ctx context.Context) error {
 		if ctx.Err() != nil { // the attempt was cut short: the one before knows more
 			return last
 		}
+
 		last = err
 		timer.Reset(pause)
+
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
 			return last
 		}
+
 		pause = min(2*pause, lastPause)
 	}
 }

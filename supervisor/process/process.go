@@ -52,18 +52,23 @@ func launch(ctx context.Context, spec Spec) (*running, error) {
 		r.host(ctx, life, launched)
 		return nil
 	})
+
 	if err == nil {
 		err = <-launched
 	}
+
 	if err != nil {
 		quit()
 		return nil, fmt.Errorf("process %s: %w", spec.Name, err)
 	}
+
 	supervisor.SetInfo(ctx, Info{PID: r.cmd.Process.Pid, Group: r.group})
 
 	ready, cancel := context.WithTimeout(life, spec.ReadyTimeout)
 	defer cancel()
+
 	why := spec.Ready.wait(ready, r.matched)
+
 	switch {
 	case ctx.Err() != nil: // told to end while it started
 		<-r.ended
@@ -71,14 +76,17 @@ func launch(ctx context.Context, spec Spec) (*running, error) {
 			return nil, err
 		}
 		return nil, ctx.Err()
+
 	case life.Err() != nil: // ended by itself
 		return nil, fmt.Errorf("process %s %w when it ended: %w", spec.Name, ErrNotReady, r.exit)
+
 	case why != nil:
 		quit()
 		<-r.ended
 		return nil, fmt.Errorf("process %s %w within %v: %w; then it was stopped: %w", spec.Name, ErrNotReady,
 			spec.ReadyTimeout, why, r.exit)
 	}
+
 	return r, nil
 }
 
@@ -121,14 +129,17 @@ func (r *running) verdict() error {
 func (r *running) host(ctx, life context.Context, launched chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+
 	if err := context.Cause(life); err != nil {
 		launched <- err
 		return
 	}
+
 	if err := r.fork(); err != nil {
 		launched <- err
 		return
 	}
+
 	left := make(chan struct{}, 2)
 	spawn(ctx, func() { r.stopper(life) })
 	spawn(ctx, func() { r.read(r.stdout, left, r.spec.Stdout) })
@@ -139,11 +150,13 @@ func (r *running) host(ctx, life context.Context, launched chan<- error) {
 	if awaitEnd(r.cmd.Process.Pid) {
 		r.settle()
 	}
+
 	err := r.cmd.Wait()
 	r.settle()
 	if r.guard != nil {
 		r.guard.reap()
 	}
+
 	r.drain(left)
 	r.exit.read(r.cmd.ProcessState, err)
 	r.exit.Asked, r.exit.Forced, r.exit.LastLines = r.asked, r.forced, r.tail.last()
@@ -168,14 +181,17 @@ func (r *running) fork() (err error) {
 			r.dispel()
 		}
 	}()
+
 	r.cmd = exec.Command(r.spec.Path, r.spec.Args...)
 	if r.spec.Argv0 != "" {
 		r.cmd.Args[0] = r.spec.Argv0
 	}
+
 	r.cmd.Dir, r.cmd.Env = r.spec.Dir, append([]string{}, r.spec.Env...) // nil would inherit
 	if err := r.place(); err != nil {
 		return err
 	}
+
 	pipe := func() (in, out *os.File, err error) {
 		in, out, err = os.Pipe()
 		if err != nil {
@@ -183,6 +199,7 @@ func (r *running) fork() (err error) {
 		}
 		return in, out, nil
 	}
+
 	if !r.spec.NullStdin {
 		in, out, err := pipe()
 		if err != nil {
@@ -191,21 +208,26 @@ func (r *running) fork() (err error) {
 		r.cmd.Stdin, r.stdin = in, out
 		mine, theirs = append(mine, out), append(theirs, in)
 	}
+
 	in, out, err := pipe()
 	if err != nil {
 		return err
 	}
+
 	r.stdout, r.cmd.Stdout = in, out
 	mine, theirs = append(mine, in), append(theirs, out)
 	if in, out, err = pipe(); err != nil {
 		return err
 	}
+
 	r.stderr, r.cmd.Stderr = in, out
 	mine, theirs = append(mine, in), append(theirs, out)
 	if err := r.cmd.Start(); err != nil {
 		return err
 	}
+
 	r.placed()
+
 	return nil
 }
 
@@ -230,6 +252,7 @@ func (r *running) settle() {
 func (r *running) drain(left <-chan struct{}) {
 	timer := time.NewTimer(DrainTime)
 	defer timer.Stop()
+
 	for n := 0; n < cap(left); n++ {
 		select {
 		case <-left:
@@ -237,6 +260,7 @@ func (r *running) drain(left <-chan struct{}) {
 			n = cap(left)
 		}
 	}
+
 	r.stdout.Close()
 	r.stderr.Close()
 	if r.stdin != nil {
@@ -251,11 +275,14 @@ func (r *running) stopper(life context.Context) {
 		return
 	case <-life.Done():
 	}
+
 	if !r.tell(r.spec.TermSignal, &r.asked) || r.spec.Grace == supervisor.Brutal {
 		return
 	}
+
 	timer := time.NewTimer(r.spec.Grace)
 	defer timer.Stop()
+
 	select {
 	case <-r.ended:
 	case <-timer.C:
@@ -292,8 +319,10 @@ func (r *running) match(line []byte) {
 	if r.spec.Ready.line == nil {
 		return
 	}
+
 	r.matching.Lock()
 	defer r.matching.Unlock()
+
 	if !r.isReady && r.spec.Ready.line(line) {
 		r.isReady = true
 		close(r.matched)

@@ -25,6 +25,7 @@ func TestEndsByItself(t *testing.T) {
 	kill := func(sig syscall.Signal) func(*testing.T, *caller) {
 		return func(t *testing.T, c *caller) { require.NoError(t, syscall.Kill(c.pid, sig)) }
 	}
+
 	order := func(s string) func(*testing.T, *caller) {
 		return func(t *testing.T, c *caller) { c.order(t, s) }
 	}
@@ -53,10 +54,12 @@ func TestEndsByItself(t *testing.T) {
 			c.end(t, puppet)
 			exit := exited(t, rec, 1).Exit
 			reaped(t, puppet.pid)
+
 			if c.normal {
 				require.Equal(t, supervisor.Normal, exit.Class)
 				return
 			}
+
 			require.Equal(t, supervisor.Abnormal, exit.Class)
 			e := exitOf(t, exit.Err)
 			require.Equal(t, &process.ExitError{Name: "child", PID: puppet.pid, Status: c.status, Signal: c.signal,
@@ -97,6 +100,7 @@ func TestStops(t *testing.T) {
 				if c.change != nil {
 					c.change(&spec)
 				}
+
 				run, rec := suptest.Start(t, root(0, process.Child(spec)))
 				puppet := h.wait(t, "child")
 				err := run.Stop(t.Context())
@@ -104,12 +108,14 @@ func TestStops(t *testing.T) {
 				reaped(t, puppet.pid)
 				suptest.NoOrphans(t, run)
 				exit := suptest.Wait[supervisor.ChildStopped](t, rec, 1, nil).Exit
+
 				if !c.reports {
 					require.NoError(t, err)
 					require.Equal(t, supervisor.Shutdown, exit.Class, "%v", exit)
 					require.Zero(t, suptest.Count[supervisor.ShutdownError](rec, nil))
 					return
 				}
+
 				c.want.Name, c.want.PID = "child", puppet.pid
 				require.Equal(t, &c.want, exitOf(t, suptest.Wait[supervisor.ShutdownError](t, rec, 1, nil).Exit.Err))
 			})
@@ -179,12 +185,14 @@ func TestFaultsLeaveNoProcess(t *testing.T) {
 	h := newHome(t)
 	run, rec := suptest.Start(t, root(10, process.Child(puppetSpec(h.socket, "child"))))
 	var lost []*caller
+
 	for _, way := range []suptest.Way{suptest.ByPanic, suptest.ByGoexit, suptest.ByKill} {
 		lost = append(lost, h.wait(t, "child"))
 		suptest.Plan{Steps: []suptest.Step{{Path: "child", Way: way}}}.Run(t, run, rec, func(suptest.Step) {
 			reaped(t, lost[len(lost)-1].pid) // before the next incarnation began
 		})
 	}
+
 	require.ErrorIs(t, exited(t, rec, 1).Exit.Err, suptest.ErrPlanned)
 	require.True(t, exited(t, rec, 2).Exit.Goexit)
 	require.True(t, exited(t, rec, 3).Exit.Killed)
@@ -197,20 +205,24 @@ func TestHangsLeaveNoProcess(t *testing.T) {
 			h := newHome(t)
 			release, hung := make(chan struct{}), make(chan struct{})
 			spec := puppetSpec(h.socket, "child")
+
 			if where == "Stdout" {
 				spec.Ready = process.Probe{}
 				spec.Stdout = func([]byte) { close(hung); <-release }
 			}
+
 			child := process.Child(spec)
 			child.Orphan = supervisor.Abandon
 			child.Shutdown = 200 * time.Millisecond // the goroutine will not end in any time
 			run, rec := suptest.Start(t, root(0, child))
 			puppet := h.wait(t, "child")
+
 			if where == "Serve" {
 				require.NoError(t, run.Inject(t.Context(), "child", suptest.Hang(release)))
 			} else {
 				<-hung
 			}
+
 			require.ErrorIs(t, run.TerminateChild(t.Context(), "child"), supervisor.ErrOrphan)
 			puppet.gone(t)
 			close(release)
@@ -226,6 +238,7 @@ func TestRestartsWithinTheLimit(t *testing.T) {
 	h := newHome(t)
 	run, rec := suptest.Start(t, root(2, process.Child(puppetSpec(h.socket, "child"))))
 	seen := map[int]bool{}
+
 	for n := 1; n <= 3; n++ {
 		puppet := h.wait(t, "child")
 		require.False(t, seen[puppet.pid])
@@ -236,6 +249,7 @@ func TestRestartsWithinTheLimit(t *testing.T) {
 		require.True(t, e.Reported)
 		require.Equal(t, n, exitOf(t, e.Exit.Err).Status)
 	}
+
 	<-run.Done()
 	require.ErrorIs(t, run.Err(), supervisor.ErrMaxIntensity)
 	require.Equal(t, 3, exitOf(t, run.Err()).Status)
@@ -266,10 +280,12 @@ func TestOutput(t *testing.T) {
 	require.Equal(t, []string{"two", "three"}, err)
 	require.Equal(t, []string{"", "one"}, out[:2])
 	n := 0
+
 	for _, piece := range out[2 : len(out)-2] {
 		require.LessOrEqual(t, len(piece), spec.MaxLine)
 		n += strings.Count(piece, "x")
 	}
+
 	require.Equal(t, flood, n)
 	require.Equal(t, []string{"flooded", "ready"}, out[len(out)-2:])
 }
@@ -326,12 +342,14 @@ func TestOutlivesThreads(t *testing.T) {
 	h := newHome(t)
 	run, rec := suptest.Start(t, root(0, process.Child(puppetSpec(h.socket, "child"))))
 	puppet := h.wait(t, "child")
+
 	stacks := make([]byte, 1<<20)
 	for _, s := range strings.Split(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
 		if strings.Contains(s, ").host(") {
 			require.Contains(t, s, "locked to thread")
 		}
 	}
+
 	for range 10 {
 		var threads sync.WaitGroup
 		for range 20 {
@@ -342,9 +360,11 @@ func TestOutlivesThreads(t *testing.T) {
 				threads.Wait()
 			}()
 		}
+
 		threads.Wait()
 		puppet.tell(t, "complain I live")
 	}
+
 	require.NoError(t, run.Stop(t.Context()))
 	require.Zero(t, suptest.Count[supervisor.ChildExited](rec, nil))
 }
@@ -356,6 +376,7 @@ func TestManyLivesLeaveNothing(t *testing.T) {
 		require.NoError(t, err)
 		return len(dir)
 	}
+
 	life := func(guard bool) {
 		run, err := mustNew(t, root(0, process.Child(process.Spec{Path: "/bin/cat", Guard: guard}))).Start(
 			context.Background())
@@ -367,6 +388,7 @@ func TestManyLivesLeaveNothing(t *testing.T) {
 	for n := range 200 {
 		life(n%4 == 0)
 	}
+
 	require.LessOrEqual(t, descriptors(), before) // another test's connection may have been closing
 	noChildren(t)
 }

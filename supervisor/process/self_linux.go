@@ -15,5 +15,6 @@ func Self() (path, argv0 string, err error) {
 	if len(os.Args) > 0 { // the name by which it was started: that of the file may have a new owner
 		argv0 = os.Args[0]
 	}
+
 	return image, argv0, nil
 }

@@ -137,6 +137,7 @@ func Start(spec Spec) supervisor.StartFunc {
 		if err != nil {
 			return nil, err
 		}
+
 		return r, nil
 	}
 }
@@ -165,24 +166,33 @@ func (s Spec) complete() (Spec, error) {
 	wrong := func(format string, args ...any) (Spec, error) {
 		return Spec{}, fmt.Errorf("%w: process %q: %s", supervisor.ErrSpec, s.Name, fmt.Sprintf(format, args...))
 	}
+
 	switch {
 	case s.Path == "":
 		return wrong("Path is empty; expected a program")
+
 	case s.MaxLine < 0 || s.MaxLine > 0 && s.MaxLine < 16:
 		return wrong("MaxLine is %d; expected at least 16 bytes, or 0 for %d", s.MaxLine, DefaultMaxLine)
+
 	case s.ReadyTimeout < 0:
 		return wrong("ReadyTimeout is %v; expected a positive time, or 0 for %v", s.ReadyTimeout, DefaultReadyTimeout)
+
 	case s.Grace < 0 && s.Grace != supervisor.Brutal:
 		return wrong("Grace is %v; expected a positive time, Brutal, or 0 for %v", s.Grace, DefaultGrace)
+
 	case s.TermSignal < 0:
 		return wrong("TermSignal is %d; expected a signal, or 0 for SIGTERM", s.TermSignal)
+
 	case s.ExitZero > ExitZeroAbnormal:
 		return wrong("ExitZero is %v; expected normal or abnormal", s.ExitZero)
+
 	case s.Ready.wrong != nil:
 		return wrong("Ready: %v", s.Ready.wrong)
+
 	case s.Guard && !canGuard:
 		return wrong("Guard is set; it needs a Unix")
 	}
+
 	s.Grace = orDefault(s.Grace, DefaultGrace)
 	s.ReadyTimeout = orDefault(s.ReadyTimeout, DefaultReadyTimeout)
 	if s.MaxLine == 0 {
@@ -194,6 +204,7 @@ func (s Spec) complete() (Spec, error) {
 	if s.Grace == supervisor.Brutal {
 		s.TermSignal = syscall.SIGKILL
 	}
+
 	return s, nil
 }
 

@@ -43,18 +43,21 @@ func TestReady(t *testing.T) {
 		puppet := h.wait(t, "child")
 		require.Equal(t, process.Info{PID: puppet.pid, Group: puppet.pid}, info.Ref.Info())
 	})
+
 	t.Run("line on stderr", func(t *testing.T) {
 		h := newHome(t)
 		spec := puppetSpec(h.socket, "child", "complain listening")
 		spec.Ready = process.Line(func(line []byte) bool { return string(line) == "listening" })
 		suptest.Start(t, root(0, process.Child(spec)))
 	})
+
 	t.Run("dial", func(t *testing.T) {
 		h := newHome(t)
 		spec := puppetSpec(h.socket, "child", "listen "+h.socket+"2")
 		spec.Ready = process.Dial("unix", h.socket+"2")
 		suptest.Start(t, root(0, process.Child(spec)))
 	})
+
 	t.Run("file", func(t *testing.T) {
 		h := newHome(t)
 		spec := puppetSpec(h.socket, "child", "touch "+filepath.Join(dir, "ready"))
@@ -62,6 +65,7 @@ func TestReady(t *testing.T) {
 		suptest.Start(t, root(0, process.Child(spec)))
 		require.FileExists(t, filepath.Join(dir, "ready"))
 	})
+
 	t.Run("http", func(t *testing.T) {
 		var asked atomic.Int32
 		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -70,9 +74,11 @@ func TestReady(t *testing.T) {
 			}
 		}))
 		defer srv.Close()
+
 		suptest.Start(t, root(0, process.Child(process.Spec{Path: "/bin/cat", Ready: process.HTTP(srv.URL)})))
 		require.Equal(t, int32(3), asked.Load())
 	})
+
 	t.Run("func", func(t *testing.T) {
 		asked := 0
 		suptest.Start(t, root(0,
@@ -99,12 +105,14 @@ func TestNeverReady(t *testing.T) {
 		require.True(t, e.Asked)
 		reaped(t, e.PID)
 	})
+
 	t.Run("OTP rule 15", func(t *testing.T) {
 		child := process.Child(process.Spec{Path: "/bin/cat", Ready: process.File("/nowhere")})
 		child.StartTimeout = 100 * time.Millisecond
 		require.ErrorIs(t, startFails(t, child), supervisor.ErrStartTimeout)
 		noChildren(t)
 	})
+
 	t.Run("stopped before", func(t *testing.T) {
 		h := newHome(t)
 		ctx, cancel := context.WithCancel(context.Background())
@@ -116,6 +124,7 @@ func TestNeverReady(t *testing.T) {
 		puppet.gone(t)
 		reaped(t, puppet.pid)
 	})
+
 	t.Run("panic of the probe", func(t *testing.T) {
 		h := newHome(t)
 		spec := puppetSpec(h.socket, "child")
@@ -194,6 +203,7 @@ func TestSelf(t *testing.T) {
 	if runtime.GOOS == "linux" {
 		require.NotEqual(t, spec.Path, spec.Argv0)
 	}
+
 	require.Equal(t, os.Args[0], spec.Argv0)
 	suptest.Start(t, root(0, process.Child(spec)))
 	h.wait(t, "child")

@@ -13,6 +13,7 @@ func dieWithParent(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGKILL
 func awaitEnd(pid int) bool {
 	const byPID = 1 // P_PID
 	var info [128]byte
+
 	for {
 		_, _, e := syscall.Syscall6(syscall.SYS_WAITID, byPID, uintptr(pid), uintptr(unsafe.Pointer(&info)),
 			syscall.WEXITED|syscall.WNOWAIT, 0, 0)

@@ -35,35 +35,43 @@ func startGuard() (g *guard, err error) {
 			f.Close()
 		}
 	}()
+
 	in, hold, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
+
 	files = append(files, in)
+
 	said, out, err := os.Pipe()
 	if err != nil {
 		hold.Close()
 		return nil, err
 	}
+
 	files = append(files, said, out)
 	cmd := exec.Command(guardShell, "-c", guardScript)
 	cmd.Env, cmd.Dir, cmd.Stdin, cmd.Stdout = []string{}, "/", in, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+
 	if err := cmd.Start(); err != nil {
 		hold.Close()
 		return nil, fmt.Errorf("guard: %w", err)
 	}
+
 	g = &guard{cmd: cmd, pipe: hold}
 	out.Close()
 	err = said.SetReadDeadline(time.Now().Add(guardStart))
 	if err == nil {
 		_, err = io.ReadFull(said, make([]byte, 1))
 	}
+
 	if err != nil {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		g.reap()
 		return nil, fmt.Errorf("guard: %s did not answer: %w", guardShell, err)
 	}
+
 	return g, nil
 }
 
@@ -84,8 +92,10 @@ func (r *running) place() error {
 		r.guard = g
 		attr.Pgid = g.cmd.Process.Pid
 	}
+
 	dieWithParent(attr)
 	r.cmd.SysProcAttr = attr
+
 	return nil
 }
 

@@ -45,23 +45,29 @@ func describe(e supervisor.Event) (slog.Level, []slog.Attr) {
 		return slog.LevelInfo, event("supervisor_started",
 			slog.String("strategy", e.StrategyName()), slog.Int("max_restarts", e.Intensity.Max),
 			slog.Duration("period", e.Intensity.Period))
+
 	case supervisor.SupervisorStopped:
 		if e.AsTold() {
 			return slog.LevelInfo, event("supervisor_stopped")
 		}
 		return slog.LevelInfo, event("supervisor_stopped", failure("error", e.Err)...)
+
 	case supervisor.ChildStarting:
 		return slog.LevelDebug, event("child_starting")
+
 	case supervisor.ChildStarted:
 		level := slog.LevelInfo
 		if e.Explicit {
 			level = slog.LevelDebug // OTP rule 79
 		}
 		return level, event("child_started", slog.Duration("took", e.Took), slog.Bool("explicit", e.Explicit))
+
 	case supervisor.ChildStartFailed:
 		return slog.LevelError, event("child_start_failed", failure("error", e.Err)...)
+
 	case supervisor.ChildIgnored:
 		return slog.LevelInfo, event("child_ignored")
+
 	case supervisor.ChildExited:
 		level := slog.LevelDebug
 		if e.Reported {
@@ -71,37 +77,51 @@ func describe(e supervisor.Event) (slog.Level, []slog.Attr) {
 			level = slog.LevelWarn
 		}
 		return level, append(exit("child_exited", e.Exit), slog.String("restart", e.Restart.String()))
+
 	case supervisor.ChildStopped:
 		return slog.LevelDebug, exit("child_stopped", e.Exit)
+
 	case supervisor.ShutdownError:
 		return slog.LevelError, append(exit("shutdown_error", e.Exit), slog.Int("count", e.Count))
+
 	case supervisor.RestartScheduled:
 		return slog.LevelWarn, event("restart_scheduled", slog.Int("attempt", e.Attempt),
 			slog.Int("in_window", e.InWindow), slog.Duration("delay", e.Delay))
+
 	case supervisor.GroupRestart:
 		return slog.LevelWarn, event("group_restart", slog.String("strategy", e.Strategy.String()),
 			slog.Any("children", e.IDs))
+
 	case supervisor.GaveUp:
 		return slog.LevelError, append(exit("gave_up", e.Err.Exit), slog.String("offender", e.Err.Offender),
 			slog.Any("error", error(e.Err)))
+
 	case supervisor.AutoShutdownTriggered:
 		return slog.LevelWarn, append(exit("auto_shutdown", e.Err.Exit), slog.String("child", e.Err.Child))
+
 	case supervisor.ChildOrphaned:
 		return slog.LevelError, event("child_orphaned",
 			slog.Int("goroutines", e.Orphan.Goroutines), slog.String("policy", e.Policy.String()),
 			slog.String("stack", e.Orphan.Stack))
+
 	case supervisor.OrphanEnded:
 		return slog.LevelWarn, append(exit("orphan_ended", e.Exit), slog.Duration("late", e.After))
+
 	case supervisor.Killed:
 		return slog.LevelWarn, event("killed", failure("reason", e.Reason)...)
+
 	case supervisor.FaultInjected:
 		return slog.LevelWarn, event("fault_injected", slog.String("fault", e.Fault))
+
 	case supervisor.Reloaded:
 		return slog.LevelInfo, event("reloaded")
+
 	case supervisor.Warned:
 		return slog.LevelWarn, event("warned")
+
 	case supervisor.EventsDropped:
 		return slog.LevelWarn, event("events_dropped", slog.Uint64("count", e.Count))
+
 	case supervisor.ObserverFailed:
 		return slog.LevelError, event("observer_failed", failure("error", e.Err)...)
 	}

@@ -83,13 +83,16 @@ func TestEveryEventIsWritten(t *testing.T) {
 		require.NoError(t, json.Unmarshal(out.Bytes(), &got), "%s", out.String())
 		want := map[string]any{"level": c.level, "msg": c.event.String(), "time": "1970-01-01T00:00:01.000000002Z",
 			"event": c.name, "path": "a/b", "root": "root", "incarnation": 9.0, "seq": 7.0}
+
 		for k, v := range c.with {
 			want[k] = v
 		}
+
 		for k, v := range want {
 			require.Equal(t, v, got[k], "%s: %s", c.name, k)
 		}
 	}
+
 	var out bytes.Buffer
 	slogevents.New(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelError}))).Observe(
 		supervisor.Reloaded{})
@@ -108,6 +111,7 @@ func Example() {
 			}
 			return a
 		}}))
+
 	s, err := supervisor.New(supervisor.Spec{
 		Name: "shop", Observers: []supervisor.Observer{slogevents.New(log)},
 		Build: supervisor.Children(supervisor.Child{ID: "till",
@@ -115,9 +119,11 @@ func Example() {
 				return nil, errors.New("drawer is stuck")
 			}}),
 	})
+
 	if err != nil {
 		panic(err)
 	}
+
 	_ = s.Serve(context.Background())
 	// Output:
 	// level=ERROR msg="till: start failed: drawer is stuck" event=child_start_failed error="drawer is stuck" root=shop path=till seq=2

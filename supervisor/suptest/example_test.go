@@ -43,6 +43,7 @@ func till() supervisor.Child {
 func ExampleWait() {
 	t := &exampleT{}
 	defer t.end() // stops the tree, and looks for what is left of it
+
 	_, rec := suptest.Start(t, supervisor.Spec{Name: "shop", Build: supervisor.Children(till())})
 
 	second := suptest.Wait(t, rec, 2, func(e supervisor.ChildStarted) bool { return e.Path == "till" })
@@ -60,10 +61,12 @@ func ExampleWait() {
 func ExampleNewPlan() {
 	t := &exampleT{}
 	defer t.end()
+
 	run, rec := suptest.Start(t, supervisor.Spec{
 		Strategy: supervisor.OneForAll, Intensity: supervisor.Intensity{Max: 100, Period: 1},
 		Build: supervisor.Children(soft("a"), soft("b")),
 	})
+
 	plan := suptest.NewPlan(42, 3, []string{"a", "b"}, suptest.ByKill, suptest.ByPanic)
 	for _, step := range plan.Steps {
 		if err := step.Do(context.Background(), run); err != nil {
@@ -83,9 +86,11 @@ func ExampleLaws() {
 	rec := suptest.NewRecorder()
 	s, err := supervisor.New(supervisor.Spec{Name: "shop", Intensity: supervisor.Intensity{Period: 1},
 		Observers: []supervisor.Observer{rec}, Build: supervisor.Children(till())})
+
 	if err != nil {
 		panic(err)
 	}
+
 	err = s.Serve(context.Background())
 	fmt.Println(err)
 	fmt.Println(suptest.Laws(rec.Events()))

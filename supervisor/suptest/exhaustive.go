@@ -53,13 +53,16 @@ func EveryChildAtEveryEvent(t *testing.T, s Scenario) (plays, struck int) {
 	if len(ways) == 0 {
 		ways = []Way{ByKill}
 	}
+
 	calm := s.play(t, nil)
 	var paths []string
+
 	for _, e := range calm.events {
 		if _, ok := e.(supervisor.ChildStarting); ok && !slices.Contains(paths, e.Head().Path) {
 			paths = append(paths, e.Head().Path)
 		}
 	}
+
 	for at := range calm.events {
 		for _, path := range paths {
 			for _, way := range ways {
@@ -73,6 +76,7 @@ func EveryChildAtEveryEvent(t *testing.T, s Scenario) (plays, struck int) {
 			}
 		}
 	}
+
 	return plays, struck
 }
 
@@ -94,6 +98,7 @@ func (s Scenario) play(t *testing.T, strike *strike) (out played) {
 	if strike != nil {
 		name = fmt.Sprintf("%v at event %d", strike.Step, strike.seq)
 	}
+
 	synctest.Test(t, func(t *testing.T) {
 		rec := NewRecorder()
 		spec := s.Spec()
@@ -120,11 +125,13 @@ func (s Scenario) play(t *testing.T, strike *strike) (out played) {
 				t.Logf("in %s; the history is:\n%s", name, rec)
 			}
 		}()
+
 		run, err := sup.Start(context.Background())
 		if err == nil {
 			if s.Drive != nil {
 				s.Drive(run)
 			}
+
 			synctest.Wait()
 			rec.until(t, "settled tree after "+name, func([]supervisor.Event) bool {
 				select {
@@ -132,16 +139,20 @@ func (s Scenario) play(t *testing.T, strike *strike) (out played) {
 					return true
 				default:
 				}
+
 				tree := run.Tree()
 				if strike == nil || !tree.Settled() {
 					return tree.Settled()
 				}
+
 				failed, ok := tree.Find(strike.Path)
 				return !struck.Load() || !ok || failed.Incarnation != before.Load()
 			})
+
 			if s.Check != nil {
 				s.Check(t, run, rec)
 			}
+
 			_ = run.Stop(context.Background())
 			synctest.Wait()
 			NoOrphans(t, run)
@@ -149,6 +160,7 @@ func (s Scenario) play(t *testing.T, strike *strike) (out played) {
 		} else if strike == nil {
 			t.Errorf("start: %v", err)
 		}
+
 		synctest.Wait()
 		rec.Lawful(t)
 		out = played{rec.Events(), struck.Load()}

@@ -52,43 +52,56 @@ func (b *book) law(e supervisor.Event, format string, a ...any) {
 func (b *book) enter(i int, e supervisor.Event) {
 	h := e.Head()
 	path, above := h.Path, parent(h.Path)
+
 	if _, lost := e.(supervisor.EventsDropped); lost {
 		b.law(e, "the history has gaps")
 		return
 	}
+
 	if i == 0 && h.Seq != 1 {
 		b.law(e, "the history does not begin with the beginning")
 	} else if i > 0 && h.Seq != b.seq+1 {
 		b.law(e, "the event before it was number %d", b.seq)
 	}
+
 	b.seq = h.Seq
+
 	switch e := e.(type) {
 	case supervisor.SupervisorStarted:
 		b.limit[path] = e.Intensity.Max
+
 	case supervisor.Reloaded:
 		delete(b.limit, path)
+
 	case supervisor.ChildStarting:
 		b.starting(e, path, above)
+
 	case supervisor.ChildStarted:
 		b.known(e, "acknowledged")
 		if b.acked[path] {
 			b.law(e, "it is acknowledged twice")
 		}
 		b.acked[path] = true
+
 	case supervisor.ChildStartFailed:
 		b.end(e, false)
 		delete(b.group, above)
+
 	case supervisor.ChildIgnored:
 		b.end(e, false)
+
 	case supervisor.ChildExited:
 		b.end(e, true)
+
 	case supervisor.ChildStopped:
 		b.end(e, true)
+
 	case supervisor.RestartScheduled:
 		if limit, ok := b.limit[above]; ok && e.InWindow > limit {
 			b.law(e, "the limit of %q is %d", above, limit)
 		}
 		b.delayed[above] = e.Delay > 0
+
 	case supervisor.GroupRestart:
 		delete(b.group, path)
 		if !b.delayed[path] {
@@ -96,10 +109,13 @@ func (b *book) enter(i int, e supervisor.Event) {
 				b.group[path] = append(b.group[path], join(path, id))
 			}
 		}
+
 	case supervisor.GaveUp:
 		b.ends(path)
+
 	case supervisor.AutoShutdownTriggered:
 		b.ends(path)
+
 	case supervisor.SupervisorStopped:
 		b.stopped(e, path)
 	}
@@ -112,12 +128,14 @@ func (b *book) starting(e supervisor.ChildStarting, path, above string) {
 	if b.ending[above] {
 		b.law(e, "its supervisor has given up or shuts down")
 	}
+
 	if next := b.group[above]; len(next) > 0 {
 		if next[0] != path {
 			b.law(e, "next of its group is %s", next[0])
 		}
 		b.group[above] = slices.DeleteFunc(next, func(p string) bool { return p == path })
 	}
+
 	b.open[path] = e.Incarnation
 	delete(b.acked, path)
 }
@@ -153,6 +171,7 @@ func (b *book) stopped(e supervisor.SupervisorStopped, path string) {
 			delete(b.open, child)
 		}
 	}
+
 	delete(b.ending, path)
 	delete(b.group, path)
 	delete(b.limit, path)
@@ -182,11 +201,13 @@ func Is[E supervisor.Event](path string, more ...func(E) bool) Match {
 		if !ok || e.Head().Path != path {
 			return false
 		}
+
 		for _, accepts := range more {
 			if !accepts(x) {
 				return false
 			}
 		}
+
 		return true
 	}
 }
@@ -196,11 +217,13 @@ func Is[E supervisor.Event](path string, more ...func(E) bool) Match {
 func InOrder(t testing.TB, r *Recorder, matches ...Match) {
 	t.Helper()
 	next := 0
+
 	for _, e := range r.Events() {
 		if next < len(matches) && matches[next](e) {
 			next++
 		}
 	}
+
 	if next < len(matches) {
 		t.Fatalf("only the first %d of %d events come in this order; the history is:\n%s", next, len(matches), r)
 	}

@@ -127,6 +127,7 @@ func TestAssertionsOverTheHistory(t *testing.T) {
 			f.run(func(t testing.TB) {
 				suptest.InOrder(t, rec, suptest.Is[supervisor.ChildStopped]("b"), suptest.Is("a", abnormal))
 			})
+
 			f.run(func(t testing.TB) {
 				suptest.Never(t, rec, func(e supervisor.ChildStopped) bool { return e.Path == "b" })
 			})
@@ -179,9 +180,11 @@ func forest() supervisor.Spec {
 	pool, err := supervisor.NewDynamic(supervisor.DynamicSpec[string]{Name: "pool", Verbose: true, Intensity: few,
 		Shutdown: time.Second, Orphan: supervisor.Abandon,
 		Start: func(ctx context.Context, id string) (supervisor.Service, error) { return hard(id).Start(ctx) }})
+
 	if err != nil {
 		panic(err)
 	}
+
 	filler := supervisor.Child{ID: "filler", Shutdown: time.Second, Orphan: supervisor.Abandon,
 		Start: func(ctx context.Context) (supervisor.Service, error) {
 			if _, err := pool.StartChild(ctx, "one", "one"); err != nil && !errors.Is(err,
@@ -190,6 +193,7 @@ func forest() supervisor.Spec {
 			}
 			return hard("filler").Start(ctx)
 		}}
+
 	return supervisor.Spec{Name: "forest", Strategy: supervisor.OneForAll, Intensity: few, Build: supervisor.Children(
 		hard("first"),
 		supervisor.Child{ID: "rest",
@@ -239,6 +243,7 @@ func TestEveryChildAtEveryEvent_FindsWhatOneKillBreaks(t *testing.T) {
 		require.Contains(t, string(out), "b: killed: planned failure")
 		return
 	}
+
 	suptest.EveryChildAtEveryEvent(t, suptest.Scenario{
 		Spec: func() supervisor.Spec {
 			return supervisor.Spec{

@@ -63,11 +63,13 @@ func NewPlan(seed uint64, n int, paths []string, ways ...Way) Plan {
 	if len(ways) == 0 {
 		ways = []Way{ByKill}
 	}
+
 	random := rand.New(rand.NewPCG(seed, seed))
 	p := Plan{Seed: seed, Steps: make([]Step, n)}
 	for i := range p.Steps {
 		p.Steps[i] = Step{Path: paths[random.IntN(len(paths))], Way: ways[random.IntN(len(ways))]}
 	}
+
 	return p
 }
 
@@ -78,10 +80,12 @@ func (s Step) Do(ctx context.Context, run *supervisor.Run) error {
 		return run.Inject(ctx, s.Path, supervisor.Fault{Name: s.String(), Do: func(context.Context) {
 			panic(ErrPlanned)
 		}})
+
 	case ByGoexit:
 		return run.Inject(ctx, s.Path, supervisor.Fault{Name: s.String(), Do: func(context.Context) {
 			runtime.Goexit()
 		}})
+
 	case ByHang:
 		if err := run.Inject(ctx, s.Path, supervisor.Fault{Name: s.String(), Do: func(ctx context.Context) {
 			deaf(ctx, run)
@@ -103,9 +107,11 @@ func deaf(ctx context.Context, run *supervisor.Run) {
 	}
 	past, cancel := run.Subscribe(supervisor.ObserverFunc(look))
 	defer cancel()
+
 	for _, e := range past {
 		look(e)
 	}
+
 	select {
 	case <-orphaned:
 	case <-supervisor.Monitor(supervisor.Self(ctx)):
@@ -125,11 +131,13 @@ func (p Plan) Run(t testing.TB, run *supervisor.Run, rec *Recorder, healed func(
 		if err := s.Do(t.Context(), run); err != nil {
 			t.Fatalf("seed %d, step %d, %v: %v", p.Seed, i, s, err)
 		}
+
 		rec.until(t, fmt.Sprintf("recovery from step %d of seed %d, %v,", i, p.Seed, s), func([]supervisor.Event) bool {
 			tree := run.Tree()
 			now, ok := tree.Find(s.Path)
 			return ok && now.Incarnation > before.Incarnation && tree.Settled()
 		})
+
 		if healed != nil {
 			healed(s)
 		}

@@ -85,15 +85,19 @@ func (r *Recorder) until(t testing.TB, what string, ok func(events []supervisor.
 	if limit == 0 {
 		limit = DefaultTimeout
 	}
+
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
+
 	again := time.NewTicker(pollEvery) // a snapshot may change a moment after the last event
 	defer again.Stop()
+
 	for {
 		events, more := r.snapshot(0)
 		if ok(events) {
 			return
 		}
+
 		select {
 		case <-more:
 		case <-again.C:
@@ -124,6 +128,7 @@ func After[E supervisor.Event](t testing.TB, r *Recorder, mark, n int, match fun
 				}
 			}
 		}
+
 		return false
 	})
 	return found
@@ -168,6 +173,7 @@ func Start(t testing.TB, spec supervisor.Spec) (*supervisor.Run, *Recorder) {
 	if err != nil {
 		t.Fatalf("start: %v; the history is:\n%s", err, rec)
 	}
+
 	_ = run.Flush(context.Background()) // the recorder begins with the whole start in it
 	t.Cleanup(func() {
 		select {
@@ -176,11 +182,13 @@ func Start(t testing.TB, spec supervisor.Spec) (*supervisor.Run, *Recorder) {
 			_ = run.Stop(context.Background())
 			NoOrphans(t, run)
 		}
+
 		_ = run.Flush(context.Background())
 		if Count[supervisor.EventsDropped](rec, nil) == 0 { // of a history with gaps nothing is known
 			rec.Lawful(t)
 		}
 	})
+
 	return run, rec
 }
 
@@ -197,6 +205,7 @@ func NoOrphans(t testing.TB, run interface{ Orphans() []supervisor.Orphan }) {
 		<-time.After(moment)
 		orphans = run.Orphans()
 	}
+
 	for _, o := range orphans {
 		t.Errorf("orphan: %s, incarnation %d, %d goroutines\n%s", o.Path, o.Incarnation, o.Goroutines, o.Stack)
 	}
@@ -216,10 +225,12 @@ func NoLeaks(t testing.TB, run interface {
 		if n == 0 || len(run.Orphans()) > 0 {
 			return
 		}
+
 		if i == moments {
 			t.Errorf("%d goroutines of the tree are left\n%s", n, stacks)
 			return
 		}
+
 		<-time.After(moment)
 	}
 }
@@ -238,6 +249,7 @@ func Context(t testing.TB, id string) context.Context {
 				return ctx.Err()
 			}),
 		})})
+
 	t.Cleanup(func() {
 		select {
 		case <-run.Done():

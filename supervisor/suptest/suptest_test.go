@@ -121,6 +121,7 @@ func TestFailuresAreTold(t *testing.T) {
 			rec.Settle(tb, run)
 			suptest.NewPlan(3, 1, []string{"nobody"}).Run(tb, run, rec, nil)
 		})
+
 		f.run(func(tb testing.TB) {
 			run, rec := suptest.Start(tb,
 				supervisor.Spec{
@@ -131,6 +132,7 @@ func TestFailuresAreTold(t *testing.T) {
 						})})})
 			suptest.NewPlan(4, 1, []string{"hard"}, suptest.ByPanic).Run(tb, run, rec, nil)
 		})
+
 		f.run(func(tb testing.TB) {
 			c := suptest.Context(tb, "engine")
 			require.Equal(t, "engine", supervisor.Path(c))
@@ -141,6 +143,7 @@ func TestFailuresAreTold(t *testing.T) {
 		f.end()
 		close(release)
 		all := strings.Join(f.said, "\n")
+
 		for _, want := range []string{"Strategy", "no build", "no supervisor.GaveUp number 1 within 30s",
 			"seed 3, step 0: no child nobody", "seed 4, step 0, panic hard", "descendant", "orphan: deaf"} {
 			require.Contains(t, all, want)

@@ -172,6 +172,7 @@ func (s *Supervisor) Add(service Service) ServiceToken {
 	if s == nil {
 		panic("suturecompat: Add on a nil Supervisor")
 	}
+
 	if has, ok := service.(HasSupervisor); ok {
 		if sub := has.GetSupervisor(); sub != nil {
 			sub.mu.Lock()
@@ -179,19 +180,24 @@ func (s *Supervisor) Add(service Service) ServiceToken {
 			sub.mu.Unlock()
 		}
 	}
+
 	s.mu.Lock()
+
 	if s.state == terminated {
 		s.mu.Unlock()
 		return ServiceToken{}
 	}
+
 	e := &entry{token: ServiceToken{s.id, s.next}, service: service, name: nameOf(service)}
 	s.next++
 	s.services = append(s.services, e)
 	engine := s.engine
 	s.mu.Unlock()
+
 	if engine != nil {
 		s.start(engine, e)
 	}
+
 	return e.token
 }
 
@@ -233,6 +239,7 @@ func (s *Supervisor) run(ctx context.Context, running func()) error {
 	if ctx == nil {
 		ctx = context.Background()
 	}
+
 	up := make(chan struct{})
 	begun := sync.OnceFunc(func() { close(up) })
 	engine, err := supervisor.NewDynamic(supervisor.DynamicSpec[*entry]{
@@ -243,47 +250,58 @@ func (s *Supervisor) run(ctx context.Context, running func()) error {
 		},
 		Observers: []supervisor.Observer{supervisor.ObserverFunc(func(e supervisor.Event) { s.observe(e, begun) })},
 	})
+
 	if err != nil {
 		return err
 	}
+
 	s.mu.Lock()
+
 	if s.state == serving {
 		s.mu.Unlock()
 		panic("suturecompat: Serve on a Supervisor that is being served")
 	}
+
 	if s.state == terminated {
 		s.ended = make(chan struct{})
 	}
+
 	s.state, s.report, s.removed, s.failures, s.lastFail, s.resume = serving, nil, nil, 0, time.Time{}, nil
 	s.mu.Unlock()
 
 	done := make(chan error, 1)
 	go func() { done <- engine.Serve(ctx) }()
+
 	select {
 	case <-up:
 	case err = <-done:
 		done <- err
 	}
+
 	s.mu.Lock()
 	s.engine, s.at = engine, engine.Tree().Path
 	services := slices.Clone(s.services)
 	s.mu.Unlock()
+
 	running()
 	for _, e := range services {
 		s.start(engine, e)
 	}
+
 	err = <-done
 	report := s.unstopped(engine)
 	s.mu.Lock()
 	s.state, s.engine, s.report = terminated, nil, report
 	close(s.ended)
 	s.mu.Unlock()
+
 	switch {
 	case errors.Is(err, ErrTerminateSupervisorTree) && s.spec.DontPropagateTermination:
 		return ErrDoNotRestart
 	case errors.Is(err, ErrTerminateSupervisorTree):
 		return err
 	}
+
 	return ctx.Err()
 }
 
@@ -339,20 +357,24 @@ func (s *Supervisor) serve(ctx context.Context, e *entry) (err error) {
 		s.mu.Lock()
 		pause := s.resume
 		s.mu.Unlock()
+
 		if pause == nil {
 			break
 		}
+
 		select {
 		case <-pause:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
+
 	returned := false
 	defer func() {
 		if returned {
 			return
 		}
+
 		v := recover()
 		if v == nil { // runtime.Goexit
 			s.fail(func(failures, threshold float64, again bool) Event {
@@ -363,12 +385,15 @@ func (s *Supervisor) serve(ctx context.Context, e *entry) (err error) {
 			})
 			return
 		}
+
 		stack := debug.Stack()
+
 		if s.spec.PassThroughPanics {
 			// in no one's hands: it ends the process
 			go panic(fmt.Sprintf("%s: service %s: %v\n%s", s.Name, e.name, v, stack))
 			select {}
 		}
+
 		s.fail(func(failures, threshold float64, again bool) Event {
 			return EventServicePanic{Supervisor: s.standIn, SupervisorName: s.Name, Service: e.service,
 				ServiceName:     e.name,
@@ -377,25 +402,31 @@ func (s *Supervisor) serve(ctx context.Context, e *entry) (err error) {
 		})
 		err = &supervisor.PanicError{Value: v, Stack: stack}
 	}()
+
 	err = e.service.Serve(ctx)
 	returned = true
+
 	if ctx.Err() != nil || errors.Is(err, ErrDoNotRestart) || errors.Is(err, ErrTerminateSupervisorTree) {
 		if errors.Is(err, ErrDoNotRestart) {
 			s.drop(e)
 		}
 		return err
 	}
+
 	s.fail(func(failures, threshold float64, again bool) Event {
 		ev := EventServiceTerminate{Supervisor: s.standIn, SupervisorName: s.Name, Service: e.service,
 			ServiceName:     e.name,
 			CurrentFailures: failures, FailureThreshold: threshold, Restarting: again}
+
 		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 			ev.Err = fmt.Errorf("from another context, not the service's, so it is restarted: %w", err)
 		} else if err != nil {
 			ev.Err = err
 		}
+
 		return ev
 	})
+
 	return err
 }
 
@@ -404,25 +435,31 @@ func (s *Supervisor) serve(ctx context.Context, e *entry) (err error) {
 func (s *Supervisor) fail(event func(failures, threshold float64, again bool) Event) {
 	s.mu.Lock()
 	now := time.Now()
+
 	if s.lastFail.IsZero() {
 		s.failures = 1
 	} else {
 		s.failures = s.failures*math.Pow(.5, now.Sub(s.lastFail).Seconds()/s.spec.FailureDecay) + 1
 	}
+
 	s.lastFail = now
 	var backoff bool
+
 	if s.failures > s.spec.FailureThreshold && s.resume == nil {
 		backoff = true
 		pause := make(chan struct{})
 		s.resume = pause
 		time.AfterFunc(s.spec.BackoffJitter.Jitter(s.spec.FailureBackoff), func() { s.endPause(pause) })
 	}
+
 	failures, again := s.failures, s.resume == nil
 	s.mu.Unlock()
+
 	hook := s.hook()
 	if backoff {
 		hook(EventBackoff{Supervisor: s.standIn, SupervisorName: s.Name})
 	}
+
 	hook(event(failures, s.spec.FailureThreshold, again))
 }
 
@@ -432,11 +469,14 @@ func (s *Supervisor) endPause(pause chan struct{}) {
 	if current {
 		s.resume, s.failures = nil, 0
 	}
+
 	live := s.state == serving
 	s.mu.Unlock()
+
 	if current && live {
 		s.hook()(EventResume{Supervisor: s.standIn, SupervisorName: s.Name})
 	}
+
 	close(pause)
 }
 
@@ -450,6 +490,7 @@ func (s *Supervisor) drop(e *entry) {
 func (s *Supervisor) take(t ServiceToken) (*entry, *supervisor.Dynamic[*entry], error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	switch {
 	case t.supervisor != s.id:
 		return nil, nil, ErrWrongSupervisor
@@ -458,6 +499,7 @@ func (s *Supervisor) take(t ServiceToken) (*entry, *supervisor.Dynamic[*entry], 
 	case s.state == terminated || s.engine == nil:
 		return nil, nil, ErrSupervisorNotRunning
 	}
+
 	for i, e := range s.services {
 		if e.token == t {
 			s.services = slices.Delete(s.services, i, i+1)
@@ -465,6 +507,7 @@ func (s *Supervisor) take(t ServiceToken) (*entry, *supervisor.Dynamic[*entry], 
 			return e, s.engine, nil
 		}
 	}
+
 	return nil, s.engine, nil
 }
 
@@ -479,6 +522,7 @@ func (s *Supervisor) Remove(t ServiceToken) error {
 	case e != nil:
 		s.terminate(engine, e)
 	}
+
 	return nil
 }
 
@@ -494,6 +538,7 @@ func (s *Supervisor) terminate(engine *supervisor.Dynamic[*entry], e *entry) <-c
 			s.removed = slices.DeleteFunc(s.removed, func(x *entry) bool { return x == e })
 			s.mu.Unlock()
 		}
+
 		done <- err
 	}()
 	return done
@@ -506,23 +551,29 @@ func (s *Supervisor) RemoveAndWait(t ServiceToken, timeout time.Duration) error 
 	if err != nil || e == nil {
 		return err
 	}
+
 	s.mu.Lock()
 	ended := s.ended
 	s.mu.Unlock()
+
 	var limit <-chan time.Time
+
 	if timeout > 0 {
 		timer := time.NewTimer(timeout)
 		defer timer.Stop()
 		limit = timer.C
 	}
+
 	select {
 	case err := <-s.terminate(engine, e):
 		if err != nil {
 			return ErrTimeout
 		}
 		return nil
+
 	case <-ended:
 		return ErrTimeout
+
 	case <-limit:
 		return ErrTimeout
 	}
@@ -532,13 +583,16 @@ func (s *Supervisor) RemoveAndWait(t ServiceToken, timeout time.Duration) error 
 func (s *Supervisor) Services() []Service {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if s.engine == nil {
 		return nil
 	}
+
 	out := make([]Service, 0, len(s.services))
 	for _, e := range s.services {
 		out = append(out, e.service)
 	}
+
 	return out
 }
 
@@ -560,8 +614,10 @@ func (s *Supervisor) unstopped(engine *supervisor.Dynamic[*entry]) (report Unsto
 	for _, o := range engine.Orphans() {
 		orphans[o.Path] = true
 	}
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	for _, e := range slices.Concat(s.services, s.removed) {
 		if orphans[s.path(e)] {
 			report = append(report, UnstoppedService{SupervisorPath: []*Supervisor{s}, Service: e.service, Name: e.name,
@@ -578,5 +634,6 @@ func (s *Supervisor) unstopped(engine *supervisor.Dynamic[*entry]) (report Unsto
 			sub.mu.Unlock()
 		}
 	}
+
 	return report
 }

@@ -72,6 +72,7 @@ func restartedOnAnyEnd(t *testing.T) {
 	<-a.starts
 	other, cancel := context.WithCancel(context.Background())
 	cancel()
+
 	for _, err := range []error{errCrash, nil, other.Err()} {
 		a.end(err)
 		<-a.starts
@@ -79,6 +80,7 @@ func restartedOnAnyEnd(t *testing.T) {
 		require.Equal(t, "s", e.SupervisorName)
 		require.Equal(t, "a", e.ServiceName)
 		require.True(t, e.Restarting)
+
 		switch {
 		case err == nil:
 			require.Nil(t, e.Err)
@@ -87,8 +89,10 @@ func restartedOnAnyEnd(t *testing.T) {
 		default:
 			require.ErrorContains(t, e.Err.(error), "from another context")
 		}
+
 		require.Equal(t, "s", e.Supervisor.Name)
 	}
+
 	a.orders <- func(context.Context) error { panic("boom") }
 	<-a.starts
 	e := (<-events).(suture.EventServicePanic)
@@ -121,11 +125,13 @@ func TestTooManyFailuresPauseAllRestarts(t *testing.T) {
 		serve(t, s)
 		<-a.starts
 		<-b.starts
+
 		for range 2 {
 			a.end(errCrash)
 			<-a.starts
 			require.IsType(t, suture.EventServiceTerminate{}, <-events)
 		}
+
 		begin := time.Now()
 		a.end(errCrash)
 		require.Equal(t, "s: Entering the backoff state.", (<-events).String())
@@ -169,6 +175,7 @@ func terminateSupervisorTree(t *testing.T) {
 		<-a.starts
 		<-b.starts
 		a.end(suture.ErrTerminateSupervisorTree)
+
 		if dont {
 			synctest.Wait()
 			require.Len(t, outer.Services(), 1)
@@ -177,6 +184,7 @@ func terminateSupervisorTree(t *testing.T) {
 		} else {
 			require.ErrorIs(t, <-done, suture.ErrTerminateSupervisorTree)
 		}
+
 		cancel()
 	}
 }
@@ -216,6 +224,7 @@ func TestUnstoppedServices(t *testing.T) {
 		for range 2 {
 			seen[(<-events).(suture.EventStopTimeout).SupervisorName] = true
 		}
+
 		// inner got the hook of the one it was added to
 		require.Equal(t, map[string]bool{"s": true, "inner": true}, seen)
 		close(release)
@@ -245,6 +254,7 @@ func TestServedAgain(t *testing.T) {
 	s, _ := supervised(t, suture.Spec{})
 	a := newService("a")
 	s.Add(a)
+
 	for range 2 {
 		ctx, cancel := context.WithCancel(context.Background())
 		done := s.ServeBackground(ctx)
@@ -253,6 +263,7 @@ func TestServedAgain(t *testing.T) {
 		cancel()
 		<-done
 	}
+
 	report, err := s.UnstoppedServiceReport()
 	require.NoError(t, err)
 	require.Nil(t, report)
@@ -275,6 +286,7 @@ func TestMisuseAndDefaults(t *testing.T) {
 	var out bytes.Buffer
 	log.SetOutput(&out)
 	defer log.SetOutput(os.Stderr)
+
 	p := newService("p")
 	s.Add(p)
 	stop := newService("stop")
@@ -309,6 +321,7 @@ func TestPassThroughPanics(t *testing.T) {
 		_ = s.Serve(context.Background())
 		return
 	}
+
 	cmd := exec.Command(os.Args[0], "-test.run=^TestPassThroughPanics$")
 	cmd.Env = append(os.Environ(), "PASS_THROUGH=1")
 	out, err := cmd.CombinedOutput()

@@ -24,6 +24,7 @@ func ExampleMetrics() {
 				return ctx.Err()
 			})}),
 	})
+
 	if err != nil {
 		panic(err)
 	}
@@ -31,9 +32,11 @@ func ExampleMetrics() {
 	if err != nil {
 		panic(err)
 	}
+
 	for m.Snapshot().Total.Starts < 2 {
 		_ = run.Flush(context.Background())
 	}
+
 	for _, f := range m.Snapshot(run.Tree()).Paths {
 		fmt.Printf("%q: %d starts, %d restarts, %d crashes", f.Path, f.Starts, f.Restarts, f.Exits.Abnormal)
 		if f.Gauge.Kind == supervisor.SupervisorKind {
@@ -41,6 +44,7 @@ func ExampleMetrics() {
 		}
 		fmt.Println()
 	}
+
 	_ = run.Stop(context.Background())
 	// Output:
 	// "": 0 starts, 0 restarts, 0 crashes, 1 of 1 in the window

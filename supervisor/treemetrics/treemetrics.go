@@ -136,14 +136,17 @@ type Snapshot struct {
 func (m *Metrics) Observe(e supervisor.Event) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+
 	h := e.Head()
 	m.root = h.Root
+
 	if s, ok := e.(supervisor.SupervisorStarted); ok && s.Kind == supervisor.DynamicKind {
 		if m.dynamic == nil {
 			m.dynamic = map[string]bool{}
 		}
 		m.dynamic[m.shared(h.Path)] = true
 	}
+
 	switch e := e.(type) {
 	case supervisor.EventsDropped:
 		m.lost += e.Count
@@ -152,6 +155,7 @@ func (m *Metrics) Observe(e supervisor.Event) {
 		m.failed++
 		return
 	}
+
 	m.of(m.shared(h.Path)).count(e)
 	m.total.count(e)
 }
@@ -161,12 +165,14 @@ func (m *Metrics) shared(path string) string {
 	if len(m.dynamic) == 0 || path == "" {
 		return path
 	}
+
 	ids := strings.Split(path, "/")
 	for i := range ids {
 		if m.dynamic[strings.Join(ids[:i], "/")] {
 			ids[i] = Instances
 		}
 	}
+
 	return strings.Join(ids, "/")
 }
 
@@ -177,14 +183,17 @@ func (m *Metrics) of(path string) *Counters {
 	if m.counters == nil {
 		m.counters = map[string]*Counters{}
 	}
+
 	if len(m.counters) >= MaxPaths {
 		path = Other
 		if c := m.counters[path]; c != nil {
 			return c
 		}
 	}
+
 	c := &Counters{}
 	m.counters[path] = c
+
 	return c
 }
 
@@ -192,32 +201,46 @@ func (c *Counters) count(e supervisor.Event) {
 	switch e := e.(type) {
 	case supervisor.SupervisorStarted:
 		c.Runs++
+
 	case supervisor.ChildStarted:
 		c.Starts++
+
 	case supervisor.ChildStartFailed:
 		c.StartFailures++
+
 	case supervisor.ChildIgnored:
 		c.Ignored++
+
 	case supervisor.ChildExited:
 		c.Exits.count(e.Exit)
+
 	case supervisor.ChildStopped:
 		c.Stops++
+
 	case supervisor.ShutdownError:
 		c.ShutdownErrors += uint64(e.Count)
+
 	case supervisor.RestartScheduled:
 		c.Restarts++
+
 	case supervisor.GroupRestart:
 		c.GroupRestarts++
+
 	case supervisor.GaveUp:
 		c.GiveUps++
+
 	case supervisor.AutoShutdownTriggered:
 		c.AutoShutdowns++
+
 	case supervisor.ChildOrphaned:
 		c.Orphans++
+
 	case supervisor.OrphanEnded:
 		c.OrphansEnded++
+
 	case supervisor.Killed:
 		c.Kills++
+
 	case supervisor.FaultInjected:
 		c.Faults++
 	}
@@ -232,6 +255,7 @@ func (c *ExitCounters) count(x supervisor.Exit) {
 	default:
 		c.Abnormal++
 	}
+
 	if x.Panic != nil {
 		c.Panicked++
 	}
@@ -257,18 +281,22 @@ func (m *Metrics) Snapshot(trees ...supervisor.Tree) Snapshot {
 	for path, c := range m.counters {
 		counters[path] = *c
 	}
+
 	m.mu.Unlock()
 
 	figures := make(map[string]*Figures, len(counters))
 	for path, c := range counters {
 		figures[path] = &Figures{Path: path, Counters: c}
 	}
+
 	for _, t := range trees {
 		gauge(figures, t, t.Path)
 	}
+
 	for _, path := range slices.Sorted(maps.Keys(figures)) {
 		s.Paths = append(s.Paths, *figures[path])
 	}
+
 	return s
 }
 
@@ -276,26 +304,32 @@ func (m *Metrics) Snapshot(trees ...supervisor.Tree) Snapshot {
 func gauge(figures map[string]*Figures, t supervisor.Tree, path string) {
 	g := gaugeAt(figures, path)
 	g.Kind = max(g.Kind, t.Kind)
+
 	if g.Specified++; g.Specified == 1 {
 		g.Since = t.Since
 	} else {
 		g.Since = time.Time{}
 	}
+
 	switch t.State {
 	case supervisor.Running:
 		g.Running++
 	case supervisor.Restarting:
 		g.Restarting++
 	}
+
 	if t.Kind == supervisor.Worker {
 		return
 	}
+
 	g.InWindow, g.Max, g.Period = max(g.InWindow, t.InWindow), t.Intensity.Max, t.Intensity.Period
+
 	for _, c := range t.Children {
 		g.Children++
 		if c.State == supervisor.Running {
 			g.ChildrenRunning++
 		}
+
 		id := c.ID
 		if t.Kind == supervisor.DynamicKind {
 			id = Instances
@@ -303,8 +337,10 @@ func gauge(figures map[string]*Figures, t supervisor.Tree, path string) {
 		if path != "" {
 			id = path + "/" + id
 		}
+
 		gauge(figures, c, id)
 	}
+
 	if rest := t.Instances - len(t.Children); rest > 0 { // those that the tree counts and does not list
 		all := gaugeAt(figures, strings.TrimPrefix(path+"/"+Instances, "/"))
 		running := t.InstancesRunning - g.ChildrenRunning
@@ -320,6 +356,7 @@ func gaugeAt(figures map[string]*Figures, path string) *Gauge {
 		f = &Figures{Path: path}
 		figures[path] = f
 	}
+
 	if f.Gauge == nil {
 		f.Gauge = &Gauge{}
 	}

@@ -68,12 +68,15 @@ func TestCountersAndGauges(t *testing.T) {
 					return ctx.Err()
 				}
 			})}
+
 		failing := supervisor.Child{ID: "failing", Start: func(context.Context) (supervisor.Service, error) {
 			return nil, errors.New("no")
 		}}
+
 		ignoring := supervisor.Child{ID: "ignoring", Start: func(context.Context) (supervisor.Service, error) {
 			return nil, supervisor.ErrIgnore
 		}}
+
 		run, _ := suptest.Start(t, supervisor.Spec{
 			Name: "root", Strategy: supervisor.RestForOne, Intensity: supervisor.Intensity{Max: 4, Period: time.Minute},
 			Observers: []supervisor.Observer{m},
@@ -112,6 +115,7 @@ func TestCountersAndGauges(t *testing.T) {
 		require.False(t, a.Gauge.Since.IsZero())
 		require.Equal(t, treemetrics.Counters{Starts: 4, Restarts: 1, Stops: 2,
 			Exits: treemetrics.ExitCounters{Normal: 1, Abnormal: 1}}, at(t, s, "transient").Counters)
+
 		require.Equal(t, treemetrics.Counters{Starts: 3, Stops: 3, ShutdownErrors: 1, Orphans: 1, Faults: 1},
 			at(t, s, "deaf").Counters)
 		require.Equal(t, treemetrics.Counters{Ignored: 1}, at(t, s, "ignoring").Counters)
@@ -143,6 +147,7 @@ func TestSupervisorsAndInstances(t *testing.T) {
 							return supervisor.ServiceFunc(f), nil
 						},
 					})
+
 					return []supervisor.Child{
 						{ID: "workers",
 							Start: func(context.Context) (supervisor.Service, error) { return workers, nil }},
@@ -156,14 +161,17 @@ func TestSupervisorsAndInstances(t *testing.T) {
 										Start: supervisor.Start(ending(nil))})})},
 					}, err
 				}})
+
 		for i := range 300 {
 			_, err := workers.StartChild(t.Context(), strconv.Itoa(i), obedient)
 			require.NoError(t, err)
 		}
+
 		for range 3 {
 			_, err := workers.StartChild(t.Context(), "", func(context.Context) error { panic("worker") })
 			require.NoError(t, err)
 		}
+
 		require.NoError(t, run.Kill("fragile/x", nil))
 		synctest.Wait()
 

@@ -28,10 +28,12 @@ func (o observer) Observe(e supervisor.Event) {
 	if entry == nil {
 		return
 	}
+
 	entry.Time = e.Head().Time
 	fields := make([]zap.Field, len(attrs))
 	for i, a := range attrs {
 		fields[i] = zap.Any(a.Key, a.Value.Any())
 	}
+
 	entry.Write(fields...)
 }

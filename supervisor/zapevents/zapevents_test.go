@@ -85,6 +85,7 @@ func TestEveryEventIsWritten(t *testing.T) {
 			require.Equal(t, v, got[k], "%s: %s", c.name, k)
 		}
 	}
+
 	core, logs := observer.New(zap.ErrorLevel)
 	zapevents.New(zap.New(core)).Observe(supervisor.Reloaded{})
 	require.Zero(t, logs.Len())

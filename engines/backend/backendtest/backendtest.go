@@ -40,6 +40,7 @@ func (s *State) Execute(b engines.Backend, body []byte) ([]byte, error) {
 	if v.keys == nil {
 		v.keys = map[string]string{}
 	}
+
 	data, err := b.Execute(v, body)
 	s.Returned = err
 	if v.failed != nil {
@@ -48,7 +49,9 @@ func (s *State) Execute(b engines.Backend, body []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	s.Keys = v.keys
+
 	return data, nil
 }
 
@@ -71,11 +74,13 @@ func (v *view) Get(key []byte) ([]byte, bool, error) {
 	if err := v.call(); err != nil {
 		return nil, false, err
 	}
+
 	v.state.Reads++
 	value, found := v.keys[string(key)]
 	if !found {
 		return nil, false, nil
 	}
+
 	return []byte(value), true, nil
 }
 
@@ -99,6 +104,7 @@ func (v *view) check(key, value []byte) error {
 	if err := v.call(); err != nil {
 		return err
 	}
+
 	switch {
 	case len(key) == 0:
 		v.failed = engines.ErrEmptyKey
@@ -107,6 +113,7 @@ func (v *view) check(key, value []byte) error {
 	case len(value) > engines.MaxValueBytes:
 		v.failed = engines.ErrValueTooLong
 	}
+
 	return v.failed
 }
 

@@ -16,14 +16,17 @@ func Encode(ops ...Op) ([]byte, error) {
 	if err := checkOps(ops); err != nil {
 		return nil, err
 	}
+
 	body := &kvv1.Body{Ops: make([]*kvv1.Op, len(ops))}
 	for i, o := range ops {
 		body.Ops[i] = o.proto()
 	}
+
 	b, err := proto.Marshal(body)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
+
 	return b, nil
 }
 
@@ -37,7 +40,9 @@ func Decode(body []byte) ([]Op, error) {
 	if err := proto.Unmarshal(body, &b); err != nil {
 		return nil, fmt.Errorf("%w: want a coppice.kv.v1.Body: %w", ErrMalformed, err)
 	}
+
 	ops := make([]Op, len(b.Ops))
+
 	for i, p := range b.Ops {
 		o, err := opFromProto(p)
 		if err != nil {
@@ -45,9 +50,11 @@ func Decode(body []byte) ([]Op, error) {
 		}
 		ops[i] = o
 	}
+
 	if err := checkOps(ops); err != nil {
 		return nil, err
 	}
+
 	return ops, nil
 }
 
@@ -58,11 +65,13 @@ func checkOps(ops []Op) error {
 	case len(ops) > MaxOps:
 		return fmt.Errorf("%w: %d operations, want at most %d", ErrMalformed, len(ops), MaxOps)
 	}
+
 	for i, o := range ops {
 		if err := o.check(); err != nil {
 			return fmt.Errorf("%w: %w", ErrMalformed, opError(i, o, err))
 		}
 	}
+
 	return nil
 }
 
@@ -76,20 +85,24 @@ func countOps(body []byte) error {
 			return fmt.Errorf("want a coppice.kv.v1.Body: %w at byte %d of %d", protowire.ParseError(tag),
 				at, len(body))
 		}
+
 		if num != 1 || typ != protowire.BytesType {
 			return fmt.Errorf("want a coppice.kv.v1.Body: unknown field %d (wire type %d) at byte %d of %d", num, typ,
 				at, len(body))
 		}
+
 		_, val := protowire.ConsumeBytes(body[at+tag:])
 		if val < 0 {
 			return fmt.Errorf("want a coppice.kv.v1.Body: %w at byte %d of %d", protowire.ParseError(val),
 				at+tag, len(body))
 		}
+
 		at += tag + val
 		if n++; n > MaxOps {
 			return fmt.Errorf("more than %d operations", MaxOps)
 		}
 	}
+
 	return nil
 }
 
@@ -97,18 +110,23 @@ func (o Op) proto() *kvv1.Op {
 	switch o.Kind {
 	case KindPut:
 		return &kvv1.Op{Op: &kvv1.Op_Put{Put: &kvv1.Put{Key: o.Key, Value: o.Value}}}
+
 	case KindDelete:
 		return &kvv1.Op{Op: &kvv1.Op_Delete{Delete: &kvv1.Delete{Key: o.Key}}}
+
 	case KindAppend:
 		return &kvv1.Op{Op: &kvv1.Op_Append{Append: &kvv1.Append{Key: o.Key, Member: o.Value}}}
+
 	case KindCAS:
 		cas := &kvv1.CompareAndSwap{Key: o.Key, Value: o.Value}
 		if o.Cond == Equals {
 			cas.Expected = append([]byte{}, o.Expected...) // never nil: a nil one is "absent" on the wire
 		}
 		return &kvv1.Op{Op: &kvv1.Op_Cas{Cas: cas}}
+
 	case KindAdd:
 		return &kvv1.Op{Op: &kvv1.Op_Add{Add: &kvv1.Add{Key: o.Key, Delta: o.Delta}}}
+
 	case KindRequire:
 		req := &kvv1.Require{Key: o.Key}
 		switch o.Cond {
@@ -119,7 +137,9 @@ func (o Op) proto() *kvv1.Op {
 		default:
 			req.Condition = &kvv1.Require_Presence{Presence: kvv1.Presence_PRESENCE_ABSENT}
 		}
+
 		return &kvv1.Op{Op: &kvv1.Op_Require{Require: req}}
+
 	default:
 		return &kvv1.Op{Op: &kvv1.Op_Read{Read: &kvv1.Read{Key: o.Key}}}
 	}
@@ -132,21 +152,28 @@ func opFromProto(p *kvv1.Op) (Op, error) {
 	switch m := p.Op.(type) {
 	case *kvv1.Op_Put:
 		return Put(m.Put.Key, m.Put.Value), known(m.Put)
+
 	case *kvv1.Op_Delete:
 		return Delete(m.Delete.Key), known(m.Delete)
+
 	case *kvv1.Op_Append:
 		return Append(m.Append.Key, m.Append.Member), known(m.Append)
+
 	case *kvv1.Op_Cas:
 		if m.Cas.Expected == nil {
 			return CASAbsent(m.Cas.Key, m.Cas.Value), known(m.Cas)
 		}
 		return CAS(m.Cas.Key, m.Cas.Expected, m.Cas.Value), known(m.Cas)
+
 	case *kvv1.Op_Add:
 		return Add(m.Add.Key, m.Add.Delta), known(m.Add)
+
 	case *kvv1.Op_Read:
 		return Read(m.Read.Key), known(m.Read)
+
 	case *kvv1.Op_Require:
 		return requireFromProto(m.Require)
+
 	default:
 		return Op{}, errors.New("it is empty, want one of put, delete, append, cas, add, require, read")
 	}
@@ -194,10 +221,12 @@ func appendAnswer(b []byte, a Answer) []byte {
 		m = protowire.AppendTag(m, 1, protowire.VarintType)
 		m = protowire.AppendVarint(m, 1)
 	}
+
 	if len(a.Value) > 0 {
 		m = protowire.AppendTag(m, 2, protowire.BytesType)
 		m = protowire.AppendBytes(m, a.Value)
 	}
+
 	b = protowire.AppendTag(b, 1, protowire.BytesType)
 	return protowire.AppendBytes(b, m)
 }
@@ -212,12 +241,15 @@ func DecodeResult(data []byte) ([]Answer, error) {
 	if err := known(&r); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
+
 	answers := make([]Answer, len(r.Reads))
+
 	for i, p := range r.Reads {
 		if err := known(p); err != nil {
 			return nil, fmt.Errorf("%w: read %d: %w", ErrMalformed, i+1, err)
 		}
 		answers[i] = Answer{Found: p.Found, Value: p.Value}
 	}
+
 	return answers, nil
 }

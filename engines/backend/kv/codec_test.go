@@ -137,11 +137,13 @@ func FuzzDecode(f *testing.F) {
 		ops, err := kv.Decode(body)
 		state := &backendtest.State{}
 		_, execErr := state.Execute(kv.New(), body)
+
 		if err != nil {
 			require.ErrorIs(t, err, kv.ErrMalformed)
 			require.Equal(t, err, execErr)
 			return
 		}
+
 		require.NotErrorIs(t, execErr, kv.ErrMalformed)
 		again, err := kv.Encode(ops...)
 		require.NoError(t, err)

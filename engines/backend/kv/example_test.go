@@ -25,6 +25,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
+
 	answers, err := kv.DecodeResult(data)
 	fmt.Printf("%s %v\n", answers[0].Value, err)
 

@@ -64,7 +64,9 @@ func (backend) Execute(v engines.View, body []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	x := execution{view: v}
+
 	for i, o := range ops {
 		err := x.apply(o)
 		if x.viewErr != nil {
@@ -74,6 +76,7 @@ func (backend) Execute(v engines.View, body []byte) ([]byte, error) {
 			return nil, opError(i, o, err)
 		}
 	}
+
 	return x.result, nil
 }
 
@@ -107,6 +110,7 @@ func (x *execution) apply(o Op) error {
 	if err := x.step(1); err != nil {
 		return err
 	}
+
 	switch o.Kind {
 	case KindPut:
 		return x.put(o.Key, o.Value)
@@ -119,6 +123,7 @@ func (x *execution) apply(o Op) error {
 	if x.viewErr != nil {
 		return x.viewErr
 	}
+
 	switch o.Kind {
 	case KindAppend:
 		if err := x.step(len(old)); err != nil {
@@ -129,23 +134,28 @@ func (x *execution) apply(o Op) error {
 			return err
 		}
 		return x.put(o.Key, set)
+
 	case KindAdd:
 		sum, err := addCounter(old, found, o.Delta)
 		if err != nil {
 			return err
 		}
 		return x.put(o.Key, sum)
+
 	case KindCAS:
 		if err := holds(o, old, found); err != nil {
 			return err
 		}
 		return x.put(o.Key, o.Value)
+
 	case KindRequire:
 		return holds(o, old, found)
+
 	case KindRead:
 		x.result = appendAnswer(x.result, Answer{Found: found, Value: old})
 		return nil
 	}
+
 	return fmt.Errorf("unknown %v", o.Kind)
 }
 
@@ -175,6 +185,7 @@ func addCounter(old []byte, found bool, delta int64) ([]byte, error) {
 			return nil, fmt.Errorf("%w: it is %s, want decimal digits of an int64", ErrNotCounter, clip(old))
 		}
 	}
+
 	if delta > 0 && n > math.MaxInt64-delta || delta < 0 && n < math.MinInt64-delta {
 		return nil, fmt.Errorf("%w: %d + %d is outside int64", ErrOverflow, n, delta)
 	}
@@ -190,6 +201,7 @@ func addMember(old []byte, found bool, m []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	at, there := slices.BinarySearchFunc(members, m, bytes.Compare)
 	switch {
 	case there:
@@ -197,6 +209,7 @@ func addMember(old []byte, found bool, m []byte) ([]byte, error) {
 	case len(members) == MaxMembers:
 		return nil, fmt.Errorf("%w: it has %d members, the most a set may have", ErrSetFull, MaxMembers)
 	}
+
 	return bytes.Join(slices.Insert(members, at, m), []byte{'\n'}), nil
 }
 
@@ -213,5 +226,6 @@ func Members(value []byte) ([][]byte, error) {
 				clip(members[i-1]))
 		}
 	}
+
 	return members, nil
 }

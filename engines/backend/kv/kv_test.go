@@ -30,8 +30,10 @@ func execute(t testing.TB, state *backendtest.State, text string) ([]kv.Answer, 
 	if err != nil {
 		return nil, err
 	}
+
 	answers, err := kv.DecodeResult(data)
 	require.NoError(t, err)
+
 	return answers, nil
 }
 
@@ -116,9 +118,11 @@ func TestOperations(t *testing.T) {
 				require.ErrorIs(t, err, c.err)
 				require.ErrorContains(t, err, c.says)
 			}
+
 			if c.after == nil {
 				c.after = c.before
 			}
+
 			require.Equal(t, len(c.after), len(state.Keys))
 			for k, v := range c.after {
 				require.Equal(t, v, state.Keys[k])
@@ -161,6 +165,7 @@ func TestSetIsBounded(t *testing.T) {
 	for i := range members {
 		members[i] = fmt.Sprintf("%06d", i)
 	}
+
 	full := strings.Join(members, "\n")
 	state := &backendtest.State{Keys: map[string]string{"s": full}}
 
@@ -183,6 +188,7 @@ func TestViewErrorIsReturnedAsItIs(t *testing.T) {
 	require.NoError(t, err)
 	calls := state.Calls
 	require.Greater(t, calls, 14)
+
 	for at := 1; at <= calls; at++ {
 		state := &backendtest.State{FailAt: at, Fail: down}
 		_, err := execute(t, state, text)
@@ -210,11 +216,14 @@ func (m model) run(ops []kv.Op) (answers []kv.Answer, failed int) {
 	for i, o := range ops {
 		key := string(o.Key)
 		old, found := m[key]
+
 		switch o.Kind {
 		case kv.KindPut:
 			m[key] = string(o.Value)
+
 		case kv.KindDelete:
 			delete(m, key)
+
 		case kv.KindAppend:
 			set := map[string]bool{string(o.Value): true}
 			if found {
@@ -226,12 +235,15 @@ func (m model) run(ops []kv.Op) (answers []kv.Answer, failed int) {
 					set[line], last = true, line
 				}
 			}
+
 			var lines []string
 			for line := range set {
 				lines = append(lines, line)
 			}
+
 			slices.Sort(lines)
 			m[key] = strings.Join(lines, "\n")
+
 		case kv.KindAdd:
 			n, err := strconv.ParseInt(old, 10, 64)
 			if found && (err != nil || fmt.Sprint(n) != old) {
@@ -241,7 +253,9 @@ func (m model) run(ops []kv.Op) (answers []kv.Answer, failed int) {
 			if (sum > n) != (o.Delta > 0) && o.Delta != 0 {
 				return nil, i
 			}
+
 			m[key] = fmt.Sprint(sum)
+
 		case kv.KindCAS, kv.KindRequire:
 			ok := map[kv.Cond]bool{kv.Equals: found && old == string(o.Expected), kv.Exists: found,
 				kv.Absent: !found}[o.Cond]
@@ -251,6 +265,7 @@ func (m model) run(ops []kv.Op) (answers []kv.Answer, failed int) {
 			if o.Kind == kv.KindCAS {
 				m[key] = string(o.Value)
 			}
+
 		case kv.KindRead:
 			a := kv.Answer{Found: found}
 			if old != "" {

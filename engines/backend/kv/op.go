@@ -120,27 +120,33 @@ func (o Op) check() error {
 	if err := o.checkKey(); err != nil {
 		return err
 	}
+
 	switch {
 	case len(o.Value) > engines.MaxValueBytes:
 		return fmt.Errorf("the value has %d bytes, want at most %d", len(o.Value), engines.MaxValueBytes)
 	case len(o.Expected) > engines.MaxValueBytes:
 		return fmt.Errorf("the expected value has %d bytes, want at most %d", len(o.Expected), engines.MaxValueBytes)
 	}
+
 	switch o.Kind {
 	case KindPut, KindDelete, KindAdd, KindRead:
 		return nil
+
 	case KindAppend:
 		return checkMember(o.Value)
+
 	case KindCAS:
 		if o.Cond != Equals && o.Cond != Absent {
 			return fmt.Errorf("%v, want equals or absent", o.Cond)
 		}
 		return nil
+
 	case KindRequire:
 		if o.Cond != Equals && o.Cond != Exists && o.Cond != Absent {
 			return fmt.Errorf("%v, want equals, exists or absent", o.Cond)
 		}
 		return nil
+
 	default:
 		return fmt.Errorf("unknown %v", o.Kind)
 	}

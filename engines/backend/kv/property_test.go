@@ -32,22 +32,31 @@ func genOp() *rapid.Generator[kv.Op] {
 		switch rapid.IntRange(0, 9).Draw(t, "form") {
 		case 0:
 			return kv.Put(k, value.Draw(t, "value"))
+
 		case 1:
 			return kv.Delete(k)
+
 		case 2:
 			return kv.Append(k, member.Draw(t, "member"))
+
 		case 3:
 			return kv.CAS(k, value.Draw(t, "expected"), value.Draw(t, "value"))
+
 		case 4:
 			return kv.CASAbsent(k, value.Draw(t, "value"))
+
 		case 5:
 			return kv.Add(k, delta.Draw(t, "delta"))
+
 		case 6:
 			return kv.Require(k, value.Draw(t, "expected"))
+
 		case 7:
 			return kv.RequireExists(k)
+
 		case 8:
 			return kv.RequireAbsent(k)
+
 		default:
 			return kv.Read(k)
 		}
@@ -60,18 +69,21 @@ func TestPropertyModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		state := &backendtest.State{Keys: map[string]string{}}
 		want := model{}
+
 		for range rapid.IntRange(1, 8).Draw(t, "transactions") {
 			ops := rapid.SliceOfN(genOp(), 1, 12).Draw(t, "ops")
 			body, err := kv.Encode(ops...)
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			data, err := state.Execute(kv.New(), body)
 			after := maps.Clone(want)
 			answers, failed := after.run(ops)
 			if failed < 0 {
 				want = after
 			}
+
 			switch {
 			case failed < 0 && err != nil:
 				t.Fatalf("failed: %v", err)
@@ -80,9 +92,11 @@ func TestPropertyModel(t *testing.T) {
 			case failed >= 0 && !strings.HasPrefix(err.Error(), fmt.Sprintf("operation %d (", failed+1)):
 				t.Fatalf("the error %q names another operation than %d", err, failed+1)
 			}
+
 			if !maps.Equal(state.Keys, want) {
 				t.Fatalf("state %q, want %q", state.Keys, want)
 			}
+
 			if err == nil {
 				got, err := kv.DecodeResult(data)
 				if err != nil || !slices.EqualFunc(got, answers, sameAnswer) {
@@ -101,11 +115,13 @@ func TestPropertySetOrder(t *testing.T) {
 		members := rapid.SliceOfN(rapid.StringMatching(`[^\n]{1,6}`), 1, 20).Draw(t, "members")
 		shuffled := rapid.Permutation(members).Draw(t, "shuffled")
 		var values []string
+
 		for _, order := range [][]string{members, shuffled} {
 			var ops []kv.Op
 			for _, m := range order {
 				ops = append(ops, kv.Append([]byte("s"), []byte(m)))
 			}
+
 			body, err := kv.Encode(ops...)
 			if err != nil {
 				t.Fatal(err)
@@ -114,8 +130,10 @@ func TestPropertySetOrder(t *testing.T) {
 			if _, err := state.Execute(kv.New(), body); err != nil {
 				t.Fatal(err)
 			}
+
 			values = append(values, state.Keys["s"])
 		}
+
 		if values[0] != values[1] {
 			t.Fatalf("%q in one order, %q in another", values[0], values[1])
 		}
@@ -144,6 +162,7 @@ func TestPropertyRoundTrip(t *testing.T) {
 		if err != nil || len(parsed) != len(ops) {
 			t.Fatalf("parsed %v (%v), want %s", parsed, err, text)
 		}
+
 		again, err := kv.Encode(parsed...)
 		if err != nil || !bytes.Equal(again, body) {
 			t.Fatalf("%s encodes to %x (%v), want %x", text, again, err, body)

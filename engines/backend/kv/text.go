@@ -63,6 +63,7 @@ func ParseOp(words ...string) (Op, error) {
 func ParseText(text string) ([]Op, error) {
 	var ops []Op
 	n := 0
+
 	for line := range strings.Lines(text) {
 		n++
 		line = strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r")
@@ -70,6 +71,7 @@ func ParseText(text string) ([]Op, error) {
 		if len(words) == 0 && err == nil {
 			continue
 		}
+
 		at := len(words)
 		var o Op
 		if err == nil {
@@ -81,8 +83,10 @@ func ParseText(text string) ([]Op, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: line %d, column %d: %w", ErrMalformed, n, cols[at], err)
 		}
+
 		ops = append(ops, o)
 	}
+
 	return ops, nil
 }
 
@@ -105,12 +109,14 @@ func (o Op) String() string {
 	if o.Cond == Equals {
 		words = append(words, quote(o.Expected))
 	}
+
 	switch o.Kind {
 	case KindPut, KindAppend, KindCAS:
 		words = append(words, quote(o.Value))
 	case KindAdd:
 		words = append(words, strconv.FormatInt(o.Delta, 10))
 	}
+
 	return strings.Join(words, " ")
 }
 
@@ -121,6 +127,7 @@ func parseWords(words []string) (o Op, at int, err error) {
 	for i := 0; ; i++ {
 		var wants []string
 		next := slices.Clone(open)[:0]
+
 		for _, f := range open {
 			pattern := strings.Fields(f.usage)
 			switch {
@@ -133,21 +140,27 @@ func parseWords(words []string) (o Op, at int, err error) {
 					return o, 1, err
 				}
 				return o, i - 1, err
+
 			case i == len(pattern):
 				wants = append(wants, "the end")
+
 			case i < len(words) && (isCapital(pattern[i]) || pattern[i] == words[i]):
 				next = append(next, f)
+
 			case !slices.Contains(wants, pattern[i]):
 				wants = append(wants, pattern[i])
 			}
 		}
+
 		if len(next) > 0 {
 			open = next
 			continue
 		}
+
 		if i == len(words) {
 			return o, i, fmt.Errorf("it ends here, want %s", strings.Join(wants, " or "))
 		}
+
 		return o, i, fmt.Errorf("unexpected %s, want %s", clip([]byte(words[i])), strings.Join(wants, " or "))
 	}
 }
@@ -174,14 +187,18 @@ func splitWords(line string) (words []string, cols []int, err error) {
 		if rest == "" || len(words) == 0 && rest[0] == '#' {
 			return words, cols, nil
 		}
+
 		var word string
+
 		if rest[0] == '"' || rest[0] == '`' {
 			quoted, err := strconv.QuotedPrefix(rest)
 			if err != nil {
 				return words, cols, fmt.Errorf("the quote %c is not closed, or holds an escape that Go does not have",
 					rest[0])
 			}
+
 			word, _ = strconv.Unquote(quoted) // QuotedPrefix has checked it
+
 			rest = rest[len(quoted):]
 			if rest != "" && rest[0] != ' ' && rest[0] != '\t' {
 				cols[len(words)] = 1 + utf8.RuneCountInString(line[:len(line)-len(rest)])
@@ -192,13 +209,16 @@ func splitWords(line string) (words []string, cols []int, err error) {
 			if end < 0 {
 				end = len(rest)
 			}
+
 			word = rest[:end]
 			if i, why := notBare(word); why != "" {
 				cols[len(words)] += utf8.RuneCountInString(word[:i])
 				return words, cols, fmt.Errorf("%s; put the word in double quotes", why)
 			}
+
 			rest = rest[end:]
 		}
+
 		words = append(words, word)
 	}
 }
@@ -209,6 +229,7 @@ func notBare(word string) (at int, why string) {
 	if strings.HasPrefix(word, "'") {
 		return 0, "single quotes do not quote"
 	}
+
 	for i, r := range word {
 		switch {
 		case r == '"' || r == '`':
@@ -219,6 +240,7 @@ func notBare(word string) (at int, why string) {
 			return i, fmt.Sprintf("the character %U does not print", r)
 		}
 	}
+
 	return 0, ""
 }
 

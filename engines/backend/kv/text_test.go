@@ -64,6 +64,7 @@ func TestParseOp(t *testing.T) {
 	o, err := kv.ParseOp("put", "a key", "a value")
 	require.NoError(t, err)
 	require.Equal(t, kv.Put([]byte("a key"), []byte("a value")), o)
+
 	for says, words := range map[string][]string{
 		"word 1: it ends here, want put or delete": nil,
 		"word 3: it ends here, want VALUE":         {"put", "k"},
@@ -97,6 +98,7 @@ func FuzzParseText(f *testing.F) {
 			require.ErrorIs(t, err, kv.ErrMalformed)
 			return
 		}
+
 		again, err := kv.ParseText(kv.FormatText(ops...))
 		require.NoError(t, err)
 		require.Equal(t, kv.FormatText(ops...), kv.FormatText(again...))

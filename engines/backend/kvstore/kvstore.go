@@ -66,6 +66,7 @@ func Parse(tx []byte) (key, value []byte, err error) {
 	bad := func(format string, args ...any) ([]byte, []byte, error) {
 		return nil, nil, fmt.Errorf("%w: %s, want key=value", ErrFormat, fmt.Sprintf(format, args...))
 	}
+
 	if bytes.HasPrefix(tx, []byte("val=")) || bytes.HasPrefix(tx, []byte("val:")) {
 		return nil, nil, ErrValidatorTx
 	}
@@ -77,6 +78,7 @@ func Parse(tx []byte) (key, value []byte, err error) {
 	if again := bytes.IndexAny(value, "=:"); again >= 0 {
 		return bad("%q at byte %d and %q at byte %d", tx[at:at+1], at, value[again:again+1], at+1+again)
 	}
+
 	switch {
 	case len(key) == 0:
 		return bad("no key before the %q", tx[at:at+1])
@@ -87,5 +89,6 @@ func Parse(tx []byte) (key, value []byte, err error) {
 	case len(value) > engines.MaxValueBytes:
 		return bad("a value of %d bytes (at most %d)", len(value), engines.MaxValueBytes)
 	}
+
 	return key, value, nil
 }

@@ -53,11 +53,13 @@ func TestCheck(t *testing.T) {
 			var state backendtest.State
 			_, execErr := state.Execute(kvstore.New(), []byte(c.tx))
 			require.Equal(t, err, execErr, "Check and Execute agree")
+
 			if c.want == nil {
 				require.NoError(t, err)
 				require.Len(t, state.Keys, 1)
 				return
 			}
+
 			require.ErrorIs(t, err, c.want)
 			require.ErrorContains(t, err, c.says)
 			require.Empty(t, state.Keys)
@@ -99,6 +101,7 @@ func FuzzParse(f *testing.F) {
 		want := seps == 1 && len(fields) == 2 &&
 			!(len(tx) > 3 && string(tx[:3]) == "val" && (tx[3] == '=' || tx[3] == ':')) &&
 			len(fields[0]) <= engines.MaxKeyBytes
+
 		if want != (err == nil) {
 			t.Fatalf("%q: %v", tx, err)
 		}

@@ -58,6 +58,7 @@ func whileDown(ctx context.Context, f func() error) error {
 		if !errors.Is(err, engines.ErrDown) {
 			return err
 		}
+
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -82,6 +83,7 @@ func (a *app) standing(ctx context.Context) (engines.ChainState, error) {
 		s, err = a.core.Ordering.Info(ctx)
 		return err
 	})
+
 	if err == nil {
 		a.note(s.Committed)
 	}
@@ -109,10 +111,12 @@ func (a *app) info(ctx context.Context) (*abci.ResponseInfo, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	resp := &abci.ResponseInfo{Data: "coppice", Version: a.version, AppVersion: appVersion}
 	if s.Height > 0 {
 		resp.LastBlockHeight, resp.LastBlockAppHash = int64(s.Height), s.AppHash
 	}
+
 	return resp, nil
 }
 
@@ -124,19 +128,24 @@ const appVersion = 0
 // first block.
 func (a *app) initChain(ctx context.Context, req *abci.RequestInitChain) (*abci.ResponseInitChain, error) {
 	defer a.working()()
+
 	rec, err := a.genesis(req)
 	if err != nil {
 		return nil, err
 	}
+
 	var s engines.ChainState
 	err = whileDown(ctx, func() (err error) {
 		s, err = a.core.Ordering.InitChain(ctx, rec)
 		return err
 	})
+
 	if err != nil {
 		return nil, fmt.Errorf("start of chain %s: %w", rec.ChainId, err)
 	}
+
 	a.note(s)
+
 	return &abci.ResponseInitChain{AppHash: s.AppHash}, nil
 }
 
@@ -151,6 +160,7 @@ func (a *app) genesis(req *abci.RequestInitChain) (*logv1.ChainStarted, error) {
 		return nil, fmt.Errorf("%w: CometBFT starts chain %q, the home's genesis.json is of %q", ErrGenesis,
 			req.ChainId, g.ChainId)
 	}
+
 	if err := sameState(req.AppStateBytes, g.AppState); err != nil {
 		return nil, fmt.Errorf("%w: app_state: %w", ErrGenesis, err)
 	}
@@ -158,11 +168,13 @@ func (a *app) genesis(req *abci.RequestInitChain) (*logv1.ChainStarted, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	rec := &logv1.ChainStarted{
 		ChainId: req.ChainId, Period: g.Period, InitialHeight: uint64(max(req.InitialHeight, 1)),
 		GenesisTimeNs: req.Time.UnixNano(),
 		Params:        proto.CloneOf(g.Params), AppState: req.AppStateBytes, InitChain: raw,
 	}
+
 	for _, v := range req.Validators {
 		u, err := updateRecord(v)
 		if err != nil {
@@ -170,6 +182,7 @@ func (a *app) genesis(req *abci.RequestInitChain) (*logv1.ChainStarted, error) {
 		}
 		rec.Validators = append(rec.Validators, u)
 	}
+
 	return rec, nil
 }
 
@@ -179,10 +192,12 @@ func (a *app) sameGenesis() error {
 	if err != nil {
 		return err
 	}
+
 	if err := sameState(theirs.AppState, a.core.Genesis.AppState); err != nil {
 		return fmt.Errorf("%w: app_state: %w; all nodes of a chain have both files, genesis.json and "+
 			"comet/config/genesis.json, from one place", ErrGenesis, err)
 	}
+
 	return nil
 }
 
@@ -211,6 +226,7 @@ func sameState(theirs, ours []byte) error {
 	if !bytes.Equal(t.Bytes(), o.Bytes()) {
 		return fmt.Errorf("CometBFT has %.200s, the home's genesis.json is %.200s", t.Bytes(), o.Bytes())
 	}
+
 	return nil
 }
 
@@ -219,6 +235,7 @@ func sameState(theirs, ours []byte) error {
 func (a *app) finalizeBlock(ctx context.Context, req *abci.RequestFinalizeBlock) (*abci.ResponseFinalizeBlock,
 	*engines.Block, error) {
 	defer a.working()()
+
 	a.follows.Store(true)
 	s, err := a.known(ctx)
 	if err != nil {
@@ -235,15 +252,19 @@ func (a *app) finalizeBlock(ctx context.Context, req *abci.RequestFinalizeBlock)
 	if len(staged.Results) != len(b.Txs) {
 		return nil, nil, fmt.Errorf("%v is committed already, and CometBFT has not saved our answer", b)
 	}
+
 	resp := &abci.ResponseFinalizeBlock{AppHash: staged.AppHash,
 		TxResults: make([]*abci.ExecTxResult, len(staged.Results))}
+
 	for i, r := range staged.Results {
 		resp.TxResults[i] = &abci.ExecTxResult{Code: uint32(r.Code), Data: r.Data, Log: r.Log,
 			Codespace: codespace(r.Code)}
 	}
+
 	if resp.ValidatorUpdates, err = updates(staged.Validators); err != nil {
 		return nil, nil, err
 	}
+
 	return resp, &b, nil
 }
 
@@ -261,6 +282,7 @@ func blockOf(s engines.ChainState, req *abci.RequestFinalizeBlock) (engines.Bloc
 	if req.Height <= 0 || req.Height == math.MaxInt64 {
 		return engines.Block{}, fmt.Errorf("%w: a block at height %d", errFrame, req.Height)
 	}
+
 	rest := *req
 	rest.Txs = nil
 	raw, err := rest.Marshal()
@@ -279,6 +301,7 @@ func (a *app) order(ctx context.Context, b engines.Block) (engines.Staged, error
 		staged, err = a.core.Ordering.Order(ctx, b)
 		return err
 	})
+
 	if err != nil {
 		return staged, fmt.Errorf("order of %v: %w", b, err)
 	}
@@ -290,6 +313,7 @@ func (a *app) order(ctx context.Context, b engines.Block) (engines.Staged, error
 // told it again; all of it may be repeated.
 func (a *app) commit(ctx context.Context, b engines.Block) (*abci.ResponseCommit, error) {
 	defer a.working()()
+
 	var s engines.ChainState
 	err := whileDown(ctx, func() (err error) {
 		if s, err = a.core.Ordering.Commit(ctx, b.Height); errors.Is(err, engines.ErrDown) {
@@ -300,13 +324,16 @@ func (a *app) commit(ctx context.Context, b engines.Block) (*abci.ResponseCommit
 		}
 		return err
 	})
+
 	if err != nil {
 		return nil, fmt.Errorf("commit of %v: %w", b, err)
 	}
+
 	a.note(s)
 	if a.core.StateSync != nil {
 		a.core.StateSync.Committed(ctx, s) // before the answer: the next block would change what is to be exported
 	}
+
 	return &abci.ResponseCommit{RetainHeight: a.retainHeight(s)}, nil
 }
 
@@ -317,11 +344,14 @@ func (a *app) retainHeight(s engines.ChainState) int64 {
 	if a.retain == 0 || s.Height <= a.retain {
 		return 0
 	}
+
 	keep := s.Height - a.retain
+
 	if a.core.StateSync != nil {
 		if oldest := a.core.StateSync.Oldest(); oldest > 0 {
 			keep = min(keep, oldest)
 		}
 	}
+
 	return int64(max(keep, s.InitialHeight))
 }

@@ -33,6 +33,7 @@ func TestABriefContextEndsSomeTimeAfterTheFirstWait(t *testing.T) {
 		done, why := b.Done(), errors.New("the node stops")
 		cancel(why)
 		<-done
+
 		for _, b := range []*brief{b, unwaited} {
 			require.ErrorIs(t, b.Err(), context.Canceled)
 			require.ErrorIs(t, context.Cause(b), why)

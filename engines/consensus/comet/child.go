@@ -39,6 +39,7 @@ func RunChild(ctx context.Context, o ChildOptions) error {
 	if err != nil {
 		return err
 	}
+
 	// or top and pgrep say "exe", after the file that was executed (process.Self)
 	_ = os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0)
 	c.ProxyApp, c.ABCI = "unix://"+o.ABCI, "socket"
@@ -48,6 +49,7 @@ func RunChild(ctx context.Context, o ChildOptions) error {
 	if err := os.WriteFile(filepath.Join(o.Home, "pid"), fmt.Appendf(nil, "%d\n", os.Getpid()), 0o600); err != nil {
 		return err
 	}
+
 	c.RPC.ListenAddress = joinAddresses(c.RPC.ListenAddress, "unix://"+o.RPC)
 	// CometBFT would make a validator key that is missing, and be another validator
 	if err := preflight(c); err != nil {
@@ -55,6 +57,7 @@ func RunChild(ctx context.Context, o ChildOptions) error {
 	}
 	log, err := cmtflags.ParseLogLevel(c.LogLevel, cmtlog.NewTMLogger(cmtlog.NewSyncWriter(os.Stderr)),
 		cfg.DefaultLogLevel)
+
 	if err != nil {
 		return fmt.Errorf("%w: log_level: %w", ErrHome, err)
 	}
@@ -65,29 +68,36 @@ func RunChild(ctx context.Context, o ChildOptions) error {
 	if err := clearUnmade(c.DBDir()); err != nil {
 		return err
 	}
+
 	var options []node.Option
+
 	if c.StateSync.Enable {
 		if options, err = prepareStateSync(ctx, c, log); err != nil {
 			return unfit(err)
 		}
 	}
+
 	floor := make([]byte, heapFloor)
 	defer runtime.KeepAlive(floor)
+
 	n, err := made(func() (*node.Node, error) {
 		return node.NewNode(c, privval.LoadFilePV(c.PrivValidatorKeyFile(), c.PrivValidatorStateFile()), key,
 			clients(o.ABCI), node.DefaultGenesisDocProviderFunc(c), cfg.DefaultDBProvider,
 			node.DefaultMetricsProvider(c.Instrumentation), log, options...)
 	})
+
 	if err != nil {
 		return err
 	}
 	if err := n.Start(); err != nil {
 		return err
 	}
+
 	fmt.Println(upLine)
 	if sw, ok := n.Switch().(*p2p.Switch); ok {
 		redialAll(ctx, sw, key.ID(), c.P2P.PersistentPeers, log.With("module", "p2p"))
 	}
+
 	<-ctx.Done()
 	stopped := make(chan error, 1)
 	go func() {
@@ -95,6 +105,7 @@ func RunChild(ctx context.Context, o ChildOptions) error {
 		n.Wait()
 		stopped <- err
 	}()
+
 	select {
 	case err := <-stopped:
 		return err
@@ -123,8 +134,10 @@ func unfit(err error) error {
 	if err == nil || busy(err) {
 		return err
 	}
+
 	const cure = "put comet and data back from one backup of the home, or make a new home with the keys of this one " +
 		"and join by block sync or state sync"
+
 	switch text := err.Error(); {
 	case strings.Contains(text, "is higher than core"): // sm.ErrAppBlockHeightTooHigh
 		return fmt.Errorf("%w: the home's own data is ahead of CometBFT's blocks: %w; %s", ErrChainDamage, err, cure)
@@ -134,6 +147,7 @@ func unfit(err error) error {
 	case errors.As(err, new(*panicked)), strings.Contains(text, "leveldb") && strings.Contains(text, "corrupt"):
 		return fmt.Errorf("%w: CometBFT can not go on with what is in its databases: %w; %s", ErrChainDamage, err, cure)
 	}
+
 	return err
 }
 

@@ -79,10 +79,12 @@ func (c *client) OnStop() {
 	c.conn.Close()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	c.ended = true
 	for r := c.asked.take(); r != nil; r = c.asked.take() {
 		r.Done()
 	}
+
 	c.work.Broadcast()
 	c.room.Broadcast()
 }
@@ -92,11 +94,14 @@ func (c *client) fail(err error) {
 	if !c.IsRunning() {
 		return
 	}
+
 	c.mu.Lock()
 	if c.err == nil {
 		c.err = err
 	}
+
 	c.mu.Unlock()
+
 	c.Logger.Error("the connection to the application has ended", "err", err)
 	c.Stop() // an error says that it was stopped already
 }
@@ -120,12 +125,15 @@ func (c *client) send(ctx context.Context, req *abci.Request) (*abcicli.ReqRes, 
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
+
 	r := abcicli.NewReqRes(req)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	for len(c.out) >= maxOut && !c.ended {
 		c.room.Wait()
 	}
+
 	if c.ended {
 		return nil, c.whyLocked()
 	}
@@ -133,9 +141,11 @@ func (c *client) send(ctx context.Context, req *abci.Request) (*abcicli.ReqRes, 
 	if err != nil {
 		return nil, err
 	}
+
 	c.out = out
 	c.asked.put(r)
 	c.work.Signal()
+
 	return r, nil
 }
 
@@ -159,17 +169,21 @@ func (c *client) write() {
 		if b = b[:0]; cap(b) > readStep {
 			b = nil // a large block is rare enough to let its memory go
 		}
+
 		c.mu.Lock()
 		for len(c.out) == 0 && !c.ended {
 			c.work.Wait()
 		}
+
 		if c.ended {
 			c.mu.Unlock()
 			return
 		}
+
 		b, c.out = c.out, b
 		c.room.Broadcast()
 		c.mu.Unlock()
+
 		if _, err := c.conn.Write(b); err != nil {
 			c.fail(fmt.Errorf("writing requests: %w", err))
 			return
@@ -181,15 +195,18 @@ func (c *client) write() {
 func (c *client) read() {
 	r := bufio.NewReaderSize(c.conn, 64<<10)
 	var buf []byte
+
 	for {
 		resp, b, err := readResponse(r, maxAnswer, buf)
 		if err == nil {
 			err = c.answered(resp)
 		}
+
 		if err != nil {
 			c.fail(fmt.Errorf("reading answers: %w", err))
 			return
 		}
+
 		if buf = b; cap(buf) > readStep {
 			buf = nil
 		}
@@ -201,19 +218,24 @@ func (c *client) answered(resp *abci.Response) error {
 	c.mu.Lock()
 	r, callback := c.asked.take(), c.callback
 	c.mu.Unlock()
+
 	if r == nil {
 		return fmt.Errorf("%w: a %T that nobody has asked for", errFrame, resp.Value)
 	}
+
 	if !fits(r.Request, resp) {
 		r.Done() // it has no answer
 		return fmt.Errorf("%w: a %T is answered with a %T", errFrame, r.Request.Value, resp.Value)
 	}
+
 	r.Response = resp
 	r.Done()
 	if callback != nil {
 		callback(r.Request, resp)
 	}
+
 	r.InvokeCallback()
+
 	return nil
 }
 
@@ -259,10 +281,12 @@ func ask[R any](ctx context.Context, c *client, req *abci.Request, of func(*abci
 	if err != nil {
 		return nil, err
 	}
+
 	r.Wait()
 	if r.Response == nil {
 		return nil, c.why()
 	}
+
 	return of(r.Response), nil
 }
 

@@ -48,6 +48,7 @@ func TestTheClientAnswersEachRequestInItsOrder(t *testing.T) {
 		}
 	})
 	var running sync.WaitGroup
+
 	for b := range bursts {
 		running.Go(func() {
 			next := 0
@@ -56,11 +57,13 @@ func TestTheClientAnswersEachRequestInItsOrder(t *testing.T) {
 				if i%7 == 0 {
 					tx = append([]byte("bad"), tx...)
 				}
+
 				r, err := c.CheckTxAsync(ctx, &abci.RequestCheckTx{Tx: tx})
 				if err != nil {
 					t.Error(err)
 					return
 				}
+
 				r.SetCallback(func(resp *abci.Response) {
 					mu.Lock()
 					defer mu.Unlock()
@@ -71,16 +74,20 @@ func TestTheClientAnswersEachRequestInItsOrder(t *testing.T) {
 					next++
 				})
 			}
+
 			if err := c.Flush(ctx); err != nil {
 				t.Error(err)
 			}
+
 			mu.Lock()
 			defer mu.Unlock()
+
 			if next != each {
 				t.Errorf("burst %d: flushed with %d of %d answered", b, next, each)
 			}
 		})
 	}
+
 	running.Wait()
 	require.Equal(t, bursts*each, all)
 	require.Equal(t, bursts*each, own)
@@ -132,6 +139,7 @@ func TestAClientWhoseConnectionEndsSaysSoAndReleasesItsCallers(t *testing.T) {
 		resp, err := c.Query(context.Background(), &abci.RequestQuery{Data: []byte("k")})
 		waiting <- err == nil && resp.Code == 0
 	}()
+
 	_, err = s.open() // the endpoint of another child closes the connections of the one before
 	require.NoError(t, err)
 	require.False(t, <-waiting, "no answer, or that the server gave up the query")
@@ -177,6 +185,7 @@ func TestAClientTakesNoAnswerForAnother(t *testing.T) {
 			l, err := net.Listen("unix", path)
 			require.NoError(t, err)
 			defer l.Close()
+
 			go func() {
 				conn, err := l.Accept()
 				if err != nil {
@@ -186,6 +195,7 @@ func TestAClientTakesNoAnswerForAnother(t *testing.T) {
 				conn.Read(make([]byte, 64))
 				conn.Write(c.answer)
 			}()
+
 			cl := connect(t, path)
 			cl.Info(t.Context(), &abci.RequestInfo{}) // whether it is answered before the end
 			<-cl.Quit()
@@ -200,6 +210,7 @@ func TestEachKindOfRequestHasItsKindOfAnswer(t *testing.T) {
 		req := new(abci.Request)
 		reflect.ValueOf(req).Elem().FieldByName("Value").Set(reflect.New(reflect.TypeOf(q).Elem()))
 		n := 0
+
 		for _, r := range responses {
 			resp := new(abci.Response)
 			reflect.ValueOf(resp).Elem().FieldByName("Value").Set(reflect.New(reflect.TypeOf(r).Elem()))
@@ -207,6 +218,7 @@ func TestEachKindOfRequestHasItsKindOfAnswer(t *testing.T) {
 				n++
 			}
 		}
+
 		require.Equal(t, 1, n, "%T", q)
 	}
 }

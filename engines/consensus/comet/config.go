@@ -58,6 +58,7 @@ func newConfig(o HomeOptions) *cfg.Config {
 	if o.Profile != Stock {
 		tune(c)
 	}
+
 	secure(c)
 	c.Moniker = orString(o.Moniker, "coppice")
 	c.P2P.ListenAddress = "tcp://" + orString(o.P2P, "127.0.0.1:26656")
@@ -67,8 +68,10 @@ func newConfig(o HomeOptions) *cfg.Config {
 	if o.MaxTxBytes > 0 {
 		c.Mempool.MaxTxBytes = int(o.MaxTxBytes)
 	}
+
 	boundRPC(c)
 	c.LogLevel = "main:info,statesync:info,blocksync:info,p2p:error,*:error"
+
 	return c
 }
 
@@ -146,6 +149,7 @@ func readConfig(home string) (*cfg.Config, keys, error) {
 	if err := toml.NewDecoder(bytes.NewReader(data)).Decode(&raw); err != nil {
 		return fail(err)
 	}
+
 	c := cfg.DefaultConfig()
 	var meta mapstructure.Metadata
 	d, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{
@@ -153,16 +157,19 @@ func readConfig(home string) (*cfg.Config, keys, error) {
 		DecodeHook: mapstructure.ComposeDecodeHookFunc(mapstructure.StringToTimeDurationHookFunc(),
 			mapstructure.StringToSliceHookFunc(",")),
 	})
+
 	if err != nil {
 		return nil, keys{}, err
 	}
 	if err := d.Decode(raw); err != nil {
 		return fail(err)
 	}
+
 	c.SetRoot(home)
 	if err := c.ValidateBasic(); err != nil {
 		return fail(err)
 	}
+
 	return c, keys{text: data, values: raw, unknown: meta.Unused}, nil
 }
 
@@ -184,7 +191,9 @@ func SetNetwork(home string, n Network) error {
 	if err != nil {
 		return err
 	}
+
 	var ids []string
+
 	for _, p := range n.Peers {
 		id, _, ok := strings.Cut(p, "@")
 		if !ok {
@@ -192,6 +201,7 @@ func SetNetwork(home string, n Network) error {
 		}
 		ids = append(ids, id)
 	}
+
 	c.Moniker = orString(n.Moniker, c.Moniker)
 	if n.P2P != "" {
 		c.P2P.ListenAddress = "tcp://" + n.P2P
@@ -199,8 +209,10 @@ func SetNetwork(home string, n Network) error {
 	if n.RPC != "" {
 		c.RPC.ListenAddress = "tcp://" + n.RPC
 	}
+
 	c.P2P.PersistentPeers, c.P2P.PrivatePeerIDs = strings.Join(n.Peers, ","), strings.Join(ids, ",")
 	c.P2P.AllowDuplicateIP = true // several on one machine
+
 	return writeConfig(home, c)
 }
 
@@ -226,5 +238,6 @@ func replace(next, path string) error {
 	if err != nil {
 		return err
 	}
+
 	return errors.Join(d.Sync(), d.Close())
 }

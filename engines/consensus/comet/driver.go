@@ -54,10 +54,12 @@ func (d Driver) Start(core consensus.Core) supervisor.StartFunc {
 	if d.Log == nil {
 		d.Log = zap.NewNop()
 	}
+
 	begun := &starts{}
 	return func(context.Context) (supervisor.Service, error) {
 		t := &tree{Driver: d, core: core, command: d.Command, starts: begun}
 		var err error
+
 		// the program that runs, not whatever lies at its path when CometBFT has to be started
 		// again
 		if t.command == nil {
@@ -67,8 +69,10 @@ func (d Driver) Start(core consensus.Core) supervisor.StartFunc {
 			}
 			t.command, t.name = []string{self, ChildCommand}, name
 		}
+
 		t.sup, err = supervisor.New(supervisor.Spec{Name: "consensus", Strategy: supervisor.RestForOne,
 			Intensity: d.Intensity, Build: t.build})
+
 		return t.sup, err
 	}
 }
@@ -112,6 +116,7 @@ func (t *tree) build(context.Context) ([]supervisor.Child, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	t.Home = home
 	conf, err := loadConfig(home)
 	if err != nil {
@@ -120,18 +125,22 @@ func (t *tree) build(context.Context) ([]supervisor.Child, error) {
 	if err := preflight(conf); err != nil {
 		return nil, err
 	}
+
 	for _, e := range exposures(conf) {
 		t.Log.Warn("CometBFT's config.toml is less careful than a new home's", zap.String("setting", e))
 	}
+
 	t.timing, t.stateSync = timingOf(conf), conf.StateSync.Enable
 	g, err := ReadGenesis(home)
 	if err != nil {
 		return nil, err
 	}
+
 	if own := t.core.Genesis.GetChainId(); g.ChainID != own {
 		return nil, fmt.Errorf("%w: %s is of chain %q, the home's genesis.json of %q", ErrGenesis, genesisPath(home),
 			g.ChainID, own)
 	}
+
 	t.dir = SocketDir(home)
 	return []supervisor.Child{
 		{ID: childABCI, Start: t.startServer},
@@ -149,11 +158,13 @@ func (t *tree) startServer(ctx context.Context) (supervisor.Service, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	t.app = &app{core: t.core, home: t.Home, version: t.Version, retain: t.Retain, extender: t.Extender, log: t.Log}
 	t.server = &server{
 		app: t.app, dir: t.dir, release: release, limit: int(2*t.core.Genesis.GetParams().GetMaxBlockBytes()) +
 			frameOverhead, log: t.Log, ctx: ctx,
 	}
+
 	return t.server, nil
 }
 
@@ -183,16 +194,19 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 	if err == nil && !s.Started() {
 		err = t.app.sameGenesis()
 	}
+
 	switch {
 	case err != nil && busy(err):
 		return nil, err
 	case err != nil:
 		return refused(err), nil
 	}
+
 	socket, err := t.server.open()
 	if err != nil {
 		return nil, err
 	}
+
 	t.app.agreeing.Store(false)
 	t.torn.Store(false)
 	o := ChildOptions{Home: t.Home, ABCI: socket, RPC: t.rpcSocket()}
@@ -204,9 +218,11 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 		Stdout: t.stdout, Stderr: t.stderr,
 		Grace: processGrace, ExitZero: process.ExitZeroAbnormal,
 	})(ctx)
+
 	if err != nil {
 		return nil, err
 	}
+
 	return attempt{p, t.starts}, nil
 }
 
@@ -243,10 +259,12 @@ func (r *row) delay(height uint64) time.Duration {
 	if r.starts == 1 {
 		return 0
 	}
+
 	d := rowMin
 	for range min(r.starts-2, 8) {
 		d = min(d*rowFactor, rowMax)
 	}
+
 	return d
 }
 

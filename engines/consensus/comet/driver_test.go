@@ -29,6 +29,7 @@ func newHome(t *testing.T, o HomeOptions) string {
 	require.NoError(t, WriteGenesis(home,
 		Genesis{ChainID: "test", Time: time.Now().Add(-time.Second), Validators: []Validator{id.Validator},
 			MaxBlockBytes: 4 << 20}))
+
 	return home
 }
 
@@ -39,6 +40,7 @@ func drive(t *testing.T, home string, c *chain) *supervisor.Run {
 	if testing.Verbose() {
 		log = zaptest.NewLogger(t)
 	}
+
 	d := Driver{Home: home, Intensity: supervisor.Intensity{Max: 1000, Period: time.Minute}, Log: log}
 	sup, err := supervisor.New(supervisor.Spec{Name: "test",
 		Build: supervisor.Children(supervisor.Child{ID: "consensus", Start: d.Start(c.core("test"))})})
@@ -46,6 +48,7 @@ func drive(t *testing.T, home string, c *chain) *supervisor.Run {
 	run, err := sup.Start(context.Background())
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, run.Stop(context.Background())) })
+
 	return run
 }
 
@@ -71,6 +74,7 @@ func TestALoneValidatorCommitsAndComesBackWhereverItIsKilled(t *testing.T) {
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	require.Len(t, c.applied, 3)
 	require.EqualValues(t, 2*c.state.Height, c.appends, "no block was logged twice")
 }
@@ -90,6 +94,7 @@ func TestAStoppedProcessIsRestarted(t *testing.T) {
 	if os.Getenv("COPPICE_SOAK") == "" {
 		t.Log("the short form: without the wait for the watchdog; COPPICE_SOAK=1 is the whole")
 	}
+
 	c := newChain()
 	home := newHome(t, HomeOptions{})
 	run := drive(t, home, c)
@@ -97,10 +102,12 @@ func TestAStoppedProcessIsRestarted(t *testing.T) {
 	c.await(t, func() bool { return len(c.pool) == 0 })
 	pid := pidOf(t, home)
 	require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
+
 	if os.Getenv("COPPICE_SOAK") == "" {
 		require.NoError(t, run.Stop(context.Background()), "a stop ends a stopped process, too")
 		return
 	}
+
 	c.submit("second=2")
 	c.await(t, func() bool { return len(c.pool) == 0 })
 	require.NotEqual(t, pid, pidOf(t, home))
@@ -117,9 +124,11 @@ func TestOnlyAProcessWithoutProgressIsWaitedFor(t *testing.T) {
 	for height := range uint64(5) {
 		require.Zero(t, r.delay(height))
 	}
+
 	for _, want := range []int{2, 8, 32, 128, 512, 1000, 1000, 1000, 1000, 1000, 1000} {
 		require.Equal(t, time.Duration(want)*time.Millisecond, r.delay(4))
 	}
+
 	require.Zero(t, r.delay(5))
 	require.Equal(t, 2*time.Millisecond, r.delay(5))
 }
@@ -129,6 +138,7 @@ func TestOnlyAProcessWithoutProgressIsWaitedFor(t *testing.T) {
 func TestATornWALIsToldOnce(t *testing.T) {
 	core, logs := observer.New(zap.DebugLevel)
 	tr := &tree{Driver: Driver{Log: zap.New(core)}}
+
 	for range 2 {
 		tr.torn.Store(false) // as a start does
 		tr.line([]byte("I[2026-11-22|12:00:00.000] Version info                                 module=main"))
@@ -137,6 +147,7 @@ func TestATornWALIsToldOnce(t *testing.T) {
 		}
 		tr.line([]byte("E[2026-11-22|12:00:00.000] something else                               module=consensus"))
 	}
+
 	told := logs.FilterLevelExact(zap.WarnLevel).All()
 	require.Len(t, told, 4)
 	require.Contains(t, told[0].Message, "write-ahead log has entries that cannot be read")

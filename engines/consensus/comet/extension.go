@@ -44,6 +44,7 @@ func (a *app) verifyVoteExtension(ctx context.Context,
 			}
 			return nil
 		})
+
 	if !ok {
 		return &abci.ResponseVerifyVoteExtension{Status: abci.ResponseVerifyVoteExtension_REJECT}
 	}
@@ -58,8 +59,10 @@ func (a *app) ofExtensions(ctx context.Context, s engines.ChainState, req *abci.
 	if !ok {
 		return nil
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
+
 	holds := func(v abci.ExtendedVoteInfo) bool {
 		return a.verifyVoteExtension(ctx, &abci.RequestVerifyVoteExtension{
 			Height: req.Height - 1, Hash: s.BlockHash, ValidatorAddress: v.Validator.Address,
@@ -67,6 +70,7 @@ func (a *app) ofExtensions(ctx context.Context, s engines.ChainState, req *abci.
 		}).IsAccepted()
 	}
 	var votes []consensus.ExtendedVote
+
 	for _, v := range req.LocalLastCommit.Votes {
 		if v.BlockIdFlag == cmtproto.BlockIDFlagCommit && len(v.VoteExtension) > 0 && holds(v) {
 			votes = append(votes, consensus.ExtendedVote{
@@ -75,9 +79,11 @@ func (a *app) ofExtensions(ctx context.Context, s engines.ChainState, req *abci.
 			})
 		}
 	}
+
 	if len(votes) == 0 {
 		return nil
 	}
+
 	a.extend(ctx, askTime, "proposal without the transactions of its vote extensions", req.Height,
 		func(ctx context.Context, _ consensus.VoteExtender) error {
 			made, err := p.Propose(ctx, uint64(req.Height), votes)
@@ -86,6 +92,7 @@ func (a *app) ofExtensions(ctx context.Context, s engines.ChainState, req *abci.
 			}
 			return err
 		})
+
 	return txs
 }
 
@@ -102,8 +109,10 @@ func (a *app) extend(ctx context.Context, limit time.Duration, without string, h
 				zap.ByteString("stack", debug.Stack()))
 		}
 	}()
+
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+
 	if err := f(ctx, a.extender); err != nil {
 		a.log.Warn(without, zap.Int64("height", height), zap.Error(err))
 	}

@@ -46,6 +46,7 @@ func TestAVoteGoesOnWithoutAnExtensionThatFails(t *testing.T) {
 		a, _ := extended(extender{extend: e})
 		require.Empty(t, a.extendVote(t.Context(), &abci.RequestExtendVote{Height: 4}).VoteExtension, name)
 	}
+
 	a, _ := extended(extender{extend: func() ([]byte, error) { return []byte("this"), nil }})
 	require.Equal(t, "this", string(a.extendVote(t.Context(), &abci.RequestExtendVote{Height: 4}).VoteExtension))
 }
@@ -56,6 +57,7 @@ func TestAnExtensionIsJudgedByTheExtender(t *testing.T) {
 		return a.verifyVoteExtension(t.Context(),
 			&abci.RequestVerifyVoteExtension{Height: 4, VoteExtension: []byte(extension)}).IsAccepted()
 	}
+
 	e := extender{verify: func(x []byte) bool {
 		if string(x) == "panic" {
 			panic(x)

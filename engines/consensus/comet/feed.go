@@ -37,35 +37,43 @@ func (f *feed) String() string { return "feed of CometBFT's mempool" }
 // Serve feeds until ctx ends.
 func (f *feed) Serve(ctx context.Context) error {
 	defer f.rpc.close()
+
 	var after uint64
 	var alone bool
 	asked, began := time.Time{}, time.Now()
 	complained := ""
+
 	for {
 		txs, last, err := f.offer(ctx, after)
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
+
 		case len(txs) == 0: // nothing new, or the pool is down
 			after, began = 0, time.Now()
 			if err := pause(ctx, feedRetry); err != nil {
 				return err
 			}
 			continue
+
 		case err == nil && time.Since(asked) > feedIdle:
 			if alone, err = f.rpc.alone(ctx); err == nil {
 				asked = time.Now()
 			}
 		}
+
 		if alone {
 			// Nobody else is to be told, and our proposals take from the pool: the newest wakes the
 			// consensus for all.
 			txs = txs[len(txs)-1:]
 		}
+
 		if err == nil {
 			err = f.rpc.broadcast(ctx, txs)
 		}
+
 		wait := feedPause
+
 		if err != nil {
 			if wait = feedRetry; ctx.Err() == nil && err.Error() != complained && !errors.Is(err, errFull) {
 				complained = err.Error()
@@ -74,6 +82,7 @@ func (f *feed) Serve(ctx context.Context) error {
 		} else if after, complained = last, ""; time.Since(began) > feedAgain {
 			after, began = 0, time.Now()
 		}
+
 		if err := pause(ctx, wait); err != nil {
 			return err
 		}
@@ -91,6 +100,7 @@ func (f *feed) offer(ctx context.Context, after uint64) (txs [][]byte, last uint
 func pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
+
 	for {
 		select {
 		case <-ctx.Done():

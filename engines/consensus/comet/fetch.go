@@ -62,10 +62,13 @@ func Fetch(ctx context.Context, nodes []string, o FetchOptions) (c Chain, err er
 			err = fmt.Errorf("%w: %w", ErrFetch, err)
 		}
 	}()
+
 	f := fetcher{http: &http.Client{Timeout: fetchTime}}
 	defer f.http.CloseIdleConnections()
+
 	seen := make(map[p2p.ID]string)
 	var all []*coretypes.ResultStatus
+
 	for _, n := range nodes {
 		s := new(coretypes.ResultStatus)
 		if err := f.get(ctx, n, "status", nil, s); err != nil {
@@ -75,17 +78,21 @@ func Fetch(ctx context.Context, nodes []string, o FetchOptions) (c Chain, err er
 		if other, twice := seen[id]; twice {
 			return c, fmt.Errorf("%s and %s are the same node, %s: want two at least", other, n, id)
 		}
+
 		seen[id] = n
 		all = append(all, s)
 	}
+
 	if len(all) < 2 {
 		return c, fmt.Errorf("%d nodes, want two at least: the second bears witness against the first", len(all))
 	}
+
 	for i, n := range nodes {
 		doc, err := f.genesis(ctx, n)
 		if err != nil {
 			return c, err
 		}
+
 		if c.GenesisDoc == nil {
 			c.GenesisDoc = doc
 			if c.Genesis, err = readGenesisDoc(doc); err != nil {
@@ -95,13 +102,16 @@ func Fetch(ctx context.Context, nodes []string, o FetchOptions) (c Chain, err er
 			return c, fmt.Errorf("%s and %s have different genesis documents: one of them is of another chain, or lies",
 				nodes[0], n)
 		}
+
 		if is := all[i].NodeInfo.Network; is != c.Genesis.ChainID {
 			return c, fmt.Errorf("%s is of chain %q, and its genesis of %q", n, is, c.Genesis.ChainID)
 		}
 	}
+
 	if c.Peers, err = f.peers(ctx, nodes, all); err != nil || !o.StateSync {
 		return c, err
 	}
+
 	c.StateSync, err = f.trust(ctx, nodes, all, c.Genesis.ChainID, o)
 	return c, err
 }
@@ -117,10 +127,12 @@ func (f fetcher) get(ctx context.Context, node, method string, args url.Values, 
 	case scheme == "tcp":
 		base = "http://" + rest
 	}
+
 	u, err := url.Parse(base)
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
 		return fmt.Errorf("%q: want host:port or a URL of a CometBFT RPC", node)
 	}
+
 	u = u.JoinPath(method)
 	u.RawQuery = args.Encode()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
@@ -132,6 +144,7 @@ func (f fetcher) get(ctx context.Context, node, method string, args url.Values, 
 		return err // it names the URL
 	}
 	defer resp.Body.Close()
+
 	data, err := io.ReadAll(io.LimitReader(resp.Body, mostOfAnswer+1))
 	if err != nil {
 		return fmt.Errorf("%s: %s: %w", node, method, err)
@@ -139,6 +152,7 @@ func (f fetcher) get(ctx context.Context, node, method string, args url.Values, 
 	if len(data) > mostOfAnswer {
 		return fmt.Errorf("%s: %s: the answer has more than %d bytes", node, method, mostOfAnswer)
 	}
+
 	var answer struct {
 		Result json.RawMessage `json:"result"`
 		Error  *struct {
@@ -153,9 +167,11 @@ func (f fetcher) get(ctx context.Context, node, method string, args url.Values, 
 	case answer.Error != nil:
 		return fmt.Errorf("%s: %s: %.200s: %.500s", node, method, answer.Error.Message, answer.Error.Data)
 	}
+
 	if err := cmtjson.Unmarshal(answer.Result, into); err != nil {
 		return fmt.Errorf("%s: %s: %w", node, method, err)
 	}
+
 	return nil
 }
 
@@ -166,6 +182,7 @@ func (f fetcher) genesis(ctx context.Context, node string) (doc []byte, err erro
 		if err := f.get(ctx, node, "genesis_chunked", url.Values{"chunk": {strconv.Itoa(i)}}, chunk); err != nil {
 			return nil, err
 		}
+
 		part, err := base64.StdEncoding.DecodeString(chunk.Data)
 		switch {
 		case err != nil:
@@ -176,6 +193,7 @@ func (f fetcher) genesis(ctx context.Context, node string) (doc []byte, err erro
 		case len(doc)+len(part) > mostOfGenesis:
 			return nil, fmt.Errorf("%s: its genesis has more than %d bytes", node, mostOfGenesis)
 		}
+
 		doc, n = append(doc, part...), chunk.TotalChunks
 	}
 	return doc, nil
@@ -193,6 +211,7 @@ func (f fetcher) peers(ctx context.Context, nodes []string, all []*coretypes.Res
 			peers = append(peers, a)
 		}
 	}
+
 	for i, n := range nodes {
 		host := n
 		if _, rest, ok := strings.Cut(n, "://"); ok {
@@ -203,6 +222,7 @@ func (f fetcher) peers(ctx context.Context, nodes []string, all []*coretypes.Res
 		}
 		add(all[i].NodeInfo.DefaultNodeID, all[i].NodeInfo.ListenAddr, host)
 	}
+
 	for _, n := range nodes {
 		net := new(coretypes.ResultNetInfo)
 		if err := f.get(ctx, n, "net_info", nil, net); err != nil {
@@ -212,9 +232,11 @@ func (f fetcher) peers(ctx context.Context, nodes []string, all []*coretypes.Res
 			add(p.NodeInfo.DefaultNodeID, p.NodeInfo.ListenAddr, p.RemoteIP)
 		}
 	}
+
 	if len(peers) == 0 {
 		return nil, errors.New("no node tells where it listens for peers")
 	}
+
 	return peers, nil
 }
 
@@ -229,20 +251,25 @@ func peerAddress(id p2p.ID, listens, host string) string {
 	if err != nil {
 		return ""
 	}
+
 	here := isLoopback(host)
+
 	if ip := net.ParseIP(h); h == "" || ip != nil && ip.IsUnspecified() {
 		h = host
 	} else if isLoopback(h) && !here {
 		return ""
 	}
+
 	a := string(id) + "@" + net.JoinHostPort(h, port)
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
 		return ""
 	}
+
 	if raw, err := hex.DecodeString(string(id)); err != nil || len(raw) != p2p.IDByteLength ||
 		strings.ContainsAny(h, ", @/\"\\\n") {
 		return ""
 	}
+
 	return a
 }
 
@@ -258,16 +285,19 @@ func (f fetcher) trust(ctx context.Context, nodes []string, all []*coretypes.Res
 	if s.Period == 0 {
 		s.Period = defaultTrust
 	}
+
 	if s.Height == 0 {
 		if s.Height, err = f.oldest(ctx, nodes[0], all, chainID, s.Period/2); err != nil {
 			return s, err
 		}
 	}
+
 	for _, n := range nodes {
 		h, err := f.header(ctx, n, chainID, s.Height)
 		if err != nil {
 			return s, err
 		}
+
 		hash := h.Hash().String()
 		switch {
 		case s.Hash != "" && !strings.EqualFold(s.Hash, hash):
@@ -276,8 +306,10 @@ func (f fetcher) trust(ctx context.Context, nodes []string, all []*coretypes.Res
 			return s, fmt.Errorf("block %d is of %s, longer ago than the trust period, %v", s.Height,
 				h.Time.Format(time.RFC3339), s.Period)
 		}
+
 		s.Hash = hash
 	}
+
 	return s, nil
 }
 
@@ -290,22 +322,26 @@ func (f fetcher) oldest(ctx context.Context, node string, all []*coretypes.Resul
 	for _, s := range all {
 		first, last = max(first, s.SyncInfo.EarliestBlockHeight), min(last, s.SyncInfo.LatestBlockHeight)
 	}
+
 	if last < first {
 		return 0, fmt.Errorf("chain %s has no block yet that all of these nodes have, and that could be trusted: "+
 			"join it by block sync", chainID)
 	}
+
 	for first < last {
 		middle := first + (last-first)/2
 		h, err := f.header(ctx, node, chainID, middle)
 		if err != nil {
 			return 0, err
 		}
+
 		if time.Since(h.Time) > age {
 			first = middle + 1
 		} else {
 			last = middle
 		}
 	}
+
 	return first, nil
 }
 
@@ -324,6 +360,7 @@ func (f fetcher) header(ctx context.Context, node, chainID string, height int64)
 	if c.Header.Height != height {
 		return nil, fmt.Errorf("%s: commit of height %d: it answers with that of %d", node, height, c.Header.Height)
 	}
+
 	return c.Header, nil
 }
 
@@ -340,6 +377,7 @@ func JoinChain(home string, c Chain) error {
 	if err := SetNetwork(home, Network{Peers: c.Peers}); err != nil || len(c.StateSync.RPC) == 0 {
 		return err
 	}
+
 	return SetStateSync(home, c.StateSync)
 }
 

@@ -38,35 +38,43 @@ func (n *teller) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, raw)
 		return
 	}
+
 	var result any
+
 	switch method {
 	case "status":
 		result = &coretypes.ResultStatus{
 			NodeInfo: p2p.DefaultNodeInfo{DefaultNodeID: n.id, ListenAddr: n.listens, Network: n.network},
 			SyncInfo: coretypes.SyncInfo{EarliestBlockHeight: n.oldest, LatestBlockHeight: n.latest},
 		}
+
 	case "genesis_chunked":
 		size := n.chunk
 		if size == 0 {
 			size = len(n.genesis)
 		}
+
 		var i int
 		fmt.Sscan(r.URL.Query().Get("chunk"), &i)
 		result = &coretypes.ResultGenesisChunk{
 			ChunkNumber: i, TotalChunks: (len(n.genesis) + size - 1) / size,
 			Data: base64.StdEncoding.EncodeToString(n.genesis[i*size : min(len(n.genesis), (i+1)*size)]),
 		}
+
 	case "net_info":
 		result = &coretypes.ResultNetInfo{Peers: n.peers}
+
 	case "commit":
 		var h int64
 		fmt.Sscan(r.URL.Query().Get("height"), &h)
 		result = n.block(h)
 	}
+
 	data, err := cmtjson.Marshal(result)
 	if err != nil {
 		panic(err)
 	}
+
 	fmt.Fprintf(w, `{"jsonrpc":"2.0","id":-1,"result":%s}`, data)
 }
 
@@ -90,6 +98,7 @@ func signedBlock(height int64, seed byte, at time.Time) *coretypes.ResultCommit 
 		BlockIDFlag: types.BlockIDFlagCommit, ValidatorAddress: tellersKey.PubKey().Address(), Timestamp: at,
 		Signature: make([]byte, 64),
 	}}}
+
 	return coretypes.NewResultCommit(h, c, true)
 }
 
@@ -116,6 +125,7 @@ func tellers(t *testing.T) (a, b *teller, addresses []string) {
 		t.Cleanup(s.Close)
 		addresses = append(addresses, strings.TrimPrefix(s.URL, "http://"))
 	}
+
 	return a, b, addresses
 }
 
@@ -127,6 +137,7 @@ func TestAChainIsFetched(t *testing.T) {
 	peer := func(id p2p.ID, listens, ip string) coretypes.Peer {
 		return coretypes.Peer{NodeInfo: p2p.DefaultNodeInfo{DefaultNodeID: id, ListenAddr: listens}, RemoteIP: ip}
 	}
+
 	b.peers = []coretypes.Peer{
 		peer(idA, "tcp://10.0.0.1:26656", "10.0.0.1"), // known already
 		peer(idC, "tcp://0.0.0.0:7", "10.0.0.3"),
@@ -222,6 +233,7 @@ func TestAChainThatNodesDoNotAgreeInIsNotFetched(t *testing.T) {
 			require.ErrorContains(t, err, want)
 		})
 	}
+
 	_, _, at := tellers(t)
 	for _, bad := range []struct {
 		want  string

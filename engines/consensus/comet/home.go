@@ -41,11 +41,13 @@ func InitHome(home string, o HomeOptions) (Identity, error) {
 	if err := errors.Join(c.ValidateBasic(), settings(c)); err != nil {
 		return none, fmt.Errorf("%w: %w", ErrHome, err)
 	}
+
 	for _, dir := range []string{cfg.DefaultConfigDir, cfg.DefaultDataDir} {
 		if err := os.MkdirAll(filepath.Join(home, dir), 0o700); err != nil {
 			return none, fmt.Errorf("%w: %w", ErrHome, err)
 		}
 	}
+
 	if _, err := p2p.LoadOrGenNodeKey(c.NodeKeyFile()); err != nil {
 		return none, fmt.Errorf("%w: node key: %w", ErrHome, err)
 	}
@@ -55,6 +57,7 @@ func InitHome(home string, o HomeOptions) (Identity, error) {
 	if err := writeConfig(home, c); err != nil {
 		return none, fmt.Errorf("%w: %w", ErrHome, err)
 	}
+
 	return ReadIdentity(home)
 }
 
@@ -97,13 +100,16 @@ func identityOf(c *cfg.Config) (Identity, error) {
 			Value []byte `json:"value"`
 		} `json:"pub_key"`
 	}
+
 	if err := json.Unmarshal(data, &public); err != nil {
 		return Identity{}, fmt.Errorf("%w: %s: %w", ErrHome, c.PrivValidatorKeyFile(), err)
 	}
+
 	if public.PubKey.Type != ed25519.PubKeyName || len(public.PubKey.Value) != ed25519.PubKeySize {
 		return Identity{}, fmt.Errorf("%w: %s: a key of kind %q and %d bytes, want %s", ErrHome,
 			c.PrivValidatorKeyFile(), public.PubKey.Type, len(public.PubKey.Value), ed25519.PubKeyName)
 	}
+
 	return Identity{
 		NodeID:    string(key.ID()),
 		Validator: Validator{Name: c.Moniker, Address: public.Address, PubKey: public.PubKey.Value},
@@ -146,19 +152,24 @@ func WriteGenesis(home string, g Genesis) error {
 		ChainID: g.ChainID, GenesisTime: g.Time, InitialHeight: int64(max(g.InitialHeight, 1)),
 		ConsensusParams: types.DefaultConsensusParams(), AppState: g.AppState,
 	}
+
 	if g.MaxBlockBytes > 0 {
 		doc.ConsensusParams.Block.MaxBytes = int64(min(g.MaxBlockBytes+blockOverhead, types.MaxBlockSizeBytes))
 		doc.ConsensusParams.Evidence.MaxBytes = min(doc.ConsensusParams.Evidence.MaxBytes, blockOverhead/2)
 	}
+
 	doc.ConsensusParams.ABCI.VoteExtensionsEnableHeight = int64(g.VoteExtensionsHeight)
+
 	for _, v := range g.Validators {
 		key := ed25519.PubKey(v.PubKey)
 		doc.Validators = append(doc.Validators,
 			types.GenesisValidator{Address: key.Address(), PubKey: key, Power: v.Power, Name: v.Name})
 	}
+
 	if err := doc.ValidateAndComplete(); err != nil {
 		return fmt.Errorf("%w: genesis: %w", ErrHome, err)
 	}
+
 	return saveGenesis(home, &doc)
 }
 
@@ -196,6 +207,7 @@ func genesisOf(doc *types.GenesisDoc) (Genesis, error) {
 	if g.MaxBlockBytes = uint64(n); n > blockOverhead {
 		g.MaxBlockBytes -= blockOverhead
 	}
+
 	for _, v := range doc.Validators {
 		if v.PubKey.Type() != keyEd25519 {
 			return Genesis{}, fmt.Errorf("%w: genesis: validator %q has a key of kind %s, want %s", ErrHome, v.Name,
@@ -204,6 +216,7 @@ func genesisOf(doc *types.GenesisDoc) (Genesis, error) {
 		g.Validators = append(g.Validators,
 			Validator{Name: v.Name, Address: v.PubKey.Address().String(), PubKey: v.PubKey.Bytes(), Power: v.Power})
 	}
+
 	return g, nil
 }
 
@@ -222,6 +235,7 @@ func checkChainData(c *cfg.Config, height uint64) error {
 	if height == 0 {
 		return nil
 	}
+
 	dir := filepath.Join(c.DBDir(), "blockstore.db")
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: there is no %s, and the state is at height %d: restore it from a backup, or make a "+
@@ -229,5 +243,6 @@ func checkChainData(c *cfg.Config, height uint64) error {
 	} else if err != nil {
 		return fmt.Errorf("%w: %w", ErrHome, err)
 	}
+
 	return nil
 }

@@ -39,6 +39,7 @@ func ImportHome(home, from string) (Identity, error) {
 	if err := canSign(c, g, id.Validator); err != nil {
 		return none, err
 	}
+
 	to := cfg.DefaultConfig().SetRoot(home)
 	files := []struct {
 		from, to string
@@ -55,16 +56,19 @@ func ImportHome(home, from string) (Identity, error) {
 			return none, fmt.Errorf("%w: %w", ErrHome, err)
 		}
 	}
+
 	for _, dir := range []string{cfg.DefaultConfigDir, cfg.DefaultDataDir} {
 		if err := os.MkdirAll(filepath.Join(home, dir), 0o700); err != nil {
 			return none, fmt.Errorf("%w: %w", ErrHome, err)
 		}
 	}
+
 	for _, f := range files {
 		if err := writeNew(f.to, f.data, f.mode); err != nil {
 			return none, fmt.Errorf("%w: %w", ErrHome, err)
 		}
 	}
+
 	c.Genesis, c.NodeKey, c.PrivValidatorKey, c.PrivValidatorState = to.Genesis, to.NodeKey, to.PrivValidatorKey, to.
 		PrivValidatorState
 	c.DBPath, c.DBBackend = to.DBPath, to.DBBackend
@@ -75,6 +79,7 @@ func ImportHome(home, from string) (Identity, error) {
 	if err := writeConfig(home, c); err != nil {
 		return none, fmt.Errorf("%w: %w", ErrHome, err)
 	}
+
 	return ReadIdentity(home)
 }
 
@@ -89,10 +94,12 @@ func notRunning(c *cfg.Config) error {
 		return fmt.Errorf("%w: %w", ErrHome, err)
 	}
 	defer f.Close()
+
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB); errors.Is(err, syscall.EWOULDBLOCK) {
 		return fmt.Errorf("%w: %s is in use: stop its CometBFT first, and never start it again with this validator key",
 			ErrHome, c.RootDir)
 	}
+
 	return nil
 }
 
@@ -106,6 +113,7 @@ func canSign(c *cfg.Config, g Genesis, own Validator) error {
 	var signed struct {
 		Height int64 `json:"height,string"`
 	}
+
 	if err := json.Unmarshal(data, &signed); err != nil {
 		return fmt.Errorf("%w: state of signing: %s: %w", ErrHome, c.PrivValidatorStateFile(), err)
 	}

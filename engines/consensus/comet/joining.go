@@ -35,6 +35,7 @@ func SetStateSync(home string, s StateSync) error {
 	if err != nil {
 		return err
 	}
+
 	c.StateSync.Enable, c.StateSync.RPCServers = true, s.RPC
 	c.StateSync.TrustHeight, c.StateSync.TrustHash, c.StateSync.TrustPeriod = s.Height, s.Hash, s.Period
 	c.StateSync.DiscoveryTime = discoveryTime
@@ -47,6 +48,7 @@ func SetStateSync(home string, s StateSync) error {
 	if n := len(c.StateSync.TrustHashBytes()); n != 32 {
 		return fmt.Errorf("%w: statesync: trust_hash has %d bytes, want 32", ErrHome, n)
 	}
+
 	return writeConfig(home, c)
 }
 
@@ -67,5 +69,6 @@ func OldestBlock(ctx context.Context, address string) (height int64, hash string
 	if s.SyncInfo.EarliestBlockHeight == 0 {
 		return 0, "", fmt.Errorf("%s has no block yet", address)
 	}
+
 	return s.SyncInfo.EarliestBlockHeight, s.SyncInfo.EarliestBlockHash.String(), nil
 }

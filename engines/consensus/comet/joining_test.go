@@ -71,6 +71,7 @@ func TestAStateThatWasTakenAndHasNoBlockYet(t *testing.T) {
 	for _, name := range []string{"state.db", "blockstore.db"} {
 		require.NoError(t, os.RemoveAll(filepath.Join(c.DBDir(), name)))
 	}
+
 	stores(t, c, func(s sm.Store, _ *store.BlockStore) { require.NoError(t, s.Bootstrap(state)) })
 	height, err = settleStateSync(c)
 	require.NoError(t, err)
@@ -113,6 +114,7 @@ func TestAStateSyncThatCometBFTWouldNotTakeIsRefused(t *testing.T) {
 	} {
 		require.ErrorIs(t, SetStateSync(home, s), ErrHome, what)
 	}
+
 	require.NoError(t, SetStateSync(home, good))
 	c, err := loadConfig(home)
 	require.NoError(t, err)

@@ -40,10 +40,12 @@ func childMain(args []string) int {
 	f.Parse(args)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
+
 	err := RunChild(ctx, o)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
+
 	return ChildStatus(err)
 }
 
@@ -90,13 +92,16 @@ func (c *chain) Info(context.Context) (engines.Standing, error) {
 func (c *chain) InitChain(_ context.Context, rec *logv1.ChainStarted) (engines.ChainState, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	if err := c.enter("init"); err != nil {
 		return engines.ChainState{}, err
 	}
+
 	if !c.state.Started() {
 		c.state = engines.ChainState{ChainID: rec.ChainId, InitialHeight: rec.InitialHeight, Params: rec.Params,
 			AppHash: []byte("genesis")}
 	}
+
 	return c.state, nil
 }
 
@@ -105,23 +110,28 @@ var errOrder = errors.New("not what can be ordered")
 func (c *chain) Order(_ context.Context, b engines.Block) (engines.Staged, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	if err := c.enter("order"); err != nil {
 		return engines.Staged{}, err
 	}
+
 	switch {
 	case b.Height == c.state.Height && bytes.Equal(b.Hash, c.state.BlockHash):
 		return engines.Staged{Block: b, AppHash: c.state.AppHash}, nil
 	case b.Height != c.state.Next(), c.decided != nil && !c.decided.Same(b):
 		return engines.Staged{}, fmt.Errorf("%w: %v", errOrder, b)
 	}
+
 	if c.decided == nil {
 		c.decided = &b
 		c.appends++
 	}
+
 	s := engines.Staged{Block: b, AppHash: c.hash(b)}
 	for _, tx := range b.Txs {
 		s.Results = append(s.Results, &logv1.TxResult{Data: tx})
 	}
+
 	return s, nil
 }
 
@@ -137,6 +147,7 @@ func (c *chain) hash(b engines.Block) []byte {
 func (c *chain) Commit(_ context.Context, height uint64) (engines.ChainState, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	if err := c.enter("commit"); err != nil {
 		return engines.ChainState{}, err
 	}
@@ -146,6 +157,7 @@ func (c *chain) Commit(_ context.Context, height uint64) (engines.ChainState, er
 	if c.decided == nil || c.decided.Height != height {
 		return c.state, fmt.Errorf("%w: commit of %d", errOrder, height)
 	}
+
 	b := *c.decided
 	c.state.AppHash, c.state.Height, c.state.BlockHash, c.state.Time = c.hash(b), b.Height, b.Hash, b.Time
 	c.decided = nil
@@ -153,9 +165,11 @@ func (c *chain) Commit(_ context.Context, height uint64) (engines.ChainState, er
 	for _, tx := range b.Txs {
 		c.applied[engines.HashTx(tx)] = true
 	}
+
 	c.pool = slices.DeleteFunc(slices.Clone(c.pool), func(tx []byte) bool { return c.applied[engines.HashTx(tx)] })
 	close(c.moved)
 	c.moved = make(chan struct{})
+
 	return c.state, nil
 }
 
@@ -173,9 +187,11 @@ func (c *chain) Offer(ctx context.Context, after uint64, maxTxs, _ int, wait boo
 		c.mu.Lock()
 		txs, moved := c.pool, c.moved
 		c.mu.Unlock()
+
 		if len(txs) > 0 || !wait {
 			return slices.Clone(txs[:min(len(txs), maxTxs)]), after, nil
 		}
+
 		select {
 		case <-moved:
 		case <-ctx.Done():
@@ -205,12 +221,15 @@ func (c *chain) Get(ctx context.Context, key []byte, _ uint64) ([]byte, bool, ui
 func (c *chain) Results(_ context.Context, ids []engines.TxID) ([]*logv1.TxResult, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	out := make([]*logv1.TxResult, len(ids))
+
 	for i, id := range ids {
 		if c.applied[id] {
 			out[i] = &logv1.TxResult{Id: id[:]}
 		}
 	}
+
 	return out, nil
 }
 
@@ -218,13 +237,16 @@ func (c *chain) Results(_ context.Context, ids []engines.TxID) ([]*logv1.TxResul
 func (c *chain) await(t *testing.T, f func() bool) {
 	t.Helper()
 	late := time.After(60 * time.Second)
+
 	for {
 		c.mu.Lock()
 		ok, moved := f(), c.moved
 		c.mu.Unlock()
+
 		if ok {
 			return
 		}
+
 		select {
 		case <-moved:
 		case <-late:

@@ -40,12 +40,14 @@ func settings(c *cfg.Config) error {
 	if c.DBBackend != "goleveldb" {
 		return fmt.Errorf(`db_backend = %q, want "goleveldb": no other is in this program`, c.DBBackend)
 	}
+
 	if n := c.Consensus.DoubleSignCheckHeight; n != 0 {
 		return fmt.Errorf("double_sign_check_height = %d, want 0: with it CometBFT refuses each start after which it "+
 			"finds its own signature in the last %d blocks, and so every restart by its supervisor; "+
 			"a second process with this home is kept out by the home's lock, and a second home with this key must "+
 			"never be started", n, n)
 	}
+
 	if _, err := cmtflags.ParseLogLevel(c.LogLevel, cmtlog.NewNopLogger(), cfg.DefaultLogLevel); err != nil {
 		return fmt.Errorf("log_level = %q: %w", c.LogLevel, err)
 	}
@@ -55,6 +57,7 @@ func settings(c *cfg.Config) error {
 	if err := checkAddresses(c.P2P.ListenAddress, c.RPC.ListenAddress); err != nil {
 		return err
 	}
+
 	for _, l := range []struct{ name, list string }{{"persistent_peers", c.P2P.PersistentPeers},
 		{"seeds", c.P2P.Seeds}} {
 		for peer := range listed(l.list) {
@@ -63,11 +66,13 @@ func settings(c *cfg.Config) error {
 			}
 		}
 	}
+
 	for id := range listed(c.P2P.UnconditionalPeerIDs) {
 		if _, err := p2p.NewNetAddressString(id + "@127.0.0.1:1"); err != nil {
 			return fmt.Errorf("unconditional_peer_ids: %q, want the 40 hexadecimal digits of a node id", id)
 		}
 	}
+
 	return nil
 }
 
@@ -89,17 +94,20 @@ func checkPeer(peer string) error {
 	if _, rest, ok := strings.Cut(peer, "://"); ok {
 		bare = rest
 	}
+
 	id, addr, ok := strings.Cut(bare, "@")
 	if ok {
 		_, err := p2p.NewNetAddressString(id + "@127.0.0.1:1")
 		ok = err == nil
 	}
+
 	if !ok {
 		return fmt.Errorf("%q, want id@host:port with an id of 40 hexadecimal digits", peer)
 	}
 	if err := checkHostPort(addr); err != nil {
 		return fmt.Errorf("%q, want id@host:port: %w", peer, err)
 	}
+
 	return nil
 }
 
@@ -115,6 +123,7 @@ func checkAddresses(peers, rpc string) error {
 	if err != nil {
 		return fmt.Errorf("[p2p] laddr = %q: %w", peers, err)
 	}
+
 	for addr := range listed(rpc) {
 		r, err := tcpAddress(addr)
 		if err == nil && r != "" && overlap(p, r) {
@@ -124,6 +133,7 @@ func checkAddresses(peers, rpc string) error {
 			return fmt.Errorf("[rpc] laddr = %q: %w", rpc, err)
 		}
 	}
+
 	return nil
 }
 
@@ -138,6 +148,7 @@ func tcpAddress(addr string) (string, error) {
 	case proto != "tcp":
 		return "", fmt.Errorf("protocol %q, want tcp://host:port", proto)
 	}
+
 	return rest, checkHostPort(rest)
 }
 
@@ -156,6 +167,7 @@ func checkHostPort(addr string) error {
 	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 		return fmt.Errorf("port %q, want 0 to 65535", port)
 	}
+
 	return nil
 }
 
@@ -189,6 +201,7 @@ func checkKeys(c *cfg.Config) error {
 	if err != nil {
 		return fmt.Errorf("node key: %w", named(c.NodeKeyFile(), err))
 	}
+
 	var own privval.FilePVKey
 	data, err := os.ReadFile(c.PrivValidatorKeyFile())
 	if err == nil {
@@ -203,6 +216,7 @@ func checkKeys(c *cfg.Config) error {
 	if err != nil {
 		return fmt.Errorf("validator key: %w", named(c.PrivValidatorKeyFile(), err))
 	}
+
 	return nil
 }
 
@@ -230,10 +244,12 @@ func checkSigning(c *cfg.Config) error {
 	if err == nil {
 		err = cmtjson.Unmarshal(data, new(privval.FilePVLastSignState))
 	}
+
 	if err != nil {
 		return fmt.Errorf("%w: %w; without it this validator could sign twice: put the file back as it was last, "+
 			"never an older copy, or make a new home with a new validator key", ErrSigning, named(path, err))
 	}
+
 	return nil
 }
 

@@ -38,8 +38,10 @@ func (a *app) checkTx(ctx context.Context, req *abci.RequestCheckTx) *abci.Respo
 	if req.Type == abci.CheckTxType_Recheck {
 		return &abci.ResponseCheckTx{} // what was committed CometBFT has removed itself
 	}
+
 	asking := &brief{Context: ctx, time: askTime}
 	defer asking.end()
+
 	found, err := a.core.State.Results(asking, []engines.TxID{engines.HashTx(req.Tx)})
 	if err == nil && found[0] != nil {
 		return &abci.ResponseCheckTx{
@@ -47,6 +49,7 @@ func (a *app) checkTx(ctx context.Context, req *abci.RequestCheckTx) *abci.Respo
 				engines.VersionFromProto(found[0].Version).String(), Codespace: "coppice",
 		}
 	}
+
 	return &abci.ResponseCheckTx{}
 }
 
@@ -73,8 +76,10 @@ func (a *app) prepareProposal(ctx context.Context, req *abci.RequestPreparePropo
 	if txs, ok := a.proposed.again(req); ok {
 		return &abci.ResponsePrepareProposal{Txs: txs}
 	}
+
 	now := req.Time
 	p := proposal{left: min(req.MaxTxBytes, int64(s.Params.GetMaxBlockBytes())), has: make(map[engines.TxID]bool)}
+
 	for _, txs := range [][][]byte{a.ofExtensions(ctx, s, req), req.Txs} {
 		for _, tx := range txs {
 			if a.core.Feed.Check(tx, s, now) == nil {
@@ -82,9 +87,11 @@ func (a *app) prepareProposal(ctx context.Context, req *abci.RequestPreparePropo
 			}
 		}
 	}
+
 	if p.left > 0 && len(p.txs) < engines.MaxBlockTxs {
 		ctx, cancel := context.WithTimeout(ctx, askTime)
 		defer cancel()
+
 		// Of a pool that is down there is nothing: its transactions come with a later block.
 		ours, _, _ := a.core.Feed.Offer(ctx, 0, engines.MaxBlockTxs, int(p.left)+len(p.has), false)
 		for _, tx := range ours {
@@ -93,7 +100,9 @@ func (a *app) prepareProposal(ctx context.Context, req *abci.RequestPreparePropo
 			}
 		}
 	}
+
 	a.proposed.keep(req, p.txs)
+
 	return &abci.ResponsePrepareProposal{Txs: p.txs}
 }
 
@@ -140,9 +149,11 @@ func (p *proposal) add(tx []byte) bool {
 	if size > p.left || len(p.txs) == engines.MaxBlockTxs {
 		return false
 	}
+
 	p.has[id] = true
 	p.txs = append(p.txs, tx)
 	p.left -= size
+
 	return true
 }
 
@@ -158,15 +169,18 @@ func protoSize(n int) int64 {
 func (a *app) processProposal(ctx context.Context, req *abci.RequestProcessProposal) (*abci.ResponseProcessProposal,
 	error) {
 	defer a.working()()
+
 	a.agreeing.Store(true)
 	s, err := a.known(ctx)
 	if err != nil {
 		return nil, err
 	}
+
 	resp := &abci.ResponseProcessProposal{Status: abci.ResponseProcessProposal_ACCEPT}
 	if !proposable(req.Txs, s.Params) {
 		resp.Status = abci.ResponseProcessProposal_REJECT
 	}
+
 	return resp, nil
 }
 
@@ -174,7 +188,9 @@ func proposable(txs [][]byte, limits *logv1.Params) bool {
 	if len(txs) > engines.MaxBlockTxs {
 		return false
 	}
+
 	left := int64(limits.GetMaxBlockBytes())
+
 	for _, tx := range txs {
 		if left -= protoSize(len(tx)); left < 0 || uint64(len(tx)) > limits.GetMaxTxBytes() {
 			return false
@@ -183,5 +199,6 @@ func proposable(txs [][]byte, limits *logv1.Params) bool {
 			return false
 		}
 	}
+
 	return true
 }

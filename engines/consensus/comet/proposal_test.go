@@ -36,6 +36,7 @@ func TestProposalsAreBounded(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { require.Equal(t, tt.ok, proposable(tt.txs, limits)) })
 	}
+
 	limits.MaxBlockBytes = 64 << 20
 	require.True(t, proposable(of(engines.MaxBlockTxs, tx(1)), limits))
 	require.False(t, proposable(of(engines.MaxBlockTxs+1, tx(1)), limits))

@@ -45,9 +45,11 @@ func redial(ctx context.Context, d dialler, own p2p.ID, peer string, log cmtlog.
 	if own < p2p.ID(id) {
 		least = redialSoon
 	}
+
 	rest := least
 	var told refusal
 	var to *p2p.NetAddress
+
 	for last := time.Now(); pause(ctx, redialLook+rand.N(redialLook)) == nil; {
 		if to == nil {
 			var err error
@@ -86,9 +88,12 @@ func (r *refusal) news(err error, now time.Time) bool {
 		!rejected.IsNodeInfoInvalid() {
 		return false
 	}
+
 	if !r.at.IsZero() && now.Sub(r.at) < refusalAgain {
 		return false
 	}
+
 	r.at = now
+
 	return true
 }

@@ -40,10 +40,12 @@ func (n *network) DialPeerWithAddress(a *p2p.NetAddress) error {
 	ok := n.reached[a.ID]
 	n.there[a.ID] = ok
 	n.mu.Unlock()
+
 	if !ok {
 		<-time.After(3 * time.Second)
 		return errors.New("i/o timeout")
 	}
+
 	return nil
 }
 
@@ -108,6 +110,7 @@ func TestAWrongPeerIsToldOf(t *testing.T) {
 		}
 	}()
 	defer func() { ln.Close(); <-over }()
+
 	id := p2p.ID(strings.Repeat("f", 40))
 	key := p2p.NodeKey{PrivKey: ed25519.GenPrivKey()}
 	d := p2p.NewSwitch(cfg.DefaultP2PConfig(),
@@ -115,6 +118,7 @@ func TestAWrongPeerIsToldOf(t *testing.T) {
 	said := new(lines)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+
 	said.wait = func() { cancel() }
 	redial(ctx, d, key.ID(), string(id)+"@"+ln.Addr().String(), cmtlog.NewTMLogger(said))
 	require.Contains(t, said.text.String(), "persistent peer refused")

@@ -58,6 +58,7 @@ func (c rpc) broadcast(ctx context.Context, txs [][]byte) error {
 func (c rpc) broadcastBatch(ctx context.Context, txs [][]byte) error {
 	var body bytes.Buffer
 	body.WriteByte('[')
+
 	for i, tx := range txs {
 		if i > 0 {
 			body.WriteByte(',')
@@ -68,27 +69,32 @@ func (c rpc) broadcastBatch(ctx context.Context, txs [][]byte) error {
 		body.WriteString(base64.StdEncoding.EncodeToString(tx))
 		body.WriteString(`"}}`)
 	}
+
 	body.WriteByte(']')
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://comet/", &body)
 	if err != nil {
 		return err
 	}
+
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
+
 	data, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return err
 	}
+
 	type answer struct {
 		Error *struct {
 			Message string `json:"message"`
 			Data    string `json:"data"`
 		} `json:"error"`
 	}
+
 	var answers []answer
 	if err := json.Unmarshal(data, &answers); err != nil {
 		answers = make([]answer, 1)
@@ -96,6 +102,7 @@ func (c rpc) broadcastBatch(ctx context.Context, txs [][]byte) error {
 			return fmt.Errorf("CometBFT's RPC answered with status %d and %.200q", resp.StatusCode, data)
 		}
 	}
+
 	for _, a := range answers {
 		switch {
 		case a.Error == nil, strings.Contains(a.Error.Data, mempool.ErrTxInCache.Error()):
@@ -105,6 +112,7 @@ func (c rpc) broadcastBatch(ctx context.Context, txs [][]byte) error {
 			return fmt.Errorf("broadcast: %s: %s", a.Error.Message, a.Error.Data)
 		}
 	}
+
 	return nil
 }
 
@@ -121,11 +129,13 @@ func (c rpc) role(ctx context.Context) (alone, catchingUp bool, err error) {
 	if err != nil {
 		return false, false, err
 	}
+
 	page, few := 1, 2
 	v, err := c.Validators(ctx, nil, &page, &few)
 	if err != nil {
 		return false, false, err
 	}
+
 	alone = v.Total == 1 && v.Validators[0].Address.String() == s.ValidatorInfo.Address.String()
 	return alone, s.SyncInfo.CatchingUp, nil
 }
@@ -138,28 +148,35 @@ func (c rpc) peersAhead(ctx context.Context, height uint64, within time.Duration
 	if err != nil {
 		return false, err
 	}
+
 	ahead := make(map[string]bool)
+
 	for _, p := range d.Peers {
 		var state struct {
 			RoundState struct {
 				Height int64 `json:"height,string"`
 			} `json:"round_state"`
 		}
+
 		if err := json.Unmarshal(p.PeerState, &state); err != nil {
 			return false, fmt.Errorf("state of peer %s: %w", p.NodeAddress, err)
 		}
+
 		id, _, _ := strings.Cut(p.NodeAddress, "@")
 		ahead[id] = state.RoundState.Height > int64(height)+1
 	}
+
 	n, err := c.NetInfo(ctx)
 	if err != nil {
 		return false, err
 	}
+
 	for _, p := range n.Peers {
 		if ahead[string(p.NodeInfo.DefaultNodeID)] && p.ConnectionStatus.RecvMonitor.Idle < within {
 			return true, nil
 		}
 	}
+
 	return false, nil
 }
 
@@ -178,12 +195,14 @@ func ValidatorSet(ctx context.Context, home string) (height int64, set []Validat
 	if err != nil {
 		return 0, nil, err
 	}
+
 	socket := rpcSocket(SocketDir(home))
 	c, err := newRPC(socket)
 	if err != nil {
 		return 0, nil, err
 	}
 	defer c.close()
+
 	for {
 		height, set, err = c.validatorSet(ctx, g.ChainID)
 		if err == nil || errors.Is(err, ErrGenesis) {
@@ -200,20 +219,25 @@ func (c rpc) validatorSet(ctx context.Context, chainID string) (height int64, se
 	if err != nil {
 		return 0, nil, err
 	}
+
 	if s.NodeInfo.Network != chainID {
 		return 0, nil, fmt.Errorf("%w: the CometBFT that runs is of chain %q, the home's genesis.json of %q",
 			ErrGenesis, s.NodeInfo.Network, chainID)
 	}
+
 	var at *int64 // the height of the first page, for all
+
 	for page, per := 1, 100; ; page++ {
 		res, err := c.Validators(ctx, at, &page, &per)
 		if err != nil {
 			return 0, nil, err
 		}
+
 		at = &res.BlockHeight
 		for _, v := range res.Validators {
 			set = append(set, Validator{Address: v.Address.String(), PubKey: v.PubKey.Bytes(), Power: v.VotingPower})
 		}
+
 		if res.Count == 0 || len(set) >= res.Total {
 			return *at, set, nil
 		}

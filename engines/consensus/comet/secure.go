@@ -39,10 +39,12 @@ func checkRPC(c *cfg.Config) error {
 		return fmt.Errorf("rpc.max_request_batch_size: %d, want at least %d: what the node hands to its CometBFT "+
 			"goes this way", n, rpcBatch)
 	}
+
 	if n, want := c.RPC.MaxBodyBytes, neededBody(c.Mempool.MaxTxBytes); n < want {
 		return fmt.Errorf("rpc.max_body_bytes: %d, want at least %d, for mempool.max_tx_bytes = %d: what the node "+
 			"hands to its CometBFT goes this way", n, want, c.Mempool.MaxTxBytes)
 	}
+
 	return nil
 }
 
@@ -58,6 +60,7 @@ var mustSay = map[string]string{
 func checkSaid(k keys) error {
 	slices.Sort(k.unknown)
 	var errs []error
+
 	for _, key := range k.unknown {
 		at := ""
 		if n := lineOf(k.text, key); n > 0 {
@@ -65,6 +68,7 @@ func checkSaid(k keys) error {
 		}
 		errs = append(errs, fmt.Errorf("%sunknown key %q", at, key))
 	}
+
 	for _, key := range slices.Sorted(maps.Keys(mustSay)) {
 		section, name, _ := strings.Cut(key, ".")
 		if in, _ := k.values[section].(map[string]any); in == nil || in[name] == nil {
@@ -72,6 +76,7 @@ func checkSaid(k keys) error {
 				key, mustSay[key]))
 		}
 	}
+
 	return errors.Join(errs...)
 }
 
@@ -89,6 +94,7 @@ func lineOf(text []byte, key string) int {
 			}
 			continue
 		}
+
 		name, _, ok := strings.Cut(line, "=")
 		if name = strings.TrimSpace(name); section != "" {
 			name = section + "." + name
@@ -97,6 +103,7 @@ func lineOf(text []byte, key string) int {
 			return n
 		}
 	}
+
 	return 0
 }
 
@@ -112,20 +119,24 @@ func exposures(c *cfg.Config) (out []string) {
 	for a := range strings.SplitSeq(c.RPC.ListenAddress, ",") {
 		add(open(a), "rpc.laddr = %q: whoever reaches it may submit, subscribe and read everything", a)
 	}
+
 	add(c.RPC.Unsafe, "rpc.unsafe = true: whoever reaches the RPC may stop the node's peers and profile it")
 	add(len(c.RPC.CORSAllowedOrigins) > 0,
 		"rpc.cors_allowed_origins = %q: pages from there may ask in a browser's name", c.RPC.CORSAllowedOrigins)
 	add(c.RPC.GRPCListenAddress != "", "rpc.grpc_laddr = %q", c.RPC.GRPCListenAddress)
 	add(open(c.RPC.PprofListenAddress), "rpc.pprof_laddr = %q: whoever reaches it reads the memory",
 		c.RPC.PprofListenAddress)
+
 	add(c.Instrumentation.Prometheus && open(c.Instrumentation.PrometheusListenAddr),
 		"instrumentation.prometheus_listen_addr = %q", c.Instrumentation.PrometheusListenAddr)
 	body := max(rpcBody, neededBody(c.Mempool.MaxTxBytes))
 	add(c.RPC.MaxBodyBytes > body, "rpc.max_body_bytes = %d, more than %d: one request may take as much memory, and "+
 		"many times that to answer", c.RPC.MaxBodyBytes, body)
+
 	add(c.RPC.MaxRequestBatchSize == 0 || c.RPC.MaxRequestBatchSize > rpcBatch,
 		"rpc.max_request_batch_size = %d, more than %d: a batch is answered in memory",
 		c.RPC.MaxRequestBatchSize, rpcBatch)
+
 	return out
 }
 

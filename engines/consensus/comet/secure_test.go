@@ -84,8 +84,10 @@ func TestAConfigurationThatSaysLessThanItSeems(t *testing.T) {
 	refused("", `there is no rpc.laddr`)
 	refused(strings.Replace(string(good), "\npex = false", "", 1),
 		`there is no p2p.pex, for which CometBFT would take "true"`)
+
 	refused(strings.Replace(string(good), "\nmax_request_batch_size = 100", "\nmax_request_batch_size = 10", 1),
 		"rpc.max_request_batch_size: 10, want at least 100")
+
 	refused(regexp.MustCompile(`(?m)^max_body_bytes = .*$`).ReplaceAllString(string(good), "max_body_bytes = 1000000"),
 		"rpc.max_body_bytes: 1000000, want at least")
 }

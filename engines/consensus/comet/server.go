@@ -40,6 +40,7 @@ type server struct {
 func (s *server) Serve(ctx context.Context) error {
 	defer s.release()
 	defer s.close()
+
 	for {
 		select {
 		case <-ctx.Done():
@@ -68,10 +69,12 @@ func (s *server) close() {
 func (s *server) open() (path string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if s.now != nil {
 		s.now.close()
 		s.now = nil
 	}
+
 	s.n++
 	path = filepath.Join(s.dir, fmt.Sprintf("abci-%d-%d.sock", supervisor.Incarnation(s.ctx), s.n))
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -84,9 +87,11 @@ func (s *server) open() (path string, err error) {
 	if err := os.Chmod(path, 0o600); err != nil {
 		return "", errors.Join(err, l.Close())
 	}
+
 	ctx, cancel := context.WithCancelCause(s.ctx)
 	e := &endpoint{server: s, ctx: ctx, cancel: cancel, listener: l, conns: make(map[net.Conn]struct{})}
 	e.running.Add(1)
+
 	if err := supervisor.Go(s.ctx, func(context.Context) error {
 		defer e.running.Done()
 		return e.accept()
@@ -94,7 +99,9 @@ func (s *server) open() (path string, err error) {
 		e.running.Done()
 		return "", errors.Join(err, l.Close())
 	}
+
 	s.now = e
+
 	return path, nil
 }
 
@@ -121,7 +128,9 @@ func (e *endpoint) close() {
 	for c := range e.conns {
 		c.Close()
 	}
+
 	e.mu.Unlock()
+
 	e.listener.Close() // removes the socket
 	e.running.Wait()
 }
@@ -135,6 +144,7 @@ func (e *endpoint) accept() error {
 			}
 			return fmt.Errorf("accepting ABCI connections: %w", err)
 		}
+
 		if why := e.admit(c); why != "" {
 			e.server.log.Warn("ABCI connection refused", zap.String("reason", why))
 			c.Close()
@@ -145,13 +155,16 @@ func (e *endpoint) accept() error {
 func (e *endpoint) admit(c net.Conn) (refused string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+
 	switch {
 	case e.closed:
 		return "the endpoint is closed"
 	case len(e.conns) == maxConns:
 		return fmt.Sprintf("there are %d already", maxConns)
 	}
+
 	e.running.Add(1)
+
 	err := supervisor.Go(e.server.ctx, func(context.Context) error {
 		defer e.running.Done()
 		e.serve(c)
@@ -161,7 +174,9 @@ func (e *endpoint) admit(c net.Conn) (refused string) {
 		e.running.Done()
 		return err.Error()
 	}
+
 	e.conns[c] = struct{}{}
+
 	return ""
 }
 
@@ -174,7 +189,9 @@ func (e *endpoint) serve(c net.Conn) {
 		e.mu.Unlock()
 		c.Close()
 	}()
+
 	err := e.converse(c)
+
 	switch {
 	case e.ctx.Err() != nil: // we ended it
 	case errors.Is(err, io.EOF):
@@ -188,6 +205,7 @@ func (e *endpoint) converse(c net.Conn) error {
 	r, w := bufio.NewReaderSize(c, 64<<10), bufio.NewWriterSize(c, 64<<10)
 	conn := conversation{app: e.server.app}
 	var buf []byte
+
 	for {
 		req, b, err := readRequest(r, e.server.limit, buf)
 		if err != nil {
@@ -203,6 +221,7 @@ func (e *endpoint) converse(c net.Conn) error {
 		if err := writeResponse(w, resp); err != nil {
 			return err
 		}
+
 		if r.Buffered() == 0 { // whoever pipelines gets the answers together
 			if err := w.Flush(); err != nil {
 				return err

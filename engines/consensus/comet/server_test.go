@@ -41,6 +41,7 @@ func served(t *testing.T, c *chain) (*server, string) {
 	t.Cleanup(func() { require.NoError(t, run.Stop(context.Background())) })
 	path, err := s.open()
 	require.NoError(t, err)
+
 	return s, path
 }
 
@@ -82,12 +83,14 @@ func TestInfoTellsOnlyWhatIsCommitted(t *testing.T) {
 	c, q := dial(t, path), dial(t, path)
 	begin(t, c)
 	require.Zero(t, height(t, q))
+
 	for h := int64(1); h <= 3; h++ {
 		f, err := c.FinalizeBlock(block(h, "a=b"))
 		require.NoError(t, err)
 		for range 100 {
 			require.Equal(t, h-1, height(t, q))
 		}
+
 		_, err = c.Commit()
 		require.NoError(t, err)
 		got, hash, err := q.Info()
@@ -95,6 +98,7 @@ func TestInfoTellsOnlyWhatIsCommitted(t *testing.T) {
 		require.Equal(t, h, got)
 		require.Equal(t, f.AppHash, hash)
 	}
+
 	require.Equal(t, 6, chain.appends)
 }
 
@@ -133,6 +137,7 @@ func TestWhatCannotBeAnsweredClosesItsConnectionOnly(t *testing.T) {
 	_, path := served(t, chain)
 	good := dial(t, path)
 	begin(t, good)
+
 	for name, f := range map[string]func(c *comettest.Client) error{
 		"garbage": func(c *comettest.Client) error {
 			_, err := c.Conn.Write(comettest.Frame([]byte("garbage")))
@@ -157,6 +162,7 @@ func TestWhatCannotBeAnsweredClosesItsConnectionOnly(t *testing.T) {
 		require.ErrorIs(t, err, io.EOF, name)
 		require.Zero(t, height(t, good), name)
 	}
+
 	for range 2 * maxConns { // early hang-ups, and a frame that never ends
 		c := dial(t, path)
 		if _, err := c.Conn.Write([]byte{100, 1, 2}); err != nil {
@@ -165,6 +171,7 @@ func TestWhatCannotBeAnsweredClosesItsConnectionOnly(t *testing.T) {
 		require.NoError(t, c.Close())
 		require.Zero(t, height(t, good))
 	}
+
 	_, err := good.FinalizeBlock(block(1))
 	require.NoError(t, err)
 }
@@ -177,12 +184,14 @@ func TestAStuckQueryDoesNotHaltTheConsensus(t *testing.T) {
 	stuck, c := dial(t, path), dial(t, path)
 	begin(t, c)
 	require.NoError(t, stuck.SendQuery([]byte("k")))
+
 	for h := int64(1); h <= 5; h++ {
 		_, err := c.FinalizeBlock(block(h))
 		require.NoError(t, err)
 		_, err = c.Commit()
 		require.NoError(t, err)
 	}
+
 	close(chain.blocked)
 	value, _, log, err := c.Query("/key", []byte("k"), 0)
 	require.NoError(t, err, log)
@@ -204,6 +213,7 @@ func TestACoreThatRestartsIsWaitedFor(t *testing.T) {
 				if op != what || times == 0 {
 					return nil
 				}
+
 				times--
 				if op == "commit" {
 					chain.decided = nil // its OrderDecided was not durable
@@ -246,6 +256,7 @@ func TestANewEndpointWaitsForWhatTheOldOneAsked(t *testing.T) {
 		return nil
 	}
 	chain.mu.Unlock()
+
 	require.NoError(t, c.SendCommit())
 	<-entered
 	path, err = s.open()
@@ -253,6 +264,7 @@ func TestANewEndpointWaitsForWhatTheOldOneAsked(t *testing.T) {
 	for len(entered) > 0 {
 		<-entered
 	}
+
 	c = dial(t, path)
 	require.Zero(t, height(t, c))
 	require.Empty(t, entered, "a commit of the replaced child's after its successor connected")
@@ -266,6 +278,7 @@ func TestProposals(t *testing.T) {
 	for _, tx := range []string{"ours=1", "ours=2", "bad=ours", "both=1"} {
 		chain.submit(tx)
 	}
+
 	at := time.Unix(2000, 0)
 	txs, err := c.Prepare(1, at, 1000, []byte("theirs=1"), []byte("bad=theirs"), []byte("both=1"), []byte("theirs=1"))
 	require.NoError(t, err)
@@ -328,8 +341,10 @@ func FuzzConnection(f *testing.F) {
 		}
 		f.Add(b)
 	}
+
 	start := abci.ToRequestInitChain(&abci.RequestInitChain{ChainId: "test", InitialHeight: 1,
 		Time: time.Unix(1000, 0)})
+
 	final := abci.ToRequestFinalizeBlock(&abci.RequestFinalizeBlock{Height: 1, Hash: []byte("hash"),
 		Time: time.Unix(1001, 0), Txs: [][]byte{[]byte("a=b")}})
 	seed()
@@ -338,11 +353,14 @@ func FuzzConnection(f *testing.F) {
 	seed(start, final, final, abci.ToRequestCommit(), abci.ToRequestCommit())
 	seed(abci.ToRequestQuery(&abci.RequestQuery{Path: "/key", Data: []byte("k")}),
 		abci.ToRequestCheckTx(&abci.RequestCheckTx{Tx: []byte("x=1")}))
+
 	seed(start, abci.ToRequestPrepareProposal(&abci.RequestPrepareProposal{Height: 1, MaxTxBytes: 100,
 		Txs: [][]byte{[]byte("a=1")}}), abci.ToRequestProcessProposal(&abci.RequestProcessProposal{Height: 1,
 		Txs: [][]byte{[]byte("a=1")}}))
+
 	seed(abci.ToRequestExtendVote(&abci.RequestExtendVote{}),
 		abci.ToRequestVerifyVoteExtension(&abci.RequestVerifyVoteExtension{}))
+
 	seed(abci.ToRequestListSnapshots(&abci.RequestListSnapshots{}),
 		abci.ToRequestOfferSnapshot(&abci.RequestOfferSnapshot{}),
 		abci.ToRequestOfferSnapshot(&abci.RequestOfferSnapshot{Snapshot: &abci.Snapshot{Height: 1, Chunks: 1}}),
@@ -355,6 +373,7 @@ func FuzzConnection(f *testing.F) {
 		bad, ended := piped(s)
 		answers := make(chan error, 1)
 		go func() { answers <- noExceptions(bad) }()
+
 		_, err := bad.Write(in) // fails where the server hangs up within it
 		if err == nil {
 			// A pipe cannot be closed in one direction: what comes after the input is the start of
@@ -362,6 +381,7 @@ func FuzzConnection(f *testing.F) {
 			bad.SetWriteDeadline(time.Now().Add(time.Second))
 			bad.Write([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
 		}
+
 		bad.Close()
 		require.Error(t, <-ended)
 		require.NoError(t, <-answers)

@@ -54,6 +54,7 @@ const lockTime = 500 * time.Millisecond
 func holdSockets(home string) (release func(), err error) {
 	sockets.mu.Lock()
 	defer sockets.mu.Unlock()
+
 	dir := SocketDir(home)
 	held := sockets.held[dir]
 	if held == nil {
@@ -61,26 +62,32 @@ func holdSockets(home string) (release func(), err error) {
 		if err != nil {
 			return nil, fmt.Errorf("directory of CometBFT's sockets: %w", err)
 		}
+
 		held = &heldSockets{lock: lock}
 		sockets.held[dir] = held
 		if isTemp(dir) {
 			sweepSockets(dir)
 		}
 	}
+
 	if err := removeSockets(dir); err != nil {
 		return nil, fmt.Errorf("stale socket: %w", err)
 	}
+
 	held.users++
 	return sync.OnceFunc(func() {
 		sockets.mu.Lock()
 		defer sockets.mu.Unlock()
+
 		if held.users--; held.users > 0 {
 			return
 		}
+
 		delete(sockets.held, dir)
 		if isTemp(dir) {
 			removeSocketDir(dir)
 		}
+
 		held.lock.Close()
 	}), nil
 }
@@ -96,6 +103,7 @@ func lockSockets(dir string) (*os.File, error) {
 		if err := private(dir); err != nil {
 			return nil, err
 		}
+
 		lock, err := tryLock(filepath.Join(dir, socketLock), os.O_CREATE)
 		switch {
 		case err == nil:
@@ -113,11 +121,13 @@ func tryLock(path string, create int) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	for {
 		if err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); !errors.Is(err, syscall.EINTR) {
 			break
 		}
 	}
+
 	if err == nil {
 		var ours, there os.FileInfo
 		if ours, err = f.Stat(); err == nil {
@@ -126,10 +136,12 @@ func tryLock(path string, create int) (*os.File, error) {
 			}
 		}
 	}
+
 	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
+
 	return f, nil
 }
 
@@ -160,6 +172,7 @@ func sweepSockets(own string) {
 		return
 	}
 	defer temp.Close()
+
 	names, _ := temp.Readdirnames(mostSwept)
 	for _, name := range names {
 		if dir := filepath.Join(os.TempDir(), name); strings.HasPrefix(name, tempPrefix()) && dir != own {
@@ -172,6 +185,7 @@ func sweepSocketDir(dir string) {
 	if private(dir) != nil {
 		return
 	}
+
 	lock, err := tryLock(filepath.Join(dir, socketLock), 0)
 	switch {
 	case err == nil:
@@ -190,6 +204,7 @@ func answers(dir string) bool {
 	if err != nil {
 		return true
 	}
+
 	for _, p := range paths {
 		c, err := net.DialTimeout("unix", p, time.Second)
 		if err == nil {
@@ -199,6 +214,7 @@ func answers(dir string) bool {
 			return true
 		}
 	}
+
 	return false
 }
 

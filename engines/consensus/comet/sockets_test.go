@@ -83,12 +83,14 @@ func TestAStartRemovesLeftoverSockets(t *testing.T) {
 	lock, err = lockSockets(live)
 	require.NoError(t, err)
 	defer lock.Close()
+
 	deadSocket(t, live) // between two children nobody listens
 	old(live)
 	listens := made("listens")
 	l, err := net.Listen("unix", filepath.Join(listens, "rpc.sock"))
 	require.NoError(t, err)
 	defer l.Close()
+
 	old(listens)
 	young := made("young")
 	foreign := made("foreign")
@@ -110,9 +112,11 @@ func TestAStartRemovesLeftoverSockets(t *testing.T) {
 	for _, dir := range gone {
 		require.NoDirExists(t, dir)
 	}
+
 	for _, dir := range stay {
 		require.DirExists(t, dir)
 	}
+
 	require.FileExists(t, link)
 	require.FileExists(t, filepath.Join(foreign, "notes"))
 	require.FileExists(t, filepath.Join(live, "abci-1-1.sock"))
@@ -150,6 +154,7 @@ func TestASweepNeverTakesADirectoryThatIsHeld(t *testing.T) {
 			}
 		}
 	}()
+
 	for i := range 100 {
 		release, err := holdSockets(home)
 		require.NoError(t, err)
@@ -161,6 +166,7 @@ func TestASweepNeverTakesADirectoryThatIsHeld(t *testing.T) {
 		require.NoError(t, l.Close())
 		release()
 	}
+
 	close(stop)
 	<-swept
 	left, err := os.ReadDir(temp)

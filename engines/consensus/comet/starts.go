@@ -100,9 +100,11 @@ func (s *starts) pause() time.Duration {
 	)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if s.failed <= atOnce {
 		return 0
 	}
+
 	return min(time.Second<<min(s.failed-atOnce-1, 8), most)
 }
 
@@ -113,18 +115,22 @@ func (s *starts) judge(err error) error {
 	if !errors.As(err, &end) || end.Asked || end.Signal != 0 || end.Status <= 0 {
 		return err
 	}
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	why := s.fatal
 	for i := len(end.LastLines) - 1; i >= 0 && why == ""; i-- {
 		why = strings.TrimPrefix(strings.TrimSpace(end.LastLines[i]), "coppice: ")
 	}
+
 	switch {
 	case end.Status == statusDamage, strings.Contains(s.fatal, "Data has been corrupted"):
 		return final(told(why, ErrChainDamage, ErrChainData, ErrSigning))
 	case end.Status == statusConfig:
 		return final(told(why, ErrHome, ErrGenesis))
 	}
+
 	if s.fatal != "" {
 		err = fmt.Errorf("%s: %w", s.fatal, err)
 	}
@@ -200,18 +206,23 @@ func (t *tree) line(line []byte) {
 		}
 		return
 	}
+
 	level := zap.InfoLevel
+
 	switch {
 	case len(line) > 1 && line[1] == '[' && line[0] == 'E':
 		level = zap.WarnLevel // it goes on
 		if strings.Contains(text, "CONSENSUS FAILURE!!!") {
 			level = zap.ErrorLevel
 		}
+
 	case len(line) > 1 && line[1] == '[' && (line[0] == 'I' || line[0] == 'D'):
 		level = zap.DebugLevel
+
 	case dying(text), strings.HasPrefix(text, "coppice: "):
 		level = zap.ErrorLevel
 	}
+
 	t.Log.Log(level, text)
 }
 

@@ -22,6 +22,7 @@ func (a *app) listSnapshots(context.Context) *abci.ResponseListSnapshots {
 	if a.core.StateSync == nil {
 		return resp
 	}
+
 	for _, s := range a.core.StateSync.List() {
 		if len(resp.Snapshots) == mostSnapshots {
 			break
@@ -29,6 +30,7 @@ func (a *app) listSnapshots(context.Context) *abci.ResponseListSnapshots {
 		resp.Snapshots = append(resp.Snapshots, &abci.Snapshot{Height: s.Height, Format: s.Format, Chunks: s.Chunks,
 			Hash: s.Hash, Metadata: s.Metadata})
 	}
+
 	return resp
 }
 
@@ -38,6 +40,7 @@ func (a *app) loadSnapshotChunk(_ context.Context, req *abci.RequestLoadSnapshot
 	if a.core.StateSync == nil {
 		return &abci.ResponseLoadSnapshotChunk{}
 	}
+
 	chunk, err := a.core.StateSync.Chunk(req.Height, req.Format, req.Chunk)
 	if err != nil {
 		if !errors.Is(err, consensus.ErrNoSnapshot) {
@@ -46,6 +49,7 @@ func (a *app) loadSnapshotChunk(_ context.Context, req *abci.RequestLoadSnapshot
 		}
 		chunk = nil
 	}
+
 	return &abci.ResponseLoadSnapshotChunk{Chunk: chunk}
 }
 
@@ -53,6 +57,7 @@ func (a *app) loadSnapshotChunk(_ context.Context, req *abci.RequestLoadSnapshot
 // anything of the snapshot.
 func (a *app) offerSnapshot(ctx context.Context, req *abci.RequestOfferSnapshot) (*abci.ResponseOfferSnapshot, error) {
 	defer a.working()()
+
 	a.synced.Store(time.Now().UnixNano())
 	answer := func(r abci.ResponseOfferSnapshot_Result, err error) (*abci.ResponseOfferSnapshot, error) {
 		if err != nil {
@@ -61,6 +66,7 @@ func (a *app) offerSnapshot(ctx context.Context, req *abci.RequestOfferSnapshot)
 		}
 		return &abci.ResponseOfferSnapshot{Result: r}, nil
 	}
+
 	if a.core.StateSync == nil || req.Snapshot == nil {
 		return answer(abci.ResponseOfferSnapshot_REJECT, errors.New("no snapshot is taken here"))
 	}
@@ -68,6 +74,7 @@ func (a *app) offerSnapshot(ctx context.Context, req *abci.RequestOfferSnapshot)
 	if err != nil {
 		return answer(abci.ResponseOfferSnapshot_REJECT, err)
 	}
+
 	err = whileDown(ctx, func() error { return a.core.StateSync.Offer(ctx, o) })
 	switch {
 	case err == nil:
@@ -79,6 +86,7 @@ func (a *app) offerSnapshot(ctx context.Context, req *abci.RequestOfferSnapshot)
 	case errors.Is(err, consensus.ErrSnapshot):
 		return answer(abci.ResponseOfferSnapshot_REJECT, err)
 	}
+
 	return nil, err
 }
 
@@ -96,10 +104,12 @@ func (a *app) offer(req *abci.RequestOfferSnapshot) (o consensus.Offer, err erro
 	if err != nil {
 		return o, err
 	}
+
 	if t.Height != s.Height || string(t.AppHash) != string(req.AppHash) {
 		return o, fmt.Errorf("the light client vouches for height %d with app hash %x, the offer is of %d with %x",
 			t.Height, t.AppHash, s.Height, req.AppHash)
 	}
+
 	o.AppHash, o.BlockHash, o.Time = t.AppHash, t.BlockHash, t.Time
 	o.Chain, err = a.chainStarted()
 	return o, err
@@ -112,15 +122,19 @@ func (a *app) chainStarted() (*logv1.ChainStarted, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	req := &abci.RequestInitChain{ChainId: g.ChainID, Time: g.Time, InitialHeight: int64(g.InitialHeight),
 		AppStateBytes: g.AppState}
+
 	for _, v := range g.Validators {
 		req.Validators = append(req.Validators, abci.UpdateValidator(v.PubKey, v.Power, keyEd25519))
 	}
+
 	rec, err := a.genesis(req)
 	if err == nil {
 		rec.InitChain = nil // there was none
 	}
+
 	return rec, err
 }
 
@@ -133,8 +147,10 @@ const chunkPause = 2 * time.Second
 func (a *app) applySnapshotChunk(ctx context.Context,
 	req *abci.RequestApplySnapshotChunk) (*abci.ResponseApplySnapshotChunk, error) {
 	defer a.working()()
+
 	a.synced.Store(time.Now().UnixNano())
 	defer func() { a.synced.Store(time.Now().UnixNano()) }()
+
 	if a.core.StateSync == nil {
 		return &abci.ResponseApplySnapshotChunk{Result: abci.ResponseApplySnapshotChunk_REJECT_SNAPSHOT}, nil
 	}
@@ -145,9 +161,11 @@ func (a *app) applySnapshotChunk(ctx context.Context,
 	if ctx.Err() != nil {
 		return nil, err
 	}
+
 	a.log.Warn("chunk of a snapshot not taken", zap.Uint32("chunk", req.Index), zap.String("sender", req.Sender),
 		zap.Error(err))
 	order := new(consensus.ChunkOrderError)
+
 	switch {
 	case errors.Is(err, consensus.ErrChunk):
 		resp := &abci.ResponseApplySnapshotChunk{Result: abci.ResponseApplySnapshotChunk_RETRY,
@@ -156,9 +174,11 @@ func (a *app) applySnapshotChunk(ctx context.Context,
 			resp.RejectSenders = []string{req.Sender}
 		}
 		return resp, nil
+
 	case errors.As(err, &order):
 		return &abci.ResponseApplySnapshotChunk{Result: abci.ResponseApplySnapshotChunk_RETRY,
 			RefetchChunks: []uint32{order.Want}}, nil
+
 	case errors.Is(err, consensus.ErrSnapshot):
 		return &abci.ResponseApplySnapshotChunk{Result: abci.ResponseApplySnapshotChunk_REJECT_SNAPSHOT}, nil
 	case errors.Is(err, consensus.ErrNoSnapshot):
@@ -167,5 +187,6 @@ func (a *app) applySnapshotChunk(ctx context.Context,
 			return nil, err
 		}
 	}
+
 	return &abci.ResponseApplySnapshotChunk{Result: abci.ResponseApplySnapshotChunk_RETRY_SNAPSHOT}, nil
 }

@@ -18,6 +18,7 @@ func clearUnmade(data string) error {
 	if err != nil {
 		return err
 	}
+
 	for _, dir := range dirs {
 		entries, err := os.ReadDir(dir)
 		if err != nil {
@@ -26,12 +27,14 @@ func clearUnmade(data string) error {
 		if !unmade(entries) {
 			continue
 		}
+
 		for _, e := range entries {
 			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("%w: %w", ErrHome, err)
 			}
 		}
 	}
+
 	return nil
 }
 
@@ -48,5 +51,6 @@ func unmade(entries []fs.DirEntry) bool {
 			return false
 		}
 	}
+
 	return manifest
 }

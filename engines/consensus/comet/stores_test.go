@@ -24,6 +24,7 @@ func TestADatabaseWhoseMakingWasCutShortIsMadeAnew(t *testing.T) {
 		return db.Close()
 	}
 	at := func(name, file string) string { return filepath.Join(data, name+".db", file) }
+
 	for name, file := range map[string]string{"manifest": "", "pending": "CURRENT.0"} {
 		require.NoError(t, os.MkdirAll(at(name, ""), 0o755))
 		for _, f := range []string{"LOCK", "LOG", "MANIFEST-000000", file} {
@@ -33,12 +34,14 @@ func TestADatabaseWhoseMakingWasCutShortIsMadeAnew(t *testing.T) {
 		}
 		require.Error(t, open(name), "what this is about")
 	}
+
 	for _, name := range []string{"whole", "damaged"} {
 		db, err := cfg.DefaultDBProvider(&cfg.DBContext{ID: name, Config: c})
 		require.NoError(t, err)
 		require.NoError(t, db.SetSync([]byte("key"), []byte(name)))
 		require.NoError(t, db.Close())
 	}
+
 	require.NoError(t, os.Remove(at("damaged", "CURRENT")))
 	damaged, err := os.ReadDir(at("damaged", ""))
 	require.NoError(t, err)

@@ -51,6 +51,7 @@ func writeTrusted(data string, t trusted) error {
 	if err := os.WriteFile(next, b, 0o600); err != nil {
 		return err
 	}
+
 	return os.Rename(next, trustedPath(data)) // a crash begins the state sync anew: no need to sync
 }
 
@@ -92,17 +93,22 @@ func prepareStateSync(ctx context.Context, c *cfg.Config, log cmtlog.Logger) ([]
 	if err != nil {
 		return nil, err
 	}
+
 	genesis, err := sm.MakeGenesisState(doc)
 	if err != nil {
 		return nil, err
 	}
+
 	log = log.With("module", "statesync")
+
 	for {
 		p, err := lightClient(ctx, c.StateSync, genesis, log)
 		if err == nil {
 			return []node.Option{node.StateProvider(voucher{p, c.DBDir()})}, nil
 		}
+
 		log.Error("the light client of the state sync can not begin, and tries again", "err", err)
+
 		select {
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
@@ -133,23 +139,28 @@ func settleStateSync(c *cfg.Config) (height int64, err error) {
 	if err != nil {
 		return 0, errors.Join(fmt.Errorf("%w: %w", ErrHome, err), blocks.Close())
 	}
+
 	stateStore := sm.NewStore(states, sm.StoreOptions{})
 	state, err := stateStore.Load()
 	blockStore := store.NewBlockStore(blocks)
 	height = state.LastBlockHeight
 	torn := false
+
 	if err == nil && height > 0 && blockStore.Height() == 0 {
 		if torn = blockStore.LoadSeenCommit(height) == nil; !torn {
 			err = stateStore.SetOfflineStateSyncHeight(height)
 		}
 	}
+
 	if err = errors.Join(err, blockStore.Close(), stateStore.Close()); err != nil || !torn {
 		return height, err
 	}
+
 	for _, name := range []string{"state.db", "blockstore.db"} {
 		if err := os.RemoveAll(filepath.Join(c.DBDir(), name)); err != nil {
 			return 0, err
 		}
 	}
+
 	return 0, nil
 }

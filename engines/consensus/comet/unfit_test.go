@@ -36,16 +36,19 @@ func TestWhatCometBFTWouldNotStartWithIsRefusedBefore(t *testing.T) {
 	set := func(change func(*cfg.Config)) func(*testing.T, string) {
 		return func(t *testing.T, home string) { edit(t, home, change) }
 	}
+
 	file := func(path, data string) func(*testing.T, string) {
 		return func(t *testing.T, home string) {
 			require.NoError(t, os.WriteFile(filepath.Join(home, path), []byte(data), 0o600))
 		}
 	}
+
 	gone := func(path string) func(*testing.T, string) {
 		return func(t *testing.T, home string) { require.NoError(t, os.Remove(filepath.Join(home, path))) }
 	}
 	const id = "0123456789012345678901234567890123456789"
 	home := newHome(t, HomeOptions{})
+
 	for _, c := range []struct {
 		name   string
 		damage func(*testing.T, string)
@@ -106,8 +109,10 @@ func serve(t *testing.T, home string, c *chain) error {
 		Intensity: supervisor.Intensity{Max: 3, Period: time.Minute}}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
+
 	s, err := d.Start(c.core("test"))(ctx)
 	require.NoError(t, err)
+
 	return s.Serve(ctx)
 }
 
@@ -116,12 +121,15 @@ func blocks(t *testing.T, n int) (string, *chain) {
 	t.Helper()
 	c, home := newChain(), newHome(t, HomeOptions{})
 	run := drive(t, home, c)
+
 	for i := range n {
 		c.submit(strings.Repeat("x", i+1) + "=1")
 		c.await(t, func() bool { return len(c.pool) == 0 })
 	}
+
 	require.NoError(t, run.Stop(t.Context()))
 	require.NoError(t, os.RemoveAll(SocketDir(home))) // a copy would have another mode
+
 	return home, c
 }
 
@@ -197,11 +205,13 @@ func TestStartsThatFailInARowEndTheTree(t *testing.T) {
 	s := &starts{}
 	taken := ended(1, "before", "coppice: listen tcp 127.0.0.1:26657: bind: address already in use")
 	var all time.Duration
+
 	for range mostFailed - 1 {
 		s.begin()
 		require.NotErrorIs(t, s.judge(taken), ErrFinal)
 		all += s.pause()
 	}
+
 	require.Equal(t, 90*time.Second, all, "besides what the starts themselves take")
 	s.begin()
 	err := s.judge(taken)
@@ -216,7 +226,9 @@ func TestStartsThatFailInARowEndTheTree(t *testing.T) {
 	for range 3 * mostFailed { // and ends, again and again: the limits of the tree are for that
 		require.NotErrorIs(t, s.judge(taken), ErrFinal)
 	}
+
 	s.begin()
+
 	for range 3 * mostFailed { // kills and stops say nothing about the next
 		require.NotErrorIs(t, s.judge(&process.ExitError{Status: -1, Signal: 9}), ErrFinal)
 		require.NotErrorIs(t, s.judge(&process.ExitError{Status: 1, Asked: true}), ErrFinal)
@@ -233,6 +245,7 @@ func TestThePausesOfFailedStartsStayBelowTheLimit(t *testing.T) {
 		_ = s.judge(ended(1))
 		at = append(at, at[len(at)-1]+s.pause())
 	}
+
 	for i := range at {
 		n := 0
 		for _, other := range at[i:] {
@@ -254,10 +267,12 @@ func TestWhatAProcessEndedOfIsTold(t *testing.T) {
 
 	core, logs := observer.New(zap.ErrorLevel)
 	tr := &tree{Driver: Driver{Log: zap.New(core)}, starts: s}
+
 	for _, l := range []string{"I[x] all is well", "E[x] a peer", "E[x] CONSENSUS FAILURE!!! err=...",
 		"panic: out of luck", "goroutine 1 [running]:"} {
 		tr.stderr([]byte(l))
 	}
+
 	require.Equal(t, 2, logs.Len(), "what ends it is an error: %v", logs.All())
 	err := s.judge(ended(2, "goroutine 1 [running]:", "main.main()"))
 	require.ErrorContains(t, err, "panic: out of luck", "the begin of a panic, not the end of its stack")
@@ -299,9 +314,11 @@ func TestAddressesThatCometBFTCannotListenOn(t *testing.T) {
 		require.ErrorContains(t, err, c.says)
 		require.NoDirExists(t, home, "nothing was made")
 	}
+
 	for _, c := range [][2]string{{"0.0.0.0:5", "[::1]:6"}, {"127.0.0.1:0", "127.0.0.1:0"},
 		{"127.0.0.2:5", "127.0.0.3:5"}, {"node-1.example.org:5", ":6"}} {
 		require.NoError(t, checkAddresses("tcp://"+c[0], "tcp://"+c[1]))
 	}
+
 	require.NoError(t, checkAddresses("tcp://127.0.0.1:5", "tcp://127.0.0.1:6,unix:///a/b"))
 }

@@ -31,5 +31,6 @@ func updates(recs []*logv1.ValidatorUpdate) ([]abci.ValidatorUpdate, error) {
 		out = append(out, abci.ValidatorUpdate{PubKey: pc.PublicKey{Sum: &pc.PublicKey_Ed25519{Ed25519: r.PubKey}},
 			Power: r.Power})
 	}
+
 	return out, nil
 }

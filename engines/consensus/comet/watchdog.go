@@ -79,58 +79,71 @@ func (w *watchdog) String() string { return "watchdog of the committed height" }
 // Serve watches until ctx ends.
 func (w *watchdog) Serve(ctx context.Context) error {
 	defer w.rpc.close()
+
 	// an incarnation before us may have ended between stop and start
 	if err := supervisor.Revive(ctx, w.sup, childProcess); err != nil {
 		return err
 	}
+
 	height, restarts, told := w.app.height.Load(), 0, ""
 	agreeing := false
 	var stood watch
 	stood.reset()
 	began := time.Now() // of this life of CometBFT
+
 	for {
 		if err := pause(ctx, watchEvery); err != nil {
 			return err
 		}
+
 		if h := w.app.height.Load(); h != height {
 			height, restarts, told = h, 0, ""
 			stood.reset()
 			continue
 		}
+
 		// a start's time is over, and a round's begins; or a start begins
 		if now := w.app.agreeing.Load(); now != agreeing {
 			agreeing = now
 			stood.reset()
 		}
+
 		if excuse := w.excuse(ctx, began); excuse != "" {
 			stood.reset()
 			continue
 		}
+
 		bound := w.patience(agreeing, restarts)
 		if stood.look() < stood.until(bound) {
 			continue
 		}
+
 		asked := time.Now()
 		why, act, answers := w.judge(ctx, height, stood.total)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+
 		if why == "" || w.app.height.Load() != height || w.app.busy.Load() > 0 { // or it has moved while we asked
 			stood.answered = stood.answered || answers
 			continue
 		}
+
 		if act && told != "" { // until now nobody could be blamed: only now its time begins
 			told = ""
 			stood.reset()
 			continue
 		}
+
 		if act && answers && !stood.answered {
 			stood.confirm(bound)
 			continue
 		}
+
 		if act && !answers && stood.total+time.Since(asked) < bound {
 			continue
 		}
+
 		if !act {
 			if why != told {
 				w.log.Warn("the committed height stands still", zap.Uint64("height", height),
@@ -139,11 +152,14 @@ func (w *watchdog) Serve(ctx context.Context) error {
 			}
 			continue
 		}
+
 		w.log.Warn("restarting CometBFT: the committed height stands still", zap.Uint64("height", height),
 			zap.Duration("for", stood.total), zap.String("reason", why))
+
 		if err := supervisor.Recycle(ctx, w.sup, childProcess); err != nil {
 			return err
 		}
+
 		restarts++
 		stood.reset()
 		began = time.Now()
@@ -205,17 +221,21 @@ func (w *watchdog) excuse(ctx context.Context, began time.Time) string {
 	if w.app.busy.Load() > 0 {
 		return "the application has not answered"
 	}
+
 	if w.begins() {
 		if time.Since(time.Unix(0, max(w.app.synced.Load(), began.UnixNano()))) < syncPatience {
 			return "a snapshot of peers is being looked for or taken"
 		}
 		return "" // there is work: the chain has not come
 	}
+
 	if w.empty {
 		return ""
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
+
 	txs, _, err := w.pool.Offer(ctx, 0, 1, 1, false)
 	switch {
 	case err != nil:
@@ -223,6 +243,7 @@ func (w *watchdog) excuse(ctx context.Context, began time.Time) string {
 	case len(txs) == 0:
 		return "there is no work"
 	}
+
 	return ""
 }
 
@@ -234,6 +255,7 @@ func (w *watchdog) judge(ctx context.Context, height uint64, stood time.Duration
 	if w.begins() {
 		return "nothing of a snapshot has come", true, true
 	}
+
 	why, act, err := w.ask(ctx, height, stood)
 	if slow := net.Error(nil); err != nil && !(errors.As(err, &slow) && slow.Timeout()) {
 		if pause(ctx, watchEvery) != nil {
@@ -241,22 +263,26 @@ func (w *watchdog) judge(ctx context.Context, height uint64, stood time.Duration
 		}
 		why, act, err = w.ask(ctx, height, stood)
 	}
+
 	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "dial" && stood < watchPatience {
 		return "", false, false
 	}
 	if err != nil {
 		return fmt.Sprintf("CometBFT does not answer: %v", err), true, false
 	}
+
 	return why, act, true
 }
 
 func (w *watchdog) ask(ctx context.Context, height uint64, stood time.Duration) (why string, act bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, rpcTime)
 	defer cancel()
+
 	alone, catchingUp, err := w.rpc.role(ctx)
 	if err != nil || alone {
 		return "this is the only validator", true, err
 	}
+
 	ahead, err := w.rpc.peersAhead(ctx, height, w.bound/2)
 	switch {
 	case err != nil:
@@ -266,5 +292,6 @@ func (w *watchdog) ask(ctx context.Context, height uint64, stood time.Duration) 
 	case ahead:
 		return "peers are ahead", true, nil
 	}
+
 	return "no quorum: too few validators are connected", false, nil
 }

@@ -51,6 +51,7 @@ func (w *watched) RoundTrip(r *http.Request) (*http.Response, error) {
 		ID     json.RawMessage `json:"id"`
 		Method string          `json:"method"`
 	}
+
 	if err := json.NewDecoder(r.Body).Decode(&q); err != nil {
 		return nil, err
 	}
@@ -60,6 +61,7 @@ func (w *watched) RoundTrip(r *http.Request) (*http.Response, error) {
 	if w.cut.Add(-1) >= 0 {
 		return nil, io.EOF
 	}
+
 	if at := w.wakes.Load(); at > 0 {
 		select {
 		case <-time.After(time.Until(time.Unix(0, at))):
@@ -70,19 +72,23 @@ func (w *watched) RoundTrip(r *http.Request) (*http.Response, error) {
 			time.AfterFunc(wakesFor, func() { w.app.height.Add(1) })
 		}
 	}
+
 	if w.moves.Load() {
 		w.app.height.Add(1)
 	}
 	if q.Method == "dump_consensus_state" {
 		w.asked.Add(1)
 	}
+
 	answer := rpcAnswers[q.Method]
+
 	switch q.Method {
 	case "status":
 		answer = fmt.Sprintf(`{"validator_info":{"address":"AA"},"sync_info":{"catching_up":%t}}`, w.catchingUp.Load())
 	case "net_info":
 		answer = fmt.Sprintf(`{"n_peers":"1","peers":[{"node_info":{"id":"aa"},"connection_status":{"RecvMonitor":{"Idle":"%d"}}}]}`, w.idle.Load())
 	}
+
 	body := fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":%s}`, q.ID, answer)
 	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)),
 		Request: r}, nil
@@ -126,6 +132,7 @@ func watchOver(t *testing.T) *watched {
 	run, err := w.sup.Start(context.Background())
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, run.Stop(context.Background())) })
+
 	return w
 }
 

@@ -31,6 +31,7 @@ func readFrame(r *bufio.Reader, limit int, buf []byte) ([]byte, error) {
 	if _, err := r.Peek(1); err != nil {
 		return buf, err
 	}
+
 	n, err := binary.ReadUvarint(r)
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
@@ -40,18 +41,21 @@ func readFrame(r *bufio.Reader, limit int, buf []byte) ([]byte, error) {
 	case n > uint64(limit):
 		return buf, fmt.Errorf("%w: %d bytes, want at most %d", errFrame, n, limit)
 	}
+
 	buf = buf[:0]
 	for have := 0; have < int(n); have = len(buf) {
 		step := min(int(n)-have, max(readStep, cap(buf)-have))
 		if cap(buf)-have < step {
 			buf = append(make([]byte, 0, have+step), buf...)
 		}
+
 		buf = buf[:have+step]
 		got, err := io.ReadFull(r, buf[have:])
 		if err != nil {
 			return buf, fmt.Errorf("%w: %d of %d bytes came: %w", errFrame, have+got, n, err)
 		}
 	}
+
 	return buf, nil
 }
 
@@ -69,6 +73,7 @@ func readRequest(r *bufio.Reader, limit int, buf []byte) (*abci.Request, []byte,
 	if req.Value == nil {
 		return nil, buf, fmt.Errorf("%w: a request of no kind that this version knows", errFrame)
 	}
+
 	return req, buf, nil
 }
 
@@ -89,6 +94,7 @@ func readResponse(r *bufio.Reader, limit int, buf []byte) (*abci.Response, []byt
 	if resp.Value == nil {
 		return nil, buf, fmt.Errorf("%w: a response of no kind that this version knows", errFrame)
 	}
+
 	return resp, buf, nil
 }
 

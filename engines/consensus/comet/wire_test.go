@@ -25,6 +25,7 @@ func TestAFrameIsReadWhateverPiecesItComesIn(t *testing.T) {
 		Txs: [][]byte{bytes.Repeat([]byte("x"), 3<<20)}})
 	b, err := req.Marshal()
 	require.NoError(t, err)
+
 	stream := append(comettest.Frame(b), comettest.Frame([]byte{26, 0})...)
 	for name, r := range map[string]io.Reader{
 		"whole": bytes.NewReader(stream), "halves": iotest.HalfReader(bytes.NewReader(stream)),
@@ -61,6 +62,7 @@ func TestWhatIsNoFrameIsRefusedWithItsReason(t *testing.T) {
 		require.ErrorIs(t, err, errFrame, name)
 		require.ErrorContains(t, err, c.want, name)
 	}
+
 	_, err := read(nil)
 	require.Equal(t, io.EOF, err)
 }
@@ -81,6 +83,7 @@ func FuzzReadRequest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte) {
 		r := bufio.NewReader(bytes.NewReader(in))
 		var buf []byte
+
 		for n := 0; ; n++ {
 			req, b, err := readRequest(r, 1<<16, buf)
 			if err != nil {
@@ -89,6 +92,7 @@ func FuzzReadRequest(f *testing.F) {
 				}
 				return
 			}
+
 			again, err := req.Marshal()
 			require.NoError(t, err)
 			back, err := read(comettest.Frame(again))

@@ -70,6 +70,7 @@ func (d *driver) Serve(ctx context.Context) error {
 		if !errors.Is(err, engines.ErrDown) {
 			return err
 		}
+
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -86,6 +87,7 @@ func (d *driver) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	state := info.Committed
 	if state.Period == 0 { // also where it has started: by this genesis, and no other
 		if state, err = d.core.Ordering.InitChain(ctx, d.core.Genesis); errors.Is(err, engines.ErrDown) {
@@ -95,11 +97,13 @@ func (d *driver) run(ctx context.Context) error {
 				suture.ErrTerminateSupervisorTree)
 		}
 	}
+
 	if info.Leftover != nil {
 		if state, err = d.core.Ordering.Commit(ctx, info.Leftover.Height); err != nil {
 			return fmt.Errorf("commit of the leftover %v: %w", *info.Leftover, err)
 		}
 	}
+
 	for {
 		txs, err := d.gather(ctx, state)
 		if err != nil {
@@ -123,10 +127,12 @@ func (d *driver) gather(ctx context.Context, state engines.ChainState) ([][]byte
 		take, cancel = context.WithTimeout(ctx, d.EmptyEvery)
 		defer cancel()
 	}
+
 	txs, err := d.core.Pool.Take(take, min(d.MaxTxs, engines.MaxBlockTxs), int(state.Params.GetMaxBlockBytes()))
 	if err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
 		return nil, nil // an empty block is due
 	}
+
 	return txs, err
 }
 
@@ -136,6 +142,7 @@ func propose(state engines.ChainState, txs [][]byte, now time.Time) engines.Bloc
 	if earliest := state.Time.Add(time.Millisecond); now.Before(earliest) {
 		now = earliest
 	}
+
 	b := engines.Block{
 		ChainID: state.ChainID, Period: state.Period, Height: state.Next(),
 		Time: now.Truncate(time.Microsecond), Txs: txs,

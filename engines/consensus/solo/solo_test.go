@@ -83,6 +83,7 @@ func start(t *testing.T, s Solo, c *core) (stop func() error) {
 	ended := make(chan error, 1)
 	go func() { ended <- service.Serve(ctx) }()
 	synctest.Wait()
+
 	return func() error { cancel(); return <-ended }
 }
 
@@ -149,11 +150,13 @@ func TestAnyOtherErrorIsTheDriversEnd(t *testing.T) {
 func TestBlockTimeNeverGoesBack(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	state := engines.ChainState{ChainID: "test", Height: 7, Time: now}
+
 	for _, clock := range []time.Duration{0, -time.Hour, time.Nanosecond, time.Hour} {
 		b := propose(state, nil, now.Add(clock))
 		require.True(t, b.Time.After(state.Time), "clock %v", clock)
 		require.Equal(t, b.ContentHash(), b.Hash)
 		require.EqualValues(t, 8, b.Height)
 	}
+
 	require.Equal(t, now.Add(time.Hour), propose(state, nil, now.Add(time.Hour)).Time)
 }

@@ -138,7 +138,9 @@ func (a *Accumulator) expand(l Leaf) {
 	for i := range Size / 4 {
 		n.Block[i] = binary.LittleEndian.Uint32(l[4*i:])
 	}
+
 	var out [guts.MaxSIMD * guts.BlockSize]byte
+
 	for w := 0; w < len(a); n.Counter += blocksPerCall {
 		guts.CompressBlocks(&out, n)
 		for at := 0; at < len(out); at += 8 {

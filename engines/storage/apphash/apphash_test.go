@@ -38,9 +38,11 @@ func TestLanesAreIndependent(t *testing.T) {
 	var a Accumulator
 	var want [AccumulatorSize / 2]uint16
 	var in []Leaf
+
 	for range 500 {
 		sign := uint16(1)
 		var l Leaf
+
 		if len(in) > 0 && rng.IntN(3) == 0 {
 			i := rng.IntN(len(in))
 			l, in[i] = in[i], in[len(in)-1]
@@ -52,20 +54,24 @@ func TestLanesAreIndependent(t *testing.T) {
 			in = append(in, l)
 			a.Add(l)
 		}
+
 		var e Accumulator
 		e.expand(l)
 		b := e.AppendBinary(nil)
 		for i := range want {
 			want[i] += sign * binary.LittleEndian.Uint16(b[2*i:])
 		}
+
 		got := a.AppendBinary(nil)
 		for i := range want {
 			require.Equal(t, want[i], binary.LittleEndian.Uint16(got[2*i:]), "lane %d", i)
 		}
 	}
+
 	for _, l := range in {
 		a.Remove(l)
 	}
+
 	require.Equal(t, Accumulator{}, a, "taking out all that went in leaves the empty set")
 }
 
@@ -79,6 +85,7 @@ func TestOrderLeavesNoTrace(t *testing.T) {
 		for k := range set {
 			keys = append(keys, k)
 		}
+
 		for i, k := range keys {
 			forth.Add(h.Key([]byte(k), set[k]))
 			r := keys[len(keys)-1-i]
@@ -86,6 +93,7 @@ func TestOrderLeavesNoTrace(t *testing.T) {
 			back.Remove(h.Key([]byte(r), []byte("passing value")))
 			back.Add(h.Key([]byte(r), set[r]))
 		}
+
 		require.Equal(t, forth.Hash(3), back.Hash(3))
 	})
 }
@@ -107,6 +115,7 @@ func TestLeavesAreDelimited(t *testing.T) {
 	same := base()
 	same.Log = "other text"
 	require.Equal(t, leaf, h.ID(same), "the log text is not in the app hash")
+
 	for name, change := range map[string]func(*logv1.TxResult){
 		"id":          func(r *logv1.TxResult) { r.Id[31]++ },
 		"period":      func(r *logv1.TxResult) { r.Version.Period++ },

@@ -26,6 +26,7 @@ func WriteFile(disk vfs.FS, path string, data []byte) error {
 	if err == nil {
 		err = f.Sync()
 	}
+
 	return errors.Join(err, f.Close())
 }
 
@@ -86,6 +87,7 @@ func (d Dir) Settle() (removed []string, err error) {
 	if err != nil {
 		return nil, err
 	}
+
 	for _, name := range names {
 		if !IsTemporary(name) {
 			continue
@@ -95,6 +97,7 @@ func (d Dir) Settle() (removed []string, err error) {
 		}
 		removed = append(removed, name)
 	}
+
 	return removed, SyncDir(d.FS, d.FS.PathDir(d.Path))
 }
 

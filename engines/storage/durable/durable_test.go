@@ -26,10 +26,13 @@ func read(t *testing.T, disk vfs.FS, path string) string {
 	if errors.Is(err, fs.ErrNotExist) {
 		return ""
 	}
+
 	require.NoError(t, err)
 	defer f.Close()
+
 	data, err := io.ReadAll(f)
 	require.NoError(t, err)
+
 	return string(data)
 }
 
@@ -63,11 +66,14 @@ func everyCrash(t *testing.T, before, do func(vfs.FS) error, look func(t *testin
 				}
 				return nil
 			}))))
+
 			if done = left == nil; done {
 				left = crash()
 			}
+
 			look(t, left, done)
 		}
+
 		require.Greater(t, crashes, 3)
 	}
 }
@@ -99,6 +105,7 @@ func TestACrashLeavesWholeDirectories(t *testing.T) {
 		for _, name := range half {
 			require.True(t, durable.IsTemporary(name))
 		}
+
 		names, err := d.Names()
 		require.NoError(t, err)
 		all, err := left.List(d.Path)
@@ -107,6 +114,7 @@ func TestACrashLeavesWholeDirectories(t *testing.T) {
 		for _, name := range names {
 			require.Equal(t, name, read(t, left, left.PathJoin(d.Join(name), "file")))
 		}
+
 		if done {
 			require.Equal(t, []string{"second"}, names)
 		} else {

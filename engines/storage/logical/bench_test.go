@@ -33,9 +33,11 @@ func BenchmarkSnapshot(b *testing.B) {
 	n.db, err = storage.Open(filepath.Join(home, "state"), storage.Options{})
 	require.NoError(b, err)
 	defer func() { require.NoError(b, n.db.Close()) }()
+
 	n.index = 1
 	require.NoError(b, n.db.StartChain(1, chainStarted()))
 	value := fmt.Sprintf("%0100d", 7)
+
 	for left := benchKeys(b); left > 0; left -= 5000 {
 		w := make([]write, 0, 5000)
 		for i := range min(5000, left) {
@@ -43,6 +45,7 @@ func BenchmarkSnapshot(b *testing.B) {
 		}
 		n.block(w...)
 	}
+
 	d := Dir{FS: n.fs, Path: filepath.Join(home, "peers")}
 	require.NoError(b, d.Settle())
 	var m Metadata
@@ -54,22 +57,26 @@ func BenchmarkSnapshot(b *testing.B) {
 			require.NoError(b, err)
 			require.NoError(b, p.Close())
 		}
+
 		b.SetBytes(int64(m.Bytes))
 		b.ReportMetric(float64(m.Keys), "keys")
 		b.ReportMetric(float64(m.IDs), "ids")
 		b.ReportMetric(float64(len(m.Chunks)), "chunks")
 	})
+
 	b.Run("import", func(b *testing.B) {
 		for b.Loop() {
 			to := n.target(n.fs)
 			to.Dir = filepath.Join(home, "import")
 			i, err := NewImport(m, to)
 			require.NoError(b, err)
+
 			for k := range m.Chunks {
 				c, err := d.Chunk(m, uint32(k))
 				require.NoError(b, err)
 				require.NoError(b, i.Apply(uint32(k), c))
 			}
+
 			require.NoError(b, i.Finish())
 			require.NoError(b, i.Abort())
 		}

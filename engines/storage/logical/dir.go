@@ -50,7 +50,9 @@ func (d Dir) List() ([]Metadata, error) {
 	if err != nil {
 		return nil, fmt.Errorf("snapshots for peers: %w", err)
 	}
+
 	var list []Metadata
+
 	for _, name := range names {
 		b, err := readFile(d.FS, d.FS.PathJoin(d.path(name), metadataName), MaxMetadata)
 		if err != nil {
@@ -60,9 +62,11 @@ func (d Dir) List() ([]Metadata, error) {
 			list = append(list, m)
 		}
 	}
+
 	slices.SortFunc(list, func(a, b Metadata) int {
 		return cmp.Or(cmp.Compare(a.Period, b.Period), cmp.Compare(a.Height, b.Height))
 	})
+
 	return list, nil
 }
 
@@ -72,6 +76,7 @@ func (d Dir) Chunk(m Metadata, place uint32) ([]byte, error) {
 	if int(place) >= len(m.Chunks) {
 		return nil, fmt.Errorf("%w: height %d has %d chunks, and no chunk %d", ErrNone, m.Height, len(m.Chunks), place)
 	}
+
 	path := d.FS.PathJoin(d.path(nameOf(m.Period, m.Height)), chunkName(int(place)))
 	b, err := readFile(d.FS, path, MaxChunkBytes)
 	if errors.Is(err, iofs.ErrNotExist) {
@@ -80,6 +85,7 @@ func (d Dir) Chunk(m Metadata, place uint32) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	i := Import{Metadata: m}
 	return b, i.Check(place, b)
 }
@@ -103,6 +109,7 @@ func (d Dir) Keep(n int, inUse func(Metadata) bool) (left []Metadata, err error)
 	if err != nil {
 		return nil, err
 	}
+
 	for i, m := range list {
 		if after := len(list) - i; after <= n || after <= MaxKept && inUse != nil && inUse(m) {
 			left = append(left, m)
@@ -110,6 +117,7 @@ func (d Dir) Keep(n int, inUse func(Metadata) bool) (left []Metadata, err error)
 			return append(left, list[i:]...), err
 		}
 	}
+
 	return left, nil
 }
 
@@ -131,9 +139,11 @@ func readFile(fs vfs.FS, path string, most int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
+
 	b, err := io.ReadAll(io.LimitReader(f, most+1))
 	if err == nil && int64(len(b)) > most {
 		err = fmt.Errorf("%w: %s has more than %d bytes", ErrChunk, path, most)
 	}
+
 	return b, err
 }

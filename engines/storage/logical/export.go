@@ -29,10 +29,12 @@ func (d Dir) Take(ctx context.Context, p *storage.Pinned, t Taking) (m Metadata,
 	if t.ChunkBytes == 0 {
 		t.ChunkBytes = DefaultChunkBytes
 	}
+
 	if t.ChunkBytes < MinChunkBytes || t.ChunkBytes > MaxChunkBytes || len(p.ChainID()) > math.MaxUint8 {
 		return m, fmt.Errorf("%w: chunks of %d bytes, want %d to %d", ErrSnapshot, t.ChunkBytes, MinChunkBytes,
 			MaxChunkBytes)
 	}
+
 	tmp := d.durable().New()
 	if err := errors.Join(d.FS.RemoveAll(tmp), d.FS.MkdirAll(tmp, 0o700)); err != nil {
 		return m, fmt.Errorf("snapshot for peers: %w", err)
@@ -43,20 +45,25 @@ func (d Dir) Take(ctx context.Context, p *storage.Pinned, t Taking) (m Metadata,
 			err = fmt.Errorf("snapshot for peers at height %d: %w", p.Height(), err)
 		}
 	}()
+
 	w := &writer{fs: d.FS, dir: tmp, buf: []byte(preamble), Metadata: Metadata{
 		ChainID: p.ChainID(), Period: p.Period(), Height: p.Height(), AppHash: p.AppHash(), Clock: p.Clock(),
 		ChunkBytes: t.ChunkBytes,
 	}}
+
 	if err := w.export(ctx, p, t.Pace); err != nil {
 		return m, err
 	}
+
 	if keys, ids := p.Size(); w.Keys != keys || w.IDs != ids {
 		return m, fmt.Errorf("%w: %d keys and %d ids were read, want %d and %d", storage.ErrDamaged, w.Keys,
 			w.IDs, keys, ids)
 	}
+
 	if err := durable.WriteFile(d.FS, d.FS.PathJoin(tmp, metadataName), w.Encode()); err != nil {
 		return m, err
 	}
+
 	return w.Metadata, d.name(w.Metadata)
 }
 
@@ -82,14 +89,17 @@ func (w *writer) export(ctx context.Context, p *storage.Pinned, pace func(contex
 			}); err != nil {
 				return err
 			}
+
 			if err := w.cut(false); err != nil {
 				return err
 			}
+
 			if pace != nil {
 				if err := pace(ctx); err != nil {
 					return err
 				}
 			}
+
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
@@ -110,6 +120,7 @@ func (w *writer) keysPiece(s *storage.Snapshot, last []byte) (now []byte, done b
 			return append([]byte(nil), e.Key...), false, nil
 		}
 	}
+
 	return nil, true, nil
 }
 
@@ -125,6 +136,7 @@ func (w *writer) idsPiece(s *storage.Snapshot, last []byte) (now []byte, done bo
 			return r.Id, false, nil
 		}
 	}
+
 	return nil, true, nil
 }
 
@@ -135,10 +147,12 @@ func (w *writer) cut(end bool) error {
 		if len(w.Chunks) == MaxChunks {
 			return fmt.Errorf("%w: more than %d chunks of %d bytes", ErrSnapshot, MaxChunks, size)
 		}
+
 		sum := sha256.Sum256(chunk) // before a disk may use the buffer
 		if err := durable.WriteFile(w.fs, w.fs.PathJoin(w.dir, chunkName(len(w.Chunks))), chunk); err != nil {
 			return err
 		}
+
 		w.Chunks = append(w.Chunks, sum)
 		w.Bytes += uint64(len(chunk))
 		w.buf = append(w.buf[:0], w.buf[len(chunk):]...)

@@ -35,16 +35,19 @@ func (a *again) ID(r *logv1.TxResult) error {
 func FuzzStream(f *testing.F) {
 	good := appendKey(appendKey([]byte(preamble), storage.Entry{Key: []byte("a"), Value: []byte("value")}),
 		storage.Entry{Key: []byte("b")})
+
 	good = appendID(good, &logv1.TxResult{Id: bytes.Repeat([]byte{7}, 32), Version: engines.Version{Height: 3}.Proto(),
 		Code: 1, ValidUntilMs: -5, Data: []byte("data")})
 	f.Add(good, uint8(2), uint8(1), uint8(3))
 	f.Add(good, uint8(0), uint8(0), uint8(1))
 	f.Add(append([]byte(preamble), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01), uint8(1),
 		uint8(0), uint8(255))
+
 	f.Fuzz(func(t *testing.T, stream []byte, keys, ids, piece uint8) {
 		read := func(step int) ([]byte, error) {
 			a := &again{t: t, out: []byte(preamble)}
 			d := decoder{to: a, keys: uint64(keys), ids: uint64(ids)}
+
 			for rest := stream; len(rest) > 0; {
 				n := min(step, len(rest))
 				if err := d.feed(rest[:n]); err != nil {
@@ -52,15 +55,18 @@ func FuzzStream(f *testing.F) {
 				}
 				rest = rest[n:]
 			}
+
 			return a.out, d.end()
 		}
 		whole, err := read(max(1, len(stream)))
 		pieces, errPieces := read(int(piece) + 1)
+
 		if err != nil {
 			require.ErrorIs(t, err, ErrSnapshot)
 			require.Error(t, errPieces)
 			return
 		}
+
 		require.NoError(t, errPieces)
 		require.Equal(t, whole, pieces)
 		require.LessOrEqual(t, len(whole), len(stream))
@@ -78,8 +84,10 @@ func FuzzMetadata(f *testing.F) {
 		if err != nil {
 			return
 		}
+
 		require.Equal(t, b, m.Encode())
 		require.LessOrEqual(t, len(m.Chunks), MaxChunks)
+
 		for i := range m.Chunks {
 			require.LessOrEqual(t, m.size(i), uint64(MaxChunkBytes))
 			require.NotZero(t, m.size(i))

@@ -43,9 +43,11 @@ func NewImport(m Metadata, to Target) (*Import, error) {
 	case m.ChainID != c.ChainId || m.Period != c.Period:
 		return nil, fmt.Errorf("%w: it is of chain %q (period %d), this is %q (period %d)", ErrSnapshot, m.ChainID,
 			m.Period, c.ChainId, c.Period)
+
 	case string(m.AppHash) != string(to.AppHash):
 		return nil, fmt.Errorf("%w: it is of app hash %x, the chain's at height %d is %x", ErrSnapshot, m.AppHash,
 			m.Height, to.AppHash)
+
 	// an earlier period may have had a later time
 	case m.Clock.Before(to.Time), m.Period == 0 && !m.Clock.Equal(to.Time):
 		return nil, fmt.Errorf("%w: its clock is at %v, block %d is of %v", ErrSnapshot, m.Clock.UTC(), m.Height,
@@ -80,21 +82,26 @@ func (i *Import) Apply(place uint32, chunk []byte) error {
 	if err := i.Check(place, chunk); err != nil {
 		return err
 	}
+
 	switch {
 	case int(place) < i.next:
 		return nil
 	case int(place) > i.next:
 		return fmt.Errorf("%w: %d, want %d", ErrOrder, place, i.next)
 	}
+
 	if i.next == 0 && i.b == nil {
 		if err := i.begin(); err != nil {
 			return err
 		}
 	}
+
 	if err := i.d.feed(chunk); err != nil {
 		return faulty(err)
 	}
+
 	i.next++
+
 	return nil
 }
 
@@ -102,6 +109,7 @@ func (i *Import) begin() (err error) {
 	if err := i.to.FS.RemoveAll(i.to.Dir); err != nil {
 		return err
 	}
+
 	i.b, err = storage.NewBuilder(i.to.Dir, storage.Options{FS: i.to.FS, CacheBytes: 8 << 20, OnFatal: i.to.Fatal},
 		storage.BlockMeta{
 			Period: i.Period, Height: i.Height, Hash: i.to.BlockHash, Time: i.to.Time, AppHash: i.AppHash,

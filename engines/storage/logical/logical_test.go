@@ -83,21 +83,25 @@ func (n *node) block(writes ...write) {
 	n.t.Helper()
 	at := n.db.State()
 	b := engines.Block{ChainID: at.ChainID, Height: at.Next(), Time: at.Time.Add(time.Second)}
+
 	for i := range writes {
 		raw, err := engines.Tx{Backend: "kv", Nonce: fmt.Appendf(nil, "%d-%d", b.Height, i),
 			ValidUntil: b.Time.Add(10 * time.Second)}.Encode()
 		require.NoError(n.t, err)
 		b.Txs = append(b.Txs, raw)
 	}
+
 	b.Hash = b.ContentHash()
 	_, err := n.db.Begin(b)
 	require.NoError(n.t, err)
+
 	for i, w := range writes {
 		v := engines.Version{Height: b.Height, Index: uint32(i)}
 		c := &logv1.Change{Version: v.Proto(), Key: []byte(w.key), Value: []byte(w.value), Delete: w.del}
 		require.NoError(n.t, n.db.Finish(v, []*logv1.Change{c},
 			&logv1.TxResult{Data: []byte(w.value), Log: fmt.Sprint("text of ", n.fs)}))
 	}
+
 	s, err := n.db.Seal()
 	require.NoError(n.t, err)
 	n.index++
@@ -143,28 +147,36 @@ func TestSnapshotsOfOneHeightAreTheSameOnEveryNode(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := newNode(t, vfs.NewMem()), newNode(t, vfs.NewMem())
 		defer func() { require.NoError(t, errors.Join(a.db.Close(), b.db.Close())) }()
+
 		chunk := uint32(rapid.IntRange(MinChunkBytes, 2000).Draw(t, "chunk"))
+
 		for range rapid.IntRange(1, 8).Draw(t, "blocks") {
 			w := drawBlock(t)
 			a.block(w...)
 			b.block(w...)
+
 			switch h := b.db.State().Height; rapid.IntRange(0, 5).Draw(t, "history of b") {
 			case 0:
 				require.NoError(t, b.db.Prune(context.Background(), h))
+
 			case 1:
 				require.NoError(t, b.db.Close())
 				b.open()
+
 			case 2:
 				b.take(chunk)
+
 			case 3: // b loses its state and joins anew
 				m := a.take(chunk)
 				require.NoError(t, b.db.Close())
 				b = join(t, a, m)
 			}
 		}
+
 		ma, mb := a.take(chunk), b.take(chunk)
 		require.Equal(t, ma, mb)
 		require.Equal(t, ma.Hash(), mb.Hash())
+
 		for i := range ma.Chunks {
 			x, err := a.dir().Chunk(ma, uint32(i))
 			require.NoError(t, err)
@@ -172,15 +184,19 @@ func TestSnapshotsOfOneHeightAreTheSameOnEveryNode(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, x, y)
 		}
+
 		c := join(t, a, ma)
 		defer func() { require.NoError(t, c.db.Close()) }()
+
 		require.Equal(t, a.db.Root(), c.db.Root())
+
 		for range 3 {
 			w := drawBlock(t)
 			a.block(w...)
 			c.block(w...)
 			require.Equal(t, a.db.State().AppHash, c.db.State().AppHash)
 		}
+
 		require.NoError(t, c.db.VerifyScan(context.Background(), nil))
 	})
 }
@@ -193,11 +209,13 @@ func join(t tT, from *node, m Metadata) *node {
 	require.Equal(t, m.Encode(), again.Encode())
 	i, err := NewImport(again, to)
 	require.NoError(t, err)
+
 	for k := range m.Chunks {
 		c, err := from.dir().Chunk(m, uint32(k))
 		require.NoError(t, err)
 		require.NoError(t, i.Apply(uint32(k), c))
 	}
+
 	require.NoError(t, i.Finish())
 	n := &node{t: t, fs: to.FS, index: from.index}
 	require.NoError(t, to.FS.Rename(to.Dir, "state"))
@@ -208,6 +226,7 @@ func join(t tT, from *node, m Metadata) *node {
 	require.Equal(t, w.AppHash, s.AppHash)
 	require.Equal(t, w.Height, s.Height)
 	require.True(t, w.Time.Equal(s.Time))
+
 	return n
 }
 
@@ -216,6 +235,7 @@ func full(t *testing.T) (*node, Metadata, [][]byte) {
 	t.Helper()
 	n := newNode(t, vfs.NewMem())
 	t.Cleanup(func() { n.db.Close() })
+
 	for i := range 20 {
 		var w []write
 		for k := range 20 {
@@ -223,14 +243,18 @@ func full(t *testing.T) (*node, Metadata, [][]byte) {
 		}
 		n.block(w...)
 	}
+
 	m := n.take(1000)
 	var chunks [][]byte
+
 	for i := range m.Chunks {
 		c, err := n.dir().Chunk(m, uint32(i))
 		require.NoError(t, err)
 		chunks = append(chunks, c)
 	}
+
 	require.Greater(t, len(chunks), 10)
+
 	return n, m, chunks
 }
 
@@ -238,6 +262,7 @@ func TestAKeyIsReadFromTheHeightOfItsSnapshotOn(t *testing.T) {
 	n, m, _ := full(t)
 	c := join(t, n, m)
 	defer c.db.Close()
+
 	v, found, _, err := c.db.Get([]byte("key-3-3"), m.Height)
 	require.NoError(t, err)
 	require.True(t, found)
@@ -255,10 +280,12 @@ func TestAnAppliedTransactionIsRefusedAfterJoining(t *testing.T) {
 	n, m, _ := full(t)
 	c := join(t, n, m)
 	defer c.db.Close()
+
 	at := n.db.State()
 	raw, err := engines.Tx{Backend: "kv", Nonce: fmt.Appendf(nil, "%d-0", at.Height),
 		ValidUntil: at.Time.Add(10 * time.Second)}.Encode()
 	require.NoError(t, err)
+
 	for _, db := range []*storage.DB{n.db, c.db} {
 		refused, err := db.Begin(engines.Block{ChainID: at.ChainID, Height: at.Next(), Time: at.Time.Add(time.Second),
 			Txs: [][]byte{raw}})
@@ -291,6 +318,7 @@ func TestBadChunksAreToldFromBadSnapshots(t *testing.T) {
 	for k := 1; k < len(chunks); k++ {
 		require.NoError(t, i.Apply(uint32(k), chunks[k]))
 	}
+
 	require.NoError(t, i.Finish())
 	require.NoError(t, i.Abort())
 
@@ -320,6 +348,7 @@ func TestBadChunksAreToldFromBadSnapshots(t *testing.T) {
 		for _, c := range chunks {
 			stream = append(stream, c...)
 		}
+
 		forged := m
 		stream = forge(&forged, stream)
 		i := begin(reseal(&forged, stream))
@@ -371,6 +400,7 @@ func TestMetadataThatAPeerMadeUpIsRefused(t *testing.T) {
 		_, err := Decode(good[:n])
 		require.ErrorIs(t, err, ErrSnapshot, "cut at %d", n)
 	}
+
 	_, err := Decode(append(append([]byte(nil), good...), 0))
 	require.ErrorIs(t, err, ErrSnapshot)
 	other := append([]byte(nil), good...)
@@ -379,6 +409,7 @@ func TestMetadataThatAPeerMadeUpIsRefused(t *testing.T) {
 	require.ErrorIs(t, err, ErrFormat)
 	_, err = Decode(make([]byte, MaxMetadata+1))
 	require.ErrorIs(t, err, ErrSnapshot)
+
 	for what, change := range map[string]func(*Metadata){
 		"no chain":        func(m *Metadata) { m.ChainID = "" },
 		"no height":       func(m *Metadata) { m.Height = 0 },
@@ -399,10 +430,12 @@ func TestMetadataThatAPeerMadeUpIsRefused(t *testing.T) {
 func TestADirectoryKeepsTheNewest(t *testing.T) {
 	n := newNode(t, vfs.NewMem())
 	defer n.db.Close()
+
 	for range 4 {
 		n.block(write{key: "k", value: fmt.Sprint(n.index)})
 		n.take(0)
 	}
+
 	n.take(0) // again at the same height
 	list, err := n.dir().Keep(1, func(m Metadata) bool { return m.Height == 2 || m.Height == 3 })
 	require.NoError(t, err)
@@ -462,6 +495,7 @@ func TestADiskThatIsFullIsNoFaultOfTheSnapshot(t *testing.T) {
 		}
 		return nil
 	}))
+
 	take := func() error {
 		i, err := NewImport(m, n.target(fs))
 		require.NoError(t, err)
@@ -476,6 +510,7 @@ func TestADiskThatIsFullIsNoFaultOfTheSnapshot(t *testing.T) {
 	p, err := n.db.Pin()
 	require.NoError(t, err)
 	defer p.Close()
+
 	d := Dir{FS: fs, Path: "peers"}
 	require.NoError(t, d.Settle())
 	_, err = d.Take(t.Context(), p, Taking{ChunkBytes: 1000})
@@ -515,10 +550,12 @@ func TestACrashWhileASnapshotIsTakenLeavesWholeOnes(t *testing.T) {
 		require.NoError(t, err)
 		armed.Store(false)
 		require.NoError(t, n.db.Close())
+
 		if after == nil {
 			require.Greater(t, at, int64(20), "operations")
 			return
 		}
+
 		d := Dir{FS: after, Path: "peers"}
 		require.NoError(t, d.Settle())
 		list, err := d.List()
@@ -527,6 +564,7 @@ func TestACrashWhileASnapshotIsTakenLeavesWholeOnes(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, names, len(list), "operation %d: nothing half done is left: %v", at, names)
 		require.NotEmpty(t, list, "operation %d", at)
+
 		for _, m := range list {
 			for k := range m.Chunks {
 				_, err := d.Chunk(m, uint32(k))
@@ -540,8 +578,10 @@ func TestACrashWhileASnapshotIsTakenLeavesWholeOnes(t *testing.T) {
 func TestACrashWhileASnapshotIsImportedLeavesNoState(t *testing.T) {
 	n := newNode(t, vfs.NewMem())
 	defer n.db.Close()
+
 	n.block(write{key: "a", value: "1"}, write{key: "b", value: "2"})
 	m := n.take(MinChunkBytes)
+
 	for at := int64(1); ; at += 3 {
 		mem := vfs.NewCrashableMem()
 		var ops atomic.Int64
@@ -553,6 +593,7 @@ func TestACrashWhileASnapshotIsImportedLeavesNoState(t *testing.T) {
 			}
 			return nil
 		})))
+
 		run := func(to Target) {
 			i, err := NewImport(m, to)
 			require.NoError(t, err)
@@ -564,10 +605,12 @@ func TestACrashWhileASnapshotIsImportedLeavesNoState(t *testing.T) {
 			require.NoError(t, i.Finish())
 		}
 		run(to)
+
 		if after == nil {
 			require.Greater(t, at, int64(20), "operations")
 			return
 		}
+
 		again := n.target(after)
 		if db, err := storage.Open(again.Dir, storage.Options{FS: after, ReadOnly: true}); err == nil {
 			if db.State().Started() { // all of it, then
@@ -576,6 +619,7 @@ func TestACrashWhileASnapshotIsImportedLeavesNoState(t *testing.T) {
 			}
 			require.NoError(t, db.Close())
 		}
+
 		run(again)
 		db, err := storage.Open(again.Dir, storage.Options{FS: after, ReadOnly: true})
 		require.NoError(t, err, "operation %d", at)

@@ -77,6 +77,7 @@ func (m Metadata) Encode() []byte {
 	for _, c := range m.Chunks {
 		b = append(b, c[:]...)
 	}
+
 	return b
 }
 
@@ -103,12 +104,14 @@ func Decode(b []byte) (m Metadata, err error) {
 	if f := r.u32(); !r.short && f != Format {
 		return m, fmt.Errorf("%w: %d, want %d", ErrFormat, f, Format)
 	}
+
 	m.ChainID = string(r.take(int(r.u8())))
 	m.Period, m.Height = r.u64(), r.u64()
 	m.AppHash = bytes.Clone(r.take(apphash.Size))
 	m.Clock = time.Unix(0, int64(r.u64()))
 	m.Keys, m.IDs, m.Bytes = r.u64(), r.u64(), r.u64()
 	m.ChunkBytes = r.u32()
+
 	n := r.u32()
 	if !r.short && n <= MaxChunks && len(r.b) == int(n)*sha256.Size {
 		m.Chunks = make([][sha256.Size]byte, n)
@@ -116,17 +119,22 @@ func Decode(b []byte) (m Metadata, err error) {
 			copy(m.Chunks[i][:], r.take(sha256.Size))
 		}
 	}
+
 	switch {
 	case r.short || len(m.Chunks) != int(n):
 		return m, fmt.Errorf("%w: %d bytes of metadata do not list %d chunks", ErrSnapshot, len(b), n)
+
 	case m.ChainID == "" || m.Height == 0 || m.Height > math.MaxInt64:
 		return m, fmt.Errorf("%w: it is of chain %q at height %d", ErrSnapshot, m.ChainID, m.Height)
+
 	case m.ChunkBytes < MinChunkBytes || m.ChunkBytes > MaxChunkBytes:
 		return m, fmt.Errorf("%w: chunks of %d bytes, want %d to %d", ErrSnapshot, m.ChunkBytes, MinChunkBytes,
 			MaxChunkBytes)
+
 	case n == 0 || uint64(n) != chunksOf(m.Bytes, m.ChunkBytes):
 		return m, fmt.Errorf("%w: %d chunks of %d bytes for a stream of %d", ErrSnapshot, n, m.ChunkBytes, m.Bytes)
 	}
+
 	return m, nil
 }
 

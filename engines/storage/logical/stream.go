@@ -45,6 +45,7 @@ func (d *decoder) feed(p []byte) error {
 	if len(d.rest) > 0 {
 		p = append(d.rest, p...)
 	}
+
 	for len(p) > 0 {
 		n, err := d.record(p)
 		if err != nil {
@@ -55,6 +56,7 @@ func (d *decoder) feed(p []byte) error {
 		}
 		p = p[n:]
 	}
+
 	d.rest = append(d.rest[:0], p...)
 	return nil
 }
@@ -78,6 +80,7 @@ func (d *decoder) record(p []byte) (n int, err error) {
 		}
 		d.begun = !c.short
 		return c.n, nil
+
 	case d.keys > 0:
 		key, value := c.bytes(engines.MaxKeyBytes), c.bytes(engines.MaxValueBytes)
 		if c.bad != nil || c.short {
@@ -85,6 +88,7 @@ func (d *decoder) record(p []byte) (n int, err error) {
 		}
 		d.keys--
 		return c.n, d.to.Key(key, value)
+
 	case d.ids > 0:
 		id, version := c.fixed(len(engines.TxID{})), c.fixed(engines.VersionSize)
 		code, until, data := c.uvarint(), c.varint(), c.bytes(engines.MaxValueBytes)
@@ -98,10 +102,12 @@ func (d *decoder) record(p []byte) (n int, err error) {
 		if err != nil {
 			return 0, fmt.Errorf("%w: the result of %x: %w", ErrSnapshot, id, err)
 		}
+
 		d.ids--
 		return c.n, d.to.ID(&logv1.TxResult{Id: clone(id), Version: v.Proto(), Code: logv1.Code(code),
 			ValidUntilMs: until, Data: clone(data)})
 	}
+
 	return 0, fmt.Errorf("%w: its stream goes on after its last record", ErrSnapshot)
 }
 
@@ -124,10 +130,12 @@ func (c *cursor) fixed(n int) []byte {
 	if c.short || c.bad != nil {
 		return nil
 	}
+
 	if len(c.p)-c.n < n {
 		c.short = true
 		return nil
 	}
+
 	c.n += n
 	return c.p[c.n-n : c.n]
 }

@@ -67,15 +67,19 @@ func (d Dir) List() ([]Entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("snapshots: %w", err)
 	}
+
 	var list []Entry
+
 	for _, name := range names {
 		e := Entry{ID: name}
 		e.Manifest, e.Err = d.manifest(name)
 		list = append(list, e)
 	}
+
 	slices.SortFunc(list, func(a, b Entry) int {
 		return cmp.Or(cmp.Compare(a.Index, b.Index), cmp.Compare(a.ID, b.ID))
 	})
+
 	return list, nil
 }
 
@@ -97,6 +101,7 @@ func (d Dir) manifest(id string) (Manifest, error) {
 	if err == nil && m.ID != id {
 		err = fmt.Errorf("%w: %s is of snapshot %s", ErrDamaged, d.path(id), m.ID)
 	}
+
 	return m, err
 }
 
@@ -113,10 +118,12 @@ func (d Dir) Find(id string) (Manifest, error) {
 		}
 		return list[len(list)-1].Manifest, nil
 	}
+
 	if there, err := exists(d.FS, d.path(id)); err != nil || !there || durable.IsTemporary(id) ||
 		strings.ContainsAny(id, `/\`) {
 		return Manifest{}, errors.Join(err, fmt.Errorf("%w: %q in %s", ErrNone, id, d.Path))
 	}
+
 	return d.manifest(id)
 }
 
@@ -127,12 +134,14 @@ func (d Dir) Take(ctx context.Context, t Taking) (m Manifest, err error) {
 	if _, err := d.Settle(); err != nil {
 		return m, err
 	}
+
 	tmp := d.durable().New()
 	defer func() {
 		if err != nil {
 			d.FS.RemoveAll(tmp) // what cannot be removed now is at the next start
 		}
 	}()
+
 	if err := t.Checkpoint(ctx, tmp); err != nil {
 		return m, err
 	}
@@ -142,6 +151,7 @@ func (d Dir) Take(ctx context.Context, t Taking) (m Manifest, err error) {
 	if there, err := exists(d.FS, d.path(m.ID)); err != nil || there {
 		return m, errors.Join(err, fmt.Errorf("%w: %s", ErrExists, m.ID))
 	}
+
 	return m, d.name(m)
 }
 
@@ -155,6 +165,7 @@ func (d Dir) name(m Manifest) error {
 	if err != nil {
 		return fmt.Errorf("snapshot %s: %w", m.ID, err)
 	}
+
 	return nil
 }
 
@@ -163,28 +174,35 @@ func (d Dir) describe(ctx context.Context, dir string, t Taking) (m Manifest, er
 	if m, err = scan(ctx, d.FS, dir, t.Progress, t.Pace); err != nil {
 		return m, fmt.Errorf("snapshot: %w", err)
 	}
+
 	m.Format, m.ID, m.Program, m.Source, m.Created = Format, m.id(), t.Program, t.Source, t.Now.UTC().Truncate(
 		time.Millisecond)
 	names, err := d.FS.List(dir)
 	if err != nil {
 		return m, err
 	}
+
 	slices.Sort(names)
+
 	for _, name := range names {
 		if !partOfState(name) {
 			continue
 		}
+
 		if t.Pace != nil {
 			if err := t.Pace(ctx); err != nil {
 				return m, err
 			}
 		}
+
 		f, err := sumFile(d.FS, dir, name)
 		if err != nil {
 			return m, err
 		}
+
 		m.Files, m.Bytes = append(m.Files, f), m.Bytes+f.Size
 	}
+
 	return m, nil
 }
 
@@ -196,6 +214,7 @@ func scan(ctx context.Context, fs vfs.FS, dir string, progress func(done, total 
 		return m, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
+
 	var paced error
 	if err := db.VerifyScan(ctx, func(done, total uint64) {
 		if progress != nil {
@@ -207,6 +226,7 @@ func scan(ctx context.Context, fs vfs.FS, dir string, progress func(done, total 
 	}); err != nil || paced != nil {
 		return m, errors.Join(err, paced)
 	}
+
 	s := db.State()
 	if !s.Started() {
 		return m, fmt.Errorf("%w: no chain has started in it", ErrNone)
@@ -240,10 +260,12 @@ func verify(ctx context.Context, fs vfs.FS, dir string, m Manifest, progress fun
 	damaged := func(format string, args ...any) error {
 		return fmt.Errorf("%w: %s: %w", ErrDamaged, dir, fmt.Errorf(format, args...))
 	}
+
 	for _, want := range m.Files {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
 		}
+
 		have, err := sumFile(fs, dir, want.Name)
 		switch {
 		case err != nil:
@@ -254,6 +276,7 @@ func verify(ctx context.Context, fs vfs.FS, dir string, m Manifest, progress fun
 			return damaged("%s has SHA-256 %v, want %v", want.Name, have.SHA256, want.SHA256)
 		}
 	}
+
 	is, err := scan(ctx, fs, dir, progress, nil)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -261,11 +284,13 @@ func verify(ctx context.Context, fs vfs.FS, dir string, m Manifest, progress fun
 	if err != nil {
 		return damaged("%w", err)
 	}
+
 	if !is.Same(m) || is.Index != m.Index || !bytes.Equal(is.LogID, m.LogID) {
 		return damaged("it holds %s at height %d, record %d of log %v, app hash %v; its manifest says %s at %d, "+
 			"record %d of log %v, app hash %v",
 			is.ChainID, is.Height, is.Index, is.LogID, is.AppHash, m.ChainID, m.Height, m.Index, m.LogID, m.AppHash)
 	}
+
 	return nil
 }
 
@@ -284,6 +309,7 @@ func (d Dir) Keep(n int, pinned func(Manifest) bool) (removed []string, err erro
 	if err != nil {
 		return nil, err
 	}
+
 	for len(list) > n {
 		m := list[0].Manifest
 		list = list[1:]
@@ -293,7 +319,9 @@ func (d Dir) Keep(n int, pinned func(Manifest) bool) (removed []string, err erro
 		if err := d.Remove(m.ID); err != nil {
 			return removed, err
 		}
+
 		removed = append(removed, m.ID)
 	}
+
 	return removed, nil
 }

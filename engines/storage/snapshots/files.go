@@ -38,10 +38,12 @@ func sumFile(fs vfs.FS, dir, name string) (File, error) {
 		return File{}, err
 	}
 	defer f.Close()
+
 	h := sha256.New()
 	n, err := io.Copy(h, struct{ io.Reader }{f})
 	if err != nil {
 		return File{}, fmt.Errorf("reading %s: %w", name, err)
 	}
+
 	return File{Name: name, Size: n, SHA256: h.Sum(nil)}, nil
 }

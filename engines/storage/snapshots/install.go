@@ -54,6 +54,7 @@ func (d Dir) Install(ctx context.Context, id string, in Installing) (Manifest, e
 	if err := d.FS.MkdirAll(d.FS.PathDir(in.State), 0o700); err != nil {
 		return m, err
 	}
+
 	fresh := in.State + newSuffix
 	// Its name says that it is complete only from the rename on: what is built under another name
 	// is removed, not used.
@@ -64,11 +65,13 @@ func (d Dir) Install(ctx context.Context, id string, in Installing) (Manifest, e
 	if err := d.copyTo(m, building); err != nil {
 		return m, errors.Join(fmt.Errorf("installing snapshot %s: %w", m.ID, err), d.FS.RemoveAll(building))
 	}
+
 	if in.LogID != ([16]byte{}) {
 		if err := adopt(d.FS, building, in); err != nil {
 			return m, errors.Join(err, d.FS.RemoveAll(building))
 		}
 	}
+
 	if err := durable.Rename(d.FS, building, fresh); err != nil {
 		return m, err
 	}
@@ -76,11 +79,13 @@ func (d Dir) Install(ctx context.Context, id string, in Installing) (Manifest, e
 	if err != nil {
 		return m, err
 	}
+
 	if there {
 		if err := durable.Rename(d.FS, in.State, in.State+oldSuffix); err != nil {
 			return m, err
 		}
 	}
+
 	return m, durable.Rename(d.FS, fresh, in.State)
 }
 
@@ -98,6 +103,7 @@ func (d Dir) copyTo(m Manifest, to string) error {
 	if err := d.FS.MkdirAll(to, 0o700); err != nil {
 		return err
 	}
+
 	for _, f := range m.Files {
 		from, dest := d.FS.PathJoin(d.path(m.ID), f.Name), d.FS.PathJoin(to, f.Name)
 		put := vfs.Copy
@@ -108,6 +114,7 @@ func (d Dir) copyTo(m Manifest, to string) error {
 			return err
 		}
 	}
+
 	return durable.SyncDir(d.FS, to)
 }
 
@@ -129,6 +136,7 @@ func Recover(fs vfs.FS, state string) error {
 	if there {
 		return fs.RemoveAll(state + newSuffix)
 	}
+
 	for _, instead := range []string{state + newSuffix, state + oldSuffix} {
 		if there, err := exists(fs, instead); err != nil || there {
 			if err == nil {
@@ -137,6 +145,7 @@ func Recover(fs vfs.FS, state string) error {
 			return err
 		}
 	}
+
 	return nil
 }
 

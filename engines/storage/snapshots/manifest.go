@@ -90,6 +90,7 @@ func (m Manifest) encode() []byte {
 func ParseManifest(data []byte) (m Manifest, err error) {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
+
 	switch err := d.Decode(&m); {
 	case err != nil:
 		return m, fmt.Errorf("%w: %s, near byte %d: %w", ErrDamaged, manifestName, d.InputOffset(), err)
@@ -99,6 +100,7 @@ func ParseManifest(data []byte) (m Manifest, err error) {
 		return m, fmt.Errorf("%w: %s: id %q, want %q by its period, height and index", ErrDamaged, manifestName,
 			m.ID, m.id())
 	}
+
 	return m, nil
 }
 

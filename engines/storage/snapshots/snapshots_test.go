@@ -92,6 +92,7 @@ func (s *state) taking() Taking {
 func TestASnapshotIsWhatTheStateWas(t *testing.T) {
 	s := newState(t, vfs.NewMem())
 	defer s.db.Close()
+
 	s.blocks(10)
 	m, err := s.dir().Take(t.Context(), s.taking())
 	require.NoError(t, err)
@@ -111,10 +112,12 @@ func TestASnapshotIsWhatTheStateWas(t *testing.T) {
 	s.blocks(1)
 	newest, err := s.dir().Take(t.Context(), s.taking())
 	require.NoError(t, err)
+
 	for _, id := range []string{"0-10-11", "0-20-21", ""} {
 		_, err := s.dir().Verify(t.Context(), id, nil)
 		require.NoError(t, err)
 	}
+
 	found, err := s.dir().Find("")
 	require.NoError(t, err)
 	require.Equal(t, newest.ID, found.ID)
@@ -125,6 +128,7 @@ func TestASnapshotIsWhatTheStateWas(t *testing.T) {
 	require.Equal(t, []string{"0-10-11"}, removed, "20 is pinned")
 	_, err = s.dir().Find("0-10-11")
 	require.ErrorIs(t, err, ErrNone)
+
 	for _, id := range []string{"../state", "tmp-new", "nothing"} {
 		_, err = s.dir().Find(id)
 		require.ErrorIs(t, err, ErrNone, id)
@@ -198,12 +202,14 @@ func TestACrashWhileASnapshotIsTakenLeavesNoHalfOne(t *testing.T) {
 			if c.after == nil {
 				told = told[1:] // it may go from here on
 			}
+
 			_, err := s.dir().Keep(1, nil)
 			require.NoError(t, err)
 			require.NoError(t, s.db.Close())
 			if c.after == nil {
 				break
 			}
+
 			crashes++
 			d := Dir{FS: c.after, Path: "home/snapshots"}
 			_, err = d.Settle()
@@ -211,15 +217,18 @@ func TestACrashWhileASnapshotIsTakenLeavesNoHalfOne(t *testing.T) {
 			names, err := c.after.List(d.Path)
 			require.NoError(t, err)
 			listed := []string{}
+
 			for _, name := range names {
 				require.False(t, durable.IsTemporary(name))
 				_, err := d.Verify(t.Context(), name, nil)
 				require.NoError(t, err, "crash at operation %d, %d %% kept", at, keep)
 				listed = append(listed, name)
 			}
+
 			require.Subset(t, listed, told)
 			require.NoError(t, open(t, c.after).Close())
 		}
+
 		require.Greater(t, crashes, 10)
 	}
 }
@@ -245,12 +254,14 @@ func TestACrashWhileASnapshotIsInstalledLeavesOneState(t *testing.T) {
 			require.NoError(t, err)
 			installed := c.after == nil
 			require.NoError(t, Discard(fs, stateDir))
+
 			if c.after == nil {
 				db := open(t, fs)
 				require.EqualValues(t, 3, db.State().Height)
 				require.NoError(t, db.Close())
 				break
 			}
+
 			crashes++
 			require.NoError(t, Recover(c.after, stateDir))
 			there, err := exists(c.after, stateDir)
@@ -261,6 +272,7 @@ func TestACrashWhileASnapshotIsInstalledLeavesOneState(t *testing.T) {
 			id, _, err := db.LogID()
 			require.NoError(t, err)
 			heights[db.State().Height]++
+
 			switch db.State().Height {
 			case 3:
 				require.Equal(t, [16]byte{9}, id)
@@ -271,8 +283,10 @@ func TestACrashWhileASnapshotIsInstalledLeavesOneState(t *testing.T) {
 			default:
 				t.Fatalf("a state at height %d", db.State().Height)
 			}
+
 			require.NoError(t, db.Close())
 		}
+
 		require.Greater(t, crashes, 10)
 		if stride() == 1 {
 			require.Len(t, heights, 2)
@@ -304,10 +318,12 @@ func TestAFailingDiskLeavesNoHalfSnapshot(t *testing.T) {
 			armed.Store(true)
 			_, err := s.dir().Take(t.Context(), s.taking())
 			armed.Store(false)
+
 			if err == nil {
 				require.NoError(t, s.db.Close())
 				break
 			}
+
 			failures++
 			require.ErrorIs(t, err, cause)
 			require.NoError(t, s.db.Err(), "the state is not what failed")
@@ -315,13 +331,16 @@ func TestAFailingDiskLeavesNoHalfSnapshot(t *testing.T) {
 			require.NoError(t, err)
 			list, err := s.dir().List()
 			require.NoError(t, err)
+
 			for _, e := range list { // its name may be there and not yet durable
 				_, err := s.dir().Verify(t.Context(), e.ID, nil)
 				require.NoError(t, err)
 			}
+
 			s.blocks(1)
 			require.NoError(t, s.db.Close())
 		}
+
 		require.Greater(t, failures, 5)
 	}
 }
@@ -335,10 +354,12 @@ func TestADamagedSnapshotIsRefused(t *testing.T) {
 	m, err := s.dir().Take(t.Context(), s.taking())
 	require.NoError(t, err)
 	require.NoError(t, s.db.Close())
+
 	for _, f := range m.Files {
 		path := fs.PathJoin("home/snapshots", m.ID, f.Name)
 		whole, err := readFile(fs, path)
 		require.NoError(t, err)
+
 		for name, damage := range map[string]func(b []byte) []byte{
 			"flipped": func(b []byte) []byte {
 				if len(b) == 0 {
@@ -359,11 +380,13 @@ func TestADamagedSnapshotIsRefused(t *testing.T) {
 			require.NoError(t, durable.WriteFile(fs, path, append([]byte(nil), whole...)))
 		}
 	}
+
 	_, err = s.dir().Verify(t.Context(), m.ID, nil)
 	require.NoError(t, err)
 	manifest := fs.PathJoin("home/snapshots", m.ID, manifestName)
 	whole, err := readFile(fs, manifest)
 	require.NoError(t, err)
+
 	for what, with := range map[string]string{`"height": 20`: `"height": 21`, `"format": 1`: `"format": 2`,
 		`"keys"`: `"kes"`} {
 		require.NoError(t, durable.WriteFile(fs, manifest, []byte(strings.Replace(string(whole), what, with, 1))))

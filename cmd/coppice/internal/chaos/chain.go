@@ -30,13 +30,17 @@ func newChain() *chain { return &chain{at: make(map[uint64]sight)} }
 func (c *chain) note(node int, b *logv1.BlockCommitted) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	now := sight{node, string(b.BlockHash), string(b.AppHash)}
+
 	was, known := c.at[b.Height]
 	if !known {
 		c.at[b.Height] = now
 		return nil
 	}
+
 	c.compared++
+
 	switch {
 	case was.block != now.block:
 		return fmt.Errorf("fork: at height %d node %d committed block %x, and node %d block %x", b.Height, was.node,
@@ -45,6 +49,7 @@ func (c *chain) note(node int, b *logv1.BlockCommitted) error {
 		return fmt.Errorf("app hash: at height %d node %d has %x, and node %d has %x", b.Height, was.node, was.app,
 			node, now.app)
 	}
+
 	return nil
 }
 
@@ -68,7 +73,9 @@ func (f *follower) take(b *logv1.BlockCommitted) error {
 	if f.height != 0 && b.Height != f.height+1 {
 		return fmt.Errorf("gap: node %d told block %d after block %d", f.node, b.Height, f.height)
 	}
+
 	f.height = b.Height
+
 	for _, r := range b.Results {
 		if f.applied == nil || r.Code != logv1.Code_CODE_OK {
 			continue
@@ -77,12 +84,15 @@ func (f *follower) take(b *logv1.BlockCommitted) error {
 		if err != nil {
 			return fmt.Errorf("node %d, height %d: %w", f.node, b.Height, err)
 		}
+
 		if at, twice := f.applied[id]; twice {
 			return fmt.Errorf("twice: node %d applied transaction %s at height %d and at height %d", f.node, id,
 				at, b.Height)
 		}
+
 		f.applied[id] = b.Height
 	}
+
 	return f.note(f.node, b)
 }
 
@@ -93,12 +103,15 @@ func (c *chain) read(node int, dir string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
+
 	cur, err := l.Cursor(l.First())
 	if err != nil {
 		return err
 	}
 	defer cur.Close()
+
 	f := &follower{chain: c, node: node, applied: make(map[engines.TxID]uint64)}
+
 	for {
 		e, ok, err := cur.TryNext()
 		if err != nil || !ok {

@@ -17,6 +17,7 @@ func writeLog(t *testing.T, blocks ...*logv1.BlockCommitted) string {
 	dir := t.TempDir()
 	l, err := eventlog.Open(dir, eventlog.Options{})
 	require.NoError(t, err)
+
 	for _, m := range append([]*logv1.BlockCommitted{}, blocks...) {
 		for _, m := range []proto.Message{&logv1.TxLaunched{}, m} {
 			rec, err := engines.NewRecord(m)
@@ -24,7 +25,9 @@ func writeLog(t *testing.T, blocks ...*logv1.BlockCommitted) string {
 			require.NoError(t, l.Append(t.Context(), rec).Wait(t.Context()))
 		}
 	}
+
 	require.NoError(t, l.Close())
+
 	return dir
 }
 
@@ -41,6 +44,7 @@ func block(height uint64, hash, app string, txs ...byte) *logv1.BlockCommitted {
 func TestForksAndRepetitionsAreFoundInLogs(t *testing.T) {
 	failed := block(3, "c", "3", 9)
 	failed.Results[0].Code = logv1.Code_CODE_REPEATED
+
 	for name, tt := range map[string]struct {
 		second []*logv1.BlockCommitted
 		want   string
@@ -83,6 +87,7 @@ func TestSightsAreCounted(t *testing.T) {
 		require.NoError(t, f.take(block(1, "a", "1", 7)))
 		require.NoError(t, f.take(block(2, "b", "2", 7)), "a stream does not keep the ids")
 	}
+
 	heights, compared := c.seen()
 	require.Equal(t, 2, heights)
 	require.Equal(t, 4, compared)

@@ -56,6 +56,7 @@ func Run(ctx context.Context, c Config) (res Result, err error) {
 		return res, fmt.Errorf("%w: want a directory in which there was no chaos yet: %w", node.ErrConfig, err)
 	}
 	defer file.Close()
+
 	r := &campaign{Config: c, began: began, court: newCourt(began), out: &output{file: file, began: began}, res: &res}
 	res = Result{Dir: c.Dir, Troubles: make(map[string]int), Engines: make(map[string]int)}
 	defer func() {
@@ -65,14 +66,17 @@ func Run(ctx context.Context, c Config) (res Result, err error) {
 			err = context.Cause(ctx) // whatever that made of the step that was under way
 		}
 	}()
+
 	r.doing("starting %d nodes", c.Nodes)
 	if r.net, err = begin(c, r.out); err != nil {
 		return res, err
 	}
+
 	if err = r.run(ctx); err != nil {
 		r.close()
 		return res, err
 	}
+
 	err = r.finish(ctx)
 	return res, err
 }
@@ -118,7 +122,9 @@ func (r *campaign) run(ctx context.Context) error {
 	if r.Begun != nil {
 		r.Begun()
 	}
+
 	plan := newPlanner(r.Nodes, r.Seed)
+
 	for end := time.Now().Add(r.Duration); time.Now().Before(end); {
 		e := plan.next()
 		e.hold = min(e.hold, max(time.Until(end), shortest))
@@ -129,6 +135,7 @@ func (r *campaign) run(ctx context.Context) error {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -142,7 +149,9 @@ func (r *campaign) episode(ctx context.Context, e episode) error {
 	if err := r.net.bring(ctx, e); err != nil {
 		return err
 	}
+
 	floor := r.highest(ctx)
+
 	for _, s := range e.strikes {
 		if err := pause(ctx, time.Until(since.Add(min(s.at, e.hold)))); err != nil {
 			return err
@@ -151,41 +160,50 @@ func (r *campaign) episode(ctx context.Context, e episode) error {
 			told.Blows++
 		}
 	}
+
 	if err := pause(ctx, time.Until(since.Add(e.hold))); err != nil {
 		return err
 	}
+
 	if e.trouble.stands() {
 		r.res.Standing += time.Since(since)
 		r.stood(ctx, e, since.Sub(r.began), floor)
 	}
+
 	if e.hold > 0 {
 		base = r.highest(ctx)
 		told.Lasted = time.Since(since)
 	}
+
 	back := since.Add(told.Lasted)
 	if err := r.net.lift(ctx, e); err != nil {
 		return err
 	}
+
 	if err := r.net.beyond(ctx, base, quorum(r.Nodes), backWithin); err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		r.late(told, err)
 	}
+
 	told.Back = time.Since(back)
 	r.res.Slowest = max(r.res.Slowest, told.Back)
+
 	if err := r.net.beyond(ctx, base, r.Nodes, allWithin); err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		r.late(told, err)
 	}
+
 	told.Height, told.Bad = r.highest(ctx), len(r.court.all())
 	r.res.Episodes++
 	r.res.Troubles[e.trouble.String()]++
 	if r.Episode != nil {
 		r.Episode(told)
 	}
+
 	return pause(ctx, e.rest)
 }
 
@@ -215,19 +233,24 @@ func (r *campaign) fall(ctx context.Context, s strike) bool {
 	case err != nil:
 		r.res.Missed++
 		return false
+
 	case s.blow == KillNode:
 		r.res.Nodes++
+
 	case s.blow == KillComet:
 		r.res.Comets++
+
 	default:
 		r.res.Engines[hit]++
 	}
+
 	return true
 }
 
 // finish ends the work in order, and holds what is left against the rules.
 func (r *campaign) finish(ctx context.Context) error {
 	defer r.close()
+
 	r.doing("ending the load")
 	r.work.drain(ctx, drainWithin)
 	r.doing("reading everything back from every node")
@@ -237,22 +260,26 @@ func (r *campaign) finish(ctx context.Context) error {
 	if err := r.net.died(); err != nil {
 		return err
 	}
+
 	r.close()
 	r.doing("checking the registers' history")
 	var err error
 	if r.res.Register, err = r.work.history.Check(checkWithin, filepath.Join(r.Dir, "register.html")); err != nil {
 		return err
 	}
+
 	r.judge()
 	r.doing("reading the nodes' logs")
 	if err := r.net.logs(r.work.chain); err != nil {
 		r.court.charge(NoFork, "%v", err)
 	}
+
 	r.res.Heights, r.res.Compared = r.work.chain.seen()
 	r.doing("verifying the nodes' homes")
 	if err := r.net.verify(ctx, r.Bin); err != nil && ctx.Err() == nil {
 		r.court.charge(Verified, "%v", err)
 	}
+
 	return nil
 }
 
@@ -268,15 +295,19 @@ func (r *campaign) judge() {
 	case v.Gets == 0 || v.Puts+v.CAS == 0:
 		r.court.charge(Linear, "there is no history: %d reads, %d writes", v.Gets, v.Puts+v.CAS)
 	}
+
 	r.out.mu.Lock()
 	defer r.out.mu.Unlock()
+
 	if n := r.stands(); n >= enoughStands && r.out.noQuorum == 0 {
 		r.court.charge(Silent, "the quorum was gone %d times, and no watchdog told of it: that none acted says nothing",
 			n)
 	}
+
 	for _, line := range r.out.alarms {
 		r.court.charge(Orderly, "%s", line)
 	}
+
 	for _, line := range r.out.ended {
 		if strings.Contains(line, sayGaveUp) && r.Profile != node.Chaos {
 			r.res.GaveUp++
@@ -284,6 +315,7 @@ func (r *campaign) judge() {
 		}
 		r.court.charge(Orderly, "it ended by itself: %s", line)
 	}
+
 	r.res.NoQuorum, r.res.Restarts = r.out.noQuorum, len(r.out.restarts)
 }
 
@@ -306,6 +338,7 @@ func (r *campaign) close() {
 	if r.closed {
 		return
 	}
+
 	r.closed = true
 	if r.work != nil {
 		r.work.close()

@@ -100,6 +100,7 @@ func TestOutputIsJudged(t *testing.T) {
 	c.res.Register = register.Verdict{Count: register.Count{Keys: 1, Gets: 1, Puts: 1}}
 	c.judge()
 	require.Empty(t, c.court.all())
+
 	for _, line := range []string{
 		"node0 ERROR\tcomet\ttwo different blocks for one height", "node3 WARNING: DATA RACE",
 		"node2 coppice: gave up: coppice: too many restarts",
@@ -107,6 +108,7 @@ func TestOutputIsJudged(t *testing.T) {
 		_, err := fmt.Fprintln(c.out, line)
 		require.NoError(t, err)
 	}
+
 	c.res.Troubles = map[string]int{CutInTwo.String(): 2, PauseNodes.String(): 2}
 	c.judge()
 	require.Equal(t, []Rule{Silent, Orderly, Orderly, Orderly}, rules(c.court.all()))
@@ -149,6 +151,7 @@ func TestAuditAsksEveryNode(t *testing.T) {
 	repeats.Betray = func(n int) int { return max(3-n, 1) } // the first is applied twice
 	c := campaignOf(t, honest, forgets, repeats)
 	var items []load.Item
+
 	for i := range uint64(3) {
 		it, err := load.Counters("x/")(i)
 		require.NoError(t, err)
@@ -158,6 +161,7 @@ func TestAuditAsksEveryNode(t *testing.T) {
 		}
 		items = append(items, it)
 	}
+
 	require.NoError(t, c.work.ledger.Write(items))
 	require.NoError(t, c.work.audit(t.Context(), c.res))
 	found := c.work.court.all()
@@ -205,6 +209,7 @@ func TestTargetsAreEveryPathInEveryWay(t *testing.T) {
 	for _, x := range targets(root) {
 		ways[x.path]++
 	}
+
 	require.Equal(t, map[string]int{"admin": 4, "coppice/node/router": 4, "coppice/node/workers": 1,
 		"coppice/node/workers/*": 4, "coppice/node": 1}, ways)
 	require.Equal(t, "admin by error", targets(root)[0].String())

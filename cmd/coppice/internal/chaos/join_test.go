@@ -29,11 +29,13 @@ func TestKillsDuringAJoinByStateSync(t *testing.T) {
 		t.Log("the short form is the script statesync.txtar")
 		return
 	}
+
 	seed, _ := strconv.ParseUint(os.Getenv("COPPICE_COMET_SEED"), 10, 64)
 	bin := filepath.Join(t.TempDir(), "coppice")
 	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin,
 		"github.com/coppice-go/coppice/cmd/coppice").CombinedOutput()
 	require.NoError(t, err, string(out))
+
 	for name, blow := range map[string]func(*join, context.Context) (string, error){"joining": (*join).killJoining,
 		"serving": (*join).strikeServing} {
 		if side := os.Getenv("COPPICE_JOIN_SIDE"); side != "" && side != name {
@@ -78,10 +80,12 @@ func (j *join) strikeServing(ctx context.Context) (string, error) {
 	if j.rand.IntN(4) == 0 {
 		s.blow = KillComet
 	}
+
 	hit, err := j.fall(ctx, s)
 	if s.blow == KillComet {
 		hit = "CometBFT"
 	}
+
 	return hit, err
 }
 
@@ -101,6 +105,7 @@ func joins(t *testing.T, bin string, seed uint64, most int, blow func(*join, con
 	file, err := os.Create(filepath.Join(dir, "nodes.log"))
 	require.NoError(t, err)
 	defer file.Close()
+
 	c := Config{Bin: bin, Dir: dir, Nodes: joinValidators, Seed: seed, Rate: 60, Profile: node.Chaos,
 		made: snapshotsEvery20}
 	out, court := &output{file: file, began: began}, newCourt(began)
@@ -113,10 +118,12 @@ func joins(t *testing.T, bin string, seed uint64, most int, blow func(*join, con
 			_ = n.stop()
 		}
 	}()
+
 	require.NoError(t, n.beyond(ctx, 0, c.Nodes, startWithin))
 	w, err := employ(c, n, court)
 	require.NoError(t, err)
 	defer w.close()
+
 	require.NoError(t, n.beyond(ctx, 25, c.Nodes, startWithin), "the first snapshot")
 
 	for i := 0; i < joinsOfOneNet && fallen < most; i++ {
@@ -124,22 +131,27 @@ func joins(t *testing.T, bin string, seed uint64, most int, blow func(*join, con
 		require.NoError(t, err)
 		require.NoError(t, n.reach(joined))
 		var hits []string
+
 		for k, missed := 0, 0; k < blowsOfOneJoin && fallen < most; {
 			require.NoError(t, pause(ctx, time.Duration(j.rand.Int64N(int64(2500*time.Millisecond)))))
 			at := n.heights(ctx)[joined]
+
 			hit, err := blow(j, ctx)
 			if err != nil { // what was to be killed is down
 				missed++
 				require.Less(t, missed, 100, "%v", err)
 				continue
 			}
+
 			k, fallen = k+1, fallen+1
 			hits = append(hits, fmt.Sprintf("%s@%d", strings.TrimPrefix(hit, "coppice/"), at))
 		}
+
 		var top uint64
 		for _, h := range n.heights(ctx) {
 			top = max(top, h)
 		}
+
 		last := time.Now()
 		require.NoError(t, n.beyond(ctx, top, joined+1, joinWithin), "node %d does not join: %v", joined, hits)
 		t.Logf("seed %d, load average %.0f: node %d joined past %d, %v after the last of %d blows: %v",
@@ -161,6 +173,7 @@ func joins(t *testing.T, bin string, seed uint64, most int, blow func(*join, con
 		time.Since(began).Round(time.Second))
 	require.Empty(t, court.all())
 	require.Empty(t, out.alarms)
+
 	return fallen
 }
 
@@ -174,5 +187,6 @@ func snapshotsEvery20(home string) error {
 	if !strings.Contains(string(data), shipped) {
 		return fmt.Errorf("%s has no %s", path, shipped)
 	}
+
 	return os.WriteFile(path, []byte(strings.Replace(string(data), shipped, "every_heights = 20", 1)), 0o644)
 }

@@ -12,10 +12,12 @@ func loadAverage() float64 {
 	if err != nil {
 		return 0
 	}
+
 	first, _, _ := strings.Cut(string(b), " ")
 	n, err := strconv.ParseFloat(first, 64)
 	if err != nil {
 		return 0
 	}
+
 	return n
 }

@@ -35,10 +35,13 @@ func begin(c Config, out *output) (*network, error) {
 	t, err := testnet.Init(c.Dir, testnet.InitOptions{
 		Nodes: c.Nodes, EmptyEvery: time.Second, Profile: c.Profile, CometProfile: comet.Tuned,
 	})
+
 	if err != nil {
 		return nil, err
 	}
+
 	n := &network{Net: t, output: out, ended: make(chan struct{})}
+
 	for i := range c.Nodes {
 		if c.made != nil {
 			if err := c.made(t.Home(i)); err != nil {
@@ -49,12 +52,14 @@ func begin(c Config, out *output) (*network, error) {
 			return nil, err
 		}
 	}
+
 	ctx, cancel := context.WithCancel(context.Background())
 	n.end = cancel
 	go func() {
 		defer close(n.ended)
 		n.err = t.Run(ctx, testnet.RunOptions{Bin: c.Bin, Out: out})
 	}()
+
 	return n, nil
 }
 
@@ -65,11 +70,13 @@ func (n *network) reach(i int) error {
 	if err != nil {
 		return err
 	}
+
 	n.clients = append(n.clients, client.New("", client.WithToken(strings.TrimSpace(string(token))),
 		client.WithBackoff(5*time.Millisecond, 50*time.Millisecond), client.WithResolver(func() (string, error) {
 			f, err := api.ReadNodeFile(home)
 			return f.Address, err
 		})))
+
 	return nil
 }
 
@@ -80,11 +87,13 @@ func (n *network) stop() error {
 			_ = n.Signal(context.Background(), i, child, syscall.SIGCONT) // one that does not run is not stopped either
 		}
 	}
+
 	n.end()
 	<-n.ended
 	for _, c := range n.clients {
 		c.CloseIdle()
 	}
+
 	return n.err
 }
 
@@ -105,9 +114,11 @@ const askTime = time.Second
 func (n *network) heights(ctx context.Context) map[int]uint64 {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
+
 	at := make(map[int]uint64)
 	var mu sync.Mutex
 	var all sync.WaitGroup
+
 	for i, c := range n.clients {
 		all.Go(func() {
 			s, err := c.Status(ctx)
@@ -119,7 +130,9 @@ func (n *network) heights(ctx context.Context) map[int]uint64 {
 			at[i] = s.Height
 		})
 	}
+
 	all.Wait()
+
 	return at
 }
 
@@ -127,18 +140,23 @@ func (n *network) heights(ctx context.Context) map[int]uint64 {
 func (n *network) beyond(ctx context.Context, height uint64, nodes int, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+
 	at := make(map[int]uint64) // where each was last seen
+
 	for {
 		maps.Copy(at, n.heights(ctx))
 		past := 0
+
 		for _, h := range at {
 			if h > height {
 				past++
 			}
 		}
+
 		if past >= nodes {
 			return nil
 		}
+
 		if err := pause(ctx, 50*time.Millisecond); err != nil {
 			return fmt.Errorf("%d of %d nodes are past height %d after %v, want %d: they stand at %v", past, n.Nodes,
 				height, limit, nodes, at)

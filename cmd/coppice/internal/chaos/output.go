@@ -57,6 +57,7 @@ func stood(line string) time.Duration {
 	if err != nil {
 		return 0
 	}
+
 	return time.Duration(s * float64(time.Second))
 }
 
@@ -65,6 +66,7 @@ func (o *output) Write(p []byte) (int, error) {
 	at := time.Since(o.began)
 	o.mu.Lock()
 	defer o.mu.Unlock()
+
 	_, _ = fmt.Fprintf(o.file, "%9.3f %s", at.Seconds(), p)
 	m := ofNode.FindStringSubmatch(strings.TrimSpace(string(p)))
 	if m == nil {
@@ -74,6 +76,7 @@ func (o *output) Write(p []byte) (int, error) {
 	if err != nil {
 		return len(p), nil
 	}
+
 	switch line := m[2]; {
 	case strings.Contains(line, sayRestart):
 		o.restarts = append(o.restarts, restart{node, at - stood(line), line})
@@ -84,6 +87,7 @@ func (o *output) Write(p []byte) (int, error) {
 	case strings.HasPrefix(line, sayEnd):
 		o.ended = append(o.ended, m[0])
 	}
+
 	return len(p), nil
 }
 
@@ -92,11 +96,14 @@ func (o *output) Write(p []byte) (int, error) {
 func (o *output) restarted(since time.Duration, of func(node int) bool) []restart {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+
 	var out []restart
+
 	for _, r := range o.restarts {
 		if r.since >= since && of(r.node) {
 			out = append(out, r)
 		}
 	}
+
 	return out
 }

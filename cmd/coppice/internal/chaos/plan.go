@@ -93,11 +93,13 @@ func (p *planner) next() episode {
 		}
 		p.rand.Shuffle(len(p.deck), func(i, j int) { p.deck[i], p.deck[j] = p.deck[j], p.deck[i] })
 	}
+
 	e := episode{trouble: p.deck[0], hold: shortest, rest: p.upTo(longestRest)}
 	p.deck = p.deck[1:]
 	spare := p.n - quorum(p.n)
 	var stopped []int
 	order := p.rand.Perm(p.n)
+
 	switch e.trouble {
 	case Calm:
 	case CutOff, PauseNode, PauseComet:
@@ -107,6 +109,7 @@ func (p *planner) next() episode {
 	case CutApart, KillAll:
 		e.nodes = order
 	}
+
 	if e.trouble.stands() {
 		e.hold = patience
 	}
@@ -116,9 +119,11 @@ func (p *planner) next() episode {
 	if e.trouble.pauses() {
 		stopped = e.nodes
 	}
+
 	for at := p.upTo(betweenBlow); at < e.hold; at += betweenBlow/2 + p.upTo(betweenBlow) {
 		e.strikes = append(e.strikes, p.strike(at, order[len(stopped):]))
 	}
+
 	return e
 }
 

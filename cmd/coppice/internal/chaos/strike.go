@@ -42,8 +42,10 @@ func targets(root *apiv1.Child) []target {
 		case c.Spec.GetStrategy() == apiv1.Strategy_STRATEGY_DYNAMIC:
 			each(c.Path, apiv1.How_HOW_STOP)
 			each(c.Path+"/*", workerWays...)
+
 		case c.Type != apiv1.ChildType_CHILD_TYPE_SUPERVISOR:
 			each(c.Path, workerWays...)
+
 		default:
 			for _, child := range c.Children {
 				walk(child)
@@ -54,6 +56,7 @@ func targets(root *apiv1.Child) []target {
 		}
 	}
 	walk(root)
+
 	return out
 }
 
@@ -69,12 +72,14 @@ const blowTime = 2 * time.Second
 func (n *network) fall(ctx context.Context, s strike) (hit string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, blowTime)
 	defer cancel()
+
 	switch s.blow {
 	case KillNode:
 		return "", n.Signal(ctx, s.node, false, syscall.SIGKILL)
 	case KillComet:
 		return "", n.Signal(ctx, s.node, true, syscall.SIGKILL)
 	}
+
 	tree, err := n.clients[s.node].Tree(ctx)
 	if err != nil {
 		return "", err
@@ -83,11 +88,13 @@ func (n *network) fall(ctx context.Context, s strike) (hit string, err error) {
 	if len(all) == 0 {
 		return "", fmt.Errorf("node %d has no tree", s.node)
 	}
+
 	t := all[s.pick%uint64(len(all))]
 	var release time.Duration
 	if t.how == apiv1.How_HOW_HANG {
 		release = hangs
 	}
+
 	_, err = n.clients[s.node].Kill(ctx, t.path, t.how, release)
 	return t.String(), err
 }
@@ -96,6 +103,7 @@ func (n *network) fall(ctx context.Context, s strike) (hit string, err error) {
 func (n *network) surely(ctx context.Context, i int, comet bool, sig syscall.Signal) error {
 	ctx, cancel := context.WithTimeout(ctx, backWithin)
 	defer cancel()
+
 	for {
 		err := n.Signal(ctx, i, comet, sig)
 		if err == nil {
@@ -119,6 +127,7 @@ func (n *network) bring(ctx context.Context, e episode) error {
 		}
 		return n.Partition(ctx, each)
 	}
+
 	for _, i := range e.nodes {
 		var err error
 		switch e.trouble {
@@ -129,10 +138,12 @@ func (n *network) bring(ctx context.Context, e episode) error {
 		case KillAll:
 			err = n.surely(ctx, i, false, syscall.SIGKILL)
 		}
+
 		if err != nil {
 			return fmt.Errorf("%v: node %d: %w", e.trouble, i, err)
 		}
 	}
+
 	return nil
 }
 
@@ -141,12 +152,14 @@ func (n *network) lift(ctx context.Context, e episode) error {
 	switch e.trouble {
 	case CutOff, CutInTwo, CutApart:
 		return n.Partition(ctx, [][]int{})
+
 	case PauseNode, PauseNodes:
 		for _, i := range e.nodes {
 			if err := n.surely(ctx, i, false, syscall.SIGCONT); err != nil {
 				return fmt.Errorf("node %d: %w", i, err)
 			}
 		}
+
 	case PauseComet, PauseComets:
 		for _, i := range e.nodes {
 			// Its watchdog may have replaced it, and what replaced it may have been killed.

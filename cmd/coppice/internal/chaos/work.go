@@ -43,6 +43,7 @@ func employ(c Config, n *network, court *court) (*work, error) {
 		stop: make(chan struct{})}
 	var runs []*load.Run
 	prefix := load.NewPrefix()
+
 	for i := range n.clients {
 		// One load waits for results, so that a slow node slows it down; the other, a tenth of it,
 		// only for acknowledgments, so that some of what is acknowledged has no result yet whenever
@@ -57,14 +58,18 @@ func employ(c Config, n *network, court *court) (*work, error) {
 				Next:    load.Counters(fmt.Sprintf("%s%d.%d/", prefix, i, k)),
 				Clients: 3, Batch: 5, Rate: rate, NoWait: noWait, Acked: w.ledger.Write, Stop: w.stop, Failed: w.failed,
 			})
+
 			if err != nil {
 				return nil, err
 			}
+
 			runs = append(runs, run)
 		}
 	}
+
 	var ctx context.Context
 	ctx, w.end = context.WithCancel(context.Background()) // it goes on through everything, until close
+
 	for _, run := range runs {
 		w.loads.Go(func() {
 			if _, err := run.Run(ctx); err != nil {
@@ -72,6 +77,7 @@ func employ(c Config, n *network, court *court) (*work, error) {
 			}
 		})
 	}
+
 	w.loads.Go(func() {
 		err := w.history.Run(ctx, register.Config{
 			Nodes: n.clients, PerNode: 2, Seed: c.Seed, Prefix: prefix + "register/", Every: keyEvery,
@@ -82,6 +88,7 @@ func employ(c Config, n *network, court *court) (*work, error) {
 			court.charge(Orderly, "%v", err)
 		}
 	})
+
 	for i := range n.clients {
 		w.follow.Go(func() {
 			f := &follower{chain: w.chain, node: i}
@@ -93,6 +100,7 @@ func employ(c Config, n *network, court *court) (*work, error) {
 			}
 		})
 	}
+
 	return w, nil
 }
 
@@ -127,22 +135,28 @@ func (w *work) close() {
 func (w *work) audit(ctx context.Context, res *Result) error {
 	items := w.ledger.All()
 	res.Acknowledged, res.Unknown = len(items), int(w.unknown.Load())
+
 	for i, c := range w.net.clients {
 		count, err := rig.Audit(ctx, c, items)
 		if err != nil {
 			return fmt.Errorf("reading back from node %d: %w", i, err)
 		}
+
 		res.Lost, res.Twice = max(res.Lost, count.Lost), max(res.Twice, count.Twice)
+
 		if count.Lost > 0 {
 			w.court.charge(NothingLost, "node %d: %d of %d are not there: %v", i, count.Lost, len(items),
 				count.Examples)
 		}
+
 		if count.Twice > 0 {
 			w.court.charge(NothingTwice, "node %d: %d of %d: %v", i, count.Twice, len(items), count.Examples)
 		}
 	}
+
 	if len(items) == 0 {
 		w.court.charge(Orderly, "no transaction was acknowledged")
 	}
+
 	return nil
 }

@@ -76,6 +76,7 @@ func Run(ctx context.Context, c Config) (res Result, err error) {
 			err = context.Cause(ctx) // whatever that made of the step that was under way
 		}
 	}()
+
 	d.doing("making a home and starting its node")
 	if d.rig, err = rig.New(ctx, rig.Config{Bin: c.Bin, Profile: profile, Rate: c.Rate, Keep: c.Keep}); err != nil {
 		return res, err
@@ -84,14 +85,17 @@ func Run(ctx context.Context, c Config) (res Result, err error) {
 		res.Elapsed = time.Since(begin)
 		err = errors.Join(err, d.rig.Close())
 	}()
+
 	if c.Begun != nil {
 		c.Begun(d.rig.Home)
 	}
+
 	res.Dir = d.rig.Dir()
 	targets, err := d.targets(ctx)
 	if err != nil {
 		return res, err
 	}
+
 	for i, t := range targets {
 		if err := ctx.Err(); err != nil {
 			return res, context.Cause(ctx)
@@ -101,6 +105,7 @@ func Run(ctx context.Context, c Config) (res Result, err error) {
 			return res, err
 		}
 	}
+
 	return res, d.finish(ctx, &res)
 }
 
@@ -124,6 +129,7 @@ func (d *demo) row(ctx context.Context, res *Result, t target) error {
 		r.Problem = err.Error()
 		err = d.revive(ctx)
 	}
+
 	if err == nil {
 		var n rig.Count
 		if n, err = d.rig.Audit(ctx); err == nil {
@@ -133,6 +139,7 @@ func (d *demo) row(ctx context.Context, res *Result, t target) error {
 			}
 		}
 	}
+
 	res.Rows = append(res.Rows, r)
 	if d.Row != nil && ctx.Err() == nil {
 		d.Row(r)
@@ -140,6 +147,7 @@ func (d *demo) row(ctx context.Context, res *Result, t target) error {
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+
 	return err
 }
 
@@ -157,17 +165,21 @@ func (d *demo) finish(ctx context.Context, res *Result) error {
 	if res.Unknown, err = d.rig.Drain(ctx); err != nil {
 		return fmt.Errorf("the load failed: %w", err)
 	}
+
 	d.doing("reading everything back")
 	n, err := d.rig.AuditAll(ctx)
 	if err != nil {
 		return err
 	}
+
 	res.Acknowledged, res.Lost, res.Twice = n.Acknowledged, n.Lost, n.Twice
 	d.doing("stopping the node and verifying its home")
 	if err := d.rig.Process().Stop(ctx, stopTime); err != nil {
 		return err
 	}
+
 	_, res.Verify = d.rig.Command(ctx, "verify")
+
 	return ctx.Err()
 }
 
@@ -175,12 +187,16 @@ func howWord(h apiv1.How) string {
 	switch h {
 	case apiv1.How_HOW_ERROR:
 		return "error"
+
 	case apiv1.How_HOW_PANIC:
 		return "panic"
+
 	case apiv1.How_HOW_GOEXIT:
 		return "goexit"
+
 	case apiv1.How_HOW_HANG:
 		return "hang"
+
 	case apiv1.How_HOW_STOP:
 		return "stop"
 	}

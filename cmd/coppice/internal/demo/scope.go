@@ -15,14 +15,17 @@ func notRunning(c *apiv1.Child, old map[string]uint64) string {
 		old[c.Path] != 0 && old[c.Path] == c.Live.GetIncarnation() {
 		return c.Path
 	}
+
 	if c.Spec.GetStrategy() == apiv1.Strategy_STRATEGY_DYNAMIC {
 		return ""
 	}
+
 	for _, child := range c.Children {
 		if p := notRunning(child, old); p != "" {
 			return p
 		}
 	}
+
 	return ""
 }
 
@@ -32,6 +35,7 @@ func restarted(before, after *apiv1.TreeResponse) []string {
 	if before.Pid != after.Pid {
 		return []string{"the process"}
 	}
+
 	was := incarnations(before.Root)
 	changed := func(c *apiv1.Child) bool {
 		old, there := was[c.Path]
@@ -44,22 +48,27 @@ func restarted(before, after *apiv1.TreeResponse) []string {
 			out = append(out, c.Id)
 			return
 		}
+
 		if c.Spec.GetStrategy() == apiv1.Strategy_STRATEGY_DYNAMIC {
 			return
 		}
+
 		all := len(c.Children) > 1
 		for _, child := range c.Children {
 			all = all && changed(child)
 		}
+
 		if all {
 			out = append(out, c.Id+"/*")
 			return
 		}
+
 		for _, child := range c.Children {
 			look(child)
 		}
 	}
 	look(after.Root)
+
 	return out
 }
 
@@ -72,10 +81,13 @@ func scope(t *apiv1.TreeResponse, killed string) []string {
 		switch {
 		case parent == nil || killed == root:
 			return []string{killed}
+
 		case parent.Spec.GetStrategy() == apiv1.Strategy_STRATEGY_DYNAMIC, parent.Spec.GetMaxRestarts() == 0:
 			killed = parent.Path
+
 		case parent.Spec.GetStrategy() == apiv1.Strategy_STRATEGY_ONE_FOR_ONE:
 			return []string{killed}
+
 		default:
 			var all []string
 			for _, c := range parent.Children {
@@ -101,19 +113,23 @@ func wider(before, after *apiv1.TreeResponse, killed string) []string {
 		within := slices.ContainsFunc(in, func(p string) bool {
 			return c.Path == p || strings.HasPrefix(c.Path, p+"/")
 		})
+
 		if within {
 			return
 		}
+
 		if old, there := was[c.Path]; there && old != c.Live.GetIncarnation() &&
 			c.Type == apiv1.ChildType_CHILD_TYPE_SUPERVISOR {
 			out = append(out, c.Path)
 			return
 		}
+
 		for _, child := range c.Children {
 			look(child)
 		}
 	}
 	look(after.Root)
+
 	return out
 }
 
@@ -122,11 +138,13 @@ func lookup(c *apiv1.Child, at string) *apiv1.Child {
 	if c.Path == at {
 		return c
 	}
+
 	for _, child := range c.Children {
 		if found := lookup(child, at); found != nil {
 			return found
 		}
 	}
+
 	return nil
 }
 

@@ -27,6 +27,7 @@ func number(c *apiv1.Child, dir string, next *uint64) {
 	if c.Id == "host" {
 		c.Path, below = "host", ""
 	}
+
 	for _, child := range c.Children {
 		number(child, below, next)
 	}
@@ -106,6 +107,7 @@ func TestRestartedIsToldInShort(t *testing.T) {
 	} {
 		require.Equal(t, tt.want, restarted(newTree(), again(newTree(), tt.changed...)), "%v", tt.changed)
 	}
+
 	other := newTree()
 	other.Pid = 2
 	require.Equal(t, []string{"the process"}, restarted(newTree(), other))
@@ -135,6 +137,7 @@ func TestTargetsAreEveryPathInEveryWay(t *testing.T) {
 	for _, tg := range all {
 		ways[tg.path] = append(ways[tg.path], howWord(tg.how))
 	}
+
 	four := []string{"error", "panic", "goexit", "hang"}
 	require.Equal(t, map[string][]string{
 		"admin": four, "coppice/pubsub/registry": four, "coppice/pubsub/broker": four, "coppice/pubsub": {"stop"},
@@ -153,6 +156,7 @@ func TestTargetsAreEveryPathInEveryWay(t *testing.T) {
 	for _, tg := range d.targetsOf(newTree()) {
 		seen[tg.path]++
 	}
+
 	require.Len(t, seen, len(ways))
 	require.Equal(t, 1, seen["admin"])
 }

@@ -24,16 +24,20 @@ func (d *demo) strike(ctx context.Context, t target, r *Row) error {
 	if err != nil {
 		return err
 	}
+
 	begin := time.Now()
 	killed, err := d.blow(ctx, t)
 	if err != nil {
 		return err
 	}
+
 	ready, cancel := context.WithTimeoutCause(ctx, rig.ReadyWithin, fmt.Errorf("no commit within %v", rig.ReadyWithin))
 	defer cancel()
+
 	if _, err := d.rig.Probe(ready); err != nil {
 		return errors.Join(context.Cause(ready), err, d.died())
 	}
+
 	r.NextCommit = time.Since(begin)
 	var old map[string]uint64 // incarnations that have to be replaced
 	if killed != nil {
@@ -43,12 +47,15 @@ func (d *demo) strike(ctx context.Context, t target, r *Row) error {
 	if err != nil {
 		return errors.Join(err, d.died())
 	}
+
 	r.Restarted = restarted(before, after)
+
 	if killed != nil {
 		if w := wider(before, after, killed.Path); len(w) > 0 {
 			r.Problem = fmt.Sprintf("restarted wider than specified: %s", strings.Join(w, ", "))
 		}
 	}
+
 	return nil
 }
 
@@ -76,8 +83,10 @@ func (d *demo) blow(ctx context.Context, t target) (*apiv1.KillResponse, error) 
 			connect.CodeOf(err) != connect.CodeUnavailable && connect.CodeOf(err) != connect.CodeUnknown {
 			return nil, err
 		}
+
 		late := time.NewTimer(rig.ReadyWithin)
 		defer late.Stop()
+
 		select {
 		case <-p.Done():
 		case <-late.C:
@@ -85,19 +94,24 @@ func (d *demo) blow(ctx context.Context, t target) (*apiv1.KillResponse, error) 
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
+
 		return nil, d.rig.Start(ctx)
 	}
+
 	var after time.Duration
 	if t.how == apiv1.How_HOW_HANG {
 		after = release
 	}
+
 	deadline := time.Now().Add(rig.ReadyWithin)
+
 	for {
 		killed, err := d.rig.Client.Kill(ctx, t.path, t.how, after)
 		// A transient child may end before it is hit, or before it takes the fault, and then the
 		// next one is as good.
 		missed := err != nil && slices.Contains([]connect.Code{connect.CodeNotFound, connect.CodeFailedPrecondition,
 			connect.CodeInvalidArgument}, connect.CodeOf(err))
+
 		if missed && strings.HasSuffix(t.path, "/*") && time.Now().Before(deadline) && ctx.Err() == nil {
 			continue
 		}
@@ -110,6 +124,7 @@ func (d *demo) whole(ctx context.Context, old map[string]uint64) (*apiv1.TreeRes
 	ctx, cancel := context.WithTimeoutCause(ctx, rig.ReadyWithin,
 		fmt.Errorf("the tree was not whole within %v", rig.ReadyWithin))
 	defer cancel()
+
 	for {
 		t, err := d.rig.Client.Tree(ctx)
 		if err == nil {
@@ -119,6 +134,7 @@ func (d *demo) whole(ctx context.Context, old map[string]uint64) (*apiv1.TreeRes
 				err = fmt.Errorf("%s does not run", down)
 			}
 		}
+
 		select {
 		case <-time.After(5 * time.Millisecond):
 		case <-ctx.Done():

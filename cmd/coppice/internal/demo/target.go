@@ -55,6 +55,7 @@ func (d *demo) targetsOf(t *apiv1.TreeResponse) []target {
 			}
 			add(c.Path, apiv1.How_HOW_STOP)
 			return
+
 		case c.Type == apiv1.ChildType_CHILD_TYPE_SUPERVISOR:
 			for _, child := range c.Children {
 				walk(child)
@@ -62,6 +63,7 @@ func (d *demo) targetsOf(t *apiv1.TreeResponse) []target {
 			if c != t.Root && c.Path != root { // the host is the process, and so is the root
 				add(c.Path, apiv1.How_HOW_STOP)
 			}
+
 		default:
 			add(c.Path, workerWays...)
 		}
@@ -70,10 +72,12 @@ func (d *demo) targetsOf(t *apiv1.TreeResponse) []target {
 	if d.Shuffle {
 		d.rand.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
 	}
+
 	out = append(out, target{root, apiv1.How_HOW_STOP})
 	for range d.SIGKILLs {
 		out = append(out, target{"(the process)", sigkill})
 	}
+
 	return out
 }
 

@@ -20,11 +20,13 @@ func TestQuantilesAreNearTheExactOnes(t *testing.T) {
 		for _, v := range values {
 			h.Add(time.Duration(v))
 		}
+
 		slices.Sort(values)
 		rank := 0
 		for float64(rank+1) < q*float64(len(values)) {
 			rank++
 		}
+
 		exact := time.Duration(values[rank])
 		got := h.Quantile(q)
 		if got < exact || got > exact+exact/32+2*time.Microsecond {

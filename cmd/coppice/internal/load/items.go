@@ -36,6 +36,7 @@ func Puts(prefix string, size int) func(n uint64) (Item, error) {
 				i++
 			}
 		}
+
 		key := fmt.Sprintf("%s%d", prefix, n)
 		body, err := kv.Encode(kv.Put([]byte(key), value))
 		return Item{Key: key, Value: string(value), Body: body}, err
@@ -86,11 +87,13 @@ func (m Mismatch) String() string {
 func Check(ctx context.Context, c *client.Client, acked io.Reader, miss func(Mismatch)) (lines uint64, err error) {
 	in := bufio.NewReaderSize(acked, 64<<10)
 	var batch []Item
+
 	for at := 1; ; at++ {
 		line, err := in.ReadString('\n')
 		if err != nil && err != io.EOF {
 			return lines, err
 		}
+
 		if err == nil {
 			key, value, ok := strings.Cut(line[:len(line)-1], " ")
 			if !ok || key == "" || strings.Contains(value, " ") {
@@ -99,12 +102,14 @@ func Check(ctx context.Context, c *client.Client, acked io.Reader, miss func(Mis
 			batch = append(batch, Item{Key: key, Value: value})
 			lines++
 		}
+
 		if len(batch) == checkBatch || err == io.EOF {
 			if missing := Compare(ctx, c, batch, miss); missing != nil {
 				return lines, missing
 			}
 			batch = batch[:0]
 		}
+
 		if err == io.EOF {
 			return lines, nil
 		}
@@ -122,10 +127,12 @@ func Compare(ctx context.Context, c *client.Client, items []Item, miss func(Mism
 		for i, it := range part {
 			keys[i] = []byte(it.Key)
 		}
+
 		r, err := c.GetMany(ctx, keys)
 		if err != nil {
 			return err
 		}
+
 		for i, v := range r.Values {
 			if v == nil || string(v) != part[i].Value {
 				miss(Mismatch{Key: part[i].Key, Want: part[i].Value, Got: string(v), Found: v != nil})

@@ -101,20 +101,25 @@ func New(c Config) (*Run, error) {
 func (r *Run) Run(ctx context.Context) (Report, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+
 	r.mu.Lock()
 	r.start, r.cancel = time.Now(), cancel
 	r.mu.Unlock()
+
 	var wg sync.WaitGroup
+
 	for range r.c.Clients {
 		wg.Go(func() {
 			for ctx.Err() == nil && r.turn(ctx) {
 			}
 		})
 	}
+
 	wg.Wait()
 	rep := r.Report()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	return rep, r.err
 }
 
@@ -135,8 +140,10 @@ func (r *Run) turn(ctx context.Context) bool {
 	if n == 0 || !r.pace(ctx, from) {
 		return false
 	}
+
 	items := make([]Item, n)
 	txs := make([][]byte, n)
+
 	for i := range items {
 		var err error
 		if items[i], err = r.c.Next(from + uint64(i)); err == nil {
@@ -147,9 +154,11 @@ func (r *Run) turn(ctx context.Context) bool {
 			return false
 		}
 	}
+
 	begin := time.Now()
 	outs, err := r.c.Client.SubmitMany(ctx, txs, !r.c.NoWait)
 	r.account(items, outs, err, time.Since(begin))
+
 	return true
 }
 
@@ -169,6 +178,7 @@ func (r *Run) pace(ctx context.Context, from uint64) bool {
 	if r.c.Rate > 0 {
 		due = time.Until(r.start.Add(time.Duration(float64(from) / r.c.Rate * float64(time.Second))))
 	}
+
 	if due <= 0 {
 		select {
 		case <-r.c.Stop:
@@ -177,51 +187,65 @@ func (r *Run) pace(ctx context.Context, from uint64) bool {
 			return ctx.Err() == nil
 		}
 	}
+
 	t := time.NewTimer(due)
 	defer t.Stop()
+
 	select {
 	case <-t.C:
 		return true
 	case <-r.c.Stop:
 	case <-ctx.Done():
 	}
+
 	return false
 }
 
 func (r *Run) account(items []Item, outs []client.Outcome, err error, took time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	r.report.Submitted += uint64(len(items))
 	acked := make([]Item, 0, len(items))
+
 	for i, o := range outs {
 		failure := o.Err
 		switch {
 		case errors.Is(o.Err, client.ErrExpired):
 			acked = append(acked, items[i]) // it had been, and was given up for a reason that the caller is told
 			r.report.Failed++
+
 		case errors.As(o.Err, new(*client.RefusedError)) && !errors.Is(o.Err, client.ErrUnknown):
 			r.report.Failed++
+
 		case o.Err != nil:
 			r.report.Unknown++
+
 		case o.Result != nil && o.Result.Code != 0:
 			r.report.Failed++
 			failure = fmt.Errorf("transaction %s: %v: %s", o.ID.Short(), o.Result.Code, o.Result.Log)
+
 		case o.Result != nil:
 			r.report.Committed++
 			acked = append(acked, items[i])
 			r.report.Latency.Add(took)
+
 		case err != nil: // accepted, and its result was not waited for to the end
 			acked = append(acked, items[i])
 			r.report.Unknown++
+
 		default:
 			acked = append(acked, items[i])
 			r.report.Latency.Add(took)
 		}
+
 		if failure != nil && r.c.Failed != nil && !r.c.Failed(items[i], failure) {
 			r.fail(failure)
 		}
 	}
+
 	r.report.Acked += uint64(len(acked))
+
 	if len(acked) > 0 && r.c.Acked != nil {
 		if err := r.c.Acked(acked); err != nil {
 			r.fail(err)

@@ -27,6 +27,7 @@ func export(t testing.TB, json bool) []byte {
 	n, err := w.End()
 	require.NoError(t, err)
 	require.EqualValues(t, 3, n)
+
 	return out.Bytes()
 }
 
@@ -36,6 +37,7 @@ func read(b []byte) (records []*logv1.ExportRecord, gaps []*logv1.ExportGap, err
 	if err != nil {
 		return nil, nil, err
 	}
+
 	for {
 		r, g, err := x.Next()
 		switch {
@@ -69,14 +71,17 @@ func TestRoundTrip(t *testing.T) {
 func TestEveryCutAndEveryBit(t *testing.T) {
 	want, wantGaps, err := read(export(t, false))
 	require.NoError(t, err)
+
 	for _, json := range []bool{false, true} {
 		b := export(t, json)
 		for n := range b {
 			_, _, err := read(b[:n])
 			require.ErrorIs(t, err, ErrFormat, "cut at %d", n)
 		}
+
 		_, _, err := read(append(bytes.Clone(b), b...))
 		require.ErrorIs(t, err, ErrFormat)
+
 		for i := range len(b) * 8 {
 			b[i/8] ^= 1 << (i % 8)
 			// blanks, case of a base64 variant, an unknown field, the log's identity
@@ -89,6 +94,7 @@ func TestEveryCutAndEveryBit(t *testing.T) {
 			} else {
 				require.ErrorIs(t, err, ErrFormat)
 			}
+
 			b[i/8] ^= 1 << (i % 8)
 		}
 	}
@@ -108,8 +114,10 @@ func TestRefusals(t *testing.T) {
 		for _, f := range rest {
 			f(w)
 		}
+
 		_, err := w.End()
 		require.NoError(t, err)
+
 		return out.Bytes()
 	}
 	record := func(i uint64) func(*Writer) {
@@ -132,6 +140,7 @@ func TestRefusals(t *testing.T) {
 		require.ErrorIs(t, err, ErrFormat)
 		require.ErrorContains(t, err, says)
 	}
+
 	records, _, err := read(begin(&logv1.ExportBegin{LogId: make16, First: 1, Last: 9, Kinds: []uint32{3}},
 		record(2), record(7)))
 	require.NoError(t, err, "filtered")

@@ -48,12 +48,14 @@ func NewReader(r io.Reader) (*Reader, error) {
 	if err != nil && err != io.EOF {
 		return nil, err
 	}
+
 	// 0x0a is the tag of a begin of 123 bytes
 	x.json = len(head) > 0 && head[0] == '{' && (len(head) == 1 || head[1] != 0x0a)
 	m, err := x.message()
 	if err != nil {
 		return nil, err
 	}
+
 	x.Begin = m.GetBegin()
 	switch b := x.Begin; {
 	case b == nil:
@@ -65,7 +67,9 @@ func NewReader(r io.Reader) (*Reader, error) {
 	case b.First == 0 || b.Last+1 < b.First:
 		return nil, x.bad("it claims records %d to %d", b.First, b.Last)
 	}
+
 	x.next = x.Begin.First
+
 	return x, nil
 }
 
@@ -86,6 +90,7 @@ func (x *Reader) Next() (*logv1.ExportRecord, *logv1.ExportGap, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+
 	switch p := m.Part.(type) {
 	case *logv1.Export_Record:
 		r := p.Record
@@ -95,18 +100,23 @@ func (x *Reader) Next() (*logv1.ExportRecord, *logv1.ExportGap, error) {
 		if err := x.at("record", r.GetIndex(), 1); err != nil {
 			return nil, nil, err
 		}
+
 		x.records++
 		x.digest.record(r)
+
 		return r, nil, nil
+
 	case *logv1.Export_Gap:
 		if err := x.at("gap", p.Gap.GetFirst(), p.Gap.GetCount()); err != nil {
 			return nil, nil, err
 		}
 		x.digest.gap(p.Gap)
 		return nil, p.Gap, nil
+
 	case *logv1.Export_End:
 		return nil, nil, x.end(p.End)
 	}
+
 	return nil, nil, x.bad("neither a record nor the end")
 }
 
@@ -131,11 +141,13 @@ func (x *Reader) end(e *logv1.ExportEnd) error {
 	case !x.Filtered() && x.next != x.Begin.Last+1:
 		return x.bad("it ends before record %d, the last that was announced is %d", x.next, x.Begin.Last)
 	}
+
 	if _, err := x.in.ReadByte(); err == nil {
 		return x.bad("something follows the end")
 	} else if err != io.EOF {
 		return err
 	}
+
 	x.ended = true
 	return io.EOF
 }
@@ -144,6 +156,7 @@ func (x *Reader) end(e *logv1.ExportEnd) error {
 func (x *Reader) message() (*logv1.Export, error) {
 	x.count++
 	m := new(logv1.Export)
+
 	if x.json {
 		line, err := x.line()
 		if err != nil {
@@ -154,6 +167,7 @@ func (x *Reader) message() (*logv1.Export, error) {
 		}
 		return m, nil
 	}
+
 	size, err := binary.ReadUvarint(x.in)
 	switch {
 	case err == io.EOF || err == io.ErrUnexpectedEOF:
@@ -165,15 +179,19 @@ func (x *Reader) message() (*logv1.Export, error) {
 	case size > MaxMessage:
 		return nil, x.bad("it has %d bytes, at most %d", size, MaxMessage)
 	}
+
 	x.buf.Reset()
+
 	if n, err := io.CopyN(&x.buf, x.in, int64(size)); err == io.EOF {
 		return nil, x.bad("it ends after %d of %d bytes", n, size)
 	} else if err != nil {
 		return nil, err
 	}
+
 	if err := proto.Unmarshal(x.buf.Bytes(), m); err != nil {
 		return nil, x.bad("%v", err)
 	}
+
 	return m, nil
 }
 
@@ -183,6 +201,7 @@ func (x *Reader) line() ([]byte, error) {
 	for {
 		part, err := x.in.ReadSlice('\n')
 		x.buf.Write(part)
+
 		switch {
 		case err == nil:
 			return x.buf.Bytes(), nil

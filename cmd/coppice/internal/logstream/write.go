@@ -61,14 +61,17 @@ func (w *Writer) write(m *logv1.Export) error {
 		_, err := protodelim.MarshalTo(w.out, m)
 		return err
 	}
+
 	b, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
 	if err != nil {
 		return err
 	}
+
 	w.line.Reset()
 	if err := json.Compact(&w.line, b); err != nil { // protojson varies its blanks
 		return err
 	}
+
 	w.line.WriteByte('\n')
 	_, err = w.out.Write(w.line.Bytes())
 	return err

@@ -52,6 +52,7 @@ func (n *Node) Serve(t testing.TB) *client.Client {
 		c.CloseIdle()
 		srv.Close()
 	})
+
 	return c
 }
 
@@ -66,32 +67,40 @@ func (n *Node) Txs() int {
 func (n *Node) Submit(_ context.Context, txs [][]byte) ([]api.Submitted, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+
 	n.calls++
+
 	if n.Down != nil {
 		if err := n.Down(n.calls); err != nil {
 			return nil, err
 		}
 	}
+
 	if n.Held != nil {
 		if _, err := n.state.Execute(kv.New(), n.Held); err != nil {
 			return nil, err
 		}
 		n.Held = nil
 	}
+
 	out := make([]api.Submitted, len(txs))
+
 	for i, encoded := range txs {
 		id := engines.HashTx(encoded)
 		out[i].ID = id
 		if n.results[id] != nil {
 			continue
 		}
+
 		tx, err := engines.DecodeTx(encoded)
 		if err != nil {
 			out[i].Refused = &api.Refusal{Code: apiv1.RefusedCode_REFUSED_CODE_MALFORMED, Reason: err.Error()}
 			continue
 		}
+
 		n.results[id] = n.execute(id, tx)
 	}
+
 	return out, nil
 }
 
@@ -101,16 +110,20 @@ func (n *Node) execute(id engines.TxID, tx engines.Tx) *logv1.TxResult {
 	if n.Betray != nil {
 		times = n.Betray(len(n.results) + 1)
 	}
+
 	before := n.state.Keys // Execute does not write into it
+
 	for range max(times, 1) {
 		data, err := n.state.Execute(kv.New(), tx.Body)
 		if r.Data = data; err != nil {
 			r.Code, r.Log = logv1.Code_CODE_FAILED, err.Error()
 		}
 	}
+
 	if times == 0 {
 		n.state.Keys = before // the answer does not betray it
 	}
+
 	return r
 }
 
@@ -134,7 +147,9 @@ func (n *Node) Wait(ctx context.Context, ids []engines.TxID) ([]api.Outcome, err
 func (n *Node) Get(_ context.Context, keys [][]byte, height uint64, _ int) (api.Read, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+
 	r := api.Read{Height: height}
+
 	for _, k := range keys {
 		v, ok := n.state.Keys[string(k)]
 		if !ok {
@@ -143,6 +158,7 @@ func (n *Node) Get(_ context.Context, keys [][]byte, height uint64, _ int) (api.
 		}
 		r.Values = append(r.Values, append([]byte{}, v...))
 	}
+
 	return r, nil
 }
 

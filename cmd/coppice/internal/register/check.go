@@ -22,16 +22,19 @@ var model = porcupine.Model{
 	Step: func(state, input, output any) (bool, any) {
 		s, in, out := state.(content), input.(Input), output.(Output)
 		written := content{true, in.Value}
+
 		switch in.Kind {
 		case Get:
 			return s == content{out.Found, out.Value}, s
 		case Put:
 			return true, written
 		}
+
 		holds := s.found == !in.Absent && (in.Absent || s.value == in.Expected)
 		if !holds {
 			written = s
 		}
+
 		return out.Unknown || holds == !out.Conflict, written
 	},
 	DescribeOperation: func(input, output any) string {
@@ -66,6 +69,7 @@ func (h *History) Check(limit time.Duration, picture string) (Verdict, error) {
 		case porcupine.Ok:
 		case porcupine.Unknown:
 			v.Undecided = append(v.Undecided, key)
+
 		case porcupine.Illegal:
 			v.Not = append(v.Not, key)
 			if picture == "" || len(v.Not) > 1 {
@@ -76,6 +80,7 @@ func (h *History) Check(limit time.Duration, picture string) (Verdict, error) {
 			}
 		}
 	}
+
 	return v, nil
 }
 
@@ -85,10 +90,12 @@ func draw(ops []porcupine.Operation, limit time.Duration, name string) error {
 	if err != nil {
 		return err
 	}
+
 	if err := porcupine.Visualize(model, info, f); err != nil {
 		f.Close()
 		return err
 	}
+
 	return f.Close()
 }
 
@@ -97,6 +104,7 @@ func byKey(ops []porcupine.Operation) [][]porcupine.Operation {
 	slices.SortStableFunc(ops, func(a, b porcupine.Operation) int { return cmp.Compare(a.Call, b.Call) })
 	var out [][]porcupine.Operation
 	at := make(map[string]int)
+
 	for _, op := range ops {
 		key := op.Input.(Input).Key
 		i, known := at[key]
@@ -106,5 +114,6 @@ func byKey(ops []porcupine.Operation) [][]porcupine.Operation {
 		}
 		out[i] = append(out[i], op)
 	}
+
 	return out
 }

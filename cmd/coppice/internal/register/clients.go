@@ -32,7 +32,9 @@ type Config struct {
 func (h *History) Run(ctx context.Context, c Config) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+
 	var all sync.WaitGroup
+
 	for i, node := range c.Nodes {
 		for k := range c.PerNode {
 			w := &worker{Config: c, h: h, node: node, name: fmt.Sprintf("%d.%d", i, k),
@@ -44,10 +46,12 @@ func (h *History) Run(ctx context.Context, c Config) error {
 			})
 		}
 	}
+
 	all.Wait()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+
 	return nil
 }
 
@@ -75,21 +79,25 @@ func (w *worker) run(ctx context.Context) error {
 			return nil
 		case <-time.After(time.Duration(w.rand.Int64N(int64(w.Pause) + 1))):
 		}
+
 		in := w.next()
 		call := w.h.now()
 		limited, cancel := context.WithTimeout(ctx, w.Timeout)
 		out, err := w.do(limited, in)
 		cancel()
+
 		switch {
 		case errors.Is(err, errNotDone):
 			continue
 		case err != nil:
 			return fmt.Errorf("%v: %w", in, err)
 		}
+
 		w.h.add(id, in, call, out)
 		if out.Unknown {
 			id = w.h.client()
 		}
+
 		w.learn(in, out)
 	}
 }
@@ -100,17 +108,21 @@ func (w *worker) next() Input {
 	if key != w.key {
 		w.key, w.last, w.fresh = key, Output{}, false
 	}
+
 	in := Input{Key: key, Kind: Get}
+
 	switch n := w.rand.IntN(10); {
 	case n < 2:
 		in.Kind = Put
 	case w.fresh && n < 8, n < 3: // what was read just now is often still there
 		in.Kind, in.Expected, in.Absent = CAS, w.last.Value, !w.last.Found
 	}
+
 	if in.Kind != Get {
 		w.writes++
 		in.Value = fmt.Sprintf("%s-%d", w.name, w.writes)
 	}
+
 	return in
 }
 
@@ -133,6 +145,7 @@ var errNotDone = errors.New("not done")
 func (w *worker) do(ctx context.Context, in Input) (Output, error) {
 	key := []byte(in.Key)
 	var op kv.Op
+
 	switch {
 	case in.Kind == Get && w.rand.IntN(4) > 0:
 		value, found, err := w.node.GetConsistent(ctx, key)
@@ -140,19 +153,25 @@ func (w *worker) do(ctx context.Context, in Input) (Output, error) {
 			return Output{Unknown: true}, unless(ctx, err)
 		}
 		return Output{Found: found, Value: string(value)}, nil
+
 	case in.Kind == Get:
 		op = kv.Read(key)
+
 	case in.Kind == Put:
 		op = kv.Put(key, []byte(in.Value))
+
 	case in.Absent:
 		op = kv.CASAbsent(key, []byte(in.Value))
+
 	default:
 		op = kv.CAS(key, []byte(in.Expected), []byte(in.Value))
 	}
+
 	body, err := kv.Encode(op)
 	if err != nil {
 		return Output{}, err
 	}
+
 	res, err := w.node.SubmitWait(ctx, engines.NewTx(kv.Name, body, time.Minute))
 	switch {
 	case errors.Is(err, client.ErrUnknown), errors.Is(err, client.ErrPending):
@@ -163,6 +182,7 @@ func (w *worker) do(ctx context.Context, in Input) (Output, error) {
 	case err != nil:
 		return Output{}, err
 	}
+
 	return answered(in, res)
 }
 
@@ -186,6 +206,7 @@ func answered(in Input, res *logv1.TxResult) (Output, error) {
 	case in.Kind != Get:
 		return Output{}, nil
 	}
+
 	answers, err := kv.DecodeResult(res.Data)
 	switch {
 	case err != nil:
@@ -193,5 +214,6 @@ func answered(in Input, res *logv1.TxResult) (Output, error) {
 	case len(answers) != 1:
 		return Output{}, fmt.Errorf("%d answers to one read", len(answers))
 	}
+
 	return Output{Found: answers[0].Found, Value: string(answers[0].Value)}, nil
 }

@@ -78,8 +78,10 @@ func (h *History) add(client int, in Input, call int64, out Output) {
 		}
 		op.Return = never
 	}
+
 	h.mu.Lock()
 	defer h.mu.Unlock()
+
 	h.ops = append(h.ops, op)
 }
 
@@ -100,23 +102,31 @@ func (c Count) Operations() int { return c.Gets + c.Puts + c.CAS + c.Conflicts +
 func (h *History) Count() Count {
 	var c Count
 	keys := make(map[string]bool)
+
 	for _, op := range h.all() {
 		in, out := op.Input.(Input), op.Output.(Output)
 		keys[in.Key] = true
+
 		switch {
 		case out.Unknown:
 			c.Unknown++
+
 		case in.Kind == Get:
 			c.Gets++
+
 		case in.Kind == Put:
 			c.Puts++
+
 		case out.Conflict:
 			c.Conflicts++
+
 		default:
 			c.CAS++
 		}
 	}
+
 	c.Keys = len(keys)
+
 	return c
 }
 

@@ -107,6 +107,7 @@ func work(t *testing.T, c Config, n int) *History {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- h.Run(ctx, c) }()
+
 	for h.Count().Operations() < n {
 		select {
 		case err := <-ended:
@@ -114,8 +115,10 @@ func work(t *testing.T, c Config, n int) *History {
 		case <-time.After(time.Millisecond):
 		}
 	}
+
 	cancel()
 	require.ErrorIs(t, <-ended, context.Canceled)
+
 	return h
 }
 
@@ -169,6 +172,7 @@ func TestUnknownWritesAreOpenAndUnknownReadsAreNothing(t *testing.T) {
 	h := work(t, c, 30)
 	count := h.Count()
 	require.Equal(t, count.Operations(), count.Unknown)
+
 	for _, op := range h.all() {
 		require.NotEqual(t, Get, op.Input.(Input).Kind)
 		require.EqualValues(t, int64(never), op.Return)
@@ -195,6 +199,7 @@ func TestWhatReachesNobodyIsNoOperation(t *testing.T) {
 	for range 200 {
 		<-asked
 	}
+
 	cancel()
 	require.ErrorIs(t, <-ended, context.Canceled)
 	require.Zero(t, h.Count().Operations())

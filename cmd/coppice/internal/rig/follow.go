@@ -22,6 +22,7 @@ func (r *Rig) follow(ctx context.Context) error {
 		height++
 		return nil
 	})
+
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}

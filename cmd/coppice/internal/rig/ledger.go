@@ -29,6 +29,7 @@ func (c *Count) add(m load.Mismatch) {
 	} else {
 		c.Lost++
 	}
+
 	if len(c.Examples) < 5 {
 		c.Examples = append(c.Examples, m.String())
 	}
@@ -88,7 +89,9 @@ func (l *Ledger) Grow(ctx context.Context, n int) error {
 		}
 		l.mu.Lock()
 	}
+
 	l.mu.Unlock()
+
 	return nil
 }
 
@@ -103,18 +106,22 @@ func Audit(ctx context.Context, c *client.Client, items []load.Item) (Count, err
 			open = append(open, load.Item{Key: m.Key, Value: m.Want})
 			wrong = append(wrong, m)
 		})
+
 		if err != nil || len(open) == 0 {
 			return count, err
 		}
+
 		if round == auditRounds {
 			for _, m := range wrong {
 				count.add(m)
 			}
 			return count, nil
 		}
+
 		if _, _, err := c.GetConsistent(ctx, []byte("audit")); err != nil {
 			return count, err
 		}
+
 		items = open
 	}
 }

@@ -38,9 +38,11 @@ func startProcess(bin string, log *os.File, args ...string) (*Process, error) {
 		p.err = p.cmd.Wait()
 		close(p.done)
 	}()
+
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start the node: %w", err)
 	}
+
 	return p, nil
 }
 
@@ -72,8 +74,10 @@ func (p *Process) Stop(ctx context.Context, limit time.Duration) error {
 		<-p.done
 		return nil
 	}
+
 	late := time.NewTimer(limit)
 	defer late.Stop()
+
 	select {
 	case <-p.done:
 		if p.err != nil {
@@ -83,6 +87,8 @@ func (p *Process) Stop(ctx context.Context, limit time.Duration) error {
 	case <-late.C:
 	case <-ctx.Done():
 	}
+
 	p.Crash()
+
 	return fmt.Errorf("the node did not stop within %v of SIGTERM", limit)
 }

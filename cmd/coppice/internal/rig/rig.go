@@ -63,32 +63,39 @@ func New(ctx context.Context, c Config) (_ *Rig, err error) {
 	if err != nil {
 		return nil, err
 	}
+
 	r.Home = filepath.Join(dir, "home")
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, r.Close())
 		}
 	}()
+
 	if r.log, err = os.Create(filepath.Join(dir, "node.log")); err != nil {
 		return nil, err
 	}
+
 	if _, err := r.Command(ctx, append([]string{"init", "--listen", "127.0.0.1:0", "--profile", c.Profile},
 		c.Init...)...); err != nil {
 		return nil, err
 	}
+
 	token, err := os.ReadFile(filepath.Join(r.Home, api.TokenFileName))
 	if err != nil {
 		return nil, err
 	}
+
 	r.Client = client.New("", client.WithToken(strings.TrimSpace(string(token))),
 		client.WithBackoff(2*time.Millisecond, 20*time.Millisecond),
 		client.WithResolver(func() (string, error) {
 			n, err := api.ReadNodeFile(r.Home)
 			return n.Address, err
 		}))
+
 	if err := r.Start(ctx); err != nil {
 		return nil, err
 	}
+
 	return r, r.load()
 }
 
@@ -114,20 +121,26 @@ func (r *Rig) load() error {
 				return false // nothing of this load may fail
 			},
 		})
+
 		if err != nil {
 			return err
 		}
+
 		runs = append(runs, run)
 	}
+
 	var ctx context.Context
 	ctx, r.loadsEnd = context.WithCancel(context.Background()) // it goes on through everything, until Drain or Close
+
 	for _, run := range runs {
 		go func() {
 			_, err := run.Run(ctx)
 			r.loads <- err
 		}()
 	}
+
 	go func() { r.followed <- r.follow(ctx) }()
+
 	return nil
 }
 
@@ -145,8 +158,10 @@ func (r *Rig) Start(ctx context.Context) error {
 func (r *Rig) Ready(ctx context.Context) error {
 	waiting, cancel := context.WithTimeoutCause(ctx, ReadyWithin, fmt.Errorf("not ready within %v", ReadyWithin))
 	defer cancel()
+
 	waiting, ended := context.WithCancelCause(waiting)
 	defer ended(nil)
+
 	p := r.proc
 	go func() {
 		select {
@@ -155,10 +170,12 @@ func (r *Rig) Ready(ctx context.Context) error {
 		case <-waiting.Done():
 		}
 	}()
+
 	_, err := r.Client.WaitReady(waiting)
 	if cause := context.Cause(waiting); err != nil && cause != nil {
 		return fmt.Errorf("%w (%w)", cause, err)
 	}
+
 	return err
 }
 
@@ -200,6 +217,7 @@ func (r *Rig) Probe(ctx context.Context) (height uint64, err error) {
 	if res.Code != 0 {
 		return 0, fmt.Errorf("the probe failed: %v: %s", res.Code, res.Log)
 	}
+
 	return res.GetVersion().GetHeight(), r.ledger.Write([]load.Item{item})
 }
 
@@ -230,6 +248,7 @@ func (r *Rig) Drain(ctx context.Context) (unknown int, err error) {
 	late := time.AfterFunc(2*ReadyWithin, r.loadsEnd)
 	defer late.Stop()
 	defer context.AfterFunc(ctx, r.loadsEnd)()
+
 	err = errors.Join(<-r.loads, <-r.loads)
 	r.loadsEnd()
 	r.loadsEnd = nil
@@ -246,12 +265,14 @@ func (r *Rig) Close() error {
 		<-r.loads
 		<-r.followed
 	}
+
 	if r.proc != nil {
 		r.proc.Crash()
 	}
 	if r.Client != nil {
 		r.Client.CloseIdle()
 	}
+
 	var errs []error
 	if r.log != nil {
 		errs = append(errs, r.log.Close())
@@ -259,6 +280,7 @@ func (r *Rig) Close() error {
 	if !r.conf.Keep {
 		errs = append(errs, os.RemoveAll(filepath.Dir(r.Home)))
 	}
+
 	return errors.Join(errs...)
 }
 

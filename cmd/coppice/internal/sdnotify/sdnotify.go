@@ -32,6 +32,7 @@ func Take() (*Manager, error) {
 		env[name] = os.Getenv(name)
 		_ = os.Unsetenv(name) // it fails where a name can be none
 	}
+
 	name := env["NOTIFY_SOCKET"]
 	switch {
 	case name == "":
@@ -39,7 +40,9 @@ func Take() (*Manager, error) {
 	case name[0] != '/' && name[0] != '@':
 		return nil, fmt.Errorf("environment NOTIFY_SOCKET: %q: want an absolute path, or @ and an abstract name", name)
 	}
+
 	m := &Manager{}
+
 	if usec := env["WATCHDOG_USEC"]; usec != "" {
 		n, err := strconv.ParseInt(usec, 10, 64)
 		if err != nil || n <= 0 || n > int64(24*time.Hour/time.Microsecond) {
@@ -49,11 +52,14 @@ func Take() (*Manager, error) {
 			m.watchdog = time.Duration(n) * time.Microsecond
 		}
 	}
+
 	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: name, Net: "unixgram"})
 	if err != nil {
 		return nil, fmt.Errorf("environment NOTIFY_SOCKET: %w", err)
 	}
+
 	m.conn = conn
+
 	return m, nil
 }
 

@@ -60,12 +60,15 @@ func Run(ctx context.Context, c Config) (res Result, err error) {
 	if err != nil {
 		return res, err
 	}
+
 	res.Dir = r.Dir()
 	defer func() {
 		res.Elapsed = time.Since(begin)
 		err = errors.Join(err, r.Close())
 	}()
+
 	s := &soak{rig: r, rand: rand.New(rand.NewPCG(c.Seed, 1)), chain: make(chain)}
+
 	for n := 1; n <= c.Kills; n++ {
 		round, err := s.round(ctx, n)
 		res.Kills, res.Height, res.Hashes = n, round.Height, s.compared
@@ -76,6 +79,7 @@ func Run(ctx context.Context, c Config) (res Result, err error) {
 			c.Round(round)
 		}
 	}
+
 	if res.Unknown, err = r.Drain(ctx); err != nil {
 		return res, fmt.Errorf("the load failed: %w", err)
 	}
@@ -88,10 +92,12 @@ func Run(ctx context.Context, c Config) (res Result, err error) {
 	if _, err := s.stopped(ctx); err != nil {
 		return res, err
 	}
+
 	if res.Count.Bad() || res.Unknown > 0 {
 		return res, fmt.Errorf("%d lost, %d twice, %d unknown: %v", res.Count.Lost, res.Count.Twice, res.Unknown,
 			res.Count.Examples)
 	}
+
 	return res, nil
 }
 
@@ -116,20 +122,24 @@ func (s *soak) round(ctx context.Context, n int) (Round, error) {
 	if err := s.note(seen); err != nil {
 		return round, err
 	}
+
 	// Somewhere within the work of a block, not at its end where the status above left off.
 	select {
 	case <-time.After(time.Duration(s.rand.IntN(20_000)) * time.Microsecond):
 	case <-ctx.Done():
 		return round, context.Cause(ctx)
 	}
+
 	s.rig.Process().Crash()
 	if round.Height, err = s.stopped(ctx); err != nil {
 		return round, err
 	}
+
 	begin := time.Now()
 	if err := s.rig.Start(ctx); err != nil {
 		return round, err
 	}
+
 	round.Down = time.Since(begin)
 	if seen, err = s.rig.Client.Status(ctx); err != nil {
 		return round, err
@@ -146,6 +156,7 @@ func (s *soak) round(ctx context.Context, n int) (Round, error) {
 	if round.Bad() {
 		return round, fmt.Errorf("%d lost, %d twice: %v", round.Lost, round.Twice, round.Examples)
 	}
+
 	return round, nil
 }
 
@@ -170,12 +181,14 @@ func (s *soak) stopped(ctx context.Context) (uint64, error) {
 		}
 		return err
 	})
+
 	if err != nil {
 		return 0, err
 	}
 	if at := s.chain.highest(); at.height > last {
 		return 0, fmt.Errorf("the node had shown height %d; its log has committed %d", at.height, last)
 	}
+
 	return last, nil
 }
 
@@ -187,11 +200,13 @@ func committed(dir string, each func(*logv1.BlockCommitted) error) (last uint64,
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
+
 	c, err := l.Cursor(l.First())
 	if err != nil {
 		return 0, err
 	}
 	defer c.Close()
+
 	for {
 		e, ok, err := c.TryNext()
 		if err != nil || !ok {
@@ -204,6 +219,7 @@ func committed(dir string, each func(*logv1.BlockCommitted) error) (last uint64,
 		if err := proto.Unmarshal(e.Data, b); err != nil {
 			return last, fmt.Errorf("record %d: %w", e.Index, err)
 		}
+
 		last = b.Height
 		if err := each(b); err != nil {
 			return last, err

@@ -22,6 +22,7 @@ func TestChainHoldsAppHashes(t *testing.T) {
 		require.NoError(t, err)
 		require.False(t, known)
 	}
+
 	known, err := c.note(0, 2, []byte{2})
 	require.NoError(t, err)
 	require.True(t, known)
@@ -35,6 +36,7 @@ func TestCommittedReadsTheBlocksOfALog(t *testing.T) {
 	dir := t.TempDir()
 	l, err := eventlog.Open(dir, eventlog.Options{})
 	require.NoError(t, err)
+
 	for _, m := range []proto.Message{
 		&logv1.ChainStarted{ChainId: "c"}, &logv1.BlockCommitted{Height: 1, AppHash: []byte{1}}, &logv1.TxLaunched{},
 		&logv1.BlockCommitted{Height: 2, AppHash: []byte{2}},
@@ -44,6 +46,7 @@ func TestCommittedReadsTheBlocksOfALog(t *testing.T) {
 		err = l.Append(t.Context(), rec).Wait(t.Context())
 		require.NoError(t, err)
 	}
+
 	require.NoError(t, l.Close())
 	c := make(chain)
 	last, err := committed(dir, func(b *logv1.BlockCommitted) error {

@@ -31,7 +31,9 @@ func (n *Net) Add(ctx context.Context, o AddOptions) (i int, err error) {
 	if err != nil {
 		return 0, err
 	}
+
 	*n = *now
+
 	return n.Nodes - 1, nil
 }
 
@@ -43,12 +45,15 @@ func (r *running) add(o AddOptions) (err error) {
 	if i == MaxNodes {
 		return fmt.Errorf("there are %d nodes, and may be no more", i)
 	}
+
 	ctx, cancel := context.WithTimeout(context.Background(), addTime)
 	defer cancel()
+
 	home := r.Home(i)
 	if err := os.RemoveAll(home); err != nil { // of an attempt that came to nothing: the testnet does not name it
 		return err
 	}
+
 	links, err := r.makeNode(ctx, i, o)
 	if err != nil {
 		for _, l := range links {
@@ -56,18 +61,22 @@ func (r *running) add(o AddOptions) (err error) {
 		}
 		return errors.Join(err, os.RemoveAll(home))
 	}
+
 	next := *r.Net
 	next.Nodes++
 	if err := next.write(); err != nil {
 		return err
 	}
+
 	r.Nodes++
 	r.links = append(r.links, links...)
+
 	for _, c := range append(linkChildren(links), r.nodeChild(i)) {
 		if _, err := r.sup.StartChild(ctx, c); err != nil {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -78,12 +87,14 @@ func (r *running) makeNode(ctx context.Context, i int, o AddOptions) (links []*l
 	if err != nil {
 		return nil, err
 	}
+
 	if _, err := node.Init(home, node.InitOptions{
 		Genesis: &genesis, Listen: "127.0.0.1:0",
 		Set: []node.Assignment{{Key: "consensus.kind", Value: node.CometBFT, Flag: "--consensus"}},
 	}); err != nil {
 		return nil, err
 	}
+
 	comets := func(home, name string) string { return filepath.Join(node.CometDir(home), "config", name) }
 	for from, to := range map[string]string{
 		filepath.Join(first, "coppice.toml"): filepath.Join(home, "coppice.toml"),
@@ -98,11 +109,14 @@ func (r *running) makeNode(ctx context.Context, i int, o AddOptions) (links []*l
 			return nil, err
 		}
 	}
+
 	ports, err := freePorts(2)
 	if err != nil {
 		return nil, err
 	}
+
 	var peers, rpcs []string
+
 	for j := range i {
 		id, err := comet.ReadIdentity(node.CometDir(r.Home(j)))
 		if err != nil {
@@ -116,16 +130,20 @@ func (r *running) makeNode(ctx context.Context, i int, o AddOptions) (links []*l
 		if err != nil {
 			return links, err
 		}
+
 		links = append(links, &link{from: i, to: j, listener: l, target: p2p})
 		peers, rpcs = append(peers, id.NodeID+"@"+l.Addr().String()), append(rpcs, rpc)
 	}
+
 	if err := comet.SetNetwork(node.CometDir(home), comet.Network{Moniker: fmt.Sprintf("node%d", i), P2P: ports[0],
 		RPC: ports[1], Peers: peers}); err != nil {
 		return links, err
 	}
+
 	if o.StateSync {
 		err = begin(ctx, node.CometDir(home), rpcs)
 	}
+
 	return links, err
 }
 
@@ -133,6 +151,7 @@ func (r *running) makeNode(ctx context.Context, i int, o AddOptions) (links []*l
 func begin(ctx context.Context, home string, rpcs []string) (err error) {
 	var s comet.StateSync
 	var errs []error
+
 	for _, a := range rpcs {
 		if s.Height, s.Hash, err = comet.OldestBlock(ctx, a); err == nil {
 			s.RPC = append(rpcs, a) // two at least, also where there is one node
@@ -140,6 +159,7 @@ func begin(ctx context.Context, home string, rpcs []string) (err error) {
 		}
 		errs = append(errs, err)
 	}
+
 	return fmt.Errorf("no node answers that could be trusted: %w", errors.Join(errs...))
 }
 
@@ -153,5 +173,6 @@ func (n *Net) write() error {
 	if err := os.WriteFile(path+".new", append(data, '\n'), 0o644); err != nil {
 		return err
 	}
+
 	return os.Rename(path+".new", path)
 }

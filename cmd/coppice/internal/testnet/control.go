@@ -47,12 +47,14 @@ func (n *Net) lock() (io.Closer, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	for {
 		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if !errors.Is(err, unix.EINTR) {
 			break
 		}
 	}
+
 	switch {
 	case errors.Is(err, unix.EWOULDBLOCK):
 		err = fmt.Errorf("%w: this testnet runs already", node.ErrHomeInUse)
@@ -61,6 +63,7 @@ func (n *Net) lock() (io.Closer, error) {
 	default:
 		return f, nil
 	}
+
 	return nil, errors.Join(err, f.Close())
 }
 
@@ -96,6 +99,7 @@ func (r *running) listen(ctx context.Context) (net.Listener, error) {
 	if err := os.Chmod(path, 0o600); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
+
 	return l, nil
 }
 
@@ -108,10 +112,12 @@ func (r *running) startControl(ctx context.Context) (supervisor.Service, error) 
 			return nil, err
 		}
 	}
+
 	r.taken = true
 	s := &http.Server{Handler: http.HandlerFunc(r.serveControl), ReadHeaderTimeout: 10 * time.Second}
 	return supervisor.ServiceFunc(func(ctx context.Context) error {
 		defer s.Close()
+
 		if err := supervisor.Go(ctx, func(context.Context) error {
 			if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 				return err
@@ -120,6 +126,7 @@ func (r *running) startControl(ctx context.Context) (supervisor.Service, error) 
 		}); err != nil {
 			return err
 		}
+
 		<-ctx.Done()
 		return context.Cause(ctx)
 	}), nil
@@ -139,17 +146,22 @@ func (r *running) serveControl(w http.ResponseWriter, req *http.Request) {
 func (r *running) do(q request) error {
 	r.changing.Lock()
 	defer r.changing.Unlock()
+
 	switch {
 	case q.Stop:
 		go r.sup.Stop(context.Background()) // it ends this server too
 		return nil
+
 	case q.Partition != nil:
 		return r.partition(*q.Partition)
+
 	case q.Signal != nil:
 		return r.signal(*q.Signal)
+
 	case q.Add != nil:
 		return r.add(*q.Add)
 	}
+
 	return errors.New("nothing was asked for")
 }
 
@@ -159,7 +171,9 @@ func (r *running) signal(s signalOfNode) error {
 	if s.Node < 0 || s.Node >= r.Nodes {
 		return fmt.Errorf("node %d: want 0 to %d", s.Node, r.Nodes-1)
 	}
+
 	pid := r.pid(s.Node)
+
 	if s.Comet {
 		data, err := os.ReadFile(filepath.Join(node.CometDir(r.Home(s.Node)), "pid"))
 		if err != nil {
@@ -169,9 +183,11 @@ func (r *running) signal(s signalOfNode) error {
 			return err
 		}
 	}
+
 	if pid == 0 {
 		return fmt.Errorf("node %d does not run", s.Node)
 	}
+
 	return syscall.Kill(pid, s.Signal)
 }
 
@@ -188,6 +204,7 @@ func (n *Net) Stop(ctx context.Context) error {
 		if !errors.Is(err, node.ErrHomeInUse) {
 			return err
 		}
+
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -211,6 +228,7 @@ func (n *Net) ask(ctx context.Context, q request) error {
 	if err != nil {
 		return err
 	}
+
 	transport := &http.Transport{DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", n.socketPath())
@@ -224,9 +242,11 @@ func (n *Net) ask(ctx context.Context, q request) error {
 		return fmt.Errorf("the testnet in %s does not run: %w", n.Dir, err)
 	}
 	defer resp.Body.Close()
+
 	if resp.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
 		return errors.New(strings.TrimSpace(string(text)))
 	}
+
 	return nil
 }

@@ -23,6 +23,7 @@ func TestOneRunTakesATestnet(t *testing.T) {
 		var refused []error
 		begin := make(chan struct{})
 		var all sync.WaitGroup
+
 		for range 8 {
 			all.Go(func() {
 				<-begin
@@ -30,19 +31,23 @@ func TestOneRunTakesATestnet(t *testing.T) {
 				err := r.take(t.Context())
 				mu.Lock()
 				defer mu.Unlock()
+
 				if err != nil {
 					refused = append(refused, err)
 					return
 				}
+
 				got = append(got, r)
 			})
 		}
+
 		close(begin)
 		all.Wait()
 		require.Len(t, got, 1)
 		for _, err := range refused {
 			require.ErrorIs(t, err, node.ErrHomeInUse)
 		}
+
 		c, err := net.Dial("unix", n.socketPath())
 		require.NoError(t, err, "the one that runs answers")
 		c.Close()

@@ -34,6 +34,7 @@ func (l *link) serve(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", l.id(), err)
 			}
+
 			select {
 			case accepted <- c:
 			case <-ctx.Done():
@@ -44,13 +45,16 @@ func (l *link) serve(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
+
 	for {
 		select {
 		case <-ctx.Done():
 			l.listener.Close()
 			return context.Cause(ctx)
+
 		case f := <-supervisor.Faults(ctx):
 			f.Do(ctx)
+
 		case c := <-accepted:
 			if err := supervisor.Go(ctx, func(ctx context.Context) error { l.carry(ctx, c); return nil }); err != nil {
 				c.Close()
@@ -62,6 +66,7 @@ func (l *link) serve(ctx context.Context) error {
 // carry joins a connection with one to the target, until either ends.
 func (l *link) carry(ctx context.Context, in net.Conn) {
 	defer in.Close()
+
 	if l.gate.wait(ctx) != nil {
 		return
 	}
@@ -70,16 +75,20 @@ func (l *link) carry(ctx context.Context, in net.Conn) {
 		return // the target is down; the caller learns it by the end of the connection
 	}
 	defer out.Close()
+
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	defer context.AfterFunc(ctx, func() { in.Close(); out.Close() })()
+
 	var both sync.WaitGroup
+
 	for _, way := range [][2]net.Conn{{in, out}, {out, in}} {
 		both.Go(func() {
 			defer end()
 			l.copy(ctx, way[1], way[0])
 		})
 	}
+
 	both.Wait()
 }
 
@@ -95,6 +104,7 @@ func (l *link) copy(ctx context.Context, to io.Writer, from io.Reader) {
 				return
 			}
 		}
+
 		if err != nil {
 			return
 		}
@@ -110,6 +120,7 @@ type gate struct {
 func (g *gate) set(shut bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+
 	switch {
 	case shut && g.shut == nil:
 		g.shut = make(chan struct{})
@@ -123,9 +134,11 @@ func (g *gate) wait(ctx context.Context) error {
 	g.mu.Lock()
 	shut := g.shut
 	g.mu.Unlock()
+
 	if shut == nil {
 		return nil
 	}
+
 	select {
 	case <-shut:
 		return g.wait(ctx)

@@ -21,18 +21,23 @@ func freePorts(n int) ([]string, error) {
 			l.Close()
 		}
 	}()
+
 	var refused error
+
 	for range 100 * n {
 		if len(found) == n {
 			return found, nil
 		}
+
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", firstPort+rand.IntN(lastPort-firstPort+1)))
 		if err != nil {
 			refused = err
 			continue
 		}
+
 		held, found = append(held, l), append(found, l.Addr().String())
 	}
+
 	return nil, errors.Join(fmt.Errorf("%d of %d ports are free from %d to %d", len(found), n, firstPort, lastPort),
 		refused)
 }

@@ -17,6 +17,7 @@ func TestPortsAreNotThoseThatTheSystemDeals(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, ports, 8)
 		mine := make(map[string]bool)
+
 		for _, p := range ports {
 			_, port, err := net.SplitHostPort(p)
 			require.NoError(t, err)
@@ -26,7 +27,9 @@ func TestPortsAreNotThoseThatTheSystemDeals(t *testing.T) {
 			require.Less(t, n, 32768, "Linux deals from 32768 on, others from 49152 on")
 			mine[p], seen[p] = true, true
 		}
+
 		require.Len(t, mine, 8, "each is another")
 	}
+
 	require.Greater(t, len(seen), 200, "two testnets that start at once rarely meet")
 }

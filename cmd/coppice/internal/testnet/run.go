@@ -38,6 +38,7 @@ func (n *Net) Run(ctx context.Context, o RunOptions) error {
 	}
 	defer r.release()
 	defer r.closeLinks()
+
 	if err := r.wire(); err != nil {
 		return err
 	}
@@ -47,12 +48,14 @@ func (n *Net) Run(ctx context.Context, o RunOptions) error {
 	r.sup, err = supervisor.New(supervisor.Spec{
 		Name: "testnet", Intensity: supervisor.Intensity{Max: 10_000, Period: time.Minute}, Build: r.build,
 	})
+
 	if err != nil {
 		return err
 	}
 	if err = r.sup.Serve(ctx); ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		err = nil
 	}
+
 	return err
 }
 
@@ -79,7 +82,9 @@ func (r *running) wire() error {
 	if err != nil {
 		return err
 	}
+
 	p2p, rpc := ports[:r.Nodes], ports[r.Nodes:]
+
 	ids := make([]string, r.Nodes)
 	for i := range ids {
 		id, err := comet.ReadIdentity(node.CometDir(r.Home(i)))
@@ -88,6 +93,7 @@ func (r *running) wire() error {
 		}
 		ids[i] = id.NodeID
 	}
+
 	for i := range r.Nodes {
 		var peers []string
 		for j := range r.Nodes {
@@ -98,14 +104,17 @@ func (r *running) wire() error {
 			if err != nil {
 				return err
 			}
+
 			r.links = append(r.links, &link{from: i, to: j, listener: l, target: p2p[j]})
 			peers = append(peers, ids[j]+"@"+l.Addr().String())
 		}
+
 		if err := comet.SetNetwork(node.CometDir(r.Home(i)),
 			comet.Network{P2P: p2p[i], RPC: rpc[i], Peers: peers}); err != nil {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -190,6 +199,7 @@ func (n *Net) GroupOf(groups [][]int) ([]int, error) {
 			of[i] = g + 1
 		}
 	}
+
 	return of, nil
 }
 

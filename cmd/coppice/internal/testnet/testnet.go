@@ -50,13 +50,16 @@ func Init(dir string, o InitOptions) (*Net, error) {
 	if _, err := os.Stat(filepath.Join(dir, fileName)); err == nil {
 		return nil, fmt.Errorf("%w: %s is a testnet already", node.ErrConfig, dir)
 	}
+
 	n := &Net{Dir: filepath.Clean(dir), Nodes: o.Nodes}
+
 	for i := range o.Nodes {
 		if _, err := os.Lstat(n.Home(i)); err == nil {
 			return nil, fmt.Errorf("%w: %s is there, and %s is no testnet; name another directory", node.ErrConfig,
 				n.Home(i), dir)
 		}
 	}
+
 	if err := os.MkdirAll(n.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("%w: %w", node.ErrConfig, err)
 	}
@@ -65,16 +68,20 @@ func Init(dir string, o InitOptions) (*Net, error) {
 		return nil, fmt.Errorf("%w: %w", node.ErrConfig, err)
 	}
 	defer os.RemoveAll(made)
+
 	whole, err := initIn(made, o)
 	if err != nil {
 		return nil, err
 	}
+
 	for i := range o.Nodes {
 		if err := os.Rename(whole.Home(i), n.Home(i)); err != nil {
 			return nil, fmt.Errorf("%w: %w", node.ErrConfig, err)
 		}
 	}
+
 	n.ChainID = whole.ChainID
+
 	return n, n.write()
 }
 
@@ -83,6 +90,7 @@ func initIn(dir string, o InitOptions) (*Net, error) {
 	n := &Net{Dir: dir, Nodes: o.Nodes}
 	var genesis *node.Genesis
 	var set []comet.Validator
+
 	for i := range o.Nodes {
 		g, err := node.Init(n.Home(i), node.InitOptions{
 			ChainID: o.ChainID, Profile: o.Profile, Listen: "127.0.0.1:0", Genesis: genesis,
@@ -93,23 +101,29 @@ func initIn(dir string, o InitOptions) (*Net, error) {
 				{Key: "consensus.empty_every", Value: o.EmptyEvery.String(), Flag: "--empty-every"},
 			},
 		})
+
 		if err != nil {
 			return nil, err
 		}
+
 		genesis = &g
 		id, err := comet.ReadIdentity(node.CometDir(n.Home(i)))
 		if err != nil {
 			return nil, err
 		}
+
 		id.Validator.Power = 10
 		set = append(set, id.Validator)
 	}
+
 	for i := range o.Nodes {
 		if err := node.WriteCometGenesis(n.Home(i), *genesis, set); err != nil {
 			return nil, err
 		}
 	}
+
 	n.ChainID = genesis.ChainID
+
 	return n, nil
 }
 
@@ -120,13 +134,16 @@ func Open(dir string) (*Net, error) {
 		return nil, fmt.Errorf("%w: %s is no testnet: make one with 'coppice testnet init': %w",
 			node.ErrConfig, dir, err)
 	}
+
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", node.ErrConfig, err)
 	}
+
 	n := &Net{Dir: dir}
 	if err := json.Unmarshal(data, n); err != nil || n.Nodes < 1 || n.Nodes > MaxNodes {
 		return nil, fmt.Errorf("%w: %s: want the number of nodes, 1 to %d: %v", node.ErrConfig,
 			filepath.Join(dir, fileName), MaxNodes, err)
 	}
+
 	return n, nil
 }

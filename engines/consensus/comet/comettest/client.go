@@ -67,6 +67,7 @@ func (c *Client) receive() (*abci.Response, error) {
 	if e := resp.GetException(); e != nil {
 		return nil, fmt.Errorf("an ABCI exception, which must never be: %s", e.Error)
 	}
+
 	return resp, nil
 }
 
@@ -133,11 +134,13 @@ func (c *Client) ReceiveFinalized() (Finalized, error) {
 	if err != nil {
 		return Finalized{}, err
 	}
+
 	fb := r.GetFinalizeBlock()
 	f := Finalized{AppHash: fb.AppHash, Updates: len(fb.ValidatorUpdates)}
 	for _, t := range fb.TxResults {
 		f.Codes, f.Data = append(f.Codes, t.Code), append(f.Data, t.Data)
 	}
+
 	return f, nil
 }
 

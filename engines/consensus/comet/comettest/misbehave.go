@@ -25,9 +25,11 @@ func Misbehave(socket string, rng *rand.Rand) (what string, err error) {
 		return "", err
 	}
 	defer c.Close()
+
 	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
 		return "", err
 	}
+
 	things := []struct {
 		name string
 		do   func() []byte
@@ -52,6 +54,7 @@ func Misbehave(socket string, rng *rand.Rand) (what string, err error) {
 	}
 	thing := things[rng.IntN(len(things))]
 	_, _ = c.Write(thing.do()) // the server may have hung up within it, and within what follows
+
 	switch rng.IntN(3) {
 	case 0: // hang up at once
 	case 1: // half of it, and see what comes
@@ -61,9 +64,11 @@ func Misbehave(socket string, rng *rand.Rand) (what string, err error) {
 		_ = c.SetReadDeadline(time.Now().Add(time.Millisecond))
 		_, _ = c.Read(make([]byte, 100))
 	}
+
 	if errors.Is(err, net.ErrClosed) || err != nil && strings.Contains(err.Error(), "reset") {
 		err = nil
 	}
+
 	return thing.name, err
 }
 
@@ -114,11 +119,13 @@ func flipped(rng *rand.Rand, frame []byte) []byte {
 	for range 1 + rng.IntN(4) {
 		frame[rng.IntN(len(frame))] ^= 1 << rng.IntN(8)
 	}
+
 	if _, n := binary.Uvarint(frame); n > 0 {
 		req := new(abci.Request)
 		if req.Unmarshal(frame[n:]) == nil && req.GetFinalizeBlock() != nil && req.GetFinalizeBlock().Height < 1<<30 {
 			return nil
 		}
 	}
+
 	return frame
 }

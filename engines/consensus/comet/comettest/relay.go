@@ -30,11 +30,13 @@ func Relay(l net.Listener, to string, at func(Relayed)) {
 		if err != nil {
 			return
 		}
+
 		app, err := net.Dial("unix", to)
 		if err != nil {
 			c.Close()
 			continue
 		}
+
 		y := &relay{at: at, comet: c, app: app}
 		go y.requests()
 		go y.responses()
@@ -54,7 +56,9 @@ func (y *relay) end() {
 
 func (y *relay) requests() {
 	defer y.end()
+
 	in := bufio.NewReader(y.comet)
+
 	for {
 		frame, err := readMessage(in)
 		if err != nil {
@@ -67,6 +71,7 @@ func (y *relay) requests() {
 		if f := req.GetFinalizeBlock(); f != nil {
 			y.height.Store(f.Height)
 		}
+
 		y.at(Relayed{Request: kind(req.Value), Height: y.height.Load()})
 		if _, err := y.app.Write(Frame(frame)); err != nil {
 			return
@@ -76,7 +81,9 @@ func (y *relay) requests() {
 
 func (y *relay) responses() {
 	defer y.end()
+
 	in := bufio.NewReader(y.app)
+
 	for {
 		frame, err := readMessage(in)
 		if err != nil {
@@ -86,11 +93,13 @@ func (y *relay) responses() {
 		if err := resp.Unmarshal(frame); err != nil {
 			return
 		}
+
 		m := Relayed{Response: kind(resp.Value), Height: y.height.Load()}
 		y.at(m)
 		if _, err := y.comet.Write(Frame(frame)); err != nil {
 			return
 		}
+
 		m.Delivered = true
 		y.at(m)
 	}

@@ -110,10 +110,12 @@ func (b *Backend) open(body []byte) (Change, error) {
 	if len(b.key) != ed25519.PublicKeySize {
 		return Change{}, fmt.Errorf("%w: the genesis names none", ErrSignature)
 	}
+
 	if len(body) < ed25519.SignatureSize {
 		return Change{}, fmt.Errorf("%w: %d bytes, want a signature of %d and a change", ErrSignature, len(body),
 			ed25519.SignatureSize)
 	}
+
 	signature, text := body[:ed25519.SignatureSize], body[ed25519.SignatureSize:]
 	if !ed25519.Verify(b.key, append([]byte(domain), text...), signature) {
 		return Change{}, ErrSignature
@@ -122,6 +124,7 @@ func (b *Backend) open(body []byte) (Change, error) {
 	if err == nil && c.ChainID != b.chainID {
 		err = fmt.Errorf("a change of chain %q, this is %q", c.ChainID, b.chainID)
 	}
+
 	return c, err
 }
 
@@ -134,7 +137,9 @@ func decodeChange(text []byte) (c Change, err error) {
 	if len(c.Updates) == 0 {
 		return c, errors.New("change: no updates")
 	}
+
 	seen := make(map[string]bool)
+
 	for i, u := range c.Updates {
 		switch {
 		case len(u.PubKey) != ed25519.PublicKeySize:
@@ -147,6 +152,7 @@ func decodeChange(text []byte) (c Change, err error) {
 		}
 		seen[string(u.PubKey)] = true
 	}
+
 	return c, nil
 }
 
@@ -167,18 +173,22 @@ func (b *Backend) Execute(v engines.View, body []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	set := Set{Validators: b.genesis}
+
 	if found {
 		if set, err = DecodeSet(raw); err != nil {
 			return nil, err
 		}
 	}
+
 	switch {
 	case c.Sequence != set.Sequence+1:
 		return nil, fmt.Errorf("%w: number %d, want %d", ErrSequence, c.Sequence, set.Sequence+1)
 	case set.Period == at.Period && set.Height == at.Height:
 		return nil, ErrTwice
 	}
+
 	next, err := apply(set.Validators, c.Updates)
 	if err != nil {
 		return nil, err
@@ -187,6 +197,7 @@ func (b *Backend) Execute(v engines.View, body []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	return out, v.Put([]byte(StateKey), out)
 }
 
@@ -198,26 +209,34 @@ func apply(set, updates []Validator) ([]Validator, error) {
 		switch {
 		case at >= 0 && u.Power == 0:
 			next = slices.Delete(next, at, at+1)
+
 		case at >= 0:
 			next[at] = u
+
 		case u.Power == 0:
 			return nil, fmt.Errorf("%w: %s is to be removed and not a member", ErrSet,
 				base64.StdEncoding.EncodeToString(u.PubKey))
+
 		default:
 			next = append(next, u)
 		}
 	}
+
 	if len(next) == 0 {
 		return nil, fmt.Errorf("%w: nobody would be left", ErrSet)
 	}
+
 	sum := int64(0)
+
 	for _, v := range next {
 		if v.Power > maxPower-sum {
 			return nil, fmt.Errorf("%w: the powers would be more than %d together", ErrSet, int64(maxPower))
 		}
 		sum += v.Power
 	}
+
 	slices.SortFunc(next, func(a, b Validator) int { return cmp.Or(bytes.Compare(a.PubKey, b.PubKey)) })
+
 	return next, nil
 }
 
@@ -236,10 +255,12 @@ func Updates(b engines.Block, results []*logv1.TxResult) []*logv1.ValidatorUpdat
 		if err != nil {
 			continue // another backend of this name: it changes nothing here
 		}
+
 		var out []*logv1.ValidatorUpdate
 		for _, u := range c.Updates {
 			out = append(out, &logv1.ValidatorUpdate{KeyType: "ed25519", PubKey: u.PubKey, Power: u.Power})
 		}
+
 		return out
 	}
 	return nil

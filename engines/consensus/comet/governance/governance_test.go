@@ -95,6 +95,7 @@ func TestWhatCometBFTWouldNotTakeFails(t *testing.T) {
 		}
 		require.Nil(t, v.set, name)
 	}
+
 	require.ErrorIs(t, New(nil, "orchard", nil).Check(body(t, 100, Change{"orchard", 1, []Validator{{pub(3), 1}}})),
 		ErrSignature)
 }
@@ -106,28 +107,34 @@ func TestTheUpdatesLeadToTheSet(t *testing.T) {
 		b, v := backend(), &view{}
 		told := map[string]int64{string(pub(1)): 10, string(pub(2)): 10}
 		seq := uint64(1)
+
 		for height := uint64(1); height < 6; height++ {
 			v.at.Height = height
 			block := engines.Block{Height: height}
 			var results []*logv1.TxResult
+
 			for range rapid.IntRange(1, 2).Draw(t, "changes") {
 				c := Change{ChainID: "orchard", Sequence: seq}
 				for i := range rapid.IntRange(1, 3).Draw(t, "updates") {
 					c.Updates = append(c.Updates, Validator{pub(byte(rapid.IntRange(1, 5).Draw(t, "who") + 5*i)),
 						rapid.Int64Range(0, 3).Draw(t, "power")})
 				}
+
 				tx := engines.NewTx(Name, body(t, 100, c), time.Minute)
 				raw, err := tx.Encode()
 				require.NoError(t, err)
 				block.Txs = append(block.Txs, raw)
 				r := &logv1.TxResult{}
+
 				if _, err := b.Execute(v, tx.Body); err != nil {
 					r.Code = logv1.Code_CODE_FAILED
 				} else {
 					seq++
 				}
+
 				results = append(results, r)
 			}
+
 			for _, u := range Updates(block, results) {
 				if u.Power == 0 {
 					require.Contains(t, told, string(u.PubKey))
@@ -136,17 +143,21 @@ func TestTheUpdatesLeadToTheSet(t *testing.T) {
 					told[string(u.PubKey)] = u.Power
 				}
 			}
+
 			require.NotEmpty(t, told)
 		}
+
 		if v.set == nil {
 			return
 		}
+
 		set, err := DecodeSet(v.set)
 		require.NoError(t, err)
 		have := map[string]int64{}
 		for _, x := range set.Validators {
 			have[string(x.PubKey)] = x.Power
 		}
+
 		require.Equal(t, told, have)
 	})
 }
