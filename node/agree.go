@@ -13,7 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/thejerf/suture/v4"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/logger"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/eventlog"
@@ -22,7 +22,7 @@ import (
 
 // standing is what a state says of itself, as far as a log can be held against it.
 type standing struct {
-	engines.ChainState
+	chain.State
 	log   [16]byte // what it was made of
 	bound bool     // log is known
 }
@@ -81,10 +81,10 @@ func baseOf(l *eventlog.Log) (*logv1.Base, error) {
 		return nil, nil
 	}
 	e, err := l.Read(l.First())
-	if err != nil || e.Kind != engines.KindBase {
+	if err != nil || e.Kind != chain.KindBase {
 		return nil, err
 	}
-	m, err := engines.DecodeRecord(e)
+	m, err := chain.DecodeRecord(e)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDamage, err)
 	}
@@ -98,28 +98,28 @@ func sameRecord(l *eventlog.Log, s standing, disagree func(string, ...any) error
 	if err != nil {
 		return err
 	}
-	m, err := engines.DecodeRecord(e)
+	m, err := chain.DecodeRecord(e)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrDamage, err)
 	}
 
-	var is engines.ChainState
+	var is chain.State
 
 	switch m := m.(type) {
 	case *logv1.ChainStarted:
-		is = engines.ChainState{ChainID: m.ChainId, Period: m.Period, AppHash: m.AppHash}
+		is = chain.State{ChainID: m.ChainId, Period: m.Period, AppHash: m.AppHash}
 
 	case *logv1.BlockCommitted:
-		is = engines.ChainState{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash}
+		is = chain.State{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash}
 
 	case *logv1.SnapshotInstalled:
-		is = engines.ChainState{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash}
+		is = chain.State{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash}
 
 	case *logv1.Base:
-		is = engines.ChainState{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash}
+		is = chain.State{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash}
 
 	default:
-		return disagree("record %d, which the state says led to it, is a %s", s.Index, engines.KindName(e.Kind))
+		return disagree("record %d, which the state says led to it, is a %s", s.Index, chain.KindName(e.Kind))
 	}
 
 	if is.ChainID != s.ChainID || is.Period != s.Period {
@@ -130,7 +130,7 @@ func sameRecord(l *eventlog.Log, s standing, disagree func(string, ...any) error
 	if is.Height != s.Height || len(is.AppHash) > 0 && !bytes.Equal(is.AppHash, s.AppHash) {
 		return disagree("by record %d of the log (%s) the state is at height %d with app hash %x, and it is "+
 			"at %d with %x",
-			s.Index, engines.KindName(e.Kind), is.Height, is.AppHash, s.Height, s.AppHash)
+			s.Index, chain.KindName(e.Kind), is.Height, is.AppHash, s.Height, s.AppHash)
 	}
 
 	return nil
@@ -142,7 +142,7 @@ func (n *Node) agree(ctx context.Context, c *core) error {
 	log, store := logger.NewClient(c.dir), storage.NewClient(c.dir).Elders()
 	var s standing
 	var err error
-	if s.ChainState, err = store.State(ctx); err != nil {
+	if s.State, err = store.State(ctx); err != nil {
 		return err
 	}
 	if s.log, s.bound, err = store.LogID(ctx); err != nil {

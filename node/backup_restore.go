@@ -13,7 +13,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
@@ -242,7 +242,7 @@ func (r *restoring) base() (eventlog.Record, error) {
 	if err != nil {
 		return eventlog.Record{}, err
 	}
-	return engines.NewRecord(&logv1.Base{
+	return chain.NewRecord(&logv1.Base{
 		ChainId: m.ChainID, Period: m.Period, Height: m.Height, AppHash: m.AppHash, OriginLogId: m.LogID,
 		OriginIndex: m.Index, Params: g.Params,
 	})

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
@@ -127,7 +127,7 @@ func (h *stoppedHome) newest(ctx context.Context, l *eventlog.Log, found eventlo
 			return nil // the record that led there is lost
 		}
 
-		return agree(l, standing{ChainState: stateOf(m, m.Index)})
+		return agree(l, standing{State: stateOf(m, m.Index)})
 	}
 	m, err := h.takeState(ctx, o.Program, scan)
 	if errors.Is(err, snapshots.ErrExists) {
@@ -210,7 +210,7 @@ type behind struct {
 }
 
 func (b *behind) entry(e eventlog.Entry) error {
-	m, err := engines.DecodeRecord(e)
+	m, err := chain.DecodeRecord(e)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrDamage, err)
 	}

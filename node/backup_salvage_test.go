@@ -9,8 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 )
 
 // spoil changes a byte of the first record of a home's log that has a text in it.
@@ -40,7 +40,7 @@ func harm(t *testing.T, home, text string, do func(b []byte)) {
 
 // damaged is a home in whose log are: "early", launched; blocks, the last of them later; and what
 // waits, "late" in the middle of it, unless later is further ahead than a transaction may be valid.
-func damaged(t *testing.T, later time.Duration) (home string, waits engines.TxID) {
+func damaged(t *testing.T, later time.Duration) (home string, waits chain.TxID) {
 	t.Helper()
 	h := drive(t)
 	early := h.submit(h.tx(kv.Put([]byte("early"), []byte("yes")), time.Minute))[0]

@@ -15,8 +15,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/storage/durable"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
@@ -43,7 +43,7 @@ func TestABackupUnderLoadHasAllThatWasAcknowledged(t *testing.T) {
 			key := "k" + strconv.Itoa(i)
 			body, err := kv.Encode(kv.Add([]byte(key), 1))
 			require.NoError(t, err)
-			raw, err := engines.NewTx("kv", body, 5*time.Minute).Encode()
+			raw, err := chain.NewTx("kv", body, 5*time.Minute).Encode()
 			require.NoError(t, err)
 			out, err := n.pool.Submit(ctx, [][]byte{raw})
 			if err != nil {
@@ -91,7 +91,7 @@ func TestABackupUnderLoadHasAllThatWasAcknowledged(t *testing.T) {
 }
 
 // backedUp is a stopped home with something that waits in it, and its backup.
-func backedUp(t *testing.T) (home, dest string, waits engines.TxID) {
+func backedUp(t *testing.T) (home, dest string, waits chain.TxID) {
 	t.Helper()
 	home = stopped(t)
 	h := driveHome(t, home)
@@ -308,7 +308,7 @@ func TestASnapshotOfAnotherNodeIsInstalled(t *testing.T) {
 	require.NoError(t, durable.ReplaceFile(vfs.Default, installingPath(to), []byte(m.ID)))
 	l, err := eventlog.Open(LogDir(to), eventlog.Options{})
 	require.NoError(t, err)
-	rec, err := engines.NewRecord(&logv1.SnapshotInstalled{ChainId: m.ChainID, Period: m.Period, Height: m.Height,
+	rec, err := chain.NewRecord(&logv1.SnapshotInstalled{ChainId: m.ChainID, Period: m.Period, Height: m.Height,
 		AppHash: m.AppHash, SnapshotHash: m.Hash(), Source: m.Source})
 	require.NoError(t, err)
 	_, err = l.AppendWait(t.Context(), rec)

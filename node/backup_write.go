@@ -15,7 +15,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
@@ -235,8 +235,8 @@ func (w *BackupWriter) records(p *apiv1.BackupRecords) error {
 		recs[i] = eventlog.Record{Kind: eventlog.Kind(r.Kind), Data: r.Data}
 		w.sum.add(uint8(r.Kind), r.Data)
 
-		if recs[i].Kind == engines.KindBlockCommitted && w.next+uint64(i) > w.manifest.Index {
-			m, err := engines.DecodeRecord(eventlog.Entry{Index: w.next + uint64(i), Kind: recs[i].Kind, Data: r.Data})
+		if recs[i].Kind == chain.KindBlockCommitted && w.next+uint64(i) > w.manifest.Index {
+			m, err := chain.DecodeRecord(eventlog.Entry{Index: w.next + uint64(i), Kind: recs[i].Kind, Data: r.Data})
 			if err != nil {
 				return err
 			}

@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node"
 )
 
@@ -58,7 +58,7 @@ func benchCommit(b *testing.B, clients, batch int) {
 			for size := range work {
 				txs := make([][]byte, size)
 				for i := range txs {
-					txs[i], _ = engines.NewTx("kv", body, 5*time.Minute).Encode()
+					txs[i], _ = chain.NewTx("kv", body, 5*time.Minute).Encode()
 				}
 				if _, err := cl.SubmitMany(ctx, txs, true); err != nil {
 					b.Error(err)

@@ -16,8 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
@@ -68,7 +68,7 @@ func (l *counters) submit(c, i, batch int) {
 		body, err := kv.Encode(kv.Add([]byte(key), 1))
 		if err == nil {
 			var tx []byte
-			tx, err = engines.NewTx("kv", body, 5*time.Minute).Encode()
+			tx, err = chain.NewTx("kv", body, 5*time.Minute).Encode()
 			txs = append(txs, tx)
 		}
 

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/engines/consensus/comet/governance"
@@ -56,7 +56,7 @@ func soloOnly(home string) error {
 
 // governed adds the backend of governance to those of a home whose chain is CometBFT's. Which
 // backends there are decides results, so it goes by what the nodes of a chain share.
-func governed(home string, backends map[string]engines.Backend) error {
+func governed(home string, backends map[string]chain.Backend) error {
 	if _, err := os.Stat(CometDir(home)); err != nil {
 		return nil
 	}
@@ -145,9 +145,9 @@ func carriedGenesis(chainID string, theirs comet.Genesis, from string) (Genesis,
 	g := NewGenesis(theirs.ChainID, theirs.Time)
 	g.GenesisTime, g.InitialHeight = theirs.Time, theirs.InitialHeight
 
-	if theirs.MaxBlockBytes > engines.MaxTxBytes {
+	if theirs.MaxBlockBytes > chain.MaxTxBytes {
 		return bad("its blocks have %d bytes of transactions, want at most %d: lower consensus_params.block.max_bytes",
-			theirs.MaxBlockBytes, engines.MaxTxBytes)
+			theirs.MaxBlockBytes, chain.MaxTxBytes)
 	}
 
 	g.Limits.MaxBlockBytes = theirs.MaxBlockBytes

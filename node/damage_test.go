@@ -18,8 +18,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/stretchr/testify/require"
 
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/node/api"
@@ -177,11 +177,11 @@ func (r *rotten) MaybeError(op errorfs.Op) error {
 func (r *rotten) String() string { return "rotten tables" }
 
 // submit submits a transaction once the chain has started, and does not wait for it.
-func (n *diskNode) submit(t *testing.T, ops ...kv.Op) engines.TxID {
+func (n *diskNode) submit(t *testing.T, ops ...kv.Op) chain.TxID {
 	t.Helper()
 	body, err := kv.Encode(ops...)
 	require.NoError(t, err)
-	raw, err := engines.NewTx("kv", body, time.Minute).Encode()
+	raw, err := chain.NewTx("kv", body, time.Minute).Encode()
 	require.NoError(t, err)
 
 	for {
@@ -192,7 +192,7 @@ func (n *diskNode) submit(t *testing.T, ops ...kv.Op) engines.TxID {
 		if err == nil {
 			require.NoError(t, out[0].Err)
 		}
-		return engines.HashTx(raw)
+		return chain.HashTx(raw)
 	}
 }
 
@@ -227,7 +227,7 @@ func TestDamageMetWhileRunningEndsTheNodeAtOnce(t *testing.T) {
 				ops = append(ops, kv.Put(fmt.Appendf(nil, "%c%d", "az"[i%2], i), value))
 			}
 
-			ends, err := n.pool.Wait(t.Context(), []engines.TxID{n.submit(t, ops...)})
+			ends, err := n.pool.Wait(t.Context(), []chain.TxID{n.submit(t, ops...)})
 			require.NoError(t, err)
 			require.NotNil(t, ends[0].Result)
 			n.stopNow(t)

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -45,7 +45,7 @@ const MaxChainID = 50
 
 // NewGenesis is the genesis of a new chain with the default limits.
 func NewGenesis(chainID string, now time.Time) Genesis {
-	p := engines.DefaultParams()
+	p := chain.DefaultParams()
 	return Genesis{
 		ChainID: chainID, GenesisTime: now.UTC().Truncate(time.Millisecond), InitialHeight: 1,
 		Limits: Limits{
@@ -83,15 +83,15 @@ func (g Genesis) chainStarted() (*logv1.ChainStarted, error) {
 		return bad("governance_key", "%d bytes, want %d: an ed25519 public key in base64", len(g.GovernanceKey),
 			ed25519.PublicKeySize)
 
-	case l.MaxTxBytes == 0 || l.MaxTxBytes > engines.MaxTxBytes:
-		return bad("limits.max_tx_bytes", "%d, want 1 to %d", l.MaxTxBytes, engines.MaxTxBytes)
+	case l.MaxTxBytes == 0 || l.MaxTxBytes > chain.MaxTxBytes:
+		return bad("limits.max_tx_bytes", "%d, want 1 to %d", l.MaxTxBytes, chain.MaxTxBytes)
 
 	case l.MaxTxOps == 0:
 		return bad("limits.max_tx_ops", "0, want at least 1")
 
-	case l.MaxBlockBytes < l.MaxTxBytes || l.MaxBlockBytes > engines.MaxTxBytes:
+	case l.MaxBlockBytes < l.MaxTxBytes || l.MaxBlockBytes > chain.MaxTxBytes:
 		return bad("limits.max_block_bytes", "%d, want max_tx_bytes (%d) to %d", l.MaxBlockBytes, l.MaxTxBytes,
-			engines.MaxTxBytes)
+			chain.MaxTxBytes)
 	}
 
 	return &logv1.ChainStarted{

@@ -13,7 +13,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage/durable"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
@@ -29,8 +29,8 @@ func installingPath(home string) string {
 	return filepath.Join(home, filepath.FromSlash(installingFile))
 }
 
-func stateOf(m snapshots.Manifest, index uint64) engines.ChainState {
-	return engines.ChainState{ChainID: m.ChainID, Period: m.Period, Height: m.Height, AppHash: m.AppHash, Index: index}
+func stateOf(m snapshots.Manifest, index uint64) chain.State {
+	return chain.State{ChainID: m.ChainID, Period: m.Period, Height: m.Height, AppHash: m.AppHash, Index: index}
 }
 
 // installs tells whether a record installed this snapshot.
@@ -52,10 +52,10 @@ func installedAt(l *eventlog.Log, m snapshots.Manifest) (at uint64, err error) {
 		if err != nil || !ok {
 			return at, err
 		}
-		if e.Kind != engines.KindSnapshotInstalled {
+		if e.Kind != chain.KindSnapshotInstalled {
 			continue
 		}
-		r, err := engines.DecodeRecord(e)
+		r, err := chain.DecodeRecord(e)
 		if err != nil {
 			return 0, fmt.Errorf("%w: %w", ErrDamage, err)
 		}
@@ -110,7 +110,7 @@ func (h *stoppedHome) install(ctx context.Context, id string, progress func(done
 
 // installedRecord says that a snapshot has taken the state's place.
 func installedRecord(m snapshots.Manifest) (eventlog.Record, error) {
-	return engines.NewRecord(&logv1.SnapshotInstalled{
+	return chain.NewRecord(&logv1.SnapshotInstalled{
 		ChainId: m.ChainID, Period: m.Period, Height: m.Height, AppHash: m.AppHash, SnapshotHash: m.Hash(),
 		Source: m.Source,
 	})
@@ -142,7 +142,7 @@ func (h *stoppedHome) ahead(m snapshots.Manifest) error {
 }
 
 // lastCommitted is where the log's records lead to.
-func lastCommitted(l *eventlog.Log) (s engines.ChainState, err error) {
+func lastCommitted(l *eventlog.Log) (s chain.State, err error) {
 	cur, err := l.Cursor(l.First())
 	if err != nil {
 		return s, err
@@ -156,31 +156,31 @@ func lastCommitted(l *eventlog.Log) (s engines.ChainState, err error) {
 		}
 
 		switch e.Kind {
-		case engines.KindChainStarted, engines.KindBlockCommitted, engines.KindSnapshotInstalled, engines.KindBase:
+		case chain.KindChainStarted, chain.KindBlockCommitted, chain.KindSnapshotInstalled, chain.KindBase:
 		default:
 			continue
 		}
 
 		e.Data = bytes.Clone(e.Data)
-		m, err := engines.DecodeRecord(e)
+		m, err := chain.DecodeRecord(e)
 		if err != nil {
 			return s, fmt.Errorf("%w: %w", ErrDamage, err)
 		}
 
 		switch m := m.(type) {
 		case *logv1.ChainStarted:
-			s = engines.ChainState{ChainID: m.ChainId, Period: m.Period, Index: e.Index}
+			s = chain.State{ChainID: m.ChainId, Period: m.Period, Index: e.Index}
 
 		case *logv1.BlockCommitted:
-			s = engines.ChainState{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash,
+			s = chain.State{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash,
 				Index: e.Index}
 
 		case *logv1.SnapshotInstalled:
-			s = engines.ChainState{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash,
+			s = chain.State{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash,
 				Index: e.Index}
 
 		case *logv1.Base:
-			s = engines.ChainState{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash,
+			s = chain.State{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash,
 				Index: e.Index}
 		}
 	}
@@ -339,12 +339,12 @@ func installedSince(l *eventlog.Log, from uint64) (rec *logv1.SnapshotInstalled,
 		if err != nil || !ok {
 			return rec, at, err
 		}
-		if e.Kind != engines.KindSnapshotInstalled {
+		if e.Kind != chain.KindSnapshotInstalled {
 			continue
 		}
 
 		e.Data = bytes.Clone(e.Data)
-		m, err := engines.DecodeRecord(e)
+		m, err := chain.DecodeRecord(e)
 		if err != nil {
 			return nil, 0, fmt.Errorf("%w: %w", ErrDamage, err)
 		}

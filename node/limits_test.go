@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/supervisor"
@@ -190,7 +190,7 @@ func (r *rig) living(t *testing.T, path string) string {
 		defer c.CloseIdle()
 		body, err := kv.Encode(kv.Add([]byte("n"), 1)) // it reads, so it waits for its place
 		require.NoError(t, err)
-		_, err = c.Submit(t.Context(), engines.NewTx("kv", body, time.Minute))
+		_, err = c.Submit(t.Context(), chain.NewTx("kv", body, time.Minute))
 		require.NoError(t, err)
 	}
 

@@ -19,6 +19,7 @@ import (
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/backend/kvstore"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/consensus/solo"
 	"github.com/coppice-go/coppice/engines/router"
@@ -49,7 +50,7 @@ type Node struct {
 	log         *zap.Logger
 	started     time.Time
 
-	backends  map[string]engines.Backend
+	backends  map[string]chain.Backend
 	extra     []Engine
 	observers []supervisor.Observer
 	driver    consensus.Driver
@@ -103,7 +104,7 @@ type Engine struct {
 type Option func(*Node)
 
 // WithBackend adds a transaction backend. One of the name of a shipped backend takes its place.
-func WithBackend(b engines.Backend) Option { return func(n *Node) { n.backends[b.Name()] = b } }
+func WithBackend(b chain.Backend) Option { return func(n *Node) { n.backends[b.Name()] = b } }
 
 // WithEngine hangs an engine under "engines".
 func WithEngine(e Engine) Option { return func(n *Node) { n.extra = append(n.extra, e) } }
@@ -133,10 +134,10 @@ func WithVersion(v string) Option { return func(n *Node) { n.version = v } }
 func New(home string, c Config, opts ...Option) (*Node, error) {
 	n := &Node{
 		home: home, config: c, version: "unknown", log: zap.NewNop(), started: time.Now(),
-		backends: map[string]engines.Backend{}, up: make(chan struct{}), retainEvery: retainEvery, now: time.Now,
+		backends: map[string]chain.Backend{}, up: make(chan struct{}), retainEvery: retainEvery, now: time.Now,
 	}
 
-	for _, b := range []engines.Backend{kv.New(), kvstore.New()} {
+	for _, b := range []chain.Backend{kv.New(), kvstore.New()} {
 		n.backends[b.Name()] = b
 	}
 

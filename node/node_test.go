@@ -11,8 +11,8 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node"
 )
 
@@ -55,7 +55,7 @@ func TestSmoke(t *testing.T) {
 	require.NoError(t, err)
 	body, err := kv.Encode(kv.Put([]byte("k"), []byte("v")), kv.Add([]byte("n"), 1))
 	require.NoError(t, err)
-	tx := engines.NewTx("kv", body, time.Minute)
+	tx := chain.NewTx("kv", body, time.Minute)
 	_, err = cl.SubmitWait(wctx, tx)
 	require.NoError(t, err)
 	cancel()

@@ -8,10 +8,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/logger"
-	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/eventlog"
 )
@@ -57,9 +56,9 @@ func rounds(t *testing.T, h *hand, n int, before func(*hand)) *hand {
 }
 
 // endOf is how a transaction that was acknowledged stands.
-func endOf(t *testing.T, h *hand, id engines.TxID) mempool.Ending {
+func endOf(t *testing.T, h *hand, id chain.TxID) chain.Ending {
 	t.Helper()
-	ends, err := h.pool.Look(t.Context(), []engines.TxID{id})
+	ends, err := h.pool.Look(t.Context(), []chain.TxID{id})
 	require.NoError(t, err)
 	return ends[0]
 }

@@ -404,7 +404,7 @@ func (h *stoppedHome) belongs(m snapshots.Manifest) (in snapshots.Installing, er
 		return in, err
 	}
 
-	return in, agree(l, standing{ChainState: stateOf(m, in.Index), log: l.ID(), bound: true})
+	return in, agree(l, standing{State: stateOf(m, in.Index), log: l.ID(), bound: true})
 }
 
 // placeOf is where in a log a snapshot stands.

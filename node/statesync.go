@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/storage/logical"
@@ -65,7 +66,7 @@ func (s *stateSync) store() (storage.Client, error) {
 
 // Committed pins the state at the heights that are due: see consensus.StateSync. The block that
 // comes next waits for this call, so what is pinned is the height's.
-func (s *stateSync) Committed(ctx context.Context, at engines.ChainState) {
+func (s *stateSync) Committed(ctx context.Context, at chain.State) {
 	every := uint64(s.n.config.StateSync.EveryHeights)
 	if every == 0 || at.Height%every != 0 {
 		return

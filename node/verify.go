@@ -11,9 +11,9 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/backend/kvstore"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/worker"
 	"github.com/coppice-go/coppice/eventlog"
@@ -23,7 +23,7 @@ import (
 // VerifyOptions say how thoroughly to look.
 type VerifyOptions struct {
 	// Backends are those that the home's node was run with, beyond the shipped ones.
-	Backends []engines.Backend
+	Backends []chain.Backend
 
 	// SkipReplay leaves out the execution of every block, which takes as long as it took the first
 	// time.
@@ -82,10 +82,10 @@ func Verify(ctx context.Context, home string, o VerifyOptions) (Verified, error)
 		o.disk = vfs.Default
 	}
 
-	r := &verification{VerifyOptions: o, home: home, backends: make(map[string]engines.Backend), out: &v,
+	r := &verification{VerifyOptions: o, home: home, backends: make(map[string]chain.Backend), out: &v,
 		pending: newPending()}
 
-	for _, b := range append([]engines.Backend{kv.New(), kvstore.New()}, o.Backends...) {
+	for _, b := range append([]chain.Backend{kv.New(), kvstore.New()}, o.Backends...) {
 		r.backends[b.Name()] = b
 	}
 
@@ -99,7 +99,7 @@ func Verify(ctx context.Context, home string, o VerifyOptions) (Verified, error)
 type verification struct {
 	VerifyOptions
 	home     string
-	backends map[string]engines.Backend
+	backends map[string]chain.Backend
 	out      *Verified
 
 	pending pending
@@ -213,7 +213,7 @@ func (r *verification) replay(ctx context.Context) error {
 		}
 
 		e.Data = bytes.Clone(e.Data)
-		m, err := engines.DecodeRecord(e)
+		m, err := chain.DecodeRecord(e)
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrDamage, err)
 		}
@@ -253,9 +253,9 @@ func (r *verification) record(ctx context.Context, log *eventlog.Log, index uint
 		return r.installed(ctx, log, index, m)
 
 	case *logv1.OrderDecided:
-		if d := r.decided; d != nil && !engines.BlockFromRecord(d).Same(engines.BlockFromRecord(m)) {
+		if d := r.decided; d != nil && !chain.BlockFromRecord(d).Same(chain.BlockFromRecord(m)) {
 			return fmt.Errorf("%w: %v was decided, and %v before it was never committed", ErrDamage,
-				engines.BlockFromRecord(m), engines.BlockFromRecord(d))
+				chain.BlockFromRecord(m), chain.BlockFromRecord(d))
 		}
 		r.decided = m
 
@@ -272,7 +272,7 @@ func (r *verification) block(ctx context.Context, index uint64, m *logv1.BlockCo
 		return fmt.Errorf("%w: block %d was committed and never decided", ErrDamage, m.Height)
 	}
 
-	b := engines.BlockFromRecord(r.decided)
+	b := chain.BlockFromRecord(r.decided)
 	r.decided = nil
 
 	if b.Height != m.Height || b.ChainID != m.ChainId || !bytes.Equal(b.Hash, m.BlockHash) {
@@ -297,31 +297,31 @@ func (r *verification) block(ctx context.Context, index uint64, m *logv1.BlockCo
 	return r.again.Commit(index, m)
 }
 
-func (r *verification) execute(ctx context.Context, b engines.Block) (engines.Staged, error) {
+func (r *verification) execute(ctx context.Context, b chain.Block) (chain.Staged, error) {
 	refused, err := r.again.Begin(b)
 	if err != nil {
-		return engines.Staged{}, err
+		return chain.Staged{}, err
 	}
 
 	for i, raw := range b.Txs {
 		if refused[i] != nil {
 			continue
 		}
-		tx, err := engines.DecodeTx(raw)
+		tx, err := chain.DecodeTx(raw)
 		if err != nil {
-			return engines.Staged{}, err
+			return chain.Staged{}, err
 		}
 
 		job := worker.Job{
-			ID: engines.HashTx(raw), Tx: tx, Backend: r.backends[tx.Backend], Params: r.again.State().Params,
-			Store: direct{r.again}, Place: make(chan engines.Placement, 1), Late: true,
+			ID: chain.HashTx(raw), Tx: tx, Backend: r.backends[tx.Backend], Params: r.again.State().Params,
+			Store: direct{r.again}, Place: make(chan chain.Placement, 1), Late: true,
 		}
 
-		job.Place <- engines.Placement{Version: engines.Version{Period: b.Period, Height: b.Height, Index: uint32(i)},
+		job.Place <- chain.Placement{Version: chain.Version{Period: b.Period, Height: b.Height, Index: uint32(i)},
 			Time: b.Time}
 
 		if err := job.Serve(ctx); err != nil {
-			return engines.Staged{}, err
+			return chain.Staged{}, err
 		}
 	}
 
@@ -331,16 +331,16 @@ func (r *verification) execute(ctx context.Context, b engines.Block) (engines.St
 // direct is the state without an engine around it, for one worker at a time.
 type direct struct{ db *storage.DB }
 
-func (d direct) Read(_ context.Context, v engines.Version, key []byte) ([]byte, bool, error) {
+func (d direct) Read(_ context.Context, v chain.Version, key []byte) ([]byte, bool, error) {
 	return d.db.Read(v, key)
 }
 
-func (d direct) Finish(_ context.Context, v engines.Version, changes []*logv1.Change, result *logv1.TxResult) error {
+func (d direct) Finish(_ context.Context, v chain.Version, changes []*logv1.Change, result *logv1.TxResult) error {
 	return d.db.Finish(v, changes, result)
 }
 
 // sameOutcome compares an execution with what was logged.
-func sameOutcome(s engines.Staged, m *logv1.BlockCommitted) error {
+func sameOutcome(s chain.Staged, m *logv1.BlockCommitted) error {
 	if len(s.Results) != len(m.Results) {
 		return fmt.Errorf("%w: block %d has %d results, executing it again gives %d", ErrDamage, m.Height,
 			len(m.Results), len(s.Results))

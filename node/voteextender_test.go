@@ -7,7 +7,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/node"
 )
@@ -25,7 +25,7 @@ func (clock) Check(body []byte) error {
 	return nil
 }
 
-func (clock) Execute(v engines.View, body []byte) ([]byte, error) {
+func (clock) Execute(v chain.View, body []byte) ([]byte, error) {
 	return nil, v.Put([]byte("clock"), body)
 }
 
@@ -45,7 +45,7 @@ func (c clock) Propose(_ context.Context, _ uint64, votes []consensus.ExtendedVo
 			best = v
 		}
 	}
-	tx, err := engines.NewTx(c.Name(), best.Extension, time.Minute).Encode()
+	tx, err := chain.NewTx(c.Name(), best.Extension, time.Minute).Encode()
 	return [][]byte{tx}, err
 }
 

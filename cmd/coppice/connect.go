@@ -14,7 +14,7 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/api"
 )
@@ -116,6 +116,6 @@ func (a *app) nodeError(ctx context.Context, err error) error {
 }
 
 // notYet says that the node has a transaction whose result did not come in time.
-func notYet(id engines.TxID, why error) error {
+func notYet(id chain.TxID, why error) error {
 	return fmt.Errorf("accepted as %s, not in a block yet: coppice tx get %[1]s (%w)", id, why)
 }

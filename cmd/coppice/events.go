@@ -16,7 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/api"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
@@ -211,7 +211,7 @@ func recordText(r *client.Record) string {
 		return "chain " + m.ChainId
 
 	case *logv1.TxLaunched:
-		return fmt.Sprintf("%s, %d bytes", engines.HashTx(m.Tx), len(m.Tx))
+		return fmt.Sprintf("%s, %d bytes", chain.HashTx(m.Tx), len(m.Tx))
 
 	case *logv1.TxExpired:
 		return fmt.Sprintf("%x", m.Id)

@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node"
 )
@@ -94,7 +94,7 @@ func (s *selection) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.Uint64Var(&s.from, "from", 0, "first index; 0 is the first that is kept")
 	f.Uint64Var(&s.to, "to", 0, "last index; 0 is the end")
-	f.StringSliceVar(&s.names, "kinds", nil, "records of these kinds only: "+strings.Join(engines.KindNames(), ", "))
+	f.StringSliceVar(&s.names, "kinds", nil, "records of these kinds only: "+strings.Join(chain.KindNames(), ", "))
 	f.StringSliceVar(&s.names, "kind", nil, "the same")
 	if err := f.MarkHidden("kind"); err != nil {
 		panic(err)
@@ -108,9 +108,9 @@ func (s *selection) resolve(cmd *cobra.Command) error {
 	}
 
 	for _, name := range s.names {
-		k, ok := engines.KindOf(name)
+		k, ok := chain.KindOf(name)
 		if !ok {
-			return usageError(cmd, "--kinds is %q, want one of %s", name, strings.Join(engines.KindNames(), ", "))
+			return usageError(cmd, "--kinds is %q, want one of %s", name, strings.Join(chain.KindNames(), ", "))
 		}
 		if s.kinds == nil {
 			s.kinds = make(map[eventlog.Kind]bool)

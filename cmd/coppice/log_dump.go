@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/encoding/protojson"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node"
 )
@@ -82,7 +82,7 @@ func encodeLine(out interface{ Write([]byte) (int, error) }, v any) error {
 }
 
 func recordLine(e eventlog.Entry) ([]byte, error) {
-	m, err := engines.DecodeRecord(e)
+	m, err := chain.DecodeRecord(e)
 	if err != nil {
 		return nil, &exitError{node.ExitDamage, err}
 	}
@@ -93,7 +93,7 @@ func recordLine(e eventlog.Entry) ([]byte, error) {
 
 	var line bytes.Buffer
 	// which evens out protojson's blanks
-	err = encodeLine(&line, recordJSON{Index: e.Index, Kind: engines.KindName(e.Kind), Txs: transactionsOf(m),
+	err = encodeLine(&line, recordJSON{Index: e.Index, Kind: chain.KindName(e.Kind), Txs: transactionsOf(m),
 		Record: record})
 
 	return line.Bytes(), err

@@ -5,8 +5,8 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -44,8 +44,8 @@ func transactionsOf(m proto.Message) (all []loggedTx) {
 }
 
 func txInWords(raw []byte) loggedTx {
-	out := loggedTx{ID: engines.HashTx(raw).String()}
-	tx, err := engines.DecodeTx(raw)
+	out := loggedTx{ID: chain.HashTx(raw).String()}
+	tx, err := chain.DecodeTx(raw)
 	if err != nil {
 		out.Log = err.Error()
 		return out
@@ -72,7 +72,7 @@ func txInWords(raw []byte) loggedTx {
 }
 
 func idInWords(b []byte) string {
-	id, err := engines.TxIDFromBytes(b)
+	id, err := chain.TxIDFromBytes(b)
 	if err != nil {
 		return err.Error()
 	}

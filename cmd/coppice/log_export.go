@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/cmd/coppice/internal/logstream"
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
@@ -238,7 +238,7 @@ func (a *app) importLog(cmd *cobra.Command, in io.Reader, genesis node.Genesis) 
 
 	for cmd.Context().Err() == nil {
 		r, g, err := x.Next()
-		if err == nil && r != nil && !compared && eventlog.Kind(r.Kind) == engines.KindChainStarted {
+		if err == nil && r != nil && !compared && eventlog.Kind(r.Kind) == chain.KindChainStarted {
 			if compared, err = true, a.sameChain(r, genesis); err != nil {
 				return gaps, b, err
 			}
@@ -270,7 +270,7 @@ func (a *app) importLog(cmd *cobra.Command, in io.Reader, genesis node.Genesis) 
 // sameChain holds the first start of a chain in an export against the home's genesis: a node of
 // another chain would refuse the log.
 func (a *app) sameChain(r *logv1.ExportRecord, genesis node.Genesis) error {
-	m, err := engines.DecodeRecord(eventlog.Entry{Index: r.Index, Kind: eventlog.Kind(r.Kind), Data: r.Data})
+	m, err := chain.DecodeRecord(eventlog.Entry{Index: r.Index, Kind: eventlog.Kind(r.Kind), Data: r.Data})
 	if err != nil {
 		return fmt.Errorf("%w: %w", node.ErrDamage, err)
 	}

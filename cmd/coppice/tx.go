@@ -13,8 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -188,7 +188,7 @@ func (a *app) txGetCommand() *cobra.Command {
 		Example: `  coppice tx get 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 --wait 5s`,
 		Args:    words("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := engines.ParseTxID(args[0])
+			id, err := chain.ParseTxID(args[0])
 			if err != nil {
 				return usageError(cmd, "%w", err)
 			}
@@ -224,7 +224,7 @@ func (t *txFlags) submitBody(cmd *cobra.Command, backend string, body []byte) er
 	if t.validFor <= 0 {
 		return usageError(cmd, "--valid-for is %v, want more than 0", t.validFor)
 	}
-	encoded, err := engines.NewTx(backend, body, t.validFor).Encode()
+	encoded, err := chain.NewTx(backend, body, t.validFor).Encode()
 	if err != nil {
 		return err
 	}
@@ -249,7 +249,7 @@ func (t *txFlags) submitBytes(cmd *cobra.Command, encoded []byte) error {
 	}
 
 	kvBody := false
-	if tx, err := engines.DecodeTx(encoded); err == nil {
+	if tx, err := chain.DecodeTx(encoded); err == nil {
 		kvBody = tx.Backend == kv.Name
 	}
 
@@ -346,7 +346,7 @@ func (t *txFlags) print(cmd *cobra.Command, ctx context.Context, o client.Outcom
 
 // resultOf puts a result into j; the error is that of a transaction that failed.
 func resultOf(j *txJSON, r *logv1.TxResult, kvBody bool) error {
-	v := engines.VersionFromProto(r.Version)
+	v := chain.VersionFromProto(r.Version)
 	j.Outcome, j.Code, j.Version, j.Height = "result", enumWord(r.Code, "CODE_"), v.String(), v.Height
 	if r.Code != logv1.Code_CODE_OK {
 		return fmt.Errorf("%s: %s", j.Code, r.Log)
@@ -392,7 +392,7 @@ func readInput(cmd *cobra.Command, name string) ([]byte, error) {
 		in = f
 	}
 
-	const limit = 2*engines.MaxTxBytes + 1<<20
+	const limit = 2*chain.MaxTxBytes + 1<<20
 	b, err := io.ReadAll(io.LimitReader(in, limit+1))
 	if err == nil && len(b) > limit {
 		err = fmt.Errorf("%s: more than %d bytes, longer than any transaction", name, limit)

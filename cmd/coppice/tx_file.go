@@ -21,8 +21,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 )
 
 // txFile submits a file of many transactions: "tx --file".
@@ -400,7 +400,7 @@ func (p *pieces) before(line int) (int, string) {
 }
 
 // maxLine bounds a line; no operation is longer.
-const maxLine = 2*engines.MaxTxBytes + 1<<20
+const maxLine = 2*chain.MaxTxBytes + 1<<20
 
 func (p *pieces) read() (string, error) {
 	var b []byte
@@ -444,7 +444,7 @@ func (p *pieces) next(from, max int) (batch []piece, err error) {
 	maps.DeleteFunc(p.sums, func(line int, _ string) bool { return line < p.keep })
 
 	bytes := 0
-	for len(batch) < max && bytes < engines.MaxTxBytes {
+	for len(batch) < max && bytes < chain.MaxTxBytes {
 		text, err := p.read()
 		if err != nil || p.over {
 			return batch, err
@@ -501,5 +501,5 @@ func encodeOps(ops []kv.Op, validFor time.Duration) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return engines.NewTx(kv.Name, body, validFor).Encode()
+	return chain.NewTx(kv.Name, body, validFor).Encode()
 }

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 )
 
 // Bank is a transaction backend: accounts that hold an amount, and transfers between them.
@@ -64,7 +64,7 @@ func decode(body []byte) (Transfer, error) {
 	return t, nil
 }
 
-// Name implements engines.Backend.
+// Name implements chain.Backend.
 func (Bank) Name() string { return Name }
 
 // Check tells the submitter at once what can never be executed. It reads no state.
@@ -75,7 +75,7 @@ func (Bank) Check(body []byte) error {
 
 // Execute moves the amount. An error of the view is handed on as it is: it says that this node
 // cannot go on, and not that the transfer is wrong.
-func (Bank) Execute(v engines.View, body []byte) ([]byte, error) {
+func (Bank) Execute(v chain.View, body []byte) ([]byte, error) {
 	t, err := decode(body)
 	if err != nil {
 		return nil, err
@@ -108,7 +108,7 @@ func (Bank) Execute(v engines.View, body []byte) ([]byte, error) {
 
 func key(account string) []byte { return []byte("bank/" + account) }
 
-func balance(v engines.View, account string) (uint64, error) {
+func balance(v chain.View, account string) (uint64, error) {
 	value, found, err := v.Get(key(account))
 	if err != nil || !found {
 		return 0, err

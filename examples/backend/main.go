@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node"
 )
 
@@ -89,7 +89,7 @@ func transfers(ctx context.Context, n *node.Node) error {
 }
 
 // Tx is a transfer as a transaction.
-func Tx(t Transfer) engines.Tx { return engines.NewTx(Name, t.Encode(), time.Minute) }
+func Tx(t Transfer) chain.Tx { return chain.NewTx(Name, t.Encode(), time.Minute) }
 
 // Balance is what an account holds by the newest block.
 func Balance(ctx context.Context, c *client.Client, account string) (uint64, error) {

@@ -5,6 +5,7 @@ import (
 	"context"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/logger"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node"
@@ -74,12 +75,12 @@ func follow(ctx context.Context, cursor *eventlog.Cursor, s *engines.Server) err
 		if err != nil {
 			return err
 		}
-		if entry.Kind != engines.KindBlockCommitted {
+		if entry.Kind != chain.KindBlockCommitted {
 			continue
 		}
 
 		entry.Data = bytes.Clone(entry.Data) // the cursor's until its next step
-		record, err := engines.DecodeRecord(entry)
+		record, err := chain.DecodeRecord(entry)
 		if err != nil {
 			return err
 		}

@@ -17,8 +17,8 @@ import (
 	"time"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node"
 )
 
@@ -101,6 +101,6 @@ func Add(ctx context.Context, c *client.Client) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.SubmitWait(ctx, engines.NewTx(kv.Name, body, time.Minute))
+	_, err = c.SubmitWait(ctx, chain.NewTx(kv.Name, body, time.Minute))
 	return err
 }

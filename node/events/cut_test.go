@@ -20,8 +20,8 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/nodetest"
 )
@@ -109,7 +109,7 @@ func load(ctx context.Context, c *client.Client) error {
 			return err
 		}
 
-		if _, err := c.Submit(ctx, engines.NewTx(kv.Name, body, time.Minute)); err != nil {
+		if _, err := c.Submit(ctx, chain.NewTx(kv.Name, body, time.Minute)); err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -304,7 +304,7 @@ func TestTheStreamOutlivesTheNode(t *testing.T) {
 	submit := func() {
 		body, err := kv.Encode(kv.Add([]byte("a"), 1))
 		require.NoError(t, err)
-		_, err = c.SubmitWait(ctx, engines.NewTx(kv.Name, body, time.Minute))
+		_, err = c.SubmitWait(ctx, chain.NewTx(kv.Name, body, time.Minute))
 		require.NoError(t, err)
 	}
 	submit()

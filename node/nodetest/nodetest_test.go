@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/nodetest"
 )
@@ -18,7 +18,7 @@ func add(t testing.TB, c *client.Client, key string) {
 	t.Helper()
 	body, err := kv.Encode(kv.Add([]byte(key), 1))
 	require.NoError(t, err)
-	_, err = c.SubmitWait(t.Context(), engines.NewTx(kv.Name, body, time.Minute))
+	_, err = c.SubmitWait(t.Context(), chain.NewTx(kv.Name, body, time.Minute))
 	require.NoError(t, err)
 }
 

@@ -7,13 +7,13 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/eventlog"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
 // chain is what was seen of a chain by whoever told: the block and the app hash at each height.
-type chain struct {
+type sightings struct {
 	mu       sync.Mutex
 	at       map[uint64]sight
 	compared int // sights of a height that was seen before
@@ -24,10 +24,10 @@ type sight struct {
 	block, app string
 }
 
-func newChain() *chain { return &chain{at: make(map[uint64]sight)} }
+func newSightings() *sightings { return &sightings{at: make(map[uint64]sight)} }
 
 // note holds what a node committed against what was seen at its height before.
-func (c *chain) note(node int, b *logv1.BlockCommitted) error {
+func (c *sightings) note(node int, b *logv1.BlockCommitted) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
@@ -54,7 +54,7 @@ func (c *chain) note(node int, b *logv1.BlockCommitted) error {
 }
 
 // seen is how many heights were seen, and how many sights of them compared.
-func (c *chain) seen() (heights, compared int) {
+func (c *sightings) seen() (heights, compared int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.at), c.compared
@@ -63,10 +63,10 @@ func (c *chain) seen() (heights, compared int) {
 // follower holds one node's stream of committed blocks, or its log, to its word: each height once,
 // in order, none left out, and, in a log, no transaction applied twice.
 type follower struct {
-	*chain
+	*sightings
 	node    int
 	height  uint64
-	applied map[engines.TxID]uint64 // the height at which each had its effect; nil: not asked
+	applied map[chain.TxID]uint64 // the height at which each had its effect; nil: not asked
 }
 
 func (f *follower) take(b *logv1.BlockCommitted) error {
@@ -80,7 +80,7 @@ func (f *follower) take(b *logv1.BlockCommitted) error {
 		if f.applied == nil || r.Code != logv1.Code_CODE_OK {
 			continue
 		}
-		id, err := engines.TxIDFromBytes(r.Id)
+		id, err := chain.TxIDFromBytes(r.Id)
 		if err != nil {
 			return fmt.Errorf("node %d, height %d: %w", f.node, b.Height, err)
 		}
@@ -97,7 +97,7 @@ func (f *follower) take(b *logv1.BlockCommitted) error {
 }
 
 // read takes all that a stopped node's log has committed.
-func (c *chain) read(node int, dir string) (err error) {
+func (c *sightings) read(node int, dir string) (err error) {
 	l, err := eventlog.OpenReadOnly(dir, eventlog.Options{})
 	if err != nil {
 		return err
@@ -110,14 +110,14 @@ func (c *chain) read(node int, dir string) (err error) {
 	}
 	defer cur.Close()
 
-	f := &follower{chain: c, node: node, applied: make(map[engines.TxID]uint64)}
+	f := &follower{sightings: c, node: node, applied: make(map[chain.TxID]uint64)}
 
 	for {
 		e, ok, err := cur.TryNext()
 		if err != nil || !ok {
 			return err
 		}
-		if e.Kind != engines.KindBlockCommitted {
+		if e.Kind != chain.KindBlockCommitted {
 			continue
 		}
 		b := new(logv1.BlockCommitted)

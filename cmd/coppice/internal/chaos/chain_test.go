@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/eventlog"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
@@ -20,7 +20,7 @@ func writeLog(t *testing.T, blocks ...*logv1.BlockCommitted) string {
 
 	for _, m := range append([]*logv1.BlockCommitted{}, blocks...) {
 		for _, m := range []proto.Message{&logv1.TxLaunched{}, m} {
-			rec, err := engines.NewRecord(m)
+			rec, err := chain.NewRecord(m)
 			require.NoError(t, err)
 			require.NoError(t, l.Append(t.Context(), rec).Wait(t.Context()))
 		}
@@ -34,7 +34,7 @@ func writeLog(t *testing.T, blocks ...*logv1.BlockCommitted) string {
 func block(height uint64, hash, app string, txs ...byte) *logv1.BlockCommitted {
 	b := &logv1.BlockCommitted{Height: height, BlockHash: []byte(hash), AppHash: []byte(app)}
 	for _, tx := range txs {
-		id := engines.TxID{tx}
+		id := chain.TxID{tx}
 		b.Results = append(b.Results, &logv1.TxResult{Id: id[:]})
 	}
 	return b
@@ -68,7 +68,7 @@ func TestForksAndRepetitionsAreFoundInLogs(t *testing.T) {
 		"a log that says less": {nil, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := newChain()
+			c := newSightings()
 			require.NoError(t, c.read(0, writeLog(t, block(1, "a", "1", 7), block(2, "b", "2", 8))))
 			err := c.read(1, writeLog(t, tt.second...))
 			if tt.want == "" {
@@ -81,9 +81,9 @@ func TestForksAndRepetitionsAreFoundInLogs(t *testing.T) {
 }
 
 func TestSightsAreCounted(t *testing.T) {
-	c := newChain()
+	c := newSightings()
 	for node := range 3 {
-		f := &follower{chain: c, node: node}
+		f := &follower{sightings: c, node: node}
 		require.NoError(t, f.take(block(1, "a", "1", 7)))
 		require.NoError(t, f.take(block(2, "b", "2", 7)), "a stream does not keep the ids")
 	}

@@ -16,8 +16,8 @@ import (
 	"github.com/coppice-go/coppice/cmd/coppice/internal/register"
 	"github.com/coppice-go/coppice/cmd/coppice/internal/rig"
 	"github.com/coppice-go/coppice/cmd/coppice/internal/testnet"
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
@@ -50,7 +50,7 @@ func grow(t *testing.T, c *client.Client, txs int) {
 	for i := range txs {
 		body, err := kv.Encode(kv.Put([]byte("height"), []byte{byte(i)}))
 		require.NoError(t, err)
-		_, err = c.SubmitWait(context.Background(), engines.NewTx(kv.Name, body, time.Minute))
+		_, err = c.SubmitWait(context.Background(), chain.NewTx(kv.Name, body, time.Minute))
 		require.NoError(t, err)
 	}
 }
@@ -156,7 +156,7 @@ func TestAuditAsksEveryNode(t *testing.T) {
 		it, err := load.Counters("x/")(i)
 		require.NoError(t, err)
 		for _, n := range c.net.clients {
-			_, err := n.SubmitWait(t.Context(), engines.NewTx(kv.Name, it.Body, time.Minute))
+			_, err := n.SubmitWait(t.Context(), chain.NewTx(kv.Name, it.Body, time.Minute))
 			require.NoError(t, err)
 		}
 		items = append(items, it)

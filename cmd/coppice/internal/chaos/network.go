@@ -187,7 +187,7 @@ func (n *network) verify(ctx context.Context, bin string) error {
 }
 
 // logs reads what the stopped nodes have committed.
-func (n *network) logs(c *chain) error {
+func (n *network) logs(c *sightings) error {
 	for i := range n.Nodes {
 		if err := c.read(i, node.LogDir(n.Home(i))); err != nil {
 			return fmt.Errorf("node %d: %w", i, err)

@@ -21,7 +21,7 @@ import (
 type work struct {
 	net     *network
 	court   *court
-	chain   *chain
+	chain   *sightings
 	ledger  *rig.Ledger
 	history *register.History
 
@@ -39,7 +39,7 @@ const (
 
 // employ begins the work.
 func employ(c Config, n *network, court *court) (*work, error) {
-	w := &work{net: n, court: court, chain: newChain(), ledger: rig.NewLedger(), history: register.NewHistory(),
+	w := &work{net: n, court: court, chain: newSightings(), ledger: rig.NewLedger(), history: register.NewHistory(),
 		stop: make(chan struct{})}
 	var runs []*load.Run
 	prefix := load.NewPrefix()
@@ -91,7 +91,7 @@ func employ(c Config, n *network, court *court) (*work, error) {
 
 	for i := range n.clients {
 		w.follow.Go(func() {
-			f := &follower{chain: w.chain, node: i}
+			f := &follower{sightings: w.chain, node: i}
 			err := n.clients[i].Follow(ctx, 0, []string{"BlockCommitted"}, func(r client.Record) error {
 				return f.take(r.Message.(*logv1.BlockCommitted))
 			})

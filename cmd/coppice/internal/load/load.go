@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 )
 
 // Item is one transaction to submit, and what it is about.
@@ -147,7 +147,7 @@ func (r *Run) turn(ctx context.Context) bool {
 	for i := range items {
 		var err error
 		if items[i], err = r.c.Next(from + uint64(i)); err == nil {
-			txs[i], err = engines.NewTx(r.c.Backend, items[i].Body, r.c.ValidFor).Encode()
+			txs[i], err = chain.NewTx(r.c.Backend, items[i].Body, r.c.ValidFor).Encode()
 		}
 		if err != nil {
 			r.end(err)

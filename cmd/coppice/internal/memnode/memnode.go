@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/backendtest"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node/api"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
@@ -35,12 +35,12 @@ type Node struct {
 
 	mu      sync.Mutex
 	state   backendtest.State
-	results map[engines.TxID]*logv1.TxResult
+	results map[chain.TxID]*logv1.TxResult
 	calls   int
 }
 
 // New returns an empty node.
-func New() *Node { return &Node{results: make(map[engines.TxID]*logv1.TxResult)} }
+func New() *Node { return &Node{results: make(map[chain.TxID]*logv1.TxResult)} }
 
 // Serve serves n until the test ends, and answers a client of it.
 func (n *Node) Serve(t testing.TB) *client.Client {
@@ -86,13 +86,13 @@ func (n *Node) Submit(_ context.Context, txs [][]byte) ([]api.Submitted, error) 
 	out := make([]api.Submitted, len(txs))
 
 	for i, encoded := range txs {
-		id := engines.HashTx(encoded)
+		id := chain.HashTx(encoded)
 		out[i].ID = id
 		if n.results[id] != nil {
 			continue
 		}
 
-		tx, err := engines.DecodeTx(encoded)
+		tx, err := chain.DecodeTx(encoded)
 		if err != nil {
 			out[i].Refused = &api.Refusal{Code: apiv1.RefusedCode_REFUSED_CODE_MALFORMED, Reason: err.Error()}
 			continue
@@ -104,7 +104,7 @@ func (n *Node) Submit(_ context.Context, txs [][]byte) ([]api.Submitted, error) 
 	return out, nil
 }
 
-func (n *Node) execute(id engines.TxID, tx engines.Tx) *logv1.TxResult {
+func (n *Node) execute(id chain.TxID, tx chain.Tx) *logv1.TxResult {
 	r := &logv1.TxResult{Id: id[:], Version: &logv1.Version{Height: uint64(len(n.results) + 1)}}
 	times := 1
 	if n.Betray != nil {
@@ -128,7 +128,7 @@ func (n *Node) execute(id engines.TxID, tx engines.Tx) *logv1.TxResult {
 }
 
 // Look answers what is known.
-func (n *Node) Look(_ context.Context, ids []engines.TxID) ([]api.Outcome, error) {
+func (n *Node) Look(_ context.Context, ids []chain.TxID) ([]api.Outcome, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	out := make([]api.Outcome, len(ids))
@@ -139,7 +139,7 @@ func (n *Node) Look(_ context.Context, ids []engines.TxID) ([]api.Outcome, error
 }
 
 // Wait is Look: here every transaction ends at once.
-func (n *Node) Wait(ctx context.Context, ids []engines.TxID) ([]api.Outcome, error) {
+func (n *Node) Wait(ctx context.Context, ids []chain.TxID) ([]api.Outcome, error) {
 	return n.Look(ctx, ids)
 }
 
@@ -173,5 +173,5 @@ func (n *Node) Newest(context.Context) (uint64, error) { return 0, nil }
 
 // Status is that of a node that is always ready.
 func (n *Node) Status(context.Context) (api.Status, error) {
-	return api.Status{Chain: engines.ChainState{ChainID: "memory", Height: uint64(n.Txs())}}, nil
+	return api.Status{Chain: chain.State{ChainID: "memory", Height: uint64(n.Txs())}}, nil
 }

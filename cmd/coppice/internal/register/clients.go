@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -172,7 +172,7 @@ func (w *worker) do(ctx context.Context, in Input) (Output, error) {
 		return Output{}, err
 	}
 
-	res, err := w.node.SubmitWait(ctx, engines.NewTx(kv.Name, body, time.Minute))
+	res, err := w.node.SubmitWait(ctx, chain.NewTx(kv.Name, body, time.Minute))
 	switch {
 	case errors.Is(err, client.ErrUnknown), errors.Is(err, client.ErrPending):
 		return Output{Unknown: true}, nil

@@ -17,8 +17,8 @@ import (
 
 	"github.com/coppice-go/coppice/client"
 	"github.com/coppice-go/coppice/cmd/coppice/internal/load"
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node/api"
 )
 
@@ -210,7 +210,7 @@ func (r *Rig) Probe(ctx context.Context) (height uint64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	res, err := r.Client.SubmitWait(ctx, engines.NewTx(kv.Name, item.Body, 9*time.Minute))
+	res, err := r.Client.SubmitWait(ctx, chain.NewTx(kv.Name, item.Body, 9*time.Minute))
 	if err != nil {
 		return 0, err
 	}

@@ -6,10 +6,10 @@ import "fmt"
 type place struct{ period, height uint64 }
 
 // chain is what was seen of a chain: the app hash at each height.
-type chain map[place]string
+type seenHashes map[place]string
 
 // note holds an app hash against what was seen at its height before, if anything was.
-func (c chain) note(period, height uint64, appHash []byte) (known bool, err error) {
+func (c seenHashes) note(period, height uint64, appHash []byte) (known bool, err error) {
 	at := place{period, height}
 	was, known := c[at]
 	if known && was != string(appHash) {
@@ -21,7 +21,7 @@ func (c chain) note(period, height uint64, appHash []byte) (known bool, err erro
 }
 
 // highest is the last place seen.
-func (c chain) highest() place {
+func (c seenHashes) highest() place {
 	var top place
 	for at := range c {
 		if at.period > top.period || at.period == top.period && at.height > top.height {

@@ -13,7 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/coppice-go/coppice/cmd/coppice/internal/rig"
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
@@ -67,7 +67,7 @@ func Run(ctx context.Context, c Config) (res Result, err error) {
 		err = errors.Join(err, r.Close())
 	}()
 
-	s := &soak{rig: r, rand: rand.New(rand.NewPCG(c.Seed, 1)), chain: make(chain)}
+	s := &soak{rig: r, rand: rand.New(rand.NewPCG(c.Seed, 1)), chain: make(seenHashes)}
 
 	for n := 1; n <= c.Kills; n++ {
 		round, err := s.round(ctx, n)
@@ -104,7 +104,7 @@ func Run(ctx context.Context, c Config) (res Result, err error) {
 type soak struct {
 	rig      *rig.Rig
 	rand     *rand.Rand
-	chain    chain
+	chain    seenHashes
 	compared int
 }
 
@@ -212,7 +212,7 @@ func committed(dir string, each func(*logv1.BlockCommitted) error) (last uint64,
 		if err != nil || !ok {
 			return last, err
 		}
-		if e.Kind != engines.KindBlockCommitted {
+		if e.Kind != chain.KindBlockCommitted {
 			continue
 		}
 		b := new(logv1.BlockCommitted)

@@ -1,4 +1,4 @@
-package engines
+package chain
 
 import (
 	"crypto/sha256"
@@ -69,7 +69,7 @@ func BlockFromRecord(r *logv1.OrderDecided) Block {
 
 // ChainState says where the committed chain stands: what the last BlockCommitted made true.
 // The zero value is a node whose chain has not started.
-type ChainState struct {
+type State struct {
 	ChainID       string
 	Period        uint64
 	InitialHeight uint64
@@ -82,10 +82,10 @@ type ChainState struct {
 }
 
 // Started tells whether a chain has begun.
-func (c ChainState) Started() bool { return c.ChainID != "" }
+func (c State) Started() bool { return c.ChainID != "" }
 
 // Next is the height of the block to be committed next.
-func (c ChainState) Next() uint64 {
+func (c State) Next() uint64 {
 	if c.Height == 0 {
 		return max(c.InitialHeight, 1)
 	}
@@ -105,6 +105,6 @@ type Staged struct {
 
 // Standing is where the transaction core stands, as a consensus driver needs to know it.
 type Standing struct {
-	Committed ChainState
+	Committed State
 	Leftover  *Block // decided and not committed; nil if there is none
 }
