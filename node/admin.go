@@ -70,12 +70,12 @@ func (n *Node) startAdmin(ctx context.Context) (supervisor.Service, error) {
 	mux.Handle("/healthz", health)
 	mux.Handle("/readyz", health)
 	mux.Handle("/", work.Handler(n.gate))
-	n.log.Info("listening", zap.String("address", addr))
+	n.diagnostics.Info("listening", zap.String("address", addr))
 	return &admin{listener: l, end: end, server: &http.Server{
 		Handler: n.guarded(mux), TLSConfig: n.tlsConfig(), ReadHeaderTimeout: n.bounds.header,
 		IdleTimeout: n.bounds.idle, MaxHeaderBytes: n.bounds.head,
 		ConnState: newConns(n.bounds.conns).state,
-		ErrorLog:  zap.NewStdLog(n.log.Named("http")),
+		ErrorLog:  zap.NewStdLog(n.diagnostics.Named("http")),
 	}}, nil
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/coppice-go/coppice/engines/logger"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/exit"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -38,7 +39,7 @@ func standingOf(db *storage.DB) (standing, error) {
 // is behind is in order. Errors are ErrDamage and say what to do.
 func agree(l *eventlog.Log, s standing) error {
 	disagree := func(format string, args ...any) error {
-		return fmt.Errorf("%w: state and log do not belong together: %w", ErrDamage, fmt.Errorf(format, args...))
+		return fmt.Errorf("%w: state and log do not belong together: %w", exit.ErrDamage, fmt.Errorf(format, args...))
 	}
 
 	if s.bound && s.log != l.ID() {
@@ -86,7 +87,7 @@ func baseOf(l *eventlog.Log) (*logv1.Base, error) {
 	}
 	m, err := chain.DecodeRecord(e)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrDamage, err)
+		return nil, fmt.Errorf("%w: %w", exit.ErrDamage, err)
 	}
 
 	return m.(*logv1.Base), nil
@@ -100,7 +101,7 @@ func sameRecord(l *eventlog.Log, s standing, disagree func(string, ...any) error
 	}
 	m, err := chain.DecodeRecord(e)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrDamage, err)
+		return fmt.Errorf("%w: %w", exit.ErrDamage, err)
 	}
 
 	var is chain.State
@@ -154,7 +155,7 @@ func (n *Node) agree(ctx context.Context, c *core) error {
 		id = l.ID()
 		return agree(l, s)
 	}); err != nil {
-		if errors.Is(err, ErrDamage) {
+		if errors.Is(err, exit.ErrDamage) {
 			err = fmt.Errorf("%w: %w", err, suture.ErrTerminateSupervisorTree)
 		}
 		return err
@@ -193,11 +194,11 @@ func StartedWithoutLog(home string) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrConfig, err)
+		return fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 	return fmt.Errorf("%w: a node was started in %s (%s), and there is nothing in %s: is its file system mounted? To "+
 		"begin a new chain make a new home",
-		ErrDamage, home, strings.TrimSpace(string(b)), LogDir(home))
+		exit.ErrDamage, home, strings.TrimSpace(string(b)), LogDir(home))
 }
 
 // stateWithoutLog refuses a home in which there is a state, or was a log, and no log at all, before
@@ -215,7 +216,7 @@ func stateWithoutLog(disk vfs.FS, home string) error {
 	if !tables {
 		return StartedWithoutLog(home)
 	}
-	return fmt.Errorf("%w: there is a state in %s, and no log in %s that it could have been made of", ErrDamage,
+	return fmt.Errorf("%w: there is a state in %s, and no log in %s that it could have been made of", exit.ErrDamage,
 		StateDir(home), LogDir(home))
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/exit"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
@@ -179,7 +180,7 @@ func Backup(ctx context.Context, home, dest string, o BackupOptions) (BackupInfo
 	}
 
 	info, err := h.backup(ctx, dest, o)
-	return info, classify(err)
+	return info, exit.Classify(err)
 }
 
 func (h *stoppedHome) backup(ctx context.Context, dest string, o BackupOptions) (info BackupInfo, err error) {
@@ -187,7 +188,7 @@ func (h *stoppedHome) backup(ctx context.Context, dest string, o BackupOptions) 
 	m, _, err := h.create(ctx, o.Program, func(done, total uint64) { progress("snapshot", done, total) })
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, snapshots.ErrNone) {
 		return info, fmt.Errorf("%w: %s was never started: there is nothing to back up but its files",
-			ErrConfig, h.home)
+			exit.ErrConfig, h.home)
 	}
 
 	if err != nil {

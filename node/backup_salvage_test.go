@@ -11,6 +11,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 // spoil changes a byte of the first record of a home's log that has a text in it.
@@ -86,7 +87,7 @@ func TestASalvagedBackupHasWhatIsBehindTheDamage(t *testing.T) {
 			spoil(t, home, "early")
 			dest := filepath.Join(t.TempDir(), "backup")
 			_, err := Backup(t.Context(), home, dest, BackupOptions{})
-			require.ErrorIs(t, err, ErrDamage)
+			require.ErrorIs(t, err, exit.ErrDamage)
 
 			info, lost, err := SalvageBackup(t.Context(), home, dest, BackupOptions{Program: "test"})
 			require.NoError(t, err)
@@ -175,7 +176,7 @@ func TestASalvagedBackupBeginsWithASnapshotIfItMust(t *testing.T) {
 			info, lost, err := SalvageBackup(t.Context(), home, dest, BackupOptions{Program: "test"})
 
 			if !snapshot {
-				require.ErrorIs(t, err, ErrDamage)
+				require.ErrorIs(t, err, exit.ErrDamage)
 				require.ErrorContains(t, err, "neither a state nor a snapshot")
 				require.NoDirExists(t, dest)
 				return

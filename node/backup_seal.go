@@ -11,6 +11,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 // errCometBackup: what a node of a CometBFT chain would need beside its state is in its CometBFT
@@ -75,7 +76,7 @@ func (b BackupInfo) sealed(path string, data []byte) error {
 		return nil
 	}
 	if sum := sha256.Sum256(withoutSum(data, b.Sum)); b.Format == 1 || !bytes.Equal(sum[:], b.Sum) {
-		return fmt.Errorf("%w: %s was changed: its digest is %x, and it says %v", ErrDamage, path, sum, b.Sum)
+		return fmt.Errorf("%w: %s was changed: its digest is %x, and it says %v", exit.ErrDamage, path, sum, b.Sum)
 	}
 	return nil
 }

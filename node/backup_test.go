@@ -21,6 +21,7 @@ import (
 	"github.com/coppice-go/coppice/engines/storage/durable"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/exit"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
@@ -149,7 +150,7 @@ func TestARestoredHomeBeginsWithItsBase(t *testing.T) {
 
 	require.NoError(t, os.RemoveAll(StateDir(again)))
 	code, err := startCode(t, again)
-	require.Equal(t, ExitDamage, code)
+	require.Equal(t, exit.Damage, code)
 	require.ErrorContains(t, err, "the log begins with the Base of a restored state at height 4")
 }
 
@@ -157,7 +158,7 @@ func TestARestoredHomeBeginsWithItsBase(t *testing.T) {
 func TestABackupThatIsNotWholeIsRefused(t *testing.T) {
 	home, dest, _ := backedUp(t)
 	_, err := RestoreBackup(t.Context(), dest, home, nil)
-	require.ErrorIs(t, err, ErrConfig)
+	require.ErrorIs(t, err, exit.ErrConfig)
 	require.ErrorContains(t, err, "is not empty")
 	_, err = Backup(t.Context(), home, dest, BackupOptions{})
 	require.ErrorContains(t, err, "is not empty")
@@ -196,7 +197,7 @@ func TestABackupThatIsNotWholeIsRefused(t *testing.T) {
 			damage(t, dir)
 			again := filepath.Join(t.TempDir(), "home")
 			_, err := RestoreBackup(t.Context(), dir, again, nil)
-			require.ErrorIs(t, err, ErrDamage)
+			require.ErrorIs(t, err, exit.ErrDamage)
 			require.NoDirExists(t, again)
 		})
 	}
@@ -353,7 +354,7 @@ func TestVerifyRefusesAnotherGenesis(t *testing.T) {
 	require.NoError(t, err)
 	swapIn(t, filepath.Join(home, genesisFile), `"chain_id": "`+v.ChainID, `"chain_id": "another-`+v.ChainID)
 	_, err = Verify(t.Context(), home, VerifyOptions{SkipReplay: true})
-	require.Equal(t, ExitConfig, ExitCode(err), "%v", err)
+	require.Equal(t, exit.Config, exit.Code(err), "%v", err)
 	require.ErrorContains(t, err, "another genesis: chain "+v.ChainID+" has started")
 }
 
@@ -364,7 +365,7 @@ func TestAHomeOfCometBFTHasNoBackup(t *testing.T) {
 	dest := filepath.Join(t.TempDir(), "backup")
 	_, err := Backup(t.Context(), home, dest, BackupOptions{})
 	require.ErrorIs(t, err, errCometBackup)
-	require.Equal(t, ExitFailed, ExitCode(err))
+	require.Equal(t, exit.Failed, exit.Code(err))
 	require.NoDirExists(t, dest)
 }
 

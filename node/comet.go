@@ -3,7 +3,6 @@ package node
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/engines/consensus/comet/governance"
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 // Kinds of consensus.
@@ -38,7 +38,7 @@ func (n *Node) cometDriver() (consensus.Driver, error) {
 	}
 	return comet.Driver{
 		Home: CometDir(n.home), Intensity: n.plan.find("coppice/node/engines/consensus").Intensity, Version: n.version,
-		Log:     n.log.Named("comet"),
+		Log:     n.diagnostics.Named("comet"),
 		Command: n.cometCommand, Extender: n.extender, Retain: uint64(n.config.Consensus.RetainBlocks),
 	}, nil
 }
@@ -49,7 +49,7 @@ func soloOnly(home string) error {
 	if _, err := os.Stat(CometDir(home)); err == nil {
 		return fmt.Errorf("%w: consensus.kind = %q, and there is a CometBFT home in %s: want %q, as the chain's "+
 			"other nodes have; a node without peers wants a home of its own",
-			ErrConfig, Solo, CometDir(home), CometBFT)
+			exit.ErrConfig, Solo, CometDir(home), CometBFT)
 	}
 	return nil
 }
@@ -62,7 +62,7 @@ func governed(home string, backends map[string]chain.Backend) error {
 	}
 	theirs, err := comet.ReadGenesis(CometDir(home))
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrConfig, err)
+		return fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 	ours, err := ReadGenesis(home)
 	if err != nil {
@@ -125,7 +125,7 @@ func importedGenesis(o InitOptions) (Genesis, error) {
 	from := o.Comet.Import
 	theirs, err := comet.ReadGenesis(from)
 	if err != nil {
-		return Genesis{}, fmt.Errorf("%w: %w", ErrConfig, err)
+		return Genesis{}, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 
 	return carriedGenesis(o.ChainID, theirs, from)
@@ -135,7 +135,7 @@ func importedGenesis(o InitOptions) (Genesis, error) {
 // its names and its size of blocks with the default limits. An empty chainID is any.
 func carriedGenesis(chainID string, theirs comet.Genesis, from string) (Genesis, error) {
 	bad := func(format string, args ...any) (Genesis, error) {
-		return Genesis{}, fmt.Errorf("%w: the genesis of %s: %w", ErrConfig, from, fmt.Errorf(format, args...))
+		return Genesis{}, fmt.Errorf("%w: the genesis of %s: %w", exit.ErrConfig, from, fmt.Errorf(format, args...))
 	}
 
 	if chainID != "" && chainID != theirs.ChainID {
@@ -173,7 +173,7 @@ func carriedGenesis(chainID string, theirs comet.Genesis, from string) (Genesis,
 func initComet(home string, g Genesis, c Config, o CometOptions) error {
 	if o.Import != "" {
 		if _, err := comet.ImportHome(CometDir(home), o.Import); err != nil {
-			return fmt.Errorf("%w: %w", ErrConfig, err)
+			return fmt.Errorf("%w: %w", exit.ErrConfig, err)
 		}
 		return nil
 	}
@@ -184,18 +184,18 @@ func initComet(home string, g Genesis, c Config, o CometOptions) error {
 	})
 
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrConfig, err)
+		return fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 
 	if o.StateSync != nil {
 		if err := comet.SetStateSync(CometDir(home), *o.StateSync); err != nil {
-			return fmt.Errorf("%w: %w", ErrConfig, err)
+			return fmt.Errorf("%w: %w", exit.ErrConfig, err)
 		}
 	}
 
 	if o.Join != nil {
 		if err := comet.JoinChain(CometDir(home), *o.Join); err != nil {
-			return fmt.Errorf("%w: %w", ErrConfig, err)
+			return fmt.Errorf("%w: %w", exit.ErrConfig, err)
 		}
 		return nil
 	}
@@ -220,21 +220,7 @@ func writeCometGenesis(home string, ours Genesis, theirs comet.Genesis) (err err
 		return err
 	}
 	if err := comet.WriteGenesis(CometDir(home), theirs); err != nil {
-		return fmt.Errorf("%w: %w", ErrConfig, err)
+		return fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 	return nil
 }
-
-// cometDamage tells whether an error of the driver's is one of lost data.
-func cometDamage(err error) bool {
-	return errors.Is(err, comet.ErrChainData) || errors.Is(err, comet.ErrChainDamage) ||
-		errors.Is(err, comet.ErrSigning)
-}
-
-// cometConfigError tells whether an error of the driver's is one of configuration.
-func cometConfigError(err error) bool {
-	return errors.Is(err, comet.ErrHome) || errors.Is(err, comet.ErrGenesis)
-}
-
-// cometFinal tells whether an error of the driver's is one that no restart mends.
-func cometFinal(err error) bool { return errors.Is(err, comet.ErrFinal) }

@@ -18,6 +18,7 @@ import (
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/engines/consensus/comet/comettest"
+	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/supervisor/process"
 )
 
@@ -48,7 +49,7 @@ func RunReexecuted(args []string) (code int, is bool) {
 		return comet.ChildStatus(err), true
 	}
 
-	return ExitCode(err), true
+	return exit.Code(err), true
 }
 
 func reporterFlags(f *flag.FlagSet) *reporter {

@@ -19,6 +19,7 @@ import (
 	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/ordering"
 	"github.com/coppice-go/coppice/engines/storage"
+	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
 
@@ -312,7 +313,7 @@ func TestAForeignOrWipedCometHomeIsRefused(t *testing.T) {
 	require.NoError(t, err)
 	err = n.Run(t.Context())
 	require.ErrorIs(t, err, comet.ErrGenesis)
-	require.Equal(t, ExitConfig, ExitCode(err))
+	require.Equal(t, exit.Config, exit.Code(err))
 
 	home = initABCI(t)
 	a := driveABCI(t, home)
@@ -333,7 +334,7 @@ func TestAForeignOrWipedCometHomeIsRefused(t *testing.T) {
 	err = n.Run(t.Context())
 	require.ErrorIs(t, err, comet.ErrGenesis)
 	require.ErrorContains(t, err, "put the chain's genesis.json back")
-	require.Equal(t, ExitConfig, ExitCode(err))
+	require.Equal(t, exit.Config, exit.Code(err))
 	require.NoError(t, os.WriteFile(path, genesis, 0o644))
 
 	require.NoError(t, os.Remove(filepath.Join(CometDir(home), "data", "blockstore.db")))
@@ -341,5 +342,5 @@ func TestAForeignOrWipedCometHomeIsRefused(t *testing.T) {
 	require.NoError(t, err)
 	err = n.Run(t.Context())
 	require.ErrorIs(t, err, comet.ErrChainData)
-	require.Equal(t, ExitDamage, ExitCode(err))
+	require.Equal(t, exit.Damage, exit.Code(err))
 }

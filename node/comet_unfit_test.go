@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
+	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
@@ -48,14 +49,14 @@ func TestACometBFTThatCannotStartEndsTheNode(t *testing.T) {
 		code   int
 		says   string
 	}{
-		{"its data", none, "echo coppice: what is damaged >&2; exit 5", ExitDamage, "what is damaged"},
-		{"its configuration", none, "echo coppice: what is wrong >&2; exit 3", ExitConfig, "what is wrong"},
+		{"its data", none, "echo coppice: what is damaged >&2; exit 5", exit.Damage, "what is damaged"},
+		{"its configuration", none, "echo coppice: what is wrong >&2; exit 3", exit.Config, "what is wrong"},
 		{"double_sign_check_height", change("config/config.toml", func(s string) string {
 			return strings.Replace(s, "double_sign_check_height = 0", "double_sign_check_height = 10", 1)
-		}), "cat", ExitConfig, "double_sign_check_height = 10, want 0"},
+		}), "cat", exit.Config, "double_sign_check_height = 10, want 0"},
 		{"the signing state", change("data/priv_validator_state.json", func(string) string {
 			return ""
-		}), "cat", ExitDamage, "sign twice"},
+		}), "cat", exit.Damage, "sign twice"},
 		{"one genesis of two", func(t *testing.T, home string) {
 			g, err := ReadGenesis(home)
 			require.NoError(t, err)
@@ -63,14 +64,14 @@ func TestACometBFTThatCannotStartEndsTheNode(t *testing.T) {
 			require.NoError(t, err)
 			g.Limits.MaxTxOps++
 			require.NoError(t, WriteCometGenesis(home, g, set.Validators))
-		}, "cat", ExitConfig, "from one place"},
+		}, "cat", exit.Config, "from one place"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			home := initABCI(t)
 			c.damage(t, home)
 			err, rec := runUnfit(t, home, c.child)
 			require.ErrorContains(t, err, c.says)
-			require.Equal(t, c.code, ExitCode(err), "%v", err)
+			require.Equal(t, c.code, exit.Code(err), "%v", err)
 			starts := 0
 
 			for _, e := range rec.Events() {
@@ -93,7 +94,7 @@ func TestAHomeOfCometBFTsDoesNotStartAlone(t *testing.T) {
 	c.Consensus.Kind = Solo
 	_, err = New(home, c)
 	require.ErrorContains(t, err, "there is a CometBFT home in")
-	require.Equal(t, ExitConfig, ExitCode(err))
+	require.Equal(t, exit.Config, exit.Code(err))
 
 	home = t.TempDir() // and the other way round
 	_, err = Init(home, InitOptions{ChainID: "test", Listen: "127.0.0.1:0"})
@@ -107,5 +108,5 @@ func TestAHomeOfCometBFTsDoesNotStartAlone(t *testing.T) {
 	}
 
 	require.ErrorIs(t, err, comet.ErrHome)
-	require.Equal(t, ExitConfig, ExitCode(err))
+	require.Equal(t, exit.Config, exit.Code(err))
 }

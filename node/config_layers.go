@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"github.com/coppice-go/coppice/node/exit"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -75,13 +76,13 @@ func (e *ConfigError) Error() string {
 		lines[i] = p.String()
 	}
 	if len(lines) == 1 {
-		return ErrConfig.Error() + ": " + lines[0]
+		return exit.ErrConfig.Error() + ": " + lines[0]
 	}
-	return fmt.Sprintf("%v: %d problems:\n  %s", ErrConfig, len(lines), strings.Join(lines, "\n  "))
+	return fmt.Sprintf("%v: %d problems:\n  %s", exit.ErrConfig, len(lines), strings.Join(lines, "\n  "))
 }
 
 // Is makes every ConfigError an ErrConfig.
-func (e *ConfigError) Is(target error) bool { return target == ErrConfig }
+func (e *ConfigError) Is(target error) bool { return target == exit.ErrConfig }
 
 // problems gathers what is wrong.
 type problems []Problem
@@ -141,7 +142,7 @@ func Resolve(home string, src Sources) (Settings, error) {
 		return s, noHome(home, configFile)
 	}
 	if err != nil {
-		return s, fmt.Errorf("%w: %w", ErrConfig, err)
+		return s, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 
 	bad := s.readFile(path, data)
@@ -159,7 +160,7 @@ func CheckFile(path string) (Settings, error) {
 	s := newSettings()
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return s, fmt.Errorf("%w: %w", ErrConfig, err)
+		return s, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 	return s.checked(s.readFile(path, data))
 }

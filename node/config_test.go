@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coppice-go/coppice/node/exit"
 	"github.com/stretchr/testify/require"
 )
 
@@ -95,7 +96,7 @@ func TestBadConfigurationIsNamed(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			home := writeConfig(t, tt.text)
 			_, err := Load(home)
-			require.ErrorIs(t, err, ErrConfig)
+			require.ErrorIs(t, err, exit.ErrConfig)
 			require.ErrorContains(t, err, tt.want)
 			_, again := CheckFile(filepath.Join(home, "coppice.toml"))
 			require.EqualError(t, again, err.Error())
@@ -124,7 +125,7 @@ func TestBadEnvironmentAndFlagsAreNamed(t *testing.T) {
 				src.Set = []Assignment{{Key: key, Value: value, Flag: "--set"}}
 			}
 			_, err := Resolve(home, src)
-			require.ErrorIs(t, err, ErrConfig)
+			require.ErrorIs(t, err, exit.ErrConfig)
 			require.ErrorContains(t, err, tt.want)
 		})
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/coppice-go/coppice/engines/ordering"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/exit"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/suptest"
@@ -191,7 +192,7 @@ func TestAnotherBlockForADecidedHeightStopsTheNode(t *testing.T) {
 			err = <-h.ended
 			require.ErrorIs(t, err, ordering.ErrConflict)
 			require.ErrorContains(t, err, "block 1 of test")
-			require.NotEqual(t, ExitDone, ExitCode(err))
+			require.NotEqual(t, exit.Done, exit.Code(err))
 		})
 	}
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/consensus/solo"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/exit"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
 )
@@ -156,7 +157,7 @@ func runDeadly(home, mode string) int {
 		fmt.Fprintln(os.Stderr, err)
 	}
 
-	return node.ExitCode(err)
+	return exit.Code(err)
 }
 
 // process is a running runDeadly.
@@ -206,7 +207,7 @@ func (p *process) exits() int {
 func (p *process) stops() {
 	p.t.Helper()
 	p.stdin.Close()
-	require.Equal(p.t, node.ExitDone, p.exits(), "%s", &p.stderr)
+	require.Equal(p.t, exit.Done, p.exits(), "%s", &p.stderr)
 }
 
 // applies submits a kv transaction and waits for its result.
@@ -274,7 +275,7 @@ func death(t *testing.T, home string, id chain.TxID) [2]int {
 func refused(t *testing.T, home, mode string, id chain.TxID) {
 	t.Helper()
 	p := starts(t, home, mode, false)
-	require.Equal(t, node.ExitGaveUp, p.exits(), "%s", &p.stderr)
+	require.Equal(t, exit.GaveUp, p.exits(), "%s", &p.stderr)
 	for _, part := range []string{id.String(), `backend "deadly"`, "decided in block ", "2 times", "remove " +
 		deathsOf(home)} {
 		require.Contains(t, p.stderr.String(), part)
@@ -381,7 +382,7 @@ func TestDamagedDeaths(t *testing.T) {
 	require.NoError(t, os.MkdirAll(filepath.Dir(deathsOf(home)), 0o700))
 	require.NoError(t, os.WriteFile(deathsOf(home), []byte("{"), 0o600))
 	_, err := node.New(home, c)
-	require.ErrorIs(t, err, node.ErrDamage)
+	require.ErrorIs(t, err, exit.ErrDamage)
 	require.ErrorContains(t, err, deathsOf(home))
 	require.NoError(t, os.Remove(deathsOf(home)))
 	n, err := node.New(home, c)

@@ -66,7 +66,7 @@ func (f *figures) engines() []router.Entry {
 }
 
 func (f *figures) log() (eventlog.Stat, bool) {
-	l := f.node.elog.Load()
+	l := f.node.eventLog.Load()
 	if l == nil {
 		return eventlog.Stat{}, false
 	}

@@ -3,6 +3,7 @@ package node
 import (
 	"fmt"
 
+	"github.com/coppice-go/coppice/node/exit"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,7 +29,7 @@ func checkFiles() (conns int, err error) {
 func connsFor(files uint64) (int, error) {
 	if files < minFiles {
 		return 0, fmt.Errorf("%w: this process may open %d files, want at least %d: raise the limit (ulimit -n, "+
-			"LimitNOFILE=)", ErrConfig, files, minFiles)
+			"LimitNOFILE=)", exit.ErrConfig, files, minFiles)
 	}
 	return int(min(files-ownFiles, mostConns)), nil
 }

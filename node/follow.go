@@ -100,7 +100,7 @@ func (b *backend) tail(ctx context.Context, cur *eventlog.Cursor, news *pubsub.S
 }
 
 // eventLog is the log of the node that runs now, for streams of events, which outlive it.
-func (n *Node) eventLog() (events.Log, error) {
+func (n *Node) openEventLog() (events.Log, error) {
 	c := n.core.Load()
 	if c == nil {
 		return nil, fmt.Errorf("%w: the node has not started", api.ErrUnavailable)

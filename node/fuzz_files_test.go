@@ -2,6 +2,7 @@ package node
 
 import (
 	"errors"
+	"github.com/coppice-go/coppice/node/exit"
 	"os"
 	"path/filepath"
 	"strings"
@@ -29,7 +30,7 @@ func FuzzConfig(f *testing.F) {
 
 		c, err := Load(home)
 		if err != nil {
-			if !errors.Is(err, ErrConfig) || ExitCode(err) != ExitConfig || strings.TrimSpace(err.Error()) == "" {
+			if !errors.Is(err, exit.ErrConfig) || exit.Code(err) != exit.Config || strings.TrimSpace(err.Error()) == "" {
 				t.Fatalf("%q: %v", text, err)
 			}
 			return
@@ -60,7 +61,7 @@ func FuzzGenesis(f *testing.F) {
 
 		g, err := readGenesis(path)
 		if err != nil {
-			if !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), genesisFile) {
+			if !errors.Is(err, exit.ErrConfig) || !strings.Contains(err.Error(), genesisFile) {
 				t.Fatalf("%q: %v", text, err)
 			}
 			return

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/node/exit"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -59,7 +60,7 @@ func NewGenesis(chainID string, now time.Time) Genesis {
 // the key.
 func (g Genesis) chainStarted() (*logv1.ChainStarted, error) {
 	bad := func(key, format string, args ...any) (*logv1.ChainStarted, error) {
-		return nil, fmt.Errorf("%w: %s: %s: %s", ErrConfig, genesisFile, key, fmt.Sprintf(format, args...))
+		return nil, fmt.Errorf("%w: %s: %s: %s", exit.ErrConfig, genesisFile, key, fmt.Sprintf(format, args...))
 	}
 	window, err := time.ParseDuration(g.Limits.Window)
 
@@ -127,16 +128,16 @@ func ReadGenesis(home string) (Genesis, error) {
 func parseGenesis(path string) (g Genesis, err error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return g, fmt.Errorf("%w: %w", ErrConfig, err)
+		return g, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&g); err != nil {
-		return g, fmt.Errorf("%w: %s, near byte %d: %w", ErrConfig, path, d.InputOffset(), err)
+		return g, fmt.Errorf("%w: %s, near byte %d: %w", exit.ErrConfig, path, d.InputOffset(), err)
 	}
 	if d.More() {
-		return g, fmt.Errorf("%w: %s: something follows the genesis at byte %d", ErrConfig, path, d.InputOffset())
+		return g, fmt.Errorf("%w: %s: something follows the genesis at byte %d", exit.ErrConfig, path, d.InputOffset())
 	}
 
 	return g, nil

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 // The files of a home.
@@ -94,10 +95,10 @@ func Init(home string, o InitOptions) (Genesis, error) {
 		return g, err
 	}
 	if err := os.MkdirAll(home, 0o700); err != nil {
-		return g, fmt.Errorf("%w: %w", ErrConfig, err)
+		return g, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 	if _, err := os.Stat(filepath.Join(home, formatFile)); err == nil {
-		return g, fmt.Errorf("%w: %s is a home already", ErrConfig, home)
+		return g, fmt.Errorf("%w: %s is a home already", exit.ErrConfig, home)
 	}
 
 	if s.Config.Consensus.Kind == CometBFT {
@@ -123,7 +124,7 @@ func Init(home string, o InitOptions) (Genesis, error) {
 		{formatFile, []byte(homeFormat), 0o644}, // last: it makes the rest a home
 	} {
 		if err := writeNew(filepath.Join(home, f.name), f.data, f.mode); err != nil {
-			return g, fmt.Errorf("%w: %w", ErrConfig, err)
+			return g, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 		}
 	}
 
@@ -148,7 +149,7 @@ func syncDir(path string) error {
 }
 
 func noHome(home, missing string) error {
-	return fmt.Errorf("%w: %s is no home of coppice (%s is missing): make one with 'coppice init'", ErrConfig,
+	return fmt.Errorf("%w: %s is no home of coppice (%s is missing): make one with 'coppice init'", exit.ErrConfig,
 		home, missing)
 }
 
@@ -163,7 +164,7 @@ func lockHome(home string) (*os.File, error) {
 	path := filepath.Join(home, lockFile)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+		return nil, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
@@ -174,7 +175,7 @@ func lockHome(home string) (*os.File, error) {
 				// of a node that was killed the file says nothing: then it is another command
 				who = fmt.Sprintf("process %d", n.PID)
 			}
-			return nil, fmt.Errorf("%w: %s has %s", ErrHomeInUse, who, home)
+			return nil, fmt.Errorf("%w: %s has %s", exit.ErrHomeInUse, who, home)
 		}
 
 		return nil, fmt.Errorf("lock %s: %w", path, err)
@@ -187,11 +188,11 @@ func lockHome(home string) (*os.File, error) {
 func readToken(path string) (string, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return "", fmt.Errorf("%w: %w", ErrConfig, err)
+		return "", fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 	token := string(trimNewline(data))
 	if len(token) < 20 {
-		return "", fmt.Errorf("%w: %s: %d characters, want at least 20", ErrConfig, path, len(token))
+		return "", fmt.Errorf("%w: %s: %d characters, want at least 20", exit.ErrConfig, path, len(token))
 	}
 
 	return token, nil

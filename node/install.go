@@ -17,6 +17,7 @@ import (
 	"github.com/coppice-go/coppice/engines/storage/durable"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/exit"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -57,7 +58,7 @@ func installedAt(l *eventlog.Log, m snapshots.Manifest) (at uint64, err error) {
 		}
 		r, err := chain.DecodeRecord(e)
 		if err != nil {
-			return 0, fmt.Errorf("%w: %w", ErrDamage, err)
+			return 0, fmt.Errorf("%w: %w", exit.ErrDamage, err)
 		}
 		if installs(r.(*logv1.SnapshotInstalled), m) {
 			at = e.Index
@@ -79,7 +80,7 @@ func InstallSnapshot(ctx context.Context, home, id string, progress func(done, t
 	}
 	defer h.Close()
 	m, err := h.install(ctx, id, progress)
-	return m, classify(err)
+	return m, exit.Classify(err)
 }
 
 func (h *stoppedHome) install(ctx context.Context, id string, progress func(done, total uint64)) (m snapshots.Manifest,
@@ -135,7 +136,7 @@ func (h *stoppedHome) ahead(m snapshots.Manifest) error {
 	if last.ChainID != m.ChainID || last.Period > m.Period || last.Period == m.Period && last.Height >= m.Height {
 		return fmt.Errorf("%w: snapshot %s is of %s at height %d (period %d), the log has %s at height %d (period "+
 			"%d) already, want one that is ahead",
-			ErrConfig, m.ID, m.ChainID, m.Height, m.Period, last.ChainID, last.Height, last.Period)
+			exit.ErrConfig, m.ID, m.ChainID, m.Height, m.Period, last.ChainID, last.Height, last.Period)
 	}
 
 	return nil
@@ -164,7 +165,7 @@ func lastCommitted(l *eventlog.Log) (s chain.State, err error) {
 		e.Data = bytes.Clone(e.Data)
 		m, err := chain.DecodeRecord(e)
 		if err != nil {
-			return s, fmt.Errorf("%w: %w", ErrDamage, err)
+			return s, fmt.Errorf("%w: %w", exit.ErrDamage, err)
 		}
 
 		switch m := m.(type) {
@@ -255,7 +256,7 @@ func completeInstall(dir snapshots.Dir, home, id string, rec *logv1.SnapshotInst
 	}
 
 	if err != nil {
-		return fmt.Errorf("%w: %s names a snapshot that was about to be installed: %w", ErrDamage,
+		return fmt.Errorf("%w: %s names a snapshot that was about to be installed: %w", exit.ErrDamage,
 			installingPath(home), err)
 	}
 
@@ -299,7 +300,7 @@ func readInstalling(disk vfs.FS, home string) (in installing, err error) {
 	}
 
 	if len(words) < 1 || len(words) > 2 || err != nil {
-		return in, fmt.Errorf("%w: %s: %q, want the id of a snapshot, and the number of a record", ErrDamage,
+		return in, fmt.Errorf("%w: %s: %q, want the id of a snapshot, and the number of a record", exit.ErrDamage,
 			installingPath(home), text)
 	}
 
@@ -346,7 +347,7 @@ func installedSince(l *eventlog.Log, from uint64) (rec *logv1.SnapshotInstalled,
 		e.Data = bytes.Clone(e.Data)
 		m, err := chain.DecodeRecord(e)
 		if err != nil {
-			return nil, 0, fmt.Errorf("%w: %w", ErrDamage, err)
+			return nil, 0, fmt.Errorf("%w: %w", exit.ErrDamage, err)
 		}
 
 		rec, at = m.(*logv1.SnapshotInstalled), e.Index

@@ -14,6 +14,7 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
@@ -166,8 +167,8 @@ func TestShippedLimits(t *testing.T) {
 				}
 
 				err := <-r.ended
-				require.ErrorIs(t, err, node.ErrGaveUp)
-				require.Equal(t, node.ExitGaveUp, node.ExitCode(err))
+				require.ErrorIs(t, err, exit.ErrGaveUp)
+				require.Equal(t, exit.GaveUp, exit.Code(err))
 				require.ErrorIs(t, err, supervisor.ErrKilled, "the reason reaches the process's end")
 			})
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 // inHome is a path of the configuration, which begins at the home if it is not absolute.
@@ -30,7 +31,7 @@ func (n *Node) Reload() error {
 
 	cert, err := tls.LoadX509KeyPair(n.inHome(n.config.TLS.Cert), n.inHome(n.config.TLS.Key))
 	if err != nil {
-		return fmt.Errorf("%w: tls.cert %s, tls.key %s: %w", ErrConfig, n.inHome(n.config.TLS.Cert),
+		return fmt.Errorf("%w: tls.cert %s, tls.key %s: %w", exit.ErrConfig, n.inHome(n.config.TLS.Cert),
 			n.inHome(n.config.TLS.Key), err)
 	}
 

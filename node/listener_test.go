@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/client"
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 // listening is a node whose listener has the given bounds.
@@ -163,7 +164,7 @@ func TestBodiesThatNeverComeKeepNobodyOut(t *testing.T) {
 // die.
 func TestTooFewFilesAreRefused(t *testing.T) {
 	_, err := connsFor(24)
-	require.ErrorIs(t, err, ErrConfig)
+	require.ErrorIs(t, err, exit.ErrConfig)
 	require.ErrorContains(t, err, "this process may open 24 files, want at least 512: raise the limit (ulimit -n, "+
 		"LimitNOFILE=)")
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/exit"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -26,7 +27,7 @@ func (p pending) entry(e eventlog.Entry) error {
 
 	m, err := chain.DecodeRecord(e)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrDamage, err)
+		return fmt.Errorf("%w: %w", exit.ErrDamage, err)
 	}
 
 	p.record(e.Index, m)

@@ -90,7 +90,7 @@ func (n *Node) startRetention(c *core) supervisor.StartFunc {
 		}
 
 		for _, name := range removed {
-			n.log.Info("half a snapshot removed", zap.String("snapshot", name))
+			n.diagnostics.Info("half a snapshot removed", zap.String("snapshot", name))
 		}
 
 		// one that was taken while the node was stopped, or just before it died, counts too
@@ -132,7 +132,7 @@ func (r *retention) Serve(ctx context.Context) error {
 		default:
 			backoff = min(2*backoff, maxBackoff)
 			wait = backoff
-			r.n.log.Warn("retention failed, and is tried again later", zap.Error(err), zap.Duration("after", wait))
+			r.n.diagnostics.Warn("retention failed, and is tried again later", zap.Error(err), zap.Duration("after", wait))
 		}
 	}
 }

@@ -79,7 +79,7 @@ func (s *stateSync) Committed(ctx context.Context, at chain.State) {
 	p, err := store.Pin(ctx)
 	switch {
 	case err != nil: // it is going down; the other nodes have this height
-		s.n.log.Debug("no snapshot for peers", zap.Uint64("height", at.Height), zap.Error(err))
+		s.n.diagnostics.Debug("no snapshot for peers", zap.Uint64("height", at.Height), zap.Error(err))
 		return
 	case p.Height() != at.Height:
 		p.Close()
@@ -96,7 +96,7 @@ func (s *stateSync) Committed(ctx context.Context, at chain.State) {
 		}
 	default:
 		p.Close()
-		s.n.log.Warn("no snapshot for peers: the one before is still being made", zap.Uint64("height", at.Height))
+		s.n.diagnostics.Warn("no snapshot for peers: the one before is still being made", zap.Uint64("height", at.Height))
 	}
 }
 
@@ -175,7 +175,7 @@ func (s *stateSync) withdraw(bad logical.Metadata) {
 
 // startStateSync is the engine's StartFunc.
 func (n *Node) startStateSync(context.Context) (supervisor.Service, error) {
-	return stateSyncService{n.sync}, nil
+	return stateSyncService{n.stateSync}, nil
 }
 
 // stateSyncService is one incarnation of the engine.
@@ -303,9 +303,9 @@ func (s *stateSync) make(ctx context.Context, p *storage.Pinned) {
 	switch err := errors.Join(err, keepErr); {
 	case ctx.Err() != nil, errors.Is(err, storage.ErrClosed):
 	case err != nil:
-		s.n.log.Warn("snapshot for peers failed", zap.Uint64("height", p.Height()), zap.Error(err))
+		s.n.diagnostics.Warn("snapshot for peers failed", zap.Uint64("height", p.Height()), zap.Error(err))
 	default:
-		s.n.log.Info("snapshot for peers", zap.Uint64("height", m.Height), zap.Uint64("keys", m.Keys),
+		s.n.diagnostics.Info("snapshot for peers", zap.Uint64("height", m.Height), zap.Uint64("keys", m.Keys),
 			zap.Uint64("bytes", m.Bytes),
 			zap.Int("chunks", len(m.Chunks)), zap.Duration("took", time.Since(began)))
 	}

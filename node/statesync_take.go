@@ -164,7 +164,7 @@ func (s *stateSync) apply(ctx context.Context, in *incoming, index uint32, chunk
 	}
 
 	in.ended = true
-	s.n.log.Info("state taken from peers", zap.Uint64("height", in.Height), zap.Uint64("keys", in.Keys),
+	s.n.diagnostics.Info("state taken from peers", zap.Uint64("height", in.Height), zap.Uint64("keys", in.Keys),
 		zap.Uint64("bytes", in.Bytes),
 		zap.Duration("took", time.Since(in.began)))
 
@@ -223,8 +223,8 @@ func (s *stateSync) install(ctx context.Context, r ripe) error {
 
 // begin names and verifies the imported state, and tells the log.
 func (s *stateSync) begin(ctx context.Context, id string) error {
-	s.n.installs.Lock()
-	defer s.n.installs.Unlock()
+	s.n.installMu.Lock()
+	defer s.n.installMu.Unlock()
 
 	log := logger.NewClient(s.n.core.Load().dir)
 	st, err := log.Stat(ctx)

@@ -29,8 +29,8 @@ func (n *Node) hostSpec() supervisor.Spec {
 	})
 
 	s.Observers = append([]supervisor.Observer{
-		zapevents.New(n.log),
-		&n.doom,
+		zapevents.New(n.diagnostics),
+		&n.damage,
 		supervisor.ObserverFunc(func(e supervisor.Event) { n.bus.Publish(engines.TreeChanged{Event: e}) }),
 		n.trees,
 		n.news, // not by the bus, which is part of the tree that it tells about
@@ -61,7 +61,7 @@ func (n *Node) buildNode() ([]supervisor.Child, error) {
 	n.core.Store(c)
 	return []supervisor.Child{
 		at.find("router").child(router.Child(c.dir)),
-		unhurried(at.find("logger").child(logger.Child(c.dir, logger.Config{Lease: n.files, Publish: n.publish}))),
+		withoutStartTimeout(at.find("logger").child(logger.Child(c.dir, logger.Config{Lease: n.logLease, Publish: n.publish}))),
 		at.find(placeTransactions).nested(func() ([]supervisor.Child, error) { return n.buildTransactions(c), nil }),
 		at.find("engines").nested(func() ([]supervisor.Child, error) { return n.buildEngines(c), nil }),
 	}, nil
@@ -75,7 +75,7 @@ func (n *Node) publish(e eventlog.Entry) {
 
 // unhurried is a child whose start reads the log or the state, and so takes as long as they are.
 // What it is at is told: see Progress.
-func unhurried(c supervisor.Child) supervisor.Child {
+func withoutStartTimeout(c supervisor.Child) supervisor.Child {
 	c.StartTimeout = supervisor.Infinity
 	return c
 }
@@ -96,10 +96,10 @@ func withLog(c *core, start supervisor.StartFunc) supervisor.StartFunc {
 func (n *Node) buildTransactions(c *core) []supervisor.Child {
 	at := n.plan.find("coppice/node/transactions")
 	return []supervisor.Child{
-		unhurried(at.find("storage").child(withLog(c, storage.Child(c.dir, storage.Config{Lease: n.state})))),
+		withoutStartTimeout(at.find("storage").child(withLog(c, storage.Child(c.dir, storage.Config{Lease: n.state})))),
 		// Its clients are made for each incarnation: a replaced one must not find its successor's
 		// grants in them.
-		unhurried(at.find("ordering").child(func(ctx context.Context) (supervisor.Service, error) {
+		withoutStartTimeout(at.find("ordering").child(func(ctx context.Context) (supervisor.Service, error) {
 			if err := n.agree(ctx, c); err != nil {
 				return nil, err
 			}
@@ -131,7 +131,7 @@ func (n *Node) buildMempool(c *core) ([]supervisor.Child, error) {
 		return nil, err
 	}
 	return []supervisor.Child{
-		unhurried(at.find("pool").child(mempool.Child(c.dir, mempool.Config{
+		withoutStartTimeout(at.find("pool").child(mempool.Child(c.dir, mempool.Config{
 			Log: logger.NewClient(c.dir), Store: store, Workers: workers{dynamic}, Suspects: n.table,
 			Orderer: ordering.Name, Backends: n.backends,
 			MaxTxs: n.config.Pool.MaxTxs, MaxBytes: n.config.Pool.MaxBytes,
@@ -148,8 +148,8 @@ func (n *Node) buildEngines(c *core) []supervisor.Child {
 		Feed: mempool.NewClient(c.dir, n.backends), State: storage.NewClient(c.dir),
 	}
 
-	if n.sync != nil {
-		drive.StateSync = n.sync
+	if n.stateSync != nil {
+		drive.StateSync = n.stateSync
 	}
 
 	children := []supervisor.Child{
@@ -161,7 +161,7 @@ func (n *Node) buildEngines(c *core) []supervisor.Child {
 		at.find("retention").child(n.startRetention(c)),
 	}
 
-	if n.sync != nil {
+	if n.stateSync != nil {
 		children = append(children, at.find(engineStateSync).child(n.startStateSync))
 	}
 

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/coppice-go/coppice/node/exit"
 	"github.com/stretchr/testify/require"
 )
 
@@ -33,10 +34,10 @@ func TestANewerHomeIsRefused(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(filepath.Join(home, formatFile), []byte(text), 0o644))
 		_, err = New(home, DefaultConfig())
-		require.ErrorIs(t, err, ErrConfig)
+		require.ErrorIs(t, err, exit.ErrConfig)
 		require.ErrorContains(t, err, want)
 		_, err = Upgrade(home, false)
-		require.ErrorIs(t, err, ErrConfig)
+		require.ErrorIs(t, err, exit.ErrConfig)
 		require.ErrorContains(t, err, want)
 		require.Equal(t, text, formatOf(t, home))
 	}
@@ -98,7 +99,7 @@ func TestAHomeInUseIsNotUpgraded(t *testing.T) {
 	n, err := New(home, DefaultConfig())
 	require.NoError(t, err)
 	_, err = Upgrade(home, false)
-	require.ErrorIs(t, err, ErrHomeInUse)
+	require.ErrorIs(t, err, exit.ErrHomeInUse)
 	require.NoError(t, n.Close())
 	_, err = Upgrade(home, false)
 	require.NoError(t, err)

@@ -17,6 +17,7 @@ import (
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/worker"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/exit"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -93,7 +94,7 @@ func Verify(ctx context.Context, home string, o VerifyOptions) (Verified, error)
 		return v, err
 	}
 
-	return v, classify(r.run(ctx))
+	return v, exit.Classify(r.run(ctx))
 }
 
 type verification struct {
@@ -124,7 +125,7 @@ func (r *verification) run(ctx context.Context) (err error) {
 	for _, path := range []string{installingPath(r.home), StateDir(r.home) + ".new"} {
 		if _, err := r.disk.Stat(path); err == nil {
 			return fmt.Errorf("%w: an installation of a snapshot was cut short (%s): a start, or any 'coppice "+
-				"snapshot' command, completes it first", ErrConfig, path)
+				"snapshot' command, completes it first", exit.ErrConfig, path)
 		}
 	}
 
@@ -215,7 +216,7 @@ func (r *verification) replay(ctx context.Context) error {
 		e.Data = bytes.Clone(e.Data)
 		m, err := chain.DecodeRecord(e)
 		if err != nil {
-			return fmt.Errorf("%w: %w", ErrDamage, err)
+			return fmt.Errorf("%w: %w", exit.ErrDamage, err)
 		}
 		if err := r.record(ctx, log, e.Index, m); err != nil {
 			return fmt.Errorf("record %d: %w", e.Index, err)
@@ -254,7 +255,7 @@ func (r *verification) record(ctx context.Context, log *eventlog.Log, index uint
 
 	case *logv1.OrderDecided:
 		if d := r.decided; d != nil && !chain.BlockFromRecord(d).Same(chain.BlockFromRecord(m)) {
-			return fmt.Errorf("%w: %v was decided, and %v before it was never committed", ErrDamage,
+			return fmt.Errorf("%w: %v was decided, and %v before it was never committed", exit.ErrDamage,
 				chain.BlockFromRecord(m), chain.BlockFromRecord(d))
 		}
 		r.decided = m
@@ -269,14 +270,14 @@ func (r *verification) record(ctx context.Context, log *eventlog.Log, index uint
 // block executes a committed block again.
 func (r *verification) block(ctx context.Context, index uint64, m *logv1.BlockCommitted) error {
 	if r.decided == nil {
-		return fmt.Errorf("%w: block %d was committed and never decided", ErrDamage, m.Height)
+		return fmt.Errorf("%w: block %d was committed and never decided", exit.ErrDamage, m.Height)
 	}
 
 	b := chain.BlockFromRecord(r.decided)
 	r.decided = nil
 
 	if b.Height != m.Height || b.ChainID != m.ChainId || !bytes.Equal(b.Hash, m.BlockHash) {
-		return fmt.Errorf("%w: block %d of %s (%.8x) was committed, %v had been decided", ErrDamage, m.Height,
+		return fmt.Errorf("%w: block %d of %s (%.8x) was committed, %v had been decided", exit.ErrDamage, m.Height,
 			m.ChainId, m.BlockHash, b)
 	}
 
@@ -342,31 +343,31 @@ func (d direct) Finish(_ context.Context, v chain.Version, changes []*logv1.Chan
 // sameOutcome compares an execution with what was logged.
 func sameOutcome(s chain.Staged, m *logv1.BlockCommitted) error {
 	if len(s.Results) != len(m.Results) {
-		return fmt.Errorf("%w: block %d has %d results, executing it again gives %d", ErrDamage, m.Height,
+		return fmt.Errorf("%w: block %d has %d results, executing it again gives %d", exit.ErrDamage, m.Height,
 			len(m.Results), len(s.Results))
 	}
 
 	for i, was := range m.Results {
 		if is := s.Results[i]; is.Code != was.Code || !bytes.Equal(is.Data, was.Data) || !bytes.Equal(is.Id, was.Id) {
 			return fmt.Errorf("%w: block %d, transaction %d (%x): the log has %v %x, executing it again gives %v %x",
-				ErrDamage, m.Height, i, was.Id, was.Code, was.Data, is.Code, is.Data)
+				exit.ErrDamage, m.Height, i, was.Id, was.Code, was.Data, is.Code, is.Data)
 		}
 	}
 
 	if len(s.Changes) != len(m.Changes) {
-		return fmt.Errorf("%w: block %d has %d changes, executing it again gives %d", ErrDamage, m.Height,
+		return fmt.Errorf("%w: block %d has %d changes, executing it again gives %d", exit.ErrDamage, m.Height,
 			len(m.Changes), len(s.Changes))
 	}
 
 	for i, was := range m.Changes {
 		if !proto.Equal(s.Changes[i], was) {
 			return fmt.Errorf("%w: block %d, change %d: the log has key %q, executing it again gives another "+
-				"change of %q", ErrDamage, m.Height, i, was.Key, s.Changes[i].Key)
+				"change of %q", exit.ErrDamage, m.Height, i, was.Key, s.Changes[i].Key)
 		}
 	}
 
 	if !bytes.Equal(s.AppHash, m.AppHash) {
-		return fmt.Errorf("%w: block %d: the log has app hash %x, executing it again gives %x", ErrDamage, m.Height,
+		return fmt.Errorf("%w: block %d: the log has app hash %x, executing it again gives %x", exit.ErrDamage, m.Height,
 			m.AppHash, s.AppHash)
 	}
 
@@ -390,11 +391,11 @@ func (r *verification) compareEnd() error {
 		return nil // the state is behind what replay began with, which was scanned
 	}
 	if err != nil {
-		return fmt.Errorf("%w: the state is at height %d, which the log does not lead to: %w", ErrDamage, s.Height, err)
+		return fmt.Errorf("%w: the state is at height %d, which the log does not lead to: %w", exit.ErrDamage, s.Height, err)
 	}
 
 	if !bytes.Equal(meta.AppHash, s.AppHash) {
-		return fmt.Errorf("%w: at height %d the state has app hash %x, the log leads to %x", ErrDamage, s.Height,
+		return fmt.Errorf("%w: at height %d the state has app hash %x, the log leads to %x", exit.ErrDamage, s.Height,
 			s.AppHash, meta.AppHash)
 	}
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 func (a *app) backupCommand() *cobra.Command {
@@ -155,7 +156,7 @@ func unsettled(lost node.Lost) error {
 	if lost.Settled {
 		return nil
 	}
-	return &exitError{node.ExitDamage,
+	return &exitError{exit.Damage,
 		errors.New("the backup is made; transactions that were acknowledged in records that are lost may not be in it")}
 }
 
@@ -174,7 +175,7 @@ token of its own. For the snapshots of a home see 'coppice snapshot restore'.`,
 				return usageError(cmd, "--home is empty: want where the new home is to be")
 			}
 			if _, err := os.Stat(args[0]); err != nil {
-				return fmt.Errorf("%w: %w", node.ErrConfig, err)
+				return fmt.Errorf("%w: %w", exit.ErrConfig, err)
 			}
 
 			show := newProgress()

@@ -17,8 +17,8 @@ import (
 
 	"github.com/coppice-go/coppice/client"
 	"github.com/coppice-go/coppice/engines/chain"
-	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/exit"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -167,7 +167,7 @@ func (a *app) events(cmd *cobra.Command, o eventsFlags, out *bufio.Writer) error
 	case o.follow && errors.Is(context.Cause(cmd.Context()), errInterrupted):
 		return nil // it was followed to be watched, for as long as somebody did
 	case connect.CodeOf(err) == connect.CodeInvalidArgument:
-		return &exitError{node.ExitUsage, a.nodeError(ctx, err)}
+		return &exitError{exit.Usage, a.nodeError(ctx, err)}
 	}
 
 	return a.nodeError(ctx, err)

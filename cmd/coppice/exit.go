@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/eventlog"
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 // exitError is an error that says what the process ends with.
@@ -22,7 +22,7 @@ func (e *exitError) Unwrap() error { return e.err }
 
 // usageError is for a command line that is not understood.
 func usageError(cmd *cobra.Command, format string, args ...any) error {
-	return &exitError{node.ExitUsage, fmt.Errorf(format+"; see '%s --help'", append(args, cmd.CommandPath())...)}
+	return &exitError{exit.Usage, fmt.Errorf(format+"; see '%s --help'", append(args, cmd.CommandPath())...)}
 }
 
 // codeOf is the exit code for a command's error. The commands that open a home's log by themselves
@@ -33,12 +33,12 @@ func codeOf(err error) int {
 	case errors.As(err, &own):
 		return own.code
 	case errors.Is(err, eventlog.ErrLocked):
-		return node.ExitHomeInUse
+		return exit.HomeInUse
 	case errors.Is(err, eventlog.ErrCorrupt):
-		return node.ExitDamage
+		return exit.Damage
 	}
 
-	return node.ExitCode(err)
+	return exit.Code(err)
 }
 
 // fatal ends the process with an error after which a command can neither go on nor return: a state

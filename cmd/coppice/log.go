@@ -14,6 +14,7 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 func (a *app) logCommand() *cobra.Command {
@@ -126,7 +127,7 @@ func lostRecords(gaps int) error {
 	if gaps == 0 {
 		return nil
 	}
-	return &exitError{node.ExitDamage,
+	return &exitError{exit.Damage,
 		fmt.Errorf("%d gaps: records are missing there that were lost before this log was made", gaps)}
 }
 

@@ -12,7 +12,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/eventlog"
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 // recordJSON is one line of "log dump".
@@ -84,7 +84,7 @@ func encodeLine(out interface{ Write([]byte) (int, error) }, v any) error {
 func recordLine(e eventlog.Entry) ([]byte, error) {
 	m, err := chain.DecodeRecord(e)
 	if err != nil {
-		return nil, &exitError{node.ExitDamage, err}
+		return nil, &exitError{exit.Damage, err}
 	}
 	record, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
 	if err != nil {

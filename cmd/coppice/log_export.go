@@ -16,6 +16,7 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/exit"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -192,7 +193,7 @@ there at all. The home's genesis.json must be of the chain that the export is of
 
 			gaps, b, err := a.importLog(cmd, in, genesis)
 			if errors.Is(err, logstream.ErrFormat) {
-				return &exitError{node.ExitDamage, fmt.Errorf("%s: %w", name, err)}
+				return &exitError{exit.Damage, fmt.Errorf("%s: %w", name, err)}
 			}
 			if err != nil {
 				return err
@@ -272,7 +273,7 @@ func (a *app) importLog(cmd *cobra.Command, in io.Reader, genesis node.Genesis) 
 func (a *app) sameChain(r *logv1.ExportRecord, genesis node.Genesis) error {
 	m, err := chain.DecodeRecord(eventlog.Entry{Index: r.Index, Kind: eventlog.Kind(r.Kind), Data: r.Data})
 	if err != nil {
-		return fmt.Errorf("%w: %w", node.ErrDamage, err)
+		return fmt.Errorf("%w: %w", exit.ErrDamage, err)
 	}
 
 	started, at := m.(*logv1.ChainStarted), genesis.GenesisTime
@@ -280,12 +281,12 @@ func (a *app) sameChain(r *logv1.ExportRecord, genesis node.Genesis) error {
 	case started.ChainId != genesis.ChainID:
 		return fmt.Errorf("%w: the export is of chain %s, the genesis.json of home %s of %s: copy that of the home "+
 			"that was exported",
-			node.ErrConfig, started.ChainId, a.home, genesis.ChainID)
+			exit.ErrConfig, started.ChainId, a.home, genesis.ChainID)
 	// CometBFT's genesis has a time of its own
 	case len(started.InitChain) == 0 && started.GenesisTimeNs != at.UnixNano():
 		return fmt.Errorf("%w: the export is of a chain %s that began at %v, the genesis.json of home %s of a chain "+
 			"%s that begins at %v: copy that of the home that was exported",
-			node.ErrConfig, started.ChainId, time.Unix(0, started.GenesisTimeNs).UTC(), a.home, genesis.ChainID, at)
+			exit.ErrConfig, started.ChainId, time.Unix(0, started.GenesisTimeNs).UTC(), a.home, genesis.ChainID, at)
 	}
 
 	return nil

@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/eventlog"
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 // logSalvageJSON is what "log salvage --json" prints.
@@ -95,7 +95,7 @@ gap in the new log, which 'coppice log verify' reports and which stops whoever r
 			}
 
 			if err == nil && !s.Whole() {
-				err = &exitError{node.ExitDamage,
+				err = &exitError{exit.Damage,
 					fmt.Errorf("records are missing from the salvaged log in %s; it holds %d gaps", args[1],
 						len(s.Gaps))}
 			}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 // nodeIDJSON is what "node-id --json" prints.
@@ -38,7 +39,7 @@ and where CometBFT listens. It needs no running node, and prints no private key.
 			}
 			id, err := comet.ReadIdentity(node.CometDir(a.home))
 			if err != nil {
-				return fmt.Errorf("%w: %w", node.ErrConfig, err)
+				return fmt.Errorf("%w: %w", exit.ErrConfig, err)
 			}
 
 			if !asJSON {
@@ -48,7 +49,7 @@ and where CometBFT listens. It needs no running node, and prints no private key.
 
 			p2p, rpc, err := comet.Addresses(node.CometDir(a.home))
 			if err != nil {
-				return fmt.Errorf("%w: %w", node.ErrConfig, err)
+				return fmt.Errorf("%w: %w", exit.ErrConfig, err)
 			}
 			return printJSON(cmd.OutOrStdout(), nodeIDJSON{
 				NodeID: id.NodeID, Address: id.Validator.Address,
@@ -69,7 +70,7 @@ func (a *app) wantComet() error {
 	if _, err := node.ReadGenesis(a.home); err != nil {
 		return err
 	}
-	return fmt.Errorf("%w: this node's consensus is solo; it has no CometBFT", node.ErrConfig)
+	return fmt.Errorf("%w: this node's consensus is solo; it has no CometBFT", exit.ErrConfig)
 }
 
 // nodeID is the id of a home with CometBFT, empty for another.

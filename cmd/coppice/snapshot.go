@@ -10,6 +10,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/exit"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
@@ -59,7 +60,7 @@ is listed. docs/storage.md says more.`,
 
 // running tells whether the command is to ask a node: one that an address names, or one that has
 // the home.
-func (a *app) running(err error) bool { return a.address != "" || errors.Is(err, node.ErrHomeInUse) }
+func (a *app) running(err error) bool { return a.address != "" || errors.Is(err, exit.ErrHomeInUse) }
 
 func program() string { return "coppice " + buildVersion().Version }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/coppice-go/coppice/cmd/coppice/internal/sdnotify"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
@@ -62,7 +63,7 @@ func (a *app) start(cmd *cobra.Command, src node.Sources) error {
 
 	manager, err := sdnotify.Take()
 	if err != nil {
-		return fmt.Errorf("%w: %w", node.ErrConfig, err)
+		return fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 	defer manager.Close()
 

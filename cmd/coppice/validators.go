@@ -10,6 +10,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 // validatorsJSON is what "validators --json" prints.
@@ -82,7 +83,7 @@ func (a *app) validators(ctx context.Context, genesis bool) (height int64, set [
 	if genesis {
 		g, err := comet.ReadGenesis(dir)
 		if err != nil {
-			return 0, nil, fmt.Errorf("%w: %w", node.ErrConfig, err)
+			return 0, nil, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 		}
 		return 0, g.Validators, nil
 	}

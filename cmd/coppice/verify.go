@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 // verifyJSON is what "verify --json" prints.
@@ -51,7 +52,7 @@ what is damaged and where.`,
 			o.Fatal = fatal(cmd)
 			v, err := node.Verify(cmd.Context(), a.home, o)
 			show.end()
-			if err != nil && !errors.Is(err, node.ErrDamage) {
+			if err != nil && !errors.Is(err, exit.ErrDamage) {
 				return err
 			}
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 // signedTo is the height up to which the validator of foreignHome has signed.
@@ -66,7 +67,7 @@ func TestAHomeOfCometBFTIsImported(t *testing.T) {
 	refused := func(why string) {
 		t.Helper()
 		err := importHome(dir, home)
-		require.ErrorIs(t, err, node.ErrConfig)
+		require.ErrorIs(t, err, exit.ErrConfig)
 		require.ErrorContains(t, err, why)
 		_, err = os.Stat(node.CometDir(home))
 		require.ErrorIs(t, err, os.ErrNotExist, "nothing was made")

@@ -11,6 +11,7 @@ import (
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/node/nodetest"
 )
 
@@ -65,7 +66,7 @@ func TestANodeThatGivesUp(t *testing.T) {
 	n := nodetest.Start(t)
 	add(t, n.Client(), "n")
 	n.Kill("coppice")
-	require.Equal(t, node.ExitGaveUp, node.ExitCode(n.AwaitEnd()))
+	require.Equal(t, exit.GaveUp, exit.Code(n.AwaitEnd()))
 	n.Begin()
 	require.Equal(t, "1", get(t, n.Client(), "n"))
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 // Config says what to run.
@@ -53,7 +54,7 @@ func Run(ctx context.Context, c Config) (res Result, err error) {
 	}
 	file, err := os.OpenFile(filepath.Join(c.Dir, "nodes.log"), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if err != nil {
-		return res, fmt.Errorf("%w: want a directory in which there was no chaos yet: %w", node.ErrConfig, err)
+		return res, fmt.Errorf("%w: want a directory in which there was no chaos yet: %w", exit.ErrConfig, err)
 	}
 	defer file.Close()
 

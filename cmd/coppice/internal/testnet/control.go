@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
@@ -57,7 +58,7 @@ func (n *Net) lock() (io.Closer, error) {
 
 	switch {
 	case errors.Is(err, unix.EWOULDBLOCK):
-		err = fmt.Errorf("%w: this testnet runs already", node.ErrHomeInUse)
+		err = fmt.Errorf("%w: this testnet runs already", exit.ErrHomeInUse)
 	case err != nil:
 		err = &os.PathError{Op: "flock", Path: f.Name(), Err: err}
 	default:
@@ -201,7 +202,7 @@ func (n *Net) Stop(ctx context.Context) error {
 		if err == nil {
 			return l.Close()
 		}
-		if !errors.Is(err, node.ErrHomeInUse) {
+		if !errors.Is(err, exit.ErrHomeInUse) {
 			return err
 		}
 

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -45,7 +45,7 @@ func TestOneRunTakesATestnet(t *testing.T) {
 		all.Wait()
 		require.Len(t, got, 1)
 		for _, err := range refused {
-			require.ErrorIs(t, err, node.ErrHomeInUse)
+			require.ErrorIs(t, err, exit.ErrHomeInUse)
 		}
 
 		c, err := net.Dial("unix", n.socketPath())

@@ -13,6 +13,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 // MaxNodes is how many nodes a testnet may have: each is two processes.
@@ -45,27 +46,27 @@ func (n *Net) Home(i int) string { return filepath.Join(n.Dir, fmt.Sprintf("node
 // directory in it whose name begins with ".making".
 func Init(dir string, o InitOptions) (*Net, error) {
 	if o.Nodes < 1 || o.Nodes > MaxNodes {
-		return nil, fmt.Errorf("%w: %d nodes, want 1 to %d", node.ErrConfig, o.Nodes, MaxNodes)
+		return nil, fmt.Errorf("%w: %d nodes, want 1 to %d", exit.ErrConfig, o.Nodes, MaxNodes)
 	}
 	if _, err := os.Stat(filepath.Join(dir, fileName)); err == nil {
-		return nil, fmt.Errorf("%w: %s is a testnet already", node.ErrConfig, dir)
+		return nil, fmt.Errorf("%w: %s is a testnet already", exit.ErrConfig, dir)
 	}
 
 	n := &Net{Dir: filepath.Clean(dir), Nodes: o.Nodes}
 
 	for i := range o.Nodes {
 		if _, err := os.Lstat(n.Home(i)); err == nil {
-			return nil, fmt.Errorf("%w: %s is there, and %s is no testnet; name another directory", node.ErrConfig,
+			return nil, fmt.Errorf("%w: %s is there, and %s is no testnet; name another directory", exit.ErrConfig,
 				n.Home(i), dir)
 		}
 	}
 
 	if err := os.MkdirAll(n.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("%w: %w", node.ErrConfig, err)
+		return nil, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 	made, err := os.MkdirTemp(n.Dir, ".making")
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", node.ErrConfig, err)
+		return nil, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 	defer os.RemoveAll(made)
 
@@ -76,7 +77,7 @@ func Init(dir string, o InitOptions) (*Net, error) {
 
 	for i := range o.Nodes {
 		if err := os.Rename(whole.Home(i), n.Home(i)); err != nil {
-			return nil, fmt.Errorf("%w: %w", node.ErrConfig, err)
+			return nil, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 		}
 	}
 
@@ -132,16 +133,16 @@ func Open(dir string) (*Net, error) {
 	data, err := os.ReadFile(filepath.Join(dir, fileName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %s is no testnet: make one with 'coppice testnet init': %w",
-			node.ErrConfig, dir, err)
+			exit.ErrConfig, dir, err)
 	}
 
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", node.ErrConfig, err)
+		return nil, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 
 	n := &Net{Dir: dir}
 	if err := json.Unmarshal(data, n); err != nil || n.Nodes < 1 || n.Nodes > MaxNodes {
-		return nil, fmt.Errorf("%w: %s: want the number of nodes, 1 to %d: %v", node.ErrConfig,
+		return nil, fmt.Errorf("%w: %s: want the number of nodes, 1 to %d: %v", exit.ErrConfig,
 			filepath.Join(dir, fileName), MaxNodes, err)
 	}
 

@@ -1,4 +1,4 @@
-package node
+package exit
 
 import (
 	"context"
@@ -10,17 +10,17 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// doom ends a run at the first exit, or failed start, that tells of damage, wherever in the core of
+// DamageWatch ends a run at the first exit, or failed start, that tells of damage, wherever in the core of
 // the tree it is met, or that CometBFT can not be started: no restart mends what lies on a disk.
 // The limits of the tree would end it too, after all the restarts that they allow.
-type doom struct {
+type DamageWatch struct {
 	mu  sync.Mutex
 	end context.CancelCauseFunc // of the run
 	err error
 }
 
-// run is the context of a run, which doom ends.
-func (d *doom) run(ctx context.Context) (context.Context, context.CancelFunc) {
+// Run is the context of a run, which the watch ends.
+func (d *DamageWatch) Run(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, end := context.WithCancelCause(ctx)
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -28,15 +28,15 @@ func (d *doom) run(ctx context.Context) (context.Context, context.CancelFunc) {
 	return ctx, func() { end(nil) }
 }
 
-// reason is the damage that ended the run, nil if none did.
-func (d *doom) reason() error {
+// Reason is the damage that ended the run, nil if none did.
+func (d *DamageWatch) Reason() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.err
 }
 
 // Observe is told of everything in the tree.
-func (d *doom) Observe(e supervisor.Event) {
+func (d *DamageWatch) Observe(e supervisor.Event) {
 	var err error
 	switch e := e.(type) {
 	case supervisor.ChildExited:
@@ -50,7 +50,7 @@ func (d *doom) Observe(e supervisor.Event) {
 		return
 	}
 
-	err = classify(err)
+	err = Classify(err)
 
 	// what an engine on top read, or says, is no damage of the node's own
 	if strings.HasPrefix(path, "coppice/node/engines/") {

@@ -1,4 +1,4 @@
-package node
+package exit
 
 import (
 	"errors"
@@ -30,41 +30,41 @@ var (
 
 // Exit codes of the process, on which scripts rely.
 const (
-	ExitDone      = 0
-	ExitFailed    = 1
-	ExitUsage     = 2
-	ExitConfig    = 3
-	ExitHomeInUse = 4
-	ExitDamage    = 5
-	ExitGaveUp    = 6
-	ExitHalted    = 7 // by a sink
+	Done      = 0
+	Failed    = 1
+	Usage     = 2
+	Config    = 3
+	HomeInUse = 4
+	Damage    = 5
+	GaveUp    = 6
+	Halted    = 7 // by a sink
 )
 
-// ExitCode is the exit code that tells what err is.
-func ExitCode(err error) int {
+// Code is the exit code that tells what err is.
+func Code(err error) int {
 	switch {
 	case err == nil:
-		return ExitDone
+		return Done
 
 	case errors.Is(err, ErrConfig):
-		return ExitConfig
+		return Config
 
 	case errors.Is(err, ErrHomeInUse):
-		return ExitHomeInUse
+		return HomeInUse
 
 	case errors.Is(err, ErrDamage):
-		return ExitDamage
+		return Damage
 
 	case errors.Is(err, ErrGaveUp):
-		return ExitGaveUp
+		return GaveUp
 
 	default:
-		return ExitFailed
+		return Failed
 	}
 }
 
-// classify adds to an error of the tree or of a file what it means for the process.
-func classify(err error) error {
+// Classify adds to an error of the tree or of a file what it means for the process.
+func Classify(err error) error {
 	var corrupt *eventlog.CorruptError
 	switch {
 	case err == nil, errors.Is(err, ErrDamage), errors.Is(err, ErrConfig), errors.Is(err, ErrHomeInUse):
