@@ -10,8 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coppice-go/coppice/eventlog"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/eventlog"
 )
 
 const benchRecord = 256

@@ -12,10 +12,11 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/eventlog/segment"
 	"github.com/coppice-go/coppice/internal/vfs"
-	"github.com/stretchr/testify/require"
 )
 
 // TestForeignFiles: what is not the log's own is neither read nor touched, whatever it is called.

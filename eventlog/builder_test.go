@@ -8,9 +8,10 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/internal/vfs"
-	"github.com/stretchr/testify/require"
 )
 
 // build makes a log of records 51 to 350 with a gap in it.

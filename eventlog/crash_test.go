@@ -9,9 +9,10 @@ import (
 	"testing"
 
 	pvfs "github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/stretchr/testify/require"
+
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/internal/vfs"
-	"github.com/stretchr/testify/require"
 )
 
 // crashes runs a workload on a disk that loses power, as far as its clones know, inside operations

@@ -8,10 +8,11 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/eventlog/segment"
 	"github.com/coppice-go/coppice/internal/vfs"
-	"github.com/stretchr/testify/require"
 )
 
 // ending is how a log's last writes went before it was damaged, and what damage may cost then.

@@ -10,9 +10,10 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/internal/vfs"
-	"github.com/stretchr/testify/require"
 )
 
 // faultKinds are the ways in which an operation fails.

@@ -13,8 +13,9 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/coppice-go/coppice/eventlog"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/eventlog"
 )
 
 const (

@@ -4,10 +4,11 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"github.com/coppice-go/coppice/eventlog"
-	"github.com/coppice-go/coppice/internal/vfs"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/internal/vfs"
 )
 
 func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, seed)) }

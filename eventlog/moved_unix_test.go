@@ -8,8 +8,9 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/coppice-go/coppice/eventlog"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/eventlog"
 )
 
 // A log whose directory was moved away fails before it touches what has come to be in its place,

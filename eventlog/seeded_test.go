@@ -4,10 +4,11 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/eventlog/segment"
 	"github.com/coppice-go/coppice/internal/vfs"
-	"github.com/stretchr/testify/require"
 )
 
 // The tests below seed a mistake and demand that the campaign that is meant to notice it does. A

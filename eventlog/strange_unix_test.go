@@ -9,8 +9,9 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/coppice-go/coppice/eventlog"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/eventlog"
 )
 
 // TestStrangeFiles: a directory, a pipe or a dangling link where a file of the log should be is an

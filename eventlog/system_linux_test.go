@@ -9,9 +9,10 @@ import (
 	"syscall"
 	"testing"
 
+	check "github.com/stretchr/testify/require"
+
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/internal/require"
-	check "github.com/stretchr/testify/require"
 )
 
 // TestRealDiskFull fills a file system: what was acknowledged stays, the cause is told, and with

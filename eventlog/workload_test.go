@@ -11,8 +11,9 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/coppice-go/coppice/eventlog"
 	"go.uber.org/goleak"
+
+	"github.com/coppice-go/coppice/eventlog"
 )
 
 const logDir = "/data/log"

@@ -15,12 +15,6 @@ import (
 	"github.com/coppice-go/coppice/node/exit"
 )
 
-// Kinds of consensus.
-const (
-	Solo     = "solo"     // a node without peers
-	CometBFT = "cometbft" // validators that agree; the home has a CometBFT home in it
-)
-
 // CometDir is where the CometBFT home of a home lies, if it has one.
 func CometDir(home string) string { return filepath.Join(home, "comet") }
 

@@ -3,13 +3,17 @@ package node
 import (
 	"errors"
 	"fmt"
-	"github.com/coppice-go/coppice/node/exit"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/coppice-go/coppice/node/exit"
 )
+
+// configFile is the name of the file in a home.
+const configFile = "coppice.toml"
 
 // Layer is where a value of the configuration came from. A later one wins.
 type Layer int

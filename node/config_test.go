@@ -10,8 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coppice-go/coppice/node/exit"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 var update = flag.Bool("update", false, "write docs/configuration.md anew")

@@ -3,8 +3,9 @@ package node
 import (
 	"fmt"
 
-	"github.com/coppice-go/coppice/node/exit"
 	"golang.org/x/sys/unix"
+
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 // Files that a process may have open. The Go runtime has raised the soft limit to the hard one when

@@ -2,12 +2,13 @@ package node
 
 import (
 	"errors"
-	"github.com/coppice-go/coppice/node/exit"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 // Whatever a configuration file holds, it is read whole and valid, or refused with the file's name

@@ -19,7 +19,6 @@ import (
 
 // The files of a home.
 const (
-	configFile  = "coppice.toml"
 	genesisFile = "genesis.json"
 	lockFile    = "LOCK"
 	formatFile  = "FORMAT"

@@ -3,11 +3,12 @@ package node
 import (
 	"errors"
 	"fmt"
-	"github.com/coppice-go/coppice/node/exit"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 // homeVersion is the layout of a home that this program reads and writes. Formats below are

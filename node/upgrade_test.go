@@ -6,8 +6,9 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/coppice-go/coppice/node/exit"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 func formatOf(t *testing.T, home string) string {

@@ -7,8 +7,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/coppice-go/coppice/supervisor"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/supervisor"
 )
 
 // A supervisor that a child begins with Start belongs to the child's incarnation: the child has not

@@ -12,9 +12,10 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	pvfs "github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
-	"github.com/coppice-go/coppice/eventlog"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/coppice-go/coppice/eventlog"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
