@@ -1,10 +1,10 @@
 // Command engine runs a node with an engine of its own under coppice/node/engines: a counter that
 // follows the event log.
 //
-// An engine is a mailbox and handlers (counter.go); node.WithEngine hangs it in the node's tree,
-// where it is supervised, killed by path and shown by `coppice tree` like every other. It finds the
-// node's engines in the directory that its start is given. The test beside this file kills it, and
-// what it depends on, and compares what it counted.
+// An engine is a mailbox and handlers (counter.go). node.WithEngine puts it into the node's tree.
+// There it is supervised, can be killed by path, and is shown by `coppice tree`, like every other
+// engine. Its start function gets a directory in which it finds the node's engines. The test beside
+// this file kills the counter and the engines that it depends on, and compares its numbers.
 //
 //	go run ./examples/engine
 package main
@@ -87,7 +87,7 @@ func count(ctx context.Context, n *node.Node) error {
 			return nil
 		}
 
-		select { // the counter follows a moment later
+		select { // the counter follows the log a moment later
 		case <-time.After(10 * time.Millisecond):
 		case <-ctx.Done():
 			return ctx.Err()
