@@ -3,6 +3,7 @@ package eventlog_test
 import (
 	"errors"
 	"io/fs"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"syscall"
@@ -128,4 +129,17 @@ func TestABuilderClearsWhatAKilledOneLeft(t *testing.T) {
 	require.NoError(t, f.Close())
 	_, err = eventlog.NewBuilder("other", small(killed))
 	require.ErrorContains(t, err, "notes.txt, which is no part of a log")
+}
+
+// TestIndexesEnd: indexes that would run over are refused before anything is there.
+func TestIndexesEnd(t *testing.T) {
+	disk := vfs.NewDisk()
+	o := small(disk)
+	o.FirstIndex = math.MaxUint64 - 3
+	_, err := eventlog.Open(logDir, o)
+	require.ErrorContains(t, err, "FirstIndex")
+	b, err := eventlog.NewBuilder(logDir, small(disk))
+	require.NoError(t, err)
+	require.ErrorContains(t, b.Lost(math.MaxUint64, "a stranger's word"), "records")
+	require.NoError(t, b.Abort())
 }

@@ -2,6 +2,8 @@ package eventlog_test
 
 import (
 	"context"
+	"os"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -195,4 +197,67 @@ func TestRetentionBytes(t *testing.T) {
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, l.Stat().Bytes, int64(30<<10))
 	require.Less(t, l.Stat().Bytes, int64(40<<10))
+}
+
+// TestManyCursors: ten thousand cursors that wait need no file of their own and hardly any memory,
+// and all of them are told.
+func TestManyCursors(t *testing.T) {
+	dir := t.TempDir()
+	l, err := eventlog.Open(dir, eventlog.Options{})
+	require.NoError(t, err)
+	ctx := t.Context()
+	rec := eventlog.Record{Data: make([]byte, 1000)}
+
+	const records = 20
+	for range records {
+		_, err = l.AppendNoSync(ctx, rec)
+		require.NoError(t, err)
+	}
+
+	require.NoError(t, l.Sync(ctx))
+	files := func() int {
+		fds, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			return 0 // not on this system
+		}
+		return len(fds)
+	}
+
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	const many = 10_000
+	before, memory := files(), heap()
+	var ready, wg sync.WaitGroup
+	ready.Add(many)
+
+	for range many {
+		c, err := l.Cursor(1)
+		require.NoError(t, err)
+		wg.Go(func() {
+			defer c.Close()
+			for want := uint64(1); want <= records+1; want++ {
+				if want == records+1 {
+					ready.Done()
+				}
+				e, err := c.Next(ctx)
+				if err != nil || e.Index != want || len(e.Data) != 1000 {
+					t.Errorf("record %d: %d, %v", want, e.Index, err)
+					return
+				}
+			}
+		})
+	}
+
+	ready.Wait()
+	require.LessOrEqual(t, files(), before+4)
+	require.Less(t, heap()-min(heap(), memory), uint64(100<<20))
+	_, err = l.AppendWait(ctx, rec)
+	require.NoError(t, err)
+	wg.Wait()
+	require.NoError(t, l.Close())
+	require.Less(t, files(), before, "no file stays open")
 }
