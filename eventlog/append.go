@@ -152,7 +152,7 @@ func (l *Log) AppendFunc(ctx context.Context, done func(first uint64, err error)
 // Sync waits until all that was appended before the call is durable.
 func (l *Log) Sync(ctx context.Context) error {
 	l.mu.Lock()
-	if err := l.refuse(); err != nil {
+	if err := l.appendError(); err != nil {
 		l.mu.Unlock()
 		return err
 	}
@@ -199,7 +199,7 @@ func (l *Log) join(ctx context.Context, records []Record, mode mode, done func(u
 	defer l.mu.Unlock()
 
 	for {
-		if err := l.refuse(); err != nil {
+		if err := l.appendError(); err != nil {
 			return nil, 0, err
 		}
 		if l.cur.count == 0 || int64(len(l.cur.buf))+size <= l.opts.MaxBatch {
@@ -234,8 +234,8 @@ func (l *Log) join(ctx context.Context, records []Record, mode mode, done func(u
 	return b, first, nil
 }
 
-// refuse tells why nothing can be appended any more. mu is held.
-func (l *Log) refuse() error {
+// appendError returns why nothing can be appended any more, or nil. mu is held.
+func (l *Log) appendError() error {
 	switch {
 	case l.readOnly:
 		return ErrReadOnly

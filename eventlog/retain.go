@@ -75,7 +75,7 @@ func (l *Log) Truncate(before uint64) (removed int, err error) {
 	defer l.truncating.Unlock()
 
 	l.mu.Lock()
-	err = l.refuse()
+	err = l.appendError()
 	l.mu.Unlock()
 
 	if err != nil {
