@@ -255,7 +255,7 @@ func (l *Log) commit(b *batch) error {
 			return err
 		}
 
-		w.seg.pass(b.first, w.off)
+		w.seg.noteFrame(b.first, w.off)
 
 		w.off += size
 		if w.off-w.started >= startSyncEvery && !b.sync {
@@ -365,7 +365,7 @@ func (l *Log) seal() error {
 // the extent is before the first frame is written.
 func (l *Log) begin(size int64) error {
 	w := &l.w
-	if err := l.held(); err != nil {
+	if err := l.checkLock(); err != nil {
 		return err
 	}
 
@@ -429,7 +429,7 @@ func (l *Log) reach(h segment.Header) error {
 func (l *Log) fail(cause error) error {
 	err := cause
 	if !errors.Is(cause, ErrFailed) {
-		err = failure(cause)
+		err = fmt.Errorf("%w: %w", ErrFailed, cause)
 	}
 	if !l.failed.CompareAndSwap(nil, &err) {
 		return l.failure()

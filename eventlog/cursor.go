@@ -54,7 +54,7 @@ func (c *Cursor) leave() {
 	if c.seg == nil {
 		return
 	}
-	c.log.unread(c.seg)
+	c.log.releaseSegment(c.seg)
 	c.seg = nil
 }
 
@@ -153,7 +153,7 @@ func (c *Cursor) advance() (bool, error) {
 		}
 
 		if s.first != c.want {
-			c.log.unread(s)
+			c.log.releaseSegment(s)
 			return false, c.damaged(c.r.off,
 				fmt.Errorf("the next segment begins with record %d, want %d", s.first, c.want))
 		}

@@ -58,6 +58,3 @@ func (e *CorruptError) Error() string {
 
 // Is reports that a CorruptError belongs to the class ErrCorrupt.
 func (e *CorruptError) Is(target error) bool { return target == ErrCorrupt }
-
-// failure makes the sticky error of a log from its cause.
-func failure(cause error) error { return fmt.Errorf("%w: %w", ErrFailed, cause) }

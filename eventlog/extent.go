@@ -157,9 +157,9 @@ func (in *inspection) readExtent() error {
 	return nil
 }
 
-// truncated takes the segments away that the extent says were truncated, and a crash brought back
+// dropTruncated takes the segments away that the extent says were truncated, and a crash brought back
 // or left. A file is only believed to be one of them if its header says so.
-func (in *inspection) truncated() {
+func (in *inspection) dropTruncated() {
 	if in.extent == nil {
 		return
 	}

@@ -74,12 +74,12 @@ func (in *inspection) run() error {
 		}
 	}
 
-	in.truncated()
+	in.dropTruncated()
 	var total int64
 
 	for i, s := range in.segs {
 		if s.damage == nil && i > 0 {
-			s.damage = in.segs[i-1].follows(s)
+			s.damage = in.segs[i-1].judgeSuccessor(s)
 		}
 		total += s.size
 	}
@@ -138,8 +138,8 @@ func (in *inspection) header(s *inspected) error {
 	return nil
 }
 
-// follows tells what is wrong with next as the segment after s.
-func (s *inspected) follows(next *inspected) *CorruptError {
+// judgeSuccessor returns what is wrong with next as the segment after s.
+func (s *inspected) judgeSuccessor(next *inspected) *CorruptError {
 	switch {
 	case next.number != s.number+1:
 		missing := segPath(filepath.Dir(s.path), s.number+1)

@@ -42,8 +42,8 @@ func Open(dir string, o Options) (*Log, error) {
 	return l, nil
 }
 
-// held says whether the names in the log's directory are still the log's own.
-func (l *Log) held() error {
+// checkLock returns an error if the names in the log's directory are no longer the log's own.
+func (l *Log) checkLock() error {
 	if h, ok := l.lock.(Holder); ok {
 		return h.Held()
 	}

@@ -81,14 +81,14 @@ func (l *Log) Truncate(before uint64) (removed int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := l.held(); err != nil {
+	if err := l.checkLock(); err != nil {
 		return 0, l.fail(err)
 	}
 
 	floor, holder := l.floor(before)
 	segs := l.snapshot()
 	n := 0
-	for len(segs)-n >= 2 && segs[n+1].first <= floor && l.spareable(segs[n+1:]) {
+	for len(segs)-n >= 2 && segs[n+1].first <= floor && l.satisfyRetention(segs[n+1:]) {
 		n++
 	}
 
@@ -127,8 +127,8 @@ func (l *Log) Truncate(before uint64) (removed int, err error) {
 	return n, err
 }
 
-// spareable tells whether these segments hold as many bytes as retention wants.
-func (l *Log) spareable(segs []*seg) bool {
+// satisfyRetention reports whether these segments hold as many bytes as retention wants.
+func (l *Log) satisfyRetention(segs []*seg) bool {
 	keep := l.opts.Retention.Bytes
 	for _, s := range segs {
 		keep -= s.end.Load() - segment.HeaderSize

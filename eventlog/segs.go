@@ -72,8 +72,8 @@ type waypoint struct {
 	offset int64
 }
 
-// pass notes that a frame begins at offset, if the last waypoint lies far enough behind.
-func (s *seg) pass(first uint64, offset int64) {
+// noteFrame notes that a frame begins at offset, if the last waypoint lies far enough behind.
+func (s *seg) noteFrame(first uint64, offset int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.waypoints = addWaypoint(s.waypoints, first, offset)
@@ -139,8 +139,8 @@ func (l *Log) acquire(index uint64, after *seg) (*seg, File, error) {
 	return s, s.file, nil
 }
 
-// unread ends what acquire began.
-func (l *Log) unread(s *seg) {
+// releaseSegment ends what acquire began.
+func (l *Log) releaseSegment(s *seg) {
 	l.segMu.Lock()
 	defer l.segMu.Unlock()
 	if s.readers--; s.readers == 0 {

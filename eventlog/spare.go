@@ -75,7 +75,7 @@ var zeros [fillChunk]byte
 func (s *spares) fill(sp spare) {
 	var err error
 	if sp.file == nil {
-		if err = s.log.held(); err == nil {
+		if err = s.log.checkLock(); err == nil {
 			sp.file, err = s.log.opts.FS.Create(sp.path)
 		}
 		if err != nil {

@@ -25,7 +25,7 @@ func (a adapted) Remove(name string) error             { return a.fs.Remove(name
 func (a adapted) open(name string) (eventlog.File, error) {
 	return wrap(a.fs.OpenReadWrite(name, category))
 }
-func (a adapted) missing(name string) error { _, err := a.fs.Stat(name); return err }
+func (a adapted) stat(name string) error { _, err := a.fs.Stat(name); return err }
 
 func (a adapted) SyncDir(dir string) error {
 	d, err := a.fs.OpenDir(dir)
@@ -37,7 +37,7 @@ func (a adapted) SyncDir(dir string) error {
 
 // Create opens for WriteAt, which pebble's own Create does not promise.
 func (a adapted) Create(name string) (eventlog.File, error) {
-	if a.missing(name) == nil {
+	if a.stat(name) == nil {
 		if err := a.fs.Remove(name); err != nil {
 			return nil, err
 		}
@@ -49,7 +49,7 @@ func (a adapted) Open(name string, write bool) (eventlog.File, error) {
 	if !write {
 		return wrap(a.fs.Open(name))
 	}
-	if err := a.missing(name); err != nil {
+	if err := a.stat(name); err != nil {
 		return nil, err
 	}
 	return a.open(name)
