@@ -72,6 +72,26 @@ func writeAt(f File, b []byte, off int64) error {
 	return err
 }
 
+// writeSync writes all of b and makes it durable.
+func writeSync(f File, b []byte, off int64) error {
+	if err := writeAt(f, b, off); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// publish writes b to the beginning of f, and then renames f from tmp to path. Each step is durable
+// before the next begins, so after a crash a file at path always begins with b.
+func (l *Log) publish(f File, b []byte, tmp, path string) error {
+	if err := writeSync(f, b, 0); err != nil {
+		return err
+	}
+	if err := l.opts.FS.Rename(tmp, path); err != nil {
+		return err
+	}
+	return l.syncNames()
+}
+
 // commitLoop is the committer. It alone writes frames, but for an appender that leads while it
 // sleeps.
 func (l *Log) commitLoop() {
@@ -345,10 +365,7 @@ func (l *Log) seal() error {
 		return err
 	}
 	s := sealFrame(w.seg.seed, w.off, w.next)
-	if err := writeAt(w.file, s.bytes, w.off); err != nil {
-		return err
-	}
-	if err := w.file.Sync(); err != nil {
+	if err := writeSync(w.file, s.bytes, w.off); err != nil {
 		return err
 	}
 
@@ -377,17 +394,8 @@ func (l *Log) begin(size int64) error {
 
 	h.Recycled = sp.recycled
 	w.file = sp.file
-	if err := writeAt(w.file, h.Append(nil), 0); err != nil {
-		return err
-	}
-	if err := w.file.Sync(); err != nil {
-		return err
-	}
 	path := segPath(l.dir, h.Number)
-	if err := l.opts.FS.Rename(sp.path, path); err != nil {
-		return err
-	}
-	if err := l.syncNames(); err != nil {
+	if err := l.publish(w.file, h.Append(nil), sp.path, path); err != nil {
 		return err
 	}
 	if err := l.reach(h); err != nil {

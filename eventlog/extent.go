@@ -53,10 +53,7 @@ func (l *Log) changeExtent(change func(*segment.Extent)) error {
 }
 
 func (x *extent) write(e segment.Extent) error {
-	if err := writeAt(x.file, e.Append(nil), segment.ExtentOffset(e.Serial)); err != nil {
-		return err
-	}
-	return x.file.Sync()
+	return writeSync(x.file, e.Append(nil), segment.ExtentOffset(e.Serial))
 }
 
 func (x *extent) close() error {
@@ -80,21 +77,10 @@ func (l *Log) createExtent(e segment.Extent) error {
 		return err
 	}
 
-	l.extent.file = f
 	e.Serial = 1
-	if err := writeAt(f, e.AppendFile(nil), 0); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := l.opts.FS.Rename(tmp, path); err != nil {
-		return err
-	}
+	l.extent.file, l.extent.cur = f, e
 
-	l.extent.cur = e
-
-	return l.syncNames()
+	return l.publish(f, e.AppendFile(nil), tmp, path)
 }
 
 // adoptExtent goes on with the extent that was read. What was read may never have reached the disk,

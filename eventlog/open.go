@@ -210,10 +210,7 @@ func (l *Log) settle(last *inspected) error {
 	// The seal goes over the torn bytes. It says that all before it is durable, so it comes after
 	// that sync.
 	seal := sealFrame(last.seed, end, s.next)
-	if err := writeAt(f, seal.bytes, end); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
+	if err := writeSync(f, seal.bytes, end); err != nil {
 		return err
 	}
 

@@ -88,10 +88,7 @@ func (s *spares) fill(sp spare) {
 		if n, more = s.step(sp); !more {
 			break
 		}
-		if err = writeAt(sp.file, zeros[:n], sp.size); err == nil {
-			err = sp.file.Sync()
-		}
-
+		err = writeSync(sp.file, zeros[:n], sp.size)
 		sp.size += n
 		more = err == nil
 	}
