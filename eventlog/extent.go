@@ -3,7 +3,6 @@ package eventlog
 import (
 	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 	"sync"
 
@@ -124,13 +123,12 @@ func (in *inspection) readExtent() error {
 	}
 	defer f.Close()
 
-	buf := make([]byte, segment.ExtentFileSize)
-	n, err := f.ReadAt(buf, 0)
-	if err != nil && err != io.EOF {
+	buf, err := readUpTo(f, segment.ExtentFileSize, 0)
+	if err != nil {
 		return fmt.Errorf("eventlog: reading %s: %w", path, err)
 	}
 
-	e, err := segment.DecodeExtent(buf[:n])
+	e, err := segment.DecodeExtent(buf)
 	switch {
 	case errors.Is(err, segment.ErrVersion):
 		return fmt.Errorf("%w: %s: %v", ErrVersion, path, err)

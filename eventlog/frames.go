@@ -86,6 +86,16 @@ func (r *frameReader) fill(need int64) error {
 	return err
 }
 
+// readUpTo returns the n bytes of f at off, or fewer if the file ends before.
+func readUpTo(f File, n int, off int64) ([]byte, error) {
+	buf := make([]byte, n)
+	n, err := f.ReadAt(buf, off)
+	if err == io.EOF {
+		err = nil
+	}
+	return buf[:n], err
+}
+
 // isBadFrame tells bytes that are wrong from a file that cannot be read.
 func isBadFrame(err error) bool {
 	return errors.Is(err, segment.ErrShort) || errors.Is(err, segment.ErrBlank) ||

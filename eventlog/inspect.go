@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -114,13 +113,12 @@ func (in *inspection) header(s *inspected) error {
 		return err
 	}
 
-	buf := make([]byte, segment.HeaderSize)
-	n, err := f.ReadAt(buf, 0)
-	if err != nil && err != io.EOF {
+	buf, err := readUpTo(f, segment.HeaderSize, 0)
+	if err != nil {
 		return fmt.Errorf("eventlog: reading the header of %s: %w", s.path, err)
 	}
 
-	s.header, err = segment.DecodeHeader(buf[:n])
+	s.header, err = segment.DecodeHeader(buf)
 	switch {
 	case errors.Is(err, segment.ErrVersion):
 		return fmt.Errorf("%w: %s: %v", ErrVersion, s.path, err)
@@ -236,13 +234,12 @@ func (in *inspection) scan(s *inspected, i int) error {
 func scanSeal(f File, s *inspected, next segment.Header) (scan, error) {
 	at := int64(min(next.PrevSeal.Offset, uint64(s.size)))
 	found := scan{end: at, next: next.FirstIndex}
-	buf := make([]byte, segment.FrameHeaderSize)
-	n, err := f.ReadAt(buf, at)
-	if err != nil && err != io.EOF {
+	buf, err := readUpTo(f, segment.FrameHeaderSize, at)
+	if err != nil {
 		return found, err
 	}
 
-	fr, _, err := segment.Decode(buf[:n], s.seed, at)
+	fr, _, err := segment.Decode(buf, s.seed, at)
 	switch {
 	case err != nil:
 		found.bad = err

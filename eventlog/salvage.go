@@ -120,20 +120,12 @@ type hole struct {
 
 // open takes the lock, if there is one, and lists the files.
 func (s *salvage) open() (io.Closer, error) {
-	names, err := s.fs.List(s.dir)
+	names, lock, err := s.lockIfThere()
 	if err != nil {
-		return nil, fmt.Errorf("eventlog: %w", err)
+		return nil, err
 	}
 
 	slices.Sort(names)
-	var lock io.Closer
-
-	if slices.Contains(names, lockName) {
-		if lock, err = s.fs.Lock(filepath.Join(s.dir, lockName)); err != nil {
-			return nil, fmt.Errorf("eventlog: %w", err)
-		}
-	}
-
 	for _, name := range names {
 		if filepath.Ext(name) == segSuffix {
 			number, _ := parseSegName(name)
@@ -275,19 +267,18 @@ func (s *salvage) readHeader(p *part) error {
 		return err
 	}
 
-	buf := make([]byte, segment.HeaderSize)
-	n, err := f.ReadAt(buf, 0)
-	if err != nil && err != io.EOF {
+	buf, err := readUpTo(f, segment.HeaderSize, 0)
+	if err != nil {
 		return err
 	}
 
-	if h, err := segment.DecodeHeader(buf[:n]); err == nil {
+	if h, err := segment.DecodeHeader(buf); err == nil {
 		p.header, p.seed = h, h.Seed()
 	} else if errors.Is(err, segment.ErrVersion) {
 		return err
 	} else {
 		p.bad = append(p.bad, hole{0, err.Error()})
-		if p.number == 0 && n >= 40 { // what is left of the header may still say it; a frame has to prove it
+		if p.number == 0 && len(buf) >= 40 { // what is left of the header may still say it; a frame has to prove it
 			p.number = binary.LittleEndian.Uint64(buf[32:])
 		}
 	}

@@ -88,9 +88,9 @@ func (s *salvage) scan(p *part) error {
 // the first index is where the segment before ended, or what the header or the first frame still
 // says. A frame that checks proves it.
 func (p *part) guess(f File, id [16]byte, next uint64) bool {
-	buf := make([]byte, segment.HeaderSize+segment.FrameHeaderSize)
-	n, err := f.ReadAt(buf, 0)
-	if err != nil && err != io.EOF || n < len(buf) {
+	const need = segment.HeaderSize + segment.FrameHeaderSize
+	buf, err := readUpTo(f, need, 0)
+	if err != nil || len(buf) < need {
 		return false
 	}
 

@@ -71,21 +71,25 @@ func Verify(dir string, o Options) (Report, error) {
 	return rep, errors.Join(all...)
 }
 
-// exclusive lists the files of a log that is there, and makes sure that nobody writes it. There is
-// no lock to take, and nil is returned, if nobody ever locked the directory: a copy of a log may
-// lack the lock file.
-func (in *inspection) exclusive() (io.Closer, error) {
-	names, err := in.fs.List(in.dir)
+// lockIfThere returns the names in the directory, and its lock so that nobody writes the log
+// meanwhile. The lock is nil if the directory has no lock file, as a copy of a log may.
+func (in *inspection) lockIfThere() (names []string, lock io.Closer, err error) {
+	names, err = in.fs.List(in.dir)
+	if err == nil && slices.Contains(names, lockName) {
+		lock, err = in.fs.Lock(filepath.Join(in.dir, lockName))
+	}
 	if err != nil {
-		return nil, fmt.Errorf("eventlog: %w", err)
+		return nil, nil, fmt.Errorf("eventlog: %w", err)
 	}
 
-	var lock io.Closer
+	return names, lock, nil
+}
 
-	if slices.Contains(names, lockName) {
-		if lock, err = in.fs.Lock(filepath.Join(in.dir, lockName)); err != nil {
-			return nil, fmt.Errorf("eventlog: %w", err)
-		}
+// exclusive finds the files of an existing log, and locks it as lockIfThere does.
+func (in *inspection) exclusive() (io.Closer, error) {
+	names, lock, err := in.lockIfThere()
+	if err != nil {
+		return nil, err
 	}
 
 	err = in.list()
