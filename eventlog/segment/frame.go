@@ -13,8 +13,8 @@ const (
 	FrameHeaderSize = 32
 	// Align is what frame offsets and sizes are multiples of, in bytes.
 	Align = 8
-	// MaxPayload bounds a frame's records in bytes.
-	MaxPayload = math.MaxUint32 - 64
+	// maxPayload bounds a frame's records in bytes.
+	maxPayload = math.MaxUint32 - 64
 )
 
 // Flags tell what a frame is besides a holder of records.
@@ -121,7 +121,7 @@ func DecodeHeaderAt(b []byte, seed Seed, offset int64) (f Frame, size int64, err
 	switch {
 	case !fits,
 		f.First == 0, f.First+uint64(f.Count) < f.First,
-		length > MaxPayload,
+		length > maxPayload,
 		int64(f.Synced) < HeaderSize, f.Synced > uint64(offset):
 		return Frame{}, 0, ErrFrameHeader
 	}

@@ -288,8 +288,8 @@ func (n *node) used(seen map[*node]bool) int64 {
 	return total
 }
 
-// Used returns how many bytes all files have.
-func (d *Disk) Used() int64 {
+// used returns how many bytes all files have.
+func (d *Disk) used() int64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.root.used(map[*node]bool{})

@@ -184,7 +184,7 @@ func TestDiskFull(t *testing.T) {
 	require.ErrorIs(t, err, syscall.ENOSPC)
 	require.Equal(t, 10, n)
 	write(t, f, "within", 0)
-	require.EqualValues(t, 10, d.Used())
+	require.EqualValues(t, 10, d.used())
 }
 
 // TestLogAndStoreShareADisk: one crash takes both, and after it the store is never ahead of the log
