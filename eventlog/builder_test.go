@@ -128,7 +128,7 @@ func TestABuilderClearsWhatAKilledOneLeft(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
 	_, err = eventlog.NewBuilder("other", small(killed))
-	require.ErrorContains(t, err, "notes.txt, which is no part of a log")
+	require.ErrorContains(t, err, "notes.txt, which is not part of a log")
 }
 
 // TestIndexesEnd: indexes that would run over are refused before anything is there.
