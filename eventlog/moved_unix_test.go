@@ -76,6 +76,6 @@ func TestPlacesWhereNoLogBelongs(t *testing.T) {
 	dir := t.TempDir()
 	for _, dest := range []string{dir, filepath.Join(dir, "sub")} {
 		_, err = eventlog.Salvage(t.Context(), dir, dest, eventlog.Options{})
-		require.ErrorContains(t, err, "in which a salvage changes nothing")
+		require.ErrorContains(t, err, "where a salvage changes nothing")
 	}
 }

@@ -11,19 +11,19 @@ import (
 	"github.com/coppice-go/coppice/eventlog/segment"
 )
 
-// Report is what Verify found.
+// Report describes what Verify found.
 type Report struct {
-	Recovery // of the segments that are whole, if there is damage
+	Recovery // if there is damage, of the whole segments only
 	Records  uint64
 	Frames   uint64
 	Files    []SegmentStat
-	Damage   []*CorruptError // at most one per file, and one for each gap that a salvage recorded
+	Damage   []*CorruptError // at most one for each file, and one for each gap that a salvage recorded
 }
 
-// Verify reads a log that nobody is writing, in full, and changes nothing: every frame, record,
-// checksum, seal, the chain of seals and the extent. The error joins every *CorruptError of the
-// report. A torn tail, which Open would cut, is no damage: see TornBytes. Of the Options it uses FS
-// and Events (Progress).
+// Verify reads all of a log that nobody is writing, and changes nothing. It checks every frame,
+// record, checksum and seal, the chain of seals and the extent. The error joins every *CorruptError
+// of the report. A torn tail, which Open would cut, is not damage: see TornBytes. Of the Options,
+// Verify uses FS and Events (Progress).
 func Verify(dir string, o Options) (Report, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -58,7 +58,7 @@ func Verify(dir string, o Options) (Report, error) {
 
 	for _, s := range in.segs {
 		if s.scan.next == 0 {
-			continue // its header is bad: nothing is known
+			continue // its header is bad, so nothing is known
 		}
 		rep.Records += s.scan.next - s.header.FirstIndex
 		rep.Frames += s.scan.frames
@@ -71,8 +71,8 @@ func Verify(dir string, o Options) (Report, error) {
 	return rep, errors.Join(all...)
 }
 
-// lockIfThere returns the names in the directory, and its lock so that nobody writes the log
-// meanwhile. The lock is nil if the directory has no lock file, as a copy of a log may.
+// lockIfThere returns the names in the directory, and takes its lock so that nobody writes the log
+// meanwhile. The lock is nil if there is no lock file; a copy of a log may lack it.
 func (in *inspection) lockIfThere() (names []string, lock io.Closer, err error) {
 	names, err = in.fs.List(in.dir)
 	if err == nil && slices.Contains(names, lockName) {
@@ -85,7 +85,7 @@ func (in *inspection) lockIfThere() (names []string, lock io.Closer, err error) 
 	return names, lock, nil
 }
 
-// exclusive finds the files of an existing log, and locks it as lockIfThere does.
+// exclusive finds the files of an existing log and locks it as lockIfThere does.
 func (in *inspection) exclusive() (io.Closer, error) {
 	names, lock, err := in.lockIfThere()
 	if err != nil {

@@ -10,10 +10,10 @@ import (
 	"github.com/coppice-go/coppice/eventlog"
 )
 
-// category is what pebble's statistics count a log's writes under.
+// category is the category of a log's writes in pebble's statistics.
 const category = vfs.WriteCategoryUnspecified
 
-// Adapt makes a pebble file system usable by an event log.
+// Adapt returns a pebble file system as the file system of an event log.
 func Adapt(fs vfs.FS) eventlog.FS { return adapted{fs} }
 
 type adapted struct{ fs vfs.FS }
@@ -35,7 +35,7 @@ func (a adapted) SyncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// Create opens for WriteAt, which pebble's own Create does not promise.
+// Create opens the file for WriteAt, which pebble's own Create does not promise.
 func (a adapted) Create(name string) (eventlog.File, error) {
 	if a.stat(name) == nil {
 		if err := a.fs.Remove(name); err != nil {
@@ -61,7 +61,7 @@ func (a adapted) Lock(name string) (io.Closer, error) {
 		return c, nil
 	}
 
-	// A lock held by this process has no error value of its own in pebble.
+	// Pebble has no error value for a lock that this process holds.
 	if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EACCES) ||
 		err.Error() == "lock held by current process" {
 		return nil, fmt.Errorf("%w: %s: %v", eventlog.ErrLocked, name, err)
