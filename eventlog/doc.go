@@ -13,9 +13,9 @@
 //   - Recovery finds a gap-free prefix of what was appended: everything acknowledged, and possibly
 //     appends that were in flight at the crash, each call whole or not at all.
 //   - No reader gets a record that is not durable, or bytes that fail their checksum.
-//   - Damage and a torn tail are told apart. A bad frame before the end is refused with the file and
-//     the offset ([CorruptError]). Only a frame whose sync never returned is cut. A missing segment
-//     is damage, even if it is the newest or the oldest.
+//   - Damage and a torn tail are told apart. A bad frame before the end is refused with the file
+//     and the offset ([CorruptError]). Only a frame whose sync never returned is cut. A missing
+//     segment is damage, even if it is the newest or the oldest.
 //   - After a failed write or sync the log appends nothing more ([ErrFailed]). It never tries the
 //     sync again on the same file, because the kernel may have dropped what it could not write.
 //   - A full disk loses nothing that was acknowledged. The log can be opened again once there is
