@@ -54,8 +54,8 @@ func judgeBuilt(disk *vfs.Disk) error {
 	return err
 }
 
-// TestBuilder: a log that is built is there whole or not at all, whatever moment the power goes or
-// an operation fails at.
+// TestBuilder: a log that is built is there whole or not at all, at whatever moment the power fails
+// or an operation fails.
 func TestBuilder(t *testing.T) {
 	disk := vfs.NewDisk()
 	rng := rand.New(rand.NewPCG(1, 10))
@@ -102,7 +102,7 @@ func TestBuilder(t *testing.T) {
 	}
 }
 
-// A Builder that was killed leaves no log, and does not keep the next from its place; what is no
+// A Builder that was killed leaves no log, and does not block the next Builder. A file that is not
 // part of a log is not touched.
 func TestABuilderClearsWhatAKilledOneLeft(t *testing.T) {
 	disk := vfs.NewDisk()
@@ -131,7 +131,7 @@ func TestABuilderClearsWhatAKilledOneLeft(t *testing.T) {
 	require.ErrorContains(t, err, "notes.txt, which is not part of a log")
 }
 
-// TestIndexesEnd: indexes that would run over are refused before anything is there.
+// TestIndexesEnd: indexes that would overflow are refused before anything is written.
 func TestIndexesEnd(t *testing.T) {
 	disk := vfs.NewDisk()
 	o := small(disk)
@@ -140,6 +140,6 @@ func TestIndexesEnd(t *testing.T) {
 	require.ErrorContains(t, err, "FirstIndex")
 	b, err := eventlog.NewBuilder(logDir, small(disk))
 	require.NoError(t, err)
-	require.ErrorContains(t, b.Lost(math.MaxUint64, "a stranger's word"), "records")
+	require.ErrorContains(t, b.Lost(math.MaxUint64, "an untrusted count"), "records")
 	require.NoError(t, b.Abort())
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestEverythingAtOnce: all that may run at the same time does, and Close comes in the middle of
-// it.
+// TestEverythingAtOnce: all methods that may run at the same time do, and Close comes in the middle
+// of it.
 func TestEverythingAtOnce(t *testing.T) {
 	for round := range soak(2, 200) {
 		disk := vfs.NewDisk()

@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestCursorWaits: a cursor at the end waits for what becomes durable, and only that.
+// TestCursorWaits: a cursor at the end waits for records to become durable, and returns no others.
 func TestCursorWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, err := eventlog.Open(logDir, small(vfs.NewDisk()))
@@ -69,8 +69,8 @@ func TestCursorContext(t *testing.T) {
 	require.NoError(t, same(e, 1))
 }
 
-// TestReadersBesideWriters: cursors and reads at random see every record, while the log rolls and
-// is truncated behind the slowest of them and its files are recycled.
+// TestReadersBesideWriters: cursors and random reads see every record while the log rolls, is
+// truncated behind the slowest reader, and recycles its files.
 func TestReadersBesideWriters(t *testing.T) {
 	const last, readers = 3000, 4
 	l := open(t, small(vfs.NewDisk()))
@@ -125,8 +125,8 @@ func TestReadersBesideWriters(t *testing.T) {
 	require.NoError(t, readAll(l))
 }
 
-// TestTruncation: the front goes to the smallest of what was asked, every retainer and the
-// retention, in whole segments.
+// TestTruncation: the front moves to the smallest of the requested index, every retainer's floor
+// and the retention, in whole segments.
 func TestTruncation(t *testing.T) {
 	o := small(vfs.NewDisk())
 	o.Retention = eventlog.Retention{Records: 50}
@@ -158,7 +158,8 @@ func TestTruncation(t *testing.T) {
 	require.ErrorIs(t, err, eventlog.ErrTruncated)
 	require.NoError(t, readAll(l))
 
-	// The cursor was overtaken: it reads the segment it has, right data, and then learns.
+	// The cursor was overtaken. It reads the right data to the end of its segment, and then gets
+	// the error.
 	for want := uint64(1); ; want++ {
 		e, err := c.Next(t.Context())
 		if err != nil {
@@ -168,7 +169,7 @@ func TestTruncation(t *testing.T) {
 		require.NoError(t, same(e, want))
 	}
 
-	// A new owner of a name takes it over, and the earlier one can do nothing any more.
+	// A new owner of a name takes it over, and the earlier one no longer has any effect.
 	again := l.Retain("slow", 600)
 	slow.Advance(10_000)
 	slow.Release()
@@ -199,8 +200,8 @@ func TestRetentionBytes(t *testing.T) {
 	require.Less(t, l.Stat().Bytes, int64(40<<10))
 }
 
-// TestManyCursors: ten thousand cursors that wait need no file of their own and hardly any memory,
-// and all of them are told.
+// TestManyCursors: ten thousand waiting cursors need no file of their own and hardly any memory,
+// and all of them are woken.
 func TestManyCursors(t *testing.T) {
 	dir := t.TempDir()
 	l, err := eventlog.Open(dir, eventlog.Options{})

@@ -14,7 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestForeignFiles: what is not the log's own is neither read nor touched, whatever it is called.
+// TestForeignFiles: a file that is not the log's own is neither read nor touched, whatever its name
+// is.
 func TestForeignFiles(t *testing.T) {
 	dir := t.TempDir()
 	foreign := []string{"notes.spare", "x.seg", "README", "1.seg", "000000000000000G.seg", "00000000000000AB.seg",
@@ -47,7 +48,7 @@ func TestForeignFiles(t *testing.T) {
 	}
 }
 
-// TestLinks: a log may lie behind a link; it is the same log and the same lock.
+// TestLinks: a log may be opened through a link. It is the same log and has the same lock.
 func TestLinks(t *testing.T) {
 	dir := t.TempDir()
 	real, link := filepath.Join(dir, "real"), filepath.Join(dir, "link")
@@ -76,8 +77,8 @@ func TestLinks(t *testing.T) {
 	require.NoError(t, l.Close())
 }
 
-// shuffles are what people and programs do to the files of a log. Each is noticed by every way to
-// open it, and says the segment or EXTENT.
+// shuffles are changes that people and programs make to the files of a log. Every way to open the
+// log notices each of them.
 var shuffles = []struct {
 	name string
 	do   func(t *testing.T, d, other *vfs.Disk, files []string)
@@ -134,7 +135,7 @@ func copyTo(t *testing.T, d *vfs.Disk, from, to string) {
 	require.NoError(t, errors.Join(err, f.Sync(), f.Close()))
 }
 
-// resize cuts a file, or makes it longer with zeros.
+// resize cuts a file, or extends it with zeros.
 func resize(t *testing.T, d *vfs.Disk, name string, size int) {
 	var b []byte
 	require.NoError(t, d.Damage(name, func(data []byte) { b = slices.Clone(data) }))
@@ -194,8 +195,8 @@ func TestShuffledFiles(t *testing.T) {
 	}
 }
 
-// TestEveryLength: a segment cut to any length, or grown, opens with all of its records or is
-// refused; a killed log may lose its last frame, and nothing before it.
+// TestEveryLength: a segment that was cut to any length, or grown, opens with all of its records or
+// is refused. A killed log may lose its last frame, and nothing before it.
 func TestEveryLength(t *testing.T) {
 	disk := vfs.NewDisk()
 	l := open(t, small(disk))

@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A log whose directory was moved away fails before it touches what has come to be in its place,
-// and all that it acknowledged is where it went.
+// A log whose directory was moved away fails before it touches what is now in its place. Everything
+// that it acknowledged is in the moved directory.
 func TestADirectoryMovedUnderAnOpenLog(t *testing.T) {
 	for name, disturb := range map[string]func(dir, away string) error{
 		"moved":           os.Rename,
@@ -69,7 +69,7 @@ func TestADirectoryMovedUnderAnOpenLog(t *testing.T) {
 	}
 }
 
-// What would put a log where nobody meant it to be is refused.
+// A directory in which nobody meant a log to be is refused.
 func TestPlacesWhereNoLogBelongs(t *testing.T) {
 	_, err := eventlog.Open("", eventlog.Options{})
 	require.ErrorContains(t, err, "no directory is named")

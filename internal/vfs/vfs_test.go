@@ -114,7 +114,8 @@ func read(t *testing.T, d *Disk, name string) string {
 	return string(b)
 }
 
-// TestDiskCrash: what is synced stays, of the rest each sector and each name goes its own way.
+// TestDiskCrash: what is synced stays. Each other sector and each other name survives or not by
+// itself.
 func TestDiskCrash(t *testing.T) {
 	d := NewDisk()
 	require.NoError(t, d.MkdirAll("/d"))
@@ -148,8 +149,8 @@ func TestDiskCrash(t *testing.T) {
 	require.Equal(t, []string{"f"}, names)
 }
 
-// TestDiskFailedSync: after a failed sync reading shows what the disk does not have, and only
-// writing again brings it there.
+// TestDiskFailedSync: after a failed sync, reading shows bytes that the disk does not have, and
+// only writing them again brings them there.
 func TestDiskFailedSync(t *testing.T) {
 	d := NewDisk()
 	fail := false
@@ -187,7 +188,7 @@ func TestDiskFull(t *testing.T) {
 	require.EqualValues(t, 10, d.used())
 }
 
-// TestLogAndStoreShareADisk: one crash takes both, and after it the store is never ahead of the log
+// TestLogAndStoreShareADisk: one crash hits both, and after it the store is never ahead of the log
 // (I4).
 func TestLogAndStoreShareADisk(t *testing.T) {
 	ctx := t.Context()
