@@ -37,17 +37,16 @@ func NewBuilder(dir string, o Options) (*Builder, error) {
 	}
 
 	dest := filepath.Clean(dir)
-	l := newLog(dest+buildingSuffix, o)
 	names, err := o.FS.List(dest)
 	if err != nil && !isNotExist(err) {
 		return nil, fmt.Errorf("eventlog: %w", err)
 	}
-
 	if len(names) > 0 {
 		return nil, fmt.Errorf("eventlog: %s is not empty: it holds %s; a new log needs an empty place: %w",
 			dest, names[0], fs.ErrExist)
 	}
 
+	l := newLog(dest+buildingSuffix, o)
 	parents := ancestors(o.FS, l.dir)
 	if err := o.FS.MkdirAll(l.dir); err != nil {
 		return nil, fmt.Errorf("eventlog: %w", err)
@@ -152,10 +151,12 @@ func (b *Builder) frame(count uint32, flags segment.Flags, payload []byte) error
 	if err := b.flush(); err != nil {
 		return err
 	}
+
 	b.cur = newBatch(b.log.w.buf)
 	b.cur.buf = append(b.cur.buf, payload...)
 	b.cur.first, b.cur.count, b.cur.flags = b.log.next, count, flags
 	b.log.next += uint64(count)
+
 	return b.flush()
 }
 
@@ -172,6 +173,8 @@ func (b *Builder) flush() error {
 // Finish makes the log durable, seals it and renames it to its destination. After an error the log
 // is not there, or its name may not outlive a crash.
 func (b *Builder) Finish() error {
+	fsys := b.log.opts.FS
+
 	err := b.flush()
 	if err == nil {
 		err = b.log.seal()
@@ -185,15 +188,11 @@ func (b *Builder) Finish() error {
 	if err == nil {
 		err = b.log.syncNames()
 	}
-
-	fsys := b.log.opts.FS
-
 	if err == nil {
 		if _, lerr := fsys.List(b.dest); lerr == nil {
 			err = fsys.Remove(b.dest) // NewBuilder found it empty; Remove fails if it no longer is
 		}
 	}
-
 	if err == nil {
 		err = fsys.Rename(b.log.dir, b.dest)
 	}

@@ -149,6 +149,7 @@ func (l *Log) lead() {
 	l.mu.Unlock()
 
 	l.process(b)
+
 	l.mu.Lock()
 	l.writing = 0
 	l.idle = true
@@ -220,7 +221,6 @@ func (l *Log) gather() {
 		for quiet := 0; quiet < gatherQuiet && int64(len(l.cur.buf)) < l.opts.MaxBatch; {
 			before := l.cur.calls
 			l.mu.Unlock()
-
 			runtime.Gosched()
 			l.mu.Lock()
 
@@ -259,7 +259,6 @@ func (l *Log) commit(b *batch) error {
 	}
 
 	w := &l.w
-
 	if b.count > 0 || b.flags != 0 {
 		size := segment.FrameSize(len(b.buf) - segment.FrameHeaderSize)
 		if w.file != nil && w.off > segment.HeaderSize && w.off+size+segment.FrameHeaderSize > w.capacity {
@@ -357,6 +356,7 @@ func (l *Log) mark() {
 		l.fail(err)
 		return
 	}
+
 	w.off += segment.FrameHeaderSize
 }
 
@@ -370,6 +370,7 @@ func (l *Log) seal() error {
 	if err := l.sync(); err != nil {
 		return err
 	}
+
 	s := sealFrame(w.seg.seed, w.off, w.next)
 	if err := writeSync(w.file, s.bytes, w.off); err != nil {
 		return err
@@ -377,9 +378,9 @@ func (l *Log) seal() error {
 
 	w.seg.sealed.Store(true)
 	w.prev = position{w.seg.number, s.Seal}
+
 	err := w.file.Close()
 	w.file, w.seg = nil, nil
-
 	return err
 }
 

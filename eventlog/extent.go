@@ -47,7 +47,6 @@ func (l *Log) changeExtent(change func(*segment.Extent)) error {
 	}
 
 	x.cur = next
-
 	return nil
 }
 
@@ -178,10 +177,10 @@ func (in *inspection) judgeExtent() {
 		return
 	}
 
+	e := *in.extent
 	missing := func(number uint64, says string) {
 		in.extentDamage = &CorruptError{File: segPath(in.dir, number), Reason: "segment is missing; " + says}
 	}
-	e := *in.extent
 
 	if len(in.segs) == 0 {
 		missing(e.Last, fmt.Sprintf("%s says that the log goes from segment %x to this one, but there is none",

@@ -86,12 +86,10 @@ func (l *Log) Close() error {
 	l.mu.Lock()
 	begun := l.closing
 	l.closing = true
-
 	if !begun {
 		l.wakeCommitter()
 		l.makeRoom()
 	}
-
 	l.mu.Unlock()
 
 	if l.readOnly && !begun {
@@ -100,7 +98,6 @@ func (l *Log) Close() error {
 	}
 
 	<-l.stopped
-
 	return l.closeErr
 }
 
@@ -114,11 +111,11 @@ func (l *Log) release(err error) error {
 			err = e
 		}
 	}
+
 	keep(l.spares.close())
 	if l.w.file != nil {
 		keep(l.w.file.Close())
 	}
-
 	keep(l.extent.close())
 	if l.lock != nil {
 		keep(l.lock.Close())

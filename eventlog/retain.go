@@ -23,6 +23,7 @@ func (l *Log) Retain(name string, floor uint64) *Retainer {
 	defer l.truncating.Unlock()
 	l.retainMu.Lock()
 	defer l.retainMu.Unlock()
+
 	r := &Retainer{log: l, name: name, floor: floor}
 	l.retainers[name] = r
 	return r
@@ -112,7 +113,6 @@ func (l *Log) Truncate(before uint64) (removed int, err error) {
 	l.segMu.Unlock()
 
 	recycled := 0
-
 	for _, s := range segs[:n] {
 		kept, rerr := l.discard(s)
 		if rerr != nil && err == nil {

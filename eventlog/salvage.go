@@ -60,6 +60,7 @@ func Salvage(ctx context.Context, src, dest string, o Options) (Salvaged, error)
 
 	err = s.run(dest)
 	s.leave()
+
 	if err != nil && s.to != nil {
 		err = errors.Join(err, s.to.Abort())
 	}
@@ -232,7 +233,6 @@ func (s *salvage) identify() error {
 	}
 
 	s.parts = nil
-
 	for _, p := range ours {
 		switch {
 		case p.header.Number != 0 && p.header.ID != s.out.Source:
@@ -371,6 +371,7 @@ func (s *salvage) copy(f found) error {
 	if f.count == 0 && f.flags != segment.FlagGap {
 		return nil // a seal or a mark only proves where it is
 	}
+
 	payload, err := s.read(f)
 	if err != nil {
 		return fmt.Errorf("eventlog: reading %s at offset %d: %w", f.part.path, f.at, err)
@@ -419,8 +420,8 @@ func (s *salvage) lost(g Gap) error {
 func (s *salvage) end() error {
 	next := s.to.Next()
 	g := Gap{First: next, File: filepath.Join(s.dir, extentName)}
-
 	e := s.extent
+
 	switch {
 	case e == nil:
 		g.Last, g.Reason = next-1, fmt.Sprintf("%s cannot be read, so it is unknown whether the log went on",

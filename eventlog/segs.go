@@ -106,8 +106,8 @@ func (s *seg) near(index uint64) waypoint {
 // without an error means that there is no such segment yet.
 func (l *Log) acquire(index uint64, after *seg) (*seg, File, error) {
 	l.segMu.Lock()
-	var s *seg
 
+	var s *seg
 	if after != nil {
 		// Numbers are contiguous, so the number gives the position in segs.
 		if oldest := l.segs[0].number; after.number+1 < oldest {

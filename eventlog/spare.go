@@ -196,7 +196,6 @@ func (s *spares) close() error {
 	s.mu.Unlock()
 
 	var first error
-
 	if sp.file != nil {
 		first = sp.file.Close()
 		unused = append(unused, sp)

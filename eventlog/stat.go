@@ -58,14 +58,12 @@ func (l *Log) Stat() Stat {
 	if l.cur.count > 0 {
 		st.Pending += int64(len(l.cur.buf))
 	}
-
 	l.mu.Unlock()
 
 	l.retainMu.Lock()
 	for name, r := range l.retainers {
 		st.Retainers = append(st.Retainers, RetainerStat{name, r.floor})
 	}
-
 	l.retainMu.Unlock()
 
 	slices.SortFunc(st.Retainers, func(a, b RetainerStat) int {

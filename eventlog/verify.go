@@ -45,13 +45,12 @@ func Verify(dir string, o Options) (Report, error) {
 	}
 
 	rep := Report{Recovery: in.recovery(), Damage: in.damage()}
-	var all []error
-
 	for _, g := range rep.Gaps {
 		rep.Damage = append(rep.Damage, g.damage())
 		rep.Records -= g.count()
 	}
 
+	var all []error
 	for _, d := range rep.Damage {
 		all = append(all, d)
 	}
