@@ -28,7 +28,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// soak tells whether to run the campaigns at length: COPPICE_SOAK=1.
+// soak returns long if COPPICE_SOAK is set, so that the campaigns run at length, and short
+// otherwise.
 func soak(short, long int) int {
 	if os.Getenv("COPPICE_SOAK") != "" {
 		return long
@@ -36,13 +37,13 @@ func soak(short, long int) int {
 	return short
 }
 
-// small are options that make everything happen often.
+// small returns options that make everything happen often.
 func small(fs eventlog.FS) eventlog.Options {
 	return eventlog.Options{FS: fs, SegmentSize: 8 << 10}
 }
 
-// recordAt is the record that every test appends at an index, so that what is read can be judged
-// without notes.
+// recordAt returns the record that every test appends at an index, so that a record that is read
+// can be judged without notes.
 func recordAt(index uint64) eventlog.Record {
 	rng := rand.New(rand.NewPCG(index, 7))
 	n := rng.IntN(120)
@@ -66,9 +67,9 @@ func recordsAt(first uint64, n int) []eventlog.Record {
 	return recs
 }
 
-// promises is what a log has said so far, for anyone who looks at its disk at any moment.
+// promises is what a log has promised so far. A clone of its disk at any moment can be held to it.
 type promises struct {
-	acked    atomic.Uint64 // last index that is promised to be there
+	acked    atomic.Uint64 // last index that must be there
 	asked    atomic.Uint64 // last index that may be there
 	mayStart atomic.Uint64 // first index that must be there, if it was ever appended
 
@@ -98,12 +99,12 @@ func (p *promises) ack(last uint64) {
 	}
 }
 
-// kept is what held at one moment.
+// kept is the part of the promises that held at one moment.
 type kept struct{ acked, mayStart uint64 }
 
 func (p *promises) now() kept { return kept{p.acked.Load(), p.mayStart.Load()} }
 
-// check compares an opened log with what had been promised before its disk was looked at.
+// check compares an opened log with what was promised before its disk was cloned.
 func (p *promises) check(l *eventlog.Log, before kept) error {
 	r := l.Recovery()
 	if r.LastIndex < before.acked {
@@ -165,8 +166,9 @@ func same(e eventlog.Entry, index uint64) error {
 	return nil
 }
 
-// work does steps at random until the log fails, and keeps the promises up to date. It returns an
-// error only if the log breaks its contract; a failed log is none. It leaves the log closed.
+// work takes random steps until the log fails, and keeps the promises up to date. It returns an
+// error only if the log breaks its contract; a failure of the log is not one. It leaves the log
+// closed.
 func work(ctx context.Context, rng *rand.Rand, o eventlog.Options, p *promises, steps int) error {
 	var l *eventlog.Log
 	open := func() error {

@@ -115,7 +115,8 @@ func read(t *testing.T, d *Disk, name string) string {
 	return string(b)
 }
 
-// TestDiskCrash: what is synced stays, of the rest each sector and each name goes its own way.
+// TestDiskCrash: what is synced stays. Each other sector and each other name survives or not by
+// itself.
 func TestDiskCrash(t *testing.T) {
 	d := NewDisk()
 	require.NoError(t, d.MkdirAll("/d"))
@@ -149,8 +150,8 @@ func TestDiskCrash(t *testing.T) {
 	require.Equal(t, []string{"f"}, names)
 }
 
-// TestDiskFailedSync: after a failed sync reading shows what the disk does not have, and only
-// writing again brings it there.
+// TestDiskFailedSync: after a failed sync, reading shows bytes that the disk does not have, and
+// only writing them again brings them there.
 func TestDiskFailedSync(t *testing.T) {
 	d := NewDisk()
 	fail := false
@@ -185,10 +186,10 @@ func TestDiskFull(t *testing.T) {
 	require.ErrorIs(t, err, syscall.ENOSPC)
 	require.Equal(t, 10, n)
 	write(t, f, "within", 0)
-	require.EqualValues(t, 10, d.Used())
+	require.EqualValues(t, 10, d.used())
 }
 
-// TestLogAndStoreShareADisk: one crash takes both, and after it the store is never ahead of the log
+// TestLogAndStoreShareADisk: one crash hits both, and after it the store is never ahead of the log
 // (I4).
 func TestLogAndStoreShareADisk(t *testing.T) {
 	ctx := t.Context()

@@ -1,15 +1,11 @@
 package eventlog_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -19,7 +15,8 @@ import (
 	"github.com/coppice-go/coppice/internal/vfs"
 )
 
-// TestForeignFiles: what is not the log's own is neither read nor touched, whatever it is called.
+// TestForeignFiles: a file that is not the log's own is neither read nor touched, whatever its name
+// is.
 func TestForeignFiles(t *testing.T) {
 	dir := t.TempDir()
 	foreign := []string{"notes.spare", "x.seg", "README", "1.seg", "000000000000000G.seg", "00000000000000AB.seg",
@@ -52,7 +49,7 @@ func TestForeignFiles(t *testing.T) {
 	}
 }
 
-// TestLinks: a log may lie behind a link; it is the same log and the same lock.
+// TestLinks: a log may be opened through a link. It is the same log and has the same lock.
 func TestLinks(t *testing.T) {
 	dir := t.TempDir()
 	real, link := filepath.Join(dir, "real"), filepath.Join(dir, "link")
@@ -81,8 +78,8 @@ func TestLinks(t *testing.T) {
 	require.NoError(t, l.Close())
 }
 
-// shuffles are what people and programs do to the files of a log. Each is noticed by every way to
-// open it, and says the segment or EXTENT.
+// shuffles are changes that people and programs make to the files of a log. Every way to open the
+// log notices each of them.
 var shuffles = []struct {
 	name string
 	do   func(t *testing.T, d, other *vfs.Disk, files []string)
@@ -139,7 +136,7 @@ func copyTo(t *testing.T, d *vfs.Disk, from, to string) {
 	require.NoError(t, errors.Join(err, f.Sync(), f.Close()))
 }
 
-// resize cuts a file, or makes it longer with zeros.
+// resize cuts a file, or extends it with zeros.
 func resize(t *testing.T, d *vfs.Disk, name string, size int) {
 	var b []byte
 	require.NoError(t, d.Damage(name, func(data []byte) { b = slices.Clone(data) }))
@@ -199,8 +196,8 @@ func TestShuffledFiles(t *testing.T) {
 	}
 }
 
-// TestEveryLength: a segment cut to any length, or grown, opens with all of its records or is
-// refused; a killed log may lose its last frame, and nothing before it.
+// TestEveryLength: a segment that was cut to any length, or grown, opens with all of its records or
+// is refused. A killed log may lose its last frame, and nothing before it.
 func TestEveryLength(t *testing.T) {
 	disk := vfs.NewDisk()
 	l := open(t, small(disk))
@@ -240,161 +237,4 @@ func TestEveryLength(t *testing.T) {
 			}
 		}
 	}
-}
-
-// TestManyCursors: ten thousand cursors that wait need no file of their own and hardly any memory,
-// and all of them are told.
-func TestManyCursors(t *testing.T) {
-	dir := t.TempDir()
-	l, err := eventlog.Open(dir, eventlog.Options{})
-	require.NoError(t, err)
-	ctx := t.Context()
-	rec := eventlog.Record{Data: make([]byte, 1000)}
-
-	const records = 20
-	for range records {
-		_, err = l.AppendNoSync(ctx, rec)
-		require.NoError(t, err)
-	}
-
-	require.NoError(t, l.Sync(ctx))
-	files := func() int {
-		fds, err := os.ReadDir("/proc/self/fd")
-		if err != nil {
-			return 0 // not on this system
-		}
-		return len(fds)
-	}
-
-	heap := func() uint64 {
-		var m runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&m)
-		return m.HeapAlloc
-	}
-	const many = 10_000
-	before, memory := files(), heap()
-	var ready, wg sync.WaitGroup
-	ready.Add(many)
-
-	for range many {
-		c, err := l.Cursor(1)
-		require.NoError(t, err)
-		wg.Go(func() {
-			defer c.Close()
-			for want := uint64(1); want <= records+1; want++ {
-				if want == records+1 {
-					ready.Done()
-				}
-				e, err := c.Next(ctx)
-				if err != nil || e.Index != want || len(e.Data) != 1000 {
-					t.Errorf("record %d: %d, %v", want, e.Index, err)
-					return
-				}
-			}
-		})
-	}
-
-	ready.Wait()
-	require.LessOrEqual(t, files(), before+4)
-	require.Less(t, heap()-min(heap(), memory), uint64(100<<20))
-	_, err = l.AppendWait(ctx, rec)
-	require.NoError(t, err)
-	wg.Wait()
-	require.NoError(t, l.Close())
-	require.Less(t, files(), before, "no file stays open")
-}
-
-// TestEverythingAtOnce: all that may run at the same time does, and Close comes in the middle of
-// it.
-func TestEverythingAtOnce(t *testing.T) {
-	for round := range soak(2, 200) {
-		disk := vfs.NewDisk()
-		l, err := eventlog.Open(logDir, small(disk))
-		require.NoError(t, err)
-		ctx, cancel := context.WithCancel(t.Context())
-		var wg sync.WaitGroup
-		var failed sync.Map
-		start := func(f func(i int) error) {
-			wg.Go(func() {
-				for i := 0; ; i++ {
-					err := f(i)
-					if errors.Is(err, eventlog.ErrClosed) {
-						return
-					}
-					if err != nil && !errors.Is(err, eventlog.ErrTruncated) && !errors.Is(err, eventlog.ErrNotFound) {
-						failed.Store(err.Error(), true)
-						return
-					}
-				}
-			})
-		}
-
-		for range 4 {
-			start(func(int) error { _, err := l.AppendWait(ctx, eventlog.Record{Data: make([]byte, 50)}); return err })
-			start(func(int) error { return l.Append(ctx, eventlog.Record{}, eventlog.Record{}).Wait(ctx) })
-			start(func(int) error { _, err := l.Read(l.Durable()); return err })
-		}
-
-		start(func(i int) error {
-			if i%10 == 0 {
-				return l.Sync(ctx)
-			}
-			return l.AppendFunc(ctx, func(uint64, error) { l.Stat() }, eventlog.Record{})
-		})
-		start(func(int) error { _, err := l.Truncate(l.Durable()); return err })
-		start(func(i int) error {
-			r := l.Retain(fmt.Sprint(i%3), l.First())
-			r.Advance(l.First() + 10)
-			r.Release()
-			_, err := l.Cursor(math.MaxUint64)
-			return err
-		})
-
-		for range 3 {
-			start(func(int) error {
-				c, err := l.Cursor(l.First())
-				if err != nil {
-					return err
-				}
-				defer c.Close()
-
-				for range 50 {
-					if _, err := c.Next(ctx); err != nil {
-						return err
-					}
-				}
-
-				return nil
-			})
-		}
-
-		for l.Durable() < uint64(500+100*round%700) {
-			runtime.Gosched()
-		}
-
-		require.NoError(t, l.Close())
-		wg.Wait()
-		cancel()
-		failed.Range(func(err, _ any) bool { t.Error(err); return true })
-		last := l.Durable()
-		l, err = eventlog.Open(logDir, small(disk))
-		require.NoError(t, err)
-		require.Equal(t, last, l.Durable())
-		require.True(t, l.Recovery().Clean)
-		require.NoError(t, l.Close())
-	}
-}
-
-// TestIndexesEnd: indexes that would run over are refused before anything is there.
-func TestIndexesEnd(t *testing.T) {
-	disk := vfs.NewDisk()
-	o := small(disk)
-	o.FirstIndex = math.MaxUint64 - 3
-	_, err := eventlog.Open(logDir, o)
-	require.ErrorContains(t, err, "FirstIndex")
-	b, err := eventlog.NewBuilder(logDir, small(disk))
-	require.NoError(t, err)
-	require.ErrorContains(t, b.Lost(math.MaxUint64, "a stranger's word"), "records")
-	require.NoError(t, b.Abort())
 }
