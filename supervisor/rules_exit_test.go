@@ -276,3 +276,71 @@ func TestContextOutsideOfATree(t *testing.T) {
 	supervisor.SetInfo(ctx, 1)
 	require.Equal(t, supervisor.Ref{}, supervisor.Self(ctx))
 }
+
+// A descendant that is told to end and answers with its context's cause is no failure: the child's
+// end is that of its Serve.
+func TestSection15_DescendantsThatObey(t *testing.T) {
+	p := newProbe("p")
+	_, w := tree(t, supervisor.Spec{Build: children(p.child(supervisor.Transient))})
+	<-p.starts
+	p.do(func(ctx context.Context) error {
+		return supervisor.Go(ctx, func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) })
+	})
+	require.Equal(t, supervisor.Normal, until(t, w, 1, exitOf("p")).Exit.Class)
+}
+
+// runtime.Goexit, which neither returns nor panics, is an abnormal end like any other: in a start,
+// in Serve, in Build and in a descendant.
+func TestGoexit(t *testing.T) {
+	exits := func() error { runtime.Goexit(); return nil }
+	t.Run("in Serve", func(t *testing.T) {
+		p := newProbe("p")
+		_, w := tree(t, supervisor.Spec{Build: children(p.child(supervisor.Transient))})
+		<-p.starts
+		p.do(func(context.Context) error { return exits() })
+		e := until(t, w, 1, exitOf("p"))
+		require.Equal(t, supervisor.Abnormal, e.Exit.Class)
+		require.True(t, e.Exit.Goexit && e.Reported)
+		<-p.starts // restarted
+	})
+
+	t.Run("in a start", func(t *testing.T) {
+		p := newProbe("p")
+		p.before = func(n int) error {
+			if n == 2 {
+				return exits()
+			}
+			return nil
+		}
+		r, w := tree(t, supervisor.Spec{Intensity: many(2), Build: children(p.child(0))})
+		<-p.starts
+		p.end(errCrash)
+		<-p.starts // the start was tried again
+		require.ErrorIs(t, until[supervisor.ChildStartFailed](t, w, 1, nil).Err, supervisor.ErrGoexit)
+		_, err := r.StartChild(ctx, supervisor.Child{ID: "x", Start: func(context.Context) (supervisor.Service, error) {
+			return nil, exits()
+		}})
+		require.ErrorIs(t, err, supervisor.ErrGoexit)
+	})
+
+	t.Run("in Build", func(t *testing.T) {
+		s, err := supervisor.New(supervisor.Spec{Build: func(context.Context) ([]supervisor.Child, error) {
+			return nil, exits()
+		}})
+		require.NoError(t, err)
+		require.ErrorIs(t, s.Serve(ctx), supervisor.ErrGoexit)
+	})
+
+	t.Run("in a descendant", func(t *testing.T) {
+		p := newProbe("p")
+		_, w := tree(t, supervisor.Spec{Build: children(p.child(0))})
+		<-p.starts
+		p.do(func(ctx context.Context) error {
+			require.NoError(t, supervisor.Go(ctx, func(context.Context) error { return exits() }))
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		require.ErrorIs(t, until(t, w, 1, exitOf("p")).Exit.Err, supervisor.ErrGoexit)
+		<-p.starts
+	})
+}

@@ -376,3 +376,28 @@ func TestCallersMayLeave(t *testing.T) {
 			"%v, %v", first, other)
 	})
 }
+
+// The last exit of a child is a start that failed too; one that answered ignore is none.
+func TestRule26_LastExitOfAFailedStart(t *testing.T) {
+	var answer error
+	p := supervisor.Child{ID: "p", Start: func(ctx context.Context) (supervisor.Service, error) {
+		if answer != nil {
+			return nil, answer
+		}
+		return idle(ctx)
+	}}
+	r, _ := tree(t, supervisor.Spec{Build: children(p)})
+	require.NoError(t, r.TerminateChild(ctx, "p"))
+
+	for _, answer = range []error{supervisor.ErrIgnore, errCrash, supervisor.ErrIgnore} {
+		_, err := r.RestartChild(ctx, "p")
+		require.Equal(t, answer == errCrash, err != nil)
+		n, _ := r.Tree().Find("p")
+		require.Equal(t, answer == errCrash,
+			errors.Is(n.LastExit.Err, errCrash) && n.LastExit.Class == supervisor.Abnormal)
+		answer = nil
+		_, err = r.RestartChild(ctx, "p")
+		require.NoError(t, err)
+		require.NoError(t, r.TerminateChild(ctx, "p"))
+	}
+}

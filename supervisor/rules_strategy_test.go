@@ -3,6 +3,8 @@ package supervisor_test
 import (
 	"context"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -234,4 +236,52 @@ func TestTree_ThreeLevels(t *testing.T) {
 `)
 	_, found := r.Tree().Find("mid/none")
 	require.False(t, found)
+}
+
+// TerminateChild: "Nobody else is touched". What a group restart has stopped comes back, though the
+// child for whose delay it waits is terminated, or the strategy is no longer that of a group (rules
+// 48 and 81; the delay itself is not OTP's).
+func TestGroupComesBackWithoutItsDelayedChild(t *testing.T) {
+	for _, strategy := range []supervisor.Strategy{supervisor.OneForAll, supervisor.RestForOne} {
+		for _, how := range []string{"terminate", "reload", "terminate another too"} {
+			synctest.Test(t, func(t *testing.T) {
+				a, b, c := newProbe("a"), newProbe("b"), newProbe("c")
+				delayed := a.child(0)
+				delayed.Backoff = supervisor.Backoff{Min: 10 * time.Second}
+				spec := supervisor.Spec{Strategy: strategy, Intensity: many(9),
+					Build: children(delayed, b.child(0), c.child(0))}
+				r, w := tree(t, spec)
+				require.NoError(t, r.Kill("a", nil))
+				synctest.Wait()
+				require.Equal(t, supervisor.Restarting, state(t, r, "a"))
+				want := map[string]supervisor.State{"a": supervisor.NotRunning, "b": supervisor.Running,
+					"c": supervisor.Running}
+
+				switch how {
+				case "reload":
+					spec.Strategy = supervisor.OneForOne
+					require.NoError(t, r.Reload(ctx, spec))
+					until(t, w, 2, at("a"))
+					want["a"] = supervisor.Running
+
+				case "terminate another too":
+					require.NoError(t, r.TerminateChild(ctx, "b"))
+					want["b"] = supervisor.NotRunning
+					fallthrough
+
+				default:
+					require.NoError(t, r.TerminateChild(ctx, "a"))
+				}
+
+				synctest.Wait()
+
+				for id, state := range want {
+					n, _ := w.Settle(t, r).Find(id)
+					require.Equal(t, state, n.State, "%v, %s: %s", strategy, how, id)
+				}
+
+				require.NoError(t, r.Stop(ctx))
+			})
+		}
+	}
 }

@@ -7,9 +7,49 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/coppice-go/coppice/supervisor"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/supervisor"
 )
+
+// A supervisor that a service runs itself is in the tree below it, under its name.
+func TestInnerSupervisor(t *testing.T) {
+	leaf := newProbe("leaf")
+	r, w := tree(t, supervisor.Spec{
+		Build: children(supervisor.Child{ID: "engine", Ack: supervisor.AckReady,
+			Start: supervisor.Start(func(ctx context.Context) error {
+				s, err := supervisor.New(supervisor.Spec{Name: "inner", Build: children(leaf.child(0))})
+				if err != nil {
+					return err
+				}
+				run, err := s.Start(ctx)
+				if err != nil {
+					return err
+				}
+				if _, err := s.Start(ctx); !errors.Is(err, supervisor.ErrRunning) {
+					return err
+				}
+				twin, err := supervisor.New(supervisor.Spec{Name: "inner"})
+				if err != nil {
+					return err
+				}
+				if err := twin.Serve(ctx); !errors.Is(err, supervisor.ErrAlreadyStarted) {
+					return err
+				}
+
+				supervisor.Ready(ctx)
+
+				return run.Wait()
+			})})})
+	<-leaf.starts
+	require.Equal(t, supervisor.Running, mustFind(t, r, "engine/inner/leaf").State)
+	require.NoError(t, r.Kill("engine/inner/leaf", nil))
+	<-leaf.starts
+	require.NoError(t, r.Kill("engine/inner", errReason))
+	e := until(t, w, 1, exitOf("engine")).Exit
+	require.ErrorIs(t, e.Err, errReason)
+	<-leaf.starts
+}
 
 // A supervisor that a child begins with Start belongs to the child's incarnation: the child has not
 // ended before it has, and is an orphan if it takes too long. It ends with the child whatever
@@ -122,29 +162,4 @@ func TestAnEndedChildStartsNoSupervisor(t *testing.T) {
 	_, err = in.Start(ctx)
 	require.ErrorIs(t, err, supervisor.ErrNotRunning)
 	require.NoError(t, r.Stop(t.Context()))
-}
-
-// What Build keeps of its context lives as long as the run does, and no longer than a Build that
-// failed.
-func TestBuildsContextLivesAsLongAsWhatItBuilt(t *testing.T) {
-	for name, failure := range map[string]error{"Build returns children": nil, "Build fails": errors.New("no")} {
-		t.Run(name, func(t *testing.T) {
-			var kept context.Context
-			s, err := supervisor.New(supervisor.Spec{Name: "r",
-				Build: func(ctx context.Context) ([]supervisor.Child, error) {
-					kept = ctx
-					return nil, failure
-				}})
-			require.NoError(t, err)
-			r, err := s.Start(t.Context())
-			require.ErrorIs(t, err, failure)
-
-			if failure == nil {
-				require.NoError(t, kept.Err())
-				require.NoError(t, r.Stop(t.Context()))
-			}
-
-			require.Error(t, kept.Err())
-		})
-	}
 }
