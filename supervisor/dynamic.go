@@ -39,9 +39,8 @@ type DynamicSpec[A any] struct {
 //
 //	Start: func(context.Context) (supervisor.Service, error) { return d, nil }
 type Dynamic[A any] struct {
+	handle
 	spec atomic.Pointer[DynamicSpec[A]]
-	busy atomic.Bool
-	run  atomic.Pointer[dynamicRun]
 }
 
 // NewDynamic checks the specification; the error names the field and what was expected.
@@ -50,6 +49,7 @@ func NewDynamic[A any](spec DynamicSpec[A]) (*Dynamic[A], error) {
 		return nil, err
 	}
 	d := &Dynamic[A]{}
+	d.name = spec.Name
 	d.spec.Store(&spec)
 	return d, nil
 }
@@ -103,33 +103,34 @@ func (d *Dynamic[A]) specification() *DynamicSpec[A] {
 // Serve runs the supervisor as Supervisor.Serve does. At its end all instances are told at once,
 // with one timer for all (OTP rule 74).
 func (d *Dynamic[A]) Serve(ctx context.Context) error {
-	if !d.busy.CompareAndSwap(false, true) {
-		return fmt.Errorf("dynamic supervisor %s %w", d, ErrRunning)
+	if err := d.acquire(); err != nil {
+		return err
 	}
 
 	spec := d.specification()
 	if spec.Start == nil {
-		d.busy.Store(false)
+		d.release()
 		return fmt.Errorf("%w: a Dynamic that was not made by NewDynamic", ErrSpec)
 	}
 
 	r, err := newDynamicRun(ctx, d, spec.Name, spec.child("", nil), *spec)
 	if err != nil {
-		d.busy.Store(false)
+		d.release()
 		return err
 	}
 
-	d.run.Store(r)
-	r.main(func() { d.busy.Store(false) })
+	d.run.Store(&r.core)
+	r.main(d.release)
 
 	return r.served()
 }
 
 func (d *Dynamic[A]) current() (*dynamicRun, error) {
-	if r := d.run.Load(); r != nil && d.busy.Load() {
-		return r, nil
+	c, err := d.living()
+	if err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("dynamic supervisor %s %w", d, ErrNotRunning)
+	return c.kids.(*dynamicRun), nil
 }
 
 // StartChild starts an instance and waits for its acknowledgment. The ID must be unique among the
@@ -197,50 +198,14 @@ func (d *Dynamic[A]) TerminateRef(ctx context.Context, ref Ref) error {
 	return r.terminate(ctx, ref.inc.name, ref.inc)
 }
 
-// WhichChildren lists the instances in no particular order. It does not wait.
-func (d *Dynamic[A]) WhichChildren() ([]ChildInfo, error) {
-	r, err := d.current()
-	if err != nil {
-		return nil, err
-	}
-	return r.whichChildren()
-}
-
-// WhichChild is the entry of the instance with that ID, or ErrNotFound.
-func (d *Dynamic[A]) WhichChild(id string) (ChildInfo, error) {
-	r, err := d.current()
-	if err != nil {
-		return ChildInfo{}, err
-	}
-	return r.whichChild(id)
-}
-
 // CountChildren counts: one specification, the living instances, and instances by kind (OTP rule
 // 30).
 func (d *Dynamic[A]) CountChildren() (Counts, error) {
-	r, err := d.current()
-	if err != nil {
-		return Counts{}, err
+	c, err := d.handle.CountChildren()
+	if err == nil {
+		c.Specs = 1
 	}
-	return r.countChildren()
-}
-
-// Kill is as Run.Kill.
-func (d *Dynamic[A]) Kill(path string, reason error) error {
-	r, err := d.current()
-	if err != nil {
-		return err
-	}
-	return r.Kill(path, reason)
-}
-
-// Inject is as Run.Inject.
-func (d *Dynamic[A]) Inject(ctx context.Context, path string, f Fault) error {
-	r, err := d.current()
-	if err != nil {
-		return err
-	}
-	return r.Inject(ctx, path, f)
+	return c, err
 }
 
 // Tree is as Run.Tree; it lists the oldest TreeInstances instances.
@@ -250,29 +215,4 @@ func (d *Dynamic[A]) Tree() Tree {
 	}
 	spec := d.specification()
 	return Tree{ID: spec.Name, Kind: DynamicKind, Intensity: spec.Intensity}
-}
-
-// Orphans is as Run.Orphans, of the newest run.
-func (d *Dynamic[A]) Orphans() []Orphan {
-	if r := d.run.Load(); r != nil {
-		return r.Orphans()
-	}
-	return nil
-}
-
-// Events is as Run.Events, of the newest run.
-func (d *Dynamic[A]) Events() []Event {
-	if r := d.run.Load(); r != nil {
-		return r.Events()
-	}
-	return nil
-}
-
-// Stop is as Run.Stop.
-func (d *Dynamic[A]) Stop(ctx context.Context) error {
-	r, err := d.current()
-	if err != nil {
-		return err
-	}
-	return r.Stop(ctx)
 }

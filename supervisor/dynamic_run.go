@@ -4,62 +4,42 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 )
 
 // dynamicRun is one run of a Dynamic. Instances are started, forgotten and stopped by whoever asks,
 // under the lock; only restarts go through the run's goroutine, which does not wait for them.
 type dynamicRun struct {
-	*scope
+	core
+
+	// Guarded by core.mu.
 	child     Child // the template
-	intensity Intensity
 	most      int
 	verbose   bool
-	box       *mailbox
-
-	mu        sync.Mutex
-	state     State
-	busy      bool // a message is being served
 	instances map[string]*instance
 	numbered  uint64
-	window    window
-	orphan    *GiveUpError
 	unclean   map[string]*ShutdownError // ends while stopping that were not quiet, by reason
 	drained   chan struct{}             // closed when stopping and empty
-
-	ending error // of main's goroutine
 }
 
-// instance is guarded by dynamicRun.mu.
+// instance is one child of a Dynamic. core.mu guards it.
 type instance struct {
-	id       string
-	start    StartFunc    // nil for a temporary one (OTP rule 73)
-	inc      *incarnation // nil between two attempts
-	first    bool         // StartChild waits for inc
+	slot               // without an incarnation between two attempts
+	start    StartFunc // nil for a temporary one (OTP rule 73)
+	first    bool      // StartChild waits for inc
 	stopping bool
-	restarts uint64
-	attempts int
-	lastExit *Exit
-	timer    *time.Timer
 }
 
 func newDynamicRun[A any](ctx context.Context, self any, name string, template Child,
 	spec DynamicSpec[A]) (*dynamicRun, error) {
-	r := &dynamicRun{
-		child: template, intensity: spec.Intensity, most: spec.MaxChildren, verbose: spec.Verbose, box: newMailbox(),
-		state:     Running,
-		instances: map[string]*instance{}, unclean: map[string]*ShutdownError{}, drained: make(chan struct{}),
-	}
-	var err error
-	if r.scope, err = newScope(ctx, name, self, r, spec.Observers); err != nil {
+	r := &dynamicRun{child: template, most: spec.MaxChildren, verbose: spec.Verbose,
+		instances: map[string]*instance{}, unclean: map[string]*ShutdownError{}, drained: make(chan struct{})}
+	r.state, r.intensity = Running, spec.Intensity
+	if err := r.join(ctx, name, self, r, spec.Observers); err != nil {
 		return nil, err
 	}
-
-	r.own.attach(r)
 	return r, nil
 }
 
@@ -69,48 +49,7 @@ func (r *dynamicRun) main(over func()) {
 	r.own.acknowledge()
 	err := r.loop()
 	r.stopAll()
-	r.mu.Lock()
-	r.state = NotRunning
-	orphan := r.orphan
-	r.mu.Unlock()
-
-	err = withOrphan(err, orphan)
-	r.box.close()
-	r.finish(err)
-	over()
-	r.ended()
-}
-
-func (r *dynamicRun) loop() error {
-	for r.ending == nil {
-		if r.stopping() {
-			return r.stopError()
-		}
-
-		if m, ok := r.take(); ok {
-			m.retry()
-			continue
-		}
-
-		select {
-		case <-r.box.signal:
-		case <-r.halt:
-		case <-r.own.ctx.Done():
-		}
-	}
-	return r.ending
-}
-
-// take is the next message, if there is one.
-func (r *dynamicRun) take() (m message, ok bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	m, r.busy = r.box.take()
-	return m, r.busy
-}
-
-func (r *dynamicRun) gone() error {
-	return fmt.Errorf("dynamic supervisor %s %w", r.own.subject(), ErrNotRunning)
+	r.end(err, over)
 }
 
 // reload puts a new template in force: for what runs too, its start excepted (OTP rule 81).
@@ -142,10 +81,7 @@ func (r *dynamicRun) reload(template Child, intensity Intensity, most int, verbo
 
 // incarnate gives the instance a new incarnation. r.mu is held.
 func (r *dynamicRun) incarnate(in *instance) *incarnation {
-	inc := r.scope.child(in.id)
-	c := &r.child
-	inc.policy, inc.ack, inc.shutdown, inc.startTimeout = c.Orphan, c.Ack, c.Shutdown, c.StartTimeout
-	inc.newContext(r.base)
+	inc := r.newChild(in.id, &r.child)
 	in.inc = inc
 
 	if r.verbose {
@@ -186,7 +122,7 @@ func (r *dynamicRun) startChild(ctx context.Context, id string, start StartFunc)
 		return Ref{}, &AlreadyStartedError{Ref: Ref{in.inc}}
 	}
 
-	in := &instance{id: id, first: true}
+	in := &instance{slot: slot{id: id, child: &r.child}, first: true}
 	if r.child.Restart != Temporary {
 		in.start = start
 	}
@@ -261,10 +197,9 @@ func (r *dynamicRun) exited(inc *incarnation) {
 	in.first = false
 
 	if exit.Orphaned && inc.orphanPolicy() == Escalate && r.orphan == nil {
-		r.orphan = &GiveUpError{Supervisor: r.own.path, Offender: inc.path, Cause: ErrOrphan, Exit: exit,
-			Intensity: r.intensity}
+		r.orphan = r.giveUpError(inc.path, ErrOrphan, exit)
 		if r.state == Running {
-			r.box.put(message{retry: func() { r.giveUp(r.orphan) }})
+			r.box.put(message{serve: func() { r.giveUp(r.orphan) }})
 		}
 	}
 
@@ -315,7 +250,7 @@ func (r *dynamicRun) exited(inc *incarnation) {
 
 		case endTree:
 			r.forget(in)
-			r.box.put(message{retry: func() { r.end(exit.Err) }})
+			r.box.put(message{serve: func() { r.ending = exit.Err }})
 
 		default:
 			r.forget(in)
@@ -373,7 +308,7 @@ func (r *dynamicRun) stopped(inc *incarnation, started, explicit bool) (event, u
 // again has the run's goroutine make the next attempt. r.mu is held.
 func (r *dynamicRun) again(in *instance, exit Exit) {
 	in.inc, in.lastExit = nil, &exit
-	r.box.put(message{retry: func() { r.restart(in) }})
+	r.box.put(message{serve: func() { r.restart(in) }})
 }
 
 // waiting says whether the instance still waits for an attempt. r.mu is held.
@@ -388,27 +323,16 @@ func (r *dynamicRun) restart(in *instance) {
 		return
 	}
 
-	path := r.pathOf(in)
-
-	n, ok := r.window.add(time.Now(), r.intensity)
-	if !ok {
-		e := &GiveUpError{Supervisor: r.own.path, Offender: path, Cause: ErrMaxIntensity, Exit: *in.lastExit,
-			Attempts: n, Intensity: r.intensity}
+	delay, tooMany := r.attempt(&in.slot)
+	if tooMany != nil {
 		r.forget(in)
 		r.mu.Unlock()
-		r.giveUp(e)
+		r.giveUp(tooMany)
 		return
 	}
 
-	in.attempts++
-	in.restarts++
-	attempt, delay := in.attempts, r.child.Backoff.delay(in.attempts, rand.Float64())
-	r.hub.emit(path, 0, func(h Header) Event {
-		return RestartScheduled{Header: h, Attempt: attempt, InWindow: n, Delay: delay}
-	})
-
 	if delay > 0 {
-		in.timer = time.AfterFunc(delay, func() { r.box.put(message{retry: func() { r.perform(in) }}) })
+		r.postpone(&in.slot, delay, func() { r.perform(in) })
 		r.mu.Unlock()
 		return
 	}
@@ -423,26 +347,6 @@ func (r *dynamicRun) perform(in *instance) {
 	defer r.mu.Unlock()
 	if r.waiting(in) {
 		r.incarnate(in).launch(in.start)
-	}
-}
-
-func (r *dynamicRun) pathOf(in *instance) string {
-	if r.own.path == "" {
-		return in.id
-	}
-	return r.own.path + "/" + in.id
-}
-
-func (r *dynamicRun) giveUp(e *GiveUpError) {
-	if r.ending == nil {
-		r.ending = e
-		r.emit(func(h Header) Event { return GaveUp{Header: h, Err: e} })
-	}
-}
-
-func (r *dynamicRun) end(err error) {
-	if r.ending == nil {
-		r.ending = err
 	}
 }
 
@@ -482,10 +386,7 @@ func (r *dynamicRun) terminate(ctx context.Context, id string, only *incarnation
 	in.stopping = true
 	r.mu.Unlock()
 
-	inc.terminate(ErrShutdown)
-	if r.child.Shutdown == Brutal {
-		inc.abandon()
-	}
+	inc.stop()
 
 	select {
 	case <-inc.done:

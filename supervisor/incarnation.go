@@ -220,6 +220,17 @@ func (inc *incarnation) terminate(cause error) {
 	inc.endLocked(cause)
 }
 
+// stop has the incarnation end as its supervisor wants it to. A brutal stop is over at once.
+func (inc *incarnation) stop() {
+	inc.terminate(ErrShutdown)
+	inc.mu.Lock()
+	brutal := inc.shutdown == Brutal
+	inc.mu.Unlock()
+	if brutal {
+		inc.abandon()
+	}
+}
+
 // tell is terminate without a bound of its own: the owner keeps one timer for many. It says what
 // the bound is.
 func (inc *incarnation) tell(cause error) time.Duration {

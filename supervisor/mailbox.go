@@ -6,11 +6,11 @@ import (
 	"sync"
 )
 
-// message is one of three; the order among them is that of their arrival, as in an Erlang mailbox.
+// message is an exit, an attempt to restart, or a call. Messages are served in the order of their
+// arrival, as those in an Erlang mailbox are.
 type message struct {
-	exit  *incarnation
-	retry func()
-	call  *call
+	serve  func()
+	refuse func() // nil if nobody waits: called when serve never will be
 }
 
 // mailbox never blocks who puts. It is bounded by what there is: one exit per incarnation, one
@@ -118,7 +118,7 @@ func (r *Run) do(ctx context.Context, f func() (Ref, error)) (Ref, error) {
 		return Ref{}, context.Cause(ctx)
 	}
 	c := &call{f: f, done: make(chan struct{})}
-	if !r.box.put(message{call: c}) {
+	if !r.box.put(message{serve: c.serve, refuse: c.refuse}) {
 		return Ref{}, r.gone()
 	}
 
@@ -141,5 +141,3 @@ func (r *Run) do(ctx context.Context, f func() (Ref, error)) (Ref, error) {
 
 	return Ref{}, context.Cause(ctx)
 }
-
-func (r *Run) gone() error { return fmt.Errorf("supervisor %s %w", r.own.subject(), ErrNotRunning) }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 )
 
 // StartChild adds a child at the end of the start order and starts it (OTP rules 22 and 23). An ID
@@ -31,7 +30,7 @@ func (r *Run) addChild(c Child) (Ref, error) {
 		return Ref{}, fmt.Errorf("%q: %w", c.ID, ErrAlreadyPresent)
 	}
 
-	rec := &record{child: c}
+	rec := newRecord(c)
 	r.update(func() { r.add(rec) })
 
 	ref, err := r.startChild(rec, true)
@@ -164,7 +163,7 @@ func (r *Run) reload(spec Spec) error {
 	r.sup.spec.Store(&spec)
 	var given []*incarnation
 	r.update(func() {
-		r.spec = spec
+		r.spec, r.intensity = spec, spec.Intensity
 		var records []*record
 		listed := make(map[string]bool, len(children))
 
@@ -172,10 +171,10 @@ func (r *Run) reload(spec Spec) error {
 			listed[c.ID] = true
 			rec := r.lookup(c.ID)
 			if rec == nil {
-				rec = &record{}
+				rec = newRecord(c)
 			}
 
-			rec.child = c
+			rec.child = &c
 			if rec.inc != nil && rec.inc.respecify(c) {
 				given = append(given, rec.inc)
 			}
@@ -187,14 +186,14 @@ func (r *Run) reload(spec Spec) error {
 		}
 
 		for _, rec := range r.records {
-			if !listed[rec.child.ID] {
+			if !listed[rec.id] {
 				records = append(records, rec)
 			}
 		}
 
 		r.records = records
 		for _, rec := range records {
-			r.byID[rec.child.ID] = rec
+			r.byID[rec.id] = rec
 		}
 	})
 	r.emit(func(h Header) Event { return Reloaded{Header: h} })
@@ -208,91 +207,33 @@ func (r *Run) reload(spec Spec) error {
 // lookup is nil for an ID that is not specified.
 func (r *Run) lookup(id string) *record { return r.byID[id] }
 
-func (rec *record) ref() Ref {
-	if rec.inc == nil {
-		return Ref{}
+func (r *Run) byName(id string) kid {
+	if rec := r.lookup(id); rec != nil {
+		return rec
 	}
-	return Ref{rec.inc}
-}
-
-func (rec *record) report() ChildInfo {
-	return ChildInfo{ID: rec.child.ID, Kind: rec.kindOf(), State: rec.state, Ref: rec.ref()}
-}
-
-// WhichChildren lists the specifications, newest start first (OTP rule 28). It does not wait.
-func (r *Run) WhichChildren() ([]ChildInfo, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-
-	if r.state == NotRunning {
-		return nil, r.gone()
-	}
-
-	out := make([]ChildInfo, 0, len(r.records))
-	for i := len(r.records) - 1; i >= 0; i-- {
-		out = append(out, r.records[i].report())
-	}
-
-	return out, nil
-}
-
-// withChild is lookup for others than the run's goroutine.
-func (r *Run) withChild(id string, f func(*record)) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-
-	if r.state == NotRunning {
-		return r.gone()
-	}
-	rec := r.lookup(id)
-	if rec == nil {
-		return fmt.Errorf("%s has no child %q: %w", r.own.subject(), id, ErrNotFound)
-	}
-
-	f(rec)
-
 	return nil
 }
 
-// WhichChild is the one entry of WhichChildren with that ID, or ErrNotFound (OTP rule 29): a child
-// of this supervisor's own, not a path; see Tree for what is below. It does not wait.
-func (r *Run) WhichChild(id string) (info ChildInfo, err error) {
-	err = r.withChild(id, func(rec *record) { info = rec.report() })
-	return info, err
+func (r *Run) all() []kid {
+	out := make([]kid, len(r.records))
+	for i, rec := range r.records {
+		out[i] = rec
+	}
+	return out
 }
 
-// CountChildren counts specifications, living children, and both kinds (OTP rule 30). It does not
-// wait.
-func (r *Run) CountChildren() (Counts, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-
-	if r.state == NotRunning {
-		return Counts{}, r.gone()
-	}
-
-	var c Counts
-
-	for _, rec := range r.records {
-		c.Specs++
-		if rec.ref().Alive() {
-			c.Active++
-		}
-
-		if rec.kindOf() == Worker {
-			c.Workers++
-		} else {
-			c.Supervisors++
-		}
-	}
-
-	return c, nil
+func (r *Run) draw(t *Tree) []kid {
+	t.Kind, t.Strategy, t.AutoShutdown = SupervisorKind, r.spec.Strategy, r.spec.AutoShutdown
+	return r.all()
 }
 
 // ChildSpec is a child's specification with the defaults filled in (OTP rule 31), or ErrNotFound. A
 // temporary child's Start is nil once it has started (rule 21). It does not wait.
 func (r *Run) ChildSpec(id string) (c Child, err error) {
-	err = r.withChild(id, func(rec *record) { c = rec.child.withDefaults(rec.kindOf(), rec.kind) })
+	err = r.withChild(id, func(k kid) {
+		rec := k.(*record)
+		c = rec.child.withDefaults(rec.kindOf(), rec.kind)
+	})
 	return c, err
 }
 
@@ -314,71 +255,4 @@ func (c Child) withDefaults(k, made Kind) Child {
 	}
 
 	return c
-}
-
-// find is for paths.
-func (r *Run) find(id string) (inc *incarnation, err error) {
-	e := r.withChild(id, func(rec *record) {
-		if inc = rec.inc; inc != nil {
-			return
-		}
-		reason := ErrNotRunning
-		if rec.state == Restarting {
-			reason = ErrRestarting
-		}
-		err = fmt.Errorf("%s %w", r.pathOf(rec), reason)
-	})
-
-	if e != nil {
-		return nil, e
-	}
-	return inc, err
-}
-
-// Tree is a snapshot of the whole subtree. It never waits, whatever the children are doing. When
-// the run is over, it is the supervisor alone.
-func (r *Run) Tree() Tree { return r.tree() }
-
-func (r *Run) tree() Tree {
-	r.mu.Lock()
-	t := Tree{
-		ID: r.name, Path: r.own.path, Kind: SupervisorKind, State: r.state, Incarnation: r.own.id, Since: r.own.began,
-		Strategy: r.spec.Strategy, Intensity: r.spec.Intensity, AutoShutdown: r.spec.AutoShutdown,
-		InWindow: r.window.count(time.Now(), r.spec.Intensity.Period),
-	}
-
-	if r.state == NotRunning {
-		r.mu.Unlock()
-		return t
-	}
-
-	t.Busy = r.busy || !r.box.empty() || r.stopping()
-	incs := make([]*incarnation, len(r.records))
-
-	for i, rec := range r.records {
-		c := rec.child.withDefaults(rec.kindOf(), rec.kind)
-		n := Tree{
-			ID: c.ID, Path: r.pathOf(rec), Kind: rec.kindOf(), State: rec.state, Restart: c.Restart,
-			Significant: c.Significant, Shutdown: c.Shutdown,
-			Restarts: rec.restarts, LastExit: rec.lastExit,
-		}
-
-		if rec.inc != nil {
-			n.Incarnation, n.Since, n.State = rec.inc.id, rec.inc.began, rec.inc.seen(n.State)
-			t.Busy = t.Busy || !rec.ref().Alive() // its exit is on the way
-		}
-
-		incs[i] = rec.inc
-		t.Children = append(t.Children, n)
-	}
-
-	r.mu.Unlock()
-
-	for i, inc := range incs {
-		if inc != nil {
-			t.Children[i] = inc.complete(t.Children[i])
-		}
-	}
-
-	return t
 }

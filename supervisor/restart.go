@@ -1,7 +1,6 @@
 package supervisor
 
 import (
-	"math/rand/v2"
 	"slices"
 	"time"
 )
@@ -61,24 +60,19 @@ func (r *Run) considerAutoShutdown(rec *record, inc *incarnation) {
 // restart is one attempt: count it (OTP rule 39), then perform it, at once or after the child's
 // backoff.
 func (r *Run) restart(rec *record) {
-	path := r.pathOf(rec)
-	var n int
-	var ok bool
-	r.update(func() { n, ok = r.window.add(time.Now(), r.spec.Intensity) })
+	var delay time.Duration
+	var tooMany *GiveUpError
+	r.update(func() {
+		if delay, tooMany = r.attempt(&rec.slot); tooMany != nil {
+			rec.state = NotRunning
+		}
+	})
 
-	if !ok {
-		r.update(func() { rec.state = NotRunning })
-		r.giveUp(&GiveUpError{Supervisor: r.own.path, Offender: path, Cause: ErrMaxIntensity, Exit: *rec.lastExit,
-			Attempts: n, Intensity: r.spec.Intensity})
+	if tooMany != nil {
+		r.giveUp(tooMany)
 		return
 	}
 
-	rec.attempts++
-	delay := rec.child.Backoff.delay(rec.attempts, rand.Float64())
-	r.update(func() { rec.restarts++ })
-	r.hub.emit(path, 0, func(h Header) Event {
-		return RestartScheduled{Header: h, Attempt: rec.attempts, InWindow: n, Delay: delay}
-	})
 	r.announceGroup(rec)
 
 	if delay == 0 {
@@ -91,7 +85,10 @@ func (r *Run) restart(rec *record) {
 		for _, x := range group {
 			x.held = rec
 		}
-		r.delay(rec, delay)
+		r.update(func() {
+			rec.state = Restarting
+			r.postpone(&rec.slot, delay, func() { r.perform(rec) })
+		})
 	}
 }
 
@@ -100,26 +97,12 @@ func (r *Run) restart(rec *record) {
 // failed again meanwhile has two, as in OTP. A delayed attempt makes it stale.
 func (r *Run) retry(rec *record) {
 	r.update(func() { rec.state = Restarting })
-	id := rec.child.ID
-	r.box.put(message{retry: func() {
+	id := rec.id
+	r.box.put(message{serve: func() {
 		if x := r.lookup(id); x != nil && x.state == Restarting && x.timer == nil {
 			r.restart(x)
 		}
 	}})
-}
-
-// delay performs the attempt later, unless the child is stopped before.
-func (r *Run) delay(rec *record, d time.Duration) {
-	r.update(func() { rec.state = Restarting })
-	var timer *time.Timer
-	m := message{retry: func() {
-		if rec.timer == timer {
-			rec.timer = nil
-			r.perform(rec)
-		}
-	}}
-	timer = time.AfterFunc(d, func() { r.box.put(m) })
-	rec.timer = timer
 }
 
 func (r *Run) planFor(rec *record) (plan, []*record) {
@@ -138,7 +121,7 @@ func (r *Run) announceGroup(rec *record) {
 	p, records := r.planFor(rec)
 	ids := make([]string, len(p.start))
 	for i, at := range p.start {
-		ids[i] = records[at].child.ID
+		ids[i] = records[at].id
 	}
 
 	r.emit(func(h Header) Event { return GroupRestart{Header: h, Strategy: r.spec.Strategy, IDs: ids} })
@@ -202,7 +185,7 @@ func (r *Run) heldBy(rec *record) (held []*record) {
 func (r *Run) letGo(rec *record) {
 	waits := rec.held == rec
 	if rec.held = nil; waits {
-		r.box.put(message{retry: func() { r.startAll(r.heldBy(rec)) }})
+		r.box.put(message{serve: func() { r.startAll(r.heldBy(rec)) }})
 	}
 }
 
@@ -222,11 +205,4 @@ func (r *Run) startAll(start []*record) {
 			}
 		}
 	}
-}
-
-func (r *Run) pathOf(rec *record) string {
-	if r.own.path == "" {
-		return rec.child.ID
-	}
-	return r.own.path + "/" + rec.child.ID
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 )
 
@@ -13,36 +12,28 @@ import (
 // wait for a start or a stop that is under way. What must never wait does not go through it: Kill,
 // Inject, Tree, Orphans and Stop.
 type Run struct {
-	*scope
+	core
 	sup *Supervisor
 	up  chan struct{} // closed when all children have acknowledged their start
-	box *mailbox
 
-	mu      sync.Mutex // guards what follows; only main's goroutine writes it, so that may read without
+	// Only main's goroutine writes what mu guards, here and in core, so it reads without the lock.
 	spec    Spec
 	records []*record // in start order
 	byID    map[string]*record
-	state   State
-	busy    bool // a message is being served
-	window  window
-
-	ending error // of main's goroutine: set when the run is to end by itself
-	orphan *GiveUpError
 }
 
-// record is one child. Guarded by Run.mu as the rest.
+// record is one child of a Supervisor. core.mu guards it.
 type record struct {
-	child    Child
-	kind     Kind // what it turned out to be when it last started
-	state    State
-	inc      *incarnation // while Starting, Running, Stopping
-	restarts uint64
-	lastExit *Exit
-	attempts int         // in a row
-	timer    *time.Timer // of the delayed attempt that is pending, nil if none is
-	held     *record     // stopped in a group restart which waits for this child's delay; only main's goroutine knows
-	linted   bool
+	slot
+	kind   Kind // what it turned out to be when it last started
+	state  State
+	held   *record // stopped in a group restart which waits for this child's delay; only main's goroutine knows
+	linted bool
 }
+
+func newRecord(c Child) *record { return &record{slot: slot{id: c.ID, child: &c}} }
+
+func (rec *record) status() State { return rec.state }
 
 func (rec *record) member() member {
 	return member{restart: rec.child.Restart, significant: rec.child.Significant, alive: rec.state == Running ||
@@ -58,13 +49,11 @@ func (rec *record) kindOf() Kind {
 }
 
 func newRun(ctx context.Context, s *Supervisor) (*Run, error) {
-	r := &Run{sup: s, spec: *s.specification(), up: make(chan struct{}), box: newMailbox(), state: Starting,
-		byID: map[string]*record{}}
-	var err error
-	if r.scope, err = newScope(ctx, r.spec.Name, s, r, r.spec.Observers); err != nil {
+	r := &Run{sup: s, spec: *s.specification(), up: make(chan struct{}), byID: map[string]*record{}}
+	r.state, r.intensity = Starting, r.spec.Intensity
+	if err := r.join(ctx, r.spec.Name, s, r, r.spec.Observers); err != nil {
 		return nil, err
 	}
-	r.own.attach(r)
 	return r, nil
 }
 
@@ -72,36 +61,19 @@ func newRun(ctx context.Context, s *Supervisor) (*Run, error) {
 func (r *Run) main() {
 	err := r.start()
 	if err == nil {
-		r.setState(Running)
+		r.update(func() { r.state = Running })
 		r.emit(func(h Header) Event {
 			return SupervisorStarted{Header: h, Kind: SupervisorKind, Strategy: r.spec.Strategy,
-				Intensity: r.spec.Intensity}
+				Intensity: r.intensity}
 		})
 		close(r.up)
 		r.own.acknowledge()
 		err = r.loop()
 	}
 
-	r.setState(Stopping)
+	r.update(func() { r.state = Stopping })
 	r.stopAll()
-	err = withOrphan(err, r.orphan)
-
-	for _, m := range r.box.close() {
-		if m.call != nil {
-			m.call.refuse()
-		}
-	}
-
-	r.setState(NotRunning)
-	r.finish(err)
-	r.sup.busy.Store(false)
-	r.ended()
-}
-
-func (r *Run) setState(s State) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.state = s
+	r.end(err, r.sup.release)
 }
 
 // start is OTP rules 8, 9, 12, 13, 16 and 17.
@@ -118,12 +90,11 @@ func (r *Run) start() error {
 		r.emit(func(h Header) Event { return Warned{Header: h, Warning: w} })
 	}
 
-	r.mu.Lock()
-	for _, c := range children {
-		r.add(&record{child: c})
-	}
-
-	r.mu.Unlock()
+	r.update(func() {
+		for _, c := range children {
+			r.add(newRecord(c))
+		}
+	})
 
 	for _, rec := range slices.Clone(r.records) {
 		if r.stopping() {
@@ -203,64 +174,20 @@ func (r *Run) build(f func(context.Context) ([]Child, error)) ([]Child, error) {
 	}
 }
 
-// loop is the supervisor's life between its start and its stop.
-func (r *Run) loop() error {
-	for r.ending == nil {
-		m, ok := r.receive()
-		if !ok {
-			return r.stopError()
-		}
-
-		switch {
-		case m.exit != nil:
-			r.handleExit(m.exit)
-		case m.retry != nil:
-			m.retry()
-		default:
-			m.call.serve()
-		}
-	}
-	return r.ending
-}
-
-// receive is the next message; ok is false when the run was asked to stop.
-func (r *Run) receive() (m message, ok bool) {
-	for {
-		r.update(func() { r.busy = false })
-		if r.stopping() {
-			return m, false
-		}
-
-		r.update(func() { m, r.busy = r.box.take() })
-		if r.busy {
-			return m, true
-		}
-
-		select {
-		case <-r.box.signal:
-		case <-r.halt:
-		case <-r.own.ctx.Done():
-		}
-	}
-}
-
 // exited puts an exit in the mailbox. Exits of incarnations that the run itself stops or starts are
 // stale there, and ignored (OTP rule 59).
 func (r *Run) exited(inc *incarnation) {
 	if inc.started() {
-		r.box.put(message{exit: inc})
+		r.box.put(message{serve: func() { r.handleExit(inc) }})
 	}
 }
 
 // startChild runs one start to its acknowledgment. The error is ErrIgnore or a *StartError; the
 // record is then not running.
 func (r *Run) startChild(rec *record, explicit bool) (Ref, error) {
-	inc := r.child(rec.child.ID)
-	c := rec.child
-	inc.record, inc.declared, inc.policy, inc.ack, inc.shutdown, inc.startTimeout = rec, c.Kind, c.Orphan, c.Ack, c.
-		Shutdown, c.StartTimeout
-	inc.newContext(r.base)
-	rec.held = nil
+	c := *rec.child
+	inc := r.newChild(rec.id, &c)
+	inc.record, rec.held = rec, nil
 	r.update(func() { rec.inc, rec.state = inc, Starting })
 	inc.emit(func(h Header) Event { return ChildStarting{Header: h} })
 	inc.launch(c.Start)
@@ -344,11 +271,7 @@ func (r *Run) stopChild(rec *record) {
 		return
 	}
 
-	inc.terminate(ErrShutdown)
-	if rec.child.Shutdown == Brutal {
-		inc.abandon()
-	}
-
+	inc.stop()
 	<-inc.done
 	exit := inc.exit
 	r.update(func() { rec.inc, rec.state, rec.lastExit = nil, NotRunning, &exit })
@@ -370,18 +293,12 @@ func (r *Run) noteOrphan(rec *record, inc *incarnation) {
 	}
 
 	if r.orphan == nil {
-		r.orphan = &GiveUpError{Supervisor: r.own.path, Offender: inc.path, Cause: ErrOrphan, Exit: inc.exit,
-			Intensity: r.spec.Intensity}
+		r.orphan = r.giveUpError(inc.path, ErrOrphan, inc.exit)
 	}
 
-	if r.ending == nil && r.state == Running && !r.stopping() {
+	if r.state == Running && !r.stopping() {
 		r.giveUp(r.orphan)
 	}
-}
-
-func (r *Run) giveUp(e *GiveUpError) {
-	r.ending = e
-	r.emit(func(h Header) Event { return GaveUp{Header: h, Err: e} })
 }
 
 // stopAll stops the children in reverse start order (OTP rule 62).
@@ -391,17 +308,10 @@ func (r *Run) stopAll() {
 	}
 }
 
-// update changes what others read.
-func (r *Run) update(f func()) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	f()
-}
-
 // add appends a specification. r.mu is held.
 func (r *Run) add(rec *record) {
 	r.records = append(r.records, rec)
-	r.byID[rec.child.ID] = rec
+	r.byID[rec.id] = rec
 }
 
 // remove forgets a specification.
@@ -409,7 +319,7 @@ func (r *Run) remove(rec *record) {
 	r.update(func() {
 		if i := slices.Index(r.records, rec); i >= 0 {
 			r.records = slices.Delete(r.records, i, i+1)
-			delete(r.byID, rec.child.ID)
+			delete(r.byID, rec.id)
 		}
 	})
 }

@@ -17,7 +17,7 @@ type scope struct {
 	outer *incarnation // of an inner supervisor: the child that runs it
 	base  context.Context
 	hub   *hub
-	kids  owner
+	kids  roster
 	subs  []*subscription
 
 	release  func() bool // of the links from Serve's context, and the outer child's, to own
@@ -28,7 +28,7 @@ type scope struct {
 }
 
 // newScope finds the place of a supervisor that is served with ctx.
-func newScope(ctx context.Context, name string, self any, kids owner, observers []Observer) (*scope, error) {
+func newScope(ctx context.Context, name string, self any, kids roster, observers []Observer) (*scope, error) {
 	s := &scope{name: name, kids: kids, halt: make(chan struct{}), done: make(chan struct{})}
 	enclosing := incarnationOf(ctx)
 	switch {
@@ -85,12 +85,19 @@ func (s *scope) make(ctx context.Context, path string) {
 	}
 }
 
-// child makes the incarnation of a child.
-func (s *scope) child(id string) *incarnation {
-	inc := &incarnation{name: id, path: id, hub: s.hub, owner: s.kids, parent: s.own}
-	if s.own.path != "" {
-		inc.path = s.own.path + "/" + id
+// pathOf returns the full path of a child.
+func (s *scope) pathOf(id string) string {
+	if s.own.path == "" {
+		return id
 	}
+	return s.own.path + "/" + id
+}
+
+// newChild makes an incarnation of a child.
+func (s *scope) newChild(id string, c *Child) *incarnation {
+	inc := &incarnation{name: id, path: s.pathOf(id), hub: s.hub, owner: s.kids, parent: s.own, declared: c.Kind,
+		policy: c.Orphan, ack: c.Ack, shutdown: c.Shutdown, startTimeout: c.StartTimeout}
+	inc.newContext(s.base)
 	return inc
 }
 

@@ -23,7 +23,7 @@ func TestRule53_StaleRetryOfAnInstance(t *testing.T) {
 		synctest.Wait()
 		_, err = d.StartChild(context.Background(), "p", 0)
 		require.NoError(t, err)
-		r := d.run.Load()
+		r := d.run.Load().kids.(*dynamicRun)
 		r.mu.Lock()
 		old := r.instances["p"]
 		ended := old.inc
@@ -37,10 +37,10 @@ func TestRule53_StaleRetryOfAnInstance(t *testing.T) {
 		var successor *instance
 		r.mu.Lock()
 		old.inc, old.lastExit = nil, &Exit{} // as between two attempts
-		r.box.put(message{retry: func() { r.restart(old) }})
-		r.box.put(message{retry: func() { r.perform(old) }})
+		r.box.put(message{serve: func() { r.restart(old) }})
+		r.box.put(message{serve: func() { r.perform(old) }})
 		successor = r.instances["p"] // which runs
-		r.box.put(message{retry: func() { r.perform(successor) }})
+		r.box.put(message{serve: func() { r.perform(successor) }})
 		r.mu.Unlock()
 
 		synctest.Wait()
@@ -51,7 +51,7 @@ func TestRule53_StaleRetryOfAnInstance(t *testing.T) {
 		require.True(t, Ref{successor.inc}.Alive())
 
 		r.mu.Lock()
-		r.instances["x"] = &instance{id: "x"} // between two attempts without a delay
+		r.instances["x"] = &instance{slot: slot{id: "x"}} // between two attempts without a delay
 		r.mu.Unlock()
 
 		require.NoError(t, d.Stop(context.Background()))

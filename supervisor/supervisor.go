@@ -11,9 +11,8 @@ import (
 // has no children. Its methods act on the current run and answer ErrNotRunning without one. All are
 // safe for concurrent use.
 type Supervisor struct {
+	handle
 	spec atomic.Pointer[Spec]
-	busy atomic.Bool
-	run  atomic.Pointer[Run] // the newest
 }
 
 // specification is that of the zero Supervisor, if it was not made by New: one without children.
@@ -30,6 +29,7 @@ func New(spec Spec) (*Supervisor, error) {
 		return nil, err
 	}
 	s := &Supervisor{}
+	s.name = spec.Name
 	s.spec.Store(&spec)
 	return s, nil
 }
@@ -42,17 +42,17 @@ func (s *Supervisor) String() string { return s.specification().Name }
 
 // begin makes a run in its place in the tree, not yet running.
 func (s *Supervisor) begin(ctx context.Context) (*Run, error) {
-	if !s.busy.CompareAndSwap(false, true) {
-		return nil, fmt.Errorf("supervisor %s %w", s, ErrRunning)
+	if err := s.acquire(); err != nil {
+		return nil, err
 	}
 
 	r, err := newRun(ctx, s)
 	if err != nil {
-		s.busy.Store(false)
+		s.release()
 		return nil, err
 	}
 
-	s.run.Store(r)
+	s.run.Store(&r.core)
 	return r, nil
 }
 
@@ -103,10 +103,11 @@ func (s *Supervisor) Start(ctx context.Context) (*Run, error) {
 
 // current is the run, if it has not ended.
 func (s *Supervisor) current() (*Run, error) {
-	if r := s.run.Load(); r != nil && s.busy.Load() {
-		return r, nil
+	c, err := s.living()
+	if err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("supervisor %s %w", s, ErrNotRunning)
+	return c.kids.(*Run), nil
 }
 
 // Run is the current run, or ErrNotRunning.
@@ -157,33 +158,6 @@ func (s *Supervisor) Reload(ctx context.Context, spec Spec) error {
 	return r.Reload(ctx, spec)
 }
 
-// WhichChildren calls Run.WhichChildren.
-func (s *Supervisor) WhichChildren() ([]ChildInfo, error) {
-	r, err := s.current()
-	if err != nil {
-		return nil, err
-	}
-	return r.WhichChildren()
-}
-
-// WhichChild calls Run.WhichChild.
-func (s *Supervisor) WhichChild(id string) (ChildInfo, error) {
-	r, err := s.current()
-	if err != nil {
-		return ChildInfo{}, err
-	}
-	return r.WhichChild(id)
-}
-
-// CountChildren calls Run.CountChildren.
-func (s *Supervisor) CountChildren() (Counts, error) {
-	r, err := s.current()
-	if err != nil {
-		return Counts{}, err
-	}
-	return r.CountChildren()
-}
-
 // ChildSpec calls Run.ChildSpec.
 func (s *Supervisor) ChildSpec(id string) (Child, error) {
 	r, err := s.current()
@@ -191,24 +165,6 @@ func (s *Supervisor) ChildSpec(id string) (Child, error) {
 		return Child{}, err
 	}
 	return r.ChildSpec(id)
-}
-
-// Kill calls Run.Kill.
-func (s *Supervisor) Kill(path string, reason error) error {
-	r, err := s.current()
-	if err != nil {
-		return err
-	}
-	return r.Kill(path, reason)
-}
-
-// Inject calls Run.Inject.
-func (s *Supervisor) Inject(ctx context.Context, path string, f Fault) error {
-	r, err := s.current()
-	if err != nil {
-		return err
-	}
-	return r.Inject(ctx, path, f)
 }
 
 // Tree calls Run.Tree. Without a run it is the supervisor alone.
@@ -219,29 +175,4 @@ func (s *Supervisor) Tree() Tree {
 	spec := s.specification()
 	return Tree{ID: spec.Name, Kind: SupervisorKind, Strategy: spec.Strategy, Intensity: spec.Intensity,
 		AutoShutdown: spec.AutoShutdown}
-}
-
-// Orphans calls Run.Orphans of the newest run, also when that is over.
-func (s *Supervisor) Orphans() []Orphan {
-	if r := s.run.Load(); r != nil {
-		return r.Orphans()
-	}
-	return nil
-}
-
-// Events calls Run.Events of the newest run, also when that is over.
-func (s *Supervisor) Events() []Event {
-	if r := s.run.Load(); r != nil {
-		return r.Events()
-	}
-	return nil
-}
-
-// Stop calls Run.Stop.
-func (s *Supervisor) Stop(ctx context.Context) error {
-	r, err := s.current()
-	if err != nil {
-		return err
-	}
-	return r.Stop(ctx)
 }
