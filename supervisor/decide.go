@@ -49,7 +49,8 @@ const (
 	endTree                // the supervisor ends, and returns the error upward
 )
 
-// judge is OTP rules 36 and 37, and suture's two sentinels (section 15).
+// judge decides on an exit by OTP rules 36 and 37, and by suture's two sentinels. reported is
+// whether OTP would report the exit.
 func judge(r Restart, e Exit) (v verdict, reported bool) {
 	switch {
 	case e.terminate:

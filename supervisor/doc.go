@@ -2,9 +2,9 @@
 // started in order, restarted within a limit, stopped in reverse order, and a failure that the
 // limit does not bear is handed to the level above.
 //
-// The semantics are those of Erlang/OTP's supervisor, rule by rule; "OTP rule 42" in a comment or a
-// test name refers to the numbered list in docs/otp-conformance.md, which also names every place
-// where Go had to differ.
+// The semantics are those of Erlang/OTP's supervisor, rule by rule. "OTP rule 42" in a comment, and
+// Rule42 in the name of a test, is rule 42 of docs/otp-rules.md. docs/otp-conformance.md names the
+// tests of each rule and every place where Go had to differ.
 //
 // Guaranteed:
 //   - every specified child is running, or restarting within its limit, or its supervisor has given

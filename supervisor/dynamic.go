@@ -9,8 +9,8 @@ import (
 )
 
 // DynamicSpec specifies a dynamic supervisor: any number of children of one kind, started on
-// demand. It is OTP's simple_one_for_one (section 12); its fields are those of Child and Spec, with
-// their defaults, for every instance.
+// demand. It is OTP's simple_one_for_one (OTP rules 70 to 75). Its fields are those of Child and
+// Spec, with their defaults, for every instance.
 type DynamicSpec[A any] struct {
 	Name string
 	// Start makes the service of one incarnation of an instance from the instance's argument; see

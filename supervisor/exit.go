@@ -107,7 +107,7 @@ type circumstances struct {
 	cause   error // of the incarnation's context, nil while that is live
 }
 
-// classify is section 15 of the conformance list.
+// classify makes the Exit of an ending, by the table "Exit classes" in docs/otp-rules.md.
 func classify(e ending, c circumstances) Exit {
 	x := Exit{Class: Abnormal, Err: e.cause(), Stopped: c.stopped, Goexit: e.goexit}
 	if e.panic != nil {

@@ -108,8 +108,8 @@ func (c *call) refuse() {
 	close(c.done)
 }
 
-// do runs f in the supervisor's goroutine, in its turn (OTP section 5). When ctx ends first and f
-// has not begun, it never will.
+// do runs f in the supervisor's goroutine, in its turn, as OTP serves management calls. If ctx ends
+// before f has begun, f never runs.
 func (r *Run) do(ctx context.Context, f func() (Ref, error)) (Ref, error) {
 	if r.deadlocks(ctx) {
 		return Ref{}, ErrWouldDeadlock

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// handleExit is sections 6 and 11: a child ended by itself.
+// handleExit decides what follows when a child has ended by itself (OTP rules 34 to 38, 65 to 67).
 func (r *Run) handleExit(inc *incarnation) {
 	rec := inc.record
 	if rec.inc != inc {

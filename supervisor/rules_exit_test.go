@@ -114,7 +114,7 @@ func TestRule34_Rule59_StaleExits(t *testing.T) {
 	require.Equal(t, 1, n) // each start has one end, and the last has none
 }
 
-func TestSection15_ExitClasses(t *testing.T) {
+func TestExit_Classes(t *testing.T) {
 	foreign, cancel := context.WithCancel(ctx)
 	cancel()
 
@@ -159,7 +159,7 @@ func TestSection15_ExitClasses(t *testing.T) {
 }
 
 // Suture's sentinels keep their meaning, wrapped or not.
-func TestSection15_SutureSentinels(t *testing.T) {
+func TestExit_SutureSentinels(t *testing.T) {
 	p := newProbe("p")
 	r, w := tree(t, supervisor.Spec{Build: children(p.child(supervisor.Permanent),
 		supervisor.Child{ID: "x", Start: idle})})
@@ -184,7 +184,7 @@ func TestSection15_SutureSentinels(t *testing.T) {
 	require.Equal(t, 1, q.began())
 }
 
-func TestSection15_Descendants(t *testing.T) {
+func TestExit_Descendants(t *testing.T) {
 	for name, f := range map[string]func(context.Context) error{
 		"error":  func(context.Context) error { return errCrash },
 		"panic":  func(context.Context) error { panic(errCrash) },
@@ -279,7 +279,7 @@ func TestContextOutsideOfATree(t *testing.T) {
 
 // A descendant that is told to end and answers with its context's cause is no failure: the child's
 // end is that of its Serve.
-func TestSection15_DescendantsThatObey(t *testing.T) {
+func TestExit_DescendantsThatObey(t *testing.T) {
 	p := newProbe("p")
 	_, w := tree(t, supervisor.Spec{Build: children(p.child(supervisor.Transient))})
 	<-p.starts

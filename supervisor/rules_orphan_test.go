@@ -197,7 +197,7 @@ func TestRule60_OrphanBelowAnInstance(t *testing.T) {
 }
 
 // A sentinel of suture's goes up to the top, though an orphan stayed behind.
-func TestSection15_TerminateWithAnOrphan(t *testing.T) {
+func TestExit_TerminateWithAnOrphan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, p := newHang("h"), newProbe("p")
 		s, err := supervisor.New(
