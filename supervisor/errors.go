@@ -163,7 +163,7 @@ func (e *AutoShutdownError) As(target any) bool {
 // shielded is errors.Is, blind to suture's sentinels: those speak to the supervisor that saw them
 // first, and to no other.
 func shielded(err, target error) bool {
-	return target != suture.ErrDoNotRestart && target != suture.ErrTerminateSupervisorTree && is(err, target)
+	return target != suture.ErrDoNotRestart && target != suture.ErrTerminateSupervisorTree && safeIs(err, target)
 }
 
 // PanicError is a panic, in a child or in a goroutine it started with Go.
@@ -180,7 +180,7 @@ func (e *PanicError) Unwrap() error { err, _ := e.Value.(error); return err }
 // newPanic is for what was just recovered.
 func newPanic(v any) *PanicError {
 	e := &PanicError{Value: v, Stack: debug.Stack()}
-	if err, ok := v.(error); ok && fault(err) != nil {
+	if err, ok := v.(error); ok && inspectPanic(err) != nil {
 		e.Value = fmt.Sprint(v) // fmt bears what panics
 	}
 	return e
@@ -189,18 +189,18 @@ func newPanic(v any) *PanicError {
 // sound is err, or, if that panics when it is looked at, an error that says so. A typed nil does,
 // often: it is not nil, and its methods do not expect that it is. Such an error is the fault of the
 // child that returned it, and must not be met first where the supervisor looks at it.
-func sound(err error) error {
+func safeError(err error) error {
 	if err == nil {
 		return nil
 	}
-	if f := fault(err); f != nil {
+	if f := inspectPanic(err); f != nil {
 		return f
 	}
 	return err
 }
 
 // fault is what is wrong with an error that cannot be looked at, nil if nothing is.
-func fault(err error) (out error) {
+func inspectPanic(err error) (out error) {
 	defer func() {
 		if v := recover(); v != nil {
 			out = fmt.Errorf("an error of type %T cannot be looked at: %w", err,
@@ -216,7 +216,7 @@ func fault(err error) (out error) {
 // is is errors.Is for errors that others made: that panics where two errors of a comparable type
 // hold what cannot be compared, and where an Is method does. What cannot be compared is not the
 // same.
-func is(err, target error) (found bool) {
+func safeIs(err, target error) (found bool) {
 	defer func() {
 		if recover() != nil {
 			found = false
@@ -228,7 +228,7 @@ func is(err, target error) (found bool) {
 // ignores says whether a start answered ErrIgnore: by returning it, and not by an end of its own or
 // of one below that was about such an error (OTP rule 16).
 func ignores(err error) bool {
-	if !is(err, ErrIgnore) {
+	if !safeIs(err, ErrIgnore) {
 		return false
 	}
 	var panicked *PanicError

@@ -201,7 +201,7 @@ func (e SupervisorStarted) String() string {
 // AsTold says whether the supervisor stopped because, and as, it was told to, by Stop or by the
 // supervisor above.
 func (e SupervisorStopped) AsTold() bool {
-	return e.Err == nil || is(e.Err, context.Canceled) && is(e.Err, ErrShutdown) && !is(e.Err, ErrOrphan)
+	return e.Err == nil || safeIs(e.Err, context.Canceled) && safeIs(e.Err, ErrShutdown) && !safeIs(e.Err, ErrOrphan)
 }
 
 func (e SupervisorStopped) String() string {
@@ -257,7 +257,7 @@ func (e OrphanEnded) String() string {
 }
 
 func (e Killed) String() string {
-	if is(e.Reason, ErrKilled) {
+	if safeIs(e.Reason, ErrKilled) {
 		return fmt.Sprintf("%s: %v", e.Subject(), e.Reason)
 	}
 	return fmt.Sprintf("%s: killed: %v", e.Subject(), e.Reason)

@@ -126,13 +126,13 @@ func classify(e ending, c circumstances) Exit {
 	case e.err == nil:
 		x.Class = Normal
 
-	case is(e.err, suture.ErrTerminateSupervisorTree):
+	case safeIs(e.err, suture.ErrTerminateSupervisorTree):
 		x.Class, x.terminate = Shutdown, true
 
-	case is(e.err, suture.ErrDoNotRestart):
+	case safeIs(e.err, suture.ErrDoNotRestart):
 		x.Class, x.remove = Shutdown, true
 
-	case is(e.err, ErrShutdown):
+	case safeIs(e.err, ErrShutdown):
 		x.Class = Shutdown
 
 	case c.stopped && isOfContext(e.err, c.cause):
@@ -147,5 +147,5 @@ func classify(e ending, c circumstances) Exit {
 
 // isOfContext says whether err is what a cancelled context gives: its error, or its cause.
 func isOfContext(err, cause error) bool {
-	return is(err, context.Canceled) || is(err, context.DeadlineExceeded) || (cause != nil && is(err, cause))
+	return safeIs(err, context.Canceled) || safeIs(err, context.DeadlineExceeded) || (cause != nil && safeIs(err, cause))
 }

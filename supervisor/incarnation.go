@@ -142,7 +142,7 @@ func (inc *incarnation) guard(main bool, f func() error) {
 	}()
 
 	err := f()
-	e = ending{err: sound(err)}
+	e = ending{err: safeError(err)}
 }
 
 // serve is what the main goroutine does.
@@ -210,7 +210,7 @@ func (inc *incarnation) startExpired() {
 // terminate tells the incarnation to end, and bounds how long it may take. The owner waits for
 // done.
 func (inc *incarnation) terminate(cause error) {
-	cause = sound(cause)
+	cause = safeError(cause)
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
 	if inc.concluded || inc.ended {
@@ -245,9 +245,9 @@ func (inc *incarnation) tell(cause error) time.Duration {
 
 // kill ends the incarnation abnormally, whatever it will return.
 func (inc *incarnation) kill(reason error) error {
-	if reason = sound(reason); reason == nil {
+	if reason = safeError(reason); reason == nil {
 		reason = ErrKilled
-	} else if !is(reason, ErrKilled) {
+	} else if !safeIs(reason, ErrKilled) {
 		reason = fmt.Errorf("%w: %w", ErrKilled, reason)
 	}
 

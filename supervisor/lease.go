@@ -212,7 +212,7 @@ func (g *Grant[T]) Do(f func(T) error) error {
 // and after a revocation, it does nothing more and returns the same.
 func (g *Grant[T]) Release() error {
 	err := g.end(context.Background())
-	if err != nil && !is(err, ErrLeaseStuck) {
+	if err != nil && !safeIs(err, ErrLeaseStuck) {
 		return fmt.Errorf("close leased resource: %w", err)
 	}
 	return err

@@ -147,7 +147,7 @@ func (p *Partition) resize(r *Run, n int) (err error) {
 	}
 
 	for i := p.most - 1; i >= n; i-- {
-		if e := r.terminateChild(strconv.Itoa(i)); e != nil && !is(e, ErrNotFound) {
+		if e := r.terminateChild(strconv.Itoa(i)); e != nil && !safeIs(e, ErrNotFound) {
 			err = errors.Join(err, e)
 		}
 		if r.ending != nil || r.stopping() {
@@ -156,7 +156,7 @@ func (p *Partition) resize(r *Run, n int) (err error) {
 	}
 
 	for i := old; i < n; i++ {
-		if _, err := r.restartChild(strconv.Itoa(i)); err != nil && !is(err, ErrRunning) && !is(err, ErrRestarting) {
+		if _, err := r.restartChild(strconv.Itoa(i)); err != nil && !safeIs(err, ErrRunning) && !safeIs(err, ErrRestarting) {
 			return err
 		}
 		p.now.Store(int64(i + 1))

@@ -32,7 +32,7 @@ func newScope(ctx context.Context, name string, self any, kids roster, observers
 	s := &scope{name: name, kids: kids, halt: make(chan struct{}), done: make(chan struct{})}
 	enclosing := incarnationOf(ctx)
 	switch {
-	case enclosing != nil && enclosing.is(self):
+	case enclosing != nil && enclosing.serves(self):
 		s.own, s.hub = enclosing, enclosing.hub
 
 	case enclosing != nil:
@@ -62,8 +62,8 @@ func newScope(ctx context.Context, name string, self any, kids roster, observers
 	return s, nil
 }
 
-// is says whether the child's service is the given supervisor.
-func (inc *incarnation) is(self any) bool {
+// serves reports whether the child's service is the given supervisor.
+func (inc *incarnation) serves(self any) bool {
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
 	s, ok := inc.service.(supervisory)
@@ -168,7 +168,7 @@ func (s *scope) ended() {
 // withOrphan is the end of a run that left an orphan: the error names it too.
 func withOrphan(err error, orphan *GiveUpError) error {
 	switch {
-	case orphan == nil || is(err, ErrOrphan):
+	case orphan == nil || safeIs(err, ErrOrphan):
 		return err
 	case err == nil:
 		return orphan

@@ -80,7 +80,7 @@ func (s *sutureEvents) Observe(e Event) {
 
 		if e.Exit.Panic != nil {
 			s.hook(suture.EventServicePanic{
-				Supervisor: suture.New(above, quiet), SupervisorName: above, Service: named(id), ServiceName: id,
+				Supervisor: suture.New(above, quiet), SupervisorName: above, Service: nameOnly(id), ServiceName: id,
 				Restarting: again,
 				PanicMsg:   fmt.Sprint(e.Exit.Panic), Stacktrace: string(e.Exit.Stack),
 			})
@@ -88,12 +88,12 @@ func (s *sutureEvents) Observe(e Event) {
 		}
 
 		s.hook(suture.EventServiceTerminate{
-			Supervisor: suture.New(above, quiet), SupervisorName: above, Service: named(id), ServiceName: id,
+			Supervisor: suture.New(above, quiet), SupervisorName: above, Service: nameOnly(id), ServiceName: id,
 			Restarting: again, Err: e.Exit.Error(),
 		})
 
 	case ChildOrphaned:
-		s.hook(suture.EventStopTimeout{Supervisor: suture.New(above, quiet), SupervisorName: above, Service: named(id),
+		s.hook(suture.EventStopTimeout{Supervisor: suture.New(above, quiet), SupervisorName: above, Service: nameOnly(id),
 			ServiceName: id})
 
 	case RestartScheduled:
@@ -124,11 +124,11 @@ func (s *sutureEvents) wait(path string, waiting bool) bool {
 	return changed
 }
 
-// named is a service's name where suture wants the service.
-type named string
+// nameOnly is a service's name where suture wants the service.
+type nameOnly string
 
 // Serve is never called.
-func (n named) Serve(context.Context) error { return errors.New(string(n) + " is only a name") }
+func (n nameOnly) Serve(context.Context) error { return errors.New(string(n) + " is only a name") }
 
 // String is the name.
-func (n named) String() string { return string(n) }
+func (n nameOnly) String() string { return string(n) }
