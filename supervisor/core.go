@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// core is the part of a run that is the same for a Supervisor and for a Dynamic: the mailbox and
-// the loop that serves it, the restart limit, the listings of the children, and the end.
+// core is the part of a run that a Supervisor and a Dynamic share: the mailbox and the loop that
+// serves it, the restart limit, the listings of the children, and the end.
 type core struct {
 	*scope
 	box *mailbox
@@ -24,8 +24,8 @@ type core struct {
 	ending error // set in the run's goroutine when the run is to end by itself
 }
 
-// roster is the children of one run. A Supervisor's run and a Dynamic's keep them differently.
-// core.mu is held in calls of all methods but exited.
+// roster is the children of one run, which a Supervisor and a Dynamic keep differently. core.mu is
+// held in calls of all its methods except exited.
 type roster interface {
 	owner
 	// all returns the children, in start order if there is one.
@@ -66,7 +66,7 @@ func (r *core) join(ctx context.Context, name string, self any, kids roster, obs
 	return err
 }
 
-// update changes what others read.
+// update calls f under the lock, to change fields that other goroutines read.
 func (r *core) update(f func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -108,8 +108,8 @@ func (r *core) receive() (m message, ok bool) {
 	}
 }
 
-// end ends the run, whose children have been stopped, with err. It calls over before the run's done
-// is closed.
+// end ends the run with err, after its children have been stopped. It calls over before done is
+// closed.
 func (r *core) end(err error, over func()) {
 	for _, m := range r.box.close() {
 		if m.refuse != nil {
@@ -124,7 +124,7 @@ func (r *core) end(err error, over func()) {
 }
 
 // attempt counts one attempt to restart a child (OTP rule 39) and announces it. If the limit does
-// not allow it, tooMany is the end of the supervisor. r.mu is held.
+// not allow the attempt, tooMany is the error with which the supervisor gives up. r.mu is held.
 func (r *core) attempt(s *slot) (delay time.Duration, tooMany *GiveUpError) {
 	path := r.pathOf(s.id)
 	n, ok := r.window.add(time.Now(), r.intensity)
@@ -144,8 +144,8 @@ func (r *core) attempt(s *slot) (delay time.Duration, tooMany *GiveUpError) {
 	return delay, nil
 }
 
-// postpone has the run's goroutine call perform after the delay, unless the slot has another timer
-// by then, or none. r.mu is held.
+// postpone makes the run's goroutine call perform after the delay, unless the slot has another
+// timer by then, or none. r.mu is held.
 func (r *core) postpone(s *slot, delay time.Duration, perform func()) {
 	var timer *time.Timer
 	m := message{serve: func() {

@@ -23,19 +23,20 @@ type DynamicSpec[A any] struct {
 	Orphan                 OrphanPolicy
 	// Intensity limits the restarts of all instances together.
 	Intensity Intensity
-	// MaxChildren bounds the instances, those between restarts included; 0 is no bound.
+	// MaxChildren bounds the number of instances, including those between two restarts. 0 is no
+	// bound.
 	MaxChildren int
-	// Verbose emits ChildStarting, ChildStarted, ChildStopped and quiet exits too. Otherwise
-	// instances come and go without an event, and what is reported is what OTP reports (rules 36,
-	// 58 and 80).
+	// Verbose makes the supervisor emit ChildStarting, ChildStarted, ChildStopped and quiet exits
+	// too. Otherwise instances come and go without an event, and only what OTP reports is reported
+	// (rules 36, 58 and 80).
 	Verbose   bool
 	Observers []Observer
 }
 
 // Dynamic is a supervisor of instances. It is a Service and may be served again, each time without
-// instances. Its methods are safe for concurrent use and answer ErrNotRunning while it is not
-// served. Starts do not wait for one another. As a child of a supervisor it is what the StartFunc
-// returns:
+// instances. Its methods are safe for concurrent use, and return ErrNotRunning while it is not
+// served. Starts do not wait for one another. A Dynamic becomes a child of a supervisor when the
+// child's StartFunc returns it:
 //
 //	Start: func(context.Context) (supervisor.Service, error) { return d, nil }
 type Dynamic[A any] struct {
@@ -43,7 +44,8 @@ type Dynamic[A any] struct {
 	spec atomic.Pointer[DynamicSpec[A]]
 }
 
-// NewDynamic checks the specification; the error names the field and what was expected.
+// NewDynamic checks the specification and makes a Dynamic of it. The error names the field and the
+// expected value.
 func NewDynamic[A any](spec DynamicSpec[A]) (*Dynamic[A], error) {
 	if err := spec.check(); err != nil {
 		return nil, err
@@ -54,7 +56,7 @@ func NewDynamic[A any](spec DynamicSpec[A]) (*Dynamic[A], error) {
 	return d, nil
 }
 
-// check fills in the default intensity.
+// check checks the specification and fills in the default intensity.
 func (s *DynamicSpec[A]) check() error {
 	own := Spec{Name: s.Name, Intensity: s.Intensity, Observers: s.Observers}
 	if err := checkSpec(&own); err != nil {
@@ -89,10 +91,10 @@ func (s *DynamicSpec[A]) child(id string, start StartFunc) Child {
 func (d *Dynamic[A]) kind() Kind { return DynamicKind }
 func (d *Dynamic[A]) self() any  { return d }
 
-// String is the name.
+// String returns the name.
 func (d *Dynamic[A]) String() string { return d.specification().Name }
 
-// specification is empty if d was not made by NewDynamic.
+// specification returns the specification, an empty one if NewDynamic did not make d.
 func (d *Dynamic[A]) specification() *DynamicSpec[A] {
 	if spec := d.spec.Load(); spec != nil {
 		return spec
@@ -100,8 +102,8 @@ func (d *Dynamic[A]) specification() *DynamicSpec[A] {
 	return &DynamicSpec[A]{}
 }
 
-// Serve runs the supervisor as Supervisor.Serve does. At its end all instances are told at once,
-// with one timer for all (OTP rule 74).
+// Serve runs the supervisor as Supervisor.Serve does. At its end all instances are told to end at
+// once, with one timer for all (OTP rule 74).
 func (d *Dynamic[A]) Serve(ctx context.Context) error {
 	if err := d.acquire(); err != nil {
 		return err
@@ -110,7 +112,7 @@ func (d *Dynamic[A]) Serve(ctx context.Context) error {
 	spec := d.specification()
 	if spec.Start == nil {
 		d.release()
-		return fmt.Errorf("%w: a Dynamic that was not made by NewDynamic", ErrSpec)
+		return fmt.Errorf("%w: the Dynamic was not made by NewDynamic", ErrSpec)
 	}
 
 	r, err := newDynamicRun(ctx, d, spec.Name, spec.child("", nil), *spec)
@@ -134,10 +136,11 @@ func (d *Dynamic[A]) current() (*dynamicRun, error) {
 }
 
 // StartChild starts an instance and waits for its acknowledgment. The ID must be unique among the
-// living instances, else the answer is an *AlreadyStartedError, or ErrAlreadyPresent between two
-// restarts; "" has one made. Further answers are ErrMaxChildren, ErrNotRunning and a *StartError;
-// then nothing is stored. If the start answers ErrIgnore that is the zero Ref (OTP rule 71). If ctx
-// ends first, the instance is told to end.
+// living instances, and "" generates one. If the ID is taken, StartChild returns an
+// *AlreadyStartedError, or ErrAlreadyPresent between two restarts. Its other errors are
+// ErrMaxChildren, ErrNotRunning and a *StartError. After an error nothing is stored. If the start
+// returns ErrIgnore, StartChild returns the zero Ref (OTP rule 71). If ctx ends first, the instance
+// is told to end.
 //
 // An instance may start others on its own supervisor.
 func (d *Dynamic[A]) StartChild(ctx context.Context, id string, arg A) (Ref, error) {
@@ -151,10 +154,10 @@ func (d *Dynamic[A]) StartChild(ctx context.Context, id string, arg A) (Ref, err
 	return r.startChild(ctx, id, func(ctx context.Context) (Service, error) { return d.spec.Load().Start(ctx, arg) })
 }
 
-// Reload puts a new specification in force (OTP rule 81), for this run and for later ones.
-// Instances that run are kept, under it; their restarts use its Start. If anything in it is invalid
-// nothing changes. Observers stay those of the run. What was temporary when it started is not
-// restarted, whatever is in force now.
+// Reload puts a new specification in force (OTP rule 81), for this run and for later ones. Running
+// instances are kept, under the new specification; their restarts use its Start. If anything in
+// spec is invalid, nothing changes. The observers stay those of the run. An instance that was
+// temporary when it started is not restarted, whatever the new specification says.
 func (d *Dynamic[A]) Reload(spec DynamicSpec[A]) error {
 	r, err := d.current()
 	if err != nil {
@@ -170,9 +173,9 @@ func (d *Dynamic[A]) Reload(spec DynamicSpec[A]) error {
 	return nil
 }
 
-// TerminateChild stops an instance, waits for its end and forgets it. ErrNotFound if there is none.
-// If ctx ends first, the stop goes on. An instance that would wait for its own end gets
-// ErrWouldDeadlock.
+// TerminateChild stops an instance, waits for its end and forgets it. It returns ErrNotFound if
+// there is none. If ctx ends first, the stop continues. An instance that would wait for its own end
+// gets ErrWouldDeadlock.
 func (d *Dynamic[A]) TerminateChild(ctx context.Context, id string) error {
 	r, err := d.current()
 	if err != nil {
@@ -181,8 +184,9 @@ func (d *Dynamic[A]) TerminateChild(ctx context.Context, id string) error {
 	return r.terminate(ctx, id, nil)
 }
 
-// TerminateRef is TerminateChild for one incarnation. One that has ended is no error and leaves its
-// successor alone; one of another supervisor is ErrNotFound (OTP rule 72).
+// TerminateRef is TerminateChild for one incarnation. For an incarnation that has ended it returns
+// nil and leaves the successor alone. For one of another supervisor it returns ErrNotFound (OTP
+// rule 72).
 func (d *Dynamic[A]) TerminateRef(ctx context.Context, ref Ref) error {
 	r, err := d.current()
 	if err != nil {
@@ -198,8 +202,8 @@ func (d *Dynamic[A]) TerminateRef(ctx context.Context, ref Ref) error {
 	return r.terminate(ctx, ref.inc.name, ref.inc)
 }
 
-// CountChildren counts: one specification, the living instances, and instances by kind (OTP rule
-// 30).
+// CountChildren counts one specification, the living instances, and the instances of both kinds
+// (OTP rule 30).
 func (d *Dynamic[A]) CountChildren() (Counts, error) {
 	c, err := d.handle.CountChildren()
 	if err == nil {
@@ -208,7 +212,7 @@ func (d *Dynamic[A]) CountChildren() (Counts, error) {
 	return c, err
 }
 
-// Tree is as Run.Tree; it lists the oldest TreeInstances instances.
+// Tree does what Run.Tree does. It lists the oldest TreeInstances instances.
 func (d *Dynamic[A]) Tree() Tree {
 	if r := d.run.Load(); r != nil {
 		return r.tree()

@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// dynamicRun is one run of a Dynamic. Instances are started, forgotten and stopped by whoever asks,
-// under the lock; only restarts go through the run's goroutine, which does not wait for them.
+// dynamicRun is one run of a Dynamic. Callers start, forget and stop instances in their own
+// goroutines, under the lock. Only restarts go through the run's goroutine, which does not wait for
+// them.
 type dynamicRun struct {
 	core
 
@@ -43,7 +44,7 @@ func newDynamicRun[A any](ctx context.Context, self any, name string, template C
 	return r, nil
 }
 
-// main is the run; over is called before done is closed.
+// main executes the run. It calls over before done is closed.
 func (r *dynamicRun) main(over func()) {
 	r.emit(func(h Header) Event { return SupervisorStarted{Header: h, Kind: DynamicKind, Intensity: r.intensity} })
 	r.own.acknowledge()
@@ -52,7 +53,8 @@ func (r *dynamicRun) main(over func()) {
 	r.end(err, over)
 }
 
-// reload puts a new template in force: for what runs too, its start excepted (OTP rule 81).
+// reload puts a new template in force. It also applies to running instances, except for their start
+// (OTP rule 81).
 func (r *dynamicRun) reload(template Child, intensity Intensity, most int, verbose bool) {
 	var given []*incarnation
 	r.mu.Lock()
@@ -152,7 +154,7 @@ func (r *dynamicRun) startChild(ctx context.Context, id string, start StartFunc)
 	return Ref{inc}, nil
 }
 
-// tell has the instance end, in whatever incarnation it is by now, and does not wait.
+// tell tells the instance to end, in whatever incarnation it is by now, and does not wait.
 func (r *dynamicRun) tell(in *instance, cause error) {
 	r.mu.Lock()
 	inc := in.inc
@@ -183,7 +185,7 @@ func (r *dynamicRun) nextID() string {
 	}
 }
 
-// exited books the end of an incarnation, in the goroutine that was its last.
+// exited records the end of an incarnation, in the goroutine that was its last.
 func (r *dynamicRun) exited(inc *incarnation) {
 	r.mu.Lock()
 	in := r.instances[inc.name]
@@ -231,7 +233,7 @@ func (r *dynamicRun) exited(inc *incarnation) {
 	default:
 		kept := r.child.Restart
 		if in.start == nil {
-			kept = Temporary // it was when it started, and there is nothing to start it again with
+			kept = Temporary // it was when it started, so no start was kept
 		}
 
 		v, reported := judge(kept, exit)
@@ -257,7 +259,7 @@ func (r *dynamicRun) exited(inc *incarnation) {
 		}
 	}
 
-	// Under the lock: whoever starts the next instance of this ID must come after this one's end in
+	// Under the lock, so that the start of the next instance with this ID comes after this end in
 	// the history.
 	if event != nil {
 		inc.emit(event)
@@ -269,7 +271,7 @@ func (r *dynamicRun) exited(inc *incarnation) {
 	r.mu.Unlock()
 }
 
-// forget drops an instance. r.mu is held.
+// forget removes an instance. r.mu is held.
 func (r *dynamicRun) forget(in *instance) {
 	if in.timer != nil {
 		in.timer.Stop()
@@ -280,8 +282,9 @@ func (r *dynamicRun) forget(in *instance) {
 	}
 }
 
-// stopped gives the events for an end that was asked for: one for the end, and one if it was not
-// quiet; nil for none. While the run stops, ends that are not quiet are gathered. r.mu is held.
+// stopped returns the events for an end that was asked for: event for the end, and unclean if the
+// end was not quiet. Either is nil if there is nothing to emit. While the run stops, ends that are
+// not quiet are collected instead. r.mu is held.
 func (r *dynamicRun) stopped(inc *incarnation, started, explicit bool) (event, unclean func(Header) Event) {
 	exit := inc.exit
 	if !quietStop(Temporary, r.child.Shutdown, exit) {
@@ -305,13 +308,13 @@ func (r *dynamicRun) stopped(inc *incarnation, started, explicit bool) (event, u
 	}
 }
 
-// again has the run's goroutine make the next attempt. r.mu is held.
+// again makes the run's goroutine make the next attempt. r.mu is held.
 func (r *dynamicRun) again(in *instance, exit Exit) {
 	in.inc, in.lastExit = nil, &exit
 	r.box.put(message{serve: func() { r.restart(in) }})
 }
 
-// waiting says whether the instance still waits for an attempt. r.mu is held.
+// waiting reports whether the instance still waits for an attempt. r.mu is held.
 func (r *dynamicRun) waiting(in *instance) bool {
 	return r.state == Running && r.instances[in.id] == in && in.inc == nil
 }
@@ -350,7 +353,8 @@ func (r *dynamicRun) perform(in *instance) {
 	}
 }
 
-// terminate stops one instance; only if its incarnation is the given one, unless that is nil.
+// terminate stops one instance. If only is not nil, it does so only while that is the instance's
+// incarnation.
 func (r *dynamicRun) terminate(ctx context.Context, id string, only *incarnation) error {
 	r.mu.Lock()
 	in := r.instances[id]
@@ -399,8 +403,8 @@ func (r *dynamicRun) terminate(ctx context.Context, id string, only *incarnation
 	}
 }
 
-// stopAll is OTP rule 74: all are told at once, one timer for all, the rest are orphans; what was
-// not quiet is reported by reason.
+// stopAll stops all instances by OTP rule 74. All are told at once, with one timer for all, and
+// those that are late are orphans. Ends that were not quiet are reported by reason.
 func (r *dynamicRun) stopAll() {
 	r.mu.Lock()
 	r.state = Stopping
@@ -453,7 +457,8 @@ func (r *dynamicRun) stopAll() {
 	}
 }
 
-// forgetWaiting drops an instance between two attempts, while the run stops. r.mu is held.
+// forgetWaiting removes an instance that is between two attempts, while the run stops. r.mu is
+// held.
 func (r *dynamicRun) forgetWaiting(in *instance) {
 	if in.timer != nil {
 		in.timer.Stop()

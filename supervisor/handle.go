@@ -6,8 +6,8 @@ import (
 	"sync/atomic"
 )
 
-// handle is the part of a Supervisor and of a Dynamic that is the same: at most one run at a time,
-// and the calls that go to that run.
+// handle is the part that a Supervisor and a Dynamic share: at most one run at a time, and the
+// calls that go to that run.
 type handle struct {
 	name string
 	busy atomic.Bool

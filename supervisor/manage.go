@@ -6,14 +6,15 @@ import (
 	"fmt"
 )
 
-// StartChild adds a child at the end of the start order and starts it (OTP rules 22 and 23). An ID
-// that runs is an *AlreadyStartedError, one that is specified and does not run ErrAlreadyPresent. A
-// start that answers ErrIgnore gives the zero Ref, and the specification stays unless it is
-// temporary; one that fails gives a *StartError, and nothing stays. A child that was added so is
-// gone when the supervisor is itself restarted: Build is the truth (rule 32).
+// StartChild adds a child at the end of the start order and starts it (OTP rules 22 and 23). For an
+// ID that runs it returns an *AlreadyStartedError, and for one that is specified but does not run
+// ErrAlreadyPresent. If the start returns ErrIgnore, StartChild returns the zero Ref, and the
+// specification stays unless it is temporary. If the start fails, it returns a *StartError, and
+// nothing stays. A child added this way is gone when the supervisor itself is restarted, because
+// Build is the truth (rule 32).
 //
-// As every management call it waits for its turn; if ctx ends while the start is under way, that
-// goes on.
+// Like every management call, it waits for its turn. If ctx ends while the start is under way, the
+// start continues.
 func (r *Run) StartChild(ctx context.Context, c Child) (Ref, error) {
 	return r.do(ctx, func() (Ref, error) { return r.addChild(c) })
 }
@@ -48,7 +49,7 @@ func (r *Run) addChild(c Child) (Ref, error) {
 	return ref, nil
 }
 
-// passThrough gives a start's own "already started" as it is (OTP rule 22).
+// passThrough returns a start's own "already started" error unwrapped (OTP rule 22).
 func passThrough(err error) error {
 	var already *AlreadyStartedError
 	if errors.As(err, &already) {
@@ -57,8 +58,8 @@ func passThrough(err error) error {
 	return err
 }
 
-// RestartChild starts a child that is specified and does not run (OTP rule 26). Otherwise the
-// answer is ErrRunning, ErrRestarting or ErrNotFound.
+// RestartChild starts a child that is specified and does not run (OTP rule 26). Otherwise it
+// returns ErrRunning, ErrRestarting or ErrNotFound.
 func (r *Run) RestartChild(ctx context.Context, id string) (Ref, error) {
 	return r.do(ctx, func() (Ref, error) { return r.restartChild(id) })
 }
@@ -92,9 +93,9 @@ func (r *Run) idle(id string) (*record, error) {
 }
 
 // TerminateChild stops a child and waits for its end (OTP rule 24). The specification stays, unless
-// it is temporary. A retry that is pending will not happen; if it was delayed by Backoff, the
-// others of the group that it had stopped come back now. Nothing is counted, and nobody else is
-// touched. It is no error if the child does not run.
+// it is temporary. A pending retry will not happen. If the retry was delayed by Backoff, the
+// children of its group that were stopped for it are started now. TerminateChild counts against no
+// limit, touches no other child, and returns nil if the child does not run.
 func (r *Run) TerminateChild(ctx context.Context, id string) error {
 	_, err := r.do(ctx, func() (Ref, error) { return Ref{}, r.terminateChild(id) })
 	return err
@@ -119,7 +120,7 @@ func (r *Run) terminateChild(id string) error {
 	return nil
 }
 
-// DeleteChild forgets a child that does not run (OTP rule 27). Otherwise the answer is ErrRunning,
+// DeleteChild forgets a child that does not run (OTP rule 27). Otherwise it returns ErrRunning,
 // ErrRestarting or ErrNotFound.
 func (r *Run) DeleteChild(ctx context.Context, id string) error {
 	_, err := r.do(ctx, func() (Ref, error) {
@@ -133,10 +134,11 @@ func (r *Run) DeleteChild(ctx context.Context, id string) error {
 }
 
 // Reload puts a new specification in force (OTP rule 81), for this run and for later ones of the
-// same Supervisor. Flags and specifications are replaced by ID; what runs is kept, under its new
-// specification (what concerns its start waits for the next one); what the new list lacks is kept
-// after the new ones, in its order; what is new in it is added and not started. If anything in it
-// is invalid nothing changes. Observers stay those of the run.
+// same Supervisor. Flags and specifications are replaced by ID. A running child is kept, under its
+// new specification; the parts that concern its start wait for the next start. A child that the new
+// list lacks is kept after the new ones, in its order. A child that is new in the list is added and
+// not started. If anything in spec is invalid, nothing changes. The observers stay those of the
+// run.
 func (r *Run) Reload(ctx context.Context, spec Spec) error {
 	_, err := r.do(ctx, func() (Ref, error) { return Ref{}, r.reload(spec) })
 	return err
@@ -204,7 +206,7 @@ func (r *Run) reload(spec Spec) error {
 	return nil
 }
 
-// lookup is nil for an ID that is not specified.
+// lookup returns the record of an ID, nil if it is not specified.
 func (r *Run) lookup(id string) *record { return r.byID[id] }
 
 func (r *Run) byName(id string) kid {
@@ -227,8 +229,9 @@ func (r *Run) draw(t *Tree) []kid {
 	return r.all()
 }
 
-// ChildSpec is a child's specification with the defaults filled in (OTP rule 31), or ErrNotFound. A
-// temporary child's Start is nil once it has started (rule 21). It does not wait.
+// ChildSpec returns a child's specification with the defaults filled in (OTP rule 31), or
+// ErrNotFound. The Start of a temporary child is nil once it has started (rule 21). ChildSpec does
+// not wait.
 func (r *Run) ChildSpec(id string) (c Child, err error) {
 	err = r.withChild(id, func(k kid) {
 		rec := k.(*record)
@@ -237,8 +240,8 @@ func (r *Run) ChildSpec(id string) (c Child, err error) {
 	return c, err
 }
 
-// withDefaults fills in what zero means: made is what the child turned out to be, k may only be
-// declared.
+// withDefaults replaces zero values by the defaults. made is the kind of what Start made; k may
+// only be declared.
 func (c Child) withDefaults(k, made Kind) Child {
 	stop, start := DefaultShutdown, DefaultStartTimeout
 	if k != Worker {

@@ -9,7 +9,7 @@ import (
 func (r *Run) handleExit(inc *incarnation) {
 	rec := inc.record
 	if rec.inc != inc {
-		return // stopped or replaced since: its exit was consumed then (OTP rule 59)
+		return // stopped or replaced since, which consumed its exit (OTP rule 59)
 	}
 
 	exit := inc.exit
@@ -57,8 +57,8 @@ func (r *Run) considerAutoShutdown(rec *record, inc *incarnation) {
 	r.emit(func(h Header) Event { return AutoShutdownTriggered{Header: h, Err: e} })
 }
 
-// restart is one attempt: count it (OTP rule 39), then perform it, at once or after the child's
-// backoff.
+// restart makes one attempt: it counts the attempt (OTP rule 39) and performs it, at once or after
+// the child's backoff.
 func (r *Run) restart(rec *record) {
 	var delay time.Duration
 	var tooMany *GiveUpError
@@ -80,7 +80,7 @@ func (r *Run) restart(rec *record) {
 		return
 	}
 
-	// The group is stopped now, not after the delay: it must not go on without the failed child.
+	// The group is stopped now, not after the delay: it must not run without the failed child.
 	if group := r.stopGroup(rec); r.ending == nil {
 		for _, x := range group {
 			x.held = rec
@@ -93,8 +93,9 @@ func (r *Run) restart(rec *record) {
 }
 
 // retry marks the child as restarting and puts the next attempt at the end of the mailbox (OTP rule
-// 52). It is for the child of that ID which is restarting when its turn comes (rule 53): one that
-// failed again meanwhile has two, as in OTP. A delayed attempt makes it stale.
+// 52). The attempt is for the child with that ID that is restarting when the message is served
+// (rule 53). A child that failed again meanwhile has two attempts, as in OTP. A delayed attempt
+// makes this one stale.
 func (r *Run) retry(rec *record) {
 	r.update(func() { rec.state = Restarting })
 	id := rec.id
@@ -127,10 +128,10 @@ func (r *Run) announceGroup(rec *record) {
 	r.emit(func(h Header) Event { return GroupRestart{Header: h, Strategy: r.spec.Strategy, IDs: ids} })
 }
 
-// stopGroup stops and forgets what the strategy says, and returns what is to be started.
+// stopGroup stops and forgets the children that the strategy names, and returns those to start.
 func (r *Run) stopGroup(rec *record) (start []*record) {
 	if r.spec.Strategy == OneForOne {
-		return []*record{rec} // nobody else is concerned, however many there are
+		return []*record{rec} // no other child is concerned, however many there are
 	}
 	p, records := r.planFor(rec)
 	for _, i := range p.start {
@@ -150,8 +151,8 @@ func (r *Run) stopGroup(rec *record) (start []*record) {
 	return start
 }
 
-// perform stops and starts the group. The first start that fails ends the attempt; the retry begins
-// with that child (OTP rule 52).
+// perform stops and starts the group. The first start that fails ends the attempt, and the retry
+// begins with that child (OTP rule 52).
 func (r *Run) perform(rec *record) {
 	start := r.stopGroup(rec)
 	if r.ending != nil {
@@ -160,7 +161,7 @@ func (r *Run) perform(rec *record) {
 
 	r.update(func() { rec.state = NotRunning })
 
-	if rec.held == rec { // the strategy may have been another when its group was stopped
+	if rec.held == rec { // the strategy may have changed since its group was stopped
 		for _, x := range start {
 			x.held = rec
 		}
@@ -170,7 +171,7 @@ func (r *Run) perform(rec *record) {
 	r.startAll(start)
 }
 
-// heldBy are the children that wait for the delay of rec, itself included, in start order.
+// heldBy returns the children that wait for the delay of rec, including rec, in start order.
 func (r *Run) heldBy(rec *record) (held []*record) {
 	for _, x := range r.records {
 		if x.held == rec && x.inc == nil {
@@ -180,8 +181,8 @@ func (r *Run) heldBy(rec *record) (held []*record) {
 	return held
 }
 
-// letGo is the end of a delay without the child whose it was: that stays stopped, and the others of
-// its group come back.
+// letGo ends rec's restart delay without restarting rec. rec stays stopped. The children of its
+// group that waited for the delay are started.
 func (r *Run) letGo(rec *record) {
 	waits := rec.held == rec
 	if rec.held = nil; waits {
@@ -189,7 +190,7 @@ func (r *Run) letGo(rec *record) {
 	}
 }
 
-// startAll starts a group.
+// startAll starts the children of a group.
 func (r *Run) startAll(start []*record) {
 	for _, x := range start {
 		x.held = nil
@@ -199,9 +200,9 @@ func (r *Run) startAll(start []*record) {
 			return
 		}
 		if _, err := r.startChild(x, false); err != nil && err != ErrIgnore {
-			r.retry(x) // a run that ends does not come to it
+			r.retry(x) // a run that ends never serves it
 			if r.spec.Strategy != OneForOne {
-				return // its retry is for the rest too
+				return // its retry starts the rest too
 			}
 		}
 	}

@@ -8,15 +8,16 @@ import (
 )
 
 // Run is one run of a Supervisor, from Start or Serve to its end. One goroutine decides and
-// executes everything that OTP's supervisor process would, one thing at a time, so management calls
-// wait for a start or a stop that is under way. What must never wait does not go through it: Kill,
-// Inject, Tree, Orphans and Stop.
+// executes everything that OTP's supervisor process would, one thing at a time. So management calls
+// wait for a start or a stop that is under way. Kill, Inject, Tree, Orphans and Stop must never
+// wait, so they do not go through that goroutine.
 type Run struct {
 	core
 	sup *Supervisor
 	up  chan struct{} // closed when all children have acknowledged their start
 
-	// Only main's goroutine writes what mu guards, here and in core, so it reads without the lock.
+	// Only main's goroutine writes what core.mu guards, here and in core, so it reads without the
+	// lock.
 	spec    Spec
 	records []*record // in start order
 	byID    map[string]*record
@@ -25,9 +26,9 @@ type Run struct {
 // record is one child of a Supervisor. core.mu guards it.
 type record struct {
 	slot
-	kind   Kind // what it turned out to be when it last started
+	kind   Kind // what the last Start made
 	state  State
-	held   *record // stopped in a group restart which waits for this child's delay; only main's goroutine knows
+	held   *record // the child for whose delay this one waits, in a group restart; main's alone
 	linted bool
 }
 
@@ -40,7 +41,7 @@ func (rec *record) member() member {
 		rec.state == Restarting}
 }
 
-// kindOf is what the child is: what it turned out to be, or what it was declared as.
+// kindOf returns the kind of what Start made, or else the declared kind.
 func (rec *record) kindOf() Kind {
 	if rec.kind == Worker {
 		return rec.child.Kind
@@ -57,7 +58,7 @@ func newRun(ctx context.Context, s *Supervisor) (*Run, error) {
 	return r, nil
 }
 
-// main is the run.
+// main executes the run.
 func (r *Run) main() {
 	err := r.start()
 	if err == nil {
@@ -76,7 +77,7 @@ func (r *Run) main() {
 	r.end(err, r.sup.release)
 }
 
-// start is OTP rules 8, 9, 12, 13, 16 and 17.
+// start starts the children by OTP rules 8, 9, 12, 13, 16 and 17.
 func (r *Run) start() error {
 	children, err := r.build(r.spec.Build)
 	if err != nil {
@@ -122,11 +123,12 @@ func (r *Run) build(f func(context.Context) ([]Child, error)) ([]Child, error) {
 	b := &incarnation{name: "build", path: r.own.path, hub: r.hub, parent: r.own, policy: Abandon,
 		startTimeout: Infinity, shutdown: DefaultShutdown}
 	b.newContext(r.base)
-	// Its context is the supervisor's, and over when that is told to stop.
+	// The context of Build is the supervisor's, and is cancelled when the supervisor is told to
+	// stop.
 	ctx, cancel := context.WithCancelCause(r.own.ctx)
 	defer func() {
 		if b.exit.Class != Normal {
-			cancel(nil) // what was built may have kept it
+			cancel(nil) // Build may have kept its context
 		}
 	}()
 
@@ -174,16 +176,16 @@ func (r *Run) build(f func(context.Context) ([]Child, error)) ([]Child, error) {
 	}
 }
 
-// exited puts an exit in the mailbox. Exits of incarnations that the run itself stops or starts are
-// stale there, and ignored (OTP rule 59).
+// exited puts an exit in the mailbox. By the time it is served, an exit of an incarnation that the
+// run itself stopped or was starting is stale, and is ignored (OTP rule 59).
 func (r *Run) exited(inc *incarnation) {
 	if inc.started() {
 		r.box.put(message{serve: func() { r.handleExit(inc) }})
 	}
 }
 
-// startChild runs one start to its acknowledgment. The error is ErrIgnore or a *StartError; the
-// record is then not running.
+// startChild starts a child and waits for its acknowledgment. The error is ErrIgnore or a
+// *StartError; the record is then not running.
 func (r *Run) startChild(rec *record, explicit bool) (Ref, error) {
 	c := *rec.child
 	inc := r.newChild(rec.id, &c)
@@ -257,7 +259,7 @@ func (r *Run) stopChild(rec *record) {
 		rec.attempts = 0
 		if rec.timer != nil {
 			rec.timer.Stop()
-			rec.timer = nil // also if it has put its message
+			rec.timer = nil // even if it has put its message
 		}
 
 		if inc == nil {
@@ -286,7 +288,7 @@ func (r *Run) stopChild(rec *record) {
 	}
 }
 
-// noteOrphan is the policy Escalate: the run ends at once, whatever its limit.
+// noteOrphan executes the policy Escalate: the run ends at once, whatever its limit.
 func (r *Run) noteOrphan(rec *record, inc *incarnation) {
 	if !inc.exit.Orphaned || rec.child.Orphan != Escalate {
 		return
