@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// suite are the cases of OTP's supervisor_SUITE.
+// suite lists the cases of OTP's supervisor_SUITE.
 const suite = `
 sup_start_normal sup_start_ignore_init sup_start_ignore_child sup_start_ignore_temporary_child sup_start_ignore_temporary_child_start_child
 sup_start_ignore_temporary_child_start_child_simple sup_start_ignore_permanent_child_start_child_simple sup_start_error_return sup_start_fail
@@ -34,8 +34,8 @@ temporary_bystander simple_global_supervisor hanging_restart_loop hanging_restar
 code_change_simple code_change_simple_map order_of_children scale_start_stop_many_children format_log_1 format_log_2 already_started_outside_supervisor
 which_children which_children_simple_one_for_one`
 
-// lacking are the cases that OTP's suite lacks, by the first words of their rows, and hazards what
-// other supervisors were seen to get wrong.
+// lacking lists the cases that OTP's suite lacks, by the first words of their rows. hazards lists
+// errors that were seen in other supervisors.
 var (
 	lacking = []string{"the boundary of the window", "simultaneous deaths", "revival in a group restart",
 		"give-up under a transient parent", "a hung start",
@@ -45,12 +45,12 @@ var (
 		"a stop whose caller has left leaks", "a stuck grandchild is missing from the root's report",
 		"a supervisor cannot be served again", "a stale handle works",
 		"an exit is lost in a race between start and link"}
-	// deviations are the rules that the closed list may name.
+	// deviations lists the rules that the closed list may name.
 	deviations = []string{"4", "15", "41", "54", "58", "60", "71, 73", "77"}
 	erlangOnly = []int{76, 77}
 )
 
-// table is the rows of the first table below a heading.
+// table returns the rows of the first table below a heading.
 func table(t *testing.T, doc, heading string) [][]string {
 	t.Helper()
 	_, rest, ok := strings.Cut(doc, "\n"+heading+"\n")
@@ -93,7 +93,7 @@ var link = regexp.MustCompile(`\[([^\]]*)\]\([^)]*\)`)
 // unlinked returns the text of a cell without the targets of its links.
 func unlinked(cell string) string { return link.ReplaceAllString(cell, "$1") }
 
-// TestConformance holds docs/otp-conformance.md against the tests that there are.
+// TestConformance compares docs/otp-conformance.md with the tests that exist.
 func TestConformance(t *testing.T) {
 	text, err := os.ReadFile("../docs/otp-conformance.md")
 	require.NoError(t, err)
@@ -113,7 +113,8 @@ func TestConformance(t *testing.T) {
 	}
 
 	require.Greater(t, len(tests), 100)
-	// held checks that a row names tests, all of which exist, or says that it is Erlang's alone.
+	// held checks that a row names tests, all of which exist, or says that the case is Erlang's
+	// alone.
 	held := func(row []string, erlang bool) {
 		t.Helper()
 		cell := row[len(row)-1]
@@ -195,7 +196,7 @@ func TestConformance(t *testing.T) {
 		}
 	}
 
-	// The list of deviations is closed: one more is a decision, with a record of its own.
+	// The list of deviations is closed. One more is a decision, with a record of its own.
 	var listed []string
 
 	for _, row := range table(t, doc, "## Deviations") {
@@ -267,7 +268,7 @@ func TestCitedRulesAreWritten(t *testing.T) {
 	require.Greater(t, cited, 100)
 }
 
-// Whoever imports the package gets suture, and nothing else that is not the standard library.
+// Importing the package brings in suture, and nothing else outside the standard library.
 func TestDependencies(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f",
 		"{{if not .Standard}}{{.ImportPath}}{{end}}", ".").CombinedOutput()
@@ -276,8 +277,9 @@ func TestDependencies(t *testing.T) {
 		slices.Sorted(slices.Values(strings.Fields(string(out)))))
 }
 
-// It builds where people run it, with all that lies below it. From empty caches that compiles the
-// standard library for each system, so all but the first wait for COPPICE_SOAK.
+// The package and the packages below it build for all systems that people run it on. From empty
+// caches that compiles the standard library for each system, so all but the first wait for
+// COPPICE_SOAK.
 func TestBuildsForOtherSystems(t *testing.T) {
 	systems := []string{"linux"}
 	if os.Getenv("COPPICE_SOAK") != "" {

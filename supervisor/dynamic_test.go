@@ -79,7 +79,7 @@ func TestDynamic_CallersAndSelves(t *testing.T) {
 		leave, cancel2 := context.WithCancel(ctx)
 		cancel2()
 		require.ErrorIs(t, d.TerminateChild(leave, "p"), context.Canceled)
-		close(release) // the stop goes on
+		close(release) // the stop continues
 		synctest.Wait()
 		_, err = d.WhichChild("p")
 		require.ErrorIs(t, err, supervisor.ErrNotFound)
@@ -135,7 +135,7 @@ func TestDynamic_SentinelsAndNestedSupervisors(t *testing.T) {
 	until[supervisor.SupervisorStopped](t, w, 1, func(e supervisor.SupervisorStopped) bool { return e.Path == "" })
 }
 
-// late is a context that ends while StartChild looks at it: by then, until has returned.
+// late is a context that ends when StartChild looks at it. By then, until has returned.
 type late struct {
 	context.Context
 	until func()
@@ -157,12 +157,12 @@ func (l *late) Err() error {
 	return nil
 }
 
-// StartChild: "If ctx ends first, the instance is told to end", also when it has crashed meanwhile
-// and is in its second incarnation, or between the two.
+// StartChild: "If ctx ends first, the instance is told to end." That holds even if the instance has
+// crashed meanwhile and is in its second incarnation, or between the two.
 func TestDynamicStartCancelledAfterRestart(t *testing.T) {
 	for _, backoff := range []supervisor.Backoff{{}, {Min: 1 << 40}} {
 		cancelled := 0
-		for range 40 { // select chooses among what is ready: the acknowledgment, the end and the context
+		for range 40 { // select chooses among the acknowledgment, the end and the context
 			synctest.Test(t, func(t *testing.T) {
 				var n atomic.Int32
 				d, err := supervisor.NewDynamic(supervisor.DynamicSpec[int]{Name: "d", Intensity: many(9),
@@ -203,9 +203,9 @@ func TestDynamicStartCancelledAfterRestart(t *testing.T) {
 	}
 }
 
-// A verbose Dynamic tells each end, and besides whether that was clean (OTP rule 58); an instance
-// that was ended before its acknowledgment has not stopped, its start has failed. The Laws look at
-// the rest.
+// A verbose Dynamic emits an event for each end, and another if the end was not clean (OTP rule
+// 58). An instance that was ended before its acknowledgment has not stopped: its start has failed.
+// The Laws check the rest.
 func TestVerboseUncleanStop(t *testing.T) {
 	unclean := func(ctx context.Context) error { <-ctx.Done(); return errCrash }
 	d, err := supervisor.NewDynamic(supervisor.DynamicSpec[bool]{Name: "d", Verbose: true, Ack: supervisor.AckReady,

@@ -13,7 +13,7 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// The zero Supervisor is one without children; what cannot be zero says so.
+// The zero Supervisor has no children. Types that cannot be used as zero values return an error.
 func TestZeroValues(t *testing.T) {
 	var s supervisor.Supervisor
 	require.Equal(t, supervisor.NotRunning, s.Tree().State)
@@ -56,7 +56,7 @@ func TestZeroValues(t *testing.T) {
 	require.Zero(t, counts.Specs)
 }
 
-// Figures at the edge of what can be counted.
+// Numbers at the limits of their types are handled.
 func TestExtremeDurations(t *testing.T) {
 	require.Empty(t, supervisor.Lint(
 		supervisor.Spec{Intensity: supervisor.Intensity{Max: math.MaxInt, Period: math.MaxInt64}},
@@ -91,7 +91,7 @@ func TestExtremeDurations(t *testing.T) {
 	}
 }
 
-// Any text without a slash is an ID, and finds its child, its goroutines included.
+// Any text without a slash is an ID, by which its child and the child's goroutines are found.
 func TestStrangeIDs(t *testing.T) {
 	ids := []string{" ", "*", ".", "..", "\n\n# labels: {", `", "supervisor.incarnation":"1`, "\x00", "日本語",
 		strings.Repeat("x", 10_000), "%s%d", "~", "#1"}

@@ -15,8 +15,7 @@ import (
 
 // Errors that panic when they are inspected, and errors that cannot be compared.
 
-// holed is an error that must not be used when it is nil: as a typed nil, which is not nil, it
-// panics in whoever looks into it.
+// holed is an error whose methods panic on a typed nil, which is not a nil error.
 type holed struct{ err error }
 
 func (h *holed) Error() string { return h.err.Error() }
@@ -28,8 +27,7 @@ type mean struct{}
 func (mean) Error() string { panic("Error") }
 func (mean) Is(error) bool { panic("Is") }
 
-// An error that panics when it is looked at is the child's fault and the child's end, and nobody
-// else's.
+// An error that panics when it is inspected ends the child that returned it, and nothing else.
 func TestErrorsThatPanic(t *testing.T) {
 	for _, bad := range []error{(*holed)(nil), mean{}, fmt.Errorf("wrapped: %w", mean{})} {
 		p := newProbe("p")
@@ -75,17 +73,17 @@ func TestErrorsThatPanic(t *testing.T) {
 	require.Error(t, s.Serve(ctx))
 }
 
-// errList cannot be compared, and its type says so.
+// errList cannot be compared, as its type shows.
 type errList []error
 
 func (e errList) Error() string { return fmt.Sprintf("%d errors", len(e)) }
 
-// anyErr can be compared as far as its type says, and panics all the same if what it holds cannot.
+// anyErr can be compared by its type, but a comparison panics if the value that it holds cannot.
 type anyErr struct{ V any }
 
 func (e anyErr) Error() string { return fmt.Sprint(e.V) }
 
-// A panic is the child's or the observer's end and nobody else's, whatever its value is.
+// A panic ends the child or the observer that panicked, and nothing else, whatever its value is.
 func TestPanicWithUncomparableError(t *testing.T) {
 	for _, bad := range []error{errList{io.EOF}, anyErr{[]int{1}}} {
 		p := newProbe("p")
@@ -103,8 +101,8 @@ func TestPanicWithUncomparableError(t *testing.T) {
 	}
 }
 
-// An error that cannot be compared is as good as any, also where it is the cause of the context and
-// is returned as that.
+// An error that cannot be compared is treated like any other, even if it is the cause of the
+// context and is returned as that.
 func TestUncomparableErrorAsCause(t *testing.T) {
 	for _, bad := range []error{errList{io.EOF}, anyErr{[]int{1}}} {
 		synctest.Test(t, func(t *testing.T) {
@@ -126,7 +124,7 @@ func TestUncomparableErrorAsCause(t *testing.T) {
 			require.NoError(t, r.Stop(ctx))
 			require.Zero(t, suptest.Count[supervisor.ShutdownError](w, nil))
 
-			// As the reason of who stops the root.
+			// As the reason for which the root is stopped.
 			c, cancel := context.WithCancelCause(ctx)
 			s, err := supervisor.New(
 				supervisor.Spec{Build: children(supervisor.Child{ID: "a", Start: supervisor.Start(untilTold)})})

@@ -14,11 +14,11 @@ import (
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
 
-// What other supervisors were seen to get wrong. The table in docs/otp-conformance.md names each of
-// these tests.
+// These are errors that were seen in other supervisors. The table in docs/otp-conformance.md names
+// each of these tests.
 
-// A child that ends normally, and is not to be restarted, touches no sibling and counts nowhere,
-// whatever the strategy.
+// A child that ends normally and is not to be restarted touches no sibling and counts against no
+// limit, whatever the strategy.
 func TestHazard_NormalExitTouchesNobody(t *testing.T) {
 	for _, strategy := range []supervisor.Strategy{supervisor.OneForOne, supervisor.OneForAll, supervisor.RestForOne} {
 		for _, restart := range []supervisor.Restart{supervisor.Transient, supervisor.Temporary} {
@@ -41,7 +41,7 @@ func TestHazard_NormalExitTouchesNobody(t *testing.T) {
 	}
 }
 
-// Every attempt counts: those that failed to start as those that crashed, of all children together.
+// Every attempt counts, of all children together: a start that failed as well as a crash.
 func TestHazard_EveryAttemptCounts(t *testing.T) {
 	p, q := newProbe("p"), newProbe("q")
 	p.before = func(n int) error {
@@ -75,8 +75,8 @@ func TestHazard_EveryAttemptCounts(t *testing.T) {
 	require.Equal(t, []int{1, 2, 3, 4}, counts)
 }
 
-// A start that fails once inside a restart is tried again, under every strategy, and the tree is
-// whole afterwards.
+// A start that fails once inside a restart is tried again, under every strategy. Afterwards all
+// children run.
 func TestHazard_FailedStartInsideARestartIsRetried(t *testing.T) {
 	for _, strategy := range []supervisor.Strategy{supervisor.OneForOne, supervisor.OneForAll, supervisor.RestForOne} {
 		for _, failing := range []string{"a", "b"} {
@@ -108,7 +108,7 @@ func TestHazard_FailedStartInsideARestartIsRetried(t *testing.T) {
 	}
 }
 
-// A stop whose caller has gone away goes on, and leaves nothing.
+// A stop whose caller has left continues, and leaves nothing behind.
 func TestHazard_AbandonedStopLeaksNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, q := newProbe("p"), newProbe("q")
@@ -143,8 +143,8 @@ func TestHazard_AbandonedStopLeaksNothing(t *testing.T) {
 	})
 }
 
-// A grandchild that is stuck is in the root's report: in the list of orphans with its stack, in the
-// events, and in the error of the stop.
+// A stuck grandchild is in the root's report: in the list of orphans with its stack, in the events,
+// and in the error of the stop.
 func TestHazard_StuckGrandchildIsInTheRootsReport(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHang("stuck")
@@ -228,8 +228,7 @@ func TestHazard_ServedAgain(t *testing.T) {
 	}
 }
 
-// What was handed out by an incarnation or a run that is over is refused, and does nothing to the
-// one that came after.
+// A handle of an incarnation or a run that is over is refused, and does nothing to the successor.
 func TestHazard_StaleHandleIsRefused(t *testing.T) {
 	p := newProbe("p")
 	var kept []context.Context
@@ -270,7 +269,7 @@ func TestHazard_StaleHandleIsRefused(t *testing.T) {
 	require.True(t, next.Ref.Alive())
 	require.NotEqual(t, first.Ref, next.Ref)
 
-	// Of an instance of a dynamic supervisor: its successor of the same ID is left alone.
+	// Of an instance of a Dynamic: its successor with the same ID is left alone.
 	d, err := supervisor.NewDynamic(supervisor.DynamicSpec[*probe]{Intensity: many(9),
 		Start: func(ctx context.Context, p *probe) (supervisor.Service, error) {
 			return p.start(ctx)
@@ -312,8 +311,8 @@ func TestHazard_StaleHandleIsRefused(t *testing.T) {
 	require.NoError(t, now.Stop(ctx))
 }
 
-// An exit is never lost in a race between start and link: 100,000 crashes in a row, as fast as they
-// come, and each is counted.
+// An exit is never lost in a race between start and link: of 100,000 crashes in a row, without a
+// pause, each is counted.
 func TestHazard_ImmediateCrashes(t *testing.T) {
 	const n = 100_000
 	starts := 0
@@ -329,8 +328,8 @@ func TestHazard_ImmediateCrashes(t *testing.T) {
 	require.Equal(t, n+1, g.Attempts)
 }
 
-// The same where somebody outside watches: a Monitor of an instance that has ended before its start
-// was answered gives its exit.
+// The same for a watcher outside: a Monitor of an instance that ended before StartChild returned
+// gives its exit.
 func TestHazard_ImmediateCrashesAreMonitored(t *testing.T) {
 	const n = 20_000
 	ends := []func() error{func() error {

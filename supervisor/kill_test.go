@@ -52,7 +52,8 @@ func TestKill(t *testing.T) {
 	require.ErrorIs(t, r.Kill("", nil), supervisor.ErrNotRunning)
 }
 
-// Kill reaches a child whose start hangs, and its siblings meanwhile; so do snapshots.
+// Kill reaches a child whose start hangs, and its siblings during that start. Snapshots work then
+// too.
 func TestKill_DuringAHangingStart(t *testing.T) {
 	p := newProbe("p")
 	r, w := tree(t, supervisor.Spec{Intensity: many(9), Build: children(p.child(0))})
@@ -84,7 +85,7 @@ func TestKill_DuringAHangingStart(t *testing.T) {
 	until(t, w, 2, at("p"))
 }
 
-// A kill is the exit's reason, and what the child did then is too if that was more than to obey.
+// A kill is the exit's reason. If the child then did more than obey, that is in the exit too.
 func TestKill_AndWhatTheChildDidThen(t *testing.T) {
 	why := errors.New("why")
 	for name, c := range map[string]struct {
@@ -126,8 +127,8 @@ func TestKill_AndWhatTheChildDidThen(t *testing.T) {
 	}
 }
 
-// What was told to end by Kill is on its way, and the tree is not settled until its supervisor has
-// seen to it; in which_children it is what it was until it has ended (OTP rule 28).
+// A child that Kill told to end is stopping, and the tree is not settled until its supervisor has
+// handled the exit. In WhichChildren its state does not change until it has ended (OTP rule 28).
 func TestKilledIsStopping(t *testing.T) {
 	release := map[string]chan struct{}{"h": make(chan struct{}), "d/x": make(chan struct{})}
 	slow := supervisor.Start(func(ctx context.Context) error {
@@ -202,7 +203,7 @@ func TestInject(t *testing.T) {
 
 		require.ErrorIs(t, r.Inject(gone, "hard", supervisor.Fault{Do: func(context.Context) {}}),
 			context.DeadlineExceeded)
-		// An incarnation that is ending takes nothing.
+		// An incarnation that is ending takes no fault.
 		<-p.starts
 		gate := make(chan struct{})
 		p.do(func(ctx context.Context) error { <-ctx.Done(); <-gate; return ctx.Err() })

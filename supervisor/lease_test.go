@@ -51,7 +51,7 @@ func TestLease_OneGrantAtATime(t *testing.T) {
 		require.ErrorIs(t, first.Do(func(*resource) error { return nil }), supervisor.ErrFenced)
 		require.Equal(t, 1, opened) // not before the old one is closed
 		close(release)
-		require.ErrorIs(t, <-done, errCrash) // the operation in flight was let finish
+		require.ErrorIs(t, <-done, errCrash) // the operation in flight was allowed to finish
 		g := <-second
 		require.Equal(t, 2, opened)
 		require.NoError(t, g.Do(func(r *resource) error { require.True(t, r.open.Load()); return nil }))
@@ -116,8 +116,8 @@ func TestLease_Errors(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// A close that panics, or ends its goroutine, is the end of the child that acquires, and its
-// successor can acquire: the lease keeps its turn.
+// A close that panics, or ends its goroutine, ends the child that acquires. Its successor can
+// acquire, because the lease gets its turn back.
 func TestLease_CloseThatDoesNotReturn(t *testing.T) {
 	for name, fault := range map[string]func(){"panic": func() { panic("close") }, "goexit": runtime.Goexit} {
 		t.Run(name, func(t *testing.T) {
@@ -156,7 +156,7 @@ func TestLease_CloseThatDoesNotReturn(t *testing.T) {
 	}
 }
 
-// A grant with nothing in flight is never stuck, however short the bound.
+// A grant without operations in flight is never stuck, however short the bound.
 func TestLease_IdleIsNotStuck(t *testing.T) {
 	l := supervisor.NewLease(func() (int, error) { return 1, nil }, func(int) error { return nil }, 0)
 	for range 1000 {
@@ -166,7 +166,7 @@ func TestLease_IdleIsNotStuck(t *testing.T) {
 
 	require.NoError(t, l.Close())
 	synctest.Test(t, func(t *testing.T) {
-		for range 200 { // what is in flight ends at the instant of the bound
+		for range 200 { // the operation in flight ends at the instant of the bound
 			l := supervisor.NewLease(func() (int, error) { return 1, nil }, func(int) error { return nil }, time.Second)
 			g, err := l.Acquire(ctx)
 			require.NoError(t, err)

@@ -12,7 +12,7 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// A supervisor that a service runs itself is in the tree below it, under its name.
+// A supervisor that a service runs itself is in the tree below that service, under its name.
 func TestInnerSupervisor(t *testing.T) {
 	leaf := newProbe("leaf")
 	r, w := tree(t, supervisor.Spec{
@@ -51,9 +51,9 @@ func TestInnerSupervisor(t *testing.T) {
 	<-leaf.starts
 }
 
-// A supervisor that a child begins with Start belongs to the child's incarnation: the child has not
-// ended before it has, and is an orphan if it takes too long. It ends with the child whatever
-// context it was given.
+// A supervisor that a child runs with Start belongs to the child's incarnation. The child has not
+// ended before the supervisor has, and is an orphan if that takes too long. The supervisor ends
+// with the child, whatever context it was given.
 func TestRule60AChildEndsWithTheSupervisorsThatItRuns(t *testing.T) {
 	for name, detached := range map[string]bool{"with the child's context": false,
 		"with a context that outlives the child": true} {
@@ -104,7 +104,7 @@ func TestRule60AChildEndsWithTheSupervisorsThatItRuns(t *testing.T) {
 	}
 }
 
-// One that does not end in time is reported where it is: the child is the orphan.
+// If such a supervisor does not end in time, the child that runs it is the orphan.
 func TestRule60AnInnerSupervisorThatOverrunsIsAnOrphan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
@@ -123,7 +123,7 @@ func TestRule60AnInnerSupervisorThatOverrunsIsAnOrphan(t *testing.T) {
 						return err
 					}
 					_, err = in.Start(ctx)
-					return err // the child's own part ends at once; what it began goes on
+					return err // the child's main goroutine ends at once; the supervisor continues
 				})})})
 		require.NoError(t, err)
 		r, err := s.Start(t.Context())
@@ -143,7 +143,7 @@ func TestRule60AnInnerSupervisorThatOverrunsIsAnOrphan(t *testing.T) {
 	})
 }
 
-// Who has ended runs no supervisor any more.
+// A child that has ended cannot start a supervisor.
 func TestAnEndedChildStartsNoSupervisor(t *testing.T) {
 	ctxs := make(chan context.Context, 1)
 	s, err := supervisor.New(supervisor.Spec{Name: "r",

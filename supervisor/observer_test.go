@@ -55,7 +55,7 @@ func TestObservers(t *testing.T) {
 			runtime.Gosched()
 		}
 
-		require.NoError(t, r.Stop(ctx)) // it holds nobody up
+		require.NoError(t, r.Stop(ctx)) // it delays nothing else
 		close(gate)
 		require.Positive(t, <-lost)
 		require.NoError(t, r.Flush(ctx))
@@ -105,8 +105,8 @@ func TestObservers(t *testing.T) {
 	})
 }
 
-// An observer gets events one at a time and in order, also when the supervisor that it was given to
-// restarts while it is behind.
+// An observer gets events one at a time and in order, even if its supervisor restarts while the
+// observer is behind.
 func TestObserverOfARestartedSupervisor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var inside, overlaps, disorder atomic.Int32

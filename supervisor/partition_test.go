@@ -117,7 +117,7 @@ func runs(t *testing.T, p *supervisor.Partition) int {
 	return n.Active
 }
 
-// A Resize that was interrupted can be repeated, and Partitions is what runs.
+// A Resize that was interrupted can be repeated, and Partitions returns the number that run.
 func TestPartition_ResizeInterrupted(t *testing.T) {
 	p, _ := newPartition(t, 4)
 	over, cancel := context.WithCancel(ctx)
@@ -129,7 +129,7 @@ func TestPartition_ResizeInterrupted(t *testing.T) {
 	require.Equal(t, 1, p.Partitions())
 }
 
-// Of Resizes at the same time the last one that began says how many run.
+// Of concurrent Resizes, the one that began last decides how many partitions run.
 func TestPartition_ResizeConcurrently(t *testing.T) {
 	p, _ := newPartition(t, 4)
 	for i := range 100 {

@@ -14,7 +14,7 @@ import (
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
 
-// dynamic hangs a Dynamic of probes under a root, as child "d".
+// dynamic starts a Dynamic of probes under a root, as its child "d".
 func dynamic(t testing.TB, spec supervisor.DynamicSpec[*probe]) (*supervisor.Dynamic[*probe], *supervisor.Run,
 	*suptest.Recorder) {
 	t.Helper()
@@ -79,7 +79,7 @@ func TestRule28_Rule29_Rule70_Rule71_Rule72_DynamicAdministration(t *testing.T) 
 	require.ErrorIs(t, d.TerminateRef(ctx, stranger.Ref), supervisor.ErrNotFound) // alive, not an instance
 	require.ErrorIs(t, d.TerminateRef(ctx, supervisor.Ref{}), supervisor.ErrNotFound)
 	require.NoError(t, d.TerminateRef(ctx, ref))
-	require.NoError(t, d.TerminateRef(ctx, ref)) // dead is fine
+	require.NoError(t, d.TerminateRef(ctx, ref)) // a dead one is no error
 	fresh, err := d.StartChild(ctx, "a", a)
 	require.NoError(t, err)
 	require.NoError(t, d.TerminateRef(ctx, ref)) // a stale handle leaves its successor alone
@@ -289,8 +289,8 @@ func TestRule74_ParallelShutdown(t *testing.T) {
 }
 
 // scale_start_stop_many_children, simple_one_for_one_scale_many_temporary_children: ten times the
-// children cost about ten times as much, counted in allocations, as a wall time would say more of
-// the machine. The benchmarks measure that.
+// children cost about ten times as much, counted in allocations. A wall time would depend more on
+// the machine; the benchmarks measure it.
 func TestRule75_TenTimesTheChildren(t *testing.T) {
 	cost := func(f func(n int), n int) float64 {
 		var before, after runtime.MemStats
@@ -342,7 +342,7 @@ func TestRule75_TenTimesTheChildren(t *testing.T) {
 			require.NoError(t, r.Stop(ctx))
 		},
 	} {
-		f(100) // what is made once
+		f(100) // the allocations that are made once
 		few, many := cost(f, 300), cost(f, 3000)
 		require.Less(t, many, 30*few, "%s: %.0f bytes for 300, %.0f for 3000", name, few, many)
 	}
@@ -381,7 +381,7 @@ func TestRule60_Rule74_DynamicBrutalAndEscalate(t *testing.T) {
 		require.Equal(t, 1, r.Tree().InWindow)
 		_, err = d.StartChild(ctx, "deaf3", nil)
 		require.NoError(t, err)
-		require.ErrorIs(t, r.Stop(ctx), supervisor.ErrOrphan) // it is told at the top
+		require.ErrorIs(t, r.Stop(ctx), supervisor.ErrOrphan) // the top's error names it
 		require.Len(t, d.Orphans(), 3)
 		close(release)
 		synctest.Wait()
@@ -422,8 +422,8 @@ func TestRule75_Rule80_ShortLivedChildrenLeaveNothing(t *testing.T) {
 	until(t, w, 1, func(e supervisor.ChildStopped) bool { return e.Path == "d/p" })
 }
 
-// A verbose one tells restarts as it tells starts, each before its end; whose start failed under a
-// call is told apart.
+// A verbose Dynamic emits events for restarts as for starts, each before the end of that
+// incarnation. A start that failed under a call is marked as explicit.
 func TestRule79_VerboseDynamicTellsRestarts(t *testing.T) {
 	d, r, w := dynamic(t, supervisor.DynamicSpec[*probe]{Verbose: true, Intensity: many(9)})
 	p := newProbe("p")

@@ -51,7 +51,8 @@ func TestRule35_Rule36_Rule37_Rule38_RestartTypes(t *testing.T) {
 					return
 				}
 
-				// No restart never touches a sibling, whatever the strategy, nor counts (rule 38).
+				// An end without a restart touches no sibling, whatever the strategy, and does not
+				// count (rule 38).
 				_, err := r.WhichChild("p")
 
 				if c.stays {
@@ -111,7 +112,7 @@ func TestRule34_Rule59_StaleExits(t *testing.T) {
 		}
 	}
 
-	require.Equal(t, 1, n) // each start has one end, and the last has none
+	require.Equal(t, 1, n) // each start has one end, except the last
 }
 
 func TestExit_Classes(t *testing.T) {
@@ -180,7 +181,7 @@ func TestExit_SutureSentinels(t *testing.T) {
 	require.NoError(t, err)
 	<-q.starts
 	q.end(fmt.Errorf("all of it: %w", suture.ErrTerminateSupervisorTree))
-	require.ErrorIs(t, r.Wait(), suture.ErrTerminateSupervisorTree) // to the top
+	require.ErrorIs(t, r.Wait(), suture.ErrTerminateSupervisorTree) // up to the top
 	require.Equal(t, 1, q.began())
 }
 
@@ -196,7 +197,7 @@ func TestExit_Descendants(t *testing.T) {
 			<-p.starts
 			p.do(func(ctx context.Context) error {
 				require.NoError(t, supervisor.Go(ctx, f))
-				<-ctx.Done() // its end is ours
+				<-ctx.Done() // its end is the parent's
 				return ctx.Err()
 			})
 			e := until(t, w, 1, exitOf("p")).Exit
@@ -213,8 +214,8 @@ func TestExit_Descendants(t *testing.T) {
 		})
 	}
 
-	// The child has not ended until they have; a late failure is the child's; nothing can be added
-	// afterwards.
+	// The child has not ended until its descendants have. A late failure of one is the child's. No
+	// goroutine can be added afterwards.
 	p := newProbe("p")
 	_, w := tree(t, supervisor.Spec{Build: children(p.child(0))})
 	<-p.starts
@@ -277,8 +278,8 @@ func TestContextOutsideOfATree(t *testing.T) {
 	require.Equal(t, supervisor.Ref{}, supervisor.Self(ctx))
 }
 
-// A descendant that is told to end and answers with its context's cause is no failure: the child's
-// end is that of its Serve.
+// A descendant that is told to end and returns its context's cause is no failure. The child's end
+// is that of its Serve.
 func TestExit_DescendantsThatObey(t *testing.T) {
 	p := newProbe("p")
 	_, w := tree(t, supervisor.Spec{Build: children(p.child(supervisor.Transient))})

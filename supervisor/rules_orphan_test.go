@@ -80,7 +80,7 @@ func TestRule60_OrphanPolicies(t *testing.T) {
 				Build: children(nested("sub", 0,
 					supervisor.Spec{Build: children(p.child(0), h.child(0, supervisor.Escalate))}))})
 			<-h.starts
-			// the orphan is below, and told
+			// the orphan is below, and the error names it
 			require.ErrorContains(t, r.Stop(ctx), "sub/h did not end within its shutdown time")
 			require.Len(t, r.Orphans(), 1)
 			require.Equal(t, "sub/h", r.Orphans()[0].Path)
@@ -114,8 +114,8 @@ func TestRule60_OrphanPolicies(t *testing.T) {
 	})
 }
 
-// The error of a stop says what it has to say, and no more, whoever stopped which kind of
-// supervisor.
+// The error of a stop names what went wrong and nothing else, for each kind of supervisor and each
+// way to stop it.
 func TestRule60_ErrorsOfAStopWithAnOrphan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
@@ -159,8 +159,8 @@ func TestRule60_ErrorsOfAStopWithAnOrphan(t *testing.T) {
 	})
 }
 
-// Also below an instance of a dynamic supervisor; and one that was left behind by a supervisor that
-// has given up since is told by that, and not by a later stop.
+// The same below an instance of a Dynamic. An orphan of a supervisor that has given up since is in
+// the error of that supervisor, and not in the error of a later stop.
 func TestRule60_OrphanBelowAnInstance(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHang("h")
@@ -196,7 +196,7 @@ func TestRule60_OrphanBelowAnInstance(t *testing.T) {
 	})
 }
 
-// A sentinel of suture's goes up to the top, though an orphan stayed behind.
+// A sentinel of suture's reaches the top even if an orphan stayed behind.
 func TestExit_TerminateWithAnOrphan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, p := newHang("h"), newProbe("p")

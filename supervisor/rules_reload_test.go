@@ -32,8 +32,8 @@ func TestRule81_Reload(t *testing.T) {
 	require.NoError(t, err)
 	// the new list, then the kept old ones
 	require.Equal(t, []string{"a", "b", "c"}, []string{list[0].ID, list[1].ID, list[2].ID})
-	require.Equal(t, first, list[1].Ref.Incarnation()) // what runs is kept
-	// what is new is not started
+	require.Equal(t, first, list[1].Ref.Incarnation()) // running children are kept
+	// new children are not started
 	require.Equal(t, supervisor.NotRunning, list[2].State)
 	require.Equal(t, many(7), r.Tree().Intensity)
 
@@ -61,7 +61,7 @@ func TestRule81_Reload(t *testing.T) {
 	var auto *supervisor.AutoShutdownError
 	require.ErrorAs(t, r.Wait(), &auto)
 
-	r, err = s.Start(ctx) // later runs are of the new specification
+	r, err = s.Start(ctx) // later runs use the new specification
 	require.NoError(t, err)
 	n, err := r.CountChildren()
 	require.NoError(t, err)
@@ -69,8 +69,8 @@ func TestRule81_Reload(t *testing.T) {
 	require.NoError(t, r.Stop(ctx))
 }
 
-// What runs is kept under its new specification: its shutdown time and what becomes of it as an
-// orphan are the new ones.
+// A running child is kept under its new specification, with the new shutdown time and orphan
+// policy.
 func TestRule81_ReloadConcernsWhatRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHang("h")
@@ -89,8 +89,8 @@ func TestRule81_ReloadConcernsWhatRuns(t *testing.T) {
 	})
 }
 
-// What runs can be restarted after a reload, and what does not run can be started, temporary or
-// not.
+// After a reload, a running child can be restarted and one that does not run can be started,
+// temporary or not.
 func TestRule81_RestartsAfterAReload(t *testing.T) {
 	p, q := newProbe("p"), newProbe("q")
 	spec := supervisor.Spec{Intensity: many(9), Build: children(p.child(0))}
@@ -133,7 +133,7 @@ func TestRule81_DynamicReload(t *testing.T) {
 	p.end(errCrash) // permanent now
 	<-p.starts
 	require.Zero(t, p.began(), "started by the new Start")
-	require.NoError(t, d.Reload(spec)) // the same again: what runs can still be restarted
+	require.NoError(t, d.Reload(spec)) // once more: running instances can still be restarted
 	p.end(errCrash)
 	<-p.starts
 	old.end(errCrash) // still temporary, as it was started
@@ -149,7 +149,7 @@ func TestRule81_DynamicReload(t *testing.T) {
 	n, err := d.CountChildren()
 	require.NoError(t, err)
 	require.Equal(t, supervisor.Counts{Specs: 1}, n)
-	require.NoError(t, r.Kill("d", nil)) // later runs have it too
+	require.NoError(t, r.Kill("d", nil)) // later runs use it too
 	until(t, w, 2, at("d"))
 	require.Equal(t, many(5), d.Tree().Intensity)
 	require.NoError(t, r.Stop(ctx))
@@ -197,8 +197,8 @@ func TestRule81_AutoShutdownChanges(t *testing.T) {
 	}
 }
 
-// An instance between two attempts is restarted under the new template, and forgotten if that is
-// temporary.
+// An instance between two attempts is restarted under the new template. It is forgotten if the new
+// template is temporary.
 func TestRule81_DynamicReloadBetweenTwoAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for restart, again := range map[supervisor.Restart]bool{supervisor.Permanent: true,
@@ -226,7 +226,7 @@ func TestRule81_DynamicReloadBetweenTwoAttempts(t *testing.T) {
 	})
 }
 
-// A Stop while the Build of a Reload is under way is a clean one.
+// A Stop during the Build of a Reload is a clean stop.
 func TestStopDuringReload(t *testing.T) {
 	var built atomic.Int32
 	under := make(chan struct{})
@@ -249,8 +249,8 @@ func TestStopDuringReload(t *testing.T) {
 	require.Zero(t, suptest.Count[supervisor.Reloaded](w, nil))
 }
 
-// A Reload is for what runs too (OTP rule 81): an orphan that was waited for is given up when the
-// policy no longer is Wait, and holds up no stop.
+// A Reload also applies to running children (OTP rule 81). An orphan that the old policy waited for
+// is given up when the new policy is not Wait, so that it delays no stop.
 func TestReloadGivesUpOrphan(t *testing.T) {
 	for _, policy := range []supervisor.OrphanPolicy{supervisor.Abandon, supervisor.Escalate} {
 		synctest.Test(t, func(t *testing.T) {

@@ -41,7 +41,7 @@ func TestRule78_Rule79_Reports(t *testing.T) {
 	}
 }
 
-// Names are paths: one reaches the incarnation that lives, whoever had it before
+// Names are paths. A path names the living incarnation, whatever incarnation had it before
 // (simple_global_supervisor).
 func TestPathsNameTheLivingIncarnation(t *testing.T) {
 	p := newProbe("p")
@@ -61,7 +61,7 @@ func TestPathsNameTheLivingIncarnation(t *testing.T) {
 	}
 }
 
-// A child is named by its ID alone: no call of a Run takes an incarnation, and a path is no ID.
+// A child is named by its ID alone: no call of a Run takes an incarnation, and a path is not an ID.
 func TestRule25_ChildrenAreNamedByID(t *testing.T) {
 	run := reflect.TypeFor[*supervisor.Run]()
 	for i := range run.NumMethod() {
@@ -77,7 +77,7 @@ func TestRule25_ChildrenAreNamedByID(t *testing.T) {
 	require.Equal(t, 2, len(steps(r)), "nothing has stopped")
 }
 
-// A call into one's own supervisor, or one above it, is refused and never hangs.
+// A call from a child into its own supervisor, or one above it, is refused and never hangs.
 func TestSelfCall_WouldDeadlock(t *testing.T) {
 	p := newProbe("p")
 	var sub *supervisor.Supervisor
@@ -102,7 +102,7 @@ func TestSelfCall_WouldDeadlock(t *testing.T) {
 			errs <- s.Stop(ctx)
 		}
 
-		_ = r.Tree() // snapshots are no calls
+		_ = r.Tree() // snapshots are not calls
 		errs <- second(sub.WhichChildren())
 		<-ctx.Done()
 		return ctx.Err()

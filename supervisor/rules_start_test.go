@@ -39,7 +39,7 @@ func TestRule11_Rule12_Build(t *testing.T) {
 	require.Equal(t, supervisor.NotRunning, state(t, r, "sub"))
 }
 
-// A Build that hangs can be stopped, and one that ignores that is an orphan.
+// A Build that hangs can be stopped. A Build that ignores the stop is an orphan.
 func TestRule12_BuildHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
@@ -71,7 +71,7 @@ func TestRule13_Rule62_StartsInOrderStopsInReverse(t *testing.T) {
 	slow := supervisor.Child{ID: "b", Ack: supervisor.AckReady,
 		Start: supervisor.Start(func(ctx context.Context) error {
 			<-ready
-			require.Zero(t, c.began()) // nobody starts before the one before has acknowledged
+			require.Zero(t, c.began()) // no child starts before the previous one has acknowledged
 			supervisor.Ready(ctx)
 			supervisor.Ready(ctx)
 			<-ctx.Done()
@@ -137,7 +137,7 @@ func TestRule15_StartIsBounded(t *testing.T) {
 		require.ErrorIs(t, err, supervisor.ErrStartTimeout)
 		require.Equal(t, time.Second, time.Since(begin))
 
-		// One that ignores its context too is an orphan, after its shutdown time.
+		// A start that ignores its context too is an orphan after its shutdown time.
 		release := make(chan struct{})
 		s, err = supervisor.New(
 			supervisor.Spec{Build: children(supervisor.Child{ID: "deaf",
@@ -249,8 +249,8 @@ func TestRule18_FailedStartsNest(t *testing.T) {
 	require.Equal(t, "a/b/faulty", failed.Root().Path)
 }
 
-// Only a start or a Build that returns ErrIgnore is ignored (OTP rules 12 and 16): not who ends
-// with it later, and not who panics with it.
+// Only a start or a Build that returns ErrIgnore is ignored (OTP rules 12 and 16). A child that
+// ends with it later is not ignored, nor is one that panics with it.
 func TestIgnoreIsOnlyReturned(t *testing.T) {
 	ignore := fmt.Errorf("wrapped: %w", supervisor.ErrIgnore)
 	never := supervisor.Intensity{Period: time.Hour}
@@ -298,7 +298,7 @@ func TestIgnoreIsOnlyReturned(t *testing.T) {
 		}
 		r, _ := tree(t, supervisor.Spec{Build: children(p.child(supervisor.Permanent))})
 		_, err := r.StartChild(ctx, bad)
-		require.ErrorIs(t, err, supervisor.ErrIgnore) // as what was panicked with
+		require.ErrorIs(t, err, supervisor.ErrIgnore) // as the value of the panic
 		require.NoError(t, r.TerminateChild(ctx, "p"))
 		_, err = r.RestartChild(ctx, "p")
 		require.Error(t, err)
@@ -330,7 +330,7 @@ func TestIgnoreIsOnlyReturned(t *testing.T) {
 	})
 }
 
-// Ready has no effect in a child with AckStart: its start is acknowledged by its return (OTP rule
+// Ready has no effect in a child with AckStart, whose start is acknowledged by its return (OTP rule
 // 13).
 func TestReadyIsOnlyForAckReady(t *testing.T) {
 	s, err := supervisor.New(supervisor.Spec{
@@ -344,8 +344,7 @@ func TestReadyIsOnlyForAckReady(t *testing.T) {
 	require.ErrorIs(t, err, errCrash)
 }
 
-// What Build keeps of its context lives as long as the run does, and no longer than a Build that
-// failed.
+// The context of Build lives as long as the run, and ends at once if Build fails.
 func TestBuildsContextLivesAsLongAsWhatItBuilt(t *testing.T) {
 	for name, failure := range map[string]error{"Build returns children": nil, "Build fails": errors.New("no")} {
 		t.Run(name, func(t *testing.T) {
@@ -369,8 +368,8 @@ func TestBuildsContextLivesAsLongAsWhatItBuilt(t *testing.T) {
 	}
 }
 
-// A service that ends in order before it was ready has failed all the same; and an orphan that a
-// start's rollback met is no give-up, as there is nothing yet to give up.
+// A service that ends in order before it was ready has failed to start. An orphan of the rollback
+// of a start is not a give-up, because the supervisor has not started yet.
 func TestRule17_WhatAFailedStartLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHang("h")

@@ -52,7 +52,7 @@ func TestRule56_Rule60_Brutal(t *testing.T) {
 	_, err := r.RestartChild(ctx, "h")
 	require.NoError(t, err)
 	<-h.starts
-	require.NoError(t, r.Kill("h", errCrash)) // as an end of its own, not waited for either
+	require.NoError(t, r.Kill("h", errCrash)) // as after an end of its own, not waited for either
 	require.True(t, until(t, w, 1, exitOf("h")).Exit.Killed)
 	<-h.starts
 	require.NoError(t, r.Stop(ctx))
@@ -62,8 +62,8 @@ func TestRule56_Rule60_Brutal(t *testing.T) {
 	close(h.release)
 }
 
-// sup_stop_race: four ends by restart type; each keeps its own, and only what is not quiet is
-// reported
+// sup_stop_race: four ends by restart type. Each child keeps its own reason, and only ends that are
+// not quiet are reported.
 func TestRule58_QuietEnds(t *testing.T) {
 	for _, restart := range []supervisor.Restart{supervisor.Permanent, supervisor.Transient, supervisor.Temporary} {
 		for _, c := range []struct {
@@ -110,7 +110,8 @@ func TestRule58_QuietEnds(t *testing.T) {
 	}
 }
 
-// What ended by itself just before it was told: normal is reported for a permanent child only.
+// A child that ended by itself just before it was told: the end "normal" is reported for a
+// permanent child only.
 func TestRule58_Rule59_EndedBeforeItWasTold(t *testing.T) {
 	for restart, reported := range map[supervisor.Restart]bool{supervisor.Permanent: true,
 		supervisor.Transient: false} {
@@ -142,8 +143,8 @@ func TestRule58_Rule59_EndedBeforeItWasTold(t *testing.T) {
 	}
 }
 
-// Killed is what a brutal stop expects, also of a child that was killed by someone else just
-// before; any other stop does not.
+// A brutal stop expects Killed, even of a child that was killed just before the stop. Any other
+// stop does not expect it.
 func TestRule58_KilledBeforeABrutalStop(t *testing.T) {
 	for shutdown, reported := range map[time.Duration]int{supervisor.Brutal: 0, supervisor.Infinity: 1} {
 		p, first, d := newProbe("p"), newProbe("first"), newProbe("d")
@@ -152,8 +153,8 @@ func TestRule58_KilledBeforeABrutalStop(t *testing.T) {
 		r, w := tree(t, supervisor.Spec{Strategy: supervisor.OneForAll, Intensity: many(1),
 			Build: children(first.child(0), c)})
 
-		// Both end while the supervisor is busy: the first is the reason of the group restart, p is
-		// met dead in it.
+		// Both end while the supervisor is busy. The first is the reason of the group restart,
+		// which finds p dead.
 		d.before = func(n int) error {
 			if n > 1 {
 				return nil
@@ -176,7 +177,7 @@ func TestRule58_KilledBeforeABrutalStop(t *testing.T) {
 	}
 }
 
-// A supervisor below that stops is on its way, though its parent has not been told.
+// A supervisor below that stops is Stopping, though its parent has not told it to.
 func TestTree_IsNotSettledWhileASupervisorStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProbe("p")
@@ -234,7 +235,7 @@ func TestRule61_Rule63_ReasonOfTheStop(t *testing.T) {
 	require.NoError(t, r.Stop(ctx))
 	<-r.Done()
 
-	// A caller of Stop may leave; the stop goes on.
+	// A caller of Stop may leave; the stop continues.
 	gate := make(chan struct{})
 	r, _ = tree(t, supervisor.Spec{
 		Build: children(supervisor.Child{ID: "slow", Start: supervisor.Start(func(ctx context.Context) error {

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A retry that was under way when its instance was forgotten is nobody's (OTP rule 53): not that of
-// a successor with the same ID, and not while the run stops.
+// A retry that was under way when its instance was forgotten has no effect (OTP rule 53): not on a
+// successor with the same ID, and not while the run stops.
 func TestRule53_StaleRetryOfAnInstance(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		starts := 0
@@ -46,7 +46,8 @@ func TestRule53_StaleRetryOfAnInstance(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, 2, starts)
 
-		// A stop of the one that ended, by who saw it alive, leaves the successor alone.
+		// A stop of the incarnation that ended, by a caller that saw it alive, leaves the successor
+		// alone.
 		require.NoError(t, r.terminate(context.Background(), "p", ended))
 		require.True(t, Ref{successor.inc}.Alive())
 

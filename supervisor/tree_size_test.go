@@ -12,8 +12,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
 
-// 10,000 children of one supervisor: started, all of them restarted because of the last, one of
-// them because of itself, and stopped.
+// 10,000 children of one supervisor are started, restarted because of the last (all of them under
+// OneForAll, that one alone under OneForOne), and stopped.
 func TestHugeTree(t *testing.T) {
 	const n = 10_000
 	var list []supervisor.Child
@@ -22,7 +22,7 @@ func TestHugeTree(t *testing.T) {
 	}
 
 	for _, strategy := range []supervisor.Strategy{supervisor.OneForAll, supervisor.OneForOne} {
-		// Without a recorder: it would be too slow for so many events at once, and is told so.
+		// Without a recorder, which would be too slow for so many events at once and lose some.
 		s, err := supervisor.New(supervisor.Spec{Strategy: strategy, Intensity: many(9), Build: children(list...)})
 		require.NoError(t, err)
 		r, err := s.Start(ctx)
@@ -41,8 +41,8 @@ func TestHugeTree(t *testing.T) {
 	}
 }
 
-// 100 levels: a kill at the bottom is handed to the top, level by level, and the whole tree is
-// back.
+// In a tree of 100 levels, a kill at the bottom is handed to the top, level by level, and the whole
+// tree comes back.
 func TestDeepTree(t *testing.T) {
 	const levels = 100
 	p := newProbe("p")
