@@ -12,9 +12,48 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// A supervisor that a child begins with Start belongs to the child's incarnation: the child has not
-// ended before it has, and is an orphan if it takes too long. It ends with the child whatever
-// context it was given.
+// A supervisor that a service runs itself is in the tree below that service, under its name.
+func TestInnerSupervisor(t *testing.T) {
+	leaf := newProbe("leaf")
+	r, w := tree(t, supervisor.Spec{
+		Build: children(supervisor.Child{ID: "engine", Ack: supervisor.AckReady,
+			Start: supervisor.Start(func(ctx context.Context) error {
+				s, err := supervisor.New(supervisor.Spec{Name: "inner", Build: children(leaf.child(0))})
+				if err != nil {
+					return err
+				}
+				run, err := s.Start(ctx)
+				if err != nil {
+					return err
+				}
+				if _, err := s.Start(ctx); !errors.Is(err, supervisor.ErrRunning) {
+					return err
+				}
+				twin, err := supervisor.New(supervisor.Spec{Name: "inner"})
+				if err != nil {
+					return err
+				}
+				if err := twin.Serve(ctx); !errors.Is(err, supervisor.ErrAlreadyStarted) {
+					return err
+				}
+
+				supervisor.Ready(ctx)
+
+				return run.Wait()
+			})})})
+	<-leaf.starts
+	require.Equal(t, supervisor.Running, mustFind(t, r, "engine/inner/leaf").State)
+	require.NoError(t, r.Kill("engine/inner/leaf", nil))
+	<-leaf.starts
+	require.NoError(t, r.Kill("engine/inner", errReason))
+	e := until(t, w, 1, exitOf("engine")).Exit
+	require.ErrorIs(t, e.Err, errReason)
+	<-leaf.starts
+}
+
+// A supervisor that a child runs with Start belongs to the child's incarnation. The child has not
+// ended before the supervisor has, and is an orphan if that takes too long. The supervisor ends
+// with the child, whatever context it was given.
 func TestRule60AChildEndsWithTheSupervisorsThatItRuns(t *testing.T) {
 	for name, detached := range map[string]bool{"with the child's context": false,
 		"with a context that outlives the child": true} {
@@ -65,7 +104,7 @@ func TestRule60AChildEndsWithTheSupervisorsThatItRuns(t *testing.T) {
 	}
 }
 
-// One that does not end in time is reported where it is: the child is the orphan.
+// If such a supervisor does not end in time, the child that runs it is the orphan.
 func TestRule60AnInnerSupervisorThatOverrunsIsAnOrphan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
@@ -84,7 +123,7 @@ func TestRule60AnInnerSupervisorThatOverrunsIsAnOrphan(t *testing.T) {
 						return err
 					}
 					_, err = in.Start(ctx)
-					return err // the child's own part ends at once; what it began goes on
+					return err // the child's main goroutine ends at once; the supervisor continues
 				})})})
 		require.NoError(t, err)
 		r, err := s.Start(t.Context())
@@ -104,7 +143,7 @@ func TestRule60AnInnerSupervisorThatOverrunsIsAnOrphan(t *testing.T) {
 	})
 }
 
-// Who has ended runs no supervisor any more.
+// A child that has ended cannot start a supervisor.
 func TestAnEndedChildStartsNoSupervisor(t *testing.T) {
 	ctxs := make(chan context.Context, 1)
 	s, err := supervisor.New(supervisor.Spec{Name: "r",
@@ -123,29 +162,4 @@ func TestAnEndedChildStartsNoSupervisor(t *testing.T) {
 	_, err = in.Start(ctx)
 	require.ErrorIs(t, err, supervisor.ErrNotRunning)
 	require.NoError(t, r.Stop(t.Context()))
-}
-
-// What Build keeps of its context lives as long as the run does, and no longer than a Build that
-// failed.
-func TestBuildsContextLivesAsLongAsWhatItBuilt(t *testing.T) {
-	for name, failure := range map[string]error{"Build returns children": nil, "Build fails": errors.New("no")} {
-		t.Run(name, func(t *testing.T) {
-			var kept context.Context
-			s, err := supervisor.New(supervisor.Spec{Name: "r",
-				Build: func(ctx context.Context) ([]supervisor.Child, error) {
-					kept = ctx
-					return nil, failure
-				}})
-			require.NoError(t, err)
-			r, err := s.Start(t.Context())
-			require.ErrorIs(t, err, failure)
-
-			if failure == nil {
-				require.NoError(t, kept.Err())
-				require.NoError(t, r.Stop(t.Context()))
-			}
-
-			require.Error(t, kept.Err())
-		})
-	}
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A retry that was under way when its instance was forgotten is nobody's (OTP rule 53): not that of
-// a successor with the same ID, and not while the run stops.
+// A retry that was under way when its instance was forgotten has no effect (OTP rule 53): not on a
+// successor with the same ID, and not while the run stops.
 func TestRule53_StaleRetryOfAnInstance(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		starts := 0
@@ -23,7 +23,7 @@ func TestRule53_StaleRetryOfAnInstance(t *testing.T) {
 		synctest.Wait()
 		_, err = d.StartChild(context.Background(), "p", 0)
 		require.NoError(t, err)
-		r := d.run.Load()
+		r := d.run.Load().kids.(*dynamicRun)
 		r.mu.Lock()
 		old := r.instances["p"]
 		ended := old.inc
@@ -37,21 +37,22 @@ func TestRule53_StaleRetryOfAnInstance(t *testing.T) {
 		var successor *instance
 		r.mu.Lock()
 		old.inc, old.lastExit = nil, &Exit{} // as between two attempts
-		r.box.put(message{retry: func() { r.restart(old) }})
-		r.box.put(message{retry: func() { r.perform(old) }})
+		r.box.put(message{serve: func() { r.restart(old) }})
+		r.box.put(message{serve: func() { r.perform(old) }})
 		successor = r.instances["p"] // which runs
-		r.box.put(message{retry: func() { r.perform(successor) }})
+		r.box.put(message{serve: func() { r.perform(successor) }})
 		r.mu.Unlock()
 
 		synctest.Wait()
 		require.Equal(t, 2, starts)
 
-		// A stop of the one that ended, by who saw it alive, leaves the successor alone.
+		// A stop of the incarnation that ended, by a caller that saw it alive, leaves the successor
+		// alone.
 		require.NoError(t, r.terminate(context.Background(), "p", ended))
 		require.True(t, Ref{successor.inc}.Alive())
 
 		r.mu.Lock()
-		r.instances["x"] = &instance{id: "x"} // between two attempts without a delay
+		r.instances["x"] = &instance{slot: slot{id: "x"}} // between two attempts without a delay
 		r.mu.Unlock()
 
 		require.NoError(t, d.Stop(context.Background()))
