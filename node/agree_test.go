@@ -13,6 +13,7 @@ import (
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/plan"
 )
 
 // work adds n blocks to a home, and stops it. Each run of a node begins a segment of its own.
@@ -115,7 +116,7 @@ func TestAStateOfAnotherLogIsRefused(t *testing.T) {
 func TestAStateOfAnotherChainIsRefused(t *testing.T) {
 	home := stopped(t)
 	other := t.TempDir()
-	_, err := Init(other, InitOptions{ChainID: "another", Listen: "127.0.0.1:0", Profile: Chaos})
+	_, err := Init(other, InitOptions{ChainID: "another", Listen: "127.0.0.1:0", Profile: plan.Chaos})
 	require.NoError(t, err)
 	h := driveHome(t, other)
 	_, err = h.ordering.InitChain(t.Context(), h.genesis)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
@@ -50,7 +51,7 @@ func (b *backup) run(ctx context.Context) error {
 		return err
 	}
 
-	for _, name := range []string{genesisFile, configFile} {
+	for _, name := range []string{genesisFile, config.FileName} {
 		if err := b.file(ctx, name, func() (io.ReadCloser, error) {
 			return os.Open(filepath.Join(b.home, name))
 		}); err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
@@ -132,7 +133,7 @@ func (r *restoring) index() uint64 {
 
 // files brings genesis, configuration and token, and makes the directory a home.
 func (r *restoring) files() error {
-	for _, name := range []string{genesisFile, configFile} {
+	for _, name := range []string{genesisFile, config.FileName} {
 		if err := copyFile(filepath.Join(r.src, name), filepath.Join(r.home, name), 0o644); err != nil {
 			return err
 		}

@@ -21,7 +21,9 @@ import (
 	"github.com/coppice-go/coppice/engines/storage/durable"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/plan"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
@@ -31,7 +33,7 @@ import (
 // one did.
 func TestABackupUnderLoadHasAllThatWasAcknowledged(t *testing.T) {
 	home := t.TempDir()
-	_, err := Init(home, InitOptions{ChainID: "backup", Listen: "127.0.0.1:0", Profile: Chaos})
+	_, err := Init(home, InitOptions{ChainID: "backup", Listen: "127.0.0.1:0", Profile: plan.Chaos})
 	require.NoError(t, err)
 	n := startOnDisk(t, home, vfs.Default)
 	known := newCounted()
@@ -180,7 +182,7 @@ func TestABackupThatIsNotWholeIsRefused(t *testing.T) {
 			swapIn(t, filepath.Join(dir, backupFile), `"test"`, `"tesd"`)
 		},
 		"the genesis":       func(t *testing.T, dir string) { flipIn(t, filepath.Join(dir, genesisFile)) },
-		"the configuration": func(t *testing.T, dir string) { swapIn(t, filepath.Join(dir, configFile), "\n", "\n\n") },
+		"the configuration": func(t *testing.T, dir string) { swapIn(t, filepath.Join(dir, config.FileName), "\n", "\n\n") },
 		"no genesis": func(t *testing.T, dir string) {
 			require.NoError(t, os.Remove(filepath.Join(dir, genesisFile)))
 		},
@@ -281,9 +283,9 @@ func TestABackupThatIsCutShortLeavesNothing(t *testing.T) {
 // good by the next start.
 func TestASnapshotOfAnotherNodeIsInstalled(t *testing.T) {
 	from, to := t.TempDir(), t.TempDir()
-	g, err := Init(from, InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: Chaos})
+	g, err := Init(from, InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: plan.Chaos})
 	require.NoError(t, err)
-	_, err = Init(to, InitOptions{Genesis: &g, Listen: "127.0.0.1:0", Profile: Chaos})
+	_, err = Init(to, InitOptions{Genesis: &g, Listen: "127.0.0.1:0", Profile: plan.Chaos})
 	require.NoError(t, err)
 
 	for _, home := range []string{from, to} {
@@ -371,6 +373,6 @@ func TestAHomeOfCometBFTHasNoBackup(t *testing.T) {
 
 func setConsensus(t *testing.T, home string) {
 	t.Helper()
-	require.NoError(t, os.WriteFile(filepath.Join(home, configFile),
+	require.NoError(t, os.WriteFile(filepath.Join(home, config.FileName),
 		[]byte("[consensus]\nkind = \"cometbft\"\n"), 0o600))
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
@@ -179,7 +180,7 @@ func (w *BackupWriter) begin(b *apiv1.BackupBegin) (err error) {
 
 // place is where a file of a backup lies; only names that a backup has are taken.
 func (w *BackupWriter) place(name string) (string, error) {
-	if name == genesisFile || name == configFile {
+	if name == genesisFile || name == config.FileName {
 		return filepath.Join(w.tmp, name), nil
 	}
 

@@ -13,6 +13,7 @@ import (
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/config"
 )
 
 // BenchmarkCommit is a whole node on disk, driven through its API: transactions of one 64-byte put,
@@ -31,7 +32,7 @@ func benchCommit(b *testing.B, clients, batch int) {
 	home := b.TempDir()
 	_, err := node.Init(home, node.InitOptions{Listen: "127.0.0.1:0"})
 	require.NoError(b, err)
-	c, err := node.Load(home)
+	c, err := config.Load(home)
 	require.NoError(b, err)
 	n, err := node.New(home, c)
 	require.NoError(b, err)

@@ -12,6 +12,7 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus/solo"
 	"github.com/coppice-go/coppice/engines/mempool"
+	"github.com/coppice-go/coppice/node/plan"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -52,7 +53,7 @@ func (h *hand) blockTime(before time.Time) time.Time {
 // that time; after it is right again the chain goes on from there.
 func TestAClockThatJumps(t *testing.T) {
 	home := t.TempDir()
-	_, err := Init(home, InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: Chaos})
+	_, err := Init(home, InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: plan.Chaos})
 	require.NoError(t, err)
 	begin := time.Now().Truncate(time.Millisecond)
 	var intake, blocks wall // of submissions, and of blocks: apart, so that a jump may come between the two

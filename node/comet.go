@@ -12,6 +12,7 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/engines/consensus/comet/governance"
+	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
 )
 
@@ -31,7 +32,7 @@ func (n *Node) cometDriver() (consensus.Driver, error) {
 		return nil, err
 	}
 	return comet.Driver{
-		Home: CometDir(n.home), Intensity: n.plan.find("coppice/node/engines/consensus").Intensity, Version: n.version,
+		Home: CometDir(n.home), Intensity: n.plan.Find("coppice/node/engines/consensus").Intensity, Version: n.version,
 		Log:     n.diagnostics.Named("comet"),
 		Command: n.cometCommand, Extender: n.extender, Retain: uint64(n.config.Consensus.RetainBlocks),
 	}, nil
@@ -43,7 +44,7 @@ func soloOnly(home string) error {
 	if _, err := os.Stat(CometDir(home)); err == nil {
 		return fmt.Errorf("%w: consensus.kind = %q, and there is a CometBFT home in %s: want %q, as the chain's "+
 			"other nodes have; a node without peers wants a home of its own",
-			exit.ErrConfig, Solo, CometDir(home), CometBFT)
+			exit.ErrConfig, config.Solo, CometDir(home), config.CometBFT)
 	}
 	return nil
 }
@@ -164,7 +165,7 @@ func carriedGenesis(chainID string, theirs comet.Genesis, from string) (Genesis,
 }
 
 // initComet makes the CometBFT home of a home, the only validator of its chain.
-func initComet(home string, g Genesis, c Config, o CometOptions) error {
+func initComet(home string, g Genesis, c config.Config, o CometOptions) error {
 	if o.Import != "" {
 		if _, err := comet.ImportHome(CometDir(home), o.Import); err != nil {
 			return fmt.Errorf("%w: %w", exit.ErrConfig, err)

@@ -18,6 +18,7 @@ import (
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/engines/consensus/comet/comettest"
+	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/supervisor/process"
 )
@@ -67,7 +68,7 @@ func runCometNode(args []string) error {
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	c, err := Load(*home)
+	c, err := config.Load(*home)
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
+	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/plan"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
@@ -17,9 +19,9 @@ import (
 // runUnfit runs a node with a CometBFT that ends by itself, until the node does.
 func runUnfit(t *testing.T, home, child string) (error, *suptest.Recorder) {
 	t.Helper()
-	c, err := Load(home)
+	c, err := config.Load(home)
 	require.NoError(t, err)
-	c.Profile = Default
+	c.Profile = plan.Default
 	rec := suptest.NewRecorder()
 	n, err := New(home, c, WithObserver(rec), WithCometCommand("/bin/sh", "-c", child))
 	if err != nil {
@@ -89,9 +91,9 @@ func TestACometBFTThatCannotStartEndsTheNode(t *testing.T) {
 // part of that afterwards.
 func TestAHomeOfCometBFTsDoesNotStartAlone(t *testing.T) {
 	home := initABCI(t)
-	c, err := Load(home)
+	c, err := config.Load(home)
 	require.NoError(t, err)
-	c.Consensus.Kind = Solo
+	c.Consensus.Kind = config.Solo
 	_, err = New(home, c)
 	require.ErrorContains(t, err, "there is a CometBFT home in")
 	require.Equal(t, exit.Config, exit.Code(err))
@@ -99,9 +101,9 @@ func TestAHomeOfCometBFTsDoesNotStartAlone(t *testing.T) {
 	home = t.TempDir() // and the other way round
 	_, err = Init(home, InitOptions{ChainID: "test", Listen: "127.0.0.1:0"})
 	require.NoError(t, err)
-	c, err = Load(home)
+	c, err = config.Load(home)
 	require.NoError(t, err)
-	c.Consensus.Kind = CometBFT
+	c.Consensus.Kind = config.CometBFT
 	n, err := New(home, c)
 	if err == nil {
 		err = n.Run(t.Context())

@@ -17,7 +17,9 @@ import (
 	"github.com/coppice-go/coppice/engines/ordering"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/plan"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/suptest"
@@ -51,7 +53,7 @@ type hand struct {
 func drive(t *testing.T) *hand {
 	t.Helper()
 	home := t.TempDir()
-	_, err := Init(home, InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: Chaos})
+	_, err := Init(home, InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: plan.Chaos})
 	require.NoError(t, err)
 	h := driveHome(t, home)
 	_, err = h.ordering.InitChain(t.Context(), h.genesis)
@@ -61,7 +63,7 @@ func drive(t *testing.T) *hand {
 
 func driveHome(t *testing.T, home string, opts ...Option) *hand {
 	t.Helper()
-	c, err := Load(home)
+	c, err := config.Load(home)
 	require.NoError(t, err)
 	h := &hand{t: t, home: home, rec: suptest.NewRecorder(), ended: make(chan error, 1),
 		clock: time.Now().Truncate(time.Millisecond)}

@@ -24,6 +24,8 @@ import (
 	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/storage"
 	disk "github.com/coppice-go/coppice/internal/vfs"
+	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/plan"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
@@ -144,7 +146,7 @@ func TestTheNodeSurvivesCrashesOfItsDisk(t *testing.T) {
 	g := NewGenesis("crash", time.Now())
 	// a transaction that waits through many crashes in a row must not expire meanwhile
 	g.Limits.Window = longest.String()
-	_, err := Init(home, InitOptions{Genesis: &g, Listen: "127.0.0.1:0", Profile: Chaos})
+	_, err := Init(home, InitOptions{Genesis: &g, Listen: "127.0.0.1:0", Profile: plan.Chaos})
 	require.NoError(t, err)
 	known := newCounted()
 	known.settled = newCounted()
@@ -206,10 +208,10 @@ func TestTheNodeSurvivesCrashesOfItsDisk(t *testing.T) {
 const longest = 24 * time.Hour
 
 // often makes snapshots, pruning and truncation happen all the time.
-func often(c *Config) Option {
-	c.Snapshots = SnapshotsConfig{EveryBytes: 6 << 10, Keep: 2}
+func often(c *config.Config) Option {
+	c.Snapshots = config.SnapshotsConfig{EveryBytes: 6 << 10, Keep: 2}
 	c.Retention.Versions = 25
-	c.Log.Retain = RetainSnapshot
+	c.Log.Retain = config.RetainSnapshot
 	return func(n *Node) { n.retainEvery = 2 * time.Millisecond }
 }
 
@@ -243,9 +245,9 @@ type diskNode struct {
 	ended chan error
 }
 
-func startOnDisk(t *testing.T, home string, fs vfs.FS, tune ...func(*Config) Option) *diskNode {
+func startOnDisk(t *testing.T, home string, fs vfs.FS, tune ...func(*config.Config) Option) *diskNode {
 	t.Helper()
-	c, err := Load(home)
+	c, err := config.Load(home)
 	require.NoError(t, err)
 	c.Log.SegmentBytes = 1 << 20
 	n := &diskNode{rec: suptest.NewRecorder(), ended: make(chan error, 1)}

@@ -23,6 +23,7 @@ import (
 	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/suptest"
@@ -46,7 +47,7 @@ func stopped(t *testing.T) string {
 // startCode is the exit code of a start that fails.
 func startCode(t *testing.T, home string) (int, error) {
 	t.Helper()
-	c, err := Load(home)
+	c, err := config.Load(home)
 	require.NoError(t, err)
 	n, err := New(home, c)
 	if err == nil {

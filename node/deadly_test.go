@@ -23,6 +23,7 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/consensus/solo"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
@@ -126,7 +127,7 @@ func (h harmless) Take(ctx context.Context, maxTxs, maxBytes int) ([][]byte, err
 // runDeadly is the process: it says where it listens, stops when its standard input ends, and exits
 // as coppice does.
 func runDeadly(home, mode string) int {
-	c, err := node.Load(home)
+	c, err := config.Load(home)
 	var n *node.Node
 
 	if err == nil {

@@ -14,7 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/plan"
 )
 
 // The files of a home.
@@ -38,9 +40,9 @@ func inflightPath(home string) string { return filepath.Join(home, filepath.From
 // InitOptions say what kind of home to make.
 type InitOptions struct {
 	ChainID string // empty: a random one
-	Profile Profile
+	Profile plan.Profile
 	Listen  string
-	Set     []Assignment // of other keys
+	Set     []config.Assignment // of other keys
 
 	// Comet says what CometBFT's home is like, if that is the kind of consensus.
 	Comet CometOptions
@@ -79,17 +81,9 @@ func Init(home string, o InitOptions) (Genesis, error) {
 		return g, err
 	}
 
-	var bad problems
-	s := newSettings()
-
-	for _, a := range append([]Assignment{{"profile", string(o.Profile), "--profile"},
-		{"listen", o.Listen, "--listen"}}, o.Set...) {
-		if a.Value != "" || a.Flag == "--set" {
-			s.set(Origin{Layer: LayerFlag, Name: a.Flag}, a.Key, a.Value, &bad)
-		}
-	}
-
-	s, err := s.checked(bad)
+	s, err := config.FromAssignments(
+		append([]config.Assignment{{Key: "profile", Value: string(o.Profile), Flag: "--profile"},
+			{Key: "listen", Value: o.Listen, Flag: "--listen"}}, o.Set...))
 	if err != nil {
 		return g, err
 	}
@@ -100,7 +94,7 @@ func Init(home string, o InitOptions) (Genesis, error) {
 		return g, fmt.Errorf("%w: %s is a home already", exit.ErrConfig, home)
 	}
 
-	if s.Config.Consensus.Kind == CometBFT {
+	if s.Config.Consensus.Kind == config.CometBFT {
 		if err := initComet(home, g, s.Config, o.Comet); err != nil {
 			return g, err
 		}
@@ -116,7 +110,7 @@ func Init(home string, o InitOptions) (Genesis, error) {
 		data []byte
 		mode fs.FileMode
 	}{
-		{configFile, []byte(s.Config.commented()), 0o644},
+		{config.FileName, []byte(s.Config.Commented()), 0o644},
 		{genesisFile, append(genesis, '\n'), 0o644},
 		{api.TokenFileName, []byte(rand.Text() + "\n"), 0o600},
 		{submitTokenFile, []byte(rand.Text() + "\n"), 0o600},
@@ -145,11 +139,6 @@ func syncDir(path string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
-}
-
-func noHome(home, missing string) error {
-	return fmt.Errorf("%w: %s is no home of coppice (%s is missing): make one with 'coppice init'", exit.ErrConfig,
-		home, missing)
 }
 
 // IsHome tells whether a directory is a home, or may be one that cannot be looked into.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
 )
 
@@ -55,7 +56,7 @@ func (n *Node) tlsConfig() *tls.Config {
 // what changes the node wants the admin token besides.
 func (n *Node) guarded(h http.Handler) http.Handler {
 	host, _, _ := net.SplitHostPort(n.config.Listen) // it was checked
-	if loopback(host) {
+	if config.Loopback(host) {
 		return h
 	}
 

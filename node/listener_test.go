@@ -14,13 +14,14 @@ import (
 
 	"github.com/coppice-go/coppice/client"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/plan"
 )
 
 // listening is a node whose listener has the given bounds.
 func listening(t *testing.T, narrow func(*bounds)) *hand {
 	t.Helper()
 	home := t.TempDir()
-	_, err := Init(home, InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: Chaos})
+	_, err := Init(home, InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: plan.Chaos})
 	require.NoError(t, err)
 	h := driveHome(t, home, func(n *Node) {
 		n.bounds = newBounds(1000)

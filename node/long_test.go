@@ -17,6 +17,7 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/config"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
 )
@@ -131,7 +132,7 @@ func TestALongLogStartsInBoundedMemory(t *testing.T) {
 
 	if _, err := os.Stat(LogDir(home)); err != nil {
 		_, err := Init(home, InitOptions{ChainID: "long", Listen: "127.0.0.1:0",
-			Set: []Assignment{{Key: "snapshots.every_bytes", Value: "0", Flag: "--set"}}})
+			Set: []config.Assignment{{Key: "snapshots.every_bytes", Value: "0", Flag: "--set"}}})
 		require.NoError(t, err)
 		longLog(t, home, n)
 		t.Logf("made: %d transactions in %v", n, time.Since(began))
@@ -163,7 +164,7 @@ func TestALongLogStartsInBoundedMemory(t *testing.T) {
 		require.NoError(t, os.RemoveAll(StateDir(home)))
 	}
 
-	c, err := Load(home)
+	c, err := config.Load(home)
 	require.NoError(t, err)
 	began = time.Now()
 	up := make(chan struct{})
@@ -211,7 +212,7 @@ func TestWhatReadsTheLogHasNoStartTimeout(t *testing.T) {
 	home := t.TempDir()
 	_, err := Init(home, InitOptions{ChainID: "long", Listen: "127.0.0.1:0"})
 	require.NoError(t, err)
-	c, err := Load(home)
+	c, err := config.Load(home)
 	require.NoError(t, err)
 	n, err := New(home, c, WithDriver(byHand{}))
 	require.NoError(t, err)

@@ -26,10 +26,12 @@ import (
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/events"
 	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/node/inflight"
 	"github.com/coppice-go/coppice/node/metrics"
+	"github.com/coppice-go/coppice/node/plan"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/pubsub"
 	"github.com/coppice-go/coppice/supervisor"
@@ -43,7 +45,7 @@ const leaseBound = 30 * time.Second
 // Node is an opened home. Run may be called once.
 type Node struct {
 	home        string
-	config      Config
+	config      config.Config
 	genesis     *logv1.ChainStarted
 	token       string
 	submitToken string // empty: there is none
@@ -62,7 +64,7 @@ type Node struct {
 	logDisk   eventlog.FS // nil: the operating system's, as the next
 	stateDisk vfs.FS
 
-	plan     Place
+	plan     plan.Place
 	lock     *os.File
 	table    *inflight.Table
 	logLease *supervisor.Lease[*eventlog.Log]
@@ -132,7 +134,7 @@ func WithVersion(v string) Option { return func(n *Node) { n.version = v } }
 
 // New opens a home: one process at a time, until Close or the end of Run. Errors are ErrConfig and
 // ErrHomeInUse.
-func New(home string, c Config, opts ...Option) (*Node, error) {
+func New(home string, c config.Config, opts ...Option) (*Node, error) {
 	n := &Node{
 		home: home, config: c, version: "unknown", diagnostics: zap.NewNop(), started: time.Now(),
 		backends: map[string]chain.Backend{}, up: make(chan struct{}), retainEvery: retainEvery, now: time.Now,
@@ -164,14 +166,14 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 	if n.bounds.conns == 0 {
 		n.bounds = newBounds(conns)
 	}
-	if n.driver == nil && c.Consensus.Kind == CometBFT {
+	if n.driver == nil && c.Consensus.Kind == config.CometBFT {
 		n.stateSync = newStateSync(n)
 	}
 
-	n.plan = Plan(c.Profile, n.engineIDs())
+	n.plan = plan.New(c.Profile, n.engineIDs())
 
 	if n.stateSync != nil {
-		n.plan = n.plan.withCometBFT(c.Profile)
+		n.plan = n.plan.WithCometBFT(c.Profile)
 		if n.driver, err = n.cometDriver(); err != nil {
 			return nil, err
 		}
@@ -187,7 +189,7 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 	n.gate = api.NewGate(n.whyDown)
 
 	if n.bus, err = pubsub.New[engines.Event](
-		pubsub.Options{Intensity: n.plan.find("coppice/pubsub").Intensity}); err != nil {
+		pubsub.Options{Intensity: n.plan.Find("coppice/pubsub").Intensity}); err != nil {
 		return nil, err
 	}
 
@@ -221,9 +223,9 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 }
 
 func (n *Node) engineIDs() []string {
-	ids := ShippedEngines()
+	ids := plan.ShippedEngines()
 	if n.stateSync != nil {
-		ids = append(ids, engineStateSync)
+		ids = append(ids, plan.StateSync)
 	}
 	for _, e := range n.extra {
 		ids = append(ids, e.ID)
@@ -232,7 +234,7 @@ func (n *Node) engineIDs() []string {
 }
 
 func (n *Node) openLog() (*eventlog.Log, error) {
-	keep, _ := n.config.Log.retainBytes()
+	keep, _ := n.config.Log.RetainBytes()
 	l, err := eventlog.Open(LogDir(n.home), eventlog.Options{
 		FS: n.logDisk, SegmentSize: n.config.Log.SegmentBytes, Retention: eventlog.Retention{Bytes: keep},
 		Events: n.logNotice, Synced: n.meter.Synced,

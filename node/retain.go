@@ -15,6 +15,7 @@ import (
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
@@ -184,7 +185,7 @@ func (r *retention) truncate(ctx context.Context, list []snapshots.Entry) error 
 		}
 	}
 
-	if r.n.config.Log.Retain == RetainAll || len(list) == 0 {
+	if r.n.config.Log.Retain == config.RetainAll || len(list) == 0 {
 		return nil
 	}
 

@@ -13,14 +13,16 @@ import (
 	"github.com/coppice-go/coppice/engines/logger"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/plan"
 )
 
 // truncating is a home whose log is truncated behind snapshots.
 func truncating(t *testing.T) *hand {
 	t.Helper()
 	home := t.TempDir()
-	_, err := Init(home, InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: Chaos, Set: []Assignment{
-		{Key: "log.retain", Value: RetainSnapshot, Flag: "--set"}, {Key: "snapshots.keep", Value: "1", Flag: "--set"},
+	_, err := Init(home, InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: plan.Chaos, Set: []config.Assignment{
+		{Key: "log.retain", Value: config.RetainSnapshot, Flag: "--set"}, {Key: "snapshots.keep", Value: "1", Flag: "--set"},
 		{Key: "snapshots.every_bytes", Value: "1", Flag: "--set"},
 		{Key: "retention.versions", Value: "2", Flag: "--set"},
 	}})

@@ -18,6 +18,7 @@ import (
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
 )
 
@@ -115,7 +116,7 @@ func (s *snapshotter) pinned(m snapshots.Manifest) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.holds[m.ID] > 0 || m.Source != "" && s.n.config.Log.Retain == RetainAll
+	return s.holds[m.ID] > 0 || m.Source != "" && s.n.config.Log.Retain == config.RetainAll
 }
 
 // hold keeps a snapshot from being removed until release.

@@ -18,6 +18,7 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/storage/logical"
+	"github.com/coppice-go/coppice/node/plan"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
@@ -226,7 +227,7 @@ func (s *stateSync) settle(ctx context.Context) error {
 	}
 
 	// the installation may have been cut between stop and start
-	return supervisor.Revive(ctx, s.n.supervised.Load(), placeTransactions)
+	return supervisor.Revive(ctx, s.n.supervised.Load(), plan.Transactions)
 }
 
 func (s *stateSync) settleDir() error {

@@ -15,6 +15,7 @@ import (
 	"github.com/coppice-go/coppice/engines/storage/durable"
 	"github.com/coppice-go/coppice/engines/storage/logical"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
+	"github.com/coppice-go/coppice/node/plan"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
@@ -280,5 +281,5 @@ func (s *stateSync) named(ctx context.Context, id string) (snapshots.Manifest, e
 // recycleCore stops the transaction core and starts it again: opening the state installs what is to
 // be installed.
 func (s *stateSync) recycleCore(ctx context.Context) error {
-	return supervisor.Recycle(ctx, s.n.supervised.Load(), placeTransactions)
+	return supervisor.Recycle(ctx, s.n.supervised.Load(), plan.Transactions)
 }

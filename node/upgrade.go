@@ -112,7 +112,7 @@ func readFormat(home string, newest format) (format, error) {
 	path := filepath.Join(home, formatFile)
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, noHome(home, formatFile)
+		return 0, exit.NoHome(home, formatFile)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("%w: %w", exit.ErrConfig, err)

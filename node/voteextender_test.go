@@ -10,6 +10,7 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/config"
 )
 
 // clock is a backend whose validators say in their votes what time it is, and whose state has what
@@ -58,14 +59,14 @@ func ExampleWithVoteExtender() {
 	defer os.RemoveAll(home)
 
 	_, err = node.Init(home, node.InitOptions{
-		Set:   []node.Assignment{{Key: "consensus.kind", Value: node.CometBFT}},
+		Set:   []config.Assignment{{Key: "consensus.kind", Value: config.CometBFT}},
 		Comet: node.CometOptions{VoteExtensionsHeight: 2},
 	})
 
 	if err != nil {
 		panic(err)
 	}
-	config, err := node.Load(home)
+	config, err := config.Load(home)
 	if err != nil {
 		panic(err)
 	}

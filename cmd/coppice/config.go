@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/config"
 )
 
 // settingJSON is a line of what "config --json" prints.
@@ -59,14 +59,14 @@ restarts. "coppice tree --spec --profile NAME" prints one.`,
   coppice config check /etc/coppice/coppice.toml`,
 		Args: words(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := node.Resolve(a.home, node.Sources{Environ: os.Environ(), Set: set})
+			s, err := config.Resolve(a.home, config.Sources{Environ: os.Environ(), Set: set})
 			if err != nil {
 				return err
 			}
 
 			if asJSON {
 				all := []settingJSON{}
-				for _, k := range node.Keys() {
+				for _, k := range config.Keys() {
 					o := s.Origin(k.Name)
 					all = append(all,
 						settingJSON{k.Name, jsonValue(k, s.Config),
@@ -76,7 +76,7 @@ restarts. "coppice tree --spec --profile NAME" prints one.`,
 			}
 
 			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			for _, k := range node.Keys() {
+			for _, k := range config.Keys() {
 				fmt.Fprintf(w, "%s\t%s\t%s\n", k.Name, k.TOML(s.Config), s.Origin(k.Name))
 			}
 
@@ -91,7 +91,7 @@ restarts. "coppice tree --spec --profile NAME" prints one.`,
 }
 
 // jsonValue is a key's value as JSON has it; durations as they are written.
-func jsonValue(k node.Key, c node.Config) json.RawMessage {
+func jsonValue(k config.Key, c config.Config) json.RawMessage {
 	b, err := json.Marshal(k.Value(c))
 	if err != nil {
 		panic(err) // strings, numbers and booleans
@@ -113,7 +113,7 @@ func configCheckCommand() *cobra.Command {
 		Example: `  coppice config check coppice.toml`,
 		Args:    words("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if _, err := node.CheckFile(args[0]); err != nil {
+			if _, err := config.CheckFile(args[0]); err != nil {
 				return err
 			}
 			if asJSON {
@@ -135,13 +135,13 @@ func configExplainCommand() *cobra.Command {
 		Example: `  coppice config explain
   coppice config explain listen pool.max_txs`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			all := node.Keys()
+			all := config.Keys()
 			if len(args) > 0 {
 				all = nil
 			}
 
 			for _, name := range args {
-				k, near, ok := node.LookupKey(name)
+				k, near, ok := config.LookupKey(name)
 				if !ok {
 					hint := ""
 					if len(near) > 0 {
@@ -159,7 +159,7 @@ func configExplainCommand() *cobra.Command {
 				docs := []keyJSON{}
 				for _, k := range all {
 					docs = append(docs, keyJSON{
-						k.Name, k.Doc, k.Type(), k.Unit, jsonValue(k, node.DefaultConfig()), k.Want(), k.Env(),
+						k.Name, k.Doc, k.Type(), k.Unit, jsonValue(k, config.Defaults()), k.Want(), k.Env(),
 						flagOf(k), k.Live,
 					})
 				}
@@ -180,7 +180,7 @@ func configExplainCommand() *cobra.Command {
 	return cmd
 }
 
-func explain(out io.Writer, k node.Key) {
+func explain(out io.Writer, k config.Key) {
 	fmt.Fprintf(out, "%s\n", k.Name)
 	for sentence := range strings.SplitSeq(strings.ReplaceAll(k.Doc, ". ", ".\n"), "\n") {
 		fmt.Fprintf(out, "  %s\n", sentence)
@@ -198,11 +198,11 @@ func explain(out io.Writer, k node.Key) {
 
 	fmt.Fprintf(out, "  type         %s\n  default      %s\n  wants        %s\n  environment  %s\n  flag         "+
 		"%s\n  change       %s\n",
-		typ, k.TOML(node.DefaultConfig()), k.Want(), k.Env(), flagOf(k), live)
+		typ, k.TOML(config.Defaults()), k.Want(), k.Env(), flagOf(k), live)
 }
 
 // flagOf is the flag of start that sets a key.
-func flagOf(k node.Key) string {
+func flagOf(k config.Key) string {
 	if k.Flag != "" {
 		return "--" + k.Flag
 	}

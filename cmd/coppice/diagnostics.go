@@ -7,7 +7,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/config"
 )
 
 // Of diagnostics with the same text and below the level of an error, so many are written in a
@@ -20,7 +20,7 @@ const (
 
 // newDiagnostics writes to standard error, for people or as JSON. The level may be changed at any
 // time.
-func newDiagnostics(c node.DiagnosticsConfig) (*zap.Logger, zap.AtomicLevel, error) {
+func newDiagnostics(c config.DiagnosticsConfig) (*zap.Logger, zap.AtomicLevel, error) {
 	level, err := zap.ParseAtomicLevel(c.Level)
 	if err != nil {
 		return nil, level, err

@@ -13,6 +13,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/config"
 )
 
 // initJSON is what "init --json" prints.
@@ -77,18 +78,18 @@ with --from both may be left out: the oldest block of the last half of --trust-p
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Set = set
 			if cmd.Flags().Changed("consensus") {
-				o.Set = append(o.Set, node.Assignment{Key: "consensus.kind", Value: consensus, Flag: "--consensus"})
+				o.Set = append(o.Set, config.Assignment{Key: "consensus.kind", Value: consensus, Flag: "--consensus"})
 			}
 
 			if cmd.Flags().Changed("empty-every") {
-				o.Set = append(o.Set, node.Assignment{Key: "consensus.empty_every", Value: empty.String(),
+				o.Set = append(o.Set, config.Assignment{Key: "consensus.empty_every", Value: empty.String(),
 					Flag: "--empty-every"})
 			}
 
-			if consensus != node.CometBFT {
+			if consensus != config.CometBFT {
 				for _, f := range []string{"comet-profile", "p2p", "rpc", "import", "from", "state-sync"} {
 					if cmd.Flags().Changed(f) {
-						return usageError(cmd, "--%s is for --consensus %s", f, node.CometBFT)
+						return usageError(cmd, "--%s is for --consensus %s", f, config.CometBFT)
 					}
 				}
 			}
@@ -163,7 +164,7 @@ with --from both may be left out: the oldest block of the last half of --trust-p
 	f := cmd.Flags()
 	f.StringVar(&o.ChainID, "chain-id", "", "name of the chain (default a random one)")
 	set.register(cmd)
-	f.StringVar(&consensus, "consensus", node.Solo, "solo, or cometbft for a chain of several nodes")
+	f.StringVar(&consensus, "consensus", config.Solo, "solo, or cometbft for a chain of several nodes")
 	f.DurationVar(&empty, "empty-every", 0, "make a block without work when there was none for so long; 0 is never")
 	f.StringVar(&cometProfile, "comet-profile", "", "CometBFT's settings: tuned or stock (default tuned)")
 	offer(cmd, "consensus", "solo\ta node without peers", "cometbft\tvalidators that agree")

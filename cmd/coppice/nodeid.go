@@ -11,6 +11,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
 )
 
@@ -75,7 +76,7 @@ func (a *app) wantComet() error {
 
 // nodeID is the id of a home with CometBFT, empty for another.
 func nodeID(home, consensus string) (string, error) {
-	if consensus != node.CometBFT {
+	if consensus != config.CometBFT {
 		return "", nil
 	}
 	id, err := comet.ReadIdentity(node.CometDir(home))

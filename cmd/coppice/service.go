@@ -11,6 +11,7 @@ import (
 
 	"github.com/coppice-go/coppice/cmd/coppice/internal/sdnotify"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/config"
 )
 
 // onHangup takes SIGHUP, which would end the process otherwise.
@@ -27,8 +28,8 @@ type service struct {
 	hangup   <-chan os.Signal
 	log      *zap.Logger
 	level    zap.AtomicLevel
-	settings node.Settings // in force
-	resolve  func() (node.Settings, error)
+	settings config.Settings // in force
+	resolve  func() (config.Settings, error)
 	changed  chan struct{} // holds one: the tree is not as it was
 }
 
@@ -143,7 +144,7 @@ func (s *service) reload(ready bool) {
 }
 
 // apply takes what can change while the node runs, and tells what can not.
-func (s *service) apply(now node.Settings) {
+func (s *service) apply(now config.Settings) {
 	level := zap.NewAtomicLevel()
 	_ = level.UnmarshalText([]byte(now.Config.Diagnostics.Level)) // it was checked
 	if level.Level() < s.level.Level() {

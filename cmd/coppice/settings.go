@@ -6,12 +6,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/config"
 )
 
 // settingFlags are the flags that set keys of the configuration, in the order in which they were
 // given.
-type settingFlags []node.Assignment
+type settingFlags []config.Assignment
 
 // register adds --set for every key, and the flags of those keys that have one of their own.
 func (s *settingFlags) register(cmd *cobra.Command) {
@@ -19,7 +19,7 @@ func (s *settingFlags) register(cmd *cobra.Command) {
 	f.Var(&setFlag{into: s}, "set", "value of a key, as KEY=VALUE; may be given many times (see 'coppice "+
 		"config explain')")
 
-	for _, k := range node.Keys() {
+	for _, k := range config.Keys() {
 		if k.Flag == "" {
 			continue
 		}
@@ -34,13 +34,13 @@ func (s *settingFlags) register(cmd *cobra.Command) {
 // setFlag is one flag; without a key it is --set.
 type setFlag struct {
 	into *settingFlags
-	key  node.Key
+	key  config.Key
 }
 
 // Set is pflag.Value's.
 func (f *setFlag) Set(v string) error {
 	if f.key.Name != "" {
-		*f.into = append(*f.into, node.Assignment{Key: f.key.Name, Value: v, Flag: "--" + f.key.Flag})
+		*f.into = append(*f.into, config.Assignment{Key: f.key.Name, Value: v, Flag: "--" + f.key.Flag})
 		return nil
 	}
 
@@ -49,7 +49,7 @@ func (f *setFlag) Set(v string) error {
 		return errors.New("want KEY=VALUE")
 	}
 
-	*f.into = append(*f.into, node.Assignment{Key: key, Value: value, Flag: "--set"})
+	*f.into = append(*f.into, config.Assignment{Key: key, Value: value, Flag: "--set"})
 
 	return nil
 }

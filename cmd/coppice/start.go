@@ -10,6 +10,7 @@ import (
 
 	"github.com/coppice-go/coppice/cmd/coppice/internal/sdnotify"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/supervisor"
 )
@@ -32,7 +33,7 @@ counts; "coppice config" shows what is in force.`,
   coppice start --log-level warn --log-format json --set pool.max_txs=50000`,
 		Args: words(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.start(cmd, node.Sources{Environ: os.Environ(), Set: set})
+			return a.start(cmd, config.Sources{Environ: os.Environ(), Set: set})
 		},
 	}
 	set.register(cmd)
@@ -44,14 +45,14 @@ counts; "coppice config" shows what is in force.`,
 // the heap has grown by as much again.
 const heapFloor = 64 << 20
 
-func (a *app) start(cmd *cobra.Command, src node.Sources) error {
+func (a *app) start(cmd *cobra.Command, src config.Sources) error {
 	floor := make([]byte, heapFloor)
 	defer runtime.KeepAlive(floor)
 
 	hangup, silence := onHangup() // before all else: a SIGHUP must not end a node that only begins
 	defer silence()
 
-	settings, err := node.Resolve(a.home, src)
+	settings, err := config.Resolve(a.home, src)
 	if err != nil {
 		return err
 	}
@@ -69,7 +70,7 @@ func (a *app) start(cmd *cobra.Command, src node.Sources) error {
 
 	s := &service{
 		manager: manager, hangup: hangup, log: log, level: level, settings: settings, changed: make(chan struct{}, 1),
-		resolve: func() (node.Settings, error) { return node.Resolve(a.home, src) },
+		resolve: func() (config.Settings, error) { return config.Resolve(a.home, src) },
 	}
 
 	s.node, err = node.New(a.home, settings.Config, node.WithLogger(log), node.WithVersion(buildVersion().Version),

@@ -16,7 +16,7 @@ import (
 
 	"github.com/coppice-go/coppice/cmd/coppice/internal/testnet"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/plan"
 )
 
 func (a *app) testnetCommand() *cobra.Command {
@@ -60,7 +60,7 @@ func (o *testnetOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.ChainID, "chain-id", "", "name of the chain (default a random one)")
 	f.DurationVar(&o.EmptyEvery, "empty-every", time.Second,
 		"make a block without work when there was none for so long; 0 is never")
-	f.StringVar(&o.profile, "profile", string(node.Default), "limits of the nodes' trees: default, strict or chaos")
+	f.StringVar(&o.profile, "profile", string(plan.Default), "limits of the nodes' trees: default, strict or chaos")
 	f.StringVar(&o.governance, "governance-key", "",
 		"ed25519 public key in base64, whose holder may change the validators")
 	f.StringVar(&o.comet, "comet-profile", string(comet.Tuned), "CometBFT's settings: tuned or stock")
@@ -69,7 +69,7 @@ func (o *testnetOptions) flags(cmd *cobra.Command) {
 
 func (o *testnetOptions) make(cmd *cobra.Command, dir string) (*testnet.Net, error) {
 	var err error
-	if o.Profile, err = node.ParseProfile(o.profile); err != nil {
+	if o.Profile, err = plan.ParseProfile(o.profile); err != nil {
 		return nil, usageError(cmd, "--profile: %w", err)
 	}
 	if o.CometProfile, err = comet.ParseProfile(o.comet); err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/cmd/coppice/internal/chaos"
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/plan"
 )
 
 func (a *app) testnetChaos(dir *string) *cobra.Command {
@@ -55,7 +55,7 @@ The same seed is the same plan. What the nodes do with it differs from run to ru
 				return usageError(cmd, "--duration is %v, want more than 0", c.Duration)
 			}
 
-			if c.Profile, err = node.ParseProfile(profile); err != nil {
+			if c.Profile, err = plan.ParseProfile(profile); err != nil {
 				return usageError(cmd, "--profile: %w", err)
 			}
 			if c.Bin, err = os.Executable(); err != nil {
@@ -111,7 +111,7 @@ The same seed is the same plan. What the nodes do with it differs from run to ru
 		"how long trouble comes; starting, stopping and checking come on top")
 	f.Uint64Var(&c.Seed, "seed", uint64(time.Now().UnixNano()), "of the plan")
 	f.Float64Var(&c.Rate, "rate", 300, "transactions per second of the load over all nodes, as far as they keep up")
-	f.StringVar(&profile, "profile", string(node.Chaos), "limits of the nodes' trees: default, strict or chaos")
+	f.StringVar(&profile, "profile", string(plan.Chaos), "limits of the nodes' trees: default, strict or chaos")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	f.BoolVar(&keep, "keep", false, "keep the homes and what the nodes printed; they are kept anyway where a rule "+
 		"did not hold")

@@ -9,7 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/plan"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
@@ -62,14 +63,14 @@ line, and with --json each change is the whole tree on a line. Workers, one per 
 			}
 
 			if spec {
-				p, err := node.ParseProfile(profile)
+				p, err := plan.ParseProfile(profile)
 				if err != nil {
 					return usageError(cmd, "--profile: %w", err)
 				}
 
-				plan := node.Plan(p, node.ShippedEngines())
+				plan := plan.New(p, plan.ShippedEngines())
 				if asJSON {
-					return printJSON(out, childOf(plan.Proto()))
+					return printJSON(out, childOf(api.PlanOf(plan)))
 				}
 
 				_, err = fmt.Fprint(out, plan)

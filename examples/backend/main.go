@@ -19,6 +19,7 @@ import (
 	"github.com/coppice-go/coppice/client"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/config"
 )
 
 func main() {
@@ -39,7 +40,7 @@ func run() error {
 	if _, err := node.Init(home, node.InitOptions{ChainID: "bank", Listen: "127.0.0.1:0"}); err != nil {
 		return err
 	}
-	config, err := node.Load(home)
+	config, err := config.Load(home)
 	if err != nil {
 		return err
 	}

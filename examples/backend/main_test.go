@@ -11,6 +11,7 @@ import (
 	"github.com/coppice-go/coppice/engines/backend/backendtest"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/nodetest"
+	"github.com/coppice-go/coppice/node/plan"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -22,7 +23,7 @@ func TestTheProgramRuns(t *testing.T) { require.NoError(t, run()) }
 // every acknowledged transfer is made once.
 func TestMoneyIsNeitherMadeNorLost(t *testing.T) {
 	const accounts, each, total = 5, 20, 1000
-	n := nodetest.Start(t, nodetest.With(node.WithBackend(Bank{})), nodetest.Profile(node.Chaos))
+	n := nodetest.Start(t, nodetest.With(node.WithBackend(Bank{})), nodetest.Profile(plan.Chaos))
 	c := n.Client()
 	mint, err := c.SubmitWait(t.Context(), Tx(Transfer{To: "0", Amount: total}))
 	require.NoError(t, err)

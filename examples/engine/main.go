@@ -20,6 +20,7 @@ import (
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/config"
 )
 
 func main() {
@@ -40,7 +41,7 @@ func run() error {
 	if _, err := node.Init(home, node.InitOptions{ChainID: "counter", Listen: "127.0.0.1:0"}); err != nil {
 		return err
 	}
-	config, err := node.Load(home)
+	config, err := config.Load(home)
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
 )
 
@@ -53,7 +54,7 @@ func foreignHome(t *testing.T) (dir string, c *cfg.Config, doc *types.GenesisDoc
 func importHome(dir, home string) error {
 	_, err := node.Init(home, node.InitOptions{
 		Listen: "127.0.0.1:0",
-		Set:    []node.Assignment{{Key: "consensus.kind", Value: node.CometBFT, Flag: "--consensus"}},
+		Set:    []config.Assignment{{Key: "consensus.kind", Value: config.CometBFT, Flag: "--consensus"}},
 		Comet:  node.CometOptions{Import: dir},
 	})
 	return err

@@ -22,8 +22,8 @@ import (
 	"github.com/coppice-go/coppice/client"
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/chain"
-	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/nodetest"
+	"github.com/coppice-go/coppice/node/plan"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -296,7 +296,7 @@ func eventSource(ctx context.Context, h *http.Client, url string, last *string,
 // The stream is there while the node is not, tells what happens to the tree, and goes on with the
 // log behind the last record.
 func TestTheStreamOutlivesTheNode(t *testing.T) {
-	n := nodetest.Start(t, nodetest.Profile(node.Chaos))
+	n := nodetest.Start(t, nodetest.Profile(plan.Chaos))
 	c := n.Client()
 	ctx, cancel := context.WithTimeout(t.Context(), nodetest.Timeout)
 	defer cancel()

@@ -90,3 +90,9 @@ func Classify(err error) error {
 
 	return err
 }
+
+// NoHome returns the error of a directory that is no home, because a file of a home is missing.
+func NoHome(home, missing string) error {
+	return fmt.Errorf("%w: %s is no home of coppice (%s is missing): make one with 'coppice init'", ErrConfig,
+		home, missing)
+}

@@ -11,6 +11,7 @@ import (
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/node/nodetest"
 )
@@ -57,7 +58,7 @@ func TestANodeOnDiskCanBeVerified(t *testing.T) {
 	require.EqualValues(t, 1, v.Txs)
 	require.Equal(t, "test", v.ChainID)
 
-	again := nodetest.Start(t, nodetest.Home(n.Home()), nodetest.Config(func(c *node.Config) { c.Pool.MaxTxs = 5 }))
+	again := nodetest.Start(t, nodetest.Home(n.Home()), nodetest.Config(func(c *config.Config) { c.Pool.MaxTxs = 5 }))
 	require.Equal(t, "1", get(t, again.Client(), "n"))
 }
 

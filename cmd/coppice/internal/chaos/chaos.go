@@ -14,8 +14,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/plan"
 )
 
 // Config says what to run.
@@ -26,7 +26,7 @@ type Config struct {
 	Seed     uint64
 	Duration time.Duration // of the trouble; the checks afterwards come on top
 	Rate     float64       // of the load, in transactions per second over all nodes
-	Profile  node.Profile  // of the trees' limits
+	Profile  plan.Profile  // of the trees' limits
 
 	Begun   func()        // told when all nodes have committed; may be nil
 	Doing   func(string)  // told what is being done; may be nil
@@ -310,7 +310,7 @@ func (r *campaign) judge() {
 	}
 
 	for _, line := range r.out.ended {
-		if strings.Contains(line, sayGaveUp) && r.Profile != node.Chaos {
+		if strings.Contains(line, sayGaveUp) && r.Profile != plan.Chaos {
 			r.res.GaveUp++
 			continue
 		}

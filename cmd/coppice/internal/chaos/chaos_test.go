@@ -18,7 +18,7 @@ import (
 	"github.com/coppice-go/coppice/cmd/coppice/internal/testnet"
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/chain"
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/plan"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
@@ -32,7 +32,7 @@ func campaignOf(t *testing.T, nodes ...*memnode.Node) *campaign {
 		n.clients = append(n.clients, m.Serve(t))
 	}
 	return &campaign{
-		Config: Config{Nodes: len(nodes), Profile: node.Chaos}, began: now, court: newCourt(now), net: n,
+		Config: Config{Nodes: len(nodes), Profile: plan.Chaos}, began: now, court: newCourt(now), net: n,
 		res:  &Result{Engines: map[string]int{}},
 		out:  &output{file: new(bytes.Buffer), began: now},
 		work: &work{net: n, court: newCourt(now), ledger: rig.NewLedger(), history: register.NewHistory()},
@@ -117,7 +117,7 @@ func TestOutputIsJudged(t *testing.T) {
 
 // A tree whose limits are not raised may give up under so many blows; one whose limits are may not.
 func TestATreeMayGiveUpByItsLimits(t *testing.T) {
-	for profile, want := range map[node.Profile]int{node.Default: 1, node.Strict: 1, node.Chaos: 0} {
+	for profile, want := range map[plan.Profile]int{plan.Default: 1, plan.Strict: 1, plan.Chaos: 0} {
 		c := campaignOf(t, memnode.New())
 		c.Profile, c.res.Register = profile, register.Verdict{Count: register.Count{Keys: 1, Gets: 1, Puts: 1}}
 		_, err := fmt.Fprintln(c.out, "node2 coppice: gave up: coppice: too many restarts")

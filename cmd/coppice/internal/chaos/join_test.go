@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/cmd/coppice/internal/testnet"
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/plan"
 )
 
 // A node joins by state sync, under load, while it is killed, or while the nodes that serve it are
@@ -106,7 +106,7 @@ func joins(t *testing.T, bin string, seed uint64, most int, blow func(*join, con
 	require.NoError(t, err)
 	defer file.Close()
 
-	c := Config{Bin: bin, Dir: dir, Nodes: joinValidators, Seed: seed, Rate: 60, Profile: node.Chaos,
+	c := Config{Bin: bin, Dir: dir, Nodes: joinValidators, Seed: seed, Rate: 60, Profile: plan.Chaos,
 		made: snapshotsEvery20}
 	out, court := &output{file: file, began: began}, newCourt(began)
 	n, err := begin(c, out)

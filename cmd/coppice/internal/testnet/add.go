@@ -12,6 +12,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/config"
 )
 
 // AddOptions say how one more node joins.
@@ -90,7 +91,7 @@ func (r *running) makeNode(ctx context.Context, i int, o AddOptions) (links []*l
 
 	if _, err := node.Init(home, node.InitOptions{
 		Genesis: &genesis, Listen: "127.0.0.1:0",
-		Set: []node.Assignment{{Key: "consensus.kind", Value: node.CometBFT, Flag: "--consensus"}},
+		Set: []config.Assignment{{Key: "consensus.kind", Value: config.CometBFT, Flag: "--consensus"}},
 	}); err != nil {
 		return nil, err
 	}

@@ -13,7 +13,9 @@ import (
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/plan"
 )
 
 // MaxNodes is how many nodes a testnet may have: each is two processes.
@@ -24,7 +26,7 @@ type InitOptions struct {
 	Nodes         int
 	ChainID       string        // empty: a random one
 	EmptyEvery    time.Duration // 0: no blocks without work
-	Profile       node.Profile  // of the trees' limits
+	Profile       plan.Profile  // of the trees' limits
 	CometProfile  comet.Profile
 	GovernanceKey []byte
 }
@@ -97,8 +99,8 @@ func initIn(dir string, o InitOptions) (*Net, error) {
 			ChainID: o.ChainID, Profile: o.Profile, Listen: "127.0.0.1:0", Genesis: genesis,
 			GovernanceKey: o.GovernanceKey,
 			Comet:         node.CometOptions{Profile: o.CometProfile, Moniker: fmt.Sprintf("node%d", i)},
-			Set: []node.Assignment{
-				{Key: "consensus.kind", Value: node.CometBFT, Flag: "--consensus"},
+			Set: []config.Assignment{
+				{Key: "consensus.kind", Value: config.CometBFT, Flag: "--consensus"},
 				{Key: "consensus.empty_every", Value: o.EmptyEvery.String(), Flag: "--empty-every"},
 			},
 		})

@@ -1,4 +1,4 @@
-package node
+package config
 
 import (
 	"errors"
@@ -13,7 +13,7 @@ import (
 )
 
 // configFile is the name of the file in a home.
-const configFile = "coppice.toml"
+const FileName = "coppice.toml"
 
 // Layer is where a value of the configuration came from. A later one wins.
 type Layer int
@@ -71,10 +71,10 @@ func (p Problem) String() string {
 }
 
 // ConfigError is everything that is wrong with a configuration. It is ErrConfig.
-type ConfigError struct{ Problems []Problem }
+type Error struct{ Problems []Problem }
 
 // Error has a line for each problem.
-func (e *ConfigError) Error() string {
+func (e *Error) Error() string {
 	lines := make([]string, len(e.Problems))
 	for i, p := range e.Problems {
 		lines[i] = p.String()
@@ -86,7 +86,7 @@ func (e *ConfigError) Error() string {
 }
 
 // Is makes every ConfigError an ErrConfig.
-func (e *ConfigError) Is(target error) bool { return target == exit.ErrConfig }
+func (e *Error) Is(target error) bool { return target == exit.ErrConfig }
 
 // problems gathers what is wrong.
 type problems []Problem
@@ -99,7 +99,7 @@ func (p problems) err() error {
 	if len(p) == 0 {
 		return nil
 	}
-	return &ConfigError{p}
+	return &Error{p}
 }
 
 // Assignment is a value that a flag gave.
@@ -139,11 +139,11 @@ func (s Settings) Changed(other Settings) []Key {
 // environment, then flags. Errors are *ConfigError, of all problems at once, and name where each
 // value came from.
 func Resolve(home string, src Sources) (Settings, error) {
-	s := newSettings()
-	path := filepath.Join(home, configFile)
+	s := DefaultSettings()
+	path := filepath.Join(home, FileName)
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return s, noHome(home, configFile)
+		return s, exit.NoHome(home, FileName)
 	}
 	if err != nil {
 		return s, fmt.Errorf("%w: %w", exit.ErrConfig, err)
@@ -155,27 +155,43 @@ func Resolve(home string, src Sources) (Settings, error) {
 		s.set(Origin{Layer: LayerFlag, Name: a.Flag}, a.Key, a.Value, &bad)
 	}
 
-	return s.checked(bad)
+	return s.Checked(bad)
 }
 
 // CheckFile is the configuration of one file alone, which need not be in a home. Errors are as
 // those of Resolve.
 func CheckFile(path string) (Settings, error) {
-	s := newSettings()
+	s := DefaultSettings()
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return s, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
-	return s.checked(s.readFile(path, data))
+	return s.Checked(s.readFile(path, data))
 }
 
-func newSettings() Settings {
-	return Settings{Config: DefaultConfig(), origins: map[string]Origin{}}
+func DefaultSettings() Settings {
+	return Settings{Config: Defaults(), origins: map[string]Origin{}}
+}
+
+// fromAssignments returns the defaults with the given values in place of some of them. An
+// assignment without a value counts only if it is one of --set. Errors are ErrConfig and
+// *ConfigError.
+func FromAssignments(list []Assignment) (Settings, error) {
+	var bad problems
+	s := DefaultSettings()
+
+	for _, a := range list {
+		if a.Value != "" || a.Flag == "--set" {
+			s.set(Origin{Layer: LayerFlag, Name: a.Flag}, a.Key, a.Value, &bad)
+		}
+	}
+
+	return s.Checked(bad)
 }
 
 // checked adds what the values themselves have wrong.
-func (s Settings) checked(bad problems) (Settings, error) {
-	known := new(ConfigError)
+func (s Settings) Checked(bad problems) (Settings, error) {
+	known := new(Error)
 	if errors.As(s.validate(), &known) {
 		bad = append(bad, known.Problems...)
 	}
@@ -247,14 +263,14 @@ var notKeys = []string{"COPPICE_HOME", "COPPICE_TOKEN"}
 
 // commented is a coppice.toml that explains every key. Keys of c that differ from their defaults
 // are set, the others are there as comments.
-func (c Config) commented() string {
+func (c Config) Commented() string {
 	var b strings.Builder
 	b.WriteString(`# Coppice's configuration. A key that is a comment has its default. Keys that are not known are refused.
 # The environment goes over this file (COPPICE_LISTEN=...), and the flags of "coppice start" over both.
 # "coppice config" prints what is in force and where it came from; "coppice config explain KEY" explains a key.
 `)
 	section := ""
-	defaults := DefaultConfig()
+	defaults := Defaults()
 
 	for _, k := range keys {
 		if s := k.Section(); s != section {

@@ -1,4 +1,4 @@
-package node
+package plan
 
 import (
 	"context"
@@ -55,10 +55,10 @@ type Place struct {
 }
 
 // supervises tells whether the place is a supervisor.
-func (p Place) supervises() bool { return p.Dynamic || p.Intensity.Period > 0 }
+func (p Place) Supervises() bool { return p.Dynamic || p.Intensity.Period > 0 }
 
 // find answers the place at a path below p.
-func (p Place) find(path string) Place {
+func (p Place) Find(path string) Place {
 	for id := range strings.SplitSeq(path, "/") {
 		found := false
 		for _, c := range p.Children {
@@ -79,7 +79,7 @@ const none = 0 // restarts: a structural zero, which no profile raises
 
 // Plan is the tree: strategies, restart types and limits, as `coppice tree --spec` prints them.
 // Engines are those that run under "engines", in start order.
-func Plan(profile Profile, engines []string) Place {
+func New(profile Profile, engines []string) Place {
 	limit := func(max int, seconds int) supervisor.Intensity {
 		if profile == Chaos && max != none {
 			max = 10_000
@@ -128,7 +128,7 @@ func Plan(profile Profile, engines []string) Place {
 							worker("router", "addresses of all engines; if it fails, the node restarts"),
 							worker("logger", "owns the event log; if it fails, the node restarts"),
 							{
-								ID: placeTransactions, Strategy: supervisor.OneForAll, Intensity: limit(core, 10),
+								ID: Transactions, Strategy: supervisor.OneForAll, Intensity: limit(core, 10),
 								Children: []Place{
 									worker("storage", "the state"),
 									worker("ordering", "after each restart replays the event log"),
@@ -153,7 +153,7 @@ func Plan(profile Profile, engines []string) Place {
 }
 
 // withCometBFT is the plan of a node whose consensus is CometBFT.
-func (p Place) withCometBFT(profile Profile) Place {
+func (p Place) WithCometBFT(profile Profile) Place {
 	limit := supervisor.Intensity{Max: 10, Period: 60 * time.Second}
 	if profile == Chaos {
 		limit.Max = 10_000
@@ -192,8 +192,8 @@ func (p Place) replace(path string, by Place) Place {
 
 // Names of places that the code names more than once.
 const (
-	placeTransactions = "transactions"
-	engineStateSync   = "statesync" // of a node whose consensus carries snapshots
+	Transactions = "transactions"
+	StateSync    = "statesync" // of a node whose consensus carries snapshots
 )
 
 // ShippedEngines are the engines that every node has, in start order.
@@ -206,12 +206,12 @@ func (p Place) String() string {
 	return b.String()
 }
 
-const column = 28
+const noteColumn = 28
 
 func (p Place) draw(b *strings.Builder, first, rest string) {
 	head := first + p.ID
 	b.WriteString(head)
-	b.WriteString(strings.Repeat(" ", max(2, column-len([]rune(head)))))
+	b.WriteString(strings.Repeat(" ", max(2, noteColumn-len([]rune(head)))))
 	b.WriteString(p.describe())
 	b.WriteByte('\n')
 
@@ -229,7 +229,7 @@ func (p Place) describe() string {
 	switch {
 	case p.Dynamic:
 		parts = append(parts, fmt.Sprintf("dynamic, %s", limitText(p.Intensity)))
-	case p.supervises():
+	case p.Supervises():
 		parts = append(parts, fmt.Sprintf("%v, %s", p.Strategy, limitText(p.Intensity)))
 	}
 
@@ -262,18 +262,18 @@ func limitText(i supervisor.Intensity) string {
 }
 
 // child is the specification of the worker at this place.
-func (p Place) child(start supervisor.StartFunc) supervisor.Child {
+func (p Place) Child(start supervisor.StartFunc) supervisor.Child {
 	return supervisor.Child{
 		ID: p.ID, Start: start, Restart: p.Restart, Significant: p.Significant, Shutdown: p.Shutdown, Orphan: p.Orphan,
 	}
 }
 
 // nested is the specification of the supervisor at this place. build runs for each of its runs.
-func (p Place) nested(build func() ([]supervisor.Child, error)) supervisor.Child {
-	return p.child(supervisor.Nested(p.spec(build)))
+func (p Place) Nested(build func() ([]supervisor.Child, error)) supervisor.Child {
+	return p.Child(supervisor.Nested(p.Spec(build)))
 }
 
-func (p Place) spec(build func() ([]supervisor.Child, error)) supervisor.Spec {
+func (p Place) Spec(build func() ([]supervisor.Child, error)) supervisor.Spec {
 	return supervisor.Spec{
 		Name: p.ID, Strategy: p.Strategy, Intensity: p.Intensity, AutoShutdown: p.AutoShutdown,
 		Build: func(context.Context) ([]supervisor.Child, error) { return build() },

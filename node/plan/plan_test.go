@@ -1,4 +1,4 @@
-package node
+package plan
 
 import (
 	"fmt"
@@ -19,11 +19,11 @@ func outline(b *strings.Builder, p Place, depth int) {
 	switch {
 	case p.Dynamic:
 		words = append(words, "dynamic")
-	case p.supervises():
+	case p.Supervises():
 		words = append(words, p.Strategy.String())
 	}
 
-	if p.supervises() && p.ID != "host" { // the design leaves the host's own limit open
+	if p.Supervises() && p.ID != "host" { // the design leaves the host's own limit open
 		if p.Intensity.Max == 0 {
 			words = append(words, "0")
 		} else {
@@ -51,14 +51,14 @@ func TestThePlanIsTheDesignsTree(t *testing.T) {
 	want, err := os.ReadFile("testdata/design-tree.txt")
 	require.NoError(t, err)
 	var got strings.Builder
-	outline(&got, Plan(Default, []string{"consensus", "api"}), 0)
+	outline(&got, New(Default, []string{"consensus", "api"}), 0)
 	require.Equal(t, string(want), got.String())
 }
 
 // What `coppice tree --spec` prints shows each place of the plan on a line of its own, with its
 // strategy and limit.
 func TestThePrintShowsThePlan(t *testing.T) {
-	plan := Plan(Default, []string{"consensus", "api"})
+	plan := New(Default, []string{"consensus", "api"})
 	lines := strings.Split(strings.TrimSpace(plan.String()), "\n")
 	i := 0
 	var walk func(p Place)
@@ -76,9 +76,9 @@ func TestThePrintShowsThePlan(t *testing.T) {
 
 func TestProfilesDifferOnlyInLimits(t *testing.T) {
 	engines := []string{"consensus", "api"}
-	strict := Plan(Strict, engines)
-	require.Equal(t, 0, strict.find("coppice/node/transactions").Intensity.Max)
-	require.Equal(t, 5, strict.find("coppice/node").Intensity.Max)
+	strict := New(Strict, engines)
+	require.Equal(t, 0, strict.Find("coppice/node/transactions").Intensity.Max)
+	require.Equal(t, 5, strict.Find("coppice/node").Intensity.Max)
 
 	var same func(path string, a, chaos Place)
 	same = func(path string, a, chaos Place) {
@@ -91,11 +91,11 @@ func TestProfilesDifferOnlyInLimits(t *testing.T) {
 			same(path+"/"+a.Children[i].ID, a.Children[i], chaos.Children[i])
 		}
 	}
-	same("host", Plan(Default, engines), Plan(Chaos, engines))
+	same("host", New(Default, engines), New(Chaos, engines))
 }
 
 func TestUsersEnginesHangUnderEngines(t *testing.T) {
-	p := Plan(Default, []string{"consensus", "api", "mine"}).find("coppice/node/engines/mine")
+	p := New(Default, []string{"consensus", "api", "mine"}).Find("coppice/node/engines/mine")
 	require.Equal(t, supervisor.Permanent, p.Restart)
 	require.Equal(t, supervisor.Abandon, p.Orphan, "a hung engine of the user's does not take the core down")
 }

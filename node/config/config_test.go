@@ -1,4 +1,4 @@
-package node
+package config
 
 import (
 	"flag"
@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/plan"
 )
 
 var update = flag.Bool("update", false, "write docs/configuration.md anew")
@@ -40,8 +41,8 @@ max_bytes = 2_000_000
 			{Key: "log.segment_bytes", Value: "1048576", Flag: "--set"}},
 	})
 	require.NoError(t, err)
-	want := DefaultConfig()
-	want.Profile, want.Listen = Strict, "127.0.0.1:3"
+	want := Defaults()
+	want.Profile, want.Listen = plan.Strict, "127.0.0.1:3"
 	want.Pool.MaxTxs, want.Pool.MaxBytes, want.Log.SegmentBytes = 12, 2_000_000, 1<<20
 	want.Consensus.EmptyEvery = Duration(time.Minute)
 	require.Equal(t, want, s.Config)
@@ -178,14 +179,14 @@ func TestTheTableHoldsEveryField(t *testing.T) {
 	}
 
 	require.Empty(t, want, "fields without a row in the table of keys")
-	require.NoError(t, DefaultConfig().Validate())
+	require.NoError(t, Defaults().Validate())
 }
 
 // The file that init writes says what was asked for, and nothing else.
 func TestThecommentedIsItsConfiguration(t *testing.T) {
-	c := DefaultConfig()
+	c := Defaults()
 	c.Listen, c.Log.SegmentBytes, c.Consensus.EmptyEvery, c.Insecure = "[::1]:0", 1<<20, Duration(time.Second), true
-	text := c.commented()
+	text := c.Commented()
 	got, err := Load(writeConfig(t, text))
 	require.NoError(t, err)
 	require.Equal(t, c, got)
@@ -214,7 +215,7 @@ const docBegin, docEnd = "<!-- keys: written by go test ./node -run Documented -
 func keysDoc() string {
 	var b strings.Builder
 	for _, k := range Keys() {
-		value := k.TOML(DefaultConfig())
+		value := k.TOML(Defaults())
 		fmt.Fprintf(&b, "### `%s`\n\n%s\n\n", k.Name, k.Doc)
 		fmt.Fprintf(&b, "| type | default | wants | environment | flag of `start` | while running "+
 			"|\n|---|---|---|---|---|---|\n")
@@ -240,7 +241,7 @@ func keysDoc() string {
 
 // The documentation of the keys is the table's own.
 func TestKeysAreDocumented(t *testing.T) {
-	const path = "../docs/configuration.md"
+	const path = "../../docs/configuration.md"
 	text, err := os.ReadFile(path)
 	require.NoError(t, err)
 	before, rest, ok := strings.Cut(string(text), docBegin)

@@ -1,7 +1,9 @@
-package node
+package config
 
 import (
 	"time"
+
+	"github.com/coppice-go/coppice/node/plan"
 )
 
 // Config is a node's configuration: what coppice.toml, the environment and the flags of start say
@@ -9,7 +11,7 @@ import (
 // nothing means. What each field means, its unit and its bounds are in the table of keys (see
 // Keys), which holds every field.
 type Config struct {
-	Profile     Profile
+	Profile     plan.Profile
 	Listen      string // host:port; port 0 takes a free one
 	Insecure    bool
 	TLS         TLSConfig
@@ -92,9 +94,9 @@ func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil
 func (d Duration) String() string { return time.Duration(d).String() }
 
 // DefaultConfig is the configuration of a file that says nothing.
-func DefaultConfig() Config {
+func Defaults() Config {
 	return Config{
-		Profile:     Default,
+		Profile:     plan.Default,
 		Listen:      "127.0.0.1:7070",
 		Consensus:   ConsensusConfig{Kind: Solo, MaxTxs: 5_000},
 		Pool:        PoolConfig{MaxTxs: 200_000, MaxBytes: 512 << 20, MaxEager: 2_048},

@@ -1,4 +1,4 @@
-package node
+package config
 
 import (
 	"errors"
@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/coppice-go/coppice/node/plan"
 )
 
 // Key is one key of the configuration, and all there is to know of it.
@@ -131,7 +133,7 @@ var keys = []Key{
 			"A number: that, and at least so many bytes of the newest records. Nothing that the state, the pool or a " +
 			"follower still needs is ever removed.",
 		field: func(c *Config) any { return &c.Log.Retain },
-		check: func(c Config) error { return checkRetain(c) },
+		check: func(c Config) error { return CheckRetain(c) },
 	},
 	{
 		Name: "snapshots.every_bytes", Max: 1 << 50, Unit: "bytes",
@@ -175,8 +177,8 @@ var keys = []Key{
 }
 
 func profileNames() []string {
-	names := make([]string, len(Profiles))
-	for i, p := range Profiles {
+	names := make([]string, len(plan.Profiles))
+	for i, p := range plan.Profiles {
 		names[i] = string(p)
 	}
 	return names
@@ -194,7 +196,7 @@ func checkListen(c Config) error {
 		return fmt.Errorf("%q: port %q, want it without signs and leading zeros", c.Listen, port)
 	}
 
-	if loopback(host) || c.Insecure || c.TLS.Cert != "" || c.TLS.Key != "" {
+	if Loopback(host) || c.Insecure || c.TLS.Cert != "" || c.TLS.Key != "" {
 		return nil
 	}
 	return fmt.Errorf("%q is not a loopback address: want a certificate in tls.cert and tls.key, or insecure = true",
@@ -202,7 +204,7 @@ func checkListen(c Config) error {
 }
 
 // loopback tells whether only this machine can reach a listener on host.
-func loopback(host string) bool {
+func Loopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
@@ -261,7 +263,7 @@ func (k Key) Value(c Config) any {
 	case *string:
 		return *p
 
-	case *Profile:
+	case *plan.Profile:
 		return string(*p)
 
 	case *bool:
@@ -345,8 +347,8 @@ func (k Key) set(c *Config, text string) error {
 	case *string:
 		*p = text
 
-	case *Profile:
-		*p = Profile(text)
+	case *plan.Profile:
+		*p = plan.Profile(text)
 
 	case *bool:
 		if text != "true" && text != "false" {

@@ -1,4 +1,4 @@
-package node
+package config
 
 import (
 	"fmt"
@@ -12,17 +12,17 @@ const (
 )
 
 // retainBytes is log.retain as a number of bytes; ok is false where it is none.
-func (c LogConfig) retainBytes() (n int64, ok bool) {
+func (c LogConfig) RetainBytes() (n int64, ok bool) {
 	n, err := strconv.ParseInt(c.Retain, 10, 64)
 	return n, err == nil
 }
 
-func checkRetain(c Config) error {
+func CheckRetain(c Config) error {
 	if c.Log.Retain == RetainAll {
 		return nil
 	}
 
-	if n, ok := c.Log.retainBytes(); c.Log.Retain != RetainSnapshot && (!ok || n < 1<<20 || n > 1<<50) {
+	if n, ok := c.Log.RetainBytes(); c.Log.Retain != RetainSnapshot && (!ok || n < 1<<20 || n > 1<<50) {
 		return fmt.Errorf("%q: want %s, %s, or a number of bytes from %d to %d", c.Log.Retain, RetainAll,
 			RetainSnapshot, 1<<20, int64(1)<<50)
 	}
