@@ -119,3 +119,7 @@ func (a *app) nodeError(ctx context.Context, err error) error {
 func notYet(id engines.TxID, why error) error {
 	return fmt.Errorf("accepted as %s, not in a block yet: coppice tx get %[1]s (%w)", id, why)
 }
+
+// running tells whether the command is to ask a node: one that an address names, or one that has
+// the home.
+func (a *app) running(err error) bool { return a.address != "" || errors.Is(err, node.ErrHomeInUse) }

@@ -182,8 +182,6 @@ func (t *demoTable) verdict(c demo.Config, r demo.Result) {
 		r.Elapsed.Round(100*time.Millisecond), bad, r.Acknowledged, r.Lost, r.Twice, r.Unknown, verify)
 }
 
-func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-
 func demoOf(seed uint64, r demo.Result) demoJSON {
 	j := demoJSON{
 		OK: !r.Bad(), Seed: seed, Acknowledged: r.Acknowledged, Lost: r.Lost, Twice: r.Twice, Unknown: r.Unknown,

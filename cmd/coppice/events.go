@@ -80,29 +80,6 @@ A filter is a list of terms with commas between them, each of which has to match
 	return cmd
 }
 
-// wrapWords lays words out in lines of at most width columns, those after the first indented.
-func wrapWords(words []string, indent, width int) string {
-	var b strings.Builder
-	at := indent
-
-	for i, w := range words {
-		if i > 0 {
-			w = ", " + w
-		}
-
-		if at+len(w) > width {
-			b.WriteString(",\n" + strings.Repeat(" ", indent))
-			w = strings.TrimPrefix(w, ", ")
-			at = indent
-		}
-
-		b.WriteString(w)
-		at += len(w)
-	}
-
-	return b.String()
-}
-
 func (o *eventsFlags) check(cmd *cobra.Command) error {
 	for _, k := range o.kinds {
 		if !slices.Contains(api.EventKinds(), k) {

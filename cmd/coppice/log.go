@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -67,20 +65,6 @@ func logProgress(what string) (events func(eventlog.Event), end func()) {
 			}
 		}
 	}, show.end
-}
-
-// byteCount is a number of bytes for people.
-func byteCount(n int64) string {
-	const unit = 1 << 10
-	if n < unit {
-		return fmt.Sprintf("%d bytes", n)
-	}
-	f, names := float64(n)/unit, "KMGTP"
-	for f >= unit && len(names) > 1 {
-		f, names = f/unit, names[1:]
-	}
-
-	return fmt.Sprintf("%.1f %ciB", f, names[0])
 }
 
 // selection is which records a command is about.
@@ -174,28 +158,26 @@ func (s *selection) run(ctx context.Context, c *eventlog.Cursor, record func(eve
 	return 0, context.Cause(ctx)
 }
 
-// logDirOf is the directory of a log that an argument names: its own, or its home's.
-func logDirOf(arg string) string {
-	if in := node.LogDir(arg); holdsLog(in) {
-		return in
-	}
-	return filepath.Clean(arg)
+type logGapJSON struct {
+	First  uint64 `json:"first"`
+	Last   uint64 `json:"last"` // first-1: nobody knows
+	File   string `json:"file"`
+	Offset int64  `json:"offset"`
+	Reason string `json:"reason"`
 }
 
-func holdsLog(dir string) bool {
-	for _, pattern := range []string{"*.seg", "EXTENT"} {
-		if names, err := filepath.Glob(filepath.Join(dir, pattern)); err == nil && len(names) > 0 {
-			return true
-		}
+func (g logGapJSON) text() string {
+	if g.Last < g.First {
+		return fmt.Sprintf("an unknown number of records from %d on (%s at offset %d): %s", g.First, g.File,
+			g.Offset, g.Reason)
 	}
-	return false
+	return fmt.Sprintf("records %d to %d, %d of them (%s at offset %d): %s", g.First, g.Last, g.Last-g.First+1, g.File,
+		g.Offset, g.Reason)
 }
 
-// sortedKinds is the kinds of a selection as numbers.
-func (s *selection) sortedKinds() (kinds []uint32) {
-	for k := range s.kinds {
-		kinds = append(kinds, uint32(k))
+func gapsJSON(gaps []eventlog.Gap) (list []logGapJSON) {
+	for _, g := range gaps {
+		list = append(list, logGapJSON{g.First, g.Last, g.File, g.Offset, g.Reason})
 	}
-	slices.Sort(kinds)
-	return kinds
+	return list
 }

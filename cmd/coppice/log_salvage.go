@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -25,33 +26,9 @@ type logSalvageJSON struct {
 	Unusable []logFile    `json:"unusable,omitempty"`
 }
 
-type logGapJSON struct {
-	First  uint64 `json:"first"`
-	Last   uint64 `json:"last"` // first-1: nobody knows
-	File   string `json:"file"`
-	Offset int64  `json:"offset"`
-	Reason string `json:"reason"`
-}
-
-func (g logGapJSON) text() string {
-	if g.Last < g.First {
-		return fmt.Sprintf("an unknown number of records from %d on (%s at offset %d): %s", g.First, g.File,
-			g.Offset, g.Reason)
-	}
-	return fmt.Sprintf("records %d to %d, %d of them (%s at offset %d): %s", g.First, g.Last, g.Last-g.First+1, g.File,
-		g.Offset, g.Reason)
-}
-
 type logFile struct {
 	File   string `json:"file"`
 	Reason string `json:"reason"`
-}
-
-func gapsJSON(gaps []eventlog.Gap) (list []logGapJSON) {
-	for _, g := range gaps {
-		list = append(list, logGapJSON{g.First, g.Last, g.File, g.Offset, g.Reason})
-	}
-	return list
 }
 
 func (a *app) logSalvageCommand() *cobra.Command {
@@ -132,4 +109,21 @@ func (j logSalvageJSON) print(out io.Writer, dest string) error {
 	}
 
 	return nil
+}
+
+// logDirOf is the directory of a log that an argument names: its own, or its home's.
+func logDirOf(arg string) string {
+	if in := node.LogDir(arg); holdsLog(in) {
+		return in
+	}
+	return filepath.Clean(arg)
+}
+
+func holdsLog(dir string) bool {
+	for _, pattern := range []string{"*.seg", "EXTENT"} {
+		if names, err := filepath.Glob(filepath.Join(dir, pattern)); err == nil && len(names) > 0 {
+			return true
+		}
+	}
+	return false
 }

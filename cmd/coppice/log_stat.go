@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -189,4 +190,13 @@ func logStat(l *eventlog.Log) logStatJSON {
 	}
 
 	return j
+}
+
+// fileSize is a file's size in bytes; 0 if it is not there.
+func fileSize(name string) int64 {
+	info, err := os.Stat(name)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
 }

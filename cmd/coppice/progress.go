@@ -37,3 +37,23 @@ func (p *progress) end() {
 		p.ticker.Stop()
 	}
 }
+
+// steps shows how far a step has come.
+func steps(show *progress) func(step string, done, total uint64) {
+	return func(step string, done, total uint64) {
+		select {
+		case <-show.tick:
+			if total == 0 {
+				show.line(step)
+				return
+			}
+			show.line(fmt.Sprintf("%s: %d %% (%d of %d)", step, 100*done/total, done, total))
+		default:
+		}
+	}
+}
+
+func step(show *progress, name string) func(done, total uint64) {
+	f := steps(show)
+	return func(done, total uint64) { f(name, done, total) }
+}

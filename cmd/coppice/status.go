@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/coppice-go/coppice/client"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
@@ -97,13 +96,4 @@ func statusOf(s *apiv1.StatusResponse) statusJSON {
 		Ready:     s.Ready, PoolSize: s.PoolSize, Consensus: s.Consensus, Profile: s.Profile, Version: s.Version,
 		LogIndex: s.LogIndex, AppliedIndex: s.AppliedIndex,
 	}
-}
-
-// timeOf is a timestamp's time, nil for none.
-func timeOf(t *timestamppb.Timestamp) *time.Time {
-	if t == nil {
-		return nil
-	}
-	u := t.AsTime()
-	return &u
 }

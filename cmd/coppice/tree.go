@@ -104,16 +104,6 @@ line, and with --json each change is the whole tree on a line. Workers, one per 
 	return cmd
 }
 
-// enumWord is the last part of an enum's name in lower case: CHILD_STATE_RUNNING is "running".
-// Unspecified is no word.
-func enumWord(e fmt.Stringer, prefix string) string {
-	w := strings.ToLower(strings.TrimPrefix(e.String(), prefix))
-	if w == "unspecified" {
-		return ""
-	}
-	return w
-}
-
 func childOf(c *apiv1.Child) childJSON {
 	s, l := c.GetSpec(), c.GetLive()
 	j := childJSON{
@@ -188,16 +178,4 @@ func describe(p paint, c *apiv1.Child, now time.Time) string {
 	}
 
 	return b.String()
-}
-
-// oneLine cuts s at its first line's end, or at max bytes.
-func oneLine(s string, max int) string {
-	s, _, cut := strings.Cut(s, "\n")
-	if len(s) > max {
-		s, cut = s[:max], true
-	}
-	if cut {
-		s += "…"
-	}
-	return s
 }

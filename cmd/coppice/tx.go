@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -80,18 +79,8 @@ On a command line a negative number goes after a --: coppice tx add account -- -
 		return many.run(cmd)
 	}
 
-	for _, c := range []struct{ use, short, example string }{
-		{"put KEY VALUE", "Write a value", "coppice tx put greeting hello"},
-		{"delete KEY", "Remove a key", "coppice tx delete greeting"},
-		{"add KEY DELTA", "Add a whole number to a counter", "coppice tx add visits 1\n  coppice tx add balance -- -5"},
-		{"append KEY MEMBER", "Add a member to a set", "coppice tx append colours green"},
-		{"cas KEY equals EXPECTED VALUE | KEY absent VALUE", "Write a value if the key has the expected one, or none",
-			"coppice tx cas lock absent me\n  coppice tx cas lock equals me you"},
-		{"require KEY equals VALUE | KEY exists | KEY absent", "Succeed only if the condition holds",
-			"coppice tx require lock equals me"},
-		{"read KEY", "Read a key in the order of transactions", "coppice tx read greeting"},
-	} {
-		cmd.AddCommand(a.txOpCommand(c.use, c.short, c.example))
+	for _, op := range []txOp{txPut, txDelete, txAdd, txAppend, txCAS, txRequire, txRead} {
+		cmd.AddCommand(a.txOpCommand(op))
 	}
 
 	cmd.AddCommand(a.txOpsCommand(), a.txRawCommand(), a.txGetCommand())
@@ -99,12 +88,15 @@ On a command line a negative number goes after a --: coppice tx add account -- -
 	return cmd
 }
 
-// txOpCommand is one operation of the kv backend; package kv reads its words.
-func (a *app) txOpCommand(use, short, example string) *cobra.Command {
+// txOp describes a command that submits one operation of the kv backend.
+type txOp struct{ use, short, example string }
+
+// txOpCommand returns the command of op. Package kv parses its arguments.
+func (a *app) txOpCommand(op txOp) *cobra.Command {
 	t := &txFlags{app: a}
-	name, _, _ := strings.Cut(use, " ")
+	name, _, _ := strings.Cut(op.use, " ")
 	cmd := &cobra.Command{
-		Use: use, Short: short, Example: "  " + example,
+		Use: op.use, Short: op.short, Example: "  " + op.example,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			op, err := kv.ParseOp(append([]string{name}, args...)...)
 			if err != nil {
@@ -114,101 +106,6 @@ func (a *app) txOpCommand(use, short, example string) *cobra.Command {
 		},
 	}
 	t.registerNew(cmd)
-	return cmd
-}
-
-func (a *app) txOpsCommand() *cobra.Command {
-	t := &txFlags{app: a}
-	cmd := &cobra.Command{
-		Use:   "ops FILE|-",
-		Short: "Submit many operations as one transaction: all of them or none",
-		Long: "Ops reads operations from a file, or from standard input, one per line:\n\n  " +
-			strings.ReplaceAll(strings.TrimSpace(kv.Usage()), "\n", "\n  "),
-		Example: `  printf 'require a exists\nadd a -5\nadd b 5\n' | coppice tx ops -
-  coppice tx ops transfer.txt`,
-		Args: words("FILE|-"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			b, err := readInput(cmd, args[0])
-			if err != nil {
-				return err
-			}
-			ops, err := kv.ParseText(string(b))
-			if err != nil {
-				return fmt.Errorf("%s: %w", args[0], err)
-			}
-
-			return t.submitOps(cmd, ops...)
-		},
-	}
-	t.registerNew(cmd)
-	return cmd
-}
-
-func (a *app) txRawCommand() *cobra.Command {
-	t := &txFlags{app: a}
-	var backend string
-	cmd := &cobra.Command{
-		Use:   "raw FILE|-",
-		Short: "Submit the bytes of a transaction, or a body for a backend",
-		Long: `Raw reads bytes in hexadecimal, blanks and line ends aside, and submits them as they are: the canonical bytes of a
-transaction, such as --dry-run prints. The same bytes are the same transaction: they have one effect however often they are
-submitted, and the same answer. With --backend they are the body of a new transaction for that backend.`,
-		Example: `  coppice tx put greeting hello --dry-run > tx.hex
-  coppice tx raw tx.hex && coppice tx raw tx.hex
-  echo 6b3d76 | coppice tx raw --backend kvstore -`,
-		Args: words("FILE|-"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			b, err := readInput(cmd, args[0])
-			if err != nil {
-				return err
-			}
-			raw, err := hex.DecodeString(strings.Join(strings.Fields(string(b)), ""))
-			if err != nil {
-				return fmt.Errorf("%s: want hexadecimal digits: %w", args[0], err)
-			}
-			if backend != "" {
-				return t.submitBody(cmd, backend, raw)
-			}
-
-			return t.submitBytes(cmd, raw)
-		},
-	}
-	t.registerNew(cmd)
-	cmd.Flags().StringVar(&backend, "backend", "", "the bytes are a body for this backend")
-
-	return cmd
-}
-
-func (a *app) txGetCommand() *cobra.Command {
-	t := &txFlags{app: a}
-	var wait time.Duration
-	cmd := &cobra.Command{
-		Use:     "get ID",
-		Short:   "Tell what became of a transaction",
-		Example: `  coppice tx get 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 --wait 5s`,
-		Args:    words("ID"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := engines.ParseTxID(args[0])
-			if err != nil {
-				return usageError(cmd, "%w", err)
-			}
-			ctx, cancel, c, err := a.dial(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer cancel()
-
-			o, err := c.Tx(ctx, id, wait)
-			if err != nil && o.Err == nil && !errors.Is(err, client.ErrNotFound) {
-				return a.nodeError(ctx, err) // nobody could be asked
-			}
-
-			return t.print(cmd, ctx, o, err, false)
-		},
-	}
-	cmd.Flags().BoolVar(&t.asJSON, "json", false, "print JSON")
-	cmd.Flags().DurationVar(&wait, "wait", 0, "how long to wait for a result")
-
 	return cmd
 }
 
@@ -399,4 +296,12 @@ func readInput(cmd *cobra.Command, name string) ([]byte, error) {
 	}
 
 	return b, err
+}
+
+func encodeOps(ops []kv.Op, validFor time.Duration) ([]byte, error) {
+	body, err := kv.Encode(ops...)
+	if err != nil {
+		return nil, err
+	}
+	return engines.NewTx(kv.Name, body, validFor).Encode()
 }

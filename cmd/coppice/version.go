@@ -71,3 +71,5 @@ func buildVersion() versionJSON {
 
 	return v
 }
+
+func program() string { return "coppice " + buildVersion().Version }

@@ -5,24 +5,16 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash"
-	"io"
-	"io/fs"
-	"maps"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines"
-	"github.com/coppice-go/coppice/engines/backend/kv"
 )
 
 // txFile submits a file of many transactions: "tx --file".
@@ -62,25 +54,6 @@ type fileJSON struct {
 type lineJSON struct {
 	Line int `json:"line"`
 	txJSON
-}
-
-// piece is one transaction of a file.
-type piece struct {
-	Line int    `json:"line"`          // its first
-	Next int    `json:"next"`          // the first after it
-	Tx   []byte `json:"tx,omitempty"`  // canonical bytes
-	Bad  string `json:"bad,omitempty"` // why its lines are no transaction
-}
-
-// fileJournal is the batch under way: its bytes are submitted again, and so have the same ids, when
-// a run ended before it knew their outcome.
-type fileJournal struct {
-	File   string   `json:"file"`
-	Next   int      `json:"next_line"`
-	Read   int      `json:"read_lines,omitempty"`  // of the file: those before Next, and those of the batch
-	Sum    string   `json:"read_sha256,omitempty"` // of these lines
-	Batch  []piece  `json:"batch,omitempty"`
-	Totals fileJSON `json:"totals"`
 }
 
 func (t *txFile) run(cmd *cobra.Command) error {
@@ -310,196 +283,4 @@ func (t *txFile) finish(cmd *cobra.Command, j *fileJournal, earlier int, stopped
 	}
 
 	return errors.Join(err, stopped)
-}
-
-func (t *txFile) load(j *fileJournal) error {
-	if t.journal == "" {
-		return nil
-	}
-	b, err := os.ReadFile(t.journal)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-
-	d := json.NewDecoder(strings.NewReader(string(b)))
-	d.DisallowUnknownFields()
-	if err := d.Decode(j); err != nil {
-		return fmt.Errorf("--journal %s is none: %w", t.journal, err)
-	}
-	if j.File != t.name {
-		return fmt.Errorf("--journal %s is of the file %q", t.journal, j.File)
-	}
-
-	return nil
-}
-
-// check reads what of the file the journal says was read, and refuses another: its lines would be
-// taken for submitted ones.
-func (t *txFile) check(p *pieces, j fileJournal) error {
-	if j.Sum == "" { // a new one
-		return nil
-	}
-
-	p.keep = j.Next - 1
-
-	for p.line < j.Read && !p.over {
-		if _, err := p.read(); err != nil {
-			return fmt.Errorf("%s: %w", t.name, err)
-		}
-	}
-
-	if n, sum := p.before(p.line + 1); n != j.Read || sum != j.Sum {
-		return fmt.Errorf("--journal %s: %s has changed in its first %d lines, which earlier runs have read and "+
-			"submitted; nothing was submitted now: "+
-			"restore these lines, or give new transactions a file and a journal of their own", t.journal,
-			t.name, j.Read)
-	}
-
-	return nil
-}
-
-// save remembers how far the run came, durably, before anything of a batch is submitted.
-func (t *txFile) save(j fileJournal) error {
-	if t.journal == "" {
-		return nil
-	}
-	b, err := json.Marshal(j)
-	if err != nil {
-		return err
-	}
-	f, err := os.OpenFile(t.journal+".tmp", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-
-	_, err = f.Write(b)
-	return errors.Join(err, f.Sync(), f.Close(), os.Rename(t.journal+".tmp", t.journal))
-}
-
-// pieces reads transactions from lines.
-type pieces struct {
-	in       *bufio.Reader
-	validFor time.Duration
-	line     int // read so far
-	over     bool
-
-	sum  hash.Hash      // of the lines read so far
-	sums map[int]string // what it was after a line, for those from keep on
-	keep int
-}
-
-// before answers how many lines are before this one, and their digest.
-func (p *pieces) before(line int) (int, string) {
-	if line <= 1 {
-		return 0, ""
-	}
-	return line - 1, p.sums[line-1]
-}
-
-// maxLine bounds a line; no operation is longer.
-const maxLine = 2*engines.MaxTxBytes + 1<<20
-
-func (p *pieces) read() (string, error) {
-	var b []byte
-	for {
-		part, err := p.in.ReadSlice('\n')
-		b = append(b, part...)
-		switch {
-		case len(b) > maxLine:
-			return "", fmt.Errorf("line %d: more than %d bytes, longer than any transaction", p.line+1, maxLine)
-
-		case errors.Is(err, bufio.ErrBufferFull):
-			continue
-
-		case errors.Is(err, io.EOF) && len(b) == 0:
-			p.over = true
-			return "", nil
-
-		case err != nil && !errors.Is(err, io.EOF):
-			return "", err
-		}
-
-		p.line++
-		text := strings.TrimRight(string(b), "\r\n")
-		p.sum.Write([]byte(text + "\n")) // a last line without its end is the same line
-
-		if p.line >= p.keep {
-			if p.sums == nil {
-				p.sums = make(map[int]string)
-			}
-			p.sums[p.line] = hex.EncodeToString(p.sum.Sum(nil))
-		}
-
-		return text, nil
-	}
-}
-
-// next answers up to max transactions that begin at the line from or later. None: the file is at
-// its end.
-func (p *pieces) next(from, max int) (batch []piece, err error) {
-	p.keep = from - 1
-	maps.DeleteFunc(p.sums, func(line int, _ string) bool { return line < p.keep })
-
-	bytes := 0
-	for len(batch) < max && bytes < engines.MaxTxBytes {
-		text, err := p.read()
-		if err != nil || p.over {
-			return batch, err
-		}
-
-		first := p.line
-
-		switch strings.TrimSpace(text) {
-		case "begin":
-			var group []string
-			for {
-				text, err = p.read()
-				if err != nil {
-					return batch, err
-				}
-				if p.over {
-					return batch, fmt.Errorf("line %d: begin without end", first)
-				}
-				if strings.TrimSpace(text) == "end" {
-					break
-				}
-
-				group = append(group, text)
-			}
-
-			text = "\n" + strings.Join(group, "\n") // so that errors count lines from the one of begin
-		}
-
-		if first < from {
-			continue
-		}
-
-		made := piece{Line: first, Next: p.line + 1}
-		ops, err := kv.ParseText(text)
-		if err == nil && len(ops) == 0 && first == p.line {
-			continue // an empty line, or a comment
-		}
-		if err == nil {
-			made.Tx, err = encodeOps(ops, p.validFor)
-		}
-		if err != nil {
-			made.Bad = err.Error()
-		}
-
-		bytes += len(made.Tx)
-		batch = append(batch, made)
-	}
-
-	return batch, nil
-}
-
-func encodeOps(ops []kv.Op, validFor time.Duration) ([]byte, error) {
-	body, err := kv.Encode(ops...)
-	if err != nil {
-		return nil, err
-	}
-	return engines.NewTx(kv.Name, body, validFor).Encode()
 }

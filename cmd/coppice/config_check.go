@@ -1,0 +1,37 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/coppice-go/coppice/node"
+)
+
+// checkedJSON is what "config check --json" prints of a file that is valid.
+type checkedJSON struct {
+	File  string `json:"file"`
+	Valid bool   `json:"valid"`
+}
+
+func configCheckCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "check FILE",
+		Short:   "Check a configuration file, which need not be in a home",
+		Example: `  coppice config check coppice.toml`,
+		Args:    words("FILE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if _, err := node.CheckFile(args[0]); err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), checkedJSON{args[0], true})
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is valid\n", args[0])
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}

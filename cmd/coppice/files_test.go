@@ -1,0 +1,41 @@
+package main
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/engines/consensus/comet"
+)
+
+// Each leaf command has a file of its own, which is named as the command's path is: log_dump.go
+// for "coppice log dump".
+func TestEachCommandHasItsFile(t *testing.T) {
+	owners := map[string]string{} // by file
+	var walk func(*cobra.Command)
+	walk = func(c *cobra.Command) {
+		for _, child := range c.Commands() {
+			walk(child)
+		}
+
+		path, _ := strings.CutPrefix(c.CommandPath(), "coppice ")
+		if c.HasSubCommands() || path == "coppice" {
+			return
+		}
+
+		file := strings.NewReplacer(" ", "_", "-", "_").Replace(path) + ".go"
+		require.Empty(t, owners[file], "%s is also the file of %q", file, path)
+		owners[file] = path
+		src, err := os.ReadFile(file)
+		require.NoError(t, err, "the file of %q", path)
+		if c.Use != comet.ChildCommand {
+			require.Contains(t, string(src), strconv.Quote(c.Use), "%s does not make the command %q", file, path)
+		}
+	}
+	walk(newRoot())
+	require.Greater(t, len(owners), 30)
+}

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"bufio"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/backend/kv"
+)
+
+// piece is one transaction of a file.
+type piece struct {
+	Line int    `json:"line"`          // its first
+	Next int    `json:"next"`          // the first after it
+	Tx   []byte `json:"tx,omitempty"`  // canonical bytes
+	Bad  string `json:"bad,omitempty"` // why its lines are no transaction
+}
+
+// pieces reads transactions from lines.
+type pieces struct {
+	in       *bufio.Reader
+	validFor time.Duration
+	line     int // read so far
+	over     bool
+
+	sum  hash.Hash      // of the lines read so far
+	sums map[int]string // what it was after a line, for those from keep on
+	keep int
+}
+
+// before answers how many lines are before this one, and their digest.
+func (p *pieces) before(line int) (int, string) {
+	if line <= 1 {
+		return 0, ""
+	}
+	return line - 1, p.sums[line-1]
+}
+
+// maxLine bounds a line; no operation is longer.
+const maxLine = 2*engines.MaxTxBytes + 1<<20
+
+func (p *pieces) read() (string, error) {
+	var b []byte
+	for {
+		part, err := p.in.ReadSlice('\n')
+		b = append(b, part...)
+		switch {
+		case len(b) > maxLine:
+			return "", fmt.Errorf("line %d: more than %d bytes, longer than any transaction", p.line+1, maxLine)
+
+		case errors.Is(err, bufio.ErrBufferFull):
+			continue
+
+		case errors.Is(err, io.EOF) && len(b) == 0:
+			p.over = true
+			return "", nil
+
+		case err != nil && !errors.Is(err, io.EOF):
+			return "", err
+		}
+
+		p.line++
+		text := strings.TrimRight(string(b), "\r\n")
+		p.sum.Write([]byte(text + "\n")) // a last line without its end is the same line
+
+		if p.line >= p.keep {
+			if p.sums == nil {
+				p.sums = make(map[int]string)
+			}
+			p.sums[p.line] = hex.EncodeToString(p.sum.Sum(nil))
+		}
+
+		return text, nil
+	}
+}
+
+// next answers up to max transactions that begin at the line from or later. None: the file is at
+// its end.
+func (p *pieces) next(from, max int) (batch []piece, err error) {
+	p.keep = from - 1
+	maps.DeleteFunc(p.sums, func(line int, _ string) bool { return line < p.keep })
+
+	bytes := 0
+	for len(batch) < max && bytes < engines.MaxTxBytes {
+		text, err := p.read()
+		if err != nil || p.over {
+			return batch, err
+		}
+
+		first := p.line
+
+		switch strings.TrimSpace(text) {
+		case "begin":
+			var group []string
+			for {
+				text, err = p.read()
+				if err != nil {
+					return batch, err
+				}
+				if p.over {
+					return batch, fmt.Errorf("line %d: begin without end", first)
+				}
+				if strings.TrimSpace(text) == "end" {
+					break
+				}
+
+				group = append(group, text)
+			}
+
+			text = "\n" + strings.Join(group, "\n") // so that errors count lines from the one of begin
+		}
+
+		if first < from {
+			continue
+		}
+
+		made := piece{Line: first, Next: p.line + 1}
+		ops, err := kv.ParseText(text)
+		if err == nil && len(ops) == 0 && first == p.line {
+			continue // an empty line, or a comment
+		}
+		if err == nil {
+			made.Tx, err = encodeOps(ops, p.validFor)
+		}
+		if err != nil {
+			made.Bad = err.Error()
+		}
+
+		bytes += len(made.Tx)
+		batch = append(batch, made)
+	}
+
+	return batch, nil
+}
