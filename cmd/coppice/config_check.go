@@ -17,10 +17,11 @@ type checkedJSON struct {
 func configCheckCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:     "check FILE",
-		Short:   "Check a configuration file, which need not be in a home",
-		Example: `  coppice config check coppice.toml`,
-		Args:    words("FILE"),
+		Use:         "check FILE",
+		Short:       "Check a configuration file, which need not be in a home",
+		Example:     `  coppice config check coppice.toml`,
+		Args:        words("FILE"),
+		Annotations: map[string]string{homeUse: homeUnused},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if _, err := node.CheckFile(args[0]); err != nil {
 				return err

@@ -30,6 +30,7 @@ func configExplainCommand() *cobra.Command {
 		Short: "Tell what keys of the configuration mean; all of them, or those named",
 		Example: `  coppice config explain
   coppice config explain listen pool.max_txs`,
+		Annotations: map[string]string{homeUse: homeUnused},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			all := node.Keys()
 			if len(args) > 0 {

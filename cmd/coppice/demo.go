@@ -58,7 +58,8 @@ func (a *app) demoCommand() *cobra.Command {
 		Example: `  coppice demo
   coppice demo --quick --json
   coppice demo --seed 7 --keep`,
-		Args: words(),
+		Args:        words(),
+		Annotations: map[string]string{homeUse: homeUnused},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
 			if c.Bin, err = os.Executable(); err != nil {

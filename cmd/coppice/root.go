@@ -23,6 +23,15 @@ type app struct {
 	http *http.Client // nil: the client's own
 }
 
+// homeUse is the annotation that says whether a command needs a home (or --address in its place). A
+// command that works without one says homeUnused; settle says homeNeeded for every other command.
+// The commands that cobra adds, such as completion, have no annotation and need no home.
+const (
+	homeUse    = "home"
+	homeNeeded = "needed"
+	homeUnused = "unused"
+)
+
 func newRoot() *cobra.Command {
 	a := &app{}
 	root := &cobra.Command{
@@ -61,8 +70,9 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 configuration, 4 home in use, 5 damage 
 	return root
 }
 
-// settle gives every command below the same manners: what is wrong with flags and arguments is a
-// usage error, and a command that only groups others says so.
+// settle gives cmd and every command below it what they have in common: wrong flags and arguments
+// are usage errors, a command that only groups others prints its help, and a command that does not
+// say otherwise needs a home.
 func settle(cmd *cobra.Command) {
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		if strings.Contains(err.Error(), "shorthand") {
@@ -83,6 +93,10 @@ func settle(cmd *cobra.Command) {
 			}
 			return nil
 		}
+	}
+
+	if cmd.Annotations[homeUse] == "" {
+		cmd.Annotations = map[string]string{homeUse: homeNeeded}
 	}
 
 	for _, c := range cmd.Commands() {
@@ -129,12 +143,7 @@ func (a *app) needsHome(cmd *cobra.Command, _ []string) error {
 		return usageError(cmd, "--timeout is %v, want more than 0", a.timeout)
 	}
 
-	switch cmd.Name() {
-	case "demo", "soak", "version", "completion", "help", "check", "explain":
-		return nil
-	}
-
-	if a.home == "" && a.address == "" {
+	if cmd.Annotations[homeUse] == homeNeeded && a.home == "" && a.address == "" {
 		return usageError(cmd, "--home is empty, and neither COPPICE_HOME nor HOME says where the home is")
 	}
 	return nil

@@ -16,10 +16,11 @@ func (a *app) soakCommand() *cobra.Command {
 	c := soak.Config{}
 	consensus := node.Solo
 	cmd := &cobra.Command{
-		Use:    "soak",
-		Hidden: true,
-		Short:  "SIGKILL a node under load many times, and hold its home against what was seen of it",
-		Args:   words(),
+		Use:         "soak",
+		Hidden:      true,
+		Short:       "SIGKILL a node under load many times, and hold its home against what was seen of it",
+		Args:        words(),
+		Annotations: map[string]string{homeUse: homeUnused},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if c.Kills < 1 {
 				return usageError(cmd, "--kills is %d, want at least 1", c.Kills)

@@ -20,10 +20,11 @@ type versionJSON struct {
 func versionCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:     "version",
-		Short:   "Print the version of this program",
-		Example: `  coppice version --json`,
-		Args:    words(),
+		Use:         "version",
+		Short:       "Print the version of this program",
+		Example:     `  coppice version --json`,
+		Args:        words(),
+		Annotations: map[string]string{homeUse: homeUnused},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			v := buildVersion()
 			if asJSON {
