@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -33,8 +32,8 @@ type joinJSON struct {
 
 func (a *app) initCommand() *cobra.Command {
 	var o node.InitOptions
-	var consensus, cometProfile, governance, imported string
-	var empty time.Duration
+	var consensus, imported string
+	var chain chainFlags
 	var set settingFlags
 	var sync comet.StateSync
 	var from []string
@@ -81,7 +80,7 @@ with --from both may be left out: the oldest block of the last half of --trust-p
 			}
 
 			if cmd.Flags().Changed("empty-every") {
-				o.Set = append(o.Set, node.Assignment{Key: "consensus.empty_every", Value: empty.String(),
+				o.Set = append(o.Set, node.Assignment{Key: "consensus.empty_every", Value: chain.emptyEvery.String(),
 					Flag: "--empty-every"})
 			}
 
@@ -101,20 +100,9 @@ with --from both may be left out: the oldest block of the last half of --trust-p
 				}
 			}
 
-			if cometProfile != "" {
-				p, err := comet.ParseProfile(cometProfile)
-				if err != nil {
-					return usageError(cmd, "--comet-profile: %w", err)
-				}
-				o.Comet.Profile = p
-			}
-
-			if governance != "" {
-				key, err := base64.StdEncoding.DecodeString(governance)
-				if err != nil {
-					return usageError(cmd, "--governance-key: want an ed25519 public key in base64: %w", err)
-				}
-				o.GovernanceKey = key
+			var err error
+			if o.Comet.Profile, o.GovernanceKey, err = chain.parse(cmd); err != nil {
+				return err
 			}
 
 			o.Comet.Import = imported
@@ -164,10 +152,8 @@ with --from both may be left out: the oldest block of the last half of --trust-p
 	f.StringVar(&o.ChainID, "chain-id", "", "name of the chain (default a random one)")
 	set.register(cmd)
 	f.StringVar(&consensus, "consensus", node.Solo, "solo, or cometbft for a chain of several nodes")
-	f.DurationVar(&empty, "empty-every", 0, "make a block without work when there was none for so long; 0 is never")
-	f.StringVar(&cometProfile, "comet-profile", "", "CometBFT's settings: tuned or stock (default tuned)")
 	offer(cmd, "consensus", "solo\ta node without peers", "cometbft\tvalidators that agree")
-	offer(cmd, "comet-profile", "tuned\tfor machines close to each other", "stock\tCometBFT's own")
+	chain.register(cmd)
 	f.StringVar(&o.Comet.P2P, "p2p", "", "host:port of CometBFT for its peers (default 127.0.0.1:26656)")
 	f.StringVar(&o.Comet.RPC, "rpc", "", "host:port of CometBFT's RPC (default 127.0.0.1:26657)")
 	f.StringVar(&imported, "import", "", "CometBFT home to take keys, configuration and genesis from")
@@ -181,8 +167,6 @@ with --from both may be left out: the oldest block of the last half of --trust-p
 	f.Int64Var(&sync.Height, "trust-height", 0, "height of a block that is known to be the chain's, for --state-sync")
 	f.StringVar(&sync.Hash, "trust-hash", "", "hash of that block, in hexadecimal")
 	f.DurationVar(&sync.Period, "trust-period", 7*24*time.Hour, "how long ago that block may be")
-	f.StringVar(&governance, "governance-key", "",
-		"ed25519 public key in base64, whose holder may change the validators")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 
 	return cmd

@@ -41,15 +41,15 @@ there at all. The home's genesis.json must be of the chain that the export is of
 					a.home)
 			}
 
-			in, name := cmd.InOrStdin(), "standard input"
+			in, err := openInput(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			defer in.Close()
 
-			if args[0] != "-" {
-				f, err := os.Open(args[0])
-				if err != nil {
-					return err
-				}
-				defer f.Close()
-				in, name = f, args[0]
+			name := args[0]
+			if name == "-" {
+				name = "standard input"
 			}
 
 			gaps, b, err := a.importLog(cmd, in, genesis)

@@ -43,17 +43,14 @@ func (p *pieces) before(line int) (int, string) {
 	return line - 1, p.sums[line-1]
 }
 
-// maxLine bounds a line; no operation is longer.
-const maxLine = 2*engines.MaxTxBytes + 1<<20
-
 func (p *pieces) read() (string, error) {
 	var b []byte
 	for {
 		part, err := p.in.ReadSlice('\n')
 		b = append(b, part...)
 		switch {
-		case len(b) > maxLine:
-			return "", fmt.Errorf("line %d: more than %d bytes, longer than any transaction", p.line+1, maxLine)
+		case len(b) > maxInput:
+			return "", fmt.Errorf("line %d: more than %d bytes, longer than any transaction", p.line+1, maxInput)
 
 		case errors.Is(err, bufio.ErrBufferFull):
 			continue
@@ -138,4 +135,12 @@ func (p *pieces) next(from, max int) (batch []piece, err error) {
 	}
 
 	return batch, nil
+}
+
+func encodeOps(ops []kv.Op, validFor time.Duration) ([]byte, error) {
+	body, err := kv.Encode(ops...)
+	if err != nil {
+		return nil, err
+	}
+	return engines.NewTx(kv.Name, body, validFor).Encode()
 }

@@ -1,14 +1,12 @@
 package main
 
 import (
-	"encoding/base64"
 	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/cmd/coppice/internal/testnet"
-	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/node"
 )
 
@@ -41,23 +39,27 @@ func (a *app) testnetDir(dir string) string {
 	return filepath.Join(a.home, "testnet")
 }
 
+// at returns the app for the home of one node of a testnet.
+func (a *app) at(home string) *app {
+	at := *a
+	at.home, at.address, at.token = home, "", ""
+	return &at
+}
+
 // testnetOptions are the flags of a new testnet.
 type testnetOptions struct {
 	testnet.InitOptions
-	profile, comet, governance string
+	chainFlags
+	profile string
 }
 
 func (o *testnetOptions) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
+	o.emptyEvery = time.Second
 	f.IntVarP(&o.Nodes, "nodes", "n", 4, "how many nodes")
 	f.StringVar(&o.ChainID, "chain-id", "", "name of the chain (default a random one)")
-	f.DurationVar(&o.EmptyEvery, "empty-every", time.Second,
-		"make a block without work when there was none for so long; 0 is never")
 	f.StringVar(&o.profile, "profile", string(node.Default), "limits of the nodes' trees: default, strict or chaos")
-	f.StringVar(&o.governance, "governance-key", "",
-		"ed25519 public key in base64, whose holder may change the validators")
-	f.StringVar(&o.comet, "comet-profile", string(comet.Tuned), "CometBFT's settings: tuned or stock")
-	offer(cmd, "comet-profile", "tuned\tfor machines close to each other", "stock\tCometBFT's own")
+	o.chainFlags.register(cmd)
 }
 
 func (o *testnetOptions) make(cmd *cobra.Command, dir string) (*testnet.Net, error) {
@@ -65,12 +67,10 @@ func (o *testnetOptions) make(cmd *cobra.Command, dir string) (*testnet.Net, err
 	if o.Profile, err = node.ParseProfile(o.profile); err != nil {
 		return nil, usageError(cmd, "--profile: %w", err)
 	}
-	if o.CometProfile, err = comet.ParseProfile(o.comet); err != nil {
-		return nil, usageError(cmd, "--comet-profile: %w", err)
-	}
-	if o.GovernanceKey, err = base64.StdEncoding.DecodeString(o.governance); err != nil {
-		return nil, usageError(cmd, "--governance-key: want an ed25519 public key in base64: %w", err)
+	if o.CometProfile, o.GovernanceKey, err = o.parse(cmd); err != nil {
+		return nil, err
 	}
 
+	o.EmptyEvery = o.emptyEvery
 	return testnet.Init(dir, o.InitOptions)
 }

@@ -45,9 +45,7 @@ tree it kills that child as "coppice kill" does. Whatever was killed comes back.
 				return n.Signal(cmd.Context(), i, len(args) == 2, sig)
 			}
 
-			at := *a
-			at.home, at.address, at.token = n.Home(i), "", ""
-			kill := at.killCommand()
+			kill := a.at(n.Home(i)).killCommand()
 			kill.SetArgs([]string{args[1], "--how", how})
 			kill.SilenceUsage, kill.SilenceErrors = true, true
 			kill.SetOut(cmd.OutOrStdout())

@@ -91,8 +91,7 @@ func (a *app) askTestnet(ctx context.Context, n *testnet.Net) testnetJSON {
 
 	for i := range n.Nodes {
 		all.Go(func() {
-			at := *a
-			at.home, at.address, at.token = n.Home(i), "", ""
+			at := a.at(n.Home(i))
 			s := &out.Nodes[i]
 			s.Index, s.Home = i, at.home
 			c := at.client()

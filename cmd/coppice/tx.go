@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -274,34 +272,4 @@ func resultOf(j *txJSON, r *logv1.TxResult, kvBody bool) error {
 	j.Data = &d
 
 	return nil
-}
-
-// readInput reads a file, or standard input for "-", up to what a transaction can be in
-// hexadecimal.
-func readInput(cmd *cobra.Command, name string) ([]byte, error) {
-	in := cmd.InOrStdin()
-	if name != "-" {
-		f, err := os.Open(name)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		in = f
-	}
-
-	const limit = 2*engines.MaxTxBytes + 1<<20
-	b, err := io.ReadAll(io.LimitReader(in, limit+1))
-	if err == nil && len(b) > limit {
-		err = fmt.Errorf("%s: more than %d bytes, longer than any transaction", name, limit)
-	}
-
-	return b, err
-}
-
-func encodeOps(ops []kv.Op, validFor time.Duration) ([]byte, error) {
-	body, err := kv.Encode(ops...)
-	if err != nil {
-		return nil, err
-	}
-	return engines.NewTx(kv.Name, body, validFor).Encode()
 }

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"time"
 
@@ -79,16 +78,11 @@ func (t *txFile) run(cmd *cobra.Command) error {
 		return err
 	}
 
-	in := cmd.InOrStdin()
-
-	if t.name != "-" {
-		f, err := os.Open(t.name)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		in = f
+	in, err := openInput(cmd, t.name)
+	if err != nil {
+		return err
 	}
+	defer in.Close()
 
 	lines := &pieces{in: bufio.NewReaderSize(in, 64<<10), validFor: t.validFor, sum: sha256.New()}
 	if err := t.check(lines, j); err != nil {

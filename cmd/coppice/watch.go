@@ -218,18 +218,14 @@ type jsonWatcher struct {
 	last []byte
 }
 
-func (j *jsonWatcher) tree(root *apiv1.Child) error {
-	line, err := json.Marshal(childOf(root))
-	if err != nil || bytes.Equal(line, j.last) {
-		return err
-	}
-	j.last = line
-	_, err = j.out.Write(append(bytes.Clone(line), '\n'))
-	return err
-}
+func (j *jsonWatcher) tree(root *apiv1.Child) error { return j.write(childOf(root)) }
 
 func (j *jsonWatcher) lost(why error, code connect.Code) error {
-	line, err := json.Marshal(map[string]string{"error": why.Error(), "code": code.String()})
+	return j.write(map[string]string{"error": why.Error(), "code": code.String()})
+}
+
+func (j *jsonWatcher) write(v any) error {
+	line, err := json.Marshal(v)
 	if err != nil || bytes.Equal(line, j.last) {
 		return err
 	}

@@ -1,14 +1,11 @@
 package chaos
 
 import (
-	"errors"
 	"fmt"
 	"sync"
 
-	"google.golang.org/protobuf/proto"
-
+	"github.com/coppice-go/coppice/cmd/coppice/internal/rig"
 	"github.com/coppice-go/coppice/engines"
-	"github.com/coppice-go/coppice/eventlog"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -96,36 +93,8 @@ func (f *follower) take(b *logv1.BlockCommitted) error {
 	return f.note(f.node, b)
 }
 
-// read takes all that a stopped node's log has committed.
-func (c *chain) read(node int, dir string) (err error) {
-	l, err := eventlog.OpenReadOnly(dir, eventlog.Options{})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, l.Close()) }()
-
-	cur, err := l.Cursor(l.First())
-	if err != nil {
-		return err
-	}
-	defer cur.Close()
-
+// read holds all that a stopped node's log has committed against what was seen before.
+func (c *chain) read(node int, dir string) error {
 	f := &follower{chain: c, node: node, applied: make(map[engines.TxID]uint64)}
-
-	for {
-		e, ok, err := cur.TryNext()
-		if err != nil || !ok {
-			return err
-		}
-		if e.Kind != engines.KindBlockCommitted {
-			continue
-		}
-		b := new(logv1.BlockCommitted)
-		if err := proto.Unmarshal(e.Data, b); err != nil {
-			return fmt.Errorf("record %d: %w", e.Index, err)
-		}
-		if err := f.take(b); err != nil {
-			return err
-		}
-	}
+	return rig.Committed(dir, f.take)
 }

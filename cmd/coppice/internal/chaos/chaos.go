@@ -8,7 +8,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -346,13 +345,4 @@ func (r *campaign) close() {
 	if err := r.net.stop(); err != nil {
 		r.court.charge(Orderly, "the testnet did not stop in order: %v", err)
 	}
-}
-
-// run runs a command of the binary.
-func run(ctx context.Context, bin string, args ...string) error {
-	out, err := exec.CommandContext(ctx, bin, args...).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("coppice %s: %w: %s", args[0], err, strings.TrimSpace(string(out)))
-	}
-	return nil
 }

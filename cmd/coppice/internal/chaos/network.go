@@ -5,18 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/coppice-go/coppice/client"
+	"github.com/coppice-go/coppice/cmd/coppice/internal/rig"
 	"github.com/coppice-go/coppice/cmd/coppice/internal/testnet"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/node"
-	"github.com/coppice-go/coppice/node/api"
 )
 
 // network is a testnet that runs, and a client of each of its nodes.
@@ -65,18 +62,12 @@ func begin(c Config, out *output) (*network, error) {
 
 // reach makes the client of a node.
 func (n *network) reach(i int) error {
-	home := n.Home(i)
-	token, err := os.ReadFile(filepath.Join(home, api.TokenFileName))
+	c, err := rig.Dial(n.Home(i), 5*time.Millisecond, 50*time.Millisecond)
 	if err != nil {
 		return err
 	}
 
-	n.clients = append(n.clients, client.New("", client.WithToken(strings.TrimSpace(string(token))),
-		client.WithBackoff(5*time.Millisecond, 50*time.Millisecond), client.WithResolver(func() (string, error) {
-			f, err := api.ReadNodeFile(home)
-			return f.Address, err
-		})))
-
+	n.clients = append(n.clients, c)
 	return nil
 }
 
@@ -179,7 +170,7 @@ func pause(ctx context.Context, d time.Duration) error {
 // verify has the stopped homes verified, one after the other.
 func (n *network) verify(ctx context.Context, bin string) error {
 	for i := range n.Nodes {
-		if err := run(ctx, bin, "verify", "--home", n.Home(i)); err != nil {
+		if _, err := rig.Command(ctx, bin, n.Home(i), "verify"); err != nil {
 			return fmt.Errorf("node %d: %w", i, err)
 		}
 	}

@@ -3,10 +3,10 @@ package chaos
 import (
 	"context"
 	"fmt"
-	"strings"
 	"syscall"
 	"time"
 
+	"github.com/coppice-go/coppice/cmd/coppice/internal/rig"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
@@ -17,45 +17,18 @@ type target struct {
 }
 
 func (t target) String() string {
-	return t.path + " by " + strings.ToLower(strings.TrimPrefix(t.how.String(), "HOW_"))
+	return t.path + " by " + rig.HowWord(t.how)
 }
 
-// theProcess is the child of the host whose end is the process's end.
-const theProcess = "coppice"
-
-// targets are all kills that a tree allows: each child in every way, each supervisor stopped, any
-// living child of each dynamic supervisor. The host is the process, and so is its child: killing
-// these is KillNode.
+// targets returns every kill that a tree allows. The process itself is not among them: KillNode is
+// for that.
 func targets(root *apiv1.Child) []target {
 	var out []target
-	workerWays := []apiv1.How{apiv1.How_HOW_ERROR, apiv1.How_HOW_PANIC, apiv1.How_HOW_GOEXIT, apiv1.How_HOW_HANG}
-	each := func(path string, ways ...apiv1.How) {
+	rig.EachKill(root, func(_ *apiv1.Child, path string, ways ...apiv1.How) {
 		for _, how := range ways {
 			out = append(out, target{path, how})
 		}
-	}
-	var walk func(c *apiv1.Child)
-	walk = func(c *apiv1.Child) {
-		process := c == root || c.Path == theProcess
-		switch {
-		case process && len(c.Children) == 0: // it starts
-		case c.Spec.GetStrategy() == apiv1.Strategy_STRATEGY_DYNAMIC:
-			each(c.Path, apiv1.How_HOW_STOP)
-			each(c.Path+"/*", workerWays...)
-
-		case c.Type != apiv1.ChildType_CHILD_TYPE_SUPERVISOR:
-			each(c.Path, workerWays...)
-
-		default:
-			for _, child := range c.Children {
-				walk(child)
-			}
-			if !process {
-				each(c.Path, apiv1.How_HOW_STOP)
-			}
-		}
-	}
-	walk(root)
+	})
 
 	return out
 }

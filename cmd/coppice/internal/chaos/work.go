@@ -12,7 +12,6 @@ import (
 	"github.com/coppice-go/coppice/cmd/coppice/internal/load"
 	"github.com/coppice-go/coppice/cmd/coppice/internal/register"
 	"github.com/coppice-go/coppice/cmd/coppice/internal/rig"
-	"github.com/coppice-go/coppice/engines/backend/kv"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -45,26 +44,13 @@ func employ(c Config, n *network, court *court) (*work, error) {
 	prefix := load.NewPrefix()
 
 	for i := range n.clients {
-		// One load waits for results, so that a slow node slows it down; the other, a tenth of it,
-		// only for acknowledgments, so that some of what is acknowledged has no result yet whenever
-		// the node is struck.
-		for k, noWait := range []bool{false, true} {
-			rate := c.Rate / float64(c.Nodes)
-			if noWait {
-				rate /= 10
-			}
-			run, err := load.New(load.Config{
-				Client: n.clients[i], Backend: kv.Name, ValidFor: 9 * time.Minute,
-				Next:    load.Counters(fmt.Sprintf("%s%d.%d/", prefix, i, k)),
-				Clients: 3, Batch: 5, Rate: rate, NoWait: noWait, Acked: w.ledger.Write, Stop: w.stop, Failed: w.failed,
-			})
-
-			if err != nil {
-				return nil, err
-			}
-
-			runs = append(runs, run)
+		both, err := rig.Loads(load.Config{Client: n.clients[i], Clients: 3, Batch: 5, Rate: c.Rate / float64(c.Nodes),
+			Acked: w.ledger.Write, Stop: w.stop, Failed: w.failed}, fmt.Sprintf("%s%d.", prefix, i))
+		if err != nil {
+			return nil, err
 		}
+
+		runs = append(runs, both...)
 	}
 
 	var ctx context.Context

@@ -184,21 +184,8 @@ func (d *demo) finish(ctx context.Context, res *Result) error {
 }
 
 func howWord(h apiv1.How) string {
-	switch h {
-	case apiv1.How_HOW_ERROR:
-		return "error"
-
-	case apiv1.How_HOW_PANIC:
-		return "panic"
-
-	case apiv1.How_HOW_GOEXIT:
-		return "goexit"
-
-	case apiv1.How_HOW_HANG:
-		return "hang"
-
-	case apiv1.How_HOW_STOP:
-		return "stop"
+	if h == sigkill {
+		return "SIGKILL"
 	}
-	return "SIGKILL"
+	return rig.HowWord(h)
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/coppice-go/coppice/cmd/coppice/internal/rig"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
@@ -79,7 +80,7 @@ func scope(t *apiv1.TreeResponse, killed string) []string {
 	for {
 		parent := lookup(t.Root, path.Dir(killed))
 		switch {
-		case parent == nil || killed == root:
+		case parent == nil || killed == rig.Root:
 			return []string{killed}
 
 		case parent.Spec.GetStrategy() == apiv1.Strategy_STRATEGY_DYNAMIC, parent.Spec.GetMaxRestarts() == 0:

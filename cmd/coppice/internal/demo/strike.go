@@ -77,7 +77,7 @@ func (d *demo) blow(ctx context.Context, t target) (*apiv1.KillResponse, error) 
 	case t.how == sigkill:
 		p.Crash()
 		return nil, d.rig.Start(ctx)
-	case t.path == root:
+	case t.path == rig.Root:
 		// The process may end before it has answered.
 		if _, err := d.rig.Client.Kill(ctx, t.path, t.how, 0); err != nil &&
 			connect.CodeOf(err) != connect.CodeUnavailable && connect.CodeOf(err) != connect.CodeUnknown {

@@ -19,7 +19,6 @@ import (
 	"github.com/coppice-go/coppice/cmd/coppice/internal/load"
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
-	"github.com/coppice-go/coppice/node/api"
 )
 
 // Config says what to run.
@@ -80,18 +79,9 @@ func New(ctx context.Context, c Config) (_ *Rig, err error) {
 		return nil, err
 	}
 
-	token, err := os.ReadFile(filepath.Join(r.Home, api.TokenFileName))
-	if err != nil {
+	if r.Client, err = Dial(r.Home, 2*time.Millisecond, 20*time.Millisecond); err != nil {
 		return nil, err
 	}
-
-	r.Client = client.New("", client.WithToken(strings.TrimSpace(string(token))),
-		client.WithBackoff(2*time.Millisecond, 20*time.Millisecond),
-		client.WithResolver(func() (string, error) {
-			n, err := api.ReadNodeFile(r.Home)
-			return n.Address, err
-		}))
-
 	if err := r.Start(ctx); err != nil {
 		return nil, err
 	}
@@ -99,34 +89,20 @@ func New(ctx context.Context, c Config) (_ *Rig, err error) {
 	return r, r.load()
 }
 
-// load begins two loads. One waits for results, so that a slow node slows it down; the other, a
-// tenth of it, only for acknowledgments, so that some of what is acknowledged has no result yet
-// whenever the node is struck.
+// load begins the two loads of Loads, and follows the node.
 func (r *Rig) load() error {
-	var runs []*load.Run
-	for i, noWait := range []bool{false, true} {
-		rate := r.conf.Rate
-		if noWait {
-			rate /= 10
-		}
-		run, err := load.New(load.Config{
-			Client: r.Client, Backend: kv.Name, ValidFor: 9 * time.Minute,
-			Next:    load.Counters(fmt.Sprintf("%s%d/", r.prefix, i)),
-			Clients: 4, Batch: 10, Rate: rate, NoWait: noWait, Acked: r.ledger.Write, Stop: r.stop,
-			Failed: func(_ load.Item, err error) bool {
-				if errors.Is(err, client.ErrUnknown) {
-					r.unknown.Add(1)
-					return true
-				}
-				return false // nothing of this load may fail
-			},
-		})
-
-		if err != nil {
-			return err
-		}
-
-		runs = append(runs, run)
+	runs, err := Loads(load.Config{
+		Client: r.Client, Clients: 4, Batch: 10, Rate: r.conf.Rate, Acked: r.ledger.Write, Stop: r.stop,
+		Failed: func(_ load.Item, err error) bool {
+			if errors.Is(err, client.ErrUnknown) {
+				r.unknown.Add(1)
+				return true
+			}
+			return false // nothing of this load may fail
+		},
+	}, r.prefix)
+	if err != nil {
+		return err
 	}
 
 	var ctx context.Context
@@ -192,14 +168,21 @@ func (r *Rig) lastWords() string {
 	return string(b[bytes.LastIndexByte(b, '\n')+1:])
 }
 
-// Command runs another command of the binary on the home and answers its output.
+// Command runs another command of the binary on the home and returns its output.
 func (r *Rig) Command(ctx context.Context, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, r.conf.Bin, append(args, "--home", r.Home)...)
+	return Command(ctx, r.conf.Bin, r.Home, args...)
+}
+
+// Command runs a command of the coppice binary bin on a home and returns its output.
+func Command(ctx context.Context, bin, home string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, bin, append(args, "--home", home)...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
+
 	if err := cmd.Run(); err != nil {
 		return out.String(), fmt.Errorf("coppice %s: %w: %s", args[0], err, strings.TrimSpace(errs.String()))
 	}
+
 	return out.String(), nil
 }
 
