@@ -10,18 +10,18 @@ import (
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
-// offer completes the values of a flag.
+// offer sets the values that the shell offers for a flag, each with a tab and its description.
 func offer(cmd *cobra.Command, flag string, values ...cobra.Completion) {
 	if err := cmd.RegisterFlagCompletionFunc(flag,
 		cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
-		panic(err) // a mistake in this program: there is no such flag
+		panic(err) // this program names a flag that does not exist
 	}
 }
 
-// completeTime is how long whoever presses the tab key waits for a node.
+// completeTime bounds how long a press of the tab key waits for the node.
 const completeTime = time.Second
 
-// completePath offers the paths of the running node's tree; without a node there are none to offer.
+// completePath offers the paths of the running node's tree. It offers none if no node answers.
 func (a *app) completePath(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion,
 	cobra.ShellCompDirective) {
 	if len(args) > 0 {
@@ -39,13 +39,13 @@ func (a *app) completePath(cmd *cobra.Command, args []string, typed string) ([]c
 	var paths []cobra.Completion
 	var walk func(*apiv1.Child)
 	walk = func(c *apiv1.Child) {
-		if c.Path != t.Root.Path && strings.HasPrefix(c.Path, typed) { // the host is not in the tree that it hosts
+		if c.Path != t.Root.Path && strings.HasPrefix(c.Path, typed) { // the host cannot be killed
 			paths = append(paths, c.Path+"\t"+enumWord(c.GetLive().GetState(), "CHILD_STATE_"))
 		}
 
 		if c.GetSpec().GetStrategy() == apiv1.Strategy_STRATEGY_DYNAMIC {
 			if p := c.Path + "/*"; strings.HasPrefix(p, typed) {
-				paths = append(paths, p+"\tany that lives")
+				paths = append(paths, p+"\tany living child")
 			}
 			return
 		}

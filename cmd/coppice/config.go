@@ -11,7 +11,7 @@ import (
 	"github.com/coppice-go/coppice/node"
 )
 
-// settingJSON is a line of what "config --json" prints.
+// settingJSON is an element of what "config --json" prints.
 type settingJSON struct {
 	Key    string     `json:"key"`
 	Value  any        `json:"value"`
@@ -30,14 +30,15 @@ func (a *app) configCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "config",
-		Short: "Print the configuration in force, and where each value came from",
-		Long: `Config prints what "coppice start" would run with, given the same flags and environment: each key, its value, and which
-layer gave it. Layers are the defaults, coppice.toml, the environment (COPPICE_LOG_SEGMENT_BYTES for log.segment_bytes) and flags;
-the last one counts.
+		Short: "Print the configuration in force, and where each value comes from",
+		Long: `Config prints what 'coppice start' would run with, given the same flags and environment: each key,
+its value, and the layer that set it. The layers are the defaults, coppice.toml, the environment
+(COPPICE_LOG_SEGMENT_BYTES for log.segment_bytes) and flags. A later layer overrides an earlier one.
 
-Profiles are limits of the supervision tree: default restarts the transaction core up to 3 times in 10 s before the node as a
-whole restarts; strict restarts the node at the first failure there; chaos, for runs that kill all the time, allows 10000
-restarts. "coppice tree --spec --profile NAME" prints one.`,
+A profile sets the limits of the supervision tree. With profile default, the transaction core may
+restart up to 3 times in 10 s before the whole node restarts. With strict, the node restarts at the
+core's first failure. With chaos, which is for runs that kill all the time, 10000 restarts are
+allowed. 'coppice tree --spec --profile NAME' prints the tree of a profile.`,
 		Example: `  coppice config
   coppice config --json --set pool.max_txs=1000
   coppice config explain log.segment_bytes
@@ -54,8 +55,7 @@ restarts. "coppice tree --spec --profile NAME" prints one.`,
 				for _, k := range node.Keys() {
 					o := s.Origin(k.Name)
 					all = append(all,
-						settingJSON{k.Name, jsonValue(k, s.Config),
-							originJSON{o.Layer.String(), o.Name, o.Line, o.Column}})
+						settingJSON{k.Name, jsonValue(k, s.Config), originJSON{o.Layer.String(), o.Name, o.Line, o.Column}})
 				}
 				return printJSON(cmd.OutOrStdout(), all)
 			}
@@ -75,11 +75,11 @@ restarts. "coppice tree --spec --profile NAME" prints one.`,
 	return cmd
 }
 
-// jsonValue is a key's value as JSON has it; durations as they are written.
+// jsonValue returns the value of a key as JSON. Durations are strings.
 func jsonValue(k node.Key, c node.Config) json.RawMessage {
 	b, err := json.Marshal(k.Value(c))
 	if err != nil {
-		panic(err) // strings, numbers and booleans
+		panic(err) // cannot happen: values are strings, numbers and booleans
 	}
 	return b
 }

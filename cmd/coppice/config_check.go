@@ -8,7 +8,7 @@ import (
 	"github.com/coppice-go/coppice/node"
 )
 
-// checkedJSON is what "config check --json" prints of a file that is valid.
+// checkedJSON is what "config check --json" prints for a valid file.
 type checkedJSON struct {
 	File  string `json:"file"`
 	Valid bool   `json:"valid"`
@@ -17,8 +17,10 @@ type checkedJSON struct {
 func configCheckCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:         "check FILE",
-		Short:       "Check a configuration file, which need not be in a home",
+		Use:   "check FILE",
+		Short: "Check a configuration file",
+		Long: `Check reads a configuration file and reports every problem in it, each with its line and column. The
+file need not be in a home. An invalid one exits 3.`,
 		Example:     `  coppice config check coppice.toml`,
 		Args:        words("FILE"),
 		Annotations: map[string]string{homeUse: homeUnused},

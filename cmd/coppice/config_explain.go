@@ -10,7 +10,7 @@ import (
 	"github.com/coppice-go/coppice/node"
 )
 
-// keyJSON is what "config explain --json" prints of a key.
+// keyJSON is an element of what "config explain --json" prints.
 type keyJSON struct {
 	Key         string `json:"key"`
 	Doc         string `json:"doc"`
@@ -27,7 +27,9 @@ func configExplainCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "explain [KEY...]",
-		Short: "Tell what keys of the configuration mean; all of them, or those named",
+		Short: "Explain keys of the configuration",
+		Long: `Explain prints what each KEY means, or what every key means: its type, default and valid values, and
+the environment variable and the flag that set it.`,
 		Example: `  coppice config explain
   coppice config explain listen pool.max_txs`,
 		Annotations: map[string]string{homeUse: homeUnused},
@@ -77,6 +79,7 @@ func configExplainCommand() *cobra.Command {
 	return cmd
 }
 
+// explain prints a key for people.
 func explain(out io.Writer, k node.Key) {
 	fmt.Fprintf(out, "%s\n", k.Name)
 	for sentence := range strings.SplitSeq(strings.ReplaceAll(k.Doc, ". ", ".\n"), "\n") {
@@ -90,7 +93,7 @@ func explain(out io.Writer, k node.Key) {
 
 	live := "takes effect at the next start"
 	if k.Live {
-		live = "takes effect on SIGHUP, too"
+		live = "takes effect on SIGHUP and at the next start"
 	}
 
 	fmt.Fprintf(out, "  type         %s\n  default      %s\n  wants        %s\n  environment  %s\n  flag         "+
@@ -98,7 +101,7 @@ func explain(out io.Writer, k node.Key) {
 		typ, k.TOML(node.DefaultConfig()), k.Want(), k.Env(), flagOf(k), live)
 }
 
-// flagOf is the flag of start that sets a key.
+// flagOf returns the flag of start that sets a key.
 func flagOf(k node.Key) string {
 	if k.Flag != "" {
 		return "--" + k.Flag

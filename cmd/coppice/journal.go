@@ -9,17 +9,18 @@ import (
 	"strings"
 )
 
-// fileJournal is the batch under way: its bytes are submitted again, and so have the same ids, when
-// a run ended before it knew their outcome.
+// fileJournal records the progress of a run, and the batch under way. If a run ends before it knows
+// the outcome of the batch, the next run submits the same bytes, which have the same ids.
 type fileJournal struct {
 	File   string   `json:"file"`
 	Next   int      `json:"next_line"`
-	Read   int      `json:"read_lines,omitempty"`  // of the file: those before Next, and those of the batch
+	Read   int      `json:"read_lines,omitempty"`  // how many lines of the file: those before Next, and those of the batch
 	Sum    string   `json:"read_sha256,omitempty"` // of these lines
 	Batch  []piece  `json:"batch,omitempty"`
 	Totals fileJSON `json:"totals"`
 }
 
+// load reads the journal, if there is one.
 func (t *txFile) load(j *fileJournal) error {
 	if t.journal == "" {
 		return nil
@@ -35,7 +36,7 @@ func (t *txFile) load(j *fileJournal) error {
 	d := json.NewDecoder(strings.NewReader(string(b)))
 	d.DisallowUnknownFields()
 	if err := d.Decode(j); err != nil {
-		return fmt.Errorf("--journal %s is none: %w", t.journal, err)
+		return fmt.Errorf("--journal %s is not a journal: %w", t.journal, err)
 	}
 	if j.File != t.name {
 		return fmt.Errorf("--journal %s is of the file %q", t.journal, j.File)
@@ -44,10 +45,10 @@ func (t *txFile) load(j *fileJournal) error {
 	return nil
 }
 
-// check reads what of the file the journal says was read, and refuses another: its lines would be
-// taken for submitted ones.
+// check reads the lines that the journal says were read. It refuses a file in which they have
+// changed, because new lines would be taken for submitted ones.
 func (t *txFile) check(p *pieces, j fileJournal) error {
-	if j.Sum == "" { // a new one
+	if j.Sum == "" { // a new journal
 		return nil
 	}
 
@@ -61,15 +62,14 @@ func (t *txFile) check(p *pieces, j fileJournal) error {
 
 	if n, sum := p.before(p.line + 1); n != j.Read || sum != j.Sum {
 		return fmt.Errorf("--journal %s: %s has changed in its first %d lines, which earlier runs have read and "+
-			"submitted; nothing was submitted now: "+
-			"restore these lines, or give new transactions a file and a journal of their own", t.journal,
-			t.name, j.Read)
+			"submitted; nothing was submitted now: restore these lines, or give new transactions a file and "+
+			"a journal of their own", t.journal, t.name, j.Read)
 	}
 
 	return nil
 }
 
-// save remembers how far the run came, durably, before anything of a batch is submitted.
+// save writes the journal durably. It is called before a batch is submitted.
 func (t *txFile) save(j fileJournal) error {
 	if t.journal == "" {
 		return nil

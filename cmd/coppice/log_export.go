@@ -16,7 +16,7 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// sortedKinds is the kinds of a selection as numbers.
+// sortedKinds returns the kinds of a selection as numbers, in order.
 func (s *selection) sortedKinds() (kinds []uint32) {
 	for k := range s.kinds {
 		kinds = append(kinds, uint32(k))
@@ -30,10 +30,11 @@ func (a *app) logExportCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "export FILE|-",
-		Short: "Write the log of a stopped home to a file that import and other programs read",
-		Long: `Export writes records, each with its index, kind and bytes, and at last a digest of all of them: length-delimited protobuf messages, or
-with --json one JSON object per line. proto/coppice/log/v1/export.proto defines both. The file gets its name when it is complete and
-durable. 'coppice log import' makes a log of it, unless --kinds left records out.`,
+		Short: "Write the log of a stopped home to a file for import and other programs",
+		Long: `Export writes the records, each with its index, kind and bytes, and then a digest of all of them.
+The format is length-delimited protobuf messages, or with --json a JSON object per line;
+proto/coppice/log/v1/export.proto defines both. The file gets its name when it is complete and
+durable. 'coppice log import' makes a log from it, unless --kinds left out records.`,
 		Example: `  coppice log export backup.log
   coppice log export - | zstd > backup.log.zst
   coppice log export --json --kinds BlockCommitted - | jq -r .record.data`,
@@ -81,11 +82,12 @@ durable. 'coppice log import' makes a log of it, unless --kinds left records out
 		},
 	}
 	sel.flags(cmd)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "write JSON lines")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "write a JSON object per line")
 
 	return cmd
 }
 
+// export writes the selected records to w and returns how many records and gaps there were.
 func (s *selection) export(cmd *cobra.Command, l *eventlog.Log, w *logstream.Writer) (records uint64, gaps int,
 	err error) {
 	id := l.ID()
@@ -103,7 +105,7 @@ func (s *selection) export(cmd *cobra.Command, l *eventlog.Log, w *logstream.Wri
 		return w.Record(&logv1.ExportRecord{Index: e.Index, Kind: uint32(e.Kind), Data: e.Data})
 	}, func(g eventlog.CorruptError) error {
 		gaps++
-		from, to := max(g.Index, first), min(g.Index+g.Lost, last+1) // what of it was asked for
+		from, to := max(g.Index, first), min(g.Index+g.Lost, last+1) // only the selected part of it
 		return w.Gap(&logv1.ExportGap{First: from, Count: max(to, from) - from, Reason: g.Reason})
 	})
 
@@ -115,12 +117,12 @@ func (s *selection) export(cmd *cobra.Command, l *eventlog.Log, w *logstream.Wri
 	return records, gaps, err
 }
 
-// writeFile makes a file that gets its name once it is whole and durable. A file of that name is
-// not replaced.
+// writeFile makes a file that gets its name once it is complete and durable. It does not replace an
+// existing file.
 func writeFile(name string, write func(io.Writer) error) (err error) {
 	if _, err := os.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
 		if err == nil {
-			err = fmt.Errorf("%s is there already, and is not written over", name)
+			err = fmt.Errorf("%s is there already, and is not overwritten", name)
 		}
 		return err
 	}
@@ -132,7 +134,7 @@ func writeFile(name string, write func(io.Writer) error) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			f.Close() // once more does no harm
+			f.Close() // a second Close does no harm
 			err = errors.Join(err, os.Remove(f.Name()))
 		}
 	}()

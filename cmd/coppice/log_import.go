@@ -21,9 +21,10 @@ func (a *app) logImportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import FILE|-",
 		Short: "Make the log of a new home from an export",
-		Long: `Import makes a log of an export, in a home that has none. Records keep their indexes. The log gets an identity of its own: it goes on
-by itself, and what it gets at an index from then on is not what the exported log got there. The export is checked to its end before the log is
-there at all. The home's genesis.json must be of the chain that the export is of: it is a copy of that of the home that was exported.`,
+		Long: `Import makes a log from an export, in a home that has none. Records keep their indexes. The log gets
+an identity of its own, because the exported log may go on with other records at the same indexes.
+The log appears only after the whole export was checked. The home's genesis.json must be that of the
+exported chain: copy it from the exported home.`,
 		Example: `  coppice init --home new && cp old/genesis.json new/ && coppice log import backup.log --home new
   zstd -dc backup.log.zst | coppice log import -`,
 		Args: words("FILE"),
@@ -37,7 +38,7 @@ there at all. The home's genesis.json must be of the chain that the export is of
 			}
 
 			if _, err := os.Stat(node.StateDir(a.home)); err == nil {
-				return fmt.Errorf("home %s has a state already, which is of another log; import wants a new home",
+				return fmt.Errorf("home %s has a state already, which belongs to another log; import needs a new home",
 					a.home)
 			}
 
@@ -68,7 +69,7 @@ there at all. The home's genesis.json must be of the chain that the export is of
 	return cmd
 }
 
-// importLog makes the home's log.
+// importLog makes the home's log from an export. It returns how many gaps the export has.
 func (a *app) importLog(cmd *cobra.Command, in io.Reader, genesis node.Genesis) (gaps int, b *eventlog.Builder,
 	err error) {
 	x, err := logstream.NewReader(in)
@@ -76,12 +77,12 @@ func (a *app) importLog(cmd *cobra.Command, in io.Reader, genesis node.Genesis) 
 		return 0, nil, err
 	}
 	if x.Filtered() {
-		return 0, nil, fmt.Errorf("the export has records of some kinds only; no log can be made of it")
+		return 0, nil, fmt.Errorf("the export has records of some kinds only; no log can be made from it")
 	}
 
 	if x.Begin.First > 1 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "coppice: the export begins at record %d: without a Base there no node runs "+
-			"on it; the log is for reading\n", x.Begin.First)
+		fmt.Fprintf(cmd.ErrOrStderr(), "coppice: the export begins at record %d: unless that is a Base, no node can run "+
+			"on the log, and it is only for reading\n", x.Begin.First)
 	}
 
 	b, err = eventlog.NewBuilder(node.LogDir(a.home),
@@ -129,8 +130,8 @@ func (a *app) importLog(cmd *cobra.Command, in io.Reader, genesis node.Genesis) 
 	return gaps, b, context.Cause(cmd.Context())
 }
 
-// sameChain holds the first start of a chain in an export against the home's genesis: a node of
-// another chain would refuse the log.
+// sameChain compares a ChainStarted record of an export with the home's genesis. A node with another
+// genesis would refuse the log.
 func (a *app) sameChain(r *logv1.ExportRecord, genesis node.Genesis) error {
 	m, err := engines.DecodeRecord(eventlog.Entry{Index: r.Index, Kind: eventlog.Kind(r.Kind), Data: r.Data})
 	if err != nil {
@@ -140,14 +141,13 @@ func (a *app) sameChain(r *logv1.ExportRecord, genesis node.Genesis) error {
 	started, at := m.(*logv1.ChainStarted), genesis.GenesisTime
 	switch {
 	case started.ChainId != genesis.ChainID:
-		return fmt.Errorf("%w: the export is of chain %s, the genesis.json of home %s of %s: copy that of the home "+
-			"that was exported",
-			node.ErrConfig, started.ChainId, a.home, genesis.ChainID)
-	// CometBFT's genesis has a time of its own
+		return fmt.Errorf("%w: the export is of chain %s, the genesis.json of home %s of %s: copy that of the "+
+			"exported home", node.ErrConfig, started.ChainId, a.home, genesis.ChainID)
+
+	// CometBFT's genesis has a time of its own.
 	case len(started.InitChain) == 0 && started.GenesisTimeNs != at.UnixNano():
-		return fmt.Errorf("%w: the export is of a chain %s that began at %v, the genesis.json of home %s of a chain "+
-			"%s that begins at %v: copy that of the home that was exported",
-			node.ErrConfig, started.ChainId, time.Unix(0, started.GenesisTimeNs).UTC(), a.home, genesis.ChainID, at)
+		return fmt.Errorf("%w: the export is of a chain %s that began at %v, the genesis.json of home %s of a "+
+			"chain %s that begins at %v: copy that of the exported home", node.ErrConfig, started.ChainId, time.Unix(0, started.GenesisTimeNs).UTC(), a.home, genesis.ChainID, at)
 	}
 
 	return nil

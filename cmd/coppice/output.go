@@ -12,7 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// printJSON writes v as people and programs can read it.
+// printJSON writes v as indented JSON, for people and programs.
 func printJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
@@ -20,7 +20,7 @@ func printJSON(w io.Writer, v any) error {
 	return e.Encode(v)
 }
 
-// text is bytes in JSON: as a string where they are UTF-8, and else in base64.
+// text is how bytes are written in JSON: as a string if they are UTF-8, otherwise in base64.
 type text struct {
 	Text   *string `json:"text,omitempty"`
 	Base64 []byte  `json:"base64,omitempty"`
@@ -34,13 +34,13 @@ func textOf(b []byte) text {
 	return text{Base64: b}
 }
 
-// terminal tells whether f shows what is written to it to a person.
+// terminal reports whether f is a terminal.
 func terminal(f *os.File) bool {
 	st, err := f.Stat()
 	return err == nil && st.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
 }
 
-// paint adds colours, on a terminal of a person who has not set NO_COLOR (no-color.org).
+// paint adds colours to text. It is true on a terminal where NO_COLOR is not set (no-color.org).
 type paint bool
 
 func paintFor(f *os.File) paint { return paint(terminal(f) && os.Getenv("NO_COLOR") == "") }
@@ -57,7 +57,7 @@ func (p paint) bad(s string) string  { return p.in("31;1", s) }
 func (p paint) dim(s string) string  { return p.in("2", s) }
 func (p paint) bold(s string) string { return p.in("1", s) }
 
-// timeOf is a timestamp's time, nil for none.
+// timeOf returns the time of a timestamp, or nil for nil.
 func timeOf(t *timestamppb.Timestamp) *time.Time {
 	if t == nil {
 		return nil
@@ -66,8 +66,8 @@ func timeOf(t *timestamppb.Timestamp) *time.Time {
 	return &u
 }
 
-// enumWord is the last part of an enum's name in lower case: CHILD_STATE_RUNNING is "running".
-// Unspecified is no word.
+// enumWord returns the last part of an enum's name in lower case: "running" for CHILD_STATE_RUNNING.
+// It returns "" for an unspecified value.
 func enumWord(e fmt.Stringer, prefix string) string {
 	w := strings.ToLower(strings.TrimPrefix(e.String(), prefix))
 	if w == "unspecified" {
@@ -76,7 +76,7 @@ func enumWord(e fmt.Stringer, prefix string) string {
 	return w
 }
 
-// oneLine cuts s at its first line's end, or at max bytes.
+// oneLine returns the first line of s, or its first max bytes, with "…" for what is left out.
 func oneLine(s string, max int) string {
 	s, _, cut := strings.Cut(s, "\n")
 	if len(s) > max {
@@ -88,7 +88,7 @@ func oneLine(s string, max int) string {
 	return s
 }
 
-// byteCount is a number of bytes for people.
+// byteCount formats a number of bytes for people.
 func byteCount(n int64) string {
 	const unit = 1 << 10
 	if n < unit {
@@ -102,9 +102,11 @@ func byteCount(n int64) string {
 	return fmt.Sprintf("%.1f %ciB", f, names[0])
 }
 
+// ms returns d in milliseconds.
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// wrapWords lays words out in lines of at most width columns, those after the first indented.
+// wrapWords joins words with commas, in lines of at most width columns. The first line begins at
+// column indent, and the others are indented to it.
 func wrapWords(words []string, indent, width int) string {
 	var b strings.Builder
 	at := indent

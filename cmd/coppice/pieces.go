@@ -15,7 +15,7 @@ import (
 	"github.com/coppice-go/coppice/engines/backend/kv"
 )
 
-// piece is one transaction of a file.
+// piece is a transaction of a file.
 type piece struct {
 	Line int    `json:"line"`          // its first
 	Next int    `json:"next"`          // the first after it
@@ -23,19 +23,19 @@ type piece struct {
 	Bad  string `json:"bad,omitempty"` // why its lines are no transaction
 }
 
-// pieces reads transactions from lines.
+// pieces reads transactions from the lines of a file.
 type pieces struct {
 	in       *bufio.Reader
 	validFor time.Duration
-	line     int // read so far
-	over     bool
+	line     int  // read so far
+	over     bool // the file is at its end
 
 	sum  hash.Hash      // of the lines read so far
-	sums map[int]string // what it was after a line, for those from keep on
+	sums map[int]string // the digest after each line from keep on
 	keep int
 }
 
-// before answers how many lines are before this one, and their digest.
+// before returns how many lines are before a line, and their digest.
 func (p *pieces) before(line int) (int, string) {
 	if line <= 1 {
 		return 0, ""
@@ -43,6 +43,7 @@ func (p *pieces) before(line int) (int, string) {
 	return line - 1, p.sums[line-1]
 }
 
+// read returns the next line. It sets over if there is none.
 func (p *pieces) read() (string, error) {
 	var b []byte
 	for {
@@ -65,7 +66,7 @@ func (p *pieces) read() (string, error) {
 
 		p.line++
 		text := strings.TrimRight(string(b), "\r\n")
-		p.sum.Write([]byte(text + "\n")) // a last line without its end is the same line
+		p.sum.Write([]byte(text + "\n")) // so that a line end added to the last line changes nothing
 
 		if p.line >= p.keep {
 			if p.sums == nil {
@@ -78,8 +79,8 @@ func (p *pieces) read() (string, error) {
 	}
 }
 
-// next answers up to max transactions that begin at the line from or later. None: the file is at
-// its end.
+// next returns up to max transactions that begin at the line from or later. It returns none at the
+// end of the file.
 func (p *pieces) next(from, max int) (batch []piece, err error) {
 	p.keep = from - 1
 	maps.DeleteFunc(p.sums, func(line int, _ string) bool { return line < p.keep })
@@ -111,7 +112,7 @@ func (p *pieces) next(from, max int) (batch []piece, err error) {
 				group = append(group, text)
 			}
 
-			text = "\n" + strings.Join(group, "\n") // so that errors count lines from the one of begin
+			text = "\n" + strings.Join(group, "\n") // so that errors count lines from that of begin
 		}
 
 		if first < from {

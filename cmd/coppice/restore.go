@@ -13,15 +13,17 @@ func (a *app) restoreCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "restore SRC",
-		Short: "Make a new home of a backup",
-		Long: `Restore makes the home that --home names of a backup. The home must not exist or be empty. Every byte of the backup is
-verified, and the new home's state and log are held against each other; it appears whole or not at all. It gets a log and an admin
-token of its own. For the snapshots of a home see 'coppice snapshot restore'.`,
+		Short: "Make a new home from a backup",
+		Long: `Restore makes the home that --home names from a backup. The home must be empty or not exist. It
+appears complete or not at all. Restore verifies every byte of the backup, and compares the new
+home's state with its log. The new home gets a log and an admin token of its own.
+
+To restore a snapshot of a home, see 'coppice snapshot restore'.`,
 		Example: `  coppice restore /backups/2026-11-22 --home /srv/coppice && coppice start --home /srv/coppice`,
 		Args:    words("SRC"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if a.home == "" {
-				return usageError(cmd, "--home is empty: want where the new home is to be")
+				return usageError(cmd, "--home is empty: want the directory for the new home")
 			}
 			if _, err := os.Stat(args[0]); err != nil {
 				return fmt.Errorf("%w: %w", node.ErrConfig, err)

@@ -10,12 +10,13 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// unitTemplate is a systemd unit. A program of Go that meets what it can not handle ends with 2, as
-// a command line that is not understood does; so 2 is no reason not to start again, and the start
-// limit ends what is hopeless.
+// unitTemplate is a systemd unit. Exit code 2 does not prevent a restart: a Go program exits with 2
+// after a fatal error of the runtime, as well as for an invalid command line. The start limit ends
+// attempts that are hopeless.
 var unitTemplate = template.Must(
 	template.New("unit").Parse(
-		`# Made by "coppice service". Install it as /etc/systemd/system/coppice.service; docs/operating.md tells more.
+		`# Made by "coppice service". Install it as /etc/systemd/system/coppice.service.
+# See docs/operating.md.
 [Unit]
 Description=Coppice node
 Wants=network-online.target
@@ -32,18 +33,20 @@ EnvironmentFile=-/etc/default/coppice
 User={{.User}}
 Group={{.Group}}
 
-# A node that gave up (6) or was killed comes back from its log. Configuration (3) and damage (5) want a person first.
+# A node that gave up (6) or was killed comes back from its log. Configuration errors (3) and
+# damage (5) need a person first.
 Restart=on-failure
 RestartSec=1s
 RestartPreventExitStatus=3 5
 
-# Time counts anew while the replay of a long log comes further. The watchdog is fed by answers of the tree and the engines.
+# The start timeout is extended while the replay of a long log makes progress. Answers of the tree
+# and the engines feed the watchdog.
 TimeoutStartSec=2min
 TimeoutStopSec=2min
 WatchdogSec=60s
 LimitNOFILE=65536
 
-# The node writes below its home and nowhere else, opens sockets, and wants nothing besides.
+# The node writes only below its home and opens sockets. It needs nothing else.
 {{- if .State}}
 StateDirectory={{.State}}
 StateDirectoryMode=0700
@@ -79,10 +82,10 @@ SystemCallErrorNumber=EPERM
 WantedBy=multi-user.target
 `))
 
-// unit is what the template wants to know.
+// unit holds the values for the template.
 type unit struct {
 	Binary, Home, User, Group string
-	State                     string // the home's name below /var/lib; empty: it lies elsewhere
+	State                     string // the home's path below /var/lib; empty if it is elsewhere
 	ProtectHome               string
 }
 
@@ -91,10 +94,12 @@ func (a *app) serviceCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "service",
 		Short: "Print a systemd unit for the node of this home",
-		Long: `Service prints a unit file that runs the node of this home under systemd: it tells when the node is ready, feeds the
-watchdog, starts it again after a failure, and lets it reach no more of the machine than it needs. It changes nothing.`,
-		Example: `  coppice service --home /var/lib/coppice --user coppice | sudo tee /etc/systemd/system/coppice.service`,
-		Args:    words(),
+		Long: `Service prints a systemd unit that runs the node of this home. Under the unit, systemd learns when
+the node is ready, watches it by a watchdog, starts it again after a failure, and restricts it to
+the parts of the machine that it needs. Service changes nothing.`,
+		Example: `  coppice service --home /var/lib/coppice --user coppice |
+    sudo tee /etc/systemd/system/coppice.service`,
+		Args: words(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := u.complete(a.home); err != nil {
 				return usageError(cmd, "%w", err)
@@ -103,13 +108,14 @@ watchdog, starts it again after a failure, and lets it reach no more of the mach
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&u.Binary, "binary", "", "path of the program (default this one)")
+	f.StringVar(&u.Binary, "binary", "", "path of the program (default: this one)")
 	f.StringVar(&u.User, "user", "coppice", "user that the node runs as")
-	f.StringVar(&u.Group, "group", "", "group that the node runs as (default as --user)")
+	f.StringVar(&u.Group, "group", "", "group that the node runs as (default: the value of --user)")
 
 	return cmd
 }
 
+// complete fills in the defaults and checks the values.
 func (u *unit) complete(home string) (err error) {
 	if u.Home, err = filepath.Abs(home); err != nil {
 		return err
@@ -128,12 +134,11 @@ func (u *unit) complete(home string) (err error) {
 		return fmt.Errorf("--binary is %q, want an absolute path", u.Binary)
 	}
 
-	// A unit's words and specifiers: what would have to be quoted in one place and not in another
-	// is refused.
+	// The rules of quoting differ from line to line of a unit, so values that need it are refused.
 	for name, v := range map[string]string{"--home": u.Home, "--binary": u.Binary, "--user": u.User,
 		"--group": u.Group} {
 		if v == "" || strings.ContainsAny(v, " \t\n\"'\\%$;") {
-			return fmt.Errorf("%s is %q, which a unit file can not name: want no blanks, quotes, %%, $, ; or \\", name,
+			return fmt.Errorf("%s is %q, which a unit file cannot name: want no blanks, quotes, %%, $, ; or \\", name,
 				v)
 		}
 	}

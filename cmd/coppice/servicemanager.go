@@ -13,14 +13,15 @@ import (
 	"github.com/coppice-go/coppice/node"
 )
 
-// onHangup takes SIGHUP, which would end the process otherwise.
+// onHangup returns a channel that receives SIGHUP, which would otherwise end the process, and a
+// function that ends this.
 func onHangup() (<-chan os.Signal, func()) {
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, syscall.SIGHUP)
 	return c, func() { signal.Stop(c) }
 }
 
-// service is a running node as its service manager sees it.
+// service reports a running node to its service manager, and reloads its configuration.
 type service struct {
 	node     *node.Node
 	manager  *sdnotify.Manager
@@ -29,10 +30,10 @@ type service struct {
 	level    zap.AtomicLevel
 	settings node.Settings // in force
 	resolve  func() (node.Settings, error)
-	changed  chan struct{} // holds one: the tree is not as it was
+	changed  chan struct{} // buffers one signal: the tree has changed
 }
 
-// change notes that the tree changed. It does not wait.
+// change signals that the tree has changed. It does not wait.
 func (s *service) change() {
 	select {
 	case s.changed <- struct{}{}:
@@ -40,11 +41,11 @@ func (s *service) change() {
 	}
 }
 
-// lookAgain is how often a node that is not ready is looked at although nothing was told of it.
+// lookAgain is how often report looks at the node even though no change was signalled.
 const lookAgain = time.Second
 
-// report tells the service manager how the node is until ctx ends, and does what SIGHUP asks for.
-// Stopping is closed when the node was told to stop.
+// report tells the service manager the node's state until ctx ends, and reloads the configuration on
+// SIGHUP. stopping is closed when the node has been told to stop.
 func (s *service) report(ctx context.Context, stopping <-chan struct{}) {
 	look := time.NewTicker(lookAgain)
 	defer look.Stop()
@@ -98,8 +99,9 @@ func (s *service) report(ctx context.Context, stopping <-chan struct{}) {
 	}
 }
 
-// beat gives the watchdog its sign of life, if there is life. Before the node is ready nobody
-// watches, and in the stop its root is busy with that, which the manager bounds otherwise.
+// beat sends the watchdog a sign of life. If ask is set, it first asks the node for one, and sends
+// nothing if the node does not answer. report does not set ask before the node is ready, or while it
+// stops: then the root may be busy, and the manager's other timeouts apply.
 func (s *service) beat(ctx context.Context, ask bool) {
 	if ask {
 		within, cancel := context.WithTimeout(ctx, s.manager.Watchdog()/3)
@@ -112,18 +114,17 @@ func (s *service) beat(ctx context.Context, ask bool) {
 	s.tell(s.manager.Alive())
 }
 
-// progress asks the manager for more time while a long start goes on: it is told of each step that
-// comes further.
+// progress asks the manager for more time while a long start goes on. The node calls it whenever the
+// start has come further.
 func (s *service) progress(p node.Progress) {
 	s.tell(s.manager.Extend(extension))
 	s.tell(s.manager.Status(p.String()))
 }
 
-// extension is how much more time a start that goes on asks for, each time that it has come
-// further.
+// extension is how much more time a start asks for whenever it has come further.
 const extension = 30 * time.Second
 
-// reload reads the configuration again. Where it is not valid everything stays as it was.
+// reload reads the configuration again. If it is not valid, nothing changes.
 func (s *service) reload(ready bool) {
 	s.tell(s.manager.Reloading())
 	now, err := s.resolve()
@@ -132,7 +133,7 @@ func (s *service) reload(ready bool) {
 	}
 
 	if err != nil {
-		s.log.Error("configuration was not read again; what was in force stays so", zap.Error(err))
+		s.log.Error("configuration was not read again; the old one stays in force", zap.Error(err))
 	} else {
 		s.apply(now)
 	}
@@ -142,12 +143,12 @@ func (s *service) reload(ready bool) {
 	}
 }
 
-// apply takes what can change while the node runs, and tells what can not.
+// apply puts in force what can change while the node runs, and logs what takes effect later.
 func (s *service) apply(now node.Settings) {
 	level := zap.NewAtomicLevel()
 	_ = level.UnmarshalText([]byte(now.Config.Diagnostics.Level)) // it was checked
 	if level.Level() < s.level.Level() {
-		s.level.SetLevel(level.Level()) // before, so that it is told of
+		s.level.SetLevel(level.Level()) // first, so that the changes are logged at a more verbose level
 	}
 
 	for _, k := range s.settings.Changed(now) {
@@ -165,7 +166,7 @@ func (s *service) apply(now node.Settings) {
 	s.settings.Config.Diagnostics.Level = now.Config.Diagnostics.Level
 }
 
-// tell notes what the manager did not get. It must not keep the node from its work.
+// tell logs a failed notification of the manager. Such a failure must not stop the node.
 func (s *service) tell(err error) {
 	if err != nil {
 		s.log.Warn("service manager was not told", zap.Error(err))

@@ -244,7 +244,7 @@ func TestASecondSignalForces(t *testing.T) {
 	m.gets("STOPPING=1")
 	p.signal(syscall.SIGTERM)
 	require.Equal(t, 143, p.exit(), p.said())
-	require.Contains(t, p.said(), "second terminated: leaving at once")
+	require.Contains(t, p.said(), "second terminated: exiting at once")
 	p.run("verify") // and nothing is the worse for it
 }
 

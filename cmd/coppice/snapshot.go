@@ -11,7 +11,7 @@ import (
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
-// snapshotJSON is a snapshot as "snapshot … --json" prints it.
+// snapshotJSON is how "snapshot … --json" prints a snapshot.
 type snapshotJSON struct {
 	ID      string    `json:"id"`
 	ChainID string    `json:"chain_id"`
@@ -45,9 +45,11 @@ func (a *app) snapshotCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "snapshot",
 		Short: "Take, list, verify and restore snapshots of the state",
-		Long: `A snapshot is a copy of the state at one height, in data/snapshots of the home. A running node takes them by itself
-(snapshots.every_bytes) and keeps the newest few (snapshots.keep). Each was scanned, and its app hash recomputed, before it
-is listed. docs/storage.md says more.`,
+		Long: `A snapshot is a copy of the state at one height, in data/snapshots of the home. A running node takes
+snapshots by itself (snapshots.every_bytes) and keeps the newest few (snapshots.keep). Before a
+snapshot is listed, it is scanned and its app hash is recomputed. See docs/storage.md.`,
+		Example: `  coppice snapshot create
+  coppice snapshot restore && coppice start`,
 	}
 
 	cmd.AddCommand(a.snapshotCreateCommand(), a.snapshotListCommand(), a.snapshotVerifyCommand(),
@@ -55,7 +57,7 @@ is listed. docs/storage.md says more.`,
 	return cmd
 }
 
-// oneID is the Args of a command that takes a snapshot's id, or none for the newest.
+// oneID is the Args of a command that takes the id of a snapshot, or nothing for the newest.
 func oneID(_ *cobra.Command, args []string) error {
 	if len(args) > 1 {
 		return fmt.Errorf("%d arguments, want one ID at most", len(args))

@@ -14,9 +14,9 @@ func (a *app) snapshotCreateCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "create",
-		Short: "Take a snapshot of a running node or of a stopped home",
-		Long: `Create returns when the snapshot is verified and durable. On a running node commits go on meanwhile. Where the state has
-not moved since the newest snapshot, that is the answer.`,
+		Short: "Take a snapshot of a running node or a stopped home",
+		Long: `Create returns when the snapshot is verified and durable. A running node goes on committing
+meanwhile. If the state has not changed since the newest snapshot, create returns that one.`,
 		Example: `  coppice snapshot create
   coppice snapshot create --json | jq -r .id`,
 		Args: words(),
@@ -57,7 +57,7 @@ not moved since the newest snapshot, that is the answer.`,
 
 			was := ""
 			if !fresh {
-				was = " (it was there already: the state has not moved)"
+				was = " (taken before; the state has not changed since)"
 			}
 
 			_, err = fmt.Fprintf(out, "snapshot %s: %s at height %d, app hash %s, %d bytes%s\n", made.ID, made.ChainID,

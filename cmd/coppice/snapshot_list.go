@@ -14,7 +14,7 @@ func (a *app) snapshotListCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "list",
-		Short:   "List the snapshots of a home, the oldest state first",
+		Short:   "List the snapshots of a home, oldest state first",
 		Example: `  coppice snapshot list`,
 		Args:    words(),
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -10,10 +10,10 @@ func (a *app) snapshotRestoreCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "restore [ID]",
-		Short: "Make a snapshot the state of a stopped home",
-		Long: `Restore verifies a snapshot, the newest if no ID is given, and puts a copy of it in the place of the state. The next start
-applies what the log has after it, so nothing is lost. A snapshot that does not belong to the home's log is refused. A crash leaves the
-old state or the new one.`,
+		Short: "Replace the state of a stopped home with a snapshot",
+		Long: `Restore verifies a snapshot, by default the newest, and replaces the state with a copy of it. The
+next start applies the records of the log after it, so nothing is lost. Restore refuses a snapshot
+that does not belong to the home's log. A crash leaves either the old state or the new one.`,
 		Example: `  coppice snapshot restore && coppice start`,
 		Args:    oneID,
 		RunE: func(cmd *cobra.Command, args []string) error {

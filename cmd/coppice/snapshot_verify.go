@@ -10,9 +10,9 @@ func (a *app) snapshotVerifyCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "verify [ID]",
-		Short: "Read every byte of a snapshot and recompute its app hash; damage exits 5",
-		Long: `Verify checks the hash of each file of a snapshot, the newest if no ID is given, and scans the state in it. The home may be
-running.`,
+		Short: "Read every byte of a snapshot and recompute its app hash",
+		Long: `Verify checks the hash of each file of a snapshot, by default the newest, and scans the state in it.
+The home may be running. Damage exits 5.`,
 		Example: `  coppice snapshot verify
   coppice snapshot verify 0-1200-4811`,
 		Args: oneID,

@@ -15,16 +15,16 @@ func (a *app) testnetCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "testnet",
 		Short: "Run several nodes of one chain on this machine",
-		Long: `Testnet makes and runs nodes that agree by CometBFT, each a process of its own, all on loopback. The links between them go
-through the process of "testnet start", which can cut them. The nodes' homes are node0, node1 … in --dir; every other command works on
-one of them with --home.`,
+		Long: `Testnet makes and runs nodes that agree by CometBFT, each in a process of its own, all on loopback.
+The links between them go through the process of 'testnet start', which can cut them. The homes of
+the nodes are node0, node1 and so on in --dir. Every other command works on one of them by --home.`,
 		Example: `  coppice testnet start -n 4
   coppice testnet status
   coppice testnet kill 2
   coppice testnet partition 0,1 2,3 && coppice testnet partition --heal
   coppice tx put greeting hello --home ~/.coppice/testnet/node3`,
 	}
-	cmd.PersistentFlags().StringVar(&dir, "dir", "", "directory of the testnet (default testnet in --home)")
+	cmd.PersistentFlags().StringVar(&dir, "dir", "", "directory of the testnet (default: testnet in --home)")
 	open := func() (*testnet.Net, error) { return testnet.Open(a.testnetDir(dir)) }
 	cmd.AddCommand(a.testnetInit(&dir), a.testnetStart(&dir), a.testnetStop(open), a.testnetStatus(open),
 		a.testnetKill(open), a.testnetPartition(open), a.testnetChaos(&dir), a.testnetAdd(open))
@@ -32,6 +32,7 @@ one of them with --home.`,
 	return cmd
 }
 
+// testnetDir returns the directory that --dir names, or the one in the home.
 func (a *app) testnetDir(dir string) string {
 	if dir != "" {
 		return dir
@@ -57,7 +58,7 @@ func (o *testnetOptions) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	o.emptyEvery = time.Second
 	f.IntVarP(&o.Nodes, "nodes", "n", 4, "how many nodes")
-	f.StringVar(&o.ChainID, "chain-id", "", "name of the chain (default a random one)")
+	f.StringVar(&o.ChainID, "chain-id", "", "name of the chain (default: a random one)")
 	f.StringVar(&o.profile, "profile", string(node.Default), "limits of the nodes' trees: default, strict or chaos")
 	o.chainFlags.register(cmd)
 }

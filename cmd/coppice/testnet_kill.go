@@ -15,16 +15,16 @@ func (a *app) testnetKill(open func() (*testnet.Net, error)) *cobra.Command {
 	var signal, how string
 	cmd := &cobra.Command{
 		Use:   "kill INDEX [PATH | comet]",
-		Short: "Kill a node, its CometBFT, or a part of its tree",
-		Long: `Kill sends a signal to a node's process, SIGKILL unless --signal says otherwise; with "comet" to its CometBFT; with a path of the
-tree it kills that child as "coppice kill" does. Whatever was killed comes back.`,
+		Short: "Kill a node, its CometBFT, or a child of its tree",
+		Long: `Kill sends a signal to the process of a node, SIGKILL by default, or with "comet" to its CometBFT.
+With a path of the tree it kills that child, as 'coppice kill' does. Whatever was killed comes back.`,
 		Example: `  coppice testnet kill 2
   coppice testnet kill 2 comet
   coppice testnet kill 0 coppice/node/transactions/storage
   coppice testnet kill 1 --signal STOP && coppice testnet kill 1 --signal CONT`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) < 1 || len(args) > 2 {
-				return fmt.Errorf("%d arguments, want INDEX and perhaps PATH or comet", len(args))
+				return fmt.Errorf("%d arguments, want INDEX and optionally PATH or comet", len(args))
 			}
 			return nil
 		},
@@ -55,7 +55,7 @@ tree it kills that child as "coppice kill" does. Whatever was killed comes back.
 	}
 	cmd.Flags().StringVar(&signal, "signal", "KILL", "KILL, TERM, STOP or CONT")
 	offer(cmd, "signal", "KILL", "TERM", "STOP", "CONT")
-	cmd.Flags().StringVar(&how, "how", "error", "how a child of the tree is killed: see 'coppice kill --help'")
+	cmd.Flags().StringVar(&how, "how", "error", "how to kill a child of the tree: see 'coppice kill --help'")
 
 	return cmd
 }

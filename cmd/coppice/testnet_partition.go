@@ -14,9 +14,10 @@ func (a *app) testnetPartition(open func() (*testnet.Net, error)) *cobra.Command
 	var heal bool
 	cmd := &cobra.Command{
 		Use:   "partition GROUP...",
-		Short: "Cut the links between groups of nodes, or heal them all",
-		Long: `Partition cuts every link between nodes of different groups: what is sent does not arrive, and nobody is told. Nodes that are in no
-group are one more. A new partition replaces the one before.`,
+		Short: "Cut the links between groups of nodes, or heal all links",
+		Long: `Partition cuts every link between nodes of different groups: what is sent does not arrive, and the
+sender is not told. Nodes that no GROUP names are one more group. A new partition replaces the
+previous one.`,
 		Example: `  coppice testnet partition 3
   coppice testnet partition 0,1 2,3
   coppice testnet partition --heal`,
@@ -33,7 +34,7 @@ group are one more. A new partition replaces the one before.`,
 				for w := range strings.SplitSeq(a, ",") {
 					i, err := strconv.Atoi(w)
 					if err != nil {
-						return usageError(cmd, "group %q: want numbers with commas between them", a)
+						return usageError(cmd, "group %q: want numbers, separated by commas", a)
 					}
 					g = append(g, i)
 				}

@@ -15,9 +15,9 @@ func (a *app) testnetStart(dir *string) *cobra.Command {
 	var o testnetOptions
 	cmd := &cobra.Command{
 		Use:   "start",
-		Short: "Run a testnet in the foreground; make it first if there is none",
-		Long: `Start runs the nodes of a testnet until it is told to stop, by a signal or by "testnet stop". A node that ends is started again.
-What the nodes print goes to standard error, each line with the node's name before it.`,
+		Short: "Run a testnet in the foreground, and make it first if there is none",
+		Long: `Start runs the nodes of a testnet until a signal or 'testnet stop' ends it. A node that ends is
+started again. The output of the nodes goes to standard error, each line after the node's name.`,
 		Example: "  coppice testnet start -n 4",
 		Args:    words(),
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -15,7 +15,7 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// txFlags are what the commands that submit share.
+// txFlags are the flags of the commands that submit a transaction.
 type txFlags struct {
 	app      *app
 	noWait   bool
@@ -26,34 +26,38 @@ type txFlags struct {
 
 func (t *txFlags) register(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.BoolVar(&t.noWait, "no-wait", false, "return once the transaction is durable, without its result")
+	f.BoolVar(&t.noWait, "no-wait", false, "return when the transaction is durable, without its result")
 	f.BoolVar(&t.asJSON, "json", false, "print JSON")
 }
 
+// registerNew adds the flags of the commands that make a transaction.
 func (t *txFlags) registerNew(cmd *cobra.Command) {
 	t.register(cmd)
 	f := cmd.Flags()
 	f.BoolVar(&t.dryRun, "dry-run", false,
-		"print the transaction's bytes in hexadecimal, for tx raw, and submit nothing")
-	f.DurationVar(&t.validFor, "valid-for", time.Minute, "how long it may wait for its block before it expires")
+		"print the transaction's bytes in hexadecimal, for 'tx raw', and submit nothing")
+	f.DurationVar(&t.validFor, "valid-for", time.Minute, "how long the transaction may wait for its block before it expires")
 }
 
 func (a *app) txCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "tx",
-		Short: "Submit a transaction, or ask what became of one",
-		Long: `Tx submits transactions. By default it waits for the result and prints it; with --no-wait it returns as soon as the
-transaction is durable, from when on it survives any crash until it has a result or has expired.
+		Short: "Submit a transaction, or print the outcome of one",
+		Long: `Tx submits transactions. By default it waits for the result and prints it. With --no-wait it returns
+as soon as the transaction is durable; from then on the transaction survives any crash until it has
+a result or has expired. While the node is down, tx submits the same transaction again, so that it
+is applied once however often it was sent.
 
-While the node is down it tries again, with the same transaction id, so that it is applied once however often it was sent.
+With --file, tx submits a file of many transactions. A line is a transaction of one operation, as in
+'coppice tx ops'; the lines between a line "begin" and a line "end" are one transaction. The first
+transaction that is refused or fails ends the run, and tx prints the line to go on at. The rest of
+its batch is submitted all the same, so use --batch 1 to stop at once. With --keep-going, tx counts
+the failures and goes on. With --journal, a run that was interrupted or killed goes on where it was
+when the same command is run again, and applies nothing twice. With --json, tx prints a JSON object
+per line: each transaction, and last the totals.
 
-With --file it submits a file of many transactions: each line is one, of an operation as in "tx ops", and the lines between a
-line "begin" and a line "end" are one together. The first that is refused or fails ends the run, and the line to go on at is
-told; what is in its batch is submitted all the same, so that --batch 1 stops at once. --keep-going counts instead. With --journal a
-run that was interrupted, or killed, goes on where it was when the same command is run again, and applies nothing twice. --json
-prints a JSON object per line: each transaction, and the totals last.
-
-On a command line a negative number goes after a --: coppice tx add account -- -5. In a file it needs none.`,
+On a command line, a negative number goes after a --: coppice tx add account -- -5. In a file it
+needs none.`,
 		Example: `  coppice tx put greeting hello
   coppice tx add visits 1
   coppice tx ops - <<END
@@ -168,7 +172,8 @@ type txReadJSON struct {
 	Value *text `json:"value,omitempty"`
 }
 
-// print tells the outcome. Whatever is not accepted or applied is an error, and exits 1.
+// print prints the outcome of a transaction. It returns an error unless the transaction was accepted
+// or applied.
 func (t *txFlags) print(cmd *cobra.Command, ctx context.Context, o client.Outcome, err error, kvBody bool) error {
 	j := txJSON{ID: o.ID.String(), Outcome: "accepted"}
 	refused := new(client.RefusedError)
@@ -197,7 +202,7 @@ func (t *txFlags) print(cmd *cobra.Command, ctx context.Context, o client.Outcom
 	case err != nil && ctx.Err() == nil:
 		return t.app.nodeError(ctx, err)
 
-	case err != nil: // nobody was reached
+	case err != nil: // no node was reached
 		j.Outcome = "not submitted"
 		err = fmt.Errorf("transaction %s was not submitted: %w", o.ID, t.app.nodeError(ctx, err))
 	}
@@ -239,7 +244,7 @@ func (t *txFlags) print(cmd *cobra.Command, ctx context.Context, o client.Outcom
 	return nil
 }
 
-// resultOf puts a result into j; the error is that of a transaction that failed.
+// resultOf puts a result into j. It returns an error if the transaction failed.
 func resultOf(j *txJSON, r *logv1.TxResult, kvBody bool) error {
 	v := engines.VersionFromProto(r.Version)
 	j.Outcome, j.Code, j.Version, j.Height = "result", enumWord(r.Code, "CODE_"), v.String(), v.Height

@@ -13,8 +13,8 @@ func (a *app) txOpsCommand() *cobra.Command {
 	t := &txFlags{app: a}
 	cmd := &cobra.Command{
 		Use:   "ops FILE|-",
-		Short: "Submit many operations as one transaction: all of them or none",
-		Long: "Ops reads operations from a file, or from standard input, one per line:\n\n  " +
+		Short: "Submit several operations as one transaction, all or none",
+		Long: "Ops reads operations from a file, or from standard input for -, one per line:\n\n  " +
 			strings.ReplaceAll(strings.TrimSpace(kv.Usage()), "\n", "\n  "),
 		Example: `  printf 'require a exists\nadd a -5\nadd b 5\n' | coppice tx ops -
   coppice tx ops transfer.txt`,

@@ -14,9 +14,10 @@ func (a *app) txRawCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "raw FILE|-",
 		Short: "Submit the bytes of a transaction, or a body for a backend",
-		Long: `Raw reads bytes in hexadecimal, blanks and line ends aside, and submits them as they are: the canonical bytes of a
-transaction, such as --dry-run prints. The same bytes are the same transaction: they have one effect however often they are
-submitted, and the same answer. With --backend they are the body of a new transaction for that backend.`,
+		Long: `Raw reads hexadecimal digits, ignoring blanks and line ends, and submits the bytes as they are. They
+are the canonical bytes of a transaction, as --dry-run prints them. The same bytes are the same
+transaction: however often they are submitted, they have one effect and get the same answer. With
+--backend, the bytes are the body of a new transaction for that backend.`,
 		Example: `  coppice tx put greeting hello --dry-run > tx.hex
   coppice tx raw tx.hex && coppice tx raw tx.hex
   echo 6b3d76 | coppice tx raw --backend kvstore -`,
@@ -38,7 +39,7 @@ submitted, and the same answer. With --backend they are the body of a new transa
 		},
 	}
 	t.registerNew(cmd)
-	cmd.Flags().StringVar(&backend, "backend", "", "the bytes are a body for this backend")
+	cmd.Flags().StringVar(&backend, "backend", "", "take the bytes as a body for this backend")
 
 	return cmd
 }

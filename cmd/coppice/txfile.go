@@ -16,7 +16,7 @@ import (
 	"github.com/coppice-go/coppice/client"
 )
 
-// txFile submits a file of many transactions: "tx --file".
+// txFile is "tx --file", which submits a file of many transactions.
 type txFile struct {
 	*txFlags
 	name    string
@@ -29,13 +29,12 @@ type txFile struct {
 func (t *txFile) register(cmd *cobra.Command) {
 	t.txFlags.register(cmd)
 	f := cmd.Flags()
-	f.StringVar(&t.name, "file", "", "file of many transactions, - for standard input: an operation per line is a "+
-		"transaction, lines between begin and end are one")
+	f.StringVar(&t.name, "file", "", "file of many transactions, or - for standard input")
 	f.IntVar(&t.batch, "batch", 500, "with --file: transactions per submission")
 	f.IntVar(&t.from, "from", 1, "with --file: line to begin at")
 	f.BoolVar(&t.goOn, "keep-going", false, "with --file: go on after a transaction that was refused or failed")
-	f.StringVar(&t.journal, "journal", "", "with --file: file that remembers how far it came; a run with the same "+
-		"one goes on there, and applies nothing twice")
+	f.StringVar(&t.journal, "journal", "", "with --file: file that records the progress; a run with the same journal "+
+		"goes on there, and applies nothing twice")
 
 	f.DurationVar(&t.validFor, "valid-for", time.Minute,
 		"with --file: how long a transaction may wait for its block before it expires")
@@ -45,11 +44,11 @@ func (t *txFile) register(cmd *cobra.Command) {
 type fileJSON struct {
 	Submitted int `json:"submitted"` // with an answer
 	Committed int `json:"committed"` // or, with --no-wait, accepted
-	Failed    int `json:"failed"`    // refused, expired, or with a result that is a failure
-	NextLine  int `json:"next_line"` // to go on at
+	Failed    int `json:"failed"`    // refused, expired, or with a failure as its result
+	NextLine  int `json:"next_line"` // where to go on
 }
 
-// lineJSON is what "tx --file --json" prints of a transaction.
+// lineJSON is what "tx --file --json" prints for a transaction.
 type lineJSON struct {
 	Line int `json:"line"`
 	txJSON
@@ -135,14 +134,14 @@ func (t *txFile) run(cmd *cobra.Command) error {
 	return errors.Join(t.finish(cmd, &j, earlier, stopped), t.save(j))
 }
 
-// submit submits the batch and takes its outcomes. The batch stays where these are not known.
+// submit submits the batch and records its outcomes. If they are not known, it keeps the batch.
 func (t *txFile) submit(cmd *cobra.Command, c *client.Client, j *fileJournal) error {
 	ctx, cancel := context.WithTimeoutCause(cmd.Context(), t.app.timeout+t.validFor,
 		fmt.Errorf("gave up after %v", t.app.timeout+t.validFor))
 	defer cancel()
 
 	batch, after := j.Batch, error(nil)
-	// the run ends before it
+	// Without --keep-going, the run ends before the first malformed transaction.
 	if i := slices.IndexFunc(batch, func(p piece) bool { return p.Bad != "" }); i >= 0 && !t.goOn {
 		batch, after = batch[:i], fmt.Errorf("line %d: %s", batch[i].Line, batch[i].Bad)
 	}
@@ -211,7 +210,7 @@ func (t *txFile) submit(cmd *cobra.Command, c *client.Client, j *fileJournal) er
 	return cmp.Or(first, after)
 }
 
-// outcome is one transaction's; the error is that of one that was not applied.
+// outcome returns the line for a transaction, and an error if the transaction was not applied.
 func (t *txFile) outcome(p piece, o client.Outcome) (lineJSON, error) {
 	line := lineJSON{Line: p.Line, txJSON: txJSON{ID: o.ID.String(), Outcome: "accepted"}}
 	refused := new(client.RefusedError)
@@ -237,15 +236,15 @@ func (t *txFile) outcome(p piece, o client.Outcome) (lineJSON, error) {
 	return line, o.Err
 }
 
-// finish tells the totals, and how to go on. Earlier is how many transactions earlier runs
-// submitted.
+// finish prints the totals, and returns an error that says how to go on. earlier is how many
+// transactions earlier runs submitted.
 func (t *txFile) finish(cmd *cobra.Command, j *fileJournal, earlier int, stopped error) error {
 	j.Totals.NextLine = j.Next
 	var err error
 
 	switch {
 	case t.asJSON:
-		b, _ := json.Marshal(j.Totals) // numbers
+		b, _ := json.Marshal(j.Totals) // numbers only, so it cannot fail
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s\n", b)
 
 	case stopped == nil && earlier > 0 && earlier == j.Totals.Submitted:
@@ -266,7 +265,7 @@ func (t *txFile) finish(cmd *cobra.Command, j *fileJournal, earlier int, stopped
 		stopped = fmt.Errorf("%s: %w; the same command goes on with line %d", t.name, stopped, j.Next)
 
 	case stopped != nil && len(j.Batch) > 0:
-		stopped = fmt.Errorf("%s: %w; what became of lines %d to %d is not known", t.name, stopped, j.Next,
+		stopped = fmt.Errorf("%s: %w; the outcome of lines %d to %d is not known", t.name, stopped, j.Next,
 			j.Batch[len(j.Batch)-1].Next-1)
 
 	case stopped != nil:

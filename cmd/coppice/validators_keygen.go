@@ -10,13 +10,14 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// validatorsKeygen makes a governance key.
+// validatorsKeygen is the command that makes a governance key.
 func (a *app) validatorsKeygen() *cobra.Command {
 	return &cobra.Command{
 		Use:   "keygen FILE",
-		Short: "Make a governance key, and print its public half for init --governance-key",
-		Long: `Keygen writes a new ed25519 key, as the base64 of its seed, to a file that only the user can read, and prints the public key. It
-overwrites nothing. Whoever has the file may change the validators of every chain whose genesis names the key.`,
+		Short: "Make a governance key, and print its public key",
+		Long: `Keygen writes a new ed25519 key to a file that only the user can read, as the base64 of its seed,
+and prints the public key. It overwrites nothing. The holder of the file may change the validators
+of every chain whose genesis names the key.`,
 		Example: "  coppice init --consensus cometbft --governance-key $(coppice validators keygen governance.key)",
 		Args:    words("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -38,7 +38,7 @@ func versionCommand() *cobra.Command {
 	return cmd
 }
 
-// line is the version for people.
+// line returns the version for people.
 func (v versionJSON) line() string {
 	rev := v.Revision
 	if v.Modified {
@@ -50,7 +50,7 @@ func (v versionJSON) line() string {
 	return fmt.Sprintf("coppice %s%s, %s, %s\n", v.Version, rev, v.Go, v.Platform)
 }
 
-// buildVersion is what the Go toolchain wrote into the binary.
+// buildVersion returns what the Go toolchain wrote into the binary.
 func buildVersion() versionJSON {
 	v := versionJSON{Version: "devel", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
@@ -73,4 +73,5 @@ func buildVersion() versionJSON {
 	return v
 }
 
+// program returns the name and version that snapshots and backups record.
 func program() string { return "coppice " + buildVersion().Version }

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"os"
 	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
@@ -38,4 +40,29 @@ func TestEachCommandHasItsFile(t *testing.T) {
 	}
 	walk(newRoot())
 	require.Greater(t, len(owners), 30)
+}
+
+// Help is at most 100 columns wide, begins with one line in the imperative, and has an example.
+func TestHelpIsReadable(t *testing.T) {
+	var walk func(*cobra.Command)
+	walk = func(c *cobra.Command) {
+		for _, child := range c.Commands() {
+			walk(child)
+		}
+
+		var help bytes.Buffer
+		c.SetOut(&help)
+		require.NoError(t, c.Help())
+
+		for line := range strings.Lines(help.String()) {
+			require.LessOrEqual(t, utf8.RuneCountInString(strings.TrimRight(line, "\n")), 100, "%q: %s",
+				c.CommandPath(), line)
+		}
+
+		require.NotEmpty(t, c.Short, c.CommandPath())
+		require.LessOrEqual(t, len(c.Short), 75, "%q: %s", c.CommandPath(), c.Short)
+		require.False(t, strings.HasSuffix(c.Short, "."), c.CommandPath())
+		require.True(t, c.Hidden || c.HasExample(), "%q has no example", c.CommandPath())
+	}
+	walk(newRoot())
 }
