@@ -54,8 +54,8 @@ allowed. 'coppice tree --spec --profile NAME' prints the tree of a profile.`,
 				all := []settingJSON{}
 				for _, k := range node.Keys() {
 					o := s.Origin(k.Name)
-					all = append(all,
-						settingJSON{k.Name, jsonValue(k, s.Config), originJSON{o.Layer.String(), o.Name, o.Line, o.Column}})
+					origin := originJSON{o.Layer.String(), o.Name, o.Line, o.Column}
+					all = append(all, settingJSON{k.Name, jsonValue(k, s.Config), origin})
 				}
 				return printJSON(cmd.OutOrStdout(), all)
 			}

@@ -28,8 +28,8 @@ func (a *app) client() *client.Client {
 	return client.New("", opts...)
 }
 
-// dial returns a client and a context for one call within --timeout. If the home has no running node,
-// dial fails at once.
+// dial returns a client and a context for one call within --timeout. If the home has no running
+// node, dial fails at once.
 func (a *app) dial(parent context.Context) (context.Context, context.CancelFunc, *client.Client, error) {
 	if _, err := a.resolve(); err != nil {
 		return nil, nil, nil, a.nodeError(parent, err)
@@ -62,8 +62,8 @@ func (a *app) readToken() string {
 	return strings.TrimSpace(string(b))
 }
 
-// notRunning returns why no node of the home can answer. It returns nil if one may answer, or if the
-// home is not known.
+// notRunning returns why no node of the home can answer. It returns nil if one may answer, or if
+// the home is not known.
 func (a *app) notRunning() error {
 	if a.address != "" {
 		return nil

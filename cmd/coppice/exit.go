@@ -41,8 +41,8 @@ func codeOf(err error) int {
 	return node.ExitCode(err)
 }
 
-// fatal returns a function that prints an error and ends the process. It is for errors after which a
-// command can neither go on nor return, because it cannot close a state that it has open.
+// fatal returns a function that prints an error and ends the process. It is for errors after which
+// a command can neither go on nor return, because it cannot close a state that it has open.
 func fatal(cmd *cobra.Command) func(error) {
 	return func(err error) {
 		fmt.Fprintln(cmd.ErrOrStderr(), "coppice:", err)

@@ -14,7 +14,7 @@ import (
 type fileJournal struct {
 	File   string   `json:"file"`
 	Next   int      `json:"next_line"`
-	Read   int      `json:"read_lines,omitempty"`  // how many lines of the file: those before Next, and those of the batch
+	Read   int      `json:"read_lines,omitempty"`  // lines of the file: those before Next, and those of the batch
 	Sum    string   `json:"read_sha256,omitempty"` // of these lines
 	Batch  []piece  `json:"batch,omitempty"`
 	Totals fileJSON `json:"totals"`

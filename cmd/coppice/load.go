@@ -174,8 +174,8 @@ func (l *loadFlags) run(cmd *cobra.Command, _ []string) error {
 	return nil
 }
 
-// newAcked refuses an --acked file that is not empty: that file is the only proof of what an earlier
-// run was promised.
+// newAcked refuses an --acked file that is not empty: that file is the only proof of what an
+// earlier run was promised.
 func (l *loadFlags) newAcked(cmd *cobra.Command) error {
 	if l.acked == "" {
 		return nil

@@ -137,7 +137,8 @@ func (s *selection) each(ctx context.Context, l *eventlog.Log, record func(event
 	}
 }
 
-// run does what each does, up to the first gap. It returns the index after the gap, or 0 at the end.
+// run does what each does, up to the first gap. It returns the index after the gap, or 0 at the
+// end.
 func (s *selection) run(ctx context.Context, c *eventlog.Cursor, record func(eventlog.Entry) error,
 	gap func(eventlog.CorruptError) error) (uint64, error) {
 	for ctx.Err() == nil {

@@ -81,8 +81,8 @@ func (a *app) importLog(cmd *cobra.Command, in io.Reader, genesis node.Genesis) 
 	}
 
 	if x.Begin.First > 1 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "coppice: the export begins at record %d: unless that is a Base, no node can run "+
-			"on the log, and it is only for reading\n", x.Begin.First)
+		fmt.Fprintf(cmd.ErrOrStderr(), "coppice: the export begins at record %d: unless that is a Base, no node can "+
+			"run on the log, and it is only for reading\n", x.Begin.First)
 	}
 
 	b, err = eventlog.NewBuilder(node.LogDir(a.home),
@@ -130,8 +130,8 @@ func (a *app) importLog(cmd *cobra.Command, in io.Reader, genesis node.Genesis) 
 	return gaps, b, context.Cause(cmd.Context())
 }
 
-// sameChain compares a ChainStarted record of an export with the home's genesis. A node with another
-// genesis would refuse the log.
+// sameChain compares a ChainStarted record of an export with the home's genesis. A node with
+// another genesis would refuse the log.
 func (a *app) sameChain(r *logv1.ExportRecord, genesis node.Genesis) error {
 	m, err := engines.DecodeRecord(eventlog.Entry{Index: r.Index, Kind: eventlog.Kind(r.Kind), Data: r.Data})
 	if err != nil {
@@ -147,7 +147,8 @@ func (a *app) sameChain(r *logv1.ExportRecord, genesis node.Genesis) error {
 	// CometBFT's genesis has a time of its own.
 	case len(started.InitChain) == 0 && started.GenesisTimeNs != at.UnixNano():
 		return fmt.Errorf("%w: the export is of a chain %s that began at %v, the genesis.json of home %s of a "+
-			"chain %s that begins at %v: copy that of the exported home", node.ErrConfig, started.ChainId, time.Unix(0, started.GenesisTimeNs).UTC(), a.home, genesis.ChainID, at)
+			"chain %s that begins at %v: copy that of the exported home", node.ErrConfig, started.ChainId,
+			time.Unix(0, started.GenesisTimeNs).UTC(), a.home, genesis.ChainID, at)
 	}
 
 	return nil

@@ -66,8 +66,8 @@ func timeOf(t *timestamppb.Timestamp) *time.Time {
 	return &u
 }
 
-// enumWord returns the last part of an enum's name in lower case: "running" for CHILD_STATE_RUNNING.
-// It returns "" for an unspecified value.
+// enumWord returns the last part of an enum's name in lower case: "running" for
+// CHILD_STATE_RUNNING. It returns "" for an unspecified value.
 func enumWord(e fmt.Stringer, prefix string) string {
 	w := strings.ToLower(strings.TrimPrefix(e.String(), prefix))
 	if w == "unspecified" {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// progress is one line on the terminal that is overwritten again and again. If standard error is not
-// a terminal, it shows nothing.
+// progress is one line on the terminal that is overwritten again and again. If standard error is
+// not a terminal, it shows nothing.
 type progress struct {
 	tick   <-chan time.Time
 	ticker *time.Ticker

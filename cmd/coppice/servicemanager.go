@@ -44,8 +44,8 @@ func (s *service) change() {
 // lookAgain is how often report looks at the node even though no change was signalled.
 const lookAgain = time.Second
 
-// report tells the service manager the node's state until ctx ends, and reloads the configuration on
-// SIGHUP. stopping is closed when the node has been told to stop.
+// report tells the service manager the node's state until ctx ends, and reloads the configuration
+// on SIGHUP. stopping is closed when the node has been told to stop.
 func (s *service) report(ctx context.Context, stopping <-chan struct{}) {
 	look := time.NewTicker(lookAgain)
 	defer look.Stop()
@@ -100,8 +100,8 @@ func (s *service) report(ctx context.Context, stopping <-chan struct{}) {
 }
 
 // beat sends the watchdog a sign of life. If ask is set, it first asks the node for one, and sends
-// nothing if the node does not answer. report does not set ask before the node is ready, or while it
-// stops: then the root may be busy, and the manager's other timeouts apply.
+// nothing if the node does not answer. report does not set ask before the node is ready, or while
+// it stops: then the root may be busy, and the manager's other timeouts apply.
 func (s *service) beat(ctx context.Context, ask bool) {
 	if ask {
 		within, cancel := context.WithTimeout(ctx, s.manager.Watchdog()/3)
@@ -114,8 +114,8 @@ func (s *service) beat(ctx context.Context, ask bool) {
 	s.tell(s.manager.Alive())
 }
 
-// progress asks the manager for more time while a long start goes on. The node calls it whenever the
-// start has come further.
+// progress asks the manager for more time while a long start goes on. The node calls it whenever
+// the start has come further.
 func (s *service) progress(p node.Progress) {
 	s.tell(s.manager.Extend(extension))
 	s.tell(s.manager.Status(p.String()))

@@ -185,7 +185,7 @@ func (t *chaosTable) verdict(c chaos.Config, r chaos.Result, kept bool) {
 
 	fmt.Fprintf(t.out, "  transactions  %d acknowledged, %d lost, %d twice, %d unknown\n", r.Acknowledged, r.Lost,
 		r.Twice, r.Unknown)
-	fmt.Fprintf(t.out, "  chain         %d heights, seen on another node %d times and compared\n", r.Heights, r.Compared)
+	fmt.Fprintf(t.out, "  chain         %d heights, %d comparisons\n", r.Heights, r.Compared)
 	fmt.Fprintf(t.out, "  quorum        away for %v; at most %.0f ms from its return to a new height\n",
 		r.Standing.Round(time.Second), ms(r.Slowest))
 

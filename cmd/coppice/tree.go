@@ -54,7 +54,7 @@ Workers, one for each transaction, come and go without a line.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			out := cmd.OutOrStdout()
 			if cmd.Flags().Changed("profile") && !spec {
-				return usageError(cmd, "--profile goes with --spec; a running node has the profile that it was started with")
+				return usageError(cmd, "--profile goes with --spec; a running node has the profile of its start")
 			}
 			if watch && spec {
 				return usageError(cmd, "--watch is for a running node; the specification does not change")

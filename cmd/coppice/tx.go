@@ -36,7 +36,8 @@ func (t *txFlags) registerNew(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.BoolVar(&t.dryRun, "dry-run", false,
 		"print the transaction's bytes in hexadecimal, for 'tx raw', and submit nothing")
-	f.DurationVar(&t.validFor, "valid-for", time.Minute, "how long the transaction may wait for its block before it expires")
+	f.DurationVar(&t.validFor, "valid-for", time.Minute,
+		"how long the transaction may wait for its block before it expires")
 }
 
 func (a *app) txCommand() *cobra.Command {
@@ -172,8 +173,8 @@ type txReadJSON struct {
 	Value *text `json:"value,omitempty"`
 }
 
-// print prints the outcome of a transaction. It returns an error unless the transaction was accepted
-// or applied.
+// print prints the outcome of a transaction. It returns an error unless the transaction was
+// accepted or applied.
 func (t *txFlags) print(cmd *cobra.Command, ctx context.Context, o client.Outcome, err error, kvBody bool) error {
 	j := txJSON{ID: o.ID.String(), Outcome: "accepted"}
 	refused := new(client.RefusedError)

@@ -57,7 +57,7 @@ func TestForksAndRepetitionsAreFoundInLogs(t *testing.T) {
 		"another app hash": {[]*logv1.BlockCommitted{block(1, "a", "9", 7)},
 			"app hash: at height 1 node 0 has 31, and node 1 has 39"},
 		"a gap": {[]*logv1.BlockCommitted{block(1, "a", "1", 7), block(3, "c", "3")},
-			"gap: node 1 told block 3 after block 1"},
+			"gap: node 1 streamed block 3 after block 1"},
 		"one twice": {[]*logv1.BlockCommitted{block(1, "a", "1", 7), block(2, "b", "2", 7)},
 			"twice: node 1 applied transaction 07000000"},
 		"twice in one block":  {[]*logv1.BlockCommitted{block(1, "a", "1", 7, 7)}, "at height 1 and at height 1"},

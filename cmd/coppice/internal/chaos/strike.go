@@ -33,15 +33,16 @@ func targets(root *apiv1.Child) []target {
 	return out
 }
 
-// hangs is how long a hanging child ignores everything: not for as long as its supervisor waits for
-// it, which is a second with raised limits, and admin gives requests half of that to end.
+// hangs is how long a hanging child ignores everything. It is less than its supervisor waits for
+// it, which is a second with raised limits, and less than the half of that which admin gives its
+// requests to end.
 const hangs = 300 * time.Millisecond
 
-// blowTime bounds a blow: a node may be down, or hang.
+// blowTime bounds a blow, because a node may be down or hang.
 const blowTime = 2 * time.Second
 
-// fall has a blow fall, and tells what it hit. A blow that meets nobody is an error: what was to be
-// killed may be down already.
+// fall executes one strike and returns what it hit. It returns an error if it hit nothing; the
+// target may already be down.
 func (n *network) fall(ctx context.Context, s strike) (hit string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, blowTime)
 	defer cancel()
@@ -72,7 +73,7 @@ func (n *network) fall(ctx context.Context, s strike) (hit string, err error) {
 	return t.String(), err
 }
 
-// surely sends a signal to a process that may just be coming back.
+// surely sends a signal, again and again if it fails, to a process that may just be coming back.
 func (n *network) surely(ctx context.Context, i int, comet bool, sig syscall.Signal) error {
 	ctx, cancel := context.WithTimeout(ctx, backWithin)
 	defer cancel()
@@ -88,7 +89,7 @@ func (n *network) surely(ctx context.Context, i int, comet bool, sig syscall.Sig
 	}
 }
 
-// bring has a trouble come.
+// bring starts the trouble of an episode.
 func (n *network) bring(ctx context.Context, e episode) error {
 	switch e.trouble {
 	case CutOff, CutInTwo:
@@ -120,7 +121,7 @@ func (n *network) bring(ctx context.Context, e episode) error {
 	return nil
 }
 
-// lift takes a trouble away.
+// lift ends the trouble of an episode.
 func (n *network) lift(ctx context.Context, e episode) error {
 	switch e.trouble {
 	case CutOff, CutInTwo, CutApart:
@@ -135,7 +136,7 @@ func (n *network) lift(ctx context.Context, e episode) error {
 
 	case PauseComet, PauseComets:
 		for _, i := range e.nodes {
-			// Its watchdog may have replaced it, and what replaced it may have been killed.
+			// It fails if the watchdog has replaced the CometBFT and the new one was killed.
 			_ = n.Signal(ctx, i, true, syscall.SIGCONT)
 		}
 	}

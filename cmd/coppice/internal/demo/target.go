@@ -7,16 +7,16 @@ import (
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
-// sigkill is the way that no supervisor sees: the process's end.
+// sigkill is the way that no supervisor sees: the end of the process by SIGKILL.
 const sigkill apiv1.How = -1
 
-// target is one kill to make.
+// target is a kill to make.
 type target struct {
 	path string
 	how  apiv1.How
 }
 
-// targets reads the tree, under load so that there are workers.
+// targets returns the kills for the tree, which it reads under load so that there are workers.
 func (d *demo) targets(ctx context.Context) ([]target, error) {
 	if err := d.rig.Grow(ctx, between); err != nil {
 		return nil, err
@@ -59,6 +59,6 @@ func (d *demo) targetsOf(t *apiv1.TreeResponse) []target {
 	return out
 }
 
-// isWorkers tells the supervisor whose children come and go with the load: none may live at the
-// moment of the look.
+// isWorkers reports whether c is the supervisor of workers, which come and go with the load. There
+// may have been none when the tree was read.
 func isWorkers(c *apiv1.Child) bool { return c.Id == "workers" }

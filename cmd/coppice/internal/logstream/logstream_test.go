@@ -131,7 +131,7 @@ func TestRefusals(t *testing.T) {
 		"goes past record 1":       begin(&logv1.ExportBegin{LogId: make16, First: 1, Last: 1}, record(1), record(2)),
 		"ends before record 2":     begin(&logv1.ExportBegin{LogId: make16, First: 1, Last: 3}, record(1)),
 		"does not begin":           {0x00},
-		"without its end":          {},
+		"without an end message":   {},
 		"bytes, at most":           {0xff, 0xff, 0xff, 0xff, 0xff, 0x7f},
 		"no length":                bytes.Repeat([]byte{0xff}, 11),
 		"ends after 1 of 40 bytes": {40, 1},

@@ -12,9 +12,9 @@ const Root = "coppice"
 var workerWays = []apiv1.How{apiv1.How_HOW_ERROR, apiv1.How_HOW_PANIC, apiv1.How_HOW_GOEXIT, apiv1.How_HOW_HANG}
 
 // EachKill calls kill for every path in a tree that can be killed, with the ways that apply: each
-// child in every way, each supervisor by a stop, and any living child of each dynamic supervisor. It
-// leaves out the host and Root, whose end is the end of the process. c is the child at the path, or
-// the dynamic supervisor of a path that ends in "/*".
+// child in every way, each supervisor by a stop, and any living child of each dynamic supervisor.
+// It leaves out the host and Root, whose end is the end of the process. c is the child at the path,
+// or the dynamic supervisor of a path that ends in "/*".
 func EachKill(root *apiv1.Child, kill func(c *apiv1.Child, path string, ways ...apiv1.How)) {
 	var walk func(c *apiv1.Child)
 	walk = func(c *apiv1.Child) {
