@@ -60,7 +60,6 @@ The admin token is left out. A home with CometBFT is refused.`,
 			}
 			_, err = fmt.Fprintf(out, "backup of %s at height %d, app hash %v: snapshot %s and %s, verified\n",
 				info.ChainID, info.Height, info.AppHash, info.Snapshot, records)
-
 			if err != nil || !salvage {
 				return err
 			}

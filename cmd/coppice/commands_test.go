@@ -14,8 +14,8 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 )
 
-// Each leaf command has a file of its own, which is named as the command's path is: log_dump.go
-// for "coppice log dump".
+// Each leaf command has a file of its own, named after the command's path: log_dump.go for "coppice
+// log dump".
 func TestEachCommandHasItsFile(t *testing.T) {
 	owners := map[string]string{} // by file
 	var walk func(*cobra.Command)
@@ -42,7 +42,7 @@ func TestEachCommandHasItsFile(t *testing.T) {
 	require.Greater(t, len(owners), 30)
 }
 
-// Help is at most 100 columns wide, begins with one line in the imperative, and has an example.
+// The help of each command is at most 100 columns wide, has a short line, and has an example.
 func TestHelpIsReadable(t *testing.T) {
 	var walk func(*cobra.Command)
 	walk = func(c *cobra.Command) {

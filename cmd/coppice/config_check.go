@@ -28,9 +28,11 @@ file need not be in a home. An invalid one exits 3.`,
 			if _, err := node.CheckFile(args[0]); err != nil {
 				return err
 			}
+
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), checkedJSON{args[0], true})
 			}
+
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is valid\n", args[0])
 			return err
 		},

@@ -47,7 +47,6 @@ ordered among the transactions: it sees every transaction that had a result befo
 			} else {
 				value, found, err = c.GetAt(ctx, key, height)
 			}
-
 			if err != nil {
 				return a.nodeError(ctx, err)
 			}

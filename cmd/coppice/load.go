@@ -303,7 +303,6 @@ func (l *loadFlags) checkFile(cmd *cobra.Command) error {
 			j.First = append(j.First, m.String())
 		}
 	})
-
 	if err != nil {
 		return fmt.Errorf("%s: %w", l.check, l.app.nodeError(ctx, err))
 	}
@@ -313,7 +312,6 @@ func (l *loadFlags) checkFile(cmd *cobra.Command) error {
 	} else {
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d of %d there\n", j.Lines-j.Missing, j.Lines)
 	}
-
 	if err != nil || j.Missing == 0 {
 		return err
 	}

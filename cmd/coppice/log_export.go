@@ -71,7 +71,6 @@ durable. 'coppice log import' makes a log from it, unless --kinds left out recor
 			} else {
 				err = writeFile(args[0], write)
 			}
-
 			if err != nil {
 				return err
 			}
@@ -95,12 +94,14 @@ func (s *selection) export(cmd *cobra.Command, l *eventlog.Log, w *logstream.Wri
 	if s.to != 0 {
 		last = s.to
 	}
+
 	if first > last+1 {
 		return 0, 0, fmt.Errorf("--from is %d, the last record is %d", first, last)
 	}
 	if err := w.Begin(&logv1.ExportBegin{LogId: id[:], First: first, Last: last, Kinds: s.sortedKinds()}); err != nil {
 		return 0, 0, err
 	}
+
 	err = s.each(cmd.Context(), l, func(e eventlog.Entry) error {
 		return w.Record(&logv1.ExportRecord{Index: e.Index, Kind: uint32(e.Kind), Data: e.Data})
 	}, func(g eventlog.CorruptError) error {
@@ -108,7 +109,6 @@ func (s *selection) export(cmd *cobra.Command, l *eventlog.Log, w *logstream.Wri
 		from, to := max(g.Index, first), min(g.Index+g.Lost, last+1) // only the selected part of it
 		return w.Gap(&logv1.ExportGap{First: from, Count: max(to, from) - from, Reason: g.Reason})
 	})
-
 	if err != nil {
 		return 0, gaps, err
 	}

@@ -87,7 +87,6 @@ func (a *app) importLog(cmd *cobra.Command, in io.Reader, genesis node.Genesis) 
 
 	b, err = eventlog.NewBuilder(node.LogDir(a.home),
 		eventlog.Options{FirstIndex: x.Begin.First, MaxRecord: logstream.MaxRecord})
-
 	if err != nil {
 		return 0, nil, err
 	}
@@ -121,7 +120,6 @@ func (a *app) importLog(cmd *cobra.Command, in io.Reader, genesis node.Genesis) 
 		default:
 			err = b.Append(eventlog.Record{Kind: eventlog.Kind(r.Kind), Data: r.Data})
 		}
-
 		if err != nil {
 			return gaps, b, err
 		}

@@ -34,7 +34,7 @@ func textOf(b []byte) text {
 	return text{Base64: b}
 }
 
-// terminal reports whether f is a terminal.
+// terminal reports whether f is a terminal, and not a dumb one.
 func terminal(f *os.File) bool {
 	st, err := f.Stat()
 	return err == nil && st.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"

@@ -131,7 +131,6 @@ func (s *service) reload(ready bool) {
 	if err == nil {
 		err = s.node.Reload()
 	}
-
 	if err != nil {
 		s.log.Error("configuration was not read again; the old one stays in force", zap.Error(err))
 	} else {

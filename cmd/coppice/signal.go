@@ -57,9 +57,11 @@ func (w *lastWords) speak() {
 func untilSignal(parent context.Context) (ctx context.Context, stop func()) {
 	words := new(lastWords)
 	ctx, cancel := context.WithCancelCause(context.WithValue(parent, lastWordsKey{}, words))
+
 	got := make(chan os.Signal, 2)
 	signal.Notify(got, syscall.SIGINT, syscall.SIGTERM)
 	done := make(chan struct{})
+
 	go func() {
 		for n := 0; ; n++ {
 			select {

@@ -43,7 +43,6 @@ meanwhile. If the state has not changed since the newest snapshot, create return
 				}
 				made = snapshotOf(s)
 			}
-
 			if err != nil {
 				return err
 			}

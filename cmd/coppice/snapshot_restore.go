@@ -23,6 +23,7 @@ that does not belong to the home's log. A crash leaves either the old state or t
 			if err != nil {
 				return err
 			}
+
 			return printSnapshot(cmd, asJSON, "restored", m)
 		},
 	}

@@ -23,6 +23,7 @@ The home may be running. Damage exits 5.`,
 			if err != nil {
 				return err
 			}
+
 			return printSnapshot(cmd, asJSON, "whole", m)
 		},
 	}

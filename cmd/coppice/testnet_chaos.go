@@ -71,7 +71,6 @@ The same seed gives the same plan. What the nodes do under it differs from run t
 			} else {
 				keep, err = true, os.MkdirAll(c.Dir, 0o755)
 			}
-
 			if err != nil {
 				return err
 			}
@@ -86,7 +85,6 @@ The same seed gives the same plan. What the nodes do under it differs from run t
 			if keep = keep || res.Bad(); !keep {
 				err = errors.Join(err, os.RemoveAll(c.Dir))
 			}
-
 			if err != nil {
 				for _, v := range res.Violations {
 					fmt.Fprintln(cmd.ErrOrStderr(), "violated:", v)

@@ -37,6 +37,7 @@ started again. The output of the nodes goes to standard error, each line after t
 			if err != nil {
 				return err
 			}
+
 			return n.Run(cmd.Context(), testnet.RunOptions{Bin: bin, Out: cmd.ErrOrStderr(), Starting: func() {
 				fmt.Fprintf(cmd.OutOrStdout(), "running %d nodes of chain %s in %s\n", n.Nodes, n.ChainID, n.Dir)
 			}})

@@ -207,7 +207,6 @@ func (t *txFlags) print(cmd *cobra.Command, ctx context.Context, o client.Outcom
 		j.Outcome = "not submitted"
 		err = fmt.Errorf("transaction %s was not submitted: %w", o.ID, t.app.nodeError(ctx, err))
 	}
-
 	if err != nil {
 		j.Reason = err.Error()
 	}

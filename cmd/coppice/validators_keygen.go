@@ -25,10 +25,12 @@ of every chain whose genesis names the key.`,
 			if err != nil {
 				return err
 			}
+
 			f, err := os.OpenFile(args[0], os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 			if err != nil {
 				return err
 			}
+
 			_, err = fmt.Fprintln(f, base64.StdEncoding.EncodeToString(private.Seed()))
 			if later := f.Close(); err == nil {
 				err = later

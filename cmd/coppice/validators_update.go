@@ -145,7 +145,6 @@ func (a *app) update(ctx context.Context, cmd *cobra.Command, c *client.Client, 
 		}
 		return errors.Join(printJSON(cmd.OutOrStdout(), j), err)
 	}
-
 	if err != nil {
 		return err
 	}

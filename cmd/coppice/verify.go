@@ -66,13 +66,11 @@ Verify changes nothing. Damage exits 5, with what is damaged and where.`,
 					First: v.First, Base: v.Base, BaseAt: v.BaseHeight, LogMs: v.LogTook.Milliseconds(),
 					StateMs: v.StateTook.Milliseconds(), ReplayMs: v.ReplayTook.Milliseconds(),
 				}
-
 				if err != nil {
 					j.Reason = err.Error()
 				}
 				return errors.Join(printJSON(out, j), err)
 			}
-
 			if err != nil {
 				return err
 			}

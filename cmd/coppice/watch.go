@@ -85,7 +85,6 @@ func (a *app) watchTree(cmd *cobra.Command, asJSON bool) error {
 		default:
 			err = show.tree(t.Root)
 		}
-
 		if err != nil {
 			return err
 		}

@@ -11,7 +11,7 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// writeLog makes the log of a stopped node that committed some blocks.
+// writeLog makes the log of a stopped node that has committed some blocks.
 func writeLog(t *testing.T, blocks ...*logv1.BlockCommitted) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -40,7 +40,7 @@ func block(height uint64, hash, app string, txs ...byte) *logv1.BlockCommitted {
 	return b
 }
 
-// I2, I3: the logs of nodes that disagree are found out, and who disagrees is named.
+// I2, I3: disagreement between the logs of nodes is found, and the nodes are named.
 func TestForksAndRepetitionsAreFoundInLogs(t *testing.T) {
 	failed := block(3, "c", "3", 9)
 	failed.Results[0].Code = logv1.Code_CODE_REPEATED

@@ -32,7 +32,6 @@ func begin(c Config, out *output) (*network, error) {
 	t, err := testnet.Init(c.Dir, testnet.InitOptions{
 		Nodes: c.Nodes, EmptyEvery: time.Second, Profile: c.Profile, CometProfile: comet.Tuned,
 	})
-
 	if err != nil {
 		return nil, err
 	}

@@ -112,7 +112,6 @@ func (n *network) bring(ctx context.Context, e episode) error {
 		case KillAll:
 			err = n.surely(ctx, i, false, syscall.SIGKILL)
 		}
-
 		if err != nil {
 			return fmt.Errorf("%v: node %d: %w", e.trouble, i, err)
 		}

@@ -108,7 +108,6 @@ func Audit(ctx context.Context, c *client.Client, items []load.Item) (Count, err
 			open = append(open, load.Item{Key: m.Key, Value: m.Want})
 			wrong = append(wrong, m)
 		})
-
 		if err != nil || len(open) == 0 {
 			return count, err
 		}

@@ -180,7 +180,6 @@ func (s *soak) stopped(ctx context.Context) (uint64, error) {
 		}
 		return err
 	})
-
 	if err != nil {
 		return 0, err
 	}

@@ -48,7 +48,6 @@ func (n *Net) Run(ctx context.Context, o RunOptions) error {
 	r.sup, err = supervisor.New(supervisor.Spec{
 		Name: "testnet", Intensity: supervisor.Intensity{Max: 10_000, Period: time.Minute}, Build: r.build,
 	})
-
 	if err != nil {
 		return err
 	}

@@ -102,7 +102,6 @@ func initIn(dir string, o InitOptions) (*Net, error) {
 				{Key: "consensus.empty_every", Value: o.EmptyEvery.String(), Flag: "--empty-every"},
 			},
 		})
-
 		if err != nil {
 			return nil, err
 		}
@@ -135,7 +134,6 @@ func Open(dir string) (*Net, error) {
 		return nil, fmt.Errorf("%w: %s is no testnet: make one with 'coppice testnet init': %w",
 			node.ErrConfig, dir, err)
 	}
-
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", node.ErrConfig, err)
 	}
