@@ -11,7 +11,7 @@ import (
 	"github.com/coppice-go/coppice/node/exit"
 )
 
-// exitError is an error that says what the process ends with.
+// exitError is an error with the exit code of the process.
 type exitError struct {
 	code int
 	err  error
@@ -20,13 +20,13 @@ type exitError struct {
 func (e *exitError) Error() string { return e.err.Error() }
 func (e *exitError) Unwrap() error { return e.err }
 
-// usageError is for a command line that is not understood.
+// usageError returns the error for an invalid command line.
 func usageError(cmd *cobra.Command, format string, args ...any) error {
 	return &exitError{exit.Usage, fmt.Errorf(format+"; see '%s --help'", append(args, cmd.CommandPath())...)}
 }
 
-// codeOf is the exit code for a command's error. The commands that open a home's log by themselves
-// bring eventlog's errors.
+// codeOf returns the exit code for a command's error. Commands that open the log of a home
+// themselves return errors of package eventlog.
 func codeOf(err error) int {
 	own := new(exitError)
 	switch {
@@ -41,8 +41,8 @@ func codeOf(err error) int {
 	return exit.Code(err)
 }
 
-// fatal ends the process with an error after which a command can neither go on nor return: a state
-// that it has open can not be closed.
+// fatal returns a function that prints an error and ends the process. It is for errors after which
+// a command can neither go on nor return, because it cannot close a state that it has open.
 func fatal(cmd *cobra.Command) func(error) {
 	return func(err error) {
 		fmt.Fprintln(cmd.ErrOrStderr(), "coppice:", err)

@@ -11,7 +11,7 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// writeLog makes the log of a stopped node that committed some blocks.
+// writeLog makes the log of a stopped node that has committed some blocks.
 func writeLog(t *testing.T, blocks ...*logv1.BlockCommitted) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -40,7 +40,7 @@ func block(height uint64, hash, app string, txs ...byte) *logv1.BlockCommitted {
 	return b
 }
 
-// I2, I3: the logs of nodes that disagree are found out, and who disagrees is named.
+// I2, I3: disagreement between the logs of nodes is found, and the nodes are named.
 func TestForksAndRepetitionsAreFoundInLogs(t *testing.T) {
 	failed := block(3, "c", "3", 9)
 	failed.Results[0].Code = logv1.Code_CODE_REPEATED
@@ -57,7 +57,7 @@ func TestForksAndRepetitionsAreFoundInLogs(t *testing.T) {
 		"another app hash": {[]*logv1.BlockCommitted{block(1, "a", "9", 7)},
 			"app hash: at height 1 node 0 has 31, and node 1 has 39"},
 		"a gap": {[]*logv1.BlockCommitted{block(1, "a", "1", 7), block(3, "c", "3")},
-			"gap: node 1 told block 3 after block 1"},
+			"gap: node 1 streamed block 3 after block 1"},
 		"one twice": {[]*logv1.BlockCommitted{block(1, "a", "1", 7), block(2, "b", "2", 7)},
 			"twice: node 1 applied transaction 07000000"},
 		"twice in one block":  {[]*logv1.BlockCommitted{block(1, "a", "1", 7, 7)}, "at height 1 and at height 1"},

@@ -24,7 +24,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// campaignOf is one of nodes in memory.
+// campaignOf returns a campaign on nodes in memory.
 func campaignOf(t *testing.T, nodes ...*memnode.Node) *campaign {
 	now := time.Now()
 	n := &network{Net: &testnet.Net{Dir: t.TempDir(), Nodes: len(nodes)}}
@@ -55,7 +55,7 @@ func grow(t *testing.T, c *client.Client, txs int) {
 	}
 }
 
-// Without a quorum no height comes, but what was decided before.
+// Without a quorum there is no new height, apart from heights that were decided before.
 func TestHeightsWithoutAQuorumAreFoundOut(t *testing.T) {
 	c := campaignOf(t, memnode.New(), memnode.New(), memnode.New(), memnode.New())
 	e := episode{trouble: CutInTwo, nodes: []int{0, 1}}
@@ -65,11 +65,11 @@ func TestHeightsWithoutAQuorumAreFoundOut(t *testing.T) {
 	grow(t, c.net.clients[2], 1)
 	c.stood(t.Context(), e, 0, 0)
 	require.Equal(t, []Rule{Standing}, rules(c.court.all()))
-	require.ErrorContains(t, fmt.Errorf("%v", c.court.all()[0]), "cut in two [0 1]: height 3 came to be")
+	require.ErrorContains(t, fmt.Errorf("%v", c.court.all()[0]), "cut in two [0 1]: height 3 was committed")
 }
 
-// A watchdog that restarts CometBFT while a quorum is missing is found out; one whose node was
-// paused by us has its reasons.
+// A watchdog that restarts CometBFT while there is no quorum is a violation, unless the campaign
+// paused its node.
 func TestWatchdogsThatActWithoutAQuorumAreFoundOut(t *testing.T) {
 	c := campaignOf(t, memnode.New(), memnode.New(), memnode.New(), memnode.New())
 	say := func(i int, text string) {
@@ -93,8 +93,8 @@ func TestWatchdogsThatActWithoutAQuorumAreFoundOut(t *testing.T) {
 	require.Contains(t, c.court.all()[0].What, "of its own")
 }
 
-// What no node may print is found out, as is a run in which no watchdog had anything to say: its
-// silence would mean nothing.
+// A line that no node may print is a violation. So is a run in which no watchdog reported anything,
+// because then its silence means nothing.
 func TestOutputIsJudged(t *testing.T) {
 	c := campaignOf(t, memnode.New())
 	c.res.Register = register.Verdict{Count: register.Count{Keys: 1, Gets: 1, Puts: 1}}
@@ -115,7 +115,7 @@ func TestOutputIsJudged(t *testing.T) {
 	require.Contains(t, c.court.all()[3].What, "gave up")
 }
 
-// A tree whose limits are not raised may give up under so many blows; one whose limits are may not.
+// A tree may give up under so many blows only if its limits are not raised.
 func TestATreeMayGiveUpByItsLimits(t *testing.T) {
 	for profile, want := range map[plan.Profile]int{plan.Default: 1, plan.Strict: 1, plan.Chaos: 0} {
 		c := campaignOf(t, memnode.New())
@@ -177,7 +177,7 @@ func TestAnAuditOfNothingIsNoProof(t *testing.T) {
 	require.Equal(t, []Rule{Orderly}, rules(c.work.court.all()))
 }
 
-// A chain that does not go on is told with where its nodes stand.
+// The error for a chain that does not go on names the height of each node.
 func TestBeyondTellsWhoStaysBehind(t *testing.T) {
 	c := campaignOf(t, memnode.New(), memnode.New())
 	grow(t, c.net.clients[1], 2)
@@ -195,7 +195,7 @@ func TestOneCauseIsNotTenThousandViolations(t *testing.T) {
 	require.Len(t, c.all(), mostOfOne+1)
 }
 
-// Every child in every way that applies, less what is the process itself.
+// The targets are every child in every way that applies, except the process itself.
 func TestTargetsAreEveryPathInEveryWay(t *testing.T) {
 	sup := func(path string, children ...*apiv1.Child) *apiv1.Child {
 		return &apiv1.Child{Path: path, Type: apiv1.ChildType_CHILD_TYPE_SUPERVISOR, Spec: &apiv1.ChildSpec{},

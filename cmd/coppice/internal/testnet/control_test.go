@@ -13,8 +13,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// One run at a time: of several that begin at once on one directory, one gets the control socket,
-// and the others change nothing.
+// Of several runs that begin at once in one directory, one gets the control socket, and the others
+// change nothing.
 func TestOneRunTakesATestnet(t *testing.T) {
 	n := &Net{Dir: t.TempDir(), Nodes: 1}
 	for range 200 {

@@ -1,5 +1,6 @@
-// Package testnet runs several nodes of one chain on this machine: their homes, the links between
-// them, which can be cut, and the processes, under a supervisor. It is for trying and for tests.
+// Package testnet runs several nodes of one chain on this machine. It makes their homes and, under
+// a supervisor, runs their processes and the links between them, which can be cut. It is for trials
+// and tests.
 package testnet
 
 import (
@@ -18,10 +19,10 @@ import (
 	"github.com/coppice-go/coppice/node/plan"
 )
 
-// MaxNodes is how many nodes a testnet may have: each is two processes.
+// MaxNodes is how many nodes a testnet may have. Each node is two processes.
 const MaxNodes = 32
 
-// InitOptions say what kind of testnet to make.
+// InitOptions configure a new testnet.
 type InitOptions struct {
 	Nodes         int
 	ChainID       string        // empty: a random one
@@ -40,12 +41,12 @@ type Net struct {
 
 const fileName = "testnet.json"
 
-// Home is the home of a node.
+// Home returns the home of a node.
 func (n *Net) Home(i int) string { return filepath.Join(n.Dir, fmt.Sprintf("node%d", i)) }
 
-// Init makes a testnet in a directory that has none: its nodes are the validators of one chain,
-// with equal power. The homes appear when all of them are made; one that was killed before leaves a
-// directory in it whose name begins with ".making".
+// Init makes a testnet in a directory that has none. Its nodes are the validators of one chain,
+// with equal power. The homes appear when all of them are made. An Init that is killed earlier
+// leaves a directory whose name begins with ".making".
 func Init(dir string, o InitOptions) (*Net, error) {
 	if o.Nodes < 1 || o.Nodes > MaxNodes {
 		return nil, fmt.Errorf("%w: %d nodes, want 1 to %d", exit.ErrConfig, o.Nodes, MaxNodes)
@@ -88,7 +89,7 @@ func Init(dir string, o InitOptions) (*Net, error) {
 	return n, n.write()
 }
 
-// initIn makes the homes, in a directory of its own.
+// initIn makes the homes in dir.
 func initIn(dir string, o InitOptions) (*Net, error) {
 	n := &Net{Dir: dir, Nodes: o.Nodes}
 	var genesis *node.Genesis
@@ -104,7 +105,6 @@ func initIn(dir string, o InitOptions) (*Net, error) {
 				{Key: "consensus.empty_every", Value: o.EmptyEvery.String(), Flag: "--empty-every"},
 			},
 		})
-
 		if err != nil {
 			return nil, err
 		}
@@ -130,14 +130,13 @@ func initIn(dir string, o InitOptions) (*Net, error) {
 	return n, nil
 }
 
-// Open reads a testnet. There is none: fs.ErrNotExist.
+// Open opens a testnet. If there is none, the error is fs.ErrNotExist.
 func Open(dir string) (*Net, error) {
 	data, err := os.ReadFile(filepath.Join(dir, fileName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %s is no testnet: make one with 'coppice testnet init': %w",
 			exit.ErrConfig, dir, err)
 	}
-
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}

@@ -10,8 +10,7 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// loggedTx is a transaction of a record as people know it: by its id in hexadecimal, with its
-// operations in words.
+// loggedTx is a transaction of a record for people: the id in hexadecimal, the operations in words.
 type loggedTx struct {
 	ID         string     `json:"id"`
 	Backend    string     `json:"backend,omitempty"`
@@ -21,7 +20,7 @@ type loggedTx struct {
 	Log        string     `json:"log,omitempty"`
 }
 
-// transactionsOf lists the transactions that a record is about.
+// transactionsOf returns the transactions of a record.
 func transactionsOf(m proto.Message) (all []loggedTx) {
 	switch m := m.(type) {
 	case *logv1.TxLaunched:

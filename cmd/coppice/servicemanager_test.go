@@ -17,10 +17,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// patience is when a test that waits for a line or a datagram gives up.
+// patience is how long a test waits for a line or a datagram.
 const patience = 30 * time.Second
 
-// nodeProcess is a node as a process of the real program.
+// nodeProcess is a node that runs as a process of the real program.
 type nodeProcess struct {
 	t      *testing.T
 	home   string
@@ -31,7 +31,7 @@ type nodeProcess struct {
 	stderr bytes.Buffer
 }
 
-// newProcess makes a home.
+// newProcess makes a home, for a process that start starts.
 func newProcess(t *testing.T) *nodeProcess {
 	t.Helper()
 	home := filepath.Join(t.TempDir(), "home")
@@ -40,7 +40,7 @@ func newProcess(t *testing.T) *nodeProcess {
 	return p
 }
 
-// run runs another command of the program on the home, to its end.
+// run runs another command of the program on the home and returns its output.
 func (p *nodeProcess) run(args ...string) string {
 	p.t.Helper()
 	cmd := exec.Command("coppice", args...)
@@ -70,7 +70,7 @@ func (p *nodeProcess) start(env []string, args ...string) {
 	}(p.lines)
 }
 
-// says waits for a line of standard error that holds text.
+// says waits for a line of standard error that contains text.
 func (p *nodeProcess) says(text string) string {
 	p.t.Helper()
 	late := time.After(patience)
@@ -98,10 +98,10 @@ func (p *nodeProcess) said() string {
 
 func (p *nodeProcess) signal(s os.Signal) { require.NoError(p.t, p.cmd.Process.Signal(s)) }
 
-// exit waits for the end and answers the exit code.
+// exit waits for the end of the process and returns its exit code.
 func (p *nodeProcess) exit() int {
 	p.t.Helper()
-	for range p.lines { // to its end: Wait closes the pipe
+	for range p.lines { // read to the end, because Wait closes the pipe
 	}
 
 	err := p.cmd.Wait()
@@ -113,7 +113,7 @@ func (p *nodeProcess) exit() int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// manager is a service manager's socket.
+// manager is the socket of a service manager.
 type manager struct {
 	t    *testing.T
 	conn *net.UnixConn
@@ -123,7 +123,7 @@ type manager struct {
 
 func newManager(t *testing.T) *manager {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "notify") // short: a socket's path has at most 107 bytes
+	dir, err := os.MkdirTemp("", "notify") // short, because a socket's path has at most 107 bytes
 	require.NoError(t, err)
 	m := &manager{t: t, name: filepath.Join(dir, "s")}
 	m.conn, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: m.name, Net: "unixgram"})
@@ -136,8 +136,7 @@ func newManager(t *testing.T) *manager {
 	return m
 }
 
-// gets waits for the next datagram that begins with want and answers it. Those before are passed
-// over.
+// gets waits for the next datagram that begins with want and returns it. It ignores others.
 func (m *manager) gets(want string) string {
 	m.t.Helper()
 	require.NoError(m.t, m.conn.SetReadDeadline(time.Now().Add(patience)))
@@ -153,15 +152,15 @@ func (m *manager) gets(want string) string {
 	}
 }
 
-// sd_notify(3): a service manager learns when the node is ready, reads its configuration again,
-// lives, and stops.
+// sd_notify(3): a service manager learns when the node is ready, reads its configuration again, is
+// alive, and stops.
 func TestTheServiceManagerIsTold(t *testing.T) {
 	p, m := newProcess(t), newManager(t)
 	p.start([]string{"NOTIFY_SOCKET=" + m.name, "WATCHDOG_USEC=300000", "WATCHDOG_PID="}, "--log-level", "warn")
 	m.gets("STATUS=coppice")
 	m.gets("READY=1")
 	require.NotContains(t, m.seen[:len(m.seen)-1], "READY=1")
-	p.run("status") // ready is ready
+	p.run("status") // succeeds only if the node is ready
 	m.gets("STATUS=ready")
 	m.gets("WATCHDOG=1")
 	m.gets("WATCHDOG=1")
@@ -199,8 +198,8 @@ func TestABadServiceManagerIsNamed(t *testing.T) {
 	require.Contains(t, p.said(), `environment WATCHDOG_USEC: "often": want a number of microseconds`)
 }
 
-// SIGHUP reads the configuration again: what can change does, what can not is told of, and what is
-// not valid changes nothing.
+// On SIGHUP the node reads the configuration again. It applies what can change, logs what cannot,
+// and changes nothing if the configuration is not valid.
 func TestHangupReadsTheConfigurationAgain(t *testing.T) {
 	p := newProcess(t)
 	file := filepath.Join(p.home, "coppice.toml")
@@ -217,7 +216,7 @@ func TestHangupReadsTheConfigurationAgain(t *testing.T) {
 		`"key":"pool.max_txs","running":"200000","configured":"77"`)
 	require.Contains(t, p.says("configuration changed"), `"key":"diagnostics.level","was":"\"info\"","is":"\"debug\""`)
 	p.says("configuration read again")
-	require.NotContains(t, p.said(), "max_eager", "a flag goes over the file, still")
+	require.NotContains(t, p.said(), "max_eager", "a flag still overrides the file")
 
 	write("[pool]\nmax_txs = 0\n")
 	p.signal(syscall.SIGHUP)
@@ -234,7 +233,7 @@ func TestHangupReadsTheConfigurationAgain(t *testing.T) {
 	}
 }
 
-// I9: a stop is in order and bounded; who can not wait for it says so twice.
+// I9: a stop is in order and bounded. A second signal ends the process at once.
 func TestASecondSignalForces(t *testing.T) {
 	p, m := newProcess(t), newManager(t)
 	p.start([]string{"NOTIFY_SOCKET=" + m.name}, "--log-level", "error")
@@ -244,11 +243,11 @@ func TestASecondSignalForces(t *testing.T) {
 	m.gets("STOPPING=1")
 	p.signal(syscall.SIGTERM)
 	require.Equal(t, 143, p.exit(), p.said())
-	require.Contains(t, p.said(), "second terminated: leaving at once")
-	p.run("verify") // and nothing is the worse for it
+	require.Contains(t, p.said(), "second terminated: exiting at once")
+	p.run("verify") // nothing is damaged
 }
 
-// packaging/coppice.service is what "coppice service" prints.
+// packaging/coppice.service is the output of "coppice service".
 func TestTheUnitIsTheProgramsOwn(t *testing.T) {
 	const path = "../../packaging/coppice.service"
 	out, err := exec.Command("coppice", "service", "--home", "/var/lib/coppice", "--binary",
@@ -260,11 +259,11 @@ func TestTheUnitIsTheProgramsOwn(t *testing.T) {
 		"run: coppice service --home /var/lib/coppice --binary /usr/bin/coppice > packaging/coppice.service")
 }
 
-// systemd itself finds nothing wrong with the unit, where there is a systemd.
+// If there is a systemd, it finds nothing wrong with the unit.
 func TestSystemdTakesTheUnit(t *testing.T) {
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
-		t.Log("there is no systemd-analyze here; the unit's text is compared only")
+		t.Log("there is no systemd-analyze here; only the unit's text is compared")
 		return
 	}
 

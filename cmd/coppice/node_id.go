@@ -29,9 +29,10 @@ func (a *app) nodeIDCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "node-id",
-		Short: "Print who this node is to its CometBFT peers",
-		Long: `Node-id prints the id by which CometBFT's peers know this node; with --json also the validator's address and public key
-and where CometBFT listens. It needs no running node, and prints no private key.`,
+		Short: "Print the id of this node for its CometBFT peers",
+		Long: `Node-id prints the id by which the CometBFT of other nodes knows this node. With --json it also
+prints the validator's address and public key, and the addresses on which CometBFT listens. It needs
+no running node, and prints no private key.`,
 		Example: "  coppice node-id\n  coppice node-id --json",
 		Args:    words(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -63,7 +64,7 @@ and where CometBFT listens. It needs no running node, and prints no private key.
 	return cmd
 }
 
-// wantComet refuses a home whose consensus is another.
+// wantComet refuses a home without CometBFT.
 func (a *app) wantComet() error {
 	if _, err := os.Stat(node.CometDir(a.home)); !errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -74,7 +75,7 @@ func (a *app) wantComet() error {
 	return fmt.Errorf("%w: this node's consensus is solo; it has no CometBFT", exit.ErrConfig)
 }
 
-// nodeID is the id of a home with CometBFT, empty for another.
+// nodeID returns the id of a home with CometBFT, and "" for other homes.
 func nodeID(home, consensus string) (string, error) {
 	if consensus != config.CometBFT {
 		return "", nil

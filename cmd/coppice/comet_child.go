@@ -7,17 +7,17 @@ import (
 	"github.com/coppice-go/coppice/supervisor/process"
 )
 
-// cometChildCommand is what the node runs as the process of CometBFT.
+// cometChildCommand is the command that the node runs as its CometBFT process.
 func cometChildCommand() *cobra.Command {
 	var o comet.ChildOptions
 	cmd := &cobra.Command{
 		Use:    comet.ChildCommand,
-		Short:  "Run CometBFT: the node starts this by itself",
+		Short:  "Run CometBFT (the node starts this itself)",
 		Hidden: true,
 		Args:   words(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			process.WatchParent()
-			o.Home = cmd.Flag("home").Value.String() // CometBFT's, here
+			o.Home = cmd.Flag("home").Value.String() // here this is CometBFT's home
 			if err := comet.RunChild(cmd.Context(), o); err != nil {
 				return &exitError{comet.ChildStatus(err), err}
 			}
