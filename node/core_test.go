@@ -333,8 +333,8 @@ func TestWhatIsRefusedIsNotLogged(t *testing.T) {
 	require.NoError(t, err)
 
 	for i, want := range []error{
-		chain.ErrMalformedTx, mempool.ErrUnknownBackend, mempool.ErrBadBody, mempool.ErrTooLarge, mempool.ErrExpired,
-		mempool.ErrTooEarly,
+		chain.ErrMalformedTx, chain.ErrUnknownBackend, chain.ErrBadBody, chain.ErrTooLarge, chain.ErrExpired,
+		chain.ErrTooEarly,
 	} {
 		raw := [][]byte{
 			{1, 2}, unknown, bad, h.tx(kv.Put([]byte("k"), make([]byte, 1<<20)), time.Minute),

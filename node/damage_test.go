@@ -20,7 +20,6 @@ import (
 
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/chain"
-	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/supervisor"
@@ -186,7 +185,7 @@ func (n *diskNode) submit(t *testing.T, ops ...kv.Op) chain.TxID {
 
 	for {
 		out, err := n.pool.Submit(t.Context(), [][]byte{raw})
-		if errors.Is(err, mempool.ErrNotStarted) {
+		if errors.Is(err, chain.ErrNotStarted) {
 			continue
 		}
 		if err == nil {

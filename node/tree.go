@@ -116,14 +116,11 @@ func (n *Node) buildTransactions(c *core) []supervisor.Child {
 func (n *Node) buildMempool(c *core) ([]supervisor.Child, error) {
 	at := n.plan.find("coppice/node/transactions/mempool")
 	store := storage.NewClient(c.dir).Elders()
-	dynamic, err := supervisor.NewDynamic(supervisor.DynamicSpec[mempool.Job]{
+	dynamic, err := supervisor.NewDynamic(supervisor.DynamicSpec[mempool.Task]{
 		Name: "workers", Restart: supervisor.Temporary, Shutdown: at.find("pool").Shutdown,
 		Intensity: at.find("workers").Intensity,
-		Start: func(_ context.Context, j mempool.Job) (supervisor.Service, error) {
-			return j.Watch(worker.Job{
-				ID: j.ID, Tx: j.Tx, Backend: j.Backend, Params: j.Params, Store: store, Marks: n.table, Place: j.Place,
-				Late: j.Late, Handed: j.Handed,
-			}), nil
+		Start: func(_ context.Context, t mempool.Task) (supervisor.Service, error) {
+			return t.Watch(worker.Worker{Job: t.Job, Store: store, Marks: n.table}), nil
 		},
 	})
 

@@ -2,7 +2,6 @@ package mempool
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -36,7 +35,7 @@ type Store interface {
 // Workers starts workers. They come up after the pool.
 type Workers interface {
 	AwaitUp(ctx context.Context) error
-	StartChild(ctx context.Context, id string, job Job) (supervisor.Ref, error)
+	StartChild(ctx context.Context, id string, task Task) (supervisor.Ref, error)
 }
 
 // Config is what the pool works with. Backends and limits do not change while a node runs.
@@ -276,17 +275,6 @@ func (p *pool) chain(ctx context.Context) (chain.State, error) {
 	return p.state, err
 }
 
-// Errors with which a submission is refused. Each wraps what was wrong.
-var (
-	ErrUnknownBackend = errors.New("unknown backend")
-	ErrBadBody        = errors.New("the backend does not understand the body")
-	ErrTooLarge       = errors.New("transaction is too large")
-	ErrExpired        = errors.New("transaction has expired")
-	ErrTooEarly       = errors.New("valid_until lies too far ahead")
-	ErrPoolFull       = errors.New("pool is full")
-	ErrNotStarted     = errors.New("the chain has not started")
-)
-
 // candidate is a submission that was decoded and checked by its caller's goroutine.
 type candidate struct {
 	id  chain.TxID
@@ -300,7 +288,7 @@ type candidate struct {
 // to be at block time, as the next block will be.
 func admissible(c candidate, s chain.State, now time.Time) error {
 	if max := s.Params.GetMaxTxBytes(); uint64(len(c.raw)) > max {
-		return fmt.Errorf("%w: %d bytes, want at most %d", ErrTooLarge, len(c.raw), max)
+		return fmt.Errorf("%w: %d bytes, want at most %d", chain.ErrTooLarge, len(c.raw), max)
 	}
 	if c.tx.ValidUntil.IsZero() {
 		return nil
@@ -310,11 +298,11 @@ func admissible(c candidate, s chain.State, now time.Time) error {
 	}
 	until, window := c.tx.ValidUntil, time.Duration(s.Params.GetWindowNs())
 	if until.Before(now) {
-		return fmt.Errorf("%w: it was valid until %s", ErrExpired, until.UTC().Format(time.RFC3339Nano))
+		return fmt.Errorf("%w: it was valid until %s", chain.ErrExpired, until.UTC().Format(time.RFC3339Nano))
 	}
 
 	if last := now.Add(window); until.After(last) {
-		return fmt.Errorf("%w: valid until %s, want at most %v from now", ErrTooEarly,
+		return fmt.Errorf("%w: valid until %s, want at most %v from now", chain.ErrTooEarly,
 			until.UTC().Format(time.RFC3339Nano), window)
 	}
 

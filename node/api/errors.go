@@ -8,7 +8,9 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/eventlog"
+	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	"github.com/coppice-go/coppice/pubsub"
 )
 
@@ -31,6 +33,31 @@ var codes = []struct {
 	{pubsub.ErrFilter, connect.CodeInvalidArgument},
 	{eventlog.ErrCorrupt, connect.CodeDataLoss},
 	{context.DeadlineExceeded, connect.CodeDeadlineExceeded},
+}
+
+// refusals says which code a refusal of the pool's has.
+var refusals = []struct {
+	err  error
+	code apiv1.RefusedCode
+}{
+	{chain.ErrMalformedTx, apiv1.RefusedCode_REFUSED_CODE_MALFORMED},
+	{chain.ErrUnknownBackend, apiv1.RefusedCode_REFUSED_CODE_UNKNOWN_BACKEND},
+	{chain.ErrBadBody, apiv1.RefusedCode_REFUSED_CODE_BAD_BODY},
+	{chain.ErrTooLarge, apiv1.RefusedCode_REFUSED_CODE_TOO_LARGE},
+	{chain.ErrExpired, apiv1.RefusedCode_REFUSED_CODE_EXPIRED},
+	{chain.ErrTooEarly, apiv1.RefusedCode_REFUSED_CODE_TOO_EARLY},
+	{chain.ErrPoolFull, apiv1.RefusedCode_REFUSED_CODE_POOL_FULL},
+}
+
+// RefusedCode returns the code of a refusal, the Err of a chain.Submitted. It is unspecified for an
+// error that is none of the refusals in package chain.
+func RefusedCode(err error) apiv1.RefusedCode {
+	for _, r := range refusals {
+		if errors.Is(err, r.err) {
+			return r.code
+		}
+	}
+	return apiv1.RefusedCode_REFUSED_CODE_UNSPECIFIED
 }
 
 // wireError is the error as the client gets it. A request that was cut off because its gate was

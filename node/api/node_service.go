@@ -102,7 +102,7 @@ func (s *nodeService) Submit(ctx context.Context,
 
 	for i, t := range submitted {
 		outcomes[i] = submittedOutcome(t)
-		if t.Refused == nil {
+		if t.Err == nil {
 			accepted = append(accepted, t.ID)
 		}
 	}
@@ -114,8 +114,8 @@ func (s *nodeService) Submit(ctx context.Context,
 		}
 
 		for i, next := 0, 0; i < len(outcomes); i++ {
-			if submitted[i].Refused == nil {
-				outcomes[i] = knownOutcome(accepted[next], ended[next])
+			if submitted[i].Err == nil {
+				outcomes[i] = knownOutcome(ended[next])
 				next++
 			}
 		}
@@ -124,7 +124,7 @@ func (s *nodeService) Submit(ctx context.Context,
 	return connect.NewResponse(&apiv1.SubmitResponse{Outcomes: outcomes}), nil
 }
 
-func (s *nodeService) submit(ctx context.Context, txs [][]byte) ([]Submitted, error) {
+func (s *nodeService) submit(ctx context.Context, txs [][]byte) ([]chain.Submitted, error) {
 	submitted, err := s.backend.Submit(ctx, txs)
 	handed(ctx) // the pool bounds what it holds
 	if err != nil {
@@ -159,12 +159,12 @@ func (s *nodeService) GetTx(ctx context.Context,
 			fmt.Errorf("transaction %s is not known here: never accepted, or forgotten after its valid_until", id))
 	}
 
-	return connect.NewResponse(&apiv1.GetTxResponse{Outcome: knownOutcome(id, found[0])}), nil
+	return connect.NewResponse(&apiv1.GetTxResponse{Outcome: knownOutcome(found[0])}), nil
 }
 
 // wait answers what became of each id within the timeout, which zero makes "now".
-func (s *nodeService) wait(ctx context.Context, ids []chain.TxID, timeout time.Duration) ([]Outcome, error) {
-	var out []Outcome
+func (s *nodeService) wait(ctx context.Context, ids []chain.TxID, timeout time.Duration) ([]chain.Ending, error) {
+	var out []chain.Ending
 	var err error
 
 	if timeout == 0 {
@@ -245,9 +245,9 @@ func (s *nodeService) barrier(ctx context.Context) (height uint64, err error) {
 		return 0, err
 	}
 
-	if r := submitted[0].Refused; r != nil {
+	if err := submitted[0].Err; err != nil {
 		return 0, connect.NewError(connect.CodeUnavailable,
-			fmt.Errorf("consistent read: its transaction was refused: %s", r.Reason))
+			fmt.Errorf("consistent read: its transaction was refused: %w", err))
 	}
 
 	ended, err := s.wait(ctx, []chain.TxID{submitted[0].ID}, s.limits.MaxWait)
@@ -323,21 +323,23 @@ func (s *nodeService) duration(field string, d *durationpb.Duration, unset time.
 	return d.AsDuration(), nil
 }
 
-func submittedOutcome(t Submitted) *apiv1.TxOutcome {
+func submittedOutcome(t chain.Submitted) *apiv1.TxOutcome {
 	out := &apiv1.TxOutcome{Id: t.ID[:], Outcome: &apiv1.TxOutcome_Accepted{Accepted: &apiv1.Accepted{}}}
-	if r := t.Refused; r != nil {
-		out.Outcome = &apiv1.TxOutcome_Refused{Refused: &apiv1.Refused{Code: r.Code, Reason: r.Reason}}
+	if t.Err != nil {
+		out.Outcome = &apiv1.TxOutcome_Refused{
+			Refused: &apiv1.Refused{Code: RefusedCode(t.Err), Reason: t.Err.Error()},
+		}
 	}
 	return out
 }
 
-func knownOutcome(id chain.TxID, o Outcome) *apiv1.TxOutcome {
-	out := &apiv1.TxOutcome{Id: id[:]}
+func knownOutcome(e chain.Ending) *apiv1.TxOutcome {
+	out := &apiv1.TxOutcome{Id: e.ID[:]}
 	switch {
-	case o.Result != nil:
-		out.Outcome = &apiv1.TxOutcome_Result{Result: o.Result}
-	case o.Expired != nil:
-		out.Outcome = &apiv1.TxOutcome_Expired{Expired: &apiv1.Expired{BlockTime: timestamp(*o.Expired)}}
+	case e.Result != nil:
+		out.Outcome = &apiv1.TxOutcome_Result{Result: e.Result}
+	case e.Expired != nil:
+		out.Outcome = &apiv1.TxOutcome_Expired{Expired: &apiv1.Expired{BlockTime: timestamp(*e.Expired)}}
 	default:
 		out.Outcome = &apiv1.TxOutcome_Accepted{Accepted: &apiv1.Accepted{}}
 	}
