@@ -12,22 +12,22 @@ import (
 	"github.com/coppice-go/coppice/node/api"
 )
 
-// backend answers the API from the engines of one run of the node.
-type backend struct {
+// apiCore answers the API from the engines of one run of the node.
+type apiCore struct {
 	node  *Node
 	log   logger.Client
 	store storage.Client
 	pool  mempool.Client
 }
 
-func newBackend(n *Node, c *core) *backend {
-	return &backend{
+func newAPICore(n *Node, c *core) *apiCore {
+	return &apiCore{
 		node: n, log: logger.NewClient(c.dir), store: storage.NewClient(c.dir),
 		pool: mempool.NewClient(c.dir, n.backends),
 	}
 }
 
-func (b *backend) Submit(ctx context.Context, txs [][]byte) ([]chain.Submitted, error) {
+func (b *apiCore) Submit(ctx context.Context, txs [][]byte) ([]chain.Submitted, error) {
 	submitted, err := b.pool.Submit(ctx, txs)
 	for _, s := range submitted {
 		if s.Err != nil {
@@ -38,17 +38,17 @@ func (b *backend) Submit(ctx context.Context, txs [][]byte) ([]chain.Submitted, 
 	return submitted, unavailable(err)
 }
 
-func (b *backend) Look(ctx context.Context, ids []chain.TxID) ([]chain.Ending, error) {
+func (b *apiCore) Look(ctx context.Context, ids []chain.TxID) ([]chain.Ending, error) {
 	endings, err := b.pool.Look(ctx, ids)
 	return endings, unavailable(err)
 }
 
-func (b *backend) Wait(ctx context.Context, ids []chain.TxID) ([]chain.Ending, error) {
+func (b *apiCore) Wait(ctx context.Context, ids []chain.TxID) ([]chain.Ending, error) {
 	endings, err := b.pool.Wait(ctx, ids)
 	return endings, unavailable(err)
 }
 
-func (b *backend) Get(ctx context.Context, keys [][]byte, height uint64, max int) (api.Read, error) {
+func (b *apiCore) Get(ctx context.Context, keys [][]byte, height uint64, max int) (api.Read, error) {
 	var r api.Read
 	bytes := 0
 
@@ -79,7 +79,7 @@ func (b *backend) Get(ctx context.Context, keys [][]byte, height uint64, max int
 	return r, nil
 }
 
-func (b *backend) Status(ctx context.Context) (api.Status, error) {
+func (b *apiCore) Status(ctx context.Context) (api.Status, error) {
 	state, err := b.store.State(ctx)
 	if err != nil {
 		return api.Status{}, unavailable(err)

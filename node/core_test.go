@@ -449,7 +449,7 @@ func TestAReplacedEngineIsFenced(t *testing.T) {
 
 	// Storage and the pool were replaced by younger ones, which the caller's group never knew.
 	h.cut(corePath)
-	_, err = h.store.Elders().Begin(young, h.next())
+	_, err = h.store.SameGeneration().Begin(young, h.next())
 	require.ErrorIs(t, err, supervisor.ErrFenced)
 	require.ErrorIs(t, h.pool.Place(young, h.next(), nil), supervisor.ErrFenced)
 }

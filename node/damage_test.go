@@ -155,7 +155,7 @@ func TestAReadIsBounded(t *testing.T) {
 		keys[i] = []byte("k")
 	}
 
-	back := newBackend(h.Node, h.core.Load())
+	back := newAPICore(h.Node, h.core.Load())
 	_, err := back.Get(t.Context(), keys, 0, 1<<20)
 	require.ErrorIs(t, err, api.ErrTooMuch)
 	require.ErrorContains(t, err, "the values of the first 11 of 50 have 1100000 bytes, want at most 1048576")

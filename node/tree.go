@@ -104,7 +104,7 @@ func (n *Node) buildTransactions(c *core) []supervisor.Child {
 				return nil, err
 			}
 			return ordering.Child(c.dir, ordering.Config{
-				Log: logger.NewClient(c.dir), Store: storage.NewClient(c.dir).Elders(),
+				Log: logger.NewClient(c.dir), Store: storage.NewClient(c.dir).SameGeneration(),
 				Pool:     mempool.NewClient(c.dir, n.backends),
 				Progress: n.progress.replay(), Validators: governance.Updates,
 			})(ctx)
@@ -115,7 +115,7 @@ func (n *Node) buildTransactions(c *core) []supervisor.Child {
 
 func (n *Node) buildMempool(c *core) ([]supervisor.Child, error) {
 	at := n.plan.find("coppice/node/transactions/mempool")
-	store := storage.NewClient(c.dir).Elders()
+	store := storage.NewClient(c.dir).SameGeneration()
 	dynamic, err := supervisor.NewDynamic(supervisor.DynamicSpec[mempool.Task]{
 		Name: "workers", Restart: supervisor.Temporary, Shutdown: at.find("pool").Shutdown,
 		Intensity: at.find("workers").Intensity,
@@ -152,7 +152,7 @@ func (n *Node) buildEngines(c *core) []supervisor.Child {
 	children := []supervisor.Child{
 		at.find("consensus").child(n.driver.Start(drive)),
 		at.find("api").child(func(context.Context) (supervisor.Service, error) {
-			return &api.Service{Gate: n.gate, Backend: newBackend(n, c),
+			return &api.Service{Gate: n.gate, Core: newAPICore(n, c),
 				Options: api.NodeOptions{Meter: n.meter.Request}}, nil
 		}),
 		at.find("retention").child(n.startRetention(c)),

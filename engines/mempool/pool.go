@@ -85,7 +85,8 @@ func Child(dir engines.Directory, c Config) supervisor.StartFunc {
 		c.Suspects = unsuspected{}
 	}
 	return func(ctx context.Context) (supervisor.Service, error) {
-		p := &pool{Config: c, dir: dir, pending: make(map[chain.TxID]*entry), expired: newExpired(expiredKept)}
+		p := &pool{Config: c, dir: dir, pending: make(map[chain.TxID]*entry),
+			recentlyExpired: newRecentlyExpired(expiredKept)}
 		return engines.Spec{Name: Name, Init: p.init}.Start(dir)(ctx)
 	}
 }
@@ -98,17 +99,17 @@ type pool struct {
 	orderer uint64 // its incarnation
 	state   chain.State
 
-	pending  map[chain.TxID]*entry
-	bytes    int64
-	queue    fifo         // durable, without a place: what is offered, oldest first
-	eager    int          // workers that wait for their place
-	cleared  []chain.TxID // suspects that ended, to be forgotten
-	expired  expired      // the newest that expired
-	expiry   time.Time    // no pending transaction expires before; zero: not known
-	takers   []taker
-	offerees []offeree
-	wanting  []*entry // want a worker, before the workers are up
-	workable bool     // the workers are up
+	pending         map[chain.TxID]*entry
+	bytes           int64
+	queue           fifo            // durable, without a place: what is offered, oldest first
+	eager           int             // workers that wait for their place
+	cleared         []chain.TxID    // suspects that ended, to be forgotten
+	recentlyExpired recentlyExpired // the newest that expired
+	nextExpiry      time.Time       // no pending transaction expires before; zero: not known
+	takers          []taker
+	offerees        []offeree
+	wanting         []*entry // want a worker, before the workers are up
+	workable        bool     // the workers are up
 
 	launched fifo   // in log order, for the floor
 	newest   uint64 // the newest TxLaunched seen
@@ -175,10 +176,10 @@ type (
 		maxTxs, maxBytes int
 		wait             bool
 	}
-	look   struct{ ids []chain.TxID }
-	wait   struct{ ids []chain.TxID }
-	stat   struct{}
-	expire struct { // TxExpired is durable
+	look         struct{ ids []chain.TxID }
+	wait         struct{ ids []chain.TxID }
+	stat         struct{}
+	expiryLogged struct { // TxExpired is durable
 		entries []*entry
 		at      time.Time
 		err     error
@@ -230,7 +231,7 @@ func (p *pool) init(ctx context.Context, s *engines.Server) error {
 	engines.OnCall(s, p.wait)
 	engines.OnCast(s, p.workerEnded)
 	engines.OnCast(s, p.startWanting)
-	engines.OnCast(s, p.expireDone)
+	engines.OnCast(s, p.expiryLogged)
 	engines.OnCall(s, func(_ context.Context, _ stat, from engines.From[Stat]) error {
 		from.Reply(Stat{Txs: len(p.pending), Bytes: p.bytes, Queued: len(p.queue.all()), Workers: p.eager,
 			Floor: p.floor, Oldest: p.oldest(p.Now())})

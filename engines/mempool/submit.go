@@ -155,8 +155,8 @@ func (p *pool) add(e *entry) {
 	p.pending[e.id] = e
 	e.suspect = p.suspect(e.id)
 	p.bytes += int64(len(e.raw))
-	if until := e.tx.ValidUntil; !until.IsZero() && (p.expiry.IsZero() || until.Before(p.expiry)) {
-		p.expiry = until
+	if until := e.tx.ValidUntil; !until.IsZero() && (p.nextExpiry.IsZero() || until.Before(p.nextExpiry)) {
+		p.nextExpiry = until
 	}
 }
 

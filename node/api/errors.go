@@ -14,7 +14,7 @@ import (
 	"github.com/coppice-go/coppice/pubsub"
 )
 
-// codes says which Connect code an error of a Backend or a Host becomes; the first that matches
+// codes says which Connect code an error of a Core or a Host becomes; the first that matches
 // counts.
 var codes = []struct {
 	err  error
@@ -61,7 +61,7 @@ func RefusedCode(err error) apiv1.RefusedCode {
 }
 
 // wireError is the error as the client gets it. A request that was cut off because its gate was
-// closed is unavailable, whatever the Backend made of the cancellation.
+// closed is unavailable, whatever the Core made of the cancellation.
 func wireError(ctx context.Context, err error) error {
 	if wire := new(connect.Error); errors.As(err, &wire) {
 		return err

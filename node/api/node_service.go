@@ -63,7 +63,7 @@ func (o NodeOptions) withDefaults() NodeOptions {
 }
 
 // NodeHandler serves NodeService over b. It answers the path prefix to mount it at.
-func NodeHandler(b Backend, o NodeOptions) (string, http.Handler) {
+func NodeHandler(b Core, o NodeOptions) (string, http.Handler) {
 	o = o.withDefaults()
 	opts := []connect.HandlerOption{connect.WithReadMaxBytes(o.MaxBody), WithMeter(o.Meter)}
 	if o.Token != "" {
@@ -73,8 +73,8 @@ func NodeHandler(b Backend, o NodeOptions) (string, http.Handler) {
 }
 
 type nodeService struct {
-	backend Backend
-	limits  NodeOptions
+	core   Core
+	limits NodeOptions
 }
 
 func (s *nodeService) Submit(ctx context.Context,
@@ -125,7 +125,7 @@ func (s *nodeService) Submit(ctx context.Context,
 }
 
 func (s *nodeService) submit(ctx context.Context, txs [][]byte) ([]chain.Submitted, error) {
-	submitted, err := s.backend.Submit(ctx, txs)
+	submitted, err := s.core.Submit(ctx, txs)
 	handed(ctx) // the pool bounds what it holds
 	if err != nil {
 		return nil, wireError(ctx, err)
@@ -168,11 +168,11 @@ func (s *nodeService) wait(ctx context.Context, ids []chain.TxID, timeout time.D
 	var err error
 
 	if timeout == 0 {
-		out, err = s.backend.Look(ctx, ids)
+		out, err = s.core.Look(ctx, ids)
 	} else {
 		waiting, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
-		out, err = s.backend.Wait(waiting, ids)
+		out, err = s.core.Wait(waiting, ids)
 	}
 
 	switch {
@@ -211,7 +211,7 @@ func (s *nodeService) Get(ctx context.Context,
 		}
 	}
 
-	read, err := s.backend.Get(ctx, keys, height, s.limits.MaxRead)
+	read, err := s.core.Get(ctx, keys, height, s.limits.MaxRead)
 	if err != nil {
 		return nil, wireError(ctx, err)
 	}
@@ -265,7 +265,7 @@ func (s *nodeService) barrier(ctx context.Context) (height uint64, err error) {
 
 func (s *nodeService) Status(ctx context.Context,
 	_ *connect.Request[apiv1.StatusRequest]) (*connect.Response[apiv1.StatusResponse], error) {
-	st, err := s.backend.Status(ctx)
+	st, err := s.core.Status(ctx)
 	if err != nil {
 		return nil, wireError(ctx, err)
 	}
@@ -288,7 +288,7 @@ func (s *nodeService) Follow(ctx context.Context, req *connect.Request[apiv1.Fol
 	after := req.Msg.After
 
 	if req.Msg.FromNow {
-		newest, err := s.backend.Newest(ctx)
+		newest, err := s.core.Newest(ctx)
 		if err != nil {
 			return wireError(ctx, err)
 		}
@@ -299,7 +299,7 @@ func (s *nodeService) Follow(ctx context.Context, req *connect.Request[apiv1.Fol
 		}
 	}
 
-	err := s.backend.Follow(ctx, after, req.Msg.Kinds, func(r Logged) error {
+	err := s.core.Follow(ctx, after, req.Msg.Kinds, func(r Logged) error {
 		return stream.Send(&apiv1.FollowResponse{Index: r.Index, Kind: r.Kind, Record: r.Data})
 	})
 

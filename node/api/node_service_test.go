@@ -23,7 +23,7 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// fakeNode is a Backend whose transactions end when the test says so. A body "bad" is refused.
+// fakeNode is a Core whose transactions end when the test says so. A body "bad" is refused.
 type fakeNode struct {
 	mu      sync.Mutex
 	calls   []int // batch size of each Submit

@@ -19,7 +19,7 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// Node is an api.Backend.
+// Node is an api.Core.
 type Node struct {
 	// Betray tells how often the n-th transaction, from 1, is applied, whatever is answered: 1 in
 	// an honest node. Nil is honest.

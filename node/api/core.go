@@ -25,15 +25,15 @@ var (
 	ErrBeyond = errors.New("cursor lies beyond the log's end")
 )
 
-// Backend is what NodeService needs of a node. All methods are safe for concurrent use, and end
+// Core is what NodeService needs of a node. All methods are safe for concurrent use, and end
 // when ctx ends.
 //
 // An error that is ErrUnavailable or engines.ErrDown is the caller's to try again.
-type Backend interface {
+type Core interface {
 	// Submit makes the transactions durable and answers each, in the order given. When it returns
 	// without an error, each one that was not refused is in the event log, and RefusedCode gives
 	// the code of each refusal. An error leaves all of them unknown; submitting them again is safe.
-	// The api keeps no reference to txs afterwards; the backend may.
+	// The api keeps no reference to txs afterwards; the core may.
 	Submit(ctx context.Context, txs [][]byte) ([]chain.Submitted, error)
 
 	// Look answers what is known now of each id, in the order given, without waiting.
