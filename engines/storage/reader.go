@@ -13,8 +13,8 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// Reader reads the committed state at one height, for as long as it is held, while commits go on. It
-// is for one goroutine at a time and must be closed.
+// Reader reads the committed state at one height, for as long as it is held, while commits go on.
+// It is for one goroutine at a time and must be closed.
 type Reader struct {
 	d    *DB
 	snap *pebble.Snapshot
