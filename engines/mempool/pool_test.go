@@ -124,6 +124,7 @@ func (lenient) Check(body []byte) error {
 type rig struct {
 	mempool.Client
 	t       *testing.T
+	dir     *names
 	disk    *disk
 	jobs    chan mempool.Task
 	run     *supervisor.Run
@@ -133,17 +134,26 @@ type rig struct {
 
 func start(t *testing.T, edit func(*mempool.Config), hold chan func()) *rig {
 	t.Helper()
+	spec, r, orderer := prepare(t, edit, hold)
+	r.run, r.rec = suptest.Start(t, spec)
+	r.orderer = <-orderer
+	return r
+}
+
+// prepare makes a rig that has not started. The context of its orderer comes through the channel.
+func prepare(t *testing.T, edit func(*mempool.Config), hold chan func()) (supervisor.Spec, *rig,
+	<-chan context.Context) {
+	t.Helper()
 	log, err := eventlog.Open(filepath.Join(t.TempDir(), "log"), eventlog.Options{SegmentSize: 1 << 20})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, log.Close()) })
 	dir := &names{boxes: make(map[string]*engines.Mailbox)}
 	backends := map[string]chain.Backend{"any": lenient{}}
-	r := &rig{Client: mempool.NewClient(dir, backends), t: t, disk: &disk{log, hold}, jobs: make(chan mempool.Task, 100)}
+	r := &rig{Client: mempool.NewClient(dir, backends), t: t, dir: dir, disk: &disk{log, hold},
+		jobs: make(chan mempool.Task, 100)}
 	c := mempool.Config{
 		Log: r.disk, Store: state{}, Workers: crew{r.jobs}, Backends: backends, Orderer: "orderer",
-		Now: func() time.Time {
-			return genesis
-		},
+		Now: func() time.Time { return genesis },
 	}
 
 	if edit != nil {
@@ -151,19 +161,15 @@ func start(t *testing.T, edit func(*mempool.Config), hold chan func()) *rig {
 	}
 
 	orderer := make(chan context.Context, 10)
-	r.run, r.rec = suptest.Start(t,
-		supervisor.Spec{Name: "test", Intensity: supervisor.Intensity{Max: 10, Period: time.Hour},
-			Build: supervisor.Children(
-				supervisor.Child{ID: "orderer",
-					Start: engines.Spec{Name: "orderer", Init: func(ctx context.Context, _ *engines.Server) error {
-						orderer <- ctx
-						return nil
-					}}.Start(dir)},
-				supervisor.Child{ID: "pool", Start: mempool.Child(dir, c)},
-			)})
-	r.orderer = <-orderer
-
-	return r
+	return supervisor.Spec{Name: "test", Intensity: supervisor.Intensity{Max: 10, Period: time.Hour},
+		Build: supervisor.Children(
+			supervisor.Child{ID: "orderer",
+				Start: engines.Spec{Name: "orderer", Init: func(ctx context.Context, _ *engines.Server) error {
+					orderer <- ctx
+					return nil
+				}}.Start(dir)},
+			supervisor.Child{ID: "pool", Start: mempool.Child(dir, c)},
+		)}, r, orderer
 }
 
 func tx(t *testing.T, n int, valid time.Duration) []byte {
