@@ -87,7 +87,7 @@ func byteCount(n int64) string {
 type selection struct {
 	from, to uint64
 	names    []string
-	kinds    map[eventlog.Kind]bool // nil: all
+	kinds    []eventlog.Kind // nil: all
 }
 
 func (s *selection) flags(cmd *cobra.Command) {
@@ -112,10 +112,7 @@ func (s *selection) resolve(cmd *cobra.Command) error {
 		if !ok {
 			return usageError(cmd, "--kinds is %q, want one of %s", name, strings.Join(chain.KindNames(), ", "))
 		}
-		if s.kinds == nil {
-			s.kinds = make(map[eventlog.Kind]bool)
-		}
-		s.kinds[k] = true
+		s.kinds = append(s.kinds, k)
 	}
 
 	return nil
@@ -134,44 +131,29 @@ func lostRecords(gaps int) error {
 // Data is valid until the next.
 func (s *selection) each(ctx context.Context, l *eventlog.Log, record func(eventlog.Entry) error,
 	gap func(eventlog.CorruptError) error) error {
-	from := max(s.from, l.First())
-	for {
-		c, err := l.Cursor(from)
+	for e, err := range chain.Records(l.Cursor, max(s.from, l.First()), chain.End) {
+		lost := new(eventlog.CorruptError)
+		isGap := errors.As(err, &lost) && lost.Gap
+
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err != nil && !isGap:
+			return err
+		case s.to != 0 && e.Index > s.to:
+			return nil
+		case isGap:
+			err = gap(*lost)
+		case s.kinds == nil || slices.Contains(s.kinds, e.Kind):
+			err = record(e)
+		}
+
 		if err != nil {
 			return err
 		}
-
-		from, err = s.run(ctx, c, record, gap)
-		c.Close()
-		if from == 0 || err != nil {
-			return err
-		}
 	}
-}
 
-// run is each up to the first gap. It returns where to go on behind it, or 0.
-func (s *selection) run(ctx context.Context, c *eventlog.Cursor, record func(eventlog.Entry) error,
-	gap func(eventlog.CorruptError) error) (uint64, error) {
-	for ctx.Err() == nil {
-		e, ok, err := c.TryNext()
-		if lost := new(eventlog.CorruptError); errors.As(err, &lost) && lost.Gap {
-			if s.to != 0 && lost.Index > s.to {
-				return 0, nil
-			}
-			return lost.Index + lost.Lost, gap(*lost)
-		}
-
-		if err != nil || !ok || s.to != 0 && e.Index > s.to {
-			return 0, err
-		}
-		if s.kinds != nil && !s.kinds[e.Kind] {
-			continue
-		}
-		if err := record(e); err != nil {
-			return 0, err
-		}
-	}
-	return 0, context.Cause(ctx)
+	return nil
 }
 
 // logDirOf is the directory of a log that an argument names: its own, or its home's.
@@ -193,9 +175,9 @@ func holdsLog(dir string) bool {
 
 // sortedKinds is the kinds of a selection as numbers.
 func (s *selection) sortedKinds() (kinds []uint32) {
-	for k := range s.kinds {
+	for _, k := range s.kinds {
 		kinds = append(kinds, uint32(k))
 	}
 	slices.Sort(kinds)
-	return kinds
+	return slices.Compact(kinds)
 }

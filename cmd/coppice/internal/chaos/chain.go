@@ -1,14 +1,11 @@
 package chaos
 
 import (
-	"errors"
 	"fmt"
 	"sync"
 
-	"google.golang.org/protobuf/proto"
-
+	"github.com/coppice-go/coppice/cmd/coppice/internal/rig"
 	"github.com/coppice-go/coppice/engines/chain"
-	"github.com/coppice-go/coppice/eventlog"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -97,35 +94,8 @@ func (f *follower) take(b *logv1.BlockCommitted) error {
 }
 
 // read takes all that a stopped node's log has committed.
-func (c *sightings) read(node int, dir string) (err error) {
-	l, err := eventlog.OpenReadOnly(dir, eventlog.Options{})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, l.Close()) }()
-
-	cur, err := l.Cursor(l.First())
-	if err != nil {
-		return err
-	}
-	defer cur.Close()
-
+func (c *sightings) read(node int, dir string) error {
 	f := &follower{sightings: c, node: node, applied: make(map[chain.TxID]uint64)}
-
-	for {
-		e, ok, err := cur.TryNext()
-		if err != nil || !ok {
-			return err
-		}
-		if e.Kind != chain.KindBlockCommitted {
-			continue
-		}
-		b := new(logv1.BlockCommitted)
-		if err := proto.Unmarshal(e.Data, b); err != nil {
-			return fmt.Errorf("record %d: %w", e.Index, err)
-		}
-		if err := f.take(b); err != nil {
-			return err
-		}
-	}
+	_, err := rig.Committed(dir, f.take)
+	return err
 }

@@ -10,11 +10,7 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/coppice-go/coppice/cmd/coppice/internal/rig"
-	"github.com/coppice-go/coppice/engines/chain"
-	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
@@ -174,7 +170,7 @@ func (s *soak) stopped(ctx context.Context) (uint64, error) {
 	if _, err := s.rig.Command(ctx, "verify"); err != nil {
 		return 0, err
 	}
-	last, err := committed(node.LogDir(s.rig.Home), func(b *logv1.BlockCommitted) error {
+	last, err := rig.Committed(node.LogDir(s.rig.Home), func(b *logv1.BlockCommitted) error {
 		known, err := s.chain.note(b.Period, b.Height, b.AppHash)
 		if known {
 			s.compared++
@@ -190,39 +186,4 @@ func (s *soak) stopped(ctx context.Context) (uint64, error) {
 	}
 
 	return last, nil
-}
-
-// committed calls each for every committed block of a stopped log and answers the last one's
-// height.
-func committed(dir string, each func(*logv1.BlockCommitted) error) (last uint64, err error) {
-	l, err := eventlog.OpenReadOnly(dir, eventlog.Options{})
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, l.Close()) }()
-
-	c, err := l.Cursor(l.First())
-	if err != nil {
-		return 0, err
-	}
-	defer c.Close()
-
-	for {
-		e, ok, err := c.TryNext()
-		if err != nil || !ok {
-			return last, err
-		}
-		if e.Kind != chain.KindBlockCommitted {
-			continue
-		}
-		b := new(logv1.BlockCommitted)
-		if err := proto.Unmarshal(e.Data, b); err != nil {
-			return last, fmt.Errorf("record %d: %w", e.Index, err)
-		}
-
-		last = b.Height
-		if err := each(b); err != nil {
-			return last, err
-		}
-	}
 }

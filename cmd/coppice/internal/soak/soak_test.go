@@ -7,6 +7,7 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/coppice-go/coppice/cmd/coppice/internal/rig"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/eventlog"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
@@ -49,7 +50,7 @@ func TestCommittedReadsTheBlocksOfALog(t *testing.T) {
 
 	require.NoError(t, l.Close())
 	c := make(seenHashes)
-	last, err := committed(dir, func(b *logv1.BlockCommitted) error {
+	last, err := rig.Committed(dir, func(b *logv1.BlockCommitted) error {
 		_, err := c.note(b.Period, b.Height, b.AppHash)
 		return err
 	})
