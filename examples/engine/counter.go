@@ -1,12 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"context"
 
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/logger"
+	"github.com/coppice-go/coppice/engines/tail"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
@@ -53,33 +53,25 @@ func start(dir engines.Directory) supervisor.StartFunc {
 				now.Transactions += b.transactions
 				return nil
 			})
-			first, err := log.First(ctx)
-			if err != nil {
-				return err
-			}
-			cursor, err := log.Cursor(ctx, first)
-			if err != nil {
-				return err
-			}
 
 			// A goroutine of the incarnation's: its failure is the engine's, and it ends with it.
-			return supervisor.Go(ctx, func(ctx context.Context) error { return follow(ctx, cursor, s) })
+			return supervisor.Go(ctx, func(ctx context.Context) error { return follow(ctx, log, s) })
 		}}.Start(dir)(ctx)
 	}
 }
 
-func follow(ctx context.Context, cursor *eventlog.Cursor, s *engines.Server) error {
-	defer cursor.Close()
-	for {
-		entry, err := cursor.Next(ctx)
+func follow(ctx context.Context, log logger.Client, s *engines.Server) error {
+	t := tail.New(tail.Options{
+		Log:   func() (tail.Log, error) { return log, nil },
+		Kinds: []eventlog.Kind{chain.KindBlockCommitted},
+	})
+	defer t.Close()
+
+	for entry, err := range t.Records(ctx) {
 		if err != nil {
 			return err
 		}
-		if entry.Kind != chain.KindBlockCommitted {
-			continue
-		}
 
-		entry.Data = bytes.Clone(entry.Data) // the cursor's until its next step
 		record, err := chain.DecodeRecord(entry)
 		if err != nil {
 			return err
@@ -87,6 +79,8 @@ func follow(ctx context.Context, cursor *eventlog.Cursor, s *engines.Server) err
 
 		s.Post(block{entry.Index, uint64(len(record.(*logv1.BlockCommitted).Results))})
 	}
+
+	return nil
 }
 
 // Ask answers what is counted, from outside of the node. It waits while the counter is being

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/tail"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
@@ -22,10 +23,10 @@ var (
 	ErrTooMuch = errors.New("the answer is too long")
 
 	// ErrNoRecord: the event log does not have the record any more.
-	ErrNoRecord = errors.New("no such record")
+	ErrNoRecord = tail.ErrNoRecord
 
 	// ErrBeyond: a cursor that no reader of this log was given.
-	ErrBeyond = errors.New("cursor lies beyond the log's end")
+	ErrBeyond = tail.ErrBeyond
 )
 
 // Backend is what NodeService needs of a node. All methods are safe for concurrent use, and end
