@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/config"
@@ -35,7 +37,7 @@ type backup struct {
 	dir         snapshots.Dir
 	manifest    snapshots.Manifest
 	first, last uint64 // records
-	cur         *eventlog.Cursor
+	open        func(from uint64) (*eventlog.Cursor, error)
 	send        func(*apiv1.BackupResponse) error
 }
 
@@ -116,10 +118,9 @@ func (b *backup) records(ctx context.Context) (digest []byte, err error) {
 		return err
 	}
 
-	for next := b.first; next <= b.last; next++ {
-		e, err := b.cur.Next(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("backup: record %d: %w", next, err)
+	for e, err := range chain.Records(b.open, b.first, b.last) {
+		if err := cmp.Or(err, context.Cause(ctx)); err != nil {
+			return nil, fmt.Errorf("backup: record %d: %w", e.Index, err)
 		}
 
 		sum.add(uint8(e.Kind), e.Data)
@@ -211,12 +212,8 @@ func (h *stoppedHome) backup(ctx context.Context, dest string, o BackupOptions) 
 	if err != nil {
 		return info, err
 	}
-	b := backup{home: h.home, dir: h.dir(), manifest: m, first: min(m.Index+1, floor), last: l.Durable(), send: w.Take}
-	if b.cur, err = l.Cursor(b.first); err != nil {
-		return info, err
-	}
-	defer b.cur.Close()
-
+	b := backup{home: h.home, dir: h.dir(), manifest: m, first: min(m.Index+1, floor), last: l.Durable(),
+		open: l.Cursor, send: w.Take}
 	if err := b.run(ctx); err != nil {
 		return info, err
 	}
@@ -239,24 +236,14 @@ func poolFloor(ctx context.Context, l *eventlog.Log, progress func(step string, 
 
 // eachRecord reads the records from to to, of which there may be none.
 func eachRecord(ctx context.Context, l *eventlog.Log, from, to uint64, f func(eventlog.Entry) error) error {
-	if from > min(to, l.Durable()) {
-		return nil
-	}
-	cur, err := l.Cursor(from)
-	if err != nil {
-		return err
-	}
-	defer cur.Close()
-
-	for ctx.Err() == nil {
-		e, ok, err := cur.TryNext()
-		if err != nil || !ok {
+	for e, err := range chain.Records(l.Cursor, from, min(to, l.Durable())) {
+		if err := cmp.Or(err, context.Cause(ctx)); err != nil {
 			return err
 		}
-		if err := f(e); err != nil || e.Index == to {
+		if err := f(e); err != nil {
 			return err
 		}
 	}
 
-	return context.Cause(ctx)
+	return nil
 }

@@ -98,8 +98,6 @@ func (h *stoppedHome) salvageBackup(ctx context.Context, dest string, o BackupOp
 	}
 
 	b.send = w.Take
-	defer b.cur.Close()
-
 	if err := b.run(ctx); err != nil {
 		return info, lost, err
 	}
@@ -166,7 +164,7 @@ func (h *stoppedHome) newest(ctx context.Context, l *eventlog.Log, found eventlo
 // first that is lost after it.
 func (h *stoppedHome) salvagedBackup(ctx context.Context, l *eventlog.Log, m snapshots.Manifest,
 	lost *Lost) (*backup, error) {
-	b := &backup{home: h.home, dir: h.dir(), manifest: m, last: max(l.Durable(), m.Index)}
+	b := &backup{home: h.home, dir: h.dir(), manifest: m, last: max(l.Durable(), m.Index), open: l.Cursor}
 	from := l.First() // the first record behind all that is lost
 	lost.Settled = l.Durable() >= m.Index
 
@@ -198,10 +196,7 @@ func (h *stoppedHome) salvagedBackup(ctx context.Context, l *eventlog.Log, m sna
 		lost.Settled = behind.outlives(time.Duration(g.Params.WindowNs))
 	}
 
-	cur, err := l.Cursor(min(b.first, l.Durable()+1))
-	b.cur = cur
-
-	return b, err
+	return b, nil
 }
 
 // behind is what the records behind all that is lost say.

@@ -2,14 +2,12 @@ package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/logger"
-	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/engines/tail"
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/events"
 	"github.com/coppice-go/coppice/pubsub"
@@ -21,79 +19,40 @@ var byKind = pubsub.Where("kind", func(e engines.Event, value string) bool {
 	return ok && (value == "" || value == chain.KindName(r.Kind))
 })
 
-// followBuffer is how much news may wait for a follower that reads. More is dropped: what it reads
-// comes from the log.
-const followBuffer = 16
-
-// Follow tails the log for one follower. The bus only says when there is something to read: the log
-// is truth, and a follower whose bus restarted, or who missed news, has missed no record.
+// Follow tails the log for one follower, as long as one incarnation of the logger lives.
 func (b *apiCore) Follow(ctx context.Context, after uint64, kinds []string, send func(api.Logged) error) error {
-	cur, _, err := events.Behind(ctx, b.log, after)
-	if err != nil {
+	o := tail.Options{Log: func() (tail.Log, error) { return b.log, nil }, After: after, EndWithLog: true,
+		Bus: b.node.bus, Chain: pubsub.Chain[engines.Event]{byKind.Is("")}}
+	if len(kinds) == 1 {
+		o.Chain = pubsub.Chain[engines.Event]{byKind.Is(kinds[0])}
+	}
+
+	for _, name := range kinds {
+		kind, _ := chain.KindOf(name) // the API has checked them
+		o.Kinds = append(o.Kinds, kind)
+	}
+
+	t := tail.New(o)
+	defer t.Close()
+
+	if err := t.Open(ctx); err != nil {
 		return err
 	}
-	defer cur.Close()
-
-	chain := pubsub.Chain[engines.Event]{byKind.Is("")}
-	if len(kinds) == 1 {
-		chain = pubsub.Chain[engines.Event]{byKind.Is(kinds[0])}
-	}
 
 	for {
-		news, err := b.node.bus.SubscribeWait(ctx, chain, pubsub.DropOldest{Buffer: followBuffer})
-		if err != nil {
-			return followEnd(ctx, err)
+		it, err := t.Next(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err != nil:
+			return fmt.Errorf("%w: %w", api.ErrUnavailable, err) // the logger ended: follow its successor
 		}
 
-		err = b.tail(ctx, cur, news, kinds, send)
-		news.Close()
-		if !errors.Is(err, pubsub.ErrDown) {
-			return followEnd(ctx, err)
+		r := api.Logged{Index: it.Index}
+		if !it.Mark {
+			r.Kind, r.Data = chain.KindName(it.Kind), it.Data
 		}
-	}
-}
-
-func followEnd(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return err
-}
-
-// tail sends what is durable, and then waits for news, again and again.
-func (b *apiCore) tail(ctx context.Context, cur *eventlog.Cursor, news *pubsub.Subscription[engines.Event],
-	kinds []string, send func(api.Logged) error) error {
-	for {
-		var skipped uint64
-		for {
-			e, ok, err := cur.TryNext()
-			if err != nil {
-				return fmt.Errorf("%w: %w", api.ErrUnavailable, err) // the logger ended: follow its successor
-			}
-			if !ok {
-				break
-			}
-
-			kind := chain.KindName(e.Kind)
-			if len(kinds) > 0 && !slices.Contains(kinds, kind) {
-				skipped = e.Index
-				continue
-			}
-
-			skipped = 0
-			if err := send(api.Logged{Index: e.Index, Kind: kind, Data: e.Data}); err != nil {
-				return err
-			}
-		}
-
-		if skipped > 0 {
-			if err := send(api.Logged{Index: skipped}); err != nil {
-				return err
-			}
-		}
-
-		_, err := news.Next(ctx)
-		if err != nil && !errors.As(err, new(*pubsub.Gap)) {
+		if err := send(r); err != nil {
 			return err
 		}
 	}

@@ -40,37 +40,37 @@ func installs(r *logv1.SnapshotInstalled, m snapshots.Manifest) bool {
 		m.AppHash) && bytes.Equal(r.SnapshotHash, m.Hash())
 }
 
+// eachInstalled calls f for each SnapshotInstalled of a log from a record on.
+func eachInstalled(l *eventlog.Log, from uint64, f func(at uint64, rec *logv1.SnapshotInstalled)) error {
+	for e, err := range chain.Records(l.Cursor, from, chain.End, chain.KindSnapshotInstalled) {
+		if err != nil {
+			return err
+		}
+		m, err := chain.DecodeRecord(e)
+		if err != nil {
+			return fmt.Errorf("%w: %w", exit.ErrDamage, err)
+		}
+		f(e.Index, m.(*logv1.SnapshotInstalled))
+	}
+
+	return nil
+}
+
 // installedAt is the newest record of a log that installed a snapshot; 0 where there is none.
 func installedAt(l *eventlog.Log, m snapshots.Manifest) (at uint64, err error) {
-	cur, err := l.Cursor(l.First())
-	if err != nil {
-		return 0, err
-	}
-	defer cur.Close()
-
-	for {
-		e, ok, err := cur.TryNext()
-		if err != nil || !ok {
-			return at, err
+	err = eachInstalled(l, l.First(), func(index uint64, rec *logv1.SnapshotInstalled) {
+		if installs(rec, m) {
+			at = index
 		}
-		if e.Kind != chain.KindSnapshotInstalled {
-			continue
-		}
-		r, err := chain.DecodeRecord(e)
-		if err != nil {
-			return 0, fmt.Errorf("%w: %w", exit.ErrDamage, err)
-		}
-		if installs(r.(*logv1.SnapshotInstalled), m) {
-			at = e.Index
-		}
-	}
+	})
+	return at, err
 }
 
 // InstallSnapshot puts a snapshot of another node of the same chain, which lies among the home's
 // snapshots, in the place of the state of a stopped home, and says so in its log
 // (SnapshotInstalled): replay and verification go on from there. The snapshot must be ahead of the
 // state. It is verified before; who vouches for its app hash is the caller's business. A crash
-// leaves all done or nothing, with the next start. Errors are ErrDamage, ErrHomeInUse, ErrConfig
+// leaves all done or nothing, with the next start. Errors are exit.ErrDamage, ErrHomeInUse, ErrConfig
 // and snapshots.ErrNone.
 func InstallSnapshot(ctx context.Context, home, id string, progress func(done, total uint64)) (snapshots.Manifest,
 	error) {
@@ -144,25 +144,12 @@ func (h *stoppedHome) ahead(m snapshots.Manifest) error {
 
 // lastCommitted is where the log's records lead to.
 func lastCommitted(l *eventlog.Log) (s chain.State, err error) {
-	cur, err := l.Cursor(l.First())
-	if err != nil {
-		return s, err
-	}
-	defer cur.Close()
-
-	for {
-		e, ok, err := cur.TryNext()
-		if err != nil || !ok {
+	for e, err := range chain.Records(l.Cursor, l.First(), chain.End,
+		chain.KindChainStarted, chain.KindBlockCommitted, chain.KindSnapshotInstalled, chain.KindBase) {
+		if err != nil {
 			return s, err
 		}
 
-		switch e.Kind {
-		case chain.KindChainStarted, chain.KindBlockCommitted, chain.KindSnapshotInstalled, chain.KindBase:
-		default:
-			continue
-		}
-
-		e.Data = bytes.Clone(e.Data)
 		m, err := chain.DecodeRecord(e)
 		if err != nil {
 			return s, fmt.Errorf("%w: %w", exit.ErrDamage, err)
@@ -185,6 +172,8 @@ func lastCommitted(l *eventlog.Log) (s chain.State, err error) {
 				Index: e.Index}
 		}
 	}
+
+	return s, nil
 }
 
 // A logSource opens the log that tells whether a snapshot was installed; nil where there is none.
@@ -329,27 +318,6 @@ func installedSince(l *eventlog.Log, from uint64) (rec *logv1.SnapshotInstalled,
 	if from == 0 {
 		from = last
 	}
-	cur, err := l.Cursor(max(from, l.First()))
-	if err != nil {
-		return nil, 0, err
-	}
-	defer cur.Close()
-
-	for {
-		e, ok, err := cur.TryNext()
-		if err != nil || !ok {
-			return rec, at, err
-		}
-		if e.Kind != chain.KindSnapshotInstalled {
-			continue
-		}
-
-		e.Data = bytes.Clone(e.Data)
-		m, err := chain.DecodeRecord(e)
-		if err != nil {
-			return nil, 0, fmt.Errorf("%w: %w", exit.ErrDamage, err)
-		}
-
-		rec, at = m.(*logv1.SnapshotInstalled), e.Index
-	}
+	err = eachInstalled(l, max(from, l.First()), func(index uint64, r *logv1.SnapshotInstalled) { rec, at = r, index })
+	return rec, at, err
 }

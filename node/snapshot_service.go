@@ -115,13 +115,8 @@ func (s *snapshotter) Backup(ctx context.Context, send func(*apiv1.BackupRespons
 	}
 	defer hold.Release()
 
-	cur, err := log.Cursor(ctx, first)
-	if err != nil {
-		return err
-	}
-	defer cur.Close()
-
-	b := backup{home: s.n.home, dir: s.dir(), manifest: m, first: first, last: last, cur: cur, send: send}
+	open := func(from uint64) (*eventlog.Cursor, error) { return log.Cursor(ctx, from) }
+	b := backup{home: s.n.home, dir: s.dir(), manifest: m, first: first, last: last, open: open, send: send}
 	return b.run(ctx)
 }
 

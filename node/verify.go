@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -193,27 +194,13 @@ func (r *verification) replay(ctx context.Context) error {
 	}
 	defer r.endAgain()
 
-	cur, err := log.Cursor(log.First())
-	if err != nil {
-		return err
-	}
-	defer cur.Close()
-
 	total := log.Durable() - log.First() + 1
 
-	for {
-		e, ok, err := cur.TryNext()
-		if err != nil {
+	for e, err := range chain.Records(log.Cursor, log.First(), chain.End) {
+		if err := cmp.Or(err, context.Cause(ctx)); err != nil {
 			return err
 		}
-		if !ok {
-			break
-		}
-		if err := ctx.Err(); err != nil {
-			return context.Cause(ctx)
-		}
 
-		e.Data = bytes.Clone(e.Data)
 		m, err := chain.DecodeRecord(e)
 		if err != nil {
 			return fmt.Errorf("%w: %w", exit.ErrDamage, err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -76,7 +77,7 @@ func logProgress(what string) (events func(eventlog.Event), end func()) {
 type selection struct {
 	from, to uint64
 	names    []string
-	kinds    map[eventlog.Kind]bool // nil: all
+	kinds    []eventlog.Kind // nil: all
 }
 
 func (s *selection) flags(cmd *cobra.Command) {
@@ -101,10 +102,7 @@ func (s *selection) resolve(cmd *cobra.Command) error {
 		if !ok {
 			return usageError(cmd, "--kinds is %q, want one of %s", name, strings.Join(chain.KindNames(), ", "))
 		}
-		if s.kinds == nil {
-			s.kinds = make(map[eventlog.Kind]bool)
-		}
-		s.kinds[k] = true
+		s.kinds = append(s.kinds, k)
 	}
 
 	return nil
@@ -123,45 +121,29 @@ func lostRecords(gaps int) error {
 // The Data of an entry is valid until the next call.
 func (s *selection) each(ctx context.Context, l *eventlog.Log, record func(eventlog.Entry) error,
 	gap func(eventlog.CorruptError) error) error {
-	from := max(s.from, l.First())
-	for {
-		c, err := l.Cursor(from)
+	for e, err := range chain.Records(l.Cursor, max(s.from, l.First()), chain.End) {
+		lost := new(eventlog.CorruptError)
+		isGap := errors.As(err, &lost) && lost.Gap
+
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err != nil && !isGap:
+			return err
+		case s.to != 0 && e.Index > s.to:
+			return nil
+		case isGap:
+			err = gap(*lost)
+		case s.kinds == nil || slices.Contains(s.kinds, e.Kind):
+			err = record(e)
+		}
+
 		if err != nil {
 			return err
 		}
-
-		from, err = s.run(ctx, c, record, gap)
-		c.Close()
-		if from == 0 || err != nil {
-			return err
-		}
 	}
-}
 
-// run does what each does, up to the first gap. It returns the index after the gap, or 0 at the
-// end.
-func (s *selection) run(ctx context.Context, c *eventlog.Cursor, record func(eventlog.Entry) error,
-	gap func(eventlog.CorruptError) error) (uint64, error) {
-	for ctx.Err() == nil {
-		e, ok, err := c.TryNext()
-		if lost := new(eventlog.CorruptError); errors.As(err, &lost) && lost.Gap {
-			if s.to != 0 && lost.Index > s.to {
-				return 0, nil
-			}
-			return lost.Index + lost.Lost, gap(*lost)
-		}
-
-		if err != nil || !ok || s.to != 0 && e.Index > s.to {
-			return 0, err
-		}
-		if s.kinds != nil && !s.kinds[e.Kind] {
-			continue
-		}
-		if err := record(e); err != nil {
-			return 0, err
-		}
-	}
-	return 0, context.Cause(ctx)
+	return nil
 }
 
 type logGapJSON struct {
@@ -181,9 +163,11 @@ func (g logGapJSON) text() string {
 		g.Offset, g.Reason)
 }
 
-func gapsJSON(gaps []eventlog.Gap) (list []logGapJSON) {
-	for _, g := range gaps {
-		list = append(list, logGapJSON{g.First, g.Last, g.File, g.Offset, g.Reason})
+// sortedKinds is the kinds of a selection as numbers.
+func (s *selection) sortedKinds() (kinds []uint32) {
+	for _, k := range s.kinds {
+		kinds = append(kinds, uint32(k))
 	}
-	return list
+	slices.Sort(kinds)
+	return slices.Compact(kinds)
 }

@@ -1,7 +1,6 @@
 package mempool
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -52,17 +51,14 @@ func (p *pool) replay(ctx context.Context) error {
 	if p.floor > last {
 		return nil
 	}
-	cur, err := p.Log.Cursor(ctx, p.floor)
-	if err != nil {
-		return err
-	}
-	defer cur.Close()
 
 	var order []*entry
 	jumped := false // over blocks that the log does not have
 
-	for next := p.floor; next <= last; next++ {
-		rec, err := cur.Next(ctx)
+	open := func(from uint64) (*eventlog.Cursor, error) { return p.Log.Cursor(ctx, from) }
+
+	for rec, err := range chain.Records(open, p.floor, last, chain.KindTxLaunched, chain.KindTxExpired,
+		chain.KindBlockCommitted, chain.KindSnapshotInstalled) {
 		if err != nil {
 			return err
 		}
@@ -123,13 +119,6 @@ func (p *pool) endApplied(ctx context.Context, order []*entry) error {
 
 // recall applies one record of the log to the pool.
 func (p *pool) recall(order []*entry, rec eventlog.Entry) ([]*entry, error) {
-	switch rec.Kind {
-	case chain.KindTxLaunched, chain.KindTxExpired, chain.KindBlockCommitted:
-	default:
-		return order, nil
-	}
-
-	rec.Data = bytes.Clone(rec.Data)
 	m, err := chain.DecodeRecord(rec)
 	if err != nil {
 		return nil, err

@@ -332,14 +332,9 @@ func (o *ordering) replay(ctx context.Context) error {
 			ErrBehind, o.state.Index, last, suture.ErrTerminateSupervisorTree)
 	}
 
-	cur, err := o.Log.Cursor(ctx, o.state.Index+1)
-	if err != nil {
-		return err
-	}
-	defer cur.Close()
+	open := func(from uint64) (*eventlog.Cursor, error) { return o.Log.Cursor(ctx, from) }
 
-	for next := o.state.Index + 1; next <= last; next++ {
-		e, err := cur.Next(ctx)
+	for e, err := range chain.Records(open, o.state.Index+1, last) {
 		if err != nil {
 			return err
 		}
@@ -365,7 +360,6 @@ func (o *ordering) redo(ctx context.Context, e eventlog.Entry) error {
 		return nil
 	}
 
-	e.Data = bytes.Clone(e.Data) // decoded messages may outlive the cursor's next step
 	m, err := chain.DecodeRecord(e)
 	if err != nil {
 		return err

@@ -1,12 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"context"
 
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/logger"
+	"github.com/coppice-go/coppice/engines/tail"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
@@ -55,34 +55,24 @@ func start(dir engines.Directory) supervisor.StartFunc {
 				return nil
 			})
 
-			first, err := log.First(ctx)
-			if err != nil {
-				return err
-			}
-			cursor, err := log.Cursor(ctx, first)
-			if err != nil {
-				return err
-			}
-
-			// follow runs in a goroutine of the incarnation. If follow fails, the engine fails;
-			// when the engine ends, follow ends.
-			return supervisor.Go(ctx, func(ctx context.Context) error { return follow(ctx, cursor, s) })
+			// A goroutine of the incarnation's: its failure is the engine's, and it ends with it.
+			return supervisor.Go(ctx, func(ctx context.Context) error { return follow(ctx, log, s) })
 		}}.Start(dir)(ctx)
 	}
 }
 
-func follow(ctx context.Context, cursor *eventlog.Cursor, s *engines.Server) error {
-	defer cursor.Close()
-	for {
-		entry, err := cursor.Next(ctx)
+func follow(ctx context.Context, log logger.Client, s *engines.Server) error {
+	t := tail.New(tail.Options{
+		Log:   func() (tail.Log, error) { return log, nil },
+		Kinds: []eventlog.Kind{chain.KindBlockCommitted},
+	})
+	defer t.Close()
+
+	for entry, err := range t.Records(ctx) {
 		if err != nil {
 			return err
 		}
-		if entry.Kind != chain.KindBlockCommitted {
-			continue
-		}
 
-		entry.Data = bytes.Clone(entry.Data) // the cursor reuses it at its next step
 		record, err := chain.DecodeRecord(entry)
 		if err != nil {
 			return err
@@ -90,6 +80,8 @@ func follow(ctx context.Context, cursor *eventlog.Cursor, s *engines.Server) err
 
 		s.Post(block{entry.Index, uint64(len(record.(*logv1.BlockCommitted).Results))})
 	}
+
+	return nil
 }
 
 // Ask returns the numbers that the counter has at present. It is for callers outside of the node.

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/tail"
 )
 
 var (
@@ -19,10 +20,10 @@ var (
 	ErrTooMuch = errors.New("the answer is too long")
 
 	// ErrNoRecord: the event log does not have the record any more.
-	ErrNoRecord = errors.New("no such record")
+	ErrNoRecord = tail.ErrNoRecord
 
 	// ErrBeyond: a cursor that no reader of this log was given.
-	ErrBeyond = errors.New("cursor lies beyond the log's end")
+	ErrBeyond = tail.ErrBeyond
 )
 
 // Core is what NodeService needs of a node. All methods are safe for concurrent use, and end

@@ -21,6 +21,9 @@ func (l opened) Cursor(_ context.Context, from uint64) (*eventlog.Cursor, error)
 	return l.Log.Cursor(from)
 }
 func (l opened) Stat(context.Context) (eventlog.Stat, error) { return l.Log.Stat(), nil }
+func (l opened) Retain(_ context.Context, name string, floor uint64) (*eventlog.Retainer, error) {
+	return l.Log.Retain(name, floor), nil
+}
 
 // 0 is the oldest record that is kept, and a cursor that the log cannot have given is refused, not
 // waited for.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/pubsub"
 	"github.com/coppice-go/coppice/supervisor"
@@ -154,12 +155,11 @@ func chainOf(q api.EventsQuery) (pubsub.Chain[engines.Event], error) {
 }
 
 // matching are the kinds of records that the filter matches: nothing else of a record decides.
-func matching(filter pubsub.Chain[engines.Event]) map[string]bool {
-	kinds := map[string]bool{}
+func matching(filter pubsub.Chain[engines.Event]) (kinds []eventlog.Kind) {
 	for _, name := range chain.KindNames() {
 		kind, _ := chain.KindOf(name)
 		if filter.Match(engines.RecordLogged{Kind: kind}) {
-			kinds[name] = true
+			kinds = append(kinds, kind)
 		}
 	}
 	return kinds

@@ -2,14 +2,13 @@ package events
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/coppice-go/coppice/engines"
-	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/engines/tail"
 	"github.com/coppice-go/coppice/node/api"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	"github.com/coppice-go/coppice/pubsub"
@@ -17,11 +16,7 @@ import (
 )
 
 // Log is what a stream needs of the logger.
-type Log interface {
-	// Cursor reads durable records from the index on. It ends with the logger's incarnation.
-	Cursor(ctx context.Context, from uint64) (*eventlog.Cursor, error)
-	Stat(ctx context.Context) (eventlog.Stat, error)
-}
+type Log = tail.Log
 
 // Options of a Source. Bus and Log are needed, and the rest has defaults.
 type Options struct {
@@ -79,19 +74,23 @@ func (s *Source) Events(ctx context.Context, q api.EventsQuery, send func(*apiv1
 		return fmt.Errorf("filter: %w", err)
 	}
 
-	st := &stream{source: s, chain: chain, kinds: matching(chain), cursor: q.After, known: !q.FromNow, send: send}
+	kinds := matching(chain)
+	st := &stream{source: s, records: len(kinds) > 0, chain: chain, cursor: q.After, known: !q.FromNow, send: send}
+	st.log = tail.New(tail.Options{Log: s.Log, After: q.After, FromNow: q.FromNow, Kinds: kinds,
+		Bus: s.Bus, Chain: chain, Changed: s.feed.changed, EndWithLog: q.Once})
+	defer st.log.Close()
+
 	place := s.feed.end() // before the log is asked: what happens meanwhile is seen
 	first, cancel := context.WithTimeout(ctx, firstContact)
 	err = st.enter(first)
 	cancel()
-	defer st.leave()
 
 	switch {
 	case q.Once && err != nil:
 		return unavailable(ctx, err)
 	case q.Once:
 		return st.once(ctx)
-	case fatal(err):
+	case tail.Final(err):
 		return err
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
@@ -105,31 +104,19 @@ func unavailable(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if fatal(err) {
+	if tail.Final(err) {
 		return err
 	}
 	return fmt.Errorf("%w: the event log can not be read: %w", api.ErrUnavailable, err)
 }
 
-// fatal tells errors that end a stream from those of a log that is down, and comes back.
-func fatal(err error) bool {
-	return errors.Is(err, api.ErrNoRecord) || errors.Is(err, api.ErrBeyond) || errors.Is(err, eventlog.ErrCorrupt) ||
-		errors.As(err, new(sending))
-}
-
-// sending marks an error of send, which ends the stream.
-type sending struct{ error }
-
-func (s sending) Unwrap() error { return s.error }
-
 // stream is one call of Events. The tail of the log and the pump of the tree run beside each other,
 // so that neither waits when the other does; mu is held while something is sent.
 type stream struct {
-	source *Source
-	chain  pubsub.Chain[engines.Event]
-	kinds  map[string]bool // of records that the chain matches
-
-	cur *eventlog.Cursor // the tail's; nil while the log is down
+	source  *Source
+	chain   pubsub.Chain[engines.Event]
+	log     *tail.Tail
+	records bool // the chain matches some; without them the log is not needed
 
 	mu     sync.Mutex
 	send   func(*apiv1.EventsResponse) error
@@ -150,8 +137,5 @@ func (s *stream) emitLocked(m *apiv1.EventsResponse) error {
 		at := s.cursor
 		m.Cursor, s.told = &at, at
 	}
-	if err := s.send(m); err != nil {
-		return sending{err}
-	}
-	return nil
+	return s.send(m)
 }

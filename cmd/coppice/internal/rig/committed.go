@@ -2,44 +2,37 @@ package rig
 
 import (
 	"errors"
-	"fmt"
-
-	"google.golang.org/protobuf/proto"
 
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/eventlog"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// Committed calls each for every committed block in the log of a stopped node, in order.
-func Committed(dir string, each func(*logv1.BlockCommitted) error) (err error) {
+// Committed calls each for every committed block of a stopped log, and returns the height of the
+// last one.
+func Committed(dir string, each func(*logv1.BlockCommitted) error) (last uint64, err error) {
 	l, err := eventlog.OpenReadOnly(dir, eventlog.Options{})
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
 
-	c, err := l.Cursor(l.First())
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-
-	for {
-		e, ok, err := c.TryNext()
-		if err != nil || !ok {
-			return err
+	for e, err := range chain.Records(l.Cursor, l.First(), chain.End, chain.KindBlockCommitted) {
+		if err != nil {
+			return last, err
 		}
-		if e.Kind != chain.KindBlockCommitted {
-			continue
+		m, err := chain.DecodeRecord(e)
+		if err != nil {
+			return last, err
 		}
 
-		b := new(logv1.BlockCommitted)
-		if err := proto.Unmarshal(e.Data, b); err != nil {
-			return fmt.Errorf("record %d: %w", e.Index, err)
-		}
+		b := m.(*logv1.BlockCommitted)
+		last = b.Height
+
 		if err := each(b); err != nil {
-			return err
+			return last, err
 		}
 	}
+
+	return last, nil
 }

@@ -30,10 +30,12 @@ func TestCommittedReadsTheBlocksOfALog(t *testing.T) {
 
 	var heights []uint64
 	var hashes []string
-	require.NoError(t, Committed(dir, func(b *logv1.BlockCommitted) error {
+	last, err := Committed(dir, func(b *logv1.BlockCommitted) error {
 		heights, hashes = append(heights, b.Height), append(hashes, string(b.AppHash))
 		return nil
-	}))
+	})
+	require.NoError(t, err)
+	require.EqualValues(t, 2, last)
 	require.Equal(t, []uint64{1, 2}, heights)
 	require.Equal(t, []string{"\x01", "\x02"}, hashes)
 }

@@ -171,9 +171,7 @@ func (s *soak) stopped(ctx context.Context) (uint64, error) {
 	if _, err := s.rig.Command(ctx, "verify"); err != nil {
 		return 0, err
 	}
-	var last uint64
-	err := rig.Committed(node.LogDir(s.rig.Home), func(b *logv1.BlockCommitted) error {
-		last = b.Height
+	last, err := rig.Committed(node.LogDir(s.rig.Home), func(b *logv1.BlockCommitted) error {
 		known, err := s.chain.note(b.Period, b.Height, b.AppHash)
 		if known {
 			s.compared++
