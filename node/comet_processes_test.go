@@ -74,7 +74,8 @@ func runCometNode(args []string) error {
 	steps := &commitPath{reporter: *r}
 	opts := []Option{
 		WithLogger(tellingLogger(steps)),
-		WithCometCommand(os.Args[0], comet.ChildCommand, "--steps", r.socket, fmt.Sprintf("--all=%t", r.all)),
+		WithConsensus(comet.Kind{Command: []string{os.Args[0], comet.ChildCommand, "--steps", r.socket,
+			fmt.Sprintf("--all=%t", r.all)}}),
 	}
 
 	if r.all {

@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/client"
+	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/node/api"
 )
 
@@ -84,13 +85,13 @@ func newCometRig(t *testing.T, profile Profile, seed uint64, all bool) *cometRig
 	t.Cleanup(r.close)
 	_, err = Init(r.home, InitOptions{
 		ChainID: "test", Listen: "127.0.0.1:0", Profile: profile,
-		Set:   []Assignment{{"consensus.kind", CometBFT, "--consensus"}},
-		Comet: CometOptions{P2P: "127.0.0.1:0", RPC: "127.0.0.1:0"},
+		Set:       []Assignment{{"consensus.kind", comet.Name, "--consensus"}},
+		Consensus: comet.InitOptions{P2P: "127.0.0.1:0", RPC: "127.0.0.1:0"},
 	})
 	require.NoError(t, err)
 
 	if level := os.Getenv(cometLogLevel); level != "" {
-		path := filepath.Join(CometDir(r.home), "config", "config.toml")
+		path := filepath.Join(comet.Dir(r.home), "config", "config.toml")
 		conf, err := os.ReadFile(path)
 		require.NoError(t, err)
 		conf = regexp.MustCompile(`(?m)^log_level = .*$`).ReplaceAll(conf, []byte(`log_level = "`+level+`"`))

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
+	"github.com/coppice-go/coppice/engines/consensus/solo"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
@@ -20,7 +21,7 @@ func runUnfit(t *testing.T, home, child string) (error, *suptest.Recorder) {
 	require.NoError(t, err)
 	c.Profile = Default
 	rec := suptest.NewRecorder()
-	n, err := New(home, c, WithObserver(rec), WithCometCommand("/bin/sh", "-c", child))
+	n, err := New(home, c, WithObserver(rec), WithConsensus(comet.Kind{Command: []string{"/bin/sh", "-c", child}}))
 	if err != nil {
 		return err, rec
 	}
@@ -34,7 +35,7 @@ func runUnfit(t *testing.T, home, child string) (error, *suptest.Recorder) {
 func TestACometBFTThatCannotStartEndsTheNode(t *testing.T) {
 	change := func(file string, edit func(string) string) func(*testing.T, string) {
 		return func(t *testing.T, home string) {
-			path := filepath.Join(CometDir(home), file)
+			path := filepath.Join(comet.Dir(home), file)
 			data, err := os.ReadFile(path)
 			require.NoError(t, err)
 			require.NoError(t, os.WriteFile(path, []byte(edit(string(data))), 0o600))
@@ -59,10 +60,10 @@ func TestACometBFTThatCannotStartEndsTheNode(t *testing.T) {
 		{"one genesis of two", func(t *testing.T, home string) {
 			g, err := ReadGenesis(home)
 			require.NoError(t, err)
-			set, err := comet.ReadGenesis(CometDir(home))
+			set, err := comet.ReadGenesis(comet.Dir(home))
 			require.NoError(t, err)
 			g.Limits.MaxTxOps++
-			require.NoError(t, WriteCometGenesis(home, g, set.Validators))
+			require.NoError(t, comet.Carry(comet.Dir(home), g, comet.Genesis{Validators: set.Validators}))
 		}, "cat", ExitConfig, "from one place"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -90,7 +91,7 @@ func TestAHomeOfCometBFTsDoesNotStartAlone(t *testing.T) {
 	home := initABCI(t)
 	c, err := Load(home)
 	require.NoError(t, err)
-	c.Consensus.Kind = Solo
+	c.Consensus.Kind = solo.Name
 	_, err = New(home, c)
 	require.ErrorContains(t, err, "there is a CometBFT home in")
 	require.Equal(t, ExitConfig, ExitCode(err))
@@ -100,7 +101,7 @@ func TestAHomeOfCometBFTsDoesNotStartAlone(t *testing.T) {
 	require.NoError(t, err)
 	c, err = Load(home)
 	require.NoError(t, err)
-	c.Consensus.Kind = CometBFT
+	c.Consensus.Kind = comet.Name
 	n, err := New(home, c)
 	if err == nil {
 		err = n.Run(t.Context())

@@ -13,13 +13,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/node/api"
 )
 
 // The files of a home.
 const (
 	configFile  = "coppice.toml"
-	genesisFile = "genesis.json"
+	genesisFile = chain.GenesisFile
 	lockFile    = "LOCK"
 	formatFile  = "FORMAT"
 	logDir      = "data/log"
@@ -42,43 +44,19 @@ type InitOptions struct {
 	Listen  string
 	Set     []Assignment // of other keys
 
-	// Comet says what CometBFT's home is like, if that is the kind of consensus.
-	Comet CometOptions
+	// Consensus are options of the configured kind of consensus, of that kind's own type; nil is
+	// its defaults.
+	Consensus any
 
 	// Genesis, if set, is the chain to be one of; nil is a new one of ChainID.
-	Genesis *Genesis
+	Genesis *chain.Genesis
 
 	// GovernanceKey is that of a new genesis.
 	GovernanceKey []byte
 }
 
 // Init makes a home in a directory that has none. It overwrites nothing.
-func Init(home string, o InitOptions) (Genesis, error) {
-	known := o.Comet.Import != "" || o.Comet.Join != nil
-	if !known && o.ChainID == "" {
-		var b [4]byte
-		rand.Read(b[:])
-		o.ChainID = "coppice-" + hex.EncodeToString(b[:])
-	}
-
-	g := NewGenesis(o.ChainID, time.Now())
-	g.GovernanceKey = o.GovernanceKey
-
-	if known {
-		imported, err := importedGenesis(o)
-		if err != nil {
-			return g, err
-		}
-		g = imported
-	}
-
-	if o.Genesis != nil {
-		g = *o.Genesis
-	}
-	if _, err := g.chainStarted(); err != nil {
-		return g, err
-	}
-
+func Init(home string, o InitOptions) (g chain.Genesis, err error) {
 	var bad problems
 	s := newSettings()
 
@@ -89,10 +67,19 @@ func Init(home string, o InitOptions) (Genesis, error) {
 		}
 	}
 
-	s, err := s.checked(bad)
-	if err != nil {
+	if s, err = s.checked(bad); err != nil {
 		return g, err
 	}
+
+	kind, _ := consensus.Lookup(s.Config.Consensus.Kind)
+	own, homed := kind.(consensus.Homed)
+	if !homed && o.Consensus != nil {
+		return g, fmt.Errorf("%w: consensus %s has no options, and a %T was given", ErrConfig, kind.Name(), o.Consensus)
+	}
+	if g, err = o.genesis(own); err != nil {
+		return g, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+
 	if err := os.MkdirAll(home, 0o700); err != nil {
 		return g, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
@@ -100,9 +87,9 @@ func Init(home string, o InitOptions) (Genesis, error) {
 		return g, fmt.Errorf("%w: %s is a home already", ErrConfig, home)
 	}
 
-	if s.Config.Consensus.Kind == CometBFT {
-		if err := initComet(home, g, s.Config, o.Comet); err != nil {
-			return g, err
+	if homed {
+		if err := own.Init(s.Config.consensusHome(home, g), o.Consensus); err != nil {
+			return g, fmt.Errorf("%w: %w", ErrConfig, err)
 		}
 	}
 
@@ -128,6 +115,35 @@ func Init(home string, o InitOptions) (Genesis, error) {
 	}
 
 	return g, syncDir(home)
+}
+
+// genesis returns the genesis of a new home: the one of Genesis, the one that the options of the
+// kind of consensus bring, or a new one. own is nil if the kind has no files in the home.
+func (o InitOptions) genesis(own consensus.Homed) (g chain.Genesis, err error) {
+	var theirs *chain.Genesis
+	if own != nil {
+		if theirs, err = own.Genesis(o.ChainID, o.Consensus); err != nil {
+			return g, err
+		}
+	}
+
+	switch {
+	case o.Genesis != nil:
+		g = *o.Genesis
+	case theirs != nil:
+		g = *theirs
+	default:
+		if o.ChainID == "" {
+			var b [4]byte
+			rand.Read(b[:])
+			o.ChainID = "coppice-" + hex.EncodeToString(b[:])
+		}
+		g = chain.NewGenesis(o.ChainID, time.Now())
+		g.GovernanceKey = o.GovernanceKey
+	}
+
+	_, err = g.ChainStarted()
+	return g, err
 }
 
 func writeNew(path string, data []byte, mode fs.FileMode) error {

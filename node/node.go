@@ -21,7 +21,6 @@ import (
 	"github.com/coppice-go/coppice/engines/backend/kvstore"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
-	"github.com/coppice-go/coppice/engines/consensus/solo"
 	"github.com/coppice-go/coppice/engines/router"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/eventlog"
@@ -53,10 +52,9 @@ type Node struct {
 	backends  map[string]chain.Backend
 	extra     []Engine
 	observers []supervisor.Observer
+	kind      consensus.Kind
+	traits    consensus.Traits // of kind
 	driver    consensus.Driver
-
-	cometCommand []string
-	extender     consensus.VoteExtender // nil: none
 
 	logDisk   eventlog.FS // nil: the operating system's, as the next
 	stateDisk vfs.FS
@@ -123,9 +121,6 @@ func WithDisk(log eventlog.FS, state vfs.FS) Option {
 	return func(n *Node) { n.logDisk, n.stateDisk = log, state }
 }
 
-// WithDriver makes d the consensus engine, whatever the configuration says.
-func WithDriver(d consensus.Driver) Option { return func(n *Node) { n.driver = d } }
-
 // WithVersion is the version that status shows.
 func WithVersion(v string) Option { return func(n *Node) { n.version = v } }
 
@@ -150,9 +145,11 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if n.genesis, err = readGenesis(filepath.Join(home, genesisFile)); err != nil {
+	g, rec, err := readGenesis(filepath.Join(home, genesisFile))
+	if err != nil {
 		return nil, err
 	}
+	n.genesis = rec
 	if err := errors.Join(n.readTokens(), n.Reload()); err != nil {
 		return nil, err
 	}
@@ -163,24 +160,8 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 	if n.bounds.conns == 0 {
 		n.bounds = newBounds(conns)
 	}
-	if n.driver == nil && c.Consensus.Kind == CometBFT {
-		n.sync = newStateSync(n)
-	}
-
-	n.plan = Plan(c.Profile, n.engineIDs())
-
-	if n.sync != nil {
-		n.plan = n.plan.withCometBFT(c.Profile)
-		if n.driver, err = n.cometDriver(); err != nil {
-			return nil, err
-		}
-	}
-
-	if n.driver == nil {
-		if err := soloOnly(home); err != nil {
-			return nil, err
-		}
-		n.driver = solo.Solo{MaxTxs: c.Consensus.MaxTxs, EmptyEvery: time.Duration(c.Consensus.EmptyEvery), Now: n.now}
+	if err := n.openConsensus(g); err != nil {
+		return nil, err
 	}
 
 	n.gate = api.NewGate(n.whyDown)
@@ -217,17 +198,6 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 	}
 
 	return n, nil
-}
-
-func (n *Node) engineIDs() []string {
-	ids := ShippedEngines()
-	if n.sync != nil {
-		ids = append(ids, engineStateSync)
-	}
-	for _, e := range n.extra {
-		ids = append(ids, e.ID)
-	}
-	return ids
 }
 
 func (n *Node) openLog() (*eventlog.Log, error) {

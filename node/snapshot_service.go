@@ -95,8 +95,8 @@ const backupRetainer = "backup"
 
 // Backup sends a backup of the running node: see api.Snapshots.
 func (s *snapshotter) Backup(ctx context.Context, send func(*apiv1.BackupResponse) error) error {
-	if s.n.config.Consensus.Kind == CometBFT {
-		return connect.NewError(connect.CodeFailedPrecondition, errCometBackup)
+	if err := s.n.traits.NoBackup; err != nil {
+		return connect.NewError(connect.CodeFailedPrecondition, err)
 	}
 	log, _, err := s.running()
 	if err != nil {

@@ -23,7 +23,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
+	"github.com/coppice-go/coppice/engines/consensus/solo"
 )
 
 // options are the command line.
@@ -43,6 +45,7 @@ type options struct {
 }
 
 func main() {
+	consensus.Register(solo.Kind{}, comet.Kind{})
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case appCommand:

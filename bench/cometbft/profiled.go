@@ -59,7 +59,8 @@ func runNode(args []string) error {
 	}
 
 	n, err := node.New(*home, c, node.WithLogger(zap.NewNop()),
-		node.WithCometCommand(self, comet.ChildCommand, "--profile", filepath.Join(*dir, "comet.pprof")))
+		node.WithConsensus(comet.Kind{Command: []string{self, comet.ChildCommand, "--profile",
+			filepath.Join(*dir, "comet.pprof")}}))
 
 	if err != nil {
 		return err

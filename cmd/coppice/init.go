@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
+	"github.com/coppice-go/coppice/engines/consensus/solo"
 	"github.com/coppice-go/coppice/node"
 )
 
@@ -33,7 +34,8 @@ type joinJSON struct {
 
 func (a *app) initCommand() *cobra.Command {
 	var o node.InitOptions
-	var consensus, cometProfile, governance, imported string
+	var cometOptions comet.InitOptions
+	var consensus, cometProfile, governance string
 	var empty time.Duration
 	var set settingFlags
 	var sync comet.StateSync
@@ -85,15 +87,15 @@ with --from both may be left out: the oldest block of the last half of --trust-p
 					Flag: "--empty-every"})
 			}
 
-			if consensus != node.CometBFT {
+			if consensus != comet.Name {
 				for _, f := range []string{"comet-profile", "p2p", "rpc", "import", "from", "state-sync"} {
 					if cmd.Flags().Changed(f) {
-						return usageError(cmd, "--%s is for --consensus %s", f, node.CometBFT)
+						return usageError(cmd, "--%s is for --consensus %s", f, comet.Name)
 					}
 				}
 			}
 
-			if imported != "" {
+			if cometOptions.Import != "" {
 				for _, f := range []string{"comet-profile", "p2p", "rpc", "governance-key", "empty-every", "from"} {
 					if cmd.Flags().Changed(f) {
 						return usageError(cmd, "--%s and --import do not go together: what is imported says it", f)
@@ -106,7 +108,7 @@ with --from both may be left out: the oldest block of the last half of --trust-p
 				if err != nil {
 					return usageError(cmd, "--comet-profile: %w", err)
 				}
-				o.Comet.Profile = p
+				cometOptions.Profile = p
 			}
 
 			if governance != "" {
@@ -117,7 +119,6 @@ with --from both may be left out: the oldest block of the last half of --trust-p
 				o.GovernanceKey = key
 			}
 
-			o.Comet.Import = imported
 			if err := syncFlags(cmd, &sync, from); err != nil {
 				return err
 			}
@@ -130,11 +131,14 @@ with --from both may be left out: the oldest block of the last half of --trust-p
 				if err != nil {
 					return err
 				}
-				o.Comet.Join = &c
+				cometOptions.Join = &c
 			} else if len(sync.RPC) > 0 {
-				o.Comet.StateSync = &sync
+				cometOptions.StateSync = &sync
 			}
 
+			if consensus == comet.Name {
+				o.Consensus = cometOptions
+			}
 			g, err := node.Init(a.home, o)
 			if err != nil {
 				return err
@@ -144,12 +148,12 @@ with --from both may be left out: the oldest block of the last half of --trust-p
 				return err
 			}
 			if asJSON {
-				return printJSON(cmd.OutOrStdout(), initJSON{a.home, g.ChainID, id, joined(o.Comet.Join)})
+				return printJSON(cmd.OutOrStdout(), initJSON{a.home, g.ChainID, id, joined(cometOptions.Join)})
 			}
 
 			fmt.Fprintf(cmd.OutOrStdout(), "made home %s of chain %s\n", a.home, g.ChainID)
 
-			if j := joined(o.Comet.Join); j != nil {
+			if j := joined(cometOptions.Join); j != nil {
 				fmt.Fprintf(cmd.OutOrStdout(), "  genesis  sha256 %s, of %d nodes\n  peers    %s\n", j.GenesisHash,
 					len(from), strings.Join(j.Peers, "\n           "))
 				if j.TrustHeight > 0 {
@@ -163,14 +167,14 @@ with --from both may be left out: the oldest block of the last half of --trust-p
 	f := cmd.Flags()
 	f.StringVar(&o.ChainID, "chain-id", "", "name of the chain (default a random one)")
 	set.register(cmd)
-	f.StringVar(&consensus, "consensus", node.Solo, "solo, or cometbft for a chain of several nodes")
+	f.StringVar(&consensus, "consensus", solo.Name, "solo, or cometbft for a chain of several nodes")
 	f.DurationVar(&empty, "empty-every", 0, "make a block without work when there was none for so long; 0 is never")
 	f.StringVar(&cometProfile, "comet-profile", "", "CometBFT's settings: tuned or stock (default tuned)")
 	offer(cmd, "consensus", "solo\ta node without peers", "cometbft\tvalidators that agree")
 	offer(cmd, "comet-profile", "tuned\tfor machines close to each other", "stock\tCometBFT's own")
-	f.StringVar(&o.Comet.P2P, "p2p", "", "host:port of CometBFT for its peers (default 127.0.0.1:26656)")
-	f.StringVar(&o.Comet.RPC, "rpc", "", "host:port of CometBFT's RPC (default 127.0.0.1:26657)")
-	f.StringVar(&imported, "import", "", "CometBFT home to take keys, configuration and genesis from")
+	f.StringVar(&cometOptions.P2P, "p2p", "", "host:port of CometBFT for its peers (default 127.0.0.1:26656)")
+	f.StringVar(&cometOptions.RPC, "rpc", "", "host:port of CometBFT's RPC (default 127.0.0.1:26657)")
+	f.StringVar(&cometOptions.Import, "import", "", "CometBFT home to take keys, configuration and genesis from")
 	f.StringSliceVar(&from, "from", nil, "join the chain of these nodes: host:port of the CometBFT RPC of two or "+
 		"more, with a comma between them")
 

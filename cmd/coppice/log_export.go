@@ -207,7 +207,7 @@ there at all. The home's genesis.json must be of the chain that the export is of
 }
 
 // importLog makes the home's log.
-func (a *app) importLog(cmd *cobra.Command, in io.Reader, genesis node.Genesis) (gaps int, b *eventlog.Builder,
+func (a *app) importLog(cmd *cobra.Command, in io.Reader, genesis chain.Genesis) (gaps int, b *eventlog.Builder,
 	err error) {
 	x, err := logstream.NewReader(in)
 	if err != nil {
@@ -269,7 +269,7 @@ func (a *app) importLog(cmd *cobra.Command, in io.Reader, genesis node.Genesis) 
 
 // sameChain holds the first start of a chain in an export against the home's genesis: a node of
 // another chain would refuse the log.
-func (a *app) sameChain(r *logv1.ExportRecord, genesis node.Genesis) error {
+func (a *app) sameChain(r *logv1.ExportRecord, genesis chain.Genesis) error {
 	m, err := chain.DecodeRecord(eventlog.Entry{Index: r.Index, Kind: eventlog.Kind(r.Kind), Data: r.Data})
 	if err != nil {
 		return fmt.Errorf("%w: %w", node.ErrDamage, err)

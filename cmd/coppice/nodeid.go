@@ -36,7 +36,7 @@ and where CometBFT listens. It needs no running node, and prints no private key.
 			if err := a.wantComet(); err != nil {
 				return err
 			}
-			id, err := comet.ReadIdentity(node.CometDir(a.home))
+			id, err := comet.ReadIdentity(comet.Dir(a.home))
 			if err != nil {
 				return fmt.Errorf("%w: %w", node.ErrConfig, err)
 			}
@@ -46,7 +46,7 @@ and where CometBFT listens. It needs no running node, and prints no private key.
 				return err
 			}
 
-			p2p, rpc, err := comet.Addresses(node.CometDir(a.home))
+			p2p, rpc, err := comet.Addresses(comet.Dir(a.home))
 			if err != nil {
 				return fmt.Errorf("%w: %w", node.ErrConfig, err)
 			}
@@ -63,7 +63,7 @@ and where CometBFT listens. It needs no running node, and prints no private key.
 
 // wantComet refuses a home whose consensus is another.
 func (a *app) wantComet() error {
-	if _, err := os.Stat(node.CometDir(a.home)); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(comet.Dir(a.home)); !errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if _, err := node.ReadGenesis(a.home); err != nil {
@@ -74,9 +74,9 @@ func (a *app) wantComet() error {
 
 // nodeID is the id of a home with CometBFT, empty for another.
 func nodeID(home, consensus string) (string, error) {
-	if consensus != node.CometBFT {
+	if consensus != comet.Name {
 		return "", nil
 	}
-	id, err := comet.ReadIdentity(node.CometDir(home))
+	id, err := comet.ReadIdentity(comet.Dir(home))
 	return id.NodeID, err
 }

@@ -40,7 +40,8 @@ func (a *app) treeCommand() *cobra.Command {
 		Use:   "tree",
 		Short: "Show the node's supervision tree, as it is or as it was specified",
 		Long: `Tree shows every supervisor and child of a running node: its state, the number of its incarnation, how often it was
-restarted and why. It answers whatever the tree is doing. With --spec it prints the tree as it is specified; that needs no node.
+restarted and why. It answers whatever the tree is doing. With --spec it prints the tree as it is specified
+for the home, by its configuration, or for a new one if there is none; that needs no node.
 
 With --watch it goes on until it is interrupted: on a terminal the tree is drawn anew as it changes, elsewhere each change is a
 line, and with --json each change is the whole tree on a line. Workers, one per transaction, come and go without a line.`,
@@ -62,12 +63,10 @@ line, and with --json each change is the whole tree on a line. Workers, one per 
 			}
 
 			if spec {
-				p, err := node.ParseProfile(profile)
+				plan, err := a.plan(cmd, profile)
 				if err != nil {
-					return usageError(cmd, "--profile: %w", err)
+					return err
 				}
-
-				plan := node.Plan(p, node.ShippedEngines())
 				if asJSON {
 					return printJSON(out, childOf(plan.Proto()))
 				}
@@ -99,9 +98,31 @@ line, and with --json each change is the whole tree on a line. Workers, one per 
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	f.BoolVar(&watch, "watch", false, "go on, and show each change")
 	f.BoolVar(&spec, "spec", false, "print the tree as it is specified")
-	f.StringVar(&profile, "profile", "default", "with --spec: default, strict or chaos")
+	f.StringVar(&profile, "profile", "", "with --spec: default, strict or chaos (default that of the home)")
 
 	return cmd
+}
+
+// plan is the specified tree of the home, or of a new home if there is none.
+func (a *app) plan(cmd *cobra.Command, profile string) (node.Place, error) {
+	c := node.DefaultConfig()
+	if node.IsHome(a.home) {
+		s, err := node.Resolve(a.home, node.Sources{Environ: os.Environ()})
+		if err != nil {
+			return node.Place{}, err
+		}
+		c = s.Config
+	}
+
+	if profile != "" {
+		p, err := node.ParseProfile(profile)
+		if err != nil {
+			return node.Place{}, usageError(cmd, "--profile: %w", err)
+		}
+		c.Profile = p
+	}
+
+	return c.Plan(), nil
 }
 
 // enumWord is the last part of an enum's name in lower case: CHILD_STATE_RUNNING is "running".

@@ -78,7 +78,7 @@ socket, so it is for the machine and the user of the node, and does not go with 
 
 // validators are those of the running chain, or of the genesis.
 func (a *app) validators(ctx context.Context, genesis bool) (height int64, set []comet.Validator, err error) {
-	dir := node.CometDir(a.home)
+	dir := comet.Dir(a.home)
 	if genesis {
 		g, err := comet.ReadGenesis(dir)
 		if err != nil {

@@ -6,6 +6,7 @@ package consensus
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/coppice-go/coppice/engines/chain"
@@ -76,3 +77,8 @@ type State interface {
 	// Results are those of the transactions that were applied and are remembered, nil for others.
 	Results(ctx context.Context, ids []chain.TxID) ([]*logv1.TxResult, error)
 }
+
+// ErrFinal: no restart mends what has ended a driver, or what refuses its start. The node ends at
+// once with such an error, instead of after all the restarts that the tree allows. What the error
+// means besides is its Class.
+var ErrFinal = errors.New("no restart mends it")

@@ -20,6 +20,7 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/coppice-go/coppice/client"
+	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/node"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
@@ -29,6 +30,7 @@ import (
 
 // TestMain is also the process of CometBFT: the test binary re-executed, as the coppice binary is.
 func TestMain(m *testing.M) {
+	consensus.Register(comet.Kind{})
 	if len(os.Args) > 1 && os.Args[1] == comet.ChildCommand {
 		os.Exit(childMain(os.Args[2:]))
 	}
@@ -75,18 +77,21 @@ func newHome(t *testing.T, o node.InitOptions) string {
 	t.Helper()
 	home := filepath.Join(t.TempDir(), "home")
 	o.Listen, o.Profile = "127.0.0.1:0", node.Chaos
-	if o.ChainID == "" && o.Comet.Import == "" {
+	theirs, _ := o.Consensus.(comet.InitOptions)
+	if o.ChainID == "" && theirs.Import == "" {
 		o.ChainID = "test"
 	}
 
-	o.Set = []node.Assignment{{Key: "consensus.kind", Value: node.CometBFT, Flag: "--consensus"}}
-	if o.Comet.Import == "" {
-		o.Comet.P2P, o.Comet.RPC = "127.0.0.1:0", freePort(t)
+	o.Set = []node.Assignment{{Key: "consensus.kind", Value: comet.Name, Flag: "--consensus"}}
+	if theirs.Import == "" {
+		theirs.P2P, theirs.RPC = "127.0.0.1:0", freePort(t)
 	}
+
+	o.Consensus = theirs
 
 	_, err := node.Init(home, o)
 	require.NoError(t, err)
-	configure(t, filepath.Join(node.CometDir(home), "config", "config.toml"), `indexer = "null"`, `indexer = "kv"`,
+	configure(t, filepath.Join(comet.Dir(home), "config", "config.toml"), `indexer = "null"`, `indexer = "kv"`,
 		"discard_abci_responses = true", "discard_abci_responses = false")
 
 	return home
@@ -111,10 +116,17 @@ func configure(t *testing.T, path string, oldNew ...string) {
 
 func start(t *testing.T, home string, opts ...node.Option) *running {
 	t.Helper()
+	return startWith(t, home, comet.Kind{}, opts...)
+}
+
+// startWith is start with a kind of consensus, whose command is the test binary.
+func startWith(t *testing.T, home string, kind comet.Kind, opts ...node.Option) *running {
+	t.Helper()
 	c, err := node.Load(home)
 	require.NoError(t, err)
 	self, err := os.Executable()
 	require.NoError(t, err)
+	kind.Command = []string{self, comet.ChildCommand}
 	log := zap.NewNop()
 	if testing.Verbose() {
 		log = zaptest.NewLogger(t, zaptest.WrapOptions(zap.IncreaseLevel(zap.InfoLevel)))
@@ -123,7 +135,7 @@ func start(t *testing.T, home string, opts ...node.Option) *running {
 	r := &running{t: t, home: home, rec: suptest.NewRecorder(), ended: make(chan error, 1)}
 	r.Node, err = node.New(home, c,
 		append(opts, node.WithLogger(log), node.WithObserver(r.rec),
-			node.WithCometCommand(self, comet.ChildCommand))...)
+			node.WithConsensus(kind))...)
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
 	r.stop = stop
@@ -134,7 +146,7 @@ func start(t *testing.T, home string, opts ...node.Option) *running {
 	r.api = client.New(address)
 	_, err = r.api.WaitReady(t.Context())
 	require.NoError(t, err)
-	_, address, err = comet.Addresses(node.CometDir(home))
+	_, address, err = comet.Addresses(comet.Dir(home))
 	require.NoError(t, err)
 	r.addr = "http://" + address
 	r.connect()

@@ -94,7 +94,7 @@ func TestAnExtensionIsVerifiedByTheOtherValidator(t *testing.T) {
 	var peers []string
 
 	for _, home := range homes {
-		dir := node.CometDir(home)
+		dir := comet.Dir(home)
 		p2p := freePort(t)
 		id, err := comet.ReadIdentity(dir)
 		require.NoError(t, err)
@@ -103,17 +103,17 @@ func TestAnExtensionIsVerifiedByTheOtherValidator(t *testing.T) {
 		require.NoError(t, comet.SetNetwork(dir, comet.Network{P2P: p2p}))
 	}
 
-	require.NoError(t, node.WriteCometGenesis(homes[0], genesis, set))
-	theirs, err := comet.ReadGenesis(node.CometDir(homes[0]))
+	require.NoError(t, comet.Carry(comet.Dir(homes[0]), genesis, comet.Genesis{Validators: set}))
+	theirs, err := comet.ReadGenesis(comet.Dir(homes[0]))
 	require.NoError(t, err)
 	theirs.VoteExtensionsHeight = 2
 	gauges := []*gauge{newGauge("11"), newGauge("21")}
 	var nodes []*running
 
 	for i, home := range homes {
-		require.NoError(t, comet.WriteGenesis(node.CometDir(home), theirs))
-		require.NoError(t, comet.SetNetwork(node.CometDir(home), comet.Network{Peers: []string{peers[1-i]}}))
-		nodes = append(nodes, start(t, home, node.WithVoteExtender(gauges[i])))
+		require.NoError(t, comet.WriteGenesis(comet.Dir(home), theirs))
+		require.NoError(t, comet.SetNetwork(comet.Dir(home), comet.Network{Peers: []string{peers[1-i]}}))
+		nodes = append(nodes, startWith(t, home, comet.Kind{Extender: gauges[i]}))
 	}
 
 	one, other := gauges[0], gauges[1]

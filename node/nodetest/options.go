@@ -1,6 +1,7 @@
 package nodetest
 
 import (
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node"
 )
 
@@ -15,7 +16,7 @@ type options struct {
 	seed    uint64
 	node    []node.Option
 	config  []func(*node.Config)
-	genesis []func(*node.Genesis)
+	genesis []func(*chain.Genesis)
 }
 
 // With runs every life of the node with the node's own options: WithBackend, WithEngine, WithLogger
@@ -41,7 +42,7 @@ func Config(edit func(*node.Config)) Option {
 }
 
 // Genesis edits the genesis of the chain, of a home that Start makes.
-func Genesis(edit func(*node.Genesis)) Option {
+func Genesis(edit func(*chain.Genesis)) Option {
 	return func(o *options) { o.genesis = append(o.genesis, edit) }
 }
 

@@ -202,15 +202,6 @@ func (a *app) sameGenesis() error {
 	return nil
 }
 
-// CarriesState tells whether the app_state of a genesis says anything.
-func CarriesState(appState []byte) bool {
-	switch string(bytes.TrimSpace(appState)) {
-	case "", "{}", "null", `""`:
-		return false
-	}
-	return true
-}
-
 // sameState compares two app_states as JSON values. An imported chain may have none, and the home
 // then has its own limits.
 func sameState(theirs, ours []byte) error {

@@ -22,6 +22,9 @@ type Driver struct {
 	// Home is CometBFT's, made by InitHome.
 	Home string
 
+	// AppState is the home's own genesis as CometBFT's genesis carries it; nil is that of the Core.
+	AppState []byte
+
 	// Command is the program that calls RunChild with the flags that follow; nil is this program
 	// with ChildCommand.
 	Command []string
@@ -46,13 +49,18 @@ type Driver struct {
 // ChildCommand is the hidden command of the coppice binary that runs CometBFT.
 const ChildCommand = "comet-child"
 
-// Name is "cometbft".
-func (Driver) Name() string { return "cometbft" }
+// Name is that of the Kind.
+func (Driver) Name() string { return Name }
 
 // Start returns a supervisor's StartFunc: see the package's picture.
 func (d Driver) Start(core consensus.Core) supervisor.StartFunc {
 	if d.Log == nil {
 		d.Log = zap.NewNop()
+	}
+
+	if d.AppState != nil {
+		core.Genesis = proto.CloneOf(core.Genesis)
+		core.Genesis.AppState = d.AppState
 	}
 
 	begun := &starts{}

@@ -12,20 +12,16 @@ import (
 	"github.com/thejerf/suture/v4"
 	"go.uber.org/zap"
 
+	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/process"
 )
 
-// ErrFinal: no restart mends what has ended CometBFT, or refuses its start. The error says besides
-// what that is: ErrHome and ErrGenesis are of configuration, ErrChainData, ErrChainDamage and
-// ErrSigning of damage; with none of them it is that CometBFT has not come up for mostFailed starts
-// in a row.
-var ErrFinal = errors.New("no restart mends it")
-
 // final marks an error as one that ends the tree. A start that fails would be tried again; a
-// service that ends so is not.
+// service that ends so is not. An error that has no class of the Kind's is that CometBFT has not
+// come up for mostFailed starts in a row.
 func final(err error) error {
-	return fmt.Errorf("%w (%w): %w", err, ErrFinal, suture.ErrTerminateSupervisorTree)
+	return fmt.Errorf("%w (%w): %w", err, consensus.ErrFinal, suture.ErrTerminateSupervisorTree)
 }
 
 // refused is a process that cannot be started.

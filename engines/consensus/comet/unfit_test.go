@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/process"
 )
@@ -186,7 +187,7 @@ func TestDataOfDifferentTimesEndTheTree(t *testing.T) {
 			k.damage(t, broken, own)
 			err := serve(t, broken, own)
 			require.ErrorIs(t, err, ErrChainDamage)
-			require.ErrorIs(t, err, ErrFinal)
+			require.ErrorIs(t, err, consensus.ErrFinal)
 			require.ErrorContains(t, err, k.says)
 			require.ErrorContains(t, err, "put comet and data back from one backup")
 			require.NotContains(t, err.Error(), "\n")
@@ -208,14 +209,14 @@ func TestStartsThatFailInARowEndTheTree(t *testing.T) {
 
 	for range mostFailed - 1 {
 		s.begin()
-		require.NotErrorIs(t, s.judge(taken), ErrFinal)
+		require.NotErrorIs(t, s.judge(taken), consensus.ErrFinal)
 		all += s.pause()
 	}
 
 	require.Equal(t, 90*time.Second, all, "besides what the starts themselves take")
 	s.begin()
 	err := s.judge(taken)
-	require.ErrorIs(t, err, ErrFinal)
+	require.ErrorIs(t, err, consensus.ErrFinal)
 	require.ErrorIs(t, err, suture.ErrTerminateSupervisorTree)
 	require.ErrorContains(t, err, "CometBFT ended 12 times in a row before it was up, at last with: listen tcp "+
 		"127.0.0.1:26657: bind: address already in use")
@@ -224,16 +225,16 @@ func TestStartsThatFailInARowEndTheTree(t *testing.T) {
 	s.came() // one that came up
 	require.Zero(t, s.pause())
 	for range 3 * mostFailed { // and ends, again and again: the limits of the tree are for that
-		require.NotErrorIs(t, s.judge(taken), ErrFinal)
+		require.NotErrorIs(t, s.judge(taken), consensus.ErrFinal)
 	}
 
 	s.begin()
 
 	for range 3 * mostFailed { // kills and stops say nothing about the next
-		require.NotErrorIs(t, s.judge(&process.ExitError{Status: -1, Signal: 9}), ErrFinal)
-		require.NotErrorIs(t, s.judge(&process.ExitError{Status: 1, Asked: true}), ErrFinal)
-		require.NotErrorIs(t, s.judge(ended(0)), ErrFinal, "its connection to us has ended")
-		require.NotErrorIs(t, s.judge(context.Canceled), ErrFinal)
+		require.NotErrorIs(t, s.judge(&process.ExitError{Status: -1, Signal: 9}), consensus.ErrFinal)
+		require.NotErrorIs(t, s.judge(&process.ExitError{Status: 1, Asked: true}), consensus.ErrFinal)
+		require.NotErrorIs(t, s.judge(ended(0)), consensus.ErrFinal, "its connection to us has ended")
+		require.NotErrorIs(t, s.judge(context.Canceled), consensus.ErrFinal)
 	}
 }
 

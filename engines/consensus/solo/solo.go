@@ -35,8 +35,8 @@ type Solo struct {
 // DefaultMaxTxs is what Solo.MaxTxs 0 means.
 const DefaultMaxTxs = 5_000
 
-// Name is "solo".
-func (Solo) Name() string { return "solo" }
+// Name is that of the Kind.
+func (Solo) Name() string { return Name }
 
 // Start returns the driver's StartFunc.
 func (s Solo) Start(core consensus.Core) supervisor.StartFunc {

@@ -90,12 +90,12 @@ func (r *running) makeNode(ctx context.Context, i int, o AddOptions) (links []*l
 
 	if _, err := node.Init(home, node.InitOptions{
 		Genesis: &genesis, Listen: "127.0.0.1:0",
-		Set: []node.Assignment{{Key: "consensus.kind", Value: node.CometBFT, Flag: "--consensus"}},
+		Set: []node.Assignment{{Key: "consensus.kind", Value: comet.Name, Flag: "--consensus"}},
 	}); err != nil {
 		return nil, err
 	}
 
-	comets := func(home, name string) string { return filepath.Join(node.CometDir(home), "config", name) }
+	comets := func(home, name string) string { return filepath.Join(comet.Dir(home), "config", name) }
 	for from, to := range map[string]string{
 		filepath.Join(first, "coppice.toml"): filepath.Join(home, "coppice.toml"),
 		comets(first, "config.toml"):         comets(home, "config.toml"),
@@ -118,11 +118,11 @@ func (r *running) makeNode(ctx context.Context, i int, o AddOptions) (links []*l
 	var peers, rpcs []string
 
 	for j := range i {
-		id, err := comet.ReadIdentity(node.CometDir(r.Home(j)))
+		id, err := comet.ReadIdentity(comet.Dir(r.Home(j)))
 		if err != nil {
 			return links, err
 		}
-		p2p, rpc, err := comet.Addresses(node.CometDir(r.Home(j)))
+		p2p, rpc, err := comet.Addresses(comet.Dir(r.Home(j)))
 		if err != nil {
 			return links, err
 		}
@@ -135,13 +135,13 @@ func (r *running) makeNode(ctx context.Context, i int, o AddOptions) (links []*l
 		peers, rpcs = append(peers, id.NodeID+"@"+l.Addr().String()), append(rpcs, rpc)
 	}
 
-	if err := comet.SetNetwork(node.CometDir(home), comet.Network{Moniker: fmt.Sprintf("node%d", i), P2P: ports[0],
+	if err := comet.SetNetwork(comet.Dir(home), comet.Network{Moniker: fmt.Sprintf("node%d", i), P2P: ports[0],
 		RPC: ports[1], Peers: peers}); err != nil {
 		return links, err
 	}
 
 	if o.StateSync {
-		err = begin(ctx, node.CometDir(home), rpcs)
+		err = begin(ctx, comet.Dir(home), rpcs)
 	}
 
 	return links, err

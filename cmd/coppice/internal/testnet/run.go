@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
-	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/process"
 )
@@ -87,7 +86,7 @@ func (r *running) wire() error {
 
 	ids := make([]string, r.Nodes)
 	for i := range ids {
-		id, err := comet.ReadIdentity(node.CometDir(r.Home(i)))
+		id, err := comet.ReadIdentity(comet.Dir(r.Home(i)))
 		if err != nil {
 			return err
 		}
@@ -109,7 +108,7 @@ func (r *running) wire() error {
 			peers = append(peers, ids[j]+"@"+l.Addr().String())
 		}
 
-		if err := comet.SetNetwork(node.CometDir(r.Home(i)),
+		if err := comet.SetNetwork(comet.Dir(r.Home(i)),
 			comet.Network{P2P: p2p[i], RPC: rpc[i], Peers: peers}); err != nil {
 			return err
 		}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/node"
 )
@@ -88,16 +89,16 @@ func Init(dir string, o InitOptions) (*Net, error) {
 // initIn makes the homes, in a directory of its own.
 func initIn(dir string, o InitOptions) (*Net, error) {
 	n := &Net{Dir: dir, Nodes: o.Nodes}
-	var genesis *node.Genesis
+	var genesis *chain.Genesis
 	var set []comet.Validator
 
 	for i := range o.Nodes {
 		g, err := node.Init(n.Home(i), node.InitOptions{
 			ChainID: o.ChainID, Profile: o.Profile, Listen: "127.0.0.1:0", Genesis: genesis,
 			GovernanceKey: o.GovernanceKey,
-			Comet:         node.CometOptions{Profile: o.CometProfile, Moniker: fmt.Sprintf("node%d", i)},
+			Consensus:     comet.InitOptions{Profile: o.CometProfile, Moniker: fmt.Sprintf("node%d", i)},
 			Set: []node.Assignment{
-				{Key: "consensus.kind", Value: node.CometBFT, Flag: "--consensus"},
+				{Key: "consensus.kind", Value: comet.Name, Flag: "--consensus"},
 				{Key: "consensus.empty_every", Value: o.EmptyEvery.String(), Flag: "--empty-every"},
 			},
 		})
@@ -107,7 +108,7 @@ func initIn(dir string, o InitOptions) (*Net, error) {
 		}
 
 		genesis = &g
-		id, err := comet.ReadIdentity(node.CometDir(n.Home(i)))
+		id, err := comet.ReadIdentity(comet.Dir(n.Home(i)))
 		if err != nil {
 			return nil, err
 		}
@@ -117,8 +118,8 @@ func initIn(dir string, o InitOptions) (*Net, error) {
 	}
 
 	for i := range o.Nodes {
-		if err := node.WriteCometGenesis(n.Home(i), *genesis, set); err != nil {
-			return nil, err
+		if err := comet.Carry(comet.Dir(n.Home(i)), *genesis, comet.Genesis{Validators: set}); err != nil {
+			return nil, fmt.Errorf("%w: %w", node.ErrConfig, err)
 		}
 	}
 
