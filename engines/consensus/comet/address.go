@@ -21,13 +21,6 @@ func hostPort(list string) string {
 	return ""
 }
 
-func joinAddresses(list, more string) string {
-	if strings.TrimSpace(list) == "" {
-		return more
-	}
-	return list + "," + more
-}
-
 // ownedByUs guards against a directory that somebody else has put in our way.
 func ownedByUs(info fs.FileInfo) bool {
 	st, ok := info.Sys().(*syscall.Stat_t)

@@ -150,9 +150,6 @@ func (a *app) initChain(ctx context.Context, req *abci.RequestInitChain) (*abci.
 	return &abci.ResponseInitChain{AppHash: s.AppHash}, nil
 }
 
-// ErrGenesis: CometBFT's genesis is not this home's.
-var ErrGenesis = errors.New("the genesis of CometBFT and of this home are not of one chain")
-
 // genesis is the record that starts the chain by the request. The limits are the home's; the
 // request must not say otherwise.
 func (a *app) genesis(req *abci.RequestInitChain) (*logv1.ChainStarted, error) {

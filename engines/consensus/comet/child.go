@@ -30,6 +30,9 @@ const stopTime = 1500 * time.Millisecond
 // much again.
 const heapFloor = 64 << 20
 
+// ChildCommand is the hidden command of the coppice binary that runs CometBFT.
+const ChildCommand = "comet-child"
+
 // RunChild is the main function of the process that runs CometBFT: our own binary, re-executed. It
 // returns when ctx ends and CometBFT has stopped, or when stopTime is over; the process is to end
 // then. It must be called at most once per process: CometBFT does not start twice in one. The
@@ -112,6 +115,13 @@ func RunChild(ctx context.Context, o ChildOptions) error {
 	case <-time.After(stopTime):
 		return fmt.Errorf("CometBFT did not stop within %v", stopTime)
 	}
+}
+
+func joinAddresses(list, more string) string {
+	if strings.TrimSpace(list) == "" {
+		return more
+	}
+	return list + "," + more
 }
 
 // made is what node.NewNode makes. It shakes hands with the application, and tells by an error or a

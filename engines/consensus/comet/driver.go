@@ -46,9 +46,6 @@ type Driver struct {
 	Log *zap.Logger
 }
 
-// ChildCommand is the hidden command of the coppice binary that runs CometBFT.
-const ChildCommand = "comet-child"
-
 // Name is that of the Kind.
 func (Driver) Name() string { return Name }
 

@@ -1,6 +1,7 @@
 package comet
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"path/filepath"
@@ -153,4 +154,19 @@ func TestATornWALIsToldOnce(t *testing.T) {
 	require.Contains(t, told[0].Message, "write-ahead log has entries that cannot be read")
 	require.Contains(t, told[0].ContextMap()["first"], "checksums do not match")
 	require.Contains(t, told[1].Message, "something else")
+}
+
+// What the driver finds open it says in the log, when it starts.
+func TestTheDriverTellsOfWhatIsOpen(t *testing.T) {
+	home := newHome(t, HomeOptions{})
+	path := filepath.Join(home, "config", "config.toml")
+	conf, err := os.ReadFile(path)
+	require.NoError(t, err)
+	conf = bytes.Replace(conf, []byte("\npex = false"), []byte("\npex = true"), 1)
+	require.NoError(t, os.WriteFile(path, conf, 0o600))
+	seen, logs := observer.New(zap.WarnLevel)
+	tr := &tree{Driver: Driver{Home: home, Log: zap.New(seen)}, core: newFakeCore().core("test")}
+	_, err = tr.build(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 1, logs.FilterMessageSnippet("less careful").Len())
 }

@@ -14,7 +14,6 @@ import (
 // Rates of the feed.
 const (
 	feedTxs   = 500                   // at once
-	feedBytes = 1 << 20               // at once, about: the last may be as large as a transaction can be
 	feedPause = 5 * time.Millisecond  // between these
 	feedRetry = 50 * time.Millisecond // after one that failed
 	feedIdle  = time.Second           // without news: begin again, for what CometBFT may have forgotten

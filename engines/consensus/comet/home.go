@@ -125,6 +125,12 @@ func Addresses(home string) (p2pAddr, rpcAddr string, err error) {
 	return hostPort(c.P2P.ListenAddress), hostPort(c.RPC.ListenAddress), nil
 }
 
+// ErrGenesis: CometBFT's genesis is not this home's.
+var ErrGenesis = errors.New("the genesis of CometBFT and of this home are not of one chain")
+
+// keyEd25519 is the one kind of validator key.
+const keyEd25519 = "ed25519"
+
 // Genesis is what the nodes of a chain share, in CometBFT's terms.
 type Genesis struct {
 	ChainID       string

@@ -2,87 +2,11 @@ package comet
 
 import (
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
-	cfg "github.com/cometbft/cometbft/config"
-	sm "github.com/cometbft/cometbft/state"
-	"github.com/cometbft/cometbft/store"
-	"github.com/cometbft/cometbft/types"
 	"github.com/stretchr/testify/require"
 )
-
-// stores are CometBFT's two databases of a home.
-func stores(t *testing.T, c *cfg.Config, use func(sm.Store, *store.BlockStore)) {
-	t.Helper()
-	states, err := cfg.DefaultDBProvider(&cfg.DBContext{ID: "state", Config: c})
-	require.NoError(t, err)
-	blocks, err := cfg.DefaultDBProvider(&cfg.DBContext{ID: "blockstore", Config: c})
-	require.NoError(t, err)
-	s, b := sm.NewStore(states, sm.StoreOptions{}), store.NewBlockStore(blocks)
-	use(s, b)
-	require.NoError(t, s.Close())
-	require.NoError(t, b.Close())
-}
-
-// CometBFT notes a state that it took and the commit of its block one after the other, and panics
-// at its next start until it has a block on top. With both it is told where to go on; with one, the
-// state sync begins anew. Its signing state stays in any case.
-func TestAStateThatWasTakenAndHasNoBlockYet(t *testing.T) {
-	home := t.TempDir()
-	_, err := InitHome(home, HomeOptions{P2P: "127.0.0.1:0", RPC: "127.0.0.1:0"})
-	require.NoError(t, err)
-	id, err := ReadIdentity(home)
-	require.NoError(t, err)
-	id.Validator.Power = 1
-	require.NoError(t, WriteGenesis(home,
-		Genesis{ChainID: "test", Time: time.Now(), Validators: []Validator{id.Validator}}))
-	c, err := loadConfig(home)
-	require.NoError(t, err)
-	height, err := settleStateSync(c)
-	require.NoError(t, err)
-	require.Zero(t, height, "nothing has begun")
-
-	doc, err := types.GenesisDocFromFile(c.GenesisFile())
-	require.NoError(t, err)
-	state, err := sm.MakeGenesisState(doc)
-	require.NoError(t, err)
-	state.LastBlockHeight, state.LastValidators = 20, state.Validators
-	state.LastHeightValidatorsChanged, state.LastHeightConsensusParamsChanged = 22, 21
-
-	stores(t, c, func(s sm.Store, b *store.BlockStore) {
-		require.NoError(t, s.Bootstrap(state))
-		id := types.BlockID{Hash: make([]byte, 32),
-			PartSetHeader: types.PartSetHeader{Total: 1, Hash: make([]byte, 32)}}
-		id.Hash[0] = 1
-		require.NoError(t, b.SaveSeenCommit(20,
-			&types.Commit{Height: 20, BlockID: id, Signatures: []types.CommitSig{types.NewCommitSigAbsent()}}))
-	})
-	height, err = settleStateSync(c)
-	require.NoError(t, err)
-	require.EqualValues(t, 20, height)
-	stores(t, c, func(s sm.Store, _ *store.BlockStore) {
-		h, err := s.GetOfflineStateSyncHeight()
-		require.NoError(t, err)
-		require.EqualValues(t, 20, h)
-	})
-
-	for _, name := range []string{"state.db", "blockstore.db"} {
-		require.NoError(t, os.RemoveAll(filepath.Join(c.DBDir(), name)))
-	}
-
-	stores(t, c, func(s sm.Store, _ *store.BlockStore) { require.NoError(t, s.Bootstrap(state)) })
-	height, err = settleStateSync(c)
-	require.NoError(t, err)
-	require.Zero(t, height)
-	stores(t, c, func(s sm.Store, _ *store.BlockStore) {
-		now, err := s.Load()
-		require.NoError(t, err)
-		require.True(t, now.IsEmpty())
-	})
-	require.FileExists(t, c.PrivValidatorStateFile())
-}
 
 func TestWhatTheLightClientVouchesFor(t *testing.T) {
 	home := t.TempDir()

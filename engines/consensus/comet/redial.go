@@ -50,7 +50,13 @@ func redial(ctx context.Context, d dialler, own p2p.ID, peer string, log cmtlog.
 	var told refusal
 	var to *p2p.NetAddress
 
-	for last := time.Now(); pause(ctx, redialLook+rand.N(redialLook)) == nil; {
+	for last := time.Now(); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(redialLook + rand.N(redialLook)):
+		}
+
 		if to == nil {
 			var err error
 			// a name that cannot be looked up yet; CometBFT refuses what is no address

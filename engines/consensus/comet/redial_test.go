@@ -71,24 +71,24 @@ func TestALostPeerIsDialledSoon(t *testing.T) {
 			dials: map[p2p.ID]int{}}
 		ctx, cancel := context.WithCancel(t.Context())
 		redialAll(ctx, n, own, string(low)+"@127.0.0.1:1, "+string(high)+"@127.0.0.1:2,", cmtlog.NewNopLogger())
-		after(time.Minute)
+		advance(time.Minute)
 		require.Zero(t, n.dialled(low)+n.dialled(high))
 
 		n.set(n.there, high, false) // into a network that is cut
-		after(time.Minute)
+		advance(time.Minute)
 		require.GreaterOrEqual(t, n.dialled(high), 15, "it is dialled again and again")
 		n.set(n.reached, high, true)
-		after(3*time.Second + 2*redialSoon + 2*redialLook)
+		advance(3*time.Second + 2*redialSoon + 2*redialLook)
 		require.True(t, n.there[high])
 
 		n.set(n.reached, low, true)
 		n.set(n.there, low, false)
-		after(redialLater - 2*redialLook)
+		advance(redialLater - 2*redialLook)
 		require.Zero(t, n.dialled(low), "it dials us sooner")
-		after(redialLater + 4*redialLook)
+		advance(redialLater + 4*redialLook)
 		require.Equal(t, 1, n.dialled(low), "where it does not, we dial")
 		cancel()
-		after(time.Minute)
+		advance(time.Minute)
 	})
 }
 
@@ -145,4 +145,10 @@ type lines struct {
 func (l *lines) Write(b []byte) (int, error) {
 	l.wait()
 	return l.text.Write(b)
+}
+
+// advance lets time pass.
+func advance(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
 }

@@ -19,6 +19,10 @@ const (
 	rpcBody        = 4 << 20 // or what the largest transaction needs
 )
 
+// feedBytes is how many bytes of transactions the feed hands over at once, about: the last may be as
+// large as a transaction can be.
+const feedBytes = 1 << 20
+
 // neededBody is what a request of the feed may have: the transactions of one in base64, and the
 // words around each.
 func neededBody(maxTxBytes int) int64 {

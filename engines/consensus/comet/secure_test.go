@@ -10,8 +10,6 @@ import (
 
 	cfg "github.com/cometbft/cometbft/config"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zaptest/observer"
 )
 
 // A new home of either profile has nothing open, for the smallest and for large transactions.
@@ -90,18 +88,4 @@ func TestAConfigurationThatSaysLessThanItSeems(t *testing.T) {
 
 	refused(regexp.MustCompile(`(?m)^max_body_bytes = .*$`).ReplaceAllString(string(good), "max_body_bytes = 1000000"),
 		"rpc.max_body_bytes: 1000000, want at least")
-}
-
-// What the driver finds open it says in the log, when it starts.
-func TestTheDriverTellsOfWhatIsOpen(t *testing.T) {
-	home := newHome(t, HomeOptions{})
-	c, err := loadConfig(home)
-	require.NoError(t, err)
-	c.P2P.PexReactor = true
-	require.NoError(t, writeConfig(home, c))
-	seen, logs := observer.New(zap.WarnLevel)
-	tr := &tree{Driver: Driver{Home: home, Log: zap.New(seen)}, core: newFakeCore().core("test")}
-	_, err = tr.build(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, 1, logs.FilterMessageSnippet("less careful").Len())
 }

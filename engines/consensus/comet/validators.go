@@ -9,9 +9,6 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// keyEd25519 is the one kind of validator key.
-const keyEd25519 = "ed25519"
-
 // updateRecord is a validator as the event log has it.
 func updateRecord(v abci.ValidatorUpdate) (*logv1.ValidatorUpdate, error) {
 	key := v.PubKey.GetEd25519()
