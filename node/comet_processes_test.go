@@ -17,6 +17,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
+	"github.com/coppice-go/coppice/engines/consensus/comet/child"
 	"github.com/coppice-go/coppice/engines/consensus/comet/comettest"
 	"github.com/coppice-go/coppice/supervisor/process"
 )
@@ -34,7 +35,7 @@ func RunReexecuted(args []string) (code int, is bool) {
 	if len(args) < 2 {
 		return 0, false
 	}
-	run := map[string]func([]string) error{cometNodeCommand: runCometNode, comet.ChildCommand: runCometChild}[args[1]]
+	run := map[string]func([]string) error{cometNodeCommand: runCometNode, child.Command: runCometChild}[args[1]]
 	if run == nil {
 		return 0, false
 	}
@@ -44,8 +45,8 @@ func RunReexecuted(args []string) (code int, is bool) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
-	if args[1] == comet.ChildCommand {
-		return comet.ChildStatus(err), true
+	if args[1] == child.Command {
+		return child.Status(err), true
 	}
 
 	return ExitCode(err), true
@@ -74,7 +75,7 @@ func runCometNode(args []string) error {
 	steps := &commitPath{reporter: *r}
 	opts := []Option{
 		WithLogger(tellingLogger(steps)),
-		WithConsensus(comet.Kind{Command: []string{os.Args[0], comet.ChildCommand, "--steps", r.socket,
+		WithConsensus(comet.Kind{Command: []string{os.Args[0], child.Command, "--steps", r.socket,
 			fmt.Sprintf("--all=%t", r.all)}}),
 	}
 
@@ -122,8 +123,8 @@ func tellingLogger(steps *commitPath) *zap.Logger {
 // runCometChild runs CometBFT. What the test answers at its start may be the crash point at which
 // it is to exit. With all steps wanted its connections go through a relay.
 func runCometChild(args []string) error {
-	var o comet.ChildOptions
-	f := flag.NewFlagSet(comet.ChildCommand, flag.ContinueOnError)
+	var o child.Options
+	f := flag.NewFlagSet(child.Command, flag.ContinueOnError)
 	r := reporterFlags(f)
 	o.Flags(f)
 	if err := f.Parse(args); err != nil {
@@ -149,7 +150,7 @@ func runCometChild(args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 
-	return comet.RunChild(ctx, o)
+	return child.Run(ctx, o)
 }
 
 // relayed tells of what goes over CometBFT's connections.

@@ -24,6 +24,7 @@ import (
 
 	"github.com/coppice-go/coppice/client"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/node/api"
 )
 
@@ -91,7 +92,7 @@ func newCometRig(t *testing.T, profile Profile, seed uint64, all bool) *cometRig
 	require.NoError(t, err)
 
 	if level := os.Getenv(cometLogLevel); level != "" {
-		path := filepath.Join(comet.Dir(r.home), "config", "config.toml")
+		path := filepath.Join(comethome.Dir(r.home), "config", "config.toml")
 		conf, err := os.ReadFile(path)
 		require.NoError(t, err)
 		conf = regexp.MustCompile(`(?m)^log_level = .*$`).ReplaceAll(conf, []byte(`log_level = "`+level+`"`))

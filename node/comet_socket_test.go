@@ -18,14 +18,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/engines/consensus/comet/comettest"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 )
 
 // abciSocket is the socket that the running CometBFT is connected to.
 func (r *cometRig) abciSocket() string {
 	r.t.Helper()
-	sockets, err := filepath.Glob(filepath.Join(comet.SocketDir(comet.Dir(r.home)), "abci-*.sock"))
+	sockets, err := filepath.Glob(filepath.Join(comethome.SocketDir(comethome.Dir(r.home)), "abci-*.sock"))
 	require.NoError(r.t, err)
 	require.Len(r.t, sockets, 1)
 	return sockets[0]
@@ -133,7 +133,7 @@ func TestAStormOfInfoBetweenFinalizeBlockAndCommit(t *testing.T) {
 	hc := &http.Client{Timeout: cometWait,
 		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix",
-				filepath.Join(comet.SocketDir(comet.Dir(r.home)), "rpc.sock"))
+				filepath.Join(comethome.SocketDir(comethome.Dir(r.home)), "rpc.sock"))
 		}}}
 	defer hc.CloseIdleConnections()
 

@@ -15,6 +15,7 @@ import (
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/engines/consensus/comet/comettest"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/engines/logger"
 	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/ordering"
@@ -47,7 +48,7 @@ func initABCI(t *testing.T) string {
 	})
 	require.NoError(t, err)
 	// which a real one would make
-	require.NoError(t, os.MkdirAll(filepath.Join(comet.Dir(home), "data", "blockstore.db"), 0o700))
+	require.NoError(t, os.MkdirAll(filepath.Join(comethome.Dir(home), "data", "blockstore.db"), 0o700))
 
 	return home
 }
@@ -80,7 +81,7 @@ func (a *abciHand) again() {
 	dir := a.core.Load().dir
 	a.ordering, a.pool = ordering.NewClient(dir), mempool.NewClient(dir, a.backends)
 	a.store, a.log = storage.NewClient(dir), logger.NewClient(dir)
-	sockets, err := filepath.Glob(filepath.Join(comet.SocketDir(comet.Dir(a.home)), "abci-*.sock"))
+	sockets, err := filepath.Glob(filepath.Join(comethome.SocketDir(comethome.Dir(a.home)), "abci-*.sock"))
 	require.NoError(a.t, err)
 	require.Len(a.t, sockets, 1, "one socket for each incarnation of the process, and no other")
 	a.c, err = comettest.Dial(sockets[0])
@@ -305,16 +306,16 @@ func TestAForeignOrWipedCometHomeIsRefused(t *testing.T) {
 	home := initABCI(t)
 	g, err := ReadGenesis(home)
 	require.NoError(t, err)
-	set, err := comet.ReadGenesis(comet.Dir(home))
+	set, err := comethome.ReadGenesis(comethome.Dir(home))
 	require.NoError(t, err)
 	g.ChainID = "other"
-	require.NoError(t, comet.Carry(comet.Dir(home), g, comet.Genesis{Validators: set.Validators}))
+	require.NoError(t, comethome.Carry(comethome.Dir(home), g, comethome.Genesis{Validators: set.Validators}))
 	c, err := Load(home)
 	require.NoError(t, err)
 	n, err := New(home, c, WithConsensus(comet.Kind{Command: idleCommand}))
 	require.NoError(t, err)
 	err = n.Run(t.Context())
-	require.ErrorIs(t, err, comet.ErrGenesis)
+	require.ErrorIs(t, err, comethome.ErrGenesis)
 	require.Equal(t, ExitConfig, ExitCode(err))
 
 	home = initABCI(t)
@@ -334,15 +335,15 @@ func TestAForeignOrWipedCometHomeIsRefused(t *testing.T) {
 	n, err = New(home, c, WithConsensus(comet.Kind{Command: idleCommand}))
 	require.NoError(t, err)
 	err = n.Run(t.Context())
-	require.ErrorIs(t, err, comet.ErrGenesis)
+	require.ErrorIs(t, err, comethome.ErrGenesis)
 	require.ErrorContains(t, err, "put the chain's genesis.json back")
 	require.Equal(t, ExitConfig, ExitCode(err))
 	require.NoError(t, os.WriteFile(path, genesis, 0o644))
 
-	require.NoError(t, os.Remove(filepath.Join(comet.Dir(home), "data", "blockstore.db")))
+	require.NoError(t, os.Remove(filepath.Join(comethome.Dir(home), "data", "blockstore.db")))
 	n, err = New(home, c, WithConsensus(comet.Kind{Command: idleCommand}))
 	require.NoError(t, err)
 	err = n.Run(t.Context())
-	require.ErrorIs(t, err, comet.ErrChainData)
+	require.ErrorIs(t, err, comethome.ErrChainData)
 	require.Equal(t, ExitDamage, ExitCode(err))
 }

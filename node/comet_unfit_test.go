@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/engines/consensus/solo"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/suptest"
@@ -35,7 +36,7 @@ func runUnfit(t *testing.T, home, child string) (error, *suptest.Recorder) {
 func TestACometBFTThatCannotStartEndsTheNode(t *testing.T) {
 	change := func(file string, edit func(string) string) func(*testing.T, string) {
 		return func(t *testing.T, home string) {
-			path := filepath.Join(comet.Dir(home), file)
+			path := filepath.Join(comethome.Dir(home), file)
 			data, err := os.ReadFile(path)
 			require.NoError(t, err)
 			require.NoError(t, os.WriteFile(path, []byte(edit(string(data))), 0o600))
@@ -60,10 +61,10 @@ func TestACometBFTThatCannotStartEndsTheNode(t *testing.T) {
 		{"one genesis of two", func(t *testing.T, home string) {
 			g, err := ReadGenesis(home)
 			require.NoError(t, err)
-			set, err := comet.ReadGenesis(comet.Dir(home))
+			set, err := comethome.ReadGenesis(comethome.Dir(home))
 			require.NoError(t, err)
 			g.Limits.MaxTxOps++
-			require.NoError(t, comet.Carry(comet.Dir(home), g, comet.Genesis{Validators: set.Validators}))
+			require.NoError(t, comethome.Carry(comethome.Dir(home), g, comethome.Genesis{Validators: set.Validators}))
 		}, "cat", ExitConfig, "from one place"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -107,6 +108,6 @@ func TestAHomeOfCometBFTsDoesNotStartAlone(t *testing.T) {
 		err = n.Run(t.Context())
 	}
 
-	require.ErrorIs(t, err, comet.ErrHome)
+	require.ErrorIs(t, err, comethome.ErrHome)
 	require.Equal(t, ExitConfig, ExitCode(err))
 }

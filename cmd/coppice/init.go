@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/engines/consensus/solo"
 	"github.com/coppice-go/coppice/node"
 )
@@ -38,7 +39,7 @@ func (a *app) initCommand() *cobra.Command {
 	var consensus, cometProfile, governance string
 	var empty time.Duration
 	var set settingFlags
-	var sync comet.StateSync
+	var sync comethome.StateSync
 	var from []string
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -104,7 +105,7 @@ with --from both may be left out: the oldest block of the last half of --trust-p
 			}
 
 			if cometProfile != "" {
-				p, err := comet.ParseProfile(cometProfile)
+				p, err := comethome.ParseProfile(cometProfile)
 				if err != nil {
 					return usageError(cmd, "--comet-profile: %w", err)
 				}
@@ -124,7 +125,7 @@ with --from both may be left out: the oldest block of the last half of --trust-p
 			}
 
 			if len(from) > 0 {
-				c, err := comet.Fetch(cmd.Context(), from, comet.FetchOptions{
+				c, err := comethome.Fetch(cmd.Context(), from, comethome.FetchOptions{
 					StateSync: cmd.Flags().Changed("state-sync"), Height: sync.Height, Hash: sync.Hash,
 					Period: sync.Period,
 				})
@@ -196,7 +197,7 @@ with --from both may be left out: the oldest block of the last half of --trust-p
 const syncFrom = "--from"
 
 // joined is what was told of the chain to join, nil if there is none.
-func joined(c *comet.Chain) *joinJSON {
+func joined(c *comethome.Chain) *joinJSON {
 	if c == nil {
 		return nil
 	}
@@ -204,7 +205,7 @@ func joined(c *comet.Chain) *joinJSON {
 }
 
 // syncFlags checks the flags of joining a chain against each other.
-func syncFlags(cmd *cobra.Command, s *comet.StateSync, from []string) error {
+func syncFlags(cmd *cobra.Command, s *comethome.StateSync, from []string) error {
 	f := cmd.Flags()
 	bare := slices.Equal(s.RPC, []string{syncFrom})
 

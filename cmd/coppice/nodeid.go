@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/node"
 )
 
@@ -36,7 +37,7 @@ and where CometBFT listens. It needs no running node, and prints no private key.
 			if err := a.wantComet(); err != nil {
 				return err
 			}
-			id, err := comet.ReadIdentity(comet.Dir(a.home))
+			id, err := comethome.ReadIdentity(comethome.Dir(a.home))
 			if err != nil {
 				return fmt.Errorf("%w: %w", node.ErrConfig, err)
 			}
@@ -46,7 +47,7 @@ and where CometBFT listens. It needs no running node, and prints no private key.
 				return err
 			}
 
-			p2p, rpc, err := comet.Addresses(comet.Dir(a.home))
+			p2p, rpc, err := comethome.Addresses(comethome.Dir(a.home))
 			if err != nil {
 				return fmt.Errorf("%w: %w", node.ErrConfig, err)
 			}
@@ -63,7 +64,7 @@ and where CometBFT listens. It needs no running node, and prints no private key.
 
 // wantComet refuses a home whose consensus is another.
 func (a *app) wantComet() error {
-	if _, err := os.Stat(comet.Dir(a.home)); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(comethome.Dir(a.home)); !errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if _, err := node.ReadGenesis(a.home); err != nil {
@@ -77,6 +78,6 @@ func nodeID(home, consensus string) (string, error) {
 	if consensus != comet.Name {
 		return "", nil
 	}
-	id, err := comet.ReadIdentity(comet.Dir(home))
+	id, err := comethome.ReadIdentity(comethome.Dir(home))
 	return id.NodeID, err
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/cmd/coppice/internal/testnet"
-	"github.com/coppice-go/coppice/engines/consensus/comet"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/node"
 )
 
@@ -63,7 +63,7 @@ func (o *testnetOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.profile, "profile", string(node.Default), "limits of the nodes' trees: default, strict or chaos")
 	f.StringVar(&o.governance, "governance-key", "",
 		"ed25519 public key in base64, whose holder may change the validators")
-	f.StringVar(&o.comet, "comet-profile", string(comet.Tuned), "CometBFT's settings: tuned or stock")
+	f.StringVar(&o.comet, "comet-profile", string(comethome.Tuned), "CometBFT's settings: tuned or stock")
 	offer(cmd, "comet-profile", "tuned\tfor machines close to each other", "stock\tCometBFT's own")
 }
 
@@ -72,7 +72,7 @@ func (o *testnetOptions) make(cmd *cobra.Command, dir string) (*testnet.Net, err
 	if o.Profile, err = node.ParseProfile(o.profile); err != nil {
 		return nil, usageError(cmd, "--profile: %w", err)
 	}
-	if o.CometProfile, err = comet.ParseProfile(o.comet); err != nil {
+	if o.CometProfile, err = comethome.ParseProfile(o.comet); err != nil {
 		return nil, usageError(cmd, "--comet-profile: %w", err)
 	}
 	if o.GovernanceKey, err = base64.StdEncoding.DecodeString(o.governance); err != nil {

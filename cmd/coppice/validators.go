@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/node"
 )
 
@@ -77,10 +78,10 @@ socket, so it is for the machine and the user of the node, and does not go with 
 }
 
 // validators are those of the running chain, or of the genesis.
-func (a *app) validators(ctx context.Context, genesis bool) (height int64, set []comet.Validator, err error) {
-	dir := comet.Dir(a.home)
+func (a *app) validators(ctx context.Context, genesis bool) (height int64, set []comethome.Validator, err error) {
+	dir := comethome.Dir(a.home)
 	if genesis {
-		g, err := comet.ReadGenesis(dir)
+		g, err := comethome.ReadGenesis(dir)
 		if err != nil {
 			return 0, nil, fmt.Errorf("%w: %w", node.ErrConfig, err)
 		}

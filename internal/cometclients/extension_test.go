@@ -16,6 +16,7 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/node"
 )
 
@@ -92,7 +93,7 @@ func (t *thermometer) Propose(_ context.Context, height uint64, votes []consensu
 // costs its extensions and nothing else.
 func TestVoteExtensionsReachTheBackend(t *testing.T) {
 	home := newHome(t, node.InitOptions{Consensus: comet.InitOptions{VoteExtensionsHeight: 2}})
-	id, err := comet.ReadIdentity(comet.Dir(home))
+	id, err := comethome.ReadIdentity(comethome.Dir(home))
 	require.NoError(t, err)
 	b := &thermometer{key: ed25519.PubKey(id.Validator.PubKey)}
 	b.degrees.Store(21)

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/node"
 )
 
@@ -68,7 +69,7 @@ func TestAHomeOfCometBFTIsImported(t *testing.T) {
 		err := importHome(dir, home)
 		require.ErrorIs(t, err, node.ErrConfig)
 		require.ErrorContains(t, err, why)
-		_, err = os.Stat(comet.Dir(home))
+		_, err = os.Stat(comethome.Dir(home))
 		require.ErrorIs(t, err, os.ErrNotExist, "nothing was made")
 	}
 
@@ -106,9 +107,9 @@ func TestAHomeOfCometBFTIsImported(t *testing.T) {
 
 	require.NoError(t, importHome(dir, home))
 	require.ErrorContains(t, importHome(dir, home), "is a home already")
-	theirs, err := comet.ReadIdentity(dir)
+	theirs, err := comethome.ReadIdentity(dir)
 	require.NoError(t, err)
-	ours, err := comet.ReadIdentity(comet.Dir(home))
+	ours, err := comethome.ReadIdentity(comethome.Dir(home))
 	require.NoError(t, err)
 	require.Equal(t, theirs, ours)
 
@@ -116,10 +117,10 @@ func TestAHomeOfCometBFTIsImported(t *testing.T) {
 		"data/priv_validator_state.json", "config/genesis.json"} {
 		from, err := os.ReadFile(filepath.Join(dir, file))
 		require.NoError(t, err)
-		to, err := os.ReadFile(filepath.Join(comet.Dir(home), file))
+		to, err := os.ReadFile(filepath.Join(comethome.Dir(home), file))
 		require.NoError(t, err)
 		require.Equal(t, from, to, file)
-		info, err := os.Stat(filepath.Join(comet.Dir(home), file))
+		info, err := os.Stat(filepath.Join(comethome.Dir(home), file))
 		require.NoError(t, err)
 		if !strings.HasSuffix(file, "genesis.json") {
 			require.EqualValues(t, 0o600, info.Mode().Perm(), file)

@@ -22,6 +22,8 @@ import (
 	"github.com/coppice-go/coppice/client"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
+	"github.com/coppice-go/coppice/engines/consensus/comet/child"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/node"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	"github.com/coppice-go/coppice/supervisor/process"
@@ -31,7 +33,7 @@ import (
 // TestMain is also the process of CometBFT: the test binary re-executed, as the coppice binary is.
 func TestMain(m *testing.M) {
 	consensus.Register(comet.Kind{})
-	if len(os.Args) > 1 && os.Args[1] == comet.ChildCommand {
+	if len(os.Args) > 1 && os.Args[1] == child.Command {
 		os.Exit(childMain(os.Args[2:]))
 	}
 	// the RPC client's, for ever
@@ -40,19 +42,19 @@ func TestMain(m *testing.M) {
 
 func childMain(args []string) int {
 	process.WatchParent()
-	var o comet.ChildOptions
-	f := flag.NewFlagSet(comet.ChildCommand, flag.ExitOnError)
+	var o child.Options
+	f := flag.NewFlagSet(child.Command, flag.ExitOnError)
 	o.Flags(f)
 	f.Parse(args)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 
-	err := comet.RunChild(ctx, o)
+	err := child.Run(ctx, o)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
 
-	return comet.ChildStatus(err)
+	return child.Status(err)
 }
 
 // cometProcess is CometBFT in the tree.
@@ -91,7 +93,7 @@ func newHome(t *testing.T, o node.InitOptions) string {
 
 	_, err := node.Init(home, o)
 	require.NoError(t, err)
-	configure(t, filepath.Join(comet.Dir(home), "config", "config.toml"), `indexer = "null"`, `indexer = "kv"`,
+	configure(t, filepath.Join(comethome.Dir(home), "config", "config.toml"), `indexer = "null"`, `indexer = "kv"`,
 		"discard_abci_responses = true", "discard_abci_responses = false")
 
 	return home
@@ -126,7 +128,7 @@ func startWith(t *testing.T, home string, kind comet.Kind, opts ...node.Option) 
 	require.NoError(t, err)
 	self, err := os.Executable()
 	require.NoError(t, err)
-	kind.Command = []string{self, comet.ChildCommand}
+	kind.Command = []string{self, child.Command}
 	log := zap.NewNop()
 	if testing.Verbose() {
 		log = zaptest.NewLogger(t, zaptest.WrapOptions(zap.IncreaseLevel(zap.InfoLevel)))
@@ -146,7 +148,7 @@ func startWith(t *testing.T, home string, kind comet.Kind, opts ...node.Option) 
 	r.api = client.New(address)
 	_, err = r.api.WaitReady(t.Context())
 	require.NoError(t, err)
-	_, address, err = comet.Addresses(comet.Dir(home))
+	_, address, err = comethome.Addresses(comethome.Dir(home))
 	require.NoError(t, err)
 	r.addr = "http://" + address
 	r.connect()

@@ -7,6 +7,7 @@ import (
 	abci "github.com/cometbft/cometbft/abci/types"
 
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/consensus/comet/wire"
 )
 
 // conversation is one connection's: the block that Commit will make final is the one that
@@ -60,7 +61,7 @@ func (c *conversation) answer(ctx context.Context, req *abci.Request) (*abci.Res
 		b := c.finalized
 		c.finalized = nil
 		if b == nil {
-			return nil, fmt.Errorf("%w: Commit without a FinalizeBlock before it on this connection", errFrame)
+			return nil, fmt.Errorf("%w: Commit without a FinalizeBlock before it on this connection", wire.ErrFrame)
 		}
 		return response(abci.ToResponseCommit)(c.app.commit(ctx, *b))
 
@@ -84,7 +85,7 @@ func (c *conversation) answer(ctx context.Context, req *abci.Request) (*abci.Res
 	case *abci.Request_ReapTxs:
 		return abci.ToResponseReapTxs(&abci.ResponseReapTxs{}), nil
 	}
-	return nil, fmt.Errorf("%w: a %T", errFrame, req.Value)
+	return nil, fmt.Errorf("%w: a %T", wire.ErrFrame, req.Value)
 }
 
 // response wraps an answer where there is one.

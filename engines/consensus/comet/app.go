@@ -17,6 +17,8 @@ import (
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
+	"github.com/coppice-go/coppice/engines/consensus/comet/wire"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
 )
@@ -155,12 +157,12 @@ func (a *app) initChain(ctx context.Context, req *abci.RequestInitChain) (*abci.
 func (a *app) genesis(req *abci.RequestInitChain) (*logv1.ChainStarted, error) {
 	g := a.core.Genesis
 	if req.ChainId != g.ChainId {
-		return nil, fmt.Errorf("%w: CometBFT starts chain %q, the home's genesis.json is of %q", ErrGenesis,
+		return nil, fmt.Errorf("%w: CometBFT starts chain %q, the home's genesis.json is of %q", comethome.ErrGenesis,
 			req.ChainId, g.ChainId)
 	}
 
 	if err := sameState(req.AppStateBytes, g.AppState); err != nil {
-		return nil, fmt.Errorf("%w: app_state: %w", ErrGenesis, err)
+		return nil, fmt.Errorf("%w: app_state: %w", comethome.ErrGenesis, err)
 	}
 	raw, err := req.Marshal()
 	if err != nil {
@@ -186,14 +188,14 @@ func (a *app) genesis(req *abci.RequestInitChain) (*logv1.ChainStarted, error) {
 
 // sameGenesis refuses a CometBFT whose genesis would be refused when it starts the chain.
 func (a *app) sameGenesis() error {
-	theirs, err := ReadGenesis(a.home)
+	theirs, err := comethome.ReadGenesis(a.home)
 	if err != nil {
 		return err
 	}
 
 	if err := sameState(theirs.AppState, a.core.Genesis.AppState); err != nil {
 		return fmt.Errorf("%w: app_state: %w; all nodes of a chain have both files, genesis.json and "+
-			"comet/config/genesis.json, from one place", ErrGenesis, err)
+			"comet/config/genesis.json, from one place", comethome.ErrGenesis, err)
 	}
 
 	return nil
@@ -202,7 +204,7 @@ func (a *app) sameGenesis() error {
 // sameState compares two app_states as JSON values. An imported chain may have none, and the home
 // then has its own limits.
 func sameState(theirs, ours []byte) error {
-	if !CarriesState(theirs) || len(ours) == 0 {
+	if !comethome.CarriesState(theirs) || len(ours) == 0 {
 		return nil
 	}
 	var t, o bytes.Buffer
@@ -269,7 +271,7 @@ func codespace(c logv1.Code) string {
 // which the block has.
 func blockOf(s chain.State, req *abci.RequestFinalizeBlock) (chain.Block, error) {
 	if req.Height <= 0 || req.Height == math.MaxInt64 {
-		return chain.Block{}, fmt.Errorf("%w: a block at height %d", errFrame, req.Height)
+		return chain.Block{}, fmt.Errorf("%w: a block at height %d", wire.ErrFrame, req.Height)
 	}
 
 	rest := *req

@@ -10,12 +10,14 @@ import (
 
 	abcicli "github.com/cometbft/cometbft/abci/client"
 	abci "github.com/cometbft/cometbft/abci/types"
+	"github.com/coppice-go/coppice/engines/consensus/comet/child"
+	"github.com/coppice-go/coppice/engines/consensus/comet/wire"
 	"github.com/stretchr/testify/require"
 )
 
 func connect(t *testing.T, path string) abcicli.Client {
 	t.Helper()
-	c, err := clients(path).NewABCIClient()
+	c, err := child.Clients(path).NewABCIClient()
 	require.NoError(t, err)
 	require.NoError(t, c.Start())
 	t.Cleanup(func() { c.Stop() })
@@ -99,7 +101,7 @@ func TestTheClientCarriesABlock(t *testing.T) {
 	c, ctx := connect(t, path), t.Context()
 	_, err = c.InitChain(ctx, &abci.RequestInitChain{ChainId: "test", InitialHeight: 1, Time: time.Unix(1000, 0)})
 	require.NoError(t, err)
-	txs := [][]byte{bytes.Repeat([]byte("x"), readStep+1), []byte("a=b")}
+	txs := [][]byte{bytes.Repeat([]byte("x"), wire.ReadStep+1), []byte("a=b")}
 	at := time.Unix(1001, 0).UTC()
 	p, err := c.PrepareProposal(ctx, &abci.RequestPrepareProposal{Height: 1, Time: at, MaxTxBytes: 4 << 20, Txs: txs})
 	require.NoError(t, err)
@@ -150,6 +152,6 @@ func TestAClientThatWasStoppedHasNoError(t *testing.T) {
 	require.NoError(t, c.Stop())
 	require.NoError(t, c.Error())
 	_, err := c.Info(t.Context(), &abci.RequestInfo{})
-	require.ErrorIs(t, err, errClientStopped)
-	require.ErrorIs(t, c.Flush(t.Context()), errClientStopped)
+	require.ErrorIs(t, err, child.ErrClientStopped)
+	require.ErrorIs(t, c.Flush(t.Context()), child.ErrClientStopped)
 }

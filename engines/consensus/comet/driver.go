@@ -12,6 +12,8 @@ import (
 
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/consensus/comet/child"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/process"
@@ -72,7 +74,7 @@ func (d Driver) Start(core consensus.Core) supervisor.StartFunc {
 			if err != nil {
 				return nil, err
 			}
-			t.command, t.name = []string{self, ChildCommand}, name
+			t.command, t.name = []string{self, child.Command}, name
 		}
 
 		t.sup, err = supervisor.New(supervisor.Spec{Name: "consensus", Strategy: supervisor.RestForOne,
@@ -98,7 +100,7 @@ type tree struct {
 	// started after
 	server *server
 	app    *app
-	row    row
+	streak startStreak
 	torn   atomic.Bool // the write-ahead log of the process that runs is, and it was told
 }
 
@@ -123,30 +125,30 @@ func (t *tree) build(context.Context) ([]supervisor.Child, error) {
 	}
 
 	t.Home = home
-	conf, err := loadConfig(home)
+	conf, err := comethome.LoadConfig(home)
 	if err != nil {
 		return nil, err
 	}
-	if err := preflight(conf); err != nil {
+	if err := comethome.Preflight(conf); err != nil {
 		return nil, err
 	}
 
-	for _, e := range exposures(conf) {
+	for _, e := range comethome.Exposures(conf) {
 		t.Log.Warn("CometBFT's config.toml is less careful than a new home's", zap.String("setting", e))
 	}
 
 	t.timing, t.stateSync = timingOf(conf), conf.StateSync.Enable
-	g, err := ReadGenesis(home)
+	g, err := comethome.ReadGenesis(home)
 	if err != nil {
 		return nil, err
 	}
 
 	if own := t.core.Genesis.GetChainId(); g.ChainID != own {
-		return nil, fmt.Errorf("%w: %s is of chain %q, the home's genesis.json of %q", ErrGenesis, genesisPath(home),
+		return nil, fmt.Errorf("%w: %s is of chain %q, the home's genesis.json of %q", comethome.ErrGenesis, comethome.GenesisPath(home),
 			g.ChainID, own)
 	}
 
-	t.dir = SocketDir(home)
+	t.dir = comethome.SocketDir(home)
 	return []supervisor.Child{
 		{ID: childABCI, Start: t.startServer},
 		{
@@ -159,7 +161,7 @@ func (t *tree) build(context.Context) ([]supervisor.Child, error) {
 }
 
 func (t *tree) startServer(ctx context.Context) (supervisor.Service, error) {
-	release, err := holdSockets(t.Home)
+	release, err := comethome.HoldSockets(t.Home)
 	if err != nil {
 		return nil, err
 	}
@@ -183,15 +185,15 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := pause(ctx, max(t.row.delay(s.Height), t.starts.pause())); err != nil {
+	if err := pause(ctx, max(t.streak.delay(s.Height), t.starts.pause())); err != nil {
 		return nil, err
 	}
-	conf, err := loadConfig(t.Home)
+	conf, err := comethome.LoadConfig(t.Home)
 	if err == nil {
-		err = preflight(conf)
+		err = comethome.Preflight(conf)
 	}
 	if err == nil && !t.stateSync { // which would bring the state anew
-		err = checkChainData(conf, s.Height)
+		err = comethome.CheckChainData(conf, s.Height)
 	}
 	if err == nil {
 		err = sameLimits(s, t.core.Genesis)
@@ -201,7 +203,7 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 	}
 
 	switch {
-	case err != nil && busy(err):
+	case err != nil && child.Busy(err):
 		return nil, err
 	case err != nil:
 		return refused(err), nil
@@ -214,7 +216,7 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 
 	t.app.agreeing.Store(false)
 	t.torn.Store(false)
-	o := ChildOptions{Home: t.Home, ABCI: socket, RPC: t.rpcSocket()}
+	o := child.Options{Home: t.Home, ABCI: socket, RPC: t.rpcSocket()}
 	args := append(append([]string{}, t.command[1:]...), o.Args()...)
 	t.starts.begin()
 	p, err := process.Start(process.Spec{
@@ -238,13 +240,13 @@ func sameLimits(s chain.State, g *logv1.ChainStarted) error {
 		return nil
 	}
 	return fmt.Errorf("%w: chain %s was started with the limits {%v}, the home's genesis.json has {%v}: put the "+
-		"chain's genesis.json back", ErrGenesis, s.ChainID, s.Params, g.Params)
+		"chain's genesis.json back", comethome.ErrGenesis, s.ChainID, s.Params, g.Params)
 }
 
 // row is one of starts at the same committed height. A process that has made a block is started
 // again at once, however short it lived; one that has not may be in the way of its own next round,
 // which takes a second or so to come, and each start puts that off.
-type row struct {
+type startStreak struct {
 	height uint64
 	starts int
 }
@@ -256,9 +258,9 @@ const (
 )
 
 // delay is how long the next start waits.
-func (r *row) delay(height uint64) time.Duration {
+func (r *startStreak) delay(height uint64) time.Duration {
 	if height != r.height {
-		*r = row{height: height}
+		*r = startStreak{height: height}
 	}
 	r.starts++
 	if r.starts == 1 {

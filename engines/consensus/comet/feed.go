@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/coppice-go/coppice/engines/consensus"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
@@ -92,7 +93,7 @@ func (f *feed) Serve(ctx context.Context) error {
 func (f *feed) offer(ctx context.Context, after uint64) (txs [][]byte, last uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, feedIdle)
 	defer cancel()
-	return f.pool.Offer(ctx, after, feedTxs, feedBytes, true)
+	return f.pool.Offer(ctx, after, feedTxs, comethome.FeedBytes, true)
 }
 
 // pause waits, and takes faults meanwhile.

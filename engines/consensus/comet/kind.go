@@ -10,7 +10,9 @@ import (
 
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/consensus/comet/child"
 	"github.com/coppice-go/coppice/engines/consensus/comet/governance"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/process"
 )
@@ -36,9 +38,9 @@ var _ consensus.Homed = Kind{}
 
 // InitOptions say what kind of CometBFT home Kind.Init makes in the home of a node.
 type InitOptions struct {
-	Profile Profile // empty: tuned
-	P2P     string  // host:port; empty is 127.0.0.1:26656
-	RPC     string  // host:port; empty is 127.0.0.1:26657
+	Profile comethome.Profile // empty: tuned
+	P2P     string            // host:port; empty is 127.0.0.1:26656
+	RPC     string            // host:port; empty is 127.0.0.1:26657
 	Moniker string
 
 	// VoteExtensionsHeight is the height from which on the chain's validators extend their votes;
@@ -46,11 +48,11 @@ type InitOptions struct {
 	VoteExtensionsHeight uint64
 
 	// StateSync, if set, has the node begin with a snapshot of its peers.
-	StateSync *StateSync
+	StateSync *comethome.StateSync
 
 	// Join, if set, is the chain of running nodes that the node joins (Fetch); its genesis is the
 	// home's.
-	Join *Chain
+	Join *comethome.Chain
 
 	// Import, if set, is a CometBFT home to take keys, configuration and genesis from. The other
 	// options are then ignored.
@@ -87,7 +89,7 @@ func (Kind) Traits() consensus.Traits {
 		StateSync: true, NoBackup: ErrNoBackup, NoSalvage: errNoSalvage,
 		Validators: governance.Updates, Class: class,
 		Commands: []consensus.Command{{
-			Name: ChildCommand, Short: "Run CometBFT: the node starts this by itself", New: childCommand,
+			Name: child.Command, Short: "Run CometBFT: the node starts this by itself", New: childCommand,
 		}},
 	}
 }
@@ -95,21 +97,21 @@ func (Kind) Traits() consensus.Traits {
 // class is the class of a driver's error.
 func class(err error) consensus.Class {
 	switch {
-	case errors.Is(err, ErrChainData), errors.Is(err, ErrChainDamage), errors.Is(err, ErrSigning):
+	case errors.Is(err, comethome.ErrChainData), errors.Is(err, comethome.ErrChainDamage), errors.Is(err, comethome.ErrSigning):
 		return consensus.Damage
-	case errors.Is(err, ErrHome), errors.Is(err, ErrGenesis):
+	case errors.Is(err, comethome.ErrHome), errors.Is(err, comethome.ErrGenesis):
 		return consensus.Config
 	}
 	return consensus.None
 }
 
 func childCommand(f *flag.FlagSet) func(context.Context) (int, error) {
-	var o ChildOptions
+	var o child.Options
 	o.Flags(f)
 	return func(ctx context.Context) (int, error) {
 		process.WatchParent()
-		err := RunChild(ctx, o)
-		return ChildStatus(err), err
+		err := child.Run(ctx, o)
+		return child.Status(err), err
 	}
 }
 
@@ -117,7 +119,7 @@ func childCommand(f *flag.FlagSet) func(context.Context) (int, error) {
 func (k Kind) Open(h consensus.Home) (consensus.Driver, error) {
 	state, err := h.Genesis.AppState()
 	return Driver{
-		Home: Dir(h.Dir), AppState: state, Intensity: h.Intensity, Version: h.Version, Log: h.Log.Named("comet"),
+		Home: comethome.Dir(h.Dir), AppState: state, Intensity: h.Intensity, Version: h.Version, Log: h.Log.Named("comet"),
 		Command: k.Command, Extender: k.Extender, Retain: h.RetainBlocks,
 	}, err
 }
@@ -125,16 +127,16 @@ func (k Kind) Open(h consensus.Home) (consensus.Driver, error) {
 // Claim returns an error if there is a CometBFT home in the home. Alone, its node would commit
 // blocks that its network never sees, and could not go back.
 func (Kind) Claim(dir string) error {
-	if _, err := os.Stat(Dir(dir)); err != nil {
+	if _, err := os.Stat(comethome.Dir(dir)); err != nil {
 		return nil
 	}
 	return fmt.Errorf("there is a CometBFT home in %s: want %q, as the chain's other nodes have; a node without "+
-		"peers wants a home of its own", Dir(dir), Name)
+		"peers wants a home of its own", comethome.Dir(dir), Name)
 }
 
 // Backends returns the backend of governance, of the validators that the chain began with.
 func (Kind) Backends(dir string, g chain.Genesis) ([]chain.Backend, error) {
-	theirs, err := ReadGenesis(Dir(dir))
+	theirs, err := comethome.ReadGenesis(comethome.Dir(dir))
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +165,7 @@ func (Kind) Genesis(chainID string, options any) (*chain.Genesis, error) {
 		return nil, err
 	}
 
-	var theirs Genesis
+	var theirs comethome.Genesis
 	from := o.Import
 
 	switch {
@@ -172,12 +174,12 @@ func (Kind) Genesis(chainID string, options any) (*chain.Genesis, error) {
 	case from == "":
 		return nil, nil
 	default:
-		if theirs, err = ReadGenesis(from); err != nil {
+		if theirs, err = comethome.ReadGenesis(from); err != nil {
 			return nil, err
 		}
 	}
 
-	ours, err := Carried(chainID, theirs, from)
+	ours, err := comethome.Carried(chainID, theirs, from)
 	return &ours, err
 }
 
@@ -189,13 +191,13 @@ func (Kind) Init(h consensus.Home, options any) error {
 		return err
 	}
 
-	dir := Dir(h.Dir)
+	dir := comethome.Dir(h.Dir)
 	if o.Import != "" {
-		_, err := ImportHome(dir, o.Import)
+		_, err := comethome.Import(dir, o.Import)
 		return err
 	}
 
-	id, err := InitHome(dir, HomeOptions{
+	id, err := comethome.Init(dir, comethome.Options{
 		Profile: o.Profile, Moniker: o.Moniker, P2P: o.P2P, RPC: o.RPC,
 		EmptyEvery: h.EmptyEvery, MaxTxBytes: h.Genesis.Limits.MaxTxBytes,
 	})
@@ -204,18 +206,18 @@ func (Kind) Init(h consensus.Home, options any) error {
 	}
 
 	if o.StateSync != nil {
-		if err := SetStateSync(dir, *o.StateSync); err != nil {
+		if err := comethome.SetStateSync(dir, *o.StateSync); err != nil {
 			return err
 		}
 	}
 
 	if o.Join != nil {
-		return JoinChain(dir, *o.Join)
+		return comethome.JoinChain(dir, *o.Join)
 	}
 
 	id.Validator.Power = 10
-	return Carry(dir, h.Genesis,
-		Genesis{Validators: []Validator{id.Validator}, VoteExtensionsHeight: o.VoteExtensionsHeight})
+	return comethome.Carry(dir, h.Genesis,
+		comethome.Genesis{Validators: []comethome.Validator{id.Validator}, VoteExtensionsHeight: o.VoteExtensionsHeight})
 }
 
 // Reset is not supported yet.

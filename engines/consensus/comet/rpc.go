@@ -18,6 +18,7 @@ import (
 
 	"github.com/cometbft/cometbft/mempool"
 	rpchttp "github.com/cometbft/cometbft/rpc/client/http"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 )
 
 // rpc is CometBFT's RPC over the child's socket.
@@ -47,7 +48,7 @@ var errFull = errors.New("CometBFT's mempool is full")
 // that it has, or has seen committed, are no error. (The module's batches give up all answers for
 // one that is an error.)
 func (c rpc) broadcast(ctx context.Context, txs [][]byte) error {
-	for batch := range slices.Chunk(txs, rpcBatch) {
+	for batch := range slices.Chunk(txs, comethome.RPCBatch) {
 		if err := c.broadcastBatch(ctx, batch); err != nil {
 			return err
 		}
@@ -187,16 +188,16 @@ var ErrNotAsked = errors.New("the home's CometBFT does not answer")
 // its latest height. Whatever the configuration says of TCP, nobody else can answer; one of another
 // chain than the genesis's is ErrGenesis. While CometBFT is not there, as between two of its
 // processes, it tries again until ctx ends: ErrNotAsked.
-func ValidatorSet(ctx context.Context, home string) (height int64, set []Validator, err error) {
+func ValidatorSet(ctx context.Context, home string) (height int64, set []comethome.Validator, err error) {
 	if home, err = filepath.Abs(home); err != nil {
 		return 0, nil, err
 	}
-	g, err := ReadGenesis(home)
+	g, err := comethome.ReadGenesis(home)
 	if err != nil {
 		return 0, nil, err
 	}
 
-	socket := rpcSocket(SocketDir(home))
+	socket := rpcSocket(comethome.SocketDir(home))
 	c, err := newRPC(socket)
 	if err != nil {
 		return 0, nil, err
@@ -205,7 +206,7 @@ func ValidatorSet(ctx context.Context, home string) (height int64, set []Validat
 
 	for {
 		height, set, err = c.validatorSet(ctx, g.ChainID)
-		if err == nil || errors.Is(err, ErrGenesis) {
+		if err == nil || errors.Is(err, comethome.ErrGenesis) {
 			return height, set, err
 		}
 		if ended := pause(ctx, feedRetry); ended != nil {
@@ -214,7 +215,7 @@ func ValidatorSet(ctx context.Context, home string) (height int64, set []Validat
 	}
 }
 
-func (c rpc) validatorSet(ctx context.Context, chainID string) (height int64, set []Validator, err error) {
+func (c rpc) validatorSet(ctx context.Context, chainID string) (height int64, set []comethome.Validator, err error) {
 	s, err := c.Status(ctx)
 	if err != nil {
 		return 0, nil, err
@@ -222,7 +223,7 @@ func (c rpc) validatorSet(ctx context.Context, chainID string) (height int64, se
 
 	if s.NodeInfo.Network != chainID {
 		return 0, nil, fmt.Errorf("%w: the CometBFT that runs is of chain %q, the home's genesis.json of %q",
-			ErrGenesis, s.NodeInfo.Network, chainID)
+			comethome.ErrGenesis, s.NodeInfo.Network, chainID)
 	}
 
 	var at *int64 // the height of the first page, for all
@@ -235,7 +236,7 @@ func (c rpc) validatorSet(ctx context.Context, chainID string) (height int64, se
 
 		at = &res.BlockHeight
 		for _, v := range res.Validators {
-			set = append(set, Validator{Address: v.Address.String(), PubKey: v.PubKey.Bytes(), Power: v.VotingPower})
+			set = append(set, comethome.Validator{Address: v.Address.String(), PubKey: v.PubKey.Bytes(), Power: v.VotingPower})
 		}
 
 		if res.Count == 0 || len(set) >= res.Total {

@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/coppice-go/coppice/engines/consensus/comet/wire"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
@@ -207,18 +208,18 @@ func (e *endpoint) converse(c net.Conn) error {
 	var buf []byte
 
 	for {
-		req, b, err := readRequest(r, e.server.limit, buf)
+		req, b, err := wire.ReadRequest(r, e.server.limit, buf)
 		if err != nil {
 			return err
 		}
-		if buf = b; cap(buf) > readStep {
+		if buf = b; cap(buf) > wire.ReadStep {
 			buf = nil // a large block is rare enough to let its memory go
 		}
 		resp, err := conn.answer(e.ctx, req)
 		if err != nil {
 			return fmt.Errorf("%T: %w", req.Value, err)
 		}
-		if err := writeResponse(w, resp); err != nil {
+		if err := wire.WriteResponse(w, resp); err != nil {
 			return err
 		}
 

@@ -12,6 +12,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/consensus/comet/child"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/process"
 )
@@ -94,10 +96,10 @@ func (s *starts) judge(err error) error {
 	}
 
 	switch {
-	case end.Status == statusDamage, strings.Contains(s.fatal, "Data has been corrupted"):
-		return final(told(why, ErrChainDamage, ErrChainData, ErrSigning))
-	case end.Status == statusConfig:
-		return final(told(why, ErrHome, ErrGenesis))
+	case end.Status == child.StatusDamage, strings.Contains(s.fatal, "Data has been corrupted"):
+		return final(told(why, comethome.ErrChainDamage, comethome.ErrChainData, comethome.ErrSigning))
+	case end.Status == child.StatusConfig:
+		return final(told(why, comethome.ErrHome, comethome.ErrGenesis))
 	}
 
 	if s.fatal != "" {
@@ -137,7 +139,7 @@ func (a attempt) String() string { return fmt.Sprint(a.Service) }
 
 // stdout takes what CometBFT's process says on stdout.
 func (t *tree) stdout(line []byte) {
-	if string(line) == upLine {
+	if string(line) == child.UpLine {
 		t.starts.came()
 	} else {
 		t.starts.died(string(line)) // CometBFT's log is on stderr; where it ends the process it says why here

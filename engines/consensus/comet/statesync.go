@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/coppice-go/coppice/engines/consensus"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -96,11 +97,11 @@ func (a *app) offer(req *abci.RequestOfferSnapshot) (o consensus.Offer, err erro
 	s := req.Snapshot
 	o.Snapshot = consensus.Snapshot{Height: s.Height, Format: s.Format, Chunks: s.Chunks, Hash: s.Hash,
 		Metadata: s.Metadata}
-	c, err := loadConfig(a.home)
+	c, err := comethome.LoadConfig(a.home)
 	if err != nil {
 		return o, err
 	}
-	t, err := readTrusted(c.DBDir())
+	t, err := comethome.ReadTrusted(c.DBDir())
 	if err != nil {
 		return o, err
 	}
@@ -118,7 +119,7 @@ func (a *app) offer(req *abci.RequestOfferSnapshot) (o consensus.Offer, err erro
 // chainStarted is the record that InitChain would have made: CometBFT does not send it to a node
 // that begins with a snapshot.
 func (a *app) chainStarted() (*logv1.ChainStarted, error) {
-	g, err := ReadGenesis(a.home)
+	g, err := comethome.ReadGenesis(a.home)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +128,7 @@ func (a *app) chainStarted() (*logv1.ChainStarted, error) {
 		AppStateBytes: g.AppState}
 
 	for _, v := range g.Validators {
-		req.Validators = append(req.Validators, abci.UpdateValidator(v.PubKey, v.Power, keyEd25519))
+		req.Validators = append(req.Validators, abci.UpdateValidator(v.PubKey, v.Power, comethome.KeyEd25519))
 	}
 
 	rec, err := a.genesis(req)

@@ -17,7 +17,9 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/consensus/comet/child"
 	"github.com/coppice-go/coppice/engines/consensus/comet/comettest"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/process"
 )
@@ -27,7 +29,7 @@ func serve(t *testing.T, home string, c *fakeCore) error {
 	t.Helper()
 	self, err := os.Executable()
 	require.NoError(t, err)
-	d := Driver{Home: home, Command: []string{self, ChildCommand},
+	d := Driver{Home: home, Command: []string{self, child.Command},
 		Intensity: supervisor.Intensity{Max: 3, Period: time.Minute}}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -41,7 +43,7 @@ func serve(t *testing.T, home string, c *fakeCore) error {
 // blocks is a home with some blocks.
 func blocks(t *testing.T, n int) (string, *fakeCore) {
 	t.Helper()
-	c, home := newFakeCore(), newHome(t, HomeOptions{})
+	c, home := newFakeCore(), newHome(t, comethome.Options{})
 	run := drive(t, home, c)
 
 	for i := range n {
@@ -50,7 +52,7 @@ func blocks(t *testing.T, n int) (string, *fakeCore) {
 	}
 
 	require.NoError(t, run.Stop(t.Context()))
-	require.NoError(t, os.RemoveAll(SocketDir(home))) // a copy would have another mode
+	require.NoError(t, os.RemoveAll(comethome.SocketDir(home))) // a copy would have another mode
 
 	return home, c
 }
@@ -77,7 +79,7 @@ func TestDataOfDifferentTimesEndTheTree(t *testing.T) {
 	}{
 		{"ours is newer", func(_ *testing.T, _ string, c *fakeCore) { c.state.Height += 5 }, "is higher than core"},
 		{"ours is older than what was pruned", func(t *testing.T, home string, c *fakeCore) {
-			conf, err := loadConfig(home)
+			conf, err := comethome.LoadConfig(home)
 			require.NoError(t, err)
 			require.NoError(t, comettest.Stores(conf, func(s sm.Store, b *store.BlockStore) {
 				state, err := s.Load()
@@ -107,7 +109,7 @@ func TestDataOfDifferentTimesEndTheTree(t *testing.T) {
 			own.state = c.state
 			k.damage(t, broken, own)
 			err := serve(t, broken, own)
-			require.ErrorIs(t, err, ErrChainDamage)
+			require.ErrorIs(t, err, comethome.ErrChainDamage)
 			require.ErrorIs(t, err, consensus.ErrFinal)
 			require.ErrorContains(t, err, k.says)
 			require.ErrorContains(t, err, "put comet and data back from one backup")
@@ -141,7 +143,7 @@ func TestStartsThatFailInARowEndTheTree(t *testing.T) {
 	require.ErrorIs(t, err, suture.ErrTerminateSupervisorTree)
 	require.ErrorContains(t, err, "CometBFT ended 12 times in a row before it was up, at last with: listen tcp "+
 		"127.0.0.1:26657: bind: address already in use")
-	require.NotErrorIs(t, err, ErrHome)
+	require.NotErrorIs(t, err, comethome.ErrHome)
 
 	s.came() // one that came up
 	require.Zero(t, s.pause())
@@ -182,10 +184,10 @@ func TestThePausesOfFailedStartsStayBelowTheLimit(t *testing.T) {
 func TestWhatAProcessEndedOfIsTold(t *testing.T) {
 	s := &starts{}
 	s.begin()
-	require.ErrorIs(t, s.judge(ended(statusConfig, "coppice: "+ErrGenesis.Error()+": another")), ErrGenesis)
-	require.ErrorIs(t, s.judge(ended(statusConfig, ErrHome.Error()+": a file")), ErrHome)
-	require.ErrorIs(t, s.judge(ended(statusDamage, "coppice: "+ErrSigning.Error()+": gone")), ErrSigning)
-	require.ErrorIs(t, s.judge(ended(statusDamage)), ErrChainDamage)
+	require.ErrorIs(t, s.judge(ended(child.StatusConfig, "coppice: "+comethome.ErrGenesis.Error()+": another")), comethome.ErrGenesis)
+	require.ErrorIs(t, s.judge(ended(child.StatusConfig, comethome.ErrHome.Error()+": a file")), comethome.ErrHome)
+	require.ErrorIs(t, s.judge(ended(child.StatusDamage, "coppice: "+comethome.ErrSigning.Error()+": gone")), comethome.ErrSigning)
+	require.ErrorIs(t, s.judge(ended(child.StatusDamage)), comethome.ErrChainDamage)
 
 	core, logs := observer.New(zap.ErrorLevel)
 	tr := &tree{Driver: Driver{Log: zap.New(core)}, starts: s}
@@ -200,8 +202,8 @@ func TestWhatAProcessEndedOfIsTold(t *testing.T) {
 	require.ErrorContains(t, err, "panic: out of luck", "the begin of a panic, not the end of its stack")
 	s.begin()
 	tr.stdout([]byte("LoadState: Data has been corrupted or its spec has changed:"))
-	require.ErrorIs(t, s.judge(ended(1)), ErrChainDamage,
+	require.ErrorIs(t, s.judge(ended(1)), comethome.ErrChainDamage,
 		"where CometBFT ends the process it says so on stdout, and by status 1")
-	tr.stdout([]byte(upLine))
+	tr.stdout([]byte(child.UpLine))
 	require.True(t, s.up)
 }

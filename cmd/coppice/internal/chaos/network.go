@@ -14,7 +14,7 @@ import (
 
 	"github.com/coppice-go/coppice/client"
 	"github.com/coppice-go/coppice/cmd/coppice/internal/testnet"
-	"github.com/coppice-go/coppice/engines/consensus/comet"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/api"
 )
@@ -33,7 +33,7 @@ type network struct {
 // begin makes a testnet in the directory and runs it. It goes on when ctx has ended, until close.
 func begin(c Config, out *output) (*network, error) {
 	t, err := testnet.Init(c.Dir, testnet.InitOptions{
-		Nodes: c.Nodes, EmptyEvery: time.Second, Profile: c.Profile, CometProfile: comet.Tuned,
+		Nodes: c.Nodes, EmptyEvery: time.Second, Profile: c.Profile, CometProfile: comethome.Tuned,
 	})
 
 	if err != nil {

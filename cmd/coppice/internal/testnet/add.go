@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/node"
 )
 
@@ -95,7 +96,7 @@ func (r *running) makeNode(ctx context.Context, i int, o AddOptions) (links []*l
 		return nil, err
 	}
 
-	comets := func(home, name string) string { return filepath.Join(comet.Dir(home), "config", name) }
+	comets := func(home, name string) string { return filepath.Join(comethome.Dir(home), "config", name) }
 	for from, to := range map[string]string{
 		filepath.Join(first, "coppice.toml"): filepath.Join(home, "coppice.toml"),
 		comets(first, "config.toml"):         comets(home, "config.toml"),
@@ -118,11 +119,11 @@ func (r *running) makeNode(ctx context.Context, i int, o AddOptions) (links []*l
 	var peers, rpcs []string
 
 	for j := range i {
-		id, err := comet.ReadIdentity(comet.Dir(r.Home(j)))
+		id, err := comethome.ReadIdentity(comethome.Dir(r.Home(j)))
 		if err != nil {
 			return links, err
 		}
-		p2p, rpc, err := comet.Addresses(comet.Dir(r.Home(j)))
+		p2p, rpc, err := comethome.Addresses(comethome.Dir(r.Home(j)))
 		if err != nil {
 			return links, err
 		}
@@ -135,13 +136,13 @@ func (r *running) makeNode(ctx context.Context, i int, o AddOptions) (links []*l
 		peers, rpcs = append(peers, id.NodeID+"@"+l.Addr().String()), append(rpcs, rpc)
 	}
 
-	if err := comet.SetNetwork(comet.Dir(home), comet.Network{Moniker: fmt.Sprintf("node%d", i), P2P: ports[0],
+	if err := comethome.SetNetwork(comethome.Dir(home), comethome.Network{Moniker: fmt.Sprintf("node%d", i), P2P: ports[0],
 		RPC: ports[1], Peers: peers}); err != nil {
 		return links, err
 	}
 
 	if o.StateSync {
-		err = begin(ctx, comet.Dir(home), rpcs)
+		err = begin(ctx, comethome.Dir(home), rpcs)
 	}
 
 	return links, err
@@ -149,13 +150,13 @@ func (r *running) makeNode(ctx context.Context, i int, o AddOptions) (links []*l
 
 // begin has a home begin with a snapshot, trusting the nodes there are.
 func begin(ctx context.Context, home string, rpcs []string) (err error) {
-	var s comet.StateSync
+	var s comethome.StateSync
 	var errs []error
 
 	for _, a := range rpcs {
-		if s.Height, s.Hash, err = comet.OldestBlock(ctx, a); err == nil {
+		if s.Height, s.Hash, err = comethome.OldestBlock(ctx, a); err == nil {
 			s.RPC = append(rpcs, a) // two at least, also where there is one node
-			return comet.SetStateSync(home, s)
+			return comethome.SetStateSync(home, s)
 		}
 		errs = append(errs, err)
 	}

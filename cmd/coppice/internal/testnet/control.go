@@ -19,7 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/coppice-go/coppice/engines/consensus/comet"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/supervisor"
 )
@@ -176,7 +176,7 @@ func (r *running) signal(s signalOfNode) error {
 	pid := r.pid(s.Node)
 
 	if s.Comet {
-		data, err := os.ReadFile(filepath.Join(comet.Dir(r.Home(s.Node)), "pid"))
+		data, err := os.ReadFile(filepath.Join(comethome.Dir(r.Home(s.Node)), "pid"))
 		if err != nil {
 			return fmt.Errorf("node %d has no CometBFT running: %w", s.Node, err)
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/node"
 )
 
@@ -25,7 +26,7 @@ type InitOptions struct {
 	ChainID       string        // empty: a random one
 	EmptyEvery    time.Duration // 0: no blocks without work
 	Profile       node.Profile  // of the trees' limits
-	CometProfile  comet.Profile
+	CometProfile  comethome.Profile
 	GovernanceKey []byte
 }
 
@@ -90,7 +91,7 @@ func Init(dir string, o InitOptions) (*Net, error) {
 func initIn(dir string, o InitOptions) (*Net, error) {
 	n := &Net{Dir: dir, Nodes: o.Nodes}
 	var genesis *chain.Genesis
-	var set []comet.Validator
+	var set []comethome.Validator
 
 	for i := range o.Nodes {
 		g, err := node.Init(n.Home(i), node.InitOptions{
@@ -108,7 +109,7 @@ func initIn(dir string, o InitOptions) (*Net, error) {
 		}
 
 		genesis = &g
-		id, err := comet.ReadIdentity(comet.Dir(n.Home(i)))
+		id, err := comethome.ReadIdentity(comethome.Dir(n.Home(i)))
 		if err != nil {
 			return nil, err
 		}
@@ -118,7 +119,7 @@ func initIn(dir string, o InitOptions) (*Net, error) {
 	}
 
 	for i := range o.Nodes {
-		if err := comet.Carry(comet.Dir(n.Home(i)), *genesis, comet.Genesis{Validators: set}); err != nil {
+		if err := comethome.Carry(comethome.Dir(n.Home(i)), *genesis, comethome.Genesis{Validators: set}); err != nil {
 			return nil, fmt.Errorf("%w: %w", node.ErrConfig, err)
 		}
 	}

@@ -1,4 +1,4 @@
-package comet
+package home
 
 import (
 	"os"
@@ -46,7 +46,7 @@ func TestADatabaseWhoseMakingWasCutShortIsMadeAnew(t *testing.T) {
 	damaged, err := os.ReadDir(at("damaged", ""))
 	require.NoError(t, err)
 
-	require.NoError(t, clearUnmade(data))
+	require.NoError(t, ClearUnmade(data))
 	require.NoError(t, open("manifest"))
 	require.NoError(t, open("pending"))
 	db, err := cfg.DefaultDBProvider(&cfg.DBContext{ID: "whole", Config: c})

@@ -1,4 +1,4 @@
-package comet
+package home
 
 import (
 	"crypto/sha256"
@@ -51,7 +51,7 @@ const lockTime = 500 * time.Millisecond
 // holdSockets makes the directory of a home's sockets, without those that another run has left, for
 // the one who is the only one that runs this home. It is to be released. One in the temporary
 // directory is removed then; those that others there have left are removed now.
-func holdSockets(home string) (release func(), err error) {
+func HoldSockets(home string) (release func(), err error) {
 	sockets.mu.Lock()
 	defer sockets.mu.Unlock()
 
@@ -192,14 +192,14 @@ func sweepSocketDir(dir string) {
 		removeSocketDir(dir)
 		lock.Close()
 	case errors.Is(err, fs.ErrNotExist):
-		if info, err := os.Lstat(dir); err == nil && time.Since(info.ModTime()) > unlockedAge && !answers(dir) {
+		if info, err := os.Lstat(dir); err == nil && time.Since(info.ModTime()) > unlockedAge && !hasListener(dir) {
 			removeSocketDir(dir)
 		}
 	}
 }
 
 // answers tells whether somebody listens on a socket of the directory.
-func answers(dir string) bool {
+func hasListener(dir string) bool {
 	paths, err := socketsIn(dir)
 	if err != nil {
 		return true

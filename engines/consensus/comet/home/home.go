@@ -1,4 +1,4 @@
-package comet
+package home
 
 import (
 	"encoding/json"
@@ -32,7 +32,7 @@ type Validator struct {
 
 // InitHome makes a CometBFT home with new keys and a configuration, and no genesis. It overwrites
 // nothing.
-func InitHome(home string, o HomeOptions) (Identity, error) {
+func Init(home string, o Options) (Identity, error) {
 	var none Identity
 	if _, err := os.Stat(configPath(home)); err == nil {
 		return none, fmt.Errorf("%w: %s is one already", ErrHome, home)
@@ -118,7 +118,7 @@ func identityOf(c *cfg.Config) (Identity, error) {
 
 // Addresses are where a home's CometBFT listens: host:port each.
 func Addresses(home string) (p2pAddr, rpcAddr string, err error) {
-	c, err := loadConfig(home)
+	c, err := LoadConfig(home)
 	if err != nil {
 		return "", "", err
 	}
@@ -129,7 +129,7 @@ func Addresses(home string) (p2pAddr, rpcAddr string, err error) {
 var ErrGenesis = errors.New("the genesis of CometBFT and of this home are not of one chain")
 
 // keyEd25519 is the one kind of validator key.
-const keyEd25519 = "ed25519"
+const KeyEd25519 = "ed25519"
 
 // Genesis is what the nodes of a chain share, in CometBFT's terms.
 type Genesis struct {
@@ -180,7 +180,7 @@ func WriteGenesis(home string, g Genesis) error {
 }
 
 func saveGenesis(home string, doc *types.GenesisDoc) error {
-	path := genesisPath(home)
+	path := GenesisPath(home)
 	next := path + ".new"
 	if err := doc.SaveAs(next); err != nil {
 		return fmt.Errorf("%w: genesis: %w", ErrHome, err)
@@ -188,13 +188,13 @@ func saveGenesis(home string, doc *types.GenesisDoc) error {
 	return replace(next, path)
 }
 
-func genesisPath(home string) string {
+func GenesisPath(home string) string {
 	return filepath.Join(home, cfg.DefaultConfigDir, cfg.DefaultGenesisJSONName)
 }
 
 // ReadGenesis reads the genesis of a home.
 func ReadGenesis(home string) (Genesis, error) {
-	doc, err := types.GenesisDocFromFile(genesisPath(home))
+	doc, err := types.GenesisDocFromFile(GenesisPath(home))
 	if err != nil {
 		return Genesis{}, fmt.Errorf("%w: %w", ErrHome, err)
 	}
@@ -215,9 +215,9 @@ func genesisOf(doc *types.GenesisDoc) (Genesis, error) {
 	}
 
 	for _, v := range doc.Validators {
-		if v.PubKey.Type() != keyEd25519 {
+		if v.PubKey.Type() != KeyEd25519 {
 			return Genesis{}, fmt.Errorf("%w: genesis: validator %q has a key of kind %s, want %s", ErrHome, v.Name,
-				v.PubKey.Type(), keyEd25519)
+				v.PubKey.Type(), KeyEd25519)
 		}
 		g.Validators = append(g.Validators,
 			Validator{Name: v.Name, Address: v.PubKey.Address().String(), PubKey: v.PubKey.Bytes(), Power: v.Power})
@@ -237,7 +237,7 @@ var (
 
 // checkChainData refuses a start that CometBFT would answer with a crash: an application ahead of
 // an empty store.
-func checkChainData(c *cfg.Config, height uint64) error {
+func CheckChainData(c *cfg.Config, height uint64) error {
 	if height == 0 {
 		return nil
 	}

@@ -1,4 +1,4 @@
-package comet
+package child
 
 import (
 	"context"
@@ -15,6 +15,7 @@ import (
 	sm "github.com/cometbft/cometbft/state"
 	"github.com/cometbft/cometbft/statesync"
 	"github.com/cometbft/cometbft/store"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 )
 
 // voucher is CometBFT's light client, which also tells us.
@@ -33,7 +34,7 @@ func (v voucher) AppHash(ctx context.Context, height uint64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return hash, writeTrusted(v.data, trusted{Height: height, AppHash: hash, BlockHash: s.LastBlockID.Hash,
+	return hash, comethome.WriteTrusted(v.data, comethome.Trusted{Height: height, AppHash: hash, BlockHash: s.LastBlockID.Hash,
 		Time: s.LastBlockTime.UTC()})
 }
 
@@ -95,11 +96,11 @@ func lightClient(ctx context.Context, c *cfg.StateSyncConfig, genesis sm.State,
 func settleStateSync(c *cfg.Config) (height int64, err error) {
 	blocks, err := cfg.DefaultDBProvider(&cfg.DBContext{ID: "blockstore", Config: c})
 	if err != nil {
-		return 0, fmt.Errorf("%w: %w", ErrHome, err)
+		return 0, fmt.Errorf("%w: %w", comethome.ErrHome, err)
 	}
 	states, err := cfg.DefaultDBProvider(&cfg.DBContext{ID: "state", Config: c})
 	if err != nil {
-		return 0, errors.Join(fmt.Errorf("%w: %w", ErrHome, err), blocks.Close())
+		return 0, errors.Join(fmt.Errorf("%w: %w", comethome.ErrHome, err), blocks.Close())
 	}
 
 	stateStore := sm.NewStore(states, sm.StoreOptions{})

@@ -1,4 +1,4 @@
-package comet
+package child
 
 import (
 	"bufio"
@@ -12,6 +12,7 @@ import (
 	abcicli "github.com/cometbft/cometbft/abci/client"
 	abci "github.com/cometbft/cometbft/abci/types"
 	"github.com/cometbft/cometbft/libs/service"
+	"github.com/coppice-go/coppice/engines/consensus/comet/wire"
 )
 
 // client is CometBFT's end of one ABCI connection, in the process that runs CometBFT. It speaks the
@@ -49,13 +50,13 @@ const (
 )
 
 // errClientStopped: the client was stopped, which is no fault of the connection's.
-var errClientStopped = errors.New("the ABCI client was stopped")
+var ErrClientStopped = errors.New("the ABCI client was stopped")
 
 // clients makes the clients of CometBFT's connections.
-type clients string // the path of our server's socket
+type Clients string // the path of our server's socket
 
 // NewABCIClient implements proxy.ClientCreator.
-func (path clients) NewABCIClient() (abcicli.Client, error) {
+func (path Clients) NewABCIClient() (abcicli.Client, error) {
 	c := &client{path: string(path)}
 	c.work.L, c.room.L = &c.mu, &c.mu
 	c.BaseService = *service.NewBaseService(nil, "abci client", c)
@@ -137,7 +138,7 @@ func (c *client) send(ctx context.Context, req *abci.Request) (*abcicli.ReqRes, 
 	if c.ended {
 		return nil, c.whyLocked()
 	}
-	out, err := appendFrame(c.out, req)
+	out, err := wire.AppendFrame(c.out, req)
 	if err != nil {
 		return nil, err
 	}
@@ -159,14 +160,14 @@ func (c *client) whyLocked() error {
 	if c.err != nil {
 		return c.err
 	}
-	return errClientStopped
+	return ErrClientStopped
 }
 
 // write writes what has gathered, as long as the client runs.
 func (c *client) write() {
 	var b []byte
 	for {
-		if b = b[:0]; cap(b) > readStep {
+		if b = b[:0]; cap(b) > wire.ReadStep {
 			b = nil // a large block is rare enough to let its memory go
 		}
 
@@ -197,7 +198,7 @@ func (c *client) read() {
 	var buf []byte
 
 	for {
-		resp, b, err := readResponse(r, maxAnswer, buf)
+		resp, b, err := wire.ReadResponse(r, maxAnswer, buf)
 		if err == nil {
 			err = c.answered(resp)
 		}
@@ -207,7 +208,7 @@ func (c *client) read() {
 			return
 		}
 
-		if buf = b; cap(buf) > readStep {
+		if buf = b; cap(buf) > wire.ReadStep {
 			buf = nil
 		}
 	}
@@ -220,12 +221,12 @@ func (c *client) answered(resp *abci.Response) error {
 	c.mu.Unlock()
 
 	if r == nil {
-		return fmt.Errorf("%w: a %T that nobody has asked for", errFrame, resp.Value)
+		return fmt.Errorf("%w: a %T that nobody has asked for", wire.ErrFrame, resp.Value)
 	}
 
 	if !fits(r.Request, resp) {
 		r.Done() // it has no answer
-		return fmt.Errorf("%w: a %T is answered with a %T", errFrame, r.Request.Value, resp.Value)
+		return fmt.Errorf("%w: a %T is answered with a %T", wire.ErrFrame, r.Request.Value, resp.Value)
 	}
 
 	r.Response = resp

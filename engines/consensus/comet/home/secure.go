@@ -1,4 +1,4 @@
-package comet
+package home
 
 import (
 	"errors"
@@ -14,34 +14,34 @@ import (
 // What a client of CometBFT's RPC may ask for at once. CometBFT answers a whole batch in memory, so
 // this and the number of connections bound what a stranger can make it take.
 const (
-	rpcBatch       = 100
+	RPCBatch       = 100
 	rpcConnections = 200
 	rpcBody        = 4 << 20 // or what the largest transaction needs
 )
 
 // feedBytes is how many bytes of transactions the feed hands over at once, about: the last may be as
 // large as a transaction can be.
-const feedBytes = 1 << 20
+const FeedBytes = 1 << 20
 
 // neededBody is what a request of the feed may have: the transactions of one in base64, and the
 // words around each.
 func neededBody(maxTxBytes int) int64 {
 	const words = 128
-	return (int64(maxTxBytes)+feedBytes)*4/3 + rpcBatch*words
+	return (int64(maxTxBytes)+FeedBytes)*4/3 + RPCBatch*words
 }
 
 // boundRPC sets the bounds of CometBFT's RPC. They hold for the socket on which we ask as for TCP:
 // CometBFT has one setting for both.
 func boundRPC(c *cfg.Config) {
-	c.RPC.MaxRequestBatchSize, c.RPC.MaxOpenConnections = rpcBatch, rpcConnections
+	c.RPC.MaxRequestBatchSize, c.RPC.MaxOpenConnections = RPCBatch, rpcConnections
 	c.RPC.MaxBodyBytes = max(rpcBody, neededBody(c.Mempool.MaxTxBytes))
 }
 
 // checkRPC refuses bounds below what the feed needs.
 func checkRPC(c *cfg.Config) error {
-	if n := c.RPC.MaxRequestBatchSize; n > 0 && n < rpcBatch {
+	if n := c.RPC.MaxRequestBatchSize; n > 0 && n < RPCBatch {
 		return fmt.Errorf("rpc.max_request_batch_size: %d, want at least %d: what the node hands to its CometBFT "+
-			"goes this way", n, rpcBatch)
+			"goes this way", n, RPCBatch)
 	}
 
 	if n, want := c.RPC.MaxBodyBytes, neededBody(c.Mempool.MaxTxBytes); n < want {
@@ -113,7 +113,7 @@ func lineOf(text []byte, key string) int {
 
 // exposures are the settings of a configuration that are less careful than those of a new home, in
 // words. Where peers connect is not among them: a validator listens for them.
-func exposures(c *cfg.Config) (out []string) {
+func Exposures(c *cfg.Config) (out []string) {
 	add := func(is bool, format string, args ...any) {
 		if is {
 			out = append(out, fmt.Sprintf(format, args...))
@@ -121,31 +121,31 @@ func exposures(c *cfg.Config) (out []string) {
 	}
 	add(c.P2P.PexReactor, "p2p.pex = true: whoever connects learns of the peers, and is dialled")
 	for a := range strings.SplitSeq(c.RPC.ListenAddress, ",") {
-		add(open(a), "rpc.laddr = %q: whoever reaches it may submit, subscribe and read everything", a)
+		add(isPublic(a), "rpc.laddr = %q: whoever reaches it may submit, subscribe and read everything", a)
 	}
 
 	add(c.RPC.Unsafe, "rpc.unsafe = true: whoever reaches the RPC may stop the node's peers and profile it")
 	add(len(c.RPC.CORSAllowedOrigins) > 0,
 		"rpc.cors_allowed_origins = %q: pages from there may ask in a browser's name", c.RPC.CORSAllowedOrigins)
 	add(c.RPC.GRPCListenAddress != "", "rpc.grpc_laddr = %q", c.RPC.GRPCListenAddress)
-	add(open(c.RPC.PprofListenAddress), "rpc.pprof_laddr = %q: whoever reaches it reads the memory",
+	add(isPublic(c.RPC.PprofListenAddress), "rpc.pprof_laddr = %q: whoever reaches it reads the memory",
 		c.RPC.PprofListenAddress)
 
-	add(c.Instrumentation.Prometheus && open(c.Instrumentation.PrometheusListenAddr),
+	add(c.Instrumentation.Prometheus && isPublic(c.Instrumentation.PrometheusListenAddr),
 		"instrumentation.prometheus_listen_addr = %q", c.Instrumentation.PrometheusListenAddr)
 	body := max(rpcBody, neededBody(c.Mempool.MaxTxBytes))
 	add(c.RPC.MaxBodyBytes > body, "rpc.max_body_bytes = %d, more than %d: one request may take as much memory, and "+
 		"many times that to answer", c.RPC.MaxBodyBytes, body)
 
-	add(c.RPC.MaxRequestBatchSize == 0 || c.RPC.MaxRequestBatchSize > rpcBatch,
+	add(c.RPC.MaxRequestBatchSize == 0 || c.RPC.MaxRequestBatchSize > RPCBatch,
 		"rpc.max_request_batch_size = %d, more than %d: a batch is answered in memory",
-		c.RPC.MaxRequestBatchSize, rpcBatch)
+		c.RPC.MaxRequestBatchSize, RPCBatch)
 
 	return out
 }
 
 // open tells whether an address to listen on is one beyond this machine.
-func open(address string) bool {
+func isPublic(address string) bool {
 	if address == "" || strings.HasPrefix(address, "unix://") {
 		return false
 	}

@@ -1,4 +1,4 @@
-package comet
+package wire
 
 import (
 	"bufio"
@@ -16,7 +16,7 @@ import (
 )
 
 func read(b []byte) (*abci.Request, error) {
-	req, _, err := readRequest(bufio.NewReader(bytes.NewReader(b)), 1<<20, nil)
+	req, _, err := ReadRequest(bufio.NewReader(bytes.NewReader(b)), 1<<20, nil)
 	return req, err
 }
 
@@ -32,13 +32,13 @@ func TestAFrameIsReadWhateverPiecesItComesIn(t *testing.T) {
 		"with the error": iotest.DataErrReader(bytes.NewReader(stream)),
 	} {
 		br := bufio.NewReader(r)
-		got, buf, err := readRequest(br, 8<<20, nil)
+		got, buf, err := ReadRequest(br, 8<<20, nil)
 		require.NoError(t, err, name)
 		require.Equal(t, req.GetFinalizeBlock().Txs, got.GetFinalizeBlock().Txs, name)
-		got, buf, err = readRequest(br, 8<<20, buf)
+		got, buf, err = ReadRequest(br, 8<<20, buf)
 		require.NoError(t, err, name)
 		require.NotNil(t, got.GetInfo(), name)
-		_, _, err = readRequest(br, 8<<20, buf)
+		_, _, err = ReadRequest(br, 8<<20, buf)
 		require.ErrorIs(t, err, io.EOF, name)
 	}
 }
@@ -59,7 +59,7 @@ func TestWhatIsNoFrameIsRefusedWithItsReason(t *testing.T) {
 		"kind of other version": {comettest.Frame([]byte{0xfa, 0x01, 0}), "no kind"},
 	} {
 		_, err := read(c.in)
-		require.ErrorIs(t, err, errFrame, name)
+		require.ErrorIs(t, err, ErrFrame, name)
 		require.ErrorContains(t, err, c.want, name)
 	}
 
@@ -70,9 +70,9 @@ func TestWhatIsNoFrameIsRefusedWithItsReason(t *testing.T) {
 // A length is nobody's word: memory is taken as bytes come.
 func TestALengthAloneTakesNoMemory(t *testing.T) {
 	in := binary.AppendUvarint(nil, 1<<30)
-	_, buf, err := readRequest(bufio.NewReader(bytes.NewReader(in)), 1<<31, nil)
-	require.ErrorIs(t, err, errFrame)
-	require.LessOrEqual(t, cap(buf), readStep)
+	_, buf, err := ReadRequest(bufio.NewReader(bytes.NewReader(in)), 1<<31, nil)
+	require.ErrorIs(t, err, ErrFrame)
+	require.LessOrEqual(t, cap(buf), ReadStep)
 }
 
 func FuzzReadRequest(f *testing.F) {
@@ -85,9 +85,9 @@ func FuzzReadRequest(f *testing.F) {
 		var buf []byte
 
 		for n := 0; ; n++ {
-			req, b, err := readRequest(r, 1<<16, buf)
+			req, b, err := ReadRequest(r, 1<<16, buf)
 			if err != nil {
-				if err != io.EOF && !errors.Is(err, errFrame) {
+				if err != io.EOF && !errors.Is(err, ErrFrame) {
 					t.Fatalf("request %d: %v is neither an end nor the peer's fault", n, err)
 				}
 				return

@@ -1,4 +1,4 @@
-package comet
+package home
 
 import (
 	"encoding/json"
@@ -16,7 +16,7 @@ import (
 // state of its signing, without which a validator could sign twice. Its chain is not copied: it led
 // to another application's state. from is not changed; it must not run, now or later, with the same
 // validator key. Errors are ErrHome; nothing is made then.
-func ImportHome(home, from string) (Identity, error) {
+func Import(home, from string) (Identity, error) {
 	var none Identity
 	if _, err := os.Stat(configPath(home)); err == nil {
 		return none, fmt.Errorf("%w: %s is one already", ErrHome, home)

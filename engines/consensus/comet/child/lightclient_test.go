@@ -1,4 +1,4 @@
-package comet
+package child
 
 import (
 	"os"
@@ -13,9 +13,10 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/coppice-go/coppice/engines/consensus/comet/comettest"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 )
 
-func testMain3(m *testing.M) {
+func TestMain(m *testing.M) {
 	// it ends a second after its Close
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/syndtr/goleveldb/leveldb.(*DB).mpoolDrain"))
 }
@@ -25,14 +26,14 @@ func testMain3(m *testing.M) {
 // state sync begins anew. Its signing state stays in any case.
 func TestAStateThatWasTakenAndHasNoBlockYet(t *testing.T) {
 	home := t.TempDir()
-	_, err := InitHome(home, HomeOptions{P2P: "127.0.0.1:0", RPC: "127.0.0.1:0"})
+	_, err := comethome.Init(home, comethome.Options{P2P: "127.0.0.1:0", RPC: "127.0.0.1:0"})
 	require.NoError(t, err)
-	id, err := ReadIdentity(home)
+	id, err := comethome.ReadIdentity(home)
 	require.NoError(t, err)
 	id.Validator.Power = 1
-	require.NoError(t, WriteGenesis(home,
-		Genesis{ChainID: "test", Time: time.Now(), Validators: []Validator{id.Validator}}))
-	c, err := loadConfig(home)
+	require.NoError(t, comethome.WriteGenesis(home,
+		comethome.Genesis{ChainID: "test", Time: time.Now(), Validators: []comethome.Validator{id.Validator}}))
+	c, err := comethome.LoadConfig(home)
 	require.NoError(t, err)
 	height, err := settleStateSync(c)
 	require.NoError(t, err)

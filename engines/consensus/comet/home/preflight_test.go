@@ -1,4 +1,4 @@
-package comet
+package home
 
 import (
 	"os"
@@ -11,7 +11,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-func testMain2(m *testing.M) {
+func TestMain(m *testing.M) {
 	// it ends a second after its Close
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/syndtr/goleveldb/leveldb.(*DB).mpoolDrain"))
 }
@@ -20,7 +20,7 @@ func testMain2(m *testing.M) {
 func ownHome(t *testing.T) string {
 	t.Helper()
 	home := filepath.Join(t.TempDir(), "comet")
-	id, err := InitHome(home, HomeOptions{P2P: "127.0.0.1:0", RPC: "127.0.0.1:0"})
+	id, err := Init(home, Options{P2P: "127.0.0.1:0", RPC: "127.0.0.1:0"})
 	require.NoError(t, err)
 	id.Validator.Power = 10
 	require.NoError(t, WriteGenesis(home,
@@ -32,7 +32,7 @@ func ownHome(t *testing.T) string {
 // edit changes one setting of a CometBFT home.
 func edit(t *testing.T, home string, change func(*cfg.Config)) {
 	t.Helper()
-	c, err := loadConfig(home)
+	c, err := LoadConfig(home)
 	require.NoError(t, err)
 	change(c)
 	require.NoError(t, writeConfig(home, c))
@@ -95,13 +95,13 @@ func TestWhatCometBFTWouldNotStartWithIsRefusedBefore(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			broken := filepath.Join(t.TempDir(), "comet")
 			require.NoError(t, os.CopyFS(broken, os.DirFS(home)))
-			conf, err := loadConfig(broken)
+			conf, err := LoadConfig(broken)
 			require.NoError(t, err)
-			require.NoError(t, preflight(conf))
+			require.NoError(t, Preflight(conf))
 			c.damage(t, broken)
-			conf, err = loadConfig(broken)
+			conf, err = LoadConfig(broken)
 			require.NoError(t, err)
-			err = preflight(conf)
+			err = Preflight(conf)
 			require.ErrorIs(t, err, c.want)
 			require.ErrorContains(t, err, c.says)
 		})
@@ -112,11 +112,11 @@ func TestWhatCometBFTWouldNotStartWithIsRefusedBefore(t *testing.T) {
 func TestAMovedDatabaseDirectoryIsLookedInto(t *testing.T) {
 	home := ownHome(t)
 	edit(t, home, func(c *cfg.Config) { c.DBPath = "elsewhere" })
-	conf, err := loadConfig(home)
+	conf, err := LoadConfig(home)
 	require.NoError(t, err)
-	require.ErrorIs(t, checkChainData(conf, 1), ErrChainData)
+	require.ErrorIs(t, CheckChainData(conf, 1), ErrChainData)
 	require.NoError(t, os.MkdirAll(filepath.Join(home, "elsewhere", "blockstore.db"), 0o700))
-	require.NoError(t, checkChainData(conf, 1))
+	require.NoError(t, CheckChainData(conf, 1))
 }
 
 func TestAddressesThatCometBFTCannotListenOn(t *testing.T) {
@@ -133,7 +133,7 @@ func TestAddressesThatCometBFTCannotListenOn(t *testing.T) {
 		{"0.0.0.0:5", "127.0.0.1:5", "a port of its own"},
 	} {
 		home := filepath.Join(t.TempDir(), "comet")
-		_, err := InitHome(home, HomeOptions{P2P: c.p2p, RPC: c.rpc})
+		_, err := Init(home, Options{P2P: c.p2p, RPC: c.rpc})
 		require.ErrorIs(t, err, ErrHome)
 		require.ErrorContains(t, err, c.says)
 		require.NoDirExists(t, home, "nothing was made")

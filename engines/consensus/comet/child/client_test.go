@@ -1,4 +1,4 @@
-package comet
+package child
 
 import (
 	"net"
@@ -49,7 +49,7 @@ func TestAClientTakesNoAnswerForAnother(t *testing.T) {
 				conn.Write(c.answer)
 			}()
 
-			cl, err := clients(path).NewABCIClient()
+			cl, err := Clients(path).NewABCIClient()
 			require.NoError(t, err)
 			require.NoError(t, cl.Start())
 			defer cl.Stop()

@@ -1,4 +1,4 @@
-package comet
+package home
 
 import (
 	"context"
@@ -31,7 +31,7 @@ const (
 // SetStateSync writes into a home's configuration that it begins with a snapshot. Where the chain
 // has begun it changes nothing. It is ErrHome where CometBFT would not take it.
 func SetStateSync(home string, s StateSync) error {
-	c, err := loadConfig(home)
+	c, err := LoadConfig(home)
 	if err != nil {
 		return err
 	}

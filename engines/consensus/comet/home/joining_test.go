@@ -1,4 +1,4 @@
-package comet
+package home
 
 import (
 	"os"
@@ -10,21 +10,21 @@ import (
 
 func TestWhatTheLightClientVouchesFor(t *testing.T) {
 	home := t.TempDir()
-	_, err := readTrusted(home)
+	_, err := ReadTrusted(home)
 	require.ErrorIs(t, err, os.ErrNotExist)
-	is := trusted{Height: 7, AppHash: []byte{1, 2}, BlockHash: []byte{3}, Time: time.Unix(1, 234567891).UTC()}
-	require.NoError(t, writeTrusted(home, is))
-	read, err := readTrusted(home)
+	is := Trusted{Height: 7, AppHash: []byte{1, 2}, BlockHash: []byte{3}, Time: time.Unix(1, 234567891).UTC()}
+	require.NoError(t, WriteTrusted(home, is))
+	read, err := ReadTrusted(home)
 	require.NoError(t, err)
 	require.Equal(t, is, read)
 	require.NoError(t, os.WriteFile(trustedPath(home), []byte("{"), 0o600))
-	_, err = readTrusted(home)
+	_, err = ReadTrusted(home)
 	require.Error(t, err)
 }
 
 func TestAStateSyncThatCometBFTWouldNotTakeIsRefused(t *testing.T) {
 	home := t.TempDir()
-	_, err := InitHome(home, HomeOptions{P2P: "127.0.0.1:0", RPC: "127.0.0.1:0"})
+	_, err := Init(home, Options{P2P: "127.0.0.1:0", RPC: "127.0.0.1:0"})
 	require.NoError(t, err)
 	const hash = "0101010101010101010101010101010101010101010101010101010101010101"
 	good := StateSync{RPC: []string{"127.0.0.1:1", "127.0.0.1:2"}, Height: 5, Hash: hash}
@@ -40,7 +40,7 @@ func TestAStateSyncThatCometBFTWouldNotTakeIsRefused(t *testing.T) {
 	}
 
 	require.NoError(t, SetStateSync(home, good))
-	c, err := loadConfig(home)
+	c, err := LoadConfig(home)
 	require.NoError(t, err)
 	require.True(t, c.StateSync.Enable)
 	require.Equal(t, good.RPC, c.StateSync.RPCServers)

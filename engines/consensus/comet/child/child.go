@@ -1,4 +1,4 @@
-package comet
+package child
 
 import (
 	"context"
@@ -19,6 +19,7 @@ import (
 	"github.com/cometbft/cometbft/node"
 	"github.com/cometbft/cometbft/p2p"
 	"github.com/cometbft/cometbft/privval"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 )
 
 // stopTime is how long CometBFT may take to stop before the process ends without that. It hangs now
@@ -31,14 +32,14 @@ const stopTime = 1500 * time.Millisecond
 const heapFloor = 64 << 20
 
 // ChildCommand is the hidden command of the coppice binary that runs CometBFT.
-const ChildCommand = "comet-child"
+const Command = "comet-child"
 
 // RunChild is the main function of the process that runs CometBFT: our own binary, re-executed. It
 // returns when ctx ends and CometBFT has stopped, or when stopTime is over; the process is to end
 // then. It must be called at most once per process: CometBFT does not start twice in one. The
 // process is to end with ChildStatus of the error.
-func RunChild(ctx context.Context, o ChildOptions) error {
-	c, err := loadConfig(o.Home)
+func Run(ctx context.Context, o Options) error {
+	c, err := comethome.LoadConfig(o.Home)
 	if err != nil {
 		return err
 	}
@@ -55,20 +56,20 @@ func RunChild(ctx context.Context, o ChildOptions) error {
 
 	c.RPC.ListenAddress = joinAddresses(c.RPC.ListenAddress, "unix://"+o.RPC)
 	// CometBFT would make a validator key that is missing, and be another validator
-	if err := preflight(c); err != nil {
+	if err := comethome.Preflight(c); err != nil {
 		return err
 	}
 	log, err := cmtflags.ParseLogLevel(c.LogLevel, cmtlog.NewTMLogger(cmtlog.NewSyncWriter(os.Stderr)),
 		cfg.DefaultLogLevel)
 
 	if err != nil {
-		return fmt.Errorf("%w: log_level: %w", ErrHome, err)
+		return fmt.Errorf("%w: log_level: %w", comethome.ErrHome, err)
 	}
 	key, err := p2p.LoadNodeKey(c.NodeKeyFile())
 	if err != nil {
-		return fmt.Errorf("%w: node key: %w", ErrHome, err)
+		return fmt.Errorf("%w: node key: %w", comethome.ErrHome, err)
 	}
-	if err := clearUnmade(c.DBDir()); err != nil {
+	if err := comethome.ClearUnmade(c.DBDir()); err != nil {
 		return err
 	}
 
@@ -85,7 +86,7 @@ func RunChild(ctx context.Context, o ChildOptions) error {
 
 	n, err := made(func() (*node.Node, error) {
 		return node.NewNode(c, privval.LoadFilePV(c.PrivValidatorKeyFile(), c.PrivValidatorStateFile()), key,
-			clients(o.ABCI), node.DefaultGenesisDocProviderFunc(c), cfg.DefaultDBProvider,
+			Clients(o.ABCI), node.DefaultGenesisDocProviderFunc(c), cfg.DefaultDBProvider,
 			node.DefaultMetricsProvider(c.Instrumentation), log, options...)
 	})
 
@@ -96,7 +97,7 @@ func RunChild(ctx context.Context, o ChildOptions) error {
 		return err
 	}
 
-	fmt.Println(upLine)
+	fmt.Println(UpLine)
 	if sw, ok := n.Switch().(*p2p.Switch); ok {
 		redialAll(ctx, sw, key.ID(), c.P2P.PersistentPeers, log.With("module", "p2p"))
 	}
@@ -141,7 +142,7 @@ func made(newNode func() (*node.Node, error)) (n *node.Node, err error) {
 // are. The handshake has lost their types. A panic while a node is made is of what it read, unless
 // the machine was busy.
 func unfit(err error) error {
-	if err == nil || busy(err) {
+	if err == nil || Busy(err) {
 		return err
 	}
 
@@ -150,32 +151,32 @@ func unfit(err error) error {
 
 	switch text := err.Error(); {
 	case strings.Contains(text, "is higher than core"): // sm.ErrAppBlockHeightTooHigh
-		return fmt.Errorf("%w: the home's own data is ahead of CometBFT's blocks: %w; %s", ErrChainDamage, err, cure)
+		return fmt.Errorf("%w: the home's own data is ahead of CometBFT's blocks: %w; %s", comethome.ErrChainDamage, err, cure)
 	case strings.Contains(text, "too far below block store base"): // sm.ErrAppBlockHeightTooLow
 		return fmt.Errorf("%w: the home's own data is older than the oldest block that CometBFT has kept: %w; %s",
-			ErrChainDamage, err, cure)
+			comethome.ErrChainDamage, err, cure)
 	case errors.As(err, new(*panicked)), strings.Contains(text, "leveldb") && strings.Contains(text, "corrupt"):
-		return fmt.Errorf("%w: CometBFT can not go on with what is in its databases: %w; %s", ErrChainDamage, err, cure)
+		return fmt.Errorf("%w: CometBFT can not go on with what is in its databases: %w; %s", comethome.ErrChainDamage, err, cure)
 	}
 
 	return err
 }
 
 // ChildOptions are the command line of the process.
-type ChildOptions struct {
+type Options struct {
 	Home string // of CometBFT
 	ABCI string // the path of the socket to connect to
 	RPC  string // the path of a socket to serve RPC on, beside those of the configuration
 }
 
 // Flags defines the options in f, so that parsing it sets them: what Args makes.
-func (o *ChildOptions) Flags(f *flag.FlagSet) {
+func (o *Options) Flags(f *flag.FlagSet) {
 	f.StringVar(&o.Home, "home", "", "CometBFT's home")
 	f.StringVar(&o.ABCI, "abci", "", "path of the socket to connect to")
 	f.StringVar(&o.RPC, "rpc", "", "path of the socket to serve RPC on")
 }
 
 // Args are the options as flags.
-func (o ChildOptions) Args() []string {
+func (o Options) Args() []string {
 	return []string{"--home", o.Home, "--abci", o.ABCI, "--rpc", o.RPC}
 }

@@ -1,4 +1,4 @@
-package comet
+package home
 
 import (
 	"bytes"
@@ -38,7 +38,7 @@ func ParseProfile(s string) (Profile, error) {
 var ErrHome = errors.New("CometBFT home")
 
 // HomeOptions say what a new CometBFT home is like.
-type HomeOptions struct {
+type Options struct {
 	Profile Profile
 	Moniker string // empty: "coppice"
 
@@ -53,7 +53,7 @@ type HomeOptions struct {
 }
 
 // newConfig is the configuration of a new home.
-func newConfig(o HomeOptions) *cfg.Config {
+func newConfig(o Options) *cfg.Config {
 	c := cfg.DefaultConfig()
 	if o.Profile != Stock {
 		tune(c)
@@ -116,7 +116,7 @@ func orString(s, otherwise string) string {
 
 // loadConfig reads the configuration of a CometBFT home, as CometBFT's own program does, but for
 // what that one takes in silence: see checkSaid and checkRPC.
-func loadConfig(home string) (*cfg.Config, error) {
+func LoadConfig(home string) (*cfg.Config, error) {
 	c, said, err := readConfig(home)
 	if err != nil {
 		return nil, err
@@ -187,7 +187,7 @@ type Network struct {
 // SetNetwork writes the addresses and the peers of a home into its configuration. A CometBFT that
 // runs does not see it.
 func SetNetwork(home string, n Network) error {
-	c, err := loadConfig(home)
+	c, err := LoadConfig(home)
 	if err != nil {
 		return err
 	}

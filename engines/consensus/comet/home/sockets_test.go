@@ -1,4 +1,4 @@
-package comet
+package home
 
 import (
 	"net"
@@ -38,12 +38,12 @@ func deadSocket(t *testing.T, dir string) {
 // again, as an incarnation does whose predecessor does not end, is not kept out.
 func TestSocketsFarFromTheirHomeGoWithTheNode(t *testing.T) {
 	temp, home := tempDir(t), far()
-	first, err := holdSockets(home)
+	first, err := HoldSockets(home)
 	require.NoError(t, err)
 	dir := SocketDir(home)
 	require.Equal(t, temp, filepath.Dir(dir))
 	deadSocket(t, dir)
-	second, err := holdSockets(home)
+	second, err := HoldSockets(home)
 	require.NoError(t, err)
 	require.NoFileExists(t, filepath.Join(dir, "abci-1-1.sock"))
 	first()
@@ -106,7 +106,7 @@ func TestAStartRemovesLeftoverSockets(t *testing.T) {
 	require.NoError(t, os.Symlink(elsewhere, link))
 	stay = append(stay, live, listens, young, foreign, open, elsewhere)
 
-	release, err := holdSockets(far())
+	release, err := HoldSockets(far())
 	require.NoError(t, err)
 	release()
 	for _, dir := range gone {
@@ -129,10 +129,10 @@ func TestTheNextStartTakesTheSocketsOver(t *testing.T) {
 	lock, err := lockSockets(SocketDir(home))
 	require.NoError(t, err)
 	deadSocket(t, SocketDir(home))
-	_, err = holdSockets(home)
+	_, err = HoldSockets(home)
 	require.ErrorContains(t, err, "lock", "another process has it")
 	require.NoError(t, lock.Close())
-	release, err := holdSockets(home)
+	release, err := HoldSockets(home)
 	require.NoError(t, err)
 	require.NoFileExists(t, filepath.Join(SocketDir(home), "abci-1-1.sock"))
 	release()
@@ -156,7 +156,7 @@ func TestASweepNeverTakesADirectoryThatIsHeld(t *testing.T) {
 	}()
 
 	for i := range 100 {
-		release, err := holdSockets(home)
+		release, err := HoldSockets(home)
 		require.NoError(t, err)
 		l, err := net.Listen("unix", filepath.Join(SocketDir(home), strconv.Itoa(i)+".sock"))
 		require.NoError(t, err)

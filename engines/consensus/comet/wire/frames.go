@@ -1,4 +1,4 @@
-package comet
+package wire
 
 import (
 	"bufio"
@@ -19,15 +19,15 @@ import (
 
 // errFrame: the peer does not speak the protocol. What it sent is not answered; its connection is
 // closed.
-var errFrame = errors.New("not an ABCI frame")
+var ErrFrame = errors.New("not an ABCI frame")
 
 // readStep bounds how much memory is taken on the word of a length: what has not arrived costs
 // nothing.
-const readStep = 1 << 20
+const ReadStep = 1 << 20
 
 // readFrame reads one frame into buf, which it may replace. A clean end between two frames is
 // io.EOF.
-func readFrame(r *bufio.Reader, limit int, buf []byte) ([]byte, error) {
+func ReadFrame(r *bufio.Reader, limit int, buf []byte) ([]byte, error) {
 	if _, err := r.Peek(1); err != nil {
 		return buf, err
 	}
@@ -35,16 +35,16 @@ func readFrame(r *bufio.Reader, limit int, buf []byte) ([]byte, error) {
 	n, err := binary.ReadUvarint(r)
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return buf, fmt.Errorf("%w: it ends within its length", errFrame)
+		return buf, fmt.Errorf("%w: it ends within its length", ErrFrame)
 	case err != nil:
-		return buf, fmt.Errorf("%w: its length: %w", errFrame, err)
+		return buf, fmt.Errorf("%w: its length: %w", ErrFrame, err)
 	case n > uint64(limit):
-		return buf, fmt.Errorf("%w: %d bytes, want at most %d", errFrame, n, limit)
+		return buf, fmt.Errorf("%w: %d bytes, want at most %d", ErrFrame, n, limit)
 	}
 
 	buf = buf[:0]
 	for have := 0; have < int(n); have = len(buf) {
-		step := min(int(n)-have, max(readStep, cap(buf)-have))
+		step := min(int(n)-have, max(ReadStep, cap(buf)-have))
 		if cap(buf)-have < step {
 			buf = append(make([]byte, 0, have+step), buf...)
 		}
@@ -52,7 +52,7 @@ func readFrame(r *bufio.Reader, limit int, buf []byte) ([]byte, error) {
 		buf = buf[:have+step]
 		got, err := io.ReadFull(r, buf[have:])
 		if err != nil {
-			return buf, fmt.Errorf("%w: %d of %d bytes came: %w", errFrame, have+got, n, err)
+			return buf, fmt.Errorf("%w: %d of %d bytes came: %w", ErrFrame, have+got, n, err)
 		}
 	}
 
@@ -61,17 +61,17 @@ func readFrame(r *bufio.Reader, limit int, buf []byte) ([]byte, error) {
 
 // readRequest reads one request. buf is scratch memory and is returned for the next call; the
 // request does not refer to it.
-func readRequest(r *bufio.Reader, limit int, buf []byte) (*abci.Request, []byte, error) {
-	buf, err := readFrame(r, limit, buf)
+func ReadRequest(r *bufio.Reader, limit int, buf []byte) (*abci.Request, []byte, error) {
+	buf, err := ReadFrame(r, limit, buf)
 	if err != nil {
 		return nil, buf, err
 	}
 	req := new(abci.Request)
 	if err := req.Unmarshal(buf); err != nil {
-		return nil, buf, fmt.Errorf("%w: %d bytes that are no request: %w", errFrame, len(buf), err)
+		return nil, buf, fmt.Errorf("%w: %d bytes that are no request: %w", ErrFrame, len(buf), err)
 	}
 	if req.Value == nil {
-		return nil, buf, fmt.Errorf("%w: a request of no kind that this version knows", errFrame)
+		return nil, buf, fmt.Errorf("%w: a request of no kind that this version knows", ErrFrame)
 	}
 
 	return req, buf, nil
@@ -79,20 +79,20 @@ func readRequest(r *bufio.Reader, limit int, buf []byte) (*abci.Request, []byte,
 
 // readResponse is readRequest for the other direction. An exception is an error: our server sends
 // none.
-func readResponse(r *bufio.Reader, limit int, buf []byte) (*abci.Response, []byte, error) {
-	buf, err := readFrame(r, limit, buf)
+func ReadResponse(r *bufio.Reader, limit int, buf []byte) (*abci.Response, []byte, error) {
+	buf, err := ReadFrame(r, limit, buf)
 	if err != nil {
 		return nil, buf, err
 	}
 	resp := new(abci.Response)
 	if err := resp.Unmarshal(buf); err != nil {
-		return nil, buf, fmt.Errorf("%w: %d bytes that are no response: %w", errFrame, len(buf), err)
+		return nil, buf, fmt.Errorf("%w: %d bytes that are no response: %w", ErrFrame, len(buf), err)
 	}
 	if x := resp.GetException(); x != nil {
 		return nil, buf, fmt.Errorf("exception: %s", x.Error)
 	}
 	if resp.Value == nil {
-		return nil, buf, fmt.Errorf("%w: a response of no kind that this version knows", errFrame)
+		return nil, buf, fmt.Errorf("%w: a response of no kind that this version knows", ErrFrame)
 	}
 
 	return resp, buf, nil
@@ -105,7 +105,7 @@ type message interface {
 }
 
 // appendFrame appends the frame of m to b.
-func appendFrame(b []byte, m message) ([]byte, error) {
+func AppendFrame(b []byte, m message) ([]byte, error) {
 	n := m.Size()
 	b = binary.AppendUvarint(b, uint64(n))
 	at := len(b)
@@ -117,8 +117,8 @@ func appendFrame(b []byte, m message) ([]byte, error) {
 }
 
 // writeResponse writes one response into w's buffer.
-func writeResponse(w *bufio.Writer, resp *abci.Response) error {
-	b, err := appendFrame(w.AvailableBuffer(), resp)
+func WriteResponse(w *bufio.Writer, resp *abci.Response) error {
+	b, err := AppendFrame(w.AvailableBuffer(), resp)
 	if err != nil {
 		return err
 	}

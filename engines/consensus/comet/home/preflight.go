@@ -1,4 +1,4 @@
-package comet
+package home
 
 import (
 	"encoding/json"
@@ -25,7 +25,7 @@ var ErrSigning = errors.New("CometBFT's signing state is lost")
 
 // preflight looks for what the process would end of at every start: keys that are none, and
 // settings that do not work. Errors are ErrHome and ErrSigning, and name the file.
-func preflight(c *cfg.Config) error {
+func Preflight(c *cfg.Config) error {
 	if err := settings(c); err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrHome, configPath(c.RootDir), err)
 	}
@@ -60,14 +60,14 @@ func settings(c *cfg.Config) error {
 
 	for _, l := range []struct{ name, list string }{{"persistent_peers", c.P2P.PersistentPeers},
 		{"seeds", c.P2P.Seeds}} {
-		for peer := range listed(l.list) {
+		for peer := range Listed(l.list) {
 			if err := checkPeer(peer); err != nil {
 				return fmt.Errorf("%s: %w", l.name, err)
 			}
 		}
 	}
 
-	for id := range listed(c.P2P.UnconditionalPeerIDs) {
+	for id := range Listed(c.P2P.UnconditionalPeerIDs) {
 		if _, err := p2p.NewNetAddressString(id + "@127.0.0.1:1"); err != nil {
 			return fmt.Errorf("unconditional_peer_ids: %q, want the 40 hexadecimal digits of a node id", id)
 		}
@@ -77,7 +77,7 @@ func settings(c *cfg.Config) error {
 }
 
 // listed are the elements of a list as CometBFT reads them.
-func listed(list string) func(yield func(string) bool) {
+func Listed(list string) func(yield func(string) bool) {
 	return func(yield func(string) bool) {
 		for e := range strings.SplitSeq(list, ",") {
 			if e = strings.Trim(e, " "); e != "" && !yield(e) {
@@ -124,7 +124,7 @@ func checkAddresses(peers, rpc string) error {
 		return fmt.Errorf("[p2p] laddr = %q: %w", peers, err)
 	}
 
-	for addr := range listed(rpc) {
+	for addr := range Listed(rpc) {
 		r, err := tcpAddress(addr)
 		if err == nil && r != "" && overlap(p, r) {
 			err = fmt.Errorf("[p2p] laddr is the same: each wants a port of its own")
@@ -199,7 +199,7 @@ func checkKeys(c *cfg.Config) error {
 		err = checkKey(node.PrivKey)
 	}
 	if err != nil {
-		return fmt.Errorf("node key: %w", named(c.NodeKeyFile(), err))
+		return fmt.Errorf("node key: %w", withPath(c.NodeKeyFile(), err))
 	}
 
 	var own privval.FilePVKey
@@ -214,7 +214,7 @@ func checkKeys(c *cfg.Config) error {
 		err = errors.New("pub_key is not that of priv_key")
 	}
 	if err != nil {
-		return fmt.Errorf("validator key: %w", named(c.PrivValidatorKeyFile(), err))
+		return fmt.Errorf("validator key: %w", withPath(c.PrivValidatorKeyFile(), err))
 	}
 
 	return nil
@@ -247,14 +247,14 @@ func checkSigning(c *cfg.Config) error {
 
 	if err != nil {
 		return fmt.Errorf("%w: %w; without it this validator could sign twice: put the file back as it was last, "+
-			"never an older copy, or make a new home with a new validator key", ErrSigning, named(path, err))
+			"never an older copy, or make a new home with a new validator key", ErrSigning, withPath(path, err))
 	}
 
 	return nil
 }
 
 // named is err with the file that it is about, once.
-func named(path string, err error) error {
+func withPath(path string, err error) error {
 	if inPath := new(os.PathError); errors.As(err, &inPath) {
 		return err
 	}

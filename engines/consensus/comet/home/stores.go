@@ -1,4 +1,4 @@
-package comet
+package home
 
 import (
 	"errors"
@@ -13,7 +13,7 @@ import (
 // first time: goleveldb writes a MANIFEST and then CURRENT, which names it, and refuses for ever a
 // directory that has the one without the other. Nothing was in it yet. A database without CURRENT
 // that has a table or a journal is damaged, and stays as it is.
-func clearUnmade(data string) error {
+func ClearUnmade(data string) error {
 	dirs, err := filepath.Glob(filepath.Join(data, "*.db"))
 	if err != nil {
 		return err

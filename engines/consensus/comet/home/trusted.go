@@ -1,4 +1,4 @@
-package comet
+package home
 
 import (
 	"encoding/json"
@@ -12,7 +12,7 @@ import (
 // offered next. ABCI carries the app hash alone; our state has the block's hash and time too, and a
 // peer's word is not enough for them. The child writes it before it offers, and the two share the
 // home.
-type trusted struct {
+type Trusted struct {
 	Height    uint64    `json:"height"`
 	AppHash   []byte    `json:"app_hash"`
 	BlockHash []byte    `json:"block_hash"`
@@ -21,7 +21,7 @@ type trusted struct {
 
 func trustedPath(data string) string { return filepath.Join(data, "statesync-trusted.json") }
 
-func readTrusted(data string) (t trusted, err error) {
+func ReadTrusted(data string) (t Trusted, err error) {
 	b, err := os.ReadFile(trustedPath(data))
 	if err == nil {
 		err = json.Unmarshal(b, &t)
@@ -32,7 +32,7 @@ func readTrusted(data string) (t trusted, err error) {
 	return t, nil
 }
 
-func writeTrusted(data string, t trusted) error {
+func WriteTrusted(data string, t Trusted) error {
 	b, err := json.Marshal(t)
 	if err != nil {
 		return err

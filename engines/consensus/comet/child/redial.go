@@ -1,4 +1,4 @@
-package comet
+package child
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 
 	cmtlog "github.com/cometbft/cometbft/libs/log"
 	"github.com/cometbft/cometbft/p2p"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 )
 
 // How long a persistent peer may be away before it is dialled, and that again at most. Two that
@@ -28,7 +29,7 @@ type dialler interface {
 
 // redialAll redials each of the persistent peers, as the configuration writes them, until ctx ends.
 func redialAll(ctx context.Context, d dialler, own p2p.ID, peers string, log cmtlog.Logger) {
-	for p := range listed(peers) {
+	for p := range comethome.Listed(peers) {
 		go redial(ctx, d, own, p, log)
 	}
 }

@@ -1,4 +1,4 @@
-package comet
+package home
 
 import (
 	"encoding/base64"
@@ -156,14 +156,14 @@ func TestAChainIsFetched(t *testing.T) {
 	require.Equal(t, a.block(4).Header.Hash().String(), c.StateSync.Hash)
 
 	home := t.TempDir()
-	_, err = InitHome(home, HomeOptions{})
+	_, err = Init(home, Options{})
 	require.NoError(t, err)
 	require.NoError(t, JoinChain(home, c))
 	g, err := ReadGenesis(home)
 	require.NoError(t, err)
 	require.Equal(t, c.Genesis.ChainID, g.ChainID)
 	require.Equal(t, c.Genesis.Validators, g.Validators)
-	conf, err := loadConfig(home)
+	conf, err := LoadConfig(home)
 	require.NoError(t, err)
 	require.Equal(t, strings.Join(c.Peers, ","), conf.P2P.PersistentPeers)
 	require.True(t, conf.StateSync.Enable)

@@ -1,4 +1,4 @@
-package comet
+package home
 
 import (
 	"fmt"
@@ -17,13 +17,13 @@ func TestANewHomeIsClosed(t *testing.T) {
 	for _, p := range []Profile{Tuned, Stock} {
 		for _, n := range []uint64{0, 1 << 10, 40 << 20} {
 			home := filepath.Join(t.TempDir(), "comet")
-			_, err := InitHome(home, HomeOptions{Profile: p, MaxTxBytes: n})
+			_, err := Init(home, Options{Profile: p, MaxTxBytes: n})
 			require.NoError(t, err)
-			c, err := loadConfig(home)
+			c, err := LoadConfig(home)
 			require.NoError(t, err)
-			require.Empty(t, exposures(c))
-			require.GreaterOrEqual(t, c.RPC.MaxBodyBytes, int64(n)*4/3+feedBytes)
-			require.Equal(t, rpcBatch, c.RPC.MaxRequestBatchSize)
+			require.Empty(t, Exposures(c))
+			require.GreaterOrEqual(t, c.RPC.MaxBodyBytes, int64(n)*4/3+FeedBytes)
+			require.Equal(t, RPCBatch, c.RPC.MaxRequestBatchSize)
 			require.Contains(t, c.LogLevel, "p2p:error")
 		}
 	}
@@ -45,17 +45,17 @@ func TestWhatACarelessConfigurationIsToldOf(t *testing.T) {
 		"rpc.max_body_bytes":         func(c *cfg.Config) { c.RPC.MaxBodyBytes = 32 << 20 },
 		"rpc.max_request_batch_size": func(c *cfg.Config) { c.RPC.MaxRequestBatchSize = 0 },
 	} {
-		c := newConfig(HomeOptions{})
+		c := newConfig(Options{})
 		set(c)
-		require.Len(t, exposures(c), 1, want)
-		require.Contains(t, exposures(c)[0], want)
+		require.Len(t, Exposures(c), 1, want)
+		require.Contains(t, Exposures(c)[0], want)
 	}
 	for address, is := range map[string]bool{
 		"": false, "unix:///run/x.sock": false, "tcp://127.0.0.1:1": false, "tcp://localhost:1": false,
 		"tcp://[::1]:1":   false,
 		"tcp://0.0.0.0:1": true, "tcp://[::]:1": true, ":1": true, "10.0.0.7:1": true, "tcp://node.example:1": true,
 	} {
-		require.Equal(t, is, open(address), address)
+		require.Equal(t, is, isPublic(address), address)
 	}
 }
 
@@ -63,14 +63,14 @@ func TestWhatACarelessConfigurationIsToldOf(t *testing.T) {
 // it closed.
 func TestAConfigurationThatSaysLessThanItSeems(t *testing.T) {
 	home := filepath.Join(t.TempDir(), "comet")
-	_, err := InitHome(home, HomeOptions{})
+	_, err := Init(home, Options{})
 	require.NoError(t, err)
 	good, err := os.ReadFile(configPath(home))
 	require.NoError(t, err)
 	refused := func(text, want string) {
 		t.Helper()
 		require.NoError(t, os.WriteFile(configPath(home), []byte(text), 0o600))
-		_, err := loadConfig(home)
+		_, err := LoadConfig(home)
 		require.ErrorIs(t, err, ErrHome)
 		require.ErrorContains(t, err, want)
 	}
