@@ -152,7 +152,8 @@ var keys = []Key{
 	},
 	{
 		Name: "state_sync.every_heights", Max: 1 << 50, Unit: "heights",
-		Doc: "With a consensus with peers: make a snapshot for them, with which a node can join, at every height that " +
+		Doc: "With a consensus with peers: make a snapshot for them, with which a node can join, at every " +
+			"height that " +
 			"this divides. 0: never, and none is offered. " +
 			"Nodes with the same number have the same snapshots, and a node that joins takes its chunks from " +
 			"all of them.",

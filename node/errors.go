@@ -80,7 +80,8 @@ func classify(err error) error {
 	case errors.Is(err, eventlog.ErrLocked), errors.Is(err, storage.ErrInUse):
 		return fmt.Errorf("%w: %w", ErrHomeInUse, err)
 
-	case consensus.Classify(err) == consensus.Config, errors.Is(err, ordering.ErrGenesis), errors.Is(err, eventlog.ErrVersion),
+	case consensus.Classify(err) == consensus.Config, errors.Is(err, ordering.ErrGenesis),
+		errors.Is(err, eventlog.ErrVersion),
 		errors.Is(err, storage.ErrFormat):
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 

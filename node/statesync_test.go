@@ -85,7 +85,8 @@ func (j *joining) vouch(home string) (appHash []byte) {
 	data, err := json.Marshal(map[string]any{"height": m.Height, "app_hash": m.AppHash, "block_hash": m.Hash,
 		"time": m.Time})
 	require.NoError(j.t, err)
-	require.NoError(j.t, os.WriteFile(filepath.Join(comethome.Dir(home), "data", "statesync-trusted.json"), data, 0o600))
+	require.NoError(j.t, os.WriteFile(filepath.Join(comethome.Dir(home), "data", "statesync-trusted.json"),
+		data, 0o600))
 	return m.AppHash
 }
 

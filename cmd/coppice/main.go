@@ -9,9 +9,9 @@ import (
 	"os"
 	"strings"
 
-	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/thejerf/suture/v4"
 
+	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/engines/consensus/solo"
 )

@@ -10,9 +10,10 @@ import (
 
 	abcicli "github.com/cometbft/cometbft/abci/client"
 	abci "github.com/cometbft/cometbft/abci/types"
+	"github.com/stretchr/testify/require"
+
 	"github.com/coppice-go/coppice/engines/consensus/comet/child"
 	"github.com/coppice-go/coppice/engines/consensus/comet/wire"
-	"github.com/stretchr/testify/require"
 )
 
 func connect(t *testing.T, path string) abcicli.Client {

@@ -21,14 +21,14 @@ import (
 
 // Driver is consensus by CometBFT.
 type Driver struct {
-	// Home is CometBFT's, made by InitHome.
+	// Home is CometBFT's, made by comethome.Init.
 	Home string
 
 	// AppState is the home's own genesis as CometBFT's genesis carries it; nil is that of the Core.
 	AppState []byte
 
-	// Command is the program that calls RunChild with the flags that follow; nil is this program
-	// with ChildCommand.
+	// Command is the program that calls child.Run with the flags that follow; nil is this program
+	// with child.Command.
 	Command []string
 
 	// Intensity limits restarts of the four children.
@@ -144,7 +144,8 @@ func (t *tree) build(context.Context) ([]supervisor.Child, error) {
 	}
 
 	if own := t.core.Genesis.GetChainId(); g.ChainID != own {
-		return nil, fmt.Errorf("%w: %s is of chain %q, the home's genesis.json of %q", comethome.ErrGenesis, comethome.GenesisPath(home),
+		return nil, fmt.Errorf("%w: %s is of chain %q, the home's genesis.json of %q", comethome.ErrGenesis,
+			comethome.GenesisPath(home),
 			g.ChainID, own)
 	}
 

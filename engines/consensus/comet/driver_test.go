@@ -29,7 +29,8 @@ func newHome(t *testing.T, o comethome.Options) string {
 	require.NoError(t, err)
 	id.Validator.Power = 10
 	require.NoError(t, comethome.WriteGenesis(home,
-		comethome.Genesis{ChainID: "test", Time: time.Now().Add(-time.Second), Validators: []comethome.Validator{id.Validator},
+		comethome.Genesis{ChainID: "test", Time: time.Now().Add(-time.Second),
+			Validators:    []comethome.Validator{id.Validator},
 			MaxBlockBytes: 4 << 20}))
 
 	return home

@@ -24,7 +24,7 @@ const Name = "cometbft"
 // in it (Dir).
 type Kind struct {
 	// Command, if set, runs CometBFT instead of the program's own hidden command: for programs that
-	// embed a node and call RunChild in their own way.
+	// embed a node and call child.Run in their own way.
 	Command []string
 
 	// Extender, if set, extends this validator's votes, verifies those of others, and, if it is a
@@ -87,22 +87,11 @@ func (Kind) Traits() consensus.Traits {
 			},
 		},
 		StateSync: true, NoBackup: ErrNoBackup, NoSalvage: errNoSalvage,
-		Validators: governance.Updates, Class: class,
+		Validators: governance.Updates, Class: comethome.Class,
 		Commands: []consensus.Command{{
 			Name: child.Command, Short: "Run CometBFT: the node starts this by itself", New: childCommand,
 		}},
 	}
-}
-
-// class is the class of a driver's error.
-func class(err error) consensus.Class {
-	switch {
-	case errors.Is(err, comethome.ErrChainData), errors.Is(err, comethome.ErrChainDamage), errors.Is(err, comethome.ErrSigning):
-		return consensus.Damage
-	case errors.Is(err, comethome.ErrHome), errors.Is(err, comethome.ErrGenesis):
-		return consensus.Config
-	}
-	return consensus.None
 }
 
 func childCommand(f *flag.FlagSet) func(context.Context) (int, error) {
@@ -119,7 +108,8 @@ func childCommand(f *flag.FlagSet) func(context.Context) (int, error) {
 func (k Kind) Open(h consensus.Home) (consensus.Driver, error) {
 	state, err := h.Genesis.AppState()
 	return Driver{
-		Home: comethome.Dir(h.Dir), AppState: state, Intensity: h.Intensity, Version: h.Version, Log: h.Log.Named("comet"),
+		Home: comethome.Dir(h.Dir), AppState: state, Intensity: h.Intensity, Version: h.Version,
+		Log:     h.Log.Named("comet"),
 		Command: k.Command, Extender: k.Extender, Retain: h.RetainBlocks,
 	}, err
 }
@@ -217,7 +207,8 @@ func (Kind) Init(h consensus.Home, options any) error {
 
 	id.Validator.Power = 10
 	return comethome.Carry(dir, h.Genesis,
-		comethome.Genesis{Validators: []comethome.Validator{id.Validator}, VoteExtensionsHeight: o.VoteExtensionsHeight})
+		comethome.Genesis{Validators: []comethome.Validator{id.Validator},
+			VoteExtensionsHeight: o.VoteExtensionsHeight})
 }
 
 // Reset is not supported yet.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/cometbft/cometbft/mempool"
 	rpchttp "github.com/cometbft/cometbft/rpc/client/http"
+
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 )
 
@@ -236,7 +237,8 @@ func (c rpc) validatorSet(ctx context.Context, chainID string) (height int64, se
 
 		at = &res.BlockHeight
 		for _, v := range res.Validators {
-			set = append(set, comethome.Validator{Address: v.Address.String(), PubKey: v.PubKey.Bytes(), Power: v.VotingPower})
+			set = append(set, comethome.Validator{Address: v.Address.String(), PubKey: v.PubKey.Bytes(),
+				Power: v.VotingPower})
 		}
 
 		if res.Count == 0 || len(set) >= res.Total {

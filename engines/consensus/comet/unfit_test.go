@@ -184,9 +184,11 @@ func TestThePausesOfFailedStartsStayBelowTheLimit(t *testing.T) {
 func TestWhatAProcessEndedOfIsTold(t *testing.T) {
 	s := &starts{}
 	s.begin()
-	require.ErrorIs(t, s.judge(ended(child.StatusConfig, "coppice: "+comethome.ErrGenesis.Error()+": another")), comethome.ErrGenesis)
+	require.ErrorIs(t, s.judge(ended(child.StatusConfig, "coppice: "+comethome.ErrGenesis.Error()+": another")),
+		comethome.ErrGenesis)
 	require.ErrorIs(t, s.judge(ended(child.StatusConfig, comethome.ErrHome.Error()+": a file")), comethome.ErrHome)
-	require.ErrorIs(t, s.judge(ended(child.StatusDamage, "coppice: "+comethome.ErrSigning.Error()+": gone")), comethome.ErrSigning)
+	require.ErrorIs(t, s.judge(ended(child.StatusDamage, "coppice: "+comethome.ErrSigning.Error()+": gone")),
+		comethome.ErrSigning)
 	require.ErrorIs(t, s.judge(ended(child.StatusDamage)), comethome.ErrChainDamage)
 
 	core, logs := observer.New(zap.ErrorLevel)

@@ -136,8 +136,9 @@ func (r *running) makeNode(ctx context.Context, i int, o AddOptions) (links []*l
 		peers, rpcs = append(peers, id.NodeID+"@"+l.Addr().String()), append(rpcs, rpc)
 	}
 
-	if err := comethome.SetNetwork(comethome.Dir(home), comethome.Network{Moniker: fmt.Sprintf("node%d", i), P2P: ports[0],
-		RPC: ports[1], Peers: peers}); err != nil {
+	if err := comethome.SetNetwork(comethome.Dir(home),
+		comethome.Network{Moniker: fmt.Sprintf("node%d", i), P2P: ports[0],
+			RPC: ports[1], Peers: peers}); err != nil {
 		return links, err
 	}
 

@@ -19,6 +19,7 @@ import (
 	"github.com/cometbft/cometbft/node"
 	"github.com/cometbft/cometbft/p2p"
 	"github.com/cometbft/cometbft/privval"
+
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 )
 
@@ -31,13 +32,13 @@ const stopTime = 1500 * time.Millisecond
 // much again.
 const heapFloor = 64 << 20
 
-// ChildCommand is the hidden command of the coppice binary that runs CometBFT.
+// Command is the hidden command of the coppice binary that runs CometBFT.
 const Command = "comet-child"
 
-// RunChild is the main function of the process that runs CometBFT: our own binary, re-executed. It
+// Run is the main function of the process that runs CometBFT: our own binary, re-executed. It
 // returns when ctx ends and CometBFT has stopped, or when stopTime is over; the process is to end
 // then. It must be called at most once per process: CometBFT does not start twice in one. The
-// process is to end with ChildStatus of the error.
+// process is to end with Status of the error.
 func Run(ctx context.Context, o Options) error {
 	c, err := comethome.LoadConfig(o.Home)
 	if err != nil {
@@ -151,18 +152,20 @@ func unfit(err error) error {
 
 	switch text := err.Error(); {
 	case strings.Contains(text, "is higher than core"): // sm.ErrAppBlockHeightTooHigh
-		return fmt.Errorf("%w: the home's own data is ahead of CometBFT's blocks: %w; %s", comethome.ErrChainDamage, err, cure)
+		return fmt.Errorf("%w: the home's own data is ahead of CometBFT's blocks: %w; %s",
+			comethome.ErrChainDamage, err, cure)
 	case strings.Contains(text, "too far below block store base"): // sm.ErrAppBlockHeightTooLow
 		return fmt.Errorf("%w: the home's own data is older than the oldest block that CometBFT has kept: %w; %s",
 			comethome.ErrChainDamage, err, cure)
 	case errors.As(err, new(*panicked)), strings.Contains(text, "leveldb") && strings.Contains(text, "corrupt"):
-		return fmt.Errorf("%w: CometBFT can not go on with what is in its databases: %w; %s", comethome.ErrChainDamage, err, cure)
+		return fmt.Errorf("%w: CometBFT can not go on with what is in its databases: %w; %s",
+			comethome.ErrChainDamage, err, cure)
 	}
 
 	return err
 }
 
-// ChildOptions are the command line of the process.
+// Options are the command line of the process.
 type Options struct {
 	Home string // of CometBFT
 	ABCI string // the path of the socket to connect to

@@ -12,6 +12,7 @@ import (
 	abcicli "github.com/cometbft/cometbft/abci/client"
 	abci "github.com/cometbft/cometbft/abci/types"
 	"github.com/cometbft/cometbft/libs/service"
+
 	"github.com/coppice-go/coppice/engines/consensus/comet/wire"
 )
 
@@ -49,10 +50,10 @@ const (
 	maxAnswer = 1 << 30
 )
 
-// errClientStopped: the client was stopped, which is no fault of the connection's.
+// ErrClientStopped: the client was stopped, which is no fault of the connection's.
 var ErrClientStopped = errors.New("the ABCI client was stopped")
 
-// clients makes the clients of CometBFT's connections.
+// Clients makes the clients of CometBFT's connections.
 type Clients string // the path of our server's socket
 
 // NewABCIClient implements proxy.ClientCreator.

@@ -15,6 +15,7 @@ import (
 	sm "github.com/cometbft/cometbft/state"
 	"github.com/cometbft/cometbft/statesync"
 	"github.com/cometbft/cometbft/store"
+
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 )
 
@@ -34,8 +35,9 @@ func (v voucher) AppHash(ctx context.Context, height uint64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return hash, comethome.WriteTrusted(v.data, comethome.Trusted{Height: height, AppHash: hash, BlockHash: s.LastBlockID.Hash,
-		Time: s.LastBlockTime.UTC()})
+	return hash, comethome.WriteTrusted(v.data,
+		comethome.Trusted{Height: height, AppHash: hash, BlockHash: s.LastBlockID.Hash,
+			Time: s.LastBlockTime.UTC()})
 }
 
 // providerPause spaces the attempts to reach the RPC servers that the light client begins with.

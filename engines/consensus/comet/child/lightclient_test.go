@@ -67,7 +67,9 @@ func TestAStateThatWasTakenAndHasNoBlockYet(t *testing.T) {
 		require.NoError(t, os.RemoveAll(filepath.Join(c.DBDir(), name)))
 	}
 
-	require.NoError(t, comettest.Stores(c, func(s sm.Store, _ *store.BlockStore) { require.NoError(t, s.Bootstrap(state)) }))
+	require.NoError(t, comettest.Stores(c, func(s sm.Store, _ *store.BlockStore) {
+		require.NoError(t, s.Bootstrap(state))
+	}))
 	height, err = settleStateSync(c)
 	require.NoError(t, err)
 	require.Zero(t, height)

@@ -9,6 +9,7 @@ import (
 
 	cmtlog "github.com/cometbft/cometbft/libs/log"
 	"github.com/cometbft/cometbft/p2p"
+
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 )
 

@@ -3,9 +3,11 @@ package child
 import (
 	"errors"
 	"fmt"
-	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"strings"
 	"syscall"
+
+	"github.com/coppice-go/coppice/engines/consensus"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 )
 
 // Exit statuses of the process, the same as those of a node.
@@ -14,23 +16,26 @@ const (
 	StatusDamage = 5
 )
 
-// ChildStatus is the exit status by which the process of CometBFT tells the node what RunChild
-// returned: whether a restart may mend it. The last line on stderr is to be the error.
+// Status is the exit status by which the process of CometBFT tells the node what Run returned:
+// whether a restart may mend it. The last line on stderr is to be the error.
 func Status(err error) int {
-	switch {
-	case err == nil:
+	if err == nil {
 		return 0
-	case Busy(err):
+	}
+	if Busy(err) {
 		return 1
-	case errors.Is(err, comethome.ErrChainData), errors.Is(err, comethome.ErrChainDamage), errors.Is(err, comethome.ErrSigning):
+	}
+
+	switch comethome.Class(err) {
+	case consensus.Damage:
 		return StatusDamage
-	case errors.Is(err, comethome.ErrHome), errors.Is(err, comethome.ErrGenesis):
+	case consensus.Config:
 		return StatusConfig
 	}
 	return 1
 }
 
-// upLine is what the process writes to stdout when CometBFT has shaken hands, listens, and dials
+// UpLine is what the process writes to stdout when CometBFT has shaken hands, listens, and dials
 // its peers.
 const UpLine = "CometBFT is up"
 
@@ -44,7 +49,7 @@ func (p *panicked) Error() string {
 
 func (p *panicked) Unwrap() error { err, _ := p.value.(error); return err }
 
-// busy tells of an error of the machine's, that may be gone the next time.
+// Busy tells of an error of the machine's, that may be gone the next time.
 func Busy(err error) bool {
 	for _, e := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EIO, syscall.EMFILE, syscall.ENFILE,
 		syscall.ENOMEM, syscall.EAGAIN, syscall.EADDRINUSE} {

@@ -37,7 +37,7 @@ func ParseProfile(s string) (Profile, error) {
 // ErrHome: a CometBFT home cannot be used as it is.
 var ErrHome = errors.New("CometBFT home")
 
-// HomeOptions say what a new CometBFT home is like.
+// Options describe a new CometBFT home.
 type Options struct {
 	Profile Profile
 	Moniker string // empty: "coppice"
@@ -114,7 +114,7 @@ func orString(s, otherwise string) string {
 	return s
 }
 
-// loadConfig reads the configuration of a CometBFT home, as CometBFT's own program does, but for
+// LoadConfig reads the configuration of a CometBFT home, as CometBFT's own program does, but for
 // what that one takes in silence: see checkSaid and checkRPC.
 func LoadConfig(home string) (*cfg.Config, error) {
 	c, said, err := readConfig(home)

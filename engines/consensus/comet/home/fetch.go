@@ -364,7 +364,7 @@ func (f fetcher) header(ctx context.Context, node, chainID string, height int64)
 	return c.Header, nil
 }
 
-// JoinChain writes a chain that was fetched into a home that InitHome has made: its genesis, its
+// JoinChain writes a chain that was fetched into a home that Init has made: its genesis, its
 // peers, and how it begins.
 func JoinChain(home string, c Chain) error {
 	doc, err := types.GenesisDocFromJSON(c.GenesisDoc)

@@ -14,6 +14,8 @@ import (
 	"github.com/cometbft/cometbft/p2p"
 	"github.com/cometbft/cometbft/privval"
 	"github.com/cometbft/cometbft/types"
+
+	"github.com/coppice-go/coppice/engines/consensus"
 )
 
 // Identity is who a home is to others.
@@ -30,7 +32,7 @@ type Validator struct {
 	Power   int64
 }
 
-// InitHome makes a CometBFT home with new keys and a configuration, and no genesis. It overwrites
+// Init makes a CometBFT home with new keys and a configuration, and no genesis. It overwrites
 // nothing.
 func Init(home string, o Options) (Identity, error) {
 	var none Identity
@@ -128,7 +130,7 @@ func Addresses(home string) (p2pAddr, rpcAddr string, err error) {
 // ErrGenesis: CometBFT's genesis is not this home's.
 var ErrGenesis = errors.New("the genesis of CometBFT and of this home are not of one chain")
 
-// keyEd25519 is the one kind of validator key.
+// KeyEd25519 is the one kind of validator key.
 const KeyEd25519 = "ed25519"
 
 // Genesis is what the nodes of a chain share, in CometBFT's terms.
@@ -235,7 +237,18 @@ var (
 	ErrChainDamage = errors.New("CometBFT's chain data is damaged, or of another time than the home's")
 )
 
-// checkChainData refuses a start that CometBFT would answer with a crash: an application ahead of
+// Class returns the class of an error of a CometBFT home.
+func Class(err error) consensus.Class {
+	switch {
+	case errors.Is(err, ErrChainData), errors.Is(err, ErrChainDamage), errors.Is(err, ErrSigning):
+		return consensus.Damage
+	case errors.Is(err, ErrHome), errors.Is(err, ErrGenesis):
+		return consensus.Config
+	}
+	return consensus.None
+}
+
+// CheckChainData refuses a start that CometBFT would answer with a crash: an application ahead of
 // an empty store.
 func CheckChainData(c *cfg.Config, height uint64) error {
 	if height == 0 {

@@ -11,7 +11,7 @@ import (
 	cfg "github.com/cometbft/cometbft/config"
 )
 
-// ImportHome makes a CometBFT home of an existing one: its keys, its configuration with our
+// Import makes a CometBFT home of an existing one: its keys, its configuration with our
 // security defaults where they concern the connection to the application, its genesis, and the
 // state of its signing, without which a validator could sign twice. Its chain is not copied: it led
 // to another application's state. from is not changed; it must not run, now or later, with the same

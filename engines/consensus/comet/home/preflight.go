@@ -23,7 +23,7 @@ import (
 // ErrSigning: what keeps a validator from signing twice is lost.
 var ErrSigning = errors.New("CometBFT's signing state is lost")
 
-// preflight looks for what the process would end of at every start: keys that are none, and
+// Preflight looks for what the process would end of at every start: keys that are none, and
 // settings that do not work. Errors are ErrHome and ErrSigning, and name the file.
 func Preflight(c *cfg.Config) error {
 	if err := settings(c); err != nil {
@@ -76,7 +76,7 @@ func settings(c *cfg.Config) error {
 	return nil
 }
 
-// listed are the elements of a list as CometBFT reads them.
+// Listed are the elements of a list as CometBFT reads them.
 func Listed(list string) func(yield func(string) bool) {
 	return func(yield func(string) bool) {
 		for e := range strings.SplitSeq(list, ",") {

@@ -19,8 +19,8 @@ const (
 	rpcBody        = 4 << 20 // or what the largest transaction needs
 )
 
-// feedBytes is how many bytes of transactions the feed hands over at once, about: the last may be as
-// large as a transaction can be.
+// FeedBytes is how many bytes of transactions the feed hands over at once, about: the last may be
+// as large as a transaction can be.
 const FeedBytes = 1 << 20
 
 // neededBody is what a request of the feed may have: the transactions of one in base64, and the
@@ -111,7 +111,7 @@ func lineOf(text []byte, key string) int {
 	return 0
 }
 
-// exposures are the settings of a configuration that are less careful than those of a new home, in
+// Exposures are the settings of a configuration that are less careful than those of a new home, in
 // words. Where peers connect is not among them: a validator listens for them.
 func Exposures(c *cfg.Config) (out []string) {
 	add := func(is bool, format string, args ...any) {

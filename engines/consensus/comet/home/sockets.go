@@ -48,7 +48,7 @@ type heldSockets struct {
 // lockTime is how long a start waits for one that removes a leftover of its own home.
 const lockTime = 500 * time.Millisecond
 
-// holdSockets makes the directory of a home's sockets, without those that another run has left, for
+// HoldSockets makes the directory of a home's sockets, without those that another run has left, for
 // the one who is the only one that runs this home. It is to be released. One in the temporary
 // directory is removed then; those that others there have left are removed now.
 func HoldSockets(home string) (release func(), err error) {

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// clearUnmade removes what a kill has left of databases of CometBFT's that were being made for the
+// ClearUnmade removes what a kill has left of databases of CometBFT's that were being made for the
 // first time: goleveldb writes a MANIFEST and then CURRENT, which names it, and refuses for ever a
 // directory that has the one without the other. Nothing was in it yet. A database without CURRENT
 // that has a table or a journal is damaged, and stays as it is.

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// trusted is what the light client of the child vouches for: the block of the snapshot that is
+// Trusted is what the light client of the child vouches for: the block of the snapshot that is
 // offered next. ABCI carries the app hash alone; our state has the block's hash and time too, and a
 // peer's word is not enough for them. The child writes it before it offers, and the two share the
 // home.

@@ -17,15 +17,15 @@ import (
 //	│ uvarint: n      │ n bytes: Request, Response │
 //	└─────────────────┴───────────────────────────┘
 
-// errFrame: the peer does not speak the protocol. What it sent is not answered; its connection is
+// ErrFrame: the peer does not speak the protocol. What it sent is not answered; its connection is
 // closed.
 var ErrFrame = errors.New("not an ABCI frame")
 
-// readStep bounds how much memory is taken on the word of a length: what has not arrived costs
+// ReadStep bounds how much memory is taken on the word of a length: what has not arrived costs
 // nothing.
 const ReadStep = 1 << 20
 
-// readFrame reads one frame into buf, which it may replace. A clean end between two frames is
+// ReadFrame reads one frame into buf, which it may replace. A clean end between two frames is
 // io.EOF.
 func ReadFrame(r *bufio.Reader, limit int, buf []byte) ([]byte, error) {
 	if _, err := r.Peek(1); err != nil {
@@ -59,7 +59,7 @@ func ReadFrame(r *bufio.Reader, limit int, buf []byte) ([]byte, error) {
 	return buf, nil
 }
 
-// readRequest reads one request. buf is scratch memory and is returned for the next call; the
+// ReadRequest reads one request. buf is scratch memory and is returned for the next call; the
 // request does not refer to it.
 func ReadRequest(r *bufio.Reader, limit int, buf []byte) (*abci.Request, []byte, error) {
 	buf, err := ReadFrame(r, limit, buf)
@@ -77,7 +77,7 @@ func ReadRequest(r *bufio.Reader, limit int, buf []byte) (*abci.Request, []byte,
 	return req, buf, nil
 }
 
-// readResponse is readRequest for the other direction. An exception is an error: our server sends
+// ReadResponse is readRequest for the other direction. An exception is an error: our server sends
 // none.
 func ReadResponse(r *bufio.Reader, limit int, buf []byte) (*abci.Response, []byte, error) {
 	buf, err := ReadFrame(r, limit, buf)
@@ -104,7 +104,7 @@ type message interface {
 	MarshalToSizedBuffer([]byte) (int, error)
 }
 
-// appendFrame appends the frame of m to b.
+// AppendFrame appends the frame of m to b.
 func AppendFrame(b []byte, m message) ([]byte, error) {
 	n := m.Size()
 	b = binary.AppendUvarint(b, uint64(n))
@@ -116,7 +116,7 @@ func AppendFrame(b []byte, m message) ([]byte, error) {
 	return b, nil
 }
 
-// writeResponse writes one response into w's buffer.
+// WriteResponse writes one response into w's buffer.
 func WriteResponse(w *bufio.Writer, resp *abci.Response) error {
 	b, err := AppendFrame(w.AvailableBuffer(), resp)
 	if err != nil {
