@@ -8,6 +8,14 @@
 //	├── watchdog     restarts the process when the committed height stands still and nothing excuses it
 //	└── feed         hands the pool's transactions to CometBFT's mempool
 //
+// What the driver starts, and what it reads and writes, are packages of their own, which import
+// only to the left:
+//
+//	wire ← home ← child ← comet
+//
+// wire is the frames of ABCI, home the files of CometBFT, child the process. governance is the
+// backend that changes the validators, comettest the test kit.
+//
 // # Guarantees
 //
 //   - The event log decides what is true. Info tells the last committed height and nothing else;

@@ -1,3 +1,6 @@
+// Package child is the process that runs CometBFT: our own binary, re-executed by the driver with
+// the name of Command. Its end of ABCI is a client of ours. Its exit status and its last line tell
+// the driver whether another start may succeed.
 package child
 
 import (

@@ -1,3 +1,4 @@
+// Package wire reads and writes the frames of ABCI's socket protocol, for both of its ends.
 package wire
 
 import (
