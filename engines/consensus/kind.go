@@ -55,7 +55,8 @@ type Traits struct {
 	Commands []Command
 }
 
-// Part is a kind's place in the specified tree: a single worker, or a supervisor if it has Children.
+// Part is a kind's place in the specified tree: a single worker, or a supervisor if it has
+// Children.
 type Part struct {
 	Note      string
 	Strategy  supervisor.Strategy

@@ -26,29 +26,28 @@ import (
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 )
 
-// stopTime is how long CometBFT may take to stop before the process ends without that. It hangs now
-// and then when the application has died under load.
+// stopTime is how long CometBFT may take to stop. Then the process ends anyway: CometBFT sometimes
+// hangs when the application has died under load.
 const stopTime = 1500 * time.Millisecond
 
-// heapFloor is memory that is reserved and never touched, so it is not resident. The collector of a
-// small heap runs all the time under load; with the floor it runs when the heap has grown by as
-// much again.
+// heapFloor is memory that is reserved and never touched, so that it is not resident. Under load
+// the garbage collector of a small heap runs all the time. With the floor it runs when the heap has
+// grown by as much again.
 const heapFloor = 64 << 20
 
 // Command is the hidden command of the coppice binary that runs CometBFT.
 const Command = "comet-child"
 
-// Run is the main function of the process that runs CometBFT: our own binary, re-executed. It
-// returns when ctx ends and CometBFT has stopped, or when stopTime is over; the process is to end
-// then. It must be called at most once per process: CometBFT does not start twice in one. The
-// process is to end with Status of the error.
+// Run is the main function of the process that runs CometBFT. It returns when ctx has ended and
+// CometBFT has stopped, or when stopTime is over. The process must end then, with Status of the
+// error. Run may be called once in a process, because CometBFT does not start twice in one.
 func Run(ctx context.Context, o Options) error {
 	c, err := comethome.LoadConfig(o.Home)
 	if err != nil {
 		return err
 	}
 
-	// or top and pgrep say "exe", after the file that was executed (process.Self)
+	// otherwise top and pgrep say "exe", after the file that was executed (process.Self)
 	_ = os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0)
 	c.ProxyApp, c.ABCI = "unix://"+o.ABCI, "socket"
 	if err := os.Remove(o.RPC); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -59,7 +58,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 
 	c.RPC.ListenAddress = joinAddresses(c.RPC.ListenAddress, "unix://"+o.RPC)
-	// CometBFT would make a validator key that is missing, and be another validator
+	// CometBFT would replace a missing validator key by a new one, and be another validator
 	if err := comethome.Preflight(c); err != nil {
 		return err
 	}
@@ -129,8 +128,8 @@ func joinAddresses(list, more string) string {
 	return list + "," + more
 }
 
-// made is what node.NewNode makes. It shakes hands with the application, and tells by an error or a
-// panic that the two can not come together.
+// made returns what newNode makes. CometBFT then shakes hands with the application, and reports by
+// an error or a panic that the two do not fit together.
 func made(newNode func() (*node.Node, error)) (n *node.Node, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -142,9 +141,9 @@ func made(newNode func() (*node.Node, error)) (n *node.Node, err error) {
 	return n, unfit(err)
 }
 
-// unfit tells of those errors that are of CometBFT's data, on their own or beside ours, that they
-// are. The handshake has lost their types. A panic while a node is made is of what it read, unless
-// the machine was busy.
+// unfit wraps err in ErrChainDamage if it is about CometBFT's data, by themselves or compared with
+// ours. It goes by texts, because the handshake loses the types of errors. A panic while a node is
+// made is about what CometBFT read, unless the machine was busy.
 func unfit(err error) error {
 	if err == nil || Busy(err) {
 		return err
@@ -161,7 +160,7 @@ func unfit(err error) error {
 		return fmt.Errorf("%w: the home's own data is older than the oldest block that CometBFT has kept: %w; %s",
 			comethome.ErrChainDamage, err, cure)
 	case errors.As(err, new(*panicked)), strings.Contains(text, "leveldb") && strings.Contains(text, "corrupt"):
-		return fmt.Errorf("%w: CometBFT can not go on with what is in its databases: %w; %s",
+		return fmt.Errorf("%w: CometBFT cannot go on with what is in its databases: %w; %s",
 			comethome.ErrChainDamage, err, cure)
 	}
 
@@ -175,14 +174,14 @@ type Options struct {
 	RPC  string // the path of a socket to serve RPC on, beside those of the configuration
 }
 
-// Flags defines the options in f, so that parsing it sets them: what Args makes.
+// Flags defines the options in f. Parsing the result of Args sets them.
 func (o *Options) Flags(f *flag.FlagSet) {
 	f.StringVar(&o.Home, "home", "", "CometBFT's home")
 	f.StringVar(&o.ABCI, "abci", "", "path of the socket to connect to")
 	f.StringVar(&o.RPC, "rpc", "", "path of the socket to serve RPC on")
 }
 
-// Args are the options as flags.
+// Args returns the options as flags.
 func (o Options) Args() []string {
 	return []string{"--home", o.Home, "--abci", o.ABCI, "--rpc", o.RPC}
 }

@@ -17,13 +17,13 @@ import (
 )
 
 // client is CometBFT's end of one ABCI connection, in the process that runs CometBFT. It speaks the
-// protocol of CometBFT's own socket client, in its place, because that one spends more on each
-// CheckTx than CometBFT does on the transaction (docs/adr/0060).
+// protocol of CometBFT's own socket client, and takes its place, because that client spends more on
+// each CheckTx than CometBFT does on the transaction (docs/adr/0060).
 //
-// Requests are answered in their order. Whoever asks encodes his request behind those that wait to
-// be written, and one goroutine writes what has gathered, so a burst of requests is one write. Who
-// comes when much has gathered waits. No Flush is needed for an answer to come: our server keeps
-// none back when it has nothing more to read.
+// Requests are answered in their order. A caller encodes its request behind those that wait to be
+// written, and one goroutine writes them all, so that a burst of requests is one write. If too many
+// bytes wait, callers wait too. An answer needs no Flush, because our server holds none back when
+// it has nothing more to read.
 //
 // As with CometBFT's own client, a connection that fails ends the client with an Error, and
 // CometBFT then ends its process.
@@ -38,7 +38,7 @@ type client struct {
 	out      []byte    // requests to be written
 	asked    asked     // without an answer, oldest first
 	ended    bool
-	err      error // why it ended by itself
+	err      error // why it ended, if nobody stopped it
 	callback abcicli.Callback
 }
 
@@ -46,15 +46,15 @@ const (
 	// maxOut is how many bytes of requests may gather.
 	maxOut = 256 << 10
 
-	// maxAnswer bounds what is taken of our own process on the word of a length.
+	// maxAnswer bounds the length of an answer, which comes from our own process.
 	maxAnswer = 1 << 30
 )
 
-// ErrClientStopped: the client was stopped, which is no fault of the connection's.
+// ErrClientStopped: the client was stopped; its connection did not fail.
 var ErrClientStopped = errors.New("the ABCI client was stopped")
 
-// Clients makes the clients of CometBFT's connections.
-type Clients string // the path of our server's socket
+// Clients makes the clients of CometBFT's connections. It is the path of our server's socket.
+type Clients string
 
 // NewABCIClient implements proxy.ClientCreator.
 func (path Clients) NewABCIClient() (abcicli.Client, error) {
@@ -64,7 +64,7 @@ func (path Clients) NewABCIClient() (abcicli.Client, error) {
 	return c, nil
 }
 
-// OnStart connects, once: our server listens before it starts CometBFT.
+// OnStart connects. It tries once, because our server listens before it starts CometBFT.
 func (c *client) OnStart() error {
 	conn, err := net.Dial("unix", c.path)
 	if err != nil {
@@ -76,7 +76,7 @@ func (c *client) OnStart() error {
 	return nil
 }
 
-// OnStop closes the connection and releases whoever waits.
+// OnStop closes the connection and releases all callers that wait.
 func (c *client) OnStop() {
 	c.conn.Close()
 	c.mu.Lock()
@@ -91,7 +91,7 @@ func (c *client) OnStop() {
 	c.room.Broadcast()
 }
 
-// fail ends the client with what went wrong first.
+// fail ends the client. Its Error is the first err.
 func (c *client) fail(err error) {
 	if !c.IsRunning() {
 		return
@@ -108,7 +108,7 @@ func (c *client) fail(err error) {
 	c.Stop() // an error says that it was stopped already
 }
 
-// Error is why the client has ended by itself; nil where it runs, or was stopped.
+// Error returns why the client has ended; nil if it runs or was stopped.
 func (c *client) Error() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -122,7 +122,7 @@ func (c *client) SetResponseCallback(f abcicli.Callback) {
 	c.callback = f
 }
 
-// send puts a request behind the others.
+// send queues a request behind the others.
 func (c *client) send(ctx context.Context, req *abci.Request) (*abcicli.ReqRes, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
@@ -164,7 +164,7 @@ func (c *client) whyLocked() error {
 	return ErrClientStopped
 }
 
-// write writes what has gathered, as long as the client runs.
+// write writes the queued requests, as long as the client runs.
 func (c *client) write() {
 	var b []byte
 	for {
@@ -193,7 +193,7 @@ func (c *client) write() {
 	}
 }
 
-// read takes the answers in, as long as they come.
+// read reads answers, as long as they come.
 func (c *client) read() {
 	r := bufio.NewReaderSize(c.conn, 64<<10)
 	var buf []byte
@@ -215,7 +215,7 @@ func (c *client) read() {
 	}
 }
 
-// answered gives the oldest request its answer.
+// answered gives resp to the oldest request.
 func (c *client) answered(resp *abci.Response) error {
 	c.mu.Lock()
 	r, callback := c.asked.take(), c.callback
@@ -241,7 +241,7 @@ func (c *client) answered(resp *abci.Response) error {
 	return nil
 }
 
-// fits tells whether resp is of the kind that req asks for. Most are CheckTx's.
+// fits reports whether resp is of the kind that req asks for. Most are CheckTx's.
 func fits(req *abci.Request, resp *abci.Response) bool {
 	if _, ok := req.Value.(*abci.Request_CheckTx); ok {
 		_, ok := resp.Value.(*abci.Response_CheckTx)
@@ -266,7 +266,7 @@ func (q *asked) put(r *abcicli.ReqRes) {
 	q.list = append(q.list, r)
 }
 
-// take answers nil when there is none.
+// take removes and returns the oldest request, nil if there is none.
 func (q *asked) take() *abcicli.ReqRes {
 	if q.head == len(q.list) {
 		return nil
@@ -297,13 +297,13 @@ func (c *client) CheckTxAsync(ctx context.Context, req *abci.RequestCheckTx) (*a
 	return c.send(ctx, abci.ToRequestCheckTx(req))
 }
 
-// Flush waits until all that was asked before has its answer.
+// Flush waits until all earlier requests have their answers.
 func (c *client) Flush(ctx context.Context) error {
 	_, err := ask(ctx, c, abci.ToRequestFlush(), (*abci.Response).GetFlush)
 	return err
 }
 
-// The rest is abci.Application.
+// The rest implements abci.Application.
 
 func (c *client) Echo(ctx context.Context, message string) (*abci.ResponseEcho, error) {
 	return ask(ctx, c, abci.ToRequestEcho(message), (*abci.Response).GetEcho)

@@ -19,13 +19,14 @@ import (
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 )
 
-// voucher is CometBFT's light client, which also tells us.
+// voucher is CometBFT's light client, which also writes down for the node what it vouches for.
 type voucher struct {
 	statesync.StateProvider
 	data string // directory of CometBFT's databases
 }
 
-// AppHash is called before a snapshot of that height is offered.
+// AppHash returns the app hash at a height. CometBFT calls it before it offers a snapshot of the
+// height.
 func (v voucher) AppHash(ctx context.Context, height uint64) ([]byte, error) {
 	hash, err := v.StateProvider.AppHash(ctx, height)
 	if err != nil {
@@ -40,11 +41,11 @@ func (v voucher) AppHash(ctx context.Context, height uint64) ([]byte, error) {
 			Time: s.LastBlockTime.UTC()})
 }
 
-// providerPause spaces the attempts to reach the RPC servers that the light client begins with.
+// providerPause is the time between two attempts to reach the RPC servers of the light client.
 const providerPause = time.Second
 
-// prepareStateSync settles what a process that died in a state sync has left, and makes the light
-// client if there is a state to be taken. It waits for the RPC servers.
+// prepareStateSync settles what a process has left that died in a state sync, and makes the light
+// client if there is a state to take. It waits for the RPC servers.
 func prepareStateSync(ctx context.Context, c *cfg.Config, log cmtlog.Logger) ([]node.Option, error) {
 	height, err := settleStateSync(c)
 	if err != nil || height > 0 {
@@ -72,7 +73,7 @@ func prepareStateSync(ctx context.Context, c *cfg.Config, log cmtlog.Logger) ([]
 			return []node.Option{node.StateProvider(voucher{p, c.DBDir()})}, nil
 		}
 
-		log.Error("the light client of the state sync can not begin, and tries again", "err", err)
+		log.Error("the light client of the state sync cannot begin, and tries again", "err", err)
 
 		select {
 		case <-ctx.Done():
@@ -91,10 +92,10 @@ func lightClient(ctx context.Context, c *cfg.StateSyncConfig, genesis sm.State,
 		light.TrustOptions{Period: c.TrustPeriod, Height: c.TrustHeight, Hash: c.TrustHashBytes()}, log)
 }
 
-// settleStateSync answers the height of CometBFT's state; 0: it has none yet. A state that was
-// taken and has no block after it yet makes CometBFT panic at its next start, unless it is told so
-// (as its own offline state sync does); one without its commit can not go on at all, and is
-// removed: the state sync begins anew.
+// settleStateSync returns the height of CometBFT's state, 0 if it has none yet. If a state was
+// taken and has no block after it yet, CometBFT panics at its next start unless the state says so,
+// as after CometBFT's own offline state sync. A state without its commit cannot go on at all, and
+// is removed, so that the state sync begins anew.
 func settleStateSync(c *cfg.Config) (height int64, err error) {
 	blocks, err := cfg.DefaultDBProvider(&cfg.DBContext{ID: "blockstore", Config: c})
 	if err != nil {

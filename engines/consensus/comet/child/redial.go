@@ -13,34 +13,34 @@ import (
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 )
 
-// How long a persistent peer may be away before it is dialled, and that again at most. Two that
-// dial each other at the same moment refuse each other's connection, so one of the two is the one
-// that dials soon.
+// redialSoon and redialLater are how long a persistent peer may be away before it is dialled; each
+// wait is longer by up to as much again. Two nodes that dial each other at the same moment refuse
+// each other's connection, so only one of the two dials soon.
 const (
 	redialSoon  = 500 * time.Millisecond
 	redialLater = 2500 * time.Millisecond
 	redialLook  = 100 * time.Millisecond
 )
 
-// dialler is the part of CometBFT's p2p switch that redialling needs.
+// dialler is the part of CometBFT's p2p switch that redial needs.
 type dialler interface {
 	IsDialingOrExistingAddress(*p2p.NetAddress) bool
 	DialPeerWithAddress(*p2p.NetAddress) error
 }
 
-// redialAll redials each of the persistent peers, as the configuration writes them, until ctx ends.
+// redialAll redials each of the persistent peers, a list as in the configuration, until ctx ends.
 func redialAll(ctx context.Context, d dialler, own p2p.ID, peers string, log cmtlog.Logger) {
 	for p := range comethome.Listed(peers) {
 		go redial(ctx, d, own, p, log)
 	}
 }
 
-// redial dials a peer that is not connected for a while, until ctx ends. CometBFT does so too: at
-// once when a connection ends, then after 5 to 8 s each time, and a dial into a network that is
-// silent takes 3 s; and not at all where one dial ends just as the connection of another does. So a
-// network that is whole again, or a peer that is back, was found late. A dial that is under way is
-// left alone. One that fails is no news, but for a peer that is there and that is another than it
-// should be, which CometBFT itself dials, and tells of, only once.
+// redial dials a peer that has not been connected for a while, until ctx ends. CometBFT dials it
+// too: at once when a connection ends, then every 5 to 8 s, and a dial into a silent network takes
+// 3 s. It does not dial at all if one dial ends just as the connection of another does. So it was
+// late to find a network that was whole again, or a peer that was back. redial leaves a dial that
+// is under way alone. It logs a failed dial only if a peer answers that is not the one it should
+// be, which CometBFT itself dials, and reports, only once.
 func redial(ctx context.Context, d dialler, own p2p.ID, peer string, log cmtlog.Logger) {
 	id, _, _ := strings.Cut(peer, "@")
 	least := redialLater
@@ -61,7 +61,7 @@ func redial(ctx context.Context, d dialler, own p2p.ID, peer string, log cmtlog.
 
 		if to == nil {
 			var err error
-			// a name that cannot be looked up yet; CometBFT refuses what is no address
+			// the name cannot be looked up yet; CometBFT refuses what is no address
 			if to, err = p2p.NewNetAddressString(peer); err != nil {
 				to = nil
 				continue
@@ -82,14 +82,14 @@ func redial(ctx context.Context, d dialler, own p2p.ID, peer string, log cmtlog.
 	}
 }
 
-// refusalAgain is how long a refusal of the same peer is not told of again.
+// refusalAgain is how long a refusal of the same peer is not reported again.
 const refusalAgain = time.Minute
 
-// refusal is when a peer's was told of.
+// refusal is when the refusal of a peer was last reported.
 type refusal struct{ at time.Time }
 
-// news tells whether err is a refusal to be told of: another key than that of the id, another
-// chain, or a handshake that made no sense.
+// news reports whether err is a refusal to report: the peer has another key than that of its id, is
+// of another chain, or made no sense in the handshake.
 func (r *refusal) news(err error, now time.Time) bool {
 	rejected := p2p.ErrRejected{}
 	if !errors.As(err, &rejected) || !rejected.IsAuthFailure() && !rejected.IsIncompatible() &&

@@ -16,8 +16,8 @@ const (
 	StatusDamage = 5
 )
 
-// Status is the exit status by which the process of CometBFT tells the node what Run returned:
-// whether a restart may mend it. The last line on stderr is to be the error.
+// Status returns the exit status for an error of Run. It tells the driver whether another start may
+// succeed. The last line on stderr must be the error.
 func Status(err error) int {
 	if err == nil {
 		return 0
@@ -35,21 +35,22 @@ func Status(err error) int {
 	return 1
 }
 
-// UpLine is what the process writes to stdout when CometBFT has shaken hands, listens, and dials
-// its peers.
+// UpLine is the line that the process writes to stdout when CometBFT has shaken hands with the
+// application, listens, and dials its peers.
 const UpLine = "CometBFT is up"
 
-// panicked is a panic of CometBFT's while it was made. Its stack is on stderr.
+// panicked is a panic of CometBFT while its node was made. Its stack is on stderr.
 type panicked struct{ value any }
 
-// Error is one line, which begins as the panic does.
+// Error returns one line, which begins as the panic does.
 func (p *panicked) Error() string {
 	return fmt.Sprintf("panic: %.200s", strings.Join(strings.Fields(fmt.Sprint(p.value)), " "))
 }
 
 func (p *panicked) Unwrap() error { err, _ := p.value.(error); return err }
 
-// Busy tells of an error of the machine's, that may be gone the next time.
+// Busy reports whether err is about the machine, such as a full disk, and may be gone next time. It
+// goes by texts too, because CometBFT loses the types of errors.
 func Busy(err error) bool {
 	for _, e := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EIO, syscall.EMFILE, syscall.ENFILE,
 		syscall.ENOMEM, syscall.EAGAIN, syscall.EADDRINUSE} {

@@ -12,22 +12,20 @@ import (
 	abci "github.com/cometbft/cometbft/abci/types"
 )
 
-// The wire: a frame is the length of a message as a uvarint, and the message, a protobuf.
+// A frame is the length of a message as a uvarint, and then the message, a protobuf.
 //
 //	┌─────────────────┬───────────────────────────┐
 //	│ uvarint: n      │ n bytes: Request, Response │
 //	└─────────────────┴───────────────────────────┘
 
-// ErrFrame: the peer does not speak the protocol. What it sent is not answered; its connection is
-// closed.
+// ErrFrame: the peer does not speak the protocol. Its connection is closed without an answer.
 var ErrFrame = errors.New("not an ABCI frame")
 
-// ReadStep bounds how much memory is taken on the word of a length: what has not arrived costs
-// nothing.
+// ReadStep bounds the memory that is allocated because of a length alone, before the bytes arrive.
 const ReadStep = 1 << 20
 
-// ReadFrame reads one frame into buf, which it may replace. A clean end between two frames is
-// io.EOF.
+// ReadFrame reads one frame into buf, which it may replace. At a clean end between two frames it
+// returns io.EOF.
 func ReadFrame(r *bufio.Reader, limit int, buf []byte) ([]byte, error) {
 	if _, err := r.Peek(1); err != nil {
 		return buf, err
@@ -60,7 +58,7 @@ func ReadFrame(r *bufio.Reader, limit int, buf []byte) ([]byte, error) {
 	return buf, nil
 }
 
-// ReadRequest reads one request. buf is scratch memory and is returned for the next call; the
+// ReadRequest reads one request. buf is scratch memory, and is returned for the next call. The
 // request does not refer to it.
 func ReadRequest(r *bufio.Reader, limit int, buf []byte) (*abci.Request, []byte, error) {
 	buf, err := ReadFrame(r, limit, buf)
@@ -78,8 +76,8 @@ func ReadRequest(r *bufio.Reader, limit int, buf []byte) (*abci.Request, []byte,
 	return req, buf, nil
 }
 
-// ReadResponse is readRequest for the other direction. An exception is an error: our server sends
-// none.
+// ReadResponse is ReadRequest for the other direction. An exception is an error, because our server
+// sends none.
 func ReadResponse(r *bufio.Reader, limit int, buf []byte) (*abci.Response, []byte, error) {
 	buf, err := ReadFrame(r, limit, buf)
 	if err != nil {
