@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// hostPort is the first TCP address of a list as CometBFT writes them.
+// hostPort returns the first TCP address of a list in CometBFT's form, empty if there is none.
 func hostPort(list string) string {
 	for a := range strings.SplitSeq(list, ",") {
 		a = strings.TrimSpace(a)
@@ -21,7 +21,8 @@ func hostPort(list string) string {
 	return ""
 }
 
-// ownedByUs guards against a directory that somebody else has put in our way.
+// ownedByUs reports whether a directory belongs to this user, and was not put in our way by
+// another.
 func ownedByUs(info fs.FileInfo) bool {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	return ok && int(st.Uid) == os.Getuid()

@@ -9,7 +9,7 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 )
 
-// Dir is where the CometBFT home of a node's home lies, if it has one.
+// Dir returns where the CometBFT home in the home of a node lies, if there is one.
 func Dir(home string) string { return filepath.Join(home, "comet") }
 
 // CarriesState reports whether the app_state of a genesis says anything.

@@ -14,14 +14,14 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
-// Profile chooses the settings that a new CometBFT home begins with.
+// Profile chooses the settings of a new CometBFT home.
 type Profile string
 
 const (
 	// Tuned has short timeouts and large buffers, for machines close to each other.
 	Tuned Profile = "tuned"
 
-	// Stock is CometBFT's own, but for the security defaults.
+	// Stock has CometBFT's own settings, except for the security defaults.
 	Stock Profile = "stock"
 )
 
@@ -42,17 +42,17 @@ type Options struct {
 	Profile Profile
 	Moniker string // empty: "coppice"
 
-	// P2P and RPC are host:port; empty is CometBFT's port on loopback.
+	// P2P and RPC are host:port; empty stands for CometBFT's port on loopback.
 	P2P, RPC string
 
-	// EmptyEvery makes a block without work when there was none for so long; 0 is never.
+	// EmptyEvery makes an empty block when there was no block for that time; 0 is never.
 	EmptyEvery time.Duration
 
-	// MaxTxBytes is the largest transaction, by the genesis.
+	// MaxTxBytes is the size of the largest transaction, by the genesis.
 	MaxTxBytes uint64
 }
 
-// newConfig is the configuration of a new home.
+// newConfig returns the configuration of a new home.
 func newConfig(o Options) *cfg.Config {
 	c := cfg.DefaultConfig()
 	if o.Profile != Stock {
@@ -75,7 +75,7 @@ func newConfig(o Options) *cfg.Config {
 	return c
 }
 
-// tune sets what was measured to matter for speed.
+// tune sets what matters for speed, as was measured.
 func tune(c *cfg.Config) {
 	c.Consensus.TimeoutPropose, c.Consensus.TimeoutProposeDelta = 500*time.Millisecond, 200*time.Millisecond
 	c.Consensus.TimeoutPrevote, c.Consensus.TimeoutPrevoteDelta = 200*time.Millisecond, 100*time.Millisecond
@@ -91,8 +91,8 @@ func tune(c *cfg.Config) {
 	c.Storage.DiscardABCIResponses = true
 }
 
-// secure sets what CometBFT leaves open: who may connect, and what is served to whom. Nothing
-// listens beyond loopback unless told.
+// secure closes what CometBFT leaves open: who may connect, and what is served to whom. Nothing
+// listens beyond loopback unless the options say so.
 func secure(c *cfg.Config) {
 	c.P2P.PexReactor = false // the validators are persistent, private peers
 	c.P2P.AddrBookStrict = false
@@ -114,8 +114,8 @@ func orString(s, otherwise string) string {
 	return s
 }
 
-// LoadConfig reads the configuration of a CometBFT home, as CometBFT's own program does, but for
-// what that one takes in silence: see checkSaid and checkRPC.
+// LoadConfig reads the configuration of a CometBFT home as CometBFT's own program does, but refuses
+// what that program accepts silently: see checkSaid and checkRPC.
 func LoadConfig(home string) (*cfg.Config, error) {
 	c, said, err := readConfig(home)
 	if err != nil {
@@ -127,15 +127,15 @@ func LoadConfig(home string) (*cfg.Config, error) {
 	return c, nil
 }
 
-// keys are what a configuration file says: the file, and those of its keys that nothing reads.
+// keys is a configuration file: its text, its values, and the keys that nothing reads.
 type keys struct {
 	text    []byte
 	values  map[string]any
 	unknown []string
 }
 
-// readConfig is loadConfig for a home of somebody else's making, which may have keys of another
-// CometBFT.
+// readConfig is LoadConfig for a home that others have made, which may have keys of another version
+// of CometBFT.
 func readConfig(home string) (*cfg.Config, keys, error) {
 	path := configPath(home)
 	fail := func(err error) (*cfg.Config, keys, error) {
@@ -177,15 +177,15 @@ func configPath(home string) string {
 	return filepath.Join(home, cfg.DefaultConfigDir, cfg.DefaultConfigFileName)
 }
 
-// Network is where a home is in its network.
+// Network is the place of a home in its network.
 type Network struct {
-	Moniker  string   // empty leaves it, as the next two
+	Moniker  string   // empty leaves it as it is; so do the next two
 	P2P, RPC string   // host:port to listen on
 	Peers    []string // node id@host:port each: the persistent and private ones
 }
 
-// SetNetwork writes the addresses and the peers of a home into its configuration. A CometBFT that
-// runs does not see it.
+// SetNetwork writes the addresses and the peers of a home into its configuration. A running
+// CometBFT does not notice.
 func SetNetwork(home string, n Network) error {
 	c, err := LoadConfig(home)
 	if err != nil {
@@ -216,8 +216,8 @@ func SetNetwork(home string, n Network) error {
 	return writeConfig(home, c)
 }
 
-// writeConfig writes the configuration file, whole or not at all. (CometBFT ends the process where
-// it cannot write; only commands that make a home come here.)
+// writeConfig writes the configuration file, whole or not at all. (If CometBFT cannot write, it
+// ends the process; only commands that make or change a home call writeConfig.)
 func writeConfig(home string, c *cfg.Config) error {
 	path := configPath(home)
 	next := path + ".new"
@@ -225,7 +225,7 @@ func writeConfig(home string, c *cfg.Config) error {
 	return replace(next, path)
 }
 
-// replace makes next the file at path, durably.
+// replace durably renames next to path.
 func replace(next, path string) error {
 	f, err := os.OpenFile(next, os.O_RDWR, 0)
 	if err != nil {

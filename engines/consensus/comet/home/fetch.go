@@ -23,10 +23,10 @@ import (
 	"github.com/cometbft/cometbft/types"
 )
 
-// ErrFetch: the nodes that were asked for a chain did not tell of one that can be joined.
+// ErrFetch: the nodes that were asked do not describe a chain that can be joined.
 var ErrFetch = errors.New("chain to join")
 
-// Chain is what running nodes tell of their chain, so that another can join.
+// Chain is what a node must know of a chain to join it.
 type Chain struct {
 	Genesis    Genesis
 	GenesisDoc []byte   // as CometBFT writes it: the same from each node
@@ -34,18 +34,18 @@ type Chain struct {
 	StateSync  StateSync
 }
 
-// FetchOptions say what is wanted of a chain.
+// FetchOptions say what to fetch.
 type FetchOptions struct {
-	// StateSync has a block to trust be taken from the nodes: the oldest of the last half of Period
-	// that all of them have, or that of Height, where Hash, if given, must be theirs. Period, a
-	// week if it is 0, bounds its age.
+	// StateSync also fetches a block to trust: the oldest one of the last half of Period that all
+	// nodes have, or the one at Height, whose hash must be Hash if that is given. Period bounds the
+	// age of the block; 0 stands for a week.
 	StateSync bool
 	Height    int64
 	Hash      string
 	Period    time.Duration
 }
 
-// Bounds of what a node may answer.
+// Bounds of the answers of a node.
 const (
 	fetchTime     = 10 * time.Second // of one request
 	mostOfAnswer  = 32 << 20
@@ -53,9 +53,9 @@ const (
 	mostPeers     = 64
 )
 
-// Fetch asks running nodes, two at least, by their RPC at host:port or a URL, for the chain that
-// they are of: they must agree in every byte of its genesis, and in the block to trust. Its peers
-// are those nodes, and the peers that they have. Errors are ErrFetch.
+// Fetch asks at least two running nodes for their chain, by their RPC at host:port or a URL. They
+// must agree in every byte of the genesis, and in the block to trust. The peers of the result are
+// those nodes, and the peers that they have. Errors are ErrFetch.
 func Fetch(ctx context.Context, nodes []string, o FetchOptions) (c Chain, err error) {
 	defer func() {
 		if err != nil {
@@ -118,7 +118,7 @@ func Fetch(ctx context.Context, nodes []string, o FetchOptions) (c Chain, err er
 
 type fetcher struct{ http *http.Client }
 
-// get asks a node, and reads its answer up to a bound.
+// get calls a method of a node's RPC, and decodes the result into into.
 func (f fetcher) get(ctx context.Context, node, method string, args url.Values, into any) error {
 	base := node
 	switch scheme, rest, ok := strings.Cut(node, "://"); {
@@ -175,7 +175,7 @@ func (f fetcher) get(ctx context.Context, node, method string, args url.Values, 
 	return nil
 }
 
-// genesis is a node's genesis document, which may be too large for one answer.
+// genesis fetches a node's genesis document in chunks, because it may be too large for one answer.
 func (f fetcher) genesis(ctx context.Context, node string) (doc []byte, err error) {
 	for i, n := 0, 1; i < n; i++ {
 		chunk := new(coretypes.ResultGenesisChunk)
@@ -199,7 +199,7 @@ func (f fetcher) genesis(ctx context.Context, node string) (doc []byte, err erro
 	return doc, nil
 }
 
-// peers are the nodes that were asked, and then their own peers.
+// peers returns the addresses of the nodes that were asked, and then those of their peers.
 func (f fetcher) peers(ctx context.Context, nodes []string, all []*coretypes.ResultStatus) (peers []string, err error) {
 	known := make(map[p2p.ID]bool)
 	add := func(id p2p.ID, listens, host string) {
@@ -240,9 +240,9 @@ func (f fetcher) peers(ctx context.Context, nodes []string, all []*coretypes.Res
 	return peers, nil
 }
 
-// peerAddress is where a node listens for peers, by its own word; where it listens on all
-// addresses, at that of the host that was asked. A node that listens on its own machine's loopback
-// only is one for who asks from there. Empty: it can not be told.
+// peerAddress returns where a node listens for peers, as it says itself. If it listens on all
+// addresses, the host is the one that was asked. A node that listens only on loopback counts only
+// if it was asked there. The result is empty if the node has no usable address.
 func peerAddress(id p2p.ID, listens, host string) string {
 	if _, rest, ok := strings.Cut(listens, "://"); ok {
 		listens = rest
@@ -278,7 +278,7 @@ func isLoopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// trust is a block that all of the nodes have, and the nodes themselves for the headers after it.
+// trust returns a block that all nodes have, and the nodes themselves for the headers after it.
 func (f fetcher) trust(ctx context.Context, nodes []string, all []*coretypes.ResultStatus, chainID string,
 	o FetchOptions) (s StateSync, err error) {
 	s = StateSync{RPC: nodes, Height: o.Height, Hash: o.Hash, Period: o.Period}
@@ -313,9 +313,10 @@ func (f fetcher) trust(ctx context.Context, nodes []string, all []*coretypes.Res
 	return s, nil
 }
 
-// oldest is the oldest block that all nodes have and that is not older than an age, else the newest
-// that all have: a light client goes forward from a block in steps as large as the validators
-// allow, and backward header by header, so that it should be one before the snapshots.
+// oldest returns the height of the oldest block that all nodes have and that is not older than age,
+// or of the newest that all have if there is none. A light client goes forward from a trusted block
+// in steps as large as the validators allow, but backward header by header, so that the block
+// should be one before the snapshots.
 func (f fetcher) oldest(ctx context.Context, node string, all []*coretypes.ResultStatus, chainID string,
 	age time.Duration) (int64, error) {
 	first, last := int64(1), int64(math.MaxInt64)
@@ -345,7 +346,7 @@ func (f fetcher) oldest(ctx context.Context, node string, all []*coretypes.Resul
 	return first, nil
 }
 
-// header is a node's header of a height, which its commit signs.
+// header returns a node's header of a height, which its commit signs.
 func (f fetcher) header(ctx context.Context, node, chainID string, height int64) (*types.Header, error) {
 	c := new(coretypes.ResultCommit)
 	if err := f.get(ctx, node, "commit", url.Values{"height": {strconv.FormatInt(height, 10)}}, c); err != nil {
@@ -364,8 +365,8 @@ func (f fetcher) header(ctx context.Context, node, chainID string, height int64)
 	return c.Header, nil
 }
 
-// JoinChain writes a chain that was fetched into a home that Init has made: its genesis, its
-// peers, and how it begins.
+// JoinChain writes a chain that was fetched into a home that Init has made: its genesis, its peers,
+// and the block to trust if there is one.
 func JoinChain(home string, c Chain) error {
 	doc, err := types.GenesisDocFromJSON(c.GenesisDoc)
 	if err != nil {
@@ -381,7 +382,7 @@ func JoinChain(home string, c Chain) error {
 	return SetStateSync(home, c.StateSync)
 }
 
-// readGenesisDoc reads a genesis document of CometBFT's.
+// readGenesisDoc decodes a genesis document of CometBFT.
 func readGenesisDoc(data []byte) (Genesis, error) {
 	doc, err := types.GenesisDocFromJSON(data)
 	if err != nil {

@@ -18,10 +18,10 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus"
 )
 
-// Identity is who a home is to others.
+// Identity is how other nodes know a home.
 type Identity struct {
 	NodeID    string    // for peers: NodeID@host:port
-	Validator Validator // with no power: the genesis gives that
+	Validator Validator // without power, which the genesis gives
 }
 
 // Validator is one member of a validator set.
@@ -32,7 +32,7 @@ type Validator struct {
 	Power   int64
 }
 
-// Init makes a CometBFT home with new keys and a configuration, and no genesis. It overwrites
+// Init makes a CometBFT home with new keys and a configuration, but no genesis. It overwrites
 // nothing.
 func Init(home string, o Options) (Identity, error) {
 	var none Identity
@@ -63,7 +63,7 @@ func Init(home string, o Options) (Identity, error) {
 	return ReadIdentity(home)
 }
 
-// caught makes an error of the panic with which CometBFT tells that a file could not be written.
+// caught returns the panic of write as an error. CometBFT panics if it cannot write a file.
 func caught(write func()) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -74,9 +74,9 @@ func caught(write func()) (err error) {
 	return nil
 }
 
-// ReadIdentity reads who a home is. The private keys stay where they are.
+// ReadIdentity reads the identity of a home. It returns no private key.
 func ReadIdentity(home string) (Identity, error) {
-	c, said, err := readConfig(home) // who it is does not depend on whether we could run it
+	c, said, err := readConfig(home) // the identity does not depend on whether CometBFT could run
 	if err != nil {
 		return Identity{}, err
 	}
@@ -118,7 +118,7 @@ func identityOf(c *cfg.Config) (Identity, error) {
 	}, nil
 }
 
-// Addresses are where a home's CometBFT listens: host:port each.
+// Addresses returns where the CometBFT of a home listens, as host:port.
 func Addresses(home string) (p2pAddr, rpcAddr string, err error) {
 	c, err := LoadConfig(home)
 	if err != nil {
@@ -127,13 +127,13 @@ func Addresses(home string) (p2pAddr, rpcAddr string, err error) {
 	return hostPort(c.P2P.ListenAddress), hostPort(c.RPC.ListenAddress), nil
 }
 
-// ErrGenesis: CometBFT's genesis is not this home's.
+// ErrGenesis: the genesis of CometBFT and the genesis of the home do not match.
 var ErrGenesis = errors.New("the genesis of CometBFT and of this home are not of one chain")
 
-// KeyEd25519 is the one kind of validator key.
+// KeyEd25519 is the only kind of validator key.
 const KeyEd25519 = "ed25519"
 
-// Genesis is what the nodes of a chain share, in CometBFT's terms.
+// Genesis is CometBFT's genesis, which the nodes of a chain share.
 type Genesis struct {
 	ChainID       string
 	Time          time.Time
@@ -143,18 +143,18 @@ type Genesis struct {
 	// MaxBlockBytes bounds the transactions of a block.
 	MaxBlockBytes uint64
 
-	// VoteExtensionsHeight is from which height on votes are extended; 0 is never.
+	// VoteExtensionsHeight is the height from which on votes are extended; 0 is never.
 	VoteExtensionsHeight uint64
 
 	// AppState is our own genesis, as JSON: every node of the chain must have the same limits.
 	AppState json.RawMessage
 }
 
-// blockOverhead is what a block may have beyond its transactions: header, commit, evidence.
+// blockOverhead bounds what a block has besides its transactions: header, commit, evidence.
 const blockOverhead = 2 << 20
 
-// WriteGenesis writes the genesis of a home, whole or not at all. It replaces the one there is; a
-// home whose chain has begun does not look at it again.
+// WriteGenesis writes the genesis of a home, whole or not at all. It replaces an existing one. A
+// home whose chain has begun does not read it again.
 func WriteGenesis(home string, g Genesis) error {
 	doc := types.GenesisDoc{
 		ChainID: g.ChainID, GenesisTime: g.Time, InitialHeight: int64(max(g.InitialHeight, 1)),
@@ -209,7 +209,7 @@ func genesisOf(doc *types.GenesisDoc) (Genesis, error) {
 		VoteExtensionsHeight: uint64(doc.ConsensusParams.ABCI.VoteExtensionsEnableHeight),
 	}
 	n := doc.ConsensusParams.Block.MaxBytes
-	if n < 0 { // as large as CometBFT can
+	if n < 0 { // as large as CometBFT allows
 		n = types.MaxBlockSizeBytes
 	}
 	if g.MaxBlockBytes = uint64(n); n > blockOverhead {
@@ -229,11 +229,10 @@ func genesisOf(doc *types.GenesisDoc) (Genesis, error) {
 }
 
 var (
-	// ErrChainData: CometBFT's chain is gone while the state that it led to is there.
+	// ErrChainData: CometBFT's chain is gone, but the state that it led to is there.
 	ErrChainData = errors.New("CometBFT's chain data is missing")
 
-	// ErrChainDamage: CometBFT's chain can not be read, or is not what the state of the home goes
-	// on from.
+	// ErrChainDamage: CometBFT's chain cannot be read, or does not lead to the state of the home.
 	ErrChainDamage = errors.New("CometBFT's chain data is damaged, or of another time than the home's")
 )
 
@@ -248,8 +247,8 @@ func Class(err error) consensus.Class {
 	return consensus.None
 }
 
-// CheckChainData refuses a start that CometBFT would answer with a crash: an application ahead of
-// an empty store.
+// CheckChainData refuses a start at which CometBFT would crash: with an application that is ahead
+// of an empty store.
 func CheckChainData(c *cfg.Config, height uint64) error {
 	if height == 0 {
 		return nil

@@ -11,11 +11,11 @@ import (
 	cfg "github.com/cometbft/cometbft/config"
 )
 
-// Import makes a CometBFT home of an existing one: its keys, its configuration with our
-// security defaults where they concern the connection to the application, its genesis, and the
-// state of its signing, without which a validator could sign twice. Its chain is not copied: it led
-// to another application's state. from is not changed; it must not run, now or later, with the same
-// validator key. Errors are ErrHome; nothing is made then.
+// Import makes a CometBFT home from an existing one. It copies the keys, the configuration (with
+// our settings for the connection to the application), the genesis, and the state of signing,
+// without which a validator could sign twice. It does not copy the chain, which led to the state of
+// another application. from is not changed. It must not run, now or later, with the same validator
+// key. Errors are ErrHome, and nothing is made then.
 func Import(home, from string) (Identity, error) {
 	var none Identity
 	if _, err := os.Stat(configPath(home)); err == nil {
@@ -83,10 +83,10 @@ func Import(home, from string) (Identity, error) {
 	return ReadIdentity(home)
 }
 
-// notRunning refuses a home that a CometBFT has open: it goes on signing, and what we copied would
-// be old.
+// notRunning refuses a home that a CometBFT has open. That CometBFT would go on signing, and the
+// copied state of signing would be old.
 func notRunning(c *cfg.Config) error {
-	f, err := os.Open(filepath.Join(c.DBDir(), "blockstore.db", "LOCK")) // goleveldb's; other stores have none to ask
+	f, err := os.Open(filepath.Join(c.DBDir(), "blockstore.db", "LOCK")) // goleveldb's; other stores have none
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -103,8 +103,9 @@ func notRunning(c *cfg.Config) error {
 	return nil
 }
 
-// canSign refuses a validator that would have to sign again what it has signed: the only one of a
-// chain whose blocks are gone. Where there are others it first gets their blocks.
+// canSign refuses a validator that would have to sign again heights that it has signed: the only
+// validator of a chain, whose blocks are not copied. A validator among others first gets their
+// blocks.
 func canSign(c *cfg.Config, g Genesis, own Validator) error {
 	data, err := os.ReadFile(c.PrivValidatorStateFile())
 	if err != nil {

@@ -9,27 +9,27 @@ import (
 	rpchttp "github.com/cometbft/cometbft/rpc/client/http"
 )
 
-// StateSync says how a home without a chain begins: with a snapshot of its peers instead of the
-// first block.
+// StateSync has a home without a chain begin with a snapshot of its peers instead of the first
+// block.
 type StateSync struct {
-	// RPC are the nodes that the light client asks for headers, at least two: host:port or a URL.
-	// The second bears witness against the first.
+	// RPC are the nodes that the light client asks for headers, at least two, as host:port or a
+	// URL. The second is a witness against the first.
 	RPC []string
 
-	// Height and Hash are a block that is known to be the chain's, from somebody who is trusted, no
-	// longer ago than Period.
+	// Height and Hash are those of a block that somebody who is trusted knows to be the chain's. It
+	// must not be older than Period.
 	Height int64
 	Hash   string        // in hexadecimal
-	Period time.Duration // 0 is a week
+	Period time.Duration // 0 stands for a week
 }
 
 const (
 	defaultTrust  = 7 * 24 * time.Hour
-	discoveryTime = 5 * time.Second // CometBFT takes no less
+	discoveryTime = 5 * time.Second // CometBFT accepts no less
 )
 
-// SetStateSync writes into a home's configuration that it begins with a snapshot. Where the chain
-// has begun it changes nothing. It is ErrHome where CometBFT would not take it.
+// SetStateSync writes into a home's configuration that it begins with a snapshot. If the chain has
+// begun, this has no effect. It returns ErrHome if CometBFT would not accept s.
 func SetStateSync(home string, s StateSync) error {
 	c, err := LoadConfig(home)
 	if err != nil {
@@ -52,8 +52,8 @@ func SetStateSync(home string, s StateSync) error {
 	return writeConfig(home, c)
 }
 
-// OldestBlock asks a running CometBFT, at host:port or a URL, for the oldest block that it has:
-// what a node may begin to trust whose owner trusts the one that answers.
+// OldestBlock asks a running CometBFT, at host:port or a URL, for its oldest block. A node whose
+// owner trusts that CometBFT may begin to trust with this block.
 func OldestBlock(ctx context.Context, address string) (height int64, hash string, err error) {
 	if !strings.Contains(address, "://") {
 		address = "tcp://" + address

@@ -23,8 +23,8 @@ import (
 // ErrSigning: what keeps a validator from signing twice is lost.
 var ErrSigning = errors.New("CometBFT's signing state is lost")
 
-// Preflight looks for what the process would end of at every start: keys that are none, and
-// settings that do not work. Errors are ErrHome and ErrSigning, and name the file.
+// Preflight refuses a home with which the process of CometBFT would end at every start: invalid
+// keys, and settings that do not work. Errors are ErrHome and ErrSigning, and name the file.
 func Preflight(c *cfg.Config) error {
 	if err := settings(c); err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrHome, configPath(c.RootDir), err)
@@ -35,7 +35,7 @@ func Preflight(c *cfg.Config) error {
 	return checkSigning(c)
 }
 
-// settings judges what CometBFT itself does not before it is about to use it.
+// settings checks the settings that CometBFT itself checks only when it uses them.
 func settings(c *cfg.Config) error {
 	if c.DBBackend != "goleveldb" {
 		return fmt.Errorf(`db_backend = %q, want "goleveldb": no other is in this program`, c.DBBackend)
@@ -76,7 +76,7 @@ func settings(c *cfg.Config) error {
 	return nil
 }
 
-// Listed are the elements of a list as CometBFT reads them.
+// Listed returns the elements of a list as CometBFT reads them.
 func Listed(list string) func(yield func(string) bool) {
 	return func(yield func(string) bool) {
 		for e := range strings.SplitSeq(list, ",") {
@@ -87,8 +87,8 @@ func Listed(list string) func(yield func(string) bool) {
 	}
 }
 
-// checkPeer refuses what is no address of a peer. Whether the name in it can be looked up, and
-// whether somebody is there, is for later.
+// checkPeer refuses an invalid address of a peer. It does not look up the name in it, and does not
+// dial.
 func checkPeer(peer string) error {
 	bare := peer
 	if _, rest, ok := strings.Cut(peer, "://"); ok {
@@ -111,7 +111,7 @@ func checkPeer(peer string) error {
 	return nil
 }
 
-// checkAddresses refuses what CometBFT can not listen on. rpc may be a list, and empty.
+// checkAddresses refuses addresses that CometBFT cannot listen on. rpc may be a list, and empty.
 func checkAddresses(peers, rpc string) error {
 	p, err := tcpAddress(peers)
 	if err == nil && p == "" {
@@ -137,7 +137,7 @@ func checkAddresses(peers, rpc string) error {
 	return nil
 }
 
-// tcpAddress is the host:port of an address in CometBFT's form, empty if it is one of a socket.
+// tcpAddress returns the host:port of an address in CometBFT's form, empty for a unix socket.
 func tcpAddress(addr string) (string, error) {
 	proto, rest, ok := strings.Cut(addr, "://")
 	switch {
@@ -154,7 +154,7 @@ func tcpAddress(addr string) (string, error) {
 
 var hostName = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?$`)
 
-// checkHostPort refuses what is not host:port. The host may be empty.
+// checkHostPort refuses an address that is not host:port. The host may be empty.
 func checkHostPort(addr string) error {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -171,7 +171,7 @@ func checkHostPort(addr string) error {
 	return nil
 }
 
-// overlap tells whether two host:port can not be listened on at once.
+// overlap reports whether a process cannot listen on both a and b, each host:port.
 func overlap(a, b string) bool {
 	hostA, portA, _ := net.SplitHostPort(a)
 	hostB, portB, _ := net.SplitHostPort(b)
@@ -182,7 +182,7 @@ func overlap(a, b string) bool {
 	return hostA == hostB || all(hostA) || all(hostB)
 }
 
-// plainText tells whether CometBFT can tell its peers of a text.
+// plainText reports whether CometBFT can send a text to its peers.
 func plainText(s string) bool {
 	for _, b := range []byte(s) {
 		if b < ' ' || b > '~' {
@@ -192,7 +192,7 @@ func plainText(s string) bool {
 	return strings.TrimSpace(s) != ""
 }
 
-// checkKeys refuses a node's and a validator's key that are not there, or none.
+// checkKeys refuses a missing or invalid key of the node or the validator.
 func checkKeys(c *cfg.Config) error {
 	node, err := p2p.LoadNodeKey(c.NodeKeyFile())
 	if err == nil {
@@ -227,8 +227,8 @@ func checkKey(key crypto.PrivKey) error {
 	return nil
 }
 
-// checkSigning refuses a signing state that says nothing. One that is missing is no fresh one:
-// those say height 0.
+// checkSigning refuses a missing or empty signing state. A fresh one is not missing: it has height
+// 0.
 func checkSigning(c *cfg.Config) error {
 	path := c.PrivValidatorStateFile()
 	var s struct {
@@ -253,7 +253,7 @@ func checkSigning(c *cfg.Config) error {
 	return nil
 }
 
-// named is err with the file that it is about, once.
+// withPath adds the path of the file that err is about, unless err has one.
 func withPath(path string, err error) error {
 	if inPath := new(os.PathError); errors.As(err, &inPath) {
 		return err

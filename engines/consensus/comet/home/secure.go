@@ -11,33 +11,33 @@ import (
 	cfg "github.com/cometbft/cometbft/config"
 )
 
-// What a client of CometBFT's RPC may ask for at once. CometBFT answers a whole batch in memory, so
-// this and the number of connections bound what a stranger can make it take.
+// Bounds of CometBFT's RPC. CometBFT answers a whole batch in memory, so that these bound the
+// memory that a stranger can make it use.
 const (
 	RPCBatch       = 100
 	rpcConnections = 200
-	rpcBody        = 4 << 20 // or what the largest transaction needs
+	rpcBody        = 4 << 20 // or more, if the largest transaction needs it
 )
 
 // FeedBytes is how many bytes of transactions the feed hands over at once, about: the last may be
 // as large as a transaction can be.
 const FeedBytes = 1 << 20
 
-// neededBody is what a request of the feed may have: the transactions of one in base64, and the
+// neededBody returns how large a request of the feed can be: its transactions in base64, and the
 // words around each.
 func neededBody(maxTxBytes int) int64 {
 	const words = 128
 	return (int64(maxTxBytes)+FeedBytes)*4/3 + RPCBatch*words
 }
 
-// boundRPC sets the bounds of CometBFT's RPC. They hold for the socket on which we ask as for TCP:
+// boundRPC sets the bounds of CometBFT's RPC. They hold for our own socket as for TCP, because
 // CometBFT has one setting for both.
 func boundRPC(c *cfg.Config) {
 	c.RPC.MaxRequestBatchSize, c.RPC.MaxOpenConnections = RPCBatch, rpcConnections
 	c.RPC.MaxBodyBytes = max(rpcBody, neededBody(c.Mempool.MaxTxBytes))
 }
 
-// checkRPC refuses bounds below what the feed needs.
+// checkRPC refuses bounds that are too low for the feed.
 func checkRPC(c *cfg.Config) error {
 	if n := c.RPC.MaxRequestBatchSize; n > 0 && n < RPCBatch {
 		return fmt.Errorf("rpc.max_request_batch_size: %d, want at least %d: what the node hands to its CometBFT "+
@@ -52,15 +52,15 @@ func checkRPC(c *cfg.Config) error {
 	return nil
 }
 
-// mustSay are keys without which CometBFT's own defaults would open the node to everybody.
+// mustSay are the keys without which CometBFT's own defaults would open the node to everybody.
 var mustSay = map[string]string{
 	"p2p.laddr": "tcp://0.0.0.0:26656",
 	"p2p.pex":   "true",
 	"rpc.laddr": "tcp://127.0.0.1:26657",
 }
 
-// checkSaid refuses keys that nothing reads, such as misspelled ones, and a file that leaves out
-// those that keep the node closed.
+// checkSaid refuses keys that nothing reads, such as misspelled ones, and a file without the keys
+// that keep the node closed.
 func checkSaid(k keys) error {
 	slices.Sort(k.unknown)
 	var errs []error
@@ -84,7 +84,7 @@ func checkSaid(k keys) error {
 	return errors.Join(errs...)
 }
 
-// lineOf is where a key, section.name, or a section stands in a file of TOML, 0 if that is not
+// lineOf returns the line of a key (section.name) or of a section in a TOML file, 0 if it is not
 // found.
 func lineOf(text []byte, key string) int {
 	section, n := "", 0
@@ -111,8 +111,8 @@ func lineOf(text []byte, key string) int {
 	return 0
 }
 
-// Exposures are the settings of a configuration that are less careful than those of a new home, in
-// words. Where peers connect is not among them: a validator listens for them.
+// Exposures describes the settings of a configuration that are less careful than those of a new
+// home. The address for peers is not among them, because a validator must listen for its peers.
 func Exposures(c *cfg.Config) (out []string) {
 	add := func(is bool, format string, args ...any) {
 		if is {
@@ -144,7 +144,7 @@ func Exposures(c *cfg.Config) (out []string) {
 	return out
 }
 
-// open tells whether an address to listen on is one beyond this machine.
+// isPublic reports whether an address to listen on is reachable from other machines.
 func isPublic(address string) bool {
 	if address == "" || strings.HasPrefix(address, "unix://") {
 		return false

@@ -14,27 +14,27 @@ import (
 	"time"
 )
 
-// SocketDir is where the sockets of a home lie: in the home, or, where such a path would be too
-// long for a socket's address, or could not stand in a list of CometBFT's that it tells its peers,
-// in a directory of the temporary one that only the user can enter.
+// SocketDir returns where the sockets of a home lie. That is a directory in the home. If its path
+// is too long for a socket's address, or cannot be an element of a list that CometBFT sends to its
+// peers, it is a directory in the temporary one that only the user can enter.
 func SocketDir(home string) string {
 	const longest = 107 - len("/abci-0123456789-012345.sock")
 	if dir := filepath.Join(home, "run"); len(dir) <= longest && plainText(dir) && !strings.Contains(dir, ",") {
 		return dir
 	}
-	sum := sha256.Sum256([]byte(home)) // nobody finds two homes that would remove each other's
+	sum := sha256.Sum256([]byte(home)) // no two homes have the same, and remove each other's sockets
 	return filepath.Join(os.TempDir(), fmt.Sprintf("%s%x", tempPrefix(), sum[:12]))
 }
 
-// tempPrefix begins the names of the directories of this user's sockets.
+// tempPrefix returns how the names of the directories of this user's sockets begin.
 func tempPrefix() string { return fmt.Sprintf("coppice-%d-", os.Getuid()) }
 
-// socketLock is the file in a directory of sockets that its process holds a lock on. The lock ends
-// with the process, however that ends: what nobody holds is a leftover.
+// socketLock is the file in a directory of sockets on which its process holds a lock. The lock ends
+// with the process, however that ends. A directory whose lock nobody holds is a leftover.
 const socketLock = "lock"
 
-// sockets are the directories that this process holds. A lock belongs to an open file, so that one
-// that is held by an incarnation that does not end must not keep its successor out.
+// sockets are the directories that this process holds. They are counted by process, because a lock
+// belongs to an open file: an incarnation that does not end must not keep its successor out.
 var sockets = struct {
 	mu   sync.Mutex
 	held map[string]*heldSockets
@@ -45,12 +45,12 @@ type heldSockets struct {
 	users int
 }
 
-// lockTime is how long a start waits for one that removes a leftover of its own home.
+// lockTime is how long a start waits for another that is removing a leftover of the same home.
 const lockTime = 500 * time.Millisecond
 
-// HoldSockets makes the directory of a home's sockets, without those that another run has left, for
-// the one who is the only one that runs this home. It is to be released. One in the temporary
-// directory is removed then; those that others there have left are removed now.
+// HoldSockets makes the directory of a home's sockets and removes those that another run has left.
+// The caller must be the only one that runs the home, and must call release. If the directory is in
+// the temporary one, release removes it, and HoldSockets removes those that others have left there.
 func HoldSockets(home string) (release func(), err error) {
 	sockets.mu.Lock()
 	defer sockets.mu.Unlock()
@@ -114,8 +114,8 @@ func lockSockets(dir string) (*os.File, error) {
 	}
 }
 
-// tryLock opens a file and takes its lock. Another has it: EWOULDBLOCK; the file was removed
-// meanwhile: fs.ErrNotExist.
+// tryLock opens a file and takes its lock. It returns EWOULDBLOCK if another process has the lock,
+// and fs.ErrNotExist if the file was removed meanwhile.
 func tryLock(path string, create int) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|create|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
@@ -145,7 +145,7 @@ func tryLock(path string, create int) (*os.File, error) {
 	return f, nil
 }
 
-// private refuses a directory that somebody else has put there or can enter.
+// private refuses a directory that another user has put there or can enter.
 func private(dir string) error {
 	info, err := os.Lstat(dir)
 	switch {
@@ -157,15 +157,15 @@ func private(dir string) error {
 	return nil
 }
 
-// mostSwept bounds how many names of the temporary directory one start looks at.
+// mostSwept is how many names of the temporary directory one start looks at.
 const mostSwept = 10_000
 
-// unlockedAge is how old a directory without a lock must be to be a leftover: of a version that had
-// none, or of a start that was killed between the two.
+// unlockedAge is how old a directory without a lock must be to count as a leftover: of a version
+// that had no locks, or of a start that was killed before it made the lock.
 const unlockedAge = time.Hour
 
-// sweepSockets removes the directories of sockets of processes that are no more, but for our own.
-// What it cannot remove it leaves.
+// sweepSockets removes the directories of sockets of processes that have ended, except own. It
+// leaves those that it cannot remove.
 func sweepSockets(own string) {
 	temp, err := os.Open(os.TempDir())
 	if err != nil {
@@ -198,7 +198,7 @@ func sweepSocketDir(dir string) {
 	}
 }
 
-// answers tells whether somebody listens on a socket of the directory.
+// hasListener reports whether a process listens on a socket of the directory, or may do so.
 func hasListener(dir string) bool {
 	paths, err := socketsIn(dir)
 	if err != nil {
@@ -218,8 +218,7 @@ func hasListener(dir string) bool {
 	return false
 }
 
-// removeSocketDir removes a directory with nothing but sockets and the lock in it; anything else
-// keeps it.
+// removeSocketDir removes a directory if there is nothing in it but sockets and the lock.
 func removeSocketDir(dir string) {
 	if removeSockets(dir) != nil {
 		return

@@ -9,10 +9,10 @@ import (
 	"strings"
 )
 
-// ClearUnmade removes what a kill has left of databases of CometBFT's that were being made for the
-// first time: goleveldb writes a MANIFEST and then CURRENT, which names it, and refuses for ever a
-// directory that has the one without the other. Nothing was in it yet. A database without CURRENT
-// that has a table or a journal is damaged, and stays as it is.
+// ClearUnmade removes the remains of those databases of CometBFT that were being made for the first
+// time when the process was killed. goleveldb writes a MANIFEST and then CURRENT, which names it,
+// and never opens a directory that has only the MANIFEST. Such a database was still empty. A
+// database without CURRENT that has a table or a journal is damaged, and stays as it is.
 func ClearUnmade(data string) error {
 	dirs, err := filepath.Glob(filepath.Join(data, "*.db"))
 	if err != nil {
@@ -38,7 +38,7 @@ func ClearUnmade(data string) error {
 	return nil
 }
 
-// unmade tells whether these files are of a goleveldb database whose making was cut short.
+// unmade reports whether these are the files of a goleveldb database whose making was cut short.
 func unmade(entries []fs.DirEntry) bool {
 	manifest := false
 	for _, e := range entries {
