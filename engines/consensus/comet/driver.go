@@ -34,24 +34,24 @@ type Driver struct {
 	// Intensity limits restarts of the four children.
 	Intensity supervisor.Intensity
 
-	// Retain is how many blocks CometBFT keeps at least; 0 is all. Those after a snapshot for peers
-	// stay with it.
+	// Retain is how many blocks CometBFT keeps at least; 0 stands for all. Blocks after a snapshot
+	// for peers are kept as long as the snapshot.
 	Retain uint64
 
 	// Extender, if set, extends votes. The chain's vote_extensions_enable_height must say so, too.
 	Extender consensus.VoteExtender
 
-	// Version is what Info tells.
+	// Version is the version in the answer to Info.
 	Version string
 
-	// Log takes diagnostics, CometBFT's own among them; nil discards them.
+	// Log takes diagnostics, including CometBFT's own; nil discards them.
 	Log *zap.Logger
 }
 
 // Name is that of the Kind.
 func (Driver) Name() string { return Name }
 
-// Start returns a supervisor's StartFunc: see the package's picture.
+// Start returns the StartFunc of a supervisor: see the picture in the package's comment.
 func (d Driver) Start(core consensus.Core) supervisor.StartFunc {
 	if d.Log == nil {
 		d.Log = zap.NewNop()
@@ -67,8 +67,7 @@ func (d Driver) Start(core consensus.Core) supervisor.StartFunc {
 		t := &tree{Driver: d, core: core, command: d.Command, starts: begun}
 		var err error
 
-		// the program that runs, not whatever lies at its path when CometBFT has to be started
-		// again
+		// the running program, not the file that is at its path when CometBFT is started again
 		if t.command == nil {
 			self, name, err := process.Self()
 			if err != nil {
@@ -94,14 +93,14 @@ type tree struct {
 	starts  *starts
 
 	timing    timing
-	stateSync bool // CometBFT is to take a snapshot if it has no chain
+	stateSync bool // CometBFT takes a snapshot if it has no chain
 	dir       string
-	// of the living incarnation: its elders are gone before it starts, and what comes after it is
-	// started after
+	// of the living incarnation: earlier ones are gone before it starts, and the children that use
+	// these fields start after it
 	server *server
 	app    *app
 	streak startStreak
-	torn   atomic.Bool // the write-ahead log of the process that runs is, and it was told
+	torn   atomic.Bool // the write-ahead log of the running process is torn, and that was logged
 }
 
 // Children of the driver, in start order.
@@ -112,7 +111,7 @@ const (
 	childFeed     = "feed"
 )
 
-// Shutdown times. The process's own stop is bounded by stopTime; SIGKILL follows.
+// Shutdown times of the process, which bounds its own stop, too. SIGKILL follows.
 const (
 	processGrace = 2 * time.Second
 	killTime     = 2 * time.Second
@@ -176,13 +175,13 @@ func (t *tree) startServer(ctx context.Context) (supervisor.Service, error) {
 	return t.server, nil
 }
 
-// frameOverhead is what a request may have beyond twice a block's transactions: a commit, evidence,
-// a snapshot's chunk.
+// frameOverhead is what a request may have besides twice the transactions of a block: a commit,
+// evidence, a chunk of a snapshot.
 const frameOverhead = 20 << 20
 
-// startProcess starts a child, on an endpoint of its own.
+// startProcess starts a process of CometBFT, on an endpoint of its own.
 func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
-	s, err := t.app.standing(ctx) // also: the transaction core is up, so that the handshake need not wait for it
+	s, err := t.app.standing(ctx) // waits for the core, so that the handshake need not
 	if err != nil {
 		return nil, err
 	}
@@ -234,8 +233,8 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 	return attempt{p, t.starts}, nil
 }
 
-// sameLimits refuses a genesis that was edited after the chain began. CometBFT asks for it once, at
-// InitChain; who governs and what is a limit would then differ from node to node.
+// sameLimits refuses a genesis that was edited after the chain began. CometBFT sends the genesis
+// only once, at InitChain; afterwards limits and the governance key would differ from node to node.
 func sameLimits(s chain.State, g *logv1.ChainStarted) error {
 	if !s.Started() || s.Period != g.Period || proto.Equal(s.Params, g.Params) {
 		return nil
@@ -244,9 +243,9 @@ func sameLimits(s chain.State, g *logv1.ChainStarted) error {
 		"chain's genesis.json back", comethome.ErrGenesis, s.ChainID, s.Params, g.Params)
 }
 
-// row is one of starts at the same committed height. A process that has made a block is started
-// again at once, however short it lived; one that has not may be in the way of its own next round,
-// which takes a second or so to come, and each start puts that off.
+// startStreak counts consecutive starts at the same committed height. A process that has made a
+// block is started again at once, however short its life was. A process that has not is delayed,
+// because its next round takes about a second to come and each start postpones that round.
 type startStreak struct {
 	height uint64
 	starts int
@@ -258,7 +257,7 @@ const (
 	rowFactor = 4
 )
 
-// delay is how long the next start waits.
+// delay returns how long the next start waits.
 func (r *startStreak) delay(height uint64) time.Duration {
 	if height != r.height {
 		*r = startStreak{height: height}
@@ -278,7 +277,7 @@ func (r *startStreak) delay(height uint64) time.Duration {
 
 func (t *tree) rpcSocket() string { return rpcSocket(t.dir) }
 
-// rpcSocket is where CometBFT serves its RPC to us, in a directory of sockets.
+// rpcSocket returns the path of the socket on which CometBFT serves its RPC to us.
 func rpcSocket(dir string) string { return filepath.Join(dir, "rpc.sock") }
 
 func (t *tree) startFeed(context.Context) (supervisor.Service, error) {
