@@ -21,7 +21,7 @@ import (
 const Name = "cometbft"
 
 // Kind is consensus by CometBFT, of validators that agree. The home of a node has a CometBFT home
-// in it (Dir).
+// in it (comethome.Dir).
 type Kind struct {
 	// Command, if set, runs CometBFT instead of the program's own hidden command: for programs that
 	// embed a node and call child.Run in their own way.
@@ -50,8 +50,8 @@ type InitOptions struct {
 	// StateSync, if set, has the node begin with a snapshot of its peers.
 	StateSync *comethome.StateSync
 
-	// Join, if set, is the chain of running nodes that the node joins (Fetch); its genesis is the
-	// home's.
+	// Join, if set, is the chain of running nodes that the node joins (comethome.Fetch); its
+	// genesis is the home's.
 	Join *comethome.Chain
 
 	// Import, if set, is a CometBFT home to take keys, configuration and genesis from. The other
@@ -108,9 +108,8 @@ func childCommand(f *flag.FlagSet) func(context.Context) (int, error) {
 func (k Kind) Open(h consensus.Home) (consensus.Driver, error) {
 	state, err := h.Genesis.AppState()
 	return Driver{
-		Home: comethome.Dir(h.Dir), AppState: state, Intensity: h.Intensity, Version: h.Version,
-		Log:     h.Log.Named("comet"),
-		Command: k.Command, Extender: k.Extender, Retain: h.RetainBlocks,
+		Home: comethome.Dir(h.Dir), AppState: state, Command: k.Command, Extender: k.Extender,
+		Intensity: h.Intensity, Retain: h.RetainBlocks, Version: h.Version, Log: h.Log.Named("comet"),
 	}, err
 }
 
