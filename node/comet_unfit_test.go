@@ -111,3 +111,21 @@ func TestAHomeOfCometBFTsDoesNotStartAlone(t *testing.T) {
 	require.ErrorIs(t, err, comethome.ErrHome)
 	require.Equal(t, ExitConfig, ExitCode(err))
 }
+
+// The tree that a configuration specifies is the one that its node runs, for each kind of
+// consensus.
+func TestTheSpecifiedTreeIsTheOneThatRuns(t *testing.T) {
+	alone := t.TempDir()
+	_, err := Init(alone, InitOptions{ChainID: "test", Listen: "127.0.0.1:0"})
+	require.NoError(t, err)
+
+	for home, watched := range map[string]bool{alone: false, initABCI(t): true} {
+		c, err := Load(home)
+		require.NoError(t, err)
+		n, err := New(home, c)
+		require.NoError(t, err)
+		require.Equal(t, c.Plan(), n.plan)
+		require.Equal(t, watched, strings.Contains(c.Plan().String(), "watchdog"))
+		require.NoError(t, n.Close())
+	}
+}
