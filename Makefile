@@ -64,7 +64,7 @@ soak: build ## the long campaigns: kills of the process, of the tree, of the dis
 	COPPICE_CRASHES=$(SOAK_CRASHES) COPPICE_CRASH_SEED=$(SOAK_SEED) \
 		$(GO) test -count 1 -timeout 120m -v -run TestTheNodeSurvivesCrashesOfItsDisk ./node
 	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 120m ./eventlog/...
-	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 60m ./engines/storage/snapshots ./engines/consensus/comet
+	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 60m ./engines/storage/snapshots ./engines/consensus/comet/...
 	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 60m -run TestAStateSyncThatIsCutShort ./node
 	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 20m -run TestAnExtensionIsVerified ./internal/cometclients
 	bin/coppice soak --consensus cometbft --kills $(SOAK_COMET_KILLS)

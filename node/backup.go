@@ -177,7 +177,7 @@ func Backup(ctx context.Context, home, dest string, o BackupOptions) (BackupInfo
 	defer h.Close()
 
 	h.fatal = o.Fatal
-	if err := refuseComet(home); err != nil {
+	if err := traitsOf(home).NoBackup; err != nil {
 		return BackupInfo{}, err
 	}
 

@@ -45,7 +45,7 @@ func RestoreBackup(ctx context.Context, src, home string, progress func(step str
 	if err != nil {
 		return info, exit.Classify(err)
 	}
-	if err := refuseComet(src); err != nil {
+	if err := traitsOf(src).NoBackup; err != nil {
 		return info, err
 	}
 	tmp := home + homeMade
@@ -240,7 +240,7 @@ func (r *restoring) base() (eventlog.Record, error) {
 	if err != nil {
 		return eventlog.Record{}, err
 	}
-	g, err := readGenesis(filepath.Join(r.src, genesisFile))
+	_, g, err := readGenesis(filepath.Join(r.src, genesisFile))
 	if err != nil {
 		return eventlog.Record{}, err
 	}

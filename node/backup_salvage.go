@@ -47,8 +47,8 @@ func SalvageBackup(ctx context.Context, home, dest string, o BackupOptions) (Bac
 	defer h.Close()
 
 	h.fatal = o.Fatal
-	if refuseComet(home) != nil {
-		return BackupInfo{}, Lost{}, errCometSalvage
+	if err := traitsOf(home).NoSalvage; err != nil {
+		return BackupInfo{}, Lost{}, err
 	}
 
 	info, lost, err := h.salvageBackup(ctx, dest, o)
@@ -189,7 +189,7 @@ func (h *stoppedHome) salvagedBackup(ctx context.Context, l *eventlog.Log, m sna
 	b.first = min(m.Index+1, behind.pending.floor(b.last+1))
 
 	if lost.Settled && lost.Any() {
-		g, err := readGenesis(filepath.Join(h.home, genesisFile))
+		_, g, err := readGenesis(filepath.Join(h.home, genesisFile))
 		if err != nil {
 			return nil, err
 		}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,25 +13,6 @@ import (
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
 )
-
-// errCometBackup: what a node of a CometBFT chain would need beside its state is in its CometBFT
-// home.
-var errCometBackup = errors.New("a home with consensus cometbft has keys and data that no backup holds: stop the " +
-	"node and copy the whole home instead, see docs/cometbft.md")
-
-// errCometSalvage: what is lost there the chain has.
-var errCometSalvage = errors.New("the log of a home with consensus cometbft is not salvaged: its peers have the " +
-	"chain, and 'coppice init --consensus cometbft --import HOME/comet' " +
-	"makes a new home with its keys, which fetches it; see Damage in docs/cometbft.md before you do")
-
-// refuseComet refuses what belongs to a CometBFT chain, by the configuration in a directory.
-func refuseComet(dir string) error {
-	c, err := config.Load(dir)
-	if err == nil && c.Consensus.Kind == config.CometBFT {
-		return errCometBackup
-	}
-	return nil // a configuration that is none is refused by who uses it
-}
 
 // seal is backup.json, with the digests of the files beside it and its own.
 func (w *BackupWriter) seal() ([]byte, error) {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/storage/durable"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
@@ -366,7 +367,7 @@ func TestAHomeOfCometBFTHasNoBackup(t *testing.T) {
 	setConsensus(t, home)
 	dest := filepath.Join(t.TempDir(), "backup")
 	_, err := Backup(t.Context(), home, dest, BackupOptions{})
-	require.ErrorIs(t, err, errCometBackup)
+	require.ErrorIs(t, err, comet.ErrNoBackup)
 	require.Equal(t, exit.Failed, exit.Code(err))
 	require.NoDirExists(t, dest)
 }

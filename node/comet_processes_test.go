@@ -17,6 +17,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
+	"github.com/coppice-go/coppice/engines/consensus/comet/child"
 	"github.com/coppice-go/coppice/engines/consensus/comet/comettest"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
@@ -36,7 +37,7 @@ func RunReexecuted(args []string) (code int, is bool) {
 	if len(args) < 2 {
 		return 0, false
 	}
-	run := map[string]func([]string) error{cometNodeCommand: runCometNode, comet.ChildCommand: runCometChild}[args[1]]
+	run := map[string]func([]string) error{cometNodeCommand: runCometNode, child.Command: runCometChild}[args[1]]
 	if run == nil {
 		return 0, false
 	}
@@ -46,8 +47,8 @@ func RunReexecuted(args []string) (code int, is bool) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
-	if args[1] == comet.ChildCommand {
-		return comet.ChildStatus(err), true
+	if args[1] == child.Command {
+		return child.Status(err), true
 	}
 
 	return exit.Code(err), true
@@ -76,7 +77,8 @@ func runCometNode(args []string) error {
 	steps := &commitPath{reporter: *r}
 	opts := []Option{
 		WithLogger(tellingLogger(steps)),
-		WithCometCommand(os.Args[0], comet.ChildCommand, "--steps", r.socket, fmt.Sprintf("--all=%t", r.all)),
+		WithConsensus(comet.Kind{Command: []string{os.Args[0], child.Command, "--steps", r.socket,
+			fmt.Sprintf("--all=%t", r.all)}}),
 	}
 
 	if r.all {
@@ -123,8 +125,8 @@ func tellingLogger(steps *commitPath) *zap.Logger {
 // runCometChild runs CometBFT. What the test answers at its start may be the crash point at which
 // it is to exit. With all steps wanted its connections go through a relay.
 func runCometChild(args []string) error {
-	var o comet.ChildOptions
-	f := flag.NewFlagSet(comet.ChildCommand, flag.ContinueOnError)
+	var o child.Options
+	f := flag.NewFlagSet(child.Command, flag.ContinueOnError)
 	r := reporterFlags(f)
 	o.Flags(f)
 	if err := f.Parse(args); err != nil {
@@ -150,7 +152,7 @@ func runCometChild(args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 
-	return comet.RunChild(ctx, o)
+	return child.Run(ctx, o)
 }
 
 // relayed tells of what goes over CometBFT's connections.

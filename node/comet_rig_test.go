@@ -23,6 +23,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/client"
+	"github.com/coppice-go/coppice/engines/consensus/comet"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/plan"
@@ -86,13 +88,13 @@ func newCometRig(t *testing.T, profile plan.Profile, seed uint64, all bool) *com
 	t.Cleanup(r.close)
 	_, err = Init(r.home, InitOptions{
 		ChainID: "test", Listen: "127.0.0.1:0", Profile: profile,
-		Set:   []config.Assignment{{Key: "consensus.kind", Value: config.CometBFT, Flag: "--consensus"}},
-		Comet: CometOptions{P2P: "127.0.0.1:0", RPC: "127.0.0.1:0"},
+		Set:       []config.Assignment{{Key: "consensus.kind", Value: comet.Name, Flag: "--consensus"}},
+		Consensus: comet.InitOptions{P2P: "127.0.0.1:0", RPC: "127.0.0.1:0"},
 	})
 	require.NoError(t, err)
 
 	if level := os.Getenv(cometLogLevel); level != "" {
-		path := filepath.Join(CometDir(r.home), "config", "config.toml")
+		path := filepath.Join(comethome.Dir(r.home), "config", "config.toml")
 		conf, err := os.ReadFile(path)
 		require.NoError(t, err)
 		conf = regexp.MustCompile(`(?m)^log_level = .*$`).ReplaceAll(conf, []byte(`log_level = "`+level+`"`))

@@ -18,15 +18,15 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/engines/consensus/comet/comettest"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/node/plan"
 )
 
 // abciSocket is the socket that the running CometBFT is connected to.
 func (r *cometRig) abciSocket() string {
 	r.t.Helper()
-	sockets, err := filepath.Glob(filepath.Join(comet.SocketDir(CometDir(r.home)), "abci-*.sock"))
+	sockets, err := filepath.Glob(filepath.Join(comethome.SocketDir(comethome.Dir(r.home)), "abci-*.sock"))
 	require.NoError(r.t, err)
 	require.Len(r.t, sockets, 1)
 	return sockets[0]
@@ -134,7 +134,7 @@ func TestAStormOfInfoBetweenFinalizeBlockAndCommit(t *testing.T) {
 	hc := &http.Client{Timeout: cometWait,
 		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix",
-				filepath.Join(comet.SocketDir(CometDir(r.home)), "rpc.sock"))
+				filepath.Join(comethome.SocketDir(comethome.Dir(r.home)), "rpc.sock"))
 		}}}
 	defer hc.CloseIdleConnections()
 

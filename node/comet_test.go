@@ -15,6 +15,7 @@ import (
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/engines/consensus/comet/comettest"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/engines/logger"
 	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/ordering"
@@ -37,17 +38,20 @@ const (
 	cometABCI    = "coppice/node/engines/consensus/abci"
 )
 
+// idleCommand is in the place of CometBFT, and does nothing.
+var idleCommand = []string{"/bin/sh", "-c", "cat > /dev/null"}
+
 func initABCI(t *testing.T) string {
 	t.Helper()
 	home := t.TempDir()
 	_, err := Init(home, InitOptions{
 		ChainID: "test", Listen: "127.0.0.1:0", Profile: plan.Chaos,
-		Set:   []config.Assignment{{Key: "consensus.kind", Value: config.CometBFT, Flag: "--consensus"}},
-		Comet: CometOptions{P2P: "127.0.0.1:0", RPC: "127.0.0.1:0"},
+		Set:       []config.Assignment{{Key: "consensus.kind", Value: comet.Name, Flag: "--consensus"}},
+		Consensus: comet.InitOptions{P2P: "127.0.0.1:0", RPC: "127.0.0.1:0"},
 	})
 	require.NoError(t, err)
 	// which a real one would make
-	require.NoError(t, os.MkdirAll(filepath.Join(CometDir(home), "data", "blockstore.db"), 0o700))
+	require.NoError(t, os.MkdirAll(filepath.Join(comethome.Dir(home), "data", "blockstore.db"), 0o700))
 
 	return home
 }
@@ -60,7 +64,7 @@ func driveABCI(t *testing.T, home string, opts ...Option) *abciHand {
 		clock: time.Now().Truncate(time.Millisecond)}
 
 	h.Node, err = New(home, c,
-		append([]Option{WithObserver(h.rec), WithCometCommand("/bin/sh", "-c", "cat > /dev/null")}, opts...)...)
+		append([]Option{WithObserver(h.rec), WithConsensus(comet.Kind{Command: idleCommand})}, opts...)...)
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
 	h.stop = stop
@@ -80,7 +84,7 @@ func (a *abciHand) again() {
 	dir := a.core.Load().dir
 	a.ordering, a.pool = ordering.NewClient(dir), mempool.NewClient(dir, a.backends)
 	a.store, a.log = storage.NewClient(dir), logger.NewClient(dir)
-	sockets, err := filepath.Glob(filepath.Join(comet.SocketDir(CometDir(a.home)), "abci-*.sock"))
+	sockets, err := filepath.Glob(filepath.Join(comethome.SocketDir(comethome.Dir(a.home)), "abci-*.sock"))
 	require.NoError(a.t, err)
 	require.Len(a.t, sockets, 1, "one socket for each incarnation of the process, and no other")
 	a.c, err = comettest.Dial(sockets[0])
@@ -305,16 +309,16 @@ func TestAForeignOrWipedCometHomeIsRefused(t *testing.T) {
 	home := initABCI(t)
 	g, err := ReadGenesis(home)
 	require.NoError(t, err)
-	set, err := comet.ReadGenesis(CometDir(home))
+	set, err := comethome.ReadGenesis(comethome.Dir(home))
 	require.NoError(t, err)
 	g.ChainID = "other"
-	require.NoError(t, WriteCometGenesis(home, g, set.Validators))
+	require.NoError(t, comethome.Carry(comethome.Dir(home), g, comethome.Genesis{Validators: set.Validators}))
 	c, err := config.Load(home)
 	require.NoError(t, err)
-	n, err := New(home, c, WithCometCommand("/bin/sh", "-c", "cat > /dev/null"))
+	n, err := New(home, c, WithConsensus(comet.Kind{Command: idleCommand}))
 	require.NoError(t, err)
 	err = n.Run(t.Context())
-	require.ErrorIs(t, err, comet.ErrGenesis)
+	require.ErrorIs(t, err, comethome.ErrGenesis)
 	require.Equal(t, exit.Config, exit.Code(err))
 
 	home = initABCI(t)
@@ -331,18 +335,18 @@ func TestAForeignOrWipedCometHomeIsRefused(t *testing.T) {
 	require.NoError(t, err)
 	edited := strings.Replace(string(genesis), `"max_tx_ops": 10000`, `"max_tx_ops": 3`, 1)
 	require.NoError(t, os.WriteFile(path, []byte(edited), 0o644))
-	n, err = New(home, c, WithCometCommand("/bin/sh", "-c", "cat > /dev/null"))
+	n, err = New(home, c, WithConsensus(comet.Kind{Command: idleCommand}))
 	require.NoError(t, err)
 	err = n.Run(t.Context())
-	require.ErrorIs(t, err, comet.ErrGenesis)
+	require.ErrorIs(t, err, comethome.ErrGenesis)
 	require.ErrorContains(t, err, "put the chain's genesis.json back")
 	require.Equal(t, exit.Config, exit.Code(err))
 	require.NoError(t, os.WriteFile(path, genesis, 0o644))
 
-	require.NoError(t, os.Remove(filepath.Join(CometDir(home), "data", "blockstore.db")))
-	n, err = New(home, c, WithCometCommand("/bin/sh", "-c", "cat > /dev/null"))
+	require.NoError(t, os.Remove(filepath.Join(comethome.Dir(home), "data", "blockstore.db")))
+	n, err = New(home, c, WithConsensus(comet.Kind{Command: idleCommand}))
 	require.NoError(t, err)
 	err = n.Run(t.Context())
-	require.ErrorIs(t, err, comet.ErrChainData)
+	require.ErrorIs(t, err, comethome.ErrChainData)
 	require.Equal(t, exit.Damage, exit.Code(err))
 }

@@ -9,6 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
+	"github.com/coppice-go/coppice/engines/consensus/solo"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/node/plan"
@@ -23,7 +25,7 @@ func runUnfit(t *testing.T, home, child string) (error, *suptest.Recorder) {
 	require.NoError(t, err)
 	c.Profile = plan.Default
 	rec := suptest.NewRecorder()
-	n, err := New(home, c, WithObserver(rec), WithCometCommand("/bin/sh", "-c", child))
+	n, err := New(home, c, WithObserver(rec), WithConsensus(comet.Kind{Command: []string{"/bin/sh", "-c", child}}))
 	if err != nil {
 		return err, rec
 	}
@@ -37,7 +39,7 @@ func runUnfit(t *testing.T, home, child string) (error, *suptest.Recorder) {
 func TestACometBFTThatCannotStartEndsTheNode(t *testing.T) {
 	change := func(file string, edit func(string) string) func(*testing.T, string) {
 		return func(t *testing.T, home string) {
-			path := filepath.Join(CometDir(home), file)
+			path := filepath.Join(comethome.Dir(home), file)
 			data, err := os.ReadFile(path)
 			require.NoError(t, err)
 			require.NoError(t, os.WriteFile(path, []byte(edit(string(data))), 0o600))
@@ -62,10 +64,10 @@ func TestACometBFTThatCannotStartEndsTheNode(t *testing.T) {
 		{"one genesis of two", func(t *testing.T, home string) {
 			g, err := ReadGenesis(home)
 			require.NoError(t, err)
-			set, err := comet.ReadGenesis(CometDir(home))
+			set, err := comethome.ReadGenesis(comethome.Dir(home))
 			require.NoError(t, err)
 			g.Limits.MaxTxOps++
-			require.NoError(t, WriteCometGenesis(home, g, set.Validators))
+			require.NoError(t, comethome.Carry(comethome.Dir(home), g, comethome.Genesis{Validators: set.Validators}))
 		}, "cat", exit.Config, "from one place"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -93,7 +95,7 @@ func TestAHomeOfCometBFTsDoesNotStartAlone(t *testing.T) {
 	home := initABCI(t)
 	c, err := config.Load(home)
 	require.NoError(t, err)
-	c.Consensus.Kind = config.Solo
+	c.Consensus.Kind = solo.Name
 	_, err = New(home, c)
 	require.ErrorContains(t, err, "there is a CometBFT home in")
 	require.Equal(t, exit.Config, exit.Code(err))
@@ -103,12 +105,30 @@ func TestAHomeOfCometBFTsDoesNotStartAlone(t *testing.T) {
 	require.NoError(t, err)
 	c, err = config.Load(home)
 	require.NoError(t, err)
-	c.Consensus.Kind = config.CometBFT
+	c.Consensus.Kind = comet.Name
 	n, err := New(home, c)
 	if err == nil {
 		err = n.Run(t.Context())
 	}
 
-	require.ErrorIs(t, err, comet.ErrHome)
+	require.ErrorIs(t, err, comethome.ErrHome)
 	require.Equal(t, exit.Config, exit.Code(err))
+}
+
+// The tree that a configuration specifies is the one that its node runs, for each kind of
+// consensus.
+func TestTheSpecifiedTreeIsTheOneThatRuns(t *testing.T) {
+	alone := t.TempDir()
+	_, err := Init(alone, InitOptions{ChainID: "test", Listen: "127.0.0.1:0"})
+	require.NoError(t, err)
+
+	for home, watched := range map[string]bool{alone: false, initABCI(t): true} {
+		c, err := config.Load(home)
+		require.NoError(t, err)
+		n, err := New(home, c)
+		require.NoError(t, err)
+		require.Equal(t, c.Plan(), n.plan)
+		require.Equal(t, watched, strings.Contains(c.Plan().String(), "watchdog"))
+		require.NoError(t, n.Close())
+	}
 }

@@ -143,7 +143,7 @@ func TestTheNodeSurvivesCrashesOfItsDisk(t *testing.T) {
 
 	rng := rand.New(rand.NewPCG(seed, seed))
 	home := t.TempDir()
-	g := NewGenesis("crash", time.Now())
+	g := chain.NewGenesis("crash", time.Now())
 	// a transaction that waits through many crashes in a row must not expire meanwhile
 	g.Limits.Window = longest.String()
 	_, err := Init(home, InitOptions{Genesis: &g, Listen: "127.0.0.1:0", Profile: plan.Chaos})

@@ -8,6 +8,10 @@
 //	Node.Run   runs the tree until it is told to stop, or gives up
 //	Verify     checks a stopped home: the log, the state, and that replaying the one gives the other
 //
+// Before these, the program registers the kinds of consensus that it ships (consensus.Register).
+// node names none of them: each is a plug, which brings its driver, its files in the home, its part
+// of the tree and the meaning of its errors.
+//
 // The strategies, restart types and limits of the tree are data (see Plan); everything else follows
 // them.
 package node

@@ -61,7 +61,7 @@ func FuzzGenesis(f *testing.F) {
 			t.Fatal(err)
 		}
 
-		g, err := readGenesis(path)
+		_, g, err := readGenesis(path)
 		if err != nil {
 			if !errors.Is(err, exit.ErrConfig) || !strings.Contains(err.Error(), genesisFile) {
 				t.Fatalf("%q: %v", text, err)

@@ -13,6 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
@@ -21,7 +23,7 @@ import (
 
 // The files of a home.
 const (
-	genesisFile = "genesis.json"
+	genesisFile = chain.GenesisFile
 	lockFile    = "LOCK"
 	formatFile  = "FORMAT"
 	logDir      = "data/log"
@@ -44,49 +46,35 @@ type InitOptions struct {
 	Listen  string
 	Set     []config.Assignment // of other keys
 
-	// Comet says what CometBFT's home is like, if that is the kind of consensus.
-	Comet CometOptions
+	// Consensus are options of the configured kind of consensus, of that kind's own type; nil is
+	// its defaults.
+	Consensus any
 
 	// Genesis, if set, is the chain to be one of; nil is a new one of ChainID.
-	Genesis *Genesis
+	Genesis *chain.Genesis
 
 	// GovernanceKey is that of a new genesis.
 	GovernanceKey []byte
 }
 
 // Init makes a home in a directory that has none. It overwrites nothing.
-func Init(home string, o InitOptions) (Genesis, error) {
-	known := o.Comet.Import != "" || o.Comet.Join != nil
-	if !known && o.ChainID == "" {
-		var b [4]byte
-		rand.Read(b[:])
-		o.ChainID = "coppice-" + hex.EncodeToString(b[:])
-	}
-
-	g := NewGenesis(o.ChainID, time.Now())
-	g.GovernanceKey = o.GovernanceKey
-
-	if known {
-		imported, err := importedGenesis(o)
-		if err != nil {
-			return g, err
-		}
-		g = imported
-	}
-
-	if o.Genesis != nil {
-		g = *o.Genesis
-	}
-	if _, err := g.chainStarted(); err != nil {
-		return g, err
-	}
-
+func Init(home string, o InitOptions) (g chain.Genesis, err error) {
 	s, err := config.FromAssignments(
 		append([]config.Assignment{{Key: "profile", Value: string(o.Profile), Flag: "--profile"},
 			{Key: "listen", Value: o.Listen, Flag: "--listen"}}, o.Set...))
 	if err != nil {
 		return g, err
 	}
+
+	kind, _ := consensus.Lookup(s.Config.Consensus.Kind)
+	own, homed := kind.(consensus.Homed)
+	if !homed && o.Consensus != nil {
+		return g, fmt.Errorf("%w: consensus %s has no options, and a %T was given", exit.ErrConfig, kind.Name(), o.Consensus)
+	}
+	if g, err = o.genesis(own); err != nil {
+		return g, fmt.Errorf("%w: %w", exit.ErrConfig, err)
+	}
+
 	if err := os.MkdirAll(home, 0o700); err != nil {
 		return g, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
@@ -94,9 +82,9 @@ func Init(home string, o InitOptions) (Genesis, error) {
 		return g, fmt.Errorf("%w: %s is a home already", exit.ErrConfig, home)
 	}
 
-	if s.Config.Consensus.Kind == config.CometBFT {
-		if err := initComet(home, g, s.Config, o.Comet); err != nil {
-			return g, err
+	if homed {
+		if err := own.Init(s.Config.ConsensusHome(home, g), o.Consensus); err != nil {
+			return g, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 		}
 	}
 
@@ -122,6 +110,35 @@ func Init(home string, o InitOptions) (Genesis, error) {
 	}
 
 	return g, syncDir(home)
+}
+
+// genesis returns the genesis of a new home: the one of Genesis, the one that the options of the
+// kind of consensus bring, or a new one. own is nil if the kind has no files in the home.
+func (o InitOptions) genesis(own consensus.Homed) (g chain.Genesis, err error) {
+	var theirs *chain.Genesis
+	if own != nil {
+		if theirs, err = own.Genesis(o.ChainID, o.Consensus); err != nil {
+			return g, err
+		}
+	}
+
+	switch {
+	case o.Genesis != nil:
+		g = *o.Genesis
+	case theirs != nil:
+		g = *theirs
+	default:
+		if o.ChainID == "" {
+			var b [4]byte
+			rand.Read(b[:])
+			o.ChainID = "coppice-" + hex.EncodeToString(b[:])
+		}
+		g = chain.NewGenesis(o.ChainID, time.Now())
+		g.GovernanceKey = o.GovernanceKey
+	}
+
+	_, err = g.ChainStarted()
+	return g, err
 }
 
 func writeNew(path string, data []byte, mode fs.FileMode) error {

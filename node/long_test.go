@@ -29,7 +29,7 @@ const longBlock = 5_000
 // in blocks, and committed with its result and its change, upon a real state.
 func longLog(t *testing.T, home string, n int) {
 	t.Helper()
-	genesis, err := readGenesis(filepath.Join(home, genesisFile))
+	_, genesis, err := readGenesis(filepath.Join(home, genesisFile))
 	require.NoError(t, err)
 	l, err := eventlog.Open(LogDir(home), eventlog.Options{})
 	require.NoError(t, err)

@@ -21,7 +21,6 @@ import (
 	"github.com/coppice-go/coppice/engines/backend/kvstore"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
-	"github.com/coppice-go/coppice/engines/consensus/solo"
 	"github.com/coppice-go/coppice/engines/router"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/eventlog"
@@ -56,10 +55,9 @@ type Node struct {
 	backends  map[string]chain.Backend
 	extra     []Engine
 	observers []supervisor.Observer
+	kind      consensus.Kind
+	traits    consensus.Traits // of kind
 	driver    consensus.Driver
-
-	cometCommand []string
-	extender     consensus.VoteExtender // nil: none
 
 	logDisk   eventlog.FS // nil: the operating system's, as the next
 	stateDisk vfs.FS
@@ -126,13 +124,10 @@ func WithDisk(log eventlog.FS, state vfs.FS) Option {
 	return func(n *Node) { n.logDisk, n.stateDisk = log, state }
 }
 
-// WithDriver makes d the consensus engine, whatever the configuration says.
-func WithDriver(d consensus.Driver) Option { return func(n *Node) { n.driver = d } }
-
 // WithVersion is the version that status shows.
 func WithVersion(v string) Option { return func(n *Node) { n.version = v } }
 
-// New opens a home: one process at a time, until Close or the end of Run. Errors are ErrConfig and
+// New opens a home: one process at a time, until Close or the end of Run. Errors are exit.ErrConfig and
 // ErrHomeInUse.
 func New(home string, c config.Config, opts ...Option) (*Node, error) {
 	n := &Node{
@@ -153,9 +148,11 @@ func New(home string, c config.Config, opts ...Option) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if n.genesis, err = readGenesis(filepath.Join(home, genesisFile)); err != nil {
+	g, rec, err := readGenesis(filepath.Join(home, genesisFile))
+	if err != nil {
 		return nil, err
 	}
+	n.genesis = rec
 	if err := errors.Join(n.readTokens(), n.Reload()); err != nil {
 		return nil, err
 	}
@@ -166,24 +163,8 @@ func New(home string, c config.Config, opts ...Option) (*Node, error) {
 	if n.bounds.conns == 0 {
 		n.bounds = newBounds(conns)
 	}
-	if n.driver == nil && c.Consensus.Kind == config.CometBFT {
-		n.stateSync = newStateSync(n)
-	}
-
-	n.plan = plan.New(c.Profile, n.engineIDs())
-
-	if n.stateSync != nil {
-		n.plan = n.plan.WithCometBFT(c.Profile)
-		if n.driver, err = n.cometDriver(); err != nil {
-			return nil, err
-		}
-	}
-
-	if n.driver == nil {
-		if err := soloOnly(home); err != nil {
-			return nil, err
-		}
-		n.driver = solo.Solo{MaxTxs: c.Consensus.MaxTxs, EmptyEvery: time.Duration(c.Consensus.EmptyEvery), Now: n.now}
+	if err := n.openConsensus(g); err != nil {
+		return nil, err
 	}
 
 	n.gate = api.NewGate(n.whyDown)
@@ -220,17 +201,6 @@ func New(home string, c config.Config, opts ...Option) (*Node, error) {
 	}
 
 	return n, nil
-}
-
-func (n *Node) engineIDs() []string {
-	ids := plan.ShippedEngines()
-	if n.stateSync != nil {
-		ids = append(ids, plan.StateSync)
-	}
-	for _, e := range n.extra {
-		ids = append(ids, e.ID)
-	}
-	return ids
 }
 
 func (n *Node) openLog() (*eventlog.Log, error) {

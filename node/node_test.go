@@ -13,12 +13,16 @@ import (
 	"github.com/coppice-go/coppice/client"
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/consensus/comet"
+	"github.com/coppice-go/coppice/engines/consensus/solo"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/plan"
 )
 
 func TestMain(m *testing.M) {
+	consensus.Register(solo.Kind{}, comet.Kind{})
 	if code, is := node.RunReexecuted(os.Args); is {
 		os.Exit(code)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/engines/consensus/comet/comettest"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/engines/storage/portable"
 	disk "github.com/coppice-go/coppice/internal/vfs"
 	"github.com/coppice-go/coppice/node/config"
@@ -85,7 +86,8 @@ func (j *joining) vouch(home string) (appHash []byte) {
 	data, err := json.Marshal(map[string]any{"height": m.Height, "app_hash": m.AppHash, "block_hash": m.Hash,
 		"time": m.Time})
 	require.NoError(j.t, err)
-	require.NoError(j.t, os.WriteFile(filepath.Join(CometDir(home), "data", "statesync-trusted.json"), data, 0o600))
+	require.NoError(j.t, os.WriteFile(filepath.Join(comethome.Dir(home), "data", "statesync-trusted.json"),
+		data, 0o600))
 	return m.AppHash
 }
 

@@ -5,7 +5,6 @@ import (
 
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/consensus"
-	"github.com/coppice-go/coppice/engines/consensus/comet/governance"
 	"github.com/coppice-go/coppice/engines/logger"
 	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/ordering"
@@ -107,7 +106,7 @@ func (n *Node) buildTransactions(c *core) []supervisor.Child {
 			return ordering.Child(c.dir, ordering.Config{
 				Log: logger.NewClient(c.dir), Store: storage.NewClient(c.dir).SameGeneration(),
 				Pool:     mempool.NewClient(c.dir, n.backends),
-				Progress: n.progress.replay(), Validators: governance.Updates,
+				Progress: n.progress.replay(), Validators: n.traits.Validators,
 			})(ctx)
 		})),
 		at.Find("mempool").Nested(func() ([]supervisor.Child, error) { return n.buildMempool(c) }),

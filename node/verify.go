@@ -15,6 +15,7 @@ import (
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/backend/kvstore"
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/worker"
 	"github.com/coppice-go/coppice/eventlog"
@@ -91,7 +92,7 @@ func Verify(ctx context.Context, home string, o VerifyOptions) (Verified, error)
 		r.backends[b.Name()] = b
 	}
 
-	if err := governed(home, r.backends); err != nil {
+	if err := addBackends(home, r.backends, consensus.Kinds()...); err != nil {
 		return v, err
 	}
 

@@ -168,7 +168,7 @@ func (r *verification) sameGenesis(m proto.Message) error {
 		return nil
 	}
 
-	g, err := readGenesis(filepath.Join(r.home, genesisFile))
+	_, g, err := readGenesis(filepath.Join(r.home, genesisFile))
 	switch {
 	case err != nil:
 		return err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/config"
 )
@@ -51,7 +52,7 @@ func (c clock) Propose(_ context.Context, _ uint64, votes []consensus.ExtendedVo
 }
 
 // A backend that extends votes: from the second block on, by the genesis of the chain.
-func ExampleWithVoteExtender() {
+func ExampleWithConsensus() {
 	home, err := os.MkdirTemp("", "example")
 	if err != nil {
 		panic(err)
@@ -59,8 +60,8 @@ func ExampleWithVoteExtender() {
 	defer os.RemoveAll(home)
 
 	_, err = node.Init(home, node.InitOptions{
-		Set:   []config.Assignment{{Key: "consensus.kind", Value: config.CometBFT}},
-		Comet: node.CometOptions{VoteExtensionsHeight: 2},
+		Set:       []config.Assignment{{Key: "consensus.kind", Value: comet.Name}},
+		Consensus: comet.InitOptions{VoteExtensionsHeight: 2},
 	})
 
 	if err != nil {
@@ -70,7 +71,8 @@ func ExampleWithVoteExtender() {
 	if err != nil {
 		panic(err)
 	}
-	n, err := node.New(home, config, node.WithBackend(clock{}), node.WithVoteExtender(clock{}))
+	n, err := node.New(home, config, node.WithBackend(clock{}),
+		node.WithConsensus(comet.Kind{Extender: clock{}}))
 	if err != nil {
 		panic(err)
 	}

@@ -23,7 +23,11 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
+	"github.com/coppice-go/coppice/engines/consensus/comet/child"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
+	"github.com/coppice-go/coppice/engines/consensus/solo"
 )
 
 // options are the command line.
@@ -43,13 +47,14 @@ type options struct {
 }
 
 func main() {
+	consensus.Register(solo.Kind{}, comet.Kind{})
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case appCommand:
 			exit(serveApp(os.Args[2:]))
 		case nodeCommand:
 			exit(runNode(os.Args[2:]))
-		case comet.ChildCommand:
+		case child.Command:
 			exit(runChild(os.Args[2:]))
 		}
 	}
@@ -94,7 +99,7 @@ func run(ctx context.Context, o options) error {
 	}
 
 	fmt.Printf("in flight %d, open loop %.0f tx/s, values of %d bytes, CometBFT profile %s, empty blocks %v\n",
-		o.inFlight, o.rate, o.size, comet.Tuned, o.empty)
+		o.inFlight, o.rate, o.size, comethome.Tuned, o.empty)
 	all := newResults(o.targets)
 
 	for round := range o.rounds {

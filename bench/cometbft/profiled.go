@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
+	"github.com/coppice-go/coppice/engines/consensus/comet/child"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/supervisor/process"
 )
@@ -59,7 +60,8 @@ func runNode(args []string) error {
 	}
 
 	n, err := node.New(*home, c, node.WithLogger(zap.NewNop()),
-		node.WithCometCommand(self, comet.ChildCommand, "--profile", filepath.Join(*dir, "comet.pprof")))
+		node.WithConsensus(comet.Kind{Command: []string{self, child.Command, "--profile",
+			filepath.Join(*dir, "comet.pprof")}}))
 
 	if err != nil {
 		return err
@@ -76,13 +78,13 @@ func runNode(args []string) error {
 
 func runChild(args []string) error {
 	process.WatchParent()
-	f := flag.NewFlagSet(comet.ChildCommand, flag.ExitOnError)
+	f := flag.NewFlagSet(child.Command, flag.ExitOnError)
 	profile := f.String("profile", "", "file")
-	var o comet.ChildOptions
+	var o child.Options
 	o.Flags(f)
 	if err := f.Parse(args); err != nil {
 		return err
 	}
 
-	return profiled(*profile, func(ctx context.Context) error { return comet.RunChild(ctx, o) })
+	return profiled(*profile, func(ctx context.Context) error { return child.Run(ctx, o) })
 }

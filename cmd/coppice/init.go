@@ -11,6 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
+	"github.com/coppice-go/coppice/engines/consensus/solo"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/config"
 )
@@ -33,10 +35,11 @@ type joinJSON struct {
 
 func (a *app) initCommand() *cobra.Command {
 	var o node.InitOptions
-	var consensus, imported string
+	var consensus string
+	var cometOptions comet.InitOptions
 	var chain chainFlags
 	var set settingFlags
-	var sync comet.StateSync
+	var sync comethome.StateSync
 	var from []string
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -95,15 +98,15 @@ on.`,
 					Flag: "--empty-every"})
 			}
 
-			if consensus != config.CometBFT {
+			if consensus != comet.Name {
 				for _, f := range []string{"comet-profile", "p2p", "rpc", "import", "from", "state-sync"} {
 					if cmd.Flags().Changed(f) {
-						return usageError(cmd, "--%s is for --consensus %s", f, config.CometBFT)
+						return usageError(cmd, "--%s is for --consensus %s", f, comet.Name)
 					}
 				}
 			}
 
-			if imported != "" {
+			if cometOptions.Import != "" {
 				for _, f := range []string{"comet-profile", "p2p", "rpc", "governance-key", "empty-every", "from"} {
 					if cmd.Flags().Changed(f) {
 						return usageError(cmd, "--%s and --import do not go together: the imported home has its own", f)
@@ -112,28 +115,30 @@ on.`,
 			}
 
 			var err error
-			if o.Comet.Profile, o.GovernanceKey, err = chain.parse(cmd); err != nil {
+			if cometOptions.Profile, o.GovernanceKey, err = chain.parse(cmd); err != nil {
 				return err
 			}
 
-			o.Comet.Import = imported
 			if err := syncFlags(cmd, &sync, from); err != nil {
 				return err
 			}
 
 			if len(from) > 0 {
-				c, err := comet.Fetch(cmd.Context(), from, comet.FetchOptions{
+				c, err := comethome.Fetch(cmd.Context(), from, comethome.FetchOptions{
 					StateSync: cmd.Flags().Changed("state-sync"), Height: sync.Height, Hash: sync.Hash,
 					Period: sync.Period,
 				})
 				if err != nil {
 					return err
 				}
-				o.Comet.Join = &c
+				cometOptions.Join = &c
 			} else if len(sync.RPC) > 0 {
-				o.Comet.StateSync = &sync
+				cometOptions.StateSync = &sync
 			}
 
+			if consensus == comet.Name {
+				o.Consensus = cometOptions
+			}
 			g, err := node.Init(a.home, o)
 			if err != nil {
 				return err
@@ -143,12 +148,12 @@ on.`,
 				return err
 			}
 			if asJSON {
-				return printJSON(cmd.OutOrStdout(), initJSON{a.home, g.ChainID, id, joined(o.Comet.Join)})
+				return printJSON(cmd.OutOrStdout(), initJSON{a.home, g.ChainID, id, joined(cometOptions.Join)})
 			}
 
 			fmt.Fprintf(cmd.OutOrStdout(), "made home %s of chain %s\n", a.home, g.ChainID)
 
-			if j := joined(o.Comet.Join); j != nil {
+			if j := joined(cometOptions.Join); j != nil {
 				fmt.Fprintf(cmd.OutOrStdout(), "  genesis  sha256 %s, of %d nodes\n  peers    %s\n", j.GenesisHash,
 					len(from), strings.Join(j.Peers, "\n           "))
 				if j.TrustHeight > 0 {
@@ -162,12 +167,12 @@ on.`,
 	f := cmd.Flags()
 	f.StringVar(&o.ChainID, "chain-id", "", "name of the chain (default: a random one)")
 	set.register(cmd)
-	f.StringVar(&consensus, "consensus", config.Solo, "solo, or cometbft for a chain of several nodes")
+	f.StringVar(&consensus, "consensus", solo.Name, "solo, or cometbft for a chain of several nodes")
 	offer(cmd, "consensus", "solo\ta node without peers", "cometbft\tvalidators that agree")
 	chain.register(cmd)
-	f.StringVar(&o.Comet.P2P, "p2p", "", "host:port of CometBFT for its peers (default: 127.0.0.1:26656)")
-	f.StringVar(&o.Comet.RPC, "rpc", "", "host:port of CometBFT's RPC (default: 127.0.0.1:26657)")
-	f.StringVar(&imported, "import", "", "CometBFT home to copy keys, configuration and genesis from")
+	f.StringVar(&cometOptions.P2P, "p2p", "", "host:port of CometBFT for its peers (default: 127.0.0.1:26656)")
+	f.StringVar(&cometOptions.RPC, "rpc", "", "host:port of CometBFT's RPC (default: 127.0.0.1:26657)")
+	f.StringVar(&cometOptions.Import, "import", "", "CometBFT home to copy keys, configuration and genesis from")
 	f.StringSliceVar(&from, "from", nil, "join the chain of these nodes: host:port of the CometBFT RPC of two or "+
 		"more, separated by commas")
 
@@ -186,7 +191,7 @@ on.`,
 const syncFrom = "--from"
 
 // joined returns what is printed about the chain to join, or nil if there is none.
-func joined(c *comet.Chain) *joinJSON {
+func joined(c *comethome.Chain) *joinJSON {
 	if c == nil {
 		return nil
 	}
@@ -194,7 +199,7 @@ func joined(c *comet.Chain) *joinJSON {
 }
 
 // syncFlags checks the flags for joining a chain against each other.
-func syncFlags(cmd *cobra.Command, s *comet.StateSync, from []string) error {
+func syncFlags(cmd *cobra.Command, s *comethome.StateSync, from []string) error {
 	f := cmd.Flags()
 	bare := slices.Equal(s.RPC, []string{syncFrom})
 

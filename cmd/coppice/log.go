@@ -163,11 +163,9 @@ func (g logGapJSON) text() string {
 		g.Offset, g.Reason)
 }
 
-// sortedKinds is the kinds of a selection as numbers.
-func (s *selection) sortedKinds() (kinds []uint32) {
-	for _, k := range s.kinds {
-		kinds = append(kinds, uint32(k))
+func gapsJSON(gaps []eventlog.Gap) (list []logGapJSON) {
+	for _, g := range gaps {
+		list = append(list, logGapJSON{g.First, g.Last, g.File, g.Offset, g.Reason})
 	}
-	slices.Sort(kinds)
-	return slices.Compact(kinds)
+	return list
 }

@@ -18,11 +18,11 @@ import (
 
 // sortedKinds returns the kinds of a selection as numbers, in order.
 func (s *selection) sortedKinds() (kinds []uint32) {
-	for k := range s.kinds {
+	for _, k := range s.kinds {
 		kinds = append(kinds, uint32(k))
 	}
 	slices.Sort(kinds)
-	return kinds
+	return slices.Compact(kinds)
 }
 
 func (a *app) logExportCommand() *cobra.Command {

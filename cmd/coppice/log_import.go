@@ -71,7 +71,7 @@ exported chain: copy it from the exported home.`,
 }
 
 // importLog makes the home's log from an export. It returns how many gaps the export has.
-func (a *app) importLog(cmd *cobra.Command, in io.Reader, genesis node.Genesis) (gaps int, b *eventlog.Builder,
+func (a *app) importLog(cmd *cobra.Command, in io.Reader, genesis chain.Genesis) (gaps int, b *eventlog.Builder,
 	err error) {
 	x, err := logstream.NewReader(in)
 	if err != nil {
@@ -131,7 +131,7 @@ func (a *app) importLog(cmd *cobra.Command, in io.Reader, genesis node.Genesis) 
 
 // sameChain compares a ChainStarted record of an export with the home's genesis. A node with
 // another genesis would refuse the log.
-func (a *app) sameChain(r *logv1.ExportRecord, genesis node.Genesis) error {
+func (a *app) sameChain(r *logv1.ExportRecord, genesis chain.Genesis) error {
 	m, err := chain.DecodeRecord(eventlog.Entry{Index: r.Index, Kind: eventlog.Kind(r.Kind), Data: r.Data})
 	if err != nil {
 		return fmt.Errorf("%w: %w", exit.ErrDamage, err)

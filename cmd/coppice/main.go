@@ -10,6 +10,10 @@ import (
 	"strings"
 
 	"github.com/thejerf/suture/v4"
+
+	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/consensus/comet"
+	"github.com/coppice-go/coppice/engines/consensus/solo"
 )
 
 func main() { os.Exit(run()) }
@@ -19,6 +23,7 @@ func run() int {
 	ctx, stop := untilSignal(context.Background())
 	defer stop()
 
+	consensus.Register(solo.Kind{}, comet.Kind{})
 	root := newRoot()
 	err := root.ExecuteContext(ctx)
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/node"
-	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
 )
 
@@ -39,7 +39,7 @@ no running node, and prints no private key.`,
 			if err := a.wantComet(); err != nil {
 				return err
 			}
-			id, err := comet.ReadIdentity(node.CometDir(a.home))
+			id, err := comethome.ReadIdentity(comethome.Dir(a.home))
 			if err != nil {
 				return fmt.Errorf("%w: %w", exit.ErrConfig, err)
 			}
@@ -49,7 +49,7 @@ no running node, and prints no private key.`,
 				return err
 			}
 
-			p2p, rpc, err := comet.Addresses(node.CometDir(a.home))
+			p2p, rpc, err := comethome.Addresses(comethome.Dir(a.home))
 			if err != nil {
 				return fmt.Errorf("%w: %w", exit.ErrConfig, err)
 			}
@@ -66,7 +66,7 @@ no running node, and prints no private key.`,
 
 // wantComet refuses a home without CometBFT.
 func (a *app) wantComet() error {
-	if _, err := os.Stat(node.CometDir(a.home)); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(comethome.Dir(a.home)); !errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if _, err := node.ReadGenesis(a.home); err != nil {
@@ -77,9 +77,9 @@ func (a *app) wantComet() error {
 
 // nodeID returns the id of a home with CometBFT, and "" for other homes.
 func nodeID(home, consensus string) (string, error) {
-	if consensus != config.CometBFT {
+	if consensus != comet.Name {
 		return "", nil
 	}
-	id, err := comet.ReadIdentity(node.CometDir(home))
+	id, err := comethome.ReadIdentity(comethome.Dir(home))
 	return id.NodeID, err
 }

@@ -8,13 +8,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/cmd/coppice/internal/soak"
-	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/engines/consensus/comet"
+	"github.com/coppice-go/coppice/engines/consensus/solo"
 )
 
 // soakCommand is for the developers of coppice: "make soak" runs it.
 func (a *app) soakCommand() *cobra.Command {
 	c := soak.Config{}
-	consensus := config.Solo
+	consensus := solo.Name
 	cmd := &cobra.Command{
 		Use:         "soak",
 		Hidden:      true,
@@ -30,11 +31,11 @@ func (a *app) soakCommand() *cobra.Command {
 			}
 
 			switch consensus {
-			case config.Solo:
-			case config.CometBFT:
+			case solo.Name:
+			case comet.Name:
 				c.Init = []string{"--consensus", consensus, "--p2p", "127.0.0.1:0", "--rpc", "127.0.0.1:0"}
 			default:
-				return usageError(cmd, "--consensus is %q, want %s or %s", consensus, config.Solo, config.CometBFT)
+				return usageError(cmd, "--consensus is %q, want %s or %s", consensus, solo.Name, comet.Name)
 			}
 
 			var err error

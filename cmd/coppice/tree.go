@@ -9,7 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/plan"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
@@ -42,7 +44,8 @@ func (a *app) treeCommand() *cobra.Command {
 		Short: "Print the node's supervision tree, as it is or as specified",
 		Long: `Tree prints every supervisor and child of a running node: its state, the number of its incarnation,
 and how often and why it was restarted. It answers whatever the tree is doing. With --spec it
-prints the tree as specified, which needs no node.
+prints the tree as specified for the home, by its configuration, or for a new home if there is none;
+that needs no node.
 
 With --watch it goes on until it is interrupted. On a terminal it draws the tree again whenever it
 changes. Otherwise it prints a line for each change; with --json that is the whole tree on a line.
@@ -65,17 +68,15 @@ Workers, one for each transaction, come and go without a line.`,
 			}
 
 			if spec {
-				p, err := plan.ParseProfile(profile)
+				tree, err := a.specifiedTree(cmd, profile)
 				if err != nil {
-					return usageError(cmd, "--profile: %w", err)
+					return err
 				}
-
-				plan := plan.New(p, plan.ShippedEngines())
 				if asJSON {
-					return printJSON(out, childOf(api.PlanOf(plan)))
+					return printJSON(out, childOf(api.PlanOf(tree)))
 				}
 
-				_, err = fmt.Fprint(out, plan)
+				_, err = fmt.Fprint(out, tree)
 				return err
 			}
 
@@ -102,9 +103,31 @@ Workers, one for each transaction, come and go without a line.`,
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	f.BoolVar(&watch, "watch", false, "go on, and print each change")
 	f.BoolVar(&spec, "spec", false, "print the tree as specified")
-	f.StringVar(&profile, "profile", "default", "with --spec: default, strict or chaos")
+	f.StringVar(&profile, "profile", "", "with --spec: default, strict or chaos (default: that of the home)")
 
 	return cmd
+}
+
+// specifiedTree returns the specified tree of the home, or of a new home if there is none.
+func (a *app) specifiedTree(cmd *cobra.Command, profile string) (plan.Place, error) {
+	c := config.Defaults()
+	if node.IsHome(a.home) {
+		s, err := config.Resolve(a.home, config.Sources{Environ: os.Environ()})
+		if err != nil {
+			return plan.Place{}, err
+		}
+		c = s.Config
+	}
+
+	if profile != "" {
+		p, err := plan.ParseProfile(profile)
+		if err != nil {
+			return plan.Place{}, usageError(cmd, "--profile: %w", err)
+		}
+		c.Profile = p
+	}
+
+	return c.Plan(), nil
 }
 
 func childOf(c *apiv1.Child) childJSON {

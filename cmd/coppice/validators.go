@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
-	"github.com/coppice-go/coppice/node"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/node/exit"
 )
 
@@ -80,10 +80,10 @@ which needs no running node.`,
 }
 
 // validators returns the validators of the running chain, or of the genesis.
-func (a *app) validators(ctx context.Context, genesis bool) (height int64, set []comet.Validator, err error) {
-	dir := node.CometDir(a.home)
+func (a *app) validators(ctx context.Context, genesis bool) (height int64, set []comethome.Validator, err error) {
+	dir := comethome.Dir(a.home)
 	if genesis {
-		g, err := comet.ReadGenesis(dir)
+		g, err := comethome.ReadGenesis(dir)
 		if err != nil {
 			return 0, nil, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 		}

@@ -1,10 +1,134 @@
 package chain
 
 import (
+	"bytes"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"time"
 
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
+
+// GenesisFile is the name of the genesis in the home of a node.
+const GenesisFile = "genesis.json"
+
+// ErrGenesis: a genesis cannot start a chain. The error names the key, or the place in the text.
+var ErrGenesis = errors.New("genesis")
+
+// genesisError is an ErrGenesis whose text is that of the error in it.
+type genesisError struct{ error }
+
+func (genesisError) Is(target error) bool { return target == ErrGenesis }
+
+func (e genesisError) Unwrap() error { return e.error }
+
+// Genesis is what all nodes of a chain share from its first block on. It is not configuration:
+// changing it makes another chain.
+type Genesis struct {
+	ChainID       string    `json:"chain_id"`
+	GenesisTime   time.Time `json:"genesis_time"`
+	InitialHeight uint64    `json:"initial_height"`
+	Limits        Limits    `json:"limits"`
+
+	// GovernanceKey is the ed25519 key, in base64, whose holder changes the validator set of a
+	// chain that has validators. If it is empty, nobody can change the set.
+	GovernanceKey []byte `json:"governance_key,omitempty"`
+}
+
+// AppState returns the genesis as the genesis of a consensus of its own carries it, always written
+// in the same way.
+func (g Genesis) AppState() (json.RawMessage, error) { return json.Marshal(g) }
+
+// Limits bound every transaction, the same on every node.
+type Limits struct {
+	Window         string `json:"window"` // how far ahead of the block time valid_until may lie
+	MaxTxBytes     uint64 `json:"max_tx_bytes"`
+	MaxTxOps       uint64 `json:"max_tx_ops"`
+	MaxTxSteps     uint64 `json:"max_tx_steps"`
+	MaxResultBytes uint64 `json:"max_result_bytes"`
+	MaxBlockBytes  uint64 `json:"max_block_bytes"`
+}
+
+// MaxChainID is how long a chain id may be, in bytes; CometBFT's limit.
+const MaxChainID = 50
+
+// NewGenesis is the genesis of a new chain with the default limits.
+func NewGenesis(chainID string, now time.Time) Genesis {
+	p := DefaultParams()
+	return Genesis{
+		ChainID: chainID, GenesisTime: now.UTC().Truncate(time.Millisecond), InitialHeight: 1,
+		Limits: Limits{
+			Window: time.Duration(p.WindowNs).String(), MaxTxBytes: p.MaxTxBytes, MaxTxOps: p.MaxTxOps,
+			MaxTxSteps: p.MaxTxSteps, MaxResultBytes: p.MaxResultBytes, MaxBlockBytes: p.MaxBlockBytes,
+		},
+	}
+}
+
+// ChainStarted returns the record that starts the chain. Errors are ErrGenesis and name the key.
+func (g Genesis) ChainStarted() (*logv1.ChainStarted, error) {
+	bad := func(key, format string, args ...any) (*logv1.ChainStarted, error) {
+		return nil, genesisError{fmt.Errorf("%s: %s: %w", GenesisFile, key, fmt.Errorf(format, args...))}
+	}
+	window, err := time.ParseDuration(g.Limits.Window)
+
+	switch l := g.Limits; {
+	case g.ChainID == "" || len(g.ChainID) > MaxChainID:
+		return bad("chain_id", "%d bytes, want 1 to %d", len(g.ChainID), MaxChainID)
+
+	case g.GenesisTime.IsZero():
+		return bad("genesis_time", "missing")
+
+	case g.InitialHeight == 0:
+		return bad("initial_height", "0, want at least 1")
+
+	case err != nil:
+		return bad("limits.window", "%v", err)
+
+	case window < time.Second || window > 24*time.Hour:
+		return bad("limits.window", "%v, want 1s to 24h", window)
+
+	case len(g.GovernanceKey) != 0 && len(g.GovernanceKey) != ed25519.PublicKeySize:
+		return bad("governance_key", "%d bytes, want %d: an ed25519 public key in base64", len(g.GovernanceKey),
+			ed25519.PublicKeySize)
+
+	case l.MaxTxBytes == 0 || l.MaxTxBytes > MaxTxBytes:
+		return bad("limits.max_tx_bytes", "%d, want 1 to %d", l.MaxTxBytes, MaxTxBytes)
+
+	case l.MaxTxOps == 0:
+		return bad("limits.max_tx_ops", "0, want at least 1")
+
+	case l.MaxBlockBytes < l.MaxTxBytes || l.MaxBlockBytes > MaxTxBytes:
+		return bad("limits.max_block_bytes", "%d, want max_tx_bytes (%d) to %d", l.MaxBlockBytes, l.MaxTxBytes,
+			MaxTxBytes)
+	}
+
+	return &logv1.ChainStarted{
+		ChainId: g.ChainID, InitialHeight: g.InitialHeight, GenesisTimeNs: g.GenesisTime.UnixNano(),
+		Params: &logv1.Params{
+			WindowNs: int64(window), MaxTxBytes: g.Limits.MaxTxBytes, MaxTxOps: g.Limits.MaxTxOps,
+			MaxTxSteps: g.Limits.MaxTxSteps, MaxResultBytes: g.Limits.MaxResultBytes,
+			MaxBlockBytes: g.Limits.MaxBlockBytes,
+			GovernanceKey: g.GovernanceKey,
+		},
+	}, nil
+}
+
+// ParseGenesis reads the genesis file that lies at path. Every key must be known. Errors are
+// ErrGenesis.
+func ParseGenesis(path string, data []byte) (g Genesis, err error) {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&g); err != nil {
+		return g, genesisError{fmt.Errorf("%s, near byte %d: %w", path, d.InputOffset(), err)}
+	}
+	if d.More() {
+		return g, genesisError{fmt.Errorf("%s: something follows the genesis at byte %d", path, d.InputOffset())}
+	}
+
+	return g, nil
+}
 
 // DefaultParams are the limits of a genesis that names none.
 func DefaultParams() *logv1.Params {

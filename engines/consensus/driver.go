@@ -2,10 +2,14 @@
 // next. There is one per node. A driver may be cut off from the transaction core at any instant; it
 // then asks where things stand and goes on from there. It never decides what is true: the event log
 // does.
+//
+// A Kind is what a program ships and registers: it makes drivers, and says everything else that
+// differs from one consensus to another.
 package consensus
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/coppice-go/coppice/engines/chain"
@@ -15,14 +19,14 @@ import (
 
 // Driver makes the supervised service of a consensus engine over the transaction core.
 type Driver interface {
-	// Name is the kind that configuration and status show.
+	// Name is the name of the kind, which status shows.
 	Name() string
 
-	// Start is a supervisor.StartFunc over core.
+	// Start returns a supervisor.StartFunc that drives core.
 	Start(core Core) supervisor.StartFunc
 }
 
-// Core is what a driver drives.
+// Core is the transaction core, as a driver sees it.
 type Core struct {
 	Ordering Ordering
 	Pool     Pool
@@ -30,18 +34,18 @@ type Core struct {
 	// Genesis starts the chain.
 	Genesis *logv1.ChainStarted
 
-	// Feed is the pool once more, for a driver that spreads transactions by itself.
+	// Feed is the pool again, for a driver that spreads transactions by itself.
 	Feed Feed
 
-	// State is what is committed, read beside the engines.
+	// State reads what is committed, without waiting for the engines.
 	State State
 
-	// StateSync, if set, gives snapshots to peers and takes them.
+	// StateSync, if set, gives snapshots to peers and takes theirs.
 	StateSync StateSync
 }
 
-// Ordering orders and commits blocks. All of it may be repeated. An error that is engines.ErrDown
-// leaves open what was done: ask Info. Calls wait while the core restarts.
+// Ordering orders and commits blocks. Every call may be repeated. After engines.ErrDown it is open
+// what was done: ask Info. Calls wait while the core restarts.
 type Ordering interface {
 	Info(ctx context.Context) (chain.Standing, error)
 	InitChain(ctx context.Context, rec *logv1.ChainStarted) (chain.State, error)
@@ -51,28 +55,34 @@ type Ordering interface {
 
 // Pool offers transactions.
 type Pool interface {
-	// Take answers the oldest transactions without a place once there is one, at most so many and
-	// so many bytes. They stay in the pool until they have a place.
+	// Take waits for a transaction without a place, and returns the oldest of them: at most maxTxs
+	// transactions and maxBytes bytes. They stay in the pool until they have a place.
 	Take(ctx context.Context, maxTxs, maxBytes int) ([][]byte, error)
 }
 
 // Feed offers the pool's transactions to a driver that has a mempool of its own.
 type Feed interface {
-	// Offer answers transactions without a place that came to the log after the record of index
-	// after: the oldest, at most so many and so many bytes (but at least one), and the index of the
-	// last. With wait it answers once there is one, else an empty offer if there is none.
+	// Offer returns the oldest transactions without a place whose log index is above after, and the
+	// index of the last one. It returns at most maxTxs transactions and maxBytes bytes, but at
+	// least one transaction if there is any. If wait is set, Offer waits for one.
 	Offer(ctx context.Context, after uint64, maxTxs, maxBytes int, wait bool) (txs [][]byte, last uint64, err error)
 
-	// Check tells what the node would have against raw if it were submitted at a time when the
-	// chain stood so. It reads no state and waits for nobody.
+	// Check returns why the node would refuse raw if it were submitted now, with the chain in the
+	// given state; nil if it would not. It reads no state and waits for nothing.
 	Check(raw []byte, chain chain.State, now time.Time) error
 }
 
 // State reads what is committed. It fails fast while the state is not there.
 type State interface {
-	// Get reads a key at a committed height, 0 for the latest, and answers the height it read at.
+	// Get reads a key at a committed height, 0 for the latest, and returns the height that it read.
 	Get(ctx context.Context, key []byte, height uint64) (value []byte, found bool, at uint64, err error)
 
-	// Results are those of the transactions that were applied and are remembered, nil for others.
+	// Results returns the results of those transactions that were applied and are remembered, and
+	// nil for others.
 	Results(ctx context.Context, ids []chain.TxID) ([]*logv1.TxResult, error)
 }
+
+// ErrFinal: no restart mends what has ended a driver, or what refuses its start. The node ends at
+// once with such an error, instead of after all the restarts that the tree allows. What the error
+// means besides is its Class.
+var ErrFinal = errors.New("no restart mends it")

@@ -9,34 +9,36 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// StateSync gives the state to peers, and takes it from them: for a driver whose consensus carries
-// snapshots. What CometBFT knows as a snapshot's fields means the same here.
+// StateSync gives the state to peers and takes it from them, for a driver whose consensus carries
+// snapshots. The fields of a snapshot mean what they mean in CometBFT.
 type StateSync interface {
-	// Committed tells that a height is committed, before the next block can come. It does not wait.
+	// Committed is called when a height is committed, before the next block can come. It does not
+	// wait.
 	Committed(ctx context.Context, s chain.State)
 
-	// Oldest is the lowest height whose snapshot is offered or being made, 0 for none: who begins
-	// with it needs the blocks after it.
+	// Oldest returns the lowest height whose snapshot is offered or being made, 0 if there is none.
+	// A node that begins with that snapshot needs the blocks after it.
 	Oldest() uint64
 
-	// List are the snapshots that are offered, the newest first.
+	// List returns the snapshots that are offered, the newest first.
 	List() []Snapshot
 
-	// Chunk reads one chunk of a snapshot that was listed; ErrNoSnapshot if it is there no more.
+	// Chunk reads one chunk of a snapshot that was listed. It returns ErrNoSnapshot if the snapshot
+	// is gone.
 	Chunk(height uint64, format, index uint32) ([]byte, error)
 
-	// Offer begins to take a snapshot, instead of one that was begun before. It touches no disk.
-	// Errors: ErrSnapshotFormat, ErrSnapshot, and those of a core that is down.
+	// Offer begins to take a snapshot, in place of one that was begun before. It writes nothing to
+	// disk. Errors are ErrSnapshotFormat, ErrSnapshot, and those of a core that is down.
 	Offer(ctx context.Context, o Offer) error
 
-	// Apply takes the next chunk of the snapshot that was offered. After the last it returns when
-	// the state is in its place, in the log too, and the core has begun with it. Errors: ErrChunk,
-	// *ChunkOrderError, ErrSnapshot, ErrNoSnapshot where none was offered; others are of this node,
-	// and the snapshot is to be begun again.
+	// Apply takes the next chunk of the snapshot that was offered. After the last chunk it returns
+	// when the state is in its place, in the log too, and the core has begun with it. Errors are
+	// ErrChunk, *ChunkOrderError, ErrSnapshot, and ErrNoSnapshot if none was offered. Any other
+	// error is this node's, and the snapshot must be begun again.
 	Apply(ctx context.Context, index uint32, chunk []byte) error
 }
 
-// Snapshot is what peers know of a snapshot.
+// Snapshot describes a snapshot to peers.
 type Snapshot struct {
 	Height   uint64
 	Format   uint32
@@ -45,32 +47,32 @@ type Snapshot struct {
 	Metadata []byte
 }
 
-// Offer is a snapshot of a peer's, and what need not be believed of it.
+// Offer is a peer's snapshot, with what this node knows about it from elsewhere.
 type Offer struct {
 	Snapshot
 
-	Chain     *logv1.ChainStarted // by this node's genesis
-	AppHash   []byte              // at the snapshot's height, which the consensus vouches for, as for the next two
+	Chain     *logv1.ChainStarted // from this node's genesis
+	AppHash   []byte              // at the snapshot's height; the consensus vouches for this and the next two
 	BlockHash []byte
 	Time      time.Time
 }
 
-// Errors of StateSync. Each comes with what was wrong.
+// Errors of StateSync. Each is wrapped with what was wrong.
 var (
-	ErrSnapshotFormat = errors.New("format of snapshots that is not known")
-	ErrSnapshot       = errors.New("snapshot that can not be taken")
-	ErrChunk          = errors.New("chunk that is not the snapshot's")
+	ErrSnapshotFormat = errors.New("unknown format of snapshots")
+	ErrSnapshot       = errors.New("snapshot cannot be taken")
+	ErrChunk          = errors.New("chunk is not the snapshot's")
 	ErrNoSnapshot     = errors.New("no such snapshot")
 )
 
-// ChunkOrderError: a chunk came before the one that is next.
+// ChunkOrderError: a chunk came before its turn. Want is the next one.
 type ChunkOrderError struct {
 	Want uint32
 	Err  error
 }
 
-// Error is that of Err.
+// Error returns the text of Err.
 func (e *ChunkOrderError) Error() string { return e.Err.Error() }
 
-// Unwrap is Err.
+// Unwrap returns Err.
 func (e *ChunkOrderError) Unwrap() error { return e.Err }

@@ -18,6 +18,8 @@ import (
 
 	"github.com/coppice-go/coppice/client"
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/consensus/solo"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/config"
 )
@@ -30,6 +32,7 @@ func main() {
 }
 
 func run() error {
+	consensus.Register(solo.Kind{}) // the default of the configuration
 	dir, err := os.MkdirTemp("", "bank")
 	if err != nil {
 		return err

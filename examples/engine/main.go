@@ -19,6 +19,8 @@ import (
 	"github.com/coppice-go/coppice/client"
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/consensus/solo"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/config"
 )
@@ -31,6 +33,7 @@ func main() {
 }
 
 func run() error {
+	consensus.Register(solo.Kind{}) // the default of the configuration
 	dir, err := os.MkdirTemp("", "counter")
 	if err != nil {
 		return err

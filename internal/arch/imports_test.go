@@ -1,7 +1,9 @@
 package arch_test
 
 import (
+	"go/ast"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -63,6 +65,83 @@ func TestLayers(t *testing.T) {
 				layers[best].reason)
 		}
 	}
+}
+
+// steps are packages whose imports of each other go one way: each may import those before it, and
+// tests those of the whole row.
+var steps = []struct {
+	row    []string
+	reason string
+}{
+	{[]string{"engines/consensus/comet/wire", "engines/consensus/comet/home", "engines/consensus/comet/child",
+		"engines/consensus/comet"}, "frames know no files, files no process, and the process no driver"},
+}
+
+func TestStepsGoOneWay(t *testing.T) {
+	for _, f := range goFiles(t) {
+		for _, s := range steps {
+			from := slices.Index(s.row, f.dir)
+			if from < 0 || f.test {
+				continue
+			}
+			for _, imp := range f.imports {
+				if to := slices.Index(s.row, strings.TrimPrefix(imp, module+"/")); to > from {
+					t.Errorf("%s imports %s, which comes after it in %v: %s", f.path, imp, s.row, s.reason)
+				}
+			}
+		}
+	}
+}
+
+// A driver is a plug: the program registers the ones that it ships (ADR 0071). Nor does the node
+// know one by name, in its errors and documentation of keys either. nodetest is a program of sorts.
+func TestNodeNamesNoDriver(t *testing.T) {
+	driver := regexp.MustCompile(`(?i)comet|\bsolo\b`)
+	for _, f := range goFiles(t) {
+		if !within(f.dir, "node") || within(f.dir, "node/nodetest") || f.test {
+			continue
+		}
+
+		for _, imp := range f.imports {
+			if within(imp, module+"/engines/consensus/solo") || within(imp, module+"/engines/consensus/comet") {
+				t.Errorf("%s imports %s: node drives what was registered, and names no driver", f.path, imp)
+			}
+		}
+
+		ast.Inspect(f.ast, func(n ast.Node) bool {
+			text := ""
+			switch n := n.(type) {
+			case *ast.Ident:
+				text = n.Name
+			case *ast.BasicLit:
+				text = n.Value
+			}
+			if driver.MatchString(text) {
+				t.Errorf("%s names a driver: %s; let its consensus.Kind say it", f.at(n.Pos()), text)
+			}
+			return true
+		})
+	}
+
+	brought := dependencies(t, "./node")
+	for _, dep := range brought {
+		if strings.HasPrefix(dep, "github.com/cometbft/") {
+			t.Errorf("importing node brings %s: only those who register the driver pay for it", dep)
+		}
+	}
+}
+
+// dependencies returns the packages that importing a package brings, but those of the standard
+// library.
+func dependencies(t *testing.T, pkg string) []string {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", pkg)
+	cmd.Dir = root(t)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("go list -deps %s: %v\n%s", pkg, err, out)
+	}
+	return strings.Fields(string(out))
 }
 
 // libraries are the folders of engines/ that hold no engine, and what each may import there.
@@ -181,14 +260,7 @@ func TestWhatEmbeddingBrings(t *testing.T) {
 			}
 		}
 
-		cmd := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "./"+dir)
-		cmd.Dir = root(t)
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Fatalf("go list -deps ./%s: %v\n%s", dir, err, out)
-		}
-
-		for _, dep := range strings.Fields(string(out)) {
+		for _, dep := range dependencies(t, "./"+dir) {
 			if !withinAny(dep, allowed) {
 				t.Errorf("importing %s brings %s; it may bring %v", dir, dep, allowed[1:])
 			}

@@ -21,6 +21,24 @@ func TestFilesAreShort(t *testing.T) {
 	}
 }
 
+// maxFiles is when a package is asked whether it is still one thing.
+const maxFiles = 30
+
+func TestPackagesAreSmall(t *testing.T) {
+	n := map[string]int{}
+	for _, f := range goFiles(t) {
+		if within(f.dir, "engines/consensus") && !f.test {
+			n[f.dir]++
+		}
+	}
+
+	for dir, n := range n {
+		if n > maxFiles {
+			t.Errorf("%s has %d files, want at most %d", dir, n, maxFiles)
+		}
+	}
+}
+
 func TestFilesAreFormatted(t *testing.T) {
 	for _, f := range goFiles(t) {
 		formatted, err := format.Source([]byte(f.text))

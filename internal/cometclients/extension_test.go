@@ -16,6 +16,7 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/node"
 )
 
@@ -91,12 +92,12 @@ func (t *thermometer) Propose(_ context.Context, height uint64, votes []consensu
 // with its signature, becomes a transaction, and is executed. An extender that fails or panics
 // costs its extensions and nothing else.
 func TestVoteExtensionsReachTheBackend(t *testing.T) {
-	home := newHome(t, node.InitOptions{Comet: node.CometOptions{VoteExtensionsHeight: 2}})
-	id, err := comet.ReadIdentity(node.CometDir(home))
+	home := newHome(t, node.InitOptions{Consensus: comet.InitOptions{VoteExtensionsHeight: 2}})
+	id, err := comethome.ReadIdentity(comethome.Dir(home))
 	require.NoError(t, err)
 	b := &thermometer{key: ed25519.PubKey(id.Validator.PubKey)}
 	b.degrees.Store(21)
-	r := start(t, home, node.WithBackend(b), node.WithVoteExtender(b))
+	r := startWith(t, home, comet.Kind{Extender: b}, node.WithBackend(b))
 	ctx := t.Context()
 	block := func(n int) int64 { // one more block
 		c, err := r.rpc.BroadcastTxCommit(ctx, types.Tx(fmt.Sprintf("block=%d", n)))

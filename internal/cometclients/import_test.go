@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
@@ -53,9 +54,9 @@ func foreignHome(t *testing.T) (dir string, c *cfg.Config, doc *types.GenesisDoc
 
 func importHome(dir, home string) error {
 	_, err := node.Init(home, node.InitOptions{
-		Listen: "127.0.0.1:0",
-		Set:    []config.Assignment{{Key: "consensus.kind", Value: config.CometBFT, Flag: "--consensus"}},
-		Comet:  node.CometOptions{Import: dir},
+		Listen:    "127.0.0.1:0",
+		Set:       []config.Assignment{{Key: "consensus.kind", Value: comet.Name, Flag: "--consensus"}},
+		Consensus: comet.InitOptions{Import: dir},
 	})
 	return err
 }
@@ -70,7 +71,7 @@ func TestAHomeOfCometBFTIsImported(t *testing.T) {
 		err := importHome(dir, home)
 		require.ErrorIs(t, err, exit.ErrConfig)
 		require.ErrorContains(t, err, why)
-		_, err = os.Stat(node.CometDir(home))
+		_, err = os.Stat(comethome.Dir(home))
 		require.ErrorIs(t, err, os.ErrNotExist, "nothing was made")
 	}
 
@@ -99,14 +100,18 @@ func TestAHomeOfCometBFTIsImported(t *testing.T) {
 	refused("is in use: stop its CometBFT first")
 	require.NoError(t, lock.Close())
 
-	_, err = node.Init(home, node.InitOptions{ChainID: "other", Comet: node.CometOptions{Import: dir}})
+	_, err = node.Init(home, node.InitOptions{
+		ChainID:   "other",
+		Set:       []config.Assignment{{Key: "consensus.kind", Value: comet.Name, Flag: "--consensus"}},
+		Consensus: comet.InitOptions{Import: dir},
+	})
 	require.ErrorContains(t, err, `it is of chain "foreign-2", want "other"`)
 
 	require.NoError(t, importHome(dir, home))
 	require.ErrorContains(t, importHome(dir, home), "is a home already")
-	theirs, err := comet.ReadIdentity(dir)
+	theirs, err := comethome.ReadIdentity(dir)
 	require.NoError(t, err)
-	ours, err := comet.ReadIdentity(node.CometDir(home))
+	ours, err := comethome.ReadIdentity(comethome.Dir(home))
 	require.NoError(t, err)
 	require.Equal(t, theirs, ours)
 
@@ -114,10 +119,10 @@ func TestAHomeOfCometBFTIsImported(t *testing.T) {
 		"data/priv_validator_state.json", "config/genesis.json"} {
 		from, err := os.ReadFile(filepath.Join(dir, file))
 		require.NoError(t, err)
-		to, err := os.ReadFile(filepath.Join(node.CometDir(home), file))
+		to, err := os.ReadFile(filepath.Join(comethome.Dir(home), file))
 		require.NoError(t, err)
 		require.Equal(t, from, to, file)
-		info, err := os.Stat(filepath.Join(node.CometDir(home), file))
+		info, err := os.Stat(filepath.Join(comethome.Dir(home), file))
 		require.NoError(t, err)
 		if !strings.HasSuffix(file, "genesis.json") {
 			require.EqualValues(t, 0o600, info.Mode().Perm(), file)
@@ -130,7 +135,7 @@ func TestAnImportedValidatorGoesOn(t *testing.T) {
 	dir, c, doc := foreignHome(t)
 	doc.ChainID, doc.InitialHeight = "foreign-2", signedTo+1
 	require.NoError(t, doc.SaveAs(c.GenesisFile()))
-	home := newHome(t, node.InitOptions{Comet: node.CometOptions{Import: dir}})
+	home := newHome(t, node.InitOptions{Consensus: comet.InitOptions{Import: dir}})
 	r := start(t, home)
 	committed, err := r.rpc.BroadcastTxCommit(t.Context(), types.Tx("name=coppice"))
 	require.NoError(t, err)

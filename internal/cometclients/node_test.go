@@ -20,7 +20,10 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/coppice-go/coppice/client"
+	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
+	"github.com/coppice-go/coppice/engines/consensus/comet/child"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/plan"
@@ -31,7 +34,8 @@ import (
 
 // TestMain is also the process of CometBFT: the test binary re-executed, as the coppice binary is.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == comet.ChildCommand {
+	consensus.Register(comet.Kind{})
+	if len(os.Args) > 1 && os.Args[1] == child.Command {
 		os.Exit(childMain(os.Args[2:]))
 	}
 	// the RPC client's, for ever
@@ -40,19 +44,19 @@ func TestMain(m *testing.M) {
 
 func childMain(args []string) int {
 	process.WatchParent()
-	var o comet.ChildOptions
-	f := flag.NewFlagSet(comet.ChildCommand, flag.ExitOnError)
+	var o child.Options
+	f := flag.NewFlagSet(child.Command, flag.ExitOnError)
 	o.Flags(f)
 	f.Parse(args)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 
-	err := comet.RunChild(ctx, o)
+	err := child.Run(ctx, o)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
 
-	return comet.ChildStatus(err)
+	return child.Status(err)
 }
 
 // cometProcess is CometBFT in the tree.
@@ -77,18 +81,21 @@ func newHome(t *testing.T, o node.InitOptions) string {
 	t.Helper()
 	home := filepath.Join(t.TempDir(), "home")
 	o.Listen, o.Profile = "127.0.0.1:0", plan.Chaos
-	if o.ChainID == "" && o.Comet.Import == "" {
+	theirs, _ := o.Consensus.(comet.InitOptions)
+	if o.ChainID == "" && theirs.Import == "" {
 		o.ChainID = "test"
 	}
 
-	o.Set = []config.Assignment{{Key: "consensus.kind", Value: config.CometBFT, Flag: "--consensus"}}
-	if o.Comet.Import == "" {
-		o.Comet.P2P, o.Comet.RPC = "127.0.0.1:0", freePort(t)
+	o.Set = []config.Assignment{{Key: "consensus.kind", Value: comet.Name, Flag: "--consensus"}}
+	if theirs.Import == "" {
+		theirs.P2P, theirs.RPC = "127.0.0.1:0", freePort(t)
 	}
+
+	o.Consensus = theirs
 
 	_, err := node.Init(home, o)
 	require.NoError(t, err)
-	configure(t, filepath.Join(node.CometDir(home), "config", "config.toml"), `indexer = "null"`, `indexer = "kv"`,
+	configure(t, filepath.Join(comethome.Dir(home), "config", "config.toml"), `indexer = "null"`, `indexer = "kv"`,
 		"discard_abci_responses = true", "discard_abci_responses = false")
 
 	return home
@@ -113,10 +120,17 @@ func configure(t *testing.T, path string, oldNew ...string) {
 
 func start(t *testing.T, home string, opts ...node.Option) *running {
 	t.Helper()
+	return startWith(t, home, comet.Kind{}, opts...)
+}
+
+// startWith is start with a kind of consensus, whose command is the test binary.
+func startWith(t *testing.T, home string, kind comet.Kind, opts ...node.Option) *running {
+	t.Helper()
 	c, err := config.Load(home)
 	require.NoError(t, err)
 	self, err := os.Executable()
 	require.NoError(t, err)
+	kind.Command = []string{self, child.Command}
 	log := zap.NewNop()
 	if testing.Verbose() {
 		log = zaptest.NewLogger(t, zaptest.WrapOptions(zap.IncreaseLevel(zap.InfoLevel)))
@@ -125,7 +139,7 @@ func start(t *testing.T, home string, opts ...node.Option) *running {
 	r := &running{t: t, home: home, rec: suptest.NewRecorder(), ended: make(chan error, 1)}
 	r.Node, err = node.New(home, c,
 		append(opts, node.WithLogger(log), node.WithObserver(r.rec),
-			node.WithCometCommand(self, comet.ChildCommand))...)
+			node.WithConsensus(kind))...)
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
 	r.stop = stop
@@ -136,7 +150,7 @@ func start(t *testing.T, home string, opts ...node.Option) *running {
 	r.api = client.New(address)
 	_, err = r.api.WaitReady(t.Context())
 	require.NoError(t, err)
-	_, address, err = comet.Addresses(node.CometDir(home))
+	_, address, err = comethome.Addresses(comethome.Dir(home))
 	require.NoError(t, err)
 	r.addr = "http://" + address
 	r.connect()

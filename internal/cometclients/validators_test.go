@@ -12,6 +12,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/node"
 )
 
@@ -90,30 +91,30 @@ func TestAnExtensionIsVerifiedByTheOtherValidator(t *testing.T) {
 	genesis, err := node.ReadGenesis(homes[0])
 	require.NoError(t, err)
 	homes = append(homes, newHome(t, node.InitOptions{Genesis: &genesis}))
-	var set []comet.Validator
+	var set []comethome.Validator
 	var peers []string
 
 	for _, home := range homes {
-		dir := node.CometDir(home)
+		dir := comethome.Dir(home)
 		p2p := freePort(t)
-		id, err := comet.ReadIdentity(dir)
+		id, err := comethome.ReadIdentity(dir)
 		require.NoError(t, err)
 		id.Validator.Power = 10
 		set, peers = append(set, id.Validator), append(peers, id.NodeID+"@"+p2p)
-		require.NoError(t, comet.SetNetwork(dir, comet.Network{P2P: p2p}))
+		require.NoError(t, comethome.SetNetwork(dir, comethome.Network{P2P: p2p}))
 	}
 
-	require.NoError(t, node.WriteCometGenesis(homes[0], genesis, set))
-	theirs, err := comet.ReadGenesis(node.CometDir(homes[0]))
+	require.NoError(t, comethome.Carry(comethome.Dir(homes[0]), genesis, comethome.Genesis{Validators: set}))
+	theirs, err := comethome.ReadGenesis(comethome.Dir(homes[0]))
 	require.NoError(t, err)
 	theirs.VoteExtensionsHeight = 2
 	gauges := []*gauge{newGauge("11"), newGauge("21")}
 	var nodes []*running
 
 	for i, home := range homes {
-		require.NoError(t, comet.WriteGenesis(node.CometDir(home), theirs))
-		require.NoError(t, comet.SetNetwork(node.CometDir(home), comet.Network{Peers: []string{peers[1-i]}}))
-		nodes = append(nodes, start(t, home, node.WithVoteExtender(gauges[i])))
+		require.NoError(t, comethome.WriteGenesis(comethome.Dir(home), theirs))
+		require.NoError(t, comethome.SetNetwork(comethome.Dir(home), comethome.Network{Peers: []string{peers[1-i]}}))
+		nodes = append(nodes, startWith(t, home, comet.Kind{Extender: gauges[i]}))
 	}
 
 	one, other := gauges[0], gauges[1]

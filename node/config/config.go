@@ -37,7 +37,7 @@ type ConsensusConfig struct {
 	EmptyEvery Duration
 	MaxTxs     int
 
-	RetainBlocks int64 // of CometBFT
+	RetainBlocks int64 // of a consensus with peers
 }
 
 // PoolConfig bounds the mempool.
@@ -98,7 +98,7 @@ func Defaults() Config {
 	return Config{
 		Profile:     plan.Default,
 		Listen:      "127.0.0.1:7070",
-		Consensus:   ConsensusConfig{Kind: Solo, MaxTxs: 5_000},
+		Consensus:   ConsensusConfig{Kind: defaultKind(), MaxTxs: 5_000},
 		Pool:        PoolConfig{MaxTxs: 200_000, MaxBytes: 512 << 20, MaxEager: 2_048},
 		Log:         LogConfig{SegmentBytes: 64 << 20, Retain: RetainAll},
 		Snapshots:   SnapshotsConfig{EveryBytes: 512 << 20, Keep: 2},

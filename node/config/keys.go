@@ -26,6 +26,7 @@ type Key struct {
 
 	field func(*Config) any    // where the value lies: *string, *Profile, *bool, *int, *int64 or *Duration
 	check func(c Config) error // what the bounds can not say; it may look at other keys
+	fill  func(*Key)           // adds what is registered with the program; nil: nothing
 }
 
 // keys is the truth about the configuration. Files, environment variables and flags are read by it,
@@ -84,10 +85,10 @@ var keys = []Key{
 		},
 	},
 	{
-		Name: "consensus.kind", OneOf: []string{Solo, CometBFT},
-		Doc: "Who orders transactions. solo is a chain of one node; cometbft agrees with others, and has a home of " +
-			"its own in this one (comet).",
+		Name: "consensus.kind", Doc: "Who orders transactions.",
+		fill:  func(k *Key) { k.OneOf, k.Doc = kindNames(), k.Doc+" "+kindDocs() },
 		field: func(c *Config) any { return &c.Consensus.Kind },
+		check: checkKind,
 	},
 	{
 		Name: "consensus.empty_every", Max: int64(24 * time.Hour), Unit: "duration",
@@ -101,8 +102,8 @@ var keys = []Key{
 	},
 	{
 		Name: "consensus.retain_blocks", Max: 1 << 50, Unit: "blocks",
-		Doc: "Newest blocks that CometBFT keeps, for nodes that join by block sync and for light clients. 0: all. " +
-			"Blocks that come after a snapshot for peers stay as long as it does.",
+		Doc: "Newest blocks that a consensus with peers keeps, for nodes that join by block sync and for light " +
+			"clients. 0: all. Blocks that come after a snapshot for peers stay as long as it does.",
 		field: func(c *Config) any { return &c.Consensus.RetainBlocks },
 	},
 	{
@@ -153,8 +154,9 @@ var keys = []Key{
 	},
 	{
 		Name: "state_sync.every_heights", Max: 1 << 50, Unit: "heights",
-		Doc: "With CometBFT: make a snapshot for peers, with which a node can join, at every height that this " +
-			"divides. 0: never, and none is offered. " +
+		Doc: "With a consensus with peers: make a snapshot for them, with which a node can join, at every " +
+			"height that " +
+			"this divides. 0: never, and none is offered. " +
 			"Nodes with the same number have the same snapshots, and a node that joins takes its chunks from " +
 			"all of them.",
 		field: func(c *Config) any { return &c.StateSync.EveryHeights },
@@ -210,12 +212,20 @@ func Loopback(host string) bool {
 }
 
 // Keys are all keys of the configuration, those of a section together.
-func Keys() []Key { return slices.Clone(keys) }
+func Keys() []Key {
+	all := slices.Clone(keys)
+	for i, k := range keys {
+		if k.fill != nil {
+			k.fill(&all[i])
+		}
+	}
+	return all
+}
 
 // LookupKey finds a key by its name. Where there is none, near are the names that may have been
 // meant.
 func LookupKey(name string) (k Key, near []string, ok bool) {
-	for _, k := range keys {
+	for _, k := range Keys() {
 		if k.Name == name {
 			return k, nil, true
 		}

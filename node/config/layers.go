@@ -200,7 +200,7 @@ func (s Settings) Checked(bad problems) (Settings, error) {
 
 func (s Settings) validate() error {
 	var bad problems
-	for _, k := range keys {
+	for _, k := range Keys() {
 		if err := k.validate(s.Config); err != nil {
 			bad.add(s.origins[k.Name], k.Name, "%v", err)
 		}
@@ -272,7 +272,7 @@ func (c Config) Commented() string {
 	section := ""
 	defaults := Defaults()
 
-	for _, k := range keys {
+	for _, k := range Keys() {
 		if s := k.Section(); s != section {
 			section = s
 			fmt.Fprintf(&b, "\n[%s]\n", section)

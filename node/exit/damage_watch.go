@@ -7,11 +7,12 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
 // DamageWatch ends a run at the first exit, or failed start, that tells of damage, wherever in the core of
-// the tree it is met, or that CometBFT can not be started: no restart mends what lies on a disk.
+// the tree it is met, or that the consensus cannot be started: no restart mends what lies on a disk.
 // The limits of the tree would end it too, after all the restarts that they allow.
 type DamageWatch struct {
 	mu  sync.Mutex
@@ -54,7 +55,7 @@ func (d *DamageWatch) Observe(e supervisor.Event) {
 
 	// what an engine on top read, or says, is no damage of the node's own
 	if strings.HasPrefix(path, "coppice/node/engines/") {
-		if !cometFinal(err) || !strings.HasPrefix(path, "coppice/node/engines/consensus/") {
+		if !errors.Is(err, consensus.ErrFinal) || !strings.HasPrefix(path, "coppice/node/engines/consensus/") {
 			return
 		}
 	} else if !errors.Is(err, ErrDamage) {

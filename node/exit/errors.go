@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/ordering"
 	"github.com/coppice-go/coppice/engines/storage"
@@ -73,18 +74,20 @@ func Classify(err error) error {
 	case errors.As(err, &corrupt), errors.Is(err, eventlog.ErrTruncated), errors.Is(err, ordering.ErrBehind),
 		errors.Is(err, storage.ErrDamaged), errors.Is(err, storage.ErrAppHash), errors.Is(err, storage.ErrChain),
 		errors.Is(err, storage.ErrOtherLog), errors.Is(err, snapshots.ErrDamaged),
-		errors.Is(err, inflight.ErrDeaths), cometDamage(err):
+		errors.Is(err, inflight.ErrDeaths), consensus.Classify(err) == consensus.Damage:
 		return fmt.Errorf("%w: %w", ErrDamage, err)
 
 	case errors.Is(err, eventlog.ErrLocked), errors.Is(err, storage.ErrInUse):
 		return fmt.Errorf("%w: %w", ErrHomeInUse, err)
 
-	case cometConfigError(err), errors.Is(err, ordering.ErrGenesis), errors.Is(err, eventlog.ErrVersion),
+	case consensus.Classify(err) == consensus.Config, errors.Is(err, ordering.ErrGenesis),
+		errors.Is(err, eventlog.ErrVersion),
 		errors.Is(err, storage.ErrFormat):
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 
 	case errors.Is(err, supervisor.ErrMaxIntensity), errors.Is(err, supervisor.ErrOrphan),
-		errors.Is(err, supervisor.ErrKilled), errors.Is(err, mempool.ErrDeadly), cometFinal(err):
+		errors.Is(err, supervisor.ErrKilled), errors.Is(err, mempool.ErrDeadly),
+		errors.Is(err, consensus.ErrFinal):
 		return fmt.Errorf("%w: %w", ErrGaveUp, err)
 	}
 

@@ -12,6 +12,9 @@
 // What goes wrong in the kit itself fails the test, so that its methods answer no errors. They
 // belong to the test's goroutine; what Client returns is for any.
 //
+// Start registers the kind of consensus solo, unless the test has. A test that wants another kind
+// registers it in its TestMain.
+//
 // # Guarantees
 //
 //   - Start and Restart return when the node answers: the whole tree runs and the chain has

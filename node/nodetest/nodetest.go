@@ -15,6 +15,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/coppice-go/coppice/client"
+	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/consensus/solo"
 	disk "github.com/coppice-go/coppice/internal/vfs"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/api"
@@ -60,6 +62,10 @@ type life struct {
 // Start makes a home and runs its node until the test ends. It returns when the node answers.
 func Start(t testing.TB, opts ...Option) *Node {
 	t.Helper()
+	if _, ok := consensus.Lookup(solo.Name); !ok {
+		consensus.Register(solo.Kind{})
+	}
+
 	n := &Node{t: t, o: options{profile: plan.Default}}
 	for _, o := range opts {
 		o(&n.o)

@@ -51,7 +51,7 @@ func TestANodeInMemoryGoesThroughEverything(t *testing.T) {
 }
 
 func TestANodeOnDiskCanBeVerified(t *testing.T) {
-	n := nodetest.Start(t, nodetest.OnDisk(), nodetest.Genesis(func(g *node.Genesis) { g.Limits.MaxTxOps = 7 }))
+	n := nodetest.Start(t, nodetest.OnDisk(), nodetest.Genesis(func(g *chain.Genesis) { g.Limits.MaxTxOps = 7 }))
 	add(t, n.Client(), "n")
 	n.Stop()
 	v := n.Verify(node.VerifyOptions{})

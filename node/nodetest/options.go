@@ -1,6 +1,7 @@
 package nodetest
 
 import (
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/plan"
@@ -17,7 +18,7 @@ type options struct {
 	seed    uint64
 	node    []node.Option
 	config  []func(*config.Config)
-	genesis []func(*node.Genesis)
+	genesis []func(*chain.Genesis)
 }
 
 // With runs every life of the node with the node's own options: WithBackend, WithEngine, WithLogger
@@ -33,7 +34,7 @@ func OnDisk() Option { return func(o *options) { o.onDisk = true } }
 // Home runs the node of a home that is there already, on the operating system's disk.
 func Home(dir string) Option { return func(o *options) { o.home, o.onDisk = dir, true } }
 
-// Profile chooses the limits of the tree. The default is node.Default, what is shipped; node.Chaos
+// Profile chooses the limits of the tree. The default is plan.Default, what is shipped; node.Chaos
 // bears kills without end.
 func Profile(p plan.Profile) Option { return func(o *options) { o.profile = p } }
 
@@ -43,7 +44,7 @@ func Config(edit func(*config.Config)) Option {
 }
 
 // Genesis edits the genesis of the chain, of a home that Start makes.
-func Genesis(edit func(*node.Genesis)) Option {
+func Genesis(edit func(*chain.Genesis)) Option {
 	return func(o *options) { o.genesis = append(o.genesis, edit) }
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
@@ -75,14 +76,17 @@ func (p Place) Find(path string) Place {
 	return p
 }
 
-const none = 0 // restarts: a structural zero, which no profile raises
+const (
+	none     = 0      // restarts: a structural zero, which no profile raises
+	chaosMax = 10_000 // restarts: any other limit of the profile chaos
+)
 
 // Plan is the tree: strategies, restart types and limits, as `coppice tree --spec` prints them.
 // Engines are those that run under "engines", in start order.
 func New(profile Profile, engines []string) Place {
 	limit := func(max int, seconds int) supervisor.Intensity {
 		if profile == Chaos && max != none {
-			max = 10_000
+			max = chaosMax
 		}
 		return supervisor.Intensity{Max: max, Period: time.Duration(seconds) * time.Second}
 	}
@@ -152,25 +156,25 @@ func New(profile Profile, engines []string) Place {
 	}
 }
 
-// withCometBFT is the plan of a node whose consensus is CometBFT.
-func (p Place) WithCometBFT(profile Profile) Place {
-	limit := supervisor.Intensity{Max: 10, Period: 60 * time.Second}
-	if profile == Chaos {
-		limit.Max = 10_000
+// withConsensus is the plan of a node whose consensus has a part of its own.
+func (p Place) withConsensus(profile Profile, part consensus.Part) Place {
+	const path = "coppice/node/engines/consensus"
+	at := p.Find(path)
+	at.Note = part.Note
+	if len(part.Children) == 0 {
+		return p.replace(path, at)
 	}
 
-	comet := Place{
-		ID: "consensus", Orphan: supervisor.Abandon, Strategy: supervisor.RestForOne, Intensity: limit,
-		Note: "CometBFT, a process of its own",
-		Children: []Place{
-			{ID: "abci", Note: "the application, on a unix socket"},
-			{ID: "process", Note: "CometBFT"},
-			{ID: "watchdog", Note: "restarts a CometBFT whose height stands still without an excuse"},
-			{ID: "feed", Note: "hands accepted transactions to CometBFT's mempool"},
-		},
+	at.Shutdown, at.Strategy, at.Intensity = 0, part.Strategy, part.Intensity
+	if profile == Chaos && at.Intensity.Max != none {
+		at.Intensity.Max = chaosMax
 	}
 
-	return p.replace("coppice/node/engines/consensus", comet)
+	for _, c := range part.Children {
+		at.Children = append(at.Children, Place{ID: c.ID, Note: c.Note})
+	}
+
+	return p.replace(path, at)
 }
 
 // replace is p with another place at a path below it.
@@ -278,4 +282,13 @@ func (p Place) Spec(build func() ([]supervisor.Child, error)) supervisor.Spec {
 		Name: p.ID, Strategy: p.Strategy, Intensity: p.Intensity, AutoShutdown: p.AutoShutdown,
 		Build: func(context.Context) ([]supervisor.Child, error) { return build() },
 	}
+}
+
+// Of returns the tree of a node whose consensus has the given traits, with the user's engines.
+func Of(profile Profile, t consensus.Traits, extra ...string) Place {
+	ids := ShippedEngines()
+	if t.StateSync {
+		ids = append(ids, StateSync)
+	}
+	return New(profile, append(ids, extra...)).withConsensus(profile, t.Part)
 }

@@ -7,18 +7,18 @@ import (
 	abci "github.com/cometbft/cometbft/abci/types"
 
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/consensus/comet/wire"
 )
 
-// conversation is one connection's: the block that Commit will make final is the one that
-// FinalizeBlock brought on the same one.
+// conversation is the state of one connection: Commit makes the block final that FinalizeBlock
+// brought on the same connection.
 type conversation struct {
 	app       *app
 	finalized *chain.Block
 }
 
-// answer answers one request. Its error is for the log; the connection is then closed and nothing
-// is answered, because CometBFT takes an exception for the end of its consensus and lives on
-// without it.
+// answer answers one request. If it returns an error, that is for our log: the connection is closed
+// without an answer, because an exception would end CometBFT's consensus and leave CometBFT alive.
 func (c *conversation) answer(ctx context.Context, req *abci.Request) (*abci.Response, error) {
 	switch r := req.Value.(type) {
 	case *abci.Request_Echo:
@@ -60,7 +60,7 @@ func (c *conversation) answer(ctx context.Context, req *abci.Request) (*abci.Res
 		b := c.finalized
 		c.finalized = nil
 		if b == nil {
-			return nil, fmt.Errorf("%w: Commit without a FinalizeBlock before it on this connection", errFrame)
+			return nil, fmt.Errorf("%w: Commit without a FinalizeBlock before it on this connection", wire.ErrFrame)
 		}
 		return response(abci.ToResponseCommit)(c.app.commit(ctx, *b))
 
@@ -77,17 +77,17 @@ func (c *conversation) answer(ctx context.Context, req *abci.Request) (*abci.Res
 		return response(abci.ToResponseApplySnapshotChunk)(c.app.applySnapshotChunk(ctx, r.ApplySnapshotChunk))
 
 	case *abci.Request_InsertTx:
-		// The application's own mempool: not the one that we configure. Code 0 would say that we
-		// keep the transaction.
+		// This is for a mempool in the application, which we do not configure. Code 0 would mean
+		// that we keep the transaction.
 		return abci.ToResponseInsertTx(&abci.ResponseInsertTx{Code: codeNoAppMempool}), nil
 
 	case *abci.Request_ReapTxs:
 		return abci.ToResponseReapTxs(&abci.ResponseReapTxs{}), nil
 	}
-	return nil, fmt.Errorf("%w: a %T", errFrame, req.Value)
+	return nil, fmt.Errorf("%w: a %T", wire.ErrFrame, req.Value)
 }
 
-// response wraps an answer where there is one.
+// response returns a function that wraps an answer unless there is an error.
 func response[R any](wrap func(R) *abci.Response) func(R, error) (*abci.Response, error) {
 	return func(r R, err error) (*abci.Response, error) {
 		if err != nil {

@@ -17,12 +17,14 @@ import (
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
+	"github.com/coppice-go/coppice/engines/consensus/comet/wire"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// app is the ABCI application: this node's transaction core as CometBFT sees it. It is shared by
-// all connections.
+// app is the ABCI application: this node's transaction core as CometBFT sees it. All connections
+// share it.
 type app struct {
 	core     consensus.Core
 	home     string // of CometBFT
@@ -33,23 +35,23 @@ type app struct {
 
 	proposed lastProposal
 
-	// what was committed last, as far as this incarnation knows; nil before it asked
+	// what was committed last, as far as this incarnation knows; nil before it has asked
 	chain  atomic.Pointer[chain.State]
 	height atomic.Uint64 // of the last commit, for the watchdog
-	busy   atomic.Int64  // requests on whose answer the consensus waits
+	busy   atomic.Int64  // requests whose answers the consensus waits for
 
-	synced  atomic.Int64 // when something of a snapshot came, in Unix nanoseconds
+	synced  atomic.Int64 // when a part of a snapshot last came, in Unix nanoseconds
 	follows atomic.Bool  // a block has come
 
-	agreeing atomic.Bool // the consensus of the process that runs has asked for or about a proposal
+	agreeing atomic.Bool // the consensus of the running process has asked for or about a proposal
 }
 
-// pauseDown spaces the attempts at a core that is down and does not come back by itself.
+// pauseDown is the time between two calls to a core that is down.
 const pauseDown = 5 * time.Millisecond
 
-// whileDown repeats f as long as the engines that it needs are down. A core that restarts is waited
-// for however long it takes: it comes back, or its supervisor restarts the node, which ends ctx
-// (ADR 0050).
+// whileDown repeats f as long as the engines that it needs are down. It waits for a core that
+// restarts without a bound: the core comes back, or its supervisor restarts the node, which ends
+// ctx (ADR 0050).
 func whileDown(ctx context.Context, f func() error) error {
 	for {
 		err := f()
@@ -70,14 +72,13 @@ func whileDown(ctx context.Context, f func() error) error {
 	}
 }
 
-// working notes that CometBFT's consensus waits for us, until the function that it answers is
-// called.
+// working notes that CometBFT's consensus waits for us, until done is called.
 func (a *app) working() (done func()) {
 	a.busy.Add(1)
 	return func() { a.busy.Add(-1) }
 }
 
-// standing asks where the committed chain stands.
+// standing asks the core for the committed state of the chain.
 func (a *app) standing(ctx context.Context) (chain.State, error) {
 	var s chain.Standing
 	err := whileDown(ctx, func() (err error) {
@@ -96,7 +97,7 @@ func (a *app) note(s chain.State) {
 	a.height.Store(s.Height)
 }
 
-// known is what this incarnation knows of the chain, asked for if it knows nothing yet.
+// known returns what this incarnation knows of the chain, and asks for it if that is nothing yet.
 func (a *app) known(ctx context.Context) (chain.State, error) {
 	if s := a.chain.Load(); s != nil && s.Started() {
 		return *s, nil
@@ -104,9 +105,9 @@ func (a *app) known(ctx context.Context) (chain.State, error) {
 	return a.standing(ctx)
 }
 
-// info tells what is committed, and has no side effects: CometBFT sends the same request for the
-// RPC's abci_info. A block that was executed and not committed does not count, or CometBFT would
-// never send its Commit.
+// info returns what is committed. It has no side effects, because CometBFT sends the same request
+// for the RPC's abci_info. A block that was executed but not committed does not count; otherwise
+// CometBFT would never send its Commit.
 func (a *app) info(ctx context.Context) (*abci.ResponseInfo, error) {
 	s, err := a.standing(ctx)
 	if err != nil {
@@ -121,12 +122,12 @@ func (a *app) info(ctx context.Context) (*abci.ResponseInfo, error) {
 	return resp, nil
 }
 
-// appVersion is the protocol's, in block headers. It changes when the same block would have another
-// outcome.
+// appVersion is the version of the application in block headers. It changes when the same block
+// would have another outcome.
 const appVersion = 0
 
-// initChain starts the chain, or finds it started: CometBFT repeats the request until it has a
-// first block.
+// initChain starts the chain, or finds it started, because CometBFT repeats the request until it
+// has a first block.
 func (a *app) initChain(ctx context.Context, req *abci.RequestInitChain) (*abci.ResponseInitChain, error) {
 	defer a.working()()
 
@@ -150,20 +151,17 @@ func (a *app) initChain(ctx context.Context, req *abci.RequestInitChain) (*abci.
 	return &abci.ResponseInitChain{AppHash: s.AppHash}, nil
 }
 
-// ErrGenesis: CometBFT's genesis is not this home's.
-var ErrGenesis = errors.New("the genesis of CometBFT and of this home are not of one chain")
-
-// genesis is the record that starts the chain by the request. The limits are the home's; the
-// request must not say otherwise.
+// genesis returns the record that starts the chain, made from the request. The limits are those of
+// the home, and the request must agree with them.
 func (a *app) genesis(req *abci.RequestInitChain) (*logv1.ChainStarted, error) {
 	g := a.core.Genesis
 	if req.ChainId != g.ChainId {
-		return nil, fmt.Errorf("%w: CometBFT starts chain %q, the home's genesis.json is of %q", ErrGenesis,
+		return nil, fmt.Errorf("%w: CometBFT starts chain %q, the home's genesis.json is of %q", comethome.ErrGenesis,
 			req.ChainId, g.ChainId)
 	}
 
 	if err := sameState(req.AppStateBytes, g.AppState); err != nil {
-		return nil, fmt.Errorf("%w: app_state: %w", ErrGenesis, err)
+		return nil, fmt.Errorf("%w: app_state: %w", comethome.ErrGenesis, err)
 	}
 	raw, err := req.Marshal()
 	if err != nil {
@@ -187,34 +185,25 @@ func (a *app) genesis(req *abci.RequestInitChain) (*logv1.ChainStarted, error) {
 	return rec, nil
 }
 
-// sameGenesis refuses a CometBFT whose genesis would be refused when it starts the chain.
+// sameGenesis refuses a CometBFT home whose genesis initChain would refuse.
 func (a *app) sameGenesis() error {
-	theirs, err := ReadGenesis(a.home)
+	theirs, err := comethome.ReadGenesis(a.home)
 	if err != nil {
 		return err
 	}
 
 	if err := sameState(theirs.AppState, a.core.Genesis.AppState); err != nil {
 		return fmt.Errorf("%w: app_state: %w; all nodes of a chain have both files, genesis.json and "+
-			"comet/config/genesis.json, from one place", ErrGenesis, err)
+			"comet/config/genesis.json, from one place", comethome.ErrGenesis, err)
 	}
 
 	return nil
 }
 
-// CarriesState tells whether the app_state of a genesis says anything.
-func CarriesState(appState []byte) bool {
-	switch string(bytes.TrimSpace(appState)) {
-	case "", "{}", "null", `""`:
-		return false
-	}
-	return true
-}
-
-// sameState compares two app_states as JSON values. An imported chain may have none, and the home
+// sameState refuses two app_states that differ as JSON. An imported chain may have none; the home
 // then has its own limits.
 func sameState(theirs, ours []byte) error {
-	if !CarriesState(theirs) || len(ours) == 0 {
+	if !comethome.CarriesState(theirs) || len(ours) == 0 {
 		return nil
 	}
 	var t, o bytes.Buffer
@@ -231,8 +220,8 @@ func sameState(theirs, ours []byte) error {
 	return nil
 }
 
-// finalizeBlock has the decided block executed and staged. Delivered again it appends nothing and
-// answers the same.
+// finalizeBlock has the decided block executed and staged. If a block is delivered again, the
+// answer is the same and nothing is appended to the log.
 func (a *app) finalizeBlock(ctx context.Context, req *abci.RequestFinalizeBlock) (*abci.ResponseFinalizeBlock,
 	*chain.Block, error) {
 	defer a.working()()
@@ -269,7 +258,7 @@ func (a *app) finalizeBlock(ctx context.Context, req *abci.RequestFinalizeBlock)
 	return resp, &b, nil
 }
 
-// codespace says whose the codes are.
+// codespace names the origin of a code.
 func codespace(c logv1.Code) string {
 	if c == logv1.Code_CODE_OK {
 		return ""
@@ -277,11 +266,11 @@ func codespace(c logv1.Code) string {
 	return "coppice"
 }
 
-// blockOf is the block of a request. The request is kept whole beside it, less its transactions,
-// which the block has.
+// blockOf returns the block of a request. The block keeps the whole request beside its fields, but
+// without the transactions, which it has already.
 func blockOf(s chain.State, req *abci.RequestFinalizeBlock) (chain.Block, error) {
 	if req.Height <= 0 || req.Height == math.MaxInt64 {
-		return chain.Block{}, fmt.Errorf("%w: a block at height %d", errFrame, req.Height)
+		return chain.Block{}, fmt.Errorf("%w: a block at height %d", wire.ErrFrame, req.Height)
 	}
 
 	rest := *req
@@ -309,9 +298,9 @@ func (a *app) order(ctx context.Context, b chain.Block) (chain.Staged, error) {
 	return staged, nil
 }
 
-// commit makes b final: it returns when BlockCommitted is durable in the event log, and not before.
-// A core that restarted in between has b in the log and executes it again, or, if that is lost, is
-// told it again; all of it may be repeated.
+// commit makes b final. It returns only when BlockCommitted is durable in the event log. If the
+// core has restarted since finalizeBlock, it has b in its log and executes it again, or, if that
+// record was lost, commit orders b again. All of this may be repeated.
 func (a *app) commit(ctx context.Context, b chain.Block) (*abci.ResponseCommit, error) {
 	defer a.working()()
 
@@ -338,9 +327,9 @@ func (a *app) commit(ctx context.Context, b chain.Block) (*abci.ResponseCommit, 
 	return &abci.ResponseCommit{RetainHeight: a.retainHeight(s)}, nil
 }
 
-// retainHeight is the lowest block that CometBFT is to keep, 0 for all. What is below is in our
-// log: the commit is durable. Who begins with a snapshot needs the blocks from its height on: the
-// light client reads the first ones, block sync the rest.
+// retainHeight returns the lowest block that CometBFT must keep, 0 for all. Blocks below it are in
+// our log. A node that begins with a snapshot needs the blocks from its height on: its light client
+// reads the first ones, and block sync the rest.
 func (a *app) retainHeight(s chain.State) int64 {
 	if a.retain == 0 || s.Height <= a.retain {
 		return 0

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// brief is a context that ends when a time is over, counted from when somebody first waits for its
-// end. Most look-ups answer without a wait, and a timer for each would cost as much as they do.
+// brief is a context with a timeout that begins when a caller first waits for its end. Most
+// look-ups return without a wait, and a timer for each would cost as much as the look-up.
 type brief struct {
 	context.Context
 	time time.Duration
@@ -17,7 +17,7 @@ type brief struct {
 	cancel  context.CancelFunc
 }
 
-// Done begins the time.
+// Done begins the timeout.
 func (b *brief) Done() <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()

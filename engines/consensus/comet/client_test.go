@@ -4,9 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
-	"path/filepath"
-	"reflect"
 	"sync"
 	"testing"
 	"time"
@@ -15,12 +12,13 @@ import (
 	abci "github.com/cometbft/cometbft/abci/types"
 	"github.com/stretchr/testify/require"
 
-	"github.com/coppice-go/coppice/engines/consensus/comet/comettest"
+	"github.com/coppice-go/coppice/engines/consensus/comet/child"
+	"github.com/coppice-go/coppice/engines/consensus/comet/wire"
 )
 
 func connect(t *testing.T, path string) abcicli.Client {
 	t.Helper()
-	c, err := clients(path).NewABCIClient()
+	c, err := child.Clients(path).NewABCIClient()
 	require.NoError(t, err)
 	require.NoError(t, c.Start())
 	t.Cleanup(func() { c.Stop() })
@@ -104,7 +102,7 @@ func TestTheClientCarriesABlock(t *testing.T) {
 	c, ctx := connect(t, path), t.Context()
 	_, err = c.InitChain(ctx, &abci.RequestInitChain{ChainId: "test", InitialHeight: 1, Time: time.Unix(1000, 0)})
 	require.NoError(t, err)
-	txs := [][]byte{bytes.Repeat([]byte("x"), readStep+1), []byte("a=b")}
+	txs := [][]byte{bytes.Repeat([]byte("x"), wire.ReadStep+1), []byte("a=b")}
 	at := time.Unix(1001, 0).UTC()
 	p, err := c.PrepareProposal(ctx, &abci.RequestPrepareProposal{Height: 1, Time: at, MaxTxBytes: 4 << 20, Txs: txs})
 	require.NoError(t, err)
@@ -155,70 +153,6 @@ func TestAClientThatWasStoppedHasNoError(t *testing.T) {
 	require.NoError(t, c.Stop())
 	require.NoError(t, c.Error())
 	_, err := c.Info(t.Context(), &abci.RequestInfo{})
-	require.ErrorIs(t, err, errClientStopped)
-	require.ErrorIs(t, c.Flush(t.Context()), errClientStopped)
-}
-
-// An application that answers what was not asked ends the client.
-func TestAClientTakesNoAnswerForAnother(t *testing.T) {
-	frame := func(resp *abci.Response) []byte {
-		b, err := resp.Marshal()
-		require.NoError(t, err)
-		return comettest.Frame(b)
-	}
-	for name, c := range map[string]struct {
-		answer []byte
-		want   string
-	}{
-		"another kind": {frame(abci.ToResponseEcho("x")), "is answered with"},
-		"CheckTx's":    {frame(abci.ToResponseCheckTx(&abci.ResponseCheckTx{})), "is answered with"},
-		"one too many": {append(frame(abci.ToResponseInfo(&abci.ResponseInfo{})),
-			frame(abci.ToResponseFlush())...), "nobody has asked for"},
-		"an exception":      {frame(abci.ToResponseException("it broke")), "it broke"},
-		"no protobuf":       {comettest.Frame([]byte("garbage")), "no response"},
-		"no kind":           {comettest.Frame(nil), "no kind"},
-		"the length only":   {[]byte{5}, "bytes came"},
-		"too long a length": {[]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0x7f}, "want at most"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), "s")
-			l, err := net.Listen("unix", path)
-			require.NoError(t, err)
-			defer l.Close()
-
-			go func() {
-				conn, err := l.Accept()
-				if err != nil {
-					return
-				}
-				defer conn.Close()
-				conn.Read(make([]byte, 64))
-				conn.Write(c.answer)
-			}()
-
-			cl := connect(t, path)
-			cl.Info(t.Context(), &abci.RequestInfo{}) // whether it is answered before the end
-			<-cl.Quit()
-			require.ErrorContains(t, cl.Error(), c.want)
-		})
-	}
-}
-
-func TestEachKindOfRequestHasItsKindOfAnswer(t *testing.T) {
-	responses := (*abci.Response)(nil).XXX_OneofWrappers()
-	for _, q := range (*abci.Request)(nil).XXX_OneofWrappers() {
-		req := new(abci.Request)
-		reflect.ValueOf(req).Elem().FieldByName("Value").Set(reflect.New(reflect.TypeOf(q).Elem()))
-		n := 0
-
-		for _, r := range responses {
-			resp := new(abci.Response)
-			reflect.ValueOf(resp).Elem().FieldByName("Value").Set(reflect.New(reflect.TypeOf(r).Elem()))
-			if fits(req, resp) {
-				n++
-			}
-		}
-
-		require.Equal(t, 1, n, "%T", q)
-	}
+	require.ErrorIs(t, err, child.ErrClientStopped)
+	require.ErrorIs(t, c.Flush(t.Context()), child.ErrClientStopped)
 }

@@ -1,6 +1,6 @@
 // Package comet is consensus by CometBFT: a supervised child process that orders blocks, and the
-// ABCI application that it drives, which is this node. Either side may be killed at any instant and
-// the chain goes on.
+// ABCI application that it drives, which is this node. Either side may be killed at any instant,
+// and the chain goes on.
 //
 //	consensus        rest_for_one
 //	├── abci         serves ABCI on a unix socket, one path for each incarnation of the process
@@ -8,23 +8,32 @@
 //	├── watchdog     restarts the process when the committed height stands still and nothing excuses it
 //	└── feed         hands the pool's transactions to CometBFT's mempool
 //
+// What the driver starts, and what it reads and writes, are packages of their own, which import
+// only to the left:
+//
+//	wire ← home ← child ← comet
+//
+// wire is the frames of ABCI, home the files of CometBFT, child the process. governance is the
+// backend that changes the validators, comettest the test kit.
+//
 // # Guarantees
 //
-//   - The event log decides what is true. Info tells the last committed height and nothing else;
-//     committed is a durable BlockCommitted, and Commit is the only thing that makes one.
-//   - No request is answered with an ABCI exception: it would leave CometBFT alive and its
-//     consensus dead. What cannot be answered closes the connection; CometBFT then ends itself, is
-//     started again, and shakes hands again.
+//   - The event log decides what is true. Info returns the last committed height and nothing else.
+//     A height is committed if its BlockCommitted is durable, and only Commit makes one.
+//   - No request is answered with an ABCI exception, which would leave CometBFT alive and its
+//     consensus dead. A request that cannot be answered closes its connection. CometBFT then ends,
+//     is started again, and shakes hands again.
 //   - The handlers of a child that was replaced have ended before its successor can connect, so a
 //     block is never driven by two.
-//   - Each connection is served by itself: a query that waits delays nobody but its asker.
-//   - A transaction core that restarts is waited for, and the child does not notice (ADR 0050).
+//   - Each connection is served by itself: a query that waits delays only its own caller.
+//   - The driver waits for a transaction core that restarts, and the child does not notice (ADR
+//     0050).
 //
 // # Non-guarantees
 //
-//   - The log of CometBFT (blocks, write-ahead log) is its own: wiped while our state is not, the
-//     chain cannot go on, and the start says so.
-//   - A validator's key lies in a file as CometBFT has it, mode 0600, not encrypted.
+//   - CometBFT keeps its own log (blocks, write-ahead log). If that is wiped and our state is not,
+//     the chain cannot go on, and the start says so.
+//   - A validator's key is in a file, as CometBFT has it: mode 0600, not encrypted.
 //
 // The facts about CometBFT that this rests on were measured on v0.40.0; docs/cometbft.md has them.
 package comet

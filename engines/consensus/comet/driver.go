@@ -12,6 +12,8 @@ import (
 
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/consensus/comet/child"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/process"
@@ -19,40 +21,45 @@ import (
 
 // Driver is consensus by CometBFT.
 type Driver struct {
-	// Home is CometBFT's, made by InitHome.
+	// Home is CometBFT's, made by comethome.Init.
 	Home string
 
-	// Command is the program that calls RunChild with the flags that follow; nil is this program
-	// with ChildCommand.
+	// AppState is the home's own genesis as CometBFT's genesis carries it; nil is that of the Core.
+	AppState []byte
+
+	// Command is the program that calls child.Run with the flags that follow; nil is this program
+	// with child.Command.
 	Command []string
 
 	// Intensity limits restarts of the four children.
 	Intensity supervisor.Intensity
 
-	// Retain is how many blocks CometBFT keeps at least; 0 is all. Those after a snapshot for peers
-	// stay with it.
+	// Retain is how many blocks CometBFT keeps at least; 0 stands for all. Blocks after a snapshot
+	// for peers are kept as long as the snapshot.
 	Retain uint64
 
 	// Extender, if set, extends votes. The chain's vote_extensions_enable_height must say so, too.
 	Extender consensus.VoteExtender
 
-	// Version is what Info tells.
+	// Version is the version in the answer to Info.
 	Version string
 
-	// Log takes diagnostics, CometBFT's own among them; nil discards them.
+	// Log takes diagnostics, including CometBFT's own; nil discards them.
 	Log *zap.Logger
 }
 
-// ChildCommand is the hidden command of the coppice binary that runs CometBFT.
-const ChildCommand = "comet-child"
+// Name is that of the Kind.
+func (Driver) Name() string { return Name }
 
-// Name is "cometbft".
-func (Driver) Name() string { return "cometbft" }
-
-// Start returns a supervisor's StartFunc: see the package's picture.
+// Start returns the StartFunc of a supervisor: see the picture in the package's comment.
 func (d Driver) Start(core consensus.Core) supervisor.StartFunc {
 	if d.Log == nil {
 		d.Log = zap.NewNop()
+	}
+
+	if d.AppState != nil {
+		core.Genesis = proto.CloneOf(core.Genesis)
+		core.Genesis.AppState = d.AppState
 	}
 
 	begun := &starts{}
@@ -60,14 +67,13 @@ func (d Driver) Start(core consensus.Core) supervisor.StartFunc {
 		t := &tree{Driver: d, core: core, command: d.Command, starts: begun}
 		var err error
 
-		// the program that runs, not whatever lies at its path when CometBFT has to be started
-		// again
+		// the running program, not the file that is at its path when CometBFT is started again
 		if t.command == nil {
 			self, name, err := process.Self()
 			if err != nil {
 				return nil, err
 			}
-			t.command, t.name = []string{self, ChildCommand}, name
+			t.command, t.name = []string{self, child.Command}, name
 		}
 
 		t.sup, err = supervisor.New(supervisor.Spec{Name: "consensus", Strategy: supervisor.RestForOne,
@@ -87,14 +93,14 @@ type tree struct {
 	starts  *starts
 
 	timing    timing
-	stateSync bool // CometBFT is to take a snapshot if it has no chain
+	stateSync bool // CometBFT takes a snapshot if it has no chain
 	dir       string
-	// of the living incarnation: its elders are gone before it starts, and what comes after it is
-	// started after
+	// of the living incarnation: earlier ones are gone before it starts, and the children that use
+	// these fields start after it
 	server *server
 	app    *app
-	row    row
-	torn   atomic.Bool // the write-ahead log of the process that runs is, and it was told
+	streak startStreak
+	torn   atomic.Bool // the write-ahead log of the running process is torn, and that was logged
 }
 
 // Children of the driver, in start order.
@@ -105,7 +111,7 @@ const (
 	childFeed     = "feed"
 )
 
-// Shutdown times. The process's own stop is bounded by stopTime; SIGKILL follows.
+// Shutdown times of the process, which bounds its own stop, too. SIGKILL follows.
 const (
 	processGrace = 2 * time.Second
 	killTime     = 2 * time.Second
@@ -118,30 +124,31 @@ func (t *tree) build(context.Context) ([]supervisor.Child, error) {
 	}
 
 	t.Home = home
-	conf, err := loadConfig(home)
+	conf, err := comethome.LoadConfig(home)
 	if err != nil {
 		return nil, err
 	}
-	if err := preflight(conf); err != nil {
+	if err := comethome.Preflight(conf); err != nil {
 		return nil, err
 	}
 
-	for _, e := range exposures(conf) {
+	for _, e := range comethome.Exposures(conf) {
 		t.Log.Warn("CometBFT's config.toml is less careful than a new home's", zap.String("setting", e))
 	}
 
 	t.timing, t.stateSync = timingOf(conf), conf.StateSync.Enable
-	g, err := ReadGenesis(home)
+	g, err := comethome.ReadGenesis(home)
 	if err != nil {
 		return nil, err
 	}
 
 	if own := t.core.Genesis.GetChainId(); g.ChainID != own {
-		return nil, fmt.Errorf("%w: %s is of chain %q, the home's genesis.json of %q", ErrGenesis, genesisPath(home),
+		return nil, fmt.Errorf("%w: %s is of chain %q, the home's genesis.json of %q", comethome.ErrGenesis,
+			comethome.GenesisPath(home),
 			g.ChainID, own)
 	}
 
-	t.dir = SocketDir(home)
+	t.dir = comethome.SocketDir(home)
 	return []supervisor.Child{
 		{ID: childABCI, Start: t.startServer},
 		{
@@ -154,7 +161,7 @@ func (t *tree) build(context.Context) ([]supervisor.Child, error) {
 }
 
 func (t *tree) startServer(ctx context.Context) (supervisor.Service, error) {
-	release, err := holdSockets(t.Home)
+	release, err := comethome.HoldSockets(t.Home)
 	if err != nil {
 		return nil, err
 	}
@@ -168,25 +175,25 @@ func (t *tree) startServer(ctx context.Context) (supervisor.Service, error) {
 	return t.server, nil
 }
 
-// frameOverhead is what a request may have beyond twice a block's transactions: a commit, evidence,
-// a snapshot's chunk.
+// frameOverhead is what a request may have besides twice the transactions of a block: a commit,
+// evidence, a chunk of a snapshot.
 const frameOverhead = 20 << 20
 
-// startProcess starts a child, on an endpoint of its own.
+// startProcess starts a process of CometBFT, on an endpoint of its own.
 func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
-	s, err := t.app.standing(ctx) // also: the transaction core is up, so that the handshake need not wait for it
+	s, err := t.app.standing(ctx) // waits for the core, so that the handshake need not
 	if err != nil {
 		return nil, err
 	}
-	if err := pause(ctx, max(t.row.delay(s.Height), t.starts.pause())); err != nil {
+	if err := pause(ctx, max(t.streak.delay(s.Height), t.starts.pause())); err != nil {
 		return nil, err
 	}
-	conf, err := loadConfig(t.Home)
+	conf, err := comethome.LoadConfig(t.Home)
 	if err == nil {
-		err = preflight(conf)
+		err = comethome.Preflight(conf)
 	}
 	if err == nil && !t.stateSync { // which would bring the state anew
-		err = checkChainData(conf, s.Height)
+		err = comethome.CheckChainData(conf, s.Height)
 	}
 	if err == nil {
 		err = sameLimits(s, t.core.Genesis)
@@ -196,7 +203,7 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 	}
 
 	switch {
-	case err != nil && busy(err):
+	case err != nil && child.Busy(err):
 		return nil, err
 	case err != nil:
 		return refused(err), nil
@@ -209,7 +216,7 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 
 	t.app.agreeing.Store(false)
 	t.torn.Store(false)
-	o := ChildOptions{Home: t.Home, ABCI: socket, RPC: t.rpcSocket()}
+	o := child.Options{Home: t.Home, ABCI: socket, RPC: t.rpcSocket()}
 	args := append(append([]string{}, t.command[1:]...), o.Args()...)
 	t.starts.begin()
 	p, err := process.Start(process.Spec{
@@ -226,20 +233,20 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 	return attempt{p, t.starts}, nil
 }
 
-// sameLimits refuses a genesis that was edited after the chain began. CometBFT asks for it once, at
-// InitChain; who governs and what is a limit would then differ from node to node.
+// sameLimits refuses a genesis that was edited after the chain began. CometBFT sends the genesis
+// only once, at InitChain; afterwards limits and the governance key would differ from node to node.
 func sameLimits(s chain.State, g *logv1.ChainStarted) error {
 	if !s.Started() || s.Period != g.Period || proto.Equal(s.Params, g.Params) {
 		return nil
 	}
 	return fmt.Errorf("%w: chain %s was started with the limits {%v}, the home's genesis.json has {%v}: put the "+
-		"chain's genesis.json back", ErrGenesis, s.ChainID, s.Params, g.Params)
+		"chain's genesis.json back", comethome.ErrGenesis, s.ChainID, s.Params, g.Params)
 }
 
-// row is one of starts at the same committed height. A process that has made a block is started
-// again at once, however short it lived; one that has not may be in the way of its own next round,
-// which takes a second or so to come, and each start puts that off.
-type row struct {
+// startStreak counts consecutive starts at the same committed height. A process that has made a
+// block is started again at once, however short its life was. A process that has not is delayed,
+// because its next round takes about a second to come and each start postpones that round.
+type startStreak struct {
 	height uint64
 	starts int
 }
@@ -250,10 +257,10 @@ const (
 	rowFactor = 4
 )
 
-// delay is how long the next start waits.
-func (r *row) delay(height uint64) time.Duration {
+// delay returns how long the next start waits.
+func (r *startStreak) delay(height uint64) time.Duration {
 	if height != r.height {
-		*r = row{height: height}
+		*r = startStreak{height: height}
 	}
 	r.starts++
 	if r.starts == 1 {
@@ -270,7 +277,7 @@ func (r *row) delay(height uint64) time.Duration {
 
 func (t *tree) rpcSocket() string { return rpcSocket(t.dir) }
 
-// rpcSocket is where CometBFT serves its RPC to us, in a directory of sockets.
+// rpcSocket returns the path of the socket on which CometBFT serves its RPC to us.
 func rpcSocket(dir string) string { return filepath.Join(dir, "rpc.sock") }
 
 func (t *tree) startFeed(context.Context) (supervisor.Service, error) {

@@ -1,6 +1,7 @@
 package comet
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"path/filepath"
@@ -15,19 +16,21 @@ import (
 	"go.uber.org/zap/zaptest"
 	"go.uber.org/zap/zaptest/observer"
 
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
 // newHome makes the home of a lone validator.
-func newHome(t *testing.T, o HomeOptions) string {
+func newHome(t *testing.T, o comethome.Options) string {
 	t.Helper()
 	home := filepath.Join(t.TempDir(), "comet")
 	o.P2P, o.RPC = "127.0.0.1:0", "127.0.0.1:0"
-	id, err := InitHome(home, o)
+	id, err := comethome.Init(home, o)
 	require.NoError(t, err)
 	id.Validator.Power = 10
-	require.NoError(t, WriteGenesis(home,
-		Genesis{ChainID: "test", Time: time.Now().Add(-time.Second), Validators: []Validator{id.Validator},
+	require.NoError(t, comethome.WriteGenesis(home,
+		comethome.Genesis{ChainID: "test", Time: time.Now().Add(-time.Second),
+			Validators:    []comethome.Validator{id.Validator},
 			MaxBlockBytes: 4 << 20}))
 
 	return home
@@ -54,7 +57,7 @@ func drive(t *testing.T, home string, c *fakeCore) *supervisor.Run {
 
 func TestALoneValidatorCommitsAndComesBackWhereverItIsKilled(t *testing.T) {
 	c := newFakeCore()
-	home := newHome(t, HomeOptions{})
+	home := newHome(t, comethome.Options{})
 	run := drive(t, home, c)
 	c.submit("first=1")
 	c.await(t, func() bool { return len(c.pool) == 0 })
@@ -96,7 +99,7 @@ func TestAStoppedProcessIsRestarted(t *testing.T) {
 	}
 
 	c := newFakeCore()
-	home := newHome(t, HomeOptions{})
+	home := newHome(t, comethome.Options{})
 	run := drive(t, home, c)
 	c.submit("first=1")
 	c.await(t, func() bool { return len(c.pool) == 0 })
@@ -120,7 +123,7 @@ func TestAStoppedProcessIsRestarted(t *testing.T) {
 // SIGKILLs under load: a delay that grows with each restart alone, whatever came of it, soon was
 // the most of what a kill took.)
 func TestOnlyAProcessWithoutProgressIsWaitedFor(t *testing.T) {
-	var r row
+	var r startStreak
 	for height := range uint64(5) {
 		require.Zero(t, r.delay(height))
 	}
@@ -153,4 +156,19 @@ func TestATornWALIsToldOnce(t *testing.T) {
 	require.Contains(t, told[0].Message, "write-ahead log has entries that cannot be read")
 	require.Contains(t, told[0].ContextMap()["first"], "checksums do not match")
 	require.Contains(t, told[1].Message, "something else")
+}
+
+// What the driver finds open it says in the log, when it starts.
+func TestTheDriverTellsOfWhatIsOpen(t *testing.T) {
+	home := newHome(t, comethome.Options{})
+	path := filepath.Join(home, "config", "config.toml")
+	conf, err := os.ReadFile(path)
+	require.NoError(t, err)
+	conf = bytes.Replace(conf, []byte("\npex = false"), []byte("\npex = true"), 1)
+	require.NoError(t, os.WriteFile(path, conf, 0o600))
+	seen, logs := observer.New(zap.WarnLevel)
+	tr := &tree{Driver: Driver{Home: home, Log: zap.New(seen)}, core: newFakeCore().core("test")}
+	_, err = tr.build(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 1, logs.FilterMessageSnippet("less careful").Len())
 }

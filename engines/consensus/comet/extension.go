@@ -14,7 +14,7 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus"
 )
 
-// queryTime bounds a query, and what an extender may take for a vote.
+// queryTime bounds a query, and a call of the extender for a vote.
 const queryTime = 5 * time.Second
 
 func (a *app) extendVote(ctx context.Context, req *abci.RequestExtendVote) *abci.ResponseExtendVote {
@@ -31,8 +31,8 @@ func (a *app) extendVote(ctx context.Context, req *abci.RequestExtendVote) *abci
 	return &abci.ResponseExtendVote{VoteExtension: ext}
 }
 
-// verifyVoteExtension accepts where nobody can judge: a vote that is refused is lost to the
-// consensus.
+// verifyVoteExtension accepts every extension if there is no extender, because a refused vote is
+// lost to the consensus.
 func (a *app) verifyVoteExtension(ctx context.Context,
 	req *abci.RequestVerifyVoteExtension) *abci.ResponseVerifyVoteExtension {
 	ok := a.extender == nil
@@ -51,9 +51,9 @@ func (a *app) verifyVoteExtension(ctx context.Context,
 	return &abci.ResponseVerifyVoteExtension{Status: abci.ResponseVerifyVoteExtension_ACCEPT}
 }
 
-// ofExtensions are the transactions that the extender makes of the votes for the block before,
-// which is the one of s. It is asked once more about each: a vote that came when its block was
-// decided already, while CometBFT waited for more, was never verified.
+// ofExtensions returns the transactions that the extender makes of the votes for the block before,
+// which is that of s. It verifies each vote again, because CometBFT has not verified a vote that
+// came when its block was decided already.
 func (a *app) ofExtensions(ctx context.Context, s chain.State, req *abci.RequestPrepareProposal) (txs [][]byte) {
 	p, ok := a.extender.(consensus.Proposer)
 	if !ok {
@@ -96,8 +96,8 @@ func (a *app) ofExtensions(ctx context.Context, s chain.State, req *abci.Request
 	return txs
 }
 
-// extend calls the extender, if there is one. Its errors and panics are its own: the consensus goes
-// on without what it was asked for.
+// extend calls the extender, if there is one. It logs errors and panics of the extender, and the
+// consensus goes on without the extension.
 func (a *app) extend(ctx context.Context, limit time.Duration, without string, height int64,
 	f func(context.Context, consensus.VoteExtender) error) {
 	if a.extender == nil {

@@ -8,23 +8,23 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/coppice-go/coppice/engines/consensus"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
 // Rates of the feed.
 const (
 	feedTxs   = 500                   // at once
-	feedBytes = 1 << 20               // at once, about: the last may be as large as a transaction can be
 	feedPause = 5 * time.Millisecond  // between these
 	feedRetry = 50 * time.Millisecond // after one that failed
-	feedIdle  = time.Second           // without news: begin again, for what CometBFT may have forgotten
-	feedAgain = 30 * time.Second      // begin again even so
+	feedIdle  = time.Second           // without new ones: begin again, because CometBFT may have forgotten some
+	feedAgain = 30 * time.Second      // begin again in any case
 )
 
-// feed hands what our pool has accepted to CometBFT's mempool, which spreads it and wakes the
-// consensus. It begins anew with each incarnation of the process, which has forgotten everything,
-// and now and then, because a mempool may forget. What it hands over twice CometBFT drops. What is
-// committed the pool does not offer any more.
+// feed hands the transactions that our pool has accepted to CometBFT's mempool, which spreads them
+// and wakes the consensus. It begins anew with each incarnation of the process, which has forgotten
+// everything, and now and then, because a mempool may forget. CometBFT drops a transaction that
+// comes twice. The pool no longer offers committed ones.
 type feed struct {
 	pool consensus.Feed
 	rpc  rpc
@@ -63,8 +63,8 @@ func (f *feed) Serve(ctx context.Context) error {
 		}
 
 		if alone {
-			// Nobody else is to be told, and our proposals take from the pool: the newest wakes the
-			// consensus for all.
+			// There are no other nodes to tell, and our proposals take from the pool: the newest
+			// transaction wakes the consensus for all.
 			txs = txs[len(txs)-1:]
 		}
 
@@ -89,14 +89,14 @@ func (f *feed) Serve(ctx context.Context) error {
 	}
 }
 
-// offer waits for transactions, but not for ever.
+// offer waits for transactions, at most for feedIdle.
 func (f *feed) offer(ctx context.Context, after uint64) (txs [][]byte, last uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, feedIdle)
 	defer cancel()
-	return f.pool.Offer(ctx, after, feedTxs, feedBytes, true)
+	return f.pool.Offer(ctx, after, feedTxs, comethome.FeedBytes, true)
 }
 
-// pause waits, and takes faults meanwhile.
+// pause waits for d, and takes faults meanwhile.
 func pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -19,13 +19,14 @@ import (
 
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/consensus/comet/child"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor/process"
 )
 
 // TestMain is also the child: the test binary re-executed, as the coppice binary is.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == ChildCommand {
+	if len(os.Args) > 1 && os.Args[1] == child.Command {
 		os.Exit(childMain(os.Args[2:]))
 	}
 	// it ends a second after its Close
@@ -34,19 +35,19 @@ func TestMain(m *testing.M) {
 
 func childMain(args []string) int {
 	process.WatchParent()
-	var o ChildOptions
-	f := flag.NewFlagSet(ChildCommand, flag.ExitOnError)
+	var o child.Options
+	f := flag.NewFlagSet(child.Command, flag.ExitOnError)
 	o.Flags(f)
 	f.Parse(args)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 
-	err := RunChild(ctx, o)
+	err := child.Run(ctx, o)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
 
-	return ChildStatus(err)
+	return child.Status(err)
 }
 
 // chain is a transaction core in memory, with ordering's manners: it stages what it is told to

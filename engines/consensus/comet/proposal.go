@@ -20,13 +20,13 @@ const (
 )
 
 const (
-	// askTime bounds what a request that nothing depends on may ask of engines. A core that is down
-	// makes it neither fail nor wait.
+	// askTime bounds a call of engines for a request on which nothing depends. If the core is down,
+	// such a request neither fails nor waits longer.
 	askTime = 500 * time.Millisecond
 )
 
-// checkTx admits to CometBFT's mempool. An engine that is down refuses nothing: a recheck would
-// evict what is only waiting.
+// checkTx decides what enters CometBFT's mempool. If an engine is down, it admits everything,
+// because otherwise a recheck would evict transactions that only wait.
 func (a *app) checkTx(ctx context.Context, req *abci.RequestCheckTx) *abci.ResponseCheckTx {
 	s, ok := a.glance(ctx)
 	if !ok {
@@ -36,7 +36,7 @@ func (a *app) checkTx(ctx context.Context, req *abci.RequestCheckTx) *abci.Respo
 		return &abci.ResponseCheckTx{Code: codeRefused, Log: err.Error(), Codespace: "coppice"}
 	}
 	if req.Type == abci.CheckTxType_Recheck {
-		return &abci.ResponseCheckTx{} // what was committed CometBFT has removed itself
+		return &abci.ResponseCheckTx{} // CometBFT has removed what was committed
 	}
 
 	asking := &brief{Context: ctx, time: askTime}
@@ -53,7 +53,7 @@ func (a *app) checkTx(ctx context.Context, req *abci.RequestCheckTx) *abci.Respo
 	return &abci.ResponseCheckTx{}
 }
 
-// glance is what is known of the chain without waiting for long.
+// glance returns what is known of the chain. It does not wait for long.
 func (a *app) glance(ctx context.Context) (chain.State, bool) {
 	if s := a.chain.Load(); s != nil && s.Started() {
 		return *s, true
@@ -64,14 +64,15 @@ func (a *app) glance(ctx context.Context) (chain.State, bool) {
 	return s, err == nil && s.Started()
 }
 
-// prepareProposal proposes what the extender makes of the last votes, what CometBFT's mempool has,
-// in its order, and then what our pool has that did not get there yet. Left out is what could not
-// be applied by any node: what is malformed, too large, expired, or stands there twice.
+// prepareProposal proposes the transactions that the extender makes of the last votes, then those
+// of CometBFT's mempool, in its order, and then those of our pool that are not in that mempool yet.
+// It leaves out what no node could apply: transactions that are malformed, too large or expired,
+// and repetitions.
 func (a *app) prepareProposal(ctx context.Context, req *abci.RequestPrepareProposal) *abci.ResponsePrepareProposal {
 	a.agreeing.Store(true)
 	s, ok := a.glance(ctx)
 	if !ok {
-		return &abci.ResponsePrepareProposal{} // nothing can be said of them, and an empty block harms nobody
+		return &abci.ResponsePrepareProposal{} // they cannot be checked, and an empty block does no harm
 	}
 	if txs, ok := a.proposed.again(req); ok {
 		return &abci.ResponsePrepareProposal{Txs: txs}
@@ -92,7 +93,7 @@ func (a *app) prepareProposal(ctx context.Context, req *abci.RequestPreparePropo
 		ctx, cancel := context.WithTimeout(ctx, askTime)
 		defer cancel()
 
-		// Of a pool that is down there is nothing: its transactions come with a later block.
+		// If the pool is down, its transactions come with a later block.
 		ours, _, _ := a.core.Feed.Offer(ctx, 0, chain.MaxBlockTxs, int(p.left)+len(p.has), false)
 		for _, tx := range ours {
 			if a.core.Feed.Check(tx, s, now) == nil && !p.add(tx) {
@@ -106,9 +107,9 @@ func (a *app) prepareProposal(ctx context.Context, req *abci.RequestPreparePropo
 	return &abci.ResponsePrepareProposal{Txs: p.txs}
 }
 
-// lastProposal is what was proposed last. A CometBFT that was killed after it signed a proposal may
-// sign the same again, and no other: asked again it gets the same, or its validator would sit out
-// the rest of the round.
+// lastProposal is the last proposal. A CometBFT that was killed after it signed a proposal may sign
+// only the same one again. If it asks again, it gets the same one; otherwise its validator would
+// sit out the rest of the round.
 type lastProposal struct {
 	mu       sync.Mutex
 	height   int64
@@ -132,14 +133,14 @@ func (l *lastProposal) keep(req *abci.RequestPrepareProposal, txs [][]byte) {
 	l.height, l.time, l.max, l.proposer, l.txs = req.Height, req.Time, req.MaxTxBytes, string(req.ProposerAddress), txs
 }
 
-// proposal gathers transactions within a size.
+// proposal gathers transactions up to a size.
 type proposal struct {
 	txs  [][]byte
 	has  map[chain.TxID]bool
 	left int64
 }
 
-// add answers whether there may be room for more.
+// add adds a transaction, and reports whether there may be room for more.
 func (p *proposal) add(tx []byte) bool {
 	id := chain.HashTx(tx)
 	if p.has[id] {
@@ -157,15 +158,16 @@ func (p *proposal) add(tx []byte) bool {
 	return true
 }
 
-// protoSize is what a transaction of n bytes takes in a block: a tag, its length as a varint,
-// itself.
+// protoSize returns how many bytes a transaction of n bytes takes in a block: a tag, its length as
+// a varint, and itself.
 func protoSize(n int) int64 {
 	return int64(1 + max(1, (bits.Len(uint(n))+6)/7) + n)
 }
 
-// processProposal judges by the block and the chain's limits alone, so that all nodes judge alike:
-// it refuses a proposal that is too large, or has too many transactions, or what is none, which no
-// honest proposer makes. Refusals that depend on time or state are FinalizeBlock's.
+// processProposal judges by the block and the chain's limits alone, so that all nodes judge alike.
+// It refuses a proposal that no honest proposer makes: one that is too large, has too many
+// transactions, or has bytes that are no transaction. FinalizeBlock refuses what depends on time or
+// state.
 func (a *app) processProposal(ctx context.Context, req *abci.RequestProcessProposal) (*abci.ResponseProcessProposal,
 	error) {
 	defer a.working()()

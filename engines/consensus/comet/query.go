@@ -7,8 +7,8 @@ import (
 	abci "github.com/cometbft/cometbft/abci/types"
 )
 
-// query reads a key of the committed state: the path is empty, "/key" or "/store", the data is the
-// key. What is wrong is a code and a reason; a query never ends anything.
+// query reads a key of the committed state. The path is empty, "/key" or "/store", and the data is
+// the key. Errors are a code and a reason in the answer: a query never closes the connection.
 func (a *app) query(ctx context.Context, req *abci.RequestQuery) *abci.ResponseQuery {
 	bad := func(format string, args ...any) *abci.ResponseQuery {
 		return &abci.ResponseQuery{Code: codeQuery, Codespace: "coppice", Key: req.Data,

@@ -18,9 +18,11 @@ import (
 
 	"github.com/cometbft/cometbft/mempool"
 	rpchttp "github.com/cometbft/cometbft/rpc/client/http"
+
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 )
 
-// rpc is CometBFT's RPC over the child's socket.
+// rpc is a client of CometBFT's RPC over our own socket.
 type rpc struct {
 	*rpchttp.HTTP
 	http *http.Client
@@ -40,14 +42,14 @@ func newRPC(socket string) (rpc, error) {
 
 func (c rpc) close() { c.http.CloseIdleConnections() }
 
-// errFull: CometBFT's mempool takes no more.
+// errFull: CometBFT's mempool is full.
 var errFull = errors.New("CometBFT's mempool is full")
 
-// broadcast hands transactions to CometBFT's mempool, in as few requests as its RPC takes. Those
-// that it has, or has seen committed, are no error. (The module's batches give up all answers for
-// one that is an error.)
+// broadcast hands transactions to CometBFT's mempool, in as few requests as its RPC accepts. It is
+// no error if the mempool has a transaction already, or has seen it committed. (CometBFT's own
+// batches give up all answers if one is an error.)
 func (c rpc) broadcast(ctx context.Context, txs [][]byte) error {
-	for batch := range slices.Chunk(txs, rpcBatch) {
+	for batch := range slices.Chunk(txs, comethome.RPCBatch) {
 		if err := c.broadcastBatch(ctx, batch); err != nil {
 			return err
 		}
@@ -116,14 +118,14 @@ func (c rpc) broadcastBatch(ctx context.Context, txs [][]byte) error {
 	return nil
 }
 
-// alone tells whether the only validator is this one.
+// alone reports whether this node is the only validator.
 func (c rpc) alone(ctx context.Context) (bool, error) {
 	alone, _, err := c.role(ctx)
 	return alone, err
 }
 
-// role tells whether the only validator is this one, and whether it is fetching blocks that others
-// have committed already.
+// role reports whether this node is the only validator, and whether it is fetching blocks that
+// others have committed already.
 func (c rpc) role(ctx context.Context) (alone, catchingUp bool, err error) {
 	s, err := c.Status(ctx)
 	if err != nil {
@@ -140,9 +142,9 @@ func (c rpc) role(ctx context.Context) (alone, catchingUp bool, err error) {
 	return alone, s.SyncInfo.CatchingUp, nil
 }
 
-// peersAhead tells whether a peer has committed what we have not, one that is past the height that
-// comes after ours, and was heard within a time. Of a peer that is silent CometBFT knows what it
-// said last, for as long as the connection seems to stand.
+// peersAhead reports whether a peer has committed what we have not: a peer that is past the height
+// after ours and was heard from within the given time. For a silent peer, CometBFT keeps what the
+// peer said last as long as the connection seems to stand.
 func (c rpc) peersAhead(ctx context.Context, height uint64, within time.Duration) (bool, error) {
 	d, err := c.DumpConsensusState(ctx)
 	if err != nil {
@@ -180,23 +182,24 @@ func (c rpc) peersAhead(ctx context.Context, height uint64, within time.Duration
 	return false, nil
 }
 
-// ErrNotAsked: nobody answers on the socket of a home's CometBFT.
+// ErrNotAsked: no process answers on the socket of a home's CometBFT.
 var ErrNotAsked = errors.New("the home's CometBFT does not answer")
 
-// ValidatorSet asks the CometBFT that runs in a home, over its own socket, for the validators at
-// its latest height. Whatever the configuration says of TCP, nobody else can answer; one of another
-// chain than the genesis's is ErrGenesis. While CometBFT is not there, as between two of its
-// processes, it tries again until ctx ends: ErrNotAsked.
-func ValidatorSet(ctx context.Context, home string) (height int64, set []Validator, err error) {
+// ValidatorSet asks the CometBFT that runs in a home for the validators at its latest height. It
+// asks over the home's own socket, on which no other CometBFT can answer, whatever the
+// configuration says about TCP. If the chain is not that of the genesis, the error is ErrGenesis.
+// While CometBFT does not answer, as between two of its processes, ValidatorSet tries again until
+// ctx ends, and then returns ErrNotAsked.
+func ValidatorSet(ctx context.Context, home string) (height int64, set []comethome.Validator, err error) {
 	if home, err = filepath.Abs(home); err != nil {
 		return 0, nil, err
 	}
-	g, err := ReadGenesis(home)
+	g, err := comethome.ReadGenesis(home)
 	if err != nil {
 		return 0, nil, err
 	}
 
-	socket := rpcSocket(SocketDir(home))
+	socket := rpcSocket(comethome.SocketDir(home))
 	c, err := newRPC(socket)
 	if err != nil {
 		return 0, nil, err
@@ -205,7 +208,7 @@ func ValidatorSet(ctx context.Context, home string) (height int64, set []Validat
 
 	for {
 		height, set, err = c.validatorSet(ctx, g.ChainID)
-		if err == nil || errors.Is(err, ErrGenesis) {
+		if err == nil || errors.Is(err, comethome.ErrGenesis) {
 			return height, set, err
 		}
 		if ended := pause(ctx, feedRetry); ended != nil {
@@ -214,7 +217,7 @@ func ValidatorSet(ctx context.Context, home string) (height int64, set []Validat
 	}
 }
 
-func (c rpc) validatorSet(ctx context.Context, chainID string) (height int64, set []Validator, err error) {
+func (c rpc) validatorSet(ctx context.Context, chainID string) (height int64, set []comethome.Validator, err error) {
 	s, err := c.Status(ctx)
 	if err != nil {
 		return 0, nil, err
@@ -222,7 +225,7 @@ func (c rpc) validatorSet(ctx context.Context, chainID string) (height int64, se
 
 	if s.NodeInfo.Network != chainID {
 		return 0, nil, fmt.Errorf("%w: the CometBFT that runs is of chain %q, the home's genesis.json of %q",
-			ErrGenesis, s.NodeInfo.Network, chainID)
+			comethome.ErrGenesis, s.NodeInfo.Network, chainID)
 	}
 
 	var at *int64 // the height of the first page, for all
@@ -235,7 +238,8 @@ func (c rpc) validatorSet(ctx context.Context, chainID string) (height int64, se
 
 		at = &res.BlockHeight
 		for _, v := range res.Validators {
-			set = append(set, Validator{Address: v.Address.String(), PubKey: v.PubKey.Bytes(), Power: v.VotingPower})
+			set = append(set, comethome.Validator{Address: v.Address.String(), PubKey: v.PubKey.Bytes(),
+				Power: v.VotingPower})
 		}
 
 		if res.Count == 0 || len(set) >= res.Total {

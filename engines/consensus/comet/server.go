@@ -13,21 +13,22 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/coppice-go/coppice/engines/consensus/comet/wire"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
 // maxConns bounds the connections of one endpoint. CometBFT has four.
 const maxConns = 16
 
-// server is one incarnation of the ABCI server. It has an endpoint for the child that runs, and
-// none before.
+// server is one incarnation of the ABCI server. It has an endpoint for the running child, and none
+// before the first.
 type server struct {
 	app   *app
 	dir   string // of the sockets, private
 	limit int    // of a frame
 	log   *zap.Logger
 
-	release func() // gives the directory back
+	release func() // releases the directory
 
 	ctx context.Context // the incarnation's: endpoints are opened by another child
 
@@ -63,9 +64,9 @@ func (s *server) close() {
 	}
 }
 
-// open makes the endpoint of a new child and answers its socket's path. The endpoint before it is
-// closed first, and what still ran there has ended when open returns: nothing that an old child
-// asked for can happen after a new one was told where we stand.
+// open makes the endpoint of a new child and returns the path of its socket. It first closes the
+// endpoint before, and waits for the requests there to end, so that nothing that an old child asked
+// for can happen after a new one has learned where we stand.
 func (s *server) open() (path string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -105,10 +106,10 @@ func (s *server) open() (path string, err error) {
 	return path, nil
 }
 
-// endpoint is one socket, and the connections of the one child that knows it.
+// endpoint is a socket, and the connections of the one child that knows its path.
 type endpoint struct {
 	server   *server
-	ctx      context.Context // of what its connections ask for
+	ctx      context.Context // of the requests
 	cancel   context.CancelCauseFunc
 	listener net.Listener
 	running  sync.WaitGroup
@@ -118,7 +119,7 @@ type endpoint struct {
 	conns  map[net.Conn]struct{}
 }
 
-// errReplaced is why requests of a child that was replaced are abandoned.
+// errReplaced: the requests of a child that was replaced are abandoned.
 var errReplaced = errors.New("the child that asked was replaced")
 
 func (e *endpoint) close() {
@@ -180,8 +181,8 @@ func (e *endpoint) admit(c net.Conn) (refused string) {
 	return ""
 }
 
-// serve answers one connection until it ends. Whatever is wrong with it is its own: nothing else
-// stops. A panic of a handler's is the server's, and ends its incarnation.
+// serve answers one connection until it ends. An error ends only this connection. A panic of a
+// handler ends the incarnation of the server.
 func (e *endpoint) serve(c net.Conn) {
 	defer func() {
 		e.mu.Lock()
@@ -207,22 +208,22 @@ func (e *endpoint) converse(c net.Conn) error {
 	var buf []byte
 
 	for {
-		req, b, err := readRequest(r, e.server.limit, buf)
+		req, b, err := wire.ReadRequest(r, e.server.limit, buf)
 		if err != nil {
 			return err
 		}
-		if buf = b; cap(buf) > readStep {
+		if buf = b; cap(buf) > wire.ReadStep {
 			buf = nil // a large block is rare enough to let its memory go
 		}
 		resp, err := conn.answer(e.ctx, req)
 		if err != nil {
 			return fmt.Errorf("%T: %w", req.Value, err)
 		}
-		if err := writeResponse(w, resp); err != nil {
+		if err := wire.WriteResponse(w, resp); err != nil {
 			return err
 		}
 
-		if r.Buffered() == 0 { // whoever pipelines gets the answers together
+		if r.Buffered() == 0 { // a client that pipelines gets the answers together
 			if err := w.Flush(); err != nil {
 				return err
 			}

@@ -17,6 +17,8 @@ import (
 
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/consensus/comet/comettest"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
+	"github.com/coppice-go/coppice/engines/consensus/comet/wire"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
@@ -27,9 +29,9 @@ func served(t *testing.T, c *fakeCore) (*server, string) {
 	var s *server
 	sup, err := supervisor.New(supervisor.Spec{Name: "test", Build: supervisor.Children(supervisor.Child{
 		ID: "abci", Start: func(ctx context.Context) (supervisor.Service, error) {
-			release, err := holdSockets(home)
+			release, err := comethome.HoldSockets(home)
 			s = &server{
-				app: &app{core: c.core("test"), log: zap.NewNop()}, dir: SocketDir(home), release: release,
+				app: &app{core: c.core("test"), log: zap.NewNop()}, dir: comethome.SocketDir(home), release: release,
 				limit: 1 << 20, log: zap.NewNop(), ctx: ctx,
 			}
 			return s, err
@@ -399,7 +401,7 @@ func FuzzConnection(f *testing.F) {
 func noExceptions(c net.Conn) error {
 	r := bufio.NewReader(c)
 	for {
-		b, err := readFrame(r, 1<<30, nil)
+		b, err := wire.ReadFrame(r, 1<<30, nil)
 		if err != nil {
 			return nil
 		}

@@ -6,70 +6,41 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/thejerf/suture/v4"
 	"go.uber.org/zap"
 
+	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/consensus/comet/child"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/process"
 )
 
-// ErrFinal: no restart mends what has ended CometBFT, or refuses its start. The error says besides
-// what that is: ErrHome and ErrGenesis are of configuration, ErrChainData, ErrChainDamage and
-// ErrSigning of damage; with none of them it is that CometBFT has not come up for mostFailed starts
-// in a row.
-var ErrFinal = errors.New("no restart mends it")
-
-// final marks an error as one that ends the tree. A start that fails would be tried again; a
-// service that ends so is not.
+// final marks an error as one that ends the tree. It is for the end of a service, because a start
+// that fails is tried again. A final error without a class means that CometBFT has not come up in
+// mostFailed starts in a row.
 func final(err error) error {
-	return fmt.Errorf("%w (%w): %w", err, ErrFinal, suture.ErrTerminateSupervisorTree)
+	return fmt.Errorf("%w (%w): %w", err, consensus.ErrFinal, suture.ErrTerminateSupervisorTree)
 }
 
-// refused is a process that cannot be started.
+// refused returns a service in place of a process that cannot be started. It ends the tree.
 func refused(err error) supervisor.Service {
 	return supervisor.ServiceFunc(func(context.Context) error { return final(err) })
 }
 
-// Exit statuses of the process, the same as those of a node.
-const (
-	statusConfig = 3
-	statusDamage = 5
-)
-
-// ChildStatus is the exit status by which the process of CometBFT tells the node what RunChild
-// returned: whether a restart may mend it. The last line on stderr is to be the error.
-func ChildStatus(err error) int {
-	switch {
-	case err == nil:
-		return 0
-	case busy(err):
-		return 1
-	case errors.Is(err, ErrChainData), errors.Is(err, ErrChainDamage), errors.Is(err, ErrSigning):
-		return statusDamage
-	case errors.Is(err, ErrHome), errors.Is(err, ErrGenesis):
-		return statusConfig
-	}
-	return 1
-}
-
-// upLine is what the process writes to stdout when CometBFT has shaken hands, listens, and dials
-// its peers.
-const upLine = "CometBFT is up"
-
 // mostFailed is how many starts in a row may end by themselves before CometBFT is up. With the
-// pauses between them it comes to two minutes or so: a port that another has, or a machine that has
-// no room, may be free again.
+// pauses between them they take about two minutes, after which a port that is in use, or a full
+// disk, may be free again.
 const mostFailed = 12
 
-// starts is what is known of CometBFT's starts. It outlives incarnations of the tree.
+// starts counts the starts of CometBFT. It outlives incarnations of the tree.
 type starts struct {
 	mu     sync.Mutex
-	up     bool   // the process that runs is, or the last one was
-	failed int    // in a row, before they were up
-	fatal  string // the first line with which CometBFT or Go's runtime tells why the process that runs dies
+	up     bool   // CometBFT is up in the running process, or was in the last one
+	failed int    // starts in a row that ended before CometBFT was up
+	fatal  string // the first line in which CometBFT or Go's runtime says why the running process dies
 }
 
 func (s *starts) begin() {
@@ -92,7 +63,7 @@ func (s *starts) died(line string) {
 	}
 }
 
-// pause is how long the next start waits because of those that failed.
+// pause returns how long the next start waits because of those that failed.
 func (s *starts) pause() time.Duration {
 	const (
 		atOnce = 2
@@ -108,8 +79,9 @@ func (s *starts) pause() time.Duration {
 	return min(time.Second<<min(s.failed-atOnce-1, 8), most)
 }
 
-// judge is what the end of a process means: nothing, a failed start, or that no other will succeed.
-// Whoever is killed, or was asked to end, says nothing about the next.
+// judge returns the error for the end of a process. It counts a failed start, and marks the error
+// as final if no other start will succeed. A process that was killed, or asked to end, says nothing
+// about the next start.
 func (s *starts) judge(err error) error {
 	end := new(process.ExitError)
 	if !errors.As(err, &end) || end.Asked || end.Signal != 0 || end.Status <= 0 {
@@ -125,10 +97,10 @@ func (s *starts) judge(err error) error {
 	}
 
 	switch {
-	case end.Status == statusDamage, strings.Contains(s.fatal, "Data has been corrupted"):
-		return final(told(why, ErrChainDamage, ErrChainData, ErrSigning))
-	case end.Status == statusConfig:
-		return final(told(why, ErrHome, ErrGenesis))
+	case end.Status == child.StatusDamage, strings.Contains(s.fatal, "Data has been corrupted"):
+		return final(told(why, comethome.ErrChainDamage, comethome.ErrChainData, comethome.ErrSigning))
+	case end.Status == child.StatusConfig:
+		return final(told(why, comethome.ErrHome, comethome.ErrGenesis))
 	}
 
 	if s.fatal != "" {
@@ -144,7 +116,8 @@ func (s *starts) judge(err error) error {
 		s.failed, why, err))
 }
 
-// told makes an error of its text: that of the sentinel that it begins with, else of the first.
+// told makes an error from a text. It wraps the sentinel with which the text begins, or the first
+// one.
 func told(why string, sentinels ...error) error {
 	for _, s := range sentinels {
 		if rest, ok := strings.CutPrefix(why, s.Error()+": "); ok {
@@ -154,29 +127,29 @@ func told(why string, sentinels ...error) error {
 	return fmt.Errorf("%w: %s", sentinels[0], why)
 }
 
-// attempt is one process.
+// attempt is one process of CometBFT.
 type attempt struct {
 	supervisor.Service
 	starts *starts
 }
 
-// Serve waits for the process.
+// Serve waits for the end of the process.
 func (a attempt) Serve(ctx context.Context) error { return a.starts.judge(a.Service.Serve(ctx)) }
 
 // String names the process.
 func (a attempt) String() string { return fmt.Sprint(a.Service) }
 
-// stdout takes what CometBFT's process says on stdout.
+// stdout takes a line of the process's stdout.
 func (t *tree) stdout(line []byte) {
-	if string(line) == upLine {
+	if string(line) == child.UpLine {
 		t.starts.came()
 	} else {
-		t.starts.died(string(line)) // CometBFT's log is on stderr; where it ends the process it says why here
+		t.starts.died(string(line)) // the log is on stderr; here CometBFT says why it ends the process
 	}
 	t.line(line)
 }
 
-// stderr takes what it says on stderr: CometBFT's log, and its last words.
+// stderr takes a line of the process's stderr: CometBFT's log, and its last words.
 func (t *tree) stderr(line []byte) {
 	if text := string(line); dying(text) {
 		t.starts.died(text)
@@ -184,18 +157,19 @@ func (t *tree) stderr(line []byte) {
 	t.line(line)
 }
 
-// dying tells whether a line is the first of Go's runtime about the end of its process.
+// dying reports whether a line is the first one of Go's runtime about the end of its process.
 func dying(text string) bool {
 	return strings.HasPrefix(text, "panic: ") || strings.HasPrefix(text, "fatal error: ")
 }
 
-// sayTorn is what CometBFT logs of each entry of its write-ahead log that it cannot read. After a
-// kill has torn one, the search for the end of a height begins in the middle of what follows, and
-// says so for hundreds of places.
+// sayTorn is what CometBFT logs for each entry of its write-ahead log that it cannot read. After a
+// kill has torn one entry, the search for the end of a height begins in the middle of what follows,
+// and logs this for hundreds of places.
 const sayTorn = "Corrupted entry. Skipping..."
 
-// line passes on what CometBFT logs: its first letter is the level. What has no level is a line of
-// Go's runtime, or the error that ends it. Of a torn write-ahead log it tells once.
+// line passes on a line of CometBFT's log, whose first letter is the level. A line without a level
+// is one of Go's runtime, or the error that ends the process. A torn write-ahead log is logged
+// once.
 func (t *tree) line(line []byte) {
 	text := string(line)
 	if strings.Contains(text, sayTorn) {
@@ -224,25 +198,4 @@ func (t *tree) line(line []byte) {
 	}
 
 	t.Log.Log(level, text)
-}
-
-// panicked is a panic of CometBFT's while it was made. Its stack is on stderr.
-type panicked struct{ value any }
-
-// Error is one line, which begins as the panic does.
-func (p *panicked) Error() string {
-	return fmt.Sprintf("panic: %.200s", strings.Join(strings.Fields(fmt.Sprint(p.value)), " "))
-}
-
-func (p *panicked) Unwrap() error { err, _ := p.value.(error); return err }
-
-// busy tells of an error of the machine's, that may be gone the next time.
-func busy(err error) bool {
-	for _, e := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EIO, syscall.EMFILE, syscall.ENFILE,
-		syscall.ENOMEM, syscall.EAGAIN, syscall.EADDRINUSE} {
-		if errors.Is(err, e) || strings.Contains(err.Error(), e.Error()) {
-			return true
-		}
-	}
-	return false
 }

@@ -10,13 +10,14 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/coppice-go/coppice/engines/consensus"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// mostSnapshots is how many CometBFT passes on to a peer.
+// mostSnapshots is how many snapshots CometBFT passes on to a peer.
 const mostSnapshots = 10
 
-// listSnapshots tells what this node offers to peers.
+// listSnapshots returns the snapshots that this node offers to peers.
 func (a *app) listSnapshots(context.Context) *abci.ResponseListSnapshots {
 	resp := new(abci.ResponseListSnapshots)
 	if a.core.StateSync == nil {
@@ -90,17 +91,17 @@ func (a *app) offerSnapshot(ctx context.Context, req *abci.RequestOfferSnapshot)
 	return nil, err
 }
 
-// offer adds to a peer's snapshot what need not be believed: this node's own genesis, and what the
-// light client of our child vouches for.
+// offer adds to a peer's snapshot what this node knows from elsewhere: its own genesis, and what
+// the light client of our child vouches for.
 func (a *app) offer(req *abci.RequestOfferSnapshot) (o consensus.Offer, err error) {
 	s := req.Snapshot
 	o.Snapshot = consensus.Snapshot{Height: s.Height, Format: s.Format, Chunks: s.Chunks, Hash: s.Hash,
 		Metadata: s.Metadata}
-	c, err := loadConfig(a.home)
+	c, err := comethome.LoadConfig(a.home)
 	if err != nil {
 		return o, err
 	}
-	t, err := readTrusted(c.DBDir())
+	t, err := comethome.ReadTrusted(c.DBDir())
 	if err != nil {
 		return o, err
 	}
@@ -115,10 +116,10 @@ func (a *app) offer(req *abci.RequestOfferSnapshot) (o consensus.Offer, err erro
 	return o, err
 }
 
-// chainStarted is the record that InitChain would have made: CometBFT does not send it to a node
-// that begins with a snapshot.
+// chainStarted returns the record that InitChain would have made, which CometBFT does not send to a
+// node that begins with a snapshot.
 func (a *app) chainStarted() (*logv1.ChainStarted, error) {
-	g, err := ReadGenesis(a.home)
+	g, err := comethome.ReadGenesis(a.home)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +128,7 @@ func (a *app) chainStarted() (*logv1.ChainStarted, error) {
 		AppStateBytes: g.AppState}
 
 	for _, v := range g.Validators {
-		req.Validators = append(req.Validators, abci.UpdateValidator(v.PubKey, v.Power, keyEd25519))
+		req.Validators = append(req.Validators, abci.UpdateValidator(v.PubKey, v.Power, comethome.KeyEd25519))
 	}
 
 	rec, err := a.genesis(req)
@@ -138,12 +139,12 @@ func (a *app) chainStarted() (*logv1.ChainStarted, error) {
 	return rec, err
 }
 
-// chunkPause is how long a snapshot that this node could not take is left alone before it is begun
-// again: a disk that is full is not free at once.
+// chunkPause is how long the node waits before it begins a snapshot again that it could not take: a
+// full disk is not free at once.
 const chunkPause = 2 * time.Second
 
-// applySnapshotChunk takes a chunk. A damaged one is fetched again, from another; a snapshot that
-// cannot be taken is refused; what went wrong here is tried again.
+// applySnapshotChunk takes a chunk. It has a damaged chunk fetched again from another peer, refuses
+// a snapshot that cannot be taken, and tries again after an error of this node.
 func (a *app) applySnapshotChunk(ctx context.Context,
 	req *abci.RequestApplySnapshotChunk) (*abci.ResponseApplySnapshotChunk, error) {
 	defer a.working()()

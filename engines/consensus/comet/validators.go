@@ -6,27 +6,25 @@ import (
 	abci "github.com/cometbft/cometbft/abci/types"
 	pc "github.com/cometbft/cometbft/proto/tendermint/crypto"
 
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// keyEd25519 is the one kind of validator key.
-const keyEd25519 = "ed25519"
-
-// updateRecord is a validator as the event log has it.
+// updateRecord returns a validator as the event log has it.
 func updateRecord(v abci.ValidatorUpdate) (*logv1.ValidatorUpdate, error) {
 	key := v.PubKey.GetEd25519()
 	if key == nil {
-		return nil, fmt.Errorf("a validator key of kind %T, want %s", v.PubKey.Sum, keyEd25519)
+		return nil, fmt.Errorf("a validator key of kind %T, want %s", v.PubKey.Sum, comethome.KeyEd25519)
 	}
-	return &logv1.ValidatorUpdate{KeyType: keyEd25519, PubKey: key, Power: v.Power}, nil
+	return &logv1.ValidatorUpdate{KeyType: comethome.KeyEd25519, PubKey: key, Power: v.Power}, nil
 }
 
-// updates are validators as CometBFT wants them.
+// updates returns validators as CometBFT wants them.
 func updates(recs []*logv1.ValidatorUpdate) ([]abci.ValidatorUpdate, error) {
 	var out []abci.ValidatorUpdate
 	for _, r := range recs {
-		if r.KeyType != keyEd25519 {
-			return nil, fmt.Errorf("a validator key of kind %q, want %s", r.KeyType, keyEd25519)
+		if r.KeyType != comethome.KeyEd25519 {
+			return nil, fmt.Errorf("a validator key of kind %q, want %s", r.KeyType, comethome.KeyEd25519)
 		}
 		out = append(out, abci.ValidatorUpdate{PubKey: pc.PublicKey{Sum: &pc.PublicKey_Ed25519{Ed25519: r.PubKey}},
 			Power: r.Power})

@@ -14,10 +14,10 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// timing is what the watchdog needs to know of CometBFT's configuration.
+// timing is the part of CometBFT's configuration that the watchdog needs.
 type timing struct {
 	bound time.Duration // how long a height may stand still
-	empty bool          // blocks come also without work
+	empty bool          // blocks come without work, too
 }
 
 // Bounds of the watchdog.
@@ -26,17 +26,17 @@ const (
 	watchAtLeast = 3 * time.Second
 	watchAtMost  = 2 * time.Minute // the longest pause between two restarts of ours
 
-	// watchPatience is for a CometBFT whose consensus has not asked for anything since its start,
-	// on a machine that has much to do, and for one that fetches blocks: it begins with dialling,
-	// for which it takes up to 3 s of its own, and asking who has what, every 10 s.
+	// watchPatience is the bound for a CometBFT whose consensus has not asked for anything since
+	// its start, as on a busy machine, and for one that fetches blocks: it first dials, for up to 3
+	// s, and asks its peers what they have every 10 s.
 	watchPatience = 20 * time.Second
 
-	// syncPatience is without anything of a snapshot: CometBFT gives up a state sync now and then,
-	// and lives on without one.
+	// syncPatience is the bound without any part of a snapshot: CometBFT sometimes gives up a state
+	// sync, and lives on without it.
 	syncPatience = 2 * time.Minute
 )
 
-// timingOf computes the bound: more than three times what a round may take, after the longest rest
+// timingOf computes the bound: more than three times the length of a round, after the longest pause
 // between two blocks.
 func timingOf(c *cfg.Config) timing {
 	n := c.Consensus
@@ -49,11 +49,11 @@ func timingOf(c *cfg.Config) timing {
 	return t
 }
 
-// watchdog restarts the process when it lives and does nothing. It looks at the committed height
-// and at nothing else: CometBFT says it is healthy after its consensus has ended. It acts only if
-// there is something to commit, we are not the ones who keep it waiting, and nobody else can be: we
-// are the only validator, or peers are ahead, or the process does not even answer. Else a standing
-// height is told once and left alone: a quorum that is lost, or an idle chain, is no fault.
+// watchdog restarts a process that lives and does nothing. It goes by the committed height alone,
+// because CometBFT says that it is healthy after its consensus has ended. It acts only if there is
+// something to commit, CometBFT does not wait for us, and it cannot be waiting for others: we are
+// the only validator, or peers are ahead, or the process does not even answer. In other cases it
+// logs once that the height stands still: a lost quorum or an idle chain is no fault of CometBFT's.
 type watchdog struct {
 	timing
 	stateSync bool
@@ -80,7 +80,7 @@ func (w *watchdog) String() string { return "watchdog of the committed height" }
 func (w *watchdog) Serve(ctx context.Context) error {
 	defer w.rpc.close()
 
-	// an incarnation before us may have ended between stop and start
+	// an earlier incarnation may have ended between stop and start
 	if err := supervisor.Revive(ctx, w.sup, childProcess); err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func (w *watchdog) Serve(ctx context.Context) error {
 			continue
 		}
 
-		// a start's time is over, and a round's begins; or a start begins
+		// the time of a start is over, and that of a round begins; or a start begins
 		if now := w.app.agreeing.Load(); now != agreeing {
 			agreeing = now
 			stood.reset()
@@ -166,9 +166,9 @@ func (w *watchdog) Serve(ctx context.Context) error {
 	}
 }
 
-// patience is how long the height may stand still, after so many restarts of ours in a row. A start
-// has a bound of its own: on a machine with too much to do it takes longer than a round, and so
-// would the next.
+// patience returns how long the height may stand still after the given number of restarts in a row.
+// A start has a bound of its own: on a busy machine it takes longer than a round, and so would the
+// next one.
 func (w *watchdog) patience(agreeing bool, restarts int) time.Duration {
 	bound := w.bound
 	if !agreeing {
@@ -177,13 +177,13 @@ func (w *watchdog) patience(agreeing bool, restarts int) time.Duration {
 	return min(bound<<min(restarts, 6), watchAtMost)
 }
 
-// watch is for how long a height was seen standing still. The time between two looks counts up to
-// mostOfLook: whoever looks later than that was stopped or starved, and so was, for all it knows,
-// everything else of the node. CometBFT is not to blame for it.
+// watch measures how long a height was seen standing still. The time between two looks counts up to
+// mostOfLook. If a look comes later, the watchdog was stopped or starved, and so perhaps was the
+// rest of the node, for which CometBFT is not to blame.
 type watch struct {
 	total    time.Duration
 	last     time.Time
-	answered bool // CometBFT did, meanwhile
+	answered bool // CometBFT has answered meanwhile
 }
 
 const mostOfLook = 2 * watchEvery
@@ -196,9 +196,9 @@ func (w *watch) look() time.Duration {
 	return w.total
 }
 
-// until is how long a height is to stand still before the next question. The first comes before the
-// bound is over: a CometBFT that was stopped (SIGSTOP) answers as soon as it goes on, before it has
-// a block, and its answer says nothing about the time before.
+// until returns how long a height must stand still before the next question. The first question
+// comes before the bound is over: a CometBFT that was stopped (SIGSTOP) answers as soon as it goes
+// on, before it has a block, and its answer says nothing about the time before.
 func (w *watch) until(bound time.Duration) time.Duration {
 	if w.answered {
 		return bound
@@ -206,17 +206,17 @@ func (w *watch) until(bound time.Duration) time.Duration {
 	return bound - bound/3
 }
 
-// confirm notes an answer: a third of the bound, more than a round, is left from now on, and then
-// the next question comes.
+// confirm notes an answer. The next question comes after a third of the bound, which is more than a
+// round.
 func (w *watch) confirm(bound time.Duration) {
 	w.answered = true
 	w.total, w.last = min(w.total, bound-bound/3), time.Now()
 }
 
-// begins tells whether CometBFT is to begin with a snapshot, and has brought no block yet.
+// begins reports whether CometBFT begins with a snapshot and has brought no block yet.
 func (w *watchdog) begins() bool { return w.stateSync && !w.app.follows.Load() }
 
-// excuse is why a height may stand still without anybody being at fault, empty if there is nothing.
+// excuse returns why a height may stand still without a fault; empty if there is no such reason.
 func (w *watchdog) excuse(ctx context.Context, began time.Time) string {
 	if w.app.busy.Load() > 0 {
 		return "the application has not answered"
@@ -226,7 +226,7 @@ func (w *watchdog) excuse(ctx context.Context, began time.Time) string {
 		if time.Since(time.Unix(0, max(w.app.synced.Load(), began.UnixNano()))) < syncPatience {
 			return "a snapshot of peers is being looked for or taken"
 		}
-		return "" // there is work: the chain has not come
+		return "" // there is work to do: the chain has not come
 	}
 
 	if w.empty {
@@ -247,10 +247,10 @@ func (w *watchdog) excuse(ctx context.Context, began time.Time) string {
 	return ""
 }
 
-// judge tells whether a restart may help, and why, and whether CometBFT has answered; an empty
-// reason is that it is too early to say. A question that is cut off is asked again: where CometBFT
-// has just ended its supervisor restarts it, and us with it. One that has no answer in its time is
-// answer enough.
+// judge returns why the height stands still, whether a restart may help, and whether CometBFT has
+// answered. The reason is empty if it is too early to say. judge asks again if a question was cut
+// off: if CometBFT has just ended, its supervisor restarts it, and the watchdog with it. A question
+// that times out counts as the answer that CometBFT hangs.
 func (w *watchdog) judge(ctx context.Context, height uint64, stood time.Duration) (why string, act, answers bool) {
 	if w.begins() {
 		return "nothing of a snapshot has come", true, true

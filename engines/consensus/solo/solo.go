@@ -1,9 +1,9 @@
-// Package solo is consensus with oneself: it orders what the pool offers, a block as soon as there
-// is work and never an empty one unless asked to, larger blocks under load. While a block is
-// committed the next one gathers.
+// Package solo is consensus with oneself. It orders what the pool offers: a block as soon as there
+// is work, larger blocks under load, and an empty block only if asked to. While a block is
+// committed, the transactions of the next one gather.
 //
-// An order that was chosen and not logged is simply chosen anew; one that was logged and not
-// committed is committed first.
+// If the node dies, an order that was chosen but not logged is chosen anew, and one that was logged
+// but not committed is committed first.
 package solo
 
 import (
@@ -22,21 +22,22 @@ import (
 
 // Solo is the driver of a node without peers.
 type Solo struct {
-	// MaxTxs bounds the transactions of a block; 0 is DefaultMaxTxs. The genesis bounds its bytes.
+	// MaxTxs bounds the transactions of a block; 0 stands for DefaultMaxTxs. The genesis bounds the
+	// bytes.
 	MaxTxs int
 
-	// EmptyEvery makes a block, empty if need be, when there was none for so long. 0 is never.
+	// EmptyEvery makes a block, empty if need be, when there was none for that time. 0 is never.
 	EmptyEvery time.Duration
 
-	// Now is the wall clock, which may jump; nil is time.Now.
+	// Now is the wall clock, which may jump; nil stands for time.Now.
 	Now func() time.Time
 }
 
-// DefaultMaxTxs is what Solo.MaxTxs 0 means.
+// DefaultMaxTxs is the bound if Solo.MaxTxs is 0.
 const DefaultMaxTxs = 5_000
 
-// Name is "solo".
-func (Solo) Name() string { return "solo" }
+// Name is that of the Kind.
+func (Solo) Name() string { return Name }
 
 // Start returns the driver's StartFunc.
 func (s Solo) Start(core consensus.Core) supervisor.StartFunc {
@@ -57,11 +58,11 @@ type driver struct {
 // String names the service in reports.
 func (*driver) String() string { return "consensus solo" }
 
-// retryAfter spaces the questions to a core that is down and does not come back by itself.
+// retryAfter is the time between two questions to a core that is down.
 const retryAfter = 5 * time.Millisecond
 
-// Serve orders until ctx ends. The core's restarts are no fault of ours: whatever was interrupted
-// is asked about and taken up again.
+// Serve orders blocks until ctx ends. If the core restarts, Serve asks where things stand and goes
+// on from there.
 func (d *driver) Serve(ctx context.Context) error {
 	for {
 		err := d.run(ctx)
@@ -82,7 +83,7 @@ func (d *driver) Serve(ctx context.Context) error {
 	}
 }
 
-// run orders block after block until something is amiss.
+// run orders block after block until a call fails.
 func (d *driver) run(ctx context.Context) error {
 	info, err := d.core.Ordering.Info(ctx)
 	if err != nil {
@@ -90,7 +91,7 @@ func (d *driver) run(ctx context.Context) error {
 	}
 
 	state := info.Committed
-	if state.Period == 0 { // also where it has started: by this genesis, and no other
+	if state.Period == 0 { // also if the chain has started, so that another genesis is refused
 		if state, err = d.core.Ordering.InitChain(ctx, d.core.Genesis); errors.Is(err, engines.ErrDown) {
 			return err
 		} else if err != nil {
@@ -120,7 +121,7 @@ func (d *driver) run(ctx context.Context) error {
 	}
 }
 
-// gather waits for work.
+// gather waits for transactions, or until an empty block is due.
 func (d *driver) gather(ctx context.Context, state chain.State) ([][]byte, error) {
 	take := ctx
 	if d.EmptyEvery > 0 {
@@ -137,8 +138,9 @@ func (d *driver) gather(ctx context.Context, state chain.State) ([][]byte, error
 	return txs, err
 }
 
-// propose makes the block that comes after state. Its time is the clock's, and always later than
-// the block's before: a clock that was set back stands still until it has caught up.
+// propose makes the block that comes after state. Its time is the clock's, but always later than
+// that of the block before: if the clock was set back, block time moves by a millisecond a block
+// until the clock has caught up.
 func propose(state chain.State, txs [][]byte, now time.Time) chain.Block {
 	if earliest := state.Time.Add(time.Millisecond); now.Before(earliest) {
 		now = earliest

@@ -12,7 +12,7 @@ import (
 	"github.com/coppice-go/coppice/client"
 	"github.com/coppice-go/coppice/cmd/coppice/internal/rig"
 	"github.com/coppice-go/coppice/cmd/coppice/internal/testnet"
-	"github.com/coppice-go/coppice/engines/consensus/comet"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/node"
 )
 
@@ -30,7 +30,7 @@ type network struct {
 // begin makes a testnet in c.Dir and runs it until stop is called.
 func begin(c Config, out *output) (*network, error) {
 	t, err := testnet.Init(c.Dir, testnet.InitOptions{
-		Nodes: c.Nodes, EmptyEvery: time.Second, Profile: c.Profile, CometProfile: comet.Tuned,
+		Nodes: c.Nodes, EmptyEvery: time.Second, Profile: c.Profile, CometProfile: comethome.Tuned,
 	})
 	if err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/config"
 )
@@ -91,12 +92,12 @@ func (r *running) makeNode(ctx context.Context, i int, o AddOptions) (links []*l
 
 	if _, err := node.Init(home, node.InitOptions{
 		Genesis: &genesis, Listen: "127.0.0.1:0",
-		Set: []config.Assignment{{Key: "consensus.kind", Value: config.CometBFT, Flag: "--consensus"}},
+		Set: []config.Assignment{{Key: "consensus.kind", Value: comet.Name, Flag: "--consensus"}},
 	}); err != nil {
 		return nil, err
 	}
 
-	comets := func(home, name string) string { return filepath.Join(node.CometDir(home), "config", name) }
+	comets := func(home, name string) string { return filepath.Join(comethome.Dir(home), "config", name) }
 	for from, to := range map[string]string{
 		filepath.Join(first, "coppice.toml"): filepath.Join(home, "coppice.toml"),
 		comets(first, "config.toml"):         comets(home, "config.toml"),
@@ -119,11 +120,11 @@ func (r *running) makeNode(ctx context.Context, i int, o AddOptions) (links []*l
 	var peers, rpcs []string
 
 	for j := range i {
-		id, err := comet.ReadIdentity(node.CometDir(r.Home(j)))
+		id, err := comethome.ReadIdentity(comethome.Dir(r.Home(j)))
 		if err != nil {
 			return links, err
 		}
-		p2p, rpc, err := comet.Addresses(node.CometDir(r.Home(j)))
+		p2p, rpc, err := comethome.Addresses(comethome.Dir(r.Home(j)))
 		if err != nil {
 			return links, err
 		}
@@ -136,13 +137,14 @@ func (r *running) makeNode(ctx context.Context, i int, o AddOptions) (links []*l
 		peers, rpcs = append(peers, id.NodeID+"@"+l.Addr().String()), append(rpcs, rpc)
 	}
 
-	if err := comet.SetNetwork(node.CometDir(home), comet.Network{Moniker: fmt.Sprintf("node%d", i), P2P: ports[0],
-		RPC: ports[1], Peers: peers}); err != nil {
+	if err := comethome.SetNetwork(comethome.Dir(home),
+		comethome.Network{Moniker: fmt.Sprintf("node%d", i), P2P: ports[0],
+			RPC: ports[1], Peers: peers}); err != nil {
 		return links, err
 	}
 
 	if o.StateSync {
-		err = begin(ctx, node.CometDir(home), rpcs)
+		err = begin(ctx, comethome.Dir(home), rpcs)
 	}
 
 	return links, err
@@ -150,13 +152,13 @@ func (r *running) makeNode(ctx context.Context, i int, o AddOptions) (links []*l
 
 // begin configures a home to begin with a snapshot, and to trust the existing nodes.
 func begin(ctx context.Context, home string, rpcs []string) (err error) {
-	var s comet.StateSync
+	var s comethome.StateSync
 	var errs []error
 
 	for _, a := range rpcs {
-		if s.Height, s.Hash, err = comet.OldestBlock(ctx, a); err == nil {
+		if s.Height, s.Hash, err = comethome.OldestBlock(ctx, a); err == nil {
 			s.RPC = append(rpcs, a) // a is listed twice, because two are required even if there is only one node
-			return comet.SetStateSync(home, s)
+			return comethome.SetStateSync(home, s)
 		}
 		errs = append(errs, err)
 	}

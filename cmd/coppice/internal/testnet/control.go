@@ -19,7 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/coppice-go/coppice/node"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/supervisor"
 )
@@ -178,7 +178,7 @@ func (r *running) signal(s signalOfNode) error {
 	pid := r.pid(s.Node)
 
 	if s.Comet {
-		data, err := os.ReadFile(filepath.Join(node.CometDir(r.Home(s.Node)), "pid"))
+		data, err := os.ReadFile(filepath.Join(comethome.Dir(r.Home(s.Node)), "pid"))
 		if err != nil {
 			return fmt.Errorf("node %d has no CometBFT running: %w", s.Node, err)
 		}

@@ -11,8 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/coppice-go/coppice/engines/consensus/comet"
-	"github.com/coppice-go/coppice/node"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/process"
 )
@@ -86,7 +85,7 @@ func (r *running) wire() error {
 
 	ids := make([]string, r.Nodes)
 	for i := range ids {
-		id, err := comet.ReadIdentity(node.CometDir(r.Home(i)))
+		id, err := comethome.ReadIdentity(comethome.Dir(r.Home(i)))
 		if err != nil {
 			return err
 		}
@@ -108,8 +107,8 @@ func (r *running) wire() error {
 			peers = append(peers, ids[j]+"@"+l.Addr().String())
 		}
 
-		if err := comet.SetNetwork(node.CometDir(r.Home(i)),
-			comet.Network{P2P: p2p[i], RPC: rpc[i], Peers: peers}); err != nil {
+		if err := comethome.SetNetwork(comethome.Dir(r.Home(i)),
+			comethome.Network{P2P: p2p[i], RPC: rpc[i], Peers: peers}); err != nil {
 			return err
 		}
 	}

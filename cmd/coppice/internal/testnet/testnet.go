@@ -12,7 +12,9 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
@@ -28,7 +30,7 @@ type InitOptions struct {
 	ChainID       string        // empty: a random one
 	EmptyEvery    time.Duration // 0: no blocks without work
 	Profile       plan.Profile  // of the trees' limits
-	CometProfile  comet.Profile
+	CometProfile  comethome.Profile
 	GovernanceKey []byte
 }
 
@@ -92,16 +94,16 @@ func Init(dir string, o InitOptions) (*Net, error) {
 // initIn makes the homes in dir.
 func initIn(dir string, o InitOptions) (*Net, error) {
 	n := &Net{Dir: dir, Nodes: o.Nodes}
-	var genesis *node.Genesis
-	var set []comet.Validator
+	var genesis *chain.Genesis
+	var set []comethome.Validator
 
 	for i := range o.Nodes {
 		g, err := node.Init(n.Home(i), node.InitOptions{
 			ChainID: o.ChainID, Profile: o.Profile, Listen: "127.0.0.1:0", Genesis: genesis,
 			GovernanceKey: o.GovernanceKey,
-			Comet:         node.CometOptions{Profile: o.CometProfile, Moniker: fmt.Sprintf("node%d", i)},
+			Consensus:     comet.InitOptions{Profile: o.CometProfile, Moniker: fmt.Sprintf("node%d", i)},
 			Set: []config.Assignment{
-				{Key: "consensus.kind", Value: config.CometBFT, Flag: "--consensus"},
+				{Key: "consensus.kind", Value: comet.Name, Flag: "--consensus"},
 				{Key: "consensus.empty_every", Value: o.EmptyEvery.String(), Flag: "--empty-every"},
 			},
 		})
@@ -110,7 +112,7 @@ func initIn(dir string, o InitOptions) (*Net, error) {
 		}
 
 		genesis = &g
-		id, err := comet.ReadIdentity(node.CometDir(n.Home(i)))
+		id, err := comethome.ReadIdentity(comethome.Dir(n.Home(i)))
 		if err != nil {
 			return nil, err
 		}
@@ -120,8 +122,8 @@ func initIn(dir string, o InitOptions) (*Net, error) {
 	}
 
 	for i := range o.Nodes {
-		if err := node.WriteCometGenesis(n.Home(i), *genesis, set); err != nil {
-			return nil, err
+		if err := comethome.Carry(comethome.Dir(n.Home(i)), *genesis, comethome.Genesis{Validators: set}); err != nil {
+			return nil, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 		}
 	}
 

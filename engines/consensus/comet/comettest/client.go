@@ -1,5 +1,5 @@
-// Package comettest plays CometBFT's side of ABCI over a unix socket, for tests of the application:
-// whoever uses it decides what is sent, when, and what is left unsent.
+// Package comettest plays CometBFT's side of ABCI over a unix socket, for tests of the application.
+// The test decides what is sent, when, and what is left unsent.
 package comettest
 
 import (
@@ -30,13 +30,13 @@ func Dial(path string) (*Client, error) {
 	return On(c), nil
 }
 
-// On is a client over a connection that is there.
+// On returns a client over an existing connection.
 func On(c net.Conn) *Client { return &Client{c, bufio.NewReader(c)} }
 
-// Close hangs up.
+// Close closes the connection.
 func (c *Client) Close() error { return c.Conn.Close() }
 
-// Frame is a message as it goes over the wire.
+// Frame returns a message as it goes over the wire.
 func Frame(message []byte) []byte {
 	return append(binary.AppendUvarint(nil, uint64(len(message))), message...)
 }
@@ -51,7 +51,7 @@ func (c *Client) send(req *abci.Request) error {
 	return err
 }
 
-// receive reads one answer. io.EOF: the application closed the connection instead.
+// receive reads one answer. It returns io.EOF if the application closed the connection instead.
 func (c *Client) receive() (*abci.Response, error) {
 	if err := c.Conn.SetReadDeadline(time.Now().Add(answerTime)); err != nil {
 		return nil, err
@@ -84,7 +84,7 @@ func (c *Client) Info() (height int64, appHash []byte, err error) {
 	return r.GetInfo().GetLastBlockHeight(), r.GetInfo().GetLastBlockAppHash(), err
 }
 
-// Echo is answered at once.
+// Echo sends a request that is answered at once.
 func (c *Client) Echo(text string) (string, error) {
 	r, err := c.call(abci.ToRequestEcho(text))
 	return r.GetEcho().GetMessage(), err
@@ -98,7 +98,7 @@ func (c *Client) InitChain(chainID string, initialHeight int64, appState []byte,
 	return r.GetInitChain().GetAppHash(), err
 }
 
-// Block is what FinalizeBlock is told.
+// Block is the block of a FinalizeBlock.
 type Block struct {
 	Height int64
 	Hash   []byte
@@ -106,7 +106,7 @@ type Block struct {
 	Txs    [][]byte
 }
 
-// Finalized is what FinalizeBlock answers.
+// Finalized is the answer to FinalizeBlock.
 type Finalized struct {
 	AppHash []byte
 	Codes   []uint32
@@ -201,14 +201,14 @@ func (c *Client) Snapshots() ([]*Snapshot, error) {
 	return r.GetListSnapshots().GetSnapshots(), err
 }
 
-// Chunk asks for a chunk of what it offers; empty: it is not there.
+// Chunk asks for a chunk of a snapshot that the application offers; it is empty if there is none.
 func (c *Client) Chunk(height uint64, format, index uint32) ([]byte, error) {
 	r, err := c.call(abci.ToRequestLoadSnapshotChunk(&abci.RequestLoadSnapshotChunk{Height: height, Format: format,
 		Chunk: index}))
 	return r.GetLoadSnapshotChunk().GetChunk(), err
 }
 
-// Offer offers a peer's snapshot and answers the result's name.
+// Offer offers a peer's snapshot and returns the name of the result.
 func (c *Client) Offer(s *Snapshot, appHash []byte) (string, error) {
 	r, err := c.call(abci.ToRequestOfferSnapshot(&abci.RequestOfferSnapshot{Snapshot: s, AppHash: appHash}))
 	return r.GetOfferSnapshot().GetResult().String(), err
@@ -221,7 +221,7 @@ type Applied struct {
 	Reject  []string // senders
 }
 
-// Apply hands a chunk of a peer's over.
+// Apply hands over a chunk of a peer.
 func (c *Client) Apply(index uint32, chunk []byte, sender string) (Applied, error) {
 	r, err := c.call(abci.ToRequestApplySnapshotChunk(&abci.RequestApplySnapshotChunk{Index: index, Chunk: chunk,
 		Sender: sender}))

@@ -15,10 +15,10 @@ import (
 // patience bounds a misbehaviour.
 const patience = time.Minute
 
-// Misbehave does one bad thing on a socket, chosen by rng, and tells which: garbage, a frame that
-// is oversized, cut or has flipped bits, requests whose answers nobody reads, a hang-up at any
-// point of it. The error is of what should have worked in spite of it: to connect, and to be hung
-// up on.
+// Misbehave does one bad thing on a socket, chosen by rng, and returns which: it sends garbage, a
+// frame that is oversized, cut or has flipped bits, or requests whose answers it does not read, or
+// hangs up at any point. It returns an error if it cannot connect, or if the application does not
+// close the connection.
 func Misbehave(socket string, rng *rand.Rand) (what string, err error) {
 	c, err := net.Dial("unix", socket)
 	if err != nil {
@@ -88,8 +88,8 @@ func frameOf(req *abci.Request) []byte {
 	return Frame(b)
 }
 
-// someFrame is a request that anybody may make. FinalizeBlock is only there for a height that
-// cannot be the next: who sends that one is CometBFT, which is why the socket is private.
+// someFrame returns a request that any client may make. FinalizeBlock is among them only for a
+// height that cannot be the next: only CometBFT may send that, which is why the socket is private.
 func someFrame(rng *rand.Rand) []byte {
 	frames := []*abci.Request{
 		abci.ToRequestEcho("echo"), abci.ToRequestFlush(), abci.ToRequestInfo(&abci.RequestInfo{Version: "x"}),
@@ -113,8 +113,8 @@ func someFrame(rng *rand.Rand) []byte {
 	return frameOf(frames[rng.IntN(len(frames))])
 }
 
-// flipped has a few bits of a frame flipped, if that does not make a FinalizeBlock of a height that
-// could be the next.
+// flipped returns a frame with a few bits flipped, unless that makes a FinalizeBlock of a height
+// that could be the next.
 func flipped(rng *rand.Rand, frame []byte) []byte {
 	for range 1 + rng.IntN(4) {
 		frame[rng.IntN(len(frame))] ^= 1 << rng.IntN(8)

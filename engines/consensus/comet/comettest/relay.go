@@ -12,7 +12,7 @@ import (
 	abci "github.com/cometbft/cometbft/abci/types"
 )
 
-// Relayed is a message that a relay has before it or behind it.
+// Relayed is a message that a relay is about to pass on, or has passed on.
 type Relayed struct {
 	Request   string // "FinalizeBlock": one that CometBFT sent and the application has not got
 	Response  string // or one that the application sent
@@ -20,10 +20,10 @@ type Relayed struct {
 	Height    int64  // of the connection's last FinalizeBlock
 }
 
-// Relay passes on what comes over the listener's connections to the socket of an application and
-// back, and calls at for each message before it is passed on, and for each response once more after
-// it. While at runs, that direction of the connection stands still. A connection that ends on one
-// side is ended on the other. It returns when the listener is closed.
+// Relay passes on messages between the listener's connections and the socket of an application. It
+// calls at for each message before it passes it on, and for each response again afterwards. While
+// at runs, that direction of the connection stands still. When a connection ends on one side, Relay
+// ends it on the other. Relay returns when the listener is closed.
 func Relay(l net.Listener, to string, at func(Relayed)) {
 	for {
 		c, err := l.Accept()

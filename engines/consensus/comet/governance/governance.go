@@ -1,15 +1,15 @@
-// Package governance is the backend that changes the validator set of a chain of CometBFT's: by a
+// Package governance is the backend that changes the validator set of a CometBFT chain, by a
 // transaction that is signed with the governance key of the genesis.
 //
-// A body is an ed25519 signature, 64 bytes, over a domain and what follows: a Change as JSON. The
-// set stands in the replicated state, under a key that no other backend can write, with the number
-// of the last change: a change names the next number, so that none is applied twice, in whatever
-// envelope it comes.
+// A body is an ed25519 signature of 64 bytes, and then a Change as JSON, which is signed together
+// with a domain. The set is in the replicated state, under a key that no other backend can write,
+// with the number of the last change. A change names the next number, so that no change is applied
+// twice, in whatever envelope it comes.
 //
-// CometBFT ends its consensus, for good and on all nodes, when it is told to remove who is not
-// there or to leave nobody. So a change is judged against the set before it counts: what CometBFT
-// would not take fails here, as a transaction's own failure. A block may have one change, for
-// CometBFT takes a validator once in each.
+// CometBFT ends its consensus, for good and on all nodes, when it is told to remove a validator
+// that is no member, or to remove them all. Therefore a change is checked against the set first:
+// one that CometBFT would not take fails here, as a transaction that fails. A block may have one
+// change, because CometBFT takes each validator once a block.
 package governance
 
 import (
@@ -30,14 +30,14 @@ import (
 // Name is the backend's name in transactions.
 const Name = chain.GovernanceBackend
 
-// StateKey is the key under which the set stands in the state.
+// StateKey is the key of the set in the state.
 const StateKey = chain.ReservedPrefix + "validators"
 
-// Why a change fails.
+// Reasons for which a change fails.
 var (
 	ErrSignature = errors.New("not signed with the governance key")
 	ErrSequence  = errors.New("not the next change")
-	ErrSet       = errors.New("no validator set would come of it")
+	ErrSet       = errors.New("change leaves no valid validator set")
 	ErrTwice     = errors.New("the block has a change already")
 )
 
@@ -47,14 +47,14 @@ type Validator struct {
 	Power  int64  `json:"power"`
 }
 
-// Change is what is signed. A power of 0 removes a validator.
+// Change is the signed part of a transaction. A power of 0 removes a validator.
 type Change struct {
 	ChainID  string      `json:"chain_id"`
 	Sequence uint64      `json:"sequence"` // 1 for the first
 	Updates  []Validator `json:"updates"`
 }
 
-// Set is what stands under StateKey.
+// Set is the value of StateKey.
 type Set struct {
 	Sequence   uint64      `json:"sequence"` // of the last change
 	Period     uint64      `json:"period"`   // of its block
@@ -64,7 +64,7 @@ type Set struct {
 
 const domain = "coppice: change of the validators\n"
 
-// Sign makes the body of a transaction.
+// Sign returns the body of a transaction with a signed change.
 func Sign(key ed25519.PrivateKey, c Change) ([]byte, error) {
 	text, err := json.Marshal(c)
 	if err != nil {
@@ -73,7 +73,7 @@ func Sign(key ed25519.PrivateKey, c Change) ([]byte, error) {
 	return append(ed25519.Sign(key, append([]byte(domain), text...)), text...), nil
 }
 
-// DecodeSet reads what stands under StateKey.
+// DecodeSet decodes the value of StateKey.
 func DecodeSet(b []byte) (s Set, err error) {
 	if err = json.Unmarshal(b, &s); err != nil {
 		err = fmt.Errorf("the validator set in the state: %w", err)
@@ -88,8 +88,8 @@ type Backend struct {
 	genesis []Validator
 }
 
-// New makes the backend of a chain that began with these validators. Without a key it refuses every
-// change.
+// New makes the backend of a chain that began with the validators in genesis. Without a key it
+// refuses every change.
 func New(key []byte, chainID string, genesis []Validator) *Backend {
 	return &Backend{key, chainID, genesis}
 }
@@ -105,7 +105,7 @@ func (b *Backend) Check(body []byte) error {
 	return err
 }
 
-// open reads a body whose signature holds.
+// open verifies the signature of a body, and returns the change in it.
 func (b *Backend) open(body []byte) (Change, error) {
 	if len(b.key) != ed25519.PublicKeySize {
 		return Change{}, fmt.Errorf("%w: the genesis names none", ErrSignature)
@@ -148,7 +148,7 @@ func decodeChange(text []byte) (c Change, err error) {
 		case u.Power < 0 || u.Power > maxPower:
 			return c, fmt.Errorf("change: update %d: power %d, want 0 to %d", i, u.Power, int64(maxPower))
 		case seen[string(u.PubKey)]:
-			return c, fmt.Errorf("change: update %d: its validator stands there twice", i)
+			return c, fmt.Errorf("change: update %d: its validator is listed twice", i)
 		}
 		seen[string(u.PubKey)] = true
 	}
@@ -159,7 +159,7 @@ func decodeChange(text []byte) (c Change, err error) {
 // maxPower bounds the sum of all powers, as CometBFT does.
 const maxPower = math.MaxInt64 / 8
 
-// Execute implements chain.Backend. The result is the set that the change leads to.
+// Execute implements chain.Backend. The result is the new set.
 func (b *Backend) Execute(v chain.View, body []byte) ([]byte, error) {
 	c, err := b.open(body)
 	if err != nil {
@@ -201,7 +201,7 @@ func (b *Backend) Execute(v chain.View, body []byte) ([]byte, error) {
 	return out, v.Put([]byte(StateKey), out)
 }
 
-// apply is the set after the updates, by key.
+// apply returns the set after the updates, sorted by key.
 func apply(set, updates []Validator) ([]Validator, error) {
 	next := slices.Clone(set)
 	for _, u := range updates {
@@ -214,7 +214,7 @@ func apply(set, updates []Validator) ([]Validator, error) {
 			next[at] = u
 
 		case u.Power == 0:
-			return nil, fmt.Errorf("%w: %s is to be removed and not a member", ErrSet,
+			return nil, fmt.Errorf("%w: it removes %s, which is not a member", ErrSet,
 				base64.StdEncoding.EncodeToString(u.PubKey))
 
 		default:
@@ -223,14 +223,14 @@ func apply(set, updates []Validator) ([]Validator, error) {
 	}
 
 	if len(next) == 0 {
-		return nil, fmt.Errorf("%w: nobody would be left", ErrSet)
+		return nil, fmt.Errorf("%w: it removes every validator", ErrSet)
 	}
 
 	sum := int64(0)
 
 	for _, v := range next {
 		if v.Power > maxPower-sum {
-			return nil, fmt.Errorf("%w: the powers would be more than %d together", ErrSet, int64(maxPower))
+			return nil, fmt.Errorf("%w: the powers add up to more than %d", ErrSet, int64(maxPower))
 		}
 		sum += v.Power
 	}
@@ -240,8 +240,8 @@ func apply(set, updates []Validator) ([]Validator, error) {
 	return next, nil
 }
 
-// Updates are what a block changes in the validator set: the change in it that was applied, if
-// there is one.
+// Updates returns what a block changes in the validator set, by the change in it that was applied,
+// if there is one.
 func Updates(b chain.Block, results []*logv1.TxResult) []*logv1.ValidatorUpdate {
 	for i, r := range results {
 		if r.Code != logv1.Code_CODE_OK || i >= len(b.Txs) {

@@ -1,0 +1,187 @@
+// Package child is the process that runs CometBFT: our own binary, re-executed by the driver with
+// the name of Command. Its end of ABCI is a client of ours. Its exit status and its last line tell
+// the driver whether another start may succeed.
+package child
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	cfg "github.com/cometbft/cometbft/config"
+	cmtflags "github.com/cometbft/cometbft/libs/cli/flags"
+	cmtlog "github.com/cometbft/cometbft/libs/log"
+	"github.com/cometbft/cometbft/node"
+	"github.com/cometbft/cometbft/p2p"
+	"github.com/cometbft/cometbft/privval"
+
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
+)
+
+// stopTime is how long CometBFT may take to stop. Then the process ends anyway: CometBFT sometimes
+// hangs when the application has died under load.
+const stopTime = 1500 * time.Millisecond
+
+// heapFloor is memory that is reserved and never touched, so that it is not resident. Under load
+// the garbage collector of a small heap runs all the time. With the floor it runs when the heap has
+// grown by as much again.
+const heapFloor = 64 << 20
+
+// Command is the hidden command of the coppice binary that runs CometBFT.
+const Command = "comet-child"
+
+// Run is the main function of the process that runs CometBFT. It returns when ctx has ended and
+// CometBFT has stopped, or when stopTime is over. The process must end then, with Status of the
+// error. Run may be called once in a process, because CometBFT does not start twice in one.
+func Run(ctx context.Context, o Options) error {
+	c, err := comethome.LoadConfig(o.Home)
+	if err != nil {
+		return err
+	}
+
+	// otherwise top and pgrep say "exe", after the file that was executed (process.Self)
+	_ = os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0)
+	c.ProxyApp, c.ABCI = "unix://"+o.ABCI, "socket"
+	if err := os.Remove(o.RPC); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("stale socket: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(o.Home, "pid"), fmt.Appendf(nil, "%d\n", os.Getpid()), 0o600); err != nil {
+		return err
+	}
+
+	c.RPC.ListenAddress = joinAddresses(c.RPC.ListenAddress, "unix://"+o.RPC)
+	// CometBFT would replace a missing validator key by a new one, and be another validator
+	if err := comethome.Preflight(c); err != nil {
+		return err
+	}
+	log, err := cmtflags.ParseLogLevel(c.LogLevel, cmtlog.NewTMLogger(cmtlog.NewSyncWriter(os.Stderr)),
+		cfg.DefaultLogLevel)
+
+	if err != nil {
+		return fmt.Errorf("%w: log_level: %w", comethome.ErrHome, err)
+	}
+	key, err := p2p.LoadNodeKey(c.NodeKeyFile())
+	if err != nil {
+		return fmt.Errorf("%w: node key: %w", comethome.ErrHome, err)
+	}
+	if err := comethome.ClearUnmade(c.DBDir()); err != nil {
+		return err
+	}
+
+	var options []node.Option
+
+	if c.StateSync.Enable {
+		if options, err = prepareStateSync(ctx, c, log); err != nil {
+			return unfit(err)
+		}
+	}
+
+	floor := make([]byte, heapFloor)
+	defer runtime.KeepAlive(floor)
+
+	n, err := made(func() (*node.Node, error) {
+		return node.NewNode(c, privval.LoadFilePV(c.PrivValidatorKeyFile(), c.PrivValidatorStateFile()), key,
+			Clients(o.ABCI), node.DefaultGenesisDocProviderFunc(c), cfg.DefaultDBProvider,
+			node.DefaultMetricsProvider(c.Instrumentation), log, options...)
+	})
+
+	if err != nil {
+		return err
+	}
+	if err := n.Start(); err != nil {
+		return err
+	}
+
+	fmt.Println(UpLine)
+	if sw, ok := n.Switch().(*p2p.Switch); ok {
+		redialAll(ctx, sw, key.ID(), c.P2P.PersistentPeers, log.With("module", "p2p"))
+	}
+
+	<-ctx.Done()
+	stopped := make(chan error, 1)
+	go func() {
+		err := n.Stop()
+		n.Wait()
+		stopped <- err
+	}()
+
+	select {
+	case err := <-stopped:
+		return err
+	case <-time.After(stopTime):
+		return fmt.Errorf("CometBFT did not stop within %v", stopTime)
+	}
+}
+
+func joinAddresses(list, more string) string {
+	if strings.TrimSpace(list) == "" {
+		return more
+	}
+	return list + "," + more
+}
+
+// made returns what newNode makes. CometBFT then shakes hands with the application, and reports by
+// an error or a panic that the two do not fit together.
+func made(newNode func() (*node.Node, error)) (n *node.Node, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			fmt.Fprintf(os.Stderr, "%s", debug.Stack())
+			err = unfit(&panicked{p})
+		}
+	}()
+	n, err = newNode()
+	return n, unfit(err)
+}
+
+// unfit wraps err in ErrChainDamage if it is about CometBFT's data, by themselves or compared with
+// ours. It goes by texts, because the handshake loses the types of errors. A panic while a node is
+// made is about what CometBFT read, unless the machine was busy.
+func unfit(err error) error {
+	if err == nil || Busy(err) {
+		return err
+	}
+
+	const cure = "put comet and data back from one backup of the home, or make a new home with the keys of this one " +
+		"and join by block sync or state sync"
+
+	switch text := err.Error(); {
+	case strings.Contains(text, "is higher than core"): // sm.ErrAppBlockHeightTooHigh
+		return fmt.Errorf("%w: the home's own data is ahead of CometBFT's blocks: %w; %s",
+			comethome.ErrChainDamage, err, cure)
+	case strings.Contains(text, "too far below block store base"): // sm.ErrAppBlockHeightTooLow
+		return fmt.Errorf("%w: the home's own data is older than the oldest block that CometBFT has kept: %w; %s",
+			comethome.ErrChainDamage, err, cure)
+	case errors.As(err, new(*panicked)), strings.Contains(text, "leveldb") && strings.Contains(text, "corrupt"):
+		return fmt.Errorf("%w: CometBFT cannot go on with what is in its databases: %w; %s",
+			comethome.ErrChainDamage, err, cure)
+	}
+
+	return err
+}
+
+// Options are the command line of the process.
+type Options struct {
+	Home string // of CometBFT
+	ABCI string // the path of the socket to connect to
+	RPC  string // the path of a socket to serve RPC on, beside those of the configuration
+}
+
+// Flags defines the options in f. Parsing the result of Args sets them.
+func (o *Options) Flags(f *flag.FlagSet) {
+	f.StringVar(&o.Home, "home", "", "CometBFT's home")
+	f.StringVar(&o.ABCI, "abci", "", "path of the socket to connect to")
+	f.StringVar(&o.RPC, "rpc", "", "path of the socket to serve RPC on")
+}
+
+// Args returns the options as flags.
+func (o Options) Args() []string {
+	return []string{"--home", o.Home, "--abci", o.ABCI, "--rpc", o.RPC}
+}

@@ -1,0 +1,382 @@
+package child
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"reflect"
+	"sync"
+
+	abcicli "github.com/cometbft/cometbft/abci/client"
+	abci "github.com/cometbft/cometbft/abci/types"
+	"github.com/cometbft/cometbft/libs/service"
+
+	"github.com/coppice-go/coppice/engines/consensus/comet/wire"
+)
+
+// client is CometBFT's end of one ABCI connection, in the process that runs CometBFT. It speaks the
+// protocol of CometBFT's own socket client, and takes its place, because that client spends more on
+// each CheckTx than CometBFT does on the transaction (docs/adr/0060).
+//
+// Requests are answered in their order. A caller encodes its request behind those that wait to be
+// written, and one goroutine writes them all, so that a burst of requests is one write. If too many
+// bytes wait, callers wait too. An answer needs no Flush, because our server holds none back when
+// it has nothing more to read.
+//
+// As with CometBFT's own client, a connection that fails ends the client with an Error, and
+// CometBFT then ends its process.
+type client struct {
+	service.BaseService
+	path string
+	conn net.Conn
+
+	mu       sync.Mutex
+	work     sync.Cond // on mu: there is something to be written, or it has ended
+	room     sync.Cond // on mu: less is to be written, or it has ended
+	out      []byte    // requests to be written
+	asked    asked     // without an answer, oldest first
+	ended    bool
+	err      error // why it ended, if nobody stopped it
+	callback abcicli.Callback
+}
+
+const (
+	// maxOut is how many bytes of requests may gather.
+	maxOut = 256 << 10
+
+	// maxAnswer bounds the length of an answer, which comes from our own process.
+	maxAnswer = 1 << 30
+)
+
+// ErrClientStopped: the client was stopped; its connection did not fail.
+var ErrClientStopped = errors.New("the ABCI client was stopped")
+
+// Clients makes the clients of CometBFT's connections. It is the path of our server's socket.
+type Clients string
+
+// NewABCIClient implements proxy.ClientCreator.
+func (path Clients) NewABCIClient() (abcicli.Client, error) {
+	c := &client{path: string(path)}
+	c.work.L, c.room.L = &c.mu, &c.mu
+	c.BaseService = *service.NewBaseService(nil, "abci client", c)
+	return c, nil
+}
+
+// OnStart connects. It tries once, because our server listens before it starts CometBFT.
+func (c *client) OnStart() error {
+	conn, err := net.Dial("unix", c.path)
+	if err != nil {
+		return err
+	}
+	c.conn = conn
+	go c.write()
+	go c.read()
+	return nil
+}
+
+// OnStop closes the connection and releases all callers that wait.
+func (c *client) OnStop() {
+	c.conn.Close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	c.ended = true
+	for r := c.asked.take(); r != nil; r = c.asked.take() {
+		r.Done()
+	}
+
+	c.work.Broadcast()
+	c.room.Broadcast()
+}
+
+// fail ends the client. Its Error is the first err.
+func (c *client) fail(err error) {
+	if !c.IsRunning() {
+		return
+	}
+
+	c.mu.Lock()
+	if c.err == nil {
+		c.err = err
+	}
+
+	c.mu.Unlock()
+
+	c.Logger.Error("the connection to the application has ended", "err", err)
+	c.Stop() // an error says that it was stopped already
+}
+
+// Error returns why the client has ended; nil if it runs or was stopped.
+func (c *client) Error() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+// SetResponseCallback has f called with each answer, before the callback of its request.
+func (c *client) SetResponseCallback(f abcicli.Callback) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.callback = f
+}
+
+// send queues a request behind the others.
+func (c *client) send(ctx context.Context, req *abci.Request) (*abcicli.ReqRes, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+
+	r := abcicli.NewReqRes(req)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	for len(c.out) >= maxOut && !c.ended {
+		c.room.Wait()
+	}
+
+	if c.ended {
+		return nil, c.whyLocked()
+	}
+	out, err := wire.AppendFrame(c.out, req)
+	if err != nil {
+		return nil, err
+	}
+
+	c.out = out
+	c.asked.put(r)
+	c.work.Signal()
+
+	return r, nil
+}
+
+func (c *client) why() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.whyLocked()
+}
+
+func (c *client) whyLocked() error {
+	if c.err != nil {
+		return c.err
+	}
+	return ErrClientStopped
+}
+
+// write writes the queued requests, as long as the client runs.
+func (c *client) write() {
+	var b []byte
+	for {
+		if b = b[:0]; cap(b) > wire.ReadStep {
+			b = nil // a large block is rare enough to let its memory go
+		}
+
+		c.mu.Lock()
+		for len(c.out) == 0 && !c.ended {
+			c.work.Wait()
+		}
+
+		if c.ended {
+			c.mu.Unlock()
+			return
+		}
+
+		b, c.out = c.out, b
+		c.room.Broadcast()
+		c.mu.Unlock()
+
+		if _, err := c.conn.Write(b); err != nil {
+			c.fail(fmt.Errorf("writing requests: %w", err))
+			return
+		}
+	}
+}
+
+// read reads answers, as long as they come.
+func (c *client) read() {
+	r := bufio.NewReaderSize(c.conn, 64<<10)
+	var buf []byte
+
+	for {
+		resp, b, err := wire.ReadResponse(r, maxAnswer, buf)
+		if err == nil {
+			err = c.answered(resp)
+		}
+
+		if err != nil {
+			c.fail(fmt.Errorf("reading answers: %w", err))
+			return
+		}
+
+		if buf = b; cap(buf) > wire.ReadStep {
+			buf = nil
+		}
+	}
+}
+
+// answered gives resp to the oldest request.
+func (c *client) answered(resp *abci.Response) error {
+	c.mu.Lock()
+	r, callback := c.asked.take(), c.callback
+	c.mu.Unlock()
+
+	if r == nil {
+		return fmt.Errorf("%w: a %T that nobody has asked for", wire.ErrFrame, resp.Value)
+	}
+
+	if !fits(r.Request, resp) {
+		r.Done() // it has no answer
+		return fmt.Errorf("%w: a %T is answered with a %T", wire.ErrFrame, r.Request.Value, resp.Value)
+	}
+
+	r.Response = resp
+	r.Done()
+	if callback != nil {
+		callback(r.Request, resp)
+	}
+
+	r.InvokeCallback()
+
+	return nil
+}
+
+// fits reports whether resp is of the kind that req asks for. Most are CheckTx's.
+func fits(req *abci.Request, resp *abci.Response) bool {
+	if _, ok := req.Value.(*abci.Request_CheckTx); ok {
+		_, ok := resp.Value.(*abci.Response_CheckTx)
+		return ok
+	}
+	name := func(v any) string { return reflect.TypeOf(v).Elem().Field(0).Name }
+	return name(req.Value) == name(resp.Value)
+}
+
+// asked is a queue of requests without an answer.
+type asked struct {
+	list []*abcicli.ReqRes
+	head int
+}
+
+func (q *asked) put(r *abcicli.ReqRes) {
+	if q.head > 1024 && q.head > len(q.list)/2 { // the memory of those that were taken
+		n := copy(q.list, q.list[q.head:])
+		clear(q.list[n:])
+		q.list, q.head = q.list[:n], 0
+	}
+	q.list = append(q.list, r)
+}
+
+// take removes and returns the oldest request, nil if there is none.
+func (q *asked) take() *abcicli.ReqRes {
+	if q.head == len(q.list) {
+		return nil
+	}
+	r := q.list[q.head]
+	q.list[q.head] = nil
+	q.head++
+	return r
+}
+
+// ask sends a request and waits for its answer.
+func ask[R any](ctx context.Context, c *client, req *abci.Request, of func(*abci.Response) *R) (*R, error) {
+	r, err := c.send(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+
+	r.Wait()
+	if r.Response == nil {
+		return nil, c.why()
+	}
+
+	return of(r.Response), nil
+}
+
+// CheckTxAsync sends the request and does not wait.
+func (c *client) CheckTxAsync(ctx context.Context, req *abci.RequestCheckTx) (*abcicli.ReqRes, error) {
+	return c.send(ctx, abci.ToRequestCheckTx(req))
+}
+
+// Flush waits until all earlier requests have their answers.
+func (c *client) Flush(ctx context.Context) error {
+	_, err := ask(ctx, c, abci.ToRequestFlush(), (*abci.Response).GetFlush)
+	return err
+}
+
+// The rest implements abci.Application.
+
+func (c *client) Echo(ctx context.Context, message string) (*abci.ResponseEcho, error) {
+	return ask(ctx, c, abci.ToRequestEcho(message), (*abci.Response).GetEcho)
+}
+
+func (c *client) Info(ctx context.Context, req *abci.RequestInfo) (*abci.ResponseInfo, error) {
+	return ask(ctx, c, abci.ToRequestInfo(req), (*abci.Response).GetInfo)
+}
+
+func (c *client) Query(ctx context.Context, req *abci.RequestQuery) (*abci.ResponseQuery, error) {
+	return ask(ctx, c, abci.ToRequestQuery(req), (*abci.Response).GetQuery)
+}
+
+func (c *client) CheckTx(ctx context.Context, req *abci.RequestCheckTx) (*abci.ResponseCheckTx, error) {
+	return ask(ctx, c, abci.ToRequestCheckTx(req), (*abci.Response).GetCheckTx)
+}
+
+func (c *client) InsertTx(ctx context.Context, req *abci.RequestInsertTx) (*abci.ResponseInsertTx, error) {
+	return ask(ctx, c, abci.ToRequestInsertTx(req), (*abci.Response).GetInsertTx)
+}
+
+func (c *client) ReapTxs(ctx context.Context, req *abci.RequestReapTxs) (*abci.ResponseReapTxs, error) {
+	return ask(ctx, c, abci.ToRequestReapTxs(req), (*abci.Response).GetReapTxs)
+}
+
+func (c *client) InitChain(ctx context.Context, req *abci.RequestInitChain) (*abci.ResponseInitChain, error) {
+	return ask(ctx, c, abci.ToRequestInitChain(req), (*abci.Response).GetInitChain)
+}
+
+func (c *client) PrepareProposal(ctx context.Context, req *abci.RequestPrepareProposal) (*abci.ResponsePrepareProposal,
+	error) {
+	return ask(ctx, c, abci.ToRequestPrepareProposal(req), (*abci.Response).GetPrepareProposal)
+}
+
+func (c *client) ProcessProposal(ctx context.Context, req *abci.RequestProcessProposal) (*abci.ResponseProcessProposal,
+	error) {
+	return ask(ctx, c, abci.ToRequestProcessProposal(req), (*abci.Response).GetProcessProposal)
+}
+
+func (c *client) ExtendVote(ctx context.Context, req *abci.RequestExtendVote) (*abci.ResponseExtendVote, error) {
+	return ask(ctx, c, abci.ToRequestExtendVote(req), (*abci.Response).GetExtendVote)
+}
+
+func (c *client) VerifyVoteExtension(ctx context.Context,
+	req *abci.RequestVerifyVoteExtension) (*abci.ResponseVerifyVoteExtension, error) {
+	return ask(ctx, c, abci.ToRequestVerifyVoteExtension(req), (*abci.Response).GetVerifyVoteExtension)
+}
+
+func (c *client) FinalizeBlock(ctx context.Context, req *abci.RequestFinalizeBlock) (*abci.ResponseFinalizeBlock,
+	error) {
+	return ask(ctx, c, abci.ToRequestFinalizeBlock(req), (*abci.Response).GetFinalizeBlock)
+}
+
+func (c *client) Commit(ctx context.Context, _ *abci.RequestCommit) (*abci.ResponseCommit, error) {
+	return ask(ctx, c, abci.ToRequestCommit(), (*abci.Response).GetCommit)
+}
+
+func (c *client) ListSnapshots(ctx context.Context, req *abci.RequestListSnapshots) (*abci.ResponseListSnapshots,
+	error) {
+	return ask(ctx, c, abci.ToRequestListSnapshots(req), (*abci.Response).GetListSnapshots)
+}
+
+func (c *client) OfferSnapshot(ctx context.Context, req *abci.RequestOfferSnapshot) (*abci.ResponseOfferSnapshot,
+	error) {
+	return ask(ctx, c, abci.ToRequestOfferSnapshot(req), (*abci.Response).GetOfferSnapshot)
+}
+
+func (c *client) LoadSnapshotChunk(ctx context.Context,
+	req *abci.RequestLoadSnapshotChunk) (*abci.ResponseLoadSnapshotChunk, error) {
+	return ask(ctx, c, abci.ToRequestLoadSnapshotChunk(req), (*abci.Response).GetLoadSnapshotChunk)
+}
+
+func (c *client) ApplySnapshotChunk(ctx context.Context,
+	req *abci.RequestApplySnapshotChunk) (*abci.ResponseApplySnapshotChunk, error) {
+	return ask(ctx, c, abci.ToRequestApplySnapshotChunk(req), (*abci.Response).GetApplySnapshotChunk)
+}

@@ -1,0 +1,29 @@
+package home
+
+import (
+	"io/fs"
+	"os"
+	"strings"
+	"syscall"
+)
+
+// hostPort returns the first TCP address of a list in CometBFT's form, empty if there is none.
+func hostPort(list string) string {
+	for a := range strings.SplitSeq(list, ",") {
+		a = strings.TrimSpace(a)
+		if rest, ok := strings.CutPrefix(a, "tcp://"); ok {
+			return rest
+		}
+		if a != "" && !strings.Contains(a, "://") {
+			return a
+		}
+	}
+	return ""
+}
+
+// ownedByUs reports whether a directory belongs to this user, and was not put in our way by
+// another.
+func ownedByUs(info fs.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(st.Uid) == os.Getuid()
+}

@@ -1,0 +1,73 @@
+package home
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+
+	"github.com/coppice-go/coppice/engines/chain"
+)
+
+// Dir returns where the CometBFT home in the home of a node lies, if there is one.
+func Dir(home string) string { return filepath.Join(home, "comet") }
+
+// CarriesState reports whether the app_state of a genesis says anything.
+func CarriesState(appState []byte) bool {
+	switch string(bytes.TrimSpace(appState)) {
+	case "", "{}", "null", `""`:
+		return false
+	}
+	return true
+}
+
+// Carried returns our genesis of a chain of CometBFT's: the one that its genesis carries, or else
+// its names and its size of blocks with the default limits. An empty chainID stands for any. from
+// names the genesis in errors.
+func Carried(chainID string, theirs Genesis, from string) (chain.Genesis, error) {
+	bad := func(format string, args ...any) (chain.Genesis, error) {
+		return chain.Genesis{}, fmt.Errorf("the genesis of %s: %w", from, fmt.Errorf(format, args...))
+	}
+
+	if chainID != "" && chainID != theirs.ChainID {
+		return bad("it is of chain %q, want %q", theirs.ChainID, chainID)
+	}
+
+	g := chain.NewGenesis(theirs.ChainID, theirs.Time)
+	g.GenesisTime, g.InitialHeight = theirs.Time, theirs.InitialHeight
+
+	if theirs.MaxBlockBytes > chain.MaxTxBytes {
+		return bad("its blocks have %d bytes of transactions, want at most %d: lower consensus_params.block.max_bytes",
+			theirs.MaxBlockBytes, chain.MaxTxBytes)
+	}
+
+	g.Limits.MaxBlockBytes = theirs.MaxBlockBytes
+	g.Limits.MaxTxBytes = min(g.Limits.MaxTxBytes, theirs.MaxBlockBytes)
+	if !CarriesState(theirs.AppState) {
+		return g, nil
+	}
+
+	var carried chain.Genesis
+	d := json.NewDecoder(bytes.NewReader(theirs.AppState))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&carried); err != nil {
+		return bad("app_state is another application's: %w", err)
+	}
+	if carried.ChainID != theirs.ChainID {
+		return bad("app_state is of chain %q, and the rest of %q", carried.ChainID, theirs.ChainID)
+	}
+
+	return carried, nil
+}
+
+// Carry writes the genesis of a CometBFT home whose chain has not begun: theirs, filled in from
+// ours. It carries ours, so that nodes with other limits are of another chain.
+func Carry(home string, ours chain.Genesis, theirs Genesis) (err error) {
+	theirs.ChainID, theirs.Time = ours.ChainID, ours.GenesisTime
+	theirs.InitialHeight, theirs.MaxBlockBytes = ours.InitialHeight, ours.Limits.MaxBlockBytes
+
+	if theirs.AppState, err = ours.AppState(); err != nil {
+		return err
+	}
+	return WriteGenesis(home, theirs)
+}

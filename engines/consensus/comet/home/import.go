@@ -1,0 +1,137 @@
+package home
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	cfg "github.com/cometbft/cometbft/config"
+)
+
+// Import makes a CometBFT home from an existing one. It copies the keys, the configuration (with
+// our settings for the connection to the application), the genesis, and the state of signing,
+// without which a validator could sign twice. It does not copy the chain, which led to the state of
+// another application. from is not changed. It must not run, now or later, with the same validator
+// key. Errors are ErrHome, and nothing is made then.
+func Import(home, from string) (Identity, error) {
+	var none Identity
+	if _, err := os.Stat(configPath(home)); err == nil {
+		return none, fmt.Errorf("%w: %s is one already", ErrHome, home)
+	}
+	c, _, err := readConfig(from)
+	if err != nil {
+		return none, err
+	}
+	if err := notRunning(c); err != nil {
+		return none, err
+	}
+	id, err := identityOf(c)
+	if err != nil {
+		return none, err
+	}
+	g, err := ReadGenesis(from)
+	if err != nil {
+		return none, err
+	}
+	if err := canSign(c, g, id.Validator); err != nil {
+		return none, err
+	}
+
+	to := cfg.DefaultConfig().SetRoot(home)
+	files := []struct {
+		from, to string
+		mode     os.FileMode
+		data     []byte
+	}{
+		{from: c.NodeKeyFile(), to: to.NodeKeyFile(), mode: 0o600},
+		{from: c.PrivValidatorKeyFile(), to: to.PrivValidatorKeyFile(), mode: 0o600},
+		{from: c.PrivValidatorStateFile(), to: to.PrivValidatorStateFile(), mode: 0o600},
+		{from: c.GenesisFile(), to: to.GenesisFile(), mode: 0o644},
+	}
+	for i, f := range files { // all of them, before anything is made
+		if files[i].data, err = os.ReadFile(f.from); err != nil {
+			return none, fmt.Errorf("%w: %w", ErrHome, err)
+		}
+	}
+
+	for _, dir := range []string{cfg.DefaultConfigDir, cfg.DefaultDataDir} {
+		if err := os.MkdirAll(filepath.Join(home, dir), 0o700); err != nil {
+			return none, fmt.Errorf("%w: %w", ErrHome, err)
+		}
+	}
+
+	for _, f := range files {
+		if err := writeNew(f.to, f.data, f.mode); err != nil {
+			return none, fmt.Errorf("%w: %w", ErrHome, err)
+		}
+	}
+
+	c.Genesis, c.NodeKey, c.PrivValidatorKey, c.PrivValidatorState = to.Genesis, to.NodeKey, to.PrivValidatorKey, to.
+		PrivValidatorState
+	c.DBPath, c.DBBackend = to.DBPath, to.DBBackend
+	c.Consensus.DoubleSignCheckHeight = 0
+	boundRPC(c)
+	c.ProxyApp, c.ABCI = "unix://set-by-coppice", "socket"
+	c.SetRoot(home)
+	if err := writeConfig(home, c); err != nil {
+		return none, fmt.Errorf("%w: %w", ErrHome, err)
+	}
+
+	return ReadIdentity(home)
+}
+
+// notRunning refuses a home that a CometBFT has open. That CometBFT would go on signing, and the
+// copied state of signing would be old.
+func notRunning(c *cfg.Config) error {
+	f, err := os.Open(filepath.Join(c.DBDir(), "blockstore.db", "LOCK")) // goleveldb's; other stores have none
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrHome, err)
+	}
+	defer f.Close()
+
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB); errors.Is(err, syscall.EWOULDBLOCK) {
+		return fmt.Errorf("%w: %s is in use: stop its CometBFT first, and never start it again with this validator key",
+			ErrHome, c.RootDir)
+	}
+
+	return nil
+}
+
+// canSign refuses a validator that would have to sign again heights that it has signed: the only
+// validator of a chain, whose blocks are not copied. A validator among others first gets their
+// blocks.
+func canSign(c *cfg.Config, g Genesis, own Validator) error {
+	data, err := os.ReadFile(c.PrivValidatorStateFile())
+	if err != nil {
+		return fmt.Errorf("%w: state of signing: %w", ErrHome, err)
+	}
+	var signed struct {
+		Height int64 `json:"height,string"`
+	}
+
+	if err := json.Unmarshal(data, &signed); err != nil {
+		return fmt.Errorf("%w: state of signing: %s: %w", ErrHome, c.PrivValidatorStateFile(), err)
+	}
+	if len(g.Validators) != 1 || g.Validators[0].Address != own.Address || signed.Height < int64(g.InitialHeight) {
+		return nil
+	}
+	return fmt.Errorf("%w: its validator is the only one of chain %s and has signed up to height %d, and blocks are "+
+		"not imported: it would refuse to sign these heights again; "+
+		"give %s a new chain_id and initial_height %d (or more) to go on as a new chain", ErrHome, g.ChainID,
+		signed.Height, c.GenesisFile(), signed.Height+1)
+}
+
+func writeNew(path string, data []byte, mode os.FileMode) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Sync(), f.Close())
+}

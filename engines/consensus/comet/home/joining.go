@@ -1,0 +1,74 @@
+package home
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	rpchttp "github.com/cometbft/cometbft/rpc/client/http"
+)
+
+// StateSync has a home without a chain begin with a snapshot of its peers instead of the first
+// block.
+type StateSync struct {
+	// RPC are the nodes that the light client asks for headers, at least two, as host:port or a
+	// URL. The second is a witness against the first.
+	RPC []string
+
+	// Height and Hash are those of a block that somebody who is trusted knows to be the chain's. It
+	// must not be older than Period.
+	Height int64
+	Hash   string        // in hexadecimal
+	Period time.Duration // 0 stands for a week
+}
+
+const (
+	defaultTrust  = 7 * 24 * time.Hour
+	discoveryTime = 5 * time.Second // CometBFT accepts no less
+)
+
+// SetStateSync writes into a home's configuration that it begins with a snapshot. If the chain has
+// begun, this has no effect. It returns ErrHome if CometBFT would not accept s.
+func SetStateSync(home string, s StateSync) error {
+	c, err := LoadConfig(home)
+	if err != nil {
+		return err
+	}
+
+	c.StateSync.Enable, c.StateSync.RPCServers = true, s.RPC
+	c.StateSync.TrustHeight, c.StateSync.TrustHash, c.StateSync.TrustPeriod = s.Height, s.Hash, s.Period
+	c.StateSync.DiscoveryTime = discoveryTime
+	if s.Period == 0 {
+		c.StateSync.TrustPeriod = defaultTrust
+	}
+	if err := c.StateSync.ValidateBasic(); err != nil {
+		return fmt.Errorf("%w: statesync: %w", ErrHome, err)
+	}
+	if n := len(c.StateSync.TrustHashBytes()); n != 32 {
+		return fmt.Errorf("%w: statesync: trust_hash has %d bytes, want 32", ErrHome, n)
+	}
+
+	return writeConfig(home, c)
+}
+
+// OldestBlock asks a running CometBFT, at host:port or a URL, for its oldest block. A node whose
+// owner trusts that CometBFT may begin to trust with this block.
+func OldestBlock(ctx context.Context, address string) (height int64, hash string, err error) {
+	if !strings.Contains(address, "://") {
+		address = "tcp://" + address
+	}
+	c, err := rpchttp.New(address, "/websocket")
+	if err != nil {
+		return 0, "", err
+	}
+	s, err := c.Status(ctx)
+	if err != nil {
+		return 0, "", err
+	}
+	if s.SyncInfo.EarliestBlockHeight == 0 {
+		return 0, "", fmt.Errorf("%s has no block yet", address)
+	}
+
+	return s.SyncInfo.EarliestBlockHeight, s.SyncInfo.EarliestBlockHash.String(), nil
+}

@@ -1,0 +1,262 @@
+package home
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+
+	cfg "github.com/cometbft/cometbft/config"
+	"github.com/cometbft/cometbft/crypto"
+	"github.com/cometbft/cometbft/crypto/ed25519"
+	cmtflags "github.com/cometbft/cometbft/libs/cli/flags"
+	cmtjson "github.com/cometbft/cometbft/libs/json"
+	cmtlog "github.com/cometbft/cometbft/libs/log"
+	"github.com/cometbft/cometbft/p2p"
+	"github.com/cometbft/cometbft/privval"
+)
+
+// ErrSigning: what keeps a validator from signing twice is lost.
+var ErrSigning = errors.New("CometBFT's signing state is lost")
+
+// Preflight refuses a home with which the process of CometBFT would end at every start: invalid
+// keys, and settings that do not work. Errors are ErrHome and ErrSigning, and name the file.
+func Preflight(c *cfg.Config) error {
+	if err := settings(c); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrHome, configPath(c.RootDir), err)
+	}
+	if err := checkKeys(c); err != nil {
+		return fmt.Errorf("%w: %w", ErrHome, err)
+	}
+	return checkSigning(c)
+}
+
+// settings checks the settings that CometBFT itself checks only when it uses them.
+func settings(c *cfg.Config) error {
+	if c.DBBackend != "goleveldb" {
+		return fmt.Errorf(`db_backend = %q, want "goleveldb": no other is in this program`, c.DBBackend)
+	}
+
+	if n := c.Consensus.DoubleSignCheckHeight; n != 0 {
+		return fmt.Errorf("double_sign_check_height = %d, want 0: with it CometBFT refuses each start after which it "+
+			"finds its own signature in the last %d blocks, and so every restart by its supervisor; "+
+			"a second process with this home is kept out by the home's lock, and a second home with this key must "+
+			"never be started", n, n)
+	}
+
+	if _, err := cmtflags.ParseLogLevel(c.LogLevel, cmtlog.NewNopLogger(), cfg.DefaultLogLevel); err != nil {
+		return fmt.Errorf("log_level = %q: %w", c.LogLevel, err)
+	}
+	if !plainText(c.Moniker) {
+		return fmt.Errorf("moniker = %q, want printable ASCII", c.Moniker)
+	}
+	if err := checkAddresses(c.P2P.ListenAddress, c.RPC.ListenAddress); err != nil {
+		return err
+	}
+
+	for _, l := range []struct{ name, list string }{{"persistent_peers", c.P2P.PersistentPeers},
+		{"seeds", c.P2P.Seeds}} {
+		for peer := range Listed(l.list) {
+			if err := checkPeer(peer); err != nil {
+				return fmt.Errorf("%s: %w", l.name, err)
+			}
+		}
+	}
+
+	for id := range Listed(c.P2P.UnconditionalPeerIDs) {
+		if _, err := p2p.NewNetAddressString(id + "@127.0.0.1:1"); err != nil {
+			return fmt.Errorf("unconditional_peer_ids: %q, want the 40 hexadecimal digits of a node id", id)
+		}
+	}
+
+	return nil
+}
+
+// Listed returns the elements of a list as CometBFT reads them.
+func Listed(list string) func(yield func(string) bool) {
+	return func(yield func(string) bool) {
+		for e := range strings.SplitSeq(list, ",") {
+			if e = strings.Trim(e, " "); e != "" && !yield(e) {
+				return
+			}
+		}
+	}
+}
+
+// checkPeer refuses an invalid address of a peer. It does not look up the name in it, and does not
+// dial.
+func checkPeer(peer string) error {
+	bare := peer
+	if _, rest, ok := strings.Cut(peer, "://"); ok {
+		bare = rest
+	}
+
+	id, addr, ok := strings.Cut(bare, "@")
+	if ok {
+		_, err := p2p.NewNetAddressString(id + "@127.0.0.1:1")
+		ok = err == nil
+	}
+
+	if !ok {
+		return fmt.Errorf("%q, want id@host:port with an id of 40 hexadecimal digits", peer)
+	}
+	if err := checkHostPort(addr); err != nil {
+		return fmt.Errorf("%q, want id@host:port: %w", peer, err)
+	}
+
+	return nil
+}
+
+// checkAddresses refuses addresses that CometBFT cannot listen on. rpc may be a list, and empty.
+func checkAddresses(peers, rpc string) error {
+	p, err := tcpAddress(peers)
+	if err == nil && p == "" {
+		err = errors.New("want tcp://host:port")
+	}
+	if err == nil && strings.HasPrefix(p, ":") {
+		err = errors.New("there is no host in it: 0.0.0.0 is all of this machine's addresses")
+	}
+	if err != nil {
+		return fmt.Errorf("[p2p] laddr = %q: %w", peers, err)
+	}
+
+	for addr := range Listed(rpc) {
+		r, err := tcpAddress(addr)
+		if err == nil && r != "" && overlap(p, r) {
+			err = fmt.Errorf("[p2p] laddr is the same: each wants a port of its own")
+		}
+		if err != nil {
+			return fmt.Errorf("[rpc] laddr = %q: %w", rpc, err)
+		}
+	}
+
+	return nil
+}
+
+// tcpAddress returns the host:port of an address in CometBFT's form, empty for a unix socket.
+func tcpAddress(addr string) (string, error) {
+	proto, rest, ok := strings.Cut(addr, "://")
+	switch {
+	case !ok:
+		rest = addr
+	case proto == "unix":
+		return "", nil
+	case proto != "tcp":
+		return "", fmt.Errorf("protocol %q, want tcp://host:port", proto)
+	}
+
+	return rest, checkHostPort(rest)
+}
+
+var hostName = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?$`)
+
+// checkHostPort refuses an address that is not host:port. The host may be empty.
+func checkHostPort(addr string) error {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("%q, want host:port", addr)
+	}
+	ip, _, _ := strings.Cut(host, "%")
+	if host != "" && net.ParseIP(ip) == nil && !hostName.MatchString(host) {
+		return fmt.Errorf("%q is no host", host)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("port %q, want 0 to 65535", port)
+	}
+
+	return nil
+}
+
+// overlap reports whether a process cannot listen on both a and b, each host:port.
+func overlap(a, b string) bool {
+	hostA, portA, _ := net.SplitHostPort(a)
+	hostB, portB, _ := net.SplitHostPort(b)
+	if portA != portB || portA == "0" {
+		return false
+	}
+	all := func(host string) bool { return host == "" || net.ParseIP(host).IsUnspecified() }
+	return hostA == hostB || all(hostA) || all(hostB)
+}
+
+// plainText reports whether CometBFT can send a text to its peers.
+func plainText(s string) bool {
+	for _, b := range []byte(s) {
+		if b < ' ' || b > '~' {
+			return false
+		}
+	}
+	return strings.TrimSpace(s) != ""
+}
+
+// checkKeys refuses a missing or invalid key of the node or the validator.
+func checkKeys(c *cfg.Config) error {
+	node, err := p2p.LoadNodeKey(c.NodeKeyFile())
+	if err == nil {
+		err = checkKey(node.PrivKey)
+	}
+	if err != nil {
+		return fmt.Errorf("node key: %w", withPath(c.NodeKeyFile(), err))
+	}
+
+	var own privval.FilePVKey
+	data, err := os.ReadFile(c.PrivValidatorKeyFile())
+	if err == nil {
+		err = cmtjson.Unmarshal(data, &own)
+	}
+	if err == nil {
+		err = checkKey(own.PrivKey)
+	}
+	if err == nil && (own.PubKey == nil || !own.PrivKey.PubKey().Equals(own.PubKey)) {
+		err = errors.New("pub_key is not that of priv_key")
+	}
+	if err != nil {
+		return fmt.Errorf("validator key: %w", withPath(c.PrivValidatorKeyFile(), err))
+	}
+
+	return nil
+}
+
+func checkKey(key crypto.PrivKey) error {
+	if k, ok := key.(ed25519.PrivKey); !ok || len(k) != ed25519.PrivateKeySize {
+		return fmt.Errorf("there is no private key of kind %s in it", ed25519.PrivKeyName)
+	}
+	return nil
+}
+
+// checkSigning refuses a missing or empty signing state. A fresh one is not missing: it has height
+// 0.
+func checkSigning(c *cfg.Config) error {
+	path := c.PrivValidatorStateFile()
+	var s struct {
+		Height *int64 `json:"height,string"`
+	}
+	data, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(data, &s)
+	}
+	if err == nil && s.Height == nil {
+		err = errors.New("there is no height in it")
+	}
+	if err == nil {
+		err = cmtjson.Unmarshal(data, new(privval.FilePVLastSignState))
+	}
+
+	if err != nil {
+		return fmt.Errorf("%w: %w; without it this validator could sign twice: put the file back as it was last, "+
+			"never an older copy, or make a new home with a new validator key", ErrSigning, withPath(path, err))
+	}
+
+	return nil
+}
+
+// withPath adds the path of the file that err is about, unless err has one.
+func withPath(path string, err error) error {
+	if inPath := new(os.PathError); errors.As(err, &inPath) {
+		return err
+	}
+	return fmt.Errorf("%s: %w", path, err)
+}

@@ -1,0 +1,46 @@
+package home
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Trusted is what the light client in CometBFT's process vouches for: the block of the snapshot
+// that is offered next. ABCI carries only the app hash. Our state also has the hash and the time of
+// the block, for which a peer's word is not enough. The process writes Trusted into the home, which
+// it shares with the node, before it offers the snapshot.
+type Trusted struct {
+	Height    uint64    `json:"height"`
+	AppHash   []byte    `json:"app_hash"`
+	BlockHash []byte    `json:"block_hash"`
+	Time      time.Time `json:"time"`
+}
+
+func trustedPath(data string) string { return filepath.Join(data, "statesync-trusted.json") }
+
+func ReadTrusted(data string) (t Trusted, err error) {
+	b, err := os.ReadFile(trustedPath(data))
+	if err == nil {
+		err = json.Unmarshal(b, &t)
+	}
+	if err != nil {
+		return t, fmt.Errorf("what the light client vouches for: %w", err)
+	}
+	return t, nil
+}
+
+func WriteTrusted(data string, t Trusted) error {
+	b, err := json.Marshal(t)
+	if err != nil {
+		return err
+	}
+	next := trustedPath(data) + ".new"
+	if err := os.WriteFile(next, b, 0o600); err != nil {
+		return err
+	}
+
+	return os.Rename(next, trustedPath(data)) // a crash begins the state sync anew: no need to sync
+}

@@ -1,0 +1,216 @@
+package comet
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/consensus/comet/child"
+	"github.com/coppice-go/coppice/engines/consensus/comet/governance"
+	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
+	"github.com/coppice-go/coppice/supervisor"
+	"github.com/coppice-go/coppice/supervisor/process"
+)
+
+// Name is the name of the Kind.
+const Name = "cometbft"
+
+// Kind is consensus by CometBFT, of validators that agree. The home of a node has a CometBFT home
+// in it (comethome.Dir).
+type Kind struct {
+	// Command, if set, runs CometBFT instead of the program's own hidden command: for programs that
+	// embed a node and call child.Run in their own way.
+	Command []string
+
+	// Extender, if set, extends this validator's votes, verifies those of others, and, if it is a
+	// consensus.Proposer, makes transactions of them. It has an effect on a chain whose genesis has
+	// vote_extensions_enable_height (InitOptions.VoteExtensionsHeight). All validators of the chain
+	// need one that judges alike. A backend may be one: it then executes what it proposed.
+	Extender consensus.VoteExtender
+}
+
+var _ consensus.Homed = Kind{}
+
+// InitOptions say what kind of CometBFT home Kind.Init makes in the home of a node.
+type InitOptions struct {
+	Profile comethome.Profile // empty: tuned
+	P2P     string            // host:port; empty is 127.0.0.1:26656
+	RPC     string            // host:port; empty is 127.0.0.1:26657
+	Moniker string
+
+	// VoteExtensionsHeight is the height from which on the chain's validators extend their votes;
+	// 0 is never. See Kind.Extender.
+	VoteExtensionsHeight uint64
+
+	// StateSync, if set, has the node begin with a snapshot of its peers.
+	StateSync *comethome.StateSync
+
+	// Join, if set, is the chain of running nodes that the node joins (comethome.Fetch); its
+	// genesis is the home's.
+	Join *comethome.Chain
+
+	// Import, if set, is a CometBFT home to take keys, configuration and genesis from. The other
+	// options are then ignored.
+	Import string
+}
+
+// Name is "cometbft".
+func (Kind) Name() string { return Name }
+
+// ErrNoBackup: a backup has only the state, and a node of a CometBFT chain needs its CometBFT home
+// besides.
+var ErrNoBackup = errors.New("a home with consensus cometbft has keys and data that no backup holds: stop the " +
+	"node and copy the whole home instead, see docs/cometbft.md")
+
+// errNoSalvage: the chain has what is lost in a log.
+var errNoSalvage = errors.New("the log of a home with consensus cometbft is not salvaged: its peers have the " +
+	"chain, and 'coppice init --consensus cometbft --import HOME/comet' " +
+	"makes a new home with its keys, which fetches it; see Damage in docs/cometbft.md before you do")
+
+// Traits describe the kind.
+func (Kind) Traits() consensus.Traits {
+	return consensus.Traits{
+		Doc: "cometbft agrees with others, and has a home of its own in this one (comet)",
+		Part: consensus.Part{
+			Note: "CometBFT, a process of its own", Strategy: supervisor.RestForOne,
+			Intensity: supervisor.Intensity{Max: 10, Period: 60 * time.Second},
+			Children: []consensus.Place{
+				{ID: childABCI, Note: "the application, on a unix socket"},
+				{ID: childProcess, Note: "CometBFT"},
+				{ID: childWatchdog, Note: "restarts a CometBFT whose height stands still without an excuse"},
+				{ID: childFeed, Note: "hands accepted transactions to CometBFT's mempool"},
+			},
+		},
+		StateSync: true, NoBackup: ErrNoBackup, NoSalvage: errNoSalvage,
+		Validators: governance.Updates, Class: comethome.Class,
+		Commands: []consensus.Command{{
+			Name: child.Command, Short: "Run CometBFT: the node starts this by itself", New: childCommand,
+		}},
+	}
+}
+
+func childCommand(f *flag.FlagSet) func(context.Context) (int, error) {
+	var o child.Options
+	o.Flags(f)
+	return func(ctx context.Context) (int, error) {
+		process.WatchParent()
+		err := child.Run(ctx, o)
+		return child.Status(err), err
+	}
+}
+
+// Open makes the driver of a home. The genesis of its CometBFT must carry that of the home.
+func (k Kind) Open(h consensus.Home) (consensus.Driver, error) {
+	state, err := h.Genesis.AppState()
+	return Driver{
+		Home: comethome.Dir(h.Dir), AppState: state, Command: k.Command, Extender: k.Extender,
+		Intensity: h.Intensity, Retain: h.RetainBlocks, Version: h.Version, Log: h.Log.Named("comet"),
+	}, err
+}
+
+// Claim returns an error if there is a CometBFT home in the home. Alone, its node would commit
+// blocks that its network never sees, and could not go back.
+func (Kind) Claim(dir string) error {
+	if _, err := os.Stat(comethome.Dir(dir)); err != nil {
+		return nil
+	}
+	return fmt.Errorf("there is a CometBFT home in %s: want %q, as the chain's other nodes have; a node without "+
+		"peers wants a home of its own", comethome.Dir(dir), Name)
+}
+
+// Backends returns the backend of governance, of the validators that the chain began with.
+func (Kind) Backends(dir string, g chain.Genesis) ([]chain.Backend, error) {
+	theirs, err := comethome.ReadGenesis(comethome.Dir(dir))
+	if err != nil {
+		return nil, err
+	}
+
+	var set []governance.Validator
+	for _, v := range theirs.Validators {
+		set = append(set, governance.Validator{PubKey: v.PubKey, Power: v.Power})
+	}
+
+	return []chain.Backend{governance.New(g.GovernanceKey, g.ChainID, set)}, nil
+}
+
+// initOptions are a Kind's options; nil is the zero InitOptions.
+func initOptions(options any) (InitOptions, error) {
+	o, ok := options.(InitOptions)
+	if !ok && options != nil {
+		return o, fmt.Errorf("options of consensus %s: a %T, want a %T", Name, options, o)
+	}
+	return o, nil
+}
+
+// Genesis returns the genesis of an imported chain, or of one to join.
+func (Kind) Genesis(chainID string, options any) (*chain.Genesis, error) {
+	o, err := initOptions(options)
+	if err != nil {
+		return nil, err
+	}
+
+	var theirs comethome.Genesis
+	from := o.Import
+
+	switch {
+	case o.Join != nil:
+		theirs, from = o.Join.Genesis, "the chain to join"
+	case from == "":
+		return nil, nil
+	default:
+		if theirs, err = comethome.ReadGenesis(from); err != nil {
+			return nil, err
+		}
+	}
+
+	ours, err := comethome.Carried(chainID, theirs, from)
+	return &ours, err
+}
+
+// Init makes the CometBFT home of a home: that of the only validator of a new chain, unless the
+// options say otherwise.
+func (Kind) Init(h consensus.Home, options any) error {
+	o, err := initOptions(options)
+	if err != nil {
+		return err
+	}
+
+	dir := comethome.Dir(h.Dir)
+	if o.Import != "" {
+		_, err := comethome.Import(dir, o.Import)
+		return err
+	}
+
+	id, err := comethome.Init(dir, comethome.Options{
+		Profile: o.Profile, Moniker: o.Moniker, P2P: o.P2P, RPC: o.RPC,
+		EmptyEvery: h.EmptyEvery, MaxTxBytes: h.Genesis.Limits.MaxTxBytes,
+	})
+	if err != nil {
+		return err
+	}
+
+	if o.StateSync != nil {
+		if err := comethome.SetStateSync(dir, *o.StateSync); err != nil {
+			return err
+		}
+	}
+
+	if o.Join != nil {
+		return comethome.JoinChain(dir, *o.Join)
+	}
+
+	id.Validator.Power = 10
+	return comethome.Carry(dir, h.Genesis,
+		comethome.Genesis{Validators: []comethome.Validator{id.Validator},
+			VoteExtensionsHeight: o.VoteExtensionsHeight})
+}
+
+// Reset is not supported yet.
+func (Kind) Reset(consensus.Home) error {
+	return fmt.Errorf("reset of a home with consensus %s: %w", Name, errors.ErrUnsupported)
+}

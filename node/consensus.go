@@ -1,0 +1,114 @@
+package node
+
+import (
+	"fmt"
+
+	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/plan"
+)
+
+// WithConsensus makes k the node's kind of consensus, for a kind that a program sets up for one node.
+// A kind of the same name must be registered, too: the configuration, the classes of errors and the
+// commands for stopped homes go by that.
+func WithConsensus(k consensus.Kind) Option { return func(n *Node) { n.kind = k } }
+
+// WithDriver makes d the consensus engine, whatever the kind of consensus is.
+func WithDriver(d consensus.Driver) Option { return func(n *Node) { n.driver = d } }
+
+// openConsensus plans the tree, and makes the driver unless the program brings one.
+func (n *Node) openConsensus(g chain.Genesis) error {
+	if n.kind == nil {
+		n.kind, _ = consensus.Lookup(n.config.Consensus.Kind) // which the configuration was checked for
+	}
+
+	n.traits = n.kind.Traits()
+	if n.driver != nil {
+		n.plan = plan.Of(n.config.Profile, consensus.Traits{}, n.extraIDs()...)
+		return nil
+	}
+
+	if n.traits.StateSync {
+		n.stateSync = newStateSync(n)
+	}
+
+	n.plan = plan.Of(n.config.Profile, n.traits, n.extraIDs()...)
+	if err := refuseClaimed(n.home, n.kind); err != nil {
+		return err
+	}
+	if err := addBackends(n.home, n.backends, n.kind); err != nil {
+		return err
+	}
+
+	h := n.config.ConsensusHome(n.home, g)
+	h.Intensity = n.plan.Find("coppice/node/engines/consensus").Intensity
+	h.Version, h.Log, h.Now = n.version, n.diagnostics, n.now
+
+	var err error
+	if n.driver, err = n.kind.Open(h); err != nil {
+		return fmt.Errorf("%w: %w", exit.ErrConfig, err)
+	}
+	return nil
+}
+
+// refuseClaimed refuses a home that is another kind's than k.
+func refuseClaimed(home string, k consensus.Kind) error {
+	for _, other := range consensus.Kinds() {
+		h, ok := other.(consensus.Homed)
+		if !ok || other.Name() == k.Name() {
+			continue
+		}
+		if err := h.Claim(home); err != nil {
+			return fmt.Errorf("%w: consensus.kind = %q, and %w", exit.ErrConfig, k.Name(), err)
+		}
+	}
+	return nil
+}
+
+// addBackends adds the backends that a home's chain has by its kind of consensus, one of kinds.
+func addBackends(home string, backends map[string]chain.Backend, kinds ...consensus.Kind) error {
+	for _, k := range kinds {
+		h, ok := k.(consensus.Homed)
+		if !ok || h.Claim(home) == nil {
+			continue
+		}
+
+		g, err := ReadGenesis(home)
+		if err != nil {
+			return err
+		}
+		theirs, err := h.Backends(home, g)
+		if err != nil {
+			return fmt.Errorf("%w: %w", exit.ErrConfig, err)
+		}
+
+		for _, b := range theirs {
+			backends[b.Name()] = b
+		}
+	}
+	return nil
+}
+
+// traitsOf returns the traits of the kind of consensus that the configuration in a directory names.
+// The code that uses the configuration reports an invalid one.
+func traitsOf(dir string) consensus.Traits {
+	c, err := config.Load(dir)
+	if err != nil {
+		return consensus.Traits{}
+	}
+	k, ok := consensus.Lookup(c.Consensus.Kind)
+	if !ok {
+		return consensus.Traits{}
+	}
+	return k.Traits()
+}
+
+// extraIDs returns the ids of the user's engines.
+func (n *Node) extraIDs() (ids []string) {
+	for _, e := range n.extra {
+		ids = append(ids, e.ID)
+	}
+	return ids
+}
