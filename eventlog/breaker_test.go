@@ -13,8 +13,8 @@ import (
 	"testing"
 
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/eventlog/internal/vfs"
 	"github.com/coppice-go/coppice/eventlog/segment"
-	"github.com/coppice-go/coppice/internal/vfs"
 	"github.com/stretchr/testify/require"
 )
 

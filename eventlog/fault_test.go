@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/coppice-go/coppice/eventlog"
-	"github.com/coppice-go/coppice/internal/vfs"
+	"github.com/coppice-go/coppice/eventlog/internal/vfs"
 	"github.com/stretchr/testify/require"
 )
 
@@ -68,7 +68,7 @@ func withFault(ctx context.Context, seed uint64, kind, n int, tamper func(*vfs.D
 		return true, err
 	}
 
-	before := p.now()
+	before := p.Now()
 	rng := rand.New(rand.NewPCG(seed, uint64(n)))
 
 	// The power may go before anybody looks.
@@ -84,7 +84,7 @@ func withFault(ctx context.Context, seed uint64, kind, n int, tamper func(*vfs.D
 	if err != nil {
 		return true, fmt.Errorf("open after a failure: %w", err)
 	}
-	if err := p.check(l, before); err != nil {
+	if err := p.Check(l, before); err != nil {
 		return true, errors.Join(err, l.Close())
 	}
 

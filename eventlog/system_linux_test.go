@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/coppice-go/coppice/eventlog"
-	"github.com/coppice-go/coppice/internal/require"
+	"github.com/coppice-go/coppice/eventlog/internal/require"
 	check "github.com/stretchr/testify/require"
 )
 

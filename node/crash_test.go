@@ -23,7 +23,7 @@ import (
 	"github.com/coppice-go/coppice/engines/logger"
 	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/storage"
-	disk "github.com/coppice-go/coppice/internal/vfs"
+	"github.com/coppice-go/coppice/eventlog/pebblefs"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
@@ -217,7 +217,7 @@ func often(c *Config) Option {
 // replaying gives the state (I3, I4).
 func verifyCrashed(t *testing.T, home string, mem vfs.FS, crash int) (first uint64) {
 	t.Helper()
-	h, err := openStopped(home, mem, disk.Adapt(mem))
+	h, err := openStopped(home, mem, pebblefs.Adapt(mem))
 	require.NoError(t, err, "crash %d", crash)
 	list, err := h.dir().List()
 	require.NoError(t, err)
@@ -228,7 +228,7 @@ func verifyCrashed(t *testing.T, home string, mem vfs.FS, crash int) (first uint
 	}
 
 	require.NoError(t, h.Close())
-	v, err := Verify(t.Context(), home, VerifyOptions{disk: mem, logs: disk.Adapt(mem)})
+	v, err := Verify(t.Context(), home, VerifyOptions{disk: mem, logs: pebblefs.Adapt(mem)})
 	require.NoError(t, err, "crash %d", crash)
 
 	return v.First
@@ -249,7 +249,7 @@ func startOnDisk(t *testing.T, home string, fs vfs.FS, tune ...func(*Config) Opt
 	require.NoError(t, err)
 	c.Log.SegmentBytes = 1 << 20
 	n := &diskNode{rec: suptest.NewRecorder(), ended: make(chan error, 1)}
-	opts := []Option{WithDisk(disk.Adapt(fs), fs), WithObserver(n.rec)}
+	opts := []Option{WithDisk(pebblefs.Adapt(fs), fs), WithObserver(n.rec)}
 	for _, f := range tune {
 		opts = append(opts, f(&c))
 	}

@@ -9,14 +9,12 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-
-	ours "github.com/coppice-go/coppice/internal/require"
 )
 
 // A bug of one side is found, made small and printed for both, and the process fails: here one that
 // turns an answer around.
 func TestPlantedDifference(t *testing.T) {
-	ours.Tool(t, "erlang")
+	needErlang(t)
 	t.Parallel()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestDifferential$", "-seed", "1", "-n",
 		"120", "-plant")
