@@ -22,7 +22,7 @@ import (
 )
 
 // Mutant is one place that can be changed.
-type Mutant struct {
+type mutant struct {
 	// ID is what MUTANT must be.
 	ID           int
 	File         string
@@ -31,12 +31,12 @@ type Mutant struct {
 	From, To string
 }
 
-func (m Mutant) String() string {
+func (m mutant) String() string {
 	return fmt.Sprintf("%s:%d:%d %s → %s", m.File, m.Line, m.Column, m.From, m.To)
 }
 
 // Switch is a file for the package that is mutated.
-const Switch = `package %s
+const switchSource = `package %s
 
 import (
 	"os"
@@ -65,14 +65,14 @@ type mutator struct {
 	name    string
 	source  []byte
 	next    int
-	mutants []Mutant
+	mutants []mutant
 }
 
 // Mutants returns a Go file with all of its mutants in it, numbered from first: of each comparison
 // its negation, and of an order its boundary moved; of "and" and "or" the other; of each negation
 // its operand; and of each condition (of an if, a for, a case without a tag, or an operand of "and"
 // and "or") that has no operator, its negation.
-func Mutants(name string, source []byte, first int) ([]byte, []Mutant, error) {
+func mutateFile(name string, source []byte, first int) ([]byte, []mutant, error) {
 	m := &mutator{fset: token.NewFileSet(), name: name, source: source, next: first}
 	file, err := parser.ParseFile(m.fset, name, source, parser.SkipObjectResolution)
 	if err != nil {
@@ -94,7 +94,7 @@ func Mutants(name string, source []byte, first int) ([]byte, []Mutant, error) {
 		return nil, nil, err
 	}
 
-	slices.SortStableFunc(m.mutants, func(a, b Mutant) int {
+	slices.SortStableFunc(m.mutants, func(a, b mutant) int {
 		if a.Line != b.Line {
 			return a.Line - b.Line
 		}
@@ -183,7 +183,7 @@ func (m *mutator) flip(e ast.Expr, id ast.Expr) *ast.BinaryExpr {
 // add notes a mutant and returns the question whether it is chosen.
 func (m *mutator) add(pos token.Pos, from, to string) ast.Expr {
 	at := m.fset.Position(pos)
-	m.mutants = append(m.mutants, Mutant{ID: m.next, File: m.name, Line: at.Line, Column: at.Column,
+	m.mutants = append(m.mutants, mutant{ID: m.next, File: m.name, Line: at.Line, Column: at.Column,
 		From: from, To: to})
 	m.next++
 	return &ast.CallExpr{Fun: ast.NewIdent("mutant"),

@@ -46,7 +46,7 @@ func main() {
 	}
 }
 `
-	changed, mutants, err := Mutants("main.go", []byte(source), 1)
+	changed, mutants, err := mutateFile("main.go", []byte(source), 1)
 	require.NoError(t, err)
 	// The same changes by hand, each in a function of its own.
 	byHand := "package main\n\nvar byHand = map[int]func(){\n"
@@ -66,7 +66,7 @@ func main() {
 		functions
 	dir := t.TempDir()
 
-	for name, text := range map[string]string{"main.go": string(changed), "switch.go": fmt.Sprintf(Switch, "main"),
+	for name, text := range map[string]string{"main.go": string(changed), "switch.go": fmt.Sprintf(switchSource, "main"),
 		"hand.go": byHand, "go.mod": "module m\n"} {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
 	}
@@ -100,7 +100,7 @@ func main() {
 		"main.go:10:43 >= → >", "main.go:10:48 || → &&", "main.go:10:51 ! → ",
 		"main.go:10:58 != → ==", "main.go:13:8 same → !same", "main.go:16:6 less → !less",
 	}, seen)
-	_, _, err = Mutants("p.go", []byte("nonsense"), 1)
+	_, _, err = mutateFile("p.go", []byte("nonsense"), 1)
 	require.Error(t, err)
 }
 
@@ -109,13 +109,13 @@ func main() {
 //go:embed equivalent.txt
 var equivalent string
 
-func (m Mutant) entry(source []byte) string {
+func (m mutant) entry(source []byte) string {
 	return m.File + ": " + strings.TrimSpace(strings.Split(string(source), "\n")[m.Line-1]) + ": " + m.From +
 		" → " + m.To + ": "
 }
 
 // known says whether a mutant is on the list.
-func known(source []byte, m Mutant) bool {
+func known(source []byte, m mutant) bool {
 	return strings.Contains("\n"+equivalent, "\n"+m.entry(source))
 }
 
@@ -126,7 +126,7 @@ func TestEquivalentMutants(t *testing.T) {
 		name, _, _ := strings.Cut(entry, ": ")
 		source, err := os.ReadFile(filepath.Join("..", name))
 		require.NoError(t, err, entry)
-		_, mutants, err := Mutants(name, source, 1)
+		_, mutants, err := mutateFile(name, source, 1)
 		require.NoError(t, err)
 		found := false
 
@@ -156,16 +156,16 @@ func TestSurvivors(t *testing.T) {
 	}
 	pkg, err := filepath.Abs("..")
 	require.NoError(t, err)
-	replace(filepath.Join(pkg, "mutation_switch.go"), fmt.Appendf(nil, Switch, "supervisor"))
-	var mutants []Mutant
-	sources, mutantsOf, next := map[string][]byte{}, map[string][]Mutant{}, 1
+	replace(filepath.Join(pkg, "mutation_switch.go"), fmt.Appendf(nil, switchSource, "supervisor"))
+	var mutants []mutant
+	sources, mutantsOf, next := map[string][]byte{}, map[string][]mutant{}, 1
 
 	for file := range strings.SplitSeq(*files, ",") {
 		name, only, _ := strings.Cut(file, ":")
 		if sources[name] == nil { // a file may be named for several of its lines
 			source, err := os.ReadFile(filepath.Join(pkg, name))
 			require.NoError(t, err)
-			changed, of, err := Mutants(name, source, next)
+			changed, of, err := mutateFile(name, source, next)
 			require.NoError(t, err)
 			replace(filepath.Join(pkg, name), changed)
 			sources[name], mutantsOf[name] = source, of

@@ -56,10 +56,10 @@ func needErlang(t *testing.T) {
 	t.Skip("needs erlang: erl is not installed")
 }
 
-func startErlang(t *testing.T) *Erlang {
+func startErlang(t *testing.T) *erlang {
 	t.Helper()
 	needErlang(t)
-	e, err := StartErlang(t.Context())
+	e, err := launchErlang(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,10 +74,10 @@ func playHere(t *testing.T, h History) (trace string, met features) {
 	return trace, met
 }
 
-func receive(t *testing.T, e *Erlang, h History) sides {
+func receive(t *testing.T, e *erlang, h History) sides {
 	t.Helper()
 	here, met := playHere(t, h)
-	otp, err := e.Receive()
+	otp, err := e.receive()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,9 +94,9 @@ func receive(t *testing.T, e *Erlang, h History) sides {
 // planted is a bug of this side: what is restarting can be deleted, or started by hand.
 var planted = regexp.MustCompile(`(?m)^(answer \d+:) restarting$`)
 
-func both(t *testing.T, e *Erlang, h History) sides {
+func both(t *testing.T, e *erlang, h History) sides {
 	t.Helper()
-	if err := e.Send(h); err != nil {
+	if err := e.send(h); err != nil {
 		t.Fatal(err)
 	}
 	return receive(t, e, h)
@@ -118,8 +118,8 @@ func check(t *testing.T, name string, h History, s sides, again func(History) si
 		return
 	}
 
-	small := Shrink(h, func(h History) bool { return again(h).differ() })
-	t.Errorf("%s differs\n%s\n%s", name, again(small), small.Script())
+	small := shrink(h, func(h History) bool { return again(h).differ() })
+	t.Errorf("%s differs\n%s\n%s", name, again(small), small.script())
 }
 
 // The main set: random trees and histories, all in one Erlang process, which plays ahead while this
@@ -132,8 +132,8 @@ func TestDifferential(t *testing.T) {
 	go func() {
 		defer close(histories)
 		for i := range *count {
-			h := Generate(*seed, *first+i)
-			if e.Send(h) != nil {
+			h := generate(*seed, *first+i)
+			if e.send(h) != nil {
 				return // Receive says why
 			}
 			histories <- h
@@ -178,7 +178,7 @@ func TestDifferential_Timed(t *testing.T) {
 	e := startErlang(t)
 	t.Parallel()
 	for i := range *timed {
-		h := GenerateTimed(*seed, i)
+		h := generateTimed(*seed, i)
 		check(t, fmt.Sprintf("timed history %d of seed %d", i, *seed), h, both(t, e, h), func(h History) sides {
 			return both(t, e, h)
 		})

@@ -18,7 +18,7 @@ import (
 var driver []byte
 
 // Erlang is one Erlang process that plays histories.
-type Erlang struct {
+type erlang struct {
 	cmd    *exec.Cmd
 	in     *os.File
 	out    *os.File
@@ -28,7 +28,7 @@ type Erlang struct {
 }
 
 // Module writes the driver into a directory and compiles it there.
-func Module(ctx context.Context, dir string) error {
+func compileDriver(ctx context.Context, dir string) error {
 	name := filepath.Join(dir, "otpdiff.erl")
 	if err := os.WriteFile(name, driver, 0o644); err != nil {
 		return err
@@ -42,13 +42,13 @@ func Module(ctx context.Context, dir string) error {
 }
 
 // StartErlang compiles the driver and starts it. Close ends it.
-func StartErlang(ctx context.Context) (*Erlang, error) {
+func launchErlang(ctx context.Context) (*erlang, error) {
 	dir, err := os.MkdirTemp("", "otpdiff")
 	if err != nil {
 		return nil, err
 	}
 
-	e := &Erlang{dir: dir}
+	e := &erlang{dir: dir}
 	if err := e.start(ctx); err != nil {
 		e.Close()
 		return nil, err
@@ -57,8 +57,8 @@ func StartErlang(ctx context.Context) (*Erlang, error) {
 	return e, nil
 }
 
-func (e *Erlang) start(ctx context.Context) error {
-	if err := Module(ctx, e.dir); err != nil {
+func (e *erlang) start(ctx context.Context) error {
+	if err := compileDriver(ctx, e.dir); err != nil {
 		return err
 	}
 	theirIn, ourOut, err := os.Pipe()
@@ -87,7 +87,7 @@ func (e *Erlang) start(ctx context.Context) error {
 }
 
 // Send gives the driver a history; Receive gets the traces in the order of Send.
-func (e *Erlang) Send(h History) error {
+func (e *erlang) send(h History) error {
 	b := external([]byte{131}, h.term())
 	b = append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...)
 	_, err := e.in.Write(b)
@@ -98,7 +98,7 @@ func (e *Erlang) Send(h History) error {
 const patience = 2 * time.Minute
 
 // Receive is the trace of the oldest history that is not answered yet.
-func (e *Erlang) Receive() (string, error) {
+func (e *erlang) receive() (string, error) {
 	var size [4]byte
 	if err := e.out.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		return "", err
@@ -115,7 +115,7 @@ func (e *Erlang) Receive() (string, error) {
 }
 
 // Close ends the Erlang process and removes its files.
-func (e *Erlang) Close() {
+func (e *erlang) Close() {
 	if e.in != nil {
 		e.in.Close()
 	}

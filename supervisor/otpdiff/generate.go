@@ -37,7 +37,7 @@ const (
 )
 
 // GenerateTimed draws timed history i of a seed: ends and failed starts in bursts, with two pauses.
-func GenerateTimed(seed, i uint64) History {
+func generateTimed(seed, i uint64) History {
 	g := &generator{Rand: rand.New(rand.NewPCG(seed, i)), left: 6}
 	h := History{Root: Node{ID: rootID, Sup: &Sup{Strategy: supervisor.Strategy(g.IntN(3)), Max: 1 + g.IntN(3),
 		Period: period}}}
@@ -77,7 +77,7 @@ type place struct {
 }
 
 // Generate draws history i of a seed. Its window never expires.
-func Generate(seed, i uint64) History {
+func generate(seed, i uint64) History {
 	g := &generator{Rand: rand.New(rand.NewPCG(seed, i)), left: maxNodes}
 	h := History{Root: Node{ID: rootID, Sup: g.sup(0)}}
 	h.Root.Sup.Dynamic = false

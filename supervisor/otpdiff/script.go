@@ -12,7 +12,7 @@ import (
 
 // Script is a history for both sides: as an Erlang command, to be run where otpdiff.erl is, and as
 // a Go literal for the list of named histories.
-func (h History) Script() string {
+func (h History) script() string {
 	return fmt.Sprintf(`# OTP, in supervisor/otpdiff:
 erlc -o /tmp otpdiff.erl && erl +S 1:1 -noshell -pa /tmp -eval '
 otpdiff:play(%s).'

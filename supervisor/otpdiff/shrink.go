@@ -11,7 +11,7 @@ const maxTries = 3000
 
 // Shrink makes a history smaller as long as differs holds: fewer steps, fewer children, plainer
 // children. What it returns still differs.
-func Shrink(h History, differs func(History) bool) History {
+func shrink(h History, differs func(History) bool) History {
 	tries := 0
 	for again := true; again; {
 		again = false
