@@ -24,10 +24,10 @@ var (
 	timed = flag.Uint64("timed", 2, "how many histories whose window expires")
 )
 
-// covered is what the histories of the main set had in them.
+// covered counts the features of the histories of the main set.
 var covered coverage
 
-// ran and differ are over all sets; the last line tells them.
+// ran and differ count histories of all sets, for the last line of output.
 var ran, differ atomic.Uint64
 
 func TestMain(m *testing.M) {
@@ -91,7 +91,7 @@ func receive(t *testing.T, e *erlang, h History) sides {
 	return s
 }
 
-// planted is a bug of this side: what is restarting can be deleted, or started by hand.
+// planted is a bug on this side: a child that is restarting can be deleted, or restarted by hand.
 var planted = regexp.MustCompile(`(?m)^(answer \d+:) restarting$`)
 
 func both(t *testing.T, e *erlang, h History) sides {
@@ -102,10 +102,10 @@ func both(t *testing.T, e *erlang, h History) sides {
 	return receive(t, e, h)
 }
 
-// shown is how many differences are made small and printed; each takes its time.
+// shown is how many differences are made small and printed. Each takes some time.
 const shown = 3
 
-// check counts, and prints what differs.
+// check counts a history, and prints it if its traces differ.
 func check(t *testing.T, name string, h History, s sides, again func(History) sides) {
 	t.Helper()
 	ran.Add(1)
@@ -122,8 +122,8 @@ func check(t *testing.T, name string, h History, s sides, again func(History) si
 	t.Errorf("%s differs\n%s\n%s", name, again(small), small.script())
 }
 
-// The main set: random trees and histories, all in one Erlang process, which plays ahead while this
-// one compares.
+// The main set has random trees and histories. One Erlang process plays them all, ahead of the
+// comparison.
 func TestDifferential(t *testing.T) {
 	e := startErlang(t)
 	t.Parallel()
@@ -134,7 +134,7 @@ func TestDifferential(t *testing.T) {
 		for i := range *count {
 			h := generate(*seed, *first+i)
 			if e.send(h) != nil {
-				return // Receive says why
+				return // receive reports why
 			}
 			histories <- h
 		}
@@ -173,7 +173,7 @@ func TestDifferential(t *testing.T) {
 	}
 }
 
-// The small set whose window expires: OTP sleeps, the bubble does not.
+// The window expires in the histories of a small set. OTP really sleeps; the bubble does not.
 func TestDifferential_Timed(t *testing.T) {
 	e := startErlang(t)
 	t.Parallel()

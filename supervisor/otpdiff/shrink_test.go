@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A difference that needs one death of one child is shrunk to that.
+// A difference that needs only one death of one child is shrunk to that death.
 func TestShrink(t *testing.T) {
 	crashes := func(h History) bool {
 		for _, s := range h.Steps {
@@ -31,7 +31,7 @@ func TestShrink(t *testing.T) {
 		before := h.script()
 		small := shrink(h, crashes)
 		require.True(t, crashes(small))
-		// a start_child, if the child is of one, the death, the stop
+		// a start_child if the child comes from one, the death, the stop
 		require.LessOrEqual(t, len(small.Steps), 3)
 		// the root, the child, and the template of a dynamic supervisor
 		require.LessOrEqual(t, len(small.nodes()), 3, "%v", small.script())
@@ -59,7 +59,7 @@ otpdiff:play({history, {node, <<"root">>, permanent, false, default, [], obey, {
 `, h.script())
 }
 
-// Stops of one dynamic supervisor's instances have no order, all else has.
+// Only the stops of one dynamic supervisor's instances have no order.
 func TestNormalize(t *testing.T) {
 	dynamic := func(path string) bool { return path == "d" }
 	require.Equal(t, "stop d/a#1 shutdown\nstop d/b#1 shutdown\nend d#1 shutdown\nstop e/b#1 shutdown\nstop "+
