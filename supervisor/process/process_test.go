@@ -394,7 +394,7 @@ func TestManyLivesLeaveNothing(t *testing.T) {
 	noChildren(t)
 }
 
-// The benchmark measures one life of a small program: fork, ready, stop, reaped.
+// BenchmarkStartStop measures one life of a small program: fork, ready, stop, reaped.
 func BenchmarkStartStop(b *testing.B) {
 	for _, guard := range []bool{false, true} {
 		b.Run(fmt.Sprintf("guard=%v", guard), func(b *testing.B) {
