@@ -144,8 +144,9 @@ func Count[E supervisor.Event](r *Recorder, match func(E) bool) (n int) {
 	return n
 }
 
-// Settle waits until the whole tree runs and no start, stop or restart is under way in it.
-func (r *Recorder) Settle(t testing.TB, run Treer) supervisor.Tree {
+// Settle waits until the whole tree of a run or a supervisor runs, and no start, stop or restart is
+// under way in it.
+func (r *Recorder) Settle(t testing.TB, run interface{ Tree() supervisor.Tree }) supervisor.Tree {
 	t.Helper()
 	var tree supervisor.Tree
 	r.until(t, "settled tree", func([]supervisor.Event) bool {
@@ -154,9 +155,6 @@ func (r *Recorder) Settle(t testing.TB, run Treer) supervisor.Tree {
 	})
 	return tree
 }
-
-// Treer has a Tree. A run and a supervisor are Treers.
-type Treer interface{ Tree() supervisor.Tree }
 
 // Start starts a root with a Recorder added to its Observers, and stops it at the end of the test.
 // The test fails if the stop leaves an orphan behind, or if the history breaks one of the Laws. A
