@@ -16,7 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	"github.com/coppice-go/coppice/proto/coppice/api/v1/apiv1connect"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
@@ -71,7 +71,7 @@ func (n *node) Submit(ctx context.Context,
 	var call []string
 
 	for _, tx := range req.Msg.Txs {
-		id := engines.HashTx(tx)
+		id := chain.HashTx(tx)
 		call = append(call, string(tx))
 		if !n.seen[string(tx)] { // one id, one effect
 			n.seen[string(tx)] = true
@@ -177,7 +177,7 @@ func dial(t *testing.T, url string, opts ...client.Option) *client.Client {
 	return c
 }
 
-var tx = engines.Tx{Backend: "kv", Nonce: []byte("n"), Body: []byte("body")}
+var tx = chain.Tx{Backend: "kv", Nonce: []byte("n"), Body: []byte("body")}
 
 // I2: however often the node or the connection is lost, there is one id and one effect.
 func TestSubmitTriesAgainWithTheSameID(t *testing.T) {
@@ -186,7 +186,7 @@ func TestSubmitTriesAgainWithTheSameID(t *testing.T) {
 	require.NoError(t, err)
 	encoded, err := tx.Encode()
 	require.NoError(t, err)
-	require.Equal(t, engines.HashTx(encoded), id)
+	require.Equal(t, chain.HashTx(encoded), id)
 	require.Len(t, n.calls, 4)
 	require.Equal(t, map[string]int{string(encoded): 1}, n.applied)
 }
@@ -298,7 +298,7 @@ func TestSubmitManyRepeatsOnlyWhatIsOpen(t *testing.T) {
 	require.Equal(t, [][]string{{"a", "b", "c"}, {"b"}}, n.calls)
 
 	for i, body := range []string{"a", "b", "c"} {
-		require.Equal(t, engines.HashTx([]byte(body)), outs[i].ID)
+		require.Equal(t, chain.HashTx([]byte(body)), outs[i].ID)
 		require.NotNil(t, outs[i].Result)
 		require.NoError(t, outs[i].Err)
 	}

@@ -10,7 +10,7 @@ import (
 
 	"connectrpc.com/connect"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
@@ -35,7 +35,7 @@ var (
 
 // RefusedError says why the node did not take a transaction. It had no effect.
 type RefusedError struct {
-	ID     engines.TxID
+	ID     chain.TxID
 	Code   apiv1.RefusedCode
 	Reason string // what is wrong, where, and what was expected
 }

@@ -11,7 +11,7 @@ import (
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/encoding/protojson"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/eventlog"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
@@ -95,11 +95,11 @@ func EventOf(m *apiv1.EventsResponse) (Event, error) {
 	if m.Cursor == nil {
 		return e, errors.New("the node sent a record without its index")
 	}
-	kind, ok := engines.KindOf(r.Kind)
+	kind, ok := chain.KindOf(r.Kind)
 	if !ok {
 		return e, fmt.Errorf("record %d: this client does not know %q", *m.Cursor, r.Kind)
 	}
-	msg, err := engines.DecodeRecord(eventlog.Entry{Index: *m.Cursor, Kind: kind, Data: r.Record})
+	msg, err := chain.DecodeRecord(eventlog.Entry{Index: *m.Cursor, Kind: kind, Data: r.Record})
 	if err != nil {
 		return e, err
 	}

@@ -12,9 +12,9 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/backendtest"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	"github.com/coppice-go/coppice/proto/coppice/api/v1/apiv1connect"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
@@ -36,7 +36,7 @@ func ExampleClient_SubmitWait() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	res, err := c.SubmitWait(ctx, engines.NewTx(kv.Name, body, time.Minute))
+	res, err := c.SubmitWait(ctx, chain.NewTx(kv.Name, body, time.Minute))
 	if err != nil {
 		log.Fatal(err) // refused, expired, or unknown: see errors.Is(err, client.ErrUnknown)
 	}
@@ -72,7 +72,7 @@ func ExampleClient_SubmitMany() {
 		if err != nil {
 			log.Fatal(err)
 		}
-		tx, err := engines.NewTx(kv.Name, body, time.Minute).Encode()
+		tx, err := chain.NewTx(kv.Name, body, time.Minute).Encode()
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -95,7 +95,7 @@ func ExampleClient_SubmitMany() {
 
 // startNode serves a node in memory that knows the kv backend.
 func startNode() (address string, stop func()) {
-	n := &memoryNode{results: make(map[engines.TxID]*logv1.TxResult)}
+	n := &memoryNode{results: make(map[chain.TxID]*logv1.TxResult)}
 	mux := http.NewServeMux()
 	mux.Handle(apiv1connect.NewNodeServiceHandler(n))
 	srv := httptest.NewServer(mux)
@@ -107,7 +107,7 @@ type memoryNode struct {
 
 	mu      sync.Mutex
 	state   backendtest.State
-	results map[engines.TxID]*logv1.TxResult
+	results map[chain.TxID]*logv1.TxResult
 }
 
 func (n *memoryNode) Submit(_ context.Context,
@@ -118,9 +118,9 @@ func (n *memoryNode) Submit(_ context.Context,
 	res := &apiv1.SubmitResponse{}
 
 	for _, encoded := range req.Msg.Txs {
-		id := engines.HashTx(encoded)
+		id := chain.HashTx(encoded)
 		if n.results[id] == nil {
-			tx, err := engines.DecodeTx(encoded)
+			tx, err := chain.DecodeTx(encoded)
 			if err != nil {
 				return nil, connect.NewError(connect.CodeInvalidArgument, err)
 			}

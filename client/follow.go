@@ -8,7 +8,7 @@ import (
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/eventlog"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
@@ -38,11 +38,11 @@ func (c *Client) Follow(ctx context.Context, after uint64, kinds []string, handl
 			if m.Kind == "" {
 				return nil
 			}
-			kind, ok := engines.KindOf(m.Kind)
+			kind, ok := chain.KindOf(m.Kind)
 			if !ok {
 				return fmt.Errorf("record %d: this client does not know %q", m.Index, m.Kind)
 			}
-			msg, err := engines.DecodeRecord(eventlog.Entry{Index: m.Index, Kind: kind, Data: m.Record})
+			msg, err := chain.DecodeRecord(eventlog.Entry{Index: m.Index, Kind: kind, Data: m.Record})
 			if err != nil {
 				return err
 			}

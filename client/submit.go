@@ -8,7 +8,7 @@ import (
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
@@ -23,14 +23,14 @@ const (
 // *RefusedError, ErrExpired or ErrUnknown), or Result is set, or neither: it is accepted, durable,
 // and has no result yet.
 type Outcome struct {
-	ID     engines.TxID
+	ID     chain.TxID
 	Result *logv1.TxResult
 	Err    error
 }
 
 // Submit makes a transaction durable on the node. It tries again, with the same id, until the node
 // answers or ctx ends, which is ErrUnknown. A refusal is a *RefusedError.
-func (c *Client) Submit(ctx context.Context, tx engines.Tx) (engines.TxID, error) {
+func (c *Client) Submit(ctx context.Context, tx chain.Tx) (chain.TxID, error) {
 	o, err := c.submitOne(ctx, tx, false)
 	return o.ID, err
 }
@@ -38,12 +38,12 @@ func (c *Client) Submit(ctx context.Context, tx engines.Tx) (engines.TxID, error
 // SubmitWait is Submit, and waits for the result. A result whose Code is not CODE_OK is a result,
 // not an error: the transaction was ordered, and failed the same way on every node. When ctx ends
 // after the node took the transaction the error is ErrPending; Tx asks for the result later.
-func (c *Client) SubmitWait(ctx context.Context, tx engines.Tx) (*logv1.TxResult, error) {
+func (c *Client) SubmitWait(ctx context.Context, tx chain.Tx) (*logv1.TxResult, error) {
 	o, err := c.submitOne(ctx, tx, true)
 	return o.Result, err
 }
 
-func (c *Client) submitOne(ctx context.Context, tx engines.Tx, wait bool) (Outcome, error) {
+func (c *Client) submitOne(ctx context.Context, tx chain.Tx, wait bool) (Outcome, error) {
 	encoded, err := tx.Encode()
 	if err != nil {
 		return Outcome{}, err
@@ -70,7 +70,7 @@ func (c *Client) SubmitMany(ctx context.Context, txs [][]byte, wait bool) ([]Out
 	open := make([]int, len(txs)) // indices of txs without a final answer
 
 	for i, tx := range txs {
-		s.out[i].ID = engines.HashTx(tx)
+		s.out[i].ID = chain.HashTx(tx)
 		open[i] = i
 	}
 
@@ -236,7 +236,7 @@ func (s *submission) giveUp(open []int, err error) error {
 
 // Tx answers what became of a transaction, waiting up to the given time for its result. An id that
 // the node does not know is ErrNotFound.
-func (c *Client) Tx(ctx context.Context, id engines.TxID, wait time.Duration) (Outcome, error) {
+func (c *Client) Tx(ctx context.Context, id chain.TxID, wait time.Duration) (Outcome, error) {
 	until := time.Now().Add(wait)
 	for {
 		part := max(0, min(time.Until(until), c.attempt))

@@ -1,6 +1,5 @@
-// Package engines holds the vocabulary that the engines of a node share (transactions, versions,
-// blocks, records, events) and the engine runtime: a bounded mailbox, one message at a time, typed
-// calls and casts through an Address.
+// Package engines is the engine runtime: a bounded mailbox, one message at a time, and typed calls
+// and casts through an Address. The vocabulary that engines share is in package chain.
 //
 // An engine is this runtime's gen_server. It is a supervised child that takes messages from a
 // mailbox one after the other; whatever it cannot handle ends its incarnation, and its supervisor

@@ -9,17 +9,17 @@ import (
 	"github.com/coppice-go/coppice/eventlog/segment"
 )
 
-// errEmpty refuses an append that would have no index.
+// errEmpty is returned for an append of no records, which would have no index.
 var errEmpty = errors.New("eventlog: append of no records")
 
-// batch is what is written as one frame, and what its appenders wait for.
+// batch holds the records that are written as one frame. Their appenders wait for it.
 type batch struct {
 	buf   []byte // room for the frame header, then records
 	first uint64 // index of the first record
 	count uint32
-	flags segment.Flags // of a Builder's gap
-	calls int           // append and sync calls that joined
-	sync  bool          // somebody waits for durability
+	flags segment.Flags // set only for a Builder's gap
+	calls int           // append and sync calls that joined the batch
+	sync  bool          // at least one call waits for durability
 	funcs []callback
 
 	err  error         // written before done is closed
@@ -46,18 +46,18 @@ func (b *batch) finish(err error) {
 	}
 }
 
-// Pending is an append on its way. Its methods are safe for concurrent use.
+// Pending is an append whose outcome may not be known yet. Its methods are safe for concurrent use.
 type Pending struct {
 	batch *batch // nil if the append was refused
 	first uint64
 	count uint64
-	err   error // why it was refused
+	err   error // why the append was refused
 }
 
-// First is the index of the append's first record; 0 if it was refused.
+// First returns the index of the append's first record, or 0 if the append was refused.
 func (p *Pending) First() uint64 { return p.first }
 
-// Last is the index of the append's last record; 0 if it was refused.
+// Last returns the index of the append's last record, or 0 if the append was refused.
 func (p *Pending) Last() uint64 {
 	if p.first == 0 {
 		return 0
@@ -67,7 +67,7 @@ func (p *Pending) Last() uint64 {
 
 var closedChan = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 
-// Done is closed when the outcome is known.
+// Done returns a channel that is closed when the outcome is known.
 func (p *Pending) Done() <-chan struct{} {
 	if p.batch == nil {
 		return closedChan
@@ -75,9 +75,9 @@ func (p *Pending) Done() <-chan struct{} {
 	return p.batch.done
 }
 
-// Err is nil until Done is closed; from then on nil means durable. If First is not 0, ErrFailed
-// means that the log failed, and that the append may or may not be there after recovery. If First
-// is 0, nothing was appended.
+// Err returns nil until Done is closed. From then on nil means that the append is durable. If First
+// is not 0, ErrFailed means that the log failed, and that the append may or may not be there after
+// recovery. If First is 0, nothing was appended.
 func (p *Pending) Err() error {
 	if p.batch == nil {
 		return p.err
@@ -90,14 +90,14 @@ func (p *Pending) Err() error {
 	}
 }
 
-// Wait waits for Done, and returns Err. If ctx ends first it returns ctx's error, and the outcome
+// Wait waits for Done and returns Err. If ctx ends first, Wait returns ctx's error, and the outcome
 // is unknown.
 func (p *Pending) Wait(ctx context.Context) error {
 	select {
 	case <-p.Done():
 		return p.Err()
 	case <-ctx.Done():
-		// What is known counts, even if both happened.
+		// If both happened, the outcome counts.
 		select {
 		case <-p.Done():
 			return p.Err()
@@ -107,10 +107,10 @@ func (p *Pending) Wait(ctx context.Context) error {
 	}
 }
 
-// Append adds records, with consecutive indexes, atomically: after a crash all of them are there or
-// none. It waits only while too much is pending, and then no longer than ctx; with a ctx that has
-// ended nothing is appended. The records are durable when the Pending says so. An append of no
-// records is refused.
+// Append adds records with consecutive indexes, atomically: after a crash either all of them are
+// there or none. It waits only while too much is pending, and no longer than ctx. If ctx has
+// already ended, nothing is appended. The records are durable when the Pending says so. An append
+// of no records is refused.
 func (l *Log) Append(ctx context.Context, records ...Record) *Pending {
 	b, first, err := l.join(ctx, records, wait, nil)
 	if err != nil {
@@ -119,10 +119,10 @@ func (l *Log) Append(ctx context.Context, records ...Record) *Pending {
 	return &Pending{batch: b, first: first, count: uint64(len(records))}
 }
 
-// AppendWait is Append and Wait in one call. A lone writer is faster with it: if the committer has
-// nothing to do, the caller does its work, and no goroutine has to be woken, twice, for each
-// record. It looks at ctx before, and while it waits for others, but not while it is the one that
-// writes.
+// AppendWait is Append and Wait in one call. It is faster for a lone writer: if the committer has
+// nothing to do, the caller does the committer's work, so no goroutine has to be woken twice for
+// each record. AppendWait looks at ctx at the start and while it waits for others, but not while
+// the caller itself writes.
 func (l *Log) AppendWait(ctx context.Context, records ...Record) (first uint64, err error) {
 	b, first, err := l.join(ctx, records, lead, nil)
 	if err != nil {
@@ -131,28 +131,28 @@ func (l *Log) AppendWait(ctx context.Context, records ...Record) (first uint64, 
 	return first, (&Pending{batch: b}).Wait(ctx)
 }
 
-// AppendNoSync adds records like Append but asks for no sync: they become durable, and visible,
-// with the next append or Sync that does. They are written at once or soon, so they outlive the
-// process. An error means that nothing was appended; a write that fails shows in the Sync or append
-// after it.
+// AppendNoSync adds records like Append but asks for no sync. They become durable, and visible to
+// readers, with the next append or Sync that asks for one. They are written at once or soon, so
+// they outlive the process. An error means that nothing was appended. A write that fails is
+// reported by the Sync or append after it.
 func (l *Log) AppendNoSync(ctx context.Context, records ...Record) (first uint64, err error) {
 	_, first, err = l.join(ctx, records, noSync, nil)
 	return first, err
 }
 
 // AppendFunc adds records like Append and calls done, in index order, once they are durable or the
-// log failed. done is called by whoever commits, which may be another appender: it must not block,
-// must not append, and must not need a lock that is held around an append. If AppendFunc returns an
-// error, nothing was appended and done is not called.
+// log has failed. The goroutine that commits calls done, and it may belong to another appender:
+// done must not block, must not append, and must not need a lock that is held around an append. If
+// AppendFunc returns an error, nothing was appended and done is not called.
 func (l *Log) AppendFunc(ctx context.Context, done func(first uint64, err error), records ...Record) error {
 	_, _, err := l.join(ctx, records, wait, done)
 	return err
 }
 
-// Sync waits until all that was appended before the call is durable.
+// Sync waits until all records that were appended before the call are durable.
 func (l *Log) Sync(ctx context.Context) error {
 	l.mu.Lock()
-	if err := l.refuse(); err != nil {
+	if err := l.appendError(); err != nil {
 		l.mu.Unlock()
 		return err
 	}
@@ -166,16 +166,16 @@ func (l *Log) Sync(ctx context.Context) error {
 	return (&Pending{batch: b}).Wait(ctx)
 }
 
-// mode is what an appender asks of the committer.
+// mode says what an appender asks of the committer.
 type mode int
 
 const (
-	noSync mode = iota // to write; the caller does it if the committer sleeps
-	lead               // to write and sync; the caller does it if the committer sleeps
-	wait               // to write and sync, while the caller goes on
+	noSync mode = iota // write; the caller does it if the committer sleeps
+	lead               // write and sync; the caller does it if the committer sleeps
+	wait               // write and sync, while the caller goes on
 )
 
-// join adds records to the batch that is filling.
+// join adds records to the batch that is filling, and returns the batch and the first index.
 func (l *Log) join(ctx context.Context, records []Record, mode mode, done func(uint64, error)) (*batch, uint64, error) {
 	if len(records) == 0 {
 		return nil, 0, errEmpty
@@ -199,7 +199,7 @@ func (l *Log) join(ctx context.Context, records []Record, mode mode, done func(u
 	defer l.mu.Unlock()
 
 	for {
-		if err := l.refuse(); err != nil {
+		if err := l.appendError(); err != nil {
 			return nil, 0, err
 		}
 		if l.cur.count == 0 || int64(len(l.cur.buf))+size <= l.opts.MaxBatch {
@@ -234,8 +234,8 @@ func (l *Log) join(ctx context.Context, records []Record, mode mode, done func(u
 	return b, first, nil
 }
 
-// refuse tells why nothing can be appended any more. mu is held.
-func (l *Log) refuse() error {
+// appendError returns why nothing can be appended any more, or nil. mu is held.
+func (l *Log) appendError() error {
 	switch {
 	case l.readOnly:
 		return ErrReadOnly
@@ -247,8 +247,8 @@ func (l *Log) refuse() error {
 	return nil
 }
 
-// awaitRoom waits until the committer has taken the batch that is full. mu is held, but not
-// meanwhile.
+// awaitRoom waits until the committer has taken the full batch. mu is held on entry and return, but
+// not during the wait.
 func (l *Log) awaitRoom(ctx context.Context) error {
 	if l.room == nil {
 		l.room = make(chan struct{})
@@ -266,7 +266,7 @@ func (l *Log) awaitRoom(ctx context.Context) error {
 	}
 }
 
-// makeRoom wakes those who wait for room. mu is held.
+// makeRoom wakes the appenders that wait for room. mu is held.
 func (l *Log) makeRoom() {
 	if l.room != nil {
 		close(l.room)
@@ -274,7 +274,7 @@ func (l *Log) makeRoom() {
 	}
 }
 
-// wakeCommitter wakes the committer if it waits. mu is held.
+// wakeCommitter wakes the committer if it sleeps. mu is held.
 func (l *Log) wakeCommitter() {
 	if l.idle {
 		l.idle = false

@@ -10,13 +10,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coppice-go/coppice/eventlog"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/eventlog"
 )
 
 const benchRecord = 256
 
-// rawSyncs is the loop that the log is measured against: write and fdatasync, on a file of zeros.
+// rawSyncs is the loop with which the log is compared: write and fdatasync, on a file of zeros.
 func rawSyncs(tb testing.TB, dir string, n, size int, sync bool) (elapsed, used time.Duration) {
 	f, err := os.Create(filepath.Join(dir, "raw"))
 	require.NoError(tb, err)
@@ -59,9 +60,9 @@ func rawSyncs(tb testing.TB, dir string, n, size int, sync bool) (elapsed, used 
 	return time.Since(start), cpuTime(tb) - cpu
 }
 
-// cpuTime is what the calling thread has used. It tells what the log costs on a machine that does
-// other work too, where elapsed time tells what that work costs. The caller has to be locked to its
-// thread.
+// cpuTime returns the processor time that the calling thread has used. On a machine that does other
+// work too, elapsed time includes that work; processor time shows what the log costs. The caller
+// must be locked to its thread.
 func cpuTime(tb testing.TB) time.Duration {
 	const thread = 1 // RUSAGE_THREAD
 	var u syscall.Rusage
@@ -77,7 +78,7 @@ func benchLog(b *testing.B) (*eventlog.Log, string) {
 	return l, dir
 }
 
-// BenchmarkSyncEach is target a: one writer that waits for each record.
+// BenchmarkSyncEach has one writer that waits for each record.
 func BenchmarkSyncEach(b *testing.B) {
 	l, dir := benchLog(b)
 	ctx := b.Context()
@@ -103,7 +104,7 @@ func BenchmarkSyncEach(b *testing.B) {
 	b.ReportMetric(float64(ours.Microseconds())/float64(n*b.N), "µs/append")
 }
 
-// BenchmarkConcurrent is target b: 64 writers, against 64 records in one write.
+// BenchmarkConcurrent compares 64 writers with 64 records in one write.
 func BenchmarkConcurrent(b *testing.B) {
 	l, dir := benchLog(b)
 	ctx := b.Context()
@@ -138,9 +139,9 @@ func BenchmarkConcurrent(b *testing.B) {
 	b.ReportMetric(float64(b.N*writers*each)/ours.Seconds(), "records/s")
 }
 
-// BenchmarkBatches is target c: batches of 1000 that are not synced, against writing as much. The
-// raw loop never waits for the disk. The log does when it rolls, so one figure is of appending
-// within a segment, the other of all.
+// BenchmarkBatches compares batches of 1000 that are not synced with plain writes of the same size.
+// The raw loop never waits for the disk, but the log does when it rolls. So one figure is for
+// appends within a segment, and the other for all appends.
 func BenchmarkBatches(b *testing.B) {
 	l, dir := benchLog(b)
 	ctx := b.Context()
@@ -183,7 +184,7 @@ func BenchmarkBatches(b *testing.B) {
 	b.ReportMetric(float64(b.N*n*len(recs))/ours.Seconds(), "records/s")
 }
 
-// BenchmarkReplay is target d: opening a log of a million records and reading all of them.
+// BenchmarkReplay opens a log of a million records and reads all of them.
 func BenchmarkReplay(b *testing.B) {
 	dir := b.TempDir()
 	recs := make([]eventlog.Record, 64)

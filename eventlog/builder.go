@@ -14,21 +14,22 @@ import (
 // buildingSuffix marks a directory in which a log is being built.
 const buildingSuffix = ".building"
 
-// maxGap bounds, in records, the gap that a Builder is told of: it takes a frame for each 2^32.
+// maxGap bounds, in records, the gap that Lost accepts. A gap takes one frame for each 2^32
+// records.
 const maxGap = 1 << 40
 
-// Builder makes a whole new log from records that are there already: a salvage, an import. The log
-// has an identity of its own. It comes to be in a directory beside the one that it is for and gets
-// its place when it is finished, so a crash never leaves a part of it that looks like all. A
-// Builder is for one goroutine.
+// Builder makes a whole new log from existing records, for a salvage or an import. The new log has
+// an identity of its own. It is built in a directory beside its destination and is renamed when it
+// is finished, so a crash never leaves a part that looks like the whole. A Builder is for one
+// goroutine.
 type Builder struct {
 	log  *Log
 	dest string
 	cur  *batch
 }
 
-// NewBuilder begins a log that will be in dir. Nothing may be there but an empty directory. The
-// first record gets Options.FirstIndex.
+// NewBuilder begins a log that Finish will put in dir. dir must be missing or an empty directory.
+// The first record gets Options.FirstIndex.
 func NewBuilder(dir string, o Options) (*Builder, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -36,17 +37,16 @@ func NewBuilder(dir string, o Options) (*Builder, error) {
 	}
 
 	dest := filepath.Clean(dir)
-	l := newLog(dest+buildingSuffix, o)
 	names, err := o.FS.List(dest)
 	if err != nil && !isNotExist(err) {
 		return nil, fmt.Errorf("eventlog: %w", err)
 	}
-
 	if len(names) > 0 {
-		return nil, fmt.Errorf("eventlog: %s is not empty: it holds %s; a new log is not mixed with what is there: %w",
+		return nil, fmt.Errorf("eventlog: %s is not empty: it holds %s; a new log needs an empty place: %w",
 			dest, names[0], fs.ErrExist)
 	}
 
+	l := newLog(dest+buildingSuffix, o)
 	parents := ancestors(o.FS, l.dir)
 	if err := o.FS.MkdirAll(l.dir); err != nil {
 		return nil, fmt.Errorf("eventlog: %w", err)
@@ -66,8 +66,8 @@ func NewBuilder(dir string, o Options) (*Builder, error) {
 	return b, nil
 }
 
-// clearBuilding removes what a Builder that was killed left: nobody holds its lock any more, and it
-// was never a log. Names that no Builder gives are refused.
+// clearBuilding removes what a killed Builder left. Its lock is free, and it never was a log. A
+// file with a name that no Builder gives is an error.
 func (l *Log) clearBuilding() error {
 	names, err := l.opts.FS.List(l.dir)
 	if err != nil {
@@ -75,9 +75,9 @@ func (l *Log) clearBuilding() error {
 	}
 
 	for _, name := range names {
-		if name != lockName && name != extentName && !strings.HasSuffix(name, segSuffix) && !strings.HasSuffix(name,
-			spareSuffix) {
-			return fmt.Errorf("%s is not empty: it holds %s, which is no part of a log: %w", l.dir, name, fs.ErrExist)
+		if name != lockName && name != extentName && !strings.HasSuffix(name, segSuffix) &&
+			!strings.HasSuffix(name, spareSuffix) {
+			return fmt.Errorf("%s is not empty: it holds %s, which is not part of a log: %w", l.dir, name, fs.ErrExist)
 		}
 	}
 
@@ -92,13 +92,13 @@ func (l *Log) clearBuilding() error {
 	return nil
 }
 
-// Next is the index that the next record will get.
+// Next returns the index that the next record will get.
 func (b *Builder) Next() uint64 { return b.log.next }
 
-// ID is the identity of the new log.
+// ID returns the identity of the new log.
 func (b *Builder) ID() [16]byte { return b.log.w.id }
 
-// Append adds records. They share frames with those before and after.
+// Append adds records. They share frames with the records before and after them.
 func (b *Builder) Append(records ...Record) error {
 	for i := range records {
 		size := segment.RecordSize(len(records[i].Data))
@@ -125,8 +125,8 @@ func (b *Builder) Append(records ...Record) error {
 	return nil
 }
 
-// Lost records a gap in place of the next n records; with n = 0, that an unknown number of them is
-// lost here.
+// Lost records a gap in place of the next n records. If n is 0, it records that an unknown number
+// of records is lost here.
 func (b *Builder) Lost(n uint64, reason string) error {
 	if n > maxGap {
 		return fmt.Errorf("eventlog: a gap of %d records, want at most %d", n, uint64(maxGap))
@@ -146,15 +146,17 @@ func (b *Builder) Lost(n uint64, reason string) error {
 	}
 }
 
-// frame adds one frame as it is.
+// frame adds one frame with exactly this payload.
 func (b *Builder) frame(count uint32, flags segment.Flags, payload []byte) error {
 	if err := b.flush(); err != nil {
 		return err
 	}
+
 	b.cur = newBatch(b.log.w.buf)
 	b.cur.buf = append(b.cur.buf, payload...)
 	b.cur.first, b.cur.count, b.cur.flags = b.log.next, count, flags
 	b.log.next += uint64(count)
+
 	return b.flush()
 }
 
@@ -168,9 +170,11 @@ func (b *Builder) flush() error {
 	return err
 }
 
-// Finish makes the log durable, seals it and puts it in its place. After an error it is not there,
-// or its name may not outlive a crash.
+// Finish makes the log durable, seals it and renames it to its destination. After an error the log
+// is not there, or its name may not outlive a crash.
 func (b *Builder) Finish() error {
+	fsys := b.log.opts.FS
+
 	err := b.flush()
 	if err == nil {
 		err = b.log.seal()
@@ -184,15 +188,11 @@ func (b *Builder) Finish() error {
 	if err == nil {
 		err = b.log.syncNames()
 	}
-
-	fsys := b.log.opts.FS
-
 	if err == nil {
 		if _, lerr := fsys.List(b.dest); lerr == nil {
-			err = fsys.Remove(b.dest) // it was seen to be empty; if it is not any more, this fails
+			err = fsys.Remove(b.dest) // NewBuilder found it empty; Remove fails if it no longer is
 		}
 	}
-
 	if err == nil {
 		err = fsys.Rename(b.log.dir, b.dest)
 	}
@@ -203,7 +203,7 @@ func (b *Builder) Finish() error {
 	return b.log.release(fsys.SyncDir(filepath.Dir(b.dest)))
 }
 
-// Abort removes what was built. It may be called after an error.
+// Abort removes what was built. It may be called after an error of another method.
 func (b *Builder) Abort() error {
 	if b.log.closed.Load() {
 		return nil

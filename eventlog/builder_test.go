@@ -3,14 +3,16 @@ package eventlog_test
 import (
 	"errors"
 	"io/fs"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"syscall"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/eventlog/internal/vfs"
-	"github.com/stretchr/testify/require"
 )
 
 // build makes a log of records 51 to 350 with a gap in it.
@@ -53,8 +55,8 @@ func judgeBuilt(disk *vfs.Disk) error {
 	return err
 }
 
-// TestBuilder: a log that is built is there whole or not at all, whatever moment the power goes or
-// an operation fails at.
+// TestBuilder: a log that is built is there whole or not at all, at whatever moment the power fails
+// or an operation fails.
 func TestBuilder(t *testing.T) {
 	disk := vfs.NewDisk()
 	rng := rand.New(rand.NewPCG(1, 10))
@@ -101,7 +103,7 @@ func TestBuilder(t *testing.T) {
 	}
 }
 
-// A Builder that was killed leaves no log, and does not keep the next from its place; what is no
+// A Builder that was killed leaves no log, and does not block the next Builder. A file that is not
 // part of a log is not touched.
 func TestABuilderClearsWhatAKilledOneLeft(t *testing.T) {
 	disk := vfs.NewDisk()
@@ -127,5 +129,18 @@ func TestABuilderClearsWhatAKilledOneLeft(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
 	_, err = eventlog.NewBuilder("other", small(killed))
-	require.ErrorContains(t, err, "notes.txt, which is no part of a log")
+	require.ErrorContains(t, err, "notes.txt, which is not part of a log")
+}
+
+// TestIndexesEnd: indexes that would overflow are refused before anything is written.
+func TestIndexesEnd(t *testing.T) {
+	disk := vfs.NewDisk()
+	o := small(disk)
+	o.FirstIndex = math.MaxUint64 - 3
+	_, err := eventlog.Open(logDir, o)
+	require.ErrorContains(t, err, "FirstIndex")
+	b, err := eventlog.NewBuilder(logDir, small(disk))
+	require.NoError(t, err)
+	require.ErrorContains(t, b.Lost(math.MaxUint64, "an untrusted count"), "records")
+	require.NoError(t, b.Abort())
 }

@@ -11,35 +11,36 @@ import (
 	"github.com/coppice-go/coppice/eventlog/segment"
 )
 
-// firstSegmentSize is how large, in bytes, the first segment after Open is. Each one after it is
+// firstSegmentSize is the size, in bytes, of the first segment after Open. Each later segment is
 // four times as large as the one before, up to Options.SegmentSize. Every segment is filled with
-// zeros before it is used, so this is what a small log costs.
+// zeros before it is used, so this is the disk space that a small log takes.
 const firstSegmentSize = 1 << 20
 
-// startSyncEvery is how much, in bytes, may be written without a sync before the disk is set to
-// work on it, so that the sync that comes at last, of a segment's end for example, does not find
-// all of it still to do.
+// startSyncEvery is how much, in bytes, may be written without a sync before the disk is asked to
+// begin writing it. Otherwise the next sync, at the end of a segment for example, would find all of
+// that work still to do.
 const startSyncEvery = 1 << 20
 
 // keepBuffer is the largest batch buffer, in bytes, that is kept for the next batch.
 const keepBuffer = 2 * DefaultMaxBatch
 
-// position is where the newest sealed segment ends.
+// position is the end of the newest sealed segment.
 type position struct {
 	number uint64
 	seal   segment.Seal
 }
 
-// writer is the end of the log as the committer knows it.
+// writer is the state of the log's end, as the committer knows it.
 type writer struct {
 	id       [16]byte
 	next     uint64   // index of the next record to be written
 	prev     position // the newest sealed segment
 	target   int64    // size that the next segment should have
-	buf      []byte   // of the last batch, for another one
-	expected int      // calls in the last batch that synced
+	buf      []byte   // of the last batch, to be used again
+	expected int      // number of calls in the last batch that synced
 
-	// The segment being written. None of it is set between a seal and the first frame after it.
+	// The segment being written. These fields are unset between a seal and the first frame after
+	// it.
 	file     File
 	seg      *seg
 	off      int64 // of the next frame
@@ -47,15 +48,17 @@ type writer struct {
 	started  int64 // all before it is at least on its way to the disk
 	capacity int64 // roll before a frame would go past it
 	unsynced int   // frames written since the last sync
-	ask      int64 // where to ask for more of the next segment's file
+	ask      int64 // offset at which more of the next segment's file is asked for
 }
 
-// sealed is a seal frame and the name it goes by.
+// sealed is an encoded seal frame and the Seal that describes it.
 type sealed struct {
 	segment.Seal
 	bytes []byte
 }
 
+// sealFrame returns the seal of a segment whose frames end at offset. next is the index after the
+// last record.
 func sealFrame(seed segment.Seed, offset int64, next uint64) sealed {
 	b := segment.Finish(make([]byte, segment.FrameHeaderSize), seed, offset,
 		segment.Frame{First: next, Flags: segment.FlagSeal, Synced: uint64(offset)})
@@ -63,7 +66,7 @@ func sealFrame(seed segment.Seed, offset int64, next uint64) sealed {
 	return sealed{segment.Seal{Offset: uint64(offset), CRC: f.CRC}, b}
 }
 
-// writeAt writes all of b, and takes fewer bytes without an error for an error too.
+// writeAt writes all of b. It returns an error if f writes fewer bytes, even if f reports none.
 func writeAt(f File, b []byte, off int64) error {
 	n, err := f.WriteAt(b, off)
 	if err == nil && n != len(b) {
@@ -72,7 +75,27 @@ func writeAt(f File, b []byte, off int64) error {
 	return err
 }
 
-// commitLoop is the committer. It alone writes frames, but for an appender that leads while it
+// writeSync writes all of b and makes it durable.
+func writeSync(f File, b []byte, off int64) error {
+	if err := writeAt(f, b, off); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// publish writes b to the beginning of f, and then renames f from tmp to path. Each step is durable
+// before the next begins, so after a crash a file at path always begins with b.
+func (l *Log) publish(f File, b []byte, tmp, path string) error {
+	if err := writeSync(f, b, 0); err != nil {
+		return err
+	}
+	if err := l.opts.FS.Rename(tmp, path); err != nil {
+		return err
+	}
+	return l.syncNames()
+}
+
+// commitLoop is the committer. Only it writes frames, except for an appender that leads while it
 // sleeps.
 func (l *Log) commitLoop() {
 	defer close(l.stopped)
@@ -98,7 +121,8 @@ func (l *Log) commitLoop() {
 	l.closeErr = l.release(err)
 }
 
-// process carries a batch through. Whoever runs it owns l.w.
+// process commits a batch and reports the outcome to its appenders. The goroutine that runs process
+// owns l.w.
 func (l *Log) process(b *batch) {
 	err := l.commit(b)
 	if err != nil {
@@ -116,15 +140,16 @@ func (l *Log) process(b *batch) {
 	}
 }
 
-// lead does the committer's work once, in its place, for an appender that finds it asleep. idle is
-// false meanwhile, so nobody wakes the committer, and l.w is the leader's until it sets idle again
-// or wakes the committer itself. mu is held, but not meanwhile.
+// lead does the committer's work once, for an appender that finds the committer asleep. Meanwhile
+// idle is false, so nobody wakes the committer, and l.w belongs to the leader until it sets idle
+// again or wakes the committer itself. mu is held on entry and return, but not during the work.
 func (l *Log) lead() {
 	l.idle = false
 	b := l.grab()
 	l.mu.Unlock()
 
 	l.process(b)
+
 	l.mu.Lock()
 	l.writing = 0
 	l.idle = true
@@ -133,7 +158,7 @@ func (l *Log) lead() {
 	}
 }
 
-// take waits for a batch and takes it. It returns nil when the log closes and nothing is left.
+// take waits for a batch and takes it. It returns nil when the log is closing and nothing is left.
 func (l *Log) take() *batch {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -154,7 +179,7 @@ func (l *Log) take() *batch {
 	return l.grab()
 }
 
-// grab takes the batch that is filling, once it has stopped growing. mu is held, but not while
+// grab takes the batch that is filling, once it has stopped growing. mu is held, except while
 // yielding.
 func (l *Log) grab() *batch {
 	l.gather()
@@ -167,9 +192,9 @@ func (l *Log) grab() *batch {
 	return b
 }
 
-// linger yields a few times before the committer goes to sleep: whoever was just told that a record
-// is durable often appends the next one at once, and then nobody has to be woken. mu is held, but
-// not while yielding.
+// linger yields a few times before the committer goes to sleep. An appender that has just been told
+// that a record is durable often appends the next one at once, and then nobody has to be woken. mu
+// is held, except while yielding.
 func (l *Log) linger() {
 	for range lingerYields {
 		if l.cur.calls > 0 || l.closing {
@@ -183,9 +208,10 @@ func (l *Log) linger() {
 
 const lingerYields = 16
 
-// gather yields to appenders until the batch stops growing. Those whom the last sync set free are
-// about to append again; a write and a sync begun for the first of them would make all the others
-// wait for a second one. A lone appender is never waited for. mu is held, but not while yielding.
+// gather yields to appenders until the batch stops growing. Appenders that the last sync set free
+// are about to append again. If a write and a sync began for the first of them, all the others
+// would wait for a second sync. gather never waits for a lone appender. mu is held, except while
+// yielding.
 func (l *Log) gather() {
 	if !l.cur.sync || l.closing {
 		return
@@ -195,7 +221,6 @@ func (l *Log) gather() {
 		for quiet := 0; quiet < gatherQuiet && int64(len(l.cur.buf)) < l.opts.MaxBatch; {
 			before := l.cur.calls
 			l.mu.Unlock()
-
 			runtime.Gosched()
 			l.mu.Lock()
 
@@ -203,7 +228,7 @@ func (l *Log) gather() {
 			case l.cur.calls != before:
 				quiet = 0
 			case l.cur.calls >= l.w.expected:
-				quiet = gatherQuiet // as many as last time, and no more coming
+				quiet = gatherQuiet // as many as last time, and none was added
 			default:
 				quiet++
 			}
@@ -213,12 +238,12 @@ func (l *Log) gather() {
 	l.w.expected = l.cur.calls
 }
 
-// gatherQuiet is how many yields without another appender end the wait for as many as came last
-// time.
+// gatherQuiet is the number of yields without another appender after which gather stops waiting for
+// as many calls as last time.
 const gatherQuiet = 8
 
-// recycleBuffer keeps a batch's buffer, which nobody but the committer ever reads, for another
-// batch.
+// recycleBuffer keeps a batch's buffer for another batch. Only the committer ever reads that
+// buffer.
 func (l *Log) recycleBuffer(b *batch) {
 	if cap(b.buf) <= keepBuffer {
 		l.w.buf = b.buf
@@ -226,14 +251,14 @@ func (l *Log) recycleBuffer(b *batch) {
 	b.buf = nil
 }
 
-// commit writes a batch as one frame, and makes it and all before it durable if somebody waits.
+// commit writes a batch as one frame. If a call waits for it, commit makes it and everything before
+// it durable.
 func (l *Log) commit(b *batch) error {
 	if err := l.failure(); err != nil {
 		return err
 	}
 
 	w := &l.w
-
 	if b.count > 0 || b.flags != 0 {
 		size := segment.FrameSize(len(b.buf) - segment.FrameHeaderSize)
 		if w.file != nil && w.off > segment.HeaderSize && w.off+size+segment.FrameHeaderSize > w.capacity {
@@ -255,12 +280,12 @@ func (l *Log) commit(b *batch) error {
 			return err
 		}
 
-		w.seg.pass(b.first, w.off)
+		w.seg.noteFrame(b.first, w.off)
 
 		w.off += size
 		if w.off-w.started >= startSyncEvery && !b.sync {
 			if f, ok := w.file.(StartSyncer); ok {
-				go f.StartSync(w.started, w.off-w.started) // handing out a MiB takes as long as writing it
+				go f.StartSync(w.started, w.off-w.started) // for a MiB, this call takes as long as the write did
 			}
 			w.started = w.off
 		}
@@ -283,8 +308,8 @@ func (l *Log) commit(b *batch) error {
 	return nil
 }
 
-// prepareNext has a little more of the next segment's file filled: all of it by the time that three
-// quarters of the present one are used.
+// prepareNext has a little more of the next segment's file filled. All of it is filled by the time
+// that three quarters of the present segment are used.
 func (l *Log) prepareNext() {
 	w := &l.w
 	start, end := w.capacity/4, w.capacity/4*3
@@ -296,7 +321,7 @@ func (l *Log) prepareNext() {
 	}
 }
 
-// sync makes all that was written durable, and shows it to readers.
+// sync makes everything that was written durable, and shows it to readers.
 func (l *Log) sync() error {
 	w := &l.w
 	if w.file == nil || w.synced == w.off {
@@ -320,9 +345,9 @@ func (l *Log) sync() error {
 }
 
 // mark writes a frame without records after a sync that covered several frames. It tells recovery
-// that they are durable, so that damage in one of them is not taken for a torn write. It is not
-// synced: nothing is lost if it is not there. After a sync of one frame there is none; the next
-// frame says the same.
+// that they are durable, so that damage in one of them is not taken for a torn write. The mark
+// itself is not synced, because losing it loses no record. After a sync of one frame no mark is
+// written: the next frame says the same.
 func (l *Log) mark() {
 	w := &l.w
 	b := segment.Finish(make([]byte, segment.FrameHeaderSize), w.seg.seed, w.off,
@@ -331,11 +356,12 @@ func (l *Log) mark() {
 		l.fail(err)
 		return
 	}
+
 	w.off += segment.FrameHeaderSize
 }
 
-// seal ends the segment being written, if there is one. All before the seal is durable before the
-// seal is written, so that a seal always proves what precedes it.
+// seal ends the segment being written, if there is one. Everything before the seal is durable
+// before the seal is written, so a seal always proves what precedes it.
 func (l *Log) seal() error {
 	w := &l.w
 	if w.file == nil {
@@ -344,28 +370,26 @@ func (l *Log) seal() error {
 	if err := l.sync(); err != nil {
 		return err
 	}
+
 	s := sealFrame(w.seg.seed, w.off, w.next)
-	if err := writeAt(w.file, s.bytes, w.off); err != nil {
-		return err
-	}
-	if err := w.file.Sync(); err != nil {
+	if err := writeSync(w.file, s.bytes, w.off); err != nil {
 		return err
 	}
 
 	w.seg.sealed.Store(true)
 	w.prev = position{w.seg.number, s.Seal}
+
 	err := w.file.Close()
 	w.file, w.seg = nil, nil
-
 	return err
 }
 
 // begin makes the next segment, for a first frame of size bytes. The file has its header, durable,
-// before it gets a segment's name; the name is durable before the extent tells of the segment, and
-// the extent is before the first frame is written.
+// before it gets a segment's name. The name is durable before the extent mentions the segment, and
+// the extent is durable before the first frame is written.
 func (l *Log) begin(size int64) error {
 	w := &l.w
-	if err := l.held(); err != nil {
+	if err := l.checkLock(); err != nil {
 		return err
 	}
 
@@ -377,17 +401,8 @@ func (l *Log) begin(size int64) error {
 
 	h.Recycled = sp.recycled
 	w.file = sp.file
-	if err := writeAt(w.file, h.Append(nil), 0); err != nil {
-		return err
-	}
-	if err := w.file.Sync(); err != nil {
-		return err
-	}
 	path := segPath(l.dir, h.Number)
-	if err := l.opts.FS.Rename(sp.path, path); err != nil {
-		return err
-	}
-	if err := l.syncNames(); err != nil {
+	if err := l.publish(w.file, h.Append(nil), sp.path, path); err != nil {
 		return err
 	}
 	if err := l.reach(h); err != nil {
@@ -412,7 +427,7 @@ func (l *Log) begin(size int64) error {
 	return nil
 }
 
-// reach makes the extent tell of a segment that was begun.
+// reach makes the extent mention a segment that was begun.
 func (l *Log) reach(h segment.Header) error {
 	switch {
 	case h.Number == 1:
@@ -425,11 +440,12 @@ func (l *Log) reach(h segment.Header) error {
 	return l.changeExtent(reached(h))
 }
 
-// fail makes the failure sticky, unless there is one already, and returns the one that stands.
+// fail makes the failure sticky, unless the log has failed already, and returns the failure that
+// stands.
 func (l *Log) fail(cause error) error {
 	err := cause
 	if !errors.Is(cause, ErrFailed) {
-		err = failure(cause)
+		err = fmt.Errorf("%w: %w", ErrFailed, cause)
 	}
 	if !l.failed.CompareAndSwap(nil, &err) {
 		return l.failure()

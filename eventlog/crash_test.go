@@ -8,22 +8,23 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/eventlog/internal/vfs"
-	"github.com/stretchr/testify/require"
 )
 
-// crashes runs a workload on a disk that loses power, as far as its clones know, inside operations
-// chosen at random, and judges each clone. tamper, if not nil, makes the log's file system lie. It
-// returns the first broken promise.
+// crashes runs a workload on a disk. At operations chosen at random it clones the disk as after a
+// power failure, and judges each clone. If tamper is not nil, it makes the log's file system lie.
+// crashes returns the first broken promise.
 func crashes(ctx context.Context, seed uint64, tamper func(*vfs.Disk) eventlog.FS,
 	change func(eventlog.Options) eventlog.Options, count *atomic.Int64) error {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	disk := vfs.NewDisk()
 	p := newPromises()
 	var broken atomic.Pointer[error]
-	// Operations of one disk may overlap: the committer's and those that prepare the next segment.
-	// Each gets its own chance.
+	// Operations of one disk may overlap: those of the committer and those that prepare the next
+	// segment. Each operation has its own chance.
 	look := func(op vfs.Op, side uint64) {
 		r := rand.New(rand.NewPCG(seed, uint64(op.N)*2+side))
 		if r.IntN(12) != 0 || broken.Load() != nil {
@@ -60,11 +61,11 @@ func crashes(ctx context.Context, seed uint64, tamper func(*vfs.Disk) eventlog.F
 	return nil
 }
 
-// recoveryCrashes is of how many recoveries one is cut short everywhere.
+// recoveryCrashes is how many recoveries there are for each one that is cut short everywhere.
 var recoveryCrashes = soak(16, 4)
 
-// openAndCrash opens a log while the power goes inside every operation of that, too, and judges
-// what each of those crashes leaves.
+// openAndCrash opens a log, lets the power fail inside every operation of that too, and judges what
+// each of those crashes leaves.
 func openAndCrash(disk *vfs.Disk, rng *rand.Rand, p *promises, before kept,
 	change func(eventlog.Options) eventlog.Options) (*eventlog.Log, error) {
 	var broken atomic.Pointer[error]
@@ -137,8 +138,8 @@ func afterCrash(ctx context.Context, disk *vfs.Disk, rng *rand.Rand, p *promises
 
 func unchanged(o eventlog.Options) eventlog.Options { return o }
 
-// TestCrashes: acknowledged ⊆ recovered = a gap-free prefix plus at most what was in flight, and
-// Open never fails (eventlog spec, tests).
+// TestCrashes: recovery finds everything that was acknowledged, as a gap-free prefix, plus at most
+// what was in flight, and Open never fails.
 func TestCrashes(t *testing.T) {
 	var count atomic.Int64
 	for seed := range uint64(soak(25, 4_000)) {

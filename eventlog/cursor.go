@@ -12,8 +12,8 @@ import (
 // Cursor reads a log in order. It is for one goroutine at a time.
 type Cursor struct {
 	log  *Log
-	from uint64 // records before it are passed over
-	want uint64 // index that the next frame begins with; 0 before the first
+	from uint64 // records before it are skipped
+	want uint64 // index that the next frame must begin with
 	seg  *seg   // nil before the first read
 	r    frameReader
 
@@ -24,7 +24,7 @@ type Cursor struct {
 }
 
 // Cursor returns a reader that begins at index from, which may lie ahead of the log. A from before
-// First is ErrTruncated. A cursor holds back no truncation: that is what Retain is for. It must be
+// First is ErrTruncated. A cursor does not hold back truncation; use Retain for that. It must be
 // closed.
 func (l *Log) Cursor(from uint64) (*Cursor, error) {
 	if l.closed.Load() {
@@ -42,30 +42,31 @@ func (l *Log) Cursor(from uint64) (*Cursor, error) {
 	return c, nil
 }
 
-// enter begins to read a segment at a place.
+// enter begins to read segment s at a waypoint.
 func (c *Cursor) enter(s *seg, f File, at waypoint) {
 	c.seg = s
 	c.want = at.first
 	c.r = frameReader{file: f, seed: s.seed, off: at.offset, ahead: c.r.ahead, buf: c.r.buf}
 }
 
-// leave gives up the segment being read.
+// leave releases the segment being read.
 func (c *Cursor) leave() {
 	if c.seg == nil {
 		return
 	}
-	c.log.unread(c.seg)
+	c.log.releaseSegment(c.seg)
 	c.seg = nil
 }
 
-// Next returns the next record, waiting until there is a durable one. Data is valid until the next
-// call on the cursor. When the log has failed, Next returns all that is durable and then ErrFailed;
-// when it is closed, ErrClosed. Other errors: ctx's, ErrTruncated if truncation overtook the
-// cursor, *CorruptError. A gap that a salvage recorded is a *CorruptError too; a cursor from the
-// index after its Lost records reads on.
+// Next returns the next record, and waits until there is a durable one. Data is valid until the
+// next call on the cursor. When the log has failed, Next returns everything that is durable and
+// then ErrFailed; when it is closed, ErrClosed. Other errors are ctx's error, ErrTruncated if
+// truncation overtook the cursor, and *CorruptError. A gap that a salvage recorded is a
+// *CorruptError too; to read on, open a cursor at the index after its Lost records.
 func (c *Cursor) Next(ctx context.Context) (Entry, error) {
 	for {
-		// The channel comes first, so that what becomes durable after the look is not missed.
+		// Take the channel first, so that a record that becomes durable after the look is not
+		// missed.
 		if c.left == 0 && c.caughtUp() {
 			news := c.log.news.wait()
 			e, ok, err := c.TryNext()
@@ -73,7 +74,7 @@ func (c *Cursor) Next(ctx context.Context) (Entry, error) {
 				return e, err
 			}
 
-			c.r.lo, c.r.hi, c.r.buf, c.rest = 0, 0, nil, nil // nobody knows for how long
+			c.r.lo, c.r.hi, c.r.buf, c.rest = 0, 0, nil, nil // the wait may be long
 
 			select {
 			case <-news:
@@ -89,10 +90,10 @@ func (c *Cursor) Next(ctx context.Context) (Entry, error) {
 	}
 }
 
-// caughtUp tells whether nothing more of the present segment can be read just now.
+// caughtUp reports whether nothing more of the present segment can be read just now.
 func (c *Cursor) caughtUp() bool { return c.seg == nil || c.r.off >= c.seg.end.Load() }
 
-// TryNext is Next that does not wait: ok is false if no further record is durable.
+// TryNext is Next without the wait: ok is false if no further record is durable.
 func (c *Cursor) TryNext() (e Entry, ok bool, err error) {
 	for {
 		for c.left > 0 {
@@ -130,8 +131,8 @@ func (c *Cursor) advance() (bool, error) {
 	}
 
 	for {
-		// In this order: a failure that is seen came after the last record that became durable, and
-		// a seal after the final end.
+		// The order matters. A failure that is seen here came after the last record became durable,
+		// and a seal after the final end was set.
 		failed := c.log.failure()
 		sealed := c.seg.sealed.Load()
 		c.r.end = c.seg.end.Load()
@@ -153,7 +154,7 @@ func (c *Cursor) advance() (bool, error) {
 		}
 
 		if s.first != c.want {
-			c.log.unread(s)
+			c.log.releaseSegment(s)
 			return false, c.damaged(c.r.off,
 				fmt.Errorf("the next segment begins with record %d, want %d", s.first, c.want))
 		}
@@ -163,7 +164,7 @@ func (c *Cursor) advance() (bool, error) {
 	}
 }
 
-// frame reads the frame that is there.
+// frame reads the next frame.
 func (c *Cursor) frame() error {
 	f, at, err := c.r.next()
 	switch {
@@ -192,6 +193,7 @@ func (c *Cursor) frame() error {
 	return c.err
 }
 
+// damaged makes damage at an offset the cursor's sticky error, and returns it.
 func (c *Cursor) damaged(at int64, why error) error {
 	c.left = 0
 	c.err = &CorruptError{File: c.seg.path, Offset: at, Index: c.want, Reason: why.Error()}
@@ -207,7 +209,7 @@ func (c *Cursor) Close() {
 	c.left, c.rest, c.r.buf = 0, nil, nil
 }
 
-// Read returns a durable record. Its Data is the caller's. Errors: ErrTruncated, ErrNotFound,
+// Read returns a durable record. Its Data belongs to the caller. Errors: ErrTruncated, ErrNotFound,
 // *CorruptError.
 func (l *Log) Read(index uint64) (Entry, error) {
 	if durable := l.Durable(); index > durable {

@@ -2,16 +2,19 @@ package eventlog_test
 
 import (
 	"context"
+	"os"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/eventlog/internal/vfs"
-	"github.com/stretchr/testify/require"
 )
 
-// TestCursorWaits: a cursor at the end waits for what becomes durable, and only that.
+// TestCursorWaits: a cursor at the end waits for records to become durable, and returns no others.
 func TestCursorWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, err := eventlog.Open(logDir, small(vfs.NewDisk()))
@@ -67,8 +70,8 @@ func TestCursorContext(t *testing.T) {
 	require.NoError(t, same(e, 1))
 }
 
-// TestReadersBesideWriters: cursors and reads at random see every record, while the log rolls and
-// is truncated behind the slowest of them and its files are recycled.
+// TestReadersBesideWriters: cursors and random reads see every record while the log rolls, is
+// truncated behind the slowest reader, and recycles its files.
 func TestReadersBesideWriters(t *testing.T) {
 	const last, readers = 3000, 4
 	l := open(t, small(vfs.NewDisk()))
@@ -123,8 +126,8 @@ func TestReadersBesideWriters(t *testing.T) {
 	require.NoError(t, readAll(l))
 }
 
-// TestTruncation: the front goes to the smallest of what was asked, every retainer and the
-// retention, in whole segments.
+// TestTruncation: the front moves to the smallest of the requested index, every retainer's floor
+// and the retention, in whole segments.
 func TestTruncation(t *testing.T) {
 	o := small(vfs.NewDisk())
 	o.Retention = eventlog.Retention{Records: 50}
@@ -156,7 +159,8 @@ func TestTruncation(t *testing.T) {
 	require.ErrorIs(t, err, eventlog.ErrTruncated)
 	require.NoError(t, readAll(l))
 
-	// The cursor was overtaken: it reads the segment it has, right data, and then learns.
+	// The cursor was overtaken. It reads the right data to the end of its segment, and then gets
+	// the error.
 	for want := uint64(1); ; want++ {
 		e, err := c.Next(t.Context())
 		if err != nil {
@@ -166,7 +170,7 @@ func TestTruncation(t *testing.T) {
 		require.NoError(t, same(e, want))
 	}
 
-	// A new owner of a name takes it over, and the earlier one can do nothing any more.
+	// A new owner of a name takes it over, and the earlier one no longer has any effect.
 	again := l.Retain("slow", 600)
 	slow.Advance(10_000)
 	slow.Release()
@@ -195,4 +199,67 @@ func TestRetentionBytes(t *testing.T) {
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, l.Stat().Bytes, int64(30<<10))
 	require.Less(t, l.Stat().Bytes, int64(40<<10))
+}
+
+// TestManyCursors: ten thousand waiting cursors need no file of their own and hardly any memory,
+// and all of them are woken.
+func TestManyCursors(t *testing.T) {
+	dir := t.TempDir()
+	l, err := eventlog.Open(dir, eventlog.Options{})
+	require.NoError(t, err)
+	ctx := t.Context()
+	rec := eventlog.Record{Data: make([]byte, 1000)}
+
+	const records = 20
+	for range records {
+		_, err = l.AppendNoSync(ctx, rec)
+		require.NoError(t, err)
+	}
+
+	require.NoError(t, l.Sync(ctx))
+	files := func() int {
+		fds, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			return 0 // not on this system
+		}
+		return len(fds)
+	}
+
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	const many = 10_000
+	before, memory := files(), heap()
+	var ready, wg sync.WaitGroup
+	ready.Add(many)
+
+	for range many {
+		c, err := l.Cursor(1)
+		require.NoError(t, err)
+		wg.Go(func() {
+			defer c.Close()
+			for want := uint64(1); want <= records+1; want++ {
+				if want == records+1 {
+					ready.Done()
+				}
+				e, err := c.Next(ctx)
+				if err != nil || e.Index != want || len(e.Data) != 1000 {
+					t.Errorf("record %d: %d, %v", want, e.Index, err)
+					return
+				}
+			}
+		})
+	}
+
+	ready.Wait()
+	require.LessOrEqual(t, files(), before+4)
+	require.Less(t, heap()-min(heap(), memory), uint64(100<<20))
+	_, err = l.AppendWait(ctx, rec)
+	require.NoError(t, err)
+	wg.Wait()
+	require.NoError(t, l.Close())
+	require.Less(t, files(), before, "no file stays open")
 }

@@ -8,13 +8,15 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/eventlog/internal/vfs"
 	"github.com/coppice-go/coppice/eventlog/segment"
-	"github.com/stretchr/testify/require"
 )
 
-// ending is how a log's last writes went before it was damaged, and what damage may cost then.
+// ending is how a log's last writes went before it was damaged, and which records damage may cost
+// then.
 type ending struct {
 	name string
 	open bool // the log was not closed
@@ -26,12 +28,12 @@ var endings = []ending{
 		next := l.Stat().Next
 		return next, l.Close()
 	}},
-	// Nothing later tells that the last frame was ever durable: it alone may be taken for torn.
+	// Nothing later proves that the last frame was ever durable, so it alone may be taken for torn.
 	{"killed after one frame", true, func(ctx context.Context, l *eventlog.Log) (uint64, error) {
 		next := l.Stat().Next
 		return next, l.Append(ctx, recordsAt(next, 3)...).Wait(ctx)
 	}},
-	// A mark after them tells.
+	// A mark after them proves it.
 	{"killed after a sync of many", true, func(ctx context.Context, l *eventlog.Log) (uint64, error) {
 		next := l.Stat().Next
 		for range 4 {
@@ -72,7 +74,7 @@ var damageKinds = []struct {
 }
 
 // damages builds one log and damages many copies of it. It returns the first case of wrong data or
-// of a loss without a word.
+// of a silent loss.
 func damages(ctx context.Context, seed uint64, end ending, tries int, change func(eventlog.Options) eventlog.Options) (
 	refused, kept int, err error) {
 	rng := rand.New(rand.NewPCG(seed, 4))
@@ -138,12 +140,12 @@ func damages(ctx context.Context, seed uint64, end ending, tries int, change fun
 			return refused, kept, err
 		}
 
-		silent, err := damaged(d, file, first, may, change)
+		opened, err := damaged(d, file, first, may, change)
 		if err != nil {
 			return refused, kept, fmt.Errorf("seed %d, %s, %s at %s+%d: %w", seed, end.name, kind.name, file, at, err)
 		}
 
-		if silent {
+		if opened {
 			kept++
 		} else {
 			refused++
@@ -153,13 +155,14 @@ func damages(ctx context.Context, seed uint64, end ending, tries int, change fun
 	return refused, kept, nil
 }
 
-// frames is where the frames of a segment are.
+// frames says where the frames of a segment are.
 type frames []struct {
 	at, end int
 	first   uint64
 	count   uint32
 }
 
+// layout returns the frames of a segment file.
 func layout(d *vfs.Disk, file string, first uint64) (fs frames) {
 	d.Damage(file, func(b []byte) {
 		h, err := segment.DecodeHeader(b)
@@ -186,9 +189,9 @@ func layout(d *vfs.Disk, file string, first uint64) (fs frames) {
 	return fs
 }
 
-// mayLose returns from where on records of a log that was not closed may be lost: if the damage
-// reaches the last frame, which alone could tell that what precedes it was durable, from the first
-// frame that is damaged.
+// mayLose returns the index from which records of a log that was not closed may be lost. If the
+// damage reaches the last frame, which alone could prove that what precedes it was durable, that is
+// the first record of the first damaged frame.
 func (fs frames) mayLose(before, after []byte) uint64 {
 	differs := func(i int) bool { return string(before[fs[i].at:fs[i].end]) != string(after[fs[i].at:fs[i].end]) }
 	if n := len(fs); n > 0 && differs(n-1) {
@@ -202,7 +205,7 @@ func (fs frames) mayLose(before, after []byte) uint64 {
 	return 1 << 63
 }
 
-// damaged judges one damaged log. kept is true if it opened: then nothing may be missing.
+// damaged judges one damaged log. kept is true if it opened; then nothing may be missing.
 func damaged(d *vfs.Disk, file string, first, mayLose uint64, change func(eventlog.Options) eventlog.Options) (
 	kept bool, err error) {
 	o := change(small(d))
@@ -264,8 +267,8 @@ func judgeRead(l *eventlog.Log, first, mayLose uint64) error {
 	return readAll(l)
 }
 
-// TestDamage: never wrong data, and never a silent cut but in the last frame (eventlog spec, tests;
-// I10).
+// TestDamage: a damaged log never returns wrong data, and is never cut silently except in the last
+// frame (I10).
 func TestDamage(t *testing.T) {
 	for _, end := range endings {
 		t.Run(end.name, func(t *testing.T) {
@@ -281,8 +284,8 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-// TestMissingSegment: a segment that is gone from the middle is named, and so is the last one of a
-// log that was closed.
+// TestMissingSegment: the error names a segment that is gone from the middle, or the missing last
+// one of a log that was closed.
 func TestMissingSegment(t *testing.T) {
 	disk := vfs.NewDisk()
 	l, err := eventlog.Open(logDir, small(disk))
@@ -305,7 +308,7 @@ func TestMissingSegment(t *testing.T) {
 	}
 }
 
-// TestNewerVersion: a segment of a newer format is refused as such, and left alone.
+// TestNewerVersion: a segment of a newer format is refused with ErrVersion, and left alone.
 func TestNewerVersion(t *testing.T) {
 	disk := vfs.NewDisk()
 	l, err := eventlog.Open(logDir, small(disk))

@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestDocumentedTestsExist: every test that docs/eventlog.md names is there, and every seeded
-// mistake has its row.
+// TestDocumentedTestsExist: every test that docs/eventlog.md names exists, and every seeded mistake
+// has its row.
 func TestDocumentedTestsExist(t *testing.T) {
 	doc, err := os.ReadFile(filepath.Join("..", "docs", "eventlog.md"))
 	require.NoError(t, err)
@@ -36,7 +36,7 @@ func TestDocumentedTestsExist(t *testing.T) {
 	for _, m := range regexp.MustCompile("`(?:\\w+\\.)?((?:Test|Fuzz|Benchmark)\\w+)`").FindAllStringSubmatch(
 		string(doc), -1) {
 		named[m[1]] = true
-		require.True(t, tests[m[1]], "docs/eventlog.md names %s, which is not there", m[1])
+		require.True(t, tests[m[1]], "docs/eventlog.md names %s, which does not exist", m[1])
 	}
 
 	for name := range tests {

@@ -5,51 +5,52 @@ import (
 	"time"
 )
 
-// Event is something the log did, for diagnostics and metrics, with a sentence for people. The set
-// is closed: see the types below.
+// Event is something that the log did, for diagnostics and metrics. Its String is a sentence for
+// people. The set of events is closed: the types below.
 type Event interface {
 	fmt.Stringer
 	event()
 }
 
 type (
-	// Recovered ends a successful Open.
+	// Recovered reports a successful Open.
 	Recovered struct{ Recovery Recovery }
 
-	// TornTail tells that Open cut a write whose sync had never returned.
+	// TornTail reports that Open cut a write whose sync had never returned.
 	TornTail struct {
 		File      string
 		Offset    int64  // where the last good frame ends
-		Bytes     int64  // how much lay beyond it, as far as that can be told from old bytes of a recycled file
-		NextIndex uint64 // the index the next append will get
+		Bytes     int64  // at least this much lay beyond it; old bytes of a recycled file do not count
+		NextIndex uint64 // the index that the next append will get
 	}
 
-	// Progress tells how far a check of the segments has come, during Open and Verify.
+	// Progress reports how far a check of the segments has come, during Open, Verify and Salvage.
 	Progress struct {
 		Done, Total int64 // bytes
 	}
 
-	// Rolled tells that a segment was sealed and the next one begun.
+	// Rolled reports that a segment was sealed and the next one begun.
 	Rolled struct {
 		File       string // the new segment
 		Number     uint64
 		FirstIndex uint64
 		Recycled   bool // the file held an older, truncated segment
-		Prepared   bool // it was filled beforehand, in whole or in part
+		Prepared   bool // the file was filled with zeros beforehand, in whole or in part
 	}
 
-	// Truncated tells that segments were taken from the front.
+	// Truncated reports that segments were removed from the front.
 	Truncated struct {
-		First    uint64 // first index that is left
+		First    uint64 // first index that is kept
 		Removed  int    // segments
-		Recycled int    // of those, kept as files for later segments
-		HeldBy   string // the retainer that allowed no more, if one did
+		Recycled int    // how many of them were kept as files for later segments
+		HeldBy   string // the retainer that prevented more, if one did
 	}
 
-	// SpareFailed tells that the next segment could not be prepared. The log goes on without.
+	// SpareFailed reports that the next segment's file could not be prepared. The log goes on
+	// without it.
 	SpareFailed struct{ Err error }
 
-	// Failed tells that the log reached its sticky failed state.
+	// Failed reports that the log has entered its sticky failed state.
 	Failed struct{ Err error }
 )
 
@@ -82,9 +83,10 @@ func (e Recovered) String() string {
 
 func (e TornTail) String() string {
 	if e.Bytes == 0 { // the process died between two writes
-		return fmt.Sprintf("%s was not closed in order, and nothing of it is torn; the next record is %d", e.File,
+		return fmt.Sprintf("%s was not closed in order, but its tail is not torn; the next record is %d", e.File,
 			e.NextIndex)
 	}
+
 	return fmt.Sprintf("torn tail of %s cut at offset %d (%d bytes); the next record is %d", e.File, e.Offset, e.Bytes,
 		e.NextIndex)
 }
@@ -109,16 +111,16 @@ func (e SpareFailed) String() string {
 
 func (e Failed) String() string { return fmt.Sprintf("the log failed: %v", e.Err) }
 
-// Recovery is what Open found.
+// Recovery describes what Open found.
 type Recovery struct {
 	ID         [16]byte // identity of the log, drawn when it was created
-	Created    bool     // there was no log; Open made one
-	Clean      bool     // the log had been closed cleanly (true for a created one)
-	FirstIndex uint64   // first record kept; LastIndex+1 if there is none
-	LastIndex  uint64   // last record; FirstIndex-1 if there is none
+	Created    bool     // there was no log, so Open made one
+	Clean      bool     // the log had been closed cleanly; true for a created log
+	FirstIndex uint64   // of the first record kept; LastIndex+1 if there is none
+	LastIndex  uint64   // of the last record; FirstIndex-1 if there is none
 	Segments   int
 	Bytes      int64 // of frames in all segments
 	TornBytes  int64 // cut from the tail
-	Gaps       []Gap // records that a salvage found lost; with QuickOpen, those in the last segment only
+	Gaps       []Gap // records that a salvage found lost; with QuickOpen, only those in the last segment
 	Duration   time.Duration
 }

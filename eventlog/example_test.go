@@ -24,7 +24,7 @@ func Example() {
 	}
 	defer l.Close()
 
-	// Two records of one call are there after a crash both, or neither.
+	// After a crash, either both records of one call are there, or neither.
 	p := l.Append(ctx,
 		eventlog.Record{Kind: 1, Data: []byte("decided")},
 		eventlog.Record{Kind: 2, Data: []byte("committed")})
@@ -57,8 +57,8 @@ func Example() {
 	// 2 2 committed
 }
 
-// One wait for a block: what comes first is appended and not waited for; the sync of what comes
-// last covers it.
+// A block needs one wait. Its first record is appended without waiting, because the sync of its
+// last record covers both.
 func ExampleLog_AppendNoSync() {
 	ctx := context.Background()
 	dir, _ := os.MkdirTemp("", "eventlog")
@@ -80,7 +80,7 @@ func ExampleLog_AppendNoSync() {
 	// Output: 1 2 <nil>
 }
 
-// A reader that must miss nothing holds back truncation, and moves its floor when it has put away
+// A reader that must miss nothing holds back truncation, and raises its floor when it has stored
 // what it read.
 func ExampleLog_Retain() {
 	ctx := context.Background()
@@ -112,7 +112,7 @@ func ExampleLog_Retain() {
 	// removed once it needs 50 and on: true true
 }
 
-// Damage is refused with its place, not repaired by forgetting.
+// Damage is reported with its place. It is not repaired by dropping records.
 func ExampleVerify() {
 	ctx := context.Background()
 	dir, _ := os.MkdirTemp("", "eventlog")

@@ -3,37 +3,36 @@ package eventlog
 import (
 	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 	"sync"
 
 	"github.com/coppice-go/coppice/eventlog/segment"
 )
 
-// extentName is the file that says which segments there are. Nothing else would tell that the
-// newest one, the oldest one or all of them are gone: the chain of seals only tells of those in
-// between.
+// extentName is the file that says which segments the log has. The chain of seals proves only the
+// segments in between. Without this file nobody would notice that the newest segment, the oldest or
+// all of them are gone.
 const extentName = "EXTENT"
 
-// extent is the log's record of its segments. It is brought up to date at each roll, after the new
-// segment's name is durable and before a frame is in it; before anything is truncated; and when the
-// last segment is sealed for good. It is written over in its place, a slot at a time, so that it
-// costs one write and one sync, and no room on the disk.
+// extent is the log's record of its segments. It is updated at each roll, after the new segment's
+// name is durable and before it has a frame; before anything is truncated; and when the last
+// segment is sealed for good. It is overwritten in place, one slot at a time, so an update costs
+// one write and one sync and needs no room on the disk.
 type extent struct {
-	mu   sync.Mutex // held over the write: a roll and a truncation take turns
+	mu   sync.Mutex // held during the write: a roll and a truncation take turns
 	cur  segment.Extent
 	file File // nil if the log is read-only, or has no extent yet
 }
 
-// changeExtent makes a changed extent durable. An error fails the log, for the file may say
-// something else than was meant.
+// changeExtent applies change to the extent and makes it durable. An error fails the log, because
+// the file may then hold something else.
 func (l *Log) changeExtent(change func(*segment.Extent)) error {
 	x := &l.extent
 	x.mu.Lock()
 	defer x.mu.Unlock()
 
 	if x.file == nil {
-		return ErrClosed // by whoever could not wait
+		return ErrClosed // the log was closed meanwhile
 	}
 
 	next := x.cur
@@ -48,15 +47,11 @@ func (l *Log) changeExtent(change func(*segment.Extent)) error {
 	}
 
 	x.cur = next
-
 	return nil
 }
 
 func (x *extent) write(e segment.Extent) error {
-	if err := writeAt(x.file, e.Append(nil), segment.ExtentOffset(e.Serial)); err != nil {
-		return err
-	}
-	return x.file.Sync()
+	return writeSync(x.file, e.Append(nil), segment.ExtentOffset(e.Serial))
 }
 
 func (x *extent) close() error {
@@ -70,36 +65,26 @@ func (x *extent) close() error {
 	return err
 }
 
-// createExtent makes the extent of a log that has none yet. Its first segment is durable and has no
-// records.
+// createExtent makes the extent of a log that has none yet. The log's first segment is durable and
+// has no records.
 func (l *Log) createExtent(e segment.Extent) error {
 	path := filepath.Join(l.dir, extentName)
-	tmp := path + spareSuffix // Open removes it if it is left over
+	tmp := path + spareSuffix // Open removes a leftover
 	f, err := l.opts.FS.Create(tmp)
 	if err != nil {
 		return err
 	}
 
-	l.extent.file = f
 	e.Serial = 1
-	if err := writeAt(f, e.AppendFile(nil), 0); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := l.opts.FS.Rename(tmp, path); err != nil {
-		return err
-	}
+	l.extent.file, l.extent.cur = f, e
 
-	l.extent.cur = e
-
-	return l.syncNames()
+	return l.publish(f, e.AppendFile(nil), tmp, path)
 }
 
-// adoptExtent goes on with the extent that was read. What was read may never have reached the disk,
-// if the process before died of a failed sync; so it is written again, the same bytes at the same
-// place, before anything relies on it. The other slot, which did reach the disk, stays until then.
+// adoptExtent takes over the extent that was read. If the previous process died of a failed sync,
+// what was read may never have reached the disk. Therefore the same bytes are written again at the
+// same place before anything relies on them. The other slot, which did reach the disk, stays until
+// then.
 func (l *Log) adoptExtent(e segment.Extent) error {
 	f, err := l.opts.FS.Open(filepath.Join(l.dir, extentName), true)
 	if err != nil {
@@ -114,14 +99,14 @@ func (l *Log) adoptExtent(e segment.Extent) error {
 	return l.extent.write(e)
 }
 
-// reached is the change of an extent after a segment was begun.
+// reached returns the change to the extent after segment h was begun.
 func reached(h segment.Header) func(*segment.Extent) {
 	return func(e *segment.Extent) {
 		e.Last, e.Next, e.Sealed, e.Seal = h.Number, h.FirstIndex, false, segment.Seal{}
 	}
 }
 
-// ended is the change of an extent after the last segment was sealed and no other is begun.
+// ended returns the change to the extent after the last segment was sealed and no other was begun.
 func ended(last position, next uint64) func(*segment.Extent) {
 	return func(e *segment.Extent) { e.Last, e.Next, e.Sealed, e.Seal = last.number, next, true, last.seal }
 }
@@ -138,18 +123,17 @@ func (in *inspection) readExtent() error {
 	}
 	defer f.Close()
 
-	buf := make([]byte, segment.ExtentFileSize)
-	n, err := f.ReadAt(buf, 0)
-	if err != nil && err != io.EOF {
+	buf, err := readUpTo(f, segment.ExtentFileSize, 0)
+	if err != nil {
 		return fmt.Errorf("eventlog: reading %s: %w", path, err)
 	}
 
-	e, err := segment.DecodeExtent(buf[:n])
+	e, err := segment.DecodeExtent(buf)
 	switch {
 	case errors.Is(err, segment.ErrVersion):
 		return fmt.Errorf("%w: %s: %v", ErrVersion, path, err)
 	case err != nil:
-		in.extentDamage = &CorruptError{File: path, Reason: err.Error() + "; it tells which segments there should be"}
+		in.extentDamage = &CorruptError{File: path, Reason: err.Error() + "; this file lists the segments of the log"}
 	default:
 		in.extent = &e
 	}
@@ -157,9 +141,10 @@ func (in *inspection) readExtent() error {
 	return nil
 }
 
-// truncated takes the segments away that the extent says were truncated, and a crash brought back
-// or left. A file is only believed to be one of them if its header says so.
-func (in *inspection) truncated() {
+// dropTruncated moves segments that the extent says were truncated from segs to leftovers. A crash
+// brought their files back, or kept them. A file counts as such a segment only if its header says
+// so.
+func (in *inspection) dropTruncated() {
 	if in.extent == nil {
 		return
 	}
@@ -182,23 +167,23 @@ func (in *inspection) judgeExtent() {
 	}
 
 	if in.extent == nil {
-		// It is made right after the first segment, before that has records.
+		// The extent is made right after the first segment, before that has records.
 		if n := len(in.segs); n > 1 || n == 1 && (in.segs[0].number != 1 || in.segs[0].scan.frames > 0 ||
 			in.segs[0].damage != nil) {
 			in.extentDamage = &CorruptError{File: path,
-				Reason: fmt.Sprintf("file is missing; it tells which segments there should be, and %s is there",
+				Reason: fmt.Sprintf("file is missing, but %s exists; this file lists the segments of the log",
 					filepath.Base(in.segs[0].path))}
 		}
 		return
 	}
 
+	e := *in.extent
 	missing := func(number uint64, says string) {
 		in.extentDamage = &CorruptError{File: segPath(in.dir, number), Reason: "segment is missing; " + says}
 	}
-	e := *in.extent
 
 	if len(in.segs) == 0 {
-		missing(e.Last, fmt.Sprintf("%s says that the log goes from segment %x to this one, and none is there",
+		missing(e.Last, fmt.Sprintf("%s says that the log goes from segment %x to this one, but there is none",
 			extentName, e.First))
 		return
 	}
@@ -224,7 +209,7 @@ func (in *inspection) judgeExtent() {
 		missing(e.First, fmt.Sprintf("%s says that the log begins with it, at record %d", extentName, e.FirstIndex))
 
 	case e.Last > last.number:
-		missing(e.Last, fmt.Sprintf("%s says that the log reached it, and has records up to %d at least",
+		missing(e.Last, fmt.Sprintf("%s says that the log reached it and has records up to at least %d",
 			extentName, e.Next-1))
 
 	case e.Sealed && e.Last == last.number && last.damage == nil && (!last.scan.sealed || last.scan.seal != e.Seal):

@@ -8,10 +8,11 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/eventlog/internal/vfs"
 	"github.com/coppice-go/coppice/eventlog/segment"
-	"github.com/stretchr/testify/require"
 )
 
 func segFiles(d *vfs.Disk) []string {
@@ -20,8 +21,9 @@ func segFiles(d *vfs.Disk) []string {
 	return files
 }
 
-// removals removes segments from a log at random and demands that every way to open it says which
-// one is missing. The log was not closed: at once after a roll, or at any other moment.
+// removals removes segments from a log at random and demands that every way to open it names a
+// missing one. The log was usually not closed: the power failed right after a roll, or at any other
+// moment.
 func removals(ctx context.Context, seed uint64, change func(eventlog.Options) eventlog.Options) error {
 	rng := rand.New(rand.NewPCG(seed, 6))
 	disk := vfs.NewDisk()
@@ -55,7 +57,7 @@ func removals(ctx context.Context, seed uint64, change func(eventlog.Options) ev
 		files[len(files)/2:][:1]} {
 		d := disk.Crash(rng, rng.IntN(101))
 		if got := segFiles(d); len(got) > len(files) {
-			gone = append(slices.Clone(got[:len(got)-len(files)]), gone...) // truncated ones that the crash kept
+			gone = append(slices.Clone(got[:len(got)-len(files)]), gone...) // truncated segments that the crash kept
 		}
 
 		for _, f := range gone {
@@ -86,8 +88,8 @@ func removals(ctx context.Context, seed uint64, change func(eventlog.Options) ev
 	return nil
 }
 
-// TestRemovedSegments: no segment can be taken away unnoticed, the newest and the oldest neither,
-// whatever moment a process died at.
+// TestRemovedSegments: no segment can be removed unnoticed, not even the newest or the oldest, at
+// whatever moment the process died.
 func TestRemovedSegments(t *testing.T) {
 	for seed := range uint64(soak(20, 2000)) {
 		require.NoError(t, removals(t.Context(), seed, unchanged))
@@ -106,8 +108,8 @@ func TestSeededNoExtent(t *testing.T) {
 }
 
 // TestTruncatedSegmentsComeBack: a crash may bring back any of the files that a truncation removed.
-// Reading passes over them, Open removes them, and a file that only looks like one of them is
-// neither.
+// Reading passes over them, and Open removes them. A file that only looks like one of them is
+// reported and left alone.
 func TestTruncatedSegmentsComeBack(t *testing.T) {
 	disk := vfs.NewDisk()
 	l := open(t, small(disk))
@@ -144,8 +146,8 @@ func TestTruncatedSegmentsComeBack(t *testing.T) {
 	require.Contains(t, segFiles(disk), files[1], "what is not ours is left alone")
 }
 
-// TestExtent: one bad slot is what a crash may leave; without the file nothing tells what is
-// missing, so that is refused, but for a log whose creation was cut short.
+// TestExtent: a crash may leave one bad slot. A log without the file is refused, because nothing
+// shows what is missing, except a log whose creation was cut short.
 func TestExtent(t *testing.T) {
 	disk := vfs.NewDisk()
 	l := open(t, small(disk))

@@ -10,15 +10,16 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/eventlog/internal/vfs"
-	"github.com/stretchr/testify/require"
 )
 
 // faultKinds are the ways in which an operation fails.
 var faultKinds = []struct {
 	name  string
-	kinds string // of operations that it may happen to
+	kinds string // of operations that may fail in this way
 	fault func(op vfs.Op) vfs.Fault
 }{
 	{"EIO", "write sync syncdir rename create remove", func(vfs.Op) vfs.Fault { return vfs.Fault{Err: syscall.EIO} }},
@@ -29,8 +30,8 @@ var faultKinds = []struct {
 	{"short write", "write", func(op vfs.Op) vfs.Fault { return vfs.Fault{Short: true, Keep: op.Len - 1} }},
 }
 
-// withFault runs a workload in which operation n fails, and judges what came of it. hit is false
-// once n lies past the end.
+// withFault runs a workload in which operation n fails, and judges the result. hit is false once n
+// lies past the end.
 func withFault(ctx context.Context, seed uint64, kind, n int, tamper func(*vfs.Disk) eventlog.FS,
 	change func(eventlog.Options) eventlog.Options) (hit bool, err error) {
 	fk := faultKinds[kind]
@@ -62,7 +63,7 @@ func withFault(ctx context.Context, seed uint64, kind, n int, tamper func(*vfs.D
 		return false, err
 	}
 
-	// An Open that fails is a proper answer to a disk that fails.
+	// Open may fail if its disk fails.
 	if err != nil && !errors.Is(err, syscall.EIO) && !errors.Is(err, syscall.ENOSPC) && !strings.Contains(err.Error(),
 		"short write") {
 		return true, err
@@ -71,15 +72,15 @@ func withFault(ctx context.Context, seed uint64, kind, n int, tamper func(*vfs.D
 	before := p.Now()
 	rng := rand.New(rand.NewPCG(seed, uint64(n)))
 
-	// The power may go before anybody looks.
+	// The power may fail before a new process looks.
 	for _, percent := range []int{0, 50, 100} {
 		if err := afterCrash(ctx, disk.Crash(rng, percent), rng, p, before, change); err != nil {
 			return true, fmt.Errorf("%d%% kept: %w", percent, err)
 		}
 	}
 
-	// Or a new process opens the log while the page cache still shows what never reached the disk.
-	// What it then says to be there has to survive a crash.
+	// Or a new process opens the log while the page cache still shows bytes that never reached the
+	// disk. Whatever that process shows must then survive a crash.
 	l, err := openAndCrash(disk, rng, p, before, change)
 	if err != nil {
 		return true, fmt.Errorf("open after a failure: %w", err)
@@ -124,8 +125,7 @@ func faults(ctx context.Context, seed uint64, tamper func(*vfs.Disk) eventlog.FS
 }
 
 // TestFaults: each fault at every operation, on fresh and on recycled segments. Failure is sticky,
-// nothing acknowledged is lost, and what recovery shows stays (eventlog spec, failure and recovery
-// rule 3).
+// nothing acknowledged is lost, and what recovery shows stays.
 func TestFaults(t *testing.T) {
 	total := 0
 	for seed := range uint64(soak(1, 120)) {
@@ -136,8 +136,8 @@ func TestFaults(t *testing.T) {
 	t.Logf("%d faults", total)
 }
 
-// TestFailureIsSticky: after a failed sync every append is ErrFailed with the cause, readers keep
-// what is durable and then learn of it, and no sync is tried again (eventlog spec, failure).
+// TestFailureIsSticky: after a failed sync every append returns ErrFailed with the cause, readers
+// keep what is durable and then get the error, and no sync is tried again.
 func TestFailureIsSticky(t *testing.T) {
 	ctx := t.Context()
 	disk := vfs.NewDisk()
@@ -198,8 +198,8 @@ func TestFailureIsSticky(t *testing.T) {
 	require.NoError(t, l.Close())
 }
 
-// TestDiskFull: a full disk fails the log with an error that names it, keeps what was acknowledged,
-// and once there is room the log goes on (eventlog spec, failure).
+// TestDiskFull: a full disk fails the log with an error that says so. What was acknowledged stays,
+// and once there is room the log goes on.
 func TestDiskFull(t *testing.T) {
 	ctx := t.Context()
 	disk := vfs.NewDisk()

@@ -11,10 +11,10 @@ import (
 
 const faultyEnv = "EVENTLOG_TEST_FAULTY"
 
-// faultyMain appends under a kernel that refuses something, prints each index that is acknowledged,
-// and ends with 0 if the log kept to its contract.
+// faultyMain appends while the kernel refuses some calls, and prints each index that is
+// acknowledged. It returns 0 if the log kept to its contract.
 func faultyMain(dir string) int {
-	runtime.LockOSThread() // the lone writer leads, so it is this thread that the failing calls are counted for
+	runtime.LockOSThread() // the lone writer leads, so this thread makes the calls that are counted
 	ctx := context.Background()
 
 	l, err := eventlog.Open(dir, eventlog.Options{SegmentSize: 16 << 10})

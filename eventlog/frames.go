@@ -8,8 +8,8 @@ import (
 	"github.com/coppice-go/coppice/eventlog/segment"
 )
 
-// readSize is how much is read at once, in bytes: enough to make the calls few, little enough to
-// stay in a core's cache between the copy, the checksum and the use.
+// readSize is how much is read at once, in bytes. It is large enough to keep the calls few, and
+// small enough to stay in a core's cache between the copy, the checksum and the use.
 const readSize = 128 << 10
 
 // frameReader reads frames one after another.
@@ -17,15 +17,15 @@ type frameReader struct {
 	file File
 	seed segment.Seed
 	off  int64 // of the next frame
-	end  int64 // nothing at or past it is read
+	end  int64 // offset at which reading ends
 
 	ahead  int64 // how much to read at once; 0 is readSize
 	buf    []byte
 	lo, hi int // buf[lo:hi] is what the file holds at off
 }
 
-// next returns the next frame and its offset. The payload is valid until the next call. Errors:
-// io.EOF at end; a segment error if there is no good frame; else what the file said. After an
+// next returns the next frame and its offset. The payload is valid until the next call. Errors are
+// io.EOF at end, a segment error if there is no good frame, or the error of the file. After an
 // error, off is where the frame would be.
 func (r *frameReader) next() (segment.Frame, int64, error) {
 	for {
@@ -53,7 +53,7 @@ func (r *frameReader) next() (segment.Frame, int64, error) {
 	}
 }
 
-// fill reads on until at least need bytes are there.
+// fill reads on until the buffer holds at least need bytes.
 func (r *frameReader) fill(need int64) error {
 	ahead := r.ahead
 	if ahead == 0 {
@@ -67,7 +67,7 @@ func (r *frameReader) fill(need int64) error {
 	case have < useful:
 		into = make([]byte, max(useful, min(2*have, ahead)))
 	case have > 16*ahead && useful <= ahead:
-		into = make([]byte, ahead) // a large frame is behind us; do not keep its memory
+		into = make([]byte, ahead) // a large frame was read; do not keep its memory
 	}
 
 	r.hi = copy(into, r.buf[r.lo:r.hi])
@@ -77,7 +77,7 @@ func (r *frameReader) fill(need int64) error {
 	n, err := r.file.ReadAt(r.buf[r.hi:want], r.off+int64(r.hi))
 	r.hi += n
 	if int64(r.hi) >= need {
-		return nil // an error further on will come again
+		return nil // a later read meets an error further on again
 	}
 	if err == nil || err == io.EOF {
 		return segment.ErrShort
@@ -86,31 +86,41 @@ func (r *frameReader) fill(need int64) error {
 	return err
 }
 
-// isBadFrame tells bytes that are wrong from a file that cannot be read.
+// readUpTo returns the n bytes of f at off, or fewer if the file ends before.
+func readUpTo(f File, n int, off int64) ([]byte, error) {
+	buf := make([]byte, n)
+	n, err := f.ReadAt(buf, off)
+	if err == io.EOF {
+		err = nil
+	}
+	return buf[:n], err
+}
+
+// isBadFrame reports whether err means wrong bytes, rather than a file that cannot be read.
 func isBadFrame(err error) bool {
 	return errors.Is(err, segment.ErrShort) || errors.Is(err, segment.ErrBlank) ||
 		errors.Is(err, segment.ErrFrameHeader) || errors.Is(err, segment.ErrChecksum) || errors.Is(err, errSequence)
 }
 
-// errSequence is a good frame in the wrong place.
+// errSequence means that a good frame is in the wrong place.
 var errSequence = errors.New("frame is out of sequence")
 
-// scan is what reading a segment from its first frame found.
+// scan is the result of reading a segment from its first frame.
 type scan struct {
 	end       int64  // where the good frames end; the seal, if there is one, begins here
 	next      uint64 // index after the last record
 	lastFrame int64  // offset of the last good frame; 0 if there is none
-	synced    int64  // what the last good frame, or the seal, says was durable before it
+	synced    int64  // offset up to which all was durable, as the last good frame or the seal says
 	sealed    bool
 	seal      segment.Seal
-	bad       error // why reading ended before a seal and before the end of the file; nil otherwise
+	bad       error // why reading ended before a seal and before the end of the file, or nil
 	frames    uint64
 	gaps      []Gap
 	waypoints []waypoint
 }
 
 // scanFrames reads size bytes of a segment. The error is only about reading the file, never about
-// what is in it.
+// its content.
 func scanFrames(f File, h segment.Header, seed segment.Seed, size int64) (scan, error) {
 	r := frameReader{file: f, seed: seed, off: segment.HeaderSize, end: size}
 	s := scan{end: segment.HeaderSize, next: h.FirstIndex, synced: segment.HeaderSize}
@@ -154,16 +164,16 @@ func scanFrames(f File, h segment.Header, seed segment.Seed, size int64) (scan, 
 	}
 }
 
-// beyond is what lies past the end of the good frames.
+// beyond describes what lies past the end of the good frames.
 type beyond struct {
-	proof int64 // offset of a frame header that shows that the bad place had been durable; 0 if there is none
+	proof int64 // offset of a frame header that proves that the bad place was durable; 0 if there is none
 	bytes int64 // how far, at least, writes had gone past the good frames
 }
 
-// lookAhead searches what follows the good frames. A frame says up to where all was durable before
-// it was written: if that is past the bad place, the bytes there were good once and this is damage.
-// Its header alone is proof, since headers check by themselves; so an interrupted write of a
-// further frame does not hide the damage.
+// lookAhead searches what follows the good frames. Each frame says up to which offset everything
+// was durable before the frame was written. If that is past the bad place, the bytes there were
+// good once, and this is damage. The header of a frame alone is proof, because a header has its own
+// check bits; so an interrupted write of a further frame does not hide the damage.
 func lookAhead(f File, seed segment.Seed, s scan, size int64, recycled bool) (beyond, error) {
 	var b beyond
 	buf := make([]byte, min(readSize+segment.FrameHeaderSize, max(size-s.end, 0)))

@@ -5,13 +5,14 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/eventlog/internal/vfs"
-	"github.com/stretchr/testify/require"
 )
 
-// fuzzLogs makes a log of 120 records and returns its disk as it is when the log was closed, and
-// when it was killed.
+// fuzzLogs makes a log of 120 records and returns its disk as it was when the log was closed, and
+// as it was when it was killed.
 func fuzzLogs(f *testing.F) (closed, unclosed *vfs.Disk) {
 	disk := vfs.NewDisk()
 	l, err := eventlog.Open(logDir, small(disk))
@@ -26,8 +27,8 @@ func fuzzLogs(f *testing.F) (closed, unclosed *vfs.Disk) {
 	return disk.Crash(newRand(1), 100), unclosed
 }
 
-// FuzzRecovery: a log whose newest segment was overwritten at any place with any bytes opens or is
-// refused as damaged; it never panics, and what it shows is right.
+// FuzzRecovery: a log whose segment was overwritten at any place with any bytes opens or is refused
+// as damaged. It never panics, and what it returns is right.
 func FuzzRecovery(f *testing.F) {
 	closed, unclosed := fuzzLogs(f)
 	f.Add(true, 0, 4200, []byte("garbage"))
@@ -67,8 +68,8 @@ func FuzzRecovery(f *testing.F) {
 	})
 }
 
-// FuzzCursor: bytes that change under an open log are refused by whoever reads them, and never
-// shown; and a salvage of what is left is right.
+// FuzzCursor: a cursor refuses bytes that change under an open log, and never returns them. A
+// salvage of what is left is right.
 func FuzzCursor(f *testing.F) {
 	closed, unclosed := fuzzLogs(f)
 	f.Add(true, 0, 4200, uint64(1), []byte("garbage"))
@@ -129,7 +130,7 @@ func FuzzCursor(f *testing.F) {
 	})
 }
 
-// FuzzSegmentFile: a file of any bytes under a segment's name is refused, or is a segment.
+// FuzzSegmentFile: a file of any bytes under a segment's name is refused, unless it is a segment.
 func FuzzSegmentFile(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte("COPPICE\n"))

@@ -6,12 +6,11 @@ import (
 	"github.com/coppice-go/coppice/eventlog/segment"
 )
 
-// Gap is a run of records that are lost. A log that was salvaged holds the gaps that were found,
-// each in its place, so that it never passes for a whole one: reading stops at them, and Verify
-// reports them.
+// Gap is a run of lost records. A salvaged log holds each gap that was found, in its place, so that
+// it never passes for a whole log: reading stops at the gaps, and Verify reports them.
 type Gap struct {
-	First  uint64 // index of the first record that is lost
-	Last   uint64 // index of the last; First-1 if nobody knows how many there were
+	First  uint64 // index of the first lost record
+	Last   uint64 // index of the last one; First-1 if their number is unknown
 	File   string // where the gap was noticed
 	Offset int64  // in File
 	Reason string
@@ -31,7 +30,7 @@ func (g Gap) damage() *CorruptError {
 		Reason: "lost before this log was made: " + g.String()}
 }
 
-// gapOf is what a gap's frame says.
+// gapOf returns the gap that a frame at an offset describes.
 func gapOf(f segment.Frame, at int64) Gap {
 	return Gap{First: f.First, Last: f.Next() - 1, Offset: at, Reason: string(f.Payload)}
 }

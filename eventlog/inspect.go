@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -14,7 +13,7 @@ import (
 	"github.com/coppice-go/coppice/eventlog/segment"
 )
 
-// inspected is one segment file as found on disk.
+// inspected is one segment file as it was found on the disk.
 type inspected struct {
 	number uint64
 	path   string
@@ -22,26 +21,26 @@ type inspected struct {
 	header segment.Header
 	seed   segment.Seed
 	scan   scan
-	beyond beyond        // of the last segment only
+	beyond beyond        // set for the last segment only
 	damage *CorruptError // nil if the segment is what it should be
 }
 
-// inspection reads the segments of a directory, and changes nothing.
+// inspection reads the segments of a directory. It changes nothing.
 type inspection struct {
 	fs       FS
 	dir      string
 	bugs     bugs
-	quick    bool // of segments that are not the last, look at header and seal only
+	quick    bool // check only header and seal of all segments but the last
 	progress func(done, total int64)
 
 	segs         []*inspected
-	leftovers    []string        // paths of segments that were truncated and are still there
-	spares       []string        // paths of files that were prepared and never came into use
-	extent       *segment.Extent // nil if there is none, or if it is damaged
+	leftovers    []string        // paths of truncated segments whose files are still there
+	spares       []string        // paths of files that were prepared and never used
+	extent       *segment.Extent // nil if it is missing or damaged
 	extentDamage *CorruptError
 }
 
-// list finds the files. It is no error if dir is not there.
+// list finds the files. It returns no error if dir is missing.
 func (in *inspection) list() error {
 	names, err := in.fs.List(in.dir)
 	if err != nil && !isNotExist(err) {
@@ -61,8 +60,8 @@ func (in *inspection) list() error {
 	return nil
 }
 
-// run reads all segments. The error is about what could not be read or understood; damage is noted
-// in the segments.
+// run reads all segments. The error is about what could not be read or understood. Damage is
+// recorded in the segments and in extentDamage.
 func (in *inspection) run() error {
 	if err := in.readExtent(); err != nil {
 		return err
@@ -74,12 +73,12 @@ func (in *inspection) run() error {
 		}
 	}
 
-	in.truncated()
+	in.dropTruncated()
 	var total int64
 
 	for i, s := range in.segs {
 		if s.damage == nil && i > 0 {
-			s.damage = in.segs[i-1].follows(s)
+			s.damage = in.segs[i-1].judgeSuccessor(s)
 		}
 		total += s.size
 	}
@@ -103,6 +102,7 @@ func (in *inspection) run() error {
 	return nil
 }
 
+// header reads and checks the header of a segment.
 func (in *inspection) header(s *inspected) error {
 	f, err := in.fs.Open(s.path, false)
 	if err != nil {
@@ -114,13 +114,12 @@ func (in *inspection) header(s *inspected) error {
 		return err
 	}
 
-	buf := make([]byte, segment.HeaderSize)
-	n, err := f.ReadAt(buf, 0)
-	if err != nil && err != io.EOF {
+	buf, err := readUpTo(f, segment.HeaderSize, 0)
+	if err != nil {
 		return fmt.Errorf("eventlog: reading the header of %s: %w", s.path, err)
 	}
 
-	s.header, err = segment.DecodeHeader(buf[:n])
+	s.header, err = segment.DecodeHeader(buf)
 	switch {
 	case errors.Is(err, segment.ErrVersion):
 		return fmt.Errorf("%w: %s: %v", ErrVersion, s.path, err)
@@ -128,7 +127,7 @@ func (in *inspection) header(s *inspected) error {
 		s.damage = &CorruptError{File: s.path, Reason: err.Error()}
 	case s.header.Number != s.number:
 		s.damage = &CorruptError{File: s.path,
-			Reason: fmt.Sprintf("header is of segment %x, want %x as the file's name says", s.header.Number, s.number)}
+			Reason: fmt.Sprintf("header is of segment %x, want %x as in the file's name", s.header.Number, s.number)}
 	}
 
 	if !in.bugs.noSeed {
@@ -138,16 +137,16 @@ func (in *inspection) header(s *inspected) error {
 	return nil
 }
 
-// follows tells what is wrong with next as the segment after s.
-func (s *inspected) follows(next *inspected) *CorruptError {
+// judgeSuccessor returns what is wrong with next as the segment after s, or nil.
+func (s *inspected) judgeSuccessor(next *inspected) *CorruptError {
 	switch {
 	case next.number != s.number+1:
 		missing := segPath(filepath.Dir(s.path), s.number+1)
-		return &CorruptError{File: missing, Reason: fmt.Sprintf("segment is missing; %s and %s are there",
+		return &CorruptError{File: missing, Reason: fmt.Sprintf("segment is missing; %s and %s exist",
 			filepath.Base(s.path), filepath.Base(next.path))}
 
 	case s.damage != nil:
-		return nil // its header cannot be compared with
+		return nil // there is no good header to compare with
 
 	case next.header.ID != s.header.ID:
 		return &CorruptError{File: next.path, Reason: fmt.Sprintf("segment belongs to log %x, want %x as in %s",
@@ -161,7 +160,7 @@ func (s *inspected) follows(next *inspected) *CorruptError {
 	return nil
 }
 
-// frames scans every segment whose header is good, a few at a time.
+// frames scans every segment that has a good header, a few at a time.
 func (in *inspection) frames(total int64) error {
 	var (
 		wg   sync.WaitGroup
@@ -209,6 +208,7 @@ func (in *inspection) frames(total int64) error {
 	return fail
 }
 
+// scan reads the frames of the segment at index i.
 func (in *inspection) scan(s *inspected, i int) error {
 	f, err := in.fs.Open(s.path, false)
 	if err != nil {
@@ -232,17 +232,16 @@ func (in *inspection) scan(s *inspected, i int) error {
 	return err
 }
 
-// scanSeal reads only the seal, at the place that the next segment's header says.
+// scanSeal reads only the seal, at the place that the next segment's header gives.
 func scanSeal(f File, s *inspected, next segment.Header) (scan, error) {
 	at := int64(min(next.PrevSeal.Offset, uint64(s.size)))
 	found := scan{end: at, next: next.FirstIndex}
-	buf := make([]byte, segment.FrameHeaderSize)
-	n, err := f.ReadAt(buf, at)
-	if err != nil && err != io.EOF {
+	buf, err := readUpTo(f, segment.FrameHeaderSize, at)
+	if err != nil {
 		return found, err
 	}
 
-	fr, _, err := segment.Decode(buf[:n], s.seed, at)
+	fr, _, err := segment.Decode(buf, s.seed, at)
 	switch {
 	case err != nil:
 		found.bad = err
@@ -256,7 +255,8 @@ func scanSeal(f File, s *inspected, next segment.Header) (scan, error) {
 	return found, nil
 }
 
-// judge tells damage from what a crash may leave. next is nil for the last segment.
+// judge returns the damage to a segment, or nil for a state that a crash may leave. next is nil for
+// the last segment.
 func (s *inspected) judge(next *inspected) *CorruptError {
 	at := func(index uint64, format string, args ...any) *CorruptError {
 		return &CorruptError{File: s.path, Offset: s.scan.end, Index: index, Reason: fmt.Sprintf(format, args...)}
@@ -268,14 +268,14 @@ func (s *inspected) judge(next *inspected) *CorruptError {
 
 	switch {
 	case next == nil && !s.scan.sealed && s.beyond.proof != 0:
-		return at(s.scan.next, "%v; the frame at offset %d was written after this place was durable, so it is "+
-			"no torn write", bad, s.beyond.proof)
+		return at(s.scan.next, "%v; the frame at offset %d was written after this place was durable, so this is "+
+			"not a torn write", bad, s.beyond.proof)
 
 	case next == nil:
 		return nil
 
 	case !s.scan.sealed:
-		return at(s.scan.next, "%v; the segment is not the last, so it must go on to its seal", bad)
+		return at(s.scan.next, "%v; the segment is not the last, so it must have a seal", bad)
 
 	case next.damage != nil && next.header.Number != next.number:
 		return nil // nothing to compare with
@@ -295,7 +295,7 @@ func (s *inspected) judge(next *inspected) *CorruptError {
 	return nil
 }
 
-// damage returns all damage found.
+// damage returns all damage that was found.
 func (in *inspection) damage() []*CorruptError {
 	var all []*CorruptError
 	for _, s := range in.segs {
@@ -310,7 +310,7 @@ func (in *inspection) damage() []*CorruptError {
 	return all
 }
 
-// firstDamage returns the first damage found, or nil.
+// firstDamage returns the first damage that was found, or nil.
 func (in *inspection) firstDamage() error {
 	if all := in.damage(); len(all) > 0 {
 		return all[0]
@@ -318,7 +318,8 @@ func (in *inspection) firstDamage() error {
 	return nil
 }
 
-// recovery sums up a log that is not damaged and not empty.
+// recovery summarizes the log. The result is complete only if the log is not damaged. It is zero if
+// there are no segments.
 func (in *inspection) recovery() Recovery {
 	if len(in.segs) == 0 {
 		return Recovery{}
@@ -329,7 +330,7 @@ func (in *inspection) recovery() Recovery {
 		ID:         first.header.ID,
 		Clean:      last.scan.sealed,
 		FirstIndex: first.header.FirstIndex,
-		LastIndex:  max(last.scan.next, 1) - 1, // 0 if the last segment is damaged beyond that
+		LastIndex:  max(last.scan.next, 1) - 1, // 0 if nothing is known of the last segment
 		Segments:   len(in.segs),
 		TornBytes:  last.beyond.bytes,
 	}
@@ -345,7 +346,7 @@ func (in *inspection) recovery() Recovery {
 	return r
 }
 
-// reader makes the segment known to readers.
+// reader returns the segment as readers see it.
 func (s *inspected) reader() *seg {
 	r := &seg{number: s.number, first: s.header.FirstIndex, path: s.path, seed: s.seed, waypoints: s.scan.waypoints}
 	r.end.Store(s.scan.end)

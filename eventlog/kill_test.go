@@ -13,17 +13,18 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/coppice-go/coppice/eventlog"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/eventlog"
 )
 
 const (
-	childEnv   = "EVENTLOG_TEST_CHILD" // the directory of the log, and which round this is
-	killers    = 64                    // writers at once
-	killedKeep = 4096                  // records that the child leaves when it truncates
+	childEnv   = "EVENTLOG_TEST_CHILD" // the directory of the log, and the number of the round
+	killers    = 64                    // concurrent writers
+	killedKeep = 4096                  // records that the child keeps when it truncates
 )
 
-// written is the record that a writer appends as its n-th of a round.
+// written returns the n-th record that a writer appends in a round.
 func written(round, writer, n uint64) eventlog.Record {
 	b := make([]byte, 0, 512)
 	for _, v := range []uint64{round, writer, n} {
@@ -81,9 +82,9 @@ func childMain(arg string) int {
 	return 0
 }
 
-// TestKill9 kills a process with 64 writers, again and again: what it had acknowledged is there, at
-// its index; each writer's records are there without a gap; and past what was acknowledged there is
-// at most one of each writer.
+// TestKill9 kills a process with 64 writers again and again. Every record that was acknowledged is
+// there, at its index. Each writer's records are there without a gap. Past the acknowledged records
+// there is at most one record of each writer.
 func TestKill9(t *testing.T) {
 	dir := t.TempDir()
 	rng := rand.New(rand.NewPCG(9, 9))
@@ -97,7 +98,7 @@ func TestKill9(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, cmd.Start())
 		acked := map[uint64]eventlog.Record{}
-		var newest [killers]uint64 // of each writer, how many were acknowledged
+		var newest [killers]uint64 // number of acknowledged records of each writer
 		lines := bufio.NewScanner(out)
 		note := func() {
 			var index, w, n uint64
@@ -112,7 +113,7 @@ func TestKill9(t *testing.T) {
 		}
 
 		require.NoError(t, cmd.Process.Kill())
-		for lines.Scan() { // what it said before it died counts too
+		for lines.Scan() { // what it printed before it died counts too
 			note()
 		}
 

@@ -7,17 +7,16 @@ import (
 	"sync/atomic"
 )
 
-// Kind says what a record is. Its meaning belongs to the log's user.
+// Kind says what a record is. The log's user gives it a meaning.
 type Kind uint8
 
-// Record is what is appended.
+// Record is a record to append.
 type Record struct {
 	Kind Kind
 	Data []byte // copied before the append call returns
 }
 
-// Entry is a record that was read. Data belongs to the reader only as long as the call it came from
-// says.
+// Entry is a record that was read. The method that returned it says how long Data is valid.
 type Entry struct {
 	Index uint64 // 1-based, without gaps
 	Kind  Kind
@@ -26,38 +25,38 @@ type Entry struct {
 
 // Log is an open log. All methods are safe for concurrent use.
 //
-// Locks are taken in this order, and none is held over a write or sync of frames: truncating,
-// extent.mu, segMu, mu.
+// Locks are taken in this order: truncating, extent.mu, segMu, mu. None of them is held over a
+// write or a sync of frames.
 type Log struct {
 	dir      string
 	opts     Options
-	lock     io.Closer // nil if read-only and nobody ever locked the directory
+	lock     io.Closer // nil if the log is read-only and its directory has no lock file
 	readOnly bool
 	recovery Recovery
 
-	first   atomic.Uint64 // index of the first record kept
+	first   atomic.Uint64 // index of the first record that is kept
 	durable atomic.Uint64 // index of the last durable record
 	frames  atomic.Uint64
 	syncs   atomic.Uint64
 	closed  atomic.Bool
 	failed  atomic.Pointer[error] // the sticky failure
-	news    broadcast             // wakes cursors: more is durable, or the log failed or closed
+	news    broadcast             // wakes cursors when more is durable or the log fails or closes
 
 	segMu sync.RWMutex
 	segs  []*seg // ascending, contiguous, never empty; the slice is replaced, not changed
 
 	mu      sync.Mutex
-	cur     *batch        // filling
-	writing int64         // bytes of the batch that the committer has
-	next    uint64        // index that the next record gets
-	room    chan struct{} // closed when cur is taken, if somebody waits for that; else nil
+	cur     *batch        // the batch that is filling
+	writing int64         // size of the batch that the committer has
+	next    uint64        // index that the next record will get
+	room    chan struct{} // closed when cur is taken; nil if no appender waits for that
 	idle    bool          // the committer waits for wake
 	closing bool
 
 	wake     chan struct{} // capacity 1
 	stopped  chan struct{} // closed when the committer has ended
 	closeErr error         // written before stopped is closed
-	w        writer        // the committer's, or its stand-in's
+	w        writer        // owned by the committer, or by the appender that leads
 	extent   extent
 	spares   spares
 
@@ -68,44 +67,42 @@ type Log struct {
 	emitMu sync.Mutex
 }
 
-// Recovery is what Open found.
+// Recovery returns what Open found.
 func (l *Log) Recovery() Recovery { return l.recovery }
 
-// ID is the log's identity, drawn when it was created and held in every segment.
+// ID returns the log's identity, which was drawn when the log was created and is in every segment.
 func (l *Log) ID() [16]byte { return l.recovery.ID }
 
-// First is the index of the first record that is kept; Durable()+1 if there is none.
+// First returns the index of the first record that is kept, or Durable()+1 if there is none.
 func (l *Log) First() uint64 { return l.first.Load() }
 
-// Durable is the index of the last durable record: First()-1 if there is none.
+// Durable returns the index of the last durable record, or First()-1 if there is none.
 func (l *Log) Durable() uint64 { return l.durable.Load() }
 
-// Close makes everything appended durable, seals the log and unlocks its directory. Appends from
-// then on are ErrClosed. Close of a failed log returns its failure, but releases everything too. A
-// second Close returns what the first did.
+// Close makes everything appended durable, seals the log and unlocks its directory. From then on
+// appends return ErrClosed. Close of a failed log returns the failure, but releases everything too.
+// A second Close returns what the first returned.
 func (l *Log) Close() error {
 	l.mu.Lock()
 	begun := l.closing
 	l.closing = true
-
 	if !begun {
 		l.wakeCommitter()
 		l.makeRoom()
 	}
-
 	l.mu.Unlock()
 
 	if l.readOnly && !begun {
-		l.closeErr = l.release(nil) // there is no committer that would
+		l.closeErr = l.release(nil) // there is no committer to do it
 		close(l.stopped)
 	}
 
 	<-l.stopped
-
 	return l.closeErr
 }
 
-// release ends what the log holds, after the committer is done with it.
+// release closes everything that the log holds, after the committer is done with it. It returns
+// err, or else the first error of its own.
 func (l *Log) release(err error) error {
 	l.closed.Store(true)
 	l.news.wake()
@@ -114,11 +111,11 @@ func (l *Log) release(err error) error {
 			err = e
 		}
 	}
+
 	keep(l.spares.close())
 	if l.w.file != nil {
 		keep(l.w.file.Close())
 	}
-
 	keep(l.extent.close())
 	if l.lock != nil {
 		keep(l.lock.Close())
@@ -135,6 +132,7 @@ func (l *Log) failure() error {
 	return nil
 }
 
+// emit reports an event, one at a time.
 func (l *Log) emit(e Event) {
 	l.emitMu.Lock()
 	defer l.emitMu.Unlock()
@@ -144,10 +142,10 @@ func (l *Log) emit(e Event) {
 // syncNames makes the names in the log's directory durable.
 func (l *Log) syncNames() error { return l.opts.FS.SyncDir(l.dir) }
 
-// broadcast wakes all who wait at once. The zero value is ready.
+// broadcast wakes all waiting goroutines at once. The zero value is ready.
 type broadcast struct {
 	mu sync.Mutex
-	ch chan struct{} // nil while nobody waits
+	ch chan struct{} // nil while no goroutine waits
 }
 
 func (b *broadcast) wait() <-chan struct{} {
@@ -168,9 +166,8 @@ func (b *broadcast) wake() {
 	}
 }
 
-// ancestors returns the directories whose names lead to dir and that have to be synced for dir to
-// be found after a crash: the parent of dir, and the parents above as long as they do not exist
-// yet.
+// ancestors returns the directories that have to be synced so that dir is found after a crash: the
+// parent of dir, and the parents above it up to the first that exists.
 func ancestors(fs FS, dir string) []string {
 	var list []string
 	for {

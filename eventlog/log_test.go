@@ -11,9 +11,10 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/eventlog/internal/vfs"
-	"github.com/stretchr/testify/require"
 )
 
 func open(t *testing.T, o eventlog.Options) *eventlog.Log {
@@ -24,12 +25,26 @@ func open(t *testing.T, o eventlog.Options) *eventlog.Log {
 	return l
 }
 
-// fill appends records up to an index, one frame each.
+// fill appends records up to an index, one frame for each.
 func fill(t *testing.T, l *eventlog.Log, last uint64) {
 	t.Helper()
 	for next := l.Stat().Next; next <= last; next++ {
 		require.NoError(t, l.Append(t.Context(), recordAt(next)).Wait(t.Context()))
 	}
+}
+
+// holdSync makes the first sync after hold is set close entered and wait for release.
+func holdSync(disk *vfs.Disk) (hold *atomic.Bool, entered, release chan struct{}) {
+	hold, entered, release = new(atomic.Bool), make(chan struct{}), make(chan struct{})
+	disk.Before = func(op vfs.Op) vfs.Fault {
+		if op.Kind == vfs.Sync && hold.CompareAndSwap(true, false) {
+			close(entered)
+			<-release
+		}
+		return vfs.Fault{}
+	}
+
+	return hold, entered, release
 }
 
 func TestReopenContinuesWithoutGap(t *testing.T) {
@@ -69,13 +84,13 @@ func TestReopenContinuesWithoutGap(t *testing.T) {
 		require.True(t, rep.Clean)
 	}
 
-	// A log that was closed is only as large as its records, in segments of the first size.
+	// A closed log is only as large as its records, in segments of the first size.
 	spares, err := filepath.Glob(filepath.Join(dir, "*.spare"))
 	require.NoError(t, err)
 	require.Empty(t, spares)
 }
 
-// TestLocked: one process, and one opener in it, at a time (exit code 4 of the command line).
+// TestLocked: only one process, and one opener in it, can have the log at a time.
 func TestLocked(t *testing.T) {
 	dir := t.TempDir()
 	l, err := eventlog.Open(dir, eventlog.Options{})
@@ -92,7 +107,7 @@ func TestLocked(t *testing.T) {
 	require.NoError(t, l.Close())
 }
 
-// TestSmallLogIsSmall: a new log on a real disk takes about its first segment, not the size of a
+// TestSmallLogIsSmall: a new log on a real disk takes about as much as its first segment, not a
 // full one.
 func TestSmallLogIsSmall(t *testing.T) {
 	dir := t.TempDir()
@@ -149,7 +164,7 @@ func TestRefusals(t *testing.T) {
 	cancel()
 	require.ErrorIs(t, l.Append(gone, recordAt(1)).Err(), context.Canceled)
 	require.Error(t, l.AppendFunc(gone, func(uint64, error) { t.Error("called for a refused append") }, recordAt(1)))
-	// None of it cost an index or the log.
+	// None of these calls used up an index or failed the log.
 	fill(t, l, 1)
 	require.EqualValues(t, 1, l.Durable())
 	_, err = l.Cursor(0)
@@ -170,7 +185,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// TestLargeRecord: a segment is as large as one frame needs, and the record is read back whole.
+// TestLargeRecord: a segment grows to hold one large frame, and its record is read back whole.
 func TestLargeRecord(t *testing.T) {
 	disk := vfs.NewDisk()
 	l := open(t, small(disk))
@@ -207,22 +222,14 @@ func TestFirstIndex(t *testing.T) {
 	require.NoError(t, l.Close())
 }
 
-// TestGroupCommit: appends that come while a sync is under way share the next one.
+// TestGroupCommit: appends that arrive while a sync is under way share the next one.
 func TestGroupCommit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := vfs.NewDisk()
-		var hold atomic.Bool
-		entered, release := make(chan struct{}), make(chan struct{})
-		disk.Before = func(op vfs.Op) vfs.Fault {
-			if op.Kind == vfs.Sync && hold.CompareAndSwap(true, false) {
-				close(entered)
-				<-release
-			}
-			return vfs.Fault{}
-		}
+		hold, entered, release := holdSync(disk)
 		l, err := eventlog.Open(logDir, small(disk))
 		require.NoError(t, err)
-		synctest.Wait() // the next segment is prepared
+		synctest.Wait() // until the next segment is prepared
 		ctx := t.Context()
 		hold.Store(true)
 		first := l.Append(ctx, recordAt(1))
@@ -245,20 +252,12 @@ func TestGroupCommit(t *testing.T) {
 	})
 }
 
-// TestBackpressure: with two batches full an append waits, for as long as its context, and an
-// append that gave up took no index.
+// TestBackpressure: with two batches full an append waits until its context ends, and an append
+// that gave up takes no index.
 func TestBackpressure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := vfs.NewDisk()
-		var hold atomic.Bool
-		entered, release := make(chan struct{}), make(chan struct{})
-		disk.Before = func(op vfs.Op) vfs.Fault {
-			if op.Kind == vfs.Sync && hold.CompareAndSwap(true, false) {
-				close(entered)
-				<-release
-			}
-			return vfs.Fault{}
-		}
+		hold, entered, release := holdSync(disk)
 		o := small(disk)
 		o.MaxBatch = 1000
 		l, err := eventlog.Open(logDir, o)
@@ -292,7 +291,7 @@ func TestBackpressure(t *testing.T) {
 }
 
 // TestAppendWait: writers that lead, writers that wait and writers that do neither share one order
-// and lose nothing, and Close waits for whoever leads.
+// and lose nothing. Close waits for the writer that leads.
 func TestAppendWait(t *testing.T) {
 	disk := vfs.NewDisk()
 	l := open(t, small(disk))
@@ -345,7 +344,7 @@ func TestAppendWait(t *testing.T) {
 	require.NoError(t, l.Close())
 }
 
-// TestCallbacksComeInOrder: AppendFunc reports in index order, whoever appended.
+// TestCallbacksComeInOrder: AppendFunc calls back in index order, whichever goroutine appended.
 func TestCallbacksComeInOrder(t *testing.T) {
 	l := open(t, small(vfs.NewDisk()))
 	ctx := t.Context()
@@ -376,17 +375,10 @@ func TestCallbacksComeInOrder(t *testing.T) {
 	}
 }
 
-// TestWaitUnknown: a Wait that its context ends leaves the outcome open, and the append goes on.
+// TestWaitUnknown: a Wait whose context ends leaves the outcome open, and the append goes on.
 func TestWaitUnknown(t *testing.T) {
 	disk := vfs.NewDisk()
-	release := make(chan struct{})
-	var hold atomic.Bool
-	disk.Before = func(op vfs.Op) vfs.Fault {
-		if op.Kind == vfs.Sync && hold.CompareAndSwap(true, false) {
-			<-release
-		}
-		return vfs.Fault{}
-	}
+	hold, _, release := holdSync(disk)
 	l := open(t, small(disk))
 	fill(t, l, 1)
 	hold.Store(true)

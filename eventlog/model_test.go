@@ -4,16 +4,17 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"github.com/coppice-go/coppice/eventlog"
-	"github.com/coppice-go/coppice/eventlog/internal/vfs"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/eventlog/internal/vfs"
 )
 
 func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, seed)) }
 
-// TestModel compares a log with what it should be, a slice, through appends, rolls, truncations,
-// restarts and power cuts.
+// TestModel compares a log with its model, a slice, through appends, rolls, truncations, restarts
+// and power failures.
 func TestModel(t *testing.T) {
 	ctx := t.Context()
 	rapid.Check(t, func(t *rapid.T) {
@@ -99,7 +100,7 @@ func TestModel(t *testing.T) {
 			"powerCut": func(t *rapid.T) {
 				rng := newRand(rapid.Uint64().Draw(t, "seed"))
 				crashed := disk.Crash(rng, rapid.IntRange(0, 100).Draw(t, "percent"))
-				require.NoError(t, l.Close()) // of the disk that lives on elsewhere
+				require.NoError(t, l.Close()) // the log on the disk that did not crash
 				disk = crashed
 				o.FS = disk
 				reopen(t)

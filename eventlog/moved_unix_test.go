@@ -8,12 +8,13 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/coppice-go/coppice/eventlog"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/eventlog"
 )
 
-// A log whose directory was moved away fails before it touches what has come to be in its place,
-// and all that it acknowledged is where it went.
+// A log whose directory was moved away fails before it touches what is now in its place. Everything
+// that it acknowledged is in the moved directory.
 func TestADirectoryMovedUnderAnOpenLog(t *testing.T) {
 	for name, disturb := range map[string]func(dir, away string) error{
 		"moved":           os.Rename,
@@ -69,13 +70,13 @@ func TestADirectoryMovedUnderAnOpenLog(t *testing.T) {
 	}
 }
 
-// What would put a log where nobody meant it to be is refused.
+// A directory in which nobody meant a log to be is refused.
 func TestPlacesWhereNoLogBelongs(t *testing.T) {
 	_, err := eventlog.Open("", eventlog.Options{})
 	require.ErrorContains(t, err, "no directory is named")
 	dir := t.TempDir()
 	for _, dest := range []string{dir, filepath.Join(dir, "sub")} {
 		_, err = eventlog.Salvage(t.Context(), dir, dest, eventlog.Options{})
-		require.ErrorContains(t, err, "in which a salvage changes nothing")
+		require.ErrorContains(t, err, "where a salvage changes nothing")
 	}
 }

@@ -10,16 +10,16 @@ import (
 	"github.com/coppice-go/coppice/eventlog/segment"
 )
 
-// Open opens the log in dir, creating it if there is none, and recovers it: the lock on dir, every
-// segment checked, a torn tail cut, the last frames written and synced anew. Errors: ErrLocked,
-// *CorruptError, ErrVersion, or what the file system said.
+// Open opens the log in dir, or creates it if there is none, and recovers it: Open locks dir,
+// checks every segment, cuts a torn tail, and writes and syncs the last frames anew. Errors are
+// ErrLocked, *CorruptError, ErrVersion, or an error of the file system.
 func Open(dir string, o Options) (*Log, error) {
 	o, err := o.withDefaults()
 	if err != nil {
 		return nil, err
 	}
 	if dir == "" {
-		return nil, errors.New("eventlog: no directory is named; \".\" is the current one")
+		return nil, errors.New("eventlog: no directory is named; name \".\" for the current one")
 	}
 
 	start := time.Now()
@@ -42,8 +42,8 @@ func Open(dir string, o Options) (*Log, error) {
 	return l, nil
 }
 
-// held says whether the names in the log's directory are still the log's own.
-func (l *Log) held() error {
+// checkLock returns an error if the names in the log's directory no longer belong to this log.
+func (l *Log) checkLock() error {
 	if h, ok := l.lock.(Holder); ok {
 		return h.Held()
 	}
@@ -64,6 +64,7 @@ func newLog(dir string, o Options) *Log {
 	return l
 }
 
+// open recovers the log, or creates it. parents are the directories that lead to the log's.
 func (l *Log) open(parents []string) error {
 	in := inspection{fs: l.opts.FS, dir: l.dir, bugs: l.opts.bugs, quick: l.opts.QuickOpen,
 		progress: func(done, total int64) { l.emit(Progress{done, total}) }}
@@ -78,10 +79,10 @@ func (l *Log) open(parents []string) error {
 		return err
 	}
 
-	// A prepared file holds nothing but zeros and old bytes.
+	// A prepared file holds only zeros or old bytes.
 	for _, path := range in.spares {
 		if err := l.opts.FS.Remove(path); err != nil {
-			return fmt.Errorf("eventlog: removing a segment file that never came into use: %w", err)
+			return fmt.Errorf("eventlog: removing a segment file that was never used: %w", err)
 		}
 	}
 
@@ -95,7 +96,7 @@ func (l *Log) open(parents []string) error {
 		return fmt.Errorf("eventlog: recovering %s: %w", last.path, err)
 	}
 
-	// The names too may be in memory only, if the process that made them died before its sync
+	// The names, too, may be in memory only, if the process that made them died before its sync
 	// returned.
 	for _, dir := range append([]string{l.dir}, parents...) {
 		if err := l.opts.FS.SyncDir(dir); err != nil {
@@ -114,13 +115,14 @@ func (l *Log) open(parents []string) error {
 		return fmt.Errorf("eventlog: %w", err)
 	}
 
-	// The next segment is made by the first append; an idle restart leaves nothing behind.
+	// The first append begins the next segment, so an idle restart leaves nothing behind.
 	l.spares.prepare(l.w.target, l.w.target)
 
 	return nil
 }
 
-// settleExtent makes the extent say what was found, and takes away what it says was truncated.
+// settleExtent makes the extent describe what was found, and removes the segments that it says were
+// truncated.
 func (l *Log) settleExtent(in *inspection) error {
 	change := ended(l.w.prev, l.w.next)
 	if in.extent == nil {
@@ -142,7 +144,7 @@ func (l *Log) settleExtent(in *inspection) error {
 	return l.changeExtent(change)
 }
 
-// adopt makes the segments readable.
+// adopt makes the segments that were found readable.
 func (l *Log) adopt(in *inspection) {
 	for _, s := range in.segs {
 		l.segs = append(l.segs, s.reader())
@@ -177,10 +179,10 @@ func (l *Log) create(parents []string) error {
 	return nil
 }
 
-// settle makes sure that what the last segment was found to hold is on the disk, and seals it. If
-// the last sync of the process before failed, the kernel may show bytes that it could not write and
-// no longer means to; reading cannot tell, and a sync would do nothing. Writing them again makes it
-// try.
+// settle makes sure that everything found in the last segment is on the disk, and seals the
+// segment. If the last sync of the previous process failed, the kernel may show bytes that it could
+// not write and no longer means to write. Reading cannot tell, and a sync would do nothing. Writing
+// the bytes again makes the kernel try.
 func (l *Log) settle(last *inspected) error {
 	l.w.id = last.header.ID
 	f, err := l.opts.FS.Open(last.path, true)
@@ -207,13 +209,11 @@ func (l *Log) settle(last *inspected) error {
 	if s.sealed {
 		return nil
 	}
-	// The seal goes over the torn bytes. It says that all before it is durable, so it comes after
-	// that sync.
+
+	// The seal overwrites the torn bytes. It says that everything before it is durable, so it comes
+	// after that sync.
 	seal := sealFrame(last.seed, end, s.next)
-	if err := writeAt(f, seal.bytes, end); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
+	if err := writeSync(f, seal.bytes, end); err != nil {
 		return err
 	}
 
@@ -222,7 +222,7 @@ func (l *Log) settle(last *inspected) error {
 	return nil
 }
 
-// rewrite writes the bytes of f from one offset to another as they are read.
+// rewrite reads the bytes of f from one offset to another and writes them again.
 func rewrite(f File, from, to int64) error {
 	buf := make([]byte, min(to-from, 1<<20))
 	for from < to {
@@ -239,8 +239,8 @@ func rewrite(f File, from, to int64) error {
 	return nil
 }
 
-// OpenReadOnly opens a log that nobody is writing, without changing a byte of it. What Open would
-// cut is not shown. Appending methods return ErrReadOnly.
+// OpenReadOnly opens a log that nobody is writing, and changes not a byte of it. It does not show
+// what Open would cut. The appending methods return ErrReadOnly.
 func OpenReadOnly(dir string, o Options) (*Log, error) {
 	o, err := o.withDefaults()
 	if err != nil {

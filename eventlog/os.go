@@ -36,7 +36,7 @@ func (osFS) Open(name string, write bool) (File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() { // a pipe would be waited for
+	if !info.Mode().IsRegular() { // opening a pipe would wait
 		return nil, fmt.Errorf("%s is a %v, want a file", name, info.Mode().Type())
 	}
 	if write {
@@ -57,13 +57,13 @@ func (osFS) Lock(name string) (io.Closer, error) {
 	return osLock{f, name}, nil
 }
 
-// osLock is a Holder.
+// osLock is a lock on a file. It implements Holder.
 type osLock struct {
 	*os.File
 	name string
 }
 
-// Held compares the file with what has its name now.
+// Held compares the locked file with the file that has its name now.
 func (l osLock) Held() error {
 	ours, err := l.Stat()
 	if err != nil {
@@ -90,7 +90,7 @@ func osOpen(name string, flag int) (File, error) {
 
 type osFile struct{ *os.File }
 
-// Sync shadows (*os.File).Sync by the cheapest call that keeps File's promise on this system.
+// Sync replaces (*os.File).Sync by the cheapest call that keeps File's promise on this system.
 func (f osFile) Sync() error { return syncData(f.File) }
 
 func (f osFile) Size() (int64, error) {

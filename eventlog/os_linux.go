@@ -5,10 +5,11 @@ import (
 	"syscall"
 )
 
+// syncData is fdatasync.
 func syncData(f *os.File) error {
 	var err error
 	for {
-		// A signal may interrupt the call before it did anything; only that is tried again.
+		// A signal may interrupt the call before it did anything. Only that case is tried again.
 		if err = syscall.Fdatasync(int(f.Fd())); err != syscall.EINTR {
 			break
 		}
@@ -20,8 +21,8 @@ func syncData(f *os.File) error {
 	return nil
 }
 
-// StartSync begins to write bytes out and does not wait. It takes no errors away from the Sync that
-// follows: the kernel hands those only to calls that wait.
+// StartSync begins to write bytes out and does not wait. It hides no error from the Sync that
+// follows, because the kernel reports errors only to calls that wait.
 func (f osFile) StartSync(off, n int64) {
 	const write = 2 // SYNC_FILE_RANGE_WRITE
 	conn, err := f.SyscallConn()

@@ -4,6 +4,6 @@ package eventlog
 
 import "os"
 
-// syncData is a full sync where there is no lesser one in the standard library; on Darwin it
+// syncData is a full sync, because the standard library has no cheaper one here. On Darwin it
 // reaches the platter.
 func syncData(f *os.File) error { return f.Sync() }

@@ -9,12 +9,12 @@ import (
 	"syscall"
 )
 
-// lockFile uses flock, which belongs to the open file: a second opener in this process is refused
-// too.
+// lockFile locks a file by flock. The lock belongs to the open file, so a second opener in this
+// process is refused too.
 func lockFile(name string) (*os.File, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
 	if errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EACCES) {
-		if r, rerr := os.Open(name); rerr == nil { // to be read where nothing can be written; the lock is as good
+		if r, rerr := os.Open(name); rerr == nil { // nothing can be written here; a lock for reading is as good
 			f, err = r, nil
 		}
 	}

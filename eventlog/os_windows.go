@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// lockFile opens the file shared with nobody.
+// lockFile opens the file without sharing it.
 func lockFile(name string) (*os.File, error) {
 	const sharingViolation = syscall.Errno(32)
 	p, err := syscall.UTF16PtrFromString(name)
@@ -27,5 +27,5 @@ func lockFile(name string) (*os.File, error) {
 	return os.NewFile(uintptr(h), name), nil
 }
 
-// syncDir does nothing: NTFS journals its names, and a directory cannot be opened for syncing.
+// syncDir does nothing, because NTFS journals names and a directory cannot be opened for syncing.
 func syncDir(string) error { return nil }

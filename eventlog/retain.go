@@ -13,15 +13,17 @@ type Retainer struct {
 	floor uint64 // under log.retainMu
 }
 
-// Retain registers name as a reader that still needs every record from floor on; Truncate removes
-// none of them. A name that is already registered is taken over: the earlier Retainer then does
-// nothing. What was truncated before stays so: compare floor with First afterwards.
+// Retain registers name as a reader that still needs every record from floor on, so Truncate
+// removes none of them. If name is already registered, the new Retainer replaces the earlier one,
+// which then does nothing. Records that were truncated before are gone, so compare floor with First
+// afterwards.
 func (l *Log) Retain(name string, floor uint64) *Retainer {
-	// Not while a truncation is under way that does not know of it.
+	// A truncation that is under way does not know of this retainer, so wait for it.
 	l.truncating.Lock()
 	defer l.truncating.Unlock()
 	l.retainMu.Lock()
 	defer l.retainMu.Unlock()
+
 	r := &Retainer{log: l, name: name, floor: floor}
 	l.retainers[name] = r
 	return r
@@ -43,8 +45,8 @@ func (r *Retainer) Release() {
 	}
 }
 
-// floor returns up to where the front may go, given what was asked, and the retainer that stands in
-// the way, if one does.
+// floor returns the index up to which the front may be truncated, if the caller asked for before,
+// and the name of the retainer that prevents more, if one does.
 func (l *Log) floor(before uint64) (uint64, string) {
 	end := l.Durable() + 1
 	floor, holder := min(before, end), ""
@@ -64,31 +66,31 @@ func (l *Log) floor(before uint64) (uint64, string) {
 	return floor, holder
 }
 
-// Truncate removes whole segments from the front that hold only records with an index below before,
-// below every retainer's floor and outside Options.Retention, and returns the number of segments
-// removed. The newest segment always stays. Cursors on a removed segment read it to its end and
-// then get ErrTruncated, unless they are on the segment next to those that are left. If an error
-// comes with a number that is not 0, the records are gone from the log, and a file that could not
-// be removed goes at the next Open.
+// Truncate removes whole segments from the front and returns how many. It removes a segment only if
+// all of its records have an index below before, are below every retainer's floor and are outside
+// Options.Retention. The newest segment always stays. A cursor on a removed segment reads it to its
+// end and then gets ErrTruncated, unless the next segment is still there. If Truncate returns an
+// error with a number above 0, the records are gone from the log, and the next Open removes the
+// files that are left.
 func (l *Log) Truncate(before uint64) (removed int, err error) {
 	l.truncating.Lock()
 	defer l.truncating.Unlock()
 
 	l.mu.Lock()
-	err = l.refuse()
+	err = l.appendError()
 	l.mu.Unlock()
 
 	if err != nil {
 		return 0, err
 	}
-	if err := l.held(); err != nil {
+	if err := l.checkLock(); err != nil {
 		return 0, l.fail(err)
 	}
 
 	floor, holder := l.floor(before)
 	segs := l.snapshot()
 	n := 0
-	for len(segs)-n >= 2 && segs[n+1].first <= floor && l.spareable(segs[n+1:]) {
+	for len(segs)-n >= 2 && segs[n+1].first <= floor && l.satisfyRetention(segs[n+1:]) {
 		n++
 	}
 
@@ -96,7 +98,7 @@ func (l *Log) Truncate(before uint64) (removed int, err error) {
 		return 0, nil
 	}
 
-	// Once the extent says so the segments are truncated, whatever comes of their files: a crash
+	// Once the extent says so the segments are truncated, whatever happens to their files: a crash
 	// may keep any of them.
 	front := segs[n]
 	if err := l.changeExtent(func(e *segment.Extent) {
@@ -111,7 +113,6 @@ func (l *Log) Truncate(before uint64) (removed int, err error) {
 	l.segMu.Unlock()
 
 	recycled := 0
-
 	for _, s := range segs[:n] {
 		kept, rerr := l.discard(s)
 		if rerr != nil && err == nil {
@@ -127,8 +128,8 @@ func (l *Log) Truncate(before uint64) (removed int, err error) {
 	return n, err
 }
 
-// spareable tells whether these segments hold as many bytes as retention wants.
-func (l *Log) spareable(segs []*seg) bool {
+// satisfyRetention reports whether these segments hold as many bytes as Options.Retention demands.
+func (l *Log) satisfyRetention(segs []*seg) bool {
 	keep := l.opts.Retention.Bytes
 	for _, s := range segs {
 		keep -= s.end.Load() - segment.HeaderSize
@@ -136,8 +137,8 @@ func (l *Log) spareable(segs []*seg) bool {
 	return keep <= 0
 }
 
-// discard removes or recycles the file of a segment that is no longer the log's. A file that a
-// cursor has open is never recycled; no cursor can come to it any more.
+// discard removes or recycles the file of a segment that was truncated. It never recycles a file
+// that a cursor has open. No new cursor can reach the segment.
 func (l *Log) discard(s *seg) (recycled bool, err error) {
 	l.segMu.RLock()
 	readers := s.readers

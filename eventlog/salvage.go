@@ -13,40 +13,40 @@ import (
 	"github.com/coppice-go/coppice/eventlog/segment"
 )
 
-// Salvaged is what Salvage found and copied.
+// Salvaged says what Salvage found and copied.
 type Salvaged struct {
 	Source  [16]byte // identity of the damaged log
 	ID      [16]byte // identity of the new one
 	First   uint64   // index of the first record of the new log; Last+1 if there is none
-	Last    uint64   // index of the last, be it copied or lost
-	Records uint64   // copied
+	Last    uint64   // index of the last record, copied or lost
+	Records uint64   // number of records copied
 	Gaps    []Gap    // what is missing, in order, as the new log holds it
-	Front   string   // why records before First may be missing; empty if they were truncated, or never were
-	Torn    int64    // bytes of an interrupted write at the end, which no append was acknowledged for
-	Passed  []Passed // files that gave nothing, and why
+	Front   string   // why records before First may be missing; empty if they were truncated or never existed
+	Torn    int64    // bytes of an interrupted write at the end; no append of them was acknowledged
+	Passed  []Passed // files from which nothing was taken, and why
 }
 
-// Passed is a file that a salvage took nothing from.
+// Passed is a file from which a salvage took nothing.
 type Passed struct{ File, Reason string }
 
-// Whole tells whether nothing is missing.
+// Whole reports whether nothing is missing.
 func (s Salvaged) Whole() bool { return len(s.Gaps) == 0 && s.Front == "" }
 
 // Salvage copies every record of a damaged log that its checksums prove to a new log in dest, at
-// the index that it had. What is missing in between becomes a gap there: see [Gap]. Nothing in src
-// is changed; nobody may be writing it. Files go by what they hold, not by their names: a segment
-// that was renamed, or whose header is gone, is read as what its frames are.
+// its old index. Where records are missing in between, the new log has a [Gap]. Salvage changes
+// nothing in src, and nobody may be writing it. It identifies files by their content, not by their
+// names: it also reads a segment that was renamed or whose header is gone.
 //
-// The new log has an identity of its own: it may go on from an earlier record than the damaged one
-// did, and then the two have different records at the same index. Options.Events is told the
-// Progress.
+// The new log has an identity of its own. It may go on from an earlier record than the damaged log
+// did, and then the two logs have different records at the same index. Salvage reports Progress to
+// Options.Events.
 func Salvage(ctx context.Context, src, dest string, o Options) (Salvaged, error) {
 	o, err := o.withDefaults()
 	if err != nil {
 		return Salvaged{}, err
 	}
 	if in, err := filepath.Rel(src, dest); err == nil && filepath.IsLocal(in) {
-		return Salvaged{}, fmt.Errorf("eventlog: %s lies in %s, in which a salvage changes nothing", dest, src)
+		return Salvaged{}, fmt.Errorf("eventlog: %s lies in %s, where a salvage changes nothing", dest, src)
 	}
 
 	s := salvage{ctx: ctx, inspection: inspection{fs: o.FS, dir: filepath.Clean(src)}, o: o}
@@ -60,6 +60,7 @@ func Salvage(ctx context.Context, src, dest string, o Options) (Salvaged, error)
 
 	err = s.run(dest)
 	s.leave()
+
 	if err != nil && s.to != nil {
 		err = errors.Join(err, s.to.Abort())
 	}
@@ -67,9 +68,9 @@ func Salvage(ctx context.Context, src, dest string, o Options) (Salvaged, error)
 	return s.out, err
 }
 
-// salvage is one salvage.
+// salvage is the state of one call of Salvage.
 type salvage struct {
-	ctx context.Context // of the one call that a salvage is
+	ctx context.Context // of the call of Salvage
 	inspection
 	o     Options
 	parts []*part
@@ -79,7 +80,7 @@ type salvage struct {
 	next  uint64 // index after the last frame that was proved; 0 before the first
 	last  uint64 // number of the newest segment that has a frame that was proved
 
-	hole *Gap // where the frames of the last segments ended, if not in a seal
+	hole *Gap // a bad place met since the last copied frame, or nil
 
 	reading *part // the file that frames are copied from
 	r       frameReader
@@ -87,7 +88,7 @@ type salvage struct {
 	done, total int64 // bytes read
 }
 
-// part is a file of the log, or of what is taken for it.
+// part is a file of the log, or one that may be.
 type part struct {
 	path     string
 	number   uint64
@@ -98,10 +99,10 @@ type part struct {
 	bad      []hole // places where a frame should have been
 	sealed   bool
 	beyond   beyond
-	reliable int // frames up to the first hole
+	reliable int // number of frames before the first hole
 }
 
-// found is a frame that is proved by its checksum.
+// found is a frame that its checksum proves.
 type found struct {
 	part   *part
 	at     int64
@@ -120,20 +121,12 @@ type hole struct {
 
 // open takes the lock, if there is one, and lists the files.
 func (s *salvage) open() (io.Closer, error) {
-	names, err := s.fs.List(s.dir)
+	names, lock, err := s.lockIfThere()
 	if err != nil {
-		return nil, fmt.Errorf("eventlog: %w", err)
+		return nil, err
 	}
 
 	slices.Sort(names)
-	var lock io.Closer
-
-	if slices.Contains(names, lockName) {
-		if lock, err = s.fs.Lock(filepath.Join(s.dir, lockName)); err != nil {
-			return nil, fmt.Errorf("eventlog: %w", err)
-		}
-	}
-
 	for _, name := range names {
 		if filepath.Ext(name) == segSuffix {
 			number, _ := parseSegName(name)
@@ -144,10 +137,12 @@ func (s *salvage) open() (io.Closer, error) {
 	return lock, nil
 }
 
+// pass records that nothing is taken from a file, and why.
 func (s *salvage) pass(path, format string, args ...any) {
 	s.out.Passed = append(s.out.Passed, Passed{path, fmt.Sprintf(format, args...)})
 }
 
+// run copies what it can to a new log in dest.
 func (s *salvage) run(dest string) error {
 	s.dest = dest
 	if err := s.readExtent(); err != nil {
@@ -172,7 +167,7 @@ func (s *salvage) run(dest string) error {
 	}
 
 	if e := s.extent; s.to == nil && e != nil && e.Next == e.FirstIndex && s.last >= e.Last {
-		if err := s.begin(e.FirstIndex); err != nil { // there never was a record
+		if err := s.begin(e.FirstIndex); err != nil { // the log never had a record
 			return err
 		}
 	}
@@ -194,6 +189,7 @@ func (s *salvage) run(dest string) error {
 	return nil
 }
 
+// passed lists the files that were passed over, for an error.
 func (s *salvage) passed() string {
 	text := ""
 	for _, p := range s.out.Passed {
@@ -202,7 +198,7 @@ func (s *salvage) passed() string {
 	return text
 }
 
-// identify finds out which log this is, which files belong to it, and their order.
+// identify finds out which log this is, which files belong to it, and the order of the files.
 func (s *salvage) identify() error {
 	votes := map[[16]byte]int{}
 	var ours []*part
@@ -237,7 +233,6 @@ func (s *salvage) identify() error {
 	}
 
 	s.parts = nil
-
 	for _, p := range ours {
 		switch {
 		case p.header.Number != 0 && p.header.ID != s.out.Source:
@@ -263,7 +258,7 @@ func (s *salvage) identify() error {
 	return nil
 }
 
-// readHeader reads a header; if it is bad its Number stays 0.
+// readHeader reads a header. If the header is bad, its Number stays 0.
 func (s *salvage) readHeader(p *part) error {
 	f, err := s.fs.Open(p.path, false)
 	if err != nil {
@@ -275,19 +270,18 @@ func (s *salvage) readHeader(p *part) error {
 		return err
 	}
 
-	buf := make([]byte, segment.HeaderSize)
-	n, err := f.ReadAt(buf, 0)
-	if err != nil && err != io.EOF {
+	buf, err := readUpTo(f, segment.HeaderSize, 0)
+	if err != nil {
 		return err
 	}
 
-	if h, err := segment.DecodeHeader(buf[:n]); err == nil {
+	if h, err := segment.DecodeHeader(buf); err == nil {
 		p.header, p.seed = h, h.Seed()
 	} else if errors.Is(err, segment.ErrVersion) {
 		return err
 	} else {
 		p.bad = append(p.bad, hole{0, err.Error()})
-		if p.number == 0 && n >= 40 { // what is left of the header may still say it; a frame has to prove it
+		if p.number == 0 && len(buf) >= 40 { // the bad header may still give it; a frame has to prove it
 			p.number = binary.LittleEndian.Uint64(buf[32:])
 		}
 	}
@@ -295,11 +289,11 @@ func (s *salvage) readHeader(p *part) error {
 	return nil
 }
 
-// segment copies what the files that hold one segment prove: more than one, if a copy of it was
-// made.
+// segment copies what the files of one segment prove. There is more than one file if somebody
+// copied the segment.
 func (s *salvage) segment(parts []*part, last bool) error {
 	var frames []found
-	var bad []Gap // places only
+	var bad []Gap // only places, no indexes
 
 	for _, p := range parts {
 		if err := s.scan(p); err != nil {
@@ -338,7 +332,7 @@ func (s *salvage) segment(parts []*part, last bool) error {
 	return nil
 }
 
-// torn tells whether what follows the reliable frames of the last segment is what a crash leaves,
+// torn reports whether a crash may have left what follows the reliable frames of the last segment,
 // by the rules of recovery.
 func (p *part) torn(e *segment.Extent) bool {
 	if p.sealed || p.beyond.proof != 0 || p.header.Number == 0 {
@@ -347,7 +341,7 @@ func (p *part) torn(e *segment.Extent) bool {
 	return e == nil || p.number > e.Last || p.number == e.Last && !e.Sealed
 }
 
-// copy copies a frame, and notes what is missing before it.
+// copy copies a frame, and records what is missing before it.
 func (s *salvage) copy(f found) error {
 	if err := s.ctx.Err(); err != nil {
 		return context.Cause(s.ctx)
@@ -366,7 +360,7 @@ func (s *salvage) copy(f found) error {
 
 	if f.first > next {
 		g := Gap{First: next, Last: f.first - 1, File: f.part.path, Offset: f.at,
-			Reason: fmt.Sprintf("no segment that is there holds them; %s goes on after them",
+			Reason: fmt.Sprintf("no segment holds them; %s continues after them",
 				filepath.Base(f.part.path))}
 		if err := s.lost(g); err != nil {
 			return err
@@ -375,14 +369,15 @@ func (s *salvage) copy(f found) error {
 
 	s.hole = nil
 	if f.count == 0 && f.flags != segment.FlagGap {
-		return nil // a seal or a mark told where it is, and that was all
+		return nil // a seal or a mark only proves where it is
 	}
+
 	payload, err := s.read(f)
 	if err != nil {
 		return fmt.Errorf("eventlog: reading %s at offset %d: %w", f.part.path, f.at, err)
 	}
 
-	if f.flags == segment.FlagGap { // of a log that was salvaged before
+	if f.flags == segment.FlagGap { // the log had been salvaged before
 		s.out.Gaps = append(s.out.Gaps, Gap{First: f.first, Last: f.first + uint64(f.count) - 1, File: f.part.path,
 			Offset: f.at, Reason: string(payload)})
 	} else {
@@ -392,14 +387,14 @@ func (s *salvage) copy(f found) error {
 	return s.to.frame(f.count, f.flags, payload)
 }
 
-// begin makes the new log. If the first records are missing it begins with a gap.
+// begin makes the new log. If the first records are missing, the new log begins with a gap.
 func (s *salvage) begin(first uint64) (err error) {
 	from := first
 	switch {
 	case s.extent != nil:
 		from = min(first, s.extent.FirstIndex)
 	case first > 1:
-		s.out.Front = fmt.Sprintf("%s cannot be read, so nothing tells whether the records before %d were truncated",
+		s.out.Front = fmt.Sprintf("%s cannot be read, so it is unknown whether the records before %d were truncated",
 			extentName, first)
 	}
 
@@ -410,7 +405,7 @@ func (s *salvage) begin(first uint64) (err error) {
 	return err
 }
 
-// lost records a gap, at the bad place that was met before it, if there was one.
+// lost records a gap. If a bad place was met before it, the gap gets that place and reason.
 func (s *salvage) lost(g Gap) error {
 	if h := s.hole; h != nil {
 		g.File, g.Offset, g.Reason = h.File, h.Offset, h.Reason
@@ -421,18 +416,18 @@ func (s *salvage) lost(g Gap) error {
 		s.out.Source, g.File, g.Offset))
 }
 
-// end judges whether the log went on beyond the last record that was copied.
+// end decides whether the log went on beyond the last copied record, and records that gap.
 func (s *salvage) end() error {
 	next := s.to.Next()
 	g := Gap{First: next, File: filepath.Join(s.dir, extentName)}
-
 	e := s.extent
+
 	switch {
 	case e == nil:
-		g.Last, g.Reason = next-1, fmt.Sprintf("%s cannot be read, so nothing tells whether the log went on",
+		g.Last, g.Reason = next-1, fmt.Sprintf("%s cannot be read, so it is unknown whether the log went on",
 			extentName)
 	case next < e.Next:
-		g.Last, g.Reason = e.Next-1, fmt.Sprintf("%s says that the log had records up to %d at least",
+		g.Last, g.Reason = e.Next-1, fmt.Sprintf("%s says that the log had records up to at least %d",
 			extentName, e.Next-1)
 	}
 

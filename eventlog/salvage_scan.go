@@ -9,7 +9,7 @@ import (
 	"github.com/coppice-go/coppice/eventlog/segment"
 )
 
-// scan finds all frames of a file that can be proved.
+// scan finds all frames of a file that their checksums prove.
 func (s *salvage) scan(p *part) error {
 	f, err := s.fs.Open(p.path, false)
 	if err != nil {
@@ -84,13 +84,13 @@ func (s *salvage) scan(p *part) error {
 	return nil
 }
 
-// guess finds the seed of a segment whose header cannot be read: the log and the number are known,
-// the first index is where the segment before ended, or what the header or the first frame still
-// says. A frame that checks proves it.
+// guess finds the seed of a segment whose header cannot be read, and reports whether it did. The
+// log and the number are known. The first index is where the segment before ended, or what the
+// header or the first frame still says. A frame that matches its checksum proves the guess.
 func (p *part) guess(f File, id [16]byte, next uint64) bool {
-	buf := make([]byte, segment.HeaderSize+segment.FrameHeaderSize)
-	n, err := f.ReadAt(buf, 0)
-	if err != nil && err != io.EOF || n < len(buf) {
+	const need = segment.HeaderSize + segment.FrameHeaderSize
+	buf, err := readUpTo(f, need, 0)
+	if err != nil || len(buf) < need {
 		return false
 	}
 
@@ -109,8 +109,8 @@ func (p *part) guess(f File, id [16]byte, next uint64) bool {
 	return false
 }
 
-// findFrame returns the offset of the next whole frame at or after an offset whose first index is
-// at least from, or -1.
+// findFrame returns the offset of the next whole frame at or after off whose first index is at
+// least from, or -1.
 func findFrame(f File, seed segment.Seed, off, size int64, from uint64) (int64, error) {
 	buf := make([]byte, min(readSize+segment.FrameHeaderSize, max(size-off, 0)))
 	for off+segment.FrameHeaderSize <= size {
@@ -146,7 +146,7 @@ func findFrame(f File, seed segment.Seed, off, size int64, from uint64) (int64, 
 	return -1, nil
 }
 
-// read reads a frame's payload again. It is valid until the next call.
+// read reads a frame's payload again. The payload is valid until the next call.
 func (s *salvage) read(f found) ([]byte, error) {
 	if s.reading != f.part {
 		s.leave()
@@ -162,7 +162,7 @@ func (s *salvage) read(f found) ([]byte, error) {
 	return fr.Payload, err
 }
 
-// leave closes the file that frames were read from.
+// leave closes the file that is open for reading frames.
 func (s *salvage) leave() {
 	if s.reading != nil {
 		s.r.file.Close() // nothing was written
@@ -170,6 +170,7 @@ func (s *salvage) leave() {
 	}
 }
 
+// reasonOf returns err as the reason of a gap.
 func reasonOf(err error) string {
 	if errors.Is(err, segment.ErrShort) {
 		return "the file ends"

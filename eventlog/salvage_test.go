@@ -9,16 +9,17 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/eventlog/internal/vfs"
 	"github.com/coppice-go/coppice/eventlog/segment"
-	"github.com/stretchr/testify/require"
 )
 
 const salvageDir = "/data/salvaged"
 
-// readAround reads a log that may have gaps, judges each record, and returns the gaps as reading
-// met them.
+// readAround reads a log that may have gaps, judges each record, and returns the gaps that reading
+// met.
 func readAround(l *eventlog.Log) (records uint64, gaps []eventlog.Gap, err error) {
 	from := l.First()
 	for {
@@ -55,7 +56,7 @@ func readAround(l *eventlog.Log) (records uint64, gaps []eventlog.Gap, err error
 	}
 }
 
-// judgeSalvage compares a salvaged log with what the salvage said of it.
+// judgeSalvage compares a salvaged log with what the salvage reported.
 func judgeSalvage(d *vfs.Disk, got eventlog.Salvaged) error {
 	o := small(d)
 	_, verr := eventlog.Verify(salvageDir, o)
@@ -99,8 +100,8 @@ func judgeSalvage(d *vfs.Disk, got eventlog.Salvaged) error {
 	return nil
 }
 
-// salvages damages a log in many ways at once and demands that each frame that is still as it was
-// is salvaged, that the rest is a gap, and nothing else.
+// salvages damages a log in many ways at once. It demands that each unchanged frame is salvaged and
+// that everything else is a gap.
 func salvages(ctx context.Context, seed uint64) (records, lost int, err error) {
 	rng := rand.New(rand.NewPCG(seed, 8))
 	disk := vfs.NewDisk()
@@ -203,8 +204,8 @@ func salvages(ctx context.Context, seed uint64) (records, lost int, err error) {
 	}
 
 	for i := first; i <= last; i++ {
-		// Of a segment whose header is gone with all frames that could tell its first index nothing
-		// can be proved; so a good record may be missing.
+		// A good record may be missing if the header of its segment is gone, and with it all frames
+		// that could give its first index, because then nothing can be proved.
 		if !good[i] && !missing[i] {
 			return 0, 0, fmt.Errorf("record %d was damaged, and is not missing", i)
 		}
@@ -218,8 +219,8 @@ func salvages(ctx context.Context, seed uint64) (records, lost int, err error) {
 	return int(got.Records), len(missing), nil
 }
 
-// TestSalvage: every provable record is copied, at its index, and what is missing is told exactly
-// (issue: log salvage).
+// TestSalvage: every provable record is copied, at its index, and what is missing is reported
+// exactly.
 func TestSalvage(t *testing.T) {
 	records, lost := 0, 0
 	for seed := range uint64(soak(60, 3000)) {
@@ -233,8 +234,8 @@ func TestSalvage(t *testing.T) {
 	t.Logf("%d records salvaged, %d lost", records, lost)
 }
 
-// TestSalvageWhole: of a log that has no damage a salvage misses nothing, be it closed, killed or
-// empty, however its files are called.
+// TestSalvageWhole: a salvage of a log without damage misses nothing, whether the log was closed,
+// killed or empty, and whatever its files are called.
 func TestSalvageWhole(t *testing.T) {
 	for _, end := range endings {
 		t.Run(end.name, func(t *testing.T) {
@@ -275,7 +276,7 @@ func TestSalvageWhole(t *testing.T) {
 	}
 }
 
-// TestSalvageEnds: what is missing at either end is told, as far as anything can tell it.
+// TestSalvageEnds: what is missing at either end is reported, as far as it can be known.
 func TestSalvageEnds(t *testing.T) {
 	disk := vfs.NewDisk()
 	l := open(t, small(disk))
@@ -302,7 +303,7 @@ func TestSalvageEnds(t *testing.T) {
 	require.Len(t, got.Gaps, 1)
 	require.Equal(t, []uint64{newest.First, 300}, []uint64{got.Gaps[0].First, got.Gaps[0].Last})
 
-	got = salvage(killed, newest.File) // nothing tells how many records it had
+	got = salvage(killed, newest.File) // nothing shows how many records it had
 	require.Len(t, got.Gaps, 1)
 	require.Equal(t, []uint64{newest.First, newest.First - 1}, []uint64{got.Gaps[0].First, got.Gaps[0].Last})
 	require.Contains(t, got.Gaps[0].String(), "unknown number")
@@ -326,7 +327,7 @@ func TestSalvageEnds(t *testing.T) {
 	require.Error(t, err, "nothing is left behind")
 }
 
-// TestSalvageAgain: a gap outlives a second salvage, and appends after it.
+// TestSalvageAgain: a gap survives a second salvage, and appends after it.
 func TestSalvageAgain(t *testing.T) {
 	disk := vfs.NewDisk()
 	l := open(t, small(disk))

@@ -4,14 +4,15 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/eventlog/internal/vfs"
 	"github.com/coppice-go/coppice/eventlog/segment"
-	"github.com/stretchr/testify/require"
 )
 
-// The tests below seed a mistake and demand that the campaign that is meant to notice it does. A
-// campaign that lets one pass is worth nothing. docs/eventlog.md has the table.
+// The tests below seed a mistake and demand that the campaign meant for it notices. A campaign that
+// misses its mistake is worth nothing. docs/eventlog.md has the table.
 
 func crashesNotice(t *testing.T, says string, tamper func(*vfs.Disk) eventlog.FS) {
 	t.Helper()
@@ -28,7 +29,7 @@ func crashesNotice(t *testing.T, says string, tamper func(*vfs.Disk) eventlog.FS
 	t.Fatalf("not noticed in %d crashes", count.Load())
 }
 
-// careless is a disk whose user forgets some syncs.
+// careless is a disk that skips some syncs, as a careless caller would.
 type careless struct {
 	eventlog.FS
 	skipDir  func(dir string) bool
@@ -77,7 +78,7 @@ func TestSeededNoSync(t *testing.T) {
 	})
 }
 
-// hasty acknowledges a sync at once and does it before the next operation on the file.
+// hasty acknowledges a sync at once and performs it before the next operation on the file.
 type hasty struct{ eventlog.FS }
 
 func (h hasty) Create(name string) (eventlog.File, error) {
@@ -123,7 +124,7 @@ func TestSeededAckBeforeSync(t *testing.T) {
 	crashesNotice(t, "", func(d *vfs.Disk) eventlog.FS { return hasty{d} })
 }
 
-// stubborn tries a failed sync again and believes the second answer.
+// stubborn tries a failed sync again and believes the second result.
 type stubborn struct{ eventlog.FS }
 
 func (s stubborn) Create(name string) (eventlog.File, error) {
@@ -169,8 +170,8 @@ func TestSeededNoRewrite(t *testing.T) {
 	faultsNotice(t, nil, eventlog.WithoutRewrite)
 }
 
-// TestSeededTrustedExtent wants a sync of the extent that fails and a power cut in the Open after
-// it: it looks at all of these in one history.
+// TestSeededTrustedExtent needs a sync of the extent that fails and a power failure in the Open
+// after it. It tries every such pair in one history.
 func TestSeededTrustedExtent(t *testing.T) {
 	defer func(n int) { recoveryCrashes = n }(recoveryCrashes)
 
@@ -199,7 +200,7 @@ func TestSeededNoLookAhead(t *testing.T) {
 	t.Fatal("not noticed")
 }
 
-// strangers counts frames of older segments that validate behind the end of a recycled one.
+// strangers counts the frames of older segments that validate behind the end of a recycled segment.
 func strangers(t *testing.T, change func(eventlog.Options) eventlog.Options,
 	seed func(segment.Header) segment.Seed) (recycled, found int) {
 	ctx := t.Context()
@@ -242,8 +243,7 @@ func strangers(t *testing.T, change func(eventlog.Options) eventlog.Options,
 	return recycled, found
 }
 
-// TestRecycledBytesNeverValidate: checksums are seeded by log, segment and first index (eventlog
-// spec, format).
+// TestRecycledBytesNeverValidate: checksums are seeded by log, segment and first index.
 func TestRecycledBytesNeverValidate(t *testing.T) {
 	recycled, found := strangers(t, unchanged, segment.Header.Seed)
 	require.NotZero(t, recycled)
@@ -257,7 +257,8 @@ func TestSeededNoSeed(t *testing.T) {
 		"shows nothing")
 }
 
-// floorHolds truncates past what a retainer needs, and says whether it is still there.
+// floorHolds truncates past what a retainer needs, and reports whether the retained record is still
+// there.
 func floorHolds(t *testing.T, change func(eventlog.Options) eventlog.Options) bool {
 	l := open(t, change(small(vfs.NewDisk())))
 	fill(t, l, 400)

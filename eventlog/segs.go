@@ -20,17 +20,20 @@ const (
 	spareSuffix = ".spare"
 	lockName    = "LOCK"
 
-	// waypointEvery is how far apart, in bytes, the places are that a segment's sparse index knows.
+	// waypointEvery is the least distance, in bytes, between two places in a segment's sparse
+	// index.
 	waypointEvery = 32 << 10
 )
 
 func isNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 
+// segPath returns the path of the segment file with a number.
 func segPath(dir string, number uint64) string {
 	return filepath.Join(dir, fmt.Sprintf("%016x%s", number, segSuffix))
 }
 
-// parseSegName returns the number that a segment file's base name says.
+// parseSegName returns the number in the base name of a segment file, and whether it is such a
+// name.
 func parseSegName(name string) (uint64, bool) {
 	hex, ok := strings.CutSuffix(name, segSuffix)
 	if !ok || len(hex) != 16 {
@@ -40,14 +43,14 @@ func parseSegName(name string) (uint64, bool) {
 	return n, err == nil && n > 0 && hex == strings.ToLower(hex)
 }
 
-// isSpareName tells whether a file of this base name is the log's own, and was never in use.
+// isSpareName reports whether a base name is that of a file that the log prepared and has not used.
 func isSpareName(name string) bool {
 	name, ok := strings.CutSuffix(name, spareSuffix)
 	_, numbered := parseSegName(name + segSuffix)
 	return ok && (numbered || name == extentName)
 }
 
-// seg is a segment as readers know it.
+// seg is a segment as readers see it.
 type seg struct {
 	number uint64
 	first  uint64 // index of the first record; the next segment's first if there is none
@@ -58,7 +61,7 @@ type seg struct {
 	next   atomic.Uint64 // index after the last durable record
 	sealed atomic.Bool   // set after the final end
 
-	// Under Log.segMu: all cursors on a segment share one open file.
+	// Under Log.segMu. All cursors on a segment share one open file.
 	readers int
 	file    File // nil if there are no readers
 
@@ -72,13 +75,14 @@ type waypoint struct {
 	offset int64
 }
 
-// pass notes that a frame begins at offset, if the last waypoint lies far enough behind.
-func (s *seg) pass(first uint64, offset int64) {
+// noteFrame notes that a frame begins at offset, if the last waypoint lies far enough behind.
+func (s *seg) noteFrame(first uint64, offset int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.waypoints = addWaypoint(s.waypoints, first, offset)
 }
 
+// addWaypoint appends a place to a sparse index, unless it is too close to the last one.
 func addWaypoint(w []waypoint, first uint64, offset int64) []waypoint {
 	if n := len(w); n > 0 && offset-w[n-1].offset < waypointEvery {
 		return w
@@ -86,7 +90,7 @@ func addWaypoint(w []waypoint, first uint64, offset int64) []waypoint {
 	return append(w, waypoint{first, offset})
 }
 
-// near returns the last known place at or before the record.
+// near returns the last known place at or before the record with this index.
 func (s *seg) near(index uint64) waypoint {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -97,14 +101,15 @@ func (s *seg) near(index uint64) waypoint {
 	return s.waypoints[i-1]
 }
 
-// acquire opens the segment that holds index, or will; with after set, the one numbered after it
-// instead. The caller releases it. A nil seg and no error mean that there is none yet.
+// acquire opens the segment that holds index, or will hold it. If after is set, it opens the
+// segment numbered after that one instead. The caller releases it by releaseSegment. A nil seg
+// without an error means that there is no such segment yet.
 func (l *Log) acquire(index uint64, after *seg) (*seg, File, error) {
 	l.segMu.Lock()
-	var s *seg
 
+	var s *seg
 	if after != nil {
-		// Numbers are contiguous, so the place follows from the number.
+		// Numbers are contiguous, so the number gives the position in segs.
 		if oldest := l.segs[0].number; after.number+1 < oldest {
 			l.segMu.Unlock()
 			return nil, nil, fmt.Errorf("%w: %d, the first kept is %d", ErrTruncated, index, l.First())
@@ -139,8 +144,8 @@ func (l *Log) acquire(index uint64, after *seg) (*seg, File, error) {
 	return s, s.file, nil
 }
 
-// unread ends what acquire began.
-func (l *Log) unread(s *seg) {
+// releaseSegment ends a use that acquire began.
+func (l *Log) releaseSegment(s *seg) {
 	l.segMu.Lock()
 	defer l.segMu.Unlock()
 	if s.readers--; s.readers == 0 {
@@ -156,6 +161,7 @@ func (l *Log) snapshot() []*seg {
 	return l.segs
 }
 
+// addSegment makes a new segment known to readers.
 func (l *Log) addSegment(s *seg) {
 	l.segMu.Lock()
 	defer l.segMu.Unlock()

@@ -7,43 +7,43 @@ import (
 )
 
 // fillChunk is how much, in bytes, is filled between two syncs, so that a sync of frames never
-// waits behind much of it.
+// waits for more than that.
 const fillChunk = 1 << 20
 
-// maxRecycled is how many files of truncated segments are kept for later ones.
+// maxRecycled is how many files of truncated segments are kept for later segments.
 const maxRecycled = 2
 
 // spare is a file that may become a segment.
 type spare struct {
 	path     string
-	file     File  // open for writing; nil if the file has to be opened
+	file     File  // open for writing; nil if the file is not open
 	size     int64 // bytes that are allocated and written
 	recycled bool
 }
 
-// spares has files ready that were filled before, so that writing frames changes no file's size or
-// blocks: only then is a sync of frames one write to the disk. fallocate would not do: a file
-// system that journals has to mark each extent written.
+// spares keeps files ready that were filled beforehand, so that writing frames changes no file's
+// size or blocks. Only then is a sync of frames one write to the disk. fallocate would not be
+// enough, because a journaling file system has to mark each extent as written.
 //
-// Nothing here can fail the log: a spare that could not be made is reported and removed, and the
-// log makes its segment in an empty file.
+// Preparing a file cannot fail the log. A spare that could not be made is reported and removed, and
+// the log makes its segment in an empty file.
 type spares struct {
 	log *Log
 
 	mu       sync.Mutex
-	quiet    sync.Cond // filling is not being worked on; its L is &mu
+	quiet    sync.Cond // signals that working became false; its L is &mu
 	serial   uint64
 	recycled []spare
-	filling  spare // being filled, in steps; its path is empty if there is none
-	size     int64 // that it shall have in the end
-	want     int64 // that it shall have by now
-	working  bool  // somebody fills it
+	filling  spare // the file that is filled in steps; its path is empty if there is none
+	size     int64 // that filling will have in the end
+	want     int64 // that filling should have by now
+	working  bool  // a goroutine fills it
 	closed   bool
 }
 
-// prepare asks that a file for the next segment, which shall have the given size in bytes, be
-// filled up to want by and by. Asked for a little more as the present segment fills up, the zeros
-// never crowd out the frames.
+// prepare asks for a file for the next segment. The file will have the given size in bytes, and is
+// to be filled up to want now. prepare is called for a little more as the present segment fills up,
+// so the zeros never crowd out the frames.
 func (s *spares) prepare(size, want int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -63,7 +63,7 @@ func (s *spares) prepare(size, want int64) {
 	}
 }
 
-// newPath returns a name that no file had since Open. mu is held.
+// newPath returns a name that no file has had since Open. mu is held.
 func (s *spares) newPath() string {
 	s.serial++
 	return filepath.Join(s.log.dir, fmt.Sprintf("%016x%s", s.serial, spareSuffix))
@@ -71,15 +71,15 @@ func (s *spares) newPath() string {
 
 var zeros [fillChunk]byte
 
-// fill writes zeros until there are as many as wanted, or until nobody wants the file any more.
+// fill writes zeros until there are as many as wanted.
 func (s *spares) fill(sp spare) {
 	var err error
 	if sp.file == nil {
-		if err = s.log.held(); err == nil {
+		if err = s.log.checkLock(); err == nil {
 			sp.file, err = s.log.opts.FS.Create(sp.path)
 		}
 		if err != nil {
-			sp.file = nil // whatever came with the error
+			sp.file = nil // Create may have returned one with the error
 		}
 	}
 
@@ -88,16 +88,13 @@ func (s *spares) fill(sp spare) {
 		if n, more = s.step(sp); !more {
 			break
 		}
-		if err = writeAt(sp.file, zeros[:n], sp.size); err == nil {
-			err = sp.file.Sync()
-		}
-
+		err = writeSync(sp.file, zeros[:n], sp.size)
 		sp.size += n
 		more = err == nil
 	}
 
 	if err != nil {
-		// Give the room back: the log may need it. Of this file nothing was promised.
+		// Give the room back, because the log may need it. Nothing depends on this file.
 		if sp.file != nil {
 			sp.file.Close()
 			s.log.opts.FS.Remove(sp.path)
@@ -113,7 +110,7 @@ func (s *spares) fill(sp spare) {
 	s.quiet.Broadcast()
 }
 
-// step says how much to fill next.
+// step returns how much to fill next, and whether to fill any more.
 func (s *spares) step(sp spare) (n int64, more bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -121,8 +118,9 @@ func (s *spares) step(sp spare) (n int64, more bool) {
 	return n, n > 0
 }
 
-// stop ends the filling and returns what it made, which is the first chunk at least if any was
-// asked for; its file is nil if there is nothing. mu is held, but not while waiting.
+// stop ends the filling and returns the spare that it made. If any filling was asked for, that is
+// at least the first chunk. The spare's file is nil if there is none. mu is held, except while
+// waiting.
 func (s *spares) stop() spare {
 	s.want = min(s.want, fillChunk)
 	for s.working {
@@ -133,8 +131,8 @@ func (s *spares) stop() spare {
 	return sp
 }
 
-// take returns a file for the next segment: a recycled one, or the one that was prepared as far as
-// it has come, or an empty one.
+// take returns a file for the next segment: a recycled file, the prepared file as far as it is
+// filled, or an empty file.
 func (s *spares) take() (spare, error) {
 	s.mu.Lock()
 	fs := s.log.opts.FS
@@ -160,8 +158,8 @@ func (s *spares) take() (spare, error) {
 	return spare{path: path, file: file}, err
 }
 
-// keep renames the file of a segment that was truncated and keeps it for later. It returns false if
-// there are enough, and leaves the file alone.
+// keep renames the file of a truncated segment and keeps it for a later segment. If the file does
+// not fit or there are enough, keep returns false and leaves the file alone.
 func (s *spares) keep(path string, size int64) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -170,13 +168,15 @@ func (s *spares) keep(path string, size int64) (bool, error) {
 	if s.closed || len(s.recycled) >= maxRecycled || size < want/2 || size > 2*want {
 		return false, nil
 	}
+
 	sp := spare{path: s.newPath(), size: size, recycled: true}
 	if err := s.log.opts.FS.Rename(path, sp.path); err != nil {
 		return false, err
 	}
-	// The new name must be durable before anything is written to the file, or a crash could bring
-	// the old name back with new content. take may run at any time, so it comes before the file is
-	// offered.
+
+	// The new name must be durable before anything is written to the file. Otherwise a crash could
+	// bring back the old name with new content. take may run at any time, so this sync comes before
+	// the file is offered.
 	if err := s.log.syncNames(); err != nil {
 		return false, s.log.fail(err)
 	}
@@ -186,7 +186,8 @@ func (s *spares) keep(path string, size int64) (bool, error) {
 	return true, nil
 }
 
-// close removes what never became a segment. It returns the first error; the files do no harm.
+// close removes the files that never became a segment. It returns the first error. Files that are
+// left do no harm.
 func (s *spares) close() error {
 	s.mu.Lock()
 	s.closed = true
@@ -195,7 +196,6 @@ func (s *spares) close() error {
 	s.mu.Unlock()
 
 	var first error
-
 	if sp.file != nil {
 		first = sp.file.Close()
 		unused = append(unused, sp)

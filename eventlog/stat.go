@@ -7,23 +7,23 @@ import (
 	"github.com/coppice-go/coppice/eventlog/segment"
 )
 
-// Stat is a picture of a log.
+// Stat is a snapshot of a log's figures.
 type Stat struct {
 	ID        [16]byte
 	Dir       string
 	First     uint64
 	Durable   uint64
-	Next      uint64 // the index the next append will get
+	Next      uint64 // the index that the next append will get
 	Segments  []SegmentStat
 	Bytes     int64 // of durable frames in all segments
-	Pending   int64 // bytes appended that are not yet written
+	Pending   int64 // bytes that are appended and not yet written
 	Retainers []RetainerStat
 	Frames    uint64 // written since Open
 	Syncs     uint64 // of frames, since Open
 	Err       error  // the sticky failure, if any
 }
 
-// SegmentStat is one segment.
+// SegmentStat describes one segment.
 type SegmentStat struct {
 	File   string
 	Number uint64
@@ -33,13 +33,14 @@ type SegmentStat struct {
 	Sealed bool
 }
 
-// RetainerStat is one retainer of a Stat.
+// RetainerStat describes one retainer.
 type RetainerStat struct {
 	Name  string
 	Floor uint64
 }
 
-// Stat returns a picture of the log, retainers sorted by floor, the one that holds back most first.
+// Stat returns a snapshot of the log's figures. Retainers are sorted by floor; the first one holds
+// back the most.
 func (l *Log) Stat() Stat {
 	st := Stat{ID: l.ID(), Dir: l.dir, First: l.First(), Durable: l.Durable(), Frames: l.frames.Load(),
 		Syncs: l.syncs.Load(), Err: l.failure()}
@@ -57,14 +58,12 @@ func (l *Log) Stat() Stat {
 	if l.cur.count > 0 {
 		st.Pending += int64(len(l.cur.buf))
 	}
-
 	l.mu.Unlock()
 
 	l.retainMu.Lock()
 	for name, r := range l.retainers {
 		st.Retainers = append(st.Retainers, RetainerStat{name, r.floor})
 	}
-
 	l.retainMu.Unlock()
 
 	slices.SortFunc(st.Retainers, func(a, b RetainerStat) int {

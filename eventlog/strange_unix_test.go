@@ -9,12 +9,13 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/coppice-go/coppice/eventlog"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/eventlog"
 )
 
-// TestStrangeFiles: a directory, a pipe or a dangling link where a file of the log should be is an
-// error that names it, never a wait.
+// TestStrangeFiles: a directory, a pipe or a dangling link in place of a file of the log gives an
+// error that names it. It never makes the log wait.
 func TestStrangeFiles(t *testing.T) {
 	make := map[string]func(name string) error{
 		"directory": func(name string) error { return os.Mkdir(name, 0o755) },
@@ -38,7 +39,7 @@ func TestStrangeFiles(t *testing.T) {
 				_, err = eventlog.Verify(dir, eventlog.Options{})
 				require.ErrorContains(t, err, name)
 				_, err = eventlog.Salvage(t.Context(), dir, filepath.Join(t.TempDir(), "to"), eventlog.Options{})
-				if name != "EXTENT" { // the segment that is there is salvaged
+				if name != "EXTENT" { // the segment is salvaged without it
 					require.ErrorContains(t, err, name)
 				}
 			})

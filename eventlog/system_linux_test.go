@@ -9,13 +9,14 @@ import (
 	"syscall"
 	"testing"
 
+	check "github.com/stretchr/testify/require"
+
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/eventlog/internal/require"
-	check "github.com/stretchr/testify/require"
 )
 
-// TestRealDiskFull fills a file system: what was acknowledged stays, the cause is told, and with
-// room the log goes on (eventlog spec, failure).
+// TestRealDiskFull fills a file system. What was acknowledged stays, the error gives the cause, and
+// with room the log goes on.
 func TestRealDiskFull(t *testing.T) {
 	for _, size := range []int64{5 << 20, 9 << 20, 9<<20 + 64<<10, 12 << 20} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
@@ -63,8 +64,8 @@ func TestRealDiskFull(t *testing.T) {
 	}
 }
 
-// TestSyscallsFail lets the kernel refuse the n-th call of each kind to a real process: every
-// failure is sticky and named, and what was acknowledged is there (eventlog spec, failure).
+// TestSyscallsFail makes the kernel refuse the n-th call of each kind to a real process. Every
+// failure is sticky and named, and what was acknowledged is there.
 func TestSyscallsFail(t *testing.T) {
 	strace := require.Tool(t, "strace")
 	failed := 0
@@ -108,7 +109,7 @@ func TestSyscallsFail(t *testing.T) {
 	t.Logf("%d failures", failed)
 }
 
-// soakWhen is which calls fail: the n-th, or all from the n-th on.
+// soakWhen returns which calls fail, in strace's notation: the n-th, or all from the n-th on.
 func soakWhen() []string {
 	list := []string{"9", "60+"}
 	if soak(0, 1) == 1 {
@@ -119,7 +120,7 @@ func soakWhen() []string {
 	return list
 }
 
-// TestReadOnlyFileSystem: a log that nobody can write is read and verified.
+// TestReadOnlyFileSystem: a log on a read-only file system can be read and verified.
 func TestReadOnlyFileSystem(t *testing.T) {
 	mount := require.Tmpfs(t, 8<<20)
 	dir := filepath.Join(mount, "log")

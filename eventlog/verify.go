@@ -11,19 +11,19 @@ import (
 	"github.com/coppice-go/coppice/eventlog/segment"
 )
 
-// Report is what Verify found.
+// Report describes what Verify found.
 type Report struct {
-	Recovery // of the segments that are whole, if there is damage
+	Recovery // if there is damage, of the whole segments only
 	Records  uint64
 	Frames   uint64
 	Files    []SegmentStat
-	Damage   []*CorruptError // at most one per file, and one for each gap that a salvage recorded
+	Damage   []*CorruptError // at most one for each file, and one for each gap that a salvage recorded
 }
 
-// Verify reads a log that nobody is writing, in full, and changes nothing: every frame, record,
-// checksum, seal, the chain of seals and the extent. The error joins every *CorruptError of the
-// report. A torn tail, which Open would cut, is no damage: see TornBytes. Of the Options it uses FS
-// and Events (Progress).
+// Verify reads all of a log that nobody is writing, and changes nothing. It checks every frame,
+// record, checksum and seal, the chain of seals and the extent. The error joins every *CorruptError
+// of the report. A torn tail, which Open would cut, is not damage: see TornBytes. Of the Options,
+// Verify uses FS and Events (Progress).
 func Verify(dir string, o Options) (Report, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -45,20 +45,19 @@ func Verify(dir string, o Options) (Report, error) {
 	}
 
 	rep := Report{Recovery: in.recovery(), Damage: in.damage()}
-	var all []error
-
 	for _, g := range rep.Gaps {
 		rep.Damage = append(rep.Damage, g.damage())
 		rep.Records -= g.count()
 	}
 
+	var all []error
 	for _, d := range rep.Damage {
 		all = append(all, d)
 	}
 
 	for _, s := range in.segs {
 		if s.scan.next == 0 {
-			continue // its header is bad: nothing is known
+			continue // its header is bad, so nothing is known
 		}
 		rep.Records += s.scan.next - s.header.FirstIndex
 		rep.Frames += s.scan.frames
@@ -71,21 +70,25 @@ func Verify(dir string, o Options) (Report, error) {
 	return rep, errors.Join(all...)
 }
 
-// exclusive lists the files of a log that is there, and makes sure that nobody writes it. There is
-// no lock to take, and nil is returned, if nobody ever locked the directory: a copy of a log may
-// lack the lock file.
-func (in *inspection) exclusive() (io.Closer, error) {
-	names, err := in.fs.List(in.dir)
+// lockIfThere returns the names in the directory, and takes its lock so that nobody writes the log
+// meanwhile. The lock is nil if there is no lock file; a copy of a log may lack it.
+func (in *inspection) lockIfThere() (names []string, lock io.Closer, err error) {
+	names, err = in.fs.List(in.dir)
+	if err == nil && slices.Contains(names, lockName) {
+		lock, err = in.fs.Lock(filepath.Join(in.dir, lockName))
+	}
 	if err != nil {
-		return nil, fmt.Errorf("eventlog: %w", err)
+		return nil, nil, fmt.Errorf("eventlog: %w", err)
 	}
 
-	var lock io.Closer
+	return names, lock, nil
+}
 
-	if slices.Contains(names, lockName) {
-		if lock, err = in.fs.Lock(filepath.Join(in.dir, lockName)); err != nil {
-			return nil, fmt.Errorf("eventlog: %w", err)
-		}
+// exclusive finds the files of an existing log and locks it as lockIfThere does.
+func (in *inspection) exclusive() (io.Closer, error) {
+	names, lock, err := in.lockIfThere()
+	if err != nil {
+		return nil, err
 	}
 
 	err = in.list()

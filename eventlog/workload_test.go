@@ -4,8 +4,9 @@ import (
 	"os"
 	"testing"
 
-	"github.com/coppice-go/coppice/eventlog/internal/workload"
 	"go.uber.org/goleak"
+
+	"github.com/coppice-go/coppice/eventlog/internal/workload"
 )
 
 const logDir = workload.Dir
@@ -35,7 +36,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// soak returns long if the campaigns are to run at length (COPPICE_SOAK=1), and short otherwise.
+// soak returns long if COPPICE_SOAK is set, so that the campaigns run at length, and short
+// otherwise.
 func soak(short, long int) int {
 	if os.Getenv("COPPICE_SOAK") != "" {
 		return long

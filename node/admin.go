@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/proto/coppice/api/v1/apiv1connect"
 	"github.com/coppice-go/coppice/supervisor"
 )
@@ -43,7 +44,7 @@ func (n *Node) startAdmin(ctx context.Context) (supervisor.Service, error) {
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", listen)
 	if err != nil {
-		return nil, fmt.Errorf("%w; choose another address with --listen or in %s", err, configFile)
+		return nil, fmt.Errorf("%w; choose another address with --listen or in %s", err, config.FileName)
 	}
 
 	addr := l.Addr().String()
@@ -70,12 +71,12 @@ func (n *Node) startAdmin(ctx context.Context) (supervisor.Service, error) {
 	mux.Handle("/healthz", health)
 	mux.Handle("/readyz", health)
 	mux.Handle("/", work.Handler(n.gate))
-	n.log.Info("listening", zap.String("address", addr))
+	n.diagnostics.Info("listening", zap.String("address", addr))
 	return &admin{listener: l, end: end, server: &http.Server{
 		Handler: n.guarded(mux), TLSConfig: n.tlsConfig(), ReadHeaderTimeout: n.bounds.header,
 		IdleTimeout: n.bounds.idle, MaxHeaderBytes: n.bounds.head,
 		ConnState: newConns(n.bounds.conns).state,
-		ErrorLog:  zap.NewStdLog(n.log.Named("http")),
+		ErrorLog:  zap.NewStdLog(n.diagnostics.Named("http")),
 	}}, nil
 }
 

@@ -13,16 +13,17 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/thejerf/suture/v4"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/logger"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/exit"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
 // standing is what a state says of itself, as far as a log can be held against it.
 type standing struct {
-	engines.ChainState
+	chain.State
 	log   [16]byte // what it was made of
 	bound bool     // log is known
 }
@@ -38,7 +39,7 @@ func standingOf(db *storage.DB) (standing, error) {
 // is behind is in order. Errors are ErrDamage and say what to do.
 func agree(l *eventlog.Log, s standing) error {
 	disagree := func(format string, args ...any) error {
-		return fmt.Errorf("%w: state and log do not belong together: %w", ErrDamage, fmt.Errorf(format, args...))
+		return fmt.Errorf("%w: state and log do not belong together: %w", exit.ErrDamage, fmt.Errorf(format, args...))
 	}
 
 	if s.bound && s.log != l.ID() {
@@ -81,12 +82,12 @@ func baseOf(l *eventlog.Log) (*logv1.Base, error) {
 		return nil, nil
 	}
 	e, err := l.Read(l.First())
-	if err != nil || e.Kind != engines.KindBase {
+	if err != nil || e.Kind != chain.KindBase {
 		return nil, err
 	}
-	m, err := engines.DecodeRecord(e)
+	m, err := chain.DecodeRecord(e)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrDamage, err)
+		return nil, fmt.Errorf("%w: %w", exit.ErrDamage, err)
 	}
 
 	return m.(*logv1.Base), nil
@@ -98,28 +99,28 @@ func sameRecord(l *eventlog.Log, s standing, disagree func(string, ...any) error
 	if err != nil {
 		return err
 	}
-	m, err := engines.DecodeRecord(e)
+	m, err := chain.DecodeRecord(e)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrDamage, err)
+		return fmt.Errorf("%w: %w", exit.ErrDamage, err)
 	}
 
-	var is engines.ChainState
+	var is chain.State
 
 	switch m := m.(type) {
 	case *logv1.ChainStarted:
-		is = engines.ChainState{ChainID: m.ChainId, Period: m.Period, AppHash: m.AppHash}
+		is = chain.State{ChainID: m.ChainId, Period: m.Period, AppHash: m.AppHash}
 
 	case *logv1.BlockCommitted:
-		is = engines.ChainState{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash}
+		is = chain.State{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash}
 
 	case *logv1.SnapshotInstalled:
-		is = engines.ChainState{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash}
+		is = chain.State{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash}
 
 	case *logv1.Base:
-		is = engines.ChainState{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash}
+		is = chain.State{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash}
 
 	default:
-		return disagree("record %d, which the state says led to it, is a %s", s.Index, engines.KindName(e.Kind))
+		return disagree("record %d, which the state says led to it, is a %s", s.Index, chain.KindName(e.Kind))
 	}
 
 	if is.ChainID != s.ChainID || is.Period != s.Period {
@@ -130,7 +131,7 @@ func sameRecord(l *eventlog.Log, s standing, disagree func(string, ...any) error
 	if is.Height != s.Height || len(is.AppHash) > 0 && !bytes.Equal(is.AppHash, s.AppHash) {
 		return disagree("by record %d of the log (%s) the state is at height %d with app hash %x, and it is "+
 			"at %d with %x",
-			s.Index, engines.KindName(e.Kind), is.Height, is.AppHash, s.Height, s.AppHash)
+			s.Index, chain.KindName(e.Kind), is.Height, is.AppHash, s.Height, s.AppHash)
 	}
 
 	return nil
@@ -142,7 +143,7 @@ func (n *Node) agree(ctx context.Context, c *core) error {
 	log, store := logger.NewClient(c.dir), storage.NewClient(c.dir).Elders()
 	var s standing
 	var err error
-	if s.ChainState, err = store.State(ctx); err != nil {
+	if s.State, err = store.State(ctx); err != nil {
 		return err
 	}
 	if s.log, s.bound, err = store.LogID(ctx); err != nil {
@@ -154,7 +155,7 @@ func (n *Node) agree(ctx context.Context, c *core) error {
 		id = l.ID()
 		return agree(l, s)
 	}); err != nil {
-		if errors.Is(err, ErrDamage) {
+		if errors.Is(err, exit.ErrDamage) {
 			err = fmt.Errorf("%w: %w", err, suture.ErrTerminateSupervisorTree)
 		}
 		return err
@@ -193,11 +194,11 @@ func StartedWithoutLog(home string) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrConfig, err)
+		return fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 	return fmt.Errorf("%w: a node was started in %s (%s), and there is nothing in %s: is its file system mounted? To "+
 		"begin a new chain make a new home",
-		ErrDamage, home, strings.TrimSpace(string(b)), LogDir(home))
+		exit.ErrDamage, home, strings.TrimSpace(string(b)), LogDir(home))
 }
 
 // stateWithoutLog refuses a home in which there is a state, or was a log, and no log at all, before
@@ -215,7 +216,7 @@ func stateWithoutLog(disk vfs.FS, home string) error {
 	if !tables {
 		return StartedWithoutLog(home)
 	}
-	return fmt.Errorf("%w: there is a state in %s, and no log in %s that it could have been made of", ErrDamage,
+	return fmt.Errorf("%w: there is a state in %s, and no log in %s that it could have been made of", exit.ErrDamage,
 		StateDir(home), LogDir(home))
 }
 

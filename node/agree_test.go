@@ -12,6 +12,8 @@ import (
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/plan"
 )
 
 // work adds n blocks to a home, and stops it. Each run of a node begins a segment of its own.
@@ -82,9 +84,9 @@ func truncateFront(t *testing.T, home string) (first uint64) {
 func refused(t *testing.T, home string, says ...string) {
 	t.Helper()
 	_, err := Verify(t.Context(), home, VerifyOptions{})
-	require.Equal(t, ExitDamage, ExitCode(err), "verify: %v", err)
+	require.Equal(t, exit.Damage, exit.Code(err), "verify: %v", err)
 	code, startErr := startCode(t, home)
-	require.Equal(t, ExitDamage, code, "start: %v", startErr)
+	require.Equal(t, exit.Damage, code, "start: %v", startErr)
 
 	for _, s := range says {
 		require.ErrorContains(t, err, s)
@@ -114,7 +116,7 @@ func TestAStateOfAnotherLogIsRefused(t *testing.T) {
 func TestAStateOfAnotherChainIsRefused(t *testing.T) {
 	home := stopped(t)
 	other := t.TempDir()
-	_, err := Init(other, InitOptions{ChainID: "another", Listen: "127.0.0.1:0", Profile: Chaos})
+	_, err := Init(other, InitOptions{ChainID: "another", Listen: "127.0.0.1:0", Profile: plan.Chaos})
 	require.NoError(t, err)
 	h := driveHome(t, other)
 	_, err = h.ordering.InitChain(t.Context(), h.genesis)
@@ -178,7 +180,7 @@ func TestAGapBetweenStateAndLogIsRefused(t *testing.T) {
 	refused(t, home, "there is a gap: the state has applied record 7")
 	require.NoError(t, os.RemoveAll(StateDir(home)))
 	code, err := startCode(t, home)
-	require.Equal(t, ExitDamage, code)
+	require.Equal(t, exit.Damage, code)
 	require.ErrorContains(t, err, "there is no state, and the log begins at record")
 	require.ErrorContains(t, err, "coppice snapshot restore")
 }

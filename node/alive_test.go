@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
@@ -17,7 +18,7 @@ func TestAliveIsAnAnswer(t *testing.T) {
 	home := filepath.Join(t.TempDir(), "home")
 	_, err := Init(home, InitOptions{Listen: "127.0.0.1:0"})
 	require.NoError(t, err)
-	c, err := Load(home)
+	c, err := config.Load(home)
 	require.NoError(t, err)
 	changed := make(chan struct{}, 1)
 	n, err := New(home, c, WithObserver(supervisor.ObserverFunc(func(supervisor.Event) {

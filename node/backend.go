@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/logger"
 	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/storage"
@@ -33,7 +33,7 @@ var refusals = []struct {
 	is   error
 	code apiv1.RefusedCode
 }{
-	{engines.ErrMalformedTx, apiv1.RefusedCode_REFUSED_CODE_MALFORMED},
+	{chain.ErrMalformedTx, apiv1.RefusedCode_REFUSED_CODE_MALFORMED},
 	{mempool.ErrUnknownBackend, apiv1.RefusedCode_REFUSED_CODE_UNKNOWN_BACKEND},
 	{mempool.ErrBadBody, apiv1.RefusedCode_REFUSED_CODE_BAD_BODY},
 	{mempool.ErrTooLarge, apiv1.RefusedCode_REFUSED_CODE_TOO_LARGE},
@@ -71,15 +71,15 @@ func (b *backend) Submit(ctx context.Context, txs [][]byte) ([]api.Submitted, er
 	return out, nil
 }
 
-func (b *backend) Look(ctx context.Context, ids []engines.TxID) ([]api.Outcome, error) {
+func (b *backend) Look(ctx context.Context, ids []chain.TxID) ([]api.Outcome, error) {
 	return outcomes(b.pool.Look(ctx, ids))
 }
 
-func (b *backend) Wait(ctx context.Context, ids []engines.TxID) ([]api.Outcome, error) {
+func (b *backend) Wait(ctx context.Context, ids []chain.TxID) ([]api.Outcome, error) {
 	return outcomes(b.pool.Wait(ctx, ids))
 }
 
-func outcomes(endings []mempool.Ending, err error) ([]api.Outcome, error) {
+func outcomes(endings []chain.Ending, err error) ([]api.Outcome, error) {
 	if err != nil {
 		return nil, unavailable(err)
 	}

@@ -15,6 +15,8 @@ import (
 
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/exit"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
@@ -49,7 +51,7 @@ func (b *backup) run(ctx context.Context) error {
 		return err
 	}
 
-	for _, name := range []string{genesisFile, configFile} {
+	for _, name := range []string{genesisFile, config.FileName} {
 		if err := b.file(ctx, name, func() (io.ReadCloser, error) {
 			return os.Open(filepath.Join(b.home, name))
 		}); err != nil {
@@ -179,7 +181,7 @@ func Backup(ctx context.Context, home, dest string, o BackupOptions) (BackupInfo
 	}
 
 	info, err := h.backup(ctx, dest, o)
-	return info, classify(err)
+	return info, exit.Classify(err)
 }
 
 func (h *stoppedHome) backup(ctx context.Context, dest string, o BackupOptions) (info BackupInfo, err error) {
@@ -187,7 +189,7 @@ func (h *stoppedHome) backup(ctx context.Context, dest string, o BackupOptions) 
 	m, _, err := h.create(ctx, o.Program, func(done, total uint64) { progress("snapshot", done, total) })
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, snapshots.ErrNone) {
 		return info, fmt.Errorf("%w: %s was never started: there is nothing to back up but its files",
-			ErrConfig, h.home)
+			exit.ErrConfig, h.home)
 	}
 
 	if err != nil {

@@ -13,10 +13,12 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/exit"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -41,18 +43,18 @@ func RestoreBackup(ctx context.Context, src, home string, progress func(step str
 	}
 	info, err := VerifyBackup(ctx, src, progress)
 	if err != nil {
-		return info, classify(err)
+		return info, exit.Classify(err)
 	}
 	if err := refuseComet(src); err != nil {
 		return info, err
 	}
 	tmp := home + homeMade
 	if err := os.RemoveAll(tmp); err != nil {
-		return info, fmt.Errorf("%w: %w", ErrConfig, err)
+		return info, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 	r := restoring{src: src, home: tmp, info: info, progress: progress}
 	if err := r.run(ctx); err != nil {
-		return info, errors.Join(classify(err), os.RemoveAll(tmp))
+		return info, errors.Join(exit.Classify(err), os.RemoveAll(tmp))
 	}
 	if err := os.Rename(tmp, home); err != nil {
 		return info, err
@@ -70,7 +72,7 @@ type restoring struct {
 
 func (r *restoring) run(ctx context.Context) error {
 	if err := os.MkdirAll(SnapshotDir(r.home), 0o700); err != nil {
-		return fmt.Errorf("%w: %w", ErrConfig, err)
+		return fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 	if err := r.files(); err != nil {
 		return err
@@ -110,7 +112,7 @@ func (r *restoring) run(ctx context.Context) error {
 
 	if v.Height != r.info.Height || !bytes.Equal(v.AppHash, r.info.AppHash) {
 		return fmt.Errorf("%w: the restored home is at height %d with app hash %x, the backup says %d with %v",
-			ErrDamage, v.Height, v.AppHash, r.info.Height, r.info.AppHash)
+			exit.ErrDamage, v.Height, v.AppHash, r.info.Height, r.info.AppHash)
 	}
 
 	return nil
@@ -131,7 +133,7 @@ func (r *restoring) index() uint64 {
 
 // files brings genesis, configuration and token, and makes the directory a home.
 func (r *restoring) files() error {
-	for _, name := range []string{genesisFile, configFile} {
+	for _, name := range []string{genesisFile, config.FileName} {
 		if err := copyFile(filepath.Join(r.src, name), filepath.Join(r.home, name), 0o644); err != nil {
 			return err
 		}
@@ -242,7 +244,7 @@ func (r *restoring) base() (eventlog.Record, error) {
 	if err != nil {
 		return eventlog.Record{}, err
 	}
-	return engines.NewRecord(&logv1.Base{
+	return chain.NewRecord(&logv1.Base{
 		ChainId: m.ChainID, Period: m.Period, Height: m.Height, AppHash: m.AppHash, OriginLogId: m.LogID,
 		OriginIndex: m.Index, Params: g.Params,
 	})

@@ -9,9 +9,10 @@ import (
 	"slices"
 	"time"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/exit"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -51,7 +52,7 @@ func SalvageBackup(ctx context.Context, home, dest string, o BackupOptions) (Bac
 	}
 
 	info, lost, err := h.salvageBackup(ctx, dest, o)
-	return info, lost, classify(err)
+	return info, lost, exit.Classify(err)
 }
 
 func (h *stoppedHome) salvageBackup(ctx context.Context, dest string, o BackupOptions) (info BackupInfo, lost Lost,
@@ -64,7 +65,7 @@ func (h *stoppedHome) salvageBackup(ctx context.Context, dest string, o BackupOp
 
 	tmp := w.dest + salvageSuffix
 	if err := os.RemoveAll(tmp); err != nil {
-		return info, lost, fmt.Errorf("%w: %w", ErrConfig, err)
+		return info, lost, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 	defer os.RemoveAll(tmp)
 
@@ -127,7 +128,7 @@ func (h *stoppedHome) newest(ctx context.Context, l *eventlog.Log, found eventlo
 			return nil // the record that led there is lost
 		}
 
-		return agree(l, standing{ChainState: stateOf(m, m.Index)})
+		return agree(l, standing{State: stateOf(m, m.Index)})
 	}
 	m, err := h.takeState(ctx, o.Program, scan)
 	if errors.Is(err, snapshots.ErrExists) {
@@ -157,7 +158,7 @@ func (h *stoppedHome) newest(ctx context.Context, l *eventlog.Log, found eventlo
 		why = append(why, fmt.Errorf("snapshot %s: %w", e.Manifest.ID, err))
 	}
 
-	return m, fmt.Errorf("%w: there is neither a state nor a snapshot that a backup could begin with: %w", ErrDamage,
+	return m, fmt.Errorf("%w: there is neither a state nor a snapshot that a backup could begin with: %w", exit.ErrDamage,
 		errors.Join(why...))
 }
 
@@ -210,9 +211,9 @@ type behind struct {
 }
 
 func (b *behind) entry(e eventlog.Entry) error {
-	m, err := engines.DecodeRecord(e)
+	m, err := chain.DecodeRecord(e)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrDamage, err)
+		return fmt.Errorf("%w: %w", exit.ErrDamage, err)
 	}
 
 	b.pending.record(e.Index, m)

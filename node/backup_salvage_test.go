@@ -9,8 +9,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 // spoil changes a byte of the first record of a home's log that has a text in it.
@@ -40,7 +41,7 @@ func harm(t *testing.T, home, text string, do func(b []byte)) {
 
 // damaged is a home in whose log are: "early", launched; blocks, the last of them later; and what
 // waits, "late" in the middle of it, unless later is further ahead than a transaction may be valid.
-func damaged(t *testing.T, later time.Duration) (home string, waits engines.TxID) {
+func damaged(t *testing.T, later time.Duration) (home string, waits chain.TxID) {
 	t.Helper()
 	h := drive(t)
 	early := h.submit(h.tx(kv.Put([]byte("early"), []byte("yes")), time.Minute))[0]
@@ -86,7 +87,7 @@ func TestASalvagedBackupHasWhatIsBehindTheDamage(t *testing.T) {
 			spoil(t, home, "early")
 			dest := filepath.Join(t.TempDir(), "backup")
 			_, err := Backup(t.Context(), home, dest, BackupOptions{})
-			require.ErrorIs(t, err, ErrDamage)
+			require.ErrorIs(t, err, exit.ErrDamage)
 
 			info, lost, err := SalvageBackup(t.Context(), home, dest, BackupOptions{Program: "test"})
 			require.NoError(t, err)
@@ -175,7 +176,7 @@ func TestASalvagedBackupBeginsWithASnapshotIfItMust(t *testing.T) {
 			info, lost, err := SalvageBackup(t.Context(), home, dest, BackupOptions{Program: "test"})
 
 			if !snapshot {
-				require.ErrorIs(t, err, ErrDamage)
+				require.ErrorIs(t, err, exit.ErrDamage)
 				require.ErrorContains(t, err, "neither a state nor a snapshot")
 				require.NoDirExists(t, dest)
 				return

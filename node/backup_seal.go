@@ -11,6 +11,8 @@ import (
 
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 // errCometBackup: what a node of a CometBFT chain would need beside its state is in its CometBFT
@@ -25,8 +27,8 @@ var errCometSalvage = errors.New("the log of a home with consensus cometbft is n
 
 // refuseComet refuses what belongs to a CometBFT chain, by the configuration in a directory.
 func refuseComet(dir string) error {
-	c, err := Load(dir)
-	if err == nil && c.Consensus.Kind == CometBFT {
+	c, err := config.Load(dir)
+	if err == nil && c.Consensus.Kind == config.CometBFT {
 		return errCometBackup
 	}
 	return nil // a configuration that is none is refused by who uses it
@@ -34,7 +36,7 @@ func refuseComet(dir string) error {
 
 // seal is backup.json, with the digests of the files beside it and its own.
 func (w *BackupWriter) seal() ([]byte, error) {
-	names := []string{genesisFile, configFile}
+	names := []string{genesisFile, config.FileName}
 	if w.info.Token {
 		names = append(names, api.TokenFileName)
 	}
@@ -75,14 +77,14 @@ func (b BackupInfo) sealed(path string, data []byte) error {
 		return nil
 	}
 	if sum := sha256.Sum256(withoutSum(data, b.Sum)); b.Format == 1 || !bytes.Equal(sum[:], b.Sum) {
-		return fmt.Errorf("%w: %s was changed: its digest is %x, and it says %v", ErrDamage, path, sum, b.Sum)
+		return fmt.Errorf("%w: %s was changed: its digest is %x, and it says %v", exit.ErrDamage, path, sum, b.Sum)
 	}
 	return nil
 }
 
 // sameFiles holds the files beside the log and the snapshot against their digests.
 func (b BackupInfo) sameFiles(src string) error {
-	for _, name := range []string{genesisFile, configFile, api.TokenFileName} {
+	for _, name := range []string{genesisFile, config.FileName, api.TokenFileName} {
 		want, listed := b.Files[name]
 		if !listed && (b.Format == 1 || name == api.TokenFileName) {
 			continue

@@ -15,12 +15,15 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/storage/durable"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/plan"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
@@ -30,7 +33,7 @@ import (
 // one did.
 func TestABackupUnderLoadHasAllThatWasAcknowledged(t *testing.T) {
 	home := t.TempDir()
-	_, err := Init(home, InitOptions{ChainID: "backup", Listen: "127.0.0.1:0", Profile: Chaos})
+	_, err := Init(home, InitOptions{ChainID: "backup", Listen: "127.0.0.1:0", Profile: plan.Chaos})
 	require.NoError(t, err)
 	n := startOnDisk(t, home, vfs.Default)
 	known := newCounted()
@@ -43,7 +46,7 @@ func TestABackupUnderLoadHasAllThatWasAcknowledged(t *testing.T) {
 			key := "k" + strconv.Itoa(i)
 			body, err := kv.Encode(kv.Add([]byte(key), 1))
 			require.NoError(t, err)
-			raw, err := engines.NewTx("kv", body, 5*time.Minute).Encode()
+			raw, err := chain.NewTx("kv", body, 5*time.Minute).Encode()
 			require.NoError(t, err)
 			out, err := n.pool.Submit(ctx, [][]byte{raw})
 			if err != nil {
@@ -91,7 +94,7 @@ func TestABackupUnderLoadHasAllThatWasAcknowledged(t *testing.T) {
 }
 
 // backedUp is a stopped home with something that waits in it, and its backup.
-func backedUp(t *testing.T) (home, dest string, waits engines.TxID) {
+func backedUp(t *testing.T) (home, dest string, waits chain.TxID) {
 	t.Helper()
 	home = stopped(t)
 	h := driveHome(t, home)
@@ -149,7 +152,7 @@ func TestARestoredHomeBeginsWithItsBase(t *testing.T) {
 
 	require.NoError(t, os.RemoveAll(StateDir(again)))
 	code, err := startCode(t, again)
-	require.Equal(t, ExitDamage, code)
+	require.Equal(t, exit.Damage, code)
 	require.ErrorContains(t, err, "the log begins with the Base of a restored state at height 4")
 }
 
@@ -157,7 +160,7 @@ func TestARestoredHomeBeginsWithItsBase(t *testing.T) {
 func TestABackupThatIsNotWholeIsRefused(t *testing.T) {
 	home, dest, _ := backedUp(t)
 	_, err := RestoreBackup(t.Context(), dest, home, nil)
-	require.ErrorIs(t, err, ErrConfig)
+	require.ErrorIs(t, err, exit.ErrConfig)
 	require.ErrorContains(t, err, "is not empty")
 	_, err = Backup(t.Context(), home, dest, BackupOptions{})
 	require.ErrorContains(t, err, "is not empty")
@@ -179,7 +182,7 @@ func TestABackupThatIsNotWholeIsRefused(t *testing.T) {
 			swapIn(t, filepath.Join(dir, backupFile), `"test"`, `"tesd"`)
 		},
 		"the genesis":       func(t *testing.T, dir string) { flipIn(t, filepath.Join(dir, genesisFile)) },
-		"the configuration": func(t *testing.T, dir string) { swapIn(t, filepath.Join(dir, configFile), "\n", "\n\n") },
+		"the configuration": func(t *testing.T, dir string) { swapIn(t, filepath.Join(dir, config.FileName), "\n", "\n\n") },
 		"no genesis": func(t *testing.T, dir string) {
 			require.NoError(t, os.Remove(filepath.Join(dir, genesisFile)))
 		},
@@ -196,7 +199,7 @@ func TestABackupThatIsNotWholeIsRefused(t *testing.T) {
 			damage(t, dir)
 			again := filepath.Join(t.TempDir(), "home")
 			_, err := RestoreBackup(t.Context(), dir, again, nil)
-			require.ErrorIs(t, err, ErrDamage)
+			require.ErrorIs(t, err, exit.ErrDamage)
 			require.NoDirExists(t, again)
 		})
 	}
@@ -280,9 +283,9 @@ func TestABackupThatIsCutShortLeavesNothing(t *testing.T) {
 // good by the next start.
 func TestASnapshotOfAnotherNodeIsInstalled(t *testing.T) {
 	from, to := t.TempDir(), t.TempDir()
-	g, err := Init(from, InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: Chaos})
+	g, err := Init(from, InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: plan.Chaos})
 	require.NoError(t, err)
-	_, err = Init(to, InitOptions{Genesis: &g, Listen: "127.0.0.1:0", Profile: Chaos})
+	_, err = Init(to, InitOptions{Genesis: &g, Listen: "127.0.0.1:0", Profile: plan.Chaos})
 	require.NoError(t, err)
 
 	for _, home := range []string{from, to} {
@@ -308,7 +311,7 @@ func TestASnapshotOfAnotherNodeIsInstalled(t *testing.T) {
 	require.NoError(t, durable.ReplaceFile(vfs.Default, installingPath(to), []byte(m.ID)))
 	l, err := eventlog.Open(LogDir(to), eventlog.Options{})
 	require.NoError(t, err)
-	rec, err := engines.NewRecord(&logv1.SnapshotInstalled{ChainId: m.ChainID, Period: m.Period, Height: m.Height,
+	rec, err := chain.NewRecord(&logv1.SnapshotInstalled{ChainId: m.ChainID, Period: m.Period, Height: m.Height,
 		AppHash: m.AppHash, SnapshotHash: m.Hash(), Source: m.Source})
 	require.NoError(t, err)
 	_, err = l.AppendWait(t.Context(), rec)
@@ -353,7 +356,7 @@ func TestVerifyRefusesAnotherGenesis(t *testing.T) {
 	require.NoError(t, err)
 	swapIn(t, filepath.Join(home, genesisFile), `"chain_id": "`+v.ChainID, `"chain_id": "another-`+v.ChainID)
 	_, err = Verify(t.Context(), home, VerifyOptions{SkipReplay: true})
-	require.Equal(t, ExitConfig, ExitCode(err), "%v", err)
+	require.Equal(t, exit.Config, exit.Code(err), "%v", err)
 	require.ErrorContains(t, err, "another genesis: chain "+v.ChainID+" has started")
 }
 
@@ -364,12 +367,12 @@ func TestAHomeOfCometBFTHasNoBackup(t *testing.T) {
 	dest := filepath.Join(t.TempDir(), "backup")
 	_, err := Backup(t.Context(), home, dest, BackupOptions{})
 	require.ErrorIs(t, err, errCometBackup)
-	require.Equal(t, ExitFailed, ExitCode(err))
+	require.Equal(t, exit.Failed, exit.Code(err))
 	require.NoDirExists(t, dest)
 }
 
 func setConsensus(t *testing.T, home string) {
 	t.Helper()
-	require.NoError(t, os.WriteFile(filepath.Join(home, configFile),
+	require.NoError(t, os.WriteFile(filepath.Join(home, config.FileName),
 		[]byte("[consensus]\nkind = \"cometbft\"\n"), 0o600))
 }

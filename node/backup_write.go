@@ -15,10 +15,12 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/exit"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
@@ -87,10 +89,10 @@ func NewBackupWriter(dest string, o BackupOptions) (*BackupWriter, error) {
 		Token: len(o.Token) > 0}
 
 	if err := os.RemoveAll(w.tmp); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+		return nil, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 	if err := os.MkdirAll(w.tmp, 0o700); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+		return nil, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 
 	return w, nil
@@ -100,7 +102,7 @@ func NewBackupWriter(dest string, o BackupOptions) (*BackupWriter, error) {
 func vacant(path string) (string, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
-		return path, fmt.Errorf("%w: %w", ErrConfig, err)
+		return path, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 
 	names, err := os.ReadDir(path)
@@ -108,10 +110,10 @@ func vacant(path string) (string, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return path, nil
 	case err != nil:
-		return path, fmt.Errorf("%w: %w", ErrConfig, err)
+		return path, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	case len(names) > 0:
 		return path, fmt.Errorf("%w: %s is not empty: want a directory that does not exist, or an empty one",
-			ErrConfig, path)
+			exit.ErrConfig, path)
 	}
 
 	return path, nil
@@ -178,7 +180,7 @@ func (w *BackupWriter) begin(b *apiv1.BackupBegin) (err error) {
 
 // place is where a file of a backup lies; only names that a backup has are taken.
 func (w *BackupWriter) place(name string) (string, error) {
-	if name == genesisFile || name == configFile {
+	if name == genesisFile || name == config.FileName {
 		return filepath.Join(w.tmp, name), nil
 	}
 
@@ -235,8 +237,8 @@ func (w *BackupWriter) records(p *apiv1.BackupRecords) error {
 		recs[i] = eventlog.Record{Kind: eventlog.Kind(r.Kind), Data: r.Data}
 		w.sum.add(uint8(r.Kind), r.Data)
 
-		if recs[i].Kind == engines.KindBlockCommitted && w.next+uint64(i) > w.manifest.Index {
-			m, err := engines.DecodeRecord(eventlog.Entry{Index: w.next + uint64(i), Kind: recs[i].Kind, Data: r.Data})
+		if recs[i].Kind == chain.KindBlockCommitted && w.next+uint64(i) > w.manifest.Index {
+			m, err := chain.DecodeRecord(eventlog.Entry{Index: w.next + uint64(i), Kind: recs[i].Kind, Data: r.Data})
 			if err != nil {
 				return err
 			}
@@ -309,24 +311,24 @@ func ReadBackup(src string) (info BackupInfo, err error) {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, err := os.Stat(filepath.Join(src, backupSnapshot)); err == nil {
-			return info, fmt.Errorf("%w: %s is not whole, if it is a backup of coppice (%s is missing)", ErrDamage,
+			return info, fmt.Errorf("%w: %s is not whole, if it is a backup of coppice (%s is missing)", exit.ErrDamage,
 				src, backupFile)
 		}
-		return info, fmt.Errorf("%w: %s is no backup of coppice (%s is missing)", ErrConfig, src, backupFile)
+		return info, fmt.Errorf("%w: %s is no backup of coppice (%s is missing)", exit.ErrConfig, src, backupFile)
 	}
 
 	if err != nil {
-		return info, fmt.Errorf("%w: %w", ErrConfig, err)
+		return info, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&info); err != nil {
-		return info, fmt.Errorf("%w: %s, near byte %d: %w", ErrDamage, path, d.InputOffset(), err)
+		return info, fmt.Errorf("%w: %s, near byte %d: %w", exit.ErrDamage, path, d.InputOffset(), err)
 	}
 
 	if info.Format < 1 || info.Format > backupFormat {
-		return info, fmt.Errorf("%w: %s: format %d, want 1 to %d: another version of coppice made it", ErrConfig, path,
+		return info, fmt.Errorf("%w: %s: format %d, want 1 to %d: another version of coppice made it", exit.ErrConfig, path,
 			info.Format, backupFormat)
 	}
 
@@ -345,7 +347,7 @@ func VerifyBackup(ctx context.Context, src string, progress func(step string, do
 	}
 
 	damaged := func(format string, args ...any) error {
-		return fmt.Errorf("%w: backup %s: %w", ErrDamage, src, fmt.Errorf(format, args...))
+		return fmt.Errorf("%w: backup %s: %w", exit.ErrDamage, src, fmt.Errorf(format, args...))
 	}
 
 	if err := info.sameFiles(src); err != nil {

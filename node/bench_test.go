@@ -10,9 +10,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/config"
 )
 
 // BenchmarkCommit is a whole node on disk, driven through its API: transactions of one 64-byte put,
@@ -31,7 +32,7 @@ func benchCommit(b *testing.B, clients, batch int) {
 	home := b.TempDir()
 	_, err := node.Init(home, node.InitOptions{Listen: "127.0.0.1:0"})
 	require.NoError(b, err)
-	c, err := node.Load(home)
+	c, err := config.Load(home)
 	require.NoError(b, err)
 	n, err := node.New(home, c)
 	require.NoError(b, err)
@@ -58,7 +59,7 @@ func benchCommit(b *testing.B, clients, batch int) {
 			for size := range work {
 				txs := make([][]byte, size)
 				for i := range txs {
-					txs[i], _ = engines.NewTx("kv", body, 5*time.Minute).Encode()
+					txs[i], _ = chain.NewTx("kv", body, 5*time.Minute).Encode()
 				}
 				if _, err := cl.SubmitMany(ctx, txs, true); err != nil {
 					b.Error(err)

@@ -16,9 +16,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/plan"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/suptest"
@@ -68,7 +70,7 @@ func (l *counters) submit(c, i, batch int) {
 		body, err := kv.Encode(kv.Add([]byte(key), 1))
 		if err == nil {
 			var tx []byte
-			tx, err = engines.NewTx("kv", body, 5*time.Minute).Encode()
+			tx, err = chain.NewTx("kv", body, 5*time.Minute).Encode()
 			txs = append(txs, tx)
 		}
 
@@ -185,7 +187,7 @@ func TestRandomKillsLoseNothing(t *testing.T) {
 	}
 
 	random := rand.New(rand.NewPCG(seed, seed))
-	r := quietly(t, node.Chaos)
+	r := quietly(t, plan.Chaos)
 	load := startCounters(r.addr, "calm", 4, 5)
 	load.progress(t, 1000)
 	load.end(t)
@@ -249,12 +251,12 @@ func TestRandomKillsLoseNothing(t *testing.T) {
 }
 
 // quietly is run without a history: that would be most of the heap.
-func quietly(t *testing.T, profile node.Profile) *rig {
+func quietly(t *testing.T, profile plan.Profile) *rig {
 	t.Helper()
 	home := t.TempDir()
 	_, err := node.Init(home, node.InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: profile})
 	require.NoError(t, err)
-	c, err := node.Load(home)
+	c, err := config.Load(home)
 	require.NoError(t, err)
 	r := &rig{home: home, rec: suptest.NewRecorder(), ended: make(chan error, 1)}
 	r.Node, err = node.New(home, c)

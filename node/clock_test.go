@@ -8,10 +8,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus/solo"
 	"github.com/coppice-go/coppice/engines/mempool"
+	"github.com/coppice-go/coppice/node/plan"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -30,9 +31,9 @@ func (h *hand) result(until time.Time) *logv1.TxResult {
 	return h.ending(sent.ID)
 }
 
-func (h *hand) ending(id engines.TxID) *logv1.TxResult {
+func (h *hand) ending(id chain.TxID) *logv1.TxResult {
 	h.t.Helper()
-	ends, err := h.pool.Wait(h.t.Context(), []engines.TxID{id})
+	ends, err := h.pool.Wait(h.t.Context(), []chain.TxID{id})
 	require.NoError(h.t, err)
 	require.NotNil(h.t, ends[0].Result)
 	return ends[0].Result
@@ -52,7 +53,7 @@ func (h *hand) blockTime(before time.Time) time.Time {
 // that time; after it is right again the chain goes on from there.
 func TestAClockThatJumps(t *testing.T) {
 	home := t.TempDir()
-	_, err := Init(home, InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: Chaos})
+	_, err := Init(home, InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: plan.Chaos})
 	require.NoError(t, err)
 	begin := time.Now().Truncate(time.Millisecond)
 	var intake, blocks wall // of submissions, and of blocks: apart, so that a jump may come between the two
@@ -82,7 +83,7 @@ func TestAClockThatJumps(t *testing.T) {
 	require.ErrorIs(t, h.submit(late)[0].Err, mempool.ErrExpired)
 	set(begin)
 	require.NoError(t, h.submit(late)[0].Err)
-	require.Equal(t, logv1.Code_CODE_OK, h.ending(engines.HashTx(late)).Code)
+	require.Equal(t, logv1.Code_CODE_OK, h.ending(chain.HashTx(late)).Code)
 	at = h.blockTime(at)
 
 	blocks.set(begin.Add(time.Hour)) // forward, between a submission and its block

@@ -3,22 +3,17 @@ package node
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"time"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/engines/consensus/comet/governance"
-)
-
-// Kinds of consensus.
-const (
-	Solo     = "solo"     // a node without peers
-	CometBFT = "cometbft" // validators that agree; the home has a CometBFT home in it
+	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 // CometDir is where the CometBFT home of a home lies, if it has one.
@@ -37,8 +32,8 @@ func (n *Node) cometDriver() (consensus.Driver, error) {
 		return nil, err
 	}
 	return comet.Driver{
-		Home: CometDir(n.home), Intensity: n.plan.find("coppice/node/engines/consensus").Intensity, Version: n.version,
-		Log:     n.log.Named("comet"),
+		Home: CometDir(n.home), Intensity: n.plan.Find("coppice/node/engines/consensus").Intensity, Version: n.version,
+		Log:     n.diagnostics.Named("comet"),
 		Command: n.cometCommand, Extender: n.extender, Retain: uint64(n.config.Consensus.RetainBlocks),
 	}, nil
 }
@@ -49,20 +44,20 @@ func soloOnly(home string) error {
 	if _, err := os.Stat(CometDir(home)); err == nil {
 		return fmt.Errorf("%w: consensus.kind = %q, and there is a CometBFT home in %s: want %q, as the chain's "+
 			"other nodes have; a node without peers wants a home of its own",
-			ErrConfig, Solo, CometDir(home), CometBFT)
+			exit.ErrConfig, config.Solo, CometDir(home), config.CometBFT)
 	}
 	return nil
 }
 
 // governed adds the backend of governance to those of a home whose chain is CometBFT's. Which
 // backends there are decides results, so it goes by what the nodes of a chain share.
-func governed(home string, backends map[string]engines.Backend) error {
+func governed(home string, backends map[string]chain.Backend) error {
 	if _, err := os.Stat(CometDir(home)); err != nil {
 		return nil
 	}
 	theirs, err := comet.ReadGenesis(CometDir(home))
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrConfig, err)
+		return fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 	ours, err := ReadGenesis(home)
 	if err != nil {
@@ -125,7 +120,7 @@ func importedGenesis(o InitOptions) (Genesis, error) {
 	from := o.Comet.Import
 	theirs, err := comet.ReadGenesis(from)
 	if err != nil {
-		return Genesis{}, fmt.Errorf("%w: %w", ErrConfig, err)
+		return Genesis{}, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 
 	return carriedGenesis(o.ChainID, theirs, from)
@@ -135,7 +130,7 @@ func importedGenesis(o InitOptions) (Genesis, error) {
 // its names and its size of blocks with the default limits. An empty chainID is any.
 func carriedGenesis(chainID string, theirs comet.Genesis, from string) (Genesis, error) {
 	bad := func(format string, args ...any) (Genesis, error) {
-		return Genesis{}, fmt.Errorf("%w: the genesis of %s: %w", ErrConfig, from, fmt.Errorf(format, args...))
+		return Genesis{}, fmt.Errorf("%w: the genesis of %s: %w", exit.ErrConfig, from, fmt.Errorf(format, args...))
 	}
 
 	if chainID != "" && chainID != theirs.ChainID {
@@ -145,9 +140,9 @@ func carriedGenesis(chainID string, theirs comet.Genesis, from string) (Genesis,
 	g := NewGenesis(theirs.ChainID, theirs.Time)
 	g.GenesisTime, g.InitialHeight = theirs.Time, theirs.InitialHeight
 
-	if theirs.MaxBlockBytes > engines.MaxTxBytes {
+	if theirs.MaxBlockBytes > chain.MaxTxBytes {
 		return bad("its blocks have %d bytes of transactions, want at most %d: lower consensus_params.block.max_bytes",
-			theirs.MaxBlockBytes, engines.MaxTxBytes)
+			theirs.MaxBlockBytes, chain.MaxTxBytes)
 	}
 
 	g.Limits.MaxBlockBytes = theirs.MaxBlockBytes
@@ -170,10 +165,10 @@ func carriedGenesis(chainID string, theirs comet.Genesis, from string) (Genesis,
 }
 
 // initComet makes the CometBFT home of a home, the only validator of its chain.
-func initComet(home string, g Genesis, c Config, o CometOptions) error {
+func initComet(home string, g Genesis, c config.Config, o CometOptions) error {
 	if o.Import != "" {
 		if _, err := comet.ImportHome(CometDir(home), o.Import); err != nil {
-			return fmt.Errorf("%w: %w", ErrConfig, err)
+			return fmt.Errorf("%w: %w", exit.ErrConfig, err)
 		}
 		return nil
 	}
@@ -184,18 +179,18 @@ func initComet(home string, g Genesis, c Config, o CometOptions) error {
 	})
 
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrConfig, err)
+		return fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 
 	if o.StateSync != nil {
 		if err := comet.SetStateSync(CometDir(home), *o.StateSync); err != nil {
-			return fmt.Errorf("%w: %w", ErrConfig, err)
+			return fmt.Errorf("%w: %w", exit.ErrConfig, err)
 		}
 	}
 
 	if o.Join != nil {
 		if err := comet.JoinChain(CometDir(home), *o.Join); err != nil {
-			return fmt.Errorf("%w: %w", ErrConfig, err)
+			return fmt.Errorf("%w: %w", exit.ErrConfig, err)
 		}
 		return nil
 	}
@@ -220,21 +215,7 @@ func writeCometGenesis(home string, ours Genesis, theirs comet.Genesis) (err err
 		return err
 	}
 	if err := comet.WriteGenesis(CometDir(home), theirs); err != nil {
-		return fmt.Errorf("%w: %w", ErrConfig, err)
+		return fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 	return nil
 }
-
-// cometDamage tells whether an error of the driver's is one of lost data.
-func cometDamage(err error) bool {
-	return errors.Is(err, comet.ErrChainData) || errors.Is(err, comet.ErrChainDamage) ||
-		errors.Is(err, comet.ErrSigning)
-}
-
-// cometConfigError tells whether an error of the driver's is one of configuration.
-func cometConfigError(err error) bool {
-	return errors.Is(err, comet.ErrHome) || errors.Is(err, comet.ErrGenesis)
-}
-
-// cometFinal tells whether an error of the driver's is one that no restart mends.
-func cometFinal(err error) bool { return errors.Is(err, comet.ErrFinal) }

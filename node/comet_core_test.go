@@ -9,6 +9,7 @@ import (
 	"connectrpc.com/connect"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coppice-go/coppice/node/plan"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
@@ -118,7 +119,7 @@ func (r *cometRig) wayToDie(c *apiv1.Child) apiv1.How {
 // COPPICE_COMET_CORE_KILLS makes it longer.
 func TestKillsOfTheCoreLeaveCometBFTAlone(t *testing.T) {
 	n, seed, _ := campaign(t, "COPPICE_COMET_CORE_KILLS", 3)
-	r := newCometRig(t, Default, seed, false)
+	r := newCometRig(t, plan.Default, seed, false)
 	r.awaitTree("it is whole", whole)
 	struck, vain := map[string]int{}, 0
 
@@ -196,7 +197,7 @@ const blockWithin = 5 * time.Second
 // CometBFT, with exactly one handshake. COPPICE_COMET_NODE_RESTARTS is how often each is killed.
 func TestKillsThatRestartTheNodeMakeOneCometBFT(t *testing.T) {
 	n, seed, long := campaign(t, "COPPICE_COMET_NODE_RESTARTS", 1)
-	r := newCometRig(t, Default, seed, true)
+	r := newCometRig(t, plan.Default, seed, true)
 	var paths []string
 	for range n {
 		paths = append(paths, "coppice/node/router", "coppice/node/logger", corePath, "coppice/node")

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/node/plan"
 )
 
 // crashPoints is how many places CometBFT has at which FAIL_TEST_INDEX makes it exit between the
@@ -35,7 +37,7 @@ func TestCrashPointsOfCometBFT(t *testing.T) {
 		blows = []blow{{5, false}, {8, true}}
 	}
 
-	r := newCometRig(t, Chaos, seed, true)
+	r := newCometRig(t, plan.Chaos, seed, true)
 	r.rand.Shuffle(len(blows), func(i, j int) { blows[i], blows[j] = blows[j], blows[i] })
 	next := map[bool]times{}
 	fired := map[blow]int{}

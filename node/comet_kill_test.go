@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/node/plan"
 )
 
 // CometBFT's process gets SIGKILL under load, anywhere in the work of a block: one new process for
@@ -12,7 +14,7 @@ import (
 // COPPICE_COMET_SEED another.
 func TestSIGKILLOfCometBFT(t *testing.T) {
 	n, seed, _ := campaign(t, "COPPICE_COMET_KILLS", 2)
-	r := newCometRig(t, Chaos, seed, false)
+	r := newCometRig(t, plan.Chaos, seed, false)
 	var next times
 
 	for range n {
@@ -35,7 +37,7 @@ func TestSIGKILLOfCometBFT(t *testing.T) {
 // first handshake succeeds. COPPICE_COMET_NODE_KILLS makes it longer.
 func TestSIGKILLOfTheNodeWithCometBFT(t *testing.T) {
 	n, seed, _ := campaign(t, "COPPICE_COMET_NODE_KILLS", 1)
-	r := newCometRig(t, Default, seed, true)
+	r := newCometRig(t, plan.Default, seed, true)
 	var next times
 
 	for range n {
@@ -88,7 +90,7 @@ func TestSIGKILLAtEachStepOfACommit(t *testing.T) {
 		blows = []blow{{sealed, true}, {commitDurable, true}, {executed, false}, {commitAnswered, false}}
 	}
 
-	r := newCometRig(t, Chaos, seed, true)
+	r := newCometRig(t, plan.Chaos, seed, true)
 	r.rand.Shuffle(len(blows), func(i, j int) { blows[i], blows[j] = blows[j], blows[i] })
 	next := map[bool]times{}
 	struck := map[step]int{}

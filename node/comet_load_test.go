@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -71,7 +71,7 @@ func (l *cometLoad) submit(c, i int) {
 		if err != nil {
 			panic(err)
 		}
-		tx, err := engines.NewTx(kv.Name, body, 9*time.Minute).Encode()
+		tx, err := chain.NewTx(kv.Name, body, 9*time.Minute).Encode()
 		if err != nil {
 			panic(err)
 		}

@@ -18,6 +18,8 @@ import (
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/engines/consensus/comet/comettest"
+	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/supervisor/process"
 )
 
@@ -48,7 +50,7 @@ func RunReexecuted(args []string) (code int, is bool) {
 		return comet.ChildStatus(err), true
 	}
 
-	return ExitCode(err), true
+	return exit.Code(err), true
 }
 
 func reporterFlags(f *flag.FlagSet) *reporter {
@@ -66,7 +68,7 @@ func runCometNode(args []string) error {
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	c, err := Load(*home)
+	c, err := config.Load(*home)
 	if err != nil {
 		return err
 	}

@@ -24,6 +24,8 @@ import (
 
 	"github.com/coppice-go/coppice/client"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/plan"
 )
 
 // cometWait bounds every wait of a campaign.
@@ -72,7 +74,7 @@ type cometNode struct {
 
 // newCometRig makes a home, starts its node and puts it under load. What is told of is all steps,
 // or only what the figures need.
-func newCometRig(t *testing.T, profile Profile, seed uint64, all bool) *cometRig {
+func newCometRig(t *testing.T, profile plan.Profile, seed uint64, all bool) *cometRig {
 	t.Helper()
 	t.Parallel()                                   // most of it is waiting
 	dir, err := os.MkdirTemp("", "coppice-strike") // t.TempDir is too long for a socket's path
@@ -84,7 +86,7 @@ func newCometRig(t *testing.T, profile Profile, seed uint64, all bool) *cometRig
 	t.Cleanup(r.close)
 	_, err = Init(r.home, InitOptions{
 		ChainID: "test", Listen: "127.0.0.1:0", Profile: profile,
-		Set:   []Assignment{{"consensus.kind", CometBFT, "--consensus"}},
+		Set:   []config.Assignment{{Key: "consensus.kind", Value: config.CometBFT, Flag: "--consensus"}},
 		Comet: CometOptions{P2P: "127.0.0.1:0", RPC: "127.0.0.1:0"},
 	})
 	require.NoError(t, err)

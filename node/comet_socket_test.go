@@ -20,6 +20,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/engines/consensus/comet/comettest"
+	"github.com/coppice-go/coppice/node/plan"
 )
 
 // abciSocket is the socket that the running CometBFT is connected to.
@@ -36,7 +37,7 @@ func (r *cometRig) abciSocket() string {
 // COPPICE_COMET_FRAMES is how many bad things.
 func TestABadClientOnTheABCISocketStopsNothing(t *testing.T) {
 	n, seed, _ := campaign(t, "COPPICE_COMET_FRAMES", 300)
-	r := newCometRig(t, Default, seed, false)
+	r := newCometRig(t, plan.Default, seed, false)
 	server := childAt(r.tree(), consensusPath+"/abci").Live.Incarnation
 	socket := r.abciSocket()
 	before := r.now()
@@ -128,7 +129,7 @@ func (r *cometRig) abciInfo(ctx context.Context, hc *http.Client) (height int64,
 // committed. COPPICE_COMET_INFOS is how often per block and way.
 func TestAStormOfInfoBetweenFinalizeBlockAndCommit(t *testing.T) {
 	n, seed, long := campaign(t, "COPPICE_COMET_INFOS", 50)
-	r := newCometRig(t, Default, seed, true)
+	r := newCometRig(t, plan.Default, seed, true)
 	socket := r.abciSocket()
 	hc := &http.Client{Timeout: cometWait,
 		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

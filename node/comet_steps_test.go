@@ -11,7 +11,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/eventlog/pebblefs"
@@ -121,7 +121,7 @@ type steppedOrdering struct {
 	steps *commitPath
 }
 
-func (o steppedOrdering) Order(ctx context.Context, b engines.Block) (engines.Staged, error) {
+func (o steppedOrdering) Order(ctx context.Context, b chain.Block) (chain.Staged, error) {
 	h := int64(b.Height)
 	o.steps.at(finalizeReceived, h)
 	o.steps.now.Store(&underWay{height: h, hash: b.Hash})
@@ -132,7 +132,7 @@ func (o steppedOrdering) Order(ctx context.Context, b engines.Block) (engines.St
 	return staged, err
 }
 
-func (o steppedOrdering) Commit(ctx context.Context, height uint64) (engines.ChainState, error) {
+func (o steppedOrdering) Commit(ctx context.Context, height uint64) (chain.State, error) {
 	h := int64(height)
 	o.steps.at(commitReceived, h)
 	if w := o.steps.now.Load(); w != nil && w.height == h {
@@ -149,11 +149,11 @@ func (o steppedOrdering) Commit(ctx context.Context, height uint64) (engines.Cha
 // steppedBackend tells when the first transaction of a block has executed and nobody knows its
 // result yet.
 type steppedBackend struct {
-	engines.Backend
+	chain.Backend
 	steps *commitPath
 }
 
-func (b steppedBackend) Execute(v engines.View, body []byte) ([]byte, error) {
+func (b steppedBackend) Execute(v chain.View, body []byte) ([]byte, error) {
 	data, err := b.Backend.Execute(v, body)
 	if at, unplaced := v.Version(); unplaced == nil {
 		h := int64(at.Height)

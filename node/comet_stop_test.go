@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/node/plan"
 )
 
 // signal sends a signal to a process.
@@ -32,7 +34,7 @@ func (r *cometRig) pausedFor(pid int, d time.Duration) time.Duration {
 // the watchdog's patience; else the watchdog replaces it. COPPICE_COMET_STOPS is how often each.
 func TestStoppedProcessesGoOn(t *testing.T) {
 	n, seed, long := campaign(t, "COPPICE_COMET_STOPS", 1)
-	r := newCometRig(t, Default, seed, false)
+	r := newCometRig(t, plan.Default, seed, false)
 	ours, theirs := []time.Duration{50 * time.Millisecond}, []time.Duration{50 * time.Millisecond}
 
 	if long {
@@ -89,7 +91,7 @@ func TestANodeThatWasStoppedDoesNotBlameCometBFT(t *testing.T) {
 		return
 	}
 
-	r := newCometRig(t, Default, seed, true)
+	r := newCometRig(t, plan.Default, seed, true)
 
 	for range n {
 		r.at(commitDelivered, func(moment) { // the relay holds what comes after it: the application is idle
@@ -114,7 +116,7 @@ func TestASlowStartOfCometBFTIsWaitedFor(t *testing.T) {
 		return
 	}
 
-	r := newCometRig(t, Default, seed, false)
+	r := newCometRig(t, plan.Default, seed, false)
 
 	for range n {
 		before := r.progress(1)

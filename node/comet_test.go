@@ -19,6 +19,9 @@ import (
 	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/ordering"
 	"github.com/coppice-go/coppice/engines/storage"
+	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/plan"
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
 
@@ -38,8 +41,8 @@ func initABCI(t *testing.T) string {
 	t.Helper()
 	home := t.TempDir()
 	_, err := Init(home, InitOptions{
-		ChainID: "test", Listen: "127.0.0.1:0", Profile: Chaos,
-		Set:   []Assignment{{"consensus.kind", CometBFT, "--consensus"}},
+		ChainID: "test", Listen: "127.0.0.1:0", Profile: plan.Chaos,
+		Set:   []config.Assignment{{Key: "consensus.kind", Value: config.CometBFT, Flag: "--consensus"}},
 		Comet: CometOptions{P2P: "127.0.0.1:0", RPC: "127.0.0.1:0"},
 	})
 	require.NoError(t, err)
@@ -51,7 +54,7 @@ func initABCI(t *testing.T) string {
 
 func driveABCI(t *testing.T, home string, opts ...Option) *abciHand {
 	t.Helper()
-	c, err := Load(home)
+	c, err := config.Load(home)
 	require.NoError(t, err)
 	h := &hand{t: t, home: home, rec: suptest.NewRecorder(), ended: make(chan error, 1),
 		clock: time.Now().Truncate(time.Millisecond)}
@@ -306,13 +309,13 @@ func TestAForeignOrWipedCometHomeIsRefused(t *testing.T) {
 	require.NoError(t, err)
 	g.ChainID = "other"
 	require.NoError(t, WriteCometGenesis(home, g, set.Validators))
-	c, err := Load(home)
+	c, err := config.Load(home)
 	require.NoError(t, err)
 	n, err := New(home, c, WithCometCommand("/bin/sh", "-c", "cat > /dev/null"))
 	require.NoError(t, err)
 	err = n.Run(t.Context())
 	require.ErrorIs(t, err, comet.ErrGenesis)
-	require.Equal(t, ExitConfig, ExitCode(err))
+	require.Equal(t, exit.Config, exit.Code(err))
 
 	home = initABCI(t)
 	a := driveABCI(t, home)
@@ -333,7 +336,7 @@ func TestAForeignOrWipedCometHomeIsRefused(t *testing.T) {
 	err = n.Run(t.Context())
 	require.ErrorIs(t, err, comet.ErrGenesis)
 	require.ErrorContains(t, err, "put the chain's genesis.json back")
-	require.Equal(t, ExitConfig, ExitCode(err))
+	require.Equal(t, exit.Config, exit.Code(err))
 	require.NoError(t, os.WriteFile(path, genesis, 0o644))
 
 	require.NoError(t, os.Remove(filepath.Join(CometDir(home), "data", "blockstore.db")))
@@ -341,5 +344,5 @@ func TestAForeignOrWipedCometHomeIsRefused(t *testing.T) {
 	require.NoError(t, err)
 	err = n.Run(t.Context())
 	require.ErrorIs(t, err, comet.ErrChainData)
-	require.Equal(t, ExitDamage, ExitCode(err))
+	require.Equal(t, exit.Damage, exit.Code(err))
 }

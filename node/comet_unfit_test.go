@@ -9,6 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
+	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/plan"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
@@ -16,9 +19,9 @@ import (
 // runUnfit runs a node with a CometBFT that ends by itself, until the node does.
 func runUnfit(t *testing.T, home, child string) (error, *suptest.Recorder) {
 	t.Helper()
-	c, err := Load(home)
+	c, err := config.Load(home)
 	require.NoError(t, err)
-	c.Profile = Default
+	c.Profile = plan.Default
 	rec := suptest.NewRecorder()
 	n, err := New(home, c, WithObserver(rec), WithCometCommand("/bin/sh", "-c", child))
 	if err != nil {
@@ -48,14 +51,14 @@ func TestACometBFTThatCannotStartEndsTheNode(t *testing.T) {
 		code   int
 		says   string
 	}{
-		{"its data", none, "echo coppice: what is damaged >&2; exit 5", ExitDamage, "what is damaged"},
-		{"its configuration", none, "echo coppice: what is wrong >&2; exit 3", ExitConfig, "what is wrong"},
+		{"its data", none, "echo coppice: what is damaged >&2; exit 5", exit.Damage, "what is damaged"},
+		{"its configuration", none, "echo coppice: what is wrong >&2; exit 3", exit.Config, "what is wrong"},
 		{"double_sign_check_height", change("config/config.toml", func(s string) string {
 			return strings.Replace(s, "double_sign_check_height = 0", "double_sign_check_height = 10", 1)
-		}), "cat", ExitConfig, "double_sign_check_height = 10, want 0"},
+		}), "cat", exit.Config, "double_sign_check_height = 10, want 0"},
 		{"the signing state", change("data/priv_validator_state.json", func(string) string {
 			return ""
-		}), "cat", ExitDamage, "sign twice"},
+		}), "cat", exit.Damage, "sign twice"},
 		{"one genesis of two", func(t *testing.T, home string) {
 			g, err := ReadGenesis(home)
 			require.NoError(t, err)
@@ -63,14 +66,14 @@ func TestACometBFTThatCannotStartEndsTheNode(t *testing.T) {
 			require.NoError(t, err)
 			g.Limits.MaxTxOps++
 			require.NoError(t, WriteCometGenesis(home, g, set.Validators))
-		}, "cat", ExitConfig, "from one place"},
+		}, "cat", exit.Config, "from one place"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			home := initABCI(t)
 			c.damage(t, home)
 			err, rec := runUnfit(t, home, c.child)
 			require.ErrorContains(t, err, c.says)
-			require.Equal(t, c.code, ExitCode(err), "%v", err)
+			require.Equal(t, c.code, exit.Code(err), "%v", err)
 			starts := 0
 
 			for _, e := range rec.Events() {
@@ -88,24 +91,24 @@ func TestACometBFTThatCannotStartEndsTheNode(t *testing.T) {
 // part of that afterwards.
 func TestAHomeOfCometBFTsDoesNotStartAlone(t *testing.T) {
 	home := initABCI(t)
-	c, err := Load(home)
+	c, err := config.Load(home)
 	require.NoError(t, err)
-	c.Consensus.Kind = Solo
+	c.Consensus.Kind = config.Solo
 	_, err = New(home, c)
 	require.ErrorContains(t, err, "there is a CometBFT home in")
-	require.Equal(t, ExitConfig, ExitCode(err))
+	require.Equal(t, exit.Config, exit.Code(err))
 
 	home = t.TempDir() // and the other way round
 	_, err = Init(home, InitOptions{ChainID: "test", Listen: "127.0.0.1:0"})
 	require.NoError(t, err)
-	c, err = Load(home)
+	c, err = config.Load(home)
 	require.NoError(t, err)
-	c.Consensus.Kind = CometBFT
+	c.Consensus.Kind = config.CometBFT
 	n, err := New(home, c)
 	if err == nil {
 		err = n.Run(t.Context())
 	}
 
 	require.ErrorIs(t, err, comet.ErrHome)
-	require.Equal(t, ExitConfig, ExitCode(err))
+	require.Equal(t, exit.Config, exit.Code(err))
 }

@@ -10,12 +10,16 @@ import (
 
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/logger"
 	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/ordering"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/plan"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/suptest"
@@ -49,7 +53,7 @@ type hand struct {
 func drive(t *testing.T) *hand {
 	t.Helper()
 	home := t.TempDir()
-	_, err := Init(home, InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: Chaos})
+	_, err := Init(home, InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: plan.Chaos})
 	require.NoError(t, err)
 	h := driveHome(t, home)
 	_, err = h.ordering.InitChain(t.Context(), h.genesis)
@@ -59,7 +63,7 @@ func drive(t *testing.T) *hand {
 
 func driveHome(t *testing.T, home string, opts ...Option) *hand {
 	t.Helper()
-	c, err := Load(home)
+	c, err := config.Load(home)
 	require.NoError(t, err)
 	h := &hand{t: t, home: home, rec: suptest.NewRecorder(), ended: make(chan error, 1),
 		clock: time.Now().Truncate(time.Millisecond)}
@@ -88,14 +92,14 @@ func (h *hand) tx(op kv.Op, valid time.Duration) []byte {
 	h.t.Helper()
 	body, err := kv.Encode(op)
 	require.NoError(h.t, err)
-	tx := engines.NewTx("kv", body, 0)
+	tx := chain.NewTx("kv", body, 0)
 	tx.ValidUntil = h.clock.Add(valid).Truncate(time.Millisecond)
 	raw, err := tx.Encode()
 	require.NoError(h.t, err)
 	return raw
 }
 
-func (h *hand) submit(txs ...[]byte) []mempool.Submitted {
+func (h *hand) submit(txs ...[]byte) []chain.Submitted {
 	h.t.Helper()
 	out, err := h.pool.Submit(h.t.Context(), txs)
 	require.NoError(h.t, err)
@@ -103,24 +107,24 @@ func (h *hand) submit(txs ...[]byte) []mempool.Submitted {
 }
 
 // next makes the block that comes next.
-func (h *hand) next(txs ...[]byte) engines.Block {
+func (h *hand) next(txs ...[]byte) chain.Block {
 	h.t.Helper()
 	s, err := h.store.State(h.t.Context())
 	require.NoError(h.t, err)
 	h.clock = h.clock.Add(time.Millisecond)
-	b := engines.Block{ChainID: s.ChainID, Period: s.Period, Height: s.Next(), Time: h.clock, Txs: txs}
+	b := chain.Block{ChainID: s.ChainID, Period: s.Period, Height: s.Next(), Time: h.clock, Txs: txs}
 	b.Hash = b.ContentHash()
 	return b
 }
 
-func (h *hand) order(b engines.Block) engines.Staged {
+func (h *hand) order(b chain.Block) chain.Staged {
 	h.t.Helper()
 	s, err := h.ordering.Order(h.t.Context(), b)
 	require.NoError(h.t, err)
 	return s
 }
 
-func (h *hand) commit(b engines.Block) engines.ChainState {
+func (h *hand) commit(b chain.Block) chain.State {
 	h.t.Helper()
 	s, err := h.ordering.Commit(h.t.Context(), b.Height)
 	require.NoError(h.t, err)
@@ -190,7 +194,7 @@ func TestAnotherBlockForADecidedHeightStopsTheNode(t *testing.T) {
 			err = <-h.ended
 			require.ErrorIs(t, err, ordering.ErrConflict)
 			require.ErrorContains(t, err, "block 1 of test")
-			require.NotEqual(t, ExitDone, ExitCode(err))
+			require.NotEqual(t, exit.Done, exit.Code(err))
 		})
 	}
 }
@@ -257,7 +261,7 @@ func TestRefusalsAreDeterministic(t *testing.T) {
 
 	add := kv.Add([]byte("n"), 1)
 	good := h.tx(add, time.Minute)
-	unknown, err := engines.Tx{Backend: "nobody", ValidUntil: h.clock.Add(time.Minute)}.Encode()
+	unknown, err := chain.Tx{Backend: "nobody", ValidUntil: h.clock.Add(time.Minute)}.Encode()
 	require.NoError(t, err)
 	one := h.next(
 		good,
@@ -271,7 +275,7 @@ func TestRefusalsAreDeterministic(t *testing.T) {
 		make([]byte, 2<<20), // too long
 	)
 
-	codes := func(s engines.Staged) (out []logv1.Code) {
+	codes := func(s chain.Staged) (out []logv1.Code) {
 		for _, r := range s.Results {
 			out = append(out, r.Code)
 		}
@@ -313,8 +317,8 @@ func TestSubmittedTwiceAnsweredTheSame(t *testing.T) {
 	require.Equal(t, out[:1], h.submit(tx), "also after its result")
 	require.Equal(t, end+2, h.appended())
 
-	for _, wait := range []func(context.Context, []engines.TxID) ([]mempool.Ending, error){h.pool.Look, h.pool.Wait} {
-		ends, err := wait(t.Context(), []engines.TxID{out[0].ID, {9}})
+	for _, wait := range []func(context.Context, []chain.TxID) ([]chain.Ending, error){h.pool.Look, h.pool.Wait} {
+		ends, err := wait(t.Context(), []chain.TxID{out[0].ID, {9}})
 		require.NoError(t, err)
 		require.Equal(t, logv1.Code_CODE_OK, ends[0].Result.Code)
 		require.False(t, ends[1].Known)
@@ -326,13 +330,13 @@ func TestWhatIsRefusedIsNotLogged(t *testing.T) {
 	defer h.close()
 
 	end := h.appended()
-	unknown, err := engines.Tx{Backend: "nobody", ValidUntil: h.clock.Add(time.Minute)}.Encode()
+	unknown, err := chain.Tx{Backend: "nobody", ValidUntil: h.clock.Add(time.Minute)}.Encode()
 	require.NoError(t, err)
-	bad, err := engines.Tx{Backend: "kv", ValidUntil: h.clock.Add(time.Minute), Body: []byte("no operations")}.Encode()
+	bad, err := chain.Tx{Backend: "kv", ValidUntil: h.clock.Add(time.Minute), Body: []byte("no operations")}.Encode()
 	require.NoError(t, err)
 
 	for i, want := range []error{
-		engines.ErrMalformedTx, mempool.ErrUnknownBackend, mempool.ErrBadBody, mempool.ErrTooLarge, mempool.ErrExpired,
+		chain.ErrMalformedTx, mempool.ErrUnknownBackend, mempool.ErrBadBody, mempool.ErrTooLarge, mempool.ErrExpired,
 		mempool.ErrTooEarly,
 	} {
 		raw := [][]byte{
@@ -353,9 +357,9 @@ func TestWhatIsNeverOrderedExpires(t *testing.T) {
 
 	tx := h.tx(kv.Add([]byte("n"), 1), 30*time.Second)
 	id := h.submit(tx)[0].ID
-	waited := make(chan []mempool.Ending, 1)
+	waited := make(chan []chain.Ending, 1)
 	go func() {
-		ends, err := h.pool.Wait(context.Background(), []engines.TxID{id})
+		ends, err := h.pool.Wait(context.Background(), []chain.TxID{id})
 		if err == nil {
 			waited <- ends
 		}
@@ -370,7 +374,7 @@ func TestWhatIsNeverOrderedExpires(t *testing.T) {
 	require.WithinDuration(t, b.Time, *ends[0].Expired, 0)
 
 	h.cut("coppice/node/logger") // all of the node anew
-	ends, err := h.pool.Look(t.Context(), []engines.TxID{id})
+	ends, err := h.pool.Look(t.Context(), []chain.TxID{id})
 	require.NoError(t, err)
 	require.NotNil(t, ends[0].Expired)
 	stat, err := h.pool.Stat(t.Context())
@@ -441,9 +445,9 @@ func TestAReplacedEngineIsFenced(t *testing.T) {
 
 	_, err = h.ordering.Order(old, h.next())
 	require.ErrorIs(t, err, supervisor.ErrFenced)
-	_, err = h.log.Append(young, eventlog.Record{Kind: engines.KindChainReset})
+	_, err = h.log.Append(young, eventlog.Record{Kind: chain.KindChainReset})
 	require.NoError(t, err)
-	_, err = h.log.Append(old, eventlog.Record{Kind: engines.KindChainReset})
+	_, err = h.log.Append(old, eventlog.Record{Kind: chain.KindChainReset})
 	require.ErrorIs(t, err, supervisor.ErrFenced)
 
 	// Storage and the pool were replaced by younger ones, which the caller's group never knew.

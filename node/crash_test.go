@@ -18,12 +18,14 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/stretchr/testify/require"
 
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/logger"
 	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/eventlog/pebblefs"
+	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/plan"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
@@ -40,7 +42,7 @@ type crashing struct {
 	where  string        // what the operation was about
 	cut    chan struct{} // closed when it has happened
 	after  *vfs.MemFS
-	acked  map[engines.TxID]string // what was known before the clone began, and so must be in it
+	acked  map[chain.TxID]string // what was known before the clone began, and so must be in it
 	hashes map[uint64]string
 }
 
@@ -73,13 +75,13 @@ func about(path string) string {
 // had.
 type counted struct {
 	mu      sync.Mutex
-	settled *counted                // was looked at after an earlier crash
-	acked   map[engines.TxID]string // id → key
-	hashes  map[uint64]string       // height → app hash, of what was told to be committed
+	settled *counted              // was looked at after an earlier crash
+	acked   map[chain.TxID]string // id → key
+	hashes  map[uint64]string     // height → app hash, of what was told to be committed
 }
 
 func newCounted() *counted {
-	return &counted{acked: make(map[engines.TxID]string), hashes: make(map[uint64]string)}
+	return &counted{acked: make(map[chain.TxID]string), hashes: make(map[uint64]string)}
 }
 
 // settle sets aside what is known so far, but for a few.
@@ -104,11 +106,11 @@ func (k *counted) settle() {
 	}
 }
 
-func (k *counted) snapshot() (acked map[engines.TxID]string, hashes map[uint64]string) {
+func (k *counted) snapshot() (acked map[chain.TxID]string, hashes map[uint64]string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 
-	acked, hashes = make(map[engines.TxID]string, len(k.acked)), make(map[uint64]string, len(k.hashes))
+	acked, hashes = make(map[chain.TxID]string, len(k.acked)), make(map[uint64]string, len(k.hashes))
 	for id, key := range k.acked {
 		acked[id] = key
 	}
@@ -144,7 +146,7 @@ func TestTheNodeSurvivesCrashesOfItsDisk(t *testing.T) {
 	g := NewGenesis("crash", time.Now())
 	// a transaction that waits through many crashes in a row must not expire meanwhile
 	g.Limits.Window = longest.String()
-	_, err := Init(home, InitOptions{Genesis: &g, Listen: "127.0.0.1:0", Profile: Chaos})
+	_, err := Init(home, InitOptions{Genesis: &g, Listen: "127.0.0.1:0", Profile: plan.Chaos})
 	require.NoError(t, err)
 	known := newCounted()
 	known.settled = newCounted()
@@ -206,10 +208,10 @@ func TestTheNodeSurvivesCrashesOfItsDisk(t *testing.T) {
 const longest = 24 * time.Hour
 
 // often makes snapshots, pruning and truncation happen all the time.
-func often(c *Config) Option {
-	c.Snapshots = SnapshotsConfig{EveryBytes: 6 << 10, Keep: 2}
+func often(c *config.Config) Option {
+	c.Snapshots = config.SnapshotsConfig{EveryBytes: 6 << 10, Keep: 2}
 	c.Retention.Versions = 25
-	c.Log.Retain = RetainSnapshot
+	c.Log.Retain = config.RetainSnapshot
 	return func(n *Node) { n.retainEvery = 2 * time.Millisecond }
 }
 
@@ -243,9 +245,9 @@ type diskNode struct {
 	ended chan error
 }
 
-func startOnDisk(t *testing.T, home string, fs vfs.FS, tune ...func(*Config) Option) *diskNode {
+func startOnDisk(t *testing.T, home string, fs vfs.FS, tune ...func(*config.Config) Option) *diskNode {
 	t.Helper()
-	c, err := Load(home)
+	c, err := config.Load(home)
 	require.NoError(t, err)
 	c.Log.SegmentBytes = 1 << 20
 	n := &diskNode{rec: suptest.NewRecorder(), ended: make(chan error, 1)}
@@ -286,7 +288,7 @@ func (n *diskNode) check(t *testing.T, known *counted, crash int) (unfinished in
 	acked, hashes := known.snapshot()
 	defer known.settle()
 
-	var ids []engines.TxID
+	var ids []chain.TxID
 	for id := range acked {
 		ids = append(ids, id)
 	}
@@ -345,7 +347,7 @@ func (n *diskNode) load(t *testing.T, known *counted, keys *int, cut <-chan stru
 			key := "k" + strconv.Itoa(*keys)
 			body, err := kv.Encode(kv.Add([]byte(key), 1))
 			require.NoError(t, err)
-			raw, err := engines.NewTx("kv", body, longest-time.Hour).Encode()
+			raw, err := chain.NewTx("kv", body, longest-time.Hour).Encode()
 			require.NoError(t, err)
 			txs, names = append(txs, raw), append(names, key)
 		}
@@ -356,7 +358,7 @@ func (n *diskNode) load(t *testing.T, known *counted, keys *int, cut <-chan stru
 		}
 
 		known.mu.Lock()
-		var ids []engines.TxID
+		var ids []chain.TxID
 
 		for i, o := range out {
 			require.NoError(t, o.Err)

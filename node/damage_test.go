@@ -18,11 +18,13 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/stretchr/testify/require"
 
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
@@ -45,13 +47,13 @@ func stopped(t *testing.T) string {
 // startCode is the exit code of a start that fails.
 func startCode(t *testing.T, home string) (int, error) {
 	t.Helper()
-	c, err := Load(home)
+	c, err := config.Load(home)
 	require.NoError(t, err)
 	n, err := New(home, c)
 	if err == nil {
 		err = n.Run(t.Context())
 	}
-	return ExitCode(err), err
+	return exit.Code(err), err
 }
 
 // Damage is told as damage (5), and what does not belong together too, by a start and by verify; a
@@ -64,13 +66,13 @@ func TestDamageHasItsExitCode(t *testing.T) {
 	}{
 		"the log is gone": {func(t *testing.T, home string) {
 			require.NoError(t, os.RemoveAll(LogDir(home)))
-		}, ExitDamage, ExitDamage, ""},
+		}, exit.Damage, exit.Damage, ""},
 		"the log is another home's": {func(t *testing.T, home string) {
 			other := drive(t)
 			other.close()
 			require.NoError(t, os.RemoveAll(LogDir(home)))
 			require.NoError(t, os.Rename(LogDir(other.home), LogDir(home)))
-		}, ExitDamage, ExitDamage, "the log"},
+		}, exit.Damage, exit.Damage, "the log"},
 		"the state's tables are gone": {func(t *testing.T, home string) {
 			tables, err := filepath.Glob(filepath.Join(StateDir(home), "*.sst"))
 			require.NoError(t, err)
@@ -78,7 +80,7 @@ func TestDamageHasItsExitCode(t *testing.T) {
 			for _, f := range tables {
 				require.NoError(t, os.Remove(f))
 			}
-		}, ExitDamage, ExitDamage, "sst"},
+		}, exit.Damage, exit.Damage, "sst"},
 		"another genesis": {func(t *testing.T, home string) {
 			path := filepath.Join(home, genesisFile)
 			b, err := os.ReadFile(path)
@@ -86,13 +88,13 @@ func TestDamageHasItsExitCode(t *testing.T) {
 			require.NoError(t,
 				os.WriteFile(path, []byte(strings.Replace(string(b), `"max_tx_ops": 10000`, `"max_tx_ops": 3`, 1)),
 					0o644))
-		}, ExitConfig, ExitConfig, "another genesis"},
+		}, exit.Config, exit.Config, "another genesis"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			home := stopped(t)
 			tc.do(t, home)
 			_, err := Verify(t.Context(), home, VerifyOptions{})
-			require.Equal(t, tc.verify, ExitCode(err), "verify: %v", err)
+			require.Equal(t, tc.verify, exit.Code(err), "verify: %v", err)
 
 			if name == "another genesis" { // the shipped driver compares it
 				code, err := startCode(t, home)
@@ -177,11 +179,11 @@ func (r *rotten) MaybeError(op errorfs.Op) error {
 func (r *rotten) String() string { return "rotten tables" }
 
 // submit submits a transaction once the chain has started, and does not wait for it.
-func (n *diskNode) submit(t *testing.T, ops ...kv.Op) engines.TxID {
+func (n *diskNode) submit(t *testing.T, ops ...kv.Op) chain.TxID {
 	t.Helper()
 	body, err := kv.Encode(ops...)
 	require.NoError(t, err)
-	raw, err := engines.NewTx("kv", body, time.Minute).Encode()
+	raw, err := chain.NewTx("kv", body, time.Minute).Encode()
 	require.NoError(t, err)
 
 	for {
@@ -192,7 +194,7 @@ func (n *diskNode) submit(t *testing.T, ops ...kv.Op) engines.TxID {
 		if err == nil {
 			require.NoError(t, out[0].Err)
 		}
-		return engines.HashTx(raw)
+		return chain.HashTx(raw)
 	}
 }
 
@@ -227,7 +229,7 @@ func TestDamageMetWhileRunningEndsTheNodeAtOnce(t *testing.T) {
 				ops = append(ops, kv.Put(fmt.Appendf(nil, "%c%d", "az"[i%2], i), value))
 			}
 
-			ends, err := n.pool.Wait(t.Context(), []engines.TxID{n.submit(t, ops...)})
+			ends, err := n.pool.Wait(t.Context(), []chain.TxID{n.submit(t, ops...)})
 			require.NoError(t, err)
 			require.NotNil(t, ends[0].Result)
 			n.stopNow(t)
@@ -237,8 +239,8 @@ func TestDamageMetWhileRunningEndsTheNodeAtOnce(t *testing.T) {
 			disk.set.Store(true)
 			meet(t, n)
 			err = <-n.ended
-			require.ErrorIs(t, err, ErrDamage)
-			require.Equal(t, ExitDamage, ExitCode(err))
+			require.ErrorIs(t, err, exit.ErrDamage)
+			require.Equal(t, exit.Damage, exit.Code(err))
 			require.ErrorContains(t, err, "the state is damaged")
 			require.Zero(t, suptest.Count(n.rec, func(e supervisor.GaveUp) bool {
 				return e.Path == "coppice" || e.Path == "coppice/node"
@@ -254,12 +256,12 @@ func TestAHomeWhoseDataAreGoneDoesNotBeginAnew(t *testing.T) {
 	away := filepath.Join(t.TempDir(), "data")
 	require.NoError(t, os.Rename(filepath.Join(home, "data"), away))
 	code, err := startCode(t, home)
-	require.Equal(t, ExitDamage, code)
+	require.Equal(t, exit.Damage, code)
 	require.ErrorContains(t, err, "is its file system mounted?")
 	_, err = Verify(t.Context(), home, VerifyOptions{})
-	require.ErrorIs(t, err, ErrDamage)
+	require.ErrorIs(t, err, exit.ErrDamage)
 	_, err = Backup(t.Context(), home, filepath.Join(t.TempDir(), "backup"), BackupOptions{})
-	require.ErrorIs(t, err, ErrDamage)
+	require.ErrorIs(t, err, exit.ErrDamage)
 	require.NoError(t, os.RemoveAll(filepath.Join(home, "data")))
 	require.NoError(t, os.Rename(away, filepath.Join(home, "data")))
 	work(t, home, 1)

@@ -18,11 +18,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/consensus/solo"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/exit"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
 )
@@ -52,7 +54,7 @@ func newDeadly(mode string) deadly { return deadly{mode, make(chan struct{}), ne
 func (deadly) Name() string       { return "deadly" }
 func (deadly) Check([]byte) error { return nil }
 
-func (d deadly) Execute(v engines.View, body []byte) ([]byte, error) {
+func (d deadly) Execute(v chain.View, body []byte) ([]byte, error) {
 	switch armed := d.mode != mended; string(body) {
 	case "exit":
 		if armed {
@@ -105,7 +107,7 @@ func (h harmless) Take(ctx context.Context, maxTxs, maxBytes int) ([][]byte, err
 		var txs [][]byte
 
 		for _, raw := range all {
-			if tx, err := engines.DecodeTx(raw); err == nil && tx.Backend != "deadly" {
+			if tx, err := chain.DecodeTx(raw); err == nil && tx.Backend != "deadly" {
 				txs = append(txs, raw)
 			}
 		}
@@ -125,7 +127,7 @@ func (h harmless) Take(ctx context.Context, maxTxs, maxBytes int) ([][]byte, err
 // runDeadly is the process: it says where it listens, stops when its standard input ends, and exits
 // as coppice does.
 func runDeadly(home, mode string) int {
-	c, err := node.Load(home)
+	c, err := config.Load(home)
 	var n *node.Node
 
 	if err == nil {
@@ -156,7 +158,7 @@ func runDeadly(home, mode string) int {
 		fmt.Fprintln(os.Stderr, err)
 	}
 
-	return node.ExitCode(err)
+	return exit.Code(err)
 }
 
 // process is a running runDeadly.
@@ -206,7 +208,7 @@ func (p *process) exits() int {
 func (p *process) stops() {
 	p.t.Helper()
 	p.stdin.Close()
-	require.Equal(p.t, node.ExitDone, p.exits(), "%s", &p.stderr)
+	require.Equal(p.t, exit.Done, p.exits(), "%s", &p.stderr)
 }
 
 // applies submits a kv transaction and waits for its result.
@@ -214,21 +216,21 @@ func (p *process) applies(key string) {
 	p.t.Helper()
 	body, err := kv.Encode(kv.Put([]byte(key), []byte("v")))
 	require.NoError(p.t, err)
-	res, err := p.cl.SubmitWait(p.t.Context(), engines.NewTx("kv", body, 5*time.Minute))
+	res, err := p.cl.SubmitWait(p.t.Context(), chain.NewTx("kv", body, 5*time.Minute))
 	require.NoError(p.t, err)
 	require.Equal(p.t, logv1.Code_CODE_OK, res.Code)
 }
 
 // dies submits transactions of the deadly backend, and answers what the process exits with and
 // their ids. Nobody may live to acknowledge them.
-func (p *process) dies(bodies ...string) (code int, ids []engines.TxID) {
+func (p *process) dies(bodies ...string) (code int, ids []chain.TxID) {
 	p.t.Helper()
 	var raws [][]byte
 
 	for _, b := range bodies {
-		raw, err := engines.NewTx("deadly", []byte(b), 5*time.Minute).Encode()
+		raw, err := chain.NewTx("deadly", []byte(b), 5*time.Minute).Encode()
 		require.NoError(p.t, err)
-		raws, ids = append(raws, raw), append(ids, engines.HashTx(raw))
+		raws, ids = append(raws, raw), append(ids, chain.HashTx(raw))
 	}
 
 	ctx, cancel := context.WithCancel(p.t.Context())
@@ -248,7 +250,7 @@ func (p *process) dies(bodies ...string) (code int, ids []engines.TxID) {
 func deathsOf(home string) string { return filepath.Join(home, "data", "inflight", "deaths.json") }
 
 // death is what the home's file of deaths says of a transaction.
-func death(t *testing.T, home string, id engines.TxID) [2]int {
+func death(t *testing.T, home string, id chain.TxID) [2]int {
 	t.Helper()
 	var f struct {
 		Transactions []struct {
@@ -271,10 +273,10 @@ func death(t *testing.T, home string, id engines.TxID) [2]int {
 
 // refused checks that the home's node does not start, says why and what to do, and executes
 // nothing.
-func refused(t *testing.T, home, mode string, id engines.TxID) {
+func refused(t *testing.T, home, mode string, id chain.TxID) {
 	t.Helper()
 	p := starts(t, home, mode, false)
-	require.Equal(t, node.ExitGaveUp, p.exits(), "%s", &p.stderr)
+	require.Equal(t, exit.GaveUp, p.exits(), "%s", &p.stderr)
 	for _, part := range []string{id.String(), `backend "deadly"`, "decided in block ", "2 times", "remove " +
 		deathsOf(home)} {
 		require.Contains(t, p.stderr.String(), part)
@@ -327,7 +329,7 @@ func TestADeadlyTransaction(t *testing.T) {
 	}
 
 	p.stops()
-	v, err := node.Verify(t.Context(), home, node.VerifyOptions{Backends: []engines.Backend{newDeadly(mended)}})
+	v, err := node.Verify(t.Context(), home, node.VerifyOptions{Backends: []chain.Backend{newDeadly(mended)}})
 	require.NoError(t, err)
 	require.EqualValues(t, 4, v.Txs)
 	require.Zero(t, v.Unfinished)
@@ -381,7 +383,7 @@ func TestDamagedDeaths(t *testing.T) {
 	require.NoError(t, os.MkdirAll(filepath.Dir(deathsOf(home)), 0o700))
 	require.NoError(t, os.WriteFile(deathsOf(home), []byte("{"), 0o600))
 	_, err := node.New(home, c)
-	require.ErrorIs(t, err, node.ErrDamage)
+	require.ErrorIs(t, err, exit.ErrDamage)
 	require.ErrorContains(t, err, deathsOf(home))
 	require.NoError(t, os.Remove(deathsOf(home)))
 	n, err := node.New(home, c)

@@ -11,16 +11,16 @@ import (
 // Directory resolves the node's engines for callers outside of the tree: a program around the node,
 // a test. It follows every restart of the node; engines themselves use the directory that their
 // Start was given, which ends with theirs.
-func (n *Node) Directory() engines.Directory { return outside{n} }
+func (n *Node) Directory() engines.Directory { return callerDirectory{n} }
 
-type outside struct{ n *Node }
+type callerDirectory struct{ n *Node }
 
 // errOutside: an incarnation registers where it runs.
 var errOutside = errors.New("this directory is for callers: an engine registers in the one that its Start was given")
 
-func (outside) Register(*engines.Mailbox) error { return errOutside }
+func (callerDirectory) Register(*engines.Mailbox) error { return errOutside }
 
-func (o outside) Resolve(name string) (*engines.Mailbox, error) {
+func (o callerDirectory) Resolve(name string) (*engines.Mailbox, error) {
 	c := o.n.core.Load()
 	if c == nil {
 		return nil, &engines.DownError{Engine: name}
@@ -32,7 +32,7 @@ func (o outside) Resolve(name string) (*engines.Mailbox, error) {
 const nextRun = 5 * time.Millisecond
 
 // Await outlasts the directory of one run of the node.
-func (o outside) Await(ctx context.Context, name string, after uint64) (*engines.Mailbox, error) {
+func (o callerDirectory) Await(ctx context.Context, name string, after uint64) (*engines.Mailbox, error) {
 	again := time.NewTicker(nextRun)
 	defer again.Stop()
 

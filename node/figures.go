@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/router"
 	"github.com/coppice-go/coppice/engines/storage"
@@ -66,7 +66,7 @@ func (f *figures) engines() []router.Entry {
 }
 
 func (f *figures) log() (eventlog.Stat, bool) {
-	l := f.node.elog.Load()
+	l := f.node.eventLog.Load()
 	if l == nil {
 		return eventlog.Stat{}, false
 	}
@@ -81,10 +81,10 @@ func (f *figures) storage(ctx context.Context) (storage.Stat, error) {
 	return store.Stat(ctx)
 }
 
-func (f *figures) chain(ctx context.Context) (engines.ChainState, error) {
+func (f *figures) chain(ctx context.Context) (chain.State, error) {
 	store, _, err := f.clients()
 	if err != nil {
-		return engines.ChainState{}, err
+		return chain.State{}, err
 	}
 	return store.State(ctx)
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 // Files that a process may have open. The Go runtime has raised the soft limit to the hard one when
@@ -28,7 +30,7 @@ func checkFiles() (conns int, err error) {
 func connsFor(files uint64) (int, error) {
 	if files < minFiles {
 		return 0, fmt.Errorf("%w: this process may open %d files, want at least %d: raise the limit (ulimit -n, "+
-			"LimitNOFILE=)", ErrConfig, files, minFiles)
+			"LimitNOFILE=)", exit.ErrConfig, files, minFiles)
 	}
 	return int(min(files-ownFiles, mostConns)), nil
 }

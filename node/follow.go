@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/logger"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
@@ -17,7 +18,7 @@ import (
 // byKind are the filters of followers: those who want the same kinds share an agent.
 var byKind = pubsub.Where("kind", func(e engines.Event, value string) bool {
 	r, ok := e.(engines.RecordLogged)
-	return ok && (value == "" || value == engines.KindName(r.Kind))
+	return ok && (value == "" || value == chain.KindName(r.Kind))
 })
 
 // followBuffer is how much news may wait for a follower that reads. More is dropped: what it reads
@@ -73,7 +74,7 @@ func (b *backend) tail(ctx context.Context, cur *eventlog.Cursor, news *pubsub.S
 				break
 			}
 
-			kind := engines.KindName(e.Kind)
+			kind := chain.KindName(e.Kind)
 			if len(kinds) > 0 && !slices.Contains(kinds, kind) {
 				skipped = e.Index
 				continue
@@ -99,7 +100,7 @@ func (b *backend) tail(ctx context.Context, cur *eventlog.Cursor, news *pubsub.S
 }
 
 // eventLog is the log of the node that runs now, for streams of events, which outlive it.
-func (n *Node) eventLog() (events.Log, error) {
+func (n *Node) openEventLog() (events.Log, error) {
 	c := n.core.Load()
 	if c == nil {
 		return nil, fmt.Errorf("%w: the node has not started", api.ErrUnavailable)

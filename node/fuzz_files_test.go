@@ -7,12 +7,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 // Whatever a configuration file holds, it is read whole and valid, or refused with the file's name
 // (I10).
 func FuzzConfig(f *testing.F) {
-	f.Add([]byte(DefaultConfig().commented()))
+	f.Add([]byte(config.Defaults().Commented()))
 	for _, seed := range []string{
 		"", "profile = \"chaos\"\n", "[log]\nsegment_bytes = 1\n", "[pool]\nmax_txs = -1\n", "listen = \":0\"\n", "[consensus]\nempty_every = \"1h\"\n",
 		"unknown = 1\n", "profile = 3\n", "[pool\n", "listen = \"127.0.0.1:0\"\nlisten = \"127.0.0.1:1\"\n", "\xff",
@@ -21,15 +24,15 @@ func FuzzConfig(f *testing.F) {
 	}
 
 	home := f.TempDir()
-	path := filepath.Join(home, configFile)
+	path := filepath.Join(home, config.FileName)
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if err := os.WriteFile(path, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
 
-		c, err := Load(home)
+		c, err := config.Load(home)
 		if err != nil {
-			if !errors.Is(err, ErrConfig) || ExitCode(err) != ExitConfig || strings.TrimSpace(err.Error()) == "" {
+			if !errors.Is(err, exit.ErrConfig) || exit.Code(err) != exit.Config || strings.TrimSpace(err.Error()) == "" {
 				t.Fatalf("%q: %v", text, err)
 			}
 			return
@@ -60,7 +63,7 @@ func FuzzGenesis(f *testing.F) {
 
 		g, err := readGenesis(path)
 		if err != nil {
-			if !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), genesisFile) {
+			if !errors.Is(err, exit.ErrConfig) || !strings.Contains(err.Error(), genesisFile) {
 				t.Fatalf("%q: %v", text, err)
 			}
 			return

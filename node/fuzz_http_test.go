@@ -19,8 +19,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node/nodetest"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	"github.com/coppice-go/coppice/supervisor"
@@ -146,7 +146,7 @@ func FuzzHTTPBodies(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	tx, err := engines.NewTx(kv.Name, body, time.Minute).Encode()
+	tx, err := chain.NewTx(kv.Name, body, time.Minute).Encode()
 	if err != nil {
 		f.Fatal(err)
 	}

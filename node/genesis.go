@@ -9,7 +9,8 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/node/exit"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -45,7 +46,7 @@ const MaxChainID = 50
 
 // NewGenesis is the genesis of a new chain with the default limits.
 func NewGenesis(chainID string, now time.Time) Genesis {
-	p := engines.DefaultParams()
+	p := chain.DefaultParams()
 	return Genesis{
 		ChainID: chainID, GenesisTime: now.UTC().Truncate(time.Millisecond), InitialHeight: 1,
 		Limits: Limits{
@@ -59,7 +60,7 @@ func NewGenesis(chainID string, now time.Time) Genesis {
 // the key.
 func (g Genesis) chainStarted() (*logv1.ChainStarted, error) {
 	bad := func(key, format string, args ...any) (*logv1.ChainStarted, error) {
-		return nil, fmt.Errorf("%w: %s: %s: %s", ErrConfig, genesisFile, key, fmt.Sprintf(format, args...))
+		return nil, fmt.Errorf("%w: %s: %s: %s", exit.ErrConfig, genesisFile, key, fmt.Sprintf(format, args...))
 	}
 	window, err := time.ParseDuration(g.Limits.Window)
 
@@ -83,15 +84,15 @@ func (g Genesis) chainStarted() (*logv1.ChainStarted, error) {
 		return bad("governance_key", "%d bytes, want %d: an ed25519 public key in base64", len(g.GovernanceKey),
 			ed25519.PublicKeySize)
 
-	case l.MaxTxBytes == 0 || l.MaxTxBytes > engines.MaxTxBytes:
-		return bad("limits.max_tx_bytes", "%d, want 1 to %d", l.MaxTxBytes, engines.MaxTxBytes)
+	case l.MaxTxBytes == 0 || l.MaxTxBytes > chain.MaxTxBytes:
+		return bad("limits.max_tx_bytes", "%d, want 1 to %d", l.MaxTxBytes, chain.MaxTxBytes)
 
 	case l.MaxTxOps == 0:
 		return bad("limits.max_tx_ops", "0, want at least 1")
 
-	case l.MaxBlockBytes < l.MaxTxBytes || l.MaxBlockBytes > engines.MaxTxBytes:
+	case l.MaxBlockBytes < l.MaxTxBytes || l.MaxBlockBytes > chain.MaxTxBytes:
 		return bad("limits.max_block_bytes", "%d, want max_tx_bytes (%d) to %d", l.MaxBlockBytes, l.MaxTxBytes,
-			engines.MaxTxBytes)
+			chain.MaxTxBytes)
 	}
 
 	return &logv1.ChainStarted{
@@ -127,16 +128,16 @@ func ReadGenesis(home string) (Genesis, error) {
 func parseGenesis(path string) (g Genesis, err error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return g, fmt.Errorf("%w: %w", ErrConfig, err)
+		return g, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&g); err != nil {
-		return g, fmt.Errorf("%w: %s, near byte %d: %w", ErrConfig, path, d.InputOffset(), err)
+		return g, fmt.Errorf("%w: %s, near byte %d: %w", exit.ErrConfig, path, d.InputOffset(), err)
 	}
 	if d.More() {
-		return g, fmt.Errorf("%w: %s: something follows the genesis at byte %d", ErrConfig, path, d.InputOffset())
+		return g, fmt.Errorf("%w: %s: something follows the genesis at byte %d", exit.ErrConfig, path, d.InputOffset())
 	}
 
 	return g, nil

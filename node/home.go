@@ -14,11 +14,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/plan"
 )
 
 // The files of a home.
 const (
-	configFile  = "coppice.toml"
 	genesisFile = "genesis.json"
 	lockFile    = "LOCK"
 	formatFile  = "FORMAT"
@@ -38,9 +40,9 @@ func inflightPath(home string) string { return filepath.Join(home, filepath.From
 // InitOptions say what kind of home to make.
 type InitOptions struct {
 	ChainID string // empty: a random one
-	Profile Profile
+	Profile plan.Profile
 	Listen  string
-	Set     []Assignment // of other keys
+	Set     []config.Assignment // of other keys
 
 	// Comet says what CometBFT's home is like, if that is the kind of consensus.
 	Comet CometOptions
@@ -79,28 +81,20 @@ func Init(home string, o InitOptions) (Genesis, error) {
 		return g, err
 	}
 
-	var bad problems
-	s := newSettings()
-
-	for _, a := range append([]Assignment{{"profile", string(o.Profile), "--profile"},
-		{"listen", o.Listen, "--listen"}}, o.Set...) {
-		if a.Value != "" || a.Flag == "--set" {
-			s.set(Origin{Layer: LayerFlag, Name: a.Flag}, a.Key, a.Value, &bad)
-		}
-	}
-
-	s, err := s.checked(bad)
+	s, err := config.FromAssignments(
+		append([]config.Assignment{{Key: "profile", Value: string(o.Profile), Flag: "--profile"},
+			{Key: "listen", Value: o.Listen, Flag: "--listen"}}, o.Set...))
 	if err != nil {
 		return g, err
 	}
 	if err := os.MkdirAll(home, 0o700); err != nil {
-		return g, fmt.Errorf("%w: %w", ErrConfig, err)
+		return g, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 	if _, err := os.Stat(filepath.Join(home, formatFile)); err == nil {
-		return g, fmt.Errorf("%w: %s is a home already", ErrConfig, home)
+		return g, fmt.Errorf("%w: %s is a home already", exit.ErrConfig, home)
 	}
 
-	if s.Config.Consensus.Kind == CometBFT {
+	if s.Config.Consensus.Kind == config.CometBFT {
 		if err := initComet(home, g, s.Config, o.Comet); err != nil {
 			return g, err
 		}
@@ -116,14 +110,14 @@ func Init(home string, o InitOptions) (Genesis, error) {
 		data []byte
 		mode fs.FileMode
 	}{
-		{configFile, []byte(s.Config.commented()), 0o644},
+		{config.FileName, []byte(s.Config.Commented()), 0o644},
 		{genesisFile, append(genesis, '\n'), 0o644},
 		{api.TokenFileName, []byte(rand.Text() + "\n"), 0o600},
 		{submitTokenFile, []byte(rand.Text() + "\n"), 0o600},
 		{formatFile, []byte(homeFormat), 0o644}, // last: it makes the rest a home
 	} {
 		if err := writeNew(filepath.Join(home, f.name), f.data, f.mode); err != nil {
-			return g, fmt.Errorf("%w: %w", ErrConfig, err)
+			return g, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 		}
 	}
 
@@ -147,11 +141,6 @@ func syncDir(path string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-func noHome(home, missing string) error {
-	return fmt.Errorf("%w: %s is no home of coppice (%s is missing): make one with 'coppice init'", ErrConfig,
-		home, missing)
-}
-
 // IsHome tells whether a directory is a home, or may be one that cannot be looked into.
 func IsHome(dir string) bool {
 	_, err := os.Stat(filepath.Join(dir, formatFile))
@@ -163,7 +152,7 @@ func lockHome(home string) (*os.File, error) {
 	path := filepath.Join(home, lockFile)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+		return nil, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
@@ -174,7 +163,7 @@ func lockHome(home string) (*os.File, error) {
 				// of a node that was killed the file says nothing: then it is another command
 				who = fmt.Sprintf("process %d", n.PID)
 			}
-			return nil, fmt.Errorf("%w: %s has %s", ErrHomeInUse, who, home)
+			return nil, fmt.Errorf("%w: %s has %s", exit.ErrHomeInUse, who, home)
 		}
 
 		return nil, fmt.Errorf("lock %s: %w", path, err)
@@ -187,11 +176,11 @@ func lockHome(home string) (*os.File, error) {
 func readToken(path string) (string, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return "", fmt.Errorf("%w: %w", ErrConfig, err)
+		return "", fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 	token := string(trimNewline(data))
 	if len(token) < 20 {
-		return "", fmt.Errorf("%w: %s: %d characters, want at least 20", ErrConfig, path, len(token))
+		return "", fmt.Errorf("%w: %s: %d characters, want at least 20", exit.ErrConfig, path, len(token))
 	}
 
 	return token, nil

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/protobuf/types/known/durationpb"
-
 	"github.com/coppice-go/coppice/node/api"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	"github.com/coppice-go/coppice/supervisor"
@@ -31,7 +29,7 @@ func (h hostView) Tree() *apiv1.TreeResponse {
 }
 
 func (h hostView) Spec() *apiv1.SpecResponse {
-	return &apiv1.SpecResponse{Root: h.n.plan.Proto(), Profile: string(h.n.config.Profile), Text: h.n.plan.String()}
+	return &apiv1.SpecResponse{Root: api.PlanOf(h.n.plan), Profile: string(h.n.config.Profile), Text: h.n.plan.String()}
 }
 
 func (h hostView) Health() (bool, string) {
@@ -220,46 +218,4 @@ func (h hostView) find(path string) (supervisor.Tree, error) {
 	}
 
 	return at, fmt.Errorf("%w: nothing lives in %q", api.ErrNoPath, dir)
-}
-
-// Proto is the plan on the wire.
-func (p Place) Proto() *apiv1.Child { return p.proto("") }
-
-func (p Place) proto(parent string) *apiv1.Child {
-	path := p.ID
-	if parent != "" {
-		path = parent + "/" + p.ID
-	}
-
-	below := path
-	if p.ID == "host" && parent == "" {
-		below = "" // paths begin below the host
-	}
-
-	c := &apiv1.Child{
-		Path: path, Id: p.ID, Type: apiv1.ChildType_CHILD_TYPE_WORKER,
-		Spec: &apiv1.ChildSpec{Restart: apiv1.Restart(p.Restart) + 1, Significant: p.Significant, Note: p.Note},
-	}
-
-	if p.supervises() {
-		c.Type = apiv1.ChildType_CHILD_TYPE_SUPERVISOR
-		c.Spec.MaxRestarts = uint32(p.Intensity.Max)
-		c.Spec.Period = durationpb.New(p.Intensity.Period)
-		c.Spec.AutoShutdown = p.AutoShutdown.String()
-		c.Spec.Strategy = map[supervisor.Strategy]apiv1.Strategy{
-			supervisor.OneForOne:  apiv1.Strategy_STRATEGY_ONE_FOR_ONE,
-			supervisor.RestForOne: apiv1.Strategy_STRATEGY_REST_FOR_ONE,
-			supervisor.OneForAll:  apiv1.Strategy_STRATEGY_ONE_FOR_ALL,
-		}[p.Strategy]
-
-		if p.Dynamic {
-			c.Spec.Strategy = apiv1.Strategy_STRATEGY_DYNAMIC
-		}
-	}
-
-	for _, child := range p.Children {
-		c.Children = append(c.Children, child.proto(below))
-	}
-
-	return c
 }

@@ -13,10 +13,11 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage/durable"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/exit"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -29,8 +30,8 @@ func installingPath(home string) string {
 	return filepath.Join(home, filepath.FromSlash(installingFile))
 }
 
-func stateOf(m snapshots.Manifest, index uint64) engines.ChainState {
-	return engines.ChainState{ChainID: m.ChainID, Period: m.Period, Height: m.Height, AppHash: m.AppHash, Index: index}
+func stateOf(m snapshots.Manifest, index uint64) chain.State {
+	return chain.State{ChainID: m.ChainID, Period: m.Period, Height: m.Height, AppHash: m.AppHash, Index: index}
 }
 
 // installs tells whether a record installed this snapshot.
@@ -52,12 +53,12 @@ func installedAt(l *eventlog.Log, m snapshots.Manifest) (at uint64, err error) {
 		if err != nil || !ok {
 			return at, err
 		}
-		if e.Kind != engines.KindSnapshotInstalled {
+		if e.Kind != chain.KindSnapshotInstalled {
 			continue
 		}
-		r, err := engines.DecodeRecord(e)
+		r, err := chain.DecodeRecord(e)
 		if err != nil {
-			return 0, fmt.Errorf("%w: %w", ErrDamage, err)
+			return 0, fmt.Errorf("%w: %w", exit.ErrDamage, err)
 		}
 		if installs(r.(*logv1.SnapshotInstalled), m) {
 			at = e.Index
@@ -79,7 +80,7 @@ func InstallSnapshot(ctx context.Context, home, id string, progress func(done, t
 	}
 	defer h.Close()
 	m, err := h.install(ctx, id, progress)
-	return m, classify(err)
+	return m, exit.Classify(err)
 }
 
 func (h *stoppedHome) install(ctx context.Context, id string, progress func(done, total uint64)) (m snapshots.Manifest,
@@ -110,7 +111,7 @@ func (h *stoppedHome) install(ctx context.Context, id string, progress func(done
 
 // installedRecord says that a snapshot has taken the state's place.
 func installedRecord(m snapshots.Manifest) (eventlog.Record, error) {
-	return engines.NewRecord(&logv1.SnapshotInstalled{
+	return chain.NewRecord(&logv1.SnapshotInstalled{
 		ChainId: m.ChainID, Period: m.Period, Height: m.Height, AppHash: m.AppHash, SnapshotHash: m.Hash(),
 		Source: m.Source,
 	})
@@ -135,14 +136,14 @@ func (h *stoppedHome) ahead(m snapshots.Manifest) error {
 	if last.ChainID != m.ChainID || last.Period > m.Period || last.Period == m.Period && last.Height >= m.Height {
 		return fmt.Errorf("%w: snapshot %s is of %s at height %d (period %d), the log has %s at height %d (period "+
 			"%d) already, want one that is ahead",
-			ErrConfig, m.ID, m.ChainID, m.Height, m.Period, last.ChainID, last.Height, last.Period)
+			exit.ErrConfig, m.ID, m.ChainID, m.Height, m.Period, last.ChainID, last.Height, last.Period)
 	}
 
 	return nil
 }
 
 // lastCommitted is where the log's records lead to.
-func lastCommitted(l *eventlog.Log) (s engines.ChainState, err error) {
+func lastCommitted(l *eventlog.Log) (s chain.State, err error) {
 	cur, err := l.Cursor(l.First())
 	if err != nil {
 		return s, err
@@ -156,31 +157,31 @@ func lastCommitted(l *eventlog.Log) (s engines.ChainState, err error) {
 		}
 
 		switch e.Kind {
-		case engines.KindChainStarted, engines.KindBlockCommitted, engines.KindSnapshotInstalled, engines.KindBase:
+		case chain.KindChainStarted, chain.KindBlockCommitted, chain.KindSnapshotInstalled, chain.KindBase:
 		default:
 			continue
 		}
 
 		e.Data = bytes.Clone(e.Data)
-		m, err := engines.DecodeRecord(e)
+		m, err := chain.DecodeRecord(e)
 		if err != nil {
-			return s, fmt.Errorf("%w: %w", ErrDamage, err)
+			return s, fmt.Errorf("%w: %w", exit.ErrDamage, err)
 		}
 
 		switch m := m.(type) {
 		case *logv1.ChainStarted:
-			s = engines.ChainState{ChainID: m.ChainId, Period: m.Period, Index: e.Index}
+			s = chain.State{ChainID: m.ChainId, Period: m.Period, Index: e.Index}
 
 		case *logv1.BlockCommitted:
-			s = engines.ChainState{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash,
+			s = chain.State{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash,
 				Index: e.Index}
 
 		case *logv1.SnapshotInstalled:
-			s = engines.ChainState{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash,
+			s = chain.State{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash,
 				Index: e.Index}
 
 		case *logv1.Base:
-			s = engines.ChainState{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash,
+			s = chain.State{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash,
 				Index: e.Index}
 		}
 	}
@@ -255,7 +256,7 @@ func completeInstall(dir snapshots.Dir, home, id string, rec *logv1.SnapshotInst
 	}
 
 	if err != nil {
-		return fmt.Errorf("%w: %s names a snapshot that was about to be installed: %w", ErrDamage,
+		return fmt.Errorf("%w: %s names a snapshot that was about to be installed: %w", exit.ErrDamage,
 			installingPath(home), err)
 	}
 
@@ -299,7 +300,7 @@ func readInstalling(disk vfs.FS, home string) (in installing, err error) {
 	}
 
 	if len(words) < 1 || len(words) > 2 || err != nil {
-		return in, fmt.Errorf("%w: %s: %q, want the id of a snapshot, and the number of a record", ErrDamage,
+		return in, fmt.Errorf("%w: %s: %q, want the id of a snapshot, and the number of a record", exit.ErrDamage,
 			installingPath(home), text)
 	}
 
@@ -339,14 +340,14 @@ func installedSince(l *eventlog.Log, from uint64) (rec *logv1.SnapshotInstalled,
 		if err != nil || !ok {
 			return rec, at, err
 		}
-		if e.Kind != engines.KindSnapshotInstalled {
+		if e.Kind != chain.KindSnapshotInstalled {
 			continue
 		}
 
 		e.Data = bytes.Clone(e.Data)
-		m, err := engines.DecodeRecord(e)
+		m, err := chain.DecodeRecord(e)
 		if err != nil {
-			return nil, 0, fmt.Errorf("%w: %w", ErrDamage, err)
+			return nil, 0, fmt.Errorf("%w: %w", exit.ErrDamage, err)
 		}
 
 		rec, at = m.(*logv1.SnapshotInstalled), e.Index

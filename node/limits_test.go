@@ -10,10 +10,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/plan"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
@@ -44,7 +47,7 @@ type rig struct {
 	addr  string
 }
 
-func run(t *testing.T, profile node.Profile, opts ...node.Option) *rig {
+func run(t *testing.T, profile plan.Profile, opts ...node.Option) *rig {
 	t.Helper()
 	home := t.TempDir()
 	_, err := node.Init(home, node.InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: profile})
@@ -54,7 +57,7 @@ func run(t *testing.T, profile node.Profile, opts ...node.Option) *rig {
 
 func open(t *testing.T, home string, opts ...node.Option) *rig {
 	t.Helper()
-	c, err := node.Load(home)
+	c, err := config.Load(home)
 	require.NoError(t, err)
 	r := &rig{home: home, rec: suptest.NewRecorder(), ended: make(chan error, 1)}
 	r.Node, err = node.New(home, c, append(opts, node.WithObserver(r.rec))...)
@@ -108,34 +111,34 @@ func TestShippedLimits(t *testing.T) {
 	}
 	then := func(all [][]string, last ...string) [][]string { return append(all, last) }
 	for _, tc := range []struct {
-		profile node.Profile
+		profile plan.Profile
 		kill    string
 		want    [][]string // by kill: who gives up
 		ends    bool       // the last kill ends the process
 	}{
-		{node.Default, transactions + "/storage", then(times(3), transactions), false},
-		{node.Default, transactions + "/ordering", then(times(3), transactions), false},
-		{node.Default, mempool, then(times(3), transactions), false},
-		{node.Default, mempool + "/pool", then(times(3, mempool), mempool, transactions), false},
-		{node.Default, mempool + "/workers", then(times(3, mempool), mempool, transactions), false},
-		{node.Default, mempool + "/workers/*", then(times(3, mempool), mempool, transactions), false},
-		{node.Strict, transactions + "/storage", times(1, transactions), false},
-		{node.Strict, mempool + "/pool", times(1, mempool, transactions), false},
-		{node.Strict, mempool + "/workers/*", times(1, mempool, transactions), false},
-		{node.Default, core + "/router", then(times(5), core), false},
-		{node.Default, core + "/logger", then(times(5), core), false},
-		{node.Default, transactions, then(times(5), core), false},
-		{node.Default, engs + "/consensus", then(times(10), engs), false},
-		{node.Default, engs + "/api", then(times(10), engs), false},
-		{node.Default, engs, then(times(5), core), false},
-		{node.Default, bus + "/registry", then(times(3), bus), false},
-		{node.Default, bus + "/broker", then(times(3), bus), false},
-		{node.Default, bus + "/filters", then(times(3), bus), false},
-		{node.Default, bus + "/filters/*", then(times(3, bus+"/filters"), bus+"/filters", bus), false},
-		{node.Default, bus, then(times(3), root), true},
-		{node.Default, core, then(times(3), root), true},
-		{node.Default, "admin", then(times(3), "host"), true},
-		{node.Default, root, times(1), true},
+		{plan.Default, transactions + "/storage", then(times(3), transactions), false},
+		{plan.Default, transactions + "/ordering", then(times(3), transactions), false},
+		{plan.Default, mempool, then(times(3), transactions), false},
+		{plan.Default, mempool + "/pool", then(times(3, mempool), mempool, transactions), false},
+		{plan.Default, mempool + "/workers", then(times(3, mempool), mempool, transactions), false},
+		{plan.Default, mempool + "/workers/*", then(times(3, mempool), mempool, transactions), false},
+		{plan.Strict, transactions + "/storage", times(1, transactions), false},
+		{plan.Strict, mempool + "/pool", times(1, mempool, transactions), false},
+		{plan.Strict, mempool + "/workers/*", times(1, mempool, transactions), false},
+		{plan.Default, core + "/router", then(times(5), core), false},
+		{plan.Default, core + "/logger", then(times(5), core), false},
+		{plan.Default, transactions, then(times(5), core), false},
+		{plan.Default, engs + "/consensus", then(times(10), engs), false},
+		{plan.Default, engs + "/api", then(times(10), engs), false},
+		{plan.Default, engs, then(times(5), core), false},
+		{plan.Default, bus + "/registry", then(times(3), bus), false},
+		{plan.Default, bus + "/broker", then(times(3), bus), false},
+		{plan.Default, bus + "/filters", then(times(3), bus), false},
+		{plan.Default, bus + "/filters/*", then(times(3, bus+"/filters"), bus+"/filters", bus), false},
+		{plan.Default, bus, then(times(3), root), true},
+		{plan.Default, core, then(times(3), root), true},
+		{plan.Default, "admin", then(times(3), "host"), true},
+		{plan.Default, root, times(1), true},
 	} {
 		t.Run(string(tc.profile)+"/"+strings.ReplaceAll(strings.TrimPrefix(tc.kill, root+"/"), "/", "."),
 			func(t *testing.T) {
@@ -166,8 +169,8 @@ func TestShippedLimits(t *testing.T) {
 				}
 
 				err := <-r.ended
-				require.ErrorIs(t, err, node.ErrGaveUp)
-				require.Equal(t, node.ExitGaveUp, node.ExitCode(err))
+				require.ErrorIs(t, err, exit.ErrGaveUp)
+				require.Equal(t, exit.GaveUp, exit.Code(err))
 				require.ErrorIs(t, err, supervisor.ErrKilled, "the reason reaches the process's end")
 			})
 	}
@@ -190,7 +193,7 @@ func (r *rig) living(t *testing.T, path string) string {
 		defer c.CloseIdle()
 		body, err := kv.Encode(kv.Add([]byte("n"), 1)) // it reads, so it waits for its place
 		require.NoError(t, err)
-		_, err = c.Submit(t.Context(), engines.NewTx("kv", body, time.Minute))
+		_, err = c.Submit(t.Context(), chain.NewTx("kv", body, time.Minute))
 		require.NoError(t, err)
 	}
 

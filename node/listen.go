@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 // inHome is a path of the configuration, which begins at the home if it is not absolute.
@@ -30,7 +32,7 @@ func (n *Node) Reload() error {
 
 	cert, err := tls.LoadX509KeyPair(n.inHome(n.config.TLS.Cert), n.inHome(n.config.TLS.Key))
 	if err != nil {
-		return fmt.Errorf("%w: tls.cert %s, tls.key %s: %w", ErrConfig, n.inHome(n.config.TLS.Cert),
+		return fmt.Errorf("%w: tls.cert %s, tls.key %s: %w", exit.ErrConfig, n.inHome(n.config.TLS.Cert),
 			n.inHome(n.config.TLS.Key), err)
 	}
 
@@ -54,7 +56,7 @@ func (n *Node) tlsConfig() *tls.Config {
 // what changes the node wants the admin token besides.
 func (n *Node) guarded(h http.Handler) http.Handler {
 	host, _, _ := net.SplitHostPort(n.config.Listen) // it was checked
-	if loopback(host) {
+	if config.Loopback(host) {
 		return h
 	}
 

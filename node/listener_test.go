@@ -13,13 +13,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/client"
+	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/plan"
 )
 
 // listening is a node whose listener has the given bounds.
 func listening(t *testing.T, narrow func(*bounds)) *hand {
 	t.Helper()
 	home := t.TempDir()
-	_, err := Init(home, InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: Chaos})
+	_, err := Init(home, InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: plan.Chaos})
 	require.NoError(t, err)
 	h := driveHome(t, home, func(n *Node) {
 		n.bounds = newBounds(1000)
@@ -163,7 +165,7 @@ func TestBodiesThatNeverComeKeepNobodyOut(t *testing.T) {
 // die.
 func TestTooFewFilesAreRefused(t *testing.T) {
 	_, err := connsFor(24)
-	require.ErrorIs(t, err, ErrConfig)
+	require.ErrorIs(t, err, exit.ErrConfig)
 	require.ErrorContains(t, err, "this process may open 24 files, want at least 512: raise the limit (ulimit -n, "+
 		"LimitNOFILE=)")
 

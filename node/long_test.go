@@ -13,10 +13,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/config"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
 )
@@ -43,13 +44,13 @@ func longLog(t *testing.T, home string, n int) {
 
 			switch m := m.(type) {
 			case *logv1.ChainStarted:
-				r, err = engines.NewRecord(m)
+				r, err = chain.NewRecord(m)
 			case *logv1.TxLaunched:
-				r, err = engines.NewRecord(m)
+				r, err = chain.NewRecord(m)
 			case *logv1.OrderDecided:
-				r, err = engines.NewRecord(m)
+				r, err = chain.NewRecord(m)
 			case *logv1.BlockCommitted:
-				r, err = engines.NewRecord(m)
+				r, err = chain.NewRecord(m)
 			}
 
 			require.NoError(t, err)
@@ -66,14 +67,14 @@ func longLog(t *testing.T, home string, n int) {
 	for done := 0; done < n; done += longBlock {
 		clock = clock.Add(time.Second)
 		s := db.State()
-		b := engines.Block{ChainID: s.ChainID, Period: s.Period, Height: s.Next(), Time: clock}
+		b := chain.Block{ChainID: s.ChainID, Period: s.Period, Height: s.Next(), Time: clock}
 		launched := make([]any, longBlock)
 
 		for i := range longBlock {
 			body, err := kv.Encode(kv.Put(fmt.Appendf(nil, "key%d", (done+i)%1_000_000),
 				fmt.Appendf(nil, "value of transaction %d", done+i)))
 			require.NoError(t, err)
-			raw, err := engines.Tx{Backend: "kv", Nonce: fmt.Appendf(nil, "%d", done+i),
+			raw, err := chain.Tx{Backend: "kv", Nonce: fmt.Appendf(nil, "%d", done+i),
 				ValidUntil: clock.Add(2 * time.Minute), Body: body}.Encode()
 			require.NoError(t, err)
 			b.Txs = append(b.Txs, raw)
@@ -87,7 +88,7 @@ func longLog(t *testing.T, home string, n int) {
 		require.NoError(t, err)
 
 		for i := range longBlock {
-			v := engines.Version{Period: b.Period, Height: b.Height, Index: uint32(i)}
+			v := chain.Version{Period: b.Period, Height: b.Height, Index: uint32(i)}
 			require.NoError(t, db.Finish(v, []*logv1.Change{{
 				Version: v.Proto(), Key: fmt.Appendf(nil, "key%d", (done+i)%1_000_000),
 				Value: fmt.Appendf(nil, "value of transaction %d", done+i),
@@ -131,7 +132,7 @@ func TestALongLogStartsInBoundedMemory(t *testing.T) {
 
 	if _, err := os.Stat(LogDir(home)); err != nil {
 		_, err := Init(home, InitOptions{ChainID: "long", Listen: "127.0.0.1:0",
-			Set: []Assignment{{Key: "snapshots.every_bytes", Value: "0", Flag: "--set"}}})
+			Set: []config.Assignment{{Key: "snapshots.every_bytes", Value: "0", Flag: "--set"}}})
 		require.NoError(t, err)
 		longLog(t, home, n)
 		t.Logf("made: %d transactions in %v", n, time.Since(began))
@@ -163,7 +164,7 @@ func TestALongLogStartsInBoundedMemory(t *testing.T) {
 		require.NoError(t, os.RemoveAll(StateDir(home)))
 	}
 
-	c, err := Load(home)
+	c, err := config.Load(home)
 	require.NoError(t, err)
 	began = time.Now()
 	up := make(chan struct{})
@@ -211,7 +212,7 @@ func TestWhatReadsTheLogHasNoStartTimeout(t *testing.T) {
 	home := t.TempDir()
 	_, err := Init(home, InitOptions{ChainID: "long", Listen: "127.0.0.1:0"})
 	require.NoError(t, err)
-	c, err := Load(home)
+	c, err := config.Load(home)
 	require.NoError(t, err)
 	n, err := New(home, c, WithDriver(byHand{}))
 	require.NoError(t, err)

@@ -19,15 +19,19 @@ import (
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/backend/kvstore"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/consensus/solo"
 	"github.com/coppice-go/coppice/engines/router"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/events"
+	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/node/inflight"
 	"github.com/coppice-go/coppice/node/metrics"
+	"github.com/coppice-go/coppice/node/plan"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/pubsub"
 	"github.com/coppice-go/coppice/supervisor"
@@ -41,15 +45,15 @@ const leaseBound = 30 * time.Second
 // Node is an opened home. Run may be called once.
 type Node struct {
 	home        string
-	config      Config
+	config      config.Config
 	genesis     *logv1.ChainStarted
 	token       string
 	submitToken string // empty: there is none
 	version     string
-	log         *zap.Logger
+	diagnostics *zap.Logger
 	started     time.Time
 
-	backends  map[string]engines.Backend
+	backends  map[string]chain.Backend
 	extra     []Engine
 	observers []supervisor.Observer
 	driver    consensus.Driver
@@ -60,26 +64,26 @@ type Node struct {
 	logDisk   eventlog.FS // nil: the operating system's, as the next
 	stateDisk vfs.FS
 
-	plan   Place
-	lock   *os.File
-	table  *inflight.Table
-	files  *supervisor.Lease[*eventlog.Log]
-	state  *supervisor.Lease[*storage.DB]
-	bus    *pubsub.Bus[engines.Event]
-	news   *events.Source
-	meter  *metrics.Metrics
-	trees  *treemetrics.Metrics
-	elog   atomic.Pointer[eventlog.Log] // the newest that was opened, for its figures
-	gate   *api.Gate
-	host   *supervisor.Supervisor
-	doom   doom
-	bounds bounds
-	core   atomic.Pointer[core] // of the running node supervisor
+	plan     plan.Place
+	lock     *os.File
+	table    *inflight.Table
+	logLease *supervisor.Lease[*eventlog.Log]
+	state    *supervisor.Lease[*storage.DB]
+	bus      *pubsub.Bus[engines.Event]
+	news     *events.Source
+	meter    *metrics.Metrics
+	trees    *treemetrics.Metrics
+	eventLog atomic.Pointer[eventlog.Log] // the newest that was opened, for its figures
+	gate     *api.Gate
+	host     *supervisor.Supervisor
+	damage   exit.DamageWatch
+	bounds   bounds
+	core     atomic.Pointer[core] // of the running node supervisor
 
 	supervised  atomic.Pointer[supervisor.Supervisor] // of the node's children, in this run
 	snaps       *snapshotter
-	sync        *stateSync    // nil: the consensus carries no snapshots
-	installs    sync.Mutex    // held by whoever begins or settles an installation of a snapshot
+	stateSync   *stateSync    // nil: the consensus carries no snapshots
+	installMu   sync.Mutex    // held by whoever begins or settles an installation of a snapshot
 	taken       string        // the snapshot that was made to be installed last; installs is held
 	retainEvery time.Duration // between two rounds of retention
 	now         func() time.Time
@@ -103,13 +107,13 @@ type Engine struct {
 type Option func(*Node)
 
 // WithBackend adds a transaction backend. One of the name of a shipped backend takes its place.
-func WithBackend(b engines.Backend) Option { return func(n *Node) { n.backends[b.Name()] = b } }
+func WithBackend(b chain.Backend) Option { return func(n *Node) { n.backends[b.Name()] = b } }
 
 // WithEngine hangs an engine under "engines".
 func WithEngine(e Engine) Option { return func(n *Node) { n.extra = append(n.extra, e) } }
 
 // WithLogger sends diagnostics to l. They are not the event log.
-func WithLogger(l *zap.Logger) Option { return func(n *Node) { n.log = l } }
+func WithLogger(l *zap.Logger) Option { return func(n *Node) { n.diagnostics = l } }
 
 // WithObserver sends the events of the tree to o too.
 func WithObserver(o supervisor.Observer) Option {
@@ -130,13 +134,13 @@ func WithVersion(v string) Option { return func(n *Node) { n.version = v } }
 
 // New opens a home: one process at a time, until Close or the end of Run. Errors are ErrConfig and
 // ErrHomeInUse.
-func New(home string, c Config, opts ...Option) (*Node, error) {
+func New(home string, c config.Config, opts ...Option) (*Node, error) {
 	n := &Node{
-		home: home, config: c, version: "unknown", log: zap.NewNop(), started: time.Now(),
-		backends: map[string]engines.Backend{}, up: make(chan struct{}), retainEvery: retainEvery, now: time.Now,
+		home: home, config: c, version: "unknown", diagnostics: zap.NewNop(), started: time.Now(),
+		backends: map[string]chain.Backend{}, up: make(chan struct{}), retainEvery: retainEvery, now: time.Now,
 	}
 
-	for _, b := range []engines.Backend{kv.New(), kvstore.New()} {
+	for _, b := range []chain.Backend{kv.New(), kvstore.New()} {
 		n.backends[b.Name()] = b
 	}
 
@@ -144,7 +148,7 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 		o(n)
 	}
 
-	n.snaps, n.progress.log = newSnapshotter(n), n.log
+	n.snaps, n.progress.log = newSnapshotter(n), n.diagnostics
 	err := errors.Join(c.Validate(), checkFormat(home))
 	if err != nil {
 		return nil, err
@@ -162,14 +166,14 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 	if n.bounds.conns == 0 {
 		n.bounds = newBounds(conns)
 	}
-	if n.driver == nil && c.Consensus.Kind == CometBFT {
-		n.sync = newStateSync(n)
+	if n.driver == nil && c.Consensus.Kind == config.CometBFT {
+		n.stateSync = newStateSync(n)
 	}
 
-	n.plan = Plan(c.Profile, n.engineIDs())
+	n.plan = plan.New(c.Profile, n.engineIDs())
 
-	if n.sync != nil {
-		n.plan = n.plan.withCometBFT(c.Profile)
+	if n.stateSync != nil {
+		n.plan = n.plan.WithCometBFT(c.Profile)
 		if n.driver, err = n.cometDriver(); err != nil {
 			return nil, err
 		}
@@ -185,11 +189,11 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 	n.gate = api.NewGate(n.whyDown)
 
 	if n.bus, err = pubsub.New[engines.Event](
-		pubsub.Options{Intensity: n.plan.find("coppice/pubsub").Intensity}); err != nil {
+		pubsub.Options{Intensity: n.plan.Find("coppice/pubsub").Intensity}); err != nil {
 		return nil, err
 	}
 
-	n.news = events.New(events.Options{Bus: n.bus, Log: n.eventLog, Streams: streamsOf(n.bounds.conns)})
+	n.news = events.New(events.Options{Bus: n.bus, Log: n.openEventLog, Streams: streamsOf(n.bounds.conns)})
 	n.trees = &treemetrics.Metrics{}
 	n.meter = metrics.New(n.sources())
 	n.gate.Meter = n.meter.Request
@@ -198,18 +202,18 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 	}
 
 	if n.table, err = n.openTable(); err != nil { // the first that writes below the home
-		if err = classify(err); errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) {
-			err = fmt.Errorf("%w: %w", ErrConfig, err)
+		if err = exit.Classify(err); errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) {
+			err = fmt.Errorf("%w: %w", exit.ErrConfig, err)
 		}
 		return nil, errors.Join(err, n.Close())
 	}
 
 	if err := errors.Join(stateWithoutLog(n.disk(), home),
 		settleInstall(n.disk(), home, logOnDisk(n.logDisk, home), "")); err != nil {
-		return nil, errors.Join(classify(err), n.Close())
+		return nil, errors.Join(exit.Classify(err), n.Close())
 	}
 
-	n.files = supervisor.NewLease(n.openLog, (*eventlog.Log).Close, leaseBound)
+	n.logLease = supervisor.NewLease(n.openLog, (*eventlog.Log).Close, leaseBound)
 	n.state = supervisor.NewLease(n.openState, (*storage.DB).Close, leaseBound)
 	if n.host, err = supervisor.New(n.hostSpec()); err != nil {
 		return nil, errors.Join(err, n.Close())
@@ -219,9 +223,9 @@ func New(home string, c Config, opts ...Option) (*Node, error) {
 }
 
 func (n *Node) engineIDs() []string {
-	ids := ShippedEngines()
-	if n.sync != nil {
-		ids = append(ids, engineStateSync)
+	ids := plan.ShippedEngines()
+	if n.stateSync != nil {
+		ids = append(ids, plan.StateSync)
 	}
 	for _, e := range n.extra {
 		ids = append(ids, e.ID)
@@ -230,7 +234,7 @@ func (n *Node) engineIDs() []string {
 }
 
 func (n *Node) openLog() (*eventlog.Log, error) {
-	keep, _ := n.config.Log.retainBytes()
+	keep, _ := n.config.Log.RetainBytes()
 	l, err := eventlog.Open(LogDir(n.home), eventlog.Options{
 		FS: n.logDisk, SegmentSize: n.config.Log.SegmentBytes, Retention: eventlog.Retention{Bytes: keep},
 		Events: n.logNotice, Synced: n.meter.Synced,
@@ -243,24 +247,24 @@ func (n *Node) openLog() (*eventlog.Log, error) {
 		return nil, errors.Join(err, l.Close())
 	}
 
-	n.elog.Store(l)
+	n.eventLog.Store(l)
 
 	return l, nil
 }
 
 // openState opens the state, after a snapshot of which the log was told has taken its place.
 func (n *Node) openState() (*storage.DB, error) {
-	n.installs.Lock() // between its name and its record nobody can tell what is to come of an installation
-	defer n.installs.Unlock()
+	n.installMu.Lock() // between its name and its record nobody can tell what is to come of an installation
+	defer n.installMu.Unlock()
 
 	if err := settleInstall(n.disk(), n.home, func() (*eventlog.Log, func() error, error) {
-		return n.elog.Load(), func() error { return nil }, nil // the logger has started, or this would not
+		return n.eventLog.Load(), func() error { return nil }, nil // the logger has started, or this would not
 	}, n.taken); err != nil {
 		return nil, err
 	}
 
 	return storage.Open(StateDir(n.home), storage.Options{
-		FS: n.stateDisk, Logger: n.log.Named("pebble").Sugar(), OnFatal: n.die, Committed: n.meter.Committed,
+		FS: n.stateDisk, Logger: n.diagnostics.Named("pebble").Sugar(), OnFatal: n.die, Committed: n.meter.Committed,
 	})
 }
 
@@ -272,11 +276,11 @@ func (n *Node) openTable() (*inflight.Table, error) {
 	}
 	was := t.Previous()
 	if was.Ignored != "" {
-		n.log.Warn("marks of the process before do not count", zap.String("reason", was.Ignored))
+		n.diagnostics.Warn("marks of the process before do not count", zap.String("reason", was.Ignored))
 	}
 
 	for _, f := range was.Died {
-		n.log.Warn("transaction was executing when the process before died", zap.Stringer("transaction", f.ID),
+		n.diagnostics.Warn("transaction was executing when the process before died", zap.Stringer("transaction", f.ID),
 			zap.Bool("placed", f.Placed))
 	}
 
@@ -286,13 +290,13 @@ func (n *Node) openTable() (*inflight.Table, error) {
 func (n *Node) logNotice(e eventlog.Event) {
 	switch e := e.(type) {
 	case eventlog.Failed:
-		n.log.Error("event log", zap.Stringer("event", e))
+		n.diagnostics.Error("event log", zap.Stringer("event", e))
 	case eventlog.TornTail, eventlog.SpareFailed:
-		n.log.Warn("event log", zap.Stringer("event", e))
+		n.diagnostics.Warn("event log", zap.Stringer("event", e))
 	case eventlog.Progress:
 		n.progress.at("checking the event log", "bytes", uint64(e.Done), uint64(e.Total))
 	default:
-		n.log.Info("event log", zap.Stringer("event", e))
+		n.diagnostics.Info("event log", zap.Stringer("event", e))
 	}
 }
 
@@ -300,35 +304,35 @@ func (n *Node) logNotice(e eventlog.Event) {
 // by something that failed for good. Nothing is lost; the log has it.
 func (n *Node) die(err error) {
 	n.table.Close() // no transaction's fault
-	n.log.Error("the state cannot go on", zap.Error(err))
-	n.log.Sync()
+	n.diagnostics.Error("the state cannot go on", zap.Error(err))
+	n.diagnostics.Sync()
 	fmt.Fprintf(os.Stderr, "coppice: %v\n", err)
-	os.Exit(ExitFailed)
+	os.Exit(exit.Failed)
 }
 
 // Run runs the tree. It returns nil when ctx ended and everything stopped in order, and otherwise
 // why the tree gave up. It closes the node.
 func (n *Node) Run(ctx context.Context) error {
-	run, end := n.doom.run(ctx)
+	run, end := n.damage.Run(ctx)
 	defer end()
 
 	err := n.host.Serve(run)
 
-	if damage := n.doom.reason(); damage != nil {
+	if damage := n.damage.Reason(); damage != nil {
 		err = damage
 	} else if ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx))) {
 		err = nil
 	}
 
-	return errors.Join(classify(err), n.Close())
+	return errors.Join(exit.Classify(err), n.Close())
 }
 
 // Close gives the home back. Run does it itself.
 func (n *Node) Close() error {
 	var errs []error
-	if n.files != nil {
-		errs = append(errs, n.files.Close(), n.state.Close())
-		n.files, n.state = nil, nil
+	if n.logLease != nil {
+		errs = append(errs, n.logLease.Close(), n.state.Close())
+		n.logLease, n.state = nil, nil
 	}
 
 	if n.table != nil {

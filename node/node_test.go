@@ -11,9 +11,11 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/plan"
 )
 
 func TestMain(m *testing.M) {
@@ -26,12 +28,12 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-func newHome(t *testing.T) (string, node.Config) {
+func newHome(t *testing.T) (string, config.Config) {
 	t.Helper()
 	home := t.TempDir()
-	_, err := node.Init(home, node.InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: node.Chaos})
+	_, err := node.Init(home, node.InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: plan.Chaos})
 	require.NoError(t, err)
-	c, err := node.Load(home)
+	c, err := config.Load(home)
 	require.NoError(t, err)
 	return home, c
 }
@@ -55,7 +57,7 @@ func TestSmoke(t *testing.T) {
 	require.NoError(t, err)
 	body, err := kv.Encode(kv.Put([]byte("k"), []byte("v")), kv.Add([]byte("n"), 1))
 	require.NoError(t, err)
-	tx := engines.NewTx("kv", body, time.Minute)
+	tx := chain.NewTx("kv", body, time.Minute)
 	_, err = cl.SubmitWait(wctx, tx)
 	require.NoError(t, err)
 	cancel()

@@ -5,28 +5,29 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/exit"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
 // pending is what the records of a log leave acknowledged and without an end. It holds no more than
 // that.
-type pending map[engines.TxID]uint64 // index of its first TxLaunched
+type pending map[chain.TxID]uint64 // index of its first TxLaunched
 
 func newPending() pending { return make(pending) }
 
 // entry takes the next entry of the log. Errors are ErrDamage.
 func (p pending) entry(e eventlog.Entry) error {
 	switch e.Kind {
-	case engines.KindTxLaunched, engines.KindTxExpired, engines.KindBlockCommitted:
+	case chain.KindTxLaunched, chain.KindTxExpired, chain.KindBlockCommitted:
 	default:
 		return nil
 	}
 
-	m, err := engines.DecodeRecord(e)
+	m, err := chain.DecodeRecord(e)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrDamage, err)
+		return fmt.Errorf("%w: %w", exit.ErrDamage, err)
 	}
 
 	p.record(e.Index, m)
@@ -37,7 +38,7 @@ func (p pending) entry(e eventlog.Entry) error {
 func (p pending) record(index uint64, m proto.Message) {
 	switch m := m.(type) {
 	case *logv1.TxLaunched:
-		if id := engines.HashTx(m.Tx); p[id] == 0 {
+		if id := chain.HashTx(m.Tx); p[id] == 0 {
 			p[id] = index
 		}
 
@@ -52,7 +53,7 @@ func (p pending) record(index uint64, m proto.Message) {
 }
 
 func (p pending) end(id []byte) {
-	if id, err := engines.TxIDFromBytes(id); err == nil {
+	if id, err := chain.TxIDFromBytes(id); err == nil {
 		delete(p, id)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/thejerf/suture/v4"
@@ -16,38 +15,9 @@ import (
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/supervisor"
 )
-
-// What of the event log is kept: log.retain.
-const (
-	RetainAll      = "all"      // the whole log
-	RetainSnapshot = "snapshot" // what the oldest snapshot needs
-)
-
-// retainBytes is log.retain as a number of bytes; ok is false where it is none.
-func (c LogConfig) retainBytes() (n int64, ok bool) {
-	n, err := strconv.ParseInt(c.Retain, 10, 64)
-	return n, err == nil
-}
-
-func checkRetain(c Config) error {
-	if c.Log.Retain == RetainAll {
-		return nil
-	}
-
-	if n, ok := c.Log.retainBytes(); c.Log.Retain != RetainSnapshot && (!ok || n < 1<<20 || n > 1<<50) {
-		return fmt.Errorf("%q: want %s, %s, or a number of bytes from %d to %d", c.Log.Retain, RetainAll,
-			RetainSnapshot, 1<<20, int64(1)<<50)
-	}
-
-	if c.Snapshots.EveryBytes == 0 {
-		return fmt.Errorf("%q: the log is only truncated behind snapshots, and none are taken: want %s, or "+
-			"snapshots.every_bytes above 0", c.Log.Retain, RetainAll)
-	}
-
-	return nil
-}
 
 // Names of retainers, as "log stat" shows them. The pool registers its own.
 const (
@@ -90,7 +60,7 @@ func (n *Node) startRetention(c *core) supervisor.StartFunc {
 		}
 
 		for _, name := range removed {
-			n.log.Info("half a snapshot removed", zap.String("snapshot", name))
+			n.diagnostics.Info("half a snapshot removed", zap.String("snapshot", name))
 		}
 
 		// one that was taken while the node was stopped, or just before it died, counts too
@@ -132,7 +102,7 @@ func (r *retention) Serve(ctx context.Context) error {
 		default:
 			backoff = min(2*backoff, maxBackoff)
 			wait = backoff
-			r.n.log.Warn("retention failed, and is tried again later", zap.Error(err), zap.Duration("after", wait))
+			r.n.diagnostics.Warn("retention failed, and is tried again later", zap.Error(err), zap.Duration("after", wait))
 		}
 	}
 }
@@ -215,7 +185,7 @@ func (r *retention) truncate(ctx context.Context, list []snapshots.Entry) error 
 		}
 	}
 
-	if r.n.config.Log.Retain == RetainAll || len(list) == 0 {
+	if r.n.config.Log.Retain == config.RetainAll || len(list) == 0 {
 		return nil
 	}
 

@@ -8,20 +8,21 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/logger"
-	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/plan"
 )
 
 // truncating is a home whose log is truncated behind snapshots.
 func truncating(t *testing.T) *hand {
 	t.Helper()
 	home := t.TempDir()
-	_, err := Init(home, InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: Chaos, Set: []Assignment{
-		{Key: "log.retain", Value: RetainSnapshot, Flag: "--set"}, {Key: "snapshots.keep", Value: "1", Flag: "--set"},
+	_, err := Init(home, InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: plan.Chaos, Set: []config.Assignment{
+		{Key: "log.retain", Value: config.RetainSnapshot, Flag: "--set"}, {Key: "snapshots.keep", Value: "1", Flag: "--set"},
 		{Key: "snapshots.every_bytes", Value: "1", Flag: "--set"},
 		{Key: "retention.versions", Value: "2", Flag: "--set"},
 	}})
@@ -57,9 +58,9 @@ func rounds(t *testing.T, h *hand, n int, before func(*hand)) *hand {
 }
 
 // endOf is how a transaction that was acknowledged stands.
-func endOf(t *testing.T, h *hand, id engines.TxID) mempool.Ending {
+func endOf(t *testing.T, h *hand, id chain.TxID) chain.Ending {
 	t.Helper()
-	ends, err := h.pool.Look(t.Context(), []engines.TxID{id})
+	ends, err := h.pool.Look(t.Context(), []chain.TxID{id})
 	require.NoError(t, err)
 	return ends[0]
 }

@@ -18,6 +18,8 @@ import (
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 const snapshotDir = "data/snapshots"
@@ -90,7 +92,7 @@ func (s *snapshotter) take(ctx context.Context) (m snapshots.Manifest, fresh boo
 		return m, false, err
 	}
 
-	s.n.log.Info("snapshot taken", zap.String("snapshot", m.ID), zap.Int64("bytes", m.Bytes),
+	s.n.diagnostics.Info("snapshot taken", zap.String("snapshot", m.ID), zap.Int64("bytes", m.Bytes),
 		zap.Duration("took", time.Since(began)))
 
 	return m, true, s.keep()
@@ -100,7 +102,7 @@ func (s *snapshotter) take(ctx context.Context) (m snapshots.Manifest, fresh boo
 func (s *snapshotter) keep() error {
 	removed, err := s.dir().Keep(s.n.config.Snapshots.Keep, s.pinned)
 	for _, id := range removed {
-		s.n.log.Info("snapshot removed", zap.String("snapshot", id))
+		s.n.diagnostics.Info("snapshot removed", zap.String("snapshot", id))
 	}
 	return err
 }
@@ -114,7 +116,7 @@ func (s *snapshotter) pinned(m snapshots.Manifest) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.holds[m.ID] > 0 || m.Source != "" && s.n.config.Log.Retain == RetainAll
+	return s.holds[m.ID] > 0 || m.Source != "" && s.n.config.Log.Retain == config.RetainAll
 }
 
 // hold keeps a snapshot from being removed until release.
@@ -227,7 +229,7 @@ func VerifySnapshot(ctx context.Context, home, id string, progress func(done, to
 		return snapshots.Manifest{}, err
 	}
 	m, err := snapshots.Dir{FS: vfs.Default, Path: SnapshotDir(home)}.Verify(ctx, id, progress)
-	return m, classify(err)
+	return m, exit.Classify(err)
 }
 
 // SnapshotOptions say who takes a snapshot.
@@ -251,7 +253,7 @@ func CreateSnapshot(ctx context.Context, home string, o SnapshotOptions) (m snap
 	defer h.Close()
 	h.fatal = o.Fatal
 	m, fresh, err = h.create(ctx, o.Program, o.Progress)
-	return m, fresh, classify(err)
+	return m, fresh, exit.Classify(err)
 }
 
 func (h *stoppedHome) create(ctx context.Context, program string,
@@ -343,7 +345,7 @@ func RestoreSnapshot(ctx context.Context, home, id string, progress func(done, t
 	}
 	defer h.Close()
 	m, err := h.restore(ctx, id, progress)
-	return m, classify(err)
+	return m, exit.Classify(err)
 }
 
 func (h *stoppedHome) restore(ctx context.Context, id string, progress func(done, total uint64)) (m snapshots.Manifest,
@@ -371,7 +373,7 @@ func (h *stoppedHome) readBack(ctx context.Context, m snapshots.Manifest) error 
 	if err == nil {
 		err = db.VerifyScan(ctx, nil)
 		if s := db.State(); err == nil && (s.Height != m.Height || !bytes.Equal(s.AppHash, m.AppHash)) {
-			err = fmt.Errorf("%w: the installed state is at height %d with app hash %x, want %d with %v", ErrDamage,
+			err = fmt.Errorf("%w: the installed state is at height %d with app hash %x, want %d with %v", exit.ErrDamage,
 				s.Height, s.AppHash, m.Height, m.AppHash)
 		}
 		err = errors.Join(err, db.Close())
@@ -404,7 +406,7 @@ func (h *stoppedHome) belongs(m snapshots.Manifest) (in snapshots.Installing, er
 		return in, err
 	}
 
-	return in, agree(l, standing{ChainState: stateOf(m, in.Index), log: l.ID(), bound: true})
+	return in, agree(l, standing{State: stateOf(m, in.Index), log: l.ID(), bound: true})
 }
 
 // placeOf is where in a log a snapshot stands.

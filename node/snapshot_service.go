@@ -13,6 +13,7 @@ import (
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/config"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
@@ -95,7 +96,7 @@ const backupRetainer = "backup"
 
 // Backup sends a backup of the running node: see api.Snapshots.
 func (s *snapshotter) Backup(ctx context.Context, send func(*apiv1.BackupResponse) error) error {
-	if s.n.config.Consensus.Kind == CometBFT {
+	if s.n.config.Consensus.Kind == config.CometBFT {
 		return connect.NewError(connect.CodeFailedPrecondition, errCometBackup)
 	}
 	log, _, err := s.running()

@@ -14,9 +14,11 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/storage/logical"
+	"github.com/coppice-go/coppice/node/plan"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
@@ -65,7 +67,7 @@ func (s *stateSync) store() (storage.Client, error) {
 
 // Committed pins the state at the heights that are due: see consensus.StateSync. The block that
 // comes next waits for this call, so what is pinned is the height's.
-func (s *stateSync) Committed(ctx context.Context, at engines.ChainState) {
+func (s *stateSync) Committed(ctx context.Context, at chain.State) {
 	every := uint64(s.n.config.StateSync.EveryHeights)
 	if every == 0 || at.Height%every != 0 {
 		return
@@ -78,7 +80,7 @@ func (s *stateSync) Committed(ctx context.Context, at engines.ChainState) {
 	p, err := store.Pin(ctx)
 	switch {
 	case err != nil: // it is going down; the other nodes have this height
-		s.n.log.Debug("no snapshot for peers", zap.Uint64("height", at.Height), zap.Error(err))
+		s.n.diagnostics.Debug("no snapshot for peers", zap.Uint64("height", at.Height), zap.Error(err))
 		return
 	case p.Height() != at.Height:
 		p.Close()
@@ -95,7 +97,7 @@ func (s *stateSync) Committed(ctx context.Context, at engines.ChainState) {
 		}
 	default:
 		p.Close()
-		s.n.log.Warn("no snapshot for peers: the one before is still being made", zap.Uint64("height", at.Height))
+		s.n.diagnostics.Warn("no snapshot for peers: the one before is still being made", zap.Uint64("height", at.Height))
 	}
 }
 
@@ -174,7 +176,7 @@ func (s *stateSync) withdraw(bad logical.Metadata) {
 
 // startStateSync is the engine's StartFunc.
 func (n *Node) startStateSync(context.Context) (supervisor.Service, error) {
-	return stateSyncService{n.sync}, nil
+	return stateSyncService{n.stateSync}, nil
 }
 
 // stateSyncService is one incarnation of the engine.
@@ -225,7 +227,7 @@ func (s *stateSync) settle(ctx context.Context) error {
 	}
 
 	// the installation may have been cut between stop and start
-	return supervisor.Revive(ctx, s.n.supervised.Load(), placeTransactions)
+	return supervisor.Revive(ctx, s.n.supervised.Load(), plan.Transactions)
 }
 
 func (s *stateSync) settleDir() error {
@@ -302,9 +304,9 @@ func (s *stateSync) make(ctx context.Context, p *storage.Pinned) {
 	switch err := errors.Join(err, keepErr); {
 	case ctx.Err() != nil, errors.Is(err, storage.ErrClosed):
 	case err != nil:
-		s.n.log.Warn("snapshot for peers failed", zap.Uint64("height", p.Height()), zap.Error(err))
+		s.n.diagnostics.Warn("snapshot for peers failed", zap.Uint64("height", p.Height()), zap.Error(err))
 	default:
-		s.n.log.Info("snapshot for peers", zap.Uint64("height", m.Height), zap.Uint64("keys", m.Keys),
+		s.n.diagnostics.Info("snapshot for peers", zap.Uint64("height", m.Height), zap.Uint64("keys", m.Keys),
 			zap.Uint64("bytes", m.Bytes),
 			zap.Int("chunks", len(m.Chunks)), zap.Duration("took", time.Since(began)))
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/coppice-go/coppice/engines/storage/durable"
 	"github.com/coppice-go/coppice/engines/storage/logical"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
+	"github.com/coppice-go/coppice/node/plan"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
@@ -164,7 +165,7 @@ func (s *stateSync) apply(ctx context.Context, in *incoming, index uint32, chunk
 	}
 
 	in.ended = true
-	s.n.log.Info("state taken from peers", zap.Uint64("height", in.Height), zap.Uint64("keys", in.Keys),
+	s.n.diagnostics.Info("state taken from peers", zap.Uint64("height", in.Height), zap.Uint64("keys", in.Keys),
 		zap.Uint64("bytes", in.Bytes),
 		zap.Duration("took", time.Since(in.began)))
 
@@ -223,8 +224,8 @@ func (s *stateSync) install(ctx context.Context, r ripe) error {
 
 // begin names and verifies the imported state, and tells the log.
 func (s *stateSync) begin(ctx context.Context, id string) error {
-	s.n.installs.Lock()
-	defer s.n.installs.Unlock()
+	s.n.installMu.Lock()
+	defer s.n.installMu.Unlock()
 
 	log := logger.NewClient(s.n.core.Load().dir)
 	st, err := log.Stat(ctx)
@@ -280,5 +281,5 @@ func (s *stateSync) named(ctx context.Context, id string) (snapshots.Manifest, e
 // recycleCore stops the transaction core and starts it again: opening the state installs what is to
 // be installed.
 func (s *stateSync) recycleCore(ctx context.Context) error {
-	return supervisor.Recycle(ctx, s.n.supervised.Load(), placeTransactions)
+	return supervisor.Recycle(ctx, s.n.supervised.Load(), plan.Transactions)
 }

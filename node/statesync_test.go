@@ -20,6 +20,7 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus/comet/comettest"
 	"github.com/coppice-go/coppice/engines/storage/logical"
 	"github.com/coppice-go/coppice/eventlog/pebblefs"
+	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
@@ -38,7 +39,7 @@ const snapshotHeight = 4
 func offering(t *testing.T) (j *joining, other string) {
 	t.Helper()
 	home := initABCI(t)
-	require.NoError(t, os.WriteFile(filepath.Join(home, configFile), []byte(
+	require.NoError(t, os.WriteFile(filepath.Join(home, config.FileName), []byte(
 		"listen = \"127.0.0.1:0\"\nprofile = \"chaos\"\n[consensus]\nkind = \"cometbft\"\nretain_blocks = "+
 			"1\n[state_sync]\nevery_heights = 4\nkeep = 1\n"), 0o644))
 	other = filepath.Join(t.TempDir(), "other")

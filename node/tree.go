@@ -14,6 +14,7 @@ import (
 	"github.com/coppice-go/coppice/engines/worker"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/plan"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/zapevents"
 )
@@ -21,16 +22,16 @@ import (
 // hostSpec is the whole tree. What a supervisor's children share is made in its build function, so
 // that each of its runs begins afresh.
 func (n *Node) hostSpec() supervisor.Spec {
-	s := n.plan.spec(func() ([]supervisor.Child, error) {
+	s := n.plan.Spec(func() ([]supervisor.Child, error) {
 		return []supervisor.Child{
-			n.plan.find("admin").child(n.startAdmin),
-			n.plan.find("coppice").nested(n.buildCoppice),
+			n.plan.Find("admin").Child(n.startAdmin),
+			n.plan.Find("coppice").Nested(n.buildCoppice),
 		}, nil
 	})
 
 	s.Observers = append([]supervisor.Observer{
-		zapevents.New(n.log),
-		&n.doom,
+		zapevents.New(n.diagnostics),
+		&n.damage,
 		supervisor.ObserverFunc(func(e supervisor.Event) { n.bus.Publish(engines.TreeChanged{Event: e}) }),
 		n.trees,
 		n.news, // not by the bus, which is part of the tree that it tells about
@@ -40,14 +41,14 @@ func (n *Node) hostSpec() supervisor.Spec {
 
 func (n *Node) buildCoppice() ([]supervisor.Child, error) {
 	return []supervisor.Child{
-		n.plan.find("coppice/pubsub").child(supervisor.Nested(n.bus.Spec())),
-		n.plan.find("coppice/node").child(n.startNode),
+		n.plan.Find("coppice/pubsub").Child(supervisor.Nested(n.bus.Spec())),
+		n.plan.Find("coppice/node").Child(n.startNode),
 	}, nil
 }
 
 // startNode starts the node's supervisor, which state sync manages.
 func (n *Node) startNode(context.Context) (supervisor.Service, error) {
-	s, err := supervisor.New(n.plan.find("coppice/node").spec(n.buildNode))
+	s, err := supervisor.New(n.plan.Find("coppice/node").Spec(n.buildNode))
 	if err != nil {
 		return nil, err
 	}
@@ -56,14 +57,14 @@ func (n *Node) startNode(context.Context) (supervisor.Service, error) {
 }
 
 func (n *Node) buildNode() ([]supervisor.Child, error) {
-	at := n.plan.find("coppice/node")
+	at := n.plan.Find("coppice/node")
 	c := &core{dir: router.NewDirectory().Measure(n.meter.CallTimes)}
 	n.core.Store(c)
 	return []supervisor.Child{
-		at.find("router").child(router.Child(c.dir)),
-		unhurried(at.find("logger").child(logger.Child(c.dir, logger.Config{Lease: n.files, Publish: n.publish}))),
-		at.find(placeTransactions).nested(func() ([]supervisor.Child, error) { return n.buildTransactions(c), nil }),
-		at.find("engines").nested(func() ([]supervisor.Child, error) { return n.buildEngines(c), nil }),
+		at.Find("router").Child(router.Child(c.dir)),
+		withoutStartTimeout(at.Find("logger").Child(logger.Child(c.dir, logger.Config{Lease: n.logLease, Publish: n.publish}))),
+		at.Find(plan.Transactions).Nested(func() ([]supervisor.Child, error) { return n.buildTransactions(c), nil }),
+		at.Find("engines").Nested(func() ([]supervisor.Child, error) { return n.buildEngines(c), nil }),
 	}, nil
 }
 
@@ -75,7 +76,7 @@ func (n *Node) publish(e eventlog.Entry) {
 
 // unhurried is a child whose start reads the log or the state, and so takes as long as they are.
 // What it is at is told: see Progress.
-func unhurried(c supervisor.Child) supervisor.Child {
+func withoutStartTimeout(c supervisor.Child) supervisor.Child {
 	c.StartTimeout = supervisor.Infinity
 	return c
 }
@@ -94,12 +95,12 @@ func withLog(c *core, start supervisor.StartFunc) supervisor.StartFunc {
 }
 
 func (n *Node) buildTransactions(c *core) []supervisor.Child {
-	at := n.plan.find("coppice/node/transactions")
+	at := n.plan.Find("coppice/node/transactions")
 	return []supervisor.Child{
-		unhurried(at.find("storage").child(withLog(c, storage.Child(c.dir, storage.Config{Lease: n.state})))),
+		withoutStartTimeout(at.Find("storage").Child(withLog(c, storage.Child(c.dir, storage.Config{Lease: n.state})))),
 		// Its clients are made for each incarnation: a replaced one must not find its successor's
 		// grants in them.
-		unhurried(at.find("ordering").child(func(ctx context.Context) (supervisor.Service, error) {
+		withoutStartTimeout(at.Find("ordering").Child(func(ctx context.Context) (supervisor.Service, error) {
 			if err := n.agree(ctx, c); err != nil {
 				return nil, err
 			}
@@ -109,16 +110,16 @@ func (n *Node) buildTransactions(c *core) []supervisor.Child {
 				Progress: n.progress.replay(), Validators: governance.Updates,
 			})(ctx)
 		})),
-		at.find("mempool").nested(func() ([]supervisor.Child, error) { return n.buildMempool(c) }),
+		at.Find("mempool").Nested(func() ([]supervisor.Child, error) { return n.buildMempool(c) }),
 	}
 }
 
 func (n *Node) buildMempool(c *core) ([]supervisor.Child, error) {
-	at := n.plan.find("coppice/node/transactions/mempool")
+	at := n.plan.Find("coppice/node/transactions/mempool")
 	store := storage.NewClient(c.dir).Elders()
 	dynamic, err := supervisor.NewDynamic(supervisor.DynamicSpec[mempool.Job]{
-		Name: "workers", Restart: supervisor.Temporary, Shutdown: at.find("pool").Shutdown,
-		Intensity: at.find("workers").Intensity,
+		Name: "workers", Restart: supervisor.Temporary, Shutdown: at.Find("pool").Shutdown,
+		Intensity: at.Find("workers").Intensity,
 		Start: func(_ context.Context, j mempool.Job) (supervisor.Service, error) {
 			return j.Watch(worker.Job{
 				ID: j.ID, Tx: j.Tx, Backend: j.Backend, Params: j.Params, Store: store, Marks: n.table, Place: j.Place,
@@ -131,42 +132,42 @@ func (n *Node) buildMempool(c *core) ([]supervisor.Child, error) {
 		return nil, err
 	}
 	return []supervisor.Child{
-		unhurried(at.find("pool").child(mempool.Child(c.dir, mempool.Config{
+		withoutStartTimeout(at.Find("pool").Child(mempool.Child(c.dir, mempool.Config{
 			Log: logger.NewClient(c.dir), Store: store, Workers: workers{dynamic}, Suspects: n.table,
 			Orderer: ordering.Name, Backends: n.backends,
 			MaxTxs: n.config.Pool.MaxTxs, MaxBytes: n.config.Pool.MaxBytes,
 			MaxEager: n.config.Pool.MaxEager, Now: n.now,
 		}))),
-		at.find("workers").child(func(context.Context) (supervisor.Service, error) { return dynamic, nil }),
+		at.Find("workers").Child(func(context.Context) (supervisor.Service, error) { return dynamic, nil }),
 	}, nil
 }
 
 func (n *Node) buildEngines(c *core) []supervisor.Child {
-	at := n.plan.find("coppice/node/engines")
+	at := n.plan.Find("coppice/node/engines")
 	drive := consensus.Core{
 		Ordering: ordering.NewClient(c.dir), Pool: mempool.NewClient(c.dir, n.backends), Genesis: n.genesis,
 		Feed: mempool.NewClient(c.dir, n.backends), State: storage.NewClient(c.dir),
 	}
 
-	if n.sync != nil {
-		drive.StateSync = n.sync
+	if n.stateSync != nil {
+		drive.StateSync = n.stateSync
 	}
 
 	children := []supervisor.Child{
-		at.find("consensus").child(n.driver.Start(drive)),
-		at.find("api").child(func(context.Context) (supervisor.Service, error) {
+		at.Find("consensus").Child(n.driver.Start(drive)),
+		at.Find("api").Child(func(context.Context) (supervisor.Service, error) {
 			return &api.Service{Gate: n.gate, Backend: newBackend(n, c),
 				Options: api.NodeOptions{Meter: n.meter.Request}}, nil
 		}),
-		at.find("retention").child(n.startRetention(c)),
+		at.Find("retention").Child(n.startRetention(c)),
 	}
 
-	if n.sync != nil {
-		children = append(children, at.find(engineStateSync).child(n.startStateSync))
+	if n.stateSync != nil {
+		children = append(children, at.Find(plan.StateSync).Child(n.startStateSync))
 	}
 
 	for _, e := range n.extra {
-		children = append(children, at.find(e.ID).child(e.Start(c.dir)))
+		children = append(children, at.Find(e.ID).Child(e.Start(c.dir)))
 	}
 
 	return children

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 // homeVersion is the layout of a home that this program reads and writes. Formats below are
@@ -100,7 +102,7 @@ func checkFormat(home string) error {
 	v, err := readFormat(home, homeVersion)
 	if err == nil && v < homeVersion {
 		return fmt.Errorf("%w: %s has format %d, this program wants %d: make a backup of it, then run "+
-			"'coppice upgrade'", ErrConfig, home, v, homeVersion)
+			"'coppice upgrade'", exit.ErrConfig, home, v, homeVersion)
 	}
 	return err
 }
@@ -110,17 +112,17 @@ func readFormat(home string, newest format) (format, error) {
 	path := filepath.Join(home, formatFile)
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, noHome(home, formatFile)
+		return 0, exit.NoHome(home, formatFile)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("%w: %w", ErrConfig, err)
+		return 0, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 
 	first, rest, _ := strings.Cut(string(data), "\n")
 	var v format
 	if n, err := fmt.Sscanf(first, "coppice home %d", &v); n != 1 || err != nil || v < 1 || first+"\n" != v.text("") {
 		return 0, fmt.Errorf("%w: %s holds %.40q, want a line such as \"coppice home %d\": this is no home of "+
-			"coppice, or its file is damaged", ErrConfig, path, data, homeVersion)
+			"coppice, or its file is damaged", exit.ErrConfig, path, data, homeVersion)
 	}
 
 	if v > newest {
@@ -128,7 +130,7 @@ func readFormat(home string, newest format) (format, error) {
 		if need, ok := strings.CutPrefix(strings.TrimSpace(rest), "needs "); ok {
 			who = fmt.Sprintf("%.60s or newer", need)
 		}
-		return 0, fmt.Errorf("%w: %s has format %d, this program reads up to %d: it wants %s", ErrConfig, home, v,
+		return 0, fmt.Errorf("%w: %s has format %d, this program reads up to %d: it wants %s", exit.ErrConfig, home, v,
 			newest, who)
 	}
 

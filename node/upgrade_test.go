@@ -7,6 +7,9 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 func formatOf(t *testing.T, home string) string {
@@ -32,11 +35,11 @@ func TestANewerHomeIsRefused(t *testing.T) {
 		_, err := Init(home, InitOptions{Listen: "127.0.0.1:0"})
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(filepath.Join(home, formatFile), []byte(text), 0o644))
-		_, err = New(home, DefaultConfig())
-		require.ErrorIs(t, err, ErrConfig)
+		_, err = New(home, config.Defaults())
+		require.ErrorIs(t, err, exit.ErrConfig)
 		require.ErrorContains(t, err, want)
 		_, err = Upgrade(home, false)
-		require.ErrorIs(t, err, ErrConfig)
+		require.ErrorIs(t, err, exit.ErrConfig)
 		require.ErrorContains(t, err, want)
 		require.Equal(t, text, formatOf(t, home))
 	}
@@ -87,7 +90,7 @@ func TestAnUpgradeCanBeCutAnywhere(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, u.Steps)
 
-	_, err = New(home, DefaultConfig())
+	_, err = New(home, config.Defaults())
 	require.ErrorContains(t, err, "it wants coppice v0.3.0 or newer")
 }
 
@@ -95,10 +98,10 @@ func TestAHomeInUseIsNotUpgraded(t *testing.T) {
 	home := filepath.Join(t.TempDir(), "home")
 	_, err := Init(home, InitOptions{Listen: "127.0.0.1:0"})
 	require.NoError(t, err)
-	n, err := New(home, DefaultConfig())
+	n, err := New(home, config.Defaults())
 	require.NoError(t, err)
 	_, err = Upgrade(home, false)
-	require.ErrorIs(t, err, ErrHomeInUse)
+	require.ErrorIs(t, err, exit.ErrHomeInUse)
 	require.NoError(t, n.Close())
 	_, err = Upgrade(home, false)
 	require.NoError(t, err)

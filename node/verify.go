@@ -11,19 +11,20 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/backend/kvstore"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/worker"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/exit"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
 // VerifyOptions say how thoroughly to look.
 type VerifyOptions struct {
 	// Backends are those that the home's node was run with, beyond the shipped ones.
-	Backends []engines.Backend
+	Backends []chain.Backend
 
 	// SkipReplay leaves out the execution of every block, which takes as long as it took the first
 	// time.
@@ -82,10 +83,10 @@ func Verify(ctx context.Context, home string, o VerifyOptions) (Verified, error)
 		o.disk = vfs.Default
 	}
 
-	r := &verification{VerifyOptions: o, home: home, backends: make(map[string]engines.Backend), out: &v,
+	r := &verification{VerifyOptions: o, home: home, backends: make(map[string]chain.Backend), out: &v,
 		pending: newPending()}
 
-	for _, b := range append([]engines.Backend{kv.New(), kvstore.New()}, o.Backends...) {
+	for _, b := range append([]chain.Backend{kv.New(), kvstore.New()}, o.Backends...) {
 		r.backends[b.Name()] = b
 	}
 
@@ -93,13 +94,13 @@ func Verify(ctx context.Context, home string, o VerifyOptions) (Verified, error)
 		return v, err
 	}
 
-	return v, classify(r.run(ctx))
+	return v, exit.Classify(r.run(ctx))
 }
 
 type verification struct {
 	VerifyOptions
 	home     string
-	backends map[string]engines.Backend
+	backends map[string]chain.Backend
 	out      *Verified
 
 	pending pending
@@ -124,7 +125,7 @@ func (r *verification) run(ctx context.Context) (err error) {
 	for _, path := range []string{installingPath(r.home), StateDir(r.home) + ".new"} {
 		if _, err := r.disk.Stat(path); err == nil {
 			return fmt.Errorf("%w: an installation of a snapshot was cut short (%s): a start, or any 'coppice "+
-				"snapshot' command, completes it first", ErrConfig, path)
+				"snapshot' command, completes it first", exit.ErrConfig, path)
 		}
 	}
 
@@ -213,9 +214,9 @@ func (r *verification) replay(ctx context.Context) error {
 		}
 
 		e.Data = bytes.Clone(e.Data)
-		m, err := engines.DecodeRecord(e)
+		m, err := chain.DecodeRecord(e)
 		if err != nil {
-			return fmt.Errorf("%w: %w", ErrDamage, err)
+			return fmt.Errorf("%w: %w", exit.ErrDamage, err)
 		}
 		if err := r.record(ctx, log, e.Index, m); err != nil {
 			return fmt.Errorf("record %d: %w", e.Index, err)
@@ -253,9 +254,9 @@ func (r *verification) record(ctx context.Context, log *eventlog.Log, index uint
 		return r.installed(ctx, log, index, m)
 
 	case *logv1.OrderDecided:
-		if d := r.decided; d != nil && !engines.BlockFromRecord(d).Same(engines.BlockFromRecord(m)) {
-			return fmt.Errorf("%w: %v was decided, and %v before it was never committed", ErrDamage,
-				engines.BlockFromRecord(m), engines.BlockFromRecord(d))
+		if d := r.decided; d != nil && !chain.BlockFromRecord(d).Same(chain.BlockFromRecord(m)) {
+			return fmt.Errorf("%w: %v was decided, and %v before it was never committed", exit.ErrDamage,
+				chain.BlockFromRecord(m), chain.BlockFromRecord(d))
 		}
 		r.decided = m
 
@@ -269,14 +270,14 @@ func (r *verification) record(ctx context.Context, log *eventlog.Log, index uint
 // block executes a committed block again.
 func (r *verification) block(ctx context.Context, index uint64, m *logv1.BlockCommitted) error {
 	if r.decided == nil {
-		return fmt.Errorf("%w: block %d was committed and never decided", ErrDamage, m.Height)
+		return fmt.Errorf("%w: block %d was committed and never decided", exit.ErrDamage, m.Height)
 	}
 
-	b := engines.BlockFromRecord(r.decided)
+	b := chain.BlockFromRecord(r.decided)
 	r.decided = nil
 
 	if b.Height != m.Height || b.ChainID != m.ChainId || !bytes.Equal(b.Hash, m.BlockHash) {
-		return fmt.Errorf("%w: block %d of %s (%.8x) was committed, %v had been decided", ErrDamage, m.Height,
+		return fmt.Errorf("%w: block %d of %s (%.8x) was committed, %v had been decided", exit.ErrDamage, m.Height,
 			m.ChainId, m.BlockHash, b)
 	}
 
@@ -297,31 +298,31 @@ func (r *verification) block(ctx context.Context, index uint64, m *logv1.BlockCo
 	return r.again.Commit(index, m)
 }
 
-func (r *verification) execute(ctx context.Context, b engines.Block) (engines.Staged, error) {
+func (r *verification) execute(ctx context.Context, b chain.Block) (chain.Staged, error) {
 	refused, err := r.again.Begin(b)
 	if err != nil {
-		return engines.Staged{}, err
+		return chain.Staged{}, err
 	}
 
 	for i, raw := range b.Txs {
 		if refused[i] != nil {
 			continue
 		}
-		tx, err := engines.DecodeTx(raw)
+		tx, err := chain.DecodeTx(raw)
 		if err != nil {
-			return engines.Staged{}, err
+			return chain.Staged{}, err
 		}
 
 		job := worker.Job{
-			ID: engines.HashTx(raw), Tx: tx, Backend: r.backends[tx.Backend], Params: r.again.State().Params,
-			Store: direct{r.again}, Place: make(chan engines.Placement, 1), Late: true,
+			ID: chain.HashTx(raw), Tx: tx, Backend: r.backends[tx.Backend], Params: r.again.State().Params,
+			Store: direct{r.again}, Place: make(chan chain.Placement, 1), Late: true,
 		}
 
-		job.Place <- engines.Placement{Version: engines.Version{Period: b.Period, Height: b.Height, Index: uint32(i)},
+		job.Place <- chain.Placement{Version: chain.Version{Period: b.Period, Height: b.Height, Index: uint32(i)},
 			Time: b.Time}
 
 		if err := job.Serve(ctx); err != nil {
-			return engines.Staged{}, err
+			return chain.Staged{}, err
 		}
 	}
 
@@ -331,42 +332,42 @@ func (r *verification) execute(ctx context.Context, b engines.Block) (engines.St
 // direct is the state without an engine around it, for one worker at a time.
 type direct struct{ db *storage.DB }
 
-func (d direct) Read(_ context.Context, v engines.Version, key []byte) ([]byte, bool, error) {
+func (d direct) Read(_ context.Context, v chain.Version, key []byte) ([]byte, bool, error) {
 	return d.db.Read(v, key)
 }
 
-func (d direct) Finish(_ context.Context, v engines.Version, changes []*logv1.Change, result *logv1.TxResult) error {
+func (d direct) Finish(_ context.Context, v chain.Version, changes []*logv1.Change, result *logv1.TxResult) error {
 	return d.db.Finish(v, changes, result)
 }
 
 // sameOutcome compares an execution with what was logged.
-func sameOutcome(s engines.Staged, m *logv1.BlockCommitted) error {
+func sameOutcome(s chain.Staged, m *logv1.BlockCommitted) error {
 	if len(s.Results) != len(m.Results) {
-		return fmt.Errorf("%w: block %d has %d results, executing it again gives %d", ErrDamage, m.Height,
+		return fmt.Errorf("%w: block %d has %d results, executing it again gives %d", exit.ErrDamage, m.Height,
 			len(m.Results), len(s.Results))
 	}
 
 	for i, was := range m.Results {
 		if is := s.Results[i]; is.Code != was.Code || !bytes.Equal(is.Data, was.Data) || !bytes.Equal(is.Id, was.Id) {
 			return fmt.Errorf("%w: block %d, transaction %d (%x): the log has %v %x, executing it again gives %v %x",
-				ErrDamage, m.Height, i, was.Id, was.Code, was.Data, is.Code, is.Data)
+				exit.ErrDamage, m.Height, i, was.Id, was.Code, was.Data, is.Code, is.Data)
 		}
 	}
 
 	if len(s.Changes) != len(m.Changes) {
-		return fmt.Errorf("%w: block %d has %d changes, executing it again gives %d", ErrDamage, m.Height,
+		return fmt.Errorf("%w: block %d has %d changes, executing it again gives %d", exit.ErrDamage, m.Height,
 			len(m.Changes), len(s.Changes))
 	}
 
 	for i, was := range m.Changes {
 		if !proto.Equal(s.Changes[i], was) {
 			return fmt.Errorf("%w: block %d, change %d: the log has key %q, executing it again gives another "+
-				"change of %q", ErrDamage, m.Height, i, was.Key, s.Changes[i].Key)
+				"change of %q", exit.ErrDamage, m.Height, i, was.Key, s.Changes[i].Key)
 		}
 	}
 
 	if !bytes.Equal(s.AppHash, m.AppHash) {
-		return fmt.Errorf("%w: block %d: the log has app hash %x, executing it again gives %x", ErrDamage, m.Height,
+		return fmt.Errorf("%w: block %d: the log has app hash %x, executing it again gives %x", exit.ErrDamage, m.Height,
 			m.AppHash, s.AppHash)
 	}
 
@@ -390,11 +391,11 @@ func (r *verification) compareEnd() error {
 		return nil // the state is behind what replay began with, which was scanned
 	}
 	if err != nil {
-		return fmt.Errorf("%w: the state is at height %d, which the log does not lead to: %w", ErrDamage, s.Height, err)
+		return fmt.Errorf("%w: the state is at height %d, which the log does not lead to: %w", exit.ErrDamage, s.Height, err)
 	}
 
 	if !bytes.Equal(meta.AppHash, s.AppHash) {
-		return fmt.Errorf("%w: at height %d the state has app hash %x, the log leads to %x", ErrDamage, s.Height,
+		return fmt.Errorf("%w: at height %d the state has app hash %x, the log leads to %x", exit.ErrDamage, s.Height,
 			s.AppHash, meta.AppHash)
 	}
 

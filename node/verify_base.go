@@ -14,6 +14,7 @@ import (
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/exit"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -172,10 +173,10 @@ func (r *verification) sameGenesis(m proto.Message) error {
 	case err != nil:
 		return err
 	case g.ChainId != chain:
-		return fmt.Errorf("%w: %w: chain %s has started, %s is of %s", ErrConfig, ordering.ErrGenesis, chain,
+		return fmt.Errorf("%w: %w: chain %s has started, %s is of %s", exit.ErrConfig, ordering.ErrGenesis, chain,
 			genesisFile, g.ChainId)
 	case !proto.Equal(g.Params, params):
-		return fmt.Errorf("%w: %w: chain %s was started with the limits {%v}, %s has {%v}", ErrConfig,
+		return fmt.Errorf("%w: %w: chain %s was started with the limits {%v}, %s has {%v}", exit.ErrConfig,
 			ordering.ErrGenesis, chain, params, genesisFile, g.Params)
 	}
 

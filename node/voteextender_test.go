@@ -7,9 +7,10 @@ import (
 	"os"
 	"time"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/config"
 )
 
 // clock is a backend whose validators say in their votes what time it is, and whose state has what
@@ -25,7 +26,7 @@ func (clock) Check(body []byte) error {
 	return nil
 }
 
-func (clock) Execute(v engines.View, body []byte) ([]byte, error) {
+func (clock) Execute(v chain.View, body []byte) ([]byte, error) {
 	return nil, v.Put([]byte("clock"), body)
 }
 
@@ -45,7 +46,7 @@ func (c clock) Propose(_ context.Context, _ uint64, votes []consensus.ExtendedVo
 			best = v
 		}
 	}
-	tx, err := engines.NewTx(c.Name(), best.Extension, time.Minute).Encode()
+	tx, err := chain.NewTx(c.Name(), best.Extension, time.Minute).Encode()
 	return [][]byte{tx}, err
 }
 
@@ -58,14 +59,14 @@ func ExampleWithVoteExtender() {
 	defer os.RemoveAll(home)
 
 	_, err = node.Init(home, node.InitOptions{
-		Set:   []node.Assignment{{Key: "consensus.kind", Value: node.CometBFT}},
+		Set:   []config.Assignment{{Key: "consensus.kind", Value: config.CometBFT}},
 		Comet: node.CometOptions{VoteExtensionsHeight: 2},
 	})
 
 	if err != nil {
 		panic(err)
 	}
-	config, err := node.Load(home)
+	config, err := config.Load(home)
 	if err != nil {
 		panic(err)
 	}

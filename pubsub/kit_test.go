@@ -8,8 +8,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/coppice-go/coppice/supervisor"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/supervisor"
 )
 
 // world is a running bus, as the root of a tree.

@@ -7,8 +7,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/coppice-go/coppice/supervisor"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coppice-go/coppice/supervisor"
 )
 
 // The tree has the strategies, limits and restart types of design.md.

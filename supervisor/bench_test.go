@@ -59,7 +59,7 @@ func BenchmarkGoroutineBaseline(b *testing.B) {
 	}
 }
 
-// From a crash to the next incarnation serving.
+// BenchmarkRestartOneForOne measures the time from a crash until the next incarnation serves.
 func BenchmarkRestartOneForOne(b *testing.B) {
 	p := newProbe("p")
 	_, _ = tree(b, supervisor.Spec{Intensity: many(1 << 40), Build: children(p.child(0))})

@@ -3,10 +3,10 @@ package supervisor
 import "context"
 
 // Recycle stops the child of sup with this ID and starts it again, as TerminateChild and
-// RestartChild do: it is management, and counts against no limit (OTP rules 24, 26 and 44). A child
-// that does not run is started. Unlike those two it may be called by what runs below sup, with its
-// own context: by a watchdog that finds its sibling hanging, for instance. See Revive for what that
-// caller must know.
+// RestartChild do. It is management, so it counts against no limit (OTP rules 24, 26 and 44). A
+// child that does not run is started. Unlike those two methods, it may be called below sup with the
+// caller's own context, for instance by a watchdog that finds its sibling hanging. See Revive for
+// what such a caller must know.
 func Recycle(ctx context.Context, sup *Supervisor, id string) error {
 	return beside(ctx, sup, id, func(ctx context.Context, r *Run) error {
 		if err := r.TerminateChild(ctx, id); err != nil {
@@ -16,19 +16,19 @@ func Recycle(ctx context.Context, sup *Supervisor, id string) error {
 	})
 }
 
-// Revive starts the child of sup with this ID, as RestartChild does, but it is no error if that
-// runs or is between two attempts to restart it. As Recycle, it may be called by what runs below
-// sup, with its own context.
+// Revive starts the child of sup with this ID, as RestartChild does. It is no error if the child
+// runs, or is between two attempts to restart it. Like Recycle, it may be called below sup with the
+// caller's own context.
 //
-// The rule for that: who waits for its supervisor must stop waiting when that waits for it. Before
-// a supervisor waits for a child's end it ends the child's context, which ends the call; what the
-// call had begun goes on without it. So a Recycle may come to its end between the stop and the
-// start, and a caller that is itself restarted begins each of its lives with a Revive. Where a
-// supervisor waits and the context would not end, the answer is ErrWouldDeadlock: to a caller whose
-// own start is not acknowledged yet, and to one that is the child that it names, or below that.
+// A caller that waits for its supervisor must stop waiting when the supervisor waits for the
+// caller. Before a supervisor waits for a child's end, it ends the child's context, which ends the
+// call; the work that the call had begun continues. So a Recycle may end between the stop and the
+// start, and a caller that is itself restarted must begin each of its lives with a Revive. Where a
+// supervisor waits and the context would not end, the error is ErrWouldDeadlock: for a caller whose
+// own start is not acknowledged yet, and for a caller that is the named child or below it.
 //
-// The error is the cause of ctx when that has ended, and otherwise as TerminateChild's or
-// RestartChild's. A caller that is not below sup is welcome too.
+// The error is the cause of ctx if ctx has ended, and otherwise as for TerminateChild or
+// RestartChild. The caller need not be below sup.
 func Revive(ctx context.Context, sup *Supervisor, id string) error {
 	return beside(ctx, sup, id, func(ctx context.Context, r *Run) error { return r.revive(ctx, id) })
 }
@@ -43,9 +43,9 @@ func (r *Run) revive(ctx context.Context, id string) error {
 	return err
 }
 
-// beside makes management calls about a child for a caller that may be below the same supervisor:
-// with a context that ends when ctx does and belongs to nobody, because those calls refuse
-// everybody who they can tell is below.
+// beside makes management calls about a child for a caller that may be below the same supervisor.
+// Management calls refuse every context that they recognize as one of a caller below. So beside
+// makes them with a context that ends when ctx does, but belongs to no child.
 func beside(ctx context.Context, sup *Supervisor, id string, calls func(context.Context, *Run) error) error {
 	r, err := sup.current()
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// beside is the supervisor "top" with the children "slow", which takes a second to stop, and "sub",
-// the supervisor of p.
+// beside starts the supervisor "top" with the children "slow", which takes a second to stop, and
+// "sub", the supervisor of p.
 func beside(t *testing.T, p *probe) (r *supervisor.Run, top *supervisor.Supervisor) {
 	t.Helper()
 	slow := supervisor.Start(func(ctx context.Context) error {
@@ -35,7 +35,7 @@ func beside(t *testing.T, p *probe) (r *supervisor.Run, top *supervisor.Supervis
 	return r, top
 }
 
-// answer runs f in the probe's goroutine, and gives what it returned.
+// answer runs f in the probe's goroutine and returns its error.
 func answer(p *probe, f func(context.Context) error) error {
 	got := make(chan error, 1)
 	p.do(func(ctx context.Context) error {
@@ -45,7 +45,8 @@ func answer(p *probe, f func(context.Context) error) error {
 	return <-got
 }
 
-// OTP rules 23, 24, 26 and 44: what a child has a supervisor above it do is management.
+// OTP rules 23, 24, 26 and 44: a restart that a child requests of a supervisor above it is
+// management.
 func TestRule44_RecycleAndReviveFromBelow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProbe("p")
@@ -77,8 +78,8 @@ func TestRule44_RecycleAndReviveFromBelow(t *testing.T) {
 	})
 }
 
-// A child between two attempts to restart it comes without help; a start that fails is told,
-// whatever its error is about.
+// A child between two attempts to restart it needs no help. A start that fails is reported to the
+// caller, whatever its error is.
 func TestRule26_ReviveOfAChildThatDoesNotStart(t *testing.T) {
 	bad := newProbe("bad")
 	bad.before = func(n int) error {
@@ -102,8 +103,8 @@ func TestRule26_ReviveOfAChildThatDoesNotStart(t *testing.T) {
 	require.NoError(t, r.Stop(ctx))
 }
 
-// When the supervisor waits for the caller's end the call ends, and nobody waits for the other. The
-// caller's next life finds what the last one left, and revives it.
+// When the supervisor waits for the caller's end, the call ends, so that neither waits for the
+// other. In its next life the caller finds the state that the last one left, and revives the child.
 func TestRecycleEndsWithItsCaller(t *testing.T) {
 	for name, end := range map[string]func(*testing.T, *supervisor.Run, *supervisor.Supervisor){
 		"killed": func(t *testing.T, r *supervisor.Run, _ *supervisor.Supervisor) {
@@ -126,7 +127,7 @@ func TestRecycleEndsWithItsCaller(t *testing.T) {
 					got <- context.Cause(ctx)
 					return err
 				})
-				synctest.Wait() // the slow one is being stopped
+				synctest.Wait() // "slow" is being stopped
 				began := time.Now()
 				end(t, r, top)
 				err := <-got

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// checkSpec is OTP rules 1 to 4; it fills in the default intensity.
+// checkSpec checks the flags by OTP rules 1 to 4, and fills in the default intensity.
 func checkSpec(s *Spec) error {
 	bad := func(format string, a ...any) error {
 		return fmt.Errorf("%w: supervisor %q: %s", ErrSpec, s.Name, fmt.Sprintf(format, a...))
@@ -58,9 +58,9 @@ func (i Intensity) orDefault() Intensity {
 	return i
 }
 
-// CheckChildren checks specifications as a supervisor would, without one (OTP rule 10): each, and
-// that IDs are unique. Without auto a significant child is not held against a supervisor that never
-// shuts down by itself.
+// CheckChildren checks specifications as a supervisor would, but without one (OTP rule 10): each by
+// itself, and that no ID is used twice. Without auto, a significant child is allowed whatever its
+// supervisor's AutoShutdown is.
 func CheckChildren(children []Child, auto ...AutoShutdown) error {
 	mode := AnySignificant
 	if len(auto) > 0 {
@@ -82,7 +82,7 @@ func CheckChildren(children []Child, auto ...AutoShutdown) error {
 	return nil
 }
 
-// check is OTP rules 5 to 7.
+// check checks one child by OTP rules 5 to 7.
 func (c Child) check(auto AutoShutdown) error {
 	bad := func(format string, a ...any) error {
 		return fmt.Errorf("%w: child %q: %s", ErrSpec, c.ID, fmt.Sprintf(format, a...))
@@ -118,7 +118,7 @@ func (c Child) check(auto AutoShutdown) error {
 		return bad("it is significant, but the supervisor's AutoShutdown is Never")
 
 	case c.Significant && c.Restart == Permanent:
-		return bad("it is significant and permanent; a permanent child never ends for good")
+		return bad("it is significant and permanent, but a permanent child never ends for good")
 	}
 
 	if err := c.Backoff.check(); err != nil {
@@ -152,7 +152,8 @@ func (b Backoff) check() error {
 	return nil
 }
 
-// Lint names what is allowed in a specification but will surprise. A run emits the same as Warned.
+// Lint returns warnings about settings that are allowed but will surprise. A run emits the same as
+// Warned events.
 func Lint(spec Spec, children []Child) []string {
 	var out []string
 	limit := spec.Intensity.orDefault()
@@ -191,17 +192,17 @@ func Lint(spec Spec, children []Child) []string {
 	return out
 }
 
-// fills says whether attempts so far apart never go beyond the limit.
+// fills reports whether attempts that far apart never exceed the limit.
 func (i Intensity) fills(apart time.Duration) bool {
 	return i.Max > 0 && apart > 0 && float64(apart)*float64(i.Max) >= float64(i.Period)
 }
 
-// lintSupervisor is about a child that is a supervisor.
+// lintSupervisor returns the warnings about a child that is a supervisor.
 func lintSupervisor(c Child) []string {
 	var out []string
 	if c.Restart != Permanent && !c.Significant {
 		out = append(out, fmt.Sprintf("a %v supervisor that gives up ends with the class shutdown: it is not "+
-			"restarted, and nobody is told (OTP rule 46)", c.Restart))
+			"restarted and not reported (OTP rule 46)", c.Restart))
 	}
 
 	if c.Shutdown != 0 && c.Shutdown != Infinity {

@@ -2,6 +2,7 @@ package supervisor_test
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// suite are the cases of OTP's supervisor_SUITE.
+// suite lists the cases of OTP's supervisor_SUITE.
 const suite = `
 sup_start_normal sup_start_ignore_init sup_start_ignore_child sup_start_ignore_temporary_child sup_start_ignore_temporary_child_start_child
 sup_start_ignore_temporary_child_start_child_simple sup_start_ignore_permanent_child_start_child_simple sup_start_error_return sup_start_fail
@@ -33,8 +34,8 @@ temporary_bystander simple_global_supervisor hanging_restart_loop hanging_restar
 code_change_simple code_change_simple_map order_of_children scale_start_stop_many_children format_log_1 format_log_2 already_started_outside_supervisor
 which_children which_children_simple_one_for_one`
 
-// lacking are the cases that OTP's suite lacks, by the first words of their rows, and hazards what
-// other supervisors were seen to get wrong.
+// lacking lists the cases that OTP's suite lacks, by the first words of their rows. hazards lists
+// errors that were seen in other supervisors.
 var (
 	lacking = []string{"the boundary of the window", "simultaneous deaths", "revival in a group restart",
 		"give-up under a transient parent", "a hung start",
@@ -44,12 +45,12 @@ var (
 		"a stop whose caller has left leaks", "a stuck grandchild is missing from the root's report",
 		"a supervisor cannot be served again", "a stale handle works",
 		"an exit is lost in a race between start and link"}
-	// deviations are the rules that the closed list may name.
+	// deviations lists the rules that the closed list may name.
 	deviations = []string{"4", "15", "41", "54", "58", "60", "71, 73", "77"}
 	erlangOnly = []int{76, 77}
 )
 
-// table is the rows of the first table below a heading.
+// table returns the rows of the first table below a heading.
 func table(t *testing.T, doc, heading string) [][]string {
 	t.Helper()
 	_, rest, ok := strings.Cut(doc, "\n"+heading+"\n")
@@ -87,7 +88,12 @@ func names(cell string) (out []string) {
 	return out
 }
 
-// TestConformance holds docs/otp-conformance.md against the tests that there are.
+var link = regexp.MustCompile(`\[([^\]]*)\]\([^)]*\)`)
+
+// unlinked returns the text of a cell without the targets of its links.
+func unlinked(cell string) string { return link.ReplaceAllString(cell, "$1") }
+
+// TestConformance compares docs/otp-conformance.md with the tests that exist.
 func TestConformance(t *testing.T) {
 	text, err := os.ReadFile("../docs/otp-conformance.md")
 	require.NoError(t, err)
@@ -107,7 +113,8 @@ func TestConformance(t *testing.T) {
 	}
 
 	require.Greater(t, len(tests), 100)
-	// held checks that a row names tests, all of which exist, or says that it is Erlang's alone.
+	// held checks that a row names tests, all of which exist, or says that the case is Erlang's
+	// alone.
 	held := func(row []string, erlang bool) {
 		t.Helper()
 		cell := row[len(row)-1]
@@ -133,8 +140,9 @@ func TestConformance(t *testing.T) {
 	var rules []int
 
 	for _, row := range table(t, doc, "## Rules and their tests") {
-		n, err := strconv.Atoi(row[0])
+		n, err := strconv.Atoi(unlinked(row[0]))
 		require.NoError(t, err, row)
+		require.Equal(t, fmt.Sprintf("[%d](otp-rules.md#rule-%[1]d)", n), row[0])
 		rules = append(rules, n)
 		erlang := slices.Contains(erlangOnly, n)
 		held(row, erlang)
@@ -155,7 +163,7 @@ func TestConformance(t *testing.T) {
 		require.Equal(t, i+1, n)
 	}
 
-	for _, row := range table(t, doc, "Section 15, the classes of exits:") {
+	for _, row := range table(t, doc, "## Exit classes and their tests") {
 		held(row, false)
 	}
 
@@ -188,11 +196,11 @@ func TestConformance(t *testing.T) {
 		}
 	}
 
-	// The list of deviations is closed: one more is a decision, with a record of its own.
+	// The list of deviations is closed. One more is a decision, with a record of its own.
 	var listed []string
 
 	for _, row := range table(t, doc, "## Deviations") {
-		listed = append(listed, row[0])
+		listed = append(listed, unlinked(row[0]))
 		for _, m := range regexp.MustCompile(`\]\((adr/[^)]+)\)`).FindAllStringSubmatch(row[3], -1) {
 			require.FileExists(t, filepath.Join("..", "docs", m[1]))
 		}
@@ -201,7 +209,66 @@ func TestConformance(t *testing.T) {
 	require.Equal(t, deviations, listed)
 }
 
-// Whoever imports the package gets suture, and nothing else that is not the standard library.
+var (
+	ruleHeading = regexp.MustCompile(`(?m)^### Rule (\d+)$`)
+	ruleLink    = regexp.MustCompile(`#rule-(\d+)\)`)
+	citation    = regexp.MustCompile(`(?i)\brules? (\d+(?:(?:,| and| to| or|, and) \d+)*)`)
+	wrapped     = regexp.MustCompile(`\n\s*(//|%+)\s*`)
+	number      = regexp.MustCompile(`\d+`)
+)
+
+// Every rule that the code or a document cites is in docs/otp-rules.md, which has 81 in order.
+func TestCitedRulesAreWritten(t *testing.T) {
+	rules, err := os.ReadFile("../docs/otp-rules.md")
+	require.NoError(t, err)
+	headings := ruleHeading.FindAllSubmatch(rules, -1)
+	require.Len(t, headings, 81)
+	written := map[string]bool{}
+
+	for i, m := range headings {
+		require.Equal(t, strconv.Itoa(i+1), string(m[1]))
+		written[string(m[1])] = true
+	}
+
+	check := func(path string, cited string) {
+		if !written[cited] {
+			t.Errorf("%s cites rule %s, which docs/otp-rules.md does not have", path, cited)
+		}
+	}
+
+	for _, path := range []string{"../docs/otp-rules.md", "../docs/otp-conformance.md"} {
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		for _, m := range ruleLink.FindAllSubmatch(text, -1) {
+			check(path, string(m[1]))
+		}
+	}
+
+	cited := 0
+	require.NoError(t, filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !slices.Contains([]string{".go", ".erl"}, filepath.Ext(path)) {
+			return err
+		}
+
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+
+		for _, m := range citation.FindAllSubmatch(wrapped.ReplaceAll(text, []byte(" ")), -1) {
+			for _, n := range number.FindAllString(string(m[1]), -1) {
+				check(path, n)
+				cited++
+			}
+		}
+
+		return nil
+	}))
+
+	require.Greater(t, cited, 100)
+}
+
+// Importing the package brings in suture, and nothing else outside the standard library.
 func TestDependencies(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f",
 		"{{if not .Standard}}{{.ImportPath}}{{end}}", ".").CombinedOutput()
@@ -210,8 +277,9 @@ func TestDependencies(t *testing.T) {
 		slices.Sorted(slices.Values(strings.Fields(string(out)))))
 }
 
-// It builds where people run it, with all that lies below it. From empty caches that compiles the
-// standard library for each system, so all but the first wait for COPPICE_SOAK.
+// The package and the packages below it build for all systems that people run it on. From empty
+// caches that compiles the standard library for each system, so all but the first wait for
+// COPPICE_SOAK.
 func TestBuildsForOtherSystems(t *testing.T) {
 	systems := []string{"linux"}
 	if os.Getenv("COPPICE_SOAK") != "" {

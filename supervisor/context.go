@@ -15,16 +15,16 @@ func incarnationOf(ctx context.Context) *incarnation {
 	return inc
 }
 
-// Ready acknowledges the start of a child with AckReady. It has no effect anywhere else, nor a
-// second time.
+// Ready acknowledges the start of a child with AckReady. It has no effect on any other child, and
+// none when it is called again.
 func Ready(ctx context.Context) {
 	if inc := incarnationOf(ctx); inc != nil && inc.ack == AckReady {
 		inc.acknowledge()
 	}
 }
 
-// SetInfo hands v back to whoever started the child, as Ref.Info (OTP rule 14). Call it before the
-// start is acknowledged.
+// SetInfo sets v as the Ref.Info that the starter of the child gets (OTP rule 14). Call it before
+// the start is acknowledged.
 func SetInfo(ctx context.Context, v any) {
 	if inc := incarnationOf(ctx); inc != nil {
 		inc.mu.Lock()
@@ -33,10 +33,10 @@ func SetInfo(ctx context.Context, v any) {
 	}
 }
 
-// Go runs f in a goroutine that belongs to the child of ctx. Its panic (with its stack), Goexit or
-// error ends the child and becomes its exit; the child has not ended until f has. When Serve has
-// returned f is told by its context. An error that Is the context's, after that is done, is no
-// failure. Without a supervised child f is not run, and the answer is ErrNotSupervised; if the
+// Go runs f in a goroutine that belongs to the child of ctx. A panic (with its stack), a Goexit or
+// an error of f ends the child and becomes its exit, and the child has not ended before f has. When
+// Serve has returned, the context of f is cancelled. After that, an error that Is the context's is
+// no failure. Without a supervised child Go does not run f, and returns ErrNotSupervised; if the
 // child has ended, ErrNotRunning.
 func Go(ctx context.Context, f func(ctx context.Context) error) error {
 	inc := incarnationOf(ctx)
@@ -46,8 +46,8 @@ func Go(ctx context.Context, f func(ctx context.Context) error) error {
 	return inc.spawn(f)
 }
 
-// Path is the full path of the child that ctx belongs to, "" for a root and outside of any tree.
-// IDs are separated by slashes; the root's name is not part of it.
+// Path returns the full path of the child that ctx belongs to. It is "" for a root and outside of
+// any tree. IDs are separated by slashes; the root's name is not part of the path.
 func Path(ctx context.Context) string {
 	if inc := incarnationOf(ctx); inc != nil {
 		return inc.path
@@ -55,8 +55,8 @@ func Path(ctx context.Context) string {
 	return ""
 }
 
-// Incarnation is the number of the incarnation that ctx belongs to, unique within the process and
-// growing; 0 outside of any tree.
+// Incarnation returns the number of the incarnation that ctx belongs to. Numbers are unique within
+// the process and grow. It is 0 outside of any tree.
 func Incarnation(ctx context.Context) uint64 {
 	if inc := incarnationOf(ctx); inc != nil {
 		return inc.id
@@ -64,17 +64,17 @@ func Incarnation(ctx context.Context) uint64 {
 	return 0
 }
 
-// Fault is a failure that a child agreed to: it takes it from Faults and runs Do in its own
-// goroutine, where a panic, a Goexit or a hang is the child's.
+// Fault is a failure that a child cooperates with. The child takes it from Faults and runs Do in
+// its own goroutine, so that a panic, a Goexit or a hang of Do is the child's.
 type Fault struct {
-	// Name says in events and logs what the fault is.
+	// Name names the fault in events and logs.
 	Name string
 	// Do runs in the goroutine of the service that took the fault.
 	Do func(ctx context.Context)
 }
 
-// Faults is where Inject delivers to the child of ctx. Nil, which blocks for ever, outside of any
-// tree.
+// Faults returns the channel on which Inject delivers to the child of ctx. Outside of any tree it
+// is nil, which blocks for ever.
 func Faults(ctx context.Context) <-chan Fault {
 	if inc := incarnationOf(ctx); inc != nil {
 		return inc.faultChannel()
@@ -116,14 +116,15 @@ func (inc *incarnation) inject(ctx context.Context, f Fault) error {
 	}
 }
 
-// Ref names one incarnation of a child, as a pid does. It does not follow restarts. The zero Ref is
-// no incarnation.
+// Ref names one incarnation of a child, as a pid does. It does not follow restarts. The zero Ref
+// names none.
 type Ref struct{ inc *incarnation }
 
-// Self is the incarnation that ctx belongs to, as OTP's self(); the zero Ref outside of any tree.
+// Self returns the incarnation that ctx belongs to, as OTP's self() does. It is the zero Ref
+// outside of any tree.
 func Self(ctx context.Context) Ref { return Ref{incarnationOf(ctx)} }
 
-// ID is the child's ID.
+// ID returns the child's ID.
 func (r Ref) ID() string {
 	if r.inc == nil {
 		return ""
@@ -131,7 +132,7 @@ func (r Ref) ID() string {
 	return r.inc.name
 }
 
-// Path is the child's full path.
+// Path returns the child's full path.
 func (r Ref) Path() string {
 	if r.inc == nil {
 		return ""
@@ -139,7 +140,8 @@ func (r Ref) Path() string {
 	return r.inc.path
 }
 
-// Incarnation is the number that Incarnation(ctx) gives within the child; 0 for the zero Ref.
+// Incarnation returns the number that Incarnation(ctx) returns within the child; 0 for the zero
+// Ref.
 func (r Ref) Incarnation() uint64 {
 	if r.inc == nil {
 		return 0
@@ -147,7 +149,7 @@ func (r Ref) Incarnation() uint64 {
 	return r.inc.id
 }
 
-// Info is what the start handed back with SetInfo, nil if nothing.
+// Info returns the value that the start set with SetInfo, nil if none.
 func (r Ref) Info() any {
 	if r.inc == nil {
 		return nil
@@ -157,7 +159,7 @@ func (r Ref) Info() any {
 	return r.inc.info
 }
 
-// Alive says whether the incarnation has not ended, and is no orphan.
+// Alive reports whether the incarnation has not ended and is no orphan.
 func (r Ref) Alive() bool {
 	if r.inc == nil {
 		return false
@@ -167,9 +169,9 @@ func (r Ref) Alive() bool {
 	return !r.inc.concluded
 }
 
-// Monitor gives the exit of an incarnation, once, also when it ended before the call. For an orphan
-// that is when it is declared one. The zero Ref gives an abnormal exit with ErrNotFound, OTP's
-// noproc.
+// Monitor returns a channel that gets the exit of the incarnation, once, even if it ended before
+// the call. An orphan's exit is sent when it is declared an orphan. For the zero Ref it is an
+// abnormal exit with ErrNotFound, OTP's noproc.
 func Monitor(ref Ref) <-chan Exit {
 	c := make(chan Exit, 1)
 	if ref.inc == nil {
@@ -180,8 +182,8 @@ func Monitor(ref Ref) <-chan Exit {
 	return c
 }
 
-// Link ties the child of ctx and the incarnation together: when one ends abnormally, the other is
-// told to end and its exit says why.
+// Link ties the child of ctx and the incarnation together. When one ends abnormally, the other is
+// told to end, and its exit gives the reason.
 func Link(ctx context.Context, ref Ref) error {
 	inc := incarnationOf(ctx)
 	if inc == nil {
@@ -195,11 +197,11 @@ func Link(ctx context.Context, ref Ref) error {
 	return nil
 }
 
-// ErrLinked is in the exit of a child that ended because one that it was linked to did.
+// ErrLinked is in the exit of a child that ended because a child linked to it ended abnormally.
 var ErrLinked = errors.New("linked child ended")
 
-// tie links two incarnations. Whoever ends first takes the watch over the other back, so that a
-// long life does not gather those of short ones.
+// tie links two incarnations. The first end removes the watch over the other incarnation, so that a
+// long life does not collect the watches of short ones.
 func tie(a, b *incarnation) {
 	var mu sync.Mutex
 	var cancels []func()

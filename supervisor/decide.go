@@ -6,15 +6,16 @@ import (
 	"time"
 )
 
-// The functions of this file decide and do nothing else: no clock, no lock, no goroutine. The loops
-// execute what they answer.
+// The functions of this file only decide: they use no clock, no lock and no goroutine. The loops
+// execute what they return.
 
 // window holds the restart attempts of one supervisor that are within the period (OTP rules 39 to
-// 44). OTP counts whole seconds; here the window is exact: an attempt counts while now - then <=
+// 44). OTP counts whole seconds. Here the window is exact: an attempt counts while now - then <=
 // period on the monotonic clock.
 type window struct{ at []time.Time }
 
-// add enters an attempt and says how many are in the window, and whether the limit bears that.
+// add enters an attempt. It returns how many attempts are in the window, and whether the limit
+// allows them.
 func (w *window) add(now time.Time, limit Intensity) (n int, ok bool) {
 	w.trim(now, limit.Period)
 	w.at = append(w.at, now)
@@ -39,7 +40,7 @@ func (w *window) count(now time.Time, period time.Duration) int {
 	return n
 }
 
-// verdict is what becomes of a child that ended by itself.
+// verdict is the decision about a child that ended by itself.
 type verdict uint8
 
 const (
@@ -49,7 +50,8 @@ const (
 	endTree                // the supervisor ends, and returns the error upward
 )
 
-// judge is OTP rules 36 and 37, and suture's two sentinels (section 15).
+// judge decides on an exit by OTP rules 36 and 37, and by suture's two sentinels. reported is
+// whether OTP would report the exit.
 func judge(r Restart, e Exit) (v verdict, reported bool) {
 	switch {
 	case e.terminate:
@@ -72,10 +74,10 @@ func judge(r Restart, e Exit) (v verdict, reported bool) {
 	}
 }
 
-// quietStop is OTP rule 58: whether an end that the supervisor asked for needs no report. In Go nil
-// is how services obey, so nil after having been told is quiet for permanent children too; nil
-// before is not. Killed is what a brutal stop expects, whoever did it; a permanent child that had
-// ended otherwise before is reported.
+// quietStop reports whether an end that the supervisor asked for needs no report (OTP rule 58). In
+// Go, returning nil is how services obey. So nil after the service was told to end is quiet for
+// permanent children too; nil before that is not. A brutal stop expects Killed, whatever killed the
+// child. A permanent child that had ended otherwise before is reported.
 func quietStop(r Restart, shutdown time.Duration, e Exit) bool {
 	switch {
 	case e.Orphaned:
@@ -95,14 +97,14 @@ func quietStop(r Restart, shutdown time.Duration, e Exit) bool {
 	}
 }
 
-// member is what a strategy needs to know of a child.
+// member is the part of a child's state that a strategy needs.
 type member struct {
 	restart     Restart
 	significant bool
 	alive       bool // running or restarting
 }
 
-// group answers which children, as a range of the start order, a restart of child i concerns (OTP
+// group returns the children that a restart of child i concerns, as a range of the start order (OTP
 // rules 48 to 50).
 func group(s Strategy, n, i int) (from, to int) {
 	switch s {
@@ -115,13 +117,13 @@ func group(s Strategy, n, i int) (from, to int) {
 	}
 }
 
-// plan is a restart: stop in the given order, forget, then start in the given order. Indexes are of
-// the start order.
+// plan is a restart: stop the children in the given order, forget some, then start others in the
+// given order. The numbers are indexes of the start order.
 type plan struct{ stop, forget, start []int }
 
-// planRestart is OTP rules 48 to 51: temporary children of the group are stopped and forgotten, all
-// other specifications of the group are started, those that had finished, been stopped or answered
-// ignore included.
+// planRestart plans a restart by OTP rules 48 to 51. The temporary children of the group are
+// stopped and forgotten. All other children of the group are started, including those that had
+// finished, had been stopped, or had returned ErrIgnore.
 func planRestart(s Strategy, members []member, failed int) plan {
 	from, to := group(s, len(members), failed)
 	var p plan
@@ -143,8 +145,8 @@ func planRestart(s Strategy, members []member, failed int) plan {
 	return p
 }
 
-// autoShutdown is OTP rule 66, asked after a significant child ended by itself for good: rest are
-// the children without it.
+// autoShutdown reports whether the supervisor must stop by OTP rule 66, after a significant child
+// has ended by itself for good. rest is the other children.
 func autoShutdown(mode AutoShutdown, rest []member) bool {
 	switch mode {
 	case AnySignificant:
@@ -156,7 +158,7 @@ func autoShutdown(mode AutoShutdown, rest []member) bool {
 	}
 }
 
-// delay is the wait before the n-th attempt in a row, from 1; random is in [0, 1).
+// delay returns the wait before the n-th attempt in a row, counted from 1. random is in [0, 1).
 func (b Backoff) delay(n int, random float64) time.Duration {
 	if b.Min <= 0 {
 		return 0 // however long the row: 0 times infinity is no number
@@ -173,6 +175,6 @@ func (b Backoff) delay(n int, random float64) time.Duration {
 	return time.Duration(d)
 }
 
-// longest is the longest delay without its jitter; an incarnation that lived longer begins a new
-// row.
+// longest returns the longest delay without its jitter. An incarnation that lived longer begins a
+// new row.
 func (b Backoff) longest() time.Duration { return max(b.Min, b.Max) }

@@ -11,8 +11,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// The window against the rule in its plainest words: how many attempts, this one included, are no
-// older than the period.
+// The window gives the same result as the rule in its plainest form: the number of attempts,
+// including this one, that are no older than the period.
 func TestRule39_Rule40_WindowModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		limit := Intensity{Max: rapid.IntRange(0, 5).Draw(t, "max"),
@@ -76,7 +76,7 @@ func TestRule48_Rule49_Rule50_Rule51_PlanProperties(t *testing.T) {
 	})
 }
 
-// Every combination, as OTP's supervisor answers it; the two rows that are Go's are marked.
+// Every combination, with OTP's result. The two rows where Go differs are marked.
 func TestRule58_QuietStopTable(t *testing.T) {
 	const minute = time.Minute
 	for _, c := range []struct {
@@ -140,7 +140,7 @@ func TestWithin(t *testing.T) {
 	}
 }
 
-// Every event and every name has words of its own.
+// Every event and every name has a text of its own.
 func TestStrings(t *testing.T) {
 	exit := Exit{Class: Abnormal, Err: ErrKilled}
 	h := Header{Root: "root", Path: "a"}

@@ -9,8 +9,8 @@ import (
 )
 
 // DynamicSpec specifies a dynamic supervisor: any number of children of one kind, started on
-// demand. It is OTP's simple_one_for_one (section 12); its fields are those of Child and Spec, with
-// their defaults, for every instance.
+// demand. It is OTP's simple_one_for_one (OTP rules 70 to 75). Its fields are those of Child and
+// Spec, with their defaults, for every instance.
 type DynamicSpec[A any] struct {
 	Name string
 	// Start makes the service of one incarnation of an instance from the instance's argument; see
@@ -23,38 +23,40 @@ type DynamicSpec[A any] struct {
 	Orphan                 OrphanPolicy
 	// Intensity limits the restarts of all instances together.
 	Intensity Intensity
-	// MaxChildren bounds the instances, those between restarts included; 0 is no bound.
+	// MaxChildren bounds the number of instances, including those between two restarts. 0 is no
+	// bound.
 	MaxChildren int
-	// Verbose emits ChildStarting, ChildStarted, ChildStopped and quiet exits too. Otherwise
-	// instances come and go without an event, and what is reported is what OTP reports (rules 36,
-	// 58 and 80).
+	// Verbose makes the supervisor emit ChildStarting, ChildStarted, ChildStopped and quiet exits
+	// too. Otherwise instances come and go without an event, and only what OTP reports is reported
+	// (rules 36, 58 and 80).
 	Verbose   bool
 	Observers []Observer
 }
 
 // Dynamic is a supervisor of instances. It is a Service and may be served again, each time without
-// instances. Its methods are safe for concurrent use and answer ErrNotRunning while it is not
-// served. Starts do not wait for one another. As a child of a supervisor it is what the StartFunc
-// returns:
+// instances. Its methods are safe for concurrent use, and return ErrNotRunning while it is not
+// served. Starts do not wait for one another. A Dynamic becomes a child of a supervisor when the
+// child's StartFunc returns it:
 //
 //	Start: func(context.Context) (supervisor.Service, error) { return d, nil }
 type Dynamic[A any] struct {
+	handle
 	spec atomic.Pointer[DynamicSpec[A]]
-	busy atomic.Bool
-	run  atomic.Pointer[dynamicRun]
 }
 
-// NewDynamic checks the specification; the error names the field and what was expected.
+// NewDynamic checks the specification and makes a Dynamic of it. The error names the field and the
+// expected value.
 func NewDynamic[A any](spec DynamicSpec[A]) (*Dynamic[A], error) {
 	if err := spec.check(); err != nil {
 		return nil, err
 	}
 	d := &Dynamic[A]{}
+	d.name = spec.Name
 	d.spec.Store(&spec)
 	return d, nil
 }
 
-// check fills in the default intensity.
+// check checks the specification and fills in the default intensity.
 func (s *DynamicSpec[A]) check() error {
 	own := Spec{Name: s.Name, Intensity: s.Intensity, Observers: s.Observers}
 	if err := checkSpec(&own); err != nil {
@@ -89,10 +91,10 @@ func (s *DynamicSpec[A]) child(id string, start StartFunc) Child {
 func (d *Dynamic[A]) kind() Kind { return DynamicKind }
 func (d *Dynamic[A]) self() any  { return d }
 
-// String is the name.
+// String returns the name.
 func (d *Dynamic[A]) String() string { return d.specification().Name }
 
-// specification is empty if d was not made by NewDynamic.
+// specification returns the specification, an empty one if NewDynamic did not make d.
 func (d *Dynamic[A]) specification() *DynamicSpec[A] {
 	if spec := d.spec.Load(); spec != nil {
 		return spec
@@ -100,43 +102,45 @@ func (d *Dynamic[A]) specification() *DynamicSpec[A] {
 	return &DynamicSpec[A]{}
 }
 
-// Serve runs the supervisor as Supervisor.Serve does. At its end all instances are told at once,
-// with one timer for all (OTP rule 74).
+// Serve runs the supervisor as Supervisor.Serve does. At its end all instances are told to end at
+// once, with one timer for all (OTP rule 74).
 func (d *Dynamic[A]) Serve(ctx context.Context) error {
-	if !d.busy.CompareAndSwap(false, true) {
-		return fmt.Errorf("dynamic supervisor %s %w", d, ErrRunning)
+	if err := d.acquire(); err != nil {
+		return err
 	}
 
 	spec := d.specification()
 	if spec.Start == nil {
-		d.busy.Store(false)
-		return fmt.Errorf("%w: a Dynamic that was not made by NewDynamic", ErrSpec)
+		d.release()
+		return fmt.Errorf("%w: the Dynamic was not made by NewDynamic", ErrSpec)
 	}
 
 	r, err := newDynamicRun(ctx, d, spec.Name, spec.child("", nil), *spec)
 	if err != nil {
-		d.busy.Store(false)
+		d.release()
 		return err
 	}
 
-	d.run.Store(r)
-	r.main(func() { d.busy.Store(false) })
+	d.run.Store(&r.core)
+	r.main(d.release)
 
 	return r.served()
 }
 
 func (d *Dynamic[A]) current() (*dynamicRun, error) {
-	if r := d.run.Load(); r != nil && d.busy.Load() {
-		return r, nil
+	c, err := d.living()
+	if err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("dynamic supervisor %s %w", d, ErrNotRunning)
+	return c.kids.(*dynamicRun), nil
 }
 
 // StartChild starts an instance and waits for its acknowledgment. The ID must be unique among the
-// living instances, else the answer is an *AlreadyStartedError, or ErrAlreadyPresent between two
-// restarts; "" has one made. Further answers are ErrMaxChildren, ErrNotRunning and a *StartError;
-// then nothing is stored. If the start answers ErrIgnore that is the zero Ref (OTP rule 71). If ctx
-// ends first, the instance is told to end.
+// living instances, and "" generates one. If the ID is taken, StartChild returns an
+// *AlreadyStartedError, or ErrAlreadyPresent between two restarts. Its other errors are
+// ErrMaxChildren, ErrNotRunning and a *StartError. After an error nothing is stored. If the start
+// returns ErrIgnore, StartChild returns the zero Ref (OTP rule 71). If ctx ends first, the instance
+// is told to end.
 //
 // An instance may start others on its own supervisor.
 func (d *Dynamic[A]) StartChild(ctx context.Context, id string, arg A) (Ref, error) {
@@ -150,10 +154,10 @@ func (d *Dynamic[A]) StartChild(ctx context.Context, id string, arg A) (Ref, err
 	return r.startChild(ctx, id, func(ctx context.Context) (Service, error) { return d.spec.Load().Start(ctx, arg) })
 }
 
-// Reload puts a new specification in force (OTP rule 81), for this run and for later ones.
-// Instances that run are kept, under it; their restarts use its Start. If anything in it is invalid
-// nothing changes. Observers stay those of the run. What was temporary when it started is not
-// restarted, whatever is in force now.
+// Reload puts a new specification in force (OTP rule 81), for this run and for later ones. Running
+// instances are kept, under the new specification; their restarts use its Start. If anything in
+// spec is invalid, nothing changes. The observers stay those of the run. An instance that was
+// temporary when it started is not restarted, whatever the new specification says.
 func (d *Dynamic[A]) Reload(spec DynamicSpec[A]) error {
 	r, err := d.current()
 	if err != nil {
@@ -169,9 +173,9 @@ func (d *Dynamic[A]) Reload(spec DynamicSpec[A]) error {
 	return nil
 }
 
-// TerminateChild stops an instance, waits for its end and forgets it. ErrNotFound if there is none.
-// If ctx ends first, the stop goes on. An instance that would wait for its own end gets
-// ErrWouldDeadlock.
+// TerminateChild stops an instance, waits for its end and forgets it. It returns ErrNotFound if
+// there is none. If ctx ends first, the stop continues. An instance that would wait for its own end
+// gets ErrWouldDeadlock.
 func (d *Dynamic[A]) TerminateChild(ctx context.Context, id string) error {
 	r, err := d.current()
 	if err != nil {
@@ -180,8 +184,9 @@ func (d *Dynamic[A]) TerminateChild(ctx context.Context, id string) error {
 	return r.terminate(ctx, id, nil)
 }
 
-// TerminateRef is TerminateChild for one incarnation. One that has ended is no error and leaves its
-// successor alone; one of another supervisor is ErrNotFound (OTP rule 72).
+// TerminateRef is TerminateChild for one incarnation. For an incarnation that has ended it returns
+// nil and leaves the successor alone. For one of another supervisor it returns ErrNotFound (OTP
+// rule 72).
 func (d *Dynamic[A]) TerminateRef(ctx context.Context, ref Ref) error {
 	r, err := d.current()
 	if err != nil {
@@ -197,82 +202,21 @@ func (d *Dynamic[A]) TerminateRef(ctx context.Context, ref Ref) error {
 	return r.terminate(ctx, ref.inc.name, ref.inc)
 }
 
-// WhichChildren lists the instances in no particular order. It does not wait.
-func (d *Dynamic[A]) WhichChildren() ([]ChildInfo, error) {
-	r, err := d.current()
-	if err != nil {
-		return nil, err
-	}
-	return r.whichChildren()
-}
-
-// WhichChild is the entry of the instance with that ID, or ErrNotFound.
-func (d *Dynamic[A]) WhichChild(id string) (ChildInfo, error) {
-	r, err := d.current()
-	if err != nil {
-		return ChildInfo{}, err
-	}
-	return r.whichChild(id)
-}
-
-// CountChildren counts: one specification, the living instances, and instances by kind (OTP rule
-// 30).
+// CountChildren counts one specification, the living instances, and the instances of both kinds
+// (OTP rule 30).
 func (d *Dynamic[A]) CountChildren() (Counts, error) {
-	r, err := d.current()
-	if err != nil {
-		return Counts{}, err
+	c, err := d.handle.CountChildren()
+	if err == nil {
+		c.Specs = 1
 	}
-	return r.countChildren()
+	return c, err
 }
 
-// Kill is as Run.Kill.
-func (d *Dynamic[A]) Kill(path string, reason error) error {
-	r, err := d.current()
-	if err != nil {
-		return err
-	}
-	return r.Kill(path, reason)
-}
-
-// Inject is as Run.Inject.
-func (d *Dynamic[A]) Inject(ctx context.Context, path string, f Fault) error {
-	r, err := d.current()
-	if err != nil {
-		return err
-	}
-	return r.Inject(ctx, path, f)
-}
-
-// Tree is as Run.Tree; it lists the oldest TreeInstances instances.
+// Tree does what Run.Tree does. It lists the oldest TreeInstances instances.
 func (d *Dynamic[A]) Tree() Tree {
 	if r := d.run.Load(); r != nil {
 		return r.tree()
 	}
 	spec := d.specification()
 	return Tree{ID: spec.Name, Kind: DynamicKind, Intensity: spec.Intensity}
-}
-
-// Orphans is as Run.Orphans, of the newest run.
-func (d *Dynamic[A]) Orphans() []Orphan {
-	if r := d.run.Load(); r != nil {
-		return r.Orphans()
-	}
-	return nil
-}
-
-// Events is as Run.Events, of the newest run.
-func (d *Dynamic[A]) Events() []Event {
-	if r := d.run.Load(); r != nil {
-		return r.Events()
-	}
-	return nil
-}
-
-// Stop is as Run.Stop.
-func (d *Dynamic[A]) Stop(ctx context.Context) error {
-	r, err := d.current()
-	if err != nil {
-		return err
-	}
-	return r.Stop(ctx)
 }

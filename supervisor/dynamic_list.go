@@ -2,14 +2,10 @@ package supervisor
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
-	"time"
 )
 
-// What a dynamic supervisor says of itself. Nothing here waits.
-
-func (in *instance) state() State {
+func (in *instance) status() State {
 	switch {
 	case in.inc == nil:
 		return Restarting
@@ -22,93 +18,36 @@ func (in *instance) state() State {
 	}
 }
 
-func (in *instance) report() ChildInfo {
+func (in *instance) kindOf() Kind {
 	if in.inc == nil {
-		return ChildInfo{ID: in.id, State: Restarting}
+		return Worker
 	}
-	return ChildInfo{ID: in.id, Kind: in.inc.kindOf(), State: in.state(), Ref: Ref{in.inc}}
+	return in.inc.kindOf()
 }
 
-func (r *dynamicRun) whichChildren() ([]ChildInfo, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-
-	if r.state == NotRunning {
-		return nil, r.gone()
+func (r *dynamicRun) byName(id string) kid {
+	if in := r.instances[id]; in != nil {
+		return in
 	}
+	return nil
+}
 
-	out := make([]ChildInfo, 0, len(r.instances))
+func (r *dynamicRun) all() []kid {
+	out := make([]kid, 0, len(r.instances))
 	for _, in := range r.instances {
-		out = append(out, in.report())
+		out = append(out, in)
 	}
-
-	return out, nil
+	return out
 }
 
-func (r *dynamicRun) whichChild(id string) (ChildInfo, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-
-	in := r.instances[id]
-
-	switch {
-	case r.state == NotRunning:
-		return ChildInfo{}, r.gone()
-	case in == nil:
-		return ChildInfo{}, fmt.Errorf("%s has no child %q: %w", r.own.subject(), id, ErrNotFound)
-	}
-
-	return in.report(), nil
-}
-
-func (r *dynamicRun) countChildren() (Counts, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-
-	if r.state == NotRunning {
-		return Counts{}, r.gone()
-	}
-
-	c := Counts{Specs: 1}
-
-	for _, in := range r.instances {
-		if in.inc != nil {
-			c.Active++
-		}
-		if in.report().Kind == Worker {
-			c.Workers++
-		} else {
-			c.Supervisors++
-		}
-	}
-
-	return c, nil
-}
-
-func (r *dynamicRun) find(id string) (*incarnation, error) {
-	info, err := r.whichChild(id)
-	if err != nil {
-		return nil, err
-	}
-	if info.Ref.inc == nil {
-		return nil, fmt.Errorf("%s/%s %w", r.own.subject(), id, ErrRestarting)
-	}
-	return info.Ref.inc, nil
-}
-
-func (r *dynamicRun) tree() Tree {
-	r.mu.Lock()
-	t := Tree{
-		ID: r.name, Path: r.own.path, Kind: DynamicKind, State: r.state, Incarnation: r.own.id, Since: r.own.began,
-		Intensity: r.intensity, InWindow: r.window.count(time.Now(), r.intensity.Period), Instances: len(r.instances),
-	}
-	t.Busy = r.busy || !r.box.empty() || r.stopping()
+func (r *dynamicRun) draw(t *Tree) []kid {
+	t.Kind, t.Instances = DynamicKind, len(r.instances)
 	list := make([]*instance, 0, len(r.instances))
 
 	for _, in := range r.instances {
 		list = append(list, in)
 		t.Busy = t.Busy || (in.inc != nil && !Ref{in.inc}.Alive())
-		if in.inc != nil && in.inc.seen(in.state()) == Running {
+		if in.inc != nil && in.inc.seen(in.status()) == Running {
 			t.InstancesRunning++
 		}
 	}
@@ -116,34 +55,13 @@ func (r *dynamicRun) tree() Tree {
 	slices.SortFunc(list, func(a, b *instance) int {
 		return cmp.Or(cmp.Compare(a.number(), b.number()), cmp.Compare(a.id, b.id))
 	})
-	list = list[:min(len(list), TreeInstances)]
-	incs := make([]*incarnation, len(list))
 
-	for i, in := range list {
-		kind := in.report().Kind
-		c := r.child.withDefaults(kind, kind)
-		n := Tree{
-			ID: in.id, Path: r.pathOf(in), Kind: kind, State: in.state(), Restart: c.Restart, Shutdown: c.Shutdown,
-			Restarts: in.restarts, LastExit: in.lastExit,
-		}
-
-		if in.inc != nil {
-			n.Incarnation, n.Since, n.State = in.inc.id, in.inc.began, in.inc.seen(n.State)
-		}
-
-		incs[i] = in.inc
-		t.Children = append(t.Children, n)
+	var out []kid
+	for _, in := range list[:min(len(list), TreeInstances)] {
+		out = append(out, in)
 	}
 
-	r.mu.Unlock()
-
-	for i, inc := range incs {
-		if inc != nil {
-			t.Children[i] = inc.complete(t.Children[i])
-		}
-	}
-
-	return t
+	return out
 }
 
 func (in *instance) number() uint64 {

@@ -4,116 +4,57 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 )
 
-// dynamicRun is one run of a Dynamic. Instances are started, forgotten and stopped by whoever asks,
-// under the lock; only restarts go through the run's goroutine, which does not wait for them.
+// dynamicRun is one run of a Dynamic. Callers start, forget and stop instances in their own
+// goroutines, under the lock. Only restarts go through the run's goroutine, which does not wait for
+// them.
 type dynamicRun struct {
-	*scope
+	core
+
+	// Guarded by core.mu.
 	child     Child // the template
-	intensity Intensity
 	most      int
 	verbose   bool
-	box       *mailbox
-
-	mu        sync.Mutex
-	state     State
-	busy      bool // a message is being served
 	instances map[string]*instance
 	numbered  uint64
-	window    window
-	orphan    *GiveUpError
 	unclean   map[string]*ShutdownError // ends while stopping that were not quiet, by reason
 	drained   chan struct{}             // closed when stopping and empty
-
-	ending error // of main's goroutine
 }
 
-// instance is guarded by dynamicRun.mu.
+// instance is one child of a Dynamic. core.mu guards it.
 type instance struct {
-	id       string
-	start    StartFunc    // nil for a temporary one (OTP rule 73)
-	inc      *incarnation // nil between two attempts
-	first    bool         // StartChild waits for inc
+	slot               // without an incarnation between two attempts
+	start    StartFunc // nil for a temporary one (OTP rule 73)
+	first    bool      // StartChild waits for inc
 	stopping bool
-	restarts uint64
-	attempts int
-	lastExit *Exit
-	timer    *time.Timer
 }
 
 func newDynamicRun[A any](ctx context.Context, self any, name string, template Child,
 	spec DynamicSpec[A]) (*dynamicRun, error) {
-	r := &dynamicRun{
-		child: template, intensity: spec.Intensity, most: spec.MaxChildren, verbose: spec.Verbose, box: newMailbox(),
-		state:     Running,
-		instances: map[string]*instance{}, unclean: map[string]*ShutdownError{}, drained: make(chan struct{}),
-	}
-	var err error
-	if r.scope, err = newScope(ctx, name, self, r, spec.Observers); err != nil {
+	r := &dynamicRun{child: template, most: spec.MaxChildren, verbose: spec.Verbose,
+		instances: map[string]*instance{}, unclean: map[string]*ShutdownError{}, drained: make(chan struct{})}
+	r.state, r.intensity = Running, spec.Intensity
+	if err := r.join(ctx, name, self, r, spec.Observers); err != nil {
 		return nil, err
 	}
-
-	r.own.attach(r)
 	return r, nil
 }
 
-// main is the run; over is called before done is closed.
+// main executes the run. It calls over before done is closed.
 func (r *dynamicRun) main(over func()) {
 	r.emit(func(h Header) Event { return SupervisorStarted{Header: h, Kind: DynamicKind, Intensity: r.intensity} })
 	r.own.acknowledge()
 	err := r.loop()
 	r.stopAll()
-	r.mu.Lock()
-	r.state = NotRunning
-	orphan := r.orphan
-	r.mu.Unlock()
-
-	err = withOrphan(err, orphan)
-	r.box.close()
-	r.finish(err)
-	over()
-	r.ended()
+	r.end(err, over)
 }
 
-func (r *dynamicRun) loop() error {
-	for r.ending == nil {
-		if r.stopping() {
-			return r.stopError()
-		}
-
-		if m, ok := r.take(); ok {
-			m.retry()
-			continue
-		}
-
-		select {
-		case <-r.box.signal:
-		case <-r.halt:
-		case <-r.own.ctx.Done():
-		}
-	}
-	return r.ending
-}
-
-// take is the next message, if there is one.
-func (r *dynamicRun) take() (m message, ok bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	m, r.busy = r.box.take()
-	return m, r.busy
-}
-
-func (r *dynamicRun) gone() error {
-	return fmt.Errorf("dynamic supervisor %s %w", r.own.subject(), ErrNotRunning)
-}
-
-// reload puts a new template in force: for what runs too, its start excepted (OTP rule 81).
+// reload puts a new template in force. It also applies to running instances, except for their start
+// (OTP rule 81).
 func (r *dynamicRun) reload(template Child, intensity Intensity, most int, verbose bool) {
 	var given []*incarnation
 	r.mu.Lock()
@@ -142,10 +83,7 @@ func (r *dynamicRun) reload(template Child, intensity Intensity, most int, verbo
 
 // incarnate gives the instance a new incarnation. r.mu is held.
 func (r *dynamicRun) incarnate(in *instance) *incarnation {
-	inc := r.scope.child(in.id)
-	c := &r.child
-	inc.policy, inc.ack, inc.shutdown, inc.startTimeout = c.Orphan, c.Ack, c.Shutdown, c.StartTimeout
-	inc.newContext(r.base)
+	inc := r.newChild(in.id, &r.child)
 	in.inc = inc
 
 	if r.verbose {
@@ -186,7 +124,7 @@ func (r *dynamicRun) startChild(ctx context.Context, id string, start StartFunc)
 		return Ref{}, &AlreadyStartedError{Ref: Ref{in.inc}}
 	}
 
-	in := &instance{id: id, first: true}
+	in := &instance{slot: slot{id: id, child: &r.child}, first: true}
 	if r.child.Restart != Temporary {
 		in.start = start
 	}
@@ -216,7 +154,7 @@ func (r *dynamicRun) startChild(ctx context.Context, id string, start StartFunc)
 	return Ref{inc}, nil
 }
 
-// tell has the instance end, in whatever incarnation it is by now, and does not wait.
+// tell tells the instance to end, in whatever incarnation it is by now, and does not wait.
 func (r *dynamicRun) tell(in *instance, cause error) {
 	r.mu.Lock()
 	inc := in.inc
@@ -247,7 +185,7 @@ func (r *dynamicRun) nextID() string {
 	}
 }
 
-// exited books the end of an incarnation, in the goroutine that was its last.
+// exited records the end of an incarnation, in the goroutine that was its last.
 func (r *dynamicRun) exited(inc *incarnation) {
 	r.mu.Lock()
 	in := r.instances[inc.name]
@@ -261,10 +199,9 @@ func (r *dynamicRun) exited(inc *incarnation) {
 	in.first = false
 
 	if exit.Orphaned && inc.orphanPolicy() == Escalate && r.orphan == nil {
-		r.orphan = &GiveUpError{Supervisor: r.own.path, Offender: inc.path, Cause: ErrOrphan, Exit: exit,
-			Intensity: r.intensity}
+		r.orphan = r.giveUpError(inc.path, ErrOrphan, exit)
 		if r.state == Running {
-			r.box.put(message{retry: func() { r.giveUp(r.orphan) }})
+			r.box.put(message{serve: func() { r.giveUp(r.orphan) }})
 		}
 	}
 
@@ -296,7 +233,7 @@ func (r *dynamicRun) exited(inc *incarnation) {
 	default:
 		kept := r.child.Restart
 		if in.start == nil {
-			kept = Temporary // it was when it started, and there is nothing to start it again with
+			kept = Temporary // it was when it started, so no start was kept
 		}
 
 		v, reported := judge(kept, exit)
@@ -315,14 +252,14 @@ func (r *dynamicRun) exited(inc *incarnation) {
 
 		case endTree:
 			r.forget(in)
-			r.box.put(message{retry: func() { r.end(exit.Err) }})
+			r.box.put(message{serve: func() { r.ending = exit.Err }})
 
 		default:
 			r.forget(in)
 		}
 	}
 
-	// Under the lock: whoever starts the next instance of this ID must come after this one's end in
+	// Under the lock, so that the start of the next instance with this ID comes after this end in
 	// the history.
 	if event != nil {
 		inc.emit(event)
@@ -334,7 +271,7 @@ func (r *dynamicRun) exited(inc *incarnation) {
 	r.mu.Unlock()
 }
 
-// forget drops an instance. r.mu is held.
+// forget removes an instance. r.mu is held.
 func (r *dynamicRun) forget(in *instance) {
 	if in.timer != nil {
 		in.timer.Stop()
@@ -345,8 +282,9 @@ func (r *dynamicRun) forget(in *instance) {
 	}
 }
 
-// stopped gives the events for an end that was asked for: one for the end, and one if it was not
-// quiet; nil for none. While the run stops, ends that are not quiet are gathered. r.mu is held.
+// stopped returns the events for an end that was asked for: event for the end, and unclean if the
+// end was not quiet. Either is nil if there is nothing to emit. While the run stops, ends that are
+// not quiet are collected instead. r.mu is held.
 func (r *dynamicRun) stopped(inc *incarnation, started, explicit bool) (event, unclean func(Header) Event) {
 	exit := inc.exit
 	if !quietStop(Temporary, r.child.Shutdown, exit) {
@@ -370,13 +308,13 @@ func (r *dynamicRun) stopped(inc *incarnation, started, explicit bool) (event, u
 	}
 }
 
-// again has the run's goroutine make the next attempt. r.mu is held.
+// again makes the run's goroutine make the next attempt. r.mu is held.
 func (r *dynamicRun) again(in *instance, exit Exit) {
 	in.inc, in.lastExit = nil, &exit
-	r.box.put(message{retry: func() { r.restart(in) }})
+	r.box.put(message{serve: func() { r.restart(in) }})
 }
 
-// waiting says whether the instance still waits for an attempt. r.mu is held.
+// waiting reports whether the instance still waits for an attempt. r.mu is held.
 func (r *dynamicRun) waiting(in *instance) bool {
 	return r.state == Running && r.instances[in.id] == in && in.inc == nil
 }
@@ -388,27 +326,16 @@ func (r *dynamicRun) restart(in *instance) {
 		return
 	}
 
-	path := r.pathOf(in)
-
-	n, ok := r.window.add(time.Now(), r.intensity)
-	if !ok {
-		e := &GiveUpError{Supervisor: r.own.path, Offender: path, Cause: ErrMaxIntensity, Exit: *in.lastExit,
-			Attempts: n, Intensity: r.intensity}
+	delay, tooMany := r.attempt(&in.slot)
+	if tooMany != nil {
 		r.forget(in)
 		r.mu.Unlock()
-		r.giveUp(e)
+		r.giveUp(tooMany)
 		return
 	}
 
-	in.attempts++
-	in.restarts++
-	attempt, delay := in.attempts, r.child.Backoff.delay(in.attempts, rand.Float64())
-	r.hub.emit(path, 0, func(h Header) Event {
-		return RestartScheduled{Header: h, Attempt: attempt, InWindow: n, Delay: delay}
-	})
-
 	if delay > 0 {
-		in.timer = time.AfterFunc(delay, func() { r.box.put(message{retry: func() { r.perform(in) }}) })
+		r.postpone(&in.slot, delay, func() { r.perform(in) })
 		r.mu.Unlock()
 		return
 	}
@@ -426,27 +353,8 @@ func (r *dynamicRun) perform(in *instance) {
 	}
 }
 
-func (r *dynamicRun) pathOf(in *instance) string {
-	if r.own.path == "" {
-		return in.id
-	}
-	return r.own.path + "/" + in.id
-}
-
-func (r *dynamicRun) giveUp(e *GiveUpError) {
-	if r.ending == nil {
-		r.ending = e
-		r.emit(func(h Header) Event { return GaveUp{Header: h, Err: e} })
-	}
-}
-
-func (r *dynamicRun) end(err error) {
-	if r.ending == nil {
-		r.ending = err
-	}
-}
-
-// terminate stops one instance; only if its incarnation is the given one, unless that is nil.
+// terminate stops one instance. If only is not nil, it does so only while that is the instance's
+// incarnation.
 func (r *dynamicRun) terminate(ctx context.Context, id string, only *incarnation) error {
 	r.mu.Lock()
 	in := r.instances[id]
@@ -482,10 +390,7 @@ func (r *dynamicRun) terminate(ctx context.Context, id string, only *incarnation
 	in.stopping = true
 	r.mu.Unlock()
 
-	inc.terminate(ErrShutdown)
-	if r.child.Shutdown == Brutal {
-		inc.abandon()
-	}
+	inc.stop()
 
 	select {
 	case <-inc.done:
@@ -498,8 +403,8 @@ func (r *dynamicRun) terminate(ctx context.Context, id string, only *incarnation
 	}
 }
 
-// stopAll is OTP rule 74: all are told at once, one timer for all, the rest are orphans; what was
-// not quiet is reported by reason.
+// stopAll stops all instances by OTP rule 74. All are told at once, with one timer for all, and
+// those that are late are orphans. Ends that were not quiet are reported by reason.
 func (r *dynamicRun) stopAll() {
 	r.mu.Lock()
 	r.state = Stopping
@@ -552,7 +457,8 @@ func (r *dynamicRun) stopAll() {
 	}
 }
 
-// forgetWaiting drops an instance between two attempts, while the run stops. r.mu is held.
+// forgetWaiting removes an instance that is between two attempts, while the run stops. r.mu is
+// held.
 func (r *dynamicRun) forgetWaiting(in *instance) {
 	if in.timer != nil {
 		in.timer.Stop()

@@ -9,65 +9,67 @@ import (
 )
 
 var (
-	// ErrShutdown is an orderly end with a reason: an error that Is ErrShutdown has OTP's class
+	// ErrShutdown is an orderly end with a reason. An error that Is ErrShutdown has OTP's class
 	// {shutdown, _}.
 	ErrShutdown = errors.New("shutdown")
-	// ErrIgnore is returned by a StartFunc or by Build to say: nothing to run, and nothing wrong
-	// (OTP rules 12 and 16).
+	// ErrIgnore is returned by a StartFunc or by Build that has nothing to run, though nothing is
+	// wrong (OTP rules 12 and 16).
 	ErrIgnore = errors.New("ignore")
-	// ErrNotFound names a child that the supervisor does not have.
+	// ErrNotFound refuses an operation on a child that the supervisor does not have.
 	ErrNotFound = errors.New("no such child")
-	// ErrAlreadyStarted is StartChild's answer when the child runs; see [AlreadyStartedError] for
+	// ErrAlreadyStarted is returned by StartChild if the child runs; see [AlreadyStartedError] for
 	// its Ref.
 	ErrAlreadyStarted = errors.New("child is already started")
-	// ErrAlreadyPresent is StartChild's answer when the child is specified but does not run (OTP
+	// ErrAlreadyPresent is returned by StartChild if the child is specified but does not run (OTP
 	// rule 22).
 	ErrAlreadyPresent = errors.New("child is already specified, though not running")
-	// ErrRunning refuses an operation on something that runs.
+	// ErrRunning refuses an operation on a child or a supervisor that runs.
 	ErrRunning = errors.New("is running")
 	// ErrRestarting refuses an operation on a child between two attempts to restart it.
 	ErrRestarting = errors.New("is restarting")
-	// ErrNotRunning is the answer of a supervisor or a child that does not run, OTP's noproc.
+	// ErrNotRunning is returned for a supervisor or a child that does not run. It is OTP's noproc.
 	ErrNotRunning = errors.New("is not running")
-	// ErrWouldDeadlock refuses a call that a child makes into its own supervisor or one above, and
-	// that would wait for the child itself. See Recycle and Revive for those that may be made.
-	ErrWouldDeadlock = errors.New("call into one's own supervisor would deadlock")
-	// ErrNotSupervised is the answer to a context that does not belong to a supervised child.
+	// ErrWouldDeadlock refuses a call from a child into its own supervisor, or one above, that
+	// would wait for the child itself. See Recycle and Revive for calls that are allowed.
+	ErrWouldDeadlock = errors.New("call from a child into its own supervisor would deadlock")
+	// ErrNotSupervised is returned for a context that does not belong to a supervised child.
 	ErrNotSupervised = errors.New("context belongs to no supervised child")
-	// ErrMaxIntensity is why a supervisor gave up: too many restarts (OTP rule 45).
+	// ErrMaxIntensity is the cause of a supervisor that gave up after too many restarts (OTP rule
+	// 45).
 	ErrMaxIntensity = errors.New("reached maximum restart intensity")
-	// ErrMaxChildren is a Dynamic's answer when it is full.
+	// ErrMaxChildren is returned by a Dynamic that is full.
 	ErrMaxChildren = errors.New("reached maximum number of children")
-	// ErrOrphan is why a supervisor gave up: a child did not end within its shutdown time.
+	// ErrOrphan is the cause of a supervisor that gave up because a child did not end within its
+	// shutdown time.
 	ErrOrphan = errors.New("did not end within its shutdown time")
-	// ErrStartTimeout is a start that was not acknowledged in time.
+	// ErrStartTimeout is the failure of a start that was not acknowledged in time.
 	ErrStartTimeout = errors.New("start was not acknowledged within its time")
-	// ErrEndedBeforeReady is a service that returned without calling Ready, though its Ack is
-	// AckReady.
+	// ErrEndedBeforeReady is the failure of a service that returned before it called Ready, though
+	// its Ack is AckReady.
 	ErrEndedBeforeReady = errors.New("ended before it called Ready")
 	// ErrKilled is in the error of every incarnation that Kill ended.
 	ErrKilled = errors.New("killed")
 	// ErrGoexit is the error of an incarnation whose goroutine called runtime.Goexit.
 	ErrGoexit = errors.New("goroutine called runtime.Goexit")
-	// ErrNotInjectable is Inject's answer when the incarnation does not take faults.
-	ErrNotInjectable = errors.New("no one took the fault")
+	// ErrNotInjectable is returned by Inject if the incarnation does not take the fault.
+	ErrNotInjectable = errors.New("fault was not taken")
 	// ErrFenced refuses an operation on a revoked Grant.
 	ErrFenced = errors.New("fenced: the grant has been revoked")
-	// ErrLeaseStuck is fatal: operations of the revoked grant are still in flight past the bound,
-	// and the resource cannot be opened safely.
+	// ErrLeaseStuck is fatal. Operations of the revoked grant are still in flight after the bound,
+	// so the resource cannot be opened safely.
 	ErrLeaseStuck = errors.New("operations of the previous grant are still in flight")
 	// ErrSpec is in every error about a supervisor's flags or a child specification.
 	ErrSpec = errors.New("invalid specification")
 )
 
 // StartError is a failed start (OTP rule 17). Nested supervisors nest it: Err may hold the
-// StartError of the level below, and errors.As finds the outermost; see [StartError.Root].
+// StartError of the level below. errors.As finds the outermost; see [StartError.Root].
 type StartError struct {
 	// Path is the child's full path.
 	Path string
 	// ID is the child's ID within its supervisor.
 	ID string
-	// Err is why.
+	// Err is the reason.
 	Err error
 }
 
@@ -97,19 +99,19 @@ func (e *AlreadyStartedError) Error() string {
 // Is reports whether target is ErrAlreadyStarted.
 func (e *AlreadyStartedError) Is(target error) bool { return target == ErrAlreadyStarted }
 
-// GiveUpError is the end of a supervisor that gave up (OTP rule 45). Its class is shutdown:
-// errors.Is finds ErrShutdown, the Cause and whatever is in the offender's exit, but never suture's
+// GiveUpError is the error of a supervisor that gave up (OTP rule 45). Its class is shutdown.
+// errors.Is finds ErrShutdown, the Cause, and the errors in the offender's exit, but never suture's
 // sentinels, which are not meant for the levels above.
 type GiveUpError struct {
-	// Supervisor is the path of the one that gave up, "" for the root.
+	// Supervisor is the path of the supervisor that gave up, "" for the root.
 	Supervisor string
-	// Offender is the path of the child that was the last straw.
+	// Offender is the path of the child whose end exceeded the limit, or that is the orphan.
 	Offender string
 	// Cause is ErrMaxIntensity or ErrOrphan.
 	Cause error
 	// Exit is the offender's last exit, or its failed start.
 	Exit Exit
-	// Attempts is how many attempts were within the window, including the one that was refused.
+	// Attempts is the number of attempts within the window, including the one that was refused.
 	// Intensity is the limit.
 	Attempts  int
 	Intensity Intensity
@@ -137,11 +139,12 @@ func (e *GiveUpError) Is(target error) bool {
 // As looks into the offender's exit.
 func (e *GiveUpError) As(target any) bool { return e.Exit.Err != nil && errors.As(e.Exit.Err, target) }
 
-// AutoShutdownError is the end of a supervisor that stopped because significant children ended (OTP
-// rules 65 to 69). Its class is shutdown; what errors.Is and errors.As find is as with GiveUpError.
+// AutoShutdownError is the error of a supervisor that stopped because significant children ended
+// (OTP rules 65 to 69). Its class is shutdown. errors.Is and errors.As find the same as in a
+// GiveUpError.
 type AutoShutdownError struct {
-	// Supervisor and Child are full paths; Child is the significant child whose end did it, with
-	// its exit.
+	// Supervisor and Child are full paths. Child is the significant child whose end caused the
+	// shutdown, and Exit is its exit.
 	Supervisor, Child string
 	Exit              Exit
 }
@@ -160,13 +163,13 @@ func (e *AutoShutdownError) As(target any) bool {
 	return e.Exit.Err != nil && errors.As(e.Exit.Err, target)
 }
 
-// shielded is errors.Is, blind to suture's sentinels: those speak to the supervisor that saw them
-// first, and to no other.
+// shielded is errors.Is without suture's sentinels: those are meant for the first supervisor that
+// sees them, and for no other.
 func shielded(err, target error) bool {
-	return target != suture.ErrDoNotRestart && target != suture.ErrTerminateSupervisorTree && is(err, target)
+	return target != suture.ErrDoNotRestart && target != suture.ErrTerminateSupervisorTree && safeIs(err, target)
 }
 
-// PanicError is a panic, in a child or in a goroutine it started with Go.
+// PanicError is a panic in a child, or in a goroutine that it started with Go.
 type PanicError struct {
 	Value any
 	Stack []byte
@@ -177,33 +180,33 @@ func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
 // Unwrap returns the panic's value if that was an error.
 func (e *PanicError) Unwrap() error { err, _ := e.Value.(error); return err }
 
-// newPanic is for what was just recovered.
+// newPanic makes the PanicError of a value that was just recovered.
 func newPanic(v any) *PanicError {
 	e := &PanicError{Value: v, Stack: debug.Stack()}
-	if err, ok := v.(error); ok && fault(err) != nil {
-		e.Value = fmt.Sprint(v) // fmt bears what panics
+	if err, ok := v.(error); ok && inspectPanic(err) != nil {
+		e.Value = fmt.Sprint(v) // fmt recovers from the panic
 	}
 	return e
 }
 
-// sound is err, or, if that panics when it is looked at, an error that says so. A typed nil does,
-// often: it is not nil, and its methods do not expect that it is. Such an error is the fault of the
-// child that returned it, and must not be met first where the supervisor looks at it.
-func sound(err error) error {
+// safeError returns err, or, if err panics when it is inspected, an error that says so. A typed nil
+// often does: it is not nil, but its methods do not expect that. Such an error is the fault of the
+// child that returned it, so it must not first panic in the supervisor that inspects it.
+func safeError(err error) error {
 	if err == nil {
 		return nil
 	}
-	if f := fault(err); f != nil {
+	if f := inspectPanic(err); f != nil {
 		return f
 	}
 	return err
 }
 
-// fault is what is wrong with an error that cannot be looked at, nil if nothing is.
-func fault(err error) (out error) {
+// inspectPanic returns an error with the panic of inspecting err, nil if that does not panic.
+func inspectPanic(err error) (out error) {
 	defer func() {
 		if v := recover(); v != nil {
-			out = fmt.Errorf("an error of type %T cannot be looked at: %w", err,
+			out = fmt.Errorf("an error of type %T panics when it is inspected: %w", err,
 				&PanicError{Value: fmt.Sprint(v), Stack: debug.Stack()})
 		}
 	}()
@@ -213,10 +216,10 @@ func fault(err error) (out error) {
 	return nil
 }
 
-// is is errors.Is for errors that others made: that panics where two errors of a comparable type
-// hold what cannot be compared, and where an Is method does. What cannot be compared is not the
-// same.
-func is(err, target error) (found bool) {
+// safeIs reports whether errors.Is(err, target) holds, and never panics. errors.Is can panic in two
+// cases: when two errors of a comparable type hold values that cannot be compared, and when an Is
+// method panics. In both cases safeIs returns false.
+func safeIs(err, target error) (found bool) {
 	defer func() {
 		if recover() != nil {
 			found = false
@@ -225,10 +228,10 @@ func is(err, target error) (found bool) {
 	return errors.Is(err, target)
 }
 
-// ignores says whether a start answered ErrIgnore: by returning it, and not by an end of its own or
-// of one below that was about such an error (OTP rule 16).
+// ignores reports whether a start returned ErrIgnore itself. An end of its own, or of a child
+// below, that was about such an error does not count (OTP rule 16).
 func ignores(err error) bool {
-	if !is(err, ErrIgnore) {
+	if !safeIs(err, ErrIgnore) {
 		return false
 	}
 	var panicked *PanicError

@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// Event is one thing that happened in a tree. The types are those of this file and no others;
-// [Header] is in each.
+// Event is one occurrence in a tree. Its types are those of this file and no others. Each has a
+// [Header].
 type Event interface {
 	fmt.Stringer
-	// Head returns what every event has.
+	// Head returns the header.
 	Head() Header
 	isEvent()
 }
@@ -20,17 +20,18 @@ type Header struct {
 	// Seq counts the events of one root, from 1, without gaps.
 	Seq  uint64
 	Time time.Time
-	// Root is the root's name, Path the full path of the child (or supervisor) meant, "" for the
-	// root.
+	// Root is the root's name. Path is the full path of the child or supervisor that the event is
+	// about, "" for the root.
 	Root, Path string
-	// Incarnation is that child's, unique within the process; 0 where there is none.
+	// Incarnation is the number of that child's incarnation, unique within the process; 0 if there
+	// is none.
 	Incarnation uint64
 }
 
 // Head returns the header itself.
 func (h Header) Head() Header { return h }
 
-// Subject is the path, or for the root its name, "root" if it has none.
+// Subject returns the path, or for the root its name, "root" if it has none.
 func (h Header) Subject() string {
 	switch {
 	case h.Path != "":
@@ -58,22 +59,24 @@ type (
 	}
 	// ChildStarting: a start begins.
 	ChildStarting struct{ Header }
-	// ChildStarted: the start was acknowledged (OTP rule 79). Explicit means by a management call.
+	// ChildStarted: the start was acknowledged (OTP rule 79). Explicit means that a management call
+	// started the child.
 	ChildStarted struct {
 		Header
 		Explicit bool
 		Took     time.Duration
 	}
-	// ChildStartFailed is OTP's report start_error; in a restart, one more attempt that failed.
-	// Explicit means by a management call: OTP does not report that, its caller has the error.
+	// ChildStartFailed is OTP's report start_error. In a restart it is one more failed attempt.
+	// Explicit means that a management call started the child; OTP does not report that, because
+	// the caller gets the error.
 	ChildStartFailed struct {
 		Header
 		Explicit bool
 		Err      error
 	}
-	// ChildIgnored: the start answered ErrIgnore.
+	// ChildIgnored: the start returned ErrIgnore.
 	ChildIgnored struct{ Header }
-	// ChildExited: a child ended by itself. Reported says whether OTP would report it
+	// ChildExited: a child ended by itself. Reported is whether OTP would report it
 	// (child_terminated, rule 36).
 	ChildExited struct {
 		Header
@@ -81,13 +84,13 @@ type (
 		Restart  Restart
 		Reported bool
 	}
-	// ChildStopped: a child ended because its supervisor stopped it. If that was not a quiet end
-	// (OTP rule 58) a ShutdownError follows.
+	// ChildStopped: a child ended because its supervisor stopped it. If the end was not quiet (OTP
+	// rule 58), a ShutdownError follows.
 	ChildStopped struct {
 		Header
 		Exit Exit
 	}
-	// ShutdownError is OTP's report shutdown_error: children that did not end as they were told. A
+	// ShutdownError is OTP's report shutdown_error: children did not end as they were told. A
 	// Dynamic groups them by reason, so Count may exceed 1.
 	ShutdownError struct {
 		Header
@@ -95,7 +98,7 @@ type (
 		Count int
 	}
 	// RestartScheduled: the child will be started again, after Delay. Attempt counts attempts in a
-	// row, InWindow those within the intensity's period.
+	// row. InWindow counts attempts within the intensity's period.
 	RestartScheduled struct {
 		Header
 		Attempt  int
@@ -109,8 +112,8 @@ type (
 		Strategy Strategy
 		IDs      []string
 	}
-	// GaveUp: the supervisor stops (OTP's report shutdown, rule 45). The header is the
-	// supervisor's, Err has the offender.
+	// GaveUp: the supervisor gave up and stops (OTP's report shutdown, rule 45). The header is the
+	// supervisor's; Err has the offender.
 	GaveUp struct {
 		Header
 		Err *GiveUpError
@@ -127,7 +130,7 @@ type (
 		Orphan Orphan
 		Policy OrphanPolicy
 	}
-	// OrphanEnded: an orphan has ended at last.
+	// OrphanEnded: an orphan has ended after all.
 	OrphanEnded struct {
 		Header
 		Exit  Exit
@@ -145,13 +148,13 @@ type (
 	}
 	// Reloaded: new specifications are in force (OTP rule 81).
 	Reloaded struct{ Header }
-	// Warned: the tree is allowed but will surprise.
+	// Warned: a setting of the tree is allowed but will surprise.
 	Warned struct {
 		Header
 		Warning string
 	}
-	// EventsDropped: an observer was too slow and lost Count events. It is told to that observer
-	// alone, in their place, and has no Seq.
+	// EventsDropped: an observer was too slow and lost Count events. Only that observer gets this
+	// event, in place of the lost ones. It has no Seq.
 	EventsDropped struct {
 		Header
 		Count uint64
@@ -198,10 +201,10 @@ func (e SupervisorStarted) String() string {
 		e.Intensity.Period)
 }
 
-// AsTold says whether the supervisor stopped because, and as, it was told to, by Stop or by the
+// AsTold reports whether the supervisor stopped only because it was told to, by Stop or by the
 // supervisor above.
 func (e SupervisorStopped) AsTold() bool {
-	return e.Err == nil || is(e.Err, context.Canceled) && is(e.Err, ErrShutdown) && !is(e.Err, ErrOrphan)
+	return e.Err == nil || safeIs(e.Err, context.Canceled) && safeIs(e.Err, ErrShutdown) && !safeIs(e.Err, ErrOrphan)
 }
 
 func (e SupervisorStopped) String() string {
@@ -219,7 +222,7 @@ func (e ChildStartFailed) String() string {
 	return fmt.Sprintf("%s: start failed: %v", e.Subject(), e.Err)
 }
 
-func (e ChildIgnored) String() string { return e.Subject() + ": start answered ignore" }
+func (e ChildIgnored) String() string { return e.Subject() + ": start returned ErrIgnore" }
 
 func (e ChildExited) String() string {
 	return fmt.Sprintf("%s: %v child ended after %v: %v", e.Subject(), e.Restart, e.Exit.Duration, e.Exit)
@@ -257,7 +260,7 @@ func (e OrphanEnded) String() string {
 }
 
 func (e Killed) String() string {
-	if is(e.Reason, ErrKilled) {
+	if safeIs(e.Reason, ErrKilled) {
 		return fmt.Sprintf("%s: %v", e.Subject(), e.Reason)
 	}
 	return fmt.Sprintf("%s: killed: %v", e.Subject(), e.Reason)
@@ -277,21 +280,21 @@ func (e ObserverFailed) String() string {
 	return fmt.Sprintf("%s: observer detached: %v", e.Subject(), e.Err)
 }
 
-// Observer gets the events of a tree, one at a time and in order, in a goroutine that is not the
-// tree's: it may be slow. One that lags by more than ObserverBacklog events loses the newest, and
-// is told how many by EventsDropped; one that panics is detached. That holds for one place in a
-// specification, over all runs of that supervisor within a tree; one that is given to several
-// supervisors is called by each.
+// Observer gets the events of a tree, one at a time and in order. It runs in a goroutine that is
+// not the tree's, so it may be slow. An observer that lags by more than ObserverBacklog events
+// loses the newest, and EventsDropped tells it how many. An observer that panics is detached. All
+// of this holds for one place in a specification, over all runs of that supervisor within a tree.
+// An observer that is given to several supervisors is called by each.
 type Observer interface{ Observe(Event) }
 
-// ObserverFunc makes an Observer of a function.
+// ObserverFunc is a function that is an Observer.
 type ObserverFunc func(Event)
 
 // Observe calls f.
 func (f ObserverFunc) Observe(e Event) { f(e) }
 
-// ObserverBacklog is how many events wait for an observer before the newest are dropped,
-// HistorySize how many a root remembers.
+// ObserverBacklog is the number of events that wait for an observer before the newest are dropped.
+// HistorySize is the number of events that a root remembers.
 const (
 	ObserverBacklog = 1 << 14
 	HistorySize     = 1 << 10

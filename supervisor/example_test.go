@@ -71,7 +71,7 @@ func ExampleRecycle() {
 			})},
 			supervisor.Child{ID: "watchdog", Restart: supervisor.Transient, Significant: true,
 				Start: supervisor.Start(func(ctx context.Context) error {
-					// the watchdog's life before may have ended between stop and start
+					// the watchdog's previous life may have ended between stop and start
 					if err := supervisor.Revive(ctx, s, "worker"); err != nil {
 						return err
 					}
@@ -95,7 +95,7 @@ func ExampleRecycle() {
 	// 2 lives, within the limit 0
 }
 
-// One child for each task, as many as come.
+// One child is started for each task, as tasks arrive.
 func ExampleDynamic() {
 	tasks, err := supervisor.NewDynamic(supervisor.DynamicSpec[int]{
 		Restart: supervisor.Temporary,

@@ -13,8 +13,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
 
-// Every child of a tree with all strategies fails at every event of its life; whatever comes of it
-// obeys the laws and leaves nothing.
+// Every child of a tree with all strategies fails at every event of its life. Whatever follows
+// obeys the laws and leaves nothing behind.
 func TestEveryChildAtEveryEvent(t *testing.T) {
 	soft := func(id string) supervisor.Child {
 		return supervisor.Child{ID: id, Start: supervisor.Start(func(ctx context.Context) error {

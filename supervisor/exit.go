@@ -23,11 +23,11 @@ const (
 
 func (c Class) String() string { return name("Class", int(c), "normal", "shutdown", "abnormal") }
 
-// Exit is how an incarnation ended.
+// Exit describes how an incarnation ended.
 type Exit struct {
 	Class Class
-	// Err is what Serve (or a goroutine started with Go) returned, nil if that was nil; a panic is
-	// a *PanicError.
+	// Err is the error that Serve (or a goroutine started with Go) returned, nil if it returned
+	// nil. A panic is a *PanicError.
 	Err error
 	// Panic and Stack are the value and the stack of a panic.
 	Panic any
@@ -36,18 +36,18 @@ type Exit struct {
 	Goexit bool
 	// Killed: Kill ended it.
 	Killed bool
-	// Orphaned: it had not ended within its shutdown time, and may still run.
+	// Orphaned: the incarnation had not ended within its shutdown time, and may still run.
 	Orphaned bool
-	// Stopped: it had been told to end by its supervisor before it ended.
+	// Stopped: the supervisor had told it to end before it ended.
 	Stopped bool
-	// Duration is from the begin of the start to the end.
+	// Duration is the time from the beginning of the start to the end.
 	Duration time.Duration
 
 	remove    bool // suture.ErrDoNotRestart
 	terminate bool // suture.ErrTerminateSupervisorTree
 }
 
-// Error is the exit as an error: nil for the class Normal.
+// Error returns the exit as an error, nil for the class Normal.
 func (e Exit) Error() error {
 	if e.Class == Normal {
 		return nil
@@ -58,7 +58,7 @@ func (e Exit) Error() error {
 	return ErrShutdown
 }
 
-// String is the reason in words.
+// String returns the reason in words.
 func (e Exit) String() string {
 	if e.Class == Normal {
 		return "normal"
@@ -72,8 +72,8 @@ func (e Exit) String() string {
 	return fmt.Sprintf("%v", e.Err)
 }
 
-// orphanBelow is the give-up of a supervisor, this one or one below it, that an orphan ended; nil
-// if none did.
+// orphanBelow returns the give-up of a supervisor, this one or one below it, that an orphan ended;
+// nil if none did.
 func (e Exit) orphanBelow() *GiveUpError {
 	var g *GiveUpError
 	if errors.As(e.Err, &g) && g.Cause == ErrOrphan {
@@ -82,7 +82,7 @@ func (e Exit) orphanBelow() *GiveUpError {
 	return nil
 }
 
-// ending is how a goroutine of an incarnation ended, before anyone judged it.
+// ending is how a goroutine of an incarnation ended, before it is classified.
 type ending struct {
 	err    error
 	panic  *PanicError
@@ -100,14 +100,14 @@ func (e ending) cause() error {
 	}
 }
 
-// circumstances are what the class of an ending depends on besides itself.
+// circumstances is what the class of an ending depends on, besides the ending itself.
 type circumstances struct {
-	killed  error // not nil: Kill was called, with this
+	killed  error // the reason that Kill was called with, nil if it was not
 	stopped bool  // the supervisor had told it to end
 	cause   error // of the incarnation's context, nil while that is live
 }
 
-// classify is section 15 of the conformance list.
+// classify makes the Exit of an ending, by the table "Exit classes" in docs/otp-rules.md.
 func classify(e ending, c circumstances) Exit {
 	x := Exit{Class: Abnormal, Err: e.cause(), Stopped: c.stopped, Goexit: e.goexit}
 	if e.panic != nil {
@@ -126,26 +126,27 @@ func classify(e ending, c circumstances) Exit {
 	case e.err == nil:
 		x.Class = Normal
 
-	case is(e.err, suture.ErrTerminateSupervisorTree):
+	case safeIs(e.err, suture.ErrTerminateSupervisorTree):
 		x.Class, x.terminate = Shutdown, true
 
-	case is(e.err, suture.ErrDoNotRestart):
+	case safeIs(e.err, suture.ErrDoNotRestart):
 		x.Class, x.remove = Shutdown, true
 
-	case is(e.err, ErrShutdown):
+	case safeIs(e.err, ErrShutdown):
 		x.Class = Shutdown
 
 	case c.stopped && isOfContext(e.err, c.cause):
 		x.Class = Shutdown
 
 	case isOfContext(e.err, nil) && c.cause == nil:
-		x.Err = fmt.Errorf("of another context, the child's own is live: %w", e.err)
+		x.Err = fmt.Errorf("error of another context, while the child's own is live: %w", e.err)
 	}
 
 	return x
 }
 
-// isOfContext says whether err is what a cancelled context gives: its error, or its cause.
+// isOfContext reports whether err is the error of a cancelled context, or its cause.
 func isOfContext(err, cause error) bool {
-	return is(err, context.Canceled) || is(err, context.DeadlineExceeded) || (cause != nil && is(err, cause))
+	return safeIs(err, context.Canceled) || safeIs(err, context.DeadlineExceeded) ||
+		(cause != nil && safeIs(err, cause))
 }

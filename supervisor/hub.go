@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// hub is the memory of one root: its events, who observes them, and the orphans of its whole tree.
-// Its lock is the innermost: nothing is called under it.
+// hub holds what the whole tree of one root shares: its events, their observers, and its orphans.
+// Its lock is the innermost: nothing is called while it is held.
 type hub struct {
 	root string
 	id   uint64 // of the root's own incarnation
@@ -30,34 +30,35 @@ type hub struct {
 // subscription feeds one observer from a queue.
 type subscription struct {
 	observer Observer
-	prefix   string // path of the subtree it is about
+	prefix   string // path of the subtree that it observes
 	lane     *lane
 	queue    []Event
 	dropped  uint64
-	released bool // gets no more, but delivers what it has
+	released bool // gets no more events, but delivers those it has
 }
 
-// place is an observer in the specification of the supervisor at a path.
+// place is the position of an observer in the specification of the supervisor at a path.
 type place struct {
 	path  string
 	index int
 }
 
 // lane delivers for one subscription at a time, older ones first. The observer in one place is
-// likely the same in each run of that supervisor, and the last run's may have much to deliver yet
-// when the next run begins. Its goroutine exists while there is something to deliver.
+// usually the same in each run of that supervisor, and the previous run's subscription may have
+// much to deliver yet when the next run begins. The lane's goroutine exists only while there is
+// something to deliver.
 type lane struct {
 	at      place
 	subs    []*subscription
 	pumping bool
-	idle    []chan struct{} // closed when there is next nothing to deliver
+	idle    []chan struct{} // closed as soon as there is nothing to deliver
 }
 
 func newHub(root string) *hub {
 	return &hub{root: root, lanes: map[place]*lane{}, orphans: map[uint64]*incarnation{}}
 }
 
-// within says whether path is prefix or below it.
+// within reports whether path is prefix or below it.
 func within(path, prefix string) bool {
 	return prefix == "" || path == prefix || (strings.HasPrefix(path, prefix) && path[len(prefix)] == '/')
 }
@@ -104,14 +105,14 @@ func (h *hub) startLocked(l *lane) {
 // pump delivers until the queues are empty.
 func (h *hub) pump(l *lane) {
 	var s *subscription
-	pprof.SetGoroutineLabels(context.Background()) // it is of whoever emitted first, and not of that child
+	pprof.SetGoroutineLabels(context.Background()) // not the labels of the child that emitted first
 	returned := false
 	defer func() {
 		if returned {
 			return
 		}
 
-		// The observer panicked or called runtime.Goexit: it is broken, the tree is not.
+		// The observer panicked or called runtime.Goexit. The observer is broken, the tree is not.
 		var err error = ErrGoexit
 		if v := recover(); v != nil {
 			err = newPanic(v)
@@ -146,7 +147,8 @@ func (h *hub) pump(l *lane) {
 	}
 }
 
-// take empties the oldest queue that has something, nil when all are empty.
+// take empties the oldest queue that has events and returns them. It returns nil when all queues
+// are empty.
 func (h *hub) take(l *lane) (*subscription, []Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -183,7 +185,7 @@ func (l *lane) wakeLocked() {
 // tidyLocked forgets the subscriptions of a lane that are over, and a lane without any.
 func (h *hub) tidyLocked(l *lane) {
 	if l.pumping {
-		return // then it does, at its end
+		return // its goroutine calls this at its end
 	}
 	l.subs = slices.DeleteFunc(l.subs, func(s *subscription) bool {
 		return s.released && len(s.queue) == 0 && s.dropped == 0
@@ -194,7 +196,8 @@ func (h *hub) tidyLocked(l *lane) {
 	}
 }
 
-// subscribe adds an observer to the subtree below prefix.
+// subscribe adds an observer of the subtree below prefix. It returns the past events of that
+// subtree.
 func (h *hub) subscribe(o Observer, prefix string) (*subscription, []Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -235,12 +238,12 @@ func (h *hub) detach(s *subscription) {
 func (h *hub) detachLocked(s *subscription) {
 	s.queue, s.dropped = nil, 0
 	if !slices.ContainsFunc(s.lane.subs, func(x *subscription) bool { return x != s }) {
-		s.lane.wakeLocked() // who waits for this one waits in vain
+		s.lane.wakeLocked() // nothing will be delivered for those that wait
 	}
 	h.releaseLocked(s)
 }
 
-// release takes a subscription off the list, but lets it deliver what it has.
+// release removes a subscription from the list, but lets it deliver the events that it has.
 func (h *hub) release(s *subscription) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -269,7 +272,7 @@ func (h *hub) pastLocked(prefix string) []Event {
 	return out
 }
 
-// flush waits until every observer of the subtree has seen what was emitted before.
+// flush waits until every observer of the subtree has seen all events that were emitted before.
 func (h *hub) flush(ctx context.Context, prefix string) error {
 	h.mu.Lock()
 	var waits []chan struct{}

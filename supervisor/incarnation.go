@@ -12,13 +12,13 @@ import (
 	"time"
 )
 
-// lastIncarnation numbers incarnations for the life of the process, so that a number is never met
-// again.
+// lastIncarnation is the last number that an incarnation got. Numbers are unique for the life of
+// the process.
 var lastIncarnation atomic.Uint64
 
 // owner is the supervisor of an incarnation.
 type owner interface {
-	// exited is called once, without locks, when the incarnation has ended or was declared an
+	// exited is called once, without locks held, when the incarnation has ended or was declared an
 	// orphan.
 	exited(inc *incarnation)
 }
@@ -30,15 +30,15 @@ type node interface {
 	find(id string) (*incarnation, error)
 }
 
-// supervisory is what *Supervisor and *Dynamic have, also when they are embedded.
+// supervisory is implemented by *Supervisor and *Dynamic, and by types that embed them.
 type supervisory interface {
 	kind() Kind
 	self() any
 }
 
-// incarnation is one life of a child: its context, its goroutines and its end. Goroutines are
-// counted, and whoever is last concludes it; nobody waits for them in a goroutine of its own. A
-// root has one too, for what its own run starts.
+// incarnation is one life of a child: its context, its goroutines and its end. Its goroutines are
+// counted, and the last one to end concludes it, so no goroutine has to wait for the others. A root
+// has an incarnation too, for the goroutines that its own run starts.
 type incarnation struct {
 	id     uint64
 	name   string // the child's ID
@@ -54,7 +54,7 @@ type incarnation struct {
 	ack          Ack
 	shutdown     time.Duration // as specified
 	startTimeout time.Duration // as specified
-	// an event for the acknowledgment, if its supervisor does not wait to tell it itself
+	// the event to emit at the acknowledgment, if the supervisor does not wait for it and emit one
 	onAck func(Header) Event
 
 	ctx    context.Context
@@ -65,8 +65,8 @@ type incarnation struct {
 	mu         sync.Mutex
 	isAcked    bool
 	stopped    bool  // told to end by the supervisor
-	killed     error // told to end by Kill, with this
-	timedOut   bool  // the start was
+	killed     error // the reason of Kill, nil if it was not called
+	timedOut   bool  // the start timed out
 	live       int   // goroutines that have not ended
 	main       ending
 	mainLeft   bool
@@ -85,12 +85,13 @@ type incarnation struct {
 	faults     chan Fault
 	info       any
 	service    Service
-	node       node                    // the service, if that is a supervisor
+	node       node                    // the service, if it is a supervisor
 	inner      map[string]*incarnation // supervisors that the service runs itself, by name
 }
 
-// newContext makes the incarnation's context: values of the supervisor's, cancellation of its own,
-// so that the end of the supervisor's context does not end all children at once, but in order.
+// newContext makes the incarnation's context. It has the values of the supervisor's context but a
+// cancellation of its own, so that the end of the supervisor's context does not end all children at
+// once. They end in order.
 func (inc *incarnation) newContext(base context.Context) {
 	inc.id = lastIncarnation.Add(1)
 	inc.began = time.Now()
@@ -110,7 +111,7 @@ func (inc *incarnation) newContext(base context.Context) {
 
 func (inc *incarnation) emit(event func(Header) Event) { inc.hub.emit(inc.path, inc.id, event) }
 
-// launch runs the start and the service in a goroutine.
+// launch runs the start and the service in a new goroutine.
 func (inc *incarnation) launch(start StartFunc) {
 	limit := inc.startTimeout
 	if limit == 0 {
@@ -129,7 +130,8 @@ func (inc *incarnation) launch(start StartFunc) {
 	}()
 }
 
-// guard runs f as one of the incarnation's goroutines. Goexit is what neither returns nor panics.
+// guard runs f as one of the incarnation's goroutines. If f neither returns nor panics, it called
+// Goexit.
 func (inc *incarnation) guard(main bool, f func() error) {
 	e := ending{goexit: true}
 	defer func() {
@@ -142,10 +144,10 @@ func (inc *incarnation) guard(main bool, f func() error) {
 	}()
 
 	err := f()
-	e = ending{err: sound(err)}
+	e = ending{err: safeError(err)}
 }
 
-// serve is what the main goroutine does.
+// serve is the body of the main goroutine.
 func (inc *incarnation) serve(start StartFunc) error {
 	svc, err := start(inc.ctx)
 	if err != nil {
@@ -161,7 +163,8 @@ func (inc *incarnation) serve(start StartFunc) error {
 	return svc.Serve(inc.ctx)
 }
 
-// hold notes what the start returned, and says whether the return was the acknowledgment.
+// hold stores the service that the start returned, and reports whether that return was the
+// acknowledgment.
 func (inc *incarnation) hold(svc Service) bool {
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
@@ -177,7 +180,7 @@ func (inc *incarnation) hold(svc Service) bool {
 	return false
 }
 
-// acknowledge ends the start, once.
+// acknowledge ends the start. Only the first call has an effect.
 func (inc *incarnation) acknowledge() {
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
@@ -188,7 +191,7 @@ func (inc *incarnation) acknowledge() {
 
 	inc.isAcked = true
 	if inc.onAck != nil {
-		inc.emit(inc.onAck) // before it is known, so that no end comes earlier in the history
+		inc.emit(inc.onAck) // before the start is known, so that no end precedes it in the history
 	}
 	if inc.startWatch != nil {
 		inc.startWatch.Stop()
@@ -207,10 +210,10 @@ func (inc *incarnation) startExpired() {
 	inc.endLocked(ErrStartTimeout)
 }
 
-// terminate tells the incarnation to end, and bounds how long it may take. The owner waits for
+// terminate tells the incarnation to end, and bounds the time that it may take. The owner waits for
 // done.
 func (inc *incarnation) terminate(cause error) {
-	cause = sound(cause)
+	cause = safeError(cause)
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
 	if inc.concluded || inc.ended {
@@ -220,8 +223,20 @@ func (inc *incarnation) terminate(cause error) {
 	inc.endLocked(cause)
 }
 
-// tell is terminate without a bound of its own: the owner keeps one timer for many. It says what
-// the bound is.
+// stop tells the incarnation to end, as its supervisor does. With the shutdown time Brutal, the
+// incarnation is concluded at once.
+func (inc *incarnation) stop() {
+	inc.terminate(ErrShutdown)
+	inc.mu.Lock()
+	brutal := inc.shutdown == Brutal
+	inc.mu.Unlock()
+	if brutal {
+		inc.abandon()
+	}
+}
+
+// tell is terminate without a timer of its own, for an owner that keeps one timer for many
+// incarnations. It returns the shutdown time.
 func (inc *incarnation) tell(cause error) time.Duration {
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
@@ -234,9 +249,9 @@ func (inc *incarnation) tell(cause error) time.Duration {
 
 // kill ends the incarnation abnormally, whatever it will return.
 func (inc *incarnation) kill(reason error) error {
-	if reason = sound(reason); reason == nil {
+	if reason = safeError(reason); reason == nil {
 		reason = ErrKilled
-	} else if !is(reason, ErrKilled) {
+	} else if !safeIs(reason, ErrKilled) {
 		reason = fmt.Errorf("%w: %w", ErrKilled, reason)
 	}
 
@@ -258,7 +273,7 @@ func (inc *incarnation) kill(reason error) error {
 
 func (inc *incarnation) subject() string { return Header{Root: inc.hub.root, Path: inc.path}.Subject() }
 
-// fail ends the incarnation because of something that belongs to it.
+// fail ends the incarnation because something that belongs to it has failed.
 func (inc *incarnation) fail(err error) {
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
@@ -273,7 +288,7 @@ func (inc *incarnation) failLocked(e ending) {
 	inc.endLocked(e.cause())
 }
 
-// endLocked cancels the context and arms the watch over the end.
+// endLocked cancels the context and starts the timer of the shutdown time.
 func (inc *incarnation) endLocked(cause error) {
 	inc.cancel(cause)
 	if inc.endWatch != nil {
@@ -288,9 +303,9 @@ func (inc *incarnation) endLocked(cause error) {
 	}
 }
 
-// respecify puts a new specification of the child in force, while it runs (OTP rule 81). It says
-// whether the incarnation is an orphan that was waited for and no longer is: then the owner
-// concludes it, without its locks.
+// respecify puts a new specification of the child in force while it runs (OTP rule 81). given
+// reports whether the incarnation is an orphan that the old policy waited for and the new one does
+// not. The owner then concludes it, after it has released its locks.
 func (inc *incarnation) respecify(c Child) (given bool) {
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
@@ -305,7 +320,7 @@ func (inc *incarnation) orphanPolicy() OrphanPolicy {
 	return inc.policy
 }
 
-// shutdownTimeLocked is the one in force: zero depends on what the child turned out to be.
+// shutdownTimeLocked returns the shutdown time in force. For zero it depends on what Start made.
 func (inc *incarnation) shutdownTimeLocked() time.Duration {
 	if inc.shutdown != 0 {
 		return inc.shutdown
@@ -334,7 +349,7 @@ func (inc *incarnation) spawn(f func(context.Context) error) error {
 	return nil
 }
 
-// leave is the end of one goroutine; the last one concludes.
+// leave ends one goroutine. The last one concludes the incarnation.
 func (inc *incarnation) leave(e ending, main bool) {
 	inc.mu.Lock()
 	inc.live--
@@ -347,8 +362,8 @@ func (inc *incarnation) leave(e ending, main bool) {
 		if last {
 			inc.cancel(nil)
 		} else {
-			// Its descendants have to end too, within the same bound; below a supervisor that is a
-			// worker's.
+			// Its descendants must end too, within the same bound. For the descendants of a
+			// supervisor the bound is a worker's.
 			inc.endLocked(ErrShutdown)
 			if inc.endWatch == nil && inc.shutdown == 0 {
 				inc.endWatch = time.AfterFunc(DefaultShutdown, inc.expire)
@@ -382,8 +397,8 @@ func (inc *incarnation) leave(e ending, main bool) {
 	inc.conclude(false)
 }
 
-// harmless is the end of a descendant that says nothing: nil, or the context's error once that is
-// done.
+// harmless reports whether the end of a descendant is no failure: it returned nil, or the context's
+// error after the context was done.
 func (e ending) harmless(ctx context.Context) bool {
 	if e.panic != nil || e.goexit {
 		return false
@@ -391,12 +406,12 @@ func (e ending) harmless(ctx context.Context) bool {
 	return e.err == nil || (ctx.Err() != nil && isOfContext(e.err, context.Cause(ctx)))
 }
 
-// verdictLocked is the exit as far as it is known.
+// verdictLocked returns the exit as far as it is known.
 func (inc *incarnation) verdictLocked(orphaned bool) Exit {
 	e, c := inc.main, inc.mainCirc
 	switch {
 	case !inc.mainLeft && inc.failure == nil:
-		// Nothing has ended by itself: it was told to.
+		// No goroutine has ended by itself: the incarnation was told to end.
 		e, c = ending{err: context.Canceled}, circumstances{stopped: inc.stopped, cause: context.Cause(inc.ctx)}
 	case inc.failure != nil && (inc.failFirst || classify(e, c).Class != Abnormal):
 		e, c.stopped = *inc.failure, inc.stopped && inc.failFirst
@@ -419,7 +434,7 @@ func (inc *incarnation) verdictLocked(orphaned bool) Exit {
 	return x
 }
 
-// conclude fixes the exit and tells those who wait for it, once.
+// conclude fixes the exit and tells all that wait for it. Only the first call has an effect.
 func (inc *incarnation) conclude(orphaned bool) {
 	inc.mu.Lock()
 	if inc.concluded || (orphaned && inc.ended) {
@@ -437,7 +452,7 @@ func (inc *incarnation) conclude(orphaned bool) {
 	inc.mu.Unlock()
 
 	if inc.owner != nil {
-		inc.owner.exited(inc) // first, so that who learns of the exit finds the owner's books in order
+		inc.owner.exited(inc) // first, so that its books are in order when others learn of the exit
 	}
 
 	inc.mu.Lock()
@@ -452,7 +467,7 @@ func (inc *incarnation) conclude(orphaned bool) {
 	}
 }
 
-// onExit calls f with the exit, at once if there is one. The answer takes f back.
+// onExit calls f with the exit, at once if there is one. cancel withdraws f.
 func (inc *incarnation) onExit(f func(Exit)) (cancel func()) {
 	inc.mu.Lock()
 	if !inc.known {
@@ -473,14 +488,15 @@ func (inc *incarnation) onExit(f func(Exit)) (cancel func()) {
 	return func() {}
 }
 
-// started says whether the start was acknowledged; once concluded the answer is final.
+// started reports whether the start was acknowledged. After the conclusion the result is final.
 func (inc *incarnation) started() bool {
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
 	return inc.isAcked
 }
 
-// startFailure is why a concluded incarnation did not start; ErrIgnore if it had nothing to run.
+// startFailure returns the reason why a concluded incarnation did not start, or ErrIgnore if it had
+// nothing to run.
 func (inc *incarnation) startFailure() error {
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
@@ -506,7 +522,7 @@ func (inc *incarnation) startFailure() error {
 	}
 }
 
-// kindOf is what the incarnation turned out to be.
+// kindOf returns the kind of what Start made.
 func (inc *incarnation) kindOf() Kind {
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
@@ -516,16 +532,15 @@ func (inc *incarnation) kindOf() Kind {
 	return Worker
 }
 
-// attach makes a supervisor that runs within the incarnation known: as the child itself, or as
-// inner under a name.
+// attach sets the supervisor that the child is, nil when its run is over.
 func (inc *incarnation) attach(n node) {
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
 	inc.node = n
 }
 
-// attachInner takes in a supervisor that the child runs by itself: as one of its goroutines, so
-// that the child has not ended before it.
+// attachInner adds a supervisor that the child runs itself. It counts as one of the child's
+// goroutines, so that the child has not ended before it has.
 func (inc *incarnation) attachInner(name string, own *incarnation) error {
 	inc.mu.Lock()
 	defer inc.mu.Unlock()

@@ -9,23 +9,24 @@ import (
 	"time"
 )
 
-// Lease is a resource that outlives the incarnations that use it, a file, a database, a listener,
-// and that must never have two users: an incarnation that was replaced may still run, and must not
-// reach it any more. At most one Grant is valid at a time. Safe for concurrent use.
+// Lease is a resource, such as a file, a database or a listener, that outlives the incarnations
+// that use it and must never have two users. An incarnation that was replaced may still run, and
+// must not reach the resource any more. At most one Grant is valid at a time. A Lease is safe for
+// concurrent use.
 type Lease[T any] struct {
 	open  func() (T, error)
 	close func(T) error
 	bound time.Duration
 
-	turn chan struct{} // holds one token; whoever has it may replace the grant
+	turn chan struct{} // holds one token; its holder may replace the grant
 
 	mu     sync.Mutex
 	grant  *Grant[T] // the newest that is not closed
 	closed bool
 }
 
-// Grant is the right of one incarnation to use the resource until it is released, or revoked by the
-// next Acquire.
+// Grant is the right of one incarnation to use the resource, until it is released or the next
+// Acquire revokes it.
 type Grant[T any] struct {
 	lease *Lease[T]
 	value T
@@ -38,20 +39,19 @@ type Grant[T any] struct {
 	err      error
 }
 
-// NewLease makes a lease of a resource that open gives and close takes back. Bound is how long a
-// revocation waits for operations in flight.
+// NewLease makes a lease of a resource that open opens and close closes. bound limits the time that
+// a revocation waits for operations in flight.
 func NewLease[T any](open func() (T, error), close func(T) error, bound time.Duration) *Lease[T] {
 	l := &Lease[T]{open: open, close: close, bound: bound, turn: make(chan struct{}, 1)}
 	l.turn <- struct{}{}
 	return l
 }
 
-// Acquire revokes the previous grant (new operations get ErrFenced, those in flight are waited
-// for), closes what it had opened, and opens afresh. Past the bound the answer is ErrLeaseStuck:
-// the resource is still in use by an incarnation that was given up, and the caller must end the
-// process. An error of close or open is returned as it is, and there is then no grant; a panic in
-// them is the caller's, and leaves none either. If ctx ends first, the previous grant stays
-// revoked.
+// Acquire revokes the previous grant: new operations get ErrFenced, and those in flight are waited
+// for. Then it closes the resource and opens it again. After the bound it returns ErrLeaseStuck: an
+// incarnation that was given up still uses the resource, and the caller must end the process. An
+// error of close or open is returned unchanged, and there is then no grant. A panic in them is the
+// caller's, and leaves no grant either. If ctx ends first, the previous grant stays revoked.
 func (l *Lease[T]) Acquire(ctx context.Context) (*Grant[T], error) {
 	if err := l.revoke(ctx); err != nil {
 		return nil, err
@@ -74,8 +74,8 @@ func (l *Lease[T]) Acquire(ctx context.Context) (*Grant[T], error) {
 	return g, nil
 }
 
-// opened calls open. What that begins belongs to the lease and not to the incarnation that asks:
-// its goroutines do not carry the child's labels.
+// opened calls open. The goroutines that open starts belong to the lease and not to the incarnation
+// that asks, so they do not carry the child's labels.
 func (l *Lease[T]) opened(ctx context.Context) (T, error) {
 	if inc := incarnationOf(ctx); inc != nil {
 		pprof.SetGoroutineLabels(context.Background())
@@ -84,7 +84,7 @@ func (l *Lease[T]) opened(ctx context.Context) (T, error) {
 	return l.open()
 }
 
-// Close revokes the grant and closes the resource for good. Its errors are those of Acquire.
+// Close revokes the grant and closes the resource for good. It returns the same errors as Acquire.
 func (l *Lease[T]) Close() error {
 	if err := l.revoke(context.Background()); err != nil {
 		return err
@@ -94,8 +94,8 @@ func (l *Lease[T]) Close() error {
 	return nil
 }
 
-// revoke takes the turn and ends the grant; on an error the turn is given back, and also when the
-// close panics or does not return at all.
+// revoke takes the turn and ends the grant. It gives the turn back on an error, and also when close
+// panics or does not return at all.
 func (l *Lease[T]) revoke(ctx context.Context) error {
 	select {
 	case <-l.turn:
@@ -125,7 +125,7 @@ func (l *Lease[T]) revoke(ctx context.Context) error {
 	return nil
 }
 
-// end revokes the grant, waits for what is in flight and closes the resource, once.
+// end revokes the grant, waits for operations in flight and closes the resource, once.
 func (g *Grant[T]) end(ctx context.Context) error {
 	g.mu.Lock()
 	if !g.revoked {
@@ -179,14 +179,14 @@ func (g *Grant[T]) await(ctx context.Context) error {
 	defer g.mu.Unlock()
 
 	if g.inFlight == 0 {
-		return nil // at the very moment
+		return nil // the last one ended just now
 	}
 
 	return fmt.Errorf("%w: %d after %v", ErrLeaseStuck, g.inFlight, g.lease.bound)
 }
 
-// Do calls f with the resource, unless the grant has been revoked: then the answer is ErrFenced. It
-// returns f's error. Calls may overlap. f must not keep the resource, nor call Release or Acquire.
+// Do calls f with the resource and returns f's error. If the grant has been revoked, it returns
+// ErrFenced instead. Calls may overlap. f must not keep the resource, nor call Release or Acquire.
 func (g *Grant[T]) Do(f func(T) error) error {
 	g.mu.Lock()
 	if g.revoked {
@@ -207,12 +207,12 @@ func (g *Grant[T]) Do(f func(T) error) error {
 	return f(g.value)
 }
 
-// Release gives the resource back: the grant is revoked, operations in flight are waited for, the
-// resource is closed. It returns close's error, or ErrLeaseStuck as Acquire does. A second time,
-// and after a revocation, it does nothing more and returns the same.
+// Release revokes the grant, waits for operations in flight, and closes the resource. It returns
+// the error of close, or ErrLeaseStuck as Acquire does. A second call, or one after a revocation,
+// does nothing more and returns the same.
 func (g *Grant[T]) Release() error {
 	err := g.end(context.Background())
-	if err != nil && !is(err, ErrLeaseStuck) {
+	if err != nil && !safeIs(err, ErrLeaseStuck) {
 		return fmt.Errorf("close leased resource: %w", err)
 	}
 	return err

@@ -6,17 +6,17 @@ import (
 	"sync"
 )
 
-// message is one of three; the order among them is that of their arrival, as in an Erlang mailbox.
+// message is an exit, an attempt to restart, or a call. Messages are served in the order of their
+// arrival, as in an Erlang mailbox.
 type message struct {
-	exit  *incarnation
-	retry func()
-	call  *call
+	serve  func()
+	refuse func() // called if serve never will be; nil if no caller waits
 }
 
-// mailbox never blocks who puts. It is bounded by what there is: one exit per incarnation, one
-// retry per child, one call per waiting caller.
+// mailbox is a queue whose put never blocks. It is bounded by what exists: one exit per
+// incarnation, one retry per child, one call per waiting caller.
 type mailbox struct {
-	signal chan struct{} // one is in it when there may be something in the queue
+	signal chan struct{} // holds one value when the queue may have messages
 
 	mu     sync.Mutex
 	queue  []message
@@ -25,7 +25,7 @@ type mailbox struct {
 
 func newMailbox() *mailbox { return &mailbox{signal: make(chan struct{}, 1)} }
 
-// put reports false when nobody will take it any more.
+// put reports whether the mailbox took the message. A closed one does not.
 func (b *mailbox) put(m message) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -66,7 +66,7 @@ func (b *mailbox) empty() bool {
 	return len(b.queue) == 0
 }
 
-// close returns what nobody took.
+// close closes the mailbox and returns the messages that were not taken.
 func (b *mailbox) close() []message {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -79,7 +79,7 @@ func (b *mailbox) close() []message {
 // call is a management call on its way through the mailbox.
 type call struct {
 	f   func() (Ref, error)
-	ref Ref // as err, f's answer: written before done is closed, and read after
+	ref Ref // with err, the result of f: written before done is closed, and read after
 	err error
 
 	mu      sync.Mutex
@@ -108,8 +108,8 @@ func (c *call) refuse() {
 	close(c.done)
 }
 
-// do runs f in the supervisor's goroutine, in its turn (OTP section 5). When ctx ends first and f
-// has not begun, it never will.
+// do runs f in the supervisor's goroutine, in its turn, as OTP serves management calls. If ctx ends
+// before f has begun, f never runs.
 func (r *Run) do(ctx context.Context, f func() (Ref, error)) (Ref, error) {
 	if r.deadlocks(ctx) {
 		return Ref{}, ErrWouldDeadlock
@@ -118,7 +118,7 @@ func (r *Run) do(ctx context.Context, f func() (Ref, error)) (Ref, error) {
 		return Ref{}, context.Cause(ctx)
 	}
 	c := &call{f: f, done: make(chan struct{})}
-	if !r.box.put(message{call: c}) {
+	if !r.box.put(message{serve: c.serve, refuse: c.refuse}) {
 		return Ref{}, r.gone()
 	}
 
@@ -136,10 +136,8 @@ func (r *Run) do(ctx context.Context, f func() (Ref, error)) (Ref, error) {
 
 	c.left = true
 	if c.begun {
-		return Ref{}, fmt.Errorf("%w; the call goes on", context.Cause(ctx))
+		return Ref{}, fmt.Errorf("%w; the call continues", context.Cause(ctx))
 	}
 
 	return Ref{}, context.Cause(ctx)
 }
-
-func (r *Run) gone() error { return fmt.Errorf("supervisor %s %w", r.own.subject(), ErrNotRunning) }

@@ -21,7 +21,7 @@ var (
 	errCrash = errors.New("crash")
 )
 
-// probe is a child that does what it is told.
+// probe is a child that the test tells what to do.
 type probe struct {
 	id     string
 	starts chan uint64 // incarnations as they begin to serve
@@ -54,7 +54,7 @@ func (p *probe) start(context.Context) (supervisor.Service, error) {
 func (p *probe) serve(ctx context.Context) error {
 	select {
 	case p.starts <- supervisor.Incarnation(ctx):
-	case <-ctx.Done(): // nobody has looked at the last thousand
+	case <-ctx.Done(): // the test has not read the last thousand
 		return ctx.Err()
 	}
 	select {
@@ -65,7 +65,7 @@ func (p *probe) serve(ctx context.Context) error {
 	}
 }
 
-// began is how often the start was called.
+// began returns how often the start was called.
 func (p *probe) began() int { p.mu.Lock(); defer p.mu.Unlock(); return p.n }
 
 func (p *probe) child(r supervisor.Restart) supervisor.Child {
@@ -114,7 +114,7 @@ func nested(id string, r supervisor.Restart, spec supervisor.Spec) supervisor.Ch
 	return supervisor.Child{ID: id, Restart: r, Start: supervisor.Nested(spec)}
 }
 
-// steps is the history of starts and stops, "+a" and "-a", with "!a" for an end of its own.
+// steps returns the history of starts and stops: "+a" and "-a", with "!a" for an end of its own.
 func steps(r interface{ Events() []supervisor.Event }) (out []string) {
 	for _, e := range r.Events() {
 		p := e.Head().Path
@@ -171,15 +171,15 @@ func (h *hang) child(r supervisor.Restart, p supervisor.OrphanPolicy) supervisor
 		}}
 }
 
-// counted is how many events of a type there are, when all so far have been seen.
+// counted returns the number of events of a type, after all events so far have been delivered.
 func counted[E supervisor.Event](t testing.TB, r *supervisor.Run, w *suptest.Recorder) int {
 	t.Helper()
 	require.NoError(t, r.Flush(ctx))
 	return suptest.Count[E](w, nil)
 }
 
-// endNow makes the child end and returns when its supervisor has the exit in its mailbox: a
-// management call comes after it.
+// endNow makes the child end and returns when its supervisor has the exit in its mailbox. A
+// management call that follows is served after the exit.
 func endNow(t testing.TB, r *supervisor.Run, p *probe, err error) {
 	t.Helper()
 	info, e := r.WhichChild(p.id)

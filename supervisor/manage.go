@@ -4,17 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 )
 
-// StartChild adds a child at the end of the start order and starts it (OTP rules 22 and 23). An ID
-// that runs is an *AlreadyStartedError, one that is specified and does not run ErrAlreadyPresent. A
-// start that answers ErrIgnore gives the zero Ref, and the specification stays unless it is
-// temporary; one that fails gives a *StartError, and nothing stays. A child that was added so is
-// gone when the supervisor is itself restarted: Build is the truth (rule 32).
+// StartChild adds a child at the end of the start order and starts it (OTP rules 22 and 23). For an
+// ID that runs it returns an *AlreadyStartedError, and for one that is specified but does not run
+// ErrAlreadyPresent. If the start returns ErrIgnore, StartChild returns the zero Ref, and the
+// specification stays unless it is temporary. If the start fails, it returns a *StartError, and
+// nothing stays. A child added this way is gone when the supervisor itself is restarted, because
+// Build is the truth (rule 32).
 //
-// As every management call it waits for its turn; if ctx ends while the start is under way, that
-// goes on.
+// Like every management call, it waits for its turn. If ctx ends while the start is under way, the
+// start continues.
 func (r *Run) StartChild(ctx context.Context, c Child) (Ref, error) {
 	return r.do(ctx, func() (Ref, error) { return r.addChild(c) })
 }
@@ -31,7 +31,7 @@ func (r *Run) addChild(c Child) (Ref, error) {
 		return Ref{}, fmt.Errorf("%q: %w", c.ID, ErrAlreadyPresent)
 	}
 
-	rec := &record{child: c}
+	rec := newRecord(c)
 	r.update(func() { r.add(rec) })
 
 	ref, err := r.startChild(rec, true)
@@ -49,7 +49,7 @@ func (r *Run) addChild(c Child) (Ref, error) {
 	return ref, nil
 }
 
-// passThrough gives a start's own "already started" as it is (OTP rule 22).
+// passThrough returns a start's own "already started" error unwrapped (OTP rule 22).
 func passThrough(err error) error {
 	var already *AlreadyStartedError
 	if errors.As(err, &already) {
@@ -58,8 +58,8 @@ func passThrough(err error) error {
 	return err
 }
 
-// RestartChild starts a child that is specified and does not run (OTP rule 26). Otherwise the
-// answer is ErrRunning, ErrRestarting or ErrNotFound.
+// RestartChild starts a child that is specified and does not run (OTP rule 26). Otherwise it
+// returns ErrRunning, ErrRestarting or ErrNotFound.
 func (r *Run) RestartChild(ctx context.Context, id string) (Ref, error) {
 	return r.do(ctx, func() (Ref, error) { return r.restartChild(id) })
 }
@@ -93,9 +93,9 @@ func (r *Run) idle(id string) (*record, error) {
 }
 
 // TerminateChild stops a child and waits for its end (OTP rule 24). The specification stays, unless
-// it is temporary. A retry that is pending will not happen; if it was delayed by Backoff, the
-// others of the group that it had stopped come back now. Nothing is counted, and nobody else is
-// touched. It is no error if the child does not run.
+// it is temporary. A pending retry will not happen. If the retry was delayed by Backoff, the
+// children of its group that were stopped for it are started now. TerminateChild counts against no
+// limit, touches no other child, and returns nil if the child does not run.
 func (r *Run) TerminateChild(ctx context.Context, id string) error {
 	_, err := r.do(ctx, func() (Ref, error) { return Ref{}, r.terminateChild(id) })
 	return err
@@ -120,7 +120,7 @@ func (r *Run) terminateChild(id string) error {
 	return nil
 }
 
-// DeleteChild forgets a child that does not run (OTP rule 27). Otherwise the answer is ErrRunning,
+// DeleteChild forgets a child that does not run (OTP rule 27). Otherwise it returns ErrRunning,
 // ErrRestarting or ErrNotFound.
 func (r *Run) DeleteChild(ctx context.Context, id string) error {
 	_, err := r.do(ctx, func() (Ref, error) {
@@ -134,10 +134,11 @@ func (r *Run) DeleteChild(ctx context.Context, id string) error {
 }
 
 // Reload puts a new specification in force (OTP rule 81), for this run and for later ones of the
-// same Supervisor. Flags and specifications are replaced by ID; what runs is kept, under its new
-// specification (what concerns its start waits for the next one); what the new list lacks is kept
-// after the new ones, in its order; what is new in it is added and not started. If anything in it
-// is invalid nothing changes. Observers stay those of the run.
+// same Supervisor. Flags and specifications are replaced by ID. A running child is kept, under its
+// new specification; the parts that concern its start wait for the next start. A child that the new
+// list lacks is kept after the new ones, in its order. A child that is new in the list is added and
+// not started. If anything in spec is invalid, nothing changes. The observers stay those of the
+// run.
 func (r *Run) Reload(ctx context.Context, spec Spec) error {
 	_, err := r.do(ctx, func() (Ref, error) { return Ref{}, r.reload(spec) })
 	return err
@@ -164,7 +165,7 @@ func (r *Run) reload(spec Spec) error {
 	r.sup.spec.Store(&spec)
 	var given []*incarnation
 	r.update(func() {
-		r.spec = spec
+		r.spec, r.intensity = spec, spec.Intensity
 		var records []*record
 		listed := make(map[string]bool, len(children))
 
@@ -172,10 +173,10 @@ func (r *Run) reload(spec Spec) error {
 			listed[c.ID] = true
 			rec := r.lookup(c.ID)
 			if rec == nil {
-				rec = &record{}
+				rec = newRecord(c)
 			}
 
-			rec.child = c
+			rec.child = &c
 			if rec.inc != nil && rec.inc.respecify(c) {
 				given = append(given, rec.inc)
 			}
@@ -187,14 +188,14 @@ func (r *Run) reload(spec Spec) error {
 		}
 
 		for _, rec := range r.records {
-			if !listed[rec.child.ID] {
+			if !listed[rec.id] {
 				records = append(records, rec)
 			}
 		}
 
 		r.records = records
 		for _, rec := range records {
-			r.byID[rec.child.ID] = rec
+			r.byID[rec.id] = rec
 		}
 	})
 	r.emit(func(h Header) Event { return Reloaded{Header: h} })
@@ -205,99 +206,42 @@ func (r *Run) reload(spec Spec) error {
 	return nil
 }
 
-// lookup is nil for an ID that is not specified.
+// lookup returns the record of an ID, nil if it is not specified.
 func (r *Run) lookup(id string) *record { return r.byID[id] }
 
-func (rec *record) ref() Ref {
-	if rec.inc == nil {
-		return Ref{}
+func (r *Run) byName(id string) kid {
+	if rec := r.lookup(id); rec != nil {
+		return rec
 	}
-	return Ref{rec.inc}
-}
-
-func (rec *record) report() ChildInfo {
-	return ChildInfo{ID: rec.child.ID, Kind: rec.kindOf(), State: rec.state, Ref: rec.ref()}
-}
-
-// WhichChildren lists the specifications, newest start first (OTP rule 28). It does not wait.
-func (r *Run) WhichChildren() ([]ChildInfo, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-
-	if r.state == NotRunning {
-		return nil, r.gone()
-	}
-
-	out := make([]ChildInfo, 0, len(r.records))
-	for i := len(r.records) - 1; i >= 0; i-- {
-		out = append(out, r.records[i].report())
-	}
-
-	return out, nil
-}
-
-// withChild is lookup for others than the run's goroutine.
-func (r *Run) withChild(id string, f func(*record)) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-
-	if r.state == NotRunning {
-		return r.gone()
-	}
-	rec := r.lookup(id)
-	if rec == nil {
-		return fmt.Errorf("%s has no child %q: %w", r.own.subject(), id, ErrNotFound)
-	}
-
-	f(rec)
-
 	return nil
 }
 
-// WhichChild is the one entry of WhichChildren with that ID, or ErrNotFound (OTP rule 29): a child
-// of this supervisor's own, not a path; see Tree for what is below. It does not wait.
-func (r *Run) WhichChild(id string) (info ChildInfo, err error) {
-	err = r.withChild(id, func(rec *record) { info = rec.report() })
-	return info, err
+func (r *Run) all() []kid {
+	out := make([]kid, len(r.records))
+	for i, rec := range r.records {
+		out[i] = rec
+	}
+	return out
 }
 
-// CountChildren counts specifications, living children, and both kinds (OTP rule 30). It does not
-// wait.
-func (r *Run) CountChildren() (Counts, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-
-	if r.state == NotRunning {
-		return Counts{}, r.gone()
-	}
-
-	var c Counts
-
-	for _, rec := range r.records {
-		c.Specs++
-		if rec.ref().Alive() {
-			c.Active++
-		}
-
-		if rec.kindOf() == Worker {
-			c.Workers++
-		} else {
-			c.Supervisors++
-		}
-	}
-
-	return c, nil
+func (r *Run) draw(t *Tree) []kid {
+	t.Kind, t.Strategy, t.AutoShutdown = SupervisorKind, r.spec.Strategy, r.spec.AutoShutdown
+	return r.all()
 }
 
-// ChildSpec is a child's specification with the defaults filled in (OTP rule 31), or ErrNotFound. A
-// temporary child's Start is nil once it has started (rule 21). It does not wait.
+// ChildSpec returns a child's specification with the defaults filled in (OTP rule 31), or
+// ErrNotFound. The Start of a temporary child is nil once it has started (rule 21). ChildSpec does
+// not wait.
 func (r *Run) ChildSpec(id string) (c Child, err error) {
-	err = r.withChild(id, func(rec *record) { c = rec.child.withDefaults(rec.kindOf(), rec.kind) })
+	err = r.withChild(id, func(k kid) {
+		rec := k.(*record)
+		c = rec.child.withDefaults(rec.kindOf(), rec.kind)
+	})
 	return c, err
 }
 
-// withDefaults fills in what zero means: made is what the child turned out to be, k may only be
-// declared.
+// withDefaults replaces zero values by the defaults. made is the kind of what Start made; k may
+// only be declared.
 func (c Child) withDefaults(k, made Kind) Child {
 	stop, start := DefaultShutdown, DefaultStartTimeout
 	if k != Worker {
@@ -314,71 +258,4 @@ func (c Child) withDefaults(k, made Kind) Child {
 	}
 
 	return c
-}
-
-// find is for paths.
-func (r *Run) find(id string) (inc *incarnation, err error) {
-	e := r.withChild(id, func(rec *record) {
-		if inc = rec.inc; inc != nil {
-			return
-		}
-		reason := ErrNotRunning
-		if rec.state == Restarting {
-			reason = ErrRestarting
-		}
-		err = fmt.Errorf("%s %w", r.pathOf(rec), reason)
-	})
-
-	if e != nil {
-		return nil, e
-	}
-	return inc, err
-}
-
-// Tree is a snapshot of the whole subtree. It never waits, whatever the children are doing. When
-// the run is over, it is the supervisor alone.
-func (r *Run) Tree() Tree { return r.tree() }
-
-func (r *Run) tree() Tree {
-	r.mu.Lock()
-	t := Tree{
-		ID: r.name, Path: r.own.path, Kind: SupervisorKind, State: r.state, Incarnation: r.own.id, Since: r.own.began,
-		Strategy: r.spec.Strategy, Intensity: r.spec.Intensity, AutoShutdown: r.spec.AutoShutdown,
-		InWindow: r.window.count(time.Now(), r.spec.Intensity.Period),
-	}
-
-	if r.state == NotRunning {
-		r.mu.Unlock()
-		return t
-	}
-
-	t.Busy = r.busy || !r.box.empty() || r.stopping()
-	incs := make([]*incarnation, len(r.records))
-
-	for i, rec := range r.records {
-		c := rec.child.withDefaults(rec.kindOf(), rec.kind)
-		n := Tree{
-			ID: c.ID, Path: r.pathOf(rec), Kind: rec.kindOf(), State: rec.state, Restart: c.Restart,
-			Significant: c.Significant, Shutdown: c.Shutdown,
-			Restarts: rec.restarts, LastExit: rec.lastExit,
-		}
-
-		if rec.inc != nil {
-			n.Incarnation, n.Since, n.State = rec.inc.id, rec.inc.began, rec.inc.seen(n.State)
-			t.Busy = t.Busy || !rec.ref().Alive() // its exit is on the way
-		}
-
-		incs[i] = rec.inc
-		t.Children = append(t.Children, n)
-	}
-
-	r.mu.Unlock()
-
-	for i, inc := range incs {
-		if inc != nil {
-			t.Children[i] = inc.complete(t.Children[i])
-		}
-	}
-
-	return t
 }

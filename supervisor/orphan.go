@@ -12,18 +12,19 @@ import (
 )
 
 // labelIncarnation and labelChild are the profiler labels of every goroutine of an incarnation.
-// Goroutines inherit them, so those that a child starts with a plain go statement are found too.
+// Goroutines inherit labels, so those that a child starts with a plain go statement are found too.
 const (
 	labelIncarnation = "supervisor.incarnation"
 	labelChild       = "supervisor.child"
-	// labelRoot is the root's own incarnation: all goroutines of a tree have it.
+	// labelRoot has the number of the root's own incarnation. All goroutines of a tree carry it.
 	labelRoot = "supervisor.root"
 )
 
-// goroutinesOf finds the goroutines of incarnations.
+// goroutinesOf finds the goroutines of the incarnations with these numbers.
 func goroutinesOf(ids ...uint64) map[uint64]Orphan { return labelled(labelIncarnation, ids...) }
 
-// labelled finds goroutines by a label: how many, and their stacks as the profiler prints them.
+// labelled finds goroutines by a label. It returns their number, and their stacks as the profiler
+// prints them.
 func labelled(label string, ids ...uint64) map[uint64]Orphan {
 	var buf bytes.Buffer
 	found := make(map[uint64]Orphan, len(ids))
@@ -60,7 +61,7 @@ func labelled(label string, ids ...uint64) map[uint64]Orphan {
 	return found
 }
 
-// describe is the orphan as others see it.
+// describe returns the orphan with the goroutines that were found.
 func (inc *incarnation) describe(found map[uint64]Orphan) Orphan {
 	o := found[inc.id]
 	inc.mu.Lock()
@@ -69,19 +70,21 @@ func (inc *incarnation) describe(found map[uint64]Orphan) Orphan {
 	return o
 }
 
-// expire is called when the shutdown time is over: an incarnation that has not ended is an orphan.
+// expire is called when the shutdown time is over. An incarnation that has not ended by then is an
+// orphan.
 func (inc *incarnation) expire() { inc.hub.expiries.add(expireAll, inc) }
 
-// expiries are the incarnations of one tree whose shutdown time is over. A look at the goroutines
-// takes longer the more there are, so what expires during one is looked at together in the next.
+// expiries collects the incarnations of one tree whose shutdown time is over. Reading the goroutine
+// profile takes longer the more goroutines there are. So the incarnations that expire during one
+// reading share the next.
 type expiries struct {
 	mu      sync.Mutex
 	waiting []*incarnation
-	busy    bool // somebody is in look
+	busy    bool // look is being called
 }
 
-// add hands the incarnations to look, which whoever comes first calls for those that come meanwhile
-// too.
+// add passes the incarnations to look. The first caller calls look also for the incarnations that
+// others add meanwhile.
 func (x *expiries) add(look func([]*incarnation), incs ...*incarnation) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -104,7 +107,7 @@ func (x *expiries) add(look func([]*incarnation), incs ...*incarnation) {
 	x.busy = false
 }
 
-// expireAll looks at the goroutines once for all.
+// expireAll declares the incarnations orphans, with one reading of the goroutine profile for all.
 func expireAll(incs []*incarnation) {
 	incs = slices.DeleteFunc(incs, (*incarnation).over)
 	if len(incs) == 0 {
@@ -122,7 +125,7 @@ func expireAll(incs []*incarnation) {
 	}
 }
 
-// over says whether there is nothing to declare any more.
+// over reports whether there is nothing to declare any more.
 func (inc *incarnation) over() bool {
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
@@ -150,7 +153,7 @@ func (inc *incarnation) orphaned(stacks map[uint64]Orphan) {
 	inc.conclude(true)
 }
 
-// abandon is the end of a brutal shutdown: nothing is waited for.
+// abandon ends a brutal shutdown: nothing is waited for.
 func (inc *incarnation) abandon() {
 	inc.mu.Lock()
 	if inc.ended || inc.concluded {

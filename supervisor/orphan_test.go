@@ -6,8 +6,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// OTP rule 60 and what a thousand deaf children cost: what expires while the goroutines are being
-// looked at is looked at together, once, and not one by one.
+// OTP rule 60, with a thousand deaf children: the incarnations that expire during one reading of
+// the goroutine profile share the next reading.
 func TestExpiriesShareOneLook(t *testing.T) {
 	const n = 1000
 	var x expiries

@@ -10,11 +10,11 @@ import (
 	"sync/atomic"
 )
 
-// PartitionSpec specifies a fixed number of like children, IDs "0" to "n-1", each addressed by the
-// keys that route to it.
+// PartitionSpec specifies a fixed number of children of one kind, with the IDs "0" to "n-1". Each
+// key routes to one of them.
 type PartitionSpec struct {
 	Name string
-	// Partitions is how many, 1 or more.
+	// Partitions is the number of partitions, 1 or more.
 	Partitions int
 	// Start makes the service of one incarnation of a partition.
 	Start func(ctx context.Context, partition int) (Service, error)
@@ -34,7 +34,7 @@ type Partition struct {
 	seed maphash.Seed
 }
 
-// NewPartition checks the specification.
+// NewPartition checks the specification and makes a Partition of it.
 func NewPartition(spec PartitionSpec) (*Partition, error) {
 	if spec.Partitions < 1 {
 		return nil, fmt.Errorf("%w: partitioned supervisor %q: Partitions is %d, expected 1 or more", ErrSpec,
@@ -75,12 +75,12 @@ func NewPartition(spec PartitionSpec) (*Partition, error) {
 	return p, nil
 }
 
-// Partitions is how many there are now.
+// Partitions returns the number of partitions that run now.
 func (p *Partition) Partitions() int { return int(p.now.Load()) }
 
-// Route is the partition of a key: integers of all types by their remainder, all else by a hash
-// that holds for the life of p. A key that is neither a []byte nor comparable panics. -1 when there
-// is no partition.
+// Route returns the partition of a key. Integers of all types are routed by their remainder, all
+// other keys by a hash that holds for the life of p. A key that is neither a []byte nor comparable
+// panics. Route returns -1 if there is no partition.
 func (p *Partition) Route(key any) int {
 	n := p.now.Load()
 	if n == 0 {
@@ -100,8 +100,8 @@ func (p *Partition) Route(key any) int {
 	}
 }
 
-// Child is the incarnation that a key routes to; ErrNotFound without partitions, ErrNotRunning or
-// ErrRestarting if it does not run.
+// Child returns the incarnation that a key routes to. It returns ErrNotFound if there are no
+// partitions, and ErrNotRunning or ErrRestarting if the partition does not run.
 func (p *Partition) Child(key any) (Ref, error) {
 	i := p.Route(key)
 	if i < 0 {
@@ -121,11 +121,12 @@ func (p *Partition) Child(key any) (Ref, error) {
 	return info.Ref, nil
 }
 
-// Resize changes how many partitions run: 0 to as many as were specified. Partitions keep their
-// IDs; those beyond n are stopped. A restart of the supervisor brings all back. It is one
-// management call: it waits for its turn, others wait until it is through, and if ctx ends once it
-// has begun it goes on. After an error it can be repeated: a partition that did not start ends it,
-// with those before that one running; one that did not stop in time (ErrOrphan) does not.
+// Resize changes the number of partitions that run: from 0 to the number specified. Partitions keep
+// their IDs, and those from n on are stopped. A restart of the supervisor brings all of them back.
+// Resize is one management call: it waits for its turn, other calls wait until it has ended, and if
+// ctx ends after it has begun, it continues. It can be repeated after an error. A partition that
+// does not start ends it, with the partitions before that one running. A partition that does not
+// stop in time (ErrOrphan) does not end it.
 func (p *Partition) Resize(ctx context.Context, n int) error {
 	if n < 0 || n > p.most {
 		return fmt.Errorf("%w: partitioned supervisor %s: resize to %d, expected 0 to %d", ErrSpec, p, n, p.most)
@@ -143,11 +144,11 @@ func (p *Partition) Resize(ctx context.Context, n int) error {
 func (p *Partition) resize(r *Run, n int) (err error) {
 	old := p.Partitions()
 	if n < old {
-		p.now.Store(int64(n)) // nothing is routed any more to what is about to stop
+		p.now.Store(int64(n)) // no key is routed to the partitions that are about to stop
 	}
 
 	for i := p.most - 1; i >= n; i-- {
-		if e := r.terminateChild(strconv.Itoa(i)); e != nil && !is(e, ErrNotFound) {
+		if e := r.terminateChild(strconv.Itoa(i)); e != nil && !safeIs(e, ErrNotFound) {
 			err = errors.Join(err, e)
 		}
 		if r.ending != nil || r.stopping() {
@@ -156,7 +157,8 @@ func (p *Partition) resize(r *Run, n int) (err error) {
 	}
 
 	for i := old; i < n; i++ {
-		if _, err := r.restartChild(strconv.Itoa(i)); err != nil && !is(err, ErrRunning) && !is(err, ErrRestarting) {
+		_, err := r.restartChild(strconv.Itoa(i))
+		if err != nil && !safeIs(err, ErrRunning) && !safeIs(err, ErrRestarting) {
 			return err
 		}
 		p.now.Store(int64(i + 1))

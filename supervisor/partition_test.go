@@ -2,7 +2,9 @@ package supervisor_test
 
 import (
 	"context"
+	"math"
 	"strconv"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -92,4 +94,65 @@ func TestPartition(t *testing.T) {
 	require.ErrorIs(t, err, supervisor.ErrRestarting)
 	require.NoError(t, broken.Stop(ctx))
 	require.ErrorIs(t, broken.Resize(ctx, 0), supervisor.ErrNotRunning)
+}
+
+func newPartition(t *testing.T, n int) (*supervisor.Partition, *supervisor.Run) {
+	t.Helper()
+	p, err := supervisor.NewPartition(supervisor.PartitionSpec{Name: "p", Partitions: n,
+		Start: func(ctx context.Context, _ int) (supervisor.Service, error) {
+			return idle(ctx)
+		}})
+	require.NoError(t, err)
+	r, err := p.Start(ctx)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, r.Stop(ctx)) })
+
+	return p, r
+}
+
+func runs(t *testing.T, p *supervisor.Partition) int {
+	t.Helper()
+	n, err := p.CountChildren()
+	require.NoError(t, err)
+	return n.Active
+}
+
+// A Resize that was interrupted can be repeated, and Partitions returns the number that run.
+func TestPartition_ResizeInterrupted(t *testing.T) {
+	p, _ := newPartition(t, 4)
+	over, cancel := context.WithCancel(ctx)
+	cancel()
+	require.ErrorIs(t, p.Resize(over, 1), context.Canceled)
+	require.Equal(t, runs(t, p), p.Partitions())
+	require.NoError(t, p.Resize(ctx, 1))
+	require.Equal(t, 1, runs(t, p))
+	require.Equal(t, 1, p.Partitions())
+}
+
+// Of concurrent Resizes, the one that began last decides how many partitions run.
+func TestPartition_ResizeConcurrently(t *testing.T) {
+	p, _ := newPartition(t, 4)
+	for i := range 100 {
+		var wg sync.WaitGroup
+		for k := range 4 {
+			wg.Go(func() { _ = p.Resize(ctx, 1+(i+k)%4) })
+		}
+		wg.Wait()
+		require.Equal(t, runs(t, p), p.Partitions())
+	}
+}
+
+// Route takes integers of all types by their remainder.
+func TestPartition_RouteIntegers(t *testing.T) {
+	p, _ := newPartition(t, 3)
+	type id int
+	type flags uint8
+
+	for _, key := range []any{5, int8(5), int16(5), int32(5), int64(5), uint(5), uint8(5), uint16(5), uint32(5),
+		uint64(5), uintptr(5), id(5), flags(5), id(-1), int8(-4)} {
+		require.Equal(t, 2, p.Route(key), "%T(%v)", key, key)
+	}
+
+	require.Equal(t, 0, p.Route(int64(math.MinInt64)+2))
+	require.Less(t, p.Route(nil), 3)
 }

@@ -1,16 +1,15 @@
 package supervisor
 
 import (
-	"math/rand/v2"
 	"slices"
 	"time"
 )
 
-// handleExit is sections 6 and 11: a child ended by itself.
+// handleExit decides what follows when a child has ended by itself (OTP rules 34 to 38, 65 to 67).
 func (r *Run) handleExit(inc *incarnation) {
 	rec := inc.record
 	if rec.inc != inc {
-		return // stopped or replaced since: its exit was consumed then (OTP rule 59)
+		return // stopped or replaced since, which consumed its exit (OTP rule 59)
 	}
 
 	exit := inc.exit
@@ -58,27 +57,22 @@ func (r *Run) considerAutoShutdown(rec *record, inc *incarnation) {
 	r.emit(func(h Header) Event { return AutoShutdownTriggered{Header: h, Err: e} })
 }
 
-// restart is one attempt: count it (OTP rule 39), then perform it, at once or after the child's
-// backoff.
+// restart makes one attempt: it counts the attempt (OTP rule 39) and performs it, at once or after
+// the child's backoff.
 func (r *Run) restart(rec *record) {
-	path := r.pathOf(rec)
-	var n int
-	var ok bool
-	r.update(func() { n, ok = r.window.add(time.Now(), r.spec.Intensity) })
+	var delay time.Duration
+	var tooMany *GiveUpError
+	r.update(func() {
+		if delay, tooMany = r.attempt(&rec.slot); tooMany != nil {
+			rec.state = NotRunning
+		}
+	})
 
-	if !ok {
-		r.update(func() { rec.state = NotRunning })
-		r.giveUp(&GiveUpError{Supervisor: r.own.path, Offender: path, Cause: ErrMaxIntensity, Exit: *rec.lastExit,
-			Attempts: n, Intensity: r.spec.Intensity})
+	if tooMany != nil {
+		r.giveUp(tooMany)
 		return
 	}
 
-	rec.attempts++
-	delay := rec.child.Backoff.delay(rec.attempts, rand.Float64())
-	r.update(func() { rec.restarts++ })
-	r.hub.emit(path, 0, func(h Header) Event {
-		return RestartScheduled{Header: h, Attempt: rec.attempts, InWindow: n, Delay: delay}
-	})
 	r.announceGroup(rec)
 
 	if delay == 0 {
@@ -86,40 +80,30 @@ func (r *Run) restart(rec *record) {
 		return
 	}
 
-	// The group is stopped now, not after the delay: it must not go on without the failed child.
+	// The group is stopped now, not after the delay: it must not run without the failed child.
 	if group := r.stopGroup(rec); r.ending == nil {
 		for _, x := range group {
 			x.held = rec
 		}
-		r.delay(rec, delay)
+		r.update(func() {
+			rec.state = Restarting
+			r.postpone(&rec.slot, delay, func() { r.perform(rec) })
+		})
 	}
 }
 
 // retry marks the child as restarting and puts the next attempt at the end of the mailbox (OTP rule
-// 52). It is for the child of that ID which is restarting when its turn comes (rule 53): one that
-// failed again meanwhile has two, as in OTP. A delayed attempt makes it stale.
+// 52). The attempt is for the child with that ID that is restarting when the message is served
+// (rule 53). A child that failed again meanwhile has two attempts, as in OTP. A delayed attempt
+// makes this one stale.
 func (r *Run) retry(rec *record) {
 	r.update(func() { rec.state = Restarting })
-	id := rec.child.ID
-	r.box.put(message{retry: func() {
+	id := rec.id
+	r.box.put(message{serve: func() {
 		if x := r.lookup(id); x != nil && x.state == Restarting && x.timer == nil {
 			r.restart(x)
 		}
 	}})
-}
-
-// delay performs the attempt later, unless the child is stopped before.
-func (r *Run) delay(rec *record, d time.Duration) {
-	r.update(func() { rec.state = Restarting })
-	var timer *time.Timer
-	m := message{retry: func() {
-		if rec.timer == timer {
-			rec.timer = nil
-			r.perform(rec)
-		}
-	}}
-	timer = time.AfterFunc(d, func() { r.box.put(m) })
-	rec.timer = timer
 }
 
 func (r *Run) planFor(rec *record) (plan, []*record) {
@@ -138,16 +122,16 @@ func (r *Run) announceGroup(rec *record) {
 	p, records := r.planFor(rec)
 	ids := make([]string, len(p.start))
 	for i, at := range p.start {
-		ids[i] = records[at].child.ID
+		ids[i] = records[at].id
 	}
 
 	r.emit(func(h Header) Event { return GroupRestart{Header: h, Strategy: r.spec.Strategy, IDs: ids} })
 }
 
-// stopGroup stops and forgets what the strategy says, and returns what is to be started.
+// stopGroup stops and forgets the children that the strategy names, and returns those to start.
 func (r *Run) stopGroup(rec *record) (start []*record) {
 	if r.spec.Strategy == OneForOne {
-		return []*record{rec} // nobody else is concerned, however many there are
+		return []*record{rec} // no other child is concerned, however many there are
 	}
 	p, records := r.planFor(rec)
 	for _, i := range p.start {
@@ -167,8 +151,8 @@ func (r *Run) stopGroup(rec *record) (start []*record) {
 	return start
 }
 
-// perform stops and starts the group. The first start that fails ends the attempt; the retry begins
-// with that child (OTP rule 52).
+// perform stops and starts the group. The first start that fails ends the attempt, and the retry
+// begins with that child (OTP rule 52).
 func (r *Run) perform(rec *record) {
 	start := r.stopGroup(rec)
 	if r.ending != nil {
@@ -177,7 +161,7 @@ func (r *Run) perform(rec *record) {
 
 	r.update(func() { rec.state = NotRunning })
 
-	if rec.held == rec { // the strategy may have been another when its group was stopped
+	if rec.held == rec { // the strategy may have changed since its group was stopped
 		for _, x := range start {
 			x.held = rec
 		}
@@ -187,7 +171,7 @@ func (r *Run) perform(rec *record) {
 	r.startAll(start)
 }
 
-// heldBy are the children that wait for the delay of rec, itself included, in start order.
+// heldBy returns the children that wait for the delay of rec, including rec, in start order.
 func (r *Run) heldBy(rec *record) (held []*record) {
 	for _, x := range r.records {
 		if x.held == rec && x.inc == nil {
@@ -197,16 +181,16 @@ func (r *Run) heldBy(rec *record) (held []*record) {
 	return held
 }
 
-// letGo is the end of a delay without the child whose it was: that stays stopped, and the others of
-// its group come back.
+// letGo ends rec's restart delay without restarting rec. rec stays stopped. The children of its
+// group that waited for the delay are started.
 func (r *Run) letGo(rec *record) {
 	waits := rec.held == rec
 	if rec.held = nil; waits {
-		r.box.put(message{retry: func() { r.startAll(r.heldBy(rec)) }})
+		r.box.put(message{serve: func() { r.startAll(r.heldBy(rec)) }})
 	}
 }
 
-// startAll starts a group.
+// startAll starts the children of a group.
 func (r *Run) startAll(start []*record) {
 	for _, x := range start {
 		x.held = nil
@@ -216,17 +200,10 @@ func (r *Run) startAll(start []*record) {
 			return
 		}
 		if _, err := r.startChild(x, false); err != nil && err != ErrIgnore {
-			r.retry(x) // a run that ends does not come to it
+			r.retry(x) // a run that ends never serves it
 			if r.spec.Strategy != OneForOne {
-				return // its retry is for the rest too
+				return // its retry starts the rest too
 			}
 		}
 	}
-}
-
-func (r *Run) pathOf(rec *record) string {
-	if r.own.path == "" {
-		return rec.child.ID
-	}
-	return r.own.path + "/" + rec.child.ID
 }

@@ -71,7 +71,7 @@ func TestRule65_Rule66_Rule68_Rule69_Triggers(t *testing.T) {
 	}
 }
 
-// terminate_child never triggers; nor does an end for a sibling's sake (significant_bystander, E
+// terminate_child never triggers, nor does an end because of a sibling (significant_bystander, E
 // 12).
 func TestRule67_TerminateAndBystanders(t *testing.T) {
 	for _, mode := range modes {

@@ -4,20 +4,17 @@ import (
 	"context"
 	"fmt"
 	"runtime"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"github.com/thejerf/suture/v4"
 
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
 
-// dynamic hangs a Dynamic of probes under a root, as child "d".
+// dynamic starts a Dynamic of probes under a root, as its child "d".
 func dynamic(t testing.TB, spec supervisor.DynamicSpec[*probe]) (*supervisor.Dynamic[*probe], *supervisor.Run,
 	*suptest.Recorder) {
 	t.Helper()
@@ -82,7 +79,7 @@ func TestRule28_Rule29_Rule70_Rule71_Rule72_DynamicAdministration(t *testing.T) 
 	require.ErrorIs(t, d.TerminateRef(ctx, stranger.Ref), supervisor.ErrNotFound) // alive, not an instance
 	require.ErrorIs(t, d.TerminateRef(ctx, supervisor.Ref{}), supervisor.ErrNotFound)
 	require.NoError(t, d.TerminateRef(ctx, ref))
-	require.NoError(t, d.TerminateRef(ctx, ref)) // dead is fine
+	require.NoError(t, d.TerminateRef(ctx, ref)) // a dead one is no error
 	fresh, err := d.StartChild(ctx, "a", a)
 	require.NoError(t, err)
 	require.NoError(t, d.TerminateRef(ctx, ref)) // a stale handle leaves its successor alone
@@ -292,8 +289,8 @@ func TestRule74_ParallelShutdown(t *testing.T) {
 }
 
 // scale_start_stop_many_children, simple_one_for_one_scale_many_temporary_children: ten times the
-// children cost about ten times as much, counted in allocations, as a wall time would say more of
-// the machine. The benchmarks measure that.
+// children cost about ten times as much, counted in allocations. A wall time would depend more on
+// the machine; the benchmarks measure it.
 func TestRule75_TenTimesTheChildren(t *testing.T) {
 	cost := func(f func(n int), n int) float64 {
 		var before, after runtime.MemStats
@@ -345,7 +342,7 @@ func TestRule75_TenTimesTheChildren(t *testing.T) {
 			require.NoError(t, r.Stop(ctx))
 		},
 	} {
-		f(100) // what is made once
+		f(100) // the allocations that are made once
 		few, many := cost(f, 300), cost(f, 3000)
 		require.Less(t, many, 30*few, "%s: %.0f bytes for 300, %.0f for 3000", name, few, many)
 	}
@@ -384,7 +381,7 @@ func TestRule60_Rule74_DynamicBrutalAndEscalate(t *testing.T) {
 		require.Equal(t, 1, r.Tree().InWindow)
 		_, err = d.StartChild(ctx, "deaf3", nil)
 		require.NoError(t, err)
-		require.ErrorIs(t, r.Stop(ctx), supervisor.ErrOrphan) // it is told at the top
+		require.ErrorIs(t, r.Stop(ctx), supervisor.ErrOrphan) // the top's error names it
 		require.Len(t, d.Orphans(), 3)
 		close(release)
 		synctest.Wait()
@@ -425,8 +422,8 @@ func TestRule75_Rule80_ShortLivedChildrenLeaveNothing(t *testing.T) {
 	until(t, w, 1, func(e supervisor.ChildStopped) bool { return e.Path == "d/p" })
 }
 
-// A verbose one tells restarts as it tells starts, each before its end; whose start failed under a
-// call is told apart.
+// A verbose Dynamic emits events for restarts as for starts, each before the end of that
+// incarnation. A start that failed under a call is marked as explicit.
 func TestRule79_VerboseDynamicTellsRestarts(t *testing.T) {
 	d, r, w := dynamic(t, supervisor.DynamicSpec[*probe]{Verbose: true, Intensity: many(9)})
 	p := newProbe("p")
@@ -493,124 +490,4 @@ func TestRule21_Rule73_TemporaryArgumentsAreNotKept(t *testing.T) {
 		require.NoError(t, err)
 	}()
 	requireCollected(t, collected)
-}
-
-func TestDynamic_ManyAtOnce(t *testing.T) {
-	var served atomic.Int64
-	d, r, _ := dynamic(t, supervisor.DynamicSpec[*probe]{Restart: supervisor.Temporary,
-		Start: func(context.Context, *probe) (supervisor.Service, error) {
-			return supervisor.ServiceFunc(func(context.Context) error { served.Add(1); return nil }), nil
-		}})
-	var group sync.WaitGroup
-
-	for range 8 {
-		group.Go(func() {
-			for range 1000 {
-				if _, err := d.StartChild(ctx, "", nil); err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-
-	group.Wait()
-	require.NoError(t, r.Stop(ctx))
-	require.EqualValues(t, 8000, served.Load())
-}
-
-func TestDynamic_CallersAndSelves(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d, r, _ := dynamic(t, supervisor.DynamicSpec[*probe]{
-			Start: func(ctx context.Context, p *probe) (supervisor.Service, error) {
-				if p == nil {
-					<-ctx.Done()
-					return nil, ctx.Err()
-				}
-				return p.start(ctx)
-			}})
-		short, cancel := context.WithTimeout(ctx, time.Second)
-		defer cancel()
-
-		_, err := d.StartChild(short, "hung", nil)
-		require.ErrorIs(t, err, context.DeadlineExceeded)
-		synctest.Wait()
-		_, err = d.WhichChild("hung")
-		require.ErrorIs(t, err, supervisor.ErrNotFound)
-
-		p, q := newProbe("p"), newProbe("q")
-		_, err = d.StartChild(ctx, "p", p)
-		require.NoError(t, err)
-		<-p.starts
-		errs := make(chan error, 4)
-		release := make(chan struct{})
-		p.do(func(ctx context.Context) error {
-			errs <- second(d.StartChild(ctx, "q", q)) // an instance may start another
-			errs <- d.TerminateChild(ctx, "q")
-			errs <- d.TerminateChild(ctx, "p")
-			errs <- d.Stop(ctx)
-			<-release
-			return ctx.Err()
-		})
-		require.NoError(t, <-errs)
-		require.NoError(t, <-errs)
-		require.ErrorIs(t, <-errs, supervisor.ErrWouldDeadlock)
-		require.ErrorIs(t, <-errs, supervisor.ErrWouldDeadlock)
-
-		leave, cancel2 := context.WithCancel(ctx)
-		cancel2()
-		require.ErrorIs(t, d.TerminateChild(leave, "p"), context.Canceled)
-		close(release) // the stop goes on
-		synctest.Wait()
-		_, err = d.WhichChild("p")
-		require.ErrorIs(t, err, supervisor.ErrNotFound)
-		require.Error(t, d.Serve(ctx)) // already served
-		require.Equal(t, "root", r.Tree().ID)
-		require.NotEmpty(t, r.Events())
-		require.NotEmpty(t, d.Events())
-	})
-}
-
-func TestDynamic_SentinelsAndNestedSupervisors(t *testing.T) {
-	leaf := newProbe("leaf")
-	d, r, w := dynamic(t, supervisor.DynamicSpec[*probe]{Name: "d",
-		Start: func(context.Context, *probe) (supervisor.Service, error) {
-			return supervisor.New(supervisor.Spec{Build: children(leaf.child(0))})
-		}})
-	_, err := d.StartChild(ctx, "sub", nil)
-	require.NoError(t, err)
-	<-leaf.starts
-	require.NoError(t, d.Kill("sub/leaf", nil))
-	<-leaf.starts
-	n, err := d.CountChildren()
-	require.NoError(t, err)
-	require.Equal(t, supervisor.Counts{Specs: 1, Active: 1, Supervisors: 1}, n)
-	require.Equal(t, "leaf", mustFind(t, r, "d/sub/leaf").ID)
-	require.Contains(t, d.Tree().String(), "dynamic, 1 instances")
-	require.NoError(t, d.Stop(ctx))
-	until(t, w, 2, at("d"))
-	require.Equal(t, "d", d.String())
-
-	idle, err := supervisor.NewDynamic(supervisor.DynamicSpec[int]{Name: "idle",
-		Start: func(context.Context, int) (supervisor.Service, error) {
-			return nil, nil
-		}})
-	require.NoError(t, err)
-	require.Equal(t, supervisor.NotRunning, idle.Tree().State)
-	require.Empty(t, idle.Orphans())
-	require.Empty(t, idle.Events())
-
-	p := newProbe("p")
-	d, _, w = dynamic(t, supervisor.DynamicSpec[*probe]{})
-	_, err = d.StartChild(ctx, "p", p)
-	require.NoError(t, err)
-	<-p.starts
-	p.end(suture.ErrDoNotRestart)
-	until(t, w, 1, exitOf("d/p"))
-	_, err = d.WhichChild("p")
-	require.ErrorIs(t, err, supervisor.ErrNotFound)
-	_, err = d.StartChild(ctx, "p", p)
-	require.NoError(t, err)
-	<-p.starts
-	p.end(suture.ErrTerminateSupervisorTree)
-	until[supervisor.SupervisorStopped](t, w, 1, func(e supervisor.SupervisorStopped) bool { return e.Path == "" })
 }

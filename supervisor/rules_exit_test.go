@@ -51,7 +51,8 @@ func TestRule35_Rule36_Rule37_Rule38_RestartTypes(t *testing.T) {
 					return
 				}
 
-				// No restart never touches a sibling, whatever the strategy, nor counts (rule 38).
+				// An end without a restart touches no sibling, whatever the strategy, and does not
+				// count (rule 38).
 				_, err := r.WhichChild("p")
 
 				if c.stays {
@@ -111,10 +112,10 @@ func TestRule34_Rule59_StaleExits(t *testing.T) {
 		}
 	}
 
-	require.Equal(t, 1, n) // each start has one end, and the last has none
+	require.Equal(t, 1, n) // each start has one end, except the last
 }
 
-func TestSection15_ExitClasses(t *testing.T) {
+func TestExit_Classes(t *testing.T) {
 	foreign, cancel := context.WithCancel(ctx)
 	cancel()
 
@@ -159,7 +160,7 @@ func TestSection15_ExitClasses(t *testing.T) {
 }
 
 // Suture's sentinels keep their meaning, wrapped or not.
-func TestSection15_SutureSentinels(t *testing.T) {
+func TestExit_SutureSentinels(t *testing.T) {
 	p := newProbe("p")
 	r, w := tree(t, supervisor.Spec{Build: children(p.child(supervisor.Permanent),
 		supervisor.Child{ID: "x", Start: idle})})
@@ -180,11 +181,11 @@ func TestSection15_SutureSentinels(t *testing.T) {
 	require.NoError(t, err)
 	<-q.starts
 	q.end(fmt.Errorf("all of it: %w", suture.ErrTerminateSupervisorTree))
-	require.ErrorIs(t, r.Wait(), suture.ErrTerminateSupervisorTree) // to the top
+	require.ErrorIs(t, r.Wait(), suture.ErrTerminateSupervisorTree) // up to the top
 	require.Equal(t, 1, q.began())
 }
 
-func TestSection15_Descendants(t *testing.T) {
+func TestExit_Descendants(t *testing.T) {
 	for name, f := range map[string]func(context.Context) error{
 		"error":  func(context.Context) error { return errCrash },
 		"panic":  func(context.Context) error { panic(errCrash) },
@@ -196,7 +197,7 @@ func TestSection15_Descendants(t *testing.T) {
 			<-p.starts
 			p.do(func(ctx context.Context) error {
 				require.NoError(t, supervisor.Go(ctx, f))
-				<-ctx.Done() // its end is ours
+				<-ctx.Done() // its end is the parent's
 				return ctx.Err()
 			})
 			e := until(t, w, 1, exitOf("p")).Exit
@@ -213,8 +214,8 @@ func TestSection15_Descendants(t *testing.T) {
 		})
 	}
 
-	// The child has not ended until they have; a late failure is the child's; nothing can be added
-	// afterwards.
+	// The child has not ended until its descendants have. A late failure of one is the child's. No
+	// goroutine can be added afterwards.
 	p := newProbe("p")
 	_, w := tree(t, supervisor.Spec{Build: children(p.child(0))})
 	<-p.starts
@@ -275,4 +276,72 @@ func TestContextOutsideOfATree(t *testing.T) {
 	supervisor.Ready(ctx)
 	supervisor.SetInfo(ctx, 1)
 	require.Equal(t, supervisor.Ref{}, supervisor.Self(ctx))
+}
+
+// A descendant that is told to end and returns its context's cause is no failure. The child's end
+// is that of its Serve.
+func TestExit_DescendantsThatObey(t *testing.T) {
+	p := newProbe("p")
+	_, w := tree(t, supervisor.Spec{Build: children(p.child(supervisor.Transient))})
+	<-p.starts
+	p.do(func(ctx context.Context) error {
+		return supervisor.Go(ctx, func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) })
+	})
+	require.Equal(t, supervisor.Normal, until(t, w, 1, exitOf("p")).Exit.Class)
+}
+
+// runtime.Goexit, which neither returns nor panics, is an abnormal end like any other: in a start,
+// in Serve, in Build and in a descendant.
+func TestGoexit(t *testing.T) {
+	exits := func() error { runtime.Goexit(); return nil }
+	t.Run("in Serve", func(t *testing.T) {
+		p := newProbe("p")
+		_, w := tree(t, supervisor.Spec{Build: children(p.child(supervisor.Transient))})
+		<-p.starts
+		p.do(func(context.Context) error { return exits() })
+		e := until(t, w, 1, exitOf("p"))
+		require.Equal(t, supervisor.Abnormal, e.Exit.Class)
+		require.True(t, e.Exit.Goexit && e.Reported)
+		<-p.starts // restarted
+	})
+
+	t.Run("in a start", func(t *testing.T) {
+		p := newProbe("p")
+		p.before = func(n int) error {
+			if n == 2 {
+				return exits()
+			}
+			return nil
+		}
+		r, w := tree(t, supervisor.Spec{Intensity: many(2), Build: children(p.child(0))})
+		<-p.starts
+		p.end(errCrash)
+		<-p.starts // the start was tried again
+		require.ErrorIs(t, until[supervisor.ChildStartFailed](t, w, 1, nil).Err, supervisor.ErrGoexit)
+		_, err := r.StartChild(ctx, supervisor.Child{ID: "x", Start: func(context.Context) (supervisor.Service, error) {
+			return nil, exits()
+		}})
+		require.ErrorIs(t, err, supervisor.ErrGoexit)
+	})
+
+	t.Run("in Build", func(t *testing.T) {
+		s, err := supervisor.New(supervisor.Spec{Build: func(context.Context) ([]supervisor.Child, error) {
+			return nil, exits()
+		}})
+		require.NoError(t, err)
+		require.ErrorIs(t, s.Serve(ctx), supervisor.ErrGoexit)
+	})
+
+	t.Run("in a descendant", func(t *testing.T) {
+		p := newProbe("p")
+		_, w := tree(t, supervisor.Spec{Build: children(p.child(0))})
+		<-p.starts
+		p.do(func(ctx context.Context) error {
+			require.NoError(t, supervisor.Go(ctx, func(context.Context) error { return exits() }))
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		require.ErrorIs(t, until(t, w, 1, exitOf("p")).Exit.Err, supervisor.ErrGoexit)
+		<-p.starts
+	})
 }

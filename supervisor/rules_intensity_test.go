@@ -190,8 +190,8 @@ func TestRule46_GiveUpUnderAParent(t *testing.T) {
 	}
 }
 
-// An incarnation that has lived as long as the longest delay is still of the row; one that lived
-// longer begins a new one.
+// An incarnation that has lived as long as the longest delay still belongs to the row. One that has
+// lived longer begins a new row.
 func TestRule55_BackoffRowBoundary(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProbe("p")
@@ -240,7 +240,7 @@ func TestRule55_Backoff(t *testing.T) {
 			p.end(errCrash)
 			synctest.Wait()
 			require.Equal(t, supervisor.Restarting, state(t, r, "p"))
-			require.Equal(t, supervisor.NotRunning, state(t, r, "after")) // the group does not go on without it
+			require.Equal(t, supervisor.NotRunning, state(t, r, "after")) // the group does not run without it
 			require.ErrorIs(t, r.Kill("p", nil), supervisor.ErrRestarting)
 			<-p.starts
 			<-after.starts

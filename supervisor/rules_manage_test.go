@@ -195,7 +195,7 @@ func TestRule22_Rule24_Rule52_Rule53_HangingRestartLoop(t *testing.T) {
 		})
 	}
 
-	// And the stop is served too.
+	// The stop is served too.
 	p := newProbe("p")
 	p.before = func(n int) error {
 		if n > 1 {
@@ -240,7 +240,8 @@ func TestRule30_CountChildren(t *testing.T) {
 	require.Equal(t, supervisor.Counts{Specs: 3, Active: 1, Supervisors: 1, Workers: 2}, n)
 }
 
-// What was never started counts as declared; what was started, as what it is.
+// A child that was never started counts as its declared kind; a child that was started counts as
+// what it is.
 func TestRule30_DeclaredKind(t *testing.T) {
 	ignoring := func(context.Context) (supervisor.Service, error) { return nil, supervisor.ErrIgnore }
 	r, _ := tree(t, supervisor.Spec{Build: children(
@@ -264,7 +265,7 @@ func TestRule30_DeclaredKind(t *testing.T) {
 	require.ErrorContains(t, err, "Kind is Kind(3), expected Worker, SupervisorKind or DynamicKind")
 }
 
-// tree: what was changed by hand is lost when the supervisor is itself restarted
+// tree: changes by management calls are lost when the supervisor itself is restarted
 func TestRule32_BuildIsTheTruth(t *testing.T) {
 	a := newProbe("a")
 	var sub *supervisor.Supervisor
@@ -314,7 +315,7 @@ func TestRule33_NotRunning(t *testing.T) {
 	r, err := s.Start(ctx)
 	require.NoError(t, err)
 
-	// A handle of a run that is over stays so.
+	// A handle of a run that is over does not become valid again.
 	for _, err := range []error{second(old.StartChild(ctx, supervisor.Child{ID: "a", Start: idle})),
 		second(old.WhichChildren()), second(old.CountChildren()), second(old.WhichChild("a")), old.Kill("", nil)} {
 		require.ErrorIs(t, err, supervisor.ErrNotRunning)
@@ -323,7 +324,8 @@ func TestRule33_NotRunning(t *testing.T) {
 	require.NoError(t, r.Stop(ctx))
 }
 
-// A caller that leaves before its turn has no effect; one that leaves during it is told so.
+// A call whose caller leaves before its turn has no effect. A caller that leaves during its turn is
+// told that the call continues.
 func TestCallersMayLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gate := make(chan struct{})
@@ -375,4 +377,29 @@ func TestCallersMayLeave(t *testing.T) {
 		require.True(t, errors.Is(first, supervisor.ErrNotRunning) || errors.Is(other, supervisor.ErrNotRunning),
 			"%v, %v", first, other)
 	})
+}
+
+// A failed start is the child's last exit. A start that returned ErrIgnore is not.
+func TestRule26_LastExitOfAFailedStart(t *testing.T) {
+	var answer error
+	p := supervisor.Child{ID: "p", Start: func(ctx context.Context) (supervisor.Service, error) {
+		if answer != nil {
+			return nil, answer
+		}
+		return idle(ctx)
+	}}
+	r, _ := tree(t, supervisor.Spec{Build: children(p)})
+	require.NoError(t, r.TerminateChild(ctx, "p"))
+
+	for _, answer = range []error{supervisor.ErrIgnore, errCrash, supervisor.ErrIgnore} {
+		_, err := r.RestartChild(ctx, "p")
+		require.Equal(t, answer == errCrash, err != nil)
+		n, _ := r.Tree().Find("p")
+		require.Equal(t, answer == errCrash,
+			errors.Is(n.LastExit.Err, errCrash) && n.LastExit.Class == supervisor.Abnormal)
+		answer = nil
+		_, err = r.RestartChild(ctx, "p")
+		require.NoError(t, err)
+		require.NoError(t, r.TerminateChild(ctx, "p"))
+	}
 }

@@ -166,7 +166,7 @@ func TestRule46_Rule47_Rule64_Lint(t *testing.T) {
 	_, w := tree(t, supervisor.Spec{Build: children(sub)})
 	require.Contains(t, until[supervisor.Warned](t, w, 1, nil).Warning, "OTP rule 46")
 	require.Contains(t, until[supervisor.Warned](t, w, 2, nil).Warning, "OTP rule 64")
-	sub.Kind = supervisor.SupervisorKind // declared, so it is known before it runs, and told once
+	sub.Kind = supervisor.SupervisorKind // declared, so it is known before it runs, and warned of once
 	require.Len(t, supervisor.Lint(supervisor.Spec{}, []supervisor.Child{sub}), 2)
 	r, w := tree(t, supervisor.Spec{Build: children(sub)})
 	require.Equal(t, 2, counted[supervisor.Warned](t, r, w))

@@ -3,6 +3,7 @@ package supervisor_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -38,7 +39,7 @@ func TestRule11_Rule12_Build(t *testing.T) {
 	require.Equal(t, supervisor.NotRunning, state(t, r, "sub"))
 }
 
-// A Build that hangs can be stopped, and one that ignores that is an orphan.
+// A Build that hangs can be stopped. A Build that ignores the stop is an orphan.
 func TestRule12_BuildHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
@@ -70,7 +71,7 @@ func TestRule13_Rule62_StartsInOrderStopsInReverse(t *testing.T) {
 	slow := supervisor.Child{ID: "b", Ack: supervisor.AckReady,
 		Start: supervisor.Start(func(ctx context.Context) error {
 			<-ready
-			require.Zero(t, c.began()) // nobody starts before the one before has acknowledged
+			require.Zero(t, c.began()) // no child starts before the previous one has acknowledged
 			supervisor.Ready(ctx)
 			supervisor.Ready(ctx)
 			<-ctx.Done()
@@ -136,7 +137,7 @@ func TestRule15_StartIsBounded(t *testing.T) {
 		require.ErrorIs(t, err, supervisor.ErrStartTimeout)
 		require.Equal(t, time.Second, time.Since(begin))
 
-		// One that ignores its context too is an orphan, after its shutdown time.
+		// A start that ignores its context too is an orphan after its shutdown time.
 		release := make(chan struct{})
 		s, err = supervisor.New(
 			supervisor.Spec{Build: children(supervisor.Child{ID: "deaf",
@@ -246,4 +247,164 @@ func TestRule18_FailedStartsNest(t *testing.T) {
 	require.ErrorAs(t, err, &failed)
 	require.Equal(t, "a", failed.Path)
 	require.Equal(t, "a/b/faulty", failed.Root().Path)
+}
+
+// Only a start or a Build that returns ErrIgnore is ignored (OTP rules 12 and 16). A child that
+// ends with it later is not ignored, nor is one that panics with it.
+func TestIgnoreIsOnlyReturned(t *testing.T) {
+	ignore := fmt.Errorf("wrapped: %w", supervisor.ErrIgnore)
+	never := supervisor.Intensity{Period: time.Hour}
+	t.Run("an exit", func(t *testing.T) {
+		p := newProbe("p")
+		r, _ := tree(t, supervisor.Spec{Intensity: never, Build: children(p.child(supervisor.Permanent))})
+		<-p.starts
+		p.end(ignore)
+		require.ErrorIs(t, r.Wait(), supervisor.ErrMaxIntensity)
+		s, err := supervisor.New(supervisor.Spec{Intensity: never,
+			Build: children(supervisor.Child{ID: "a", Start: supervisor.Start(func(context.Context) error {
+				return ignore
+			})})})
+		require.NoError(t, err)
+		require.ErrorIs(t, s.Serve(ctx), supervisor.ErrMaxIntensity, "Serve of a root that gave up")
+	})
+
+	bad := supervisor.Child{ID: "a", Start: func(context.Context) (supervisor.Service, error) { panic(ignore) }}
+	for where, spec := range map[string]supervisor.Spec{
+		"a panic in a start": {Build: children(bad)},
+		"a panic in a start, below": {
+			Build: children(nested("n", supervisor.Permanent, supervisor.Spec{Build: children(bad)}))},
+		"a panic in Build": {Build: func(context.Context) ([]supervisor.Child, error) { panic(ignore) }},
+		"a panic in Build, below": {Build: children(nested("n", supervisor.Permanent, supervisor.Spec{
+			Build: func(context.Context) ([]supervisor.Child, error) { panic(ignore) }}))},
+	} {
+		t.Run(where, func(t *testing.T) {
+			s, err := supervisor.New(spec)
+			require.NoError(t, err)
+			r, err := s.Start(ctx)
+			var panicked *supervisor.PanicError
+			require.ErrorAs(t, err, &panicked)
+			require.Nil(t, r)
+			require.Error(t, s.Serve(ctx))
+		})
+	}
+
+	t.Run("management", func(t *testing.T) {
+		p := newProbe("p")
+		p.before = func(n int) error {
+			if n > 1 {
+				panic(ignore)
+			}
+			return nil
+		}
+		r, _ := tree(t, supervisor.Spec{Build: children(p.child(supervisor.Permanent))})
+		_, err := r.StartChild(ctx, bad)
+		require.ErrorIs(t, err, supervisor.ErrIgnore) // as the value of the panic
+		require.NoError(t, r.TerminateChild(ctx, "p"))
+		_, err = r.RestartChild(ctx, "p")
+		require.Error(t, err)
+		require.Error(t, r.Reload(ctx, supervisor.Spec{Build: func(context.Context) ([]supervisor.Child, error) {
+			panic(ignore)
+		}}))
+
+		d, err := supervisor.NewDynamic(supervisor.DynamicSpec[int]{Name: "d",
+			Start: func(context.Context, int) (supervisor.Service, error) {
+				panic(ignore)
+			}})
+		require.NoError(t, err)
+		_, err = r.StartChild(ctx, supervisor.Child{ID: "d", Start: func(context.Context) (supervisor.Service, error) {
+			return d, nil
+		}})
+		require.NoError(t, err)
+		_, err = d.StartChild(ctx, "x", 1)
+		require.Error(t, err)
+	})
+
+	t.Run("returned", func(t *testing.T) {
+		r, w := tree(t, supervisor.Spec{Build: children(
+			supervisor.Child{ID: "a", Start: func(context.Context) (supervisor.Service, error) { return nil, ignore }},
+			nested("n", supervisor.Permanent, supervisor.Spec{Build: func(context.Context) ([]supervisor.Child, error) {
+				return nil, ignore
+			}}))})
+		require.NoError(t, r.Flush(ctx))
+		require.Equal(t, 2, suptest.Count[supervisor.ChildIgnored](w, nil))
+	})
+}
+
+// Ready has no effect in a child with AckStart, whose start is acknowledged by its return (OTP rule
+// 13).
+func TestReadyIsOnlyForAckReady(t *testing.T) {
+	s, err := supervisor.New(supervisor.Spec{
+		Build: children(supervisor.Child{ID: "a", Restart: supervisor.Temporary,
+			Start: func(ctx context.Context) (supervisor.Service, error) {
+				supervisor.Ready(ctx)
+				return nil, errCrash
+			}})})
+	require.NoError(t, err)
+	_, err = s.Start(ctx)
+	require.ErrorIs(t, err, errCrash)
+}
+
+// The context of Build lives as long as the run, and ends at once if Build fails.
+func TestBuildsContextLivesAsLongAsWhatItBuilt(t *testing.T) {
+	for name, failure := range map[string]error{"Build returns children": nil, "Build fails": errors.New("no")} {
+		t.Run(name, func(t *testing.T) {
+			var kept context.Context
+			s, err := supervisor.New(supervisor.Spec{Name: "r",
+				Build: func(ctx context.Context) ([]supervisor.Child, error) {
+					kept = ctx
+					return nil, failure
+				}})
+			require.NoError(t, err)
+			r, err := s.Start(t.Context())
+			require.ErrorIs(t, err, failure)
+
+			if failure == nil {
+				require.NoError(t, kept.Err())
+				require.NoError(t, r.Stop(t.Context()))
+			}
+
+			require.Error(t, kept.Err())
+		})
+	}
+}
+
+// A service that ends in order before it was ready has failed to start. An orphan of the rollback
+// of a start is not a give-up, because the supervisor has not started yet.
+func TestRule17_WhatAFailedStartLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHang("h")
+		early := supervisor.Child{ID: "early", Ack: supervisor.AckReady,
+			Start: supervisor.Start(func(context.Context) error {
+				return nil
+			})}
+		rec := suptest.NewRecorder()
+		s, err := supervisor.New(supervisor.Spec{Observers: []supervisor.Observer{rec},
+			Build: children(h.child(0, supervisor.Escalate), early)})
+		require.NoError(t, err)
+		_, err = s.Start(ctx)
+		require.ErrorIs(t, err, supervisor.ErrEndedBeforeReady)
+		require.ErrorIs(t, err, supervisor.ErrOrphan)
+		synctest.Wait()
+		suptest.Wait[supervisor.ChildOrphaned](t, rec, 1, nil)
+		suptest.Never[supervisor.GaveUp](t, rec, nil)
+		close(h.release)
+		synctest.Wait()
+	})
+	early := supervisor.Child{ID: "early", Ack: supervisor.AckReady}
+	ends := false
+	early.Start = supervisor.Start(func(ctx context.Context) error {
+		if ends {
+			return nil
+		}
+		supervisor.Ready(ctx)
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	r, _ := tree(t, supervisor.Spec{Build: children(early)})
+	require.NoError(t, r.TerminateChild(ctx, "early"))
+	ends = true
+	_, err := r.RestartChild(ctx, "early")
+	require.ErrorIs(t, err, supervisor.ErrEndedBeforeReady)
+	n, _ := r.Tree().Find("early")
+	require.Equal(t, supervisor.Abnormal, n.LastExit.Class)
 }

@@ -3,13 +3,16 @@ package supervisor_test
 import (
 	"context"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// trio is three permanent probes under a strategy, and the history from after their start.
+// trio starts three permanent probes under a strategy. since returns the history from after their
+// start.
 func trio(t *testing.T, s supervisor.Strategy, more ...supervisor.Child) (a, b, c *probe, r *supervisor.Run,
 	since func() []string) {
 	a, b, c = newProbe("a"), newProbe("b"), newProbe("c")
@@ -144,7 +147,7 @@ func TestRule53_StaleRetry(t *testing.T) {
 	fails := make(chan struct{}, 1)
 	c.before = func(n int) error {
 		if n == 2 {
-			// Before the retry of c is in the mailbox, a has ended: its exit is served first, and
+			// Before the retry of c is in the mailbox, a has ended. Its exit is served first, and
 			// brings c back.
 			info, err := r.WhichChild("a")
 			require.NoError(t, err)
@@ -165,7 +168,7 @@ func TestRule53_StaleRetry(t *testing.T) {
 }
 
 // Two failures of one child before the first retry has its turn are two retries, and both count, as
-// in OTP: the attempt that the limit does not bear comes before what arrived in between.
+// in OTP. The attempt that exceeds the limit is served before messages that arrived in between.
 func TestRule53_TwoRetries(t *testing.T) {
 	a, b, c := newProbe("a"), newProbe("b"), newProbe("c")
 	r, w := tree(t, supervisor.Spec{Strategy: supervisor.RestForOne, Intensity: many(3),
@@ -185,7 +188,7 @@ func TestRule53_TwoRetries(t *testing.T) {
 		return nil
 	}
 	c.end(errCrash)
-	// Attempts: c, b, the first retry of c, and a's is one too many.
+	// The attempts are those of c, of b, and the first retry of c. That of a is one too many.
 	var gaveUp *supervisor.GiveUpError
 	require.ErrorAs(t, r.Wait(), &gaveUp)
 	require.Equal(t, "a", gaveUp.Offender)
@@ -214,10 +217,10 @@ func TestTree_ThreeLevels(t *testing.T) {
 			)}),
 	)})
 	<-leaf.starts
-	leaf.end(errCrash) // low bears one
+	leaf.end(errCrash) // low allows one
 	<-leaf.starts
 	require.Equal(t, 1, mate.began())
-	leaf.end(errCrash) // the second ends low, mid bears that
+	leaf.end(errCrash) // the second ends low, which mid allows
 	<-leaf.starts
 	until(t, w, 2, at("mid/low"))
 	w.Settle(t, r)
@@ -234,4 +237,52 @@ func TestTree_ThreeLevels(t *testing.T) {
 `)
 	_, found := r.Tree().Find("mid/none")
 	require.False(t, found)
+}
+
+// TerminateChild touches no other child. The children that a group restart has stopped come back,
+// even if the child for whose delay they wait is terminated, or the strategy is no longer that of a
+// group (rules 48 and 81; the delay itself is not OTP's).
+func TestGroupComesBackWithoutItsDelayedChild(t *testing.T) {
+	for _, strategy := range []supervisor.Strategy{supervisor.OneForAll, supervisor.RestForOne} {
+		for _, how := range []string{"terminate", "reload", "terminate another too"} {
+			synctest.Test(t, func(t *testing.T) {
+				a, b, c := newProbe("a"), newProbe("b"), newProbe("c")
+				delayed := a.child(0)
+				delayed.Backoff = supervisor.Backoff{Min: 10 * time.Second}
+				spec := supervisor.Spec{Strategy: strategy, Intensity: many(9),
+					Build: children(delayed, b.child(0), c.child(0))}
+				r, w := tree(t, spec)
+				require.NoError(t, r.Kill("a", nil))
+				synctest.Wait()
+				require.Equal(t, supervisor.Restarting, state(t, r, "a"))
+				want := map[string]supervisor.State{"a": supervisor.NotRunning, "b": supervisor.Running,
+					"c": supervisor.Running}
+
+				switch how {
+				case "reload":
+					spec.Strategy = supervisor.OneForOne
+					require.NoError(t, r.Reload(ctx, spec))
+					until(t, w, 2, at("a"))
+					want["a"] = supervisor.Running
+
+				case "terminate another too":
+					require.NoError(t, r.TerminateChild(ctx, "b"))
+					want["b"] = supervisor.NotRunning
+					fallthrough
+
+				default:
+					require.NoError(t, r.TerminateChild(ctx, "a"))
+				}
+
+				synctest.Wait()
+
+				for id, state := range want {
+					n, _ := w.Settle(t, r).Find(id)
+					require.Equal(t, state, n.State, "%v, %s: %s", strategy, how, id)
+				}
+
+				require.NoError(t, r.Stop(ctx))
+			})
+		}
+	}
 }

@@ -4,52 +4,44 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 )
 
 // Run is one run of a Supervisor, from Start or Serve to its end. One goroutine decides and
-// executes everything that OTP's supervisor process would, one thing at a time, so management calls
-// wait for a start or a stop that is under way. What must never wait does not go through it: Kill,
-// Inject, Tree, Orphans and Stop.
+// executes everything that OTP's supervisor process would, one thing at a time. So management calls
+// wait for a start or a stop that is under way. Kill, Inject, Tree, Orphans and Stop must never
+// wait, so they do not go through that goroutine.
 type Run struct {
-	*scope
+	core
 	sup *Supervisor
 	up  chan struct{} // closed when all children have acknowledged their start
-	box *mailbox
 
-	mu      sync.Mutex // guards what follows; only main's goroutine writes it, so that may read without
+	// Only main's goroutine writes what core.mu guards, here and in core, so it reads without the
+	// lock.
 	spec    Spec
 	records []*record // in start order
 	byID    map[string]*record
-	state   State
-	busy    bool // a message is being served
-	window  window
-
-	ending error // of main's goroutine: set when the run is to end by itself
-	orphan *GiveUpError
 }
 
-// record is one child. Guarded by Run.mu as the rest.
+// record is one child of a Supervisor. core.mu guards it.
 type record struct {
-	child    Child
-	kind     Kind // what it turned out to be when it last started
-	state    State
-	inc      *incarnation // while Starting, Running, Stopping
-	restarts uint64
-	lastExit *Exit
-	attempts int         // in a row
-	timer    *time.Timer // of the delayed attempt that is pending, nil if none is
-	held     *record     // stopped in a group restart which waits for this child's delay; only main's goroutine knows
-	linted   bool
+	slot
+	kind   Kind // what the last Start made
+	state  State
+	held   *record // the child for whose delay this one waits, in a group restart; main's alone
+	linted bool
 }
+
+func newRecord(c Child) *record { return &record{slot: slot{id: c.ID, child: &c}} }
+
+func (rec *record) status() State { return rec.state }
 
 func (rec *record) member() member {
 	return member{restart: rec.child.Restart, significant: rec.child.Significant, alive: rec.state == Running ||
 		rec.state == Restarting}
 }
 
-// kindOf is what the child is: what it turned out to be, or what it was declared as.
+// kindOf returns the kind of what Start made, or else the declared kind.
 func (rec *record) kindOf() Kind {
 	if rec.kind == Worker {
 		return rec.child.Kind
@@ -58,53 +50,34 @@ func (rec *record) kindOf() Kind {
 }
 
 func newRun(ctx context.Context, s *Supervisor) (*Run, error) {
-	r := &Run{sup: s, spec: *s.specification(), up: make(chan struct{}), box: newMailbox(), state: Starting,
-		byID: map[string]*record{}}
-	var err error
-	if r.scope, err = newScope(ctx, r.spec.Name, s, r, r.spec.Observers); err != nil {
+	r := &Run{sup: s, spec: *s.specification(), up: make(chan struct{}), byID: map[string]*record{}}
+	r.state, r.intensity = Starting, r.spec.Intensity
+	if err := r.join(ctx, r.spec.Name, s, r, r.spec.Observers); err != nil {
 		return nil, err
 	}
-	r.own.attach(r)
 	return r, nil
 }
 
-// main is the run.
+// main executes the run.
 func (r *Run) main() {
 	err := r.start()
 	if err == nil {
-		r.setState(Running)
+		r.update(func() { r.state = Running })
 		r.emit(func(h Header) Event {
 			return SupervisorStarted{Header: h, Kind: SupervisorKind, Strategy: r.spec.Strategy,
-				Intensity: r.spec.Intensity}
+				Intensity: r.intensity}
 		})
 		close(r.up)
 		r.own.acknowledge()
 		err = r.loop()
 	}
 
-	r.setState(Stopping)
+	r.update(func() { r.state = Stopping })
 	r.stopAll()
-	err = withOrphan(err, r.orphan)
-
-	for _, m := range r.box.close() {
-		if m.call != nil {
-			m.call.refuse()
-		}
-	}
-
-	r.setState(NotRunning)
-	r.finish(err)
-	r.sup.busy.Store(false)
-	r.ended()
+	r.end(err, r.sup.release)
 }
 
-func (r *Run) setState(s State) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.state = s
-}
-
-// start is OTP rules 8, 9, 12, 13, 16 and 17.
+// start starts the children by OTP rules 8, 9, 12, 13, 16 and 17.
 func (r *Run) start() error {
 	children, err := r.build(r.spec.Build)
 	if err != nil {
@@ -118,12 +91,11 @@ func (r *Run) start() error {
 		r.emit(func(h Header) Event { return Warned{Header: h, Warning: w} })
 	}
 
-	r.mu.Lock()
-	for _, c := range children {
-		r.add(&record{child: c})
-	}
-
-	r.mu.Unlock()
+	r.update(func() {
+		for _, c := range children {
+			r.add(newRecord(c))
+		}
+	})
 
 	for _, rec := range slices.Clone(r.records) {
 		if r.stopping() {
@@ -151,11 +123,12 @@ func (r *Run) build(f func(context.Context) ([]Child, error)) ([]Child, error) {
 	b := &incarnation{name: "build", path: r.own.path, hub: r.hub, parent: r.own, policy: Abandon,
 		startTimeout: Infinity, shutdown: DefaultShutdown}
 	b.newContext(r.base)
-	// Its context is the supervisor's, and over when that is told to stop.
+	// The context of Build is the supervisor's, and is cancelled when the supervisor is told to
+	// stop.
 	ctx, cancel := context.WithCancelCause(r.own.ctx)
 	defer func() {
 		if b.exit.Class != Normal {
-			cancel(nil) // what was built may have kept it
+			cancel(nil) // Build may have kept its context
 		}
 	}()
 
@@ -203,64 +176,20 @@ func (r *Run) build(f func(context.Context) ([]Child, error)) ([]Child, error) {
 	}
 }
 
-// loop is the supervisor's life between its start and its stop.
-func (r *Run) loop() error {
-	for r.ending == nil {
-		m, ok := r.receive()
-		if !ok {
-			return r.stopError()
-		}
-
-		switch {
-		case m.exit != nil:
-			r.handleExit(m.exit)
-		case m.retry != nil:
-			m.retry()
-		default:
-			m.call.serve()
-		}
-	}
-	return r.ending
-}
-
-// receive is the next message; ok is false when the run was asked to stop.
-func (r *Run) receive() (m message, ok bool) {
-	for {
-		r.update(func() { r.busy = false })
-		if r.stopping() {
-			return m, false
-		}
-
-		r.update(func() { m, r.busy = r.box.take() })
-		if r.busy {
-			return m, true
-		}
-
-		select {
-		case <-r.box.signal:
-		case <-r.halt:
-		case <-r.own.ctx.Done():
-		}
-	}
-}
-
-// exited puts an exit in the mailbox. Exits of incarnations that the run itself stops or starts are
-// stale there, and ignored (OTP rule 59).
+// exited puts an exit in the mailbox. By the time it is served, an exit of an incarnation that the
+// run itself stopped or was starting is stale, and is ignored (OTP rule 59).
 func (r *Run) exited(inc *incarnation) {
 	if inc.started() {
-		r.box.put(message{exit: inc})
+		r.box.put(message{serve: func() { r.handleExit(inc) }})
 	}
 }
 
-// startChild runs one start to its acknowledgment. The error is ErrIgnore or a *StartError; the
-// record is then not running.
+// startChild starts a child and waits for its acknowledgment. The error is ErrIgnore or a
+// *StartError; the record is then not running.
 func (r *Run) startChild(rec *record, explicit bool) (Ref, error) {
-	inc := r.child(rec.child.ID)
-	c := rec.child
-	inc.record, inc.declared, inc.policy, inc.ack, inc.shutdown, inc.startTimeout = rec, c.Kind, c.Orphan, c.Ack, c.
-		Shutdown, c.StartTimeout
-	inc.newContext(r.base)
-	rec.held = nil
+	c := *rec.child
+	inc := r.newChild(rec.id, &c)
+	inc.record, rec.held = rec, nil
 	r.update(func() { rec.inc, rec.state = inc, Starting })
 	inc.emit(func(h Header) Event { return ChildStarting{Header: h} })
 	inc.launch(c.Start)
@@ -330,7 +259,7 @@ func (r *Run) stopChild(rec *record) {
 		rec.attempts = 0
 		if rec.timer != nil {
 			rec.timer.Stop()
-			rec.timer = nil // also if it has put its message
+			rec.timer = nil // even if it has put its message
 		}
 
 		if inc == nil {
@@ -344,11 +273,7 @@ func (r *Run) stopChild(rec *record) {
 		return
 	}
 
-	inc.terminate(ErrShutdown)
-	if rec.child.Shutdown == Brutal {
-		inc.abandon()
-	}
-
+	inc.stop()
 	<-inc.done
 	exit := inc.exit
 	r.update(func() { rec.inc, rec.state, rec.lastExit = nil, NotRunning, &exit })
@@ -363,25 +288,19 @@ func (r *Run) stopChild(rec *record) {
 	}
 }
 
-// noteOrphan is the policy Escalate: the run ends at once, whatever its limit.
+// noteOrphan executes the policy Escalate: the run ends at once, whatever its limit.
 func (r *Run) noteOrphan(rec *record, inc *incarnation) {
 	if !inc.exit.Orphaned || rec.child.Orphan != Escalate {
 		return
 	}
 
 	if r.orphan == nil {
-		r.orphan = &GiveUpError{Supervisor: r.own.path, Offender: inc.path, Cause: ErrOrphan, Exit: inc.exit,
-			Intensity: r.spec.Intensity}
+		r.orphan = r.giveUpError(inc.path, ErrOrphan, inc.exit)
 	}
 
-	if r.ending == nil && r.state == Running && !r.stopping() {
+	if r.state == Running && !r.stopping() {
 		r.giveUp(r.orphan)
 	}
-}
-
-func (r *Run) giveUp(e *GiveUpError) {
-	r.ending = e
-	r.emit(func(h Header) Event { return GaveUp{Header: h, Err: e} })
 }
 
 // stopAll stops the children in reverse start order (OTP rule 62).
@@ -391,17 +310,10 @@ func (r *Run) stopAll() {
 	}
 }
 
-// update changes what others read.
-func (r *Run) update(f func()) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	f()
-}
-
 // add appends a specification. r.mu is held.
 func (r *Run) add(rec *record) {
 	r.records = append(r.records, rec)
-	r.byID[rec.child.ID] = rec
+	r.byID[rec.id] = rec
 }
 
 // remove forgets a specification.
@@ -409,7 +321,7 @@ func (r *Run) remove(rec *record) {
 	r.update(func() {
 		if i := slices.Index(r.records, rec); i >= 0 {
 			r.records = slices.Delete(r.records, i, i+1)
-			delete(r.byID, rec.child.ID)
+			delete(r.byID, rec.id)
 		}
 	})
 }

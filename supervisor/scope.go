@@ -8,35 +8,35 @@ import (
 	"time"
 )
 
-// scope is one run of a supervisor of any kind: its place in the tree, what its children's contexts
-// come from, and its end.
+// scope is one run of a supervisor of any kind: its place in the tree, the base of its children's
+// contexts, and its end.
 type scope struct {
 	name  string
-	own   *incarnation // the child that it is; or, for a root and for an inner supervisor, one that it made
+	own   *incarnation // the child that it is; a root and an inner supervisor make one
 	made  bool
 	outer *incarnation // of an inner supervisor: the child that runs it
 	base  context.Context
 	hub   *hub
-	kids  owner
+	kids  roster
 	subs  []*subscription
 
-	release  func() bool // of the links from Serve's context, and the outer child's, to own
+	release  func() bool // of the links from Serve's context, and from the outer child's, to own
 	halt     chan struct{}
 	haltOnce sync.Once
 	done     chan struct{}
 	err      error // set before done is closed
 }
 
-// newScope finds the place of a supervisor that is served with ctx.
-func newScope(ctx context.Context, name string, self any, kids owner, observers []Observer) (*scope, error) {
+// newScope finds the place in the tree of a supervisor that is served with ctx.
+func newScope(ctx context.Context, name string, self any, kids roster, observers []Observer) (*scope, error) {
 	s := &scope{name: name, kids: kids, halt: make(chan struct{}), done: make(chan struct{})}
 	enclosing := incarnationOf(ctx)
 	switch {
-	case enclosing != nil && enclosing.is(self):
+	case enclosing != nil && enclosing.serves(self):
 		s.own, s.hub = enclosing, enclosing.hub
 
 	case enclosing != nil:
-		// A service runs this supervisor itself: it is inside of the child, under its name.
+		// A service runs this supervisor itself: it is inside the child, under its name.
 		if s.name == "" {
 			s.name = "supervisor"
 		}
@@ -62,15 +62,15 @@ func newScope(ctx context.Context, name string, self any, kids owner, observers 
 	return s, nil
 }
 
-// is says whether the child's service is the given supervisor.
-func (inc *incarnation) is(self any) bool {
+// serves reports whether self is the child's service.
+func (inc *incarnation) serves(self any) bool {
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
 	s, ok := inc.service.(supervisory)
 	return ok && s.self() == self
 }
 
-// make gives the scope an incarnation of its own, which ends when ctx does.
+// make makes an incarnation for the scope itself. It ends when ctx does.
 func (s *scope) make(ctx context.Context, path string) {
 	s.made = true
 	s.own = &incarnation{name: s.name, path: path, hub: s.hub, parent: s.outer}
@@ -85,12 +85,19 @@ func (s *scope) make(ctx context.Context, path string) {
 	}
 }
 
-// child makes the incarnation of a child.
-func (s *scope) child(id string) *incarnation {
-	inc := &incarnation{name: id, path: id, hub: s.hub, owner: s.kids, parent: s.own}
-	if s.own.path != "" {
-		inc.path = s.own.path + "/" + id
+// pathOf returns the full path of a child.
+func (s *scope) pathOf(id string) string {
+	if s.own.path == "" {
+		return id
 	}
+	return s.own.path + "/" + id
+}
+
+// newChild makes an incarnation of a child.
+func (s *scope) newChild(id string, c *Child) *incarnation {
+	inc := &incarnation{name: id, path: s.pathOf(id), hub: s.hub, owner: s.kids, parent: s.own, declared: c.Kind,
+		policy: c.Orphan, ack: c.Ack, shutdown: c.Shutdown, startTimeout: c.StartTimeout}
+	inc.newContext(s.base)
 	return inc
 }
 
@@ -99,7 +106,7 @@ func (s *scope) emit(event func(Header) Event) { s.own.emit(event) }
 // requestHalt asks the run to stop, as the end of its context does.
 func (s *scope) requestHalt() { s.haltOnce.Do(func() { close(s.halt) }) }
 
-// stopping says whether the run was asked to stop.
+// stopping reports whether the run was asked to stop.
 func (s *scope) stopping() bool {
 	select {
 	case <-s.halt:
@@ -111,8 +118,8 @@ func (s *scope) stopping() bool {
 	}
 }
 
-// stopError is what Serve returns after an orderly stop: the reason of whoever asked (OTP rule 63),
-// nil for Stop.
+// stopError returns the error of Serve after an orderly stop: the reason of the parent that asked
+// for it (OTP rule 63), or nil for Stop.
 func (s *scope) stopError() error {
 	cause := context.Cause(s.own.ctx)
 	if s.own.ctx.Err() == nil {
@@ -124,8 +131,8 @@ func (s *scope) stopError() error {
 	return fmt.Errorf("%w: %w", context.Canceled, cause)
 }
 
-// finish ends the run with err, all but closing done. A made incarnation is concluded, which may
-// turn err into what ended it (Kill, a descendant).
+// finish ends the run with err, but does not close done. If the scope made its incarnation, that is
+// concluded, and the reason that ended it (Kill, a descendant) may replace err.
 func (s *scope) finish(err error) {
 	s.own.attach(nil)
 	if s.made {
@@ -150,7 +157,7 @@ func (s *scope) finish(err error) {
 	}
 }
 
-// ended is the last thing that a run does.
+// ended is the last step of a run.
 func (s *scope) ended() {
 	close(s.done)
 	if s.outer != nil {
@@ -158,10 +165,11 @@ func (s *scope) ended() {
 	}
 }
 
-// withOrphan is the end of a run that left an orphan: the error names it too.
+// withOrphan returns the error of a run that left an orphan: err, and the orphan if err does not
+// name it yet.
 func withOrphan(err error, orphan *GiveUpError) error {
 	switch {
-	case orphan == nil || is(err, ErrOrphan):
+	case orphan == nil || safeIs(err, ErrOrphan):
 		return err
 	case err == nil:
 		return orphan
@@ -170,12 +178,13 @@ func withOrphan(err error, orphan *GiveUpError) error {
 	}
 }
 
-// served is what Serve returns: observers of a root get a moment to see the end.
+// served returns the error of Serve. Before that it gives the observers of a root a moment to see
+// the end.
 func (s *scope) served() error {
 	if s.made && s.outer == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		_ = s.hub.flush(ctx, "") // one that is slower than this has the rest of the process's life
+		_ = s.hub.flush(ctx, "") // a slower observer gets the rest later
 	}
 
 	if s.made && s.err == ErrIgnore {
@@ -184,7 +193,7 @@ func (s *scope) served() error {
 	return s.err
 }
 
-// deadlocks says whether ctx belongs to a child of this run, or to one below.
+// deadlocks reports whether ctx belongs to a child of this run, or to one below.
 func (s *scope) deadlocks(ctx context.Context) bool {
 	for inc := incarnationOf(ctx); inc != nil; inc = inc.parent {
 		if inc == s.own || (inc.owner != nil && inc.owner == s.kids) {
@@ -225,7 +234,7 @@ func (inc *incarnation) below(id string) (*incarnation, error) {
 	return n.find(id)
 }
 
-// complete completes a child's node with what is below it.
+// complete adds the supervisors below a child to the child's node.
 func (inc *incarnation) complete(t Tree) Tree {
 	n, inner := inc.nodes()
 	switch {
@@ -250,10 +259,10 @@ func (inc *incarnation) complete(t Tree) Tree {
 	return t
 }
 
-// Kill ends the incarnation at path abnormally, whatever it returns: its context is cancelled, and
+// Kill ends the incarnation at path abnormally, whatever it returns. Its context is cancelled, and
 // its exit wraps ErrKilled and reason (nil is allowed). A supervisor is stopped in order, with that
-// reason. The path is relative to this supervisor, IDs separated by slashes; "" is the supervisor
-// itself. Kill does not wait, neither for the end nor for anything else. The answer is ErrNotFound,
+// reason. The path is relative to this supervisor, with IDs separated by slashes; "" is the
+// supervisor itself. Kill waits neither for the end nor for anything else. It returns ErrNotFound,
 // or ErrNotRunning if there is no incarnation to kill.
 func (s *scope) Kill(path string, reason error) error {
 	inc, err := s.resolve(path)
@@ -263,8 +272,9 @@ func (s *scope) Kill(path string, reason error) error {
 	return inc.kill(reason)
 }
 
-// Inject offers a fault to the child at path and waits until it takes it from Faults, bounded by
-// ctx or, without a deadline, by InjectTimeout: then the answer is ErrNotInjectable.
+// Inject offers a fault to the child at path and waits until the child takes it from Faults. The
+// wait is bounded by ctx or, without a deadline, by InjectTimeout. After that Inject returns
+// ErrNotInjectable.
 func (s *scope) Inject(ctx context.Context, path string, f Fault) error {
 	inc, err := s.resolve(path)
 	if err != nil {
@@ -274,8 +284,8 @@ func (s *scope) Inject(ctx context.Context, path string, f Fault) error {
 }
 
 // Orphans lists the incarnations of this subtree that have not ended in time and still run, with
-// their stacks as they are now. It also lists those of supervisors that are gone, and still answers
-// when the run is over.
+// their present stacks. It includes those of supervisors that are gone, and also works when the run
+// is over.
 func (s *scope) Orphans() []Orphan {
 	incs := s.hub.orphansWithin(s.own.path)
 	if len(incs) == 0 {
@@ -296,20 +306,21 @@ func (s *scope) Orphans() []Orphan {
 	return out
 }
 
-// Goroutines counts the goroutines of the whole tree that this run is in, those that children
-// started with a plain go statement included, and gives their stacks. When the root's run is over
-// there should be none: one that is left has been leaked, or is about to return. It reads the
-// goroutine profile, so it is for tests and for looking closely, not for a hot path.
+// Goroutines returns the number and the stacks of the goroutines of the whole tree that this run is
+// in, including those that children started with a plain go statement. When the root's run is over
+// there should be none: a goroutine that is left has leaked, or is about to return. Goroutines
+// reads the goroutine profile, so it is for tests and diagnosis, not for a hot path.
 func (s *scope) Goroutines() (n int, stacks string) {
 	found := labelled(labelRoot, s.hub.id)[s.hub.id]
 	return found.Goroutines, found.Stack
 }
 
-// Events are the newest events of this subtree, oldest first; a root remembers HistorySize of them.
+// Events returns the newest events of this subtree, oldest first. A root remembers HistorySize of
+// them.
 func (s *scope) Events() []Event { return s.hub.past(s.own.path) }
 
-// Subscribe returns the remembered events of this subtree and sends all later ones to o, none lost
-// between and none twice.
+// Subscribe returns the remembered events of this subtree and sends all later ones to o. No event
+// between is lost or repeated.
 func (s *scope) Subscribe(o Observer) (past []Event, cancel func()) {
 	sub, past := s.hub.subscribe(o, s.own.path)
 	return past, func() { s.hub.detach(sub) }
@@ -322,7 +333,7 @@ func (s *scope) Flush(ctx context.Context) error { return s.hub.flush(ctx, s.own
 // Done is closed when the run has ended.
 func (s *scope) Done() <-chan struct{} { return s.done }
 
-// Err is what Serve returned, nil before the end and after a clean Stop.
+// Err returns the error that Serve returned. It is nil before the end, and after a clean Stop.
 func (s *scope) Err() error {
 	select {
 	case <-s.done:
@@ -338,9 +349,10 @@ func (s *scope) Wait() error {
 	return s.err
 }
 
-// Stop ends the run in order and waits for the end, or for ctx, whose error it then returns while
-// the stop goes on. The error of the run itself is returned if it is more than having been stopped:
-// an orphan that stayed, for instance. A child cannot stop its own supervisor so: ErrWouldDeadlock.
+// Stop ends the run in order and waits for its end. If ctx ends first, Stop returns the cause, and
+// the stop continues. The error of the run itself is returned if it is more than having been
+// stopped, for instance an orphan. A child cannot stop its own supervisor this way: it gets
+// ErrWouldDeadlock.
 func (s *scope) Stop(ctx context.Context) error {
 	if s.deadlocks(ctx) {
 		return ErrWouldDeadlock

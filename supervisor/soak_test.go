@@ -17,10 +17,10 @@ import (
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
 
-// Many callers at once do whatever can be done to a tree, while children crash, hang a moment, and
-// refuse to start. Whatever comes of it, each call has an answer from the list, the stop ends,
-// nothing is left, and the history obeys the laws. COPPICE_HAMMER is how many calls each of the
-// callers makes; the soak asks for more.
+// Many concurrent callers do everything that can be done to a tree, while children crash, hang for
+// a moment, and refuse to start. Each call returns an error from the list or none, the stop ends,
+// nothing is left, and the history obeys the laws. COPPICE_HAMMER sets how many calls each caller
+// makes; the soak asks for more.
 func TestHammer(t *testing.T) {
 	const callers = 8
 	calls := 300
@@ -32,7 +32,7 @@ func TestHammer(t *testing.T) {
 	}
 }
 
-// known are the answers that a call may have.
+// known lists the errors that a call may return.
 var known = []error{
 	supervisor.ErrNotFound, supervisor.ErrAlreadyStarted, supervisor.ErrAlreadyPresent, supervisor.ErrRunning,
 	supervisor.ErrRestarting, supervisor.ErrNotRunning,

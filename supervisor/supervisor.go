@@ -6,17 +6,17 @@ import (
 	"sync/atomic"
 )
 
-// Supervisor is a specification that can be run: by Serve as a child of any tree, or by Start. It
-// may be run again after a run has ended; each run begins with a call of Build. The zero Supervisor
-// has no children. Its methods act on the current run and answer ErrNotRunning without one. All are
-// safe for concurrent use.
+// Supervisor is a specification that can be run: with Serve as a child of any tree, or with Start.
+// It may be run again after a run has ended; each run begins with a call of Build. The zero
+// Supervisor has no children. The methods act on the current run, and return ErrNotRunning if there
+// is none. All methods are safe for concurrent use.
 type Supervisor struct {
+	handle
 	spec atomic.Pointer[Spec]
-	busy atomic.Bool
-	run  atomic.Pointer[Run] // the newest
 }
 
-// specification is that of the zero Supervisor, if it was not made by New: one without children.
+// specification returns the specification. A Supervisor that New did not make has one without
+// children.
 func (s *Supervisor) specification() *Spec {
 	if spec := s.spec.Load(); spec != nil {
 		return spec
@@ -24,12 +24,14 @@ func (s *Supervisor) specification() *Spec {
 	return &Spec{Intensity: Intensity{}.orDefault()}
 }
 
-// New checks the specification; the error names the field and what was expected.
+// New checks the specification and makes a Supervisor of it. The error names the field and the
+// expected value.
 func New(spec Spec) (*Supervisor, error) {
 	if err := checkSpec(&spec); err != nil {
 		return nil, err
 	}
 	s := &Supervisor{}
+	s.name = spec.Name
 	s.spec.Store(&spec)
 	return s, nil
 }
@@ -37,30 +39,29 @@ func New(spec Spec) (*Supervisor, error) {
 func (s *Supervisor) kind() Kind { return SupervisorKind }
 func (s *Supervisor) self() any  { return s }
 
-// String is the name.
+// String returns the name.
 func (s *Supervisor) String() string { return s.specification().Name }
 
-// begin makes a run in its place in the tree, not yet running.
+// begin makes a run in its place in the tree. The run has not started yet.
 func (s *Supervisor) begin(ctx context.Context) (*Run, error) {
-	if !s.busy.CompareAndSwap(false, true) {
-		return nil, fmt.Errorf("supervisor %s %w", s, ErrRunning)
+	if err := s.acquire(); err != nil {
+		return nil, err
 	}
 
 	r, err := newRun(ctx, s)
 	if err != nil {
-		s.busy.Store(false)
+		s.release()
 		return nil, err
 	}
 
-	s.run.Store(r)
+	s.run.Store(&r.core)
 	return r, nil
 }
 
-// Serve runs the supervisor until ctx is done, it is stopped, gives up (a *GiveUpError) or shuts
-// down by itself (an *AutoShutdownError). In each case all children have been stopped in reverse
-// start order when it returns, orphans excepted. A failed start is a *StartError (OTP rule 17).
-// After ctx is done it returns an error that Is context.Canceled (or DeadlineExceeded) and Is the
-// cause.
+// Serve runs the supervisor until ctx is done, it is stopped, it gives up (a *GiveUpError), or it
+// shuts down by itself (an *AutoShutdownError). When Serve returns, all children have been stopped
+// in reverse start order, except orphans. A failed start is a *StartError (OTP rule 17). After ctx
+// is done, Serve returns an error that Is context.Canceled (or DeadlineExceeded) and Is the cause.
 func (s *Supervisor) Serve(ctx context.Context) error {
 	r, err := s.begin(ctx)
 	if err != nil {
@@ -70,12 +71,13 @@ func (s *Supervisor) Serve(ctx context.Context) error {
 	return r.served()
 }
 
-// Start is Serve in a goroutine: it returns when all children have acknowledged their start; if one
-// failed, after those before it were stopped. The run ends when ctx is done, as with Serve.
+// Start runs Serve in a goroutine. It returns when all children have acknowledged their start. If
+// the start of one fails, it returns after the children before that one have been stopped. The run
+// ends when ctx is done, as with Serve.
 //
-// With the context of a child, Serve and Start run the supervisor inside of that child: it is in
-// the child's Tree under its Name, which must not be taken there, and is one of the child's
-// goroutines, so that it ends with the child, and the child not before it.
+// With the context of a child, Serve and Start run the supervisor inside that child. The supervisor
+// is in the child's Tree under its Name, which must not be taken there. It counts as one of the
+// child's goroutines: it ends with the child, and the child has not ended before it has.
 func (s *Supervisor) Start(ctx context.Context) (*Run, error) {
 	r, err := s.begin(ctx)
 	if err != nil {
@@ -89,7 +91,7 @@ func (s *Supervisor) Start(ctx context.Context) (*Run, error) {
 		return r, nil
 	case <-r.done:
 		select {
-		case <-r.up: // it came up, and has ended since
+		case <-r.up: // it started, and has ended since
 			return r, nil
 		default:
 		}
@@ -101,15 +103,16 @@ func (s *Supervisor) Start(ctx context.Context) (*Run, error) {
 	}
 }
 
-// current is the run, if it has not ended.
+// current returns the run, if it has not ended.
 func (s *Supervisor) current() (*Run, error) {
-	if r := s.run.Load(); r != nil && s.busy.Load() {
-		return r, nil
+	c, err := s.living()
+	if err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("supervisor %s %w", s, ErrNotRunning)
+	return c.kids.(*Run), nil
 }
 
-// Run is the current run, or ErrNotRunning.
+// Run returns the current run, or ErrNotRunning.
 func (s *Supervisor) Run() (*Run, error) { return s.current() }
 
 // StartChild calls Run.StartChild.
@@ -157,33 +160,6 @@ func (s *Supervisor) Reload(ctx context.Context, spec Spec) error {
 	return r.Reload(ctx, spec)
 }
 
-// WhichChildren calls Run.WhichChildren.
-func (s *Supervisor) WhichChildren() ([]ChildInfo, error) {
-	r, err := s.current()
-	if err != nil {
-		return nil, err
-	}
-	return r.WhichChildren()
-}
-
-// WhichChild calls Run.WhichChild.
-func (s *Supervisor) WhichChild(id string) (ChildInfo, error) {
-	r, err := s.current()
-	if err != nil {
-		return ChildInfo{}, err
-	}
-	return r.WhichChild(id)
-}
-
-// CountChildren calls Run.CountChildren.
-func (s *Supervisor) CountChildren() (Counts, error) {
-	r, err := s.current()
-	if err != nil {
-		return Counts{}, err
-	}
-	return r.CountChildren()
-}
-
 // ChildSpec calls Run.ChildSpec.
 func (s *Supervisor) ChildSpec(id string) (Child, error) {
 	r, err := s.current()
@@ -193,25 +169,7 @@ func (s *Supervisor) ChildSpec(id string) (Child, error) {
 	return r.ChildSpec(id)
 }
 
-// Kill calls Run.Kill.
-func (s *Supervisor) Kill(path string, reason error) error {
-	r, err := s.current()
-	if err != nil {
-		return err
-	}
-	return r.Kill(path, reason)
-}
-
-// Inject calls Run.Inject.
-func (s *Supervisor) Inject(ctx context.Context, path string, f Fault) error {
-	r, err := s.current()
-	if err != nil {
-		return err
-	}
-	return r.Inject(ctx, path, f)
-}
-
-// Tree calls Run.Tree. Without a run it is the supervisor alone.
+// Tree calls Run.Tree. Without a run it returns the supervisor alone.
 func (s *Supervisor) Tree() Tree {
 	if r := s.run.Load(); r != nil {
 		return r.Tree()
@@ -219,29 +177,4 @@ func (s *Supervisor) Tree() Tree {
 	spec := s.specification()
 	return Tree{ID: spec.Name, Kind: SupervisorKind, Strategy: spec.Strategy, Intensity: spec.Intensity,
 		AutoShutdown: spec.AutoShutdown}
-}
-
-// Orphans calls Run.Orphans of the newest run, also when that is over.
-func (s *Supervisor) Orphans() []Orphan {
-	if r := s.run.Load(); r != nil {
-		return r.Orphans()
-	}
-	return nil
-}
-
-// Events calls Run.Events of the newest run, also when that is over.
-func (s *Supervisor) Events() []Event {
-	if r := s.run.Load(); r != nil {
-		return r.Events()
-	}
-	return nil
-}
-
-// Stop calls Run.Stop.
-func (s *Supervisor) Stop(ctx context.Context) error {
-	r, err := s.current()
-	if err != nil {
-		return err
-	}
-	return r.Stop(ctx)
 }

@@ -11,8 +11,8 @@ import (
 )
 
 // FromSuture makes a StartFunc of a suture tree. A suture supervisor cannot be served twice, so
-// build makes a new one for each incarnation. Services that the tree left running when it ended are
-// in the exit, which then Is ErrOrphan.
+// build makes a new one for each incarnation. If the tree left services running when it ended, they
+// are named in the exit, which then Is ErrOrphan.
 func FromSuture(build func(ctx context.Context) (Service, error)) StartFunc {
 	return func(ctx context.Context) (Service, error) {
 		svc, err := build(ctx)
@@ -25,14 +25,14 @@ func FromSuture(build func(ctx context.Context) (Service, error)) StartFunc {
 
 type sutureTree struct{ Service }
 
-// Serve serves the tree and looks at what it left behind.
+// Serve serves the tree and then looks for services that it left behind.
 func (t sutureTree) Serve(ctx context.Context) error {
 	err := t.Service.Serve(ctx)
 	has, ok := t.Service.(suture.HasSupervisor)
 	if !ok || has.GetSupervisor() == nil {
 		return err
 	}
-	left, _ := has.GetSupervisor().UnstoppedServiceReport() // returns at once, Serve has ended
+	left, _ := has.GetSupervisor().UnstoppedServiceReport() // returns at once
 	if len(left) == 0 {
 		return err
 	}
@@ -45,10 +45,10 @@ func (t sutureTree) Serve(ctx context.Context) error {
 		ErrOrphan, err)
 }
 
-// SutureEvents gives a suture event hook our events: a panic, an abnormal end, an orphan, a restart
-// that was delayed and the start that ends the delay. What suture has no event for is not
-// delivered. The Supervisor field is a stand-in with the right name; the failure counts are
-// attempts and limit.
+// SutureEvents returns an Observer that gives a suture event hook our events: a panic, an abnormal
+// end, an orphan, a restart that was delayed, and the start that ends the delay. Events that suture
+// does not have are not delivered. The Supervisor field is a stand-in with the right name. The
+// failure counts stay zero.
 func SutureEvents(hook suture.EventHook) Observer {
 	return &sutureEvents{hook: hook, waiting: map[string]bool{}}
 }
@@ -56,7 +56,7 @@ func SutureEvents(hook suture.EventHook) Observer {
 type sutureEvents struct {
 	hook suture.EventHook
 
-	mu      sync.Mutex      // it may be given to several supervisors
+	mu      sync.Mutex      // the observer may be given to several supervisors
 	waiting map[string]bool // paths between two attempts
 }
 
@@ -80,7 +80,7 @@ func (s *sutureEvents) Observe(e Event) {
 
 		if e.Exit.Panic != nil {
 			s.hook(suture.EventServicePanic{
-				Supervisor: suture.New(above, quiet), SupervisorName: above, Service: named(id), ServiceName: id,
+				Supervisor: suture.New(above, quiet), SupervisorName: above, Service: nameOnly(id), ServiceName: id,
 				Restarting: again,
 				PanicMsg:   fmt.Sprint(e.Exit.Panic), Stacktrace: string(e.Exit.Stack),
 			})
@@ -88,13 +88,13 @@ func (s *sutureEvents) Observe(e Event) {
 		}
 
 		s.hook(suture.EventServiceTerminate{
-			Supervisor: suture.New(above, quiet), SupervisorName: above, Service: named(id), ServiceName: id,
+			Supervisor: suture.New(above, quiet), SupervisorName: above, Service: nameOnly(id), ServiceName: id,
 			Restarting: again, Err: e.Exit.Error(),
 		})
 
 	case ChildOrphaned:
-		s.hook(suture.EventStopTimeout{Supervisor: suture.New(above, quiet), SupervisorName: above, Service: named(id),
-			ServiceName: id})
+		s.hook(suture.EventStopTimeout{Supervisor: suture.New(above, quiet), SupervisorName: above,
+			Service: nameOnly(id), ServiceName: id})
 
 	case RestartScheduled:
 		if e.Delay > 0 && s.wait(h.Path, true) {
@@ -108,7 +108,7 @@ func (s *sutureEvents) Observe(e Event) {
 	}
 }
 
-// wait notes whether the child at path is between two attempts, and says whether that is new.
+// wait sets whether the child at path is between two attempts, and reports whether that is new.
 func (s *sutureEvents) wait(path string, waiting bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -124,11 +124,11 @@ func (s *sutureEvents) wait(path string, waiting bool) bool {
 	return changed
 }
 
-// named is a service's name where suture wants the service.
-type named string
+// nameOnly is a service that has only a name. suture's events want a service.
+type nameOnly string
 
-// Serve is never called.
-func (n named) Serve(context.Context) error { return errors.New(string(n) + " is only a name") }
+// Serve returns an error. It is never called.
+func (n nameOnly) Serve(context.Context) error { return errors.New(string(n) + " is only a name") }
 
-// String is the name.
-func (n named) String() string { return string(n) }
+// String returns the name.
+func (n nameOnly) String() string { return string(n) }

@@ -13,7 +13,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// A suture tree hangs in ours, new for every incarnation, and what it leaves behind is in its exit.
+// A suture tree is a child of ours, new for every incarnation. Services that it leaves behind are
+// in its exit.
 func TestFromSuture(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProbe("p")
@@ -54,7 +55,7 @@ type deaf struct{ release chan struct{} }
 func (d deaf) Serve(context.Context) error { <-d.release; return suture.ErrDoNotRestart }
 func (d deaf) String() string              { return "deaf service" }
 
-// Our supervisor hangs in a suture tree: it is a Service, and is served again there.
+// Our supervisor is a child of a suture tree: it is a Service, and is served again there.
 func TestOursUnderSuture(t *testing.T) {
 	p := newProbe("p")
 	ours, err := supervisor.New(supervisor.Spec{Name: "ours", Intensity: supervisor.Intensity{Period: time.Hour},

@@ -10,9 +10,9 @@ import (
 type Kind uint8
 
 const (
-	// Worker is a child that supervises nothing we know of.
+	// Worker is a child that is not known to supervise anything.
 	Worker Kind = iota
-	// SupervisorKind is a *Supervisor, or what embeds one.
+	// SupervisorKind is a *Supervisor, or a type that embeds one.
 	SupervisorKind
 	// DynamicKind is a *Dynamic.
 	DynamicKind
@@ -20,8 +20,8 @@ const (
 
 func (k Kind) String() string { return name("Kind", int(k), "worker", "supervisor", "dynamic") }
 
-// State is where a child is in its life (OTP rule 19, finer: OTP has no words for the states that
-// block its supervisor).
+// State is the state of a child in its life (OTP rule 19). It is finer than OTP's, which has no
+// words for the states that block its supervisor.
 type State uint8
 
 const (
@@ -33,8 +33,8 @@ const (
 	Running
 	// Restarting: between two attempts.
 	Restarting
-	// Stopping: told to end. In a Tree whoever told it: its supervisor, Kill, a Link or a goroutine
-	// of its own that failed.
+	// Stopping: told to end. In a Tree it does not matter what told it: its supervisor, Kill, a
+	// Link, or a goroutine of its own that failed.
 	Stopping
 )
 
@@ -42,7 +42,7 @@ func (s State) String() string {
 	return name("State", int(s), "not running", "starting", "running", "restarting", "stopping")
 }
 
-// Tree is a snapshot of a supervisor or a child, and of all below.
+// Tree is a snapshot of a supervisor or a child, and of everything below it.
 type Tree struct {
 	// ID is the child's ID, the root's Name for a root.
 	ID string
@@ -57,8 +57,8 @@ type Tree struct {
 	Restart     Restart
 	Significant bool
 	Shutdown    time.Duration
-	// Restarts is how often an end of the child led to a restart, in this run of its supervisor, of
-	// its group too; LastExit its last exit, nil if none.
+	// Restarts counts the ends, of the child or of another of its group, that led to a restart of
+	// it in this run of its supervisor. LastExit is the child's last exit, nil if there is none.
 	Restarts uint64
 	LastExit *Exit
 	// Strategy, Intensity, AutoShutdown and InWindow (attempts within the period) are of a
@@ -67,8 +67,8 @@ type Tree struct {
 	Intensity    Intensity
 	AutoShutdown AutoShutdown
 	InWindow     int
-	// Busy: the supervisor is in the middle of something, or something waits for it: an exit, a
-	// call, a retry.
+	// Busy: the supervisor is serving a message or stopping, or a message waits for it: an exit, a
+	// call or a retry.
 	Busy bool
 	// Children are in start order. A Dynamic lists at most TreeInstances of its Instances, of which
 	// InstancesRunning are Running.
@@ -76,7 +76,7 @@ type Tree struct {
 	Instances, InstancesRunning int
 }
 
-// TreeInstances is how many instances of a Dynamic a Tree lists.
+// TreeInstances is the number of instances of a Dynamic that a Tree lists.
 const TreeInstances = 256
 
 // Find returns the node at a path relative to this one, "" being itself.
@@ -135,8 +135,8 @@ type ChildInfo struct {
 	Ref Ref
 }
 
-// Counts is CountChildren's answer (OTP rule 30). Supervisors and Workers count by kind, dead or
-// alive; what has never been started counts as Worker.
+// Counts is returned by CountChildren (OTP rule 30). Supervisors and Workers count by kind, dead or
+// alive. A child that has never been started counts as its declared kind.
 type Counts struct{ Specs, Active, Supervisors, Workers int }
 
 // Orphan is an incarnation that has not ended within its shutdown time and still runs.
@@ -145,16 +145,16 @@ type Orphan struct {
 	Incarnation uint64
 	// Since is when it was declared an orphan.
 	Since time.Time
-	// Goroutines counts the goroutines of the incarnation that still run, those it started with
-	// plain go statements included. Stack has their stacks.
+	// Goroutines counts the goroutines of the incarnation that still run, including those that it
+	// started with plain go statements. Stack has their stacks.
 	Goroutines int
 	Stack      string
-	// Brutal: it was not waited for at all, so nothing is known to be wrong with it.
+	// Brutal: the supervisor did not wait for it at all, so nothing is known to be wrong with it.
 	Brutal bool
 }
 
-// seen is the state as a snapshot has it: what its supervisor takes for running may have been told
-// to end, and by OTP rule 28 is listed until it has.
+// seen returns the state s as a snapshot shows it. A child that its supervisor lists as running may
+// have been told to end. By OTP rule 28 it is listed as running until it has ended.
 func (inc *incarnation) seen(s State) State {
 	if s == Running && inc.ctx.Err() != nil {
 		return Stopping
@@ -162,7 +162,7 @@ func (inc *incarnation) seen(s State) State {
 	return s
 }
 
-// Walk calls f for the node and all below, parents first.
+// Walk calls f for the node and all nodes below it, parents first.
 func (t Tree) Walk(f func(Tree)) {
 	f(t)
 	for _, c := range t.Children {
@@ -170,7 +170,7 @@ func (t Tree) Walk(f func(Tree)) {
 	}
 }
 
-// Settled says whether nothing is on its way: every supervisor runs and waits, and no child is
+// Settled reports whether nothing is under way: every supervisor runs and waits, and no child is
 // starting, restarting or stopping.
 func (t Tree) Settled() bool {
 	ok := t.State == Running

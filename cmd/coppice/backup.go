@@ -13,22 +13,25 @@ import (
 
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 func (a *app) backupCommand() *cobra.Command {
 	var asJSON, withToken, salvage bool
 	cmd := &cobra.Command{
 		Use:   "backup DEST",
-		Short: "Copy a running node or a stopped home into a directory",
-		Long: `Backup writes a snapshot of the state, the records of the log that it takes to bring it to the end, the genesis and the
-configuration. Everything that was acknowledged before the call is in it. The node goes on meanwhile. DEST must not exist or be
-empty; it appears whole and verified, or not at all.
+		Short: "Back up a running node or a stopped home into a directory",
+		Long: `Backup writes a snapshot of the state, the records of the log after it, the genesis and the
+configuration. Everything that was acknowledged before the call is in the backup, and the node goes
+on meanwhile. DEST must be empty or not exist. The backup appears there complete and verified, or
+not at all.
 
-With --salvage it makes a backup of a stopped home whose log is damaged: of the newest state or snapshot, which has in it what lost records before it
-did, and of the records after it, up to the next that is lost. What is lost is told. The exit code is 5 unless everything that was
-acknowledged has its result in the backup, waits in it, or has expired.
+With --salvage, backup works on a stopped home whose log is damaged. It takes the newest state or
+snapshot, which includes what was in lost records before it, and the records after it up to the
+next lost one. It prints what is lost. It exits 5 unless everything that was acknowledged has its
+result in the backup, waits in it, or has expired.
 
-The admin token is left out. A CometBFT home is refused.`,
+The admin token is left out. A home with CometBFT is refused.`,
 		Example: `  coppice backup /backups/$(date +%F)
   coppice restore /backups/2026-11-22 --home /srv/coppice
   coppice backup --salvage /backups/what-is-left`,
@@ -58,7 +61,6 @@ The admin token is left out. A CometBFT home is refused.`,
 			}
 			_, err = fmt.Fprintf(out, "backup of %s at height %d, app hash %v: snapshot %s and %s, verified\n",
 				info.ChainID, info.Height, info.AppHash, info.Snapshot, records)
-
 			if err != nil || !salvage {
 				return err
 			}
@@ -67,22 +69,23 @@ The admin token is left out. A CometBFT home is refused.`,
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVar(&salvage, "salvage", false, "take what can be proved of a stopped home whose log is damaged, and tell "+
-		"what is lost")
+	f.BoolVar(&salvage, "salvage", false, "back up what can be proved of a stopped home whose log is damaged, and "+
+		"print what is lost")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
-	f.BoolVar(&withToken, "with-token", false, "put the admin token into the backup; whoever has it then holds power "+
-		"over the node")
+	f.BoolVar(&withToken, "with-token", false, "include the admin token; the holder of the backup then has power over "+
+		"the node")
 
 	return cmd
 }
 
+// backupOptions are the flags of backup, and how it reports progress and fatal errors.
 type backupOptions struct {
 	withToken, salvage bool
 	progress           func(string, uint64, uint64)
 	fatal              func(error)
 }
 
-// backup has the running node make the backup, or makes it of a stopped home.
+// backup makes the backup of a stopped home, or receives it from the running node.
 func (a *app) backup(ctx context.Context, dest string, o backupOptions) (info node.BackupInfo, lost node.Lost,
 	err error) {
 	var token []byte
@@ -123,10 +126,11 @@ type salvagedJSON struct {
 	node.BackupInfo
 	Missing []logGapJSON `json:"missing,omitempty"`
 	Front   string       `json:"front,omitempty"`
-	Cut     uint64       `json:"cut,omitempty"` // the log has records from here on that the backup has not
+	Cut     uint64       `json:"cut,omitempty"` // the backup lacks the log's records from here on
 	Settled bool         `json:"settled"`       // nothing that was acknowledged is lost
 }
 
+// printLost prints what a salvaged backup lacks.
 func printLost(out io.Writer, lost node.Lost) error {
 	var b strings.Builder
 	if lost.Front != "" {
@@ -138,7 +142,7 @@ func printLost(out io.Writer, lost node.Lost) error {
 	}
 
 	if lost.Cut > 0 {
-		fmt.Fprintf(&b, "cut      at record %d: what comes after it can not be applied without it\n", lost.Cut)
+		fmt.Fprintf(&b, "cut      at record %d: later records cannot be applied without it\n", lost.Cut)
 	}
 
 	if lost.Any() && lost.Settled {
@@ -150,51 +154,11 @@ func printLost(out io.Writer, lost node.Lost) error {
 	return err
 }
 
-// unsettled is the exit of a backup that may lack what was acknowledged.
+// unsettled returns the error for a backup that may lack acknowledged transactions, or nil.
 func unsettled(lost node.Lost) error {
 	if lost.Settled {
 		return nil
 	}
-	return &exitError{node.ExitDamage,
-		errors.New("the backup is made; transactions that were acknowledged in records that are lost may not be in it")}
-}
-
-func (a *app) restoreCommand() *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "restore SRC",
-		Short: "Make a new home of a backup",
-		Long: `Restore makes the home that --home names of a backup. The home must not exist or be empty. Every byte of the backup is
-verified, and the new home's state and log are held against each other; it appears whole or not at all. It gets a log and an admin
-token of its own. For the snapshots of a home see 'coppice snapshot restore'.`,
-		Example: `  coppice restore /backups/2026-11-22 --home /srv/coppice && coppice start --home /srv/coppice`,
-		Args:    words("SRC"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if a.home == "" {
-				return usageError(cmd, "--home is empty: want where the new home is to be")
-			}
-			if _, err := os.Stat(args[0]); err != nil {
-				return fmt.Errorf("%w: %w", node.ErrConfig, err)
-			}
-
-			show := newProgress()
-			info, err := node.RestoreBackup(cmd.Context(), args[0], a.home, steps(show))
-			show.end()
-			if err != nil {
-				return err
-			}
-
-			out := cmd.OutOrStdout()
-			if asJSON {
-				return printJSON(out, info)
-			}
-
-			_, err = fmt.Fprintf(out, "restored %s at height %d, app hash %v, in %s\n", info.ChainID, info.Height,
-				info.AppHash, a.home)
-
-			return err
-		},
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return cmd
+	return &exitError{exit.Damage,
+		errors.New("the backup is complete, but may lack transactions that were acknowledged in lost records")}
 }

@@ -14,12 +14,13 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/exit"
 )
 
-// client is a client of the node that the flags name.
+// client returns a client of the node that the flags name.
 func (a *app) client() *client.Client {
 	opts := []client.Option{client.WithResolver(a.resolve), client.WithToken(a.readToken())}
 	if a.http != nil {
@@ -28,16 +29,19 @@ func (a *app) client() *client.Client {
 	return client.New("", opts...)
 }
 
-// dial is client, for one call within the timeout. A home whose node does not run is an error at once.
+// dial returns a client and a context for one call within --timeout. If the home has no running
+// node, dial fails at once.
 func (a *app) dial(parent context.Context) (context.Context, context.CancelFunc, *client.Client, error) {
 	if _, err := a.resolve(); err != nil {
 		return nil, nil, nil, a.nodeError(parent, err)
 	}
+
 	ctx, cancel := context.WithTimeoutCause(parent, a.timeout, fmt.Errorf("gave up after %v (--timeout)", a.timeout))
 	return ctx, cancel, a.client(), nil
 }
 
-// resolve is the node's address, read anew at each attempt: a node that was started again may listen elsewhere.
+// resolve returns the node's address. The client calls it for each attempt, because a node that was
+// started again may listen elsewhere.
 func (a *app) resolve() (string, error) {
 	if a.address != "" {
 		return a.address, nil
@@ -46,7 +50,8 @@ func (a *app) resolve() (string, error) {
 	return n.Address, err
 }
 
-// readToken is the token to show; none where the home's can not be read, and then the node says whether it wants one.
+// readToken returns the token for the node. It returns an empty one if that of the home cannot be
+// read; the node then says whether it wants one.
 func (a *app) readToken() string {
 	if a.token != "" {
 		return a.token
@@ -58,37 +63,49 @@ func (a *app) readToken() string {
 	return strings.TrimSpace(string(b))
 }
 
-// notRunning says why no node of the home can answer; nil where one may, or the home is not known.
+// notRunning returns why no node of the home can answer. It returns nil if one may answer, or if
+// the home is not known.
 func (a *app) notRunning() error {
 	if a.address != "" {
 		return nil
 	}
-	again := "start it with 'coppice start --home " + a.home + "'"
+
 	n, err := api.ReadNodeFile(a.home)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !node.IsHome(a.home):
-		return fmt.Errorf("not running: %s is no home: make one with 'coppice init --home %s', or name another with --home", a.home, a.home)
+		return fmt.Errorf("no node is running: %s is no home; make one with 'coppice init --home %[1]s', or name "+
+			"another with --home", a.home)
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("not running: there is no %s in home %s; %s", api.NodeFileName, a.home, again)
+		return a.noNode()
 	case err == nil && !alive(n.PID):
-		return fmt.Errorf("not running: process %d is gone and has left its %s behind, so it was killed or crashed; %s: what was acknowledged is in the log",
-			n.PID, api.NodeFileName, strings.Replace(again, "it with", "it again with", 1))
+		return fmt.Errorf("no node is running in home %s: process %d was killed or crashed, and left its %s behind; "+
+			"start it again with 'coppice start --home %[1]s': what was acknowledged is in the log",
+			a.home, n.PID, api.NodeFileName)
 	}
+
 	return nil
 }
 
-// alive tells whether there is a process of that id. It may be another one by now, which only makes the message less certain.
+// noNode is the error for a home that has no node.json.
+func (a *app) noNode() error {
+	return fmt.Errorf("no node is running in home %s (no %s); start one with 'coppice start --home %[1]s'",
+		a.home, api.NodeFileName)
+}
+
+// alive reports whether there is a process of that id. By now it may be another process; that only
+// makes the message less certain.
 func alive(pid int) bool {
 	p, err := os.FindProcess(pid)
 	if err != nil {
 		return false
 	}
-	defer func() { _ = p.Release() }() // frees what this process has of it, and nothing there can fail
+	defer func() { _ = p.Release() }() // it only frees memory of this process, and cannot fail
+
 	err = p.Signal(syscall.Signal(0))
 	return err == nil || errors.Is(err, fs.ErrPermission)
 }
 
-// nodeError says in words what kept a call from the node.
+// nodeError returns err, which a call of the node returned, in words for the user.
 func (a *app) nodeError(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
@@ -99,23 +116,29 @@ func (a *app) nodeError(ctx context.Context, err error) error {
 	if why := a.notRunning(); why != nil && errors.Is(err, syscall.ECONNREFUSED) {
 		return why
 	}
+
 	wire := new(connect.Error)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("no node is running for home %s (there is no %s)", a.home, api.NodeFileName)
+		return a.noNode()
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return errors.New("the node ended, or was cut off, in the middle of its answer")
+		return errors.New("the node ended, or the connection broke, in the middle of the answer")
 	case !errors.As(err, &wire):
 		return err
 	case ctx.Err() == nil:
 		return errors.New(wire.Message())
-	case wire.Code() == connect.CodeDeadlineExceeded || wire.Code() == connect.CodeCanceled: // which says the same in other words
-		return context.Cause(ctx)
+	case wire.Code() == connect.CodeDeadlineExceeded || wire.Code() == connect.CodeCanceled:
+		return context.Cause(ctx) // the code says the same, less precisely
 	}
+
 	return fmt.Errorf("%w; the last attempt: %s", context.Cause(ctx), wire.Message())
 }
 
-// notYet says that the node has a transaction whose result did not come in time.
-func notYet(id engines.TxID, why error) error {
+// notYet returns the error for an accepted transaction whose result did not come in time.
+func notYet(id chain.TxID, why error) error {
 	return fmt.Errorf("accepted as %s, not in a block yet: coppice tx get %[1]s (%w)", id, why)
 }
+
+// running reports whether the command has to ask a node: the one that --address names, or the one
+// that uses the home. err is what opening the home returned.
+func (a *app) running(err error) bool { return a.address != "" || errors.Is(err, exit.ErrHomeInUse) }

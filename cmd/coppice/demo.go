@@ -37,13 +37,16 @@ type demoRowJSON struct {
 	Problem      string   `json:"problem,omitempty"`
 }
 
-const demoIntro = `A node with a home of its own runs as a child process, under load. Every path of its tree is now killed in every way that
-applies: it returns an error, panics, leaves its goroutine, hangs; a supervisor is stopped. Then the whole process is killed.
+const demoIntro = `Demo runs a node with a home of its own as a child process, under load. It kills every path of the
+node's tree in every way that applies: error, panic, the end of its goroutine, hang, and stop for a
+supervisor. Then it kills the whole process.
 
-Profile chaos: the restart limits are raised, for a tree of the default profile would rightly give up under so many kills
-in so short a time. Structural zeros stay: what must escalate at once does.
+The profile is chaos, which raises the restart limits: a tree of the default profile would rightly
+give up under so many kills in so short a time. Limits of zero stay zero, so what must escalate at
+once still does.
 
-Each transaction adds 1 to a counter of its own. Acknowledged and absent is lost; 2 is twice. Both are counted from outside.
+Each transaction adds 1 to a counter of its own. An acknowledged transaction whose counter is absent
+was lost, and one whose counter is 2 was applied twice. Both are counted from outside.
 
 `
 
@@ -53,12 +56,12 @@ func (a *app) demoCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Kill every part of a node under load, and count what is lost (nothing)",
-		Long: demoIntro + "It takes less than a minute, and exits 0 only if nothing was lost and nothing " +
-			"applied twice.",
+		Long:  demoIntro + "Demo takes less than a minute. It exits 0 only if nothing was lost or applied twice.",
 		Example: `  coppice demo
   coppice demo --quick --json
   coppice demo --seed 7 --keep`,
-		Args: words(),
+		Args:        words(),
+		Annotations: map[string]string{homeUse: homeUnused},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
 			if c.Bin, err = os.Executable(); err != nil {
@@ -107,15 +110,15 @@ func (a *app) demoCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	f.BoolVar(&c.Keep, "keep", false, "keep the home and the node's output")
-	f.BoolVar(&c.Quick, "quick", false, "kill each path in one way only")
-	f.BoolVar(&noSIGKILL, "no-sigkill", false, "leave out the kills of the process")
-	f.Float64Var(&c.Rate, "rate", 1500, "transactions per second of the load, as far as the node keeps up")
-	f.Uint64Var(&c.Seed, "seed", 0, "shuffle the kills, and their moments, by this number")
+	f.BoolVar(&c.Quick, "quick", false, "kill each path in only one way")
+	f.BoolVar(&noSIGKILL, "no-sigkill", false, "do not kill the process")
+	f.Float64Var(&c.Rate, "rate", 1500, "transactions per second of the load, if the node keeps up")
+	f.Uint64Var(&c.Seed, "seed", 0, "seed of the order and the moments of the kills (default: in the tree's order)")
 
 	return cmd
 }
 
-// demoTable prints the rows as they come.
+// demoTable prints each row when its kill is done.
 type demoTable struct {
 	out   io.Writer
 	paint paint
@@ -181,8 +184,6 @@ func (t *demoTable) verdict(c demo.Config, r demo.Result) {
 		word, len(r.Rows),
 		r.Elapsed.Round(100*time.Millisecond), bad, r.Acknowledged, r.Lost, r.Twice, r.Unknown, verify)
 }
-
-func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 func demoOf(seed uint64, r demo.Result) demoJSON {
 	j := demoJSON{

@@ -7,20 +7,20 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/config"
 )
 
-// Of diagnostics with the same text and below the level of an error, so many are written in a
-// second, and then each hundredth: a storm of one line must not push out the others, nor fill a
-// disk.
+// sampleFirst and sampleEach limit repeated diagnostics below the error level. In each second, the
+// first sampleFirst lines with the same text are written, and then every sampleEach-th line. One
+// repeated line must not push out the others or fill the disk.
 const (
 	sampleFirst = 100
 	sampleEach  = 100
 )
 
-// newDiagnostics writes to standard error, for people or as JSON. The level may be changed at any
-// time.
-func newDiagnostics(c node.DiagnosticsConfig) (*zap.Logger, zap.AtomicLevel, error) {
+// newDiagnostics returns a logger that writes to standard error, for people or as JSON, and its
+// level, which may be changed at any time.
+func newDiagnostics(c config.DiagnosticsConfig) (*zap.Logger, zap.AtomicLevel, error) {
 	level, err := zap.ParseAtomicLevel(c.Level)
 	if err != nil {
 		return nil, level, err

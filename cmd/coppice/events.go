@@ -16,9 +16,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines"
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/exit"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -35,20 +35,22 @@ func (a *app) eventsCommand() *cobra.Command {
 	var o eventsFlags
 	cmd := &cobra.Command{
 		Use:   "events",
-		Short: "Print what happens: the records of the event log and, live, the events of the tree",
-		Long: `Events prints the records of the running node's event log, the oldest first, and ends with the newest. With --follow it
-begins now (or at --after) and goes on with what comes, until it is interrupted: records, and the events of the supervision tree.
-It goes on while the node, or its process, is down, misses no record and prints none twice. Events of the tree are in no log:
-those that happen while nobody follows are not printed.
+		Short: "Print the records of the event log and, live, the events of the tree",
+		Long: `Events prints the records of the running node's event log, from the oldest to the newest, and ends.
+With --follow it begins now, or after --after, and prints records and events of the supervision tree
+as they come, until it is interrupted. It goes on while the node, or its process, is down. It misses
+no record and prints none twice. Events of the tree are in no log: those that happen while nobody
+follows are not printed.
 
-Each record has a cursor, which is its index in the log: --after CURSOR goes on behind it.
+Each record has a cursor, which is its index in the log. --after CURSOR begins with the next record.
 
-A filter is a list of terms with commas between them, each of which has to match. A value may be several with | between them:
-  type=record|tree      a record of the log, or an event of the tree
+A filter is a list of terms, separated by commas, that must all match. A term may have several
+values, separated by |:
+  type=record|tree      records of the log, or events of the tree
   kind=KIND             ` + wrapWords(api.EventKinds(), 24, 100) + `
-  path=PATH             of the tree: at this place or below it
-  class=CLASS           of the tree: an end that is normal, shutdown or abnormal
-  reason=TEXT           of the tree: what is told as the reason has this text in it`,
+  path=PATH             events of the tree at or below this path
+  class=CLASS           ends in the tree that are normal, shutdown or abnormal
+  reason=TEXT           events of the tree whose reason contains this text`,
 		Example: `  coppice events --kinds BlockCommitted
   coppice events --follow
   coppice events --follow --filter 'path=coppice/node/transactions,class=abnormal'
@@ -69,40 +71,18 @@ A filter is a list of terms with commas between them, each of which has to match
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVar(&o.follow, "follow", false, "go on with what comes; without --after it begins now")
+	f.BoolVar(&o.follow, "follow", false, "go on with new events; without --after, begin now")
 	f.BoolVar(&o.asJSON, "json", false, "print one JSON object per line")
-	f.BoolVar(&o.tree, "tree", false, "events of the tree only; they are live, so it follows")
+	f.BoolVar(&o.tree, "tree", false, "print only events of the tree; implies --follow")
 	f.StringVar(&o.filter, "filter", "", "print only what matches, such as 'kind=BlockCommitted|TxExpired'")
-	f.Uint64Var(&o.after, "after", 0, "begin behind the record of this index; 0 is the oldest that is kept")
-	f.StringSliceVar(&o.kinds, "kinds", nil, "print only these kinds of records and events of the tree")
-	f.Uint64Var(&o.limit, "limit", 0, "end after so many events; 0 is no limit")
+	f.Uint64Var(&o.after, "after", 0, "begin after the record with this index; 0 begins with the oldest that is kept")
+	f.StringSliceVar(&o.kinds, "kinds", nil, "print only records and events of these kinds")
+	f.Uint64Var(&o.limit, "limit", 0, "end after this many events; 0 is no limit")
 
 	return cmd
 }
 
-// wrapWords lays words out in lines of at most width columns, those after the first indented.
-func wrapWords(words []string, indent, width int) string {
-	var b strings.Builder
-	at := indent
-
-	for i, w := range words {
-		if i > 0 {
-			w = ", " + w
-		}
-
-		if at+len(w) > width {
-			b.WriteString(",\n" + strings.Repeat(" ", indent))
-			w = strings.TrimPrefix(w, ", ")
-			at = indent
-		}
-
-		b.WriteString(w)
-		at += len(w)
-	}
-
-	return b.String()
-}
-
+// check checks the flags against each other and completes them.
 func (o *eventsFlags) check(cmd *cobra.Command) error {
 	for _, k := range o.kinds {
 		if !slices.Contains(api.EventKinds(), k) {
@@ -112,7 +92,7 @@ func (o *eventsFlags) check(cmd *cobra.Command) error {
 
 	if o.tree {
 		if cmd.Flags().Changed("after") {
-			return usageError(cmd, "--after is of records; --tree prints none")
+			return usageError(cmd, "--after is for records; --tree prints none")
 		}
 		o.follow = true
 		o.filter = strings.TrimPrefix(o.filter+",type=tree", ",")
@@ -124,16 +104,16 @@ func (o *eventsFlags) check(cmd *cobra.Command) error {
 	return nil
 }
 
-// errLimit ends the stream.
-var errLimit = errors.New("as many as were wanted")
+// errLimit ends the stream when --limit is reached.
+var errLimit = errors.New("limit reached")
 
-// events prints events until there are no more, or enough, or it is interrupted.
+// events prints events until there are no more, --limit is reached, or it is interrupted.
 func (a *app) events(cmd *cobra.Command, o eventsFlags, out *bufio.Writer) error {
 	ctx, cancel := context.WithCancelCause(cmd.Context())
 	defer cancel(nil)
 
 	late := time.AfterFunc(a.timeout, func() {
-		cancel(fmt.Errorf("no word from the node within %v (--timeout)", a.timeout))
+		cancel(fmt.Errorf("no answer from the node within %v (--timeout)", a.timeout))
 	})
 	defer late.Stop()
 
@@ -145,7 +125,7 @@ func (a *app) events(cmd *cobra.Command, o eventsFlags, out *bufio.Writer) error
 	p, printed := paintFor(os.Stdout), uint64(0)
 	err := a.client().Events(ctx, client.EventsOptions{After: o.after, Filter: o.filter, Kinds: o.kinds,
 		Once: !o.follow}, func(e client.Event) error {
-		late.Stop() // it answers: from now on nothing but an interruption ends what follows
+		late.Stop() // the node answers: from now on only an interruption ends --follow
 		if e.Type() == "cursor" {
 			return out.Flush()
 		}
@@ -165,9 +145,9 @@ func (a *app) events(cmd *cobra.Command, o eventsFlags, out *bufio.Writer) error
 	case errors.Is(err, errLimit):
 		return nil
 	case o.follow && errors.Is(context.Cause(cmd.Context()), errInterrupted):
-		return nil // it was followed to be watched, for as long as somebody did
+		return nil // this is how --follow ends
 	case connect.CodeOf(err) == connect.CodeInvalidArgument:
-		return &exitError{node.ExitUsage, a.nodeError(ctx, err)}
+		return &exitError{exit.Usage, a.nodeError(ctx, err)}
 	}
 
 	return a.nodeError(ctx, err)
@@ -179,8 +159,8 @@ func printEventJSON(w io.Writer, _ paint, e client.Event) error {
 	return enc.Encode(e)
 }
 
-// printEvent writes one line: the index of a record or the time of an event of the tree, the kind,
-// and what happened.
+// printEvent writes a line: the index of a record, or the time of an event of the tree, then the
+// kind, and what happened.
 func printEvent(w io.Writer, p paint, e client.Event) error {
 	var head, kind, text string
 	switch {
@@ -204,14 +184,14 @@ func printEvent(w io.Writer, p paint, e client.Event) error {
 	return err
 }
 
-// recordText says in words what a record says.
+// recordText returns the content of a record in words.
 func recordText(r *client.Record) string {
 	switch m := r.Message.(type) {
 	case *logv1.ChainStarted:
 		return "chain " + m.ChainId
 
 	case *logv1.TxLaunched:
-		return fmt.Sprintf("%s, %d bytes", engines.HashTx(m.Tx), len(m.Tx))
+		return fmt.Sprintf("%s, %d bytes", chain.HashTx(m.Tx), len(m.Tx))
 
 	case *logv1.TxExpired:
 		return fmt.Sprintf("%x", m.Id)

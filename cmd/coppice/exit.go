@@ -8,10 +8,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/eventlog"
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/exit"
 )
 
-// exitError is an error that says what the process ends with.
+// exitError is an error with the exit code of the process.
 type exitError struct {
 	code int
 	err  error
@@ -20,29 +20,29 @@ type exitError struct {
 func (e *exitError) Error() string { return e.err.Error() }
 func (e *exitError) Unwrap() error { return e.err }
 
-// usageError is for a command line that is not understood.
+// usageError returns the error for an invalid command line.
 func usageError(cmd *cobra.Command, format string, args ...any) error {
-	return &exitError{node.ExitUsage, fmt.Errorf(format+"; see '%s --help'", append(args, cmd.CommandPath())...)}
+	return &exitError{exit.Usage, fmt.Errorf(format+"; see '%s --help'", append(args, cmd.CommandPath())...)}
 }
 
-// codeOf is the exit code for a command's error. The commands that open a home's log by themselves
-// bring eventlog's errors.
+// codeOf returns the exit code for a command's error. Commands that open the log of a home
+// themselves return errors of package eventlog.
 func codeOf(err error) int {
 	own := new(exitError)
 	switch {
 	case errors.As(err, &own):
 		return own.code
 	case errors.Is(err, eventlog.ErrLocked):
-		return node.ExitHomeInUse
+		return exit.HomeInUse
 	case errors.Is(err, eventlog.ErrCorrupt):
-		return node.ExitDamage
+		return exit.Damage
 	}
 
-	return node.ExitCode(err)
+	return exit.Code(err)
 }
 
-// fatal ends the process with an error after which a command can neither go on nor return: a state
-// that it has open can not be closed.
+// fatal returns a function that prints an error and ends the process. It is for errors after which
+// a command can neither go on nor return, because it cannot close a state that it has open.
 func fatal(cmd *cobra.Command) func(error) {
 	return func(err error) {
 		fmt.Fprintln(cmd.ErrOrStderr(), "coppice:", err)

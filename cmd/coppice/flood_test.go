@@ -10,9 +10,9 @@ import (
 	"github.com/coppice-go/coppice/node/api"
 )
 
-// flood COUNT PROGRAM ARGS... opens so many connections to the node of the home, runs a program,
-// and closes them. A third of them sends nothing, a third stops in the middle of a head, and a
-// third promises a body that never comes.
+// flood COUNT PROGRAM ARGS... opens COUNT connections to the node of the home, runs a program, and
+// closes them. A third of them sends nothing, a third stops in the middle of a head, and a third
+// promises a body that never comes.
 func flood(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: flood count program [args...]")
@@ -34,7 +34,7 @@ func flood(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 		conns = append(conns, c)
 
-		switch i % 3 { // the node may have closed it already: then there is nothing to send to
+		switch i % 3 { // an error is fine: the node may have closed the connection already
 		case 1:
 			fmt.Fprint(c, "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ")
 		case 2:

@@ -18,10 +18,12 @@ func (a *app) getCommand() *cobra.Command {
 	var consistent, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "get KEY",
-		Short: "Print the value of a key, bare; a key that is not there exits 1",
-		Long: `Get prints the value of a key as this node has committed it, and a newline.
-With --height it is the value after the block at that height. With --consistent the read is ordered among the transactions:
-it sees everything that had its result before.`,
+		Short: "Print the value of a key",
+		Long: `Get prints the value of a key in the committed state of this node, and a newline. It exits 1 if the
+key does not exist.
+
+With --height it prints the value after the block at that height. With --consistent the read is
+ordered among the transactions: it sees every transaction that had a result before.`,
 		Example: `  coppice get greeting
   coppice get greeting --height 12
   coppice get balance --consistent`,
@@ -29,7 +31,7 @@ it sees everything that had its result before.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			key := []byte(args[0])
 			if consistent && cmd.Flags().Changed("height") {
-				return usageError(cmd, "--consistent reads the latest height, so --height can not go with it")
+				return usageError(cmd, "--consistent reads the latest height; it does not go with --height")
 			}
 			ctx, cancel, c, err := a.dial(cmd.Context())
 			if err != nil {
@@ -45,7 +47,6 @@ it sees everything that had its result before.`,
 			} else {
 				value, found, err = c.GetAt(ctx, key, height)
 			}
-
 			if err != nil {
 				return a.nodeError(ctx, err)
 			}
@@ -73,7 +74,7 @@ it sees everything that had its result before.`,
 	}
 	f := cmd.Flags()
 	f.Uint64Var(&height, "height", 0, "height to read at; 0 is the latest")
-	f.BoolVar(&consistent, "consistent", false, "read after everything that had its result before")
+	f.BoolVar(&consistent, "consistent", false, "order the read after every transaction that had a result before")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 
 	return cmd

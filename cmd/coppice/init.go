@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/config"
 )
 
 // initJSON is what "init --json" prints.
@@ -23,7 +23,7 @@ type initJSON struct {
 	Joins   *joinJSON `json:"joins,omitempty"`
 }
 
-// joinJSON is what the nodes of --from told.
+// joinJSON is what the nodes of --from say about their chain.
 type joinJSON struct {
 	GenesisHash string   `json:"genesis_sha256"`
 	Peers       []string `json:"peers"`
@@ -33,40 +33,50 @@ type joinJSON struct {
 
 func (a *app) initCommand() *cobra.Command {
 	var o node.InitOptions
-	var consensus, cometProfile, governance, imported string
-	var empty time.Duration
+	var consensus, imported string
+	var chain chainFlags
 	var set settingFlags
 	var sync comet.StateSync
 	var from []string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "init",
-		Short: "Make a home: configuration, genesis and admin token",
-		Long: `Init makes the home that --home names: coppice.toml, which is this node's own, genesis.json, which all nodes of a chain
-share, admin.token, which lets its holder kill parts of the node, and submit.token, which lets its holder use a node that
-listens beyond this machine. It overwrites nothing. Values given here stand in coppice.toml.
+		Short: "Make a home: configuration, genesis and tokens",
+		Long: `Init makes the home that --home names. It overwrites nothing. The home gets:
 
-With --consensus cometbft the home gets a CometBFT home in it, comet: new keys, a configuration, and a genesis with this node as the
-only validator. Its genesis carries ours: nodes with other limits are of another chain. CometBFT listens on loopback only,
-unless --p2p and --rpc say otherwise. With --import the keys, the signing state, the
-configuration and the genesis of an existing CometBFT home are copied instead, without its chain: the node joins that chain by
-block sync, if its application is this one. That home must not run, and never again with these keys.
+  coppice.toml  this node's configuration, with the values given here
+  genesis.json  the genesis, which all nodes of a chain share
+  admin.token   lets its holder kill parts of the node
+  submit.token  lets its holder use a node that listens beyond this machine
 
-With --from the node joins the chain of running nodes: their CometBFT RPC is asked for the genesis, in which two at least must agree in every
-byte, and for the peers. What they agree in is believed: compare the hash that is printed with one from somebody who is trusted.
-Without it the chain's genesis.json and comet/config/genesis.json are to be put in place before the start, and the peers in
+With --consensus cometbft the home contains a CometBFT home, comet: new keys, a configuration, and a
+genesis with this node as the only validator. Its genesis includes ours, so nodes with other limits
+belong to another chain. CometBFT listens on loopback only, unless --p2p and --rpc say otherwise.
+
+With --import, the keys, signing state, configuration and genesis of an existing CometBFT home are
+copied instead, without its blocks. The node joins that chain by block sync, if the chain's
+application is this one. The imported home must not be running, and must never run again with these
+keys.
+
+With --from, the node joins the chain of running nodes. It asks their CometBFT RPC for the peers and
+for the genesis; at least two nodes must agree on every byte of it. Init believes what they agree
+on, so compare the printed hash with one from somebody you trust. Without --from, put the chain's
+genesis.json and comet/config/genesis.json in place before the start, and the peers into
 comet/config/config.toml.
 
-With --state-sync the node begins with a snapshot of the state that its peers offer, and not with the first block. Its light client asks the nodes of
---from, or those that the flag names after an equals sign, for headers, and begins to trust with the block of --trust-height and --trust-hash;
-with --from both may be left out: the oldest block of the last half of --trust-period is taken that those nodes have, and in which they agree.`,
+With --state-sync, the node begins with a snapshot of the state that its peers offer, instead of the
+first block. Its light client asks the nodes of --from, or those of --state-sync=RPC,RPC, for
+headers. It trusts the block of --trust-height and --trust-hash. With --from, both may be left out:
+then it trusts the oldest block in the later half of --trust-period that those nodes have and agree
+on.`,
 		Example: `  coppice init
   coppice init --home /srv/coppice --chain-id orchard --listen 127.0.0.1:0
   coppice init --consensus cometbft --p2p 10.0.0.7:26656
   coppice init --consensus cometbft --import ~/.cometbft
   coppice init --consensus cometbft --from 10.0.0.7:26657,10.0.0.8:26657
   coppice init --consensus cometbft --from 10.0.0.7:26657,10.0.0.8:26657 --state-sync
-  coppice init --consensus cometbft --from 10.0.0.7:26657,10.0.0.8:26657 --state-sync --trust-height 12000 --trust-hash 5E0C...`,
+  coppice init --consensus cometbft --from 10.0.0.7:26657,10.0.0.8:26657 --state-sync \
+    --trust-height 12000 --trust-hash 5E0C...`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 && slices.Equal(sync.RPC, []string{syncFrom}) {
 				return fmt.Errorf("--state-sync %s: want --from %s --state-sync, or --state-sync=%s", args[0],
@@ -77,18 +87,18 @@ with --from both may be left out: the oldest block of the last half of --trust-p
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Set = set
 			if cmd.Flags().Changed("consensus") {
-				o.Set = append(o.Set, node.Assignment{Key: "consensus.kind", Value: consensus, Flag: "--consensus"})
+				o.Set = append(o.Set, config.Assignment{Key: "consensus.kind", Value: consensus, Flag: "--consensus"})
 			}
 
 			if cmd.Flags().Changed("empty-every") {
-				o.Set = append(o.Set, node.Assignment{Key: "consensus.empty_every", Value: empty.String(),
+				o.Set = append(o.Set, config.Assignment{Key: "consensus.empty_every", Value: chain.emptyEvery.String(),
 					Flag: "--empty-every"})
 			}
 
-			if consensus != node.CometBFT {
+			if consensus != config.CometBFT {
 				for _, f := range []string{"comet-profile", "p2p", "rpc", "import", "from", "state-sync"} {
 					if cmd.Flags().Changed(f) {
-						return usageError(cmd, "--%s is for --consensus %s", f, node.CometBFT)
+						return usageError(cmd, "--%s is for --consensus %s", f, config.CometBFT)
 					}
 				}
 			}
@@ -96,25 +106,14 @@ with --from both may be left out: the oldest block of the last half of --trust-p
 			if imported != "" {
 				for _, f := range []string{"comet-profile", "p2p", "rpc", "governance-key", "empty-every", "from"} {
 					if cmd.Flags().Changed(f) {
-						return usageError(cmd, "--%s and --import do not go together: what is imported says it", f)
+						return usageError(cmd, "--%s and --import do not go together: the imported home has its own", f)
 					}
 				}
 			}
 
-			if cometProfile != "" {
-				p, err := comet.ParseProfile(cometProfile)
-				if err != nil {
-					return usageError(cmd, "--comet-profile: %w", err)
-				}
-				o.Comet.Profile = p
-			}
-
-			if governance != "" {
-				key, err := base64.StdEncoding.DecodeString(governance)
-				if err != nil {
-					return usageError(cmd, "--governance-key: want an ed25519 public key in base64: %w", err)
-				}
-				o.GovernanceKey = key
+			var err error
+			if o.Comet.Profile, o.GovernanceKey, err = chain.parse(cmd); err != nil {
+				return err
 			}
 
 			o.Comet.Import = imported
@@ -161,37 +160,32 @@ with --from both may be left out: the oldest block of the last half of --trust-p
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.ChainID, "chain-id", "", "name of the chain (default a random one)")
+	f.StringVar(&o.ChainID, "chain-id", "", "name of the chain (default: a random one)")
 	set.register(cmd)
-	f.StringVar(&consensus, "consensus", node.Solo, "solo, or cometbft for a chain of several nodes")
-	f.DurationVar(&empty, "empty-every", 0, "make a block without work when there was none for so long; 0 is never")
-	f.StringVar(&cometProfile, "comet-profile", "", "CometBFT's settings: tuned or stock (default tuned)")
+	f.StringVar(&consensus, "consensus", config.Solo, "solo, or cometbft for a chain of several nodes")
 	offer(cmd, "consensus", "solo\ta node without peers", "cometbft\tvalidators that agree")
-	offer(cmd, "comet-profile", "tuned\tfor machines close to each other", "stock\tCometBFT's own")
-	f.StringVar(&o.Comet.P2P, "p2p", "", "host:port of CometBFT for its peers (default 127.0.0.1:26656)")
-	f.StringVar(&o.Comet.RPC, "rpc", "", "host:port of CometBFT's RPC (default 127.0.0.1:26657)")
-	f.StringVar(&imported, "import", "", "CometBFT home to take keys, configuration and genesis from")
+	chain.register(cmd)
+	f.StringVar(&o.Comet.P2P, "p2p", "", "host:port of CometBFT for its peers (default: 127.0.0.1:26656)")
+	f.StringVar(&o.Comet.RPC, "rpc", "", "host:port of CometBFT's RPC (default: 127.0.0.1:26657)")
+	f.StringVar(&imported, "import", "", "CometBFT home to copy keys, configuration and genesis from")
 	f.StringSliceVar(&from, "from", nil, "join the chain of these nodes: host:port of the CometBFT RPC of two or "+
-		"more, with a comma between them")
+		"more, separated by commas")
 
 	f.StringSliceVar(&sync.RPC, "state-sync", nil,
-		"begin with a snapshot of the state; without --from, the RPC of two nodes or more after an equals sign, "+
-			"for headers")
+		"begin with a snapshot of the state; without --from, =RPC,RPC names two or more nodes to ask for headers")
 	f.Lookup("state-sync").NoOptDefVal = syncFrom
-	f.Int64Var(&sync.Height, "trust-height", 0, "height of a block that is known to be the chain's, for --state-sync")
-	f.StringVar(&sync.Hash, "trust-hash", "", "hash of that block, in hexadecimal")
-	f.DurationVar(&sync.Period, "trust-period", 7*24*time.Hour, "how long ago that block may be")
-	f.StringVar(&governance, "governance-key", "",
-		"ed25519 public key in base64, whose holder may change the validators")
+	f.Int64Var(&sync.Height, "trust-height", 0, "with --state-sync: height of a block that is known to be the chain's")
+	f.StringVar(&sync.Hash, "trust-hash", "", "with --state-sync: hash of that block, in hexadecimal")
+	f.DurationVar(&sync.Period, "trust-period", 7*24*time.Hour, "with --state-sync: how old that block may be")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 
 	return cmd
 }
 
-// syncFrom is the value of --state-sync without one.
+// syncFrom is the value of a --state-sync that is given none: the nodes of --from.
 const syncFrom = "--from"
 
-// joined is what was told of the chain to join, nil if there is none.
+// joined returns what is printed about the chain to join, or nil if there is none.
 func joined(c *comet.Chain) *joinJSON {
 	if c == nil {
 		return nil
@@ -199,26 +193,26 @@ func joined(c *comet.Chain) *joinJSON {
 	return &joinJSON{fmt.Sprintf("%x", sha256.Sum256(c.GenesisDoc)), c.Peers, c.StateSync.Height, c.StateSync.Hash}
 }
 
-// syncFlags checks the flags of joining a chain against each other.
+// syncFlags checks the flags for joining a chain against each other.
 func syncFlags(cmd *cobra.Command, s *comet.StateSync, from []string) error {
 	f := cmd.Flags()
 	bare := slices.Equal(s.RPC, []string{syncFrom})
 
 	switch {
 	case f.Changed("from") && f.Changed("governance-key"):
-		return usageError(cmd, "--governance-key is of a new chain: the genesis of --from says it")
+		return usageError(cmd, "--governance-key is for a new chain; the genesis of --from has its own")
 
 	case f.Changed("from") && len(from) < 2:
-		return usageError(cmd, "--from %s: want the RPC of two nodes at least, with a comma between them",
+		return usageError(cmd, "--from %s: want the RPC of two nodes at least, separated by commas",
 			strings.Join(from, ","))
 
 	case f.Changed("from") && f.Changed("state-sync") && !bare:
-		return usageError(cmd, "--state-sync=%s: with --from it has no value: the nodes are those",
+		return usageError(cmd, "--state-sync=%s: with --from it takes no value and asks those nodes",
 			strings.Join(s.RPC, ","))
 
 	case bare && !f.Changed("from"):
-		return usageError(cmd, "--state-sync wants the nodes to ask: --from RPC,RPC to take genesis and peers from "+
-			"them, or --state-sync=RPC,RPC")
+		return usageError(cmd, "--state-sync needs nodes to ask: --from RPC,RPC, which also takes genesis and peers "+
+			"from them, or --state-sync=RPC,RPC")
 	}
 
 	if !f.Changed("state-sync") {
@@ -235,11 +229,11 @@ func syncFlags(cmd *cobra.Command, s *comet.StateSync, from []string) error {
 
 	switch {
 	case f.Changed("import"):
-		return usageError(cmd, "--import brings its own configuration: set its section [statesync] instead of "+
+		return usageError(cmd, "--import brings its own configuration: set the section [statesync] there instead of "+
 			"--state-sync")
 
 	case len(s.RPC) < 2 && !bare:
-		return usageError(cmd, "--state-sync=%s: want the RPC of two nodes at least, with a comma between them",
+		return usageError(cmd, "--state-sync=%s: want the RPC of two nodes at least, separated by commas",
 			strings.Join(s.RPC, ","))
 
 	case told && s.Height < 1:

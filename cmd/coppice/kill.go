@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,7 +11,7 @@ import (
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
-// hows are the words of --how.
+// hows maps the words of --how.
 var hows = map[string]apiv1.How{
 	"error": apiv1.How_HOW_ERROR, "panic": apiv1.How_HOW_PANIC, "goexit": apiv1.How_HOW_GOEXIT,
 	"hang": apiv1.How_HOW_HANG,
@@ -34,18 +33,21 @@ func (a *app) killCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "kill PATH",
 		Short: "Kill a child of the node's tree, to see it grow back",
-		Long: `Kill ends one incarnation of a child, and returns once the blow has fallen. What grows back, and with it what else is restarted,
-is its supervisor's to say: see 'coppice tree --spec'. The ways to end a child:
+		Long: `Kill ends one incarnation of a child, and returns once the child was hit. Its supervisor decides
+what is restarted: see 'coppice tree --spec'. The ways to end a child:
 
-  error   it is told to stop, for the reason of an abnormal end: as if it had returned an error (default)
+  error   the child is told to stop, and has then ended abnormally, as if it had returned an error
+          (the default)
   panic   it panics, in its own goroutine
   goexit  its goroutine ends without returning, by runtime.Goexit
-  hang    it handles nothing and is deaf to being told to stop, until --release has passed; where that is longer than its
-          shutdown time it becomes an orphan, and its supervisor does what its policy says
-  stop    of a supervisor, and the default there: an ordered stop of all below, for an abnormal reason
+  hang    it handles no message and ignores being told to stop, until --release has passed; if that
+          is longer than its shutdown time, it becomes an orphan and its orphan policy applies
+  stop    for supervisors, where it is the default: an ordered stop of everything below, for an
+          abnormal reason
 
-"coppice" is the root of the engines: its end is the process's, which exits with 6; host, above it, cannot be killed. A last element *
-is any living child there. Kill wants the admin token, which it reads from the home.`,
+A last element * in PATH selects any living child there. "coppice" is the root of the engines: its
+end ends the process, which exits 6. The host above it cannot be killed. Kill needs the admin
+token, which it reads from the home.`,
 		Example: `  coppice kill coppice/node/router
   coppice kill coppice/node/transactions/storage --how panic
   coppice kill coppice/node/transactions/mempool/pool --how hang --release 2s
@@ -95,65 +97,16 @@ is any living child there. Kill wants the admin token, which it reads from the h
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&how, "how", "", "error, panic, goexit or hang; stop for a supervisor (default error, or stop)")
-	f.DurationVar(&release, "release", 0, "with --how hang: when it is released (default 2s)")
+	f.StringVar(&how, "how", "", "error, panic, goexit, hang, or stop for a supervisor (default: error, or stop)")
+	f.DurationVar(&release, "release", 0, "with --how hang: after how long the child is released (default: 2s)")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	offer(cmd, "how", "error\tit returns an error", "panic\tit panics", "goexit\tits goroutine ends",
-		"hang\tit is deaf until it is released", "stop\ta supervisor stops in order")
+		"hang\tit ignores everything until it is released", "stop\ta supervisor stops in order")
 
 	return cmd
 }
 
-// offer completes the values of a flag.
-func offer(cmd *cobra.Command, flag string, values ...cobra.Completion) {
-	if err := cmd.RegisterFlagCompletionFunc(flag,
-		cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
-		panic(err) // a mistake in this program: there is no such flag
-	}
-}
-
-// completeTime is how long whoever presses the tab key waits for a node.
-const completeTime = time.Second
-
-// completePath offers the paths of the running node's tree; without a node there are none to offer.
-func (a *app) completePath(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion,
-	cobra.ShellCompDirective) {
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-
-	ctx, cancel := context.WithTimeout(cmd.Context(), completeTime)
-	defer cancel()
-
-	t, err := a.client().Tree(ctx)
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-
-	var paths []cobra.Completion
-	var walk func(*apiv1.Child)
-	walk = func(c *apiv1.Child) {
-		if c.Path != t.Root.Path && strings.HasPrefix(c.Path, typed) { // the host is not in the tree that it hosts
-			paths = append(paths, c.Path+"\t"+enumWord(c.GetLive().GetState(), "CHILD_STATE_"))
-		}
-
-		if c.GetSpec().GetStrategy() == apiv1.Strategy_STRATEGY_DYNAMIC {
-			if p := c.Path + "/*"; strings.HasPrefix(p, typed) {
-				paths = append(paths, p+"\tany that lives")
-			}
-			return
-		}
-
-		for _, child := range c.Children {
-			walk(child)
-		}
-	}
-	walk(t.Root)
-
-	return paths, cobra.ShellCompDirectiveNoFileComp
-}
-
-// defaultHow is an ordered stop for supervisors, and an error for all others.
+// defaultHow returns stop for a supervisor, and error for any other child.
 func defaultHow(root *apiv1.Child, path string) apiv1.How {
 	if c := find(root, path); c.GetType() == apiv1.ChildType_CHILD_TYPE_SUPERVISOR {
 		return apiv1.How_HOW_STOP
@@ -161,7 +114,7 @@ func defaultHow(root *apiv1.Child, path string) apiv1.How {
 	return apiv1.How_HOW_ERROR
 }
 
-// find is the child at a path, nil where there is none.
+// find returns the child at a path, or nil.
 func find(c *apiv1.Child, path string) *apiv1.Child {
 	if c == nil || c.Path == path {
 		return c

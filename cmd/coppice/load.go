@@ -41,13 +41,15 @@ func (a *app) loadCommand() *cobra.Command {
 	l := &loadFlags{app: a}
 	cmd := &cobra.Command{
 		Use:   "load",
-		Short: "Put a node under load, and check afterwards that nothing acknowledged is lost",
-		Long: `Load submits transactions from many clients, each about a key of its own that no other run uses. It tries
-again, with the same transaction ids, while the node is down, so it goes on through kills and restarts. Ctrl-C ends it in order: it waits for what is under way, up to
---grace; a second one ends it at once, and it prints what it knows.
+		Short: "Put a node under load, and check that nothing acknowledged is lost",
+		Long: `Load submits transactions from many clients. Each transaction has a key of its own that no other run
+uses. While the node is down, load submits the same transactions again, so it goes on through kills
+and restarts. Ctrl-C ends it in order: it waits up to --grace for what is under way. A second Ctrl-C
+ends it at once, and it prints what it knows.
 
-With --acked it writes a line "key value" for each transaction after its acknowledgment, to a file that is new or empty; with --check it
-reads such a file and exits 0 only if the node has each of them.`,
+With --acked, it writes a line "key value" for each transaction after its acknowledgment, to a file
+that is new or empty. With --check, it reads such a file and exits 0 only if the node has each of
+them.`,
 		Example: `  coppice load --duration 10s
   coppice load --count 100000 --clients 16 --batch 100 --json
   coppice load --duration 1m --acked acked.txt; coppice load --check acked.txt`,
@@ -60,18 +62,19 @@ reads such a file and exits 0 only if the node has each of them.`,
 	f.IntVar(&l.size, "size", 64, "bytes of a value")
 	f.StringVar(&l.workload, "workload", "put", "put: write a random value; add: read a counter and add 1 to it")
 	f.DurationVar(&l.duration, "duration", 10*time.Second, "how long to submit")
-	f.Uint64Var(&l.count, "count", 0, "how many transactions to submit, however long it takes")
-	f.Float64Var(&l.rate, "rate", 0, "transactions per second at most, all clients together")
+	f.Uint64Var(&l.count, "count", 0, "how many transactions to submit, instead of --duration")
+	f.Float64Var(&l.rate, "rate", 0, "limit of transactions per second, all clients together; 0 is no limit")
 	f.BoolVar(&l.noWait, "no-wait", false,
-		"submit the next batch when one is acknowledged, not when it has its results")
+		"submit the next batch when one is acknowledged, before it has results")
 	f.DurationVar(&l.grace, "grace", 30*time.Second, "how long to wait for answers after the last submission")
-	f.StringVar(&l.acked, "acked", "", "file to write acknowledged keys and values to, new or empty")
-	f.StringVar(&l.check, "check", "", "file of --acked to check, in place of load")
+	f.StringVar(&l.acked, "acked", "", "write acknowledged keys and values to this file, which is new or empty")
+	f.StringVar(&l.check, "check", "", "check this file of --acked, and submit nothing")
 	f.BoolVar(&l.asJSON, "json", false, "print JSON")
 
 	return cmd
 }
 
+// loadFlags are the flags of load.
 type loadFlags struct {
 	app                  *app
 	clients, batch, size int
@@ -87,7 +90,7 @@ func (l *loadFlags) run(cmd *cobra.Command, _ []string) error {
 	pairs := [][2]string{{"duration", "count"}}
 	for _, submits := range []string{"acked", "count", "duration", "clients", "batch", "size", "workload", "rate",
 		"no-wait"} {
-		pairs = append(pairs, [2]string{submits, "check"}) // it would be ignored
+		pairs = append(pairs, [2]string{submits, "check"}) // these would be ignored
 	}
 
 	for _, pair := range pairs {
@@ -171,7 +174,7 @@ func (l *loadFlags) run(cmd *cobra.Command, _ []string) error {
 	return nil
 }
 
-// newAcked refuses a file of --acked that has something in it: it is the only proof of what an
+// newAcked refuses an --acked file that is not empty: that file is the only proof of what an
 // earlier run was promised.
 func (l *loadFlags) newAcked(cmd *cobra.Command) error {
 	if l.acked == "" {
@@ -181,8 +184,8 @@ func (l *loadFlags) newAcked(cmd *cobra.Command) error {
 	info, err := os.Stat(l.acked)
 	switch {
 	case err == nil && info.Mode().IsRegular() && info.Size() > 0:
-		return usageError(cmd, "--acked %s: it has %d bytes of an earlier run, to be read with --check; name another "+
-			"file, or remove this one", l.acked, info.Size())
+		return usageError(cmd, "--acked %s: it has %d bytes of an earlier run, for --check; name another file, or "+
+			"remove this one", l.acked, info.Size())
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
@@ -190,8 +193,8 @@ func (l *loadFlags) newAcked(cmd *cobra.Command) error {
 	return nil
 }
 
-// drive runs the load until its time is over or a signal comes, waits for what is under way, and
-// shows progress.
+// drive runs the load until its time is over or a signal comes, and then waits for what is under
+// way. It shows progress.
 func (l *loadFlags) drive(cmd *cobra.Command, run *load.Run, stop chan struct{}) (rep load.Report, err error) {
 	interrupted := cmd.Context()
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(interrupted))
@@ -203,7 +206,7 @@ func (l *loadFlags) drive(cmd *cobra.Command, run *load.Run, stop chan struct{})
 		rep, err = run.Run(ctx)
 	}()
 
-	var over <-chan time.Time // of the duration, and then of the grace
+	var over <-chan time.Time // the end of the duration, and then of the grace
 
 	if l.count == 0 {
 		t := time.NewTimer(l.duration)
@@ -241,18 +244,16 @@ func (l *loadFlags) drive(cmd *cobra.Command, run *load.Run, stop chan struct{})
 }
 
 func (l *loadFlags) progress(r load.Report) string {
-	return fmt.Sprintf("%6.1fs  %d acknowledged  %d committed  %.0f tx/s  p50 %v  p99 %v", r.Elapsed.Seconds(), r.Acked,
-		r.Committed,
-		r.PerSecond(l.noWait), r.Latency.Quantile(.5).Round(10*time.Microsecond),
-		r.Latency.Quantile(.99).Round(10*time.Microsecond))
+	return fmt.Sprintf("%6.1fs  %d acknowledged  %d committed  %.0f tx/s  p50 %v  p99 %v",
+		r.Elapsed.Seconds(), r.Acked, r.Committed, r.PerSecond(l.noWait),
+		r.Latency.Quantile(.5).Round(10*time.Microsecond), r.Latency.Quantile(.99).Round(10*time.Microsecond))
 }
 
 func (l *loadFlags) print(out io.Writer, r load.Report) error {
 	j := loadJSON{
 		Submitted: r.Submitted, Acked: r.Acked, Committed: r.Committed, Failed: r.Failed, Unknown: r.Unknown,
-		Seconds:     r.Elapsed.Seconds(),
-		TxPerSecond: r.PerSecond(l.noWait), P50: ms(r.Latency.Quantile(.5)), P99: ms(r.Latency.Quantile(.99)),
-		Max: ms(r.Latency.Max()),
+		Seconds: r.Elapsed.Seconds(), TxPerSecond: r.PerSecond(l.noWait),
+		P50: ms(r.Latency.Quantile(.5)), P99: ms(r.Latency.Quantile(.99)), Max: ms(r.Latency.Max()),
 	}
 
 	if l.asJSON {
@@ -276,8 +277,8 @@ rate       %.0f tx/s
 	return err
 }
 
-// checkFile compares a file of --acked with the node's state. What was acknowledged without its
-// result may still be in the pool, so it waits for that first.
+// checkFile compares an --acked file with the node's state. A transaction that was acknowledged
+// without a result may still be in the pool, so checkFile first waits until the pool is empty.
 func (l *loadFlags) checkFile(cmd *cobra.Command) error {
 	f, err := os.Open(l.check)
 	if err != nil {
@@ -302,7 +303,6 @@ func (l *loadFlags) checkFile(cmd *cobra.Command) error {
 			j.First = append(j.First, m.String())
 		}
 	})
-
 	if err != nil {
 		return fmt.Errorf("%s: %w", l.check, l.app.nodeError(ctx, err))
 	}
@@ -312,7 +312,6 @@ func (l *loadFlags) checkFile(cmd *cobra.Command) error {
 	} else {
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d of %d there\n", j.Lines-j.Missing, j.Lines)
 	}
-
 	if err != nil || j.Missing == 0 {
 		return err
 	}
@@ -324,7 +323,7 @@ func (l *loadFlags) checkFile(cmd *cobra.Command) error {
 	return fmt.Errorf("%d of %d acknowledged transactions are not there", j.Missing, j.Lines)
 }
 
-// settled waits until everything that the node had accepted has ended.
+// settled waits until every transaction that the node has accepted has ended.
 func settled(ctx context.Context, c *client.Client, limit time.Duration) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the pool was not empty within %v", limit))
 	defer cancel()

@@ -5,23 +5,26 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 func (a *app) logCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "log",
-		Short: "Look into, check, copy and save the event log of a stopped home",
-		Long: `Log works on the files of a home's event log. Dump, stat, verify, export and salvage want a home whose node has stopped ('coppice events'
-shows the log of a node that runs); import wants a new home, in which no node was started.`,
+		Short: "Read, check, copy and salvage the event log of a stopped home",
+		Long: `Log works on the files of a home's event log. Dump, stat, verify, export and salvage need a home
+whose node has stopped; stat also works while it runs. Import needs a new home, in which no node was
+started. 'coppice events' prints the log of a running node.`,
+		Example: `  coppice log verify
+  coppice log dump --kinds BlockCommitted
+  coppice log salvage ~/.coppice /tmp/salvaged`,
 	}
 
 	cmd.AddCommand(a.logDumpCommand(), a.logStatCommand(), a.logVerifyCommand(), a.logExportCommand(),
@@ -29,18 +32,18 @@ shows the log of a node that runs); import wants a new home, in which no node wa
 	return cmd
 }
 
-// openLog opens the home's log to read it.
+// openLog opens the home's log for reading.
 func (a *app) openLog(o eventlog.Options) (*eventlog.Log, error) {
 	l, err := eventlog.OpenReadOnly(node.LogDir(a.home), o)
 	return l, a.logError(err)
 }
 
-// logError adds to an error of the home's log what can be done about it.
+// logError adds to an error of the home's log what the user can do about it.
 func (a *app) logError(err error) error {
 	switch {
 	case errors.Is(err, eventlog.ErrLocked):
-		return fmt.Errorf("%w: a node runs in home %s; the log is read when it has stopped ('coppice events' shows "+
-			"that of a node that runs)", err, a.home)
+		return fmt.Errorf("%w: a node runs in home %s; stop it first, or use 'coppice events' to read the log of a "+
+			"running node", err, a.home)
 
 	case errors.Is(err, fs.ErrNotExist):
 		if gone := node.StartedWithoutLog(a.home); gone != nil {
@@ -54,8 +57,8 @@ func (a *app) logError(err error) error {
 	return err
 }
 
-// logProgress shows what a check of the log tells of its progress, for as long as there is a
-// terminal.
+// logProgress returns a function that shows the progress of reading a log on the terminal, and one
+// that ends this.
 func logProgress(what string) (events func(eventlog.Event), end func()) {
 	show := newProgress()
 	return func(e eventlog.Event) {
@@ -69,21 +72,7 @@ func logProgress(what string) (events func(eventlog.Event), end func()) {
 	}, show.end
 }
 
-// byteCount is a number of bytes for people.
-func byteCount(n int64) string {
-	const unit = 1 << 10
-	if n < unit {
-		return fmt.Sprintf("%d bytes", n)
-	}
-	f, names := float64(n)/unit, "KMGTP"
-	for f >= unit && len(names) > 1 {
-		f, names = f/unit, names[1:]
-	}
-
-	return fmt.Sprintf("%.1f %ciB", f, names[0])
-}
-
-// selection is which records a command is about.
+// selection says which records of a log a command works on.
 type selection struct {
 	from, to uint64
 	names    []string
@@ -92,25 +81,25 @@ type selection struct {
 
 func (s *selection) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.Uint64Var(&s.from, "from", 0, "first index; 0 is the first that is kept")
-	f.Uint64Var(&s.to, "to", 0, "last index; 0 is the end")
-	f.StringSliceVar(&s.names, "kinds", nil, "records of these kinds only: "+strings.Join(engines.KindNames(), ", "))
+	f.Uint64Var(&s.from, "from", 0, "first index; 0 is the first record that is kept")
+	f.Uint64Var(&s.to, "to", 0, "last index; 0 is the last record")
+	f.StringSliceVar(&s.names, "kinds", nil, "only records of these kinds: "+strings.Join(chain.KindNames(), ", "))
 	f.StringSliceVar(&s.names, "kind", nil, "the same")
 	if err := f.MarkHidden("kind"); err != nil {
 		panic(err)
 	}
 }
 
-// resolve checks what the flags say.
+// resolve checks the flags.
 func (s *selection) resolve(cmd *cobra.Command) error {
 	if s.to != 0 && s.to < s.from {
-		return usageError(cmd, "--to is %d, before --from, %d", s.to, s.from)
+		return usageError(cmd, "--to is %d, which is before --from, %d", s.to, s.from)
 	}
 
 	for _, name := range s.names {
-		k, ok := engines.KindOf(name)
+		k, ok := chain.KindOf(name)
 		if !ok {
-			return usageError(cmd, "--kinds is %q, want one of %s", name, strings.Join(engines.KindNames(), ", "))
+			return usageError(cmd, "--kinds is %q, want one of %s", name, strings.Join(chain.KindNames(), ", "))
 		}
 		if s.kinds == nil {
 			s.kinds = make(map[eventlog.Kind]bool)
@@ -121,17 +110,17 @@ func (s *selection) resolve(cmd *cobra.Command) error {
 	return nil
 }
 
-// lostRecords says that a log has gaps.
+// lostRecords returns the error for a log with gaps, or nil if there are none.
 func lostRecords(gaps int) error {
 	if gaps == 0 {
 		return nil
 	}
-	return &exitError{node.ExitDamage,
-		fmt.Errorf("%d gaps: records are missing there that were lost before this log was made", gaps)}
+	return &exitError{exit.Damage,
+		fmt.Errorf("the log has %d gaps: their records were lost before this log was made", gaps)}
 }
 
-// each calls record for the selected entries of the log, and gap for its gaps among them, in order.
-// Data is valid until the next.
+// each calls record for the selected entries of the log and gap for the gaps among them, in order.
+// The Data of an entry is valid until the next call.
 func (s *selection) each(ctx context.Context, l *eventlog.Log, record func(eventlog.Entry) error,
 	gap func(eventlog.CorruptError) error) error {
 	from := max(s.from, l.First())
@@ -149,7 +138,8 @@ func (s *selection) each(ctx context.Context, l *eventlog.Log, record func(event
 	}
 }
 
-// run is each up to the first gap. It returns where to go on behind it, or 0.
+// run does what each does, up to the first gap. It returns the index after the gap, or 0 at the
+// end.
 func (s *selection) run(ctx context.Context, c *eventlog.Cursor, record func(eventlog.Entry) error,
 	gap func(eventlog.CorruptError) error) (uint64, error) {
 	for ctx.Err() == nil {
@@ -174,28 +164,26 @@ func (s *selection) run(ctx context.Context, c *eventlog.Cursor, record func(eve
 	return 0, context.Cause(ctx)
 }
 
-// logDirOf is the directory of a log that an argument names: its own, or its home's.
-func logDirOf(arg string) string {
-	if in := node.LogDir(arg); holdsLog(in) {
-		return in
-	}
-	return filepath.Clean(arg)
+type logGapJSON struct {
+	First  uint64 `json:"first"`
+	Last   uint64 `json:"last"` // First-1 if it is not known how many records are missing
+	File   string `json:"file"`
+	Offset int64  `json:"offset"`
+	Reason string `json:"reason"`
 }
 
-func holdsLog(dir string) bool {
-	for _, pattern := range []string{"*.seg", "EXTENT"} {
-		if names, err := filepath.Glob(filepath.Join(dir, pattern)); err == nil && len(names) > 0 {
-			return true
-		}
+func (g logGapJSON) text() string {
+	if g.Last < g.First {
+		return fmt.Sprintf("an unknown number of records from %d on (%s at offset %d): %s", g.First, g.File,
+			g.Offset, g.Reason)
 	}
-	return false
+	return fmt.Sprintf("records %d to %d, %d of them (%s at offset %d): %s", g.First, g.Last, g.Last-g.First+1, g.File,
+		g.Offset, g.Reason)
 }
 
-// sortedKinds is the kinds of a selection as numbers.
-func (s *selection) sortedKinds() (kinds []uint32) {
-	for k := range s.kinds {
-		kinds = append(kinds, uint32(k))
+func gapsJSON(gaps []eventlog.Gap) (list []logGapJSON) {
+	for _, g := range gaps {
+		list = append(list, logGapJSON{g.First, g.Last, g.File, g.Offset, g.Reason})
 	}
-	slices.Sort(kinds)
-	return kinds
+	return list
 }

@@ -10,12 +10,12 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/encoding/protojson"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/eventlog"
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/exit"
 )
 
-// recordJSON is one line of "log dump".
+// recordJSON is a line of "log dump" for a record.
 type recordJSON struct {
 	Index  uint64          `json:"index"`
 	Kind   string          `json:"kind"`
@@ -23,7 +23,7 @@ type recordJSON struct {
 	Record json.RawMessage `json:"record"`
 }
 
-// gapJSON is one line of "log dump" for records that are lost.
+// gapJSON is a line of "log dump" for lost records.
 type gapJSON struct {
 	Index  uint64 `json:"index"`
 	Kind   string `json:"kind"`
@@ -36,9 +36,11 @@ func (a *app) logDumpCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dump",
 		Short: "Print records as JSON, one per line",
-		Long: `Dump prints the records of the log as JSON, one per line: "record" is all of it, by proto/coppice/log/v1/log.proto, and "txs" are the
-transactions that it is about, in words. 'coppice log export' is for programs: it keeps every byte.
-A gap in a log that was salvaged is a line of kind "gap", and then the exit code is 5.`,
+		Long: `Dump prints the records of the log as JSON, one per line. "record" is the whole record, as
+proto/coppice/log/v1/log.proto defines it. "txs" lists its transactions in words. Programs should
+use 'coppice log export', which keeps every byte.
+
+A gap in a salvaged log is a line of the kind "gap"; then dump exits 5.`,
 		Example: `  coppice log dump | tail -1
   coppice log dump --from 100 --to 200
   coppice log dump --kinds BlockCommitted | jq .record.height
@@ -71,7 +73,7 @@ A gap in a log that was salvaged is a line of kind "gap", and then the exit code
 		},
 	}
 	sel.flags(cmd)
-	cmd.Flags().Bool("json", true, "print JSON, which is the only form there is")
+	cmd.Flags().Bool("json", true, "print JSON, which is the only format")
 	return cmd
 }
 
@@ -81,19 +83,19 @@ func encodeLine(out interface{ Write([]byte) (int, error) }, v any) error {
 	return enc.Encode(v)
 }
 
+// recordLine returns the line for a record.
 func recordLine(e eventlog.Entry) ([]byte, error) {
-	m, err := engines.DecodeRecord(e)
+	m, err := chain.DecodeRecord(e)
 	if err != nil {
-		return nil, &exitError{node.ExitDamage, err}
+		return nil, &exitError{exit.Damage, err}
 	}
 	record, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
 	if err != nil {
 		return nil, fmt.Errorf("record %d: %w", e.Index, err)
 	}
 
-	var line bytes.Buffer
-	// which evens out protojson's blanks
-	err = encodeLine(&line, recordJSON{Index: e.Index, Kind: engines.KindName(e.Kind), Txs: transactionsOf(m),
+	var line bytes.Buffer // encoding again removes protojson's varying blanks
+	err = encodeLine(&line, recordJSON{Index: e.Index, Kind: chain.KindName(e.Kind), Txs: transactionsOf(m),
 		Record: record})
 
 	return line.Bytes(), err

@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 // logSalvageJSON is what "log salvage --json" prints.
@@ -25,43 +27,22 @@ type logSalvageJSON struct {
 	Unusable []logFile    `json:"unusable,omitempty"`
 }
 
-type logGapJSON struct {
-	First  uint64 `json:"first"`
-	Last   uint64 `json:"last"` // first-1: nobody knows
-	File   string `json:"file"`
-	Offset int64  `json:"offset"`
-	Reason string `json:"reason"`
-}
-
-func (g logGapJSON) text() string {
-	if g.Last < g.First {
-		return fmt.Sprintf("an unknown number of records from %d on (%s at offset %d): %s", g.First, g.File,
-			g.Offset, g.Reason)
-	}
-	return fmt.Sprintf("records %d to %d, %d of them (%s at offset %d): %s", g.First, g.Last, g.Last-g.First+1, g.File,
-		g.Offset, g.Reason)
-}
-
 type logFile struct {
 	File   string `json:"file"`
 	Reason string `json:"reason"`
-}
-
-func gapsJSON(gaps []eventlog.Gap) (list []logGapJSON) {
-	for _, g := range gaps {
-		list = append(list, logGapJSON{g.First, g.Last, g.File, g.Offset, g.Reason})
-	}
-	return list
 }
 
 func (a *app) logSalvageCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "salvage SRC DEST",
-		Short: "Copy every provable record of a damaged log to a new one, and tell what is missing",
-		Long: `Salvage reads the log in SRC, a home or a log's own directory, and copies each record that its checksum proves to a new log in DEST,
-at the index that it had. SRC is not changed. What is missing is told: which records, in which file, at which offset, and why; and it stays a
-gap in the new log, which 'coppice log verify' reports and which stops whoever reads across it. If anything is missing the exit code is 5.`,
+		Short: "Copy every provable record of a damaged log to a new log",
+		Long: `Salvage reads the log in SRC, which is a home or the directory of a log, and copies each record that
+its checksum proves to a new log in DEST, with the same index. It does not change SRC.
+
+Salvage prints what is missing: which records, in which file, at which offset, and why. Missing
+records are gaps in the new log: 'coppice log verify' reports them, and reading across one is an
+error. If anything is missing, salvage exits 5.`,
 		Example: `  coppice log salvage ~/.coppice /tmp/salvaged
   coppice log salvage --json ~/.coppice /tmp/salvaged | jq .missing`,
 		Args: words("SRC", "DEST"),
@@ -70,7 +51,7 @@ gap in the new log, which 'coppice log verify' reports and which stops whoever r
 			s, err := eventlog.Salvage(cmd.Context(), logDirOf(args[0]), args[1], eventlog.Options{Events: events})
 			end()
 			if errors.Is(err, eventlog.ErrLocked) {
-				return fmt.Errorf("%w: a node runs there; a log is salvaged when it has stopped", err)
+				return fmt.Errorf("%w: a node runs there; stop it before you salvage its log", err)
 			}
 			if err != nil {
 				return err
@@ -95,9 +76,8 @@ gap in the new log, which 'coppice log verify' reports and which stops whoever r
 			}
 
 			if err == nil && !s.Whole() {
-				err = &exitError{node.ExitDamage,
-					fmt.Errorf("records are missing from the salvaged log in %s; it holds %d gaps", args[1],
-						len(s.Gaps))}
+				err = &exitError{exit.Damage,
+					fmt.Errorf("records are missing from the salvaged log in %s; it has %d gaps", args[1], len(s.Gaps))}
 			}
 
 			return err
@@ -132,4 +112,22 @@ func (j logSalvageJSON) print(out io.Writer, dest string) error {
 	}
 
 	return nil
+}
+
+// logDirOf returns the directory of the log that arg names: that of a home, or arg itself.
+func logDirOf(arg string) string {
+	if in := node.LogDir(arg); holdsLog(in) {
+		return in
+	}
+	return filepath.Clean(arg)
+}
+
+// holdsLog reports whether a directory contains a log.
+func holdsLog(dir string) bool {
+	for _, pattern := range []string{"*.seg", "EXTENT"} {
+		if names, err := filepath.Glob(filepath.Join(dir, pattern)); err == nil && len(names) > 0 {
+			return true
+		}
+	}
+	return false
 }

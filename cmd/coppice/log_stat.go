@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -40,11 +41,12 @@ func (a *app) logStatCommand() *cobra.Command {
 	interval := time.Second
 	cmd := &cobra.Command{
 		Use:   "stat",
-		Short: "Tell what the log holds and, while the node runs, what holds the log",
-		Long: `Stat tells which records and segments the log of a stopped home holds. It checks the segments that are no longer written by their
-seals only, so it is quick; 'coppice log verify' reads every byte.
+		Short: "Print what the log contains and, while the node runs, what retains it",
+		Long: `Stat prints which records and segments the log of a stopped home contains. It is quick, because it
+checks sealed segments only by their seals; 'coppice log verify' reads every byte.
 
-While the node runs, stat asks it: which retainers hold back truncation, each with the oldest record that it needs, and how fast the log grows.`,
+While the node runs, stat asks the node: which retainers hold back truncation, the oldest record
+that each needs, and how fast the log grows.`,
 		Example: `  coppice log stat
   coppice log stat --interval 10s --json`,
 		Args: words(),
@@ -87,7 +89,7 @@ While the node runs, stat asks it: which retainers hold back truncation, each wi
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().DurationVar(&interval, "interval", interval,
-		"how long to watch a running node's log for its rates; 0 is not at all")
+		"how long to measure the rates of a running node's log; 0 does not measure")
 
 	return cmd
 }
@@ -101,7 +103,7 @@ type logRunningJSON struct {
 	Retainers        []logRetainerJSON `json:"retainers"`
 	Retain           string            `json:"retain"`
 	RecordsPerSecond float64           `json:"records_per_second"`
-	BytesPerSecond   float64           `json:"bytes_per_second"` // less what was truncated meanwhile
+	BytesPerSecond   float64           `json:"bytes_per_second"` // less the bytes truncated meanwhile
 }
 
 type logRetainerJSON struct {
@@ -109,7 +111,7 @@ type logRetainerJSON struct {
 	Floor uint64 `json:"floor"`
 }
 
-// logStatRunning asks the node.
+// logStatRunning prints what the running node says of its log.
 func (a *app) logStatRunning(cmd *cobra.Command, interval time.Duration, asJSON bool) error {
 	if interval < 0 {
 		return usageError(cmd, "--interval is %v, want 0 or more", interval)
@@ -170,6 +172,7 @@ func (a *app) logStatRunning(cmd *cobra.Command, interval time.Duration, asJSON 
 	return nil
 }
 
+// logStat returns what a stopped log contains.
 func logStat(l *eventlog.Log) logStatJSON {
 	st, r := l.Stat(), l.Recovery()
 	j := logStatJSON{
@@ -189,4 +192,13 @@ func logStat(l *eventlog.Log) logStatJSON {
 	}
 
 	return j
+}
+
+// fileSize returns the size of a file in bytes, or 0 if it does not exist.
+func fileSize(name string) int64 {
+	info, err := os.Stat(name)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
 }

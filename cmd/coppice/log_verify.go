@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -37,10 +36,12 @@ func (a *app) logVerifyCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "verify",
-		Short: "Read the whole log and check every byte; damage exits 5",
-		Long: `Verify checks every frame, record, checksum and seal of the log, and that no segment is missing, and changes nothing. An end that was
-being written when the process was killed is no damage: it is told as torn bytes, and the next start cuts it off. A gap in a log that was
-salvaged is damage.`,
+		Short: "Read the whole log and check every byte",
+		Long: `Verify checks every frame, record, checksum and seal of the log, and that no segment is missing. It
+changes nothing. Damage exits 5, and so does a gap in a salvaged log.
+
+An incomplete end, from a process that was killed while it wrote, is not damage. It is reported as
+torn bytes, and the next start cuts it off.`,
 		Example: `  coppice log verify && echo whole`,
 		Args:    words(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -78,13 +79,4 @@ salvaged is damage.`,
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
-}
-
-// fileSize is a file's size in bytes; 0 if it is not there.
-func fileSize(name string) int64 {
-	info, err := os.Stat(name)
-	if err != nil {
-		return 0
-	}
-	return info.Size()
 }

@@ -14,7 +14,7 @@ import (
 
 func main() { os.Exit(run()) }
 
-// run is main with an exit code.
+// run executes the command line and returns the exit code.
 func run() int {
 	ctx, stop := untilSignal(context.Background())
 	defer stop()
@@ -22,7 +22,7 @@ func run() int {
 	root := newRoot()
 	err := root.ExecuteContext(ctx)
 	if err != nil {
-		// it is for the tree alone
+		// The sentinel means something only to the tree.
 		fmt.Fprintln(os.Stderr, "coppice:",
 			strings.ReplaceAll(err.Error(), ": "+suture.ErrTerminateSupervisorTree.Error(), ""))
 	}

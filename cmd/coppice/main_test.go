@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"coppice": main})
 }
 
-// TestScripts runs testdata/*.txtar: what the command line promises, command by command.
+// TestScripts runs testdata/*.txtar, which hold what the command line promises.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:   "testdata",
@@ -49,9 +49,9 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// setup gives every script a home of its own by COPPICE_HOME, away from the user's. The race
-// detector's second of sleep at each exit is for races of the last moment; a script has dozens of
-// exits.
+// setup gives every script a home of its own by COPPICE_HOME, and another HOME than the user's. It
+// also shortens the second that the race detector sleeps at each exit, because a script has dozens
+// of exits.
 func setup(env *testscript.Env) error {
 	env.Setenv("COPPICE_HOME", filepath.Join(env.WorkDir, "home"))
 	env.Setenv("HOME", env.WorkDir)
@@ -59,7 +59,7 @@ func setup(env *testscript.Env) error {
 	return nil
 }
 
-// exits CODE PROGRAM ARGS... runs a program and wants exactly this exit code.
+// exits CODE PROGRAM ARGS... runs a program and requires that exit code.
 func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: exits code program [args...]")
@@ -81,8 +81,8 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// flip GLOB OFFSET flips a bit of the largest file that matches, at a byte counted from its begin;
-// "middle" is a place, too.
+// flip GLOB OFFSET flips a bit in the largest file that matches, in the byte at OFFSET, which may
+// be "middle".
 func flip(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: flip glob offset")
@@ -128,8 +128,8 @@ func occupy(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], l.Addr().String())
 }
 
-// metric NAME VALUE waits until the node of the home tells Prometheus this value. The name is a
-// regular expression.
+// metric NAME VALUE waits until the metrics of the home's node have that value. NAME is a regular
+// expression.
 func metric(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: metric name value")

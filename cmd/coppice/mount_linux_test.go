@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// canMount tells whether this process may mount file systems. Elsewhere the suite runs itself again
-// where it may: see TestScriptsWithMounts.
+// canMount reports whether this process may mount file systems. If it may not,
+// TestScriptsWithMounts runs the scripts that mount.
 func canMount() bool {
 	dir, err := os.MkdirTemp("", "mount-")
 	if err != nil {
@@ -28,8 +28,8 @@ func canMount() bool {
 	return unix.Unmount(dir, 0) == nil
 }
 
-// tmpfs SIZE DIR mounts a file system of that size until the script ends, or gives the one that is
-// mounted there that size.
+// tmpfs SIZE DIR mounts a file system of that size until the script ends. If DIR exists, it changes
+// the size of the file system that is mounted there.
 func tmpfs(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: tmpfs size dir")
@@ -46,7 +46,7 @@ func tmpfs(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Defer(func() { ts.Check(unix.Unmount(dir, unix.MNT_DETACH)) })
 }
 
-// readonly DIR makes a directory read-only, with what is below it, until the script ends.
+// readonly DIR makes a directory and everything below it read-only until the script ends.
 func readonly(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: readonly dir")
@@ -57,7 +57,7 @@ func readonly(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(unix.Mount("", dir, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""))
 }
 
-// TestScriptsWithMounts runs the scripts that mount in a namespace of their own where this process
+// TestScriptsWithMounts runs the scripts that mount in a namespace of their own, if this process
 // may not mount.
 func TestScriptsWithMounts(t *testing.T) {
 	if canMount() {
@@ -76,7 +76,7 @@ func TestScriptsWithMounts(t *testing.T) {
 	}
 	out, err := cmd.CombinedOutput()
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
-		t.Skipf("this system lets nobody but root mount a file system, and this is not root: %v", err)
+		t.Skipf("on this system only root may mount a file system, and this is not root: %v", err)
 	}
 	if err != nil || bytes.Contains(out, []byte("SKIP: TestScripts/")) {
 		t.Fatalf("in a namespace: %v\n%s", err, out)

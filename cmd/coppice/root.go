@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// app is what all commands share: the persistent flags.
+// app holds what all commands share: the persistent flags, and the HTTP client they ask for.
 type app struct {
 	home    string
 	address string
@@ -20,16 +20,25 @@ type app struct {
 	ca      string
 	timeout time.Duration
 
-	http *http.Client // nil: the client's own
+	http *http.Client // nil: the default of package client
 }
+
+// homeUse is the annotation that says whether a command needs a home (or --address in its place). A
+// command that works without one says homeUnused; settle says homeNeeded for every other command.
+// The commands that cobra adds, such as completion, have no annotation and need no home.
+const (
+	homeUse    = "home"
+	homeNeeded = "needed"
+	homeUnused = "unused"
+)
 
 func newRoot() *cobra.Command {
 	a := &app{}
 	root := &cobra.Command{
 		Use:   "coppice",
 		Short: "A consensus node that can be cut anywhere and grows back with nothing lost",
-		Long: `Coppice runs a node that orders transactions and keeps their state, under a supervision tree
-any part of which may be killed at any time.
+		Long: `Coppice runs a node that orders transactions and keeps their state. The node is a supervision
+tree. Any part of it may be killed at any time, and nothing that was acknowledged is lost.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 configuration, 4 home in use, 5 damage found,
 6 gave up (the reason is printed), 7 halted by a sink.`,
@@ -40,15 +49,15 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 configuration, 4 home in use, 5 damage 
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.Version = "-" // that there is one: the template has it
+	root.Version = "-" // any value adds the flag --version; the template prints the version
 	root.SetVersionTemplate(buildVersion().line())
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", ".FlagUsagesWrapped 100"))
 	f := root.PersistentFlags()
 	f.StringVar(&a.home, "home", defaultHome(), "directory of the node (env COPPICE_HOME)")
-	f.StringVar(&a.address, "address", "", "host:port or URL of the node; by default what the home's node.json says")
-	f.StringVar(&a.token, "token", "", "token to show to the node (env COPPICE_TOKEN); by default the home's "+
-		"admin.token")
-	f.StringVar(&a.ca, "ca", "", "file of certificates in PEM to trust at an --address of https")
-	f.DurationVar(&a.timeout, "timeout", 15*time.Second, "how long a call keeps trying while the node is down or busy")
+	f.StringVar(&a.address, "address", "", "host:port or URL of the node (default: from the home's node.json)")
+	f.StringVar(&a.token, "token", "", "token for the node (env COPPICE_TOKEN; default: the home's admin.token)")
+	f.StringVar(&a.ca, "ca", "", "PEM file of certificates to trust, for an --address of https")
+	f.DurationVar(&a.timeout, "timeout", 15*time.Second, "how long to keep trying while the node is down or busy")
 	root.PersistentPreRunE = a.prepare
 	root.AddCommand(a.initCommand(), a.startCommand(), a.statusCommand(), a.treeCommand(), a.getCommand(),
 		a.txCommand(), a.killCommand(), a.eventsCommand(), a.loadCommand(),
@@ -61,8 +70,9 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 configuration, 4 home in use, 5 damage 
 	return root
 }
 
-// settle gives every command below the same manners: what is wrong with flags and arguments is a
-// usage error, and a command that only groups others says so.
+// settle gives cmd and every command below it what they have in common: wrong flags and arguments
+// are usage errors, a command that only groups others prints its help, and a command that does not
+// say otherwise needs a home.
 func settle(cmd *cobra.Command) {
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		if strings.Contains(err.Error(), "shorthand") {
@@ -85,12 +95,17 @@ func settle(cmd *cobra.Command) {
 		}
 	}
 
+	if cmd.Annotations[homeUse] == "" {
+		cmd.Annotations = map[string]string{homeUse: homeNeeded}
+	}
+
 	for _, c := range cmd.Commands() {
 		settle(c)
 	}
 }
 
-// groupOnly is what a command does that only groups others.
+// groupOnly runs a command that only groups others: it prints the help, and refuses arguments as
+// unknown commands.
 func groupOnly(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return c.Help()
@@ -105,7 +120,7 @@ func groupOnly(c *cobra.Command, args []string) error {
 	return usageError(c, "unknown command %q%s", c.CommandPath()+" "+args[0], hint)
 }
 
-// prepare checks the flags that all commands share.
+// prepare checks the persistent flags and completes a before any command runs.
 func (a *app) prepare(cmd *cobra.Command, args []string) error {
 	if err := a.needsHome(cmd, args); err != nil {
 		return err
@@ -123,24 +138,19 @@ func (a *app) prepare(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// needsHome refuses a command that would work on a home that nobody named.
+// needsHome refuses a command that needs a home when no flag and no variable names one.
 func (a *app) needsHome(cmd *cobra.Command, _ []string) error {
 	if a.timeout <= 0 {
 		return usageError(cmd, "--timeout is %v, want more than 0", a.timeout)
 	}
 
-	switch cmd.Name() {
-	case "demo", "soak", "version", "completion", "help", "check", "explain":
-		return nil
-	}
-
-	if a.home == "" && a.address == "" {
-		return usageError(cmd, "--home is empty, and neither COPPICE_HOME nor HOME says where the home is")
+	if cmd.Annotations[homeUse] == homeNeeded && a.home == "" && a.address == "" {
+		return usageError(cmd, "--home is empty, and neither COPPICE_HOME nor HOME is set")
 	}
 	return nil
 }
 
-// words is the Args of a command that takes exactly these.
+// words returns the Args of a command that takes exactly the arguments of these names.
 func words(names ...string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		if len(args) != len(names) {
@@ -160,7 +170,7 @@ func words(names ...string) cobra.PositionalArgs {
 	}
 }
 
-// defaultHome is COPPICE_HOME, or .coppice below the user's home.
+// defaultHome returns COPPICE_HOME, or else .coppice in the user's home directory.
 func defaultHome() string {
 	if h := os.Getenv("COPPICE_HOME"); h != "" {
 		return h
@@ -168,5 +178,5 @@ func defaultHome() string {
 	if u, err := os.UserHomeDir(); err == nil {
 		return filepath.Join(u, ".coppice")
 	}
-	return "" // see needsHome
+	return "" // needsHome reports it
 }

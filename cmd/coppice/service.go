@@ -1,173 +1,157 @@
 package main
 
 import (
-	"context"
+	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
-	"time"
+	"path/filepath"
+	"strings"
+	"text/template"
 
-	"go.uber.org/zap"
-
-	"github.com/coppice-go/coppice/cmd/coppice/internal/sdnotify"
-	"github.com/coppice-go/coppice/node"
+	"github.com/spf13/cobra"
 )
 
-// onHangup takes SIGHUP, which would end the process otherwise.
-func onHangup() (<-chan os.Signal, func()) {
-	c := make(chan os.Signal, 1)
-	signal.Notify(c, syscall.SIGHUP)
-	return c, func() { signal.Stop(c) }
+// unitTemplate is a systemd unit. Exit code 2 does not prevent a restart: a Go program exits with 2
+// after a fatal error of the runtime, as well as for an invalid command line. The start limit ends
+// attempts that are hopeless.
+var unitTemplate = template.Must(
+	template.New("unit").Parse(
+		`# Made by "coppice service". Install it as /etc/systemd/system/coppice.service.
+# See docs/operating.md.
+[Unit]
+Description=Coppice node
+Wants=network-online.target
+After=network-online.target
+StartLimitIntervalSec=10min
+StartLimitBurst=10
+
+[Service]
+Type=notify
+NotifyAccess=main
+ExecStart={{.Binary}} start --home {{.Home}}
+ExecReload=/bin/kill -HUP $MAINPID
+EnvironmentFile=-/etc/default/coppice
+User={{.User}}
+Group={{.Group}}
+
+# A node that gave up (6) or was killed comes back from its log. Configuration errors (3) and
+# damage (5) need a person first.
+Restart=on-failure
+RestartSec=1s
+RestartPreventExitStatus=3 5
+
+# The start timeout is extended while the replay of a long log makes progress. Answers of the tree
+# and the engines feed the watchdog.
+TimeoutStartSec=2min
+TimeoutStopSec=2min
+WatchdogSec=60s
+LimitNOFILE=65536
+
+# The node writes only below its home and opens sockets. It needs nothing else.
+{{- if .State}}
+StateDirectory={{.State}}
+StateDirectoryMode=0700
+{{- else}}
+ReadWritePaths={{.Home}}
+{{- end}}
+UMask=0077
+NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome={{.ProtectHome}}
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+RemoveIPC=yes
+CapabilityBoundingSet=
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallErrorNumber=EPERM
+
+[Install]
+WantedBy=multi-user.target
+`))
+
+// unit holds the values for the template.
+type unit struct {
+	Binary, Home, User, Group string
+	State                     string // the home's path below /var/lib; empty if it is elsewhere
+	ProtectHome               string
 }
 
-// service is a running node as its service manager sees it.
-type service struct {
-	node     *node.Node
-	manager  *sdnotify.Manager
-	hangup   <-chan os.Signal
-	log      *zap.Logger
-	level    zap.AtomicLevel
-	settings node.Settings // in force
-	resolve  func() (node.Settings, error)
-	changed  chan struct{} // holds one: the tree is not as it was
-}
-
-// change notes that the tree changed. It does not wait.
-func (s *service) change() {
-	select {
-	case s.changed <- struct{}{}:
-	default:
-	}
-}
-
-// lookAgain is how often a node that is not ready is looked at although nothing was told of it.
-const lookAgain = time.Second
-
-// report tells the service manager how the node is until ctx ends, and does what SIGHUP asks for.
-// Stopping is closed when the node was told to stop.
-func (s *service) report(ctx context.Context, stopping <-chan struct{}) {
-	look := time.NewTicker(lookAgain)
-	defer look.Stop()
-
-	var beat <-chan time.Time
-
-	if every := s.manager.Watchdog() / 3; every > 0 {
-		t := time.NewTicker(every)
-		defer t.Stop()
-		beat = t.C
-	}
-
-	ready, stops, told := false, false, ""
-
-	for {
-		why := s.node.Down()
-		switch {
-		case stops:
-			why = "stopping: " + why
-		case why == "" && !ready:
-			ready = true
-			s.tell(s.manager.Ready())
-			fallthrough
-		case why == "":
-			why = "ready"
-		}
-
-		if why != told {
-			s.tell(s.manager.Status(why))
-			if why == "ready" {
-				s.log.Info("ready: all of the tree runs")
+func (a *app) serviceCommand() *cobra.Command {
+	u := unit{ProtectHome: "yes"}
+	cmd := &cobra.Command{
+		Use:   "service",
+		Short: "Print a systemd unit for the node of this home",
+		Long: `Service prints a systemd unit that runs the node of this home. Under the unit, systemd learns when
+the node is ready, watches it by a watchdog, starts it again after a failure, and restricts it to
+the parts of the machine that it needs. Service changes nothing.`,
+		Example: `  coppice service --home /var/lib/coppice --user coppice |
+    sudo tee /etc/systemd/system/coppice.service`,
+		Args: words(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := u.complete(a.home); err != nil {
+				return usageError(cmd, "%w", err)
 			}
-			told = why
-		}
-
-		select {
-		case <-ctx.Done():
-			return
-
-		case <-stopping:
-			stopping, stops = nil, true
-			s.tell(s.manager.Stopping())
-		case <-s.changed:
-		case <-look.C:
-		case <-beat:
-			s.beat(ctx, ready && !stops)
-
-		case <-s.hangup:
-			s.reload(ready)
-		}
+			return unitTemplate.Execute(cmd.OutOrStdout(), u)
+		},
 	}
+	f := cmd.Flags()
+	f.StringVar(&u.Binary, "binary", "", "path of the program (default: this one)")
+	f.StringVar(&u.User, "user", "coppice", "user that the node runs as")
+	f.StringVar(&u.Group, "group", "", "group that the node runs as (default: the value of --user)")
+
+	return cmd
 }
 
-// beat gives the watchdog its sign of life, if there is life. Before the node is ready nobody
-// watches, and in the stop its root is busy with that, which the manager bounds otherwise.
-func (s *service) beat(ctx context.Context, ask bool) {
-	if ask {
-		within, cancel := context.WithTimeout(ctx, s.manager.Watchdog()/3)
-		defer cancel()
-		if err := s.node.Alive(within); err != nil && ctx.Err() == nil {
-			s.log.Error("no sign of life for the watchdog", zap.Error(err))
-			return
+// complete fills in the defaults and checks the values.
+func (u *unit) complete(home string) (err error) {
+	if u.Home, err = filepath.Abs(home); err != nil {
+		return err
+	}
+
+	if u.Binary == "" {
+		if u.Binary, err = os.Executable(); err != nil {
+			return err
 		}
 	}
-	s.tell(s.manager.Alive())
-}
 
-// progress asks the manager for more time while a long start goes on: it is told of each step that
-// comes further.
-func (s *service) progress(p node.Progress) {
-	s.tell(s.manager.Extend(extension))
-	s.tell(s.manager.Status(p.String()))
-}
-
-// extension is how much more time a start that goes on asks for, each time that it has come
-// further.
-const extension = 30 * time.Second
-
-// reload reads the configuration again. Where it is not valid everything stays as it was.
-func (s *service) reload(ready bool) {
-	s.tell(s.manager.Reloading())
-	now, err := s.resolve()
-	if err == nil {
-		err = s.node.Reload()
+	if u.Group == "" {
+		u.Group = u.User
+	}
+	if !filepath.IsAbs(u.Binary) {
+		return fmt.Errorf("--binary is %q, want an absolute path", u.Binary)
 	}
 
-	if err != nil {
-		s.log.Error("configuration was not read again; what was in force stays so", zap.Error(err))
-	} else {
-		s.apply(now)
-	}
-
-	if ready {
-		s.tell(s.manager.Ready())
-	}
-}
-
-// apply takes what can change while the node runs, and tells what can not.
-func (s *service) apply(now node.Settings) {
-	level := zap.NewAtomicLevel()
-	_ = level.UnmarshalText([]byte(now.Config.Diagnostics.Level)) // it was checked
-	if level.Level() < s.level.Level() {
-		s.level.SetLevel(level.Level()) // before, so that it is told of
-	}
-
-	for _, k := range s.settings.Changed(now) {
-		was, is := k.TOML(s.settings.Config), k.TOML(now.Config)
-		if k.Live {
-			s.log.Info("configuration changed", zap.String("key", k.Name), zap.String("was", was), zap.String("is", is))
-			continue
+	// The rules of quoting differ from line to line of a unit, so values that need it are refused.
+	for name, v := range map[string]string{"--home": u.Home, "--binary": u.Binary, "--user": u.User,
+		"--group": u.Group} {
+		if v == "" || strings.ContainsAny(v, " \t\n\"'\\%$;") {
+			return fmt.Errorf("%s is %q, which a unit file cannot name: want no blanks, quotes, %%, $, ; or \\", name,
+				v)
 		}
-		s.log.Warn("configuration changed, and takes effect at the next start", zap.String("key", k.Name),
-			zap.String("running", was), zap.String("configured", is))
 	}
 
-	s.log.Info("configuration read again")
-	s.level.SetLevel(level.Level())
-	s.settings.Config.Diagnostics.Level = now.Config.Diagnostics.Level
-}
-
-// tell notes what the manager did not get. It must not keep the node from its work.
-func (s *service) tell(err error) {
-	if err != nil {
-		s.log.Warn("service manager was not told", zap.Error(err))
+	if name, ok := strings.CutPrefix(u.Home, "/var/lib/"); ok {
+		u.State = name
 	}
+
+	for _, hidden := range []string{"/home/", "/root/", "/run/user/"} {
+		if strings.HasPrefix(u.Home, hidden) || strings.HasPrefix(u.Binary, hidden) {
+			u.ProtectHome = "no"
+		}
+	}
+
+	return nil
 }

@@ -6,41 +6,41 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/config"
 )
 
-// settingFlags are the flags that set keys of the configuration, in the order in which they were
-// given.
-type settingFlags []node.Assignment
+// settingFlags holds what the flags set in the configuration, in the order of the command line.
+type settingFlags []config.Assignment
 
-// register adds --set for every key, and the flags of those keys that have one of their own.
+// register adds --set, which sets any key, and the flags of the keys that have one of their own.
 func (s *settingFlags) register(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.Var(&setFlag{into: s}, "set", "value of a key, as KEY=VALUE; may be given many times (see 'coppice "+
-		"config explain')")
+	f.Var(&setFlag{into: s}, "set", "set a key of the configuration; may be repeated (see 'coppice config "+
+		"explain')")
 
-	for _, k := range node.Keys() {
+	for _, k := range config.Keys() {
 		if k.Flag == "" {
 			continue
 		}
 		doc, _, _ := strings.Cut(k.Doc, ". ")
-		added := f.VarPF(&setFlag{into: s, key: k}, k.Flag, "", strings.TrimSuffix(doc, ".")+" ("+k.Name+")")
+		doc = strings.ToLower(doc[:1]) + strings.TrimSuffix(doc[1:], ".")
+		added := f.VarPF(&setFlag{into: s, key: k}, k.Flag, "", doc+" ("+k.Name+")")
 		if k.Type() == "boolean" {
 			added.NoOptDefVal = "true"
 		}
 	}
 }
 
-// setFlag is one flag; without a key it is --set.
+// setFlag is the flag of a key, or --set if it has no key.
 type setFlag struct {
 	into *settingFlags
-	key  node.Key
+	key  config.Key
 }
 
-// Set is pflag.Value's.
+// Set implements pflag.Value.
 func (f *setFlag) Set(v string) error {
 	if f.key.Name != "" {
-		*f.into = append(*f.into, node.Assignment{Key: f.key.Name, Value: v, Flag: "--" + f.key.Flag})
+		*f.into = append(*f.into, config.Assignment{Key: f.key.Name, Value: v, Flag: "--" + f.key.Flag})
 		return nil
 	}
 
@@ -49,15 +49,15 @@ func (f *setFlag) Set(v string) error {
 		return errors.New("want KEY=VALUE")
 	}
 
-	*f.into = append(*f.into, node.Assignment{Key: key, Value: value, Flag: "--set"})
+	*f.into = append(*f.into, config.Assignment{Key: key, Value: value, Flag: "--set"})
 
 	return nil
 }
 
-// String is pflag.Value's: there is no default to show, since other layers may have one.
+// String implements pflag.Value. It shows no default, because other layers may have set the key.
 func (f *setFlag) String() string { return "" }
 
-// Type is pflag.Value's: what help shows for the value.
+// Type implements pflag.Value. It returns what the help shows for the value.
 func (f *setFlag) Type() string {
 	switch {
 	case f.key.Name == "":

@@ -11,25 +11,28 @@ import (
 	"time"
 )
 
-// errInterrupted is the cause of the context that untilSignal ends.
+// errInterrupted is the cause with which untilSignal ends its context.
 var errInterrupted = errors.New("interrupted")
 
-// lastWords is what a command still says when a second signal ends the process.
+// lastWords holds what a command still prints when a second signal ends the process.
 type lastWords struct{ say atomic.Pointer[func()] }
 
 type lastWordsKey struct{}
 
-// atForcedEnd has say called when a second signal ends the process, until undo is called. It is
-// given a second to end.
+// atForcedEnd arranges that say is called when a second signal ends the process, until undo is
+// called. The process waits for say for at most a second.
 func atForcedEnd(ctx context.Context, say func()) (undo func()) {
 	w, ok := ctx.Value(lastWordsKey{}).(*lastWords)
 	if !ok {
 		return func() {}
 	}
+
 	w.say.Store(&say)
+
 	return func() { w.say.Store(nil) }
 }
 
+// speak calls what atForcedEnd has set, if anything.
 func (w *lastWords) speak() {
 	say := w.say.Load()
 	if say == nil {
@@ -48,15 +51,17 @@ func (w *lastWords) speak() {
 	}
 }
 
-// untilSignal returns a context that ends with the first SIGINT or SIGTERM, for an orderly end. A
-// second one ends the process at once, with the code that shells give the signal: 130 for SIGINT,
-// 143 for SIGTERM.
+// untilSignal returns a context that the first SIGINT or SIGTERM ends, for an orderly end. A second
+// signal ends the process at once, with the exit code that shells use for it: 130 for SIGINT, 143
+// for SIGTERM.
 func untilSignal(parent context.Context) (ctx context.Context, stop func()) {
 	words := new(lastWords)
 	ctx, cancel := context.WithCancelCause(context.WithValue(parent, lastWordsKey{}, words))
+
 	got := make(chan os.Signal, 2)
 	signal.Notify(got, syscall.SIGINT, syscall.SIGTERM)
 	done := make(chan struct{})
+
 	go func() {
 		for n := 0; ; n++ {
 			select {
@@ -64,7 +69,7 @@ func untilSignal(parent context.Context) (ctx context.Context, stop func()) {
 				return
 			case s := <-got:
 				if n > 0 {
-					fmt.Fprintf(os.Stderr, "coppice: second %v: leaving at once\n", s)
+					fmt.Fprintf(os.Stderr, "coppice: second %v: exiting at once\n", s)
 					words.speak()
 					os.Exit(128 + int(s.(syscall.Signal)))
 				}

@@ -8,18 +8,19 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/cmd/coppice/internal/soak"
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/config"
 )
 
-// soakCommand is for those who work on coppice: "make soak" runs it.
+// soakCommand is for the developers of coppice: "make soak" runs it.
 func (a *app) soakCommand() *cobra.Command {
 	c := soak.Config{}
-	consensus := node.Solo
+	consensus := config.Solo
 	cmd := &cobra.Command{
-		Use:    "soak",
-		Hidden: true,
-		Short:  "SIGKILL a node under load many times, and hold its home against what was seen of it",
-		Args:   words(),
+		Use:         "soak",
+		Hidden:      true,
+		Short:       "Kill a node under load by SIGKILL many times, and check its home each time",
+		Args:        words(),
+		Annotations: map[string]string{homeUse: homeUnused},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if c.Kills < 1 {
 				return usageError(cmd, "--kills is %d, want at least 1", c.Kills)
@@ -29,11 +30,11 @@ func (a *app) soakCommand() *cobra.Command {
 			}
 
 			switch consensus {
-			case node.Solo:
-			case node.CometBFT:
+			case config.Solo:
+			case config.CometBFT:
 				c.Init = []string{"--consensus", consensus, "--p2p", "127.0.0.1:0", "--rpc", "127.0.0.1:0"}
 			default:
-				return usageError(cmd, "--consensus is %q, want %s or %s", consensus, node.Solo, node.CometBFT)
+				return usageError(cmd, "--consensus is %q, want %s or %s", consensus, config.Solo, config.CometBFT)
 			}
 
 			var err error
@@ -64,9 +65,9 @@ func (a *app) soakCommand() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.IntVar(&c.Kills, "kills", 200, "how many SIGKILLs")
-	f.Float64Var(&c.Rate, "rate", 1500, "transactions per second of the load, as far as the node keeps up")
-	f.Uint64Var(&c.Seed, "seed", uint64(time.Now().UnixNano()), "of the moments of the kills")
-	f.StringVar(&consensus, "consensus", consensus, "of the node: solo, or cometbft with one validator")
+	f.Float64Var(&c.Rate, "rate", 1500, "transactions per second of the load, if the node keeps up")
+	f.Uint64Var(&c.Seed, "seed", uint64(time.Now().UnixNano()), "seed of the moments of the kills")
+	f.StringVar(&consensus, "consensus", consensus, "consensus of the node: solo, or cometbft with one validator")
 	offer(cmd, "consensus", "solo", "cometbft")
 	f.BoolVar(&c.Keep, "keep", false, "keep the home and the node's output")
 

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/coppice-go/coppice/client"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
@@ -34,7 +33,9 @@ func (a *app) statusCommand() *cobra.Command {
 	var wait time.Duration
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Tell where the node's chain stands; fails until the node is ready",
+		Short: "Print where the node's chain stands; fail until the node is ready",
+		Long: `Status prints where the node's chain stands: chain, height, app hash, pool and log. It exits 1 until
+the node is ready; with --wait it waits for that.`,
 		Example: `  coppice status
   coppice status --wait 30s && coppice load
   coppice status --json`,
@@ -74,19 +75,21 @@ func (a *app) statusCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	cmd.Flags().DurationVar(&wait, "wait", 0, "how long to wait for the node to be ready")
+	cmd.Flags().DurationVar(&wait, "wait", 0, "how long to wait until the node is ready")
 
 	return cmd
 }
 
-// status asks once, or until the node is ready or the wait is over.
+// status asks the node for its status, once or, with a wait, until the node is ready.
 func status(ctx context.Context, c *client.Client, wait time.Duration) (*apiv1.StatusResponse, error) {
 	s, err := c.Status(ctx)
 	if err == nil || wait <= 0 {
 		return s, err
 	}
+
 	waiting, cancel := context.WithTimeoutCause(ctx, wait, fmt.Errorf("gave up after %v", wait))
 	defer cancel()
+
 	return c.WaitReady(waiting)
 }
 
@@ -97,13 +100,4 @@ func statusOf(s *apiv1.StatusResponse) statusJSON {
 		Ready:     s.Ready, PoolSize: s.PoolSize, Consensus: s.Consensus, Profile: s.Profile, Version: s.Version,
 		LogIndex: s.LogIndex, AppliedIndex: s.AppliedIndex,
 	}
-}
-
-// timeOf is a timestamp's time, nil for none.
-func timeOf(t *timestamppb.Timestamp) *time.Time {
-	if t == nil {
-		return nil
-	}
-	u := t.AsTime()
-	return &u
 }

@@ -19,10 +19,12 @@ func (a *app) testnetAdd(open func() (*testnet.Net, error)) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "add",
-		Short: "Have one more node join a running testnet",
-		Long: `Add makes one more node, with the configuration of node 0, and starts it. It is no validator until it is made one, with
-"validators update". It catches up by block sync, from the first block on, or with --state-sync begins with a snapshot of the state that
-the others offer (state_sync.every_heights). Add does not wait for that: "testnet status --height N --wait 60s" does.`,
+		Short: "Add a node to a running testnet",
+		Long: `Add makes one more node, with the configuration of node 0, and starts it. The node is no validator
+until 'coppice validators update' makes it one. It catches up by block sync from the first block or,
+with --state-sync, begins with a snapshot of the state that the others offer
+(state_sync.every_heights). Add does not wait until the node has caught up; 'coppice testnet status
+--height N --wait 60s' does.`,
 		Example: `  coppice testnet add
   coppice testnet add --state-sync --json`,
 		Args: words(),

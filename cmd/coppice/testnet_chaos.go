@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/cmd/coppice/internal/chaos"
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/plan"
 )
 
 func (a *app) testnetChaos(dir *string) *cobra.Command {
@@ -22,24 +22,28 @@ func (a *app) testnetChaos(dir *string) *cobra.Command {
 	var profile string
 	cmd := &cobra.Command{
 		Use:   "chaos",
-		Short: "Run a testnet under load and trouble, and hold it to what it promises",
-		Long: `Chaos makes a testnet of its own and runs it under load at every node, while trouble comes over it, chosen by --seed: nodes are cut off,
-paused (SIGSTOP) or killed (SIGKILL), with and without a quorum left, and meanwhile children of their trees are killed by path and way,
-and CometBFT's processes. Clients at every node write, compare-and-set and read registers by consistent reads.
+		Short: "Run a testnet under load and trouble, and check what it promises",
+		Long: `Chaos makes a testnet of its own and runs it under load at every node, in episodes of trouble that
+--seed chooses. In an episode, nodes are cut off, paused (SIGSTOP) or killed (SIGKILL), with or
+without a quorum left. Meanwhile, children of their trees are killed, by path and way, and so are
+their CometBFT processes. Clients at every node write registers, compare and set them, and read them
+by consistent reads.
 
-It exits 0 only if all of this held:
+Chaos exits 0 only if all of these rules held:
 
   no fork              one block and one app hash at each height, on every node, none left out
-  nothing lost         what was acknowledged is there, on every node
-  nothing twice        and has its effect once
-  no quorum, no block  without a quorum no height comes
-  watchdogs silent     and no watchdog restarts CometBFT for it
-  on within the bound  30 s after the quorum is back there is a new height, and every node comes along
-  linearizable         each register behaves as if there were one of it
+  nothing lost         every node has what was acknowledged
+  nothing twice        what was acknowledged had its effect only once
+  no quorum, no block  without a quorum there is no new height
+  watchdogs silent     without a quorum no watchdog restarts CometBFT
+  on within the bound  within 30 s after the quorum is back there is a new height, and then every
+                       node reaches it
+  linearizable         each register behaves as if there were only one copy of it
   verified             the stopped homes verify
-  nothing unexpected   no refusal, no failed transaction, no node that ended by itself (with --profile default or strict its tree may give up)
+  nothing unexpected   no refusal, no failed transaction, no node that ended by itself (with
+                       --profile default or strict, its tree may give up)
 
-The same seed is the same plan. What the nodes do with it differs from run to run.`,
+The same seed gives the same plan. What the nodes do under it differs from run to run.`,
 		Example: `  coppice testnet chaos
   coppice testnet chaos --duration 15m --seed 7 --json
   coppice testnet chaos --dir /tmp/chaos --keep`,
@@ -47,7 +51,7 @@ The same seed is the same plan. What the nodes do with it differs from run to ru
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			switch {
 			case c.Nodes < 4:
-				return usageError(cmd, "--nodes is %d, want at least 4: with fewer no node can be done without",
+				return usageError(cmd, "--nodes is %d, want at least 4: fewer cannot do without one of them",
 					c.Nodes)
 			case c.Rate <= 0:
 				return usageError(cmd, "--rate is %v, want more than 0", c.Rate)
@@ -55,7 +59,7 @@ The same seed is the same plan. What the nodes do with it differs from run to ru
 				return usageError(cmd, "--duration is %v, want more than 0", c.Duration)
 			}
 
-			if c.Profile, err = node.ParseProfile(profile); err != nil {
+			if c.Profile, err = plan.ParseProfile(profile); err != nil {
 				return usageError(cmd, "--profile: %w", err)
 			}
 			if c.Bin, err = os.Executable(); err != nil {
@@ -67,7 +71,6 @@ The same seed is the same plan. What the nodes do with it differs from run to ru
 			} else {
 				keep, err = true, os.MkdirAll(c.Dir, 0o755)
 			}
-
 			if err != nil {
 				return err
 			}
@@ -82,7 +85,6 @@ The same seed is the same plan. What the nodes do with it differs from run to ru
 			if keep = keep || res.Bad(); !keep {
 				err = errors.Join(err, os.RemoveAll(c.Dir))
 			}
-
 			if err != nil {
 				for _, v := range res.Violations {
 					fmt.Fprintln(cmd.ErrOrStderr(), "violated:", v)
@@ -98,7 +100,7 @@ The same seed is the same plan. What the nodes do with it differs from run to ru
 			}
 
 			if err == nil && res.Bad() {
-				err = fmt.Errorf("chaos: %d rules did not hold; the homes and what the nodes printed are in %s",
+				err = fmt.Errorf("chaos: %d violations; the homes and the output of the nodes are in %s",
 					len(res.Violations), res.Dir)
 			}
 
@@ -108,18 +110,18 @@ The same seed is the same plan. What the nodes do with it differs from run to ru
 	f := cmd.Flags()
 	f.IntVarP(&c.Nodes, "nodes", "n", 4, "how many nodes")
 	f.DurationVar(&c.Duration, "duration", time.Minute,
-		"how long trouble comes; starting, stopping and checking come on top")
-	f.Uint64Var(&c.Seed, "seed", uint64(time.Now().UnixNano()), "of the plan")
-	f.Float64Var(&c.Rate, "rate", 300, "transactions per second of the load over all nodes, as far as they keep up")
-	f.StringVar(&profile, "profile", string(node.Chaos), "limits of the nodes' trees: default, strict or chaos")
+		"how long the episodes last; starting, stopping and checking take extra time")
+	f.Uint64Var(&c.Seed, "seed", uint64(time.Now().UnixNano()), "seed of the plan (default: the time)")
+	f.Float64Var(&c.Rate, "rate", 300, "transactions per second of the load over all nodes, if they keep up")
+	f.StringVar(&profile, "profile", string(plan.Chaos), "limits of the nodes' trees: default, strict or chaos")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
-	f.BoolVar(&keep, "keep", false, "keep the homes and what the nodes printed; they are kept anyway where a rule "+
+	f.BoolVar(&keep, "keep", false, "keep the homes and the output of the nodes; they are always kept if a rule "+
 		"did not hold")
 
 	return cmd
 }
 
-// chaosTable prints the episodes as they end.
+// chaosTable prints each episode when it ends.
 type chaosTable struct {
 	out   io.Writer
 	paint paint
@@ -176,16 +178,16 @@ func (t *chaosTable) verdict(c chaos.Config, r chaos.Result, kept bool) {
 		r.Elapsed.Round(time.Second), c.Seed, r.Load)
 	fmt.Fprintf(t.out, "  troubles      %s\n", strings.Join(troubles, ", "))
 	fmt.Fprintf(t.out, "  killed        %d children of trees (%d paths and ways), %d CometBFTs, %d nodes; %d blows "+
-		"met nobody\n",
+		"hit nothing\n",
 		r.EngineKills(), len(r.Engines), r.Comets, r.Nodes, r.Missed)
 
 	fmt.Fprintf(t.out, "  transactions  %d acknowledged, %d lost, %d twice, %d unknown\n", r.Acknowledged, r.Lost,
 		r.Twice, r.Unknown)
-	fmt.Fprintf(t.out, "  chain         %d heights, %d sights of one compared with another\n", r.Heights, r.Compared)
+	fmt.Fprintf(t.out, "  chain         %d heights, %d comparisons\n", r.Heights, r.Compared)
 	fmt.Fprintf(t.out, "  quorum        away for %v; at most %.0f ms from its return to a new height\n",
 		r.Standing.Round(time.Second), ms(r.Slowest))
 
-	fmt.Fprintf(t.out, "  watchdogs     told of a missing quorum %d times; restarted CometBFT %d times for "+
+	fmt.Fprintf(t.out, "  watchdogs     reported a missing quorum %d times; restarted CometBFT %d times for "+
 		"other reasons\n", r.NoQuorum, r.Restarts)
 
 	if r.GaveUp > 0 {
@@ -194,7 +196,7 @@ func (t *chaosTable) verdict(c chaos.Config, r chaos.Result, kept bool) {
 
 	v := r.Register
 	fmt.Fprintf(t.out, "  registers     %d operations on %d: %d reads, %d writes, %d compare-and-sets and %d that "+
-		"met another value, %d unknown; linearizable: %v\n",
+		"found another value, %d unknown; linearizable: %v\n",
 		v.Operations(), v.Keys, v.Gets, v.Puts, v.CAS, v.Conflicts, v.Unknown, v.Linearizable())
 
 	for _, v := range r.Violations {

@@ -29,7 +29,7 @@ type testnetNodeJSON struct {
 	Error   string `json:"error,omitempty"`
 }
 
-// statusTime bounds the answer of one node.
+// statusTime bounds how long status waits for the nodes.
 const statusTime = 2 * time.Second
 
 func (a *app) testnetStatus(open func() (*testnet.Net, error)) *cobra.Command {
@@ -38,8 +38,9 @@ func (a *app) testnetStatus(open func() (*testnet.Net, error)) *cobra.Command {
 	var wait time.Duration
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Tell where each node of a testnet stands",
-		Long:  `Status asks each node. With --height it fails unless all nodes are at that height or above, and with --wait gives them time for it.`,
+		Short: "Print where each node of a testnet stands",
+		Long: `Status asks each node where it stands. With --height it fails unless all nodes have reached that
+height; with --wait it gives them time for that.`,
 		Example: `  coppice testnet status
   coppice testnet status --height 10 --wait 30s --json`,
 		Args: words(),
@@ -82,6 +83,7 @@ func (a *app) testnetStatus(open func() (*testnet.Net, error)) *cobra.Command {
 	return cmd
 }
 
+// askTestnet asks all nodes at the same time.
 func (a *app) askTestnet(ctx context.Context, n *testnet.Net) testnetJSON {
 	out := testnetJSON{ChainID: n.ChainID, Nodes: make([]testnetNodeJSON, n.Nodes)}
 	ctx, cancel := context.WithTimeout(ctx, statusTime)
@@ -91,8 +93,7 @@ func (a *app) askTestnet(ctx context.Context, n *testnet.Net) testnetJSON {
 
 	for i := range n.Nodes {
 		all.Go(func() {
-			at := *a
-			at.home, at.address, at.token = n.Home(i), "", ""
+			at := a.at(n.Home(i))
 			s := &out.Nodes[i]
 			s.Index, s.Home = i, at.home
 			c := at.client()
@@ -113,6 +114,7 @@ func (a *app) askTestnet(ctx context.Context, n *testnet.Net) testnetJSON {
 	return out
 }
 
+// behind reports whether a node is not ready, or below the height.
 func (t testnetJSON) behind(height uint64) bool {
 	for _, n := range t.Nodes {
 		if !n.Ready || n.Height < height {

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -13,8 +12,9 @@ import (
 	"github.com/coppice-go/coppice/node/api"
 )
 
-// transport is for calls to the node: the certificate of a node of the home must be that home's
-// own, whatever name it is for; another node's must be one that the machine, or --ca, vouches for.
+// transport returns the HTTP client for calls to the node. The node of the home must show the
+// certificate that the home's node.json names, whatever host the certificate is for. A node that
+// --address names must show one that the machine, or --ca, trusts.
 func (a *app) transport() (*http.Client, error) {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.MaxIdleConns, t.MaxIdleConnsPerHost = 0, 1024
@@ -24,13 +24,15 @@ func (a *app) transport() (*http.Client, error) {
 
 	switch {
 	case a.address == "":
-		t.TLSClientConfig.InsecureSkipVerify = true // VerifyConnection does it
+		t.TLSClientConfig.InsecureSkipVerify = true // VerifyConnection verifies instead
 		t.TLSClientConfig.VerifyConnection = a.ownCertificate
+
 	case a.ca != "":
 		roots, err := os.ReadFile(a.ca)
 		if err != nil {
 			return nil, fmt.Errorf("--ca: %w", err)
 		}
+
 		pool := x509.NewCertPool()
 		if !pool.AppendCertsFromPEM(roots) {
 			return nil, fmt.Errorf("--ca: %s has no certificate in PEM", a.ca)
@@ -42,7 +44,7 @@ func (a *app) transport() (*http.Client, error) {
 	return &http.Client{Transport: t}, nil
 }
 
-// ownCertificate takes the certificate that the home's node.json names and no other one.
+// ownCertificate accepts only the certificate that the home's node.json names.
 func (a *app) ownCertificate(c tls.ConnectionState) error {
 	n, err := api.ReadNodeFile(a.home)
 	if err != nil {
@@ -58,8 +60,8 @@ func (a *app) ownCertificate(c tls.ConnectionState) error {
 	}
 
 	if len(c.PeerCertificates) == 0 || !bytes.Equal(c.PeerCertificates[0].Raw, block.Bytes) {
-		return errors.New("the node shows another certificate than " + n.Certificate +
-			" (SIGHUP makes it read that again)")
+		return fmt.Errorf("the node shows another certificate than %s (SIGHUP makes the node read that again)",
+			n.Certificate)
 	}
 
 	return nil

@@ -9,7 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/plan"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
@@ -38,12 +39,14 @@ func (a *app) treeCommand() *cobra.Command {
 	var profile string
 	cmd := &cobra.Command{
 		Use:   "tree",
-		Short: "Show the node's supervision tree, as it is or as it was specified",
-		Long: `Tree shows every supervisor and child of a running node: its state, the number of its incarnation, how often it was
-restarted and why. It answers whatever the tree is doing. With --spec it prints the tree as it is specified; that needs no node.
+		Short: "Print the node's supervision tree, as it is or as specified",
+		Long: `Tree prints every supervisor and child of a running node: its state, the number of its incarnation,
+and how often and why it was restarted. It answers whatever the tree is doing. With --spec it
+prints the tree as specified, which needs no node.
 
-With --watch it goes on until it is interrupted: on a terminal the tree is drawn anew as it changes, elsewhere each change is a
-line, and with --json each change is the whole tree on a line. Workers, one per transaction, come and go without a line.`,
+With --watch it goes on until it is interrupted. On a terminal it draws the tree again whenever it
+changes. Otherwise it prints a line for each change; with --json that is the whole tree on a line.
+Workers, one for each transaction, come and go without a line.`,
 		Example: `  coppice tree
   coppice tree --watch
   coppice tree --spec --profile chaos
@@ -52,24 +55,24 @@ line, and with --json each change is the whole tree on a line. Workers, one per 
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			out := cmd.OutOrStdout()
 			if cmd.Flags().Changed("profile") && !spec {
-				return usageError(cmd, "--profile goes with --spec; a running node has the profile it was started with")
+				return usageError(cmd, "--profile goes with --spec; a running node has the profile of its start")
 			}
 			if watch && spec {
-				return usageError(cmd, "--watch is of a running node; what is specified does not change")
+				return usageError(cmd, "--watch is for a running node; the specification does not change")
 			}
 			if watch {
 				return a.watchTree(cmd, asJSON)
 			}
 
 			if spec {
-				p, err := node.ParseProfile(profile)
+				p, err := plan.ParseProfile(profile)
 				if err != nil {
 					return usageError(cmd, "--profile: %w", err)
 				}
 
-				plan := node.Plan(p, node.ShippedEngines())
+				plan := plan.New(p, plan.ShippedEngines())
 				if asJSON {
-					return printJSON(out, childOf(plan.Proto()))
+					return printJSON(out, childOf(api.PlanOf(plan)))
 				}
 
 				_, err = fmt.Fprint(out, plan)
@@ -97,21 +100,11 @@ line, and with --json each change is the whole tree on a line. Workers, one per 
 	}
 	f := cmd.Flags()
 	f.BoolVar(&asJSON, "json", false, "print JSON")
-	f.BoolVar(&watch, "watch", false, "go on, and show each change")
-	f.BoolVar(&spec, "spec", false, "print the tree as it is specified")
+	f.BoolVar(&watch, "watch", false, "go on, and print each change")
+	f.BoolVar(&spec, "spec", false, "print the tree as specified")
 	f.StringVar(&profile, "profile", "default", "with --spec: default, strict or chaos")
 
 	return cmd
-}
-
-// enumWord is the last part of an enum's name in lower case: CHILD_STATE_RUNNING is "running".
-// Unspecified is no word.
-func enumWord(e fmt.Stringer, prefix string) string {
-	w := strings.ToLower(strings.TrimPrefix(e.String(), prefix))
-	if w == "unspecified" {
-		return ""
-	}
-	return w
 }
 
 func childOf(c *apiv1.Child) childJSON {
@@ -136,7 +129,7 @@ func childOf(c *apiv1.Child) childJSON {
 	return j
 }
 
-// drawTree prints one line for each child: its id, what it is, and what happened to it.
+// drawTree prints a line for each child: its id, its state, and its restarts.
 func drawTree(w io.Writer, p paint, root *apiv1.Child, now time.Time) {
 	var draw func(c *apiv1.Child, first, rest string)
 	draw = func(c *apiv1.Child, first, rest string) {
@@ -188,16 +181,4 @@ func describe(p paint, c *apiv1.Child, now time.Time) string {
 	}
 
 	return b.String()
-}
-
-// oneLine cuts s at its first line's end, or at max bytes.
-func oneLine(s string, max int) string {
-	s, _, cut := strings.Cut(s, "\n")
-	if len(s) > max {
-		s, cut = s[:max], true
-	}
-	if cut {
-		s += "…"
-	}
-	return s
 }

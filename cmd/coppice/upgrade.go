@@ -21,12 +21,13 @@ func (a *app) upgradeCommand() *cobra.Command {
 	var check, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "upgrade",
-		Short: "Bring a stopped home of an older version to the format of this program",
-		Long: `Upgrade changes the layout of a home that an older version made. A program refuses a home of a newer format than its
-own, so that there is no way back but a backup: make one before ("coppice backup" of the older program, on the running node, or
-a copy of the whole home of a stopped one). It can be killed at any instant and run again.
+		Short: "Bring a stopped home of an older version to this program's format",
+		Long: `Upgrade changes the format of a home that an older version made. A program refuses homes of a newer
+format than its own, so only a backup leads back. Make one first: run 'coppice backup' of the older
+program on the running node, or copy the whole home of a stopped node. Upgrade may be killed at any
+instant and run again.
 
-With --check it changes nothing, and exits 1 where there is something to do.`,
+With --check it changes nothing, and exits 1 if there is something to do.`,
 		Example: `  coppice upgrade --check
   coppice upgrade`,
 		Args: words(),
@@ -51,13 +52,13 @@ With --check it changes nothing, and exits 1 where there is something to do.`,
 			}
 
 			if err == nil && check && len(u.Steps) > 0 {
-				err = errors.New("the home wants an upgrade: make a backup, and run 'coppice upgrade'")
+				err = errors.New("the home needs an upgrade: make a backup, then run 'coppice upgrade'")
 			}
 
 			return err
 		},
 	}
-	cmd.Flags().BoolVar(&check, "check", false, "tell what there is to do, and do nothing")
+	cmd.Flags().BoolVar(&check, "check", false, "print what there is to do, and change nothing")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 // validatorsJSON is what "validators --json" prints.
@@ -29,16 +30,18 @@ func (a *app) validatorsCommand() *cobra.Command {
 	var asJSON, genesis bool
 	cmd := &cobra.Command{
 		Use:   "validators",
-		Short: "List the validators of a chain of CometBFT's",
-		Long: `Validators lists the validator set at the latest height, as the CometBFT of the home's running node knows it. It asks over that one's own
-socket, so it is for the machine and the user of the node, and does not go with --address. With --genesis it lists the set of the home's genesis, for which no node needs to run.`,
+		Short: "List the validators of a CometBFT chain",
+		Long: `Validators lists the validator set at the latest height, as the CometBFT of the home's running node
+knows it. It asks over that CometBFT's own socket, so it works only for the user and on the machine
+of the node, and not with --address. With --genesis it lists the validators of the home's genesis,
+which needs no running node.`,
 		Example: `  coppice validators
   coppice validators --genesis --json`,
 		Args: words(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if a.address != "" {
-				return usageError(cmd, "--address does not go with validators: they are asked of the CometBFT of a "+
-					"home on this machine (--home)")
+				return usageError(cmd, "--address does not go with validators, which asks the CometBFT of a home on "+
+					"this machine (--home)")
 			}
 
 			if err := a.wantComet(); err != nil {
@@ -70,24 +73,24 @@ socket, so it is for the machine and the user of the node, and does not go with 
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	cmd.Flags().BoolVar(&genesis, "genesis", false, "those that the chain began with")
+	cmd.Flags().BoolVar(&genesis, "genesis", false, "list the validators that the chain began with")
 	cmd.AddCommand(a.validatorsUpdate(), a.validatorsKeygen())
 
 	return cmd
 }
 
-// validators are those of the running chain, or of the genesis.
+// validators returns the validators of the running chain, or of the genesis.
 func (a *app) validators(ctx context.Context, genesis bool) (height int64, set []comet.Validator, err error) {
 	dir := node.CometDir(a.home)
 	if genesis {
 		g, err := comet.ReadGenesis(dir)
 		if err != nil {
-			return 0, nil, fmt.Errorf("%w: %w", node.ErrConfig, err)
+			return 0, nil, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 		}
 		return 0, g.Validators, nil
 	}
 
-	ctx, cancel, _, err := a.dial(ctx) // which says so where no node runs
+	ctx, cancel, _, err := a.dial(ctx) // fails if no node runs
 	if err != nil {
 		return 0, nil, err
 	}

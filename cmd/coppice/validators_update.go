@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/ed25519"
-	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -15,40 +14,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus/comet/governance"
 )
-
-// validatorsKeygen makes a governance key.
-func (a *app) validatorsKeygen() *cobra.Command {
-	return &cobra.Command{
-		Use:   "keygen FILE",
-		Short: "Make a governance key, and print its public half for init --governance-key",
-		Long: `Keygen writes a new ed25519 key, as the base64 of its seed, to a file that only the user can read, and prints the public key. It
-overwrites nothing. Whoever has the file may change the validators of every chain whose genesis names the key.`,
-		Example: "  coppice init --consensus cometbft --governance-key $(coppice validators keygen governance.key)",
-		Args:    words("FILE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			public, private, err := ed25519.GenerateKey(rand.Reader)
-			if err != nil {
-				return err
-			}
-			f, err := os.OpenFile(args[0], os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprintln(f, base64.StdEncoding.EncodeToString(private.Seed()))
-			if later := f.Close(); err == nil {
-				err = later
-			}
-			if err == nil {
-				_, err = fmt.Fprintln(cmd.OutOrStdout(), base64.StdEncoding.EncodeToString(public))
-			}
-
-			return err
-		},
-	}
-}
 
 // changeJSON is what "validators update --json" prints.
 type changeJSON struct {
@@ -60,20 +28,21 @@ type changeJSON struct {
 	Reason  string `json:"reason,omitempty"`
 }
 
-// validatorsUpdate changes the validator set.
+// validatorsUpdate is the command that changes the validator set.
 func (a *app) validatorsUpdate() *cobra.Command {
 	var file string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "update PUBKEY=POWER...",
-		Short: "Change the validators, by a transaction signed with the governance key",
-		Long: `Update adds validators, changes their power, or removes them (power 0). CometBFT counts the new set two blocks later. A change that
-would leave nobody, or remove who is no validator, fails and changes nothing.`,
-		Example: "  coppice validators update --key governance.key $(coppice node-id --json --home other | jq -r " +
-			".pub_key)=10",
+		Short: "Change the validators of the chain",
+		Long: `Update adds validators, changes their power, or removes them (power 0), by a transaction that is
+signed with the governance key. CometBFT uses the new set two blocks later. A change that would
+leave no validator, or remove one that is none, fails and changes nothing.`,
+		Example: "  coppice validators update --key governance.key \\\n" +
+			"    $(coppice node-id --json --home other | jq -r .pub_key)=10",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return fmt.Errorf("no arguments, want PUBKEY=POWER, at least one")
+				return fmt.Errorf("no arguments, want at least one PUBKEY=POWER")
 			}
 			return nil
 		},
@@ -86,7 +55,7 @@ would leave nobody, or remove who is no validator, fails and changes nothing.`,
 			var change governance.Change
 
 			for _, arg := range args {
-				at := strings.LastIndexByte(arg, '=') // base64 may end with some
+				at := strings.LastIndexByte(arg, '=') // base64 may end with =
 				if at < 0 {
 					return usageError(cmd, "%q: want PUBKEY=POWER", arg)
 				}
@@ -118,7 +87,7 @@ would leave nobody, or remove who is no validator, fails and changes nothing.`,
 	return cmd
 }
 
-// update signs the change that comes next and waits for its result.
+// update signs the change with the next sequence number, submits it, and waits for its result.
 func (a *app) update(ctx context.Context, cmd *cobra.Command, c *client.Client, key ed25519.PrivateKey,
 	change governance.Change, asJSON bool) error {
 	s, err := c.Status(ctx)
@@ -144,7 +113,7 @@ func (a *app) update(ctx context.Context, cmd *cobra.Command, c *client.Client, 
 	if err != nil {
 		return err
 	}
-	tx, err := engines.NewTx(governance.Name, body, 5*time.Minute).Encode()
+	tx, err := chain.NewTx(governance.Name, body, 5*time.Minute).Encode()
 	if err != nil {
 		return err
 	}
@@ -176,7 +145,6 @@ func (a *app) update(ctx context.Context, cmd *cobra.Command, c *client.Client, 
 		}
 		return errors.Join(printJSON(cmd.OutOrStdout(), j), err)
 	}
-
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 // verifyJSON is what "verify --json" prints.
@@ -26,7 +27,7 @@ type verifyJSON struct {
 	Unfinished uint64 `json:"unfinished"`
 
 	First    uint64 `json:"first"`          // record of the log
-	Base     string `json:"base,omitempty"` // the snapshot that replay began with
+	Base     string `json:"base,omitempty"` // the snapshot that the replay began with
 	BaseAt   uint64 `json:"base_height,omitempty"`
 	LogMs    int64  `json:"log_ms"`
 	StateMs  int64  `json:"state_ms"`
@@ -38,10 +39,10 @@ func (a *app) verifyCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "verify",
-		Short: "Check a stopped home: log, state, and that replaying the one gives the other",
-		Long: `Verify reads every byte of the log, scans the state, and executes every logged block again: results, changes and app
-hashes must be those that were logged, and the state must be what they make. It changes nothing. Damage exits 5, and says
-what is damaged and where.`,
+		Short: "Check the log and the state of a stopped home, and that replay agrees",
+		Long: `Verify reads every byte of the log, scans the state, and executes every logged block again. The
+results, changes and app hashes must be those in the log, and the state must be what they make.
+Verify changes nothing. Damage exits 5, with what is damaged and where.`,
 		Example: `  coppice verify && coppice start
   coppice verify --skip-replay --json`,
 		Args: words(),
@@ -51,7 +52,7 @@ what is damaged and where.`,
 			o.Fatal = fatal(cmd)
 			v, err := node.Verify(cmd.Context(), a.home, o)
 			show.end()
-			if err != nil && !errors.Is(err, node.ErrDamage) {
+			if err != nil && !errors.Is(err, exit.ErrDamage) {
 				return err
 			}
 
@@ -66,13 +67,11 @@ what is damaged and where.`,
 					First: v.First, Base: v.Base, BaseAt: v.BaseHeight, LogMs: v.LogTook.Milliseconds(),
 					StateMs: v.StateTook.Milliseconds(), ReplayMs: v.ReplayTook.Milliseconds(),
 				}
-
 				if err != nil {
 					j.Reason = err.Error()
 				}
 				return errors.Join(printJSON(out, j), err)
 			}
-
 			if err != nil {
 				return err
 			}
@@ -112,7 +111,7 @@ whole
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.SkipReplay, "skip-replay", false,
-		"do not execute the blocks again, which takes as long as it took the first time")
+		"do not execute the blocks again, which takes as long as the first time")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 
 	return cmd

@@ -20,10 +20,11 @@ type versionJSON struct {
 func versionCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:     "version",
-		Short:   "Print the version of this program",
-		Example: `  coppice version --json`,
-		Args:    words(),
+		Use:         "version",
+		Short:       "Print the version of this program",
+		Example:     `  coppice version --json`,
+		Args:        words(),
+		Annotations: map[string]string{homeUse: homeUnused},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			v := buildVersion()
 			if asJSON {
@@ -37,7 +38,7 @@ func versionCommand() *cobra.Command {
 	return cmd
 }
 
-// line is the version for people.
+// line returns the version for people.
 func (v versionJSON) line() string {
 	rev := v.Revision
 	if v.Modified {
@@ -49,7 +50,7 @@ func (v versionJSON) line() string {
 	return fmt.Sprintf("coppice %s%s, %s, %s\n", v.Version, rev, v.Go, v.Platform)
 }
 
-// buildVersion is what the Go toolchain wrote into the binary.
+// buildVersion returns what the Go toolchain wrote into the binary.
 func buildVersion() versionJSON {
 	v := versionJSON{Version: "devel", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
@@ -71,3 +72,6 @@ func buildVersion() versionJSON {
 
 	return v
 }
+
+// program returns the name and version that snapshots and backups record.
+func program() string { return "coppice " + buildVersion().Version }

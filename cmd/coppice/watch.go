@@ -18,12 +18,12 @@ import (
 )
 
 const (
-	redrawEvery  = time.Second            // on a terminal, for the times in the picture
-	redrawAtMost = 100 * time.Millisecond // between two looks, while the tree changes all the time
+	redrawEvery  = time.Second            // keeps the times on a terminal up to date
+	redrawAtMost = 100 * time.Millisecond // pause between two reads of a tree that changes all the time
 	shownWorkers = 8                      // of a dynamic supervisor
 )
 
-// watchTree shows the tree again and again until it is interrupted.
+// watchTree shows the tree, and each change of it, until it is interrupted.
 func (a *app) watchTree(cmd *cobra.Command, asJSON bool) error {
 	ctx, cancel, c, err := a.dial(cmd.Context())
 	if err != nil {
@@ -79,13 +79,12 @@ func (a *app) watchTree(cmd *cobra.Command, asJSON bool) error {
 
 		switch {
 		case ctx.Err() != nil:
-			continue // the stream ends, too
+			continue // the stream of events ends too
 		case err != nil:
 			err = show.lost(a.nodeError(look, err), connect.CodeOf(err))
 		default:
 			err = show.tree(t.Root)
 		}
-
 		if err != nil {
 			return err
 		}
@@ -117,7 +116,7 @@ func (a *app) watcher(out io.Writer, asJSON bool) watcher {
 	return &lineWatcher{out: out}
 }
 
-// screen draws on a terminal.
+// screen draws the tree on a terminal.
 type screen struct {
 	out *os.File
 	p   paint
@@ -141,7 +140,7 @@ func (s *screen) lost(why error, _ connect.Code) error {
 
 func (s *screen) end() { fmt.Fprint(s.out, "\x1b[?7h\x1b[?25h") }
 
-// fewWorkers leaves out what no screen has room for.
+// fewWorkers removes the children of dynamic supervisors beyond the first shownWorkers.
 func fewWorkers(c *apiv1.Child) *apiv1.Child {
 	if c.GetSpec().GetStrategy() == apiv1.Strategy_STRATEGY_DYNAMIC && len(c.Children) > shownWorkers {
 		c.Children = c.Children[:shownWorkers]
@@ -152,7 +151,7 @@ func fewWorkers(c *apiv1.Child) *apiv1.Child {
 	return c
 }
 
-// lineWatcher writes the tree once and then a line for each place that changed.
+// lineWatcher writes a line for each child, and then a line for each change of one.
 type lineWatcher struct {
 	out  io.Writer
 	seen map[string]string // by path
@@ -212,24 +211,20 @@ func (l *lineWatcher) lost(why error, _ connect.Code) error {
 
 func (l *lineWatcher) end() {}
 
-// jsonWatcher writes the whole tree on a line whenever it differs.
+// jsonWatcher writes the whole tree on a line whenever it has changed.
 type jsonWatcher struct {
 	out  io.Writer
 	last []byte
 }
 
-func (j *jsonWatcher) tree(root *apiv1.Child) error {
-	line, err := json.Marshal(childOf(root))
-	if err != nil || bytes.Equal(line, j.last) {
-		return err
-	}
-	j.last = line
-	_, err = j.out.Write(append(bytes.Clone(line), '\n'))
-	return err
-}
+func (j *jsonWatcher) tree(root *apiv1.Child) error { return j.write(childOf(root)) }
 
 func (j *jsonWatcher) lost(why error, code connect.Code) error {
-	line, err := json.Marshal(map[string]string{"error": why.Error(), "code": code.String()})
+	return j.write(map[string]string{"error": why.Error(), "code": code.String()})
+}
+
+func (j *jsonWatcher) write(v any) error {
+	line, err := json.Marshal(v)
 	if err != nil || bytes.Equal(line, j.last) {
 		return err
 	}

@@ -8,7 +8,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
 )
@@ -43,10 +43,10 @@ type Core struct {
 // Ordering orders and commits blocks. All of it may be repeated. An error that is engines.ErrDown
 // leaves open what was done: ask Info. Calls wait while the core restarts.
 type Ordering interface {
-	Info(ctx context.Context) (engines.Standing, error)
-	InitChain(ctx context.Context, rec *logv1.ChainStarted) (engines.ChainState, error)
-	Order(ctx context.Context, b engines.Block) (engines.Staged, error)
-	Commit(ctx context.Context, height uint64) (engines.ChainState, error)
+	Info(ctx context.Context) (chain.Standing, error)
+	InitChain(ctx context.Context, rec *logv1.ChainStarted) (chain.State, error)
+	Order(ctx context.Context, b chain.Block) (chain.Staged, error)
+	Commit(ctx context.Context, height uint64) (chain.State, error)
 }
 
 // Pool offers transactions.
@@ -65,7 +65,7 @@ type Feed interface {
 
 	// Check tells what the node would have against raw if it were submitted at a time when the
 	// chain stood so. It reads no state and waits for nobody.
-	Check(raw []byte, chain engines.ChainState, now time.Time) error
+	Check(raw []byte, chain chain.State, now time.Time) error
 }
 
 // State reads what is committed. It fails fast while the state is not there.
@@ -74,5 +74,5 @@ type State interface {
 	Get(ctx context.Context, key []byte, height uint64) (value []byte, found bool, at uint64, err error)
 
 	// Results are those of the transactions that were applied and are remembered, nil for others.
-	Results(ctx context.Context, ids []engines.TxID) ([]*logv1.TxResult, error)
+	Results(ctx context.Context, ids []chain.TxID) ([]*logv1.TxResult, error)
 }

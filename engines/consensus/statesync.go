@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -13,7 +13,7 @@ import (
 // snapshots. What CometBFT knows as a snapshot's fields means the same here.
 type StateSync interface {
 	// Committed tells that a height is committed, before the next block can come. It does not wait.
-	Committed(ctx context.Context, s engines.ChainState)
+	Committed(ctx context.Context, s chain.State)
 
 	// Oldest is the lowest height whose snapshot is offered or being made, 0 for none: who begins
 	// with it needs the blocks after it.

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/logger"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/supervisor"
@@ -74,7 +75,7 @@ func start(t *testing.T) *rig {
 }
 
 func record(size int) eventlog.Record {
-	return eventlog.Record{Kind: engines.KindTxLaunched, Data: make([]byte, size)}
+	return eventlog.Record{Kind: chain.KindTxLaunched, Data: make([]byte, size)}
 }
 
 // What Append has answered is durable and published, in order, each once; a fence covers what was

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -16,29 +17,29 @@ type Client struct {
 
 // NewClient returns a client of the pool in dir. Submissions are decoded and checked against the
 // backends in the caller's goroutine.
-func NewClient(dir engines.Directory, backends map[string]engines.Backend) Client {
+func NewClient(dir engines.Directory, backends map[string]chain.Backend) Client {
 	return Client{engines.NewAddress(dir, Name), Config{Backends: backends}}
 }
 
 // Submit makes the transactions durable and answers each, in order, once all of them are. An error
 // leaves all of them unknown; submitting them again is safe. The pool keeps txs.
-func (c Client) Submit(ctx context.Context, txs [][]byte) ([]Submitted, error) {
+func (c Client) Submit(ctx context.Context, txs [][]byte) ([]chain.Submitted, error) {
 	q := submit{make([]candidate, len(txs))}
 	for i, raw := range txs {
 		q.txs[i] = c.backends.examine(raw)
-		q.txs[i].id = engines.HashTx(raw)
+		q.txs[i].id = chain.HashTx(raw)
 	}
 	return engines.Call(ctx, c.to, q)
 }
 
 // Look answers what is known now of each id, in order.
-func (c Client) Look(ctx context.Context, ids []engines.TxID) ([]Ending, error) {
+func (c Client) Look(ctx context.Context, ids []chain.TxID) ([]chain.Ending, error) {
 	return engines.Call(ctx, c.to, look{ids})
 }
 
 // Wait answers once each id that is known has ended. When ctx ends first it answers what is known
 // by then, and no error.
-func (c Client) Wait(ctx context.Context, ids []engines.TxID) ([]Ending, error) {
+func (c Client) Wait(ctx context.Context, ids []chain.TxID) ([]chain.Ending, error) {
 	out, err := engines.Call(ctx, c.to, wait{ids})
 	if err == nil || ctx.Err() == nil {
 		return out, err
@@ -69,7 +70,7 @@ func (c Client) Offer(ctx context.Context, after uint64, maxTxs, maxBytes int, w
 
 // Check tells what a pool would have against raw, were the chain at that state and the clock at
 // now. It asks nobody: what is repeated it does not know.
-func (c Client) Check(raw []byte, chain engines.ChainState, now time.Time) error {
+func (c Client) Check(raw []byte, chain chain.State, now time.Time) error {
 	k := c.backends.examine(raw)
 	if k.err != nil {
 		return k.err
@@ -79,7 +80,7 @@ func (c Client) Check(raw []byte, chain engines.ChainState, now time.Time) error
 
 // Place has the transactions of a decided block executed, but for those with a refusal. It waits
 // for a pool to be there.
-func (c Client) Place(ctx context.Context, b engines.Block, refused []*logv1.TxResult) error {
+func (c Client) Place(ctx context.Context, b chain.Block, refused []*logv1.TxResult) error {
 	_, err := engines.Call(ctx, c.to.With(engines.AwaitNext), place{engines.SenderOf(ctx), b, refused})
 	return err
 }

@@ -5,18 +5,18 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
 // Job is what a worker is started with.
 type Job struct {
-	ID      engines.TxID
-	Tx      engines.Tx
-	Backend engines.Backend // nil: nobody here knows Tx.Backend
+	ID      chain.TxID
+	Tx      chain.Tx
+	Backend chain.Backend // nil: nobody here knows Tx.Backend
 	Params  *logv1.Params
-	Place   chan engines.Placement
+	Place   chan chain.Placement
 
 	// Late: it is not to execute anything before it has its place.
 	Late bool
@@ -64,12 +64,12 @@ var ErrWorkerLost = errors.New("a worker ended without a result")
 
 // work gives e a worker. Without a place it is an eager one, of which there are only so many;
 // whoever gets none is executed when it has its place, and so is whoever seems to end processes.
-func (p *pool) work(ctx context.Context, e *entry, at *engines.Placement) error {
+func (p *pool) work(ctx context.Context, e *entry, at *chain.Placement) error {
 	if at == nil && (p.eager >= p.MaxEager || e.place != nil || p.careful(e)) {
 		return nil
 	}
 
-	e.place = make(chan engines.Placement, 1)
+	e.place = make(chan chain.Placement, 1)
 
 	if at != nil {
 		e.place <- *at

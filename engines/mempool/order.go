@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/eventlog"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
@@ -63,7 +64,7 @@ func (p *pool) placeBlock(ctx context.Context, q place, from engines.From[struct
 	}
 
 	for i, raw := range q.block.Txs {
-		id := engines.HashTx(raw)
+		id := chain.HashTx(raw)
 		e := p.pending[id]
 
 		if q.refused[i] != nil {
@@ -74,7 +75,7 @@ func (p *pool) placeBlock(ctx context.Context, q place, from engines.From[struct
 		}
 
 		if e == nil { // another node's
-			tx, err := engines.DecodeTx(raw)
+			tx, err := chain.DecodeTx(raw)
 			if err != nil {
 				return fmt.Errorf("place %d of %v was not refused: %w", i, q.block, err)
 			}
@@ -87,8 +88,8 @@ func (p *pool) placeBlock(ctx context.Context, q place, from engines.From[struct
 			return err
 		}
 
-		at := engines.Placement{
-			Version: engines.Version{Period: q.block.Period, Height: q.block.Height, Index: uint32(i)},
+		at := chain.Placement{
+			Version: chain.Version{Period: q.block.Period, Height: q.block.Height, Index: uint32(i)},
 			Time:    q.block.Time,
 		}
 
@@ -114,12 +115,12 @@ func (p *pool) committed(ctx context.Context, m committed) error {
 	p.state.Height, p.state.Time = m.rec.Height, time.Unix(0, m.rec.TimeNs)
 
 	for _, r := range m.rec.Results {
-		id, err := engines.TxIDFromBytes(r.Id)
+		id, err := chain.TxIDFromBytes(r.Id)
 		if err != nil {
 			return err
 		}
 		if e := p.pending[id]; e != nil {
-			p.end(e, Ending{ID: id, Known: true, Result: r})
+			p.end(e, chain.Ending{ID: id, Known: true, Result: r})
 		}
 	}
 
@@ -131,7 +132,7 @@ func (p *pool) committed(ctx context.Context, m committed) error {
 }
 
 // end takes e out of the pool and tells whoever waits for it.
-func (p *pool) end(e *entry, how Ending) {
+func (p *pool) end(e *entry, how chain.Ending) {
 	e.ended = true
 	delete(p.pending, e.id)
 	p.bytes -= int64(len(e.raw))
@@ -177,7 +178,7 @@ func (p *pool) expirePassed(ctx context.Context) error {
 			continue
 		}
 
-		rec, err := engines.NewRecord(&logv1.TxExpired{Id: e.id[:], BlockTimeNs: now.UnixNano()})
+		rec, err := chain.NewRecord(&logv1.TxExpired{Id: e.id[:], BlockTimeNs: now.UnixNano()})
 		if err != nil {
 			return err
 		}
@@ -200,7 +201,7 @@ func (p *pool) expireDone(ctx context.Context, m expire) error {
 	}
 	for _, e := range m.entries {
 		p.expired.add(e.id, m.at)
-		p.end(e, Ending{ID: e.id, Known: true, Expired: &m.at})
+		p.end(e, chain.Ending{ID: e.id, Known: true, Expired: &m.at})
 	}
 	return p.settle(ctx)
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/eventlog"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
@@ -26,8 +27,8 @@ type Log interface {
 
 // Store is what the pool needs of the storage engine.
 type Store interface {
-	State(ctx context.Context) (engines.ChainState, error)
-	Results(ctx context.Context, ids []engines.TxID) ([]*logv1.TxResult, error)
+	State(ctx context.Context) (chain.State, error)
+	Results(ctx context.Context, ids []chain.TxID) ([]*logv1.TxResult, error)
 	GetLocal(ctx context.Context, name string) (value []byte, found bool, err error)
 	PutLocal(ctx context.Context, name string, value []byte) error
 }
@@ -43,7 +44,7 @@ type Config struct {
 	Log      Log
 	Store    Store
 	Workers  Workers
-	Backends map[string]engines.Backend
+	Backends map[string]chain.Backend
 
 	// Suspects are told from other transactions; nil: there are none.
 	Suspects Suspects
@@ -85,7 +86,7 @@ func Child(dir engines.Directory, c Config) supervisor.StartFunc {
 		c.Suspects = unsuspected{}
 	}
 	return func(ctx context.Context) (supervisor.Service, error) {
-		p := &pool{Config: c, dir: dir, pending: make(map[engines.TxID]*entry), expired: newExpired(expiredKept)}
+		p := &pool{Config: c, dir: dir, pending: make(map[chain.TxID]*entry), expired: newExpired(expiredKept)}
 		return engines.Spec{Name: Name, Init: p.init}.Start(dir)(ctx)
 	}
 }
@@ -96,15 +97,15 @@ type pool struct {
 	dir     engines.Directory
 	self    *engines.Server
 	orderer uint64 // its incarnation
-	state   engines.ChainState
+	state   chain.State
 
-	pending  map[engines.TxID]*entry
+	pending  map[chain.TxID]*entry
 	bytes    int64
-	queue    fifo           // durable, without a place: what is offered, oldest first
-	eager    int            // workers that wait for their place
-	cleared  []engines.TxID // suspects that ended, to be forgotten
-	expired  expired        // the newest that expired
-	expiry   time.Time      // no pending transaction expires before; zero: not known
+	queue    fifo         // durable, without a place: what is offered, oldest first
+	eager    int          // workers that wait for their place
+	cleared  []chain.TxID // suspects that ended, to be forgotten
+	expired  expired      // the newest that expired
+	expiry   time.Time    // no pending transaction expires before; zero: not known
 	takers   []taker
 	offerees []offeree
 	wanting  []*entry // want a worker, before the workers are up
@@ -119,14 +120,14 @@ type pool struct {
 
 // entry is one pending transaction.
 type entry struct {
-	id    engines.TxID
+	id    chain.TxID
 	raw   []byte
-	tx    engines.Tx
+	tx    chain.Tx
 	since time.Time // it was submitted here; zero for other nodes'
 	index uint64    // of its TxLaunched; 0 until that is durable, and for other nodes' transactions
 
-	place  chan engines.Placement // to its worker, nil without one
-	eager  bool                   // its worker waits for the place
+	place  chan chain.Placement // to its worker, nil without one
+	eager  bool                 // its worker waits for the place
 	placed bool
 	ended  bool
 
@@ -162,7 +163,7 @@ type (
 	}
 	place struct {
 		by      engines.Sender
-		block   engines.Block
+		block   chain.Block
 		refused []*logv1.TxResult
 	}
 	committed struct {
@@ -175,8 +176,8 @@ type (
 		maxTxs, maxBytes int
 		wait             bool
 	}
-	look   struct{ ids []engines.TxID }
-	wait   struct{ ids []engines.TxID }
+	look   struct{ ids []chain.TxID }
+	wait   struct{ ids []chain.TxID }
 	stat   struct{}
 	expire struct { // TxExpired is durable
 		entries []*entry
@@ -184,19 +185,19 @@ type (
 		err     error
 	}
 	workerEnded struct {
-		id  engines.TxID
+		id  chain.TxID
 		err error // set: it left no result
 	}
 	workersUp struct{}
 )
 
-func (submit) Answer([]Submitted) {}
-func (take) Answer([][]byte)      {}
-func (offer) Answer(offered)      {}
-func (look) Answer([]Ending)      {}
-func (wait) Answer([]Ending)      {}
-func (stat) Answer(Stat)          {}
-func (place) Answer(struct{})     {}
+func (submit) Answer([]chain.Submitted) {}
+func (take) Answer([][]byte)            {}
+func (offer) Answer(offered)            {}
+func (look) Answer([]chain.Ending)      {}
+func (wait) Answer([]chain.Ending)      {}
+func (stat) Answer(Stat)                {}
+func (place) Answer(struct{})           {}
 
 // Stat is a picture of the pool.
 type Stat struct {
@@ -266,7 +267,7 @@ func (p *pool) ours(by engines.Sender) error {
 }
 
 // chain is the state of the chain, read again until it has started.
-func (p *pool) chain(ctx context.Context) (engines.ChainState, error) {
+func (p *pool) chain(ctx context.Context) (chain.State, error) {
 	if p.state.Started() {
 		return p.state, nil
 	}
@@ -288,16 +289,16 @@ var (
 
 // candidate is a submission that was decoded and checked by its caller's goroutine.
 type candidate struct {
-	id  engines.TxID
+	id  chain.TxID
 	raw []byte
-	tx  engines.Tx
+	tx  chain.Tx
 	err error // it is refused
 }
 
 // admissible tells what the state of the chain has against a candidate. The wall clock may only
 // refuse what could not be applied anyway; block time decides. A clock that was set back is taken
 // to be at block time, as the next block will be.
-func admissible(c candidate, s engines.ChainState, now time.Time) error {
+func admissible(c candidate, s chain.State, now time.Time) error {
 	if max := s.Params.GetMaxTxBytes(); uint64(len(c.raw)) > max {
 		return fmt.Errorf("%w: %d bytes, want at most %d", ErrTooLarge, len(c.raw), max)
 	}

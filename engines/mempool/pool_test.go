@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/eventlog"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
@@ -86,11 +87,11 @@ var genesis = time.Unix(1_700_000_000, 0)
 // state is that of a chain that has started and in which nothing was applied.
 type state struct{}
 
-func (state) State(context.Context) (engines.ChainState, error) {
-	return engines.ChainState{ChainID: "test", InitialHeight: 1, Time: genesis, Params: engines.DefaultParams()}, nil
+func (state) State(context.Context) (chain.State, error) {
+	return chain.State{ChainID: "test", InitialHeight: 1, Time: genesis, Params: chain.DefaultParams()}, nil
 }
 
-func (state) Results(_ context.Context, ids []engines.TxID) ([]*logv1.TxResult, error) {
+func (state) Results(_ context.Context, ids []chain.TxID) ([]*logv1.TxResult, error) {
 	return make([]*logv1.TxResult, len(ids)), nil
 }
 
@@ -110,8 +111,8 @@ func (c crew) StartChild(_ context.Context, _ string, j mempool.Job) (supervisor
 // lenient is a backend that understands all but "bad".
 type lenient struct{}
 
-func (lenient) Name() string                                 { return "any" }
-func (lenient) Execute(engines.View, []byte) ([]byte, error) { return nil, nil }
+func (lenient) Name() string                               { return "any" }
+func (lenient) Execute(chain.View, []byte) ([]byte, error) { return nil, nil }
 func (lenient) Check(body []byte) error {
 	if string(body) == "bad" {
 		return errors.New("bad body")
@@ -136,7 +137,7 @@ func start(t *testing.T, edit func(*mempool.Config), hold chan func()) *rig {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, log.Close()) })
 	dir := &names{boxes: make(map[string]*engines.Mailbox)}
-	backends := map[string]engines.Backend{"any": lenient{}}
+	backends := map[string]chain.Backend{"any": lenient{}}
 	r := &rig{Client: mempool.NewClient(dir, backends), t: t, disk: &disk{log, hold}, jobs: make(chan mempool.Job, 100)}
 	c := mempool.Config{
 		Log: r.disk, Store: state{}, Workers: crew{r.jobs}, Backends: backends, Orderer: "orderer",
@@ -167,12 +168,12 @@ func start(t *testing.T, edit func(*mempool.Config), hold chan func()) *rig {
 
 func tx(t *testing.T, n int, valid time.Duration) []byte {
 	t.Helper()
-	raw, err := engines.Tx{Backend: "any", Nonce: fmt.Appendf(nil, "%d", n), ValidUntil: genesis.Add(valid)}.Encode()
+	raw, err := chain.Tx{Backend: "any", Nonce: fmt.Appendf(nil, "%d", n), ValidUntil: genesis.Add(valid)}.Encode()
 	require.NoError(t, err)
 	return raw
 }
 
-func (r *rig) submit(txs ...[]byte) []mempool.Submitted {
+func (r *rig) submit(txs ...[]byte) []chain.Submitted {
 	r.t.Helper()
 	out, err := r.Submit(r.t.Context(), txs)
 	require.NoError(r.t, err)
@@ -191,7 +192,7 @@ func TestOnlyWhatIsDurableIsAcknowledged(t *testing.T) {
 	hold := make(chan func(), 1)
 	r := start(t, nil, hold)
 	raw := tx(t, 1, time.Minute)
-	acked := make(chan []mempool.Submitted, 1)
+	acked := make(chan []chain.Submitted, 1)
 	go func() {
 		out, err := r.Submit(t.Context(), [][]byte{raw})
 		if err == nil {
@@ -200,7 +201,7 @@ func TestOnlyWhatIsDurableIsAcknowledged(t *testing.T) {
 	}()
 
 	durable := <-hold
-	ends, err := r.Look(t.Context(), []engines.TxID{engines.HashTx(raw)})
+	ends, err := r.Look(t.Context(), []chain.TxID{chain.HashTx(raw)})
 	require.NoError(t, err)
 	require.False(t, ends[0].Known)
 	txs, _, err := r.Offer(t.Context(), 0, 10, 1<<20, false)
@@ -209,8 +210,8 @@ func TestOnlyWhatIsDurableIsAcknowledged(t *testing.T) {
 	require.Empty(t, acked)
 	require.Empty(t, r.jobs)
 	durable()
-	require.Equal(t, []mempool.Submitted{{ID: engines.HashTx(raw)}}, <-acked)
-	ends, err = r.Look(t.Context(), []engines.TxID{engines.HashTx(raw)})
+	require.Equal(t, []chain.Submitted{{ID: chain.HashTx(raw)}}, <-acked)
+	ends, err = r.Look(t.Context(), []chain.TxID{chain.HashTx(raw)})
 	require.NoError(t, err)
 	require.True(t, ends[0].Known)
 }
@@ -267,7 +268,7 @@ func TestAWorkerWithoutAResultEndsThePool(t *testing.T) {
 	exit := suptest.Wait(t, r.rec, 1, func(supervisor.ChildExited) bool { return true })
 	require.ErrorIs(t, exit.Exit.Err, mempool.ErrWorkerLost)
 	require.ErrorIs(t, exit.Exit.Err, broken)
-	require.Equal(t, engines.HashTx(raw), (<-r.jobs).ID)
+	require.Equal(t, chain.HashTx(raw), (<-r.jobs).ID)
 	require.Equal(t, lost.ID, (<-r.jobs).ID)
 }
 
@@ -280,7 +281,7 @@ func TestWhatBlockTimeHasPassedByExpires(t *testing.T) {
 	at := genesis.Add(time.Second + 1)
 	r.commit(1, genesis.Add(time.Second)) // not past it
 	r.commit(2, at)
-	ends, err := r.Wait(t.Context(), []engines.TxID{engines.HashTx(soon)})
+	ends, err := r.Wait(t.Context(), []chain.TxID{chain.HashTx(soon)})
 	require.NoError(t, err)
 	require.NotNil(t, ends[0].Expired)
 	require.True(t, at.Equal(*ends[0].Expired))
@@ -289,7 +290,7 @@ func TestWhatBlockTimeHasPassedByExpires(t *testing.T) {
 	require.Equal(t, [][]byte{late}, txs)
 	e, err := r.disk.log.Read(3)
 	require.NoError(t, err)
-	require.Equal(t, engines.KindTxExpired, e.Kind)
+	require.Equal(t, chain.KindTxExpired, e.Kind)
 	require.ErrorIs(t, r.submit(soon)[0].Err, mempool.ErrExpired)
 }
 

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/eventlog"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
@@ -70,7 +70,7 @@ func (p *pool) replay(ctx context.Context) error {
 			return err
 		}
 
-		jumped = jumped || rec.Kind == engines.KindSnapshotInstalled
+		jumped = jumped || rec.Kind == chain.KindSnapshotInstalled
 		if len(order) > 2*len(p.pending)+recallSlack { // memory is in what is pending, whatever the length of the log
 			order = slices.DeleteFunc(order, func(e *entry) bool { return e.ended })
 		}
@@ -101,7 +101,7 @@ func (p *pool) replay(ctx context.Context) error {
 func (p *pool) endApplied(ctx context.Context, order []*entry) error {
 	const atOnce = 4096
 	for some := range slices.Chunk(order, atOnce) {
-		ids := make([]engines.TxID, len(some))
+		ids := make([]chain.TxID, len(some))
 		for i, e := range some {
 			ids[i] = e.id
 		}
@@ -113,7 +113,7 @@ func (p *pool) endApplied(ctx context.Context, order []*entry) error {
 
 		for i, r := range results {
 			if r != nil && !some[i].ended {
-				p.end(some[i], Ending{})
+				p.end(some[i], chain.Ending{})
 			}
 		}
 	}
@@ -124,25 +124,25 @@ func (p *pool) endApplied(ctx context.Context, order []*entry) error {
 // recall applies one record of the log to the pool.
 func (p *pool) recall(order []*entry, rec eventlog.Entry) ([]*entry, error) {
 	switch rec.Kind {
-	case engines.KindTxLaunched, engines.KindTxExpired, engines.KindBlockCommitted:
+	case chain.KindTxLaunched, chain.KindTxExpired, chain.KindBlockCommitted:
 	default:
 		return order, nil
 	}
 
 	rec.Data = bytes.Clone(rec.Data)
-	m, err := engines.DecodeRecord(rec)
+	m, err := chain.DecodeRecord(rec)
 	if err != nil {
 		return nil, err
 	}
 
 	switch m := m.(type) {
 	case *logv1.TxLaunched:
-		tx, err := engines.DecodeTx(m.Tx)
+		tx, err := chain.DecodeTx(m.Tx)
 		if err != nil {
 			return nil, fmt.Errorf("record %d: %w", rec.Index, err)
 		}
 
-		e := &entry{id: engines.HashTx(m.Tx), raw: m.Tx, tx: tx, since: time.Unix(0, m.ReceivedNs), index: rec.Index}
+		e := &entry{id: chain.HashTx(m.Tx), raw: m.Tx, tx: tx, since: time.Unix(0, m.ReceivedNs), index: rec.Index}
 		p.newest = rec.Index
 
 		if p.pending[e.id] == nil {
@@ -151,15 +151,15 @@ func (p *pool) recall(order []*entry, rec eventlog.Entry) ([]*entry, error) {
 		}
 
 	case *logv1.TxExpired:
-		if err := p.forget(m.Id, Ending{}); err != nil {
+		if err := p.forget(m.Id, chain.Ending{}); err != nil {
 			return nil, err
 		}
-		id, _ := engines.TxIDFromBytes(m.Id)
+		id, _ := chain.TxIDFromBytes(m.Id)
 		p.expired.add(id, time.Unix(0, m.BlockTimeNs))
 
 	case *logv1.BlockCommitted:
 		for _, r := range m.Results {
-			if err := p.forget(r.Id, Ending{}); err != nil {
+			if err := p.forget(r.Id, chain.Ending{}); err != nil {
 				return nil, fmt.Errorf("record %d: %w", rec.Index, err)
 			}
 		}
@@ -168,8 +168,8 @@ func (p *pool) recall(order []*entry, rec eventlog.Entry) ([]*entry, error) {
 	return order, nil
 }
 
-func (p *pool) forget(b []byte, how Ending) error {
-	id, err := engines.TxIDFromBytes(b)
+func (p *pool) forget(b []byte, how chain.Ending) error {
+	id, err := chain.TxIDFromBytes(b)
 	if err != nil {
 		return err
 	}

@@ -5,21 +5,16 @@ import (
 	"fmt"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/eventlog"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// Submitted answers one submission: with no Err, the transaction is in the event log.
-type Submitted struct {
-	ID  engines.TxID
-	Err error
-}
-
 // submission is a batch that waits until all of it is durable.
 type submission struct {
-	out  []Submitted
+	out  []chain.Submitted
 	left int
-	from engines.From[[]Submitted]
+	from engines.From[[]chain.Submitted]
 }
 
 func (s *submission) done(n int) {
@@ -31,7 +26,7 @@ func (s *submission) done(n int) {
 // examine decodes and checks one submission, in its caller's goroutine. The id is left out.
 func (c Config) examine(raw []byte) candidate {
 	k := candidate{raw: raw}
-	if k.tx, k.err = engines.DecodeTx(raw); k.err != nil {
+	if k.tx, k.err = chain.DecodeTx(raw); k.err != nil {
 		return k
 	}
 
@@ -49,7 +44,7 @@ func (c Config) examine(raw []byte) candidate {
 }
 
 // check makes a refusal of a panic of the backend's: fail is not crash, here as in the execution.
-func check(b engines.Backend, body []byte) (err error) {
+func check(b chain.Backend, body []byte) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("backend %s panicked: %v", b.Name(), p)
@@ -58,13 +53,13 @@ func check(b engines.Backend, body []byte) (err error) {
 	return b.Check(body)
 }
 
-func (p *pool) submit(ctx context.Context, q submit, from engines.From[[]Submitted]) error {
-	chain, err := p.chain(ctx)
+func (p *pool) submit(ctx context.Context, q submit, from engines.From[[]chain.Submitted]) error {
+	state, err := p.chain(ctx)
 	if err != nil {
 		return err
 	}
 
-	if !chain.Started() {
+	if !state.Started() {
 		from.Fail(ErrNotStarted)
 		return nil
 	}
@@ -75,12 +70,12 @@ func (p *pool) submit(ctx context.Context, q submit, from engines.From[[]Submitt
 	}
 
 	now := p.Now()
-	sub := &submission{out: make([]Submitted, len(q.txs)), left: 1, from: from}
+	sub := &submission{out: make([]chain.Submitted, len(q.txs)), left: 1, from: from}
 	var fresh []*entry
 	var recs []eventlog.Record
 
 	for i, c := range q.txs {
-		sub.out[i] = Submitted{ID: c.id, Err: c.err}
+		sub.out[i] = chain.Submitted{ID: c.id, Err: c.err}
 		if c.err != nil {
 			continue
 		}
@@ -97,7 +92,7 @@ func (p *pool) submit(ctx context.Context, q submit, from engines.From[[]Submitt
 			continue
 		}
 
-		if err := admissible(c, chain, now); err != nil {
+		if err := admissible(c, state, now); err != nil {
 			sub.out[i].Err = err
 			continue
 		}
@@ -108,7 +103,7 @@ func (p *pool) submit(ctx context.Context, q submit, from engines.From[[]Submitt
 			continue
 		}
 
-		rec, err := engines.NewRecord(&logv1.TxLaunched{Tx: c.raw, ReceivedNs: now.UnixNano()})
+		rec, err := chain.NewRecord(&logv1.TxLaunched{Tx: c.raw, ReceivedNs: now.UnixNano()})
 		if err != nil {
 			return err
 		}
@@ -131,7 +126,7 @@ func (p *pool) submit(ctx context.Context, q submit, from engines.From[[]Submitt
 
 // applied looks up the results of those candidates that are neither refused nor pending.
 func (p *pool) applied(ctx context.Context, txs []candidate) ([]*logv1.TxResult, error) {
-	var ids []engines.TxID
+	var ids []chain.TxID
 	var at []int
 
 	for i, c := range txs {

@@ -6,7 +6,7 @@ import (
 
 	"github.com/thejerf/suture/v4"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 )
 
 // Suspects are the transactions whose backend code was running when a process of this node died. A
@@ -14,10 +14,10 @@ import (
 // executed again by each process that follows.
 type Suspects interface {
 	// Deaths answers at how many deaths id was in flight: before it had its place, and at it.
-	Deaths(id engines.TxID) (eager, placed int)
+	Deaths(id chain.TxID) (eager, placed int)
 
 	// Forget drops transactions that have ended.
-	Forget(ids []engines.TxID) error
+	Forget(ids []chain.TxID) error
 
 	// File is where a person finds what is known, and may remove it.
 	File() string
@@ -30,7 +30,7 @@ var ErrDeadly = errors.New("deadly transaction")
 // maxDeaths is how many deaths are too many for coincidence.
 const maxDeaths = 2
 
-func (p *pool) suspect(id engines.TxID) bool {
+func (p *pool) suspect(id chain.TxID) bool {
 	eager, placed := p.Suspects.Deaths(id)
 	return eager+placed > 0
 }
@@ -46,7 +46,7 @@ func (p *pool) careful(e *entry) bool {
 }
 
 // refuse ends the node when the block has a transaction that would end it.
-func (p *pool) refuse(e *entry, b engines.Block) error {
+func (p *pool) refuse(e *entry, b chain.Block) error {
 	if !e.suspect {
 		return nil
 	}
@@ -75,6 +75,6 @@ func (p *pool) forgetCleared() error {
 // unsuspected is for a node that learns nothing from its deaths.
 type unsuspected struct{}
 
-func (unsuspected) Deaths(engines.TxID) (eager, placed int) { return 0, 0 }
-func (unsuspected) Forget([]engines.TxID) error             { return nil }
-func (unsuspected) File() string                            { return "" }
+func (unsuspected) Deaths(chain.TxID) (eager, placed int) { return 0, 0 }
+func (unsuspected) Forget([]chain.TxID) error             { return nil }
+func (unsuspected) File() string                          { return "" }

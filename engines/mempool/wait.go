@@ -5,26 +5,17 @@ import (
 	"time"
 
 	"github.com/coppice-go/coppice/engines"
-	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+	"github.com/coppice-go/coppice/engines/chain"
 )
-
-// Ending is what is known of a transaction. At most one of Result and Expired is set; Known with
-// neither means that it is durable and has not ended.
-type Ending struct {
-	ID      engines.TxID
-	Known   bool
-	Result  *logv1.TxResult
-	Expired *time.Time // the block time that passed its valid_until
-}
 
 // waiting is a caller that waits until several transactions have ended.
 type waiting struct {
-	out  []Ending
-	at   map[engines.TxID][]int // where in out an id that has not ended stands
-	from engines.From[[]Ending]
+	out  []chain.Ending
+	at   map[chain.TxID][]int // where in out an id that has not ended stands
+	from engines.From[[]chain.Ending]
 }
 
-func (w *waiting) tell(how Ending) {
+func (w *waiting) tell(how chain.Ending) {
 	for _, i := range w.at[how.ID] {
 		w.out[i] = how
 	}
@@ -34,7 +25,7 @@ func (w *waiting) tell(how Ending) {
 	}
 }
 
-func (p *pool) look(ctx context.Context, q look, from engines.From[[]Ending]) error {
+func (p *pool) look(ctx context.Context, q look, from engines.From[[]chain.Ending]) error {
 	out, err := p.known(ctx, q.ids)
 	if err != nil {
 		return err
@@ -43,13 +34,13 @@ func (p *pool) look(ctx context.Context, q look, from engines.From[[]Ending]) er
 	return nil
 }
 
-func (p *pool) wait(ctx context.Context, q wait, from engines.From[[]Ending]) error {
+func (p *pool) wait(ctx context.Context, q wait, from engines.From[[]chain.Ending]) error {
 	out, err := p.known(ctx, q.ids)
 	if err != nil {
 		return err
 	}
 
-	w := &waiting{out: out, at: make(map[engines.TxID][]int), from: from}
+	w := &waiting{out: out, at: make(map[chain.TxID][]int), from: from}
 
 	for i, id := range q.ids {
 		if e := p.pending[id]; e != nil {
@@ -68,9 +59,9 @@ func (p *pool) wait(ctx context.Context, q wait, from engines.From[[]Ending]) er
 }
 
 // known answers from the pool, the newest that expired, and the state, in this order.
-func (p *pool) known(ctx context.Context, ids []engines.TxID) ([]Ending, error) {
-	out := make([]Ending, len(ids))
-	var ask []engines.TxID
+func (p *pool) known(ctx context.Context, ids []chain.TxID) ([]chain.Ending, error) {
+	out := make([]chain.Ending, len(ids))
+	var ask []chain.TxID
 	var at []int
 
 	for i, id := range ids {
@@ -110,16 +101,16 @@ func (p *pool) known(ctx context.Context, ids []engines.TxID) ([]Ending, error) 
 const expiredKept = 65_536
 
 type expired struct {
-	when map[engines.TxID]time.Time
-	ring []engines.TxID
+	when map[chain.TxID]time.Time
+	ring []chain.TxID
 	next int
 }
 
 func newExpired(n int) expired {
-	return expired{when: make(map[engines.TxID]time.Time), ring: make([]engines.TxID, 0, n)}
+	return expired{when: make(map[chain.TxID]time.Time), ring: make([]chain.TxID, 0, n)}
 }
 
-func (x *expired) add(id engines.TxID, at time.Time) {
+func (x *expired) add(id chain.TxID, at time.Time) {
 	if len(x.ring) < cap(x.ring) {
 		x.ring = append(x.ring, id)
 	} else {

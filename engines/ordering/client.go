@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -18,23 +19,23 @@ func NewClient(dir engines.Directory) Client {
 }
 
 // Info tells what is committed, and what was decided and is not.
-func (c Client) Info(ctx context.Context) (engines.Standing, error) {
+func (c Client) Info(ctx context.Context) (chain.Standing, error) {
 	return engines.Call(ctx, c.to, info{engines.SenderOf(ctx)})
 }
 
 // InitChain starts the chain. Repeating it changes nothing.
-func (c Client) InitChain(ctx context.Context, rec *logv1.ChainStarted) (engines.ChainState, error) {
+func (c Client) InitChain(ctx context.Context, rec *logv1.ChainStarted) (chain.State, error) {
 	return engines.Call(ctx, c.to, initChain{engines.SenderOf(ctx), rec})
 }
 
 // Order logs the decision b, executes it and stages the outcome. The same block delivered again
 // answers the same; of a block that is committed already only the app hash is told.
-func (c Client) Order(ctx context.Context, b engines.Block) (engines.Staged, error) {
+func (c Client) Order(ctx context.Context, b chain.Block) (chain.Staged, error) {
 	return engines.Call(ctx, c.to, order{engines.SenderOf(ctx), b})
 }
 
 // Commit makes the staged block at height durable and final. It returns when the block is in the
 // log and in the state.
-func (c Client) Commit(ctx context.Context, height uint64) (engines.ChainState, error) {
+func (c Client) Commit(ctx context.Context, height uint64) (chain.State, error) {
 	return engines.Call(ctx, c.to, commit{engines.SenderOf(ctx), height})
 }

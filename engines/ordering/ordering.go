@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/eventlog"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
@@ -36,10 +37,10 @@ type Log interface {
 
 // Store is what ordering needs of the storage engine.
 type Store interface {
-	State(ctx context.Context) (engines.ChainState, error)
+	State(ctx context.Context) (chain.State, error)
 	StartChain(ctx context.Context, index uint64, rec *logv1.ChainStarted) error
-	Begin(ctx context.Context, b engines.Block) (refused []*logv1.TxResult, err error)
-	Seal(ctx context.Context) (engines.Staged, error)
+	Begin(ctx context.Context, b chain.Block) (refused []*logv1.TxResult, err error)
+	Seal(ctx context.Context) (chain.Staged, error)
 	Commit(ctx context.Context, index uint64, rec *logv1.BlockCommitted) error
 	Redo(ctx context.Context, index uint64, rec *logv1.BlockCommitted) error
 }
@@ -47,7 +48,7 @@ type Store interface {
 // Pool is what ordering needs of the mempool.
 type Pool interface {
 	// Place has the transactions of b executed, each at its version; those with a refusal are not.
-	Place(ctx context.Context, b engines.Block, refused []*logv1.TxResult) error
+	Place(ctx context.Context, b chain.Block, refused []*logv1.TxResult) error
 
 	// Committed tells the results. It does not wait.
 	Committed(ctx context.Context, rec *logv1.BlockCommitted) error
@@ -61,7 +62,7 @@ type Config struct {
 
 	// Validators, if set, tells what a block and its results change in the validator set. It
 	// depends on them alone.
-	Validators func(b engines.Block, results []*logv1.TxResult) []*logv1.ValidatorUpdate
+	Validators func(b chain.Block, results []*logv1.TxResult) []*logv1.ValidatorUpdate
 
 	// Progress, if set, is told how far a replay has come: the last record redone, and the last
 	// there is.
@@ -98,11 +99,11 @@ func Child(dir engines.Directory, c Config) supervisor.StartFunc {
 type ordering struct {
 	Config
 	drivers engines.Admission
-	state   engines.ChainState
+	state   chain.State
 
-	decided      *engines.Block // logged, not committed
+	decided      *chain.Block // logged, not committed
 	decidedIndex uint64
-	staged       *engines.Staged // decided, and executed
+	staged       *chain.Staged // decided, and executed
 }
 
 // The messages of ordering. A driver that was replaced is fenced: two that run at once would look
@@ -115,7 +116,7 @@ type (
 	}
 	order struct {
 		by    engines.Sender
-		block engines.Block
+		block chain.Block
 	}
 	commit struct {
 		by     engines.Sender
@@ -124,32 +125,32 @@ type (
 	reexecute struct{}
 )
 
-func (info) Answer(engines.Standing)        {}
-func (initChain) Answer(engines.ChainState) {}
-func (order) Answer(engines.Staged)         {}
-func (commit) Answer(engines.ChainState)    {}
+func (info) Answer(chain.Standing)   {}
+func (initChain) Answer(chain.State) {}
+func (order) Answer(chain.Staged)    {}
+func (commit) Answer(chain.State)    {}
 
 func (o *ordering) init(ctx context.Context, s *engines.Server) error {
 	if err := o.replay(ctx); err != nil {
 		return fmt.Errorf("replay: %w", err)
 	}
 
-	engines.OnCall(s, func(_ context.Context, q info, from engines.From[engines.Standing]) error {
-		return answer(o, from, q.by, func() (engines.Standing, error) {
-			return engines.Standing{Committed: o.state, Leftover: o.decided}, nil
+	engines.OnCall(s, func(_ context.Context, q info, from engines.From[chain.Standing]) error {
+		return answer(o, from, q.by, func() (chain.Standing, error) {
+			return chain.Standing{Committed: o.state, Leftover: o.decided}, nil
 		})
 	})
 
-	engines.OnCall(s, func(ctx context.Context, q initChain, from engines.From[engines.ChainState]) error {
-		return answer(o, from, q.by, func() (engines.ChainState, error) { return o.initChain(ctx, q.rec) })
+	engines.OnCall(s, func(ctx context.Context, q initChain, from engines.From[chain.State]) error {
+		return answer(o, from, q.by, func() (chain.State, error) { return o.initChain(ctx, q.rec) })
 	})
 
-	engines.OnCall(s, func(ctx context.Context, q order, from engines.From[engines.Staged]) error {
-		return answer(o, from, q.by, func() (engines.Staged, error) { return o.order(ctx, q.block) })
+	engines.OnCall(s, func(ctx context.Context, q order, from engines.From[chain.Staged]) error {
+		return answer(o, from, q.by, func() (chain.Staged, error) { return o.order(ctx, q.block) })
 	})
 
-	engines.OnCall(s, func(ctx context.Context, q commit, from engines.From[engines.ChainState]) error {
-		return answer(o, from, q.by, func() (engines.ChainState, error) { return o.commit(ctx, q.height) })
+	engines.OnCall(s, func(ctx context.Context, q commit, from engines.From[chain.State]) error {
+		return answer(o, from, q.by, func() (chain.State, error) { return o.commit(ctx, q.height) })
 	})
 	engines.OnCast(s, func(ctx context.Context, _ reexecute) error { return o.execute(ctx) })
 	if o.decided != nil {
@@ -179,7 +180,7 @@ func answer[R any](o *ordering, from engines.From[R], by engines.Sender, f func(
 	return nil
 }
 
-func (o *ordering) initChain(ctx context.Context, rec *logv1.ChainStarted) (engines.ChainState, error) {
+func (o *ordering) initChain(ctx context.Context, rec *logv1.ChainStarted) (chain.State, error) {
 	if o.state.Started() {
 		if o.state.ChainID != rec.ChainId || o.state.Period != rec.Period {
 			return o.state, refusal{fmt.Errorf("%w: chain %s (period %d) has started, %s (period %d) cannot be another",
@@ -194,7 +195,7 @@ func (o *ordering) initChain(ctx context.Context, rec *logv1.ChainStarted) (engi
 		return o.state, nil // repeated: a driver that was cut off does so
 	}
 
-	r, err := engines.NewRecord(rec)
+	r, err := chain.NewRecord(rec)
 	if err != nil {
 		return o.state, err
 	}
@@ -210,8 +211,8 @@ func (o *ordering) initChain(ctx context.Context, rec *logv1.ChainStarted) (engi
 	return o.state, err
 }
 
-func (o *ordering) order(ctx context.Context, b engines.Block) (engines.Staged, error) {
-	var none engines.Staged
+func (o *ordering) order(ctx context.Context, b chain.Block) (chain.Staged, error) {
+	var none chain.Staged
 	switch {
 	case !o.state.Started():
 		return none, refusal{fmt.Errorf("%w: %v, but no chain has started", ErrHeight, b)}
@@ -224,7 +225,7 @@ func (o *ordering) order(ctx context.Context, b engines.Block) (engines.Staged, 
 		if !bytes.Equal(b.Hash, o.state.BlockHash) {
 			return none, conflict(b, o.state.BlockHash)
 		}
-		return engines.Staged{Block: b, AppHash: o.state.AppHash}, nil // delivered again after its commit
+		return chain.Staged{Block: b, AppHash: o.state.AppHash}, nil // delivered again after its commit
 
 	case b.Height != o.state.Next():
 		return none, refusal{fmt.Errorf("%w: %v, want height %d", ErrHeight, b, o.state.Next())}
@@ -237,7 +238,7 @@ func (o *ordering) order(ctx context.Context, b engines.Block) (engines.Staged, 
 		return *o.staged, nil // delivered again: nothing is appended
 	}
 
-	rec, err := engines.NewRecord(b.Record())
+	rec, err := chain.NewRecord(b.Record())
 	if err != nil {
 		return none, err
 	}
@@ -255,7 +256,7 @@ func (o *ordering) order(ctx context.Context, b engines.Block) (engines.Staged, 
 	return *o.staged, nil
 }
 
-func conflict(b engines.Block, have []byte) error {
+func conflict(b chain.Block, have []byte) error {
 	return fmt.Errorf("%w: %v was decided, and %.8x stands at that height: %w", ErrConflict, b, have,
 		suture.ErrTerminateSupervisorTree)
 }
@@ -282,7 +283,7 @@ func (o *ordering) execute(ctx context.Context) error {
 	return nil
 }
 
-func (o *ordering) commit(ctx context.Context, height uint64) (engines.ChainState, error) {
+func (o *ordering) commit(ctx context.Context, height uint64) (chain.State, error) {
 	if height == o.state.Height && height != 0 {
 		return o.state, nil // repeated
 	}
@@ -296,7 +297,7 @@ func (o *ordering) commit(ctx context.Context, height uint64) (engines.ChainStat
 		Results: o.staged.Results, Changes: o.staged.Changes, Validators: o.staged.Validators,
 		AppHash: o.staged.AppHash, DecidedIndex: o.decidedIndex,
 	}
-	r, err := engines.NewRecord(rec)
+	r, err := chain.NewRecord(rec)
 	if err != nil {
 		return o.state, err
 	}
@@ -356,8 +357,8 @@ func (o *ordering) replay(ctx context.Context) error {
 
 func (o *ordering) redo(ctx context.Context, e eventlog.Entry) error {
 	switch e.Kind {
-	case engines.KindChainStarted, engines.KindOrderDecided, engines.KindBlockCommitted:
-	case engines.KindSnapshotInstalled:
+	case chain.KindChainStarted, chain.KindOrderDecided, chain.KindBlockCommitted:
+	case chain.KindSnapshotInstalled:
 		return fmt.Errorf("%w: record %d says that a snapshot took the state's place, and the state is from before: %w",
 			ErrBehind, e.Index, suture.ErrTerminateSupervisorTree)
 	default:
@@ -365,7 +366,7 @@ func (o *ordering) redo(ctx context.Context, e eventlog.Entry) error {
 	}
 
 	e.Data = bytes.Clone(e.Data) // decoded messages may outlive the cursor's next step
-	m, err := engines.DecodeRecord(e)
+	m, err := chain.DecodeRecord(e)
 	if err != nil {
 		return err
 	}
@@ -378,7 +379,7 @@ func (o *ordering) redoMessage(ctx context.Context, index uint64, m proto.Messag
 	case *logv1.ChainStarted:
 		return o.Store.StartChain(ctx, index, m)
 	case *logv1.OrderDecided:
-		b := engines.BlockFromRecord(m)
+		b := chain.BlockFromRecord(m)
 		o.decided, o.decidedIndex = &b, index
 	case *logv1.BlockCommitted:
 		o.decided, o.decidedIndex = nil, 0

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/ordering"
 	"github.com/coppice-go/coppice/eventlog"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
@@ -70,29 +71,29 @@ func (d disk) Cursor(_ context.Context, from uint64) (*eventlog.Cursor, error) {
 // store is a state that notes what was done to it; the pool of the same test, too. Only ordering's
 // goroutine and, once ordering has ended or answered, the test touch it.
 type store struct {
-	state  engines.ChainState
-	block  engines.Block
+	state  chain.State
+	block  chain.Block
 	begun  []uint64 // heights
 	redone []uint64
 	told   []uint64 // committed, as the pool was told
 	failed error    // of the next Commit
 }
 
-func (s *store) State(context.Context) (engines.ChainState, error) { return s.state, nil }
+func (s *store) State(context.Context) (chain.State, error) { return s.state, nil }
 
 func (s *store) StartChain(_ context.Context, index uint64, rec *logv1.ChainStarted) error {
-	s.state = engines.ChainState{ChainID: rec.ChainId, Period: rec.Period, InitialHeight: rec.InitialHeight,
+	s.state = chain.State{ChainID: rec.ChainId, Period: rec.Period, InitialHeight: rec.InitialHeight,
 		Params: rec.Params, Index: index}
 	return nil
 }
 
-func (s *store) Begin(_ context.Context, b engines.Block) ([]*logv1.TxResult, error) {
+func (s *store) Begin(_ context.Context, b chain.Block) ([]*logv1.TxResult, error) {
 	s.block, s.begun = b, append(s.begun, b.Height)
 	return make([]*logv1.TxResult, len(b.Txs)), nil
 }
 
-func (s *store) Seal(context.Context) (engines.Staged, error) {
-	return engines.Staged{Block: s.block, AppHash: append([]byte("app"), s.block.Hash...)}, nil
+func (s *store) Seal(context.Context) (chain.Staged, error) {
+	return chain.Staged{Block: s.block, AppHash: append([]byte("app"), s.block.Hash...)}, nil
 }
 
 func (s *store) Commit(_ context.Context, index uint64, rec *logv1.BlockCommitted) error {
@@ -110,7 +111,7 @@ func (s *store) Redo(ctx context.Context, index uint64, rec *logv1.BlockCommitte
 	return s.Commit(ctx, index, rec)
 }
 
-func (s *store) Place(context.Context, engines.Block, []*logv1.TxResult) error { return nil }
+func (s *store) Place(context.Context, chain.Block, []*logv1.TxResult) error { return nil }
 
 func (s *store) Committed(_ context.Context, rec *logv1.BlockCommitted) error {
 	s.told = append(s.told, rec.Height)
@@ -142,14 +143,14 @@ func start(t *testing.T) *rig {
 			})})
 
 	_, err = r.InitChain(t.Context(),
-		&logv1.ChainStarted{ChainId: "test", InitialHeight: 1, Params: engines.DefaultParams()})
+		&logv1.ChainStarted{ChainId: "test", InitialHeight: 1, Params: chain.DefaultParams()})
 	require.NoError(t, err)
 
 	return r
 }
 
-func block(height uint64, txs ...string) engines.Block {
-	b := engines.Block{ChainID: "test", Height: height, Time: time.Unix(int64(height), 0)}
+func block(height uint64, txs ...string) chain.Block {
+	b := chain.Block{ChainID: "test", Height: height, Time: time.Unix(int64(height), 0)}
 	for _, tx := range txs {
 		b.Txs = append(b.Txs, []byte(tx))
 	}

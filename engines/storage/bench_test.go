@@ -8,7 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -36,7 +36,7 @@ func BenchmarkBlock(b *testing.B) {
 			require.NoError(b, err)
 			defer d.Close()
 
-			require.NoError(b, d.StartChain(1, chain(1)))
+			require.NoError(b, d.StartChain(1, chainStarted(1)))
 			n := 0
 
 			for h := uint64(1); b.Loop(); h++ {
@@ -48,7 +48,7 @@ func BenchmarkBlock(b *testing.B) {
 					raw, key, value := benchTx(b, n, keys, now)
 					n++
 					txs[i] = raw
-					changes[i] = at(engines.Version{Period: 1, Height: h, Index: uint32(i)},
+					changes[i] = at(chain.Version{Period: 1, Height: h, Index: uint32(i)},
 						&logv1.Change{Key: key, Value: value})
 				}
 
@@ -59,7 +59,7 @@ func BenchmarkBlock(b *testing.B) {
 				require.NoError(b, err)
 
 				for i := range changes {
-					if err := d.Finish(engines.Version{Period: 1, Height: h, Index: uint32(i)}, changes[i],
+					if err := d.Finish(chain.Version{Period: 1, Height: h, Index: uint32(i)}, changes[i],
 						new(logv1.TxResult)); err != nil {
 						b.Fatal(err)
 					}
@@ -81,7 +81,7 @@ func BenchmarkRedo(b *testing.B) {
 	require.NoError(b, err)
 	defer d.Close()
 
-	require.NoError(b, d.StartChain(1, chain(1)))
+	require.NoError(b, d.StartChain(1, chainStarted(1)))
 	n := 0
 
 	for h := uint64(1); b.Loop(); h++ {
@@ -93,8 +93,8 @@ func BenchmarkRedo(b *testing.B) {
 		for i := range benchTxs {
 			raw, key, value := benchTx(b, n, 1<<40, now)
 			n++
-			v := engines.Version{Period: 1, Height: h, Index: uint32(i)}
-			id := engines.HashTx(raw)
+			v := chain.Version{Period: 1, Height: h, Index: uint32(i)}
+			id := chain.HashTx(raw)
 			rec.Results = append(rec.Results,
 				&logv1.TxResult{Id: id[:], Version: v.Proto(), ValidUntilMs: now.Add(window).UnixMilli()})
 			rec.Changes = append(rec.Changes, at(v, &logv1.Change{Key: key, Value: value})...)
@@ -117,7 +117,7 @@ func BenchmarkGet(b *testing.B) {
 	require.NoError(b, err)
 	defer d.Close()
 
-	require.NoError(b, d.StartChain(1, chain(1)))
+	require.NoError(b, d.StartChain(1, chainStarted(1)))
 	const blocks, per = 40, 5000
 	key := func(i int) []byte { return fmt.Appendf(nil, "key-%08d", i) }
 

@@ -9,7 +9,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage/apphash"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
@@ -51,18 +51,18 @@ func NewBuilder(dir string, o Options, at BlockMeta) (*Builder, error) {
 // ErrBuild, ErrFailed.
 func (b *Builder) Key(key, value []byte) error {
 	switch {
-	case len(key) == 0 || len(key) > engines.MaxKeyBytes:
-		return fmt.Errorf("%w: a key of %d bytes, want 1 to %d", ErrBuild, len(key), engines.MaxKeyBytes)
-	case len(value) > engines.MaxValueBytes:
+	case len(key) == 0 || len(key) > chain.MaxKeyBytes:
+		return fmt.Errorf("%w: a key of %d bytes, want 1 to %d", ErrBuild, len(key), chain.MaxKeyBytes)
+	case len(value) > chain.MaxValueBytes:
 		return fmt.Errorf("%w: key %q has a value of %d bytes, want at most %d", ErrBuild, clip(key), len(value),
-			engines.MaxValueBytes)
+			chain.MaxValueBytes)
 	case b.ids > 0 || bytes.Compare(b.last, key) >= 0:
 		return fmt.Errorf("%w: key %q comes after %q, want the order of their bytes, and ids after all keys", ErrBuild,
 			clip(key), clip(b.last))
 	}
 
-	v := engines.Version{Period: b.at.Period, Height: b.at.Height}
-	b.b.Set(latestKey(key), latest{version: v, value: value}.encode(make([]byte, 0, engines.VersionSize+len(value))),
+	v := chain.Version{Period: b.at.Period, Height: b.at.Height}
+	b.b.Set(latestKey(key), latest{version: v, value: value}.encode(make([]byte, 0, chain.VersionSize+len(value))),
 		nil)
 	b.acc.Add(b.d.hasher.Key(key, value))
 	b.keys++
@@ -74,7 +74,7 @@ func (b *Builder) Key(key, value []byte) error {
 // ID adds the result of an applied transaction whose id is remembered, in the order of the ids.
 // Errors: ErrBuild, ErrFailed.
 func (b *Builder) ID(r *logv1.TxResult) error {
-	if _, err := engines.TxIDFromBytes(r.Id); err != nil {
+	if _, err := chain.TxIDFromBytes(r.Id); err != nil {
 		return fmt.Errorf("%w: %w", ErrBuild, err)
 	}
 	if b.ids > 0 && bytes.Compare(b.last, r.Id) >= 0 {

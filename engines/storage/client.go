@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
 )
@@ -51,7 +52,7 @@ func (c Client) direct(ctx context.Context, f func(*DB) error) error {
 }
 
 // State is the committed chain's state.
-func (c Client) State(ctx context.Context) (s engines.ChainState, err error) {
+func (c Client) State(ctx context.Context) (s chain.State, err error) {
 	err = c.direct(ctx, func(d *DB) error { s = d.State(); return d.Err() })
 	return s, err
 }
@@ -63,24 +64,24 @@ func (c Client) StartChain(ctx context.Context, index uint64, rec *logv1.ChainSt
 }
 
 // Begin is DB.Begin. Reads and seals that wait for a block staged before answer ErrNotStaged.
-func (c Client) Begin(ctx context.Context, b engines.Block) (refused []*logv1.TxResult, err error) {
+func (c Client) Begin(ctx context.Context, b chain.Block) (refused []*logv1.TxResult, err error) {
 	return engines.Call(ctx, c.to, begin{b})
 }
 
 // Read is DB.Read, except that it waits until all versions before v have finished.
-func (c Client) Read(ctx context.Context, v engines.Version, key []byte) (val []byte, found bool, err error) {
+func (c Client) Read(ctx context.Context, v chain.Version, key []byte) (val []byte, found bool, err error) {
 	r, err := engines.Call(ctx, c.to, read{v, key})
 	return r.value, r.found, err
 }
 
 // Finish is DB.Finish, sent and not waited for. What is not in order ends the engine's incarnation;
 // what is of a block that is not staged any more is dropped.
-func (c Client) Finish(ctx context.Context, v engines.Version, changes []*logv1.Change, result *logv1.TxResult) error {
+func (c Client) Finish(ctx context.Context, v chain.Version, changes []*logv1.Change, result *logv1.TxResult) error {
 	return engines.Cast(ctx, c.to, finish{v, changes, result})
 }
 
 // Seal is DB.Seal, except that it waits until all versions have finished.
-func (c Client) Seal(ctx context.Context) (engines.Staged, error) {
+func (c Client) Seal(ctx context.Context) (chain.Staged, error) {
 	return engines.Call(ctx, c.to, seal{})
 }
 
@@ -111,7 +112,7 @@ func (c Client) Get(ctx context.Context, key []byte, height uint64) (val []byte,
 }
 
 // Result is DB.Result.
-func (c Client) Result(ctx context.Context, id engines.TxID) (r *logv1.TxResult, found bool, err error) {
+func (c Client) Result(ctx context.Context, id chain.TxID) (r *logv1.TxResult, found bool, err error) {
 	err = c.direct(ctx, func(d *DB) (err error) {
 		r, found, err = d.Result(id)
 		return err
@@ -120,7 +121,7 @@ func (c Client) Result(ctx context.Context, id engines.TxID) (r *logv1.TxResult,
 }
 
 // Results is DB.Results.
-func (c Client) Results(ctx context.Context, ids []engines.TxID) (rs []*logv1.TxResult, err error) {
+func (c Client) Results(ctx context.Context, ids []chain.TxID) (rs []*logv1.TxResult, err error) {
 	err = c.direct(ctx, func(d *DB) (err error) {
 		rs, err = d.Results(ids)
 		return err

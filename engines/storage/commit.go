@@ -10,7 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage/apphash"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
@@ -76,8 +76,8 @@ func (d *DB) foldKeys(o *outcome, base map[string]latest) error {
 	var at []int
 
 	for _, c := range o.changes {
-		if c == nil || len(c.Key) == 0 || len(c.Key) > engines.MaxKeyBytes {
-			return fmt.Errorf("a change has a key of %d bytes, want 1 to %d", len(c.GetKey()), engines.MaxKeyBytes)
+		if c == nil || len(c.Key) == 0 || len(c.Key) > chain.MaxKeyBytes {
+			return fmt.Errorf("a change has a key of %d bytes, want 1 to %d", len(c.GetKey()), chain.MaxKeyBytes)
 		}
 
 		if i, again := place[string(c.Key)]; again {
@@ -153,7 +153,7 @@ func (d *DB) foldResults(o *outcome) error {
 		if r.ValidUntilMs == 0 { // refused: it was not applied, so there is nothing to remember
 			continue
 		}
-		if _, err := engines.TxIDFromBytes(r.Id); err != nil {
+		if _, err := chain.TxIDFromBytes(r.Id); err != nil {
 			return fmt.Errorf("result %d: %w", i, err)
 		}
 
@@ -309,7 +309,7 @@ func setKeys(b *pebble.Batch, writes []write) (superseded []byte) {
 		key = append(append(key[:0], spaceLatest), w.Key...)
 		switch {
 		case !w.Delete:
-			value = latest{version: engines.VersionFromProto(w.Version), value: w.Value}.encode(value[:0])
+			value = latest{version: chain.VersionFromProto(w.Version), value: w.Value}.encode(value[:0])
 			b.Set(key, value, nil)
 		case w.old.found:
 			b.Delete(key, nil)
@@ -322,7 +322,7 @@ func setKeys(b *pebble.Batch, writes []write) (superseded []byte) {
 		}
 
 		if w.Delete {
-			v := engines.VersionFromProto(w.Version)
+			v := chain.VersionFromProto(w.Version)
 			b.Set(olderKey(w.Key, v), []byte{olderDeleted}, nil)
 			superseded = appendSuperseded(superseded, w.Key, v)
 		}

@@ -16,7 +16,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage/apphash"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
@@ -407,13 +407,13 @@ func (d *DB) commit(b *pebble.Batch, what string) error {
 }
 
 // State is the committed chain's state.
-func (d *DB) State() engines.ChainState { return d.published.Load().state() }
+func (d *DB) State() chain.State { return d.published.Load().state() }
 
-func (p *published) state() engines.ChainState {
+func (p *published) state() chain.State {
 	if p.chain == nil {
-		return engines.ChainState{}
+		return chain.State{}
 	}
-	return engines.ChainState{
+	return chain.State{
 		ChainID: p.ChainID, Period: p.Period, InitialHeight: p.InitialHeight, Height: p.Height,
 		BlockHash: p.BlockHash, Time: time.Unix(0, p.TimeNs), AppHash: p.AppHash, Index: p.Index,
 		Params: p.chain.Params,

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -92,7 +92,7 @@ func TestStartChain(t *testing.T) {
 	defer func() { require.NoError(t, d.Close()) }()
 
 	require.False(t, d.State().Started())
-	_, err := d.Begin(engines.Block{ChainID: "test-1", Period: 1, Height: 1, Time: genesis})
+	_, err := d.Begin(chain.Block{ChainID: "test-1", Period: 1, Height: 1, Time: genesis})
 	require.ErrorIs(t, err, ErrChain)
 	require.ErrorContains(t, err, "no chain has started")
 
@@ -102,14 +102,14 @@ func TestStartChain(t *testing.T) {
 		"window_ns":    func(c *logv1.ChainStarted) { c.Params.WindowNs = 0 },
 		"max_tx_bytes": func(c *logv1.ChainStarted) { c.Params.MaxTxBytes = 0 },
 	} {
-		c := chain(1)
+		c := chainStarted(1)
 		spoil(c)
 		err := d.StartChain(1, c)
 		require.ErrorIs(t, err, ErrChain, what)
 		require.ErrorContains(t, err, what)
 	}
 
-	c := chain(1)
+	c := chainStarted(1)
 	c.AppHash = []byte("another")
 	require.ErrorIs(t, d.StartChain(1, c), ErrAppHash)
 
@@ -121,15 +121,15 @@ func TestStartChain(t *testing.T) {
 	require.NoError(t, d.StartChain(7, c), "InitChain may repeat")
 	require.Equal(t, uint64(1), d.State().Index)
 
-	c = chain(1)
+	c = chainStarted(1)
 	c.InitialHeight = 5
 	require.NoError(t, d.StartChain(2, c), "before the first block another genesis may take its place")
 	require.Equal(t, uint64(5), d.State().Next())
 	d.testCommit(t, 3, put("a", "1"))
 
 	require.NoError(t, d.StartChain(4, c), "the same record again")
-	require.NoError(t, d.StartChain(3, chain(1)), "a record that is applied already")
-	err = d.StartChain(4, chain(1))
+	require.NoError(t, d.StartChain(3, chainStarted(1)), "a record that is applied already")
+	err = d.StartChain(4, chainStarted(1))
 	require.ErrorIs(t, err, ErrChain)
 	require.ErrorContains(t, err, "height 5")
 
@@ -137,7 +137,7 @@ func TestStartChain(t *testing.T) {
 	before := d.State()
 	_, err = d.Begin(block(d, genesis))
 	require.NoError(t, err)
-	require.NoError(t, d.StartChain(5, chain(3)))
+	require.NoError(t, d.StartChain(5, chainStarted(3)))
 	_, err = d.Seal()
 	require.ErrorIs(t, err, ErrNotStaged, "what was staged for the old period is dropped")
 	require.Equal(t, uint64(1), d.State().Next())
@@ -145,7 +145,7 @@ func TestStartChain(t *testing.T) {
 	require.Equal(t, "1", d.testGet(t, "a", 0))
 	_, _, _, err = d.Get([]byte("a"), 5)
 	require.ErrorIs(t, err, ErrNotCommitted)
-	require.ErrorIs(t, d.StartChain(6, chain(2)), ErrChain, "periods do not go back")
+	require.ErrorIs(t, d.StartChain(6, chainStarted(2)), ErrChain, "periods do not go back")
 	d.testCommit(t, 7, del("a"))
 	require.Equal(t, "none", d.testGet(t, "a", 1))
 	require.NoError(t, d.VerifyScan(context.Background(), nil))
@@ -156,16 +156,16 @@ func TestStartChain(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	d := started(t)
 	now := genesis.Add(time.Hour)
-	bytesOf := func(tx engines.Tx) []byte {
+	bytesOf := func(tx chain.Tx) []byte {
 		b, err := tx.Encode()
 		require.NoError(t, err)
 		return b
 	}
 	first := tx(t, 1, now.Add(window))
 	plain := []byte("key=value")
-	envelope := bytesOf(engines.Tx{Backend: engines.PlainBackend, Nonce: []byte{0}, Body: plain})
-	envelope = append(append([]byte{}, envelope[:2+len(engines.PlainBackend)]...),
-		append([]byte{0}, envelope[4+len(engines.PlainBackend):]...)...)
+	envelope := bytesOf(chain.Tx{Backend: chain.PlainBackend, Nonce: []byte{0}, Body: plain})
+	envelope = append(append([]byte{}, envelope[:2+len(chain.PlainBackend)]...),
+		append([]byte{0}, envelope[4+len(chain.PlainBackend):]...)...)
 
 	b := block(d, now,
 		first,
@@ -204,7 +204,7 @@ func TestRefusals(t *testing.T) {
 		require.Equal(t, want[i] == logv1.Code_CODE_OK, r == nil, "place %d: %v", i, r)
 		if r != nil {
 			require.Equal(t, want[i], r.Code, "place %d", i)
-			id := engines.HashTx(b.Txs[i])
+			id := chain.HashTx(b.Txs[i])
 			require.Equal(t, id[:], r.Id)
 			require.NotEmpty(t, r.Log)
 			require.Zero(t, r.ValidUntilMs, "a refused transaction is not remembered")
@@ -215,9 +215,9 @@ func TestRefusals(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, refused, again)
 
-	finish := func(places ...uint32) engines.Staged {
+	finish := func(places ...uint32) chain.Staged {
 		for _, i := range places {
-			v := engines.Version{Period: 1, Height: d.State().Next(), Index: i}
+			v := chain.Version{Period: 1, Height: d.State().Next(), Index: i}
 			require.NoError(t, d.Finish(v, nil, &logv1.TxResult{Code: logv1.Code_CODE_FAILED}))
 		}
 		s, err := d.Seal()
@@ -240,15 +240,15 @@ func TestRefusals(t *testing.T) {
 	require.Equal(t, []logv1.Code{rep, exp, rep}, codes(now.Add(time.Second), first, tx(t, 2, now), plain))
 	require.Equal(t, []logv1.Code{rep, rep}, codes(now.Add(window), first, plain))
 	require.Equal(t, []logv1.Code{exp, ok}, codes(now.Add(window+1), first, plain))
-	_, found, err := d.Result(engines.HashTx(plain))
+	_, found, err := d.Result(chain.HashTx(plain))
 	require.NoError(t, err)
 	require.True(t, found, "an id is forgotten by a commit and not before")
 	require.NoError(t, d.Commit(3, committed(finish(1))))
-	r, found, err := d.Result(engines.HashTx(plain))
+	r, found, err := d.Result(chain.HashTx(plain))
 	require.NoError(t, err)
 	require.True(t, found)
 	require.Equal(t, uint64(2), r.Version.Height)
-	_, found, err = d.Result(engines.HashTx(first))
+	_, found, err = d.Result(chain.HashTx(first))
 	require.NoError(t, err)
 	require.False(t, found)
 
@@ -260,13 +260,13 @@ func TestRefusals(t *testing.T) {
 func TestBeginRefusesOtherBlocks(t *testing.T) {
 	d := started(t)
 	for what, c := range map[string]struct {
-		spoil func(*engines.Block)
+		spoil func(*chain.Block)
 		is    error
 	}{
-		"is test-1":      {func(b *engines.Block) { b.ChainID = "other" }, ErrChain},
-		"period 1":       {func(b *engines.Block) { b.Period = 2 }, ErrChain},
-		"want height 1":  {func(b *engines.Block) { b.Height = 2 }, ErrHeight},
-		"want the years": {func(b *engines.Block) { b.Time = time.Time{} }, nil},
+		"is test-1":      {func(b *chain.Block) { b.ChainID = "other" }, ErrChain},
+		"period 1":       {func(b *chain.Block) { b.Period = 2 }, ErrChain},
+		"want height 1":  {func(b *chain.Block) { b.Height = 2 }, ErrHeight},
+		"want the years": {func(b *chain.Block) { b.Time = time.Time{} }, nil},
 	} {
 		b := block(d, genesis)
 		c.spoil(&b)
@@ -286,7 +286,7 @@ func TestVersionsTakeEffectInOrder(t *testing.T) {
 	b := block(d, genesis.Add(3*time.Second), tx(t, 10, until), tx(t, 11, until), []byte{1}, tx(t, 12, until))
 	_, err := d.Begin(b)
 	require.NoError(t, err)
-	v := func(i uint32) engines.Version { return engines.Version{Period: 1, Height: 2, Index: i} }
+	v := func(i uint32) chain.Version { return chain.Version{Period: 1, Height: 2, Index: i} }
 	read := func(i uint32, key string) string {
 		value, found, err := d.Read(v(i), []byte(key))
 		if err != nil {
@@ -398,12 +398,12 @@ func TestRedoRefuses(t *testing.T) {
 	err := d.Redo(6, gap)
 	require.ErrorIs(t, err, ErrHeight)
 	require.ErrorContains(t, err, "want height 2")
-	next.Changes = at(engines.Version{Period: 1, Height: 2}, put("a", "2"))
+	next.Changes = at(chain.Version{Period: 1, Height: 2}, put("a", "2"))
 	err = d.Redo(6, next)
 	require.ErrorIs(t, err, ErrAppHash)
 	require.ErrorContains(t, err, "record 6")
 	require.Equal(t, "1", d.testGet(t, "a", 0), "a refused record leaves no trace")
-	next.Changes = at(engines.Version{Period: 1, Height: 2}, put("a", "1"))
+	next.Changes = at(chain.Version{Period: 1, Height: 2}, put("a", "1"))
 	require.NoError(t, d.Redo(6, next), "writing the same value is no change of the state")
 	require.Equal(t, uint64(6), d.State().Index)
 	require.NoError(t, d.VerifyScan(context.Background(), nil))
@@ -413,7 +413,7 @@ func TestRedoRefuses(t *testing.T) {
 func TestKeysAreArbitraryBytes(t *testing.T) {
 	d := started(t)
 	keys := []string{"\x00", "\x00\x00", "a", "a\x00", "a\x00\xff", "a\xff", "a\xff\xff", "b", "\xff", "\xff\xff",
-		string(make([]byte, engines.MaxKeyBytes))}
+		string(make([]byte, chain.MaxKeyBytes))}
 
 	for h := range 3 {
 		var changes []*logv1.Change
@@ -517,7 +517,7 @@ func TestDurableApplied(t *testing.T) {
 		require.NoError(t, err)
 		return n
 	}
-	require.NoError(t, d.StartChain(1, chain(1)))
+	require.NoError(t, d.StartChain(1, chainStarted(1)))
 	d.testCommit(t, 2, put("a", "1"))
 	require.Zero(t, durable())
 	n, err := d.Flush()
@@ -541,7 +541,7 @@ func TestDurableApplied(t *testing.T) {
 func TestFlushEvery(t *testing.T) {
 	d, err := Open(dir, Options{FS: vfs.NewMem(), FlushEvery: 10})
 	require.NoError(t, err)
-	require.NoError(t, d.StartChain(1, chain(1)))
+	require.NoError(t, d.StartChain(1, chainStarted(1)))
 	d.testCommit(t, 9, put("a", "1"))
 	before := d.pdb.Metrics().Flush.Count
 	d.testCommit(t, 10, put("a", "2"))

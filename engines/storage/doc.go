@@ -32,7 +32,7 @@
 // # Layout
 //
 // Keys in Pebble begin with a byte that names their space. Numbers are big-endian, a version is
-// engines.Version's 20 bytes, and ^version is their complement, so that newer versions come first.
+// chain.Version's 20 bytes, and ^version is their complement, so that newer versions come first.
 //
 //	'm' name                                 meta: "format", "chain", "state", "accumulator", "pruned", "log"
 //	'k' key                                  latest:     version | value

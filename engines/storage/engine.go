@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
 )
@@ -44,7 +45,7 @@ type engine struct {
 	// Who waits for earlier versions to finish. Begin drops them: their block is gone.
 	reads map[uint32][]waiting // by place in the block
 	turn  uint32               // the first place whose versions before may not have finished
-	seals []engines.From[engines.Staged]
+	seals []engines.From[chain.Staged]
 }
 
 type waiting struct {
@@ -60,9 +61,9 @@ type (
 		index uint64
 		rec   *logv1.ChainStarted
 	}
-	begin struct{ block engines.Block }
+	begin struct{ block chain.Block }
 	read  struct {
-		v   engines.Version
+		v   chain.Version
 		key []byte
 	}
 	value struct {
@@ -70,7 +71,7 @@ type (
 		found bool
 	}
 	finish struct {
-		v       engines.Version
+		v       chain.Version
 		changes []*logv1.Change
 		result  *logv1.TxResult
 	}
@@ -88,7 +89,7 @@ func (use) Answer(*grant)              {}
 func (startChain) Answer(done)         {}
 func (begin) Answer([]*logv1.TxResult) {}
 func (read) Answer(value)              {}
-func (seal) Answer(engines.Staged)     {}
+func (seal) Answer(chain.Staged)       {}
 func (commit) Answer(done)             {}
 
 func (e *engine) init(ctx context.Context, s *engines.Server) error {
@@ -240,8 +241,8 @@ func (e *engine) finish(ctx context.Context, m finish) error {
 	return nil
 }
 
-func (e *engine) seal(_ context.Context, _ seal, from engines.From[engines.Staged]) error {
-	var s engines.Staged
+func (e *engine) seal(_ context.Context, _ seal, from engines.From[chain.Staged]) error {
+	var s chain.Staged
 	err := e.do(func(d *DB) (err error) {
 		s, err = d.Seal()
 		return err

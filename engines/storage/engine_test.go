@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/suptest"
@@ -88,11 +89,11 @@ func newRig(t *testing.T, fs vfs.FS) rig {
 }
 
 // begin stages the next block with n transactions.
-func (r rig) begin(t *testing.T, n int) engines.Block {
+func (r rig) begin(t *testing.T, n int) chain.Block {
 	s, err := r.client.State(t.Context())
 	require.NoError(t, err)
 	now := genesis.Add(time.Duration(s.Next()) * time.Second)
-	b := engines.Block{ChainID: s.ChainID, Period: s.Period, Height: s.Next(), Time: now}
+	b := chain.Block{ChainID: s.ChainID, Period: s.Period, Height: s.Next(), Time: now}
 	for i := range n {
 		b.Txs = append(b.Txs, tx(t, int(s.Next())*1000+i, now.Add(window)))
 	}
@@ -110,13 +111,13 @@ func (r rig) begin(t *testing.T, n int) engines.Block {
 func TestEngineOrdersConcurrentWorkers(t *testing.T) {
 	r := newRig(t, vfs.NewMem())
 	ctx := t.Context()
-	require.NoError(t, r.client.StartChain(ctx, 1, chain(1)))
+	require.NoError(t, r.client.StartChain(ctx, 1, chainStarted(1)))
 	const n = 50
 	index := uint64(1)
 
 	for height := uint64(1); height <= 3; height++ {
 		b := r.begin(t, n)
-		sealed := make(chan engines.Staged, 1)
+		sealed := make(chan chain.Staged, 1)
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			s, err := r.client.Seal(ctx)
@@ -128,7 +129,7 @@ func TestEngineOrdersConcurrentWorkers(t *testing.T) {
 
 		for i := n - 1; i >= 0; i-- {
 			wg.Go(func() {
-				v := engines.Version{Period: 1, Height: b.Height, Index: uint32(i)}
+				v := chain.Version{Period: 1, Height: b.Height, Index: uint32(i)}
 				was, _, err := r.client.Read(ctx, v, []byte("counter"))
 				if err != nil {
 					t.Error(err)
@@ -156,12 +157,12 @@ func TestEngineOrdersConcurrentWorkers(t *testing.T) {
 		require.True(t, found)
 		require.Equal(t, height, at)
 		require.Equal(t, fmt.Sprint(n*height), string(value))
-		id := engines.HashTx(b.Txs[7])
+		id := chain.HashTx(b.Txs[7])
 		res, found, err := r.client.Result(ctx, id)
 		require.NoError(t, err)
 		require.True(t, found)
 		require.Equal(t, uint32(7), res.Version.Index)
-		all, err := r.client.Results(ctx, []engines.TxID{{1}, id})
+		all, err := r.client.Results(ctx, []chain.TxID{{1}, id})
 		require.NoError(t, err)
 		require.Nil(t, all[0])
 		require.Equal(t, id[:], all[1].Id)
@@ -201,9 +202,9 @@ func TestEngineOrdersConcurrentWorkers(t *testing.T) {
 func TestEngineBeginDropsWaiters(t *testing.T) {
 	r := newRig(t, vfs.NewMem())
 	ctx := t.Context()
-	require.NoError(t, r.client.StartChain(ctx, 1, chain(1)))
+	require.NoError(t, r.client.StartChain(ctx, 1, chainStarted(1)))
 	b := r.begin(t, 3)
-	v := func(i uint32) engines.Version { return engines.Version{Period: 1, Height: 1, Index: i} }
+	v := func(i uint32) chain.Version { return chain.Version{Period: 1, Height: 1, Index: i} }
 	errs := make(chan error, 2)
 	waiting := make(chan struct{}, 2)
 	go func() {
@@ -256,9 +257,9 @@ func TestEngineBeginDropsWaiters(t *testing.T) {
 // A worker or pool that is out of step ends the incarnation: its result cannot be placed.
 func TestEngineEndsOnAResultThatCannotBe(t *testing.T) {
 	r := newRig(t, vfs.NewMem())
-	require.NoError(t, r.client.StartChain(t.Context(), 1, chain(1)))
+	require.NoError(t, r.client.StartChain(t.Context(), 1, chainStarted(1)))
 	r.begin(t, 1)
-	v := engines.Version{Period: 1, Height: 1}
+	v := chain.Version{Period: 1, Height: 1}
 	require.NoError(t, r.client.Finish(t.Context(), v, []*logv1.Change{put("a", "1")}, new(logv1.TxResult)))
 	exit := suptest.Wait(t, r.rec, 1, func(e supervisor.ChildExited) bool { return true })
 	require.ErrorContains(t, exit.Exit.Err, "change 0 is of version 0/0/0")
@@ -270,12 +271,12 @@ func TestEngineSuccession(t *testing.T) {
 	r := newRig(t, vfs.NewMem())
 	ctx := t.Context()
 	patient := r.client.With(engines.AwaitNext)
-	require.NoError(t, r.client.StartChain(ctx, 1, chain(1)))
+	require.NoError(t, r.client.StartChain(ctx, 1, chainStarted(1)))
 	index := uint64(1)
 	plan := suptest.NewPlan(1, 12, []string{Name})
 	plan.Run(t, r.run, r.rec, func(suptest.Step) {
 		old := r.client.last.Load()
-		_, _, err := patient.Result(ctx, engines.TxID{})
+		_, _, err := patient.Result(ctx, chain.TxID{})
 		require.NoError(t, err, "a client finds its way to the successor")
 		if now := r.client.last.Load(); now != old && old != nil {
 			require.ErrorIs(t, old.Do(func(*DB) error { return errors.New("reached") }), supervisor.ErrFenced)
@@ -288,7 +289,7 @@ func TestEngineSuccession(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, index, s.Index)
 		b := r.begin(t, 1)
-		v := engines.Version{Period: 1, Height: b.Height}
+		v := chain.Version{Period: 1, Height: b.Height}
 		require.NoError(t, patient.Finish(ctx, v, at(v, put("a", fmt.Sprint(b.Height))), new(logv1.TxResult)))
 		staged, err := patient.Seal(ctx)
 		require.NoError(t, err)
@@ -307,7 +308,7 @@ func TestEngineEndsWhenTheDiskFails(t *testing.T) {
 	f.n.Store(1 << 40)
 	r := newRig(t, f.wrap(disk))
 	ctx := t.Context()
-	require.NoError(t, r.client.StartChain(ctx, 1, chain(1)))
+	require.NoError(t, r.client.StartChain(ctx, 1, chainStarted(1)))
 	for i, rec := range recs[:6] {
 		require.NoError(t, r.client.Redo(ctx, uint64(i+2), rec))
 	}
@@ -325,7 +326,7 @@ func TestEngineEndsWhenTheDiskFails(t *testing.T) {
 	r.rec.Settle(t, r.run)
 
 	client := r.client.With(engines.AwaitNext)
-	require.NoError(t, client.StartChain(ctx, 1, chain(1)))
+	require.NoError(t, client.StartChain(ctx, 1, chainStarted(1)))
 	for i, rec := range recs {
 		require.NoError(t, client.Redo(ctx, uint64(i+2), rec))
 	}

@@ -57,7 +57,7 @@ func history(t *testing.T, blocks int) (recs []*logv1.BlockCommitted) {
 
 // redoAll brings d to the end of the history.
 func redoAll(t *testing.T, d *DB, recs []*logv1.BlockCommitted) {
-	require.NoError(t, d.StartChain(1, chain(1)))
+	require.NoError(t, d.StartChain(1, chainStarted(1)))
 	for i, rec := range recs {
 		require.NoError(t, d.Redo(uint64(i+2), rec))
 	}
@@ -78,7 +78,7 @@ func TestDiskFails(t *testing.T) {
 			f.n.Store(n)
 			d, err := Open(dir, Options{FS: f.wrap(disk), MemTableBytes: 1 << 20})
 			require.NoError(t, err, "an empty state writes no table")
-			require.NoError(t, d.StartChain(1, chain(1)))
+			require.NoError(t, d.StartChain(1, chainStarted(1)))
 			var durable uint64
 
 			for i, rec := range recs {
@@ -106,7 +106,7 @@ func TestDiskFails(t *testing.T) {
 				require.Equal(t, err, d.Err())
 				_, _, _, err = d.Get([]byte("last"), 0)
 				require.ErrorIs(t, err, ErrFailed)
-				require.ErrorIs(t, d.StartChain(99, chain(9)), ErrFailed)
+				require.ErrorIs(t, d.StartChain(99, chainStarted(9)), ErrFailed)
 				_, err = d.Begin(block(d, genesis))
 				require.ErrorIs(t, err, ErrFailed)
 				_, err = d.DurableApplied()
@@ -136,7 +136,7 @@ func TestDiskFails(t *testing.T) {
 func TestReadFails(t *testing.T) {
 	disk := vfs.NewMem()
 	d := open(t, disk)
-	require.NoError(t, d.StartChain(1, chain(1)))
+	require.NoError(t, d.StartChain(1, chainStarted(1)))
 	for i := range 20 { // so much that opening does not read all of it
 		d.testCommit(t, uint64(i+2), put(fmt.Sprint("key", i), strings.Repeat(fmt.Sprint(i), 20_000)))
 	}

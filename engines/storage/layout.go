@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage/apphash"
 )
 
@@ -99,7 +99,7 @@ func latestKey(key []byte) []byte {
 // latest is the newest committed value of a key.
 type latest struct {
 	found   bool
-	version engines.Version
+	version chain.Version
 	value   []byte
 }
 
@@ -107,12 +107,12 @@ func (l latest) encode(b []byte) []byte { return append(l.version.AppendBinary(b
 
 // decodeLatest shares b's memory.
 func decodeLatest(key, b []byte) (latest, error) {
-	if len(b) < engines.VersionSize {
+	if len(b) < chain.VersionSize {
 		return latest{}, fmt.Errorf("%w: the latest entry of key %q has %d bytes, want a version of %d", ErrDamaged,
-			clip(key), len(b), engines.VersionSize)
+			clip(key), len(b), chain.VersionSize)
 	}
-	v, err := engines.DecodeVersion(b[:engines.VersionSize])
-	return latest{true, v, b[engines.VersionSize:]}, err
+	v, err := chain.DecodeVersion(b[:chain.VersionSize])
+	return latest{true, v, b[chain.VersionSize:]}, err
 }
 
 // appendKeyPart is len(key) u16 | key, which is no other key's prefix.
@@ -121,10 +121,10 @@ func appendKeyPart(b, key []byte) []byte {
 }
 
 func olderPrefix(key []byte) []byte {
-	return appendKeyPart(append(make([]byte, 0, 3+len(key)+engines.VersionSize+1), spaceOlder), key)
+	return appendKeyPart(append(make([]byte, 0, 3+len(key)+chain.VersionSize+1), spaceOlder), key)
 }
 
-func olderKey(key []byte, v engines.Version) []byte {
+func olderKey(key []byte, v chain.Version) []byte {
 	b := olderPrefix(key)
 	at := len(b)
 	b = v.AppendBinary(b)
@@ -139,7 +139,7 @@ const (
 	olderValue   = 1
 )
 
-func appendSuperseded(b, key []byte, v engines.Version) []byte {
+func appendSuperseded(b, key []byte, v chain.Version) []byte {
 	return v.AppendBinary(appendKeyPart(b, key))
 }
 
@@ -148,8 +148,8 @@ func appendSuperseded(b, key []byte, v engines.Version) []byte {
 func nextSuperseded(b []byte) (older, rest []byte, err error) {
 	if len(b) >= 2 {
 		n := 2 + int(binary.BigEndian.Uint16(b))
-		if end := n + engines.VersionSize; len(b) >= end {
-			v, err := engines.DecodeVersion(b[n:end])
+		if end := n + chain.VersionSize; len(b) >= end {
+			v, err := chain.DecodeVersion(b[n:end])
 			return olderKey(b[2:n], v), b[end:], err
 		}
 	}
@@ -165,7 +165,7 @@ func expiryKey(validUntilMs int64, id []byte) []byte {
 	return append(b, id...)
 }
 
-const expiryKeySize = 1 + 8 + len(engines.TxID{})
+const expiryKeySize = 1 + 8 + len(chain.TxID{})
 
 func decodeExpiry(key, value []byte) (validUntilMs int64, id []byte, leaf apphash.Leaf, err error) {
 	if len(key) != expiryKeySize || len(value) != len(leaf) {

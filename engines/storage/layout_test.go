@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage/apphash"
 )
 
@@ -40,8 +40,8 @@ func TestMillisecondsAreExact(t *testing.T) {
 // Older versions of one key are together, newest first, and apart from those of every other key.
 func TestOlderKeys(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		version := rapid.Custom(func(t *rapid.T) engines.Version {
-			return engines.Version{Period: rapid.Uint64().Draw(t, "period"), Height: rapid.Uint64().Draw(t, "height"),
+		version := rapid.Custom(func(t *rapid.T) chain.Version {
+			return chain.Version{Period: rapid.Uint64().Draw(t, "period"), Height: rapid.Uint64().Draw(t, "height"),
 				Index: rapid.Uint32().Draw(t, "index")}
 		})
 		k, l := rapid.SliceOfN(rapid.Byte(), 1, 30).Draw(t, "k"), rapid.SliceOfN(rapid.Byte(), 1, 30).Draw(t, "l")

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -42,13 +42,13 @@ const (
 var genesis = time.Unix(1_700_000_000, 0)
 
 func params() *logv1.Params {
-	p := engines.DefaultParams()
+	p := chain.DefaultParams()
 	p.WindowNs = int64(window)
 	p.MaxTxBytes = 1000
 	return p
 }
 
-func chain(period uint64) *logv1.ChainStarted {
+func chainStarted(period uint64) *logv1.ChainStarted {
 	return &logv1.ChainStarted{
 		ChainId: fmt.Sprintf("test-%d", period), Period: period, InitialHeight: 1,
 		GenesisTimeNs: genesis.UnixNano(), Params: params(),
@@ -67,21 +67,21 @@ func started(t *testing.T) *DB {
 	t.Helper()
 	d := open(t, vfs.NewMem())
 	t.Cleanup(func() { require.NoError(t, d.Close()) })
-	require.NoError(t, d.StartChain(1, chain(1)))
+	require.NoError(t, d.StartChain(1, chainStarted(1)))
 	return d
 }
 
 // tx is an enveloped transaction; n tells it from others.
 func tx(t T, n int, until time.Time) []byte {
 	t.Helper()
-	b, err := engines.Tx{Backend: "kv", Nonce: fmt.Appendf(nil, "%d", n), ValidUntil: until}.Encode()
+	b, err := chain.Tx{Backend: "kv", Nonce: fmt.Appendf(nil, "%d", n), ValidUntil: until}.Encode()
 	require.NoError(t, err)
 	return b
 }
 
-func block(d *DB, at time.Time, txs ...[]byte) engines.Block {
+func block(d *DB, at time.Time, txs ...[]byte) chain.Block {
 	s := d.State()
-	b := engines.Block{ChainID: s.ChainID, Period: s.Period, Height: s.Next(), Time: at, Txs: txs}
+	b := chain.Block{ChainID: s.ChainID, Period: s.Period, Height: s.Next(), Time: at, Txs: txs}
 	b.Hash = b.ContentHash()
 	return b
 }
@@ -92,14 +92,14 @@ func put(key, value string) *logv1.Change {
 
 func del(key string) *logv1.Change { return &logv1.Change{Key: []byte(key), Delete: true} }
 
-func at(v engines.Version, changes ...*logv1.Change) []*logv1.Change {
+func at(v chain.Version, changes ...*logv1.Change) []*logv1.Change {
 	for _, c := range changes {
 		c.Version = v.Proto()
 	}
 	return changes
 }
 
-func committed(s engines.Staged) *logv1.BlockCommitted {
+func committed(s chain.Staged) *logv1.BlockCommitted {
 	b := s.Block
 	return &logv1.BlockCommitted{
 		ChainId: b.ChainID, Period: b.Period, Height: b.Height, BlockHash: b.Hash, TimeNs: b.Time.UnixNano(),
@@ -115,7 +115,7 @@ func (d *DB) testCommit(t T, index uint64, changes ...*logv1.Change) *logv1.Bloc
 	refused, err := d.Begin(b)
 	require.NoError(t, err)
 	require.Nil(t, refused[0])
-	v := engines.Version{Period: now.Period, Height: b.Height}
+	v := chain.Version{Period: now.Period, Height: b.Height}
 	require.NoError(t, d.Finish(v, at(v, changes...), &logv1.TxResult{Data: []byte("done")}))
 	s, err := d.Seal()
 	require.NoError(t, err)

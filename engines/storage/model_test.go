@@ -15,7 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage/apphash"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
@@ -28,13 +28,13 @@ type model struct {
 	height   uint64
 	clock    time.Time
 	versions map[string][]version // oldest first
-	ids      map[engines.TxID]*logv1.TxResult
+	ids      map[chain.TxID]*logv1.TxResult
 	hashes   map[place][]byte
 	pruned   place
 }
 
 type version struct {
-	engines.Version
+	chain.Version
 	value   string
 	deleted bool
 }
@@ -45,7 +45,7 @@ func (m *model) append(rec proto.Message) uint64 {
 }
 
 // read is the value as of just before v.
-func (m *model) read(key string, v engines.Version) string {
+func (m *model) read(key string, v chain.Version) string {
 	vs := m.versions[key]
 	for i := len(vs) - 1; i >= 0; i-- {
 		if vs[i].Compare(v) < 0 {
@@ -65,7 +65,7 @@ func (m *model) hash() []byte {
 	var acc apphash.Accumulator
 
 	for k := range m.versions {
-		if v := m.read(k, engines.Version{Period: m.period + 1}); v != "none" {
+		if v := m.read(k, chain.Version{Period: m.period + 1}); v != "none" {
 			acc.Add(h.Key([]byte(k), []byte(v)))
 		}
 	}
@@ -78,11 +78,11 @@ func (m *model) hash() []byte {
 }
 
 // refusal says what a transaction of a block at that time is refused with, by the text of DB.Begin.
-func (m *model) refusal(raw []byte, at time.Time, earlier map[engines.TxID]bool) (code logv1.Code, until int64) {
+func (m *model) refusal(raw []byte, at time.Time, earlier map[chain.TxID]bool) (code logv1.Code, until int64) {
 	if len(raw) > int(params().MaxTxBytes) {
 		return logv1.Code_CODE_LIMIT, 0
 	}
-	tx, err := engines.DecodeTx(raw)
+	tx, err := chain.DecodeTx(raw)
 	if err != nil {
 		return logv1.Code_CODE_MALFORMED, 0
 	}
@@ -95,7 +95,7 @@ func (m *model) refusal(raw []byte, at time.Time, earlier map[engines.TxID]bool)
 		valid = at.Add(window).Truncate(time.Millisecond)
 	}
 
-	id := engines.HashTx(raw)
+	id := chain.HashTx(raw)
 	applied, found := m.ids[id]
 
 	switch {
@@ -148,7 +148,7 @@ func (s *machine) drawTx(t *rapid.T, at time.Time) []byte {
 	}
 }
 
-func drawChanges(t *rapid.T, v engines.Version) []*logv1.Change {
+func drawChanges(t *rapid.T, v chain.Version) []*logv1.Change {
 	var cs []*logv1.Change
 	for range rapid.IntRange(0, 4).Draw(t, "changes") {
 		key := rapid.SampledFrom(modelKeys).Draw(t, "key")
@@ -187,7 +187,7 @@ func (s *machine) Block(t *rapid.T) {
 }
 
 // stage executes a block, whole or in part.
-func (s *machine) stage(t *rapid.T, blockTime time.Time, whole bool) engines.Staged {
+func (s *machine) stage(t *rapid.T, blockTime time.Time, whole bool) chain.Staged {
 	var txs [][]byte
 	for range rapid.IntRange(0, 6).Draw(t, "txs") {
 		raw := s.drawTx(t, blockTime)
@@ -210,12 +210,12 @@ func (s *machine) stage(t *rapid.T, blockTime time.Time, whole bool) engines.Sta
 	// Who is executed, and what each writes, is settled; then all of them read and finish, in any
 	// order.
 	staged := maps.Clone(s.m.versions)
-	earlier := make(map[engines.TxID]bool)
+	earlier := make(map[chain.TxID]bool)
 	results := make([]*logv1.TxResult, len(txs))
 	writes := make([][]*logv1.Change, len(txs))
 	var open []int
-	version := func(i int) engines.Version {
-		return engines.Version{Period: b.Period, Height: b.Height, Index: uint32(i)}
+	version := func(i int) chain.Version {
+		return chain.Version{Period: b.Period, Height: b.Height, Index: uint32(i)}
 	}
 
 	for i, raw := range txs {
@@ -227,7 +227,7 @@ func (s *machine) stage(t *rapid.T, blockTime time.Time, whole bool) engines.Sta
 			continue
 		}
 
-		id := engines.HashTx(raw)
+		id := chain.HashTx(raw)
 		earlier[id] = true
 		open = append(open, i)
 		results[i] = &logv1.TxResult{Id: id[:], Version: version(i).Proto(), Data: fmt.Appendf(nil, "did %d", i),
@@ -255,7 +255,7 @@ func (s *machine) stage(t *rapid.T, blockTime time.Time, whole bool) engines.Sta
 
 	for n, i := range rapid.Permutation(open).Draw(t, "order") {
 		if !whole && n == len(open)/2 {
-			return engines.Staged{}
+			return chain.Staged{}
 		}
 
 		for _, j := range open {
@@ -309,7 +309,7 @@ func show(value []byte, found bool) string {
 	return string(value)
 }
 
-func note(versions map[string][]version, v engines.Version, changes []*logv1.Change) {
+func note(versions map[string][]version, v chain.Version, changes []*logv1.Change) {
 	for _, c := range changes {
 		k := string(c.Key)
 		versions[k] = append(slices.Clip(versions[k]), version{v, string(c.Value), c.Delete})
@@ -322,18 +322,18 @@ func (m *model) apply(rec *logv1.BlockCommitted) {
 		m.clock = at
 	}
 
-	maps.DeleteFunc(m.ids, func(_ engines.TxID, r *logv1.TxResult) bool {
+	maps.DeleteFunc(m.ids, func(_ chain.TxID, r *logv1.TxResult) bool {
 		return time.UnixMilli(r.ValidUntilMs).Before(m.clock)
 	})
 
 	for _, r := range rec.Results {
 		if r.ValidUntilMs != 0 {
-			m.ids[engines.TxID(r.Id)] = r
+			m.ids[chain.TxID(r.Id)] = r
 		}
 	}
 
 	for _, c := range rec.Changes {
-		note(m.versions, engines.VersionFromProto(c.Version), []*logv1.Change{c})
+		note(m.versions, chain.VersionFromProto(c.Version), []*logv1.Change{c})
 	}
 
 	m.height = rec.Height
@@ -347,7 +347,7 @@ func (s *machine) Reset(t *rapid.T) {
 	}
 
 	s.m.period, s.m.height = s.m.period+1, 0
-	rec := chain(s.m.period)
+	rec := chainStarted(s.m.period)
 	rec.InitialHeight = uint64(rapid.IntRange(0, 3).Draw(t, "initial height"))
 	if rapid.Bool().Draw(t, "app hash") {
 		rec.AppHash = s.m.hash()
@@ -460,7 +460,7 @@ func (s *machine) checkAll(t *rapid.T) {
 
 func (s *machine) checkLatest(t *rapid.T, keys ...string) {
 	for _, k := range keys {
-		require.Equal(t, s.m.read(k, engines.Version{Period: s.m.period + 1}), s.d.testGet(t, k, 0), "key %q", k)
+		require.Equal(t, s.m.read(k, chain.Version{Period: s.m.period + 1}), s.d.testGet(t, k, 0), "key %q", k)
 	}
 }
 
@@ -477,13 +477,13 @@ func (s *machine) checkHeight(t *rapid.T, h uint64, keys ...string) {
 	require.Equal(t, s.m.hashes[place{s.m.period, h}], meta.AppHash)
 
 	for _, k := range keys {
-		require.Equal(t, s.m.read(k, engines.Version{Period: s.m.period, Height: h + 1}), s.d.testGet(t, k, h),
+		require.Equal(t, s.m.read(k, chain.Version{Period: s.m.period, Height: h + 1}), s.d.testGet(t, k, h),
 			"key %q at %d", k, h)
 	}
 }
 
 func (s *machine) checkResult(t *rapid.T, raw []byte) {
-	id := engines.HashTx(raw)
+	id := chain.HashTx(raw)
 	r, found, err := s.d.Result(id)
 	require.NoError(t, err)
 	want, ok := s.m.ids[id]
@@ -499,7 +499,7 @@ func TestModel(t *testing.T) {
 			fs: vfs.NewCrashableMem(),
 			m: &model{
 				period: 1, versions: make(map[string][]version),
-				ids: make(map[engines.TxID]*logv1.TxResult), hashes: make(map[place][]byte),
+				ids: make(map[chain.TxID]*logv1.TxResult), hashes: make(map[place][]byte),
 			},
 		}
 		s.openDB(t)
@@ -509,7 +509,7 @@ func TestModel(t *testing.T) {
 			}
 		}()
 
-		rec := chain(1)
+		rec := chainStarted(1)
 		require.NoError(t, s.d.StartChain(s.m.append(rec), rec))
 		t.Repeat(map[string]func(*rapid.T){
 			"Block": s.Block, "Block again": s.Block, "Block once more": s.Block,
@@ -526,7 +526,7 @@ func TestModel(t *testing.T) {
 func TestAppHashForgetsTheWay(t *testing.T) {
 	hash := func(blocks ...[]*logv1.Change) []byte {
 		d := started(t)
-		v := engines.Version{Period: 1}
+		v := chain.Version{Period: 1}
 
 		for i, changes := range blocks {
 			v.Height = uint64(i + 1)

@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/eventlog"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
@@ -33,7 +33,7 @@ func TestABlockHasRoomForSoMuch(t *testing.T) {
 
 			for i := range n {
 				i := order(i)
-				v := engines.Version{Period: 1, Height: 1, Index: uint32(i)}
+				v := chain.Version{Period: 1, Height: 1, Index: uint32(i)}
 				changes := at(v, put(fmt.Sprintf("k%d", i), strings.Repeat("x", each/2)))
 				data := make([]byte, each/2)
 				if i == n-1 { // small enough for what is left
@@ -68,36 +68,36 @@ func TestTextsOfResultsFitARecord(t *testing.T) {
 	_, err := d.Begin(block(d, genesis, tx(t, 1, genesis.Add(window))))
 	require.NoError(t, err)
 	text := strings.Repeat("\xff", 10_000) // a backend's error may have anything in it
-	require.NoError(t, d.Finish(engines.Version{Period: 1, Height: 1}, nil,
+	require.NoError(t, d.Finish(chain.Version{Period: 1, Height: 1}, nil,
 		&logv1.TxResult{Code: logv1.Code_CODE_FAILED, Log: text}))
 	s, err := d.Seal()
 	require.NoError(t, err)
-	require.LessOrEqual(t, len(s.Results[0].Log), engines.MaxResultLogBytes)
-	_, err = engines.NewRecord(committed(s))
+	require.LessOrEqual(t, len(s.Results[0].Log), chain.MaxResultLogBytes)
+	_, err = chain.NewRecord(committed(s))
 	require.NoError(t, err, "a record has valid UTF-8")
 }
 
 // The arithmetic behind engines.MaxBlockTxs, MaxOutcomeBytes and MaxResultLogBytes.
 func TestTheFullestBlockFitsARecord(t *testing.T) {
-	v := engines.Version{Period: 1 << 62, Height: 1 << 62, Index: 1 << 31}.Proto()
+	v := chain.Version{Period: 1 << 62, Height: 1 << 62, Index: 1 << 31}.Proto()
 	rec := &logv1.BlockCommitted{ChainId: strings.Repeat("c", 50), BlockHash: make([]byte, 32),
 		AppHash: make([]byte, 32)}
-	data := engines.MaxOutcomeBytes / 2 / engines.MaxBlockTxs
+	data := chain.MaxOutcomeBytes / 2 / chain.MaxBlockTxs
 	longest := &logv1.TxResult{
 		Id: make([]byte, 32), Version: v, Code: logv1.Code_CODE_FAILED, ValidUntilMs: 1 << 62,
-		Data: make([]byte, data), Log: strings.Repeat("x", engines.MaxResultLogBytes),
+		Data: make([]byte, data), Log: strings.Repeat("x", chain.MaxResultLogBytes),
 	}
 
-	for range engines.MaxBlockTxs {
+	for range chain.MaxBlockTxs {
 		rec.Results = append(rec.Results, longest)
 	}
 
 	smallest := &logv1.Change{Version: v, Key: []byte{1}, Delete: true}
-	for range engines.MaxOutcomeBytes / 2 / (1 + engines.ChangeOverhead) {
+	for range chain.MaxOutcomeBytes / 2 / (1 + chain.ChangeOverhead) {
 		rec.Changes = append(rec.Changes, smallest)
 	}
 
-	r, err := engines.NewRecord(rec)
+	r, err := chain.NewRecord(rec)
 	require.NoError(t, err)
 	require.Less(t, len(r.Data), eventlog.DefaultMaxRecord)
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -27,7 +27,7 @@ func (d *DB) Get(key []byte, height uint64) (value []byte, found bool, at uint64
 		return nil, false, 0, err
 	}
 
-	value, found, err = d.readAt(key, engines.Version{Period: now.Period, Height: height, Index: math.MaxUint32})
+	value, found, err = d.readAt(key, chain.Version{Period: now.Period, Height: height, Index: math.MaxUint32})
 	if err != nil {
 		return nil, false, 0, err
 	}
@@ -61,7 +61,7 @@ func (p *published) readable(height uint64) error {
 // readAt answers the newest value not after v. It needs no snapshot: a commit that comes in between
 // only moves values that are not after v from the latest to the older ones, and we look in that
 // order.
-func (d *DB) readAt(key []byte, v engines.Version) (value []byte, found bool, err error) {
+func (d *DB) readAt(key []byte, v chain.Version) (value []byte, found bool, err error) {
 	b, found, err := d.get(latestKey(key))
 	if err != nil {
 		return nil, false, err
@@ -106,7 +106,7 @@ func (d *DB) readAt(key []byte, v engines.Version) (value []byte, found bool, er
 // Result is the result of an applied transaction, as long as its id is remembered: until
 // valid_until, or for one window after its block if it has none. A refused transaction was not
 // applied and has no result here.
-func (d *DB) Result(id engines.TxID) (*logv1.TxResult, bool, error) {
+func (d *DB) Result(id chain.TxID) (*logv1.TxResult, bool, error) {
 	if err := d.Err(); err != nil {
 		return nil, false, err
 	}
@@ -130,7 +130,7 @@ func (d *DB) Result(id engines.TxID) (*logv1.TxResult, bool, error) {
 	return r, true, nil
 }
 
-func decodeResult(id engines.TxID, b []byte) (*logv1.TxResult, error) {
+func decodeResult(id chain.TxID, b []byte) (*logv1.TxResult, error) {
 	r := new(logv1.TxResult)
 	err := proto.Unmarshal(b, r)
 	if err == nil && string(r.Id) != string(id[:]) {
@@ -144,7 +144,7 @@ func decodeResult(id engines.TxID, b []byte) (*logv1.TxResult, error) {
 }
 
 // Results is Result for many: the answer has an entry for each id, nil where there is none.
-func (d *DB) Results(ids []engines.TxID) ([]*logv1.TxResult, error) {
+func (d *DB) Results(ids []chain.TxID) ([]*logv1.TxResult, error) {
 	rs := make([]*logv1.TxResult, len(ids))
 	for i, id := range ids {
 		r, _, err := d.Result(id)

@@ -9,7 +9,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -76,13 +76,13 @@ func (d *DB) loadRecent(clockNs int64) error {
 }
 
 // mayHave tells whether id may be remembered: false is sure.
-func (d *DB) mayHave(id engines.TxID) bool {
+func (d *DB) mayHave(id chain.TxID) bool {
 	r := d.recent.now.Load() // before the clock: what has expired by it may have left the filters
 	return r.mayHave(id, ceilMs(d.published.Load().ClockNs))
 }
 
 // mayHave is for ids whose valid_until is not below limit; the others are forgotten.
-func (r *remembered) mayHave(id engines.TxID, limit int64) bool {
+func (r *remembered) mayHave(id chain.TxID, limit int64) bool {
 	if r.unknown >= limit {
 		return true
 	}
@@ -174,7 +174,7 @@ func (f *filter) probe(id []byte) (block *[8]atomic.Uint64, bits uint64) {
 	return &f.blocks[binary.BigEndian.Uint64(id)%n], binary.BigEndian.Uint64(id[8:])
 }
 
-func (f *filter) mayHave(id engines.TxID) bool {
+func (f *filter) mayHave(id chain.TxID) bool {
 	block, bits := f.probe(id[:])
 	for range filterProbes {
 		at := bits % blockBits

@@ -7,12 +7,12 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
 // commitTxs commits a block with the transactions, all of which succeed, and answers their ids.
-func commitTxs(t *testing.T, d *DB, at time.Time, txs ...[]byte) (ids []engines.TxID) {
+func commitTxs(t *testing.T, d *DB, at time.Time, txs ...[]byte) (ids []chain.TxID) {
 	t.Helper()
 	b := block(d, at, txs...)
 	refused, err := d.Begin(b)
@@ -20,8 +20,8 @@ func commitTxs(t *testing.T, d *DB, at time.Time, txs ...[]byte) (ids []engines.
 
 	for i, raw := range txs {
 		require.Nil(t, refused[i])
-		ids = append(ids, engines.HashTx(raw))
-		require.NoError(t, d.Finish(engines.Version{Period: b.Period, Height: b.Height, Index: uint32(i)}, nil,
+		ids = append(ids, chain.HashTx(raw))
+		require.NoError(t, d.Finish(chain.Version{Period: b.Period, Height: b.Height, Index: uint32(i)}, nil,
 			new(logv1.TxResult)))
 	}
 
@@ -32,7 +32,7 @@ func commitTxs(t *testing.T, d *DB, at time.Time, txs ...[]byte) (ids []engines.
 	return ids
 }
 
-func remembers(t *testing.T, d *DB, ids ...engines.TxID) {
+func remembers(t *testing.T, d *DB, ids ...chain.TxID) {
 	t.Helper()
 	for _, id := range ids {
 		require.True(t, d.mayHave(id))
@@ -46,7 +46,7 @@ func remembers(t *testing.T, d *DB, ids ...engines.TxID) {
 func absent(t *testing.T, d *DB, many int) (undecided int) {
 	t.Helper()
 	for i := range many {
-		if d.mayHave(engines.HashTx(tx(t, 1_000_000+i, genesis))) {
+		if d.mayHave(chain.HashTx(tx(t, 1_000_000+i, genesis))) {
 			undecided++
 		}
 	}
@@ -63,7 +63,7 @@ func TestWhatIsRememberedIsNeverDenied(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, d.Close()) }()
 
-	require.NoError(t, d.StartChain(1, chain(1)))
+	require.NoError(t, d.StartChain(1, chainStarted(1)))
 	n := 0
 	some := func(at time.Time, valid time.Duration, count int) (txs [][]byte) {
 		for range count {
@@ -117,7 +117,7 @@ func TestWhatIsRememberedIsNeverDenied(t *testing.T) {
 func TestAFullFilterDeniesMostOfWhatItDoesNotHave(t *testing.T) {
 	f := newFilter(1 << 14)
 	for i := range f.size {
-		id := engines.HashTx(tx(t, i, genesis))
+		id := chain.HashTx(tx(t, i, genesis))
 		f.add(&logv1.TxResult{Id: id[:], ValidUntilMs: int64(i)})
 	}
 
@@ -126,7 +126,7 @@ func TestAFullFilterDeniesMostOfWhatItDoesNotHave(t *testing.T) {
 	wrong := 0
 
 	for i := range 2 * f.size {
-		if f.mayHave(engines.HashTx(tx(t, i, genesis))) {
+		if f.mayHave(chain.HashTx(tx(t, i, genesis))) {
 			wrong++
 		} else {
 			require.GreaterOrEqual(t, i, f.size)

@@ -9,7 +9,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -32,7 +32,7 @@ func (d *DB) Snapshot() (*Snapshot, error) {
 }
 
 // State is the chain's state at the snapshot.
-func (s *Snapshot) State() engines.ChainState { return s.now.state() }
+func (s *Snapshot) State() chain.State { return s.now.state() }
 
 // Close releases the snapshot.
 func (s *Snapshot) Close() error { return s.snap.Close() }
@@ -41,7 +41,7 @@ func (s *Snapshot) Close() error { return s.snap.Close() }
 type Entry struct {
 	Key     []byte
 	Value   []byte
-	Version engines.Version // of the transaction that wrote it
+	Version chain.Version // of the transaction that wrote it
 }
 
 // Keys goes over the latest keys that begin with prefix, in the order of their bytes. An Entry's

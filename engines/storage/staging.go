@@ -9,13 +9,13 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
 // staging is a block that is being executed. Nothing of it is in Pebble.
 type staging struct {
-	block engines.Block
+	block chain.Block
 	slots []slot
 	next  int // every slot before it is done, and its changes are in newest
 
@@ -28,7 +28,7 @@ type staging struct {
 
 // slot is a transaction's place in the block.
 type slot struct {
-	id           engines.TxID
+	id           chain.TxID
 	validUntilMs int64 // until when the id is remembered
 	refused      bool
 	result       *logv1.TxResult // nil: being executed
@@ -40,14 +40,14 @@ type slot struct {
 // committed state alone, so that the same block gets the same ones, however often it is delivered:
 //
 //	CODE_LIMIT      longer than max_tx_bytes
-//	CODE_MALFORMED  engines.DecodeTx does not read it
+//	CODE_MALFORMED  chain.DecodeTx does not read it
 //	CODE_EXPIRED    valid_until is before the block time
 //	CODE_TOO_EARLY  valid_until is further ahead of it than the window
 //	CODE_REPEATED   the id was applied before, or stands earlier in this block
 //
 // Where a later block's time is not later, the latest time of any committed block counts: ids are
 // forgotten by it. Errors: ErrChain, ErrHeight.
-func (d *DB) Begin(b engines.Block) (refused []*logv1.TxResult, err error) {
+func (d *DB) Begin(b chain.Block) (refused []*logv1.TxResult, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 
@@ -79,7 +79,7 @@ func (d *DB) Begin(b engines.Block) (refused []*logv1.TxResult, err error) {
 	gate := newGate(now, b.Time)
 
 	for i, raw := range b.Txs {
-		s.slots[i].id = engines.HashTx(raw)
+		s.slots[i].id = chain.HashTx(raw)
 		if code, why := gate.admit(raw, &s.slots[i]); code != logv1.Code_CODE_OK {
 			refuse(i, code, why)
 		}
@@ -98,7 +98,7 @@ func (d *DB) Begin(b engines.Block) (refused []*logv1.TxResult, err error) {
 // refuseRepeated refuses what was applied before, and all but the first of the same id in the
 // block.
 func (d *DB) refuseRepeated(s *staging, g gate, refuse func(i int, code logv1.Code, why string)) error {
-	first := make(map[engines.TxID]int, len(s.slots))
+	first := make(map[chain.TxID]int, len(s.slots))
 	keys, at := make([][]byte, 0, len(s.slots)), make([]int, 0, len(s.slots))
 
 	for i := range s.slots {
@@ -120,13 +120,13 @@ func (d *DB) refuseRepeated(s *staging, g gate, refuse func(i int, code logv1.Co
 		keys, at = append(keys, appliedKey(slot.id[:])), append(at, i)
 	}
 
-	again := make(map[engines.TxID]string)
+	again := make(map[chain.TxID]string)
 	err := d.lookup(keys, func(k int, value []byte) error {
 		slot := &s.slots[at[k]]
 		r, err := decodeResult(slot.id, value)
 		// One whose time has passed is as good as forgotten: committing this block removes it.
 		if err == nil && r.ValidUntilMs >= g.expired {
-			again[slot.id] = fmt.Sprintf("applied before, at %v", engines.VersionFromProto(r.Version))
+			again[slot.id] = fmt.Sprintf("applied before, at %v", chain.VersionFromProto(r.Version))
 		}
 		return err
 	})
@@ -165,7 +165,7 @@ func (g gate) admit(raw []byte, s *slot) (code logv1.Code, why string) {
 		return logv1.Code_CODE_LIMIT, fmt.Sprintf("%d bytes, want at most %d", len(raw), g.maxBytes)
 	}
 
-	tx, err := engines.DecodeTx(raw)
+	tx, err := chain.DecodeTx(raw)
 	switch {
 	case err != nil:
 		return logv1.Code_CODE_MALFORMED, err.Error()
@@ -190,12 +190,12 @@ func (g gate) admit(raw []byte, s *slot) (code logv1.Code, why string) {
 
 func timeMs(ms int64) string { return time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z07:00") }
 
-func (s *staging) version(i int) engines.Version {
-	return engines.Version{Period: s.block.Period, Height: s.block.Height, Index: uint32(i)}
+func (s *staging) version(i int) chain.Version {
+	return chain.Version{Period: s.block.Period, Height: s.block.Height, Index: uint32(i)}
 }
 
 // at finds the slot of a version.
-func (d *DB) at(v engines.Version) (*staging, *slot, error) {
+func (d *DB) at(v chain.Version) (*staging, *slot, error) {
 	if err := d.Err(); err != nil {
 		return nil, nil, err
 	}
@@ -219,7 +219,7 @@ func (d *DB) at(v engines.Version) (*staging, *slot, error) {
 // wrote, else what is committed. It is ErrNotReady while earlier versions have not finished (see
 // Turn), and ErrNotStaged for a version that is not being executed. The value is not to be
 // modified.
-func (d *DB) Read(v engines.Version, key []byte) (value []byte, found bool, err error) {
+func (d *DB) Read(v chain.Version, key []byte) (value []byte, found bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 
@@ -267,7 +267,7 @@ func (d *DB) committed(cache map[string]latest, key []byte) (latest, error) {
 // stored result are the DB's own; its text is cut at engines.MaxResultLogBytes. Errors:
 // ErrNotStaged, also for a second Finish of a version. The messages are not to be modified
 // afterwards.
-func (d *DB) Finish(v engines.Version, changes []*logv1.Change, result *logv1.TxResult) error {
+func (d *DB) Finish(v chain.Version, changes []*logv1.Change, result *logv1.TxResult) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 
@@ -287,7 +287,7 @@ func (d *DB) Finish(v engines.Version, changes []*logv1.Change, result *logv1.Tx
 	return nil
 }
 
-func checkFinish(v engines.Version, id engines.TxID, changes []*logv1.Change, r *logv1.TxResult) error {
+func checkFinish(v chain.Version, id chain.TxID, changes []*logv1.Change, r *logv1.TxResult) error {
 	switch {
 	case r == nil:
 		return errors.New("finished without a result")
@@ -299,13 +299,13 @@ func checkFinish(v engines.Version, id engines.TxID, changes []*logv1.Change, r 
 
 	for i, c := range changes {
 		switch {
-		case c == nil || engines.VersionFromProto(c.Version) != v:
-			return fmt.Errorf("change %d is of version %v", i, engines.VersionFromProto(c.GetVersion()))
-		case len(c.Key) == 0 || len(c.Key) > engines.MaxKeyBytes:
-			return fmt.Errorf("change %d has a key of %d bytes, want 1 to %d", i, len(c.Key), engines.MaxKeyBytes)
-		case len(c.Value) > engines.MaxValueBytes:
+		case c == nil || chain.VersionFromProto(c.Version) != v:
+			return fmt.Errorf("change %d is of version %v", i, chain.VersionFromProto(c.GetVersion()))
+		case len(c.Key) == 0 || len(c.Key) > chain.MaxKeyBytes:
+			return fmt.Errorf("change %d has a key of %d bytes, want 1 to %d", i, len(c.Key), chain.MaxKeyBytes)
+		case len(c.Value) > chain.MaxValueBytes:
 			return fmt.Errorf("change %d has a value of %d bytes, want at most %d", i, len(c.Value),
-				engines.MaxValueBytes)
+				chain.MaxValueBytes)
 		}
 	}
 
@@ -328,13 +328,13 @@ func (s *staging) advance() {
 func (s *staging) account(slot *slot) {
 	n := len(slot.result.Data)
 	for _, c := range slot.changes {
-		n += len(c.Key) + len(c.Value) + engines.ChangeOverhead
+		n += len(c.Key) + len(c.Value) + chain.ChangeOverhead
 	}
 
-	if left := engines.MaxOutcomeBytes - s.used; n > left {
+	if left := chain.MaxOutcomeBytes - s.used; n > left {
 		slot.result.Code, slot.result.Data, slot.changes = logv1.Code_CODE_LIMIT, nil, nil
 		slot.result.Log = fmt.Sprintf("it answers and writes %d bytes, and of the %d of its block there are %d left", n,
-			engines.MaxOutcomeBytes, left)
+			chain.MaxOutcomeBytes, left)
 		return
 	}
 
@@ -344,8 +344,8 @@ func (s *staging) account(slot *slot) {
 // clipLog makes a text fit for a record: not too long, and valid UTF-8 whatever a backend put into
 // its error.
 func clipLog(text string) string {
-	if len(text) > engines.MaxResultLogBytes {
-		text = text[:engines.MaxResultLogBytes-len(clipped)] + clipped
+	if len(text) > chain.MaxResultLogBytes {
+		text = text[:chain.MaxResultLogBytes-len(clipped)] + clipped
 	}
 	return strings.ToValidUTF8(text, "?")
 }
@@ -366,20 +366,20 @@ func (d *DB) Turn() (turn uint32, all, ok bool) {
 
 // Seal computes the outcome of the staged block once every version has finished: ErrNotReady before
 // that, ErrNotStaged if there is no such block. Sealing again answers the same.
-func (d *DB) Seal() (engines.Staged, error) {
+func (d *DB) Seal() (chain.Staged, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 
 	if err := d.Err(); err != nil {
-		return engines.Staged{}, err
+		return chain.Staged{}, err
 	}
 
 	s := d.staged
 	switch {
 	case s == nil:
-		return engines.Staged{}, fmt.Errorf("seal: %w: no block is being executed", ErrNotStaged)
+		return chain.Staged{}, fmt.Errorf("seal: %w: no block is being executed", ErrNotStaged)
 	case s.next < len(s.slots):
-		return engines.Staged{}, fmt.Errorf("seal %v: %w: %v has not", s.block, ErrNotReady, s.version(s.next))
+		return chain.Staged{}, fmt.Errorf("seal %v: %w: %v has not", s.block, ErrNotReady, s.version(s.next))
 	}
 
 	if s.outcome == nil {
@@ -397,12 +397,12 @@ func (d *DB) Seal() (engines.Staged, error) {
 
 		o, err := d.fold(header{s.block.Height, s.block.Hash, s.block.Time}, results, changes, s.base)
 		if err != nil {
-			return engines.Staged{}, err
+			return chain.Staged{}, err
 		}
 
 		s.outcome = o
 	}
 
-	return engines.Staged{Block: s.block, Results: s.outcome.results, Changes: s.outcome.changes,
+	return chain.Staged{Block: s.block, Results: s.outcome.results, Changes: s.outcome.changes,
 		AppHash: s.outcome.next.AppHash}, nil
 }

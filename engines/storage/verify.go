@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"math"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage/apphash"
 )
 
@@ -78,8 +78,8 @@ func (v *verifier) step() error {
 }
 
 // last is the newest version that can be there.
-func (v *verifier) last() engines.Version {
-	return engines.Version{Period: v.now.Period, Height: v.now.Height, Index: math.MaxUint32}
+func (v *verifier) last() chain.Version {
+	return chain.Version{Period: v.now.Period, Height: v.now.Height, Index: math.MaxUint32}
 }
 
 func (v *verifier) keys() error {
@@ -112,7 +112,7 @@ func (v *verifier) ids() error {
 			return err
 		}
 
-		if at := engines.VersionFromProto(r.Version); at.Compare(v.last()) > 0 {
+		if at := chain.VersionFromProto(r.Version); at.Compare(v.last()) > 0 {
 			v.finding("transaction %x was applied at %v, after the last committed block, %d/%d", r.Id, at, v.now.Period,
 				v.now.Height)
 		}

@@ -12,17 +12,17 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
 // Damage behind the DB's back is found by a scan and named.
 func TestVerifyScanNamesWhatDiffers(t *testing.T) {
-	id := engines.HashTx(tx(t, 2, genesis.Add(window)))
+	id := chain.HashTx(tx(t, 2, genesis.Add(window)))
 	idKey := string(appliedKey(id[:]))
 	expiry := string(expiryKey(genesis.Add(window).UnixMilli(), id[:]))
-	v1 := engines.Version{Period: 1, Height: 1}
-	entry := func(v engines.Version, value string) string {
+	v1 := chain.Version{Period: 1, Height: 1}
+	entry := func(v chain.Version, value string) string {
 		return string(latest{version: v, value: []byte(value)}.encode(nil))
 	}
 	for name, c := range map[string]struct {
@@ -32,7 +32,7 @@ func TestVerifyScanNamesWhatDiffers(t *testing.T) {
 		"altered value": {"ka", entry(v1, "2"), []string{"the 2 keys and 3 ids give app hash", "altered"}},
 		"lost key":      {"ka", "", []string{"1 of 2 latest keys are missing", "app hash"}},
 		"key too many":  {"kz", entry(v1, "2"), []string{"1 latest keys too many, want 2", "app hash"}},
-		"key of the future": {"kz", entry(engines.Version{Period: 1, Height: 9}, ""),
+		"key of the future": {"kz", entry(chain.Version{Period: 1, Height: 9}, ""),
 			[]string{`key "z" was written at 1/9/0, after the last committed block, 1/3`}},
 		"short entry": {"ka", "short", []string{`the latest entry of key "a" has 5 bytes`}},
 		"empty key":   {"k", entry(v1, ""), []string{"empty key"}},
@@ -106,7 +106,7 @@ func TestFlippedBitIsDamage(t *testing.T) {
 	for range 40 {
 		fs := vfs.NewMem()
 		d := open(t, fs)
-		require.NoError(t, d.StartChain(1, chain(1)))
+		require.NoError(t, d.StartChain(1, chainStarted(1)))
 		d.testCommit(t, 2, put("a", strings.Repeat("1", 5000)), put("b", "2"))
 		require.NoError(t, d.Close())
 		flip(t, fs, rng)

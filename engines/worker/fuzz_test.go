@@ -9,16 +9,16 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/backend/kvstore"
+	"github.com/coppice-go/coppice/engines/chain"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
 // keyed is a state in which every key has a value that depends on the key, and many keys have none.
 type keyed struct{ store }
 
-func (s *keyed) Read(_ context.Context, _ engines.Version, key []byte) ([]byte, bool, error) {
+func (s *keyed) Read(_ context.Context, _ chain.Version, key []byte) ([]byte, bool, error) {
 	switch len(key) % 3 {
 	case 0:
 		return nil, false, nil
@@ -32,7 +32,7 @@ func (s *keyed) Read(_ context.Context, _ engines.Version, key []byte) ([]byte, 
 // Whatever bytes stand in a block, they decode to what they encode, and execute to one result on
 // every node, which is never a panic of a shipped backend (I2, I10).
 func FuzzTransactions(f *testing.F) {
-	backends := map[string]engines.Backend{kv.Name: kv.New(), engines.PlainBackend: kvstore.New()}
+	backends := map[string]chain.Backend{kv.Name: kv.New(), chain.PlainBackend: kvstore.New()}
 	until := time.UnixMilli(1_800_000_000_000)
 
 	for _, ops := range [][]kv.Op{
@@ -45,7 +45,7 @@ func FuzzTransactions(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		raw, err := engines.Tx{Backend: kv.Name, Nonce: []byte{1}, ValidUntil: until, Body: body}.Encode()
+		raw, err := chain.Tx{Backend: kv.Name, Nonce: []byte{1}, ValidUntil: until, Body: body}.Encode()
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -60,9 +60,9 @@ func FuzzTransactions(f *testing.F) {
 
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		kept := bytes.Clone(raw)
-		tx, err := engines.DecodeTx(raw)
+		tx, err := chain.DecodeTx(raw)
 		if err != nil {
-			if !errors.Is(err, engines.ErrMalformedTx) {
+			if !errors.Is(err, chain.ErrMalformedTx) {
 				t.Fatalf("%q: %v", raw, err)
 			}
 			return
@@ -91,11 +91,11 @@ func FuzzTransactions(f *testing.F) {
 	})
 }
 
-func executed(t *testing.T, backends map[string]engines.Backend, raw []byte, tx engines.Tx) *keyed {
+func executed(t *testing.T, backends map[string]chain.Backend, raw []byte, tx chain.Tx) *keyed {
 	s := new(keyed)
 	j := Job{
-		ID: engines.HashTx(raw), Tx: tx, Backend: backends[tx.Backend], Params: engines.DefaultParams(), Store: s,
-		Place: make(chan engines.Placement, 1),
+		ID: chain.HashTx(raw), Tx: tx, Backend: backends[tx.Backend], Params: chain.DefaultParams(), Store: s,
+		Place: make(chan chain.Placement, 1),
 	}
 	j.Place <- place
 	if err := j.Serve(t.Context()); err != nil {

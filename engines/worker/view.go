@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
 )
@@ -15,14 +15,14 @@ import (
 // view is one execution's sight of the state. It belongs to the goroutine of its worker.
 type view struct {
 	ctx     context.Context
-	id      engines.TxID
+	id      chain.TxID
 	backend string
 	store   Store
 	marks   Marks
 	params  *logv1.Params
-	place   <-chan engines.Placement
+	place   <-chan chain.Placement
 
-	at     engines.Placement
+	at     chain.Placement
 	placed bool
 
 	mark    uint64
@@ -110,7 +110,7 @@ func (v *view) op() error {
 	}
 	v.ops++
 	if max := v.params.GetMaxTxOps(); v.ops > max {
-		return v.over(fmt.Errorf("%w: more than %d", engines.ErrTooManyOps, max))
+		return v.over(fmt.Errorf("%w: more than %d", chain.ErrTooManyOps, max))
 	}
 	return nil
 }
@@ -125,9 +125,9 @@ func (v *view) over(err error) error {
 func (v *view) key(key []byte) error {
 	switch {
 	case len(key) == 0:
-		return engines.ErrEmptyKey
-	case len(key) > engines.MaxKeyBytes:
-		return v.over(fmt.Errorf("%w: %d bytes, want at most %d", engines.ErrKeyTooLong, len(key), engines.MaxKeyBytes))
+		return chain.ErrEmptyKey
+	case len(key) > chain.MaxKeyBytes:
+		return v.over(fmt.Errorf("%w: %d bytes, want at most %d", chain.ErrKeyTooLong, len(key), chain.MaxKeyBytes))
 	}
 	return nil
 }
@@ -165,9 +165,9 @@ func (v *view) read(key []byte) ([]byte, bool, error) {
 }
 
 func (v *view) Put(key, value []byte) error {
-	if len(value) > engines.MaxValueBytes {
-		return v.over(fmt.Errorf("%w: %d bytes, want at most %d", engines.ErrValueTooLong, len(value),
-			engines.MaxValueBytes))
+	if len(value) > chain.MaxValueBytes {
+		return v.over(fmt.Errorf("%w: %d bytes, want at most %d", chain.ErrValueTooLong, len(value),
+			chain.MaxValueBytes))
 	}
 	return v.write(&logv1.Change{Key: bytes.Clone(key), Value: bytes.Clone(value)})
 }
@@ -183,8 +183,8 @@ func (v *view) write(c *logv1.Change) error {
 	if err := v.key(c.Key); err != nil {
 		return err
 	}
-	if !engines.MayWrite(v.backend, c.Key) {
-		return v.over(fmt.Errorf("%w: %.60q", engines.ErrReservedKey, c.Key))
+	if !chain.MayWrite(v.backend, c.Key) {
+		return v.over(fmt.Errorf("%w: %.60q", chain.ErrReservedKey, c.Key))
 	}
 	if v.latest == nil {
 		v.latest = make(map[string]int)
@@ -196,7 +196,7 @@ func (v *view) write(c *logv1.Change) error {
 	return nil
 }
 
-func (v *view) Version() (engines.Version, error) {
+func (v *view) Version() (chain.Version, error) {
 	err := v.wait()
 	return v.at.Version, err
 }
@@ -214,7 +214,7 @@ func (v *view) Step(n uint64) error {
 	max := v.params.GetMaxTxSteps()
 	if n > max-v.steps { // steps never exceeds max, so this cannot wrap
 		v.steps = max
-		return v.over(fmt.Errorf("%w: more than %d", engines.ErrTooManySteps, max))
+		return v.over(fmt.Errorf("%w: more than %d", chain.ErrTooManySteps, max))
 	}
 
 	v.steps += n
@@ -224,8 +224,8 @@ func (v *view) Step(n uint64) error {
 
 // isLimit tells whether err is one of the limits that hold on every chain.
 func isLimit(err error) bool {
-	for _, l := range []error{engines.ErrTooManyOps, engines.ErrTooManySteps, engines.ErrKeyTooLong,
-		engines.ErrValueTooLong, engines.ErrResultTooBig} {
+	for _, l := range []error{chain.ErrTooManyOps, chain.ErrTooManySteps, chain.ErrKeyTooLong,
+		chain.ErrValueTooLong, chain.ErrResultTooBig} {
 		if errors.Is(err, l) {
 			return true
 		}

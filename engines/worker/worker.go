@@ -12,18 +12,18 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
 // Store is what a worker needs of the storage engine.
 type Store interface {
 	// Read answers what all versions before v wrote, once they have.
-	Read(ctx context.Context, v engines.Version, key []byte) (value []byte, found bool, err error)
+	Read(ctx context.Context, v chain.Version, key []byte) (value []byte, found bool, err error)
 
 	// Finish hands in what the transaction at v wrote, and its result. It takes effect after all
 	// versions before v.
-	Finish(ctx context.Context, v engines.Version, changes []*logv1.Change, result *logv1.TxResult) error
+	Finish(ctx context.Context, v chain.Version, changes []*logv1.Change, result *logv1.TxResult) error
 }
 
 // Marks notes which transactions run their backend's code, so that the next process can tell if
@@ -31,7 +31,7 @@ type Store interface {
 type Marks interface {
 	// Enter marks a transaction, at its place or ahead of it. It may wait for others to leave,
 	// until ctx ends.
-	Enter(ctx context.Context, id engines.TxID, placed bool) (mark uint64)
+	Enter(ctx context.Context, id chain.TxID, placed bool) (mark uint64)
 
 	// Leave takes a mark back.
 	Leave(mark uint64)
@@ -39,16 +39,16 @@ type Marks interface {
 
 // Job is one transaction to execute.
 type Job struct {
-	ID      engines.TxID
-	Tx      engines.Tx
-	Backend engines.Backend // nil: nobody on this chain knows Tx.Backend
+	ID      chain.TxID
+	Tx      chain.Tx
+	Backend chain.Backend // nil: nobody on this chain knows Tx.Backend
 	Params  *logv1.Params
 	Store   Store
 	Marks   Marks // nil: nobody asks
 
 	// Place delivers the transaction's place, once. It has room for it. Closed without one it
 	// withdraws the job.
-	Place chan engines.Placement
+	Place chan chain.Placement
 
 	// Handed, if set, is called once the result is handed in: code that ends its goroutine takes
 	// the worker's return along.
@@ -165,7 +165,7 @@ func (j Job) execute(v *view) (result *logv1.TxResult) {
 
 	case uint64(len(data)) > max:
 		return &logv1.TxResult{Code: logv1.Code_CODE_LIMIT,
-			Log: fmt.Sprintf("%v: %d bytes, want at most %d", engines.ErrResultTooBig, len(data), max)}
+			Log: fmt.Sprintf("%v: %d bytes, want at most %d", chain.ErrResultTooBig, len(data), max)}
 	}
 
 	return &logv1.TxResult{Code: logv1.Code_CODE_OK, Data: data}

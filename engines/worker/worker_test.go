@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
 )
@@ -20,11 +20,11 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // code is a backend whose Execute is a function.
-type code func(v engines.View) ([]byte, error)
+type code func(v chain.View) ([]byte, error)
 
-func (code) Name() string                                       { return "code" }
-func (code) Check(body []byte) error                            { return nil }
-func (c code) Execute(v engines.View, _ []byte) ([]byte, error) { return c(v) }
+func (code) Name() string                                     { return "code" }
+func (code) Check(body []byte) error                          { return nil }
+func (c code) Execute(v chain.View, _ []byte) ([]byte, error) { return c(v) }
 
 // store is a state of one value, and what workers handed in.
 type store struct {
@@ -32,23 +32,23 @@ type store struct {
 	err     error
 	changes []*logv1.Change
 	result  *logv1.TxResult
-	at      engines.Version
+	at      chain.Version
 }
 
-func (s *store) Read(context.Context, engines.Version, []byte) ([]byte, bool, error) {
+func (s *store) Read(context.Context, chain.Version, []byte) ([]byte, bool, error) {
 	return s.value, s.value != nil, s.err
 }
 
-func (s *store) Finish(_ context.Context, v engines.Version, c []*logv1.Change, r *logv1.TxResult) error {
+func (s *store) Finish(_ context.Context, v chain.Version, c []*logv1.Change, r *logv1.TxResult) error {
 	s.at, s.changes, s.result = v, c, r
 	return nil
 }
 
-var place = engines.Placement{Version: engines.Version{Height: 3, Index: 7}, Time: time.UnixMilli(1_000)}
+var place = chain.Placement{Version: chain.Version{Height: 3, Index: 7}, Time: time.UnixMilli(1_000)}
 
 func job(s *store, c code) Job {
-	j := Job{ID: engines.TxID{1}, Tx: engines.Tx{Backend: "code"}, Backend: c, Params: engines.DefaultParams(),
-		Store: s, Place: make(chan engines.Placement, 1)}
+	j := Job{ID: chain.TxID{1}, Tx: chain.Tx{Backend: "code"}, Backend: c, Params: chain.DefaultParams(),
+		Store: s, Place: make(chan chain.Placement, 1)}
 	j.Place <- place
 	return j
 }
@@ -59,12 +59,12 @@ func run(t *testing.T, c code) *store {
 	require.NoError(t, job(s, c).Serve(t.Context()))
 	require.NotNil(t, s.result)
 	require.Equal(t, place.Version, s.at)
-	require.Equal(t, place.Version, engines.VersionFromProto(s.result.Version))
+	require.Equal(t, place.Version, chain.VersionFromProto(s.result.Version))
 	return s
 }
 
 func TestWritesComeInOrderAndCarryTheVersion(t *testing.T) {
-	s := run(t, func(v engines.View) ([]byte, error) {
+	s := run(t, func(v chain.View) ([]byte, error) {
 		v.Put([]byte("a"), []byte("1"))
 		v.Delete([]byte("b"))
 		v.Put([]byte("a"), []byte("2"))
@@ -77,55 +77,55 @@ func TestWritesComeInOrderAndCarryTheVersion(t *testing.T) {
 	require.Equal(t, "2", string(s.result.Data), "a transaction reads its own writes")
 	require.Len(t, s.changes, 3)
 	for _, c := range s.changes {
-		require.Equal(t, place.Version, engines.VersionFromProto(c.Version))
+		require.Equal(t, place.Version, chain.VersionFromProto(c.Version))
 	}
 }
 
 // Fail is not crash: what Execute does deterministically is the result, and nothing is written.
 func TestFailIsAResult(t *testing.T) {
-	put := func(v engines.View) { v.Put([]byte("k"), []byte("v")) }
+	put := func(v chain.View) { v.Put([]byte("k"), []byte("v")) }
 	for name, tc := range map[string]struct {
 		code code
 		want logv1.Code
 		log  string
 	}{
-		"error": {func(v engines.View) ([]byte, error) {
+		"error": {func(v chain.View) ([]byte, error) {
 			put(v)
 			return nil, errors.New("too poor")
 		}, logv1.Code_CODE_FAILED, "too poor"},
-		"panic": {func(v engines.View) ([]byte, error) {
+		"panic": {func(v chain.View) ([]byte, error) {
 			put(v)
 			panic("oh")
 		}, logv1.Code_CODE_PANICKED, "panicked: oh"},
-		"goexit": {func(v engines.View) ([]byte, error) {
+		"goexit": {func(v chain.View) ([]byte, error) {
 			put(v)
 			runtime.Goexit()
 			return nil, nil
 		}, logv1.Code_CODE_PANICKED, "ended its goroutine"},
-		"operations": {func(v engines.View) ([]byte, error) {
-			for range engines.DefaultParams().MaxTxOps + 1 {
+		"operations": {func(v chain.View) ([]byte, error) {
+			for range chain.DefaultParams().MaxTxOps + 1 {
 				put(v)
 			}
 			return nil, nil // a limit that was passed counts, whatever the code makes of it
 		}, logv1.Code_CODE_LIMIT, "more than 10000"},
-		"steps": {func(v engines.View) ([]byte, error) {
+		"steps": {func(v chain.View) ([]byte, error) {
 			put(v)
 			v.Step(1)
 			return nil, v.Step(1 << 63)
 		}, logv1.Code_CODE_LIMIT, "steps"},
-		"key": {func(v engines.View) ([]byte, error) {
+		"key": {func(v chain.View) ([]byte, error) {
 			put(v)
-			return nil, v.Put(make([]byte, engines.MaxKeyBytes+1), nil)
+			return nil, v.Put(make([]byte, chain.MaxKeyBytes+1), nil)
 		}, logv1.Code_CODE_LIMIT, "key too long"},
-		"value": {func(v engines.View) ([]byte, error) {
+		"value": {func(v chain.View) ([]byte, error) {
 			put(v)
-			return nil, v.Put([]byte("k"), make([]byte, engines.MaxValueBytes+1))
+			return nil, v.Put([]byte("k"), make([]byte, chain.MaxValueBytes+1))
 		}, logv1.Code_CODE_LIMIT, "value too long"},
-		"result": {func(v engines.View) ([]byte, error) {
+		"result": {func(v chain.View) ([]byte, error) {
 			put(v)
 			return make([]byte, 2<<20), nil
 		}, logv1.Code_CODE_LIMIT, "result too big"},
-		"empty": {func(v engines.View) ([]byte, error) {
+		"empty": {func(v chain.View) ([]byte, error) {
 			put(v)
 			return nil, v.Put(nil, nil)
 		}, logv1.Code_CODE_FAILED, "key is empty"},
@@ -167,7 +167,7 @@ func TestAPoisonedViewCrashesTheWorker(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &store{err: broken}
-			err := job(s, func(v engines.View) ([]byte, error) {
+			err := job(s, func(v chain.View) ([]byte, error) {
 				_, _, err := v.Get([]byte("k"))
 				require.ErrorIs(t, v.Put([]byte("k"), nil), broken, "nothing works any more")
 				return after(err)
@@ -181,7 +181,7 @@ func TestAPoisonedViewCrashesTheWorker(t *testing.T) {
 	t.Run("panics", func(t *testing.T) {
 		s := &store{err: broken}
 		require.PanicsWithValue(t, "on top", func() {
-			job(s, func(v engines.View) ([]byte, error) { v.Get([]byte("k")); panic("on top") }).Serve(t.Context())
+			job(s, func(v chain.View) ([]byte, error) { v.Get([]byte("k")); panic("on top") }).Serve(t.Context())
 		}, "the panic is the worker's own, with its stack")
 		require.Nil(t, s.result)
 	})
@@ -189,7 +189,7 @@ func TestAPoisonedViewCrashesTheWorker(t *testing.T) {
 
 func TestAStopIsNoResult(t *testing.T) {
 	s := &store{}
-	j := job(s, func(v engines.View) ([]byte, error) { return nil, nil })
+	j := job(s, func(v chain.View) ([]byte, error) { return nil, nil })
 	<-j.Place
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -200,7 +200,7 @@ func TestAStopIsNoResult(t *testing.T) {
 func TestAWithdrawnJobEndsNormally(t *testing.T) {
 	for _, late := range []bool{false, true} {
 		s := &store{}
-		j := job(s, func(v engines.View) ([]byte, error) { _, _, err := v.Get([]byte("k")); return nil, err })
+		j := job(s, func(v chain.View) ([]byte, error) { _, _, err := v.Get([]byte("k")); return nil, err })
 		<-j.Place
 		close(j.Place)
 		j.Late = late
@@ -213,7 +213,7 @@ func TestAWithdrawnJobEndsNormally(t *testing.T) {
 func TestAnEagerWorkerRunsToItsFirstRead(t *testing.T) {
 	reached := make(chan string, 2)
 	s := &store{value: []byte("v")}
-	j := job(s, func(v engines.View) ([]byte, error) {
+	j := job(s, func(v chain.View) ([]byte, error) {
 		v.Put([]byte("own"), nil)
 		reached <- "before the read"
 		_, _, err := v.Get([]byte("k"))
@@ -238,7 +238,7 @@ func TestAFaultIsNoResult(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &store{}
-			j := job(s, func(v engines.View) ([]byte, error) { _, _, err := v.Get([]byte("k")); return nil, err })
+			j := job(s, func(v chain.View) ([]byte, error) { _, _, err := v.Get([]byte("k")); return nil, err })
 			<-j.Place
 			sup, err := supervisor.New(supervisor.Spec{Name: "t", Build: supervisor.Children(supervisor.Child{
 				ID: "w", Restart: supervisor.Temporary, Start: func(context.Context) (supervisor.Service, error) {
@@ -266,11 +266,11 @@ type marks struct {
 	onEnter func()
 }
 
-func (m *marks) Enter(_ context.Context, id engines.TxID, placed bool) uint64 {
+func (m *marks) Enter(_ context.Context, id chain.TxID, placed bool) uint64 {
 	if m.onEnter != nil {
 		m.onEnter()
 	}
-	if id != (engines.TxID{1}) {
+	if id != (chain.TxID{1}) {
 		panic("another transaction's mark")
 	}
 
@@ -294,12 +294,12 @@ type watching struct {
 	m *marks
 }
 
-func (w watching) Read(ctx context.Context, v engines.Version, key []byte) ([]byte, bool, error) {
+func (w watching) Read(ctx context.Context, v chain.Version, key []byte) ([]byte, bool, error) {
 	require.Zero(w.t, w.m.inside, "waiting for a read is not running")
 	return w.store.Read(ctx, v, key)
 }
 
-func (w watching) Finish(ctx context.Context, v engines.Version, c []*logv1.Change, r *logv1.TxResult) error {
+func (w watching) Finish(ctx context.Context, v chain.Version, c []*logv1.Change, r *logv1.TxResult) error {
 	require.Zero(w.t, w.m.inside, "a result that is handed in runs nothing")
 	return w.store.Finish(ctx, v, c, r)
 }
@@ -308,7 +308,7 @@ func (w watching) Finish(ctx context.Context, v engines.Version, c []*logv1.Chan
 func TestMarkedWhileTheBackendsCodeRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &marks{}
-		j := job(&store{}, func(v engines.View) ([]byte, error) {
+		j := job(&store{}, func(v chain.View) ([]byte, error) {
 			require.Equal(t, 1, m.inside)
 			v.Put([]byte("own"), nil)
 			v.Get([]byte("own"))
@@ -334,10 +334,10 @@ func TestMarkedWhileTheBackendsCodeRuns(t *testing.T) {
 	})
 
 	for name, c := range map[string]code{
-		"returns": func(engines.View) ([]byte, error) { return nil, nil },
-		"fails":   func(engines.View) ([]byte, error) { return nil, errors.New("no") },
-		"panics":  func(engines.View) ([]byte, error) { panic("oh") },
-		"goexit":  func(engines.View) ([]byte, error) { runtime.Goexit(); return nil, nil },
+		"returns": func(chain.View) ([]byte, error) { return nil, nil },
+		"fails":   func(chain.View) ([]byte, error) { return nil, errors.New("no") },
+		"panics":  func(chain.View) ([]byte, error) { panic("oh") },
+		"goexit":  func(chain.View) ([]byte, error) { runtime.Goexit(); return nil, nil },
 	} {
 		t.Run(name, func(t *testing.T) {
 			m, s := &marks{}, &store{}
@@ -355,7 +355,7 @@ func TestMarkedWhileTheBackendsCodeRuns(t *testing.T) {
 	t.Run("poisoned", func(t *testing.T) {
 		m := &marks{}
 		s := &store{err: errors.New("gone")}
-		j := job(s, func(v engines.View) ([]byte, error) {
+		j := job(s, func(v chain.View) ([]byte, error) {
 			v.Get([]byte("k"))
 			require.Equal(t, 1, m.inside, "its code still runs")
 			panic("on top")
@@ -370,7 +370,7 @@ func TestMarkedWhileTheBackendsCodeRuns(t *testing.T) {
 func TestAStopBeforeItsTurn(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	s, m := &store{}, &marks{onEnter: cancel}
-	j := job(s, func(engines.View) ([]byte, error) { t.Error("it ran"); return nil, nil })
+	j := job(s, func(chain.View) ([]byte, error) { t.Error("it ran"); return nil, nil })
 	j.Marks = m
 	require.ErrorIs(t, j.Serve(ctx), ErrNoResult)
 	require.Nil(t, s.result)
@@ -378,8 +378,8 @@ func TestAStopBeforeItsTurn(t *testing.T) {
 }
 
 func TestSettledLimitsNameThemselves(t *testing.T) {
-	for _, err := range []error{engines.ErrTooManyOps, engines.ErrTooManySteps, engines.ErrKeyTooLong,
-		engines.ErrValueTooLong, engines.ErrResultTooBig} {
+	for _, err := range []error{chain.ErrTooManyOps, chain.ErrTooManySteps, chain.ErrKeyTooLong,
+		chain.ErrValueTooLong, chain.ErrResultTooBig} {
 		require.True(t, isLimit(err))
 		require.True(t, strings.HasPrefix(err.Error(), "limit: "))
 	}

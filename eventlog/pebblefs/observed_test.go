@@ -6,7 +6,7 @@ import (
 	"github.com/coppice-go/coppice/eventlog"
 )
 
-// observed calls after, one call at a time, when an operation that changes something is done.
+// observed calls after when an operation that changes something is done, one call at a time.
 type observed struct {
 	eventlog.FS
 	after func(n int)

@@ -9,13 +9,14 @@ import (
 	"syscall"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/coppice-go/coppice/eventlog"
 )
 
-// category is what pebble's statistics count a log's writes under.
+// category is the category of a log's writes in pebble's statistics.
 const category = vfs.WriteCategoryUnspecified
 
-// Adapt makes a pebble file system usable by an event log.
+// Adapt returns a pebble file system as the file system of an event log.
 func Adapt(fs vfs.FS) eventlog.FS { return adapted{fs} }
 
 type adapted struct{ fs vfs.FS }
@@ -27,7 +28,7 @@ func (a adapted) Remove(name string) error             { return a.fs.Remove(name
 func (a adapted) open(name string) (eventlog.File, error) {
 	return wrap(a.fs.OpenReadWrite(name, category))
 }
-func (a adapted) missing(name string) error { _, err := a.fs.Stat(name); return err }
+func (a adapted) stat(name string) error { _, err := a.fs.Stat(name); return err }
 
 func (a adapted) SyncDir(dir string) error {
 	d, err := a.fs.OpenDir(dir)
@@ -37,9 +38,9 @@ func (a adapted) SyncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// Create opens for WriteAt, which pebble's own Create does not promise.
+// Create opens the file for WriteAt, which pebble's own Create does not promise.
 func (a adapted) Create(name string) (eventlog.File, error) {
-	if a.missing(name) == nil {
+	if a.stat(name) == nil {
 		if err := a.fs.Remove(name); err != nil {
 			return nil, err
 		}
@@ -51,7 +52,7 @@ func (a adapted) Open(name string, write bool) (eventlog.File, error) {
 	if !write {
 		return wrap(a.fs.Open(name))
 	}
-	if err := a.missing(name); err != nil {
+	if err := a.stat(name); err != nil {
 		return nil, err
 	}
 	return a.open(name)
@@ -63,7 +64,7 @@ func (a adapted) Lock(name string) (io.Closer, error) {
 		return c, nil
 	}
 
-	// A lock held by this process has no error value of its own in pebble.
+	// Pebble has no error value for a lock that this process holds.
 	if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EACCES) ||
 		err.Error() == "lock held by current process" {
 		return nil, fmt.Errorf("%w: %s: %v", eventlog.ErrLocked, name, err)

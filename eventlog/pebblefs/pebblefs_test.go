@@ -10,12 +10,13 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	pvfs "github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/eventlog/internal/vfs"
 	"github.com/coppice-go/coppice/eventlog/internal/workload"
 	"github.com/coppice-go/coppice/eventlog/pebblefs"
-	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -66,7 +67,7 @@ func TestCrashesOnPebbleDisk(t *testing.T) {
 	t.Logf("%d crashes", count)
 }
 
-// TestLogAndStoreShareADisk: one crash takes both, and after it the store is never ahead of the log
+// TestLogAndStoreShareADisk: one crash hits both, and after it the store is never ahead of the log
 // (I4).
 func TestLogAndStoreShareADisk(t *testing.T) {
 	ctx := t.Context()

@@ -15,30 +15,28 @@ const (
 	ExtentSize = 88
 
 	extentSlots    = 2
-	extentSlotSize = 4096 // apart by a page, so that one damaged page leaves one slot
+	extentSlotSize = 4096 // a page, so that one damaged page leaves one slot
 	extentCRC      = ExtentSize - 4
 )
 
 var extentMagic = []byte("COPPEXT\n")
 
-// Extent is a log's own record of which segments it has. It is kept in a file of two slots, of
-// which the one that holds the lesser serial is the next to be written, so that an interrupted
-// write leaves the other.
+// Extent is a log's own record of which segments it has. It is kept in a file of two slots. The
+// slot with the lower serial is written next, so that an interrupted write leaves the other slot.
 type Extent struct {
 	ID         [16]byte // identity of the log
-	Serial     uint64   // of this record of it; the highest counts
-	First      uint64   // number of the oldest segment: all before it were truncated
+	Serial     uint64   // of this version of the extent; the highest counts
+	First      uint64   // number of the oldest segment; all before it were truncated
 	FirstIndex uint64   // index of that segment's first record
-	Last       uint64   // number of a segment that must be there. There may be one more after it, without records
+	Last       uint64   // number of a segment that must be there; one more, without records, may follow it
 	Sealed     bool     // Seal is the seal of the segment Last
 	Seal       Seal
-	// all records before it were durable: index after the last record of Last if that is sealed,
-	// else of its first
+	// Next is an index below which all records were durable. It is the index after the last record
+	// of segment Last if that is sealed, else the index of the segment's first record.
 	Next uint64
 }
 
-// ExtentOffset is the place in its file of the slot that an extent with the given serial is written
-// to.
+// ExtentOffset returns the offset in the file of the slot for an extent with the given serial.
 func ExtentOffset(serial uint64) int64 { return int64(serial%extentSlots) * extentSlotSize }
 
 // Append appends the ExtentSize bytes of e to dst.
@@ -61,16 +59,16 @@ func (e Extent) Append(dst []byte) []byte {
 	return binary.LittleEndian.AppendUint32(dst, crc32.Checksum(dst[at:], castagnoli))
 }
 
-// AppendFile appends a whole new file that holds e to dst.
+// AppendFile appends the content of a new file that holds e to dst.
 func (e Extent) AppendFile(dst []byte) []byte {
 	file := make([]byte, ExtentFileSize)
 	copy(file[ExtentOffset(e.Serial):], e.Append(nil))
 	return append(dst, file...)
 }
 
-// DecodeExtent reads an extent's file. One slot that cannot be read is what an interrupted write
-// leaves; the error is about both, and is ErrVersion if one of them is intact and of a newer
-// format.
+// DecodeExtent decodes the file of an extent. An interrupted write may leave one slot that cannot
+// be read. If neither slot can be read, the error is about both. If a slot is intact and of a newer
+// format, the error is ErrVersion.
 func DecodeExtent(b []byte) (Extent, error) {
 	var best Extent
 	var errs []error
@@ -102,6 +100,7 @@ func DecodeExtent(b []byte) (Extent, error) {
 	return best, nil
 }
 
+// decodeExtent decodes one slot.
 func decodeExtent(b []byte) (Extent, error) {
 	if len(b) < ExtentSize {
 		return Extent{}, fmt.Errorf("extent has %d bytes, want %d", len(b), ExtentSize)

@@ -9,50 +9,50 @@ import (
 )
 
 const (
-	// FrameHeaderSize is the size in bytes of what precedes a frame's records.
+	// FrameHeaderSize is the size, in bytes, of the header before a frame's records.
 	FrameHeaderSize = 32
-	// Align is what frame offsets and sizes are multiples of, in bytes.
+	// Align divides the offset and the size of every frame. It is in bytes.
 	Align = 8
-	// MaxPayload bounds a frame's records in bytes.
-	MaxPayload = math.MaxUint32 - 64
+	// maxPayload bounds the size of a frame's records, in bytes.
+	maxPayload = math.MaxUint32 - 64
 )
 
-// Flags tell what a frame is besides a holder of records.
+// Flags say what a frame is if it does not hold records.
 type Flags uint8
 
 const (
 	// FlagSeal marks the last frame of a segment. It holds no records.
 	FlagSeal Flags = 1 << 0
-	// FlagMark marks a frame without records that only says, by its Synced, what is durable before
-	// it.
+	// FlagMark marks a frame without records. Its Synced says what is durable before it, and that
+	// is all it says.
 	FlagMark Flags = 1 << 1
 
 	// FlagGap marks a frame in place of records that were lost before this log was made. Its count
-	// says how many; 0 means that nobody knows. Its payload is the reason, as text.
+	// is their number, or 0 if that is unknown. Its payload is the reason, as text.
 	FlagGap Flags = 1 << 2
 )
 
 // Frame is a decoded frame.
 type Frame struct {
-	First   uint64 // index of the first record; of the next one, if there are no records
-	Count   uint32 // records, or those lost
+	First   uint64 // index of the first record, or of the next record if the frame has none
+	Count   uint32 // number of records, or of lost records
 	Flags   Flags
-	Synced  uint64 // offset in the segment up to which all was durable before this frame was written
+	Synced  uint64 // offset up to which the segment was durable before this frame was written
 	CRC     uint32
-	Payload []byte // the records, or the reason for a gap, without padding; part of the buffer decoded from
+	Payload []byte // records or reason of a gap, without padding; part of the decoded buffer
 }
 
-// Next is the index that the frame after this one begins at.
+// Next returns the index at which the next frame begins.
 func (f Frame) Next() uint64 { return f.First + uint64(f.Count) }
 
-// FrameSize is the size in bytes of a frame with so many bytes of records.
+// FrameSize returns the size, in bytes, of a frame with this many bytes of records.
 func FrameSize(payload int) int64 {
 	return FrameHeaderSize + (int64(payload)+Align-1)&^(Align-1)
 }
 
-// Finish makes a frame of b, whose first FrameHeaderSize bytes are free and whose rest is records
-// as AppendRecord makes them, for the given offset of the segment. It returns b with padding.
-// f.Payload and f.CRC are not used.
+// Finish makes a frame of b for the given offset of the segment. The first FrameHeaderSize bytes of
+// b are free, and the rest are records as AppendRecord makes them. Finish returns b with padding.
+// It does not use f.Payload and f.CRC.
 func Finish(b []byte, seed Seed, offset int64, f Frame) []byte {
 	length := uint32(len(b) - FrameHeaderSize)
 	for len(b)%Align != 0 {
@@ -70,22 +70,22 @@ func Finish(b []byte, seed Seed, offset int64, f Frame) []byte {
 	return b
 }
 
-// Why a frame cannot be read.
+// Reasons why a frame cannot be read.
 var (
-	// ErrShort means that the buffer ends before the frame does. Its header is good, if there is
-	// one.
+	// ErrShort means that the buffer ends before the frame does. If the buffer holds the header,
+	// the header is good.
 	ErrShort = errors.New("frame goes on past the end")
 	// ErrBlank means that there are zeros where a frame header was expected.
 	ErrBlank = errors.New("no frame: zeros")
-	// ErrFrameHeader means that what was expected to be a frame header is something else.
-	ErrFrameHeader = errors.New("no frame: header does not check")
-	// ErrChecksum means that a frame's header is good and its content is not.
+	// ErrFrameHeader means that the bytes are not a frame header.
+	ErrFrameHeader = errors.New("no frame: header does not match its check bits")
+	// ErrChecksum means that a frame's header is good but its content is not.
 	ErrChecksum = errors.New("frame content does not match its checksum")
 )
 
-// DecodeHeaderAt reads only the header of the frame at the given offset of the segment, from the
-// beginning of b, and returns the size in bytes that the whole frame has. Errors: ErrShort,
-// ErrBlank, ErrFrameHeader.
+// DecodeHeaderAt decodes only the header of the frame at the given offset of the segment. b begins
+// with the frame. It returns the size, in bytes, of the whole frame. Errors: ErrShort, ErrBlank,
+// ErrFrameHeader.
 func DecodeHeaderAt(b []byte, seed Seed, offset int64) (f Frame, size int64, err error) {
 	if len(b) < FrameHeaderSize {
 		return Frame{}, 0, ErrShort
@@ -106,7 +106,8 @@ func DecodeHeaderAt(b []byte, seed Seed, offset int64) (f Frame, size int64, err
 		return Frame{}, 0, ErrFrameHeader
 	}
 
-	// From here on the header is what a writer wrote; these hold unless that writer was wrong.
+	// From here on the header is what a writer wrote. These conditions hold unless that writer was
+	// wrong.
 	var fits bool
 
 	switch f.Flags {
@@ -121,7 +122,7 @@ func DecodeHeaderAt(b []byte, seed Seed, offset int64) (f Frame, size int64, err
 	switch {
 	case !fits,
 		f.First == 0, f.First+uint64(f.Count) < f.First,
-		length > MaxPayload,
+		length > maxPayload,
 		int64(f.Synced) < HeaderSize, f.Synced > uint64(offset):
 		return Frame{}, 0, ErrFrameHeader
 	}
@@ -129,9 +130,10 @@ func DecodeHeaderAt(b []byte, seed Seed, offset int64) (f Frame, size int64, err
 	return f, FrameSize(int(length)), nil
 }
 
-// Decode reads the frame at the given offset of the segment from the beginning of b, and returns
-// its size in bytes. Payload is part of b. Errors: those of DecodeHeaderAt, and ErrChecksum. With
-// ErrShort and ErrChecksum, size is that of the whole frame, or 0 if not even the header is there.
+// Decode decodes the frame at the given offset of the segment, and returns its size in bytes. b
+// begins with the frame. Payload is part of b. Errors: those of DecodeHeaderAt, and ErrChecksum.
+// With ErrShort and ErrChecksum, size is that of the whole frame, or 0 if b does not hold the
+// header.
 func Decode(b []byte, seed Seed, offset int64) (f Frame, size int64, err error) {
 	f, size, err = DecodeHeaderAt(b, seed, offset)
 	if err != nil {

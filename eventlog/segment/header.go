@@ -16,7 +16,7 @@ const (
 	// Version is the format that this package writes, and the newest that it reads.
 	Version = 1
 
-	crcOffset = HeaderSize - 4 // in every version, so that a newer one is told from a damaged one
+	crcOffset = HeaderSize - 4 // the same in every version, so that a newer header is not taken for damage
 )
 
 var (
@@ -27,16 +27,16 @@ var (
 	ErrVersion = errors.New("segment has a newer format version")
 )
 
-// Header begins a segment file.
+// Header is the beginning of a segment file.
 type Header struct {
 	ID         [16]byte // identity of the log
-	Number     uint64   // of the segment in its log, from 1; also its file's name
-	FirstIndex uint64   // index that the segment's first record has
-	PrevSeal   Seal     // of the segment before; zero in a log's first
-	Recycled   bool     // the file held an older segment: what lies after the frames is not zeros
+	Number     uint64   // of the segment in its log, from 1; the file is named after it
+	FirstIndex uint64   // index of the segment's first record
+	PrevSeal   Seal     // of the segment before; zero in a log's first segment
+	Recycled   bool     // the file held an older segment, so the bytes after the frames are not zeros
 }
 
-// Seal is where a segment ends: the place of its last frame and that frame's checksum.
+// Seal is the end of a segment: the offset and the checksum of its last frame.
 type Seal struct {
 	Offset uint64
 	CRC    uint32
@@ -63,8 +63,8 @@ func (h Header) Append(dst []byte) []byte {
 	return dst
 }
 
-// DecodeHeader reads a header from the first HeaderSize bytes of a segment. The error says what is
-// wrong with it, and is ErrVersion if only its version is.
+// DecodeHeader decodes a header from the first HeaderSize bytes of a segment. The error says what
+// is wrong, and is ErrVersion if only the version is.
 func DecodeHeader(b []byte) (Header, error) {
 	if len(b) < HeaderSize {
 		return Header{}, fmt.Errorf("segment header has %d bytes, want %d", len(b), HeaderSize)
@@ -100,13 +100,13 @@ func DecodeHeader(b []byte) (Header, error) {
 	return h, nil
 }
 
-// Seed keys the checksums of the segment's frames.
+// Seed is the key of the checksums of a segment's frames.
 type Seed struct {
 	crc uint32
 	key uint64
 }
 
-// Seed derives the segment's seed.
+// Seed returns the segment's seed.
 func (h Header) Seed() Seed {
 	var in [32]byte
 	copy(in[:], h.ID[:])
@@ -116,7 +116,7 @@ func (h Header) Seed() Seed {
 	return Seed{crc: binary.LittleEndian.Uint32(sum[:]), key: binary.LittleEndian.Uint64(sum[8:])}
 }
 
-// check is the 24 bits that a frame header carries over its own fields and its offset.
+// check returns the 24 bits with which a frame header covers its own fields and its offset.
 func (s Seed) check(offset int64, length, count uint32, first, synced uint64, flags Flags) uint32 {
 	h := s.key
 	for _, v := range [...]uint64{uint64(offset), uint64(length)<<32 | uint64(count), first,
@@ -128,8 +128,8 @@ func (s Seed) check(offset int64, length, count uint32, first, synced uint64, fl
 	return uint32(h) >> 8
 }
 
-// RaiseVersion makes the header at the beginning of a segment's bytes one of the next format
-// version. It is for tests of programs that must refuse such a log.
+// RaiseVersion changes the header at the beginning of a segment's bytes to the next format version.
+// It is for tests of programs that must refuse such a log.
 func RaiseVersion(b []byte) {
 	binary.LittleEndian.PutUint32(b[8:], Version+1)
 	binary.LittleEndian.PutUint32(b[crcOffset:], crc32.Checksum(b[:crcOffset], castagnoli))

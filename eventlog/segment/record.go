@@ -6,7 +6,7 @@ import (
 	"fmt"
 )
 
-// RecordSize is the size in bytes that a record with so many bytes of data takes in a frame.
+// RecordSize returns the size, in bytes, of a record with this much data in a frame.
 func RecordSize(data int) int64 {
 	n := int64(2)
 	for v := uint64(data); v >= 0x80; v >>= 7 {
@@ -24,7 +24,7 @@ func AppendRecord(dst []byte, kind uint8, data []byte) []byte {
 
 var errRecord = errors.New("record does not fit its frame")
 
-// NextRecord splits the first record off a payload. Data and rest are part of it.
+// NextRecord splits the first record off a payload. data and rest are parts of payload.
 func NextRecord(payload []byte) (kind uint8, data, rest []byte, err error) {
 	if len(payload) == 0 {
 		return 0, nil, nil, errRecord
@@ -45,8 +45,8 @@ func NextRecord(payload []byte) (kind uint8, data, rest []byte, err error) {
 	return payload[w], payload[at:end:end], payload[end:], nil
 }
 
-// CheckRecords tells whether a frame's payload is exactly its count of records. It holds for every
-// frame that a correct writer made; a checksum does not say who wrote.
+// CheckRecords returns an error unless a frame's payload is exactly its count of records. A correct
+// writer makes no other frame, but a checksum does not prove which writer made it.
 func CheckRecords(f Frame) error {
 	if f.Flags == FlagGap {
 		return nil

@@ -13,7 +13,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var testHeader = Header{ID: [16]byte{1, 2, 3}, Number: 7, FirstIndex: 100, PrevSeal: Seal{Offset: 8192, CRC: 42}}
 
-// frameOf makes a frame of records at an offset.
+// frameOf returns a frame of records at an offset.
 func frameOf(h Header, offset int64, f Frame, data ...[]byte) []byte {
 	b := make([]byte, FrameHeaderSize)
 	for i, d := range data {
@@ -63,7 +63,7 @@ func TestExtentRoundTrip(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, e, got)
 
-	// The slot that was not written last is what an interrupted write leaves.
+	// An interrupted write leaves the slot that was not written last.
 	later := e
 	later.Serial++
 	later.Next++
@@ -135,7 +135,7 @@ func TestFrameEveryBit(t *testing.T) {
 	}
 }
 
-// TestFrameBelongs: a frame is good in one segment of one log, and at one place there.
+// TestFrameBelongs: a frame is good only in one segment of one log, and at one place there.
 func TestFrameBelongs(t *testing.T) {
 	b := frameOf(testHeader, 4096, Frame{First: 100, Synced: HeaderSize}, []byte("hello"))
 	other := testHeader
@@ -174,8 +174,8 @@ func TestFind(t *testing.T) {
 	require.Equal(t, -1, Find(b, testHeader.Seed(), 8192, 1), "noise")
 }
 
-// FuzzDecode: whatever the bytes, decoding neither panics nor reads past them, and what it accepts
-// is consistent.
+// FuzzDecode: decoding never panics and never reads past the bytes, whatever they are, and what it
+// accepts is consistent.
 func FuzzDecode(f *testing.F) {
 	f.Add(frameOf(testHeader, 4096, Frame{First: 100, Synced: HeaderSize}, []byte("hello"), nil), int64(4096))
 	f.Add(frameOf(testHeader, 4096, Frame{First: 100, Synced: HeaderSize, Flags: FlagSeal}), int64(4096))
@@ -201,7 +201,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// FuzzRecords: a payload with a good checksum and any content is walked without a panic.
+// FuzzRecords: a payload with any content is walked without a panic.
 func FuzzRecords(f *testing.F) {
 	f.Add([]byte{3, 1, 'a', 'b', 'c'}, uint32(1))
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 0}, uint32(2))

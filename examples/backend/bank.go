@@ -5,37 +5,39 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 )
 
-// Bank is a transaction backend: accounts that hold an amount, and transfers between them.
+// Bank is a transaction backend. It has accounts that hold an amount, and transfers between them.
 //
-// It keeps no state of its own. What an account holds lies in the node's replicated state, under
-// the key "bank/" and the account's name, and is reached through the view only: so every node that
-// executes the same transactions in the same order has the same accounts, after any restart.
+// It keeps no state of its own. The amount of an account is in the node's replicated state, under
+// the key "bank/" followed by the account's name, and Bank reaches it only through the view. So
+// every node that executes the same transactions in the same order has the same accounts, after any
+// restart.
 type Bank struct{}
 
-// Name is what a transaction of this backend carries.
+// Name is the name of the backend. Its transactions carry it.
 const Name = "bank"
 
-// Errors of a transfer. They are its result, the same on every node, and it changes nothing.
+// Errors of a transfer. Such an error is the result of the transfer, the same on every node, and
+// the transfer changes nothing.
 var (
 	ErrPoor     = errors.New("the account does not hold that much")
 	ErrOverflow = errors.New("the account would hold too much")
 )
 
-// Transfer moves an amount from one account to another. An empty From is the mint, which has no
-// end.
+// Transfer moves an amount from one account to another. An empty From is the mint, which never runs
+// out.
 type Transfer struct {
 	From, To string
 	Amount   uint64
 }
 
-// maxName bounds an account's name, in bytes.
+// maxName is the maximum length of an account's name, in bytes.
 const maxName = 64
 
-// Encode is the body of a transaction: amount u64 big-endian | length of from u8 | from | to. There
-// is one form for each transfer, so that the same bytes mean the same everywhere.
+// Encode returns the body of a transaction: amount u64 big-endian | length of from u8 | from | to.
+// Each transfer has exactly one form, and each body that decode accepts is one transfer.
 func (t Transfer) Encode() []byte {
 	b := binary.BigEndian.AppendUint64(nil, t.Amount)
 	b = append(b, byte(len(t.From)))
@@ -43,7 +45,7 @@ func (t Transfer) Encode() []byte {
 	return append(b, t.To...)
 }
 
-// decode reads a body and refuses what Encode does not write.
+// decode reads a body. It refuses every body that Encode does not write.
 func decode(body []byte) (Transfer, error) {
 	if len(body) < 9 || len(body) < 9+int(body[8]) {
 		return Transfer{}, fmt.Errorf("transfer: %d bytes, want an amount and two names", len(body))
@@ -64,18 +66,20 @@ func decode(body []byte) (Transfer, error) {
 	return t, nil
 }
 
-// Name implements engines.Backend.
+// Name implements chain.Backend.
 func (Bank) Name() string { return Name }
 
-// Check tells the submitter at once what can never be executed. It reads no state.
+// Check implements chain.Backend. It refuses a body that can never be executed, so that its
+// submitter learns of it at once. It reads no state.
 func (Bank) Check(body []byte) error {
 	_, err := decode(body)
 	return err
 }
 
-// Execute moves the amount. An error of the view is handed on as it is: it says that this node
-// cannot go on, and not that the transfer is wrong.
-func (Bank) Execute(v engines.View, body []byte) ([]byte, error) {
+// Execute implements chain.Backend: it moves the amount. It returns an error of the view
+// unchanged, because such an error means that this node cannot go on, not that the transfer is
+// wrong.
+func (Bank) Execute(v chain.View, body []byte) ([]byte, error) {
 	t, err := decode(body)
 	if err != nil {
 		return nil, err
@@ -103,12 +107,12 @@ func (Bank) Execute(v engines.View, body []byte) ([]byte, error) {
 	}
 
 	now := binary.BigEndian.AppendUint64(nil, holds+t.Amount)
-	return now, v.Put(key(t.To), now) // the result is what To holds afterwards
+	return now, v.Put(key(t.To), now) // the result is the new amount of To
 }
 
 func key(account string) []byte { return []byte("bank/" + account) }
 
-func balance(v engines.View, account string) (uint64, error) {
+func balance(v chain.View, account string) (uint64, error) {
 	value, found, err := v.Get(key(account))
 	if err != nil || !found {
 		return 0, err
@@ -116,7 +120,7 @@ func balance(v engines.View, account string) (uint64, error) {
 	return amount(value)
 }
 
-// amount reads what Execute wrote.
+// amount reads a value that Execute wrote.
 func amount(value []byte) (uint64, error) {
 	if len(value) != 8 {
 		return 0, fmt.Errorf("balance of %d bytes, want 8", len(value))

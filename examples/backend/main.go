@@ -1,10 +1,10 @@
 // Command backend runs a node with a transaction backend of its own, a bank, and makes a few
 // transfers.
 //
-// A backend is three methods: Name, Check and Execute (bank.go); node.WithBackend gives it to a
-// node. Everything else is the node's: transactions are durable before they are acknowledged, have
-// one order, and are applied at most once, whatever is killed. The test beside this file cuts the
-// power and kills engines, and counts the money.
+// A backend is three methods: Name, Check and Execute (bank.go). node.WithBackend gives it to a
+// node. The node does everything else: it makes transactions durable before it acknowledges them,
+// puts them into one order, and applies each at most once, whatever is killed. The test beside this
+// file cuts the power and kills engines, and counts the money.
 //
 //	go run ./examples/backend
 package main
@@ -17,8 +17,9 @@ import (
 	"time"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/config"
 )
 
 func main() {
@@ -39,7 +40,7 @@ func run() error {
 	if _, err := node.Init(home, node.InitOptions{ChainID: "bank", Listen: "127.0.0.1:0"}); err != nil {
 		return err
 	}
-	config, err := node.Load(home)
+	config, err := config.Load(home)
 	if err != nil {
 		return err
 	}
@@ -88,10 +89,10 @@ func transfers(ctx context.Context, n *node.Node) error {
 	return nil
 }
 
-// Tx is a transfer as a transaction.
-func Tx(t Transfer) engines.Tx { return engines.NewTx(Name, t.Encode(), time.Minute) }
+// Tx returns a transaction that makes the transfer.
+func Tx(t Transfer) chain.Tx { return chain.NewTx(Name, t.Encode(), time.Minute) }
 
-// Balance is what an account holds by the newest block.
+// Balance returns the amount of an account at the newest block.
 func Balance(ctx context.Context, c *client.Client, account string) (uint64, error) {
 	value, found, err := c.Get(ctx, key(account))
 	if err != nil || !found {

@@ -11,6 +11,7 @@ import (
 	"github.com/coppice-go/coppice/engines/backend/backendtest"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/nodetest"
+	"github.com/coppice-go/coppice/node/plan"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -18,11 +19,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestTheProgramRuns(t *testing.T) { require.NoError(t, run()) }
 
-// Whatever is killed while money moves, and although the power is cut: none is made, none is lost,
-// and every transfer that was acknowledged was made once.
+// Engines are killed while money moves, and the power is cut. No money is made, none is lost, and
+// every acknowledged transfer is made once.
 func TestMoneyIsNeitherMadeNorLost(t *testing.T) {
 	const accounts, each, total = 5, 20, 1000
-	n := nodetest.Start(t, nodetest.With(node.WithBackend(Bank{})), nodetest.Profile(node.Chaos))
+	n := nodetest.Start(t, nodetest.With(node.WithBackend(Bank{})), nodetest.Profile(plan.Chaos))
 	c := n.Client()
 	mint, err := c.SubmitWait(t.Context(), Tx(Transfer{To: "0", Amount: total}))
 	require.NoError(t, err)

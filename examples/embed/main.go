@@ -1,5 +1,5 @@
-// Command embed supervises one worker. A job makes it panic; it is started again with fresh state
-// and does the rest. When it ends normally, the tree stops.
+// Command embed supervises one worker. A job makes the worker panic. The supervisor starts it again
+// with fresh state, and it does the remaining jobs. When it ends normally, the tree stops.
 package main
 
 import (
@@ -12,9 +12,9 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// worker is the state of one incarnation: a restart begins with a new one.
+// worker is the state of one incarnation. A restart makes a new worker.
 type worker struct {
-	jobs <-chan string // shared by all incarnations, so that a restart loses no job but the one that failed
+	jobs <-chan string // shared by all incarnations: a restart loses only the job that failed
 	done int
 }
 
@@ -41,7 +41,6 @@ func main() {
 	for _, job := range []string{"first", "bad", "last"} {
 		jobs <- job
 	}
-
 	close(jobs)
 
 	tree, err := supervisor.New(supervisor.Spec{
@@ -58,7 +57,6 @@ func main() {
 		}),
 		Observers: []supervisor.Observer{supervisor.ObserverFunc(func(e supervisor.Event) { fmt.Println(e) })},
 	})
-
 	if err == nil {
 		err = tree.Serve(context.Background())
 	}

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// The program ends by itself, has done both good jobs, and says why the worker was started twice.
+// The program does both good jobs, says why the worker was started twice, and ends by itself.
 func TestEmbed(t *testing.T) {
 	out, err := exec.Command("go", "run", ".").CombinedOutput()
 	if err != nil {

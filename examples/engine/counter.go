@@ -5,6 +5,7 @@ import (
 	"context"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/logger"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node"
@@ -12,34 +13,35 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// Name is the engine's address.
+// Name is the name of the engine. The router finds it by this name.
 const Name = "counter"
 
-// Count asks the counter. Its Answer method is never called: it says what the answer's type is.
+// Count is the query to the counter.
 type Count struct{}
 
-// Counted is what the log has, up to the record at Index.
+// Counted is the answer to Count: the numbers of the log up to the record at Index.
 type Counted struct {
 	Index        uint64
 	Blocks       uint64
-	Transactions uint64 // of them, refused and failed ones too
+	Transactions uint64 // in these blocks, refused and failed ones included
 }
 
-// Answer makes Count a query.
+// Answer makes Count a query whose answer is a Counted. It is never called.
 func (Count) Answer(Counted) {}
 
-// block is news for the counter's own queue.
+// block is the message about a committed block that follow posts to the counter's own mailbox.
 type block struct{ index, transactions uint64 }
 
-// Counter is the engine, for node.WithEngine.
+// Counter describes the engine for node.WithEngine.
 var Counter = node.Engine{ID: Name, Start: start}
 
-// start makes one incarnation. Its state is new each time, and comes from the log, which is truth:
-// so a counter that was killed counts right again, without having saved anything.
+// start makes the start function of an incarnation. Each incarnation begins with new state and
+// fills it from the log, which is truth. So a counter that was killed counts right again, although
+// it has saved nothing.
 func start(dir engines.Directory) supervisor.StartFunc {
 	return func(ctx context.Context) (supervisor.Service, error) {
 		log := logger.NewClient(dir)
-		var now Counted // belongs to the engine's goroutine
+		var now Counted // only the engine's goroutine uses it
 		return engines.Spec{Name: Name, Init: func(ctx context.Context, s *engines.Server) error {
 			engines.OnCall(s, func(_ context.Context, _ Count, from engines.From[Counted]) error {
 				from.Reply(now)
@@ -52,6 +54,7 @@ func start(dir engines.Directory) supervisor.StartFunc {
 				now.Transactions += b.transactions
 				return nil
 			})
+
 			first, err := log.First(ctx)
 			if err != nil {
 				return err
@@ -61,7 +64,8 @@ func start(dir engines.Directory) supervisor.StartFunc {
 				return err
 			}
 
-			// A goroutine of the incarnation's: its failure is the engine's, and it ends with it.
+			// follow runs in a goroutine of the incarnation. If follow fails, the engine fails;
+			// when the engine ends, follow ends.
 			return supervisor.Go(ctx, func(ctx context.Context) error { return follow(ctx, cursor, s) })
 		}}.Start(dir)(ctx)
 	}
@@ -74,12 +78,12 @@ func follow(ctx context.Context, cursor *eventlog.Cursor, s *engines.Server) err
 		if err != nil {
 			return err
 		}
-		if entry.Kind != engines.KindBlockCommitted {
+		if entry.Kind != chain.KindBlockCommitted {
 			continue
 		}
 
-		entry.Data = bytes.Clone(entry.Data) // the cursor's until its next step
-		record, err := engines.DecodeRecord(entry)
+		entry.Data = bytes.Clone(entry.Data) // the cursor reuses it at its next step
+		record, err := chain.DecodeRecord(entry)
 		if err != nil {
 			return err
 		}
@@ -88,8 +92,8 @@ func follow(ctx context.Context, cursor *eventlog.Cursor, s *engines.Server) err
 	}
 }
 
-// Ask answers what is counted, from outside of the node. It waits while the counter is being
-// started again.
+// Ask returns the numbers that the counter has at present. It is for callers outside of the node.
+// It waits while the counter is being restarted.
 func Ask(ctx context.Context, n *node.Node) (Counted, error) {
 	return engines.Call(ctx, engines.NewAddress(n.Directory(), Name).With(engines.Resend), Count{})
 }

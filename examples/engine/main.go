@@ -1,10 +1,10 @@
 // Command engine runs a node with an engine of its own under coppice/node/engines: a counter that
 // follows the event log.
 //
-// An engine is a mailbox and handlers (counter.go); node.WithEngine hangs it in the node's tree,
-// where it is supervised, killed by path and shown by `coppice tree` like every other. It finds the
-// node's engines in the directory that its start is given. The test beside this file kills it, and
-// what it depends on, and compares what it counted.
+// An engine is a mailbox and handlers (counter.go). node.WithEngine puts it into the node's tree.
+// There it is supervised, can be killed by path, and is shown by `coppice tree`, like every other
+// engine. Its start function gets a directory in which it finds the node's engines. The test beside
+// this file kills the counter and the engines that it depends on, and compares its numbers.
 //
 //	go run ./examples/engine
 package main
@@ -17,9 +17,10 @@ import (
 	"time"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/config"
 )
 
 func main() {
@@ -40,7 +41,7 @@ func run() error {
 	if _, err := node.Init(home, node.InitOptions{ChainID: "counter", Listen: "127.0.0.1:0"}); err != nil {
 		return err
 	}
-	config, err := node.Load(home)
+	config, err := config.Load(home)
 	if err != nil {
 		return err
 	}
@@ -87,7 +88,7 @@ func count(ctx context.Context, n *node.Node) error {
 			return nil
 		}
 
-		select { // the counter follows a moment later
+		select { // the counter follows the log a moment later
 		case <-time.After(10 * time.Millisecond):
 		case <-ctx.Done():
 			return ctx.Err()
@@ -101,6 +102,6 @@ func Add(ctx context.Context, c *client.Client) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.SubmitWait(ctx, engines.NewTx(kv.Name, body, time.Minute))
+	_, err = c.SubmitWait(ctx, chain.NewTx(kv.Name, body, time.Minute))
 	return err
 }

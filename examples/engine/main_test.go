@@ -14,8 +14,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestTheProgramRuns(t *testing.T) { require.NoError(t, run()) }
 
-// The counter is killed, and what it follows, and the power is cut: it counts what there is, each
-// once.
+// The counter and the engines that it follows are killed, and the power is cut. The counter counts
+// every block and transaction once.
 func TestTheCounterCountsRightAfterEveryKill(t *testing.T) {
 	n := nodetest.Start(t, nodetest.With(node.WithEngine(Counter)))
 	c := n.Client()

@@ -13,7 +13,7 @@ import (
 	"github.com/cometbft/cometbft/types"
 	"github.com/stretchr/testify/require"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/node"
@@ -37,7 +37,7 @@ func (*thermometer) Check(body []byte) error {
 	return err
 }
 
-func (*thermometer) Execute(v engines.View, body []byte) ([]byte, error) {
+func (*thermometer) Execute(v chain.View, body []byte) ([]byte, error) {
 	var h uint64
 	var d int64
 	if _, err := fmt.Sscanf(string(body), "%d %d", &h, &d); err != nil {
@@ -75,7 +75,7 @@ func (t *thermometer) Propose(_ context.Context, height uint64, votes []consensu
 			t.wrong.Store(&err)
 		}
 
-		tx := engines.NewTx(t.Name(), fmt.Appendf(nil, "%d %s", height-1, v.Extension), time.Minute)
+		tx := chain.NewTx(t.Name(), fmt.Appendf(nil, "%d %s", height-1, v.Extension), time.Minute)
 		raw, err := tx.Encode()
 		if err != nil {
 			return nil, err

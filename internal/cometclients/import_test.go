@@ -17,6 +17,8 @@ import (
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 // signedTo is the height up to which the validator of foreignHome has signed.
@@ -52,7 +54,7 @@ func foreignHome(t *testing.T) (dir string, c *cfg.Config, doc *types.GenesisDoc
 func importHome(dir, home string) error {
 	_, err := node.Init(home, node.InitOptions{
 		Listen: "127.0.0.1:0",
-		Set:    []node.Assignment{{Key: "consensus.kind", Value: node.CometBFT, Flag: "--consensus"}},
+		Set:    []config.Assignment{{Key: "consensus.kind", Value: config.CometBFT, Flag: "--consensus"}},
 		Comet:  node.CometOptions{Import: dir},
 	})
 	return err
@@ -66,7 +68,7 @@ func TestAHomeOfCometBFTIsImported(t *testing.T) {
 	refused := func(why string) {
 		t.Helper()
 		err := importHome(dir, home)
-		require.ErrorIs(t, err, node.ErrConfig)
+		require.ErrorIs(t, err, exit.ErrConfig)
 		require.ErrorContains(t, err, why)
 		_, err = os.Stat(node.CometDir(home))
 		require.ErrorIs(t, err, os.ErrNotExist, "nothing was made")

@@ -22,6 +22,8 @@ import (
 	"github.com/coppice-go/coppice/client"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/plan"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	"github.com/coppice-go/coppice/supervisor/process"
 	"github.com/coppice-go/coppice/supervisor/suptest"
@@ -74,12 +76,12 @@ type running struct {
 func newHome(t *testing.T, o node.InitOptions) string {
 	t.Helper()
 	home := filepath.Join(t.TempDir(), "home")
-	o.Listen, o.Profile = "127.0.0.1:0", node.Chaos
+	o.Listen, o.Profile = "127.0.0.1:0", plan.Chaos
 	if o.ChainID == "" && o.Comet.Import == "" {
 		o.ChainID = "test"
 	}
 
-	o.Set = []node.Assignment{{Key: "consensus.kind", Value: node.CometBFT, Flag: "--consensus"}}
+	o.Set = []config.Assignment{{Key: "consensus.kind", Value: config.CometBFT, Flag: "--consensus"}}
 	if o.Comet.Import == "" {
 		o.Comet.P2P, o.Comet.RPC = "127.0.0.1:0", freePort(t)
 	}
@@ -111,7 +113,7 @@ func configure(t *testing.T, path string, oldNew ...string) {
 
 func start(t *testing.T, home string, opts ...node.Option) *running {
 	t.Helper()
-	c, err := node.Load(home)
+	c, err := config.Load(home)
 	require.NoError(t, err)
 	self, err := os.Executable()
 	require.NoError(t, err)

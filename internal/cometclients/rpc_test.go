@@ -9,8 +9,8 @@ import (
 	"github.com/cometbft/cometbft/types"
 	"github.com/stretchr/testify/require"
 
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
@@ -96,7 +96,7 @@ func TestATransactionOfCometBFTsRPCIsAppliedOnce(t *testing.T) {
 	ctx := t.Context()
 	body, err := kv.Encode(kv.Add([]byte("counter"), 1))
 	require.NoError(t, err)
-	tx := engines.NewTx(kv.Name, body, time.Minute)
+	tx := chain.NewTx(kv.Name, body, time.Minute)
 	raw, err := tx.Encode()
 	require.NoError(t, err)
 	count := func() string {
@@ -109,7 +109,7 @@ func TestATransactionOfCometBFTsRPCIsAppliedOnce(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, first.TxResult.Code, first.TxResult.Log)
 	once := count()
-	known, err := r.api.Tx(ctx, engines.HashTx(raw), 0)
+	known, err := r.api.Tx(ctx, chain.HashTx(raw), 0)
 	require.NoError(t, err)
 	require.Equal(t, uint64(first.Height), known.Result.GetVersion().GetHeight(), "our API knows its result")
 
@@ -125,7 +125,7 @@ func TestATransactionOfCometBFTsRPCIsAppliedOnce(t *testing.T) {
 	require.Contains(t, sync.Log, "it was applied at")
 
 	// The other way round: ours first, then CometBFT's.
-	ours := engines.NewTx(kv.Name, body, time.Minute)
+	ours := chain.NewTx(kv.Name, body, time.Minute)
 	raw, err = ours.Encode()
 	require.NoError(t, err)
 	_, err = r.api.SubmitWait(ctx, ours)
@@ -159,7 +159,7 @@ func (r *running) loadTool(t *testing.T) {
 	last, err := r.rpc.BroadcastTxCommit(t.Context(), raw)
 	require.NoError(t, err)
 	require.Zero(t, last.TxResult.Code, last.TxResult.Log)
-	o, err := r.api.Tx(t.Context(), engines.HashTx(raw), 0)
+	o, err := r.api.Tx(t.Context(), chain.HashTx(raw), 0)
 	require.NoError(t, err)
 	require.Equal(t, logv1.Code_CODE_OK, o.Result.GetCode())
 	block, err := r.rpc.Block(t.Context(), &last.Height)

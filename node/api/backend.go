@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
@@ -40,11 +40,11 @@ type Backend interface {
 	Submit(ctx context.Context, txs [][]byte) ([]Submitted, error)
 
 	// Look answers what is known now of each id, in the order given, without waiting.
-	Look(ctx context.Context, ids []engines.TxID) ([]Outcome, error)
+	Look(ctx context.Context, ids []chain.TxID) ([]Outcome, error)
 
 	// Wait is Look once each id has ended (a result, or expired). When ctx ends first it answers
 	// what is known by then, and no error. Ids that nobody knows are not waited for.
-	Wait(ctx context.Context, ids []engines.TxID) ([]Outcome, error)
+	Wait(ctx context.Context, ids []chain.TxID) ([]Outcome, error)
 
 	// Get reads the keys in the committed state at one height, 0 being the latest. A height that
 	// the state does not have is ErrNoHeight, and values of more bytes than max together, whatever
@@ -66,7 +66,7 @@ type Backend interface {
 
 // Submitted answers one submission: durable, unless Refused says why not.
 type Submitted struct {
-	ID      engines.TxID
+	ID      chain.TxID
 	Refused *Refusal
 }
 
@@ -93,7 +93,7 @@ type Read struct {
 
 // Status is where the chain stands.
 type Status struct {
-	Chain        engines.ChainState
+	Chain        chain.State
 	Version      string // of the program
 	PoolSize     int    // accepted transactions without a result
 	Profile      string

@@ -9,7 +9,7 @@ import (
 
 	"connectrpc.com/connect"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
@@ -34,7 +34,7 @@ type EventsQuery struct {
 
 // EventKinds are the names of all kinds of events: of the records of the log, and of the events of
 // the tree.
-func EventKinds() []string { return append(engines.KindNames(), TreeKinds()...) }
+func EventKinds() []string { return append(chain.KindNames(), TreeKinds()...) }
 
 func (q EventsQuery) check() error {
 	if len(q.Filter) > maxFilter {

@@ -16,7 +16,7 @@ import (
 	"connectrpc.com/connect"
 	"github.com/stretchr/testify/require"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node/api"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	"github.com/coppice-go/coppice/proto/coppice/api/v1/apiv1connect"
@@ -282,7 +282,7 @@ func TestTooManyRequestsAtOnceAreToldToTryAgain(t *testing.T) {
 	require.NoError(t, <-waited)
 }
 
-func hashOf(tx string) engines.TxID { return engines.HashTx([]byte(tx)) }
+func hashOf(tx string) chain.TxID { return chain.HashTx([]byte(tx)) }
 
 func resultOf(tx string) *logv1.TxResult {
 	id := hashOf(tx)

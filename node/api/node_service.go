@@ -10,8 +10,8 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	"github.com/coppice-go/coppice/proto/coppice/api/v1/apiv1connect"
 )
@@ -32,12 +32,12 @@ type NodeOptions struct {
 
 	// Barrier makes a fresh transaction that changes nothing: a consistent Get orders one and reads
 	// the state after it. By default a read by the kv backend.
-	Barrier func() (engines.Tx, error)
+	Barrier func() (chain.Tx, error)
 }
 
 func (o NodeOptions) withDefaults() NodeOptions {
 	if o.MaxBody == 0 {
-		o.MaxBody = engines.MaxTxBytes + 16<<20
+		o.MaxBody = chain.MaxTxBytes + 16<<20
 	}
 	if o.MaxTxs == 0 {
 		o.MaxTxs = 10_000
@@ -53,9 +53,9 @@ func (o NodeOptions) withDefaults() NodeOptions {
 	}
 
 	if o.Barrier == nil {
-		o.Barrier = func() (engines.Tx, error) {
+		o.Barrier = func() (chain.Tx, error) {
 			body, err := kv.Encode(kv.Read([]byte("consistent read")))
-			return engines.NewTx(kv.Name, body, 2*o.MaxWait), err
+			return chain.NewTx(kv.Name, body, 2*o.MaxWait), err
 		}
 	}
 
@@ -98,7 +98,7 @@ func (s *nodeService) Submit(ctx context.Context,
 	}
 
 	outcomes := make([]*apiv1.TxOutcome, len(txs))
-	accepted := make([]engines.TxID, 0, len(txs))
+	accepted := make([]chain.TxID, 0, len(txs))
 
 	for i, t := range submitted {
 		outcomes[i] = submittedOutcome(t)
@@ -141,7 +141,7 @@ func (s *nodeService) submit(ctx context.Context, txs [][]byte) ([]Submitted, er
 
 func (s *nodeService) GetTx(ctx context.Context,
 	req *connect.Request[apiv1.GetTxRequest]) (*connect.Response[apiv1.GetTxResponse], error) {
-	id, err := engines.TxIDFromBytes(req.Msg.Id)
+	id, err := chain.TxIDFromBytes(req.Msg.Id)
 	if err != nil {
 		return nil, invalid("id", "%w", err)
 	}
@@ -149,7 +149,7 @@ func (s *nodeService) GetTx(ctx context.Context,
 	if err != nil {
 		return nil, err
 	}
-	found, err := s.wait(ctx, []engines.TxID{id}, wait)
+	found, err := s.wait(ctx, []chain.TxID{id}, wait)
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +163,7 @@ func (s *nodeService) GetTx(ctx context.Context,
 }
 
 // wait answers what became of each id within the timeout, which zero makes "now".
-func (s *nodeService) wait(ctx context.Context, ids []engines.TxID, timeout time.Duration) ([]Outcome, error) {
+func (s *nodeService) wait(ctx context.Context, ids []chain.TxID, timeout time.Duration) ([]Outcome, error) {
 	var out []Outcome
 	var err error
 
@@ -196,8 +196,8 @@ func (s *nodeService) Get(ctx context.Context,
 	}
 
 	for i, k := range keys {
-		if len(k) == 0 || len(k) > engines.MaxKeyBytes {
-			return nil, invalid("keys", "key %d has %d bytes, want 1 to %d", i, len(k), engines.MaxKeyBytes)
+		if len(k) == 0 || len(k) > chain.MaxKeyBytes {
+			return nil, invalid("keys", "key %d has %d bytes, want 1 to %d", i, len(k), chain.MaxKeyBytes)
 		}
 	}
 
@@ -250,7 +250,7 @@ func (s *nodeService) barrier(ctx context.Context) (height uint64, err error) {
 			fmt.Errorf("consistent read: its transaction was refused: %s", r.Reason))
 	}
 
-	ended, err := s.wait(ctx, []engines.TxID{submitted[0].ID}, s.limits.MaxWait)
+	ended, err := s.wait(ctx, []chain.TxID{submitted[0].ID}, s.limits.MaxWait)
 	if err != nil {
 		return 0, err
 	}
@@ -280,8 +280,8 @@ func (s *nodeService) Status(ctx context.Context,
 func (s *nodeService) Follow(ctx context.Context, req *connect.Request[apiv1.FollowRequest],
 	stream *connect.ServerStream[apiv1.FollowResponse]) error {
 	for _, kind := range req.Msg.Kinds {
-		if _, known := engines.KindOf(kind); !known {
-			return invalid("kinds", "%q is no record of the event log, want one of %v", kind, engines.KindNames())
+		if _, known := chain.KindOf(kind); !known {
+			return invalid("kinds", "%q is no record of the event log, want one of %v", kind, chain.KindNames())
 		}
 	}
 
@@ -331,7 +331,7 @@ func submittedOutcome(t Submitted) *apiv1.TxOutcome {
 	return out
 }
 
-func knownOutcome(id engines.TxID, o Outcome) *apiv1.TxOutcome {
+func knownOutcome(id chain.TxID, o Outcome) *apiv1.TxOutcome {
 	out := &apiv1.TxOutcome{Id: id[:]}
 	switch {
 	case o.Result != nil:

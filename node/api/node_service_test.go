@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node/api"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	"github.com/coppice-go/coppice/proto/coppice/api/v1/apiv1connect"
@@ -26,8 +27,8 @@ import (
 type fakeNode struct {
 	mu      sync.Mutex
 	calls   []int // batch size of each Submit
-	ended   map[engines.TxID]*logv1.TxResult
-	known   map[engines.TxID]bool
+	ended   map[chain.TxID]*logv1.TxResult
+	known   map[chain.TxID]bool
 	state   map[string]string
 	fail    error
 	instant bool          // a submission has its result at once
@@ -38,7 +39,7 @@ type fakeNode struct {
 
 func newFakeNode() *fakeNode {
 	return &fakeNode{
-		ended: map[engines.TxID]*logv1.TxResult{}, known: map[engines.TxID]bool{}, state: map[string]string{},
+		ended: map[chain.TxID]*logv1.TxResult{}, known: map[chain.TxID]bool{}, state: map[string]string{},
 		waiting: make(chan struct{}, 100), more: make(chan struct{}),
 	}
 }
@@ -55,7 +56,7 @@ func (f *fakeNode) Submit(_ context.Context, txs [][]byte) ([]api.Submitted, err
 	out := make([]api.Submitted, len(txs))
 
 	for i, tx := range txs {
-		out[i].ID = engines.HashTx(tx)
+		out[i].ID = chain.HashTx(tx)
 		if string(tx) == "bad" {
 			out[i].Refused = &api.Refusal{Code: apiv1.RefusedCode_REFUSED_CODE_BAD_BODY, Reason: "body: bad is bad"}
 			continue
@@ -70,7 +71,7 @@ func (f *fakeNode) Submit(_ context.Context, txs [][]byte) ([]api.Submitted, err
 	return out, nil
 }
 
-func (f *fakeNode) end(id engines.TxID, r *logv1.TxResult) {
+func (f *fakeNode) end(id chain.TxID, r *logv1.TxResult) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.ended[id] = r
@@ -78,7 +79,7 @@ func (f *fakeNode) end(id engines.TxID, r *logv1.TxResult) {
 	f.more = make(chan struct{})
 }
 
-func (f *fakeNode) Look(_ context.Context, ids []engines.TxID) ([]api.Outcome, error) {
+func (f *fakeNode) Look(_ context.Context, ids []chain.TxID) ([]api.Outcome, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	out := make([]api.Outcome, len(ids))
@@ -88,7 +89,7 @@ func (f *fakeNode) Look(_ context.Context, ids []engines.TxID) ([]api.Outcome, e
 	return out, f.fail
 }
 
-func (f *fakeNode) Wait(ctx context.Context, ids []engines.TxID) ([]api.Outcome, error) {
+func (f *fakeNode) Wait(ctx context.Context, ids []chain.TxID) ([]api.Outcome, error) {
 	for {
 		f.mu.Lock()
 		more := f.more
@@ -152,7 +153,7 @@ func (f *fakeNode) Follow(_ context.Context, after uint64, kinds []string, send 
 func (f *fakeNode) Newest(context.Context) (uint64, error) { return uint64(len(f.records)), nil }
 
 func (f *fakeNode) Status(context.Context) (api.Status, error) {
-	return api.Status{Chain: engines.ChainState{ChainID: "test", Height: 7, AppHash: []byte{1}}, PoolSize: 3,
+	return api.Status{Chain: chain.State{ChainID: "test", Height: 7, AppHash: []byte{1}}, PoolSize: 3,
 		Consensus: "solo"}, f.fail
 }
 
@@ -192,7 +193,7 @@ func TestSubmitPassesTheBatchThroughWhole(t *testing.T) {
 	require.Equal(t, []int{3}, f.calls)
 	require.Len(t, res.Outcomes, 3)
 	require.NotNil(t, res.Outcomes[0].GetAccepted())
-	id := engines.HashTx([]byte("a"))
+	id := chain.HashTx([]byte("a"))
 	require.Equal(t, id[:], res.Outcomes[0].Id)
 	require.Equal(t, apiv1.RefusedCode_REFUSED_CODE_BAD_BODY, res.Outcomes[1].GetRefused().GetCode())
 	require.Equal(t, "body: bad is bad", res.Outcomes[1].GetRefused().GetReason())
@@ -212,9 +213,9 @@ func TestSubmitWaitsForResultsAndKeepsTheOrder(t *testing.T) {
 	}()
 
 	<-f.waiting
-	f.end(engines.HashTx([]byte("c")), &logv1.TxResult{Data: []byte("C")})
+	f.end(chain.HashTx([]byte("c")), &logv1.TxResult{Data: []byte("C")})
 	<-f.waiting // c alone is not enough
-	f.end(engines.HashTx([]byte("a")), &logv1.TxResult{Data: []byte("A")})
+	f.end(chain.HashTx([]byte("a")), &logv1.TxResult{Data: []byte("A")})
 	res := <-done
 	require.Equal(t, "A", string(res.Outcomes[0].GetResult().GetData()))
 	require.NotNil(t, res.Outcomes[1].GetRefused())
@@ -233,7 +234,7 @@ func TestGetTx(t *testing.T) {
 	c := serve(t, f, api.NodeOptions{})
 	_, err := submit(c, apiv1.Wait_WAIT_ACCEPTED, 0, "a")
 	require.NoError(t, err)
-	id := engines.HashTx([]byte("a"))
+	id := chain.HashTx([]byte("a"))
 
 	res, err := c.GetTx(context.Background(), connect.NewRequest(&apiv1.GetTxRequest{Id: id[:]}))
 	require.NoError(t, err)

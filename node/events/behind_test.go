@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/events"
@@ -45,8 +45,8 @@ func TestACursorIsOfTheLog(t *testing.T) {
 	require.Empty(t, seen)
 	require.EqualValues(t, 6, at)
 
-	_, err = l.AppendWait(t.Context(), eventlog.Record{Kind: engines.KindTxLaunched},
-		eventlog.Record{Kind: engines.KindTxLaunched})
+	_, err = l.AppendWait(t.Context(), eventlog.Record{Kind: chain.KindTxLaunched},
+		eventlog.Record{Kind: chain.KindTxLaunched})
 	require.NoError(t, err)
 
 	for after, want := range map[uint64][]uint64{0: {7, 8}, 6: {7, 8}, 7: {8}, 8: nil} {

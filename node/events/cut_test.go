@@ -20,10 +20,10 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node/nodetest"
+	"github.com/coppice-go/coppice/node/plan"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -109,7 +109,7 @@ func load(ctx context.Context, c *client.Client) error {
 			return err
 		}
 
-		if _, err := c.Submit(ctx, engines.NewTx(kv.Name, body, time.Minute)); err != nil {
+		if _, err := c.Submit(ctx, chain.NewTx(kv.Name, body, time.Minute)); err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -296,7 +296,7 @@ func eventSource(ctx context.Context, h *http.Client, url string, last *string,
 // The stream is there while the node is not, tells what happens to the tree, and goes on with the
 // log behind the last record.
 func TestTheStreamOutlivesTheNode(t *testing.T) {
-	n := nodetest.Start(t, nodetest.Profile(node.Chaos))
+	n := nodetest.Start(t, nodetest.Profile(plan.Chaos))
 	c := n.Client()
 	ctx, cancel := context.WithTimeout(t.Context(), nodetest.Timeout)
 	defer cancel()
@@ -304,7 +304,7 @@ func TestTheStreamOutlivesTheNode(t *testing.T) {
 	submit := func() {
 		body, err := kv.Encode(kv.Add([]byte("a"), 1))
 		require.NoError(t, err)
-		_, err = c.SubmitWait(ctx, engines.NewTx(kv.Name, body, time.Minute))
+		_, err = c.SubmitWait(ctx, chain.NewTx(kv.Name, body, time.Minute))
 		require.NoError(t, err)
 	}
 	submit()

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/pubsub"
 	"github.com/coppice-go/coppice/supervisor"
@@ -60,7 +61,7 @@ func typeOf(e engines.Event) string {
 func kindOf(e engines.Event) string {
 	switch e := e.(type) {
 	case engines.RecordLogged:
-		return engines.KindName(e.Kind)
+		return chain.KindName(e.Kind)
 	case engines.TreeChanged:
 		return api.TreeKind(e.Event)
 	}
@@ -152,12 +153,12 @@ func chainOf(q api.EventsQuery) (pubsub.Chain[engines.Event], error) {
 	return append(chain, kinds...), nil
 }
 
-// matching are the kinds of records that the chain matches: nothing else of a record decides.
-func matching(chain pubsub.Chain[engines.Event]) map[string]bool {
+// matching are the kinds of records that the filter matches: nothing else of a record decides.
+func matching(filter pubsub.Chain[engines.Event]) map[string]bool {
 	kinds := map[string]bool{}
-	for _, name := range engines.KindNames() {
-		kind, _ := engines.KindOf(name)
-		if chain.Match(engines.RecordLogged{Kind: kind}) {
+	for _, name := range chain.KindNames() {
+		kind, _ := chain.KindOf(name)
+		if filter.Match(engines.RecordLogged{Kind: kind}) {
 			kinds[name] = true
 		}
 	}

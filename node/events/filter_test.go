@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/pubsub"
 	"github.com/coppice-go/coppice/supervisor"
@@ -20,8 +21,8 @@ import (
 
 // named are the events that docs/events.md speaks of.
 var named = map[string]engines.Event{
-	"BlockCommitted": engines.RecordLogged{Index: 4, Kind: engines.KindBlockCommitted},
-	"TxLaunched":     engines.RecordLogged{Index: 2, Kind: engines.KindTxLaunched},
+	"BlockCommitted": engines.RecordLogged{Index: 4, Kind: chain.KindBlockCommitted},
+	"TxLaunched":     engines.RecordLogged{Index: 2, Kind: chain.KindTxLaunched},
 	"crash of coppice/node/logger": engines.TreeChanged{Event: supervisor.ChildExited{
 		Header: supervisor.Header{Root: "host", Path: "coppice/node/logger"},
 		Exit:   supervisor.Exit{Class: supervisor.Abnormal, Err: errors.New("Disk is full")},

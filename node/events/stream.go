@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
@@ -326,7 +327,7 @@ func (s *stream) drain(ctx context.Context, last uint64) error {
 
 // pass moves the cursor to a record, and sends it if it matches.
 func (s *stream) pass(e eventlog.Entry, skipped *int) error {
-	kind := engines.KindName(e.Kind)
+	kind := chain.KindName(e.Kind)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 

@@ -12,7 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 )
 
 // ErrDeaths: the file of deaths is not what was written. It is written in one step, so a crash does
@@ -66,7 +66,7 @@ func readLedger(path string) (ledger, error) {
 	}
 
 	for i, r := range l.Transactions {
-		if _, err := engines.ParseTxID(r.ID); err != nil {
+		if _, err := chain.ParseTxID(r.ID); err != nil {
 			return bad(fmt.Errorf("entry %d: %w", i, err))
 		}
 		if r.Eager < 0 || r.Placed < 0 {
@@ -128,15 +128,15 @@ func (l *ledger) forget(ids map[string]bool) {
 }
 
 // known is the ledger by transaction; nil when it is empty.
-func (l *ledger) known() map[engines.TxID]record {
+func (l *ledger) known() map[chain.TxID]record {
 	if len(l.Transactions) == 0 {
 		return nil
 	}
 
-	m := make(map[engines.TxID]record, len(l.Transactions))
+	m := make(map[chain.TxID]record, len(l.Transactions))
 
 	for _, r := range l.Transactions {
-		id, _ := engines.ParseTxID(r.ID) // read and checked, or printed by us
+		id, _ := chain.ParseTxID(r.ID) // read and checked, or printed by us
 		m[id] = r
 	}
 

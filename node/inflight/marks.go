@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 )
 
 // The file of marks: a header, and slots of one cache line each, so that workers do not share one.
@@ -59,7 +59,7 @@ type (
 	slot struct {
 		state atomic.Uint32
 		_     uint32
-		id    engines.TxID
+		id    chain.TxID
 		_     [24]byte
 	}
 	name [16]byte
@@ -73,7 +73,7 @@ var (
 
 // Flight is a transaction that was running backend code.
 type Flight struct {
-	ID     engines.TxID
+	ID     chain.TxID
 	Placed bool // it had its place; otherwise it was executed ahead of it
 }
 
@@ -114,7 +114,7 @@ func parseMarks(b []byte) (found, error) {
 			continue
 		}
 
-		fl := Flight{ID: engines.TxID(s[8:40]), Placed: state == placed}
+		fl := Flight{ID: chain.TxID(s[8:40]), Placed: state == placed}
 		if !seen[fl] { // a replaced incarnation's worker may still run beside its successor's
 			seen[fl] = true
 			f.flights = append(f.flights, fl)

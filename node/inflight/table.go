@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/sys/unix"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 )
 
 // The files in a table's directory.
@@ -35,7 +35,7 @@ type Table struct {
 	// While there are suspects, Slots turns are shared out: one to whoever runs, all of them to a
 	// suspect. Nobody who waits, for a place or a read, holds any, so turns go round.
 	turns *semaphore.Weighted
-	known atomic.Pointer[map[engines.TxID]record] // replaced, never changed; nil: no suspects
+	known atomic.Pointer[map[chain.TxID]record] // replaced, never changed; nil: no suspects
 
 	path     string // of the file of deaths
 	mu       sync.Mutex
@@ -137,7 +137,7 @@ func (t *Table) File() string { return t.path }
 // Enter marks a transaction whose backend code is about to run, and answers what Leave wants. While
 // there are suspects it may wait for others to leave; when ctx ends meanwhile it waits no longer,
 // and marks all the same.
-func (t *Table) Enter(ctx context.Context, id engines.TxID, atPlace bool) (mark uint64) {
+func (t *Table) Enter(ctx context.Context, id chain.TxID, atPlace bool) (mark uint64) {
 	if known := t.known.Load(); known != nil {
 		turns := int64(1)
 		if _, suspect := (*known)[id]; suspect {
@@ -186,7 +186,7 @@ func (t *Table) Leave(mark uint64) {
 
 // Deaths answers at how many deaths of a process the transaction was in flight: before it had its
 // place, and at it. A transaction that ended since has none.
-func (t *Table) Deaths(id engines.TxID) (eager, placed int) {
+func (t *Table) Deaths(id chain.TxID) (eager, placed int) {
 	if known := t.known.Load(); known != nil {
 		r := (*known)[id]
 		return r.Eager, r.Placed
@@ -195,7 +195,7 @@ func (t *Table) Deaths(id engines.TxID) (eager, placed int) {
 }
 
 // Forget drops transactions that have ended, durably.
-func (t *Table) Forget(ids []engines.TxID) error {
+func (t *Table) Forget(ids []chain.TxID) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 

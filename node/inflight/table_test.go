@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 )
 
 // dieIn names the directory in which a re-executed test binary marks and dies, dieHow how.
@@ -59,10 +59,10 @@ func die(dir, how string) {
 	panic("still alive")
 }
 
-func id(n byte) engines.TxID { return engines.TxID{n, 0xab} }
+func id(n byte) chain.TxID { return chain.TxID{n, 0xab} }
 
 // deaths is what is known of a transaction.
-func deaths(t *Table, id engines.TxID) [2]int {
+func deaths(t *Table, id chain.TxID) [2]int {
 	eager, placed := t.Deaths(id)
 	return [2]int{eager, placed}
 }
@@ -150,21 +150,21 @@ func TestForget(t *testing.T) {
 	tab.Enter(t.Context(), id(1), false)
 	tab.Enter(t.Context(), id(2), false)
 	tab = next(t, dir)
-	require.NoError(t, tab.Forget([]engines.TxID{id(1), id(9)}))
+	require.NoError(t, tab.Forget([]chain.TxID{id(1), id(9)}))
 	require.Zero(t, deaths(tab, id(1)))
 	tab = next(t, dir)
 	require.Zero(t, deaths(tab, id(1)), "durably")
 	require.Equal(t, [2]int{1, 0}, deaths(tab, id(2)))
-	require.NoError(t, tab.Forget([]engines.TxID{id(2)}))
+	require.NoError(t, tab.Forget([]chain.TxID{id(2)}))
 	require.NoFileExists(t, tab.File())
-	require.NoError(t, tab.Forget([]engines.TxID{id(2)}))
+	require.NoError(t, tab.Forget([]chain.TxID{id(2)}))
 
 	tab = next(t, dir)
 	tab.Enter(t.Context(), id(3), true)
 	tab.Enter(t.Context(), id(4), true)
 	tab = next(t, dir)
 	require.NoError(t, os.RemoveAll(dir))
-	require.Error(t, tab.Forget([]engines.TxID{id(3)}))
+	require.Error(t, tab.Forget([]chain.TxID{id(3)}))
 	require.Equal(t, [2]int{0, 1}, deaths(tab, id(3)), "what is not durable has not happened")
 }
 
@@ -184,7 +184,7 @@ func TestTheFileIsBounded(t *testing.T) {
 	for n := range maxKept/Slots + 2 {
 		var flights []Flight
 		for i := range Slots {
-			flights = append(flights, Flight{ID: engines.TxID{byte(n), byte(i), byte(i >> 8)}})
+			flights = append(flights, Flight{ID: chain.TxID{byte(n), byte(i), byte(i >> 8)}})
 		}
 		flights = append(flights, Flight{ID: id(200)})
 		require.True(t, l.count(name{byte(n)}, flights))
@@ -193,8 +193,8 @@ func TestTheFileIsBounded(t *testing.T) {
 	require.Len(t, l.Transactions, maxKept)
 	known := l.known()
 	require.Equal(t, maxKept/Slots+2, known[id(200)].Eager)
-	require.NotContains(t, known, engines.TxID{0, 1})
-	require.Contains(t, known, engines.TxID{maxKept/Slots + 1, 1})
+	require.NotContains(t, known, chain.TxID{0, 1})
+	require.Contains(t, known, chain.TxID{maxKept/Slots + 1, 1})
 }
 
 // Who finds no slot runs unmarked, and leaves like everybody.
@@ -204,7 +204,7 @@ func TestOverflow(t *testing.T) {
 
 	marks := make([]uint64, Slots)
 	for i := range marks {
-		marks[i] = tab.Enter(t.Context(), engines.TxID{byte(i), byte(i >> 8)}, false)
+		marks[i] = tab.Enter(t.Context(), chain.TxID{byte(i), byte(i >> 8)}, false)
 		require.NotZero(t, marks[i])
 	}
 
@@ -215,7 +215,7 @@ func TestOverflow(t *testing.T) {
 	died := next(t, dir).Previous().Died
 	require.Len(t, died, Slots)
 	require.Contains(t, died, Flight{id(254), true})
-	require.NotContains(t, died, Flight{engines.TxID{5}, false})
+	require.NotContains(t, died, Flight{chain.TxID{5}, false})
 }
 
 // With suspects about, they run alone and the others together, so that the next death has one
@@ -246,7 +246,7 @@ func TestASuspectRunsAlone(t *testing.T) {
 		f, err := parseMarks(data)
 		require.NoError(t, err)
 		require.Equal(t, []Flight{{id(1), true}}, f.flights)
-		require.NoError(t, tab.Forget([]engines.TxID{id(1)}))
+		require.NoError(t, tab.Forget([]chain.TxID{id(1)}))
 		tab.Leave(suspect)
 		synctest.Wait()
 		require.Len(t, entered, 4)
@@ -294,7 +294,7 @@ func TestConcurrentUse(t *testing.T) {
 					tab.Leave(m)
 				}
 				if g == 3 {
-					tab.Forget([]engines.TxID{id(3)})
+					tab.Forget([]chain.TxID{id(3)})
 				}
 			})
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/router"
 	"github.com/coppice-go/coppice/engines/storage"
@@ -31,7 +32,7 @@ type Sources struct {
 	Engines func() []router.Entry
 	Log     func() (stat eventlog.Stat, opened bool)
 	Storage func(context.Context) (storage.Stat, error)
-	Chain   func(context.Context) (engines.ChainState, error)
+	Chain   func(context.Context) (chain.State, error)
 	Pool    func(context.Context) (mempool.Stat, error)
 }
 
@@ -103,8 +104,8 @@ func New(s Sources) *Metrics {
 	m.latency = histograms("coppice_api_request_duration_seconds",
 		"Calls of the API, streams left out, from the begin to the answer.", slow, "method")
 
-	for _, name := range engines.KindNames() {
-		kind, _ := engines.KindOf(name)
+	for _, name := range chain.KindNames() {
+		kind, _ := chain.KindOf(name)
 		m.byKind[kind] = kindCounters{m.records.WithLabelValues(name), m.recordBytes.WithLabelValues(name)}
 	}
 

@@ -20,7 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/router"
 	"github.com/coppice-go/coppice/engines/storage"
@@ -59,8 +59,8 @@ func full() Sources {
 		Storage: func(context.Context) (storage.Stat, error) {
 			return storage.Stat{Applied: 8, DiskBytes: 4, Pebble: storage.PebbleStat{ReadAmp: 2, WriteAmp: 1.5}}, nil
 		},
-		Chain: func(context.Context) (engines.ChainState, error) {
-			return engines.ChainState{Height: 5, Time: time.Unix(100, 0)}, nil
+		Chain: func(context.Context) (chain.State, error) {
+			return chain.State{Height: 5, Time: time.Unix(100, 0)}, nil
 		},
 		Pool: func(context.Context) (mempool.Stat, error) {
 			return mempool.Stat{Txs: 6, Oldest: time.Second}, nil
@@ -73,7 +73,7 @@ func used(s Sources) *Metrics {
 	m := New(s)
 	m.CallTimes("pool").Observe(0.001)
 	m.Synced(time.Millisecond)
-	m.Logged(engines.KindTxLaunched, 40)
+	m.Logged(chain.KindTxLaunched, 40)
 	m.Logged(99, 1)
 	m.Committed(3, time.Millisecond)
 	m.Committed(4, time.Millisecond)

@@ -10,8 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"github.com/stretchr/testify/require"
 
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node/nodetest"
 )
 
@@ -23,7 +23,7 @@ func TestANodeTellsItsFigures(t *testing.T) {
 	for range 3 {
 		body, err := kv.Encode(kv.Add([]byte("a"), 1))
 		require.NoError(t, err)
-		_, err = c.SubmitWait(t.Context(), engines.NewTx(kv.Name, body, time.Minute))
+		_, err = c.SubmitWait(t.Context(), chain.NewTx(kv.Name, body, time.Minute))
 		require.NoError(t, err)
 	}
 

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node/nodetest"
 )
 
@@ -23,7 +23,7 @@ func Example() {
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
-	if _, err := c.SubmitWait(t.Context(), engines.NewTx(kv.Name, body, time.Minute)); err != nil {
+	if _, err := c.SubmitWait(t.Context(), chain.NewTx(kv.Name, body, time.Minute)); err != nil {
 		t.Fatalf("%v", err)
 	}
 

@@ -18,6 +18,8 @@ import (
 	"github.com/coppice-go/coppice/eventlog/pebblefs"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/plan"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
@@ -58,7 +60,7 @@ type life struct {
 // Start makes a home and runs its node until the test ends. It returns when the node answers.
 func Start(t testing.TB, opts ...Option) *Node {
 	t.Helper()
-	n := &Node{t: t, o: options{profile: node.Default}}
+	n := &Node{t: t, o: options{profile: plan.Default}}
 	for _, o := range opts {
 		o(&n.o)
 	}
@@ -107,7 +109,7 @@ func (n *Node) makeHome() {
 // begin starts a life and waits until it answers.
 func (n *Node) begin() {
 	n.t.Helper()
-	c, err := node.Load(n.home)
+	c, err := config.Load(n.home)
 	if err != nil {
 		n.t.Fatalf("nodetest: %v", err)
 	}

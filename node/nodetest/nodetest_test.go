@@ -8,9 +8,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/node/nodetest"
 )
 
@@ -18,7 +20,7 @@ func add(t testing.TB, c *client.Client, key string) {
 	t.Helper()
 	body, err := kv.Encode(kv.Add([]byte(key), 1))
 	require.NoError(t, err)
-	_, err = c.SubmitWait(t.Context(), engines.NewTx(kv.Name, body, time.Minute))
+	_, err = c.SubmitWait(t.Context(), chain.NewTx(kv.Name, body, time.Minute))
 	require.NoError(t, err)
 }
 
@@ -56,7 +58,7 @@ func TestANodeOnDiskCanBeVerified(t *testing.T) {
 	require.EqualValues(t, 1, v.Txs)
 	require.Equal(t, "test", v.ChainID)
 
-	again := nodetest.Start(t, nodetest.Home(n.Home()), nodetest.Config(func(c *node.Config) { c.Pool.MaxTxs = 5 }))
+	again := nodetest.Start(t, nodetest.Home(n.Home()), nodetest.Config(func(c *config.Config) { c.Pool.MaxTxs = 5 }))
 	require.Equal(t, "1", get(t, again.Client(), "n"))
 }
 
@@ -65,7 +67,7 @@ func TestANodeThatGivesUp(t *testing.T) {
 	n := nodetest.Start(t)
 	add(t, n.Client(), "n")
 	n.Kill("coppice")
-	require.Equal(t, node.ExitGaveUp, node.ExitCode(n.AwaitEnd()))
+	require.Equal(t, exit.GaveUp, exit.Code(n.AwaitEnd()))
 	n.Begin()
 	require.Equal(t, "1", get(t, n.Client(), "n"))
 

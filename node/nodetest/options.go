@@ -2,6 +2,8 @@ package nodetest
 
 import (
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/plan"
 )
 
 // Option changes how Start runs a node.
@@ -10,11 +12,11 @@ type Option func(*options)
 type options struct {
 	home    string
 	onDisk  bool
-	profile node.Profile
+	profile plan.Profile
 	keep    int
 	seed    uint64
 	node    []node.Option
-	config  []func(*node.Config)
+	config  []func(*config.Config)
 	genesis []func(*node.Genesis)
 }
 
@@ -33,10 +35,10 @@ func Home(dir string) Option { return func(o *options) { o.home, o.onDisk = dir,
 
 // Profile chooses the limits of the tree. The default is node.Default, what is shipped; node.Chaos
 // bears kills without end.
-func Profile(p node.Profile) Option { return func(o *options) { o.profile = p } }
+func Profile(p plan.Profile) Option { return func(o *options) { o.profile = p } }
 
 // Config edits the configuration of every life.
-func Config(edit func(*node.Config)) Option {
+func Config(edit func(*config.Config)) Option {
 	return func(o *options) { o.config = append(o.config, edit) }
 }
 

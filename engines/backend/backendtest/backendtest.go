@@ -1,7 +1,7 @@
 // Package backendtest runs a transaction backend against a state in memory, for the tests of
 // backends.
 //
-// It keeps the contract of engines.Backend: the writes of an Execute that returned an error, or
+// It keeps the contract of chain.Backend: the writes of an Execute that returned an error, or
 // whose view failed, are discarded; Execute sees its own writes. It orders nothing and waits for
 // nothing.
 package backendtest
@@ -10,7 +10,7 @@ import (
 	"maps"
 	"time"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 )
 
 // State is replicated state in memory. The zero value is empty and ready; it is not safe for
@@ -19,7 +19,7 @@ type State struct {
 	Keys map[string]string
 
 	// Version and BlockTime are what the view answers.
-	Version   engines.Version
+	Version   chain.Version
 	BlockTime time.Time
 
 	// FailAt makes the call of that number to the view, from 1, and all that follow, answer Fail.
@@ -34,7 +34,7 @@ type State struct {
 }
 
 // Execute runs the body and keeps its writes if it succeeds.
-func (s *State) Execute(b engines.Backend, body []byte) ([]byte, error) {
+func (s *State) Execute(b chain.Backend, body []byte) ([]byte, error) {
 	s.Calls, s.Steps, s.Reads = 0, 0, 0
 	v := &view{state: s, keys: maps.Clone(s.Keys)}
 	if v.keys == nil {
@@ -107,17 +107,17 @@ func (v *view) check(key, value []byte) error {
 
 	switch {
 	case len(key) == 0:
-		v.failed = engines.ErrEmptyKey
-	case len(key) > engines.MaxKeyBytes:
-		v.failed = engines.ErrKeyTooLong
-	case len(value) > engines.MaxValueBytes:
-		v.failed = engines.ErrValueTooLong
+		v.failed = chain.ErrEmptyKey
+	case len(key) > chain.MaxKeyBytes:
+		v.failed = chain.ErrKeyTooLong
+	case len(value) > chain.MaxValueBytes:
+		v.failed = chain.ErrValueTooLong
 	}
 
 	return v.failed
 }
 
-func (v *view) Version() (engines.Version, error) {
+func (v *view) Version() (chain.Version, error) {
 	err := v.call()
 	v.state.Reads++
 	return v.state.Version, err

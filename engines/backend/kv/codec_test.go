@@ -8,9 +8,9 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/backendtest"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	kvv1 "github.com/coppice-go/coppice/proto/coppice/kv/v1"
 )
 
@@ -23,9 +23,9 @@ func TestEncodeRefuses(t *testing.T) {
 		{"no operations, want at least one", nil},
 		{"10001 operations, want at most 10000", make([]kv.Op, kv.MaxOps+1)},
 		{`operation 1 (put ""): the key is empty`, []kv.Op{kv.Put(nil, nil)}},
-		{"the key has 4097 bytes, want at most 4096", []kv.Op{kv.Read(make([]byte, engines.MaxKeyBytes+1))}},
-		{"the value has 16777217 bytes", []kv.Op{kv.Put(key, make([]byte, engines.MaxValueBytes+1))}},
-		{"the expected value has 16777217 bytes", []kv.Op{kv.Require(key, make([]byte, engines.MaxValueBytes+1))}},
+		{"the key has 4097 bytes, want at most 4096", []kv.Op{kv.Read(make([]byte, chain.MaxKeyBytes+1))}},
+		{"the value has 16777217 bytes", []kv.Op{kv.Put(key, make([]byte, chain.MaxValueBytes+1))}},
+		{"the expected value has 16777217 bytes", []kv.Op{kv.Require(key, make([]byte, chain.MaxValueBytes+1))}},
 		{`operation 2 (append "k"): the member is empty`, []kv.Op{kv.Delete(key), kv.Append(key, nil)}},
 		{"the member has a newline", []kv.Op{kv.Append(key, []byte("a\nb"))}},
 		{"the member has 1025 bytes, want at most 1024", []kv.Op{kv.Append(key, make([]byte, 1025))}},

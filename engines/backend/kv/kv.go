@@ -28,7 +28,7 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 )
 
 // Name is the backend's name in transactions.
@@ -44,22 +44,22 @@ var (
 )
 
 // New returns the backend. It has no state: one may serve any number of workers.
-func New() engines.Backend { return backend{} }
+func New() chain.Backend { return backend{} }
 
 type backend struct{}
 
-// Name implements engines.Backend.
+// Name implements chain.Backend.
 func (backend) Name() string { return Name }
 
-// Check implements engines.Backend: it decodes the body, with all limits that need no state.
+// Check implements chain.Backend: it decodes the body, with all limits that need no state.
 func (backend) Check(body []byte) error {
 	_, err := Decode(body)
 	return err
 }
 
-// Execute implements engines.Backend. The result is what DecodeResult reads. An error of the view
+// Execute implements chain.Backend. The result is what DecodeResult reads. An error of the view
 // is returned as it is: it is the view's to say whether it is the transaction's fault.
-func (backend) Execute(v engines.View, body []byte) ([]byte, error) {
+func (backend) Execute(v chain.View, body []byte) ([]byte, error) {
 	ops, err := Decode(body)
 	if err != nil {
 		return nil, err
@@ -83,7 +83,7 @@ func (backend) Execute(v engines.View, body []byte) ([]byte, error) {
 // execution is one run of a body. It keeps the view's errors apart from the operations' own: the
 // first error of the view is final, whatever else is wrong.
 type execution struct {
-	view    engines.View
+	view    chain.View
 	viewErr error
 	result  []byte
 }

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 )
 
 // Kind says what an operation does. Its String is the first word of the text form.
@@ -122,10 +122,10 @@ func (o Op) check() error {
 	}
 
 	switch {
-	case len(o.Value) > engines.MaxValueBytes:
-		return fmt.Errorf("the value has %d bytes, want at most %d", len(o.Value), engines.MaxValueBytes)
-	case len(o.Expected) > engines.MaxValueBytes:
-		return fmt.Errorf("the expected value has %d bytes, want at most %d", len(o.Expected), engines.MaxValueBytes)
+	case len(o.Value) > chain.MaxValueBytes:
+		return fmt.Errorf("the value has %d bytes, want at most %d", len(o.Value), chain.MaxValueBytes)
+	case len(o.Expected) > chain.MaxValueBytes:
+		return fmt.Errorf("the expected value has %d bytes, want at most %d", len(o.Expected), chain.MaxValueBytes)
 	}
 
 	switch o.Kind {
@@ -156,8 +156,8 @@ func (o Op) checkKey() error {
 	switch {
 	case len(o.Key) == 0:
 		return errors.New("the key is empty")
-	case len(o.Key) > engines.MaxKeyBytes:
-		return fmt.Errorf("the key has %d bytes, want at most %d", len(o.Key), engines.MaxKeyBytes)
+	case len(o.Key) > chain.MaxKeyBytes:
+		return fmt.Errorf("the key has %d bytes, want at most %d", len(o.Key), chain.MaxKeyBytes)
 	}
 	return nil
 }

@@ -21,7 +21,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 )
 
 // What Check and Execute answer for a body that they refuse.
@@ -33,23 +33,23 @@ var (
 
 // New returns the backend of plain transactions. It has no state: one may serve any number of
 // workers.
-func New() engines.Backend { return backend{} }
+func New() chain.Backend { return backend{} }
 
 type backend struct{}
 
-// Name implements engines.Backend: it is engines.PlainBackend, so transactions without an envelope
+// Name implements chain.Backend: it is chain.PlainBackend, so transactions without an envelope
 // come here.
-func (backend) Name() string { return engines.PlainBackend }
+func (backend) Name() string { return chain.PlainBackend }
 
-// Check implements engines.Backend.
+// Check implements chain.Backend.
 func (backend) Check(body []byte) error {
 	_, _, err := Parse(body)
 	return err
 }
 
-// Execute implements engines.Backend. The result is empty. It never reads, so it never waits for
+// Execute implements chain.Backend. The result is empty. It never reads, so it never waits for
 // its place in the order.
-func (backend) Execute(v engines.View, body []byte) ([]byte, error) {
+func (backend) Execute(v chain.View, body []byte) ([]byte, error) {
 	key, value, err := Parse(body)
 	if err != nil {
 		return nil, err
@@ -84,10 +84,10 @@ func Parse(tx []byte) (key, value []byte, err error) {
 		return bad("no key before the %q", tx[at:at+1])
 	case len(value) == 0:
 		return bad("no value after the %q at byte %d", tx[at:at+1], at)
-	case len(key) > engines.MaxKeyBytes:
-		return bad("a key of %d bytes (at most %d)", len(key), engines.MaxKeyBytes)
-	case len(value) > engines.MaxValueBytes:
-		return bad("a value of %d bytes (at most %d)", len(value), engines.MaxValueBytes)
+	case len(key) > chain.MaxKeyBytes:
+		return bad("a key of %d bytes (at most %d)", len(key), chain.MaxKeyBytes)
+	case len(value) > chain.MaxValueBytes:
+		return bad("a value of %d bytes (at most %d)", len(value), chain.MaxValueBytes)
 	}
 
 	return key, value, nil

@@ -10,9 +10,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/backendtest"
 	"github.com/coppice-go/coppice/engines/backend/kvstore"
+	"github.com/coppice-go/coppice/engines/chain"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -45,8 +45,8 @@ func TestCheck(t *testing.T) {
 		{"val=ed25519!AAAA!10", kvstore.ErrValidatorTx, "validator"}, // CometBFT's accepts it
 		// CometBFT's accepts it, and then its own proposal not
 		{"val:x", kvstore.ErrValidatorTx, "validator"},
-		{strings.Repeat("k", engines.MaxKeyBytes+1) + "=v", kvstore.ErrFormat, "a key of 4097 bytes (at most 4096)"},
-		{"k=" + strings.Repeat("v", engines.MaxValueBytes+1), kvstore.ErrFormat, "a value of 16777217 bytes"},
+		{strings.Repeat("k", chain.MaxKeyBytes+1) + "=v", kvstore.ErrFormat, "a key of 4097 bytes (at most 4096)"},
+		{"k=" + strings.Repeat("v", chain.MaxValueBytes+1), kvstore.ErrFormat, "a value of 16777217 bytes"},
 	} {
 		t.Run(fmt.Sprintf("%.20q", c.tx), func(t *testing.T) {
 			err := kvstore.New().Check([]byte(c.tx))
@@ -100,7 +100,7 @@ func FuzzParse(f *testing.F) {
 		seps := bytes.Count(tx, []byte("=")) + bytes.Count(tx, []byte(":"))
 		want := seps == 1 && len(fields) == 2 &&
 			!(len(tx) > 3 && string(tx[:3]) == "val" && (tx[3] == '=' || tx[3] == ':')) &&
-			len(fields[0]) <= engines.MaxKeyBytes
+			len(fields[0]) <= chain.MaxKeyBytes
 
 		if want != (err == nil) {
 			t.Fatalf("%q: %v", tx, err)

@@ -6,14 +6,14 @@ import (
 
 	abci "github.com/cometbft/cometbft/abci/types"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 )
 
 // conversation is one connection's: the block that Commit will make final is the one that
 // FinalizeBlock brought on the same one.
 type conversation struct {
 	app       *app
-	finalized *engines.Block
+	finalized *chain.Block
 }
 
 // answer answers one request. Its error is for the log; the connection is then closed and nothing

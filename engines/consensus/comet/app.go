@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
@@ -33,7 +34,7 @@ type app struct {
 	proposed lastProposal
 
 	// what was committed last, as far as this incarnation knows; nil before it asked
-	chain  atomic.Pointer[engines.ChainState]
+	chain  atomic.Pointer[chain.State]
 	height atomic.Uint64 // of the last commit, for the watchdog
 	busy   atomic.Int64  // requests on whose answer the consensus waits
 
@@ -77,8 +78,8 @@ func (a *app) working() (done func()) {
 }
 
 // standing asks where the committed chain stands.
-func (a *app) standing(ctx context.Context) (engines.ChainState, error) {
-	var s engines.Standing
+func (a *app) standing(ctx context.Context) (chain.State, error) {
+	var s chain.Standing
 	err := whileDown(ctx, func() (err error) {
 		s, err = a.core.Ordering.Info(ctx)
 		return err
@@ -90,13 +91,13 @@ func (a *app) standing(ctx context.Context) (engines.ChainState, error) {
 	return s.Committed, err
 }
 
-func (a *app) note(s engines.ChainState) {
+func (a *app) note(s chain.State) {
 	a.chain.Store(&s)
 	a.height.Store(s.Height)
 }
 
 // known is what this incarnation knows of the chain, asked for if it knows nothing yet.
-func (a *app) known(ctx context.Context) (engines.ChainState, error) {
+func (a *app) known(ctx context.Context) (chain.State, error) {
 	if s := a.chain.Load(); s != nil && s.Started() {
 		return *s, nil
 	}
@@ -134,7 +135,7 @@ func (a *app) initChain(ctx context.Context, req *abci.RequestInitChain) (*abci.
 		return nil, err
 	}
 
-	var s engines.ChainState
+	var s chain.State
 	err = whileDown(ctx, func() (err error) {
 		s, err = a.core.Ordering.InitChain(ctx, rec)
 		return err
@@ -233,7 +234,7 @@ func sameState(theirs, ours []byte) error {
 // finalizeBlock has the decided block executed and staged. Delivered again it appends nothing and
 // answers the same.
 func (a *app) finalizeBlock(ctx context.Context, req *abci.RequestFinalizeBlock) (*abci.ResponseFinalizeBlock,
-	*engines.Block, error) {
+	*chain.Block, error) {
 	defer a.working()()
 
 	a.follows.Store(true)
@@ -278,25 +279,25 @@ func codespace(c logv1.Code) string {
 
 // blockOf is the block of a request. The request is kept whole beside it, less its transactions,
 // which the block has.
-func blockOf(s engines.ChainState, req *abci.RequestFinalizeBlock) (engines.Block, error) {
+func blockOf(s chain.State, req *abci.RequestFinalizeBlock) (chain.Block, error) {
 	if req.Height <= 0 || req.Height == math.MaxInt64 {
-		return engines.Block{}, fmt.Errorf("%w: a block at height %d", errFrame, req.Height)
+		return chain.Block{}, fmt.Errorf("%w: a block at height %d", errFrame, req.Height)
 	}
 
 	rest := *req
 	rest.Txs = nil
 	raw, err := rest.Marshal()
 	if err != nil {
-		return engines.Block{}, err
+		return chain.Block{}, err
 	}
-	return engines.Block{
+	return chain.Block{
 		ChainID: s.ChainID, Period: s.Period, Height: uint64(req.Height), Hash: req.Hash, Time: req.Time,
 		Txs: req.Txs, Proposer: req.ProposerAddress, Request: raw,
 	}, nil
 }
 
-func (a *app) order(ctx context.Context, b engines.Block) (engines.Staged, error) {
-	var staged engines.Staged
+func (a *app) order(ctx context.Context, b chain.Block) (chain.Staged, error) {
+	var staged chain.Staged
 	err := whileDown(ctx, func() (err error) {
 		staged, err = a.core.Ordering.Order(ctx, b)
 		return err
@@ -311,10 +312,10 @@ func (a *app) order(ctx context.Context, b engines.Block) (engines.Staged, error
 // commit makes b final: it returns when BlockCommitted is durable in the event log, and not before.
 // A core that restarted in between has b in the log and executes it again, or, if that is lost, is
 // told it again; all of it may be repeated.
-func (a *app) commit(ctx context.Context, b engines.Block) (*abci.ResponseCommit, error) {
+func (a *app) commit(ctx context.Context, b chain.Block) (*abci.ResponseCommit, error) {
 	defer a.working()()
 
-	var s engines.ChainState
+	var s chain.State
 	err := whileDown(ctx, func() (err error) {
 		if s, err = a.core.Ordering.Commit(ctx, b.Height); errors.Is(err, engines.ErrDown) {
 			if _, again := a.core.Ordering.Order(ctx, b); again != nil {
@@ -340,7 +341,7 @@ func (a *app) commit(ctx context.Context, b engines.Block) (*abci.ResponseCommit
 // retainHeight is the lowest block that CometBFT is to keep, 0 for all. What is below is in our
 // log: the commit is durable. Who begins with a snapshot needs the blocks from its height on: the
 // light client reads the first ones, block sync the rest.
-func (a *app) retainHeight(s engines.ChainState) int64 {
+func (a *app) retainHeight(s chain.State) int64 {
 	if a.retain == 0 || s.Height <= a.retain {
 		return 0
 	}

@@ -31,7 +31,7 @@ func connect(t *testing.T, path string) abcicli.Client {
 // callbacks of those before it: CometBFT's mempool takes it that no CheckTx is under way after its
 // Flush.
 func TestTheClientAnswersEachRequestInItsOrder(t *testing.T) {
-	_, path := served(t, newChain())
+	_, path := served(t, newFakeCore())
 	c := connect(t, path)
 	ctx := t.Context()
 	_, err := c.InitChain(ctx, &abci.RequestInitChain{ChainId: "test", InitialHeight: 1, Time: time.Unix(1000, 0)})
@@ -96,7 +96,7 @@ func TestTheClientAnswersEachRequestInItsOrder(t *testing.T) {
 
 // What CometBFT asks during a block's life goes through, a block of several frames' steps too.
 func TestTheClientCarriesABlock(t *testing.T) {
-	chain := newChain()
+	chain := newFakeCore()
 	s, _ := served(t, chain)
 	s.limit = 8 << 20
 	path, err := s.open()
@@ -128,7 +128,7 @@ func TestTheClientCarriesABlock(t *testing.T) {
 // A connection that ends under the client ends the client, with the reason, and releases whoever
 // waits: CometBFT then ends its process.
 func TestAClientWhoseConnectionEndsSaysSoAndReleasesItsCallers(t *testing.T) {
-	chain := newChain()
+	chain := newFakeCore()
 	chain.blocked = make(chan struct{})
 	s, path := served(t, chain)
 	c := connect(t, path)
@@ -150,7 +150,7 @@ func TestAClientWhoseConnectionEndsSaysSoAndReleasesItsCallers(t *testing.T) {
 }
 
 func TestAClientThatWasStoppedHasNoError(t *testing.T) {
-	_, path := served(t, newChain())
+	_, path := served(t, newFakeCore())
 	c := connect(t, path)
 	require.NoError(t, c.Stop())
 	require.NoError(t, c.Error())

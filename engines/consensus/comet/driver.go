@@ -10,7 +10,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
@@ -228,7 +228,7 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 
 // sameLimits refuses a genesis that was edited after the chain began. CometBFT asks for it once, at
 // InitChain; who governs and what is a limit would then differ from node to node.
-func sameLimits(s engines.ChainState, g *logv1.ChainStarted) error {
+func sameLimits(s chain.State, g *logv1.ChainStarted) error {
 	if !s.Started() || s.Period != g.Period || proto.Equal(s.Params, g.Params) {
 		return nil
 	}

@@ -34,7 +34,7 @@ func newHome(t *testing.T, o HomeOptions) string {
 }
 
 // drive runs the driver over c with a real CometBFT.
-func drive(t *testing.T, home string, c *chain) *supervisor.Run {
+func drive(t *testing.T, home string, c *fakeCore) *supervisor.Run {
 	t.Helper()
 	log := zap.NewNop()
 	if testing.Verbose() {
@@ -53,7 +53,7 @@ func drive(t *testing.T, home string, c *chain) *supervisor.Run {
 }
 
 func TestALoneValidatorCommitsAndComesBackWhereverItIsKilled(t *testing.T) {
-	c := newChain()
+	c := newFakeCore()
 	home := newHome(t, HomeOptions{})
 	run := drive(t, home, c)
 	c.submit("first=1")
@@ -95,7 +95,7 @@ func TestAStoppedProcessIsRestarted(t *testing.T) {
 		t.Log("the short form: without the wait for the watchdog; COPPICE_SOAK=1 is the whole")
 	}
 
-	c := newChain()
+	c := newFakeCore()
 	home := newHome(t, HomeOptions{})
 	run := drive(t, home, c)
 	c.submit("first=1")

@@ -10,7 +10,7 @@ import (
 	cmtproto "github.com/cometbft/cometbft/proto/tendermint/types"
 	"go.uber.org/zap"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 )
 
@@ -54,7 +54,7 @@ func (a *app) verifyVoteExtension(ctx context.Context,
 // ofExtensions are the transactions that the extender makes of the votes for the block before,
 // which is the one of s. It is asked once more about each: a vote that came when its block was
 // decided already, while CometBFT waited for more, was never verified.
-func (a *app) ofExtensions(ctx context.Context, s engines.ChainState, req *abci.RequestPrepareProposal) (txs [][]byte) {
+func (a *app) ofExtensions(ctx context.Context, s chain.State, req *abci.RequestPrepareProposal) (txs [][]byte) {
 	p, ok := a.extender.(consensus.Proposer)
 	if !ok {
 		return nil

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 )
 
@@ -32,9 +32,9 @@ func (e extender) Propose(_ context.Context, _ uint64, votes []consensus.Extende
 	return e.propose(votes)
 }
 
-func extended(e consensus.VoteExtender) (*app, *chain) {
-	c := newChain()
-	c.state = engines.ChainState{ChainID: "test", InitialHeight: 1, Params: engines.DefaultParams(), Height: 3}
+func extended(e consensus.VoteExtender) (*app, *fakeCore) {
+	c := newFakeCore()
+	c.state = chain.State{ChainID: "test", InitialHeight: 1, Params: chain.DefaultParams(), Height: 3}
 	return &app{core: c.core("test"), extender: e, log: zap.NewNop()}, c
 }
 

@@ -17,7 +17,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor/process"
@@ -52,53 +52,53 @@ func childMain(args []string) int {
 // chain is a transaction core in memory, with ordering's manners: it stages what it is told to
 // order, commits what is staged, and says what it thinks of anything else. Its app hash is over all
 // transactions in their order.
-type chain struct {
+type fakeCore struct {
 	mu      sync.Mutex
 	moved   chan struct{} // closed at each commit
-	state   engines.ChainState
-	decided *engines.Block
+	state   chain.State
+	decided *chain.Block
 	appends int // orders and commits that would have been logged
 	pool    [][]byte
-	applied map[engines.TxID]bool
+	applied map[chain.TxID]bool
 
 	fail    func(what string) error // before each operation, if set
 	blocked chan struct{}           // Get waits for it, if set
 }
 
-func newChain() *chain {
-	return &chain{moved: make(chan struct{}), applied: make(map[engines.TxID]bool)}
+func newFakeCore() *fakeCore {
+	return &fakeCore{moved: make(chan struct{}), applied: make(map[chain.TxID]bool)}
 }
 
-func (c *chain) core(chainID string) consensus.Core {
+func (c *fakeCore) core(chainID string) consensus.Core {
 	return consensus.Core{
 		Ordering: c, Feed: c, State: c,
-		Genesis: &logv1.ChainStarted{ChainId: chainID, InitialHeight: 1, Params: engines.DefaultParams()},
+		Genesis: &logv1.ChainStarted{ChainId: chainID, InitialHeight: 1, Params: chain.DefaultParams()},
 	}
 }
 
-func (c *chain) enter(what string) error {
+func (c *fakeCore) enter(what string) error {
 	if c.fail != nil {
 		return c.fail(what)
 	}
 	return nil
 }
 
-func (c *chain) Info(context.Context) (engines.Standing, error) {
+func (c *fakeCore) Info(context.Context) (chain.Standing, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return engines.Standing{Committed: c.state, Leftover: c.decided}, c.enter("info")
+	return chain.Standing{Committed: c.state, Leftover: c.decided}, c.enter("info")
 }
 
-func (c *chain) InitChain(_ context.Context, rec *logv1.ChainStarted) (engines.ChainState, error) {
+func (c *fakeCore) InitChain(_ context.Context, rec *logv1.ChainStarted) (chain.State, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
 	if err := c.enter("init"); err != nil {
-		return engines.ChainState{}, err
+		return chain.State{}, err
 	}
 
 	if !c.state.Started() {
-		c.state = engines.ChainState{ChainID: rec.ChainId, InitialHeight: rec.InitialHeight, Params: rec.Params,
+		c.state = chain.State{ChainID: rec.ChainId, InitialHeight: rec.InitialHeight, Params: rec.Params,
 			AppHash: []byte("genesis")}
 	}
 
@@ -107,19 +107,19 @@ func (c *chain) InitChain(_ context.Context, rec *logv1.ChainStarted) (engines.C
 
 var errOrder = errors.New("not what can be ordered")
 
-func (c *chain) Order(_ context.Context, b engines.Block) (engines.Staged, error) {
+func (c *fakeCore) Order(_ context.Context, b chain.Block) (chain.Staged, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
 	if err := c.enter("order"); err != nil {
-		return engines.Staged{}, err
+		return chain.Staged{}, err
 	}
 
 	switch {
 	case b.Height == c.state.Height && bytes.Equal(b.Hash, c.state.BlockHash):
-		return engines.Staged{Block: b, AppHash: c.state.AppHash}, nil
+		return chain.Staged{Block: b, AppHash: c.state.AppHash}, nil
 	case b.Height != c.state.Next(), c.decided != nil && !c.decided.Same(b):
-		return engines.Staged{}, fmt.Errorf("%w: %v", errOrder, b)
+		return chain.Staged{}, fmt.Errorf("%w: %v", errOrder, b)
 	}
 
 	if c.decided == nil {
@@ -127,7 +127,7 @@ func (c *chain) Order(_ context.Context, b engines.Block) (engines.Staged, error
 		c.appends++
 	}
 
-	s := engines.Staged{Block: b, AppHash: c.hash(b)}
+	s := chain.Staged{Block: b, AppHash: c.hash(b)}
 	for _, tx := range b.Txs {
 		s.Results = append(s.Results, &logv1.TxResult{Data: tx})
 	}
@@ -135,7 +135,7 @@ func (c *chain) Order(_ context.Context, b engines.Block) (engines.Staged, error
 	return s, nil
 }
 
-func (c *chain) hash(b engines.Block) []byte {
+func (c *fakeCore) hash(b chain.Block) []byte {
 	h := sha256.New()
 	h.Write(c.state.AppHash)
 	for _, tx := range b.Txs {
@@ -144,12 +144,12 @@ func (c *chain) hash(b engines.Block) []byte {
 	return h.Sum(nil)
 }
 
-func (c *chain) Commit(_ context.Context, height uint64) (engines.ChainState, error) {
+func (c *fakeCore) Commit(_ context.Context, height uint64) (chain.State, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
 	if err := c.enter("commit"); err != nil {
-		return engines.ChainState{}, err
+		return chain.State{}, err
 	}
 	if height == c.state.Height {
 		return c.state, nil
@@ -163,10 +163,10 @@ func (c *chain) Commit(_ context.Context, height uint64) (engines.ChainState, er
 	c.decided = nil
 	c.appends++
 	for _, tx := range b.Txs {
-		c.applied[engines.HashTx(tx)] = true
+		c.applied[chain.HashTx(tx)] = true
 	}
 
-	c.pool = slices.DeleteFunc(slices.Clone(c.pool), func(tx []byte) bool { return c.applied[engines.HashTx(tx)] })
+	c.pool = slices.DeleteFunc(slices.Clone(c.pool), func(tx []byte) bool { return c.applied[chain.HashTx(tx)] })
 	close(c.moved)
 	c.moved = make(chan struct{})
 
@@ -174,7 +174,7 @@ func (c *chain) Commit(_ context.Context, height uint64) (engines.ChainState, er
 }
 
 // submit puts a plain transaction into the pool.
-func (c *chain) submit(tx string) {
+func (c *fakeCore) submit(tx string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.pool = append(c.pool, []byte(tx))
@@ -182,7 +182,7 @@ func (c *chain) submit(tx string) {
 	c.moved = make(chan struct{})
 }
 
-func (c *chain) Offer(ctx context.Context, after uint64, maxTxs, _ int, wait bool) ([][]byte, uint64, error) {
+func (c *fakeCore) Offer(ctx context.Context, after uint64, maxTxs, _ int, wait bool) ([][]byte, uint64, error) {
 	for {
 		c.mu.Lock()
 		txs, moved := c.pool, c.moved
@@ -200,14 +200,14 @@ func (c *chain) Offer(ctx context.Context, after uint64, maxTxs, _ int, wait boo
 	}
 }
 
-func (*chain) Check(raw []byte, _ engines.ChainState, _ time.Time) error {
+func (*fakeCore) Check(raw []byte, _ chain.State, _ time.Time) error {
 	if bytes.HasPrefix(raw, []byte("bad")) {
 		return errors.New("it says so itself")
 	}
 	return nil
 }
 
-func (c *chain) Get(ctx context.Context, key []byte, _ uint64) ([]byte, bool, uint64, error) {
+func (c *fakeCore) Get(ctx context.Context, key []byte, _ uint64) ([]byte, bool, uint64, error) {
 	if c.blocked != nil {
 		select {
 		case <-c.blocked:
@@ -218,7 +218,7 @@ func (c *chain) Get(ctx context.Context, key []byte, _ uint64) ([]byte, bool, ui
 	return append([]byte("value of "), key...), true, c.state.Height, nil
 }
 
-func (c *chain) Results(_ context.Context, ids []engines.TxID) ([]*logv1.TxResult, error) {
+func (c *fakeCore) Results(_ context.Context, ids []chain.TxID) ([]*logv1.TxResult, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
@@ -234,7 +234,7 @@ func (c *chain) Results(_ context.Context, ids []engines.TxID) ([]*logv1.TxResul
 }
 
 // await waits until the chain satisfies f.
-func (c *chain) await(t *testing.T, f func() bool) {
+func (c *fakeCore) await(t *testing.T, f func() bool) {
 	t.Helper()
 	late := time.After(60 * time.Second)
 

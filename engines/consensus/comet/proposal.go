@@ -8,7 +8,7 @@ import (
 
 	abci "github.com/cometbft/cometbft/abci/types"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -42,11 +42,11 @@ func (a *app) checkTx(ctx context.Context, req *abci.RequestCheckTx) *abci.Respo
 	asking := &brief{Context: ctx, time: askTime}
 	defer asking.end()
 
-	found, err := a.core.State.Results(asking, []engines.TxID{engines.HashTx(req.Tx)})
+	found, err := a.core.State.Results(asking, []chain.TxID{chain.HashTx(req.Tx)})
 	if err == nil && found[0] != nil {
 		return &abci.ResponseCheckTx{
 			Code: uint32(logv1.Code_CODE_REPEATED), Log: "it was applied at " +
-				engines.VersionFromProto(found[0].Version).String(), Codespace: "coppice",
+				chain.VersionFromProto(found[0].Version).String(), Codespace: "coppice",
 		}
 	}
 
@@ -54,7 +54,7 @@ func (a *app) checkTx(ctx context.Context, req *abci.RequestCheckTx) *abci.Respo
 }
 
 // glance is what is known of the chain without waiting for long.
-func (a *app) glance(ctx context.Context) (engines.ChainState, bool) {
+func (a *app) glance(ctx context.Context) (chain.State, bool) {
 	if s := a.chain.Load(); s != nil && s.Started() {
 		return *s, true
 	}
@@ -78,7 +78,7 @@ func (a *app) prepareProposal(ctx context.Context, req *abci.RequestPreparePropo
 	}
 
 	now := req.Time
-	p := proposal{left: min(req.MaxTxBytes, int64(s.Params.GetMaxBlockBytes())), has: make(map[engines.TxID]bool)}
+	p := proposal{left: min(req.MaxTxBytes, int64(s.Params.GetMaxBlockBytes())), has: make(map[chain.TxID]bool)}
 
 	for _, txs := range [][][]byte{a.ofExtensions(ctx, s, req), req.Txs} {
 		for _, tx := range txs {
@@ -88,12 +88,12 @@ func (a *app) prepareProposal(ctx context.Context, req *abci.RequestPreparePropo
 		}
 	}
 
-	if p.left > 0 && len(p.txs) < engines.MaxBlockTxs {
+	if p.left > 0 && len(p.txs) < chain.MaxBlockTxs {
 		ctx, cancel := context.WithTimeout(ctx, askTime)
 		defer cancel()
 
 		// Of a pool that is down there is nothing: its transactions come with a later block.
-		ours, _, _ := a.core.Feed.Offer(ctx, 0, engines.MaxBlockTxs, int(p.left)+len(p.has), false)
+		ours, _, _ := a.core.Feed.Offer(ctx, 0, chain.MaxBlockTxs, int(p.left)+len(p.has), false)
 		for _, tx := range ours {
 			if a.core.Feed.Check(tx, s, now) == nil && !p.add(tx) {
 				break
@@ -135,18 +135,18 @@ func (l *lastProposal) keep(req *abci.RequestPrepareProposal, txs [][]byte) {
 // proposal gathers transactions within a size.
 type proposal struct {
 	txs  [][]byte
-	has  map[engines.TxID]bool
+	has  map[chain.TxID]bool
 	left int64
 }
 
 // add answers whether there may be room for more.
 func (p *proposal) add(tx []byte) bool {
-	id := engines.HashTx(tx)
+	id := chain.HashTx(tx)
 	if p.has[id] {
 		return true
 	}
 	size := protoSize(len(tx))
-	if size > p.left || len(p.txs) == engines.MaxBlockTxs {
+	if size > p.left || len(p.txs) == chain.MaxBlockTxs {
 		return false
 	}
 
@@ -185,7 +185,7 @@ func (a *app) processProposal(ctx context.Context, req *abci.RequestProcessPropo
 }
 
 func proposable(txs [][]byte, limits *logv1.Params) bool {
-	if len(txs) > engines.MaxBlockTxs {
+	if len(txs) > chain.MaxBlockTxs {
 		return false
 	}
 
@@ -195,7 +195,7 @@ func proposable(txs [][]byte, limits *logv1.Params) bool {
 		if left -= protoSize(len(tx)); left < 0 || uint64(len(tx)) > limits.GetMaxTxBytes() {
 			return false
 		}
-		if _, err := engines.DecodeTx(tx); err != nil {
+		if _, err := chain.DecodeTx(tx); err != nil {
 			return false
 		}
 	}

@@ -6,7 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -38,6 +38,6 @@ func TestProposalsAreBounded(t *testing.T) {
 	}
 
 	limits.MaxBlockBytes = 64 << 20
-	require.True(t, proposable(of(engines.MaxBlockTxs, tx(1)), limits))
-	require.False(t, proposable(of(engines.MaxBlockTxs+1, tx(1)), limits))
+	require.True(t, proposable(of(chain.MaxBlockTxs, tx(1)), limits))
+	require.False(t, proposable(of(chain.MaxBlockTxs+1, tx(1)), limits))
 }

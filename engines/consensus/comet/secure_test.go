@@ -100,7 +100,7 @@ func TestTheDriverTellsOfWhatIsOpen(t *testing.T) {
 	c.P2P.PexReactor = true
 	require.NoError(t, writeConfig(home, c))
 	seen, logs := observer.New(zap.WarnLevel)
-	tr := &tree{Driver: Driver{Home: home, Log: zap.New(seen)}, core: newChain().core("test")}
+	tr := &tree{Driver: Driver{Home: home, Log: zap.New(seen)}, core: newFakeCore().core("test")}
 	_, err = tr.build(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, 1, logs.FilterMessageSnippet("less careful").Len())

@@ -21,7 +21,7 @@ import (
 )
 
 // served runs a server over c and answers it with its first endpoint.
-func served(t *testing.T, c *chain) (*server, string) {
+func served(t *testing.T, c *fakeCore) (*server, string) {
 	t.Helper()
 	home := t.TempDir()
 	var s *server
@@ -78,7 +78,7 @@ func height(t *testing.T, c *comettest.Client) int64 {
 // Info tells what is committed, however often it is asked between FinalizeBlock and Commit, and
 // changes nothing.
 func TestInfoTellsOnlyWhatIsCommitted(t *testing.T) {
-	chain := newChain()
+	chain := newFakeCore()
 	_, path := served(t, chain)
 	c, q := dial(t, path), dial(t, path)
 	begin(t, c)
@@ -105,7 +105,7 @@ func TestInfoTellsOnlyWhatIsCommitted(t *testing.T) {
 // InitChain may be repeated; FinalizeBlock delivered again, also by another child, answers the same
 // and logs nothing.
 func TestWhatIsDeliveredAgainAnswersTheSame(t *testing.T) {
-	chain := newChain()
+	chain := newFakeCore()
 	s, path := served(t, chain)
 	c := dial(t, path)
 	begin(t, c)
@@ -133,7 +133,7 @@ func TestWhatIsDeliveredAgainAnswersTheSame(t *testing.T) {
 
 // What cannot be answered closes its connection, and no other; there is no exception.
 func TestWhatCannotBeAnsweredClosesItsConnectionOnly(t *testing.T) {
-	chain := newChain()
+	chain := newFakeCore()
 	_, path := served(t, chain)
 	good := dial(t, path)
 	begin(t, good)
@@ -178,7 +178,7 @@ func TestWhatCannotBeAnsweredClosesItsConnectionOnly(t *testing.T) {
 
 // A query that waits delays nobody but its asker.
 func TestAStuckQueryDoesNotHaltTheConsensus(t *testing.T) {
-	chain := newChain()
+	chain := newFakeCore()
 	chain.blocked = make(chan struct{})
 	_, path := served(t, chain)
 	stuck, c := dial(t, path), dial(t, path)
@@ -207,7 +207,7 @@ func TestAStuckQueryDoesNotHaltTheConsensus(t *testing.T) {
 func TestACoreThatRestartsIsWaitedFor(t *testing.T) {
 	for _, what := range []string{"info", "init", "order", "commit"} {
 		t.Run(what, func(t *testing.T) {
-			chain := newChain()
+			chain := newFakeCore()
 			times := 3
 			chain.fail = func(op string) error {
 				if op != what || times == 0 {
@@ -240,7 +240,7 @@ func TestACoreThatRestartsIsWaitedFor(t *testing.T) {
 
 // A child that replaces another finds nothing of the old one's under way.
 func TestANewEndpointWaitsForWhatTheOldOneAsked(t *testing.T) {
-	chain := newChain()
+	chain := newFakeCore()
 	s, path := served(t, chain)
 	c := dial(t, path)
 	begin(t, c)
@@ -271,7 +271,7 @@ func TestANewEndpointWaitsForWhatTheOldOneAsked(t *testing.T) {
 }
 
 func TestProposals(t *testing.T) {
-	chain := newChain()
+	chain := newFakeCore()
 	_, path := served(t, chain)
 	c := dial(t, path)
 	begin(t, c)
@@ -369,7 +369,7 @@ func FuzzConnection(f *testing.F) {
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0x7f, 1, 2, 3})
 	f.Add([]byte{100, 1, 2})
 	f.Fuzz(func(t *testing.T, in []byte) {
-		s := &server{app: &app{core: newChain().core("test"), log: zap.NewNop()}, limit: 1 << 16, log: zap.NewNop()}
+		s := &server{app: &app{core: newFakeCore().core("test"), log: zap.NewNop()}, limit: 1 << 16, log: zap.NewNop()}
 		bad, ended := piped(s)
 		answers := make(chan error, 1)
 		go func() { answers <- noExceptions(bad) }()

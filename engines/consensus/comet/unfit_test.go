@@ -101,7 +101,7 @@ func TestWhatCometBFTWouldNotStartWithIsRefusedBefore(t *testing.T) {
 }
 
 // serve runs the driver until it ends.
-func serve(t *testing.T, home string, c *chain) error {
+func serve(t *testing.T, home string, c *fakeCore) error {
 	t.Helper()
 	self, err := os.Executable()
 	require.NoError(t, err)
@@ -117,9 +117,9 @@ func serve(t *testing.T, home string, c *chain) error {
 }
 
 // blocks is a home with some blocks.
-func blocks(t *testing.T, n int) (string, *chain) {
+func blocks(t *testing.T, n int) (string, *fakeCore) {
 	t.Helper()
-	c, home := newChain(), newHome(t, HomeOptions{})
+	c, home := newFakeCore(), newHome(t, HomeOptions{})
 	run := drive(t, home, c)
 
 	for i := range n {
@@ -138,8 +138,8 @@ func blocks(t *testing.T, n int) (string, *chain) {
 // it ends the tree at once. COPPICE_SOAK=1 has all of them.
 func TestDataOfDifferentTimesEndTheTree(t *testing.T) {
 	home, c := blocks(t, 3)
-	cut := func(pattern string) func(*testing.T, string, *chain) {
-		return func(t *testing.T, home string, _ *chain) {
+	cut := func(pattern string) func(*testing.T, string, *fakeCore) {
+		return func(t *testing.T, home string, _ *fakeCore) {
 			files, err := filepath.Glob(filepath.Join(home, "data", pattern))
 			require.NoError(t, err)
 			require.NotEmpty(t, files)
@@ -150,11 +150,11 @@ func TestDataOfDifferentTimesEndTheTree(t *testing.T) {
 	}
 	for i, k := range []struct {
 		name   string
-		damage func(t *testing.T, home string, c *chain)
+		damage func(t *testing.T, home string, c *fakeCore)
 		says   string
 	}{
-		{"ours is newer", func(_ *testing.T, _ string, c *chain) { c.state.Height += 5 }, "is higher than core"},
-		{"ours is older than what was pruned", func(t *testing.T, home string, c *chain) {
+		{"ours is newer", func(_ *testing.T, _ string, c *fakeCore) { c.state.Height += 5 }, "is higher than core"},
+		{"ours is older than what was pruned", func(t *testing.T, home string, c *fakeCore) {
 			conf, err := loadConfig(home)
 			require.NoError(t, err)
 			stores(t, conf, func(s sm.Store, b *store.BlockStore) {
@@ -168,10 +168,10 @@ func TestDataOfDifferentTimesEndTheTree(t *testing.T) {
 		{"state.db is cut", cut("state.db/[0-9]*"), "panic: StoreBlockHeight"},
 		{"blockstore.db is cut", cut("blockstore.db/[0-9]*"), "panic: state"},
 		{"a manifest is cut", cut("state.db/MANIFEST*"), "manifest corrupted"},
-		{"state.db is gone", func(t *testing.T, home string, _ *chain) {
+		{"state.db is gone", func(t *testing.T, home string, _ *fakeCore) {
 			require.NoError(t, os.RemoveAll(filepath.Join(home, "data", "state.db")))
 		}, "panic: StoreBlockHeight"},
-		{"our app hash is another", func(_ *testing.T, _ string, c *chain) {
+		{"our app hash is another", func(_ *testing.T, _ string, c *fakeCore) {
 			c.state.AppHash = make([]byte, 32)
 		}, "panic: state.AppHash does not match"},
 	} {
@@ -181,7 +181,7 @@ func TestDataOfDifferentTimesEndTheTree(t *testing.T) {
 		t.Run(k.name, func(t *testing.T) {
 			broken := filepath.Join(t.TempDir(), "comet")
 			require.NoError(t, os.CopyFS(broken, os.DirFS(home)))
-			own := newChain()
+			own := newFakeCore()
 			own.state = c.state
 			k.damage(t, broken, own)
 			err := serve(t, broken, own)

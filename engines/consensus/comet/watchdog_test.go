@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
@@ -105,7 +105,7 @@ func (w *watched) Offer(context.Context, uint64, int, int, bool) ([][]byte, uint
 	return [][]byte{{1}}, 1, nil
 }
 
-func (w *watched) Check([]byte, engines.ChainState, time.Time) error { return nil }
+func (w *watched) Check([]byte, chain.State, time.Time) error { return nil }
 
 // watchOver begins to watch, until the test ends.
 func watchOver(t *testing.T) *watched {

@@ -15,6 +15,7 @@ import (
 	"github.com/thejerf/suture/v4"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/supervisor"
 )
@@ -120,7 +121,7 @@ func (d *driver) run(ctx context.Context) error {
 }
 
 // gather waits for work.
-func (d *driver) gather(ctx context.Context, state engines.ChainState) ([][]byte, error) {
+func (d *driver) gather(ctx context.Context, state chain.State) ([][]byte, error) {
 	take := ctx
 	if d.EmptyEvery > 0 {
 		var cancel context.CancelFunc
@@ -128,7 +129,7 @@ func (d *driver) gather(ctx context.Context, state engines.ChainState) ([][]byte
 		defer cancel()
 	}
 
-	txs, err := d.core.Pool.Take(take, min(d.MaxTxs, engines.MaxBlockTxs), int(state.Params.GetMaxBlockBytes()))
+	txs, err := d.core.Pool.Take(take, min(d.MaxTxs, chain.MaxBlockTxs), int(state.Params.GetMaxBlockBytes()))
 	if err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
 		return nil, nil // an empty block is due
 	}
@@ -138,12 +139,12 @@ func (d *driver) gather(ctx context.Context, state engines.ChainState) ([][]byte
 
 // propose makes the block that comes after state. Its time is the clock's, and always later than
 // the block's before: a clock that was set back stands still until it has caught up.
-func propose(state engines.ChainState, txs [][]byte, now time.Time) engines.Block {
+func propose(state chain.State, txs [][]byte, now time.Time) chain.Block {
 	if earliest := state.Time.Add(time.Millisecond); now.Before(earliest) {
 		now = earliest
 	}
 
-	b := engines.Block{
+	b := chain.Block{
 		ChainID: state.ChainID, Period: state.Period, Height: state.Next(),
 		Time: now.Truncate(time.Microsecond), Txs: txs,
 	}

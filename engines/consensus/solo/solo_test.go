@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
@@ -20,40 +21,40 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // core is a transaction core that remembers what was asked of it.
 type core struct {
-	state    engines.ChainState
-	leftover *engines.Block
+	state    chain.State
+	leftover *chain.Block
 	offer    chan [][]byte
 	calls    []string
-	blocks   []engines.Block
+	blocks   []chain.Block
 	fail     error // of the next Order
 }
 
-func (c *core) Info(context.Context) (engines.Standing, error) {
+func (c *core) Info(context.Context) (chain.Standing, error) {
 	c.calls = append(c.calls, "info")
-	return engines.Standing{Committed: c.state, Leftover: c.leftover}, nil
+	return chain.Standing{Committed: c.state, Leftover: c.leftover}, nil
 }
 
-func (c *core) InitChain(_ context.Context, rec *logv1.ChainStarted) (engines.ChainState, error) {
+func (c *core) InitChain(_ context.Context, rec *logv1.ChainStarted) (chain.State, error) {
 	c.calls = append(c.calls, "init")
 	if c.state.Started() {
 		return c.state, nil
 	}
-	c.state = engines.ChainState{ChainID: rec.ChainId, InitialHeight: rec.InitialHeight,
-		Params: engines.DefaultParams()}
+	c.state = chain.State{ChainID: rec.ChainId, InitialHeight: rec.InitialHeight,
+		Params: chain.DefaultParams()}
 	return c.state, nil
 }
 
-func (c *core) Order(_ context.Context, b engines.Block) (engines.Staged, error) {
+func (c *core) Order(_ context.Context, b chain.Block) (chain.Staged, error) {
 	c.calls = append(c.calls, fmt.Sprintf("order %d", b.Height))
 	if err := c.fail; err != nil {
 		c.fail, c.leftover = nil, &b
-		return engines.Staged{}, err
+		return chain.Staged{}, err
 	}
 	c.blocks = append(c.blocks, b)
-	return engines.Staged{}, nil
+	return chain.Staged{}, nil
 }
 
-func (c *core) Commit(_ context.Context, height uint64) (engines.ChainState, error) {
+func (c *core) Commit(_ context.Context, height uint64) (chain.State, error) {
 	c.calls = append(c.calls, fmt.Sprintf("commit %d", height))
 	c.leftover = nil
 	c.state.Height = height
@@ -114,7 +115,7 @@ func TestEmptyBlocksWhenAskedFor(t *testing.T) {
 
 func TestALeftoverIsCommittedFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &core{state: engines.ChainState{ChainID: "test", Height: 4}, leftover: &engines.Block{Height: 5}}
+		c := &core{state: chain.State{ChainID: "test", Height: 4}, leftover: &chain.Block{Height: 5}}
 		stop := start(t, Solo{}, c)
 		require.Equal(t, []string{"info", "init", "commit 5"}, c.calls)
 		stop()
@@ -149,7 +150,7 @@ func TestAnyOtherErrorIsTheDriversEnd(t *testing.T) {
 // before it.
 func TestBlockTimeNeverGoesBack(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
-	state := engines.ChainState{ChainID: "test", Height: 7, Time: now}
+	state := chain.State{ChainID: "test", Height: 7, Time: now}
 
 	for _, clock := range []time.Duration{0, -time.Hour, time.Nanosecond, time.Hour} {
 		b := propose(state, nil, now.Add(clock))

@@ -27,7 +27,7 @@ import (
 	"lukechampine.com/blake3"
 	"lukechampine.com/blake3/guts"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -90,7 +90,7 @@ func (h *Hasher) Key(key, value []byte) Leaf {
 // text is for people and not part of it.
 func (h *Hasher) ID(r *logv1.TxResult) Leaf {
 	h.buf = append(h.buf[:0], r.Id...)
-	h.buf = engines.VersionFromProto(r.Version).AppendBinary(h.buf)
+	h.buf = chain.VersionFromProto(r.Version).AppendBinary(h.buf)
 	h.buf = binary.BigEndian.AppendUint32(h.buf, uint32(r.Code))
 	h.buf = binary.BigEndian.AppendUint64(h.buf, uint64(r.ValidUntilMs))
 	return sum(h.id, h.buf, r.Data)

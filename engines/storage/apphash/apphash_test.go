@@ -10,7 +10,7 @@ import (
 	"lukechampine.com/blake3"
 	"pgregory.net/rapid"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -107,7 +107,7 @@ func TestLeavesAreDelimited(t *testing.T) {
 
 	base := func() *logv1.TxResult {
 		return &logv1.TxResult{
-			Id: make([]byte, 32), Version: engines.Version{Period: 1, Height: 2, Index: 3}.Proto(),
+			Id: make([]byte, 32), Version: chain.Version{Period: 1, Height: 2, Index: 3}.Proto(),
 			Code: logv1.Code_CODE_FAILED, Data: []byte("data"), Log: "text", ValidUntilMs: 5,
 		}
 	}
@@ -147,7 +147,7 @@ func TestGolden(t *testing.T) {
 	check(1, golden[3])
 	r := &logv1.TxResult{
 		Id:      []byte("0123456789abcdef0123456789abcdef"),
-		Version: engines.Version{Period: 1, Height: 7, Index: 2}.Proto(),
+		Version: chain.Version{Period: 1, Height: 7, Index: 2}.Proto(),
 		Code:    logv1.Code_CODE_OK, Data: []byte("data"), ValidUntilMs: 1_700_000_000_000,
 	}
 	a.Add(h.ID(r))

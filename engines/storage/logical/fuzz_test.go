@@ -6,7 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
@@ -18,8 +18,8 @@ type again struct {
 }
 
 func (a *again) Key(key, value []byte) error {
-	require.LessOrEqual(a.t, len(key), engines.MaxKeyBytes)
-	require.LessOrEqual(a.t, len(value), engines.MaxValueBytes)
+	require.LessOrEqual(a.t, len(key), chain.MaxKeyBytes)
+	require.LessOrEqual(a.t, len(value), chain.MaxValueBytes)
 	a.out = appendKey(a.out, storage.Entry{Key: key, Value: value})
 	return nil
 }
@@ -36,7 +36,7 @@ func FuzzStream(f *testing.F) {
 	good := appendKey(appendKey([]byte(preamble), storage.Entry{Key: []byte("a"), Value: []byte("value")}),
 		storage.Entry{Key: []byte("b")})
 
-	good = appendID(good, &logv1.TxResult{Id: bytes.Repeat([]byte{7}, 32), Version: engines.Version{Height: 3}.Proto(),
+	good = appendID(good, &logv1.TxResult{Id: bytes.Repeat([]byte{7}, 32), Version: chain.Version{Height: 3}.Proto(),
 		Code: 1, ValidUntilMs: -5, Data: []byte("data")})
 	f.Add(good, uint8(2), uint8(1), uint8(3))
 	f.Add(good, uint8(0), uint8(0), uint8(1))

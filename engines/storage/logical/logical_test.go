@@ -20,7 +20,7 @@ import (
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/storage/durable"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 var genesis = time.Unix(1_700_000_000, 0)
 
 func chainStarted() *logv1.ChainStarted {
-	p := engines.DefaultParams()
+	p := chain.DefaultParams()
 	p.WindowNs = int64(20 * time.Second)
 	return &logv1.ChainStarted{ChainId: "orchard", InitialHeight: 1, GenesisTimeNs: genesis.UnixNano(), Params: p}
 }
@@ -82,10 +82,10 @@ type write struct {
 func (n *node) block(writes ...write) {
 	n.t.Helper()
 	at := n.db.State()
-	b := engines.Block{ChainID: at.ChainID, Height: at.Next(), Time: at.Time.Add(time.Second)}
+	b := chain.Block{ChainID: at.ChainID, Height: at.Next(), Time: at.Time.Add(time.Second)}
 
 	for i := range writes {
-		raw, err := engines.Tx{Backend: "kv", Nonce: fmt.Appendf(nil, "%d-%d", b.Height, i),
+		raw, err := chain.Tx{Backend: "kv", Nonce: fmt.Appendf(nil, "%d-%d", b.Height, i),
 			ValidUntil: b.Time.Add(10 * time.Second)}.Encode()
 		require.NoError(n.t, err)
 		b.Txs = append(b.Txs, raw)
@@ -96,7 +96,7 @@ func (n *node) block(writes ...write) {
 	require.NoError(n.t, err)
 
 	for i, w := range writes {
-		v := engines.Version{Height: b.Height, Index: uint32(i)}
+		v := chain.Version{Height: b.Height, Index: uint32(i)}
 		c := &logv1.Change{Version: v.Proto(), Key: []byte(w.key), Value: []byte(w.value), Delete: w.del}
 		require.NoError(n.t, n.db.Finish(v, []*logv1.Change{c},
 			&logv1.TxResult{Data: []byte(w.value), Log: fmt.Sprint("text of ", n.fs)}))
@@ -282,12 +282,12 @@ func TestAnAppliedTransactionIsRefusedAfterJoining(t *testing.T) {
 	defer c.db.Close()
 
 	at := n.db.State()
-	raw, err := engines.Tx{Backend: "kv", Nonce: fmt.Appendf(nil, "%d-0", at.Height),
+	raw, err := chain.Tx{Backend: "kv", Nonce: fmt.Appendf(nil, "%d-0", at.Height),
 		ValidUntil: at.Time.Add(10 * time.Second)}.Encode()
 	require.NoError(t, err)
 
 	for _, db := range []*storage.DB{n.db, c.db} {
-		refused, err := db.Begin(engines.Block{ChainID: at.ChainID, Height: at.Next(), Time: at.Time.Add(time.Second),
+		refused, err := db.Begin(chain.Block{ChainID: at.ChainID, Height: at.Next(), Time: at.Time.Add(time.Second),
 			Txs: [][]byte{raw}})
 		require.NoError(t, err)
 		require.Equal(t, logv1.Code_CODE_REPEATED, refused[0].GetCode())

@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
@@ -19,7 +19,7 @@ func appendKey(b []byte, e storage.Entry) []byte {
 }
 
 func appendID(b []byte, r *logv1.TxResult) []byte {
-	b = engines.VersionFromProto(r.Version).AppendBinary(append(b, r.Id...))
+	b = chain.VersionFromProto(r.Version).AppendBinary(append(b, r.Id...))
 	b = binary.AppendVarint(binary.AppendUvarint(b, uint64(uint32(r.Code))), r.ValidUntilMs)
 	return append(binary.AppendUvarint(b, uint64(len(r.Data))), r.Data...)
 }
@@ -82,7 +82,7 @@ func (d *decoder) record(p []byte) (n int, err error) {
 		return c.n, nil
 
 	case d.keys > 0:
-		key, value := c.bytes(engines.MaxKeyBytes), c.bytes(engines.MaxValueBytes)
+		key, value := c.bytes(chain.MaxKeyBytes), c.bytes(chain.MaxValueBytes)
 		if c.bad != nil || c.short {
 			return 0, c.bad
 		}
@@ -90,12 +90,12 @@ func (d *decoder) record(p []byte) (n int, err error) {
 		return c.n, d.to.Key(key, value)
 
 	case d.ids > 0:
-		id, version := c.fixed(len(engines.TxID{})), c.fixed(engines.VersionSize)
-		code, until, data := c.uvarint(), c.varint(), c.bytes(engines.MaxValueBytes)
+		id, version := c.fixed(len(chain.TxID{})), c.fixed(chain.VersionSize)
+		code, until, data := c.uvarint(), c.varint(), c.bytes(chain.MaxValueBytes)
 		if c.bad != nil || c.short {
 			return 0, c.bad
 		}
-		v, err := engines.DecodeVersion(version)
+		v, err := chain.DecodeVersion(version)
 		if err == nil && code > 1<<31-1 {
 			err = fmt.Errorf("code %d", code)
 		}

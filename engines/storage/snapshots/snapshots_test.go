@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/storage/durable"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
@@ -44,7 +44,7 @@ func newState(t *testing.T, fs vfs.FS) *state {
 	s := &state{t: t, fs: fs, db: open(t, fs)}
 	require.NoError(t, s.db.BindLog(logID))
 	require.NoError(t, s.db.StartChain(1, &logv1.ChainStarted{
-		ChainId: "snap", InitialHeight: 1, GenesisTimeNs: genesis.UnixNano(), Params: engines.DefaultParams(),
+		ChainId: "snap", InitialHeight: 1, GenesisTimeNs: genesis.UnixNano(), Params: chain.DefaultParams(),
 	}))
 	return s
 }
@@ -61,14 +61,14 @@ func (s *state) blocks(n int) {
 	s.t.Helper()
 	for range n {
 		at := s.db.State()
-		raw, err := engines.Tx{Backend: "kv", Nonce: fmt.Appendf(nil, "%d", at.Height),
+		raw, err := chain.Tx{Backend: "kv", Nonce: fmt.Appendf(nil, "%d", at.Height),
 			ValidUntil: genesis.Add(time.Minute)}.Encode()
 		require.NoError(s.t, err)
-		b := engines.Block{ChainID: at.ChainID, Height: at.Next(), Time: genesis, Txs: [][]byte{raw}}
+		b := chain.Block{ChainID: at.ChainID, Height: at.Next(), Time: genesis, Txs: [][]byte{raw}}
 		b.Hash = b.ContentHash()
 		_, err = s.db.Begin(b)
 		require.NoError(s.t, err)
-		v := engines.Version{Height: b.Height}
+		v := chain.Version{Height: b.Height}
 		require.NoError(s.t, s.db.Finish(v,
 			[]*logv1.Change{{Version: v.Proto(), Key: fmt.Appendf(nil, "k%d", b.Height%5),
 				Value: fmt.Appendf(nil, "%d", b.Height)}}, &logv1.TxResult{}))

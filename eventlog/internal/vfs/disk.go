@@ -15,16 +15,16 @@ import (
 	"github.com/coppice-go/coppice/eventlog"
 )
 
-// Sector is the unit in bytes that a crash keeps or loses.
+// Sector is the unit, in bytes, that a crash keeps or loses.
 const Sector = 512
 
-// Op is an operation that changes a disk, or makes a change durable.
+// Op is an operation that changes a disk or makes a change durable.
 type Op struct {
 	Kind Kind
 	Path string
 	Off  int64 // of a write
 	Len  int   // of a write
-	N    int   // how many operations of any Kind came before it on this disk
+	N    int   // number of operations of any Kind before it on this disk
 }
 
 // Kind is the kind of an Op.
@@ -41,24 +41,24 @@ const (
 	Mkdir   Kind = "mkdir"
 )
 
-// Fault says how an operation goes wrong. The zero Fault is none.
+// Fault says how an operation goes wrong. The zero Fault means that it does not.
 type Fault struct {
-	Err   error // returned by the operation; nil with Swallow or Keep only
-	Keep  int   // bytes of a write that get through; with a nil Err they are all that is written, and reported so
-	Short bool  // the write is cut to Keep bytes
-	// Swallow makes a sync return nil at once without doing anything: a mistake of the caller, or a
-	// lying disk.
+	Err   error // returned by the operation
+	Keep  int   // how many bytes of a write take effect, if Err or Short is set
+	Short bool  // the write is cut to Keep bytes and reports that number
+	// Swallow makes an operation return nil at once without doing anything, as a careless caller or
+	// a lying disk would.
 	Swallow bool
 }
 
-// Disk is an in-memory disk that implements eventlog.FS. Before and After must be set before it is
+// Disk is an in-memory disk that implements eventlog.FS. Set Before and After before the disk is
 // used.
 type Disk struct {
-	// Before decides what happens to an operation. After is called when it is done, whatever came
-	// of it. Neither is called for an operation that finds nothing to act on. Both may call Crash.
+	// Before decides how an operation fails, if it does. After is called when the operation is
+	// done, whatever the result. Both may call Crash.
 	Before func(Op) Fault
 	After  func(Op)
-	// Limit is the size of the disk in bytes; 0 is no limit.
+	// Limit is the size of the disk in bytes; 0 means no limit.
 	Limit int64
 
 	mu    sync.Mutex
@@ -75,8 +75,8 @@ type node struct {
 	// A directory has names: as processes see them, and as they are on the disk.
 	names, durableNames map[string]*node
 
-	// A file has bytes, likewise. dirty has the sectors that the kernel means to write: those that
-	// differ, but for sectors that a failed sync gave up.
+	// A file has bytes, in the same two forms. dirty holds the sectors that the kernel means to
+	// write: those that differ, except for sectors that a failed sync gave up.
 	data, durable []byte
 	dirty         map[int64]bool
 	path          string // its newest name
@@ -102,6 +102,7 @@ func (d *Disk) find(name string) *node {
 	return n
 }
 
+// parent returns the directory of a path, or nil, and the base name in it. mu is held.
 func (d *Disk) parent(name string) (*node, string) {
 	dir, base := path.Split(path.Clean("/" + name))
 	return d.find(dir), base
@@ -132,7 +133,7 @@ func (d *Disk) do(op Op, act func(Fault) error) error {
 	return err
 }
 
-// simple is an operation that a fault keeps from happening.
+// simple runs an operation that a fault prevents altogether.
 func (d *Disk) simple(kind Kind, name string, act func() error) error {
 	return d.do(Op{Kind: kind, Path: name}, func(f Fault) error {
 		if f.Err != nil {
@@ -273,7 +274,7 @@ type unlocker func()
 
 func (u unlocker) Close() error { u(); return nil }
 
-// used returns the bytes of all files. mu is held.
+// used returns the size of all files below n. mu is held.
 func (n *node) used(seen map[*node]bool) int64 {
 	if seen[n] {
 		return 0
@@ -288,22 +289,22 @@ func (n *node) used(seen map[*node]bool) int64 {
 	return total
 }
 
-// Used returns how many bytes all files have.
-func (d *Disk) Used() int64 {
+// used returns the size of all files.
+func (d *Disk) used() int64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.root.used(map[*node]bool{})
 }
 
-// Ops returns how many operations there have been.
+// Ops returns the number of operations so far.
 func (d *Disk) Ops() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.ops
 }
 
-// Crash returns the disk as it may be found after power was lost now. Of what is not durable, each
-// sector and each name is kept with a chance of percent. The disk itself goes on.
+// Crash returns the disk as it may be found after the power failed now. Each sector and each name
+// that is not durable is kept with a probability of percent. The disk itself goes on.
 func (d *Disk) Crash(rng *rand.Rand, percent int) *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -319,7 +320,7 @@ func (n *node) crash(keep func() bool, seen map[*node]*node) *node {
 
 	if !n.isDir() {
 		c := &node{data: append([]byte(nil), n.durable...), dirty: map[int64]bool{}, path: n.path}
-		for _, s := range slices.Sorted(maps.Keys(n.dirty)) { // in order, so that a seed makes the same crash again
+		for _, s := range slices.Sorted(maps.Keys(n.dirty)) { // in order, so that a seed repeats a crash
 			if !keep() {
 				continue
 			}

@@ -15,7 +15,7 @@ type diskFile struct {
 
 func (f *diskFile) Close() error { return nil }
 
-// name is what the file is called now, whatever it was opened as.
+// name returns the present name of the file, which may differ from the name it was opened by.
 func (f *diskFile) name() string {
 	f.disk.mu.Lock()
 	defer f.disk.mu.Unlock()
@@ -71,7 +71,7 @@ func (f *diskFile) WriteAt(b []byte, off int64) (n int, err error) {
 	return n, err
 }
 
-// put changes the page cache. A sector that a failed sync gave up is meant to be written again.
+// put changes the page cache. A sector that a failed sync gave up will be written again.
 func (f *diskFile) put(b []byte, off int64) {
 	if len(b) == 0 {
 		return
@@ -115,7 +115,8 @@ func (f *diskFile) Sync() error {
 	})
 }
 
-// Damage changes the bytes of a file behind everybody's back, in memory and on the disk.
+// Damage changes the bytes of a file, in memory and on the disk, without an operation that anyone
+// sees.
 func (d *Disk) Damage(name string, change func(data []byte)) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -132,7 +133,7 @@ func (d *Disk) Damage(name string, change func(data []byte)) error {
 	return nil
 }
 
-// Files returns the paths of all files below dir that end in suffix, in no order.
+// Files returns the paths of all files below dir that end in suffix, in any order.
 func (d *Disk) Files(dir, suffix string) []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -160,7 +161,7 @@ func (d *Disk) Files(dir, suffix string) []string {
 	return out
 }
 
-// Adopt copies a file of another disk, durable, to the same path.
+// Adopt copies a file of another disk to the same path. The copy is durable.
 func (d *Disk) Adopt(from *Disk, name string) error {
 	from.mu.Lock()
 	n := from.find(name)

@@ -6,9 +6,10 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/coppice-go/coppice/eventlog"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/coppice-go/coppice/eventlog"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -37,7 +38,8 @@ func read(t *testing.T, d *Disk, name string) string {
 	return string(b)
 }
 
-// TestDiskCrash: what is synced stays, of the rest each sector and each name goes its own way.
+// TestDiskCrash: what is synced stays. Each other sector and each other name survives or not by
+// itself.
 func TestDiskCrash(t *testing.T) {
 	d := NewDisk()
 	require.NoError(t, d.MkdirAll("/d"))
@@ -71,8 +73,8 @@ func TestDiskCrash(t *testing.T) {
 	require.Equal(t, []string{"f"}, names)
 }
 
-// TestDiskFailedSync: after a failed sync reading shows what the disk does not have, and only
-// writing again brings it there.
+// TestDiskFailedSync: after a failed sync, reading shows bytes that the disk does not have, and
+// only writing them again brings them there.
 func TestDiskFailedSync(t *testing.T) {
 	d := NewDisk()
 	fail := false
@@ -107,5 +109,5 @@ func TestDiskFull(t *testing.T) {
 	require.ErrorIs(t, err, syscall.ENOSPC)
 	require.Equal(t, 10, n)
 	write(t, f, "within", 0)
-	require.EqualValues(t, 10, d.Used())
+	require.EqualValues(t, 10, d.used())
 }

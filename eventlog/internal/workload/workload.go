@@ -22,8 +22,8 @@ func Small(fs eventlog.FS) eventlog.Options {
 	return eventlog.Options{FS: fs, SegmentSize: 8 << 10}
 }
 
-// RecordAt returns the record that every test appends at an index, so that what is read can be
-// judged without notes.
+// RecordAt returns the record that every test appends at an index, so that a record that is read
+// can be judged without notes.
 func RecordAt(index uint64) eventlog.Record {
 	rng := rand.New(rand.NewPCG(index, 7))
 	n := rng.IntN(120)
@@ -48,9 +48,9 @@ func RecordsAt(first uint64, n int) []eventlog.Record {
 	return recs
 }
 
-// Promises notes what a log has said so far, so that its disk can be judged at any moment.
+// Promises is what a log has promised so far. A clone of its disk at any moment can be held to it.
 type Promises struct {
-	acked    atomic.Uint64 // last index that is promised to be there
+	acked    atomic.Uint64 // last index that must be there
 	asked    atomic.Uint64 // last index that may be there
 	mayStart atomic.Uint64 // first index that must be there, if it was ever appended
 
@@ -81,13 +81,13 @@ func (p *Promises) ack(last uint64) {
 	}
 }
 
-// Kept is what a log had promised at one moment.
+// Kept is the part of the promises that held at one moment.
 type Kept struct{ acked, mayStart uint64 }
 
 // Now returns what the log has promised so far.
 func (p *Promises) Now() Kept { return Kept{p.acked.Load(), p.mayStart.Load()} }
 
-// Check compares an opened log with what had been promised before its disk was looked at.
+// Check compares an opened log with what was promised before its disk was cloned.
 func (p *Promises) Check(l *eventlog.Log, before Kept) error {
 	r := l.Recovery()
 	if r.LastIndex < before.acked {
@@ -150,8 +150,9 @@ func Same(e eventlog.Entry, index uint64) error {
 	return nil
 }
 
-// Run does steps at random until the log fails, and keeps the promises up to date. It returns an
-// error only if the log breaks its contract; a failed log is none. It leaves the log closed.
+// Run takes random steps until the log fails, and keeps the promises up to date. It returns an
+// error only if the log breaks its contract; a failure of the log is not one. It leaves the log
+// closed.
 func Run(ctx context.Context, rng *rand.Rand, o eventlog.Options, p *Promises, steps int) error {
 	var l *eventlog.Log
 	open := func() error {

@@ -1,33 +1,31 @@
 package chaos
 
 import (
-	"errors"
 	"fmt"
 	"sync"
 
-	"google.golang.org/protobuf/proto"
-
-	"github.com/coppice-go/coppice/engines"
-	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/cmd/coppice/internal/rig"
+	"github.com/coppice-go/coppice/engines/chain"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// chain is what was seen of a chain by whoever told: the block and the app hash at each height.
-type chain struct {
+// sightings holds what was seen of a chain in streams and logs: the block and app hash at each height.
+type sightings struct {
 	mu       sync.Mutex
 	at       map[uint64]sight
-	compared int // sights of a height that was seen before
+	compared int // how often a height was seen that had been seen before
 }
 
+// sight is what a node showed at a height.
 type sight struct {
 	node       int
 	block, app string
 }
 
-func newChain() *chain { return &chain{at: make(map[uint64]sight)} }
+func newSightings() *sightings { return &sightings{at: make(map[uint64]sight)} }
 
-// note holds what a node committed against what was seen at its height before.
-func (c *chain) note(node int, b *logv1.BlockCommitted) error {
+// note compares a block that a node committed with what was seen at its height before.
+func (c *sightings) note(node int, b *logv1.BlockCommitted) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
@@ -53,25 +51,26 @@ func (c *chain) note(node int, b *logv1.BlockCommitted) error {
 	return nil
 }
 
-// seen is how many heights were seen, and how many sights of them compared.
-func (c *chain) seen() (heights, compared int) {
+// seen returns how many heights were seen, and how often one was compared with an earlier sight.
+func (c *sightings) seen() (heights, compared int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.at), c.compared
 }
 
-// follower holds one node's stream of committed blocks, or its log, to its word: each height once,
-// in order, none left out, and, in a log, no transaction applied twice.
+// follower checks one node's stream of committed blocks, or its log: it has each height once, in
+// order, none left out, and, in a log, no transaction is applied twice.
 type follower struct {
-	*chain
+	*sightings
 	node    int
 	height  uint64
-	applied map[engines.TxID]uint64 // the height at which each had its effect; nil: not asked
+	applied map[chain.TxID]uint64 // the height at which each had its effect; nil: not checked
 }
 
+// take checks the next block.
 func (f *follower) take(b *logv1.BlockCommitted) error {
 	if f.height != 0 && b.Height != f.height+1 {
-		return fmt.Errorf("gap: node %d told block %d after block %d", f.node, b.Height, f.height)
+		return fmt.Errorf("gap: node %d streamed block %d after block %d", f.node, b.Height, f.height)
 	}
 
 	f.height = b.Height
@@ -80,7 +79,7 @@ func (f *follower) take(b *logv1.BlockCommitted) error {
 		if f.applied == nil || r.Code != logv1.Code_CODE_OK {
 			continue
 		}
-		id, err := engines.TxIDFromBytes(r.Id)
+		id, err := chain.TxIDFromBytes(r.Id)
 		if err != nil {
 			return fmt.Errorf("node %d, height %d: %w", f.node, b.Height, err)
 		}
@@ -96,36 +95,8 @@ func (f *follower) take(b *logv1.BlockCommitted) error {
 	return f.note(f.node, b)
 }
 
-// read takes all that a stopped node's log has committed.
-func (c *chain) read(node int, dir string) (err error) {
-	l, err := eventlog.OpenReadOnly(dir, eventlog.Options{})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, l.Close()) }()
-
-	cur, err := l.Cursor(l.First())
-	if err != nil {
-		return err
-	}
-	defer cur.Close()
-
-	f := &follower{chain: c, node: node, applied: make(map[engines.TxID]uint64)}
-
-	for {
-		e, ok, err := cur.TryNext()
-		if err != nil || !ok {
-			return err
-		}
-		if e.Kind != engines.KindBlockCommitted {
-			continue
-		}
-		b := new(logv1.BlockCommitted)
-		if err := proto.Unmarshal(e.Data, b); err != nil {
-			return fmt.Errorf("record %d: %w", e.Index, err)
-		}
-		if err := f.take(b); err != nil {
-			return err
-		}
-	}
+// read checks all blocks in a stopped node's log, and compares them with what was seen before.
+func (c *sightings) read(node int, dir string) error {
+	f := &follower{sightings: c, node: node, applied: make(map[chain.TxID]uint64)}
+	return rig.Committed(dir, f.take)
 }

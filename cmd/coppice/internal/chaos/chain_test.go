@@ -6,12 +6,12 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/eventlog"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// writeLog makes the log of a stopped node that committed some blocks.
+// writeLog makes the log of a stopped node that has committed some blocks.
 func writeLog(t *testing.T, blocks ...*logv1.BlockCommitted) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -20,7 +20,7 @@ func writeLog(t *testing.T, blocks ...*logv1.BlockCommitted) string {
 
 	for _, m := range append([]*logv1.BlockCommitted{}, blocks...) {
 		for _, m := range []proto.Message{&logv1.TxLaunched{}, m} {
-			rec, err := engines.NewRecord(m)
+			rec, err := chain.NewRecord(m)
 			require.NoError(t, err)
 			require.NoError(t, l.Append(t.Context(), rec).Wait(t.Context()))
 		}
@@ -34,13 +34,13 @@ func writeLog(t *testing.T, blocks ...*logv1.BlockCommitted) string {
 func block(height uint64, hash, app string, txs ...byte) *logv1.BlockCommitted {
 	b := &logv1.BlockCommitted{Height: height, BlockHash: []byte(hash), AppHash: []byte(app)}
 	for _, tx := range txs {
-		id := engines.TxID{tx}
+		id := chain.TxID{tx}
 		b.Results = append(b.Results, &logv1.TxResult{Id: id[:]})
 	}
 	return b
 }
 
-// I2, I3: the logs of nodes that disagree are found out, and who disagrees is named.
+// I2, I3: disagreement between the logs of nodes is found, and the nodes are named.
 func TestForksAndRepetitionsAreFoundInLogs(t *testing.T) {
 	failed := block(3, "c", "3", 9)
 	failed.Results[0].Code = logv1.Code_CODE_REPEATED
@@ -57,7 +57,7 @@ func TestForksAndRepetitionsAreFoundInLogs(t *testing.T) {
 		"another app hash": {[]*logv1.BlockCommitted{block(1, "a", "9", 7)},
 			"app hash: at height 1 node 0 has 31, and node 1 has 39"},
 		"a gap": {[]*logv1.BlockCommitted{block(1, "a", "1", 7), block(3, "c", "3")},
-			"gap: node 1 told block 3 after block 1"},
+			"gap: node 1 streamed block 3 after block 1"},
 		"one twice": {[]*logv1.BlockCommitted{block(1, "a", "1", 7), block(2, "b", "2", 7)},
 			"twice: node 1 applied transaction 07000000"},
 		"twice in one block":  {[]*logv1.BlockCommitted{block(1, "a", "1", 7, 7)}, "at height 1 and at height 1"},
@@ -68,7 +68,7 @@ func TestForksAndRepetitionsAreFoundInLogs(t *testing.T) {
 		"a log that says less": {nil, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := newChain()
+			c := newSightings()
 			require.NoError(t, c.read(0, writeLog(t, block(1, "a", "1", 7), block(2, "b", "2", 8))))
 			err := c.read(1, writeLog(t, tt.second...))
 			if tt.want == "" {
@@ -81,9 +81,9 @@ func TestForksAndRepetitionsAreFoundInLogs(t *testing.T) {
 }
 
 func TestSightsAreCounted(t *testing.T) {
-	c := newChain()
+	c := newSightings()
 	for node := range 3 {
-		f := &follower{chain: c, node: node}
+		f := &follower{sightings: c, node: node}
 		require.NoError(t, f.take(block(1, "a", "1", 7)))
 		require.NoError(t, f.take(block(2, "b", "2", 7)), "a stream does not keep the ids")
 	}

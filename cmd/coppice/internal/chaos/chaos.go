@@ -1,51 +1,51 @@
-// Package chaos runs a testnet under load, lets trouble come over it, chosen by a seed, and holds
-// what is seen of it against what a network of validators promises: no fork, nothing acknowledged
-// lost and nothing applied twice, no block without a quorum and a new one soon after it is back,
-// and registers that behave as if there were one of each.
+// Package chaos runs a testnet under load and under troubles that a seed chooses, and checks from
+// outside what a network of validators promises: no fork, nothing acknowledged lost and nothing
+// applied twice, no block without a quorum and a new one soon after the quorum is back, and
+// registers that behave as if there were only one copy of each.
 package chaos
 
 import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/plan"
 )
 
 // Config says what to run.
 type Config struct {
 	Bin      string // the coppice binary
-	Dir      string // where the testnet is made; there must be none
-	Nodes    int    // at least 4: with fewer no node can be done without
+	Dir      string // where the testnet is made; it must have none yet
+	Nodes    int    // at least 4: fewer cannot do without one of them
 	Seed     uint64
-	Duration time.Duration // of the trouble; the checks afterwards come on top
+	Duration time.Duration // of the episodes; the checks afterwards take extra time
 	Rate     float64       // of the load, in transactions per second over all nodes
-	Profile  node.Profile  // of the trees' limits
+	Profile  plan.Profile  // of the trees' limits
 
-	Begun   func()        // told when all nodes have committed; may be nil
-	Doing   func(string)  // told what is being done; may be nil
-	Episode func(Episode) // told of each episode when it is over; may be nil
+	Begun   func()        // called when all nodes have committed; may be nil
+	Doing   func(string)  // called with what is being done; may be nil
+	Episode func(Episode) // called with each episode when it is over; may be nil
 
 	made func(home string) error // changes the configuration of a node before it runs; may be nil
 }
 
-// Bounds of what a network may take.
+// Bounds of how long a network may take.
 const (
 	startWithin = 60 * time.Second // from the start to the first height on all nodes
 	backWithin  = 30 * time.Second // from the end of a trouble to a new height on a quorum
 	allWithin   = 60 * time.Second // and on all nodes
 	drainWithin = 60 * time.Second
 	checkWithin = 60 * time.Second // of the history of one register
-	inFlight    = 2                // heights that were decided when the quorum went, and may still be committed
+	inFlight    = 2                // heights that were decided before the quorum was lost, and may still be committed
 )
 
-// Run runs it. The result tells what did not hold; an error is that it could not be run, or ctx's
-// cause.
+// Run runs the testnet. The result says which rules did not hold. Run returns an error if the
+// testnet could not be run, or if ctx ended.
 func Run(ctx context.Context, c Config) (res Result, err error) {
 	began := time.Now()
 	if c.Dir, err = filepath.Abs(c.Dir); err != nil {
@@ -53,7 +53,7 @@ func Run(ctx context.Context, c Config) (res Result, err error) {
 	}
 	file, err := os.OpenFile(filepath.Join(c.Dir, "nodes.log"), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if err != nil {
-		return res, fmt.Errorf("%w: want a directory in which there was no chaos yet: %w", node.ErrConfig, err)
+		return res, fmt.Errorf("%w: want a directory that had no chaos yet: %w", exit.ErrConfig, err)
 	}
 	defer file.Close()
 
@@ -63,7 +63,7 @@ func Run(ctx context.Context, c Config) (res Result, err error) {
 		res.Elapsed, res.Load = time.Since(began), loadAverage()
 		res.Violations = r.court.all()
 		if ctx.Err() != nil {
-			err = context.Cause(ctx) // whatever that made of the step that was under way
+			err = context.Cause(ctx) // and not the error of the step that it interrupted
 		}
 	}()
 
@@ -81,7 +81,7 @@ func Run(ctx context.Context, c Config) (res Result, err error) {
 	return res, err
 }
 
-// campaign is one run.
+// campaign is a run of chaos.
 type campaign struct {
 	Config
 	began time.Time
@@ -95,8 +95,8 @@ type campaign struct {
 	closed bool
 }
 
-// highest is the highest height seen on any node, by now: a node that does not answer takes nothing
-// back.
+// highest returns the highest height seen on any node so far. It never falls, even if the node that
+// was highest does not answer.
 func (r *campaign) highest(ctx context.Context) uint64 {
 	for _, h := range r.net.heights(ctx) {
 		r.top = max(r.top, h)
@@ -139,7 +139,7 @@ func (r *campaign) run(ctx context.Context) error {
 	return nil
 }
 
-// episode has a trouble come and go, with its blows, and sees that the chain goes on.
+// episode brings a trouble and its strikes, lifts it, and checks that the chain goes on.
 func (r *campaign) episode(ctx context.Context, e episode) error {
 	told := Episode{N: r.res.Episodes + 1, Trouble: e.trouble, Nodes: slices.Sorted(slices.Values(e.nodes)),
 		Began: time.Since(r.began)}
@@ -207,18 +207,18 @@ func (r *campaign) episode(ctx context.Context, e episode) error {
 	return pause(ctx, e.rest)
 }
 
-// late notes a chain that did not go on in its time, and how much the machine had to do.
+// late charges a chain that did not go on in time, and notes how busy the machine was.
 func (r *campaign) late(e Episode, err error) {
 	r.court.charge(Onward, "after episode %d, %v %v, at load average %.1f: %v", e.N, e.Trouble, e.Nodes,
 		loadAverage(), err)
 }
 
-// stood holds the time without a quorum against the rules: no new height, and no watchdog that does
-// something about it.
+// stood checks the time without a quorum: no new height, and no restart of CometBFT by a watchdog
+// of a node that was awake.
 func (r *campaign) stood(ctx context.Context, e episode, since time.Duration, floor uint64) {
 	awake := func(node int) bool { return !e.trouble.pauses() || !slices.Contains(e.nodes, node) }
 	if top := r.highest(ctx); top > floor+inFlight {
-		r.court.charge(Standing, "%v %v: height %d came to be without a quorum, which ended at %d", e.trouble,
+		r.court.charge(Standing, "%v %v: height %d was committed without a quorum, which was lost at %d", e.trouble,
 			e.nodes, top, floor)
 	}
 	for _, w := range r.out.restarted(since, awake) {
@@ -226,7 +226,7 @@ func (r *campaign) stood(ctx context.Context, e episode, since time.Duration, fl
 	}
 }
 
-// fall has a blow fall, and tells whether it hit.
+// fall executes a strike and reports whether it hit.
 func (r *campaign) fall(ctx context.Context, s strike) bool {
 	hit, err := r.net.fall(ctx, s)
 	switch {
@@ -247,7 +247,7 @@ func (r *campaign) fall(ctx context.Context, s strike) bool {
 	return true
 }
 
-// finish ends the work in order, and holds what is left against the rules.
+// finish ends the work in order, and checks what is left.
 func (r *campaign) finish(ctx context.Context) error {
 	defer r.close()
 
@@ -283,7 +283,7 @@ func (r *campaign) finish(ctx context.Context) error {
 	return nil
 }
 
-// judge holds the registers' history and the nodes' output against the rules.
+// judge checks the registers' history and the nodes' output.
 func (r *campaign) judge() {
 	v := r.res.Register
 	switch {
@@ -300,8 +300,7 @@ func (r *campaign) judge() {
 	defer r.out.mu.Unlock()
 
 	if n := r.stands(); n >= enoughStands && r.out.noQuorum == 0 {
-		r.court.charge(Silent, "the quorum was gone %d times, and no watchdog told of it: that none acted says nothing",
-			n)
+		r.court.charge(Silent, "the quorum was lost %d times, and no watchdog reported it: silence proves nothing", n)
 	}
 
 	for _, line := range r.out.alarms {
@@ -309,7 +308,7 @@ func (r *campaign) judge() {
 	}
 
 	for _, line := range r.out.ended {
-		if strings.Contains(line, sayGaveUp) && r.Profile != node.Chaos {
+		if strings.Contains(line, sayGaveUp) && r.Profile != plan.Chaos {
 			r.res.GaveUp++
 			continue
 		}
@@ -319,7 +318,7 @@ func (r *campaign) judge() {
 	r.res.NoQuorum, r.res.Restarts = r.out.noQuorum, len(r.out.restarts)
 }
 
-// stands is how often there was no quorum by our doing, for longer than a watchdog is patient.
+// stands returns how many episodes took the quorum away for longer than a watchdog is patient.
 func (r *campaign) stands() (n int) {
 	for t := range troubles {
 		if t.stands() {
@@ -329,11 +328,11 @@ func (r *campaign) stands() (n int) {
 	return n
 }
 
-// enoughStands is after how many losses of the quorum a watchdog must have told of one: blows begin
-// its patience anew, and the last episode may be cut short.
+// enoughStands is after how many losses of the quorum a watchdog must have reported one. A single
+// loss may go unreported: a blow restarts a watchdog's patience, and the last episode may be short.
 const enoughStands = 3
 
-// close ends the work and the nodes.
+// close ends the work and the nodes. Only its first call does something.
 func (r *campaign) close() {
 	if r.closed {
 		return
@@ -346,13 +345,4 @@ func (r *campaign) close() {
 	if err := r.net.stop(); err != nil {
 		r.court.charge(Orderly, "the testnet did not stop in order: %v", err)
 	}
-}
-
-// run runs a command of the binary.
-func run(ctx context.Context, bin string, args ...string) error {
-	out, err := exec.CommandContext(ctx, bin, args...).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("coppice %s: %w: %s", args[0], err, strings.TrimSpace(string(out)))
-	}
-	return nil
 }

@@ -16,15 +16,15 @@ import (
 	"github.com/coppice-go/coppice/cmd/coppice/internal/register"
 	"github.com/coppice-go/coppice/cmd/coppice/internal/rig"
 	"github.com/coppice-go/coppice/cmd/coppice/internal/testnet"
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/node/plan"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// campaignOf is one of nodes in memory.
+// campaignOf returns a campaign on nodes in memory.
 func campaignOf(t *testing.T, nodes ...*memnode.Node) *campaign {
 	now := time.Now()
 	n := &network{Net: &testnet.Net{Dir: t.TempDir(), Nodes: len(nodes)}}
@@ -32,7 +32,7 @@ func campaignOf(t *testing.T, nodes ...*memnode.Node) *campaign {
 		n.clients = append(n.clients, m.Serve(t))
 	}
 	return &campaign{
-		Config: Config{Nodes: len(nodes), Profile: node.Chaos}, began: now, court: newCourt(now), net: n,
+		Config: Config{Nodes: len(nodes), Profile: plan.Chaos}, began: now, court: newCourt(now), net: n,
 		res:  &Result{Engines: map[string]int{}},
 		out:  &output{file: new(bytes.Buffer), began: now},
 		work: &work{net: n, court: newCourt(now), ledger: rig.NewLedger(), history: register.NewHistory()},
@@ -50,12 +50,12 @@ func grow(t *testing.T, c *client.Client, txs int) {
 	for i := range txs {
 		body, err := kv.Encode(kv.Put([]byte("height"), []byte{byte(i)}))
 		require.NoError(t, err)
-		_, err = c.SubmitWait(context.Background(), engines.NewTx(kv.Name, body, time.Minute))
+		_, err = c.SubmitWait(context.Background(), chain.NewTx(kv.Name, body, time.Minute))
 		require.NoError(t, err)
 	}
 }
 
-// Without a quorum no height comes, but what was decided before.
+// Without a quorum there is no new height, apart from heights that were decided before.
 func TestHeightsWithoutAQuorumAreFoundOut(t *testing.T) {
 	c := campaignOf(t, memnode.New(), memnode.New(), memnode.New(), memnode.New())
 	e := episode{trouble: CutInTwo, nodes: []int{0, 1}}
@@ -65,11 +65,11 @@ func TestHeightsWithoutAQuorumAreFoundOut(t *testing.T) {
 	grow(t, c.net.clients[2], 1)
 	c.stood(t.Context(), e, 0, 0)
 	require.Equal(t, []Rule{Standing}, rules(c.court.all()))
-	require.ErrorContains(t, fmt.Errorf("%v", c.court.all()[0]), "cut in two [0 1]: height 3 came to be")
+	require.ErrorContains(t, fmt.Errorf("%v", c.court.all()[0]), "cut in two [0 1]: height 3 was committed")
 }
 
-// A watchdog that restarts CometBFT while a quorum is missing is found out; one whose node was
-// paused by us has its reasons.
+// A watchdog that restarts CometBFT while there is no quorum is a violation, unless the campaign
+// paused its node.
 func TestWatchdogsThatActWithoutAQuorumAreFoundOut(t *testing.T) {
 	c := campaignOf(t, memnode.New(), memnode.New(), memnode.New(), memnode.New())
 	say := func(i int, text string) {
@@ -93,8 +93,8 @@ func TestWatchdogsThatActWithoutAQuorumAreFoundOut(t *testing.T) {
 	require.Contains(t, c.court.all()[0].What, "of its own")
 }
 
-// What no node may print is found out, as is a run in which no watchdog had anything to say: its
-// silence would mean nothing.
+// A line that no node may print is a violation. So is a run in which no watchdog reported anything,
+// because then its silence means nothing.
 func TestOutputIsJudged(t *testing.T) {
 	c := campaignOf(t, memnode.New())
 	c.res.Register = register.Verdict{Count: register.Count{Keys: 1, Gets: 1, Puts: 1}}
@@ -115,9 +115,9 @@ func TestOutputIsJudged(t *testing.T) {
 	require.Contains(t, c.court.all()[3].What, "gave up")
 }
 
-// A tree whose limits are not raised may give up under so many blows; one whose limits are may not.
+// A tree may give up under so many blows only if its limits are not raised.
 func TestATreeMayGiveUpByItsLimits(t *testing.T) {
-	for profile, want := range map[node.Profile]int{node.Default: 1, node.Strict: 1, node.Chaos: 0} {
+	for profile, want := range map[plan.Profile]int{plan.Default: 1, plan.Strict: 1, plan.Chaos: 0} {
 		c := campaignOf(t, memnode.New())
 		c.Profile, c.res.Register = profile, register.Verdict{Count: register.Count{Keys: 1, Gets: 1, Puts: 1}}
 		_, err := fmt.Fprintln(c.out, "node2 coppice: gave up: coppice: too many restarts")
@@ -156,7 +156,7 @@ func TestAuditAsksEveryNode(t *testing.T) {
 		it, err := load.Counters("x/")(i)
 		require.NoError(t, err)
 		for _, n := range c.net.clients {
-			_, err := n.SubmitWait(t.Context(), engines.NewTx(kv.Name, it.Body, time.Minute))
+			_, err := n.SubmitWait(t.Context(), chain.NewTx(kv.Name, it.Body, time.Minute))
 			require.NoError(t, err)
 		}
 		items = append(items, it)
@@ -177,7 +177,7 @@ func TestAnAuditOfNothingIsNoProof(t *testing.T) {
 	require.Equal(t, []Rule{Orderly}, rules(c.work.court.all()))
 }
 
-// A chain that does not go on is told with where its nodes stand.
+// The error for a chain that does not go on names the height of each node.
 func TestBeyondTellsWhoStaysBehind(t *testing.T) {
 	c := campaignOf(t, memnode.New(), memnode.New())
 	grow(t, c.net.clients[1], 2)
@@ -195,7 +195,7 @@ func TestOneCauseIsNotTenThousandViolations(t *testing.T) {
 	require.Len(t, c.all(), mostOfOne+1)
 }
 
-// Every child in every way that applies, less what is the process itself.
+// The targets are every child in every way that applies, except the process itself.
 func TestTargetsAreEveryPathInEveryWay(t *testing.T) {
 	sup := func(path string, children ...*apiv1.Child) *apiv1.Child {
 		return &apiv1.Child{Path: path, Type: apiv1.ChildType_CHILD_TYPE_SUPERVISOR, Spec: &apiv1.ChildSpec{},

@@ -15,14 +15,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/cmd/coppice/internal/testnet"
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/plan"
 )
 
-// A node joins by state sync, under load, while it is killed, or while the nodes that serve it are
-// struck: children of their trees by any path and way, and their CometBFTs. At last it is there
-// each time; nothing acknowledged is lost or twice on any node, all have the same blocks and app
-// hashes, and all homes verify. COPPICE_JOIN_KILLS is how many blows for each of the two;
-// COPPICE_JOIN_SIDE chooses one of them.
+// A node joins by state sync, under load. Meanwhile it is killed (joining), or the nodes that serve
+// it are struck (serving): children of their trees by any path and way, and their CometBFTs. In the
+// end the node has joined each time, nothing acknowledged is lost or applied twice on any node, all
+// nodes have the same blocks and app hashes, and all homes verify. COPPICE_JOIN_KILLS is the number
+// of blows for each of the two sides; COPPICE_JOIN_SIDE selects one side.
 func TestKillsDuringAJoinByStateSync(t *testing.T) {
 	kills, _ := strconv.Atoi(os.Getenv("COPPICE_JOIN_KILLS"))
 	if kills == 0 {
@@ -49,8 +49,7 @@ func TestKillsDuringAJoinByStateSync(t *testing.T) {
 	}
 }
 
-// A testnet has so many joins, and each so many blows: what has joined runs on, and a machine has
-// its limits.
+// Bounds of a testnet. The nodes that have joined run on, so a machine can bear only so many.
 const (
 	joinsOfOneNet  = 3
 	blowsOfOneJoin = 8
@@ -58,7 +57,7 @@ const (
 	joinWithin     = 3 * time.Minute // after the last blow
 )
 
-// join is a testnet whose newest node joins.
+// join is a testnet whose newest node is joining.
 type join struct {
 	*network
 	rand *rand.Rand
@@ -89,7 +88,8 @@ func (j *join) strikeServing(ctx context.Context) (string, error) {
 	return hit, err
 }
 
-// joins has nodes join a new testnet, with at most so many blows, and answers how many fell.
+// joins makes a new testnet and lets nodes join it, under a limited number of blows. It returns how
+// many blows hit.
 func joins(t *testing.T, bin string, seed uint64, most int, blow func(*join, context.Context) (string, error)) (
 	fallen int) {
 	ctx, began := t.Context(), time.Now()
@@ -106,7 +106,7 @@ func joins(t *testing.T, bin string, seed uint64, most int, blow func(*join, con
 	require.NoError(t, err)
 	defer file.Close()
 
-	c := Config{Bin: bin, Dir: dir, Nodes: joinValidators, Seed: seed, Rate: 60, Profile: node.Chaos,
+	c := Config{Bin: bin, Dir: dir, Nodes: joinValidators, Seed: seed, Rate: 60, Profile: plan.Chaos,
 		made: snapshotsEvery20}
 	out, court := &output{file: file, began: began}, newCourt(began)
 	n, err := begin(c, out)

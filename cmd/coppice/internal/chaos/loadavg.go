@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// loadAverage is the system's load average of a minute, 0 where it is not told as Linux does.
+// loadAverage returns the system's load average over a minute, or 0 if there is no /proc/loadavg.
 func loadAverage() float64 {
 	b, err := os.ReadFile("/proc/loadavg")
 	if err != nil {

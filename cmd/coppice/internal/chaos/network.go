@@ -5,37 +5,33 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/coppice-go/coppice/client"
+	"github.com/coppice-go/coppice/cmd/coppice/internal/rig"
 	"github.com/coppice-go/coppice/cmd/coppice/internal/testnet"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/node"
-	"github.com/coppice-go/coppice/node/api"
 )
 
-// network is a testnet that runs, and a client of each of its nodes.
+// network is a running testnet with a client of each of its nodes.
 type network struct {
 	*testnet.Net
 	clients []*client.Client
 	output  *output
 
-	end   context.CancelFunc // has the testnet stop in order
-	ended chan struct{}      // closed when it has, and err is set
+	end   context.CancelFunc // stops the testnet in order
+	ended chan struct{}      // closed when it has stopped and err is set
 	err   error
 }
 
-// begin makes a testnet in the directory and runs it. It goes on when ctx has ended, until close.
+// begin makes a testnet in c.Dir and runs it until stop is called.
 func begin(c Config, out *output) (*network, error) {
 	t, err := testnet.Init(c.Dir, testnet.InitOptions{
 		Nodes: c.Nodes, EmptyEvery: time.Second, Profile: c.Profile, CometProfile: comet.Tuned,
 	})
-
 	if err != nil {
 		return nil, err
 	}
@@ -63,28 +59,24 @@ func begin(c Config, out *output) (*network, error) {
 	return n, nil
 }
 
-// reach makes the client of a node.
+// reach adds the client of node i.
 func (n *network) reach(i int) error {
-	home := n.Home(i)
-	token, err := os.ReadFile(filepath.Join(home, api.TokenFileName))
+	c, err := rig.Dial(n.Home(i), 5*time.Millisecond, 50*time.Millisecond)
 	if err != nil {
 		return err
 	}
 
-	n.clients = append(n.clients, client.New("", client.WithToken(strings.TrimSpace(string(token))),
-		client.WithBackoff(5*time.Millisecond, 50*time.Millisecond), client.WithResolver(func() (string, error) {
-			f, err := api.ReadNodeFile(home)
-			return f.Address, err
-		})))
-
+	n.clients = append(n.clients, c)
 	return nil
 }
 
-// stop stops the nodes in order. A stopped process takes no other signal, so all are woken first.
+// stop stops the nodes in order. It first wakes all of them, because a paused process handles no
+// other signal.
 func (n *network) stop() error {
 	for i := range n.Nodes {
 		for _, child := range []bool{false, true} {
-			_ = n.Signal(context.Background(), i, child, syscall.SIGCONT) // one that does not run is not stopped either
+			// It fails only for a process that does not run, and so is not paused.
+			_ = n.Signal(context.Background(), i, child, syscall.SIGCONT)
 		}
 	}
 
@@ -97,20 +89,20 @@ func (n *network) stop() error {
 	return n.err
 }
 
-// died is the error of a testnet that has ended by itself, else nil.
+// died returns an error if the testnet has ended by itself.
 func (n *network) died() error {
 	select {
 	case <-n.ended:
-		return fmt.Errorf("the testnet ended: %w", errors.Join(errors.New("nobody stopped it"), n.err))
+		return fmt.Errorf("the testnet ended: %w", errors.Join(errors.New("it was not stopped"), n.err))
 	default:
 		return nil
 	}
 }
 
-// askTime bounds a look at a node's height.
+// askTime bounds how long heights waits for the nodes.
 const askTime = time.Second
 
-// heights are where the nodes stand that are ready; of the others it has none.
+// heights returns the height of each node that is ready.
 func (n *network) heights(ctx context.Context) map[int]uint64 {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
@@ -136,12 +128,12 @@ func (n *network) heights(ctx context.Context) map[int]uint64 {
 	return at
 }
 
-// beyond waits until so many nodes are past a height, for at most the limit.
+// beyond waits until that many nodes are past a height, for at most limit.
 func (n *network) beyond(ctx context.Context, height uint64, nodes int, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 
-	at := make(map[int]uint64) // where each was last seen
+	at := make(map[int]uint64) // the last known height of each
 
 	for {
 		maps.Copy(at, n.heights(ctx))
@@ -164,10 +156,11 @@ func (n *network) beyond(ctx context.Context, height uint64, nodes int, limit ti
 	}
 }
 
-// pause waits, unless ctx ends first, and then answers its cause.
+// pause waits for d. If ctx ends first, it returns the cause.
 func pause(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
+
 	select {
 	case <-t.C:
 		return nil
@@ -176,18 +169,18 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// verify has the stopped homes verified, one after the other.
+// verify runs 'coppice verify' on the stopped homes, one after the other.
 func (n *network) verify(ctx context.Context, bin string) error {
 	for i := range n.Nodes {
-		if err := run(ctx, bin, "verify", "--home", n.Home(i)); err != nil {
+		if _, err := rig.Command(ctx, bin, n.Home(i), "verify"); err != nil {
 			return fmt.Errorf("node %d: %w", i, err)
 		}
 	}
 	return nil
 }
 
-// logs reads what the stopped nodes have committed.
-func (n *network) logs(c *chain) error {
+// logs adds the logs of the stopped nodes to c.
+func (n *network) logs(c *sightings) error {
 	for i := range n.Nodes {
 		if err := c.read(i, node.LogDir(n.Home(i))); err != nil {
 			return fmt.Errorf("node %d: %w", i, err)

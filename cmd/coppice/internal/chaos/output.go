@@ -10,35 +10,34 @@ import (
 	"time"
 )
 
-// output takes what the nodes print, a line at a time, keeps it, and notes what the campaign wants
-// to know.
+// output receives what the nodes print, line by line. It writes the lines to a file, and notes what
+// the campaign needs to know.
 type output struct {
 	file  io.Writer
 	began time.Time
 
 	mu       sync.Mutex
 	restarts []restart
-	noQuorum int      // how often a watchdog told that a quorum is missing, and did nothing
+	noQuorum int      // how often a watchdog reported a missing quorum, and did nothing
 	alarms   []string // lines that no node may print
 	ended    []string // last words of nodes that ended by themselves
 }
 
-// restart is one of CometBFT by the watchdog of its node.
+// restart is a restart of CometBFT by the watchdog of its node.
 type restart struct {
 	node  int
-	since time.Duration // when the height began to stand still that it was for, from the begin of the run
+	since time.Duration // when the height began to stand still, since the run began
 	line  string
 }
 
-// What a node's lines say. The words are those of engines/consensus/comet, of consensus and of the
-// command.
+// Texts in the lines of a node, written by engines/consensus/comet, consensus and the command.
 const (
 	sayRestart  = "restarting CometBFT: the committed height stands still"
 	sayNoQuorum = "no quorum: too few validators are connected"
 	sayFork     = "two different blocks for one height"
 	sayRace     = "WARNING: DATA RACE"
 	sayEnd      = "coppice: "
-	sayGaveUp   = "coppice: gave up" // right for a tree whose limits are not raised, and its supervisor starts it again
+	sayGaveUp   = "coppice: gave up" // allowed if limits are not raised; the testnet starts the node again
 )
 
 var (
@@ -46,8 +45,8 @@ var (
 	stoodFor = regexp.MustCompile(`"for": ([0-9.]+)`)
 )
 
-// stood reads how long a height had stood still. A line that does not say counts as none at all, so
-// that nothing excuses it.
+// stood returns how long the height had stood still, according to a line. A line that does not say
+// counts as 0, so that it excuses nothing.
 func stood(line string) time.Duration {
 	m := stoodFor.FindStringSubmatch(line)
 	if m == nil {
@@ -61,7 +60,7 @@ func stood(line string) time.Duration {
 	return time.Duration(s * float64(time.Second))
 }
 
-// Write takes a line. It never fails: what cannot be kept is no reason to stop a node.
+// Write receives a line. It never fails, because a line that cannot be kept must not stop a node.
 func (o *output) Write(p []byte) (int, error) {
 	at := time.Since(o.began)
 	o.mu.Lock()
@@ -91,8 +90,8 @@ func (o *output) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// restarted answers the watchdogs' restarts of some nodes for a height that began to stand still
-// after a moment.
+// restarted returns the restarts, by the watchdogs of some nodes, for a height that began to stand
+// still after since.
 func (o *output) restarted(since time.Duration, of func(node int) bool) []restart {
 	o.mu.Lock()
 	defer o.mu.Unlock()

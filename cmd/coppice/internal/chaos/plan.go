@@ -5,20 +5,20 @@ import (
 	"time"
 )
 
-// Trouble is what comes over the network as a whole for a while.
+// Trouble is something bad that happens to the network as a whole for a while.
 type Trouble uint8
 
-// The troubles. With four nodes three are a quorum.
+// The troubles. Of four nodes, three are a quorum.
 const (
-	Calm        Trouble = iota // none: only blows fall
-	CutOff                     // as many nodes are cut off as the others can do without
-	CutInTwo                   // one node more is cut off: neither side is a quorum
-	CutApart                   // every node is alone
-	PauseNode                  // nodes that the others can do without are stopped (SIGSTOP), their CometBFT is not
-	PauseNodes                 // one node more is stopped: no quorum
-	PauseComet                 // CometBFT of nodes that the others can do without is stopped
-	PauseComets                // one node more: no quorum until their watchdogs act
-	KillAll                    // all nodes are killed (SIGKILL) at once
+	Calm        Trouble = iota // none: there are only strikes
+	CutOff                     // cuts off as many nodes as the others can do without
+	CutInTwo                   // cuts off one node more: neither side is a quorum
+	CutApart                   // cuts every node off
+	PauseNode                  // pauses nodes that the others can do without (SIGSTOP), but not their CometBFT
+	PauseNodes                 // pauses one node more: no quorum
+	PauseComet                 // pauses CometBFT of nodes that the others can do without
+	PauseComets                // pauses one CometBFT more: no quorum until the watchdogs act
+	KillAll                    // kills all nodes (SIGKILL) at once
 	troubles
 )
 
@@ -29,13 +29,13 @@ var troubleNames = [troubles]string{
 
 func (t Trouble) String() string { return troubleNames[t] }
 
-// stands tells whether there is no quorum as long as the trouble lasts, whatever the nodes do.
+// stands reports whether there is no quorum while the trouble lasts, whatever the nodes do.
 func (t Trouble) stands() bool { return t == CutInTwo || t == CutApart || t == PauseNodes }
 
-// pauses tells whether nodes are stopped, and do not answer.
+// pauses reports whether the trouble pauses nodes, so that they do not answer.
 func (t Trouble) pauses() bool { return t == PauseNode || t == PauseNodes }
 
-// Blow is one thing that is killed.
+// Blow says what a strike kills.
 type Blow uint8
 
 // The blows.
@@ -45,7 +45,7 @@ const (
 	KillNode               // a node's process, by SIGKILL
 )
 
-// strike is a blow and when it falls.
+// strike is a blow at a node, at a given time.
 type strike struct {
 	blow Blow
 	node int
@@ -53,29 +53,29 @@ type strike struct {
 	pick uint64        // chooses the path and the way
 }
 
-// episode is a trouble, the blows that fall meanwhile, and the quiet after it.
+// episode is a trouble, the strikes meanwhile, and the quiet after it.
 type episode struct {
 	trouble Trouble
-	nodes   []int // that are cut off, paused or killed
+	nodes   []int // cut off, paused or killed
 	hold    time.Duration
 	strikes []strike
 	rest    time.Duration
 }
 
-// How long things take. A trouble without a quorum lasts longer than a watchdog is patient, so that
-// its silence means something.
+// How long things last. A trouble without a quorum lasts longer than a watchdog's patience, so that
+// the silence of the watchdog means something.
 const (
 	shortest    = 3 * time.Second
 	patience    = 6 * time.Second
-	spread      = 6 * time.Second // that a trouble may last longer
+	spread      = 6 * time.Second // how much longer a trouble may last
 	betweenBlow = 1500 * time.Millisecond
 	longestRest = 1500 * time.Millisecond
 )
 
-// quorum is how many of n validators of equal power have more than two thirds of it.
+// quorum returns how many of n validators of equal power have more than two thirds of the power.
 func quorum(n int) int { return 2*n/3 + 1 }
 
-// planner deals episodes: every trouble comes once before one comes again.
+// planner deals episodes. Every trouble comes once before one comes again.
 type planner struct {
 	n    int
 	rand *rand.Rand
@@ -86,6 +86,7 @@ func newPlanner(n int, seed uint64) *planner {
 	return &planner{n: n, rand: rand.New(rand.NewPCG(seed, 1))}
 }
 
+// next returns the next episode.
 func (p *planner) next() episode {
 	if len(p.deck) == 0 {
 		for t := range troubles {
@@ -114,7 +115,7 @@ func (p *planner) next() episode {
 		e.hold = patience
 	}
 	if e.hold += p.upTo(spread); e.trouble == KillAll {
-		e.hold = 0 // they come back at once
+		e.hold = 0 // the nodes come back at once
 	}
 	if e.trouble.pauses() {
 		stopped = e.nodes
@@ -127,7 +128,8 @@ func (p *planner) next() episode {
 	return e
 }
 
-// strike chooses one of the nodes: one that is paused would not feel a blow, or wake by it.
+// strike chooses a blow at one of nodes, which are those that are not paused: a paused node would
+// not react to a blow, or would wake up.
 func (p *planner) strike(at time.Duration, nodes []int) strike {
 	s := strike{at: at, node: nodes[p.rand.IntN(len(nodes))], pick: p.rand.Uint64()}
 	switch n := p.rand.IntN(10); {
@@ -139,4 +141,5 @@ func (p *planner) strike(at time.Duration, nodes []int) strike {
 	return s
 }
 
+// upTo returns a random duration below d.
 func (p *planner) upTo(d time.Duration) time.Duration { return time.Duration(p.rand.Int64N(int64(d))) }

@@ -8,8 +8,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// A seed is a plan, and a plan is fair: every trouble comes, and takes as many nodes as its name
-// says.
+// A seed determines the plan. A plan is fair: every trouble comes, and affects as many nodes as its
+// name says.
 func TestPlansAreSeededAndWhatTheySay(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n, seed := rapid.IntRange(4, 10).Draw(t, "nodes"), rapid.Uint64().Draw(t, "seed")

@@ -3,10 +3,10 @@ package chaos
 import (
 	"context"
 	"fmt"
-	"strings"
 	"syscall"
 	"time"
 
+	"github.com/coppice-go/coppice/cmd/coppice/internal/rig"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
@@ -17,58 +17,32 @@ type target struct {
 }
 
 func (t target) String() string {
-	return t.path + " by " + strings.ToLower(strings.TrimPrefix(t.how.String(), "HOW_"))
+	return t.path + " by " + rig.HowWord(t.how)
 }
 
-// theProcess is the child of the host whose end is the process's end.
-const theProcess = "coppice"
-
-// targets are all kills that a tree allows: each child in every way, each supervisor stopped, any
-// living child of each dynamic supervisor. The host is the process, and so is its child: killing
-// these is KillNode.
+// targets returns every kill that a tree allows. The process itself is not among them: KillNode is
+// for that.
 func targets(root *apiv1.Child) []target {
 	var out []target
-	workerWays := []apiv1.How{apiv1.How_HOW_ERROR, apiv1.How_HOW_PANIC, apiv1.How_HOW_GOEXIT, apiv1.How_HOW_HANG}
-	each := func(path string, ways ...apiv1.How) {
+	rig.EachKill(root, func(_ *apiv1.Child, path string, ways ...apiv1.How) {
 		for _, how := range ways {
 			out = append(out, target{path, how})
 		}
-	}
-	var walk func(c *apiv1.Child)
-	walk = func(c *apiv1.Child) {
-		process := c == root || c.Path == theProcess
-		switch {
-		case process && len(c.Children) == 0: // it starts
-		case c.Spec.GetStrategy() == apiv1.Strategy_STRATEGY_DYNAMIC:
-			each(c.Path, apiv1.How_HOW_STOP)
-			each(c.Path+"/*", workerWays...)
-
-		case c.Type != apiv1.ChildType_CHILD_TYPE_SUPERVISOR:
-			each(c.Path, workerWays...)
-
-		default:
-			for _, child := range c.Children {
-				walk(child)
-			}
-			if !process {
-				each(c.Path, apiv1.How_HOW_STOP)
-			}
-		}
-	}
-	walk(root)
+	})
 
 	return out
 }
 
-// hangs is how long a hanging child ignores everything: not for as long as its supervisor waits for
-// it, which is a second with raised limits, and admin gives requests half of that to end.
+// hangs is how long a hanging child ignores everything. It is less than its supervisor waits for
+// it, which is a second with raised limits, and less than the half of that which admin gives its
+// requests to end.
 const hangs = 300 * time.Millisecond
 
-// blowTime bounds a blow: a node may be down, or hang.
+// blowTime bounds a blow, because a node may be down or hang.
 const blowTime = 2 * time.Second
 
-// fall has a blow fall, and tells what it hit. A blow that meets nobody is an error: what was to be
-// killed may be down already.
+// fall executes one strike and returns what it hit. It returns an error if it hit nothing; the
+// target may already be down.
 func (n *network) fall(ctx context.Context, s strike) (hit string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, blowTime)
 	defer cancel()
@@ -99,7 +73,7 @@ func (n *network) fall(ctx context.Context, s strike) (hit string, err error) {
 	return t.String(), err
 }
 
-// surely sends a signal to a process that may just be coming back.
+// surely sends a signal, again and again if it fails, to a process that may just be coming back.
 func (n *network) surely(ctx context.Context, i int, comet bool, sig syscall.Signal) error {
 	ctx, cancel := context.WithTimeout(ctx, backWithin)
 	defer cancel()
@@ -115,7 +89,7 @@ func (n *network) surely(ctx context.Context, i int, comet bool, sig syscall.Sig
 	}
 }
 
-// bring has a trouble come.
+// bring starts the trouble of an episode.
 func (n *network) bring(ctx context.Context, e episode) error {
 	switch e.trouble {
 	case CutOff, CutInTwo:
@@ -138,7 +112,6 @@ func (n *network) bring(ctx context.Context, e episode) error {
 		case KillAll:
 			err = n.surely(ctx, i, false, syscall.SIGKILL)
 		}
-
 		if err != nil {
 			return fmt.Errorf("%v: node %d: %w", e.trouble, i, err)
 		}
@@ -147,7 +120,7 @@ func (n *network) bring(ctx context.Context, e episode) error {
 	return nil
 }
 
-// lift takes a trouble away.
+// lift ends the trouble of an episode.
 func (n *network) lift(ctx context.Context, e episode) error {
 	switch e.trouble {
 	case CutOff, CutInTwo, CutApart:
@@ -162,7 +135,7 @@ func (n *network) lift(ctx context.Context, e episode) error {
 
 	case PauseComet, PauseComets:
 		for _, i := range e.nodes {
-			// Its watchdog may have replaced it, and what replaced it may have been killed.
+			// It fails if the watchdog has replaced the CometBFT and the new one was killed.
 			_ = n.Signal(ctx, i, true, syscall.SIGCONT)
 		}
 	}

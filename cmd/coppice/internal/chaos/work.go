@@ -12,20 +12,19 @@ import (
 	"github.com/coppice-go/coppice/cmd/coppice/internal/load"
 	"github.com/coppice-go/coppice/cmd/coppice/internal/register"
 	"github.com/coppice-go/coppice/cmd/coppice/internal/rig"
-	"github.com/coppice-go/coppice/engines/backend/kv"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// work is what the nodes have to do meanwhile: loads at every node, the clients of the registers,
-// and a follower of each node.
+// work is what the nodes have to do: loads at every node, the clients of the registers, and a
+// follower of each node.
 type work struct {
 	net     *network
 	court   *court
-	chain   *chain
+	chain   *sightings
 	ledger  *rig.Ledger
 	history *register.History
 
-	stop    chan struct{} // closed: begin nothing more
+	stop    chan struct{} // closed to begin nothing more
 	end     context.CancelFunc
 	loads   sync.WaitGroup
 	follow  sync.WaitGroup
@@ -33,42 +32,29 @@ type work struct {
 }
 
 const (
-	opTimeout = 8 * time.Second // of a register's operation
-	keyEvery  = 10 * time.Second
+	opTimeout = 8 * time.Second  // of a register's operation
+	keyEvery  = 10 * time.Second // how often the registers change
 )
 
-// employ begins the work.
+// employ starts the work.
 func employ(c Config, n *network, court *court) (*work, error) {
-	w := &work{net: n, court: court, chain: newChain(), ledger: rig.NewLedger(), history: register.NewHistory(),
+	w := &work{net: n, court: court, chain: newSightings(), ledger: rig.NewLedger(), history: register.NewHistory(),
 		stop: make(chan struct{})}
 	var runs []*load.Run
 	prefix := load.NewPrefix()
 
 	for i := range n.clients {
-		// One load waits for results, so that a slow node slows it down; the other, a tenth of it,
-		// only for acknowledgments, so that some of what is acknowledged has no result yet whenever
-		// the node is struck.
-		for k, noWait := range []bool{false, true} {
-			rate := c.Rate / float64(c.Nodes)
-			if noWait {
-				rate /= 10
-			}
-			run, err := load.New(load.Config{
-				Client: n.clients[i], Backend: kv.Name, ValidFor: 9 * time.Minute,
-				Next:    load.Counters(fmt.Sprintf("%s%d.%d/", prefix, i, k)),
-				Clients: 3, Batch: 5, Rate: rate, NoWait: noWait, Acked: w.ledger.Write, Stop: w.stop, Failed: w.failed,
-			})
-
-			if err != nil {
-				return nil, err
-			}
-
-			runs = append(runs, run)
+		both, err := rig.Loads(load.Config{Client: n.clients[i], Clients: 3, Batch: 5, Rate: c.Rate / float64(c.Nodes),
+			Acked: w.ledger.Write, Stop: w.stop, Failed: w.failed}, fmt.Sprintf("%s%d.", prefix, i))
+		if err != nil {
+			return nil, err
 		}
+
+		runs = append(runs, both...)
 	}
 
 	var ctx context.Context
-	ctx, w.end = context.WithCancel(context.Background()) // it goes on through everything, until close
+	ctx, w.end = context.WithCancel(context.Background()) // the work goes on through everything, until close
 
 	for _, run := range runs {
 		w.loads.Go(func() {
@@ -91,7 +77,7 @@ func employ(c Config, n *network, court *court) (*work, error) {
 
 	for i := range n.clients {
 		w.follow.Go(func() {
-			f := &follower{chain: w.chain, node: i}
+			f := &follower{sightings: w.chain, node: i}
 			err := n.clients[i].Follow(ctx, 0, []string{"BlockCommitted"}, func(r client.Record) error {
 				return f.take(r.Message.(*logv1.BlockCommitted))
 			})
@@ -104,7 +90,8 @@ func employ(c Config, n *network, court *court) (*work, error) {
 	return w, nil
 }
 
-// failed is told of what the load was refused. It goes on in any case.
+// failed is called when a transaction of a load failed or its outcome is unknown. The load goes on
+// in any case.
 func (w *work) failed(it load.Item, err error) bool {
 	if errors.Is(err, client.ErrUnknown) {
 		w.unknown.Add(1)
@@ -114,24 +101,25 @@ func (w *work) failed(it load.Item, err error) bool {
 	return true
 }
 
-// drain has the work end in order: what is under way gets its answer. What has none within the
-// limit is unknown.
+// drain ends the loads and the registers' clients in order, so that what is under way gets its
+// answer. What has none within limit is unknown.
 func (w *work) drain(ctx context.Context, limit time.Duration) {
 	close(w.stop)
 	late := time.AfterFunc(limit, w.end)
 	defer late.Stop()
 	defer context.AfterFunc(ctx, w.end)()
+
 	w.loads.Wait()
 }
 
-// close ends all of it.
+// close ends all of the work.
 func (w *work) close() {
 	w.end()
 	w.loads.Wait()
 	w.follow.Wait()
 }
 
-// audit reads everything acknowledged back from every node.
+// audit reads everything that was acknowledged back from every node.
 func (w *work) audit(ctx context.Context, res *Result) error {
 	items := w.ledger.All()
 	res.Acknowledged, res.Unknown = len(items), int(w.unknown.Load())

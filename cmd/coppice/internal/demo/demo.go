@@ -1,6 +1,6 @@
-// Package demo shows what the project is about: a node under load, every part of whose tree is
-// killed in every way that applies, and then the whole process, while everything acknowledged is
-// counted from outside.
+// Package demo shows what the project is about. It runs a node under load, kills every part of its
+// tree in every way that applies and then the whole process, and counts from outside what became of
+// everything that was acknowledged.
 package demo
 
 import (
@@ -15,36 +15,36 @@ import (
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
-// Config says what to show.
+// Config configures a demo.
 type Config struct {
 	Bin      string // the coppice binary
 	Seed     uint64 // of the moments of the SIGKILLs and, if Shuffle, of the order
 	Shuffle  bool
-	Quick    bool // one way for each path, in turn
+	Quick    bool // kill each path in only one way; the ways take turns
 	SIGKILLs int
 	Rate     float64 // of the load, in transactions per second
 	Keep     bool
 
-	Begun func(home string) // told where the node lives; may be nil
-	Row   func(Row)         // told of each row when it is done; may be nil
-	Doing func(string)      // told what is being done; may be nil
+	Begun func(home string) // called with the node's home; may be nil
+	Row   func(Row)         // called with each row when it is done; may be nil
+	Doing func(string)      // called with what is being done; may be nil
 }
 
-// Row is one kill, and what came of it.
+// Row is one kill and its outcome.
 type Row struct {
 	Path         string
 	How          string
-	Restarted    []string      // what has a new incarnation since
-	NextCommit   time.Duration // from the kill to a commit that was submitted after it
+	Restarted    []string      // the children that have a new incarnation since
+	NextCommit   time.Duration // from the kill to the commit of a transaction submitted after it
 	Acknowledged int
 	Lost, Twice  int
 	Problem      string // what went wrong, if anything
 }
 
-// Bad tells whether the row is not as it must be.
+// Bad reports whether the kill had an outcome that it must not have.
 func (r Row) Bad() bool { return r.Problem != "" || r.Lost+r.Twice > 0 }
 
-// Result is the whole of it.
+// Result is the outcome of a demo.
 type Result struct {
 	Rows         []Row
 	Acknowledged int
@@ -55,7 +55,7 @@ type Result struct {
 	Dir          string // where the home is, if kept
 }
 
-// Bad tells whether anything is not as it must be.
+// Bad reports whether anything was lost, applied twice, unknown or otherwise wrong.
 func (r Result) Bad() bool {
 	return r.Lost+r.Twice+r.Unknown > 0 || r.Verify != nil || slices.ContainsFunc(r.Rows, Row.Bad)
 }
@@ -63,17 +63,18 @@ func (r Result) Bad() bool {
 const (
 	profile  = "chaos"
 	release  = 300 * time.Millisecond
-	between  = 20 // acknowledgments of the load before each kill, so that it strikes under load
+	between  = 20 // acknowledgments before each kill, so that it strikes under load
 	stopTime = 15 * time.Second
 )
 
-// Run shows it. An error is one of the demo's own: that the node could not be run at all, or ctx's.
+// Run runs the demo. It returns an error only if the demo itself fails: if the node could not be
+// run at all, or if ctx ended.
 func Run(ctx context.Context, c Config) (res Result, err error) {
 	begin := time.Now()
 	d := &demo{Config: c, rand: rand.New(rand.NewPCG(c.Seed, 0))}
 	defer func() {
 		if err != nil && ctx.Err() != nil {
-			err = context.Cause(ctx) // whatever that made of the step that was under way
+			err = context.Cause(ctx) // and not the error of the step that it interrupted
 		}
 	}()
 
@@ -121,7 +122,7 @@ func (d *demo) doing(s string) {
 	}
 }
 
-// row makes one kill and hands its row in. Only what ends the demo is an error.
+// row makes one kill and reports its row. It returns an error only for what ends the demo.
 func (d *demo) row(ctx context.Context, res *Result, t target) error {
 	r := Row{Path: t.path, How: howWord(t.how)}
 	err := d.strike(ctx, t, &r)
@@ -151,8 +152,7 @@ func (d *demo) row(ctx context.Context, res *Result, t target) error {
 	return err
 }
 
-// revive starts the node anew after a row that went wrong, so that the rows after it tell about
-// themselves.
+// revive restarts the node after a row that went wrong, so that later rows do not suffer from it.
 func (d *demo) revive(ctx context.Context) error {
 	d.rig.Process().Crash()
 	return d.rig.Start(ctx)
@@ -184,21 +184,8 @@ func (d *demo) finish(ctx context.Context, res *Result) error {
 }
 
 func howWord(h apiv1.How) string {
-	switch h {
-	case apiv1.How_HOW_ERROR:
-		return "error"
-
-	case apiv1.How_HOW_PANIC:
-		return "panic"
-
-	case apiv1.How_HOW_GOEXIT:
-		return "goexit"
-
-	case apiv1.How_HOW_HANG:
-		return "hang"
-
-	case apiv1.How_HOW_STOP:
-		return "stop"
+	if h == sigkill {
+		return "SIGKILL"
 	}
-	return "SIGKILL"
+	return rig.HowWord(h)
 }

@@ -5,11 +5,13 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/coppice-go/coppice/cmd/coppice/internal/rig"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
-// notRunning is the path of a place that does not run, or where still the old incarnation runs. The
-// children of dynamic supervisors come and go.
+// notRunning returns the path of a child that does not run, or whose incarnation is still the one
+// in old. It returns "" if there is none. It ignores the children of dynamic supervisors, which
+// come and go.
 func notRunning(c *apiv1.Child, old map[string]uint64) string {
 	if c.Live.GetState() != apiv1.ChildState_CHILD_STATE_RUNNING ||
 		old[c.Path] != 0 && old[c.Path] == c.Live.GetIncarnation() {
@@ -29,8 +31,8 @@ func notRunning(c *apiv1.Child, old map[string]uint64) string {
 	return ""
 }
 
-// restarted names what has another incarnation than before: a supervisor stands for all below it,
-// and "x/*" for all children of x that itself went on.
+// restarted names the children that have another incarnation than before. A supervisor stands for
+// everything below it, and "x/*" for all children of x if x itself went on.
 func restarted(before, after *apiv1.TreeResponse) []string {
 	if before.Pid != after.Pid {
 		return []string{"the process"}
@@ -72,14 +74,15 @@ func restarted(before, after *apiv1.TreeResponse) []string {
 	return out
 }
 
-// scope is what the specification restarts when the child at a path fails: the child, or all
-// children of its supervisor. A supervisor that tolerates none gives up and has failed itself. The
-// children of a dynamic supervisor are not restarted: who watches them fails, beside it.
+// scope returns the paths that the specification restarts when the child at killed fails: the
+// child, or its siblings too, by the strategy of their supervisor. A supervisor that tolerates no
+// restart gives up and so fails itself. The children of a dynamic supervisor are not restarted; the
+// sibling of that supervisor that watches them fails.
 func scope(t *apiv1.TreeResponse, killed string) []string {
 	for {
 		parent := lookup(t.Root, path.Dir(killed))
 		switch {
-		case parent == nil || killed == root:
+		case parent == nil || killed == rig.Root:
 			return []string{killed}
 
 		case parent.Spec.GetStrategy() == apiv1.Strategy_STRATEGY_DYNAMIC, parent.Spec.GetMaxRestarts() == 0:
@@ -101,9 +104,9 @@ func scope(t *apiv1.TreeResponse, killed string) []string {
 	}
 }
 
-// wider names the supervisors that were restarted although the specification does not say so: a
-// storm of restarts within the scope that its limit did not bear. A worker beyond the scope that
-// met the failure of another one, and failed too, is as it should be.
+// wider names the supervisors that were restarted although the specification does not say so,
+// because restarts within the scope exceeded a limit. It does not name a child that is no
+// supervisor: such a child rightly fails if it meets the failure of another one.
 func wider(before, after *apiv1.TreeResponse, killed string) []string {
 	in := scope(before, killed)
 	was := incarnations(before.Root)
@@ -133,7 +136,7 @@ func wider(before, after *apiv1.TreeResponse, killed string) []string {
 	return out
 }
 
-// lookup is the child at a path, nil where there is none.
+// lookup returns the child at a path, or nil.
 func lookup(c *apiv1.Child, at string) *apiv1.Child {
 	if c.Path == at {
 		return c
@@ -148,7 +151,7 @@ func lookup(c *apiv1.Child, at string) *apiv1.Child {
 	return nil
 }
 
-// incarnationsOf are the numbers at some paths.
+// incarnationsOf returns the incarnation numbers at the given paths.
 func incarnationsOf(c *apiv1.Child, paths []string) map[string]uint64 {
 	all := incarnations(c)
 	m := make(map[string]uint64, len(paths))
@@ -158,7 +161,7 @@ func incarnationsOf(c *apiv1.Child, paths []string) map[string]uint64 {
 	return m
 }
 
-// incarnations are the numbers by path.
+// incarnations returns the incarnation number at each path.
 func incarnations(c *apiv1.Child) map[string]uint64 {
 	m := make(map[string]uint64)
 	var note func(c *apiv1.Child)

@@ -9,7 +9,8 @@ import (
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
-// sup is a supervisor of a tree for tests, kid a worker; number gives them paths and incarnations.
+// sup returns a supervisor of a test tree and kid a worker. number sets their paths and
+// incarnations.
 func sup(id string, strategy apiv1.Strategy, max uint32, children ...*apiv1.Child) *apiv1.Child {
 	return &apiv1.Child{Id: id, Type: apiv1.ChildType_CHILD_TYPE_SUPERVISOR,
 		Spec: &apiv1.ChildSpec{Strategy: strategy, MaxRestarts: max}, Children: children}
@@ -52,7 +53,7 @@ func newTree() *apiv1.TreeResponse {
 	return t
 }
 
-// again gives new numbers to the places and all below.
+// again gives new incarnation numbers to the children at places and everything below them.
 func again(t *apiv1.TreeResponse, paths ...string) *apiv1.TreeResponse {
 	next := uint64(1000)
 	for _, p := range paths {
@@ -129,7 +130,7 @@ func TestWholeMeansAnotherIncarnationOfTheScope(t *testing.T) {
 	require.Empty(t, notRunning(tree.Root, old), "children of dynamic supervisors come and go")
 }
 
-// Every path in every way: the picture of the design, less the host, which is the process.
+// The targets are every path of the tree in every way, except the host, which is the process.
 func TestTargetsAreEveryPathInEveryWay(t *testing.T) {
 	d := &demo{Config: Config{SIGKILLs: 2}}
 	all := d.targetsOf(newTree())

@@ -14,7 +14,7 @@ import (
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
-// strike makes the kill and waits until a transaction submitted after it is committed and the tree
+// strike makes the kill, and waits until a transaction submitted after it is committed and the tree
 // is whole again.
 func (d *demo) strike(ctx context.Context, t target, r *Row) error {
 	if err := d.rig.Grow(ctx, between+d.rand.IntN(between)); err != nil {
@@ -39,7 +39,7 @@ func (d *demo) strike(ctx context.Context, t target, r *Row) error {
 	}
 
 	r.NextCommit = time.Since(begin)
-	var old map[string]uint64 // incarnations that have to be replaced
+	var old map[string]uint64 // incarnations that must be replaced
 	if killed != nil {
 		old = incarnationsOf(before.Root, scope(before, killed.Path))
 	}
@@ -59,7 +59,7 @@ func (d *demo) strike(ctx context.Context, t target, r *Row) error {
 	return nil
 }
 
-// died is an error where the process has ended although nobody meant it to.
+// died returns an error if the process has ended.
 func (d *demo) died() error {
 	select {
 	case <-d.rig.Process().Done():
@@ -69,15 +69,15 @@ func (d *demo) died() error {
 	}
 }
 
-// blow kills, and starts the process again where that is what was killed. It answers what was
-// killed.
+// blow makes the kill and returns what it hit. If it killed the process, it starts the process
+// again and returns nil.
 func (d *demo) blow(ctx context.Context, t target) (*apiv1.KillResponse, error) {
 	p := d.rig.Process()
 	switch {
 	case t.how == sigkill:
 		p.Crash()
 		return nil, d.rig.Start(ctx)
-	case t.path == root:
+	case t.path == rig.Root:
 		// The process may end before it has answered.
 		if _, err := d.rig.Client.Kill(ctx, t.path, t.how, 0); err != nil &&
 			connect.CodeOf(err) != connect.CodeUnavailable && connect.CodeOf(err) != connect.CodeUnknown {
@@ -107,8 +107,8 @@ func (d *demo) blow(ctx context.Context, t target) (*apiv1.KillResponse, error) 
 
 	for {
 		killed, err := d.rig.Client.Kill(ctx, t.path, t.how, after)
-		// A transient child may end before it is hit, or before it takes the fault, and then the
-		// next one is as good.
+		// A transient child may end before it is hit, or before it takes the fault. Then the next
+		// one is as good.
 		missed := err != nil && slices.Contains([]connect.Code{connect.CodeNotFound, connect.CodeFailedPrecondition,
 			connect.CodeInvalidArgument}, connect.CodeOf(err))
 
@@ -119,7 +119,7 @@ func (d *demo) blow(ctx context.Context, t target) (*apiv1.KillResponse, error) 
 	}
 }
 
-// whole waits until every specified child runs, and those of old in another incarnation.
+// whole waits until every specified child runs, and each child in old in another incarnation.
 func (d *demo) whole(ctx context.Context, old map[string]uint64) (*apiv1.TreeResponse, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, rig.ReadyWithin,
 		fmt.Errorf("the tree was not whole within %v", rig.ReadyWithin))

@@ -14,12 +14,13 @@ type Histogram struct {
 }
 
 const (
-	fine    = 5                   // bits below a value's highest that tell its bucket from the next
-	unit    = 1 << 10             // nanoseconds; nothing finer is told apart
+	fine    = 5                   // bits below a value's highest bit that select its bucket
+	unit    = 1 << 10             // nanoseconds; the resolution
 	buckets = (64 - fine) << fine // room for any duration
 )
 
-// bucket is the index of v's bucket: exact below 2^fine, and then 2^fine buckets for each doubling.
+// bucket returns the index of v's bucket. Buckets are exact below 2^fine; above, there are 2^fine
+// buckets for each doubling.
 func bucket(v uint64) int {
 	high := bits.Len64(v)
 	if high <= fine+1 {
@@ -29,7 +30,7 @@ func bucket(v uint64) int {
 	return shift<<fine + int(v>>shift)
 }
 
-// upper is the largest value in a bucket.
+// upper returns the largest value in a bucket.
 func upper(b int) uint64 {
 	if b < 2<<fine {
 		return uint64(b)
@@ -46,11 +47,11 @@ func (h *Histogram) Add(d time.Duration) {
 	h.max = max(h.max, d)
 }
 
-// Max is the longest duration counted.
+// Max returns the longest duration counted.
 func (h *Histogram) Max() time.Duration { return h.max }
 
-// Quantile is a duration that the share q of those counted does not exceed, and is too long by 1/32
-// at most. It is zero while nothing was counted.
+// Quantile returns the duration that the share q of those counted does not exceed. It is at most
+// 1/32 too long. It is zero if nothing was counted.
 func (h *Histogram) Quantile(q float64) time.Duration {
 	rank := uint64(math.Ceil(q * float64(h.n)))
 	var seen uint64

@@ -11,7 +11,7 @@ import (
 	"github.com/coppice-go/coppice/cmd/coppice/internal/load"
 )
 
-// A quantile is no less than the exact one, and too long by 1/32 and one unit at most.
+// A quantile is not less than the exact one, and is too long by at most 1/32 and one unit.
 func TestQuantilesAreNearTheExactOnes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		values := rapid.SliceOfN(rapid.Int64Range(0, int64(3*time.Hour)), 1, 200).Draw(t, "values")

@@ -16,7 +16,7 @@ import (
 	"github.com/coppice-go/coppice/engines/backend/kv"
 )
 
-// NewPrefix is a prefix of keys that no other run has.
+// NewPrefix returns a prefix for keys that no other run has.
 func NewPrefix() string {
 	b := make([]byte, 8)
 	rand.Read(b) // never fails
@@ -25,7 +25,8 @@ func NewPrefix() string {
 
 const letters = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_"
 
-// Puts makes items that put a random value of size letters at a key of their own below the prefix.
+// Puts returns a Config.Next whose items each put a random value of size letters at a key of their
+// own below prefix.
 func Puts(prefix string, size int) func(n uint64) (Item, error) {
 	return func(n uint64) (Item, error) {
 		value := make([]byte, size)
@@ -43,8 +44,8 @@ func Puts(prefix string, size int) func(n uint64) (Item, error) {
 	}
 }
 
-// Counters makes items that add 1 to a counter of their own below the prefix: applied once, it is
-// 1.
+// Counters returns a Config.Next whose items each add 1 to a counter of their own below prefix. A
+// counter is 1 if its item was applied once.
 func Counters(prefix string) func(n uint64) (Item, error) {
 	return func(n uint64) (Item, error) {
 		key := fmt.Sprintf("%s%d", prefix, n)
@@ -65,10 +66,10 @@ func WriteAcked(w io.Writer) func(items []Item) error {
 	}
 }
 
-// ErrLine is in the error for a file of acknowledgments that is not what WriteAcked wrote.
+// ErrLine is in the error for a file of acknowledgments that WriteAcked did not write.
 var ErrLine = errors.New("want lines \"key value\"")
 
-// Mismatch is an acknowledged item that the state does not have as it was acknowledged.
+// Mismatch is an acknowledged item that the state lacks, or has with another value.
 type Mismatch struct {
 	Key, Want, Got string
 	Found          bool
@@ -81,9 +82,9 @@ func (m Mismatch) String() string {
 	return fmt.Sprintf("%s is %q, want %q", m.Key, m.Got, m.Want)
 }
 
-// Check reads what WriteAcked wrote and calls miss for each line that the node's state does not
-// have. It answers how many lines there are. A last line without its newline was being written when
-// its writer was killed, and does not count.
+// Check reads what WriteAcked wrote, and calls miss for each line that the node's state does not
+// have. It returns how many lines there are. A last line without a newline does not count: it was
+// being written when its writer was killed.
 func Check(ctx context.Context, c *client.Client, acked io.Reader, miss func(Mismatch)) (lines uint64, err error) {
 	in := bufio.NewReaderSize(acked, 64<<10)
 	var batch []Item
@@ -116,6 +117,7 @@ func Check(ctx context.Context, c *client.Client, acked io.Reader, miss func(Mis
 	}
 }
 
+// checkBatch is how many keys Compare reads at a time.
 const checkBatch = 500
 
 // Compare reads the items' keys and calls miss for each whose value differs.

@@ -1,6 +1,6 @@
-// Package load puts a node under load: many clients that submit batches of transactions over and
-// over, with the same id until each has its answer, and an account of what was acknowledged and how
-// long commits took.
+// Package load puts a node under load. Many clients submit batches of transactions, each with the
+// same id until it has its answer, and a report counts what was acknowledged and how long commits
+// took.
 package load
 
 import (
@@ -12,33 +12,33 @@ import (
 	"time"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 )
 
-// Item is one transaction to submit, and what it is about.
+// Item is a transaction to submit, with the key and value that it is about.
 type Item struct {
 	Key, Value string
 	Body       []byte
 }
 
-// Config says what load to make.
+// Config configures a load.
 type Config struct {
 	Client   *client.Client
 	Backend  string                       // of the transactions
 	ValidFor time.Duration                // how long a transaction may wait for its block
 	Next     func(n uint64) (Item, error) // the n-th item, from 0; called by several goroutines
-	Clients  int                          // that submit at the same time
+	Clients  int                          // how many submit at the same time
 	Batch    int                          // transactions per submission
 	Count    uint64                       // transactions in all; 0 is no limit
 	Rate     float64                      // transactions per second of all clients; 0 is no limit
 	NoWait   bool                         // submissions end when they are acknowledged, not with their results
-	Acked    func(items []Item) error     // told of each acknowledgment, one call at a time; may be nil
-	Stop     <-chan struct{}              // closed: begin no more submissions, and end those that run; may be nil
-	// told of each that was refused, failed or is unknown; false ends the run; may be nil
+	Acked    func(items []Item) error     // called for each acknowledgment, one call at a time; may be nil
+	Stop     <-chan struct{}              // closed to begin no more submissions and finish those under way; may be nil
+	// called for each item that was refused, failed or is unknown; false ends the run; may be nil
 	Failed func(item Item, err error) bool
 }
 
-// Report is the account of a run.
+// Report counts the transactions of a run.
 type Report struct {
 	Submitted uint64 // handed to the client
 	Acked     uint64 // known to be durable
@@ -46,10 +46,10 @@ type Report struct {
 	Failed    uint64 // refused, expired, or with another result
 	Unknown   uint64 // without an answer when the run ended
 	Elapsed   time.Duration
-	Latency   Histogram // from the begin of a submission to its result, or to its acknowledgment with NoWait
+	Latency   Histogram // from a submission to its result or, with NoWait, to its acknowledgment
 }
 
-// PerSecond is the rate of what was committed, or acknowledged with noWait.
+// PerSecond returns the rate of committed transactions or, with noWait, of acknowledged ones.
 func (r Report) PerSecond(noWait bool) float64 {
 	n := r.Committed
 	if noWait {
@@ -61,7 +61,7 @@ func (r Report) PerSecond(noWait bool) float64 {
 	return float64(n) / r.Elapsed.Seconds()
 }
 
-// Run is load that is under way or has ended.
+// Run is a load that is under way or has ended.
 type Run struct {
 	c     Config
 	start time.Time
@@ -73,7 +73,7 @@ type Run struct {
 	cancel context.CancelCauseFunc
 }
 
-// Validate tells what is wrong with the configuration.
+// Validate returns an error if the configuration is not valid.
 func (c Config) Validate() error {
 	switch {
 	case c.Clients < 1:
@@ -96,8 +96,8 @@ func New(c Config) (*Run, error) {
 	return &Run{c: c}, nil
 }
 
-// Run submits until the count is reached, Stop is closed, ctx ends (what has no answer by then is
-// unknown), or something failed that ends the run.
+// Run submits until the count is reached, Stop is closed, ctx ends, or a failure ends the run. What
+// has no answer when ctx ends is unknown.
 func (r *Run) Run(ctx context.Context) (Report, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -123,10 +123,11 @@ func (r *Run) Run(ctx context.Context) (Report, error) {
 	return rep, r.err
 }
 
-// Report is the account so far.
+// Report returns the report so far.
 func (r *Run) Report() Report {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	rep := r.report
 	if !r.start.IsZero() {
 		rep.Elapsed = time.Since(r.start)
@@ -134,7 +135,7 @@ func (r *Run) Report() Report {
 	return rep
 }
 
-// turn makes one submission and tells whether there is more to do.
+// turn makes one submission and reports whether there is more to do.
 func (r *Run) turn(ctx context.Context) bool {
 	from, n := r.reserve()
 	if n == 0 || !r.pace(ctx, from) {
@@ -147,7 +148,7 @@ func (r *Run) turn(ctx context.Context) bool {
 	for i := range items {
 		var err error
 		if items[i], err = r.c.Next(from + uint64(i)); err == nil {
-			txs[i], err = engines.NewTx(r.c.Backend, items[i].Body, r.c.ValidFor).Encode()
+			txs[i], err = chain.NewTx(r.c.Backend, items[i].Body, r.c.ValidFor).Encode()
 		}
 		if err != nil {
 			r.end(err)
@@ -162,7 +163,7 @@ func (r *Run) turn(ctx context.Context) bool {
 	return true
 }
 
-// reserve takes the next batch's numbers.
+// reserve returns the numbers of the next batch.
 func (r *Run) reserve() (from uint64, n int) {
 	to := r.next.Add(uint64(r.c.Batch))
 	from, n = to-uint64(r.c.Batch), r.c.Batch
@@ -172,7 +173,8 @@ func (r *Run) reserve() (from uint64, n int) {
 	return from, n
 }
 
-// pace waits until transaction number from is due, and tells whether the run goes on.
+// pace waits until the transaction with the number from is due, and reports whether the run goes
+// on.
 func (r *Run) pace(ctx context.Context, from uint64) bool {
 	var due time.Duration
 	if r.c.Rate > 0 {
@@ -201,6 +203,7 @@ func (r *Run) pace(ctx context.Context, from uint64) bool {
 	return false
 }
 
+// account adds the outcomes of a submission to the report.
 func (r *Run) account(items []Item, outs []client.Outcome, err error, took time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -212,7 +215,7 @@ func (r *Run) account(items []Item, outs []client.Outcome, err error, took time.
 		failure := o.Err
 		switch {
 		case errors.Is(o.Err, client.ErrExpired):
-			acked = append(acked, items[i]) // it had been, and was given up for a reason that the caller is told
+			acked = append(acked, items[i]) // it was acknowledged, and expired later
 			r.report.Failed++
 
 		case errors.As(o.Err, new(*client.RefusedError)) && !errors.Is(o.Err, client.ErrUnknown):
@@ -230,7 +233,7 @@ func (r *Run) account(items []Item, outs []client.Outcome, err error, took time.
 			acked = append(acked, items[i])
 			r.report.Latency.Add(took)
 
-		case err != nil: // accepted, and its result was not waited for to the end
+		case err != nil: // accepted, but the wait for its result was cut short
 			acked = append(acked, items[i])
 			r.report.Unknown++
 
@@ -253,13 +256,14 @@ func (r *Run) account(items []Item, outs []client.Outcome, err error, took time.
 	}
 }
 
+// end ends the run with an error.
 func (r *Run) end(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.fail(err)
 }
 
-// fail ends the run with its first error; r.mu is held.
+// fail is end with r.mu held. The first error counts.
 func (r *Run) fail(err error) {
 	if r.err == nil {
 		r.err = err

@@ -54,7 +54,7 @@ func TestLoadSubmitsExactlyTheCount(t *testing.T) {
 	require.Empty(t, wrong)
 }
 
-// I2: load goes on through an outage with the same ids, so that nothing is applied twice.
+// I2: a load goes on through an outage with the same ids, so that nothing is applied twice.
 func TestLoadGoesOnThroughAnOutage(t *testing.T) {
 	n := memnode.New()
 	n.Down = func(call int) error {
@@ -68,7 +68,7 @@ func TestLoadGoesOnThroughAnOutage(t *testing.T) {
 	require.Equal(t, 100, n.Txs())
 }
 
-// The check must be able to fail: a node that forgot one of them is found out, by name.
+// The check can fail: it names the item that a node has forgotten.
 func TestCheckFindsWhatIsNotThere(t *testing.T) {
 	n := memnode.New()
 	n.Betray = func(tx int) int {

@@ -8,10 +8,10 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// Version is the form that this package writes, and the newest that it reads.
+// Version is the version of the format that this package writes, and the newest that it reads.
 const Version = 1
 
-// digest is that of ExportEnd.
+// digest computes the digest in ExportEnd.
 type digest struct {
 	hash hash.Hash
 	buf  []byte

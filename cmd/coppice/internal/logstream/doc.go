@@ -1,3 +1,3 @@
-// Package logstream writes and reads an exported log: proto/coppice/log/v1/export.proto says what
-// that is.
+// Package logstream writes and reads exported logs, whose format proto/coppice/log/v1/export.proto
+// defines.
 package logstream

@@ -66,8 +66,7 @@ func TestRoundTrip(t *testing.T) {
 	require.Equal(t, 7, bytes.Count(export(t, true), []byte("\n")), "one message, one line")
 }
 
-// TestEveryCutAndEveryBit: an export that was cut short, or in which a bit flipped, is never taken
-// for whole and right.
+// An export that was cut short, or in which a bit was flipped, is never accepted as valid.
 func TestEveryCutAndEveryBit(t *testing.T) {
 	want, wantGaps, err := read(export(t, false))
 	require.NoError(t, err)
@@ -100,7 +99,7 @@ func TestEveryCutAndEveryBit(t *testing.T) {
 	}
 }
 
-// strip takes off what this version does not know and the digest does not cover.
+// strip removes what this version does not know and the digest does not cover.
 func strip(r *logv1.ExportRecord) *logv1.ExportRecord {
 	return &logv1.ExportRecord{Index: r.Index, Kind: r.Kind, Data: r.Data}
 }
@@ -130,8 +129,8 @@ func TestRefusals(t *testing.T) {
 		"record 1, want 2":         begin(&logv1.ExportBegin{LogId: make16, First: 1, Last: 3}, record(1), record(1)),
 		"goes past record 1":       begin(&logv1.ExportBegin{LogId: make16, First: 1, Last: 1}, record(1), record(2)),
 		"ends before record 2":     begin(&logv1.ExportBegin{LogId: make16, First: 1, Last: 3}, record(1)),
-		"does not begin":           {0x00},
-		"without its end":          {},
+		"does not start":           {0x00},
+		"without an end message":   {},
 		"bytes, at most":           {0xff, 0xff, 0xff, 0xff, 0xff, 0x7f},
 		"no length":                bytes.Repeat([]byte{0xff}, 11),
 		"ends after 1 of 40 bytes": {40, 1},
@@ -147,8 +146,8 @@ func TestRefusals(t *testing.T) {
 	require.Len(t, records, 2)
 }
 
-// FuzzRead: whatever the bytes, reading ends, with an error of the right class or with what its end
-// vouches for, and takes no more memory than there are bytes.
+// Whatever the bytes, reading ends with an ErrFormat, or with an export that matches its digest,
+// and takes no more memory than there are bytes.
 func FuzzRead(f *testing.F) {
 	f.Add(export(f, false))
 	f.Add(export(f, true))

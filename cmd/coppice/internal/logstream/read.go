@@ -14,27 +14,26 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// ErrFormat is the class of every error about what an export holds, as opposed to errors of reading
-// it.
+// ErrFormat is in every error about the content of an export, but not in errors of reading it.
 var ErrFormat = errors.New("not a complete export of a log")
 
 const (
-	// MaxRecord bounds a record in bytes, as a log does at most.
+	// MaxRecord bounds a record in bytes. It is the highest bound that a log may have.
 	MaxRecord = 1 << 30
 	// MaxMessage bounds one message in bytes: a record and what surrounds it.
 	MaxMessage = MaxRecord + 1<<20
 	maxLine    = MaxMessage/3*4 + 1<<10 // in base64
 )
 
-// Reader reads an export of either form, and checks it: order, continuity, and that its end fits.
-// It is for one goroutine.
+// Reader reads an export of either format and checks its order, its continuity and its end. It is
+// for one goroutine.
 type Reader struct {
 	Begin *logv1.ExportBegin
 
 	in      *bufio.Reader
 	json    bool
 	count   int    // messages read
-	next    uint64 // index that the next record must have; with kinds, at least
+	next    uint64 // index of the next record; with kinds, its lower bound
 	records uint64
 	digest  digest
 	ended   bool
@@ -49,7 +48,7 @@ func NewReader(r io.Reader) (*Reader, error) {
 		return nil, err
 	}
 
-	// 0x0a is the tag of a begin of 123 bytes
+	// A binary export begins with '{' if its begin has 123 bytes; then 0x0a, its tag, follows.
 	x.json = len(head) > 0 && head[0] == '{' && (len(head) == 1 || head[1] != 0x0a)
 	m, err := x.message()
 	if err != nil {
@@ -59,7 +58,7 @@ func NewReader(r io.Reader) (*Reader, error) {
 	x.Begin = m.GetBegin()
 	switch b := x.Begin; {
 	case b == nil:
-		return nil, x.bad("it does not begin with its beginning")
+		return nil, x.bad("it does not start with a begin message")
 	case b.Version == 0 || b.Version > Version:
 		return nil, x.bad("it has version %d, this program reads version %d", b.Version, Version)
 	case len(b.LogId) != 16:
@@ -73,15 +72,17 @@ func NewReader(r io.Reader) (*Reader, error) {
 	return x, nil
 }
 
-// Filtered tells whether records of some kinds were left out, so that no log can be made of it.
+// Filtered reports whether records of some kinds were left out, so that no log can be made from the
+// export.
 func (x *Reader) Filtered() bool { return len(x.Begin.Kinds) > 0 }
 
+// bad returns an ErrFormat for the current message.
 func (x *Reader) bad(format string, args ...any) error {
 	return fmt.Errorf("%w: message %d: %s", ErrFormat, x.count, fmt.Sprintf(format, args...))
 }
 
-// Next returns the next record, or the next gap and no record; and io.EOF when all of it was read
-// and everything fits.
+// Next returns the next record, or nil and the next gap. It returns io.EOF when the whole export
+// was read and is valid.
 func (x *Reader) Next() (*logv1.ExportRecord, *logv1.ExportGap, error) {
 	if x.ended {
 		return nil, nil, io.EOF
@@ -120,7 +121,7 @@ func (x *Reader) Next() (*logv1.ExportRecord, *logv1.ExportGap, error) {
 	return nil, nil, x.bad("neither a record nor the end")
 }
 
-// at checks that what comes next begins where it should and ends where the beginning says.
+// at checks that a record or gap begins at the next index, and does not go past the announced end.
 func (x *Reader) at(what string, first, count uint64) error {
 	if first < x.next || first > x.next && !x.Filtered() {
 		return x.bad("%s %d, want %d", what, first, x.next)
@@ -132,6 +133,7 @@ func (x *Reader) at(what string, first, count uint64) error {
 	return nil
 }
 
+// end checks the end. It returns io.EOF if the export is valid.
 func (x *Reader) end(e *logv1.ExportEnd) error {
 	switch {
 	case e.GetRecords() != x.records:
@@ -152,7 +154,7 @@ func (x *Reader) end(e *logv1.ExportEnd) error {
 	return io.EOF
 }
 
-// message reads one message. No size that is read is believed before the bytes are there.
+// message reads a message. It does not trust a size before it has read that many bytes.
 func (x *Reader) message() (*logv1.Export, error) {
 	x.count++
 	m := new(logv1.Export)
@@ -171,7 +173,7 @@ func (x *Reader) message() (*logv1.Export, error) {
 	size, err := binary.ReadUvarint(x.in)
 	switch {
 	case err == io.EOF || err == io.ErrUnexpectedEOF:
-		return nil, x.bad("it ends here, without its end")
+		return nil, x.bad("it ends here, without an end message")
 	case err != nil && err.Error() == "binary: varint overflows a 64-bit integer":
 		return nil, x.bad("no length")
 	case err != nil:
@@ -195,7 +197,7 @@ func (x *Reader) message() (*logv1.Export, error) {
 	return m, nil
 }
 
-// line reads one line.
+// line reads a line.
 func (x *Reader) line() ([]byte, error) {
 	x.buf.Reset()
 	for {
@@ -206,7 +208,7 @@ func (x *Reader) line() ([]byte, error) {
 		case err == nil:
 			return x.buf.Bytes(), nil
 		case err == io.EOF:
-			return nil, x.bad("it ends here, without its end")
+			return nil, x.bad("it ends here, without an end message")
 		case err != bufio.ErrBufferFull:
 			return nil, err
 		case x.buf.Len() > maxLine:

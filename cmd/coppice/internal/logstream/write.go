@@ -12,8 +12,8 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// Writer writes an export. Its methods are called in the order of the form: Begin, Record and Gap,
-// End.
+// Writer writes an export. Call its methods in the order of the format: Begin, then Record and Gap,
+// then End.
 type Writer struct {
 	out     *bufio.Writer
 	json    bool
@@ -22,7 +22,7 @@ type Writer struct {
 	records uint64
 }
 
-// NewWriter returns a writer of the binary form, or of JSON lines.
+// NewWriter returns a writer of the binary format, or of JSON lines.
 func NewWriter(w io.Writer, json bool) *Writer {
 	return &Writer{out: bufio.NewWriterSize(w, 128<<10), json: json, digest: newDigest()}
 }
@@ -46,8 +46,8 @@ func (w *Writer) Gap(g *logv1.ExportGap) error {
 	return w.write(&logv1.Export{Part: &logv1.Export_Gap{Gap: g}})
 }
 
-// End writes the end and hands everything to the writer below. It returns how many records there
-// were.
+// End writes the end and flushes everything to the underlying writer. It returns how many records
+// there were.
 func (w *Writer) End() (records uint64, err error) {
 	if err := w.write(&logv1.Export{
 		Part: &logv1.Export_End{End: &logv1.ExportEnd{Records: w.records, Digest: w.digest.sum()}}}); err != nil {
@@ -68,7 +68,7 @@ func (w *Writer) write(m *logv1.Export) error {
 	}
 
 	w.line.Reset()
-	if err := json.Compact(&w.line, b); err != nil { // protojson varies its blanks
+	if err := json.Compact(&w.line, b); err != nil { // removes protojson's varying blanks
 		return err
 	}
 

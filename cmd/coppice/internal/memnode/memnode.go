@@ -1,6 +1,6 @@
-// Package memnode is a node in memory for the tests of the programs that watch one: it executes kv
-// transactions as soon as they are submitted, over the real handlers of the API, and can be told to
-// betray its clients.
+// Package memnode is a node in memory, for tests of programs that watch a node. It serves the real
+// handlers of the API, executes kv transactions as soon as they are submitted, and can betray its
+// clients.
 package memnode
 
 import (
@@ -12,37 +12,37 @@ import (
 	"time"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/backendtest"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node/api"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// Node is an api.Backend.
+// Node implements api.Backend.
 type Node struct {
-	// Betray tells how often the n-th transaction, from 1, is applied, whatever is answered: 1 in
-	// an honest node. Nil is honest.
+	// Betray returns how often the n-th transaction, counted from 1, is applied. The answer to the
+	// client does not show it. An honest node returns 1; so does a nil Betray.
 	Betray func(n int) int
 
-	// Down, if it answers an error, fails the n-th call of Submit, from 1.
+	// Down returns an error with which the n-th call of Submit, counted from 1, fails, or nil.
 	Down func(n int) error
 
-	// Held is the body of a transaction that was accepted and not applied yet; the next one that is
-	// submitted comes after it.
+	// Held is the body of a transaction that was accepted but not applied yet. It is applied before
+	// the next transaction that is submitted.
 	Held []byte
 
 	mu      sync.Mutex
 	state   backendtest.State
-	results map[engines.TxID]*logv1.TxResult
+	results map[chain.TxID]*logv1.TxResult
 	calls   int
 }
 
 // New returns an empty node.
-func New() *Node { return &Node{results: make(map[engines.TxID]*logv1.TxResult)} }
+func New() *Node { return &Node{results: make(map[chain.TxID]*logv1.TxResult)} }
 
-// Serve serves n until the test ends, and answers a client of it.
+// Serve serves n until the test ends, and returns a client of it.
 func (n *Node) Serve(t testing.TB) *client.Client {
 	mux := http.NewServeMux()
 	mux.Handle(api.NodeHandler(n, api.NodeOptions{}))
@@ -56,7 +56,7 @@ func (n *Node) Serve(t testing.TB) *client.Client {
 	return c
 }
 
-// Txs is how many transactions were taken.
+// Txs returns how many transactions were accepted.
 func (n *Node) Txs() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -86,13 +86,13 @@ func (n *Node) Submit(_ context.Context, txs [][]byte) ([]api.Submitted, error) 
 	out := make([]api.Submitted, len(txs))
 
 	for i, encoded := range txs {
-		id := engines.HashTx(encoded)
+		id := chain.HashTx(encoded)
 		out[i].ID = id
 		if n.results[id] != nil {
 			continue
 		}
 
-		tx, err := engines.DecodeTx(encoded)
+		tx, err := chain.DecodeTx(encoded)
 		if err != nil {
 			out[i].Refused = &api.Refusal{Code: apiv1.RefusedCode_REFUSED_CODE_MALFORMED, Reason: err.Error()}
 			continue
@@ -104,14 +104,14 @@ func (n *Node) Submit(_ context.Context, txs [][]byte) ([]api.Submitted, error) 
 	return out, nil
 }
 
-func (n *Node) execute(id engines.TxID, tx engines.Tx) *logv1.TxResult {
+func (n *Node) execute(id chain.TxID, tx chain.Tx) *logv1.TxResult {
 	r := &logv1.TxResult{Id: id[:], Version: &logv1.Version{Height: uint64(len(n.results) + 1)}}
 	times := 1
 	if n.Betray != nil {
 		times = n.Betray(len(n.results) + 1)
 	}
 
-	before := n.state.Keys // Execute does not write into it
+	before := n.state.Keys // Execute does not modify the map
 
 	for range max(times, 1) {
 		data, err := n.state.Execute(kv.New(), tx.Body)
@@ -121,16 +121,17 @@ func (n *Node) execute(id engines.TxID, tx engines.Tx) *logv1.TxResult {
 	}
 
 	if times == 0 {
-		n.state.Keys = before // the answer does not betray it
+		n.state.Keys = before // the result does not show it
 	}
 
 	return r
 }
 
-// Look answers what is known.
-func (n *Node) Look(_ context.Context, ids []engines.TxID) ([]api.Outcome, error) {
+// Look returns what is known of the transactions.
+func (n *Node) Look(_ context.Context, ids []chain.TxID) ([]api.Outcome, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+
 	out := make([]api.Outcome, len(ids))
 	for i, id := range ids {
 		out[i] = api.Outcome{Known: n.results[id] != nil, Result: n.results[id]}
@@ -138,12 +139,12 @@ func (n *Node) Look(_ context.Context, ids []engines.TxID) ([]api.Outcome, error
 	return out, nil
 }
 
-// Wait is Look: here every transaction ends at once.
-func (n *Node) Wait(ctx context.Context, ids []engines.TxID) ([]api.Outcome, error) {
+// Wait does what Look does, because every transaction ends at once.
+func (n *Node) Wait(ctx context.Context, ids []chain.TxID) ([]api.Outcome, error) {
 	return n.Look(ctx, ids)
 }
 
-// Get reads the state, which has no history.
+// Get reads the state. There is no history, so every height has the same state.
 func (n *Node) Get(_ context.Context, keys [][]byte, height uint64, _ int) (api.Read, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -162,16 +163,16 @@ func (n *Node) Get(_ context.Context, keys [][]byte, height uint64, _ int) (api.
 	return r, nil
 }
 
-// Follow follows nothing, until ctx ends.
+// Follow streams nothing until ctx ends, because the node has no log.
 func (n *Node) Follow(ctx context.Context, _ uint64, _ []string, _ func(api.Logged) error) error {
-	<-ctx.Done() // it keeps no log
+	<-ctx.Done()
 	return context.Cause(ctx)
 }
 
-// Newest is 0: it keeps no log.
+// Newest returns 0, because the node has no log.
 func (n *Node) Newest(context.Context) (uint64, error) { return 0, nil }
 
-// Status is that of a node that is always ready.
+// Status returns the status of a node that is always ready.
 func (n *Node) Status(context.Context) (api.Status, error) {
-	return api.Status{Chain: engines.ChainState{ChainID: "memory", Height: uint64(n.Txs())}}, nil
+	return api.Status{Chain: chain.State{ChainID: "memory", Height: uint64(n.Txs())}}, nil
 }

@@ -16,7 +16,7 @@ type content struct {
 	value string
 }
 
-// model is what a register does, one operation after the other.
+// model is a register that executes one operation after the other.
 var model = porcupine.Model{
 	Init: func() any { return content{} },
 	Step: func(state, input, output any) (bool, any) {
@@ -48,19 +48,19 @@ var model = porcupine.Model{
 	},
 }
 
-// Verdict is what a check came to.
+// Verdict is the outcome of a check.
 type Verdict struct {
 	Count
 	Not       []string // keys whose history is not linearizable
-	Undecided []string // keys whose check was given up
+	Undecided []string // keys whose check took too long
 }
 
-// Linearizable tells whether each key's history is.
+// Linearizable reports whether the history of each key is linearizable.
 func (v Verdict) Linearizable() bool { return len(v.Not)+len(v.Undecided) == 0 }
 
-// Check checks the history of each key by itself: registers are independent, so the whole is
-// linearizable if each is. It gives each key the given time at most. A picture of the first key
-// that is not linearizable goes to the file, unless its name is empty.
+// Check checks the history of each key, for at most limit each. Registers are independent, so the
+// whole history is linearizable if that of each key is. Check draws the first history that is not
+// linearizable into the file picture, unless that name is empty.
 func (h *History) Check(limit time.Duration, picture string) (Verdict, error) {
 	v := Verdict{Count: h.Count()}
 	for _, ops := range byKey(h.all()) {
@@ -84,6 +84,7 @@ func (h *History) Check(limit time.Duration, picture string) (Verdict, error) {
 	return v, nil
 }
 
+// draw writes a picture of a history to a file.
 func draw(ops []porcupine.Operation, limit time.Duration, name string) error {
 	_, info := porcupine.CheckOperationsVerbose(model, ops, limit)
 	f, err := os.Create(name)
@@ -99,7 +100,7 @@ func draw(ops []porcupine.Operation, limit time.Duration, name string) error {
 	return f.Close()
 }
 
-// byKey divides operations by their key, in the order of the keys' first calls.
+// byKey groups operations by their key, in the order of the first call for each key.
 func byKey(ops []porcupine.Operation) [][]porcupine.Operation {
 	slices.SortStableFunc(ops, func(a, b porcupine.Operation) int { return cmp.Compare(a.Call, b.Call) })
 	var out [][]porcupine.Operation

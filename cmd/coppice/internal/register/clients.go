@@ -10,25 +10,25 @@ import (
 	"time"
 
 	"github.com/coppice-go/coppice/client"
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// Config says who writes and reads what.
+// Config configures the clients.
 type Config struct {
 	Nodes   []*client.Client
-	PerNode int           // clients of each node, one operation at a time each
-	Seed    uint64        // of what the clients do
+	PerNode int           // how many clients each node has; each has one operation at a time
+	Seed    uint64        // of the clients' choices
 	Prefix  string        // of the keys
-	Every   time.Duration // a new key, so that a key's history stays short enough to be checked
-	Timeout time.Duration // of an operation; its outcome is unknown then
-	Pause   time.Duration // of a client between two operations, at most
+	Every   time.Duration // how often the key changes, so that each history is short enough to check
+	Timeout time.Duration // of an operation, whose outcome is then unknown
+	Pause   time.Duration // the longest pause of a client between two operations
 	Stop    <-chan struct{}
 }
 
-// Run has the clients work until Stop is closed, and what is under way then ends, or ctx ends. An
-// error is an answer that no register gives.
+// Run runs the clients until Stop is closed and the operations under way have ended, or until ctx
+// ends. It returns an error if a node gives an answer that no register gives.
 func (h *History) Run(ctx context.Context, c Config) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -55,7 +55,7 @@ func (h *History) Run(ctx context.Context, c Config) error {
 	return nil
 }
 
-// worker is one client.
+// worker is a client.
 type worker struct {
 	Config
 	h    *History
@@ -65,8 +65,8 @@ type worker struct {
 
 	writes int
 	key    string
-	last   Output // what the register was when this client last saw it
-	fresh  bool   // by its last operation
+	last   Output // the register as this client last saw it
+	fresh  bool   // last is from the client's last operation
 }
 
 func (w *worker) run(ctx context.Context) error {
@@ -102,7 +102,8 @@ func (w *worker) run(ctx context.Context) error {
 	}
 }
 
-// next chooses what to do: every value is written once, so that what is read tells who wrote it.
+// next chooses an operation. Every value is written only once, so that a value that is read shows
+// which operation wrote it.
 func (w *worker) next() Input {
 	key := fmt.Sprintf("%s%d", w.Prefix, w.h.now()/int64(w.Every))
 	if key != w.key {
@@ -114,7 +115,7 @@ func (w *worker) next() Input {
 	switch n := w.rand.IntN(10); {
 	case n < 2:
 		in.Kind = Put
-	case w.fresh && n < 8, n < 3: // what was read just now is often still there
+	case w.fresh && n < 8, n < 3: // a value that was just read is often still there
 		in.Kind, in.Expected, in.Absent = CAS, w.last.Value, !w.last.Found
 	}
 
@@ -126,6 +127,7 @@ func (w *worker) next() Input {
 	return in
 }
 
+// learn notes what an operation shows of the register.
 func (w *worker) learn(in Input, out Output) {
 	w.fresh = !out.Unknown && !out.Conflict
 	switch {
@@ -137,11 +139,11 @@ func (w *worker) learn(in Input, out Output) {
 	}
 }
 
-// errNotDone: the operation was not begun anywhere, and nothing will come of it.
+// errNotDone says that an operation was never begun and will have no effect.
 var errNotDone = errors.New("not done")
 
-// do carries an operation out. A get is one of two ordered reads, in turn: the API's consistent
-// get, or a transaction that reads.
+// do executes an operation. A get is one of two ordered reads, chosen at random: the API's
+// consistent get, or a transaction that reads.
 func (w *worker) do(ctx context.Context, in Input) (Output, error) {
 	key := []byte(in.Key)
 	var op kv.Op
@@ -172,13 +174,13 @@ func (w *worker) do(ctx context.Context, in Input) (Output, error) {
 		return Output{}, err
 	}
 
-	res, err := w.node.SubmitWait(ctx, engines.NewTx(kv.Name, body, time.Minute))
+	res, err := w.node.SubmitWait(ctx, chain.NewTx(kv.Name, body, time.Minute))
 	switch {
 	case errors.Is(err, client.ErrUnknown), errors.Is(err, client.ErrPending):
 		return Output{Unknown: true}, nil
 	case errors.Is(err, client.ErrExpired),
 		err != nil && ctx.Err() != nil && !errors.As(err, new(*client.RefusedError)):
-		return Output{}, errNotDone // it was not applied in its time, or nobody was reached
+		return Output{}, errNotDone // it expired, or no node was reached
 	case err != nil:
 		return Output{}, err
 	}
@@ -186,7 +188,7 @@ func (w *worker) do(ctx context.Context, in Input) (Output, error) {
 	return answered(in, res)
 }
 
-// unless is nil where err is that ctx ended.
+// unless returns err, or nil if ctx has ended.
 func unless(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil
@@ -194,7 +196,7 @@ func unless(ctx context.Context, err error) error {
 	return err
 }
 
-// answered reads the result of a transaction.
+// answered returns the output of an operation from the result of its transaction.
 func answered(in Input, res *logv1.TxResult) (Output, error) {
 	switch {
 	case in.Kind == CAS && res.Code == logv1.Code_CODE_FAILED && strings.Contains(res.Log, kv.ErrConflict.Error()):

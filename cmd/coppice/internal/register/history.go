@@ -1,6 +1,6 @@
-// Package register runs clients that write and read registers of a node or of many, records what
-// each was asked and answered and when, and checks that the history is linearizable: that each
-// operation can have taken effect at one instant between its call and its return.
+// Package register runs clients that write and read registers on one or more nodes. It records each
+// operation, its answer and when they happened, and checks that the history is linearizable: that
+// each operation can have taken effect at one instant between its call and its return.
 package register
 
 import (
@@ -20,31 +20,31 @@ type Kind uint8
 const (
 	Get Kind = iota + 1 // a consistent read
 	Put                 // write Value
-	CAS                 // write Value where the register has Expected, or nothing if Absent
+	CAS                 // write Value if the register has Expected or, with Absent, no value
 )
 
-// Input is what an operation was asked for.
+// Input is what an operation was asked to do.
 type Input struct {
 	Key      string
 	Kind     Kind
 	Value    string // Put, CAS
 	Expected string // CAS
-	Absent   bool   // CAS: expected is that there is no value
+	Absent   bool   // CAS: the register is expected to have no value
 }
 
 // Output is what an operation answered.
 type Output struct {
-	Unknown  bool   // it took effect, or will, or never: nobody knows
+	Unknown  bool   // it may have taken effect, may still, or may never
 	Found    bool   // Get
-	Value    string // Get, where Found
-	Conflict bool   // CAS: the register did not have what was expected, and nothing was written
+	Value    string // Get, if Found
+	Conflict bool   // CAS: the register had another value, and nothing was written
 }
 
-// never is when an operation of an unknown outcome returns: after all others, so that it may take
-// effect at any time after its call, and after everything that was read.
+// never is the return time of an operation with an unknown outcome. It is after all others, so that
+// the operation may take effect at any time after its call, even after everything that was read.
 const never = math.MaxInt64
 
-// History is what clients did, in real time. It is for many goroutines.
+// History is what clients did, in real time. It is safe for concurrent use.
 type History struct {
 	begin time.Time
 
@@ -53,14 +53,14 @@ type History struct {
 	clients int
 }
 
-// NewHistory returns an empty one.
+// NewHistory returns an empty history.
 func NewHistory() *History { return &History{begin: time.Now()} }
 
-// now is the time since the begin, by the monotonic clock.
+// now returns the time since the history began, by the monotonic clock.
 func (h *History) now() int64 { return int64(time.Since(h.begin)) }
 
-// client answers the number of a new client. A client has one operation at a time, so who does not
-// wait for an unknown outcome goes on as another one.
+// client returns the number of a new client. A client has one operation at a time, so a worker
+// whose operation has an unknown outcome goes on under a new number.
 func (h *History) client() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -68,8 +68,8 @@ func (h *History) client() int {
 	return h.clients - 1
 }
 
-// add records an operation that ends now. One of an unknown outcome that cannot have changed
-// anything says nothing, and is left out.
+// add records an operation that ends now. It leaves out a get with an unknown outcome, which proves
+// nothing.
 func (h *History) add(client int, in Input, call int64, out Output) {
 	op := porcupine.Operation{ClientId: client, Input: in, Call: call, Output: out, Return: h.now()}
 	if out.Unknown {
@@ -85,20 +85,20 @@ func (h *History) add(client int, in Input, call int64, out Output) {
 	h.ops = append(h.ops, op)
 }
 
-// Count is how many operations of each kind a history has.
+// Count counts the operations of a history.
 type Count struct {
 	Keys      int
 	Gets      int
 	Puts      int
-	CAS       int // that wrote
-	Conflicts int // CAS that did not
+	CAS       int // compare-and-sets that wrote
+	Conflicts int // compare-and-sets that did not
 	Unknown   int // writes without an answer
 }
 
-// Operations is how many there are.
+// Operations returns how many operations there are.
 func (c Count) Operations() int { return c.Gets + c.Puts + c.CAS + c.Conflicts + c.Unknown }
 
-// Count counts.
+// Count counts the operations so far.
 func (h *History) Count() Count {
 	var c Count
 	keys := make(map[string]bool)

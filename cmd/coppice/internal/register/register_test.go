@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// did is an operation from call to ret.
+// did returns an operation that lasted from call to ret.
 func did(client int, call, ret int64, in Input, out Output) porcupine.Operation {
 	in.Key = "k"
 	return porcupine.Operation{ClientId: client, Input: in, Call: call, Output: out, Return: ret}
@@ -48,8 +48,8 @@ var (
 	unknown  = Output{Unknown: true}
 )
 
-// The check must be able to fail: what a store does that lies about time is found out, and what a
-// slow one does is not.
+// The check can fail: it finds the history of a store that violates real time, and accepts that of
+// a slow store.
 func TestCheckTellsWhatIsLinearizable(t *testing.T) {
 	for name, tt := range map[string]struct {
 		ops []porcupine.Operation
@@ -100,7 +100,7 @@ func config(nodes ...*client.Client) Config {
 		Timeout: 10 * time.Second, Pause: time.Millisecond, Stop: stop}
 }
 
-// work has the clients work until there are n operations.
+// work runs the clients until there are n operations.
 func work(t *testing.T, c Config, n int) *History {
 	t.Helper()
 	h := NewHistory()
@@ -141,7 +141,7 @@ func TestClientsOfAnHonestNodeMakeALinearizableHistory(t *testing.T) {
 	require.Positive(t, v.Conflicts)
 }
 
-// A node that says done and forgets is found out, by key, with a picture.
+// The check finds a node that acknowledges a write and forgets it, by key, with a picture.
 func TestClientsFindOutANodeThatForgetsWrites(t *testing.T) {
 	n := memnode.New()
 	n.Betray = func(tx int) int {
@@ -163,7 +163,7 @@ func TestClientsFindOutANodeThatForgetsWrites(t *testing.T) {
 	require.Contains(t, string(html), "get")
 }
 
-// A node that answers nothing leaves writes open and reads out.
+// With a node that does not answer, writes have an unknown outcome and reads are not recorded.
 func TestUnknownWritesAreOpenAndUnknownReadsAreNothing(t *testing.T) {
 	n := memnode.New()
 	n.Down = func(int) error { return fmt.Errorf("%w: restarting", api.ErrUnavailable) }
@@ -179,7 +179,7 @@ func TestUnknownWritesAreOpenAndUnknownReadsAreNothing(t *testing.T) {
 	}
 }
 
-// Where nobody listens nothing is begun, and nothing is recorded.
+// If no process listens, no operation is begun and none is recorded.
 func TestWhatReachesNobodyIsNoOperation(t *testing.T) {
 	asked := make(chan struct{}, 1000)
 	c := client.New("", client.WithBackoff(time.Millisecond, time.Millisecond),

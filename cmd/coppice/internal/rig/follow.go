@@ -9,9 +9,9 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// follow tails the committed blocks for as long as the load goes on, through every cut, and holds
-// the stream to its word: each height once, in order, none left out. It also keeps a filter agent
-// of the node alive, so that there is one to strike.
+// follow follows the committed blocks while the load goes on, across every restart of the node, and
+// checks that the stream has each height once, in order, none left out. It also keeps a filter
+// agent of the node alive, so that there is one to strike.
 func (r *Rig) follow(ctx context.Context) error {
 	var height uint64
 	err := r.Client.Follow(ctx, 0, []string{"BlockCommitted"}, func(rec client.Record) error {

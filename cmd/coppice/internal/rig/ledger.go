@@ -10,18 +10,18 @@ import (
 	"github.com/coppice-go/coppice/cmd/coppice/internal/load"
 )
 
-// Count is what became of acknowledged transactions, as seen from outside.
+// Count counts what became of acknowledged transactions, as seen from outside.
 type Count struct {
 	Acknowledged int
-	Lost         int      // acknowledged, and not applied
+	Lost         int      // acknowledged, but not applied
 	Twice        int      // applied more than once
-	Examples     []string // of what is wrong, a few
+	Examples     []string // a few of those that are wrong
 }
 
-// Bad tells whether anything is wrong.
+// Bad reports whether anything is wrong.
 func (c Count) Bad() bool { return c.Lost+c.Twice > 0 }
 
-// add counts a counter that should be 1.
+// add counts a counter that is not 1.
 func (c *Count) add(m load.Mismatch) {
 	n, err := strconv.ParseInt(m.Got, 10, 64)
 	if m.Found && err == nil && n > 1 {
@@ -35,40 +35,41 @@ func (c *Count) add(m load.Mismatch) {
 	}
 }
 
-// Ledger remembers every acknowledged transaction, and which came since the last look. It is for
-// many goroutines.
+// Ledger remembers every acknowledged transaction, and which ones came since the last Take. It is
+// safe for concurrent use.
 type Ledger struct {
 	mu   sync.Mutex
 	all  []load.Item
-	from int           // of all: those since the last Take
+	from int           // index in all of the first one since the last Take
 	more chan struct{} // closed and replaced when all grows
 }
 
-// NewLedger returns an empty one.
+// NewLedger returns an empty ledger.
 func NewLedger() *Ledger { return &Ledger{more: make(chan struct{})} }
 
-// Write is a load.Config.Acked.
+// Write adds items. It can be used as load.Config.Acked.
 func (l *Ledger) Write(items []load.Item) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, it := range items {
-		l.all = append(l.all, load.Item{Key: it.Key, Value: it.Value}) // the body is not needed any more
+		l.all = append(l.all, load.Item{Key: it.Key, Value: it.Value}) // the body is no longer needed
 	}
 	close(l.more)
 	l.more = make(chan struct{})
 	return nil
 }
 
-// Take answers those acknowledged since the last Take.
+// Take returns the items acknowledged since the last Take.
 func (l *Ledger) Take() []load.Item {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	items := l.all[l.from:len(l.all):len(l.all)]
 	l.from = len(l.all)
 	return items
 }
 
-// All answers all.
+// All returns all items.
 func (l *Ledger) All() []load.Item {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -95,8 +96,9 @@ func (l *Ledger) Grow(ctx context.Context, n int) error {
 	return nil
 }
 
-// Audit reads the items' counters back. One that is not 1 is looked at again once everything
-// acknowledged before has ended, which an ordered read waits for; only then does it count.
+// Audit reads the items' counters back. It reads a counter that is not 1 again after ordered reads,
+// which wait for transactions that were acknowledged earlier. Only a counter that is still wrong
+// then counts.
 func Audit(ctx context.Context, c *client.Client, items []load.Item) (Count, error) {
 	count := Count{Acknowledged: len(items)}
 	for round := 0; ; round++ {
@@ -106,7 +108,6 @@ func Audit(ctx context.Context, c *client.Client, items []load.Item) (Count, err
 			open = append(open, load.Item{Key: m.Key, Value: m.Want})
 			wrong = append(wrong, m)
 		})
-
 		if err != nil || len(open) == 0 {
 			return count, err
 		}
@@ -126,6 +127,6 @@ func Audit(ctx context.Context, c *client.Client, items []load.Item) (Count, err
 	}
 }
 
-// auditRounds is how many blocks an acknowledged transaction may take after all others before it
-// counts as lost.
+// auditRounds is how many ordered reads, and so blocks, an acknowledged transaction may take until
+// it counts as lost.
 const auditRounds = 50

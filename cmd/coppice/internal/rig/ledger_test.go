@@ -17,7 +17,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// The account must be able to say lost and twice: a node that betrays its clients is found out.
+// The audit can find lost transactions and ones that were applied twice.
 func TestAuditFindsLostAndTwice(t *testing.T) {
 	for _, tt := range []struct {
 		name        string
@@ -62,7 +62,7 @@ func btoi(b bool) int {
 	return 0
 }
 
-// A transaction that was acknowledged and still waits for its block is not lost: the ordered read
+// An acknowledged transaction that still waits for its block is not lost, because the ordered read
 // of the audit comes after it.
 func TestAuditWaitsForWhatIsStillInThePool(t *testing.T) {
 	n := memnode.New()

@@ -11,24 +11,23 @@ import (
 	"time"
 )
 
-// Process is one run of "coppice start" as a child process. It does not outlive its parent where
-// the system can see to that.
+// Process is a run of "coppice start" as a child process. On Linux it does not outlive its parent.
 type Process struct {
 	cmd  *exec.Cmd
-	done chan struct{} // closed once it has ended and err is set
+	done chan struct{} // closed when it has ended and err is set
 	err  error
 }
 
-// startProcess runs bin with args, and its output into log. A child gets no signal of the
-// terminal's: its parent decides when it stops.
+// startProcess runs bin with args, and writes its output to log. The child gets no signals from the
+// terminal; its parent decides when it stops.
 func startProcess(bin string, log *os.File, args ...string) (*Process, error) {
 	p := &Process{cmd: exec.Command(bin, args...), done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.SysProcAttr = childAttr()
 	started := make(chan error)
 	go func() {
-		// The kernel's death signal to the child is for the end of the thread that made it, so that
-		// thread stays with it.
+		// The kernel sends the child its death signal when the thread that started it ends, so this
+		// goroutine keeps that thread.
 		runtime.LockOSThread()
 		err := p.cmd.Start()
 		started <- err
@@ -46,13 +45,14 @@ func startProcess(bin string, log *os.File, args ...string) (*Process, error) {
 	return p, nil
 }
 
-// PID is the process id.
+// PID returns the process id.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
-// Done is closed when the process has ended.
+// Done returns a channel that is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Exit says how the process ended: "exit status 6", "signal: killed". Only after Done.
+// Exit returns how the process ended, such as "exit status 6" or "signal: killed". It may be called
+// only after Done is closed.
 func (p *Process) Exit() string {
 	if p.err == nil {
 		return "exit status 0"
@@ -62,13 +62,12 @@ func (p *Process) Exit() string {
 
 // Crash ends the process by SIGKILL and waits for its end.
 func (p *Process) Crash() {
-	// It fails only for a process that has ended.
-	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Process.Kill() // it fails only if the process has ended
 	<-p.done
 }
 
-// Stop asks the process to stop in order, by SIGTERM. Past the limit, or when ctx ends, it is
-// killed, which is an error.
+// Stop asks the process to stop in order, by SIGTERM. If it has not stopped within limit, or when
+// ctx ends, Stop kills it and returns an error.
 func (p *Process) Stop(ctx context.Context, limit time.Duration) error {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); errors.Is(err, os.ErrProcessDone) {
 		<-p.done

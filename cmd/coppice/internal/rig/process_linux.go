@@ -2,8 +2,8 @@ package rig
 
 import "syscall"
 
-// childAttr keeps the terminal's signals from the child, and has the kernel kill it when its parent
-// dies.
+// childAttr returns attributes that keep the terminal's signals from the child, and make the kernel
+// kill it when its parent dies.
 func childAttr() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }

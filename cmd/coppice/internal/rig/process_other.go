@@ -4,5 +4,5 @@ package rig
 
 import "syscall"
 
-// childAttr keeps the terminal's signals from the child.
+// childAttr returns attributes that keep the terminal's signals from the child.
 func childAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }

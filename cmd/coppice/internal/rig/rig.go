@@ -1,6 +1,8 @@
-// Package rig runs a node as a child process in a home of its own, keeps it under load, kills it,
-// starts it again, and counts from outside what became of every acknowledged transaction: each adds
-// 1 to a counter of its own key, so that an absent counter was lost and a 2 was applied twice.
+// Package rig runs a node as a child process in a home of its own, keeps it under load, kills it
+// and starts it again. From outside, it counts what became of every acknowledged transaction. Each
+// transaction adds 1 to a counter of its own: if the counter is absent, the transaction was lost,
+// and if it is 2, the transaction was applied twice. The package also has what other programs that
+// test nodes need: clients, loads, kills and audits.
 package rig
 
 import (
@@ -17,23 +19,22 @@ import (
 
 	"github.com/coppice-go/coppice/client"
 	"github.com/coppice-go/coppice/cmd/coppice/internal/load"
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/backend/kv"
-	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/engines/chain"
 )
 
-// Config says what to run.
+// Config configures a rig.
 type Config struct {
 	Bin     string  // the coppice binary
 	Profile string  // of the tree's limits
-	Rate    float64 // of the load, in transactions per second, as far as the node keeps up
-	Keep    bool    // leave the home when done
+	Rate    float64 // of the load, in transactions per second, if the node keeps up
+	Keep    bool    // keep the home when done
 
-	Init []string // flags of init, beyond the address and the profile
+	Init []string // more flags of init, besides the address and the profile
 }
 
-// ReadyWithin is how long a node may take from its start until it is ready, and to be whole again
-// after a kill.
+// ReadyWithin is how long a node may take to be ready after its start, and to be whole again after
+// a kill.
 const ReadyWithin = 30 * time.Second
 
 // Rig is a node under load.
@@ -48,14 +49,15 @@ type Rig struct {
 	probes atomic.Uint64
 	prefix string
 
-	stop     chan struct{} // closed: the load begins nothing more
-	loads    chan error    // one for each load, when it has ended
-	followed chan error    // one, when the follower has ended
+	stop     chan struct{} // closed to begin nothing more
+	loads    chan error    // receives the error of each load when it has ended
+	followed chan error    // receives the error of follow when it has ended
 	loadsEnd context.CancelFunc
 	unknown  atomic.Int64 // transactions without an answer when the load ended
 }
 
-// New makes a home, starts its node, waits until it is ready, and puts it under load. Close it.
+// New makes a home, starts its node, waits until it is ready, and puts it under load. The caller
+// must close the rig.
 func New(ctx context.Context, c Config) (_ *Rig, err error) {
 	r := &Rig{conf: c, ledger: NewLedger(), prefix: load.NewPrefix(), stop: make(chan struct{}),
 		loads: make(chan error, 2), followed: make(chan error, 1)}
@@ -80,18 +82,9 @@ func New(ctx context.Context, c Config) (_ *Rig, err error) {
 		return nil, err
 	}
 
-	token, err := os.ReadFile(filepath.Join(r.Home, api.TokenFileName))
-	if err != nil {
+	if r.Client, err = Dial(r.Home, 2*time.Millisecond, 20*time.Millisecond); err != nil {
 		return nil, err
 	}
-
-	r.Client = client.New("", client.WithToken(strings.TrimSpace(string(token))),
-		client.WithBackoff(2*time.Millisecond, 20*time.Millisecond),
-		client.WithResolver(func() (string, error) {
-			n, err := api.ReadNodeFile(r.Home)
-			return n.Address, err
-		}))
-
 	if err := r.Start(ctx); err != nil {
 		return nil, err
 	}
@@ -99,38 +92,24 @@ func New(ctx context.Context, c Config) (_ *Rig, err error) {
 	return r, r.load()
 }
 
-// load begins two loads. One waits for results, so that a slow node slows it down; the other, a
-// tenth of it, only for acknowledgments, so that some of what is acknowledged has no result yet
-// whenever the node is struck.
+// load starts the two loads of Loads, and follows the node.
 func (r *Rig) load() error {
-	var runs []*load.Run
-	for i, noWait := range []bool{false, true} {
-		rate := r.conf.Rate
-		if noWait {
-			rate /= 10
-		}
-		run, err := load.New(load.Config{
-			Client: r.Client, Backend: kv.Name, ValidFor: 9 * time.Minute,
-			Next:    load.Counters(fmt.Sprintf("%s%d/", r.prefix, i)),
-			Clients: 4, Batch: 10, Rate: rate, NoWait: noWait, Acked: r.ledger.Write, Stop: r.stop,
-			Failed: func(_ load.Item, err error) bool {
-				if errors.Is(err, client.ErrUnknown) {
-					r.unknown.Add(1)
-					return true
-				}
-				return false // nothing of this load may fail
-			},
-		})
-
-		if err != nil {
-			return err
-		}
-
-		runs = append(runs, run)
+	runs, err := Loads(load.Config{
+		Client: r.Client, Clients: 4, Batch: 10, Rate: r.conf.Rate, Acked: r.ledger.Write, Stop: r.stop,
+		Failed: func(_ load.Item, err error) bool {
+			if errors.Is(err, client.ErrUnknown) {
+				r.unknown.Add(1)
+				return true
+			}
+			return false // nothing of this load may fail
+		},
+	}, r.prefix)
+	if err != nil {
+		return err
 	}
 
 	var ctx context.Context
-	ctx, r.loadsEnd = context.WithCancel(context.Background()) // it goes on through everything, until Drain or Close
+	ctx, r.loadsEnd = context.WithCancel(context.Background()) // the load goes on until Drain or Close
 
 	for _, run := range runs {
 		go func() {
@@ -154,7 +133,7 @@ func (r *Rig) Start(ctx context.Context) error {
 	return r.Ready(ctx)
 }
 
-// Ready waits until the node answers. A process that ends meanwhile is an error.
+// Ready waits until the node is ready. It returns an error if the process ends meanwhile.
 func (r *Rig) Ready(ctx context.Context) error {
 	waiting, cancel := context.WithTimeoutCause(ctx, ReadyWithin, fmt.Errorf("not ready within %v", ReadyWithin))
 	defer cancel()
@@ -179,10 +158,10 @@ func (r *Rig) Ready(ctx context.Context) error {
 	return err
 }
 
-// Process is the node's process, ended or not.
+// Process returns the node's process, which may have ended.
 func (r *Rig) Process() *Process { return r.proc }
 
-// lastWords is the last line of the node's output.
+// lastWords returns the last line of the node's output.
 func (r *Rig) lastWords() string {
 	b, err := os.ReadFile(r.log.Name())
 	if err != nil {
@@ -192,25 +171,32 @@ func (r *Rig) lastWords() string {
 	return string(b[bytes.LastIndexByte(b, '\n')+1:])
 }
 
-// Command runs another command of the binary on the home and answers its output.
+// Command runs another command of the binary on the home and returns its output.
 func (r *Rig) Command(ctx context.Context, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, r.conf.Bin, append(args, "--home", r.Home)...)
+	return Command(ctx, r.conf.Bin, r.Home, args...)
+}
+
+// Command runs a command of the coppice binary bin on a home and returns its output.
+func Command(ctx context.Context, bin, home string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, bin, append(args, "--home", home)...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
+
 	if err := cmd.Run(); err != nil {
 		return out.String(), fmt.Errorf("coppice %s: %w: %s", args[0], err, strings.TrimSpace(errs.String()))
 	}
+
 	return out.String(), nil
 }
 
-// Probe submits a transaction of its own and answers its result's height: a commit that began after
-// the call.
+// Probe submits a transaction of its own and waits for its result. It returns the height of the
+// commit, which began after the call.
 func (r *Rig) Probe(ctx context.Context) (height uint64, err error) {
 	item, err := load.Counters(r.prefix + "probe/")(r.probes.Add(1))
 	if err != nil {
 		return 0, err
 	}
-	res, err := r.Client.SubmitWait(ctx, engines.NewTx(kv.Name, item.Body, 9*time.Minute))
+	res, err := r.Client.SubmitWait(ctx, chain.NewTx(kv.Name, item.Body, 9*time.Minute))
 	if err != nil {
 		return 0, err
 	}
@@ -221,7 +207,7 @@ func (r *Rig) Probe(ctx context.Context) (height uint64, err error) {
 	return res.GetVersion().GetHeight(), r.ledger.Write([]load.Item{item})
 }
 
-// Grow waits until n more transactions of the load are acknowledged, or the load has failed.
+// Grow waits until n more transactions are acknowledged, for at most ReadyWithin.
 func (r *Rig) Grow(ctx context.Context, n int) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, ReadyWithin, fmt.Errorf("none within %v", ReadyWithin))
 	defer cancel()
@@ -241,8 +227,8 @@ func (r *Rig) audit(ctx context.Context, items []load.Item) (Count, error) {
 	return Audit(ctx, r.Client, items)
 }
 
-// Drain ends the load in order: every submission under way gets its answer. It answers how many did
-// not.
+// Drain ends the load in order, so that every submission under way gets its answer. It returns how
+// many transactions got none.
 func (r *Rig) Drain(ctx context.Context) (unknown int, err error) {
 	close(r.stop)
 	late := time.AfterFunc(2*ReadyWithin, r.loadsEnd)
@@ -260,7 +246,7 @@ func (r *Rig) Drain(ctx context.Context) (unknown int, err error) {
 func (r *Rig) Close() error {
 	if r.loadsEnd != nil {
 		r.loadsEnd()
-		// What a load met when it was cut off is no news.
+		// The errors come from being cut off.
 		<-r.loads
 		<-r.loads
 		<-r.followed
@@ -284,5 +270,5 @@ func (r *Rig) Close() error {
 	return errors.Join(errs...)
 }
 
-// Dir is where the home and the node's output are.
+// Dir returns the directory of the home and the node's output.
 func (r *Rig) Dir() string { return filepath.Dir(r.Home) }

@@ -1,8 +1,8 @@
-// Package sdnotify tells a service manager how the process is, by the protocol of sd_notify(3):
-// datagrams of NAME=value lines to the Unix socket that NOTIFY_SOCKET names. It is systemd's, and
-// others speak it too.
+// Package sdnotify tells a service manager the state of the process, by the protocol of
+// sd_notify(3): datagrams of NAME=value lines to the Unix socket that NOTIFY_SOCKET names. The
+// protocol is systemd's, and other managers speak it too.
 //
-// A library would be as long as this: the protocol is one write.
+// A library would not be shorter than this package, because the protocol is one write.
 package sdnotify
 
 import (
@@ -14,23 +14,24 @@ import (
 	"time"
 )
 
-// Manager is the service manager of this process. The methods of a nil Manager do nothing: nobody
-// manages the process. It is safe for concurrent use.
+// Manager is the service manager of this process. A nil Manager means that there is none, and its
+// methods do nothing. A Manager is safe for concurrent use.
 type Manager struct {
 	conn     *net.UnixConn
 	watchdog time.Duration
 }
 
-// Variables that a service manager sets for the process that it starts, and for no child of that.
+// variables are what a service manager sets for the process that it starts, and not for the
+// children of that process.
 var variables = []string{"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}
 
-// Take takes the service manager out of the environment, so that a child process does not speak in
-// this one's name. It is nil where the environment names none.
+// Take returns the service manager that the environment names, or nil if it names none. It removes
+// the variables from the environment, so that no child process speaks in the name of this one.
 func Take() (*Manager, error) {
 	env := make(map[string]string)
 	for _, name := range variables {
 		env[name] = os.Getenv(name)
-		_ = os.Unsetenv(name) // it fails where a name can be none
+		_ = os.Unsetenv(name) // it fails only for an invalid name
 	}
 
 	name := env["NOTIFY_SOCKET"]
@@ -63,8 +64,8 @@ func Take() (*Manager, error) {
 	return m, nil
 }
 
-// Watchdog is how long the manager waits for a sign of life before it ends the process; 0: it does
-// not watch.
+// Watchdog returns how long the manager waits for a sign of life before it ends the process, or 0
+// if it does not watch.
 func (m *Manager) Watchdog() time.Duration {
 	if m == nil {
 		return 0
@@ -72,25 +73,24 @@ func (m *Manager) Watchdog() time.Duration {
 	return m.watchdog
 }
 
-// Ready tells that the start, or a reload, is over.
+// Ready says that the start, or a reload, is over.
 func (m *Manager) Ready() error { return m.send("READY=1") }
 
-// Reloading tells that the configuration is being read again. Ready must follow.
+// Reloading says that the configuration is being read again. Ready must follow.
 func (m *Manager) Reloading() error { return m.send("RELOADING=1") }
 
-// Stopping tells that the process is about to end.
+// Stopping says that the process is about to end.
 func (m *Manager) Stopping() error { return m.send("STOPPING=1") }
 
-// Alive is the sign of life for the watchdog.
+// Alive sends a sign of life to the watchdog.
 func (m *Manager) Alive() error { return m.send("WATCHDOG=1") }
 
-// Status is a line for people on how the process is.
+// Status sends a line for people about the state of the process.
 func (m *Manager) Status(text string) error {
 	return m.send("STATUS=" + strings.ReplaceAll(text, "\n", " "))
 }
 
-// Extend asks for so much more time, from now, for the start, the reload or the stop that is under
-// way.
+// Extend asks for d more time, from now, for the start, reload or stop that is under way.
 func (m *Manager) Extend(d time.Duration) error {
 	return m.send("EXTEND_TIMEOUT_USEC=" + strconv.FormatInt(d.Microseconds(), 10))
 }
@@ -103,7 +103,7 @@ func (m *Manager) send(line string) error {
 	return err
 }
 
-// Close gives the socket back.
+// Close closes the socket.
 func (m *Manager) Close() error {
 	if m == nil {
 		return nil

@@ -2,14 +2,15 @@ package soak
 
 import "fmt"
 
-// place is a height of a period.
+// place is a height in a period.
 type place struct{ period, height uint64 }
 
-// chain is what was seen of a chain: the app hash at each height.
-type chain map[place]string
+// seenHashes holds what was seen of a chain: the app hash at each place.
+type seenHashes map[place]string
 
-// note holds an app hash against what was seen at its height before, if anything was.
-func (c chain) note(period, height uint64, appHash []byte) (known bool, err error) {
+// note compares an app hash with the one seen at its place before, and reports whether there was
+// one.
+func (c seenHashes) note(period, height uint64, appHash []byte) (known bool, err error) {
 	at := place{period, height}
 	was, known := c[at]
 	if known && was != string(appHash) {
@@ -20,8 +21,8 @@ func (c chain) note(period, height uint64, appHash []byte) (known bool, err erro
 	return known, nil
 }
 
-// highest is the last place seen.
-func (c chain) highest() place {
+// highest returns the last place of the chain that was seen.
+func (c seenHashes) highest() place {
 	var top place
 	for at := range c {
 		if at.period > top.period || at.period == top.period && at.height > top.height {

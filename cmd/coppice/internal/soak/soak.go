@@ -1,6 +1,6 @@
-// Package soak kills a node's process over and over under load and, while it is down, holds its
-// home against what was seen of it: nothing acknowledged lost, nothing applied twice, the same app
-// hash at each height, log and state in step.
+// Package soak kills a node's process over and over under load. Each time, while the node is down,
+// it checks the home against what was seen before: nothing acknowledged lost, nothing applied
+// twice, the same app hash at each height, and log and state in step.
 package soak
 
 import (
@@ -10,17 +10,13 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/coppice-go/coppice/cmd/coppice/internal/rig"
-	"github.com/coppice-go/coppice/engines"
-	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// Config says how long to soak.
+// Config configures a soak.
 type Config struct {
 	Bin   string // the coppice binary
 	Kills int
@@ -28,18 +24,18 @@ type Config struct {
 	Rate  float64 // of the load, in transactions per second
 	Keep  bool
 	Init  []string    // flags of the home's init
-	Round func(Round) // told of each kill; may be nil
+	Round func(Round) // called after each kill; may be nil
 }
 
-// Round is one SIGKILL, and what the home was like after it.
+// Round is one SIGKILL and the state of the home after it.
 type Round struct {
 	N      int
-	Down   time.Duration // from the kill until the node was ready again, less the checks in between
+	Down   time.Duration // from the kill until the node was ready again, without the checks in between
 	Height uint64        // committed, by the log of the stopped home
 	rig.Count
 }
 
-// Result is the whole of it.
+// Result is the outcome of a soak.
 type Result struct {
 	Kills   int
 	Height  uint64
@@ -50,10 +46,10 @@ type Result struct {
 	Elapsed time.Duration
 }
 
-// burst is how many acknowledgments at most lie between a start and its kill.
+// burst bounds how many acknowledgments lie between a start and the next kill.
 const burst = 300
 
-// Run soaks. An error is whatever did not hold, with the round.
+// Run runs the soak. It returns an error for the first thing that did not hold, with the round.
 func Run(ctx context.Context, c Config) (res Result, err error) {
 	begin := time.Now()
 	r, err := rig.New(ctx, rig.Config{Bin: c.Bin, Profile: "default", Rate: c.Rate, Keep: c.Keep, Init: c.Init})
@@ -67,7 +63,7 @@ func Run(ctx context.Context, c Config) (res Result, err error) {
 		err = errors.Join(err, r.Close())
 	}()
 
-	s := &soak{rig: r, rand: rand.New(rand.NewPCG(c.Seed, 1)), chain: make(chain)}
+	s := &soak{rig: r, rand: rand.New(rand.NewPCG(c.Seed, 1)), chain: make(seenHashes)}
 
 	for n := 1; n <= c.Kills; n++ {
 		round, err := s.round(ctx, n)
@@ -104,7 +100,7 @@ func Run(ctx context.Context, c Config) (res Result, err error) {
 type soak struct {
 	rig      *rig.Rig
 	rand     *rand.Rand
-	chain    chain
+	chain    seenHashes
 	compared int
 }
 
@@ -123,7 +119,7 @@ func (s *soak) round(ctx context.Context, n int) (Round, error) {
 		return round, err
 	}
 
-	// Somewhere within the work of a block, not at its end where the status above left off.
+	// The kill falls somewhere within the work of a block, not always right after the status above.
 	select {
 	case <-time.After(time.Duration(s.rand.IntN(20_000)) * time.Microsecond):
 	case <-ctx.Done():
@@ -160,6 +156,7 @@ func (s *soak) round(ctx context.Context, n int) (Round, error) {
 	return round, nil
 }
 
+// note adds a status to the chain.
 func (s *soak) note(st *apiv1.StatusResponse) error {
 	known, err := s.chain.note(st.Period, st.Height, st.AppHash)
 	if known {
@@ -168,20 +165,21 @@ func (s *soak) note(st *apiv1.StatusResponse) error {
 	return err
 }
 
-// stopped verifies the home of the ended process, and compares its log's app hashes with those seen
-// before. It answers the height that the log has committed.
+// stopped verifies the home of the ended process, and compares the app hashes in its log with those
+// seen before. It returns the last height that the log has committed.
 func (s *soak) stopped(ctx context.Context) (uint64, error) {
 	if _, err := s.rig.Command(ctx, "verify"); err != nil {
 		return 0, err
 	}
-	last, err := committed(node.LogDir(s.rig.Home), func(b *logv1.BlockCommitted) error {
+	var last uint64
+	err := rig.Committed(node.LogDir(s.rig.Home), func(b *logv1.BlockCommitted) error {
+		last = b.Height
 		known, err := s.chain.note(b.Period, b.Height, b.AppHash)
 		if known {
 			s.compared++
 		}
 		return err
 	})
-
 	if err != nil {
 		return 0, err
 	}
@@ -190,39 +188,4 @@ func (s *soak) stopped(ctx context.Context) (uint64, error) {
 	}
 
 	return last, nil
-}
-
-// committed calls each for every committed block of a stopped log and answers the last one's
-// height.
-func committed(dir string, each func(*logv1.BlockCommitted) error) (last uint64, err error) {
-	l, err := eventlog.OpenReadOnly(dir, eventlog.Options{})
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, l.Close()) }()
-
-	c, err := l.Cursor(l.First())
-	if err != nil {
-		return 0, err
-	}
-	defer c.Close()
-
-	for {
-		e, ok, err := c.TryNext()
-		if err != nil || !ok {
-			return last, err
-		}
-		if e.Kind != engines.KindBlockCommitted {
-			continue
-		}
-		b := new(logv1.BlockCommitted)
-		if err := proto.Unmarshal(e.Data, b); err != nil {
-			return last, fmt.Errorf("record %d: %w", e.Index, err)
-		}
-
-		last = b.Height
-		if err := each(b); err != nil {
-			return last, err
-		}
-	}
 }

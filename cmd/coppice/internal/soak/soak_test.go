@@ -5,18 +5,13 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
-	"google.golang.org/protobuf/proto"
-
-	"github.com/coppice-go/coppice/engines"
-	"github.com/coppice-go/coppice/eventlog"
-	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // I3: the app hash at a height is the same whenever it is seen.
 func TestChainHoldsAppHashes(t *testing.T) {
-	c := make(chain)
+	c := make(seenHashes)
 	for _, seen := range []place{{0, 1}, {0, 2}, {1, 1}} {
 		known, err := c.note(seen.period, seen.height, []byte{byte(seen.height)})
 		require.NoError(t, err)
@@ -30,30 +25,4 @@ func TestChainHoldsAppHashes(t *testing.T) {
 
 	_, err = c.note(0, 2, []byte{3})
 	require.ErrorContains(t, err, "app hash at height 2 of period 0 is 03, and was 02 before")
-}
-
-func TestCommittedReadsTheBlocksOfALog(t *testing.T) {
-	dir := t.TempDir()
-	l, err := eventlog.Open(dir, eventlog.Options{})
-	require.NoError(t, err)
-
-	for _, m := range []proto.Message{
-		&logv1.ChainStarted{ChainId: "c"}, &logv1.BlockCommitted{Height: 1, AppHash: []byte{1}}, &logv1.TxLaunched{},
-		&logv1.BlockCommitted{Height: 2, AppHash: []byte{2}},
-	} {
-		rec, err := engines.NewRecord(m)
-		require.NoError(t, err)
-		err = l.Append(t.Context(), rec).Wait(t.Context())
-		require.NoError(t, err)
-	}
-
-	require.NoError(t, l.Close())
-	c := make(chain)
-	last, err := committed(dir, func(b *logv1.BlockCommitted) error {
-		_, err := c.note(b.Period, b.Height, b.AppHash)
-		return err
-	})
-	require.NoError(t, err)
-	require.EqualValues(t, 2, last)
-	require.Equal(t, chain{{0, 1}: "\x01", {0, 2}: "\x02"}, c)
 }

@@ -12,17 +12,17 @@ import (
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/config"
 )
 
 // AddOptions say how one more node joins.
 type AddOptions struct {
-	// StateSync begins with a snapshot of the others', instead of the first block.
+	// StateSync makes the node begin with a snapshot of the other nodes instead of the first block.
 	StateSync bool `json:"state_sync,omitempty"`
 }
 
-// Add has one more node join a running testnet, with the configuration of node 0; it is no
-// validator. It answers the node's index, and does not wait until the node has come as far as the
-// others.
+// Add adds a node, which is no validator, to a running testnet, with the configuration of node 0.
+// It returns the node's index, and does not wait until the node has caught up with the others.
 func (n *Net) Add(ctx context.Context, o AddOptions) (i int, err error) {
 	if err := n.ask(ctx, request{Add: &o}); err != nil {
 		return 0, err
@@ -37,20 +37,21 @@ func (n *Net) Add(ctx context.Context, o AddOptions) (i int, err error) {
 	return n.Nodes - 1, nil
 }
 
-// addTime bounds the making of a node. The one who asks waits a little longer.
+// addTime bounds how long making a node takes. The caller of Add waits a little longer.
 const addTime = 8 * time.Second
 
+// add makes a node and starts it.
 func (r *running) add(o AddOptions) (err error) {
 	i := r.Nodes
 	if i == MaxNodes {
-		return fmt.Errorf("there are %d nodes, and may be no more", i)
+		return fmt.Errorf("there are %d nodes already, which is the most", i)
 	}
 
 	ctx, cancel := context.WithTimeout(context.Background(), addTime)
 	defer cancel()
 
 	home := r.Home(i)
-	if err := os.RemoveAll(home); err != nil { // of an attempt that came to nothing: the testnet does not name it
+	if err := os.RemoveAll(home); err != nil { // left by an attempt that failed: it is no node of the testnet
 		return err
 	}
 
@@ -80,7 +81,7 @@ func (r *running) add(o AddOptions) (err error) {
 	return nil
 }
 
-// makeNode makes the home of a node, and its links to those there are.
+// makeNode makes the home of a node, and its links to the existing nodes.
 func (r *running) makeNode(ctx context.Context, i int, o AddOptions) (links []*link, err error) {
 	first, home := r.Home(0), r.Home(i)
 	genesis, err := node.ReadGenesis(first)
@@ -90,7 +91,7 @@ func (r *running) makeNode(ctx context.Context, i int, o AddOptions) (links []*l
 
 	if _, err := node.Init(home, node.InitOptions{
 		Genesis: &genesis, Listen: "127.0.0.1:0",
-		Set: []node.Assignment{{Key: "consensus.kind", Value: node.CometBFT, Flag: "--consensus"}},
+		Set: []config.Assignment{{Key: "consensus.kind", Value: config.CometBFT, Flag: "--consensus"}},
 	}); err != nil {
 		return nil, err
 	}
@@ -147,23 +148,23 @@ func (r *running) makeNode(ctx context.Context, i int, o AddOptions) (links []*l
 	return links, err
 }
 
-// begin has a home begin with a snapshot, trusting the nodes there are.
+// begin configures a home to begin with a snapshot, and to trust the existing nodes.
 func begin(ctx context.Context, home string, rpcs []string) (err error) {
 	var s comet.StateSync
 	var errs []error
 
 	for _, a := range rpcs {
 		if s.Height, s.Hash, err = comet.OldestBlock(ctx, a); err == nil {
-			s.RPC = append(rpcs, a) // two at least, also where there is one node
+			s.RPC = append(rpcs, a) // a is listed twice, because two are required even if there is only one node
 			return comet.SetStateSync(home, s)
 		}
 		errs = append(errs, err)
 	}
 
-	return fmt.Errorf("no node answers that could be trusted: %w", errors.Join(errs...))
+	return fmt.Errorf("no node to trust answers: %w", errors.Join(errs...))
 }
 
-// write writes the testnet's file, whole or not at all.
+// write replaces the testnet's file atomically.
 func (n *Net) write() error {
 	data, err := json.MarshalIndent(n, "", "  ")
 	if err != nil {

@@ -20,10 +20,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// request is what the control socket takes, one of its fields set.
+// request is what the control socket receives. One of its fields is set.
 type request struct {
 	Stop      bool          `json:"stop,omitempty"`
 	Partition *[][]int      `json:"partition,omitempty"`
@@ -31,6 +32,7 @@ type request struct {
 	Add       *AddOptions   `json:"add,omitempty"`
 }
 
+// signalOfNode asks for a signal to a node.
 type signalOfNode struct {
 	Node   int            `json:"node"`
 	Comet  bool           `json:"comet"` // its CometBFT, not the node itself
@@ -40,8 +42,8 @@ type signalOfNode struct {
 // lockName is the file that a run holds a lock on, in the testnet's directory.
 const lockName = "testnet.lock"
 
-// lock takes the lock of a run, which belongs to the open file and ends with the process. Another
-// run has it: node.ErrHomeInUse.
+// lock takes the lock of a run. The lock belongs to the open file, so it ends with the process. If
+// another run has it, lock returns exit.ErrHomeInUse.
 func (n *Net) lock() (io.Closer, error) {
 	f, err := os.OpenFile(filepath.Join(n.Dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -57,7 +59,7 @@ func (n *Net) lock() (io.Closer, error) {
 
 	switch {
 	case errors.Is(err, unix.EWOULDBLOCK):
-		err = fmt.Errorf("%w: this testnet runs already", node.ErrHomeInUse)
+		err = fmt.Errorf("%w: this testnet runs already", exit.ErrHomeInUse)
 	case err != nil:
 		err = &os.PathError{Op: "flock", Path: f.Name(), Err: err}
 	default:
@@ -67,9 +69,9 @@ func (n *Net) lock() (io.Closer, error) {
 	return nil, errors.Join(err, f.Close())
 }
 
-// take makes the testnet this run's: the lock, and then the control socket, which may be left of a
-// run that was killed. The socket by itself cannot tell who was first: between looking whether it
-// answers and replacing it another run may do the same.
+// take takes the lock, and then the control socket, which a killed run may have left behind. The
+// socket alone cannot decide which run is first: between finding that it does not answer and
+// replacing it, another run may do the same.
 func (r *running) take(ctx context.Context) (err error) {
 	if r.lockFile, err = r.lock(); err != nil {
 		return err
@@ -80,13 +82,13 @@ func (r *running) take(ctx context.Context) (err error) {
 	return nil
 }
 
-// release gives it back.
+// release releases what take took.
 func (r *running) release() {
-	r.control.Close() // once more does no harm
+	r.control.Close() // a second Close does no harm
 	r.lockFile.Close()
 }
 
-// listen listens on the control socket; the lock is held.
+// listen listens on the control socket. The lock must be held.
 func (r *running) listen(ctx context.Context) (net.Listener, error) {
 	path := r.socketPath()
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -103,10 +105,10 @@ func (r *running) listen(ctx context.Context) (net.Listener, error) {
 	return l, nil
 }
 
-// startControl serves the control socket.
+// startControl starts an incarnation of the server of the control socket.
 func (r *running) startControl(ctx context.Context) (supervisor.Service, error) {
 	l := r.control
-	if r.taken { // it was closed with the incarnation before
+	if r.taken { // the previous incarnation has closed it
 		var err error
 		if l, err = r.listen(ctx); err != nil {
 			return nil, err
@@ -143,6 +145,7 @@ func (r *running) serveControl(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
+// do executes a request.
 func (r *running) do(q request) error {
 	r.changing.Lock()
 	defer r.changing.Unlock()
@@ -162,11 +165,11 @@ func (r *running) do(q request) error {
 		return r.add(*q.Add)
 	}
 
-	return errors.New("nothing was asked for")
+	return errors.New("the request is empty")
 }
 
-// signal sends a signal to a node or to its CometBFT. A pid may be of a process that has just
-// ended; its number is not given away again that soon.
+// signal sends a signal to a node or to its CometBFT. The process may have just ended, but the
+// system does not give its id to another process that soon.
 func (r *running) signal(s signalOfNode) error {
 	if s.Node < 0 || s.Node >= r.Nodes {
 		return fmt.Errorf("node %d: want 0 to %d", s.Node, r.Nodes-1)
@@ -191,7 +194,7 @@ func (r *running) signal(s signalOfNode) error {
 	return syscall.Kill(pid, s.Signal)
 }
 
-// Stop asks a running testnet to stop, and returns when it has.
+// Stop stops a running testnet, and returns when it has stopped.
 func (n *Net) Stop(ctx context.Context) error {
 	if err := n.ask(ctx, request{Stop: true}); err != nil {
 		return err
@@ -201,7 +204,7 @@ func (n *Net) Stop(ctx context.Context) error {
 		if err == nil {
 			return l.Close()
 		}
-		if !errors.Is(err, node.ErrHomeInUse) {
+		if !errors.Is(err, exit.ErrHomeInUse) {
 			return err
 		}
 
@@ -213,7 +216,7 @@ func (n *Net) Stop(ctx context.Context) error {
 	}
 }
 
-// Partition cuts a running testnet into groups of nodes; none heals it.
+// Partition cuts a running testnet into groups of nodes. No groups heal it.
 func (n *Net) Partition(ctx context.Context, groups [][]int) error {
 	return n.ask(ctx, request{Partition: &groups})
 }
@@ -223,6 +226,7 @@ func (n *Net) Signal(ctx context.Context, i int, comet bool, sig syscall.Signal)
 	return n.ask(ctx, request{Signal: &signalOfNode{i, comet, sig}})
 }
 
+// ask sends a request to the run of the testnet.
 func (n *Net) ask(ctx context.Context, q request) error {
 	body, err := json.Marshal(q)
 	if err != nil {

@@ -8,13 +8,13 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/exit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// One run at a time: of several that begin at once on one directory, one gets the control socket,
-// and the others change nothing.
+// Of several runs that begin at once in one directory, one gets the control socket, and the others
+// change nothing.
 func TestOneRunTakesATestnet(t *testing.T) {
 	n := &Net{Dir: t.TempDir(), Nodes: 1}
 	for range 200 {
@@ -45,7 +45,7 @@ func TestOneRunTakesATestnet(t *testing.T) {
 		all.Wait()
 		require.Len(t, got, 1)
 		for _, err := range refused {
-			require.ErrorIs(t, err, node.ErrHomeInUse)
+			require.ErrorIs(t, err, exit.ErrHomeInUse)
 		}
 
 		c, err := net.Dial("unix", n.socketPath())

@@ -10,8 +10,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// link carries the connections that one node makes to another, and can be cut. What is cut is as on
-// a real network: bytes do not arrive, and nobody is told. Healed, they go on.
+// link carries the connections that one node makes to another, and can be cut. As on a real
+// network, bytes then do not arrive, and neither side is told. When the link is healed, they go on.
 type link struct {
 	from, to int
 	listener net.Listener // for the whole run: restarts of the child keep the port
@@ -21,7 +21,7 @@ type link struct {
 
 func (l *link) id() string { return fmt.Sprintf("link-%d-%d", l.from, l.to) }
 
-// start makes one incarnation.
+// start starts an incarnation.
 func (l *link) start(context.Context) (supervisor.Service, error) {
 	return supervisor.ServiceFunc(l.serve), nil
 }
@@ -63,7 +63,7 @@ func (l *link) serve(ctx context.Context) error {
 	}
 }
 
-// carry joins a connection with one to the target, until either ends.
+// carry joins a connection to a new one to the target, until either ends.
 func (l *link) carry(ctx context.Context, in net.Conn) {
 	defer in.Close()
 
@@ -72,7 +72,7 @@ func (l *link) carry(ctx context.Context, in net.Conn) {
 	}
 	out, err := new(net.Dialer).DialContext(ctx, "tcp", l.target)
 	if err != nil {
-		return // the target is down; the caller learns it by the end of the connection
+		return // the target is down; the peer learns of it when its connection ends
 	}
 	defer out.Close()
 
@@ -92,6 +92,7 @@ func (l *link) carry(ctx context.Context, in net.Conn) {
 	both.Wait()
 }
 
+// copy copies bytes while the gate is open.
 func (l *link) copy(ctx context.Context, to io.Writer, from io.Reader) {
 	buf := make([]byte, 64<<10)
 	for {
@@ -111,10 +112,10 @@ func (l *link) copy(ctx context.Context, to io.Writer, from io.Reader) {
 	}
 }
 
-// gate holds back whoever comes while it is shut. The zero gate is open.
+// gate makes callers of wait wait while it is shut. The zero gate is open.
 type gate struct {
 	mu   sync.Mutex
-	shut chan struct{} // closed when it opens; nil: it is open
+	shut chan struct{} // closed when the gate opens; nil while it is open
 }
 
 func (g *gate) set(shut bool) {

@@ -7,12 +7,12 @@ import (
 	"net"
 )
 
-// Ports for CometBFT, below those that the system deals to whoever wants any, or connects: Linux
-// has them from 32768 on, other systems from 49152. A CometBFT that is down holds none, for a
-// while, and finds its own again.
+// firstPort and lastPort bound the ports for CometBFT. They are below those that the system assigns
+// to sockets without a port of their own, which begin at 32768 on Linux and at 49152 on other
+// systems. So a CometBFT that is down for a while finds its port still free.
 const firstPort, lastPort = 10240, 32767
 
-// freePorts finds n addresses on loopback that nobody listens on.
+// freePorts returns n loopback addresses on which no process listens.
 func freePorts(n int) ([]string, error) {
 	var found []string
 	var held []net.Listener

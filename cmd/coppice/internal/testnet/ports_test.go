@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A port that a CometBFT gives up while it is down must not be taken by whoever asks the system for
-// any port, or connects to somewhere: a node that listens on port 0 took that of its own CometBFT.
+// The port of a CometBFT that is down must not be one that the system assigns to a socket without a
+// port of its own. Otherwise a node that listens on port 0 can take the port of its own CometBFT.
 func TestPortsAreNotThoseThatTheSystemDeals(t *testing.T) {
 	seen := make(map[string]bool)
 	for range 50 {

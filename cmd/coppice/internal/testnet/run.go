@@ -20,20 +20,20 @@ import (
 // RunOptions say how to run a testnet.
 type RunOptions struct {
 	Bin string    // the coppice binary
-	Out io.Writer // takes what the nodes print, a line at a time, each with its node's name before it
+	Out io.Writer // receives what the nodes print, line by line, each after its node's name
 
-	Starting func() // nil, or called once the testnet is this run's, before its nodes start
+	Starting func() // called when this run has the testnet, before its nodes start; may be nil
 }
 
 // nodeGrace is how long a node may take to stop in order.
 const nodeGrace = 20 * time.Second
 
-// Run runs the testnet until ctx ends, and then stops it in order. A node that ends is started
-// again. The control socket is there as long as it runs.
+// Run runs the testnet until ctx ends, and then stops it in order. It starts a node that ends
+// again. The control socket exists while the testnet runs.
 func (n *Net) Run(ctx context.Context, o RunOptions) error {
 	r := &running{Net: n, RunOptions: o}
 	var err error
-	if err = r.take(ctx); err != nil { // before anything of a testnet that runs is changed
+	if err = r.take(ctx); err != nil { // first, so that a testnet that runs is not changed
 		return err
 	}
 	defer r.release()
@@ -48,7 +48,6 @@ func (n *Net) Run(ctx context.Context, o RunOptions) error {
 	r.sup, err = supervisor.New(supervisor.Spec{
 		Name: "testnet", Intensity: supervisor.Intensity{Max: 10_000, Period: time.Minute}, Build: r.build,
 	})
-
 	if err != nil {
 		return err
 	}
@@ -59,24 +58,24 @@ func (n *Net) Run(ctx context.Context, o RunOptions) error {
 	return err
 }
 
-// running is one run of a testnet.
+// running is a run of a testnet.
 type running struct {
 	*Net
 	RunOptions
 	sup   *supervisor.Supervisor
 	links []*link
 
-	lockFile io.Closer    // held: nobody else runs this testnet
-	control  net.Listener // where the control socket listens at first
-	taken    bool         // by the first incarnation of its child
+	lockFile io.Closer    // held, so that no other run takes this testnet
+	control  net.Listener // the control socket's first listener
+	taken    bool         // the first incarnation of the child control has used it
 
-	changing sync.Mutex // of nodes and links, once the testnet runs
+	changing sync.Mutex // guards nodes and links while the testnet runs
 
-	mu sync.Mutex // of Out
+	mu sync.Mutex // guards Out
 }
 
-// wire gives the nodes their addresses: each pair has a link each way, so that a node that comes
-// back need not wait to be dialled.
+// wire gives the nodes their addresses. Each pair has a link in each direction, so that a node that
+// comes back need not wait to be dialled.
 func (r *running) wire() error {
 	ports, err := freePorts(2 * r.Nodes)
 	if err != nil {
@@ -151,6 +150,7 @@ func (r *running) nodeChild(i int) supervisor.Child {
 	return c
 }
 
+// printer returns a function that writes a node's lines to Out.
 func (r *running) printer(name string) func([]byte) {
 	return func(line []byte) {
 		r.mu.Lock()
@@ -159,7 +159,7 @@ func (r *running) printer(name string) func([]byte) {
 	}
 }
 
-// pid is the process id of a node, 0 if it does not run.
+// pid returns the process id of a node, or 0 if it does not run.
 func (r *running) pid(i int) int {
 	info, err := r.sup.WhichChild(fmt.Sprintf("node%d", i))
 	if err != nil {
@@ -171,8 +171,8 @@ func (r *running) pid(i int) int {
 	return 0
 }
 
-// partition shuts the links between groups and opens the others. Nodes that no group names are one
-// more group.
+// partition shuts the links between groups and opens the others. Nodes that are in no group form
+// one more group.
 func (r *running) partition(groups [][]int) error {
 	of, err := r.GroupOf(groups)
 	if err != nil {
@@ -184,8 +184,8 @@ func (r *running) partition(groups [][]int) error {
 	return nil
 }
 
-// GroupOf answers the number of each node's group, 0 for nodes that no group names. A node that is
-// none, or in two, is an error.
+// GroupOf returns the number of each node's group, or 0 for a node in no group. It returns an error
+// for a node that does not exist, or that is in two groups.
 func (n *Net) GroupOf(groups [][]int) ([]int, error) {
 	of := make([]int, n.Nodes)
 	for g, members := range groups {
@@ -194,7 +194,7 @@ func (n *Net) GroupOf(groups [][]int) ([]int, error) {
 			case i < 0 || i >= n.Nodes:
 				return nil, fmt.Errorf("node %d: want 0 to %d", i, n.Nodes-1)
 			case of[i] != 0:
-				return nil, fmt.Errorf("node %d stands in two groups", i)
+				return nil, fmt.Errorf("node %d is in two groups", i)
 			}
 			of[i] = g + 1
 		}
@@ -203,8 +203,8 @@ func (n *Net) GroupOf(groups [][]int) ([]int, error) {
 	return of, nil
 }
 
-// socketPath is where the control socket is. A path that is too long for a socket begins at the
-// temporary directory.
+// socketPath returns the path of the control socket. If the path in the testnet's directory is too
+// long for a socket, it returns one in the temporary directory.
 func (n *Net) socketPath() string {
 	p, err := filepath.Abs(filepath.Join(n.Dir, "testnet.sock"))
 	if err != nil || len(p) > 100 {

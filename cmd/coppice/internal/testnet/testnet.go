@@ -1,5 +1,6 @@
-// Package testnet runs several nodes of one chain on this machine: their homes, the links between
-// them, which can be cut, and the processes, under a supervisor. It is for trying and for tests.
+// Package testnet runs several nodes of one chain on this machine. It makes their homes and, under
+// a supervisor, runs their processes and the links between them, which can be cut. It is for trials
+// and tests.
 package testnet
 
 import (
@@ -13,17 +14,20 @@ import (
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/plan"
 )
 
-// MaxNodes is how many nodes a testnet may have: each is two processes.
+// MaxNodes is how many nodes a testnet may have. Each node is two processes.
 const MaxNodes = 32
 
-// InitOptions say what kind of testnet to make.
+// InitOptions configure a new testnet.
 type InitOptions struct {
 	Nodes         int
 	ChainID       string        // empty: a random one
 	EmptyEvery    time.Duration // 0: no blocks without work
-	Profile       node.Profile  // of the trees' limits
+	Profile       plan.Profile  // of the trees' limits
 	CometProfile  comet.Profile
 	GovernanceKey []byte
 }
@@ -37,35 +41,35 @@ type Net struct {
 
 const fileName = "testnet.json"
 
-// Home is the home of a node.
+// Home returns the home of a node.
 func (n *Net) Home(i int) string { return filepath.Join(n.Dir, fmt.Sprintf("node%d", i)) }
 
-// Init makes a testnet in a directory that has none: its nodes are the validators of one chain,
-// with equal power. The homes appear when all of them are made; one that was killed before leaves a
-// directory in it whose name begins with ".making".
+// Init makes a testnet in a directory that has none. Its nodes are the validators of one chain,
+// with equal power. The homes appear when all of them are made. An Init that is killed earlier
+// leaves a directory whose name begins with ".making".
 func Init(dir string, o InitOptions) (*Net, error) {
 	if o.Nodes < 1 || o.Nodes > MaxNodes {
-		return nil, fmt.Errorf("%w: %d nodes, want 1 to %d", node.ErrConfig, o.Nodes, MaxNodes)
+		return nil, fmt.Errorf("%w: %d nodes, want 1 to %d", exit.ErrConfig, o.Nodes, MaxNodes)
 	}
 	if _, err := os.Stat(filepath.Join(dir, fileName)); err == nil {
-		return nil, fmt.Errorf("%w: %s is a testnet already", node.ErrConfig, dir)
+		return nil, fmt.Errorf("%w: %s is a testnet already", exit.ErrConfig, dir)
 	}
 
 	n := &Net{Dir: filepath.Clean(dir), Nodes: o.Nodes}
 
 	for i := range o.Nodes {
 		if _, err := os.Lstat(n.Home(i)); err == nil {
-			return nil, fmt.Errorf("%w: %s is there, and %s is no testnet; name another directory", node.ErrConfig,
+			return nil, fmt.Errorf("%w: %s is there, and %s is no testnet; name another directory", exit.ErrConfig,
 				n.Home(i), dir)
 		}
 	}
 
 	if err := os.MkdirAll(n.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("%w: %w", node.ErrConfig, err)
+		return nil, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 	made, err := os.MkdirTemp(n.Dir, ".making")
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", node.ErrConfig, err)
+		return nil, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 	defer os.RemoveAll(made)
 
@@ -76,7 +80,7 @@ func Init(dir string, o InitOptions) (*Net, error) {
 
 	for i := range o.Nodes {
 		if err := os.Rename(whole.Home(i), n.Home(i)); err != nil {
-			return nil, fmt.Errorf("%w: %w", node.ErrConfig, err)
+			return nil, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 		}
 	}
 
@@ -85,7 +89,7 @@ func Init(dir string, o InitOptions) (*Net, error) {
 	return n, n.write()
 }
 
-// initIn makes the homes, in a directory of its own.
+// initIn makes the homes in dir.
 func initIn(dir string, o InitOptions) (*Net, error) {
 	n := &Net{Dir: dir, Nodes: o.Nodes}
 	var genesis *node.Genesis
@@ -96,12 +100,11 @@ func initIn(dir string, o InitOptions) (*Net, error) {
 			ChainID: o.ChainID, Profile: o.Profile, Listen: "127.0.0.1:0", Genesis: genesis,
 			GovernanceKey: o.GovernanceKey,
 			Comet:         node.CometOptions{Profile: o.CometProfile, Moniker: fmt.Sprintf("node%d", i)},
-			Set: []node.Assignment{
-				{Key: "consensus.kind", Value: node.CometBFT, Flag: "--consensus"},
+			Set: []config.Assignment{
+				{Key: "consensus.kind", Value: config.CometBFT, Flag: "--consensus"},
 				{Key: "consensus.empty_every", Value: o.EmptyEvery.String(), Flag: "--empty-every"},
 			},
 		})
-
 		if err != nil {
 			return nil, err
 		}
@@ -127,21 +130,20 @@ func initIn(dir string, o InitOptions) (*Net, error) {
 	return n, nil
 }
 
-// Open reads a testnet. There is none: fs.ErrNotExist.
+// Open opens a testnet. If there is none, the error is fs.ErrNotExist.
 func Open(dir string) (*Net, error) {
 	data, err := os.ReadFile(filepath.Join(dir, fileName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %s is no testnet: make one with 'coppice testnet init': %w",
-			node.ErrConfig, dir, err)
+			exit.ErrConfig, dir, err)
 	}
-
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", node.ErrConfig, err)
+		return nil, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 
 	n := &Net{Dir: dir}
 	if err := json.Unmarshal(data, n); err != nil || n.Nodes < 1 || n.Nodes > MaxNodes {
-		return nil, fmt.Errorf("%w: %s: want the number of nodes, 1 to %d: %v", node.ErrConfig,
+		return nil, fmt.Errorf("%w: %s: want the number of nodes, 1 to %d: %v", exit.ErrConfig,
 			filepath.Join(dir, fileName), MaxNodes, err)
 	}
 

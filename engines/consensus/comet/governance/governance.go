@@ -23,15 +23,15 @@ import (
 	"math"
 	"slices"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
 // Name is the backend's name in transactions.
-const Name = engines.GovernanceBackend
+const Name = chain.GovernanceBackend
 
 // StateKey is the key under which the set stands in the state.
-const StateKey = engines.ReservedPrefix + "validators"
+const StateKey = chain.ReservedPrefix + "validators"
 
 // Why a change fails.
 var (
@@ -94,12 +94,12 @@ func New(key []byte, chainID string, genesis []Validator) *Backend {
 	return &Backend{key, chainID, genesis}
 }
 
-var _ engines.Backend = (*Backend)(nil)
+var _ chain.Backend = (*Backend)(nil)
 
-// Name implements engines.Backend.
+// Name implements chain.Backend.
 func (*Backend) Name() string { return Name }
 
-// Check implements engines.Backend.
+// Check implements chain.Backend.
 func (b *Backend) Check(body []byte) error {
 	_, err := b.open(body)
 	return err
@@ -159,8 +159,8 @@ func decodeChange(text []byte) (c Change, err error) {
 // maxPower bounds the sum of all powers, as CometBFT does.
 const maxPower = math.MaxInt64 / 8
 
-// Execute implements engines.Backend. The result is the set that the change leads to.
-func (b *Backend) Execute(v engines.View, body []byte) ([]byte, error) {
+// Execute implements chain.Backend. The result is the set that the change leads to.
+func (b *Backend) Execute(v chain.View, body []byte) ([]byte, error) {
 	c, err := b.open(body)
 	if err != nil {
 		return nil, err
@@ -242,12 +242,12 @@ func apply(set, updates []Validator) ([]Validator, error) {
 
 // Updates are what a block changes in the validator set: the change in it that was applied, if
 // there is one.
-func Updates(b engines.Block, results []*logv1.TxResult) []*logv1.ValidatorUpdate {
+func Updates(b chain.Block, results []*logv1.TxResult) []*logv1.ValidatorUpdate {
 	for i, r := range results {
 		if r.Code != logv1.Code_CODE_OK || i >= len(b.Txs) {
 			continue
 		}
-		tx, err := engines.DecodeTx(b.Txs[i])
+		tx, err := chain.DecodeTx(b.Txs[i])
 		if err != nil || tx.Backend != Name || len(tx.Body) < ed25519.SignatureSize {
 			continue
 		}

@@ -9,22 +9,22 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
-	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
 // view is a state of one key.
 type view struct {
 	set []byte
-	at  engines.Version
+	at  chain.Version
 }
 
-func (v *view) Get([]byte) ([]byte, bool, error)  { return v.set, v.set != nil, nil }
-func (v *view) Put(_, value []byte) error         { v.set = value; return nil }
-func (v *view) Delete([]byte) error               { v.set = nil; return nil }
-func (v *view) Version() (engines.Version, error) { return v.at, nil }
-func (v *view) BlockTime() (time.Time, error)     { return time.Time{}, nil }
-func (v *view) Step(uint64) error                 { return nil }
+func (v *view) Get([]byte) ([]byte, bool, error) { return v.set, v.set != nil, nil }
+func (v *view) Put(_, value []byte) error        { v.set = value; return nil }
+func (v *view) Delete([]byte) error              { v.set = nil; return nil }
+func (v *view) Version() (chain.Version, error)  { return v.at, nil }
+func (v *view) BlockTime() (time.Time, error)    { return time.Time{}, nil }
+func (v *view) Step(uint64) error                { return nil }
 
 var keys = func() (out [101]ed25519.PrivateKey) {
 	for n := range out {
@@ -50,7 +50,7 @@ func body(t require.TestingT, signer byte, c Change) []byte {
 }
 
 func TestAChangeIsAppliedOnceAndInItsTurn(t *testing.T) {
-	b, v := backend(), &view{at: engines.Version{Height: 5}}
+	b, v := backend(), &view{at: chain.Version{Height: 5}}
 	first := body(t, 100, Change{"orchard", 1, []Validator{{pub(3), 7}, {pub(1), 0}}})
 	require.NoError(t, b.Check(first))
 	out, err := b.Execute(v, first)
@@ -87,7 +87,7 @@ func TestWhatCometBFTWouldNotTakeFails(t *testing.T) {
 		"too much power in all": {100, Change{"orchard", 1, []Validator{{pub(3), maxPower}}}, ErrSet},
 		"a later number":        {100, Change{"orchard", 2, []Validator{{pub(3), 1}}}, ErrSequence},
 	} {
-		v := &view{at: engines.Version{Height: 5}}
+		v := &view{at: chain.Version{Height: 5}}
 		_, err := b.Execute(v, body(t, c.signer, c.change))
 		require.Error(t, err, name)
 		if c.want != nil {
@@ -110,7 +110,7 @@ func TestTheUpdatesLeadToTheSet(t *testing.T) {
 
 		for height := uint64(1); height < 6; height++ {
 			v.at.Height = height
-			block := engines.Block{Height: height}
+			block := chain.Block{Height: height}
 			var results []*logv1.TxResult
 
 			for range rapid.IntRange(1, 2).Draw(t, "changes") {
@@ -120,7 +120,7 @@ func TestTheUpdatesLeadToTheSet(t *testing.T) {
 						rapid.Int64Range(0, 3).Draw(t, "power")})
 				}
 
-				tx := engines.NewTx(Name, body(t, 100, c), time.Minute)
+				tx := chain.NewTx(Name, body(t, 100, c), time.Minute)
 				raw, err := tx.Encode()
 				require.NoError(t, err)
 				block.Txs = append(block.Txs, raw)
@@ -168,7 +168,7 @@ func FuzzBodies(f *testing.F) {
 	f.Add(good)
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, in []byte) {
-		v := &view{at: engines.Version{Height: 1}}
+		v := &view{at: chain.Version{Height: 1}}
 		out, err := backend().Execute(v, in)
 		if err == nil && !json.Valid(out) {
 			t.Fatal("a result that is no set")

@@ -31,13 +31,13 @@ type Snapshot struct {
 	Period        uint64                 `protobuf:"varint,3,opt,name=period,proto3" json:"period,omitempty"`
 	Height        uint64                 `protobuf:"varint,4,opt,name=height,proto3" json:"height,omitempty"`
 	AppHash       []byte                 `protobuf:"bytes,5,opt,name=app_hash,json=appHash,proto3" json:"app_hash,omitempty"`
-	Index         uint64                 `protobuf:"varint,6,opt,name=index,proto3" json:"index,omitempty"` // of the event log's last record in it
+	Index         uint64                 `protobuf:"varint,6,opt,name=index,proto3" json:"index,omitempty"` // of the last record of the event log that is in it
 	LogId         []byte                 `protobuf:"bytes,7,opt,name=log_id,json=logId,proto3" json:"log_id,omitempty"`
 	Created       *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=created,proto3" json:"created,omitempty"`
 	Program       string                 `protobuf:"bytes,9,opt,name=program,proto3" json:"program,omitempty"`
-	Source        string                 `protobuf:"bytes,10,opt,name=source,proto3" json:"source,omitempty"` // where it came from, if it was not taken here
+	Source        string                 `protobuf:"bytes,10,opt,name=source,proto3" json:"source,omitempty"` // its origin, if it was not taken here
 	Bytes         int64                  `protobuf:"varint,11,opt,name=bytes,proto3" json:"bytes,omitempty"`
-	Problem       string                 `protobuf:"bytes,12,opt,name=problem,proto3" json:"problem,omitempty"` // why it can not be used; empty: it can
+	Problem       string                 `protobuf:"bytes,12,opt,name=problem,proto3" json:"problem,omitempty"` // why it cannot be used; empty if it can
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -195,7 +195,7 @@ func (*CreateSnapshotRequest) Descriptor() ([]byte, []int) {
 type CreateSnapshotResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Snapshot      *Snapshot              `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
-	Fresh         bool                   `protobuf:"varint,2,opt,name=fresh,proto3" json:"fresh,omitempty"` // false: the newest one is of the same state
+	Fresh         bool                   `protobuf:"varint,2,opt,name=fresh,proto3" json:"fresh,omitempty"` // false: it existed before and has the same state
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -363,14 +363,14 @@ func (*RetentionRequest) Descriptor() ([]byte, []int) {
 type RetentionResponse struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	LogId          []byte                 `protobuf:"bytes,1,opt,name=log_id,json=logId,proto3" json:"log_id,omitempty"`
-	First          uint64                 `protobuf:"varint,2,opt,name=first,proto3" json:"first,omitempty"` // record
-	Last           uint64                 `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"`   // durable record
+	First          uint64                 `protobuf:"varint,2,opt,name=first,proto3" json:"first,omitempty"` // index of the first record
+	Last           uint64                 `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"`   // index of the last durable record
 	Bytes          int64                  `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
-	Retainers      []*Retainer            `protobuf:"bytes,5,rep,name=retainers,proto3" json:"retainers,omitempty"` // the one that holds back most first
-	Retain         string                 `protobuf:"bytes,6,opt,name=retain,proto3" json:"retain,omitempty"`       // the configuration's log.retain
-	Applied        uint64                 `protobuf:"varint,7,opt,name=applied,proto3" json:"applied,omitempty"`    // record, by the state
-	DurableApplied uint64                 `protobuf:"varint,8,opt,name=durable_applied,json=durableApplied,proto3" json:"durable_applied,omitempty"`
-	OldestHeight   uint64                 `protobuf:"varint,9,opt,name=oldest_height,json=oldestHeight,proto3" json:"oldest_height,omitempty"` // that can be read at
+	Retainers      []*Retainer            `protobuf:"bytes,5,rep,name=retainers,proto3" json:"retainers,omitempty"`                                  // the one that holds back most comes first
+	Retain         string                 `protobuf:"bytes,6,opt,name=retain,proto3" json:"retain,omitempty"`                                        // log.retain of the configuration
+	Applied        uint64                 `protobuf:"varint,7,opt,name=applied,proto3" json:"applied,omitempty"`                                     // index of the last record that the state has applied
+	DurableApplied uint64                 `protobuf:"varint,8,opt,name=durable_applied,json=durableApplied,proto3" json:"durable_applied,omitempty"` // the same, of the state on disk
+	OldestHeight   uint64                 `protobuf:"varint,9,opt,name=oldest_height,json=oldestHeight,proto3" json:"oldest_height,omitempty"`       // the oldest height at which the state can be read
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -471,7 +471,7 @@ func (x *RetentionResponse) GetOldestHeight() uint64 {
 type Retainer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Floor         uint64                 `protobuf:"varint,2,opt,name=floor,proto3" json:"floor,omitempty"` // the oldest record that it needs
+	Floor         uint64                 `protobuf:"varint,2,opt,name=floor,proto3" json:"floor,omitempty"` // index of the oldest record that it needs
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -673,11 +673,11 @@ func (*BackupResponse_End) isBackupResponse_Part() {}
 
 type BackupBegin struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Snapshot      []byte                 `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"` // its manifest, as snapshot.json has it
-	First         uint64                 `protobuf:"varint,2,opt,name=first,proto3" json:"first,omitempty"`      // record that follows first
-	Last          uint64                 `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"`        // record that follows last; first-1: none
+	Snapshot      []byte                 `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"` // the manifest of the snapshot, as in snapshot.json
+	First         uint64                 `protobuf:"varint,2,opt,name=first,proto3" json:"first,omitempty"`      // index of the first record that follows
+	Last          uint64                 `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"`        // index of the last record that follows; first-1 if there is none
 	LogId         []byte                 `protobuf:"bytes,4,opt,name=log_id,json=logId,proto3" json:"log_id,omitempty"`
-	Bytes         int64                  `protobuf:"varint,5,opt,name=bytes,proto3" json:"bytes,omitempty"` // of files, about
+	Bytes         int64                  `protobuf:"varint,5,opt,name=bytes,proto3" json:"bytes,omitempty"` // of the files, approximately
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -747,12 +747,12 @@ func (x *BackupBegin) GetBytes() int64 {
 	return 0
 }
 
-// BackupFile is a piece of a file; its pieces come in order, each file after another.
+// BackupFile is a piece of a file. Files come one after the other, and their pieces in order.
 type BackupFile struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // "genesis.json", "coppice.toml", "snapshot/…"
 	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
-	Last          bool                   `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"` // the file is complete
+	Last          bool                   `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"` // this piece completes the file
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -914,7 +914,7 @@ func (x *BackupRecord) GetData() []byte {
 
 type BackupEnd struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Digest        []byte                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"` // SHA-256 over all records sent: kind u8 | length u32 | data, each
+	Digest        []byte                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"` // SHA-256 over all sent records, each as kind u8 | length u32 | data
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

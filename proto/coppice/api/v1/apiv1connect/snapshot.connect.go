@@ -50,15 +50,16 @@ const (
 
 // SnapshotServiceClient is a client for the coppice.api.v1.SnapshotService service.
 type SnapshotServiceClient interface {
-	// CreateSnapshot takes a snapshot and returns when it is verified and durable. Where the state has not moved since the newest one,
-	// that is the answer.
+	// CreateSnapshot takes a snapshot and returns it when it is verified and durable. If the state
+	// has not changed since the newest snapshot, it returns that one.
 	CreateSnapshot(context.Context, *connect.Request[v1.CreateSnapshotRequest]) (*connect.Response[v1.CreateSnapshotResponse], error)
-	// ListSnapshots answers the snapshots, the oldest state first.
+	// ListSnapshots returns the snapshots, the oldest state first.
 	ListSnapshots(context.Context, *connect.Request[v1.ListSnapshotsRequest]) (*connect.Response[v1.ListSnapshotsResponse], error)
-	// Retention tells what the log holds, and what holds the log.
+	// Retention returns which records the log has, and which retainers hold back its truncation.
 	Retention(context.Context, *connect.Request[v1.RetentionRequest]) (*connect.Response[v1.RetentionResponse], error)
-	// Backup sends all that another home is made of: a snapshot, and every record of the log that is durable at the call and needed
-	// after it. It ends with a BackupEnd; without one it was cut short and is worth nothing.
+	// Backup sends everything that a new home needs: a snapshot, and every record of the log that
+	// is durable at the call and needed after the snapshot. It ends with a BackupEnd. A backup
+	// without one was cut short and is invalid.
 	Backup(context.Context, *connect.Request[v1.BackupRequest]) (*connect.ServerStreamForClient[v1.BackupResponse], error)
 }
 
@@ -132,15 +133,16 @@ func (c *snapshotServiceClient) Backup(ctx context.Context, req *connect.Request
 
 // SnapshotServiceHandler is an implementation of the coppice.api.v1.SnapshotService service.
 type SnapshotServiceHandler interface {
-	// CreateSnapshot takes a snapshot and returns when it is verified and durable. Where the state has not moved since the newest one,
-	// that is the answer.
+	// CreateSnapshot takes a snapshot and returns it when it is verified and durable. If the state
+	// has not changed since the newest snapshot, it returns that one.
 	CreateSnapshot(context.Context, *connect.Request[v1.CreateSnapshotRequest]) (*connect.Response[v1.CreateSnapshotResponse], error)
-	// ListSnapshots answers the snapshots, the oldest state first.
+	// ListSnapshots returns the snapshots, the oldest state first.
 	ListSnapshots(context.Context, *connect.Request[v1.ListSnapshotsRequest]) (*connect.Response[v1.ListSnapshotsResponse], error)
-	// Retention tells what the log holds, and what holds the log.
+	// Retention returns which records the log has, and which retainers hold back its truncation.
 	Retention(context.Context, *connect.Request[v1.RetentionRequest]) (*connect.Response[v1.RetentionResponse], error)
-	// Backup sends all that another home is made of: a snapshot, and every record of the log that is durable at the call and needed
-	// after it. It ends with a BackupEnd; without one it was cut short and is worth nothing.
+	// Backup sends everything that a new home needs: a snapshot, and every record of the log that
+	// is durable at the call and needed after the snapshot. It ends with a BackupEnd. A backup
+	// without one was cut short and is invalid.
 	Backup(context.Context, *connect.Request[v1.BackupRequest], *connect.ServerStream[v1.BackupResponse]) error
 }
 

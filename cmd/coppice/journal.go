@@ -1,0 +1,88 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+)
+
+// fileJournal records the progress of a run, and the batch under way. If a run ends before it knows
+// the outcome of the batch, the next run submits the same bytes, which have the same ids.
+type fileJournal struct {
+	File   string   `json:"file"`
+	Next   int      `json:"next_line"`
+	Read   int      `json:"read_lines,omitempty"`  // lines of the file: those before Next, and those of the batch
+	Sum    string   `json:"read_sha256,omitempty"` // of these lines
+	Batch  []piece  `json:"batch,omitempty"`
+	Totals fileJSON `json:"totals"`
+}
+
+// load reads the journal, if there is one.
+func (t *txFile) load(j *fileJournal) error {
+	if t.journal == "" {
+		return nil
+	}
+	b, err := os.ReadFile(t.journal)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+
+	d := json.NewDecoder(strings.NewReader(string(b)))
+	d.DisallowUnknownFields()
+	if err := d.Decode(j); err != nil {
+		return fmt.Errorf("--journal %s is not a journal: %w", t.journal, err)
+	}
+	if j.File != t.name {
+		return fmt.Errorf("--journal %s is of the file %q", t.journal, j.File)
+	}
+
+	return nil
+}
+
+// check reads the lines that the journal says were read. It refuses a file in which they have
+// changed, because new lines would be taken for submitted ones.
+func (t *txFile) check(p *pieces, j fileJournal) error {
+	if j.Sum == "" { // a new journal
+		return nil
+	}
+
+	p.keep = j.Next - 1
+
+	for p.line < j.Read && !p.over {
+		if _, err := p.read(); err != nil {
+			return fmt.Errorf("%s: %w", t.name, err)
+		}
+	}
+
+	if n, sum := p.before(p.line + 1); n != j.Read || sum != j.Sum {
+		return fmt.Errorf("--journal %s: %s has changed in its first %d lines, which earlier runs have read and "+
+			"submitted; nothing was submitted now: restore these lines, or give new transactions a file and "+
+			"a journal of their own", t.journal, t.name, j.Read)
+	}
+
+	return nil
+}
+
+// save writes the journal durably. It is called before a batch is submitted.
+func (t *txFile) save(j fileJournal) error {
+	if t.journal == "" {
+		return nil
+	}
+	b, err := json.Marshal(j)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(t.journal+".tmp", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+
+	_, err = f.Write(b)
+	return errors.Join(err, f.Sync(), f.Close(), os.Rename(t.journal+".tmp", t.journal))
+}

@@ -1,0 +1,83 @@
+package chain
+
+import (
+	"errors"
+	"time"
+)
+
+// Backend is user code that gives transactions their meaning.
+//
+// Execute must be deterministic: it may depend on its arguments and on what it reads through the
+// view, and on nothing else — no clock, no randomness, no map order, no I/O. A Backend is shared by
+// all workers, so it is safe for concurrent use and keeps no state of its own.
+type Backend interface {
+	// Name is what Tx.Backend carries: 1 to MaxBackendName bytes.
+	Name() string
+
+	// Check tells at submission whether the body can be understood at all. It reads no state. Its
+	// error goes to the submitter; nothing is logged.
+	Check(body []byte) error
+
+	// Execute applies the body. A nil error makes all writes of the view part of the state and data
+	// the result; an error or a panic discards them and is itself the transaction's result, the
+	// same on every node (fail is not crash).
+	Execute(v View, body []byte) (data []byte, err error)
+}
+
+// View is a transaction's sight of the replicated state: what all versions before its own wrote,
+// and its own writes. The first read waits for the transaction's place in the order; writes never
+// wait.
+//
+// An error from a View is not the transaction's fault: the view is poisoned, whatever Execute then
+// returns is ignored, and the transaction is executed again after the restart. A View belongs to
+// the goroutine that runs Execute.
+type View interface {
+	Get(key []byte) (value []byte, found bool, err error)
+	Put(key, value []byte) error
+	Delete(key []byte) error
+
+	// Version waits for the place in the order and returns it.
+	Version() (Version, error)
+
+	// BlockTime waits for the place in the order and returns the block's time, the only clock there
+	// is.
+	BlockTime() (time.Time, error)
+
+	// Step counts n units of work against the genesis's limit of steps.
+	Step(n uint64) error
+}
+
+// Limits that a view enforces. They answer with these errors, which Execute returns as its own; the
+// transaction then fails with Code_CODE_LIMIT, whatever Execute makes of it.
+var (
+	ErrTooManyOps   = errors.New("limit: too many operations")
+	ErrTooManySteps = errors.New("limit: too many steps")
+	ErrKeyTooLong   = errors.New("limit: key too long")
+	ErrValueTooLong = errors.New("limit: value too long")
+	ErrResultTooBig = errors.New("limit: result too big")
+	ErrEmptyKey     = errors.New("key is empty")
+)
+
+// Limits of keys and values that hold on every chain.
+const (
+	MaxKeyBytes   = 4 << 10
+	MaxValueBytes = 16 << 20
+)
+
+// Limits of a block that hold on every chain: what it did is one record of the event log, whatever
+// is in it.
+const (
+	// MaxBlockTxs bounds the transactions of a block. Drivers neither make nor accept more.
+	MaxBlockTxs = 50_000
+
+	// MaxOutcomeBytes bounds what the transactions of a block answer and write, together. One that
+	// does not fit any more when its turn comes fails with Code_CODE_LIMIT and writes nothing; it
+	// may be submitted again under another nonce. A change counts with its key, its value and
+	// ChangeOverhead.
+	MaxOutcomeBytes = 32 << 20
+	ChangeOverhead  = 48
+
+	// MaxResultLogBytes is where the text of a result is cut. Texts are not in the app hash, and
+	// not in MaxOutcomeBytes.
+	MaxResultLogBytes = 512
+)

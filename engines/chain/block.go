@@ -1,0 +1,110 @@
+package chain
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+)
+
+// Block is what consensus decided: an order of transactions at a height.
+type Block struct {
+	ChainID  string
+	Period   uint64
+	Height   uint64
+	Hash     []byte
+	Time     time.Time
+	Txs      [][]byte // canonical bytes each, or whatever else a proposer put there
+	Proposer []byte
+	Request  []byte // the driver's own request, uninterpreted
+}
+
+// Same tells whether b and o are one and the same decision: chain, height and hash.
+func (b Block) Same(o Block) bool {
+	return b.ChainID == o.ChainID && b.Period == o.Period && b.Height == o.Height && string(b.Hash) == string(o.Hash)
+}
+
+// String names the block as people want to read it.
+func (b Block) String() string {
+	return fmt.Sprintf("block %d of %s (%.8x, %d transactions)", b.Height, b.ChainID, b.Hash, len(b.Txs))
+}
+
+// ContentHash is the hash that a driver without one of its own gives a block: SHA-256 over every
+// field but Hash and Request, each with its length.
+func (b Block) ContentHash() []byte {
+	h := sha256.New()
+	var n [8]byte
+	num := func(v uint64) { binary.BigEndian.PutUint64(n[:], v); h.Write(n[:]) }
+	bytes := func(v []byte) { num(uint64(len(v))); h.Write(v) }
+	bytes([]byte(b.ChainID))
+	num(b.Period)
+	num(b.Height)
+	num(uint64(b.Time.UnixNano()))
+	bytes(b.Proposer)
+	num(uint64(len(b.Txs)))
+	for _, tx := range b.Txs {
+		bytes(tx)
+	}
+
+	return h.Sum(nil)
+}
+
+// Record returns the block as it is logged.
+func (b Block) Record() *logv1.OrderDecided {
+	return &logv1.OrderDecided{
+		ChainId: b.ChainID, Period: b.Period, Height: b.Height, BlockHash: b.Hash, TimeNs: b.Time.UnixNano(),
+		Txs: b.Txs, Proposer: b.Proposer, Request: b.Request,
+	}
+}
+
+// BlockFromRecord reads a logged decision.
+func BlockFromRecord(r *logv1.OrderDecided) Block {
+	return Block{
+		ChainID: r.ChainId, Period: r.Period, Height: r.Height, Hash: r.BlockHash, Time: time.Unix(0, r.TimeNs),
+		Txs: r.Txs, Proposer: r.Proposer, Request: r.Request,
+	}
+}
+
+// ChainState says where the committed chain stands: what the last BlockCommitted made true.
+// The zero value is a node whose chain has not started.
+type State struct {
+	ChainID       string
+	Period        uint64
+	InitialHeight uint64
+	Height        uint64 // 0: nothing committed in this period yet
+	BlockHash     []byte
+	Time          time.Time
+	AppHash       []byte
+	Index         uint64 // of the event log: the last record applied to the state
+	Params        *logv1.Params
+}
+
+// Started tells whether a chain has begun.
+func (c State) Started() bool { return c.ChainID != "" }
+
+// Next is the height of the block to be committed next.
+func (c State) Next() uint64 {
+	if c.Height == 0 {
+		return max(c.InitialHeight, 1)
+	}
+	return c.Height + 1
+}
+
+// Staged is a block that was executed and not committed.
+type Staged struct {
+	Block   Block
+	Results []*logv1.TxResult
+	Changes []*logv1.Change // in write order
+	AppHash []byte
+
+	// Validators are the changes of the validator set that the block makes.
+	Validators []*logv1.ValidatorUpdate
+}
+
+// Standing is where the transaction core stands, as a consensus driver needs to know it.
+type Standing struct {
+	Committed State
+	Leftover  *Block // decided and not committed; nil if there is none
+}

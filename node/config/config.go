@@ -1,0 +1,120 @@
+package config
+
+import (
+	"time"
+
+	"github.com/coppice-go/coppice/node/plan"
+)
+
+// Config is a node's configuration: what coppice.toml, the environment and the flags of start say
+// together (see Resolve). Its zero value is not usable: DefaultConfig is what a file that says
+// nothing means. What each field means, its unit and its bounds are in the table of keys (see
+// Keys), which holds every field.
+type Config struct {
+	Profile     plan.Profile
+	Listen      string // host:port; port 0 takes a free one
+	Insecure    bool
+	TLS         TLSConfig
+	Consensus   ConsensusConfig
+	Pool        PoolConfig
+	Log         LogConfig
+	Snapshots   SnapshotsConfig
+	Retention   RetentionConfig
+	StateSync   StateSyncConfig
+	Diagnostics DiagnosticsConfig
+}
+
+// TLSConfig names the files of the listener's certificate. A path that is not absolute begins at
+// the home.
+type TLSConfig struct {
+	Cert string // PEM, the certificate and those that vouch for it
+	Key  string // PEM
+}
+
+// ConsensusConfig chooses and tunes the driver.
+type ConsensusConfig struct {
+	Kind       string
+	EmptyEvery Duration
+	MaxTxs     int
+
+	RetainBlocks int64 // of CometBFT
+}
+
+// PoolConfig bounds the mempool.
+type PoolConfig struct {
+	MaxTxs   int
+	MaxBytes int64
+	MaxEager int
+}
+
+// LogConfig tunes the event log.
+type LogConfig struct {
+	SegmentBytes int64
+	Retain       string
+}
+
+// SnapshotsConfig says when snapshots of the state are taken, and how many stay.
+type SnapshotsConfig struct {
+	EveryBytes int64
+	Keep       int
+}
+
+// RetentionConfig says what old state is kept.
+type RetentionConfig struct {
+	Versions int64
+}
+
+// StateSyncConfig says at which heights snapshots for peers are made, and how many stay.
+type StateSyncConfig struct {
+	EveryHeights int64
+	Keep         int
+}
+
+// DiagnosticsConfig says what the program writes about itself to standard error. Diagnostics are
+// not the event log.
+type DiagnosticsConfig struct {
+	Level  string
+	Format string
+}
+
+// Duration is a time.Duration written as "1s500ms".
+type Duration time.Duration
+
+// UnmarshalText reads what time.ParseDuration reads.
+func (d *Duration) UnmarshalText(b []byte) error {
+	v, err := time.ParseDuration(string(b))
+	*d = Duration(v)
+	return err
+}
+
+// MarshalText writes d as time.Duration prints.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// String is as time.Duration prints.
+func (d Duration) String() string { return time.Duration(d).String() }
+
+// DefaultConfig is the configuration of a file that says nothing.
+func Defaults() Config {
+	return Config{
+		Profile:     plan.Default,
+		Listen:      "127.0.0.1:7070",
+		Consensus:   ConsensusConfig{Kind: Solo, MaxTxs: 5_000},
+		Pool:        PoolConfig{MaxTxs: 200_000, MaxBytes: 512 << 20, MaxEager: 2_048},
+		Log:         LogConfig{SegmentBytes: 64 << 20, Retain: RetainAll},
+		Snapshots:   SnapshotsConfig{EveryBytes: 512 << 20, Keep: 2},
+		StateSync:   StateSyncConfig{EveryHeights: 5_000, Keep: 2},
+		Diagnostics: DiagnosticsConfig{Level: "info", Format: "console"},
+	}
+}
+
+// Load reads the configuration of a home from its file alone, without environment and flags. Errors
+// are ErrConfig and name the file, the place in it and what was expected.
+func Load(home string) (Config, error) {
+	s, err := Resolve(home, Sources{})
+	return s.Config, err
+}
+
+// Validate checks the values. Errors are ErrConfig and *ConfigError, and name the keys.
+func (c Config) Validate() error {
+	return Settings{Config: c}.validate()
+}

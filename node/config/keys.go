@@ -1,0 +1,451 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/coppice-go/coppice/node/plan"
+)
+
+// Key is one key of the configuration, and all there is to know of it.
+type Key struct {
+	Name string // as in coppice.toml: section.key
+	Doc  string // whole sentences, for people
+	Unit string // of the value; empty where the values say it themselves
+	Flag string // of "coppice start", besides --set; empty: none
+	Live bool   // a change takes effect when a running node reads its configuration again (SIGHUP)
+
+	OneOf    []string // the values there are, where they are few
+	Min, Max int64    // of numbers, and of durations in nanoseconds
+
+	field func(*Config) any    // where the value lies: *string, *Profile, *bool, *int, *int64 or *Duration
+	check func(c Config) error // what the bounds can not say; it may look at other keys
+}
+
+// keys is the truth about the configuration. Files, environment variables and flags are read by it,
+// it is what "coppice config" and the coppice.toml of "coppice init" print, and a test holds
+// docs/configuration.md to it.
+//
+// To add a key: add the field to Config and its default to DefaultConfig, add one row here, and run
+// "go test ./node -run Documented -update", which writes docs/configuration.md. Keys of one section
+// stand together, those without a section first. Another test fails where a field of Config has no
+// row.
+var keys = []Key{
+	{
+		Name: "profile", Flag: "profile", OneOf: profileNames(),
+		Doc: "Limits of the supervision tree. " +
+			"default restarts the transaction core up to 3 times in 10 s before the node as a whole restarts. " +
+			"strict restarts the node at the first failure in the transaction core. " +
+			"chaos is for runs that kill all the time: every limit but the structural zeros is 10000, and a child " +
+			"has 1 s to stop.",
+		field: func(c *Config) any { return &c.Profile },
+	},
+	{
+		Name: "listen", Flag: "listen", Unit: "host:port",
+		Doc: "Where the node listens. Port 0 takes a free one. " +
+			"An address beyond loopback wants a certificate (tls.cert) or insecure, and every call there " +
+			"wants a token.",
+		field: func(c *Config) any { return &c.Listen },
+		check: func(c Config) error { return checkListen(c) },
+	},
+	{
+		Name: "insecure", Flag: "insecure",
+		Doc: "Listen beyond loopback without TLS: tokens and transactions cross the network as they are. For " +
+			"networks that are protected otherwise.",
+		field: func(c *Config) any { return &c.Insecure },
+	},
+	{
+		Name: "tls.cert", Unit: "path",
+		Doc: "File of the listener's certificate in PEM, with those that vouch for it. Empty: no TLS. A path that " +
+			"is not absolute begins at the home. Its content is read again on SIGHUP.",
+		field: func(c *Config) any { return &c.TLS.Cert },
+		check: func(c Config) error {
+			if c.TLS.Cert == "" && c.TLS.Key != "" {
+				return errors.New("empty, and tls.key is not: want both or neither")
+			}
+			return nil
+		},
+	},
+	{
+		Name: "tls.key", Unit: "path",
+		Doc:   "File of the certificate's private key in PEM, as tls.cert.",
+		field: func(c *Config) any { return &c.TLS.Key },
+		check: func(c Config) error {
+			if c.TLS.Key == "" && c.TLS.Cert != "" {
+				return errors.New("empty, and tls.cert is not: want both or neither")
+			}
+			return nil
+		},
+	},
+	{
+		Name: "consensus.kind", OneOf: []string{Solo, CometBFT},
+		Doc: "Who orders transactions. solo is a chain of one node; cometbft agrees with others, and has a home of " +
+			"its own in this one (comet).",
+		field: func(c *Config) any { return &c.Consensus.Kind },
+	},
+	{
+		Name: "consensus.empty_every", Max: int64(24 * time.Hour), Unit: "duration",
+		Doc:   "Make a block without transactions when there was none for so long. 0s: never.",
+		field: func(c *Config) any { return &c.Consensus.EmptyEvery },
+	},
+	{
+		Name: "consensus.max_txs", Min: 1, Max: 1_000_000, Unit: "transactions",
+		Doc:   "Transactions of a block at most.",
+		field: func(c *Config) any { return &c.Consensus.MaxTxs },
+	},
+	{
+		Name: "consensus.retain_blocks", Max: 1 << 50, Unit: "blocks",
+		Doc: "Newest blocks that CometBFT keeps, for nodes that join by block sync and for light clients. 0: all. " +
+			"Blocks that come after a snapshot for peers stay as long as it does.",
+		field: func(c *Config) any { return &c.Consensus.RetainBlocks },
+	},
+	{
+		Name: "pool.max_txs", Min: 1, Max: 10_000_000, Unit: "transactions",
+		Doc:   "Accepted transactions without a result at most. What comes on top is refused until there is room.",
+		field: func(c *Config) any { return &c.Pool.MaxTxs },
+	},
+	{
+		Name: "pool.max_bytes", Min: 1 << 20, Max: 1 << 40, Unit: "bytes",
+		Doc:   "Bytes of accepted transactions without a result at most.",
+		field: func(c *Config) any { return &c.Pool.MaxBytes },
+	},
+	{
+		Name: "pool.max_eager", Min: 1, Max: 1_000_000, Unit: "transactions",
+		Doc:   "Transactions that execute up to their first read before they have their place at most.",
+		field: func(c *Config) any { return &c.Pool.MaxEager },
+	},
+	{
+		Name: "log.segment_bytes", Min: 1 << 20, Max: 1 << 40, Unit: "bytes",
+		Doc:   "Length at which the event log begins another file.",
+		field: func(c *Config) any { return &c.Log.SegmentBytes },
+	},
+	{
+		Name: "log.retain", Unit: "all, snapshot, or a number of bytes",
+		Doc: "What is kept of the event log. all: everything, so that the state can be made anew from the first " +
+			"record on. " +
+			"snapshot: what the oldest snapshot needs to be brought to the end. " +
+			"A number: that, and at least so many bytes of the newest records. Nothing that the state, the pool or a " +
+			"follower still needs is ever removed.",
+		field: func(c *Config) any { return &c.Log.Retain },
+		check: func(c Config) error { return CheckRetain(c) },
+	},
+	{
+		Name: "snapshots.every_bytes", Max: 1 << 50, Unit: "bytes",
+		Doc:   "Take a snapshot of the state whenever the event log has grown by so much. 0: never by itself.",
+		field: func(c *Config) any { return &c.Snapshots.EveryBytes },
+	},
+	{
+		Name: "snapshots.keep", Min: 1, Max: 1000, Unit: "snapshots",
+		Doc:   "Snapshots that are kept; the oldest go first.",
+		field: func(c *Config) any { return &c.Snapshots.Keep },
+	},
+	{
+		Name: "retention.versions", Max: 1 << 50, Unit: "heights",
+		Doc: "Newest heights at which the state can be read. What only older ones need is removed in the " +
+			"background. 0: all heights of the period.",
+		field: func(c *Config) any { return &c.Retention.Versions },
+	},
+	{
+		Name: "state_sync.every_heights", Max: 1 << 50, Unit: "heights",
+		Doc: "With CometBFT: make a snapshot for peers, with which a node can join, at every height that this " +
+			"divides. 0: never, and none is offered. " +
+			"Nodes with the same number have the same snapshots, and a node that joins takes its chunks from " +
+			"all of them.",
+		field: func(c *Config) any { return &c.StateSync.EveryHeights },
+	},
+	{
+		Name: "state_sync.keep", Min: 1, Max: 10, Unit: "snapshots",
+		Doc:   "Snapshots for peers that are kept; the oldest go first.",
+		field: func(c *Config) any { return &c.StateSync.Keep },
+	},
+	{
+		Name: "diagnostics.level", Flag: "log-level", Live: true, OneOf: []string{"debug", "info", "warn", "error"},
+		Doc:   "Least weight of what the program tells of itself on standard error.",
+		field: func(c *Config) any { return &c.Diagnostics.Level },
+	},
+	{
+		Name: "diagnostics.format", Flag: "log-format", OneOf: []string{"console", "json"},
+		Doc:   "Form of the diagnostics: lines for people, or one JSON object per line.",
+		field: func(c *Config) any { return &c.Diagnostics.Format },
+	},
+}
+
+func profileNames() []string {
+	names := make([]string, len(plan.Profiles))
+	for i, p := range plan.Profiles {
+		names[i] = string(p)
+	}
+	return names
+}
+
+func checkListen(c Config) error {
+	host, port, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return fmt.Errorf("%q: want host:port, such as 127.0.0.1:7070", c.Listen)
+	}
+
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("%q: port %q, want a number from 0 to 65535", c.Listen, port)
+	} else if strconv.FormatUint(n, 10) != port {
+		return fmt.Errorf("%q: port %q, want it without signs and leading zeros", c.Listen, port)
+	}
+
+	if Loopback(host) || c.Insecure || c.TLS.Cert != "" || c.TLS.Key != "" {
+		return nil
+	}
+	return fmt.Errorf("%q is not a loopback address: want a certificate in tls.cert and tls.key, or insecure = true",
+		c.Listen)
+}
+
+// loopback tells whether only this machine can reach a listener on host.
+func Loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// Keys are all keys of the configuration, those of a section together.
+func Keys() []Key { return slices.Clone(keys) }
+
+// LookupKey finds a key by its name. Where there is none, near are the names that may have been
+// meant.
+func LookupKey(name string) (k Key, near []string, ok bool) {
+	for _, k := range keys {
+		if k.Name == name {
+			return k, nil, true
+		}
+	}
+
+	var elsewhere []string // nearly the name, in another section
+	word := name[strings.LastIndexByte(name, '.')+1:]
+
+	for _, k := range keys {
+		switch {
+		case distance(k.Name, name) <= 2:
+			near = append(near, k.Name)
+		case distance(k.last(), word) <= min(2, len(word)/4):
+			elsewhere = append(elsewhere, k.Name)
+		}
+	}
+
+	if near == nil {
+		near = elsewhere
+	}
+
+	return Key{}, near, false
+}
+
+// last is the key's name within its section.
+func (k Key) last() string { return k.Name[strings.LastIndexByte(k.Name, '.')+1:] }
+
+// Section is the key's table in coppice.toml; empty for one that is in none.
+func (k Key) Section() string {
+	section, _, dotted := strings.Cut(k.Name, ".")
+	if !dotted {
+		return ""
+	}
+	return section
+}
+
+// Env is the environment variable that sets the key.
+func (k Key) Env() string {
+	return "COPPICE_" + strings.ToUpper(strings.ReplaceAll(k.Name, ".", "_"))
+}
+
+// Value is the key's value in c: a string, bool, int64 or Duration.
+func (k Key) Value(c Config) any {
+	switch p := k.field(&c).(type) {
+	case *string:
+		return *p
+
+	case *plan.Profile:
+		return string(*p)
+
+	case *bool:
+		return *p
+
+	case *int:
+		return int64(*p)
+
+	case *int64:
+		return *p
+
+	case *Duration:
+		return *p
+
+	default:
+		panic(fmt.Sprintf("node: key %s: a field of type %T", k.Name, p)) // a mistake in the table
+	}
+}
+
+// Type is what a value is in coppice.toml: "string", "boolean", "integer" or "duration".
+func (k Key) Type() string {
+	switch k.Value(Config{}).(type) {
+	case bool:
+		return "boolean"
+	case int64:
+		return "integer"
+	case Duration:
+		return "duration"
+	default:
+		return "string"
+	}
+}
+
+// TOML is the key's value in c as coppice.toml has it.
+func (k Key) TOML(c Config) string {
+	switch v := k.Value(c).(type) {
+	case string:
+		return strconv.Quote(v)
+	case Duration:
+		return strconv.Quote(v.String())
+	default:
+		return fmt.Sprint(v)
+	}
+}
+
+// Want says in a few words what a value must be.
+func (k Key) Want() string {
+	switch k.Value(Config{}).(type) {
+	case bool:
+		return "true or false"
+
+	case int64:
+		return fmt.Sprintf("a whole number from %d to %d", k.Min, k.Max)
+
+	case Duration:
+		return fmt.Sprintf("a duration from %v to %v, such as \"1s500ms\"", Duration(k.Min), Duration(k.Max))
+
+	default:
+		switch {
+		case len(k.OneOf) > 0:
+			return "one of " + strings.Join(k.OneOf, ", ")
+		case k.Unit != "":
+			return "a string: " + k.Unit
+		}
+		return "a string"
+	}
+}
+
+// set reads a value as the environment and flags have it.
+func (k Key) set(c *Config, text string) error {
+	bad := func() error { return fmt.Errorf("%q: want %s", text, k.Want()) }
+	number := func(bits int) (int64, error) {
+		n, err := strconv.ParseInt(strings.ReplaceAll(text, "_", ""), 10, bits)
+		if err != nil {
+			return 0, bad()
+		}
+		return n, nil
+	}
+
+	switch p := k.field(c).(type) {
+	case *string:
+		*p = text
+
+	case *plan.Profile:
+		*p = plan.Profile(text)
+
+	case *bool:
+		if text != "true" && text != "false" {
+			return bad()
+		}
+		*p = text == "true"
+
+	case *int:
+		n, err := number(strconv.IntSize)
+		if err != nil {
+			return err
+		}
+		*p = int(n)
+
+	case *int64:
+		n, err := number(64)
+		if err != nil {
+			return err
+		}
+		*p = n
+
+	case *Duration:
+		var d Duration
+		if d.UnmarshalText([]byte(text)) != nil {
+			return bad()
+		}
+		*p = d
+	}
+
+	return nil
+}
+
+// validate checks the key's value in c.
+func (k Key) validate(c Config) error {
+	switch v := k.Value(c).(type) {
+	case int64:
+		if v < k.Min || v > k.Max {
+			return fmt.Errorf("%d: want %s", v, k.Want())
+		}
+
+	case Duration:
+		if int64(v) < k.Min || int64(v) > k.Max {
+			return fmt.Errorf("%v: want %s", v, k.Want())
+		}
+
+	case string:
+		if len(k.OneOf) > 0 && !slices.Contains(k.OneOf, v) {
+			return fmt.Errorf("%q: want %s%s", v, k.Want(), didYouMean(nearest(v, k.OneOf)))
+		}
+	}
+
+	if k.check != nil {
+		return k.check(c)
+	}
+	return nil
+}
+
+func nearest(word string, among []string) []string {
+	var near []string
+	for _, w := range among {
+		if distance(w, word) <= 2 {
+			near = append(near, w)
+		}
+	}
+	return near
+}
+
+func didYouMean(near []string) string {
+	if len(near) == 0 {
+		return ""
+	}
+	return "; did you mean " + strings.Join(near, " or ") + "?"
+}
+
+// distance is how many letters must be put in, left out or replaced to make b of a (Levenshtein);
+// long words are far apart.
+func distance(a, b string) int {
+	if len(a) > 64 || len(b) > 64 {
+		return math.MaxInt
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(row[j]+1, row[j+1]+1, diagonal+cost)
+		}
+	}
+
+	return row[len(b)]
+}

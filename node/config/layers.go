@@ -1,0 +1,318 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/coppice-go/coppice/node/exit"
+)
+
+// configFile is the name of the file in a home.
+const FileName = "coppice.toml"
+
+// Layer is where a value of the configuration came from. A later one wins.
+type Layer int
+
+// The layers, in their order.
+const (
+	LayerDefault Layer = iota
+	LayerFile
+	LayerEnvironment
+	LayerFlag
+)
+
+// String is the layer's name: default, file, environment or flag.
+func (l Layer) String() string {
+	return [...]string{"default", "file", "environment", "flag"}[l]
+}
+
+// Origin is where exactly a value came from.
+type Origin struct {
+	Layer        Layer
+	Name         string // path of the file, name of the variable or the flag
+	Line, Column int    // in a file, from 1
+}
+
+// String is as messages name it: a file's place as path:line:column.
+func (o Origin) String() string {
+	switch {
+	case o.Layer == LayerDefault:
+		return "default"
+	case o.Layer == LayerFile && o.Line > 0:
+		return fmt.Sprintf("%s:%d:%d", o.Name, o.Line, o.Column)
+	case o.Layer == LayerFile:
+		return o.Name
+	}
+	return o.Layer.String() + " " + o.Name
+}
+
+// Problem is one thing that is wrong with a configuration.
+type Problem struct {
+	Origin Origin
+	Key    string // empty where it is not about one key
+	Text   string // what was found, and what was expected
+}
+
+// String is "origin: key: text". What came from nowhere but a program has no origin.
+func (p Problem) String() string {
+	parts := []string{}
+	if p.Origin != (Origin{}) {
+		parts = append(parts, p.Origin.String())
+	}
+	if p.Key != "" {
+		parts = append(parts, p.Key)
+	}
+	return strings.Join(append(parts, p.Text), ": ")
+}
+
+// ConfigError is everything that is wrong with a configuration. It is ErrConfig.
+type Error struct{ Problems []Problem }
+
+// Error has a line for each problem.
+func (e *Error) Error() string {
+	lines := make([]string, len(e.Problems))
+	for i, p := range e.Problems {
+		lines[i] = p.String()
+	}
+	if len(lines) == 1 {
+		return exit.ErrConfig.Error() + ": " + lines[0]
+	}
+	return fmt.Sprintf("%v: %d problems:\n  %s", exit.ErrConfig, len(lines), strings.Join(lines, "\n  "))
+}
+
+// Is makes every ConfigError an ErrConfig.
+func (e *Error) Is(target error) bool { return target == exit.ErrConfig }
+
+// problems gathers what is wrong.
+type problems []Problem
+
+func (p *problems) add(o Origin, key, format string, args ...any) {
+	*p = append(*p, Problem{Origin: o, Key: key, Text: fmt.Sprintf(format, args...)})
+}
+
+func (p problems) err() error {
+	if len(p) == 0 {
+		return nil
+	}
+	return &Error{p}
+}
+
+// Assignment is a value that a flag gave.
+type Assignment struct {
+	Key   string
+	Value string
+	Flag  string // its name, with the dashes
+}
+
+// Sources are the layers above the file.
+type Sources struct {
+	Environ []string // NAME=value, as os.Environ answers; nil: none
+	Set     []Assignment
+}
+
+// Settings are a configuration and where each of its values came from.
+type Settings struct {
+	Config  Config
+	origins map[string]Origin
+}
+
+// Origin is where the value of a key came from.
+func (s Settings) Origin(key string) Origin { return s.origins[key] }
+
+// Changed are the keys whose values differ from those of other.
+func (s Settings) Changed(other Settings) []Key {
+	var changed []Key
+	for _, k := range keys {
+		if k.Value(s.Config) != k.Value(other.Config) {
+			changed = append(changed, k)
+		}
+	}
+	return changed
+}
+
+// Resolve is the configuration in force for a home: defaults, then coppice.toml, then the
+// environment, then flags. Errors are *ConfigError, of all problems at once, and name where each
+// value came from.
+func Resolve(home string, src Sources) (Settings, error) {
+	s := DefaultSettings()
+	path := filepath.Join(home, FileName)
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, exit.NoHome(home, FileName)
+	}
+	if err != nil {
+		return s, fmt.Errorf("%w: %w", exit.ErrConfig, err)
+	}
+
+	bad := s.readFile(path, data)
+	s.readEnvironment(src.Environ, &bad)
+	for _, a := range src.Set {
+		s.set(Origin{Layer: LayerFlag, Name: a.Flag}, a.Key, a.Value, &bad)
+	}
+
+	return s.Checked(bad)
+}
+
+// CheckFile is the configuration of one file alone, which need not be in a home. Errors are as
+// those of Resolve.
+func CheckFile(path string) (Settings, error) {
+	s := DefaultSettings()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return s, fmt.Errorf("%w: %w", exit.ErrConfig, err)
+	}
+	return s.Checked(s.readFile(path, data))
+}
+
+func DefaultSettings() Settings {
+	return Settings{Config: Defaults(), origins: map[string]Origin{}}
+}
+
+// fromAssignments returns the defaults with the given values in place of some of them. An
+// assignment without a value counts only if it is one of --set. Errors are ErrConfig and
+// *ConfigError.
+func FromAssignments(list []Assignment) (Settings, error) {
+	var bad problems
+	s := DefaultSettings()
+
+	for _, a := range list {
+		if a.Value != "" || a.Flag == "--set" {
+			s.set(Origin{Layer: LayerFlag, Name: a.Flag}, a.Key, a.Value, &bad)
+		}
+	}
+
+	return s.Checked(bad)
+}
+
+// checked adds what the values themselves have wrong.
+func (s Settings) Checked(bad problems) (Settings, error) {
+	known := new(Error)
+	if errors.As(s.validate(), &known) {
+		bad = append(bad, known.Problems...)
+	}
+	return s, bad.err()
+}
+
+func (s Settings) validate() error {
+	var bad problems
+	for _, k := range keys {
+		if err := k.validate(s.Config); err != nil {
+			bad.add(s.origins[k.Name], k.Name, "%v", err)
+		}
+	}
+	return bad.err()
+}
+
+// set takes a value of the environment or of a flag.
+func (s *Settings) set(o Origin, name, value string, bad *problems) {
+	k, near, ok := LookupKey(name)
+	if !ok {
+		bad.add(o, "", "unknown key %q%s", name, didYouMean(near))
+		return
+	}
+
+	if err := k.set(&s.Config, value); err != nil {
+		bad.add(o, k.Name, "%v", err)
+		return
+	}
+
+	s.origins[k.Name] = o
+}
+
+// readEnvironment takes the variables of the keys. One that is no key's but begins as a section's
+// do, or is nearly a key's, is refused: a node that runs with another value than its operator
+// believes is worse than one that does not start. Others that begin with COPPICE_ are none of its
+// business; container platforms make up such names after a service's.
+func (s *Settings) readEnvironment(environ []string, bad *problems) {
+	for _, e := range environ {
+		name, value, _ := strings.Cut(e, "=")
+		if !strings.HasPrefix(name, "COPPICE_") || slices.Contains(notKeys, name) {
+			continue
+		}
+
+		o := Origin{Layer: LayerEnvironment, Name: name}
+
+		if i := slices.IndexFunc(keys, func(k Key) bool { return k.Env() == name }); i >= 0 {
+			s.set(o, keys[i].Name, value, bad)
+			continue
+		}
+
+		var near []string
+		meant := false
+
+		for _, k := range keys {
+			if distance(k.Env(), name) <= 2 {
+				near = append(near, k.Env())
+			}
+			meant = meant || k.Section() != "" && strings.HasPrefix(name, "COPPICE_"+strings.ToUpper(k.Section())+"_")
+		}
+
+		if meant || len(near) > 0 {
+			bad.add(o, "", "no key has this variable%s", didYouMean(near))
+		}
+	}
+}
+
+// notKeys are the variables that the command reads and that are no keys.
+var notKeys = []string{"COPPICE_HOME", "COPPICE_TOKEN"}
+
+// commented is a coppice.toml that explains every key. Keys of c that differ from their defaults
+// are set, the others are there as comments.
+func (c Config) Commented() string {
+	var b strings.Builder
+	b.WriteString(`# Coppice's configuration. A key that is a comment has its default. Keys that are not known are refused.
+# The environment goes over this file (COPPICE_LISTEN=...), and the flags of "coppice start" over both.
+# "coppice config" prints what is in force and where it came from; "coppice config explain KEY" explains a key.
+`)
+	section := ""
+	defaults := Defaults()
+
+	for _, k := range keys {
+		if s := k.Section(); s != section {
+			section = s
+			fmt.Fprintf(&b, "\n[%s]\n", section)
+		}
+
+		b.WriteString("\n")
+		for line := range strings.SplitSeq(wrap(k.Doc, 100), "\n") {
+			fmt.Fprintf(&b, "# %s\n", line)
+		}
+
+		mark := ""
+		if k.Value(c) == k.Value(defaults) {
+			mark = "#"
+		}
+
+		fmt.Fprintf(&b, "%s%s = %s\n", mark, k.last(), k.TOML(c))
+	}
+
+	return b.String()
+}
+
+// wrap breaks text between words into lines of at most width bytes, where words allow.
+func wrap(text string, width int) string {
+	var b strings.Builder
+	at := 0
+
+	for i, w := range strings.Fields(text) {
+		switch {
+		case i == 0:
+		case at+1+len(w) > width:
+			b.WriteByte('\n')
+			at = 0
+		default:
+			b.WriteByte(' ')
+			at++
+		}
+
+		b.WriteString(w)
+		at += len(w)
+	}
+
+	return b.String()
+}

@@ -1,0 +1,73 @@
+package exit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/coppice-go/coppice/supervisor"
+)
+
+// DamageWatch ends a run at the first exit, or failed start, that tells of damage, wherever in the core of
+// the tree it is met, or that CometBFT can not be started: no restart mends what lies on a disk.
+// The limits of the tree would end it too, after all the restarts that they allow.
+type DamageWatch struct {
+	mu  sync.Mutex
+	end context.CancelCauseFunc // of the run
+	err error
+}
+
+// Run is the context of a run, which the watch ends.
+func (d *DamageWatch) Run(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, end := context.WithCancelCause(ctx)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.end = end
+	return ctx, func() { end(nil) }
+}
+
+// Reason is the damage that ended the run, nil if none did.
+func (d *DamageWatch) Reason() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.err
+}
+
+// Observe is told of everything in the tree.
+func (d *DamageWatch) Observe(e supervisor.Event) {
+	var err error
+	switch e := e.(type) {
+	case supervisor.ChildExited:
+		err = e.Exit.Err
+	case supervisor.ChildStartFailed:
+		err = e.Err
+	}
+
+	path := e.Head().Path
+	if err == nil || !strings.HasPrefix(path, "coppice/node/") {
+		return
+	}
+
+	err = Classify(err)
+
+	// what an engine on top read, or says, is no damage of the node's own
+	if strings.HasPrefix(path, "coppice/node/engines/") {
+		if !cometFinal(err) || !strings.HasPrefix(path, "coppice/node/engines/consensus/") {
+			return
+		}
+	} else if !errors.Is(err, ErrDamage) {
+		return
+	}
+
+	d.mu.Lock()
+	defer d.mu.Unlock()
+
+	if d.err == nil {
+		d.err = fmt.Errorf("%s: %w", path, err)
+		if d.end != nil {
+			d.end(d.err)
+		}
+	}
+}

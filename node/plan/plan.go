@@ -1,0 +1,281 @@
+package plan
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/coppice-go/coppice/supervisor"
+)
+
+// Profile chooses the limits of the tree.
+type Profile string
+
+const (
+	// Default restarts the transaction core within its own limit.
+	Default Profile = "default"
+
+	// Strict tolerates nothing in the transaction core: any failure there restarts the node.
+	Strict Profile = "strict"
+
+	// Chaos raises every limit but the structural zeros, and shortens the shutdown times, for runs
+	// that kill all the time.
+	Chaos Profile = "chaos"
+)
+
+// Profiles are all there are.
+var Profiles = []Profile{Default, Strict, Chaos}
+
+// ParseProfile reads a profile's name.
+func ParseProfile(s string) (Profile, error) {
+	for _, p := range Profiles {
+		if s == string(p) {
+			return p, nil
+		}
+	}
+	return "", fmt.Errorf("profile %q: want one of %v", s, Profiles)
+}
+
+// Place is one place of the plan: how a child is supervised and, if it is a supervisor, how it
+// supervises.
+type Place struct {
+	ID           string
+	Restart      supervisor.Restart
+	Significant  bool
+	Shutdown     time.Duration // of a worker; 0 is the supervisor package's default
+	Orphan       supervisor.OrphanPolicy
+	Dynamic      bool
+	Strategy     supervisor.Strategy // of a supervisor, as the next two
+	Intensity    supervisor.Intensity
+	AutoShutdown supervisor.AutoShutdown
+	Note         string
+	Children     []Place
+}
+
+// supervises tells whether the place is a supervisor.
+func (p Place) Supervises() bool { return p.Dynamic || p.Intensity.Period > 0 }
+
+// find answers the place at a path below p.
+func (p Place) Find(path string) Place {
+	for id := range strings.SplitSeq(path, "/") {
+		found := false
+		for _, c := range p.Children {
+			if c.ID == id {
+				p, found = c, true
+				break
+			}
+		}
+
+		if !found {
+			panic(fmt.Sprintf("node: the plan has no %q in %q", id, path)) // a mistake in this package
+		}
+	}
+	return p
+}
+
+const none = 0 // restarts: a structural zero, which no profile raises
+
+// Plan is the tree: strategies, restart types and limits, as `coppice tree --spec` prints them.
+// Engines are those that run under "engines", in start order.
+func New(profile Profile, engines []string) Place {
+	limit := func(max int, seconds int) supervisor.Intensity {
+		if profile == Chaos && max != none {
+			max = 10_000
+		}
+		return supervisor.Intensity{Max: max, Period: time.Duration(seconds) * time.Second}
+	}
+	core := 3
+	if profile == Strict {
+		core = none
+	}
+
+	shutdown := time.Duration(0)
+	if profile == Chaos {
+		shutdown = time.Second
+	}
+
+	worker := func(id, note string) Place { return Place{ID: id, Shutdown: shutdown, Note: note} }
+	hung := make([]Place, len(engines))
+
+	for i, id := range engines {
+		hung[i] = worker(id, "")
+		hung[i].Orphan = supervisor.Abandon
+	}
+
+	return Place{
+		ID: "host", Strategy: supervisor.OneForOne, Intensity: limit(3, 10), AutoShutdown: supervisor.AnySignificant,
+		Note: "the process",
+		Children: []Place{
+			worker("admin", "owns the listener; tree, kill, status and health always answer"),
+			{
+				ID: "coppice", Restart: supervisor.Temporary, Significant: true,
+				Strategy: supervisor.OneForAll, Intensity: limit(3, 60), Note: "its end is the process's end",
+				Children: []Place{
+					{
+						ID: "pubsub", Strategy: supervisor.OneForAll, Intensity: limit(3, 10),
+						Children: []Place{
+							worker("registry", "starts filter agents; knows who subscribed"),
+							worker("broker", "top-level event broker"),
+							{ID: "filters", Restart: supervisor.Permanent, Dynamic: true, Intensity: limit(none, 5),
+								Note: "transient agents; one that dies abnormally takes pubsub down"},
+						},
+					},
+					{
+						ID: "node", Strategy: supervisor.OneForAll, Intensity: limit(5, 60),
+						Children: []Place{
+							worker("router", "addresses of all engines; if it fails, the node restarts"),
+							worker("logger", "owns the event log; if it fails, the node restarts"),
+							{
+								ID: Transactions, Strategy: supervisor.OneForAll, Intensity: limit(core, 10),
+								Children: []Place{
+									worker("storage", "the state"),
+									worker("ordering", "after each restart replays the event log"),
+									{
+										ID: "mempool", Strategy: supervisor.OneForAll, Intensity: limit(none, 5),
+										Note: "any failure inside escalates to transactions",
+										Children: []Place{
+											worker("pool", "accepted transactions; watches its workers"),
+											{ID: "workers", Dynamic: true, Intensity: limit(none, 5),
+												Note: "temporary workers, one per transaction"},
+										},
+									},
+								},
+							},
+							{ID: "engines", Strategy: supervisor.OneForOne, Intensity: limit(10, 60), Children: hung},
+						},
+					},
+				},
+			},
+		},
+	}
+}
+
+// withCometBFT is the plan of a node whose consensus is CometBFT.
+func (p Place) WithCometBFT(profile Profile) Place {
+	limit := supervisor.Intensity{Max: 10, Period: 60 * time.Second}
+	if profile == Chaos {
+		limit.Max = 10_000
+	}
+
+	comet := Place{
+		ID: "consensus", Orphan: supervisor.Abandon, Strategy: supervisor.RestForOne, Intensity: limit,
+		Note: "CometBFT, a process of its own",
+		Children: []Place{
+			{ID: "abci", Note: "the application, on a unix socket"},
+			{ID: "process", Note: "CometBFT"},
+			{ID: "watchdog", Note: "restarts a CometBFT whose height stands still without an excuse"},
+			{ID: "feed", Note: "hands accepted transactions to CometBFT's mempool"},
+		},
+	}
+
+	return p.replace("coppice/node/engines/consensus", comet)
+}
+
+// replace is p with another place at a path below it.
+func (p Place) replace(path string, by Place) Place {
+	id, rest, below := strings.Cut(path, "/")
+	p.Children = slices.Clone(p.Children)
+	for i, c := range p.Children {
+		switch {
+		case c.ID != id:
+		case below:
+			p.Children[i] = c.replace(rest, by)
+		default:
+			p.Children[i] = by
+		}
+	}
+
+	return p
+}
+
+// Names of places that the code names more than once.
+const (
+	Transactions = "transactions"
+	StateSync    = "statesync" // of a node whose consensus carries snapshots
+)
+
+// ShippedEngines are the engines that every node has, in start order.
+func ShippedEngines() []string { return []string{"consensus", "api", "retention"} }
+
+// String draws the plan.
+func (p Place) String() string {
+	var b strings.Builder
+	p.draw(&b, "", "")
+	return b.String()
+}
+
+const noteColumn = 28
+
+func (p Place) draw(b *strings.Builder, first, rest string) {
+	head := first + p.ID
+	b.WriteString(head)
+	b.WriteString(strings.Repeat(" ", max(2, noteColumn-len([]rune(head)))))
+	b.WriteString(p.describe())
+	b.WriteByte('\n')
+
+	for i, c := range p.Children {
+		if i == len(p.Children)-1 {
+			c.draw(b, rest+"└── ", rest+"    ")
+		} else {
+			c.draw(b, rest+"├── ", rest+"│   ")
+		}
+	}
+}
+
+func (p Place) describe() string {
+	var parts []string
+	switch {
+	case p.Dynamic:
+		parts = append(parts, fmt.Sprintf("dynamic, %s", limitText(p.Intensity)))
+	case p.Supervises():
+		parts = append(parts, fmt.Sprintf("%v, %s", p.Strategy, limitText(p.Intensity)))
+	}
+
+	if p.AutoShutdown != supervisor.Never {
+		parts = append(parts, fmt.Sprintf("auto_shutdown %v", p.AutoShutdown))
+	}
+	if p.ID != "host" {
+		parts = append(parts, p.Restart.String())
+	}
+	if p.Significant {
+		parts = append(parts, "significant")
+	}
+	if p.Orphan != supervisor.Escalate {
+		parts = append(parts, fmt.Sprintf("orphans: %v", p.Orphan))
+	}
+
+	text := strings.Join(parts, ", ")
+	if p.Note != "" {
+		text += ": " + p.Note
+	}
+
+	return text
+}
+
+func limitText(i supervisor.Intensity) string {
+	if i.Max == none {
+		return "max_restarts 0"
+	}
+	return fmt.Sprintf("%d in %d s", i.Max, int(i.Period/time.Second))
+}
+
+// child is the specification of the worker at this place.
+func (p Place) Child(start supervisor.StartFunc) supervisor.Child {
+	return supervisor.Child{
+		ID: p.ID, Start: start, Restart: p.Restart, Significant: p.Significant, Shutdown: p.Shutdown, Orphan: p.Orphan,
+	}
+}
+
+// nested is the specification of the supervisor at this place. build runs for each of its runs.
+func (p Place) Nested(build func() ([]supervisor.Child, error)) supervisor.Child {
+	return p.Child(supervisor.Nested(p.Spec(build)))
+}
+
+func (p Place) Spec(build func() ([]supervisor.Child, error)) supervisor.Spec {
+	return supervisor.Spec{
+		Name: p.ID, Strategy: p.Strategy, Intensity: p.Intensity, AutoShutdown: p.AutoShutdown,
+		Build: func(context.Context) ([]supervisor.Child, error) { return build() },
+	}
+}
