@@ -21,11 +21,10 @@ const (
 
 // Outcome is what became of one transaction. Exactly one of these holds: Err is set (a
 // *RefusedError, ErrExpired or ErrUnknown), or Result is set, or neither: it is accepted, durable,
-// and has no result yet.
+// and has no result yet. Known says that the node had the transaction when it last answered.
 type Outcome struct {
-	ID     chain.TxID
-	Result *logv1.TxResult
-	Err    error
+	chain.Ending
+	Err error
 }
 
 // Submit makes a transaction durable on the node. It tries again, with the same id, until the node
@@ -65,8 +64,7 @@ func (c *Client) submitOne(ctx context.Context, tx chain.Tx, wait bool) (Outcome
 // ctx, or one that is not about a single transaction; the outcomes are valid in any case, and those
 // without an answer are ErrUnknown.
 func (c *Client) SubmitMany(ctx context.Context, txs [][]byte, wait bool) ([]Outcome, error) {
-	s := submission{c: c, txs: txs, out: make([]Outcome, len(txs)), accepted: make([]bool, len(txs)),
-		tried: make([]bool, len(txs))}
+	s := submission{c: c, txs: txs, out: make([]Outcome, len(txs)), tried: make([]bool, len(txs))}
 	open := make([]int, len(txs)) // indices of txs without a final answer
 
 	for i, tx := range txs {
@@ -103,11 +101,10 @@ func (c *Client) SubmitMany(ctx context.Context, txs [][]byte, wait bool) ([]Out
 
 // submission is one SubmitMany. The slices are parallel.
 type submission struct {
-	c        *Client
-	txs      [][]byte
-	out      []Outcome
-	accepted []bool // the node said that it has it
-	tried    []bool // an attempt was lost, so the node may have it
+	c     *Client
+	txs   [][]byte
+	out   []Outcome
+	tried []bool // an attempt was lost, so the node may have it
 }
 
 // round submits the open ones once, in chunks, and answers those that are still open. The error is
@@ -191,11 +188,12 @@ func (s *submission) take(at int, o *apiv1.TxOutcome, wait bool) bool {
 	out := &s.out[at]
 	switch {
 	case o.GetResult() != nil:
-		out.Result = o.GetResult()
+		out.Known, out.Result = true, o.GetResult()
 
 	case o.GetExpired() != nil:
-		out.Err = fmt.Errorf("%w: %s, at block time %s", ErrExpired, out.ID.Short(),
-			o.GetExpired().GetBlockTime().AsTime().Format(time.RFC3339))
+		when := o.GetExpired().GetBlockTime().AsTime()
+		out.Known, out.Expired = true, &when
+		out.Err = fmt.Errorf("%w: %s, at block time %s", ErrExpired, out.ID.Short(), when.Format(time.RFC3339))
 
 	case o.GetRefused() != nil:
 		r := o.GetRefused()
@@ -205,26 +203,26 @@ func (s *submission) take(at int, o *apiv1.TxOutcome, wait bool) bool {
 
 		out.Err = &RefusedError{ID: out.ID, Code: r.Code, Reason: r.Reason}
 
-		if r.Code == apiv1.RefusedCode_REFUSED_CODE_EXPIRED && (s.tried[at] || s.accepted[at]) {
+		if r.Code == apiv1.RefusedCode_REFUSED_CODE_EXPIRED && (s.tried[at] || out.Known) {
 			// An attempt before this one may have been applied, and forgotten since: ids are kept
 			// until they expire.
 			out.Err = fmt.Errorf("%w: %w", ErrUnknown, out.Err)
 		}
 
 	default:
-		s.accepted[at] = true
+		out.Known = true
 		return !wait
 	}
 
 	return true
 }
 
-// giveUp gives the open ones the error, as unknown where the node may have them. Those that it said
-// it has stay accepted.
+// giveUp gives the open ones the error, as unknown where the node may have them. Those that are
+// Known stay accepted.
 func (s *submission) giveUp(open []int, err error) error {
 	for _, at := range open {
 		switch {
-		case s.accepted[at]:
+		case s.out[at].Known:
 		case s.tried[at]:
 			s.out[at].Err = fmt.Errorf("%w: %w", ErrUnknown, err)
 		default:
@@ -237,7 +235,7 @@ func (s *submission) giveUp(open []int, err error) error {
 // Tx answers what became of a transaction, waiting up to the given time for its result. An id that
 // the node does not know is ErrNotFound.
 func (c *Client) Tx(ctx context.Context, id chain.TxID, wait time.Duration) (Outcome, error) {
-	until := time.Now().Add(wait)
+	unknown, until := Outcome{Ending: chain.Ending{ID: id}}, time.Now().Add(wait)
 	for {
 		part := max(0, min(time.Until(until), c.attempt))
 		res, err := again(ctx, c, c.attempt+part, &apiv1.GetTxRequest{Id: id[:], Wait: durationpb.New(part)},
@@ -247,12 +245,12 @@ func (c *Client) Tx(ctx context.Context, id chain.TxID, wait time.Duration) (Out
 			})
 
 		if connect.CodeOf(err) == connect.CodeNotFound {
-			return Outcome{ID: id}, fmt.Errorf("%w: %s", ErrNotFound, id)
+			return unknown, fmt.Errorf("%w: %s", ErrNotFound, id)
 		}
 		if err != nil {
-			return Outcome{ID: id}, err
+			return unknown, err
 		}
-		s := submission{out: []Outcome{{ID: id}}, accepted: make([]bool, 1), tried: make([]bool, 1)}
+		s := submission{out: []Outcome{unknown}, tried: make([]bool, 1)}
 		if s.take(0, res.Outcome, true) || !time.Now().Before(until) {
 			return s.out[0], s.out[0].Err
 		}

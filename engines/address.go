@@ -40,10 +40,10 @@ const (
 // Address names an engine. It is resolved at each use, so that nobody holds a stale pointer across
 // a restart; it is a value, safe to copy and for concurrent use.
 type Address struct {
-	name     string
-	dir      Directory
-	patience Patience
-	elders   bool
+	name           string
+	dir            Directory
+	patience       Patience
+	sameGeneration bool
 }
 
 // NewAddress returns the fail-fast address of name in dir.
@@ -52,11 +52,11 @@ func NewAddress(dir Directory, name string) Address { return Address{name: name,
 // With returns the same address with another patience.
 func (a Address) With(p Patience) Address { a.patience = p; return a }
 
-// Elders returns the same address for a caller that uses only what was there when it started:
-// siblings before it in a group that is restarted as one. A callee that is younger than the caller
-// belongs to the next group, and the caller has been replaced: its calls answer
+// SameGeneration returns the same address for a caller that may use only engines that were there
+// when it started: siblings before it in a group that is restarted as one. A callee that is younger
+// than the caller belongs to the next group, so the caller has been replaced, and its calls return
 // supervisor.ErrFenced (I5).
-func (a Address) Elders() Address { a.elders = true; return a }
+func (a Address) SameGeneration() Address { a.sameGeneration = true; return a }
 
 // Name is the engine's name.
 func (a Address) Name() string { return a.name }
@@ -70,7 +70,7 @@ func (a Address) each(ctx context.Context, use func(*Mailbox) error) error {
 			return context.Cause(ctx) // a caller that was told to stop, or was replaced, sends nothing more
 		}
 
-		if err == nil && a.elders {
+		if err == nil && a.sameGeneration {
 			if own := supervisor.Incarnation(ctx); own != 0 && m.incarnation > own {
 				return fmt.Errorf("%w: %s of incarnation %d is younger than its caller, %d", supervisor.ErrFenced,
 					a.name, m.incarnation, own)

@@ -140,7 +140,7 @@ func sameRecord(l *eventlog.Log, s standing, disagree func(string, ...any) error
 // agree holds the state that a start found against the log, and binds the one to the other. What
 // disagrees ends the process: no restart mends it.
 func (n *Node) agree(ctx context.Context, c *core) error {
-	log, store := logger.NewClient(c.dir), storage.NewClient(c.dir).Elders()
+	log, store := logger.NewClient(c.dir), storage.NewClient(c.dir).SameGeneration()
 	var s standing
 	var err error
 	if s.State, err = store.State(ctx); err != nil {

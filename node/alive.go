@@ -27,7 +27,7 @@ func (n *Node) Alive(ctx context.Context) error {
 	if n.whyDown() != "" || c == nil {
 		return nil
 	}
-	_, err = newBackend(n, c).Status(ctx)
+	_, err = newAPICore(n, c).Status(ctx)
 	if err != nil && ctx.Err() != nil && n.whyDown() == "" {
 		return fmt.Errorf("the engines of the node do not answer: %w", context.Cause(ctx))
 	}

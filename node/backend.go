@@ -10,87 +10,45 @@ import (
 	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/node/api"
-	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
-// backend answers the API from the engines of one run of the node.
-type backend struct {
+// apiCore answers the API from the engines of one run of the node.
+type apiCore struct {
 	node  *Node
 	log   logger.Client
 	store storage.Client
 	pool  mempool.Client
 }
 
-func newBackend(n *Node, c *core) *backend {
-	return &backend{
+func newAPICore(n *Node, c *core) *apiCore {
+	return &apiCore{
 		node: n, log: logger.NewClient(c.dir), store: storage.NewClient(c.dir),
 		pool: mempool.NewClient(c.dir, n.backends),
 	}
 }
 
-// refusals says which of the pool's errors is which of the API's codes.
-var refusals = []struct {
-	is   error
-	code apiv1.RefusedCode
-}{
-	{chain.ErrMalformedTx, apiv1.RefusedCode_REFUSED_CODE_MALFORMED},
-	{mempool.ErrUnknownBackend, apiv1.RefusedCode_REFUSED_CODE_UNKNOWN_BACKEND},
-	{mempool.ErrBadBody, apiv1.RefusedCode_REFUSED_CODE_BAD_BODY},
-	{mempool.ErrTooLarge, apiv1.RefusedCode_REFUSED_CODE_TOO_LARGE},
-	{mempool.ErrExpired, apiv1.RefusedCode_REFUSED_CODE_EXPIRED},
-	{mempool.ErrTooEarly, apiv1.RefusedCode_REFUSED_CODE_TOO_EARLY},
-	{mempool.ErrPoolFull, apiv1.RefusedCode_REFUSED_CODE_POOL_FULL},
-}
-
-func (b *backend) Submit(ctx context.Context, txs [][]byte) ([]api.Submitted, error) {
-	answers, err := b.pool.Submit(ctx, txs)
-	if err != nil {
-		return nil, unavailable(err)
-	}
-
-	out := make([]api.Submitted, len(answers))
-
-	for i, a := range answers {
-		out[i].ID = a.ID
-		if a.Err == nil {
-			continue
+func (b *apiCore) Submit(ctx context.Context, txs [][]byte) ([]chain.Submitted, error) {
+	submitted, err := b.pool.Submit(ctx, txs)
+	for _, s := range submitted {
+		if s.Err != nil {
+			b.node.meter.Refused(api.RefusedCode(s.Err))
 		}
-
-		out[i].Refused = &api.Refusal{Reason: a.Err.Error()}
-
-		for _, r := range refusals {
-			if errors.Is(a.Err, r.is) {
-				out[i].Refused.Code = r.code
-				break
-			}
-		}
-
-		b.node.meter.Refused(out[i].Refused.Code)
 	}
 
-	return out, nil
+	return submitted, unavailable(err)
 }
 
-func (b *backend) Look(ctx context.Context, ids []chain.TxID) ([]api.Outcome, error) {
-	return outcomes(b.pool.Look(ctx, ids))
+func (b *apiCore) Look(ctx context.Context, ids []chain.TxID) ([]chain.Ending, error) {
+	endings, err := b.pool.Look(ctx, ids)
+	return endings, unavailable(err)
 }
 
-func (b *backend) Wait(ctx context.Context, ids []chain.TxID) ([]api.Outcome, error) {
-	return outcomes(b.pool.Wait(ctx, ids))
+func (b *apiCore) Wait(ctx context.Context, ids []chain.TxID) ([]chain.Ending, error) {
+	endings, err := b.pool.Wait(ctx, ids)
+	return endings, unavailable(err)
 }
 
-func outcomes(endings []chain.Ending, err error) ([]api.Outcome, error) {
-	if err != nil {
-		return nil, unavailable(err)
-	}
-	out := make([]api.Outcome, len(endings))
-	for i, e := range endings {
-		out[i] = api.Outcome{Known: e.Known, Result: e.Result, Expired: e.Expired}
-	}
-	return out, nil
-}
-
-func (b *backend) Get(ctx context.Context, keys [][]byte, height uint64, max int) (api.Read, error) {
+func (b *apiCore) Get(ctx context.Context, keys [][]byte, height uint64, max int) (api.Read, error) {
 	var r api.Read
 	bytes := 0
 
@@ -121,13 +79,13 @@ func (b *backend) Get(ctx context.Context, keys [][]byte, height uint64, max int
 	return r, nil
 }
 
-func (b *backend) Status(ctx context.Context) (api.Status, error) {
-	chain, err := b.store.State(ctx)
+func (b *apiCore) Status(ctx context.Context) (api.Status, error) {
+	state, err := b.store.State(ctx)
 	if err != nil {
 		return api.Status{}, unavailable(err)
 	}
-	if !chain.Started() {
-		return api.Status{}, fmt.Errorf("%w: %w", api.ErrUnavailable, mempool.ErrNotStarted)
+	if !state.Started() {
+		return api.Status{}, fmt.Errorf("%w: %w", api.ErrUnavailable, chain.ErrNotStarted)
 	}
 	pool, err := b.pool.Stat(ctx)
 	if err != nil {
@@ -138,14 +96,14 @@ func (b *backend) Status(ctx context.Context) (api.Status, error) {
 		return api.Status{}, unavailable(err)
 	}
 	return api.Status{
-		Chain: chain, Version: b.node.version, PoolSize: pool.Txs, Profile: string(b.node.config.Profile),
-		Consensus: b.node.driver.Name(), LogIndex: log.Durable, AppliedIndex: chain.Index,
+		Chain: state, Version: b.node.version, PoolSize: pool.Txs, Profile: string(b.node.config.Profile),
+		Consensus: b.node.driver.Name(), LogIndex: log.Durable, AppliedIndex: state.Index,
 	}, nil
 }
 
 // unavailable marks what a caller may simply try again.
 func unavailable(err error) error {
-	if errors.Is(err, mempool.ErrNotStarted) {
+	if errors.Is(err, chain.ErrNotStarted) {
 		return fmt.Errorf("%w: %w", api.ErrUnavailable, err)
 	}
 	return err

@@ -11,7 +11,6 @@ import (
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus/solo"
-	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/node/plan"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
@@ -80,7 +79,7 @@ func TestAClockThatJumps(t *testing.T) {
 	set(begin.Add(time.Hour)) // forward, and right again before a block has seen it
 	h.clock = begin.Add(time.Minute)
 	late := h.tx(kv.Add([]byte("n"), 1), 0)
-	require.ErrorIs(t, h.submit(late)[0].Err, mempool.ErrExpired)
+	require.ErrorIs(t, h.submit(late)[0].Err, chain.ErrExpired)
 	set(begin)
 	require.NoError(t, h.submit(late)[0].Err)
 	require.Equal(t, logv1.Code_CODE_OK, h.ending(chain.HashTx(late)).Code)
@@ -92,7 +91,7 @@ func TestAClockThatJumps(t *testing.T) {
 	require.WithinDuration(t, begin.Add(time.Hour), at, time.Second)
 
 	set(begin) // right again: the chain keeps its time, and goes on
-	require.ErrorIs(t, h.submit(h.tx(kv.Add([]byte("n"), 1), time.Minute))[0].Err, mempool.ErrExpired)
+	require.ErrorIs(t, h.submit(h.tx(kv.Add([]byte("n"), 1), time.Minute))[0].Err, chain.ErrExpired)
 	require.Equal(t, logv1.Code_CODE_OK, h.result(begin.Add(time.Hour+time.Minute)).Code)
 	require.WithinDuration(t, at, h.blockTime(at), time.Second)
 }

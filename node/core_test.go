@@ -336,8 +336,8 @@ func TestWhatIsRefusedIsNotLogged(t *testing.T) {
 	require.NoError(t, err)
 
 	for i, want := range []error{
-		chain.ErrMalformedTx, mempool.ErrUnknownBackend, mempool.ErrBadBody, mempool.ErrTooLarge, mempool.ErrExpired,
-		mempool.ErrTooEarly,
+		chain.ErrMalformedTx, chain.ErrUnknownBackend, chain.ErrBadBody, chain.ErrTooLarge, chain.ErrExpired,
+		chain.ErrTooEarly,
 	} {
 		raw := [][]byte{
 			{1, 2}, unknown, bad, h.tx(kv.Put([]byte("k"), make([]byte, 1<<20)), time.Minute),
@@ -452,7 +452,7 @@ func TestAReplacedEngineIsFenced(t *testing.T) {
 
 	// Storage and the pool were replaced by younger ones, which the caller's group never knew.
 	h.cut(corePath)
-	_, err = h.store.Elders().Begin(young, h.next())
+	_, err = h.store.SameGeneration().Begin(young, h.next())
 	require.ErrorIs(t, err, supervisor.ErrFenced)
 	require.ErrorIs(t, h.pool.Place(young, h.next(), nil), supervisor.ErrFenced)
 }

@@ -20,7 +20,6 @@ import (
 
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/chain"
-	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/config"
@@ -158,7 +157,7 @@ func TestAReadIsBounded(t *testing.T) {
 		keys[i] = []byte("k")
 	}
 
-	back := newBackend(h.Node, h.core.Load())
+	back := newAPICore(h.Node, h.core.Load())
 	_, err := back.Get(t.Context(), keys, 0, 1<<20)
 	require.ErrorIs(t, err, api.ErrTooMuch)
 	require.ErrorContains(t, err, "the values of the first 11 of 50 have 1100000 bytes, want at most 1048576")
@@ -188,7 +187,7 @@ func (n *diskNode) submit(t *testing.T, ops ...kv.Op) chain.TxID {
 
 	for {
 		out, err := n.pool.Submit(t.Context(), [][]byte{raw})
-		if errors.Is(err, mempool.ErrNotStarted) {
+		if errors.Is(err, chain.ErrNotStarted) {
 			continue
 		}
 		if err == nil {

@@ -27,7 +27,7 @@ const followBuffer = 16
 
 // Follow tails the log for one follower. The bus only says when there is something to read: the log
 // is truth, and a follower whose bus restarted, or who missed news, has missed no record.
-func (b *backend) Follow(ctx context.Context, after uint64, kinds []string, send func(api.Logged) error) error {
+func (b *apiCore) Follow(ctx context.Context, after uint64, kinds []string, send func(api.Logged) error) error {
 	cur, _, err := events.Behind(ctx, b.log, after)
 	if err != nil {
 		return err
@@ -61,7 +61,7 @@ func followEnd(ctx context.Context, err error) error {
 }
 
 // tail sends what is durable, and then waits for news, again and again.
-func (b *backend) tail(ctx context.Context, cur *eventlog.Cursor, news *pubsub.Subscription[engines.Event],
+func (b *apiCore) tail(ctx context.Context, cur *eventlog.Cursor, news *pubsub.Subscription[engines.Event],
 	kinds []string, send func(api.Logged) error) error {
 	for {
 		var skipped uint64
@@ -109,7 +109,7 @@ func (n *Node) openEventLog() (events.Log, error) {
 }
 
 // Newest is the index of the newest durable record.
-func (b *backend) Newest(ctx context.Context) (uint64, error) {
+func (b *apiCore) Newest(ctx context.Context) (uint64, error) {
 	s, err := b.log.Stat(ctx)
 	return s.Durable, err
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/storage"
-	"github.com/coppice-go/coppice/engines/storage/logical"
+	"github.com/coppice-go/coppice/engines/storage/portable"
 	"github.com/coppice-go/coppice/node/plan"
 	"github.com/coppice-go/coppice/supervisor"
 )
@@ -41,7 +41,7 @@ type stateSync struct {
 	ripe chan ripe            // imported states that are to take the state's place
 
 	mu     sync.Mutex
-	list   []logical.Metadata   // what is offered, the oldest first
+	list   []portable.Metadata  // what is offered, the oldest first
 	used   map[uint64]time.Time // by height: when a peer was told of it, or took a chunk
 	making uint64               // the height of what is due or being made; 0: none
 
@@ -53,8 +53,8 @@ func newStateSync(n *Node) *stateSync {
 	return &stateSync{n: n, due: make(chan *storage.Pinned, 1), ripe: make(chan ripe), used: make(map[uint64]time.Time)}
 }
 
-func (s *stateSync) dir() logical.Dir {
-	return logical.Dir{FS: s.n.disk(), Path: StateSyncDir(s.n.home)}
+func (s *stateSync) dir() portable.Dir {
+	return portable.Dir{FS: s.n.disk(), Path: StateSyncDir(s.n.home)}
 }
 
 func (s *stateSync) store() (storage.Client, error) {
@@ -121,7 +121,7 @@ func (s *stateSync) List() []consensus.Snapshot {
 	for i, m := range s.list {
 		s.used[m.Height] = s.n.now()
 		out[len(out)-1-i] = consensus.Snapshot{
-			Height: m.Height, Format: logical.Format, Chunks: uint32(len(m.Chunks)), Hash: m.Hash(),
+			Height: m.Height, Format: portable.Format, Chunks: uint32(len(m.Chunks)), Hash: m.Hash(),
 			Metadata: m.Encode(),
 		}
 	}
@@ -133,8 +133,8 @@ func (s *stateSync) List() []consensus.Snapshot {
 // written is not offered any more.
 func (s *stateSync) Chunk(height uint64, format, index uint32) ([]byte, error) {
 	s.mu.Lock()
-	at := slices.IndexFunc(s.list, func(m logical.Metadata) bool { return m.Height == height })
-	var m logical.Metadata
+	at := slices.IndexFunc(s.list, func(m portable.Metadata) bool { return m.Height == height })
+	var m portable.Metadata
 
 	if at >= 0 {
 		m = s.list[at]
@@ -143,14 +143,14 @@ func (s *stateSync) Chunk(height uint64, format, index uint32) ([]byte, error) {
 
 	s.mu.Unlock()
 
-	if at < 0 || format != logical.Format {
+	if at < 0 || format != portable.Format {
 		return nil, fmt.Errorf("%w: height %d, format %d", consensus.ErrNoSnapshot, height, format)
 	}
 	chunk, err := s.dir().Chunk(m, index)
-	if errors.Is(err, logical.ErrNone) {
+	if errors.Is(err, portable.ErrNone) {
 		return nil, fmt.Errorf("%w: %w", consensus.ErrNoSnapshot, err)
 	}
-	if errors.Is(err, logical.ErrChunk) {
+	if errors.Is(err, portable.ErrChunk) {
 		s.withdraw(m)
 	}
 
@@ -161,17 +161,17 @@ func (s *stateSync) Chunk(height uint64, format, index uint32) ([]byte, error) {
 // for snapshots for a while before it takes the newest.
 const useTime = time.Minute
 
-func (s *stateSync) inUse(m logical.Metadata) bool {
+func (s *stateSync) inUse(m portable.Metadata) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at, ok := s.used[m.Height]
 	return ok && s.n.now().Sub(at) < useTime
 }
 
-func (s *stateSync) withdraw(bad logical.Metadata) {
+func (s *stateSync) withdraw(bad portable.Metadata) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.list = slices.DeleteFunc(s.list, func(m logical.Metadata) bool { return bytes.Equal(m.Hash(), bad.Hash()) })
+	s.list = slices.DeleteFunc(s.list, func(m portable.Metadata) bool { return bytes.Equal(m.Hash(), bad.Hash()) })
 }
 
 // startStateSync is the engine's StartFunc.
@@ -284,7 +284,7 @@ func (s *stateSync) make(ctx context.Context, p *storage.Pinned) {
 
 	began := time.Now()
 	pace := pace{share: snapshotShare}
-	m, err := s.dir().Take(ctx, p, logical.Taking{Pace: pace.wait})
+	m, err := s.dir().Take(ctx, p, portable.Taking{Pace: pace.wait})
 	list, keepErr := s.dir().Keep(s.n.config.StateSync.Keep, s.inUse)
 	s.mu.Lock()
 	if keepErr == nil {
@@ -292,7 +292,7 @@ func (s *stateSync) make(ctx context.Context, p *storage.Pinned) {
 	}
 
 	maps.DeleteFunc(s.used, func(h uint64, _ time.Time) bool {
-		return !slices.ContainsFunc(s.list, func(m logical.Metadata) bool { return m.Height == h })
+		return !slices.ContainsFunc(s.list, func(m portable.Metadata) bool { return m.Height == h })
 	})
 
 	if s.making = 0; len(s.due) > 0 {

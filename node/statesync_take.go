@@ -13,7 +13,7 @@ import (
 	"github.com/coppice-go/coppice/engines/logger"
 	"github.com/coppice-go/coppice/engines/ordering"
 	"github.com/coppice-go/coppice/engines/storage/durable"
-	"github.com/coppice-go/coppice/engines/storage/logical"
+	"github.com/coppice-go/coppice/engines/storage/portable"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/node/plan"
 	"github.com/coppice-go/coppice/supervisor"
@@ -21,7 +21,7 @@ import (
 
 // incoming is a snapshot of a peer's that is being taken.
 type incoming struct {
-	*logical.Import
+	*portable.Import
 	began time.Time
 
 	// already: the state stands at this very height. The chunks are checked and change nothing: a
@@ -44,13 +44,13 @@ func (s *stateSync) Offer(ctx context.Context, o consensus.Offer) error {
 	if err := s.giveUp(); err != nil {
 		return err
 	}
-	if o.Format != logical.Format {
-		return fmt.Errorf("%w: %d, want %d", consensus.ErrSnapshotFormat, o.Format, logical.Format)
+	if o.Format != portable.Format {
+		return fmt.Errorf("%w: %d, want %d", consensus.ErrSnapshotFormat, o.Format, portable.Format)
 	}
 
-	m, err := logical.Decode(o.Metadata)
+	m, err := portable.Decode(o.Metadata)
 	switch {
-	case errors.Is(err, logical.ErrFormat):
+	case errors.Is(err, portable.ErrFormat):
 		return fmt.Errorf("%w: %w", consensus.ErrSnapshotFormat, err)
 	case err != nil:
 		return fmt.Errorf("%w: %w", consensus.ErrSnapshot, err)
@@ -61,7 +61,7 @@ func (s *stateSync) Offer(ctx context.Context, o consensus.Offer) error {
 	}
 
 	in := &incoming{began: time.Now()}
-	if in.Import, err = logical.NewImport(m, logical.Target{
+	if in.Import, err = portable.NewImport(m, portable.Target{
 		FS: s.n.disk(), Dir: s.importPath(), Fatal: s.n.die, Chain: o.Chain, AppHash: o.AppHash, BlockHash: o.BlockHash,
 		Time: o.Time,
 	}); err != nil {
@@ -119,11 +119,11 @@ func (s *stateSync) Apply(ctx context.Context, index uint32, chunk []byte) error
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, logical.ErrChunk):
+	case errors.Is(err, portable.ErrChunk):
 		return fmt.Errorf("%w: %w", consensus.ErrChunk, err)
-	case errors.Is(err, logical.ErrOrder):
+	case errors.Is(err, portable.ErrOrder):
 		return &consensus.ChunkOrderError{Want: s.in.want(), Err: err}
-	case errors.Is(err, logical.ErrSnapshot):
+	case errors.Is(err, portable.ErrSnapshot):
 		err = fmt.Errorf("%w: %w", consensus.ErrSnapshot, err)
 	}
 
@@ -145,7 +145,7 @@ func (s *stateSync) apply(ctx context.Context, in *incoming, index uint32, chunk
 			return err
 		}
 		if index > in.passed {
-			return fmt.Errorf("%w: %d, want %d", logical.ErrOrder, index, in.passed)
+			return fmt.Errorf("%w: %d, want %d", portable.ErrOrder, index, in.passed)
 		}
 		in.passed++
 		return nil

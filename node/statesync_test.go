@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/engines/consensus/comet/comettest"
-	"github.com/coppice-go/coppice/engines/storage/logical"
+	"github.com/coppice-go/coppice/engines/storage/portable"
 	"github.com/coppice-go/coppice/eventlog/pebblefs"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/supervisor"
@@ -265,7 +265,7 @@ func TestWhatPeersSendInAStateSyncHasItsAnswer(t *testing.T) {
 	require.Equal(t, "RETRY_SNAPSHOT", apply(0, j.chunks[0]).Result, "it was given up")
 
 	// One that holds together and is of another state.
-	m, err := logical.Decode(j.s.Metadata)
+	m, err := portable.Decode(j.s.Metadata)
 	require.NoError(t, err)
 	forged := append([]byte(nil), j.chunks[0]...)
 	forged[len(forged)-1] ^= 1

@@ -105,7 +105,7 @@ func (n *Node) buildTransactions(c *core) []supervisor.Child {
 				return nil, err
 			}
 			return ordering.Child(c.dir, ordering.Config{
-				Log: logger.NewClient(c.dir), Store: storage.NewClient(c.dir).Elders(),
+				Log: logger.NewClient(c.dir), Store: storage.NewClient(c.dir).SameGeneration(),
 				Pool:     mempool.NewClient(c.dir, n.backends),
 				Progress: n.progress.replay(), Validators: governance.Updates,
 			})(ctx)
@@ -116,15 +116,12 @@ func (n *Node) buildTransactions(c *core) []supervisor.Child {
 
 func (n *Node) buildMempool(c *core) ([]supervisor.Child, error) {
 	at := n.plan.Find("coppice/node/transactions/mempool")
-	store := storage.NewClient(c.dir).Elders()
-	dynamic, err := supervisor.NewDynamic(supervisor.DynamicSpec[mempool.Job]{
+	store := storage.NewClient(c.dir).SameGeneration()
+	dynamic, err := supervisor.NewDynamic(supervisor.DynamicSpec[mempool.Task]{
 		Name: "workers", Restart: supervisor.Temporary, Shutdown: at.Find("pool").Shutdown,
 		Intensity: at.Find("workers").Intensity,
-		Start: func(_ context.Context, j mempool.Job) (supervisor.Service, error) {
-			return j.Watch(worker.Job{
-				ID: j.ID, Tx: j.Tx, Backend: j.Backend, Params: j.Params, Store: store, Marks: n.table, Place: j.Place,
-				Late: j.Late, Handed: j.Handed,
-			}), nil
+		Start: func(_ context.Context, t mempool.Task) (supervisor.Service, error) {
+			return t.Watch(worker.Worker{Job: t.Job, Store: store, Marks: n.table}), nil
 		},
 	})
 
@@ -156,7 +153,7 @@ func (n *Node) buildEngines(c *core) []supervisor.Child {
 	children := []supervisor.Child{
 		at.Find("consensus").Child(n.driver.Start(drive)),
 		at.Find("api").Child(func(context.Context) (supervisor.Service, error) {
-			return &api.Service{Gate: n.gate, Backend: newBackend(n, c),
+			return &api.Service{Gate: n.gate, Core: newAPICore(n, c),
 				Options: api.NodeOptions{Meter: n.meter.Request}}, nil
 		}),
 		at.Find("retention").Child(n.startRetention(c)),

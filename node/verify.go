@@ -313,15 +313,15 @@ func (r *verification) execute(ctx context.Context, b chain.Block) (chain.Staged
 			return chain.Staged{}, err
 		}
 
-		job := worker.Job{
+		w := worker.Worker{Store: direct{r.again}, Job: chain.Job{
 			ID: chain.HashTx(raw), Tx: tx, Backend: r.backends[tx.Backend], Params: r.again.State().Params,
-			Store: direct{r.again}, Place: make(chan chain.Placement, 1), Late: true,
-		}
+			Place: make(chan chain.Placement, 1), Late: true,
+		}}
 
-		job.Place <- chain.Placement{Version: chain.Version{Period: b.Period, Height: b.Height, Index: uint32(i)},
+		w.Place <- chain.Placement{Version: chain.Version{Period: b.Period, Height: b.Height, Index: uint32(i)},
 			Time: b.Time}
 
-		if err := job.Serve(ctx); err != nil {
+		if err := w.Serve(ctx); err != nil {
 			return chain.Staged{}, err
 		}
 	}

@@ -10,7 +10,7 @@ import (
 
 // workers is the dynamic supervisor as the pool sees it.
 type workers struct {
-	*supervisor.Dynamic[mempool.Job]
+	*supervisor.Dynamic[mempool.Task]
 }
 
 // AwaitUp returns once workers can be started: within the start of the same mempool, which starts

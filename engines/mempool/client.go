@@ -11,8 +11,8 @@ import (
 
 // Client is the pool as others see it. It is safe for concurrent use.
 type Client struct {
-	to       engines.Address
-	backends Config
+	to     engines.Address
+	config Config
 }
 
 // NewClient returns a client of the pool in dir. Submissions are decoded and checked against the
@@ -26,7 +26,7 @@ func NewClient(dir engines.Directory, backends map[string]chain.Backend) Client 
 func (c Client) Submit(ctx context.Context, txs [][]byte) ([]chain.Submitted, error) {
 	q := submit{make([]candidate, len(txs))}
 	for i, raw := range txs {
-		q.txs[i] = c.backends.examine(raw)
+		q.txs[i] = c.config.examine(raw)
 		q.txs[i].id = chain.HashTx(raw)
 	}
 	return engines.Call(ctx, c.to, q)
@@ -71,7 +71,7 @@ func (c Client) Offer(ctx context.Context, after uint64, maxTxs, maxBytes int, w
 // Check tells what a pool would have against raw, were the chain at that state and the clock at
 // now. It asks nobody: what is repeated it does not know.
 func (c Client) Check(raw []byte, chain chain.State, now time.Time) error {
-	k := c.backends.examine(raw)
+	k := c.config.examine(raw)
 	if k.err != nil {
 		return k.err
 	}

@@ -6,34 +6,32 @@ import (
 	"fmt"
 
 	"github.com/coppice-go/coppice/engines/chain"
-	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// Job is what a worker is started with.
-type Job struct {
-	ID      chain.TxID
-	Tx      chain.Tx
-	Backend chain.Backend // nil: nobody here knows Tx.Backend
-	Params  *logv1.Params
-	Place   chan chain.Placement
-
-	// Late: it is not to execute anything before it has its place.
-	Late bool
+// Task is a job for a worker, together with the pool's watch on that worker.
+type Task struct {
+	chain.Job
 
 	ended  func(error)
-	handed *bool // by the worker's goroutine, for its own end
+	handed *bool // set by the worker's goroutine, read at that goroutine's end
 }
 
-// Handed notes that the result is in: however the worker ends now, it left one.
-func (j Job) Handed() { *j.handed = true }
+// newTask returns a task for j. ended is called with the reason why the worker ended without a
+// result, or with nil.
+func newTask(j chain.Job, ended func(error)) Task {
+	t := Task{j, ended, new(bool)}
+	t.Handed = func() { *t.handed = true }
+	return t
+}
 
-// Watch lets the pool know how s, the worker made for the job, ends: by return, panic or Goexit.
-func (j Job) Watch(s supervisor.Service) supervisor.Service { return watched{s, j} }
+// Watch returns s, the worker made for the task, so that the pool learns how it ends: by return,
+// panic or Goexit.
+func (t Task) Watch(s supervisor.Service) supervisor.Service { return watched{s, t} }
 
 type watched struct {
 	supervisor.Service
-	job Job
+	task Task
 }
 
 // errVanished is how a worker ended that neither returned nor failed: it panicked or left its
@@ -43,13 +41,13 @@ var errVanished = errors.New("panicked, or ended its goroutine")
 func (w watched) Serve(ctx context.Context) error {
 	err := errVanished
 	defer func() {
-		if *w.job.handed {
+		if *w.task.handed {
 			err = nil
 		}
 		if err != nil && ctx.Err() != nil && !errors.Is(context.Cause(ctx), supervisor.ErrKilled) {
 			err = nil // it was stopped in order, and so will we be
 		}
-		w.job.ended(err)
+		w.task.ended(err)
 	}()
 
 	err = w.Service.Serve(ctx)
@@ -57,7 +55,7 @@ func (w watched) Serve(ctx context.Context) error {
 }
 
 // String names the worker in reports.
-func (w watched) String() string { return "worker " + w.job.ID.Short() }
+func (w watched) String() string { return "worker " + w.task.ID.Short() }
 
 // ErrWorkerLost is the exit of a pool that lost a worker.
 var ErrWorkerLost = errors.New("a worker ended without a result")
@@ -88,11 +86,10 @@ func (p *pool) work(ctx context.Context, e *entry, at *chain.Placement) error {
 
 func (p *pool) start(ctx context.Context, e *entry) error {
 	self, id := p.self, e.id
-	_, err := p.Workers.StartChild(ctx, id.String()[:16], Job{
-		ID: id, Tx: e.tx, Backend: p.Backends[e.tx.Backend], Params: p.state.Params, Place: e.place,
-		Late: !e.eager, handed: new(bool),
-		ended: func(err error) { self.Post(workerEnded{id, err}) },
-	})
+	job := chain.Job{ID: id, Tx: e.tx, Backend: p.Backends[e.tx.Backend], Params: p.state.Params, Place: e.place,
+		Late: !e.eager}
+	_, err := p.Workers.StartChild(ctx, id.String()[:16],
+		newTask(job, func(err error) { self.Post(workerEnded{id, err}) }))
 
 	if errors.Is(err, supervisor.ErrNotRunning) {
 		return nil // the workers are being stopped, and we after them

@@ -84,7 +84,7 @@ func (p *pool) placeBlock(ctx context.Context, q place, from engines.From[struct
 		}
 
 		e.placed = true
-		if err := p.refuse(e, q.block); err != nil {
+		if err := p.checkDeadly(e, q.block); err != nil {
 			return err
 		}
 
@@ -157,11 +157,11 @@ func (p *pool) end(e *entry, how chain.Ending) {
 // committed.
 func (p *pool) expirePassed(ctx context.Context) error {
 	now := p.state.Time
-	if p.expiry.IsZero() || !p.expiry.Before(now) {
+	if p.nextExpiry.IsZero() || !p.nextExpiry.Before(now) {
 		return nil
 	}
 
-	p.expiry = time.Time{}
+	p.nextExpiry = time.Time{}
 	var gone []*entry
 	var recs []eventlog.Record
 
@@ -172,8 +172,8 @@ func (p *pool) expirePassed(ctx context.Context) error {
 		}
 
 		if !until.Before(now) {
-			if p.expiry.IsZero() || until.Before(p.expiry) {
-				p.expiry = until
+			if p.nextExpiry.IsZero() || until.Before(p.nextExpiry) {
+				p.nextExpiry = until
 			}
 			continue
 		}
@@ -192,15 +192,15 @@ func (p *pool) expirePassed(ctx context.Context) error {
 	}
 
 	self := p.self
-	return p.Log.AppendThen(ctx, func(_ uint64, err error) { self.Post(expire{gone, now, err}) }, recs...)
+	return p.Log.AppendThen(ctx, func(_ uint64, err error) { self.Post(expiryLogged{gone, now, err}) }, recs...)
 }
 
-func (p *pool) expireDone(ctx context.Context, m expire) error {
+func (p *pool) expiryLogged(ctx context.Context, m expiryLogged) error {
 	if m.err != nil {
 		return m.err
 	}
 	for _, e := range m.entries {
-		p.expired.add(e.id, m.at)
+		p.recentlyExpired.add(e.id, m.at)
 		p.end(e, chain.Ending{ID: e.id, Known: true, Expired: &m.at})
 	}
 	return p.settle(ctx)

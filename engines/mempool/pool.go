@@ -2,7 +2,6 @@ package mempool
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -36,7 +35,7 @@ type Store interface {
 // Workers starts workers. They come up after the pool.
 type Workers interface {
 	AwaitUp(ctx context.Context) error
-	StartChild(ctx context.Context, id string, job Job) (supervisor.Ref, error)
+	StartChild(ctx context.Context, id string, task Task) (supervisor.Ref, error)
 }
 
 // Config is what the pool works with. Backends and limits do not change while a node runs.
@@ -86,7 +85,8 @@ func Child(dir engines.Directory, c Config) supervisor.StartFunc {
 		c.Suspects = unsuspected{}
 	}
 	return func(ctx context.Context) (supervisor.Service, error) {
-		p := &pool{Config: c, dir: dir, pending: make(map[chain.TxID]*entry), expired: newExpired(expiredKept)}
+		p := &pool{Config: c, dir: dir, pending: make(map[chain.TxID]*entry),
+			recentlyExpired: newRecentlyExpired(expiredKept)}
 		return engines.Spec{Name: Name, Init: p.init}.Start(dir)(ctx)
 	}
 }
@@ -99,17 +99,17 @@ type pool struct {
 	orderer uint64 // its incarnation
 	state   chain.State
 
-	pending  map[chain.TxID]*entry
-	bytes    int64
-	queue    fifo         // durable, without a place: what is offered, oldest first
-	eager    int          // workers that wait for their place
-	cleared  []chain.TxID // suspects that ended, to be forgotten
-	expired  expired      // the newest that expired
-	expiry   time.Time    // no pending transaction expires before; zero: not known
-	takers   []taker
-	offerees []offeree
-	wanting  []*entry // want a worker, before the workers are up
-	workable bool     // the workers are up
+	pending         map[chain.TxID]*entry
+	bytes           int64
+	queue           fifo            // durable, without a place: what is offered, oldest first
+	eager           int             // workers that wait for their place
+	cleared         []chain.TxID    // suspects that ended, to be forgotten
+	recentlyExpired recentlyExpired // the newest that expired
+	nextExpiry      time.Time       // no pending transaction expires before; zero: not known
+	takers          []taker
+	offerees        []offeree
+	wanting         []*entry // want a worker, before the workers are up
+	workable        bool     // the workers are up
 
 	launched fifo   // in log order, for the floor
 	newest   uint64 // the newest TxLaunched seen
@@ -176,10 +176,10 @@ type (
 		maxTxs, maxBytes int
 		wait             bool
 	}
-	look   struct{ ids []chain.TxID }
-	wait   struct{ ids []chain.TxID }
-	stat   struct{}
-	expire struct { // TxExpired is durable
+	look         struct{ ids []chain.TxID }
+	wait         struct{ ids []chain.TxID }
+	stat         struct{}
+	expiryLogged struct { // TxExpired is durable
 		entries []*entry
 		at      time.Time
 		err     error
@@ -231,7 +231,7 @@ func (p *pool) init(ctx context.Context, s *engines.Server) error {
 	engines.OnCall(s, p.wait)
 	engines.OnCast(s, p.workerEnded)
 	engines.OnCast(s, p.startWanting)
-	engines.OnCast(s, p.expireDone)
+	engines.OnCast(s, p.expiryLogged)
 	engines.OnCall(s, func(_ context.Context, _ stat, from engines.From[Stat]) error {
 		from.Reply(Stat{Txs: len(p.pending), Bytes: p.bytes, Queued: len(p.queue.all()), Workers: p.eager,
 			Floor: p.floor, Oldest: p.oldest(p.Now())})
@@ -276,17 +276,6 @@ func (p *pool) chain(ctx context.Context) (chain.State, error) {
 	return p.state, err
 }
 
-// Errors with which a submission is refused. Each wraps what was wrong.
-var (
-	ErrUnknownBackend = errors.New("unknown backend")
-	ErrBadBody        = errors.New("the backend does not understand the body")
-	ErrTooLarge       = errors.New("transaction is too large")
-	ErrExpired        = errors.New("transaction has expired")
-	ErrTooEarly       = errors.New("valid_until lies too far ahead")
-	ErrPoolFull       = errors.New("pool is full")
-	ErrNotStarted     = errors.New("the chain has not started")
-)
-
 // candidate is a submission that was decoded and checked by its caller's goroutine.
 type candidate struct {
 	id  chain.TxID
@@ -300,7 +289,7 @@ type candidate struct {
 // to be at block time, as the next block will be.
 func admissible(c candidate, s chain.State, now time.Time) error {
 	if max := s.Params.GetMaxTxBytes(); uint64(len(c.raw)) > max {
-		return fmt.Errorf("%w: %d bytes, want at most %d", ErrTooLarge, len(c.raw), max)
+		return fmt.Errorf("%w: %d bytes, want at most %d", chain.ErrTooLarge, len(c.raw), max)
 	}
 	if c.tx.ValidUntil.IsZero() {
 		return nil
@@ -310,11 +299,11 @@ func admissible(c candidate, s chain.State, now time.Time) error {
 	}
 	until, window := c.tx.ValidUntil, time.Duration(s.Params.GetWindowNs())
 	if until.Before(now) {
-		return fmt.Errorf("%w: it was valid until %s", ErrExpired, until.UTC().Format(time.RFC3339Nano))
+		return fmt.Errorf("%w: it was valid until %s", chain.ErrExpired, until.UTC().Format(time.RFC3339Nano))
 	}
 
 	if last := now.Add(window); until.After(last) {
-		return fmt.Errorf("%w: valid until %s, want at most %v from now", ErrTooEarly,
+		return fmt.Errorf("%w: valid until %s, want at most %v from now", chain.ErrTooEarly,
 			until.UTC().Format(time.RFC3339Nano), window)
 	}
 

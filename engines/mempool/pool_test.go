@@ -99,11 +99,11 @@ func (state) GetLocal(context.Context, string) ([]byte, bool, error) { return ni
 func (state) PutLocal(context.Context, string, []byte) error         { return nil }
 
 // crew takes the jobs of workers. A test plays them.
-type crew struct{ jobs chan mempool.Job }
+type crew struct{ jobs chan mempool.Task }
 
 func (crew) AwaitUp(context.Context) error { return nil }
 
-func (c crew) StartChild(_ context.Context, _ string, j mempool.Job) (supervisor.Ref, error) {
+func (c crew) StartChild(_ context.Context, _ string, j mempool.Task) (supervisor.Ref, error) {
 	c.jobs <- j
 	return supervisor.Ref{}, nil
 }
@@ -124,8 +124,9 @@ func (lenient) Check(body []byte) error {
 type rig struct {
 	mempool.Client
 	t       *testing.T
+	dir     *names
 	disk    *disk
-	jobs    chan mempool.Job
+	jobs    chan mempool.Task
 	run     *supervisor.Run
 	rec     *suptest.Recorder
 	orderer context.Context
@@ -133,17 +134,26 @@ type rig struct {
 
 func start(t *testing.T, edit func(*mempool.Config), hold chan func()) *rig {
 	t.Helper()
+	spec, r, orderer := prepare(t, edit, hold)
+	r.run, r.rec = suptest.Start(t, spec)
+	r.orderer = <-orderer
+	return r
+}
+
+// prepare makes a rig that has not started. The context of its orderer comes through the channel.
+func prepare(t *testing.T, edit func(*mempool.Config), hold chan func()) (supervisor.Spec, *rig,
+	<-chan context.Context) {
+	t.Helper()
 	log, err := eventlog.Open(filepath.Join(t.TempDir(), "log"), eventlog.Options{SegmentSize: 1 << 20})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, log.Close()) })
 	dir := &names{boxes: make(map[string]*engines.Mailbox)}
 	backends := map[string]chain.Backend{"any": lenient{}}
-	r := &rig{Client: mempool.NewClient(dir, backends), t: t, disk: &disk{log, hold}, jobs: make(chan mempool.Job, 100)}
+	r := &rig{Client: mempool.NewClient(dir, backends), t: t, dir: dir, disk: &disk{log, hold},
+		jobs: make(chan mempool.Task, 100)}
 	c := mempool.Config{
 		Log: r.disk, Store: state{}, Workers: crew{r.jobs}, Backends: backends, Orderer: "orderer",
-		Now: func() time.Time {
-			return genesis
-		},
+		Now: func() time.Time { return genesis },
 	}
 
 	if edit != nil {
@@ -151,19 +161,15 @@ func start(t *testing.T, edit func(*mempool.Config), hold chan func()) *rig {
 	}
 
 	orderer := make(chan context.Context, 10)
-	r.run, r.rec = suptest.Start(t,
-		supervisor.Spec{Name: "test", Intensity: supervisor.Intensity{Max: 10, Period: time.Hour},
-			Build: supervisor.Children(
-				supervisor.Child{ID: "orderer",
-					Start: engines.Spec{Name: "orderer", Init: func(ctx context.Context, _ *engines.Server) error {
-						orderer <- ctx
-						return nil
-					}}.Start(dir)},
-				supervisor.Child{ID: "pool", Start: mempool.Child(dir, c)},
-			)})
-	r.orderer = <-orderer
-
-	return r
+	return supervisor.Spec{Name: "test", Intensity: supervisor.Intensity{Max: 10, Period: time.Hour},
+		Build: supervisor.Children(
+			supervisor.Child{ID: "orderer",
+				Start: engines.Spec{Name: "orderer", Init: func(ctx context.Context, _ *engines.Server) error {
+					orderer <- ctx
+					return nil
+				}}.Start(dir)},
+			supervisor.Child{ID: "pool", Start: mempool.Child(dir, c)},
+		)}, r, orderer
 }
 
 func tx(t *testing.T, n int, valid time.Duration) []byte {
@@ -236,7 +242,7 @@ func TestWhatDoesNotFitIsRefused(t *testing.T) {
 	r := start(t, func(c *mempool.Config) { c.MaxTxs = 2 }, nil)
 	out := r.submit(tx(t, 1, time.Minute), tx(t, 2, time.Minute), tx(t, 3, time.Minute))
 	require.NoError(t, out[1].Err)
-	require.ErrorIs(t, out[2].Err, mempool.ErrPoolFull)
+	require.ErrorIs(t, out[2].Err, chain.ErrPoolFull)
 	require.EqualValues(t, 2, r.disk.log.Durable(), "what is refused is not logged")
 	id := out[0].ID
 	r.commit(1, genesis.Add(time.Second), &logv1.TxResult{Id: id[:]})
@@ -245,7 +251,7 @@ func TestWhatDoesNotFitIsRefused(t *testing.T) {
 	r = start(t, func(c *mempool.Config) { c.MaxBytes = int64(len(tx(t, 1, 0))) }, nil)
 	out = r.submit(tx(t, 1, time.Minute), tx(t, 2, time.Minute))
 	require.NoError(t, out[0].Err)
-	require.ErrorIs(t, out[1].Err, mempool.ErrPoolFull)
+	require.ErrorIs(t, out[1].Err, chain.ErrPoolFull)
 }
 
 // A worker that ends without a result ends the pool, whose successor knows what was acknowledged
@@ -291,7 +297,7 @@ func TestWhatBlockTimeHasPassedByExpires(t *testing.T) {
 	e, err := r.disk.log.Read(3)
 	require.NoError(t, err)
 	require.Equal(t, chain.KindTxExpired, e.Kind)
-	require.ErrorIs(t, r.submit(soon)[0].Err, mempool.ErrExpired)
+	require.ErrorIs(t, r.submit(soon)[0].Err, chain.ErrExpired)
 }
 
 // An offer goes on where the last one ended, within its bounds and one at least, and waits for what

@@ -155,7 +155,7 @@ func (p *pool) recall(order []*entry, rec eventlog.Entry) ([]*entry, error) {
 			return nil, err
 		}
 		id, _ := chain.TxIDFromBytes(m.Id)
-		p.expired.add(id, time.Unix(0, m.BlockTimeNs))
+		p.recentlyExpired.add(id, time.Unix(0, m.BlockTimeNs))
 
 	case *logv1.BlockCommitted:
 		for _, r := range m.Results {

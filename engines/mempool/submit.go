@@ -32,12 +32,12 @@ func (c Config) examine(raw []byte) candidate {
 
 	b, ok := c.Backends[k.tx.Backend]
 	if !ok {
-		k.err = fmt.Errorf("%w: %q", ErrUnknownBackend, k.tx.Backend)
+		k.err = fmt.Errorf("%w: %q", chain.ErrUnknownBackend, k.tx.Backend)
 		return k
 	}
 
 	if err := check(b, k.tx.Body); err != nil {
-		k.err = fmt.Errorf("%w: %w", ErrBadBody, err)
+		k.err = fmt.Errorf("%w: %w", chain.ErrBadBody, err)
 	}
 
 	return k
@@ -60,7 +60,7 @@ func (p *pool) submit(ctx context.Context, q submit, from engines.From[[]chain.S
 	}
 
 	if !state.Started() {
-		from.Fail(ErrNotStarted)
+		from.Fail(chain.ErrNotStarted)
 		return nil
 	}
 
@@ -98,7 +98,7 @@ func (p *pool) submit(ctx context.Context, q submit, from engines.From[[]chain.S
 		}
 
 		if len(p.pending) >= p.MaxTxs || p.bytes+int64(len(c.raw)) > p.MaxBytes {
-			sub.out[i].Err = fmt.Errorf("%w: it holds %d transactions of %d bytes", ErrPoolFull,
+			sub.out[i].Err = fmt.Errorf("%w: it holds %d transactions of %d bytes", chain.ErrPoolFull,
 				len(p.pending), p.bytes)
 			continue
 		}
@@ -155,8 +155,8 @@ func (p *pool) add(e *entry) {
 	p.pending[e.id] = e
 	e.suspect = p.suspect(e.id)
 	p.bytes += int64(len(e.raw))
-	if until := e.tx.ValidUntil; !until.IsZero() && (p.expiry.IsZero() || until.Before(p.expiry)) {
-		p.expiry = until
+	if until := e.tx.ValidUntil; !until.IsZero() && (p.nextExpiry.IsZero() || until.Before(p.nextExpiry)) {
+		p.nextExpiry = until
 	}
 }
 

@@ -46,7 +46,7 @@ func (p *pool) careful(e *entry) bool {
 }
 
 // refuse ends the node when the block has a transaction that would end it.
-func (p *pool) refuse(e *entry, b chain.Block) error {
+func (p *pool) checkDeadly(e *entry, b chain.Block) error {
 	if !e.suspect {
 		return nil
 	}

@@ -71,7 +71,7 @@ func (p *pool) known(ctx context.Context, ids []chain.TxID) ([]chain.Ending, err
 			continue
 		}
 
-		if t, ok := p.expired.when[id]; ok {
+		if t, ok := p.recentlyExpired.when[id]; ok {
 			out[i].Known, out[i].Expired = true, &t
 			continue
 		}
@@ -100,17 +100,17 @@ func (p *pool) known(ctx context.Context, ids []chain.TxID) ([]chain.Ending, err
 // they ended. Who asks for an older one knows valid_until himself.
 const expiredKept = 65_536
 
-type expired struct {
+type recentlyExpired struct {
 	when map[chain.TxID]time.Time
 	ring []chain.TxID
 	next int
 }
 
-func newExpired(n int) expired {
-	return expired{when: make(map[chain.TxID]time.Time), ring: make([]chain.TxID, 0, n)}
+func newRecentlyExpired(n int) recentlyExpired {
+	return recentlyExpired{when: make(map[chain.TxID]time.Time), ring: make([]chain.TxID, 0, n)}
 }
 
-func (x *expired) add(id chain.TxID, at time.Time) {
+func (x *recentlyExpired) add(id chain.TxID, at time.Time) {
 	if len(x.ring) < cap(x.ring) {
 		x.ring = append(x.ring, id)
 	} else {

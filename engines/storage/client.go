@@ -31,8 +31,9 @@ func NewClient(dir engines.Directory) Client {
 // With returns the same client with another patience.
 func (c Client) With(p engines.Patience) Client { return Client{c.to.With(p), c.last} }
 
-// Elders returns the same client for an engine of storage's own group: see engines.Address.Elders.
-func (c Client) Elders() Client { return Client{c.to.Elders(), c.last} }
+// SameGeneration returns the same client for an engine of storage's own group: see
+// engines.Address.SameGeneration.
+func (c Client) SameGeneration() Client { return Client{c.to.SameGeneration(), c.last} }
 
 // direct runs f under a grant.
 func (c Client) direct(ctx context.Context, f func(*DB) error) error {
@@ -227,11 +228,11 @@ func (c Client) Pin(ctx context.Context) (p *Pinned, err error) {
 	return p, err
 }
 
-// View runs f on a snapshot of the committed state. f must not keep it, and a replaced incarnation
+// View runs f on a Reader of the committed state. f must not keep it, and a replaced incarnation
 // waits for f: let f be short.
-func (c Client) View(ctx context.Context, f func(*Snapshot) error) error {
+func (c Client) View(ctx context.Context, f func(*Reader) error) error {
 	return c.direct(ctx, func(d *DB) error {
-		s, err := d.Snapshot()
+		s, err := d.Reader()
 		if err != nil {
 			return err
 		}

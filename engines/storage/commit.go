@@ -185,18 +185,18 @@ func (d *DB) Commit(index uint64, rec *logv1.BlockCommitted, local ...Local) err
 	s, now := d.staged, d.published.Load()
 	switch {
 	case s == nil || s.outcome == nil:
-		return fmt.Errorf("commit %v: %w: no block is sealed", named{rec}, ErrNotStaged)
+		return fmt.Errorf("commit %v: %w: no block is sealed", blockName{rec}, ErrNotStaged)
 
 	case rec.ChainId != s.block.ChainID || rec.Period != s.block.Period || rec.Height != s.block.Height ||
 		!bytes.Equal(rec.BlockHash, s.block.Hash):
-		return fmt.Errorf("commit %v: %w: %v is", named{rec}, ErrNotStaged, s.block)
+		return fmt.Errorf("commit %v: %w: %v is", blockName{rec}, ErrNotStaged, s.block)
 
 	case !bytes.Equal(rec.AppHash, s.outcome.next.AppHash):
-		return fmt.Errorf("commit %v: %w: the record's is %x, the sealed block's %x", named{rec}, ErrAppHash,
+		return fmt.Errorf("commit %v: %w: the record's is %x, the sealed block's %x", blockName{rec}, ErrAppHash,
 			rec.AppHash, s.outcome.next.AppHash)
 
 	case index <= now.Index:
-		return fmt.Errorf("commit %v: its index %d is not past the applied one, %d", named{rec}, index, now.Index)
+		return fmt.Errorf("commit %v: its index %d is not past the applied one, %d", blockName{rec}, index, now.Index)
 	}
 
 	began := time.Now()
@@ -225,7 +225,7 @@ func (d *DB) Redo(index uint64, rec *logv1.BlockCommitted, local ...Local) error
 	if index <= now.Index {
 		return nil
 	}
-	if err := now.belongs(named{rec}, rec.ChainId, rec.Period, rec.Height); err != nil {
+	if err := now.belongs(blockName{rec}, rec.ChainId, rec.Period, rec.Height); err != nil {
 		return fmt.Errorf("redo record %d: %w", index, err)
 	}
 	o, err := d.fold(header{rec.Height, rec.BlockHash, time.Unix(0, rec.TimeNs)}, rec.Results, rec.Changes,
@@ -238,16 +238,16 @@ func (d *DB) Redo(index uint64, rec *logv1.BlockCommitted, local ...Local) error
 	if !bytes.Equal(rec.AppHash, o.next.AppHash) {
 		return fmt.Errorf("redo record %d: %w: %v leads to %x here, the record says %x; the state before it is not "+
 			"the one it was executed on",
-			index, ErrAppHash, named{rec}, o.next.AppHash, rec.AppHash)
+			index, ErrAppHash, blockName{rec}, o.next.AppHash, rec.AppHash)
 	}
 
 	return d.apply(index, o, local)
 }
 
 // named prints a record's block.
-type named struct{ *logv1.BlockCommitted }
+type blockName struct{ *logv1.BlockCommitted }
 
-func (n named) String() string {
+func (n blockName) String() string {
 	return fmt.Sprintf("block %d of %s (%.8x)", n.Height, n.ChainId, n.BlockHash)
 }
 

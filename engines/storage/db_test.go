@@ -431,7 +431,7 @@ func TestKeysAreArbitraryBytes(t *testing.T) {
 
 	require.Equal(t, "none", d.testGet(t, "a\x01", 2))
 
-	s, err := d.Snapshot()
+	s, err := d.Reader()
 	require.NoError(t, err)
 	defer s.Close()
 

@@ -188,7 +188,7 @@ func TestEngineOrdersConcurrentWorkers(t *testing.T) {
 	st, err := r.client.Stat(ctx)
 	require.NoError(t, err)
 	require.Equal(t, uint64(3), st.OldestHeight)
-	require.NoError(t, r.client.View(ctx, func(s *Snapshot) error {
+	require.NoError(t, r.client.View(ctx, func(s *Reader) error {
 		for e, err := range s.Keys(nil) {
 			require.NoError(t, err)
 			require.Equal(t, "counter", string(e.Key))

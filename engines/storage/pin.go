@@ -14,13 +14,13 @@ type Pinned struct {
 	at record
 
 	mu sync.Mutex
-	s  *Snapshot // nil: it has ended
+	s  *Reader // nil: it has ended
 }
 
 // Pin holds what is committed now. It costs next to nothing, but keeps Pebble from dropping what is
 // overwritten: Close it.
 func (d *DB) Pin() (*Pinned, error) {
-	s, err := d.Snapshot()
+	s, err := d.Reader()
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +58,7 @@ func (p *Pinned) Size() (keys, ids uint64) { return p.at.Keys, p.at.IDs }
 
 // Read runs f on the state. f must not keep it, and whoever closes the DB waits for f: let f be
 // short. Once the DB was closed, or the Pinned was, it is ErrClosed.
-func (p *Pinned) Read(f func(*Snapshot) error) error {
+func (p *Pinned) Read(f func(*Reader) error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.s == nil {

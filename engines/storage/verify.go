@@ -17,7 +17,7 @@ import (
 // nil, is told now and then how many of how many leaves are done. It works on a snapshot, beside
 // commits.
 func (d *DB) VerifyScan(ctx context.Context, progress func(done, total uint64)) error {
-	s, err := d.Snapshot()
+	s, err := d.Reader()
 	if err != nil {
 		return err
 	}
@@ -27,7 +27,7 @@ func (d *DB) VerifyScan(ctx context.Context, progress func(done, total uint64)) 
 		return nil
 	}
 
-	v := verifier{Snapshot: s, ctx: ctx, progress: progress, hasher: apphash.NewHasher()}
+	v := verifier{Reader: s, ctx: ctx, progress: progress, hasher: apphash.NewHasher()}
 	for _, step := range []func() error{v.keys, v.ids, v.expiry, v.sums} {
 		if err := step(); err != nil {
 			return fmt.Errorf("state %s: %w", d.dir, errors.Join(append(v.found, err)...))
@@ -43,7 +43,7 @@ func (d *DB) VerifyScan(ctx context.Context, progress func(done, total uint64)) 
 
 // verifier is one VerifyScan on its way.
 type verifier struct {
-	*Snapshot
+	*Reader
 	ctx      context.Context
 	progress func(done, total uint64)
 	hasher   *apphash.Hasher

@@ -93,10 +93,10 @@ func FuzzTransactions(f *testing.F) {
 
 func executed(t *testing.T, backends map[string]chain.Backend, raw []byte, tx chain.Tx) *keyed {
 	s := new(keyed)
-	j := Job{
-		ID: chain.HashTx(raw), Tx: tx, Backend: backends[tx.Backend], Params: chain.DefaultParams(), Store: s,
+	j := Worker{Store: s, Job: chain.Job{
+		ID: chain.HashTx(raw), Tx: tx, Backend: backends[tx.Backend], Params: chain.DefaultParams(),
 		Place: make(chan chain.Placement, 1),
-	}
+	}}
 	j.Place <- place
 	if err := j.Serve(t.Context()); err != nil {
 		t.Fatalf("%q: %v", raw, err)

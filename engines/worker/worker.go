@@ -37,25 +37,12 @@ type Marks interface {
 	Leave(mark uint64)
 }
 
-// Job is one transaction to execute.
-type Job struct {
-	ID      chain.TxID
-	Tx      chain.Tx
-	Backend chain.Backend // nil: nobody on this chain knows Tx.Backend
-	Params  *logv1.Params
-	Store   Store
-	Marks   Marks // nil: nobody asks
+// Worker executes one job.
+type Worker struct {
+	chain.Job
 
-	// Place delivers the transaction's place, once. It has room for it. Closed without one it
-	// withdraws the job.
-	Place chan chain.Placement
-
-	// Handed, if set, is called once the result is handed in: code that ends its goroutine takes
-	// the worker's return along.
-	Handed func()
-
-	// Late keeps the worker from executing anything before it has its place.
-	Late bool
+	Store Store
+	Marks Marks // nil: nobody asks
 }
 
 // ErrNoResult is in every exit of a worker that ended before its result was handed in.
@@ -66,17 +53,17 @@ var errWithdrawn = errors.New("the transaction was withdrawn")
 
 // Serve executes the job and hands its result in. It is a supervised temporary child: nobody
 // restarts it.
-func (j Job) Serve(ctx context.Context) error {
-	v := &view{ctx: ctx, id: j.ID, backend: j.Tx.Backend, store: j.Store, marks: j.Marks, params: j.Params,
-		place: j.Place}
-	if j.Late {
+func (w Worker) Serve(ctx context.Context) error {
+	v := &view{ctx: ctx, id: w.ID, backend: w.Tx.Backend, store: w.Store, marks: w.Marks, params: w.Params,
+		place: w.Place}
+	if w.Late {
 		v.wait()
 	}
-	return j.finish(v, j.execute(v))
+	return w.finish(v, w.execute(v))
 }
 
 // finish hands the result in, once the transaction has its place.
-func (j Job) finish(v *view, result *logv1.TxResult) error {
+func (w Worker) finish(v *view, result *logv1.TxResult) error {
 	v.wait() // poisons what it cannot wait for
 	if errors.Is(v.poisoned, errWithdrawn) {
 		return nil
@@ -93,15 +80,15 @@ func (j Job) finish(v *view, result *logv1.TxResult) error {
 	}
 
 	result.Version = v.at.Version.Proto()
-	result.Id = j.ID[:]
-	if !j.Tx.ValidUntil.IsZero() {
-		result.ValidUntilMs = j.Tx.ValidUntil.UnixMilli()
+	result.Id = w.ID[:]
+	if !w.Tx.ValidUntil.IsZero() {
+		result.ValidUntilMs = w.Tx.ValidUntil.UnixMilli()
 	}
-	if err := j.Store.Finish(v.ctx, v.at.Version, v.writes, result); err != nil {
+	if err := w.Store.Finish(v.ctx, v.at.Version, v.writes, result); err != nil {
 		return fmt.Errorf("%w: %w", ErrNoResult, err)
 	}
-	if j.Handed != nil {
-		j.Handed()
+	if w.Handed != nil {
+		w.Handed()
 	}
 
 	return nil
@@ -111,12 +98,12 @@ func (j Job) finish(v *view, result *logv1.TxResult) error {
 // poisoned: then it is the worker's own, and goes on. Code that ends its goroutine with
 // runtime.Goexit is treated like a panic, but nothing brings the goroutine back, so the result is
 // handed in on its way out.
-func (j Job) execute(v *view) (result *logv1.TxResult) {
+func (w Worker) execute(v *view) (result *logv1.TxResult) {
 	if v.poisoned != nil {
 		return nil
 	}
-	if j.Backend == nil {
-		return &logv1.TxResult{Code: logv1.Code_CODE_MALFORMED, Log: fmt.Sprintf("unknown backend %q", j.Tx.Backend)}
+	if w.Backend == nil {
+		return &logv1.TxResult{Code: logv1.Code_CODE_MALFORMED, Log: fmt.Sprintf("unknown backend %q", w.Tx.Backend)}
 	}
 
 	v.enter()
@@ -137,23 +124,23 @@ func (j Job) execute(v *view) (result *logv1.TxResult) {
 		result = &logv1.TxResult{Code: logv1.Code_CODE_PANICKED}
 
 		if p := recover(); p != nil {
-			result.Log = fmt.Sprintf("backend %s panicked: %v", j.Tx.Backend, p)
+			result.Log = fmt.Sprintf("backend %s panicked: %v", w.Tx.Backend, p)
 			return
 		}
 
-		result.Log = fmt.Sprintf("backend %s ended its goroutine", j.Tx.Backend)
-		j.finish(v, result) // an error needs no telling: who was not handed a result sees the worker gone
+		result.Log = fmt.Sprintf("backend %s ended its goroutine", w.Tx.Backend)
+		w.finish(v, result) // an error needs no telling: who was not handed a result sees the worker gone
 	}()
 
-	if err := j.Backend.Check(j.Tx.Body); err != nil {
+	if err := w.Backend.Check(w.Tx.Body); err != nil {
 		returned = true
 		return &logv1.TxResult{Code: logv1.Code_CODE_MALFORMED, Log: err.Error()}
 	}
 
-	data, err := j.Backend.Execute(v, j.Tx.Body)
+	data, err := w.Backend.Execute(v, w.Tx.Body)
 	returned = true
 
-	switch max := j.Params.GetMaxResultBytes(); {
+	switch max := w.Params.GetMaxResultBytes(); {
 	case v.limit != nil:
 		return &logv1.TxResult{Code: logv1.Code_CODE_LIMIT, Log: v.limit.Error()}
 

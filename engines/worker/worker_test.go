@@ -46,9 +46,9 @@ func (s *store) Finish(_ context.Context, v chain.Version, c []*logv1.Change, r 
 
 var place = chain.Placement{Version: chain.Version{Height: 3, Index: 7}, Time: time.UnixMilli(1_000)}
 
-func job(s *store, c code) Job {
-	j := Job{ID: chain.TxID{1}, Tx: chain.Tx{Backend: "code"}, Backend: c, Params: chain.DefaultParams(),
-		Store: s, Place: make(chan chain.Placement, 1)}
+func job(s *store, c code) Worker {
+	j := Worker{Store: s, Job: chain.Job{ID: chain.TxID{1}, Tx: chain.Tx{Backend: "code"}, Backend: c,
+		Params: chain.DefaultParams(), Place: make(chan chain.Placement, 1)}}
 	j.Place <- place
 	return j
 }

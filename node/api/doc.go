@@ -1,5 +1,5 @@
 // Package api serves a node over HTTP: NodeService (transactions in; results, state and status out)
-// over a Backend, and AdminService (the tree, kill, health) over a Host. Both interfaces are
+// over a Core, and AdminService (the tree, kill, health) over a Host. Both interfaces are
 // declared here and package node implements them; the handlers are functions of them and of nothing
 // else.
 //
@@ -9,7 +9,7 @@
 //
 // # Guarantees
 //
-//   - A batch goes through whole: one Submit request is one Backend.Submit call.
+//   - A batch goes through whole: one Submit request is one Core.Submit call.
 //   - Every input is bounded (bytes of a body, transactions and keys of a request, time of a wait),
 //     and what passes a bound gets an error that names the field, the limit and what came.
 //   - While the node is down a request answers unavailable with the reason, and may be sent again:

@@ -8,11 +8,13 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/eventlog"
+	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	"github.com/coppice-go/coppice/pubsub"
 )
 
-// codes says which Connect code an error of a Backend or a Host becomes; the first that matches
+// codes says which Connect code an error of a Core or a Host becomes; the first that matches
 // counts.
 var codes = []struct {
 	err  error
@@ -33,8 +35,33 @@ var codes = []struct {
 	{context.DeadlineExceeded, connect.CodeDeadlineExceeded},
 }
 
+// refusals says which code a refusal of the pool's has.
+var refusals = []struct {
+	err  error
+	code apiv1.RefusedCode
+}{
+	{chain.ErrMalformedTx, apiv1.RefusedCode_REFUSED_CODE_MALFORMED},
+	{chain.ErrUnknownBackend, apiv1.RefusedCode_REFUSED_CODE_UNKNOWN_BACKEND},
+	{chain.ErrBadBody, apiv1.RefusedCode_REFUSED_CODE_BAD_BODY},
+	{chain.ErrTooLarge, apiv1.RefusedCode_REFUSED_CODE_TOO_LARGE},
+	{chain.ErrExpired, apiv1.RefusedCode_REFUSED_CODE_EXPIRED},
+	{chain.ErrTooEarly, apiv1.RefusedCode_REFUSED_CODE_TOO_EARLY},
+	{chain.ErrPoolFull, apiv1.RefusedCode_REFUSED_CODE_POOL_FULL},
+}
+
+// RefusedCode returns the code of a refusal, the Err of a chain.Submitted. It is unspecified for an
+// error that is none of the refusals in package chain.
+func RefusedCode(err error) apiv1.RefusedCode {
+	for _, r := range refusals {
+		if errors.Is(err, r.err) {
+			return r.code
+		}
+	}
+	return apiv1.RefusedCode_REFUSED_CODE_UNSPECIFIED
+}
+
 // wireError is the error as the client gets it. A request that was cut off because its gate was
-// closed is unavailable, whatever the Backend made of the cancellation.
+// closed is unavailable, whatever the Core made of the cancellation.
 func wireError(ctx context.Context, err error) error {
 	if wire := new(connect.Error); errors.As(err, &wire) {
 		return err

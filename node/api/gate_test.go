@@ -101,7 +101,7 @@ func TestServiceServesUntilItsContextEnds(t *testing.T) {
 
 	ctx, stop := context.WithCancelCause(context.Background())
 	ready, ended := make(chan struct{}), make(chan error)
-	s := &api.Service{Gate: g, Backend: f, Ready: func() { close(ready) }}
+	s := &api.Service{Gate: g, Core: f, Ready: func() { close(ready) }}
 	go func() { ended <- s.Serve(ctx) }()
 	<-ready
 	_, err := submit(c, apiv1.Wait_WAIT_ACCEPTED, 0, "a")
@@ -155,7 +155,7 @@ func TestServiceHandlesNothingWhileAFaultHasIt(t *testing.T) {
 	ready := make(chan struct{})
 	tree, err := supervisor.New(supervisor.Spec{Name: "test", Build: supervisor.Children(supervisor.Child{
 		ID: "api", Start: func(context.Context) (supervisor.Service, error) {
-			return &api.Service{Gate: g, Backend: f, Ready: func() { close(ready) }}, nil
+			return &api.Service{Gate: g, Core: f, Ready: func() { close(ready) }}, nil
 		},
 	})})
 	require.NoError(t, err)

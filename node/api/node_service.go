@@ -63,7 +63,7 @@ func (o NodeOptions) withDefaults() NodeOptions {
 }
 
 // NodeHandler serves NodeService over b. It answers the path prefix to mount it at.
-func NodeHandler(b Backend, o NodeOptions) (string, http.Handler) {
+func NodeHandler(b Core, o NodeOptions) (string, http.Handler) {
 	o = o.withDefaults()
 	opts := []connect.HandlerOption{connect.WithReadMaxBytes(o.MaxBody), WithMeter(o.Meter)}
 	if o.Token != "" {
@@ -73,8 +73,8 @@ func NodeHandler(b Backend, o NodeOptions) (string, http.Handler) {
 }
 
 type nodeService struct {
-	backend Backend
-	limits  NodeOptions
+	core   Core
+	limits NodeOptions
 }
 
 func (s *nodeService) Submit(ctx context.Context,
@@ -102,7 +102,7 @@ func (s *nodeService) Submit(ctx context.Context,
 
 	for i, t := range submitted {
 		outcomes[i] = submittedOutcome(t)
-		if t.Refused == nil {
+		if t.Err == nil {
 			accepted = append(accepted, t.ID)
 		}
 	}
@@ -114,8 +114,8 @@ func (s *nodeService) Submit(ctx context.Context,
 		}
 
 		for i, next := 0, 0; i < len(outcomes); i++ {
-			if submitted[i].Refused == nil {
-				outcomes[i] = knownOutcome(accepted[next], ended[next])
+			if submitted[i].Err == nil {
+				outcomes[i] = knownOutcome(ended[next])
 				next++
 			}
 		}
@@ -124,8 +124,8 @@ func (s *nodeService) Submit(ctx context.Context,
 	return connect.NewResponse(&apiv1.SubmitResponse{Outcomes: outcomes}), nil
 }
 
-func (s *nodeService) submit(ctx context.Context, txs [][]byte) ([]Submitted, error) {
-	submitted, err := s.backend.Submit(ctx, txs)
+func (s *nodeService) submit(ctx context.Context, txs [][]byte) ([]chain.Submitted, error) {
+	submitted, err := s.core.Submit(ctx, txs)
 	handed(ctx) // the pool bounds what it holds
 	if err != nil {
 		return nil, wireError(ctx, err)
@@ -159,20 +159,20 @@ func (s *nodeService) GetTx(ctx context.Context,
 			fmt.Errorf("transaction %s is not known here: never accepted, or forgotten after its valid_until", id))
 	}
 
-	return connect.NewResponse(&apiv1.GetTxResponse{Outcome: knownOutcome(id, found[0])}), nil
+	return connect.NewResponse(&apiv1.GetTxResponse{Outcome: knownOutcome(found[0])}), nil
 }
 
 // wait answers what became of each id within the timeout, which zero makes "now".
-func (s *nodeService) wait(ctx context.Context, ids []chain.TxID, timeout time.Duration) ([]Outcome, error) {
-	var out []Outcome
+func (s *nodeService) wait(ctx context.Context, ids []chain.TxID, timeout time.Duration) ([]chain.Ending, error) {
+	var out []chain.Ending
 	var err error
 
 	if timeout == 0 {
-		out, err = s.backend.Look(ctx, ids)
+		out, err = s.core.Look(ctx, ids)
 	} else {
 		waiting, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
-		out, err = s.backend.Wait(waiting, ids)
+		out, err = s.core.Wait(waiting, ids)
 	}
 
 	switch {
@@ -211,7 +211,7 @@ func (s *nodeService) Get(ctx context.Context,
 		}
 	}
 
-	read, err := s.backend.Get(ctx, keys, height, s.limits.MaxRead)
+	read, err := s.core.Get(ctx, keys, height, s.limits.MaxRead)
 	if err != nil {
 		return nil, wireError(ctx, err)
 	}
@@ -245,9 +245,9 @@ func (s *nodeService) barrier(ctx context.Context) (height uint64, err error) {
 		return 0, err
 	}
 
-	if r := submitted[0].Refused; r != nil {
+	if err := submitted[0].Err; err != nil {
 		return 0, connect.NewError(connect.CodeUnavailable,
-			fmt.Errorf("consistent read: its transaction was refused: %s", r.Reason))
+			fmt.Errorf("consistent read: its transaction was refused: %w", err))
 	}
 
 	ended, err := s.wait(ctx, []chain.TxID{submitted[0].ID}, s.limits.MaxWait)
@@ -265,7 +265,7 @@ func (s *nodeService) barrier(ctx context.Context) (height uint64, err error) {
 
 func (s *nodeService) Status(ctx context.Context,
 	_ *connect.Request[apiv1.StatusRequest]) (*connect.Response[apiv1.StatusResponse], error) {
-	st, err := s.backend.Status(ctx)
+	st, err := s.core.Status(ctx)
 	if err != nil {
 		return nil, wireError(ctx, err)
 	}
@@ -288,7 +288,7 @@ func (s *nodeService) Follow(ctx context.Context, req *connect.Request[apiv1.Fol
 	after := req.Msg.After
 
 	if req.Msg.FromNow {
-		newest, err := s.backend.Newest(ctx)
+		newest, err := s.core.Newest(ctx)
 		if err != nil {
 			return wireError(ctx, err)
 		}
@@ -299,7 +299,7 @@ func (s *nodeService) Follow(ctx context.Context, req *connect.Request[apiv1.Fol
 		}
 	}
 
-	err := s.backend.Follow(ctx, after, req.Msg.Kinds, func(r Logged) error {
+	err := s.core.Follow(ctx, after, req.Msg.Kinds, func(r Logged) error {
 		return stream.Send(&apiv1.FollowResponse{Index: r.Index, Kind: r.Kind, Record: r.Data})
 	})
 
@@ -323,21 +323,23 @@ func (s *nodeService) duration(field string, d *durationpb.Duration, unset time.
 	return d.AsDuration(), nil
 }
 
-func submittedOutcome(t Submitted) *apiv1.TxOutcome {
+func submittedOutcome(t chain.Submitted) *apiv1.TxOutcome {
 	out := &apiv1.TxOutcome{Id: t.ID[:], Outcome: &apiv1.TxOutcome_Accepted{Accepted: &apiv1.Accepted{}}}
-	if r := t.Refused; r != nil {
-		out.Outcome = &apiv1.TxOutcome_Refused{Refused: &apiv1.Refused{Code: r.Code, Reason: r.Reason}}
+	if t.Err != nil {
+		out.Outcome = &apiv1.TxOutcome_Refused{
+			Refused: &apiv1.Refused{Code: RefusedCode(t.Err), Reason: t.Err.Error()},
+		}
 	}
 	return out
 }
 
-func knownOutcome(id chain.TxID, o Outcome) *apiv1.TxOutcome {
-	out := &apiv1.TxOutcome{Id: id[:]}
+func knownOutcome(e chain.Ending) *apiv1.TxOutcome {
+	out := &apiv1.TxOutcome{Id: e.ID[:]}
 	switch {
-	case o.Result != nil:
-		out.Outcome = &apiv1.TxOutcome_Result{Result: o.Result}
-	case o.Expired != nil:
-		out.Outcome = &apiv1.TxOutcome_Expired{Expired: &apiv1.Expired{BlockTime: timestamp(*o.Expired)}}
+	case e.Result != nil:
+		out.Outcome = &apiv1.TxOutcome_Result{Result: e.Result}
+	case e.Expired != nil:
+		out.Outcome = &apiv1.TxOutcome_Expired{Expired: &apiv1.Expired{BlockTime: timestamp(*e.Expired)}}
 	default:
 		out.Outcome = &apiv1.TxOutcome_Accepted{Accepted: &apiv1.Accepted{}}
 	}

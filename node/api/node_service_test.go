@@ -23,7 +23,7 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// fakeNode is a Backend whose transactions end when the test says so. A body "bad" is refused.
+// fakeNode is a Core whose transactions end when the test says so. A body "bad" is refused.
 type fakeNode struct {
 	mu      sync.Mutex
 	calls   []int // batch size of each Submit
@@ -44,7 +44,7 @@ func newFakeNode() *fakeNode {
 	}
 }
 
-func (f *fakeNode) Submit(_ context.Context, txs [][]byte) ([]api.Submitted, error) {
+func (f *fakeNode) Submit(_ context.Context, txs [][]byte) ([]chain.Submitted, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 
@@ -53,12 +53,12 @@ func (f *fakeNode) Submit(_ context.Context, txs [][]byte) ([]api.Submitted, err
 	}
 
 	f.calls = append(f.calls, len(txs))
-	out := make([]api.Submitted, len(txs))
+	out := make([]chain.Submitted, len(txs))
 
 	for i, tx := range txs {
 		out[i].ID = chain.HashTx(tx)
 		if string(tx) == "bad" {
-			out[i].Refused = &api.Refusal{Code: apiv1.RefusedCode_REFUSED_CODE_BAD_BODY, Reason: "body: bad is bad"}
+			out[i].Err = fmt.Errorf("%w: bad is bad", chain.ErrBadBody)
 			continue
 		}
 
@@ -79,17 +79,17 @@ func (f *fakeNode) end(id chain.TxID, r *logv1.TxResult) {
 	f.more = make(chan struct{})
 }
 
-func (f *fakeNode) Look(_ context.Context, ids []chain.TxID) ([]api.Outcome, error) {
+func (f *fakeNode) Look(_ context.Context, ids []chain.TxID) ([]chain.Ending, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	out := make([]api.Outcome, len(ids))
+	out := make([]chain.Ending, len(ids))
 	for i, id := range ids {
-		out[i] = api.Outcome{Known: f.known[id], Result: f.ended[id]}
+		out[i] = chain.Ending{ID: id, Known: f.known[id], Result: f.ended[id]}
 	}
 	return out, f.fail
 }
 
-func (f *fakeNode) Wait(ctx context.Context, ids []chain.TxID) ([]api.Outcome, error) {
+func (f *fakeNode) Wait(ctx context.Context, ids []chain.TxID) ([]chain.Ending, error) {
 	for {
 		f.mu.Lock()
 		more := f.more
@@ -196,7 +196,7 @@ func TestSubmitPassesTheBatchThroughWhole(t *testing.T) {
 	id := chain.HashTx([]byte("a"))
 	require.Equal(t, id[:], res.Outcomes[0].Id)
 	require.Equal(t, apiv1.RefusedCode_REFUSED_CODE_BAD_BODY, res.Outcomes[1].GetRefused().GetCode())
-	require.Equal(t, "body: bad is bad", res.Outcomes[1].GetRefused().GetReason())
+	require.Equal(t, "the backend does not understand the body: bad is bad", res.Outcomes[1].GetRefused().GetReason())
 	require.NotNil(t, res.Outcomes[2].GetAccepted())
 }
 

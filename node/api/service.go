@@ -9,12 +9,12 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// Service is the api engine: while it serves, the gate is open to a NodeService over its Backend.
+// Service is the api engine: while it serves, the gate is open to a NodeService over its Core.
 // It has no mailbox and no state of its own, so that its death costs the requests that are inside
 // and nothing else.
 type Service struct {
 	Gate    *Gate
-	Backend Backend
+	Core    Core
 	Options NodeOptions
 	Ready   func() // called once the gate is open; may be nil
 }
@@ -22,7 +22,7 @@ type Service struct {
 // Serve opens the gate and holds it open until ctx ends, then cuts off the requests inside and
 // waits for their handlers to return. It is a suture.Service.
 func (s *Service) Serve(ctx context.Context) error {
-	path, h := NodeHandler(s.Backend, s.Options)
+	path, h := NodeHandler(s.Core, s.Options)
 	mux := http.NewServeMux()
 	mux.Handle(path, h)
 	var fault atomic.Pointer[chan struct{}] // while a fault has this goroutine: closed when it is over

@@ -16,11 +16,10 @@ import (
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node/api"
-	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// Node implements api.Backend.
+// Node is an api.Core.
 type Node struct {
 	// Betray returns how often the n-th transaction, counted from 1, is applied. The answer to the
 	// client does not show it. An honest node returns 1; so does a nil Betray.
@@ -64,7 +63,7 @@ func (n *Node) Txs() int {
 }
 
 // Submit executes each transaction that it has not seen.
-func (n *Node) Submit(_ context.Context, txs [][]byte) ([]api.Submitted, error) {
+func (n *Node) Submit(_ context.Context, txs [][]byte) ([]chain.Submitted, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 
@@ -83,7 +82,7 @@ func (n *Node) Submit(_ context.Context, txs [][]byte) ([]api.Submitted, error) 
 		n.Held = nil
 	}
 
-	out := make([]api.Submitted, len(txs))
+	out := make([]chain.Submitted, len(txs))
 
 	for i, encoded := range txs {
 		id := chain.HashTx(encoded)
@@ -94,7 +93,7 @@ func (n *Node) Submit(_ context.Context, txs [][]byte) ([]api.Submitted, error) 
 
 		tx, err := chain.DecodeTx(encoded)
 		if err != nil {
-			out[i].Refused = &api.Refusal{Code: apiv1.RefusedCode_REFUSED_CODE_MALFORMED, Reason: err.Error()}
+			out[i].Err = err
 			continue
 		}
 
@@ -127,20 +126,19 @@ func (n *Node) execute(id chain.TxID, tx chain.Tx) *logv1.TxResult {
 	return r
 }
 
-// Look returns what is known of the transactions.
-func (n *Node) Look(_ context.Context, ids []chain.TxID) ([]api.Outcome, error) {
+// Look answers what is known.
+func (n *Node) Look(_ context.Context, ids []chain.TxID) ([]chain.Ending, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-
-	out := make([]api.Outcome, len(ids))
+	out := make([]chain.Ending, len(ids))
 	for i, id := range ids {
-		out[i] = api.Outcome{Known: n.results[id] != nil, Result: n.results[id]}
+		out[i] = chain.Ending{ID: id, Known: n.results[id] != nil, Result: n.results[id]}
 	}
 	return out, nil
 }
 
-// Wait does what Look does, because every transaction ends at once.
-func (n *Node) Wait(ctx context.Context, ids []chain.TxID) ([]api.Outcome, error) {
+// Wait is Look: here every transaction ends at once.
+func (n *Node) Wait(ctx context.Context, ids []chain.TxID) ([]chain.Ending, error) {
 	return n.Look(ctx, ids)
 }
 

@@ -1,4 +1,4 @@
-// Package logical exports the replicated state at a height as chunks that are the same on every
+// Package portable exports the replicated state at a height as chunks that are the same on every
 // node, and makes a state of them again: what CometBFT's state sync carries.
 //
 // A snapshot is a stream, cut into chunks of one size (the last may be shorter), and its metadata:
@@ -30,4 +30,4 @@
 // The metadata lists the chunks' hashes, and its own hash is the snapshot's. A chunk with another
 // hash is its sender's fault (ErrChunk). Chunks that have their hashes and cannot be read, or give
 // another app hash, are the snapshot's fault (ErrSnapshot).
-package logical
+package portable

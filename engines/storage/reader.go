@@ -13,29 +13,29 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// Snapshot is the committed state at one height, for as long as it is held; commits go on beside
-// it. It is for one goroutine at a time and is to be closed.
-type Snapshot struct {
+// Reader reads the committed state at one height, for as long as it is held, while commits go on.
+// It is for one goroutine at a time and must be closed.
+type Reader struct {
 	d    *DB
 	snap *pebble.Snapshot
 	now  published
 }
 
-// Snapshot takes a snapshot of what is committed.
-func (d *DB) Snapshot() (*Snapshot, error) {
+// Reader returns a reader of the newest committed state.
+func (d *DB) Reader() (*Reader, error) {
 	d.mu.Lock() // so that what is published is what Pebble holds
 	defer d.mu.Unlock()
 	if err := d.Err(); err != nil {
 		return nil, err
 	}
-	return &Snapshot{d: d, snap: d.pdb.NewSnapshot(), now: *d.published.Load()}, nil
+	return &Reader{d: d, snap: d.pdb.NewSnapshot(), now: *d.published.Load()}, nil
 }
 
-// State is the chain's state at the snapshot.
-func (s *Snapshot) State() chain.State { return s.now.state() }
+// State returns the chain's state at the reader's height.
+func (s *Reader) State() chain.State { return s.now.state() }
 
-// Close releases the snapshot.
-func (s *Snapshot) Close() error { return s.snap.Close() }
+// Close releases the reader.
+func (s *Reader) Close() error { return s.snap.Close() }
 
 // Entry is a latest key.
 type Entry struct {
@@ -46,12 +46,12 @@ type Entry struct {
 
 // Keys goes over the latest keys that begin with prefix, in the order of their bytes. An Entry's
 // memory is valid until the next step. After an error there is no further step.
-func (s *Snapshot) Keys(prefix []byte) iter.Seq2[Entry, error] {
+func (s *Reader) Keys(prefix []byte) iter.Seq2[Entry, error] {
 	return s.keys(latestKey(prefix), after(latestKey(prefix)))
 }
 
 // KeysAfter is Keys for those that come after a key, all for an empty one.
-func (s *Snapshot) KeysAfter(key []byte) iter.Seq2[Entry, error] {
+func (s *Reader) KeysAfter(key []byte) iter.Seq2[Entry, error] {
 	return s.keys(next(spaceLatest, key), after([]byte{spaceLatest}))
 }
 
@@ -64,7 +64,7 @@ func next(space byte, key []byte) []byte {
 	return b
 }
 
-func (s *Snapshot) keys(from, to []byte) iter.Seq2[Entry, error] {
+func (s *Reader) keys(from, to []byte) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		s.scan(from, to, func(key, value []byte) bool {
 			l, err := decodeLatest(key[1:], value)
@@ -75,10 +75,10 @@ func (s *Snapshot) keys(from, to []byte) iter.Seq2[Entry, error] {
 
 // IDs goes over the results of the applied transactions whose ids are remembered, in the order of
 // the ids. After an error there is no further step.
-func (s *Snapshot) IDs() iter.Seq2[*logv1.TxResult, error] { return s.IDsAfter(nil) }
+func (s *Reader) IDs() iter.Seq2[*logv1.TxResult, error] { return s.IDsAfter(nil) }
 
 // IDsAfter is IDs for those that come after an id, all for an empty one.
-func (s *Snapshot) IDsAfter(id []byte) iter.Seq2[*logv1.TxResult, error] {
+func (s *Reader) IDsAfter(id []byte) iter.Seq2[*logv1.TxResult, error] {
 	return func(yield func(*logv1.TxResult, error) bool) {
 		s.scan(next(spaceApplied, id), after([]byte{spaceApplied}), func(key, value []byte) bool {
 			r := new(logv1.TxResult)
@@ -96,7 +96,7 @@ func (s *Snapshot) IDsAfter(id []byte) iter.Seq2[*logv1.TxResult, error] {
 }
 
 // scan calls entry for each key of the layout from one up to another, until it answers false.
-func (s *Snapshot) scan(from, to []byte, entry func(key, value []byte) bool, failed func(error)) {
+func (s *Reader) scan(from, to []byte, entry func(key, value []byte) bool, failed func(error)) {
 	it, err := s.snap.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
 	if err != nil {
 		failed(s.d.fail("scanning", err))
@@ -115,7 +115,7 @@ func (s *Snapshot) scan(from, to []byte, entry func(key, value []byte) bool, fai
 	}
 }
 
-func (s *Snapshot) get(key []byte) (value []byte, found bool, err error) {
+func (s *Reader) get(key []byte) (value []byte, found bool, err error) {
 	v, closer, err := s.snap.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil, false, nil

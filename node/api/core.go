@@ -3,11 +3,8 @@ package api
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/coppice-go/coppice/engines/chain"
-	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
-	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
 var (
@@ -28,23 +25,23 @@ var (
 	ErrBeyond = errors.New("cursor lies beyond the log's end")
 )
 
-// Backend is what NodeService needs of a node. All methods are safe for concurrent use, and end
+// Core is what NodeService needs of a node. All methods are safe for concurrent use, and end
 // when ctx ends.
 //
 // An error that is ErrUnavailable or engines.ErrDown is the caller's to try again.
-type Backend interface {
+type Core interface {
 	// Submit makes the transactions durable and answers each, in the order given. When it returns
-	// without an error, each one that was not refused is in the event log. An error leaves all of
-	// them unknown; submitting them again is safe. The api keeps no reference to txs afterwards;
-	// the backend may.
-	Submit(ctx context.Context, txs [][]byte) ([]Submitted, error)
+	// without an error, each one that was not refused is in the event log, and RefusedCode gives
+	// the code of each refusal. An error leaves all of them unknown; submitting them again is safe.
+	// The api keeps no reference to txs afterwards; the core may.
+	Submit(ctx context.Context, txs [][]byte) ([]chain.Submitted, error)
 
 	// Look answers what is known now of each id, in the order given, without waiting.
-	Look(ctx context.Context, ids []chain.TxID) ([]Outcome, error)
+	Look(ctx context.Context, ids []chain.TxID) ([]chain.Ending, error)
 
 	// Wait is Look once each id has ended (a result, or expired). When ctx ends first it answers
 	// what is known by then, and no error. Ids that nobody knows are not waited for.
-	Wait(ctx context.Context, ids []chain.TxID) ([]Outcome, error)
+	Wait(ctx context.Context, ids []chain.TxID) ([]chain.Ending, error)
 
 	// Get reads the keys in the committed state at one height, 0 being the latest. A height that
 	// the state does not have is ErrNoHeight, and values of more bytes than max together, whatever
@@ -62,26 +59,6 @@ type Backend interface {
 
 	// Status tells where the chain stands; an error while the node is not ready.
 	Status(ctx context.Context) (Status, error)
-}
-
-// Submitted answers one submission: durable, unless Refused says why not.
-type Submitted struct {
-	ID      chain.TxID
-	Refused *Refusal
-}
-
-// Refusal says what is wrong with a transaction, where, and what was expected. Nothing was logged.
-type Refusal struct {
-	Code   apiv1.RefusedCode
-	Reason string
-}
-
-// Outcome is what is known of one transaction. At most one of Result and Expired is set; Known with
-// neither means that it is durable and has not ended.
-type Outcome struct {
-	Known   bool
-	Result  *logv1.TxResult
-	Expired *time.Time // the block time that passed its valid_until
 }
 
 // Read is what Get read, and at which height. Values are in the order of the keys; nil is a key

@@ -1,4 +1,4 @@
-package logical
+package portable
 
 import (
 	"context"
@@ -79,11 +79,11 @@ type writer struct {
 }
 
 func (w *writer) export(ctx context.Context, p *storage.Pinned, pace func(context.Context) error) error {
-	for _, piece := range []func(s *storage.Snapshot, last []byte) (now []byte, done bool, err error){w.keysPiece,
+	for _, piece := range []func(s *storage.Reader, last []byte) (now []byte, done bool, err error){w.keysPiece,
 		w.idsPiece} {
 		var last []byte
 		for done := false; !done; {
-			if err := p.Read(func(s *storage.Snapshot) (err error) {
+			if err := p.Read(func(s *storage.Reader) (err error) {
 				last, done, err = piece(s, last)
 				return err
 			}); err != nil {
@@ -108,7 +108,7 @@ func (w *writer) export(ctx context.Context, p *storage.Pinned, pace func(contex
 	return w.cut(true)
 }
 
-func (w *writer) keysPiece(s *storage.Snapshot, last []byte) (now []byte, done bool, err error) {
+func (w *writer) keysPiece(s *storage.Reader, last []byte) (now []byte, done bool, err error) {
 	from := len(w.buf)
 	for e, err := range s.KeysAfter(last) {
 		if err != nil {
@@ -124,7 +124,7 @@ func (w *writer) keysPiece(s *storage.Snapshot, last []byte) (now []byte, done b
 	return nil, true, nil
 }
 
-func (w *writer) idsPiece(s *storage.Snapshot, last []byte) (now []byte, done bool, err error) {
+func (w *writer) idsPiece(s *storage.Reader, last []byte) (now []byte, done bool, err error) {
 	from := len(w.buf)
 	for r, err := range s.IDsAfter(last) {
 		if err != nil {
