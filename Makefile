@@ -28,13 +28,14 @@ COMET_SOAK   := COPPICE_COMET_SEED=$(SOAK_SEED)
 COMET_TEST   := $(GO) test -count 1 -timeout 120m -v ./node -run
 SEED         ?= 1
 N            ?= 20000
-PKGS         ?= ./...
+# All packages of the modules in go.work; ./... would be those of the root module only.
+PKGS         ?= work
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint bench bench-cometbft soak otp-diff demo proto
+.PHONY: help build test lint bench bench-cometbft soak otp-diff demo proto release-check
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/coppice
 	$(GO) build -trimpath -o bin/coppice ./cmd/coppice
@@ -47,14 +48,15 @@ test: ## vet and test everything with the race detector (PKGS, COPPICE_REQUIRE)
 
 lint: ## gofmt, go vet, golangci-lint (.golangci.yml)
 	@out=$$(git ls-files -z '*.go' | xargs -0 gofmt -l); if [ -n "$$out" ]; then echo "not gofmt-ed:"; echo "$$out"; exit 1; fi
-	$(GO) vet ./...
-	$(GO) run $(GOLANGCI) run ./...
+	$(GO) vet work
+	$(GO) run $(GOLANGCI) run $$($(GO) list -m -f '{{.Dir}}/...')
 
 bench: ## run the benchmarks (BENCH, BENCH_COUNT)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCH_COUNT) -p 1 -timeout 60m $(PKGS)
 
 bench-cometbft: build ## the node and CometBFT's own kvstore, process by process, in turn (BENCH_FLAGS; -h lists them)
-	cd bench && $(GO) build -o ../bin/cometbft github.com/cometbft/cometbft/cmd/cometbft && $(GO) build -o ../bin/bench-cometbft ./cometbft
+	cd bench && export GOWORK=off && $(GO) build -o ../bin/cometbft github.com/cometbft/cometbft/cmd/cometbft && \
+		$(GO) build -o ../bin/bench-cometbft ./cometbft
 	bin/bench-cometbft -bin bin $(BENCH_FLAGS)
 
 soak: build ## the long campaigns: kills of the process, of the tree, of the disk, of the log, of CometBFT (SOAK_…, above)
@@ -63,12 +65,12 @@ soak: build ## the long campaigns: kills of the process, of the tree, of the dis
 		$(GO) test -count 1 -timeout 60m -v -run TestRandomKillsLoseNothing ./node || exit 1; done
 	COPPICE_CRASHES=$(SOAK_CRASHES) COPPICE_CRASH_SEED=$(SOAK_SEED) \
 		$(GO) test -count 1 -timeout 120m -v -run TestTheNodeSurvivesCrashesOfItsDisk ./node
-	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 120m ./eventlog/...
+	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 120m ./eventlog/... ./eventlog/pebblefs
 	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 60m ./engines/storage/snapshots ./engines/consensus/comet/...
 	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 60m -run TestAStateSyncThatIsCutShort ./node
 	COPPICE_SOAK=1 $(GO) test -count 1 -timeout 20m -run TestAnExtensionIsVerified ./internal/cometclients
 	bin/coppice soak --consensus cometbft --kills $(SOAK_COMET_KILLS)
-	cd bench && $(GO) test -count 1 -timeout 20m ./...
+	cd bench && GOWORK=off $(GO) test -count 1 -timeout 20m ./...
 	$(COMET_SOAK) COPPICE_COMET_KILLS=$(SOAK_COMET_KILLS) $(COMET_TEST) 'TestSIGKILLOfCometBFT$$'
 	$(COMET_SOAK) COPPICE_COMET_NODE_KILLS=$(SOAK_COMET_KILLS) $(COMET_TEST) TestSIGKILLOfTheNodeWithCometBFT
 	$(COMET_SOAK) COPPICE_COMET_STEPS=$(SOAK_COMET_STEPS) $(COMET_TEST) TestSIGKILLAtEachStepOfACommit
@@ -98,3 +100,6 @@ proto: ## generate the Go code of proto/ again (needs protoc)
 	GOBIN="$$tools" $(GO) install google.golang.org/protobuf/cmd/protoc-gen-go && \
 	GOBIN="$$tools" $(GO) install connectrpc.com/connect/cmd/protoc-gen-connect-go && \
 	PATH="$$tools:$$PATH" $(GO) generate ./proto
+
+release-check: ## publish HEAD's modules to a directory, embed each library, go install the program (docs/releasing.md)
+	$(GO) run ./internal/releasecheck

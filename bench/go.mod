@@ -2,11 +2,20 @@ module github.com/coppice-go/coppice/bench
 
 go 1.26.0
 
-replace github.com/coppice-go/coppice => ../
+// Nobody builds this module from elsewhere, so it takes all that is ours from the checkout.
+replace (
+	github.com/coppice-go/coppice => ../
+	github.com/coppice-go/coppice/eventlog => ../eventlog
+	github.com/coppice-go/coppice/eventlog/pebblefs => ../eventlog/pebblefs
+	github.com/coppice-go/coppice/pubsub => ../pubsub
+	github.com/coppice-go/coppice/supervisor => ../supervisor
+	github.com/coppice-go/coppice/supervisor/zapevents => ../supervisor/zapevents
+)
 
 require (
 	github.com/cometbft/cometbft v0.40.0
 	github.com/coppice-go/coppice v0.0.0-00010101000000-000000000000
+	github.com/coppice-go/coppice/supervisor v0.1.0
 	github.com/stretchr/testify v1.12.1
 	go.uber.org/zap v1.28.0
 	golang.org/x/sys v0.49.0
@@ -31,6 +40,9 @@ require (
 	github.com/cockroachdb/swiss v0.0.0-20260820225851-333444432258 // indirect
 	github.com/cockroachdb/tokenbucket v0.0.0-20230807174530-cc333fc44b06 // indirect
 	github.com/cometbft/cometbft-db v0.14.1 // indirect
+	github.com/coppice-go/coppice/eventlog v0.1.0 // indirect
+	github.com/coppice-go/coppice/pubsub v0.1.0 // indirect
+	github.com/coppice-go/coppice/supervisor/zapevents v0.1.0 // indirect
 	github.com/cosmos/gogoproto v1.7.2 // indirect
 	github.com/davidlazar/go-crypto v0.0.0-20200604182044-b73af7476f6c // indirect
 	github.com/decred/dcrd/dcrec/secp256k1/v4 v4.4.1 // indirect

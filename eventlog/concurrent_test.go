@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/coppice-go/coppice/eventlog"
-	"github.com/coppice-go/coppice/internal/vfs"
+	"github.com/coppice-go/coppice/eventlog/internal/vfs"
 	"github.com/stretchr/testify/require"
 )
 

@@ -8,11 +8,10 @@ import (
 	"sync/atomic"
 	"testing"
 
-	pvfs "github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/eventlog"
-	"github.com/coppice-go/coppice/internal/vfs"
+	"github.com/coppice-go/coppice/eventlog/internal/vfs"
 )
 
 // crashes runs a workload on a disk. At operations chosen at random it clones the disk as after a
@@ -32,7 +31,7 @@ func crashes(ctx context.Context, seed uint64, tamper func(*vfs.Disk) eventlog.F
 			return
 		}
 
-		before := p.now()
+		before := p.Now()
 		percent := []int{0, 100, r.IntN(101)}[r.IntN(3)]
 		if err := afterCrash(ctx, disk.Crash(r, percent), r, p, before, change); err != nil {
 			err = fmt.Errorf("seed %d, crash at operation %d (%s %s), %d%% kept: %w", seed, op.N, op.Kind, op.Path,
@@ -80,7 +79,7 @@ func openAndCrash(disk *vfs.Disk, rng *rand.Rand, p *promises, before kept,
 		percent := []int{0, 100, r.IntN(101)}[r.IntN(3)]
 		l, err := eventlog.Open(logDir, change(small(disk.Crash(r, percent))))
 		if err == nil {
-			err = errors.Join(p.check(l, before), l.Close())
+			err = errors.Join(p.Check(l, before), l.Close())
 		}
 
 		if err != nil {
@@ -113,7 +112,7 @@ func afterCrash(ctx context.Context, disk *vfs.Disk, rng *rand.Rand, p *promises
 	}
 	defer l.Close()
 
-	if err := p.check(l, before); err != nil {
+	if err := p.Check(l, before); err != nil {
 		return err
 	}
 
@@ -147,41 +146,4 @@ func TestCrashes(t *testing.T) {
 		require.NoError(t, crashes(t.Context(), seed, nil, unchanged, &count))
 	}
 	t.Logf("%d crashes", count.Load())
-}
-
-// TestCrashesOnPebbleDisk does the same on pebble's crashable MemFS, another model of a disk: pages
-// of 4 KiB, and a removed name comes back unless its directory was synced.
-func TestCrashesOnPebbleDisk(t *testing.T) {
-	count := 0
-	for seed := range uint64(soak(15, 1_000)) {
-		rng := rand.New(rand.NewPCG(seed, 2))
-		mem := pvfs.NewCrashableMem()
-		p := newPromises()
-		fs := &observed{FS: vfs.Adapt(mem)}
-		var broken error
-		fs.after = func(n int) {
-			if n%9 != int(seed%9) || broken != nil {
-				return
-			}
-
-			r := rand.New(rand.NewPCG(seed, uint64(n)))
-			before := p.now()
-			clone := mem.CrashClone(pvfs.CrashCloneCfg{UnsyncedDataPercent: r.IntN(101), RNG: r})
-			count++
-
-			l, err := eventlog.Open(logDir, small(vfs.Adapt(clone)))
-			if err == nil {
-				err = p.check(l, before)
-				l.Close()
-			}
-
-			if err != nil {
-				broken = fmt.Errorf("seed %d, operation %d: %w", seed, n, err)
-			}
-		}
-		require.NoError(t, work(t.Context(), rng, small(fs), p, 40))
-		require.NoError(t, broken)
-	}
-
-	t.Logf("%d crashes", count)
 }

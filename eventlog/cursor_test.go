@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/eventlog"
-	"github.com/coppice-go/coppice/internal/vfs"
+	"github.com/coppice-go/coppice/eventlog/internal/vfs"
 )
 
 // TestCursorWaits: a cursor at the end waits for records to become durable, and returns no others.

@@ -17,7 +17,7 @@ func TestDocumentedTestsExist(t *testing.T) {
 	require.NoError(t, err)
 	tests := map[string]bool{}
 
-	for _, dir := range []string{".", "segment", "../cmd/coppice/internal/logstream", "../node"} {
+	for _, dir := range []string{".", "segment", "pebblefs", "../cmd/coppice/internal/logstream", "../node"} {
 		files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
 		require.NoError(t, err)
 

@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/eventlog"
-	"github.com/coppice-go/coppice/internal/vfs"
+	"github.com/coppice-go/coppice/eventlog/internal/vfs"
 )
 
 // faultKinds are the ways in which an operation fails.
@@ -69,7 +69,7 @@ func withFault(ctx context.Context, seed uint64, kind, n int, tamper func(*vfs.D
 		return true, err
 	}
 
-	before := p.now()
+	before := p.Now()
 	rng := rand.New(rand.NewPCG(seed, uint64(n)))
 
 	// The power may fail before a new process looks.
@@ -85,7 +85,7 @@ func withFault(ctx context.Context, seed uint64, kind, n int, tamper func(*vfs.D
 	if err != nil {
 		return true, fmt.Errorf("open after a failure: %w", err)
 	}
-	if err := p.check(l, before); err != nil {
+	if err := p.Check(l, before); err != nil {
 		return true, errors.Join(err, l.Close())
 	}
 

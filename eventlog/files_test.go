@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/eventlog/internal/vfs"
 	"github.com/coppice-go/coppice/eventlog/segment"
-	"github.com/coppice-go/coppice/internal/vfs"
 )
 
 // TestForeignFiles: a file that is not the log's own is neither read nor touched, whatever its name

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/eventlog"
-	"github.com/coppice-go/coppice/internal/vfs"
+	"github.com/coppice-go/coppice/eventlog/internal/vfs"
 )
 
 // fuzzLogs makes a log of 120 records and returns its disk as it was when the log was closed, and

@@ -8,7 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/coppice-go/coppice/eventlog"
-	"github.com/coppice-go/coppice/internal/vfs"
+	"github.com/coppice-go/coppice/eventlog/internal/vfs"
 )
 
 func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, seed)) }

@@ -7,8 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/eventlog/internal/vfs"
 	"github.com/coppice-go/coppice/eventlog/segment"
-	"github.com/coppice-go/coppice/internal/vfs"
 )
 
 // The tests below seed a mistake and demand that the campaign meant for it notices. A campaign that

@@ -12,7 +12,7 @@ import (
 	check "github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/eventlog"
-	"github.com/coppice-go/coppice/internal/require"
+	"github.com/coppice-go/coppice/eventlog/internal/require"
 )
 
 // TestRealDiskFull fills a file system. What was acknowledged stays, the error gives the cause, and

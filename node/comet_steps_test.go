@@ -14,7 +14,7 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/eventlog"
-	disk "github.com/coppice-go/coppice/internal/vfs"
+	"github.com/coppice-go/coppice/eventlog/pebblefs"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
@@ -170,7 +170,9 @@ type steppedFS struct {
 	steps *commitPath
 }
 
-func newSteppedFS(steps *commitPath) eventlog.FS { return steppedFS{disk.Adapt(vfs.Default), steps} }
+func newSteppedFS(steps *commitPath) eventlog.FS {
+	return steppedFS{pebblefs.Adapt(vfs.Default), steps}
+}
 
 func (f steppedFS) Create(name string) (eventlog.File, error) { return f.wrap(f.FS.Create(name)) }
 func (f steppedFS) Open(name string, write bool) (eventlog.File, error) {

@@ -23,7 +23,7 @@ import (
 	"github.com/coppice-go/coppice/engines/logger"
 	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/storage"
-	disk "github.com/coppice-go/coppice/internal/vfs"
+	"github.com/coppice-go/coppice/eventlog/pebblefs"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/plan"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
@@ -219,7 +219,7 @@ func often(c *config.Config) Option {
 // replaying gives the state (I3, I4).
 func verifyCrashed(t *testing.T, home string, mem vfs.FS, crash int) (first uint64) {
 	t.Helper()
-	h, err := openStopped(home, mem, disk.Adapt(mem))
+	h, err := openStopped(home, mem, pebblefs.Adapt(mem))
 	require.NoError(t, err, "crash %d", crash)
 	list, err := h.dir().List()
 	require.NoError(t, err)
@@ -230,7 +230,7 @@ func verifyCrashed(t *testing.T, home string, mem vfs.FS, crash int) (first uint
 	}
 
 	require.NoError(t, h.Close())
-	v, err := Verify(t.Context(), home, VerifyOptions{disk: mem, logs: disk.Adapt(mem)})
+	v, err := Verify(t.Context(), home, VerifyOptions{disk: mem, logs: pebblefs.Adapt(mem)})
 	require.NoError(t, err, "crash %d", crash)
 
 	return v.First
@@ -251,7 +251,7 @@ func startOnDisk(t *testing.T, home string, fs vfs.FS, tune ...func(*config.Conf
 	require.NoError(t, err)
 	c.Log.SegmentBytes = 1 << 20
 	n := &diskNode{rec: suptest.NewRecorder(), ended: make(chan error, 1)}
-	opts := []Option{WithDisk(disk.Adapt(fs), fs), WithObserver(n.rec)}
+	opts := []Option{WithDisk(pebblefs.Adapt(fs), fs), WithObserver(n.rec)}
 	for _, f := range tune {
 		opts = append(opts, f(&c))
 	}

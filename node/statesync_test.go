@@ -20,7 +20,7 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus/comet/comettest"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/engines/storage/portable"
-	disk "github.com/coppice-go/coppice/internal/vfs"
+	"github.com/coppice-go/coppice/eventlog/pebblefs"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/supervisor"
 )
@@ -320,7 +320,7 @@ func TestAStateSyncThatIsCutShortBeginsAnew(t *testing.T) {
 		require.NoError(t, os.Chmod(filepath.Join(other, "admin.token"), 0o600))
 		c := &cutDisk{mem: vfs.NewCrashableMem(), rng: rand.New(rand.NewPCG(uint64(n), 7))}
 		fs := errorfs.Wrap(c.mem, errorfs.InjectorFunc(c.before))
-		b := driveABCI(t, other, WithDisk(disk.Adapt(fs), fs))
+		b := driveABCI(t, other, WithDisk(pebblefs.Adapt(fs), fs))
 		if total > 0 {
 			c.at.Store(1 + int64(n)*total/int64(points))
 		}
@@ -343,7 +343,7 @@ func TestAStateSyncThatIsCutShortBeginsAnew(t *testing.T) {
 
 		b.close()
 
-		b = driveABCI(t, other, WithDisk(disk.Adapt(after), after))
+		b = driveABCI(t, other, WithDisk(pebblefs.Adapt(after), after))
 		h, _ := b.info()
 		require.Contains(t, []int64{0, snapshotHeight}, h, "operation %d of %d", c.at.Load(), total)
 		names, err := after.List(StateSyncDir(other))
@@ -359,7 +359,7 @@ func TestAStateSyncThatIsCutShortBeginsAnew(t *testing.T) {
 		j.join(b)
 		j.follow(b)
 		b.close()
-		verified, err := Verify(t.Context(), other, VerifyOptions{disk: after, logs: disk.Adapt(after)})
+		verified, err := Verify(t.Context(), other, VerifyOptions{disk: after, logs: pebblefs.Adapt(after)})
 		require.NoError(t, err, "operation %d of %d", c.at.Load(), total)
 		require.EqualValues(t, snapshotHeight+len(j.next), verified.Height)
 	}
@@ -391,12 +391,12 @@ func TestACoreThatRestartsDuringAnInstallationWaitsForItsRecord(t *testing.T) {
 			runtime.Gosched()
 		}
 	}))
-	b = driveABCI(t, home, WithDisk(disk.Adapt(fs), fs))
+	b = driveABCI(t, home, WithDisk(pebblefs.Adapt(fs), fs))
 	j.join(b)
 	require.True(t, struck.Load())
 	j.follow(b)
 	b.close()
-	v, err := Verify(t.Context(), home, VerifyOptions{disk: mem, logs: disk.Adapt(mem)})
+	v, err := Verify(t.Context(), home, VerifyOptions{disk: mem, logs: pebblefs.Adapt(mem)})
 	require.NoError(t, err)
 	require.EqualValues(t, snapshotHeight+len(j.next), v.Height)
 }

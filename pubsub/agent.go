@@ -7,25 +7,25 @@ import (
 	"sync/atomic"
 )
 
-// output is what an agent hands its events to: a child agent's mailbox, or a subscription. deliver
-// takes a copy of the batch, after which tail events are missing; it never waits.
+// output receives an agent's events: it is the mailbox of a child agent, or a subscription. deliver
+// copies the batch, after which tail events are missing, and never waits.
 type output[E any] interface {
 	deliver(batch []entry[E], tail uint64)
 }
 
-// agent is one node of the tree of filters, and the broker is its root. It receives the events of
-// its parent, and hands those that its filter matches to its child agents and its subscribers. What
-// the registry owns is touched by the registry's goroutine only.
+// agent is one node of the tree of filters, whose root is the broker. It receives the events of its
+// parent, and hands those that its filter matches to its child agents and its subscribers. Only the
+// registry's goroutine touches the fields that the registry owns.
 type agent[E any] struct {
 	id      string
 	filter  Filter[E] // nil for the broker
 	chain   Chain[E]
 	in      *mailbox[E]
 	outputs outputs[E]
-	retired chan struct{}   // closed by the registry when nobody is behind the agent any more: it ends normally
-	fenced  <-chan struct{} // closed when the agent's incarnation was replaced under it
+	retired chan struct{}   // closed by the registry when the agent has no output any more: the agent ends normally
+	fenced  <-chan struct{} // closed when the agent's incarnation was replaced while the agent ran
 
-	// events put into the buffers of its subscribers, and dropped there by their policies
+	// how many events went into the buffers of its subscribers, and how many their policies dropped
 	delivered, dropped atomic.Uint64
 
 	// Owned by the registry.
@@ -51,7 +51,7 @@ func newAgent[E any](in *incarnation[E], id string, parent *agent[E], filter Fil
 	return a
 }
 
-// name is what reasons call the agent.
+// name returns the name of the agent for reasons.
 func (a *agent[E]) name() string {
 	if a.parent == nil {
 		return a.id
@@ -70,7 +70,8 @@ func (a *agent[E]) run(ctx context.Context, faults faults) error {
 		select {
 		case <-a.in.wake:
 			batch, tail = a.in.take(batch[:0])
-			// Read after the take: whoever was added before an event was published is seen with it.
+			// List the outputs after the take, so that an output that was added before an event was
+			// published gets that event.
 			outs = a.outputs.list(outs)
 			a.handOn(outs, batch, tail)
 
@@ -89,8 +90,8 @@ func (a *agent[E]) run(ctx context.Context, faults faults) error {
 	}
 }
 
-// handOn filters the batch in place and delivers it. What was missing before an event that does not
-// match is missing before the next one.
+// handOn filters the batch in place and delivers it. The gap before an event that does not match is
+// added to the gap before the next event.
 func (a *agent[E]) handOn(outs []output[E], batch []entry[E], tail uint64) {
 	matched := batch
 	if a.filter != nil {
@@ -117,8 +118,8 @@ func (a *agent[E]) handOn(outs []output[E], batch []entry[E], tail uint64) {
 	clear(batch) // keep no event alive while waiting for the next
 }
 
-// outputs is the set of those that an agent hands its events to. The registry adds and removes; the
-// agent lists.
+// outputs is the set of an agent's outputs. The registry adds and removes them; the agent lists
+// them.
 type outputs[E any] struct {
 	mu      sync.Mutex
 	members map[output[E]]struct{}
@@ -142,8 +143,8 @@ func (o *outputs[E]) remove(out output[E]) {
 	o.changed = true
 }
 
-// list answers the members. last is what list answered before; it is answered again while nothing
-// changed, so that an event costs no walk of the set.
+// list returns the members. last is the result of the previous call. list returns it again while
+// nothing has changed, so that an event costs no walk of the set.
 func (o *outputs[E]) list(last []output[E]) []output[E] {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -8,9 +8,9 @@ import (
 	"sync/atomic"
 )
 
-// Bus is the client side of the bus, and the maker of its supervisor's Spec. It outlives the
-// incarnations that serve it: hold it, hang its Spec in a tree, and use it from any goroutine,
-// whatever the tree is doing.
+// Bus is the client side of the bus, and makes the Spec of its supervisor. It outlives the
+// incarnations that serve it: keep it, put its Spec into a tree, and use it from any goroutine,
+// whatever the state of the tree.
 type Bus[E any] struct {
 	options Options
 
@@ -19,10 +19,10 @@ type Bus[E any] struct {
 	mu      sync.Mutex
 	current *incarnation[E]
 	number  uint64
-	changed chan struct{} // closed, and made anew, at each change of standing
+	changed chan struct{} // closed and replaced at each change of standing
 }
 
-// standing is the incarnation that serves, or why there is none.
+// standing is the incarnation that serves, or the reason why none does.
 type standing[E any] struct {
 	in  *incarnation[E]
 	err error
@@ -33,8 +33,8 @@ var (
 	errStarting   = errors.New("starting")
 )
 
-// begin makes the next incarnation and fences the one before: its subscriptions end, and it reaches
-// nobody even if it still runs.
+// begin makes the next incarnation and fences the previous one: the subscriptions of that one end,
+// and it delivers nothing any more, even if it still runs.
 func (b *Bus[E]) begin() *incarnation[E] {
 	b.mu.Lock()
 	before := b.current
@@ -52,14 +52,14 @@ func (b *Bus[E]) begin() *incarnation[E] {
 	return in
 }
 
-// latest is the incarnation that began last.
+// latest returns the incarnation that began last.
 func (b *Bus[E]) latest() *incarnation[E] {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.current
 }
 
-// up makes in the incarnation that serves, unless it is over already.
+// up puts in into service, unless in is over already.
 func (b *Bus[E]) up(in *incarnation[E]) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -77,14 +77,14 @@ func (b *Bus[E]) down(in *incarnation[E]) {
 	}
 }
 
-// stand changes the standing, under mu.
+// stand changes the standing. mu is held.
 func (b *Bus[E]) stand(s *standing[E]) {
 	b.standing.Store(s)
 	close(b.changed)
 	b.changed = make(chan struct{})
 }
 
-// change is closed at the next change of standing.
+// change returns a channel that is closed at the next change of standing.
 func (b *Bus[E]) change() <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -92,12 +92,12 @@ func (b *Bus[E]) change() <-chan struct{} {
 }
 
 // Publish hands an event to the broker and never waits. Events of one goroutine are published in
-// the order of its calls. The event is shared by all subscribers: what it points to must not change
-// any more.
+// the order of its calls. All subscribers share the event: nothing that it points to may change any
+// more.
 //
-// ErrBehind says that the broker was at its bound, and that every subscriber sees a gap in the
-// event's place; ErrDown that there is no broker. nil is no promise that anybody gets the event:
-// the log is truth, the bus is notification.
+// Publish returns ErrBehind if the broker was at its bound; every subscriber then sees a gap in
+// place of the event. It returns ErrDown if there is no broker. A nil error does not promise that
+// any subscriber gets the event: the log is truth, the bus is notification.
 func (b *Bus[E]) Publish(e E) error {
 	s := b.standing.Load()
 	if s.in == nil {
@@ -109,15 +109,15 @@ func (b *Bus[E]) Publish(e E) error {
 	return nil
 }
 
-// Subscribe begins a subscription to the events that match the chain. Every event whose Publish was
-// called after Subscribe returned, and that was accepted, is in the subscription, or in one of its
-// gaps, or comes after its end; some that were published just before may be there too. policy says
-// what happens when the reader is slow.
+// Subscribe begins a subscription to the events that match the chain. Each such event that is
+// accepted by a Publish called after Subscribe returned is in the subscription, or in one of its
+// gaps, or comes after its end. Some events that were published just before may be there too.
+// policy decides what happens when the reader is slow.
 //
-// The end of ctx is the end of the subscriber: it bounds the call, and ends the subscription.
+// The end of ctx ends the call, and later the subscription.
 //
-// Subscribe waits for the registry, not for the bus: where that is down it answers ErrDown at once,
-// and SubscribeWait does not. Other errors are ErrFilter, ErrOptions, and ErrClosed if ctx ends
+// Subscribe waits for the registry, but not for the bus: if the bus is down, it returns ErrDown at
+// once, unlike SubscribeWait. Its other errors are ErrFilter, ErrOptions, and ErrClosed if ctx ends
 // first.
 func (b *Bus[E]) Subscribe(ctx context.Context, chain Chain[E], policy Policy) (*Subscription[E], error) {
 	if err := chain.validate(); err != nil {
@@ -154,8 +154,8 @@ func (b *Bus[E]) Subscribe(ctx context.Context, chain Chain[E], policy Policy) (
 	}
 }
 
-// SubscribeWait is Subscribe, but where the bus is down it waits until it is up again, or ctx ends.
-// It is what a subscriber calls whose subscription ended with ErrDown.
+// SubscribeWait does what Subscribe does, but if the bus is down it waits until the bus is up again
+// or ctx ends. A subscriber calls it after its subscription ended with ErrDown.
 func (b *Bus[E]) SubscribeWait(ctx context.Context, chain Chain[E], policy Policy) (*Subscription[E], error) {
 	for {
 		change := b.change() // before the attempt, so that no change is missed
@@ -172,8 +172,7 @@ func (b *Bus[E]) SubscribeWait(ctx context.Context, chain Chain[E], policy Polic
 	}
 }
 
-// WaitUp waits until the bus is up, or ctx ends. It may be down again by the time that WaitUp
-// returns.
+// WaitUp waits until the bus is up or ctx ends. The bus may be down again when WaitUp returns.
 func (b *Bus[E]) WaitUp(ctx context.Context) error {
 	for {
 		change := b.change()

@@ -266,7 +266,7 @@ func TestAnAgentThatIsBehindHoldsUpNobodyElse(t *testing.T) {
 	})
 }
 
-// What was missing before events that do not match is told with the next that does, or at the end
+// A gap before events that do not match is reported with the next event that matches, or at the end
 // of the batch.
 func TestGapsPassThroughFilters(t *testing.T) {
 	inBubble(t, Options{Mailbox: 2}, func(w world) {

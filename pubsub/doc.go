@@ -1,10 +1,9 @@
-// Package pubsub tells events to whoever is interested: a bus in memory, under supervision, that
-// never makes a publisher wait.
+// Package pubsub is a supervised in-memory event bus that never makes a publisher wait.
 //
-// Subscribers name what they want by a chain of filters, which are values. For each prefix of a
-// chain there is one agent, shared by all chains that begin so; it receives what the agent before
-// it passes on, the first one what the broker does. Agents start with their first subscriber and
-// end with their last.
+// A subscriber names the events that it wants by a chain of filters, which are values. For each
+// prefix of a chain there is one agent, shared by all chains that begin with it. An agent receives
+// the events that the agent before it passes on; the first agent receives them from the broker. An
+// agent starts with its first subscriber and ends with its last.
 //
 //	pubsub          one_for_all, 3 in 10 s
 //	├── registry    starts filter agents; knows who subscribed
@@ -15,40 +14,41 @@
 //	                 │            └───► [kind=a path=c] ──► …
 //	                 └───► subscription of the empty chain
 //
-// The log is truth, the bus is notification. Nothing here is durable, and what is lost is said to
-// be lost, so that a subscriber who wants everything can read it from a log: subscribe; read the
-// log from one's cursor to its end; then go on with Next, passing over events that the cursor has
-// passed. At a Gap read the log again from the cursor. After ErrDown or ErrSlow, begin anew.
+// The log is truth, the bus is notification. Nothing here is durable, but every loss is reported,
+// so that a subscriber that needs every event can read the missing ones from a log: subscribe; read
+// the log from the cursor to its end; then go on with Next, skipping the events that the cursor has
+// passed. At a Gap, read the log again from the cursor. After ErrDown or ErrSlow, begin anew.
 //
 // # Guaranteed
 //
-//   - Order: each subscription has its events in publish order, none twice.
-//   - Nothing is missing in silence: between two events that Next answers, every matching event
-//     that was published is there, or a Gap stands in its place. A loss after which no event comes
-//     is a Gap too. A subscription that ends says so, and why.
-//   - Publish never waits, neither for a subscriber nor for an agent, and answers at once when the
+//   - Order: each subscription delivers its events in publish order, none twice.
+//   - No silent loss: between two events that Next returns, Next returned every matching event that
+//     was published, or a Gap in its place. A loss that no event follows is a Gap too. A
+//     subscription that ends reports that, and why.
+//   - Publish never waits, neither for a subscriber nor for an agent, and returns at once when the
 //     bus is down.
-//   - A slow subscriber costs nobody else anything: it has a buffer of its own, and its Policy says
-//     what happens when that is full.
-//   - An incarnation of the bus that is over reaches nobody. Its subscriptions end with ErrDown as
-//     soon as the first of its children ends, by error, panic or Goexit. They are not carried over:
-//     who subscribes again knows that it has to catch up.
-//   - An agent without a subscriber ends, in any order of joining and leaving; a subscriber that
-//     ended holds no agent.
-//   - Memory is bounded: a subscription holds at most its policy's Buffer events; the broker and
-//     each agent hold at most twice Options.Mailbox events, those that wait and those in hand.
+//   - A slow subscriber does not affect any other: it has a buffer of its own, and its Policy
+//     decides what happens when that buffer is full.
+//   - An incarnation of the bus that is over delivers to no subscriber. Its subscriptions end with
+//     ErrDown as soon as the first of its children ends, by error, panic or Goexit. They are not
+//     carried over into the next incarnation, so a subscriber that subscribes again knows that it
+//     has to catch up.
+//   - An agent without a subscriber ends, whatever the order of joining and leaving. A subscriber
+//     that has ended keeps no agent alive.
+//   - Memory is bounded: a subscription holds at most its policy's Buffer events. The broker and
+//     each agent hold at most twice Options.Mailbox events: those that wait and those in hand.
 //
 // # Not guaranteed
 //
-//   - Delivery: an event that was published with a nil error may be lost, visibly, by a full
-//     mailbox, a full buffer, or the bus's end.
-//   - An order between the events of two goroutines that publish at once, or between what two
-//     subscriptions have read.
-//   - The count of a Gap is an upper bound, as its doc says; and just after Subscribe a Gap may
-//     tell of events from before.
-//   - A filter whose Match hangs holds up the subscribers behind it, and nobody else: the mailbox
-//     of its agent fills, and they have a gap. The agent cannot be killed while it hangs; told to
-//     stop, it becomes an orphan of its supervisor, and subscribers may learn of its end only then.
-//   - A filter that panics ends its incarnation of the bus, for all. Filters are code of the
-//     program; what people type is checked in a Family.
+//   - Delivery: an event that was published with a nil error may be lost, visibly, through a full
+//     mailbox, a full buffer, or the end of the bus.
+//   - An order between the events of two goroutines that publish at the same time, or between the
+//     events that two subscriptions have read.
+//   - An exact count: the count of a Gap is an upper bound, as its doc says, and a Gap just after
+//     Subscribe may count events that were published before.
+//   - Isolation from filters. A filter whose Match hangs holds up the subscribers behind it, and no
+//     others: the mailbox of its agent fills, and those subscribers get a gap. The agent cannot be
+//     killed while it hangs. Told to stop, it becomes an orphan of its supervisor, and subscribers
+//     may learn of its end only then. A filter that panics ends its incarnation of the bus, for
+//     all subscribers. Filters are code of the program; a Family checks what people type.
 package pubsub

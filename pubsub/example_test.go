@@ -24,7 +24,7 @@ var (
 func Example() {
 	ctx := context.Background()
 	bus, _ := pubsub.New[Event](pubsub.Options{})
-	tree, _ := supervisor.New(bus.Spec()) // most programs hang the Spec below a supervisor of theirs
+	tree, _ := supervisor.New(bus.Spec()) // most programs put the Spec below a supervisor of theirs
 	run, err := tree.Start(ctx)
 	if err != nil {
 		fmt.Println(err)
@@ -65,8 +65,8 @@ func ExampleTable_Parse() {
 	// pubsub: bad filter: at byte 17 of "kind=ChildExited,pth=coppice": no filter is called "pth", want one of kind, path
 }
 
-// A subscriber who wants every event keeps a cursor into the log, and reads the log wherever the
-// bus says that something is missing.
+// A subscriber that needs every event keeps a cursor into the log, and reads the log wherever the
+// bus reports that something is missing.
 func Example_catchUp() {
 	ctx := context.Background()
 	bus, _ := pubsub.New[Event](pubsub.Options{})
@@ -89,7 +89,7 @@ func Example_catchUp() {
 	cursor := 0
 	take := func(events ...Event) {
 		for _, e := range events {
-			if e.Index > cursor { // else the log and the bus both had it
+			if e.Index > cursor { // otherwise both the log and the bus delivered it
 				cursor = e.Index
 				fmt.Println("event", e.Index)
 			}

@@ -10,30 +10,30 @@ import (
 
 // Family makes the filters of one name: the family "kind" makes kind=a, kind=b and so on.
 //
-// Filter answers the filter for a value, or why that value is none; the filter's key is a term of
-// this name. Its value may differ from the one given (a normal form), but must be one that Filter
-// takes and leaves as it is.
+// Filter returns the filter for a value, or an error that says why the value is invalid. The
+// filter's key is a term of this name. The value in it may be a normal form of the given one, which
+// Filter must accept and leave as it is.
 type Family[E any] interface {
 	Name() string
 	Filter(value string) (Filter[E], error)
 }
 
 // Attribute is the Family of filters that compare one attribute of an event with a value. Equal,
-// Under and Where make one.
+// Under and Where return one.
 type Attribute[E any] struct {
 	name   string
 	match  func(e E, value string) bool
-	normal func(value string) string // nil where each value is its own normal form
+	normal func(value string) string // nil if each value is its own normal form
 }
 
-// Equal is the family of filters that match where get answers exactly the value.
+// Equal returns the family of filters that match an event if get returns exactly the value.
 func Equal[E any](name string, get func(E) string) *Attribute[E] {
 	return Where(name, func(e E, value string) bool { return get(e) == value })
 }
 
-// Under is the family of filters that match where get answers the path given as value or a path
-// below it, by whole '/' elements: a/b is under a, ab is not. Slashes at the value's end do not
-// count. Every path is under the empty one.
+// Under returns the family of filters that match an event if get returns the path given as value,
+// or a path below it. Paths are compared by whole '/' elements: a/b is under a, ab is not. Slashes
+// at the value's end are ignored. Every path is under the empty one.
 func Under[E any](name string, get func(E) string) *Attribute[E] {
 	a := Where(name, func(e E, value string) bool {
 		path := get(e)
@@ -43,16 +43,16 @@ func Under[E any](name string, get func(E) string) *Attribute[E] {
 	return a
 }
 
-// Where is the family of filters that match where match says so of the event and the value. It must
-// not block and has to answer the same for the same arguments.
+// Where returns the family of filters that match an event if match reports true for the event and
+// the value. match must not block, and must return the same for the same arguments.
 func Where[E any](name string, match func(e E, value string) bool) *Attribute[E] {
 	return &Attribute[E]{name: name, match: match}
 }
 
-// Name is the name that the terms of the family begin with.
+// Name returns the name that the terms of the family begin with.
 func (a *Attribute[E]) Name() string { return a.name }
 
-// Is answers the filter for this value. Filters of one attribute are comparable, and equal if their
+// Is returns the filter for this value. Filters of one attribute are comparable, and equal if their
 // values are.
 func (a *Attribute[E]) Is(value string) Filter[E] {
 	if a.normal != nil {
@@ -61,7 +61,7 @@ func (a *Attribute[E]) Is(value string) Filter[E] {
 	return is[E]{a, value}
 }
 
-// Filter is Is, as Family asks for it; it never fails.
+// Filter implements Family. It returns what Is returns, and never fails.
 func (a *Attribute[E]) Filter(value string) (Filter[E], error) { return a.Is(value), nil }
 
 type is[E any] struct {
@@ -79,8 +79,8 @@ type Table[E any] struct {
 	families map[string]Family[E]
 }
 
-// NewTable answers a table of these families, or an error that Is ErrFilter where a name is bad or
-// comes twice.
+// NewTable returns a table of these families. It returns an ErrFilter if a name is bad or occurs
+// twice.
 func NewTable[E any](families ...Family[E]) (*Table[E], error) {
 	t := &Table[E]{families: make(map[string]Family[E], len(families))}
 	for _, f := range families {
@@ -97,7 +97,7 @@ func NewTable[E any](families ...Family[E]) (*Table[E], error) {
 	return t, nil
 }
 
-// Names answers the names of the families, sorted.
+// Names returns the names of the families, sorted.
 func (t *Table[E]) Names() []string { return slices.Sorted(maps.Keys(t.families)) }
 
 // Parse reads a chain from its text form:
@@ -108,9 +108,9 @@ func (t *Table[E]) Names() []string { return slices.Sorted(maps.Keys(t.families)
 //	value = bare | a Go string in double quotes
 //
 // where bare is one or more printing characters other than comma, double quote, backslash and
-// space. Spaces around a term do not count. The empty text is the empty chain, which matches every
-// event. An error Is ErrFilter and says at which byte of the text it arose, what stands there and
-// what was expected.
+// space. Spaces around a term are ignored. The empty text is the empty chain, which matches every
+// event. An error is an ErrFilter and says at which byte of the text it arose, what was found there
+// and what was expected.
 func (t *Table[E]) Parse(text string) (Chain[E], error) {
 	var chain Chain[E]
 	rest := strings.TrimLeftFunc(text, unicode.IsSpace)

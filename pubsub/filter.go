@@ -9,31 +9,31 @@ import (
 )
 
 // MaxChain is the greatest number of filters in a chain. Each filter of a new chain may start an
-// agent, so the bound is also the number of agents that one subscription can cost.
+// agent, so it also bounds the number of agents that one subscription can start.
 const MaxChain = 16
 
-// Filter is a predicate over events, as a value: what it matches is told by its Key alone.
+// Filter is a predicate over events, as a value: its Key alone defines which events it matches.
 //
-// Key is a term in canonical form, as Term makes it. Two filters with one key must match the same
-// events: subscribers whose chains begin with the same keys share agents, and the filter of whoever
-// came first is the one that runs.
+// Key returns a term in canonical form, as Term makes it. Two filters with the same key must match
+// the same events: subscribers whose chains begin with the same keys share agents, and each agent
+// runs the filter of its first subscriber.
 //
 // Match is called by one agent at a time, in publish order, and must not block: all subscribers
-// behind it would wait. A Match that panics ends its agent and with it this incarnation of the bus;
-// input that people type belongs in a Family's Filter, which may refuse it.
+// behind that agent would wait. A Match that panics ends its agent and with it this incarnation of
+// the bus. Check what people type in a Family's Filter, which may refuse it.
 type Filter[E any] interface {
 	Key() string
 	Match(E) bool
 }
 
-// Chain is a list of filters; it matches an event that each of them matches, asked in order. The
-// empty chain matches every event.
+// Chain is a list of filters. It matches an event that each of them matches; they are asked in
+// order. The empty chain matches every event.
 //
 // The order is part of the chain: [a b] and [b a] match the same events but share no agent, so put
 // the filter that many subscribers have first.
 type Chain[E any] []Filter[E]
 
-// String is the text form of the chain: its keys, joined by commas. Table.Parse reads it back.
+// String returns the text form of the chain: its keys, joined by commas. Table.Parse reads it back.
 func (c Chain[E]) String() string {
 	keys := make([]string, len(c))
 	for i, f := range c {
@@ -52,8 +52,8 @@ func (c Chain[E]) Match(e E) bool {
 	return true
 }
 
-// validate answers an error that Is ErrFilter for a chain that is too long, or holds a nil filter
-// or one whose key is not canonical.
+// validate returns an ErrFilter if the chain is too long, or holds a nil filter or one whose key is
+// not canonical.
 func (c Chain[E]) validate() error {
 	if len(c) > MaxChain {
 		return fmt.Errorf("%w: a chain of %d filters, want at most %d", ErrFilter, len(c), MaxChain)
@@ -71,10 +71,10 @@ func (c Chain[E]) validate() error {
 	return nil
 }
 
-// Term is the canonical key of the filter called name with this value: name=value, the value in
-// Go's double quotes where it is empty or holds a comma, a quote, a backslash, a space or anything
-// that does not print. No two pairs have the same term, and no term holds a comma outside quotes,
-// so a chain's text is unambiguous.
+// Term returns the canonical key of the filter with this name and value: name=value. The value is
+// in Go's double quotes if it is empty or holds a comma, a quote, a backslash, a space or a
+// character that does not print. No two pairs have the same term, and no term holds a comma outside
+// quotes, so the text of a chain is unambiguous.
 func Term(name, value string) string {
 	if bare(value) {
 		return name + "=" + value
@@ -96,7 +96,7 @@ func checkKey(key string) error {
 	return nil
 }
 
-// scanTerm reads one term from the start of text; rest is what follows it, whatever that is.
+// scanTerm reads one term from the start of text. rest is all that follows it, unchecked.
 func scanTerm(text string) (name, value, rest string, err error) {
 	n := 0
 	for n < len(text) && nameByte(text[n], n) {
@@ -161,7 +161,8 @@ func nameByte(b byte, at int) bool {
 
 func bare(value string) bool { return value != "" && strings.IndexFunc(value, notBare) < 0 }
 
-// notBare counts U+FFFD out, because a byte that is not UTF-8 reads as that rune.
+// notBare reports whether a value that holds r must be quoted. U+FFFD must, because a byte that is
+// not UTF-8 reads as that rune.
 func notBare(r rune) bool {
 	return r == ',' || r == '"' || r == '\\' || r == utf8.RuneError || unicode.IsSpace(r) || !unicode.IsPrint(r)
 }

@@ -78,7 +78,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// A refusal names what, where, and what was expected (I10).
+// An error says what was wrong, where, and what was expected (I10).
 func TestParseRefusals(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
 		{"=a", `at byte 0 of "=a": want a filter name`},
@@ -168,7 +168,7 @@ func TestTableRefusesBadFamilies(t *testing.T) {
 	require.ErrorContains(t, err, "filter name is empty")
 }
 
-// family is one of a user's own; its filters have the key that it was given.
+// family is a family of a user's own. Its filters have the key that it was given.
 type family struct {
 	key string
 	err error

@@ -14,16 +14,16 @@ import (
 	"pgregory.net/rapid"
 )
 
-// modelled is a subscription, and what the model says of it.
+// modelled is a subscription with what the model expects of it.
 type modelled struct {
 	*Subscription[note]
 	cancel context.CancelFunc
-	want   []int // to be read from it
+	want   []int // what must be read from it
 }
 
-// Random histories of joining, leaving, dying and publishing, against a model: which agents run is
-// told by the chains of those that live, and each subscription has exactly what its chain matches
-// of what was published in its time.
+// Random histories of joining, leaving, dying and publishing agree with a model: the chains of the
+// living subscriptions define which agents run, and each subscription has exactly those events of
+// its time that its chain matches.
 func TestRandomHistoriesAgainstAModel(t *testing.T) {
 	inBubble(t, Options{}, func(w world) {
 		rapid.Check(t, func(t *rapid.T) {
@@ -67,7 +67,7 @@ func TestRandomHistoriesAgainstAModel(t *testing.T) {
 						m.cancel()
 					}
 				},
-				// The last leaves as the next joins: nothing waits between the two.
+				// The last subscription leaves as the next joins: nothing waits between the two.
 				"leave and join": func(t *rapid.T) {
 					if m := take(t); m != nil {
 						chain := m.Chain()
@@ -155,8 +155,8 @@ func TestRandomHistoriesAgainstAModel(t *testing.T) {
 	})
 }
 
-// Many at once: whoever's Subscribe has returned sees what is published afterwards, though others
-// leave the same agents at that moment.
+// Many subscribe at once: after Subscribe has returned, a subscription gets every event that is
+// published, although others leave the same agents at that moment.
 func TestJoinsAndLastLeavesAtOnce(t *testing.T) {
 	inBubble(t, Options{}, func(w world) {
 		chains := []Chain[note]{nil, {kind.Is("k")}, {kind.Is("k"), path.Is("p")}, {path.Is("p")},
@@ -204,14 +204,14 @@ func TestJoinsAndLastLeavesAtOnce(t *testing.T) {
 	})
 }
 
-// Deaths at any moment, under load: no subscription hangs, and each has what it read in order,
-// without a hole between two events.
+// Children die at any moment, under load: no subscription hangs, and each reads its events in
+// order, without a hole between two of them.
 func TestDeathsUnderLoad(t *testing.T) {
 	inBubble(t, Options{Mailbox: 64}, func(w world) {
 		ctx, stop := context.WithCancel(context.Background())
 		var wg sync.WaitGroup
 		var reads, gaps, downs atomic.Int64
-		wg.Go(func() { // one publisher, which numbers what it publishes
+		wg.Go(func() { // one publisher, which numbers its events
 			for seq := 1; ctx.Err() == nil; seq++ {
 				_ = w.bus.Publish(note{"k", "p", seq})
 				if seq%32 == 0 {
@@ -267,7 +267,7 @@ func TestDeathsUnderLoad(t *testing.T) {
 			if err := w.bus.WaitUp(ctx); err != nil {
 				panic(err)
 			}
-			if w.run.Kill(children[i%len(children)], errBoom) == nil { // an agent may just not be there
+			if w.run.Kill(children[i%len(children)], errBoom) == nil { // there may be no such agent at that moment
 				kills++
 			}
 		}

@@ -17,9 +17,9 @@ var (
 	errGoexit   = errors.New("called runtime.Goexit")
 )
 
-// incarnation is one life of the bus: from a start of the registry to the first end of the
-// registry, the broker or an agent that was not retired. Nothing is carried over from one to the
-// next, and one that is over reaches nobody: its subscriptions have ended.
+// incarnation is one life of the bus. It begins with a start of the registry and is over when the
+// registry, the broker, or an agent that was not retired ends. Nothing is carried over from one
+// incarnation to the next. One that is over delivers nothing: its subscriptions have ended.
 type incarnation[E any] struct {
 	number  uint64
 	bus     *Bus[E]
@@ -31,15 +31,15 @@ type incarnation[E any] struct {
 	ending  sync.Once
 
 	mu            sync.Mutex
-	err           error // why it is over: Is ErrDown
+	err           error // why it is over, an ErrDown; nil until then
 	requests      []request[E]
 	subscriptions map[*Subscription[E]]struct{}
-	agents        map[*agent[E]]struct{} // those that run, but the broker
+	agents        map[*agent[E]]struct{} // those that run, without the broker
 }
 
-// request is what the registry is asked: to join a subscription, and then close joined, or to let
-// it leave if joined is nil. There are never more of them than calls of Subscribe that wait and
-// subscriptions that end, which bounds the list.
+// request asks the registry to join a subscription and then to close joined, or, if joined is nil,
+// to let the subscription leave. There are never more requests than waiting calls of Subscribe and
+// ending subscriptions, which bounds the list.
 type request[E any] struct {
 	subscription *Subscription[E]
 	joined       chan<- struct{}
@@ -58,14 +58,14 @@ func newIncarnation[E any](bus *Bus[E], number uint64) *incarnation[E] {
 	return in
 }
 
-// fence makes the broker and the agents that still run end abnormally. There are some only if
-// somebody started a child of the bus by hand: it cannot join an incarnation that is over, so all
+// fence makes the broker and the agents that still run end abnormally. Some still run only if a
+// child of the bus was started by hand: it cannot join an incarnation that is over, so all children
 // have to be started as one.
 func (in *incarnation[E]) fence() { in.fencing.Do(func() { close(in.fenced) }) }
 
-// end makes the incarnation over, once: the bus is down, and every subscription ends with ErrDown,
-// which wraps why. When it returns that is done, whoever did it; so it is before the children that
-// call it have ended.
+// end ends the incarnation, once: it takes the bus down and ends every subscription with ErrDown,
+// which wraps why. When end returns, all this is done, even if another call did it. So it is done
+// before a child that calls end has ended.
 func (in *incarnation[E]) end(why error) {
 	in.ending.Do(func() {
 		in.mu.Lock()
@@ -88,8 +88,8 @@ func (in *incarnation[E]) ended() error {
 	return in.err
 }
 
-// guard runs a child of the bus, and ends the incarnation with the way in which it ended, at once:
-// a supervisor learns later. A panic goes on, on top of the stack that it has.
+// guard runs a child of the bus. When the child ends abnormally, guard ends the incarnation with
+// that reason at once, before a supervisor learns of it. A panic goes on, on top of its stack.
 func (in *incarnation[E]) guard(who string, run func() error) (err error) {
 	returned := false
 	defer func() {
@@ -149,7 +149,7 @@ func (in *incarnation[E]) leave(s *Subscription[E]) {
 	signal(in.wake)
 }
 
-// forget is leave for a subscription that ended before it asked to join.
+// forget removes a subscription that ended before the registry joined it.
 func (in *incarnation[E]) forget(s *Subscription[E]) {
 	in.mu.Lock()
 	defer in.mu.Unlock()

@@ -13,15 +13,15 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// world is a bus that runs, as the root of a tree.
+// world is a running bus, as the root of a tree.
 type world struct {
 	t   *testing.T
 	bus *Bus[note]
 	run *supervisor.Run
 }
 
-// inBubble runs a test in a bubble of fake time, over a bus that is up. synctest.Wait is how it
-// learns that all is quiet.
+// inBubble runs a test in a bubble of fake time, with a bus that is up. synctest.Wait shows it that
+// nothing is under way.
 func inBubble(t *testing.T, o Options, test func(w world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -53,7 +53,7 @@ func (w world) publish(from, to int) {
 	}
 }
 
-// quiet waits until everything that was published has gone where it goes.
+// quiet waits until everything that was published has been delivered or dropped.
 func (w world) quiet() { synctest.Wait() }
 
 // inject makes the child at path take the fault.
@@ -63,16 +63,16 @@ func (w world) inject(path string, f supervisor.Fault) {
 	w.quiet()
 }
 
-// hang makes the child at path stop handling until it is released. It ignores its context
-// meanwhile.
+// hang makes the child at path stop handling messages, and ignore its context, until it is
+// released.
 func (w world) hang(path string) (release func()) {
 	held := make(chan struct{})
 	w.inject(path, supervisor.Fault{Name: "hang", Do: func(context.Context) { <-held }})
 	return func() { close(held) }
 }
 
-// read reads what there is: the numbers of events, and for each gap its count as a negative number;
-// and the end, if there is one.
+// read reads what there is. It returns the numbers of the events, with the count of each gap as a
+// negative number in its place, and the end, if there is one.
 func read(s *Subscription[note]) (got []int, end error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	nothing := errors.New("nothing more")
@@ -101,7 +101,7 @@ func seq(from, to int) (s []int) {
 	return s
 }
 
-// chains are the chains of the agents that run, as Stats tells them.
+// chains returns the chains of the running agents, as Stats reports them.
 func (w world) chains() []string {
 	var chains []string
 	for _, a := range w.bus.Stats().Agents {
@@ -110,7 +110,7 @@ func (w world) chains() []string {
 	return chains
 }
 
-// instances is how many agents the supervisor counts.
+// instances returns how many agents the supervisor counts.
 func (w world) instances() int {
 	w.t.Helper()
 	filters, ok := w.run.Tree().Find(filtersID)
@@ -120,7 +120,7 @@ func (w world) instances() int {
 
 var errBoom = errors.New("boom")
 
-// deaths are the ways for a child to end that nobody asked for.
+// deaths are the ways in which a child can end without having been asked to.
 var deaths = []supervisor.Fault{
 	{Name: "panic with an error", Do: func(context.Context) { panic(errBoom) }},
 	{Name: "panic with a value", Do: func(context.Context) { panic("boom") }},

@@ -2,9 +2,9 @@ package pubsub
 
 import "sync"
 
-// mailbox is where the broker and the agents receive. A put never waits: past the bound the event
-// is dropped, and the gap keeps its place. The receiver takes all there is at once, so beside the
-// mailbox up to as many events again are in its hands.
+// mailbox holds the events that the broker or an agent has not handled yet. A put never waits: an
+// event beyond the bound is dropped, and a gap keeps its place. The receiver takes all events at
+// once, so beside those in the mailbox it may hold as many again.
 type mailbox[E any] struct {
 	wake chan struct{} // holds a token whenever there may be something to take
 
@@ -47,14 +47,14 @@ func (m *mailbox[E]) add(e entry[E]) bool {
 	return true
 }
 
-// take appends all that waits to batch; tail events are missing after it.
+// take appends all waiting events to batch; tail events are missing after them.
 func (m *mailbox[E]) take(batch []entry[E]) (_ []entry[E], tail uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.q.drain(batch)
 }
 
-// state answers how many events wait and how many were dropped since the start.
+// state returns how many events wait, and how many were dropped since the start.
 func (m *mailbox[E]) state() (waiting int, dropped uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

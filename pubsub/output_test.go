@@ -11,7 +11,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// alone is a subscription whose bus does not run: its test delivers.
+// alone returns a subscription whose bus does not run: the test delivers to it.
 func alone(t require.TestingT, ctx context.Context, policy Policy) *Subscription[note] {
 	bus, err := New[note](Options{})
 	require.NoError(t, err)
@@ -22,7 +22,7 @@ func alone(t require.TestingT, ctx context.Context, policy Policy) *Subscription
 	return s
 }
 
-// Whatever is delivered, and wherever a mailbox or a buffer has no room: each event is read, in
+// Whatever is delivered, and wherever a mailbox or a buffer has no room, each event is read, in
 // order, or counted by the gap at its place.
 func TestNothingIsMissingInSilence(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -89,7 +89,7 @@ func TestNothingIsMissingInSilence(t *testing.T) {
 	})
 }
 
-// An agent passes on what was missing before it, at its place among the events that match.
+// An agent passes on the gaps that reach it, at their place among the events that match.
 func TestAnAgentPassesGapsOn(t *testing.T) {
 	odd := Where("odd", func(n note, _ string) bool { return n.seq%2 == 1 }).Is("")
 	rapid.Check(t, func(t *rapid.T) {
@@ -138,7 +138,7 @@ func TestEachEventWakesAReader(t *testing.T) {
 	})
 }
 
-// A timer of Block that fires as the reader comes belongs to a stall that is over.
+// A timer of Block that fires just as the reader takes an event belongs to a stall that is over.
 func TestALateBoundDoesNotEndALaterStall(t *testing.T) {
 	s := alone(t, context.Background(), Block{1, time.Hour})
 	defer s.Close()
@@ -155,7 +155,7 @@ func TestALateBoundDoesNotEndALaterStall(t *testing.T) {
 	require.ErrorIs(t, s.Err(), ErrSlow)
 }
 
-// counting is a context that counts who waits for its end.
+// counting is a context that counts the functions that wait for its end.
 type counting struct {
 	context.Context
 	waiting int
@@ -168,7 +168,7 @@ func (c *counting) AfterFunc(func()) (stop func() bool) {
 	return func() bool { c.waiting--; return true }
 }
 
-// However it ends, a subscription lets go of its context, which may live as long as the program.
+// However it ends, a subscription releases its context, which may live as long as the program.
 func TestASubscriptionThatEndedLetsGoOfItsContext(t *testing.T) {
 	for name, end := range map[string]func(s *Subscription[note]){
 		"closed": func(s *Subscription[note]) { s.Close() },

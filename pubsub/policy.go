@@ -5,37 +5,39 @@ import (
 	"time"
 )
 
-// MaxBuffer is the greatest buffer of a subscription, in events.
+// MaxBuffer is the size in events of the largest buffer that a subscription can have.
 const MaxBuffer = 1 << 20
 
-// Policy is what becomes of a subscriber whose buffer is full: one of Block, DropOldest and
-// Disconnect. Whatever the policy, the buffer belongs to that one subscription: nobody else waits
-// for it, and it never holds more than Buffer events.
+// Policy decides what happens to a subscriber whose buffer is full. It is a Block, a DropOldest or
+// a Disconnect. Whatever the policy, the buffer belongs to that one subscription: no publisher and
+// no other subscriber waits for it, and it never holds more than Buffer events.
 type Policy interface {
 	buffer() int
 	validate() error
 }
 
-// Block keeps the oldest events and gives the reader time. When an event finds the buffer full, the
-// bound begins to run. A reader that takes something within it goes on, and finds a Gap where
-// events had no room meanwhile; one that takes nothing is disconnected with ErrSlow. Buffer is in
-// events.
+// Block keeps the oldest events and gives the reader time. When an event finds the buffer full,
+// Bound begins to run. A reader that takes an event within that time goes on, and gets a Gap in
+// place of the events that had no room meanwhile. A reader that takes none is disconnected with
+// ErrSlow. Buffer is in events.
 //
-// What blocks is the end of this one buffer and nothing before it. The bus holds no second backlog
-// for a reader: an event without room is counted, not kept, since the log has it.
+// Only the end of this one buffer blocks, nothing before it. The bus keeps no second backlog for a
+// reader: it counts an event that has no room and drops it, because the log has it.
 type Block struct {
 	Buffer int
 	Bound  time.Duration
 }
 
-// DropOldest keeps the newest events: when an event finds the buffer full, the oldest one there
-// makes room, is counted by Dropped, and leaves a Gap. It never disconnects. Buffer is in events.
+// DropOldest keeps the newest events. When an event finds the buffer full, the oldest event there
+// makes room: Dropped counts it, and a Gap takes its place. DropOldest never disconnects. Buffer is
+// in events.
 type DropOldest struct {
 	Buffer int
 }
 
-// Disconnect ends the subscription with ErrSlow when an event finds the buffer full; the reader
-// still gets what is in the buffer. It never makes a Gap of its own. Buffer is in events.
+// Disconnect ends the subscription with ErrSlow when an event finds the buffer full. The reader
+// still gets the events in the buffer. Disconnect never makes a Gap of its own. Buffer is in
+// events.
 type Disconnect struct {
 	Buffer int
 }

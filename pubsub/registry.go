@@ -5,12 +5,12 @@ import (
 	"fmt"
 )
 
-// registry knows who subscribed to what, and starts and retires the agents. It alone changes the
-// tree of agents, one request at a time, so a join never meets an agent that is half gone: an agent
-// that is retired has left the tree, and its chain gets a new agent.
+// registry knows which subscription has which chain, and starts and retires the agents. It alone
+// changes the tree of agents, one request at a time, so a join never meets an agent that is about
+// to end: a retired agent has left the tree, and the next join to its chain starts a new one.
 type registry[E any] struct {
 	in      *incarnation[E]
-	started uint64 // agents so far
+	started uint64 // how many agents it has started
 }
 
 func (r *registry[E]) run(ctx context.Context, faults faults) error {
@@ -28,9 +28,9 @@ func (r *registry[E]) run(ctx context.Context, faults faults) error {
 	}
 }
 
-// serve answers the requests. An error is the registry's end, since the tree of agents is then not
-// what it should be; but where the incarnation is over, which is why the agent did not start, there
-// is nobody left to answer and the registry waits to be stopped.
+// serve handles the requests. An error ends the registry, because the tree of agents is then not
+// what it should be. If the agent did not start because the incarnation is over, serve returns nil:
+// nobody waits for a reply any more, and the registry waits to be stopped.
 func (r *registry[E]) serve(ctx context.Context, requests []request[E]) error {
 	for _, q := range requests {
 		if q.joined == nil {
@@ -51,7 +51,8 @@ func (r *registry[E]) serve(ctx context.Context, requests []request[E]) error {
 	return nil
 }
 
-// join makes s an output of its chain's agent, and starts the agents that the chain lacks.
+// join makes s an output of the last agent of its chain, and starts the agents that the chain
+// lacks.
 func (r *registry[E]) join(ctx context.Context, s *Subscription[E]) error {
 	if s.Err() != nil {
 		r.in.forget(s)
@@ -78,7 +79,7 @@ func (r *registry[E]) join(ctx context.Context, s *Subscription[E]) error {
 	return nil
 }
 
-// grow starts an agent for filter below parent.
+// grow starts an agent for filter, as a child of parent.
 func (r *registry[E]) grow(ctx context.Context, parent *agent[E], filter Filter[E]) (*agent[E], error) {
 	r.started++
 	a := newAgent(r.in, fmt.Sprintf("agent-%d", r.started), parent, filter)
@@ -93,11 +94,12 @@ func (r *registry[E]) grow(ctx context.Context, parent *agent[E], filter Filter[
 	return a, nil
 }
 
-// leave takes s away, and then each agent that has nobody behind it any more, from the last one up.
+// leave removes s, and then, from its agent up, each agent that no subscription or agent follows
+// any more.
 func (r *registry[E]) leave(s *Subscription[E]) {
 	at := s.agent
 	if at == nil {
-		return // it ended before its join came
+		return // it ended before its join was handled
 	}
 
 	at.subscribers.Add(-1)

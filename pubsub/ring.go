@@ -1,14 +1,14 @@
 package pubsub
 
-// entry is an event, and how many events are missing just before it.
+// entry is an event with the number of events that are missing just before it.
 type entry[E any] struct {
 	event  E
 	missed uint64
 }
 
-// ring is a bounded first-in-first-out queue in which what is missing keeps its place: each entry
-// counts what is missing before it, and tail counts what is missing after the last one. It starts
-// small and doubles up to its bound. Whoever owns it brings the lock.
+// ring is a bounded first-in-first-out queue in which missing events keep their place: each entry
+// counts the events that are missing before it, and tail counts those after the last entry. It
+// starts small and doubles up to its bound. Its owner does the locking.
 type ring[E any] struct {
 	entries []entry[E] // a circle of n entries from head on
 	head, n int
@@ -18,7 +18,7 @@ type ring[E any] struct {
 
 func (r *ring[E]) full() bool { return r.n == r.bound }
 
-// push appends an event that is preceded by missed lost ones. The ring must not be full.
+// push appends an entry. The ring must not be full.
 func (r *ring[E]) push(e entry[E]) {
 	if r.n == len(r.entries) {
 		grown := make([]entry[E], min(max(2*r.n, 8), r.bound))
@@ -33,10 +33,10 @@ func (r *ring[E]) push(e entry[E]) {
 	r.n++
 }
 
-// gap says that n events are missing after the last entry.
+// gap notes that n more events are missing after the last entry.
 func (r *ring[E]) gap(n uint64) { r.tail += n }
 
-// pop takes the first entry. The ring must not be empty.
+// pop removes and returns the first entry. The ring must not be empty.
 func (r *ring[E]) pop() entry[E] {
 	e := r.entries[r.head]
 	r.entries[r.head] = entry[E]{} // the ring must not keep the event alive
@@ -45,7 +45,7 @@ func (r *ring[E]) pop() entry[E] {
 	return e
 }
 
-// dropOldest takes the first entry away and leaves a gap in its place. The ring must not be empty.
+// dropOldest removes the first entry and leaves a gap in its place. The ring must not be empty.
 func (r *ring[E]) dropOldest() {
 	lost := r.pop().missed + 1
 	if r.n == 0 {
@@ -55,7 +55,8 @@ func (r *ring[E]) dropOldest() {
 	}
 }
 
-// takeGap answers how many events are missing before whatever comes next, and counts them no more.
+// takeGap returns how many events are missing before the next entry, or after the last one if there
+// is no next, and forgets them.
 func (r *ring[E]) takeGap() uint64 {
 	at := &r.tail
 	if r.n > 0 {
@@ -66,8 +67,8 @@ func (r *ring[E]) takeGap() uint64 {
 	return missed
 }
 
-// drain appends all entries to batch, empties the ring, and answers what is missing after the last
-// of them.
+// drain appends all entries to batch, empties the ring, and returns how many events are missing
+// after the last of them.
 func (r *ring[E]) drain(batch []entry[E]) (_ []entry[E], tail uint64) {
 	for r.n > 0 {
 		batch = append(batch, r.pop())

@@ -7,8 +7,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// The ring against a model: the list of all numbers pushed, each kept or missing. What is read is
-// in order, and each number is read or in the gap at its place.
+// The ring behaves as a model does: a list of all numbers pushed, each kept or missing. The numbers
+// are read in order, and each number is read or is in the gap at its place.
 func TestRingKeepsThePlaceOfWhatIsMissing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := ring[int]{bound: rapid.IntRange(1, 20).Draw(t, "bound")}

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// Stats is what the bus looked like at a moment, for operators.
+// Stats is the state of the bus at one moment, for operators.
 type Stats struct {
 	Incarnation uint64 // counts from 1; 0 before the first start
 	Err         error  // why the bus is down; nil while it is up
@@ -13,19 +13,20 @@ type Stats struct {
 	Agents      []AgentStats // by chain
 }
 
-// AgentStats is one agent, or the broker. The counts are since its start, in events.
+// AgentStats is the state of one agent, or of the broker. Missed, Delivered and Dropped count
+// events since its start.
 type AgentStats struct {
 	ID          string // of the child in the tree: broker, or a child of filters
-	Chain       string // text form; empty for the broker, which matches everything
+	Chain       string // text form; empty for the broker, which matches every event
 	Subscribers int    // of exactly this chain
-	Waiting     int    // in its mailbox
+	Waiting     int    // events in its mailbox
 	Missed      uint64 // dropped because its mailbox was full
 	Delivered   uint64 // put into the buffers of its subscribers
-	Dropped     uint64 // dropped from or before those buffers, by Block and DropOldest
+	Dropped     uint64 // dropped from those buffers, or before them, by Block and DropOldest
 }
 
-// Stats answers at once, whatever the bus is doing. The figures of two agents need not be of the
-// same instant. While the bus is down they are those of the incarnation that is over.
+// Stats returns the state of the bus at once, whatever the bus is doing. The figures of two agents
+// need not be of the same instant. While the bus is down, they are those of the last incarnation.
 func (b *Bus[E]) Stats() Stats {
 	b.mu.Lock()
 	in, err := b.current, b.standing.Load().err

@@ -10,14 +10,14 @@ import (
 
 // Subscription is one subscriber's stream of events. It lives until its context ends, Close is
 // called, its policy disconnects it, or its incarnation of the bus is over; it is never carried
-// over into the next. Its methods may be called from any goroutine; of several that wait in Next
-// each event goes to one.
+// over into the next incarnation. Its methods may be called from any goroutine. If several
+// goroutines wait in Next, each event goes to one of them.
 type Subscription[E any] struct {
 	chain       Chain[E]
 	policy      Policy
 	incarnation *incarnation[E]
-	agent       *agent[E]     // whose output it is; set by the registry before the first delivery, and the registry's
-	unbind      func() bool   // lets go of the context
+	agent       *agent[E]     // that it is an output of; owned by the registry, and set before the first delivery
+	unbind      func() bool   // releases the context
 	wake        chan struct{} // holds a token whenever there may be something to read
 	done        chan struct{}
 
@@ -26,8 +26,8 @@ type Subscription[E any] struct {
 	dropped uint64
 	err     error // why it ended; nil while it lives
 	bound   *time.Timer
-	stall   uint64 // counts the times that the bound of Block began to run, so that a late timer knows itself
-	running bool   // the bound of Block runs
+	stall   uint64 // counts how often the bound of Block began to run, so that a late timer is recognised
+	running bool   // whether the bound of Block runs
 }
 
 func newSubscription[E any](in *incarnation[E], chain Chain[E], policy Policy) *Subscription[E] {
@@ -41,12 +41,13 @@ func newSubscription[E any](in *incarnation[E], chain Chain[E], policy Policy) *
 	}
 }
 
-// Next answers the next event, in publish order, and waits for one where there is none. In place of
-// events that are missing it answers a *Gap; what follows the gap is read by the next call.
+// Next returns the next event, in publish order, and waits for one if there is none. In place of
+// missing events it returns a *Gap as its error; the next call returns what follows the gap.
 //
 // Any other error is final, and comes after everything that was in the buffer: ErrDown, with the
-// exit that ended the incarnation; ErrSlow; or ErrClosed, which discards the buffer. Only the end
-// of ctx, answered as its cause, says nothing of the subscription: ctx bounds this call alone.
+// exit that ended the incarnation; ErrSlow; or ErrClosed, which discards the buffer. The only
+// exception is the end of ctx, whose cause Next returns: ctx bounds this call alone and does not
+// end the subscription.
 func (s *Subscription[E]) Next(ctx context.Context) (E, error) {
 	for {
 		if e, err, ok := s.next(); ok {
@@ -62,7 +63,7 @@ func (s *Subscription[E]) Next(ctx context.Context) (E, error) {
 	}
 }
 
-// next is Next without waiting; ok is false where there is nothing yet.
+// next does what Next does, without waiting. ok is false if there is nothing to return yet.
 func (s *Subscription[E]) next() (e E, err error, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -82,15 +83,15 @@ func (s *Subscription[E]) next() (e E, err error, ok bool) {
 	return e, s.err, s.err != nil
 }
 
-// more hands the token on to the next waiting reader if there is something for it.
+// more wakes the next waiting reader if there is something for it. mu is held.
 func (s *Subscription[E]) more() {
 	if s.q.n > 0 || s.q.tail > 0 {
 		signal(s.wake)
 	}
 }
 
-// All ranges over the subscription: events with a nil error, a *Gap where events are missing, and
-// at last the error that ended it, or ctx's cause, as Next answers them.
+// All ranges over the subscription. It yields what Next returns: events with a nil error, a *Gap
+// where events are missing, and at last the error that ended the subscription, or ctx's cause.
 func (s *Subscription[E]) All(ctx context.Context) iter.Seq2[E, error] {
 	return func(yield func(E, error) bool) {
 		for {
@@ -103,21 +104,22 @@ func (s *Subscription[E]) All(ctx context.Context) iter.Seq2[E, error] {
 	}
 }
 
-// Chain is the chain that was subscribed to.
+// Chain returns the chain that was subscribed to.
 func (s *Subscription[E]) Chain() Chain[E] { return s.chain }
 
-// Done is closed when the subscription has ended; Err tells why. Events may still be in the buffer.
+// Done returns a channel that is closed when the subscription has ended; Err then returns why.
+// Events may still be in the buffer.
 func (s *Subscription[E]) Done() <-chan struct{} { return s.done }
 
-// Err answers why the subscription ended, as Next will, and nil while it lives.
+// Err returns why the subscription ended, as Next will, and nil while it lives.
 func (s *Subscription[E]) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.err
 }
 
-// Dropped answers how many events this subscription has lost since its start because its own buffer
-// was full. What was lost on the way to it is in its gaps only.
+// Dropped returns how many events this subscription has lost since its start because its own buffer
+// was full. Events that were lost on the way to it are counted in its gaps only.
 func (s *Subscription[E]) Dropped() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -130,13 +132,13 @@ func (s *Subscription[E]) Close() { s.close(ErrClosed) }
 
 func (s *Subscription[E]) close(err error) {
 	s.mu.Lock()
-	s.q.clear() // also where it had ended before: nobody wants the rest
+	s.q.clear() // even if it had ended before: nobody wants the rest
 	first := s.stop(err)
 	s.mu.Unlock()
 	s.left(first)
 }
 
-// bind makes the end of ctx the end of the subscription.
+// bind makes the end of ctx end the subscription.
 func (s *Subscription[E]) bind(ctx context.Context) {
 	s.mu.Lock() // which close needs too, so that it sees unbind
 	defer s.mu.Unlock()
@@ -145,7 +147,7 @@ func (s *Subscription[E]) bind(ctx context.Context) {
 
 func closedBy(ctx context.Context) error { return fmt.Errorf("%w: %w", ErrClosed, context.Cause(ctx)) }
 
-// end ends the subscription. What is in the buffer stays readable.
+// end ends the subscription. The events in the buffer stay readable.
 func (s *Subscription[E]) end(err error) {
 	s.mu.Lock()
 	first := s.stop(err)
@@ -153,8 +155,8 @@ func (s *Subscription[E]) end(err error) {
 	s.left(first)
 }
 
-// stop ends the subscription, under s.mu, and reports whether this call did. Its caller hands that
-// to left, without the lock.
+// stop ends the subscription and reports whether this call did. mu is held; the caller passes the
+// result to left after unlocking it.
 func (s *Subscription[E]) stop(err error) (first bool) {
 	if s.err != nil {
 		return false
@@ -165,7 +167,7 @@ func (s *Subscription[E]) stop(err error) (first bool) {
 	return true
 }
 
-// left lets go of the context and tells the registry, if this was the end.
+// left releases the context and tells the registry, if this was the end.
 func (s *Subscription[E]) left(first bool) {
 	if first {
 		s.unbind()
@@ -173,7 +175,7 @@ func (s *Subscription[E]) left(first bool) {
 	}
 }
 
-// deliver puts the batch into the buffer and applies the policy where it is full.
+// deliver puts the batch into the buffer, and applies the policy whenever that is full.
 func (s *Subscription[E]) deliver(batch []entry[E], tail uint64) {
 	s.mu.Lock()
 	before := s.dropped
@@ -236,8 +238,8 @@ func (s *Subscription[E]) stopBound() {
 	}
 }
 
-// expire is the end of the bound that began as this stall. A reader, or another stall, may have
-// come just before it.
+// expire ends the subscription when the bound that began as this stall has passed, unless a reader
+// took an event, or another stall began, just before.
 func (s *Subscription[E]) expire(stall uint64) {
 	s.mu.Lock()
 	first := false

@@ -9,28 +9,28 @@ import (
 )
 
 // The children's IDs. Agents are called agent-1, agent-2 and so on, counted within an incarnation;
-// Stats tells their chains.
+// Stats has their chains.
 const (
 	registryID = "registry"
 	brokerID   = "broker"
 	filtersID  = "filters"
 )
 
-// DefaultMailbox is the bound of a mailbox where Options name none, in events.
+// DefaultMailbox is the bound of a mailbox in events, unless Options set another.
 const DefaultMailbox = 4096
 
-// Options are what a Bus can be told. The zero value is a good bus.
+// Options configure a Bus. The zero value gives sensible defaults.
 type Options struct {
-	// Name is the supervisor's name, should it be a root. Empty is "pubsub".
+	// Name is the supervisor's name if it is a root. Empty means "pubsub".
 	Name string
-	// Intensity is how often pubsub may restart before it gives up. Zero is 3 in 10 s.
+	// Intensity is how often the bus may restart before it gives up. Zero means 3 in 10 s.
 	Intensity supervisor.Intensity
 	// Mailbox is how many events the broker, and each agent, may be behind before events are
-	// dropped and leave a gap; at most MaxBuffer. Zero is DefaultMailbox.
+	// dropped and leave a gap; at most MaxBuffer. Zero means DefaultMailbox.
 	Mailbox int
 }
 
-// New makes a Bus, which is down until its Spec runs. An error Is ErrOptions.
+// New returns a Bus, which is down until its Spec runs. An error is an ErrOptions.
 func New[E any](o Options) (*Bus[E], error) {
 	if o.Name == "" {
 		o.Name = "pubsub"
@@ -53,8 +53,9 @@ func New[E any](o Options) (*Bus[E], error) {
 	return b, nil
 }
 
-// Spec is the bus as a supervisor: one_for_all over the registry, the broker and the filters, so
-// that the three always are of one incarnation. Hang it in one place of one tree.
+// Spec returns the specification of the bus's supervisor: one_for_all over the registry, the broker
+// and the filters, so that the three are always of one incarnation. Put it into one place of one
+// tree.
 func (b *Bus[E]) Spec() supervisor.Spec {
 	return supervisor.Spec{
 		Name:      b.options.Name,
@@ -68,8 +69,8 @@ func (b *Bus[E]) Spec() supervisor.Spec {
 	}
 }
 
-// startRegistry begins the incarnation: the registry is the first to start in every start and
-// restart as one.
+// startRegistry begins the incarnation: in every start and restart of the three children, the
+// registry starts first.
 func (b *Bus[E]) startRegistry(context.Context) (supervisor.Service, error) {
 	return &registry[E]{in: b.begin()}, nil
 }
@@ -82,10 +83,10 @@ func (b *Bus[E]) startBroker(context.Context) (supervisor.Service, error) {
 	return member[E]{in, in.broker}, nil
 }
 
-// startFilters is the last start; once the filters run, the incarnation serves.
+// startFilters starts the last child. Once the filters run, the incarnation serves.
 func (b *Bus[E]) startFilters(ctx context.Context) (supervisor.Service, error) {
 	in := b.latest()
-	if in.ended() != nil { // the filters were started by hand, alone: the broker's end restarts all as one
+	if in.ended() != nil { // the filters were started by hand, alone: the broker's end restarts all three
 		in.fence()
 	}
 	dynamic, err := supervisor.NewDynamic(supervisor.DynamicSpec[*agent[E]]{
@@ -112,7 +113,7 @@ func (b *Bus[E]) startFilters(ctx context.Context) (supervisor.Service, error) {
 		}
 		return fmt.Errorf("%s: %w", filtersID, context.Cause(ctx))
 	}})
-	// With the filters told to stop no chain can grow: subscribers learn it at once, and not only
+	// Once the filters are told to stop, no chain can grow. Subscribers learn it at once, not only
 	// when the registry is stopped too.
 	context.AfterFunc(ctx, in.endWithFilters)
 
@@ -148,8 +149,8 @@ func (in *incarnation[E]) serve(ctx context.Context, who string, run func(contex
 	})
 }
 
-// endWithFilters ends the incarnation if the filters were told to stop. They are the first to be,
-// so whatever follows is no reason of its own.
+// endWithFilters ends the incarnation if the filters were told to stop. They are stopped first, so
+// their reason is the reason of all that follows.
 func (in *incarnation[E]) endWithFilters() {
 	if f := in.filters.Load(); f != nil {
 		if why := f.stopped(); why != nil {

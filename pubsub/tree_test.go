@@ -12,7 +12,7 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// The tree of design.md: strategies, limits and restart types.
+// The tree has the strategies, limits and restart types of design.md.
 func TestTreeIsTheOneOfTheDesign(t *testing.T) {
 	inBubble(t, Options{}, func(w world) {
 		w.subscribe(Chain[note]{kind.Is("k")}, Disconnect{1})
@@ -34,8 +34,9 @@ func TestTreeIsTheOneOfTheDesign(t *testing.T) {
 	})
 }
 
-// I6, and the design's sentence on subscribers: whichever child ends, and however, all are replaced
-// as one; every subscription learns it with the reason, and can subscribe again.
+// I6, and what the design says about subscribers: whichever child ends, and however it ends, all
+// children are replaced together. Every subscription learns the reason, and its reader can
+// subscribe again.
 func TestAnyDeathReplacesTheBusAsOne(t *testing.T) {
 	for _, path := range []string{"registry", "broker", "filters/agent-1", "filters/agent-2"} {
 		for _, death := range deaths {
@@ -84,7 +85,7 @@ const bigPeriod = 11 * time.Second // longer than the period of any limit here
 
 var path_ = path // the name path is a parameter in these tests
 
-// restarted asserts that there was one restart as one, for one death.
+// restarted asserts that one death led to one restart of all children together.
 func (w world) restarted(offender string) {
 	w.t.Helper()
 	groups := 0
@@ -118,7 +119,7 @@ func TestKillOfAnyChildReplacesTheBusAsOne(t *testing.T) {
 	}
 }
 
-// With nobody subscribed the filters have no agent that could tell.
+// Without a subscriber, the filters have no agent that could end the incarnation.
 func TestKillOfEmptyFiltersReplacesTheBusAsOne(t *testing.T) {
 	inBubble(t, Options{}, func(w world) {
 		s := w.subscribe(all, Disconnect{10})
@@ -131,8 +132,8 @@ func TestKillOfEmptyFiltersReplacesTheBusAsOne(t *testing.T) {
 	})
 }
 
-// A child that hangs and ignores its context is killed: it becomes an orphan, pubsub gives up at
-// once, and its parent starts a new one. The orphan reaches nobody (I5).
+// A child that hangs and ignores its context becomes an orphan when it is killed. pubsub gives up
+// at once, and its parent starts a new pubsub. The orphan delivers to no subscriber (I5).
 func TestAHungBrokerIsReplacedByTheLevelAbove(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus, err := New[note](Options{})
@@ -202,7 +203,7 @@ func TestAStopEndsEverySubscription(t *testing.T) {
 	})
 }
 
-// One bus may be served again after its end, by another run.
+// A bus may be served again after its end, by another run.
 func TestTheBusOutlivesItsRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus, err := New[note](Options{})
@@ -250,8 +251,8 @@ func TestAChildStartedByHandBringsANewIncarnation(t *testing.T) {
 	}
 }
 
-// I5: an incarnation that was replaced, even if nobody could stop it, has no subscription left and
-// cannot come up again.
+// I5: an incarnation that was replaced has no subscription left and cannot come up again, even if
+// it could not be stopped.
 func TestAReplacedIncarnationIsFenced(t *testing.T) {
 	bus, err := New[note](Options{})
 	require.NoError(t, err)
@@ -273,7 +274,7 @@ func TestAReplacedIncarnationIsFenced(t *testing.T) {
 	require.ErrorIs(t, bus.Publish(note{}), errBoom, "the second is over")
 }
 
-// Stats answers whatever the bus is doing (I8).
+// Stats returns at once, whatever the bus is doing (I8).
 func TestStatsNeverWait(t *testing.T) {
 	inBubble(t, Options{}, func(w world) {
 		w.subscribe(Chain[note]{kind.Is("k")}, Disconnect{1})
@@ -323,8 +324,8 @@ func TestAJoinThatComesAfterItsEndLeavesNothing(t *testing.T) {
 	})
 }
 
-// A chain that cannot grow is the registry's end, unless that comes of an end that is known
-// already: one death must not look like two.
+// A chain that cannot grow ends the registry, unless the cause is an end that is known already: one
+// death must not look like two.
 func TestAnAgentThatCannotStartEndsTheRegistry(t *testing.T) {
 	bus, err := New[note](Options{})
 	require.NoError(t, err)
@@ -349,8 +350,8 @@ func TestAnAgentThatCannotStartEndsTheRegistry(t *testing.T) {
 	require.ErrorIs(t, in.ended(), errBoom)
 }
 
-// The filters are the first to be stopped: a child that is stopped because they were killed is not
-// told as the reason.
+// The filters are stopped first: a child that is stopped because they were killed is not given as
+// the reason.
 func TestTheReasonIsTheOneOfTheFilters(t *testing.T) {
 	bus, err := New[note](Options{})
 	require.NoError(t, err)

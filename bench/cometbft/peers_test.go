@@ -31,7 +31,10 @@ func programs(t *testing.T) string {
 		".":     {"github.com/cometbft/cometbft/cmd/cometbft", "github.com/cometbft/cometbft/test/loadtime/cmd/load"},
 	} {
 		cmd := exec.Command("go", append([]string{"build", "-o", bin + "/"}, packages...)...)
-		cmd.Dir = dir
+		cmd.Dir, cmd.Env = dir, os.Environ()
+		if dir != "." {
+			cmd.Env = append(cmd.Env, "GOWORK=") // coppice is built in its workspace, which this module is not part of
+		}
 		out, err := cmd.CombinedOutput()
 		require.NoError(t, err, "%s", out)
 	}

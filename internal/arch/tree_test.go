@@ -8,15 +8,18 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+
+	"golang.org/x/mod/modfile"
 )
 
 const module = "github.com/coppice-go/coppice"
 
-// file is one Go file of the module.
+// file is one Go file of the modules in go.work.
 type file struct {
 	path      string // from the root, with slashes: "eventlog/log.go"
 	dir       string // "eventlog"
@@ -46,8 +49,8 @@ func root(t testing.TB) string {
 	return dir
 }
 
-// goFiles answers every Go file of the module, for every platform and build tag. Modules inside it
-// (bench) are theirs.
+// goFiles returns every Go file of the modules in go.work, for every platform and build tag. Other
+// modules (bench) keep their own rules.
 func goFiles(t testing.TB) []*file {
 	t.Helper()
 	files, err := readTree()
@@ -61,9 +64,32 @@ func goFiles(t testing.TB) []*file {
 	return files
 }
 
+// workspace returns the folders of the modules in go.work; the root's is ".".
+func workspace(top string) ([]string, error) {
+	text, err := os.ReadFile(filepath.Join(top, "go.work"))
+	if err != nil {
+		return nil, err
+	}
+	work, err := modfile.ParseWork("go.work", text, nil)
+	if err != nil {
+		return nil, err
+	}
+
+	var dirs []string
+	for _, u := range work.Use {
+		dirs = append(dirs, path.Clean(u.Path))
+	}
+
+	return dirs, nil
+}
+
 // readTree reads the files once for all tests, which change nothing of them.
 var readTree = sync.OnceValues(func() (files []*file, err error) {
 	top, err := filepath.Abs("../..")
+	if err != nil {
+		return nil, err
+	}
+	modules, err := workspace(top)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +103,12 @@ var readTree = sync.OnceValues(func() (files []*file, err error) {
 			if name == top {
 				return nil
 			}
-			if _, err := os.Stat(filepath.Join(name, "go.mod")); err == nil {
+			rel, err := filepath.Rel(top, name)
+			if err != nil {
+				return err
+			}
+			if _, err := os.Stat(filepath.Join(name, "go.mod")); err == nil &&
+				!slices.Contains(modules, filepath.ToSlash(rel)) {
 				return filepath.SkipDir
 			}
 			if strings.HasPrefix(d.Name(), ".") || strings.HasPrefix(d.Name(), "_") || d.Name() == "testdata" {

@@ -17,7 +17,7 @@ import (
 	"github.com/coppice-go/coppice/client"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/consensus/solo"
-	disk "github.com/coppice-go/coppice/internal/vfs"
+	"github.com/coppice-go/coppice/eventlog/pebblefs"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/config"
@@ -128,7 +128,7 @@ func (n *Node) begin() {
 	l.rec.Timeout = Timeout
 	opts := append([]node.Option{node.WithObserver(l.rec)}, n.o.node...)
 	if n.mem != nil {
-		opts = append(opts, node.WithDisk(disk.Adapt(n.mem), n.mem))
+		opts = append(opts, node.WithDisk(pebblefs.Adapt(n.mem), n.mem))
 	}
 	if l.node, err = node.New(n.home, c, opts...); err != nil {
 		n.t.Fatalf("nodetest: %v", err)

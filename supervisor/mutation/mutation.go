@@ -1,13 +1,13 @@
 // Package mutation changes comparisons and conditions of package supervisor, one at a time, and
-// looks whether a test notices:
+// checks whether a test notices:
 //
 //	go test ./supervisor/mutation -v -timeout 0 -args -mutate decide.go,restart.go
 //
-// All mutants are compiled at once, through an overlay, so the working tree is never touched; the
-// environment variable MUTANT chooses one. What no test of package supervisor notices is played
-// against Erlang/OTP (package otpdiff), if that is installed, and fails the run if it survives that
-// too. Those that change nothing that anybody could notice are listed, with the reason, in
-// equivalent.txt. Without -mutate the tests are those of the mutator.
+// All mutants are compiled at once, through an overlay, so the working tree is never changed. The
+// environment variable MUTANT chooses one. A mutant that no test of package supervisor notices is
+// played against Erlang/OTP (package otpdiff), if that is installed. The run fails if the mutant
+// survives that too. Mutants whose change cannot be noticed are listed in equivalent.txt, with the
+// reason. Without -mutate, only the mutator itself is tested.
 package mutation
 
 import (
@@ -21,22 +21,22 @@ import (
 	"strconv"
 )
 
-// Mutant is one place that can be changed.
-type Mutant struct {
-	// ID is what MUTANT must be.
+// mutant is one change at one place.
+type mutant struct {
+	// ID is the value of MUTANT that chooses the mutant.
 	ID           int
 	File         string
 	Line, Column int
-	// From and To are what is there, and what the mutant has instead.
+	// From is the source at that place, and To what the mutant has instead.
 	From, To string
 }
 
-func (m Mutant) String() string {
+func (m mutant) String() string {
 	return fmt.Sprintf("%s:%d:%d %s → %s", m.File, m.Line, m.Column, m.From, m.To)
 }
 
-// Switch is a file for the package that is mutated.
-const Switch = `package %s
+// switchSource is the source of a file for the package that is mutated.
+const switchSource = `package %s
 
 import (
 	"os"
@@ -48,10 +48,11 @@ var activeMutant, _ = strconv.Atoi(os.Getenv("MUTANT"))
 func mutant(id int) bool { return activeMutant == id }
 `
 
-// boundary is each order with its boundary moved, negated with the opposite result.
+// boundary maps each ordering operator to the one with its boundary moved.
 var boundary = map[token.Token]token.Token{token.LSS: token.LEQ, token.LEQ: token.LSS, token.GTR: token.GEQ,
 	token.GEQ: token.GTR}
 
+// negated maps each comparison to the one with the opposite result.
 var negated = map[token.Token]token.Token{
 	token.EQL: token.NEQ, token.NEQ: token.EQL, token.LSS: token.GEQ, token.LEQ: token.GTR, token.GTR: token.LEQ,
 	token.GEQ: token.LSS,
@@ -65,14 +66,14 @@ type mutator struct {
 	name    string
 	source  []byte
 	next    int
-	mutants []Mutant
+	mutants []mutant
 }
 
-// Mutants returns a Go file with all of its mutants in it, numbered from first: of each comparison
-// its negation, and of an order its boundary moved; of "and" and "or" the other; of each negation
-// its operand; and of each condition (of an if, a for, a case without a tag, or an operand of "and"
-// and "or") that has no operator, its negation.
-func Mutants(name string, source []byte, first int) ([]byte, []Mutant, error) {
+// mutateFile returns a Go file with all of its mutants in it, numbered from first. A comparison is
+// negated, and an ordering also has its boundary moved. "and" and "or" are swapped. A negation is
+// removed. A condition without an operator is negated; conditions are those of an if, a for or a
+// case of a switch without a tag, and the operands of "and" and "or".
+func mutateFile(name string, source []byte, first int) ([]byte, []mutant, error) {
 	m := &mutator{fset: token.NewFileSet(), name: name, source: source, next: first}
 	file, err := parser.ParseFile(m.fset, name, source, parser.SkipObjectResolution)
 	if err != nil {
@@ -85,7 +86,7 @@ func Mutants(name string, source []byte, first int) ([]byte, []Mutant, error) {
 		return true
 	})
 
-	for _, n := range slices.Backward(nodes) { // what is inside is changed before what it is in
+	for _, n := range slices.Backward(nodes) { // inner nodes are changed before the nodes around them
 		m.node(n)
 	}
 
@@ -94,7 +95,7 @@ func Mutants(name string, source []byte, first int) ([]byte, []Mutant, error) {
 		return nil, nil, err
 	}
 
-	slices.SortStableFunc(m.mutants, func(a, b Mutant) int {
+	slices.SortStableFunc(m.mutants, func(a, b mutant) int {
 		if a.Line != b.Line {
 			return a.Line - b.Line
 		}
@@ -139,7 +140,7 @@ func (m *mutator) binary(n *ast.BinaryExpr) {
 	case to != 0:
 		*n = *m.flip(paren(&was), m.add(at, from.String(), to.String()))
 		if wider, ok := boundary[from]; ok {
-			// With the operands equal the answer is the other one.
+			// If the operands are equal, the result is the opposite one.
 			equal := binary(m.add(at, from.String(), wider.String()), token.LAND,
 				paren(binary(was.X, token.EQL, was.Y)))
 			before := *n
@@ -151,7 +152,7 @@ func (m *mutator) binary(n *ast.BinaryExpr) {
 		other := binary(was.X, logical[n.Op], was.Y)
 		id := m.add(at, from.String(), logical[n.Op].String())
 
-		if n.Op == token.LAND { // which is never true where the other is not
+		if n.Op == token.LAND { // "and" is never true where "or" is false
 			*n = *binary(paren(&was), token.LOR, paren(binary(id, token.LAND, paren(other))))
 		} else {
 			*n = *binary(paren(&was), token.LAND,
@@ -160,7 +161,7 @@ func (m *mutator) binary(n *ast.BinaryExpr) {
 	}
 }
 
-// condition adds the negation of one that has no operator.
+// condition adds the negation of a condition that has no operator.
 func (m *mutator) condition(e *ast.Expr) {
 	switch (*e).(type) {
 	case *ast.Ident, *ast.SelectorExpr, *ast.CallExpr:
@@ -175,15 +176,15 @@ func (m *mutator) condition(e *ast.Expr) {
 	}
 }
 
-// flip is an expression whose answer is turned around when the mutant is chosen.
+// flip returns an expression whose result is negated if the mutant is chosen.
 func (m *mutator) flip(e ast.Expr, id ast.Expr) *ast.BinaryExpr {
 	return binary(paren(e), token.NEQ, id)
 }
 
-// add notes a mutant and returns the question whether it is chosen.
+// add notes a mutant and returns the expression that reports whether it is chosen.
 func (m *mutator) add(pos token.Pos, from, to string) ast.Expr {
 	at := m.fset.Position(pos)
-	m.mutants = append(m.mutants, Mutant{ID: m.next, File: m.name, Line: at.Line, Column: at.Column,
+	m.mutants = append(m.mutants, mutant{ID: m.next, File: m.name, Line: at.Line, Column: at.Column,
 		From: from, To: to})
 	m.next++
 	return &ast.CallExpr{Fun: ast.NewIdent("mutant"),

@@ -22,7 +22,7 @@ var (
 	otp = flag.Bool("otp", true, "play those that the tests miss against Erlang/OTP")
 )
 
-// What each mutant answers is what it should, and without one all is as it was.
+// Each mutant returns what it should, and without a mutant nothing has changed.
 func TestMutants(t *testing.T) {
 	source := `package main
 
@@ -46,7 +46,7 @@ func main() {
 	}
 }
 `
-	changed, mutants, err := Mutants("main.go", []byte(source), 1)
+	changed, mutants, err := mutateFile("main.go", []byte(source), 1)
 	require.NoError(t, err)
 	// The same changes by hand, each in a function of its own.
 	byHand := "package main\n\nvar byHand = map[int]func(){\n"
@@ -66,8 +66,10 @@ func main() {
 		functions
 	dir := t.TempDir()
 
-	for name, text := range map[string]string{"main.go": string(changed), "switch.go": fmt.Sprintf(Switch, "main"),
-		"hand.go": byHand, "go.mod": "module m\n"} {
+	for name, text := range map[string]string{
+		"main.go": string(changed), "switch.go": fmt.Sprintf(switchSource, "main"),
+		"hand.go": byHand, "go.mod": "module m\n",
+	} {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
 	}
 
@@ -100,33 +102,33 @@ func main() {
 		"main.go:10:43 >= → >", "main.go:10:48 || → &&", "main.go:10:51 ! → ",
 		"main.go:10:58 != → ==", "main.go:13:8 same → !same", "main.go:16:6 less → !less",
 	}, seen)
-	_, _, err = Mutants("p.go", []byte("nonsense"), 1)
+	_, _, err = mutateFile("p.go", []byte("nonsense"), 1)
 	require.Error(t, err)
 }
 
-// equivalent lists mutants that nobody can notice: "file: line of source: from → to: reason".
+// equivalent lists mutants that cannot be noticed: "file: line of source: from → to: reason".
 //
 //go:embed equivalent.txt
 var equivalent string
 
-func (m Mutant) entry(source []byte) string {
+func (m mutant) entry(source []byte) string {
 	return m.File + ": " + strings.TrimSpace(strings.Split(string(source), "\n")[m.Line-1]) + ": " + m.From +
 		" → " + m.To + ": "
 }
 
-// known says whether a mutant is on the list.
-func known(source []byte, m Mutant) bool {
+// known reports whether a mutant is on the list.
+func known(source []byte, m mutant) bool {
 	return strings.Contains("\n"+equivalent, "\n"+m.entry(source))
 }
 
-// The list is of the source as it is: each entry fits a mutant, and has a reason.
+// The list fits the present source: each entry matches a mutant and has a reason.
 func TestEquivalentMutants(t *testing.T) {
 	for entry := range strings.Lines(equivalent) {
 		entry = strings.TrimSpace(entry)
 		name, _, _ := strings.Cut(entry, ": ")
 		source, err := os.ReadFile(filepath.Join("..", name))
 		require.NoError(t, err, entry)
-		_, mutants, err := Mutants(name, source, 1)
+		_, mutants, err := mutateFile(name, source, 1)
 		require.NoError(t, err)
 		found := false
 
@@ -144,7 +146,7 @@ var failed = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)|^(panic: test timed out
 
 func TestSurvivors(t *testing.T) {
 	if *files == "" {
-		return // the mutator has been tested above; the campaign is asked for by its flag
+		return // the mutator is tested above; the campaign runs only with its flag
 	}
 
 	dir := t.TempDir()
@@ -156,16 +158,16 @@ func TestSurvivors(t *testing.T) {
 	}
 	pkg, err := filepath.Abs("..")
 	require.NoError(t, err)
-	replace(filepath.Join(pkg, "mutation_switch.go"), fmt.Appendf(nil, Switch, "supervisor"))
-	var mutants []Mutant
-	sources, mutantsOf, next := map[string][]byte{}, map[string][]Mutant{}, 1
+	replace(filepath.Join(pkg, "mutation_switch.go"), fmt.Appendf(nil, switchSource, "supervisor"))
+	var mutants []mutant
+	sources, mutantsOf, next := map[string][]byte{}, map[string][]mutant{}, 1
 
 	for file := range strings.SplitSeq(*files, ",") {
 		name, only, _ := strings.Cut(file, ":")
 		if sources[name] == nil { // a file may be named for several of its lines
 			source, err := os.ReadFile(filepath.Join(pkg, name))
 			require.NoError(t, err)
-			changed, of, err := Mutants(name, source, next)
+			changed, of, err := mutateFile(name, source, next)
 			require.NoError(t, err)
 			replace(filepath.Join(pkg, name), changed)
 			sources[name], mutantsOf[name] = source, of
@@ -191,7 +193,7 @@ func TestSurvivors(t *testing.T) {
 		return binary
 	}
 
-	// verdict is what notices a mutant, "" for nothing.
+	// verdict returns what notices a mutant, "" if nothing does.
 	verdict := func(id int, where, binary string, args ...string) string {
 		cmd := exec.CommandContext(t.Context(), binary, args...)
 		cmd.Dir, cmd.Env = where, append(os.Environ(), "MUTANT="+strconv.Itoa(id), "GOTRACEBACK=none")
@@ -210,10 +212,10 @@ func TestSurvivors(t *testing.T) {
 		diff = compile("otpdiff.test", "./../otpdiff")
 	}
 
-	// The quick tests first: most mutants do not live to see the others. A mutant that runs for
-	// ever is noticed by the time.
+	// The quick tests run first, because they notice most mutants. A mutant that runs for ever is
+	// noticed by the timeout.
 	const slow = "Immediate|EveryChild|Rule75|ManyAtOnce|TestObservers"
-	const about = "|Conformance|Dependencies|BuildsFor" // the package, not what it does
+	const about = "|Conformance|Dependencies|BuildsFor" // about the package, not about what it does
 	quick := []string{"-test.failfast", "-test.timeout", "15s", "-test.skip", slow + about}
 	all := []string{"-test.failfast", "-test.timeout", "60s", "-test.run", slow}
 	require.Empty(t, verdict(0, pkg, tests, quick...)+verdict(0, pkg, tests, all...), "the tests fail without a mutant")

@@ -8,10 +8,10 @@ import (
 // sides are the two traces of one history.
 type sides struct {
 	otp, here string
-	met       features // what this side had to do
+	met       features // the features that package supervisor met
 }
 
-// newSides normalizes both in the same way.
+// newSides normalizes both traces in the same way.
 func newSides(h History, otp, here string) sides {
 	d := h.dynamics()
 	is := func(path string) bool { return d[path] }
@@ -20,7 +20,7 @@ func newSides(h History, otp, here string) sides {
 
 func (s sides) differ() bool { return s.otp != s.here }
 
-// String is both traces beside each other up to a little after the first difference.
+// String returns both traces side by side, up to a little after the first difference.
 func (s sides) String() string {
 	const width, after = 60, 12
 	left, right := strings.Split(s.otp, "\n"), strings.Split(s.here, "\n")

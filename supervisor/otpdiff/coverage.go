@@ -9,14 +9,13 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// coverage counts histories by what they have in them, and by what both sides then had to do: that
-// a comparison compared something is measured.
+// coverage counts the histories that have each feature, and so shows what the comparison compared.
 type coverage struct {
 	histories uint64
 	with      map[string]uint64
 }
 
-// add takes one history and what both sides made of it.
+// add counts one history and its traces.
 func (c *coverage) add(h History, s sides) {
 	if c.with == nil {
 		c.with = map[string]uint64{}
@@ -31,7 +30,7 @@ func (c *coverage) add(h History, s sides) {
 	}
 }
 
-// String is one line for each feature, with the number of histories that have it.
+// String returns a line for each feature, with the number of histories that have it.
 func (c *coverage) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "coverage: of %d histories, so many have\n", c.histories)
@@ -41,12 +40,12 @@ func (c *coverage) String() string {
 	return b.String()
 }
 
-// features are those of one history.
+// features are the features of one history.
 type features map[string]bool
 
 func (f features) has(format string, a ...any) { f[fmt.Sprintf(format, a...)] = true }
 
-// shape is what lies in the data.
+// shape adds the features of the history's data.
 func (f features) shape(h *History) {
 	levels, children := 0, 0
 	var walk func(n *Node, level int)
@@ -124,7 +123,7 @@ func (f features) child(n *Node) {
 	}
 }
 
-// deeds is what happened, step by step.
+// deeds adds the features of a trace, step by step.
 func (f features) deeds(h *History, trace string) {
 	w := watch{features: f, state: map[string]string{}, last: map[string]string{}, blocked: map[string]bool{},
 		deaths: map[string]int{}}
@@ -145,15 +144,15 @@ func (f features) deeds(h *History, trace string) {
 	}
 }
 
-// watch reads a trace.
+// watch is the state while a trace is read.
 type watch struct {
 	features
 	state   map[string]string // of a child, as listed last
-	last    map[string]string // what was last told of a child: start, stop or start_error
+	last    map[string]string // the last line about a child: start, stop or start_error
 	blocked map[string]bool   // supervisors
-	held    string            // the supervisor that is held
+	held    string            // the supervisor that a Hold keeps busy
 	holding bool
-	deaths  map[string]int // since the last release, of children of a supervisor that is busy
+	deaths  map[string]int // since the last release, of the children of each busy supervisor
 }
 
 func (w *watch) simultaneous(n int) {
@@ -162,7 +161,7 @@ func (w *watch) simultaneous(n int) {
 	}
 }
 
-// step notes one that was really done, and in which state it met its target.
+// step notes a step that was done, and the state of its target at that time.
 func (w *watch) step(s Step, body string) {
 	first, _, _ := strings.Cut(body, "\n")
 	switch first {

@@ -17,8 +17,8 @@ import (
 //go:embed otpdiff.erl
 var driver []byte
 
-// Erlang is one Erlang process that plays histories.
-type Erlang struct {
+// erlang is an Erlang process that plays histories.
+type erlang struct {
 	cmd    *exec.Cmd
 	in     *os.File
 	out    *os.File
@@ -27,8 +27,8 @@ type Erlang struct {
 	dir    string
 }
 
-// Module writes the driver into a directory and compiles it there.
-func Module(ctx context.Context, dir string) error {
+// compileDriver writes the driver into a directory and compiles it there.
+func compileDriver(ctx context.Context, dir string) error {
 	name := filepath.Join(dir, "otpdiff.erl")
 	if err := os.WriteFile(name, driver, 0o644); err != nil {
 		return err
@@ -41,14 +41,14 @@ func Module(ctx context.Context, dir string) error {
 	return nil
 }
 
-// StartErlang compiles the driver and starts it. Close ends it.
-func StartErlang(ctx context.Context) (*Erlang, error) {
+// launchErlang compiles the driver and starts it. Close ends it.
+func launchErlang(ctx context.Context) (*erlang, error) {
 	dir, err := os.MkdirTemp("", "otpdiff")
 	if err != nil {
 		return nil, err
 	}
 
-	e := &Erlang{dir: dir}
+	e := &erlang{dir: dir}
 	if err := e.start(ctx); err != nil {
 		e.Close()
 		return nil, err
@@ -57,8 +57,8 @@ func StartErlang(ctx context.Context) (*Erlang, error) {
 	return e, nil
 }
 
-func (e *Erlang) start(ctx context.Context) error {
-	if err := Module(ctx, e.dir); err != nil {
+func (e *erlang) start(ctx context.Context) error {
+	if err := compileDriver(ctx, e.dir); err != nil {
 		return err
 	}
 	theirIn, ourOut, err := os.Pipe()
@@ -75,8 +75,8 @@ func (e *Erlang) start(ctx context.Context) error {
 	defer theirOut.Close()
 
 	e.out, e.reader = ourIn, bufio.NewReader(ourIn)
-	// One scheduler, and all code loaded before: an empty run queue then means that nothing can
-	// run.
+	// There is one scheduler, and all code is loaded before a history is played, so an empty run
+	// queue means that nothing can run.
 	e.cmd = exec.CommandContext(ctx, "erl", "+S", "1:1", "-noshell", "-noinput", "-boot", "start_clean", "-pa", e.dir,
 		"-s", "otpdiff", "main")
 	e.cmd.ExtraFiles = []*os.File{theirIn, theirOut}
@@ -86,8 +86,8 @@ func (e *Erlang) start(ctx context.Context) error {
 	return e.cmd.Start()
 }
 
-// Send gives the driver a history; Receive gets the traces in the order of Send.
-func (e *Erlang) Send(h History) error {
+// send sends a history to the driver. receive returns the traces in the order of send.
+func (e *erlang) send(h History) error {
 	b := external([]byte{131}, h.term())
 	b = append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...)
 	_, err := e.in.Write(b)
@@ -97,8 +97,8 @@ func (e *Erlang) Send(h History) error {
 // patience bounds the wait for one trace. The longest histories sleep for some seconds.
 const patience = 2 * time.Minute
 
-// Receive is the trace of the oldest history that is not answered yet.
-func (e *Erlang) Receive() (string, error) {
+// receive returns the trace of the oldest history whose trace was not received yet.
+func (e *erlang) receive() (string, error) {
 	var size [4]byte
 	if err := e.out.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		return "", err
@@ -115,13 +115,13 @@ func (e *Erlang) Receive() (string, error) {
 }
 
 // Close ends the Erlang process and removes its files.
-func (e *Erlang) Close() {
+func (e *erlang) Close() {
 	if e.in != nil {
 		e.in.Close()
 	}
 
 	if e.cmd != nil && e.cmd.Process != nil {
-		_ = e.cmd.Process.Kill() // the end of its input ends it too, unless a history hangs
+		_ = e.cmd.Process.Kill() // the end of its input would end it too, unless a history hangs
 		_ = e.cmd.Wait()
 	}
 

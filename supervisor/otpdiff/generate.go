@@ -8,7 +8,7 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// never is a period, in seconds, that no history lives to see expire.
+// never is a period, in seconds, that does not expire within any history.
 const never = 3600
 
 // maxNodes bounds the children of a whole tree, maxChildren those of one supervisor.
@@ -17,27 +17,28 @@ const (
 	maxChildren = 12
 )
 
-// deafFor is the shutdown time of those that ignore it.
+// deafFor is the shutdown time of the children that ignore their stop.
 const deafFor = 10 * time.Millisecond
 
-// generator draws one history.
+// generator generates one history.
 type generator struct {
 	*rand.Rand
-	left  int // nodes that may still be drawn
+	left  int // nodes that may still be generated
 	named int
 	sups  []place
 	paths []string // of workers
 }
 
-// timed histories have a window that expires: pause is longer than period and the second after it
-// (rule 41), all that lies between two pauses takes less than the period.
+// The window of a timed history expires. pause is longer than period and the second after it (rule
+// 41). The steps between two pauses take less time than the period.
 const (
 	period = 2
 	pause  = 3100 // ms
 )
 
-// GenerateTimed draws timed history i of a seed: ends and failed starts in bursts, with two pauses.
-func GenerateTimed(seed, i uint64) History {
+// generateTimed returns timed history i of a seed: bursts of ends and failed starts, with two
+// pauses.
+func generateTimed(seed, i uint64) History {
 	g := &generator{Rand: rand.New(rand.NewPCG(seed, i)), left: 6}
 	h := History{Root: Node{ID: rootID, Sup: &Sup{Strategy: supervisor.Strategy(g.IntN(3)), Max: 1 + g.IntN(3),
 		Period: period}}}
@@ -69,20 +70,20 @@ func GenerateTimed(seed, i uint64) History {
 	return h
 }
 
-// place is a supervisor of the tree, and what may be below it.
+// place is a supervisor of the tree, with the IDs of the children that it may have.
 type place struct {
 	path string
 	node *Node
 	ids  []string
 }
 
-// Generate draws history i of a seed. Its window never expires.
-func Generate(seed, i uint64) History {
+// generate returns history i of a seed. Its window never expires.
+func generate(seed, i uint64) History {
 	g := &generator{Rand: rand.New(rand.NewPCG(seed, i)), left: maxNodes}
 	h := History{Root: Node{ID: rootID, Sup: g.sup(0)}}
 	h.Root.Sup.Dynamic = false
 	if g.chance(60) {
-		h.Root.Sup.Max += 5 // there is more to see while the root lives
+		h.Root.Sup.Max += 5 // more happens while the root lives
 	}
 
 	g.visit("", &h.Root)
@@ -99,7 +100,7 @@ func Generate(seed, i uint64) History {
 	return h
 }
 
-// chance is true in so many cases of a hundred.
+// chance returns true with a probability of percent.
 func (g *generator) chance(percent int) bool { return g.IntN(100) < percent }
 
 func (g *generator) one(of ...string) string { return of[g.IntN(len(of))] }
@@ -136,7 +137,7 @@ func (g *generator) sup(depth int) *Sup {
 	return s
 }
 
-// name is the next of a, b, …, each once in a history.
+// name returns the next of a, b, …, each once in a history.
 func (g *generator) name() string {
 	g.named++
 	return fmt.Sprintf("%c%s", 'a'+(g.named-1)%26, map[bool]string{true: fmt.Sprint((g.named - 1) / 26)}[g.named > 26])
@@ -174,8 +175,8 @@ func (g *generator) node(id string, depth int, auto supervisor.AutoShutdown) Nod
 	return n
 }
 
-// starts are the outcomes of the first few starts. The first of all does not hang, so that there is
-// a tree to talk to.
+// starts returns the outcomes of the first few starts. The first one does not hang, so that a tree
+// comes up.
 func (g *generator) starts(dynamic bool) []Outcome {
 	if g.chance(60) {
 		return nil
@@ -206,7 +207,7 @@ func (g *generator) outcome(dynamic bool) Outcome {
 	return o
 }
 
-// visit notes what can be addressed.
+// visit notes the paths that steps can name.
 func (g *generator) visit(path string, n *Node) {
 	if n.Sup == nil {
 		g.paths = append(g.paths, path)
@@ -253,7 +254,7 @@ func (g *generator) die(path string) Step {
 		"goexit", "kill", "kill")}
 }
 
-// together is ends and calls that one supervisor finds in its mailbox at once.
+// together returns ends and calls that one supervisor finds in its mailbox at the same time.
 func (g *generator) together(at *place) []Step {
 	out := []Step{{Op: Hold, Path: at.path}}
 	last := ""
@@ -306,7 +307,7 @@ func (g *generator) call(at *place) Step {
 	return s
 }
 
-// instance starts one of a dynamic supervisor, under an ID of its own.
+// instance returns the start of an instance of a dynamic supervisor, under a new ID.
 func (g *generator) instance(at *place) Step {
 	n := Node{ID: g.name()}
 	at.ids = append(at.ids, n.ID)
@@ -333,7 +334,7 @@ func (g *generator) instance(at *place) Step {
 	return Step{Op: Instance, Path: at.path, Child: &n}
 }
 
-// startChild is of a new child, of one that is there already, or of one that must be refused.
+// startChild returns the start of a child that is new, is there already, or must be refused.
 func (g *generator) startChild(at *place) Step {
 	id := g.name()
 	if len(at.ids) > 0 && g.chance(35) {
@@ -364,7 +365,7 @@ func (g *generator) startChild(at *place) Step {
 	return Step{Op: Start, Path: at.path, Child: &c}
 }
 
-// depth of a supervisor: 0 for the root.
+// depth returns the depth of a supervisor: 0 for the root.
 func depth(path string) int {
 	n := 0
 	for path != "" {

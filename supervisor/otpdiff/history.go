@@ -15,7 +15,7 @@ type History struct {
 	Steps []Step
 }
 
-// Node is a child: a supervisor if Sup is not nil, else a worker.
+// Node is a child. It is a supervisor if Sup is not nil, and a worker otherwise.
 type Node struct {
 	ID          string
 	Restart     supervisor.Restart
@@ -23,15 +23,15 @@ type Node struct {
 	// Shutdown is the shutdown time: 0 for the default, supervisor.Brutal, supervisor.Infinity or a
 	// time.
 	Shutdown time.Duration
-	// Starts are the outcomes of the first starts of this path, over all its incarnations; later
-	// ones are Ok.
+	// Starts are the outcomes of the first starts of this path, over all its incarnations. Later
+	// starts succeed.
 	Starts []Outcome
-	// OnStop is how a worker obeys.
+	// OnStop is how a worker reacts to a stop.
 	OnStop OnStop
 	Sup    *Sup
 }
 
-// Sup is what a supervisor has besides. The only child of a Dynamic one is its template.
+// Sup has the further properties of a supervisor. The only child of a Dynamic one is its template.
 type Sup struct {
 	Dynamic  bool
 	Strategy supervisor.Strategy
@@ -43,30 +43,30 @@ type Sup struct {
 
 // Outcome is what a start does.
 type Outcome struct {
-	// Hang: it waits at a gate first.
+	// Hang makes the start wait at a gate first.
 	Hang bool
-	// Kind is an atom: ok, info (ok, with something for who asked), ignore, boom (an error), panic,
-	// garbage (neither a service nor an error).
+	// Kind is an atom: ok, info (ok, with start info), ignore, boom (an error), panic, or garbage
+	// (neither a service nor an error).
 	Kind string
 }
 
-// OnStop is how a worker obeys: by ending with shutdown (obey), normal, crash or {shutdown, detail}
-// (detail), after it has waited at a gate (slow), or never (deaf).
+// OnStop is how a worker reacts to a stop. It ends with shutdown (obey), normal, crash or
+// {shutdown, detail} (detail), after it has waited at a gate (slow), or never (deaf).
 type OnStop string
 
 // Op is what a step does.
 type Op string
 
-// The steps. Path is the child that dies; for all others it is the supervisor meant.
+// The operations. Path is the child that dies, and for all other operations the supervisor.
 const (
-	Die Op = "die" // a worker ends by itself; Arg is the Reason
-	// its supervisor is busy until the next Release: a start_child whose start waits at a gate,
-	// then answers ignore
+	Die Op = "die" // a worker ends by itself, with Reason
+	// Hold keeps the supervisor busy until the next Release, by a start_child whose start waits at
+	// a gate and then answers ignore.
 	Hold      Op = "hold"
 	Release   Op = "release"         // opens all gates
 	Start     Op = "start_child"     // of Child
 	Instance  Op = "start_instance"  // start_child of a dynamic supervisor, with Child for an argument
-	Terminate Op = "terminate_child" // of ID, as the next three
+	Terminate Op = "terminate_child" // of ID, as are the next three
 	Restart   Op = "restart_child"
 	Delete    Op = "delete_child"
 	GetSpec   Op = "get_childspec"
@@ -182,7 +182,7 @@ func parentOf(path string) string {
 	return ""
 }
 
-// outcome of the n-th start, from 1.
+// outcome returns the outcome of the n-th start, counted from 1.
 func (n *Node) outcome(k int) Outcome {
 	if k <= len(n.Starts) {
 		return n.Starts[k-1]

@@ -10,7 +10,7 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// lines are events as the Erlang side would tell them. p.mu is held.
+// lines returns the trace lines that the Erlang side writes for such events. p.mu is held.
 func (p *player) lines(events []supervisor.Event) []string {
 	var out []string
 	for _, e := range events {
@@ -34,8 +34,8 @@ func (p *player) line(e supervisor.Event) string {
 		return "start " + at
 
 	case supervisor.ChildStopped:
-		// A supervisor's end is told by itself, that of a child which had ended before is the
-		// history's.
+		// A supervisor's end has an event of its own. The end of a child that had ended before is
+		// a step of the history.
 		if l.node.Sup == nil && (e.Exit.Stopped || e.Exit.Orphaned) {
 			return "stop " + at + " " + exitReason(e.Exit, l.node)
 		}
@@ -57,7 +57,7 @@ func (p *player) line(e supervisor.Event) string {
 
 	case supervisor.ShutdownError:
 		path, count := reported(h.Path, l.instance), ""
-		if l.isDynamic() { // it tells its instances' together
+		if l.isDynamic() { // it reports its instances together
 			path = join(h.Path, "*")
 		}
 		if e.Count > 1 {
@@ -74,7 +74,8 @@ func (p *player) line(e supervisor.Event) string {
 
 func (l life) isDynamic() bool { return l.node != nil && l.node.Sup != nil && l.node.Sup.Dynamic }
 
-// reported is how a report names a child: instances of a dynamic supervisor have no name in OTP.
+// reported returns the name of a child in a report. Instances of a dynamic supervisor have no name
+// in OTP.
 func reported(path string, instance bool) string {
 	if instance {
 		return join(parentOf(path), "*")
@@ -102,7 +103,7 @@ func exitReason(x supervisor.Exit, n *Node) string {
 	}
 }
 
-// endReason is the reason of an end that is neither a panic nor a Goexit.
+// endReason returns the reason of an end that is neither a panic nor a Goexit.
 func endReason(err error) string {
 	var gaveUp *supervisor.GiveUpError
 	var auto *supervisor.AutoShutdownError
@@ -131,7 +132,7 @@ func endReason(err error) string {
 	}
 }
 
-// startReason is why a start failed, with all levels of it.
+// startReason returns why a start failed, with all levels of the error.
 func startReason(err error) string {
 	var nested *supervisor.StartError
 	var panicked *supervisor.PanicError
@@ -154,8 +155,8 @@ func startReason(err error) string {
 	}
 }
 
-// normalize sorts what a dynamic supervisor does in no order (OTP rule 74): stops of its instances
-// that follow one another, and the reports at its end.
+// normalize sorts the lines for which a dynamic supervisor has no order (OTP rule 74): consecutive
+// stops of its instances, and the reports at its end.
 func normalize(trace string, dynamic func(path string) bool) string {
 	lines := strings.Split(trace, "\n")
 	key := func(line string) string {
@@ -183,7 +184,7 @@ func normalize(trace string, dynamic func(path string) bool) string {
 	return strings.Join(lines, "\n")
 }
 
-// dynamics are the paths of the dynamic supervisors of a history.
+// dynamics returns the paths of the dynamic supervisors of a history.
 func (h History) dynamics() map[string]bool {
 	out := map[string]bool{}
 	var walk func(path string, n *Node)

@@ -15,7 +15,7 @@ func root(s Sup, steps ...Step) History {
 
 func dies(path, reason string) Step { return Step{Op: Die, Path: path, Reason: reason} }
 
-// together is how three deaths arrive at once.
+// together returns steps in which deaths arrive at the same time.
 func together(sup string, steps ...Step) []Step {
 	return append(append([]Step{{Op: Hold, Path: sup}}, steps...), Step{Op: Release})
 }
@@ -25,9 +25,10 @@ var (
 	abc         = []Node{{ID: "a"}, {ID: "b"}, {ID: "c"}}
 )
 
-// named are what OTP's suite lacks, and what random histories have found. Calls from inside of a
-// child have no counterpart, as they would hang in OTP; for descendants' panics and orphans that
-// live on there is none either. Those are held by the tests of package supervisor.
+// named has histories that OTP's suite lacks, and histories in which random play found a
+// difference. Calls from inside a child have no counterpart, because they would hang in OTP. Panics
+// of descendants and orphans that live on have none either. The tests of package supervisor check
+// those.
 var named = []struct {
 	name string
 	History
@@ -65,7 +66,7 @@ var named = []struct {
 		root(Sup{Children: []Node{{ID: "a"},
 			{ID: "s", Sup: &Sup{Period: never,
 				Children: []Node{{ID: "b"}, {ID: "c", Starts: []Outcome{{Kind: "garbage"}}}}}}}})},
-	// Found by random histories.
+	// Random histories found these.
 	{"rule 53: two retries of one child, and both count",
 		root(Sup{Strategy: supervisor.RestForOne, Max: 3, Children: []Node{
 			{ID: "a"}, {ID: "b"},
@@ -96,7 +97,8 @@ var named = []struct {
 		root(Sup{Children: []Node{{ID: "d", Sup: &Sup{Dynamic: true, Period: never, Children: []Node{{ID: "t"}}}}}},
 			Step{Op: Start, Path: "d", Child: &Node{ID: "b"}}, Step{Op: Instance, Path: "d", Child: &Node{ID: "c"}},
 			Step{Op: Instance, Child: &Node{ID: "e"}})},
-	// The window. Its boundary itself is rule 41, held in virtual time by package supervisor.
+	// The window. The tests of package supervisor check its exact boundary (rule 41) in virtual
+	// time.
 	{"rule 39: the window expires", root(Sup{Max: 1, Period: period, Children: abc}, dies("a", "crash"),
 		Step{Op: Sleep, Millis: pause}, dies("a", "crash"), dies("b", "crash"))},
 }

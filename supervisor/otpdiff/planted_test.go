@@ -9,14 +9,12 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-
-	ours "github.com/coppice-go/coppice/internal/require"
 )
 
-// A bug of one side is found, made small and printed for both, and the process fails: here one that
-// turns an answer around.
+// A bug on one side is found, made small and printed for both sides, and the process fails. The bug
+// here inverts an answer.
 func TestPlantedDifference(t *testing.T) {
-	ours.Tool(t, "erlang")
+	needErlang(t)
 	t.Parallel()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestDifferential$", "-seed", "1", "-n",
 		"120", "-plant")
@@ -35,7 +33,7 @@ func TestPlantedDifference(t *testing.T) {
 
 	// The difference itself, side by side.
 	require.Regexp(t, `(?m)^ *! answer \d+: restarting +answer \d+: ok$`, string(out))
-	// The script for Erlang runs, and what it prints is what was compared.
+	// The script for Erlang runs, and prints the trace that was compared.
 	script := regexp.MustCompile(`erlc [^']*'[^']*'`).FindString(string(out))
 	require.NotEmpty(t, script, "%s", out)
 	require.LessOrEqual(t, strings.Count(script, "{start_child,")+strings.Count(script, "{die,")+strings.Count(script,

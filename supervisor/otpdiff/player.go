@@ -22,11 +22,11 @@ var (
 
 // player plays one history on package supervisor.
 type player struct {
-	quiet func() // returns when nothing can run any more but by time
+	quiet func() // returns when only the passing of time can make anything run
 	met   features
 	root  *supervisor.Supervisor
 	stop  context.CancelCauseFunc
-	over  chan struct{} // closed at the end of the history: the deaf give up
+	over  chan struct{} // closed at the end of the history: deaf workers end
 
 	mu      sync.Mutex
 	events  []supervisor.Event // since the last step
@@ -37,7 +37,7 @@ type player struct {
 	workers map[string]*worker
 	sups    map[string]supervisorLike
 	refs    map[string]supervisor.Ref // as listed last
-	gates   []chan struct{}           // closed ones, in the order of arrival
+	gates   []chan struct{}           // those that are shut, in the order of arrival
 	open    bool
 	deaf    map[uint64]time.Duration
 	asked   map[int]bool
@@ -51,15 +51,15 @@ type life struct {
 	instance bool // of a dynamic supervisor
 }
 
-// supervisorLike is what *Supervisor and *Dynamic have in common here.
+// supervisorLike has the methods of *Supervisor and *Dynamic that a player uses.
 type supervisorLike interface {
 	CountChildren() (supervisor.Counts, error)
 	WhichChildren() ([]supervisor.ChildInfo, error)
 	Stop(context.Context) error
 }
 
-// play is the trace of a history; met gets what it had to do. It must be called where quiet works:
-// in a synctest bubble.
+// play plays a history and returns its trace. It adds the features that it met to met. It must be
+// called where quiet works, which is in a synctest bubble.
 func play(h History, quiet func(), met features) string {
 	p := &player{
 		quiet: quiet, met: met, over: make(chan struct{}), up: map[uint64]bool{}, counts: map[string]int{},
@@ -71,7 +71,7 @@ func play(h History, quiet func(), met features) string {
 
 	var out strings.Builder
 	out.WriteString("== start\nstart root#1\n")
-	p.open = true // nothing hangs before there is someone to open
+	p.open = true // nothing hangs until the steps begin, which can open gates
 	ctx, cancel := context.WithCancelCause(context.Background())
 	p.stop = cancel
 
@@ -127,7 +127,7 @@ func play(h History, quiet func(), met features) string {
 	return out.String()
 }
 
-// settle is quiet, and then lets the time pass that the deaf are given.
+// settle calls quiet, and then lets the shutdown times of deaf workers pass.
 func (p *player) settle() {
 	for {
 		p.quiet()
@@ -210,8 +210,8 @@ func (p *player) gate() {
 	<-c
 }
 
-// release opens the gates one after the other: what two supervisors do at the same time has no
-// order.
+// release opens the gates one after the other, because two supervisors that act at the same time
+// have no order.
 func (p *player) release() {
 	p.mu.Lock()
 	gates := slices.Clone(p.gates)
@@ -226,12 +226,12 @@ func (p *player) release() {
 	}
 }
 
-// forgetGate needs p.mu.
+// forgetGate removes a gate. p.mu is held.
 func (p *player) forgetGate(c chan struct{}) {
 	p.gates = slices.DeleteFunc(p.gates, func(x chan struct{}) bool { return x == c })
 }
 
-// do is what an outcome does, short of starting something.
+// do does what an outcome says, except for the start itself.
 func (p *player) do(o Outcome) error {
 	if o.Hang {
 		p.gate()
@@ -242,7 +242,7 @@ func (p *player) do(o Outcome) error {
 		return supervisor.ErrIgnore
 	case "boom":
 		return errBoom
-	case "garbage": // of a supervisor; a worker's start then returns nothing
+	case "garbage": // of a supervisor; for garbage, a worker's start returns nil and no error
 		return errGarbage
 	case "panic":
 		panic("panic")
@@ -251,8 +251,8 @@ func (p *player) do(o Outcome) error {
 	return nil
 }
 
-// child is the specification of a node. Starts are without a bound (OTP rule 15); what OTP kills is
-// abandoned (rule 60).
+// child returns the specification of a node. Starts have no time limit (OTP rule 15). Children that
+// OTP would kill are abandoned (rule 60).
 func (p *player) child(n *Node) supervisor.Child {
 	return supervisor.Child{
 		ID: n.ID, Kind: n.kind(), Restart: n.Restart, Significant: n.Significant, Shutdown: n.Shutdown,
@@ -261,7 +261,7 @@ func (p *player) child(n *Node) supervisor.Child {
 	}
 }
 
-// kind is the declared one (OTP rule 30).
+// kind returns the declared kind (OTP rule 30).
 func (n *Node) kind() supervisor.Kind {
 	switch {
 	case n.Sup == nil:
@@ -353,13 +353,13 @@ func (p *player) dynamic(n *Node) supervisor.DynamicSpec[*Node] {
 	}
 }
 
-// worker is a child that is no supervisor.
+// worker is a child that is not a supervisor.
 type worker struct {
 	p      *player
 	node   *Node
-	orders chan string // to end by itself, while it has not been told to
-	told   chan string // the same, when it has been told and waits at a gate
-	slow   bool        // it does; guarded by p.mu, as ended
+	orders chan string // makes it end by itself, before it is told to stop
+	told   chan string // makes it end by itself while it is stopping and waits at a gate
+	slow   bool        // whether it is stopping and waits at a gate; guarded by p.mu, like ended
 	ended  bool
 }
 
@@ -369,7 +369,7 @@ func (w *worker) set(f func()) {
 	f()
 }
 
-// Serve ends as the node, or the history, says.
+// Serve ends as the node or the history says.
 func (w *worker) Serve(ctx context.Context) error {
 	defer w.set(func() { w.ended = true })
 
@@ -380,7 +380,7 @@ func (w *worker) Serve(ctx context.Context) error {
 	}
 
 	if errors.Is(context.Cause(ctx), supervisor.ErrKilled) || w.node.Shutdown == supervisor.Brutal {
-		return ctx.Err() // a kill needs no consent
+		return ctx.Err() // a kill does not depend on OnStop
 	}
 
 	switch w.node.OnStop {
@@ -457,7 +457,7 @@ func (p *player) alive(path string) bool {
 	return ok && !w.ended
 }
 
-// blocked says whether a supervisor is in the middle of something.
+// blocked reports whether a supervisor is busy with a start, a stop or a restart.
 func (p *player) blocked(path string) bool {
 	t, ok := p.root.Tree().Find(path)
 	return ok && busy(t)
@@ -473,7 +473,8 @@ func (p *player) number(ref supervisor.Ref) string {
 	return fmt.Sprintf("#%d", p.lives[ref.Incarnation()].n)
 }
 
-// after is what happened since the last step, the answers that came, and what the supervisors say.
+// after writes what happened since the last step, the answers that came, and the state of the
+// supervisors.
 func (p *player) after(out *strings.Builder) {
 	p.settle()
 	p.report(out)

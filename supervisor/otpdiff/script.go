@@ -10,9 +10,9 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// Script is a history for both sides: as an Erlang command, to be run where otpdiff.erl is, and as
-// a Go literal for the list of named histories.
-func (h History) Script() string {
+// script returns a history for both sides: as an Erlang command, to be run in the directory of
+// otpdiff.erl, and as a Go literal for the list of named histories.
+func (h History) script() string {
 	return fmt.Sprintf(`# OTP, in supervisor/otpdiff:
 erlc -o /tmp otpdiff.erl && erl +S 1:1 -noshell -pa /tmp -eval '
 otpdiff:play(%s).'
@@ -22,7 +22,7 @@ otpdiff:play(%s).'
 `, source(h.term()), literal(reflect.ValueOf(h)))
 }
 
-// literal is Go source of a value, without its zero fields.
+// literal returns a value as Go source, without its zero fields.
 func literal(v reflect.Value) string {
 	switch x := v.Interface().(type) {
 	case supervisor.Restart:

@@ -9,9 +9,9 @@ import (
 // maxTries bounds how many smaller histories are played for one that differs.
 const maxTries = 3000
 
-// Shrink makes a history smaller as long as differs holds: fewer steps, fewer children, plainer
-// children. What it returns still differs.
-func Shrink(h History, differs func(History) bool) History {
+// shrink makes a history smaller as long as differs holds: fewer steps, fewer children, plainer
+// children. The history that it returns still differs.
+func shrink(h History, differs func(History) bool) History {
 	tries := 0
 	for again := true; again; {
 		again = false
@@ -30,13 +30,13 @@ func Shrink(h History, differs func(History) bool) History {
 	return h
 }
 
-// reductions are the next smaller histories, the smallest first. Each answers false if it changed
-// nothing.
+// reductions returns functions that make a history smaller, those that remove most first. Each
+// returns false if it changed nothing.
 func reductions(h History) []func(*History) bool {
 	var out []func(*History) bool
 	steps := len(h.Steps)
 	if steps > 0 && h.Steps[steps-1].Op == Stop {
-		steps-- // it opens what hangs, so it stays
+		steps-- // it opens the gates, so it stays
 	}
 
 	for size := steps; size >= 1; size /= 2 {
@@ -67,7 +67,7 @@ func reductions(h History) []func(*History) bool {
 	return out
 }
 
-// plainer change one thing of a node towards its zero value.
+// plainer has functions that change one property of a node towards its zero value.
 var plainer = []func(*Node) bool{
 	func(n *Node) bool { return n.ID != rootID && zero(&n.Sup) },
 	func(n *Node) bool { return zero(&n.Starts) },
@@ -108,7 +108,7 @@ var plainer = []func(*Node) bool{
 	},
 }
 
-// zero says whether it changed anything.
+// zero sets *v to its zero value and reports whether that changed it.
 func zero[T any](v *T) bool {
 	var none T
 	if same(*v, none) {
@@ -129,7 +129,7 @@ func same[T any](a, b T) bool {
 	}
 }
 
-// drop takes the i-th of several outcomes out.
+// drop removes the i-th of several outcomes.
 func drop(o *[]Outcome, i int) bool {
 	if len(*o) < 2 || i >= len(*o) {
 		return false
@@ -138,8 +138,8 @@ func drop(o *[]Outcome, i int) bool {
 	return true
 }
 
-// nodes are all nodes, the root first, those of start_child last; always in the same order for the
-// same shape.
+// nodes returns all nodes: the root first, those of start_child last. The order depends on the
+// shape only.
 func (h *History) nodes() []*Node {
 	var out []*Node
 	var walk func(n *Node)

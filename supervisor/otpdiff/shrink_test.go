@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A difference that needs one death of one child is shrunk to that.
+// A difference that needs only one death of one child is shrunk to that death.
 func TestShrink(t *testing.T) {
 	crashes := func(h History) bool {
 		for _, s := range h.Steps {
@@ -22,29 +22,29 @@ func TestShrink(t *testing.T) {
 	found := 0
 
 	for i := range uint64(200) {
-		h := Generate(7, i)
+		h := generate(7, i)
 		if !crashes(h) {
 			continue
 		}
 
 		found++
-		before := h.Script()
-		small := Shrink(h, crashes)
+		before := h.script()
+		small := shrink(h, crashes)
 		require.True(t, crashes(small))
-		// a start_child, if the child is of one, the death, the stop
+		// a start_child if the child comes from one, the death, the stop
 		require.LessOrEqual(t, len(small.Steps), 3)
 		// the root, the child, and the template of a dynamic supervisor
-		require.LessOrEqual(t, len(small.nodes()), 3, "%v", small.Script())
-		require.Equal(t, before, h.Script(), "the history that was given has changed")
+		require.LessOrEqual(t, len(small.nodes()), 3, "%v", small.script())
+		require.Equal(t, before, h.script(), "the history that was given has changed")
 	}
 
 	require.Greater(t, found, 50)
 }
 
 func TestGenerate_IsItsSeed(t *testing.T) {
-	require.Equal(t, Generate(3, 4), Generate(3, 4))
-	require.NotEqual(t, Generate(3, 4), Generate(3, 5))
-	require.NotEqual(t, Generate(3, 4), Generate(4, 4))
+	require.Equal(t, generate(3, 4), generate(3, 4))
+	require.NotEqual(t, generate(3, 4), generate(3, 5))
+	require.NotEqual(t, generate(3, 4), generate(4, 4))
 }
 
 func TestScript(t *testing.T) {
@@ -56,10 +56,10 @@ otpdiff:play({history, {node, <<"root">>, permanent, false, default, [], obey, {
 
 // package supervisor: an entry of named, in named_test.go
 {"", History{Root: Node{ID: "root", Sup: &Sup{Max: 1, Period: 3600, Children: []Node{{ID: "a", Restart: supervisor.Transient, Shutdown: supervisor.Brutal, Starts: []Outcome{{Hang: true, Kind: "ok"}}}}}}, Steps: []Step{{Op: "die", Path: "a", Reason: "detail"}, {Op: "stop", Reason: "shutdown"}}}},
-`, h.Script())
+`, h.script())
 }
 
-// Stops of one dynamic supervisor's instances have no order, all else has.
+// Only the stops of one dynamic supervisor's instances have no order.
 func TestNormalize(t *testing.T) {
 	dynamic := func(path string) bool { return path == "d" }
 	require.Equal(t, "stop d/a#1 shutdown\nstop d/b#1 shutdown\nend d#1 shutdown\nstop e/b#1 shutdown\nstop "+

@@ -10,7 +10,7 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// step does one step; what it returns comes before the trace of what follows.
+// step does one step. The text that it returns goes before the trace of what follows.
 func (p *player) step(k int, s Step) string {
 	if p.root == nil || p.root.Tree().State == supervisor.NotRunning {
 		return "over\n"
@@ -44,10 +44,11 @@ func (p *player) step(k int, s Step) string {
 	return p.call(k, s)
 }
 
-// allowed says whether a step has one order of what follows from it, the same on both sides. OTP
-// rule 15: here a stop would end a start that hangs, there it waits for it. So while something
-// hangs, only those that wait for it are touched, and none of them is told to end. Nor is one
-// touched whose parent waits for it: it would go on at the same time as its parent.
+// allowed reports whether the consequences of a step have one order, which is the same on both
+// sides (OTP rule 15). In Go a stop ends a start that hangs; in OTP it waits for that start. So
+// while something hangs, a step may only act on supervisors that wait for it, and may tell none of
+// them to end. Nor may it act on one whose parent waits for it, because both would go on at the
+// same time.
 func (p *player) allowed(sup string, s Step) bool {
 	p.mu.Lock()
 	w := p.workers[s.Path]
@@ -192,13 +193,13 @@ func (p *player) call(k int, s Step) string {
 	return ""
 }
 
-// hold is the child that keeps its supervisor busy: temporary, and it answers ignore, so nothing
-// stays.
+// hold returns the child that keeps its supervisor busy. It is temporary and its start answers
+// ignore, so nothing of it stays.
 func (p *player) hold() supervisor.Child {
 	return p.child(&Node{ID: "gate", Restart: supervisor.Temporary, Starts: holds})
 }
 
-// holds are more starts than any history has of one path.
+// holds has more starts than any path has in a history.
 var holds = func() []Outcome {
 	out := make([]Outcome, 1000)
 	for i := range out {
@@ -285,7 +286,7 @@ func (p *player) answer(err error) string {
 	case errors.Is(err, supervisor.ErrSpec):
 		return "bad_spec"
 
-	case errors.Is(err, supervisor.ErrOrphan): // OTP rule 60: there it was killed
+	case errors.Is(err, supervisor.ErrOrphan): // OTP rule 60: OTP has killed it
 		return "ok"
 
 	default:

@@ -52,7 +52,7 @@ func external(b []byte, t term) []byte {
 	}
 }
 
-// source is the term as Erlang source.
+// source returns the term as Erlang source.
 func source(t term) string {
 	switch t := t.(type) {
 	case atom:

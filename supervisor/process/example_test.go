@@ -14,8 +14,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor/process"
 )
 
-// A database that is killed from outside. What depends on it starts when it listens, and starts
-// anew after it.
+// A database is killed from outside. The service that depends on it starts when it listens, and
+// starts again after it.
 func Example() {
 	db := process.Child(process.Spec{
 		Name:  "db",

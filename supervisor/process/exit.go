@@ -8,33 +8,33 @@ import (
 	"syscall"
 )
 
-// ErrNotReady is in the error of a start whose process was not ready in time, or ended before it
-// was.
+// ErrNotReady is wrapped by the error of a start whose process was not ready in time, or ended
+// before it was ready.
 var ErrNotReady = errors.New("was not ready")
 
 const (
-	// KeptLines is how many of the last lines on stderr an ExitError has.
+	// KeptLines is how many of the last lines on stderr an ExitError keeps.
 	KeptLines = 32
-	// KeptLineBytes is how much of each it has.
+	// KeptLineBytes is how many bytes of each of them it keeps.
 	KeptLineBytes = 1 << 10
 
 	shownLines = 5
 )
 
-// ExitError is the end of a process that was not as it should be.
+// ExitError describes how a process ended, if it did not end as it should.
 type ExitError struct {
-	// Name is the Spec's, PID the process's.
+	// Name is the name in the Spec, PID the number of the process.
 	Name string
 	PID  int
 	// Status is what the process exited with, -1 if a signal ended it.
 	Status int
 	// Signal is the signal that ended it, 0 if it exited.
 	Signal syscall.Signal
-	// CoreDumped: the signal left a core file.
+	// CoreDumped reports whether the signal left a core file.
 	CoreDumped bool
-	// Asked: it had been sent TermSignal before.
+	// Asked reports whether the process had been sent TermSignal before.
 	Asked bool
-	// Forced: it had not ended within Grace of that, and was sent SIGKILL.
+	// Forced reports whether it was sent SIGKILL because it had not ended within Grace of that.
 	Forced bool
 	// LastLines are the last lines it wrote to stderr, oldest first, each cut to KeptLineBytes.
 	LastLines []string
@@ -42,7 +42,7 @@ type ExitError struct {
 	unknown error // why there is no status
 }
 
-// Error names the process, how it ended, and the last that it said.
+// Error returns the name of the process, how it ended, and its last lines on stderr.
 func (e *ExitError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s (pid %d): ", e.Name, e.PID)
@@ -75,10 +75,10 @@ func (e *ExitError) Error() string {
 	return b.String()
 }
 
-// Unwrap returns why the end is unknown: somebody else has waited for the process.
+// Unwrap returns why the end is unknown: the process was waited for elsewhere.
 func (e *ExitError) Unwrap() error { return e.unknown }
 
-// read takes from the system how the process ended.
+// read fills in how the process ended.
 func (e *ExitError) read(state *os.ProcessState, err error) {
 	e.Status = -1
 	if state == nil {
@@ -92,7 +92,7 @@ func (e *ExitError) read(state *os.ProcessState, err error) {
 	}
 }
 
-// obeyed says whether the process ended as one that was sent the signal should.
+// obeyed reports whether the process ended as it should after being sent the signal.
 func (e *ExitError) obeyed(sig syscall.Signal) bool {
 	if !e.Asked || e.Forced || e.unknown != nil {
 		return false

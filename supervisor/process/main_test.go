@@ -29,7 +29,7 @@ import (
 
 const (
 	modeKey   = "PROCESS_TEST_MODE"   // set in re-executions of the test binary
-	socketKey = "PROCESS_TEST_SOCKET" // where the puppet calls home
+	socketKey = "PROCESS_TEST_SOCKET" // the socket that the puppet connects to
 	nameKey   = "PROCESS_TEST_NAME"
 
 	quick = "GORACE=atexit_sleep_ms=0" // the race detector's exits take a second otherwise
@@ -53,8 +53,8 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// puppet does the commands that its arguments are, says "ready", and then does those that come over
-// the socket. Its connection ends with it, which is how tests learn of its death.
+// puppet executes the commands in its arguments, prints "ready", and then executes those that come
+// over the socket. Its connection ends with it, so tests learn of its death.
 func puppet() {
 	home, err := net.Dial("unix", os.Getenv(socketKey))
 	if err != nil {
@@ -159,13 +159,13 @@ func parent(mode string) {
 	os.Exit(97)
 }
 
-// home is where puppets call.
+// home accepts the connections of puppets.
 type home struct {
 	socket string
 	calls  chan *caller
 }
 
-// caller is a puppet that has called.
+// caller is a puppet that has connected.
 type caller struct {
 	conn net.Conn
 	in   *bufio.Scanner
@@ -200,7 +200,7 @@ func newHome(t testing.TB) *home {
 		ln.Close()
 		<-over
 		close(h.calls)
-		for c := range h.calls { // those whom the test did not wait for
+		for c := range h.calls { // those that the test did not wait for
 			c.conn.Close()
 		}
 		os.RemoveAll(dir)
@@ -209,7 +209,7 @@ func newHome(t testing.TB) *home {
 	return h
 }
 
-// wait returns the next puppet that calls.
+// wait returns the next puppet that connects.
 func (h *home) wait(t testing.TB, name string) *caller {
 	t.Helper()
 	select {
@@ -223,14 +223,14 @@ func (h *home) wait(t testing.TB, name string) *caller {
 	}
 }
 
-// tell has the puppet do something, and returns when it has.
+// tell makes the puppet execute a command, and returns when it has.
 func (c *caller) tell(t testing.TB, command string) {
 	t.Helper()
 	c.order(t, command)
 	require.True(t, c.in.Scan(), "%s: no answer to %q: %v", c.name, command, c.in.Err())
 }
 
-// order does not wait for an answer, which some commands do not give.
+// order sends a command without waiting for an answer, because some commands give none.
 func (c *caller) order(t testing.TB, command string) {
 	t.Helper()
 	_, err := fmt.Fprintln(c.conn, command)
@@ -247,24 +247,24 @@ func (c *caller) gone(t testing.TB) {
 	require.False(t, errors.Is(c.in.Err(), os.ErrDeadlineExceeded), "%s, pid %d, lives", c.name, c.pid)
 }
 
-// puppetSpec is a re-execution of the test binary as a puppet.
+// puppetSpec returns a Spec that executes the test binary as a puppet.
 func puppetSpec(socket, name string, commands ...string) process.Spec {
 	return process.Spec{
 		Name: name, Path: os.Args[0], Args: commands,
-		// or a binary under coverage complains
+		// without it, a binary under coverage complains
 		Env: []string{modeKey + "=puppet", socketKey + "=" + socket, nameKey + "=" + name, quick, "GOCOVERDIR=" +
 			filepath.Dir(socket)},
 		Ready: process.Line(func(line []byte) bool { return string(line) == "ready" }),
 	}
 }
 
-// root is a supervisor of one process that tolerates n restarts.
+// root returns a supervisor of one process that tolerates n restarts.
 func root(n int, children ...supervisor.Child) supervisor.Spec {
 	return supervisor.Spec{Name: "root", Intensity: supervisor.Intensity{Max: n, Period: time.Hour},
 		Build: supervisor.Children(children...)}
 }
 
-// reaped fails the test if the process is there, be it as a zombie.
+// reaped fails the test if the process is still there, even as a zombie.
 func reaped(t testing.TB, pid int) {
 	t.Helper()
 	require.ErrorIs(t, syscall.Kill(pid, 0), syscall.ESRCH, "pid %d is there", pid)
@@ -277,7 +277,7 @@ func noChildren(t testing.TB) {
 	require.ErrorIs(t, err, syscall.ECHILD, "there are children")
 }
 
-// exitOf finds the ExitError in err.
+// exitOf returns the ExitError in err.
 func exitOf(t testing.TB, err error) *process.ExitError {
 	t.Helper()
 	var e *process.ExitError

@@ -11,7 +11,7 @@ import (
 // lines calls f for each line of r without its end, in pieces of at most limit bytes, until r ends.
 func lines(r io.Reader, limit int, f func(line []byte)) {
 	b := bufio.NewReaderSize(r, limit)
-	inside := false // of a line that was too long for one piece
+	inside := false // whether b is inside a line that was too long for one piece
 
 	for {
 		line, err := b.ReadSlice('\n')
@@ -19,13 +19,13 @@ func lines(r io.Reader, limit int, f func(line []byte)) {
 		if ended {
 			line = bytes.TrimSuffix(line[:len(line)-1], []byte{'\r'})
 		}
-		if len(line) > 0 || ended && !inside { // the end of a long line is no empty line
+		if len(line) > 0 || ended && !inside { // the rest of a long line may be empty; it is not an empty line
 			f(line)
 		}
 
 		inside = !ended
 		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
-			return // the end, or the pipe was closed on a descendant that keeps it
+			return // the end, or the pipe was closed while a descendant kept it open
 		}
 	}
 }

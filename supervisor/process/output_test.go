@@ -12,7 +12,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Any output comes back whole and bounded, however it arrives.
+// Any output is read completely, in bounded pieces, however it arrives.
 func TestLines(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in := rapid.StringOfN(rapid.SampledFrom([]rune("ab\n\r")), 0, 200, -1).Draw(t, "in")

@@ -26,7 +26,7 @@ func startParent(t *testing.T, h *home, mode string) *exec.Cmd {
 	return c
 }
 
-// When the parent is killed so is the process: by the kernel on Linux, by the guard everywhere.
+// When the parent is killed, so is the process: by the kernel on Linux, by the guard everywhere.
 func TestDiesWithItsParent(t *testing.T) {
 	for _, mode := range []string{"parent", "parent+guard", "parent+self"} {
 		t.Run(mode, func(t *testing.T) {
@@ -45,7 +45,7 @@ func TestDiesWithItsParent(t *testing.T) {
 	}
 }
 
-// The guard ends grandchildren too, deaf ones, at whatever moment the parent is killed.
+// The guard also ends grandchildren that ignore signals, at whatever moment the parent is killed.
 func TestGrandchildrenDieWithTheParent(t *testing.T) {
 	h := newHome(t)
 	for range 5 {
@@ -57,7 +57,7 @@ func TestGrandchildrenDieWithTheParent(t *testing.T) {
 		puppet.tell(t, "deaf")
 		group, err := syscall.Getpgid(puppet.pid)
 		require.NoError(t, err)
-		// a stop is under way when the parent is killed: the guard is deaf too
+		// a stop is under way when the parent is killed: the guard ignores its signal too
 		require.NoError(t, syscall.Kill(-group, syscall.SIGTERM))
 		require.NoError(t, p.Process.Kill())
 		require.Error(t, p.Wait())
@@ -66,7 +66,7 @@ func TestGrandchildrenDieWithTheParent(t *testing.T) {
 	}
 }
 
-// A re-executed child watches the pipe by itself; nobody else ends it here.
+// A re-executed child watches the pipe by itself. Nothing else ends it here.
 func TestWatchParent(t *testing.T) {
 	h := newHome(t)
 	c := exec.Command(os.Args[0], "deaf")
@@ -83,7 +83,7 @@ func TestWatchParent(t *testing.T) {
 	require.NoError(t, c.Wait(), "status 0")
 }
 
-// What a supervised child has for standard input is open as long as the parent runs.
+// The standard input of a supervised child is open as long as the parent runs.
 func TestWatchParent_Supervised(t *testing.T) {
 	h := newHome(t)
 	spec := puppetSpec(h.socket, "child")

@@ -11,26 +11,26 @@ import (
 	"time"
 )
 
-// Probe says when a process is ready. The zero Probe is passed at once. Probes have no state of a
-// run, so one Spec serves all incarnations.
+// Probe decides when a process is ready. The zero Probe passes at once. Probes keep no state of a
+// run, so all incarnations can use one Spec.
 type Probe struct {
 	line  func(line []byte) bool
 	try   func(ctx context.Context) error
-	wrong error // how it was made
+	wrong error // why the probe is invalid
 }
 
 const (
-	// attemptTime bounds one attempt to dial or to get: a process that is not ready yet may accept
-	// and not answer.
+	// attemptTime bounds one attempt of Dial or HTTP: a process that is not ready yet may accept a
+	// connection and not answer.
 	attemptTime = time.Second
 	// A probe is tried again after firstPause, then after twice that, and so on up to lastPause.
 	firstPause = time.Millisecond
 	lastPause  = 50 * time.Millisecond
 )
 
-// Line is passed by the first line, on stdout or stderr, that match accepts; regexp.Regexp's Match
-// is one. Long lines are matched in pieces, see Spec.MaxLine. Calls do not overlap; the line is
-// valid during the call only.
+// Line returns a probe that passes at the first line, on stdout or stderr, that match accepts.
+// match may be regexp.Regexp's method Match. Long lines are matched in pieces, see Spec.MaxLine.
+// Calls do not overlap. The line is valid during the call only.
 func Line(match func(line []byte) bool) Probe {
 	if match == nil {
 		return Probe{wrong: errors.New("Line without a function")}
@@ -38,8 +38,9 @@ func Line(match func(line []byte) bool) Probe {
 	return Probe{line: match}
 }
 
-// Func is passed when f returns nil. It is called again until then, in the goroutine of the start;
-// its context is done when the process has ended, has been told to, or was not ready in time.
+// Func returns a probe that passes when f returns nil. f is called again until then, in the
+// goroutine of the start. Its context is done when the process has ended, has been told to end, or
+// was not ready in time.
 func Func(f func(ctx context.Context) error) Probe {
 	if f == nil {
 		return Probe{wrong: errors.New("Func without a function")}
@@ -47,8 +48,8 @@ func Func(f func(ctx context.Context) error) Probe {
 	return Probe{try: f}
 }
 
-// Dial is passed when a connection is accepted; the network is tcp, tcp4, tcp6 or unix. It cannot
-// know who accepts: an address that somebody else may listen on is no proof.
+// Dial returns a probe that passes when a connection is accepted. The network is tcp, tcp4, tcp6 or
+// unix. Dial cannot know which process accepts: use an address that no other process listens on.
 func Dial(network, address string) Probe {
 	switch network {
 	case "tcp", "tcp4", "tcp6", "unix":
@@ -65,8 +66,8 @@ func Dial(network, address string) Probe {
 	}}
 }
 
-// HTTP is passed when a GET of the URL is answered with a status of 200 to 299. Redirects are not
-// followed, proxies not used.
+// HTTP returns a probe that passes when a GET of the URL is answered with a status of 200 to 299.
+// It follows no redirects and uses no proxies.
 func HTTP(url string) Probe {
 	if _, err := http.NewRequest(http.MethodGet, url, nil); err != nil {
 		return Probe{wrong: err}
@@ -100,8 +101,8 @@ func HTTP(url string) Probe {
 	}}
 }
 
-// File is passed when the path exists. One that a former incarnation has left counts too, so the
-// process must remove it first, or each incarnation must have its own.
+// File returns a probe that passes when the path exists. A file that a former incarnation has left
+// counts too, so the process must remove it first, or each incarnation must use a path of its own.
 func File(path string) Probe {
 	return Probe{try: func(context.Context) error {
 		_, err := os.Stat(path)
@@ -109,7 +110,8 @@ func File(path string) Probe {
 	}}
 }
 
-// wait returns nil when the probe is passed, and else the last that was wrong, when ctx is done.
+// wait returns nil when the probe passes. If ctx is done first, it returns why the last attempt
+// failed.
 func (p Probe) wait(ctx context.Context, matched <-chan struct{}) error {
 	switch {
 	case p.line != nil:
@@ -137,7 +139,7 @@ func (p Probe) poll(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
-		if ctx.Err() != nil { // the attempt was cut short: the one before knows more
+		if ctx.Err() != nil { // the attempt was cut short: the error before it says more
 			return last
 		}
 

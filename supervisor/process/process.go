@@ -15,8 +15,8 @@ import (
 )
 
 // running is one process, from its start to its end. Four goroutines of the incarnation belong to
-// it: the host forks, waits and reaps; the stopper sends signals when the incarnation is told to
-// end, even if Serve hangs or has panicked; two readers have the output.
+// it. The host forks the process, waits for it and reaps it. The stopper sends signals when the
+// incarnation is told to end, even if Serve hangs or has panicked. Two readers read the output.
 type running struct {
 	spec  Spec
 	cmd   *exec.Cmd
@@ -26,19 +26,19 @@ type running struct {
 	stdin          *os.File // the end that is never written to
 	stdout, stderr *os.File // the ends that are read
 
-	quit    context.CancelFunc // tells the stopper
-	matched chan struct{}      // closed by the line that Spec.Ready waits for
-	ended   chan struct{}      // closed when the process is reaped and its output read; exit is set
+	quit    context.CancelFunc // has the stopper end the process
+	matched chan struct{}      // closed at the line that Spec.Ready waits for
+	ended   chan struct{}      // closed when the process is reaped, its output is read, and exit is set
 	exit    *ExitError
 	tail    tail
 
 	mu     sync.Mutex
-	over   bool // the process has ended: no signal may be sent from now on
+	over   bool // whether the process has ended: no signal may be sent from then on
 	asked  bool
 	forced bool
 
-	matching sync.Mutex // apart from mu, so that signals never wait for the caller's function
-	isReady  bool       // matched is closed
+	matching sync.Mutex // separate from mu, so that signals never wait for the caller's function
+	isReady  bool       // whether matched is closed
 }
 
 // launch starts the process and waits until it is ready.
@@ -90,8 +90,8 @@ func launch(ctx context.Context, spec Spec) (*running, error) {
 	return r, nil
 }
 
-// Serve waits for the process. It takes faults: whatever they do to this goroutine, the process is
-// stopped.
+// Serve waits for the process. It takes faults. Whatever a fault does to this goroutine, the
+// process is stopped.
 func (r *running) Serve(ctx context.Context) error {
 	told := ctx.Done()
 	for {
@@ -107,12 +107,12 @@ func (r *running) Serve(ctx context.Context) error {
 	}
 }
 
-// String names the process.
+// String returns the name of the process, with its number.
 func (r *running) String() string {
 	return fmt.Sprintf("process %s (pid %d)", r.spec.Name, r.cmd.Process.Pid)
 }
 
-// verdict is what the end of the process means for the child.
+// verdict returns the result of Serve for the way in which the process ended.
 func (r *running) verdict() error {
 	switch e := r.exit; {
 	case e.obeyed(r.spec.TermSignal):
@@ -124,8 +124,8 @@ func (r *running) verdict() error {
 	}
 }
 
-// host is the thread that the process is a child of: the kernel would take the end of that thread
-// for the parent's death, so it stays until the process has been reaped.
+// host runs in the thread that the process is a child of. The kernel would take the end of that
+// thread for the parent's death, so host stays until the process has been reaped.
 func (r *running) host(ctx, life context.Context, launched chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -163,15 +163,15 @@ func (r *running) host(ctx, life context.Context, launched chan<- error) {
 	close(r.ended)
 }
 
-// spawn runs f as a goroutine of the incarnation, whose own goroutine this is: it cannot have
-// ended.
+// spawn runs f as a goroutine of the incarnation. The caller is one too, so the incarnation cannot
+// have ended.
 func spawn(ctx context.Context, f func()) {
 	if err := supervisor.Go(ctx, func(context.Context) error { f(); return nil }); err != nil {
 		panic(err)
 	}
 }
 
-// fork starts the process, and the guard before it.
+// fork starts the guard, if there is one, and then the process.
 func (r *running) fork() (err error) {
 	var mine, theirs []io.Closer
 	defer func() {
@@ -248,7 +248,8 @@ func (r *running) settle() {
 	r.over = true
 }
 
-// drain waits for what the process has written, and not for a descendant that keeps the pipe open.
+// drain waits until the readers have read what the process wrote, but no longer than DrainTime: a
+// descendant may keep a pipe open.
 func (r *running) drain(left <-chan struct{}) {
 	timer := time.NewTimer(DrainTime)
 	defer timer.Stop()
@@ -268,7 +269,7 @@ func (r *running) drain(left <-chan struct{}) {
 	}
 }
 
-// stopper asks the process to end when life is over, and kills it when Grace is.
+// stopper asks the process to end when life is over, and kills it when Grace has passed.
 func (r *running) stopper(life context.Context) {
 	select {
 	case <-r.ended:
@@ -290,7 +291,7 @@ func (r *running) stopper(life context.Context) {
 	}
 }
 
-// tell sends a signal and notes that, unless the process has ended.
+// tell sends a signal and sets *note, unless the process has ended. It reports whether it did.
 func (r *running) tell(sig syscall.Signal, note *bool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -302,7 +303,7 @@ func (r *running) tell(sig syscall.Signal, note *bool) bool {
 	return true
 }
 
-// read has the lines of one stream until it ends, and says then that it has left.
+// read hands on the lines of one stream until the stream ends, and then sends to left.
 func (r *running) read(f *os.File, left chan<- struct{}, to ...func([]byte)) {
 	defer func() { left <- struct{}{} }()
 	lines(f, r.spec.MaxLine, func(line []byte) {

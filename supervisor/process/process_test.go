@@ -20,7 +20,7 @@ import (
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
 
-// OTP rule 36, for processes: what an end without having been asked is.
+// OTP rule 36, for processes: the class of an end that the supervisor did not ask for.
 func TestEndsByItself(t *testing.T) {
 	kill := func(sig syscall.Signal) func(*testing.T, *caller) {
 		return func(t *testing.T, c *caller) { require.NoError(t, syscall.Kill(c.pid, sig)) }
@@ -69,7 +69,7 @@ func TestEndsByItself(t *testing.T) {
 	}
 }
 
-// OTP rule 58: a child that ends as it was told is quiet, any other end while it stops is reported.
+// OTP rule 58: a child that ends as it was told is quiet. Any other end while it stops is reported.
 func TestStops(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -123,7 +123,7 @@ func TestStops(t *testing.T) {
 	}
 }
 
-// The end of the process is the end of its group, whichever comes about first.
+// The end of the process ends its group, whether it ends by itself or is stopped.
 func TestGroupEndsWithTheProcess(t *testing.T) {
 	for _, guard := range []bool{false, true} {
 		t.Run(fmt.Sprintf("guard %v", guard), func(t *testing.T) {
@@ -150,7 +150,8 @@ func TestGroupEndsWithTheProcess(t *testing.T) {
 	}
 }
 
-// A process that leaves its group is stopped all the same; the guard it leaves behind is too.
+// A process that leaves its group is stopped nevertheless, and so is the guard that it leaves
+// behind.
 func TestProcessLeavesItsGroup(t *testing.T) {
 	h := newHome(t)
 	spec := puppetSpec(h.socket, "child", "setsid")
@@ -162,7 +163,7 @@ func TestProcessLeavesItsGroup(t *testing.T) {
 	reaped(t, puppet.pid)
 }
 
-// A descendant that has left the group is out of reach, and neither the exit nor a stop waits for
+// A descendant that has left the group gets no signal, and neither the exit nor a stop waits for
 // the output that it keeps open.
 func TestDescendantKeepsOutputOpen(t *testing.T) {
 	h := newHome(t)
@@ -180,7 +181,7 @@ func TestDescendantKeepsOutputOpen(t *testing.T) {
 	away.gone(t)
 }
 
-// I7: whatever the Go side does, its process does not outlive it.
+// I7: whatever the Go side does, the process does not outlive it.
 func TestFaultsLeaveNoProcess(t *testing.T) {
 	h := newHome(t)
 	run, rec := suptest.Start(t, root(10, process.Child(puppetSpec(h.socket, "child"))))
@@ -198,7 +199,7 @@ func TestFaultsLeaveNoProcess(t *testing.T) {
 	require.True(t, exited(t, rec, 3).Exit.Killed)
 }
 
-// I7, for a Go side that cannot be ended: it is an orphan, its process is gone.
+// I7, for a Go side that does not end: it is an orphan, and its process is gone.
 func TestHangsLeaveNoProcess(t *testing.T) {
 	for _, where := range []string{"Serve", "Stdout"} {
 		t.Run(where, func(t *testing.T) {
@@ -213,7 +214,7 @@ func TestHangsLeaveNoProcess(t *testing.T) {
 
 			child := process.Child(spec)
 			child.Orphan = supervisor.Abandon
-			child.Shutdown = 200 * time.Millisecond // the goroutine will not end in any time
+			child.Shutdown = 200 * time.Millisecond // the goroutine does not end, however long it is waited for
 			run, rec := suptest.Start(t, root(0, child))
 			puppet := h.wait(t, "child")
 
@@ -232,8 +233,8 @@ func TestHangsLeaveNoProcess(t *testing.T) {
 	}
 }
 
-// OTP rules 40 and 45: a process that ends again and again is restarted within the limit, with
-// events, and then its supervisor gives up.
+// OTP rules 40 and 45: a process that keeps ending is restarted within the limit, with events, and
+// then its supervisor gives up.
 func TestRestartsWithinTheLimit(t *testing.T) {
 	h := newHome(t)
 	run, rec := suptest.Start(t, root(2, process.Child(puppetSpec(h.socket, "child"))))
@@ -325,7 +326,7 @@ func TestEnvironmentIsScrubbed(t *testing.T) {
 	require.NotContains(t, strings.Join(out, "\n"), "UNSET")
 	require.NotContains(t, strings.Join(out, "\n"), "\nPATH=")
 
-	// an empty list is no environment, not all of it
+	// an empty list means an empty environment, not the whole one
 	spec = process.Spec{Path: "/bin/sh", Args: []string{"-c", `exec env`}, NullStdin: true}
 	out = nil
 	spec.Stdout = func(line []byte) { out = append(out, string(line)) }
@@ -336,8 +337,8 @@ func TestEnvironmentIsScrubbed(t *testing.T) {
 	require.NotContains(t, strings.Join(out, "\n"), "PROCESS_TEST")
 }
 
-// The process is not the child of a thread that comes and goes: threads of this program end, and it
-// does not.
+// The process is not the child of a short-lived thread: it does not end when threads of this
+// program end.
 func TestOutlivesThreads(t *testing.T) {
 	h := newHome(t)
 	run, rec := suptest.Start(t, root(0, process.Child(puppetSpec(h.socket, "child"))))
@@ -369,7 +370,7 @@ func TestOutlivesThreads(t *testing.T) {
 	require.Zero(t, suptest.Count[supervisor.ChildExited](rec, nil))
 }
 
-// Hundreds of short lives leave no descriptor and no zombie; TestMain looks for goroutines.
+// Hundreds of short lives leave no descriptor and no zombie. TestMain checks for goroutines.
 func TestManyLivesLeaveNothing(t *testing.T) {
 	descriptors := func() int {
 		dir, err := os.ReadDir("/dev/fd")
@@ -383,7 +384,7 @@ func TestManyLivesLeaveNothing(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, run.Stop(context.Background()))
 	}
-	life(true) // what the runtime keeps open from its first use on
+	life(true) // opens what the runtime keeps open after its first use
 	before := descriptors()
 	for n := range 200 {
 		life(n%4 == 0)
@@ -393,7 +394,7 @@ func TestManyLivesLeaveNothing(t *testing.T) {
 	noChildren(t)
 }
 
-// One life of a small program: fork, ready, stop, reaped.
+// BenchmarkStartStop measures one life of a small program: fork, ready, stop, reaped.
 func BenchmarkStartStop(b *testing.B) {
 	for _, guard := range []bool{false, true} {
 		b.Run(fmt.Sprintf("guard=%v", guard), func(b *testing.B) {

@@ -4,9 +4,9 @@ package process
 
 import "os"
 
-// Self returns what to give Spec.Path and Spec.Argv0 so that the process is this program again.
-// Elsewhere than on Linux that is whatever lies at its path by then. Errors are those of finding
-// the file.
+// Self returns values for Spec.Path and Spec.Argv0 with which the process is this program again.
+// Except on Linux, it is the file at this program's path at that time. Self returns an error if the
+// path cannot be found.
 func Self() (path, argv0 string, err error) {
 	path, err = os.Executable()
 	return path, path, err

@@ -12,29 +12,30 @@ import (
 )
 
 const (
-	// DefaultGrace is how long a process may take to end after TermSignal if its Spec does not say.
-	// It fits into supervisor.DefaultShutdown.
+	// DefaultGrace is how long a process may take to end after TermSignal if its Spec sets no
+	// Grace. It fits into supervisor.DefaultShutdown.
 	DefaultGrace = 3 * time.Second
-	// DefaultReadyTimeout bounds the wait for the probe if the Spec does not. It fits into
-	// supervisor.DefaultStartTimeout.
+	// DefaultReadyTimeout bounds the wait for the probe if the Spec sets no ReadyTimeout. It fits
+	// into supervisor.DefaultStartTimeout.
 	DefaultReadyTimeout = 20 * time.Second
-	// DefaultMaxLine is the longest piece of a line in bytes, if the Spec does not say.
+	// DefaultMaxLine is the length in bytes of the longest piece of a line, if the Spec sets no
+	// MaxLine.
 	DefaultMaxLine = 64 << 10
-	// DrainTime is how long output is still read after the process has ended, when something else
-	// keeps it open.
+	// DrainTime is how long output is still read after the process has ended, if a descendant keeps
+	// it open.
 	DrainTime = 500 * time.Millisecond
 
 	// reapTime is what Child allows for the system to end a process after SIGKILL.
 	reapTime = time.Second
 )
 
-// ExitZero says what an exit with status 0 is, of a process that was not asked to stop.
+// ExitZero decides what an exit with status 0 means if the process was not asked to stop.
 type ExitZero uint8
 
 const (
-	// ExitZeroNormal: the process is done, an exit of class normal.
+	// ExitZeroNormal means that the process is done: the exit is of class normal.
 	ExitZeroNormal ExitZero = iota
-	// ExitZeroAbnormal: it should not have ended at all; the exit is an ExitError with Status 0.
+	// ExitZeroAbnormal means that it should not have ended: the exit is an ExitError with Status 0.
 	ExitZeroAbnormal
 )
 
@@ -50,65 +51,66 @@ func (z ExitZero) String() string {
 
 // Spec specifies an operating-system process.
 type Spec struct {
-	// Name is the process's in errors, and the ID that Child gives. Default is the last element of
-	// Path.
+	// Name is the name of the process in errors, and the ID of the child that Child returns. The
+	// default is the last element of Path.
 	Name string
 	// Path is the program. Without a slash it is looked up in the PATH of this process.
 	Path string
 	// Args are the arguments, without the program's name.
 	Args []string
-	// Argv0 is what the process is told its own name is, and what ps shows; Path if empty. It does
-	// not say what is executed.
+	// Argv0 is the name that the process is given as its own and that ps shows; empty means Path.
+	// It has no effect on which program is executed.
 	Argv0 string
-	// Dir is the working directory, that of this process if empty.
+	// Dir is the working directory; empty means that of this process.
 	Dir string
 	// Env is the whole environment, as "key=value": nothing is inherited unless it is listed, see
 	// Inherit.
 	Env []string
 
-	// Stdout and Stderr get the lines of output without their ends, one at a time each, but the two
-	// may run at once. The slice is valid during the call only. While a call blocks, the process
-	// blocks when it writes; a panic is the child's. Nil discards.
+	// Stdout and Stderr get the lines of output, without line ends. Calls of one function do not
+	// overlap, but the two may run at the same time. The slice is valid during the call only. While
+	// a call blocks, the process blocks when it writes. A panic is a panic of the child. Nil
+	// discards the output.
 	Stdout, Stderr func(line []byte)
-	// MaxLine bounds what one call gets, in bytes, at least 16; a longer line comes in pieces of
-	// that size. Zero is DefaultMaxLine.
+	// MaxLine bounds the bytes that one call gets, and is at least 16. A longer line comes in
+	// pieces of that size. Zero means DefaultMaxLine.
 	MaxLine int
-	// NullStdin gives the process the null device as standard input, for programs that take what
-	// comes there for commands. Without it that is a pipe which ends with this process.
+	// NullStdin gives the process the null device as standard input, for programs that read
+	// commands from it. Without NullStdin, standard input is a pipe that ends with this process.
 	NullStdin bool
 
-	// Ready says when the start is acknowledged. The zero Probe is: as soon as the program has been
-	// executed.
+	// Ready decides when the start is acknowledged. The zero Probe acknowledges it as soon as the
+	// program has been executed.
 	Ready Probe
-	// ReadyTimeout bounds the wait for that; past it the process is stopped and the start has
-	// failed. Zero is DefaultReadyTimeout. It should be shorter than the Child's StartTimeout,
-	// which knows less about why.
+	// ReadyTimeout bounds the wait for Ready. When it has passed, the process is stopped and the
+	// start has failed. Zero means DefaultReadyTimeout. It should be shorter than the Child's
+	// StartTimeout, whose error says less about the cause.
 	ReadyTimeout time.Duration
 
-	// TermSignal asks the process group to end. Zero is SIGTERM.
+	// TermSignal asks the process group to end. Zero means SIGTERM.
 	TermSignal syscall.Signal
-	// Grace is how long it may take before the whole group gets SIGKILL: a time, supervisor.Brutal
-	// for SIGKILL at once, or supervisor.Infinity. Zero is DefaultGrace. The Child's Shutdown must
-	// be longer, or the supervisor will call the incarnation an orphan in between; Child sees to
-	// it.
+	// Grace is how long the process may take to end before the whole group gets SIGKILL: a time,
+	// supervisor.Brutal for SIGKILL at once, or supervisor.Infinity. Zero means DefaultGrace. The
+	// Child's Shutdown must be longer, or the supervisor declares the incarnation an orphan before
+	// that. Child sets such a Shutdown.
 	Grace time.Duration
 	// ExitZero defaults to ExitZeroNormal.
 	ExitZero ExitZero
 	// Guard adds a small process to the group, a /bin/sh, which kills the whole group when this
-	// process has ended without having done so. It is what ends grandchildren when this process is
-	// killed, and, outside of Linux, a child that does not call WatchParent. Unix only.
+	// process has ended without having done so. It ends grandchildren when this process is killed,
+	// and, outside of Linux, a child that does not call WatchParent. Unix only.
 	Guard bool
 }
 
-// Info is what a start hands back (supervisor.Ref.Info).
+// Info is the start info of the process (supervisor.Ref.Info).
 type Info struct {
-	// PID is the process's.
+	// PID is the number of the process.
 	PID int
-	// Group is its process group, 0 on Windows. With a Guard it is not the PID.
+	// Group is its process group, 0 on Windows. With a Guard it differs from the PID.
 	Group int
 }
 
-// Inherit returns those of the named variables that this process has, as "key=value", for Spec.Env.
+// Inherit returns the named variables that this process has, as "key=value", for Spec.Env.
 func Inherit(names ...string) []string {
 	var env []string
 	for _, name := range names {
@@ -119,14 +121,14 @@ func Inherit(names ...string) []string {
 	return env
 }
 
-// Start makes a StartFunc that starts the process and returns when it is ready, so the Child's Ack
-// stays AckStart. The service is that process; it serves until the process has ended. It works
-// within a supervised child only.
+// Start returns a StartFunc that starts the process and returns when it is ready, so the Child's
+// Ack stays AckStart. Its service serves until the process has ended. It works within a supervised
+// child only.
 //
-// A process that is not ready in time, or ends before, is a failed start with [ErrNotReady]; an
-// ExitError tells how it ended. A stop that the process obeyed (it ended within Grace, by
-// TermSignal, with status 0 or with 128 plus the signal's number, as shells have it) is quiet; any
-// other end is an ExitError. A bad Spec is supervisor.ErrSpec.
+// If the process is not ready in time, or ends before it is, the start fails with [ErrNotReady] and
+// an ExitError that says how the process ended. A stop that the process obeyed is quiet: it ended
+// within Grace, by TermSignal, with status 0 or with 128 plus the signal's number, as shells do.
+// Any other end is an ExitError. The error for an invalid Spec wraps supervisor.ErrSpec.
 func Start(spec Spec) supervisor.StartFunc {
 	return func(ctx context.Context) (supervisor.Service, error) {
 		s, err := spec.complete()
@@ -142,9 +144,8 @@ func Start(spec Spec) supervisor.StartFunc {
 	}
 }
 
-// Child makes a permanent child of the process, with its name for the ID, and with a Shutdown and a
-// StartTimeout that leave room for Grace and ReadyTimeout. The caller changes what else should be
-// different.
+// Child returns a permanent child for the process. Its ID is the process's name, and its Shutdown
+// and StartTimeout leave room for Grace and ReadyTimeout. The caller may change the other fields.
 func Child(spec Spec) supervisor.Child {
 	c := supervisor.Child{ID: spec.name(), Start: Start(spec)}
 	grace, ready := max(orDefault(spec.Grace, DefaultGrace), 0), orDefault(spec.ReadyTimeout, DefaultReadyTimeout)
@@ -160,7 +161,7 @@ func (s Spec) name() string {
 	return s.Name
 }
 
-// complete checks the spec and puts the defaults in.
+// complete checks the spec and fills in the defaults.
 func (s Spec) complete() (Spec, error) {
 	s.Name = s.name()
 	wrong := func(format string, args ...any) (Spec, error) {
@@ -215,7 +216,7 @@ func orDefault(d, otherwise time.Duration) time.Duration {
 	return d
 }
 
-// sum adds a margin to what may be Infinity.
+// sum adds a margin to d, which may be Infinity.
 func sum(d, margin time.Duration) time.Duration {
 	if d > supervisor.Infinity-margin {
 		return supervisor.Infinity

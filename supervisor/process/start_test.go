@@ -22,7 +22,7 @@ import (
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
 
-// startFails starts a root with that child, which must fail, and returns why.
+// startFails starts a root with the given child, whose start must fail, and returns the error.
 func startFails(t *testing.T, child supervisor.Child) error {
 	t.Helper()
 	run, err := mustNew(t, root(0, child)).Start(context.Background())
@@ -177,8 +177,8 @@ func TestSpecIsChecked(t *testing.T) {
 	}
 }
 
-// The supervisor is more patient than the process may be, or it would see orphans where there are
-// none.
+// The supervisor waits longer than the process may take. Otherwise it would declare orphans where
+// there are none.
 func TestChildLeavesRoom(t *testing.T) {
 	c := process.Child(process.Spec{Path: "/usr/bin/db"})
 	require.Equal(t, "db", c.ID)
@@ -193,7 +193,7 @@ func TestChildLeavesRoom(t *testing.T) {
 	require.Greater(t, c.Shutdown, process.DrainTime)
 }
 
-// A process that is this program again is told its name, not the path by which the kernel finds it.
+// A process that runs this program again gets its name, not the path by which the kernel finds it.
 func TestSelf(t *testing.T) {
 	h := newHome(t)
 	spec := puppetSpec(h.socket, "child", "env")

@@ -8,8 +8,8 @@ import (
 // dieWithParent has the kernel kill the process when the thread that forks it ends.
 func dieWithParent(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGKILL }
 
-// awaitEnd returns true when the process has ended, and leaves it unreaped, so that its number and
-// that of its group are still its own.
+// awaitEnd waits for the end of the process and reports whether it could. It leaves the process
+// unreaped, so that its number and that of its group still belong to it.
 func awaitEnd(pid int) bool {
 	const byPID = 1 // P_PID
 	var info [128]byte

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Between its end and its reaping a process keeps its number: the moment in which its group can be
-// killed and no stranger's.
+// A process keeps its number between its end and its reaping. At that moment its group can be
+// killed without the risk of killing another one.
 func TestAwaitEndDoesNotReap(t *testing.T) {
 	c := exec.Command("/bin/cat") // ends at once, its input is the null device
 	require.NoError(t, c.Start())

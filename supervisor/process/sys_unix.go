@@ -15,14 +15,14 @@ const canGuard = true
 
 const (
 	guardShell = "/bin/sh"
-	// The guard must survive TermSignal, which the group gets; it says so before the process is
-	// started.
+	// The guard must survive TermSignal, which goes to the whole group. It writes a line when it is
+	// ready for that; only then is the process started.
 	guardScript = `trap '' HUP INT QUIT TERM USR1 USR2 ALRM; echo; while read line; do :; done; kill -s KILL 0`
 	guardStart  = 5 * time.Second
 )
 
-// guard is the process that kills its group when this process ends: nobody else can. It leads the
-// group, so the group is guarded before there is anything in it.
+// guard is the process that kills its group when this process ends. It leads the group, so the
+// group is guarded before any other process is in it.
 type guard struct {
 	cmd  *exec.Cmd
 	pipe *os.File
@@ -81,7 +81,7 @@ func (g *guard) reap() {
 	g.pipe.Close()
 }
 
-// place says where the process will run: in a group of its own, or in the guard's.
+// place sets the group in which the process will run: one of its own, or the guard's.
 func (r *running) place() error {
 	attr := &syscall.SysProcAttr{Setpgid: true}
 	if r.spec.Guard {
@@ -106,14 +106,14 @@ func (r *running) placed() {
 	}
 }
 
-// signal reaches the group, and the process if it has left that. It must be called with r.mu held
-// and before r.over: until then neither the process nor its group can have been replaced by
-// strangers of the same number. Errors mean that there is nobody who could be told.
+// signal sends sig to the group, and to the process if that has left the group. It must be called
+// with r.mu held and before r.over is set: until then, no other process or group can have got the
+// same number. An error means that no process is left, and is ignored.
 func (r *running) signal(sig syscall.Signal) {
 	_ = syscall.Kill(-r.group, sig)
 	pid := r.cmd.Process.Pid
 	switch group, err := syscall.Getpgid(pid); {
-	case err != nil || group == r.group: // gone, or told; twice may mean something else than once
+	case err != nil || group == r.group: // gone, or signalled already; a second signal may mean something else
 	case group == pid:
 		_ = syscall.Kill(-pid, sig)
 	default:

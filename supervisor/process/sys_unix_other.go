@@ -4,9 +4,9 @@ package process
 
 import "syscall"
 
-// dieWithParent has no such service here: see Spec.Guard and WatchParent.
+// dieWithParent does nothing: this system has no such service. See Spec.Guard and WatchParent.
 func dieWithParent(*syscall.SysProcAttr) {}
 
-// awaitEnd cannot wait without reaping here. The group is killed right after, in which time its
-// number would have to be given away anew.
+// awaitEnd reports false: this system cannot wait for a process without reaping it. The group is
+// killed right after the reaping; its number would have to be reused within that time.
 func awaitEnd(int) bool { return false }

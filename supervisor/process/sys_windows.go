@@ -15,7 +15,7 @@ func (r *running) placed() {}
 
 func (r *running) dispel() {}
 
-// signal closes standard input to ask, and kills the process alone to force.
+// signal closes standard input to ask the process to end. For SIGKILL it kills the process alone.
 func (r *running) signal(sig syscall.Signal) {
 	if sig != syscall.SIGKILL {
 		if r.stdin != nil {
@@ -23,7 +23,7 @@ func (r *running) signal(sig syscall.Signal) {
 		}
 		return
 	}
-	_ = r.cmd.Process.Kill() // it has ended, if that fails
+	_ = r.cmd.Process.Kill() // if that fails, the process has ended
 }
 
 func awaitEnd(int) bool { return false }

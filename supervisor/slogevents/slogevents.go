@@ -1,6 +1,6 @@
-// Package slogevents writes the events of a supervision tree to a log/slog logger, in words a
-// person can read and with attributes a machine can. It needs nothing but the standard library;
-// package zapevents writes the same to zap.
+// Package slogevents writes the events of a supervision tree to a log/slog logger: as text for
+// people, and as attributes for programs. Besides package supervisor it needs only the standard
+// library. Package zapevents writes the same to zap.
 package slogevents
 
 import (
@@ -10,7 +10,7 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// New makes an observer that writes to log, with the time of the event.
+// New returns an observer that writes to log, with the time of the event.
 func New(log *slog.Logger) supervisor.Observer { return observer{log.Handler()} }
 
 type observer struct{ handler slog.Handler }
@@ -23,12 +23,13 @@ func (o observer) Observe(e supervisor.Event) {
 	}
 	r := slog.NewRecord(e.Head().Time, level, e.String(), 0)
 	r.AddAttrs(attrs...)
-	_ = o.handler.Handle(context.Background(), r) // a log that cannot be written has nowhere to say so
+	_ = o.handler.Handle(context.Background(), r) // a log that cannot be written cannot report that
 }
 
-// Describe gives an event's weight and its attributes, the first of which is its name, "event".
-// What went wrong is an error, what was done about it and what may surprise a warning, life as
-// usual info; starts in progress and ends that nobody reports are debug.
+// Describe returns the level of an event and its attributes. The first attribute, "event", is the
+// event's name. A failure has the level error. A reaction to a failure, and what may surprise, has
+// the level warn. Normal operation is info. Starts in progress, and ends that are not reported, are
+// debug.
 func Describe(e supervisor.Event) (slog.Level, []slog.Attr) {
 	level, attrs := describe(e)
 	h := e.Head()

@@ -42,7 +42,7 @@ func till() supervisor.Child {
 // A test waits for events, and asserts on the history.
 func ExampleWait() {
 	t := &exampleT{}
-	defer t.end() // stops the tree, and looks for what is left of it
+	defer t.end() // stops the tree, and checks that nothing of it is left
 
 	_, rec := suptest.Start(t, supervisor.Spec{Name: "shop", Build: supervisor.Children(till())})
 
@@ -57,7 +57,7 @@ func ExampleWait() {
 	// Output: till runs again
 }
 
-// The same seed makes the same plan: a failure can be played again.
+// The same seed makes the same plan, so a failure can be repeated.
 func ExampleNewPlan() {
 	t := &exampleT{}
 	defer t.end()
@@ -81,7 +81,7 @@ func ExampleNewPlan() {
 	// panic b
 }
 
-// Laws are for any history, not only that of a test.
+// Laws checks any history, not only that of a test.
 func ExampleLaws() {
 	rec := suptest.NewRecorder()
 	s, err := supervisor.New(supervisor.Spec{Name: "shop", Intensity: supervisor.Intensity{Period: 1},

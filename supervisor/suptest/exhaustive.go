@@ -11,10 +11,10 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// Run plays a tree under virtual time: in a bubble of testing/synctest, where shutdown times,
-// backoffs and periods pass at once, and only when nothing else can happen. The tree has been
-// started when body begins, and is stopped after it; then nothing may be left of it, and its
-// history obeys the Laws.
+// Run runs a tree under virtual time: in a bubble of testing/synctest, where shutdown times,
+// backoffs and periods pass at once, and only when nothing else can happen. The tree is started
+// before body is called and stopped afterwards. The test fails if anything of the tree is left
+// then, or if its history breaks one of the Laws.
 func Run(t *testing.T, spec supervisor.Spec, body func(t *testing.T, run *supervisor.Run, rec *Recorder)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -29,24 +29,25 @@ func Run(t *testing.T, spec supervisor.Spec, body func(t *testing.T, run *superv
 
 // Scenario is a tree and what happens to it, for EveryChildAtEveryEvent.
 type Scenario struct {
-	// Spec makes the tree, anew for each play.
+	// Spec returns a new specification of the tree for each play.
 	Spec func() supervisor.Spec
-	// Drive, if not nil, does something to the tree once it runs; it must bear that the tree has
-	// given up. Two plays without a failure should give the same events.
+	// Drive, if not nil, does something to the tree once it runs. The tree may have given up by
+	// then. Two plays without a failure should give the same events.
 	Drive func(run *supervisor.Run)
-	// Check, if not nil, looks at the tree when all is quiet after Drive and the failure. The run
-	// may have ended: see Run.Done.
+	// Check, if not nil, checks the tree when nothing happens any more after Drive and the failure.
+	// The run may have ended: see Run.Done.
 	Check func(t testing.TB, run *supervisor.Run, rec *Recorder)
-	// Ways are the ways to fail, ByKill if there is none. Children must read supervisor.Faults for
-	// the others; where one does not, the play goes on without a failure.
+	// Ways are the ways to fail; without any, ByKill is used. For the other ways children must read
+	// supervisor.Faults. If a child does not, the play goes on without a failure.
 	Ways []Way
 }
 
-// EveryChildAtEveryEvent is the exhaustive kill plan: it plays the scenario once undisturbed, and
-// then once for every event of that history, every child that ever started in it and every way: as
-// soon as that event has happened, the start of the tree included, the child fails. Each play runs
-// under virtual time, is stopped at the end, must leave nothing behind, and must obey the Laws. The
-// answer is how many plays there were, and in how many the child was there to fail.
+// EveryChildAtEveryEvent is the exhaustive kill plan. It plays the scenario once undisturbed. Then
+// it plays it once for each combination of an event of that history, a child that started in it,
+// and a way to fail: the child fails as soon as that event has happened, even during the start of
+// the tree. Each play runs under virtual time, is stopped at the end, must leave nothing behind,
+// and must obey the Laws. EveryChildAtEveryEvent returns how many plays there were, and in how many
+// of them the child was there to fail.
 func EveryChildAtEveryEvent(t *testing.T, s Scenario) (plays, struck int) {
 	t.Helper()
 	ways := s.Ways
@@ -67,7 +68,7 @@ func EveryChildAtEveryEvent(t *testing.T, s Scenario) (plays, struck int) {
 		for _, path := range paths {
 			for _, way := range ways {
 				if t.Failed() {
-					return plays, struck // the first failure has been told, with all of its history
+					return plays, struck // the first failure has been reported, with its whole history
 				}
 				plays++
 				if s.play(t, &strike{Step{Path: path, Way: way}, uint64(at + 1)}).struck {
@@ -80,7 +81,7 @@ func EveryChildAtEveryEvent(t *testing.T, s Scenario) (plays, struck int) {
 	return plays, struck
 }
 
-// strike is a step at an event.
+// strike is a step that is done at one event.
 type strike struct {
 	Step
 	seq uint64

@@ -10,20 +10,20 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// Laws checks the whole history of a root, as a Recorder has it, against what holds for every tree
-// whatever its children do:
+// Laws checks the whole history of a root, as a Recorder keeps it, against the laws that hold for
+// every tree, whatever its children do:
 //
-//   - events are counted without gaps;
+//   - events are numbered without gaps;
 //   - an incarnation starts once, is acknowledged at most once, and ends once: by itself, stopped,
-//     failed or with ignore;
-//   - a child's next incarnation starts when the one before has ended (or was declared an orphan);
-//   - no attempt goes beyond the limit: its supervisor gives up instead (OTP rule 39);
+//     failed or ignored;
+//   - a child's next incarnation starts after the previous one ended (or was declared an orphan);
+//   - no attempt goes beyond the limit: the supervisor gives up instead (OTP rule 39);
 //   - a group is started in its order (OTP rules 49, 50);
-//   - who gives up or shuts down starts no child any more (OTP rules 45, 68);
-//   - a supervisor that has stopped has stopped all its children before (OTP rule 62).
+//   - a supervisor that gives up or shuts down starts no child any more (OTP rules 45, 68);
+//   - before a supervisor has stopped, it has stopped all its children (OTP rule 62).
 //
-// Instances of a dynamic supervisor that is not Verbose have few events, and are held to what they
-// have. The error has a line for each law broken.
+// Instances of a dynamic supervisor that is not Verbose have few events; Laws checks those. The
+// error has a line for each violation.
 func Laws(events []supervisor.Event) error {
 	b := book{open: map[string]uint64{}, acked: map[string]bool{}, limit: map[string]int{}, ending: map[string]bool{},
 		group: map[string][]string{}, delayed: map[string]bool{}}
@@ -33,15 +33,15 @@ func Laws(events []supervisor.Event) error {
 	return errors.Join(b.broken...)
 }
 
-// book is what a history has come to, by path.
+// book is the state that a history has led to, by path.
 type book struct {
 	seq     uint64
-	open    map[string]uint64 // incarnations that have started and not ended
+	open    map[string]uint64 // incarnations that have started and not yet ended
 	acked   map[string]bool
-	limit   map[string]int // of supervisors; absent when it is not known
+	limit   map[string]int // of supervisors; absent if it is not known
 	ending  map[string]bool
 	group   map[string][]string // paths that a supervisor starts next, in order
-	delayed map[string]bool     // the group comes later
+	delayed map[string]bool     // whether the restart of the group is delayed
 	broken  []error
 }
 
@@ -140,7 +140,8 @@ func (b *book) starting(e supervisor.ChildStarting, path, above string) {
 	delete(b.acked, path)
 }
 
-// known says whether the start of e's incarnation was seen, and complains about another one.
+// known reports whether a start of e's child was seen. If it was that of another incarnation, known
+// notes a violation.
 func (b *book) known(e supervisor.Event, what string) bool {
 	h := e.Head()
 	id, is := b.open[h.Path]
@@ -191,10 +192,10 @@ func join(path, id string) string {
 	return path + "/" + id
 }
 
-// Match accepts events.
+// Match reports whether it accepts an event.
 type Match func(supervisor.Event) bool
 
-// Is accepts events of type E at a path which all of more accept.
+// Is returns a Match for the events of type E at a path that every function in more accepts.
 func Is[E supervisor.Event](path string, more ...func(E) bool) Match {
 	return func(e supervisor.Event) bool {
 		x, ok := e.(E)
@@ -212,8 +213,8 @@ func Is[E supervisor.Event](path string, more ...func(E) bool) Match {
 	}
 }
 
-// InOrder fails the test unless the history so far has events that the matches accept, in their
-// order; others may lie between. Wait first for the last one.
+// InOrder fails the test unless the history so far has events that the matches accept, in the order
+// of the matches. Other events may lie between. Wait for the last of them first.
 func InOrder(t testing.TB, r *Recorder, matches ...Match) {
 	t.Helper()
 	next := 0
@@ -240,7 +241,7 @@ func Never[E supervisor.Event](t testing.TB, r *Recorder, match func(E) bool) {
 	}
 }
 
-// Lawful fails the test if its history so far breaks one of the Laws.
+// Lawful fails the test if the history so far breaks one of the Laws.
 func (r *Recorder) Lawful(t testing.TB) {
 	t.Helper()
 	if err := Laws(r.Events()); err != nil {

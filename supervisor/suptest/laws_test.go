@@ -16,7 +16,7 @@ import (
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
 
-// Each law is broken by one short history.
+// For each law there is a short history that breaks it.
 func TestLaws(t *testing.T) {
 	seq := uint64(0)
 	h := func(path string, incarnation uint64) supervisor.Header {
@@ -102,7 +102,7 @@ func TestLaws(t *testing.T) {
 	}
 }
 
-// A limit that was reloaded is not known, and a group that comes after a delay is not waited for.
+// A limit that was reloaded is unknown, and a group that starts after a delay is not checked.
 func TestLaws_WhatIsNotKnown(t *testing.T) {
 	require.NoError(t, suptest.Laws([]supervisor.Event{
 		supervisor.SupervisorStarted{Header: supervisor.Header{Seq: 1, Path: "s"}},
@@ -137,8 +137,8 @@ func TestAssertionsOverTheHistory(t *testing.T) {
 		})
 }
 
-// A goroutine that a child started with a plain go statement and forgot is found, with its stack,
-// and so is a broken history.
+// A goroutine that a child started with a plain go statement and left behind is found, with its
+// stack, and so is a broken history.
 func TestNoLeaks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
@@ -166,7 +166,7 @@ func TestNoLeaks(t *testing.T) {
 	})
 }
 
-// forest is a tree with all strategies, whose children take faults and which bears every single
+// forest is a tree with all strategies. Its children take faults, and it tolerates any single
 // failure.
 func forest() supervisor.Spec {
 	few := supervisor.Intensity{Max: 3, Period: time.Minute}
@@ -230,7 +230,7 @@ func TestEveryChildAtEveryEvent(t *testing.T) {
 	t.Logf("%d plays, in %d the child was there", plays, struck)
 }
 
-// A scenario whose tree loses something is found, and the play is named.
+// If the tree of a scenario loses something, the test fails and names the play.
 func TestEveryChildAtEveryEvent_FindsWhatOneKillBreaks(t *testing.T) {
 	const inner = "SUPTEST_INNER"
 	if os.Getenv(inner) == "" {

@@ -17,11 +17,11 @@ type Way uint8
 const (
 	// ByKill uses Kill: the context is cancelled and the exit is abnormal.
 	ByKill Way = iota
-	// ByPanic has the child panic in its own goroutine. It must read supervisor.Faults.
+	// ByPanic makes the child panic in its own goroutine. The child must read supervisor.Faults.
 	ByPanic
-	// ByGoexit has it call runtime.Goexit there.
+	// ByGoexit makes it call runtime.Goexit there.
 	ByGoexit
-	// ByHang has it block there, deaf to its context, and kills it: it ends when it has been
+	// ByHang makes it block there, ignoring its context, and kills it. It ends when it has been
 	// declared an orphan. Its shutdown time must not be Infinity.
 	ByHang
 )
@@ -58,7 +58,8 @@ type Plan struct {
 	Steps []Step
 }
 
-// NewPlan draws n steps. Without ways all are ByKill. It panics without paths.
+// NewPlan returns a plan of n random steps. Without ways, all steps use ByKill. NewPlan panics if
+// there are no paths.
 func NewPlan(seed uint64, n int, paths []string, ways ...Way) Plan {
 	if len(ways) == 0 {
 		ways = []Way{ByKill}
@@ -73,7 +74,7 @@ func NewPlan(seed uint64, n int, paths []string, ways ...Way) Plan {
 	return p
 }
 
-// Do ends the child of the step. It does not wait for what follows from that.
+// Do makes the child of the step fail. It does not wait for the consequences.
 func (s Step) Do(ctx context.Context, run *supervisor.Run) error {
 	switch s.Way {
 	case ByPanic:
@@ -96,7 +97,7 @@ func (s Step) Do(ctx context.Context, run *supervisor.Run) error {
 	return run.Kill(s.Path, ErrPlanned)
 }
 
-// deaf returns when the incarnation of ctx is an orphan, or has been given up in another way.
+// deaf blocks until the incarnation of ctx has been declared an orphan, or is over in another way.
 func deaf(ctx context.Context, run *supervisor.Run) {
 	orphaned := make(chan struct{}, 1)
 	self := supervisor.Incarnation(ctx)
@@ -118,9 +119,9 @@ func deaf(ctx context.Context, run *supervisor.Run) {
 	}
 }
 
-// Run does the steps one after the other. After each it waits until the child's incarnation is
-// another and the tree is whole again; healed, if not nil, is then called and looks whatever must
-// hold. A step on a path that does not run at its turn fails the test.
+// Run does the steps one after the other. After each step it waits until the child has a new
+// incarnation and the whole tree runs again. Then it calls healed, if that is not nil, to check
+// what must hold. The test fails if the path of a step does not run when its turn comes.
 func (p Plan) Run(t testing.TB, run *supervisor.Run, rec *Recorder, healed func(Step)) {
 	t.Helper()
 	for i, s := range p.Steps {
@@ -144,7 +145,8 @@ func (p Plan) Run(t testing.TB, run *supervisor.Run, rec *Recorder, healed func(
 	}
 }
 
-// Hang is a fault that blocks, deaf to its context, until release is closed: the way to an orphan.
+// Hang returns a fault that blocks, ignoring its context, until release is closed. It makes an
+// orphan.
 func Hang(release <-chan struct{}) supervisor.Fault {
 	return supervisor.Fault{Name: "hang", Do: func(context.Context) { <-release }}
 }

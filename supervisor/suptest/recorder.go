@@ -1,12 +1,12 @@
-// Package suptest is a kit for tests of supervision trees, under the real time or, with Run, a
-// virtual one:
+// Package suptest is a kit for tests of supervision trees, in real time or, with Run, in virtual
+// time:
 //
 //   - a Recorder of events, which tests wait on instead of sleeping (Wait, After, Settle), and
 //     assertions over the history (InOrder, Never, Count, Laws);
-//   - kill plans: at random from a seed (NewPlan), and exhaustive, every child at every event
-//     (EveryChildAtEveryEvent);
-//   - checks that nothing is left behind (NoOrphans, NoLeaks), which Run makes at the end of every
-//     test, and Start the first of them;
+//   - kill plans: random ones from a seed (NewPlan), and an exhaustive one, every child at every
+//     event (EveryChildAtEveryEvent);
+//   - checks that nothing is left behind (NoOrphans, NoLeaks). Run makes both at the end of every
+//     test, Start only the first;
 //   - a supervised Context for services that are tested alone.
 package suptest
 
@@ -21,16 +21,16 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// DefaultTimeout bounds every wait of a Recorder that sets none.
+// DefaultTimeout bounds every wait of a Recorder without a Timeout.
 const DefaultTimeout = 30 * time.Second
 
-// pollEvery is how often a wait looks again without a new event.
+// pollEvery is how often a wait checks again without a new event.
 const pollEvery = 2 * time.Millisecond
 
-// Recorder is an observer that keeps every event. Safe for concurrent use; it also works within a
-// synctest bubble, where Timeout is of the bubble's time.
+// Recorder is an observer that keeps every event. It is safe for concurrent use. It also works
+// within a synctest bubble, where Timeout is in the bubble's time.
 type Recorder struct {
-	// Timeout bounds waits; 0 is DefaultTimeout.
+	// Timeout bounds waits; 0 means DefaultTimeout.
 	Timeout time.Duration
 
 	mu     sync.Mutex
@@ -38,7 +38,7 @@ type Recorder struct {
 	more   chan struct{} // closed at the next event
 }
 
-// NewRecorder makes a Recorder.
+// NewRecorder returns an empty Recorder.
 func NewRecorder() *Recorder { return &Recorder{more: make(chan struct{})} }
 
 // Observe keeps the event.
@@ -50,7 +50,7 @@ func (r *Recorder) Observe(e supervisor.Event) {
 	r.more = make(chan struct{})
 }
 
-// Events are all events so far.
+// Events returns all events so far.
 func (r *Recorder) Events() []supervisor.Event {
 	events, _ := r.snapshot(0)
 	return events
@@ -62,14 +62,14 @@ func (r *Recorder) snapshot(from int) ([]supervisor.Event, <-chan struct{}) {
 	return append([]supervisor.Event(nil), r.events[from:]...), r.more
 }
 
-// Mark is the number of events so far, for After.
+// Mark returns the number of events so far, for After.
 func (r *Recorder) Mark() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.events)
 }
 
-// String is the history, one event a line.
+// String returns the history, one event per line.
 func (r *Recorder) String() string {
 	var b strings.Builder
 	for _, e := range r.Events() {
@@ -78,7 +78,7 @@ func (r *Recorder) String() string {
 	return b.String()
 }
 
-// until waits until ok, called at the begin and after every event, says so.
+// until waits until ok reports true. It calls ok at the beginning and after every event.
 func (r *Recorder) until(t testing.TB, what string, ok func(events []supervisor.Event) bool) {
 	t.Helper()
 	limit := r.Timeout
@@ -107,14 +107,14 @@ func (r *Recorder) until(t testing.TB, what string, ok func(events []supervisor.
 	}
 }
 
-// Wait waits for the n-th event, from 1, of type E that match accepts (nil accepts all), and
-// returns it. It fails the test, with the history, when that does not come.
+// Wait waits for the n-th event, counted from 1, of type E that match accepts (nil accepts all),
+// and returns it. If the event does not come, the test fails and logs the history.
 func Wait[E supervisor.Event](t testing.TB, r *Recorder, n int, match func(E) bool) E {
 	t.Helper()
 	return After(t, r, 0, n, match)
 }
 
-// After is Wait for events after a mark.
+// After does what Wait does, for the events after a mark.
 func After[E supervisor.Event](t testing.TB, r *Recorder, mark, n int, match func(E) bool) E {
 	t.Helper()
 	var found E
@@ -134,7 +134,7 @@ func After[E supervisor.Event](t testing.TB, r *Recorder, mark, n int, match fun
 	return found
 }
 
-// Count is how many events of type E so far match accepts (nil accepts all).
+// Count returns how many events of type E so far match accepts (nil accepts all).
 func Count[E supervisor.Event](r *Recorder, match func(E) bool) (n int) {
 	for _, e := range r.Events() {
 		if x, ok := e.(E); ok && (match == nil || match(x)) {
@@ -144,8 +144,9 @@ func Count[E supervisor.Event](r *Recorder, match func(E) bool) (n int) {
 	return n
 }
 
-// Settle waits until the whole tree runs and nothing in it is on its way.
-func (r *Recorder) Settle(t testing.TB, run Treer) supervisor.Tree {
+// Settle waits until the whole tree of a run or a supervisor runs, and no start, stop or restart is
+// under way in it.
+func (r *Recorder) Settle(t testing.TB, run interface{ Tree() supervisor.Tree }) supervisor.Tree {
 	t.Helper()
 	var tree supervisor.Tree
 	r.until(t, "settled tree", func([]supervisor.Event) bool {
@@ -155,12 +156,9 @@ func (r *Recorder) Settle(t testing.TB, run Treer) supervisor.Tree {
 	return tree
 }
 
-// Treer is what has a Tree: a run, a supervisor.
-type Treer interface{ Tree() supervisor.Tree }
-
-// Start starts a root with a Recorder added to its Observers; it is stopped at the end of the test.
-// The test fails when the stop leaves an orphan behind, or when the history breaks one of the Laws.
-// A test that ends the run itself looks for orphans itself.
+// Start starts a root with a Recorder added to its Observers, and stops it at the end of the test.
+// The test fails if the stop leaves an orphan behind, or if the history breaks one of the Laws. A
+// test that ends the run itself must look for orphans itself.
 func Start(t testing.TB, spec supervisor.Spec) (*supervisor.Run, *Recorder) {
 	t.Helper()
 	rec := NewRecorder()
@@ -177,14 +175,14 @@ func Start(t testing.TB, spec supervisor.Spec) (*supervisor.Run, *Recorder) {
 	_ = run.Flush(context.Background()) // the recorder begins with the whole start in it
 	t.Cleanup(func() {
 		select {
-		case <-run.Done(): // the test has ended it, and looked itself
+		case <-run.Done(): // the test has ended it, and looks for orphans itself
 		default:
 			_ = run.Stop(context.Background())
 			NoOrphans(t, run)
 		}
 
 		_ = run.Flush(context.Background())
-		if Count[supervisor.EventsDropped](rec, nil) == 0 { // of a history with gaps nothing is known
+		if Count[supervisor.EventsDropped](rec, nil) == 0 { // a history with gaps cannot be judged
 			rec.Lawful(t)
 		}
 	})
@@ -192,12 +190,12 @@ func Start(t testing.TB, spec supervisor.Spec) (*supervisor.Run, *Recorder) {
 	return run, rec
 }
 
-// What is on its way out gets a moment, a second in all.
+// An incarnation or goroutine that is ending gets moments of time, one second in all.
 const moment, moments = 5 * time.Millisecond, 200
 
-// NoOrphans fails the test when an incarnation of the tree has not ended in time and still runs; it
-// says which, and where it is. Those that were not waited for at all (supervisor.Brutal) get a
-// moment.
+// NoOrphans fails the test if an incarnation of the tree has not ended in time and still runs. It
+// reports which, with its stack. An incarnation that was not waited for at all (supervisor.Brutal)
+// gets up to a second.
 func NoOrphans(t testing.TB, run interface{ Orphans() []supervisor.Orphan }) {
 	t.Helper()
 	orphans := run.Orphans()
@@ -211,10 +209,10 @@ func NoOrphans(t testing.TB, run interface{ Orphans() []supervisor.Orphan }) {
 	}
 }
 
-// NoLeaks fails the test when a goroutine of the tree still runs, also one that a child started
-// with a plain go statement. Orphans are left to NoOrphans. What a child shares with the rest of
-// the process, the idle connections of a client for instance, is found too if it was the child that
-// began it; what a Lease opened is not.
+// NoLeaks fails the test if a goroutine of the tree still runs, even one that a child started with
+// a plain go statement. It leaves orphans to NoOrphans. It also finds goroutines that a child
+// started and shares with the rest of the process, for instance those of a client's idle
+// connections. It does not find goroutines that a Lease started.
 func NoLeaks(t testing.TB, run interface {
 	Goroutines() (int, string)
 	Orphans() []supervisor.Orphan
@@ -235,9 +233,9 @@ func NoLeaks(t testing.TB, run interface {
 	}
 }
 
-// Context is the context of a supervised child named id, for a service or an engine that is tested
-// without a tree: Go, Ready, Faults, Path and Incarnation work with it. It is cancelled at the end
-// of the test, which fails if something that was started with Go did.
+// Context returns the context of a supervised child named id, for a service or an engine that is
+// tested without a tree: Go, Ready, Faults, Path and Incarnation work with it. It is cancelled at
+// the end of the test. The test fails if a function that was started with Go failed.
 func Context(t testing.TB, id string) context.Context {
 	t.Helper()
 	got := make(chan context.Context, 1)

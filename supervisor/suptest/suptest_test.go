@@ -72,7 +72,7 @@ func TestRecorder(t *testing.T) {
 	require.Contains(t, rec.String(), "killed: planned failure")
 }
 
-// fake is a testing.TB that keeps what is said and ends the goroutine on Fatal.
+// fake is a testing.TB that keeps messages and ends the goroutine on Fatal.
 type fake struct {
 	testing.TB
 	said     []string

@@ -1,13 +1,14 @@
-// Package suturecompat is suture v4's API on this module's engine: to migrate, import it under the
-// name suture.
+// Package suturecompat has suture v4's API on the engine of package supervisor. To migrate from
+// suture, import it under the name suture.
 //
-// It keeps suture's contract: services are started at once and never wait for one another, failures
-// are counted with a decay, too many of them pause all restarts instead of giving up,
-// ErrDoNotRestart removes, ErrTerminateSupervisorTree stops, and all are told to stop together.
+// It keeps suture's contract: services are started at once and never wait for one another; failures
+// are counted with a decay; too many failures pause all restarts and do not make the supervisor
+// give up; ErrDoNotRestart removes a service; ErrTerminateSupervisorTree stops the tree; all
+// services are told to stop together.
 //
-// What differs: runtime.Goexit in a service is a failure and not a success; UnstoppedServiceReport
-// covers nested supervisors; a Supervisor that is served again starts its services again. The tree
-// is visible to the supervisor package: events, orphans, Kill.
+// It differs from suture in this: runtime.Goexit in a service is a failure and not a success;
+// UnstoppedServiceReport covers nested supervisors; a Supervisor that is served again starts its
+// services again. Package supervisor sees the tree: events, orphans and Kill work.
 package suturecompat
 
 import (
@@ -28,7 +29,7 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// What is suture's stays suture's.
+// These types are suture's own.
 type (
 	Service               = suture.Service
 	Spec                  = suture.Spec
@@ -67,13 +68,14 @@ var (
 	ErrSupervisorNotStarted    = suture.ErrSupervisorNotStarted
 )
 
-// AsService is suture.AsService.
+// AsService does what suture.AsService does.
 func AsService(s DeprecatedService) Service { return suture.AsService(s) }
 
-// HasSupervisor is what contains a Supervisor, as suture's interface of that name.
+// HasSupervisor is implemented by services that contain a Supervisor, like suture's interface of
+// that name.
 type HasSupervisor interface{ GetSupervisor() *Supervisor }
 
-// ServiceToken names a service that was added.
+// ServiceToken identifies a service that was added.
 type ServiceToken struct{ supervisor, service uint64 }
 
 // UnstoppedService is a service that did not stop in time. SupervisorPath leads to it from the
@@ -85,16 +87,16 @@ type UnstoppedService struct {
 	ServiceToken   ServiceToken
 }
 
-// UnstoppedServiceReport lists them.
+// UnstoppedServiceReport lists services that did not stop in time.
 type UnstoppedServiceReport []UnstoppedService
 
-// Supervisor has the methods of suture.Supervisor. Safe for concurrent use.
+// Supervisor has the methods of suture.Supervisor. It is safe for concurrent use.
 type Supervisor struct {
 	Name string
 
 	id   uint64
 	spec Spec
-	// standIn is what suture's events want to point at.
+	// standIn is the suture.Supervisor that suture's events point at.
 	standIn *suture.Supervisor
 
 	mu       sync.Mutex
@@ -103,7 +105,7 @@ type Supervisor struct {
 	next     uint64
 	engine   *supervisor.Dynamic[*entry]
 	at       string        // path of the engine
-	removed  []*entry      // told to stop, and not known to have
+	removed  []*entry      // told to stop, and not known to have stopped
 	ended    chan struct{} // closed when the newest Serve has ended
 	report   UnstoppedServiceReport
 
@@ -128,7 +130,7 @@ type entry struct {
 
 var lastID atomic.Uint64
 
-// New is suture.New. An unset field of the spec has suture's default.
+// New returns a supervisor, as suture.New does. An unset field of the spec gets suture's default.
 func New(name string, spec Spec) *Supervisor {
 	if spec.FailureDecay == 0 {
 		spec.FailureDecay = 30
@@ -157,17 +159,17 @@ func New(name string, spec Spec) *Supervisor {
 	}
 }
 
-// NewSimple is New with suture's defaults.
+// NewSimple returns a supervisor with suture's defaults.
 func NewSimple(name string) *Supervisor { return New(name, Spec{}) }
 
 // GetSupervisor returns s.
 func (s *Supervisor) GetSupervisor() *Supervisor { return s }
 
-// String is the name.
+// String returns the name.
 func (s *Supervisor) String() string { return s.Name }
 
-// Add adds a service, and starts it if the supervisor runs. A supervisor that is added gets this
-// one's event hook. After the end of Serve it does nothing.
+// Add adds a service, and starts it if the supervisor runs. If the service is a supervisor, it gets
+// the event hook of s. After the end of Serve, Add does nothing.
 func (s *Supervisor) Add(service Service) ServiceToken {
 	if s == nil {
 		panic("suturecompat: Add on a nil Supervisor")
@@ -218,17 +220,17 @@ func (s *Supervisor) hook() EventHook {
 }
 
 func (s *Supervisor) start(engine *supervisor.Dynamic[*entry], e *entry) {
-	// The start of an entry cannot fail; an engine that has just ended has no need of it.
+	// The start of an entry cannot fail; an engine that has just ended does not need it.
 	_, _ = engine.StartChild(context.Background(), e.id(), e)
 }
 
 func (e *entry) id() string { return strconv.FormatUint(e.token.service, 10) }
 
 // Serve runs the supervisor until ctx is done, or a service returns ErrTerminateSupervisorTree. A
-// nil ctx is context.Background().
+// nil ctx means context.Background().
 func (s *Supervisor) Serve(ctx context.Context) error { return s.run(ctx, func() {}) }
 
-// run is Serve; it calls running once Add and Remove reach the engine.
+// run implements Serve. It calls running once Add and Remove reach the engine.
 func (s *Supervisor) run(ctx context.Context, running func()) error {
 	if s == nil {
 		panic("suturecompat: Serve on a nil Supervisor")
@@ -305,7 +307,7 @@ func (s *Supervisor) run(ctx context.Context, running func()) error {
 	return ctx.Err()
 }
 
-// observe learns that the engine runs, and reports what did not stop in time.
+// observe calls begun when the engine runs, and reports services that did not stop in time.
 func (s *Supervisor) observe(e supervisor.Event, begun func()) {
 	switch e := e.(type) {
 	case supervisor.SupervisorStarted:
@@ -321,7 +323,7 @@ func (s *Supervisor) timeout(e *entry) {
 	s.hook()(EventStopTimeout{Supervisor: s.standIn, SupervisorName: s.Name, Service: e.service, ServiceName: e.name})
 }
 
-// entryAt finds the entry that runs at a path of the tree.
+// entryAt returns the entry at a path of the tree, or nil.
 func (s *Supervisor) entryAt(path string) *entry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -333,7 +335,7 @@ func (s *Supervisor) entryAt(path string) *entry {
 	return nil
 }
 
-// path is an entry's path. s.mu is held.
+// path returns an entry's path. s.mu is held.
 func (s *Supervisor) path(e *entry) string {
 	if s.at == "" {
 		return e.id()
@@ -341,8 +343,8 @@ func (s *Supervisor) path(e *entry) string {
 	return s.at + "/" + e.id()
 }
 
-// ServeBackground runs Serve in a goroutine and returns when the supervisor runs. The channel gets
-// Serve's error.
+// ServeBackground runs Serve in a goroutine and returns when the supervisor runs. It sends Serve's
+// error to the channel.
 func (s *Supervisor) ServeBackground(ctx context.Context) <-chan error {
 	result := make(chan error, 1)
 	up := make(chan struct{})
@@ -351,7 +353,7 @@ func (s *Supervisor) ServeBackground(ctx context.Context) <-chan error {
 	return result
 }
 
-// serve is one life of a service: wait out a pause, serve, count a failure.
+// serve runs a service once: it waits until a pause is over, serves, and counts a failure.
 func (s *Supervisor) serve(ctx context.Context, e *entry) (err error) {
 	for {
 		s.mu.Lock()
@@ -377,28 +379,22 @@ func (s *Supervisor) serve(ctx context.Context, e *entry) (err error) {
 
 		v := recover()
 		if v == nil { // runtime.Goexit
-			s.fail(func(failures, threshold float64, again bool) Event {
-				return EventServiceTerminate{Supervisor: s.standIn, SupervisorName: s.Name, Service: e.service,
-					ServiceName:     e.name,
-					CurrentFailures: failures, FailureThreshold: threshold, Restarting: again,
-					Err: supervisor.ErrGoexit}
-			})
+			s.terminated(e, supervisor.ErrGoexit)
 			return
 		}
 
 		stack := debug.Stack()
 
 		if s.spec.PassThroughPanics {
-			// in no one's hands: it ends the process
+			// In a goroutine where nothing recovers it, the panic ends the process.
 			go panic(fmt.Sprintf("%s: service %s: %v\n%s", s.Name, e.name, v, stack))
 			select {}
 		}
 
 		s.fail(func(failures, threshold float64, again bool) Event {
 			return EventServicePanic{Supervisor: s.standIn, SupervisorName: s.Name, Service: e.service,
-				ServiceName:     e.name,
-				CurrentFailures: failures, FailureThreshold: threshold, Restarting: again, PanicMsg: s.spec.Sprint(v),
-				Stacktrace: string(stack)}
+				ServiceName: e.name, CurrentFailures: failures, FailureThreshold: threshold, Restarting: again,
+				PanicMsg: s.spec.Sprint(v), Stacktrace: string(stack)}
 		})
 		err = &supervisor.PanicError{Value: v, Stack: stack}
 	}()
@@ -413,21 +409,22 @@ func (s *Supervisor) serve(ctx context.Context, e *entry) (err error) {
 		return err
 	}
 
-	s.fail(func(failures, threshold float64, again bool) Event {
-		ev := EventServiceTerminate{Supervisor: s.standIn, SupervisorName: s.Name, Service: e.service,
-			ServiceName:     e.name,
-			CurrentFailures: failures, FailureThreshold: threshold, Restarting: again}
+	told := err
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		told = fmt.Errorf("from another context, not the service's, so it is restarted: %w", err)
+	}
 
-		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-			ev.Err = fmt.Errorf("from another context, not the service's, so it is restarted: %w", err)
-		} else if err != nil {
-			ev.Err = err
-		}
-
-		return ev
-	})
+	s.terminated(e, told)
 
 	return err
+}
+
+// terminated counts a failure and reports that the service ended with err.
+func (s *Supervisor) terminated(e *entry, err error) {
+	s.fail(func(failures, threshold float64, again bool) Event {
+		return EventServiceTerminate{Supervisor: s.standIn, SupervisorName: s.Name, Service: e.service,
+			ServiceName: e.name, CurrentFailures: failures, FailureThreshold: threshold, Restarting: again, Err: err}
+	})
 }
 
 // fail counts a failure as suture does: the count halves every FailureDecay seconds, and above the
@@ -480,106 +477,7 @@ func (s *Supervisor) endPause(pause chan struct{}) {
 	close(pause)
 }
 
-func (s *Supervisor) drop(e *entry) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.services = slices.DeleteFunc(s.services, func(x *entry) bool { return x == e })
-}
-
-// take removes a service from the list. It is nil if there is none.
-func (s *Supervisor) take(t ServiceToken) (*entry, *supervisor.Dynamic[*entry], error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-
-	switch {
-	case t.supervisor != s.id:
-		return nil, nil, ErrWrongSupervisor
-	case s.state == notStarted:
-		return nil, nil, ErrSupervisorNotStarted
-	case s.state == terminated || s.engine == nil:
-		return nil, nil, ErrSupervisorNotRunning
-	}
-
-	for i, e := range s.services {
-		if e.token == t {
-			s.services = slices.Delete(s.services, i, i+1)
-			s.removed = append(s.removed, e)
-			return e, s.engine, nil
-		}
-	}
-
-	return nil, s.engine, nil
-}
-
-// Remove removes a service and tells it to stop, without waiting for that.
-func (s *Supervisor) Remove(t ServiceToken) error {
-	e, engine, err := s.take(t)
-	switch {
-	case errors.Is(err, ErrSupervisorNotRunning):
-		return nil
-	case err != nil:
-		return err
-	case e != nil:
-		s.terminate(engine, e)
-	}
-
-	return nil
-}
-
-// terminate stops an entry in the background, and reports it when it does not stop in time.
-func (s *Supervisor) terminate(engine *supervisor.Dynamic[*entry], e *entry) <-chan error {
-	done := make(chan error, 1)
-	go func() {
-		err := engine.TerminateChild(context.Background(), e.id())
-		if errors.Is(err, supervisor.ErrOrphan) {
-			s.timeout(e)
-		} else {
-			s.mu.Lock()
-			s.removed = slices.DeleteFunc(s.removed, func(x *entry) bool { return x == e })
-			s.mu.Unlock()
-		}
-
-		done <- err
-	}()
-	return done
-}
-
-// RemoveAndWait is Remove, and waits until the service has stopped, up to the timeout (0 is for
-// ever) or the end of the supervisor: ErrTimeout.
-func (s *Supervisor) RemoveAndWait(t ServiceToken, timeout time.Duration) error {
-	e, engine, err := s.take(t)
-	if err != nil || e == nil {
-		return err
-	}
-
-	s.mu.Lock()
-	ended := s.ended
-	s.mu.Unlock()
-
-	var limit <-chan time.Time
-
-	if timeout > 0 {
-		timer := time.NewTimer(timeout)
-		defer timer.Stop()
-		limit = timer.C
-	}
-
-	select {
-	case err := <-s.terminate(engine, e):
-		if err != nil {
-			return ErrTimeout
-		}
-		return nil
-
-	case <-ended:
-		return ErrTimeout
-
-	case <-limit:
-		return ErrTimeout
-	}
-}
-
-// Services lists the services, nil when the supervisor does not run.
+// Services returns the services, or nil if the supervisor does not run.
 func (s *Supervisor) Services() []Service {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -596,8 +494,8 @@ func (s *Supervisor) Services() []Service {
 	return out
 }
 
-// UnstoppedServiceReport waits for the end of Serve and lists the services, those of nested
-// supervisors included, that had not stopped in time. Nil if there are none.
+// UnstoppedServiceReport waits for the end of Serve and returns the services, those of nested
+// supervisors included, that did not stop in time. The report is nil if there are none.
 func (s *Supervisor) UnstoppedServiceReport() (UnstoppedServiceReport, error) {
 	s.mu.Lock()
 	ended := s.ended
@@ -608,7 +506,7 @@ func (s *Supervisor) UnstoppedServiceReport() (UnstoppedServiceReport, error) {
 	return s.report, nil
 }
 
-// unstopped is called when the engine has ended.
+// unstopped returns the report for an engine that has ended.
 func (s *Supervisor) unstopped(engine *supervisor.Dynamic[*entry]) (report UnstoppedServiceReport) {
 	orphans := map[string]bool{}
 	for _, o := range engine.Orphans() {

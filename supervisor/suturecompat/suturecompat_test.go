@@ -23,7 +23,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var errCrash = errors.New("crash")
 
-// service does what it is told.
+// service does what its test tells it to do.
 type service struct {
 	name   string
 	starts chan bool
@@ -142,7 +142,7 @@ func TestTooManyFailuresPauseAllRestarts(t *testing.T) {
 		<-b.starts
 		require.Equal(t, 10*time.Second, time.Since(begin))
 		require.Equal(t, "s: Exiting backoff state.", (<-events).String())
-		// The count began anew, and decays: halved every 30 s.
+		// The count started again from 0. It decays: it halves every 30 s.
 		a.end(errCrash)
 		<-a.starts
 		first := (<-events).(suture.EventServiceTerminate).CurrentFailures
@@ -152,7 +152,7 @@ func TestTooManyFailuresPauseAllRestarts(t *testing.T) {
 		<-a.starts
 		require.InDelta(t, first/2+1, (<-events).(suture.EventServiceTerminate).CurrentFailures, 1e-9)
 
-		// A pause does not hold up the stop.
+		// A pause does not delay the stop.
 		for range 2 {
 			a.end(errCrash)
 			synctest.Wait()
@@ -225,7 +225,7 @@ func TestUnstoppedServices(t *testing.T) {
 			seen[(<-events).(suture.EventStopTimeout).SupervisorName] = true
 		}
 
-		// inner got the hook of the one it was added to
+		// inner got the hook of the supervisor it was added to
 		require.Equal(t, map[string]bool{"s": true, "inner": true}, seen)
 		close(release)
 		require.Empty(t, outer.Add(deaf{release}))

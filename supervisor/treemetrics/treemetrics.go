@@ -1,17 +1,18 @@
-// Package treemetrics counts what happens in a supervision tree: an observer without dependencies,
-// whose snapshot any exporter can read.
+// Package treemetrics counts the events of a supervision tree. It is an observer without
+// dependencies, and any exporter can read its snapshots.
 //
-// Counters are made of events and only grow, also over restarts of a supervisor. Gauges, which are
-// what is now, come from the tree itself, so that they are right whatever an observer missed:
+// Counters count events and never decrease, also over restarts of a supervisor. Gauges are the
+// present state. They come from the tree itself, so they are right even if an observer missed
+// events:
 //
 //	m := &treemetrics.Metrics{}
 //	s, err := supervisor.New(supervisor.Spec{Observers: []supervisor.Observer{m}, …})
 //	…
 //	figures := m.Snapshot(s.Tree())
 //
-// Figures are by path. Instances of a dynamic supervisor come and go, so they share one path, that
-// of their supervisor and [Instances]: "pool/workers/*". A tree that invents IDs without end
-// elsewhere is bounded by [MaxPaths].
+// There are figures for each path. Instances of a dynamic supervisor come and go, so they share one
+// path, which is the path of their supervisor and [Instances]: "pool/workers/*". If a tree keeps
+// adding new IDs elsewhere, [MaxPaths] bounds the number of paths.
 package treemetrics
 
 import (
@@ -27,15 +28,15 @@ import (
 const (
 	// Instances stands for the ID of every instance of a dynamic supervisor.
 	Instances = "*"
-	// MaxPaths is how many paths have figures of their own. What happens at further ones is added
-	// to the path Other.
+	// MaxPaths is how many paths have figures of their own. Events at further paths are counted at
+	// the path Other.
 	MaxPaths = 4096
-	// Other is the path of all that are beyond MaxPaths.
+	// Other is the path that stands for all paths beyond MaxPaths.
 	Other = "(other)"
 )
 
-// Metrics is an observer that counts. The zero value is ready. It is for one root, from its start:
-// what it did not see, it did not count. Safe for concurrent use.
+// Metrics is an observer that counts events. The zero value is ready to use. Add it to one root
+// before that starts: it counts only the events that it sees. It is safe for concurrent use.
 type Metrics struct {
 	mu       sync.Mutex
 	root     string
@@ -46,68 +47,71 @@ type Metrics struct {
 	failed   uint64
 }
 
-// Counters count events since the Metrics began. Each is of one child, or of one supervisor, by
-// path; the paths' own, without those below.
+// Counters count the events of one path, which is a child or a supervisor, since the Metrics began.
+// They do not include the paths below it.
 type Counters struct {
-	// Starts were acknowledged, StartFailures failed (attempts in restarts included), Ignored
-	// answered ErrIgnore. Starts of instances of a dynamic supervisor are only known if it is
-	// Verbose.
+	// Starts counts starts that were acknowledged, StartFailures those that failed (attempts in
+	// restarts included), and Ignored those that returned ErrIgnore. Starts of instances are known
+	// only if their dynamic supervisor is Verbose.
 	Starts, StartFailures, Ignored uint64
-	// Restarts counts attempts as the supervisor's limit does: for a group, only at the child that
-	// failed.
+	// Restarts counts restart attempts as the supervisor's limit does: the restart of a group
+	// counts only at the child that failed.
 	Restarts uint64
-	// Exits are ends that the child came to by itself, by class; of instances, without Verbose,
-	// only those that are reported (OTP rule 36).
+	// Exits counts, by class, the ends of the child that the supervisor did not ask for. Of
+	// instances without Verbose, it counts only those that are reported (OTP rule 36).
 	Exits ExitCounters
-	// Stops are ends that the supervisor asked for, ShutdownErrors those among them that were not
-	// clean (OTP rule 58).
+	// Stops counts ends that the supervisor asked for, and ShutdownErrors those among them that
+	// were not clean (OTP rule 58).
 	Stops, ShutdownErrors uint64
-	// Orphans did not end within their shutdown time; OrphansEnded ended later.
+	// Orphans counts incarnations that did not end within their shutdown time, and OrphansEnded
+	// those among them that ended later.
 	Orphans, OrphansEnded uint64
-	// Kills are calls of Kill, Faults those of Inject that were taken.
+	// Kills counts calls of Kill, and Faults the calls of Inject whose fault was taken.
 	Kills, Faults uint64
-	// GroupRestarts, GiveUps, AutoShutdowns and Runs (starts of the whole supervisor) are of a
-	// supervisor, at its own path.
+	// GroupRestarts, GiveUps, AutoShutdowns and Runs (starts of the whole supervisor) count events
+	// of a supervisor, at its own path.
 	GroupRestarts, GiveUps, AutoShutdowns, Runs uint64
 }
 
-// ExitCounters sort exits: by class, and of the abnormal ones, which were panics, Goexits, kills
+// ExitCounters count exits by class, and the abnormal ones also by cause: panics, Goexits, kills
 // and orphans.
 type ExitCounters struct {
 	Normal, Shutdown, Abnormal           uint64
 	Panicked, Goexited, Killed, Orphaned uint64
 }
 
-// Figures are those of one path.
+// Figures are the counters and the gauge of one path.
 type Figures struct {
-	// Path is as in events: "" is the root.
+	// Path is the path as in events: "" is the root.
 	Path string
 	Counters
-	// Gauge is what is now; nil for a path that is not in any tree given to Snapshot, of a child
-	// that is gone for instance.
+	// Gauge is the present state. It is nil if the path is in none of the trees given to Snapshot,
+	// for instance because the child is gone.
 	Gauge *Gauge
 }
 
-// Gauge is the present state of one path. Those of the instances of a dynamic supervisor are added
-// up.
+// Gauge is the present state of one path. The states of the instances of a dynamic supervisor are
+// added up.
 type Gauge struct {
 	Kind supervisor.Kind
-	// Specified is 1, or how many instances there are; of them are Running, and Restarting, that
-	// is, between two attempts.
+	// Specified is 1, or the number of instances. Running of them run, and Restarting of them are
+	// between two attempts.
 	Specified, Running, Restarting int
-	// Since is when the incarnation began, zero without one, and of instances.
+	// Since is when the incarnation began. It is zero if there is none, and for instances.
 	Since time.Time
 
-	// What follows is of a supervisor. Children are specified, ChildrenRunning run.
+	// The following fields are for supervisors. Children children are specified, ChildrenRunning of
+	// them run.
 	Children, ChildrenRunning int
-	// InWindow attempts are within the period of the limit, of Max that it bears. At one more the
-	// supervisor gives up.
+	// InWindow is how many attempts are within the Period of the limit. Max is how many the limit
+	// allows: at one more the supervisor gives up.
 	InWindow, Max int
 	Period        time.Duration
 }
 
-// WindowUse is how much of the limit is used up: 0 is nothing, 1 means that the next attempt is one
-// too many, as it always is with a Max of 0. What is no supervisor that runs uses nothing.
+// WindowUse returns how much of the limit is used up. 0 means nothing. 1 means that the next
+// attempt is one too many, as it always is with a Max of 0. WindowUse is 0 for anything but a
+// running supervisor.
 func (g *Gauge) WindowUse() float64 {
 	switch {
 	case g.Period == 0:
@@ -118,17 +122,17 @@ func (g *Gauge) WindowUse() float64 {
 	return min(1, float64(g.InWindow)/float64(g.Max))
 }
 
-// Snapshot is the state of a Metrics at one moment. It is the caller's.
+// Snapshot is the state of a Metrics at one moment. It belongs to the caller.
 type Snapshot struct {
 	// Root is the root's name, "" before the first event.
 	Root string
-	// Paths are sorted by path, the root first.
+	// Paths is sorted by path, the root first.
 	Paths []Figures
-	// Total is the sum of all Counters, orphans that still run are OrphansNow.
+	// Total is the sum of all Counters. OrphansNow is how many orphans still run.
 	Total      Counters
 	OrphansNow uint64
-	// EventsLost were never seen because this observer was slow; then counters are too low.
-	// ObserversFailed panicked and were detached.
+	// EventsLost is how many events this observer missed because it was slow; the counters are then
+	// too low. ObserversFailed is how many observers panicked and were detached.
 	EventsLost, ObserversFailed uint64
 }
 
@@ -160,7 +164,7 @@ func (m *Metrics) Observe(e supervisor.Event) {
 	m.total.count(e)
 }
 
-// shared is the path with the IDs of instances left out.
+// shared returns the path with Instances in place of each instance's ID.
 func (m *Metrics) shared(path string) string {
 	if len(m.dynamic) == 0 || path == "" {
 		return path
@@ -270,7 +274,7 @@ func (c *ExitCounters) count(x supervisor.Exit) {
 	}
 }
 
-// Snapshot gives the figures, with gauges for the paths of the trees given. It copies, and waits
+// Snapshot returns the figures, with gauges for the paths in the given trees. It copies, and waits
 // for nothing.
 func (m *Metrics) Snapshot(trees ...supervisor.Tree) Snapshot {
 	m.mu.Lock()
@@ -300,7 +304,7 @@ func (m *Metrics) Snapshot(trees ...supervisor.Tree) Snapshot {
 	return s
 }
 
-// gauge enters a node and what is below it; path is the node's, with instances shared.
+// gauge adds a node, and the nodes below it, to figures. path is the shared path of the node.
 func gauge(figures map[string]*Figures, t supervisor.Tree, path string) {
 	g := gaugeAt(figures, path)
 	g.Kind = max(g.Kind, t.Kind)
@@ -341,7 +345,7 @@ func gauge(figures map[string]*Figures, t supervisor.Tree, path string) {
 		gauge(figures, c, id)
 	}
 
-	if rest := t.Instances - len(t.Children); rest > 0 { // those that the tree counts and does not list
+	if rest := t.Instances - len(t.Children); rest > 0 { // instances that the tree counts but does not list
 		all := gaugeAt(figures, strings.TrimPrefix(path+"/"+Instances, "/"))
 		running := t.InstancesRunning - g.ChildrenRunning
 		g.Children, g.ChildrenRunning = t.Instances, t.InstancesRunning

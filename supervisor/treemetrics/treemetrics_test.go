@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// obedient is a service that takes faults and ends when told.
+// obedient is a service that takes faults and ends when it is told to.
 func obedient(ctx context.Context) error {
 	for {
 		select {
@@ -40,7 +40,7 @@ func ending(err error) func(context.Context) error {
 	return func(context.Context) error { return err }
 }
 
-// at gives the figures of one path.
+// at returns the figures of one path.
 func at(t *testing.T, s treemetrics.Snapshot, path string) treemetrics.Figures {
 	t.Helper()
 	for _, f := range s.Paths {
@@ -125,7 +125,7 @@ func TestCountersAndGauges(t *testing.T) {
 		require.EqualValues(t, 3, s.Total.Restarts)
 
 		close(release)
-		<-time.After(2 * time.Minute) // the bubble's time: the attempts leave the window
+		<-time.After(2 * time.Minute) // in the bubble's time: the attempts leave the window
 		s = m.Snapshot(run.Tree())
 		require.Zero(t, s.OrphansNow)
 		require.EqualValues(t, 1, at(t, s, "deaf").OrphansEnded)

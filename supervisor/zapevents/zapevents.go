@@ -1,5 +1,5 @@
-// Package zapevents writes the events of a supervision tree to a zap logger, in words a person can
-// read and with fields a machine can: those of package slogevents.
+// Package zapevents writes the events of a supervision tree to a zap logger: as text for people,
+// and as fields for programs. The fields are those of package slogevents.
 package zapevents
 
 import (
@@ -12,7 +12,7 @@ import (
 	"github.com/coppice-go/coppice/supervisor/slogevents"
 )
 
-// New makes an observer that writes to log, with the time of the event. Weights and fields are
+// New returns an observer that writes to log, with the time of the event. Levels and fields are
 // those of slogevents.Describe.
 func New(log *zap.Logger) supervisor.Observer { return observer{log} }
 

@@ -1,4 +1,6 @@
-package vfs
+// Package pebblefs lets an event log live on a file system of pebble's vfs package, so that a log
+// and a pebble store share one disk, and in tests one crash (MemFS) or one failure (errorfs).
+package pebblefs
 
 import (
 	"errors"

@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/coppice-go/coppice/internal/require"
+	"github.com/coppice-go/coppice/eventlog/internal/require"
 )
 
 // outcome runs f as a test and tells how it ended.

@@ -1,4 +1,4 @@
-package eventlog_test
+package pebblefs_test
 
 import (
 	"sync"

@@ -1,0 +1,16 @@
+module github.com/coppice-go/coppice/supervisor/zapevents
+
+go 1.25
+
+require (
+	github.com/coppice-go/coppice/supervisor v0.1.0
+	github.com/stretchr/testify v1.12.1
+	go.uber.org/goleak v1.3.0
+	go.uber.org/zap v1.28.0
+)
+
+require (
+	github.com/thejerf/suture/v4 v4.0.6 // indirect
+	go.uber.org/multierr v1.10.0 // indirect
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
+)
