@@ -16,6 +16,7 @@ import (
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
@@ -69,7 +70,7 @@ func (n *Node) startRetention(c *core) supervisor.StartFunc {
 		}
 
 		// The log was replayed upon the state that is there, so the one kept aside is not needed.
-		return r, snapshots.Discard(n.disk(), StateDir(n.home))
+		return r, snapshots.Discard(n.disk(), home.StateDir(n.home))
 	}
 }
 
@@ -102,7 +103,8 @@ func (r *retention) Serve(ctx context.Context) error {
 		default:
 			backoff = min(2*backoff, maxBackoff)
 			wait = backoff
-			r.n.diagnostics.Warn("retention failed, and is tried again later", zap.Error(err), zap.Duration("after", wait))
+			r.n.diagnostics.Warn("retention failed, and is tried again later", zap.Error(err),
+				zap.Duration("after", wait))
 		}
 	}
 }

@@ -15,9 +15,9 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
-	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/node/plan"
 )
 
@@ -98,7 +98,7 @@ func initIn(dir string, o InitOptions) (*Net, error) {
 	var set []comethome.Validator
 
 	for i := range o.Nodes {
-		g, err := node.Init(n.Home(i), node.InitOptions{
+		g, err := home.Init(n.Home(i), home.InitOptions{
 			ChainID: o.ChainID, Profile: o.Profile, Listen: "127.0.0.1:0", Genesis: genesis,
 			GovernanceKey: o.GovernanceKey,
 			Consensus:     comet.InitOptions{Profile: o.CometProfile, Moniker: fmt.Sprintf("node%d", i)},
