@@ -52,9 +52,9 @@ type Config struct {
 	// the pool starts, no other.
 	Orderer string
 
-	MaxTxs   int   // that may be pending; 0 is DefaultMaxTxs
-	MaxBytes int64 // of pending transactions; 0 is DefaultMaxBytes
-	MaxEager int   // workers that may wait for their place at once; 0 is DefaultMaxEager
+	MaxTxs   int   // that may be pending; 0 is defaultMaxTxs
+	MaxBytes int64 // of pending transactions; 0 is defaultMaxBytes
+	MaxEager int   // workers that may wait for their place at once; 0 is defaultMaxEager
 
 	// Now is the wall clock, which may jump; nil is time.Now.
 	Now func() time.Time
@@ -62,21 +62,21 @@ type Config struct {
 
 // Defaults of Config.
 const (
-	DefaultMaxTxs   = 200_000
-	DefaultMaxBytes = 512 << 20
-	DefaultMaxEager = 2_048
+	defaultMaxTxs   = 200_000
+	defaultMaxBytes = 512 << 20
+	defaultMaxEager = 2_048
 )
 
 // Child returns the pool's StartFunc.
 func Child(dir engines.Directory, c Config) supervisor.StartFunc {
 	if c.MaxTxs == 0 {
-		c.MaxTxs = DefaultMaxTxs
+		c.MaxTxs = defaultMaxTxs
 	}
 	if c.MaxBytes == 0 {
-		c.MaxBytes = DefaultMaxBytes
+		c.MaxBytes = defaultMaxBytes
 	}
 	if c.MaxEager == 0 {
-		c.MaxEager = DefaultMaxEager
+		c.MaxEager = defaultMaxEager
 	}
 	if c.Now == nil {
 		c.Now = time.Now

@@ -122,5 +122,5 @@ func (d *DB) Root() []byte {
 	return d.acc.Root()
 }
 
-// RootSize is the size of a Root in bytes.
-const RootSize = apphash.Size
+// rootSize is the size of a Root in bytes.
+const rootSize = apphash.Size

@@ -165,16 +165,16 @@ func (d *DB) foldResults(o *outcome) error {
 	return nil
 }
 
-// Local is a node-local value, which is not part of the replicated state and not in the app hash.
-type Local struct {
+// local is a node-local value, which is not part of the replicated state and not in the app hash.
+type local struct {
 	Name  string
 	Value []byte
 }
 
 // Commit applies the sealed block: rec is its BlockCommitted, durable in the event log at index.
-// The node-local values go into the same atomic batch. Errors: ErrNotStaged when rec is not of the
+// The node-local values go into the same atomic batch. Errors: errNotStaged when rec is not of the
 // sealed block.
-func (d *DB) Commit(index uint64, rec *logv1.BlockCommitted, local ...Local) error {
+func (d *DB) Commit(index uint64, rec *logv1.BlockCommitted, local ...local) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 
@@ -185,11 +185,11 @@ func (d *DB) Commit(index uint64, rec *logv1.BlockCommitted, local ...Local) err
 	s, now := d.staged, d.published.Load()
 	switch {
 	case s == nil || s.outcome == nil:
-		return fmt.Errorf("commit %v: %w: no block is sealed", blockName{rec}, ErrNotStaged)
+		return fmt.Errorf("commit %v: %w: no block is sealed", blockName{rec}, errNotStaged)
 
 	case rec.ChainId != s.block.ChainID || rec.Period != s.block.Period || rec.Height != s.block.Height ||
 		!bytes.Equal(rec.BlockHash, s.block.Hash):
-		return fmt.Errorf("commit %v: %w: %v is", blockName{rec}, ErrNotStaged, s.block)
+		return fmt.Errorf("commit %v: %w: %v is", blockName{rec}, errNotStaged, s.block)
 
 	case !bytes.Equal(rec.AppHash, s.outcome.next.AppHash):
 		return fmt.Errorf("commit %v: %w: the record's is %x, the sealed block's %x", blockName{rec}, ErrAppHash,
@@ -211,10 +211,10 @@ func (d *DB) Commit(index uint64, rec *logv1.BlockCommitted, local ...Local) err
 }
 
 // Redo applies a BlockCommitted of the event log without executing anything. A record at or below
-// the applied index changes nothing. Errors: ErrChain and ErrHeight when the record is not the next
+// the applied index changes nothing. Errors: ErrChain and errHeight when the record is not the next
 // one, ErrAppHash when it does not lead to its own app hash: then either the state is not what the
 // log led to, or the log is not this chain's. A block that was staged is dropped.
-func (d *DB) Redo(index uint64, rec *logv1.BlockCommitted, local ...Local) error {
+func (d *DB) Redo(index uint64, rec *logv1.BlockCommitted, local ...local) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 
@@ -252,7 +252,7 @@ func (n blockName) String() string {
 }
 
 // apply writes an outcome in one batch and shows it to readers.
-func (d *DB) apply(index uint64, o *outcome, local []Local) error {
+func (d *DB) apply(index uint64, o *outcome, local []local) error {
 	now := d.published.Load()
 	next := *now
 	next.record = o.next

@@ -69,7 +69,7 @@ const (
 )
 
 // DB is the replicated state. Its methods are safe for concurrent use: those that read what is
-// committed (State, Get, Result, Block, View, locals) take no lock that a commit holds, all others
+// committed (State, Get, Result, Block, Reader, locals) take no lock that a commit holds, all others
 // run one at a time. No method may be called once Close has been; in a node the lease sees to that.
 type DB struct {
 	dir  string
@@ -216,7 +216,7 @@ func (d *DB) fail(where string, err error) error {
 		if pebble.IsCorruptionError(err) {
 			err = fmt.Errorf("%w: %w", ErrDamaged, err)
 		}
-		d.failure = fmt.Errorf("state %s: %w %s: %w", d.dir, ErrFailed, where, err)
+		d.failure = fmt.Errorf("state %s: %w %s: %w", d.dir, errFailed, where, err)
 		close(d.failed)
 	})
 	return d.failure
@@ -225,7 +225,7 @@ func (d *DB) fail(where string, err error) error {
 // Failed is closed when the DB has failed; Err then says why.
 func (d *DB) Failed() <-chan struct{} { return d.failed }
 
-// Err is nil, or the failure of class ErrFailed that every operation answers from now on.
+// Err is nil, or the failure of class errFailed that every operation answers from now on.
 func (d *DB) Err() error {
 	select {
 	case <-d.failed:

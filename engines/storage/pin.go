@@ -20,7 +20,7 @@ type Pinned struct {
 // Pin holds what is committed now. It costs next to nothing, but keeps Pebble from dropping what is
 // overwritten: Close it.
 func (d *DB) Pin() (*Pinned, error) {
-	s, err := d.Reader()
+	s, err := d.reader()
 	if err != nil {
 		return nil, err
 	}

@@ -224,7 +224,7 @@ type PebbleStat struct {
 
 // Stat takes a picture of the state.
 func (d *DB) Stat() (Stat, error) {
-	durable, err := d.DurableApplied()
+	durable, err := d.durableApplied()
 	if err != nil {
 		return Stat{}, err
 	}

@@ -46,7 +46,7 @@ type slot struct {
 //	CODE_REPEATED   the id was applied before, or stands earlier in this block
 //
 // Where a later block's time is not later, the latest time of any committed block counts: ids are
-// forgotten by it. Errors: ErrChain, ErrHeight.
+// forgotten by it. Errors: ErrChain, errHeight.
 func (d *DB) Begin(b chain.Block) (refused []*logv1.TxResult, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -203,21 +203,21 @@ func (d *DB) at(v chain.Version) (*staging, *slot, error) {
 	s := d.staged
 	switch {
 	case s == nil:
-		return nil, nil, fmt.Errorf("version %v: %w: no block is being executed", v, ErrNotStaged)
+		return nil, nil, fmt.Errorf("version %v: %w: no block is being executed", v, errNotStaged)
 	case v.Period != s.block.Period || v.Height != s.block.Height || int64(v.Index) >= int64(len(s.slots)):
-		return nil, nil, fmt.Errorf("version %v: %w: %v is being executed", v, ErrNotStaged, s.block)
+		return nil, nil, fmt.Errorf("version %v: %w: %v is being executed", v, errNotStaged, s.block)
 	case s.slots[v.Index].refused:
-		return nil, nil, fmt.Errorf("version %v: %w: the transaction there was refused", v, ErrNotStaged)
+		return nil, nil, fmt.Errorf("version %v: %w: the transaction there was refused", v, errNotStaged)
 	case s.slots[v.Index].result != nil:
-		return nil, nil, fmt.Errorf("version %v: %w: it has finished", v, ErrNotStaged)
+		return nil, nil, fmt.Errorf("version %v: %w: it has finished", v, errNotStaged)
 	}
 
 	return s, &s.slots[v.Index], nil
 }
 
 // Read answers the value of key as of just before v: what earlier versions of the staged block
-// wrote, else what is committed. It is ErrNotReady while earlier versions have not finished (see
-// Turn), and ErrNotStaged for a version that is not being executed. The value is not to be
+// wrote, else what is committed. It is errNotReady while earlier versions have not finished (see
+// nextTurn), and errNotStaged for a version that is not being executed. The value is not to be
 // modified.
 func (d *DB) Read(v chain.Version, key []byte) (value []byte, found bool, err error) {
 	d.mu.Lock()
@@ -228,7 +228,7 @@ func (d *DB) Read(v chain.Version, key []byte) (value []byte, found bool, err er
 		return nil, false, err
 	}
 	if int(v.Index) > s.next {
-		return nil, false, fmt.Errorf("version %v: %w: %v has not", v, ErrNotReady, s.version(s.next))
+		return nil, false, fmt.Errorf("version %v: %w: %v has not", v, errNotReady, s.version(s.next))
 	}
 	if c, ok := s.newest[string(key)]; ok {
 		return c.Value, !c.Delete, nil
@@ -265,7 +265,7 @@ func (d *DB) committed(cache map[string]latest, key []byte) (latest, error) {
 // turn: what arrives before earlier versions have finished is held. If the block has no room for it
 // then (engines.MaxOutcomeBytes), its result is CODE_LIMIT. Id, version and valid_until of the
 // stored result are the DB's own; its text is cut at engines.MaxResultLogBytes. Errors:
-// ErrNotStaged, also for a second Finish of a version. The messages are not to be modified
+// errNotStaged, also for a second Finish of a version. The messages are not to be modified
 // afterwards.
 func (d *DB) Finish(v chain.Version, changes []*logv1.Change, result *logv1.TxResult) error {
 	d.mu.Lock()
@@ -352,10 +352,10 @@ func clipLog(text string) string {
 
 const clipped = "…"
 
-// Turn is the place in the staged block whose turn it is: reads at or before it can be answered.
+// nextTurn is the place in the staged block whose turn it is: reads at or before it can be answered.
 // When it is the number of transactions all have finished, and Seal may be called. ok is false when
 // no block is staged.
-func (d *DB) Turn() (turn uint32, all, ok bool) {
+func (d *DB) nextTurn() (turn uint32, all, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.staged == nil {
@@ -364,8 +364,8 @@ func (d *DB) Turn() (turn uint32, all, ok bool) {
 	return uint32(d.staged.next), d.staged.next == len(d.staged.slots), true
 }
 
-// Seal computes the outcome of the staged block once every version has finished: ErrNotReady before
-// that, ErrNotStaged if there is no such block. Sealing again answers the same.
+// Seal computes the outcome of the staged block once every version has finished: errNotReady before
+// that, errNotStaged if there is no such block. Sealing again answers the same.
 func (d *DB) Seal() (chain.Staged, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -377,9 +377,9 @@ func (d *DB) Seal() (chain.Staged, error) {
 	s := d.staged
 	switch {
 	case s == nil:
-		return chain.Staged{}, fmt.Errorf("seal: %w: no block is being executed", ErrNotStaged)
+		return chain.Staged{}, fmt.Errorf("seal: %w: no block is being executed", errNotStaged)
 	case s.next < len(s.slots):
-		return chain.Staged{}, fmt.Errorf("seal %v: %w: %v has not", s.block, ErrNotReady, s.version(s.next))
+		return chain.Staged{}, fmt.Errorf("seal %v: %w: %v has not", s.block, errNotReady, s.version(s.next))
 	}
 
 	if s.outcome == nil {

@@ -17,7 +17,7 @@ import (
 // nil, is told now and then how many of how many leaves are done. It works on a snapshot, beside
 // commits.
 func (d *DB) VerifyScan(ctx context.Context, progress func(done, total uint64)) error {
-	s, err := d.Reader()
+	s, err := d.reader()
 	if err != nil {
 		return err
 	}
@@ -83,7 +83,7 @@ func (v *verifier) last() chain.Version {
 }
 
 func (v *verifier) keys() error {
-	for e, err := range v.Keys(nil) {
+	for e, err := range v.withPrefix(nil) {
 		if err != nil {
 			return err
 		}
@@ -107,7 +107,7 @@ func (v *verifier) keys() error {
 
 func (v *verifier) ids() error {
 	oldest := ceilMs(v.now.ClockNs)
-	for r, err := range v.IDs() {
+	for r, err := range v.allIDs() {
 		if err != nil {
 			return err
 		}

@@ -45,8 +45,8 @@ type Worker struct {
 	Marks Marks // nil: nobody asks
 }
 
-// ErrNoResult is in every exit of a worker that ended before its result was handed in.
-var ErrNoResult = errors.New("worker ended without a result")
+// errNoResult is in every exit of a worker that ended before its result was handed in.
+var errNoResult = errors.New("worker ended without a result")
 
 // errWithdrawn: the transaction will never have a place (it expired), so there is nothing to do.
 var errWithdrawn = errors.New("the transaction was withdrawn")
@@ -69,7 +69,7 @@ func (w Worker) finish(v *view, result *logv1.TxResult) error {
 		return nil
 	}
 	if v.poisoned != nil {
-		return fmt.Errorf("%w: %w", ErrNoResult, v.poisoned)
+		return fmt.Errorf("%w: %w", errNoResult, v.poisoned)
 	}
 	if result.Code != logv1.Code_CODE_OK {
 		v.writes = nil
@@ -85,7 +85,7 @@ func (w Worker) finish(v *view, result *logv1.TxResult) error {
 		result.ValidUntilMs = w.Tx.ValidUntil.UnixMilli()
 	}
 	if err := w.Store.Finish(v.ctx, v.at.Version, v.writes, result); err != nil {
-		return fmt.Errorf("%w: %w", ErrNoResult, err)
+		return fmt.Errorf("%w: %w", errNoResult, err)
 	}
 	if w.Handed != nil {
 		w.Handed()

@@ -34,7 +34,7 @@ import (
 // Sizes in bytes.
 const (
 	Size            = 32   // of leaves, roots and app hashes
-	AccumulatorSize = 2048 // of an encoded Accumulator
+	accumulatorSize = 2048 // of an encoded Accumulator
 )
 
 // The keys of the hash functions. A context, once released, never changes: it is part of every
@@ -106,7 +106,7 @@ func sum(h *blake3.Hasher, head, tail []byte) (l Leaf) {
 
 // Accumulator is the sum of a set of leaves. The zero value is the empty set's. It packs four lanes
 // of 16 bits in a word.
-type Accumulator [AccumulatorSize / 8]uint64
+type Accumulator [accumulatorSize / 8]uint64
 
 // The highest bit of each lane: additions leave it out and set it by hand, so that no carry crosses
 // into the next lane.
@@ -150,7 +150,7 @@ func (a *Accumulator) expand(l Leaf) {
 	}
 }
 
-// AppendBinary appends the AccumulatorSize bytes that Decode reads: 1024 little-endian u16.
+// AppendBinary appends the accumulatorSize bytes that Decode reads: 1024 little-endian u16.
 func (a *Accumulator) AppendBinary(b []byte) []byte {
 	for _, w := range a {
 		b = binary.LittleEndian.AppendUint64(b, w)
@@ -160,8 +160,8 @@ func (a *Accumulator) AppendBinary(b []byte) []byte {
 
 // Decode reads an encoded Accumulator.
 func Decode(b []byte) (*Accumulator, error) {
-	if len(b) != AccumulatorSize {
-		return nil, fmt.Errorf("accumulator: %d bytes, want %d", len(b), AccumulatorSize)
+	if len(b) != accumulatorSize {
+		return nil, fmt.Errorf("accumulator: %d bytes, want %d", len(b), accumulatorSize)
 	}
 	a := new(Accumulator)
 	for i := range a {
@@ -173,7 +173,7 @@ func Decode(b []byte) (*Accumulator, error) {
 // Root is the state root: the commitment to the set of leaves.
 func (a *Accumulator) Root() []byte {
 	h := blake3.New(Size, keyRoot)
-	h.Write(a.AppendBinary(make([]byte, 0, AccumulatorSize)))
+	h.Write(a.AppendBinary(make([]byte, 0, accumulatorSize)))
 	return h.Sum(nil)
 }
 

@@ -54,7 +54,7 @@ func (d Dir) List() ([]Metadata, error) {
 	var list []Metadata
 
 	for _, name := range names {
-		b, err := readFile(d.FS, d.FS.PathJoin(d.path(name), metadataName), MaxMetadata)
+		b, err := readFile(d.FS, d.FS.PathJoin(d.path(name), metadataName), maxMetadata)
 		if err != nil {
 			continue // being removed, or not ours
 		}
@@ -78,7 +78,7 @@ func (d Dir) Chunk(m Metadata, place uint32) ([]byte, error) {
 	}
 
 	path := d.FS.PathJoin(d.path(nameOf(m.Period, m.Height)), chunkName(int(place)))
-	b, err := readFile(d.FS, path, MaxChunkBytes)
+	b, err := readFile(d.FS, path, maxChunkBytes)
 	if errors.Is(err, iofs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %w", ErrNone, err)
 	}
@@ -99,10 +99,10 @@ func (d Dir) Remove(m Metadata) error {
 	return nil
 }
 
-// MaxKept is how many snapshots stay at most, however many are in use.
-const MaxKept = 10
+// maxKept is how many snapshots stay at most, however many are in use.
+const maxKept = 10
 
-// Keep removes all but the newest n snapshots and those older ones that are in use, at most MaxKept
+// Keep removes all but the newest n snapshots and those older ones that are in use, at most maxKept
 // in all. It answers those that are left, the oldest first.
 func (d Dir) Keep(n int, inUse func(Metadata) bool) (left []Metadata, err error) {
 	list, err := d.List()
@@ -111,7 +111,7 @@ func (d Dir) Keep(n int, inUse func(Metadata) bool) (left []Metadata, err error)
 	}
 
 	for i, m := range list {
-		if after := len(list) - i; after <= n || after <= MaxKept && inUse != nil && inUse(m) {
+		if after := len(list) - i; after <= n || after <= maxKept && inUse != nil && inUse(m) {
 			left = append(left, m)
 		} else if err := d.Remove(m); err != nil {
 			return append(left, list[i:]...), err

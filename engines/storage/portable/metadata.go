@@ -17,12 +17,12 @@ const Format = 1
 
 // Bounds of a snapshot.
 const (
-	DefaultChunkBytes = 4 << 20
-	MinChunkBytes     = 64
-	MaxChunkBytes     = 8 << 20 // CometBFT carries 16 MB
+	defaultChunkBytes = 4 << 20
+	minChunkBytes     = 64
+	maxChunkBytes     = 8 << 20 // CometBFT carries 16 MB
 	// so that the metadata fits into CometBFT's 4 MB, and as its max_snapshot_chunks by default
-	MaxChunks   = 100_000
-	MaxMetadata = 4_000_000
+	maxChunks   = 100_000
+	maxMetadata = 4_000_000
 )
 
 // Errors of this package. Each comes with what was wrong.
@@ -94,8 +94,8 @@ func (m Metadata) size(i int) uint64 {
 
 // Decode reads metadata, which a peer may have made up. Errors: ErrFormat, ErrSnapshot.
 func Decode(b []byte) (m Metadata, err error) {
-	if len(b) > MaxMetadata {
-		return m, fmt.Errorf("%w: %d bytes of metadata, want at most %d", ErrSnapshot, len(b), MaxMetadata)
+	if len(b) > maxMetadata {
+		return m, fmt.Errorf("%w: %d bytes of metadata, want at most %d", ErrSnapshot, len(b), maxMetadata)
 	}
 	r := reader{b: b}
 	if head := r.take(len(magic)); r.short || string(head) != magic {
@@ -113,7 +113,7 @@ func Decode(b []byte) (m Metadata, err error) {
 	m.ChunkBytes = r.u32()
 
 	n := r.u32()
-	if !r.short && n <= MaxChunks && len(r.b) == int(n)*sha256.Size {
+	if !r.short && n <= maxChunks && len(r.b) == int(n)*sha256.Size {
 		m.Chunks = make([][sha256.Size]byte, n)
 		for i := range m.Chunks {
 			copy(m.Chunks[i][:], r.take(sha256.Size))
@@ -127,9 +127,9 @@ func Decode(b []byte) (m Metadata, err error) {
 	case m.ChainID == "" || m.Height == 0 || m.Height > math.MaxInt64:
 		return m, fmt.Errorf("%w: it is of chain %q at height %d", ErrSnapshot, m.ChainID, m.Height)
 
-	case m.ChunkBytes < MinChunkBytes || m.ChunkBytes > MaxChunkBytes:
-		return m, fmt.Errorf("%w: chunks of %d bytes, want %d to %d", ErrSnapshot, m.ChunkBytes, MinChunkBytes,
-			MaxChunkBytes)
+	case m.ChunkBytes < minChunkBytes || m.ChunkBytes > maxChunkBytes:
+		return m, fmt.Errorf("%w: chunks of %d bytes, want %d to %d", ErrSnapshot, m.ChunkBytes, minChunkBytes,
+			maxChunkBytes)
 
 	case n == 0 || uint64(n) != chunksOf(m.Bytes, m.ChunkBytes):
 		return m, fmt.Errorf("%w: %d chunks of %d bytes for a stream of %d", ErrSnapshot, n, m.ChunkBytes, m.Bytes)

@@ -148,7 +148,7 @@ func TestSnapshotsOfOneHeightAreTheSameOnEveryNode(t *testing.T) {
 		a, b := newNode(t, vfs.NewMem()), newNode(t, vfs.NewMem())
 		defer func() { require.NoError(t, errors.Join(a.db.Close(), b.db.Close())) }()
 
-		chunk := uint32(rapid.IntRange(MinChunkBytes, 2000).Draw(t, "chunk"))
+		chunk := uint32(rapid.IntRange(minChunkBytes, 2000).Draw(t, "chunk"))
 
 		for range rapid.IntRange(1, 8).Draw(t, "blocks") {
 			w := drawBlock(t)
@@ -407,14 +407,14 @@ func TestMetadataThatAPeerMadeUpIsRefused(t *testing.T) {
 	other[len(magic)+3] = 2
 	_, err = Decode(other)
 	require.ErrorIs(t, err, ErrFormat)
-	_, err = Decode(make([]byte, MaxMetadata+1))
+	_, err = Decode(make([]byte, maxMetadata+1))
 	require.ErrorIs(t, err, ErrSnapshot)
 
 	for what, change := range map[string]func(*Metadata){
 		"no chain":        func(m *Metadata) { m.ChainID = "" },
 		"no height":       func(m *Metadata) { m.Height = 0 },
 		"height":          func(m *Metadata) { m.Height = 1 << 63 },
-		"chunks too big":  func(m *Metadata) { m.ChunkBytes = MaxChunkBytes + 1 },
+		"chunks too big":  func(m *Metadata) { m.ChunkBytes = maxChunkBytes + 1 },
 		"chunks of none":  func(m *Metadata) { m.ChunkBytes = 0 },
 		"bytes":           func(m *Metadata) { m.Bytes = 1 << 63 },
 		"fewer bytes":     func(m *Metadata) { m.Bytes -= uint64(m.ChunkBytes) },
@@ -542,10 +542,10 @@ func TestACrashWhileASnapshotIsTakenLeavesWholeOnes(t *testing.T) {
 		}))
 		n := newNode(t, fs)
 		n.block(write{key: "a", value: "1"}, write{key: "b", value: "2"})
-		n.take(MinChunkBytes)
+		n.take(minChunkBytes)
 		n.block(write{key: "c", value: "3"}, write{key: "d", value: "4"})
 		armed.Store(true)
-		n.take(MinChunkBytes)
+		n.take(minChunkBytes)
 		_, err := n.dir().Keep(1, nil)
 		require.NoError(t, err)
 		armed.Store(false)
@@ -580,7 +580,7 @@ func TestACrashWhileASnapshotIsImportedLeavesNoState(t *testing.T) {
 	defer n.db.Close()
 
 	n.block(write{key: "a", value: "1"}, write{key: "b", value: "2"})
-	m := n.take(MinChunkBytes)
+	m := n.take(minChunkBytes)
 
 	for at := int64(1); ; at += 3 {
 		mem := vfs.NewCrashableMem()

@@ -175,7 +175,7 @@ func (d Dir) describe(ctx context.Context, dir string, t Taking) (m Manifest, er
 		return m, fmt.Errorf("snapshot: %w", err)
 	}
 
-	m.Format, m.ID, m.Program, m.Source, m.Created = Format, m.id(), t.Program, t.Source, t.Now.UTC().Truncate(
+	m.Format, m.ID, m.Program, m.Source, m.Created = formatVersion, m.id(), t.Program, t.Source, t.Now.UTC().Truncate(
 		time.Millisecond)
 	names, err := d.FS.List(dir)
 	if err != nil {
@@ -285,7 +285,7 @@ func verify(ctx context.Context, fs vfs.FS, dir string, m Manifest, progress fun
 		return damaged("%w", err)
 	}
 
-	if !is.Same(m) || is.Index != m.Index || !bytes.Equal(is.LogID, m.LogID) {
+	if !is.same(m) || is.Index != m.Index || !bytes.Equal(is.LogID, m.LogID) {
 		return damaged("it holds %s at height %d, record %d of log %v, app hash %v; its manifest says %s at %d, "+
 			"record %d of log %v, app hash %v",
 			is.ChainID, is.Height, is.Index, is.LogID, is.AppHash, m.ChainID, m.Height, m.Index, m.LogID, m.AppHash)
