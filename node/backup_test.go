@@ -354,7 +354,7 @@ func TestVerifyRefusesAnotherGenesis(t *testing.T) {
 	swapIn(t, filepath.Join(home, genesisFile), `"chain_id": "`+v.ChainID, `"chain_id": "another-`+v.ChainID)
 	_, err = Verify(t.Context(), home, VerifyOptions{SkipReplay: true})
 	require.Equal(t, ExitConfig, ExitCode(err), "%v", err)
-	require.ErrorContains(t, err, "another genesis: chain "+v.ChainID+" has started")
+	require.ErrorContains(t, err, "genesis does not match: chain "+v.ChainID+" has started")
 }
 
 // What a node of a CometBFT chain needs is in no backup.
