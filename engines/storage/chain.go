@@ -97,7 +97,7 @@ func (d *DB) appHashAt(period uint64) []byte {
 	return d.acc.Hash(period)
 }
 
-// belongs tells whether a block of that chain, period and height is the next one.
+// belongs reports whether a block of that chain, period and height is the next one.
 func (p *published) belongs(what fmt.Stringer, chainID string, period, height uint64) error {
 	switch next := p.state().Next(); {
 	case p.chain == nil:

@@ -13,10 +13,10 @@ import (
 
 // Client is storage as other engines see it. It is safe for concurrent use.
 //
-// What changes or stages goes through the mailbox, in order. What reads committed state runs in the
-// caller's goroutine, beside the engine, under the grant that the last incarnation handed out, and
-// asks the living one for its own once that is revoked: so such reads never wait behind a commit,
-// and never touch a state that a successor has opened (I5).
+// Calls that change or stage something go through the mailbox, in order. Calls that read committed
+// state run in the caller's goroutine, beside the engine, under the grant that the last incarnation
+// handed out. Once that grant is revoked, they ask the living incarnation for its own. So these
+// reads never wait behind a commit, and never touch a state that a successor has opened (I5).
 type Client struct {
 	to   engines.Address
 	last *atomic.Pointer[grant]
@@ -52,7 +52,7 @@ func (c Client) direct(ctx context.Context, f func(*DB) error) error {
 	return g.Do(f)
 }
 
-// State is the committed chain's state.
+// State returns the state of the committed chain.
 func (c Client) State(ctx context.Context) (s chain.State, err error) {
 	err = c.direct(ctx, func(d *DB) error { s = d.State(); return d.Err() })
 	return s, err
@@ -64,7 +64,7 @@ func (c Client) StartChain(ctx context.Context, index uint64, rec *logv1.ChainSt
 	return err
 }
 
-// Begin is DB.Begin. Reads and seals that wait for a block staged before answer errNotStaged.
+// Begin is DB.Begin. Reads and seals that wait for a block that was staged before fail.
 func (c Client) Begin(ctx context.Context, b chain.Block) (refused []*logv1.TxResult, err error) {
 	return engines.Call(ctx, c.to, begin{b})
 }
@@ -75,8 +75,8 @@ func (c Client) Read(ctx context.Context, v chain.Version, key []byte) (val []by
 	return r.value, r.found, err
 }
 
-// Finish is DB.Finish, sent and not waited for. What is not in order ends the engine's incarnation;
-// what is of a block that is not staged any more is dropped.
+// Finish is DB.Finish, sent and not waited for. A call that is not in order ends the engine's
+// incarnation; a call for a block that is not staged any more is dropped.
 func (c Client) Finish(ctx context.Context, v chain.Version, changes []*logv1.Change, result *logv1.TxResult) error {
 	return engines.Cast(ctx, c.to, finish{v, changes, result})
 }
@@ -228,8 +228,8 @@ func (c Client) Pin(ctx context.Context) (p *Pinned, err error) {
 	return p, err
 }
 
-// view runs f on a Reader of the committed state. f must not keep it, and a replaced incarnation
-// waits for f: let f be short.
+// view runs f on a Reader of the committed state. f must not keep it. A replaced incarnation
+// waits for f, so f must be short.
 func (c Client) view(ctx context.Context, f func(*Reader) error) error {
 	return c.direct(ctx, func(d *DB) error {
 		s, err := d.reader()

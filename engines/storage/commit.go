@@ -297,7 +297,7 @@ func (d *DB) apply(index uint64, o *outcome, local []local) error {
 	return nil
 }
 
-// setKeys writes the latest values, and moves those that they replace to the older ones. It answers
+// setKeys writes the latest values, and moves those that they replace to the older ones. It returns
 // which of these no read at or after this height needs: the values replaced, and a deletion, which
 // reads as a key that never was. Like setIDs it goes through each space in its order, which a
 // memtable takes in faster than any other.

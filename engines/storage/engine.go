@@ -35,7 +35,7 @@ type engine struct {
 	Config
 	grant *grant
 
-	// Who waits for earlier versions to finish. Begin drops them: their block is gone.
+	// Callers that wait for earlier versions to finish. Begin drops them: their block is gone.
 	reads map[uint32][]waiting // by place in the block
 	turn  uint32               // the first place whose versions before may not have finished
 	seals []engines.From[chain.Staged]
@@ -119,7 +119,7 @@ func (e *engine) init(ctx context.Context, s *engines.Server) error {
 	return e.watch(ctx)
 }
 
-// watch ends the incarnation when Pebble fails in the background, with nobody calling.
+// watch ends the incarnation when Pebble fails in the background, during no call.
 func (e *engine) watch(ctx context.Context) error {
 	return e.do(func(d *DB) error {
 		return supervisor.Go(ctx, func(ctx context.Context) error {
@@ -159,7 +159,7 @@ func (e *engine) begin(_ context.Context, q begin, from engines.From[[]*logv1.Tx
 	return fatal(err)
 }
 
-// drop answers those who wait for a block that is not staged any more.
+// drop fails the calls that wait for a block that is not staged any more.
 func (e *engine) drop(why error) {
 	for _, waiting := range e.reads {
 		for _, r := range waiting {

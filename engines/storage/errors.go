@@ -2,7 +2,7 @@ package storage
 
 import "errors"
 
-// What a DB answers. All of them come wrapped with what, where, and what was expected.
+// Errors of a DB. Each comes wrapped with what is wrong, where, and what was expected.
 var (
 	// errFailed: Pebble reported a failure (disk full, EIO, a bad checksum). It is sticky; open the
 	// state again.

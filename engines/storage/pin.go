@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// Pinned is the committed state at one height, to be read piece by piece for as long as that takes,
-// beside commits and restarts of whoever uses the state: closing the DB ends it. It is safe for
-// concurrent use.
+// Pinned is the committed state at one height. It can be read piece by piece for as long as that
+// takes, beside commits and beside restarts of the engines that use the state. Closing the DB ends
+// it. It is safe for concurrent use.
 type Pinned struct {
 	d  *DB
 	at record
@@ -56,8 +56,8 @@ func (p *Pinned) Clock() time.Time { return time.Unix(0, p.at.ClockNs) }
 // Size is how many latest keys and applied ids there are.
 func (p *Pinned) Size() (keys, ids uint64) { return p.at.Keys, p.at.IDs }
 
-// Read runs f on the state. f must not keep it, and whoever closes the DB waits for f: let f be
-// short. Once the DB was closed, or the Pinned was, it is ErrClosed.
+// Read runs f on the state. f must not keep it. A close of the DB waits for f, so f must be short.
+// Once the DB was closed, or the Pinned was, it is ErrClosed.
 func (p *Pinned) Read(f func(*Reader) error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -33,8 +33,8 @@ func (d *DB) Prune(ctx context.Context, height uint64) error {
 	return err
 }
 
-// pruneSome is Prune that stops after about limit removals, so that one who prunes in the
-// background does a bounded piece of work at a time. It answers how many it removed, and whether
+// pruneSome is Prune that stops after about limit removals, so that pruning in
+// the background is done in bounded pieces. It returns how many versions it removed, and whether
 // nothing is left to be removed below height.
 func (d *DB) pruneSome(ctx context.Context, height uint64, limit int) (removed int, done bool, err error) {
 	to, err := d.markPruned(height)
@@ -114,7 +114,7 @@ func (w *pruneWork) blocks(from, to place) (place, error) {
 }
 
 // entries deletes the entries of a space by height from one place up to another, each with what it
-// stands for, and answers where it stopped.
+// stands for, and returns where it stopped.
 func (w *pruneWork) entries(space byte, from, end place, with func(b *pebble.Batch, value []byte) error) (
 	place, error) {
 	d := w.d

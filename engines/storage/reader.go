@@ -44,8 +44,8 @@ type Entry struct {
 	Version chain.Version // of the transaction that wrote it
 }
 
-// withPrefix iterates over the latest keys that begin with prefix, in the order of their bytes. An Entry's
-// memory is valid until the next step. After an error there is no further step.
+// withPrefix iterates over the latest keys that begin with prefix, in the order of their bytes. An
+// Entry's memory is valid until the next step. After an error there is no further step.
 func (s *Reader) withPrefix(prefix []byte) iter.Seq2[Entry, error] {
 	return s.keys(latestKey(prefix), after(latestKey(prefix)))
 }

@@ -75,7 +75,7 @@ func (d *DB) loadRecent(clockNs int64) error {
 	return nil
 }
 
-// mayHave tells whether id may be remembered: false is sure.
+// mayHave reports whether id may be remembered: false is sure.
 func (d *DB) mayHave(id chain.TxID) bool {
 	r := d.recent.now.Load() // before the clock: what has expired by it may have left the filters
 	return r.mayHave(id, ceilMs(d.published.Load().ClockNs))
@@ -96,8 +96,8 @@ func (r *remembered) mayHave(id chain.TxID, limit int64) bool {
 	return false
 }
 
-// add takes in what a commit is about to write. The commit comes after it, so that nobody finds an
-// id there that is denied here.
+// add takes in what a commit is about to write. The commit comes after it, so that no reader finds
+// an id there that is denied here.
 func (r *recent) add(births []birth) {
 	if len(births) == 0 {
 		return
@@ -168,7 +168,7 @@ func newFilter(size int) *filter {
 		until: math.MinInt64}
 }
 
-// probe answers the id's block, and the bits of it, 9 for each probe.
+// probe returns the id's block, and the bits of it, 9 for each probe.
 func (f *filter) probe(id []byte) (block *[8]atomic.Uint64, bits uint64) {
 	n := uint64(len(f.blocks))
 	return &f.blocks[binary.BigEndian.Uint64(id)%n], binary.BigEndian.Uint64(id[8:])

@@ -35,7 +35,7 @@ type slot struct {
 	changes      []*logv1.Change // held until its turn
 }
 
-// Begin stages b and drops what was staged before. The answer has an entry for each transaction:
+// Begin stages b and drops what was staged before. It returns an entry for each transaction:
 // nil where it is to be executed, and a result where it is refused. Refusals depend on b and the
 // committed state alone, so that the same block gets the same ones, however often it is delivered:
 //
@@ -215,7 +215,7 @@ func (d *DB) at(v chain.Version) (*staging, *slot, error) {
 	return s, &s.slots[v.Index], nil
 }
 
-// Read answers the value of key as of just before v: what earlier versions of the staged block
+// Read returns the value of key as of just before v: what earlier versions of the staged block
 // wrote, else what is committed. It is errNotReady while earlier versions have not finished (see
 // nextTurn), and errNotStaged for a version that is not being executed. The value is not to be
 // modified.
@@ -352,9 +352,9 @@ func clipLog(text string) string {
 
 const clipped = "…"
 
-// nextTurn is the place in the staged block whose turn it is: reads at or before it can be answered.
-// When it is the number of transactions all have finished, and Seal may be called. ok is false when
-// no block is staged.
+// nextTurn is the place in the staged block whose turn it is: reads at or before it can be
+// answered. When it is the number of transactions all have finished, and Seal may be called. ok is
+// false when no block is staged.
 func (d *DB) nextTurn() (turn uint32, all, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -365,7 +365,7 @@ func (d *DB) nextTurn() (turn uint32, all, ok bool) {
 }
 
 // Seal computes the outcome of the staged block once every version has finished: errNotReady before
-// that, errNotStaged if there is no such block. Sealing again answers the same.
+// that, errNotStaged if there is no such block. Sealing again returns the same.
 func (d *DB) Seal() (chain.Staged, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

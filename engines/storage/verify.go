@@ -11,7 +11,7 @@ import (
 	"github.com/coppice-go/coppice/engines/storage/apphash"
 )
 
-// VerifyScan reads the whole latest state and computes the app hash anew (I3). It answers nil when
+// VerifyScan reads the whole latest state and computes the app hash anew (I3). It returns nil when
 // all agrees, and else an error of class ErrDamaged that names what differs: entries that cannot
 // be, by key or id, and whether keys or ids were lost, added or altered. progress, which may be
 // nil, is told now and then how many of how many leaves are done. It works on a snapshot, beside

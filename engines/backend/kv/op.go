@@ -111,11 +111,11 @@ const (
 	MaxMembers     = 10_000 // of one set
 )
 
-// ErrMalformed is what Encode, Decode, DecodeResult, ParseOp and ParseText answer for input that
+// ErrMalformed is what Encode, Decode, DecodeResult, ParseOp and ParseText return for input that
 // means nothing.
 var ErrMalformed = errors.New("malformed operations")
 
-// check tells what is wrong with o in itself, without the state.
+// check returns what is wrong with o in itself, without the state.
 func (o Op) check() error {
 	if err := o.checkKey(); err != nil {
 		return err

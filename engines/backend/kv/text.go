@@ -223,7 +223,7 @@ func splitWords(line string) (words []string, cols []int, err error) {
 	}
 }
 
-// notBare tells why a word cannot stand without quotes, and at which byte; an empty why means it
+// notBare returns why a word cannot stand without quotes, and at which byte; an empty why means it
 // can.
 func notBare(word string) (at int, why string) {
 	if strings.HasPrefix(word, "'") {

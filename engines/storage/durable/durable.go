@@ -78,7 +78,7 @@ func (d Dir) Join(name string) string { return d.FS.PathJoin(d.Path, name) }
 func (d Dir) New() string { return d.Join(temporary + "new") }
 
 // Settle removes what a process that died left half made or half removed, and makes the directory
-// if it is missing. It answers the names of what it removed.
+// if it is missing. It returns the names of what it removed.
 func (d Dir) Settle() (removed []string, err error) {
 	if err := d.FS.MkdirAll(d.Path, 0o700); err != nil {
 		return nil, err

@@ -43,7 +43,7 @@ func (d Dir) Settle() error {
 	return nil
 }
 
-// List answers the snapshots that can be read, the oldest first. A directory that is missing has
+// List returns the snapshots that can be read, the oldest first. A directory that is missing has
 // none.
 func (d Dir) List() ([]Metadata, error) {
 	names, err := d.durable().Names()
@@ -70,7 +70,7 @@ func (d Dir) List() ([]Metadata, error) {
 	return list, nil
 }
 
-// Chunk reads a chunk of a snapshot that List has answered, and checks it. Errors: ErrNone, and
+// Chunk reads a chunk of a snapshot that List has returned, and checks it. Errors: ErrNone, and
 // ErrChunk for one that is not what was written.
 func (d Dir) Chunk(m Metadata, place uint32) ([]byte, error) {
 	if int(place) >= len(m.Chunks) {
@@ -103,7 +103,7 @@ func (d Dir) Remove(m Metadata) error {
 const maxKept = 10
 
 // Keep removes all but the newest n snapshots and those older ones that are in use, at most maxKept
-// in all. It answers those that are left, the oldest first.
+// in all. It returns those that are left, the oldest first.
 func (d Dir) Keep(n int, inUse func(Metadata) bool) (left []Metadata, err error) {
 	list, err := d.List()
 	if err != nil {

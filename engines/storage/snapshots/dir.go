@@ -27,7 +27,7 @@ type Dir struct {
 type Entry struct {
 	ID string
 	Manifest
-	Err error // why it can not be used; then the Manifest may be incomplete
+	Err error // why it cannot be used; then the Manifest may be incomplete
 }
 
 // Taking says what to write into a new snapshot's manifest, and how to make it.
@@ -61,7 +61,7 @@ func (d Dir) durable() durable.Dir { return durable.Dir{FS: d.FS, Path: d.Path} 
 
 func (d Dir) path(name string) string { return d.durable().Join(name) }
 
-// List answers the snapshots, the oldest state first. A directory that is missing has none.
+// List returns the snapshots, the oldest state first. A directory that is missing has none.
 func (d Dir) List() ([]Entry, error) {
 	names, err := d.durable().Names()
 	if err != nil {
@@ -83,7 +83,7 @@ func (d Dir) List() ([]Entry, error) {
 	return list, nil
 }
 
-// Whole is List without those that can not be used.
+// Whole is List without those that cannot be used.
 func (d Dir) Whole() ([]Entry, error) {
 	list, err := d.List()
 	return slices.DeleteFunc(list, func(e Entry) bool { return e.Err != nil }), err
@@ -105,7 +105,7 @@ func (d Dir) manifest(id string) (Manifest, error) {
 	return m, err
 }
 
-// Find answers the snapshot of that id; the newest that is whole for an empty one. Errors are
+// Find returns the snapshot of that id; the newest that is whole for an empty one. Errors are
 // ErrNone and ErrDamaged.
 func (d Dir) Find(id string) (Manifest, error) {
 	if id == "" {
@@ -206,7 +206,7 @@ func (d Dir) describe(ctx context.Context, dir string, t Taking) (m Manifest, er
 	return m, nil
 }
 
-// scan opens a state read-only, recomputes its app hash, and answers what it is.
+// scan opens a state read-only, recomputes its app hash, and returns what it is.
 func scan(ctx context.Context, fs vfs.FS, dir string, progress func(done, total uint64),
 	pace func(context.Context) error) (m Manifest, err error) {
 	db, err := storage.Open(dir, storage.Options{FS: fs, ReadOnly: true, CacheBytes: 8 << 20})
@@ -303,7 +303,7 @@ func (d Dir) Remove(id string) error {
 }
 
 // Keep removes the oldest snapshots until n that are whole are left, except those that pinned
-// answers true for.
+// returns true for.
 func (d Dir) Keep(n int, pinned func(Manifest) bool) (removed []string, err error) {
 	list, err := d.Whole()
 	if err != nil {

@@ -26,7 +26,7 @@ func exists(fs vfs.FS, path string) (bool, error) {
 	return err == nil, err
 }
 
-// partOfState tells whether a file of that name in a snapshot is part of the state that is in it.
+// partOfState reports whether a file of that name in a snapshot is part of the state that is in it.
 func partOfState(name string) bool {
 	return name != manifestName && name != "LOCK" && !strings.HasSuffix(name, ".tmp")
 }

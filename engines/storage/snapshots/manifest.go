@@ -104,7 +104,7 @@ func ParseManifest(data []byte) (m Manifest, err error) {
 	return m, nil
 }
 
-// What this package answers, with what, where and what was expected.
+// Errors of this package. Each comes with what is wrong, where, and what was expected.
 var (
 	// ErrDamaged: a snapshot is not what was written.
 	ErrDamaged = errors.New("the snapshot is damaged")
