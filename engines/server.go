@@ -14,7 +14,7 @@ type Server struct {
 	handlers map[reflect.Type]func(ctx context.Context, msg message) error
 }
 
-// Incarnation is the number of this incarnation, unique in the process and growing.
+// Incarnation returns the number of this incarnation, unique in the process and growing.
 func (s *Server) Incarnation() uint64 { return s.box.incarnation }
 
 // Post puts m at the end of the engine's own queue, which is served before the mailbox and never

@@ -31,8 +31,8 @@ func (b Block) String() string {
 	return fmt.Sprintf("block %d of %s (%.8x, %d transactions)", b.Height, b.ChainID, b.Hash, len(b.Txs))
 }
 
-// ContentHash is the hash that a driver without one of its own gives a block: SHA-256 over every
-// field but Hash and Request, each with its length.
+// ContentHash returns the hash that a driver without one of its own gives a block: SHA-256 over
+// every field but Hash and Request, each with its length.
 func (b Block) ContentHash() []byte {
 	h := sha256.New()
 	var n [8]byte

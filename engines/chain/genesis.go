@@ -6,7 +6,7 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// DefaultParams are the limits of a genesis that names none.
+// DefaultParams returns the limits of a genesis that names none.
 func DefaultParams() *logv1.Params {
 	return &logv1.Params{
 		WindowNs:       int64(10 * time.Minute),

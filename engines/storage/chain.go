@@ -89,8 +89,8 @@ func checkChain(rec *logv1.ChainStarted) error {
 	return nil
 }
 
-// appHashAt is the app hash that the committed keys and ids have in a period: what a chain that
-// starts with this state and that period starts from.
+// appHashAt returns the app hash that the committed keys and ids have in a period: what a chain
+// that starts with this state and that period starts from.
 func (d *DB) appHashAt(period uint64) []byte {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -407,7 +407,7 @@ func (d *DB) commit(b *pebble.Batch, what string) error {
 	return nil
 }
 
-// State is the committed chain's state.
+// State returns the committed chain's state.
 func (d *DB) State() chain.State { return d.published.Load().state() }
 
 func (p *published) state() chain.State {

@@ -135,8 +135,8 @@ func (e *engine) watch(ctx context.Context) error {
 
 func (e *engine) do(f func(*DB) error) error { return e.grant.Do(f) }
 
-// fatal is the error that ends the incarnation: a state that failed, or one that is not ours any
-// more. All others are the caller's.
+// fatal returns the error that ends the incarnation: a state that failed, or one that is not ours
+// any more. All others are the caller's.
 func fatal(err error) error {
 	if errors.Is(err, errFailed) || errors.Is(err, ErrDamaged) || errors.Is(err, supervisor.ErrFenced) {
 		return err

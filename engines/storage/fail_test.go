@@ -45,7 +45,7 @@ func writesTo(suffix string) func(op errorfs.Op) bool {
 	}
 }
 
-// history is a chain of some blocks as a log has it.
+// history returns a chain of some blocks as a log has it.
 func history(t *testing.T, blocks int) (recs []*logv1.BlockCommitted) {
 	d := started(t)
 	for i := range blocks {

@@ -46,9 +46,9 @@ func (d *DB) waitFlush(done <-chan struct{}) error {
 	}
 }
 
-// durableApplied is the log index that the state is sure to have after a crash: what tables that
-// were written, synced and named in a synced manifest say. It never runs ahead, and may lag behind
-// a flush in the background.
+// durableApplied returns the log index that the state is sure to have after a crash: what tables
+// that were written, synced and named in a synced manifest say. It never runs ahead, and may lag
+// behind a flush in the background.
 func (d *DB) durableApplied() (uint64, error) {
 	if err := d.Err(); err != nil {
 		return 0, err

@@ -44,7 +44,7 @@ func (m *model) append(rec proto.Message) uint64 {
 	return uint64(len(m.log))
 }
 
-// read is the value as of just before v.
+// read returns the value as of just before v.
 func (m *model) read(key string, v chain.Version) string {
 	vs := m.versions[key]
 	for i := len(vs) - 1; i >= 0; i-- {
@@ -129,7 +129,7 @@ func (s *machine) openDB(t *rapid.T) {
 	require.NoError(t, err)
 }
 
-// drawTx is a new transaction or one that was seen before.
+// drawTx returns a new transaction or one that was seen before.
 func (s *machine) drawTx(t *rapid.T, at time.Time) []byte {
 	s.next++
 	switch kind := rapid.IntRange(0, 9).Draw(t, "tx"); {
@@ -316,7 +316,7 @@ func note(versions map[string][]version, v chain.Version, changes []*logv1.Chang
 	}
 }
 
-// apply is what a BlockCommitted does to the model.
+// apply does to the model what a BlockCommitted does to the state.
 func (m *model) apply(rec *logv1.BlockCommitted) {
 	if at := time.Unix(0, rec.TimeNs); at.After(m.clock) {
 		m.clock = at

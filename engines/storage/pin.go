@@ -38,22 +38,22 @@ func (d *DB) Pin() (*Pinned, error) {
 	return p, nil
 }
 
-// Height is the height that is pinned.
+// Height returns the height that is pinned.
 func (p *Pinned) Height() uint64 { return p.at.Height }
 
-// Period is that of Height.
+// Period returns the period of Height.
 func (p *Pinned) Period() uint64 { return p.at.Period }
 
-// ChainID is the chain's name.
+// ChainID returns the chain's name.
 func (p *Pinned) ChainID() string { return p.at.ChainID }
 
-// AppHash is the app hash at Height.
+// AppHash returns the app hash at Height.
 func (p *Pinned) AppHash() []byte { return p.at.AppHash }
 
-// Clock is the latest block time ever committed: ids that expired by it are forgotten.
+// Clock returns the latest block time ever committed: ids that expired by it are forgotten.
 func (p *Pinned) Clock() time.Time { return time.Unix(0, p.at.ClockNs) }
 
-// Size is how many latest keys and applied ids there are.
+// Size returns how many latest keys and applied ids there are.
 func (p *Pinned) Size() (keys, ids uint64) { return p.at.Keys, p.at.IDs }
 
 // Read runs f on the state. f must not keep it. A close of the DB waits for f, so f must be short.

@@ -103,7 +103,7 @@ func (d *DB) readAt(key []byte, v chain.Version) (value []byte, found bool, err 
 	}
 }
 
-// Result is the result of an applied transaction, as long as its id is remembered: until
+// Result returns the result of an applied transaction, as long as its id is remembered: until
 // valid_until, or for one window after its block if it has none. A refused transaction was not
 // applied and has no result here.
 func (d *DB) Result(id chain.TxID) (*logv1.TxResult, bool, error) {
@@ -157,7 +157,7 @@ func (d *DB) Results(ids []chain.TxID) ([]*logv1.TxResult, error) {
 	return rs, nil
 }
 
-// Block is what is kept of a committed block of the current period. Errors: ErrNotCommitted,
+// Block returns what is kept of a committed block of the current period. Errors: ErrNotCommitted,
 // ErrPruned.
 func (d *DB) Block(height uint64) (BlockMeta, error) {
 	if err := d.Err(); err != nil {

@@ -238,7 +238,7 @@ func (d *DB) Read(v chain.Version, key []byte) (value []byte, found bool, err er
 	return old.value, old.found, err
 }
 
-// committed is the latest committed value of key, remembered in cache.
+// committed returns the latest committed value of key, remembered in cache.
 func (d *DB) committed(cache map[string]latest, key []byte) (latest, error) {
 	if l, ok := cache[string(key)]; ok {
 		return l, nil
@@ -352,7 +352,7 @@ func clipLog(text string) string {
 
 const clipped = "…"
 
-// nextTurn is the place in the staged block whose turn it is: reads at or before it can be
+// nextTurn returns the place in the staged block whose turn it is: reads at or before it can be
 // answered. When it is the number of transactions all have finished, and Seal may be called. ok is
 // false when no block is staged.
 func (d *DB) nextTurn() (turn uint32, all, ok bool) {

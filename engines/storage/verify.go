@@ -77,7 +77,7 @@ func (v *verifier) step() error {
 	return nil
 }
 
-// last is the newest version that can be there.
+// last returns the newest version that can be there.
 func (v *verifier) last() chain.Version {
 	return chain.Version{Period: v.now.Period, Height: v.now.Height, Index: math.MaxUint32}
 }

@@ -27,7 +27,7 @@ var kindNames = [...]string{
 	KindRead: "read",
 }
 
-// String is the kind's word in the text form.
+// String returns the kind's word in the text form.
 func (k Kind) String() string {
 	if k > 0 && int(k) < len(kindNames) {
 		return kindNames[k]
@@ -47,7 +47,7 @@ const (
 
 var condNames = [...]string{Equals: "equals", Exists: "exists", Absent: "absent"}
 
-// String is the condition's word in the text form.
+// String returns the condition's word in the text form.
 func (c Cond) String() string {
 	if c > 0 && int(c) < len(condNames) {
 		return condNames[c]

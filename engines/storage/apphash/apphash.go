@@ -78,16 +78,16 @@ func NewHasher() *Hasher {
 	return &Hasher{key: blake3.New(Size, keyLeafKey), id: blake3.New(Size, keyIDLeaf)}
 }
 
-// Key is the leaf of a latest key and its value. An empty value and a missing key are different:
-// the latter has no leaf.
+// Key returns the leaf of a latest key and its value. An empty value and a missing key are
+// different: the latter has no leaf.
 func (h *Hasher) Key(key, value []byte) Leaf {
 	h.buf = binary.BigEndian.AppendUint32(h.buf[:0], uint32(len(key)))
 	h.buf = append(h.buf, key...)
 	return sum(h.key, h.buf, value)
 }
 
-// ID is the leaf of an applied transaction: its id, version, code, data and valid_until. The log
-// text is for people and not part of it.
+// ID returns the leaf of an applied transaction: its id, version, code, data and valid_until. The
+// log text is for people and not part of it.
 func (h *Hasher) ID(r *logv1.TxResult) Leaf {
 	h.buf = append(h.buf[:0], r.Id...)
 	h.buf = chain.VersionFromProto(r.Version).AppendBinary(h.buf)
@@ -170,14 +170,14 @@ func Decode(b []byte) (*Accumulator, error) {
 	return a, nil
 }
 
-// Root is the state root: the commitment to the set of leaves.
+// Root returns the state root: the commitment to the set of leaves.
 func (a *Accumulator) Root() []byte {
 	h := blake3.New(Size, keyRoot)
 	h.Write(a.AppendBinary(make([]byte, 0, accumulatorSize)))
 	return h.Sum(nil)
 }
 
-// Hash is the app hash of the set of leaves in a period.
+// Hash returns the app hash of the set of leaves in a period.
 func (a *Accumulator) Hash(period uint64) []byte {
 	h := blake3.New(Size, keyApp)
 	h.Write(binary.BigEndian.AppendUint64(a.Root(), period))

@@ -71,10 +71,10 @@ type Dir struct {
 
 const temporary = "tmp-"
 
-// Join is the path of what has that name.
+// Join returns the path of what has that name.
 func (d Dir) Join(name string) string { return d.FS.PathJoin(d.Path, name) }
 
-// New is the path where the next directory is made.
+// New returns the path where the next directory is made.
 func (d Dir) New() string { return d.Join(temporary + "new") }
 
 // Settle removes what a process that died left half made or half removed, and makes the directory

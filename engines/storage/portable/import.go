@@ -56,7 +56,7 @@ func NewImport(m Metadata, to Target) (*Import, error) {
 	return &Import{Metadata: m, to: to}, nil
 }
 
-// Next is the place of the chunk to come, and how many there are.
+// Next returns the place of the chunk to come, and how many there are.
 func (i *Import) Next() (next, of int) { return i.next, len(i.Chunks) }
 
 // Check reports whether a chunk is the one at its place. Errors: ErrChunk, and ErrSnapshot for a

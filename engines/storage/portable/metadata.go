@@ -60,7 +60,7 @@ type Metadata struct {
 
 const magic = "coppice snapshot"
 
-// Encode is the metadata as peers exchange it.
+// Encode returns the metadata as peers exchange it.
 func (m Metadata) Encode() []byte {
 	b := append(make([]byte, 0, 256+sha256.Size*len(m.Chunks)), magic...)
 	b = binary.BigEndian.AppendUint32(b, Format)
@@ -87,7 +87,7 @@ func (m Metadata) Hash() []byte {
 	return h[:]
 }
 
-// size is how many bytes chunk i has.
+// size returns how many bytes chunk i has.
 func (m Metadata) size(i int) uint64 {
 	return min(uint64(m.ChunkBytes), m.Bytes-uint64(i)*uint64(m.ChunkBytes))
 }
@@ -138,7 +138,7 @@ func Decode(b []byte) (m Metadata, err error) {
 	return m, nil
 }
 
-// chunksOf is how many chunks a stream makes.
+// chunksOf returns how many chunks a stream makes.
 func chunksOf(bytes uint64, size uint32) uint64 {
 	return bytes/uint64(size) + min(1, bytes%uint64(size))
 }

@@ -118,7 +118,7 @@ func (n *node) take(chunk uint32) Metadata {
 	return m
 }
 
-// target is a joining node's: what it knows by itself and by its consensus.
+// target returns the Target of a joining node: what it knows by itself and by its consensus.
 func (n *node) target(fs vfs.FS) Target {
 	s := n.db.State()
 	return Target{FS: fs, Dir: "data/import", Chain: chainStarted(), AppHash: s.AppHash, BlockHash: s.BlockHash,
@@ -224,7 +224,7 @@ func join(t tT, from *node, m Metadata) *node {
 	return n
 }
 
-// full is a state of some hundred keys, and its snapshot in many chunks.
+// full returns a state of some hundred keys, and its snapshot in many chunks.
 func full(t *testing.T) (*node, Metadata, [][]byte) {
 	t.Helper()
 	n := newNode(t, vfs.NewMem())

@@ -31,7 +31,7 @@ func partOfState(name string) bool {
 	return name != manifestName && name != "LOCK" && !strings.HasSuffix(name, ".tmp")
 }
 
-// sumFile is a file's entry in the manifest.
+// sumFile returns a file's entry in the manifest.
 func sumFile(fs vfs.FS, dir, name string) (File, error) {
 	f, err := fs.Open(fs.PathJoin(dir, name), vfs.SequentialReadsOption)
 	if err != nil {

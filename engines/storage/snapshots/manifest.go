@@ -61,7 +61,7 @@ func (b Hex) String() string { return hex.EncodeToString(b) }
 
 func (m Manifest) id() string { return ID(m.Period, m.Height, m.Index) }
 
-// ID is the id that the snapshot of a height has.
+// ID returns the id that the snapshot of a height has.
 func ID(period, height, index uint64) string { return fmt.Sprintf("%d-%d-%d", period, height, index) }
 
 // same reports whether m and o are of one and the same state: their files may differ.
