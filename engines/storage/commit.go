@@ -22,7 +22,7 @@ type header struct {
 	time   time.Time
 }
 
-// outcome is a block folded upon the committed state: what its commit will write.
+// outcome is what the commit of a block will write: the block folded into the committed state.
 type outcome struct {
 	next    record // without its Index
 	acc     apphash.Accumulator
@@ -40,13 +40,13 @@ type write struct {
 	old latest
 }
 
-// birth is an applied id that comes to be remembered.
+// birth is an applied id that is remembered from now on.
 type birth struct {
 	*logv1.TxResult
 	leaf apphash.Leaf
 }
 
-// fold computes what the results and changes make of the committed state. It costs O(changes +
+// fold computes what the results and changes turn the committed state into. It costs O(changes +
 // results + expired ids).
 func (d *DB) fold(h header, results []*logv1.TxResult, changes []*logv1.Change,
 	base map[string]latest) (*outcome, error) {
@@ -121,9 +121,9 @@ func (d *DB) foldKeys(o *outcome, base map[string]latest) error {
 }
 
 // foldExpiry forgets the ids whose valid_until is below limit. It comes before the block's own ids:
-// a plain transaction whose time has passed may be applied again. Those below the last block's
-// limit are gone, and it must not search there: Pebble would wade through the tombstones of all of
-// them.
+// a plain transaction whose time has passed may be applied again. Ids below the last block's
+// limit are gone, and foldExpiry must not search there: Pebble would wade through all their
+// tombstones.
 func (d *DB) foldExpiry(o *outcome, last, limit int64) error {
 	it, err := d.pdb.NewIter(&pebble.IterOptions{LowerBound: expiryKey(last, nil), UpperBound: expiryKey(limit, nil)})
 	if err != nil {
@@ -244,7 +244,7 @@ func (d *DB) Redo(index uint64, rec *logv1.BlockCommitted, local ...local) error
 	return d.apply(index, o, local)
 }
 
-// named prints a record's block.
+// blockName formats the name of a record's block.
 type blockName struct{ *logv1.BlockCommitted }
 
 func (n blockName) String() string {
@@ -299,8 +299,8 @@ func (d *DB) apply(index uint64, o *outcome, local []local) error {
 
 // setKeys writes the latest values, and moves those that they replace to the older ones. It returns
 // which of these no read at or after this height needs: the values replaced, and a deletion, which
-// reads as a key that never was. Like setIDs it goes through each space in its order, which a
-// memtable takes in faster than any other.
+// reads as a key that never was. Like setIDs it goes through each space in order, because
+// a memtable takes that in fastest.
 func setKeys(b *pebble.Batch, writes []write) (superseded []byte) {
 	slices.SortFunc(writes, func(x, y write) int { return bytes.Compare(x.Key, y.Key) })
 	var key, value []byte
@@ -335,7 +335,7 @@ func setKeys(b *pebble.Batch, writes []write) (superseded []byte) {
 	return superseded
 }
 
-// setIDs forgets the expired ids and remembers the new ones, in this order: one may be both.
+// setIDs forgets the expired ids and then remembers the new ones: an id may be both.
 func setIDs(b *pebble.Batch, o *outcome) error {
 	for _, e := range o.deaths {
 		b.Delete(e, nil)

@@ -17,7 +17,7 @@ import (
 	"github.com/coppice-go/coppice/engines/storage/durable"
 )
 
-// Dir is a directory of snapshots. Its methods may be called one at a time, but for List.
+// Dir is a directory of snapshots. Only one of its methods may run at a time, except List.
 type Dir struct {
 	FS   vfs.FS
 	Path string
@@ -41,8 +41,8 @@ type Taking struct {
 	Now      time.Time
 	Progress func(done, total uint64) // of the scan; may be nil
 
-	// Pace, if set, is asked in the scan now and then, and may wait, so that it leaves room for
-	// others.
+	// Pace, if set, is called during the scan from time to time. It may wait, to leave the
+	// processor to others.
 	Pace func(ctx context.Context) error
 }
 
@@ -105,7 +105,7 @@ func (d Dir) manifest(id string) (Manifest, error) {
 	return m, err
 }
 
-// Find returns the snapshot of that id; the newest that is whole for an empty one. Errors are
+// Find returns the snapshot with that id, or the newest whole one if id is empty. Errors are
 // ErrNone and ErrDamaged.
 func (d Dir) Find(id string) (Manifest, error) {
 	if id == "" {
@@ -128,8 +128,9 @@ func (d Dir) Find(id string) (Manifest, error) {
 }
 
 // Take makes a snapshot of the state. When it returns the snapshot is verified and durable, and has
-// its name. Errors: ErrExists when the state has not moved since the last one, storage.ErrDamaged
-// when the state itself is, or what the file system said; none leaves anything behind.
+// its name. Errors: ErrExists if the state has not moved since the last snapshot,
+// storage.ErrDamaged if the state itself is damaged, or an error of the file system. None leaves
+// anything behind.
 func (d Dir) Take(ctx context.Context, t Taking) (m Manifest, err error) {
 	if _, err := d.Settle(); err != nil {
 		return m, err
@@ -138,7 +139,7 @@ func (d Dir) Take(ctx context.Context, t Taking) (m Manifest, err error) {
 	tmp := d.durable().New()
 	defer func() {
 		if err != nil {
-			d.FS.RemoveAll(tmp) // what cannot be removed now is at the next start
+			d.FS.RemoveAll(tmp) // what cannot be removed now is removed at the next start
 		}
 	}()
 
@@ -155,7 +156,7 @@ func (d Dir) Take(ctx context.Context, t Taking) (m Manifest, err error) {
 	return m, d.name(m)
 }
 
-// name gives a finished one its manifest and its name.
+// name gives a finished snapshot its manifest and its name.
 func (d Dir) name(m Manifest) error {
 	dir := d.durable()
 	err := durable.WriteFile(d.FS, d.FS.PathJoin(dir.New(), manifestName), m.encode())
@@ -294,7 +295,7 @@ func verify(ctx context.Context, fs vfs.FS, dir string, m Manifest, progress fun
 	return nil
 }
 
-// Remove removes a snapshot; a crash leaves no half one.
+// Remove removes a snapshot. A crash leaves all of it or nothing under its name.
 func (d Dir) Remove(id string) error {
 	if err := d.durable().Remove(id); err != nil {
 		return fmt.Errorf("snapshot %s: %w", id, err)
