@@ -214,7 +214,7 @@ func TestABlockOutOfTurnIsItsDriversFault(t *testing.T) {
 	_, err = h.ordering.Commit(t.Context(), 1)
 	require.ErrorIs(t, err, ordering.ErrNotStaged)
 	_, err = h.ordering.InitChain(t.Context(), &logv1.ChainStarted{ChainId: "other"})
-	require.ErrorContains(t, err, "chain test (period 0) has started")
+	require.ErrorContains(t, err, "chain test (period 0) has already started")
 	b = h.next()
 	h.order(b)
 	require.EqualValues(t, 1, h.commit(b).Height, "and nothing stopped")

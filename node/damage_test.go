@@ -90,7 +90,7 @@ func TestDamageHasItsExitCode(t *testing.T) {
 			require.NoError(t,
 				os.WriteFile(path, []byte(strings.Replace(string(b), `"max_tx_ops": 10000`, `"max_tx_ops": 3`, 1)),
 					0o644))
-		}, exit.Config, exit.Config, "another genesis"},
+		}, exit.Config, exit.Config, "genesis does not match"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			home := stopped(t)

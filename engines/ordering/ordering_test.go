@@ -158,7 +158,7 @@ func block(height uint64, txs ...string) chain.Block {
 	return b
 }
 
-// appended is the last index of the log, with all that was appended before.
+// appended returns the last index of the log, with all that was appended before.
 func (r *rig) appended() uint64 {
 	r.t.Helper()
 	require.NoError(r.t, r.log.Sync(r.t.Context()))

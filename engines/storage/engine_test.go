@@ -78,7 +78,9 @@ type rig struct {
 }
 
 func newRig(t *testing.T, fs vfs.FS) rig {
-	lease := NewLease(dir, Options{FS: fs, MemTableBytes: 1 << 20}, time.Minute)
+	lease := supervisor.NewLease(func() (*DB, error) {
+		return Open(dir, Options{FS: fs, MemTableBytes: 1 << 20})
+	}, (*DB).Close, time.Minute)
 	table := &oneEngine{change: make(chan struct{})}
 	t.Cleanup(func() { require.NoError(t, lease.Close()) })
 	run, rec := suptest.Start(t, supervisor.Spec{
@@ -150,7 +152,7 @@ func TestEngineOrdersConcurrentWorkers(t *testing.T) {
 		wg.Wait()
 		require.False(t, t.Failed())
 		index++
-		require.NoError(t, r.client.CommitWith(ctx, index, committed(s), Local{"floor", fmt.Append(nil, index)}))
+		require.NoError(t, r.client.commitWith(ctx, index, committed(s), local{"floor", fmt.Append(nil, index)}))
 
 		value, found, at, err := r.client.Get(ctx, []byte("counter"), 0)
 		require.NoError(t, err)
@@ -158,7 +160,7 @@ func TestEngineOrdersConcurrentWorkers(t *testing.T) {
 		require.Equal(t, height, at)
 		require.Equal(t, fmt.Sprint(n*height), string(value))
 		id := chain.HashTx(b.Txs[7])
-		res, found, err := r.client.Result(ctx, id)
+		res, found, err := r.client.result(ctx, id)
 		require.NoError(t, err)
 		require.True(t, found)
 		require.Equal(t, uint32(7), res.Version.Index)
@@ -169,7 +171,7 @@ func TestEngineOrdersConcurrentWorkers(t *testing.T) {
 		meta, err := r.client.Block(ctx, height)
 		require.NoError(t, err)
 		require.Equal(t, s.AppHash, meta.AppHash)
-		hash, err := r.client.AppHashAt(ctx, 1)
+		hash, err := r.client.appHashAt(ctx, 1)
 		require.NoError(t, err)
 		require.Equal(t, s.AppHash, hash)
 		local, _, err := r.client.GetLocal(ctx, "floor")
@@ -188,8 +190,8 @@ func TestEngineOrdersConcurrentWorkers(t *testing.T) {
 	st, err := r.client.Stat(ctx)
 	require.NoError(t, err)
 	require.Equal(t, uint64(3), st.OldestHeight)
-	require.NoError(t, r.client.View(ctx, func(s *Reader) error {
-		for e, err := range s.Keys(nil) {
+	require.NoError(t, r.client.view(ctx, func(s *Reader) error {
+		for e, err := range s.withPrefix(nil) {
 			require.NoError(t, err)
 			require.Equal(t, "counter", string(e.Key))
 		}
@@ -237,7 +239,7 @@ func TestEngineBeginDropsWaiters(t *testing.T) {
 
 	for range 2 {
 		if err := <-errs; err != nil {
-			require.ErrorIs(t, err, ErrNotStaged)
+			require.ErrorIs(t, err, errNotStaged)
 			failed++
 		}
 	}
@@ -276,14 +278,14 @@ func TestEngineSuccession(t *testing.T) {
 	plan := suptest.NewPlan(1, 12, []string{Name})
 	plan.Run(t, r.run, r.rec, func(suptest.Step) {
 		old := r.client.last.Load()
-		_, _, err := patient.Result(ctx, chain.TxID{})
+		_, _, err := patient.result(ctx, chain.TxID{})
 		require.NoError(t, err, "a client finds its way to the successor")
 		if now := r.client.last.Load(); now != old && old != nil {
 			require.ErrorIs(t, old.Do(func(*DB) error { return errors.New("reached") }), supervisor.ErrFenced)
 		}
 
 		_, err = patient.Seal(ctx)
-		require.ErrorIs(t, err, ErrNotStaged)
+		require.ErrorIs(t, err, errNotStaged)
 
 		s, err := patient.State(ctx)
 		require.NoError(t, err)
@@ -320,7 +322,7 @@ func TestEngineEndsWhenTheDiskFails(t *testing.T) {
 		_, err := d.askFlush()
 		return err
 	}))
-	exit := suptest.Wait(t, r.rec, 1, func(e supervisor.ChildExited) bool { return errors.Is(e.Exit.Err, ErrFailed) })
+	exit := suptest.Wait(t, r.rec, 1, func(e supervisor.ChildExited) bool { return errors.Is(e.Exit.Err, errFailed) })
 	require.ErrorIs(t, exit.Exit.Err, syscall.ENOSPC)
 	f.n.Store(1 << 40)
 	r.rec.Settle(t, r.run)

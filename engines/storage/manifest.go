@@ -30,5 +30,5 @@ func (m manifestFirst) Create(name string, category vfs.DiskWriteCategory) (vfs.
 	return f, nil
 }
 
-// Unwrap is the file system underneath.
+// Unwrap returns the file system underneath.
 func (m manifestFirst) Unwrap() vfs.FS { return m.FS }

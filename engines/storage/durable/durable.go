@@ -1,9 +1,9 @@
-// Package durable has the steps by which files and directories come to a disk whole or not at all:
-// what has its name is whole, and stays so after a crash.
+// Package durable writes files and directories to a disk so that each appears there whole or not at
+// all: one that has its name is whole, also after a crash.
 //
-// Every function returns when what it did is on the disk, except where it says otherwise. An error
-// leaves open what a crash would find; nothing is repeated, and a failed sync is for the caller to
-// take as the end of that disk.
+// Every function returns when what it did is on the disk, except where it says otherwise. After an
+// error it is open what a crash would find. Nothing is tried again, and the caller must treat a
+// failed sync as the end of that disk.
 package durable
 
 import (
@@ -30,8 +30,8 @@ func WriteFile(disk vfs.FS, path string, data []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-// ReplaceFile makes path hold data: after a crash it holds that, or what it held before. Beside it
-// there may be a half one with the suffix ".tmp".
+// ReplaceFile makes path hold data. After a crash path holds data, or what it held before, and a
+// half written file with the suffix ".tmp" may be beside it.
 func ReplaceFile(disk vfs.FS, path string, data []byte) error {
 	tmp := path + ".tmp"
 	if err := WriteFile(disk, tmp, data); err != nil {
@@ -40,7 +40,7 @@ func ReplaceFile(disk vfs.FS, path string, data []byte) error {
 	return Rename(disk, tmp, path)
 }
 
-// Rename renames a file or a directory: after a crash it has the one name or the other.
+// Rename renames a file or a directory. After a crash it has the one name or the other.
 func Rename(disk vfs.FS, from, to string) error {
 	if err := disk.Rename(from, to); err != nil {
 		return err
@@ -63,7 +63,7 @@ func SyncDir(disk vfs.FS, path string) error {
 //	<path>/tmp-new    one that is being made, or was not finished
 //	<path>/tmp-gone-* one that is being removed
 //
-// Whoever changes it is alone; Names may be called beside.
+// Only one caller at a time may change it; Names may be called meanwhile.
 type Dir struct {
 	FS   vfs.FS
 	Path string
@@ -71,14 +71,14 @@ type Dir struct {
 
 const temporary = "tmp-"
 
-// Join is the path of what has that name.
+// Join returns the path of what has that name.
 func (d Dir) Join(name string) string { return d.FS.PathJoin(d.Path, name) }
 
-// New is the path where the next directory is made.
+// New returns the path where the next directory is made.
 func (d Dir) New() string { return d.Join(temporary + "new") }
 
 // Settle removes what a process that died left half made or half removed, and makes the directory
-// if it is missing. It answers the names of what it removed.
+// if it is missing. It returns the names of what it removed.
 func (d Dir) Settle() (removed []string, err error) {
 	if err := d.FS.MkdirAll(d.Path, 0o700); err != nil {
 		return nil, err

@@ -19,7 +19,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const home = "home"
 
-// read is what a file holds, "" if it is not there.
+// read returns what a file holds, "" if it is not there.
 func read(t *testing.T, disk vfs.FS, path string) string {
 	t.Helper()
 	f, err := disk.Open(path)

@@ -149,7 +149,7 @@ func Recover(fs vfs.FS, state string) error {
 	return nil
 }
 
-// Aside tells whether an old state was kept beside an installed one.
+// Aside reports whether an old state was kept beside an installed one.
 func Aside(fs vfs.FS, state string) (bool, error) { return exists(fs, state+oldSuffix) }
 
 // Discard removes the state that an installation kept aside.

@@ -157,7 +157,7 @@ func (c *cutting) fs() vfs.FS {
 	}))
 }
 
-// stride is how far apart the crashes of a test are: at each operation with COPPICE_SOAK.
+// stride returns how far apart the crashes of a test are: at each operation with COPPICE_SOAK.
 func stride() int64 {
 	if os.Getenv("COPPICE_SOAK") != "" {
 		return 1
@@ -165,7 +165,7 @@ func stride() int64 {
 	return 13
 }
 
-// crashable is a disk with a home in it, which is durable.
+// crashable returns a disk with a home in it, which is durable.
 func crashable(t *testing.T) *vfs.MemFS {
 	t.Helper()
 	disk := vfs.NewCrashableMem()
