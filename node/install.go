@@ -299,14 +299,14 @@ func readInstalling(disk vfs.FS, home string) (in installing, err error) {
 }
 
 func writeInstalling(disk vfs.FS, home string, in installing) error {
-	return durable.ReplaceFile(disk, installingPath(home), fmt.Appendf(nil, "%s %d\n", in.id, in.from))
+	return durable.On(disk).Replace(installingPath(home), fmt.Appendf(nil, "%s %d\n", in.id, in.from), 0o666)
 }
 
 func removeInstalling(disk vfs.FS, home string) error {
 	if err := disk.Remove(installingPath(home)); err != nil {
 		return err
 	}
-	return durable.SyncDir(disk, filepath.Dir(installingPath(home)))
+	return durable.On(disk).SyncDir(filepath.Dir(installingPath(home)))
 }
 
 // installedSince is the log's newest SnapshotInstalled from a record on; nil where there is none.
