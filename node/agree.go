@@ -17,6 +17,7 @@ import (
 	"github.com/coppice-go/coppice/engines/logger"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/internal/durable"
 	"github.com/coppice-go/coppice/node/exit"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
@@ -179,11 +180,11 @@ const startedFile = "STARTED"
 // markStarted notes that the home has a log.
 func markStarted(home string, id [16]byte) error {
 	path := filepath.Join(home, startedFile)
-	err := writeNew(path, fmt.Appendf(nil, "log %x\n", id), 0o644)
+	err := durable.OS.WriteNew(path, fmt.Appendf(nil, "log %x\n", id), 0o644)
 	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}
-	return errors.Join(err, syncDir(home))
+	return errors.Join(err, durable.OS.SyncDir(home))
 }
 
 // StartedWithoutLog is ErrDamage for a home that had a log and has none: a chain that began anew

@@ -16,6 +16,7 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/internal/durable"
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
@@ -56,11 +57,8 @@ func RestoreBackup(ctx context.Context, src, home string, progress func(step str
 	if err := r.run(ctx); err != nil {
 		return info, errors.Join(exit.Classify(err), os.RemoveAll(tmp))
 	}
-	if err := os.Rename(tmp, home); err != nil {
-		return info, err
-	}
 
-	return info, syncDir(filepath.Dir(home))
+	return info, durable.OS.Rename(tmp, home)
 }
 
 // restoring is one RestoreBackup on its way.
@@ -100,7 +98,7 @@ func (r *restoring) run(ctx context.Context) error {
 	}
 
 	for _, d := range []string{filepath.Join(r.home, "data"), r.home} {
-		if err := syncDir(d); err != nil {
+		if err := durable.OS.SyncDir(d); err != nil {
 			return err
 		}
 	}
@@ -144,10 +142,10 @@ func (r *restoring) files() error {
 		token, err = []byte(rand.Text()+"\n"), nil
 	}
 	if err == nil {
-		err = writeNew(filepath.Join(r.home, api.TokenFileName), token, 0o600)
+		err = durable.OS.WriteNew(filepath.Join(r.home, api.TokenFileName), token, 0o600)
 	}
 	if err == nil {
-		err = writeNew(filepath.Join(r.home, formatFile), []byte(homeFormat), 0o644)
+		err = durable.OS.WriteNew(filepath.Join(r.home, formatFile), []byte(homeFormat), 0o644)
 	}
 
 	return err
@@ -174,13 +172,13 @@ func (r *restoring) snapshot() error {
 	m.Source = fmt.Sprintf("backup of log %v", m.LogID)
 	data, err := json.MarshalIndent(m, "", "  ")
 	if err == nil {
-		err = writeNew(filepath.Join(to, "snapshot.json"), append(data, '\n'), 0o600)
+		err = durable.OS.WriteNew(filepath.Join(to, "snapshot.json"), append(data, '\n'), 0o600)
 	}
 	if err == nil {
-		err = syncDir(to)
+		err = durable.OS.SyncDir(to)
 	}
 	if err == nil {
-		err = syncDir(filepath.Dir(to))
+		err = durable.OS.SyncDir(filepath.Dir(to))
 	}
 
 	return err

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -18,6 +17,7 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/internal/durable"
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
@@ -269,7 +269,7 @@ func (w *BackupWriter) Finish(ctx context.Context) (BackupInfo, error) {
 	w.log = nil
 
 	if w.info.Token {
-		if err := writeNew(filepath.Join(w.tmp, api.TokenFileName), w.token, 0o600); err != nil {
+		if err := durable.OS.WriteNew(filepath.Join(w.tmp, api.TokenFileName), w.token, 0o600); err != nil {
 			return w.info, err
 		}
 	}
@@ -277,13 +277,13 @@ func (w *BackupWriter) Finish(ctx context.Context) (BackupInfo, error) {
 	dir := filepath.Join(w.tmp, backupSnapshot, w.manifest.ID)
 	data, err := json.MarshalIndent(w.manifest, "", "  ")
 	if err == nil {
-		err = writeNew(filepath.Join(dir, "snapshot.json"), append(data, '\n'), 0o600)
+		err = durable.OS.WriteNew(filepath.Join(dir, "snapshot.json"), append(data, '\n'), 0o600)
 	}
 	if err == nil {
 		data, err = w.seal()
 	}
 	if err == nil {
-		err = writeNew(filepath.Join(w.tmp, backupFile), data, 0o600)
+		err = durable.OS.WriteNew(filepath.Join(w.tmp, backupFile), data, 0o600)
 	}
 	if err == nil {
 		_, err = VerifyBackup(ctx, w.tmp, w.progress)
@@ -291,15 +291,12 @@ func (w *BackupWriter) Finish(ctx context.Context) (BackupInfo, error) {
 
 	for _, d := range []string{dir, filepath.Dir(dir), w.tmp} {
 		if err == nil {
-			err = syncDir(d)
+			err = durable.OS.SyncDir(d)
 		}
 	}
 
 	if err == nil {
-		err = os.Rename(w.tmp, w.dest)
-	}
-	if err == nil {
-		err = syncDir(filepath.Dir(w.dest))
+		err = durable.OS.Rename(w.tmp, w.dest)
 	}
 
 	return w.info, err
@@ -406,11 +403,5 @@ func copyFile(from, to string, mode fs.FileMode) error {
 	}
 	defer in.Close()
 
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return err
-	}
-
-	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Sync(), out.Close())
+	return durable.OS.CopyNew(to, in, mode)
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/internal/durable"
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
@@ -104,12 +105,12 @@ func Init(home string, o InitOptions) (g chain.Genesis, err error) {
 		{submitTokenFile, []byte(rand.Text() + "\n"), 0o600},
 		{formatFile, []byte(homeFormat), 0o644}, // last: it makes the rest a home
 	} {
-		if err := writeNew(filepath.Join(home, f.name), f.data, f.mode); err != nil {
+		if err := durable.OS.WriteNew(filepath.Join(home, f.name), f.data, f.mode); err != nil {
 			return g, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 		}
 	}
 
-	return g, syncDir(home)
+	return g, durable.OS.SyncDir(home)
 }
 
 // genesis returns the genesis of a new home: the one of Genesis, the one that the options of the
@@ -139,23 +140,6 @@ func (o InitOptions) genesis(own consensus.Homed) (g chain.Genesis, err error) {
 
 	_, err = g.ChainStarted()
 	return g, err
-}
-
-func writeNew(path string, data []byte, mode fs.FileMode) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	return errors.Join(err, f.Sync(), f.Close())
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // IsHome tells whether a directory is a home, or may be one that cannot be looked into.

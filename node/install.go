@@ -303,10 +303,7 @@ func writeInstalling(disk vfs.FS, home string, in installing) error {
 }
 
 func removeInstalling(disk vfs.FS, home string) error {
-	if err := disk.Remove(installingPath(home)); err != nil {
-		return err
-	}
-	return durable.On(disk).SyncDir(filepath.Dir(installingPath(home)))
+	return durable.On(disk).Remove(installingPath(home))
 }
 
 // installedSince is the log's newest SnapshotInstalled from a record on; nil where there is none.

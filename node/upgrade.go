@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/coppice-go/coppice/internal/durable"
 	"github.com/coppice-go/coppice/node/exit"
 )
 
@@ -89,7 +90,7 @@ func upgrade(home string, check bool, known []Migration) (u Upgraded, err error)
 				"be run again", home, m.To, err, m.To-1)
 		}
 
-		if err := replaceFile(filepath.Join(home, formatFile), []byte(format(m.To).text(m.Needs)), 0o644); err != nil {
+		if err := durable.OS.Replace(filepath.Join(home, formatFile), []byte(format(m.To).text(m.Needs)), 0o644); err != nil {
 			return u, err
 		}
 	}
@@ -135,20 +136,4 @@ func readFormat(home string, newest format) (format, error) {
 	}
 
 	return v, nil
-}
-
-// replaceFile puts a file in the place of another in one step, durably.
-func replaceFile(path string, data []byte, mode fs.FileMode) error {
-	tmp := path + ".tmp"
-	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := writeNew(tmp, data, mode); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return err
-	}
-
-	return syncDir(filepath.Dir(path))
 }
