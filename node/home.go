@@ -16,6 +16,7 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/internal/durable"
+	"github.com/coppice-go/coppice/internal/flock"
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
@@ -151,26 +152,20 @@ func IsHome(dir string) bool {
 // lockHome makes this process the home's only one, until the file is closed or the process ends.
 func lockHome(home string) (*os.File, error) {
 	path := filepath.Join(home, lockFile)
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
+	f, err := flock.TryLock(path)
+	if errors.Is(err, flock.ErrLocked) {
+		who := "another process"
+		if n, err := api.ReadNodeFile(home); err == nil && unix.Kill(n.PID, 0) != unix.ESRCH {
+			// of a node that was killed the file says nothing: then it is another command
+			who = fmt.Sprintf("process %d", n.PID)
+		}
+		return nil, fmt.Errorf("%w: %s has %s", exit.ErrHomeInUse, who, home)
+	}
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
 		return nil, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			who := "another process"
-			if n, err := api.ReadNodeFile(home); err == nil && unix.Kill(n.PID, 0) != unix.ESRCH {
-				// of a node that was killed the file says nothing: then it is another command
-				who = fmt.Sprintf("process %d", n.PID)
-			}
-			return nil, fmt.Errorf("%w: %s has %s", exit.ErrHomeInUse, who, home)
-		}
-
-		return nil, fmt.Errorf("lock %s: %w", path, err)
-	}
-
-	return f, nil
+	return f, err
 }
 
 // readToken reads a token.

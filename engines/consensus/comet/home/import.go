@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	cfg "github.com/cometbft/cometbft/config"
 
 	"github.com/coppice-go/coppice/internal/durable"
+	"github.com/coppice-go/coppice/internal/flock"
 )
 
 // Import makes a CometBFT home from an existing one. It copies the keys, the configuration (with
@@ -97,7 +97,7 @@ func notRunning(c *cfg.Config) error {
 	}
 	defer f.Close()
 
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB); errors.Is(err, syscall.EWOULDBLOCK) {
+	if flock.IsLocked(f) {
 		return fmt.Errorf("%w: %s is in use: stop its CometBFT first, and never start it again with this validator key",
 			ErrHome, c.RootDir)
 	}
