@@ -316,7 +316,7 @@ func TestASnapshotOfAnotherNodeIsInstalled(t *testing.T) {
 	require.ErrorContains(t, err, "no record of it installed that snapshot")
 
 	// The log is told, and then the process dies.
-	require.NoError(t, durable.ReplaceFile(vfs.Default, install.MarkerPath(to), []byte(m.ID)))
+	require.NoError(t, durable.On(vfs.Default).Replace(install.MarkerPath(to), []byte(m.ID), 0o666))
 	l, err := eventlog.Open(home.LogDir(to), eventlog.Options{})
 	require.NoError(t, err)
 	rec, err := chain.NewRecord(&logv1.SnapshotInstalled{ChainId: m.ChainID, Period: m.Period, Height: m.Height,

@@ -269,7 +269,7 @@ func (s *stateSync) named(ctx context.Context, id string) (snapshots.Manifest, e
 			if err := s.n.disk().Rename(s.importPath(), to); err != nil {
 				return err
 			}
-			return durable.SyncDir(s.n.disk(), home.StateSyncDir(s.n.home))
+			return durable.On(s.n.disk()).SyncDir(home.StateSyncDir(s.n.home))
 		},
 	})
 

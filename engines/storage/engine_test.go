@@ -14,60 +14,11 @@ import (
 
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/enginestest"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
-
-// oneEngine is the directory of a node that has one engine.
-type oneEngine struct {
-	mu     sync.Mutex
-	box    *engines.Mailbox
-	change chan struct{} // closed, and replaced, at each registration
-}
-
-func (o *oneEngine) Register(m *engines.Mailbox) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.box = m
-	close(o.change)
-	o.change = make(chan struct{})
-	return nil
-}
-
-func (o *oneEngine) Resolve(name string) (*engines.Mailbox, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-
-	if o.box == nil {
-		return nil, &engines.DownError{Engine: name}
-	}
-
-	select {
-	case <-o.box.Done():
-		return nil, o.box.Down()
-	default:
-		return o.box, nil
-	}
-}
-
-func (o *oneEngine) Await(ctx context.Context, name string, after uint64) (*engines.Mailbox, error) {
-	for {
-		o.mu.Lock()
-		box, change := o.box, o.change
-		o.mu.Unlock()
-
-		if box != nil && box.Incarnation() > after {
-			return box, nil
-		}
-
-		select {
-		case <-change:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
-}
 
 // rig is a supervised storage engine on a disk in memory.
 type rig struct {
@@ -81,7 +32,7 @@ func newRig(t *testing.T, fs vfs.FS) rig {
 	lease := supervisor.NewLease(func() (*DB, error) {
 		return Open(dir, Options{FS: fs, MemTableBytes: 1 << 20})
 	}, (*DB).Close, time.Minute)
-	table := &oneEngine{change: make(chan struct{})}
+	table := new(enginestest.Directory)
 	t.Cleanup(func() { require.NoError(t, lease.Close()) })
 	run, rec := suptest.Start(t, supervisor.Spec{
 		Name: "test", Intensity: supervisor.Intensity{Max: 100, Period: time.Minute},

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -18,10 +17,10 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/internal/durable"
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
-	"github.com/coppice-go/coppice/node/home"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
@@ -270,7 +269,7 @@ func (w *Writer) Finish(ctx context.Context) (Info, error) {
 	w.log = nil
 
 	if w.info.Token {
-		if err := home.WriteNew(filepath.Join(w.tmp, api.TokenFileName), w.token, 0o600); err != nil {
+		if err := durable.OS.WriteNew(filepath.Join(w.tmp, api.TokenFileName), w.token, 0o600); err != nil {
 			return w.info, err
 		}
 	}
@@ -278,13 +277,13 @@ func (w *Writer) Finish(ctx context.Context) (Info, error) {
 	dir := filepath.Join(w.tmp, SnapshotsName, w.manifest.ID)
 	data, err := json.MarshalIndent(w.manifest, "", "  ")
 	if err == nil {
-		err = home.WriteNew(filepath.Join(dir, "snapshot.json"), append(data, '\n'), 0o600)
+		err = durable.OS.WriteNew(filepath.Join(dir, "snapshot.json"), append(data, '\n'), 0o600)
 	}
 	if err == nil {
 		data, err = w.seal()
 	}
 	if err == nil {
-		err = home.WriteNew(filepath.Join(w.tmp, FileName), data, 0o600)
+		err = durable.OS.WriteNew(filepath.Join(w.tmp, FileName), data, 0o600)
 	}
 	if err == nil {
 		_, err = Verify(ctx, w.tmp, w.progress)
@@ -292,15 +291,12 @@ func (w *Writer) Finish(ctx context.Context) (Info, error) {
 
 	for _, d := range []string{dir, filepath.Dir(dir), w.tmp} {
 		if err == nil {
-			err = home.SyncDir(d)
+			err = durable.OS.SyncDir(d)
 		}
 	}
 
 	if err == nil {
-		err = os.Rename(w.tmp, w.Dest)
-	}
-	if err == nil {
-		err = home.SyncDir(filepath.Dir(w.Dest))
+		err = durable.OS.Rename(w.tmp, w.Dest)
 	}
 
 	return w.info, err
@@ -408,11 +404,5 @@ func CopyFile(from, to string, mode fs.FileMode) error {
 	}
 	defer in.Close()
 
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return err
-	}
-
-	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Sync(), out.Close())
+	return durable.OS.CopyNew(to, in, mode)
 }

@@ -71,19 +71,3 @@ func ReadFormat(home string, newest Version) (Version, error) {
 
 	return v, nil
 }
-
-// replaceFile puts a file in the place of another in one step, durably.
-func ReplaceFile(path string, data []byte, mode fs.FileMode) error {
-	tmp := path + ".tmp"
-	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := WriteNew(tmp, data, mode); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return err
-	}
-
-	return SyncDir(filepath.Dir(path))
-}

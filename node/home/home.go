@@ -15,6 +15,8 @@ import (
 
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/internal/durable"
+	"github.com/coppice-go/coppice/internal/flock"
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
@@ -104,12 +106,12 @@ func Init(home string, o InitOptions) (g chain.Genesis, err error) {
 		{submitTokenFile, []byte(rand.Text() + "\n"), 0o600},
 		{FormatFile, []byte(Format), 0o644}, // last: it makes the rest a home
 	} {
-		if err := WriteNew(filepath.Join(home, f.name), f.data, f.mode); err != nil {
+		if err := durable.OS.WriteNew(filepath.Join(home, f.name), f.data, f.mode); err != nil {
 			return g, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 		}
 	}
 
-	return g, SyncDir(home)
+	return g, durable.OS.SyncDir(home)
 }
 
 // genesis returns the genesis of a new home: the one of Genesis, the one that the options of the
@@ -141,23 +143,6 @@ func (o InitOptions) genesis(own consensus.Homed) (g chain.Genesis, err error) {
 	return g, err
 }
 
-func WriteNew(path string, data []byte, mode fs.FileMode) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	return errors.Join(err, f.Sync(), f.Close())
-}
-
-func SyncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
 // IsHome tells whether a directory is a home, or may be one that cannot be looked into.
 func IsHome(dir string) bool {
 	_, err := os.Stat(filepath.Join(dir, FormatFile))
@@ -167,26 +152,20 @@ func IsHome(dir string) bool {
 // lockHome makes this process the home's only one, until the file is closed or the process ends.
 func Lock(home string) (*os.File, error) {
 	path := filepath.Join(home, lockFile)
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
+	f, err := flock.TryLock(path)
+	if errors.Is(err, flock.ErrLocked) {
+		who := "another process"
+		if n, err := api.ReadNodeFile(home); err == nil && unix.Kill(n.PID, 0) != unix.ESRCH {
+			// of a node that was killed the file says nothing: then it is another command
+			who = fmt.Sprintf("process %d", n.PID)
+		}
+		return nil, fmt.Errorf("%w: %s has %s", exit.ErrHomeInUse, who, home)
+	}
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
 		return nil, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			who := "another process"
-			if n, err := api.ReadNodeFile(home); err == nil && unix.Kill(n.PID, 0) != unix.ESRCH {
-				// of a node that was killed the file says nothing: then it is another command
-				who = fmt.Sprintf("process %d", n.PID)
-			}
-			return nil, fmt.Errorf("%w: %s has %s", exit.ErrHomeInUse, who, home)
-		}
-
-		return nil, fmt.Errorf("lock %s: %w", path, err)
-	}
-
-	return f, nil
+	return f, err
 }
 
 // readToken reads a token.

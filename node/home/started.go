@@ -10,6 +10,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/coppice-go/coppice/internal/durable"
 	"github.com/coppice-go/coppice/node/exit"
 )
 
@@ -20,11 +21,11 @@ const startedFile = "STARTED"
 // markStarted notes that the home has a log.
 func MarkStarted(home string, id [16]byte) error {
 	path := filepath.Join(home, startedFile)
-	err := WriteNew(path, fmt.Appendf(nil, "log %x\n", id), 0o644)
+	err := durable.OS.WriteNew(path, fmt.Appendf(nil, "log %x\n", id), 0o644)
 	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}
-	return errors.Join(err, SyncDir(home))
+	return errors.Join(err, durable.OS.SyncDir(home))
 }
 
 // StartedWithoutLog is ErrDamage for a home that had a log and has none: a chain that began anew

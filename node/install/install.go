@@ -187,14 +187,11 @@ func ReadMarker(disk vfs.FS, home string) (in Marker, err error) {
 }
 
 func WriteMarker(disk vfs.FS, home string, in Marker) error {
-	return durable.ReplaceFile(disk, MarkerPath(home), fmt.Appendf(nil, "%s %d\n", in.ID, in.From))
+	return durable.On(disk).Replace(MarkerPath(home), fmt.Appendf(nil, "%s %d\n", in.ID, in.From), 0o666)
 }
 
 func RemoveMarker(disk vfs.FS, home string) error {
-	if err := disk.Remove(MarkerPath(home)); err != nil {
-		return err
-	}
-	return durable.SyncDir(disk, filepath.Dir(MarkerPath(home)))
+	return durable.On(disk).Remove(MarkerPath(home))
 }
 
 // installedSince is the log's newest SnapshotInstalled from a record on; nil where there is none.

@@ -16,6 +16,7 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/internal/durable"
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/backup"
 	"github.com/coppice-go/coppice/node/config"
@@ -58,11 +59,7 @@ func Restore(ctx context.Context, src, dir string, progress func(step string, do
 	if err := r.run(ctx); err != nil {
 		return info, errors.Join(exit.Classify(err), os.RemoveAll(tmp))
 	}
-	if err := os.Rename(tmp, dir); err != nil {
-		return info, err
-	}
-
-	return info, home.SyncDir(filepath.Dir(dir))
+	return info, durable.OS.Rename(tmp, dir)
 }
 
 // restoring is one RestoreBackup on its way.
@@ -102,7 +99,7 @@ func (r *restoring) run(ctx context.Context) error {
 	}
 
 	for _, d := range []string{filepath.Join(r.home, "data"), r.home} {
-		if err := home.SyncDir(d); err != nil {
+		if err := durable.OS.SyncDir(d); err != nil {
 			return err
 		}
 	}
@@ -146,10 +143,10 @@ func (r *restoring) files() error {
 		token, err = []byte(rand.Text()+"\n"), nil
 	}
 	if err == nil {
-		err = home.WriteNew(filepath.Join(r.home, api.TokenFileName), token, 0o600)
+		err = durable.OS.WriteNew(filepath.Join(r.home, api.TokenFileName), token, 0o600)
 	}
 	if err == nil {
-		err = home.WriteNew(filepath.Join(r.home, home.FormatFile), []byte(home.Format), 0o644)
+		err = durable.OS.WriteNew(filepath.Join(r.home, home.FormatFile), []byte(home.Format), 0o644)
 	}
 
 	return err
@@ -176,13 +173,13 @@ func (r *restoring) snapshot() error {
 	m.Source = fmt.Sprintf("backup of log %v", m.LogID)
 	data, err := json.MarshalIndent(m, "", "  ")
 	if err == nil {
-		err = home.WriteNew(filepath.Join(to, "snapshot.json"), append(data, '\n'), 0o600)
+		err = durable.OS.WriteNew(filepath.Join(to, "snapshot.json"), append(data, '\n'), 0o600)
 	}
 	if err == nil {
-		err = home.SyncDir(to)
+		err = durable.OS.SyncDir(to)
 	}
 	if err == nil {
-		err = home.SyncDir(filepath.Dir(to))
+		err = durable.OS.SyncDir(filepath.Dir(to))
 	}
 
 	return err

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"github.com/coppice-go/coppice/internal/durable"
 	"github.com/coppice-go/coppice/node/home"
 )
 
@@ -65,7 +66,7 @@ func upgrade(dir string, check bool, known []Migration) (u Upgraded, err error) 
 				"be run again", dir, m.To, err, m.To-1)
 		}
 
-		if err := home.ReplaceFile(filepath.Join(dir, home.FormatFile), []byte(home.Version(m.To).Text(m.Needs)),
+		if err := durable.OS.Replace(filepath.Join(dir, home.FormatFile), []byte(home.Version(m.To).Text(m.Needs)),
 			0o644); err != nil {
 			return u, err
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/coppice-go/coppice/internal/durable"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
@@ -58,7 +59,7 @@ func TestAnUpgradeCanBeCutAnywhere(t *testing.T) {
 	known := []Migration{
 		{To: 2, Does: "a notice is written", Needs: "v0.2.0", Run: func(dir string) error {
 			runs = append(runs, 2)
-			return home.ReplaceFile(filepath.Join(dir, "notice"), []byte("two"), 0o644)
+			return durable.OS.Replace(filepath.Join(dir, "notice"), []byte("two"), 0o644)
 		}},
 		{To: 3, Does: "the notice is renamed", Needs: "v0.3.0", Run: func(home string) error {
 			runs = append(runs, 3)

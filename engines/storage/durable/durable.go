@@ -1,5 +1,5 @@
-// Package durable writes files and directories to a disk so that each appears there whole or not at
-// all: one that has its name is whole, also after a crash.
+// Package durable brings directories to one of pebble's disks whole or not at all, and has the
+// steps of internal/durable on such a disk.
 //
 // Every function returns when what it did is on the disk, except where it says otherwise. After an
 // error it is open what a crash would find. Nothing is tried again, and the caller must treat a
@@ -13,44 +13,32 @@ import (
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/coppice-go/coppice/internal/durable"
 )
 
-// WriteFile makes a file with that content. Its name is durable with the next SyncDir of its
-// directory.
-func WriteFile(disk vfs.FS, path string, data []byte) error {
-	f, err := disk.Create(path, vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
+// On returns the durable steps on one of pebble's disks, which knows no modes. Writing may change
+// the bytes that are written.
+func On(disk vfs.FS) durable.Disk { return durable.Disk{FS: onPebble{disk}} }
 
-	return errors.Join(err, f.Close())
+type onPebble struct{ disk vfs.FS }
+
+func (p onPebble) Create(path string, _ fs.FileMode) (durable.File, error) {
+	if _, err := p.disk.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		if err == nil {
+			err = &fs.PathError{Op: "create", Path: path, Err: fs.ErrExist}
+		}
+		return nil, err
+	}
+	return p.disk.Create(path, vfs.WriteCategoryUnspecified)
 }
 
-// ReplaceFile makes path hold data. After a crash path holds data, or what it held before, and a
-// half written file with the suffix ".tmp" may be beside it.
-func ReplaceFile(disk vfs.FS, path string, data []byte) error {
-	tmp := path + ".tmp"
-	if err := WriteFile(disk, tmp, data); err != nil {
-		return err
-	}
-	return Rename(disk, tmp, path)
-}
+func (p onPebble) Remove(path string) error { return p.disk.Remove(path) }
 
-// Rename renames a file or a directory. After a crash it has the one name or the other.
-func Rename(disk vfs.FS, from, to string) error {
-	if err := disk.Rename(from, to); err != nil {
-		return err
-	}
-	return SyncDir(disk, disk.PathDir(to))
-}
+func (p onPebble) Rename(from, to string) error { return p.disk.Rename(from, to) }
 
-// SyncDir makes the names in a directory durable.
-func SyncDir(disk vfs.FS, path string) error {
-	d, err := disk.OpenDir(path)
+func (p onPebble) SyncDir(path string) error {
+	d, err := p.disk.OpenDir(path)
 	if err != nil {
 		return err
 	}
@@ -98,7 +86,7 @@ func (d Dir) Settle() (removed []string, err error) {
 		removed = append(removed, name)
 	}
 
-	return removed, SyncDir(d.FS, d.FS.PathDir(d.Path))
+	return removed, On(d.FS).SyncDir(d.FS.PathDir(d.Path))
 }
 
 // Names lists what is whole, in no order. A directory that is missing has nothing.
@@ -115,10 +103,10 @@ func IsTemporary(name string) bool { return strings.HasPrefix(name, temporary) }
 
 // Publish gives the directory New, whose files are durable, its name, which must be free.
 func (d Dir) Publish(name string) error {
-	if err := SyncDir(d.FS, d.New()); err != nil {
+	if err := On(d.FS).SyncDir(d.New()); err != nil {
 		return err
 	}
-	return Rename(d.FS, d.New(), d.Join(name))
+	return On(d.FS).Rename(d.New(), d.Join(name))
 }
 
 // Remove removes a directory. It loses its name first, so that a crash leaves no half one; the rest
@@ -128,7 +116,7 @@ func (d Dir) Remove(name string) error {
 	if err := d.FS.RemoveAll(gone); err != nil { // of a removal before, cut short
 		return err
 	}
-	if err := Rename(d.FS, d.Join(name), gone); err != nil {
+	if err := On(d.FS).Rename(d.Join(name), gone); err != nil {
 		return err
 	}
 	return d.FS.RemoveAll(gone)

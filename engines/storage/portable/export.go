@@ -60,7 +60,7 @@ func (d Dir) Take(ctx context.Context, p *storage.Pinned, t Taking) (m Metadata,
 			w.IDs, keys, ids)
 	}
 
-	if err := durable.WriteFile(d.FS, d.FS.PathJoin(tmp, metadataName), w.Encode()); err != nil {
+	if err := durable.On(d.FS).Write(d.FS.PathJoin(tmp, metadataName), w.Encode(), 0o666); err != nil {
 		return m, err
 	}
 
@@ -149,7 +149,7 @@ func (w *writer) cut(end bool) error {
 		}
 
 		sum := sha256.Sum256(chunk) // before a disk may use the buffer
-		if err := durable.WriteFile(w.fs, w.fs.PathJoin(w.dir, chunkName(len(w.Chunks))), chunk); err != nil {
+		if err := durable.On(w.fs).Write(w.fs.PathJoin(w.dir, chunkName(len(w.Chunks))), chunk, 0o666); err != nil {
 			return err
 		}
 

@@ -447,7 +447,7 @@ func TestADirectoryKeepsTheNewest(t *testing.T) {
 
 	// A chunk that is not what was written is not handed out.
 	path := "peers/0-3/00000000.chunk"
-	require.NoError(t, durable.WriteFile(n.fs, path, []byte("something else")))
+	require.NoError(t, durable.On(n.fs).Write(path, []byte("something else"), 0o666))
 	_, err = n.dir().Chunk(list[0], 0)
 	require.ErrorIs(t, err, ErrChunk)
 }

@@ -159,7 +159,7 @@ func (d Dir) Take(ctx context.Context, t Taking) (m Manifest, err error) {
 // name gives a finished snapshot its manifest and its name.
 func (d Dir) name(m Manifest) error {
 	dir := d.durable()
-	err := durable.WriteFile(d.FS, d.FS.PathJoin(dir.New(), manifestName), m.encode())
+	err := durable.On(d.FS).Write(d.FS.PathJoin(dir.New(), manifestName), m.encode(), 0o666)
 	if err == nil {
 		err = dir.Publish(m.ID)
 	}

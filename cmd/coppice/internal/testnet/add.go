@@ -12,6 +12,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
+	"github.com/coppice-go/coppice/internal/durable"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/home"
 )
@@ -172,10 +173,5 @@ func (n *Net) write() error {
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(n.Dir, fileName)
-	if err := os.WriteFile(path+".new", append(data, '\n'), 0o644); err != nil {
-		return err
-	}
-
-	return os.Rename(path+".new", path)
+	return durable.OS.Replace(filepath.Join(n.Dir, fileName), append(data, '\n'), 0o644)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
+	"github.com/coppice-go/coppice/internal/durable"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/node/home"
@@ -81,7 +82,7 @@ func Init(dir string, o InitOptions) (*Net, error) {
 	}
 
 	for i := range o.Nodes {
-		if err := os.Rename(whole.Home(i), n.Home(i)); err != nil {
+		if err := durable.OS.Rename(whole.Home(i), n.Home(i)); err != nil {
 			return nil, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 		}
 	}
