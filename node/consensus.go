@@ -8,11 +8,12 @@ import (
 	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/node/plan"
+	"github.com/coppice-go/coppice/node/statesync"
 )
 
-// WithConsensus makes k the node's kind of consensus, for a kind that a program sets up for one node.
-// A kind of the same name must be registered, too: the configuration, the classes of errors and the
-// commands for stopped homes go by that.
+// WithConsensus makes k the node's kind of consensus, for a kind that a program sets up for one
+// node. A kind of the same name must be registered, too: the configuration, the classes of errors
+// and the commands for stopped homes go by that.
 func WithConsensus(k consensus.Kind) Option { return func(n *Node) { n.kind = k } }
 
 // WithDriver makes d the consensus engine, whatever the kind of consensus is.
@@ -25,13 +26,20 @@ func (n *Node) openConsensus(g chain.Genesis) error {
 	}
 
 	n.traits = n.kind.Traits()
+	n.openSnapshots()
+
 	if n.driver != nil {
 		n.plan = plan.Of(n.config.Profile, consensus.Traits{}, n.extraIDs()...)
 		return nil
 	}
 
 	if n.traits.StateSync {
-		n.stateSync = newStateSync(n)
+		n.stateSync = statesync.New(statesync.Options{
+			Home: n.home, Disk: n.disk(), Config: n.config.StateSync, Version: n.version,
+			Diagnostics: n.diagnostics, Now: n.now,
+			Directory: n.runDirectory, Supervised: n.supervised.Load, Snapshots: n.snaps,
+			Installs: &n.installs, Die: n.die,
+		})
 	}
 
 	n.plan = plan.Of(n.config.Profile, n.traits, n.extraIDs()...)

@@ -23,7 +23,7 @@ import (
 func (n *Node) hostSpec() supervisor.Spec {
 	s := n.plan.Spec(func() ([]supervisor.Child, error) {
 		return []supervisor.Child{
-			n.plan.Find("admin").Child(n.startAdmin),
+			n.plan.Find("admin").Child(n.listener.Start),
 			n.plan.Find("coppice").Nested(n.buildCoppice),
 		}, nil
 	})
@@ -156,11 +156,11 @@ func (n *Node) buildEngines(c *core) []supervisor.Child {
 			return &api.Service{Gate: n.gate, Core: newAPICore(n, c),
 				Options: api.NodeOptions{Meter: n.meter.Request}}, nil
 		}),
-		at.Find("retention").Child(n.startRetention(c)),
+		at.Find("retention").Child(n.snaps.Start(c.dir)),
 	}
 
 	if n.stateSync != nil {
-		children = append(children, at.Find(plan.StateSync).Child(n.startStateSync))
+		children = append(children, at.Find(plan.StateSync).Child(n.stateSync.Start))
 	}
 
 	for _, e := range n.extra {
