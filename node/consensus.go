@@ -51,7 +51,7 @@ func (n *Node) openConsensus(g chain.Genesis) error {
 	}
 
 	h := n.config.ConsensusHome(n.home, g)
-	h.Intensity = n.plan.Find("coppice/node/engines/consensus").Intensity
+	h.Intensity = n.plan.Find(plan.PathConsensus).Intensity
 	h.Version, h.Log, h.Now = n.version, n.diagnostics, n.now
 
 	var err error

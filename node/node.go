@@ -114,7 +114,7 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 	n.gate = api.NewGate(n.whyDown)
 
 	if n.bus, err = pubsub.New[engines.Event](
-		pubsub.Options{Intensity: n.plan.Find("coppice/pubsub").Intensity}); err != nil {
+		pubsub.Options{Intensity: n.plan.Find(plan.PathPubsub).Intensity}); err != nil {
 		return nil, err
 	}
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/config"
@@ -75,7 +76,7 @@ func TestTruncationStopsAtThePoolsFloor(t *testing.T) {
 		"as it is": nil,
 		"seeded bug: truncation past the pool's floor": func(h *hand) {
 			require.NoError(h.t, h.log.Use(h.t.Context(), func(l *eventlog.Log) error {
-				l.Retain(retention.RetainPool, math.MaxUint64) // takes the pool's place, and holds nothing
+				l.Retain(mempool.RetainerName, math.MaxUint64) // takes the pool's place, and holds nothing
 				return nil
 			}))
 		},
@@ -157,7 +158,7 @@ func TestWhatHoldsTheLogIsTold(t *testing.T) {
 		names[f.Name] = true
 	}
 
-	require.Equal(t, map[string]bool{"sink": true, retention.RetainPool: true, retention.RetainState: true,
+	require.Equal(t, map[string]bool{"sink": true, mempool.RetainerName: true, retention.RetainState: true,
 		retention.RetainSnapshots: true}, names)
 	require.Equal(t, "sink", r.Retainers[0].Name, "the one that holds back most comes first")
 	require.EqualValues(t, 1, r.Retainers[0].Floor)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/logger"
+	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
@@ -24,7 +25,6 @@ import (
 const (
 	RetainState     = "state"     // what the state on disk still needs
 	RetainSnapshots = "snapshots" // what the oldest snapshot needs to be brought to the end
-	RetainPool      = "pool"
 )
 
 const (
@@ -212,7 +212,7 @@ func (r *retention) cut(l *eventlog.Log) error {
 
 	for _, f := range st.Retainers {
 		front = min(front, f.Floor)
-		pool = pool || f.Name == RetainPool
+		pool = pool || f.Name == mempool.RetainerName
 	}
 
 	if !pool || len(st.Segments) < 2 || st.Segments[1].First > front {

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/coppice-go/coppice/engines/logger"
+	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
@@ -154,7 +155,7 @@ func (s *Snapshotter) holdRecords(ctx context.Context, log logger.Client, m snap
 		known := false
 
 		for _, f := range st.Retainers {
-			if f.Name == RetainPool {
+			if f.Name == mempool.RetainerName {
 				first, known = min(first, f.Floor), true
 			}
 		}
