@@ -1,0 +1,109 @@
+package arch
+
+import (
+	"go/ast"
+	"go/token"
+	"strings"
+	"unicode/utf8"
+)
+
+// MaxComment and MaxCode are the widest lines that the repository allows, in columns.
+const (
+	MaxComment = 100
+	MaxCode    = 120
+)
+
+// tabColumns is the width of a tab.
+const tabColumns = 4
+
+// Kind says what a line holds.
+type Kind int
+
+// A line that holds code and a comment is code. Help texts in raw strings are code.
+const (
+	Blank Kind = iota
+	Comment
+	Code
+)
+
+// Line is one line of a Go file.
+type Line struct {
+	Kind       Kind
+	Width      int  // in columns
+	InFunction bool // between the braces of a top-level function
+	InRaw      bool // holds some of a raw string
+	Fixed      bool // a comment that a tool reads as it is: a directive, or the output of an example
+}
+
+// TooWide reports whether the line is wider than a line of its kind may be.
+func (l Line) TooWide() bool {
+	return l.Kind == Comment && l.Width > MaxComment || l.Kind == Code && l.Width > MaxCode
+}
+
+// Lines returns the lines of a file. The file must have been parsed from text, with comments.
+func Lines(fset *token.FileSet, file *ast.File, text string) []Line {
+	tokens := fset.File(file.Pos())
+	code := []byte(text) // text without its comments
+	at := func(p token.Pos) int { return tokens.PositionFor(p, false).Line - 1 }
+
+	for _, group := range file.Comments {
+		for _, c := range group.List {
+			for i := tokens.Offset(c.Pos()); i < tokens.Offset(c.End()); i++ {
+				if code[i] != '\n' {
+					code[i] = ' '
+				}
+			}
+		}
+	}
+
+	var lines []Line
+	codes := strings.Split(string(code), "\n")
+
+	for i, l := range strings.Split(strings.TrimSuffix(text, "\n"), "\n") {
+		line := Line{Width: utf8.RuneCountInString(l) + strings.Count(l, "\t")*(tabColumns-1)}
+		if strings.TrimSpace(codes[i]) != "" {
+			line.Kind = Code
+		} else if strings.TrimSpace(l) != "" {
+			line.Kind = Comment
+			line.Fixed = strings.HasPrefix(l, "//go:")
+		}
+		lines = append(lines, line)
+	}
+
+	ast.Inspect(file, func(n ast.Node) bool {
+		if lit, ok := n.(*ast.BasicLit); ok && strings.HasPrefix(lit.Value, "`") {
+			for i := at(lit.Pos()); i <= at(lit.End()-1); i++ {
+				lines[i].InRaw = true
+			}
+		}
+		return true
+	})
+
+	for _, d := range file.Decls {
+		f, ok := d.(*ast.FuncDecl)
+		if !ok || f.Body == nil {
+			continue
+		}
+
+		first, last := at(f.Body.Lbrace)+1, at(f.Body.Rbrace)
+		output := false
+
+		for i := first; i < last; i++ {
+			lines[i].InFunction = true
+		}
+
+		for i, l := range strings.Split(text, "\n")[min(first, last):last] {
+			output = output || strings.HasPrefix(f.Name.Name, "Example") && isOutput(l)
+			lines[first+i].Fixed = output
+		}
+	}
+
+	return lines
+}
+
+// isOutput reports whether a line begins the comment that the output of an example is compared
+// with.
+func isOutput(line string) bool {
+	line = strings.ToLower(strings.Join(strings.Fields(line), " "))
+	return strings.HasPrefix(line, "// output:") || strings.HasPrefix(line, "// unordered output:")
+}
