@@ -156,8 +156,8 @@ func (h *stoppedHome) newest(ctx context.Context, l *eventlog.Log, found eventlo
 		why = append(why, fmt.Errorf("snapshot %s: %w", e.Manifest.ID, err))
 	}
 
-	return m, fmt.Errorf("%w: there is neither a state nor a snapshot that a backup could begin with: %w", exit.ErrDamage,
-		errors.Join(why...))
+	return m, fmt.Errorf("%w: there is neither a state nor a snapshot that a backup could begin with: %w",
+		exit.ErrDamage, errors.Join(why...))
 }
 
 // salvagedBackup is what there is to send: the snapshot, and the records that it takes, up to the

@@ -182,8 +182,10 @@ func TestABackupThatIsNotWholeIsRefused(t *testing.T) {
 		"its program": func(t *testing.T, dir string) {
 			swapIn(t, filepath.Join(dir, backupFile), `"test"`, `"tesd"`)
 		},
-		"the genesis":       func(t *testing.T, dir string) { flipIn(t, filepath.Join(dir, genesisFile)) },
-		"the configuration": func(t *testing.T, dir string) { swapIn(t, filepath.Join(dir, config.FileName), "\n", "\n\n") },
+		"the genesis": func(t *testing.T, dir string) { flipIn(t, filepath.Join(dir, genesisFile)) },
+		"the configuration": func(t *testing.T, dir string) {
+			swapIn(t, filepath.Join(dir, config.FileName), "\n", "\n\n")
+		},
 		"no genesis": func(t *testing.T, dir string) {
 			require.NoError(t, os.Remove(filepath.Join(dir, genesisFile)))
 		},

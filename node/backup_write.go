@@ -328,8 +328,8 @@ func ReadBackup(src string) (info BackupInfo, err error) {
 	}
 
 	if info.Format < 1 || info.Format > backupFormat {
-		return info, fmt.Errorf("%w: %s: format %d, want 1 to %d: another version of coppice made it", exit.ErrConfig, path,
-			info.Format, backupFormat)
+		return info, fmt.Errorf("%w: %s: format %d, want 1 to %d: another version of coppice made it",
+			exit.ErrConfig, path, info.Format, backupFormat)
 	}
 
 	return info, info.sealed(path, data)

@@ -10,9 +10,9 @@ import (
 	"github.com/coppice-go/coppice/node/plan"
 )
 
-// WithConsensus makes k the node's kind of consensus, for a kind that a program sets up for one node.
-// A kind of the same name must be registered, too: the configuration, the classes of errors and the
-// commands for stopped homes go by that.
+// WithConsensus makes k the node's kind of consensus, for a kind that a program sets up for one
+// node. A kind of the same name must be registered, too: the configuration, the classes of errors
+// and the commands for stopped homes go by that.
 func WithConsensus(k consensus.Kind) Option { return func(n *Node) { n.kind = k } }
 
 // WithDriver makes d the consensus engine, whatever the kind of consensus is.

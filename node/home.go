@@ -69,7 +69,8 @@ func Init(home string, o InitOptions) (g chain.Genesis, err error) {
 	kind, _ := consensus.Lookup(s.Config.Consensus.Kind)
 	own, homed := kind.(consensus.Homed)
 	if !homed && o.Consensus != nil {
-		return g, fmt.Errorf("%w: consensus %s has no options, and a %T was given", exit.ErrConfig, kind.Name(), o.Consensus)
+		return g, fmt.Errorf("%w: consensus %s has no options, and a %T was given", exit.ErrConfig, kind.Name(),
+			o.Consensus)
 	}
 	if g, err = o.genesis(own); err != nil {
 		return g, fmt.Errorf("%w: %w", exit.ErrConfig, err)

@@ -127,8 +127,8 @@ func WithDisk(log eventlog.FS, state vfs.FS) Option {
 // WithVersion is the version that status shows.
 func WithVersion(v string) Option { return func(n *Node) { n.version = v } }
 
-// New opens a home: one process at a time, until Close or the end of Run. Errors are exit.ErrConfig and
-// ErrHomeInUse.
+// New opens a home: one process at a time, until Close or the end of Run. Errors are exit.ErrConfig
+// and ErrHomeInUse.
 func New(home string, c config.Config, opts ...Option) (*Node, error) {
 	n := &Node{
 		home: home, config: c, version: "unknown", diagnostics: zap.NewNop(), started: time.Now(),

@@ -102,7 +102,8 @@ func (r *retention) Serve(ctx context.Context) error {
 		default:
 			backoff = min(2*backoff, maxBackoff)
 			wait = backoff
-			r.n.diagnostics.Warn("retention failed, and is tried again later", zap.Error(err), zap.Duration("after", wait))
+			r.n.diagnostics.Warn("retention failed, and is tried again later", zap.Error(err),
+				zap.Duration("after", wait))
 		}
 	}
 }

@@ -21,11 +21,13 @@ import (
 func truncating(t *testing.T) *hand {
 	t.Helper()
 	home := t.TempDir()
-	_, err := Init(home, InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: plan.Chaos, Set: []config.Assignment{
-		{Key: "log.retain", Value: config.RetainSnapshot, Flag: "--set"}, {Key: "snapshots.keep", Value: "1", Flag: "--set"},
+	set := []config.Assignment{
+		{Key: "log.retain", Value: config.RetainSnapshot, Flag: "--set"},
+		{Key: "snapshots.keep", Value: "1", Flag: "--set"},
 		{Key: "snapshots.every_bytes", Value: "1", Flag: "--set"},
 		{Key: "retention.versions", Value: "2", Flag: "--set"},
-	}})
+	}
+	_, err := Init(home, InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: plan.Chaos, Set: set})
 	require.NoError(t, err)
 	h := driveHome(t, home)
 	_, err = h.ordering.InitChain(t.Context(), h.genesis)

@@ -373,8 +373,8 @@ func (h *stoppedHome) readBack(ctx context.Context, m snapshots.Manifest) error 
 	if err == nil {
 		err = db.VerifyScan(ctx, nil)
 		if s := db.State(); err == nil && (s.Height != m.Height || !bytes.Equal(s.AppHash, m.AppHash)) {
-			err = fmt.Errorf("%w: the installed state is at height %d with app hash %x, want %d with %v", exit.ErrDamage,
-				s.Height, s.AppHash, m.Height, m.AppHash)
+			err = fmt.Errorf("%w: the installed state is at height %d with app hash %x, want %d with %v",
+				exit.ErrDamage, s.Height, s.AppHash, m.Height, m.AppHash)
 		}
 		err = errors.Join(err, db.Close())
 	}

@@ -97,7 +97,8 @@ func (s *stateSync) Committed(ctx context.Context, at chain.State) {
 		}
 	default:
 		p.Close()
-		s.n.diagnostics.Warn("no snapshot for peers: the one before is still being made", zap.Uint64("height", at.Height))
+		s.n.diagnostics.Warn("no snapshot for peers: the one before is still being made",
+			zap.Uint64("height", at.Height))
 	}
 }
 

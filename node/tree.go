@@ -59,9 +59,10 @@ func (n *Node) buildNode() ([]supervisor.Child, error) {
 	at := n.plan.Find("coppice/node")
 	c := &core{dir: router.NewDirectory().Measure(n.meter.CallTimes)}
 	n.core.Store(c)
+	log := logger.Config{Lease: n.logLease, Publish: n.publish}
 	return []supervisor.Child{
 		at.Find("router").Child(router.Child(c.dir)),
-		withoutStartTimeout(at.Find("logger").Child(logger.Child(c.dir, logger.Config{Lease: n.logLease, Publish: n.publish}))),
+		withoutStartTimeout(at.Find("logger").Child(logger.Child(c.dir, log))),
 		at.Find(plan.Transactions).Nested(func() ([]supervisor.Child, error) { return n.buildTransactions(c), nil }),
 		at.Find("engines").Nested(func() ([]supervisor.Child, error) { return n.buildEngines(c), nil }),
 	}, nil

@@ -355,8 +355,8 @@ func sameOutcome(s chain.Staged, m *logv1.BlockCommitted) error {
 	}
 
 	if !bytes.Equal(s.AppHash, m.AppHash) {
-		return fmt.Errorf("%w: block %d: the log has app hash %x, executing it again gives %x", exit.ErrDamage, m.Height,
-			m.AppHash, s.AppHash)
+		return fmt.Errorf("%w: block %d: the log has app hash %x, executing it again gives %x", exit.ErrDamage,
+			m.Height, m.AppHash, s.AppHash)
 	}
 
 	return nil
@@ -379,7 +379,8 @@ func (r *verification) compareEnd() error {
 		return nil // the state is behind what replay began with, which was scanned
 	}
 	if err != nil {
-		return fmt.Errorf("%w: the state is at height %d, which the log does not lead to: %w", exit.ErrDamage, s.Height, err)
+		return fmt.Errorf("%w: the state is at height %d, which the log does not lead to: %w", exit.ErrDamage,
+			s.Height, err)
 	}
 
 	if !bytes.Equal(meta.AppHash, s.AppHash) {

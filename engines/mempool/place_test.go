@@ -94,8 +94,8 @@ func (r *rig) stat() mempool.Stat {
 	return s
 }
 
-// Take waits for a transaction, and returns the oldest within its bounds, but one at least. What was
-// taken and not placed is taken again; what was placed is not.
+// Take waits for a transaction, and returns the oldest within its bounds, but one at least. What
+// was taken and not placed is taken again; what was placed is not.
 func TestTakeReturnsTheOldest(t *testing.T) {
 	r := start(t, nil, nil)
 	all := [][]byte{tx(t, 1, time.Minute), tx(t, 2, time.Minute), tx(t, 3, time.Minute)}

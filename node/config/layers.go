@@ -265,9 +265,9 @@ var notKeys = []string{"COPPICE_HOME", "COPPICE_TOKEN"}
 // are set, the others are there as comments.
 func (c Config) Commented() string {
 	var b strings.Builder
-	b.WriteString(`# Coppice's configuration. A key that is a comment has its default. Keys that are not known are refused.
-# The environment goes over this file (COPPICE_LISTEN=...), and the flags of "coppice start" over both.
-# "coppice config" prints what is in force and where it came from; "coppice config explain KEY" explains a key.
+	b.WriteString(`# Coppice's configuration. A key that is a comment has its default. Unknown keys are refused.
+# The environment overrides this file (COPPICE_LISTEN=...); the flags of "coppice start" override both.
+# "coppice config" prints each value and its source; "coppice config explain KEY" explains a key.
 `)
 	section := ""
 	defaults := Defaults()
