@@ -8,4 +8,5 @@ package proto
 //go:generate messages coppice/api/v1/node.proto coppice/api/v1/admin.proto
 //go:generate messages coppice/api/v1/snapshot.proto
 //go:generate messages coppice/log/v1/log.proto coppice/log/v1/export.proto coppice/kv/v1/kv.proto
-//go:generate services coppice/api/v1/node.proto coppice/api/v1/admin.proto coppice/api/v1/snapshot.proto
+//go:generate services coppice/api/v1/node.proto coppice/api/v1/admin.proto
+//go:generate services coppice/api/v1/snapshot.proto

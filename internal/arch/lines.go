@@ -32,7 +32,7 @@ type Line struct {
 	Width      int  // in columns
 	InFunction bool // between the braces of a top-level function
 	InRaw      bool // holds some of a raw string
-	Fixed      bool // a comment that a tool reads as it is: a directive, or the output of an example
+	Output     bool // the output of an example, which go test compares as it is
 }
 
 // TooWide reports whether the line is wider than a line of its kind may be.
@@ -65,7 +65,6 @@ func Lines(fset *token.FileSet, file *ast.File, text string) []Line {
 			line.Kind = Code
 		} else if strings.TrimSpace(l) != "" {
 			line.Kind = Comment
-			line.Fixed = strings.HasPrefix(l, "//go:")
 		}
 		lines = append(lines, line)
 	}
@@ -94,7 +93,7 @@ func Lines(fset *token.FileSet, file *ast.File, text string) []Line {
 
 		for i, l := range strings.Split(text, "\n")[min(first, last):last] {
 			output = output || strings.HasPrefix(f.Name.Name, "Example") && isOutput(l)
-			lines[first+i].Fixed = output
+			lines[first+i].Output = output
 		}
 	}
 

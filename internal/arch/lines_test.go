@@ -25,11 +25,11 @@ func Example() {
 	// a comment
 
 	// Output:
-	// fixed
+	// the output
 }
 `, "'", "`")
 	want := strings.Fields(`code blank comment code func:code:raw func:blank:raw func:code:raw func:blank func:code code
-		blank code func:comment func:blank func:comment:fixed func:comment:fixed code`)
+		blank code func:comment func:blank func:comment:output func:comment:output code`)
 
 	fset := token.NewFileSet()
 	f, err := parser.ParseFile(fset, "p.go", text, parser.ParseComments)
@@ -50,8 +50,8 @@ func Example() {
 		if l.InRaw {
 			got += ":raw"
 		}
-		if l.Fixed {
-			got += ":fixed"
+		if l.Output {
+			got += ":output"
 		}
 		if got != want[i] {
 			t.Errorf("line %d is %s, want %s", i+1, got, want[i])
