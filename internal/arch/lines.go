@@ -31,7 +31,7 @@ type Line struct {
 	Kind       Kind
 	Width      int  // in columns
 	InFunction bool // between the braces of a top-level function
-	InRaw      bool // holds some of a raw string
+	Raw        int  // columns of it that belong to a raw string
 	Output     bool // the output of an example, which go test compares as it is
 }
 
@@ -57,10 +57,10 @@ func Lines(fset *token.FileSet, file *ast.File, text string) []Line {
 	}
 
 	var lines []Line
-	codes := strings.Split(string(code), "\n")
+	texts, codes := strings.Split(strings.TrimSuffix(text, "\n"), "\n"), strings.Split(string(code), "\n")
 
-	for i, l := range strings.Split(strings.TrimSuffix(text, "\n"), "\n") {
-		line := Line{Width: utf8.RuneCountInString(l) + strings.Count(l, "\t")*(tabColumns-1)}
+	for i, l := range texts {
+		line := Line{Width: columns(l)}
 		if strings.TrimSpace(codes[i]) != "" {
 			line.Kind = Code
 		} else if strings.TrimSpace(l) != "" {
@@ -71,8 +71,8 @@ func Lines(fset *token.FileSet, file *ast.File, text string) []Line {
 
 	ast.Inspect(file, func(n ast.Node) bool {
 		if lit, ok := n.(*ast.BasicLit); ok && strings.HasPrefix(lit.Value, "`") {
-			for i := at(lit.Pos()); i <= at(lit.End()-1); i++ {
-				lines[i].InRaw = true
+			for i, part := range strings.Split(lit.Value, "\n") {
+				lines[at(lit.Pos())+i].Raw += columns(part)
 			}
 		}
 		return true
@@ -88,16 +88,17 @@ func Lines(fset *token.FileSet, file *ast.File, text string) []Line {
 		output := false
 
 		for i := first; i < last; i++ {
-			lines[i].InFunction = true
-		}
-
-		for i, l := range strings.Split(text, "\n")[min(first, last):last] {
-			output = output || strings.HasPrefix(f.Name.Name, "Example") && isOutput(l)
-			lines[first+i].Output = output
+			output = output || strings.HasPrefix(f.Name.Name, "Example") && isOutput(texts[i])
+			lines[i].InFunction, lines[i].Output = true, output
 		}
 	}
 
 	return lines
+}
+
+// columns returns the width of text.
+func columns(text string) int {
+	return utf8.RuneCountInString(text) + strings.Count(text, "\t")*(tabColumns-1)
 }
 
 // isOutput reports whether a line begins the comment that the output of an example is compared

@@ -28,7 +28,7 @@ func Example() {
 	// the output
 }
 `, "'", "`")
-	want := strings.Fields(`code blank comment code func:code:raw func:blank:raw func:code:raw func:blank func:code code
+	want := strings.Fields(`code blank comment code func:code:raw func:blank func:code:raw func:blank func:code code
 		blank code func:comment func:blank func:comment:output func:comment:output code`)
 
 	fset := token.NewFileSet()
@@ -47,7 +47,7 @@ func Example() {
 		if l.InFunction {
 			got = "func:" + got
 		}
-		if l.InRaw {
+		if l.Raw > 0 {
 			got += ":raw"
 		}
 		if l.Output {
@@ -56,6 +56,10 @@ func Example() {
 		if got != want[i] {
 			t.Errorf("line %d is %s, want %s", i+1, got, want[i])
 		}
+	}
+
+	if lines[4].Raw != len("'raw") || lines[6].Raw != len("string'") {
+		t.Errorf("%d and %d columns are raw", lines[4].Raw, lines[6].Raw)
 	}
 
 	if lines[2].Width != len("// E is a comment.") || lines[8].Width != 4+len("return len(s) /* code */") {
