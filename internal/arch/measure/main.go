@@ -168,7 +168,10 @@ func report(w io.Writer, production, tests map[string]*figures, total, all *figu
 		fmt.Fprintf(out, "%s\t%d\t%d\t%d\t%d\t%d\n", pkg, p.files, p.names, p.code, t.files, t.code)
 	}
 
-	out.Flush() // the columns below have their own widths
+	if err := out.Flush(); err != nil { // the columns below have their own widths
+		return err
+	}
+
 	fmt.Fprintln(out, "\nin total\tproduction\twith tests")
 	row := func(what string, of func(*figures) string) {
 		fmt.Fprintf(out, "%s\t%s\t%s\n", what, of(total), of(all))
