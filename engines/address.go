@@ -9,14 +9,14 @@ import (
 
 // Directory resolves names to the mailboxes of living incarnations. The router's table is one.
 type Directory interface {
-	// Resolve answers the living incarnation's mailbox, or a *DownError at once.
+	// Resolve returns the living incarnation's mailbox, or a *DownError at once.
 	Resolve(name string) (*Mailbox, error)
 
-	// Await waits for an incarnation with a number above after. It answers a *DownError when the
+	// Await waits for an incarnation with a number above after. It returns a *DownError when the
 	// directory itself has ended, and the context's cause when ctx ends first.
 	Await(ctx context.Context, name string, after uint64) (*Mailbox, error)
 
-	// Register makes m the mailbox of its name; a replaced incarnation's mailbox can not be
+	// Register makes m the mailbox of its name; a replaced incarnation's mailbox cannot be
 	// registered again.
 	Register(m *Mailbox) error
 }
@@ -25,20 +25,20 @@ type Directory interface {
 type Patience uint8
 
 const (
-	// FailFast answers ErrDown at once.
+	// FailFast returns ErrDown at once.
 	FailFast Patience = iota
 
 	// AwaitNext waits for the next incarnation as long as the message was not taken; a message that
-	// was taken by an incarnation that ended answers ErrDown.
+	// was taken by an incarnation that ended returns ErrDown.
 	AwaitNext
 
-	// Resend waits for the next incarnation and sends again, also when the message was taken. Only
-	// for messages that may be handled twice.
+	// Resend waits for the next incarnation and sends again, even when the message was taken. Use
+	// it only for messages that may be handled twice.
 	Resend
 )
 
-// Address names an engine. It is resolved at each use, so that nobody holds a stale pointer across
-// a restart; it is a value, safe to copy and for concurrent use.
+// Address names an engine. It is resolved at each use, so that no caller holds a stale pointer
+// across a restart. It is a value, safe to copy and for concurrent use.
 type Address struct {
 	name           string
 	dir            Directory
@@ -58,11 +58,11 @@ func (a Address) With(p Patience) Address { a.patience = p; return a }
 // supervisor.ErrFenced (I5).
 func (a Address) SameGeneration() Address { a.sameGeneration = true; return a }
 
-// Name is the engine's name.
+// Name returns the engine's name.
 func (a Address) Name() string { return a.name }
 
-// each resolves a and runs use on the mailbox, again on the next incarnation where a's patience
-// says so.
+// each resolves a and runs use on the mailbox. If a's patience says so, it does it again for the
+// next incarnation.
 func (a Address) each(ctx context.Context, use func(*Mailbox) error) error {
 	m, err := a.dir.Resolve(a.name)
 	for {

@@ -17,10 +17,10 @@ type outcome[R any] struct {
 	err   error
 }
 
-// call carries one reply back; its channel has room for it, so that replying never waits.
+// call carries one reply back. Its channel has room for the reply, so replying never waits.
 type call[R any] struct{ reply chan outcome[R] }
 
-// fail answers without knowing R.
+// fail replies with an error, without knowing R.
 func (c *call[R]) fail(err error) {
 	select {
 	case c.reply <- outcome[R]{err: err}:
@@ -30,12 +30,12 @@ func (c *call[R]) fail(err error) {
 
 type failer interface{ fail(error) }
 
-// From is a caller that waits. A handler may answer it at once, or keep it and answer later from
-// anywhere; only the first answer counts. A From that is never answered is released when the
+// From is a caller that waits. A handler may reply to it at once, or keep it and reply later from
+// anywhere; only the first reply counts. A From that gets no reply is released when the
 // incarnation ends.
 type From[R any] struct{ c *call[R] }
 
-// Reply answers with r. It never waits.
+// Reply sends r to the caller. It never waits.
 func (f From[R]) Reply(r R) {
 	select {
 	case f.c.reply <- outcome[R]{value: r}:
@@ -43,7 +43,7 @@ func (f From[R]) Reply(r R) {
 	}
 }
 
-// Fail answers with an error, which the caller gets as it is.
+// Fail sends an error, which the caller gets as it is.
 func (f From[R]) Fail(err error) { f.c.fail(err) }
 
 // Answer replies with r, or fails when err is not nil.
@@ -55,9 +55,9 @@ func (f From[R]) Answer(r R, err error) {
 	f.Reply(r)
 }
 
-// Call sends q to a and waits for the answer. It answers the handler's error, a *DownError when the
-// callee is down or ends first, or ctx's cause. While it waits it takes the faults injected into
-// the caller's incarnation.
+// Call sends q to an engine and waits for the answer. It returns the handler's error, a *DownError
+// when the callee is down or ends first, or ctx's cause. While it waits it takes the faults
+// injected into the caller's incarnation.
 func Call[R any](ctx context.Context, to Address, q Query[R]) (R, error) {
 	var answer R
 	err := to.each(ctx, func(m *Mailbox) error {
@@ -103,7 +103,7 @@ func callOnce[R any](ctx context.Context, m *Mailbox, q Query[R]) (R, error) {
 	}
 }
 
-// Cast sends m to a and does not wait for it to be handled; it waits for room in the mailbox.
+// Cast sends m to an engine. It waits for room in the mailbox, but not for m to be handled.
 func Cast(ctx context.Context, to Address, m any) error {
 	return to.each(ctx, func(box *Mailbox) error { return box.send(ctx, message{value: m, sent: clock()}) })
 }

@@ -9,8 +9,9 @@
 //
 //   - One message is handled at a time, in the order in which one sender sent them.
 //   - An Address is resolved at each use, so no message reaches a replaced incarnation (I5).
-//   - When the callee ends, its callers learn it at once: ErrDown with the exit, not a timeout.
-//   - A call that ended without a reply may or may not have been handled. A call that answered
+//   - When the callee ends, its callers learn it at once: they get ErrDown with the exit, not a
+//     timeout.
+//   - A call that ended without a reply may or may not have been handled. A call that returned
 //     ErrDown with Delivered false was certainly not.
 //
 // # Non-guarantees
@@ -18,6 +19,6 @@
 //   - A cast is not acknowledged, and is lost when the callee ends before taking it.
 //   - Nothing is persisted here. What must survive goes through the event log.
 //
-// Engines never import engines. Each declares the small interface that it consumes and package node
-// introduces them.
+// Engines never import engines. Each declares the small interface that it consumes, and package
+// node connects them.
 package engines

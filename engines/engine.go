@@ -22,7 +22,7 @@ type Spec struct {
 
 	// Init builds the state of one incarnation and registers its handlers. It is synchronous: its
 	// return acknowledges the start, and only then can the engine be reached. It may call other
-	// engines, which answer if they started before.
+	// engines, which reply if they started before this one.
 	Init func(ctx context.Context, s *Server) error
 
 	// Stop, if set, runs when the incarnation has taken its last message, however it ended, before
@@ -30,11 +30,12 @@ type Spec struct {
 	Stop func()
 }
 
-// ErrEngineEnded is the exit that callers see of an incarnation that panicked or ended its
-// goroutine; the supervisor's event has the value and the stack.
+// ErrEngineEnded is the exit that callers get from an incarnation that panicked or ended its
+// goroutine. The supervisor's event has the value and the stack.
 var ErrEngineEnded = errors.New("panicked, or ended its goroutine")
 
-// Start is a supervisor.StartFunc: one incarnation, registered in dir once Init has returned.
+// Start returns a supervisor.StartFunc. Each call of it makes one incarnation, which is registered
+// in dir once Init has returned.
 func (e Spec) Start(dir Directory) supervisor.StartFunc {
 	size := e.Mailbox
 	if size == 0 {

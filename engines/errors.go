@@ -6,10 +6,11 @@ import (
 )
 
 var (
-	// ErrDown: the engine is not there to answer. Every *DownError is one.
+	// ErrDown: the engine is down. Every *DownError is an ErrDown.
 	ErrDown = errors.New("engine is down")
 
-	// ErrUnknownMessage: the engine takes no such message; the message set of an engine is closed.
+	// ErrUnknownMessage: the engine takes no such message. The set of messages of an engine is
+	// closed.
 	ErrUnknownMessage = errors.New("engine does not take this message")
 
 	// ErrNoReply: the engine dropped a call without answering it.
@@ -38,5 +39,5 @@ func (e *DownError) Error() string {
 // Is makes every DownError an ErrDown.
 func (e *DownError) Is(target error) bool { return target == ErrDown }
 
-// Unwrap is the exit.
+// Unwrap returns the exit.
 func (e *DownError) Unwrap() error { return e.Cause }

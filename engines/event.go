@@ -5,8 +5,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// Event is what the bus carries: RecordLogged or TreeChanged. It is news, not truth: whoever needs
-// the record itself, or missed some, reads the log.
+// Event is what the bus carries: RecordLogged or TreeChanged. It is news, not truth: a
+// subscriber that needs the record itself, or missed some, reads the log.
 type Event interface{ isEvent() }
 
 // RecordLogged: a record has become durable.

@@ -6,6 +6,6 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// faultsOf is the channel on which faults injected into the incarnation that ctx belongs to arrive;
-// nil outside one.
+// faultsOf returns the channel of the faults that are injected into the incarnation that ctx
+// belongs to, or nil outside of one.
 func faultsOf(ctx context.Context) <-chan supervisor.Fault { return supervisor.Faults(ctx) }

@@ -7,21 +7,21 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// Sender says who sends a message: the child that the context belongs to, and which of its
-// incarnations. It is zero outside of a supervision tree.
+// Sender identifies the sender of a message: the child that the context belongs to, and its
+// incarnation. It is zero outside of a supervision tree.
 type Sender struct {
 	Path        string
 	Incarnation uint64
 }
 
-// SenderOf is the sender of what is sent with ctx.
+// SenderOf returns the sender of messages that are sent with ctx.
 func SenderOf(ctx context.Context) Sender {
 	return Sender{supervisor.Path(ctx), supervisor.Incarnation(ctx)}
 }
 
 // Admission lets the newest incarnation of each sender in and fences older ones: a replaced engine
 // that still runs must not act on what its successor has taken over (I5). It belongs to one engine
-// and keeps one number for each path, so it is for senders that are few.
+// and keeps one number for each path, so it is meant for few senders.
 type Admission map[string]uint64
 
 // Admit refuses a replaced sender with supervisor.ErrFenced, and notes a newer one.

@@ -7,23 +7,23 @@ import (
 	"time"
 )
 
-// Observer takes the seconds that something took. It is safe for concurrent use, and soon done. A
-// Prometheus histogram is one.
+// Observer records durations in seconds. Observe is safe for concurrent use and returns soon. A
+// Prometheus histogram is an Observer.
 type Observer interface{ Observe(seconds float64) }
 
-// Measurer is what a Directory may also be: CallTimes answers who takes the times of the calls to
-// an engine, from the sending to the answer; nil is nobody. Calls that are not answered are not
-// told.
+// Measurer is an interface that a Directory may also implement. CallTimes returns the Observer of
+// the durations of calls to an engine, from sending to reply, or nil for none. Calls without a
+// reply are not observed.
 type Measurer interface {
 	CallTimes(engine string) Observer
 }
 
 var epoch = time.Now()
 
-// clock is a cheap time for differences: nanoseconds since the process began, never 0.
+// clock returns a cheap time for differences: nanoseconds since the process began, never 0.
 func clock() int64 { return int64(time.Since(epoch)) + 1 }
 
-// message is what travels: the value, and for a call the reply's way back.
+// message is one message in a mailbox: the value, and for a call the way back for the reply.
 type message struct {
 	value any
 	from  any   // *call[R], nil for a cast
@@ -45,7 +45,7 @@ type Mailbox struct {
 	wake   chan struct{}
 
 	hand  atomic.Int64 // when the message in hand was sent, by clock; 0 while there is none
-	calls Observer     // nil: nobody measures
+	calls Observer     // nil: calls are not measured
 
 	done chan struct{}
 	exit error // set before done is closed
@@ -58,17 +58,17 @@ func newMailbox(name string, incarnation uint64, size int) *Mailbox {
 	}
 }
 
-// Name is the engine's name.
+// Name returns the engine's name.
 func (m *Mailbox) Name() string { return m.name }
 
-// Incarnation is the number of the incarnation that receives here.
+// Incarnation returns the number of the incarnation that receives here.
 func (m *Mailbox) Incarnation() uint64 { return m.incarnation }
 
-// Len is the number of messages waiting.
+// Len returns the number of messages that wait.
 func (m *Mailbox) Len() int { return len(m.in) }
 
-// Oldest is the age of the oldest message that is not done with: the one in hand, before which none
-// was sent that waits. It is 0 where there is none.
+// Oldest returns the age of the oldest unfinished message, or 0 if there is none. That is the
+// message in hand: all that wait were sent after it.
 func (m *Mailbox) Oldest() time.Duration {
 	sent := m.hand.Load()
 	if sent == 0 {
@@ -87,10 +87,10 @@ func (m *Mailbox) down(delivered bool) *DownError {
 	return &DownError{Engine: m.name, Incarnation: m.incarnation, Delivered: delivered, Cause: m.exit}
 }
 
-// send waits for room. It answers *DownError when the incarnation ends first.
+// send waits for room. It returns a *DownError when the incarnation ends first.
 func (m *Mailbox) send(ctx context.Context, msg message) error {
 	select {
-	case <-m.done: // a queue with room must not swallow what nobody will take
+	case <-m.done: // a queue with room must not swallow a message that will not be taken
 		return m.down(false)
 	default:
 	}

@@ -14,7 +14,7 @@ type Server struct {
 	handlers map[reflect.Type]func(ctx context.Context, msg message) error
 }
 
-// Incarnation is the number of this incarnation, unique in the process and growing.
+// Incarnation returns the number of this incarnation, unique in the process and growing.
 func (s *Server) Incarnation() uint64 { return s.box.incarnation }
 
 // Post puts m at the end of the engine's own queue, which is served before the mailbox and never
@@ -28,7 +28,7 @@ func OnCall[Q Query[R], R any](s *Server, f func(ctx context.Context, q Q, from 
 	s.handle(reflect.TypeFor[Q](), func(ctx context.Context, msg message) error {
 		c, ok := msg.from.(*call[R])
 		if !ok {
-			return nil // a query that was cast: nobody wants the answer
+			return nil // a query that was cast: no caller waits for the answer
 		}
 		return f(ctx, msg.value.(Q), From[R]{c})
 	})

@@ -13,6 +13,8 @@ import (
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/home"
+	"github.com/coppice-go/coppice/node/offline"
 	"github.com/coppice-go/coppice/node/plan"
 )
 
@@ -40,9 +42,9 @@ func aside(t *testing.T, dir string) (back func()) {
 	}
 }
 
-func segments(t *testing.T, home string) []string {
+func segments(t *testing.T, dir string) []string {
 	t.Helper()
-	list, err := filepath.Glob(filepath.Join(LogDir(home), "*.seg"))
+	list, err := filepath.Glob(filepath.Join(home.LogDir(dir), "*.seg"))
 	require.NoError(t, err)
 	slices.Sort(list)
 	return list
@@ -58,18 +60,18 @@ func loseFront(t *testing.T, home string) {
 	}
 }
 
-func logID(t *testing.T, home string) [16]byte {
+func logID(t *testing.T, dir string) [16]byte {
 	t.Helper()
-	l, err := eventlog.OpenReadOnly(LogDir(home), eventlog.Options{})
+	l, err := eventlog.OpenReadOnly(home.LogDir(dir), eventlog.Options{})
 	require.NoError(t, err)
 	defer l.Close()
 	return l.ID()
 }
 
 // truncateFront removes the oldest segments in order, and answers the first record that is left.
-func truncateFront(t *testing.T, home string) (first uint64) {
+func truncateFront(t *testing.T, dir string) (first uint64) {
 	t.Helper()
-	l, err := eventlog.Open(LogDir(home), eventlog.Options{})
+	l, err := eventlog.Open(home.LogDir(dir), eventlog.Options{})
 	require.NoError(t, err)
 	removed, err := l.Truncate(l.Durable() + 1)
 	require.NoError(t, err)
@@ -83,7 +85,7 @@ func truncateFront(t *testing.T, home string) (first uint64) {
 // refused holds that neither a start nor verify takes a home, and that both say why.
 func refused(t *testing.T, home string, says ...string) {
 	t.Helper()
-	_, err := Verify(t.Context(), home, VerifyOptions{})
+	_, err := offline.Verify(t.Context(), home, offline.VerifyOptions{})
 	require.Equal(t, exit.Damage, exit.Code(err), "verify: %v", err)
 	code, startErr := startCode(t, home)
 	require.Equal(t, exit.Damage, code, "start: %v", startErr)
@@ -96,27 +98,27 @@ func refused(t *testing.T, home string, says ...string) {
 
 // I4: the state has what the log has not.
 func TestAStateAheadOfItsLogIsRefused(t *testing.T) {
-	home := stopped(t)
-	back := aside(t, LogDir(home))
-	work(t, home, 3)
+	dir := stopped(t)
+	back := aside(t, home.LogDir(dir))
+	work(t, dir, 3)
 	back()
-	refused(t, home, "the state is ahead", "the log ends at 7")
+	refused(t, dir, "the state is ahead", "the log ends at 7")
 }
 
 // I4: record numbers of one log say nothing about another.
 func TestAStateOfAnotherLogIsRefused(t *testing.T) {
-	home, other := stopped(t), stopped(t)
-	require.NoError(t, os.RemoveAll(StateDir(home)))
-	require.NoError(t, os.Rename(StateDir(other), StateDir(home)))
-	refused(t, home, "the state was made of another event log")
+	dir, other := stopped(t), stopped(t)
+	require.NoError(t, os.RemoveAll(home.StateDir(dir)))
+	require.NoError(t, os.Rename(home.StateDir(other), home.StateDir(dir)))
+	refused(t, dir, "the state was made of another event log")
 }
 
 // I4: even where somebody made the two identities agree, the record that led to the state must be
 // the log's.
 func TestAStateOfAnotherChainIsRefused(t *testing.T) {
-	home := stopped(t)
+	dir := stopped(t)
 	other := t.TempDir()
-	_, err := Init(other, InitOptions{ChainID: "another", Listen: "127.0.0.1:0", Profile: plan.Chaos})
+	_, err := home.Init(other, home.InitOptions{ChainID: "another", Listen: "127.0.0.1:0", Profile: plan.Chaos})
 	require.NoError(t, err)
 	h := driveHome(t, other)
 	_, err = h.ordering.InitChain(t.Context(), h.genesis)
@@ -129,57 +131,57 @@ func TestAStateOfAnotherChainIsRefused(t *testing.T) {
 	}
 
 	h.close()
-	require.NoError(t, os.RemoveAll(StateDir(home)))
-	require.NoError(t, os.Rename(StateDir(other), StateDir(home)))
-	db, err := storage.Open(StateDir(home), storage.Options{})
+	require.NoError(t, os.RemoveAll(home.StateDir(dir)))
+	require.NoError(t, os.Rename(home.StateDir(other), home.StateDir(dir)))
+	db, err := storage.Open(home.StateDir(dir), storage.Options{})
 	require.NoError(t, err)
-	require.NoError(t, db.Adopt(logID(t, home), db.State().Index))
+	require.NoError(t, db.Adopt(logID(t, dir), db.State().Index))
 	require.NoError(t, db.Close())
-	refused(t, home, "the state is of chain another (period 0)", "of the log is of test")
+	refused(t, dir, "the state is of chain another (period 0)", "of the log is of test")
 }
 
 // I4: a state whose applied index was made to fit, but which is not what that record led to.
 func TestAStateThatItsRecordDidNotLeadToIsRefused(t *testing.T) {
-	home := stopped(t)
-	db, err := storage.Open(StateDir(home), storage.Options{})
+	dir := stopped(t)
+	db, err := storage.Open(home.StateDir(dir), storage.Options{})
 	require.NoError(t, err)
 	id, _, err := db.LogID()
 	require.NoError(t, err)
 	require.NoError(t, db.Adopt(id, db.State().Index-2))
 	require.NoError(t, db.Close())
-	refused(t, home, "by record 5 of the log (BlockCommitted) the state is at height 2")
+	refused(t, dir, "by record 5 of the log (BlockCommitted) the state is at height 2")
 }
 
 // I4: a log whose front is gone is refused, also where the state is intact and needs nothing of it;
 // one that was truncated is not.
 func TestALogWithoutItsFrontIsRefusedUnlessItWasTruncated(t *testing.T) {
-	home := stopped(t)
+	dir := stopped(t)
 	for range 3 {
-		work(t, home, 2)
+		work(t, dir, 2)
 	}
 
-	back := aside(t, LogDir(home))
-	loseFront(t, home)
-	refused(t, home, "segment is missing")
+	back := aside(t, home.LogDir(dir))
+	loseFront(t, dir)
+	refused(t, dir, "segment is missing")
 	back()
-	require.Greater(t, truncateFront(t, home), uint64(1))
-	work(t, home, 1)
+	require.Greater(t, truncateFront(t, dir), uint64(1))
+	work(t, dir, 1)
 }
 
 // I4: between what the state has and what the log has, records are missing; with no state at all,
 // all of them.
 func TestAGapBetweenStateAndLogIsRefused(t *testing.T) {
-	home := stopped(t)
-	back := aside(t, StateDir(home))
+	dir := stopped(t)
+	back := aside(t, home.StateDir(dir))
 	for range 3 {
-		work(t, home, 2)
+		work(t, dir, 2)
 	}
 
-	truncateFront(t, home)
+	truncateFront(t, dir)
 	back()
-	refused(t, home, "there is a gap: the state has applied record 7")
-	require.NoError(t, os.RemoveAll(StateDir(home)))
-	code, err := startCode(t, home)
+	refused(t, dir, "there is a gap: the state has applied record 7")
+	require.NoError(t, os.RemoveAll(home.StateDir(dir)))
+	code, err := startCode(t, dir)
 	require.Equal(t, exit.Damage, code)
 	require.ErrorContains(t, err, "there is no state, and the log begins at record")
 	require.ErrorContains(t, err, "coppice snapshot restore")

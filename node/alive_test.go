@@ -9,19 +9,20 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
 // The sign of life for a watchdog is an answer: an engine that is deaf, though the tree takes it
 // for running, is seen; one that is down is the tree's affair.
 func TestAliveIsAnAnswer(t *testing.T) {
-	home := filepath.Join(t.TempDir(), "home")
-	_, err := Init(home, InitOptions{Listen: "127.0.0.1:0"})
+	dir := filepath.Join(t.TempDir(), "home")
+	_, err := home.Init(dir, home.InitOptions{Listen: "127.0.0.1:0"})
 	require.NoError(t, err)
-	c, err := config.Load(home)
+	c, err := config.Load(dir)
 	require.NoError(t, err)
 	changed := make(chan struct{}, 1)
-	n, err := New(home, c, WithObserver(supervisor.ObserverFunc(func(supervisor.Event) {
+	n, err := New(dir, c, WithObserver(supervisor.ObserverFunc(func(supervisor.Event) {
 		select {
 		case changed <- struct{}{}:
 		default:

@@ -11,7 +11,10 @@ import (
 
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/node/backup"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/home"
+	"github.com/coppice-go/coppice/node/offline"
 )
 
 // spoil changes a byte of the first record of a home's log that has a text in it.
@@ -21,9 +24,9 @@ func spoil(t *testing.T, home, text string) {
 }
 
 // harm changes the first segment of a home's log that has a text in it.
-func harm(t *testing.T, home, text string, do func(b []byte)) {
+func harm(t *testing.T, dir, text string, do func(b []byte)) {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(LogDir(home), "*.seg"))
+	files, err := filepath.Glob(filepath.Join(home.LogDir(dir), "*.seg"))
 	require.NoError(t, err)
 
 	for _, f := range files {
@@ -86,21 +89,21 @@ func TestASalvagedBackupHasWhatIsBehindTheDamage(t *testing.T) {
 			home, _ := damaged(t, tc.later)
 			spoil(t, home, "early")
 			dest := filepath.Join(t.TempDir(), "backup")
-			_, err := Backup(t.Context(), home, dest, BackupOptions{})
+			_, err := offline.Backup(t.Context(), home, dest, backup.Options{})
 			require.ErrorIs(t, err, exit.ErrDamage)
 
-			info, lost, err := SalvageBackup(t.Context(), home, dest, BackupOptions{Program: "test"})
+			info, lost, err := offline.Salvage(t.Context(), home, dest, backup.Options{Program: "test"})
 			require.NoError(t, err)
 			require.Len(t, lost.Gaps, 1)
 			require.Zero(t, lost.Cut)
 			require.Equal(t, tc.settled, lost.Settled)
 			require.EqualValues(t, 3, info.Height)
-			require.NoDirExists(t, dest+salvageSuffix)
+			require.NoDirExists(t, dest+offline.SalvageSuffix)
 
 			again := filepath.Join(t.TempDir(), "home")
-			_, err = RestoreBackup(t.Context(), dest, again, nil)
+			_, err = offline.Restore(t.Context(), dest, again, nil)
 			require.NoError(t, err)
-			v, err := Verify(t.Context(), again, VerifyOptions{})
+			v, err := offline.Verify(t.Context(), again, offline.VerifyOptions{})
 			require.NoError(t, err)
 			require.EqualValues(t, 3, v.Height)
 			require.Equal(t, tc.waiting, v.Unfinished)
@@ -120,14 +123,14 @@ func TestASalvagedBackupEndsBeforeDamageBehindTheState(t *testing.T) {
 	home, waits := damaged(t, time.Second)
 	spoil(t, home, "late")
 	dest := filepath.Join(t.TempDir(), "backup")
-	info, lost, err := SalvageBackup(t.Context(), home, dest, BackupOptions{Program: "test"})
+	info, lost, err := offline.Salvage(t.Context(), home, dest, backup.Options{Program: "test"})
 	require.NoError(t, err)
 	require.Len(t, lost.Gaps, 1)
 	require.Equal(t, lost.Gaps[0].First, lost.Cut)
 	require.Equal(t, lost.Cut-1, info.Last)
 	require.False(t, lost.Settled)
 	again := filepath.Join(t.TempDir(), "home")
-	_, err = RestoreBackup(t.Context(), dest, again, nil)
+	_, err = offline.Restore(t.Context(), dest, again, nil)
 	require.NoError(t, err)
 	h := driveHome(t, again)
 	defer h.close()
@@ -149,13 +152,13 @@ func TestASalvagedBackupEndsAtTheStateInTheMiddleOfDamage(t *testing.T) {
 		clear(b[from:to]) // in BlockCommitted, and up to what was launched after it: one gap
 	})
 	dest := filepath.Join(t.TempDir(), "backup")
-	info, lost, err := SalvageBackup(t.Context(), home, dest, BackupOptions{Program: "test"})
+	info, lost, err := offline.Salvage(t.Context(), home, dest, backup.Options{Program: "test"})
 	require.NoError(t, err)
 	require.EqualValues(t, 4, info.Height)
 	require.Len(t, lost.Gaps, 1)
 	require.Equal(t, info.Last+1, lost.Cut)
 	require.False(t, lost.Settled)
-	_, err = RestoreBackup(t.Context(), dest, filepath.Join(t.TempDir(), "home"), nil)
+	_, err = offline.Restore(t.Context(), dest, filepath.Join(t.TempDir(), "home"), nil)
 	require.NoError(t, err)
 }
 
@@ -163,17 +166,17 @@ func TestASalvagedBackupEndsAtTheStateInTheMiddleOfDamage(t *testing.T) {
 func TestASalvagedBackupBeginsWithASnapshotIfItMust(t *testing.T) {
 	for name, snapshot := range map[string]bool{"there is a snapshot": true, "there is none": false} {
 		t.Run(name, func(t *testing.T) {
-			home, _ := damaged(t, time.Hour)
+			dir, _ := damaged(t, time.Hour)
 			if snapshot {
-				_, fresh, err := CreateSnapshot(t.Context(), home, SnapshotOptions{Program: "test"})
+				_, fresh, err := offline.CreateSnapshot(t.Context(), dir, offline.SnapshotOptions{Program: "test"})
 				require.NoError(t, err)
 				require.True(t, fresh)
 			}
 
-			spoil(t, home, "early")
-			require.NoError(t, os.RemoveAll(StateDir(home)))
+			spoil(t, dir, "early")
+			require.NoError(t, os.RemoveAll(home.StateDir(dir)))
 			dest := filepath.Join(t.TempDir(), "backup")
-			info, lost, err := SalvageBackup(t.Context(), home, dest, BackupOptions{Program: "test"})
+			info, lost, err := offline.Salvage(t.Context(), dir, dest, backup.Options{Program: "test"})
 
 			if !snapshot {
 				require.ErrorIs(t, err, exit.ErrDamage)
@@ -193,11 +196,12 @@ func TestASalvagedBackupBeginsWithASnapshotIfItMust(t *testing.T) {
 func TestASalvagedBackupOfAWholeHomeHasAll(t *testing.T) {
 	home, _ := damaged(t, time.Second)
 	dest := filepath.Join(t.TempDir(), "backup")
-	info, lost, err := SalvageBackup(t.Context(), home, dest, BackupOptions{Program: "test"})
+	info, lost, err := offline.Salvage(t.Context(), home, dest, backup.Options{Program: "test"})
 	require.NoError(t, err)
 	require.False(t, lost.Any())
 	require.True(t, lost.Settled)
-	want, err := Backup(t.Context(), home, filepath.Join(t.TempDir(), "backup"), BackupOptions{Program: "test"})
+	want, err := offline.Backup(t.Context(), home, filepath.Join(t.TempDir(), "backup"),
+		backup.Options{Program: "test"})
 	require.NoError(t, err)
 	require.Equal(t, want.AppHash, info.AppHash)
 	require.Equal(t, want.First, info.First)

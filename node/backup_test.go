@@ -22,8 +22,12 @@ import (
 	"github.com/coppice-go/coppice/engines/storage/durable"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/backup"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/home"
+	"github.com/coppice-go/coppice/node/install"
+	"github.com/coppice-go/coppice/node/offline"
 	"github.com/coppice-go/coppice/node/plan"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
@@ -33,10 +37,10 @@ import (
 // while the node works on; the restored home verifies, goes on, and counts its records as the old
 // one did.
 func TestABackupUnderLoadHasAllThatWasAcknowledged(t *testing.T) {
-	home := t.TempDir()
-	_, err := Init(home, InitOptions{ChainID: "backup", Listen: "127.0.0.1:0", Profile: plan.Chaos})
+	dir := t.TempDir()
+	_, err := home.Init(dir, home.InitOptions{ChainID: "backup", Listen: "127.0.0.1:0", Profile: plan.Chaos})
 	require.NoError(t, err)
-	n := startOnDisk(t, home, vfs.Default)
+	n := startOnDisk(t, dir, vfs.Default)
 	known := newCounted()
 	known.settled = newCounted()
 	ctx, stopLoad := context.WithCancel(t.Context())
@@ -70,7 +74,7 @@ func TestABackupUnderLoadHasAllThatWasAcknowledged(t *testing.T) {
 	require.NoError(t, err)
 	acked, _ := known.snapshot()
 	dest := filepath.Join(t.TempDir(), "backup")
-	w, err := NewBackupWriter(dest, BackupOptions{Program: "test"})
+	w, err := backup.NewWriter(dest, backup.Options{Program: "test"})
 	require.NoError(t, err)
 	require.NoError(t, n.snaps.Backup(t.Context(), w.Take))
 	stopLoad()
@@ -81,10 +85,10 @@ func TestABackupUnderLoadHasAllThatWasAcknowledged(t *testing.T) {
 
 	require.NoFileExists(t, filepath.Join(dest, "admin.token"))
 	again := filepath.Join(t.TempDir(), "home")
-	restored, err := RestoreBackup(t.Context(), dest, again, nil)
+	restored, err := offline.Restore(t.Context(), dest, again, nil)
 	require.NoError(t, err)
 	require.Equal(t, info.AppHash, restored.AppHash)
-	v, err := Verify(t.Context(), again, VerifyOptions{})
+	v, err := offline.Verify(t.Context(), again, offline.VerifyOptions{})
 	require.NoError(t, err)
 	require.Equal(t, info.Height, v.Height)
 	require.EqualValues(t, info.AppHash, v.AppHash, "the app hash is the backup's (I3)")
@@ -105,8 +109,8 @@ func backedUp(t *testing.T) (home, dest string, waits chain.TxID) {
 	h.commit(b)
 	h.close()
 	dest = filepath.Join(t.TempDir(), "backup")
-	_, err := Backup(t.Context(), home, dest,
-		BackupOptions{Program: "test", Token: []byte("a token of twenty letters\n")})
+	_, err := offline.Backup(t.Context(), home, dest,
+		backup.Options{Program: "test", Token: []byte("a token of twenty letters\n")})
 	require.NoError(t, err)
 
 	return home, dest, waits
@@ -115,27 +119,27 @@ func backedUp(t *testing.T) (home, dest string, waits chain.TxID) {
 // The log of a restored home begins with its Base; replay and verify start there, and what waited
 // still waits.
 func TestARestoredHomeBeginsWithItsBase(t *testing.T) {
-	home, dest, waits := backedUp(t)
-	old := logID(t, home)
+	dir, dest, waits := backedUp(t)
+	old := logID(t, dir)
 	again := filepath.Join(t.TempDir(), "home")
-	info, err := RestoreBackup(t.Context(), dest, again, nil)
+	info, err := offline.Restore(t.Context(), dest, again, nil)
 	require.NoError(t, err)
 	require.EqualValues(t, 8, info.First, "TxLaunched of what waits")
-	l, err := eventlog.OpenReadOnly(LogDir(again), eventlog.Options{})
+	l, err := eventlog.OpenReadOnly(home.LogDir(again), eventlog.Options{})
 	require.NoError(t, err)
 	require.NotEqual(t, old, l.ID())
-	base, err := baseOf(l)
+	base, err := install.BaseOf(l)
 	require.NoError(t, err)
 	require.EqualValues(t, 7, l.First())
 	require.Equal(t, old[:], base.OriginLogId)
 	require.EqualValues(t, 4, base.Height)
 	require.EqualValues(t, info.AppHash, base.AppHash)
 	require.NoError(t, l.Close())
-	token, err := readToken(filepath.Join(again, "admin.token"))
+	token, err := home.ReadToken(filepath.Join(again, "admin.token"))
 	require.NoError(t, err)
 	require.Equal(t, "a token of twenty letters", token)
 
-	v, err := Verify(t.Context(), again, VerifyOptions{})
+	v, err := offline.Verify(t.Context(), again, offline.VerifyOptions{})
 	require.NoError(t, err)
 	require.Equal(t, info.Snapshot, v.Base)
 	require.EqualValues(t, 1, v.Unfinished)
@@ -143,15 +147,15 @@ func TestARestoredHomeBeginsWithItsBase(t *testing.T) {
 	h := driveHome(t, again)
 	require.True(t, endOf(t, h, waits).Known, "it was acknowledged (I1)")
 	h.close()
-	_, err = RestoreSnapshot(t.Context(), again, "", nil)
+	_, err = offline.RestoreSnapshot(t.Context(), again, "", nil)
 	require.NoError(t, err, "the snapshot that the log begins with")
 	work(t, again, 1)
-	v, err = Verify(t.Context(), again, VerifyOptions{})
+	v, err = offline.Verify(t.Context(), again, offline.VerifyOptions{})
 	require.NoError(t, err)
 	require.EqualValues(t, 7, v.Height)
 	require.EqualValues(t, 3, v.Blocks, "from the Base on")
 
-	require.NoError(t, os.RemoveAll(StateDir(again)))
+	require.NoError(t, os.RemoveAll(home.StateDir(again)))
 	code, err := startCode(t, again)
 	require.Equal(t, exit.Damage, code)
 	require.ErrorContains(t, err, "the log begins with the Base of a restored state at height 4")
@@ -160,40 +164,40 @@ func TestARestoredHomeBeginsWithItsBase(t *testing.T) {
 // I10: a backup is whole or it is refused; a home is never overwritten.
 func TestABackupThatIsNotWholeIsRefused(t *testing.T) {
 	home, dest, _ := backedUp(t)
-	_, err := RestoreBackup(t.Context(), dest, home, nil)
+	_, err := offline.Restore(t.Context(), dest, home, nil)
 	require.ErrorIs(t, err, exit.ErrConfig)
 	require.ErrorContains(t, err, "is not empty")
-	_, err = Backup(t.Context(), home, dest, BackupOptions{})
+	_, err = offline.Backup(t.Context(), home, dest, backup.Options{})
 	require.ErrorContains(t, err, "is not empty")
-	_, err = RestoreBackup(t.Context(), t.TempDir(), filepath.Join(t.TempDir(), "h"), nil)
+	_, err = offline.Restore(t.Context(), t.TempDir(), filepath.Join(t.TempDir(), "h"), nil)
 	require.ErrorContains(t, err, "is no backup of coppice")
 
 	for name, damage := range map[string]func(t *testing.T, dir string){
 		"a table": func(t *testing.T, dir string) { flipIn(t, filepath.Join(dir, "snapshots", "*", "*.sst")) },
 		"the log": func(t *testing.T, dir string) { flipIn(t, filepath.Join(dir, "log", "*.seg")) },
 		"what it says of itself": func(t *testing.T, dir string) {
-			info, err := ReadBackup(dir)
+			info, err := backup.Read(dir)
 			require.NoError(t, err)
 			info.Last--
 			data, err := json.Marshal(info)
 			require.NoError(t, err)
-			require.NoError(t, os.WriteFile(filepath.Join(dir, backupFile), data, 0o600))
+			require.NoError(t, os.WriteFile(filepath.Join(dir, backup.FileName), data, 0o600))
 		},
 		"its program": func(t *testing.T, dir string) {
-			swapIn(t, filepath.Join(dir, backupFile), `"test"`, `"tesd"`)
+			swapIn(t, filepath.Join(dir, backup.FileName), `"test"`, `"tesd"`)
 		},
-		"the genesis": func(t *testing.T, dir string) { flipIn(t, filepath.Join(dir, genesisFile)) },
+		"the genesis": func(t *testing.T, dir string) { flipIn(t, filepath.Join(dir, chain.GenesisFile)) },
 		"the configuration": func(t *testing.T, dir string) {
 			swapIn(t, filepath.Join(dir, config.FileName), "\n", "\n\n")
 		},
 		"no genesis": func(t *testing.T, dir string) {
-			require.NoError(t, os.Remove(filepath.Join(dir, genesisFile)))
+			require.NoError(t, os.Remove(filepath.Join(dir, chain.GenesisFile)))
 		},
 		"no token": func(t *testing.T, dir string) {
 			require.NoError(t, os.Remove(filepath.Join(dir, "admin.token")))
 		},
 		"no backup.json": func(t *testing.T, dir string) {
-			require.NoError(t, os.Remove(filepath.Join(dir, backupFile)))
+			require.NoError(t, os.Remove(filepath.Join(dir, backup.FileName)))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -201,7 +205,7 @@ func TestABackupThatIsNotWholeIsRefused(t *testing.T) {
 			require.NoError(t, os.CopyFS(dir, os.DirFS(dest)))
 			damage(t, dir)
 			again := filepath.Join(t.TempDir(), "home")
-			_, err := RestoreBackup(t.Context(), dir, again, nil)
+			_, err := offline.Restore(t.Context(), dir, again, nil)
 			require.ErrorIs(t, err, exit.ErrDamage)
 			require.NoDirExists(t, again)
 		})
@@ -230,17 +234,18 @@ func TestABackupOfAnEmptyStateTellsWhatTheLogHas(t *testing.T) {
 	empty := h.home
 	for name, harm := range map[string]func(){
 		"emptied": func() {
-			require.NoError(t, os.RemoveAll(StateDir(empty)))
-			db, err := storage.Open(StateDir(empty), storage.Options{})
+			require.NoError(t, os.RemoveAll(home.StateDir(empty)))
+			db, err := storage.Open(home.StateDir(empty), storage.Options{})
 			require.NoError(t, err)
 			require.NoError(t, db.Close())
 		},
-		"gone": func() { require.NoError(t, os.RemoveAll(StateDir(empty))) },
+		"gone": func() { require.NoError(t, os.RemoveAll(home.StateDir(empty))) },
 	} {
 		harm()
-		_, err := Backup(t.Context(), empty, filepath.Join(t.TempDir(), "backup"), BackupOptions{Program: "test"})
+		_, err := offline.Backup(t.Context(), empty, filepath.Join(t.TempDir(), "backup"),
+			backup.Options{Program: "test"})
 		require.ErrorContains(t, err, "the state is empty, and the log has", name)
-		_, _, err = CreateSnapshot(t.Context(), empty, SnapshotOptions{Program: "test"})
+		_, _, err = offline.CreateSnapshot(t.Context(), empty, offline.SnapshotOptions{Program: "test"})
 		require.ErrorContains(t, err, "the state is empty, and the log has", name)
 	}
 }
@@ -254,7 +259,7 @@ func TestABackupThatIsCutShortLeavesNothing(t *testing.T) {
 
 	for stop := range 9 {
 		dest := filepath.Join(t.TempDir(), "backup")
-		w, err := NewBackupWriter(dest, BackupOptions{})
+		w, err := backup.NewWriter(dest, backup.Options{})
 		require.NoError(t, err)
 		parts := 0
 		err = h.snaps.Backup(t.Context(), func(p *apiv1.BackupResponse) error {
@@ -268,10 +273,10 @@ func TestABackupThatIsCutShortLeavesNothing(t *testing.T) {
 		require.ErrorContains(t, err, "cut short")
 		w.Abandon()
 		require.NoDirExists(t, dest)
-		require.NoDirExists(t, dest+partialSuffix)
+		require.NoDirExists(t, dest+backup.PartialSuffix)
 	}
 
-	w, err := NewBackupWriter(filepath.Join(t.TempDir(), "backup"), BackupOptions{})
+	w, err := backup.NewWriter(filepath.Join(t.TempDir(), "backup"), backup.Options{})
 	require.NoError(t, err)
 	defer w.Abandon()
 
@@ -286,9 +291,9 @@ func TestABackupThatIsCutShortLeavesNothing(t *testing.T) {
 // good by the next start.
 func TestASnapshotOfAnotherNodeIsInstalled(t *testing.T) {
 	from, to := t.TempDir(), t.TempDir()
-	g, err := Init(from, InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: plan.Chaos})
+	g, err := home.Init(from, home.InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: plan.Chaos})
 	require.NoError(t, err)
-	_, err = Init(to, InitOptions{Genesis: &g, Listen: "127.0.0.1:0", Profile: plan.Chaos})
+	_, err = home.Init(to, home.InitOptions{Genesis: &g, Listen: "127.0.0.1:0", Profile: plan.Chaos})
 	require.NoError(t, err)
 
 	for _, home := range []string{from, to} {
@@ -299,20 +304,20 @@ func TestASnapshotOfAnotherNodeIsInstalled(t *testing.T) {
 	}
 
 	work(t, from, 5)
-	m, _, err := CreateSnapshot(t.Context(), from, SnapshotOptions{Program: "test"})
+	m, _, err := offline.CreateSnapshot(t.Context(), from, offline.SnapshotOptions{Program: "test"})
 	require.NoError(t, err)
-	at := filepath.Join(SnapshotDir(to), m.ID)
-	require.NoError(t, os.CopyFS(at, os.DirFS(filepath.Join(SnapshotDir(from), m.ID))))
+	at := filepath.Join(home.SnapshotDir(to), m.ID)
+	require.NoError(t, os.CopyFS(at, os.DirFS(filepath.Join(home.SnapshotDir(from), m.ID))))
 	m.Source = "a node of the chain"
 	data, err := json.Marshal(m)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(at, "snapshot.json"), data, 0o600))
-	_, err = RestoreSnapshot(t.Context(), to, m.ID, nil)
+	_, err = offline.RestoreSnapshot(t.Context(), to, m.ID, nil)
 	require.ErrorContains(t, err, "no record of it installed that snapshot")
 
 	// The log is told, and then the process dies.
-	require.NoError(t, durable.ReplaceFile(vfs.Default, installingPath(to), []byte(m.ID)))
-	l, err := eventlog.Open(LogDir(to), eventlog.Options{})
+	require.NoError(t, durable.On(vfs.Default).Replace(install.MarkerPath(to), []byte(m.ID), 0o666))
+	l, err := eventlog.Open(home.LogDir(to), eventlog.Options{})
 	require.NoError(t, err)
 	rec, err := chain.NewRecord(&logv1.SnapshotInstalled{ChainId: m.ChainID, Period: m.Period, Height: m.Height,
 		AppHash: m.AppHash, SnapshotHash: m.Hash(), Source: m.Source})
@@ -321,26 +326,26 @@ func TestASnapshotOfAnotherNodeIsInstalled(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, l.Close())
 	work(t, to, 2)
-	v, err := Verify(t.Context(), to, VerifyOptions{})
+	v, err := offline.Verify(t.Context(), to, offline.VerifyOptions{})
 	require.NoError(t, err)
 	require.EqualValues(t, 7, v.Height)
 	require.EqualValues(t, 2, v.Blocks)
 	require.Equal(t, m.ID, v.Base)
 
-	_, err = InstallSnapshot(t.Context(), to, m.ID, nil)
+	_, err = offline.InstallSnapshot(t.Context(), to, m.ID, nil)
 	require.ErrorContains(t, err, "want one that is ahead")
 	work(t, from, 5)
-	next, _, err := CreateSnapshot(t.Context(), from, SnapshotOptions{Program: "test"})
+	next, _, err := offline.CreateSnapshot(t.Context(), from, offline.SnapshotOptions{Program: "test"})
 	require.NoError(t, err)
-	require.NoError(t, os.CopyFS(filepath.Join(SnapshotDir(to), next.ID),
-		os.DirFS(filepath.Join(SnapshotDir(from), next.ID))))
-	_, err = InstallSnapshot(t.Context(), to, next.ID, nil)
+	require.NoError(t, os.CopyFS(filepath.Join(home.SnapshotDir(to), next.ID),
+		os.DirFS(filepath.Join(home.SnapshotDir(from), next.ID))))
+	_, err = offline.InstallSnapshot(t.Context(), to, next.ID, nil)
 	require.NoError(t, err)
 	work(t, to, 1)
-	v, err = Verify(t.Context(), to, VerifyOptions{})
+	v, err = offline.Verify(t.Context(), to, offline.VerifyOptions{})
 	require.NoError(t, err)
 	require.EqualValues(t, 11, v.Height)
-	_, err = snapshots.Dir{FS: vfs.Default, Path: SnapshotDir(to)}.Find(m.ID)
+	_, err = snapshots.Dir{FS: vfs.Default, Path: home.SnapshotDir(to)}.Find(m.ID)
 	require.NoError(t, err)
 }
 
@@ -355,12 +360,12 @@ func swapIn(t *testing.T, path, old, now string) {
 // verify holds the genesis against the log, as a start does.
 func TestVerifyRefusesAnotherGenesis(t *testing.T) {
 	home := stopped(t)
-	v, err := Verify(t.Context(), home, VerifyOptions{SkipReplay: true})
+	v, err := offline.Verify(t.Context(), home, offline.VerifyOptions{SkipReplay: true})
 	require.NoError(t, err)
-	swapIn(t, filepath.Join(home, genesisFile), `"chain_id": "`+v.ChainID, `"chain_id": "another-`+v.ChainID)
-	_, err = Verify(t.Context(), home, VerifyOptions{SkipReplay: true})
+	swapIn(t, filepath.Join(home, chain.GenesisFile), `"chain_id": "`+v.ChainID, `"chain_id": "another-`+v.ChainID)
+	_, err = offline.Verify(t.Context(), home, offline.VerifyOptions{SkipReplay: true})
 	require.Equal(t, exit.Config, exit.Code(err), "%v", err)
-	require.ErrorContains(t, err, "another genesis: chain "+v.ChainID+" has started")
+	require.ErrorContains(t, err, "genesis does not match: chain "+v.ChainID+" has started")
 }
 
 // What a node of a CometBFT chain needs is in no backup.
@@ -368,7 +373,7 @@ func TestAHomeOfCometBFTHasNoBackup(t *testing.T) {
 	home := stopped(t)
 	setConsensus(t, home)
 	dest := filepath.Join(t.TempDir(), "backup")
-	_, err := Backup(t.Context(), home, dest, BackupOptions{})
+	_, err := offline.Backup(t.Context(), home, dest, backup.Options{})
 	require.ErrorIs(t, err, comet.ErrNoBackup)
 	require.Equal(t, exit.Failed, exit.Code(err))
 	require.NoDirExists(t, dest)

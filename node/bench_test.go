@@ -14,6 +14,7 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/home"
 )
 
 // BenchmarkCommit is a whole node on disk, driven through its API: transactions of one 64-byte put,
@@ -29,12 +30,12 @@ func BenchmarkCommit(b *testing.B) {
 }
 
 func benchCommit(b *testing.B, clients, batch int) {
-	home := b.TempDir()
-	_, err := node.Init(home, node.InitOptions{Listen: "127.0.0.1:0"})
+	dir := b.TempDir()
+	_, err := home.Init(dir, home.InitOptions{Listen: "127.0.0.1:0"})
 	require.NoError(b, err)
-	c, err := config.Load(home)
+	c, err := config.Load(dir)
 	require.NoError(b, err)
-	n, err := node.New(home, c)
+	n, err := node.New(dir, c)
 	require.NoError(b, err)
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

@@ -20,6 +20,8 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/home"
+	"github.com/coppice-go/coppice/node/offline"
 	"github.com/coppice-go/coppice/node/plan"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
@@ -245,7 +247,7 @@ func TestRandomKillsLoseNothing(t *testing.T) {
 		after.heap>>10)
 	require.LessOrEqual(t, after.heap, calm.heap+calm.heap/10, "live heap: within 10 %% of what it was")
 	r.close(t)
-	v, err := node.Verify(t.Context(), r.home, node.VerifyOptions{})
+	v, err := offline.Verify(t.Context(), r.home, offline.VerifyOptions{})
 	require.NoError(t, err)
 	require.Zero(t, v.Unfinished)
 }
@@ -253,13 +255,13 @@ func TestRandomKillsLoseNothing(t *testing.T) {
 // quietly is run without a history: that would be most of the heap.
 func quietly(t *testing.T, profile plan.Profile) *rig {
 	t.Helper()
-	home := t.TempDir()
-	_, err := node.Init(home, node.InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: profile})
+	dir := t.TempDir()
+	_, err := home.Init(dir, home.InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: profile})
 	require.NoError(t, err)
-	c, err := config.Load(home)
+	c, err := config.Load(dir)
 	require.NoError(t, err)
-	r := &rig{home: home, rec: suptest.NewRecorder(), ended: make(chan error, 1)}
-	r.Node, err = node.New(home, c)
+	r := &rig{home: dir, rec: suptest.NewRecorder(), ended: make(chan error, 1)}
+	r.Node, err = node.New(dir, c)
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
 	r.stop = stop

@@ -11,6 +11,7 @@ import (
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus/solo"
+	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/node/plan"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
@@ -51,14 +52,14 @@ func (h *hand) blockTime(before time.Time) time.Time {
 // block time back. Set forward an hour, what expired is refused, or ends as expired in a block of
 // that time; after it is right again the chain goes on from there.
 func TestAClockThatJumps(t *testing.T) {
-	home := t.TempDir()
-	_, err := Init(home, InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: plan.Chaos})
+	dir := t.TempDir()
+	_, err := home.Init(dir, home.InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: plan.Chaos})
 	require.NoError(t, err)
 	begin := time.Now().Truncate(time.Millisecond)
 	var intake, blocks wall // of submissions, and of blocks: apart, so that a jump may come between the two
 	set := func(t time.Time) { intake.set(t); blocks.set(t) }
 	set(begin)
-	h := driveHome(t, home, WithDriver(solo.Solo{Now: blocks.now}), func(n *Node) { n.now = intake.now })
+	h := driveHome(t, dir, WithDriver(solo.Solo{Now: blocks.now}), func(n *Node) { n.now = intake.now })
 	defer h.close()
 
 	c := client.New(*h.address.Load())

@@ -27,6 +27,8 @@ import (
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/home"
+	"github.com/coppice-go/coppice/node/offline"
 	"github.com/coppice-go/coppice/node/plan"
 )
 
@@ -86,7 +88,7 @@ func newCometRig(t *testing.T, profile plan.Profile, seed uint64, all bool) *com
 		moved: make(chan struct{}),
 	}
 	t.Cleanup(r.close)
-	_, err = Init(r.home, InitOptions{
+	_, err = home.Init(r.home, home.InitOptions{
 		ChainID: "test", Listen: "127.0.0.1:0", Profile: profile,
 		Set:       []config.Assignment{{Key: "consensus.kind", Value: comet.Name, Flag: "--consensus"}},
 		Consensus: comet.InitOptions{P2P: "127.0.0.1:0", RPC: "127.0.0.1:0"},
@@ -311,7 +313,7 @@ func (r *cometRig) finish() {
 	require.NoError(r.t, r.node.cmd.Process.Signal(syscall.SIGTERM))
 	<-r.node.done
 	require.NoError(r.t, r.node.err, "the node's stop")
-	v, err := Verify(r.t.Context(), r.home, VerifyOptions{})
+	v, err := offline.Verify(r.t.Context(), r.home, offline.VerifyOptions{})
 	require.NoError(r.t, err)
 	require.Zero(r.t, v.Unfinished)
 	log, err := os.ReadFile(r.log())

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/engines/consensus/comet/comettest"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
@@ -22,6 +23,7 @@ import (
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/node/plan"
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
@@ -43,17 +45,17 @@ var idleCommand = []string{"/bin/sh", "-c", "cat > /dev/null"}
 
 func initABCI(t *testing.T) string {
 	t.Helper()
-	home := t.TempDir()
-	_, err := Init(home, InitOptions{
+	dir := t.TempDir()
+	_, err := home.Init(dir, home.InitOptions{
 		ChainID: "test", Listen: "127.0.0.1:0", Profile: plan.Chaos,
 		Set:       []config.Assignment{{Key: "consensus.kind", Value: comet.Name, Flag: "--consensus"}},
 		Consensus: comet.InitOptions{P2P: "127.0.0.1:0", RPC: "127.0.0.1:0"},
 	})
 	require.NoError(t, err)
 	// which a real one would make
-	require.NoError(t, os.MkdirAll(filepath.Join(comethome.Dir(home), "data", "blockstore.db"), 0o700))
+	require.NoError(t, os.MkdirAll(filepath.Join(comethome.Dir(dir), "data", "blockstore.db"), 0o700))
 
-	return home
+	return dir
 }
 
 func driveABCI(t *testing.T, home string, opts ...Option) *abciHand {
@@ -94,7 +96,7 @@ func (a *abciHand) again() {
 
 func (a *abciHand) initChain() {
 	a.t.Helper()
-	g, err := ReadGenesis(a.home)
+	g, err := home.ReadGenesis(a.home)
 	require.NoError(a.t, err)
 	state, err := json.MarshalIndent(g, "", "    ") // however it is laid out
 	require.NoError(a.t, err)
@@ -306,23 +308,23 @@ func TestAConflictingBlockEndsTheNode(t *testing.T) {
 // A home whose CometBFT is of another chain is refused with the reason, and so is one whose chain
 // data is gone.
 func TestAForeignOrWipedCometHomeIsRefused(t *testing.T) {
-	home := initABCI(t)
-	g, err := ReadGenesis(home)
+	dir := initABCI(t)
+	g, err := home.ReadGenesis(dir)
 	require.NoError(t, err)
-	set, err := comethome.ReadGenesis(comethome.Dir(home))
+	set, err := comethome.ReadGenesis(comethome.Dir(dir))
 	require.NoError(t, err)
 	g.ChainID = "other"
-	require.NoError(t, comethome.Carry(comethome.Dir(home), g, comethome.Genesis{Validators: set.Validators}))
-	c, err := config.Load(home)
+	require.NoError(t, comethome.Carry(comethome.Dir(dir), g, comethome.Genesis{Validators: set.Validators}))
+	c, err := config.Load(dir)
 	require.NoError(t, err)
-	n, err := New(home, c, WithConsensus(comet.Kind{Command: idleCommand}))
+	n, err := New(dir, c, WithConsensus(comet.Kind{Command: idleCommand}))
 	require.NoError(t, err)
 	err = n.Run(t.Context())
 	require.ErrorIs(t, err, comethome.ErrGenesis)
 	require.Equal(t, exit.Config, exit.Code(err))
 
-	home = initABCI(t)
-	a := driveABCI(t, home)
+	dir = initABCI(t)
+	a := driveABCI(t, dir)
 	a.initChain()
 	a.finalize(a.block(1))
 	a.commitABCI()
@@ -330,12 +332,12 @@ func TestAForeignOrWipedCometHomeIsRefused(t *testing.T) {
 
 	// Limits and the governance key are the chain's from its InitChain on: who edits them would
 	// judge otherwise than the others.
-	path := filepath.Join(home, genesisFile)
+	path := filepath.Join(dir, chain.GenesisFile)
 	genesis, err := os.ReadFile(path)
 	require.NoError(t, err)
 	edited := strings.Replace(string(genesis), `"max_tx_ops": 10000`, `"max_tx_ops": 3`, 1)
 	require.NoError(t, os.WriteFile(path, []byte(edited), 0o644))
-	n, err = New(home, c, WithConsensus(comet.Kind{Command: idleCommand}))
+	n, err = New(dir, c, WithConsensus(comet.Kind{Command: idleCommand}))
 	require.NoError(t, err)
 	err = n.Run(t.Context())
 	require.ErrorIs(t, err, comethome.ErrGenesis)
@@ -343,8 +345,8 @@ func TestAForeignOrWipedCometHomeIsRefused(t *testing.T) {
 	require.Equal(t, exit.Config, exit.Code(err))
 	require.NoError(t, os.WriteFile(path, genesis, 0o644))
 
-	require.NoError(t, os.Remove(filepath.Join(comethome.Dir(home), "data", "blockstore.db")))
-	n, err = New(home, c, WithConsensus(comet.Kind{Command: idleCommand}))
+	require.NoError(t, os.Remove(filepath.Join(comethome.Dir(dir), "data", "blockstore.db")))
+	n, err = New(dir, c, WithConsensus(comet.Kind{Command: idleCommand}))
 	require.NoError(t, err)
 	err = n.Run(t.Context())
 	require.ErrorIs(t, err, comethome.ErrChainData)

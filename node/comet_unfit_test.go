@@ -13,6 +13,7 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus/solo"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/node/plan"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/suptest"
@@ -61,13 +62,13 @@ func TestACometBFTThatCannotStartEndsTheNode(t *testing.T) {
 		{"the signing state", change("data/priv_validator_state.json", func(string) string {
 			return ""
 		}), "cat", exit.Damage, "sign twice"},
-		{"one genesis of two", func(t *testing.T, home string) {
-			g, err := ReadGenesis(home)
+		{"one genesis of two", func(t *testing.T, dir string) {
+			g, err := home.ReadGenesis(dir)
 			require.NoError(t, err)
-			set, err := comethome.ReadGenesis(comethome.Dir(home))
+			set, err := comethome.ReadGenesis(comethome.Dir(dir))
 			require.NoError(t, err)
 			g.Limits.MaxTxOps++
-			require.NoError(t, comethome.Carry(comethome.Dir(home), g, comethome.Genesis{Validators: set.Validators}))
+			require.NoError(t, comethome.Carry(comethome.Dir(dir), g, comethome.Genesis{Validators: set.Validators}))
 		}, "cat", exit.Config, "from one place"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -92,21 +93,21 @@ func TestACometBFTThatCannotStartEndsTheNode(t *testing.T) {
 // A validator that starts as a node without peers commits what its network never sees, and is no
 // part of that afterwards.
 func TestAHomeOfCometBFTsDoesNotStartAlone(t *testing.T) {
-	home := initABCI(t)
-	c, err := config.Load(home)
+	dir := initABCI(t)
+	c, err := config.Load(dir)
 	require.NoError(t, err)
 	c.Consensus.Kind = solo.Name
-	_, err = New(home, c)
+	_, err = New(dir, c)
 	require.ErrorContains(t, err, "there is a CometBFT home in")
 	require.Equal(t, exit.Config, exit.Code(err))
 
-	home = t.TempDir() // and the other way round
-	_, err = Init(home, InitOptions{ChainID: "test", Listen: "127.0.0.1:0"})
+	dir = t.TempDir() // and the other way round
+	_, err = home.Init(dir, home.InitOptions{ChainID: "test", Listen: "127.0.0.1:0"})
 	require.NoError(t, err)
-	c, err = config.Load(home)
+	c, err = config.Load(dir)
 	require.NoError(t, err)
 	c.Consensus.Kind = comet.Name
-	n, err := New(home, c)
+	n, err := New(dir, c)
 	if err == nil {
 		err = n.Run(t.Context())
 	}
@@ -119,7 +120,7 @@ func TestAHomeOfCometBFTsDoesNotStartAlone(t *testing.T) {
 // consensus.
 func TestTheSpecifiedTreeIsTheOneThatRuns(t *testing.T) {
 	alone := t.TempDir()
-	_, err := Init(alone, InitOptions{ChainID: "test", Listen: "127.0.0.1:0"})
+	_, err := home.Init(alone, home.InitOptions{ChainID: "test", Listen: "127.0.0.1:0"})
 	require.NoError(t, err)
 
 	for home, watched := range map[string]bool{alone: false, initABCI(t): true} {

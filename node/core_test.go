@@ -19,6 +19,7 @@ import (
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/node/plan"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
@@ -52,10 +53,10 @@ type hand struct {
 
 func drive(t *testing.T) *hand {
 	t.Helper()
-	home := t.TempDir()
-	_, err := Init(home, InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: plan.Chaos})
+	dir := t.TempDir()
+	_, err := home.Init(dir, home.InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: plan.Chaos})
 	require.NoError(t, err)
-	h := driveHome(t, home)
+	h := driveHome(t, dir)
 	_, err = h.ordering.InitChain(t.Context(), h.genesis)
 	require.NoError(t, err)
 	return h
@@ -213,7 +214,7 @@ func TestABlockOutOfTurnIsItsDriversFault(t *testing.T) {
 	_, err = h.ordering.Commit(t.Context(), 1)
 	require.ErrorIs(t, err, ordering.ErrNotStaged)
 	_, err = h.ordering.InitChain(t.Context(), &logv1.ChainStarted{ChainId: "other"})
-	require.ErrorContains(t, err, "chain test (period 0) has started")
+	require.ErrorContains(t, err, "chain test (period 0) has already started")
 	b = h.next()
 	h.order(b)
 	require.EqualValues(t, 1, h.commit(b).Height, "and nothing stopped")

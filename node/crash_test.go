@@ -25,6 +25,8 @@ import (
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/eventlog/pebblefs"
 	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/home"
+	"github.com/coppice-go/coppice/node/offline"
 	"github.com/coppice-go/coppice/node/plan"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor/suptest"
@@ -142,11 +144,11 @@ func TestTheNodeSurvivesCrashesOfItsDisk(t *testing.T) {
 	}
 
 	rng := rand.New(rand.NewPCG(seed, seed))
-	home := t.TempDir()
+	homeDir := t.TempDir()
 	g := chain.NewGenesis("crash", time.Now())
 	// a transaction that waits through many crashes in a row must not expire meanwhile
 	g.Limits.Window = longest.String()
-	_, err := Init(home, InitOptions{Genesis: &g, Listen: "127.0.0.1:0", Profile: plan.Chaos})
+	_, err := home.Init(homeDir, home.InitOptions{Genesis: &g, Listen: "127.0.0.1:0", Profile: plan.Chaos})
 	require.NoError(t, err)
 	known := newCounted()
 	known.settled = newCounted()
@@ -157,7 +159,7 @@ func TestTheNodeSurvivesCrashesOfItsDisk(t *testing.T) {
 
 	for crash := range crashes {
 		if crash%25 == 24 {
-			verifyCrashed(t, home, mem, crash)
+			verifyCrashed(t, homeDir, mem, crash)
 		}
 
 		c := &crashing{
@@ -165,7 +167,7 @@ func TestTheNodeSurvivesCrashesOfItsDisk(t *testing.T) {
 			rng:   rand.New(rand.NewPCG(seed, uint64(crash))),
 			known: known, cut: make(chan struct{}),
 		}
-		n := startOnDisk(t, home, c.fs(), often)
+		n := startOnDisk(t, homeDir, c.fs(), often)
 		starting = c.ops.Load()
 		redone += n.check(t, known, crash)
 		n.load(t, known, &keys, c.cut)
@@ -175,7 +177,7 @@ func TestTheNodeSurvivesCrashesOfItsDisk(t *testing.T) {
 		known = &counted{acked: c.acked, hashes: c.hashes, settled: known.settled}
 	}
 
-	n := startOnDisk(t, home, mem, often)
+	n := startOnDisk(t, homeDir, mem, often)
 	n.check(t, known, crashes)
 	known.settled.settled = newCounted()
 	n.check(t, known.settled, crashes)
@@ -197,7 +199,7 @@ func TestTheNodeSurvivesCrashesOfItsDisk(t *testing.T) {
 
 	n.load(t, known, &keys, truncated)
 	n.stopNow(t)
-	first := verifyCrashed(t, home, mem, crashes)
+	first := verifyCrashed(t, homeDir, mem, crashes)
 	require.Greater(t, first, uint64(1), "the log was never truncated")
 	t.Logf("seed %d: %d crashes (at operations on %v), %d transactions submitted, %d of those acknowledged found "+
 		"without a result and finished; the log begins at record %d",
@@ -219,18 +221,18 @@ func often(c *config.Config) Option {
 // replaying gives the state (I3, I4).
 func verifyCrashed(t *testing.T, home string, mem vfs.FS, crash int) (first uint64) {
 	t.Helper()
-	h, err := openStopped(home, mem, pebblefs.Adapt(mem))
+	h, err := offline.Open(home, mem, pebblefs.Adapt(mem))
 	require.NoError(t, err, "crash %d", crash)
-	list, err := h.dir().List()
+	list, err := h.Dir().List()
 	require.NoError(t, err)
 
 	for _, s := range list {
-		_, err := h.dir().Verify(t.Context(), s.ID, nil)
+		_, err := h.Dir().Verify(t.Context(), s.ID, nil)
 		require.NoError(t, err, "crash %d: snapshot %s", crash, s.ID)
 	}
 
 	require.NoError(t, h.Close())
-	v, err := Verify(t.Context(), home, VerifyOptions{disk: mem, logs: pebblefs.Adapt(mem)})
+	v, err := offline.Verify(t.Context(), home, offline.VerifyOptions{Disk: mem, Logs: pebblefs.Adapt(mem)})
 	require.NoError(t, err, "crash %d", crash)
 
 	return v.First

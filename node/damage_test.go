@@ -22,8 +22,11 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/backup"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/home"
+	"github.com/coppice-go/coppice/node/offline"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
@@ -63,17 +66,17 @@ func TestDamageHasItsExitCode(t *testing.T) {
 		start, verify int
 		says          string
 	}{
-		"the log is gone": {func(t *testing.T, home string) {
-			require.NoError(t, os.RemoveAll(LogDir(home)))
+		"the log is gone": {func(t *testing.T, dir string) {
+			require.NoError(t, os.RemoveAll(home.LogDir(dir)))
 		}, exit.Damage, exit.Damage, ""},
-		"the log is another home's": {func(t *testing.T, home string) {
+		"the log is another home's": {func(t *testing.T, dir string) {
 			other := drive(t)
 			other.close()
-			require.NoError(t, os.RemoveAll(LogDir(home)))
-			require.NoError(t, os.Rename(LogDir(other.home), LogDir(home)))
+			require.NoError(t, os.RemoveAll(home.LogDir(dir)))
+			require.NoError(t, os.Rename(home.LogDir(other.home), home.LogDir(dir)))
 		}, exit.Damage, exit.Damage, "the log"},
-		"the state's tables are gone": {func(t *testing.T, home string) {
-			tables, err := filepath.Glob(filepath.Join(StateDir(home), "*.sst"))
+		"the state's tables are gone": {func(t *testing.T, dir string) {
+			tables, err := filepath.Glob(filepath.Join(home.StateDir(dir), "*.sst"))
 			require.NoError(t, err)
 			require.NotEmpty(t, tables)
 			for _, f := range tables {
@@ -81,18 +84,18 @@ func TestDamageHasItsExitCode(t *testing.T) {
 			}
 		}, exit.Damage, exit.Damage, "sst"},
 		"another genesis": {func(t *testing.T, home string) {
-			path := filepath.Join(home, genesisFile)
+			path := filepath.Join(home, chain.GenesisFile)
 			b, err := os.ReadFile(path)
 			require.NoError(t, err)
 			require.NoError(t,
 				os.WriteFile(path, []byte(strings.Replace(string(b), `"max_tx_ops": 10000`, `"max_tx_ops": 3`, 1)),
 					0o644))
-		}, exit.Config, exit.Config, "another genesis"},
+		}, exit.Config, exit.Config, "genesis does not match"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			home := stopped(t)
 			tc.do(t, home)
-			_, err := Verify(t.Context(), home, VerifyOptions{})
+			_, err := offline.Verify(t.Context(), home, offline.VerifyOptions{})
 			require.Equal(t, tc.verify, exit.Code(err), "verify: %v", err)
 
 			if name == "another genesis" { // the shipped driver compares it
@@ -111,11 +114,11 @@ func TestDamageHasItsExitCode(t *testing.T) {
 
 // A state that is gone is made again from the log.
 func TestAStateThatIsGoneIsMadeAgain(t *testing.T) {
-	home := stopped(t)
-	require.NoError(t, os.RemoveAll(StateDir(home)))
-	_, err := Verify(t.Context(), home, VerifyOptions{})
+	dir := stopped(t)
+	require.NoError(t, os.RemoveAll(home.StateDir(dir)))
+	_, err := offline.Verify(t.Context(), dir, offline.VerifyOptions{})
 	require.NoError(t, err)
-	h := driveHome(t, home)
+	h := driveHome(t, dir)
 	defer h.close()
 
 	value, _, _, err := h.store.Get(t.Context(), []byte("n"), 0)
@@ -137,7 +140,7 @@ func TestVerifyChangesNothing(t *testing.T) {
 		return all
 	}
 	before := sums()
-	v, err := Verify(t.Context(), home, VerifyOptions{})
+	v, err := offline.Verify(t.Context(), home, offline.VerifyOptions{})
 	require.NoError(t, err)
 	require.EqualValues(t, 3, v.Height)
 	require.EqualValues(t, 3, v.State)
@@ -213,11 +216,11 @@ func TestDamageMetWhileRunningEndsTheNodeAtOnce(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			home := t.TempDir()
-			_, err := Init(home, InitOptions{ChainID: "rotten", Listen: "127.0.0.1:0"})
+			dir := t.TempDir()
+			_, err := home.Init(dir, home.InitOptions{ChainID: "rotten", Listen: "127.0.0.1:0"})
 			require.NoError(t, err)
 			mem := vfs.NewCrashableMem()
-			n := startOnDisk(t, home, mem)
+			n := startOnDisk(t, dir, mem)
 			// Blocks of the table before it and after it, so that the start does not read the one
 			// that has it.
 			ops := []kv.Op{kv.Add([]byte("k1"), 1)}
@@ -234,7 +237,7 @@ func TestDamageMetWhileRunningEndsTheNodeAtOnce(t *testing.T) {
 			n.stopNow(t)
 
 			disk := new(rotten)
-			n = startOnDisk(t, home, errorfs.Wrap(mem, disk))
+			n = startOnDisk(t, dir, errorfs.Wrap(mem, disk))
 			disk.set.Store(true)
 			meet(t, n)
 			err = <-n.ended
@@ -257,9 +260,9 @@ func TestAHomeWhoseDataAreGoneDoesNotBeginAnew(t *testing.T) {
 	code, err := startCode(t, home)
 	require.Equal(t, exit.Damage, code)
 	require.ErrorContains(t, err, "is its file system mounted?")
-	_, err = Verify(t.Context(), home, VerifyOptions{})
+	_, err = offline.Verify(t.Context(), home, offline.VerifyOptions{})
 	require.ErrorIs(t, err, exit.ErrDamage)
-	_, err = Backup(t.Context(), home, filepath.Join(t.TempDir(), "backup"), BackupOptions{})
+	_, err = offline.Backup(t.Context(), home, filepath.Join(t.TempDir(), "backup"), backup.Options{})
 	require.ErrorIs(t, err, exit.ErrDamage)
 	require.NoError(t, os.RemoveAll(filepath.Join(home, "data")))
 	require.NoError(t, os.Rename(away, filepath.Join(home, "data")))
@@ -271,7 +274,7 @@ func TestVerifyRemovesWhatAKilledOneLeft(t *testing.T) {
 	home := stopped(t)
 	left := filepath.Join(home, "data", "verify-1")
 	require.NoError(t, os.MkdirAll(filepath.Join(left, "state"), 0o700))
-	_, err := Verify(t.Context(), home, VerifyOptions{})
+	_, err := offline.Verify(t.Context(), home, offline.VerifyOptions{})
 	require.NoError(t, err)
 	require.NoDirExists(t, left)
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/offline"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
 )
@@ -329,7 +330,7 @@ func TestADeadlyTransaction(t *testing.T) {
 	}
 
 	p.stops()
-	v, err := node.Verify(t.Context(), home, node.VerifyOptions{Backends: []chain.Backend{newDeadly(mended)}})
+	v, err := offline.Verify(t.Context(), home, offline.VerifyOptions{Backends: []chain.Backend{newDeadly(mended)}})
 	require.NoError(t, err)
 	require.EqualValues(t, 4, v.Txs)
 	require.Zero(t, v.Unfinished)

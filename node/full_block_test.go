@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/engines/backend/kv"
+	"github.com/coppice-go/coppice/node/offline"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -33,7 +34,7 @@ func TestABlockThatAnswersTooMuchIsCommitted(t *testing.T) {
 
 	require.Equal(t, map[logv1.Code]int{logv1.Code_CODE_OK: 33, logv1.Code_CODE_LIMIT: 117}, codes)
 	h.close()
-	v, err := Verify(t.Context(), h.home, VerifyOptions{})
+	v, err := offline.Verify(t.Context(), h.home, offline.VerifyOptions{})
 	require.NoError(t, err)
 	require.EqualValues(t, 2, v.Height)
 }

@@ -8,8 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/home"
 )
 
 // Whatever a configuration file holds, it is read whole and valid, or refused with the file's name
@@ -33,8 +35,8 @@ func FuzzConfig(f *testing.F) {
 
 		c, err := config.Load(home)
 		if err != nil {
-			named := strings.TrimSpace(err.Error()) != ""
-			if !errors.Is(err, exit.ErrConfig) || exit.Code(err) != exit.Config || !named {
+			if !errors.Is(err, exit.ErrConfig) || exit.Code(err) != exit.Config ||
+				strings.TrimSpace(err.Error()) == "" {
 				t.Fatalf("%q: %v", text, err)
 			}
 			return
@@ -57,15 +59,15 @@ func FuzzGenesis(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 
-	path := filepath.Join(f.TempDir(), genesisFile)
+	path := filepath.Join(f.TempDir(), chain.GenesisFile)
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if err := os.WriteFile(path, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
 
-		_, g, err := readGenesis(path)
+		_, g, err := home.ReadGenesisFile(path)
 		if err != nil {
-			if !errors.Is(err, exit.ErrConfig) || !strings.Contains(err.Error(), genesisFile) {
+			if !errors.Is(err, exit.ErrConfig) || !strings.Contains(err.Error(), chain.GenesisFile) {
 				t.Fatalf("%q: %v", text, err)
 			}
 			return

@@ -10,6 +10,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/home"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/suptest"
@@ -30,10 +31,10 @@ func TestAChildThatIsEndingIsNotRunning(t *testing.T) {
 			return context.Cause(ctx)
 		})
 	}}
-	home := t.TempDir()
-	_, err := Init(home, InitOptions{Listen: "127.0.0.1:0"})
+	dir := t.TempDir()
+	_, err := home.Init(dir, home.InitOptions{Listen: "127.0.0.1:0"})
 	require.NoError(t, err)
-	h := driveHome(t, home, WithEngine(slow))
+	h := driveHome(t, dir, WithEngine(slow))
 	defer h.close()
 
 	const path = "coppice/node/engines/slow"

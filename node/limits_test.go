@@ -16,6 +16,7 @@ import (
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/node/plan"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/suptest"
@@ -49,10 +50,10 @@ type rig struct {
 
 func run(t *testing.T, profile plan.Profile, opts ...node.Option) *rig {
 	t.Helper()
-	home := t.TempDir()
-	_, err := node.Init(home, node.InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: profile})
+	dir := t.TempDir()
+	_, err := home.Init(dir, home.InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: profile})
 	require.NoError(t, err)
-	return open(t, home, opts...)
+	return open(t, dir, opts...)
 }
 
 func open(t *testing.T, home string, opts ...node.Option) *rig {

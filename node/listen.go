@@ -2,9 +2,7 @@ package node
 
 import (
 	"crypto/tls"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -81,20 +79,4 @@ func (n *Node) nodeFile(addr string) api.NodeFile {
 	}
 
 	return f
-}
-
-// submitTokenFile holds the token for those who may submit and read from beyond this machine, and
-// no more.
-const submitTokenFile = "submit.token"
-
-// readTokens reads the tokens of a home. A home may have no submit token.
-func (n *Node) readTokens() (err error) {
-	if n.token, err = readToken(filepath.Join(n.home, api.TokenFileName)); err != nil {
-		return err
-	}
-	n.submitToken, err = readToken(filepath.Join(n.home, submitTokenFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
 }

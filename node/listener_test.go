@@ -14,16 +14,17 @@ import (
 
 	"github.com/coppice-go/coppice/client"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/node/plan"
 )
 
 // listening is a node whose listener has the given bounds.
 func listening(t *testing.T, narrow func(*bounds)) *hand {
 	t.Helper()
-	home := t.TempDir()
-	_, err := Init(home, InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: plan.Chaos})
+	dir := t.TempDir()
+	_, err := home.Init(dir, home.InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: plan.Chaos})
 	require.NoError(t, err)
-	h := driveHome(t, home, func(n *Node) {
+	h := driveHome(t, dir, func(n *Node) {
 		n.bounds = newBounds(1000)
 		narrow(&n.bounds)
 	})

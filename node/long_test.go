@@ -18,6 +18,9 @@ import (
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/home"
+	"github.com/coppice-go/coppice/node/offline"
+	"github.com/coppice-go/coppice/node/progress"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
 )
@@ -27,13 +30,13 @@ const longBlock = 5_000
 
 // longLog writes a log of n transactions into a home, as a node would have: each launched, ordered
 // in blocks, and committed with its result and its change, upon a real state.
-func longLog(t *testing.T, home string, n int) {
+func longLog(t *testing.T, dir string, n int) {
 	t.Helper()
-	_, genesis, err := readGenesis(filepath.Join(home, genesisFile))
+	_, genesis, err := home.ReadGenesisFile(filepath.Join(dir, chain.GenesisFile))
 	require.NoError(t, err)
-	l, err := eventlog.Open(LogDir(home), eventlog.Options{})
+	l, err := eventlog.Open(home.LogDir(dir), eventlog.Options{})
 	require.NoError(t, err)
-	db, err := storage.Open(StateDir(home), storage.Options{})
+	db, err := storage.Open(home.StateDir(dir), storage.Options{})
 	require.NoError(t, err)
 	require.NoError(t, db.BindLog(l.ID()))
 	add := func(m ...any) (index uint64) {
@@ -123,18 +126,18 @@ func peakMiB() int64 {
 // make, state, snapshot, nothing, verify.
 func TestALongLogStartsInBoundedMemory(t *testing.T) {
 	n, err := strconv.Atoi(os.Getenv("COPPICE_LONG_TXS"))
-	step, home := os.Getenv("COPPICE_LONG_STEP"), os.Getenv("COPPICE_LONG_DIR")
+	step, homeDir := os.Getenv("COPPICE_LONG_STEP"), os.Getenv("COPPICE_LONG_DIR")
 	if err != nil || n == 0 {
-		n, home, step = 20_000, t.TempDir(), "nothing"
+		n, homeDir, step = 20_000, t.TempDir(), "nothing"
 	}
 
 	began := time.Now()
 
-	if _, err := os.Stat(LogDir(home)); err != nil {
-		_, err := Init(home, InitOptions{ChainID: "long", Listen: "127.0.0.1:0",
+	if _, err := os.Stat(home.LogDir(homeDir)); err != nil {
+		_, err := home.Init(homeDir, home.InitOptions{ChainID: "long", Listen: "127.0.0.1:0",
 			Set: []config.Assignment{{Key: "snapshots.every_bytes", Value: "0", Flag: "--set"}}})
 		require.NoError(t, err)
-		longLog(t, home, n)
+		longLog(t, homeDir, n)
 		t.Logf("made: %d transactions in %v", n, time.Since(began))
 	}
 
@@ -143,28 +146,28 @@ func TestALongLogStartsInBoundedMemory(t *testing.T) {
 
 	switch step {
 	case "make":
-		m, _, err := CreateSnapshot(t.Context(), home, SnapshotOptions{Program: "test"})
+		m, _, err := offline.CreateSnapshot(t.Context(), homeDir, offline.SnapshotOptions{Program: "test"})
 		require.NoError(t, err)
 		t.Logf("snapshot of %d MiB in %v", m.Bytes>>20, time.Since(began))
 		return
 
 	case "verify":
-		v, err := Verify(t.Context(), home, VerifyOptions{})
+		v, err := offline.Verify(t.Context(), homeDir, offline.VerifyOptions{})
 		require.NoError(t, err)
 		t.Logf("verified: log %v, state %v, replay of %d transactions %v (%.0f/s); peak %d MiB",
 			v.LogTook, v.StateTook, v.Txs, v.ReplayTook, float64(v.Txs)/v.ReplayTook.Seconds(), peakMiB())
 		return
 
 	case "snapshot":
-		_, err := RestoreSnapshot(t.Context(), home, "", nil)
+		_, err := offline.RestoreSnapshot(t.Context(), homeDir, "", nil)
 		require.NoError(t, err)
 		t.Logf("snapshot restored in %v", time.Since(began))
 
 	case "nothing":
-		require.NoError(t, os.RemoveAll(StateDir(home)))
+		require.NoError(t, os.RemoveAll(home.StateDir(homeDir)))
 	}
 
-	c, err := config.Load(home)
+	c, err := config.Load(homeDir)
 	require.NoError(t, err)
 	began = time.Now()
 	up := make(chan struct{})
@@ -173,8 +176,10 @@ func TestALongLogStartsInBoundedMemory(t *testing.T) {
 			close(up)
 		}
 	})
-	told := make(chan Progress, 10_000)
-	node, err := New(home, c, WithDriver(byHand{}), WithObserver(apiUp), WithProgress(func(p Progress) { told <- p }))
+	told := make(chan progress.Step, 10_000)
+	node, err := New(homeDir, c, WithDriver(byHand{}), WithObserver(apiUp), WithProgress(func(p progress.Step) {
+		told <- p
+	}))
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -209,12 +214,12 @@ func TestALongLogStartsInBoundedMemory(t *testing.T) {
 // A start that redoes a long log must not be cut off by a time-out: the next would be, too. (Found
 // by 10 million transactions, which take longer than supervisor.DefaultStartTimeout.)
 func TestWhatReadsTheLogHasNoStartTimeout(t *testing.T) {
-	home := t.TempDir()
-	_, err := Init(home, InitOptions{ChainID: "long", Listen: "127.0.0.1:0"})
+	dir := t.TempDir()
+	_, err := home.Init(dir, home.InitOptions{ChainID: "long", Listen: "127.0.0.1:0"})
 	require.NoError(t, err)
-	c, err := config.Load(home)
+	c, err := config.Load(dir)
 	require.NoError(t, err)
-	n, err := New(home, c, WithDriver(byHand{}))
+	n, err := New(dir, c, WithDriver(byHand{}))
 	require.NoError(t, err)
 	defer func() { require.NoError(t, n.Close()) }()
 

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,9 +27,12 @@ import (
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/events"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/node/inflight"
+	"github.com/coppice-go/coppice/node/install"
 	"github.com/coppice-go/coppice/node/metrics"
 	"github.com/coppice-go/coppice/node/plan"
+	"github.com/coppice-go/coppice/node/progress"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/pubsub"
 	"github.com/coppice-go/coppice/supervisor"
@@ -80,12 +82,11 @@ type Node struct {
 
 	supervised  atomic.Pointer[supervisor.Supervisor] // of the node's children, in this run
 	snaps       *snapshotter
-	stateSync   *stateSync    // nil: the consensus carries no snapshots
-	installMu   sync.Mutex    // held by whoever begins or settles an installation of a snapshot
-	taken       string        // the snapshot that was made to be installed last; installs is held
+	stateSync   *stateSync // nil: the consensus carries no snapshots
+	installs    install.Turn
 	retainEvery time.Duration // between two rounds of retention
 	now         func() time.Time
-	progress    progress
+	progress    progress.Tracker
 
 	address     atomic.Pointer[string]
 	certificate atomic.Pointer[tls.Certificate] // nil: no TLS
@@ -129,9 +130,9 @@ func WithVersion(v string) Option { return func(n *Node) { n.version = v } }
 
 // New opens a home: one process at a time, until Close or the end of Run. Errors are exit.ErrConfig
 // and ErrHomeInUse.
-func New(home string, c config.Config, opts ...Option) (*Node, error) {
+func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 	n := &Node{
-		home: home, config: c, version: "unknown", diagnostics: zap.NewNop(), started: time.Now(),
+		home: dir, config: c, version: "unknown", diagnostics: zap.NewNop(), started: time.Now(),
 		backends: map[string]chain.Backend{}, up: make(chan struct{}), retainEvery: retainEvery, now: time.Now,
 	}
 
@@ -143,17 +144,20 @@ func New(home string, c config.Config, opts ...Option) (*Node, error) {
 		o(n)
 	}
 
-	n.snaps, n.progress.log = newSnapshotter(n), n.diagnostics
-	err := errors.Join(c.Validate(), checkFormat(home))
+	n.snaps, n.progress.Log = newSnapshotter(n), n.diagnostics
+	err := errors.Join(c.Validate(), home.CheckFormat(dir))
 	if err != nil {
 		return nil, err
 	}
-	g, rec, err := readGenesis(filepath.Join(home, genesisFile))
+	g, rec, err := home.ReadGenesisFile(filepath.Join(dir, chain.GenesisFile))
 	if err != nil {
 		return nil, err
 	}
 	n.genesis = rec
-	if err := errors.Join(n.readTokens(), n.Reload()); err != nil {
+	if n.token, n.submitToken, err = home.ReadTokens(dir); err != nil {
+		return nil, err
+	}
+	if err := n.Reload(); err != nil {
 		return nil, err
 	}
 	conns, err := checkFiles()
@@ -178,7 +182,7 @@ func New(home string, c config.Config, opts ...Option) (*Node, error) {
 	n.trees = &treemetrics.Metrics{}
 	n.meter = metrics.New(n.sources())
 	n.gate.Meter = n.meter.Request
-	if n.lock, err = lockHome(home); err != nil {
+	if n.lock, err = home.Lock(dir); err != nil {
 		return nil, err
 	}
 
@@ -189,8 +193,8 @@ func New(home string, c config.Config, opts ...Option) (*Node, error) {
 		return nil, errors.Join(err, n.Close())
 	}
 
-	if err := errors.Join(stateWithoutLog(n.disk(), home),
-		settleInstall(n.disk(), home, logOnDisk(n.logDisk, home), "")); err != nil {
+	if err := errors.Join(home.StateWithoutLog(n.disk(), dir),
+		install.Settle(n.disk(), dir, install.LogOnDisk(n.logDisk, dir), "")); err != nil {
 		return nil, errors.Join(exit.Classify(err), n.Close())
 	}
 
@@ -205,7 +209,7 @@ func New(home string, c config.Config, opts ...Option) (*Node, error) {
 
 func (n *Node) openLog() (*eventlog.Log, error) {
 	keep, _ := n.config.Log.RetainBytes()
-	l, err := eventlog.Open(LogDir(n.home), eventlog.Options{
+	l, err := eventlog.Open(home.LogDir(n.home), eventlog.Options{
 		FS: n.logDisk, SegmentSize: n.config.Log.SegmentBytes, Retention: eventlog.Retention{Bytes: keep},
 		Events: n.logNotice, Synced: n.meter.Synced,
 	})
@@ -213,7 +217,7 @@ func (n *Node) openLog() (*eventlog.Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := markStarted(n.home, l.ID()); err != nil {
+	if err := home.MarkStarted(n.home, l.ID()); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 
@@ -224,23 +228,23 @@ func (n *Node) openLog() (*eventlog.Log, error) {
 
 // openState opens the state, after a snapshot of which the log was told has taken its place.
 func (n *Node) openState() (*storage.DB, error) {
-	n.installMu.Lock() // between its name and its record nobody can tell what is to come of an installation
-	defer n.installMu.Unlock()
+	n.installs.Lock() // between its name and its record nobody can tell what is to come of an installation
+	defer n.installs.Unlock()
 
-	if err := settleInstall(n.disk(), n.home, func() (*eventlog.Log, func() error, error) {
+	if err := install.Settle(n.disk(), n.home, func() (*eventlog.Log, func() error, error) {
 		return n.eventLog.Load(), func() error { return nil }, nil // the logger has started, or this would not
-	}, n.taken); err != nil {
+	}, n.installs.Verified); err != nil {
 		return nil, err
 	}
 
-	return storage.Open(StateDir(n.home), storage.Options{
+	return storage.Open(home.StateDir(n.home), storage.Options{
 		FS: n.stateDisk, Logger: n.diagnostics.Named("pebble").Sugar(), OnFatal: n.die, Committed: n.meter.Committed,
 	})
 }
 
 // openTable learns what the process before died of.
 func (n *Node) openTable() (*inflight.Table, error) {
-	t, err := inflight.Open(inflightPath(n.home))
+	t, err := inflight.Open(home.InflightDir(n.home))
 	if err != nil {
 		return nil, err
 	}
@@ -264,7 +268,7 @@ func (n *Node) logNotice(e eventlog.Event) {
 	case eventlog.TornTail, eventlog.SpareFailed:
 		n.diagnostics.Warn("event log", zap.Stringer("event", e))
 	case eventlog.Progress:
-		n.progress.at("checking the event log", "bytes", uint64(e.Done), uint64(e.Total))
+		n.progress.At("checking the event log", "bytes", uint64(e.Done), uint64(e.Total))
 	default:
 		n.diagnostics.Info("event log", zap.Stringer("event", e))
 	}

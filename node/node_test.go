@@ -18,6 +18,8 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus/solo"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/home"
+	"github.com/coppice-go/coppice/node/offline"
 	"github.com/coppice-go/coppice/node/plan"
 )
 
@@ -34,12 +36,12 @@ func TestMain(m *testing.M) {
 
 func newHome(t *testing.T) (string, config.Config) {
 	t.Helper()
-	home := t.TempDir()
-	_, err := node.Init(home, node.InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: plan.Chaos})
+	dir := t.TempDir()
+	_, err := home.Init(dir, home.InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: plan.Chaos})
 	require.NoError(t, err)
-	c, err := config.Load(home)
+	c, err := config.Load(dir)
 	require.NoError(t, err)
-	return home, c
+	return dir, c
 }
 
 func TestSmoke(t *testing.T) {
@@ -66,7 +68,7 @@ func TestSmoke(t *testing.T) {
 	require.NoError(t, err)
 	cancel()
 	require.NoError(t, <-ended)
-	v, err := node.Verify(t.Context(), home, node.VerifyOptions{})
+	v, err := offline.Verify(t.Context(), home, offline.VerifyOptions{})
 	require.NoError(t, err)
 	require.EqualValues(t, 1, v.Txs)
 }

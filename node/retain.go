@@ -16,6 +16,7 @@ import (
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
@@ -69,7 +70,7 @@ func (n *Node) startRetention(c *core) supervisor.StartFunc {
 		}
 
 		// The log was replayed upon the state that is there, so the one kept aside is not needed.
-		return r, snapshots.Discard(n.disk(), StateDir(n.home))
+		return r, snapshots.Discard(n.disk(), home.StateDir(n.home))
 	}
 }
 

@@ -14,22 +14,25 @@ import (
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/home"
+	"github.com/coppice-go/coppice/node/offline"
 	"github.com/coppice-go/coppice/node/plan"
+	"github.com/coppice-go/coppice/node/progress"
 )
 
 // truncating is a home whose log is truncated behind snapshots.
 func truncating(t *testing.T) *hand {
 	t.Helper()
-	home := t.TempDir()
-	set := []config.Assignment{
-		{Key: "log.retain", Value: config.RetainSnapshot, Flag: "--set"},
-		{Key: "snapshots.keep", Value: "1", Flag: "--set"},
-		{Key: "snapshots.every_bytes", Value: "1", Flag: "--set"},
-		{Key: "retention.versions", Value: "2", Flag: "--set"},
-	}
-	_, err := Init(home, InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: plan.Chaos, Set: set})
+	dir := t.TempDir()
+	_, err := home.Init(dir, home.InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: plan.Chaos,
+		Set: []config.Assignment{
+			{Key: "log.retain", Value: config.RetainSnapshot, Flag: "--set"},
+			{Key: "snapshots.keep", Value: "1", Flag: "--set"},
+			{Key: "snapshots.every_bytes", Value: "1", Flag: "--set"},
+			{Key: "retention.versions", Value: "2", Flag: "--set"},
+		}})
 	require.NoError(t, err)
-	h := driveHome(t, home)
+	h := driveHome(t, dir)
 	_, err = h.ordering.InitChain(t.Context(), h.genesis)
 	require.NoError(t, err)
 
@@ -122,12 +125,12 @@ func TestATruncatedLogStartsVerifiesAndRestores(t *testing.T) {
 	h.commit(b)
 	h.close()
 
-	v, err := Verify(t.Context(), h.home, VerifyOptions{})
+	v, err := offline.Verify(t.Context(), h.home, offline.VerifyOptions{})
 	require.NoError(t, err)
 	require.Equal(t, first, v.First)
 	require.NotEmpty(t, v.Base)
 	require.EqualValues(t, 7, v.Height)
-	m, err := RestoreSnapshot(t.Context(), h.home, "", nil)
+	m, err := offline.RestoreSnapshot(t.Context(), h.home, "", nil)
 	require.NoError(t, err)
 	require.Equal(t, state.Height, m.Height)
 	h = driveHome(t, h.home)
@@ -163,14 +166,14 @@ func TestWhatHoldsTheLogIsTold(t *testing.T) {
 
 // A long step of a start tells how far it is.
 func TestAStartTellsItsProgress(t *testing.T) {
-	p := progress{log: zap.NewNop()}
-	at := p.replay()
+	p := progress.Tracker{Log: zap.NewNop()}
+	at := p.Replay()
 	at(11, 20)
-	now, busy := p.current()
+	now, busy := p.Current()
 	require.True(t, busy)
 	require.Equal(t, 10, now.Percent())
 	require.Contains(t, now.String(), "replaying the event log: 10 % (1 of 10 records")
 	at(20, 20)
-	_, busy = p.current()
+	_, busy = p.Current()
 	require.False(t, busy)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/backup"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
@@ -115,8 +116,9 @@ func (s *snapshotter) Backup(ctx context.Context, send func(*apiv1.BackupRespons
 	defer hold.Release()
 
 	open := func(from uint64) (*eventlog.Cursor, error) { return log.Cursor(ctx, from) }
-	b := backup{home: s.n.home, dir: s.dir(), manifest: m, first: first, last: last, open: open, send: send}
-	return b.run(ctx)
+	b := backup.Sender{Home: s.n.home, Snapshots: s.dir(), Manifest: m, First: first, Last: last,
+		Open: open, Send: send}
+	return b.Run(ctx)
 }
 
 // takeHeld takes a snapshot that stays until release.

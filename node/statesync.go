@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -18,19 +17,15 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/storage/portable"
+	"github.com/coppice-go/coppice/node/home"
+	"github.com/coppice-go/coppice/node/install"
 	"github.com/coppice-go/coppice/node/plan"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// The snapshots for peers, and the state that is made of one of theirs.
-const (
-	peersDir   = "data/statesync"
-	importDir  = "import" // in it
-	syncSource = "state sync"
-)
-
-// StateSyncDir is where the snapshots of a home lie that it offers to its peers.
-func StateSyncDir(home string) string { return filepath.Join(home, filepath.FromSlash(peersDir)) }
+// importDir is where the state is made of a snapshot of a peer, in the directory of the snapshots
+// for peers.
+const importDir = "import"
 
 // stateSync is consensus.StateSync: it makes snapshots for peers at heights that all nodes share,
 // hands them out, and takes one of theirs. What takes long is done by its service, an engine; what
@@ -54,7 +49,7 @@ func newStateSync(n *Node) *stateSync {
 }
 
 func (s *stateSync) dir() portable.Dir {
-	return portable.Dir{FS: s.n.disk(), Path: StateSyncDir(s.n.home)}
+	return portable.Dir{FS: s.n.disk(), Path: home.StateSyncDir(s.n.home)}
 }
 
 func (s *stateSync) store() (storage.Client, error) {
@@ -219,11 +214,11 @@ func (s *stateSync) settle(ctx context.Context) error {
 	if err := s.settleDir(); err != nil {
 		return err
 	}
-	in, err := readInstalling(s.n.disk(), s.n.home)
+	in, err := install.ReadMarker(s.n.disk(), s.n.home)
 	if err != nil {
 		return err
 	}
-	if in.id != "" {
+	if in.ID != "" {
 		return s.recycleCore(ctx)
 	}
 

@@ -15,6 +15,8 @@ import (
 	"github.com/coppice-go/coppice/engines/storage/durable"
 	"github.com/coppice-go/coppice/engines/storage/portable"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
+	"github.com/coppice-go/coppice/node/home"
+	"github.com/coppice-go/coppice/node/install"
 	"github.com/coppice-go/coppice/node/plan"
 	"github.com/coppice-go/coppice/supervisor"
 )
@@ -33,7 +35,7 @@ type incoming struct {
 }
 
 func (s *stateSync) importPath() string {
-	return s.n.disk().PathJoin(StateSyncDir(s.n.home), importDir)
+	return s.n.disk().PathJoin(home.StateSyncDir(s.n.home), importDir)
 }
 
 // Offer begins to take a snapshot: see consensus.StateSync.
@@ -224,26 +226,26 @@ func (s *stateSync) install(ctx context.Context, r ripe) error {
 
 // begin names and verifies the imported state, and tells the log.
 func (s *stateSync) begin(ctx context.Context, id string) error {
-	s.n.installMu.Lock()
-	defer s.n.installMu.Unlock()
+	s.n.installs.Lock()
+	defer s.n.installs.Unlock()
 
 	log := logger.NewClient(s.n.core.Load().dir)
 	st, err := log.Stat(ctx)
 	if err != nil {
 		return err
 	}
-	if err := writeInstalling(s.n.disk(), s.n.home, installing{id, st.Durable + 1}); err != nil {
+	if err := install.WriteMarker(s.n.disk(), s.n.home, install.Marker{ID: id, From: st.Durable + 1}); err != nil {
 		return err
 	}
 
-	s.n.taken = ""
+	s.n.installs.Verified = ""
 	m, err := s.named(ctx, id)
 	if err != nil {
 		return err
 	}
 
-	s.n.taken = m.ID
-	rec, err := installedRecord(m)
+	s.n.installs.Verified = m.ID
+	rec, err := install.Record(m)
 	if err != nil {
 		return err
 	}
@@ -262,12 +264,12 @@ func (s *stateSync) named(ctx context.Context, id string) (snapshots.Manifest, e
 	}
 
 	m, err := dir.Take(ctx, snapshots.Taking{
-		Program: "coppice " + s.n.version, Source: syncSource, Now: time.Now(),
+		Program: "coppice " + s.n.version, Source: install.PeerSource, Now: time.Now(),
 		Checkpoint: func(_ context.Context, to string) error {
 			if err := s.n.disk().Rename(s.importPath(), to); err != nil {
 				return err
 			}
-			return durable.SyncDir(s.n.disk(), StateSyncDir(s.n.home))
+			return durable.On(s.n.disk()).SyncDir(home.StateSyncDir(s.n.home))
 		},
 	})
 

@@ -22,6 +22,9 @@ import (
 	"github.com/coppice-go/coppice/engines/storage/portable"
 	"github.com/coppice-go/coppice/eventlog/pebblefs"
 	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/home"
+	"github.com/coppice-go/coppice/node/install"
+	"github.com/coppice-go/coppice/node/offline"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
@@ -130,10 +133,10 @@ func (j *joining) follow(b *abciHand) {
 // A node begins with a snapshot of a peer's and goes on as the peer did: through kills of its
 // engines, a restart, and verify.
 func TestANodeBeginsWithASnapshotOfItsPeers(t *testing.T) {
-	j, home := offering(t)
+	j, dir := offering(t)
 	defer j.close()
 
-	b := driveABCI(t, home)
+	b := driveABCI(t, dir)
 	list, err := b.c.Snapshots()
 	require.NoError(t, err)
 	require.Empty(t, list)
@@ -156,24 +159,24 @@ func TestANodeBeginsWithASnapshotOfItsPeers(t *testing.T) {
 	require.Equal(t, []uint32{5}, repeated.Codes, "CODE_REPEATED")
 	b.close()
 
-	v, err := Verify(t.Context(), home, VerifyOptions{})
+	v, err := offline.Verify(t.Context(), dir, offline.VerifyOptions{})
 	require.NoError(t, err)
 	require.EqualValues(t, snapshotHeight, v.BaseHeight)
 	require.EqualValues(t, len(j.next), v.Blocks)
 	require.EqualValues(t, snapshotHeight+len(j.next), v.Height)
 
-	b = driveABCI(t, home)
+	b = driveABCI(t, dir)
 	h, _ := b.info()
 	require.EqualValues(t, v.Height, h)
 	b.close()
 
 	// The state is gone: the snapshot that it began with is there, and the log leads on from it.
-	require.NoError(t, os.RemoveAll(StateDir(home)))
-	m, err := RestoreSnapshot(t.Context(), home, "", nil)
+	require.NoError(t, os.RemoveAll(home.StateDir(dir)))
+	m, err := offline.RestoreSnapshot(t.Context(), dir, "", nil)
 	require.NoError(t, err)
 	require.EqualValues(t, snapshotHeight, m.Height)
-	require.Equal(t, syncSource, m.Source)
-	b = driveABCI(t, home)
+	require.Equal(t, install.PeerSource, m.Source)
+	b = driveABCI(t, dir)
 	h, _ = b.info()
 	require.EqualValues(t, v.Height, h)
 	b.close()
@@ -206,7 +209,7 @@ func TestANodeThatIsBehindTakesASnapshot(t *testing.T) {
 	require.Equal(t, 1, st.Txs, "what comes after the snapshot is still to be applied")
 	j.follow(b)
 	b.close()
-	v, err := Verify(t.Context(), home, VerifyOptions{})
+	v, err := offline.Verify(t.Context(), home, offline.VerifyOptions{})
 	require.NoError(t, err)
 	require.EqualValues(t, 2, v.Launched)
 	require.Zero(t, v.Unfinished)
@@ -222,16 +225,16 @@ func TestANodeThatIsBehindTakesASnapshot(t *testing.T) {
 // Nothing that a peer or CometBFT sends ends anything: each has its answer, and the same connection
 // goes on.
 func TestWhatPeersSendInAStateSyncHasItsAnswer(t *testing.T) {
-	j, home := offering(t)
+	j, dir := offering(t)
 	defer j.close()
 
-	b := driveABCI(t, home)
+	b := driveABCI(t, dir)
 	defer b.close()
 
 	offer := func(change func(s *comettest.Snapshot)) string {
 		s := *j.s
 		change(&s)
-		hash := j.vouch(home)
+		hash := j.vouch(dir)
 		r, err := b.c.Offer(&s, hash)
 		require.NoError(t, err)
 		return r
@@ -291,7 +294,7 @@ func TestWhatPeersSendInAStateSyncHasItsAnswer(t *testing.T) {
 	chunk, err = j.c.Chunk(j.s.Height, j.s.Format, 99)
 	require.NoError(t, err)
 	require.Empty(t, chunk)
-	require.NoError(t, os.WriteFile(filepath.Join(StateSyncDir(j.home), "0-4", "00000000.chunk"), bad, 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(home.StateSyncDir(j.home), "0-4", "00000000.chunk"), bad, 0o600))
 	chunk, err = j.c.Chunk(j.s.Height, j.s.Format, 0)
 	require.NoError(t, err)
 	require.Empty(t, chunk, "what is not what was written is not handed out")
@@ -304,7 +307,7 @@ func TestWhatPeersSendInAStateSyncHasItsAnswer(t *testing.T) {
 // operation of its disk: the node comes back at height 0 or at the snapshot's, nothing half
 // imported is left, and the sync begins anew.
 func TestAStateSyncThatIsCutShortBeginsAnew(t *testing.T) {
-	j, home := offering(t)
+	j, dir := offering(t)
 	defer j.close()
 
 	points := 12
@@ -316,7 +319,7 @@ func TestAStateSyncThatIsCutShortBeginsAnew(t *testing.T) {
 
 	for n := range points {
 		other := filepath.Join(t.TempDir(), "home")
-		require.NoError(t, os.CopyFS(other, os.DirFS(home)))
+		require.NoError(t, os.CopyFS(other, os.DirFS(dir)))
 		require.NoError(t, os.Chmod(filepath.Join(other, "admin.token"), 0o600))
 		c := &cutDisk{mem: vfs.NewCrashableMem(), rng: rand.New(rand.NewPCG(uint64(n), 7))}
 		fs := errorfs.Wrap(c.mem, errorfs.InjectorFunc(c.before))
@@ -346,12 +349,12 @@ func TestAStateSyncThatIsCutShortBeginsAnew(t *testing.T) {
 		b = driveABCI(t, other, WithDisk(pebblefs.Adapt(after), after))
 		h, _ := b.info()
 		require.Contains(t, []int64{0, snapshotHeight}, h, "operation %d of %d", c.at.Load(), total)
-		names, err := after.List(StateSyncDir(other))
+		names, err := after.List(home.StateSyncDir(other))
 		require.NoError(t, err)
 		require.NotContains(t, names, importDir)
 
 		if h == 0 {
-			list, err := after.List(SnapshotDir(other))
+			list, err := after.List(home.SnapshotDir(other))
 			require.NoError(t, err)
 			require.Empty(t, list, "operation %d of %d: a snapshot that was not installed", c.at.Load(), total)
 		}
@@ -359,7 +362,8 @@ func TestAStateSyncThatIsCutShortBeginsAnew(t *testing.T) {
 		j.join(b)
 		j.follow(b)
 		b.close()
-		verified, err := Verify(t.Context(), other, VerifyOptions{disk: after, logs: pebblefs.Adapt(after)})
+		verified, err := offline.Verify(t.Context(), other,
+			offline.VerifyOptions{Disk: after, Logs: pebblefs.Adapt(after)})
 		require.NoError(t, err, "operation %d of %d", c.at.Load(), total)
 		require.EqualValues(t, snapshotHeight+len(j.next), verified.Height)
 	}
@@ -396,7 +400,7 @@ func TestACoreThatRestartsDuringAnInstallationWaitsForItsRecord(t *testing.T) {
 	require.True(t, struck.Load())
 	j.follow(b)
 	b.close()
-	v, err := Verify(t.Context(), home, VerifyOptions{disk: mem, logs: pebblefs.Adapt(mem)})
+	v, err := offline.Verify(t.Context(), home, offline.VerifyOptions{Disk: mem, Logs: pebblefs.Adapt(mem)})
 	require.NoError(t, err)
 	require.EqualValues(t, snapshotHeight+len(j.next), v.Height)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/node/plan"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/suptest"
@@ -33,10 +34,10 @@ func slowToStop(takes time.Duration) Option {
 func TestTheCoreDoesNotRestartInALoopWhileTheNodeStops(t *testing.T) {
 	for _, dead := range []string{"logger", "router"} {
 		t.Run(dead, func(t *testing.T) {
-			home := t.TempDir()
-			_, err := Init(home, InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: plan.Chaos})
+			dir := t.TempDir()
+			_, err := home.Init(dir, home.InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: plan.Chaos})
 			require.NoError(t, err)
-			h := driveHome(t, home, slowToStop(600*time.Millisecond))
+			h := driveHome(t, dir, slowToStop(600*time.Millisecond))
 			defer h.close()
 
 			_, err = h.ordering.InitChain(t.Context(), h.genesis)

@@ -59,10 +59,10 @@ func (n *Node) buildNode() ([]supervisor.Child, error) {
 	at := n.plan.Find("coppice/node")
 	c := &core{dir: router.NewDirectory().Measure(n.meter.CallTimes)}
 	n.core.Store(c)
-	log := logger.Config{Lease: n.logLease, Publish: n.publish}
 	return []supervisor.Child{
 		at.Find("router").Child(router.Child(c.dir)),
-		withoutStartTimeout(at.Find("logger").Child(logger.Child(c.dir, log))),
+		withoutStartTimeout(at.Find("logger").Child(logger.Child(c.dir,
+			logger.Config{Lease: n.logLease, Publish: n.publish}))),
 		at.Find(plan.Transactions).Nested(func() ([]supervisor.Child, error) { return n.buildTransactions(c), nil }),
 		at.Find("engines").Nested(func() ([]supervisor.Child, error) { return n.buildEngines(c), nil }),
 	}, nil
@@ -107,7 +107,7 @@ func (n *Node) buildTransactions(c *core) []supervisor.Child {
 			return ordering.Child(c.dir, ordering.Config{
 				Log: logger.NewClient(c.dir), Store: storage.NewClient(c.dir).SameGeneration(),
 				Pool:     mempool.NewClient(c.dir, n.backends),
-				Progress: n.progress.replay(), Validators: n.traits.Validators,
+				Progress: n.progress.Replay(), Validators: n.traits.Validators,
 			})(ctx)
 		})),
 		at.Find("mempool").Nested(func() ([]supervisor.Child, error) { return n.buildMempool(c) }),

@@ -12,6 +12,7 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/home"
 )
 
 // clock is a backend whose validators say in their votes what time it is, and whose state has what
@@ -53,13 +54,13 @@ func (c clock) Propose(_ context.Context, _ uint64, votes []consensus.ExtendedVo
 
 // A backend that extends votes: from the second block on, by the genesis of the chain.
 func ExampleWithConsensus() {
-	home, err := os.MkdirTemp("", "example")
+	dir, err := os.MkdirTemp("", "example")
 	if err != nil {
 		panic(err)
 	}
-	defer os.RemoveAll(home)
+	defer os.RemoveAll(dir)
 
-	_, err = node.Init(home, node.InitOptions{
+	_, err = home.Init(dir, home.InitOptions{
 		Set:       []config.Assignment{{Key: "consensus.kind", Value: comet.Name}},
 		Consensus: comet.InitOptions{VoteExtensionsHeight: 2},
 	})
@@ -67,11 +68,11 @@ func ExampleWithConsensus() {
 	if err != nil {
 		panic(err)
 	}
-	config, err := config.Load(home)
+	config, err := config.Load(dir)
 	if err != nil {
 		panic(err)
 	}
-	n, err := node.New(home, config, node.WithBackend(clock{}),
+	n, err := node.New(dir, config, node.WithBackend(clock{}),
 		node.WithConsensus(comet.Kind{Extender: clock{}}))
 	if err != nil {
 		panic(err)

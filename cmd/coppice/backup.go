@@ -11,9 +11,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/backup"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/offline"
 )
 
 func (a *app) backupCommand() *cobra.Command {
@@ -86,7 +87,7 @@ type backupOptions struct {
 }
 
 // backup makes the backup of a stopped home, or receives it from the running node.
-func (a *app) backup(ctx context.Context, dest string, o backupOptions) (info node.BackupInfo, lost node.Lost,
+func (a *app) backup(ctx context.Context, dest string, o backupOptions) (info backup.Info, lost offline.Lost,
 	err error) {
 	var token []byte
 	if o.withToken {
@@ -95,19 +96,19 @@ func (a *app) backup(ctx context.Context, dest string, o backupOptions) (info no
 		}
 	}
 
-	options := node.BackupOptions{Program: program(), Token: token, Progress: o.progress, Fatal: o.fatal}
+	options := backup.Options{Program: program(), Token: token, Progress: o.progress, Fatal: o.fatal}
 
 	switch {
 	case o.salvage:
-		return node.SalvageBackup(ctx, a.home, dest, options)
+		return offline.Salvage(ctx, a.home, dest, options)
 	case a.address == "":
-		info, err = node.Backup(ctx, a.home, dest, options)
+		info, err = offline.Backup(ctx, a.home, dest, options)
 	}
 
 	if !a.running(err) {
 		return info, lost, err
 	}
-	w, err := node.NewBackupWriter(dest, options)
+	w, err := backup.NewWriter(dest, options)
 	if err != nil {
 		return info, lost, err
 	}
@@ -123,7 +124,7 @@ func (a *app) backup(ctx context.Context, dest string, o backupOptions) (info no
 
 // salvagedJSON is what "backup --salvage --json" prints.
 type salvagedJSON struct {
-	node.BackupInfo
+	backup.Info
 	Missing []logGapJSON `json:"missing,omitempty"`
 	Front   string       `json:"front,omitempty"`
 	Cut     uint64       `json:"cut,omitempty"` // the backup lacks the log's records from here on
@@ -131,7 +132,7 @@ type salvagedJSON struct {
 }
 
 // printLost prints what a salvaged backup lacks.
-func printLost(out io.Writer, lost node.Lost) error {
+func printLost(out io.Writer, lost offline.Lost) error {
 	var b strings.Builder
 	if lost.Front != "" {
 		fmt.Fprintf(&b, "missing  perhaps records before the first: %s\n", lost.Front)
@@ -155,7 +156,7 @@ func printLost(out io.Writer, lost node.Lost) error {
 }
 
 // unsettled returns the error for a backup that may lack acknowledged transactions, or nil.
-func unsettled(lost node.Lost) error {
+func unsettled(lost offline.Lost) error {
 	if lost.Settled {
 		return nil
 	}

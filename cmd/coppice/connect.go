@@ -15,9 +15,9 @@ import (
 
 	"github.com/coppice-go/coppice/client"
 	"github.com/coppice-go/coppice/engines/chain"
-	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/home"
 )
 
 // client returns a client of the node that the flags name.
@@ -72,7 +72,7 @@ func (a *app) notRunning() error {
 
 	n, err := api.ReadNodeFile(a.home)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && !node.IsHome(a.home):
+	case errors.Is(err, fs.ErrNotExist) && !home.IsHome(a.home):
 		return fmt.Errorf("no node is running: %s is no home; make one with 'coppice init --home %[1]s', or name "+
 			"another with --home", a.home)
 	case errors.Is(err, fs.ErrNotExist):

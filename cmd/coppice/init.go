@@ -13,8 +13,8 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/engines/consensus/solo"
-	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/home"
 )
 
 // initJSON is what "init --json" prints.
@@ -34,7 +34,7 @@ type joinJSON struct {
 }
 
 func (a *app) initCommand() *cobra.Command {
-	var o node.InitOptions
+	var o home.InitOptions
 	var consensus string
 	var cometOptions comet.InitOptions
 	var chain chainFlags
@@ -139,7 +139,7 @@ on.`,
 			if consensus == comet.Name {
 				o.Consensus = cometOptions
 			}
-			g, err := node.Init(a.home, o)
+			g, err := home.Init(a.home, o)
 			if err != nil {
 				return err
 			}

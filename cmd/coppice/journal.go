@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+
+	"github.com/coppice-go/coppice/internal/durable"
 )
 
 // fileJournal records the progress of a run, and the batch under way. If a run ends before it knows
@@ -69,7 +71,7 @@ func (t *txFile) check(p *pieces, j fileJournal) error {
 	return nil
 }
 
-// save writes the journal durably. It is called before a batch is submitted.
+// save replaces the journal, whole and durably. It is called before a batch is submitted.
 func (t *txFile) save(j fileJournal) error {
 	if t.journal == "" {
 		return nil
@@ -78,11 +80,6 @@ func (t *txFile) save(j fileJournal) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(t.journal+".tmp", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
 
-	_, err = f.Write(b)
-	return errors.Join(err, f.Sync(), f.Close(), os.Rename(t.journal+".tmp", t.journal))
+	return durable.OS.Replace(t.journal, b, 0o600)
 }

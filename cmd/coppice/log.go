@@ -12,8 +12,8 @@ import (
 
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/eventlog"
-	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/home"
 )
 
 func (a *app) logCommand() *cobra.Command {
@@ -35,7 +35,7 @@ started. 'coppice events' prints the log of a running node.`,
 
 // openLog opens the home's log for reading.
 func (a *app) openLog(o eventlog.Options) (*eventlog.Log, error) {
-	l, err := eventlog.OpenReadOnly(node.LogDir(a.home), o)
+	l, err := eventlog.OpenReadOnly(home.LogDir(a.home), o)
 	return l, a.logError(err)
 }
 
@@ -47,7 +47,7 @@ func (a *app) logError(err error) error {
 			"running node", err, a.home)
 
 	case errors.Is(err, fs.ErrNotExist):
-		if gone := node.StartedWithoutLog(a.home); gone != nil {
+		if gone := home.StartedWithoutLog(a.home); gone != nil {
 			return gone
 		}
 		return fmt.Errorf("there is no log in home %s: no node was started in it (%w)", a.home, err)

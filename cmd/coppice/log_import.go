@@ -13,8 +13,8 @@ import (
 	"github.com/coppice-go/coppice/cmd/coppice/internal/logstream"
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/eventlog"
-	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/home"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -33,12 +33,12 @@ exported chain: copy it from the exported home.`,
 			if _, err := os.Stat(a.home); err != nil {
 				return fmt.Errorf("home %s: make one with 'coppice init' (%w)", a.home, err)
 			}
-			genesis, err := node.ReadGenesis(a.home)
+			genesis, err := home.ReadGenesis(a.home)
 			if err != nil {
 				return err
 			}
 
-			if _, err := os.Stat(node.StateDir(a.home)); err == nil {
+			if _, err := os.Stat(home.StateDir(a.home)); err == nil {
 				return fmt.Errorf("home %s has a state already, which belongs to another log; import needs a new home",
 					a.home)
 			}
@@ -86,7 +86,7 @@ func (a *app) importLog(cmd *cobra.Command, in io.Reader, genesis chain.Genesis)
 			"run on the log, and it is only for reading\n", x.Begin.First)
 	}
 
-	b, err = eventlog.NewBuilder(node.LogDir(a.home),
+	b, err = eventlog.NewBuilder(home.LogDir(a.home),
 		eventlog.Options{FirstIndex: x.Begin.First, MaxRecord: logstream.MaxRecord})
 	if err != nil {
 		return 0, nil, err

@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/eventlog"
-	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/home"
 )
 
 // logSalvageJSON is what "log salvage --json" prints.
@@ -116,7 +116,7 @@ func (j logSalvageJSON) print(out io.Writer, dest string) error {
 
 // logDirOf returns the directory of the log that arg names: that of a home, or arg itself.
 func logDirOf(arg string) string {
-	if in := node.LogDir(arg); holdsLog(in) {
+	if in := home.LogDir(arg); holdsLog(in) {
 		return in
 	}
 	return filepath.Clean(arg)

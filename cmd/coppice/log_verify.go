@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/eventlog"
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/home"
 )
 
 // logVerifyJSON is what "log verify --json" prints.
@@ -46,7 +46,7 @@ torn bytes, and the next start cuts it off.`,
 		Args:    words(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			events, end := logProgress("checked")
-			rep, err := eventlog.Verify(node.LogDir(a.home), eventlog.Options{Events: events})
+			rep, err := eventlog.Verify(home.LogDir(a.home), eventlog.Options{Events: events})
 			end()
 			err = a.logError(err)
 			if err != nil && !errors.Is(err, eventlog.ErrCorrupt) {

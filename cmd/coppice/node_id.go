@@ -11,8 +11,8 @@ import (
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
-	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/home"
 )
 
 // nodeIDJSON is what "node-id --json" prints.
@@ -69,7 +69,7 @@ func (a *app) wantComet() error {
 	if _, err := os.Stat(comethome.Dir(a.home)); !errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if _, err := node.ReadGenesis(a.home); err != nil {
+	if _, err := home.ReadGenesis(a.home); err != nil {
 		return err
 	}
 	return fmt.Errorf("%w: this node's consensus is solo; it has no CometBFT", exit.ErrConfig)

@@ -8,30 +8,30 @@ import (
 
 // progress is one line on the terminal that is overwritten again and again. If standard error is
 // not a terminal, it shows nothing.
-type progress struct {
+type progressBar struct {
 	tick   <-chan time.Time
 	ticker *time.Ticker
 }
 
-func newProgress() *progress {
+func newProgress() *progressBar {
 	if !terminal(os.Stderr) {
-		return &progress{}
+		return &progressBar{}
 	}
 	t := time.NewTicker(200 * time.Millisecond)
-	return &progress{tick: t.C, ticker: t}
+	return &progressBar{tick: t.C, ticker: t}
 }
 
-func (p *progress) line(s string) {
+func (p *progressBar) line(s string) {
 	if p.ticker != nil {
 		fmt.Fprintf(os.Stderr, "\r\x1b[K%s", s)
 	}
 }
 
 // clear erases the line.
-func (p *progress) clear() { p.line("") }
+func (p *progressBar) clear() { p.line("") }
 
 // end erases the line and shows nothing more.
-func (p *progress) end() {
+func (p *progressBar) end() {
 	if p.ticker != nil {
 		p.clear()
 		p.ticker.Stop()
@@ -39,7 +39,7 @@ func (p *progress) end() {
 }
 
 // steps returns a function that shows how far a step of a command has come.
-func steps(show *progress) func(step string, done, total uint64) {
+func steps(show *progressBar) func(step string, done, total uint64) {
 	return func(step string, done, total uint64) {
 		select {
 		case <-show.tick:
@@ -54,7 +54,7 @@ func steps(show *progress) func(step string, done, total uint64) {
 }
 
 // step is steps for a command of one step.
-func step(show *progress, name string) func(done, total uint64) {
+func step(show *progressBar, name string) func(done, total uint64) {
 	f := steps(show)
 	return func(done, total uint64) { f(name, done, total) }
 }

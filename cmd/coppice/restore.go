@@ -6,8 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/offline"
 )
 
 func (a *app) restoreCommand() *cobra.Command {
@@ -31,7 +31,7 @@ To restore a snapshot of a home, see 'coppice snapshot restore'.`,
 			}
 
 			show := newProgress()
-			info, err := node.RestoreBackup(cmd.Context(), args[0], a.home, steps(show))
+			info, err := offline.Restore(cmd.Context(), args[0], a.home, steps(show))
 			show.end()
 			if err != nil {
 				return err

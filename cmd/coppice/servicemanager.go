@@ -12,6 +12,7 @@ import (
 	"github.com/coppice-go/coppice/cmd/coppice/internal/sdnotify"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/progress"
 )
 
 // onHangup returns a channel that receives SIGHUP, which would otherwise end the process, and a
@@ -117,7 +118,7 @@ func (s *service) beat(ctx context.Context, ask bool) {
 
 // progress asks the manager for more time while a long start goes on. The node calls it whenever
 // the start has come further.
-func (s *service) progress(p node.Progress) {
+func (s *service) progress(p progress.Step) {
 	s.tell(s.manager.Extend(extension))
 	s.tell(s.manager.Status(p.String()))
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/offline"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
@@ -29,7 +29,7 @@ meanwhile. If the state has not changed since the newest snapshot, create return
 			if a.address == "" {
 				show := newProgress()
 				var m snapshots.Manifest
-				m, fresh, err = node.CreateSnapshot(ctx, a.home, node.SnapshotOptions{
+				m, fresh, err = offline.CreateSnapshot(ctx, a.home, offline.SnapshotOptions{
 					Program: program(), Progress: step(show, "snapshot"), Fatal: fatal(cmd),
 				})
 				show.end()

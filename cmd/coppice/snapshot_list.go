@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/offline"
 )
 
 func (a *app) snapshotListCommand() *cobra.Command {
@@ -28,7 +29,7 @@ func (a *app) snapshotListCommand() *cobra.Command {
 					all = append(all, snapshotOf(s))
 				}
 			} else {
-				list, err := node.Snapshots(a.home)
+				list, err := offline.Snapshots(a.home)
 				if err != nil {
 					return err
 				}

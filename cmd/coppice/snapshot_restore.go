@@ -3,7 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/offline"
 )
 
 func (a *app) snapshotRestoreCommand() *cobra.Command {
@@ -18,7 +18,7 @@ that does not belong to the home's log. A crash leaves either the old state or t
 		Args:    oneID,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			show := newProgress()
-			m, err := node.RestoreSnapshot(cmd.Context(), a.home, first(args), step(show, "verify"))
+			m, err := offline.RestoreSnapshot(cmd.Context(), a.home, first(args), step(show, "verify"))
 			show.end()
 			if err != nil {
 				return err

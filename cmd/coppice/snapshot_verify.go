@@ -3,7 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/offline"
 )
 
 func (a *app) snapshotVerifyCommand() *cobra.Command {
@@ -18,7 +18,7 @@ The home may be running. Damage exits 5.`,
 		Args: oneID,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			show := newProgress()
-			m, err := node.VerifySnapshot(cmd.Context(), a.home, first(args), step(show, "verify"))
+			m, err := offline.VerifySnapshot(cmd.Context(), a.home, first(args), step(show, "verify"))
 			show.end()
 			if err != nil {
 				return err

@@ -126,7 +126,7 @@ type chaosTable struct {
 	out   io.Writer
 	paint paint
 	quiet bool
-	show  *progress
+	show  *progressBar
 }
 
 const chaosColumns = "%4s %7s  %-17s %-10s %7s %5s %12s %7s\n"

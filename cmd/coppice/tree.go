@@ -9,9 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/node/plan"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
@@ -111,7 +111,7 @@ Workers, one for each transaction, come and go without a line.`,
 // specifiedTree returns the specified tree of the home, or of a new home if there is none.
 func (a *app) specifiedTree(cmd *cobra.Command, profile string) (plan.Place, error) {
 	c := config.Defaults()
-	if node.IsHome(a.home) {
+	if home.IsHome(a.home) {
 		s, err := config.Resolve(a.home, config.Sources{Environ: os.Environ()})
 		if err != nil {
 			return plan.Place{}, err

@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/offline"
 )
 
 // upgradeJSON is what "upgrade --json" prints.
@@ -32,7 +32,7 @@ With --check it changes nothing, and exits 1 if there is something to do.`,
   coppice upgrade`,
 		Args: words(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			u, err := node.Upgrade(a.home, check)
+			u, err := offline.Upgrade(a.home, check)
 			if err != nil {
 				return err
 			}

@@ -5,9 +5,11 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
-	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
+
+	"github.com/coppice-go/coppice/internal/durable"
 )
 
 // validatorsKeygen is the command that makes a governance key.
@@ -26,18 +28,15 @@ of every chain whose genesis names the key.`,
 				return err
 			}
 
-			f, err := os.OpenFile(args[0], os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-			if err != nil {
+			seed := base64.StdEncoding.EncodeToString(private.Seed())
+			if err := durable.OS.WriteNew(args[0], []byte(seed+"\n"), 0o600); err != nil {
+				return err
+			}
+			if err := durable.OS.SyncDir(filepath.Dir(args[0])); err != nil {
 				return err
 			}
 
-			_, err = fmt.Fprintln(f, base64.StdEncoding.EncodeToString(private.Seed()))
-			if later := f.Close(); err == nil {
-				err = later
-			}
-			if err == nil {
-				_, err = fmt.Fprintln(cmd.OutOrStdout(), base64.StdEncoding.EncodeToString(public))
-			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), base64.StdEncoding.EncodeToString(public))
 
 			return err
 		},

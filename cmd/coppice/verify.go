@@ -7,8 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/offline"
 )
 
 // verifyJSON is what "verify --json" prints.
@@ -35,7 +35,7 @@ type verifyJSON struct {
 }
 
 func (a *app) verifyCommand() *cobra.Command {
-	var o node.VerifyOptions
+	var o offline.VerifyOptions
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "verify",
@@ -50,7 +50,7 @@ Verify changes nothing. Damage exits 5, with what is damaged and where.`,
 			show := newProgress()
 			o.Progress = steps(show)
 			o.Fatal = fatal(cmd)
-			v, err := node.Verify(cmd.Context(), a.home, o)
+			v, err := offline.Verify(cmd.Context(), a.home, o)
 			show.end()
 			if err != nil && !errors.Is(err, exit.ErrDamage) {
 				return err

@@ -14,8 +14,8 @@ type Backend interface {
 	// Name is what Tx.Backend carries: 1 to MaxBackendName bytes.
 	Name() string
 
-	// Check tells at submission whether the body can be understood at all. It reads no state. Its
-	// error goes to the submitter; nothing is logged.
+	// Check returns an error for a body that cannot be understood at all. It runs at submission and
+	// reads no state. Its error goes to the submitter; nothing is logged.
 	Check(body []byte) error
 
 	// Execute applies the body. A nil error makes all writes of the view part of the state and data
@@ -24,9 +24,9 @@ type Backend interface {
 	Execute(v View, body []byte) (data []byte, err error)
 }
 
-// View is a transaction's sight of the replicated state: what all versions before its own wrote,
-// and its own writes. The first read waits for the transaction's place in the order; writes never
-// wait.
+// View is what a transaction sees of the replicated state: the writes of all versions before its
+// own, and its own writes. The first read waits for the transaction's place in the order; writes
+// never wait.
 //
 // An error from a View is not the transaction's fault: the view is poisoned, whatever Execute then
 // returns is ignored, and the transaction is executed again after the restart. A View belongs to
@@ -47,8 +47,8 @@ type View interface {
 	Step(n uint64) error
 }
 
-// Limits that a view enforces. They answer with these errors, which Execute returns as its own; the
-// transaction then fails with Code_CODE_LIMIT, whatever Execute makes of it.
+// Errors of the limits that a view enforces. Execute returns them as its own. The transaction fails
+// with Code_CODE_LIMIT even if Execute ignores them.
 var (
 	ErrTooManyOps   = errors.New("limit: too many operations")
 	ErrTooManySteps = errors.New("limit: too many steps")
@@ -70,10 +70,10 @@ const (
 	// MaxBlockTxs bounds the transactions of a block. Drivers neither make nor accept more.
 	MaxBlockTxs = 50_000
 
-	// MaxOutcomeBytes bounds what the transactions of a block answer and write, together. One that
-	// does not fit any more when its turn comes fails with Code_CODE_LIMIT and writes nothing; it
-	// may be submitted again under another nonce. A change counts with its key, its value and
-	// ChangeOverhead.
+	// MaxOutcomeBytes bounds the results and writes of all transactions of a block together. A
+	// transaction that does not fit any more when its turn comes fails with Code_CODE_LIMIT and
+	// writes nothing; it may be submitted again under another nonce. A change counts with its key,
+	// its value and ChangeOverhead.
 	MaxOutcomeBytes = 32 << 20
 	ChangeOverhead  = 48
 

@@ -21,18 +21,18 @@ type Block struct {
 	Request  []byte // the driver's own request, uninterpreted
 }
 
-// Same tells whether b and o are one and the same decision: chain, height and hash.
+// Same reports whether b and o are the same decision: chain, period, height and hash.
 func (b Block) Same(o Block) bool {
 	return b.ChainID == o.ChainID && b.Period == o.Period && b.Height == o.Height && string(b.Hash) == string(o.Hash)
 }
 
-// String names the block as people want to read it.
+// String returns a name of the block for people.
 func (b Block) String() string {
 	return fmt.Sprintf("block %d of %s (%.8x, %d transactions)", b.Height, b.ChainID, b.Hash, len(b.Txs))
 }
 
-// ContentHash is the hash that a driver without one of its own gives a block: SHA-256 over every
-// field but Hash and Request, each with its length.
+// ContentHash returns the hash that a driver without one of its own gives a block: SHA-256 over
+// every field but Hash and Request, each with its length.
 func (b Block) ContentHash() []byte {
 	h := sha256.New()
 	var n [8]byte
@@ -67,8 +67,8 @@ func BlockFromRecord(r *logv1.OrderDecided) Block {
 	}
 }
 
-// ChainState says where the committed chain stands: what the last BlockCommitted made true.
-// The zero value is a node whose chain has not started.
+// State says where the committed chain stands after the last BlockCommitted. The zero value is the
+// state of a node whose chain has not started.
 type State struct {
 	ChainID       string
 	Period        uint64
@@ -81,10 +81,10 @@ type State struct {
 	Params        *logv1.Params
 }
 
-// Started tells whether a chain has begun.
+// Started reports whether a chain has begun.
 func (c State) Started() bool { return c.ChainID != "" }
 
-// Next is the height of the block to be committed next.
+// Next returns the height of the block to be committed next.
 func (c State) Next() uint64 {
 	if c.Height == 0 {
 		return max(c.InitialHeight, 1)

@@ -6,7 +6,8 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// Submitted answers one submission: with no Err, the transaction is in the event log.
+// Submitted is the answer to one submission. Without an Err, the transaction is in the event log.
+// An Err wraps ErrMalformedTx or one of the refusals beside it.
 type Submitted struct {
 	ID  TxID
 	Err error

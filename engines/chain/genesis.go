@@ -130,7 +130,7 @@ func ParseGenesis(path string, data []byte) (g Genesis, err error) {
 	return g, nil
 }
 
-// DefaultParams are the limits of a genesis that names none.
+// DefaultParams returns the limits of a genesis that names none.
 func DefaultParams() *logv1.Params {
 	return &logv1.Params{
 		WindowNs:       int64(10 * time.Minute),

@@ -40,7 +40,7 @@ var recordKinds = [...]recordKind{
 	{KindBase, "Base", func() proto.Message { return new(logv1.Base) }},
 }
 
-// KindName is the record's name, or "kind 9" for one this version does not know.
+// KindName returns the record's name, or "kind 9" for one this version does not know.
 func KindName(k eventlog.Kind) string {
 	if i := int(k) - 1; i >= 0 && i < len(recordKinds) {
 		return recordKinds[i].name
@@ -48,7 +48,7 @@ func KindName(k eventlog.Kind) string {
 	return fmt.Sprintf("kind %d", k)
 }
 
-// KindNames are the names of all records.
+// KindNames returns the names of all records.
 func KindNames() []string {
 	names := make([]string, len(recordKinds))
 	for i, k := range recordKinds {
@@ -57,7 +57,7 @@ func KindNames() []string {
 	return names
 }
 
-// KindOf is the kind of a record by its name.
+// KindOf returns the kind of the record with this name.
 func KindOf(name string) (eventlog.Kind, bool) {
 	for _, k := range recordKinds {
 		if k.name == name {

@@ -15,7 +15,7 @@ const (
 // ErrReservedKey is a limit that a view enforces, as those beside it.
 var ErrReservedKey = errors.New("limit: the key is reserved")
 
-// MayWrite tells whether transactions of a backend may write key.
+// MayWrite reports whether transactions of a backend may write key.
 func MayWrite(backend string, key []byte) bool {
 	return backend == GovernanceBackend || !strings.HasPrefix(string(key), ReservedPrefix)
 }

@@ -13,10 +13,10 @@ import (
 // TxID names a transaction: the SHA-256 of its canonical bytes.
 type TxID [sha256.Size]byte
 
-// String is the id in hexadecimal.
+// String returns the id in hexadecimal.
 func (id TxID) String() string { return hex.EncodeToString(id[:]) }
 
-// Short is the first eight digits, for paths and log lines.
+// Short returns the first eight digits, for paths and log lines.
 func (id TxID) Short() string { return hex.EncodeToString(id[:4]) }
 
 // ParseTxID reads what String printed.
@@ -64,7 +64,7 @@ type Tx struct {
 // PlainBackend executes transactions that carry no envelope.
 const PlainBackend = "kvstore"
 
-// Plain tells whether t has no envelope.
+// Plain reports whether t has no envelope.
 func (t Tx) Plain() bool {
 	return t.Backend == PlainBackend && len(t.Nonce) == 0 && t.ValidUntil.IsZero()
 }
@@ -76,7 +76,7 @@ const (
 	MaxTxBytes     = 64 << 20
 )
 
-// ErrMalformedTx is what DecodeTx answers for bytes that are no transaction.
+// ErrMalformedTx is the error of DecodeTx for bytes that are no transaction.
 var ErrMalformedTx = errors.New("malformed transaction")
 
 // txFormat is the first byte of every encoded transaction. It is no printable character, so that
@@ -185,5 +185,5 @@ func DecodeTx(b []byte) (Tx, error) {
 	return t, nil
 }
 
-// HashTx is the id of a transaction by its canonical bytes.
+// HashTx returns the id of the transaction with these canonical bytes.
 func HashTx(encoded []byte) TxID { return sha256.Sum256(encoded) }

@@ -16,14 +16,14 @@ func NewClient(dir engines.Directory) Client {
 	return Client{engines.NewAddress(dir, Name)}
 }
 
-// Append adds the records, contiguous and all or none, and returns when they are durable: the index
-// of the first. An error of class engines.ErrDown leaves open whether they are there.
+// Append adds the records, contiguous and all or none. When they are durable it returns the index
+// of the first. After an error of class engines.ErrDown they may be in the log or not.
 func (c Client) Append(ctx context.Context, recs ...eventlog.Record) (first uint64, err error) {
 	return engines.Call(ctx, c.to, appendSync{engines.SenderOf(ctx), recs})
 }
 
-// AppendNoSync adds the records and does not wait for them to be durable: the next Append of
-// anybody covers them.
+// AppendNoSync adds the records and does not wait for them to be durable. The next Append of any
+// caller covers them.
 func (c Client) AppendNoSync(ctx context.Context, recs ...eventlog.Record) (first uint64, err error) {
 	return engines.Call(ctx, c.to, appendNoSync{engines.SenderOf(ctx), recs})
 }
@@ -50,26 +50,26 @@ func (c Client) Cursor(ctx context.Context, from uint64) (cur *eventlog.Cursor, 
 	return cur, err
 }
 
-// First is the index of the oldest record that is still there.
+// First returns the index of the oldest record that is still there.
 func (c Client) First(ctx context.Context) (first uint64, err error) {
 	err = c.do(ctx, func(l *eventlog.Log) error { first = l.First(); return nil })
 	return first, err
 }
 
-// Retain holds records from floor on back from truncation, under a name.
+// Retain keeps the records from floor on from being truncated, under a name.
 func (c Client) Retain(ctx context.Context, name string, floor uint64) (r *eventlog.Retainer, err error) {
 	err = c.do(ctx, func(l *eventlog.Log) error { r = l.Retain(name, floor); return nil })
 	return r, err
 }
 
-// Stat is a picture of the log.
+// Stat returns a picture of the log.
 func (c Client) Stat(ctx context.Context) (s eventlog.Stat, err error) {
 	err = c.do(ctx, func(l *eventlog.Log) error { s = l.Stat(); return nil })
 	return s, err
 }
 
-// Use runs f on the open log, in the caller's goroutine. f must not keep it, and a replaced
-// incarnation waits for f: let f be short.
+// Use runs f on the open log, in the caller's goroutine. f must not keep it. A replaced
+// incarnation waits for f, so f must be short.
 func (c Client) Use(ctx context.Context, f func(*eventlog.Log) error) error { return c.do(ctx, f) }
 
 func (c Client) do(ctx context.Context, f func(*eventlog.Log) error) error {

@@ -173,9 +173,9 @@ func (l *logger) publish(ctx context.Context, tail *eventlog.Cursor) error {
 	}
 }
 
-// fatal makes of a failed log the end of the process: an append that failed leaves nothing to be
-// restarted into. A record that is too large is its sender's fault and a fenced one nobody's loss;
-// the log goes on.
+// fatal turns a failure of the log into an error that ends the process, because after a failed
+// append a restart cannot help. A record that is too large is its sender's fault, and a fenced one
+// is no loss; the log goes on.
 func fatal(err error) error {
 	for _, harmless := range []error{eventlog.ErrTooLarge, supervisor.ErrFenced, context.Canceled} {
 		if errors.Is(err, harmless) {

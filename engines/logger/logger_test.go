@@ -1,17 +1,15 @@
 package logger_test
 
 import (
-	"context"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/enginestest"
 	"github.com/coppice-go/coppice/engines/logger"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/supervisor"
@@ -19,32 +17,6 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// single is a directory of one engine, as much of the router as the logger needs.
-type single struct {
-	mu  sync.Mutex
-	box *engines.Mailbox
-}
-
-func (d *single) Register(m *engines.Mailbox) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.box = m
-	return nil
-}
-
-func (d *single) Resolve(name string) (*engines.Mailbox, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.box == nil {
-		return nil, &engines.DownError{Engine: name}
-	}
-	return d.box, nil
-}
-
-func (d *single) Await(_ context.Context, name string, _ uint64) (*engines.Mailbox, error) {
-	return d.Resolve(name)
-}
 
 // rig is a supervised logger over a log in a directory.
 type rig struct {
@@ -56,7 +28,7 @@ type rig struct {
 
 func start(t *testing.T) *rig {
 	t.Helper()
-	dir := new(single)
+	dir := new(enginestest.Directory)
 	r := &rig{Client: logger.NewClient(dir), news: make(chan uint64, 100)}
 	path := filepath.Join(t.TempDir(), "log")
 	lease := supervisor.NewLease(func() (*eventlog.Log, error) {

@@ -21,8 +21,9 @@ func NewClient(dir engines.Directory, backends map[string]chain.Backend) Client 
 	return Client{engines.NewAddress(dir, Name), Config{Backends: backends}}
 }
 
-// Submit makes the transactions durable and answers each, in order, once all of them are. An error
-// leaves all of them unknown; submitting them again is safe. The pool keeps txs.
+// Submit makes the transactions durable. When all of them are, it returns an answer for each, in
+// order. After an error it is unknown which of them are durable; submitting them again is safe. The
+// pool keeps txs.
 func (c Client) Submit(ctx context.Context, txs [][]byte) ([]chain.Submitted, error) {
 	q := submit{make([]candidate, len(txs))}
 	for i, raw := range txs {
@@ -32,12 +33,12 @@ func (c Client) Submit(ctx context.Context, txs [][]byte) ([]chain.Submitted, er
 	return engines.Call(ctx, c.to, q)
 }
 
-// Look answers what is known now of each id, in order.
+// Look returns what is known now of each id, in order.
 func (c Client) Look(ctx context.Context, ids []chain.TxID) ([]chain.Ending, error) {
 	return engines.Call(ctx, c.to, look{ids})
 }
 
-// Wait answers once each id that is known has ended. When ctx ends first it answers what is known
+// Wait returns once each id that is known has ended. If ctx ends first, Wait returns what is known
 // by then, and no error.
 func (c Client) Wait(ctx context.Context, ids []chain.TxID) ([]chain.Ending, error) {
 	out, err := engines.Call(ctx, c.to, wait{ids})
@@ -49,15 +50,17 @@ func (c Client) Wait(ctx context.Context, ids []chain.TxID) ([]chain.Ending, err
 	return c.Look(late, ids)
 }
 
-// Take answers the oldest transactions without a place, at most so many and so many bytes (but at
-// least one), once there is one. They stay in the pool. It waits for a pool to be there.
+// Take waits for a transaction without a place, and for the pool itself if the pool is down. It
+// returns the oldest such transactions: at most maxTxs of them and maxBytes bytes, but at least
+// one. The transactions stay in the pool.
 func (c Client) Take(ctx context.Context, maxTxs, maxBytes int) ([][]byte, error) {
 	return engines.Call(ctx, c.to.With(engines.Resend), take{maxTxs, maxBytes})
 }
 
-// Offer answers transactions without a place whose log index is above after, oldest first, at most
-// so many and so many bytes (but at least one), and the index of the last of them; they stay in the
-// pool. With wait it answers once there is one, and waits for a pool to be there.
+// Offer returns the transactions without a place whose log index is above after, oldest first, and
+// the index of the last one. It returns at most maxTxs transactions and maxBytes bytes, but at
+// least one transaction if there is any. The transactions stay in the pool. If wait is set, Offer
+// waits for a transaction, and for the pool itself if the pool is down.
 func (c Client) Offer(ctx context.Context, after uint64, maxTxs, maxBytes int, wait bool) (txs [][]byte, last uint64,
 	err error) {
 	to := c.to
@@ -68,8 +71,9 @@ func (c Client) Offer(ctx context.Context, after uint64, maxTxs, maxBytes int, w
 	return o.txs, o.last, err
 }
 
-// Check tells what a pool would have against raw, were the chain at that state and the clock at
-// now. It asks nobody: what is repeated it does not know.
+// Check returns the error with which a pool would refuse raw if the chain were in that state and
+// the clock at now. It asks no engine, so it does not know whether the transaction was submitted
+// before.
 func (c Client) Check(raw []byte, chain chain.State, now time.Time) error {
 	k := c.config.examine(raw)
 	if k.err != nil {
@@ -78,8 +82,8 @@ func (c Client) Check(raw []byte, chain chain.State, now time.Time) error {
 	return admissible(k, chain, now)
 }
 
-// Place has the transactions of a decided block executed, but for those with a refusal. It waits
-// for a pool to be there.
+// Place has the transactions of a decided block executed, except those with a refusal. It waits for
+// the pool if the pool is down.
 func (c Client) Place(ctx context.Context, b chain.Block, refused []*logv1.TxResult) error {
 	_, err := engines.Call(ctx, c.to.With(engines.AwaitNext), place{engines.SenderOf(ctx), b, refused})
 	return err
@@ -90,7 +94,7 @@ func (c Client) Committed(ctx context.Context, rec *logv1.BlockCommitted) error 
 	return engines.Cast(ctx, c.to.With(engines.AwaitNext), committed{engines.SenderOf(ctx), rec})
 }
 
-// Stat is a picture of the pool.
+// Stat returns a picture of the pool.
 func (c Client) Stat(ctx context.Context) (Stat, error) {
 	return engines.Call(ctx, c.to, stat{})
 }

@@ -1,7 +1,7 @@
 package mempool
 
-// fifo is a queue of entries from which those that no longer belong are dropped when they come to
-// its head.
+// fifo is a queue of entries. An entry that no longer belongs in it is dropped when it comes to the
+// head.
 type fifo struct {
 	list []*entry
 	head int
@@ -9,8 +9,8 @@ type fifo struct {
 
 func (q *fifo) push(e *entry) { q.list = append(q.list, e) }
 
-// drop removes entries from the head as long as gone says so, and gives their memory back now and
-// then.
+// drop removes entries from the head as long as gone holds for them. From time to time it gives
+// their memory back.
 func (q *fifo) drop(gone func(*entry) bool) {
 	for q.head < len(q.list) && gone(q.list[q.head]) {
 		q.list[q.head] = nil
@@ -22,5 +22,5 @@ func (q *fifo) drop(gone func(*entry) bool) {
 	}
 }
 
-// all is what is queued, the head first. Some of it may be gone.
+// all returns what is queued, the head first. Some of it may be gone.
 func (q *fifo) all() []*entry { return q.list[q.head:] }

@@ -34,7 +34,7 @@ type watched struct {
 	task Task
 }
 
-// errVanished is how a worker ended that neither returned nor failed: it panicked or left its
+// errVanished is the end of a worker that neither returned nor failed: it panicked or ended its
 // goroutine.
 var errVanished = errors.New("panicked, or ended its goroutine")
 
@@ -45,7 +45,7 @@ func (w watched) Serve(ctx context.Context) error {
 			err = nil
 		}
 		if err != nil && ctx.Err() != nil && !errors.Is(context.Cause(ctx), supervisor.ErrKilled) {
-			err = nil // it was stopped in order, and so will we be
+			err = nil // it was stopped in order, and the pool will be, too
 		}
 		w.task.ended(err)
 	}()
@@ -57,11 +57,12 @@ func (w watched) Serve(ctx context.Context) error {
 // String names the worker in reports.
 func (w watched) String() string { return "worker " + w.task.ID.Short() }
 
-// ErrWorkerLost is the exit of a pool that lost a worker.
+// ErrWorkerLost is the exit of a pool whose worker ended without a result.
 var ErrWorkerLost = errors.New("a worker ended without a result")
 
-// work gives e a worker. Without a place it is an eager one, of which there are only so many;
-// whoever gets none is executed when it has its place, and so is whoever seems to end processes.
+// work gives e a worker. Without a place the worker is an eager one, and at most MaxEager of those
+// exist. A transaction that gets no eager worker is executed once it has its place; so is one that
+// seems to end processes.
 func (p *pool) work(ctx context.Context, e *entry, at *chain.Placement) error {
 	if at == nil && (p.eager >= p.MaxEager || e.place != nil || p.careful(e)) {
 		return nil
@@ -92,7 +93,7 @@ func (p *pool) start(ctx context.Context, e *entry) error {
 		newTask(job, func(err error) { self.Post(workerEnded{id, err}) }))
 
 	if errors.Is(err, supervisor.ErrNotRunning) {
-		return nil // the workers are being stopped, and we after them
+		return nil // the workers are being stopped, and the pool after them
 	}
 	if err != nil {
 		return fmt.Errorf("worker of %s: %w", id.Short(), err)

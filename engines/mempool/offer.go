@@ -7,8 +7,8 @@ import (
 	"github.com/coppice-go/coppice/engines"
 )
 
-// offer answers what take does, from a place in the log on: for a driver that spreads transactions
-// and does not want the same again and again.
+// offer is take from a place in the log on. It is for a driver that spreads transactions and does
+// not want the same ones again and again.
 func (p *pool) offer(_ context.Context, q offer, from engines.From[offered]) error {
 	if !p.serve(q, from) {
 		if !q.wait {
@@ -16,14 +16,14 @@ func (p *pool) offer(_ context.Context, q offer, from engines.From[offered]) err
 			return nil
 		}
 		for _, o := range p.offerees {
-			o.from.Reply(offered{}) // it has asked again, or is gone: nobody else waits for offers
+			o.from.Reply(offered{}) // it has asked again or is gone; only one caller waits for offers
 		}
 		p.offerees = []offeree{{q, from}}
 	}
 	return nil
 }
 
-// serveOfferees answers those who waited for more.
+// serveOfferees replies to the callers that wait for more.
 func (p *pool) serveOfferees() {
 	waiting := p.offerees
 	p.offerees = nil
@@ -34,7 +34,8 @@ func (p *pool) serveOfferees() {
 	}
 }
 
-// serve answers q if there is something to offer. The queue is in log order.
+// serve replies to q if there is something to offer, and reports whether there was. The queue is in
+// log order.
 func (p *pool) serve(q offer, from engines.From[offered]) bool {
 	p.queue.drop(func(e *entry) bool { return e.placed || e.ended })
 	queue := p.queue.all()

@@ -12,8 +12,8 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// take answers the oldest transactions without a place, once there is one. They stay in the pool
-// until they have a place: what is taken and not ordered is offered again.
+// take replies with the oldest transactions without a place, once there is one. They stay in the
+// pool until they have a place, so what is taken and not ordered is offered again.
 func (p *pool) take(_ context.Context, q take, from engines.From[[][]byte]) error {
 	p.takers = append(p.takers, taker{q, from})
 	p.serveTakers()
@@ -52,14 +52,15 @@ func (p *pool) serveTakers() {
 	p.takers = nil
 }
 
-// placeBlock tells the workers of a decided block their places, and starts those that have none.
+// placeBlock tells the workers of a decided block's transactions their places, and starts a worker
+// for each transaction that has none.
 func (p *pool) placeBlock(ctx context.Context, q place, from engines.From[struct{}]) error {
 	if err := p.ours(q.by); err != nil {
 		from.Fail(err)
 		return nil
 	}
 
-	if _, err := p.chain(ctx); err != nil { // the workers need its limits
+	if _, err := p.chain(ctx); err != nil { // the workers need the limits of the chain
 		return err
 	}
 
@@ -106,7 +107,7 @@ func (p *pool) placeBlock(ctx context.Context, q place, from engines.From[struct
 	return nil
 }
 
-// committed ends the transactions of a block, and those that its time has passed by.
+// committed ends the transactions of a block, and those that expired because of the block's time.
 func (p *pool) committed(ctx context.Context, m committed) error {
 	if p.ours(m.by) != nil {
 		return nil
@@ -131,7 +132,7 @@ func (p *pool) committed(ctx context.Context, m committed) error {
 	return p.settle(ctx)
 }
 
-// end takes e out of the pool and tells whoever waits for it.
+// end takes e out of the pool and tells the callers that wait for it.
 func (p *pool) end(e *entry, how chain.Ending) {
 	e.ended = true
 	delete(p.pending, e.id)
@@ -153,8 +154,8 @@ func (p *pool) end(e *entry, how chain.Ending) {
 	e.waits = nil
 }
 
-// expirePassed ends what can never be applied any more, because a block with a later time is
-// committed.
+// expirePassed logs the end of the transactions that can never be applied any more because a block
+// with a later time is committed.
 func (p *pool) expirePassed(ctx context.Context) error {
 	now := p.state.Time
 	if p.nextExpiry.IsZero() || !p.nextExpiry.Before(now) {
@@ -206,7 +207,7 @@ func (p *pool) expiryLogged(ctx context.Context, m expiryLogged) error {
 	return p.settle(ctx)
 }
 
-// settle draws the conclusions once transactions have ended.
+// settle forgets suspects and advances the floor after transactions have ended.
 func (p *pool) settle(ctx context.Context) error {
 	if err := p.forgetCleared(); err != nil {
 		return err
@@ -214,8 +215,8 @@ func (p *pool) settle(ctx context.Context) error {
 	return p.advanceFloor(ctx)
 }
 
-// floorKey is the node-local key under which storage keeps the floor. It may lag behind: a replay
-// then begins earlier.
+// floorKey is the node-local key under which storage keeps the floor. The saved floor may lag
+// behind; a replay then begins earlier.
 const (
 	floorKey   = "pool/floor"
 	floorEvery = 4096 // records

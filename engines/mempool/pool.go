@@ -45,16 +45,17 @@ type Config struct {
 	Workers  Workers
 	Backends map[string]chain.Backend
 
-	// Suspects are told from other transactions; nil: there are none.
+	// Suspects knows the transactions that were in flight at a death of the process; nil: there are
+	// none.
 	Suspects Suspects
 
-	// Orderer is the name of the engine that places blocks: the incarnation that is registered when
-	// the pool starts, no other.
+	// Orderer is the name of the engine that places blocks. Only the incarnation that is registered
+	// when the pool starts may do so.
 	Orderer string
 
-	MaxTxs   int   // that may be pending; 0 is DefaultMaxTxs
-	MaxBytes int64 // of pending transactions; 0 is DefaultMaxBytes
-	MaxEager int   // workers that may wait for their place at once; 0 is DefaultMaxEager
+	MaxTxs   int   // that may be pending; 0 is defaultMaxTxs
+	MaxBytes int64 // of pending transactions; 0 is defaultMaxBytes
+	MaxEager int   // workers that may wait for their place at once; 0 is defaultMaxEager
 
 	// Now is the wall clock, which may jump; nil is time.Now.
 	Now func() time.Time
@@ -62,21 +63,21 @@ type Config struct {
 
 // Defaults of Config.
 const (
-	DefaultMaxTxs   = 200_000
-	DefaultMaxBytes = 512 << 20
-	DefaultMaxEager = 2_048
+	defaultMaxTxs   = 200_000
+	defaultMaxBytes = 512 << 20
+	defaultMaxEager = 2_048
 )
 
 // Child returns the pool's StartFunc.
 func Child(dir engines.Directory, c Config) supervisor.StartFunc {
 	if c.MaxTxs == 0 {
-		c.MaxTxs = DefaultMaxTxs
+		c.MaxTxs = defaultMaxTxs
 	}
 	if c.MaxBytes == 0 {
-		c.MaxBytes = DefaultMaxBytes
+		c.MaxBytes = defaultMaxBytes
 	}
 	if c.MaxEager == 0 {
-		c.MaxEager = DefaultMaxEager
+		c.MaxEager = defaultMaxEager
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -108,7 +109,7 @@ type pool struct {
 	nextExpiry      time.Time       // no pending transaction expires before; zero: not known
 	takers          []taker
 	offerees        []offeree
-	wanting         []*entry // want a worker, before the workers are up
+	wanting         []*entry // waiting for a worker until the workers are up
 	workable        bool     // the workers are up
 
 	launched fifo   // in log order, for the floor
@@ -247,7 +248,7 @@ func (p *pool) init(ctx context.Context, s *engines.Server) error {
 	})
 }
 
-// oldest is how long ago the oldest pending transaction was submitted here.
+// oldest returns how long ago the oldest pending transaction was submitted here.
 func (p *pool) oldest(now time.Time) time.Duration {
 	for _, e := range p.launched.all() {
 		if !e.ended {
@@ -257,7 +258,8 @@ func (p *pool) oldest(now time.Time) time.Duration {
 	return 0
 }
 
-// ours refuses an orderer that is not of the pool's own group: a replaced one that still runs (I5).
+// ours returns an error for an orderer that is not of the pool's own group: a replaced one that
+// still runs (I5).
 func (p *pool) ours(by engines.Sender) error {
 	if by.Incarnation != p.orderer {
 		return fmt.Errorf("%w: incarnation %d of %s is not %d, which the pool started with", supervisor.ErrFenced,
@@ -266,7 +268,7 @@ func (p *pool) ours(by engines.Sender) error {
 	return nil
 }
 
-// chain is the state of the chain, read again until it has started.
+// chain returns the state of the chain. It reads the state again until the chain has started.
 func (p *pool) chain(ctx context.Context) (chain.State, error) {
 	if p.state.Started() {
 		return p.state, nil
@@ -276,7 +278,7 @@ func (p *pool) chain(ctx context.Context) (chain.State, error) {
 	return p.state, err
 }
 
-// candidate is a submission that was decoded and checked by its caller's goroutine.
+// candidate is a submission that was decoded and checked in its caller's goroutine.
 type candidate struct {
 	id  chain.TxID
 	raw []byte
@@ -284,9 +286,9 @@ type candidate struct {
 	err error // it is refused
 }
 
-// admissible tells what the state of the chain has against a candidate. The wall clock may only
-// refuse what could not be applied anyway; block time decides. A clock that was set back is taken
-// to be at block time, as the next block will be.
+// admissible returns the error with which a chain in the state s refuses a candidate. The wall
+// clock may only refuse what could not be applied anyway; block time decides. A clock that is
+// behind block time counts as being at block time, where the next block will be.
 func admissible(c candidate, s chain.State, now time.Time) error {
 	if max := s.Params.GetMaxTxBytes(); uint64(len(c.raw)) > max {
 		return fmt.Errorf("%w: %d bytes, want at most %d", chain.ErrTooLarge, len(c.raw), max)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/enginestest"
 	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/eventlog"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
@@ -22,32 +22,6 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// names is a directory, as much of the router as the pool needs.
-type names struct {
-	mu    sync.Mutex
-	boxes map[string]*engines.Mailbox
-}
-
-func (d *names) Register(m *engines.Mailbox) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.boxes[m.Name()] = m
-	return nil
-}
-
-func (d *names) Resolve(name string) (*engines.Mailbox, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if m := d.boxes[name]; m != nil {
-		return m, nil
-	}
-	return nil, &engines.DownError{Engine: name}
-}
-
-func (d *names) Await(_ context.Context, name string, _ uint64) (*engines.Mailbox, error) {
-	return d.Resolve(name)
-}
 
 // disk is a log without an engine around it. Where hold is set the news that records are durable
 // waits for the test.
@@ -124,7 +98,7 @@ func (lenient) Check(body []byte) error {
 type rig struct {
 	mempool.Client
 	t       *testing.T
-	dir     *names
+	dir     *enginestest.Directory
 	disk    *disk
 	jobs    chan mempool.Task
 	run     *supervisor.Run
@@ -147,7 +121,7 @@ func prepare(t *testing.T, edit func(*mempool.Config), hold chan func()) (superv
 	log, err := eventlog.Open(filepath.Join(t.TempDir(), "log"), eventlog.Options{SegmentSize: 1 << 20})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, log.Close()) })
-	dir := &names{boxes: make(map[string]*engines.Mailbox)}
+	dir := new(enginestest.Directory)
 	backends := map[string]chain.Backend{"any": lenient{}}
 	r := &rig{Client: mempool.NewClient(dir, backends), t: t, dir: dir, disk: &disk{log, hold},
 		jobs: make(chan mempool.Task, 100)}

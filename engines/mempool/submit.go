@@ -10,7 +10,7 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// submission is a batch that waits until all of it is durable.
+// submission is a batch whose caller waits until all of it is durable.
 type submission struct {
 	out  []chain.Submitted
 	left int
@@ -23,7 +23,7 @@ func (s *submission) done(n int) {
 	}
 }
 
-// examine decodes and checks one submission, in its caller's goroutine. The id is left out.
+// examine decodes and checks one submission, in its caller's goroutine. It leaves the id out.
 func (c Config) examine(raw []byte) candidate {
 	k := candidate{raw: raw}
 	if k.tx, k.err = chain.DecodeTx(raw); k.err != nil {
@@ -43,7 +43,8 @@ func (c Config) examine(raw []byte) candidate {
 	return k
 }
 
-// check makes a refusal of a panic of the backend's: fail is not crash, here as in the execution.
+// check runs the backend's Check and turns a panic into a refusal: fail is not crash, here as in
+// the execution.
 func check(b chain.Backend, body []byte) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -80,7 +81,7 @@ func (p *pool) submit(ctx context.Context, q submit, from engines.From[[]chain.S
 			continue
 		}
 
-		if e, ok := p.pending[c.id]; ok { // submitted again: the same answer
+		if e, ok := p.pending[c.id]; ok { // submitted again, answered the same
 			if e.index == 0 && !e.placed {
 				sub.left++
 				e.acks = append(e.acks, sub)
@@ -160,7 +161,7 @@ func (p *pool) add(e *entry) {
 	}
 }
 
-// durable acknowledges what has reached the log, and only then lets it go on.
+// durable acknowledges what has reached the log, and only then offers and executes it.
 func (p *pool) durable(ctx context.Context, m durable) error {
 	if m.err != nil {
 		return fmt.Errorf("launching %d transactions: %w", len(m.entries), m.err)
@@ -186,7 +187,7 @@ func (p *pool) durable(ctx context.Context, m durable) error {
 func (p *pool) enqueue(ctx context.Context, e *entry) error {
 	p.newest = max(p.newest, e.index)
 	p.launched.push(e)
-	if e.ended || e.placed { // another node's proposal was faster than our disk
+	if e.ended || e.placed { // another node's proposal was faster than this node's disk
 		return nil
 	}
 	p.queue.push(e)

@@ -10,33 +10,35 @@ import (
 )
 
 // Suspects are the transactions whose backend code was running when a process of this node died. A
-// backend that ends the process leaves no result and nobody to notice; its transaction would be
-// executed again by each process that follows.
+// backend that ends the process leaves no result, and nothing in the process can notice. Without a
+// record of it, each process that follows would execute the transaction again.
 type Suspects interface {
-	// Deaths answers at how many deaths id was in flight: before it had its place, and at it.
+	// Deaths returns at how many deaths id was in flight: before it had its place, and at its
+	// place.
 	Deaths(id chain.TxID) (eager, placed int)
 
 	// Forget drops transactions that have ended.
 	Forget(ids []chain.TxID) error
 
-	// File is where a person finds what is known, and may remove it.
+	// File returns the path where a person finds what is known, and may remove it.
 	File() string
 }
 
-// ErrDeadly: a decided transaction has ended the process as often as it may. The chain cannot go on
-// without it, and the node does not execute it again by itself.
+// ErrDeadly: a decided transaction has ended the process maxDeaths times. The chain cannot go on
+// without the transaction, and the node does not execute it again by itself.
 var ErrDeadly = errors.New("deadly transaction")
 
-// maxDeaths is how many deaths are too many for coincidence.
+// maxDeaths is how many deaths are too many to be a coincidence.
 const maxDeaths = 2
 
+// suspect reports whether id was in flight at a death of the process.
 func (p *pool) suspect(id chain.TxID) bool {
 	eager, placed := p.Suspects.Deaths(id)
 	return eager+placed > 0
 }
 
-// careful tells whether e is executed at its place only: to execute it earlier gains time, and
-// costs the process.
+// careful reports whether e may be executed only at its place. Executing e earlier would save time
+// but could end the process.
 func (p *pool) careful(e *entry) bool {
 	if !e.suspect {
 		return false
@@ -45,7 +47,8 @@ func (p *pool) careful(e *entry) bool {
 	return eager+placed >= maxDeaths
 }
 
-// refuse ends the node when the block has a transaction that would end it.
+// checkDeadly returns an error that ends the node if executing e, which is in b, is likely to end
+// the process again.
 func (p *pool) checkDeadly(e *entry, b chain.Block) error {
 	if !e.suspect {
 		return nil
@@ -55,12 +58,11 @@ func (p *pool) checkDeadly(e *entry, b chain.Block) error {
 		return nil
 	}
 	return fmt.Errorf("%w: transaction %v of backend %q, decided in %v, was executing at its place when the process "+
-		"died, %d times; "+
-		"correct the backend, or find what else ended the process, then remove %s and start again: %w",
+		"died, %d times; correct the backend, or find what else ended the process, then remove %s and start again: %w",
 		ErrDeadly, e.id, e.tx.Backend, b, placed, p.Suspects.File(), suture.ErrTerminateSupervisorTree)
 }
 
-// forgetCleared forgets what is known of suspects that have ended.
+// forgetCleared forgets the deaths of suspects that have ended.
 func (p *pool) forgetCleared() error {
 	if len(p.cleared) == 0 {
 		return nil
@@ -72,7 +74,7 @@ func (p *pool) forgetCleared() error {
 	return nil
 }
 
-// unsuspected is for a node that learns nothing from its deaths.
+// unsuspected is the Suspects of a node that keeps no record of its deaths.
 type unsuspected struct{}
 
 func (unsuspected) Deaths(chain.TxID) (eager, placed int) { return 0, 0 }

@@ -11,7 +11,7 @@ import (
 // waiting is a caller that waits until several transactions have ended.
 type waiting struct {
 	out  []chain.Ending
-	at   map[chain.TxID][]int // where in out an id that has not ended stands
+	at   map[chain.TxID][]int // the positions in out of each id that has not ended
 	from engines.From[[]chain.Ending]
 }
 
@@ -58,7 +58,8 @@ func (p *pool) wait(ctx context.Context, q wait, from engines.From[[]chain.Endin
 	return nil
 }
 
-// known answers from the pool, the newest that expired, and the state, in this order.
+// known returns what the pool, its recently expired ids and the state know of ids. It asks them in
+// this order.
 func (p *pool) known(ctx context.Context, ids []chain.TxID) ([]chain.Ending, error) {
 	out := make([]chain.Ending, len(ids))
 	var ask []chain.TxID
@@ -97,9 +98,11 @@ func (p *pool) known(ctx context.Context, ids []chain.TxID) ([]chain.Ending, err
 }
 
 // expiredKept is how many expired ids the pool remembers, so that a late waiter still learns how
-// they ended. Who asks for an older one knows valid_until himself.
+// they ended. A caller that asks for an older one can tell from its valid_until.
 const expiredKept = 65_536
 
+// recentlyExpired is a set of the ids that expired last, with the block time at which they did. A
+// new id takes the place of the oldest.
 type recentlyExpired struct {
 	when map[chain.TxID]time.Time
 	ring []chain.TxID

@@ -13,12 +13,12 @@ import (
 type Client struct{ to engines.Address }
 
 // NewClient returns a client of the ordering engine in dir. Calls wait for an incarnation to be
-// there; one that ended with the call inside answers engines.ErrDown.
+// there; a call that was taken by an incarnation that ended returns engines.ErrDown.
 func NewClient(dir engines.Directory) Client {
 	return Client{engines.NewAddress(dir, Name).With(engines.AwaitNext)}
 }
 
-// Info tells what is committed, and what was decided and is not.
+// Info returns what is committed, and the block that was decided but is not committed.
 func (c Client) Info(ctx context.Context) (chain.Standing, error) {
 	return engines.Call(ctx, c.to, info{engines.SenderOf(ctx)})
 }
@@ -28,8 +28,9 @@ func (c Client) InitChain(ctx context.Context, rec *logv1.ChainStarted) (chain.S
 	return engines.Call(ctx, c.to, initChain{engines.SenderOf(ctx), rec})
 }
 
-// Order logs the decision b, executes it and stages the outcome. The same block delivered again
-// answers the same; of a block that is committed already only the app hash is told.
+// Order logs the decision b, executes it and stages the outcome. If the same block is delivered
+// again, Order returns the same; for a block that is committed already it returns only the app
+// hash.
 func (c Client) Order(ctx context.Context, b chain.Block) (chain.Staged, error) {
 	return engines.Call(ctx, c.to, order{engines.SenderOf(ctx), b})
 }

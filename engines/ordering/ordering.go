@@ -1,6 +1,6 @@
 // Package ordering gives each transaction its place. It takes the blocks that consensus decided,
-// logs the decision, has the transactions executed in that order, and commits: the log first, the
-// state second, the news third.
+// logs the decision, has the transactions executed in that order, and commits: first to the log,
+// then to the state, and then it publishes the news.
 //
 // After each restart it replays the event log: the blocks committed there and not yet in the state
 // are applied again from their recorded changes, through the last BlockCommitted and never further.
@@ -47,10 +47,10 @@ type Store interface {
 
 // Pool is what ordering needs of the mempool.
 type Pool interface {
-	// Place has the transactions of b executed, each at its version; those with a refusal are not.
+	// Place has the transactions of b executed, each at its version, except those with a refusal.
 	Place(ctx context.Context, b chain.Block, refused []*logv1.TxResult) error
 
-	// Committed tells the results. It does not wait.
+	// Committed tells the pool the results. It does not wait.
 	Committed(ctx context.Context, rec *logv1.BlockCommitted) error
 }
 
@@ -60,12 +60,12 @@ type Config struct {
 	Store Store
 	Pool  Pool
 
-	// Validators, if set, tells what a block and its results change in the validator set. It
-	// depends on them alone.
+	// Validators, if set, returns the changes of the validator set that a block and its results
+	// make. It depends on them alone.
 	Validators func(b chain.Block, results []*logv1.TxResult) []*logv1.ValidatorUpdate
 
-	// Progress, if set, is told how far a replay has come: the last record redone, and the last
-	// there is.
+	// Progress, if set, is told how far a replay has come: the index of the last record redone, and
+	// the index of the last record of the log.
 	Progress func(index, last uint64)
 }
 
@@ -78,11 +78,11 @@ var (
 	// ErrHeight: a block for another height than the next one.
 	ErrHeight = errors.New("not the next height")
 
-	// ErrBehind: the log does not have what the state was made of.
+	// ErrBehind: the log lacks records that the state was made of.
 	ErrBehind = errors.New("log and state do not belong together")
 
 	// ErrGenesis: the chain was started by another genesis.
-	ErrGenesis = errors.New("another genesis")
+	ErrGenesis = errors.New("genesis does not match")
 
 	// ErrNotStaged: nothing was ordered that could be committed.
 	ErrNotStaged = errors.New("no such block is staged")
@@ -154,17 +154,19 @@ func (o *ordering) init(ctx context.Context, s *engines.Server) error {
 	})
 	engines.OnCast(s, func(ctx context.Context, _ reexecute) error { return o.execute(ctx) })
 	if o.decided != nil {
-		s.Post(reexecute{}) // the workers start after us
+		s.Post(reexecute{}) // the workers start after this engine
 	}
 
 	return nil
 }
 
-// refusal is an error that is the caller's alone. Whatever else goes wrong ends the incarnation.
+// refusal is an error that concerns the caller alone. Any other error ends the incarnation.
 type refusal struct{ error }
 
 func (r refusal) Unwrap() error { return r.error }
 
+// answer replies with what f returns, or fences a replaced driver. An error that is no refusal ends
+// the incarnation.
 func answer[R any](o *ordering, from engines.From[R], by engines.Sender, f func() (R, error)) error {
 	if err := o.drivers.Admit(by); err != nil {
 		from.Fail(err)
@@ -183,16 +185,16 @@ func answer[R any](o *ordering, from engines.From[R], by engines.Sender, f func(
 func (o *ordering) initChain(ctx context.Context, rec *logv1.ChainStarted) (chain.State, error) {
 	if o.state.Started() {
 		if o.state.ChainID != rec.ChainId || o.state.Period != rec.Period {
-			return o.state, refusal{fmt.Errorf("%w: chain %s (period %d) has started, %s (period %d) cannot be another",
+			return o.state, refusal{fmt.Errorf("%w: chain %s (period %d) has already started, got %s (period %d)",
 				ErrGenesis, o.state.ChainID, o.state.Period, rec.ChainId, rec.Period)}
 		}
 
 		if !proto.Equal(o.state.Params, rec.Params) {
-			return o.state, refusal{fmt.Errorf("%w: chain %s was started with the limits {%v}, want them and not {%v}",
+			return o.state, refusal{fmt.Errorf("%w: chain %s was started with the limits {%v}, got {%v}",
 				ErrGenesis, rec.ChainId, o.state.Params, rec.Params)}
 		}
 
-		return o.state, nil // repeated: a driver that was cut off does so
+		return o.state, nil // repeated by a driver that was cut off
 	}
 
 	r, err := chain.NewRecord(rec)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -13,6 +12,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/enginestest"
 	"github.com/coppice-go/coppice/engines/ordering"
 	"github.com/coppice-go/coppice/eventlog"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
@@ -21,32 +21,6 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// single is a directory of one engine, as much of the router as ordering needs.
-type single struct {
-	mu  sync.Mutex
-	box *engines.Mailbox
-}
-
-func (d *single) Register(m *engines.Mailbox) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.box = m
-	return nil
-}
-
-func (d *single) Resolve(name string) (*engines.Mailbox, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.box == nil {
-		return nil, &engines.DownError{Engine: name}
-	}
-	return d.box, nil
-}
-
-func (d *single) Await(_ context.Context, name string, _ uint64) (*engines.Mailbox, error) {
-	return d.Resolve(name)
-}
 
 // disk is a log without an engine around it.
 type disk struct{ log *eventlog.Log }
@@ -133,7 +107,7 @@ func start(t *testing.T) *rig {
 	log, err := eventlog.Open(filepath.Join(t.TempDir(), "log"), eventlog.Options{SegmentSize: 1 << 20})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, log.Close()) })
-	dir := new(single)
+	dir := new(enginestest.Directory)
 	r := &rig{Client: ordering.NewClient(dir), t: t, store: new(store), log: log}
 	r.run, r.rec = suptest.Start(t,
 		supervisor.Spec{Name: "test", Intensity: supervisor.Intensity{Max: 10, Period: time.Hour},
@@ -158,7 +132,7 @@ func block(height uint64, txs ...string) chain.Block {
 	return b
 }
 
-// appended is the last index of the log, with all that was appended before.
+// appended returns the last index of the log, with all that was appended before.
 func (r *rig) appended() uint64 {
 	r.t.Helper()
 	require.NoError(r.t, r.log.Sync(r.t.Context()))

@@ -8,8 +8,9 @@ import (
 	"github.com/coppice-go/coppice/engines"
 )
 
-// Directory is the engines.Directory of a node: the table of the router's living incarnation, or of
-// the last one. It outlives the router's incarnations; each brings a table of its own.
+// Directory is the engines.Directory of a node. It holds the table of the router's living
+// incarnation, or of the last one. It outlives the router's incarnations, each of which brings its
+// own table.
 type Directory struct {
 	table atomic.Pointer[Table]
 	times func(engine string) engines.Observer
@@ -26,8 +27,8 @@ func NewDirectory() *Directory {
 	return d
 }
 
-// Measure has the times of calls told to what times answers for the engine called. It is for before
-// the first engine starts.
+// Measure has the durations of calls reported to the Observer that times returns for the called
+// engine. Call it before the first engine starts.
 func (d *Directory) Measure(times func(engine string) engines.Observer) *Directory {
 	d.times = times
 	return d
@@ -41,14 +42,14 @@ func (d *Directory) CallTimes(engine string) engines.Observer {
 	return d.times(engine)
 }
 
-// Table is the newest router's table.
+// Table returns the newest router's table.
 func (d *Directory) Table() *Table { return d.table.Load() }
 
 // Resolve is Table.Resolve.
 func (d *Directory) Resolve(name string) (*engines.Mailbox, error) { return d.Table().Resolve(name) }
 
-// Await is Table.Await on the table of now: when its router ends the wait ends, for whoever belongs
-// to the router's group ends too.
+// Await is Table.Await on the current table. When that table's router ends, the wait ends, because
+// all engines of the router's group end with it.
 func (d *Directory) Await(ctx context.Context, name string, after uint64) (*engines.Mailbox, error) {
 	return d.Table().Await(ctx, name, after)
 }

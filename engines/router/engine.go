@@ -11,10 +11,10 @@ import (
 // Name is the router's own address.
 const Name = "router"
 
-// ErrRouterDown is why every engine of an ended router is down.
+// ErrRouterDown is the reason why the engines in the table of an ended router are down.
 var ErrRouterDown = errors.New("the router has ended")
 
-// Child returns the router's StartFunc: each incarnation begins with an empty table in d.
+// Child returns the router's StartFunc. Each incarnation puts an empty table into d.
 func Child(d *Directory) supervisor.StartFunc {
 	return func(ctx context.Context) (supervisor.Service, error) {
 		t := newTable(supervisor.Incarnation(ctx))

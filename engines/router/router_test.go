@@ -31,7 +31,7 @@ type hold chan struct{}
 func engine(name string) engines.Spec {
 	return engines.Spec{Name: name, Init: func(_ context.Context, s *engines.Server) error {
 		engines.OnCall(s, func(_ context.Context, q sleep, from engines.From[struct{}]) error {
-			<-time.After(q.d) // on the bubble's clock
+			<-time.After(q.d)
 			from.Reply(struct{}{})
 			return nil
 		})
@@ -217,7 +217,7 @@ func TestList(t *testing.T) {
 		synctest.Wait()
 		require.NoError(t, engines.Cast(t.Context(), a, release))
 		require.NoError(t, run.TerminateChild(t.Context(), "b"))
-		<-time.After(time.Minute) // on the bubble's clock
+		<-time.After(time.Minute)
 
 		list := dir.Table().List()
 		require.Len(t, list, 3)

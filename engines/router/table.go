@@ -1,8 +1,9 @@
 // Package router keeps the addresses of all engines of a node: which incarnation of each name is
 // alive.
 //
-// The router is an engine itself. Its table lives exactly as long as its incarnation; when it ends
-// every name in it is down and stays down, because its supervisor starts all engines anew.
+// The router is an engine itself. Its table lives exactly as long as its incarnation. When the
+// incarnation ends, every name in the table is down and stays down, because the supervisor starts
+// all engines anew.
 package router
 
 import (
@@ -37,7 +38,7 @@ func newTable(born uint64) *Table {
 	return &Table{born: born, change: make(chan struct{}), closed: make(chan struct{})}
 }
 
-// Resolve answers the living mailbox of name or a *engines.DownError.
+// Resolve returns the living mailbox of name, or a *engines.DownError.
 func (t *Table) Resolve(name string) (*engines.Mailbox, error) {
 	select {
 	case <-t.closed:
@@ -62,7 +63,7 @@ func (t *Table) Resolve(name string) (*engines.Mailbox, error) {
 	}
 }
 
-// Await waits for a living incarnation of name above after.
+// Await waits for a living incarnation of name whose number is above after.
 func (t *Table) Await(ctx context.Context, name string, after uint64) (*engines.Mailbox, error) {
 	for {
 		t.mu.Lock()
@@ -119,11 +120,11 @@ type Entry struct {
 	Name        string
 	Incarnation uint64
 	Waiting     int           // messages in the mailbox
-	Oldest      time.Duration // age of the oldest message that is not done with
+	Oldest      time.Duration // age of the oldest unfinished message
 	Up          bool
 }
 
-// List is every name ever registered here, in order of name.
+// List returns every name that was ever registered here, in order.
 func (t *Table) List() []Entry {
 	var list []Entry
 	t.entries.Range(func(name, v any) bool {
@@ -149,7 +150,7 @@ func (t *Table) List() []Entry {
 	return list
 }
 
-// close makes every name down for ever.
+// close marks every name as down for ever.
 func (t *Table) close(reason error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

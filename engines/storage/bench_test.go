@@ -17,8 +17,8 @@ const (
 	benchBlock = time.Second
 )
 
-// benchTx is the n-th transaction, and what it writes: over a space of keys so large or so small
-// that it is new or replaces.
+// benchTx returns the n-th transaction, and what it writes: over a space of keys so large or so
+// small that it is new or replaces.
 func benchTx(b *testing.B, n, keys int, at time.Time) ([]byte, []byte, []byte) {
 	raw := tx(b, n, at.Add(window))
 	key := binary.BigEndian.AppendUint64(nil, uint64(n%keys)*0x9e3779b97f4a7c15)

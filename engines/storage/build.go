@@ -48,7 +48,7 @@ func NewBuilder(dir string, o Options, at BlockMeta) (*Builder, error) {
 }
 
 // Key adds a latest key with its value. Keys come before ids, in the order of their bytes. Errors:
-// ErrBuild, ErrFailed.
+// ErrBuild, errFailed.
 func (b *Builder) Key(key, value []byte) error {
 	switch {
 	case len(key) == 0 || len(key) > chain.MaxKeyBytes:
@@ -72,7 +72,7 @@ func (b *Builder) Key(key, value []byte) error {
 }
 
 // ID adds the result of an applied transaction whose id is remembered, in the order of the ids.
-// Errors: ErrBuild, ErrFailed.
+// Errors: ErrBuild, errFailed.
 func (b *Builder) ID(r *logv1.TxResult) error {
 	if _, err := chain.TxIDFromBytes(r.Id); err != nil {
 		return fmt.Errorf("%w: %w", ErrBuild, err)
@@ -108,7 +108,7 @@ func (b *Builder) flush(size int) error {
 // Finish makes what was added a state of the chain, at the block that NewBuilder was told of, and
 // closes it: durable, with an applied index of 0 and no log (see DB.Adopt). clock is the latest
 // block time ever committed. Errors: ErrAppHash when the keys and ids do not give the block's app
-// hash, ErrChain, ErrFailed. After an error there is no state, and Abort is to be called.
+// hash, ErrChain, errFailed. After an error there is no state, and Abort is to be called.
 func (b *Builder) Finish(chain *logv1.ChainStarted, clock time.Time) error {
 	if err := checkChain(chain); err != nil {
 		return err

@@ -89,15 +89,15 @@ func checkChain(rec *logv1.ChainStarted) error {
 	return nil
 }
 
-// AppHashAt is the app hash that the committed keys and ids have in a period: what a chain that
-// starts with this state and that period starts from.
-func (d *DB) AppHashAt(period uint64) []byte {
+// appHashAt returns the app hash that the committed keys and ids have in a period: what a chain
+// that starts with this state and that period starts from.
+func (d *DB) appHashAt(period uint64) []byte {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.acc.Hash(period)
 }
 
-// belongs tells whether a block of that chain, period and height is the next one.
+// belongs reports whether a block of that chain, period and height is the next one.
 func (p *published) belongs(what fmt.Stringer, chainID string, period, height uint64) error {
 	switch next := p.state().Next(); {
 	case p.chain == nil:
@@ -105,7 +105,7 @@ func (p *published) belongs(what fmt.Stringer, chainID string, period, height ui
 	case chainID != p.ChainID || period != p.Period:
 		return fmt.Errorf("%w: %v of period %d, but this is %s, period %d", ErrChain, what, period, p.ChainID, p.Period)
 	case height != next:
-		return fmt.Errorf("%w: %v, want height %d", ErrHeight, what, next)
+		return fmt.Errorf("%w: %v, want height %d", errHeight, what, next)
 	}
 	return nil
 }

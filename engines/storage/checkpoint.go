@@ -39,8 +39,8 @@ func (d *DB) Checkpoint(dir string) (err error) {
 	return nil
 }
 
-// LogID is the identity of the event log that the state was made of; found is false where none is
-// bound yet.
+// LogID returns the identity of the event log that the state was made of; found is false where none
+// is bound yet.
 func (d *DB) LogID() (id [16]byte, found bool, err error) {
 	if err := d.Err(); err != nil {
 		return id, false, err
@@ -114,13 +114,13 @@ func (d *DB) Adopt(id [16]byte, index uint64) error {
 	return err
 }
 
-// Root is the commitment to the committed keys and ids, whatever the period: two states with one
-// root are the same.
+// Root returns the commitment to the committed keys and ids, whatever the period: two states with
+// one root are the same.
 func (d *DB) Root() []byte {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.acc.Root()
 }
 
-// RootSize is the size of a Root in bytes.
-const RootSize = apphash.Size
+// rootSize is the size of a Root in bytes.
+const rootSize = apphash.Size

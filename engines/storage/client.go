@@ -13,10 +13,10 @@ import (
 
 // Client is storage as other engines see it. It is safe for concurrent use.
 //
-// What changes or stages goes through the mailbox, in order. What reads committed state runs in the
-// caller's goroutine, beside the engine, under the grant that the last incarnation handed out, and
-// asks the living one for its own once that is revoked: so such reads never wait behind a commit,
-// and never touch a state that a successor has opened (I5).
+// Calls that change or stage something go through the mailbox, in order. Calls that read committed
+// state run in the caller's goroutine, beside the engine, under the grant that the last incarnation
+// handed out. Once that grant is revoked, they ask the living incarnation for its own. So these
+// reads never wait behind a commit, and never touch a state that a successor has opened (I5).
 type Client struct {
 	to   engines.Address
 	last *atomic.Pointer[grant]
@@ -52,7 +52,7 @@ func (c Client) direct(ctx context.Context, f func(*DB) error) error {
 	return g.Do(f)
 }
 
-// State is the committed chain's state.
+// State returns the state of the committed chain.
 func (c Client) State(ctx context.Context) (s chain.State, err error) {
 	err = c.direct(ctx, func(d *DB) error { s = d.State(); return d.Err() })
 	return s, err
@@ -64,7 +64,7 @@ func (c Client) StartChain(ctx context.Context, index uint64, rec *logv1.ChainSt
 	return err
 }
 
-// Begin is DB.Begin. Reads and seals that wait for a block staged before answer ErrNotStaged.
+// Begin is DB.Begin. Reads and seals that wait for a block that was staged before fail.
 func (c Client) Begin(ctx context.Context, b chain.Block) (refused []*logv1.TxResult, err error) {
 	return engines.Call(ctx, c.to, begin{b})
 }
@@ -75,8 +75,8 @@ func (c Client) Read(ctx context.Context, v chain.Version, key []byte) (val []by
 	return r.value, r.found, err
 }
 
-// Finish is DB.Finish, sent and not waited for. What is not in order ends the engine's incarnation;
-// what is of a block that is not staged any more is dropped.
+// Finish is DB.Finish, sent and not waited for. A call that is not in order ends the engine's
+// incarnation; a call for a block that is not staged any more is dropped.
 func (c Client) Finish(ctx context.Context, v chain.Version, changes []*logv1.Change, result *logv1.TxResult) error {
 	return engines.Cast(ctx, c.to, finish{v, changes, result})
 }
@@ -88,11 +88,11 @@ func (c Client) Seal(ctx context.Context) (chain.Staged, error) {
 
 // Commit is DB.Commit.
 func (c Client) Commit(ctx context.Context, index uint64, rec *logv1.BlockCommitted) error {
-	return c.CommitWith(ctx, index, rec)
+	return c.commitWith(ctx, index, rec)
 }
 
-// CommitWith is Commit with node-local values in the same batch.
-func (c Client) CommitWith(ctx context.Context, index uint64, rec *logv1.BlockCommitted, local ...Local) error {
+// commitWith is Commit with node-local values in the same batch.
+func (c Client) commitWith(ctx context.Context, index uint64, rec *logv1.BlockCommitted, local ...local) error {
 	_, err := engines.Call(ctx, c.to, commit{index: index, rec: rec, local: local})
 	return err
 }
@@ -112,8 +112,8 @@ func (c Client) Get(ctx context.Context, key []byte, height uint64) (val []byte,
 	return val, found, at, err
 }
 
-// Result is DB.Result.
-func (c Client) Result(ctx context.Context, id chain.TxID) (r *logv1.TxResult, found bool, err error) {
+// result is DB.Result.
+func (c Client) result(ctx context.Context, id chain.TxID) (r *logv1.TxResult, found bool, err error) {
 	err = c.direct(ctx, func(d *DB) (err error) {
 		r, found, err = d.Result(id)
 		return err
@@ -139,9 +139,9 @@ func (c Client) Block(ctx context.Context, height uint64) (m BlockMeta, err erro
 	return m, err
 }
 
-// AppHashAt is DB.AppHashAt.
-func (c Client) AppHashAt(ctx context.Context, period uint64) (hash []byte, err error) {
-	err = c.direct(ctx, func(d *DB) error { hash = d.AppHashAt(period); return d.Err() })
+// appHashAt is DB.appHashAt.
+func (c Client) appHashAt(ctx context.Context, period uint64) (hash []byte, err error) {
+	err = c.direct(ctx, func(d *DB) error { hash = d.appHashAt(period); return d.Err() })
 	return hash, err
 }
 
@@ -168,10 +168,10 @@ func (c Client) Flush(ctx context.Context) (durableApplied uint64, err error) {
 	return durableApplied, err
 }
 
-// DurableApplied is DB.DurableApplied.
+// DurableApplied is DB.durableApplied.
 func (c Client) DurableApplied(ctx context.Context) (index uint64, err error) {
 	err = c.direct(ctx, func(d *DB) (err error) {
-		index, err = d.DurableApplied()
+		index, err = d.durableApplied()
 		return err
 	})
 	return index, err
@@ -182,10 +182,10 @@ func (c Client) Prune(ctx context.Context, height uint64) error {
 	return c.direct(ctx, func(d *DB) error { return d.Prune(ctx, height) })
 }
 
-// PruneSome is DB.PruneSome.
+// PruneSome is DB.pruneSome.
 func (c Client) PruneSome(ctx context.Context, height uint64, limit int) (removed int, done bool, err error) {
 	err = c.direct(ctx, func(d *DB) (err error) {
-		removed, done, err = d.PruneSome(ctx, height, limit)
+		removed, done, err = d.pruneSome(ctx, height, limit)
 		return err
 	})
 	return removed, done, err
@@ -228,11 +228,11 @@ func (c Client) Pin(ctx context.Context) (p *Pinned, err error) {
 	return p, err
 }
 
-// View runs f on a Reader of the committed state. f must not keep it, and a replaced incarnation
-// waits for f: let f be short.
-func (c Client) View(ctx context.Context, f func(*Reader) error) error {
+// view runs f on a Reader of the committed state. f must not keep it. A replaced incarnation
+// waits for f, so f must be short.
+func (c Client) view(ctx context.Context, f func(*Reader) error) error {
 	return c.direct(ctx, func(d *DB) error {
-		s, err := d.Reader()
+		s, err := d.reader()
 		if err != nil {
 			return err
 		}

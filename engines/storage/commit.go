@@ -22,7 +22,7 @@ type header struct {
 	time   time.Time
 }
 
-// outcome is a block folded upon the committed state: what its commit will write.
+// outcome is what the commit of a block will write: the block folded into the committed state.
 type outcome struct {
 	next    record // without its Index
 	acc     apphash.Accumulator
@@ -40,13 +40,13 @@ type write struct {
 	old latest
 }
 
-// birth is an applied id that comes to be remembered.
+// birth is an applied id that is remembered from now on.
 type birth struct {
 	*logv1.TxResult
 	leaf apphash.Leaf
 }
 
-// fold computes what the results and changes make of the committed state. It costs O(changes +
+// fold computes what the results and changes turn the committed state into. It costs O(changes +
 // results + expired ids).
 func (d *DB) fold(h header, results []*logv1.TxResult, changes []*logv1.Change,
 	base map[string]latest) (*outcome, error) {
@@ -121,9 +121,9 @@ func (d *DB) foldKeys(o *outcome, base map[string]latest) error {
 }
 
 // foldExpiry forgets the ids whose valid_until is below limit. It comes before the block's own ids:
-// a plain transaction whose time has passed may be applied again. Those below the last block's
-// limit are gone, and it must not search there: Pebble would wade through the tombstones of all of
-// them.
+// a plain transaction whose time has passed may be applied again. Ids below the last block's
+// limit are gone, and foldExpiry must not search there: Pebble would wade through all their
+// tombstones.
 func (d *DB) foldExpiry(o *outcome, last, limit int64) error {
 	it, err := d.pdb.NewIter(&pebble.IterOptions{LowerBound: expiryKey(last, nil), UpperBound: expiryKey(limit, nil)})
 	if err != nil {
@@ -165,16 +165,16 @@ func (d *DB) foldResults(o *outcome) error {
 	return nil
 }
 
-// Local is a node-local value, which is not part of the replicated state and not in the app hash.
-type Local struct {
+// local is a node-local value, which is not part of the replicated state and not in the app hash.
+type local struct {
 	Name  string
 	Value []byte
 }
 
 // Commit applies the sealed block: rec is its BlockCommitted, durable in the event log at index.
-// The node-local values go into the same atomic batch. Errors: ErrNotStaged when rec is not of the
+// The node-local values go into the same atomic batch. Errors: errNotStaged when rec is not of the
 // sealed block.
-func (d *DB) Commit(index uint64, rec *logv1.BlockCommitted, local ...Local) error {
+func (d *DB) Commit(index uint64, rec *logv1.BlockCommitted, local ...local) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 
@@ -185,11 +185,11 @@ func (d *DB) Commit(index uint64, rec *logv1.BlockCommitted, local ...Local) err
 	s, now := d.staged, d.published.Load()
 	switch {
 	case s == nil || s.outcome == nil:
-		return fmt.Errorf("commit %v: %w: no block is sealed", blockName{rec}, ErrNotStaged)
+		return fmt.Errorf("commit %v: %w: no block is sealed", blockName{rec}, errNotStaged)
 
 	case rec.ChainId != s.block.ChainID || rec.Period != s.block.Period || rec.Height != s.block.Height ||
 		!bytes.Equal(rec.BlockHash, s.block.Hash):
-		return fmt.Errorf("commit %v: %w: %v is", blockName{rec}, ErrNotStaged, s.block)
+		return fmt.Errorf("commit %v: %w: %v is", blockName{rec}, errNotStaged, s.block)
 
 	case !bytes.Equal(rec.AppHash, s.outcome.next.AppHash):
 		return fmt.Errorf("commit %v: %w: the record's is %x, the sealed block's %x", blockName{rec}, ErrAppHash,
@@ -211,10 +211,10 @@ func (d *DB) Commit(index uint64, rec *logv1.BlockCommitted, local ...Local) err
 }
 
 // Redo applies a BlockCommitted of the event log without executing anything. A record at or below
-// the applied index changes nothing. Errors: ErrChain and ErrHeight when the record is not the next
+// the applied index changes nothing. Errors: ErrChain and errHeight when the record is not the next
 // one, ErrAppHash when it does not lead to its own app hash: then either the state is not what the
 // log led to, or the log is not this chain's. A block that was staged is dropped.
-func (d *DB) Redo(index uint64, rec *logv1.BlockCommitted, local ...Local) error {
+func (d *DB) Redo(index uint64, rec *logv1.BlockCommitted, local ...local) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 
@@ -244,7 +244,7 @@ func (d *DB) Redo(index uint64, rec *logv1.BlockCommitted, local ...Local) error
 	return d.apply(index, o, local)
 }
 
-// named prints a record's block.
+// blockName formats the name of a record's block.
 type blockName struct{ *logv1.BlockCommitted }
 
 func (n blockName) String() string {
@@ -252,7 +252,7 @@ func (n blockName) String() string {
 }
 
 // apply writes an outcome in one batch and shows it to readers.
-func (d *DB) apply(index uint64, o *outcome, local []Local) error {
+func (d *DB) apply(index uint64, o *outcome, local []local) error {
 	now := d.published.Load()
 	next := *now
 	next.record = o.next
@@ -297,10 +297,10 @@ func (d *DB) apply(index uint64, o *outcome, local []Local) error {
 	return nil
 }
 
-// setKeys writes the latest values, and moves those that they replace to the older ones. It answers
+// setKeys writes the latest values, and moves those that they replace to the older ones. It returns
 // which of these no read at or after this height needs: the values replaced, and a deletion, which
-// reads as a key that never was. Like setIDs it goes through each space in its order, which a
-// memtable takes in faster than any other.
+// reads as a key that never was. Like setIDs it goes through each space in order, because
+// a memtable takes that in fastest.
 func setKeys(b *pebble.Batch, writes []write) (superseded []byte) {
 	slices.SortFunc(writes, func(x, y write) int { return bytes.Compare(x.Key, y.Key) })
 	var key, value []byte
@@ -335,7 +335,7 @@ func setKeys(b *pebble.Batch, writes []write) (superseded []byte) {
 	return superseded
 }
 
-// setIDs forgets the expired ids and remembers the new ones, in this order: one may be both.
+// setIDs forgets the expired ids and then remembers the new ones: an id may be both.
 func setIDs(b *pebble.Batch, o *outcome) error {
 	for _, e := range o.deaths {
 		b.Delete(e, nil)

@@ -40,8 +40,8 @@ type Options struct {
 	// Logger takes Pebble's diagnostics; nil drops them. Its Fatalf is never called.
 	Logger Logger
 
-	// ReadOnly opens a state that is there and changes no byte of it. What would write answers an
-	// error.
+	// ReadOnly opens a state that is there and changes no byte of it. A call that would write
+	// returns an error.
 	ReadOnly bool
 
 	// Committed, if set, is told of each block that was committed, but not of those that were
@@ -69,8 +69,9 @@ const (
 )
 
 // DB is the replicated state. Its methods are safe for concurrent use: those that read what is
-// committed (State, Get, Result, Block, View, locals) take no lock that a commit holds, all others
-// run one at a time. No method may be called once Close has been; in a node the lease sees to that.
+// committed (State, Get, Result, Block, Reader, locals) take no lock that a commit holds, all
+// others run one at a time. No method may be called once Close has been; in a node the lease sees
+// to that.
 type DB struct {
 	dir  string
 	o    Options
@@ -210,13 +211,13 @@ func (l pebbleLogger) Fatalf(format string, args ...any) {
 	panic(err) // it must not go on: it would delete tables that its manifest may already name
 }
 
-// fail makes err sticky and returns what all later calls answer. The first failure counts.
+// fail makes err sticky and returns the error of all later calls. The first failure counts.
 func (d *DB) fail(where string, err error) error {
 	d.failOnce.Do(func() {
 		if pebble.IsCorruptionError(err) {
 			err = fmt.Errorf("%w: %w", ErrDamaged, err)
 		}
-		d.failure = fmt.Errorf("state %s: %w %s: %w", d.dir, ErrFailed, where, err)
+		d.failure = fmt.Errorf("state %s: %w %s: %w", d.dir, errFailed, where, err)
 		close(d.failed)
 	})
 	return d.failure
@@ -225,7 +226,7 @@ func (d *DB) fail(where string, err error) error {
 // Failed is closed when the DB has failed; Err then says why.
 func (d *DB) Failed() <-chan struct{} { return d.failed }
 
-// Err is nil, or the failure of class ErrFailed that every operation answers from now on.
+// Err returns nil, or the failure of class errFailed that every operation returns from now on.
 func (d *DB) Err() error {
 	select {
 	case <-d.failed:
@@ -394,7 +395,7 @@ func (d *DB) lookup(keys [][]byte, found func(i int, value []byte) error) error 
 	return nil
 }
 
-// commit applies a batch. Whatever goes wrong is sticky.
+// commit applies a batch. Any failure is sticky.
 func (d *DB) commit(b *pebble.Batch, what string) error {
 	if err := d.Err(); err != nil {
 		b.Close()
@@ -406,7 +407,7 @@ func (d *DB) commit(b *pebble.Batch, what string) error {
 	return nil
 }
 
-// State is the committed chain's state.
+// State returns the committed chain's state.
 func (d *DB) State() chain.State { return d.published.Load().state() }
 
 func (p *published) state() chain.State {

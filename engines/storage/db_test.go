@@ -113,7 +113,7 @@ func TestStartChain(t *testing.T) {
 	c.AppHash = []byte("another")
 	require.ErrorIs(t, d.StartChain(1, c), ErrAppHash)
 
-	c.AppHash = d.AppHashAt(1)
+	c.AppHash = d.appHashAt(1)
 	require.NoError(t, d.StartChain(1, c))
 	require.Equal(t, uint64(1), d.State().Index)
 	require.Equal(t, c.AppHash, d.State().AppHash)
@@ -139,7 +139,7 @@ func TestStartChain(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, d.StartChain(5, chainStarted(3)))
 	_, err = d.Seal()
-	require.ErrorIs(t, err, ErrNotStaged, "what was staged for the old period is dropped")
+	require.ErrorIs(t, err, errNotStaged, "what was staged for the old period is dropped")
 	require.Equal(t, uint64(1), d.State().Next())
 	require.NotEqual(t, before.AppHash, d.State().AppHash)
 	require.Equal(t, "1", d.testGet(t, "a", 0))
@@ -265,7 +265,7 @@ func TestBeginRefusesOtherBlocks(t *testing.T) {
 	}{
 		"is test-1":      {func(b *chain.Block) { b.ChainID = "other" }, ErrChain},
 		"period 1":       {func(b *chain.Block) { b.Period = 2 }, ErrChain},
-		"want height 1":  {func(b *chain.Block) { b.Height = 2 }, ErrHeight},
+		"want height 1":  {func(b *chain.Block) { b.Height = 2 }, errHeight},
 		"want the years": {func(b *chain.Block) { b.Time = time.Time{} }, nil},
 	} {
 		b := block(d, genesis)
@@ -290,7 +290,7 @@ func TestVersionsTakeEffectInOrder(t *testing.T) {
 	read := func(i uint32, key string) string {
 		value, found, err := d.Read(v(i), []byte(key))
 		if err != nil {
-			require.ErrorIs(t, err, ErrNotReady)
+			require.ErrorIs(t, err, errNotReady)
 			return "not ready"
 		}
 
@@ -312,18 +312,18 @@ func TestVersionsTakeEffectInOrder(t *testing.T) {
 	require.Equal(t, "none", read(3, "gone"))
 	require.Equal(t, "committed", d.testGet(t, "a", 0))
 	require.Equal(t, "none", d.testGet(t, "b", 0))
-	turn, all, staged := d.Turn()
+	turn, all, staged := d.nextTurn()
 	require.Equal(t, []any{uint32(3), false, true}, []any{turn, all, staged}, "a refused place is no hindrance")
 
 	_, err = d.Seal()
-	require.ErrorIs(t, err, ErrNotReady)
+	require.ErrorIs(t, err, errNotReady)
 
 	for what, err := range map[string]error{
 		"it has finished": d.Finish(v(1), nil, ok()),
 		"was refused":     d.Finish(v(2), nil, ok()),
 		"being executed":  d.Finish(v(4), nil, ok()),
 	} {
-		require.ErrorIs(t, err, ErrNotStaged)
+		require.ErrorIs(t, err, errNotStaged)
 		require.ErrorContains(t, err, what)
 	}
 
@@ -341,7 +341,7 @@ func TestVersionsTakeEffectInOrder(t *testing.T) {
 
 	require.NoError(t, d.Finish(v(3), nil, ok()))
 	_, _, err = d.Read(v(3), []byte("a"))
-	require.ErrorIs(t, err, ErrNotStaged, "a version that has finished reads no more")
+	require.ErrorIs(t, err, errNotStaged, "a version that has finished reads no more")
 
 	s, err := d.Seal()
 	require.NoError(t, err)
@@ -354,13 +354,13 @@ func TestVersionsTakeEffectInOrder(t *testing.T) {
 
 	other := committed(s)
 	other.BlockHash = []byte("other")
-	require.ErrorIs(t, d.Commit(3, other), ErrNotStaged)
+	require.ErrorIs(t, d.Commit(3, other), errNotStaged)
 	other = committed(s)
 	other.AppHash = []byte("other")
 	require.ErrorIs(t, d.Commit(3, other), ErrAppHash)
 	require.ErrorContains(t, d.Commit(2, committed(s)), "not past the applied one, 2")
-	require.NoError(t, d.Commit(3, committed(s), Local{"pool floor", []byte("9")}))
-	require.ErrorIs(t, d.Commit(4, committed(s)), ErrNotStaged)
+	require.NoError(t, d.Commit(3, committed(s), local{"pool floor", []byte("9")}))
+	require.ErrorIs(t, d.Commit(4, committed(s)), errNotStaged)
 
 	require.Equal(t, "by 1", d.testGet(t, "a", 0))
 	require.Equal(t, "committed", d.testGet(t, "a", 1))
@@ -378,7 +378,7 @@ func TestLocalsAreNotReplicated(t *testing.T) {
 	before := d.State().AppHash
 	require.NoError(t, d.PutLocal("name", []byte("value")))
 	require.NoError(t, d.VerifyScan(context.Background(), nil))
-	require.Equal(t, before, d.AppHashAt(1))
+	require.Equal(t, before, d.appHashAt(1))
 	_, found, err := d.GetLocal("nam")
 	require.NoError(t, err)
 	require.False(t, found)
@@ -390,13 +390,13 @@ func TestRedoRefuses(t *testing.T) {
 	rec := d.testCommit(t, 5, put("a", "1"))
 	require.NoError(t, d.Redo(5, rec), "a record at or below the applied index changes nothing")
 	require.NoError(t, d.Redo(4, &logv1.BlockCommitted{Height: 99}))
-	require.ErrorIs(t, d.Redo(6, rec), ErrHeight)
+	require.ErrorIs(t, d.Redo(6, rec), errHeight)
 
 	next := &logv1.BlockCommitted{ChainId: "test-1", Period: 1, Height: 2, AppHash: rec.AppHash, TimeNs: rec.TimeNs}
 	gap := proto.CloneOf(next)
 	gap.Height = 3
 	err := d.Redo(6, gap)
-	require.ErrorIs(t, err, ErrHeight)
+	require.ErrorIs(t, err, errHeight)
 	require.ErrorContains(t, err, "want height 2")
 	next.Changes = at(chain.Version{Period: 1, Height: 2}, put("a", "2"))
 	err = d.Redo(6, next)
@@ -431,12 +431,12 @@ func TestKeysAreArbitraryBytes(t *testing.T) {
 
 	require.Equal(t, "none", d.testGet(t, "a\x01", 2))
 
-	s, err := d.Reader()
+	s, err := d.reader()
 	require.NoError(t, err)
 	defer s.Close()
 
 	prefixed := func(prefix string) (got []string) {
-		for e, err := range s.Keys([]byte(prefix)) {
+		for e, err := range s.withPrefix([]byte(prefix)) {
 			require.NoError(t, err)
 			require.Equal(t, uint64(3), e.Version.Height)
 			got = append(got, string(e.Key))
@@ -451,7 +451,7 @@ func TestKeysAreArbitraryBytes(t *testing.T) {
 		"a snapshot stays at its height")
 	n := 0
 
-	for r, err := range s.IDs() {
+	for r, err := range s.allIDs() {
 		require.NoError(t, err)
 		require.Equal(t, "done", string(r.Data))
 		n++
@@ -513,7 +513,7 @@ func TestDurableApplied(t *testing.T) {
 	d, err := Open(dir, Options{FS: fs})
 	require.NoError(t, err)
 	durable := func() uint64 {
-		n, err := d.DurableApplied()
+		n, err := d.durableApplied()
 		require.NoError(t, err)
 		return n
 	}

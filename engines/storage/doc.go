@@ -15,16 +15,16 @@
 //
 // # Guarantees
 //
-//   - What Get, Result and Block answer was committed. Nothing staged leaks into them.
+//   - What Get, Result and Block return was committed. Nothing staged leaks into them.
 //   - A refusal depends on the block and the committed state, and so does the app hash: the same on
 //     every node (I2, I3).
 //   - Redo recomputes the app hash and refuses a record that does not lead to its own (I4).
-//   - Whatever Pebble reports as failed (disk full, EIO, a bad checksum) is sticky: the DB answers
-//     ErrFailed from then on and never continues.
+//   - A failure that Pebble reports (disk full, EIO, a bad checksum) is sticky: the DB returns
+//     that error from then on and never continues.
 //
 // # Non-guarantees
 //
-//   - A commit is durable here only after a Flush; DurableApplied tells how far that is.
+//   - A commit is durable here only after a Flush; DurableApplied returns how far that is.
 //   - Versions between those of two blocks are not kept: a read at a height sees the last write of
 //     each block. The event log has the others.
 //   - There are no proofs of single keys.

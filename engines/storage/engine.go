@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/chain"
@@ -17,15 +16,9 @@ const Name = "storage"
 
 // Config is what the engine works with.
 type Config struct {
-	// Lease opens the state: see NewLease. It outlives the incarnations, so that a replaced one can
-	// neither read nor write, and its successor can open (I5).
+	// Lease opens the state. It outlives the incarnations, so that a replaced one can neither read
+	// nor write, and its successor can open the state (I5).
 	Lease *supervisor.Lease[*DB]
-}
-
-// NewLease is the lease of the state in dir. bound is how long an operation of a replaced
-// incarnation may stay in flight before the lease is stuck.
-func NewLease(dir string, o Options, bound time.Duration) *supervisor.Lease[*DB] {
-	return supervisor.NewLease(func() (*DB, error) { return Open(dir, o) }, (*DB).Close, bound)
 }
 
 // Child returns the engine's StartFunc.
@@ -42,7 +35,7 @@ type engine struct {
 	Config
 	grant *grant
 
-	// Who waits for earlier versions to finish. Begin drops them: their block is gone.
+	// Callers that wait for earlier versions to finish. Begin drops them: their block is gone.
 	reads map[uint32][]waiting // by place in the block
 	turn  uint32               // the first place whose versions before may not have finished
 	seals []engines.From[chain.Staged]
@@ -79,7 +72,7 @@ type (
 	commit struct {
 		index uint64
 		rec   *logv1.BlockCommitted
-		local []Local
+		local []local
 		redo  bool
 	}
 	done struct{}
@@ -126,7 +119,7 @@ func (e *engine) init(ctx context.Context, s *engines.Server) error {
 	return e.watch(ctx)
 }
 
-// watch ends the incarnation when Pebble fails in the background, with nobody calling.
+// watch ends the incarnation when Pebble fails in the background, during no call.
 func (e *engine) watch(ctx context.Context) error {
 	return e.do(func(d *DB) error {
 		return supervisor.Go(ctx, func(ctx context.Context) error {
@@ -142,10 +135,10 @@ func (e *engine) watch(ctx context.Context) error {
 
 func (e *engine) do(f func(*DB) error) error { return e.grant.Do(f) }
 
-// fatal is the error that ends the incarnation: a state that failed, or one that is not ours any
-// more. All others are the caller's.
+// fatal returns the error that ends the incarnation: a state that failed, or one that is not ours
+// any more. All others are the caller's.
 func fatal(err error) error {
-	if errors.Is(err, ErrFailed) || errors.Is(err, ErrDamaged) || errors.Is(err, supervisor.ErrFenced) {
+	if errors.Is(err, errFailed) || errors.Is(err, ErrDamaged) || errors.Is(err, supervisor.ErrFenced) {
 		return err
 	}
 	return nil
@@ -159,14 +152,14 @@ func (e *engine) begin(_ context.Context, q begin, from engines.From[[]*logv1.Tx
 	})
 
 	if err == nil {
-		e.drop(fmt.Errorf("%w: %v has taken its place", ErrNotStaged, q.block))
+		e.drop(fmt.Errorf("%w: %v has taken its place", errNotStaged, q.block))
 	}
 
 	from.Answer(refused, err)
 	return fatal(err)
 }
 
-// drop answers those who wait for a block that is not staged any more.
+// drop fails the calls that wait for a block that is not staged any more.
 func (e *engine) drop(why error) {
 	for _, waiting := range e.reads {
 		for _, r := range waiting {
@@ -187,7 +180,7 @@ func (e *engine) read(_ context.Context, q read, from engines.From[value]) error
 		v.value, v.found, err = d.Read(q.v, q.key)
 		return err
 	})
-	if errors.Is(err, ErrNotReady) {
+	if errors.Is(err, errNotReady) {
 		e.reads[q.v.Index] = append(e.reads[q.v.Index], waiting{q, from})
 		return nil
 	}
@@ -204,11 +197,11 @@ func (e *engine) finish(ctx context.Context, m finish) error {
 	var all bool
 	err := e.do(func(d *DB) error {
 		err := d.Finish(m.v, m.changes, m.result)
-		turn, all, _ = d.Turn()
+		turn, all, _ = d.nextTurn()
 		return err
 	})
 
-	if errors.Is(err, ErrNotStaged) {
+	if errors.Is(err, errNotStaged) {
 		return nil
 	}
 	if err != nil {
@@ -247,7 +240,7 @@ func (e *engine) seal(_ context.Context, _ seal, from engines.From[chain.Staged]
 		s, err = d.Seal()
 		return err
 	})
-	if errors.Is(err, ErrNotReady) {
+	if errors.Is(err, errNotReady) {
 		e.seals = append(e.seals, from)
 		return nil
 	}

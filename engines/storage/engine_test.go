@@ -14,60 +14,11 @@ import (
 
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/enginestest"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
-
-// oneEngine is the directory of a node that has one engine.
-type oneEngine struct {
-	mu     sync.Mutex
-	box    *engines.Mailbox
-	change chan struct{} // closed, and replaced, at each registration
-}
-
-func (o *oneEngine) Register(m *engines.Mailbox) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.box = m
-	close(o.change)
-	o.change = make(chan struct{})
-	return nil
-}
-
-func (o *oneEngine) Resolve(name string) (*engines.Mailbox, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-
-	if o.box == nil {
-		return nil, &engines.DownError{Engine: name}
-	}
-
-	select {
-	case <-o.box.Done():
-		return nil, o.box.Down()
-	default:
-		return o.box, nil
-	}
-}
-
-func (o *oneEngine) Await(ctx context.Context, name string, after uint64) (*engines.Mailbox, error) {
-	for {
-		o.mu.Lock()
-		box, change := o.box, o.change
-		o.mu.Unlock()
-
-		if box != nil && box.Incarnation() > after {
-			return box, nil
-		}
-
-		select {
-		case <-change:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
-}
 
 // rig is a supervised storage engine on a disk in memory.
 type rig struct {
@@ -78,8 +29,10 @@ type rig struct {
 }
 
 func newRig(t *testing.T, fs vfs.FS) rig {
-	lease := NewLease(dir, Options{FS: fs, MemTableBytes: 1 << 20}, time.Minute)
-	table := &oneEngine{change: make(chan struct{})}
+	lease := supervisor.NewLease(func() (*DB, error) {
+		return Open(dir, Options{FS: fs, MemTableBytes: 1 << 20})
+	}, (*DB).Close, time.Minute)
+	table := new(enginestest.Directory)
 	t.Cleanup(func() { require.NoError(t, lease.Close()) })
 	run, rec := suptest.Start(t, supervisor.Spec{
 		Name: "test", Intensity: supervisor.Intensity{Max: 100, Period: time.Minute},
@@ -150,7 +103,7 @@ func TestEngineOrdersConcurrentWorkers(t *testing.T) {
 		wg.Wait()
 		require.False(t, t.Failed())
 		index++
-		require.NoError(t, r.client.CommitWith(ctx, index, committed(s), Local{"floor", fmt.Append(nil, index)}))
+		require.NoError(t, r.client.commitWith(ctx, index, committed(s), local{"floor", fmt.Append(nil, index)}))
 
 		value, found, at, err := r.client.Get(ctx, []byte("counter"), 0)
 		require.NoError(t, err)
@@ -158,7 +111,7 @@ func TestEngineOrdersConcurrentWorkers(t *testing.T) {
 		require.Equal(t, height, at)
 		require.Equal(t, fmt.Sprint(n*height), string(value))
 		id := chain.HashTx(b.Txs[7])
-		res, found, err := r.client.Result(ctx, id)
+		res, found, err := r.client.result(ctx, id)
 		require.NoError(t, err)
 		require.True(t, found)
 		require.Equal(t, uint32(7), res.Version.Index)
@@ -169,7 +122,7 @@ func TestEngineOrdersConcurrentWorkers(t *testing.T) {
 		meta, err := r.client.Block(ctx, height)
 		require.NoError(t, err)
 		require.Equal(t, s.AppHash, meta.AppHash)
-		hash, err := r.client.AppHashAt(ctx, 1)
+		hash, err := r.client.appHashAt(ctx, 1)
 		require.NoError(t, err)
 		require.Equal(t, s.AppHash, hash)
 		local, _, err := r.client.GetLocal(ctx, "floor")
@@ -188,8 +141,8 @@ func TestEngineOrdersConcurrentWorkers(t *testing.T) {
 	st, err := r.client.Stat(ctx)
 	require.NoError(t, err)
 	require.Equal(t, uint64(3), st.OldestHeight)
-	require.NoError(t, r.client.View(ctx, func(s *Reader) error {
-		for e, err := range s.Keys(nil) {
+	require.NoError(t, r.client.view(ctx, func(s *Reader) error {
+		for e, err := range s.withPrefix(nil) {
 			require.NoError(t, err)
 			require.Equal(t, "counter", string(e.Key))
 		}
@@ -237,7 +190,7 @@ func TestEngineBeginDropsWaiters(t *testing.T) {
 
 	for range 2 {
 		if err := <-errs; err != nil {
-			require.ErrorIs(t, err, ErrNotStaged)
+			require.ErrorIs(t, err, errNotStaged)
 			failed++
 		}
 	}
@@ -276,14 +229,14 @@ func TestEngineSuccession(t *testing.T) {
 	plan := suptest.NewPlan(1, 12, []string{Name})
 	plan.Run(t, r.run, r.rec, func(suptest.Step) {
 		old := r.client.last.Load()
-		_, _, err := patient.Result(ctx, chain.TxID{})
+		_, _, err := patient.result(ctx, chain.TxID{})
 		require.NoError(t, err, "a client finds its way to the successor")
 		if now := r.client.last.Load(); now != old && old != nil {
 			require.ErrorIs(t, old.Do(func(*DB) error { return errors.New("reached") }), supervisor.ErrFenced)
 		}
 
 		_, err = patient.Seal(ctx)
-		require.ErrorIs(t, err, ErrNotStaged)
+		require.ErrorIs(t, err, errNotStaged)
 
 		s, err := patient.State(ctx)
 		require.NoError(t, err)
@@ -320,7 +273,7 @@ func TestEngineEndsWhenTheDiskFails(t *testing.T) {
 		_, err := d.askFlush()
 		return err
 	}))
-	exit := suptest.Wait(t, r.rec, 1, func(e supervisor.ChildExited) bool { return errors.Is(e.Exit.Err, ErrFailed) })
+	exit := suptest.Wait(t, r.rec, 1, func(e supervisor.ChildExited) bool { return errors.Is(e.Exit.Err, errFailed) })
 	require.ErrorIs(t, exit.Exit.Err, syscall.ENOSPC)
 	f.n.Store(1 << 40)
 	r.rec.Settle(t, r.run)

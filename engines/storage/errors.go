@@ -2,11 +2,11 @@ package storage
 
 import "errors"
 
-// What a DB answers. All of them come wrapped with what, where, and what was expected.
+// Errors of a DB. Each comes wrapped with what is wrong, where, and what was expected.
 var (
-	// ErrFailed: Pebble reported a failure (disk full, EIO, a bad checksum). It is sticky; open the
+	// errFailed: Pebble reported a failure (disk full, EIO, a bad checksum). It is sticky; open the
 	// state again.
-	ErrFailed = errors.New("the state failed")
+	errFailed = errors.New("the state failed")
 
 	// ErrInUse: another incarnation or another process has the state open.
 	ErrInUse = errors.New("the state is in use")
@@ -24,14 +24,14 @@ var (
 	// ErrChain: a record or block belongs to another chain or period, or no chain has started.
 	ErrChain = errors.New("not this chain")
 
-	// ErrHeight: a block is not the next one.
-	ErrHeight = errors.New("not the next height")
+	// errHeight: a block is not the next one.
+	errHeight = errors.New("not the next height")
 
-	// ErrNotStaged: the call is about a block, or a place in it, that is not being executed.
-	ErrNotStaged = errors.New("not staged")
+	// errNotStaged: the call is about a block, or a place in it, that is not being executed.
+	errNotStaged = errors.New("not staged")
 
-	// ErrNotReady: versions before the one asked about have not finished.
-	ErrNotReady = errors.New("earlier versions have not finished")
+	// errNotReady: versions before the one asked about have not finished.
+	errNotReady = errors.New("earlier versions have not finished")
 
 	// ErrAppHash: applying a record led to another app hash than the record's.
 	ErrAppHash = errors.New("app hash differs")

@@ -45,7 +45,7 @@ func writesTo(suffix string) func(op errorfs.Op) bool {
 	}
 }
 
-// history is a chain of some blocks as a log has it.
+// history returns a chain of some blocks as a log has it.
 func history(t *testing.T, blocks int) (recs []*logv1.BlockCommitted) {
 	d := started(t)
 	for i := range blocks {
@@ -99,23 +99,23 @@ func TestDiskFails(t *testing.T) {
 
 			if err != nil {
 				failures++
-				require.ErrorIs(t, err, ErrFailed)
+				require.ErrorIs(t, err, errFailed)
 				require.ErrorIs(t, err, cause)
 				require.ErrorContains(t, err, "state state: the state failed")
 				<-d.Failed()
 				require.Equal(t, err, d.Err())
 				_, _, _, err = d.Get([]byte("last"), 0)
-				require.ErrorIs(t, err, ErrFailed)
-				require.ErrorIs(t, d.StartChain(99, chainStarted(9)), ErrFailed)
+				require.ErrorIs(t, err, errFailed)
+				require.ErrorIs(t, d.StartChain(99, chainStarted(9)), errFailed)
 				_, err = d.Begin(block(d, genesis))
-				require.ErrorIs(t, err, ErrFailed)
-				_, err = d.DurableApplied()
-				require.ErrorIs(t, err, ErrFailed)
-				require.ErrorIs(t, d.PutLocal("a", nil), ErrFailed)
+				require.ErrorIs(t, err, errFailed)
+				_, err = d.durableApplied()
+				require.ErrorIs(t, err, errFailed)
+				require.ErrorIs(t, d.PutLocal("a", nil), errFailed)
 				require.NoError(t, d.Close())
 			} else if err := d.Close(); err != nil { // the last flush, or a compaction
 				failures++
-				require.ErrorIs(t, err, ErrFailed)
+				require.ErrorIs(t, err, errFailed)
 				require.ErrorIs(t, err, cause)
 			}
 
@@ -151,7 +151,7 @@ func TestReadFails(t *testing.T) {
 	require.NoError(t, err)
 	f.n.Store(0)
 	_, _, _, err = d.Get([]byte("key10"), 0)
-	require.ErrorIs(t, err, ErrFailed)
+	require.ErrorIs(t, err, errFailed)
 	require.ErrorIs(t, err, syscall.EIO)
 	require.NoError(t, d.Close())
 }

@@ -20,7 +20,7 @@ func (d *DB) Flush() (durableApplied uint64, err error) {
 		return 0, err
 	}
 
-	return d.DurableApplied()
+	return d.durableApplied()
 }
 
 // askFlush starts a flush in the background.
@@ -46,10 +46,10 @@ func (d *DB) waitFlush(done <-chan struct{}) error {
 	}
 }
 
-// DurableApplied is the log index that the state is sure to have after a crash: what tables that
-// were written, synced and named in a synced manifest say. It never runs ahead, and may lag behind
-// a flush in the background.
-func (d *DB) DurableApplied() (uint64, error) {
+// durableApplied returns the log index that the state is sure to have after a crash: what tables
+// that were written, synced and named in a synced manifest say. It never runs ahead, and may lag
+// behind a flush in the background.
+func (d *DB) durableApplied() (uint64, error) {
 	if err := d.Err(); err != nil {
 		return 0, err
 	}

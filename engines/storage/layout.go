@@ -71,10 +71,11 @@ func decodeRecord(b []byte) (r record, err error) {
 	return r, nil
 }
 
-// clock is the time that expiry and the window of a block count from.
+// clock returns the time that expiry and the window of a block count from.
 func (r record) clock(block time.Time) int64 { return max(r.ClockNs, block.UnixNano()) }
 
-// ceilMs is the first whole millisecond that is not before ns: a valid_until below it has passed.
+// ceilMs returns the first whole millisecond that is not before ns: a valid_until below it has
+// passed.
 func ceilMs(ns int64) int64 {
 	ms := ns / 1e6
 	if ns%1e6 > 0 {
@@ -83,7 +84,7 @@ func ceilMs(ns int64) int64 {
 	return ms
 }
 
-// floorMs is the last whole millisecond that is not after ns.
+// floorMs returns the last whole millisecond that is not after ns.
 func floorMs(ns int64) int64 {
 	ms := ns / 1e6
 	if ns%1e6 < 0 {
@@ -176,7 +177,7 @@ func decodeExpiry(key, value []byte) (validUntilMs int64, id []byte, leaf apphas
 	return int64(binary.BigEndian.Uint64(key[1:]) ^ 1<<63), key[9:], leaf, nil
 }
 
-// heightKey is the place of a height in spaceBlock or spaceSuperseded.
+// heightKey returns the place of a height in spaceBlock or spaceSuperseded.
 func heightKey(space byte, period, height uint64) []byte {
 	b := append(make([]byte, 0, 17), space)
 	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, period), height)
@@ -215,7 +216,7 @@ func decodeBlockMeta(period, height uint64, b []byte) (BlockMeta, error) {
 
 func localKey(name string) []byte { return append([]byte{spaceLocal}, name...) }
 
-// after is the first key that does not begin with prefix; nil when there is none.
+// after returns the first key that does not begin with prefix; nil when there is none.
 func after(prefix []byte) []byte {
 	for i := len(prefix) - 1; i >= 0; i-- {
 		if prefix[i] != 0xff {

@@ -62,7 +62,7 @@ func open(t T, fs vfs.FS) *DB {
 	return d
 }
 
-// started is an empty chain of period 1, whose ChainStarted is record 1.
+// started returns an empty chain of period 1, whose ChainStarted is record 1.
 func started(t *testing.T) *DB {
 	t.Helper()
 	d := open(t, vfs.NewMem())
@@ -71,7 +71,7 @@ func started(t *testing.T) *DB {
 	return d
 }
 
-// tx is an enveloped transaction; n tells it from others.
+// tx returns an enveloped transaction; n tells it from others.
 func tx(t T, n int, until time.Time) []byte {
 	t.Helper()
 	b, err := chain.Tx{Backend: "kv", Nonce: fmt.Appendf(nil, "%d", n), ValidUntil: until}.Encode()

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/coppice-go/coppice/engines/storage/durable"
 )
 
 // manifestFirst makes the name of a new manifest durable before anything can point to it. Pebble
@@ -19,16 +21,12 @@ func (m manifestFirst) Create(name string, category vfs.DiskWriteCategory) (vfs.
 	if err != nil || !strings.HasPrefix(m.PathBase(name), "MANIFEST-") {
 		return f, err
 	}
-	dir, err := m.OpenDir(m.PathDir(name))
-	if err == nil {
-		err = errors.Join(dir.Sync(), dir.Close())
-	}
-	if err != nil {
+	if err := durable.On(m.FS).SyncDir(m.PathDir(name)); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 
 	return f, nil
 }
 
-// Unwrap is the file system underneath.
+// Unwrap returns the file system underneath.
 func (m manifestFirst) Unwrap() vfs.FS { return m.FS }

@@ -44,7 +44,7 @@ func (m *model) append(rec proto.Message) uint64 {
 	return uint64(len(m.log))
 }
 
-// read is the value as of just before v.
+// read returns the value as of just before v.
 func (m *model) read(key string, v chain.Version) string {
 	vs := m.versions[key]
 	for i := len(vs) - 1; i >= 0; i-- {
@@ -129,7 +129,7 @@ func (s *machine) openDB(t *rapid.T) {
 	require.NoError(t, err)
 }
 
-// drawTx is a new transaction or one that was seen before.
+// drawTx returns a new transaction or one that was seen before.
 func (s *machine) drawTx(t *rapid.T, at time.Time) []byte {
 	s.next++
 	switch kind := rapid.IntRange(0, 9).Draw(t, "tx"); {
@@ -183,7 +183,7 @@ func (s *machine) Block(t *rapid.T) {
 	index := s.m.append(rec)
 	s.m.apply(rec)
 	require.Equal(t, s.m.hash(), rec.AppHash, "the app hash is the one of the state computed from nothing (I3)")
-	require.NoError(t, s.d.Commit(index, rec, Local{"local", rec.BlockHash}))
+	require.NoError(t, s.d.Commit(index, rec, local{"local", rec.BlockHash}))
 }
 
 // stage executes a block, whole or in part.
@@ -267,7 +267,7 @@ func (s *machine) stage(t *rapid.T, blockTime time.Time, whole bool) chain.Stage
 			value, found, err := s.d.Read(version(j), []byte(key))
 
 			if !ready(j) {
-				require.ErrorIs(t, err, ErrNotReady)
+				require.ErrorIs(t, err, errNotReady)
 				continue
 			}
 
@@ -316,7 +316,7 @@ func note(versions map[string][]version, v chain.Version, changes []*logv1.Chang
 	}
 }
 
-// apply is what a BlockCommitted does to the model.
+// apply does to the model what a BlockCommitted does to the state.
 func (m *model) apply(rec *logv1.BlockCommitted) {
 	if at := time.Unix(0, rec.TimeNs); at.After(m.clock) {
 		m.clock = at
@@ -391,7 +391,7 @@ func (s *machine) Restart(t *rapid.T) {
 // Crash loses some of what was not synced, and redoes the log. What comes back is a block boundary
 // not older than the durable applied index; what comes of the redo is the same state (I3, I4).
 func (s *machine) Crash(t *rapid.T) {
-	durable, err := s.d.DurableApplied()
+	durable, err := s.d.durableApplied()
 	require.NoError(t, err)
 	clone := s.fs.CrashClone(vfs.CrashCloneCfg{
 		UnsyncedDataPercent: rapid.SampledFrom([]int{0, 50, 100}).Draw(t, "unsynced kept"),

@@ -77,7 +77,7 @@ func TestTextsOfResultsFitARecord(t *testing.T) {
 	require.NoError(t, err, "a record has valid UTF-8")
 }
 
-// The arithmetic behind engines.MaxBlockTxs, MaxOutcomeBytes and MaxResultLogBytes.
+// The arithmetic behind chain.MaxBlockTxs, MaxOutcomeBytes and MaxResultLogBytes.
 func TestTheFullestBlockFitsARecord(t *testing.T) {
 	v := chain.Version{Period: 1 << 62, Height: 1 << 62, Index: 1 << 31}.Proto()
 	rec := &logv1.BlockCommitted{ChainId: strings.Repeat("c", 50), BlockHash: make([]byte, 32),

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// Pinned is the committed state at one height, to be read piece by piece for as long as that takes,
-// beside commits and restarts of whoever uses the state: closing the DB ends it. It is safe for
-// concurrent use.
+// Pinned is the committed state at one height. It can be read piece by piece for as long as that
+// takes, beside commits and beside restarts of the engines that use the state. Closing the DB ends
+// it. It is safe for concurrent use.
 type Pinned struct {
 	d  *DB
 	at record
@@ -20,7 +20,7 @@ type Pinned struct {
 // Pin holds what is committed now. It costs next to nothing, but keeps Pebble from dropping what is
 // overwritten: Close it.
 func (d *DB) Pin() (*Pinned, error) {
-	s, err := d.Reader()
+	s, err := d.reader()
 	if err != nil {
 		return nil, err
 	}
@@ -38,26 +38,26 @@ func (d *DB) Pin() (*Pinned, error) {
 	return p, nil
 }
 
-// Height is the height that is pinned.
+// Height returns the height that is pinned.
 func (p *Pinned) Height() uint64 { return p.at.Height }
 
-// Period is that of Height.
+// Period returns the period of Height.
 func (p *Pinned) Period() uint64 { return p.at.Period }
 
-// ChainID is the chain's name.
+// ChainID returns the chain's name.
 func (p *Pinned) ChainID() string { return p.at.ChainID }
 
-// AppHash is the app hash at Height.
+// AppHash returns the app hash at Height.
 func (p *Pinned) AppHash() []byte { return p.at.AppHash }
 
-// Clock is the latest block time ever committed: ids that expired by it are forgotten.
+// Clock returns the latest block time ever committed: ids that expired by it are forgotten.
 func (p *Pinned) Clock() time.Time { return time.Unix(0, p.at.ClockNs) }
 
-// Size is how many latest keys and applied ids there are.
+// Size returns how many latest keys and applied ids there are.
 func (p *Pinned) Size() (keys, ids uint64) { return p.at.Keys, p.at.IDs }
 
-// Read runs f on the state. f must not keep it, and whoever closes the DB waits for f: let f be
-// short. Once the DB was closed, or the Pinned was, it is ErrClosed.
+// Read runs f on the state. f must not keep it. A close of the DB waits for f, so f must be short.
+// Once the DB was closed, or the Pinned was, it is ErrClosed.
 func (p *Pinned) Read(f func(*Reader) error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

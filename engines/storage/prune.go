@@ -29,14 +29,14 @@ const pruneChunk = 4096
 // state, and so the app hash, has no part in it. Errors: ErrNotCommitted for a height that is not
 // committed yet.
 func (d *DB) Prune(ctx context.Context, height uint64) error {
-	_, _, err := d.PruneSome(ctx, height, math.MaxInt)
+	_, _, err := d.pruneSome(ctx, height, math.MaxInt)
 	return err
 }
 
-// PruneSome is Prune that stops after about limit removals, so that one who prunes in the
-// background does a bounded piece of work at a time. It answers how many it removed, and whether
+// pruneSome is Prune that stops after about limit removals, so that pruning in
+// the background is done in bounded pieces. It returns how many versions it removed, and whether
 // nothing is left to be removed below height.
-func (d *DB) PruneSome(ctx context.Context, height uint64, limit int) (removed int, done bool, err error) {
+func (d *DB) pruneSome(ctx context.Context, height uint64, limit int) (removed int, done bool, err error) {
 	to, err := d.markPruned(height)
 	if err != nil {
 		return 0, false, err
@@ -88,7 +88,7 @@ func (d *DB) markPruned(height uint64) (place, error) {
 	return to, nil
 }
 
-// pruneWork is one PruneSome on its way.
+// pruneWork is one pruneSome on its way.
 type pruneWork struct {
 	d    *DB
 	ctx  context.Context
@@ -114,7 +114,7 @@ func (w *pruneWork) blocks(from, to place) (place, error) {
 }
 
 // entries deletes the entries of a space by height from one place up to another, each with what it
-// stands for, and answers where it stopped.
+// stands for, and returns where it stopped.
 func (w *pruneWork) entries(space byte, from, end place, with func(b *pebble.Batch, value []byte) error) (
 	place, error) {
 	d := w.d

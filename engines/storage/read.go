@@ -11,7 +11,7 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// Get reads key at a committed height of the current period; height 0 is the latest. It answers the
+// Get reads key at a committed height of the current period; height 0 is the latest. It returns the
 // height that it read at, which is 0 before the first block of a period. Errors: ErrNotCommitted,
 // ErrPruned. It waits for no commit.
 func (d *DB) Get(key []byte, height uint64) (value []byte, found bool, at uint64, err error) {
@@ -39,7 +39,7 @@ func (d *DB) Get(key []byte, height uint64) (value []byte, found bool, at uint64
 	return value, found, height, nil
 }
 
-// readable tells whether a height of the current period can be read.
+// readable reports whether a height of the current period can be read.
 func (p *published) readable(height uint64) error {
 	switch {
 	case p.Height == 0:
@@ -58,7 +58,7 @@ func (p *published) readable(height uint64) error {
 	return nil
 }
 
-// readAt answers the newest value not after v. It needs no snapshot: a commit that comes in between
+// readAt returns the newest value not after v. It needs no snapshot: a commit that comes in between
 // only moves values that are not after v from the latest to the older ones, and we look in that
 // order.
 func (d *DB) readAt(key []byte, v chain.Version) (value []byte, found bool, err error) {
@@ -103,7 +103,7 @@ func (d *DB) readAt(key []byte, v chain.Version) (value []byte, found bool, err 
 	}
 }
 
-// Result is the result of an applied transaction, as long as its id is remembered: until
+// Result returns the result of an applied transaction, as long as its id is remembered: until
 // valid_until, or for one window after its block if it has none. A refused transaction was not
 // applied and has no result here.
 func (d *DB) Result(id chain.TxID) (*logv1.TxResult, bool, error) {
@@ -143,7 +143,7 @@ func decodeResult(id chain.TxID, b []byte) (*logv1.TxResult, error) {
 	return r, nil
 }
 
-// Results is Result for many: the answer has an entry for each id, nil where there is none.
+// Results is Result for many ids. It returns an entry for each id, nil if it has no result.
 func (d *DB) Results(ids []chain.TxID) ([]*logv1.TxResult, error) {
 	rs := make([]*logv1.TxResult, len(ids))
 	for i, id := range ids {
@@ -157,7 +157,7 @@ func (d *DB) Results(ids []chain.TxID) ([]*logv1.TxResult, error) {
 	return rs, nil
 }
 
-// Block is what is kept of a committed block of the current period. Errors: ErrNotCommitted,
+// Block returns what is kept of a committed block of the current period. Errors: ErrNotCommitted,
 // ErrPruned.
 func (d *DB) Block(height uint64) (BlockMeta, error) {
 	if err := d.Err(); err != nil {
@@ -210,7 +210,7 @@ type Stat struct {
 	Pebble         PebbleStat
 }
 
-// PebbleStat are the figures of the database below that tell whether it keeps up.
+// PebbleStat holds the figures that show whether the database below keeps up.
 type PebbleStat struct {
 	ReadAmp        int     // tables that one read may have to look into
 	WriteAmp       float64 // bytes written for each byte that came in, since the open
@@ -224,7 +224,7 @@ type PebbleStat struct {
 
 // Stat takes a picture of the state.
 func (d *DB) Stat() (Stat, error) {
-	durable, err := d.DurableApplied()
+	durable, err := d.durableApplied()
 	if err != nil {
 		return Stat{}, err
 	}

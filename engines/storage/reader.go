@@ -21,8 +21,8 @@ type Reader struct {
 	now  published
 }
 
-// Reader returns a reader of the newest committed state.
-func (d *DB) Reader() (*Reader, error) {
+// reader returns a Reader of the newest committed state.
+func (d *DB) reader() (*Reader, error) {
 	d.mu.Lock() // so that what is published is what Pebble holds
 	defer d.mu.Unlock()
 	if err := d.Err(); err != nil {
@@ -44,18 +44,18 @@ type Entry struct {
 	Version chain.Version // of the transaction that wrote it
 }
 
-// Keys goes over the latest keys that begin with prefix, in the order of their bytes. An Entry's
-// memory is valid until the next step. After an error there is no further step.
-func (s *Reader) Keys(prefix []byte) iter.Seq2[Entry, error] {
+// withPrefix iterates over the latest keys that begin with prefix, in the order of their bytes. An
+// Entry's memory is valid until the next step. After an error there is no further step.
+func (s *Reader) withPrefix(prefix []byte) iter.Seq2[Entry, error] {
 	return s.keys(latestKey(prefix), after(latestKey(prefix)))
 }
 
-// KeysAfter is Keys for those that come after a key, all for an empty one.
+// KeysAfter iterates over the latest keys that come after key, or over all if key is empty.
 func (s *Reader) KeysAfter(key []byte) iter.Seq2[Entry, error] {
 	return s.keys(next(spaceLatest, key), after([]byte{spaceLatest}))
 }
 
-// next is the first place in a space after a key.
+// next returns the first place in a space after key.
 func next(space byte, key []byte) []byte {
 	b := append(append(make([]byte, 0, 2+len(key)), space), key...)
 	if len(key) > 0 {
@@ -73,11 +73,11 @@ func (s *Reader) keys(from, to []byte) iter.Seq2[Entry, error] {
 	}
 }
 
-// IDs goes over the results of the applied transactions whose ids are remembered, in the order of
-// the ids. After an error there is no further step.
-func (s *Reader) IDs() iter.Seq2[*logv1.TxResult, error] { return s.IDsAfter(nil) }
+// allIDs iterates over the results of the applied transactions whose ids are remembered, in the
+// order of the ids. After an error there is no further step.
+func (s *Reader) allIDs() iter.Seq2[*logv1.TxResult, error] { return s.IDsAfter(nil) }
 
-// IDsAfter is IDs for those that come after an id, all for an empty one.
+// IDsAfter does the same for the ids that come after id, or for all if id is empty.
 func (s *Reader) IDsAfter(id []byte) iter.Seq2[*logv1.TxResult, error] {
 	return func(yield func(*logv1.TxResult, error) bool) {
 		s.scan(next(spaceApplied, id), after([]byte{spaceApplied}), func(key, value []byte) bool {
@@ -95,7 +95,7 @@ func (s *Reader) IDsAfter(id []byte) iter.Seq2[*logv1.TxResult, error] {
 	}
 }
 
-// scan calls entry for each key of the layout from one up to another, until it answers false.
+// scan calls entry for each key of the layout from from up to to, until entry returns false.
 func (s *Reader) scan(from, to []byte, entry func(key, value []byte) bool, failed func(error)) {
 	it, err := s.snap.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
 	if err != nil {

@@ -13,16 +13,15 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// recent tells of most ids that were never applied that they were not, without a look into Pebble,
-// whose memtable is slow to say so. It errs on one side only: an id that is remembered is never
-// denied.
+// recent knows of most ids that were never applied that they were not, without asking Pebble, whose
+// memtable is slow to say so. It errs on one side only: it never denies an id that is remembered.
 //
 // It holds the ids that were applied since the state was opened, in Bloom filters that follow one
-// another. A filter goes when all its ids have expired, or, when there are too many, earlier. What
-// was applied before the open, or stood in a filter that went early, it does not know; but until
-// when the last of those is remembered it does, and it denies nothing before that has passed: so
-// there is nothing to be read at the open, and a state that was restarted is as fast as before
-// after one window at the latest.
+// another. A filter goes when all its ids have expired, or, when there are too many, earlier. It
+// does not know the ids that were applied before the open or stood in a filter that went early. But
+// it knows until when the last of those is remembered, and denies nothing before that time. So
+// nothing has to be read at the open, and after one window at the latest a restarted state is as
+// fast as before.
 //
 // Commits change it, one at a time; readers load a picture of it and take no lock.
 type recent struct {
@@ -43,8 +42,8 @@ type remembered struct {
 	filters []*filter
 }
 
-// loadRecent learns until when the last id is remembered. Ids that expired by the clock are gone,
-// and their tombstones are not to be waded through.
+// loadRecent reads until when the last id is remembered. It skips the ids that expired by the
+// clock, of which only tombstones are left.
 func (d *DB) loadRecent(clockNs int64) error {
 	d.recent.limits = d.o.recent
 	if d.o.recent == (recentLimits{}) {
@@ -62,7 +61,7 @@ func (d *DB) loadRecent(clockNs int64) error {
 
 	if it.Last() {
 		if r.unknown, _, _, err = decodeExpiry(it.Key(), it.Value()); err != nil {
-			r.unknown = math.MaxInt64 // to say what is damaged is not ours: we deny nothing
+			r.unknown = math.MaxInt64 // reporting the damage is left to others; nothing is denied
 		}
 	}
 
@@ -75,7 +74,7 @@ func (d *DB) loadRecent(clockNs int64) error {
 	return nil
 }
 
-// mayHave tells whether id may be remembered: false is sure.
+// mayHave reports whether id may be remembered; false is certain.
 func (d *DB) mayHave(id chain.TxID) bool {
 	r := d.recent.now.Load() // before the clock: what has expired by it may have left the filters
 	return r.mayHave(id, ceilMs(d.published.Load().ClockNs))
@@ -96,8 +95,8 @@ func (r *remembered) mayHave(id chain.TxID, limit int64) bool {
 	return false
 }
 
-// add takes in what a commit is about to write. The commit comes after it, so that nobody finds an
-// id there that is denied here.
+// add takes in the ids that a commit is about to write. It runs before the commit, so that no
+// reader finds an id in the state that is denied here.
 func (r *recent) add(births []birth) {
 	if len(births) == 0 {
 		return
@@ -136,7 +135,7 @@ func (r *recent) grow(now *remembered, last *filter) *filter {
 	return f
 }
 
-// drop lets go of the filters whose ids are all below limit, once their commit has forgotten them.
+// drop releases the filters whose ids are all below limit, once a commit has forgotten these ids.
 func (r *recent) drop(limit int64) {
 	now := *r.now.Load()
 	gone := func(f *filter) bool { return f.until < limit }
@@ -168,7 +167,7 @@ func newFilter(size int) *filter {
 		until: math.MinInt64}
 }
 
-// probe answers the id's block, and the bits of it, 9 for each probe.
+// probe returns the id's block, and the bits of it, 9 for each probe.
 func (f *filter) probe(id []byte) (block *[8]atomic.Uint64, bits uint64) {
 	n := uint64(len(f.blocks))
 	return &f.blocks[binary.BigEndian.Uint64(id)%n], binary.BigEndian.Uint64(id[8:])

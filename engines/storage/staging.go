@@ -19,7 +19,7 @@ type staging struct {
 	slots []slot
 	next  int // every slot before it is done, and its changes are in newest
 
-	used   int                      // of engines.MaxOutcomeBytes
+	used   int                      // of chain.MaxOutcomeBytes
 	newest map[string]*logv1.Change // what the block wrote last, by key
 	base   map[string]latest        // what was committed, for the keys that were read or written
 
@@ -35,9 +35,9 @@ type slot struct {
 	changes      []*logv1.Change // held until its turn
 }
 
-// Begin stages b and drops what was staged before. The answer has an entry for each transaction:
-// nil where it is to be executed, and a result where it is refused. Refusals depend on b and the
-// committed state alone, so that the same block gets the same ones, however often it is delivered:
+// Begin stages b and drops what was staged before. It returns an entry for each transaction: nil if
+// it is to be executed, and a result if it is refused. Refusals depend on b and the committed state
+// alone, so the same block gets the same refusals however often it is delivered:
 //
 //	CODE_LIMIT      longer than max_tx_bytes
 //	CODE_MALFORMED  chain.DecodeTx does not read it
@@ -45,8 +45,8 @@ type slot struct {
 //	CODE_TOO_EARLY  valid_until is further ahead of it than the window
 //	CODE_REPEATED   the id was applied before, or stands earlier in this block
 //
-// Where a later block's time is not later, the latest time of any committed block counts: ids are
-// forgotten by it. Errors: ErrChain, ErrHeight.
+// If the block's time is not later than that of every committed block, the latest of their times
+// counts, because ids are forgotten by it. Errors: ErrChain, errHeight.
 func (d *DB) Begin(b chain.Block) (refused []*logv1.TxResult, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -95,8 +95,8 @@ func (d *DB) Begin(b chain.Block) (refused []*logv1.TxResult, err error) {
 	return refused, nil
 }
 
-// refuseRepeated refuses what was applied before, and all but the first of the same id in the
-// block.
+// refuseRepeated refuses transactions that were applied before, and all but the first one of the
+// same id in the block.
 func (d *DB) refuseRepeated(s *staging, g gate, refuse func(i int, code logv1.Code, why string)) error {
 	first := make(map[chain.TxID]int, len(s.slots))
 	keys, at := make([][]byte, 0, len(s.slots)), make([]int, 0, len(s.slots))
@@ -144,8 +144,8 @@ func (d *DB) refuseRepeated(s *staging, g gate, refuse func(i int, code logv1.Co
 	return nil
 }
 
-// gate decides which transactions of a block are executed, as far as that needs no look at what was
-// applied before.
+// gate decides which transactions of a block are executed, as far as that can be decided without
+// looking at what was applied before.
 type gate struct {
 	maxBytes          uint64
 	expired, tooEarly int64 // valid_until in ms: below the one, above the other
@@ -194,7 +194,7 @@ func (s *staging) version(i int) chain.Version {
 	return chain.Version{Period: s.block.Period, Height: s.block.Height, Index: uint32(i)}
 }
 
-// at finds the slot of a version.
+// at returns the slot of a version.
 func (d *DB) at(v chain.Version) (*staging, *slot, error) {
 	if err := d.Err(); err != nil {
 		return nil, nil, err
@@ -203,22 +203,22 @@ func (d *DB) at(v chain.Version) (*staging, *slot, error) {
 	s := d.staged
 	switch {
 	case s == nil:
-		return nil, nil, fmt.Errorf("version %v: %w: no block is being executed", v, ErrNotStaged)
+		return nil, nil, fmt.Errorf("version %v: %w: no block is being executed", v, errNotStaged)
 	case v.Period != s.block.Period || v.Height != s.block.Height || int64(v.Index) >= int64(len(s.slots)):
-		return nil, nil, fmt.Errorf("version %v: %w: %v is being executed", v, ErrNotStaged, s.block)
+		return nil, nil, fmt.Errorf("version %v: %w: %v is being executed", v, errNotStaged, s.block)
 	case s.slots[v.Index].refused:
-		return nil, nil, fmt.Errorf("version %v: %w: the transaction there was refused", v, ErrNotStaged)
+		return nil, nil, fmt.Errorf("version %v: %w: the transaction there was refused", v, errNotStaged)
 	case s.slots[v.Index].result != nil:
-		return nil, nil, fmt.Errorf("version %v: %w: it has finished", v, ErrNotStaged)
+		return nil, nil, fmt.Errorf("version %v: %w: it has finished", v, errNotStaged)
 	}
 
 	return s, &s.slots[v.Index], nil
 }
 
-// Read answers the value of key as of just before v: what earlier versions of the staged block
-// wrote, else what is committed. It is ErrNotReady while earlier versions have not finished (see
-// Turn), and ErrNotStaged for a version that is not being executed. The value is not to be
-// modified.
+// Read returns the value of key as of just before v: what earlier versions of the staged block
+// wrote, else what is committed. The error is errNotReady while earlier versions have not finished
+// (see nextTurn), and errNotStaged for a version that is not being executed. The caller must not
+// modify the value.
 func (d *DB) Read(v chain.Version, key []byte) (value []byte, found bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -228,7 +228,7 @@ func (d *DB) Read(v chain.Version, key []byte) (value []byte, found bool, err er
 		return nil, false, err
 	}
 	if int(v.Index) > s.next {
-		return nil, false, fmt.Errorf("version %v: %w: %v has not", v, ErrNotReady, s.version(s.next))
+		return nil, false, fmt.Errorf("version %v: %w: %v has not", v, errNotReady, s.version(s.next))
 	}
 	if c, ok := s.newest[string(key)]; ok {
 		return c.Value, !c.Delete, nil
@@ -238,7 +238,7 @@ func (d *DB) Read(v chain.Version, key []byte) (value []byte, found bool, err er
 	return old.value, old.found, err
 }
 
-// committed is the latest committed value of key, remembered in cache.
+// committed returns the latest committed value of key, remembered in cache.
 func (d *DB) committed(cache map[string]latest, key []byte) (latest, error) {
 	if l, ok := cache[string(key)]; ok {
 		return l, nil
@@ -261,12 +261,12 @@ func (d *DB) committed(cache map[string]latest, key []byte) (latest, error) {
 	return l, nil
 }
 
-// Finish takes what the transaction at v wrote, in order, and its result. It has effect in its
-// turn: what arrives before earlier versions have finished is held. If the block has no room for it
-// then (engines.MaxOutcomeBytes), its result is CODE_LIMIT. Id, version and valid_until of the
-// stored result are the DB's own; its text is cut at engines.MaxResultLogBytes. Errors:
-// ErrNotStaged, also for a second Finish of a version. The messages are not to be modified
-// afterwards.
+// Finish takes the writes of the transaction at v, in order, and its result. They take effect in
+// their turn: what arrives before earlier versions have finished is held. If the block then has no
+// room for the transaction (chain.MaxOutcomeBytes), its result is CODE_LIMIT. Id, version and
+// valid_until of the stored result are the DB's own; its text is cut at chain.MaxResultLogBytes.
+// Errors: errNotStaged, also for a second Finish of a version. The caller must not modify the
+// messages afterwards.
 func (d *DB) Finish(v chain.Version, changes []*logv1.Change, result *logv1.TxResult) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -323,8 +323,8 @@ func (s *staging) advance() {
 	}
 }
 
-// account gives a slot its part of the block's outcome, or fails its transaction where there is not
-// enough left. It goes by the order of the block, so that all nodes fail the same ones.
+// account gives a slot its part of the block's outcome, or fails its transaction if not enough is
+// left. It follows the order of the block, so all nodes fail the same transactions.
 func (s *staging) account(slot *slot) {
 	n := len(slot.result.Data)
 	for _, c := range slot.changes {
@@ -341,8 +341,8 @@ func (s *staging) account(slot *slot) {
 	s.used += n
 }
 
-// clipLog makes a text fit for a record: not too long, and valid UTF-8 whatever a backend put into
-// its error.
+// clipLog makes a text fit for a record: not too long, and valid UTF-8 even if a backend put other
+// bytes into its error.
 func clipLog(text string) string {
 	if len(text) > chain.MaxResultLogBytes {
 		text = text[:chain.MaxResultLogBytes-len(clipped)] + clipped
@@ -352,10 +352,10 @@ func clipLog(text string) string {
 
 const clipped = "…"
 
-// Turn is the place in the staged block whose turn it is: reads at or before it can be answered.
-// When it is the number of transactions all have finished, and Seal may be called. ok is false when
-// no block is staged.
-func (d *DB) Turn() (turn uint32, all, ok bool) {
+// nextTurn returns the place in the staged block whose turn it is: reads at or before it can be
+// answered. If it is the number of transactions, all have finished and Seal may be called. ok is
+// false if no block is staged.
+func (d *DB) nextTurn() (turn uint32, all, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.staged == nil {
@@ -364,8 +364,8 @@ func (d *DB) Turn() (turn uint32, all, ok bool) {
 	return uint32(d.staged.next), d.staged.next == len(d.staged.slots), true
 }
 
-// Seal computes the outcome of the staged block once every version has finished: ErrNotReady before
-// that, ErrNotStaged if there is no such block. Sealing again answers the same.
+// Seal computes the outcome of the staged block once every version has finished. Before that it
+// returns errNotReady, and errNotStaged if no block is staged. Sealing again returns the same.
 func (d *DB) Seal() (chain.Staged, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -377,9 +377,9 @@ func (d *DB) Seal() (chain.Staged, error) {
 	s := d.staged
 	switch {
 	case s == nil:
-		return chain.Staged{}, fmt.Errorf("seal: %w: no block is being executed", ErrNotStaged)
+		return chain.Staged{}, fmt.Errorf("seal: %w: no block is being executed", errNotStaged)
 	case s.next < len(s.slots):
-		return chain.Staged{}, fmt.Errorf("seal %v: %w: %v has not", s.block, ErrNotReady, s.version(s.next))
+		return chain.Staged{}, fmt.Errorf("seal %v: %w: %v has not", s.block, errNotReady, s.version(s.next))
 	}
 
 	if s.outcome == nil {

@@ -11,13 +11,13 @@ import (
 	"github.com/coppice-go/coppice/engines/storage/apphash"
 )
 
-// VerifyScan reads the whole latest state and computes the app hash anew (I3). It answers nil when
+// VerifyScan reads the whole latest state and computes the app hash anew (I3). It returns nil when
 // all agrees, and else an error of class ErrDamaged that names what differs: entries that cannot
 // be, by key or id, and whether keys or ids were lost, added or altered. progress, which may be
 // nil, is told now and then how many of how many leaves are done. It works on a snapshot, beside
 // commits.
 func (d *DB) VerifyScan(ctx context.Context, progress func(done, total uint64)) error {
-	s, err := d.Reader()
+	s, err := d.reader()
 	if err != nil {
 		return err
 	}
@@ -77,13 +77,13 @@ func (v *verifier) step() error {
 	return nil
 }
 
-// last is the newest version that can be there.
+// last returns the newest version that can be there.
 func (v *verifier) last() chain.Version {
 	return chain.Version{Period: v.now.Period, Height: v.now.Height, Index: math.MaxUint32}
 }
 
 func (v *verifier) keys() error {
-	for e, err := range v.Keys(nil) {
+	for e, err := range v.withPrefix(nil) {
 		if err != nil {
 			return err
 		}
@@ -107,7 +107,7 @@ func (v *verifier) keys() error {
 
 func (v *verifier) ids() error {
 	oldest := ceilMs(v.now.ClockNs)
-	for r, err := range v.IDs() {
+	for r, err := range v.allIDs() {
 		if err != nil {
 			return err
 		}

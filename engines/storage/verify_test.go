@@ -128,9 +128,9 @@ func TestFlippedBitIsDamage(t *testing.T) {
 		if err != nil {
 			require.ErrorIs(t, err, ErrDamaged)
 			require.ErrorContains(t, err, ".sst", "the file is named")
-			require.ErrorIs(t, d.Err(), ErrFailed, "and it is sticky")
+			require.ErrorIs(t, d.Err(), errFailed, "and it is sticky")
 			_, _, _, err = d.Get([]byte("b"), 0)
-			require.ErrorIs(t, err, ErrFailed)
+			require.ErrorIs(t, err, errFailed)
 			found++
 		}
 

@@ -12,7 +12,7 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// view is one execution's sight of the state. It belongs to the goroutine of its worker.
+// view is what one execution sees of the state. It belongs to the goroutine of its worker.
 type view struct {
 	ctx     context.Context
 	id      chain.TxID
@@ -34,7 +34,7 @@ type view struct {
 	steps  uint64
 
 	limit    error // the first limit that was passed: the transaction fails, whatever Execute makes of it
-	poisoned error // what was met that is not deterministic: the worker crashes
+	poisoned error // what the view met that is not deterministic: the worker crashes
 }
 
 // errReading poisons a view whose read did not return.
@@ -222,7 +222,7 @@ func (v *view) Step(n uint64) error {
 	return nil
 }
 
-// isLimit tells whether err is one of the limits that hold on every chain.
+// isLimit reports whether err is one of the limits that hold on every chain.
 func isLimit(err error) bool {
 	for _, l := range []error{chain.ErrTooManyOps, chain.ErrTooManySteps, chain.ErrKeyTooLong,
 		chain.ErrValueTooLong, chain.ErrResultTooBig} {

@@ -18,16 +18,16 @@ import (
 
 // Store is what a worker needs of the storage engine.
 type Store interface {
-	// Read answers what all versions before v wrote, once they have.
+	// Read returns what all versions before v wrote, once they have.
 	Read(ctx context.Context, v chain.Version, key []byte) (value []byte, found bool, err error)
 
-	// Finish hands in what the transaction at v wrote, and its result. It takes effect after all
-	// versions before v.
+	// Finish hands in the writes of the transaction at v, and its result. They take effect after
+	// all versions before v.
 	Finish(ctx context.Context, v chain.Version, changes []*logv1.Change, result *logv1.TxResult) error
 }
 
-// Marks notes which transactions run their backend's code, so that the next process can tell if
-// that was the end of this one.
+// Marks notes which transactions run their backend's code, so that the next process can tell
+// whether that code ended this one.
 type Marks interface {
 	// Enter marks a transaction, at its place or ahead of it. It may wait for others to leave,
 	// until ctx ends.
@@ -42,17 +42,17 @@ type Worker struct {
 	chain.Job
 
 	Store Store
-	Marks Marks // nil: nobody asks
+	Marks Marks // nil: no marks are kept
 }
 
-// ErrNoResult is in every exit of a worker that ended before its result was handed in.
-var ErrNoResult = errors.New("worker ended without a result")
+// errNoResult is in every exit of a worker that ended before it handed its result in.
+var errNoResult = errors.New("worker ended without a result")
 
 // errWithdrawn: the transaction will never have a place (it expired), so there is nothing to do.
 var errWithdrawn = errors.New("the transaction was withdrawn")
 
-// Serve executes the job and hands its result in. It is a supervised temporary child: nobody
-// restarts it.
+// Serve executes the job and hands its result in. A worker is a temporary child, which no
+// supervisor restarts.
 func (w Worker) Serve(ctx context.Context) error {
 	v := &view{ctx: ctx, id: w.ID, backend: w.Tx.Backend, store: w.Store, marks: w.Marks, params: w.Params,
 		place: w.Place}
@@ -62,14 +62,14 @@ func (w Worker) Serve(ctx context.Context) error {
 	return w.finish(v, w.execute(v))
 }
 
-// finish hands the result in, once the transaction has its place.
+// finish waits for the transaction's place and hands the result in.
 func (w Worker) finish(v *view, result *logv1.TxResult) error {
-	v.wait() // poisons what it cannot wait for
+	v.wait() // poisons the view if there is no place
 	if errors.Is(v.poisoned, errWithdrawn) {
 		return nil
 	}
 	if v.poisoned != nil {
-		return fmt.Errorf("%w: %w", ErrNoResult, v.poisoned)
+		return fmt.Errorf("%w: %w", errNoResult, v.poisoned)
 	}
 	if result.Code != logv1.Code_CODE_OK {
 		v.writes = nil
@@ -85,7 +85,7 @@ func (w Worker) finish(v *view, result *logv1.TxResult) error {
 		result.ValidUntilMs = w.Tx.ValidUntil.UnixMilli()
 	}
 	if err := w.Store.Finish(v.ctx, v.at.Version, v.writes, result); err != nil {
-		return fmt.Errorf("%w: %w", ErrNoResult, err)
+		return fmt.Errorf("%w: %w", errNoResult, err)
 	}
 	if w.Handed != nil {
 		w.Handed()
@@ -109,7 +109,7 @@ func (w Worker) execute(v *view) (result *logv1.TxResult) {
 	v.enter()
 	defer v.leave()
 
-	if v.ctx.Err() != nil { // it was told to stop while it waited for its turn
+	if v.ctx.Err() != nil { // the worker was told to stop while it waited for its turn
 		v.poison(context.Cause(v.ctx))
 		return nil
 	}
@@ -129,7 +129,7 @@ func (w Worker) execute(v *view) (result *logv1.TxResult) {
 		}
 
 		result.Log = fmt.Sprintf("backend %s ended its goroutine", w.Tx.Backend)
-		w.finish(v, result) // an error needs no telling: who was not handed a result sees the worker gone
+		w.finish(v, result) // the pool that gets no result sees the worker gone
 	}()
 
 	if err := w.Backend.Check(w.Tx.Body); err != nil {

@@ -172,7 +172,7 @@ func TestAPoisonedViewCrashesTheWorker(t *testing.T) {
 				require.ErrorIs(t, v.Put([]byte("k"), nil), broken, "nothing works any more")
 				return after(err)
 			}).Serve(t.Context())
-			require.ErrorIs(t, err, ErrNoResult)
+			require.ErrorIs(t, err, errNoResult)
 			require.ErrorIs(t, err, broken)
 			require.Nil(t, s.result)
 		})
@@ -193,7 +193,7 @@ func TestAStopIsNoResult(t *testing.T) {
 	<-j.Place
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	require.ErrorIs(t, j.Serve(ctx), ErrNoResult)
+	require.ErrorIs(t, j.Serve(ctx), errNoResult)
 	require.Nil(t, s.result)
 }
 
@@ -372,7 +372,7 @@ func TestAStopBeforeItsTurn(t *testing.T) {
 	s, m := &store{}, &marks{onEnter: cancel}
 	j := job(s, func(chain.View) ([]byte, error) { t.Error("it ran"); return nil, nil })
 	j.Marks = m
-	require.ErrorIs(t, j.Serve(ctx), ErrNoResult)
+	require.ErrorIs(t, j.Serve(ctx), errNoResult)
 	require.Nil(t, s.result)
 	require.Zero(t, m.inside)
 }

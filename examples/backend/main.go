@@ -22,6 +22,7 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus/solo"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/home"
 )
 
 func main() {
@@ -39,15 +40,15 @@ func run() error {
 	}
 	defer os.RemoveAll(dir)
 
-	home := filepath.Join(dir, "home")
-	if _, err := node.Init(home, node.InitOptions{ChainID: "bank", Listen: "127.0.0.1:0"}); err != nil {
+	homeDir := filepath.Join(dir, "home")
+	if _, err := home.Init(homeDir, home.InitOptions{ChainID: "bank", Listen: "127.0.0.1:0"}); err != nil {
 		return err
 	}
-	config, err := config.Load(home)
+	config, err := config.Load(homeDir)
 	if err != nil {
 		return err
 	}
-	n, err := node.New(home, config, node.WithBackend(Bank{}))
+	n, err := node.New(homeDir, config, node.WithBackend(Bank{}))
 	if err != nil {
 		return err
 	}

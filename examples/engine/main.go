@@ -23,6 +23,7 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus/solo"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/home"
 )
 
 func main() {
@@ -40,15 +41,15 @@ func run() error {
 	}
 	defer os.RemoveAll(dir)
 
-	home := filepath.Join(dir, "home")
-	if _, err := node.Init(home, node.InitOptions{ChainID: "counter", Listen: "127.0.0.1:0"}); err != nil {
+	homeDir := filepath.Join(dir, "home")
+	if _, err := home.Init(homeDir, home.InitOptions{ChainID: "counter", Listen: "127.0.0.1:0"}); err != nil {
 		return err
 	}
-	config, err := config.Load(home)
+	config, err := config.Load(homeDir)
 	if err != nil {
 		return err
 	}
-	n, err := node.New(home, config, node.WithEngine(Counter))
+	n, err := node.New(homeDir, config, node.WithEngine(Counter))
 	if err != nil {
 		return err
 	}

@@ -25,6 +25,8 @@ var layers = []struct {
 		"the node introduces the engines to each other"},
 	{"cmd", []string{"cmd", "node", "engines", "client", "pubsub", "eventlog", "supervisor", "proto", "internal"},
 		"the command is the top"},
+	{"internal/durable", nil, "it knows files and nothing of what they hold"},
+	{"internal/flock", nil, "it knows files and nothing of what they lock"},
 	{"internal/arch", []string{"internal/arch"}, "rules about the house do not depend on it"},
 	{"internal/readme", []string{"supervisor", "node", "client"}, "the README's code is compiled"},
 	{"internal/cometclients", []string{"node", "client", "engines", "proto", "supervisor"},

@@ -28,11 +28,12 @@ var kinds = []struct {
 	may    []string
 	reason string
 }{
-	{engine, []string{"engines", "engines/chain", "engines/tail", "pubsub", "eventlog", "supervisor", "proto"},
+	{engine, []string{"engines", "engines/chain", "engines/tail", "pubsub", "eventlog", "supervisor", "proto",
+		"internal/durable", "internal/flock"},
 		"engines never import engines: each declares the small interface that it consumes, so that it can be read, " +
 			"tested and replaced by itself, and node connects them"},
 	{driver, []string{"engines", "engines/chain", "engines/tail", "engines/consensus", "eventlog", "supervisor",
-		"proto"},
+		"proto", "internal/durable", "internal/flock"},
 		"a driver is handed the node through the interfaces of engines/consensus, so that drivers can be exchanged"},
 	{sink, []string{"engines", "engines/chain", "engines/tail", "engines/streams", "eventlog", "supervisor", "proto"},
 		"a sink is handed events through the interfaces of engines/streams, so that sinks can be exchanged"},
@@ -51,6 +52,7 @@ var folders = []struct {
 		"the vocabulary is for clients too, who have neither a runtime nor a tree"},
 	{"engines/tail", library, []string{"engines", "engines/chain", "eventlog", "pubsub"},
 		"a reader needs the log and the bus that wakes it"},
+	{"engines/enginestest", library, []string{"engines"}, "a single engine is tested without a router"},
 	{"engines/consensus", library, []string{"engines/chain", "supervisor", "proto"},
 		"what a driver is names no driver, and needs no runtime"},
 	{"engines/backend/kv", library, []string{"engines/chain", "proto"},
@@ -157,7 +159,7 @@ func mayInTests(dir, to string) bool {
 	if dir == "engines" && to == "engines/router" {
 		return true // addresses are resolved by a real router
 	}
-	return within(to, "supervisor") // an engine runs in a tree
+	return to == "engines/enginestest" || within(to, "supervisor") // an engine runs in a tree
 }
 
 // plugs are the kinds that node must not name.

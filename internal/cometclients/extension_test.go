@@ -18,6 +18,7 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/home"
 )
 
 // thermometer is a backend whose validators say with each vote what they measure, and whose state
@@ -92,7 +93,7 @@ func (t *thermometer) Propose(_ context.Context, height uint64, votes []consensu
 // with its signature, becomes a transaction, and is executed. An extender that fails or panics
 // costs its extensions and nothing else.
 func TestVoteExtensionsReachTheBackend(t *testing.T) {
-	home := newHome(t, node.InitOptions{Consensus: comet.InitOptions{VoteExtensionsHeight: 2}})
+	home := newHome(t, home.InitOptions{Consensus: comet.InitOptions{VoteExtensionsHeight: 2}})
 	id, err := comethome.ReadIdentity(comethome.Dir(home))
 	require.NoError(t, err)
 	b := &thermometer{key: ed25519.PubKey(id.Validator.PubKey)}

@@ -17,9 +17,9 @@ import (
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
-	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/home"
 )
 
 // signedTo is the height up to which the validator of foreignHome has signed.
@@ -52,8 +52,8 @@ func foreignHome(t *testing.T) (dir string, c *cfg.Config, doc *types.GenesisDoc
 	return dir, c, doc
 }
 
-func importHome(dir, home string) error {
-	_, err := node.Init(home, node.InitOptions{
+func importHome(dir, homeDir string) error {
+	_, err := home.Init(homeDir, home.InitOptions{
 		Listen:    "127.0.0.1:0",
 		Set:       []config.Assignment{{Key: "consensus.kind", Value: comet.Name, Flag: "--consensus"}},
 		Consensus: comet.InitOptions{Import: dir},
@@ -65,13 +65,13 @@ func importHome(dir, home string) error {
 // reason, and nothing is made.
 func TestAHomeOfCometBFTIsImported(t *testing.T) {
 	dir, c, doc := foreignHome(t)
-	home := filepath.Join(t.TempDir(), "home")
+	homeDir := filepath.Join(t.TempDir(), "home")
 	refused := func(why string) {
 		t.Helper()
-		err := importHome(dir, home)
+		err := importHome(dir, homeDir)
 		require.ErrorIs(t, err, exit.ErrConfig)
 		require.ErrorContains(t, err, why)
-		_, err = os.Stat(comethome.Dir(home))
+		_, err = os.Stat(comethome.Dir(homeDir))
 		require.ErrorIs(t, err, os.ErrNotExist, "nothing was made")
 	}
 
@@ -100,18 +100,18 @@ func TestAHomeOfCometBFTIsImported(t *testing.T) {
 	refused("is in use: stop its CometBFT first")
 	require.NoError(t, lock.Close())
 
-	_, err = node.Init(home, node.InitOptions{
+	_, err = home.Init(homeDir, home.InitOptions{
 		ChainID:   "other",
 		Set:       []config.Assignment{{Key: "consensus.kind", Value: comet.Name, Flag: "--consensus"}},
 		Consensus: comet.InitOptions{Import: dir},
 	})
 	require.ErrorContains(t, err, `it is of chain "foreign-2", want "other"`)
 
-	require.NoError(t, importHome(dir, home))
-	require.ErrorContains(t, importHome(dir, home), "is a home already")
+	require.NoError(t, importHome(dir, homeDir))
+	require.ErrorContains(t, importHome(dir, homeDir), "is a home already")
 	theirs, err := comethome.ReadIdentity(dir)
 	require.NoError(t, err)
-	ours, err := comethome.ReadIdentity(comethome.Dir(home))
+	ours, err := comethome.ReadIdentity(comethome.Dir(homeDir))
 	require.NoError(t, err)
 	require.Equal(t, theirs, ours)
 
@@ -119,10 +119,10 @@ func TestAHomeOfCometBFTIsImported(t *testing.T) {
 		"data/priv_validator_state.json", "config/genesis.json"} {
 		from, err := os.ReadFile(filepath.Join(dir, file))
 		require.NoError(t, err)
-		to, err := os.ReadFile(filepath.Join(comethome.Dir(home), file))
+		to, err := os.ReadFile(filepath.Join(comethome.Dir(homeDir), file))
 		require.NoError(t, err)
 		require.Equal(t, from, to, file)
-		info, err := os.Stat(filepath.Join(comethome.Dir(home), file))
+		info, err := os.Stat(filepath.Join(comethome.Dir(homeDir), file))
 		require.NoError(t, err)
 		if !strings.HasSuffix(file, "genesis.json") {
 			require.EqualValues(t, 0o600, info.Mode().Perm(), file)
@@ -135,7 +135,7 @@ func TestAnImportedValidatorGoesOn(t *testing.T) {
 	dir, c, doc := foreignHome(t)
 	doc.ChainID, doc.InitialHeight = "foreign-2", signedTo+1
 	require.NoError(t, doc.SaveAs(c.GenesisFile()))
-	home := newHome(t, node.InitOptions{Consensus: comet.InitOptions{Import: dir}})
+	home := newHome(t, home.InitOptions{Consensus: comet.InitOptions{Import: dir}})
 	r := start(t, home)
 	committed, err := r.rpc.BroadcastTxCommit(t.Context(), types.Tx("name=coppice"))
 	require.NoError(t, err)

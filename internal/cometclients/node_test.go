@@ -26,6 +26,7 @@ import (
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/node/plan"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	"github.com/coppice-go/coppice/supervisor/process"
@@ -77,9 +78,9 @@ type running struct {
 
 // newHome makes a home whose CometBFT keeps what clients may ask for: an index of transactions, and
 // results of blocks.
-func newHome(t *testing.T, o node.InitOptions) string {
+func newHome(t *testing.T, o home.InitOptions) string {
 	t.Helper()
-	home := filepath.Join(t.TempDir(), "home")
+	dir := filepath.Join(t.TempDir(), "home")
 	o.Listen, o.Profile = "127.0.0.1:0", plan.Chaos
 	theirs, _ := o.Consensus.(comet.InitOptions)
 	if o.ChainID == "" && theirs.Import == "" {
@@ -93,12 +94,12 @@ func newHome(t *testing.T, o node.InitOptions) string {
 
 	o.Consensus = theirs
 
-	_, err := node.Init(home, o)
+	_, err := home.Init(dir, o)
 	require.NoError(t, err)
-	configure(t, filepath.Join(comethome.Dir(home), "config", "config.toml"), `indexer = "null"`, `indexer = "kv"`,
+	configure(t, filepath.Join(comethome.Dir(dir), "config", "config.toml"), `indexer = "null"`, `indexer = "kv"`,
 		"discard_abci_responses = true", "discard_abci_responses = false")
 
-	return home
+	return dir
 }
 
 // freePort is for the RPC, which does not tell where it listens.

@@ -11,13 +11,13 @@ import (
 
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/chain"
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/home"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
 // What others have written for CometBFT, unmodified, on one node.
 func TestClientsOfCometBFT(t *testing.T) {
-	r := start(t, newHome(t, node.InitOptions{}))
+	r := start(t, newHome(t, home.InitOptions{}))
 	t.Run("RPC client", r.rpcClient)
 	t.Run("light proxy", r.lightProxy)
 	t.Run("load tool", r.loadTool)
@@ -92,7 +92,7 @@ func (r *running) rpcClient(t *testing.T) {
 // What comes in by CometBFT's RPC is a transaction like ours: executed, remembered, known to our
 // API, and never applied twice, by whatever way it comes again.
 func TestATransactionOfCometBFTsRPCIsAppliedOnce(t *testing.T) {
-	r := start(t, newHome(t, node.InitOptions{}))
+	r := start(t, newHome(t, home.InitOptions{}))
 	ctx := t.Context()
 	body, err := kv.Encode(kv.Add([]byte("counter"), 1))
 	require.NoError(t, err)

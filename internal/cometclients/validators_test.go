@@ -13,7 +13,7 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/home"
 )
 
 // gauge extends votes with what it is told to say, takes extensions of others up to a length, and
@@ -87,10 +87,10 @@ func TestAnExtensionIsVerifiedByTheOtherValidator(t *testing.T) {
 		return
 	}
 
-	homes := []string{newHome(t, node.InitOptions{})}
-	genesis, err := node.ReadGenesis(homes[0])
+	homes := []string{newHome(t, home.InitOptions{})}
+	genesis, err := home.ReadGenesis(homes[0])
 	require.NoError(t, err)
-	homes = append(homes, newHome(t, node.InitOptions{Genesis: &genesis}))
+	homes = append(homes, newHome(t, home.InitOptions{Genesis: &genesis}))
 	var set []comethome.Validator
 	var peers []string
 

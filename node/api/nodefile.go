@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/coppice-go/coppice/internal/durable"
 )
 
 // Names of the files in a home by which clients find its node.
@@ -34,12 +36,7 @@ func (n NodeFile) Write(home string) error {
 		return err
 	}
 
-	path := filepath.Join(home, NodeFileName)
-	tmp := path + ".tmp"
-	if err := os.WriteFile(tmp, append(data, '\n'), 0o644); err != nil {
-		return fmt.Errorf("node file: %w", err)
-	}
-	if err := os.Rename(tmp, path); err != nil {
+	if err := durable.OS.Replace(filepath.Join(home, NodeFileName), append(data, '\n'), 0o644); err != nil {
 		return fmt.Errorf("node file: %w", err)
 	}
 

@@ -9,10 +9,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/internal/durable"
 )
 
 // ErrDeaths: the file of deaths is not what was written. It is written in one step, so a crash does
@@ -145,14 +145,11 @@ func (l *ledger) known() map[chain.TxID]record {
 
 // write makes the ledger the file at path, in one durable step. An empty one needs no file.
 func (l *ledger) write(path string) error {
-	dir := filepath.Dir(path)
 	if len(l.Transactions) == 0 {
-		if err := os.Remove(path); errors.Is(err, fs.ErrNotExist) {
-			return nil
-		} else if err != nil {
+		if err := durable.OS.Remove(path); !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		return syncDir(dir)
+		return nil
 	}
 
 	data, err := json.MarshalIndent(l, "", "  ")
@@ -160,29 +157,5 @@ func (l *ledger) write(path string) error {
 		return err
 	}
 
-	next := path + ".new"
-	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(data, '\n'))
-	if err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(next, path); err != nil {
-		return err
-	}
-
-	return syncDir(dir)
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return durable.OS.Replace(path, append(data, '\n'), 0o600)
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/node/plan"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/suptest"
@@ -91,7 +92,7 @@ func Start(t testing.TB, opts ...Option) *Node {
 
 func (n *Node) makeHome() {
 	n.t.Helper()
-	g, err := node.Init(n.home, node.InitOptions{ChainID: chainID, Listen: "127.0.0.1:0", Profile: n.o.profile})
+	g, err := home.Init(n.home, home.InitOptions{ChainID: chainID, Listen: "127.0.0.1:0", Profile: n.o.profile})
 	if err != nil {
 		n.t.Fatalf("nodetest: %v", err)
 	}

@@ -10,10 +10,10 @@ import (
 	"github.com/coppice-go/coppice/client"
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/chain"
-	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/node/nodetest"
+	"github.com/coppice-go/coppice/node/offline"
 )
 
 func add(t testing.TB, c *client.Client, key string) {
@@ -54,7 +54,7 @@ func TestANodeOnDiskCanBeVerified(t *testing.T) {
 	n := nodetest.Start(t, nodetest.OnDisk(), nodetest.Genesis(func(g *chain.Genesis) { g.Limits.MaxTxOps = 7 }))
 	add(t, n.Client(), "n")
 	n.Stop()
-	v := n.Verify(node.VerifyOptions{})
+	v := n.Verify(offline.VerifyOptions{})
 	require.EqualValues(t, 1, v.Txs)
 	require.Equal(t, "test", v.ChainID)
 

@@ -6,7 +6,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/offline"
 	"github.com/coppice-go/coppice/supervisor"
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
@@ -129,12 +129,12 @@ func (n *Node) Crash() {
 
 // Verify checks the stopped home of a node that runs OnDisk, as `coppice verify` does: by scan and
 // by replay.
-func (n *Node) Verify(o node.VerifyOptions) node.Verified {
+func (n *Node) Verify(o offline.VerifyOptions) offline.Verified {
 	n.t.Helper()
 	if n.mem != nil {
 		n.t.Fatalf("nodetest: only a node that runs OnDisk has a home to verify")
 	}
-	v, err := node.Verify(n.t.Context(), n.home, o)
+	v, err := offline.Verify(n.t.Context(), n.home, o)
 	if err != nil {
 		n.t.Fatalf("nodetest: verify: %v", err)
 	}

@@ -18,11 +18,11 @@ import (
 type State struct {
 	Keys map[string]string
 
-	// Version and BlockTime are what the view answers.
+	// Version and BlockTime are what the view returns.
 	Version   chain.Version
 	BlockTime time.Time
 
-	// FailAt makes the call of that number to the view, from 1, and all that follow, answer Fail.
+	// FailAt makes the call of that number to the view, from 1, and all that follow, return Fail.
 	FailAt int
 	Fail   error
 

@@ -27,7 +27,7 @@ var kindNames = [...]string{
 	KindRead: "read",
 }
 
-// String is the kind's word in the text form.
+// String returns the kind's word in the text form.
 func (k Kind) String() string {
 	if k > 0 && int(k) < len(kindNames) {
 		return kindNames[k]
@@ -47,7 +47,7 @@ const (
 
 var condNames = [...]string{Equals: "equals", Exists: "exists", Absent: "absent"}
 
-// String is the condition's word in the text form.
+// String returns the condition's word in the text form.
 func (c Cond) String() string {
 	if c > 0 && int(c) < len(condNames) {
 		return condNames[c]
@@ -111,11 +111,11 @@ const (
 	MaxMembers     = 10_000 // of one set
 )
 
-// ErrMalformed is what Encode, Decode, DecodeResult, ParseOp and ParseText answer for input that
+// ErrMalformed is what Encode, Decode, DecodeResult, ParseOp and ParseText return for input that
 // means nothing.
 var ErrMalformed = errors.New("malformed operations")
 
-// check tells what is wrong with o in itself, without the state.
+// check returns what is wrong with o in itself, without the state.
 func (o Op) check() error {
 	if err := o.checkKey(); err != nil {
 		return err

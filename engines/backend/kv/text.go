@@ -34,7 +34,7 @@ var forms = []struct {
 	{"read KEY", func(k []byte, _ []string) (Op, error) { return Read(k), nil }},
 }
 
-// Usage is the text form's operations, one per line, for help texts.
+// Usage returns the text form's operations, one per line, for help texts.
 func Usage() string {
 	var b strings.Builder
 	for _, f := range forms {
@@ -100,7 +100,7 @@ func FormatText(ops ...Op) string {
 	return b.String()
 }
 
-// String is the operation's line in the text form.
+// String returns the operation's line in the text form.
 func (o Op) String() string {
 	words := []string{o.Kind.String(), quote(o.Key)}
 	if o.Cond != 0 {
@@ -223,7 +223,7 @@ func splitWords(line string) (words []string, cols []int, err error) {
 	}
 }
 
-// notBare tells why a word cannot stand without quotes, and at which byte; an empty why means it
+// notBare returns why a word cannot stand without quotes, and at which byte; an empty why means it
 // can.
 func notBare(word string) (at int, why string) {
 	if strings.HasPrefix(word, "'") {

@@ -24,7 +24,7 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 )
 
-// What Check and Execute answer for a body that they refuse.
+// Errors of Check and Execute for a body that they refuse.
 var (
 	ErrFormat      = errors.New("malformed kvstore transaction")
 	ErrValidatorTx = errors.New("kvstore validator transactions change the validator set, which this backend " +

@@ -34,7 +34,7 @@ import (
 // Sizes in bytes.
 const (
 	Size            = 32   // of leaves, roots and app hashes
-	AccumulatorSize = 2048 // of an encoded Accumulator
+	accumulatorSize = 2048 // of an encoded Accumulator
 )
 
 // The keys of the hash functions. A context, once released, never changes: it is part of every
@@ -78,16 +78,16 @@ func NewHasher() *Hasher {
 	return &Hasher{key: blake3.New(Size, keyLeafKey), id: blake3.New(Size, keyIDLeaf)}
 }
 
-// Key is the leaf of a latest key and its value. An empty value and a missing key are different:
-// the latter has no leaf.
+// Key returns the leaf of a latest key and its value. An empty value and a missing key are
+// different: the latter has no leaf.
 func (h *Hasher) Key(key, value []byte) Leaf {
 	h.buf = binary.BigEndian.AppendUint32(h.buf[:0], uint32(len(key)))
 	h.buf = append(h.buf, key...)
 	return sum(h.key, h.buf, value)
 }
 
-// ID is the leaf of an applied transaction: its id, version, code, data and valid_until. The log
-// text is for people and not part of it.
+// ID returns the leaf of an applied transaction: its id, version, code, data and valid_until. The
+// log text is for people and not part of it.
 func (h *Hasher) ID(r *logv1.TxResult) Leaf {
 	h.buf = append(h.buf[:0], r.Id...)
 	h.buf = chain.VersionFromProto(r.Version).AppendBinary(h.buf)
@@ -106,7 +106,7 @@ func sum(h *blake3.Hasher, head, tail []byte) (l Leaf) {
 
 // Accumulator is the sum of a set of leaves. The zero value is the empty set's. It packs four lanes
 // of 16 bits in a word.
-type Accumulator [AccumulatorSize / 8]uint64
+type Accumulator [accumulatorSize / 8]uint64
 
 // The highest bit of each lane: additions leave it out and set it by hand, so that no carry crosses
 // into the next lane.
@@ -150,7 +150,7 @@ func (a *Accumulator) expand(l Leaf) {
 	}
 }
 
-// AppendBinary appends the AccumulatorSize bytes that Decode reads: 1024 little-endian u16.
+// AppendBinary appends the accumulatorSize bytes that Decode reads: 1024 little-endian u16.
 func (a *Accumulator) AppendBinary(b []byte) []byte {
 	for _, w := range a {
 		b = binary.LittleEndian.AppendUint64(b, w)
@@ -160,8 +160,8 @@ func (a *Accumulator) AppendBinary(b []byte) []byte {
 
 // Decode reads an encoded Accumulator.
 func Decode(b []byte) (*Accumulator, error) {
-	if len(b) != AccumulatorSize {
-		return nil, fmt.Errorf("accumulator: %d bytes, want %d", len(b), AccumulatorSize)
+	if len(b) != accumulatorSize {
+		return nil, fmt.Errorf("accumulator: %d bytes, want %d", len(b), accumulatorSize)
 	}
 	a := new(Accumulator)
 	for i := range a {
@@ -170,14 +170,14 @@ func Decode(b []byte) (*Accumulator, error) {
 	return a, nil
 }
 
-// Root is the state root: the commitment to the set of leaves.
+// Root returns the state root: the commitment to the set of leaves.
 func (a *Accumulator) Root() []byte {
 	h := blake3.New(Size, keyRoot)
-	h.Write(a.AppendBinary(make([]byte, 0, AccumulatorSize)))
+	h.Write(a.AppendBinary(make([]byte, 0, accumulatorSize)))
 	return h.Sum(nil)
 }
 
-// Hash is the app hash of the set of leaves in a period.
+// Hash returns the app hash of the set of leaves in a period.
 func (a *Accumulator) Hash(period uint64) []byte {
 	h := blake3.New(Size, keyApp)
 	h.Write(binary.BigEndian.AppendUint64(a.Root(), period))

@@ -22,7 +22,7 @@ func TestElementIsKeyedXOF(t *testing.T) {
 
 		h := blake3.New(Size, keyElement)
 		h.Write(l[:])
-		want := make([]byte, AccumulatorSize)
+		want := make([]byte, accumulatorSize)
 		_, err := h.XOF().Read(want)
 		require.NoError(t, err)
 
@@ -36,7 +36,7 @@ func TestElementIsKeyedXOF(t *testing.T) {
 func TestLanesAreIndependent(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	var a Accumulator
-	var want [AccumulatorSize / 2]uint16
+	var want [accumulatorSize / 2]uint16
 	var in []Leaf
 
 	for range 500 {

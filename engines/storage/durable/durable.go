@@ -1,9 +1,9 @@
-// Package durable has the steps by which files and directories come to a disk whole or not at all:
-// what has its name is whole, and stays so after a crash.
+// Package durable brings directories to one of pebble's disks whole or not at all, and has the
+// steps of internal/durable on such a disk.
 //
-// Every function returns when what it did is on the disk, except where it says otherwise. An error
-// leaves open what a crash would find; nothing is repeated, and a failed sync is for the caller to
-// take as the end of that disk.
+// Every function returns when what it did is on the disk, except where it says otherwise. After an
+// error it is open what a crash would find. Nothing is tried again, and the caller must treat a
+// failed sync as the end of that disk.
 package durable
 
 import (
@@ -13,44 +13,32 @@ import (
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/coppice-go/coppice/internal/durable"
 )
 
-// WriteFile makes a file with that content. Its name is durable with the next SyncDir of its
-// directory.
-func WriteFile(disk vfs.FS, path string, data []byte) error {
-	f, err := disk.Create(path, vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
+// On returns the durable steps on one of pebble's disks, which knows no modes. Writing may change
+// the bytes that are written.
+func On(disk vfs.FS) durable.Disk { return durable.Disk{FS: onPebble{disk}} }
 
-	return errors.Join(err, f.Close())
+type onPebble struct{ disk vfs.FS }
+
+func (p onPebble) Create(path string, _ fs.FileMode) (durable.File, error) {
+	if _, err := p.disk.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		if err == nil {
+			err = &fs.PathError{Op: "create", Path: path, Err: fs.ErrExist}
+		}
+		return nil, err
+	}
+	return p.disk.Create(path, vfs.WriteCategoryUnspecified)
 }
 
-// ReplaceFile makes path hold data: after a crash it holds that, or what it held before. Beside it
-// there may be a half one with the suffix ".tmp".
-func ReplaceFile(disk vfs.FS, path string, data []byte) error {
-	tmp := path + ".tmp"
-	if err := WriteFile(disk, tmp, data); err != nil {
-		return err
-	}
-	return Rename(disk, tmp, path)
-}
+func (p onPebble) Remove(path string) error { return p.disk.Remove(path) }
 
-// Rename renames a file or a directory: after a crash it has the one name or the other.
-func Rename(disk vfs.FS, from, to string) error {
-	if err := disk.Rename(from, to); err != nil {
-		return err
-	}
-	return SyncDir(disk, disk.PathDir(to))
-}
+func (p onPebble) Rename(from, to string) error { return p.disk.Rename(from, to) }
 
-// SyncDir makes the names in a directory durable.
-func SyncDir(disk vfs.FS, path string) error {
-	d, err := disk.OpenDir(path)
+func (p onPebble) SyncDir(path string) error {
+	d, err := p.disk.OpenDir(path)
 	if err != nil {
 		return err
 	}
@@ -63,7 +51,7 @@ func SyncDir(disk vfs.FS, path string) error {
 //	<path>/tmp-new    one that is being made, or was not finished
 //	<path>/tmp-gone-* one that is being removed
 //
-// Whoever changes it is alone; Names may be called beside.
+// Only one caller at a time may change it; Names may be called meanwhile.
 type Dir struct {
 	FS   vfs.FS
 	Path string
@@ -71,14 +59,14 @@ type Dir struct {
 
 const temporary = "tmp-"
 
-// Join is the path of what has that name.
+// Join returns the path of what has that name.
 func (d Dir) Join(name string) string { return d.FS.PathJoin(d.Path, name) }
 
-// New is the path where the next directory is made.
+// New returns the path where the next directory is made.
 func (d Dir) New() string { return d.Join(temporary + "new") }
 
 // Settle removes what a process that died left half made or half removed, and makes the directory
-// if it is missing. It answers the names of what it removed.
+// if it is missing. It returns the names of what it removed.
 func (d Dir) Settle() (removed []string, err error) {
 	if err := d.FS.MkdirAll(d.Path, 0o700); err != nil {
 		return nil, err
@@ -98,7 +86,7 @@ func (d Dir) Settle() (removed []string, err error) {
 		removed = append(removed, name)
 	}
 
-	return removed, SyncDir(d.FS, d.FS.PathDir(d.Path))
+	return removed, On(d.FS).SyncDir(d.FS.PathDir(d.Path))
 }
 
 // Names lists what is whole, in no order. A directory that is missing has nothing.
@@ -115,10 +103,10 @@ func IsTemporary(name string) bool { return strings.HasPrefix(name, temporary) }
 
 // Publish gives the directory New, whose files are durable, its name, which must be free.
 func (d Dir) Publish(name string) error {
-	if err := SyncDir(d.FS, d.New()); err != nil {
+	if err := On(d.FS).SyncDir(d.New()); err != nil {
 		return err
 	}
-	return Rename(d.FS, d.New(), d.Join(name))
+	return On(d.FS).Rename(d.New(), d.Join(name))
 }
 
 // Remove removes a directory. It loses its name first, so that a crash leaves no half one; the rest
@@ -128,7 +116,7 @@ func (d Dir) Remove(name string) error {
 	if err := d.FS.RemoveAll(gone); err != nil { // of a removal before, cut short
 		return err
 	}
-	if err := Rename(d.FS, d.Join(name), gone); err != nil {
+	if err := On(d.FS).Rename(d.Join(name), gone); err != nil {
 		return err
 	}
 	return d.FS.RemoveAll(gone)

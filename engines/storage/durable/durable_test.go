@@ -19,7 +19,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const home = "home"
 
-// read is what a file holds, "" if it is not there.
+// read returns what a file holds, "" if it is not there.
 func read(t *testing.T, disk vfs.FS, path string) string {
 	t.Helper()
 	f, err := disk.Open(path)
@@ -39,7 +39,7 @@ func read(t *testing.T, disk vfs.FS, path string) string {
 // put makes a directory with one file, and gives it its name.
 func put(disk vfs.FS, d durable.Dir, name string) error {
 	return errors.Join(disk.MkdirAll(d.New(), 0o700),
-		durable.WriteFile(disk, disk.PathJoin(d.New(), "file"), []byte(name)), d.Publish(name))
+		durable.On(disk).Write(disk.PathJoin(d.New(), "file"), []byte(name), 0o666), d.Publish(name))
 }
 
 // everyCrash does something on a disk with each crash that may come in it, before each of its
@@ -53,7 +53,7 @@ func everyCrash(t *testing.T, before, do func(vfs.FS) error, look func(t *testin
 			disk, rng := vfs.NewCrashableMem(), rand.New(rand.NewPCG(1, uint64(at)))
 			crash := func() vfs.FS { return disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: keep, RNG: rng}) }
 			require.NoError(t, disk.MkdirAll(home, 0o700))
-			require.NoError(t, durable.SyncDir(disk, "/"))
+			require.NoError(t, durable.On(disk).SyncDir("/"))
 			require.NoError(t, before(disk))
 			var left vfs.FS
 			ops := 0
@@ -80,7 +80,7 @@ func everyCrash(t *testing.T, before, do func(vfs.FS) error, look func(t *testin
 
 func TestACrashLeavesTheOldFileOrTheNewOne(t *testing.T) {
 	replace := func(with string) func(vfs.FS) error {
-		return func(disk vfs.FS) error { return durable.ReplaceFile(disk, home+"/file", []byte(with)) }
+		return func(disk vfs.FS) error { return durable.On(disk).Replace(home+"/file", []byte(with), 0o666) }
 	}
 	everyCrash(t, replace("old"), replace("new"), func(t *testing.T, left vfs.FS, done bool) {
 		if is := read(t, left, home+"/file"); done {
@@ -89,6 +89,35 @@ func TestACrashLeavesTheOldFileOrTheNewOne(t *testing.T) {
 			require.Contains(t, []string{"old", "new"}, is)
 		}
 	})
+}
+
+func TestACrashLeavesWhatWasSynced(t *testing.T) {
+	none := func(vfs.FS) error { return nil }
+	write := func(disk vfs.FS) error {
+		d := durable.On(disk)
+		return errors.Join(d.WriteNew(home+"/first", []byte("first"), 0o666), d.SyncDir(home),
+			d.WriteNew(home+"/second", []byte("second"), 0o666), d.SyncDir(home), d.Remove(home+"/first"))
+	}
+	everyCrash(t, none, write, func(t *testing.T, left vfs.FS, done bool) {
+		first, second := read(t, left, home+"/first"), read(t, left, home+"/second")
+		if second != "second" && first != "first" {
+			require.Empty(t, second, "the second was begun when the first was durable")
+		}
+		if done {
+			require.Equal(t, "", first)
+			require.Equal(t, "second", second)
+		}
+	})
+}
+
+// A new file replaces nothing, here too.
+func TestNewFilesReplaceNothing(t *testing.T) {
+	disk := vfs.NewMem()
+	d := durable.On(disk)
+	require.NoError(t, d.WriteNew("file", []byte("one"), 0o666))
+	require.ErrorIs(t, d.WriteNew("file", []byte("two"), 0o666), fs.ErrExist)
+	require.NoError(t, d.Write("file", []byte("two"), 0o666))
+	require.Equal(t, "two", read(t, disk, "file"))
 }
 
 func TestACrashLeavesWholeDirectories(t *testing.T) {

@@ -14,7 +14,8 @@ import (
 	"github.com/coppice-go/coppice/engines/storage"
 )
 
-// benchKeys is how many keys the benchmarks' state has; COPPICE_BENCH_KEYS says another number.
+// benchKeys returns how many keys the benchmarks' state has; COPPICE_BENCH_KEYS says another
+// number.
 func benchKeys(b *testing.B) int {
 	if s := os.Getenv("COPPICE_BENCH_KEYS"); s != "" {
 		n, err := strconv.Atoi(s)

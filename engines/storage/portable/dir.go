@@ -43,7 +43,7 @@ func (d Dir) Settle() error {
 	return nil
 }
 
-// List answers the snapshots that can be read, the oldest first. A directory that is missing has
+// List returns the snapshots that can be read, the oldest first. A directory that is missing has
 // none.
 func (d Dir) List() ([]Metadata, error) {
 	names, err := d.durable().Names()
@@ -54,7 +54,7 @@ func (d Dir) List() ([]Metadata, error) {
 	var list []Metadata
 
 	for _, name := range names {
-		b, err := readFile(d.FS, d.FS.PathJoin(d.path(name), metadataName), MaxMetadata)
+		b, err := readFile(d.FS, d.FS.PathJoin(d.path(name), metadataName), maxMetadata)
 		if err != nil {
 			continue // being removed, or not ours
 		}
@@ -70,7 +70,7 @@ func (d Dir) List() ([]Metadata, error) {
 	return list, nil
 }
 
-// Chunk reads a chunk of a snapshot that List has answered, and checks it. Errors: ErrNone, and
+// Chunk reads a chunk of a snapshot that List has returned, and checks it. Errors: ErrNone, and
 // ErrChunk for one that is not what was written.
 func (d Dir) Chunk(m Metadata, place uint32) ([]byte, error) {
 	if int(place) >= len(m.Chunks) {
@@ -78,7 +78,7 @@ func (d Dir) Chunk(m Metadata, place uint32) ([]byte, error) {
 	}
 
 	path := d.FS.PathJoin(d.path(nameOf(m.Period, m.Height)), chunkName(int(place)))
-	b, err := readFile(d.FS, path, MaxChunkBytes)
+	b, err := readFile(d.FS, path, maxChunkBytes)
 	if errors.Is(err, iofs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %w", ErrNone, err)
 	}
@@ -99,11 +99,11 @@ func (d Dir) Remove(m Metadata) error {
 	return nil
 }
 
-// MaxKept is how many snapshots stay at most, however many are in use.
-const MaxKept = 10
+// maxKept is how many snapshots stay at most, however many are in use.
+const maxKept = 10
 
-// Keep removes all but the newest n snapshots and those older ones that are in use, at most MaxKept
-// in all. It answers those that are left, the oldest first.
+// Keep removes all but the newest n snapshots and those older ones that are in use, at most maxKept
+// in all. It returns those that are left, the oldest first.
 func (d Dir) Keep(n int, inUse func(Metadata) bool) (left []Metadata, err error) {
 	list, err := d.List()
 	if err != nil {
@@ -111,7 +111,7 @@ func (d Dir) Keep(n int, inUse func(Metadata) bool) (left []Metadata, err error)
 	}
 
 	for i, m := range list {
-		if after := len(list) - i; after <= n || after <= MaxKept && inUse != nil && inUse(m) {
+		if after := len(list) - i; after <= n || after <= maxKept && inUse != nil && inUse(m) {
 			left = append(left, m)
 		} else if err := d.Remove(m); err != nil {
 			return append(left, list[i:]...), err

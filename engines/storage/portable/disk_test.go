@@ -76,10 +76,10 @@ func TestACrashWhileASnapshotIsTakenLeavesWholeOnes(t *testing.T) {
 		}))
 		n := newNode(t, fs)
 		n.block(write{key: "a", value: "1"}, write{key: "b", value: "2"})
-		n.take(MinChunkBytes)
+		n.take(minChunkBytes)
 		n.block(write{key: "c", value: "3"}, write{key: "d", value: "4"})
 		armed.Store(true)
-		n.take(MinChunkBytes)
+		n.take(minChunkBytes)
 		_, err := n.dir().Keep(1, nil)
 		require.NoError(t, err)
 		armed.Store(false)
@@ -114,7 +114,7 @@ func TestACrashWhileASnapshotIsImportedLeavesNoState(t *testing.T) {
 	defer n.db.Close()
 
 	n.block(write{key: "a", value: "1"}, write{key: "b", value: "2"})
-	m := n.take(MinChunkBytes)
+	m := n.take(minChunkBytes)
 
 	for at := int64(1); ; at += 3 {
 		mem := vfs.NewCrashableMem()

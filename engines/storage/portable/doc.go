@@ -1,5 +1,5 @@
 // Package portable exports the replicated state at a height as chunks that are the same on every
-// node, and makes a state of them again: what CometBFT's state sync carries.
+// node, and builds a state from them. CometBFT's state sync carries these chunks.
 //
 // A snapshot is a stream, cut into chunks of one size (the last may be shorter), and its metadata:
 //

@@ -15,7 +15,7 @@ import (
 
 // Taking says how to make a snapshot.
 type Taking struct {
-	ChunkBytes uint32 // 0 is DefaultChunkBytes; nodes whose snapshots are to be the same have the same
+	ChunkBytes uint32 // 0 is defaultChunkBytes; nodes whose snapshots are to be the same have the same
 
 	// Pace, if set, is asked after each piece of work, and may wait, so that it leaves room for
 	// others.
@@ -24,15 +24,15 @@ type Taking struct {
 
 // Take makes a snapshot of what is pinned. It reads the state in pieces and holds nothing up. When
 // it returns the snapshot is durable and has its name; an error leaves nothing. It is ErrSnapshot
-// where there would be more than MaxChunks.
+// where there would be more than maxChunks.
 func (d Dir) Take(ctx context.Context, p *storage.Pinned, t Taking) (m Metadata, err error) {
 	if t.ChunkBytes == 0 {
-		t.ChunkBytes = DefaultChunkBytes
+		t.ChunkBytes = defaultChunkBytes
 	}
 
-	if t.ChunkBytes < MinChunkBytes || t.ChunkBytes > MaxChunkBytes || len(p.ChainID()) > math.MaxUint8 {
-		return m, fmt.Errorf("%w: chunks of %d bytes, want %d to %d", ErrSnapshot, t.ChunkBytes, MinChunkBytes,
-			MaxChunkBytes)
+	if t.ChunkBytes < minChunkBytes || t.ChunkBytes > maxChunkBytes || len(p.ChainID()) > math.MaxUint8 {
+		return m, fmt.Errorf("%w: chunks of %d bytes, want %d to %d", ErrSnapshot, t.ChunkBytes, minChunkBytes,
+			maxChunkBytes)
 	}
 
 	tmp := d.durable().New()
@@ -60,7 +60,7 @@ func (d Dir) Take(ctx context.Context, p *storage.Pinned, t Taking) (m Metadata,
 			w.IDs, keys, ids)
 	}
 
-	if err := durable.WriteFile(d.FS, d.FS.PathJoin(tmp, metadataName), w.Encode()); err != nil {
+	if err := durable.On(d.FS).Write(d.FS.PathJoin(tmp, metadataName), w.Encode(), 0o666); err != nil {
 		return m, err
 	}
 
@@ -144,12 +144,12 @@ func (w *writer) idsPiece(s *storage.Reader, last []byte) (now []byte, done bool
 func (w *writer) cut(end bool) error {
 	for size := int(w.ChunkBytes); len(w.buf) >= size || end && len(w.buf) > 0; {
 		chunk := w.buf[:min(size, len(w.buf))]
-		if len(w.Chunks) == MaxChunks {
-			return fmt.Errorf("%w: more than %d chunks of %d bytes", ErrSnapshot, MaxChunks, size)
+		if len(w.Chunks) == maxChunks {
+			return fmt.Errorf("%w: more than %d chunks of %d bytes", ErrSnapshot, maxChunks, size)
 		}
 
 		sum := sha256.Sum256(chunk) // before a disk may use the buffer
-		if err := durable.WriteFile(w.fs, w.fs.PathJoin(w.dir, chunkName(len(w.Chunks))), chunk); err != nil {
+		if err := durable.On(w.fs).Write(w.fs.PathJoin(w.dir, chunkName(len(w.Chunks))), chunk, 0o666); err != nil {
 			return err
 		}
 

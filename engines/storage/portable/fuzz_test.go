@@ -86,10 +86,10 @@ func FuzzMetadata(f *testing.F) {
 		}
 
 		require.Equal(t, b, m.Encode())
-		require.LessOrEqual(t, len(m.Chunks), MaxChunks)
+		require.LessOrEqual(t, len(m.Chunks), maxChunks)
 
 		for i := range m.Chunks {
-			require.LessOrEqual(t, m.size(i), uint64(MaxChunkBytes))
+			require.LessOrEqual(t, m.size(i), uint64(maxChunkBytes))
 			require.NotZero(t, m.size(i))
 		}
 	})

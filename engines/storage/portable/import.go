@@ -56,10 +56,10 @@ func NewImport(m Metadata, to Target) (*Import, error) {
 	return &Import{Metadata: m, to: to}, nil
 }
 
-// Next is the place of the chunk to come, and how many there are.
+// Next returns the place of the chunk to come, and how many there are.
 func (i *Import) Next() (next, of int) { return i.next, len(i.Chunks) }
 
-// Check tells whether a chunk is the one at its place. Errors: ErrChunk, and ErrSnapshot for a
+// Check reports whether a chunk is the one at its place. Errors: ErrChunk, and ErrSnapshot for a
 // place that there is not.
 func (i *Import) Check(place uint32, chunk []byte) error {
 	if int(place) >= len(i.Chunks) {

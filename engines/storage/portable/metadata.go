@@ -17,12 +17,12 @@ const Format = 1
 
 // Bounds of a snapshot.
 const (
-	DefaultChunkBytes = 4 << 20
-	MinChunkBytes     = 64
-	MaxChunkBytes     = 8 << 20 // CometBFT carries 16 MB
+	defaultChunkBytes = 4 << 20
+	minChunkBytes     = 64
+	maxChunkBytes     = 8 << 20 // CometBFT carries 16 MB
 	// so that the metadata fits into CometBFT's 4 MB, and as its max_snapshot_chunks by default
-	MaxChunks   = 100_000
-	MaxMetadata = 4_000_000
+	maxChunks   = 100_000
+	maxMetadata = 4_000_000
 )
 
 // Errors of this package. Each comes with what was wrong.
@@ -60,7 +60,7 @@ type Metadata struct {
 
 const magic = "coppice snapshot"
 
-// Encode is the metadata as peers exchange it.
+// Encode returns the metadata as peers exchange it.
 func (m Metadata) Encode() []byte {
 	b := append(make([]byte, 0, 256+sha256.Size*len(m.Chunks)), magic...)
 	b = binary.BigEndian.AppendUint32(b, Format)
@@ -87,15 +87,15 @@ func (m Metadata) Hash() []byte {
 	return h[:]
 }
 
-// size is how many bytes chunk i has.
+// size returns how many bytes chunk i has.
 func (m Metadata) size(i int) uint64 {
 	return min(uint64(m.ChunkBytes), m.Bytes-uint64(i)*uint64(m.ChunkBytes))
 }
 
 // Decode reads metadata, which a peer may have made up. Errors: ErrFormat, ErrSnapshot.
 func Decode(b []byte) (m Metadata, err error) {
-	if len(b) > MaxMetadata {
-		return m, fmt.Errorf("%w: %d bytes of metadata, want at most %d", ErrSnapshot, len(b), MaxMetadata)
+	if len(b) > maxMetadata {
+		return m, fmt.Errorf("%w: %d bytes of metadata, want at most %d", ErrSnapshot, len(b), maxMetadata)
 	}
 	r := reader{b: b}
 	if head := r.take(len(magic)); r.short || string(head) != magic {
@@ -113,7 +113,7 @@ func Decode(b []byte) (m Metadata, err error) {
 	m.ChunkBytes = r.u32()
 
 	n := r.u32()
-	if !r.short && n <= MaxChunks && len(r.b) == int(n)*sha256.Size {
+	if !r.short && n <= maxChunks && len(r.b) == int(n)*sha256.Size {
 		m.Chunks = make([][sha256.Size]byte, n)
 		for i := range m.Chunks {
 			copy(m.Chunks[i][:], r.take(sha256.Size))
@@ -127,9 +127,9 @@ func Decode(b []byte) (m Metadata, err error) {
 	case m.ChainID == "" || m.Height == 0 || m.Height > math.MaxInt64:
 		return m, fmt.Errorf("%w: it is of chain %q at height %d", ErrSnapshot, m.ChainID, m.Height)
 
-	case m.ChunkBytes < MinChunkBytes || m.ChunkBytes > MaxChunkBytes:
-		return m, fmt.Errorf("%w: chunks of %d bytes, want %d to %d", ErrSnapshot, m.ChunkBytes, MinChunkBytes,
-			MaxChunkBytes)
+	case m.ChunkBytes < minChunkBytes || m.ChunkBytes > maxChunkBytes:
+		return m, fmt.Errorf("%w: chunks of %d bytes, want %d to %d", ErrSnapshot, m.ChunkBytes, minChunkBytes,
+			maxChunkBytes)
 
 	case n == 0 || uint64(n) != chunksOf(m.Bytes, m.ChunkBytes):
 		return m, fmt.Errorf("%w: %d chunks of %d bytes for a stream of %d", ErrSnapshot, n, m.ChunkBytes, m.Bytes)
@@ -138,7 +138,7 @@ func Decode(b []byte) (m Metadata, err error) {
 	return m, nil
 }
 
-// chunksOf is how many chunks a stream makes.
+// chunksOf returns how many chunks a stream makes.
 func chunksOf(bytes uint64, size uint32) uint64 {
 	return bytes/uint64(size) + min(1, bytes%uint64(size))
 }

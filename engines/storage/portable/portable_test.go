@@ -118,7 +118,7 @@ func (n *node) take(chunk uint32) Metadata {
 	return m
 }
 
-// target is a joining node's: what it knows by itself and by its consensus.
+// target returns the Target of a joining node: what it knows by itself and by its consensus.
 func (n *node) target(fs vfs.FS) Target {
 	s := n.db.State()
 	return Target{FS: fs, Dir: "data/import", Chain: chainStarted(), AppHash: s.AppHash, BlockHash: s.BlockHash,
@@ -142,7 +142,7 @@ func TestSnapshotsOfOneHeightAreTheSameOnEveryNode(t *testing.T) {
 		a, b := newNode(t, vfs.NewMem()), newNode(t, vfs.NewMem())
 		defer func() { require.NoError(t, errors.Join(a.db.Close(), b.db.Close())) }()
 
-		chunk := uint32(rapid.IntRange(MinChunkBytes, 2000).Draw(t, "chunk"))
+		chunk := uint32(rapid.IntRange(minChunkBytes, 2000).Draw(t, "chunk"))
 
 		for range rapid.IntRange(1, 8).Draw(t, "blocks") {
 			w := drawBlock(t)
@@ -224,7 +224,7 @@ func join(t tT, from *node, m Metadata) *node {
 	return n
 }
 
-// full is a state of some hundred keys, and its snapshot in many chunks.
+// full returns a state of some hundred keys, and its snapshot in many chunks.
 func full(t *testing.T) (*node, Metadata, [][]byte) {
 	t.Helper()
 	n := newNode(t, vfs.NewMem())
@@ -401,14 +401,14 @@ func TestMetadataThatAPeerMadeUpIsRefused(t *testing.T) {
 	other[len(magic)+3] = 2
 	_, err = Decode(other)
 	require.ErrorIs(t, err, ErrFormat)
-	_, err = Decode(make([]byte, MaxMetadata+1))
+	_, err = Decode(make([]byte, maxMetadata+1))
 	require.ErrorIs(t, err, ErrSnapshot)
 
 	for what, change := range map[string]func(*Metadata){
 		"no chain":        func(m *Metadata) { m.ChainID = "" },
 		"no height":       func(m *Metadata) { m.Height = 0 },
 		"height":          func(m *Metadata) { m.Height = 1 << 63 },
-		"chunks too big":  func(m *Metadata) { m.ChunkBytes = MaxChunkBytes + 1 },
+		"chunks too big":  func(m *Metadata) { m.ChunkBytes = maxChunkBytes + 1 },
 		"chunks of none":  func(m *Metadata) { m.ChunkBytes = 0 },
 		"bytes":           func(m *Metadata) { m.Bytes = 1 << 63 },
 		"fewer bytes":     func(m *Metadata) { m.Bytes -= uint64(m.ChunkBytes) },
@@ -447,7 +447,7 @@ func TestADirectoryKeepsTheNewest(t *testing.T) {
 
 	// A chunk that is not what was written is not handed out.
 	path := "peers/0-3/00000000.chunk"
-	require.NoError(t, durable.WriteFile(n.fs, path, []byte("something else")))
+	require.NoError(t, durable.On(n.fs).Write(path, []byte("something else"), 0o666))
 	_, err = n.dir().Chunk(list[0], 0)
 	require.ErrorIs(t, err, ErrChunk)
 }

@@ -61,7 +61,7 @@ func (d *decoder) feed(p []byte) error {
 	return nil
 }
 
-// end tells whether the stream may end here.
+// end reports whether the stream may end here.
 func (d *decoder) end() error {
 	if !d.begun || len(d.rest) > 0 || d.keys > 0 || d.ids > 0 {
 		return fmt.Errorf("%w: its stream ends with %d keys, %d ids and %d bytes of a record missing or left over",
@@ -70,7 +70,7 @@ func (d *decoder) end() error {
 	return nil
 }
 
-// record reads the record that p begins with and answers its length; 0: more is to come.
+// record reads the record that p begins with and returns its length, or 0 if more must come first.
 func (d *decoder) record(p []byte) (n int, err error) {
 	c := cursor{p: p}
 	switch {

@@ -17,7 +17,7 @@ import (
 	"github.com/coppice-go/coppice/engines/storage/durable"
 )
 
-// Dir is a directory of snapshots. Its methods may be called one at a time, but for List.
+// Dir is a directory of snapshots. Only one of its methods may run at a time, except List.
 type Dir struct {
 	FS   vfs.FS
 	Path string
@@ -27,7 +27,7 @@ type Dir struct {
 type Entry struct {
 	ID string
 	Manifest
-	Err error // why it can not be used; then the Manifest may be incomplete
+	Err error // why it cannot be used; then the Manifest may be incomplete
 }
 
 // Taking says what to write into a new snapshot's manifest, and how to make it.
@@ -41,8 +41,8 @@ type Taking struct {
 	Now      time.Time
 	Progress func(done, total uint64) // of the scan; may be nil
 
-	// Pace, if set, is asked in the scan now and then, and may wait, so that it leaves room for
-	// others.
+	// Pace, if set, is called during the scan from time to time. It may wait, to leave the
+	// processor to others.
 	Pace func(ctx context.Context) error
 }
 
@@ -61,7 +61,7 @@ func (d Dir) durable() durable.Dir { return durable.Dir{FS: d.FS, Path: d.Path} 
 
 func (d Dir) path(name string) string { return d.durable().Join(name) }
 
-// List answers the snapshots, the oldest state first. A directory that is missing has none.
+// List returns the snapshots, the oldest state first. A directory that is missing has none.
 func (d Dir) List() ([]Entry, error) {
 	names, err := d.durable().Names()
 	if err != nil {
@@ -83,7 +83,7 @@ func (d Dir) List() ([]Entry, error) {
 	return list, nil
 }
 
-// Whole is List without those that can not be used.
+// Whole is List without those that cannot be used.
 func (d Dir) Whole() ([]Entry, error) {
 	list, err := d.List()
 	return slices.DeleteFunc(list, func(e Entry) bool { return e.Err != nil }), err
@@ -105,7 +105,7 @@ func (d Dir) manifest(id string) (Manifest, error) {
 	return m, err
 }
 
-// Find answers the snapshot of that id; the newest that is whole for an empty one. Errors are
+// Find returns the snapshot with that id, or the newest whole one if id is empty. Errors are
 // ErrNone and ErrDamaged.
 func (d Dir) Find(id string) (Manifest, error) {
 	if id == "" {
@@ -128,8 +128,9 @@ func (d Dir) Find(id string) (Manifest, error) {
 }
 
 // Take makes a snapshot of the state. When it returns the snapshot is verified and durable, and has
-// its name. Errors: ErrExists when the state has not moved since the last one, storage.ErrDamaged
-// when the state itself is, or what the file system said; none leaves anything behind.
+// its name. Errors: ErrExists if the state has not moved since the last snapshot,
+// storage.ErrDamaged if the state itself is damaged, or an error of the file system. None leaves
+// anything behind.
 func (d Dir) Take(ctx context.Context, t Taking) (m Manifest, err error) {
 	if _, err := d.Settle(); err != nil {
 		return m, err
@@ -138,7 +139,7 @@ func (d Dir) Take(ctx context.Context, t Taking) (m Manifest, err error) {
 	tmp := d.durable().New()
 	defer func() {
 		if err != nil {
-			d.FS.RemoveAll(tmp) // what cannot be removed now is at the next start
+			d.FS.RemoveAll(tmp) // what cannot be removed now is removed at the next start
 		}
 	}()
 
@@ -155,10 +156,10 @@ func (d Dir) Take(ctx context.Context, t Taking) (m Manifest, err error) {
 	return m, d.name(m)
 }
 
-// name gives a finished one its manifest and its name.
+// name gives a finished snapshot its manifest and its name.
 func (d Dir) name(m Manifest) error {
 	dir := d.durable()
-	err := durable.WriteFile(d.FS, d.FS.PathJoin(dir.New(), manifestName), m.encode())
+	err := durable.On(d.FS).Write(d.FS.PathJoin(dir.New(), manifestName), m.encode(), 0o666)
 	if err == nil {
 		err = dir.Publish(m.ID)
 	}
@@ -175,7 +176,7 @@ func (d Dir) describe(ctx context.Context, dir string, t Taking) (m Manifest, er
 		return m, fmt.Errorf("snapshot: %w", err)
 	}
 
-	m.Format, m.ID, m.Program, m.Source, m.Created = Format, m.id(), t.Program, t.Source, t.Now.UTC().Truncate(
+	m.Format, m.ID, m.Program, m.Source, m.Created = formatVersion, m.id(), t.Program, t.Source, t.Now.UTC().Truncate(
 		time.Millisecond)
 	names, err := d.FS.List(dir)
 	if err != nil {
@@ -206,7 +207,7 @@ func (d Dir) describe(ctx context.Context, dir string, t Taking) (m Manifest, er
 	return m, nil
 }
 
-// scan opens a state read-only, recomputes its app hash, and answers what it is.
+// scan opens a state read-only, recomputes its app hash, and returns what it is.
 func scan(ctx context.Context, fs vfs.FS, dir string, progress func(done, total uint64),
 	pace func(context.Context) error) (m Manifest, err error) {
 	db, err := storage.Open(dir, storage.Options{FS: fs, ReadOnly: true, CacheBytes: 8 << 20})
@@ -285,7 +286,7 @@ func verify(ctx context.Context, fs vfs.FS, dir string, m Manifest, progress fun
 		return damaged("%w", err)
 	}
 
-	if !is.Same(m) || is.Index != m.Index || !bytes.Equal(is.LogID, m.LogID) {
+	if !is.same(m) || is.Index != m.Index || !bytes.Equal(is.LogID, m.LogID) {
 		return damaged("it holds %s at height %d, record %d of log %v, app hash %v; its manifest says %s at %d, "+
 			"record %d of log %v, app hash %v",
 			is.ChainID, is.Height, is.Index, is.LogID, is.AppHash, m.ChainID, m.Height, m.Index, m.LogID, m.AppHash)
@@ -294,7 +295,7 @@ func verify(ctx context.Context, fs vfs.FS, dir string, m Manifest, progress fun
 	return nil
 }
 
-// Remove removes a snapshot; a crash leaves no half one.
+// Remove removes a snapshot. A crash leaves all of it or nothing under its name.
 func (d Dir) Remove(id string) error {
 	if err := d.durable().Remove(id); err != nil {
 		return fmt.Errorf("snapshot %s: %w", id, err)
@@ -303,7 +304,7 @@ func (d Dir) Remove(id string) error {
 }
 
 // Keep removes the oldest snapshots until n that are whole are left, except those that pinned
-// answers true for.
+// returns true for.
 func (d Dir) Keep(n int, pinned func(Manifest) bool) (removed []string, err error) {
 	list, err := d.Whole()
 	if err != nil {

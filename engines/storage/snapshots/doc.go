@@ -15,8 +15,8 @@
 //	hash every file · write the manifest · sync it and the directory · rename · sync <dir>
 //
 // So whatever is listed was verified, and a crash at any step leaves either nothing or a tmp- that
-// is removed at the next start. Whoever truncates the event log because of a snapshot does so after
-// Take has returned.
+// is removed at the next start. A caller that truncates the event log because of a snapshot does
+// so after Take has returned.
 //
 // # How one is installed
 //

@@ -72,7 +72,7 @@ func (d Dir) Install(ctx context.Context, id string, in Installing) (Manifest, e
 		}
 	}
 
-	if err := durable.Rename(d.FS, building, fresh); err != nil {
+	if err := durable.On(d.FS).Rename(building, fresh); err != nil {
 		return m, err
 	}
 	there, err := exists(d.FS, in.State)
@@ -81,12 +81,12 @@ func (d Dir) Install(ctx context.Context, id string, in Installing) (Manifest, e
 	}
 
 	if there {
-		if err := durable.Rename(d.FS, in.State, in.State+oldSuffix); err != nil {
+		if err := durable.On(d.FS).Rename(in.State, in.State+oldSuffix); err != nil {
 			return m, err
 		}
 	}
 
-	return m, durable.Rename(d.FS, fresh, in.State)
+	return m, durable.On(d.FS).Rename(fresh, in.State)
 }
 
 func adopt(fs vfs.FS, dir string, in Installing) error {
@@ -115,7 +115,7 @@ func (d Dir) copyTo(m Manifest, to string) error {
 		}
 	}
 
-	return durable.SyncDir(d.FS, to)
+	return durable.On(d.FS).SyncDir(to)
 }
 
 func isTable(name string) bool {
@@ -140,7 +140,7 @@ func Recover(fs vfs.FS, state string) error {
 	for _, instead := range []string{state + newSuffix, state + oldSuffix} {
 		if there, err := exists(fs, instead); err != nil || there {
 			if err == nil {
-				err = durable.Rename(fs, instead, state)
+				err = durable.On(fs).Rename(instead, state)
 			}
 			return err
 		}
@@ -149,7 +149,7 @@ func Recover(fs vfs.FS, state string) error {
 	return nil
 }
 
-// Aside tells whether an old state was kept beside an installed one.
+// Aside reports whether an old state was kept beside an installed one.
 func Aside(fs vfs.FS, state string) (bool, error) { return exists(fs, state+oldSuffix) }
 
 // Discard removes the state that an installation kept aside.
@@ -168,5 +168,5 @@ func Undo(fs vfs.FS, state string) error {
 	if err := fs.RemoveAll(state); err != nil {
 		return err
 	}
-	return durable.Rename(fs, state+oldSuffix, state)
+	return durable.On(fs).Rename(state+oldSuffix, state)
 }

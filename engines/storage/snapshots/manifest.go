@@ -13,8 +13,8 @@ import (
 // manifestName is the file that makes a directory a snapshot.
 const manifestName = "snapshot.json"
 
-// Format is the layout of manifests that this version reads and writes.
-const Format = 1
+// formatVersion is the layout of manifests that this version reads and writes.
+const formatVersion = 1
 
 // Manifest says what a snapshot is.
 type Manifest struct {
@@ -61,11 +61,11 @@ func (b Hex) String() string { return hex.EncodeToString(b) }
 
 func (m Manifest) id() string { return ID(m.Period, m.Height, m.Index) }
 
-// ID is the id that the snapshot of a height has.
+// ID returns the id that the snapshot of a height has.
 func ID(period, height, index uint64) string { return fmt.Sprintf("%d-%d-%d", period, height, index) }
 
-// Same tells whether m and o are of one and the same state: their files may differ.
-func (m Manifest) Same(o Manifest) bool {
+// same reports whether m and o are of one and the same state: their files may differ.
+func (m Manifest) same(o Manifest) bool {
 	return m.ChainID == o.ChainID && m.Period == o.Period && m.Height == o.Height && bytes.Equal(m.AppHash,
 		o.AppHash) && bytes.Equal(m.StateRoot, o.StateRoot)
 }
@@ -94,8 +94,8 @@ func ParseManifest(data []byte) (m Manifest, err error) {
 	switch err := d.Decode(&m); {
 	case err != nil:
 		return m, fmt.Errorf("%w: %s, near byte %d: %w", ErrDamaged, manifestName, d.InputOffset(), err)
-	case m.Format != Format:
-		return m, fmt.Errorf("%w: %s: format %d, want %d", ErrDamaged, manifestName, m.Format, Format)
+	case m.Format != formatVersion:
+		return m, fmt.Errorf("%w: %s: format %d, want %d", ErrDamaged, manifestName, m.Format, formatVersion)
 	case m.ID != m.id():
 		return m, fmt.Errorf("%w: %s: id %q, want %q by its period, height and index", ErrDamaged, manifestName,
 			m.ID, m.id())
@@ -104,7 +104,7 @@ func ParseManifest(data []byte) (m Manifest, err error) {
 	return m, nil
 }
 
-// What this package answers, with what, where and what was expected.
+// Errors of this package. Each comes with what is wrong, where, and what was expected.
 var (
 	// ErrDamaged: a snapshot is not what was written.
 	ErrDamaged = errors.New("the snapshot is damaged")

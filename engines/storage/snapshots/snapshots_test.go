@@ -157,7 +157,7 @@ func (c *cutting) fs() vfs.FS {
 	}))
 }
 
-// stride is how far apart the crashes of a test are: at each operation with COPPICE_SOAK.
+// stride returns how far apart the crashes of a test are: at each operation with COPPICE_SOAK.
 func stride() int64 {
 	if os.Getenv("COPPICE_SOAK") != "" {
 		return 1
@@ -165,13 +165,13 @@ func stride() int64 {
 	return 13
 }
 
-// crashable is a disk with a home in it, which is durable.
+// crashable returns a disk with a home in it, which is durable.
 func crashable(t *testing.T) *vfs.MemFS {
 	t.Helper()
 	disk := vfs.NewCrashableMem()
 	require.NoError(t, disk.MkdirAll(stateDir, 0o700))
 	for _, dir := range []string{"/", "home"} {
-		require.NoError(t, durable.SyncDir(disk, dir))
+		require.NoError(t, durable.On(disk).SyncDir(dir))
 	}
 	return disk
 }
@@ -370,14 +370,14 @@ func TestADamagedSnapshotIsRefused(t *testing.T) {
 			},
 			"longer": func(b []byte) []byte { return append(b, 0) },
 		} {
-			require.NoError(t, durable.WriteFile(fs, path, damage(append([]byte(nil), whole...))))
+			require.NoError(t, durable.On(fs).Write(path, damage(append([]byte(nil), whole...)), 0o666))
 			_, err = s.dir().Verify(t.Context(), m.ID, nil)
 			require.ErrorIs(t, err, ErrDamaged, "%s %s", f.Name, name)
 			require.ErrorContains(t, err, f.Name)
 			_, err = s.dir().Install(t.Context(), m.ID, Installing{State: stateDir})
 			require.ErrorIs(t, err, ErrDamaged)
 			// a MemFS may scramble what it was given
-			require.NoError(t, durable.WriteFile(fs, path, append([]byte(nil), whole...)))
+			require.NoError(t, durable.On(fs).Write(path, append([]byte(nil), whole...), 0o666))
 		}
 	}
 
@@ -389,7 +389,7 @@ func TestADamagedSnapshotIsRefused(t *testing.T) {
 
 	for what, with := range map[string]string{`"height": 20`: `"height": 21`, `"format": 1`: `"format": 2`,
 		`"keys"`: `"kes"`} {
-		require.NoError(t, durable.WriteFile(fs, manifest, []byte(strings.Replace(string(whole), what, with, 1))))
+		require.NoError(t, durable.On(fs).Write(manifest, []byte(strings.Replace(string(whole), what, with, 1)), 0o666))
 		_, err = s.dir().Verify(t.Context(), m.ID, nil)
 		require.ErrorIs(t, err, ErrDamaged, what)
 		list, err := s.dir().List()

@@ -13,7 +13,7 @@ import (
 	"github.com/coppice-go/coppice/cmd/coppice/internal/rig"
 	"github.com/coppice-go/coppice/cmd/coppice/internal/testnet"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/home"
 )
 
 // network is a running testnet with a client of each of its nodes.
@@ -182,7 +182,7 @@ func (n *network) verify(ctx context.Context, bin string) error {
 // logs adds the logs of the stopped nodes to c.
 func (n *network) logs(c *sightings) error {
 	for i := range n.Nodes {
-		if err := c.read(i, node.LogDir(n.Home(i))); err != nil {
+		if err := c.read(i, home.LogDir(n.Home(i))); err != nil {
 			return fmt.Errorf("node %d: %w", i, err)
 		}
 	}

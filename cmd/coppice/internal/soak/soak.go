@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/coppice-go/coppice/cmd/coppice/internal/rig"
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/home"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
@@ -171,7 +171,7 @@ func (s *soak) stopped(ctx context.Context) (uint64, error) {
 	if _, err := s.rig.Command(ctx, "verify"); err != nil {
 		return 0, err
 	}
-	last, err := rig.Committed(node.LogDir(s.rig.Home), func(b *logv1.BlockCommitted) error {
+	last, err := rig.Committed(home.LogDir(s.rig.Home), func(b *logv1.BlockCommitted) error {
 		known, err := s.chain.note(b.Period, b.Height, b.AppHash)
 		if known {
 			s.compared++

@@ -12,8 +12,9 @@ import (
 
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/internal/durable"
 	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/home"
 )
 
 // AddOptions say how one more node joins.
@@ -84,13 +85,13 @@ func (r *running) add(o AddOptions) (err error) {
 
 // makeNode makes the home of a node, and its links to the existing nodes.
 func (r *running) makeNode(ctx context.Context, i int, o AddOptions) (links []*link, err error) {
-	first, home := r.Home(0), r.Home(i)
-	genesis, err := node.ReadGenesis(first)
+	first, dir := r.Home(0), r.Home(i)
+	genesis, err := home.ReadGenesis(first)
 	if err != nil {
 		return nil, err
 	}
 
-	if _, err := node.Init(home, node.InitOptions{
+	if _, err := home.Init(dir, home.InitOptions{
 		Genesis: &genesis, Listen: "127.0.0.1:0",
 		Set: []config.Assignment{{Key: "consensus.kind", Value: comet.Name, Flag: "--consensus"}},
 	}); err != nil {
@@ -99,9 +100,9 @@ func (r *running) makeNode(ctx context.Context, i int, o AddOptions) (links []*l
 
 	comets := func(home, name string) string { return filepath.Join(comethome.Dir(home), "config", name) }
 	for from, to := range map[string]string{
-		filepath.Join(first, "coppice.toml"): filepath.Join(home, "coppice.toml"),
-		comets(first, "config.toml"):         comets(home, "config.toml"),
-		comets(first, "genesis.json"):        comets(home, "genesis.json"),
+		filepath.Join(first, "coppice.toml"): filepath.Join(dir, "coppice.toml"),
+		comets(first, "config.toml"):         comets(dir, "config.toml"),
+		comets(first, "genesis.json"):        comets(dir, "genesis.json"),
 	} {
 		data, err := os.ReadFile(from)
 		if err == nil {
@@ -137,14 +138,14 @@ func (r *running) makeNode(ctx context.Context, i int, o AddOptions) (links []*l
 		peers, rpcs = append(peers, id.NodeID+"@"+l.Addr().String()), append(rpcs, rpc)
 	}
 
-	if err := comethome.SetNetwork(comethome.Dir(home),
+	if err := comethome.SetNetwork(comethome.Dir(dir),
 		comethome.Network{Moniker: fmt.Sprintf("node%d", i), P2P: ports[0],
 			RPC: ports[1], Peers: peers}); err != nil {
 		return links, err
 	}
 
 	if o.StateSync {
-		err = begin(ctx, comethome.Dir(home), rpcs)
+		err = begin(ctx, comethome.Dir(dir), rpcs)
 	}
 
 	return links, err
@@ -172,10 +173,5 @@ func (n *Net) write() error {
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(n.Dir, fileName)
-	if err := os.WriteFile(path+".new", append(data, '\n'), 0o644); err != nil {
-		return err
-	}
-
-	return os.Rename(path+".new", path)
+	return durable.OS.Replace(filepath.Join(n.Dir, fileName), append(data, '\n'), 0o644)
 }

@@ -17,9 +17,8 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
+	"github.com/coppice-go/coppice/internal/flock"
 	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/supervisor"
 )
@@ -45,28 +44,15 @@ const lockName = "testnet.lock"
 // lock takes the lock of a run. The lock belongs to the open file, so it ends with the process. If
 // another run has it, lock returns exit.ErrHomeInUse.
 func (n *Net) lock() (io.Closer, error) {
-	f, err := os.OpenFile(filepath.Join(n.Dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
+	f, err := flock.TryLock(filepath.Join(n.Dir, lockName))
+	switch {
+	case errors.Is(err, flock.ErrLocked):
+		return nil, fmt.Errorf("%w: this testnet runs already", exit.ErrHomeInUse)
+	case err != nil:
 		return nil, err
 	}
 
-	for {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
-
-	switch {
-	case errors.Is(err, unix.EWOULDBLOCK):
-		err = fmt.Errorf("%w: this testnet runs already", exit.ErrHomeInUse)
-	case err != nil:
-		err = &os.PathError{Op: "flock", Path: f.Name(), Err: err}
-	default:
-		return f, nil
-	}
-
-	return nil, errors.Join(err, f.Close())
+	return f, nil
 }
 
 // take takes the lock, and then the control socket, which a killed run may have left behind. The

@@ -15,9 +15,10 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/internal/durable"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/node/plan"
 )
 
@@ -81,7 +82,7 @@ func Init(dir string, o InitOptions) (*Net, error) {
 	}
 
 	for i := range o.Nodes {
-		if err := os.Rename(whole.Home(i), n.Home(i)); err != nil {
+		if err := durable.OS.Rename(whole.Home(i), n.Home(i)); err != nil {
 			return nil, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 		}
 	}
@@ -98,7 +99,7 @@ func initIn(dir string, o InitOptions) (*Net, error) {
 	var set []comethome.Validator
 
 	for i := range o.Nodes {
-		g, err := node.Init(n.Home(i), node.InitOptions{
+		g, err := home.Init(n.Home(i), home.InitOptions{
 			ChainID: o.ChainID, Profile: o.Profile, Listen: "127.0.0.1:0", Genesis: genesis,
 			GovernanceKey: o.GovernanceKey,
 			Consensus:     comet.InitOptions{Profile: o.CometProfile, Moniker: fmt.Sprintf("node%d", i)},

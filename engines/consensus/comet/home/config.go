@@ -12,6 +12,8 @@ import (
 	cfg "github.com/cometbft/cometbft/config"
 	"github.com/go-viper/mapstructure/v2"
 	"github.com/pelletier/go-toml/v2"
+
+	"github.com/coppice-go/coppice/internal/durable"
 )
 
 // Profile chooses the settings of a new CometBFT home.
@@ -231,13 +233,5 @@ func replace(next, path string) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(f.Sync(), f.Close(), os.Rename(next, path)); err != nil {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-
-	return errors.Join(d.Sync(), d.Close())
+	return durable.OS.Publish(f, next, path)
 }

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	cfg "github.com/cometbft/cometbft/config"
+
+	"github.com/coppice-go/coppice/internal/durable"
+	"github.com/coppice-go/coppice/internal/flock"
 )
 
 // Import makes a CometBFT home from an existing one. It copies the keys, the configuration (with
@@ -64,7 +66,7 @@ func Import(home, from string) (Identity, error) {
 	}
 
 	for _, f := range files {
-		if err := writeNew(f.to, f.data, f.mode); err != nil {
+		if err := durable.OS.WriteNew(f.to, f.data, f.mode); err != nil {
 			return none, fmt.Errorf("%w: %w", ErrHome, err)
 		}
 	}
@@ -95,7 +97,7 @@ func notRunning(c *cfg.Config) error {
 	}
 	defer f.Close()
 
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB); errors.Is(err, syscall.EWOULDBLOCK) {
+	if flock.IsLocked(f) {
 		return fmt.Errorf("%w: %s is in use: stop its CometBFT first, and never start it again with this validator key",
 			ErrHome, c.RootDir)
 	}
@@ -125,13 +127,4 @@ func canSign(c *cfg.Config, g Genesis, own Validator) error {
 		"not imported: it would refuse to sign these heights again; "+
 		"give %s a new chain_id and initial_height %d (or more) to go on as a new chain", ErrHome, g.ChainID,
 		signed.Height, c.GenesisFile(), signed.Height+1)
-}
-
-func writeNew(path string, data []byte, mode os.FileMode) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	return errors.Join(err, f.Sync(), f.Close())
 }

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/coppice-go/coppice/internal/flock"
 )
 
 // SocketDir returns where the sockets of a home lie. That is a directory in the home. If its path
@@ -104,45 +106,14 @@ func lockSockets(dir string) (*os.File, error) {
 			return nil, err
 		}
 
-		lock, err := tryLock(filepath.Join(dir, socketLock), os.O_CREATE)
+		lock, err := flock.TryLock(filepath.Join(dir, socketLock))
 		switch {
 		case err == nil:
 			return lock, nil
-		case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.EWOULDBLOCK), time.Since(began) > lockTime:
+		case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, flock.ErrLocked), time.Since(began) > lockTime:
 			return nil, err
 		}
 	}
-}
-
-// tryLock opens a file and takes its lock. It returns EWOULDBLOCK if another process has the lock,
-// and fs.ErrNotExist if the file was removed meanwhile.
-func tryLock(path string, create int) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|create|syscall.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, err
-	}
-
-	for {
-		if err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); !errors.Is(err, syscall.EINTR) {
-			break
-		}
-	}
-
-	if err == nil {
-		var ours, there os.FileInfo
-		if ours, err = f.Stat(); err == nil {
-			if there, err = os.Lstat(path); err == nil && !os.SameFile(ours, there) {
-				err = fs.ErrNotExist
-			}
-		}
-	}
-
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("lock %s: %w", path, err)
-	}
-
-	return f, nil
 }
 
 // private refuses a directory that another user has put there or can enter.
@@ -186,7 +157,7 @@ func sweepSocketDir(dir string) {
 		return
 	}
 
-	lock, err := tryLock(filepath.Join(dir, socketLock), 0)
+	lock, err := flock.TryLockExisting(filepath.Join(dir, socketLock))
 	switch {
 	case err == nil:
 		removeSocketDir(dir)

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/coppice-go/coppice/internal/durable"
 )
 
 // Trusted is what the light client in CometBFT's process vouches for: the block of the snapshot
@@ -39,10 +41,5 @@ func WriteTrusted(data string, t Trusted) error {
 	if err != nil {
 		return err
 	}
-	next := trustedPath(data) + ".new"
-	if err := os.WriteFile(next, b, 0o600); err != nil {
-		return err
-	}
-
-	return os.Rename(next, trustedPath(data)) // a crash begins the state sync anew: no need to sync
+	return durable.OS.Replace(trustedPath(data), b, 0o600)
 }

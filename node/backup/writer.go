@@ -1,4 +1,4 @@
-package node
+package backup
 
 import (
 	"bytes"
@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -18,6 +17,7 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/internal/durable"
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
@@ -27,15 +27,15 @@ import (
 
 // The files of a backup.
 const (
-	backupFile     = "backup.json" // written last: it makes the rest a backup
-	backupLog      = "log"
-	backupSnapshot = "snapshots"
-	backupFormat   = 2 // 1 had no digests of its files
-	partialSuffix  = ".partial"
+	FileName      = "backup.json" // written last: it makes the rest a backup
+	LogName       = "log"
+	SnapshotsName = "snapshots"
+	formatVersion = 2 // 1 had no digests of its files
+	PartialSuffix = ".partial"
 )
 
 // BackupInfo says what a backup is.
-type BackupInfo struct {
+type Info struct {
 	Format   int           `json:"format"`
 	ChainID  string        `json:"chain_id"`
 	Period   uint64        `json:"period"`
@@ -56,11 +56,11 @@ type BackupInfo struct {
 }
 
 // BackupWriter is the receiving side of a backup. It is for one goroutine.
-type BackupWriter struct {
-	dest, tmp string
+type Writer struct {
+	Dest, tmp string
 	token     []byte
 	progress  func(step string, done, total uint64)
-	info      BackupInfo
+	info      Info
 	manifest  snapshots.Manifest
 
 	log   *eventlog.Log
@@ -76,16 +76,16 @@ type BackupWriter struct {
 // NewBackupWriter begins a backup in dest, which must not exist or be empty; until Finish, what
 // there is of it lies beside dest, in a directory of that name with ".partial". Errors are
 // ErrConfig.
-func NewBackupWriter(dest string, o BackupOptions) (*BackupWriter, error) {
-	dest, err := vacant(dest)
+func NewWriter(dest string, o Options) (*Writer, error) {
+	dest, err := Vacant(dest)
 	if err != nil {
 		return nil, err
 	}
 
-	w := &BackupWriter{dest: dest, tmp: dest + partialSuffix, progress: o.progress(), sum: newRecordSum(),
+	w := &Writer{Dest: dest, tmp: dest + PartialSuffix, progress: o.Report(), sum: newRecordSum(),
 		token: o.Token}
 
-	w.info = BackupInfo{Format: backupFormat, Program: o.Program, Created: time.Now().UTC().Truncate(time.Millisecond),
+	w.info = Info{Format: formatVersion, Program: o.Program, Created: time.Now().UTC().Truncate(time.Millisecond),
 		Token: len(o.Token) > 0}
 
 	if err := os.RemoveAll(w.tmp); err != nil {
@@ -99,7 +99,7 @@ func NewBackupWriter(dest string, o BackupOptions) (*BackupWriter, error) {
 }
 
 // vacant refuses a place where something is.
-func vacant(path string) (string, error) {
+func Vacant(path string) (string, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return path, fmt.Errorf("%w: %w", exit.ErrConfig, err)
@@ -120,7 +120,7 @@ func vacant(path string) (string, error) {
 }
 
 // Abandon removes what there is of a backup that was not finished.
-func (w *BackupWriter) Abandon() {
+func (w *Writer) Abandon() {
 	if w.file != nil {
 		w.file.Close()
 	}
@@ -131,7 +131,7 @@ func (w *BackupWriter) Abandon() {
 }
 
 // Take takes the next part.
-func (w *BackupWriter) Take(part *apiv1.BackupResponse) error {
+func (w *Writer) Take(part *apiv1.BackupResponse) error {
 	switch p := part.Part.(type) {
 	case *apiv1.BackupResponse_Begin:
 		return w.begin(p.Begin)
@@ -153,7 +153,7 @@ func (w *BackupWriter) Take(part *apiv1.BackupResponse) error {
 	return fmt.Errorf("backup: a part that this version does not know: %T; the node is of another version", part.Part)
 }
 
-func (w *BackupWriter) begin(b *apiv1.BackupBegin) (err error) {
+func (w *Writer) begin(b *apiv1.BackupBegin) (err error) {
 	if w.log != nil {
 		return errors.New("backup: it began twice")
 	}
@@ -170,17 +170,17 @@ func (w *BackupWriter) begin(b *apiv1.BackupBegin) (err error) {
 	if b.First == 0 || b.First > w.manifest.Index+1 || b.Last+1 < b.First {
 		return fmt.Errorf("backup: records %d to %d do not follow on snapshot %s", b.First, b.Last, w.manifest.ID)
 	}
-	if err := os.MkdirAll(filepath.Join(w.tmp, backupSnapshot, w.manifest.ID), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(w.tmp, SnapshotsName, w.manifest.ID), 0o700); err != nil {
 		return err
 	}
 
-	w.log, err = eventlog.Open(filepath.Join(w.tmp, backupLog), eventlog.Options{FirstIndex: b.First})
+	w.log, err = eventlog.Open(filepath.Join(w.tmp, LogName), eventlog.Options{FirstIndex: b.First})
 	return err
 }
 
 // place is where a file of a backup lies; only names that a backup has are taken.
-func (w *BackupWriter) place(name string) (string, error) {
-	if name == genesisFile || name == config.FileName {
+func (w *Writer) place(name string) (string, error) {
+	if name == chain.GenesisFile || name == config.FileName {
 		return filepath.Join(w.tmp, name), nil
 	}
 
@@ -188,14 +188,14 @@ func (w *BackupWriter) place(name string) (string, error) {
 
 	for _, f := range w.manifest.Files {
 		if ok && f.Name == base && filepath.IsLocal(base) && filepath.Base(base) == base {
-			return filepath.Join(w.tmp, backupSnapshot, w.manifest.ID, base), nil
+			return filepath.Join(w.tmp, SnapshotsName, w.manifest.ID, base), nil
 		}
 	}
 
 	return "", fmt.Errorf("backup: a file that does not belong there: %q", name)
 }
 
-func (w *BackupWriter) piece(p *apiv1.BackupFile) (err error) {
+func (w *Writer) piece(p *apiv1.BackupFile) (err error) {
 	if w.file == nil {
 		path, err := w.place(p.Name)
 		if err != nil {
@@ -226,7 +226,7 @@ func (w *BackupWriter) piece(p *apiv1.BackupFile) (err error) {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-func (w *BackupWriter) records(p *apiv1.BackupRecords) error {
+func (w *Writer) records(p *apiv1.BackupRecords) error {
 	if w.log == nil || p.First != w.next {
 		return fmt.Errorf("backup: records from %d on, want %d", p.First, w.next)
 	}
@@ -258,7 +258,7 @@ func (w *BackupWriter) records(p *apiv1.BackupRecords) error {
 }
 
 // Finish verifies what was written, every byte of it, and gives it its name.
-func (w *BackupWriter) Finish(ctx context.Context) (BackupInfo, error) {
+func (w *Writer) Finish(ctx context.Context) (Info, error) {
 	if !w.ended || w.file != nil {
 		return w.info, errors.New("backup: it was cut short")
 	}
@@ -269,52 +269,49 @@ func (w *BackupWriter) Finish(ctx context.Context) (BackupInfo, error) {
 	w.log = nil
 
 	if w.info.Token {
-		if err := writeNew(filepath.Join(w.tmp, api.TokenFileName), w.token, 0o600); err != nil {
+		if err := durable.OS.WriteNew(filepath.Join(w.tmp, api.TokenFileName), w.token, 0o600); err != nil {
 			return w.info, err
 		}
 	}
 
-	dir := filepath.Join(w.tmp, backupSnapshot, w.manifest.ID)
+	dir := filepath.Join(w.tmp, SnapshotsName, w.manifest.ID)
 	data, err := json.MarshalIndent(w.manifest, "", "  ")
 	if err == nil {
-		err = writeNew(filepath.Join(dir, "snapshot.json"), append(data, '\n'), 0o600)
+		err = durable.OS.WriteNew(filepath.Join(dir, "snapshot.json"), append(data, '\n'), 0o600)
 	}
 	if err == nil {
 		data, err = w.seal()
 	}
 	if err == nil {
-		err = writeNew(filepath.Join(w.tmp, backupFile), data, 0o600)
+		err = durable.OS.WriteNew(filepath.Join(w.tmp, FileName), data, 0o600)
 	}
 	if err == nil {
-		_, err = VerifyBackup(ctx, w.tmp, w.progress)
+		_, err = Verify(ctx, w.tmp, w.progress)
 	}
 
 	for _, d := range []string{dir, filepath.Dir(dir), w.tmp} {
 		if err == nil {
-			err = syncDir(d)
+			err = durable.OS.SyncDir(d)
 		}
 	}
 
 	if err == nil {
-		err = os.Rename(w.tmp, w.dest)
-	}
-	if err == nil {
-		err = syncDir(filepath.Dir(w.dest))
+		err = durable.OS.Rename(w.tmp, w.Dest)
 	}
 
 	return w.info, err
 }
 
 // ReadBackup tells what a backup is. Errors are ErrConfig (it is none) and ErrDamage.
-func ReadBackup(src string) (info BackupInfo, err error) {
-	path := filepath.Join(src, backupFile)
+func Read(src string) (info Info, err error) {
+	path := filepath.Join(src, FileName)
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Stat(filepath.Join(src, backupSnapshot)); err == nil {
+		if _, err := os.Stat(filepath.Join(src, SnapshotsName)); err == nil {
 			return info, fmt.Errorf("%w: %s is not whole, if it is a backup of coppice (%s is missing)", exit.ErrDamage,
-				src, backupFile)
+				src, FileName)
 		}
-		return info, fmt.Errorf("%w: %s is no backup of coppice (%s is missing)", exit.ErrConfig, src, backupFile)
+		return info, fmt.Errorf("%w: %s is no backup of coppice (%s is missing)", exit.ErrConfig, src, FileName)
 	}
 
 	if err != nil {
@@ -327,9 +324,10 @@ func ReadBackup(src string) (info BackupInfo, err error) {
 		return info, fmt.Errorf("%w: %s, near byte %d: %w", exit.ErrDamage, path, d.InputOffset(), err)
 	}
 
-	if info.Format < 1 || info.Format > backupFormat {
+	if info.Format < 1 || info.Format > formatVersion {
 		return info, fmt.Errorf("%w: %s: format %d, want 1 to %d: another version of coppice made it",
-			exit.ErrConfig, path, info.Format, backupFormat)
+			exit.ErrConfig, path,
+			info.Format, formatVersion)
 	}
 
 	return info, info.sealed(path, data)
@@ -337,8 +335,8 @@ func ReadBackup(src string) (info BackupInfo, err error) {
 
 // VerifyBackup reads every byte of a backup: its log, the digest of its records, and its snapshot,
 // whose app hash it recomputes. Errors are ErrConfig (it is none) and ErrDamage.
-func VerifyBackup(ctx context.Context, src string, progress func(step string, done, total uint64)) (BackupInfo, error) {
-	info, err := ReadBackup(src)
+func Verify(ctx context.Context, src string, progress func(step string, done, total uint64)) (Info, error) {
+	info, err := Read(src)
 	if err != nil {
 		return info, err
 	}
@@ -356,7 +354,7 @@ func VerifyBackup(ctx context.Context, src string, progress func(step string, do
 
 	sum := newRecordSum()
 	next := info.First
-	if err := readRecords(ctx, filepath.Join(src, backupLog), func(e eventlog.Entry) error {
+	if err := ReadRecords(ctx, filepath.Join(src, LogName), func(e eventlog.Entry) error {
 		sum.add(uint8(e.Kind), e.Data)
 		next = e.Index + 1
 		progress("verify", e.Index-info.First, info.Last+1-info.First)
@@ -370,7 +368,7 @@ func VerifyBackup(ctx context.Context, src string, progress func(step string, do
 			digest, info.First, info.Last, info.Digest)
 	}
 
-	m, err := backupSnapshots(src).Verify(ctx, info.Snapshot, func(done, total uint64) {
+	m, err := Snapshots(src).Verify(ctx, info.Snapshot, func(done, total uint64) {
 		progress("verify", done, total)
 	})
 
@@ -384,33 +382,27 @@ func VerifyBackup(ctx context.Context, src string, progress func(step string, do
 	return info, nil
 }
 
-func backupSnapshots(src string) snapshots.Dir {
-	return snapshots.Dir{FS: vfs.Default, Path: filepath.Join(src, backupSnapshot)}
+func Snapshots(src string) snapshots.Dir {
+	return snapshots.Dir{FS: vfs.Default, Path: filepath.Join(src, SnapshotsName)}
 }
 
 // readRecords calls each for the records of a log. Data is valid during the call.
-func readRecords(ctx context.Context, dir string, each func(eventlog.Entry) error) error {
+func ReadRecords(ctx context.Context, dir string, each func(eventlog.Entry) error) error {
 	l, err := eventlog.OpenReadOnly(dir, eventlog.Options{})
 	if err != nil {
 		return err
 	}
 	defer l.Close()
-	return eachRecord(ctx, l, l.First(), l.Durable(), each)
+	return EachRecord(ctx, l, l.First(), l.Durable(), each)
 }
 
 // copyFile copies a file, durably but for its name.
-func copyFile(from, to string, mode fs.FileMode) error {
+func CopyFile(from, to string, mode fs.FileMode) error {
 	in, err := os.Open(from)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
 
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return err
-	}
-
-	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Sync(), out.Close())
+	return durable.OS.CopyNew(to, in, mode)
 }

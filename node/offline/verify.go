@@ -1,4 +1,4 @@
-package node
+package offline
 
 import (
 	"bytes"
@@ -20,6 +20,8 @@ import (
 	"github.com/coppice-go/coppice/engines/worker"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/home"
+	"github.com/coppice-go/coppice/node/install"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -39,8 +41,8 @@ type VerifyOptions struct {
 	// Progress, if set, is told how far which step has come.
 	Progress func(step string, done, total uint64)
 
-	disk vfs.FS      // nil: the operating system's, as the next
-	logs eventlog.FS // the log's, on the same disk
+	Disk vfs.FS      // nil: the operating system's, as the next
+	Logs eventlog.FS // the log's, on the same disk
 }
 
 // Verified is what Verify looked at.
@@ -67,32 +69,32 @@ type Verified struct {
 // Verify checks a stopped home and changes nothing in it: every byte of the log, the state by a
 // scan, and that executing the logged blocks again gives the logged results and app hashes, and the
 // state's. Errors are ErrDamage (what, and where), ErrHomeInUse and ErrConfig.
-func Verify(ctx context.Context, home string, o VerifyOptions) (Verified, error) {
+func Verify(ctx context.Context, dir string, o VerifyOptions) (Verified, error) {
 	var v Verified
-	if err := checkFormat(home); err != nil {
+	if err := home.CheckFormat(dir); err != nil {
 		return v, err
 	}
 	if o.Progress == nil {
 		o.Progress = func(string, uint64, uint64) {}
 	}
-	lock, err := lockHome(home)
+	lock, err := home.Lock(dir)
 	if err != nil {
 		return v, err
 	}
 	defer lock.Close()
 
-	if o.disk == nil {
-		o.disk = vfs.Default
+	if o.Disk == nil {
+		o.Disk = vfs.Default
 	}
 
-	r := &verification{VerifyOptions: o, home: home, backends: make(map[string]chain.Backend), out: &v,
+	r := &verification{VerifyOptions: o, home: dir, backends: make(map[string]chain.Backend), out: &v,
 		pending: newPending()}
 
 	for _, b := range append([]chain.Backend{kv.New(), kvstore.New()}, o.Backends...) {
 		r.backends[b.Name()] = b
 	}
 
-	if err := addBackends(home, r.backends, consensus.Kinds()...); err != nil {
+	if err := home.AddBackends(dir, r.backends, consensus.Kinds()...); err != nil {
 		return v, err
 	}
 
@@ -114,18 +116,18 @@ type verification struct {
 }
 
 func (r *verification) run(ctx context.Context) (err error) {
-	if err := stateWithoutLog(r.disk, r.home); err != nil {
+	if err := home.StateWithoutLog(r.Disk, r.home); err != nil {
 		return err
 	}
 
-	if logs, err := listed(r.disk, LogDir(r.home), func(name string) bool {
+	if logs, err := home.HasFile(r.Disk, home.LogDir(r.home), func(name string) bool {
 		return strings.HasSuffix(name, ".seg")
 	}); err != nil || !logs {
 		return err // a home that was never started
 	}
 
-	for _, path := range []string{installingPath(r.home), StateDir(r.home) + ".new"} {
-		if _, err := r.disk.Stat(path); err == nil {
+	for _, path := range []string{install.MarkerPath(r.home), home.StateDir(r.home) + ".new"} {
+		if _, err := r.Disk.Stat(path); err == nil {
 			return fmt.Errorf("%w: an installation of a snapshot was cut short (%s): a start, or any 'coppice "+
 				"snapshot' command, completes it first", exit.ErrConfig, path)
 		}
@@ -134,11 +136,12 @@ func (r *verification) run(ctx context.Context) (err error) {
 	began := time.Now()
 	r.Progress("log", 0, 0)
 
-	if r.out.Log, err = eventlog.Verify(LogDir(r.home), eventlog.Options{FS: r.logs, Events: func(e eventlog.Event) {
-		if p, ok := e.(eventlog.Progress); ok {
-			r.Progress("log", uint64(p.Done), uint64(p.Total))
-		}
-	}}); err != nil {
+	if r.out.Log, err = eventlog.Verify(home.LogDir(r.home),
+		eventlog.Options{FS: r.Logs, Events: func(e eventlog.Event) {
+			if p, ok := e.(eventlog.Progress); ok {
+				r.Progress("log", uint64(p.Done), uint64(p.Total))
+			}
+		}}); err != nil {
 		return err
 	}
 
@@ -161,10 +164,10 @@ func (r *verification) run(ctx context.Context) (err error) {
 
 // scan opens the home's state, if it has one, and checks it against itself.
 func (r *verification) scan(ctx context.Context) error {
-	if _, err := r.disk.Stat(StateDir(r.home)); err != nil {
+	if _, err := r.Disk.Stat(home.StateDir(r.home)); err != nil {
 		return nil
 	}
-	state, err := storage.Open(StateDir(r.home), storage.Options{FS: r.disk, ReadOnly: true})
+	state, err := storage.Open(home.StateDir(r.home), storage.Options{FS: r.Disk, ReadOnly: true})
 	if errors.Is(err, storage.ErrNone) {
 		return nil // a start will make it from the log
 	}
@@ -180,7 +183,7 @@ func (r *verification) scan(ctx context.Context) error {
 // replay builds the state anew from the log and compares at every block.
 func (r *verification) replay(ctx context.Context) error {
 	// every frame was checked
-	log, err := eventlog.OpenReadOnly(LogDir(r.home), eventlog.Options{FS: r.logs, QuickOpen: true})
+	log, err := eventlog.OpenReadOnly(home.LogDir(r.home), eventlog.Options{FS: r.Logs, QuickOpen: true})
 	if err != nil {
 		return err
 	}
@@ -355,8 +358,9 @@ func sameOutcome(s chain.Staged, m *logv1.BlockCommitted) error {
 	}
 
 	if !bytes.Equal(s.AppHash, m.AppHash) {
-		return fmt.Errorf("%w: block %d: the log has app hash %x, executing it again gives %x", exit.ErrDamage,
-			m.Height, m.AppHash, s.AppHash)
+		return fmt.Errorf("%w: block %d: the log has app hash %x, executing it again gives %x",
+			exit.ErrDamage, m.Height,
+			m.AppHash, s.AppHash)
 	}
 
 	return nil

@@ -1,4 +1,4 @@
-package node
+package home
 
 import (
 	"crypto/rand"
@@ -15,6 +15,8 @@ import (
 
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/internal/durable"
+	"github.com/coppice-go/coppice/internal/flock"
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
@@ -23,12 +25,11 @@ import (
 
 // The files of a home.
 const (
-	genesisFile = chain.GenesisFile
-	lockFile    = "LOCK"
-	formatFile  = "FORMAT"
-	logDir      = "data/log"
-	stateDir    = "data/state"
-	inflightDir = "data/inflight"
+	lockFile     = "LOCK"
+	FormatFile   = "FORMAT"
+	logDir       = "data/log"
+	stateDir     = "data/state"
+	inflightPath = "data/inflight"
 )
 
 // LogDir is where the event log of a home lies.
@@ -37,7 +38,7 @@ func LogDir(home string) string { return filepath.Join(home, filepath.FromSlash(
 // StateDir is where the state of a home lies.
 func StateDir(home string) string { return filepath.Join(home, filepath.FromSlash(stateDir)) }
 
-func inflightPath(home string) string { return filepath.Join(home, filepath.FromSlash(inflightDir)) }
+func InflightDir(home string) string { return filepath.Join(home, filepath.FromSlash(inflightPath)) }
 
 // InitOptions say what kind of home to make.
 type InitOptions struct {
@@ -79,7 +80,7 @@ func Init(home string, o InitOptions) (g chain.Genesis, err error) {
 	if err := os.MkdirAll(home, 0o700); err != nil {
 		return g, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
-	if _, err := os.Stat(filepath.Join(home, formatFile)); err == nil {
+	if _, err := os.Stat(filepath.Join(home, FormatFile)); err == nil {
 		return g, fmt.Errorf("%w: %s is a home already", exit.ErrConfig, home)
 	}
 
@@ -100,17 +101,17 @@ func Init(home string, o InitOptions) (g chain.Genesis, err error) {
 		mode fs.FileMode
 	}{
 		{config.FileName, []byte(s.Config.Commented()), 0o644},
-		{genesisFile, append(genesis, '\n'), 0o644},
+		{chain.GenesisFile, append(genesis, '\n'), 0o644},
 		{api.TokenFileName, []byte(rand.Text() + "\n"), 0o600},
 		{submitTokenFile, []byte(rand.Text() + "\n"), 0o600},
-		{formatFile, []byte(homeFormat), 0o644}, // last: it makes the rest a home
+		{FormatFile, []byte(Format), 0o644}, // last: it makes the rest a home
 	} {
-		if err := writeNew(filepath.Join(home, f.name), f.data, f.mode); err != nil {
+		if err := durable.OS.WriteNew(filepath.Join(home, f.name), f.data, f.mode); err != nil {
 			return g, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 		}
 	}
 
-	return g, syncDir(home)
+	return g, durable.OS.SyncDir(home)
 }
 
 // genesis returns the genesis of a new home: the one of Genesis, the one that the options of the
@@ -142,56 +143,33 @@ func (o InitOptions) genesis(own consensus.Homed) (g chain.Genesis, err error) {
 	return g, err
 }
 
-func writeNew(path string, data []byte, mode fs.FileMode) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	return errors.Join(err, f.Sync(), f.Close())
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
 // IsHome tells whether a directory is a home, or may be one that cannot be looked into.
 func IsHome(dir string) bool {
-	_, err := os.Stat(filepath.Join(dir, formatFile))
+	_, err := os.Stat(filepath.Join(dir, FormatFile))
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // lockHome makes this process the home's only one, until the file is closed or the process ends.
-func lockHome(home string) (*os.File, error) {
+func Lock(home string) (*os.File, error) {
 	path := filepath.Join(home, lockFile)
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
+	f, err := flock.TryLock(path)
+	if errors.Is(err, flock.ErrLocked) {
+		who := "another process"
+		if n, err := api.ReadNodeFile(home); err == nil && unix.Kill(n.PID, 0) != unix.ESRCH {
+			// of a node that was killed the file says nothing: then it is another command
+			who = fmt.Sprintf("process %d", n.PID)
+		}
+		return nil, fmt.Errorf("%w: %s has %s", exit.ErrHomeInUse, who, home)
+	}
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
 		return nil, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			who := "another process"
-			if n, err := api.ReadNodeFile(home); err == nil && unix.Kill(n.PID, 0) != unix.ESRCH {
-				// of a node that was killed the file says nothing: then it is another command
-				who = fmt.Sprintf("process %d", n.PID)
-			}
-			return nil, fmt.Errorf("%w: %s has %s", exit.ErrHomeInUse, who, home)
-		}
-
-		return nil, fmt.Errorf("lock %s: %w", path, err)
-	}
-
-	return f, nil
+	return f, err
 }
 
 // readToken reads a token.
-func readToken(path string) (string, error) {
+func ReadToken(path string) (string, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", exit.ErrConfig, err)

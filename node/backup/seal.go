@@ -1,4 +1,4 @@
-package node
+package backup
 
 import (
 	"bytes"
@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/config"
@@ -15,8 +16,8 @@ import (
 )
 
 // seal is backup.json, with the digests of the files beside it and its own.
-func (w *BackupWriter) seal() ([]byte, error) {
-	names := []string{genesisFile, config.FileName}
+func (w *Writer) seal() ([]byte, error) {
+	names := []string{chain.GenesisFile, config.FileName}
 	if w.info.Token {
 		names = append(names, api.TokenFileName)
 	}
@@ -52,7 +53,7 @@ func withoutSum(data []byte, sum snapshots.Hex) []byte {
 func sumOf(sum snapshots.Hex) []byte { return []byte(`"sum": "` + sum.String() + `"`) }
 
 // sealed holds backup.json against its own digest.
-func (b BackupInfo) sealed(path string, data []byte) error {
+func (b Info) sealed(path string, data []byte) error {
 	if b.Format == 1 && b.Sum == nil && b.Files == nil {
 		return nil
 	}
@@ -63,8 +64,8 @@ func (b BackupInfo) sealed(path string, data []byte) error {
 }
 
 // sameFiles holds the files beside the log and the snapshot against their digests.
-func (b BackupInfo) sameFiles(src string) error {
-	for _, name := range []string{genesisFile, config.FileName, api.TokenFileName} {
+func (b Info) sameFiles(src string) error {
+	for _, name := range []string{chain.GenesisFile, config.FileName, api.TokenFileName} {
 		want, listed := b.Files[name]
 		if !listed && (b.Format == 1 || name == api.TokenFileName) {
 			continue

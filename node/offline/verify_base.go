@@ -1,4 +1,4 @@
-package node
+package offline
 
 import (
 	"context"
@@ -10,11 +10,14 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/ordering"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/home"
+	"github.com/coppice-go/coppice/node/install"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -24,15 +27,15 @@ func (r *verification) agreed(log *eventlog.Log) error {
 	if r.state == nil {
 		return nil
 	}
-	s, err := standingOf(r.state)
+	s, err := install.StandingOf(r.state)
 	if err != nil || s.Index == 0 {
 		return err
 	}
-	return agree(log, s)
+	return install.Agree(log, s)
 }
 
 func (r *verification) snapshots() snapshots.Dir {
-	return snapshots.Dir{FS: r.disk, Path: SnapshotDir(r.home)}
+	return snapshots.Dir{FS: r.Disk, Path: home.SnapshotDir(r.home)}
 }
 
 // errNoBase: replay has nothing to begin with.
@@ -41,22 +44,22 @@ var errNoBase = errors.New("there is nothing that replay could begin with")
 // beginAgain makes the state that replay works on: an empty one where the log begins with the
 // genesis, and else a copy of the oldest snapshot that the log has all records after.
 func (r *verification) beginAgain(ctx context.Context, log *eventlog.Log) error {
-	data := r.disk.PathDir(StateDir(r.home))
-	names, err := r.disk.List(data)
+	data := r.Disk.PathDir(home.StateDir(r.home))
+	names, err := r.Disk.List(data)
 	if err != nil {
 		return err
 	}
 
 	for _, name := range names { // those of a verification that was killed, too: this one has the home
 		if strings.HasPrefix(name, "verify-") {
-			if err := r.disk.RemoveAll(r.disk.PathJoin(data, name)); err != nil {
+			if err := r.Disk.RemoveAll(r.Disk.PathJoin(data, name)); err != nil {
 				return err
 			}
 		}
 	}
 
-	r.scratch = r.disk.PathJoin(data, fmt.Sprintf("verify-%d", os.Getpid()))
-	base, err := baseOf(log)
+	r.scratch = r.Disk.PathJoin(data, fmt.Sprintf("verify-%d", os.Getpid()))
+	base, err := install.BaseOf(log)
 	if err != nil {
 		return err
 	}
@@ -69,7 +72,7 @@ func (r *verification) beginAgain(ctx context.Context, log *eventlog.Log) error 
 	}
 
 	for _, e := range list {
-		in, err := placeOf(log, e.Manifest)
+		in, err := install.PlaceOf(log, e.Manifest)
 		if errors.Is(err, storage.ErrOtherLog) || err == nil && in.Index+1 < log.First() {
 			continue
 		}
@@ -84,7 +87,7 @@ func (r *verification) beginAgain(ctx context.Context, log *eventlog.Log) error 
 
 // beginWith makes a snapshot what replay goes on from.
 func (r *verification) beginWith(ctx context.Context, m snapshots.Manifest, in snapshots.Installing) error {
-	in.State = r.disk.PathJoin(r.scratch, "state")
+	in.State = r.Disk.PathJoin(r.scratch, "state")
 	in.Progress = func(done, total uint64) { r.Progress("snapshot", done, total) }
 	if _, err := r.snapshots().Install(ctx, m.ID, in); err != nil {
 		return err
@@ -96,9 +99,9 @@ func (r *verification) beginWith(ctx context.Context, m snapshots.Manifest, in s
 
 func (r *verification) openAgain() (err error) {
 	scratch := r.scratch
-	r.again, err = storage.Open(r.disk.PathJoin(scratch, "state"),
-		storage.Options{FS: r.disk, OnFatal: func(err error) {
-			r.disk.RemoveAll(scratch)
+	r.again, err = storage.Open(r.Disk.PathJoin(scratch, "state"),
+		storage.Options{FS: r.Disk, OnFatal: func(err error) {
+			r.Disk.RemoveAll(scratch)
 			if r.Fatal == nil {
 				panic(err)
 			}
@@ -112,7 +115,7 @@ func (r *verification) endAgain() {
 	if r.again != nil {
 		r.again.Close() // nothing of it is wanted
 	}
-	r.disk.RemoveAll(r.scratch)
+	r.Disk.RemoveAll(r.scratch)
 }
 
 // installed goes on from the snapshot that a record put in the state's place, or from the oldest
@@ -125,7 +128,7 @@ func (r *verification) installed(ctx context.Context, log *eventlog.Log, index u
 	}
 
 	for _, e := range list {
-		if !installs(rec, e.Manifest) {
+		if !install.Installs(rec, e.Manifest) {
 			continue
 		}
 		r.endAgain()
@@ -136,7 +139,7 @@ func (r *verification) installed(ctx context.Context, log *eventlog.Log, index u
 	}
 
 	for _, e := range list { // it went, because there are newer ones
-		switch in, err := placeOf(log, e.Manifest); {
+		switch in, err := install.PlaceOf(log, e.Manifest); {
 		case errors.Is(err, storage.ErrOtherLog) || err == nil && in.Index <= index:
 		case err != nil:
 			return err
@@ -156,28 +159,28 @@ func (r *verification) installed(ctx context.Context, log *eventlog.Log, index u
 
 // sameGenesis holds the home's genesis against a record that says which chain was started.
 func (r *verification) sameGenesis(m proto.Message) error {
-	var chain string
+	var chainID string
 	var params *logv1.Params
 
 	switch m := m.(type) {
 	case *logv1.ChainStarted:
-		chain, params = m.ChainId, m.Params
+		chainID, params = m.ChainId, m.Params
 	case *logv1.Base:
-		chain, params = m.ChainId, m.Params
+		chainID, params = m.ChainId, m.Params
 	default:
 		return nil
 	}
 
-	_, g, err := readGenesis(filepath.Join(r.home, genesisFile))
+	_, g, err := home.ReadGenesisFile(filepath.Join(r.home, chain.GenesisFile))
 	switch {
 	case err != nil:
 		return err
-	case g.ChainId != chain:
-		return fmt.Errorf("%w: %w: chain %s has started, %s is of %s", exit.ErrConfig, ordering.ErrGenesis, chain,
-			genesisFile, g.ChainId)
+	case g.ChainId != chainID:
+		return fmt.Errorf("%w: %w: chain %s has started, %s is of %s", exit.ErrConfig, ordering.ErrGenesis, chainID,
+			chain.GenesisFile, g.ChainId)
 	case !proto.Equal(g.Params, params):
 		return fmt.Errorf("%w: %w: chain %s was started with the limits {%v}, %s has {%v}", exit.ErrConfig,
-			ordering.ErrGenesis, chain, params, genesisFile, g.Params)
+			ordering.ErrGenesis, chainID, params, chain.GenesisFile, g.Params)
 	}
 
 	return nil

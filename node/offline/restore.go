@@ -1,4 +1,4 @@
-package node
+package offline
 
 import (
 	"bytes"
@@ -16,9 +16,12 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/internal/durable"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/backup"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/home"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
@@ -32,23 +35,23 @@ const (
 // their own numbers, the snapshot as its state, and a new admin token unless the backup brings one.
 // It is verified, every byte and every app hash, and appears whole or not at all. Errors are
 // ErrConfig and ErrDamage.
-func RestoreBackup(ctx context.Context, src, home string, progress func(step string, done, total uint64)) (BackupInfo,
+func Restore(ctx context.Context, src, dir string, progress func(step string, done, total uint64)) (backup.Info,
 	error) {
 	if progress == nil {
 		progress = func(string, uint64, uint64) {}
 	}
-	home, err := vacant(home)
+	dir, err := backup.Vacant(dir)
 	if err != nil {
-		return BackupInfo{}, err
+		return backup.Info{}, err
 	}
-	info, err := VerifyBackup(ctx, src, progress)
+	info, err := backup.Verify(ctx, src, progress)
 	if err != nil {
 		return info, exit.Classify(err)
 	}
-	if err := traitsOf(src).NoBackup; err != nil {
+	if err := home.TraitsOf(src).NoBackup; err != nil {
 		return info, err
 	}
-	tmp := home + homeMade
+	tmp := dir + homeMade
 	if err := os.RemoveAll(tmp); err != nil {
 		return info, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
@@ -56,22 +59,18 @@ func RestoreBackup(ctx context.Context, src, home string, progress func(step str
 	if err := r.run(ctx); err != nil {
 		return info, errors.Join(exit.Classify(err), os.RemoveAll(tmp))
 	}
-	if err := os.Rename(tmp, home); err != nil {
-		return info, err
-	}
-
-	return info, syncDir(filepath.Dir(home))
+	return info, durable.OS.Rename(tmp, dir)
 }
 
 // restoring is one RestoreBackup on its way.
 type restoring struct {
 	src, home string
-	info      BackupInfo
+	info      backup.Info
 	progress  func(step string, done, total uint64)
 }
 
 func (r *restoring) run(ctx context.Context) error {
-	if err := os.MkdirAll(SnapshotDir(r.home), 0o700); err != nil {
+	if err := os.MkdirAll(home.SnapshotDir(r.home), 0o700); err != nil {
 		return fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 	if err := r.files(); err != nil {
@@ -85,9 +84,9 @@ func (r *restoring) run(ctx context.Context) error {
 		return err
 	}
 
-	dir := snapshots.Dir{FS: vfs.Default, Path: SnapshotDir(r.home)}
+	dir := snapshots.Dir{FS: vfs.Default, Path: home.SnapshotDir(r.home)}
 	m, err := dir.Install(ctx, r.info.Snapshot,
-		snapshots.Installing{State: StateDir(r.home), LogID: id, Index: r.index()})
+		snapshots.Installing{State: home.StateDir(r.home), LogID: id, Index: r.index()})
 
 	if err != nil {
 		return err
@@ -100,7 +99,7 @@ func (r *restoring) run(ctx context.Context) error {
 	}
 
 	for _, d := range []string{filepath.Join(r.home, "data"), r.home} {
-		if err := syncDir(d); err != nil {
+		if err := durable.OS.SyncDir(d); err != nil {
 			return err
 		}
 	}
@@ -119,7 +118,7 @@ func (r *restoring) run(ctx context.Context) error {
 }
 
 func (r *restoring) manifest() (snapshots.Manifest, error) {
-	return backupSnapshots(r.src).Find(r.info.Snapshot)
+	return backup.Snapshots(r.src).Find(r.info.Snapshot)
 }
 
 // index is the snapshot's place in the log, which counts on in the new one.
@@ -133,8 +132,8 @@ func (r *restoring) index() uint64 {
 
 // files brings genesis, configuration and token, and makes the directory a home.
 func (r *restoring) files() error {
-	for _, name := range []string{genesisFile, config.FileName} {
-		if err := copyFile(filepath.Join(r.src, name), filepath.Join(r.home, name), 0o644); err != nil {
+	for _, name := range []string{chain.GenesisFile, config.FileName} {
+		if err := backup.CopyFile(filepath.Join(r.src, name), filepath.Join(r.home, name), 0o644); err != nil {
 			return err
 		}
 	}
@@ -144,10 +143,10 @@ func (r *restoring) files() error {
 		token, err = []byte(rand.Text()+"\n"), nil
 	}
 	if err == nil {
-		err = writeNew(filepath.Join(r.home, api.TokenFileName), token, 0o600)
+		err = durable.OS.WriteNew(filepath.Join(r.home, api.TokenFileName), token, 0o600)
 	}
 	if err == nil {
-		err = writeNew(filepath.Join(r.home, formatFile), []byte(homeFormat), 0o644)
+		err = durable.OS.WriteNew(filepath.Join(r.home, home.FormatFile), []byte(home.Format), 0o644)
 	}
 
 	return err
@@ -160,13 +159,13 @@ func (r *restoring) snapshot() error {
 	if err != nil {
 		return err
 	}
-	from, to := filepath.Join(r.src, backupSnapshot, m.ID), filepath.Join(SnapshotDir(r.home), m.ID)
+	from, to := filepath.Join(r.src, backup.SnapshotsName, m.ID), filepath.Join(home.SnapshotDir(r.home), m.ID)
 	if err := os.Mkdir(to, 0o700); err != nil {
 		return err
 	}
 
 	for _, f := range m.Files {
-		if err := copyFile(filepath.Join(from, f.Name), filepath.Join(to, f.Name), 0o600); err != nil {
+		if err := backup.CopyFile(filepath.Join(from, f.Name), filepath.Join(to, f.Name), 0o600); err != nil {
 			return err
 		}
 	}
@@ -174,13 +173,13 @@ func (r *restoring) snapshot() error {
 	m.Source = fmt.Sprintf("backup of log %v", m.LogID)
 	data, err := json.MarshalIndent(m, "", "  ")
 	if err == nil {
-		err = writeNew(filepath.Join(to, "snapshot.json"), append(data, '\n'), 0o600)
+		err = durable.OS.WriteNew(filepath.Join(to, "snapshot.json"), append(data, '\n'), 0o600)
 	}
 	if err == nil {
-		err = syncDir(to)
+		err = durable.OS.SyncDir(to)
 	}
 	if err == nil {
-		err = syncDir(filepath.Dir(to))
+		err = durable.OS.SyncDir(filepath.Dir(to))
 	}
 
 	return err
@@ -201,7 +200,7 @@ func (r *restoring) log(ctx context.Context) (id [16]byte, err error) {
 		batch = append(batch, base)
 	}
 
-	l, err := eventlog.Open(LogDir(r.home), o)
+	l, err := eventlog.Open(home.LogDir(r.home), o)
 	if err != nil {
 		return id, err
 	}
@@ -216,7 +215,7 @@ func (r *restoring) log(ctx context.Context) (id [16]byte, err error) {
 		batch, size = batch[:0], 0
 		return err
 	}
-	if err := readRecords(ctx, filepath.Join(r.src, backupLog), func(e eventlog.Entry) error {
+	if err := backup.ReadRecords(ctx, filepath.Join(r.src, backup.LogName), func(e eventlog.Entry) error {
 		batch = append(batch, eventlog.Record{Kind: e.Kind, Data: bytes.Clone(e.Data)})
 		r.progress("records", e.Index+1-r.info.First, r.info.Last+1-r.info.First)
 		if size += len(e.Data); size >= copyBatch {
@@ -240,7 +239,7 @@ func (r *restoring) base() (eventlog.Record, error) {
 	if err != nil {
 		return eventlog.Record{}, err
 	}
-	_, g, err := readGenesis(filepath.Join(r.src, genesisFile))
+	_, g, err := home.ReadGenesisFile(filepath.Join(r.src, chain.GenesisFile))
 	if err != nil {
 		return eventlog.Record{}, err
 	}

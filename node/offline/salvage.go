@@ -1,4 +1,4 @@
-package node
+package offline
 
 import (
 	"context"
@@ -12,12 +12,15 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/backup"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/home"
+	"github.com/coppice-go/coppice/node/install"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
 // salvageSuffix is of the directory beside a backup in which its log is salvaged meanwhile.
-const salvageSuffix = ".salvage"
+const SalvageSuffix = ".salvage"
 
 // Lost says what a salvaged backup could not have.
 type Lost struct {
@@ -39,38 +42,38 @@ func (l Lost) Any() bool { return len(l.Gaps) > 0 || l.Front != "" }
 // records after it, up to the next that is lost. Lost says what that leaves out. The home is not
 // changed but for a snapshot of its state. Errors are as of Backup; ErrDamage is that nothing is
 // whole that a backup could begin with.
-func SalvageBackup(ctx context.Context, home, dest string, o BackupOptions) (BackupInfo, Lost, error) {
-	h, err := openStopped(home, nil, nil)
+func Salvage(ctx context.Context, dir, dest string, o backup.Options) (backup.Info, Lost, error) {
+	h, err := Open(dir, nil, nil)
 	if err != nil {
-		return BackupInfo{}, Lost{}, err
+		return backup.Info{}, Lost{}, err
 	}
 	defer h.Close()
 
 	h.fatal = o.Fatal
-	if err := traitsOf(home).NoSalvage; err != nil {
-		return BackupInfo{}, Lost{}, err
+	if err := home.TraitsOf(dir).NoSalvage; err != nil {
+		return backup.Info{}, Lost{}, err
 	}
 
 	info, lost, err := h.salvageBackup(ctx, dest, o)
 	return info, lost, exit.Classify(err)
 }
 
-func (h *stoppedHome) salvageBackup(ctx context.Context, dest string, o BackupOptions) (info BackupInfo, lost Lost,
+func (h *Home) salvageBackup(ctx context.Context, dest string, o backup.Options) (info backup.Info, lost Lost,
 	err error) {
-	w, err := NewBackupWriter(dest, o)
+	w, err := backup.NewWriter(dest, o)
 	if err != nil {
 		return info, lost, err
 	}
 	defer w.Abandon()
 
-	tmp := w.dest + salvageSuffix
+	tmp := w.Dest + SalvageSuffix
 	if err := os.RemoveAll(tmp); err != nil {
 		return info, lost, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 	defer os.RemoveAll(tmp)
 
-	progress := o.progress()
-	found, err := eventlog.Salvage(ctx, LogDir(h.home), filepath.Join(tmp, backupLog),
+	progress := o.Report()
+	found, err := eventlog.Salvage(ctx, home.LogDir(h.home), filepath.Join(tmp, backup.LogName),
 		eventlog.Options{Events: func(e eventlog.Event) {
 			if p, ok := e.(eventlog.Progress); ok {
 				progress("salvage", uint64(p.Done), uint64(p.Total))
@@ -82,7 +85,7 @@ func (h *stoppedHome) salvageBackup(ctx context.Context, dest string, o BackupOp
 	}
 
 	lost.Gaps, lost.Front = found.Gaps, found.Front
-	l, err := eventlog.OpenReadOnly(filepath.Join(tmp, backupLog), eventlog.Options{})
+	l, err := eventlog.OpenReadOnly(filepath.Join(tmp, backup.LogName), eventlog.Options{})
 	if err != nil {
 		return info, lost, err
 	}
@@ -97,8 +100,8 @@ func (h *stoppedHome) salvageBackup(ctx context.Context, dest string, o BackupOp
 		return info, lost, err
 	}
 
-	b.send = w.Take
-	if err := b.run(ctx); err != nil {
+	b.Send = w.Take
+	if err := b.Run(ctx); err != nil {
 		return info, lost, err
 	}
 
@@ -108,9 +111,9 @@ func (h *stoppedHome) salvageBackup(ctx context.Context, dest string, o BackupOp
 
 // newest is the newest state that is whole and of this log: the home's own, of which a snapshot is
 // taken, or a snapshot.
-func (h *stoppedHome) newest(ctx context.Context, l *eventlog.Log, found eventlog.Salvaged,
-	o BackupOptions) (snapshots.Manifest, error) {
-	progress := o.progress()
+func (h *Home) newest(ctx context.Context, l *eventlog.Log, found eventlog.Salvaged,
+	o backup.Options) (snapshots.Manifest, error) {
+	progress := o.Report()
 	scan := func(done, total uint64) { progress("snapshot", done, total) }
 	fits := func(m snapshots.Manifest) error {
 		if [16]byte(m.LogID) != found.Source {
@@ -126,11 +129,11 @@ func (h *stoppedHome) newest(ctx context.Context, l *eventlog.Log, found eventlo
 			return nil // the record that led there is lost
 		}
 
-		return agree(l, standing{State: stateOf(m, m.Index)})
+		return install.Agree(l, install.Standing{State: install.StateOf(m, m.Index)})
 	}
 	m, err := h.takeState(ctx, o.Program, scan)
 	if errors.Is(err, snapshots.ErrExists) {
-		m, err = h.dir().Verify(ctx, m.ID, scan)
+		m, err = h.Dir().Verify(ctx, m.ID, scan)
 	}
 	if err == nil {
 		err = fits(m)
@@ -140,13 +143,13 @@ func (h *stoppedHome) newest(ctx context.Context, l *eventlog.Log, found eventlo
 	}
 
 	why := []error{fmt.Errorf("the state: %w", err)}
-	list, err := h.dir().Whole()
+	list, err := h.Dir().Whole()
 	if err != nil {
 		return m, errors.Join(append(why, err)...)
 	}
 
 	for _, e := range slices.Backward(list) {
-		m, err := h.dir().Verify(ctx, e.Manifest.ID, scan)
+		m, err := h.Dir().Verify(ctx, e.Manifest.ID, scan)
 		if err == nil {
 			err = fits(m)
 		}
@@ -157,21 +160,22 @@ func (h *stoppedHome) newest(ctx context.Context, l *eventlog.Log, found eventlo
 	}
 
 	return m, fmt.Errorf("%w: there is neither a state nor a snapshot that a backup could begin with: %w",
-		exit.ErrDamage, errors.Join(why...))
+		exit.ErrDamage,
+		errors.Join(why...))
 }
 
 // salvagedBackup is what there is to send: the snapshot, and the records that it takes, up to the
 // first that is lost after it.
-func (h *stoppedHome) salvagedBackup(ctx context.Context, l *eventlog.Log, m snapshots.Manifest,
-	lost *Lost) (*backup, error) {
-	b := &backup{home: h.home, dir: h.dir(), manifest: m, last: max(l.Durable(), m.Index), open: l.Cursor}
+func (h *Home) salvagedBackup(ctx context.Context, l *eventlog.Log, m snapshots.Manifest,
+	lost *Lost) (*backup.Sender, error) {
+	b := &backup.Sender{Home: h.home, Snapshots: h.Dir(), Manifest: m, Last: max(l.Durable(), m.Index), Open: l.Cursor}
 	from := l.First() // the first record behind all that is lost
 	lost.Settled = l.Durable() >= m.Index
 
 	for _, g := range lost.Gaps {
 		if max(g.First, g.Last) > m.Index {
 			lost.Cut, lost.Settled = max(g.First, m.Index+1), false
-			if b.last = lost.Cut - 1; g.First <= m.Index {
+			if b.Last = lost.Cut - 1; g.First <= m.Index {
 				from = lost.Cut // the gap goes on to there
 			}
 			break
@@ -182,14 +186,14 @@ func (h *stoppedHome) salvagedBackup(ctx context.Context, l *eventlog.Log, m sna
 	}
 
 	behind := behind{pending: newPending()}
-	if err := eachRecord(ctx, l, from, b.last, behind.entry); err != nil {
+	if err := backup.EachRecord(ctx, l, from, b.Last, behind.entry); err != nil {
 		return nil, err
 	}
 
-	b.first = min(m.Index+1, behind.pending.floor(b.last+1))
+	b.First = min(m.Index+1, behind.pending.floor(b.Last+1))
 
 	if lost.Settled && lost.Any() {
-		_, g, err := readGenesis(filepath.Join(h.home, genesisFile))
+		_, g, err := home.ReadGenesisFile(filepath.Join(h.home, chain.GenesisFile))
 		if err != nil {
 			return nil, err
 		}

@@ -1,4 +1,4 @@
-package node
+package offline
 
 import (
 	"errors"
@@ -8,13 +8,16 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/coppice-go/coppice/internal/durable"
+	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/home"
 )
 
-func formatOf(t *testing.T, home string) string {
+func formatOf(t *testing.T, dir string) string {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(home, formatFile))
+	b, err := os.ReadFile(filepath.Join(dir, home.FormatFile))
 	require.NoError(t, err)
 	return string(b)
 }
@@ -31,32 +34,32 @@ func TestANewerHomeIsRefused(t *testing.T) {
 		"coppice home 1x\n": "or its file is damaged",
 		"":                  "or its file is damaged",
 	} {
-		home := filepath.Join(t.TempDir(), "home")
-		_, err := Init(home, InitOptions{Listen: "127.0.0.1:0"})
+		dir := filepath.Join(t.TempDir(), "home")
+		_, err := home.Init(dir, home.InitOptions{Listen: "127.0.0.1:0"})
 		require.NoError(t, err)
-		require.NoError(t, os.WriteFile(filepath.Join(home, formatFile), []byte(text), 0o644))
-		_, err = New(home, config.Defaults())
+		require.NoError(t, os.WriteFile(filepath.Join(dir, home.FormatFile), []byte(text), 0o644))
+		_, err = node.New(dir, config.Defaults())
 		require.ErrorIs(t, err, exit.ErrConfig)
 		require.ErrorContains(t, err, want)
-		_, err = Upgrade(home, false)
+		_, err = Upgrade(dir, false)
 		require.ErrorIs(t, err, exit.ErrConfig)
 		require.ErrorContains(t, err, want)
-		require.Equal(t, text, formatOf(t, home))
+		require.Equal(t, text, formatOf(t, dir))
 	}
 }
 
 // An older home is upgraded a format at a time. A process that ends in the middle of a step leaves
 // a home whose upgrade can be run again, and begins with that step.
 func TestAnUpgradeCanBeCutAnywhere(t *testing.T) {
-	home := filepath.Join(t.TempDir(), "home")
-	_, err := Init(home, InitOptions{Listen: "127.0.0.1:0"})
+	dir := filepath.Join(t.TempDir(), "home")
+	_, err := home.Init(dir, home.InitOptions{Listen: "127.0.0.1:0"})
 	require.NoError(t, err)
 	cut := errors.New("cut")
 	var runs []int
 	known := []Migration{
-		{To: 2, Does: "a notice is written", Needs: "v0.2.0", Run: func(home string) error {
+		{To: 2, Does: "a notice is written", Needs: "v0.2.0", Run: func(dir string) error {
 			runs = append(runs, 2)
-			return replaceFile(filepath.Join(home, "notice"), []byte("two"), 0o644)
+			return durable.OS.Replace(filepath.Join(dir, "notice"), []byte("two"), 0o644)
 		}},
 		{To: 3, Does: "the notice is renamed", Needs: "v0.3.0", Run: func(home string) error {
 			runs = append(runs, 3)
@@ -67,49 +70,49 @@ func TestAnUpgradeCanBeCutAnywhere(t *testing.T) {
 			return errors.Join(err, cut)
 		}},
 	}
-	u, err := upgrade(home, true, known)
+	u, err := upgrade(dir, true, known)
 	require.NoError(t, err)
 	require.Equal(t, Upgraded{From: 1, To: 3,
 		Steps: []string{"format 1 to 2: a notice is written", "format 2 to 3: the notice is renamed"}}, u)
 	require.Empty(t, runs)
-	require.Equal(t, "coppice home 1\n", formatOf(t, home))
+	require.Equal(t, "coppice home 1\n", formatOf(t, dir))
 
-	_, err = upgrade(home, false, known)
+	_, err = upgrade(dir, false, known)
 	require.ErrorIs(t, err, cut)
 	require.ErrorContains(t, err, "it has format 2 still, and the upgrade can be run again")
-	require.Equal(t, "coppice home 2\nneeds coppice v0.2.0\n", formatOf(t, home))
+	require.Equal(t, "coppice home 2\nneeds coppice v0.2.0\n", formatOf(t, dir))
 
-	u, err = upgrade(home, false, known)
+	u, err = upgrade(dir, false, known)
 	require.NoError(t, err)
 	require.Equal(t, 2, u.From)
 	require.Equal(t, []int{2, 3, 3}, runs)
-	require.Equal(t, "coppice home 3\nneeds coppice v0.3.0\n", formatOf(t, home))
-	require.FileExists(t, filepath.Join(home, "note"))
+	require.Equal(t, "coppice home 3\nneeds coppice v0.3.0\n", formatOf(t, dir))
+	require.FileExists(t, filepath.Join(dir, "note"))
 
-	u, err = upgrade(home, false, known)
+	u, err = upgrade(dir, false, known)
 	require.NoError(t, err)
 	require.Empty(t, u.Steps)
 
-	_, err = New(home, config.Defaults())
+	_, err = node.New(dir, config.Defaults())
 	require.ErrorContains(t, err, "it wants coppice v0.3.0 or newer")
 }
 
 func TestAHomeInUseIsNotUpgraded(t *testing.T) {
-	home := filepath.Join(t.TempDir(), "home")
-	_, err := Init(home, InitOptions{Listen: "127.0.0.1:0"})
+	dir := filepath.Join(t.TempDir(), "home")
+	_, err := home.Init(dir, home.InitOptions{Listen: "127.0.0.1:0"})
 	require.NoError(t, err)
-	n, err := New(home, config.Defaults())
+	n, err := node.New(dir, config.Defaults())
 	require.NoError(t, err)
-	_, err = Upgrade(home, false)
+	_, err = Upgrade(dir, false)
 	require.ErrorIs(t, err, exit.ErrHomeInUse)
 	require.NoError(t, n.Close())
-	_, err = Upgrade(home, false)
+	_, err = Upgrade(dir, false)
 	require.NoError(t, err)
 }
 
 // The formats follow each other, and this program reads the last.
 func TestTheMigrationsAreInOrder(t *testing.T) {
-	require.Len(t, migrations, int(homeVersion)-1)
+	require.Len(t, migrations, int(home.CurrentVersion)-1)
 	for i, m := range migrations {
 		require.Equal(t, i+2, m.To)
 		require.NotEmpty(t, m.Does)

@@ -1,4 +1,4 @@
-package node
+package home
 
 import (
 	"fmt"
@@ -12,12 +12,12 @@ import (
 
 // ReadGenesis reads the genesis of a home. Errors are exit.ErrConfig.
 func ReadGenesis(home string) (chain.Genesis, error) {
-	g, _, err := readGenesis(filepath.Join(home, genesisFile))
+	g, _, err := ReadGenesisFile(filepath.Join(home, chain.GenesisFile))
 	return g, err
 }
 
 // readGenesis reads a genesis file, and returns it and the record that starts its chain.
-func readGenesis(path string) (g chain.Genesis, rec *logv1.ChainStarted, err error) {
+func ReadGenesisFile(path string) (g chain.Genesis, rec *logv1.ChainStarted, err error) {
 	data, err := os.ReadFile(path)
 	if err == nil {
 		g, err = chain.ParseGenesis(path, data)

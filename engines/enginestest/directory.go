@@ -1,0 +1,79 @@
+// Package enginestest has what tests of single engines need: a directory without a router.
+package enginestest
+
+import (
+	"context"
+	"sync"
+
+	"github.com/coppice-go/coppice/engines"
+)
+
+// Directory is an engines.Directory that knows the engines of one test. Unlike the router's table
+// it lives as long as the test, and takes any incarnation. The zero value is ready for use.
+type Directory struct {
+	mu     sync.Mutex
+	boxes  map[string]*engines.Mailbox
+	change chan struct{} // closed at the next registration; nil while nobody waits
+}
+
+// Register makes m the mailbox of its name.
+func (d *Directory) Register(m *engines.Mailbox) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+
+	if d.boxes == nil {
+		d.boxes = make(map[string]*engines.Mailbox)
+	}
+	d.boxes[m.Name()] = m
+
+	if d.change != nil {
+		close(d.change)
+		d.change = nil
+	}
+
+	return nil
+}
+
+// Resolve returns the living mailbox of name or a *engines.DownError.
+func (d *Directory) Resolve(name string) (*engines.Mailbox, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.resolve(name)
+}
+
+// Await waits for a living incarnation of name above after.
+func (d *Directory) Await(ctx context.Context, name string, after uint64) (*engines.Mailbox, error) {
+	for {
+		d.mu.Lock()
+		box, err := d.resolve(name)
+		if d.change == nil {
+			d.change = make(chan struct{})
+		}
+		change := d.change
+		d.mu.Unlock()
+
+		if err == nil && box.Incarnation() > after {
+			return box, nil
+		}
+
+		select {
+		case <-change:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+func (d *Directory) resolve(name string) (*engines.Mailbox, error) {
+	box := d.boxes[name]
+	if box == nil {
+		return nil, &engines.DownError{Engine: name}
+	}
+
+	select {
+	case <-box.Done():
+		return nil, box.Down()
+	default:
+		return box, nil
+	}
+}

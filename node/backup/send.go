@@ -1,0 +1,163 @@
+package backup
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/storage/snapshots"
+	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/config"
+	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
+)
+
+// Pieces of a backup on the wire.
+const (
+	pieceBytes   = 256 << 10 // bytes of a file
+	recordsBytes = 512 << 10 // bytes of records, or one that is larger
+)
+
+// snapshotPrefix is where the snapshot's files lie in a backup.
+const snapshotPrefix = "snapshot/"
+
+// backup is the sending side: what it takes to make another home of this one.
+type Sender struct {
+	Home        string
+	Snapshots   snapshots.Dir
+	Manifest    snapshots.Manifest
+	First, Last uint64 // records
+	Open        func(from uint64) (*eventlog.Cursor, error)
+	Send        func(*apiv1.BackupResponse) error
+}
+
+func (b *Sender) Run(ctx context.Context) error {
+	m, err := json.Marshal(b.Manifest)
+	if err != nil {
+		return err
+	}
+
+	if err := b.Send(&apiv1.BackupResponse{Part: &apiv1.BackupResponse_Begin{Begin: &apiv1.BackupBegin{
+		Snapshot: m, First: b.First, Last: b.Last, LogId: b.Manifest.LogID, Bytes: b.Manifest.Bytes,
+	}}}); err != nil {
+		return err
+	}
+
+	for _, name := range []string{chain.GenesisFile, config.FileName} {
+		if err := b.file(ctx, name, func() (io.ReadCloser, error) {
+			return os.Open(filepath.Join(b.Home, name))
+		}); err != nil {
+			return err
+		}
+	}
+
+	for _, f := range b.Manifest.Files {
+		path := b.Snapshots.FS.PathJoin(b.Snapshots.Path, b.Manifest.ID, f.Name)
+		if err := b.file(ctx, snapshotPrefix+f.Name, func() (io.ReadCloser, error) {
+			return b.Snapshots.FS.Open(path)
+		}); err != nil {
+			return err
+		}
+	}
+
+	digest, err := b.records(ctx)
+	if err != nil {
+		return err
+	}
+
+	return b.Send(&apiv1.BackupResponse{Part: &apiv1.BackupResponse_End{End: &apiv1.BackupEnd{Digest: digest}}})
+}
+
+func (b *Sender) file(ctx context.Context, name string, open func() (io.ReadCloser, error)) error {
+	f, err := open()
+	if err != nil {
+		return fmt.Errorf("backup: %w", err)
+	}
+	defer f.Close()
+
+	for last := false; !last; {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+
+		piece := make([]byte, pieceBytes)
+		n, err := io.ReadFull(f, piece)
+		if last = errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF); err != nil && !last {
+			return fmt.Errorf("backup: reading %s: %w", name, err)
+		}
+
+		if err := b.Send(&apiv1.BackupResponse{
+			Part: &apiv1.BackupResponse_File{File: &apiv1.BackupFile{Name: name, Data: piece[:n],
+				Last: last}}}); err != nil {
+			return err
+		}
+	}
+
+	return nil
+}
+
+func (b *Sender) records(ctx context.Context) (digest []byte, err error) {
+	sum := newRecordSum()
+	part, size := &apiv1.BackupRecords{First: b.First}, 0
+	flush := func() error {
+		if len(part.Records) == 0 {
+			return nil
+		}
+		err := b.Send(&apiv1.BackupResponse{Part: &apiv1.BackupResponse_Records{Records: part}})
+		part, size = &apiv1.BackupRecords{First: part.First + uint64(len(part.Records))}, 0
+		return err
+	}
+
+	for e, err := range chain.Records(b.Open, b.First, b.Last) {
+		if err := cmp.Or(err, context.Cause(ctx)); err != nil {
+			return nil, fmt.Errorf("backup: record %d: %w", e.Index, err)
+		}
+
+		sum.add(uint8(e.Kind), e.Data)
+		part.Records = append(part.Records,
+			&apiv1.BackupRecord{Kind: uint32(e.Kind), Data: append([]byte(nil), e.Data...)})
+
+		if size += len(e.Data); size >= recordsBytes {
+			if err := flush(); err != nil {
+				return nil, err
+			}
+		}
+	}
+
+	return sum.h.Sum(nil), flush()
+}
+
+// recordSum is the digest of a backup's records.
+type recordSum struct{ h hash.Hash }
+
+func newRecordSum() recordSum { return recordSum{sha256.New()} }
+
+func (s recordSum) add(kind uint8, data []byte) {
+	var head [5]byte
+	head[0] = kind
+	binary.BigEndian.PutUint32(head[1:], uint32(len(data)))
+	s.h.Write(head[:])
+	s.h.Write(data)
+}
+
+// eachRecord reads the records from to to, of which there may be none.
+func EachRecord(ctx context.Context, l *eventlog.Log, from, to uint64, f func(eventlog.Entry) error) error {
+	for e, err := range chain.Records(l.Cursor, from, min(to, l.Durable())) {
+		if err := cmp.Or(err, context.Cause(ctx)); err != nil {
+			return err
+		}
+		if err := f(e); err != nil {
+			return err
+		}
+	}
+
+	return nil
+}

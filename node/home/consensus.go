@@ -1,0 +1,62 @@
+package home
+
+import (
+	"fmt"
+
+	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/exit"
+)
+
+// refuseClaimed refuses a home that is another kind's than k.
+func CheckKind(home string, k consensus.Kind) error {
+	for _, other := range consensus.Kinds() {
+		h, ok := other.(consensus.Homed)
+		if !ok || other.Name() == k.Name() {
+			continue
+		}
+		if err := h.Claim(home); err != nil {
+			return fmt.Errorf("%w: consensus.kind = %q, and %w", exit.ErrConfig, k.Name(), err)
+		}
+	}
+	return nil
+}
+
+// addBackends adds the backends that a home's chain has by its kind of consensus, one of kinds.
+func AddBackends(home string, backends map[string]chain.Backend, kinds ...consensus.Kind) error {
+	for _, k := range kinds {
+		h, ok := k.(consensus.Homed)
+		if !ok || h.Claim(home) == nil {
+			continue
+		}
+
+		g, err := ReadGenesis(home)
+		if err != nil {
+			return err
+		}
+		theirs, err := h.Backends(home, g)
+		if err != nil {
+			return fmt.Errorf("%w: %w", exit.ErrConfig, err)
+		}
+
+		for _, b := range theirs {
+			backends[b.Name()] = b
+		}
+	}
+	return nil
+}
+
+// traitsOf returns the traits of the kind of consensus that the configuration in a directory names.
+// The code that uses the configuration reports an invalid one.
+func TraitsOf(dir string) consensus.Traits {
+	c, err := config.Load(dir)
+	if err != nil {
+		return consensus.Traits{}
+	}
+	k, ok := consensus.Lookup(c.Consensus.Kind)
+	if !ok {
+		return consensus.Traits{}
+	}
+	return k.Traits()
+}

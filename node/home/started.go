@@ -1,0 +1,82 @@
+package home
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/coppice-go/coppice/internal/durable"
+	"github.com/coppice-go/coppice/node/exit"
+)
+
+// startedFile is made in a home once its log is there. It lies outside of data, which may be
+// another file system.
+const startedFile = "STARTED"
+
+// markStarted notes that the home has a log.
+func MarkStarted(home string, id [16]byte) error {
+	path := filepath.Join(home, startedFile)
+	err := durable.OS.WriteNew(path, fmt.Appendf(nil, "log %x\n", id), 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return errors.Join(err, durable.OS.SyncDir(home))
+}
+
+// StartedWithoutLog is ErrDamage for a home that had a log and has none: a chain that began anew
+// there would not know what was acknowledged.
+func StartedWithoutLog(home string) error {
+	b, err := os.ReadFile(filepath.Join(home, startedFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", exit.ErrConfig, err)
+	}
+	return fmt.Errorf("%w: a node was started in %s (%s), and there is nothing in %s: is its file system mounted? To "+
+		"begin a new chain make a new home",
+		exit.ErrDamage, home, strings.TrimSpace(string(b)), LogDir(home))
+}
+
+// stateWithoutLog refuses a home in which there is a state, or was a log, and no log at all, before
+// anybody makes a new log there. A log is durable before its state is begun, so no crash leaves
+// that.
+func StateWithoutLog(disk vfs.FS, home string) error {
+	logs, err := HasFile(disk, LogDir(home), func(name string) bool { return strings.HasSuffix(name, ".seg") })
+	if err != nil || logs {
+		return err
+	}
+	tables, err := HasFile(disk, StateDir(home), func(name string) bool { return strings.HasPrefix(name, "MANIFEST-") })
+	if err != nil {
+		return err
+	}
+	if !tables {
+		return StartedWithoutLog(home)
+	}
+	return fmt.Errorf("%w: there is a state in %s, and no log in %s that it could have been made of", exit.ErrDamage,
+		StateDir(home), LogDir(home))
+}
+
+// listed tells whether a directory has a name that is wanted. One that is missing has none.
+func HasFile(disk vfs.FS, dir string, wanted func(name string) bool) (bool, error) {
+	names, err := disk.List(dir)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		return false, err
+	}
+
+	for _, name := range names {
+		if wanted(name) {
+			return true, nil
+		}
+	}
+
+	return false, nil
+}

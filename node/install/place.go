@@ -1,0 +1,40 @@
+package install
+
+import (
+	"bytes"
+	"encoding/hex"
+	"fmt"
+
+	"github.com/coppice-go/coppice/engines/storage"
+	"github.com/coppice-go/coppice/engines/storage/snapshots"
+	"github.com/coppice-go/coppice/eventlog"
+)
+
+// placeOf is where in a log a snapshot stands.
+func PlaceOf(l *eventlog.Log, m snapshots.Manifest) (in snapshots.Installing, err error) {
+	in = snapshots.Installing{LogID: l.ID(), Index: m.Index}
+	id := l.ID()
+	if bytes.Equal(m.LogID, id[:]) {
+		return in, nil
+	}
+	base, err := BaseOf(l)
+	if err != nil {
+		return in, err
+	}
+	if base != nil && bytes.Equal(base.OriginLogId, m.LogID) && base.OriginIndex == m.Index {
+		return in, nil // the log goes on counting as the one before
+	}
+	at, err := RecordOf(l, m)
+	if err != nil {
+		return in, err
+	}
+
+	if at == 0 {
+		return in, fmt.Errorf("%w: snapshot %s is of log %s, this is log %s, and no record of it installed "+
+			"that snapshot", storage.ErrOtherLog, m.ID, m.LogID, hex.EncodeToString(id[:]))
+	}
+
+	in.Index = at
+
+	return in, nil
+}

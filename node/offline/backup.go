@@ -1,0 +1,82 @@
+package offline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/coppice-go/coppice/engines/storage/snapshots"
+	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/backup"
+	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/home"
+)
+
+// Backup makes a backup of a stopped home in dest, which must not exist or be empty. It appears
+// there whole and verified, or not at all. Errors are ErrDamage, ErrHomeInUse (then a node runs,
+// and SnapshotService makes it) and ErrConfig.
+func Backup(ctx context.Context, dir, dest string, o backup.Options) (backup.Info, error) {
+	h, err := Open(dir, nil, nil)
+	if err != nil {
+		return backup.Info{}, err
+	}
+	defer h.Close()
+
+	h.fatal = o.Fatal
+	if err := home.TraitsOf(dir).NoBackup; err != nil {
+		return backup.Info{}, err
+	}
+
+	info, err := h.backup(ctx, dest, o)
+	return info, exit.Classify(err)
+}
+
+func (h *Home) backup(ctx context.Context, dest string, o backup.Options) (info backup.Info, err error) {
+	progress := o.Report()
+	m, _, err := h.create(ctx, o.Program, func(done, total uint64) { progress("snapshot", done, total) })
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, snapshots.ErrNone) {
+		return info, fmt.Errorf("%w: %s was never started: there is nothing to back up but its files",
+			exit.ErrConfig, h.home)
+	}
+
+	if err != nil {
+		return info, err
+	}
+	w, err := backup.NewWriter(dest, o)
+	if err != nil {
+		return info, err
+	}
+	defer w.Abandon()
+
+	l, err := h.readLog()
+	if err != nil {
+		return info, err
+	}
+	defer l.Close()
+
+	floor, err := poolFloor(ctx, l, progress)
+	if err != nil {
+		return info, err
+	}
+	b := backup.Sender{Home: h.home, Snapshots: h.Dir(), Manifest: m, First: min(m.Index+1, floor), Last: l.Durable(),
+		Open: l.Cursor, Send: w.Take}
+	if err := b.Run(ctx); err != nil {
+		return info, err
+	}
+
+	return w.Finish(ctx)
+}
+
+// poolFloor is the oldest TxLaunched of a log without a terminal record; the log's end and one if
+// there is none.
+func poolFloor(ctx context.Context, l *eventlog.Log, progress func(step string, done, total uint64)) (uint64, error) {
+	pending, first, last := newPending(), l.First(), l.Durable()
+	err := backup.EachRecord(ctx, l, first, last, func(e eventlog.Entry) error {
+		if e.Index%1024 == 0 {
+			progress("pool", e.Index-first, last+1-first)
+		}
+		return pending.entry(e)
+	})
+	return pending.floor(last + 1), err
+}

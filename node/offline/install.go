@@ -1,0 +1,118 @@
+package offline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/storage/snapshots"
+	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/home"
+	"github.com/coppice-go/coppice/node/install"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+)
+
+// InstallSnapshot puts a snapshot of another node of the same chain, which lies among the home's
+// snapshots, in the place of the state of a stopped home, and says so in its log
+// (SnapshotInstalled): replay and verification go on from there. The snapshot must be ahead of the
+// state. It is verified before; who vouches for its app hash is the caller's business. A crash
+// leaves all done or nothing, with the next start. Errors are exit.ErrDamage, ErrHomeInUse,
+// ErrConfig and snapshots.ErrNone.
+func InstallSnapshot(ctx context.Context, home, id string, progress func(done, total uint64)) (snapshots.Manifest,
+	error) {
+	h, err := Open(home, nil, nil)
+	if err != nil {
+		return snapshots.Manifest{}, err
+	}
+	defer h.Close()
+	m, err := h.install(ctx, id, progress)
+	return m, exit.Classify(err)
+}
+
+func (h *Home) install(ctx context.Context, id string, progress func(done, total uint64)) (m snapshots.Manifest,
+	err error) {
+	if m, err = h.Dir().Verify(ctx, id, progress); err != nil {
+		return m, err
+	}
+	if err := h.ahead(m); err != nil {
+		return m, err
+	}
+	rec, err := install.Record(m)
+	if err != nil {
+		return m, err
+	}
+	l, err := eventlog.Open(home.LogDir(h.home), eventlog.Options{FS: h.logs})
+	if err != nil {
+		return m, err
+	}
+	if err = install.WriteMarker(h.disk, h.home, install.Marker{ID: m.ID, From: l.Durable() + 1}); err == nil {
+		_, err = l.AppendWait(ctx, rec)
+	}
+	if err = errors.Join(err, l.Close()); err != nil {
+		return m, err
+	}
+
+	return m, h.settle()
+}
+
+// ahead refuses a snapshot that is of another chain than the log, or behind it.
+func (h *Home) ahead(m snapshots.Manifest) error {
+	l, err := h.readLog()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+
+	last, err := lastCommitted(l)
+	if err != nil || !last.Started() {
+		return err
+	}
+
+	if last.ChainID != m.ChainID || last.Period > m.Period || last.Period == m.Period && last.Height >= m.Height {
+		return fmt.Errorf("%w: snapshot %s is of %s at height %d (period %d), the log has %s at height %d (period "+
+			"%d) already, want one that is ahead",
+			exit.ErrConfig, m.ID, m.ChainID, m.Height, m.Period, last.ChainID, last.Height, last.Period)
+	}
+
+	return nil
+}
+
+// lastCommitted is where the log's records lead to.
+func lastCommitted(l *eventlog.Log) (s chain.State, err error) {
+	for e, err := range chain.Records(l.Cursor, l.First(), chain.End,
+		chain.KindChainStarted, chain.KindBlockCommitted, chain.KindSnapshotInstalled, chain.KindBase) {
+		if err != nil {
+			return s, err
+		}
+
+		m, err := chain.DecodeRecord(e)
+		if err != nil {
+			return s, fmt.Errorf("%w: %w", exit.ErrDamage, err)
+		}
+
+		switch m := m.(type) {
+		case *logv1.ChainStarted:
+			s = chain.State{ChainID: m.ChainId, Period: m.Period, Index: e.Index}
+
+		case *logv1.BlockCommitted:
+			s = chain.State{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash,
+				Index: e.Index}
+
+		case *logv1.SnapshotInstalled:
+			s = chain.State{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash,
+				Index: e.Index}
+
+		case *logv1.Base:
+			s = chain.State{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash,
+				Index: e.Index}
+		}
+	}
+
+	return s, nil
+}

@@ -1,0 +1,92 @@
+package offline
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/coppice-go/coppice/engines/storage"
+	"github.com/coppice-go/coppice/engines/storage/snapshots"
+	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/home"
+	"github.com/coppice-go/coppice/node/install"
+)
+
+// RestoreSnapshot makes a snapshot of a stopped home, the newest for an empty id, its state; the
+// next start applies what the log has after it. The snapshot is verified before, and must belong to
+// the home's log. A crash leaves the old state or the new one. The old state is kept beside the new
+// one until that has been read back whole. Errors are ErrDamage, ErrHomeInUse, ErrConfig and
+// snapshots.ErrNone.
+func RestoreSnapshot(ctx context.Context, home, id string, progress func(done, total uint64)) (snapshots.Manifest,
+	error) {
+	h, err := Open(home, nil, nil)
+	if err != nil {
+		return snapshots.Manifest{}, err
+	}
+	defer h.Close()
+	m, err := h.restore(ctx, id, progress)
+	return m, exit.Classify(err)
+}
+
+func (h *Home) restore(ctx context.Context, id string, progress func(done, total uint64)) (m snapshots.Manifest,
+	err error) {
+	if m, err = h.Dir().Find(id); err != nil {
+		return m, err
+	}
+	in, err := h.belongs(m)
+	if err != nil {
+		return m, err
+	}
+
+	in.State, in.Progress = home.StateDir(h.home), progress
+	if m, err = h.Dir().Install(ctx, m.ID, in); err != nil {
+		return m, err
+	}
+
+	return m, h.readBack(ctx, m)
+}
+
+// readBack scans an installed state, and puts the old one back if it is not what it should be.
+func (h *Home) readBack(ctx context.Context, m snapshots.Manifest) error {
+	state := home.StateDir(h.home)
+	db, err := storage.Open(state, storage.Options{FS: h.disk, ReadOnly: true})
+	if err == nil {
+		err = db.VerifyScan(ctx, nil)
+		if s := db.State(); err == nil && (s.Height != m.Height || !bytes.Equal(s.AppHash, m.AppHash)) {
+			err = fmt.Errorf("%w: the installed state is at height %d with app hash %x, want %d with %v",
+				exit.ErrDamage,
+				s.Height, s.AppHash, m.Height, m.AppHash)
+		}
+		err = errors.Join(err, db.Close())
+	}
+
+	if err == nil {
+		return snapshots.Discard(h.disk, state)
+	}
+
+	err = fmt.Errorf("snapshot %s was installed and can not be read back: %w", m.ID, err)
+	if aside, asideErr := snapshots.Aside(h.disk, state); asideErr == nil && aside {
+		return errors.Join(err, snapshots.Undo(h.disk, state))
+	}
+
+	return err
+}
+
+// belongs tells whether replay can go on from a snapshot with this home's log, and as what the
+// state is to be installed. The snapshot may be of the log that this one was begun from (Base), or
+// one that a record of this log installed.
+func (h *Home) belongs(m snapshots.Manifest) (in snapshots.Installing, err error) {
+	l, err := h.readLog()
+	if err != nil {
+		return in, err
+	}
+	defer l.Close()
+
+	in, err = install.PlaceOf(l, m)
+	if err != nil {
+		return in, err
+	}
+
+	return in, install.Agree(l, install.Standing{State: install.StateOf(m, in.Index), Log: l.ID(), Bound: true})
+}

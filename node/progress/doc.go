@@ -1,0 +1,2 @@
+// Package progress tells how far the long steps of a start have come.
+package progress
