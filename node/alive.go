@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/coppice-go/coppice/node/host"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
@@ -33,4 +34,21 @@ func (n *Node) Alive(ctx context.Context) error {
 	}
 
 	return nil
+}
+
+// whyDown names the first place of the node that does not run, and why; empty when all do.
+func (n *Node) whyDown() string {
+	if n.host == nil {
+		return "the node has not started"
+	}
+	tree, ok := n.host.Tree().Find("coppice")
+	if !ok {
+		return "the node has not started"
+	}
+	why := host.Down(tree)
+	if p, busy := n.Progress(); busy && why != "" {
+		why = p.String() + "; " + why
+	}
+
+	return why
 }

@@ -35,17 +35,17 @@ func (b *apiCore) Submit(ctx context.Context, txs [][]byte) ([]chain.Submitted, 
 		}
 	}
 
-	return submitted, unavailable(err)
+	return submitted, api.Unavailable(err)
 }
 
 func (b *apiCore) Look(ctx context.Context, ids []chain.TxID) ([]chain.Ending, error) {
 	endings, err := b.pool.Look(ctx, ids)
-	return endings, unavailable(err)
+	return endings, api.Unavailable(err)
 }
 
 func (b *apiCore) Wait(ctx context.Context, ids []chain.TxID) ([]chain.Ending, error) {
 	endings, err := b.pool.Wait(ctx, ids)
-	return endings, unavailable(err)
+	return endings, api.Unavailable(err)
 }
 
 func (b *apiCore) Get(ctx context.Context, keys [][]byte, height uint64, max int) (api.Read, error) {
@@ -58,7 +58,7 @@ func (b *apiCore) Get(ctx context.Context, keys [][]byte, height uint64, max int
 			return r, fmt.Errorf("%w: %w", api.ErrNoHeight, err)
 		}
 		if err != nil {
-			return r, unavailable(err)
+			return r, api.Unavailable(err)
 		}
 
 		if !found {
@@ -82,29 +82,21 @@ func (b *apiCore) Get(ctx context.Context, keys [][]byte, height uint64, max int
 func (b *apiCore) Status(ctx context.Context) (api.Status, error) {
 	state, err := b.store.State(ctx)
 	if err != nil {
-		return api.Status{}, unavailable(err)
+		return api.Status{}, api.Unavailable(err)
 	}
 	if !state.Started() {
 		return api.Status{}, fmt.Errorf("%w: %w", api.ErrUnavailable, chain.ErrNotStarted)
 	}
 	pool, err := b.pool.Stat(ctx)
 	if err != nil {
-		return api.Status{}, unavailable(err)
+		return api.Status{}, api.Unavailable(err)
 	}
 	log, err := b.log.Stat(ctx)
 	if err != nil {
-		return api.Status{}, unavailable(err)
+		return api.Status{}, api.Unavailable(err)
 	}
 	return api.Status{
 		Chain: state, Version: b.node.version, PoolSize: pool.Txs, Profile: string(b.node.config.Profile),
 		Consensus: b.node.driver.Name(), LogIndex: log.Durable, AppliedIndex: state.Index,
 	}, nil
-}
-
-// unavailable marks what a caller may simply try again.
-func unavailable(err error) error {
-	if errors.Is(err, chain.ErrNotStarted) {
-		return fmt.Errorf("%w: %w", api.ErrUnavailable, err)
-	}
-	return err
 }

@@ -62,7 +62,7 @@ func TestAClockThatJumps(t *testing.T) {
 	h := driveHome(t, dir, WithDriver(solo.Solo{Now: blocks.now}), func(n *Node) { n.now = intake.now })
 	defer h.close()
 
-	c := client.New(*h.address.Load())
+	c := client.New(h.addr())
 	defer c.CloseIdle()
 
 	_, err = c.WaitReady(t.Context())

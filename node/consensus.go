@@ -8,6 +8,7 @@ import (
 	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/node/plan"
+	"github.com/coppice-go/coppice/node/statesync"
 )
 
 // WithConsensus makes k the node's kind of consensus, for a kind that a program sets up for one
@@ -25,13 +26,20 @@ func (n *Node) openConsensus(g chain.Genesis) error {
 	}
 
 	n.traits = n.kind.Traits()
+	n.openSnapshots()
+
 	if n.driver != nil {
 		n.plan = plan.Of(n.config.Profile, consensus.Traits{}, n.extraIDs()...)
 		return nil
 	}
 
 	if n.traits.StateSync {
-		n.stateSync = newStateSync(n)
+		n.stateSync = statesync.New(statesync.Options{
+			Home: n.home, Disk: n.disk(), Config: n.config.StateSync, Version: n.version,
+			Diagnostics: n.diagnostics, Now: n.now,
+			Directory: n.runDirectory, Supervised: n.supervised.Load, Snapshots: n.snaps,
+			Installs: &n.installs, Die: n.die,
+		})
 	}
 
 	n.plan = plan.Of(n.config.Profile, n.traits, n.extraIDs()...)
@@ -43,7 +51,7 @@ func (n *Node) openConsensus(g chain.Genesis) error {
 	}
 
 	h := n.config.ConsensusHome(n.home, g)
-	h.Intensity = n.plan.Find("coppice/node/engines/consensus").Intensity
+	h.Intensity = n.plan.Find(plan.PathConsensus).Intensity
 	h.Version, h.Log, h.Now = n.version, n.diagnostics, n.now
 
 	var err error

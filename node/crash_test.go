@@ -264,8 +264,15 @@ func startOnDisk(t *testing.T, home string, fs vfs.FS, tune ...func(*config.Conf
 	n.stop = stop
 	go func() { n.ended <- n.Run(ctx) }()
 
+	up := make(chan error, 1)
+	go func() {
+		_, err := n.Addr(ctx)
+		up <- err
+	}()
+
 	select {
-	case <-n.up:
+	case err := <-up:
+		require.NoError(t, err)
 	case err := <-n.ended:
 		t.Fatalf("the node did not start: %v", err)
 	}

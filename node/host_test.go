@@ -40,7 +40,7 @@ func TestAChildThatIsEndingIsNotRunning(t *testing.T) {
 	const path = "coppice/node/engines/slow"
 	require.NoError(t, h.Supervisor().Kill(path, errors.New("cut")))
 	<-told
-	_, err = hostView{h.Node}.Kill(t.Context(), api.Kill{Path: path, How: apiv1.How_HOW_PANIC})
+	_, err = h.view().Kill(t.Context(), api.Kill{Path: path, How: apiv1.How_HOW_PANIC})
 	close(release)
 	require.ErrorIs(t, err, api.ErrNotRunning)
 	require.NotErrorIs(t, err, api.ErrHow)
@@ -48,6 +48,6 @@ func TestAChildThatIsEndingIsNotRunning(t *testing.T) {
 	short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 
-	_, err = hostView{h.Node}.Kill(short, api.Kill{Path: path, How: apiv1.How_HOW_PANIC})
+	_, err = h.view().Kill(short, api.Kill{Path: path, How: apiv1.How_HOW_PANIC})
 	require.ErrorIs(t, err, api.ErrHow, "it never takes one")
 }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -15,17 +16,18 @@ import (
 	"github.com/coppice-go/coppice/client"
 	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/node/home"
+	"github.com/coppice-go/coppice/node/host"
 	"github.com/coppice-go/coppice/node/plan"
 )
 
 // listening is a node whose listener has the given bounds.
-func listening(t *testing.T, narrow func(*bounds)) *hand {
+func listening(t *testing.T, narrow func(*host.Bounds)) *hand {
 	t.Helper()
 	dir := t.TempDir()
 	_, err := home.Init(dir, home.InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: plan.Chaos})
 	require.NoError(t, err)
 	h := driveHome(t, dir, func(n *Node) {
-		n.bounds = newBounds(1000)
+		n.bounds = host.NewBounds(1000)
 		narrow(&n.bounds)
 	})
 	t.Cleanup(h.close)
@@ -35,7 +37,7 @@ func listening(t *testing.T, narrow func(*bounds)) *hand {
 
 func (h *hand) dial() net.Conn {
 	h.t.Helper()
-	conn, err := net.Dial("tcp", *h.address.Load())
+	conn, err := net.Dial("tcp", h.addr())
 	require.NoError(h.t, err)
 	h.t.Cleanup(func() { conn.Close() })
 	return conn
@@ -45,7 +47,7 @@ func (h *hand) dial() net.Conn {
 func (h *hand) healthy() {
 	h.t.Helper()
 	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	res, err := c.Get("http://" + *h.address.Load() + "/healthz")
+	res, err := c.Get("http://" + h.addr() + "/healthz")
 	require.NoError(h.t, err)
 	defer res.Body.Close()
 	require.Equal(h.t, http.StatusOK, res.StatusCode)
@@ -56,7 +58,7 @@ func (h *hand) healthy() {
 // answers (I8).
 func TestThousandsOfIdleConnectionsKeepNobodyOut(t *testing.T) {
 	const most, flood = 50, 500
-	h := listening(t, func(b *bounds) { b.conns = most })
+	h := listening(t, func(b *host.Bounds) { b.Conns = most })
 
 	conns := make([]net.Conn, flood)
 	for i := range conns {
@@ -84,7 +86,7 @@ func TestThousandsOfIdleConnectionsKeepNobodyOut(t *testing.T) {
 		}
 	}
 
-	c := client.New(*h.address.Load())
+	c := client.New(h.addr())
 	defer c.CloseIdle()
 
 	_, err := c.Tree(t.Context())
@@ -93,7 +95,7 @@ func TestThousandsOfIdleConnectionsKeepNobodyOut(t *testing.T) {
 
 // A head that does not come to its end is cut off in time.
 func TestASlowHeadIsCutOff(t *testing.T) {
-	h := listening(t, func(b *bounds) { b.header = 50 * time.Millisecond })
+	h := listening(t, func(b *host.Bounds) { b.Header = 50 * time.Millisecond })
 	c := h.dial()
 	fmt.Fprint(c, "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ")
 	_, err := io.Copy(io.Discard, c) // until the node closes it
@@ -102,8 +104,8 @@ func TestASlowHeadIsCutOff(t *testing.T) {
 }
 
 func TestAHeadThatIsTooLongIsRefused(t *testing.T) {
-	h := listening(t, func(*bounds) {})
-	r, err := http.NewRequest(http.MethodGet, "http://"+*h.address.Load()+"/healthz", nil)
+	h := listening(t, func(*host.Bounds) {})
+	r, err := http.NewRequest(http.MethodGet, "http://"+h.addr()+"/healthz", nil)
 	require.NoError(t, err)
 	r.Header.Set("X-Long", strings.Repeat("x", 100<<10))
 	res, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(r)
@@ -115,7 +117,7 @@ func TestAHeadThatIsTooLongIsRefused(t *testing.T) {
 // Admin has room of its own: requests that fill the node's, and bodies that never come, do not keep
 // it from answering (I8).
 func TestAdminAnswersWhileRequestsFillTheNode(t *testing.T) {
-	h := listening(t, func(b *bounds) { b.work.MaxRequests = 3 })
+	h := listening(t, func(b *host.Bounds) { b.Work.MaxRequests = 3 })
 	const head = "POST /coppice.api.v1.NodeService/Submit HTTP/1.1\r\nHost: x\r\nContent-Type: " +
 		"application/json\r\nContent-Length: 100\r\n\r\n{"
 
@@ -134,7 +136,7 @@ func TestAdminAnswersWhileRequestsFillTheNode(t *testing.T) {
 	}
 
 	h.healthy()
-	c := client.New(*h.address.Load(), client.WithToken(h.token))
+	c := client.New(h.addr(), client.WithToken(h.token))
 	defer c.CloseIdle()
 
 	_, err := c.Tree(t.Context())
@@ -145,7 +147,7 @@ func TestAdminAnswersWhileRequestsFillTheNode(t *testing.T) {
 // held for them: ten times as many as there may be keep nobody out (I8).
 func TestBodiesThatNeverComeKeepNobodyOut(t *testing.T) {
 	const most = 200
-	h := listening(t, func(b *bounds) { *b = newBounds(most) })
+	h := listening(t, func(b *host.Bounds) { *b = host.NewBounds(most) })
 
 	for _, path := range []string{"/coppice.api.v1.NodeService/Submit", "/healthz", "/metrics", "/events"} {
 		for range most * 5 / 2 {
@@ -155,7 +157,7 @@ func TestBodiesThatNeverComeKeepNobodyOut(t *testing.T) {
 		h.healthy()
 	}
 
-	c := client.New(*h.address.Load(), client.WithToken(h.token))
+	c := client.New(h.addr(), client.WithToken(h.token))
 	defer c.CloseIdle()
 
 	_, err := c.Tree(t.Context())
@@ -165,18 +167,27 @@ func TestBodiesThatNeverComeKeepNobodyOut(t *testing.T) {
 // A process that would run out of files is not started: it would say that it is ready, and then
 // die.
 func TestTooFewFilesAreRefused(t *testing.T) {
-	_, err := connsFor(24)
+	_, err := host.ConnsFor(24)
 	require.ErrorIs(t, err, exit.ErrConfig)
 	require.ErrorContains(t, err, "this process may open 24 files, want at least 512: raise the limit (ulimit -n, "+
 		"LimitNOFILE=)")
 
 	for files, want := range map[uint64]int{512: 320, 1024: 832, 1 << 20: 4096, 1<<64 - 1: 4096} {
-		conns, err := connsFor(files)
+		conns, err := host.ConnsFor(files)
 		require.NoError(t, err)
 		require.Equal(t, want, conns, "of %d files", files)
-		b := newBounds(conns)
-		require.Positive(t, b.work.MaxRequests)
-		require.LessOrEqual(t, b.work.MaxRequests+b.admin.MaxRequests+streamsOf(conns), conns-adminConns,
+		b := host.NewBounds(conns)
+		require.Positive(t, b.Work.MaxRequests)
+		require.LessOrEqual(t, b.Work.MaxRequests+b.Admin.MaxRequests+host.StreamsOf(conns), conns-host.AdminConns,
 			"there is always one more")
 	}
+}
+
+// addr waits until the node listens, and returns where.
+func (h *hand) addr() string {
+	addr, err := h.Addr(context.Background())
+	if err != nil {
+		panic(err)
+	}
+	return addr
 }

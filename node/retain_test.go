@@ -10,7 +10,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines/backend/kv"
 	"github.com/coppice-go/coppice/engines/chain"
-	"github.com/coppice-go/coppice/engines/logger"
+	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/config"
@@ -18,6 +18,7 @@ import (
 	"github.com/coppice-go/coppice/node/offline"
 	"github.com/coppice-go/coppice/node/plan"
 	"github.com/coppice-go/coppice/node/progress"
+	"github.com/coppice-go/coppice/node/retention"
 )
 
 // truncating is a home whose log is truncated behind snapshots.
@@ -54,9 +55,7 @@ func rounds(t *testing.T, h *hand, n int, before func(*hand)) *hand {
 			before(h)
 		}
 
-		r := &retention{n: h.Node, log: logger.NewClient(h.core.Load().dir),
-			store: storage.NewClient(h.core.Load().dir), floors: map[string]*eventlog.Retainer{}}
-		require.NoError(t, r.round(t.Context()))
+		require.NoError(t, h.snaps.Round(t.Context(), h.core.Load().dir))
 	}
 
 	return h
@@ -77,7 +76,7 @@ func TestTruncationStopsAtThePoolsFloor(t *testing.T) {
 		"as it is": nil,
 		"seeded bug: truncation past the pool's floor": func(h *hand) {
 			require.NoError(h.t, h.log.Use(h.t.Context(), func(l *eventlog.Log) error {
-				l.Retain(retainPool, math.MaxUint64) // takes the pool's place, and holds nothing
+				l.Retain(mempool.RetainerName, math.MaxUint64) // takes the pool's place, and holds nothing
 				return nil
 			}))
 		},
@@ -159,7 +158,8 @@ func TestWhatHoldsTheLogIsTold(t *testing.T) {
 		names[f.Name] = true
 	}
 
-	require.Equal(t, map[string]bool{"sink": true, retainPool: true, retainState: true, retainSnapshots: true}, names)
+	require.Equal(t, map[string]bool{"sink": true, mempool.RetainerName: true, retention.RetainState: true,
+		retention.RetainSnapshots: true}, names)
 	require.Equal(t, "sink", r.Retainers[0].Name, "the one that holds back most comes first")
 	require.EqualValues(t, 1, r.Retainers[0].Floor)
 }

@@ -23,8 +23,10 @@ import (
 	"github.com/coppice-go/coppice/eventlog/pebblefs"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/home"
+	"github.com/coppice-go/coppice/node/host"
 	"github.com/coppice-go/coppice/node/install"
 	"github.com/coppice-go/coppice/node/offline"
+	"github.com/coppice-go/coppice/node/statesync"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
@@ -351,7 +353,7 @@ func TestAStateSyncThatIsCutShortBeginsAnew(t *testing.T) {
 		require.Contains(t, []int64{0, snapshotHeight}, h, "operation %d of %d", c.at.Load(), total)
 		names, err := after.List(home.StateSyncDir(other))
 		require.NoError(t, err)
-		require.NotContains(t, names, importDir)
+		require.NotContains(t, names, statesync.ImportDir)
 
 		if h == 0 {
 			list, err := after.List(home.SnapshotDir(other))
@@ -385,7 +387,7 @@ func TestACoreThatRestartsDuringAnInstallationWaitsForItsRecord(t *testing.T) {
 		}
 
 		before, _ := b.Supervisor().Tree().Find(storagePlace)
-		require.NoError(t, b.Supervisor().Kill("coppice/node/transactions/ordering", errByHand))
+		require.NoError(t, b.Supervisor().Kill("coppice/node/transactions/ordering", host.ErrByHand))
 
 		for { // until storage opens the state again
 			now, ok := b.Supervisor().Tree().Find(storagePlace)

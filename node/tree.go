@@ -23,7 +23,7 @@ import (
 func (n *Node) hostSpec() supervisor.Spec {
 	s := n.plan.Spec(func() ([]supervisor.Child, error) {
 		return []supervisor.Child{
-			n.plan.Find("admin").Child(n.startAdmin),
+			n.plan.Find("admin").Child(n.listener.Start),
 			n.plan.Find("coppice").Nested(n.buildCoppice),
 		}, nil
 	})
@@ -40,14 +40,14 @@ func (n *Node) hostSpec() supervisor.Spec {
 
 func (n *Node) buildCoppice() ([]supervisor.Child, error) {
 	return []supervisor.Child{
-		n.plan.Find("coppice/pubsub").Child(supervisor.Nested(n.bus.Spec())),
-		n.plan.Find("coppice/node").Child(n.startNode),
+		n.plan.Find(plan.PathPubsub).Child(supervisor.Nested(n.bus.Spec())),
+		n.plan.Find(plan.PathNode).Child(n.startNode),
 	}, nil
 }
 
 // startNode starts the node's supervisor, which state sync manages.
 func (n *Node) startNode(context.Context) (supervisor.Service, error) {
-	s, err := supervisor.New(n.plan.Find("coppice/node").Spec(n.buildNode))
+	s, err := supervisor.New(n.plan.Find(plan.PathNode).Spec(n.buildNode))
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +56,7 @@ func (n *Node) startNode(context.Context) (supervisor.Service, error) {
 }
 
 func (n *Node) buildNode() ([]supervisor.Child, error) {
-	at := n.plan.Find("coppice/node")
+	at := n.plan.Find(plan.PathNode)
 	c := &core{dir: router.NewDirectory().Measure(n.meter.CallTimes)}
 	n.core.Store(c)
 	return []supervisor.Child{
@@ -95,7 +95,7 @@ func withLog(c *core, start supervisor.StartFunc) supervisor.StartFunc {
 }
 
 func (n *Node) buildTransactions(c *core) []supervisor.Child {
-	at := n.plan.Find("coppice/node/transactions")
+	at := n.plan.Find(plan.PathTransactions)
 	return []supervisor.Child{
 		withoutStartTimeout(at.Find("storage").Child(withLog(c, storage.Child(c.dir, storage.Config{Lease: n.state})))),
 		// Its clients are made for each incarnation: a replaced one must not find its successor's
@@ -115,7 +115,7 @@ func (n *Node) buildTransactions(c *core) []supervisor.Child {
 }
 
 func (n *Node) buildMempool(c *core) ([]supervisor.Child, error) {
-	at := n.plan.Find("coppice/node/transactions/mempool")
+	at := n.plan.Find(plan.PathMempool)
 	store := storage.NewClient(c.dir).SameGeneration()
 	dynamic, err := supervisor.NewDynamic(supervisor.DynamicSpec[mempool.Task]{
 		Name: "workers", Restart: supervisor.Temporary, Shutdown: at.Find("pool").Shutdown,
@@ -140,7 +140,7 @@ func (n *Node) buildMempool(c *core) ([]supervisor.Child, error) {
 }
 
 func (n *Node) buildEngines(c *core) []supervisor.Child {
-	at := n.plan.Find("coppice/node/engines")
+	at := n.plan.Find(plan.PathEngines)
 	drive := consensus.Core{
 		Ordering: ordering.NewClient(c.dir), Pool: mempool.NewClient(c.dir, n.backends), Genesis: n.genesis,
 		Feed: mempool.NewClient(c.dir, n.backends), State: storage.NewClient(c.dir),
@@ -156,11 +156,11 @@ func (n *Node) buildEngines(c *core) []supervisor.Child {
 			return &api.Service{Gate: n.gate, Core: newAPICore(n, c),
 				Options: api.NodeOptions{Meter: n.meter.Request}}, nil
 		}),
-		at.Find("retention").Child(n.startRetention(c)),
+		at.Find("retention").Child(n.snaps.Start(c.dir)),
 	}
 
 	if n.stateSync != nil {
-		children = append(children, at.Find(plan.StateSync).Child(n.startStateSync))
+		children = append(children, at.Find(plan.StateSync).Child(n.stateSync.Start))
 	}
 
 	for _, e := range n.extra {

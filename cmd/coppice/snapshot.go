@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
-	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/retention"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
@@ -38,7 +38,7 @@ func snapshotOf(s *apiv1.Snapshot) snapshotJSON {
 }
 
 func snapshotFrom(m snapshots.Manifest) snapshotJSON {
-	return snapshotOf(node.SnapshotProto(snapshots.Entry{ID: m.ID, Manifest: m}))
+	return snapshotOf(retention.SnapshotProto(snapshots.Entry{ID: m.ID, Manifest: m}))
 }
 
 func (a *app) snapshotCommand() *cobra.Command {

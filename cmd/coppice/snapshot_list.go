@@ -7,8 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/offline"
+	"github.com/coppice-go/coppice/node/retention"
 )
 
 func (a *app) snapshotListCommand() *cobra.Command {
@@ -34,7 +34,7 @@ func (a *app) snapshotListCommand() *cobra.Command {
 					return err
 				}
 				for _, e := range list {
-					all = append(all, snapshotOf(node.SnapshotProto(e)))
+					all = append(all, snapshotOf(retention.SnapshotProto(e)))
 				}
 			}
 

@@ -12,8 +12,8 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// retainerName is the pool's in `log stat`.
-const retainerName = "pool"
+// RetainerName is the name of the pool's retainer, as `log stat` shows it.
+const RetainerName = "pool"
 
 // recallSlack is how many ended transactions a replay may carry along.
 const recallSlack = 4096
@@ -43,7 +43,7 @@ func (p *pool) replay(ctx context.Context) error {
 		p.floor = max(p.floor, p.saved)
 	}
 
-	if p.retainer, err = p.Log.Retain(ctx, retainerName, p.floor); err != nil {
+	if p.retainer, err = p.Log.Retain(ctx, RetainerName, p.floor); err != nil {
 		return err
 	}
 

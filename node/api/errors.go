@@ -90,3 +90,11 @@ func wireError(ctx context.Context, err error) error {
 func invalid(field, format string, args ...any) error {
 	return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("%s: "+format, append([]any{field}, args...)...))
 }
+
+// Unavailable marks what a caller may simply try again.
+func Unavailable(err error) error {
+	if errors.Is(err, chain.ErrNotStarted) {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return err
+}

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/node/plan"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
@@ -47,15 +48,15 @@ func (d *DamageWatch) Observe(e supervisor.Event) {
 	}
 
 	path := e.Head().Path
-	if err == nil || !strings.HasPrefix(path, "coppice/node/") {
+	if err == nil || !strings.HasPrefix(path, plan.PathNode+"/") {
 		return
 	}
 
 	err = Classify(err)
 
 	// what an engine on top read, or says, is no damage of the node's own
-	if strings.HasPrefix(path, "coppice/node/engines/") {
-		if !errors.Is(err, consensus.ErrFinal) || !strings.HasPrefix(path, "coppice/node/engines/consensus/") {
+	if strings.HasPrefix(path, plan.PathEngines+"/") {
+		if !errors.Is(err, consensus.ErrFinal) || !strings.HasPrefix(path, plan.PathConsensus+"/") {
 			return
 		}
 	} else if !errors.Is(err, ErrDamage) {

@@ -172,3 +172,8 @@ func (m *Metrics) Request(r api.Request) {
 		m.latency.WithLabelValues(r.Method).Observe(r.Took.Seconds())
 	}
 }
+
+// Routes returns the route that Prometheus reads.
+func (m *Metrics) Routes() []api.Route {
+	return []api.Route{{Pattern: "/metrics", Handler: api.Unread(m.Handler()), Class: api.Plain}}
+}

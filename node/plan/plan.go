@@ -158,11 +158,10 @@ func New(profile Profile, engines []string) Place {
 
 // withConsensus is the plan of a node whose consensus has a part of its own.
 func (p Place) withConsensus(profile Profile, part consensus.Part) Place {
-	const path = "coppice/node/engines/consensus"
-	at := p.Find(path)
+	at := p.Find(PathConsensus)
 	at.Note = part.Note
 	if len(part.Children) == 0 {
-		return p.replace(path, at)
+		return p.replace(PathConsensus, at)
 	}
 
 	at.Shutdown, at.Strategy, at.Intensity = 0, part.Strategy, part.Intensity
@@ -174,7 +173,7 @@ func (p Place) withConsensus(profile Profile, part consensus.Part) Place {
 		at.Children = append(at.Children, Place{ID: c.ID, Note: c.Note})
 	}
 
-	return p.replace(path, at)
+	return p.replace(PathConsensus, at)
 }
 
 // replace is p with another place at a path below it.
@@ -194,10 +193,17 @@ func (p Place) replace(path string, by Place) Place {
 	return p
 }
 
-// Names of places that the code names more than once.
+// Names and paths of the places that other packages name.
 const (
 	Transactions = "transactions"
 	StateSync    = "statesync" // of a node whose consensus carries snapshots
+
+	PathPubsub       = "coppice/pubsub"
+	PathNode         = "coppice/node"
+	PathTransactions = PathNode + "/" + Transactions
+	PathMempool      = PathTransactions + "/mempool"
+	PathEngines      = PathNode + "/engines"
+	PathConsensus    = PathEngines + "/consensus"
 )
 
 // ShippedEngines are the engines that every node has, in start order.

@@ -1,4 +1,4 @@
-package node
+package retention
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/coppice-go/coppice/engines/logger"
+	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
@@ -32,7 +33,7 @@ func SnapshotProto(e snapshots.Entry) *apiv1.Snapshot {
 }
 
 // Create takes a snapshot: see api.Snapshots.
-func (s *snapshotter) Create(ctx context.Context) (*apiv1.Snapshot, bool, error) {
+func (s *Snapshotter) Create(ctx context.Context) (*apiv1.Snapshot, bool, error) {
 	m, fresh, err := s.take(ctx)
 	if err != nil {
 		return nil, false, err
@@ -41,8 +42,8 @@ func (s *snapshotter) Create(ctx context.Context) (*apiv1.Snapshot, bool, error)
 }
 
 // List answers the snapshots: see api.Snapshots.
-func (s *snapshotter) List(context.Context) ([]*apiv1.Snapshot, error) {
-	list, err := s.dir().List()
+func (s *Snapshotter) List(context.Context) ([]*apiv1.Snapshot, error) {
+	list, err := s.Dir().List()
 	if err != nil {
 		return nil, err
 	}
@@ -56,16 +57,16 @@ func (s *snapshotter) List(context.Context) ([]*apiv1.Snapshot, error) {
 }
 
 // running is the clients of the node that runs now.
-func (s *snapshotter) running() (logger.Client, storage.Client, error) {
-	c := s.n.core.Load()
+func (s *Snapshotter) running() (logger.Client, storage.Client, error) {
+	c := s.Directory()
 	if c == nil {
 		return logger.Client{}, storage.Client{}, fmt.Errorf("%w: the node has not started", api.ErrUnavailable)
 	}
-	return logger.NewClient(c.dir), storage.NewClient(c.dir), nil
+	return logger.NewClient(c), storage.NewClient(c), nil
 }
 
 // Retention tells what holds the log: see api.Snapshots.
-func (s *snapshotter) Retention(ctx context.Context) (*apiv1.RetentionResponse, error) {
+func (s *Snapshotter) Retention(ctx context.Context) (*apiv1.RetentionResponse, error) {
 	log, store, err := s.running()
 	if err != nil {
 		return nil, err
@@ -80,7 +81,7 @@ func (s *snapshotter) Retention(ctx context.Context) (*apiv1.RetentionResponse, 
 	}
 
 	r := &apiv1.RetentionResponse{
-		LogId: st.ID[:], First: st.First, Last: st.Durable, Bytes: st.Bytes, Retain: s.n.config.Log.Retain,
+		LogId: st.ID[:], First: st.First, Last: st.Durable, Bytes: st.Bytes, Retain: s.Config.Log.Retain,
 		Applied: state.Applied, DurableApplied: state.DurableApplied, OldestHeight: state.OldestHeight,
 	}
 
@@ -95,8 +96,8 @@ func (s *snapshotter) Retention(ctx context.Context) (*apiv1.RetentionResponse, 
 const backupRetainer = "backup"
 
 // Backup sends a backup of the running node: see api.Snapshots.
-func (s *snapshotter) Backup(ctx context.Context, send func(*apiv1.BackupResponse) error) error {
-	if err := s.n.traits.NoBackup; err != nil {
+func (s *Snapshotter) Backup(ctx context.Context, send func(*apiv1.BackupResponse) error) error {
+	if err := s.NoBackup; err != nil {
 		return connect.NewError(connect.CodeFailedPrecondition, err)
 	}
 	log, _, err := s.running()
@@ -116,20 +117,20 @@ func (s *snapshotter) Backup(ctx context.Context, send func(*apiv1.BackupRespons
 	defer hold.Release()
 
 	open := func(from uint64) (*eventlog.Cursor, error) { return log.Cursor(ctx, from) }
-	b := backup.Sender{Home: s.n.home, Snapshots: s.dir(), Manifest: m, First: first, Last: last,
+	b := backup.Sender{Home: s.Home, Snapshots: s.Dir(), Manifest: m, First: first, Last: last,
 		Open: open, Send: send}
 	return b.Run(ctx)
 }
 
 // takeHeld takes a snapshot that stays until release.
-func (s *snapshotter) takeHeld(ctx context.Context) (m snapshots.Manifest, release func(), err error) {
+func (s *Snapshotter) takeHeld(ctx context.Context) (m snapshots.Manifest, release func(), err error) {
 	for {
 		if m, _, err = s.take(ctx); err != nil {
 			return m, nil, err
 		}
 
 		release = s.hold(m.ID)
-		if _, err = s.dir().Find(m.ID); err == nil {
+		if _, err = s.Dir().Find(m.ID); err == nil {
 			return m, release, nil
 		}
 
@@ -142,7 +143,7 @@ func (s *snapshotter) takeHeld(ctx context.Context) (m snapshots.Manifest, relea
 
 // holdRecords answers which records a backup on top of a snapshot needs, and holds them: what comes
 // after the snapshot, and what was acknowledged before it and has no result yet.
-func (s *snapshotter) holdRecords(ctx context.Context, log logger.Client, m snapshots.Manifest) (first, last uint64,
+func (s *Snapshotter) holdRecords(ctx context.Context, log logger.Client, m snapshots.Manifest) (first, last uint64,
 	hold *eventlog.Retainer, err error) {
 	for {
 		st, err := log.Stat(ctx)
@@ -154,7 +155,7 @@ func (s *snapshotter) holdRecords(ctx context.Context, log logger.Client, m snap
 		known := false
 
 		for _, f := range st.Retainers {
-			if f.Name == retainPool {
+			if f.Name == mempool.RetainerName {
 				first, known = min(first, f.Floor), true
 			}
 		}

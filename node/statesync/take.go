@@ -1,4 +1,4 @@
-package node
+package statesync
 
 import (
 	"bytes"
@@ -34,12 +34,12 @@ type incoming struct {
 	ended   bool   // all chunks have come, and the state is in its place
 }
 
-func (s *stateSync) importPath() string {
-	return s.n.disk().PathJoin(home.StateSyncDir(s.n.home), importDir)
+func (s *Sync) importPath() string {
+	return s.Disk.PathJoin(home.StateSyncDir(s.Home), ImportDir)
 }
 
 // Offer begins to take a snapshot: see consensus.StateSync.
-func (s *stateSync) Offer(ctx context.Context, o consensus.Offer) error {
+func (s *Sync) Offer(ctx context.Context, o consensus.Offer) error {
 	s.taking.Lock()
 	defer s.taking.Unlock()
 
@@ -64,7 +64,7 @@ func (s *stateSync) Offer(ctx context.Context, o consensus.Offer) error {
 
 	in := &incoming{began: time.Now()}
 	if in.Import, err = portable.NewImport(m, portable.Target{
-		FS: s.n.disk(), Dir: s.importPath(), Fatal: s.n.die, Chain: o.Chain, AppHash: o.AppHash, BlockHash: o.BlockHash,
+		FS: s.Disk, Dir: s.importPath(), Fatal: s.Die, Chain: o.Chain, AppHash: o.AppHash, BlockHash: o.BlockHash,
 		Time: o.Time,
 	}); err != nil {
 		return fmt.Errorf("%w: %w", consensus.ErrSnapshot, err)
@@ -99,7 +99,7 @@ func (s *stateSync) Offer(ctx context.Context, o consensus.Offer) error {
 }
 
 // giveUp ends what was being taken. taking is held.
-func (s *stateSync) giveUp() error {
+func (s *Sync) giveUp() error {
 	in := s.in
 	s.in = nil
 	if in == nil || in.already || in.ended {
@@ -109,7 +109,7 @@ func (s *stateSync) giveUp() error {
 }
 
 // Apply takes a chunk: see consensus.StateSync.
-func (s *stateSync) Apply(ctx context.Context, index uint32, chunk []byte) error {
+func (s *Sync) Apply(ctx context.Context, index uint32, chunk []byte) error {
 	s.taking.Lock()
 	defer s.taking.Unlock()
 
@@ -141,7 +141,7 @@ func (in *incoming) want() uint32 {
 	return uint32(next)
 }
 
-func (s *stateSync) apply(ctx context.Context, in *incoming, index uint32, chunk []byte) error {
+func (s *Sync) apply(ctx context.Context, in *incoming, index uint32, chunk []byte) error {
 	if in.already || in.ended {
 		if err := in.Check(index, chunk); err != nil || in.ended || index < in.passed {
 			return err
@@ -167,7 +167,7 @@ func (s *stateSync) apply(ctx context.Context, in *incoming, index uint32, chunk
 	}
 
 	in.ended = true
-	s.n.diagnostics.Info("state taken from peers", zap.Uint64("height", in.Height), zap.Uint64("keys", in.Keys),
+	s.Diagnostics.Info("state taken from peers", zap.Uint64("height", in.Height), zap.Uint64("keys", in.Keys),
 		zap.Uint64("bytes", in.Bytes),
 		zap.Duration("took", time.Since(in.began)))
 
@@ -175,14 +175,14 @@ func (s *stateSync) apply(ctx context.Context, in *incoming, index uint32, chunk
 }
 
 // ripe is an imported state that is to take the state's place.
-type ripe struct {
+type pendingInstall struct {
 	in   *incoming
 	done chan error // holds one
 }
 
 // exchange has the imported state installed, and waits until the core has begun with it.
-func (s *stateSync) exchange(ctx context.Context, in *incoming) error {
-	r := ripe{in, make(chan error, 1)}
+func (s *Sync) exchange(ctx context.Context, in *incoming) error {
+	r := pendingInstall{in, make(chan error, 1)}
 	select {
 	case s.ripe <- r:
 	case <-ctx.Done():
@@ -198,7 +198,7 @@ func (s *stateSync) exchange(ctx context.Context, in *incoming) error {
 		return context.Cause(ctx)
 	}
 
-	at, err := ordering.NewClient(s.n.core.Load().dir).Info(ctx)
+	at, err := ordering.NewClient(s.Directory()).Info(ctx)
 	if err == nil && (at.Committed.Height != in.Height || !bytes.Equal(at.Committed.AppHash, in.AppHash)) {
 		err = fmt.Errorf("the state is at height %d with app hash %x, want the snapshot's, %d with %x",
 			at.Committed.Height, at.Committed.AppHash, in.Height, in.AppHash)
@@ -210,8 +210,8 @@ func (s *stateSync) exchange(ctx context.Context, in *incoming) error {
 // install makes a snapshot of the imported state, like any other, and puts it in the state's place:
 // named in data/installing, verified, told to the log, and exchanged when storage opens the state.
 // A crash at any step leaves the old state or the new one.
-func (s *stateSync) install(ctx context.Context, r ripe) error {
-	alone, err := s.n.snaps.alone(ctx)
+func (s *Sync) install(ctx context.Context, r pendingInstall) error {
+	alone, err := s.Snapshots.Alone(ctx)
 	if err != nil {
 		return err
 	}
@@ -225,26 +225,26 @@ func (s *stateSync) install(ctx context.Context, r ripe) error {
 }
 
 // begin names and verifies the imported state, and tells the log.
-func (s *stateSync) begin(ctx context.Context, id string) error {
-	s.n.installs.Lock()
-	defer s.n.installs.Unlock()
+func (s *Sync) begin(ctx context.Context, id string) error {
+	s.Installs.Lock()
+	defer s.Installs.Unlock()
 
-	log := logger.NewClient(s.n.core.Load().dir)
+	log := logger.NewClient(s.Directory())
 	st, err := log.Stat(ctx)
 	if err != nil {
 		return err
 	}
-	if err := install.WriteMarker(s.n.disk(), s.n.home, install.Marker{ID: id, From: st.Durable + 1}); err != nil {
+	if err := install.WriteMarker(s.Disk, s.Home, install.Marker{ID: id, From: st.Durable + 1}); err != nil {
 		return err
 	}
 
-	s.n.installs.Verified = ""
+	s.Installs.Verified = ""
 	m, err := s.named(ctx, id)
 	if err != nil {
 		return err
 	}
 
-	s.n.installs.Verified = m.ID
+	s.Installs.Verified = m.ID
 	rec, err := install.Record(m)
 	if err != nil {
 		return err
@@ -255,8 +255,8 @@ func (s *stateSync) begin(ctx context.Context, id string) error {
 }
 
 // named makes a snapshot of the imported state.
-func (s *stateSync) named(ctx context.Context, id string) (snapshots.Manifest, error) {
-	dir := s.n.snaps.dir()
+func (s *Sync) named(ctx context.Context, id string) (snapshots.Manifest, error) {
+	dir := s.Snapshots.Dir()
 	if _, err := dir.Find(id); !errors.Is(err, snapshots.ErrNone) { // of an attempt that came to nothing
 		if err := dir.Remove(id); err != nil {
 			return snapshots.Manifest{}, err
@@ -264,12 +264,12 @@ func (s *stateSync) named(ctx context.Context, id string) (snapshots.Manifest, e
 	}
 
 	m, err := dir.Take(ctx, snapshots.Taking{
-		Program: "coppice " + s.n.version, Source: install.PeerSource, Now: time.Now(),
+		Program: "coppice " + s.Version, Source: install.PeerSource, Now: time.Now(),
 		Checkpoint: func(_ context.Context, to string) error {
-			if err := s.n.disk().Rename(s.importPath(), to); err != nil {
+			if err := s.Disk.Rename(s.importPath(), to); err != nil {
 				return err
 			}
-			return durable.On(s.n.disk()).SyncDir(home.StateSyncDir(s.n.home))
+			return durable.On(s.Disk).SyncDir(home.StateSyncDir(s.Home))
 		},
 	})
 
@@ -282,6 +282,6 @@ func (s *stateSync) named(ctx context.Context, id string) (snapshots.Manifest, e
 
 // recycleCore stops the transaction core and starts it again: opening the state installs what is to
 // be installed.
-func (s *stateSync) recycleCore(ctx context.Context) error {
-	return supervisor.Recycle(ctx, s.n.supervised.Load(), plan.Transactions)
+func (s *Sync) recycleCore(ctx context.Context) error {
+	return supervisor.Recycle(ctx, s.Supervised(), plan.Transactions)
 }

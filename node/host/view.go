@@ -1,4 +1,4 @@
-package node
+package host
 
 import (
 	"context"
@@ -10,65 +10,64 @@ import (
 	"time"
 
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/plan"
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// hostView shows the process to AdminService.
-type hostView struct{ n *Node }
+// View shows the process to the admin service.
+type View struct {
+	Root    func() *supervisor.Supervisor
+	Plan    plan.Place
+	Profile plan.Profile
+	Down    func() string // why the node does not serve; empty if it does
+	Version string        // of the program
+	Started time.Time
+	Home    string
+	News    api.EventSource
+}
 
-func (h hostView) Tree() *apiv1.TreeResponse {
-	tree := h.n.host.Tree()
+// Tree returns the whole tree, as it is.
+func (h View) Tree() *apiv1.TreeResponse {
+	tree := h.Root().Tree()
 	children := tree.Children
 	tree.Children = nil
 	root := api.ChildOf(tree, tree.ID)
 	for _, c := range children {
 		root.Children = append(root.Children, api.ChildOf(c, c.ID)) // paths begin below the host
 	}
-	return &apiv1.TreeResponse{Root: root, Profile: string(h.n.config.Profile), Pid: int64(os.Getpid())}
+	return &apiv1.TreeResponse{Root: root, Profile: string(h.Profile), Pid: int64(os.Getpid())}
 }
 
-func (h hostView) Spec() *apiv1.SpecResponse {
-	return &apiv1.SpecResponse{Root: api.PlanOf(h.n.plan), Profile: string(h.n.config.Profile), Text: h.n.plan.String()}
+// Spec returns the specified tree.
+func (h View) Spec() *apiv1.SpecResponse {
+	return &apiv1.SpecResponse{Root: api.PlanOf(h.Plan), Profile: string(h.Profile), Text: h.Plan.String()}
 }
 
-func (h hostView) Health() (bool, string) {
-	if why := h.n.whyDown(); why != "" {
+// Health reports whether the node serves, and if not, why.
+func (h View) Health() (bool, string) {
+	if why := h.Down(); why != "" {
 		return false, why
 	}
 	return true, ""
 }
 
-func (h hostView) Status() api.HostStatus {
-	why := h.n.whyDown()
+// Status returns the part of the status that needs no running node.
+func (h View) Status() api.HostStatus {
+	why := h.Down()
 	return api.HostStatus{
-		Up: why == "", Reason: why, PID: os.Getpid(), Version: h.n.version, Profile: string(h.n.config.Profile),
-		Started: h.n.started, Home: h.n.home,
+		Up: why == "", Reason: why, PID: os.Getpid(), Version: h.Version, Profile: string(h.Profile),
+		Started: h.Started, Home: h.Home,
 	}
 }
 
-func (h hostView) Events(ctx context.Context, q api.EventsQuery, send func(*apiv1.EventsResponse) error) error {
-	return h.n.news.Events(ctx, q, send)
+// Events sends the events that q asks for.
+func (h View) Events(ctx context.Context, q api.EventsQuery, send func(*apiv1.EventsResponse) error) error {
+	return h.News.Events(ctx, q, send)
 }
 
-// whyDown names the first place of the node that does not run, and why; empty when all do.
-func (n *Node) whyDown() string {
-	if n.host == nil {
-		return "the node has not started"
-	}
-	tree, ok := n.host.Tree().Find("coppice")
-	if !ok {
-		return "the node has not started"
-	}
-	why := down(tree)
-	if p, busy := n.Progress(); busy && why != "" {
-		why = p.String() + "; " + why
-	}
-
-	return why
-}
-
-func down(t supervisor.Tree) string {
+// down names the first place of the tree that does not run, and why. It is empty if all run.
+func Down(t supervisor.Tree) string {
 	if t.State != supervisor.Running {
 		why := fmt.Sprintf("%s is %v", t.Path, t.State)
 		if t.LastExit != nil {
@@ -77,7 +76,7 @@ func down(t supervisor.Tree) string {
 
 		for _, c := range t.Children { // the place below that it waits for says more
 			if c.State == supervisor.Starting || c.State == supervisor.Restarting {
-				return down(c)
+				return Down(c)
 			}
 		}
 
@@ -89,7 +88,7 @@ func down(t supervisor.Tree) string {
 	}
 
 	for _, c := range t.Children {
-		if why := down(c); why != "" {
+		if why := Down(c); why != "" {
 			return why
 		}
 	}
@@ -98,7 +97,7 @@ func down(t supervisor.Tree) string {
 }
 
 // errByHand is the reason of every kill that was asked for.
-var errByHand = errors.New("asked for through the admin service")
+var ErrByHand = errors.New("asked for through the admin service")
 
 // defaultRelease is how long a hung child hangs when nobody says: longer than the default shutdown
 // time, so that it becomes an orphan.
@@ -109,7 +108,7 @@ const takeFault = 2 * time.Second
 
 // Kill strikes. A hang is told to stop at once, and ignores it until it is released. "*" strikes
 // one that lives when the blow falls: what ended before that was not it.
-func (h hostView) Kill(ctx context.Context, k api.Kill) (api.Killed, error) {
+func (h View) Kill(ctx context.Context, k api.Kill) (api.Killed, error) {
 	take, cancel := context.WithTimeout(ctx, takeFault)
 	defer cancel()
 
@@ -127,7 +126,7 @@ func (h hostView) Kill(ctx context.Context, k api.Kill) (api.Killed, error) {
 	}
 }
 
-func (h hostView) strike(take context.Context, target supervisor.Tree, k api.Kill) (api.Killed, error) {
+func (h View) strike(take context.Context, target supervisor.Tree, k api.Kill) (api.Killed, error) {
 	killed := api.Killed{Path: target.Path, Incarnation: target.Incarnation, Type: apiv1.ChildType_CHILD_TYPE_WORKER}
 	supervises := target.Kind != supervisor.Worker
 	if supervises {
@@ -150,7 +149,7 @@ func (h hostView) strike(take context.Context, target supervisor.Tree, k api.Kil
 		return killed, h.kill(target.Path)
 
 	case apiv1.How_HOW_PANIC:
-		fault.Do = func(context.Context) { panic(errByHand) }
+		fault.Do = func(context.Context) { panic(ErrByHand) }
 
 	case apiv1.How_HOW_GOEXIT:
 		fault.Do = func(context.Context) { runtime.Goexit() }
@@ -166,7 +165,7 @@ func (h hostView) strike(take context.Context, target supervisor.Tree, k api.Kil
 		return killed, fmt.Errorf("%w: %v", api.ErrHow, k.How)
 	}
 
-	if err := h.n.host.Inject(take, target.Path, fault); err != nil {
+	if err := h.Root().Inject(take, target.Path, fault); err != nil {
 		return killed, wireKill(target.Path, err)
 	}
 	if k.How == apiv1.How_HOW_HANG {
@@ -176,7 +175,7 @@ func (h hostView) strike(take context.Context, target supervisor.Tree, k api.Kil
 	return killed, nil
 }
 
-func (h hostView) kill(path string) error { return wireKill(path, h.n.host.Kill(path, errByHand)) }
+func (h View) kill(path string) error { return wireKill(path, h.Root().Kill(path, ErrByHand)) }
 
 func wireKill(path string, err error) error {
 	switch {
@@ -200,8 +199,8 @@ func wireKill(path string, err error) error {
 
 // find resolves a path. Its last element may be "*": any living child there. The host itself is not
 // in the tree that it hosts.
-func (h hostView) find(path string) (supervisor.Tree, error) {
-	tree := h.n.host.Tree()
+func (h View) find(path string) (supervisor.Tree, error) {
+	tree := h.Root().Tree()
 	dir, any := strings.CutSuffix(path, "/*")
 	at, ok := tree.Find(dir)
 	if !ok || dir == "" {

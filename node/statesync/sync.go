@@ -1,4 +1,4 @@
-package node
+package statesync
 
 import (
 	"bytes"
@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/zap"
 
 	"github.com/coppice-go/coppice/engines"
@@ -17,23 +18,47 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/storage/portable"
+	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/node/install"
 	"github.com/coppice-go/coppice/node/plan"
+	"github.com/coppice-go/coppice/node/retention"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// importDir is where the state is made of a snapshot of a peer, in the directory of the snapshots
+// ImportDir is where the state is made of a snapshot of a peer, in the directory of the snapshots
 // for peers.
-const importDir = "import"
+const ImportDir = "import"
+
+// syncOptions are what state sync needs of a node.
+type Options struct {
+	Home        string
+	Disk        vfs.FS
+	Config      config.StateSyncConfig
+	Version     string // of the program
+	Diagnostics *zap.Logger
+	Now         func() time.Time
+
+	// Directory resolves the engines of the current run of the node; it is nil before the first.
+	Directory func() engines.Directory
+
+	// Supervised returns the supervisor of the node's children in the current run.
+	Supervised func() *supervisor.Supervisor
+
+	Snapshots *retention.Snapshotter
+	Installs  *install.Turn
+
+	// Die ends the process: the files of the state are held by an operation that failed for good.
+	Die func(error)
+}
 
 // stateSync is consensus.StateSync: it makes snapshots for peers at heights that all nodes share,
 // hands them out, and takes one of theirs. What takes long is done by its service, an engine; what
 // it holds outlives the service's incarnations.
-type stateSync struct {
-	n    *Node
+type Sync struct {
+	Options
 	due  chan *storage.Pinned // what is to be made a snapshot of; one waits at most
-	ripe chan ripe            // imported states that are to take the state's place
+	ripe chan pendingInstall  // imported states that are to take the state's place
 
 	mu     sync.Mutex
 	list   []portable.Metadata  // what is offered, the oldest first
@@ -44,26 +69,28 @@ type stateSync struct {
 	in     *incoming  // nil: nothing was offered
 }
 
-func newStateSync(n *Node) *stateSync {
-	return &stateSync{n: n, due: make(chan *storage.Pinned, 1), ripe: make(chan ripe), used: make(map[uint64]time.Time)}
+// newStateSync returns the state sync of a node.
+func New(o Options) *Sync {
+	return &Sync{Options: o, due: make(chan *storage.Pinned, 1), ripe: make(chan pendingInstall),
+		used: make(map[uint64]time.Time)}
 }
 
-func (s *stateSync) dir() portable.Dir {
-	return portable.Dir{FS: s.n.disk(), Path: home.StateSyncDir(s.n.home)}
+func (s *Sync) dir() portable.Dir {
+	return portable.Dir{FS: s.Disk, Path: home.StateSyncDir(s.Home)}
 }
 
-func (s *stateSync) store() (storage.Client, error) {
-	c := s.n.core.Load()
+func (s *Sync) store() (storage.Client, error) {
+	c := s.Directory()
 	if c == nil {
 		return storage.Client{}, fmt.Errorf("storage: %w", engines.ErrDown)
 	}
-	return storage.NewClient(c.dir), nil
+	return storage.NewClient(c), nil
 }
 
 // Committed pins the state at the heights that are due: see consensus.StateSync. The block that
 // comes next waits for this call, so what is pinned is the height's.
-func (s *stateSync) Committed(ctx context.Context, at chain.State) {
-	every := uint64(s.n.config.StateSync.EveryHeights)
+func (s *Sync) Committed(ctx context.Context, at chain.State) {
+	every := uint64(s.Config.EveryHeights)
 	if every == 0 || at.Height%every != 0 {
 		return
 	}
@@ -75,7 +102,7 @@ func (s *stateSync) Committed(ctx context.Context, at chain.State) {
 	p, err := store.Pin(ctx)
 	switch {
 	case err != nil: // it is going down; the other nodes have this height
-		s.n.diagnostics.Debug("no snapshot for peers", zap.Uint64("height", at.Height), zap.Error(err))
+		s.Diagnostics.Debug("no snapshot for peers", zap.Uint64("height", at.Height), zap.Error(err))
 		return
 	case p.Height() != at.Height:
 		p.Close()
@@ -92,13 +119,13 @@ func (s *stateSync) Committed(ctx context.Context, at chain.State) {
 		}
 	default:
 		p.Close()
-		s.n.diagnostics.Warn("no snapshot for peers: the one before is still being made",
+		s.Diagnostics.Warn("no snapshot for peers: the one before is still being made",
 			zap.Uint64("height", at.Height))
 	}
 }
 
 // Oldest is the lowest height of a snapshot: see consensus.StateSync.
-func (s *stateSync) Oldest() uint64 {
+func (s *Sync) Oldest() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.list) > 0 {
@@ -108,14 +135,14 @@ func (s *stateSync) Oldest() uint64 {
 }
 
 // List answers what is offered: see consensus.StateSync.
-func (s *stateSync) List() []consensus.Snapshot {
+func (s *Sync) List() []consensus.Snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
 	out := make([]consensus.Snapshot, len(s.list))
 
 	for i, m := range s.list {
-		s.used[m.Height] = s.n.now()
+		s.used[m.Height] = s.Now()
 		out[len(out)-1-i] = consensus.Snapshot{
 			Height: m.Height, Format: portable.Format, Chunks: uint32(len(m.Chunks)), Hash: m.Hash(),
 			Metadata: m.Encode(),
@@ -127,14 +154,14 @@ func (s *stateSync) List() []consensus.Snapshot {
 
 // Chunk reads a chunk: see consensus.StateSync. A snapshot that turns out not to be what was
 // written is not offered any more.
-func (s *stateSync) Chunk(height uint64, format, index uint32) ([]byte, error) {
+func (s *Sync) Chunk(height uint64, format, index uint32) ([]byte, error) {
 	s.mu.Lock()
 	at := slices.IndexFunc(s.list, func(m portable.Metadata) bool { return m.Height == height })
 	var m portable.Metadata
 
 	if at >= 0 {
 		m = s.list[at]
-		s.used[height] = s.n.now()
+		s.used[height] = s.Now()
 	}
 
 	s.mu.Unlock()
@@ -157,32 +184,32 @@ func (s *stateSync) Chunk(height uint64, format, index uint32) ([]byte, error) {
 // for snapshots for a while before it takes the newest.
 const useTime = time.Minute
 
-func (s *stateSync) inUse(m portable.Metadata) bool {
+func (s *Sync) inUse(m portable.Metadata) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at, ok := s.used[m.Height]
-	return ok && s.n.now().Sub(at) < useTime
+	return ok && s.Now().Sub(at) < useTime
 }
 
-func (s *stateSync) withdraw(bad portable.Metadata) {
+func (s *Sync) withdraw(bad portable.Metadata) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.list = slices.DeleteFunc(s.list, func(m portable.Metadata) bool { return bytes.Equal(m.Hash(), bad.Hash()) })
 }
 
-// startStateSync is the engine's StartFunc.
-func (n *Node) startStateSync(context.Context) (supervisor.Service, error) {
-	return stateSyncService{n.stateSync}, nil
+// start is the engine's StartFunc.
+func (s *Sync) Start(context.Context) (supervisor.Service, error) {
+	return service{s}, nil
 }
 
 // stateSyncService is one incarnation of the engine.
-type stateSyncService struct{ *stateSync }
+type service struct{ *Sync }
 
 // String names the service in reports.
-func (stateSyncService) String() string { return "state sync" }
+func (service) String() string { return "state sync" }
 
 // Serve makes snapshots and installs imported states until ctx ends.
-func (s stateSyncService) Serve(ctx context.Context) error {
+func (s service) Serve(ctx context.Context) error {
 	if err := s.settle(ctx); err != nil {
 		return err
 	}
@@ -203,18 +230,18 @@ func (s stateSyncService) Serve(ctx context.Context) error {
 }
 
 // exchanged installs, and tells what came of it whatever happens.
-func (s *stateSync) exchanged(ctx context.Context, r ripe) {
+func (s *Sync) exchanged(ctx context.Context, r pendingInstall) {
 	err := errors.New("the installation was cut short")
 	defer func() { r.done <- err }()
 	err = s.install(ctx, r)
 }
 
 // settle ends what an incarnation before, or a process, was in the middle of.
-func (s *stateSync) settle(ctx context.Context) error {
+func (s *Sync) settle(ctx context.Context) error {
 	if err := s.settleDir(); err != nil {
 		return err
 	}
-	in, err := install.ReadMarker(s.n.disk(), s.n.home)
+	in, err := install.ReadMarker(s.Disk, s.Home)
 	if err != nil {
 		return err
 	}
@@ -223,10 +250,10 @@ func (s *stateSync) settle(ctx context.Context) error {
 	}
 
 	// the installation may have been cut between stop and start
-	return supervisor.Revive(ctx, s.n.supervised.Load(), plan.Transactions)
+	return supervisor.Revive(ctx, s.Supervised(), plan.Transactions)
 }
 
-func (s *stateSync) settleDir() error {
+func (s *Sync) settleDir() error {
 	if err := s.dir().Settle(); err != nil {
 		return err
 	}
@@ -234,7 +261,7 @@ func (s *stateSync) settleDir() error {
 	if s.taking.TryLock() { // else one is being taken, and waits for us
 		var err error
 		if s.in == nil {
-			err = s.n.disk().RemoveAll(s.importPath())
+			err = s.Disk.RemoveAll(s.importPath())
 		}
 		s.taking.Unlock()
 		if err != nil {
@@ -242,8 +269,8 @@ func (s *stateSync) settleDir() error {
 		}
 	}
 
-	keep := s.n.config.StateSync.Keep
-	if s.n.config.StateSync.EveryHeights == 0 {
+	keep := s.Config.Keep
+	if s.Config.EveryHeights == 0 {
 		keep = 0
 	}
 	list, err := s.dir().Keep(keep, nil) // whoever used one has lost the connection
@@ -264,7 +291,7 @@ func (s *stateSync) settleDir() error {
 
 // export makes the snapshots that are due. What the disk refuses is told, and made at the next
 // height that is due.
-func (s *stateSync) export(ctx context.Context) error {
+func (s *Sync) export(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
@@ -275,13 +302,13 @@ func (s *stateSync) export(ctx context.Context) error {
 	}
 }
 
-func (s *stateSync) make(ctx context.Context, p *storage.Pinned) {
+func (s *Sync) make(ctx context.Context, p *storage.Pinned) {
 	defer p.Close()
 
 	began := time.Now()
-	pace := pace{share: snapshotShare}
-	m, err := s.dir().Take(ctx, p, portable.Taking{Pace: pace.wait})
-	list, keepErr := s.dir().Keep(s.n.config.StateSync.Keep, s.inUse)
+	pace := retention.Pace{Share: retention.PaceShare}
+	m, err := s.dir().Take(ctx, p, portable.Taking{Pace: pace.Wait})
+	list, keepErr := s.dir().Keep(s.Config.Keep, s.inUse)
 	s.mu.Lock()
 	if keepErr == nil {
 		s.list = list
@@ -300,9 +327,9 @@ func (s *stateSync) make(ctx context.Context, p *storage.Pinned) {
 	switch err := errors.Join(err, keepErr); {
 	case ctx.Err() != nil, errors.Is(err, storage.ErrClosed):
 	case err != nil:
-		s.n.diagnostics.Warn("snapshot for peers failed", zap.Uint64("height", p.Height()), zap.Error(err))
+		s.Diagnostics.Warn("snapshot for peers failed", zap.Uint64("height", p.Height()), zap.Error(err))
 	default:
-		s.n.diagnostics.Info("snapshot for peers", zap.Uint64("height", m.Height), zap.Uint64("keys", m.Keys),
+		s.Diagnostics.Info("snapshot for peers", zap.Uint64("height", m.Height), zap.Uint64("keys", m.Keys),
 			zap.Uint64("bytes", m.Bytes),
 			zap.Int("chunks", len(m.Chunks)), zap.Duration("took", time.Since(began)))
 	}

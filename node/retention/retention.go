@@ -1,4 +1,4 @@
-package node
+package retention
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/logger"
+	"github.com/coppice-go/coppice/engines/mempool"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
@@ -22,55 +23,65 @@ import (
 
 // Names of retainers, as "log stat" shows them. The pool registers its own.
 const (
-	retainState     = "state"     // what the state on disk still needs
-	retainSnapshots = "snapshots" // what the oldest snapshot needs to be brought to the end
-	retainPool      = "pool"
+	RetainState     = "state"     // what the state on disk still needs
+	RetainSnapshots = "snapshots" // what the oldest snapshot needs to be brought to the end
 )
 
 const (
-	retainEvery = time.Second
-	pruneAtOnce = 50_000 // removals in one round
-	maxBackoff  = 5 * time.Minute
+	DefaultEvery = time.Second
+	pruneAtOnce  = 50_000 // removals in one round
+	maxBackoff   = 5 * time.Minute
 )
 
 // retention is the engine that keeps what is on the disk within bounds: it takes snapshots, prunes
 // old versions, and truncates the log behind them. Nothing waits for it. What the disk refuses it,
 // it tries again later; a state that turns out to be damaged ends the process.
 type retention struct {
-	n     *Node
+	*Snapshotter
 	log   logger.Client
 	store storage.Client
 
 	floors map[string]*eventlog.Retainer
 }
 
+// newRetention returns the engine of one incarnation.
+func newRetention(s *Snapshotter, c engines.Directory) *retention {
+	return &retention{Snapshotter: s, log: logger.NewClient(c), store: storage.NewClient(c),
+		floors: make(map[string]*eventlog.Retainer)}
+}
+
+// Round does once what retention does every Every: it takes a snapshot if one is due, prunes, and
+// truncates the log.
+func (s *Snapshotter) Round(ctx context.Context, c engines.Directory) error {
+	return newRetention(s, c).round(ctx)
+}
+
 // startRetention begins with what a process that died left half done.
-func (n *Node) startRetention(c *core) supervisor.StartFunc {
+func (s *Snapshotter) Start(c engines.Directory) supervisor.StartFunc {
 	return func(ctx context.Context) (supervisor.Service, error) {
-		r := &retention{n: n, log: logger.NewClient(c.dir), store: storage.NewClient(c.dir),
-			floors: make(map[string]*eventlog.Retainer)}
-		done, err := n.snaps.alone(ctx)
+		r := newRetention(s, c)
+		done, err := s.Alone(ctx)
 		if err != nil {
 			return nil, err
 		}
 		defer done()
 
-		removed, err := n.snaps.dir().Settle()
+		removed, err := s.Dir().Settle()
 		if err != nil {
 			return nil, err
 		}
 
 		for _, name := range removed {
-			n.diagnostics.Info("half a snapshot removed", zap.String("snapshot", name))
+			s.Diagnostics.Info("half a snapshot removed", zap.String("snapshot", name))
 		}
 
 		// one that was taken while the node was stopped, or just before it died, counts too
-		if err := n.snaps.keep(); err != nil {
+		if err := s.keep(); err != nil {
 			return nil, err
 		}
 
 		// The log was replayed upon the state that is there, so the one kept aside is not needed.
-		return r, snapshots.Discard(n.disk(), home.StateDir(n.home))
+		return r, snapshots.Discard(s.Disk, home.StateDir(s.Home))
 	}
 }
 
@@ -79,8 +90,8 @@ func (*retention) String() string { return "retention" }
 
 func (r *retention) Serve(ctx context.Context) error {
 	faults := supervisor.Faults(ctx)
-	wait := r.n.retainEvery
-	backoff := r.n.retainEvery
+	wait := r.Every
+	backoff := r.Every
 
 	for {
 		t := time.NewTimer(wait)
@@ -97,13 +108,13 @@ func (r *retention) Serve(ctx context.Context) error {
 
 		switch err := r.round(ctx); {
 		case err == nil, errors.Is(err, engines.ErrDown), errors.Is(err, api.ErrUnavailable), ctx.Err() != nil:
-			wait, backoff = r.n.retainEvery, r.n.retainEvery
+			wait, backoff = r.Every, r.Every
 		case errors.Is(err, storage.ErrDamaged):
 			return fmt.Errorf("%w: %w", err, suture.ErrTerminateSupervisorTree)
 		default:
 			backoff = min(2*backoff, maxBackoff)
 			wait = backoff
-			r.n.diagnostics.Warn("retention failed, and is tried again later", zap.Error(err),
+			r.Diagnostics.Warn("retention failed, and is tried again later", zap.Error(err),
 				zap.Duration("after", wait))
 		}
 	}
@@ -111,7 +122,7 @@ func (r *retention) Serve(ctx context.Context) error {
 
 // round does what is due.
 func (r *retention) round(ctx context.Context) error {
-	c := r.n.config
+	c := r.Config
 	state, err := r.store.State(ctx)
 	if err != nil || !state.Started() {
 		return err
@@ -120,17 +131,17 @@ func (r *retention) round(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	list, err := r.n.snaps.dir().Whole()
+	list, err := r.Dir().Whole()
 	if err != nil {
 		return err
 	}
 
 	if every := c.Snapshots.EveryBytes; every > 0 && bytesAfter(stat, newestIndex(list)) >= every &&
 		state.Index > newestIndex(list) {
-		if _, _, err := r.n.snaps.take(ctx); err != nil {
+		if _, _, err := r.take(ctx); err != nil {
 			return fmt.Errorf("snapshot: %w", err)
 		}
-		if list, err = r.n.snaps.dir().Whole(); err != nil {
+		if list, err = r.Dir().Whole(); err != nil {
 			return err
 		}
 	}
@@ -174,9 +185,9 @@ func (r *retention) truncate(ctx context.Context, list []snapshots.Entry) error 
 		return err
 	}
 
-	floors := map[string]uint64{retainState: durable + 1, retainSnapshots: 0}
+	floors := map[string]uint64{RetainState: durable + 1, RetainSnapshots: 0}
 	if len(list) > 0 {
-		floors[retainSnapshots] = list[0].Index + 1
+		floors[RetainSnapshots] = list[0].Index + 1
 	}
 
 	for name, floor := range floors {
@@ -187,7 +198,7 @@ func (r *retention) truncate(ctx context.Context, list []snapshots.Entry) error 
 		}
 	}
 
-	if r.n.config.Log.Retain == config.RetainAll || len(list) == 0 {
+	if r.Config.Log.Retain == config.RetainAll || len(list) == 0 {
 		return nil
 	}
 
@@ -201,7 +212,7 @@ func (r *retention) cut(l *eventlog.Log) error {
 
 	for _, f := range st.Retainers {
 		front = min(front, f.Floor)
-		pool = pool || f.Name == retainPool
+		pool = pool || f.Name == mempool.RetainerName
 	}
 
 	if !pool || len(st.Segments) < 2 || st.Segments[1].First > front {

@@ -1,4 +1,4 @@
-package node
+package host
 
 import (
 	"fmt"
@@ -14,20 +14,21 @@ const (
 	minFiles   = 512  // below it the state and the log may find none left, which ends the node
 	ownFiles   = 192  // that connections must leave to the rest of the node
 	mostConns  = 4096 // connections, however many files there are
-	adminConns = 32   // of them for admin, whatever requests the others have
+	AdminConns = 32   // of them for admin, whatever requests the others have
 )
 
 // checkFiles refuses a process that would run out of file descriptors. It answers how many
 // connections there may be.
-func checkFiles() (conns int, err error) {
+func CheckFiles() (conns int, err error) {
 	var l unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
 		return 0, fmt.Errorf("limit of open files: %w", err)
 	}
-	return connsFor(uint64(l.Cur)) //nolint:unconvert // it is signed on FreeBSD
+	return ConnsFor(uint64(l.Cur)) //nolint:unconvert // it is signed on FreeBSD
 }
 
-func connsFor(files uint64) (int, error) {
+// ConnsFor returns the number of connections of a process that may open so many files.
+func ConnsFor(files uint64) (int, error) {
 	if files < minFiles {
 		return 0, fmt.Errorf("%w: this process may open %d files, want at least %d: raise the limit (ulimit -n, "+
 			"LimitNOFILE=)", exit.ErrConfig, files, minFiles)

@@ -1,0 +1,54 @@
+package api
+
+import (
+	"net/http"
+
+	"github.com/coppice-go/coppice/proto/coppice/api/v1/apiv1connect"
+)
+
+// Route is a row of the host's table of routes.
+type Route struct {
+	Pattern string // of an http.ServeMux
+	Handler http.Handler
+	Class   RouteClass
+}
+
+// RouteClass says how the host bounds the requests of a route.
+type RouteClass uint8
+
+const (
+	// Plain routes answer at once and read no body. Nothing bounds them but the connections.
+	Plain RouteClass = iota
+
+	// Ask routes must answer whatever the node does (I8): admin's own requests, few and small.
+	Ask
+
+	// Work routes carry transactions, reads and snapshots.
+	Work
+
+	// Stream routes go on until the client, the handler or the host ends them.
+	Stream
+)
+
+// AdminRoutes returns the routes of the admin service: the tree, kills, status, health, and the
+// events of src, also for browsers.
+func AdminRoutes(h Host, src EventSource, token string, m Meter) []Route {
+	path, handler := AdminHandler(h, token, WithMeter(m))
+	health := Unread(HealthHandler(h))
+	return []Route{
+		{path, handler, Ask},
+		{apiv1connect.AdminServiceEventsProcedure, handler, Stream},
+		{"/events", Unread(EventsHandler(src, "")), Stream},
+		{"/healthz", health, Plain},
+		{"/readyz", health, Plain},
+	}
+}
+
+// SnapshotRoutes returns the routes of the snapshot service.
+func SnapshotRoutes(s Snapshots, token string) []Route {
+	path, handler := SnapshotHandler(s, token)
+	return []Route{
+		{path, handler, Work},
+		{apiv1connect.SnapshotServiceBackupProcedure, handler, Stream},
+	}
+}

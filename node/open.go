@@ -1,0 +1,147 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"go.uber.org/zap"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/storage"
+	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/exit"
+	"github.com/coppice-go/coppice/node/home"
+	"github.com/coppice-go/coppice/node/host"
+	"github.com/coppice-go/coppice/node/inflight"
+	"github.com/coppice-go/coppice/node/install"
+	"github.com/coppice-go/coppice/node/retention"
+	"github.com/coppice-go/coppice/supervisor"
+)
+
+// openListener makes the owner of the listener, which listens once the tree has started it.
+func (n *Node) openListener() (err error) {
+	conns, err := host.CheckFiles()
+	if err != nil {
+		return err
+	}
+	if n.bounds.Conns == 0 {
+		n.bounds = host.NewBounds(conns)
+	}
+
+	n.listener, err = host.New(host.Options{
+		Home: n.home, Listen: n.config.Listen, TLS: n.config.TLS, Token: n.token, SubmitToken: n.submitToken,
+		Bounds: n.bounds, Diagnostics: n.diagnostics,
+	})
+	return err
+}
+
+// route fills the listener's table of routes.
+func (n *Node) route() {
+	n.listener.Route(api.AdminRoutes(n.view(), n.news, n.token, n.meter.Request)...)
+	n.listener.Route(api.SnapshotRoutes(n.snaps, n.token)...)
+	n.listener.Route(n.meter.Routes()...)
+	n.listener.Route(api.Route{Pattern: "/", Handler: n.gate, Class: api.Work})
+}
+
+// view shows the process to the admin service.
+func (n *Node) view() host.View {
+	return host.View{
+		Root: func() *supervisor.Supervisor { return n.host }, Plan: n.plan, Profile: n.config.Profile, Down: n.whyDown,
+		Version: n.version, Started: n.started, Home: n.home, News: n.news,
+	}
+}
+
+// openSnapshots makes the snapshotter.
+func (n *Node) openSnapshots() {
+	n.snaps = retention.New(retention.Options{
+		Home: n.home, Disk: n.disk(), Config: n.config, Version: n.version, Diagnostics: n.diagnostics,
+		Directory: n.runDirectory, NoBackup: n.traits.NoBackup, Every: n.retainEvery,
+	})
+}
+
+// runDirectory resolves the engines of the current run of the node; it is nil before the first.
+func (n *Node) runDirectory() engines.Directory {
+	if c := n.core.Load(); c != nil {
+		return c.dir
+	}
+	return nil
+}
+
+func (n *Node) openLog() (*eventlog.Log, error) {
+	keep, _ := n.config.Log.RetainBytes()
+	l, err := eventlog.Open(home.LogDir(n.home), eventlog.Options{
+		FS: n.logDisk, SegmentSize: n.config.Log.SegmentBytes, Retention: eventlog.Retention{Bytes: keep},
+		Events: n.logNotice, Synced: n.meter.Synced,
+	})
+
+	if err != nil {
+		return nil, err
+	}
+	if err := home.MarkStarted(n.home, l.ID()); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+
+	n.eventLog.Store(l)
+
+	return l, nil
+}
+
+// openState opens the state, after a snapshot of which the log was told has taken its place.
+func (n *Node) openState() (*storage.DB, error) {
+	n.installs.Lock() // between its name and its record nobody can tell what is to come of an installation
+	defer n.installs.Unlock()
+
+	if err := install.Settle(n.disk(), n.home, func() (*eventlog.Log, func() error, error) {
+		return n.eventLog.Load(), func() error { return nil }, nil // the logger has started, or this would not
+	}, n.installs.Verified); err != nil {
+		return nil, err
+	}
+
+	return storage.Open(home.StateDir(n.home), storage.Options{
+		FS: n.stateDisk, Logger: n.diagnostics.Named("pebble").Sugar(), OnFatal: n.die, Committed: n.meter.Committed,
+	})
+}
+
+// openTable learns what the process before died of.
+func (n *Node) openTable() (*inflight.Table, error) {
+	t, err := inflight.Open(home.InflightDir(n.home))
+	if err != nil {
+		return nil, err
+	}
+	was := t.Previous()
+	if was.Ignored != "" {
+		n.diagnostics.Warn("marks of the process before do not count", zap.String("reason", was.Ignored))
+	}
+
+	for _, f := range was.Died {
+		n.diagnostics.Warn("transaction was executing when the process before died", zap.Stringer("transaction", f.ID),
+			zap.Bool("placed", f.Placed))
+	}
+
+	return t, nil
+}
+
+func (n *Node) logNotice(e eventlog.Event) {
+	switch e := e.(type) {
+	case eventlog.Failed:
+		n.diagnostics.Error("event log", zap.Stringer("event", e))
+	case eventlog.TornTail, eventlog.SpareFailed:
+		n.diagnostics.Warn("event log", zap.Stringer("event", e))
+	case eventlog.Progress:
+		n.progress.At("checking the event log", "bytes", uint64(e.Done), uint64(e.Total))
+	default:
+		n.diagnostics.Info("event log", zap.Stringer("event", e))
+	}
+}
+
+// die ends the process where nothing can be stopped in order any more: the state's files are held
+// by something that failed for good. Nothing is lost; the log has it.
+func (n *Node) die(err error) {
+	n.table.Close() // no transaction's fault
+	n.diagnostics.Error("the state cannot go on", zap.Error(err))
+	n.diagnostics.Sync()
+	fmt.Fprintf(os.Stderr, "coppice: %v\n", err)
+	os.Exit(exit.Failed)
+}

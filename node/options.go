@@ -1,0 +1,76 @@
+package node
+
+import (
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.uber.org/zap"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/chain"
+	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/eventlog"
+	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/host"
+	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
+	"github.com/coppice-go/coppice/supervisor"
+)
+
+// settings are what a program says of a node before it opens, and what the home says.
+type settings struct {
+	home        string
+	config      config.Config
+	genesis     *logv1.ChainStarted
+	token       string
+	submitToken string // empty: there is none
+	version     string
+	diagnostics *zap.Logger
+
+	backends  map[string]chain.Backend
+	extra     []Engine
+	observers []supervisor.Observer
+	kind      consensus.Kind
+	driver    consensus.Driver // nil before New: that of kind
+
+	logDisk   eventlog.FS // nil: the operating system's, as the next
+	stateDisk vfs.FS
+
+	bounds      host.Bounds
+	retainEvery time.Duration // between two rounds of retention
+	now         func() time.Time
+}
+
+// Engine is an engine of the user's, hung under "engines".
+type Engine struct {
+	ID string
+
+	// Start makes one incarnation. The directory resolves the addresses of the node's engines in
+	// this run of the node.
+	Start func(dir engines.Directory) supervisor.StartFunc
+}
+
+// Option changes what New makes.
+type Option func(*Node)
+
+// WithBackend adds a transaction backend. One of the name of a shipped backend takes its place.
+func WithBackend(b chain.Backend) Option { return func(n *Node) { n.backends[b.Name()] = b } }
+
+// WithEngine hangs an engine under "engines".
+func WithEngine(e Engine) Option { return func(n *Node) { n.extra = append(n.extra, e) } }
+
+// WithLogger sends diagnostics to l. They are not the event log.
+func WithLogger(l *zap.Logger) Option { return func(n *Node) { n.diagnostics = l } }
+
+// WithObserver sends the events of the tree to o too.
+func WithObserver(o supervisor.Observer) Option {
+	return func(n *Node) { n.observers = append(n.observers, o) }
+}
+
+// WithDisk keeps the event log and the state on other disks than the operating system's: for tests
+// that crash and fail them. The other files of the home stay where they are.
+func WithDisk(log eventlog.FS, state vfs.FS) Option {
+	return func(n *Node) { n.logDisk, n.stateDisk = log, state }
+}
+
+// WithVersion is the version that status shows.
+func WithVersion(v string) Option { return func(n *Node) { n.version = v } }

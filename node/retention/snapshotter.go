@@ -1,0 +1,152 @@
+package retention
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.uber.org/zap"
+
+	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/storage"
+	"github.com/coppice-go/coppice/engines/storage/snapshots"
+	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/config"
+	"github.com/coppice-go/coppice/node/home"
+	"github.com/coppice-go/coppice/node/install"
+)
+
+// snapOptions are what snapshots and retention need of a node.
+type Options struct {
+	Home        string
+	Disk        vfs.FS // of state, log and snapshots
+	Config      config.Config
+	Version     string // of the program
+	Diagnostics *zap.Logger
+
+	// Directory resolves the engines of the current run of the node; it is nil before the first.
+	Directory func() engines.Directory
+
+	// NoBackup, if set, is why a backup of the home is refused.
+	NoBackup error
+
+	// Every is the time between two rounds of retention; 0 is DefaultEvery.
+	Every time.Duration
+}
+
+// snapshotter takes snapshots of a running node, one at a time, and knows which may not go. It is
+// safe for concurrent use.
+type Snapshotter struct {
+	Options
+	turn  chan struct{} // holds one token: its holder takes, keeps or installs
+	pace  Pace
+	mu    sync.Mutex
+	holds map[string]int // snapshots that are being read, by id
+}
+
+// newSnapshotter returns a snapshotter of a node.
+func New(o Options) *Snapshotter {
+	if o.Every == 0 {
+		o.Every = DefaultEvery
+	}
+	s := &Snapshotter{Options: o, turn: make(chan struct{}, 1), holds: make(map[string]int),
+		pace: Pace{Share: PaceShare}}
+	s.turn <- struct{}{}
+	return s
+}
+
+// Dir returns the directory of the node's snapshots.
+func (s *Snapshotter) Dir() snapshots.Dir {
+	return snapshots.Dir{FS: s.Disk, Path: home.SnapshotDir(s.Home)}
+}
+
+// alone waits for its turn.
+func (s *Snapshotter) Alone(ctx context.Context) (done func(), err error) {
+	select {
+	case <-s.turn:
+		return func() { s.turn <- struct{}{} }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// take makes a snapshot of the running node and removes those that are more than are to be kept.
+// Where the state has not moved since the newest one, that is the answer and fresh is false.
+func (s *Snapshotter) take(ctx context.Context) (m snapshots.Manifest, fresh bool, err error) {
+	done, err := s.Alone(ctx)
+	if err != nil {
+		return m, false, err
+	}
+	defer done()
+
+	c := s.Directory()
+	if c == nil {
+		return m, false, fmt.Errorf("%w: the node has not started", api.ErrUnavailable)
+	}
+
+	store := storage.NewClient(c)
+	state, err := store.State(ctx)
+	if err != nil {
+		return m, false, api.Unavailable(err)
+	}
+	if newest, err := s.Dir().Find(""); err == nil && newest.Index == state.Index {
+		return newest, false, nil
+	}
+
+	began := time.Now()
+	m, err = s.Dir().Take(ctx, snapshots.Taking{
+		Checkpoint: store.Checkpoint, Program: "coppice " + s.Version, Now: began, Pace: s.pace.Wait,
+	})
+	if errors.Is(err, snapshots.ErrExists) { // it moved by nothing that changes it
+		m, err = s.Dir().Find(m.ID)
+		return m, false, err
+	}
+
+	if err != nil {
+		return m, false, err
+	}
+
+	s.Diagnostics.Info("snapshot taken", zap.String("snapshot", m.ID), zap.Int64("bytes", m.Bytes),
+		zap.Duration("took", time.Since(began)))
+
+	return m, true, s.keep()
+}
+
+// keep removes the oldest snapshots.
+func (s *Snapshotter) keep() error {
+	removed, err := s.Dir().Keep(s.Config.Snapshots.Keep, s.pinned)
+	for _, id := range removed {
+		s.Diagnostics.Info("snapshot removed", zap.String("snapshot", id))
+	}
+	return err
+}
+
+// pinned tells whether a snapshot must stay: it is being read or installed, or it came from
+// elsewhere and is what the log begins with, so that replaying the log needs it for as long as the
+// log is kept whole.
+func (s *Snapshotter) pinned(m snapshots.Manifest) bool {
+	if in, err := install.ReadMarker(s.Disk, s.Home); err != nil || in.ID == m.ID {
+		return true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.holds[m.ID] > 0 || m.Source != "" && s.Config.Log.Retain == config.RetainAll
+}
+
+// hold keeps a snapshot from being removed until release.
+func (s *Snapshotter) hold(id string) (release func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	s.holds[id]++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.holds[id]--; s.holds[id] == 0 {
+			delete(s.holds, id)
+		}
+	}
+}
