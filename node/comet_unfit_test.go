@@ -20,7 +20,7 @@ import (
 )
 
 // runUnfit runs a node with a CometBFT that ends by itself, until the node does.
-func runUnfit(t *testing.T, home, child string) (error, *suptest.Recorder) {
+func runUnfit(t *testing.T, home, child string) (*suptest.Recorder, error) {
 	t.Helper()
 	c, err := config.Load(home)
 	require.NoError(t, err)
@@ -28,10 +28,10 @@ func runUnfit(t *testing.T, home, child string) (error, *suptest.Recorder) {
 	rec := suptest.NewRecorder()
 	n, err := New(home, c, WithObserver(rec), WithConsensus(comet.Kind{Command: []string{"/bin/sh", "-c", child}}))
 	if err != nil {
-		return err, rec
+		return rec, err
 	}
 
-	return n.Run(t.Context()), rec
+	return rec, n.Run(t.Context())
 }
 
 // A CometBFT that no restart can mend ends the node at once, with a reason and the exit code that
@@ -74,7 +74,7 @@ func TestACometBFTThatCannotStartEndsTheNode(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			home := initABCI(t)
 			c.damage(t, home)
-			err, rec := runUnfit(t, home, c.child)
+			rec, err := runUnfit(t, home, c.child)
 			require.ErrorContains(t, err, c.says)
 			require.Equal(t, c.code, exit.Code(err), "%v", err)
 			starts := 0

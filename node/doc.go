@@ -6,7 +6,7 @@
 //	Load       reads its configuration
 //	New        opens it (one process at a time)
 //	Node.Run   runs the tree until it is told to stop, or gives up
-//	Verify     checks a stopped home: the log, the state, and that replaying the one gives the other
+//	Verify     checks a stopped home: the log, the state, and that a replay of the log gives it
 //
 // Before these, the program registers the kinds of consensus that it ships (consensus.Register).
 // node names none of them: each is a plug, which brings its driver, its files in the home, its part

@@ -19,7 +19,8 @@ import (
 func FuzzConfig(f *testing.F) {
 	f.Add([]byte(config.Defaults().Commented()))
 	for _, seed := range []string{
-		"", "profile = \"chaos\"\n", "[log]\nsegment_bytes = 1\n", "[pool]\nmax_txs = -1\n", "listen = \":0\"\n", "[consensus]\nempty_every = \"1h\"\n",
+		"", "profile = \"chaos\"\n", "[log]\nsegment_bytes = 1\n", "[pool]\nmax_txs = -1\n", "listen = \":0\"\n",
+		"[consensus]\nempty_every = \"1h\"\n",
 		"unknown = 1\n", "profile = 3\n", "[pool\n", "listen = \"127.0.0.1:0\"\nlisten = \"127.0.0.1:1\"\n", "\xff",
 	} {
 		f.Add([]byte(seed))

@@ -8,7 +8,8 @@
 //	pubsub          one_for_all, 3 in 10 s
 //	├── registry    starts filter agents; knows who subscribed
 //	├── broker      top-level event broker
-//	└── filters     dynamic, transient children, max_restarts 0: an agent that dies abnormally takes pubsub down
+//	└── filters     dynamic, transient children, max_restarts 0: an agent that dies abnormally
+//	                takes pubsub down
 //
 //	publish ──► broker ──► [kind=a] ──► [kind=a path=b] ──► subscription ──► Next
 //	                 │            └───► [kind=a path=c] ──► …

@@ -3,7 +3,7 @@
 //
 //	coppice       our node; transactions come in by its API, which acknowledges what is durable
 //	coppice-rpc   our node; transactions come in by CometBFT's RPC
-//	synced        the persistent kvstore over a unix socket, with one fdatasync added to each Commit
+//	synced        the persistent kvstore over a unix socket, with an fdatasync for each Commit
 //	plain         the same without it
 //	inprocess     the persistent kvstore in CometBFT's process
 //

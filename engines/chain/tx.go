@@ -93,7 +93,9 @@ func NewTx(backend string, body []byte, validFor time.Duration) Tx {
 
 // Encode returns the canonical bytes, of which there is exactly one form:
 //
-//	0x01 | len u8 backend | len u8 nonce | valid_until i64 big-endian, Unix milliseconds | body to the end
+//	0x01 | len u8 backend | len u8 nonce | valid_until i64 | body to the end
+//
+// valid_until is big-endian, in Unix milliseconds.
 //
 // A plain transaction is its body, which must not be empty or begin with 0x01.
 func (t Tx) Encode() ([]byte, error) {

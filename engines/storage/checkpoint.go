@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/coppice-go/coppice/engines/storage/apphash"
 )
 
 // Checkpoint makes a second state in dir, which must not exist: what is committed now, or a little
@@ -121,6 +120,3 @@ func (d *DB) Root() []byte {
 	defer d.mu.Unlock()
 	return d.acc.Root()
 }
-
-// rootSize is the size of a Root in bytes.
-const rootSize = apphash.Size

@@ -34,14 +34,17 @@
 // Keys in Pebble begin with a byte that names their space. Numbers are big-endian, a version is
 // chain.Version's 20 bytes, and ^version is their complement, so that newer versions come first.
 //
-//	'm' name                                 meta: "format", "chain", "state", "accumulator", "pruned", "log"
+//	'm' name                                 meta: "format", "chain", "state", "accumulator",
+//	                                         "pruned", "log"
 //	'k' key                                  latest:     version | value
 //	'h' len(key) u16 | key | ^version        older:      1 | value, or 0 for a deletion
-//	's' period u64 | height u64              superseded: (len(key) u16 | key | version)*, the older entries that no read at or
-//	                                         after this height needs
+//	's' period u64 | height u64              superseded: (len(key) u16 | key | version)*, the
+//	                                         older entries that no read at or after this
+//	                                         height needs
 //	'i' id                                   applied:    TxResult
 //	'e' valid_until i64, sign flipped | id   expiry:     the id's leaf in the app hash
-//	'b' period u64 | height u64              block:      log index u64 | time i64 | app hash | block hash
+//	'b' period u64 | height u64              block:      log index u64 | time i64 | app hash |
+//	                                         block hash
 //	'n' name                                 node-local: any value, not in the app hash
 //
 // A point read of the latest value is one lookup. A write moves the value it replaces from 'k' to

@@ -1,9 +1,7 @@
 package arch_test
 
 import (
-	"go/ast"
 	"os/exec"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +9,7 @@ import (
 
 // layers says what each part of the house may import of the house. The arrows go one way: cmd →
 // node → engines/* → engines → {pubsub, eventlog, supervisor}. The longest matching folder counts.
+// The table folders, in kinds_test.go, has the rows of the folders under engines/.
 var layers = []struct {
 	dir    string
 	may    []string
@@ -20,17 +19,15 @@ var layers = []struct {
 	{"eventlog", []string{"eventlog"}, "the log is embedded by itself"},
 	{"pubsub", []string{"pubsub", "supervisor"}, "the bus is a supervised tree and knows nothing of what it carries"},
 	{"proto", []string{"proto"}, "the contract is for clients in any language"},
-	{"client", []string{"client", "proto", "engines", "eventlog"},
-		"a client speaks the vocabulary and must not bring the node"},
-	{"engines", []string{"engines", "pubsub", "eventlog", "supervisor", "proto", "internal/durable", "internal/flock"},
-		"what all engines share lies below all of them; see also TestEnginesNeverImportEngines"},
+	{"client", []string{"client", "proto", "engines/chain", "eventlog"},
+		"a client speaks the vocabulary, and brings neither the node nor a runtime"},
 	{"node", []string{"node", "engines", "pubsub", "eventlog", "supervisor", "proto", "client", "internal"},
 		"the node introduces the engines to each other"},
 	{"cmd", []string{"cmd", "node", "engines", "client", "pubsub", "eventlog", "supervisor", "proto", "internal"},
 		"the command is the top"},
 	{"internal/durable", nil, "it knows files and nothing of what they hold"},
 	{"internal/flock", nil, "it knows files and nothing of what they lock"},
-	{"internal/arch", nil, "rules about the house do not depend on it"},
+	{"internal/arch", []string{"internal/arch"}, "rules about the house do not depend on it"},
 	{"internal/readme", []string{"supervisor", "node", "client"}, "the README's code is compiled"},
 	{"internal/cometclients", []string{"node", "client", "engines", "proto", "supervisor"},
 		"other people's clients are tried on a whole node"},
@@ -41,6 +38,10 @@ var layers = []struct {
 
 func TestLayers(t *testing.T) {
 	for _, f := range goFiles(t) {
+		if within(f.dir, "engines") {
+			continue // see TestEveryFolderOfEnginesHasAKind and TestKindsImportWhatTheyMay
+		}
+
 		best := -1
 		for i, l := range layers {
 			if within(f.dir, l.dir) && (best < 0 || len(l.dir) > len(layers[best].dir)) {
@@ -58,7 +59,7 @@ func TestLayers(t *testing.T) {
 				continue
 			}
 			to := strings.TrimPrefix(strings.TrimPrefix(imp, module), "/")
-			if to == f.dir || withinAny(to, layers[best].may) {
+			if to == f.dir || withinAny(to, layers[best].may) || f.test && f.dir == "client" && isBackend(to) {
 				continue
 			}
 
@@ -94,44 +95,6 @@ func TestStepsGoOneWay(t *testing.T) {
 	}
 }
 
-// A driver is a plug: the program registers the ones that it ships (ADR 0071). Nor does the node
-// know one by name, in its errors and documentation of keys either. nodetest is a program of sorts.
-func TestNodeNamesNoDriver(t *testing.T) {
-	driver := regexp.MustCompile(`(?i)comet|\bsolo\b`)
-	for _, f := range goFiles(t) {
-		if !within(f.dir, "node") || within(f.dir, "node/nodetest") || f.test {
-			continue
-		}
-
-		for _, imp := range f.imports {
-			if within(imp, module+"/engines/consensus/solo") || within(imp, module+"/engines/consensus/comet") {
-				t.Errorf("%s imports %s: node drives what was registered, and names no driver", f.path, imp)
-			}
-		}
-
-		ast.Inspect(f.ast, func(n ast.Node) bool {
-			text := ""
-			switch n := n.(type) {
-			case *ast.Ident:
-				text = n.Name
-			case *ast.BasicLit:
-				text = n.Value
-			}
-			if driver.MatchString(text) {
-				t.Errorf("%s names a driver: %s; let its consensus.Kind say it", f.at(n.Pos()), text)
-			}
-			return true
-		})
-	}
-
-	brought := dependencies(t, "./node")
-	for _, dep := range brought {
-		if strings.HasPrefix(dep, "github.com/cometbft/") {
-			t.Errorf("importing node brings %s: only those who register the driver pay for it", dep)
-		}
-	}
-}
-
 // dependencies returns the packages that importing a package brings, but those of the standard
 // library.
 func dependencies(t *testing.T, pkg string) []string {
@@ -145,42 +108,20 @@ func dependencies(t *testing.T, pkg string) []string {
 	return strings.Fields(string(out))
 }
 
-// libraries are the folders of engines/ that hold no engine, and what each may import there.
-var libraries = map[string][]string{
-	"chain": nil,
-	"tail":  {"chain"},
+// unwanted are packages that importing a package must not bring, however far away they are.
+var unwanted = []struct{ pkg, never, reason string }{
+	{"node", "github.com/cometbft", "a program that does not register the driver does not pay for it"},
+	{"client", "github.com/cometbft", "a client does not care which consensus drives the node"},
+	{"client", module + "/supervisor", "a client runs in other people's programs, and supervises nothing there"},
+	{"client", module + "/engines", "a client needs the vocabulary, engines/chain, and not the runtime"},
 }
 
-// An engine declares the small interface that it consumes, so that it can be read, tested and
-// replaced by itself; node introduces engines to each other. Backends, consensus drivers and the
-// like may share what lies in their own folder. Any engine may import a library.
-func TestEnginesNeverImportEngines(t *testing.T) {
-	engine := func(p string) string { // "engines/consensus/solo" belongs to "consensus"
-		rest, ok := strings.CutPrefix(p, "engines/")
-		if !ok {
-			return ""
-		}
-		name, _, _ := strings.Cut(rest, "/")
-		return name
-	}
-	for _, f := range goFiles(t) {
-		from := engine(f.dir)
-		if from == "" {
-			continue
-		}
-
-		for _, imp := range f.imports {
-			to := engine(strings.TrimPrefix(imp, module+"/"))
-			if to == "" || to == from || f.test && (to == "backend" || to == "enginestest") {
-				continue
+func TestUnwantedDependencies(t *testing.T) {
+	for _, u := range unwanted {
+		for _, dep := range dependencies(t, "./"+u.pkg) {
+			if within(dep, u.never) && dep != module+"/engines/chain" {
+				t.Errorf("importing %s brings %s: %s", u.pkg, dep, u.reason)
 			}
-
-			may, isLibrary := libraries[from]
-			if _, ok := libraries[to]; ok && (!isLibrary || slices.Contains(may, to)) {
-				continue
-			}
-			t.Errorf("%s imports engine %s: engines never import engines; declare the interface that %s consumes",
-				f.path, to, from)
 		}
 	}
 }
@@ -193,7 +134,7 @@ var owned = []struct {
 	reason string
 }{
 	{"github.com/cometbft/", []string{"engines/consensus/comet", "internal/cometclients"}, false,
-		"the rest of the node must not care which consensus drives it"},
+		"the rest of the node must not care which consensus drives it; cometclients only has tests"},
 	{"github.com/cockroachdb/pebble", []string{"engines/storage", "eventlog/pebblefs", "node"}, true,
 		"pebble's weight stays out of those who embed the log or the runtime"},
 	{"github.com/spf13/", []string{"cmd"}, false, "flags are the command line's"},

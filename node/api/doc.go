@@ -5,7 +5,8 @@
 //
 // The protocol is Connect, which speaks JSON to curl:
 //
-//	curl -d '{}' -H 'content-type: application/json' localhost:7070/coppice.api.v1.NodeService/Status
+//	curl -d '{}' -H 'content-type: application/json' \
+//		localhost:7070/coppice.api.v1.NodeService/Status
 //
 // # Guarantees
 //

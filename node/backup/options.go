@@ -9,6 +9,7 @@ type Options struct {
 	Fatal func(error) // as SnapshotOptions.Fatal
 }
 
+// Report returns o.Progress, or a function that does nothing.
 func (o Options) Report() func(step string, done, total uint64) {
 	if o.Progress == nil {
 		return func(string, uint64, uint64) {}

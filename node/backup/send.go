@@ -39,6 +39,7 @@ type Sender struct {
 	Send        func(*apiv1.BackupResponse) error
 }
 
+// Run sends the manifest and then the files of the backup.
 func (b *Sender) Run(ctx context.Context) error {
 	m, err := json.Marshal(b.Manifest)
 	if err != nil {

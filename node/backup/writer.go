@@ -382,6 +382,7 @@ func Verify(ctx context.Context, src string, progress func(step string, done, to
 	return info, nil
 }
 
+// Snapshots returns the directory of the snapshot in the backup at src.
 func Snapshots(src string) snapshots.Dir {
 	return snapshots.Dir{FS: vfs.Default, Path: filepath.Join(src, SnapshotsName)}
 }

@@ -205,7 +205,7 @@ func checkListen(c Config) error {
 		c.Listen)
 }
 
-// loopback tells whether only this machine can reach a listener on host.
+// Loopback reports whether only this machine can reach a listener on host.
 func Loopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()

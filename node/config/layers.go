@@ -169,11 +169,12 @@ func CheckFile(path string) (Settings, error) {
 	return s.Checked(s.readFile(path, data))
 }
 
+// DefaultSettings returns the defaults; no layer has set a key yet.
 func DefaultSettings() Settings {
 	return Settings{Config: Defaults(), origins: map[string]Origin{}}
 }
 
-// fromAssignments returns the defaults with the given values in place of some of them. An
+// FromAssignments returns the defaults with the given values in place of some of them. An
 // assignment without a value counts only if it is one of --set. Errors are ErrConfig and
 // *ConfigError.
 func FromAssignments(list []Assignment) (Settings, error) {
@@ -189,7 +190,7 @@ func FromAssignments(list []Assignment) (Settings, error) {
 	return s.Checked(bad)
 }
 
-// checked adds what the values themselves have wrong.
+// Checked adds what the values themselves have wrong.
 func (s Settings) Checked(bad problems) (Settings, error) {
 	known := new(Error)
 	if errors.As(s.validate(), &known) {
@@ -261,13 +262,13 @@ func (s *Settings) readEnvironment(environ []string, bad *problems) {
 // notKeys are the variables that the command reads and that are no keys.
 var notKeys = []string{"COPPICE_HOME", "COPPICE_TOKEN"}
 
-// commented is a coppice.toml that explains every key. Keys of c that differ from their defaults
-// are set, the others are there as comments.
+// Commented returns a coppice.toml that explains every key. Keys of c that differ from their
+// defaults are set, the others are there as comments.
 func (c Config) Commented() string {
 	var b strings.Builder
-	b.WriteString(`# Coppice's configuration. A key that is a comment has its default. Keys that are not known are refused.
-# The environment goes over this file (COPPICE_LISTEN=...), and the flags of "coppice start" over both.
-# "coppice config" prints what is in force and where it came from; "coppice config explain KEY" explains a key.
+	b.WriteString(`# Coppice's configuration. A key that is a comment has its default. Unknown keys are refused.
+# The environment overrides this file (COPPICE_LISTEN=...); the flags of "coppice start" override both.
+# "coppice config" prints each value and its source; "coppice config explain KEY" explains a key.
 `)
 	section := ""
 	defaults := Defaults()

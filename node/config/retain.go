@@ -11,12 +11,14 @@ const (
 	RetainSnapshot = "snapshot" // what the oldest snapshot needs
 )
 
-// retainBytes is log.retain as a number of bytes; ok is false where it is none.
+// RetainBytes is log.retain as a number of bytes; ok is false where it is none.
 func (c LogConfig) RetainBytes() (n int64, ok bool) {
 	n, err := strconv.ParseInt(c.Retain, 10, 64)
 	return n, err == nil
 }
 
+// CheckRetain returns an error if log.retain is invalid, or never takes effect because no snapshots
+// are taken.
 func CheckRetain(c Config) error {
 	if c.Log.Retain == RetainAll {
 		return nil

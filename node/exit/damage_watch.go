@@ -12,9 +12,9 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// DamageWatch ends a run at the first exit, or failed start, that tells of damage, wherever in the core of
-// the tree it is met, or that the consensus cannot be started: no restart mends what lies on a disk.
-// The limits of the tree would end it too, after all the restarts that they allow.
+// DamageWatch ends a run at the first exit, or failed start, that tells of damage, wherever in the
+// core of the tree it is met, or that the consensus cannot be started: no restart mends what lies
+// on a disk. The limits of the tree would end it too, after all the restarts that they allow.
 type DamageWatch struct {
 	mu  sync.Mutex
 	end context.CancelCauseFunc // of the run

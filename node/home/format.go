@@ -24,6 +24,7 @@ type Version int
 // Format is the file FORMAT of this program's homes.
 var Format = CurrentVersion.Text("")
 
+// Text returns the content of the file FORMAT. needs is the first program that reads v, or empty.
 func (v Version) Text(needs string) string {
 	text := fmt.Sprintf("coppice home %d\n", v)
 	if needs != "" {

@@ -38,6 +38,7 @@ func LogDir(home string) string { return filepath.Join(home, filepath.FromSlash(
 // StateDir is where the state of a home lies.
 func StateDir(home string) string { return filepath.Join(home, filepath.FromSlash(stateDir)) }
 
+// InflightDir is where the marks of running transactions of a home lie.
 func InflightDir(home string) string { return filepath.Join(home, filepath.FromSlash(inflightPath)) }
 
 // InitOptions say what kind of home to make.

@@ -27,6 +27,7 @@ func CheckFiles() (conns int, err error) {
 	return ConnsFor(uint64(l.Cur)) //nolint:unconvert // it is signed on FreeBSD
 }
 
+// ConnsFor returns the number of connections of a process that may open so many files.
 func ConnsFor(files uint64) (int, error) {
 	if files < minFiles {
 		return 0, fmt.Errorf("%w: this process may open %d files, want at least %d: raise the limit (ulimit -n, "+

@@ -25,6 +25,7 @@ type Bounds struct {
 	Work, Admin  api.IntakeOptions // of transactions and reads; of everything that must answer whatever those do (I8)
 }
 
+// NewBounds returns the bounds of a listener with conns connections.
 func NewBounds(conns int) Bounds {
 	return Bounds{
 		Header: 10 * time.Second, Idle: 2 * time.Minute, Head: 64 << 10, Conns: conns,

@@ -27,6 +27,7 @@ type View struct {
 	News    api.EventSource
 }
 
+// Tree returns the whole tree, as it is.
 func (h View) Tree() *apiv1.TreeResponse {
 	tree := h.Root().Tree()
 	children := tree.Children
@@ -38,10 +39,12 @@ func (h View) Tree() *apiv1.TreeResponse {
 	return &apiv1.TreeResponse{Root: root, Profile: string(h.Profile), Pid: int64(os.Getpid())}
 }
 
+// Spec returns the specified tree.
 func (h View) Spec() *apiv1.SpecResponse {
 	return &apiv1.SpecResponse{Root: api.PlanOf(h.Plan), Profile: string(h.Profile), Text: h.Plan.String()}
 }
 
+// Health reports whether the node serves, and if not, why.
 func (h View) Health() (bool, string) {
 	if why := h.Down(); why != "" {
 		return false, why
@@ -49,6 +52,7 @@ func (h View) Health() (bool, string) {
 	return true, ""
 }
 
+// Status returns the part of the status that needs no running node.
 func (h View) Status() api.HostStatus {
 	why := h.Down()
 	return api.HostStatus{
@@ -57,6 +61,7 @@ func (h View) Status() api.HostStatus {
 	}
 }
 
+// Events sends the events that q asks for.
 func (h View) Events(ctx context.Context, q api.EventsQuery, send func(*apiv1.EventsResponse) error) error {
 	return h.News.Events(ctx, q, send)
 }

@@ -9,8 +9,9 @@
 //
 // Two files:
 //
-//	marks        the table: who is running right now. Made anew by each process; nobody else's business.
-//	deaths.json  how often each transaction was in flight at a death, until it ends. Removing it forgets all of it.
+//	marks        the table: what is running right now. Each process makes its own.
+//	deaths.json  how often each transaction was in flight at a death, until it ends.
+//	             Removing the file forgets all deaths.
 //
 // Guaranteed:
 //

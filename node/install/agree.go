@@ -18,6 +18,7 @@ type Standing struct {
 	Bound bool     // log is known
 }
 
+// StandingOf returns the standing of an open state.
 func StandingOf(db *storage.DB) (Standing, error) {
 	id, bound, err := db.LogID()
 	return Standing{db.State(), id, bound}, err

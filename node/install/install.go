@@ -31,10 +31,12 @@ const markerFile = "data/installing"
 // syncSource is the source of a snapshot that was made of a peer's state.
 const PeerSource = "state sync"
 
+// MarkerPath is the path of the marker in a home.
 func MarkerPath(home string) string {
 	return filepath.Join(home, filepath.FromSlash(markerFile))
 }
 
+// StateOf returns the state that a snapshot holds, as of the record with the given index.
 func StateOf(m snapshots.Manifest, index uint64) chain.State {
 	return chain.State{ChainID: m.ChainID, Period: m.Period, Height: m.Height, AppHash: m.AppHash, Index: index}
 }
@@ -159,6 +161,7 @@ type Marker struct {
 	From uint64 // the first record that may say that it is installed; 0: the log's last
 }
 
+// ReadMarker reads the marker of a home. It returns the zero Marker if there is none.
 func ReadMarker(disk vfs.FS, home string) (in Marker, err error) {
 	f, err := disk.Open(MarkerPath(home))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -186,10 +189,12 @@ func ReadMarker(disk vfs.FS, home string) (in Marker, err error) {
 	return in, nil
 }
 
+// WriteMarker replaces the marker of a home.
 func WriteMarker(disk vfs.FS, home string, in Marker) error {
 	return durable.On(disk).Replace(MarkerPath(home), fmt.Appendf(nil, "%s %d\n", in.ID, in.From), 0o666)
 }
 
+// RemoveMarker removes the marker of a home.
 func RemoveMarker(disk vfs.FS, home string) error {
 	return durable.On(disk).Remove(MarkerPath(home))
 }
@@ -207,8 +212,8 @@ func newestSince(l *eventlog.Log, from uint64) (rec *logv1.SnapshotInstalled, at
 	return rec, at, err
 }
 
-// installTurn is held by code that begins or settles an installation: between the name of a snapshot
-// and its record, nobody can tell what is to come of it.
+// Turn is held by code that begins or settles an installation: between the name of a
+// snapshot and its record, nobody can tell what is to come of it.
 type Turn struct {
 	sync.Mutex
 

@@ -45,6 +45,7 @@ func Open(dir string, disk vfs.FS, logs eventlog.FS) (*Home, error) {
 // Close gives the home back.
 func (h *Home) Close() error { return h.free() }
 
+// Dir returns the directory of the home's snapshots.
 func (h *Home) Dir() snapshots.Dir {
 	return snapshots.Dir{FS: h.disk, Path: home.SnapshotDir(h.home)}
 }

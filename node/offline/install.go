@@ -19,8 +19,8 @@ import (
 // snapshots, in the place of the state of a stopped home, and says so in its log
 // (SnapshotInstalled): replay and verification go on from there. The snapshot must be ahead of the
 // state. It is verified before; who vouches for its app hash is the caller's business. A crash
-// leaves all done or nothing, with the next start. Errors are exit.ErrDamage, ErrHomeInUse, ErrConfig
-// and snapshots.ErrNone.
+// leaves all done or nothing, with the next start. Errors are exit.ErrDamage, ErrHomeInUse,
+// ErrConfig and snapshots.ErrNone.
 func InstallSnapshot(ctx context.Context, home, id string, progress func(done, total uint64)) (snapshots.Manifest,
 	error) {
 	h, err := Open(home, nil, nil)

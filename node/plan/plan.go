@@ -55,10 +55,10 @@ type Place struct {
 	Children     []Place
 }
 
-// supervises tells whether the place is a supervisor.
+// Supervises reports whether the place is a supervisor.
 func (p Place) Supervises() bool { return p.Dynamic || p.Intensity.Period > 0 }
 
-// find answers the place at a path below p.
+// Find returns the place at a path below p.
 func (p Place) Find(path string) Place {
 	for id := range strings.SplitSeq(path, "/") {
 		found := false
@@ -271,18 +271,19 @@ func limitText(i supervisor.Intensity) string {
 	return fmt.Sprintf("%d in %d s", i.Max, int(i.Period/time.Second))
 }
 
-// child is the specification of the worker at this place.
+// Child returns the specification of the worker at this place.
 func (p Place) Child(start supervisor.StartFunc) supervisor.Child {
 	return supervisor.Child{
 		ID: p.ID, Start: start, Restart: p.Restart, Significant: p.Significant, Shutdown: p.Shutdown, Orphan: p.Orphan,
 	}
 }
 
-// nested is the specification of the supervisor at this place. build runs for each of its runs.
+// Nested returns the supervisor at this place as a child. build runs for each of its runs.
 func (p Place) Nested(build func() ([]supervisor.Child, error)) supervisor.Child {
 	return p.Child(supervisor.Nested(p.Spec(build)))
 }
 
+// Spec returns the specification of the supervisor at this place. build runs for each of its runs.
 func (p Place) Spec(build func() ([]supervisor.Child, error)) supervisor.Spec {
 	return supervisor.Spec{
 		Name: p.ID, Strategy: p.Strategy, Intensity: p.Intensity, AutoShutdown: p.AutoShutdown,

@@ -42,6 +42,7 @@ type Tracker struct {
 	Log   *zap.Logger
 }
 
+// Current returns the step that is going on, if there is one.
 func (s *Tracker) Current() (Step, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

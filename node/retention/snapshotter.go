@@ -58,6 +58,7 @@ func New(o Options) *Snapshotter {
 	return s
 }
 
+// Dir returns the directory of the node's snapshots.
 func (s *Snapshotter) Dir() snapshots.Dir {
 	return snapshots.Dir{FS: s.Disk, Path: home.SnapshotDir(s.Home)}
 }

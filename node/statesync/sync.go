@@ -26,7 +26,7 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// importDir is where the state is made of a snapshot of a peer, in the directory of the snapshots
+// ImportDir is where the state is made of a snapshot of a peer, in the directory of the snapshots
 // for peers.
 const ImportDir = "import"
 

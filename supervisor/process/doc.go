@@ -3,8 +3,8 @@
 // stopped with a signal and a bound, and never left behind.
 //
 //	tree := supervisor.Spec{Name: "app", Build: supervisor.Children(process.Child(process.Spec{
-//		Name: "db", Path: "/usr/bin/db", Args: []string{"-listen", sock}, Env: process.Inherit("PATH"),
-//		Ready: process.Dial("unix", sock),
+//		Name: "db", Path: "/usr/bin/db", Args: []string{"-listen", sock},
+//		Env: process.Inherit("PATH"), Ready: process.Dial("unix", sock),
 //	}))}
 //
 // The start of the child is acknowledged when its probe passes, so children after it may rely on

@@ -5,7 +5,7 @@
 //	consensus        rest_for_one
 //	├── abci         serves ABCI on a unix socket, one path for each incarnation of the process
 //	├── process      our own binary, re-executed, running CometBFT (supervisor/process)
-//	├── watchdog     restarts the process when the committed height stands still and nothing excuses it
+//	├── watchdog     restarts the process when the committed height stands still without a reason
 //	└── feed         hands the pool's transactions to CometBFT's mempool
 //
 // What the driver starts, and what it reads and writes, are packages of their own, which import

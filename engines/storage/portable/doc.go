@@ -4,12 +4,17 @@
 // A snapshot is a stream, cut into chunks of one size (the last may be shorter), and its metadata:
 //
 //	stream    = "coppice state\n"
-//	            (uvarint len(key) | key | uvarint len(value) | value)*               every latest key, in the order of the bytes
-//	            (id 32 | version 20 | uvarint code | varint valid_until ms | uvarint len(data) | data)*
-//	                                                                                 every id that is remembered, in their order
-//	metadata  = "coppice snapshot" | format u32 | len(chain) u8 | chain | period u64 | height u64 | app hash 32 | clock i64
-//	            | keys u64 | ids u64 | bytes u64 | chunk size u32 | chunks u32 | (SHA-256 of a chunk)*
+//	            (uvarint len(key) | key | uvarint len(value) | value)*
+//	            (id 32 | version 20 | uvarint code | varint valid_until ms |
+//	            uvarint len(data) | data)*
+//	metadata  = "coppice snapshot" | format u32 | len(chain) u8 | chain |
+//	            period u64 | height u64 | app hash 32 | clock i64 |
+//	            keys u64 | ids u64 | bytes u64 |
+//	            chunk size u32 | chunks u32 | (SHA-256 of a chunk)*
 //	hash      = SHA-256 of the metadata
+//
+// The stream has every latest key, in the order of the bytes, and then every remembered id, in
+// order.
 //
 // Numbers are big-endian. Whatever it holds is either in the app hash or compared with something
 // that is not a peer's word, so that what is imported need not be believed: keys, values and ids

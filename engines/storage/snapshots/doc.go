@@ -11,8 +11,8 @@
 //
 // # How one is taken
 //
-//	flush · checkpoint to tmp-<id> · open it read-only · scan it and recompute the app hash · hash every file ·
-//	write the manifest · sync it and the directory · rename · sync <dir>
+//	flush · checkpoint to tmp-<id> · open it read-only · scan it and recompute the app hash ·
+//	hash every file · write the manifest · sync it and the directory · rename · sync <dir>
 //
 // So whatever is listed was verified, and a crash at any step leaves either nothing or a tmp- that
 // is removed at the next start. A caller that truncates the event log because of a snapshot does
@@ -20,8 +20,8 @@
 //
 // # How one is installed
 //
-//	verify · copy to <state>.new, by links · bind it to the log · sync · rename <state> to <state>.old · rename <state>.new to
-//	<state> · sync
+//	verify · copy to <state>.new, by links · bind it to the log · sync ·
+//	rename <state> to <state>.old · rename <state>.new to <state> · sync
 //
 // Recover, called before the state is opened, completes or undoes an installation that a crash cut
 // short: a state is never missing, and the old one stays until Discard.

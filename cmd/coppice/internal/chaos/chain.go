@@ -9,7 +9,8 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// sightings holds what was seen of a chain in streams and logs: the block and app hash at each height.
+// sightings holds what was seen of a chain in streams and logs: the block and app hash at each
+// height.
 type sightings struct {
 	mu       sync.Mutex
 	at       map[uint64]sight

@@ -190,6 +190,7 @@ func saveGenesis(home string, doc *types.GenesisDoc) error {
 	return replace(next, path)
 }
 
+// GenesisPath returns the path of the genesis file of a CometBFT home.
 func GenesisPath(home string) string {
 	return filepath.Join(home, cfg.DefaultConfigDir, cfg.DefaultGenesisJSONName)
 }

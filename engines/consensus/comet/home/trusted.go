@@ -23,6 +23,7 @@ type Trusted struct {
 
 func trustedPath(data string) string { return filepath.Join(data, "statesync-trusted.json") }
 
+// ReadTrusted reads what WriteTrusted wrote to the directory data.
 func ReadTrusted(data string) (t Trusted, err error) {
 	b, err := os.ReadFile(trustedPath(data))
 	if err == nil {
@@ -34,6 +35,7 @@ func ReadTrusted(data string) (t Trusted, err error) {
 	return t, nil
 }
 
+// WriteTrusted writes t whole to a file in the directory data.
 func WriteTrusted(data string, t Trusted) error {
 	b, err := json.Marshal(t)
 	if err != nil {
