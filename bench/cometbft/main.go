@@ -131,7 +131,6 @@ func (o options) measure(ctx context.Context, name string) (r result, err error)
 		return r, err
 	}
 	defer func() { err = errors.Join(err, t.stop()) }()
-
 	if err := t.start(ctx); err != nil {
 		return r, err
 	}

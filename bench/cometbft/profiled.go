@@ -62,7 +62,6 @@ func runNode(args []string) error {
 	n, err := node.New(*home, c, node.WithLogger(zap.NewNop()),
 		node.WithConsensus(comet.Kind{Command: []string{self, child.Command, "--profile",
 			filepath.Join(*dir, "comet.pprof")}}))
-
 	if err != nil {
 		return err
 	}

@@ -76,7 +76,6 @@ func (t *target) start(ctx context.Context) (err error) {
 	out, err := exec.CommandContext(ctx, filepath.Join(t.o.bin, "coppice"), "init", "--home", home, "--listen",
 		"127.0.0.1:0", "--consensus", "cometbft",
 		"--rpc", rpc, "--p2p", "127.0.0.1:0", "--empty-every", t.o.empty.String()).CombinedOutput()
-
 	if err != nil {
 		return fmt.Errorf("coppice init: %w: %s", err, out)
 	}
@@ -173,7 +172,6 @@ func (t *target) ready(ctx context.Context, home string) error {
 			return err
 		})
 	}
-
 	if err != nil {
 		log, _ := os.ReadFile(t.log.Name())
 		return fmt.Errorf("%s did not start: %w\n%s", t.name, err, log)

@@ -10,7 +10,7 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// updateRecord returns a validator as the event log has it.
+// updateRecord returns a validator in the form of the event log.
 func updateRecord(v abci.ValidatorUpdate) (*logv1.ValidatorUpdate, error) {
 	key := v.PubKey.GetEd25519()
 	if key == nil {
@@ -19,7 +19,7 @@ func updateRecord(v abci.ValidatorUpdate) (*logv1.ValidatorUpdate, error) {
 	return &logv1.ValidatorUpdate{KeyType: comethome.KeyEd25519, PubKey: key, Power: v.Power}, nil
 }
 
-// updates returns validators as CometBFT wants them.
+// updates returns validators in CometBFT's form.
 func updates(recs []*logv1.ValidatorUpdate) ([]abci.ValidatorUpdate, error) {
 	var out []abci.ValidatorUpdate
 	for _, r := range recs {

@@ -64,7 +64,6 @@ func Run(ctx context.Context, o Options) error {
 	}
 	log, err := cmtflags.ParseLogLevel(c.LogLevel, cmtlog.NewTMLogger(cmtlog.NewSyncWriter(os.Stderr)),
 		cfg.DefaultLogLevel)
-
 	if err != nil {
 		return fmt.Errorf("%w: log_level: %w", comethome.ErrHome, err)
 	}
@@ -92,7 +91,6 @@ func Run(ctx context.Context, o Options) error {
 			Clients(o.ABCI), node.DefaultGenesisDocProviderFunc(c), cfg.DefaultDBProvider,
 			node.DefaultMetricsProvider(c.Instrumentation), log, options...)
 	})
-
 	if err != nil {
 		return err
 	}

@@ -203,7 +203,6 @@ func (c *client) read() {
 		if err == nil {
 			err = c.answered(resp)
 		}
-
 		if err != nil {
 			c.fail(fmt.Errorf("reading answers: %w", err))
 			return

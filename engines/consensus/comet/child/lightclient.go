@@ -117,7 +117,6 @@ func settleStateSync(c *cfg.Config) (height int64, err error) {
 			err = stateStore.SetOfflineStateSyncHeight(height)
 		}
 	}
-
 	if err = errors.Join(err, blockStore.Close(), stateStore.Close()); err != nil || !torn {
 		return height, err
 	}

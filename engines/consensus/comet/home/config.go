@@ -157,7 +157,6 @@ func readConfig(home string) (*cfg.Config, keys, error) {
 		DecodeHook: mapstructure.ComposeDecodeHookFunc(mapstructure.StringToTimeDurationHookFunc(),
 			mapstructure.StringToSliceHookFunc(",")),
 	})
-
 	if err != nil {
 		return nil, keys{}, err
 	}

@@ -244,7 +244,6 @@ func checkSigning(c *cfg.Config) error {
 	if err == nil {
 		err = cmtjson.Unmarshal(data, new(privval.FilePVLastSignState))
 	}
-
 	if err != nil {
 		return fmt.Errorf("%w: %w; without it this validator could sign twice: put the file back as it was last, "+
 			"never an older copy, or make a new home with a new validator key", ErrSigning, withPath(path, err))

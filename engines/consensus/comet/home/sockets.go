@@ -136,7 +136,6 @@ func tryLock(path string, create int) (*os.File, error) {
 			}
 		}
 	}
-
 	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("lock %s: %w", path, err)
