@@ -11,7 +11,7 @@ import (
 	cfg "github.com/cometbft/cometbft/config"
 )
 
-// Bounds of CometBFT's RPC. CometBFT answers a whole batch in memory, so that these bound the
+// Bounds of CometBFT's RPC. CometBFT answers a whole batch in memory, so these values bound the
 // memory that a stranger can make it use.
 const (
 	RPCBatch       = 100
@@ -19,25 +19,25 @@ const (
 	rpcBody        = 4 << 20 // or more, if the largest transaction needs it
 )
 
-// FeedBytes is how many bytes of transactions the feed hands over at once, about: the last may be
-// as large as a transaction can be.
+// FeedBytes is about how many bytes of transactions the feed sends at once. The last transaction
+// may exceed it.
 const FeedBytes = 1 << 20
 
-// neededBody returns how large a request of the feed can be: its transactions in base64, and the
-// words around each.
+// neededBody returns the size of the largest request of the feed: its transactions in base64, and
+// the JSON around each.
 func neededBody(maxTxBytes int) int64 {
 	const words = 128
 	return (int64(maxTxBytes)+FeedBytes)*4/3 + RPCBatch*words
 }
 
-// boundRPC sets the bounds of CometBFT's RPC. They hold for our own socket as for TCP, because
-// CometBFT has one setting for both.
+// boundRPC sets the bounds of CometBFT's RPC. They hold for our own socket as well as for TCP,
+// because CometBFT has one setting for both.
 func boundRPC(c *cfg.Config) {
 	c.RPC.MaxRequestBatchSize, c.RPC.MaxOpenConnections = RPCBatch, rpcConnections
 	c.RPC.MaxBodyBytes = max(rpcBody, neededBody(c.Mempool.MaxTxBytes))
 }
 
-// checkRPC refuses bounds that are too low for the feed.
+// checkRPC returns an error for bounds that are too low for the feed.
 func checkRPC(c *cfg.Config) error {
 	if n := c.RPC.MaxRequestBatchSize; n > 0 && n < RPCBatch {
 		return fmt.Errorf("rpc.max_request_batch_size: %d, want at least %d: what the node hands to its CometBFT "+
@@ -52,15 +52,16 @@ func checkRPC(c *cfg.Config) error {
 	return nil
 }
 
-// mustSay are the keys without which CometBFT's own defaults would open the node to everybody.
+// mustSay holds the keys that a configuration must set, because CometBFT's own defaults would open
+// the node to everybody. The values are those defaults.
 var mustSay = map[string]string{
 	"p2p.laddr": "tcp://0.0.0.0:26656",
 	"p2p.pex":   "true",
 	"rpc.laddr": "tcp://127.0.0.1:26657",
 }
 
-// checkSaid refuses keys that nothing reads, such as misspelled ones, and a file without the keys
-// that keep the node closed.
+// checkSaid returns an error for unknown keys, such as misspelled ones, and for a file without the
+// keys that keep the node closed.
 func checkSaid(k keys) error {
 	slices.Sort(k.unknown)
 	var errs []error
@@ -84,8 +85,8 @@ func checkSaid(k keys) error {
 	return errors.Join(errs...)
 }
 
-// lineOf returns the line of a key (section.name) or of a section in a TOML file, 0 if it is not
-// found.
+// lineOf returns the line of a key (section.name) or of a section in a TOML file, or 0 if there is
+// none.
 func lineOf(text []byte, key string) int {
 	section, n := "", 0
 	for line := range strings.Lines(string(text)) {
