@@ -13,7 +13,7 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// build makes a log of some parts.
+// build returns a log made of some parts.
 func build(t *testing.T, parts ...func(*eventlog.Builder) error) *eventlog.Log {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "log")
@@ -30,7 +30,7 @@ func build(t *testing.T, parts ...func(*eventlog.Builder) error) *eventlog.Log {
 	return l
 }
 
-// pairs are n times a TxLaunched and a BlockCommitted.
+// pairs appends a TxLaunched and a BlockCommitted n times.
 func pairs(n int) func(*eventlog.Builder) error {
 	return func(b *eventlog.Builder) error {
 		for range n {
@@ -77,7 +77,7 @@ func TestRecordsAreThoseOfTheRangeAndTheKinds(t *testing.T) {
 	}
 }
 
-// A replay that is told where the log ends must not take less for all.
+// A replay up to a given index must not accept a log that ends before it.
 func TestALogThatEndsEarlyIsAnError(t *testing.T) {
 	l := build(t, pairs(1))
 	var got []uint64
@@ -130,7 +130,7 @@ func TestALoopMayGoOnBehindAGap(t *testing.T) {
 	}
 }
 
-// A cursor uses its memory again, so a decoded message must not lie in it.
+// A cursor reuses its memory, so a decoded message must not refer to it.
 func TestAMessageSharesNoMemoryWithItsEntry(t *testing.T) {
 	for _, m := range []proto.Message{
 		&logv1.TxLaunched{Tx: []byte("transaction"), ReceivedNs: 7},

@@ -15,7 +15,7 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus"
 )
 
-// extender answers what the test says.
+// extender gives the answers that the test sets.
 type extender struct {
 	extend  func() ([]byte, error)
 	verify  func(extension []byte) bool
@@ -89,7 +89,7 @@ func TestAProposalBeginsWithWhatTheExtenderMakesOfTheVotes(t *testing.T) {
 		LocalLastCommit: abci.ExtendedCommitInfo{Round: 2, Votes: []abci.ExtendedVoteInfo{
 			vote("x", cmtproto.BlockIDFlagCommit), vote("", cmtproto.BlockIDFlagCommit),
 			vote("y", cmtproto.BlockIDFlagNil), vote("z", cmtproto.BlockIDFlagAbsent),
-			// CometBFT does not ask about a vote that comes after the block is decided
+			// CometBFT does not ask about a vote that arrives after the block was decided.
 			vote("refused", cmtproto.BlockIDFlagCommit),
 		}},
 	}

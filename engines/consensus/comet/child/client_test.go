@@ -12,7 +12,7 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus/comet/comettest"
 )
 
-// An application that answers what was not asked ends the client.
+// An application that answers a request which was not sent ends the client.
 func TestAClientTakesNoAnswerForAnother(t *testing.T) {
 	frame := func(resp *abci.Response) []byte {
 		b, err := resp.Marshal()
@@ -54,7 +54,7 @@ func TestAClientTakesNoAnswerForAnother(t *testing.T) {
 			require.NoError(t, cl.Start())
 			defer cl.Stop()
 
-			cl.Info(t.Context(), &abci.RequestInfo{}) // whether it is answered before the end
+			cl.Info(t.Context(), &abci.RequestInfo{}) // an answer may come before the end
 			<-cl.Quit()
 			require.ErrorContains(t, cl.Error(), c.want)
 		})

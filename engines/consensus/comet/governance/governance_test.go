@@ -13,7 +13,7 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// view is a state of one key.
+// view is a state with one key.
 type view struct {
 	set []byte
 	at  chain.Version
@@ -100,8 +100,8 @@ func TestWhatCometBFTWouldNotTakeFails(t *testing.T) {
 		ErrSignature)
 }
 
-// The updates that CometBFT is told, one block after the other, lead to the set in the state: there
-// is always somebody, and nobody is removed who is not there.
+// The updates that CometBFT gets, block after block, lead to the set in the state. The set is never
+// empty, and only members are removed.
 func TestTheUpdatesLeadToTheSet(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		b, v := backend(), &view{}

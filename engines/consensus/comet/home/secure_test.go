@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A new home of either profile has nothing open, for the smallest and for large transactions.
+// A new home of either profile leaves nothing open, for small and for large transactions.
 func TestANewHomeIsClosed(t *testing.T) {
 	for _, p := range []Profile{Tuned, Stock} {
 		for _, n := range []uint64{0, 1 << 10, 40 << 20} {
@@ -59,8 +59,8 @@ func TestWhatACarelessConfigurationIsToldOf(t *testing.T) {
 	}
 }
 
-// What CometBFT takes in silence: a key that is misspelled, and a file that leaves out what keeps
-// it closed.
+// CometBFT silently accepts a misspelled key, and a file without the keys that keep it closed. Both
+// are refused here.
 func TestAConfigurationThatSaysLessThanItSeems(t *testing.T) {
 	home := filepath.Join(t.TempDir(), "comet")
 	_, err := Init(home, Options{})
