@@ -26,10 +26,10 @@ func TestAClientTakesNoAnswerForAnother(t *testing.T) {
 		"another kind": {frame(abci.ToResponseEcho("x")), "is answered with"},
 		"CheckTx's":    {frame(abci.ToResponseCheckTx(&abci.ResponseCheckTx{})), "is answered with"},
 		"one too many": {append(frame(abci.ToResponseInfo(&abci.ResponseInfo{})),
-			frame(abci.ToResponseFlush())...), "nobody has asked for"},
+			frame(abci.ToResponseFlush())...), "without a request"},
 		"an exception":      {frame(abci.ToResponseException("it broke")), "it broke"},
-		"no protobuf":       {comettest.Frame([]byte("garbage")), "no response"},
-		"no kind":           {comettest.Frame(nil), "no kind"},
+		"no protobuf":       {comettest.Frame([]byte("garbage")), "are not a response"},
+		"no kind":           {comettest.Frame(nil), "unknown kind"},
 		"the length only":   {[]byte{5}, "bytes came"},
 		"too long a length": {[]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0x7f}, "want at most"},
 	} {
