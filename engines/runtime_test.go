@@ -163,7 +163,7 @@ func TestPatience(t *testing.T) {
 	_, err := engines.Call(t.Context(), r.counter, total{})
 	var down *engines.DownError
 	require.ErrorAs(t, err, &down)
-	require.False(t, down.Delivered, "it was certainly not handled")
+	require.False(t, down.Delivered, "the message was certainly not handled")
 
 	answered := make(chan error, 1)
 	go func() {

@@ -227,7 +227,6 @@ func (l *load) openLoop(ctx context.Context, rate float64, d time.Duration) (pha
 				mu.Unlock()
 				return due
 			}
-
 			mu.Unlock()
 
 			select {
@@ -311,12 +310,10 @@ func (l *load) submit(ctx context.Context, k int) error {
 	txs := make([][]byte, k)
 	l.mu.Lock()
 	now := time.Now()
-
 	for i := range txs {
 		txs[i] = fmt.Appendf(nil, "%012d=%s", len(l.sent), l.value)
 		l.sent = append(l.sent, now)
 	}
-
 	l.mu.Unlock()
 
 	if l.t.byAPI {

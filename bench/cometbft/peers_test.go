@@ -119,8 +119,8 @@ func TestTheProgramOfCometBFTsLoadTool(t *testing.T) {
 
 	rows, err := csv.NewReader(f).ReadAll()
 	require.NoError(t, err)
-	sent := 0
 
+	sent := 0
 	for _, row := range rows {
 		if row[0] == "total_txs" {
 			sent, err = strconv.Atoi(row[1])
@@ -138,8 +138,8 @@ func TestTheProgramOfCometBFTsLoadTool(t *testing.T) {
 	}))
 	status, err := c.Status(t.Context())
 	require.NoError(t, err)
-	committed := 0
 
+	committed := 0
 	for h := int64(1); h <= status.SyncInfo.LatestBlockHeight; h++ {
 		b, err := c.Block(t.Context(), &h)
 		require.NoError(t, err)

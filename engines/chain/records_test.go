@@ -85,7 +85,7 @@ func TestALogThatEndsEarlyIsAnError(t *testing.T) {
 	for e, err := range chain.Records(l.Cursor, 1, 3) {
 		got, end = append(got, e.Index), err
 	}
-	require.Equal(t, []uint64{1, 2, 3}, got, "the error has the index of what is not there")
+	require.Equal(t, []uint64{1, 2, 3}, got, "the error has the index of the missing record")
 	require.ErrorIs(t, end, eventlog.ErrNotFound)
 
 	for e, err := range chain.Records(func(uint64) (*eventlog.Cursor, error) { return nil, eventlog.ErrClosed }, 5, 9) {

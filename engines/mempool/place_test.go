@@ -150,7 +150,7 @@ func TestABlockGivesEachTransactionItsPlace(t *testing.T) {
 
 	r.commit(1, b.Time, result(refused), result(own), result(others))
 	_, open := <-withdrawn.Place
-	require.False(t, open, "it will have no place")
+	require.False(t, open, "the transaction will get no place")
 	require.Zero(t, r.stat().Txs)
 	require.Zero(t, r.stat().Bytes)
 }
@@ -192,7 +192,7 @@ func TestABlockMayBeFasterThanOurDisk(t *testing.T) {
 	r.place(1, raw)
 	require.Equal(t, chain.HashTx(raw), (<-r.jobs).ID)
 	submit()
-	require.NoError(t, (<-acked)[0].Err, "what a block has needs no record of ours")
+	require.NoError(t, (<-acked)[0].Err, "a transaction in a block needs no record of ours")
 	require.Empty(t, acked)
 
 	durable()
@@ -343,5 +343,5 @@ func TestStat(t *testing.T) {
 	now = genesis.Add(time.Minute)
 	require.Equal(t, time.Minute, r.stat().Oldest)
 	r.commit(1, genesis, result(a))
-	require.EqualValues(t, 2, r.stat().Floor, "the first record is not needed any more")
+	require.EqualValues(t, 2, r.stat().Floor, "the first record is no longer needed")
 }

@@ -141,8 +141,8 @@ func start(t *testing.T, edit func(*mempool.Config), hold chan func()) *rig {
 }
 
 // prepare returns a rig that has not started, and a channel for the context of its orderer.
-func prepare(t *testing.T, edit func(*mempool.Config), hold chan func()) (supervisor.Spec, *rig,
-	<-chan context.Context) {
+func prepare(t *testing.T, edit func(*mempool.Config),
+	hold chan func()) (supervisor.Spec, *rig, <-chan context.Context) {
 	t.Helper()
 	log, err := eventlog.Open(filepath.Join(t.TempDir(), "log"), eventlog.Options{SegmentSize: 1 << 20})
 	require.NoError(t, err)
@@ -243,10 +243,10 @@ func TestWhatDoesNotFitIsRefused(t *testing.T) {
 	out := r.submit(tx(t, 1, time.Minute), tx(t, 2, time.Minute), tx(t, 3, time.Minute))
 	require.NoError(t, out[1].Err)
 	require.ErrorIs(t, out[2].Err, chain.ErrPoolFull)
-	require.EqualValues(t, 2, r.disk.log.Durable(), "what is refused is not logged")
+	require.EqualValues(t, 2, r.disk.log.Durable(), "a refused transaction is not logged")
 	id := out[0].ID
 	r.commit(1, genesis.Add(time.Second), &logv1.TxResult{Id: id[:]})
-	require.NoError(t, r.submit(tx(t, 3, time.Minute))[0].Err, "there is room again")
+	require.NoError(t, r.submit(tx(t, 3, time.Minute))[0].Err, "the pool has room again")
 
 	r = start(t, func(c *mempool.Config) { c.MaxBytes = int64(len(tx(t, 1, 0))) }, nil)
 	out = r.submit(tx(t, 1, time.Minute), tx(t, 2, time.Minute))
@@ -317,7 +317,7 @@ func TestAnOfferGoesOnWhereTheLastOneEnded(t *testing.T) {
 	require.EqualValues(t, 2, last)
 	txs, last, err = r.Offer(t.Context(), last, 10, 1, true)
 	require.NoError(t, err)
-	require.Equal(t, all[2:3], txs, "one at least, however long")
+	require.Equal(t, all[2:3], txs, "at least one, however long")
 	txs, last, err = r.Offer(t.Context(), last, 10, 1<<20, true)
 	require.NoError(t, err)
 	require.Equal(t, all[3:4], txs)

@@ -83,8 +83,8 @@ func TestRefusals(t *testing.T) {
 		}
 	}
 
-	require.EqualValues(t, 2, r.disk.log.Durable(), "what is refused is not logged")
-	require.NoError(t, r.Check(tx(t, 4, 10*time.Minute), now, genesis.Add(-time.Hour)), "a clock set back")
+	require.EqualValues(t, 2, r.disk.log.Durable(), "a refused transaction is not logged")
+	require.NoError(t, r.Check(tx(t, 4, 10*time.Minute), now, genesis.Add(-time.Hour)), "the clock was set back")
 }
 
 // An applied transaction is acknowledged again, and has no second effect.

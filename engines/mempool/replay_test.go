@@ -58,7 +58,7 @@ func TestReplayFindsWhatHasNotEnded(t *testing.T) {
 	require.EqualValues(t, 1, r.stat().Floor)
 
 	r.commit(2, genesis, result(txs[0]))
-	require.EqualValues(t, 4, r.stat().Floor, "the oldest that has not ended")
+	require.EqualValues(t, 4, r.stat().Floor, "the oldest transaction that has not ended")
 }
 
 // A snapshot may replace the blocks that led to a state. A transaction whose block is therefore not
@@ -92,7 +92,7 @@ func TestTheFloorIsSaved(t *testing.T) {
 	r.commit(1, genesis, results[:n-1]...)
 	saved := <-s.put
 	require.EqualValues(t, n, binary.BigEndian.Uint64(saved))
-	require.Equal(t, txs[n-1:], r.offered(), "those that ended are dropped from the queue")
+	require.Equal(t, txs[n-1:], r.offered(), "ended transactions are dropped from the queue")
 
 	s.local["pool/floor"] = saved
 	require.NoError(t, r.run.Kill("pool", errors.New("by hand")))

@@ -190,7 +190,7 @@ func TestOnlyTheNextHeightIsOrderedAndOnlyWhatIsStagedCommitted(t *testing.T) {
 	require.NoError(t, err)
 	_, err = r.Commit(t.Context(), 2)
 	require.ErrorIs(t, err, ordering.ErrNotStaged)
-	require.Equal(t, before+1, r.appended(), "the decision alone")
+	require.Equal(t, before+1, r.appended(), "only the decision")
 	require.Zero(t, suptest.Count[supervisor.ChildExited](r.rec, nil))
 }
 
@@ -280,5 +280,5 @@ func TestAReplayGoesToTheLastCommitAndNoFurther(t *testing.T) {
 	state, err := r.Commit(t.Context(), 3)
 	require.NoError(t, err)
 	require.EqualValues(t, 3, state.Height)
-	require.Equal(t, []uint64{1, 2, 3, 3}, r.store.begun, "it was executed again")
+	require.Equal(t, []uint64{1, 2, 3, 3}, r.store.begun, "the block was executed again")
 }

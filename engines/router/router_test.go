@@ -122,7 +122,7 @@ func TestAwait(t *testing.T) {
 		late := await(t.Context(), dir, "late", 0)
 		next := await(t.Context(), dir, "a", box.Incarnation())
 		require.Empty(t, late)
-		require.Empty(t, next, "the incarnation that is up is not after itself")
+		require.Empty(t, next, "the running incarnation does not come after itself")
 
 		require.NoError(t, run.TerminateChild(t.Context(), "a"))
 		again := await(t.Context(), dir, "a", 0)
@@ -134,7 +134,7 @@ func TestAwait(t *testing.T) {
 		require.NoError(t, got.err)
 		require.Greater(t, got.box.Incarnation(), box.Incarnation())
 		require.Equal(t, got, <-again)
-		require.Empty(t, late, "another engine came")
+		require.Empty(t, late, "another engine started")
 
 		_, err = run.StartChild(t.Context(), supervisor.Child{ID: "late", Start: engine("late").Start(dir)})
 		require.NoError(t, err)
@@ -228,7 +228,7 @@ func TestList(t *testing.T) {
 			require.NotZero(t, list[i].Incarnation)
 		}
 
-		require.Equal(t, 1, list[0].Waiting, "one is in hand")
+		require.Equal(t, 1, list[0].Waiting, "the engine handles one message")
 		require.GreaterOrEqual(t, list[0].Oldest, time.Minute)
 		require.Zero(t, list[2].Oldest)
 		close(release)
@@ -269,6 +269,6 @@ func TestMeasure(t *testing.T) {
 		_, err := engines.Call(ctx, engines.NewAddress(dir, "a"), sleep{3 * time.Second})
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 	})
-	require.Len(t, a.took, 1, "the call that was given up, and b's, are not told")
+	require.Len(t, a.took, 1, "the abandoned call and b's are not reported")
 	require.InDelta(t, 2, a.took[0], 0.01)
 }

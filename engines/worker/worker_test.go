@@ -140,7 +140,7 @@ func TestFailIsAResult(t *testing.T) {
 			}()
 
 			<-ended
-			require.NotNil(t, s.result, "it has a result")
+			require.NotNil(t, s.result, "the transaction has a result")
 			require.Equal(t, tc.want, s.result.Code)
 			require.Contains(t, s.result.Log, tc.log)
 			require.Empty(t, s.changes)
@@ -170,7 +170,7 @@ func TestAPoisonedViewCrashesTheWorker(t *testing.T) {
 			s := &store{err: broken}
 			err := job(s, func(v chain.View) ([]byte, error) {
 				_, _, err := v.Get([]byte("k"))
-				require.ErrorIs(t, v.Put([]byte("k"), nil), broken, "nothing works any more")
+				require.ErrorIs(t, v.Put([]byte("k"), nil), broken, "nothing works after that")
 				return after(err)
 			}).Serve(t.Context())
 			require.ErrorIs(t, err, errNoResult)
@@ -302,7 +302,7 @@ func (w watching) Read(ctx context.Context, v chain.Version, key []byte) ([]byte
 }
 
 func (w watching) Finish(ctx context.Context, v chain.Version, c []*logv1.Change, r *logv1.TxResult) error {
-	require.Zero(w.t, w.m.inside, "a result that is handed in runs nothing")
+	require.Zero(w.t, w.m.inside, "handing in a result is not running")
 	return w.store.Finish(ctx, v, c, r)
 }
 
@@ -315,7 +315,7 @@ func TestMarkedWhileTheBackendsCodeRuns(t *testing.T) {
 			require.Equal(t, 1, m.inside)
 			v.Put([]byte("own"), nil)
 			v.Get([]byte("own"))
-			require.Equal(t, []bool{false}, m.entered, "it did not wait, so it runs on under the same mark")
+			require.Equal(t, []bool{false}, m.entered, "the code did not wait, so it still runs under the same mark")
 			v.Version()
 			require.Equal(t, []bool{false, true}, m.entered)
 			_, _, err := v.Get([]byte("k"))
@@ -350,7 +350,7 @@ func TestMarkedWhileTheBackendsCodeRuns(t *testing.T) {
 			go func() { defer close(ended); j.Serve(context.Background()) }()
 			<-ended
 			require.NotNil(t, s.result)
-			require.Equal(t, []bool{true}, m.entered, "a late one is marked at its place only")
+			require.Equal(t, []bool{true}, m.entered, "a late transaction is marked only at its place")
 			require.Zero(t, m.inside)
 		})
 	}

@@ -118,13 +118,13 @@ func TestVoteExtensionsReachTheBackend(t *testing.T) {
 	}
 
 	block(101)
-	require.Equal(t, "21", degrees(first), "what was measured with the vote for a block stands in the next")
+	require.Equal(t, "21", degrees(first), "the next block has the measurements of the votes for a block")
 	require.Empty(t, degrees(1), "before vote_extensions_enable_height")
 
 	b.degrees.Store(0)
 	silent := block(102)
 	block(103)
-	require.Empty(t, degrees(silent), "an extender that fails: a vote without its extension")
+	require.Empty(t, degrees(silent), "if the extender fails, the vote has no extension")
 	b.degrees.Store(-1)
 	panicked := block(104)
 	block(105)

@@ -100,7 +100,6 @@ func TestGoBlockIsTheExample(t *testing.T) {
 	}
 
 	found := 0
-
 	for _, b := range readme(t) {
 		if b.lang != "go" {
 			continue

@@ -220,11 +220,12 @@ func sameState(theirs, ours []byte) error {
 
 // finalizeBlock executes and stages the decided block. If a block is delivered again, the answer is
 // the same and nothing is appended to the log.
-func (a *app) finalizeBlock(ctx context.Context, req *abci.RequestFinalizeBlock) (*abci.ResponseFinalizeBlock,
-	*chain.Block, error) {
+func (a *app) finalizeBlock(ctx context.Context,
+	req *abci.RequestFinalizeBlock) (*abci.ResponseFinalizeBlock, *chain.Block, error) {
 	defer a.working()()
 
 	a.follows.Store(true)
+
 	s, err := a.known(ctx)
 	if err != nil {
 		return nil, nil, err

@@ -45,8 +45,8 @@ func TestTheClientAnswersEachRequestInItsOrder(t *testing.T) {
 			mu.Unlock()
 		}
 	})
-	var running sync.WaitGroup
 
+	var running sync.WaitGroup
 	for b := range bursts {
 		running.Go(func() {
 			next := 0
@@ -140,7 +140,7 @@ func TestAClientWhoseConnectionEndsSaysSoAndReleasesItsCallers(t *testing.T) {
 
 	_, err = s.open() // a new child's endpoint closes the connections of the previous one
 	require.NoError(t, err)
-	require.False(t, <-waiting, "no answer, or that the server gave up the query")
+	require.False(t, <-waiting, "the query gets no answer, or learns that the server gave it up")
 	<-c.Quit()
 	require.Error(t, c.Error())
 	_, err = c.CheckTxAsync(t.Context(), &abci.RequestCheckTx{})

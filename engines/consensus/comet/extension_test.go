@@ -67,7 +67,7 @@ func TestAnExtensionIsJudgedByTheExtender(t *testing.T) {
 	require.True(t, judge(e, "good"))
 	require.False(t, judge(e, "bad"))
 	require.False(t, judge(e, "panic"))
-	require.True(t, judge(nil, "anything"), "nobody can judge, and a refused vote is lost")
+	require.True(t, judge(nil, "anything"), "no extender can judge, and a refused vote is lost")
 }
 
 func TestAProposalBeginsWithWhatTheExtenderMakesOfTheVotes(t *testing.T) {
@@ -94,7 +94,7 @@ func TestAProposalBeginsWithWhatTheExtenderMakesOfTheVotes(t *testing.T) {
 		}},
 	}
 	resp := a.prepareProposal(t.Context(), req)
-	require.Equal(t, []string{"of votes", "mempool", "pool"}, texts(resp.Txs), "first, checked, and each once")
+	require.Equal(t, []string{"of votes", "mempool", "pool"}, texts(resp.Txs), "first, checked, and once each")
 	require.Equal(t, []consensus.ExtendedVote{{Validator: []byte("v"), Power: 7, Extension: []byte("x"),
 		Signature: []byte("s"), Round: 2}}, told)
 

@@ -42,7 +42,7 @@ func TestAHomeIsClaimedOnceItIsMade(t *testing.T) {
 
 	own, err := k.Genesis("test", InitOptions{Import: comethome.Dir(dir)})
 	require.NoError(t, err)
-	require.Equal(t, g, *own, "what theirs carries")
+	require.Equal(t, g, *own, "the genesis that theirs carries")
 	_, err = k.Genesis("other", InitOptions{Import: comethome.Dir(dir)})
 	require.ErrorContains(t, err, `it is of chain "test", want "other"`)
 

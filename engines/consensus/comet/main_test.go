@@ -225,7 +225,6 @@ func (c *fakeCore) Results(_ context.Context, ids []chain.TxID) ([]*logv1.TxResu
 	defer c.mu.Unlock()
 
 	out := make([]*logv1.TxResult, len(ids))
-
 	for i, id := range ids {
 		if c.applied[id] {
 			out[i] = &logv1.TxResult{Id: id[:]}

@@ -169,8 +169,8 @@ func protoSize(n int) int64 {
 // judge alike. It refuses a proposal that no honest proposer makes: one that is too large, has too
 // many transactions, or has bytes that are not a transaction. FinalizeBlock refuses transactions
 // for reasons of time or state.
-func (a *app) processProposal(ctx context.Context, req *abci.RequestProcessProposal) (*abci.ResponseProcessProposal,
-	error) {
+func (a *app) processProposal(ctx context.Context,
+	req *abci.RequestProcessProposal) (*abci.ResponseProcessProposal, error) {
 	defer a.working()()
 
 	a.agreeing.Store(true)

@@ -153,7 +153,6 @@ func (c rpc) peersAhead(ctx context.Context, height uint64, within time.Duration
 	}
 
 	ahead := make(map[string]bool)
-
 	for _, p := range d.Peers {
 		var state struct {
 			RoundState struct {

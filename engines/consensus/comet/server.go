@@ -129,7 +129,6 @@ func (e *endpoint) close() {
 	for c := range e.conns {
 		c.Close()
 	}
-
 	e.mu.Unlock()
 
 	e.listener.Close() // removes the socket

@@ -315,7 +315,7 @@ func TestProposals(t *testing.T) {
 	require.NoError(t, err)
 	code, _, err = c.CheckTx([]byte("x=1"), false)
 	require.NoError(t, err)
-	require.NotZero(t, code, "it was applied")
+	require.NotZero(t, code, "the transaction was applied")
 }
 
 // piped serves one connection over a pipe. It returns the client's end, and a channel that gets the

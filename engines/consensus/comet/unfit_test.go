@@ -178,7 +178,7 @@ func TestThePausesOfFailedStartsStayBelowTheLimit(t *testing.T) {
 				n++
 			}
 		}
-		require.LessOrEqual(t, n, 10, "restarts in 60 s, from the %d. on", i)
+		require.LessOrEqual(t, n, 10, "restarts in 60 s, beginning with number %d", i)
 	}
 }
 

@@ -103,7 +103,6 @@ func (c *client) fail(err error) {
 	if c.err == nil {
 		c.err = err
 	}
-
 	c.mu.Unlock()
 
 	c.Logger.Error("the connection to the application has ended", "err", err)
@@ -334,13 +333,13 @@ func (c *client) InitChain(ctx context.Context, req *abci.RequestInitChain) (*ab
 	return ask(ctx, c, abci.ToRequestInitChain(req), (*abci.Response).GetInitChain)
 }
 
-func (c *client) PrepareProposal(ctx context.Context, req *abci.RequestPrepareProposal) (*abci.ResponsePrepareProposal,
-	error) {
+func (c *client) PrepareProposal(ctx context.Context,
+	req *abci.RequestPrepareProposal) (*abci.ResponsePrepareProposal, error) {
 	return ask(ctx, c, abci.ToRequestPrepareProposal(req), (*abci.Response).GetPrepareProposal)
 }
 
-func (c *client) ProcessProposal(ctx context.Context, req *abci.RequestProcessProposal) (*abci.ResponseProcessProposal,
-	error) {
+func (c *client) ProcessProposal(ctx context.Context,
+	req *abci.RequestProcessProposal) (*abci.ResponseProcessProposal, error) {
 	return ask(ctx, c, abci.ToRequestProcessProposal(req), (*abci.Response).GetProcessProposal)
 }
 
@@ -353,8 +352,8 @@ func (c *client) VerifyVoteExtension(ctx context.Context,
 	return ask(ctx, c, abci.ToRequestVerifyVoteExtension(req), (*abci.Response).GetVerifyVoteExtension)
 }
 
-func (c *client) FinalizeBlock(ctx context.Context, req *abci.RequestFinalizeBlock) (*abci.ResponseFinalizeBlock,
-	error) {
+func (c *client) FinalizeBlock(ctx context.Context,
+	req *abci.RequestFinalizeBlock) (*abci.ResponseFinalizeBlock, error) {
 	return ask(ctx, c, abci.ToRequestFinalizeBlock(req), (*abci.Response).GetFinalizeBlock)
 }
 
@@ -362,13 +361,13 @@ func (c *client) Commit(ctx context.Context, _ *abci.RequestCommit) (*abci.Respo
 	return ask(ctx, c, abci.ToRequestCommit(), (*abci.Response).GetCommit)
 }
 
-func (c *client) ListSnapshots(ctx context.Context, req *abci.RequestListSnapshots) (*abci.ResponseListSnapshots,
-	error) {
+func (c *client) ListSnapshots(ctx context.Context,
+	req *abci.RequestListSnapshots) (*abci.ResponseListSnapshots, error) {
 	return ask(ctx, c, abci.ToRequestListSnapshots(req), (*abci.Response).GetListSnapshots)
 }
 
-func (c *client) OfferSnapshot(ctx context.Context, req *abci.RequestOfferSnapshot) (*abci.ResponseOfferSnapshot,
-	error) {
+func (c *client) OfferSnapshot(ctx context.Context,
+	req *abci.RequestOfferSnapshot) (*abci.ResponseOfferSnapshot, error) {
 	return ask(ctx, c, abci.ToRequestOfferSnapshot(req), (*abci.Response).GetOfferSnapshot)
 }
 

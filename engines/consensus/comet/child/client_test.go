@@ -66,8 +66,8 @@ func TestEachKindOfRequestHasItsKindOfAnswer(t *testing.T) {
 	for _, q := range (*abci.Request)(nil).XXX_OneofWrappers() {
 		req := new(abci.Request)
 		reflect.ValueOf(req).Elem().FieldByName("Value").Set(reflect.New(reflect.TypeOf(q).Elem()))
-		n := 0
 
+		n := 0
 		for _, r := range responses {
 			resp := new(abci.Response)
 			reflect.ValueOf(resp).Elem().FieldByName("Value").Set(reflect.New(reflect.TypeOf(r).Elem()))

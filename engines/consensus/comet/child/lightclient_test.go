@@ -38,7 +38,7 @@ func TestAStateThatWasTakenAndHasNoBlockYet(t *testing.T) {
 	require.NoError(t, err)
 	height, err := settleStateSync(c)
 	require.NoError(t, err)
-	require.Zero(t, height, "nothing has begun")
+	require.Zero(t, height, "the chain has not begun")
 
 	doc, err := types.GenesisDocFromFile(c.GenesisFile())
 	require.NoError(t, err)

@@ -77,7 +77,7 @@ func TestALostPeerIsDialledSoon(t *testing.T) {
 
 		n.set(n.there, high, false) // into a network that is cut
 		advance(time.Minute)
-		require.GreaterOrEqual(t, n.dialled(high), 15, "it is dialled again and again")
+		require.GreaterOrEqual(t, n.dialled(high), 15, "the peer is dialled repeatedly")
 		n.set(n.reached, high, true)
 		advance(3*time.Second + 2*redialSoon + 2*redialLook)
 		require.True(t, n.there[high])
@@ -85,9 +85,9 @@ func TestALostPeerIsDialledSoon(t *testing.T) {
 		n.set(n.reached, low, true)
 		n.set(n.there, low, false)
 		advance(redialLater - 2*redialLook)
-		require.Zero(t, n.dialled(low), "it dials us sooner")
+		require.Zero(t, n.dialled(low), "the peer dials us sooner")
 		advance(redialLater + 4*redialLook)
-		require.Equal(t, 1, n.dialled(low), "where it does not, we dial")
+		require.Equal(t, 1, n.dialled(low), "if the peer does not dial, we do")
 		cancel()
 		advance(time.Minute)
 	})

@@ -91,8 +91,8 @@ func (c *Client) Echo(text string) (string, error) {
 }
 
 // InitChain starts the chain.
-func (c *Client) InitChain(chainID string, initialHeight int64, appState []byte, at time.Time) (appHash []byte,
-	err error) {
+func (c *Client) InitChain(chainID string, initialHeight int64, appState []byte,
+	at time.Time) (appHash []byte, err error) {
 	r, err := c.call(abci.ToRequestInitChain(&abci.RequestInitChain{ChainId: chainID, InitialHeight: initialHeight,
 		AppStateBytes: appState, Time: at}))
 	return r.GetInitChain().GetAppHash(), err

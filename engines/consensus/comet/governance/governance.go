@@ -139,7 +139,6 @@ func decodeChange(text []byte) (c Change, err error) {
 	}
 
 	seen := make(map[string]bool)
-
 	for i, u := range c.Updates {
 		switch {
 		case len(u.PubKey) != ed25519.PublicKeySize:

@@ -60,10 +60,10 @@ func TestAChangeIsAppliedOnceAndInItsTurn(t *testing.T) {
 	require.ElementsMatch(t, []Validator{{pub(2), 10}, {pub(3), 7}}, set.Validators)
 
 	_, err = b.Execute(v, first)
-	require.ErrorIs(t, err, ErrSequence, "again, in another envelope")
+	require.ErrorIs(t, err, ErrSequence, "the same change in another envelope")
 	second := body(t, 100, Change{"orchard", 2, []Validator{{pub(3), 0}}})
 	_, err = b.Execute(v, second)
-	require.ErrorIs(t, err, ErrTwice, "in the same block")
+	require.ErrorIs(t, err, ErrTwice, "a second change in the same block")
 	v.at.Height++
 	_, err = b.Execute(v, second)
 	require.NoError(t, err)

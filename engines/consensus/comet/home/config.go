@@ -192,7 +192,6 @@ func SetNetwork(home string, n Network) error {
 	}
 
 	var ids []string
-
 	for _, p := range n.Peers {
 		id, _, ok := strings.Cut(p, "@")
 		if !ok {

@@ -281,8 +281,8 @@ func isLoopback(host string) bool {
 
 // trust returns a block that all nodes have, and the nodes themselves as sources of the later
 // headers.
-func (f fetcher) trust(ctx context.Context, nodes []string, all []*coretypes.ResultStatus, chainID string,
-	o FetchOptions) (s StateSync, err error) {
+func (f fetcher) trust(ctx context.Context, nodes []string, all []*coretypes.ResultStatus,
+	chainID string, o FetchOptions) (s StateSync, err error) {
 	s = StateSync{RPC: nodes, Height: o.Height, Hash: o.Hash, Period: o.Period}
 	if s.Period == 0 {
 		s.Period = defaultTrust
@@ -319,8 +319,8 @@ func (f fetcher) trust(ctx context.Context, nodes []string, all []*coretypes.Res
 // If there is no such block, it returns the height of the newest block that all nodes have. The
 // block should be before the snapshots, because a light client goes forward from a trusted block in
 // steps as large as the validators allow, but backward header by header.
-func (f fetcher) oldest(ctx context.Context, node string, all []*coretypes.ResultStatus, chainID string,
-	age time.Duration) (int64, error) {
+func (f fetcher) oldest(ctx context.Context, node string, all []*coretypes.ResultStatus,
+	chainID string, age time.Duration) (int64, error) {
 	first, last := int64(1), int64(math.MaxInt64)
 	for _, s := range all {
 		first, last = max(first, s.SyncInfo.EarliestBlockHeight), min(last, s.SyncInfo.LatestBlockHeight)

@@ -64,8 +64,8 @@ var mustSay = map[string]string{
 // keys that keep the node closed.
 func checkSaid(k keys) error {
 	slices.Sort(k.unknown)
-	var errs []error
 
+	var errs []error
 	for _, key := range k.unknown {
 		at := ""
 		if n := lineOf(k.text, key); n > 0 {
