@@ -90,7 +90,7 @@ func TestAHomeOfCometBFTIsImported(t *testing.T) {
 	require.NoError(t, doc.SaveAs(c.GenesisFile()))
 
 	require.NoError(t, os.Rename(c.PrivValidatorStateFile(), c.PrivValidatorStateFile()+".away"))
-	refused("state of signing")
+	refused("signing state")
 	require.NoError(t, os.Rename(c.PrivValidatorStateFile()+".away", c.PrivValidatorStateFile()))
 
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, "data", "blockstore.db"), 0o700))

@@ -40,7 +40,7 @@ func (a *app) verifyVoteExtension(ctx context.Context,
 		func(ctx context.Context, e consensus.VoteExtender) error {
 			v := consensus.Vote{Height: uint64(req.Height), BlockHash: req.Hash, Validator: req.ValidatorAddress}
 			if ok = e.VerifyVoteExtension(ctx, v, req.VoteExtension); !ok {
-				return fmt.Errorf("the extension of validator %X does not hold", req.ValidatorAddress)
+				return fmt.Errorf("the extension of validator %X is not valid", req.ValidatorAddress)
 			}
 			return nil
 		})

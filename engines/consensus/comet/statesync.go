@@ -69,7 +69,7 @@ func (a *app) offerSnapshot(ctx context.Context, req *abci.RequestOfferSnapshot)
 	}
 
 	if a.core.StateSync == nil || req.Snapshot == nil {
-		return answer(abci.ResponseOfferSnapshot_REJECT, errors.New("no snapshot is taken here"))
+		return answer(abci.ResponseOfferSnapshot_REJECT, errors.New("this node takes no snapshots"))
 	}
 	o, err := a.offer(req)
 	if err != nil {
@@ -107,7 +107,7 @@ func (a *app) offer(req *abci.RequestOfferSnapshot) (o consensus.Offer, err erro
 	}
 
 	if t.Height != s.Height || string(t.AppHash) != string(req.AppHash) {
-		return o, fmt.Errorf("the light client vouches for height %d with app hash %x, the offer is of %d with %x",
+		return o, fmt.Errorf("the light client vouches for height %d with app hash %x, the offer is for height %d with %x",
 			t.Height, t.AppHash, s.Height, req.AppHash)
 	}
 

@@ -225,7 +225,7 @@ func (w *watchdog) excuse(ctx context.Context, began time.Time) string {
 
 	if w.begins() {
 		if time.Since(time.Unix(0, max(w.app.synced.Load(), began.UnixNano()))) < syncPatience {
-			return "a snapshot of peers is being looked for or taken"
+			return "CometBFT looks for a snapshot or takes one"
 		}
 		return "" // there is work to do: the state has not arrived
 	}
@@ -254,7 +254,7 @@ func (w *watchdog) excuse(ctx context.Context, began time.Time) string {
 // that times out counts as the answer that CometBFT hangs.
 func (w *watchdog) judge(ctx context.Context, height uint64, stood time.Duration) (why string, act, answers bool) {
 	if w.begins() {
-		return "nothing of a snapshot has come", true, true
+		return "no part of a snapshot has arrived", true, true
 	}
 
 	why, act, err := w.ask(ctx, height, stood)

@@ -76,7 +76,7 @@ func Fetch(ctx context.Context, nodes []string, o FetchOptions) (c Chain, err er
 		}
 		id := s.NodeInfo.DefaultNodeID
 		if other, twice := seen[id]; twice {
-			return c, fmt.Errorf("%s and %s are the same node, %s: want two at least", other, n, id)
+			return c, fmt.Errorf("%s and %s are the same node, %s: want at least two nodes", other, n, id)
 		}
 
 		seen[id] = n
@@ -84,7 +84,7 @@ func Fetch(ctx context.Context, nodes []string, o FetchOptions) (c Chain, err er
 	}
 
 	if len(all) < 2 {
-		return c, fmt.Errorf("%d nodes, want two at least: the second bears witness against the first", len(all))
+		return c, fmt.Errorf("got %d nodes, want at least two: the second is a witness against the first", len(all))
 	}
 
 	for i, n := range nodes {
@@ -234,7 +234,7 @@ func (f fetcher) peers(ctx context.Context, nodes []string, all []*coretypes.Res
 	}
 
 	if len(peers) == 0 {
-		return nil, errors.New("no node tells where it listens for peers")
+		return nil, errors.New("no node says where it listens for peers")
 	}
 
 	return peers, nil

@@ -208,7 +208,7 @@ func TestAChainThatNodesDoNotAgreeInIsNotFetched(t *testing.T) {
 		"status: Internal error: it is late": func(a, _ *teller, _ *FetchOptions) {
 			a.raw["status"] = `{"error":{"message":"Internal error","data":"it is late"}}`
 		},
-		"no node tells where it listens": func(a, b *teller, _ *FetchOptions) { a.listens, b.listens = "", "nowhere" },
+		"no node says where it listens": func(a, b *teller, _ *FetchOptions) { a.listens, b.listens = "", "nowhere" },
 		"no block yet":                   func(_, b *teller, _ *FetchOptions) { b.latest = 0 },
 		", want ": func(_, b *teller, _ *FetchOptions) {
 			b.block = func(h int64) *coretypes.ResultCommit { return signedBlock(h, 9, now) }
@@ -240,7 +240,7 @@ func TestAChainThatNodesDoNotAgreeInIsNotFetched(t *testing.T) {
 		want  string
 		nodes []string
 	}{
-		{"two at least", nil}, {"two at least", at[:1]}, {"connection refused", []string{at[0], "127.0.0.1:1"}},
+		{"at least two", nil}, {"at least two", at[:1]}, {"connection refused", []string{at[0], "127.0.0.1:1"}},
 		{"want host:port or a URL", []string{"ftp://a", at[0]}},
 	} {
 		_, err := Fetch(t.Context(), bad.nodes, FetchOptions{})

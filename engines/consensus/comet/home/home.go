@@ -37,7 +37,7 @@ type Validator struct {
 func Init(home string, o Options) (Identity, error) {
 	var none Identity
 	if _, err := os.Stat(configPath(home)); err == nil {
-		return none, fmt.Errorf("%w: %s is one already", ErrHome, home)
+		return none, fmt.Errorf("%w: %s exists already", ErrHome, home)
 	}
 	c := newConfig(o).SetRoot(home)
 	if err := errors.Join(c.ValidateBasic(), settings(c)); err != nil {
@@ -128,7 +128,7 @@ func Addresses(home string) (p2pAddr, rpcAddr string, err error) {
 }
 
 // ErrGenesis is the error if the genesis of CometBFT and the genesis of the home do not match.
-var ErrGenesis = errors.New("the genesis of CometBFT and of this home are not of one chain")
+var ErrGenesis = errors.New("CometBFT's genesis and the home's genesis are of different chains")
 
 // KeyEd25519 is the only kind of validator key.
 const KeyEd25519 = "ed25519"
@@ -234,7 +234,7 @@ var (
 
 	// ErrChainDamage is the error if CometBFT's chain cannot be read, or does not lead to the state
 	// of the home.
-	ErrChainDamage = errors.New("CometBFT's chain data is damaged, or of another time than the home's")
+	ErrChainDamage = errors.New("CometBFT's chain data is damaged, or from another time than the home's")
 )
 
 // Class returns the class of an error about a CometBFT home.
@@ -257,7 +257,7 @@ func CheckChainData(c *cfg.Config, height uint64) error {
 
 	dir := filepath.Join(c.DBDir(), "blockstore.db")
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: there is no %s, and the state is at height %d: restore it from a backup, or make a "+
+		return fmt.Errorf("%w: %s does not exist, and the state is at height %d: restore it from a backup, or make a "+
 			"new home and join by block sync", ErrChainData, dir, height)
 	} else if err != nil {
 		return fmt.Errorf("%w: %w", ErrHome, err)

@@ -19,8 +19,9 @@ import (
 func Import(home, from string) (Identity, error) {
 	var none Identity
 	if _, err := os.Stat(configPath(home)); err == nil {
-		return none, fmt.Errorf("%w: %s is one already", ErrHome, home)
+		return none, fmt.Errorf("%w: %s exists already", ErrHome, home)
 	}
+
 	c, _, err := readConfig(from)
 	if err != nil {
 		return none, err
@@ -69,8 +70,8 @@ func Import(home, from string) (Identity, error) {
 		}
 	}
 
-	c.Genesis, c.NodeKey, c.PrivValidatorKey, c.PrivValidatorState = to.Genesis, to.NodeKey, to.PrivValidatorKey, to.
-		PrivValidatorState
+	c.Genesis, c.NodeKey = to.Genesis, to.NodeKey
+	c.PrivValidatorKey, c.PrivValidatorState = to.PrivValidatorKey, to.PrivValidatorState
 	c.DBPath, c.DBBackend = to.DBPath, to.DBBackend
 	c.Consensus.DoubleSignCheckHeight = 0
 	boundRPC(c)
@@ -109,14 +110,14 @@ func notRunning(c *cfg.Config) error {
 func canSign(c *cfg.Config, g Genesis, own Validator) error {
 	data, err := os.ReadFile(c.PrivValidatorStateFile())
 	if err != nil {
-		return fmt.Errorf("%w: state of signing: %w", ErrHome, err)
+		return fmt.Errorf("%w: signing state: %w", ErrHome, err)
 	}
+
 	var signed struct {
 		Height int64 `json:"height,string"`
 	}
-
 	if err := json.Unmarshal(data, &signed); err != nil {
-		return fmt.Errorf("%w: state of signing: %s: %w", ErrHome, c.PrivValidatorStateFile(), err)
+		return fmt.Errorf("%w: signing state: %s: %w", ErrHome, c.PrivValidatorStateFile(), err)
 	}
 	if len(g.Validators) != 1 || g.Validators[0].Address != own.Address || signed.Height < int64(g.InitialHeight) {
 		return nil

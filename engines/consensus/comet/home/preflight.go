@@ -39,7 +39,7 @@ func Preflight(c *cfg.Config) error {
 // settings checks the settings that CometBFT itself checks only when it uses them.
 func settings(c *cfg.Config) error {
 	if c.DBBackend != "goleveldb" {
-		return fmt.Errorf(`db_backend = %q, want "goleveldb": no other is in this program`, c.DBBackend)
+		return fmt.Errorf(`db_backend = %q, want "goleveldb": this program has no other backend`, c.DBBackend)
 	}
 
 	if n := c.Consensus.DoubleSignCheckHeight; n != 0 {
@@ -120,7 +120,7 @@ func checkAddresses(peers, rpc string) error {
 		err = errors.New("want tcp://host:port")
 	}
 	if err == nil && strings.HasPrefix(p, ":") {
-		err = errors.New("there is no host in it: 0.0.0.0 is all of this machine's addresses")
+		err = errors.New("there is no host in it: 0.0.0.0 stands for all addresses of this machine")
 	}
 	if err != nil {
 		return fmt.Errorf("[p2p] laddr = %q: %w", peers, err)
@@ -164,7 +164,7 @@ func checkHostPort(addr string) error {
 	}
 	ip, _, _ := strings.Cut(host, "%")
 	if host != "" && net.ParseIP(ip) == nil && !hostName.MatchString(host) {
-		return fmt.Errorf("%q is no host", host)
+		return fmt.Errorf("%q is not a host", host)
 	}
 	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 		return fmt.Errorf("port %q, want 0 to 65535", port)

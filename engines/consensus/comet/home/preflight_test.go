@@ -126,7 +126,7 @@ func TestAddressesThatCometBFTCannotListenOn(t *testing.T) {
 		{":99999", "", "want 0 to 65535"},
 		{":26656", "", "there is no host in it"},
 		{"tcp://1.2.3.4:5", "", "want host:port"},
-		{"a b:5", "", `"a b" is no host`},
+		{"a b:5", "", `"a b" is not a host`},
 		{"", "foo:bar", "[rpc] laddr"},
 		{"", "tcp://1.2.3.4:5", "want host:port"},
 		{"127.0.0.1:5", "127.0.0.1:5", "a port of its own"},

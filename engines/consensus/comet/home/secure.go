@@ -40,13 +40,13 @@ func boundRPC(c *cfg.Config) {
 // checkRPC returns an error for bounds that are too low for the feed.
 func checkRPC(c *cfg.Config) error {
 	if n := c.RPC.MaxRequestBatchSize; n > 0 && n < RPCBatch {
-		return fmt.Errorf("rpc.max_request_batch_size: %d, want at least %d: what the node hands to its CometBFT "+
-			"goes this way", n, RPCBatch)
+		return fmt.Errorf("rpc.max_request_batch_size: %d, want at least %d: the node sends "+
+			"its transactions to CometBFT this way", n, RPCBatch)
 	}
 
 	if n, want := c.RPC.MaxBodyBytes, neededBody(c.Mempool.MaxTxBytes); n < want {
-		return fmt.Errorf("rpc.max_body_bytes: %d, want at least %d, for mempool.max_tx_bytes = %d: what the node "+
-			"hands to its CometBFT goes this way", n, want, c.Mempool.MaxTxBytes)
+		return fmt.Errorf("rpc.max_body_bytes: %d, want at least %d, for mempool.max_tx_bytes = %d: the node "+
+			"sends its transactions to CometBFT this way", n, want, c.Mempool.MaxTxBytes)
 	}
 
 	return nil
@@ -77,7 +77,7 @@ func checkSaid(k keys) error {
 	for _, key := range slices.Sorted(maps.Keys(mustSay)) {
 		section, name, _ := strings.Cut(key, ".")
 		if in, _ := k.values[section].(map[string]any); in == nil || in[name] == nil {
-			errs = append(errs, fmt.Errorf("there is no %s, for which CometBFT would take %q: say what it is to be",
+			errs = append(errs, fmt.Errorf("%s is not set, and CometBFT's default is %q: set it explicitly",
 				key, mustSay[key]))
 		}
 	}
@@ -120,16 +120,16 @@ func Exposures(c *cfg.Config) (out []string) {
 			out = append(out, fmt.Sprintf(format, args...))
 		}
 	}
-	add(c.P2P.PexReactor, "p2p.pex = true: whoever connects learns of the peers, and is dialled")
+	add(c.P2P.PexReactor, "p2p.pex = true: any node that connects learns of the peers, and is dialled")
 	for a := range strings.SplitSeq(c.RPC.ListenAddress, ",") {
-		add(isPublic(a), "rpc.laddr = %q: whoever reaches it may submit, subscribe and read everything", a)
+		add(isPublic(a), "rpc.laddr = %q: anyone who can reach it may submit, subscribe and read everything", a)
 	}
 
-	add(c.RPC.Unsafe, "rpc.unsafe = true: whoever reaches the RPC may stop the node's peers and profile it")
+	add(c.RPC.Unsafe, "rpc.unsafe = true: anyone who can reach the RPC may stop the node's peers and profile it")
 	add(len(c.RPC.CORSAllowedOrigins) > 0,
-		"rpc.cors_allowed_origins = %q: pages from there may ask in a browser's name", c.RPC.CORSAllowedOrigins)
+		"rpc.cors_allowed_origins = %q: pages from these origins may use the RPC through a browser", c.RPC.CORSAllowedOrigins)
 	add(c.RPC.GRPCListenAddress != "", "rpc.grpc_laddr = %q", c.RPC.GRPCListenAddress)
-	add(isPublic(c.RPC.PprofListenAddress), "rpc.pprof_laddr = %q: whoever reaches it reads the memory",
+	add(isPublic(c.RPC.PprofListenAddress), "rpc.pprof_laddr = %q: anyone who can reach it may read the memory",
 		c.RPC.PprofListenAddress)
 
 	add(c.Instrumentation.Prometheus && isPublic(c.Instrumentation.PrometheusListenAddr),
@@ -139,7 +139,7 @@ func Exposures(c *cfg.Config) (out []string) {
 		"many times that to answer", c.RPC.MaxBodyBytes, body)
 
 	add(c.RPC.MaxRequestBatchSize == 0 || c.RPC.MaxRequestBatchSize > RPCBatch,
-		"rpc.max_request_batch_size = %d, more than %d: a batch is answered in memory",
+		"rpc.max_request_batch_size = %d, more than %d: CometBFT answers a whole batch in memory",
 		c.RPC.MaxRequestBatchSize, RPCBatch)
 
 	return out

@@ -79,9 +79,9 @@ func TestAConfigurationThatSaysLessThanItSeems(t *testing.T) {
 		fmt.Sprintf(`line %d: unknown key "consensus.timeout_prpose"`, line))
 	refused("monicker = \"a\"\n"+string(good), `line 1: unknown key "monicker"`)
 	refused(string(good)+"\n[fastsync]\nversion = \"v0\"\n", `unknown key "fastsync"`)
-	refused("", `there is no rpc.laddr`)
+	refused("", `rpc.laddr is not set`)
 	refused(strings.Replace(string(good), "\npex = false", "", 1),
-		`there is no p2p.pex, for which CometBFT would take "true"`)
+		`p2p.pex is not set, and CometBFT's default is "true"`)
 
 	refused(strings.Replace(string(good), "\nmax_request_batch_size = 100", "\nmax_request_batch_size = 10", 1),
 		"rpc.max_request_batch_size: 10, want at least 100")

@@ -154,7 +154,7 @@ func private(dir string) error {
 	case err != nil:
 		return err
 	case !info.IsDir() || info.Mode().Perm()&0o077 != 0 || !ownedByUs(info):
-		return fmt.Errorf("%s: want a directory of this user's that nobody else can enter, have %v", dir, info.Mode())
+		return fmt.Errorf("%s: want a directory that only this user can enter, got %v", dir, info.Mode())
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ func ReadFrame(r *bufio.Reader, limit int, buf []byte) ([]byte, error) {
 	n, err := binary.ReadUvarint(r)
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return buf, fmt.Errorf("%w: it ends within its length", ErrFrame)
+		return buf, fmt.Errorf("%w: it ends inside its length", ErrFrame)
 	case err != nil:
 		return buf, fmt.Errorf("%w: its length: %w", ErrFrame, err)
 	case n > uint64(limit):

@@ -50,7 +50,7 @@ func TestWhatIsNoFrameIsRefusedWithItsReason(t *testing.T) {
 	}{
 		"length only":           {[]byte{5}, "0 of 5 bytes came"},
 		"cut":                   {append([]byte{5}, "abc"...), "3 of 5 bytes came"},
-		"length cut":            {[]byte{0x80}, "ends within its length"},
+		"length cut":            {[]byte{0x80}, "ends inside its length"},
 		"length too long":       {bytes.Repeat([]byte{0xff}, 11), "its length"},
 		"too large":             {binary.AppendUvarint(nil, 1<<20+1), "want at most 1048576"},
 		"huge":                  {binary.AppendUvarint(nil, 1<<63), "want at most 1048576"},
