@@ -2,7 +2,7 @@ module github.com/coppice-go/coppice/bench
 
 go 1.26.0
 
-// Nobody builds this module from elsewhere, so it takes all that is ours from the checkout.
+// No other module requires this one, so it takes all our modules from the checkout.
 replace (
 	github.com/coppice-go/coppice => ../
 	github.com/coppice-go/coppice/eventlog => ../eventlog

@@ -33,13 +33,13 @@ func (fail) Answer(int)       {}
 func (later) Answer(int)      {}
 func (block) Answer(struct{}) {}
 
-// rig is a tree with a router and a counting engine in it.
+// rig is a tree with a router and a counting engine.
 type rig struct {
 	table   *router.Directory
 	counter engines.Address
 	run     *supervisor.Run
 	inits   chan uint64   // the incarnation of each counter that started
-	kept    chan struct{} // a keep was taken
+	kept    chan struct{} // receives when a keep was taken
 }
 
 func start(t *testing.T, spec engines.Spec, limit int) *rig {
@@ -133,7 +133,7 @@ func TestAMessageNobodyTakesIsItsCallersFault(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// The callee's death reaches its callers at once, with the exit, and not as a timeout.
+// The death of the callee reaches its callers at once, with its exit, and not as a timeout.
 func TestCallersLearnOfTheDeathOfTheirCallee(t *testing.T) {
 	for name, blow := range map[string]any{"panic": crash{}, "error": quit{}} {
 		t.Run(name, func(t *testing.T) {
@@ -163,7 +163,7 @@ func TestPatience(t *testing.T) {
 	_, err := engines.Call(t.Context(), r.counter, total{})
 	var down *engines.DownError
 	require.ErrorAs(t, err, &down)
-	require.False(t, down.Delivered, "it was certainly not handled")
+	require.False(t, down.Delivered, "the message was certainly not handled")
 
 	answered := make(chan error, 1)
 	go func() {
@@ -182,7 +182,7 @@ func TestPatience(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-// With Resend a call that was taken by an incarnation that died goes to the next one.
+// With Resend, a call that was taken by an incarnation that died goes to the next incarnation.
 func TestResend(t *testing.T) {
 	r := start(t, engines.Spec{}, 10)
 	entered, release := make(chan struct{}), make(chan struct{})
@@ -195,9 +195,8 @@ func TestResend(t *testing.T) {
 	<-entered
 	require.NoError(t, r.run.Kill("counter", errors.New("by hand")))
 	close(release)
-	// The first incarnation may have answered before it saw its end; either way the caller has an
-	// answer, or the second incarnation panicked at closing entered again and the third… so ask
-	// what matters: no ErrDown reaches the caller.
+	// The first incarnation may have answered before it saw its end, or the second one may have
+	// panicked when it closed entered again. In any case no ErrDown reaches the caller.
 	require.NotErrorIs(t, <-answered, engines.ErrDown)
 }
 
@@ -216,7 +215,7 @@ func TestAReplacedIncarnationIsOutOfReach(t *testing.T) {
 	}
 }
 
-// The router's table ends with its incarnation: all names are down, with the reason, for ever.
+// The router's table ends with its incarnation: all names are down for ever, with the reason.
 func TestTheRoutersDeathTakesEveryAddressDown(t *testing.T) {
 	r := start(t, engines.Spec{}, 10)
 	require.NoError(t, r.run.TerminateChild(t.Context(), "router"))
@@ -225,7 +224,7 @@ func TestTheRoutersDeathTakesEveryAddressDown(t *testing.T) {
 	require.ErrorIs(t, err, router.ErrRouterDown)
 }
 
-// Faults reach an engine that waits for messages, and one that waits for another engine.
+// Faults reach an engine that waits for messages, and an engine that waits for another engine.
 func TestFaultsReachWaitingEngines(t *testing.T) {
 	r := start(t, engines.Spec{}, 10)
 	require.NoError(t, r.run.Inject(t.Context(), "counter", supervisor.Fault{Name: "goexit", Do: func(context.Context) {
@@ -255,7 +254,7 @@ func TestFaultsReachWaitingEngines(t *testing.T) {
 	<-took
 }
 
-// A full mailbox makes senders wait, and their wait ends with their context.
+// A full mailbox makes senders wait. The wait of a sender ends with its context.
 func TestTheMailboxIsBounded(t *testing.T) {
 	r := start(t, engines.Spec{Mailbox: 1}, 10)
 	entered, release := make(chan struct{}), make(chan struct{})

@@ -145,7 +145,6 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-
 		if err := chain.validate(); err != nil {
 			t.Fatalf("%q parsed to a chain that is none: %v", text, err)
 		}

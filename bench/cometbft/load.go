@@ -20,9 +20,9 @@ import (
 	"github.com/cometbft/cometbft/types"
 )
 
-// load submits transactions "key=value" to a target, each with a key of its own, and watches
-// CometBFT's blocks for them. A transaction counts as committed when CometBFT has told of its
-// block's header, which it does after the application's Commit.
+// load submits transactions "key=value" to a target, each with its own key, and looks for them in
+// CometBFT's blocks. A transaction counts as committed when CometBFT reports its block's header,
+// which happens after the application's Commit.
 type load struct {
 	t     *target
 	http  *http.Client
@@ -33,14 +33,14 @@ type load struct {
 
 	mu      sync.Mutex
 	sent    []time.Time     // by number
-	latency []time.Duration // of those committed since the phase began
+	latency []time.Duration // of the transactions committed since the phase began
 	blocks  int
 	phase   int // number of the first transaction of the phase
 	tokens  chan struct{}
 	next    atomic.Int64
 }
 
-// Batches of the submitters.
+// Limits of the submitters.
 const (
 	submitters = 8
 	maxBatch   = 100
@@ -105,7 +105,7 @@ func (l *load) close() {
 	l.http.CloseIdleConnections()
 }
 
-// block notes what a block has committed.
+// block notes the transactions that a block has committed.
 func (l *load) block(ctx context.Context, height int64, at time.Time) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s/block?height=%d", l.t.rpc, height), nil)
 	if err != nil {
@@ -144,7 +144,7 @@ func (l *load) block(ctx context.Context, height int64, at time.Time) error {
 		key, _, ok := bytes.Cut(tx, []byte("="))
 		n, err := strconv.Atoi(string(key))
 		if !ok || err != nil || n >= len(l.sent) {
-			return fmt.Errorf("block %d has a transaction %.40q that nobody sent", height, tx)
+			return fmt.Errorf("block %d has a transaction %.40q that was not sent", height, tx)
 		}
 		if l.sent[n].IsZero() {
 			return fmt.Errorf("block %d: transaction %d is committed twice", height, n)
@@ -152,19 +152,18 @@ func (l *load) block(ctx context.Context, height int64, at time.Time) error {
 		if n >= l.phase {
 			l.latency = append(l.latency, at.Sub(l.sent[n]))
 		}
-
 		l.sent[n] = time.Time{}
 
 		select {
 		case l.tokens <- struct{}{}:
-		default: // the open loop wants none back
+		default: // the open loop takes no tokens back
 		}
 	}
 
 	return nil
 }
 
-// phaseResult is what one phase came to.
+// phaseResult is the result of one phase.
 type phaseResult struct {
 	rate    float64 // committed per second
 	latency []time.Duration
@@ -189,7 +188,7 @@ func (l *load) end(d time.Duration) phaseResult {
 		txs: len(l.latency)}
 }
 
-// closedLoop keeps n transactions under way for d: one that is committed makes room for the next.
+// closedLoop keeps n transactions in flight for d: a committed transaction makes room for the next.
 func (l *load) closedLoop(ctx context.Context, n int, d time.Duration) (phaseResult, error) {
 	l.begin(n)
 	return l.drive(ctx, d, func(ctx context.Context) int {
@@ -213,7 +212,7 @@ func (l *load) closedLoop(ctx context.Context, n int, d time.Duration) (phaseRes
 	})
 }
 
-// openLoop submits rate transactions per second, evenly, however many are under way.
+// openLoop submits rate transactions per second, evenly, however many are in flight.
 func (l *load) openLoop(ctx context.Context, rate float64, d time.Duration) (phaseResult, error) {
 	l.begin(0)
 	begin := time.Now()
@@ -228,7 +227,6 @@ func (l *load) openLoop(ctx context.Context, rate float64, d time.Duration) (pha
 				mu.Unlock()
 				return due
 			}
-
 			mu.Unlock()
 
 			select {
@@ -240,7 +238,7 @@ func (l *load) openLoop(ctx context.Context, rate float64, d time.Duration) (pha
 	})
 }
 
-// drive runs the submitters for d, and then waits for what is under way.
+// drive runs the submitters for d, and then waits for the transactions in flight.
 func (l *load) drive(ctx context.Context, d time.Duration, take func(context.Context) int) (phaseResult, error) {
 	during, stop := context.WithTimeout(ctx, d)
 	defer stop()
@@ -278,19 +276,17 @@ func (l *load) drive(ctx context.Context, d time.Duration, take func(context.Con
 	return r, errors.Join(err, ctx.Err())
 }
 
-// settle waits until nothing is under way: what was acknowledged must come.
+// settle waits until no transaction is in flight. Every acknowledged transaction must be committed.
 func (l *load) settle(ctx context.Context) error {
 	open := 0
 	for range 500 {
 		open = 0
 		l.mu.Lock()
-
 		for _, at := range l.sent[l.phase:] {
 			if !at.IsZero() {
 				open++
 			}
 		}
-
 		l.mu.Unlock()
 
 		if open == 0 {
@@ -314,12 +310,10 @@ func (l *load) submit(ctx context.Context, k int) error {
 	txs := make([][]byte, k)
 	l.mu.Lock()
 	now := time.Now()
-
 	for i := range txs {
 		txs[i] = fmt.Appendf(nil, "%012d=%s", len(l.sent), l.value)
 		l.sent = append(l.sent, now)
 	}
-
 	l.mu.Unlock()
 
 	if l.t.byAPI {
@@ -333,7 +327,7 @@ func (l *load) submit(ctx context.Context, k int) error {
 	return l.broadcast(ctx, txs)
 }
 
-// broadcast is one JSON-RPC batch.
+// broadcast sends transactions in one JSON-RPC batch.
 func (l *load) broadcast(ctx context.Context, txs [][]byte) error {
 	body := []byte{'['}
 	for i, tx := range txs {

@@ -1,14 +1,14 @@
 // Command cometbft compares a node whose consensus is CometBFT with CometBFT's own example
-// application, as processes on one machine, in turn, with one configuration and one load:
+// application. Both run as processes on one machine, in turn, with the same configuration and load:
 //
-//	coppice       our node; transactions come in by its API, which acknowledges what is durable
+//	coppice       our node; transactions come in by its API, which acknowledges durable ones
 //	coppice-rpc   our node; transactions come in by CometBFT's RPC
 //	synced        the persistent kvstore over a unix socket, with an fdatasync for each Commit
 //	plain         the same without it
 //	inprocess     the persistent kvstore in CometBFT's process
 //
-// Ratios are taken round by round, coppice over the other, so that they hold while the machine's
-// speed drifts. Build the programs with "make bench-cometbft", which also runs it.
+// Ratios are taken round by round, coppice over the other, so that they hold if the machine's speed
+// drifts. Build the programs with "make bench-cometbft", which also runs it.
 package main
 
 import (
@@ -30,7 +30,7 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus/solo"
 )
 
-// options are the command line.
+// options holds the flags of the command line.
 type options struct {
 	bin      string // directory of the programs
 	targets  []string
@@ -59,20 +59,20 @@ func main() {
 		}
 	}
 
-	runtime.LockOSThread() // programs die with the thread that started them
+	runtime.LockOSThread() // a program dies with the thread that started it
 	var o options
 	var targets string
 	flag.StringVar(&o.bin, "bin", "bin", "directory with the programs coppice and cometbft")
 	flag.StringVar(&targets, "targets", "coppice,synced,coppice-rpc,plain,inprocess",
 		"what to measure, in this order in each round")
-	flag.IntVar(&o.rounds, "rounds", 5, "how often each is started and measured")
-	flag.IntVar(&o.inFlight, "in-flight", 2000, "transactions of the closed loop that are under way at once")
-	flag.DurationVar(&o.warm, "warm", 2*time.Second, "closed loop before it counts")
-	flag.DurationVar(&o.closed, "closed", 8*time.Second, "closed loop")
+	flag.IntVar(&o.rounds, "rounds", 5, "number of times that each target is started and measured")
+	flag.IntVar(&o.inFlight, "in-flight", 2000, "transactions of the closed loop that are in flight at once")
+	flag.DurationVar(&o.warm, "warm", 2*time.Second, "warm-up of the closed loop")
+	flag.DurationVar(&o.closed, "closed", 8*time.Second, "length of the closed loop")
 	flag.Float64Var(&o.rate, "rate", 2000, "transactions per second of the open loop")
-	flag.DurationVar(&o.open, "open", 6*time.Second, "open loop; 0 is none")
-	flag.DurationVar(&o.idle, "idle", 0, "measure idle nodes for so long, in place of load")
-	flag.DurationVar(&o.empty, "empty-every", 0, "a block without work when there was none for so long; 0 is never")
+	flag.DurationVar(&o.open, "open", 6*time.Second, "length of the open loop; 0 means none")
+	flag.DurationVar(&o.idle, "idle", 0, "measure idle nodes for this time, instead of nodes under load")
+	flag.DurationVar(&o.empty, "empty-every", 0, "make an empty block after this time without one; 0 means never")
 	flag.IntVar(&o.size, "size", 64, "bytes of a value")
 	flag.StringVar(&o.profile, "profile", "", "directory for CPU profiles of coppice and its CometBFT")
 	flag.Parse()
@@ -131,7 +131,6 @@ func (o options) measure(ctx context.Context, name string) (r result, err error)
 		return r, err
 	}
 	defer func() { err = errors.Join(err, t.stop()) }()
-
 	if err := t.start(ctx); err != nil {
 		return r, err
 	}
@@ -164,7 +163,7 @@ func (o options) measure(ctx context.Context, name string) (r result, err error)
 	return r, nil
 }
 
-// rest measures a node that has committed and has nothing to do.
+// rest measures a node that has committed blocks and has nothing to do.
 func (o options) rest(ctx context.Context, t *target, l *load) (r result, err error) {
 	if _, err := l.closedLoop(ctx, 1, o.warm); err != nil {
 		return r, err

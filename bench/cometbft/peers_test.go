@@ -21,7 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// programs builds coppice and CometBFT's own programs, as its module has them.
+// programs builds coppice, and CometBFT's own programs from its module.
 func programs(t *testing.T) string {
 	t.Helper()
 	bin := t.TempDir()
@@ -33,7 +33,7 @@ func programs(t *testing.T) string {
 		cmd := exec.Command("go", append([]string{"build", "-o", bin + "/"}, packages...)...)
 		cmd.Dir, cmd.Env = dir, os.Environ()
 		if dir != "." {
-			cmd.Env = append(cmd.Env, "GOWORK=") // coppice is built in its workspace, which this module is not part of
+			cmd.Env = append(cmd.Env, "GOWORK=") // coppice is built in its workspace, which does not include this module
 		}
 		out, err := cmd.CombinedOutput()
 		require.NoError(t, err, "%s", out)
@@ -42,7 +42,7 @@ func programs(t *testing.T) string {
 	return bin
 }
 
-// started is a node of coppice with CometBFT's RPC.
+// started starts a node of coppice, and returns it with a client of CometBFT's RPC.
 func started(t *testing.T, bin string) (*target, *rpchttp.HTTP) {
 	t.Helper()
 	o := options{bin: bin}
@@ -75,8 +75,8 @@ func background(t *testing.T, program string, args ...string) {
 	})
 }
 
-// The program "cometbft light" follows our chain from a header that it is told to trust, and serves
-// what it has verified.
+// The program "cometbft light" follows our chain from a trusted header, and serves the data that it
+// has verified.
 func TestTheProgramCometBFTLight(t *testing.T) {
 	bin := programs(t)
 	n, c := started(t, bin)
@@ -104,7 +104,7 @@ func TestTheProgramCometBFTLight(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// What the program of test/loadtime sends is on the chain, all of it.
+// Every transaction that the program of test/loadtime sends is on the chain.
 func TestTheProgramOfCometBFTsLoadTool(t *testing.T) {
 	bin := programs(t)
 	n, c := started(t, bin)
@@ -119,8 +119,8 @@ func TestTheProgramOfCometBFTsLoadTool(t *testing.T) {
 
 	rows, err := csv.NewReader(f).ReadAll()
 	require.NoError(t, err)
-	sent := 0
 
+	sent := 0
 	for _, row := range rows {
 		if row[0] == "total_txs" {
 			sent, err = strconv.Atoi(row[1])
@@ -132,14 +132,14 @@ func TestTheProgramOfCometBFTsLoadTool(t *testing.T) {
 	require.NoError(t, poll(func() error {
 		left, err := c.NumUnconfirmedTxs(context.Background())
 		if err == nil && left.Total > 0 {
-			err = fmt.Errorf("%d wait", left.Total)
+			err = fmt.Errorf("%d transactions still wait", left.Total)
 		}
 		return err
 	}))
 	status, err := c.Status(t.Context())
 	require.NoError(t, err)
-	committed := 0
 
+	committed := 0
 	for h := int64(1); h <= status.SyncInfo.LatestBlockHeight; h++ {
 		b, err := c.Block(t.Context(), &h)
 		require.NoError(t, err)
@@ -155,7 +155,7 @@ func TestTheProgramOfCometBFTsLoadTool(t *testing.T) {
 }
 
 // A home that "cometbft init" made and the example application has run on is imported, once its
-// genesis begins above what was signed.
+// genesis begins above the height up to which its validator has signed.
 func TestAHomeOfTheProgramCometBFTIsImported(t *testing.T) {
 	bin := programs(t)
 	dir, home := filepath.Join(t.TempDir(), "theirs"), filepath.Join(t.TempDir(), "ours")

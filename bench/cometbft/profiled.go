@@ -16,14 +16,15 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus/comet"
 	"github.com/coppice-go/coppice/engines/consensus/comet/child"
 	"github.com/coppice-go/coppice/node"
+	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/supervisor/process"
 )
 
-// nodeCommand makes this program a node that writes a CPU profile of itself, and has CometBFT write
-// one too.
+// nodeCommand is the command with which this program is a node that writes a CPU profile of itself
+// and makes CometBFT write one too.
 const nodeCommand = "run-node"
 
-// profiled runs f until SIGTERM and writes what it used its time for.
+// profiled runs f until SIGTERM and writes a CPU profile of it.
 func profiled(path string, f func(context.Context) error) error {
 	out, err := os.Create(path)
 	if err != nil {
@@ -45,12 +46,12 @@ func profiled(path string, f func(context.Context) error) error {
 func runNode(args []string) error {
 	process.WatchParent()
 	f := flag.NewFlagSet(nodeCommand, flag.ExitOnError)
-	home := f.String("home", "", "the node's")
-	dir := f.String("profile", "", "directory")
+	home := f.String("home", "", "home of the node")
+	dir := f.String("profile", "", "directory for the CPU profiles")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	c, err := node.Load(*home)
+	c, err := config.Load(*home)
 	if err != nil {
 		return err
 	}
@@ -62,7 +63,6 @@ func runNode(args []string) error {
 	n, err := node.New(*home, c, node.WithLogger(zap.NewNop()),
 		node.WithConsensus(comet.Kind{Command: []string{self, child.Command, "--profile",
 			filepath.Join(*dir, "comet.pprof")}}))
-
 	if err != nil {
 		return err
 	}

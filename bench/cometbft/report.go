@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// result is what one run of a target came to.
+// result is the result of one run of a target.
 type result struct {
 	closed, open phaseResult
-	cpu          usage // of the closed loop, or of the rest
+	cpu          usage // of the closed loop, or of the idle time
 	idle         time.Duration
 }
 
@@ -36,7 +36,7 @@ func (r result) String() string {
 	return s
 }
 
-// quantile is in milliseconds.
+// quantile returns the q-quantile of d in milliseconds.
 func quantile(d []time.Duration, q float64) float64 {
 	if len(d) == 0 {
 		return 0
@@ -46,7 +46,7 @@ func quantile(d []time.Duration, q float64) float64 {
 	return float64(d[min(int(q*float64(len(d))), len(d)-1)]) / float64(time.Millisecond)
 }
 
-// results are those of all rounds.
+// results holds the results of all rounds.
 type results struct {
 	targets []string
 	of      map[string][]result
@@ -75,8 +75,8 @@ var figures = []struct {
 	}},
 }
 
-// print writes each figure of each target, and the ratios of ours to each other's, as minimum,
-// median and maximum.
+// print writes each figure of each target, and the ratios of our figures to those of each other
+// target, as minimum, median and maximum.
 func (a *results) print(w io.Writer) {
 	row := func(name string, values []float64) {
 		slices.Sort(values)

@@ -25,14 +25,14 @@ type target struct {
 	name     string
 	o        options
 	dir      string
-	own      bool // coppice
+	own      bool // the node is coppice
 	byAPI    bool // transactions come in by coppice's API
 	rpc      string
 	programs []*exec.Cmd
 	pipes    []io.Closer
 	log      *os.File
 	api      *client.Client
-	app      []string // of serve-app; nil: CometBFT has the application in its process
+	app      []string // arguments of serve-app; nil if the application runs in CometBFT's process
 	socket   string
 }
 
@@ -53,6 +53,7 @@ func (o options) target(name, dir string) (*target, error) {
 
 	case "plain":
 		t.app = app
+
 	case "inprocess":
 	default:
 		return nil, fmt.Errorf("target %q: want coppice, coppice-rpc, synced, plain or inprocess", name)
@@ -61,8 +62,8 @@ func (o options) target(name, dir string) (*target, error) {
 	return t, nil
 }
 
-// start starts the target's programs and waits until they answer. Both kinds have a CometBFT home
-// that coppice made.
+// start starts the target's programs and waits until they answer. For every target, coppice makes
+// the CometBFT home.
 func (t *target) start(ctx context.Context) (err error) {
 	if t.log, err = os.Create(filepath.Join(t.dir, "log")); err != nil {
 		return err
@@ -76,7 +77,6 @@ func (t *target) start(ctx context.Context) (err error) {
 	out, err := exec.CommandContext(ctx, filepath.Join(t.o.bin, "coppice"), "init", "--home", home, "--listen",
 		"127.0.0.1:0", "--consensus", "cometbft",
 		"--rpc", rpc, "--p2p", "127.0.0.1:0", "--empty-every", t.o.empty.String()).CombinedOutput()
-
 	if err != nil {
 		return fmt.Errorf("coppice init: %w: %s", err, out)
 	}
@@ -139,7 +139,7 @@ func (t *target) run(program string, args ...string) error {
 	c := exec.Command(program, args...)
 	c.Stdout, c.Stderr = t.log, t.log
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-	stdin, err := c.StdinPipe() // programs that watch their parent need it
+	stdin, err := c.StdinPipe() // for programs that watch their parent
 	if err != nil {
 		return err
 	}
@@ -173,7 +173,6 @@ func (t *target) ready(ctx context.Context, home string) error {
 			return err
 		})
 	}
-
 	if err != nil {
 		log, _ := os.ReadFile(t.log.Name())
 		return fmt.Errorf("%s did not start: %w\n%s", t.name, err, log)
@@ -182,14 +181,14 @@ func (t *target) ready(ctx context.Context, home string) error {
 	return nil
 }
 
-// stop ends the programs, the last started first.
+// stop ends the programs, the last one first.
 func (t *target) stop() error {
 	var errs []error
 	for i := len(t.programs) - 1; i >= 0; i-- {
 		c := t.programs[i]
 		errs = append(errs, c.Process.Signal(syscall.SIGTERM))
 		late := time.AfterFunc(10*time.Second, func() { c.Process.Kill() })
-		c.Wait() // whatever its status: it has been measured
+		c.Wait() // the status does not matter after the measurement
 		late.Stop()
 	}
 
@@ -199,15 +198,15 @@ func (t *target) stop() error {
 	return errors.Join(errs...)
 }
 
-// usage is what the processes of a target have used: CPU seconds and resident bytes, of our node or
-// the application, and of CometBFT.
+// usage is what the processes of a target use, in CPU seconds and resident bytes: our node or the
+// application, and CometBFT.
 type usage struct {
 	app, comet spent
 }
 
 type spent struct {
 	cpu time.Duration
-	rss int64 // resident now
+	rss int64 // resident bytes now
 }
 
 func (u usage) since(before usage) usage {
@@ -235,7 +234,7 @@ func (t *target) usage() (u usage) {
 	return u
 }
 
-// usageOf reads the system's account of a process; zero where there is none.
+// usageOf returns the system's account of a process, or zero if there is none.
 func usageOf(pid int) (p spent) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -243,7 +242,7 @@ func usageOf(pid int) (p spent) {
 	}
 
 	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	const utime, stime, rss = 11, 12, 21 // counted from after the name
+	const utime, stime, rss = 11, 12, 21 // counted from the field after the name
 	const tick = 10 * time.Millisecond
 
 	for _, i := range []int{utime, stime} {

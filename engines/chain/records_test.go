@@ -13,7 +13,7 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// build makes a log of some parts.
+// build returns a log made of some parts.
 func build(t *testing.T, parts ...func(*eventlog.Builder) error) *eventlog.Log {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "log")
@@ -30,7 +30,7 @@ func build(t *testing.T, parts ...func(*eventlog.Builder) error) *eventlog.Log {
 	return l
 }
 
-// pairs are n times a TxLaunched and a BlockCommitted.
+// pairs appends a TxLaunched and a BlockCommitted n times.
 func pairs(n int) func(*eventlog.Builder) error {
 	return func(b *eventlog.Builder) error {
 		for range n {
@@ -77,7 +77,7 @@ func TestRecordsAreThoseOfTheRangeAndTheKinds(t *testing.T) {
 	}
 }
 
-// A replay that is told where the log ends must not take less for all.
+// A replay up to a given index must not accept a log that ends before it.
 func TestALogThatEndsEarlyIsAnError(t *testing.T) {
 	l := build(t, pairs(1))
 	var got []uint64
@@ -85,7 +85,7 @@ func TestALogThatEndsEarlyIsAnError(t *testing.T) {
 	for e, err := range chain.Records(l.Cursor, 1, 3) {
 		got, end = append(got, e.Index), err
 	}
-	require.Equal(t, []uint64{1, 2, 3}, got, "the error has the index of what is not there")
+	require.Equal(t, []uint64{1, 2, 3}, got, "the error has the index of the missing record")
 	require.ErrorIs(t, end, eventlog.ErrNotFound)
 
 	for e, err := range chain.Records(func(uint64) (*eventlog.Cursor, error) { return nil, eventlog.ErrClosed }, 5, 9) {
@@ -130,7 +130,7 @@ func TestALoopMayGoOnBehindAGap(t *testing.T) {
 	}
 }
 
-// A cursor uses its memory again, so a decoded message must not lie in it.
+// A cursor reuses its memory, so a decoded message must not refer to it.
 func TestAMessageSharesNoMemoryWithItsEntry(t *testing.T) {
 	for _, m := range []proto.Message{
 		&logv1.TxLaunched{Tx: []byte("transaction"), ReceivedNs: 7},

@@ -1,10 +1,10 @@
-// Package consensus says what a consensus driver is: the engine that decides which block comes
-// next. There is one per node. A driver may be cut off from the transaction core at any instant; it
-// then asks where things stand and goes on from there. It never decides what is true: the event log
-// does.
+// Package consensus defines what a consensus driver is: the engine that decides which block comes
+// next. A node has one driver. A driver may be cut off from the transaction core at any instant. It
+// then asks for the committed state and continues from there. The driver never decides what is
+// true; the event log does.
 //
-// A Kind is what a program ships and registers: it makes drivers, and says everything else that
-// differs from one consensus to another.
+// A Kind is what a program ships and registers: it makes drivers, and describes everything else
+// that differs from one consensus to another.
 package consensus
 
 import (
@@ -19,7 +19,7 @@ import (
 
 // Driver makes the supervised service of a consensus engine over the transaction core.
 type Driver interface {
-	// Name is the name of the kind, which status shows.
+	// Name returns the name of the kind, which status shows.
 	Name() string
 
 	// Start returns a supervisor.StartFunc that drives core.
@@ -37,15 +37,15 @@ type Core struct {
 	// Feed is the pool again, for a driver that spreads transactions by itself.
 	Feed Feed
 
-	// State reads what is committed, without waiting for the engines.
+	// State reads the committed state without waiting for the engines.
 	State State
 
 	// StateSync, if set, gives snapshots to peers and takes theirs.
 	StateSync StateSync
 }
 
-// Ordering orders and commits blocks. Every call may be repeated. After engines.ErrDown it is open
-// what was done: ask Info. Calls wait while the core restarts.
+// Ordering orders and commits blocks. Every call may be repeated. After engines.ErrDown the caller
+// does not know whether the call took effect, and asks Info. Calls wait while the core restarts.
 type Ordering interface {
 	Info(ctx context.Context) (chain.Standing, error)
 	InitChain(ctx context.Context, rec *logv1.ChainStarted) (chain.State, error)
@@ -68,21 +68,22 @@ type Feed interface {
 	Offer(ctx context.Context, after uint64, maxTxs, maxBytes int, wait bool) (txs [][]byte, last uint64, err error)
 
 	// Check returns why the node would refuse raw if it were submitted now, with the chain in the
-	// given state; nil if it would not. It reads no state and waits for nothing.
+	// given state, or nil if the node would accept it. It reads no state and waits for nothing.
 	Check(raw []byte, chain chain.State, now time.Time) error
 }
 
-// State reads what is committed. It fails fast while the state is not there.
+// State reads the committed state. It fails fast while that state is not available.
 type State interface {
-	// Get reads a key at a committed height, 0 for the latest, and returns the height that it read.
+	// Get reads a key at a committed height, or at the latest if height is 0. It returns the height
+	// that it read.
 	Get(ctx context.Context, key []byte, height uint64) (value []byte, found bool, at uint64, err error)
 
-	// Results returns the results of those transactions that were applied and are remembered, and
-	// nil for others.
+	// Results returns the results of the transactions that were applied and are remembered, and nil
+	// for the others.
 	Results(ctx context.Context, ids []chain.TxID) ([]*logv1.TxResult, error)
 }
 
-// ErrFinal: no restart mends what has ended a driver, or what refuses its start. The node ends at
-// once with such an error, instead of after all the restarts that the tree allows. What the error
-// means besides is its Class.
+// ErrFinal marks an error that no restart mends: it has ended a driver, or it refuses the driver's
+// start. With such an error the node ends at once, instead of after all the restarts that the tree
+// allows. The Class of the error says what else it means.
 var ErrFinal = errors.New("no restart mends it")

@@ -2,10 +2,10 @@ package consensus
 
 import "context"
 
-// VoteExtender adds data of its own to this validator's votes for blocks (ABCI 2.0 vote
-// extensions), and learns what the others have added: an oracle's prices, a share of randomness.
-// Only a driver whose chain has switched extensions on calls it. Every method is called from
-// several goroutines and bounded by ctx. A call that panics has failed.
+// VoteExtender adds its own data to this validator's votes for blocks (ABCI 2.0 vote extensions),
+// and learns what the other validators have added: an oracle's prices, or a share of randomness. A
+// driver calls it only if its chain has switched extensions on. Every method is called from several
+// goroutines and bounded by ctx. A call that panics has failed.
 //
 // Extensions are neither part of the state nor in the event log. To have an effect, they must go
 // into a transaction, which all nodes execute: see Proposer.
@@ -15,9 +15,9 @@ type VoteExtender interface {
 	ExtendVote(ctx context.Context, v Vote) ([]byte, error)
 
 	// VerifyVoteExtension reports whether another validator's extension is valid. If it is not, the
-	// vote does not count either. It must judge by its arguments alone, so that all honest nodes
-	// judge alike, and must never refuse what the ExtendVote of an honest node returns, which may
-	// be empty.
+	// vote does not count either. VerifyVoteExtension must judge by its arguments alone, so that
+	// all honest nodes judge alike. It must never refuse what the ExtendVote of an honest node
+	// returns, which may be empty.
 	VerifyVoteExtension(ctx context.Context, v Vote, extension []byte) bool
 }
 
@@ -26,10 +26,10 @@ type Proposer interface {
 	VoteExtender
 
 	// Propose returns the transactions, as canonical bytes, with which a proposal at a height
-	// begins. It makes them from those votes for the block before that VerifyVoteExtension accepts.
-	// They are checked like any other transaction, and left out if they are refused. Other
-	// validators must trust the proposer that the votes were so, unless the transactions bring the
-	// votes with them: each vote has the validator's signature.
+	// begins. It makes them from the votes for the block before, without those that
+	// VerifyVoteExtension refuses. The transactions are checked like any other, and left out if
+	// they are refused. Other validators must trust the proposer that these were the votes, unless
+	// the transactions contain the votes: each vote has the validator's signature.
 	Propose(ctx context.Context, height uint64, votes []ExtendedVote) ([][]byte, error)
 }
 
@@ -37,7 +37,7 @@ type Proposer interface {
 type Vote struct {
 	Height    uint64
 	BlockHash []byte
-	Validator []byte   // the address of the validator that extended it; nil for our own
+	Validator []byte   // the address of the validator that extended the vote; nil for our own
 	Txs       [][]byte // of the block; nil when another validator's extension is verified
 }
 

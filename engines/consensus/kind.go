@@ -15,24 +15,24 @@ import (
 )
 
 // Kind is a kind of consensus that a program ships. The program registers it by name (Register), or
-// hands it to one node. The node takes from it everything that differs from kind to kind, and knows
-// none by name. A Kind that keeps files of its own in the home of a node is a Homed, too.
+// gives it to one node. The node takes from it everything that differs from kind to kind, and knows
+// no kind by name. A Kind that keeps its own files in the home of a node also implements Homed.
 type Kind interface {
-	// Name is the kind's value of consensus.kind in the configuration.
+	// Name returns the kind's value of consensus.kind in the configuration.
 	Name() string
 
-	// Traits describe the kind. They are the same for all homes.
+	// Traits returns the kind's traits. They are the same for all homes.
 	Traits() Traits
 
 	// Open makes the driver of a home.
 	Open(h Home) (Driver, error)
 }
 
-// Traits describe a kind of consensus. The zero value is that of a kind whose driver is a single
-// worker, and that has nothing to add to a node.
+// Traits describe a kind of consensus. The zero value describes a kind whose driver is a single
+// worker and that adds nothing to a node.
 type Traits struct {
-	// Doc says for the documentation of consensus.kind what the kind is: a clause that begins with
-	// its name.
+	// Doc describes the kind in the documentation of consensus.kind: a clause that begins with the
+	// kind's name.
 	Doc string
 
 	// Part is the kind's part of the specified tree.
@@ -41,17 +41,18 @@ type Traits struct {
 	// StateSync reports whether the consensus carries snapshots of the state from peer to peer.
 	StateSync bool
 
-	// NoBackup and NoSalvage, if set, are why neither a backup of a home nor a salvage of its log
-	// is made, and what to do instead.
+	// NoBackup, if set, says why a home is not backed up, and what to do instead. NoSalvage does
+	// the same for the salvage of a home's log.
 	NoBackup, NoSalvage error
 
-	// Validators, if set, returns what a block and its results change in the validator set.
+	// Validators, if set, returns the changes that a block and its results make to the validator
+	// set.
 	Validators func(b chain.Block, results []*logv1.TxResult) []*logv1.ValidatorUpdate
 
-	// Class, if set, returns what an error of the kind's means for the process.
+	// Class, if set, returns what an error of this kind of consensus means for the process.
 	Class func(err error) Class
 
-	// Commands are those that the kind runs as processes of its own.
+	// Commands are the commands that the kind runs as processes of its own.
 	Commands []Command
 }
 
@@ -67,7 +68,8 @@ type Part struct {
 // Place is a worker in a Part.
 type Place struct{ ID, Note string }
 
-// Class is what an error means for the process. An error that no restart mends is ErrFinal besides.
+// Class is what an error means for the process. If no restart mends the error, it also wraps
+// ErrFinal.
 type Class int
 
 // Classes of errors.
@@ -81,8 +83,8 @@ const (
 type Command struct {
 	Name, Short string
 
-	// New defines the command's flags in f, and returns what runs it. The status is the process's
-	// exit code if err is not nil.
+	// New defines the command's flags in f, and returns the function that runs the command. If err
+	// is not nil, status is the exit code of the process.
 	New func(f *flag.FlagSet) (run func(ctx context.Context) (status int, err error))
 }
 
@@ -102,8 +104,8 @@ type Home struct {
 	Now       func() time.Time
 }
 
-// Homed is a Kind that keeps files of its own in the home of a node. Options are of the kind's own
-// type; nil means its defaults.
+// Homed is a Kind that keeps its own files in the home of a node. Options have the kind's own type;
+// nil stands for its defaults.
 type Homed interface {
 	Kind
 
@@ -111,18 +113,20 @@ type Homed interface {
 	// if they bring none. An empty chainID stands for any.
 	Genesis(chainID string, options any) (*chain.Genesis, error)
 
-	// Init makes the kind's files in a new home.
+	// Init creates the kind's files in a new home.
 	Init(h Home, options any) error
 
-	// Claim returns an error if the home is of this kind, for a node whose consensus is another: it
-	// says what was found and what is wanted.
+	// Claim returns an error if the home belongs to this kind. A node with another consensus calls
+	// it. The error says what was found and what is wanted.
 	Claim(dir string) error
 
 	// Backends returns the backends that every node of the home's chain has. They decide results,
-	// so they go by what the nodes of a chain share. A home that is not of this kind has none.
+	// so they must depend only on what all nodes of a chain share. A home that does not belong to
+	// this kind has none.
 	Backends(dir string, g chain.Genesis) ([]chain.Backend, error)
 
-	// Reset makes the kind's files those of a node whose chain begins anew with the genesis.
+	// Reset turns the kind's files into those of a node whose chain begins anew with the genesis of
+	// h.
 	Reset(h Home) error
 }
 
@@ -131,8 +135,8 @@ var registry struct {
 	kinds []Kind
 }
 
-// Register makes kinds known by their names. The first one is the default of the configuration. A
-// kind replaces an earlier one of the same name.
+// Register registers kinds by name. The first registered kind is the default of the configuration.
+// A kind replaces an earlier one with the same name.
 func Register(kinds ...Kind) {
 	registry.mu.Lock()
 	defer registry.mu.Unlock()
@@ -146,14 +150,14 @@ func Register(kinds ...Kind) {
 	}
 }
 
-// Kinds returns the registered kinds, the default one first.
+// Kinds returns the registered kinds, the default first.
 func Kinds() []Kind {
 	registry.mu.Lock()
 	defer registry.mu.Unlock()
 	return slices.Clone(registry.kinds)
 }
 
-// Lookup returns the registered kind of a name.
+// Lookup returns the registered kind with the given name.
 func Lookup(name string) (k Kind, ok bool) {
 	kinds := Kinds()
 	i := slices.IndexFunc(kinds, named(name))
@@ -165,7 +169,7 @@ func Lookup(name string) (k Kind, ok bool) {
 
 func named(name string) func(Kind) bool { return func(k Kind) bool { return k.Name() == name } }
 
-// Classify returns what err means by the first of the registered kinds that has something to say.
+// Classify returns the class of err by the first registered kind that has one for it, or None.
 func Classify(err error) Class {
 	for _, k := range Kinds() {
 		if of := k.Traits().Class; of != nil {

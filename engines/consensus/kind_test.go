@@ -46,7 +46,7 @@ func TestKindsAreRegisteredByName(t *testing.T) {
 	for _, k := range Kinds() {
 		names = append(names, k.Name())
 	}
-	require.Equal(t, []string{"one", "two", "three"}, names, "one of the same name takes its place: the default stays")
+	require.Equal(t, []string{"one", "two", "three"}, names, "a kind with a known name takes its place")
 	require.Equal(t, Config, Classify(first))
 	require.Equal(t, Damage, Classify(second))
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // StateSync gives the state to peers and takes it from them, for a driver whose consensus carries
-// snapshots. The fields of a snapshot mean what they mean in CometBFT.
+// snapshots. The fields of a snapshot mean the same as in CometBFT.
 type StateSync interface {
 	// Committed is called when a height is committed, before the next block can come. It does not
 	// wait.
@@ -28,13 +28,13 @@ type StateSync interface {
 	Chunk(height uint64, format, index uint32) ([]byte, error)
 
 	// Offer begins to take a snapshot, in place of one that was begun before. It writes nothing to
-	// disk. Errors are ErrSnapshotFormat, ErrSnapshot, and those of a core that is down.
+	// disk. Its errors are ErrSnapshotFormat, ErrSnapshot, and those of a core that is down.
 	Offer(ctx context.Context, o Offer) error
 
 	// Apply takes the next chunk of the snapshot that was offered. After the last chunk it returns
-	// when the state is in its place, in the log too, and the core has begun with it. Errors are
-	// ErrChunk, *ChunkOrderError, ErrSnapshot, and ErrNoSnapshot if none was offered. Any other
-	// error is this node's, and the snapshot must be begun again.
+	// when the state is installed and recorded in the log, and the core has started with it. Its
+	// errors are ErrChunk, *ChunkOrderError, ErrSnapshot, and ErrNoSnapshot if no snapshot was
+	// offered. Any other error is this node's own, and the snapshot must be begun again.
 	Apply(ctx context.Context, index uint32, chunk []byte) error
 }
 
@@ -52,12 +52,12 @@ type Offer struct {
 	Snapshot
 
 	Chain     *logv1.ChainStarted // from this node's genesis
-	AppHash   []byte              // at the snapshot's height; the consensus vouches for this and the next two
+	AppHash   []byte              // at the snapshot's height; the consensus vouches for AppHash, BlockHash and Time
 	BlockHash []byte
 	Time      time.Time
 }
 
-// Errors of StateSync. Each is wrapped with what was wrong.
+// Errors of StateSync. Each is wrapped with the details.
 var (
 	ErrSnapshotFormat = errors.New("unknown format of snapshots")
 	ErrSnapshot       = errors.New("snapshot cannot be taken")
@@ -65,7 +65,8 @@ var (
 	ErrNoSnapshot     = errors.New("no such snapshot")
 )
 
-// ChunkOrderError: a chunk came before its turn. Want is the next one.
+// ChunkOrderError is the error for a chunk that came out of turn. Want is the chunk that comes
+// next.
 type ChunkOrderError struct {
 	Want uint32
 	Err  error

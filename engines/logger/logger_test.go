@@ -50,8 +50,8 @@ func record(size int) eventlog.Record {
 	return eventlog.Record{Kind: chain.KindTxLaunched, Data: make([]byte, size)}
 }
 
-// What Append has answered is durable and published, in order, each once; a fence covers what was
-// not waited for.
+// A record for which Append has returned is durable and published, in order, once each. A fence
+// covers the records that were not waited for.
 func TestAppendFirstPublishThird(t *testing.T) {
 	r := start(t)
 	first, err := r.AppendNoSync(t.Context(), record(1))
@@ -73,8 +73,8 @@ func TestAppendFirstPublishThird(t *testing.T) {
 	require.Equal(t, last+1, <-then)
 }
 
-// The file outlives the incarnation: a logger that is killed has a successor with the same records,
-// and goes on behind them.
+// The file outlives the incarnation: the successor of a killed logger finds the same records and
+// continues after them.
 func TestASuccessorGoesOnBehindWhatIsDurable(t *testing.T) {
 	r := start(t)
 	last, err := r.Append(t.Context(), record(10))
@@ -90,7 +90,8 @@ func TestASuccessorGoesOnBehindWhatIsDurable(t *testing.T) {
 	require.Equal(t, last+1, next)
 }
 
-// A record that is too large is its sender's fault: it is told, and the log goes on.
+// A record that is too large is the fault of its sender: the sender gets the error, and the log
+// continues.
 func TestARecordThatIsTooLargeIsItsSendersFault(t *testing.T) {
 	r := start(t)
 	_, err := r.Append(t.Context(), record(1001))

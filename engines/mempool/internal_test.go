@@ -9,7 +9,7 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 )
 
-// The pool remembers the newest ids that expired, and as many as it has room for.
+// The pool remembers the ids that expired most recently, as many as it has room for.
 func TestRecentlyExpiredForgetsTheOldest(t *testing.T) {
 	x := newRecentlyExpired(3)
 	for i := range 8 {
@@ -22,7 +22,7 @@ func TestRecentlyExpiredForgetsTheOldest(t *testing.T) {
 	}
 }
 
-// A queue gives the memory of what it dropped back, and keeps the rest in order.
+// A queue releases the memory of dropped elements, and keeps the others in order.
 func TestFifoGivesMemoryBack(t *testing.T) {
 	q := fifo{}
 	for i := range 3000 {

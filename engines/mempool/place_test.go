@@ -15,14 +15,14 @@ import (
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
 
-// store is a state whose results and node-local keys a test fills in.
+// store is a state. The test fills in its results and its node-local keys.
 type store struct {
 	state
 	mu      sync.Mutex
 	results map[chain.TxID]*logv1.TxResult
 	local   map[string][]byte
-	put     chan []byte       // what was put under a node-local key
-	asked   chan []chain.TxID // whose results the pool asked for, if set
+	put     chan []byte       // values put under a node-local key
+	asked   chan []chain.TxID // ids whose results the pool asked for, if set
 }
 
 func newStore() *store {
@@ -55,19 +55,19 @@ func (s *store) PutLocal(_ context.Context, _ string, value []byte) error {
 	return nil
 }
 
-// result returns the result of a transaction.
+// result returns a result of a transaction.
 func result(raw []byte) *logv1.TxResult {
 	id := chain.HashTx(raw)
 	return &logv1.TxResult{Id: id[:], Data: []byte("done")}
 }
 
-// block returns a block of the transactions, a second for each height after genesis.
+// block returns a block of the transactions. Block time is a second per height after genesis.
 func block(height uint64, txs ...[]byte) chain.Block {
 	return chain.Block{ChainID: "test", Period: 1, Height: height, Txs: txs,
 		Time: genesis.Add(time.Duration(height) * time.Second)}
 }
 
-// place has the orderer place a block of which nothing is refused.
+// place makes the orderer place a block without refused transactions.
 func (r *rig) place(height uint64, txs ...[]byte) {
 	r.t.Helper()
 	require.NoError(r.t, r.Place(r.orderer, block(height, txs...), make([]*logv1.TxResult, len(txs))))
@@ -94,8 +94,8 @@ func (r *rig) stat() mempool.Stat {
 	return s
 }
 
-// Take waits for a transaction, and returns the oldest within its bounds, but one at least. What
-// was taken and not placed is taken again; what was placed is not.
+// Take waits for a transaction. It returns the oldest ones within its bounds, but at least one. A
+// transaction that was taken and not placed is taken again; a placed one is not.
 func TestTakeReturnsTheOldest(t *testing.T) {
 	r := start(t, nil, nil)
 	all := [][]byte{tx(t, 1, time.Minute), tx(t, 2, time.Minute), tx(t, 3, time.Minute)}
@@ -122,7 +122,8 @@ func TestTakeReturnsTheOldest(t *testing.T) {
 }
 
 // The worker of a transaction that was submitted here learns its place. Another node's transaction
-// gets a worker with its place, and one that the block refuses gets none and is not offered.
+// gets a worker that has its place. A transaction that the block refuses gets no worker and is not
+// offered.
 func TestABlockGivesEachTransactionItsPlace(t *testing.T) {
 	r := start(t, nil, nil)
 	own, refused, others := tx(t, 1, time.Minute), tx(t, 2, time.Minute), tx(t, 3, time.Minute)
@@ -149,12 +150,13 @@ func TestABlockGivesEachTransactionItsPlace(t *testing.T) {
 
 	r.commit(1, b.Time, result(refused), result(own), result(others))
 	_, open := <-withdrawn.Place
-	require.False(t, open, "it will have no place")
+	require.False(t, open, "the transaction will get no place")
 	require.Zero(t, r.stat().Txs)
 	require.Zero(t, r.stat().Bytes)
 }
 
-// I5: a block of an orderer that the pool did not start with is not placed, and its end is ignored.
+// I5: a block of an orderer that the pool did not start with is not placed, and a commit from that
+// orderer is ignored.
 func TestAReplacedOrdererIsFenced(t *testing.T) {
 	r := start(t, nil, nil)
 	raw := tx(t, 1, time.Minute)
@@ -165,16 +167,16 @@ func TestAReplacedOrdererIsFenced(t *testing.T) {
 	require.Equal(t, [][]byte{raw}, r.offered())
 }
 
-// A block that names a transaction nobody can decode, and does not refuse it, is the orderer's
-// mistake: the pool does not go on.
+// If a block contains a transaction that cannot be decoded and does not refuse it, the orderer is
+// wrong, and the pool ends.
 func TestAnUndecodableTransactionMustBeRefused(t *testing.T) {
 	r := start(t, nil, nil)
 	err := r.Place(r.orderer, block(1, []byte{1}), make([]*logv1.TxResult, 1))
 	require.ErrorIs(t, err, chain.ErrMalformedTx)
 }
 
-// Another node's proposal may be decided before our record of the transaction is durable. Its
-// submission is acknowledged when it is, and it is not offered.
+// Another node's proposal may be decided before our record of the transaction is durable. The
+// submission is acknowledged once the record is durable, and the transaction is not offered.
 func TestABlockMayBeFasterThanOurDisk(t *testing.T) {
 	hold := make(chan func(), 1)
 	r := start(t, nil, hold)
@@ -190,7 +192,7 @@ func TestABlockMayBeFasterThanOurDisk(t *testing.T) {
 	r.place(1, raw)
 	require.Equal(t, chain.HashTx(raw), (<-r.jobs).ID)
 	submit()
-	require.NoError(t, (<-acked)[0].Err, "what a block has needs no record of ours")
+	require.NoError(t, (<-acked)[0].Err, "a transaction in a block needs no record of ours")
 	require.Empty(t, acked)
 
 	durable()
@@ -199,8 +201,8 @@ func TestABlockMayBeFasterThanOurDisk(t *testing.T) {
 	require.Empty(t, r.jobs)
 }
 
-// Wait returns when the last of its transactions has ended, and at the end of its context what is
-// known by then. An id that nobody knows is not waited for.
+// Wait returns when the last of its transactions has ended, or, at the end of its context, with the
+// results that are known by then. It does not wait for an unknown id.
 func TestWait(t *testing.T) {
 	state := newStore()
 	r := start(t, func(c *mempool.Config) { c.Store = state }, nil)
@@ -237,7 +239,7 @@ func TestWait(t *testing.T) {
 	require.Equal(t, []chain.Ending{{ID: chain.HashTx(c), Known: true}, {ID: ids[4]}}, got)
 }
 
-// An offer that waits gives way to the next one that does.
+// A waiting offer ends when the next one begins to wait.
 func TestOneOfferWaits(t *testing.T) {
 	r := start(t, nil, nil)
 	first := make(chan [][]byte, 1)
@@ -267,7 +269,8 @@ func TestOneOfferWaits(t *testing.T) {
 	require.Equal(t, [][]byte{raw}, <-left)
 }
 
-// Only so many workers wait for their place at once. Whoever gets none is executed at its place.
+// The number of workers that wait for their place is bounded. A transaction beyond the bound is
+// executed at its place.
 func TestEagerWorkersAreBounded(t *testing.T) {
 	r := start(t, func(c *mempool.Config) { c.MaxEager = 1 }, nil)
 	a, b := tx(t, 1, time.Minute), tx(t, 2, time.Minute)
@@ -282,7 +285,7 @@ func TestEagerWorkersAreBounded(t *testing.T) {
 	require.Zero(t, r.stat().Workers)
 }
 
-// slow is a crew that comes up when the test says so.
+// slow is a crew that comes up when the test releases it.
 type slow struct {
 	crew
 	up chan struct{}
@@ -321,7 +324,7 @@ func (gone) StartChild(context.Context, string, mempool.Task) (supervisor.Ref, e
 	return supervisor.Ref{}, supervisor.ErrNotRunning
 }
 
-// Workers that are being stopped are no failure of the pool, which is stopped after them.
+// Workers that are being stopped are not a failure of the pool, which is stopped after them.
 func TestWorkersThatAreStopped(t *testing.T) {
 	r := start(t, func(c *mempool.Config) { c.Workers = gone{c.Workers.(crew)} }, nil)
 	r.submit(tx(t, 1, time.Minute))
@@ -340,5 +343,5 @@ func TestStat(t *testing.T) {
 	now = genesis.Add(time.Minute)
 	require.Equal(t, time.Minute, r.stat().Oldest)
 	r.commit(1, genesis, result(a))
-	require.EqualValues(t, 2, r.stat().Floor, "the first record is not needed any more")
+	require.EqualValues(t, 2, r.stat().Floor, "the first record is no longer needed")
 }

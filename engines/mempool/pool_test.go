@@ -55,10 +55,10 @@ func (d *disk) Retain(_ context.Context, name string, floor uint64) (*eventlog.R
 	return d.log.Retain(name, floor), nil
 }
 
-// genesis is when the chain of the tests begins, and where its clock stands.
+// genesis is the time at which the tests' chain begins, and the time of its clock.
 var genesis = time.Unix(1_700_000_000, 0)
 
-// state is that of a chain that has started and in which nothing was applied.
+// state is the state of a chain that has started and has applied nothing.
 type state struct{}
 
 func (state) State(context.Context) (chain.State, error) {
@@ -72,7 +72,7 @@ func (state) Results(_ context.Context, ids []chain.TxID) ([]*logv1.TxResult, er
 func (state) GetLocal(context.Context, string) ([]byte, bool, error) { return nil, false, nil }
 func (state) PutLocal(context.Context, string, []byte) error         { return nil }
 
-// crew takes the jobs of workers. A test plays them.
+// crew takes the jobs of workers. The test plays the workers.
 type crew struct{ jobs chan mempool.Task }
 
 func (crew) AwaitUp(context.Context) error { return nil }
@@ -82,7 +82,7 @@ func (c crew) StartChild(_ context.Context, _ string, j mempool.Task) (superviso
 	return supervisor.Ref{}, nil
 }
 
-// lenient is a backend that understands all but "bad".
+// lenient is a backend that accepts every body except "bad".
 type lenient struct{}
 
 func (lenient) Name() string                               { return "any" }
@@ -114,9 +114,9 @@ func start(t *testing.T, edit func(*mempool.Config), hold chan func()) *rig {
 	return r
 }
 
-// prepare makes a rig that has not started. The context of its orderer comes through the channel.
-func prepare(t *testing.T, edit func(*mempool.Config), hold chan func()) (supervisor.Spec, *rig,
-	<-chan context.Context) {
+// prepare returns a rig that has not started, and a channel for the context of its orderer.
+func prepare(t *testing.T, edit func(*mempool.Config),
+	hold chan func()) (supervisor.Spec, *rig, <-chan context.Context) {
 	t.Helper()
 	log, err := eventlog.Open(filepath.Join(t.TempDir(), "log"), eventlog.Options{SegmentSize: 1 << 20})
 	require.NoError(t, err)
@@ -160,7 +160,7 @@ func (r *rig) submit(txs ...[]byte) []chain.Submitted {
 	return out
 }
 
-// commit tells the pool of a block in which nothing stands but results.
+// commit tells the pool of a block that contains only results.
 func (r *rig) commit(height uint64, at time.Time, results ...*logv1.TxResult) {
 	r.t.Helper()
 	require.NoError(r.t, r.Committed(r.orderer,
@@ -196,8 +196,8 @@ func TestOnlyWhatIsDurableIsAcknowledged(t *testing.T) {
 	require.True(t, ends[0].Known)
 }
 
-// One id has one effect, within a batch and across two: one record, one worker, one offer, the same
-// answer.
+// One id has one effect, within a batch and across two batches: one record, one worker, one offer,
+// and the same answer.
 func TestOneIDHasOneEffect(t *testing.T) {
 	r := start(t, nil, nil)
 	raw := tx(t, 1, time.Minute)
@@ -217,10 +217,10 @@ func TestWhatDoesNotFitIsRefused(t *testing.T) {
 	out := r.submit(tx(t, 1, time.Minute), tx(t, 2, time.Minute), tx(t, 3, time.Minute))
 	require.NoError(t, out[1].Err)
 	require.ErrorIs(t, out[2].Err, chain.ErrPoolFull)
-	require.EqualValues(t, 2, r.disk.log.Durable(), "what is refused is not logged")
+	require.EqualValues(t, 2, r.disk.log.Durable(), "a refused transaction is not logged")
 	id := out[0].ID
 	r.commit(1, genesis.Add(time.Second), &logv1.TxResult{Id: id[:]})
-	require.NoError(t, r.submit(tx(t, 3, time.Minute))[0].Err, "there is room again")
+	require.NoError(t, r.submit(tx(t, 3, time.Minute))[0].Err, "the pool has room again")
 
 	r = start(t, func(c *mempool.Config) { c.MaxBytes = int64(len(tx(t, 1, 0))) }, nil)
 	out = r.submit(tx(t, 1, time.Minute), tx(t, 2, time.Minute))
@@ -228,8 +228,9 @@ func TestWhatDoesNotFitIsRefused(t *testing.T) {
 	require.ErrorIs(t, out[1].Err, chain.ErrPoolFull)
 }
 
-// A worker that ends without a result ends the pool, whose successor knows what was acknowledged
-// and gives it another; one that left its result ends nobody.
+// A worker that ends without a result ends the pool. The pool's successor knows the acknowledged
+// transactions and gives each another worker. A worker that handed in its result does not end the
+// pool.
 func TestAWorkerWithoutAResultEndsThePool(t *testing.T) {
 	r := start(t, nil, nil)
 	raw := tx(t, 1, time.Minute)
@@ -252,14 +253,14 @@ func TestAWorkerWithoutAResultEndsThePool(t *testing.T) {
 	require.Equal(t, lost.ID, (<-r.jobs).ID)
 }
 
-// What a committed block's time has passed by ends as expired, is logged so, and is not offered;
-// what has not is.
+// A transaction that is no longer valid at a committed block's time ends as expired, is logged as
+// expired, and is not offered. The others stay.
 func TestWhatBlockTimeHasPassedByExpires(t *testing.T) {
 	r := start(t, nil, nil)
 	soon, late := tx(t, 1, time.Second), tx(t, 2, time.Minute)
 	r.submit(soon, late)
 	at := genesis.Add(time.Second + 1)
-	r.commit(1, genesis.Add(time.Second)) // not past it
+	r.commit(1, genesis.Add(time.Second)) // no transaction expires
 	r.commit(2, at)
 	ends, err := r.Wait(t.Context(), []chain.TxID{chain.HashTx(soon)})
 	require.NoError(t, err)
@@ -274,8 +275,8 @@ func TestWhatBlockTimeHasPassedByExpires(t *testing.T) {
 	require.ErrorIs(t, r.submit(soon)[0].Err, chain.ErrExpired)
 }
 
-// An offer goes on where the last one ended, within its bounds and one at least, and waits for what
-// is new.
+// An offer continues where the last one ended, within its bounds but with at least one transaction,
+// and waits for new ones.
 func TestAnOfferGoesOnWhereTheLastOneEnded(t *testing.T) {
 	r := start(t, nil, nil)
 	var all [][]byte
@@ -290,7 +291,7 @@ func TestAnOfferGoesOnWhereTheLastOneEnded(t *testing.T) {
 	require.EqualValues(t, 2, last)
 	txs, last, err = r.Offer(t.Context(), last, 10, 1, true)
 	require.NoError(t, err)
-	require.Equal(t, all[2:3], txs, "one at least, however long")
+	require.Equal(t, all[2:3], txs, "at least one, however long")
 	txs, last, err = r.Offer(t.Context(), last, 10, 1<<20, true)
 	require.NoError(t, err)
 	require.Equal(t, all[3:4], txs)

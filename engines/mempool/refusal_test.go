@@ -15,7 +15,7 @@ import (
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
 
-// unready is the state of a node whose chain has not started, until the test says so.
+// unready is the state of a node whose chain has not started until the test starts it.
 type unready struct {
 	state
 	started chan struct{}
@@ -52,7 +52,7 @@ func encode(t *testing.T, x chain.Tx) []byte {
 	return raw
 }
 
-// Check and Submit refuse the same, each with its error and what was wrong.
+// Check and Submit refuse the same transactions, each with its error and the reason.
 func TestRefusals(t *testing.T) {
 	backends := map[string]chain.Backend{"any": lenient{}, "panicky": panicky{}}
 	r := start(t, func(c *mempool.Config) { c.Backends = backends }, nil)
@@ -83,11 +83,11 @@ func TestRefusals(t *testing.T) {
 		}
 	}
 
-	require.EqualValues(t, 2, r.disk.log.Durable(), "what is refused is not logged")
-	require.NoError(t, r.Check(tx(t, 4, 10*time.Minute), now, genesis.Add(-time.Hour)), "a clock set back")
+	require.EqualValues(t, 2, r.disk.log.Durable(), "a refused transaction is not logged")
+	require.NoError(t, r.Check(tx(t, 4, 10*time.Minute), now, genesis.Add(-time.Hour)), "the clock was set back")
 }
 
-// What was applied is acknowledged again, and has no second effect.
+// An applied transaction is acknowledged again, and has no second effect.
 func TestWhatWasAppliedIsAcknowledgedAgain(t *testing.T) {
 	s := newStore()
 	r := start(t, func(c *mempool.Config) { c.Store = s }, nil)
@@ -100,7 +100,7 @@ func TestWhatWasAppliedIsAcknowledgedAgain(t *testing.T) {
 	require.Equal(t, "done", string(r.look(raw).Result.Data))
 }
 
-// broken is a log that takes no record.
+// broken is a log that accepts no record.
 type broken struct{ *disk }
 
 var errDisk = errors.New("disk full")
@@ -110,7 +110,7 @@ func (broken) AppendThen(_ context.Context, done func(uint64, error), _ ...event
 	return nil
 }
 
-// A record that cannot be written ends the pool, and its submitter learns that nothing is known.
+// A record that cannot be written ends the pool. Its submitter learns that the outcome is unknown.
 func TestALogThatFailsEndsThePool(t *testing.T) {
 	r := start(t, func(c *mempool.Config) { c.Log = broken{r0(c)} }, nil)
 	_, err := r.Submit(t.Context(), [][]byte{tx(t, 1, time.Minute)})

@@ -32,8 +32,8 @@ func launched(raw []byte) *logv1.TxLaunched {
 	return &logv1.TxLaunched{Tx: raw, ReceivedNs: genesis.UnixNano()}
 }
 
-// I1: after a restart the pool has again what was acknowledged and has not ended, once each and in
-// log order, with a worker each. What has ended it knows from the log or from the state.
+// I1: after a restart the pool has each transaction that was acknowledged and has not ended, once,
+// in log order, with a worker. Which ones have ended it learns from the log or from the state.
 func TestReplayFindsWhatHasNotEnded(t *testing.T) {
 	var txs [][]byte
 	for n := range 5 {
@@ -58,11 +58,11 @@ func TestReplayFindsWhatHasNotEnded(t *testing.T) {
 	require.EqualValues(t, 1, r.stat().Floor)
 
 	r.commit(2, genesis, result(txs[0]))
-	require.EqualValues(t, 4, r.stat().Floor, "the oldest that has not ended")
+	require.EqualValues(t, 4, r.stat().Floor, "the oldest transaction that has not ended")
 }
 
-// A transaction whose block is not in the log, because a snapshot took the place of the state that
-// led to it, has ended if the state has its result.
+// A snapshot may replace the blocks that led to a state. A transaction whose block is therefore not
+// in the log has ended if the state has its result.
 func TestReplayOverASnapshot(t *testing.T) {
 	s := newStore()
 	a, b := tx(t, 1, time.Minute), tx(t, 2, time.Minute)
@@ -74,7 +74,7 @@ func TestReplayOverASnapshot(t *testing.T) {
 	require.Equal(t, [][]byte{b}, r.offered())
 }
 
-// The floor is saved every 4096 records, and a replay begins there.
+// The floor is saved every 4096 records, and a replay begins at it.
 func TestTheFloorIsSaved(t *testing.T) {
 	s := newStore()
 	r := start(t, func(c *mempool.Config) { c.Store, c.MaxEager = s, 1 }, nil)
@@ -92,7 +92,7 @@ func TestTheFloorIsSaved(t *testing.T) {
 	r.commit(1, genesis, results[:n-1]...)
 	saved := <-s.put
 	require.EqualValues(t, n, binary.BigEndian.Uint64(saved))
-	require.Equal(t, txs[n-1:], r.offered(), "those that ended are dropped from the queue")
+	require.Equal(t, txs[n-1:], r.offered(), "ended transactions are dropped from the queue")
 
 	s.local["pool/floor"] = saved
 	require.NoError(t, r.run.Kill("pool", errors.New("by hand")))
@@ -101,7 +101,7 @@ func TestTheFloorIsSaved(t *testing.T) {
 	require.EqualValues(t, n, r.stat().Floor)
 }
 
-// A record or a key that cannot be read keeps the pool from starting, which says where it is.
+// A record or a key that cannot be read keeps the pool from starting. The error says where it is.
 func TestReplayRefusesDamage(t *testing.T) {
 	for _, c := range []struct {
 		want  string

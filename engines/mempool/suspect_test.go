@@ -13,7 +13,7 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// deaths are the suspects of a test.
+// deaths holds the suspects of a test.
 type deaths struct {
 	mu        sync.Mutex
 	of        map[chain.TxID][2]int
@@ -31,8 +31,8 @@ func (d *deaths) Forget(ids []chain.TxID) error {
 	return d.fail
 }
 
-// A transaction that was in flight at two deaths is executed at its place only; one death is a
-// coincidence. One that has ended is forgotten.
+// A transaction that was in flight at two deaths is executed only at its place; one death is a
+// coincidence. A transaction that has ended is forgotten.
 func TestSuspectsAreExecutedWithCare(t *testing.T) {
 	once, twice := tx(t, 1, time.Minute), tx(t, 2, time.Minute)
 	d := &deaths{of: map[chain.TxID][2]int{chain.HashTx(once): {1, 0}, chain.HashTx(twice): {1, 1}}}
@@ -52,8 +52,8 @@ func TestSuspectsAreExecutedWithCare(t *testing.T) {
 	require.Equal(t, []chain.TxID{chain.HashTx(once), chain.HashTx(twice)}, d.forgotten)
 }
 
-// A decided transaction that ended the process twice at its place is not executed a third time: the
-// node ends, with what a person needs to go on.
+// A decided transaction that ended the process twice at its place is not executed a third time. The
+// node ends, and its error says what an operator needs to go on.
 func TestADeadlyTransactionEndsTheNode(t *testing.T) {
 	raw := tx(t, 1, time.Minute)
 	id := chain.HashTx(raw)
@@ -69,7 +69,8 @@ func TestADeadlyTransactionEndsTheNode(t *testing.T) {
 	require.ErrorIs(t, r.run.Err(), mempool.ErrDeadly, "no restart of the pool")
 }
 
-// A pool that cannot write down that a suspect has ended would suspect it for ever: it ends.
+// A pool that cannot record the end of a suspect ends, because it would suspect the transaction for
+// ever.
 func TestSuspectsThatCannotBeForgotten(t *testing.T) {
 	raw := tx(t, 1, time.Minute)
 	d := &deaths{of: map[chain.TxID][2]int{chain.HashTx(raw): {1, 0}}, fail: errors.New("disk full")}

@@ -42,14 +42,14 @@ func (d disk) Cursor(_ context.Context, from uint64) (*eventlog.Cursor, error) {
 	return d.log.Cursor(from)
 }
 
-// store is a state that notes what was done to it; the pool of the same test, too. Only ordering's
-// goroutine and, once ordering has ended or answered, the test touch it.
+// store is both the state and the pool of a test, and records the calls to it. Only ordering's
+// goroutine touches it, and the test once ordering has ended or answered.
 type store struct {
 	state  chain.State
 	block  chain.Block
 	begun  []uint64 // heights
 	redone []uint64
-	told   []uint64 // committed, as the pool was told
+	told   []uint64 // heights that the pool was told are committed
 	failed error    // of the next Commit
 }
 
@@ -132,7 +132,7 @@ func block(height uint64, txs ...string) chain.Block {
 	return b
 }
 
-// appended returns the last index of the log, with all that was appended before.
+// appended returns the last index of the log after all earlier appends.
 func (r *rig) appended() uint64 {
 	r.t.Helper()
 	require.NoError(r.t, r.log.Sync(r.t.Context()))
@@ -147,8 +147,8 @@ func (r *rig) cut() {
 	suptest.Wait(r.t, r.rec, started+1, func(supervisor.ChildStarted) bool { return true })
 }
 
-// What is not the next height, and what was not ordered, is its caller's fault: nothing is appended
-// and nothing ends.
+// A block that is not at the next height, or a commit of a block that was not ordered, is the
+// caller's fault: nothing is appended and nothing ends.
 func TestOnlyTheNextHeightIsOrderedAndOnlyWhatIsStagedCommitted(t *testing.T) {
 	r := start(t)
 	before := r.appended()
@@ -164,12 +164,12 @@ func TestOnlyTheNextHeightIsOrderedAndOnlyWhatIsStagedCommitted(t *testing.T) {
 	require.NoError(t, err)
 	_, err = r.Commit(t.Context(), 2)
 	require.ErrorIs(t, err, ordering.ErrNotStaged)
-	require.Equal(t, before+1, r.appended(), "the decision alone")
+	require.Equal(t, before+1, r.appended(), "only the decision")
 	require.Zero(t, suptest.Count[supervisor.ChildExited](r.rec, nil))
 }
 
-// A block that is delivered again, before its commit or after, answers the same and appends
-// nothing; so does its commit.
+// A block that is delivered again, before or after its commit, gets the same answer and appends
+// nothing. The same holds for its commit.
 func TestWhatIsDeliveredAgainAppendsNothing(t *testing.T) {
 	r := start(t)
 	b := block(1, "a")
@@ -196,8 +196,8 @@ func TestWhatIsDeliveredAgainAppendsNothing(t *testing.T) {
 	require.Equal(t, []uint64{1}, r.store.told)
 }
 
-// Two decisions for one height end the whole tree, whether the first is committed or not: consensus
-// is broken.
+// Two decisions for one height end the whole tree, whether or not the first is committed, because
+// consensus is broken.
 func TestTwoDecisionsForOneHeightEndTheTree(t *testing.T) {
 	for _, commit := range []bool{false, true} {
 		r := start(t)
@@ -219,8 +219,8 @@ func TestTwoDecisionsForOneHeightEndTheTree(t *testing.T) {
 }
 
 // A restart redoes what the log has committed and the state has not, through the last
-// BlockCommitted and no further: what is decided after it is executed and staged, and its driver
-// commits it.
+// BlockCommitted and no further. A block that was decided after it is executed and staged, and its
+// driver commits it.
 func TestAReplayGoesToTheLastCommitAndNoFurther(t *testing.T) {
 	r := start(t)
 	_, err := r.Order(t.Context(), block(1))
@@ -254,5 +254,5 @@ func TestAReplayGoesToTheLastCommitAndNoFurther(t *testing.T) {
 	state, err := r.Commit(t.Context(), 3)
 	require.NoError(t, err)
 	require.EqualValues(t, 3, state.Height)
-	require.Equal(t, []uint64{1, 2, 3, 3}, r.store.begun, "it was executed again")
+	require.Equal(t, []uint64{1, 2, 3, 3}, r.store.begun, "the block was executed again")
 }

@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// sleep is a call that is answered after a time.
+// sleep is a call that is answered after the time d.
 type sleep struct{ d time.Duration }
 
 func (sleep) Answer(struct{}) {}
@@ -27,7 +27,7 @@ func (sleep) Answer(struct{}) {}
 // hold is a cast that keeps the engine busy until it is released.
 type hold chan struct{}
 
-// engine returns the spec of an engine that takes sleep and hold.
+// engine returns the spec of an engine that handles sleep and hold.
 func engine(name string) engines.Spec {
 	return engines.Spec{Name: name, Init: func(_ context.Context, s *engines.Server) error {
 		engines.OnCall(s, func(_ context.Context, q sleep, from engines.From[struct{}]) error {
@@ -40,7 +40,7 @@ func engine(name string) engines.Spec {
 	}}
 }
 
-// tree runs body in a bubble, beside a router and two engines, a and b. Each restarts alone.
+// tree runs body in a bubble, with a router and two engines, a and b, that restart independently.
 func tree(t *testing.T, dir *router.Directory, body func(t *testing.T, run *supervisor.Run)) {
 	suptest.Run(t, supervisor.Spec{
 		Name: "test", Intensity: supervisor.Intensity{Max: 10, Period: time.Hour},
@@ -52,13 +52,13 @@ func tree(t *testing.T, dir *router.Directory, body func(t *testing.T, run *supe
 	}, func(t *testing.T, run *supervisor.Run, _ *suptest.Recorder) { body(t, run) })
 }
 
-// found is what Await returns.
+// found holds the results of Await.
 type found struct {
 	box *engines.Mailbox
 	err error
 }
 
-// await calls Await in a goroutine, and returns when it waits or has returned.
+// await calls Await in a goroutine. It returns once Await waits or has returned.
 func await(ctx context.Context, dir *router.Directory, name string, after uint64) <-chan found {
 	out := make(chan found, 1)
 	go func() {
@@ -77,7 +77,7 @@ func requireDown(t *testing.T, err error, engine string, incarnation uint64) {
 	require.Equal(t, incarnation, down.Incarnation)
 }
 
-// Before any router has started every call of a directory fails, and none waits.
+// Before a router has started, every call of a directory fails, and none waits.
 func TestNothingIsUpBeforeARouter(t *testing.T) {
 	dir := router.NewDirectory()
 	_, err := dir.Resolve("a")
@@ -111,8 +111,8 @@ func TestResolveFindsTheLivingIncarnation(t *testing.T) {
 	})
 }
 
-// Await returns what is up, and waits for what is not: for a name without an engine, for one whose
-// engine has ended, and for an incarnation after a given one.
+// Await returns the address of a running engine. It waits for a name without an engine, for an
+// engine that has ended, and for an incarnation after a given one.
 func TestAwait(t *testing.T) {
 	dir := router.NewDirectory()
 	tree(t, dir, func(t *testing.T, run *supervisor.Run) {
@@ -122,7 +122,7 @@ func TestAwait(t *testing.T) {
 		late := await(t.Context(), dir, "late", 0)
 		next := await(t.Context(), dir, "a", box.Incarnation())
 		require.Empty(t, late)
-		require.Empty(t, next, "the incarnation that is up is not after itself")
+		require.Empty(t, next, "the running incarnation does not come after itself")
 
 		require.NoError(t, run.TerminateChild(t.Context(), "a"))
 		again := await(t.Context(), dir, "a", 0)
@@ -134,7 +134,7 @@ func TestAwait(t *testing.T) {
 		require.NoError(t, got.err)
 		require.Greater(t, got.box.Incarnation(), box.Incarnation())
 		require.Equal(t, got, <-again)
-		require.Empty(t, late, "another engine came")
+		require.Empty(t, late, "another engine started")
 
 		_, err = run.StartChild(t.Context(), supervisor.Child{ID: "late", Start: engine("late").Start(dir)})
 		require.NoError(t, err)
@@ -155,7 +155,7 @@ func TestAwaitEndsWithItsContext(t *testing.T) {
 	})
 }
 
-// I5: a mailbox is registered once, and not after a newer incarnation's.
+// I5: a mailbox is registered once, and not after the mailbox of a newer incarnation.
 func TestOnlyANewerIncarnationIsRegistered(t *testing.T) {
 	dir := router.NewDirectory()
 	tree(t, dir, func(t *testing.T, run *supervisor.Run) {
@@ -176,8 +176,9 @@ func TestOnlyANewerIncarnationIsRegistered(t *testing.T) {
 	})
 }
 
-// The death of a router takes every name of its table down for ever, with the reason. Its
-// successor's table is empty, refuses the engines of before, and takes those that start after it.
+// The death of a router takes every name in its table down for ever, with the reason. The table of
+// its successor is empty. It refuses engines that started before it, and accepts those that start
+// after it.
 func TestTheDeathOfTheRouter(t *testing.T) {
 	dir := router.NewDirectory()
 	tree(t, dir, func(t *testing.T, run *supervisor.Run) {
@@ -227,14 +228,14 @@ func TestList(t *testing.T) {
 			require.NotZero(t, list[i].Incarnation)
 		}
 
-		require.Equal(t, 1, list[0].Waiting, "one is in hand")
+		require.Equal(t, 1, list[0].Waiting, "the engine handles one message")
 		require.GreaterOrEqual(t, list[0].Oldest, time.Minute)
 		require.Zero(t, list[2].Oldest)
 		close(release)
 	})
 }
 
-// times notes what it is told.
+// times records the calls that Measure reports.
 type times struct {
 	mu   sync.Mutex
 	took []float64
@@ -246,7 +247,7 @@ func (s *times) Observe(seconds float64) {
 	s.took = append(s.took, seconds)
 }
 
-// Measure tells the time of each call that was answered, by engine. Without it nobody measures.
+// Measure reports the time of each answered call, by engine. Without it no time is measured.
 func TestMeasure(t *testing.T) {
 	require.Nil(t, router.NewDirectory().CallTimes("a"))
 	a := new(times)
@@ -268,6 +269,6 @@ func TestMeasure(t *testing.T) {
 		_, err := engines.Call(ctx, engines.NewAddress(dir, "a"), sleep{3 * time.Second})
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 	})
-	require.Len(t, a.took, 1, "the call that was given up, and b's, are not told")
+	require.Len(t, a.took, 1, "the abandoned call and b's are not reported")
 	require.InDelta(t, 2, a.took[0], 0.01)
 }

@@ -15,7 +15,8 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// keyed is a state in which every key has a value that depends on the key, and many keys have none.
+// keyed is a state in which the value of a key depends only on the key, and many keys have no
+// value.
 type keyed struct{ store }
 
 func (s *keyed) Read(_ context.Context, _ chain.Version, key []byte) ([]byte, bool, error) {
@@ -29,8 +30,9 @@ func (s *keyed) Read(_ context.Context, _ chain.Version, key []byte) ([]byte, bo
 	}
 }
 
-// Whatever bytes stand in a block, they decode to what they encode, and execute to one result on
-// every node, which is never a panic of a shipped backend (I2, I10).
+// Whatever bytes a block contains, they decode to a transaction that encodes to the same bytes, and
+// execute to the same result on every node. The result is never a panic of a shipped backend (I2,
+// I10).
 func FuzzTransactions(f *testing.F) {
 	backends := map[string]chain.Backend{kv.Name: kv.New(), chain.PlainBackend: kvstore.New()}
 	until := time.UnixMilli(1_800_000_000_000)
@@ -70,7 +72,7 @@ func FuzzTransactions(f *testing.F) {
 
 		again, err := tx.Encode()
 		if err != nil || !bytes.Equal(again, raw) {
-			t.Fatalf("%q decodes to %+v and encodes to %q, %v: there is one form only", raw, tx, again, err)
+			t.Fatalf("%q decodes to %+v and encodes to %q, %v: want one form only", raw, tx, again, err)
 		}
 
 		first := executed(t, backends, raw, tx)
@@ -110,7 +112,7 @@ func executed(t *testing.T, backends map[string]chain.Backend, raw []byte, tx ch
 	case s.result.Code != logv1.Code_CODE_OK && len(s.changes) > 0:
 		t.Fatalf("%q changed the state although it ended in %v", raw, s.result.Code)
 	case j.Backend == nil && s.result.Code != logv1.Code_CODE_MALFORMED:
-		t.Fatalf("%q is of a backend that nobody has, and ended in %v", raw, s.result.Code)
+		t.Fatalf("%q is of an unknown backend, and ended in %v", raw, s.result.Code)
 	}
 
 	return s

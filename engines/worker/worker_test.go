@@ -19,14 +19,14 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// code is a backend whose Execute is a function.
+// code is a backend whose Execute is the function itself.
 type code func(v chain.View) ([]byte, error)
 
 func (code) Name() string                                     { return "code" }
 func (code) Check(body []byte) error                          { return nil }
 func (c code) Execute(v chain.View, _ []byte) ([]byte, error) { return c(v) }
 
-// store is a state of one value, and what workers handed in.
+// store is a state of one value, and records what workers hand in.
 type store struct {
 	value   []byte
 	err     error
@@ -81,7 +81,8 @@ func TestWritesComeInOrderAndCarryTheVersion(t *testing.T) {
 	}
 }
 
-// Fail is not crash: what Execute does deterministically is the result, and nothing is written.
+// Fail is not crash: an error or panic of Execute that is deterministic is the result, and nothing
+// is written.
 func TestFailIsAResult(t *testing.T) {
 	put := func(v chain.View) { v.Put([]byte("k"), []byte("v")) }
 	for name, tc := range map[string]struct {
@@ -106,7 +107,7 @@ func TestFailIsAResult(t *testing.T) {
 			for range chain.DefaultParams().MaxTxOps + 1 {
 				put(v)
 			}
-			return nil, nil // a limit that was passed counts, whatever the code makes of it
+			return nil, nil // an exceeded limit counts, whatever the code returns
 		}, logv1.Code_CODE_LIMIT, "more than 10000"},
 		"steps": {func(v chain.View) ([]byte, error) {
 			put(v)
@@ -133,13 +134,13 @@ func TestFailIsAResult(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := &store{}
 			ended := make(chan struct{})
-			go func() { // Goexit ends the goroutine that serves, as it does a supervised one
+			go func() { // Goexit ends the serving goroutine, as it ends a supervised one
 				defer close(ended)
 				job(s, tc.code).Serve(context.Background())
 			}()
 
 			<-ended
-			require.NotNil(t, s.result, "it has a result")
+			require.NotNil(t, s.result, "the transaction has a result")
 			require.Equal(t, tc.want, s.result.Code)
 			require.Contains(t, s.result.Log, tc.log)
 			require.Empty(t, s.changes)
@@ -156,8 +157,8 @@ func TestAnUnknownBackendIsAResult(t *testing.T) {
 	require.Contains(t, s.result.Log, `"code"`)
 }
 
-// A view that met anything not deterministic is poisoned: whatever Execute then does, there is no
-// result.
+// A view that met anything that is not deterministic is poisoned. Whatever Execute then does, there
+// is no result.
 func TestAPoisonedViewCrashesTheWorker(t *testing.T) {
 	broken := errors.New("storage is gone")
 	for name, after := range map[string]func(error) ([]byte, error){
@@ -169,7 +170,7 @@ func TestAPoisonedViewCrashesTheWorker(t *testing.T) {
 			s := &store{err: broken}
 			err := job(s, func(v chain.View) ([]byte, error) {
 				_, _, err := v.Get([]byte("k"))
-				require.ErrorIs(t, v.Put([]byte("k"), nil), broken, "nothing works any more")
+				require.ErrorIs(t, v.Put([]byte("k"), nil), broken, "nothing works after that")
 				return after(err)
 			}).Serve(t.Context())
 			require.ErrorIs(t, err, errNoResult)
@@ -209,7 +210,7 @@ func TestAWithdrawnJobEndsNormally(t *testing.T) {
 	}
 }
 
-// It runs until its first read, and only then waits for its place.
+// An eager worker runs until its first read, and only then waits for its place.
 func TestAnEagerWorkerRunsToItsFirstRead(t *testing.T) {
 	reached := make(chan string, 2)
 	s := &store{value: []byte("v")}
@@ -230,7 +231,8 @@ func TestAnEagerWorkerRunsToItsFirstRead(t *testing.T) {
 	require.NoError(t, <-ended)
 }
 
-// An injected fault is the worker's death, never its transaction's result, wherever it strikes.
+// An injected fault is the death of the worker, wherever it strikes, and never the result of its
+// transaction.
 func TestAFaultIsNoResult(t *testing.T) {
 	for name, do := range map[string]func(context.Context){
 		"panic":  func(context.Context) { panic("fault") },
@@ -259,9 +261,9 @@ func TestAFaultIsNoResult(t *testing.T) {
 	}
 }
 
-// marks remembers what was entered, and how many are inside.
+// marks records the entries, and counts how many transactions are inside.
 type marks struct {
-	entered []bool // at its place
+	entered []bool // per entry: whether the transaction was at its place
 	inside  int
 	onEnter func()
 }
@@ -287,7 +289,7 @@ func (m *marks) Leave(mark uint64) {
 	m.inside--
 }
 
-// watching is a store that is never called while backend code is said to run.
+// watching is a store that fails the test if it is called while backend code is marked as running.
 type watching struct {
 	*store
 	t *testing.T
@@ -300,11 +302,12 @@ func (w watching) Read(ctx context.Context, v chain.Version, key []byte) ([]byte
 }
 
 func (w watching) Finish(ctx context.Context, v chain.Version, c []*logv1.Change, r *logv1.TxResult) error {
-	require.Zero(w.t, w.m.inside, "a result that is handed in runs nothing")
+	require.Zero(w.t, w.m.inside, "handing in a result is not running")
 	return w.store.Finish(ctx, v, c, r)
 }
 
-// A transaction is marked exactly while its backend's code runs: what ends the process then was it.
+// A transaction is marked exactly while the code of its backend runs. If the process ends then,
+// that code has ended it.
 func TestMarkedWhileTheBackendsCodeRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &marks{}
@@ -312,7 +315,7 @@ func TestMarkedWhileTheBackendsCodeRuns(t *testing.T) {
 			require.Equal(t, 1, m.inside)
 			v.Put([]byte("own"), nil)
 			v.Get([]byte("own"))
-			require.Equal(t, []bool{false}, m.entered, "it did not wait, so it runs on under the same mark")
+			require.Equal(t, []bool{false}, m.entered, "the code did not wait, so it still runs under the same mark")
 			v.Version()
 			require.Equal(t, []bool{false, true}, m.entered)
 			_, _, err := v.Get([]byte("k"))
@@ -347,7 +350,7 @@ func TestMarkedWhileTheBackendsCodeRuns(t *testing.T) {
 			go func() { defer close(ended); j.Serve(context.Background()) }()
 			<-ended
 			require.NotNil(t, s.result)
-			require.Equal(t, []bool{true}, m.entered, "a late one is marked at its place only")
+			require.Equal(t, []bool{true}, m.entered, "a late transaction is marked only at its place")
 			require.Zero(t, m.inside)
 		})
 	}
@@ -366,7 +369,7 @@ func TestMarkedWhileTheBackendsCodeRuns(t *testing.T) {
 	})
 }
 
-// Whoever is told to stop while it waits for its turn begins nothing.
+// A worker that is told to stop while it waits for its turn begins nothing.
 func TestAStopBeforeItsTurn(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	s, m := &store{}, &marks{onEnter: cancel}
@@ -385,7 +388,7 @@ func TestSettledLimitsNameThemselves(t *testing.T) {
 	}
 }
 
-// badCheck panics where it is asked whether it understands.
+// badCheck is a backend whose Check panics.
 type badCheck struct{ code }
 
 func (badCheck) Check([]byte) error { panic("cannot even look") }

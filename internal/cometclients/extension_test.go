@@ -21,12 +21,12 @@ import (
 	"github.com/coppice-go/coppice/node/home"
 )
 
-// thermometer is a backend whose validators say with each vote what they measure, and whose state
-// has what the votes said.
+// thermometer is a backend whose validators add a measurement to each vote, and whose state holds
+// the measurements of the votes.
 type thermometer struct {
 	degrees  atomic.Int64
 	verified atomic.Int64
-	key      ed25519.PubKey // of the validator, to hold its signature against
+	key      ed25519.PubKey // of the validator, to verify its signatures
 	wrong    atomic.Pointer[error]
 }
 
@@ -72,7 +72,7 @@ func (t *thermometer) Propose(_ context.Context, height uint64, votes []consensu
 			&cmtproto.Vote{Height: int64(height - 1), Round: v.Round, Extension: v.Extension})
 
 		if !t.key.VerifySignature(signed, v.Signature) || v.Power != 10 {
-			err := fmt.Errorf("the vote of %X for %d has a signature that is not its validator's",
+			err := fmt.Errorf("the vote of %X for %d is not signed by its validator",
 				v.Validator, height-1)
 			t.wrong.Store(&err)
 		}
@@ -89,9 +89,9 @@ func (t *thermometer) Propose(_ context.Context, height uint64, votes []consensu
 	return txs, nil
 }
 
-// The whole way of a vote extension on a real chain: a vote is extended, told to the next proposer
-// with its signature, becomes a transaction, and is executed. An extender that fails or panics
-// costs its extensions and nothing else.
+// A vote extension goes the whole way on a real chain: it is added to a vote, given to the next
+// proposer with its signature, becomes a transaction, and is executed. An extender that fails or
+// panics loses its extensions, and nothing else fails.
 func TestVoteExtensionsReachTheBackend(t *testing.T) {
 	home := newHome(t, home.InitOptions{Consensus: comet.InitOptions{VoteExtensionsHeight: 2}})
 	id, err := comethome.ReadIdentity(comethome.Dir(home))
@@ -100,7 +100,7 @@ func TestVoteExtensionsReachTheBackend(t *testing.T) {
 	b.degrees.Store(21)
 	r := startWith(t, home, comet.Kind{Extender: b}, node.WithBackend(b))
 	ctx := t.Context()
-	block := func(n int) int64 { // one more block
+	block := func(n int) int64 { // waits for one more block
 		c, err := r.rpc.BroadcastTxCommit(ctx, types.Tx(fmt.Sprintf("block=%d", n)))
 		require.NoError(t, err)
 		require.Zero(t, c.TxResult.Code, c.TxResult.Log)
@@ -118,13 +118,13 @@ func TestVoteExtensionsReachTheBackend(t *testing.T) {
 	}
 
 	block(101)
-	require.Equal(t, "21", degrees(first), "what was measured with the vote for a block stands in the next")
+	require.Equal(t, "21", degrees(first), "the next block has the measurements of the votes for a block")
 	require.Empty(t, degrees(1), "before vote_extensions_enable_height")
 
 	b.degrees.Store(0)
 	silent := block(102)
 	block(103)
-	require.Empty(t, degrees(silent), "an extender that fails: a vote without its extension")
+	require.Empty(t, degrees(silent), "if the extender fails, the vote has no extension")
 	b.degrees.Store(-1)
 	panicked := block(104)
 	block(105)

@@ -25,7 +25,7 @@ import (
 // signedTo is the height up to which the validator of foreignHome has signed.
 const signedTo = 7
 
-// foreignHome is a CometBFT home as "cometbft init" makes it, of a validator that has signed a
+// foreignHome returns a CometBFT home as "cometbft init" makes it. Its validator has signed a
 // prevote at signedTo.
 func foreignHome(t *testing.T) (dir string, c *cfg.Config, doc *types.GenesisDoc) {
 	t.Helper()
@@ -61,8 +61,8 @@ func importHome(dir, homeDir string) error {
 	return err
 }
 
-// Keys, signing state, configuration and genesis are taken; what cannot go on is refused with the
-// reason, and nothing is made.
+// Import copies keys, signing state, configuration and genesis. It refuses a home with which the
+// validator could not continue, with the reason, and then makes nothing.
 func TestAHomeOfCometBFTIsImported(t *testing.T) {
 	dir, c, doc := foreignHome(t)
 	homeDir := filepath.Join(t.TempDir(), "home")
@@ -90,7 +90,7 @@ func TestAHomeOfCometBFTIsImported(t *testing.T) {
 	require.NoError(t, doc.SaveAs(c.GenesisFile()))
 
 	require.NoError(t, os.Rename(c.PrivValidatorStateFile(), c.PrivValidatorStateFile()+".away"))
-	refused("state of signing")
+	refused("signing state")
 	require.NoError(t, os.Rename(c.PrivValidatorStateFile()+".away", c.PrivValidatorStateFile()))
 
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, "data", "blockstore.db"), 0o700))
@@ -130,7 +130,7 @@ func TestAHomeOfCometBFTIsImported(t *testing.T) {
 	}
 }
 
-// The validator goes on signing above what it has signed.
+// The validator continues above the height up to which it has signed.
 func TestAnImportedValidatorGoesOn(t *testing.T) {
 	dir, c, doc := foreignHome(t)
 	doc.ChainID, doc.InitialHeight = "foreign-2", signedTo+1

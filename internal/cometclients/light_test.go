@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// trust is what "cometbft light" is told: a height and the hash of its header.
+// trust returns the options that "cometbft light" gets: a height and the hash of its header.
 func trust(hash []byte) light.TrustOptions {
 	return light.TrustOptions{Period: time.Hour, Height: 1, Hash: hash}
 }
@@ -31,14 +31,14 @@ func (r *running) lightClient(t *testing.T, o light.TrustOptions) (*light.Client
 		light.SkippingVerification(cmtmath.Fraction{Numerator: 1, Denominator: 3}))
 }
 
-// What "cometbft light" does: it trusts one header, verifies all others and whatever can be
-// followed to one, and serves the same RPC.
+// lightProxy does what "cometbft light" does: it trusts one header, verifies all others and all
+// data that lead to a header, and serves the same RPC.
 func (r *running) lightProxy(t *testing.T) {
 	ctx := t.Context()
 	tx := types.Tx("light=proxy")
 	committed, err := r.rpc.BroadcastTxCommit(ctx, tx)
 	require.NoError(t, err)
-	// whose header proves the results of the block before
+	// The header of the next block proves the results of this one.
 	_, err = r.rpc.BroadcastTxCommit(ctx, types.Tx("more=blocks"))
 	require.NoError(t, err)
 	one := int64(1)
@@ -46,7 +46,7 @@ func (r *running) lightProxy(t *testing.T) {
 	require.NoError(t, err)
 
 	_, err = r.lightClient(t, trust(make([]byte, 32)))
-	require.ErrorContains(t, err, "expected header's hash", "a header that is not the trusted one")
+	require.ErrorContains(t, err, "expected header's hash", "the header is not the trusted one")
 
 	c, err := r.lightClient(t, trust(genesis.Header.Hash()))
 	require.NoError(t, err)
@@ -61,7 +61,7 @@ func (r *running) lightProxy(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, types.Txs{tx}, block.Block.Txs)
 	results, err := verified.BlockResults(ctx, &committed.Height)
-	require.NoError(t, err, "their hash stands in the next header")
+	require.NoError(t, err, "the next header has their hash")
 	require.Len(t, results.TxsResults, 1)
 	found, err := verified.Tx(ctx, tx.Hash(), true)
 	require.NoError(t, err)
@@ -76,8 +76,8 @@ func (r *running) lightProxy(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, again.TxResult.Code, again.TxResult.Log)
 
-	// A value of the state cannot be followed to a header: its app hash has no proofs of single
-	// keys.
+	// A value of the state cannot be verified by a header, because the app hash has no proofs of
+	// single keys.
 	_, err = verified.ABCIQuery(ctx, "/key", []byte("light"))
 	require.ErrorContains(t, err, "response code: 102")
 }

@@ -33,13 +33,14 @@ import (
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
 
-// TestMain is also the process of CometBFT: the test binary re-executed, as the coppice binary is.
+// TestMain is also the main function of CometBFT's process: the test binary re-executed, as the
+// coppice binary is.
 func TestMain(m *testing.M) {
 	consensus.Register(comet.Kind{})
 	if len(os.Args) > 1 && os.Args[1] == child.Command {
 		os.Exit(childMain(os.Args[2:]))
 	}
-	// the RPC client's, for ever
+	// A goroutine of the RPC client that never ends.
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
 }
 
@@ -60,10 +61,11 @@ func childMain(args []string) int {
 	return child.Status(err)
 }
 
-// cometProcess is CometBFT in the tree.
+// cometProcess is the path of CometBFT's process in the tree.
 const cometProcess = "coppice/node/engines/consensus/process"
 
-// running is a whole node, its only validator, and clients of both of its sides.
+// running is a whole node, the only validator of its chain, with clients of its API and of
+// CometBFT's RPC.
 type running struct {
 	*node.Node
 	t     *testing.T
@@ -76,8 +78,8 @@ type running struct {
 	ended chan error
 }
 
-// newHome makes a home whose CometBFT keeps what clients may ask for: an index of transactions, and
-// results of blocks.
+// newHome makes a home whose CometBFT keeps what its clients may ask for: an index of transactions,
+// and the results of blocks.
 func newHome(t *testing.T, o home.InitOptions) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "home")
@@ -102,7 +104,7 @@ func newHome(t *testing.T, o home.InitOptions) string {
 	return dir
 }
 
-// freePort is for the RPC, which does not tell where it listens.
+// freePort returns a free port for the RPC, which does not report where it listens.
 func freePort(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -124,7 +126,7 @@ func start(t *testing.T, home string, opts ...node.Option) *running {
 	return startWith(t, home, comet.Kind{}, opts...)
 }
 
-// startWith is start with a kind of consensus, whose command is the test binary.
+// startWith starts a node with a kind of consensus whose command is the test binary.
 func startWith(t *testing.T, home string, kind comet.Kind, opts ...node.Option) *running {
 	t.Helper()
 	c, err := config.Load(home)
@@ -159,7 +161,7 @@ func startWith(t *testing.T, home string, kind comet.Kind, opts ...node.Option) 
 	return r
 }
 
-// connect makes the RPC client of a CometBFT that was started.
+// connect creates the client of the running CometBFT's RPC.
 func (r *running) connect() {
 	r.t.Helper()
 	var err error
@@ -172,7 +174,7 @@ func (r *running) connect() {
 	require.NoError(r.t, r.rpc.Start())
 }
 
-// patient repeats f, which asks over the network whether something has come to be.
+// patient repeats f, which asks over the network, until f succeeds or too much time has passed.
 func patient(t *testing.T, f func() error) (err error) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -196,13 +198,13 @@ func patient(t *testing.T, f func() error) (err error) {
 // cutComet kills CometBFT's process and waits for its successor.
 func (r *running) cutComet() {
 	r.t.Helper()
-	r.rpc.Stop() // its websocket would go on trying for seconds
+	r.rpc.Stop() // its websocket would try for seconds to reconnect
 	before, _ := r.Supervisor().Tree().Find(cometProcess)
 	require.NoError(r.t, r.Supervisor().Kill(cometProcess, nil))
 	require.NoError(r.t, patient(r.t, func() error {
 		now, ok := r.Supervisor().Tree().Find(cometProcess)
 		if !ok || now.Incarnation == before.Incarnation {
-			return fmt.Errorf("it is incarnation %d still", before.Incarnation)
+			return fmt.Errorf("CometBFT is still incarnation %d", before.Incarnation)
 		}
 		return nil
 	}))

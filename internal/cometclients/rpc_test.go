@@ -15,7 +15,7 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// What others have written for CometBFT, unmodified, on one node.
+// Clients of CometBFT work unmodified on one node.
 func TestClientsOfCometBFT(t *testing.T) {
 	r := start(t, newHome(t, home.InitOptions{}))
 	t.Run("RPC client", r.rpcClient)
@@ -23,7 +23,7 @@ func TestClientsOfCometBFT(t *testing.T) {
 	t.Run("load tool", r.loadTool)
 }
 
-// The module's RPC client, over HTTP and its websocket.
+// rpcClient tests the module's RPC client, over HTTP and its websocket.
 func (r *running) rpcClient(t *testing.T) {
 	ctx := t.Context()
 	blocks, err := r.rpc.Subscribe(ctx, "test", types.EventQueryNewBlock.String(), 100)
@@ -44,7 +44,7 @@ func (r *running) rpcClient(t *testing.T) {
 	require.EqualValues(t, first, e.Tx)
 	require.Zero(t, e.Result.Code, e.Result.Log)
 	in := (<-blocks).Data.(types.EventDataNewBlock)
-	for len(in.Block.Txs) == 0 { // the first block of a chain comes without any
+	for len(in.Block.Txs) == 0 { // the first block of a chain has no transactions
 		in = (<-blocks).Data.(types.EventDataNewBlock)
 	}
 
@@ -89,8 +89,8 @@ func (r *running) rpcClient(t *testing.T) {
 	require.NoError(t, r.rpc.UnsubscribeAll(ctx, "test"))
 }
 
-// What comes in by CometBFT's RPC is a transaction like ours: executed, remembered, known to our
-// API, and never applied twice, by whatever way it comes again.
+// A transaction that comes in by CometBFT's RPC is like one of ours: it is executed, remembered and
+// known to our API, and it is never applied twice, however it comes again.
 func TestATransactionOfCometBFTsRPCIsAppliedOnce(t *testing.T) {
 	r := start(t, newHome(t, home.InitOptions{}))
 	ctx := t.Context()
@@ -118,13 +118,13 @@ func TestATransactionOfCometBFTsRPCIsAppliedOnce(t *testing.T) {
 	require.Equal(t, uint64(first.Height), again.GetVersion().GetHeight(), "by our API: the same answer")
 	_, err = r.rpc.BroadcastTxSync(ctx, raw)
 	require.ErrorContains(t, err, "already exists in cache", "by CometBFT's RPC: its mempool knows it")
-	r.cutComet() // and has forgotten it
+	r.cutComet() // its mempool has forgotten the transaction
 	sync, err := r.rpc.BroadcastTxSync(ctx, raw)
 	require.NoError(t, err)
 	require.EqualValues(t, logv1.Code_CODE_REPEATED, sync.Code, sync.Log)
 	require.Contains(t, sync.Log, "it was applied at")
 
-	// The other way round: ours first, then CometBFT's.
+	// In the other direction: first by our API, then by CometBFT's RPC.
 	ours := chain.NewTx(kv.Name, body, time.Minute)
 	raw, err = ours.Encode()
 	require.NoError(t, err)
@@ -141,7 +141,8 @@ func TestATransactionOfCometBFTsRPCIsAppliedOnce(t *testing.T) {
 	require.Equal(t, twice, count())
 }
 
-// The transactions of the module's load tool are plain bytes, key=value, which need no envelope.
+// loadTool sends transactions in the form of the module's load tool: plain bytes, key=value,
+// without an envelope.
 func (r *running) loadTool(t *testing.T) {
 	next := func() []byte {
 		raw, err := payload.NewBytes(&payload.Payload{Connections: 1, Rate: 10, Size: 300,

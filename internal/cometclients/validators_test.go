@@ -16,15 +16,15 @@ import (
 	"github.com/coppice-go/coppice/node/home"
 )
 
-// gauge extends votes with what it is told to say, takes extensions of others up to a length, and
-// notes what became of them.
+// gauge extends votes with the text that the test sets, accepts other validators' extensions up to
+// a length, and counts them.
 type gauge struct {
 	mu       sync.Mutex
 	says     string
 	longest  int
-	accepted map[string]int // by their text
+	accepted map[string]int // by text
 	refused  map[string]int
-	proposed map[string]bool // in the votes that a proposal of ours was made of
+	proposed map[string]bool // by text: in the votes of one of our proposals
 }
 
 func newGauge(says string) *gauge {
@@ -55,7 +55,7 @@ func (g *gauge) VerifyVoteExtension(_ context.Context, _ consensus.Vote, extensi
 	return true
 }
 
-// Propose makes block follow block.
+// Propose returns a transaction, so that block follows block.
 func (g *gauge) Propose(_ context.Context, height uint64, votes []consensus.ExtendedVote) ([][]byte, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -65,7 +65,7 @@ func (g *gauge) Propose(_ context.Context, height uint64, votes []consensus.Exte
 	return [][]byte{fmt.Appendf(nil, "height=%d", height)}, nil
 }
 
-// await waits for what the others' extensions have come to.
+// await waits until ok holds for the counts of the other validator's extensions.
 func (g *gauge) await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	require.NoError(t, patient(t, func() error {
@@ -78,9 +78,10 @@ func (g *gauge) await(t *testing.T, what string, ok func() bool) {
 	}))
 }
 
-// Two validators, both needed for a block. What one accepts of the other's vote comes into its
-// proposals. A vote with an extension that it refuses does not count: it has no block until it
-// takes the extension, and goes on then. COPPICE_SOAK=1 runs it: CometBFT dials after up to 3 s.
+// Two validators are both needed for a block. An extension that one accepts from the other reaches
+// its proposals. A vote whose extension it refuses does not count: the chain stands still until it
+// accepts the extension, and then continues. Only COPPICE_SOAK=1 runs the whole test, because
+// CometBFT dials after up to 3 s.
 func TestAnExtensionIsVerifiedByTheOtherValidator(t *testing.T) {
 	if os.Getenv("COPPICE_SOAK") == "" {
 		t.Log("the short form is TestAnExtensionIsJudgedByTheExtender of package comet")
@@ -119,7 +120,7 @@ func TestAnExtensionIsVerifiedByTheOtherValidator(t *testing.T) {
 
 	one, other := gauges[0], gauges[1]
 	n := 0
-	// the first blocks: from the second on votes are extended, and Propose makes the next
+	// The first blocks. From the second on votes are extended, and Propose starts the next block.
 	require.NoError(t, patient(t, func() error {
 		n++
 		c, err := nodes[0].rpc.BroadcastTxCommit(t.Context(), types.Tx(fmt.Sprintf("first=%d", n)))

@@ -11,7 +11,7 @@ import (
 // block is a fenced block of the README.
 type block struct {
 	lang string
-	line int // of its first line of content
+	line int // number of the first line of its content
 	text string
 }
 
@@ -43,8 +43,8 @@ func blocksOf(t *testing.T, path string) []block {
 	return blocks
 }
 
-// parse finds the fenced blocks of a Markdown text. A fence that is not closed, or names no
-// language, is an error: it would be a command that nobody runs.
+// parse returns the fenced blocks of a Markdown text. A fence that is not closed, or names no
+// language, is an error: nothing would run its commands.
 func parse(text string) ([]block, error) {
 	var blocks []block
 	open := -1
@@ -100,14 +100,13 @@ func TestGoBlockIsTheExample(t *testing.T) {
 	}
 
 	found := 0
-
 	for _, b := range readme(t) {
 		if b.lang != "go" {
 			continue
 		}
 		found++
 		if !strings.Contains(string(example), b.text) {
-			t.Errorf("README.md:%d: the Go block is no part of examples/embed/main.go; copy it from there", b.line)
+			t.Errorf("README.md:%d: the Go block is not a part of examples/embed/main.go; copy it from there", b.line)
 		}
 	}
 

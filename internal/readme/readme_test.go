@@ -20,7 +20,7 @@ import (
 type document struct {
 	path string
 
-	// instead are the lines that run in another form here. Each must be in the text.
+	// instead maps a line to the form in which the test runs it. Each line must be in the text.
 	instead map[string]string
 }
 
@@ -28,8 +28,8 @@ const install = "go install ./cmd/coppice && test -x $(command -v coppice)"
 
 var documents = []document{
 	{"README.md", map[string]string{
-		"go run ./cmd/coppice demo": "go run ./cmd/coppice demo --quick", // the same in less time
-		"make test":                 "make -n test >/dev/null",           // which is what runs this test
+		"go run ./cmd/coppice demo": "go run ./cmd/coppice demo --quick", // faster
+		"make test":                 "make -n test >/dev/null",           // make test runs this test
 		"coppice init":              "coppice init --listen 127.0.0.1:0", // the default port may be in use
 		"go install ./cmd/coppice":  install,
 	}},
@@ -41,8 +41,8 @@ var documents = []document{
 
 const finished = "all commands have run"
 
-// script makes one shell script of all sh blocks, so that a block goes on where the one before it
-// stopped.
+// script returns one shell script of all sh blocks, so that each block continues where the previous
+// one stopped.
 func (d document) script(blocks []block) (string, error) {
 	var b strings.Builder
 	unused := make(map[string]bool)
@@ -72,7 +72,7 @@ func (d document) script(blocks []block) (string, error) {
 	}
 
 	for line := range unused {
-		return "", fmt.Errorf("%s has no line %q any more: drop it from instead", d.path, line)
+		return "", fmt.Errorf("%s no longer has the line %q: remove it from instead", d.path, line)
 	}
 
 	b.WriteString("echo '" + finished + "'\n")
@@ -80,8 +80,7 @@ func (d document) script(blocks []block) (string, error) {
 	return b.String(), nil
 }
 
-// Every command works as written, one after the other, on a machine that has Go and a fresh home
-// directory.
+// Every command works as written, in order, on a machine that has Go and a fresh home directory.
 func TestCommands(t *testing.T) {
 	for _, d := range documents {
 		t.Run(d.path, func(t *testing.T) { d.run(t) })
@@ -103,8 +102,7 @@ func (d document) run(t *testing.T) {
 	cmd.Env = environment(t)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	// The node that a failed script leaves behind is in the script's process group and ends with
-	// it.
+	// A node that a failed script leaves behind is in the script's process group and ends with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 10 * time.Second
@@ -122,11 +120,11 @@ func (d document) run(t *testing.T) {
 	}
 }
 
-// environment is this process's, with a home directory and a place for programs of its own, and
-// Go's caches where they are.
+// environment returns this process's environment, with its own home directory and directory of
+// programs, and with Go's existing caches.
 func environment(t *testing.T) []string {
 	t.Helper()
-	home, err := os.MkdirTemp("", "readme") // short: t.TempDir has the test's name in it
+	home, err := os.MkdirTemp("", "readme") // a short path: t.TempDir contains the test's name
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +168,7 @@ func TestScriptRunsEachLine(t *testing.T) {
 	}
 
 	if strings.Contains(got, "package x") {
-		t.Error("a Go block is no command")
+		t.Error("a Go block must not become a command")
 	}
 	if _, err := d.script(nil); err == nil {
 		t.Error("a line in instead that the README lacks must be an error")

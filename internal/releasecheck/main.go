@@ -1,7 +1,7 @@
 // Command releasecheck tries a release before it is tagged. It builds the zip of each module of a
-// commit, as the module proxy would, serves them from a directory, and then does what users do: it
-// installs the program, and adds each library to an empty module outside of the repository. For
-// each it prints the modules that `go list -m all` names. See docs/releasing.md.
+// commit, as the module proxy would, and serves the zips from a directory. It then does what users
+// do: it installs the program, and adds each library to an empty module outside of the repository.
+// For each it prints the modules that `go list -m all` names. See docs/releasing.md.
 package main
 
 import (
@@ -107,8 +107,8 @@ func export(commit, dir, archive string) error {
 	return os.CopyFS(dir, files)
 }
 
-// published returns the modules of a checkout that others can require, each at the version that its
-// siblings require of it. A module that replaces others is for the checkout only.
+// published returns the modules of a checkout that other modules can require, each at the version
+// that its siblings require. A module that replaces others is only for the checkout.
 func published(source, version string) ([]module.Version, error) {
 	var files []*modfile.File
 	required := map[string]string{}
@@ -197,9 +197,9 @@ func holder(mods []module.Version, pkg string) (best module.Version) {
 // goCommand runs the go command as a user outside of the repository does.
 type goCommand struct{ env []string }
 
-// newGo has the go command find our modules in dir/proxy. Others come from what this machine has
-// downloaded before, and then from the configured proxy. Nothing is left behind in the module
-// cache.
+// newGo returns a go command that finds our modules in dir/proxy. Other modules come from the
+// downloads of this machine, and then from the configured proxy. The command leaves nothing in the
+// module cache.
 func newGo(dir string) (goCommand, error) {
 	out, err := exec.Command("go", "env", "GOMODCACHE", "GOPROXY").Output()
 	if err != nil {

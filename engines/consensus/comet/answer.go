@@ -10,15 +10,16 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus/comet/wire"
 )
 
-// conversation is the state of one connection: Commit makes the block final that FinalizeBlock
+// conversation is the state of one connection. Commit makes the block final that FinalizeBlock
 // brought on the same connection.
 type conversation struct {
 	app       *app
 	finalized *chain.Block
 }
 
-// answer answers one request. If it returns an error, that is for our log: the connection is closed
-// without an answer, because an exception would end CometBFT's consensus and leave CometBFT alive.
+// answer returns the response to one request. An error is for our log: the caller closes the
+// connection without an answer, because an exception would end CometBFT's consensus but leave its
+// process alive.
 func (c *conversation) answer(ctx context.Context, req *abci.Request) (*abci.Response, error) {
 	switch r := req.Value.(type) {
 	case *abci.Request_Echo:
@@ -77,8 +78,8 @@ func (c *conversation) answer(ctx context.Context, req *abci.Request) (*abci.Res
 		return response(abci.ToResponseApplySnapshotChunk)(c.app.applySnapshotChunk(ctx, r.ApplySnapshotChunk))
 
 	case *abci.Request_InsertTx:
-		// This is for a mempool in the application, which we do not configure. Code 0 would mean
-		// that we keep the transaction.
+		// InsertTx is for a mempool inside the application, which we do not configure. Code 0 would
+		// mean that we keep the transaction.
 		return abci.ToResponseInsertTx(&abci.ResponseInsertTx{Code: codeNoAppMempool}), nil
 
 	case *abci.Request_ReapTxs:
@@ -87,7 +88,7 @@ func (c *conversation) answer(ctx context.Context, req *abci.Request) (*abci.Res
 	return nil, fmt.Errorf("%w: a %T", wire.ErrFrame, req.Value)
 }
 
-// response returns a function that wraps an answer unless there is an error.
+// response returns a function that wraps an answer, and passes an error through.
 func response[R any](wrap func(R) *abci.Response) func(R, error) (*abci.Response, error) {
 	return func(r R, err error) (*abci.Response, error) {
 		if err != nil {

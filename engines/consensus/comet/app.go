@@ -35,23 +35,23 @@ type app struct {
 
 	proposed lastProposal
 
-	// what was committed last, as far as this incarnation knows; nil before it has asked
+	// The chain's last committed state, as far as this incarnation knows; nil before it has asked.
 	chain  atomic.Pointer[chain.State]
 	height atomic.Uint64 // of the last commit, for the watchdog
 	busy   atomic.Int64  // requests whose answers the consensus waits for
 
-	synced  atomic.Int64 // when a part of a snapshot last came, in Unix nanoseconds
-	follows atomic.Bool  // a block has come
+	synced  atomic.Int64 // when a part of a snapshot last arrived, in Unix nanoseconds
+	follows atomic.Bool  // a block has arrived
 
-	agreeing atomic.Bool // the consensus of the running process has asked for or about a proposal
+	agreeing atomic.Bool // the running process has asked for a proposal, or about one
 }
 
 // pauseDown is the time between two calls to a core that is down.
 const pauseDown = 5 * time.Millisecond
 
-// whileDown repeats f as long as the engines that it needs are down. It waits for a core that
-// restarts without a bound: the core comes back, or its supervisor restarts the node, which ends
-// ctx (ADR 0050).
+// whileDown repeats f as long as the engines that f needs are down. It waits for a restarting core
+// without a limit: either the core comes back, or its supervisor restarts the node, which ends ctx
+// (ADR 0050).
 func whileDown(ctx context.Context, f func() error) error {
 	for {
 		err := f()
@@ -72,7 +72,7 @@ func whileDown(ctx context.Context, f func() error) error {
 	}
 }
 
-// working notes that CometBFT's consensus waits for us, until done is called.
+// working notes that CometBFT's consensus waits for us, until the caller calls done.
 func (a *app) working() (done func()) {
 	a.busy.Add(1)
 	return func() { a.busy.Add(-1) }
@@ -85,7 +85,6 @@ func (a *app) standing(ctx context.Context) (chain.State, error) {
 		s, err = a.core.Ordering.Info(ctx)
 		return err
 	})
-
 	if err == nil {
 		a.note(s.Committed)
 	}
@@ -97,7 +96,8 @@ func (a *app) note(s chain.State) {
 	a.height.Store(s.Height)
 }
 
-// known returns what this incarnation knows of the chain, and asks for it if that is nothing yet.
+// known returns the committed state of the chain as this incarnation knows it. If it knows none
+// yet, it asks the core.
 func (a *app) known(ctx context.Context) (chain.State, error) {
 	if s := a.chain.Load(); s != nil && s.Started() {
 		return *s, nil
@@ -105,9 +105,9 @@ func (a *app) known(ctx context.Context) (chain.State, error) {
 	return a.standing(ctx)
 }
 
-// info returns what is committed. It has no side effects, because CometBFT sends the same request
-// for the RPC's abci_info. A block that was executed but not committed does not count; otherwise
-// CometBFT would never send its Commit.
+// info returns the last committed height and its app hash. It has no side effects, because CometBFT
+// sends the same request for the RPC's abci_info. A block that was executed but not committed does
+// not count; otherwise CometBFT would never send its Commit.
 func (a *app) info(ctx context.Context) (*abci.ResponseInfo, error) {
 	s, err := a.standing(ctx)
 	if err != nil {
@@ -126,8 +126,8 @@ func (a *app) info(ctx context.Context) (*abci.ResponseInfo, error) {
 // would have another outcome.
 const appVersion = 0
 
-// initChain starts the chain, or finds it started, because CometBFT repeats the request until it
-// has a first block.
+// initChain starts the chain. If the chain has started already, initChain succeeds too, because
+// CometBFT repeats the request until it has a first block.
 func (a *app) initChain(ctx context.Context, req *abci.RequestInitChain) (*abci.ResponseInitChain, error) {
 	defer a.working()()
 
@@ -141,7 +141,6 @@ func (a *app) initChain(ctx context.Context, req *abci.RequestInitChain) (*abci.
 		s, err = a.core.Ordering.InitChain(ctx, rec)
 		return err
 	})
-
 	if err != nil {
 		return nil, fmt.Errorf("start of chain %s: %w", rec.ChainId, err)
 	}
@@ -152,7 +151,7 @@ func (a *app) initChain(ctx context.Context, req *abci.RequestInitChain) (*abci.
 }
 
 // genesis returns the record that starts the chain, made from the request. The limits are those of
-// the home, and the request must agree with them.
+// the home. The request must agree with them.
 func (a *app) genesis(req *abci.RequestInitChain) (*logv1.ChainStarted, error) {
 	g := a.core.Genesis
 	if req.ChainId != g.ChainId {
@@ -191,7 +190,6 @@ func (a *app) sameGenesis() error {
 	if err != nil {
 		return err
 	}
-
 	if err := sameState(theirs.AppState, a.core.Genesis.AppState); err != nil {
 		return fmt.Errorf("%w: app_state: %w; all nodes of a chain have both files, genesis.json and "+
 			"comet/config/genesis.json, from one place", comethome.ErrGenesis, err)
@@ -220,13 +218,14 @@ func sameState(theirs, ours []byte) error {
 	return nil
 }
 
-// finalizeBlock has the decided block executed and staged. If a block is delivered again, the
-// answer is the same and nothing is appended to the log.
-func (a *app) finalizeBlock(ctx context.Context, req *abci.RequestFinalizeBlock) (*abci.ResponseFinalizeBlock,
-	*chain.Block, error) {
+// finalizeBlock executes and stages the decided block. If a block is delivered again, the answer is
+// the same and nothing is appended to the log.
+func (a *app) finalizeBlock(ctx context.Context,
+	req *abci.RequestFinalizeBlock) (*abci.ResponseFinalizeBlock, *chain.Block, error) {
 	defer a.working()()
 
 	a.follows.Store(true)
+
 	s, err := a.known(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -258,7 +257,7 @@ func (a *app) finalizeBlock(ctx context.Context, req *abci.RequestFinalizeBlock)
 	return resp, &b, nil
 }
 
-// codespace names the origin of a code.
+// codespace returns the origin of a code.
 func codespace(c logv1.Code) string {
 	if c == logv1.Code_CODE_OK {
 		return ""
@@ -291,7 +290,6 @@ func (a *app) order(ctx context.Context, b chain.Block) (chain.Staged, error) {
 		staged, err = a.core.Ordering.Order(ctx, b)
 		return err
 	})
-
 	if err != nil {
 		return staged, fmt.Errorf("order of %v: %w", b, err)
 	}
@@ -299,8 +297,8 @@ func (a *app) order(ctx context.Context, b chain.Block) (chain.Staged, error) {
 }
 
 // commit makes b final. It returns only when BlockCommitted is durable in the event log. If the
-// core has restarted since finalizeBlock, it has b in its log and executes it again, or, if that
-// record was lost, commit orders b again. All of this may be repeated.
+// core has restarted since finalizeBlock, it finds b in its log and executes it again. If the log
+// has lost that record, commit orders b again. All of this may be repeated.
 func (a *app) commit(ctx context.Context, b chain.Block) (*abci.ResponseCommit, error) {
 	defer a.working()()
 
@@ -314,29 +312,27 @@ func (a *app) commit(ctx context.Context, b chain.Block) (*abci.ResponseCommit, 
 		}
 		return err
 	})
-
 	if err != nil {
 		return nil, fmt.Errorf("commit of %v: %w", b, err)
 	}
 
 	a.note(s)
 	if a.core.StateSync != nil {
-		a.core.StateSync.Committed(ctx, s) // before the answer: the next block would change what is to be exported
+		a.core.StateSync.Committed(ctx, s) // before the answer, because the next block changes the state to export
 	}
 
 	return &abci.ResponseCommit{RetainHeight: a.retainHeight(s)}, nil
 }
 
-// retainHeight returns the lowest block that CometBFT must keep, 0 for all. Blocks below it are in
-// our log. A node that begins with a snapshot needs the blocks from its height on: its light client
-// reads the first ones, and block sync the rest.
+// retainHeight returns the height of the lowest block that CometBFT must keep, or 0 for all blocks.
+// The blocks below it are in our log. A node that begins with a snapshot needs the blocks from the
+// snapshot's height on: its light client reads the first ones, and block sync reads the rest.
 func (a *app) retainHeight(s chain.State) int64 {
 	if a.retain == 0 || s.Height <= a.retain {
 		return 0
 	}
 
 	keep := s.Height - a.retain
-
 	if a.core.StateSync != nil {
 		if oldest := a.core.StateSync.Oldest(); oldest > 0 {
 			keep = min(keep, oldest)

@@ -17,7 +17,7 @@ type brief struct {
 	cancel  context.CancelFunc
 }
 
-// Done begins the timeout.
+// Done starts the timeout.
 func (b *brief) Done() <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -36,7 +36,7 @@ func (b *brief) Err() error {
 	return b.limited.Err()
 }
 
-// end lets go of the timer, if there is one.
+// end releases the timer, if there is one.
 func (b *brief) end() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -10,7 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The time counts from the first wait; the parent's end is the end at any time, with its cause.
+// The timeout begins with the first wait. The end of the parent ends the context at any time, with
+// its cause.
 func TestABriefContextEndsSomeTimeAfterTheFirstWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		parent, cancel := context.WithCancelCause(t.Context())

@@ -25,9 +25,9 @@ func connect(t *testing.T, path string) abcicli.Client {
 	return c
 }
 
-// Each request gets its own answer, in the order of the requests, and a Flush comes after all
-// callbacks of those before it: CometBFT's mempool takes it that no CheckTx is under way after its
-// Flush.
+// Each request gets its own answer, in the order of the requests. A Flush ends after all callbacks
+// of earlier requests, because CometBFT's mempool relies on it that no CheckTx is under way after
+// its Flush.
 func TestTheClientAnswersEachRequestInItsOrder(t *testing.T) {
 	_, path := served(t, newFakeCore())
 	c := connect(t, path)
@@ -45,8 +45,8 @@ func TestTheClientAnswersEachRequestInItsOrder(t *testing.T) {
 			mu.Unlock()
 		}
 	})
-	var running sync.WaitGroup
 
+	var running sync.WaitGroup
 	for b := range bursts {
 		running.Go(func() {
 			next := 0
@@ -92,7 +92,7 @@ func TestTheClientAnswersEachRequestInItsOrder(t *testing.T) {
 	require.NoError(t, c.Error())
 }
 
-// What CometBFT asks during a block's life goes through, a block of several frames' steps too.
+// All requests of a block's life pass, even a block of several frame steps.
 func TestTheClientCarriesABlock(t *testing.T) {
 	chain := newFakeCore()
 	s, _ := served(t, chain)
@@ -123,8 +123,8 @@ func TestTheClientCarriesABlock(t *testing.T) {
 	require.Equal(t, []byte("value of k"), q.Value)
 }
 
-// A connection that ends under the client ends the client, with the reason, and releases whoever
-// waits: CometBFT then ends its process.
+// A connection that ends also ends the client, with the reason, and releases all callers that wait.
+// CometBFT then ends its process.
 func TestAClientWhoseConnectionEndsSaysSoAndReleasesItsCallers(t *testing.T) {
 	chain := newFakeCore()
 	chain.blocked = make(chan struct{})
@@ -138,9 +138,9 @@ func TestAClientWhoseConnectionEndsSaysSoAndReleasesItsCallers(t *testing.T) {
 		waiting <- err == nil && resp.Code == 0
 	}()
 
-	_, err = s.open() // the endpoint of another child closes the connections of the one before
+	_, err = s.open() // a new child's endpoint closes the connections of the previous one
 	require.NoError(t, err)
-	require.False(t, <-waiting, "no answer, or that the server gave up the query")
+	require.False(t, <-waiting, "the query gets no answer, or learns that the server gave it up")
 	<-c.Quit()
 	require.Error(t, c.Error())
 	_, err = c.CheckTxAsync(t.Context(), &abci.RequestCheckTx{})

@@ -21,24 +21,25 @@ import (
 
 // Driver is consensus by CometBFT.
 type Driver struct {
-	// Home is CometBFT's, made by comethome.Init.
+	// Home is the CometBFT home, made by comethome.Init.
 	Home string
 
-	// AppState is the home's own genesis as CometBFT's genesis carries it; nil is that of the Core.
+	// AppState is the home's own genesis in the form in which CometBFT's genesis carries it. nil
+	// stands for the genesis of the Core.
 	AppState []byte
 
-	// Command is the program that calls child.Run with the flags that follow; nil is this program
-	// with child.Command.
+	// Command is a program that calls child.Run, and its arguments; the flags are appended. nil
+	// stands for this program with child.Command.
 	Command []string
 
-	// Intensity limits restarts of the four children.
+	// Intensity limits the restarts of the four children.
 	Intensity supervisor.Intensity
 
-	// Retain is how many blocks CometBFT keeps at least; 0 stands for all. Blocks after a snapshot
-	// for peers are kept as long as the snapshot.
+	// Retain is the lowest number of blocks that CometBFT keeps; 0 stands for all. Blocks after a
+	// snapshot for peers are kept as long as the snapshot.
 	Retain uint64
 
-	// Extender, if set, extends votes. The chain's vote_extensions_enable_height must say so, too.
+	// Extender, if set, extends votes. The chain must also have vote_extensions_enable_height set.
 	Extender consensus.VoteExtender
 
 	// Version is the version in the answer to Info.
@@ -48,10 +49,10 @@ type Driver struct {
 	Log *zap.Logger
 }
 
-// Name is that of the Kind.
+// Name returns the name of the Kind.
 func (Driver) Name() string { return Name }
 
-// Start returns the StartFunc of a supervisor: see the picture in the package's comment.
+// Start returns the StartFunc of a supervisor. The package comment shows its tree.
 func (d Driver) Start(core consensus.Core) supervisor.StartFunc {
 	if d.Log == nil {
 		d.Log = zap.NewNop()
@@ -67,7 +68,8 @@ func (d Driver) Start(core consensus.Core) supervisor.StartFunc {
 		t := &tree{Driver: d, core: core, command: d.Command, starts: begun}
 		var err error
 
-		// the running program, not the file that is at its path when CometBFT is started again
+		// Self is the running program, not the file that may lie at its path when CometBFT is
+		// started again.
 		if t.command == nil {
 			self, name, err := process.Self()
 			if err != nil {
@@ -88,15 +90,15 @@ type tree struct {
 	Driver
 	core    consensus.Core
 	command []string
-	name    string // the process's own, if not that of the command
+	name    string // of the process, if it is not the command's
 	sup     *supervisor.Supervisor
 	starts  *starts
 
 	timing    timing
 	stateSync bool // CometBFT takes a snapshot if it has no chain
 	dir       string
-	// of the living incarnation: earlier ones are gone before it starts, and the children that use
-	// these fields start after it
+	// These fields belong to the living incarnation. Earlier incarnations are gone before it
+	// starts, and the children that use the fields start after it.
 	server *server
 	app    *app
 	streak startStreak
@@ -111,7 +113,7 @@ const (
 	childFeed     = "feed"
 )
 
-// Shutdown times of the process, which bounds its own stop, too. SIGKILL follows.
+// Shutdown times of the process. The process also bounds its own stop. SIGKILL follows.
 const (
 	processGrace = 2 * time.Second
 	killTime     = 2 * time.Second
@@ -175,24 +177,25 @@ func (t *tree) startServer(ctx context.Context) (supervisor.Service, error) {
 	return t.server, nil
 }
 
-// frameOverhead is what a request may have besides twice the transactions of a block: a commit,
-// evidence, a chunk of a snapshot.
+// frameOverhead is how many bytes a request may have in addition to twice the transactions of a
+// block: a commit, evidence, or a chunk of a snapshot.
 const frameOverhead = 20 << 20
 
-// startProcess starts a process of CometBFT, on an endpoint of its own.
+// startProcess starts a process of CometBFT with an endpoint of its own.
 func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
-	s, err := t.app.standing(ctx) // waits for the core, so that the handshake need not
+	s, err := t.app.standing(ctx) // waits for the core, so that the handshake does not have to
 	if err != nil {
 		return nil, err
 	}
 	if err := pause(ctx, max(t.streak.delay(s.Height), t.starts.pause())); err != nil {
 		return nil, err
 	}
+
 	conf, err := comethome.LoadConfig(t.Home)
 	if err == nil {
 		err = comethome.Preflight(conf)
 	}
-	if err == nil && !t.stateSync { // which would bring the state anew
+	if err == nil && !t.stateSync { // a state sync would fetch the state again
 		err = comethome.CheckChainData(conf, s.Height)
 	}
 	if err == nil {
@@ -216,8 +219,10 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 
 	t.app.agreeing.Store(false)
 	t.torn.Store(false)
+
 	o := child.Options{Home: t.Home, ABCI: socket, RPC: t.rpcSocket()}
 	args := append(append([]string{}, t.command[1:]...), o.Args()...)
+
 	t.starts.begin()
 	p, err := process.Start(process.Spec{
 		Name: "cometbft", Path: t.command[0], Argv0: t.name, Args: args, Dir: t.Home,
@@ -225,7 +230,6 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 		Stdout: t.stdout, Stderr: t.stderr,
 		Grace: processGrace, ExitZero: process.ExitZeroAbnormal,
 	})(ctx)
-
 	if err != nil {
 		return nil, err
 	}
@@ -233,8 +237,9 @@ func (t *tree) startProcess(ctx context.Context) (supervisor.Service, error) {
 	return attempt{p, t.starts}, nil
 }
 
-// sameLimits refuses a genesis that was edited after the chain began. CometBFT sends the genesis
-// only once, at InitChain; afterwards limits and the governance key would differ from node to node.
+// sameLimits returns an error if the genesis was edited after the chain began. CometBFT sends the
+// genesis only once, at InitChain. Afterwards the limits and the governance key would differ from
+// node to node.
 func sameLimits(s chain.State, g *logv1.ChainStarted) error {
 	if !s.Started() || s.Period != g.Period || proto.Equal(s.Params, g.Params) {
 		return nil
@@ -252,12 +257,12 @@ type startStreak struct {
 }
 
 const (
-	rowMin    = 2 * time.Millisecond
-	rowMax    = time.Second
-	rowFactor = 4
+	streakMin    = 2 * time.Millisecond
+	streakMax    = time.Second
+	streakFactor = 4
 )
 
-// delay returns how long the next start waits.
+// delay notes a start at height, and returns how long that start must wait.
 func (r *startStreak) delay(height uint64) time.Duration {
 	if height != r.height {
 		*r = startStreak{height: height}
@@ -267,9 +272,9 @@ func (r *startStreak) delay(height uint64) time.Duration {
 		return 0
 	}
 
-	d := rowMin
+	d := streakMin
 	for range min(r.starts-2, 8) {
-		d = min(d*rowFactor, rowMax)
+		d = min(d*streakFactor, streakMax)
 	}
 
 	return d

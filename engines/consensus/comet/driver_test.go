@@ -20,7 +20,7 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// newHome makes the home of a lone validator.
+// newHome makes the home of the only validator of a chain.
 func newHome(t *testing.T, o comethome.Options) string {
 	t.Helper()
 	home := filepath.Join(t.TempDir(), "comet")
@@ -68,7 +68,7 @@ func TestALoneValidatorCommitsAndComesBackWhereverItIsKilled(t *testing.T) {
 	c.await(t, func() bool { return len(c.pool) == 0 })
 	require.NotEqual(t, pid, pidOf(t, home))
 
-	// A server that is killed takes the process with it: rest_for_one.
+	// The process ends with a killed server: rest_for_one.
 	pid = pidOf(t, home)
 	require.NoError(t, run.Kill("consensus/"+childABCI, nil))
 	c.submit("third=3")
@@ -91,11 +91,11 @@ func pidOf(t *testing.T, home string) int {
 	return pid
 }
 
-// A process that lives and does nothing is ended by the watchdog, which does not count against the
+// The watchdog ends a process that lives but does nothing. This does not count against the
 // supervisor's limit.
 func TestAStoppedProcessIsRestarted(t *testing.T) {
 	if os.Getenv("COPPICE_SOAK") == "" {
-		t.Log("the short form: without the wait for the watchdog; COPPICE_SOAK=1 is the whole")
+		t.Log("short form without the wait for the watchdog; COPPICE_SOAK=1 runs the whole test")
 	}
 
 	c := newFakeCore()
@@ -107,7 +107,7 @@ func TestAStoppedProcessIsRestarted(t *testing.T) {
 	require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
 
 	if os.Getenv("COPPICE_SOAK") == "" {
-		require.NoError(t, run.Stop(context.Background()), "a stop ends a stopped process, too")
+		require.NoError(t, run.Stop(context.Background()), "Stop also ends a process that SIGSTOP has halted")
 		return
 	}
 
@@ -119,9 +119,9 @@ func TestAStoppedProcessIsRestarted(t *testing.T) {
 	}
 }
 
-// Whoever made a block is started again at once; whoever did not waits longer each time. (Found by
-// SIGKILLs under load: a delay that grows with each restart alone, whatever came of it, soon was
-// the most of what a kill took.)
+// A process that made a block is started again at once. One that did not waits longer each time.
+// (Found by SIGKILLs under load: when the delay grew with every restart, it soon was most of the
+// time that a kill cost.)
 func TestOnlyAProcessWithoutProgressIsWaitedFor(t *testing.T) {
 	var r startStreak
 	for height := range uint64(5) {
@@ -136,8 +136,8 @@ func TestOnlyAProcessWithoutProgressIsWaitedFor(t *testing.T) {
 	require.Equal(t, 2*time.Millisecond, r.delay(5))
 }
 
-// Of a torn write-ahead log the hundreds of lines of one process become one; another process tells
-// of its own.
+// The hundreds of lines about the torn write-ahead log of one process become one line. The next
+// process gets a line of its own.
 func TestATornWALIsToldOnce(t *testing.T) {
 	core, logs := observer.New(zap.DebugLevel)
 	tr := &tree{Driver: Driver{Log: zap.New(core)}}
@@ -158,7 +158,7 @@ func TestATornWALIsToldOnce(t *testing.T) {
 	require.Contains(t, told[1].Message, "something else")
 }
 
-// What the driver finds open it says in the log, when it starts.
+// At its start the driver logs the settings that leave the node open.
 func TestTheDriverTellsOfWhatIsOpen(t *testing.T) {
 	home := newHome(t, comethome.Options{})
 	path := filepath.Join(home, "config", "config.toml")

@@ -40,7 +40,7 @@ func (a *app) verifyVoteExtension(ctx context.Context,
 		func(ctx context.Context, e consensus.VoteExtender) error {
 			v := consensus.Vote{Height: uint64(req.Height), BlockHash: req.Hash, Validator: req.ValidatorAddress}
 			if ok = e.VerifyVoteExtension(ctx, v, req.VoteExtension); !ok {
-				return fmt.Errorf("the extension of validator %X does not hold", req.ValidatorAddress)
+				return fmt.Errorf("the extension of validator %X is not valid", req.ValidatorAddress)
 			}
 			return nil
 		})
@@ -51,9 +51,9 @@ func (a *app) verifyVoteExtension(ctx context.Context,
 	return &abci.ResponseVerifyVoteExtension{Status: abci.ResponseVerifyVoteExtension_ACCEPT}
 }
 
-// ofExtensions returns the transactions that the extender makes of the votes for the block before,
-// which is that of s. It verifies each vote again, because CometBFT has not verified a vote that
-// came when its block was decided already.
+// ofExtensions returns the transactions that the extender makes of the votes for the previous
+// block, which is the block of s. It verifies each vote again, because CometBFT does not verify a
+// vote that arrives after its block was decided.
 func (a *app) ofExtensions(ctx context.Context, s chain.State, req *abci.RequestPrepareProposal) (txs [][]byte) {
 	p, ok := a.extender.(consensus.Proposer)
 	if !ok {
@@ -69,8 +69,8 @@ func (a *app) ofExtensions(ctx context.Context, s chain.State, req *abci.Request
 			VoteExtension: v.VoteExtension,
 		}).IsAccepted()
 	}
-	var votes []consensus.ExtendedVote
 
+	var votes []consensus.ExtendedVote
 	for _, v := range req.LocalLastCommit.Votes {
 		if v.BlockIdFlag == cmtproto.BlockIDFlagCommit && len(v.VoteExtension) > 0 && holds(v) {
 			votes = append(votes, consensus.ExtendedVote{
@@ -96,8 +96,8 @@ func (a *app) ofExtensions(ctx context.Context, s chain.State, req *abci.Request
 	return txs
 }
 
-// extend calls the extender, if there is one. It logs errors and panics of the extender, and the
-// consensus goes on without the extension.
+// extend calls the extender, if there is one. It logs errors and panics of the extender. The
+// consensus then continues without the extension.
 func (a *app) extend(ctx context.Context, limit time.Duration, without string, height int64,
 	f func(context.Context, consensus.VoteExtender) error) {
 	if a.extender == nil {

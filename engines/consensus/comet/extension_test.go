@@ -15,7 +15,7 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus"
 )
 
-// extender answers what the test says.
+// extender gives the answers that the test sets.
 type extender struct {
 	extend  func() ([]byte, error)
 	verify  func(extension []byte) bool
@@ -67,7 +67,7 @@ func TestAnExtensionIsJudgedByTheExtender(t *testing.T) {
 	require.True(t, judge(e, "good"))
 	require.False(t, judge(e, "bad"))
 	require.False(t, judge(e, "panic"))
-	require.True(t, judge(nil, "anything"), "nobody can judge, and a refused vote is lost")
+	require.True(t, judge(nil, "anything"), "no extender can judge, and a refused vote is lost")
 }
 
 func TestAProposalBeginsWithWhatTheExtenderMakesOfTheVotes(t *testing.T) {
@@ -89,12 +89,12 @@ func TestAProposalBeginsWithWhatTheExtenderMakesOfTheVotes(t *testing.T) {
 		LocalLastCommit: abci.ExtendedCommitInfo{Round: 2, Votes: []abci.ExtendedVoteInfo{
 			vote("x", cmtproto.BlockIDFlagCommit), vote("", cmtproto.BlockIDFlagCommit),
 			vote("y", cmtproto.BlockIDFlagNil), vote("z", cmtproto.BlockIDFlagAbsent),
-			// CometBFT does not ask about a vote that comes after the block is decided
+			// CometBFT does not ask about a vote that arrives after the block was decided.
 			vote("refused", cmtproto.BlockIDFlagCommit),
 		}},
 	}
 	resp := a.prepareProposal(t.Context(), req)
-	require.Equal(t, []string{"of votes", "mempool", "pool"}, texts(resp.Txs), "first, checked, and each once")
+	require.Equal(t, []string{"of votes", "mempool", "pool"}, texts(resp.Txs), "first, checked, and once each")
 	require.Equal(t, []consensus.ExtendedVote{{Validator: []byte("v"), Power: 7, Extension: []byte("x"),
 		Signature: []byte("s"), Round: 2}}, told)
 

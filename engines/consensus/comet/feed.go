@@ -14,17 +14,17 @@ import (
 
 // Rates of the feed.
 const (
-	feedTxs   = 500                   // at once
-	feedPause = 5 * time.Millisecond  // between these
-	feedRetry = 50 * time.Millisecond // after one that failed
-	feedIdle  = time.Second           // without new ones: begin again, because CometBFT may have forgotten some
+	feedTxs   = 500                   // in one batch
+	feedPause = 5 * time.Millisecond  // between two batches
+	feedRetry = 50 * time.Millisecond // after a batch that failed
+	feedIdle  = time.Second           // without new transactions: begin again, because CometBFT may have forgotten some
 	feedAgain = 30 * time.Second      // begin again in any case
 )
 
-// feed hands the transactions that our pool has accepted to CometBFT's mempool, which spreads them
-// and wakes the consensus. It begins anew with each incarnation of the process, which has forgotten
-// everything, and now and then, because a mempool may forget. CometBFT drops a transaction that
-// comes twice. The pool no longer offers committed ones.
+// feed passes the transactions that our pool has accepted to CometBFT's mempool, which spreads them
+// and wakes the consensus. feed begins anew with each incarnation of the process, which has
+// forgotten everything, and from time to time, because a mempool may forget transactions. CometBFT
+// drops a transaction that arrives twice. The pool no longer offers committed transactions.
 type feed struct {
 	pool consensus.Feed
 	rpc  rpc
@@ -34,7 +34,7 @@ type feed struct {
 // String names the service in reports.
 func (f *feed) String() string { return "feed of CometBFT's mempool" }
 
-// Serve feeds until ctx ends.
+// Serve feeds the mempool until ctx ends.
 func (f *feed) Serve(ctx context.Context) error {
 	defer f.rpc.close()
 
@@ -63,8 +63,8 @@ func (f *feed) Serve(ctx context.Context) error {
 		}
 
 		if alone {
-			// There are no other nodes to tell, and our proposals take from the pool: the newest
-			// transaction wakes the consensus for all.
+			// There are no other nodes to tell, and our proposals take transactions from the pool.
+			// The newest transaction is enough to wake the consensus.
 			txs = txs[len(txs)-1:]
 		}
 
@@ -73,7 +73,6 @@ func (f *feed) Serve(ctx context.Context) error {
 		}
 
 		wait := feedPause
-
 		if err != nil {
 			if wait = feedRetry; ctx.Err() == nil && err.Error() != complained && !errors.Is(err, errFull) {
 				complained = err.Error()
@@ -82,21 +81,20 @@ func (f *feed) Serve(ctx context.Context) error {
 		} else if after, complained = last, ""; time.Since(began) > feedAgain {
 			after, began = 0, time.Now()
 		}
-
 		if err := pause(ctx, wait); err != nil {
 			return err
 		}
 	}
 }
 
-// offer waits for transactions, at most for feedIdle.
+// offer waits for transactions, for at most feedIdle.
 func (f *feed) offer(ctx context.Context, after uint64) (txs [][]byte, last uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, feedIdle)
 	defer cancel()
 	return f.pool.Offer(ctx, after, feedTxs, comethome.FeedBytes, true)
 }
 
-// pause waits for d, and takes faults meanwhile.
+// pause waits for d, and meanwhile obeys injected faults.
 func pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

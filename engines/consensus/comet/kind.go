@@ -20,59 +20,60 @@ import (
 // Name is the name of the Kind.
 const Name = "cometbft"
 
-// Kind is consensus by CometBFT, of validators that agree. The home of a node has a CometBFT home
-// in it (comethome.Dir).
+// Kind is consensus by CometBFT, among validators that agree. The home of a node contains a
+// CometBFT home (comethome.Dir).
 type Kind struct {
-	// Command, if set, runs CometBFT instead of the program's own hidden command: for programs that
-	// embed a node and call child.Run in their own way.
+	// Command, if set, runs CometBFT in place of the program's own hidden command. It is for
+	// programs that embed a node and call child.Run in their own way.
 	Command []string
 
-	// Extender, if set, extends this validator's votes, verifies those of others, and, if it is a
-	// consensus.Proposer, makes transactions of them. It has an effect on a chain whose genesis has
-	// vote_extensions_enable_height (InitOptions.VoteExtensionsHeight). All validators of the chain
-	// need one that judges alike. A backend may be one: it then executes what it proposed.
+	// Extender, if set, extends this validator's votes, verifies those of other validators, and
+	// makes transactions of them if it is also a consensus.Proposer. It takes effect on a chain
+	// whose genesis has vote_extensions_enable_height (InitOptions.VoteExtensionsHeight). All
+	// validators of the chain need an extender that judges alike. A backend may also be the
+	// extender: it then executes the transactions that it proposed.
 	Extender consensus.VoteExtender
 }
 
 var _ consensus.Homed = Kind{}
 
-// InitOptions say what kind of CometBFT home Kind.Init makes in the home of a node.
+// InitOptions describe the CometBFT home that Kind.Init makes in the home of a node.
 type InitOptions struct {
 	Profile comethome.Profile // empty: tuned
 	P2P     string            // host:port; empty is 127.0.0.1:26656
 	RPC     string            // host:port; empty is 127.0.0.1:26657
 	Moniker string
 
-	// VoteExtensionsHeight is the height from which on the chain's validators extend their votes;
-	// 0 is never. See Kind.Extender.
+	// VoteExtensionsHeight is the first height at which the chain's validators extend their votes;
+	// 0 means never. See Kind.Extender.
 	VoteExtensionsHeight uint64
 
-	// StateSync, if set, has the node begin with a snapshot of its peers.
+	// StateSync, if set, makes the node begin with a snapshot of its peers.
 	StateSync *comethome.StateSync
 
-	// Join, if set, is the chain of running nodes that the node joins (comethome.Fetch); its
-	// genesis is the home's.
+	// Join, if set, is the chain of running nodes that the node joins (comethome.Fetch). The home
+	// takes the genesis of that chain.
 	Join *comethome.Chain
 
-	// Import, if set, is a CometBFT home to take keys, configuration and genesis from. The other
-	// options are then ignored.
+	// Import, if set, is a CometBFT home from which keys, configuration and genesis are taken. The
+	// other options are then ignored.
 	Import string
 }
 
-// Name is "cometbft".
+// Name returns "cometbft".
 func (Kind) Name() string { return Name }
 
-// ErrNoBackup: a backup has only the state, and a node of a CometBFT chain needs its CometBFT home
-// besides.
+// ErrNoBackup refuses a backup. A backup has only the state, and a node of a CometBFT chain also
+// needs its CometBFT home.
 var ErrNoBackup = errors.New("a home with consensus cometbft has keys and data that no backup holds: stop the " +
 	"node and copy the whole home instead, see docs/cometbft.md")
 
-// errNoSalvage: the chain has what is lost in a log.
+// errNoSalvage refuses a salvage. The chain still has what a damaged log has lost.
 var errNoSalvage = errors.New("the log of a home with consensus cometbft is not salvaged: its peers have the " +
 	"chain, and 'coppice init --consensus cometbft --import HOME/comet' " +
 	"makes a new home with its keys, which fetches it; see Damage in docs/cometbft.md before you do")
 
-// Traits describe the kind.
+// Traits returns the kind's traits.
 func (Kind) Traits() consensus.Traits {
 	return consensus.Traits{
 		Doc: "cometbft agrees with others, and has a home of its own in this one (comet)",
@@ -104,7 +105,8 @@ func childCommand(f *flag.FlagSet) func(context.Context) (int, error) {
 	}
 }
 
-// Open makes the driver of a home. The genesis of its CometBFT must carry that of the home.
+// Open returns the driver of a home. The genesis of the home's CometBFT must carry the genesis of
+// the home.
 func (k Kind) Open(h consensus.Home) (consensus.Driver, error) {
 	state, err := h.Genesis.AppState()
 	return Driver{
@@ -113,8 +115,8 @@ func (k Kind) Open(h consensus.Home) (consensus.Driver, error) {
 	}, err
 }
 
-// Claim returns an error if there is a CometBFT home in the home. Alone, its node would commit
-// blocks that its network never sees, and could not go back.
+// Claim returns an error if the home contains a CometBFT home. A node with another consensus would
+// commit blocks in it that its network never sees, and could not go back.
 func (Kind) Claim(dir string) error {
 	if _, err := os.Stat(comethome.Dir(dir)); err != nil {
 		return nil
@@ -123,7 +125,7 @@ func (Kind) Claim(dir string) error {
 		"peers wants a home of its own", comethome.Dir(dir), Name)
 }
 
-// Backends returns the backend of governance, of the validators that the chain began with.
+// Backends returns the governance backend, with the validators that the chain began with.
 func (Kind) Backends(dir string, g chain.Genesis) ([]chain.Backend, error) {
 	theirs, err := comethome.ReadGenesis(comethome.Dir(dir))
 	if err != nil {
@@ -138,7 +140,7 @@ func (Kind) Backends(dir string, g chain.Genesis) ([]chain.Backend, error) {
 	return []chain.Backend{governance.New(g.GovernanceKey, g.ChainID, set)}, nil
 }
 
-// initOptions are a Kind's options; nil is the zero InitOptions.
+// initOptions returns options as InitOptions; nil is the zero InitOptions.
 func initOptions(options any) (InitOptions, error) {
 	o, ok := options.(InitOptions)
 	if !ok && options != nil {
@@ -147,7 +149,7 @@ func initOptions(options any) (InitOptions, error) {
 	return o, nil
 }
 
-// Genesis returns the genesis of an imported chain, or of one to join.
+// Genesis returns the genesis of an imported chain, or of a chain to join.
 func (Kind) Genesis(chainID string, options any) (*chain.Genesis, error) {
 	o, err := initOptions(options)
 	if err != nil {
@@ -172,8 +174,8 @@ func (Kind) Genesis(chainID string, options any) (*chain.Genesis, error) {
 	return &ours, err
 }
 
-// Init makes the CometBFT home of a home: that of the only validator of a new chain, unless the
-// options say otherwise.
+// Init makes the CometBFT home in a home. Unless the options say otherwise, it is that of the only
+// validator of a new chain.
 func (Kind) Init(h consensus.Home, options any) error {
 	o, err := initOptions(options)
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 )
 
-// A home is the kind's once Init has made its files, and brings governance to its chain.
+// The kind claims a home once Init has made its files, and adds governance to its backends.
 func TestAHomeIsClaimedOnceItIsMade(t *testing.T) {
 	dir, g := t.TempDir(), chain.NewGenesis("test", time.Now())
 	k := Kind{}
@@ -42,15 +42,15 @@ func TestAHomeIsClaimedOnceItIsMade(t *testing.T) {
 
 	own, err := k.Genesis("test", InitOptions{Import: comethome.Dir(dir)})
 	require.NoError(t, err)
-	require.Equal(t, g, *own, "what theirs carries")
+	require.Equal(t, g, *own, "the genesis that theirs carries")
 	_, err = k.Genesis("other", InitOptions{Import: comethome.Dir(dir)})
 	require.ErrorContains(t, err, `it is of chain "test", want "other"`)
 
 	require.ErrorIs(t, k.Reset(consensus.Home{Dir: dir}), errors.ErrUnsupported)
 }
 
-// The command that runs CometBFT takes the flags that the driver starts it with, and its status
-// tells why it ended.
+// The command that runs CometBFT accepts the flags that the driver passes, and its status says why
+// it ended.
 func TestTheChildIsACommandOfTheKind(t *testing.T) {
 	commands := Kind{}.Traits().Commands
 	require.Len(t, commands, 1)

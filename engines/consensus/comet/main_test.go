@@ -24,12 +24,13 @@ import (
 	"github.com/coppice-go/coppice/supervisor/process"
 )
 
-// TestMain is also the child: the test binary re-executed, as the coppice binary is.
+// TestMain is also the main function of the child: the test binary re-executed, as the coppice
+// binary is.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == child.Command {
 		os.Exit(childMain(os.Args[2:]))
 	}
-	// it ends a second after its Close
+	// This goroutine ends a second after its Close.
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/syndtr/goleveldb/leveldb.(*DB).mpoolDrain"))
 }
 
@@ -50,9 +51,9 @@ func childMain(args []string) int {
 	return child.Status(err)
 }
 
-// chain is a transaction core in memory, with ordering's manners: it stages what it is told to
-// order, commits what is staged, and says what it thinks of anything else. Its app hash is over all
-// transactions in their order.
+// fakeCore is a transaction core in memory that behaves like ordering: it stages the blocks that it
+// is told to order, commits staged blocks, and refuses everything else. Its app hash covers all
+// transactions in order.
 type fakeCore struct {
 	mu      sync.Mutex
 	moved   chan struct{} // closed at each commit
@@ -106,7 +107,7 @@ func (c *fakeCore) InitChain(_ context.Context, rec *logv1.ChainStarted) (chain.
 	return c.state, nil
 }
 
-var errOrder = errors.New("not what can be ordered")
+var errOrder = errors.New("not the next block")
 
 func (c *fakeCore) Order(_ context.Context, b chain.Block) (chain.Staged, error) {
 	c.mu.Lock()
@@ -203,7 +204,7 @@ func (c *fakeCore) Offer(ctx context.Context, after uint64, maxTxs, _ int, wait 
 
 func (*fakeCore) Check(raw []byte, _ chain.State, _ time.Time) error {
 	if bytes.HasPrefix(raw, []byte("bad")) {
-		return errors.New("it says so itself")
+		return errors.New("the pool refuses it")
 	}
 	return nil
 }
@@ -224,7 +225,6 @@ func (c *fakeCore) Results(_ context.Context, ids []chain.TxID) ([]*logv1.TxResu
 	defer c.mu.Unlock()
 
 	out := make([]*logv1.TxResult, len(ids))
-
 	for i, id := range ids {
 		if c.applied[id] {
 			out[i] = &logv1.TxResult{Id: id[:]}
@@ -251,7 +251,7 @@ func (c *fakeCore) await(t *testing.T, f func() bool) {
 		select {
 		case <-moved:
 		case <-late:
-			t.Fatal("it did not come to that")
+			t.Fatal("the chain did not reach the awaited state")
 		}
 	}
 }

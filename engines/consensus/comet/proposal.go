@@ -20,13 +20,13 @@ const (
 )
 
 const (
-	// askTime bounds a call of engines for a request on which nothing depends. If the core is down,
-	// such a request neither fails nor waits longer.
+	// askTime bounds a call of the engines for a request on which nothing depends. If the core is
+	// down, such a request neither fails nor waits longer.
 	askTime = 500 * time.Millisecond
 )
 
-// checkTx decides what enters CometBFT's mempool. If an engine is down, it admits everything,
-// because otherwise a recheck would evict transactions that only wait.
+// checkTx decides which transactions enter CometBFT's mempool. If an engine is down, it admits
+// every transaction, because otherwise a recheck would evict transactions that only wait.
 func (a *app) checkTx(ctx context.Context, req *abci.RequestCheckTx) *abci.ResponseCheckTx {
 	s, ok := a.glance(ctx)
 	if !ok {
@@ -36,7 +36,7 @@ func (a *app) checkTx(ctx context.Context, req *abci.RequestCheckTx) *abci.Respo
 		return &abci.ResponseCheckTx{Code: codeRefused, Log: err.Error(), Codespace: "coppice"}
 	}
 	if req.Type == abci.CheckTxType_Recheck {
-		return &abci.ResponseCheckTx{} // CometBFT has removed what was committed
+		return &abci.ResponseCheckTx{} // CometBFT has removed committed transactions
 	}
 
 	asking := &brief{Context: ctx, time: askTime}
@@ -53,7 +53,8 @@ func (a *app) checkTx(ctx context.Context, req *abci.RequestCheckTx) *abci.Respo
 	return &abci.ResponseCheckTx{}
 }
 
-// glance returns what is known of the chain. It does not wait for long.
+// glance returns the known state of the chain, and reports whether there is one. It waits for at
+// most askTime.
 func (a *app) glance(ctx context.Context) (chain.State, bool) {
 	if s := a.chain.Load(); s != nil && s.Started() {
 		return *s, true
@@ -64,15 +65,15 @@ func (a *app) glance(ctx context.Context) (chain.State, bool) {
 	return s, err == nil && s.Started()
 }
 
-// prepareProposal proposes the transactions that the extender makes of the last votes, then those
-// of CometBFT's mempool, in its order, and then those of our pool that are not in that mempool yet.
-// It leaves out what no node could apply: transactions that are malformed, too large or expired,
-// and repetitions.
+// prepareProposal proposes first the transactions that the extender makes of the last votes, then
+// those of CometBFT's mempool, in its order, and then those of our pool that are not yet in that
+// mempool. It leaves out transactions that no node could apply: those that are malformed, too
+// large, expired or repeated.
 func (a *app) prepareProposal(ctx context.Context, req *abci.RequestPrepareProposal) *abci.ResponsePrepareProposal {
 	a.agreeing.Store(true)
 	s, ok := a.glance(ctx)
 	if !ok {
-		return &abci.ResponsePrepareProposal{} // they cannot be checked, and an empty block does no harm
+		return &abci.ResponsePrepareProposal{} // transactions cannot be checked, and an empty block does no harm
 	}
 	if txs, ok := a.proposed.again(req); ok {
 		return &abci.ResponsePrepareProposal{Txs: txs}
@@ -108,7 +109,7 @@ func (a *app) prepareProposal(ctx context.Context, req *abci.RequestPreparePropo
 }
 
 // lastProposal is the last proposal. A CometBFT that was killed after it signed a proposal may sign
-// only the same one again. If it asks again, it gets the same one; otherwise its validator would
+// only that proposal again. If it asks again, it gets the same one; otherwise its validator would
 // sit out the rest of the round.
 type lastProposal struct {
 	mu       sync.Mutex
@@ -164,12 +165,12 @@ func protoSize(n int) int64 {
 	return int64(1 + max(1, (bits.Len(uint(n))+6)/7) + n)
 }
 
-// processProposal judges by the block and the chain's limits alone, so that all nodes judge alike.
-// It refuses a proposal that no honest proposer makes: one that is too large, has too many
-// transactions, or has bytes that are no transaction. FinalizeBlock refuses what depends on time or
-// state.
-func (a *app) processProposal(ctx context.Context, req *abci.RequestProcessProposal) (*abci.ResponseProcessProposal,
-	error) {
+// processProposal judges a proposal by the block and the chain's limits alone, so that all nodes
+// judge alike. It refuses a proposal that no honest proposer makes: one that is too large, has too
+// many transactions, or has bytes that are not a transaction. FinalizeBlock refuses transactions
+// for reasons of time or state.
+func (a *app) processProposal(ctx context.Context,
+	req *abci.RequestProcessProposal) (*abci.ResponseProcessProposal, error) {
 	defer a.working()()
 
 	a.agreeing.Store(true)
@@ -192,7 +193,6 @@ func proposable(txs [][]byte, limits *logv1.Params) bool {
 	}
 
 	left := int64(limits.GetMaxBlockBytes())
-
 	for _, tx := range txs {
 		if left -= protoSize(len(tx)); left < 0 || uint64(len(tx)) > limits.GetMaxTxBytes() {
 			return false

@@ -10,8 +10,8 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// What an honest proposer makes is accepted up to the limit, and nothing beyond it: who accepts a
-// block has to execute and keep it.
+// The proposal of an honest proposer is accepted up to the limit, and nothing beyond it, because a
+// node must execute and keep each block that it accepts.
 func TestProposalsAreBounded(t *testing.T) {
 	limits := &logv1.Params{MaxTxBytes: 1000, MaxBlockBytes: 10_000}
 	tx := func(n int) []byte { return bytes.Repeat([]byte("a"), n) }

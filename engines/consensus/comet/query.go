@@ -8,7 +8,7 @@ import (
 )
 
 // query reads a key of the committed state. The path is empty, "/key" or "/store", and the data is
-// the key. Errors are a code and a reason in the answer: a query never closes the connection.
+// the key. An error is a code and a reason in the answer; a query never closes the connection.
 func (a *app) query(ctx context.Context, req *abci.RequestQuery) *abci.ResponseQuery {
 	bad := func(format string, args ...any) *abci.ResponseQuery {
 		return &abci.ResponseQuery{Code: codeQuery, Codespace: "coppice", Key: req.Data,
@@ -39,7 +39,6 @@ func (a *app) query(ctx context.Context, req *abci.RequestQuery) *abci.ResponseQ
 	}
 
 	resp := &abci.ResponseQuery{Key: req.Data, Value: value, Height: int64(at)}
-
 	if found {
 		resp.Log = "exists"
 	} else {

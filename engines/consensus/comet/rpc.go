@@ -42,11 +42,11 @@ func newRPC(socket string) (rpc, error) {
 
 func (c rpc) close() { c.http.CloseIdleConnections() }
 
-// errFull: CometBFT's mempool is full.
+// errFull is the error if CometBFT's mempool is full.
 var errFull = errors.New("CometBFT's mempool is full")
 
-// broadcast hands transactions to CometBFT's mempool, in as few requests as its RPC accepts. It is
-// no error if the mempool has a transaction already, or has seen it committed. (CometBFT's own
+// broadcast passes transactions to CometBFT's mempool, in as few requests as its RPC accepts. It is
+// not an error if the mempool already has a transaction, or has seen it committed. (CometBFT's own
 // batches give up all answers if one is an error.)
 func (c rpc) broadcast(ctx context.Context, txs [][]byte) error {
 	for batch := range slices.Chunk(txs, comethome.RPCBatch) {
@@ -73,12 +73,13 @@ func (c rpc) broadcastBatch(ctx context.Context, txs [][]byte) error {
 	}
 
 	body.WriteByte(']')
+
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://comet/", &body)
 	if err != nil {
 		return err
 	}
-
 	req.Header.Set("Content-Type", "application/json")
+
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return err
@@ -125,7 +126,7 @@ func (c rpc) alone(ctx context.Context) (bool, error) {
 }
 
 // role reports whether this node is the only validator, and whether it is fetching blocks that
-// others have committed already.
+// other nodes have already committed.
 func (c rpc) role(ctx context.Context) (alone, catchingUp bool, err error) {
 	s, err := c.Status(ctx)
 	if err != nil {
@@ -142,9 +143,9 @@ func (c rpc) role(ctx context.Context) (alone, catchingUp bool, err error) {
 	return alone, s.SyncInfo.CatchingUp, nil
 }
 
-// peersAhead reports whether a peer has committed what we have not: a peer that is past the height
-// after ours and was heard from within the given time. For a silent peer, CometBFT keeps what the
-// peer said last as long as the connection seems to stand.
+// peersAhead reports whether a peer has committed a block that we do not have: a peer that is past
+// the height after ours and was heard from within the given time. For a silent peer, CometBFT keeps
+// the peer's last state as long as the connection seems to stand.
 func (c rpc) peersAhead(ctx context.Context, height uint64, within time.Duration) (bool, error) {
 	d, err := c.DumpConsensusState(ctx)
 	if err != nil {
@@ -152,7 +153,6 @@ func (c rpc) peersAhead(ctx context.Context, height uint64, within time.Duration
 	}
 
 	ahead := make(map[string]bool)
-
 	for _, p := range d.Peers {
 		var state struct {
 			RoundState struct {
@@ -182,14 +182,14 @@ func (c rpc) peersAhead(ctx context.Context, height uint64, within time.Duration
 	return false, nil
 }
 
-// ErrNotAsked: no process answers on the socket of a home's CometBFT.
+// ErrNotAsked is the error if no process answers on the socket of a home's CometBFT.
 var ErrNotAsked = errors.New("the home's CometBFT does not answer")
 
 // ValidatorSet asks the CometBFT that runs in a home for the validators at its latest height. It
 // asks over the home's own socket, on which no other CometBFT can answer, whatever the
 // configuration says about TCP. If the chain is not that of the genesis, the error is ErrGenesis.
-// While CometBFT does not answer, as between two of its processes, ValidatorSet tries again until
-// ctx ends, and then returns ErrNotAsked.
+// While CometBFT does not answer, for example between two of its processes, ValidatorSet tries
+// again until ctx ends. It then returns ErrNotAsked.
 func ValidatorSet(ctx context.Context, home string) (height int64, set []comethome.Validator, err error) {
 	if home, err = filepath.Abs(home); err != nil {
 		return 0, nil, err

@@ -20,8 +20,8 @@ import (
 // maxConns bounds the connections of one endpoint. CometBFT has four.
 const maxConns = 16
 
-// server is one incarnation of the ABCI server. It has an endpoint for the running child, and none
-// before the first.
+// server is one incarnation of the ABCI server. It has an endpoint for the running child, and no
+// endpoint before the first child.
 type server struct {
 	app   *app
 	dir   string // of the sockets, private
@@ -30,14 +30,14 @@ type server struct {
 
 	release func() // releases the directory
 
-	ctx context.Context // the incarnation's: endpoints are opened by another child
+	ctx context.Context // of the incarnation: another child opens the endpoints
 
 	mu  sync.Mutex
 	now *endpoint
 	n   int
 }
 
-// Serve keeps the endpoint until ctx ends.
+// Serve keeps the endpoint open until ctx ends.
 func (s *server) Serve(ctx context.Context) error {
 	defer s.release()
 	defer s.close()
@@ -65,8 +65,8 @@ func (s *server) close() {
 }
 
 // open makes the endpoint of a new child and returns the path of its socket. It first closes the
-// endpoint before, and waits for the requests there to end, so that nothing that an old child asked
-// for can happen after a new one has learned where we stand.
+// previous endpoint and waits until the requests there have ended. Therefore no request of an old
+// child can take effect after a new child has learned our height.
 func (s *server) open() (path string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -106,7 +106,7 @@ func (s *server) open() (path string, err error) {
 	return path, nil
 }
 
-// endpoint is a socket, and the connections of the one child that knows its path.
+// endpoint is a socket with the connections of the one child that knows its path.
 type endpoint struct {
 	server   *server
 	ctx      context.Context // of the requests
@@ -119,7 +119,7 @@ type endpoint struct {
 	conns  map[net.Conn]struct{}
 }
 
-// errReplaced: the requests of a child that was replaced are abandoned.
+// errReplaced ends the requests of a child that was replaced.
 var errReplaced = errors.New("the child that asked was replaced")
 
 func (e *endpoint) close() {
@@ -129,7 +129,6 @@ func (e *endpoint) close() {
 	for c := range e.conns {
 		c.Close()
 	}
-
 	e.mu.Unlock()
 
 	e.listener.Close() // removes the socket
@@ -223,7 +222,7 @@ func (e *endpoint) converse(c net.Conn) error {
 			return err
 		}
 
-		if r.Buffered() == 0 { // a client that pipelines gets the answers together
+		if r.Buffered() == 0 { // a client that pipelines gets its answers together
 			if err := w.Flush(); err != nil {
 				return err
 			}

@@ -22,7 +22,7 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// served runs a server over c and answers it with its first endpoint.
+// served runs a server over c, and returns it with the path of its first endpoint.
 func served(t *testing.T, c *fakeCore) (*server, string) {
 	t.Helper()
 	home := t.TempDir()
@@ -77,8 +77,8 @@ func height(t *testing.T, c *comettest.Client) int64 {
 	return h
 }
 
-// Info tells what is committed, however often it is asked between FinalizeBlock and Commit, and
-// changes nothing.
+// Info returns the committed height, however often it is called between FinalizeBlock and Commit,
+// and changes nothing.
 func TestInfoTellsOnlyWhatIsCommitted(t *testing.T) {
 	chain := newFakeCore()
 	_, path := served(t, chain)
@@ -104,8 +104,8 @@ func TestInfoTellsOnlyWhatIsCommitted(t *testing.T) {
 	require.Equal(t, 6, chain.appends)
 }
 
-// InitChain may be repeated; FinalizeBlock delivered again, also by another child, answers the same
-// and logs nothing.
+// InitChain may be repeated. A FinalizeBlock that is delivered again, even by another child, gets
+// the same answer and logs nothing.
 func TestWhatIsDeliveredAgainAnswersTheSame(t *testing.T) {
 	chain := newFakeCore()
 	s, path := served(t, chain)
@@ -118,12 +118,12 @@ func TestWhatIsDeliveredAgainAnswersTheSame(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, first, again)
 
-	path, err = s.open() // the child died
+	path, err = s.open() // as after the death of the child
 	require.NoError(t, err)
 	_, _, err = c.Info()
-	require.Error(t, err, "the connection of a replaced child")
+	require.Error(t, err, "the connection of a replaced child is closed")
 	c = dial(t, path)
-	require.Zero(t, height(t, c), "what was staged does not count")
+	require.Zero(t, height(t, c), "a staged block does not count")
 	again, err = c.FinalizeBlock(block(1, "a=b", "c=d"))
 	require.NoError(t, err)
 	require.Equal(t, first, again)
@@ -133,7 +133,7 @@ func TestWhatIsDeliveredAgainAnswersTheSame(t *testing.T) {
 	require.Equal(t, 2, chain.appends)
 }
 
-// What cannot be answered closes its connection, and no other; there is no exception.
+// A request that cannot be answered closes its own connection and no other, without an exception.
 func TestWhatCannotBeAnsweredClosesItsConnectionOnly(t *testing.T) {
 	chain := newFakeCore()
 	_, path := served(t, chain)
@@ -168,7 +168,7 @@ func TestWhatCannotBeAnsweredClosesItsConnectionOnly(t *testing.T) {
 	for range 2 * maxConns { // early hang-ups, and a frame that never ends
 		c := dial(t, path)
 		if _, err := c.Conn.Write([]byte{100, 1, 2}); err != nil {
-			require.ErrorIs(t, err, syscall.EPIPE, "refused: those before it are still being closed")
+			require.ErrorIs(t, err, syscall.EPIPE, "refused while earlier connections are still being closed")
 		}
 		require.NoError(t, c.Close())
 		require.Zero(t, height(t, good))
@@ -178,7 +178,7 @@ func TestWhatCannotBeAnsweredClosesItsConnectionOnly(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// A query that waits delays nobody but its asker.
+// A query that waits delays only its own caller.
 func TestAStuckQueryDoesNotHaltTheConsensus(t *testing.T) {
 	chain := newFakeCore()
 	chain.blocked = make(chan struct{})
@@ -204,8 +204,8 @@ func TestAStuckQueryDoesNotHaltTheConsensus(t *testing.T) {
 	require.Contains(t, log, "/elsewhere")
 }
 
-// A core that restarts is waited for, at every operation, and the connection does not notice; what
-// was lost with it is told again.
+// Every operation waits for a core that restarts, and the connection does not notice. What the core
+// has lost is sent to it again.
 func TestACoreThatRestartsIsWaitedFor(t *testing.T) {
 	for _, what := range []string{"info", "init", "order", "commit"} {
 		t.Run(what, func(t *testing.T) {
@@ -240,7 +240,7 @@ func TestACoreThatRestartsIsWaitedFor(t *testing.T) {
 	}
 }
 
-// A child that replaces another finds nothing of the old one's under way.
+// When a child replaces another, no request of the old child is still under way.
 func TestANewEndpointWaitsForWhatTheOldOneAsked(t *testing.T) {
 	chain := newFakeCore()
 	s, path := served(t, chain)
@@ -269,7 +269,7 @@ func TestANewEndpointWaitsForWhatTheOldOneAsked(t *testing.T) {
 
 	c = dial(t, path)
 	require.Zero(t, height(t, c))
-	require.Empty(t, entered, "a commit of the replaced child's after its successor connected")
+	require.Empty(t, entered, "the replaced child committed after its successor had connected")
 }
 
 func TestProposals(t *testing.T) {
@@ -285,22 +285,22 @@ func TestProposals(t *testing.T) {
 	txs, err := c.Prepare(1, at, 1000, []byte("theirs=1"), []byte("bad=theirs"), []byte("both=1"), []byte("theirs=1"))
 	require.NoError(t, err)
 	want := [][]byte{[]byte("theirs=1"), []byte("both=1"), []byte("ours=1"), []byte("ours=2")}
-	require.Equal(t, want, txs, "the mempool's order, then ours; without what is refused or stands there twice")
+	require.Equal(t, want, txs, "the mempool's order, then ours, without refused transactions and repetitions")
 
 	again, err := c.Prepare(1, at, 1000, []byte("news=1"))
 	require.NoError(t, err)
-	require.Equal(t, want, again, "the same proposal again, which alone may be signed again")
+	require.Equal(t, want, again, "only the same proposal may be signed again")
 
 	txs, err = c.Prepare(1, at.Add(1), protoSize(8)+protoSize(6), []byte("theirs=1"))
 	require.NoError(t, err)
-	require.Equal(t, [][]byte{[]byte("theirs=1"), []byte("ours=1")}, txs, "no more than there is room for")
+	require.Equal(t, [][]byte{[]byte("theirs=1"), []byte("ours=1")}, txs, "no more transactions than fit")
 
 	ok, err := c.Process(block(1, "a=b", "a=b"))
 	require.NoError(t, err)
 	require.True(t, ok)
 	ok, err = c.Process(comettest.Block{Height: 1, Txs: [][]byte{{1, 2, 3}}})
 	require.NoError(t, err)
-	require.False(t, ok, "what is no transaction")
+	require.False(t, ok, "bytes that are not a transaction")
 
 	code, _, err := c.CheckTx([]byte("x=1"), false)
 	require.NoError(t, err)
@@ -308,18 +308,18 @@ func TestProposals(t *testing.T) {
 	code, log, err := c.CheckTx([]byte("bad"), false)
 	require.NoError(t, err)
 	require.EqualValues(t, codeRefused, code)
-	require.Contains(t, log, "says so itself")
+	require.Contains(t, log, "the pool refuses it")
 	_, err = c.FinalizeBlock(block(1, "x=1"))
 	require.NoError(t, err)
 	_, err = c.Commit()
 	require.NoError(t, err)
 	code, _, err = c.CheckTx([]byte("x=1"), false)
 	require.NoError(t, err)
-	require.NotZero(t, code, "it was applied")
+	require.NotZero(t, code, "the transaction was applied")
 }
 
-// piped is one connection as the server has them, by a pipe: its other end, and a channel that
-// tells how it ended.
+// piped serves one connection over a pipe. It returns the client's end, and a channel that gets the
+// error with which the connection ended.
 func piped(s *server) (net.Conn, <-chan error) {
 	here, there := net.Pipe()
 	ended := make(chan error, 1)
@@ -331,8 +331,8 @@ func piped(s *server) (net.Conn, <-chan error) {
 	return here, ended
 }
 
-// Whatever bytes come, whatever requests they happen to be: a connection ends by itself, with a
-// reason, is answered no exception, and the next one is served.
+// Whatever bytes come, and whatever requests they happen to form: the connection ends by itself,
+// with a reason and without an exception, and the next connection is served.
 func FuzzConnection(f *testing.F) {
 	seed := func(reqs ...*abci.Request) {
 		var b []byte
@@ -376,10 +376,10 @@ func FuzzConnection(f *testing.F) {
 		answers := make(chan error, 1)
 		go func() { answers <- noExceptions(bad) }()
 
-		_, err := bad.Write(in) // fails where the server hangs up within it
+		_, err := bad.Write(in) // fails if the server hangs up before the end
 		if err == nil {
-			// A pipe cannot be closed in one direction: what comes after the input is the start of
-			// a frame that never ends.
+			// A pipe cannot be closed in one direction. Therefore the input is followed by the
+			// start of a frame that never ends.
 			bad.SetWriteDeadline(time.Now().Add(time.Second))
 			bad.Write([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
 		}

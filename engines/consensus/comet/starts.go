@@ -19,8 +19,8 @@ import (
 )
 
 // final marks an error as one that ends the tree. It is for the end of a service, because a start
-// that fails is tried again. A final error without a class means that CometBFT has not come up in
-// mostFailed starts in a row.
+// that fails is tried again. A final error without a class means that mostFailed starts in a row
+// ended before CometBFT was up.
 func final(err error) error {
 	return fmt.Errorf("%w (%w): %w", err, consensus.ErrFinal, suture.ErrTerminateSupervisorTree)
 }
@@ -30,9 +30,9 @@ func refused(err error) supervisor.Service {
 	return supervisor.ServiceFunc(func(context.Context) error { return final(err) })
 }
 
-// mostFailed is how many starts in a row may end by themselves before CometBFT is up. With the
-// pauses between them they take about two minutes, after which a port that is in use, or a full
-// disk, may be free again.
+// mostFailed is the number of starts in a row that may end by themselves before CometBFT is up.
+// With the pauses between them they take about two minutes. By then a port that was in use, or a
+// full disk, may be free again.
 const mostFailed = 12
 
 // starts counts the starts of CometBFT. It outlives incarnations of the tree.
@@ -63,7 +63,7 @@ func (s *starts) died(line string) {
 	}
 }
 
-// pause returns how long the next start waits because of those that failed.
+// pause returns how long the next start waits because of the failed ones.
 func (s *starts) pause() time.Duration {
 	const (
 		atOnce = 2
@@ -80,8 +80,8 @@ func (s *starts) pause() time.Duration {
 }
 
 // judge returns the error for the end of a process. It counts a failed start, and marks the error
-// as final if no other start will succeed. A process that was killed, or asked to end, says nothing
-// about the next start.
+// as final if no other start will succeed. The end of a process that was killed, or asked to end,
+// says nothing about the next start.
 func (s *starts) judge(err error) error {
 	end := new(process.ExitError)
 	if !errors.As(err, &end) || end.Asked || end.Signal != 0 || end.Status <= 0 {
@@ -139,17 +139,18 @@ func (a attempt) Serve(ctx context.Context) error { return a.starts.judge(a.Serv
 // String names the process.
 func (a attempt) String() string { return fmt.Sprint(a.Service) }
 
-// stdout takes a line of the process's stdout.
+// stdout handles a line of the process's stdout.
 func (t *tree) stdout(line []byte) {
 	if string(line) == child.UpLine {
 		t.starts.came()
 	} else {
-		t.starts.died(string(line)) // the log is on stderr; here CometBFT says why it ends the process
+		t.starts.died(string(line)) // the log is on stderr; on stdout CometBFT says why it ends the process
 	}
 	t.line(line)
 }
 
-// stderr takes a line of the process's stderr: CometBFT's log, and its last words.
+// stderr handles a line of the process's stderr: CometBFT's log, and the reason why the process
+// dies.
 func (t *tree) stderr(line []byte) {
 	if text := string(line); dying(text) {
 		t.starts.died(text)
@@ -157,19 +158,18 @@ func (t *tree) stderr(line []byte) {
 	t.line(line)
 }
 
-// dying reports whether a line is the first one of Go's runtime about the end of its process.
+// dying reports whether a line is the first line that Go's runtime writes when the process dies.
 func dying(text string) bool {
 	return strings.HasPrefix(text, "panic: ") || strings.HasPrefix(text, "fatal error: ")
 }
 
-// sayTorn is what CometBFT logs for each entry of its write-ahead log that it cannot read. After a
-// kill has torn one entry, the search for the end of a height begins in the middle of what follows,
-// and logs this for hundreds of places.
+// sayTorn is the text that CometBFT logs for each entry of its write-ahead log that it cannot read.
+// After a kill has torn one entry, CometBFT searches for the end of a height from the middle of the
+// following bytes, and logs this text for hundreds of places.
 const sayTorn = "Corrupted entry. Skipping..."
 
-// line passes on a line of CometBFT's log, whose first letter is the level. A line without a level
-// is one of Go's runtime, or the error that ends the process. A torn write-ahead log is logged
-// once.
+// line logs a line of CometBFT's log, whose first letter is the level. A line without a level comes
+// from Go's runtime, or is the error that ends the process. A torn write-ahead log is logged once.
 func (t *tree) line(line []byte) {
 	text := string(line)
 	if strings.Contains(text, sayTorn) {
@@ -185,7 +185,7 @@ func (t *tree) line(line []byte) {
 
 	switch {
 	case len(line) > 1 && line[1] == '[' && line[0] == 'E':
-		level = zap.WarnLevel // it goes on
+		level = zap.WarnLevel // CometBFT goes on
 		if strings.Contains(text, "CONSENSUS FAILURE!!!") {
 			level = zap.ErrorLevel
 		}

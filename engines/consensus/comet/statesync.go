@@ -14,7 +14,7 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// mostSnapshots is how many snapshots CometBFT passes on to a peer.
+// mostSnapshots is the number of snapshots that CometBFT passes on to a peer.
 const mostSnapshots = 10
 
 // listSnapshots returns the snapshots that this node offers to peers.
@@ -35,8 +35,8 @@ func (a *app) listSnapshots(context.Context) *abci.ResponseListSnapshots {
 	return resp
 }
 
-// loadSnapshotChunk hands a chunk to a peer. What is not there, or not what it was, is an empty
-// answer: CometBFT tells the peer that it is missing.
+// loadSnapshotChunk returns a chunk for a peer. The answer is empty if the chunk is missing or
+// damaged: CometBFT then tells the peer that it is missing.
 func (a *app) loadSnapshotChunk(_ context.Context, req *abci.RequestLoadSnapshotChunk) *abci.ResponseLoadSnapshotChunk {
 	if a.core.StateSync == nil {
 		return &abci.ResponseLoadSnapshotChunk{}
@@ -45,7 +45,7 @@ func (a *app) loadSnapshotChunk(_ context.Context, req *abci.RequestLoadSnapshot
 	chunk, err := a.core.StateSync.Chunk(req.Height, req.Format, req.Chunk)
 	if err != nil {
 		if !errors.Is(err, consensus.ErrNoSnapshot) {
-			a.log.Warn("a chunk of a snapshot for peers can not be read", zap.Uint64("height", req.Height),
+			a.log.Warn("a chunk of a snapshot for peers cannot be read", zap.Uint64("height", req.Height),
 				zap.Uint32("chunk", req.Chunk), zap.Error(err))
 		}
 		chunk = nil
@@ -54,8 +54,8 @@ func (a *app) loadSnapshotChunk(_ context.Context, req *abci.RequestLoadSnapshot
 	return &abci.ResponseLoadSnapshotChunk{Chunk: chunk}
 }
 
-// offerSnapshot begins to take a snapshot. Its error is of this node, which then can not say
-// anything of the snapshot.
+// offerSnapshot begins to take a snapshot. It returns an error only for a failure of this node,
+// which then cannot judge the snapshot.
 func (a *app) offerSnapshot(ctx context.Context, req *abci.RequestOfferSnapshot) (*abci.ResponseOfferSnapshot, error) {
 	defer a.working()()
 
@@ -69,7 +69,7 @@ func (a *app) offerSnapshot(ctx context.Context, req *abci.RequestOfferSnapshot)
 	}
 
 	if a.core.StateSync == nil || req.Snapshot == nil {
-		return answer(abci.ResponseOfferSnapshot_REJECT, errors.New("no snapshot is taken here"))
+		return answer(abci.ResponseOfferSnapshot_REJECT, errors.New("this node takes no snapshots"))
 	}
 	o, err := a.offer(req)
 	if err != nil {
@@ -91,8 +91,8 @@ func (a *app) offerSnapshot(ctx context.Context, req *abci.RequestOfferSnapshot)
 	return nil, err
 }
 
-// offer adds to a peer's snapshot what this node knows from elsewhere: its own genesis, and what
-// the light client of our child vouches for.
+// offer adds to a peer's snapshot what this node knows from elsewhere: its own genesis, and the
+// block that the light client of our child vouches for.
 func (a *app) offer(req *abci.RequestOfferSnapshot) (o consensus.Offer, err error) {
 	s := req.Snapshot
 	o.Snapshot = consensus.Snapshot{Height: s.Height, Format: s.Format, Chunks: s.Chunks, Hash: s.Hash,
@@ -107,7 +107,7 @@ func (a *app) offer(req *abci.RequestOfferSnapshot) (o consensus.Offer, err erro
 	}
 
 	if t.Height != s.Height || string(t.AppHash) != string(req.AppHash) {
-		return o, fmt.Errorf("the light client vouches for height %d with app hash %x, the offer is of %d with %x",
+		return o, fmt.Errorf("the light client vouches for height %d with app hash %x, the offer is for height %d with %x",
 			t.Height, t.AppHash, s.Height, req.AppHash)
 	}
 
@@ -133,18 +133,18 @@ func (a *app) chainStarted() (*logv1.ChainStarted, error) {
 
 	rec, err := a.genesis(req)
 	if err == nil {
-		rec.InitChain = nil // there was none
+		rec.InitChain = nil // there was no InitChain
 	}
 
 	return rec, err
 }
 
-// chunkPause is how long the node waits before it begins a snapshot again that it could not take: a
-// full disk is not free at once.
+// chunkPause is the wait before the node begins a snapshot again that it could not take. A full
+// disk is not free at once.
 const chunkPause = 2 * time.Second
 
-// applySnapshotChunk takes a chunk. It has a damaged chunk fetched again from another peer, refuses
-// a snapshot that cannot be taken, and tries again after an error of this node.
+// applySnapshotChunk takes a chunk. It makes CometBFT fetch a damaged chunk again from another
+// peer, refuses a snapshot that cannot be taken, and tries again after an error of this node.
 func (a *app) applySnapshotChunk(ctx context.Context,
 	req *abci.RequestApplySnapshotChunk) (*abci.ResponseApplySnapshotChunk, error) {
 	defer a.working()()
@@ -165,8 +165,8 @@ func (a *app) applySnapshotChunk(ctx context.Context,
 
 	a.log.Warn("chunk of a snapshot not taken", zap.Uint32("chunk", req.Index), zap.String("sender", req.Sender),
 		zap.Error(err))
-	order := new(consensus.ChunkOrderError)
 
+	order := new(consensus.ChunkOrderError)
 	switch {
 	case errors.Is(err, consensus.ErrChunk):
 		resp := &abci.ResponseApplySnapshotChunk{Result: abci.ResponseApplySnapshotChunk_RETRY,

@@ -40,7 +40,7 @@ func serve(t *testing.T, home string, c *fakeCore) error {
 	return s.Serve(ctx)
 }
 
-// blocks is a home with some blocks.
+// blocks returns a home with n blocks, and its core.
 func blocks(t *testing.T, n int) (string, *fakeCore) {
 	t.Helper()
 	c, home := newFakeCore(), newHome(t, comethome.Options{})
@@ -57,9 +57,9 @@ func blocks(t *testing.T, n int) (string, *fakeCore) {
 	return home, c
 }
 
-// CometBFT's data and ours were restored from different times, or CometBFT's were cut: it ended so
-// at each start, for ever, with a stack or a line that says nothing of a cure. No restart mends it:
-// it ends the tree at once. COPPICE_SOAK=1 has all of them.
+// CometBFT's data and ours were restored from different times, or CometBFT's data were cut. Without
+// a check CometBFT ended at each start, with a stack or a line that names no cure. No restart mends
+// such data, so they end the tree at once. COPPICE_SOAK=1 runs all cases.
 func TestDataOfDifferentTimesEndTheTree(t *testing.T) {
 	home, c := blocks(t, 3)
 	cut := func(pattern string) func(*testing.T, string, *fakeCore) {
@@ -118,13 +118,14 @@ func TestDataOfDifferentTimesEndTheTree(t *testing.T) {
 	}
 }
 
-// ended is the end of a process by itself.
+// ended returns the error of a process that ended by itself.
 func ended(status int, last ...string) error {
 	return fmt.Errorf("wrapped: %w", &process.ExitError{Name: "cometbft", Status: status, LastLines: last})
 }
 
-// A start that fails is tried again, later each time; one in a row too many ends the tree, with the
-// reason. It took ten in twelve seconds before, and then began anew, for ever.
+// A failed start is tried again, later each time. Too many failures in a row end the tree, with the
+// reason. (Before, ten failures in twelve seconds restarted the driver, and all began anew, without
+// end.)
 func TestStartsThatFailInARowEndTheTree(t *testing.T) {
 	s := &starts{}
 	taken := ended(1, "before", "coppice: listen tcp 127.0.0.1:26657: bind: address already in use")
@@ -136,7 +137,7 @@ func TestStartsThatFailInARowEndTheTree(t *testing.T) {
 		all += s.pause()
 	}
 
-	require.Equal(t, 90*time.Second, all, "besides what the starts themselves take")
+	require.Equal(t, 90*time.Second, all, "in addition to the time of the starts themselves")
 	s.begin()
 	err := s.judge(taken)
 	require.ErrorIs(t, err, consensus.ErrFinal)
@@ -145,24 +146,24 @@ func TestStartsThatFailInARowEndTheTree(t *testing.T) {
 		"127.0.0.1:26657: bind: address already in use")
 	require.NotErrorIs(t, err, comethome.ErrHome)
 
-	s.came() // one that came up
+	s.came() // a process that came up
 	require.Zero(t, s.pause())
-	for range 3 * mostFailed { // and ends, again and again: the limits of the tree are for that
+	for range 3 * mostFailed { // ends of a running CometBFT: the limits of the tree handle them
 		require.NotErrorIs(t, s.judge(taken), consensus.ErrFinal)
 	}
 
 	s.begin()
 
-	for range 3 * mostFailed { // kills and stops say nothing about the next
+	for range 3 * mostFailed { // kills and stops say nothing about the next start
 		require.NotErrorIs(t, s.judge(&process.ExitError{Status: -1, Signal: 9}), consensus.ErrFinal)
 		require.NotErrorIs(t, s.judge(&process.ExitError{Status: 1, Asked: true}), consensus.ErrFinal)
-		require.NotErrorIs(t, s.judge(ended(0)), consensus.ErrFinal, "its connection to us has ended")
+		require.NotErrorIs(t, s.judge(ended(0)), consensus.ErrFinal, "as when its connection to us has ended")
 		require.NotErrorIs(t, s.judge(context.Canceled), consensus.ErrFinal)
 	}
 }
 
-// The limit of the driver's supervisor must not be reached before: it would restart all of it, and
-// know nothing of it.
+// The limit of the driver's supervisor must not be reached first. The supervisor would then restart
+// the whole driver, without a reason.
 func TestThePausesOfFailedStartsStayBelowTheLimit(t *testing.T) {
 	s, at := &starts{}, []time.Duration{0}
 	for range mostFailed - 2 {
@@ -177,7 +178,7 @@ func TestThePausesOfFailedStartsStayBelowTheLimit(t *testing.T) {
 				n++
 			}
 		}
-		require.LessOrEqual(t, n, 10, "restarts in 60 s, from the %d. on", i)
+		require.LessOrEqual(t, n, 10, "restarts in 60 s, beginning with number %d", i)
 	}
 }
 
@@ -199,9 +200,9 @@ func TestWhatAProcessEndedOfIsTold(t *testing.T) {
 		tr.stderr([]byte(l))
 	}
 
-	require.Equal(t, 2, logs.Len(), "what ends it is an error: %v", logs.All())
+	require.Equal(t, 2, logs.Len(), "the reason for its end is logged as an error: %v", logs.All())
 	err := s.judge(ended(2, "goroutine 1 [running]:", "main.main()"))
-	require.ErrorContains(t, err, "panic: out of luck", "the begin of a panic, not the end of its stack")
+	require.ErrorContains(t, err, "panic: out of luck", "the beginning of a panic, not the end of its stack")
 	s.begin()
 	tr.stdout([]byte("LoadState: Data has been corrupted or its spec has changed:"))
 	require.ErrorIs(t, s.judge(ended(1)), comethome.ErrChainDamage,

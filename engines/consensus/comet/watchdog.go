@@ -17,22 +17,22 @@ import (
 // timing is the part of CometBFT's configuration that the watchdog needs.
 type timing struct {
 	bound time.Duration // how long a height may stand still
-	empty bool          // blocks come without work, too
+	empty bool          // empty blocks come too
 }
 
 // Bounds of the watchdog.
 const (
 	watchEvery   = 250 * time.Millisecond
 	watchAtLeast = 3 * time.Second
-	watchAtMost  = 2 * time.Minute // the longest pause between two restarts of ours
+	watchAtMost  = 2 * time.Minute // the longest pause between two restarts by the watchdog
 
-	// watchPatience is the bound for a CometBFT whose consensus has not asked for anything since
-	// its start, as on a busy machine, and for one that fetches blocks: it first dials, for up to 3
-	// s, and asks its peers what they have every 10 s.
+	// watchPatience is the bound in two cases: for a CometBFT whose consensus has not asked for
+	// anything since its start, as on a busy machine, and for a CometBFT that fetches blocks, which
+	// first dials for up to 3 s and asks its peers every 10 s what they have.
 	watchPatience = 20 * time.Second
 
-	// syncPatience is the bound without any part of a snapshot: CometBFT sometimes gives up a state
-	// sync, and lives on without it.
+	// syncPatience is the bound on the wait for a part of a snapshot. CometBFT sometimes gives up a
+	// state sync and then lives on without one.
 	syncPatience = 2 * time.Minute
 )
 
@@ -49,11 +49,12 @@ func timingOf(c *cfg.Config) timing {
 	return t
 }
 
-// watchdog restarts a process that lives and does nothing. It goes by the committed height alone,
-// because CometBFT says that it is healthy after its consensus has ended. It acts only if there is
-// something to commit, CometBFT does not wait for us, and it cannot be waiting for others: we are
-// the only validator, or peers are ahead, or the process does not even answer. In other cases it
-// logs once that the height stands still: a lost quorum or an idle chain is no fault of CometBFT's.
+// watchdog restarts a process that lives but does nothing. It judges by the committed height alone,
+// because CometBFT still reports that it is healthy after its consensus has ended. It restarts
+// CometBFT only if there is something to commit, CometBFT does not wait for us, and CometBFT cannot
+// be waiting for other nodes: we are the only validator, or peers are ahead, or the process does
+// not even answer. In all other cases it logs once that the height stands still, because a lost
+// quorum or an idle chain is not a fault of CometBFT.
 type watchdog struct {
 	timing
 	stateSync bool
@@ -80,7 +81,7 @@ func (w *watchdog) String() string { return "watchdog of the committed height" }
 func (w *watchdog) Serve(ctx context.Context) error {
 	defer w.rpc.close()
 
-	// an earlier incarnation may have ended between stop and start
+	// An earlier incarnation may have ended between stop and start.
 	if err := supervisor.Revive(ctx, w.sup, childProcess); err != nil {
 		return err
 	}
@@ -102,7 +103,7 @@ func (w *watchdog) Serve(ctx context.Context) error {
 			continue
 		}
 
-		// the time of a start is over, and that of a round begins; or a start begins
+		// Either the time of a start is over and that of a round begins, or a start begins.
 		if now := w.app.agreeing.Load(); now != agreeing {
 			agreeing = now
 			stood.reset()
@@ -124,12 +125,12 @@ func (w *watchdog) Serve(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 
-		if why == "" || w.app.height.Load() != height || w.app.busy.Load() > 0 { // or it has moved while we asked
+		if why == "" || w.app.height.Load() != height || w.app.busy.Load() > 0 { // it may have moved while we asked
 			stood.answered = stood.answered || answers
 			continue
 		}
 
-		if act && told != "" { // until now nobody could be blamed: only now its time begins
+		if act && told != "" { // until now CometBFT was not to blame: its time begins only now
 			told = ""
 			stood.reset()
 			continue
@@ -167,8 +168,8 @@ func (w *watchdog) Serve(ctx context.Context) error {
 }
 
 // patience returns how long the height may stand still after the given number of restarts in a row.
-// A start has a bound of its own: on a busy machine it takes longer than a round, and so would the
-// next one.
+// A start has a bound of its own: on a busy machine a start takes longer than a round, and so would
+// the start after a restart.
 func (w *watchdog) patience(agreeing bool, restarts int) time.Duration {
 	bound := w.bound
 	if !agreeing {
@@ -177,9 +178,9 @@ func (w *watchdog) patience(agreeing bool, restarts int) time.Duration {
 	return min(bound<<min(restarts, 6), watchAtMost)
 }
 
-// watch measures how long a height was seen standing still. The time between two looks counts up to
-// mostOfLook. If a look comes later, the watchdog was stopped or starved, and so perhaps was the
-// rest of the node, for which CometBFT is not to blame.
+// watch measures how long the watchdog has seen a height stand still. The time between two looks
+// counts up to mostOfLook. If a look comes later, the watchdog was stopped or starved. The rest of
+// the node perhaps was too, and CometBFT is not to blame for that.
 type watch struct {
 	total    time.Duration
 	last     time.Time
@@ -197,8 +198,8 @@ func (w *watch) look() time.Duration {
 }
 
 // until returns how long a height must stand still before the next question. The first question
-// comes before the bound is over: a CometBFT that was stopped (SIGSTOP) answers as soon as it goes
-// on, before it has a block, and its answer says nothing about the time before.
+// comes before the bound is over: a CometBFT that was stopped (SIGSTOP) answers as soon as it
+// continues, before it has a block, and its answer says nothing about the time before.
 func (w *watch) until(bound time.Duration) time.Duration {
 	if w.answered {
 		return bound
@@ -206,8 +207,8 @@ func (w *watch) until(bound time.Duration) time.Duration {
 	return bound - bound/3
 }
 
-// confirm notes an answer. The next question comes after a third of the bound, which is more than a
-// round.
+// confirm notes an answer. The next question comes after a third of the bound, which is longer than
+// a round.
 func (w *watch) confirm(bound time.Duration) {
 	w.answered = true
 	w.total, w.last = min(w.total, bound-bound/3), time.Now()
@@ -216,7 +217,7 @@ func (w *watch) confirm(bound time.Duration) {
 // begins reports whether CometBFT begins with a snapshot and has brought no block yet.
 func (w *watchdog) begins() bool { return w.stateSync && !w.app.follows.Load() }
 
-// excuse returns why a height may stand still without a fault; empty if there is no such reason.
+// excuse returns a reason why the height may stand still without a fault, or "" if there is none.
 func (w *watchdog) excuse(ctx context.Context, began time.Time) string {
 	if w.app.busy.Load() > 0 {
 		return "the application has not answered"
@@ -224,9 +225,9 @@ func (w *watchdog) excuse(ctx context.Context, began time.Time) string {
 
 	if w.begins() {
 		if time.Since(time.Unix(0, max(w.app.synced.Load(), began.UnixNano()))) < syncPatience {
-			return "a snapshot of peers is being looked for or taken"
+			return "CometBFT looks for a snapshot or takes one"
 		}
-		return "" // there is work to do: the chain has not come
+		return "" // there is work to do: the state has not arrived
 	}
 
 	if w.empty {
@@ -253,7 +254,7 @@ func (w *watchdog) excuse(ctx context.Context, began time.Time) string {
 // that times out counts as the answer that CometBFT hangs.
 func (w *watchdog) judge(ctx context.Context, height uint64, stood time.Duration) (why string, act, answers bool) {
 	if w.begins() {
-		return "nothing of a snapshot has come", true, true
+		return "no part of a snapshot has arrived", true, true
 	}
 
 	why, act, err := w.ask(ctx, height, stood)

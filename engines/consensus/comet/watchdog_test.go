@@ -22,24 +22,26 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// watched is a watchdog over a CometBFT that answers whatever the test says and never commits.
+// watched is a watchdog over a CometBFT that gives the answers that the test sets, and never
+// commits.
 type watched struct {
 	*watchdog
 	starts  atomic.Int32 // of CometBFT
-	moves   atomic.Bool  // the height, with each request
-	asked   atomic.Int32 // how often it was asked for its peers
-	stopped atomic.Int64 // for how long everything stands at the next look whether there is work
+	moves   atomic.Bool  // the height moves with each request
+	asked   atomic.Int32 // how often CometBFT was asked for its peers
+	stopped atomic.Int64 // for how long everything stops at the next look for work
 	cut     atomic.Int32 // how many of the next requests end without an answer
-	deaf    atomic.Bool  // nobody listens
-	// when it goes on (unix nanoseconds), having been stopped: it answers then, and has a block
-	// wakesFor later
+	deaf    atomic.Bool  // no process listens
+	// The time (Unix nanoseconds) at which a stopped CometBFT continues. It then answers, and has a
+	// block wakesFor later.
 	wakes atomic.Int64
 
-	catchingUp atomic.Bool  // as it tells
-	idle       atomic.Int64 // for how long it has not heard of its peer
+	catchingUp atomic.Bool  // as CometBFT reports
+	idle       atomic.Int64 // for how long CometBFT has not heard from its peer
 }
 
-// rpcAnswers are those of CometBFT's RPC: of one of four validators, whose peer is at height 9.
+// rpcAnswers are the answers of CometBFT's RPC: this node is one of four validators, and its peer
+// is at height 9.
 var rpcAnswers = map[string]string{
 	"validators":           `{"block_height":"5","count":"0","total":"4"}`,
 	"dump_consensus_state": `{"peers":[{"node_address":"aa@127.0.0.1:1","peer_state":{"round_state":{"height":"9"}}}]}`,
@@ -94,10 +96,10 @@ func (w *watched) RoundTrip(r *http.Request) (*http.Response, error) {
 		Request: r}, nil
 }
 
-// wakesFor is less than a round.
+// wakesFor is shorter than a round.
 const wakesFor = 800 * time.Millisecond
 
-// Offer says that there is always work.
+// Offer returns a transaction: there is always work.
 func (w *watched) Offer(context.Context, uint64, int, int, bool) ([][]byte, uint64, error) {
 	if d := w.stopped.Swap(0); d > 0 {
 		<-time.After(time.Duration(d))
@@ -107,7 +109,7 @@ func (w *watched) Offer(context.Context, uint64, int, int, bool) ([][]byte, uint
 
 func (w *watched) Check([]byte, chain.State, time.Time) error { return nil }
 
-// watchOver begins to watch, until the test ends.
+// watchOver starts the watchdog. The end of the test stops it.
 func watchOver(t *testing.T) *watched {
 	t.Helper()
 	w := &watched{watchdog: &watchdog{timing: timing{bound: 4 * time.Second}, app: &app{}, log: zap.NewNop()}}
@@ -136,14 +138,14 @@ func watchOver(t *testing.T) *watched {
 	return w
 }
 
-// after lets time pass.
+// after lets fake time pass.
 func after(d time.Duration) {
 	<-time.After(d)
 	synctest.Wait()
 }
 
-// A height that stands still while peers are ahead is CometBFT's fault: past the bound it is
-// restarted, and later each time.
+// A height that stands still while peers are ahead is CometBFT's fault. Past the bound CometBFT is
+// restarted, and each time in a row later.
 func TestTheWatchdogRestartsACometBFTThatStandsStill(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := watchOver(t)
@@ -158,9 +160,8 @@ func TestTheWatchdogRestartsACometBFTThatStandsStill(t *testing.T) {
 	})
 }
 
-// A process that has only begun to start is waited for longer than one whose consensus has begun.
-// (Found by SIGKILLs on a machine with too much to do: starts that took 3 s were ended, one after
-// the other.)
+// A process that has only begun to start gets more time than one whose consensus has begun. (Found
+// by SIGKILLs on a busy machine: starts that took 3 s were ended, one after the other.)
 func TestAStartHasABoundOfItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := watchOver(t)
@@ -169,19 +170,19 @@ func TestAStartHasABoundOfItsOwn(t *testing.T) {
 		require.EqualValues(t, 1, w.starts.Load())
 		w.app.agreeing.Store(true)
 		after(3 * time.Second)
-		require.EqualValues(t, 1, w.starts.Load(), "its consensus has begun only just")
+		require.EqualValues(t, 1, w.starts.Load(), "its consensus has only just begun")
 		after(2 * time.Second)
-		require.EqualValues(t, 2, w.starts.Load(), "and stands still")
+		require.EqualValues(t, 2, w.starts.Load(), "its consensus stands still")
 		w.app.agreeing.Store(false)
 		after(2*watchPatience - time.Second)
 		require.EqualValues(t, 2, w.starts.Load())
 		after(2 * time.Second)
-		require.EqualValues(t, 3, w.starts.Load(), "a start is not waited for without an end")
+		require.EqualValues(t, 3, w.starts.Load(), "a start does not get unlimited time")
 	})
 }
 
-// A CometBFT that was stopped (SIGSTOP) and goes on while it is asked, or just before, answers
-// before it has a block. It is left alone.
+// A CometBFT that was stopped (SIGSTOP) and continues while it is asked, or just before, answers
+// before it has a block. It is not restarted.
 func TestACometBFTThatWakesIsLeftAlone(t *testing.T) {
 	for name, after := range map[string]time.Duration{
 		"before the question": 0, "as it is asked": 4 * time.Second, "while it is asked": 6 * time.Second,
@@ -194,13 +195,13 @@ func TestACometBFTThatWakesIsLeftAlone(t *testing.T) {
 				<-time.After(max(after, 4*time.Second) + wakesFor)
 				synctest.Wait()
 				require.EqualValues(t, 1, w.starts.Load())
-				require.EqualValues(t, 1, w.app.height.Load(), "it was asked, and has gone on")
+				require.EqualValues(t, 1, w.app.height.Load(), "it was asked, and has continued")
 			})
 		})
 	}
 }
 
-// One that does not go on is asked for no longer than before.
+// A CometBFT that does not continue is restarted no later than without the question.
 func TestACometBFTThatAnswersNobodyIsRestarted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := watchOver(t)
@@ -210,7 +211,7 @@ func TestACometBFTThatAnswersNobodyIsRestarted(t *testing.T) {
 	})
 }
 
-// What has moved while the watchdog asked who is to blame is not restarted.
+// If the height moves while the watchdog asks, CometBFT is not restarted.
 func TestAHeightThatMovesMeanwhileIsLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := watchOver(t)
@@ -221,35 +222,35 @@ func TestAHeightThatMovesMeanwhileIsLeftAlone(t *testing.T) {
 	})
 }
 
-// A watchdog that did not run did not watch. What stands still because the whole node was stopped
-// (SIGSTOP, a laptop's sleep, a machine that is moved) is no fault of CometBFT, which ran on and
-// only waited for the application.
+// Time in which the watchdog itself did not run does not count. If the whole node was stopped
+// (SIGSTOP, a sleeping laptop, a virtual machine that is moved), a height that stands still is not
+// the fault of CometBFT, which ran on and only waited for the application.
 func TestTimeInWhichTheNodeWasStoppedIsNotHeldAgainstCometBFT(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := watchOver(t)
 		after(time.Second)
 		w.stopped.Store(int64(15 * time.Second))
 		after(16 * time.Second)
-		require.Zero(t, w.asked.Load(), "it is too early to ask who is to blame")
+		require.Zero(t, w.asked.Load(), "it is too early to ask CometBFT")
 		require.EqualValues(t, 1, w.starts.Load())
 		after(3 * time.Second)
-		require.EqualValues(t, 2, w.starts.Load(), "a height that goes on standing still is")
+		require.EqualValues(t, 2, w.starts.Load(), "a height that still does not move is CometBFT's fault")
 	})
 }
 
-// A lost quorum is nobody's fault here: however long it lasts, CometBFT is left alone.
+// A lost quorum is not CometBFT's fault. However long it lasts, CometBFT is not restarted.
 func TestTheWatchdogIsSilentWithoutAQuorum(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := watchOver(t)
-		w.app.height.Store(8) // the peers are at work on the next height, as we are
+		w.app.height.Store(8) // the peers work on the next height, as we do
 		after(2 * time.Minute)
 		require.EqualValues(t, 1, w.starts.Load())
 		require.Positive(t, w.asked.Load())
 	})
 }
 
-// A request that is cut off is no sign of a hang: a CometBFT that was killed just now is the
-// supervisor's to restart, not the watchdog's. One that answers nobody is restarted.
+// A request that is cut off is no sign of a hang: the supervisor, not the watchdog, restarts a
+// CometBFT that was just killed. A CometBFT that answers no request is restarted.
 func TestARequestThatIsCutOffIsMadeAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := watchOver(t)
@@ -263,8 +264,8 @@ func TestARequestThatIsCutOffIsMadeAgain(t *testing.T) {
 	})
 }
 
-// What a peer said before the network was cut says nothing about now: one that is ahead and silent
-// is no reason.
+// What a peer said before the network was cut says nothing about now. A peer that was ahead and is
+// silent does not cause a restart.
 func TestAPeerThatIsSilentIsNotAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := watchOver(t)
@@ -273,16 +274,16 @@ func TestAPeerThatIsSilentIsNotAhead(t *testing.T) {
 		require.EqualValues(t, 1, w.starts.Load())
 		w.idle.Store(int64(100 * time.Millisecond))
 		after(6 * time.Second)
-		require.EqualValues(t, 2, w.starts.Load(), "once it is heard again")
+		require.EqualValues(t, 2, w.starts.Load(), "once the peer is heard again")
 	})
 }
 
-// A CometBFT that takes a while to begin is given that, but not for ever.
+// A CometBFT that is slow to begin gets more time, but not unlimited time.
 func TestACometBFTThatBeginsIsGivenTime(t *testing.T) {
 	for name, begins := range map[string]func(*watched){
-		// It dials at random moments, and asks who has what every 10 s.
+		// It dials at random moments, and asks every 10 s which peer has which blocks.
 		"it fetches blocks": func(w *watched) { w.catchingUp.Store(true) },
-		// It starts, which takes long on a machine that has much to do.
+		// It starts, which takes long on a busy machine.
 		"it does not listen yet": func(w *watched) { w.deaf.Store(true) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -292,7 +293,7 @@ func TestACometBFTThatBeginsIsGivenTime(t *testing.T) {
 				after(watchPatience - time.Second)
 				require.EqualValues(t, 1, w.starts.Load())
 				after(2 * time.Second)
-				require.EqualValues(t, 2, w.starts.Load(), "but not for ever")
+				require.EqualValues(t, 2, w.starts.Load(), "the time is limited")
 			})
 		})
 	}

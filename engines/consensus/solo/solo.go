@@ -1,6 +1,6 @@
-// Package solo is consensus with oneself. It orders what the pool offers: a block as soon as there
-// is work, larger blocks under load, and an empty block only if asked to. While a block is
-// committed, the transactions of the next one gather.
+// Package solo is consensus with oneself. It orders the transactions that the pool offers: it makes
+// a block as soon as there is work, larger blocks under load, and an empty block only if asked to.
+// While a block is being committed, the transactions of the next one gather.
 //
 // If the node dies, an order that was chosen but not logged is chosen anew, and one that was logged
 // but not committed is committed first.
@@ -26,17 +26,18 @@ type Solo struct {
 	// bytes.
 	MaxTxs int
 
-	// EmptyEvery makes a block, empty if need be, when there was none for that time. 0 is never.
+	// EmptyEvery is the time without a block after which solo makes one, even an empty one. 0 means
+	// never.
 	EmptyEvery time.Duration
 
 	// Now is the wall clock, which may jump; nil stands for time.Now.
 	Now func() time.Time
 }
 
-// DefaultMaxTxs is the bound if Solo.MaxTxs is 0.
+// DefaultMaxTxs is the largest number of transactions in a block if Solo.MaxTxs is 0.
 const DefaultMaxTxs = 5_000
 
-// Name is that of the Kind.
+// Name returns the name of the Kind.
 func (Solo) Name() string { return Name }
 
 // Start returns the driver's StartFunc.
@@ -58,11 +59,11 @@ type driver struct {
 // String names the service in reports.
 func (*driver) String() string { return "consensus solo" }
 
-// retryAfter is the time between two questions to a core that is down.
+// retryAfter is the pause between two calls to a core that is down.
 const retryAfter = 5 * time.Millisecond
 
-// Serve orders blocks until ctx ends. If the core restarts, Serve asks where things stand and goes
-// on from there.
+// Serve orders blocks until ctx ends. If the core restarts, Serve asks for the committed state and
+// continues from there.
 func (d *driver) Serve(ctx context.Context) error {
 	for {
 		err := d.run(ctx)
@@ -83,7 +84,7 @@ func (d *driver) Serve(ctx context.Context) error {
 	}
 }
 
-// run orders block after block until a call fails.
+// run orders one block after another until a call fails.
 func (d *driver) run(ctx context.Context) error {
 	info, err := d.core.Ordering.Info(ctx)
 	if err != nil {
@@ -138,9 +139,9 @@ func (d *driver) gather(ctx context.Context, state chain.State) ([][]byte, error
 	return txs, err
 }
 
-// propose makes the block that comes after state. Its time is the clock's, but always later than
-// that of the block before: if the clock was set back, block time moves by a millisecond a block
-// until the clock has caught up.
+// propose returns the block that comes after state. Its time is the clock's, but always later than
+// the time of the block before. If the clock was set back, block time advances by a millisecond per
+// block until the clock has caught up.
 func propose(state chain.State, txs [][]byte, now time.Time) chain.Block {
 	if earliest := state.Time.Add(time.Millisecond); now.Before(earliest) {
 		now = earliest

@@ -1,5 +1,5 @@
 // Package child is the process that runs CometBFT: our own binary, re-executed by the driver with
-// the name of Command. Its end of ABCI is a client of ours. Its exit status and its last line tell
+// the name of Command. Its end of ABCI is our own client. Its exit status and its last line tell
 // the driver whether another start may succeed.
 package child
 
@@ -26,28 +26,29 @@ import (
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 )
 
-// stopTime is how long CometBFT may take to stop. Then the process ends anyway: CometBFT sometimes
-// hangs when the application has died under load.
+// stopTime is how long CometBFT may take to stop. After that the process ends anyway: CometBFT
+// sometimes hangs when the application has died under load.
 const stopTime = 1500 * time.Millisecond
 
-// heapFloor is memory that is reserved and never touched, so that it is not resident. Under load
-// the garbage collector of a small heap runs all the time. With the floor it runs when the heap has
-// grown by as much again.
+// heapFloor is the size of memory that is reserved and never touched, so that it is not resident.
+// Without it the garbage collector of a small heap runs all the time under load. With it the
+// collector runs when the heap has grown by that size again.
 const heapFloor = 64 << 20
 
 // Command is the hidden command of the coppice binary that runs CometBFT.
 const Command = "comet-child"
 
 // Run is the main function of the process that runs CometBFT. It returns when ctx has ended and
-// CometBFT has stopped, or when stopTime is over. The process must end then, with Status of the
-// error. Run may be called once in a process, because CometBFT does not start twice in one.
+// CometBFT has stopped, or when stopTime is over. The process must then end with the Status of the
+// error. Run may be called only once in a process, because CometBFT does not start twice in one
+// process.
 func Run(ctx context.Context, o Options) error {
 	c, err := comethome.LoadConfig(o.Home)
 	if err != nil {
 		return err
 	}
 
-	// otherwise top and pgrep say "exe", after the file that was executed (process.Self)
+	// Without this top and pgrep show "exe", the name of the executed file (process.Self).
 	_ = os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0)
 	c.ProxyApp, c.ABCI = "unix://"+o.ABCI, "socket"
 	if err := os.Remove(o.RPC); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -58,13 +59,12 @@ func Run(ctx context.Context, o Options) error {
 	}
 
 	c.RPC.ListenAddress = joinAddresses(c.RPC.ListenAddress, "unix://"+o.RPC)
-	// CometBFT would replace a missing validator key by a new one, and be another validator
+	// CometBFT would replace a missing validator key by a new one, and become another validator.
 	if err := comethome.Preflight(c); err != nil {
 		return err
 	}
 	log, err := cmtflags.ParseLogLevel(c.LogLevel, cmtlog.NewTMLogger(cmtlog.NewSyncWriter(os.Stderr)),
 		cfg.DefaultLogLevel)
-
 	if err != nil {
 		return fmt.Errorf("%w: log_level: %w", comethome.ErrHome, err)
 	}
@@ -92,7 +92,6 @@ func Run(ctx context.Context, o Options) error {
 			Clients(o.ABCI), node.DefaultGenesisDocProviderFunc(c), cfg.DefaultDBProvider,
 			node.DefaultMetricsProvider(c.Instrumentation), log, options...)
 	})
-
 	if err != nil {
 		return err
 	}
@@ -128,8 +127,8 @@ func joinAddresses(list, more string) string {
 	return list + "," + more
 }
 
-// made returns what newNode makes. CometBFT then shakes hands with the application, and reports by
-// an error or a panic that the two do not fit together.
+// made calls newNode. CometBFT then shakes hands with the application. If the two do not match,
+// CometBFT reports that by an error or a panic, which made returns as an error.
 func made(newNode func() (*node.Node, error)) (n *node.Node, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -141,9 +140,9 @@ func made(newNode func() (*node.Node, error)) (n *node.Node, err error) {
 	return n, unfit(err)
 }
 
-// unfit wraps err in ErrChainDamage if it is about CometBFT's data, by themselves or compared with
-// ours. It goes by texts, because the handshake loses the types of errors. A panic while a node is
-// made is about what CometBFT read, unless the machine was busy.
+// unfit wraps err in ErrChainDamage if err is about CometBFT's data, in itself or compared with
+// ours. It judges by error texts, because the handshake loses the types of errors. A panic while a
+// node is made is about the data that CometBFT read, unless the machine was busy.
 func unfit(err error) error {
 	if err == nil || Busy(err) {
 		return err
@@ -171,7 +170,7 @@ func unfit(err error) error {
 type Options struct {
 	Home string // of CometBFT
 	ABCI string // the path of the socket to connect to
-	RPC  string // the path of a socket to serve RPC on, beside those of the configuration
+	RPC  string // the path of a socket to serve RPC on, in addition to the configured addresses
 }
 
 // Flags defines the options in f. Parsing the result of Args sets them.

@@ -17,15 +17,15 @@ import (
 )
 
 // client is CometBFT's end of one ABCI connection, in the process that runs CometBFT. It speaks the
-// protocol of CometBFT's own socket client, and takes its place, because that client spends more on
-// each CheckTx than CometBFT does on the transaction (docs/adr/0060).
+// protocol of CometBFT's own socket client and replaces that client, which spends more on each
+// CheckTx than CometBFT does on the transaction (docs/adr/0060).
 //
-// Requests are answered in their order. A caller encodes its request behind those that wait to be
+// Requests are answered in order. A caller appends its encoded request to those that wait to be
 // written, and one goroutine writes them all, so that a burst of requests is one write. If too many
-// bytes wait, callers wait too. An answer needs no Flush, because our server holds none back when
-// it has nothing more to read.
+// bytes wait, callers wait too. An answer needs no Flush, because our server holds no answer back
+// when it has nothing more to read.
 //
-// As with CometBFT's own client, a connection that fails ends the client with an Error, and
+// If the connection fails, the client ends with an Error, as CometBFT's own client does, and
 // CometBFT then ends its process.
 type client struct {
 	service.BaseService
@@ -33,27 +33,29 @@ type client struct {
 	conn net.Conn
 
 	mu       sync.Mutex
-	work     sync.Cond // on mu: there is something to be written, or it has ended
-	room     sync.Cond // on mu: less is to be written, or it has ended
-	out      []byte    // requests to be written
+	work     sync.Cond // on mu: there are requests to write, or the client has ended
+	room     sync.Cond // on mu: fewer bytes wait, or the client has ended
+	out      []byte    // requests to write
 	asked    asked     // without an answer, oldest first
 	ended    bool
-	err      error // why it ended, if nobody stopped it
+	err      error // why the client ended, if it was not stopped
 	callback abcicli.Callback
 }
 
 const (
-	// maxOut is how many bytes of requests may gather.
+	// maxOut is the number of bytes of requests that may gather.
 	maxOut = 256 << 10
 
-	// maxAnswer bounds the length of an answer, which comes from our own process.
+	// maxAnswer bounds the length of an answer. The answers come from our own process.
 	maxAnswer = 1 << 30
 )
 
-// ErrClientStopped: the client was stopped; its connection did not fail.
+// ErrClientStopped is the error after the client was stopped, as opposed to a connection that
+// failed.
 var ErrClientStopped = errors.New("the ABCI client was stopped")
 
-// Clients makes the clients of CometBFT's connections. It is the path of our server's socket.
+// Clients creates the clients of CometBFT's connections. Its value is the path of our server's
+// socket.
 type Clients string
 
 // NewABCIClient implements proxy.ClientCreator.
@@ -91,7 +93,7 @@ func (c *client) OnStop() {
 	c.room.Broadcast()
 }
 
-// fail ends the client. Its Error is the first err.
+// fail ends the client. The first err becomes its Error.
 func (c *client) fail(err error) {
 	if !c.IsRunning() {
 		return
@@ -101,21 +103,20 @@ func (c *client) fail(err error) {
 	if c.err == nil {
 		c.err = err
 	}
-
 	c.mu.Unlock()
 
 	c.Logger.Error("the connection to the application has ended", "err", err)
-	c.Stop() // an error says that it was stopped already
+	c.Stop() // its error says only that the client was already stopped
 }
 
-// Error returns why the client has ended; nil if it runs or was stopped.
+// Error returns why the client has ended, or nil if it runs or was stopped.
 func (c *client) Error() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.err
 }
 
-// SetResponseCallback has f called with each answer, before the callback of its request.
+// SetResponseCallback sets f, which is called with each answer before the callback of its request.
 func (c *client) SetResponseCallback(f abcicli.Callback) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -193,7 +194,7 @@ func (c *client) write() {
 	}
 }
 
-// read reads answers, as long as they come.
+// read reads answers as long as they come.
 func (c *client) read() {
 	r := bufio.NewReaderSize(c.conn, 64<<10)
 	var buf []byte
@@ -203,7 +204,6 @@ func (c *client) read() {
 		if err == nil {
 			err = c.answered(resp)
 		}
-
 		if err != nil {
 			c.fail(fmt.Errorf("reading answers: %w", err))
 			return
@@ -222,7 +222,7 @@ func (c *client) answered(resp *abci.Response) error {
 	c.mu.Unlock()
 
 	if r == nil {
-		return fmt.Errorf("%w: a %T that nobody has asked for", wire.ErrFrame, resp.Value)
+		return fmt.Errorf("%w: a %T without a request", wire.ErrFrame, resp.Value)
 	}
 
 	if !fits(r.Request, resp) {
@@ -241,7 +241,7 @@ func (c *client) answered(resp *abci.Response) error {
 	return nil
 }
 
-// fits reports whether resp is of the kind that req asks for. Most are CheckTx's.
+// fits reports whether resp is of the kind that req asks for. Most requests are CheckTx.
 func fits(req *abci.Request, resp *abci.Response) bool {
 	if _, ok := req.Value.(*abci.Request_CheckTx); ok {
 		_, ok := resp.Value.(*abci.Response_CheckTx)
@@ -258,7 +258,7 @@ type asked struct {
 }
 
 func (q *asked) put(r *abcicli.ReqRes) {
-	if q.head > 1024 && q.head > len(q.list)/2 { // the memory of those that were taken
+	if q.head > 1024 && q.head > len(q.list)/2 { // release the memory of taken requests
 		n := copy(q.list, q.list[q.head:])
 		clear(q.list[n:])
 		q.list, q.head = q.list[:n], 0
@@ -266,7 +266,7 @@ func (q *asked) put(r *abcicli.ReqRes) {
 	q.list = append(q.list, r)
 }
 
-// take removes and returns the oldest request, nil if there is none.
+// take removes and returns the oldest request, or nil if there is none.
 func (q *asked) take() *abcicli.ReqRes {
 	if q.head == len(q.list) {
 		return nil
@@ -303,7 +303,7 @@ func (c *client) Flush(ctx context.Context) error {
 	return err
 }
 
-// The rest implements abci.Application.
+// The remaining methods implement abci.Application.
 
 func (c *client) Echo(ctx context.Context, message string) (*abci.ResponseEcho, error) {
 	return ask(ctx, c, abci.ToRequestEcho(message), (*abci.Response).GetEcho)
@@ -333,13 +333,13 @@ func (c *client) InitChain(ctx context.Context, req *abci.RequestInitChain) (*ab
 	return ask(ctx, c, abci.ToRequestInitChain(req), (*abci.Response).GetInitChain)
 }
 
-func (c *client) PrepareProposal(ctx context.Context, req *abci.RequestPrepareProposal) (*abci.ResponsePrepareProposal,
-	error) {
+func (c *client) PrepareProposal(ctx context.Context,
+	req *abci.RequestPrepareProposal) (*abci.ResponsePrepareProposal, error) {
 	return ask(ctx, c, abci.ToRequestPrepareProposal(req), (*abci.Response).GetPrepareProposal)
 }
 
-func (c *client) ProcessProposal(ctx context.Context, req *abci.RequestProcessProposal) (*abci.ResponseProcessProposal,
-	error) {
+func (c *client) ProcessProposal(ctx context.Context,
+	req *abci.RequestProcessProposal) (*abci.ResponseProcessProposal, error) {
 	return ask(ctx, c, abci.ToRequestProcessProposal(req), (*abci.Response).GetProcessProposal)
 }
 
@@ -352,8 +352,8 @@ func (c *client) VerifyVoteExtension(ctx context.Context,
 	return ask(ctx, c, abci.ToRequestVerifyVoteExtension(req), (*abci.Response).GetVerifyVoteExtension)
 }
 
-func (c *client) FinalizeBlock(ctx context.Context, req *abci.RequestFinalizeBlock) (*abci.ResponseFinalizeBlock,
-	error) {
+func (c *client) FinalizeBlock(ctx context.Context,
+	req *abci.RequestFinalizeBlock) (*abci.ResponseFinalizeBlock, error) {
 	return ask(ctx, c, abci.ToRequestFinalizeBlock(req), (*abci.Response).GetFinalizeBlock)
 }
 
@@ -361,13 +361,13 @@ func (c *client) Commit(ctx context.Context, _ *abci.RequestCommit) (*abci.Respo
 	return ask(ctx, c, abci.ToRequestCommit(), (*abci.Response).GetCommit)
 }
 
-func (c *client) ListSnapshots(ctx context.Context, req *abci.RequestListSnapshots) (*abci.ResponseListSnapshots,
-	error) {
+func (c *client) ListSnapshots(ctx context.Context,
+	req *abci.RequestListSnapshots) (*abci.ResponseListSnapshots, error) {
 	return ask(ctx, c, abci.ToRequestListSnapshots(req), (*abci.Response).GetListSnapshots)
 }
 
-func (c *client) OfferSnapshot(ctx context.Context, req *abci.RequestOfferSnapshot) (*abci.ResponseOfferSnapshot,
-	error) {
+func (c *client) OfferSnapshot(ctx context.Context,
+	req *abci.RequestOfferSnapshot) (*abci.ResponseOfferSnapshot, error) {
 	return ask(ctx, c, abci.ToRequestOfferSnapshot(req), (*abci.Response).GetOfferSnapshot)
 }
 

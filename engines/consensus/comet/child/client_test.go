@@ -12,7 +12,7 @@ import (
 	"github.com/coppice-go/coppice/engines/consensus/comet/comettest"
 )
 
-// An application that answers what was not asked ends the client.
+// An application that answers a request which was not sent ends the client.
 func TestAClientTakesNoAnswerForAnother(t *testing.T) {
 	frame := func(resp *abci.Response) []byte {
 		b, err := resp.Marshal()
@@ -26,10 +26,10 @@ func TestAClientTakesNoAnswerForAnother(t *testing.T) {
 		"another kind": {frame(abci.ToResponseEcho("x")), "is answered with"},
 		"CheckTx's":    {frame(abci.ToResponseCheckTx(&abci.ResponseCheckTx{})), "is answered with"},
 		"one too many": {append(frame(abci.ToResponseInfo(&abci.ResponseInfo{})),
-			frame(abci.ToResponseFlush())...), "nobody has asked for"},
+			frame(abci.ToResponseFlush())...), "without a request"},
 		"an exception":      {frame(abci.ToResponseException("it broke")), "it broke"},
-		"no protobuf":       {comettest.Frame([]byte("garbage")), "no response"},
-		"no kind":           {comettest.Frame(nil), "no kind"},
+		"no protobuf":       {comettest.Frame([]byte("garbage")), "are not a response"},
+		"no kind":           {comettest.Frame(nil), "unknown kind"},
 		"the length only":   {[]byte{5}, "bytes came"},
 		"too long a length": {[]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0x7f}, "want at most"},
 	} {
@@ -54,7 +54,7 @@ func TestAClientTakesNoAnswerForAnother(t *testing.T) {
 			require.NoError(t, cl.Start())
 			defer cl.Stop()
 
-			cl.Info(t.Context(), &abci.RequestInfo{}) // whether it is answered before the end
+			cl.Info(t.Context(), &abci.RequestInfo{}) // an answer may come before the end
 			<-cl.Quit()
 			require.ErrorContains(t, cl.Error(), c.want)
 		})
@@ -66,8 +66,8 @@ func TestEachKindOfRequestHasItsKindOfAnswer(t *testing.T) {
 	for _, q := range (*abci.Request)(nil).XXX_OneofWrappers() {
 		req := new(abci.Request)
 		reflect.ValueOf(req).Elem().FieldByName("Value").Set(reflect.New(reflect.TypeOf(q).Elem()))
-		n := 0
 
+		n := 0
 		for _, r := range responses {
 			resp := new(abci.Response)
 			reflect.ValueOf(resp).Elem().FieldByName("Value").Set(reflect.New(reflect.TypeOf(r).Elem()))

@@ -19,13 +19,14 @@ import (
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 )
 
-// voucher is CometBFT's light client, which also writes down for the node what it vouches for.
+// voucher is CometBFT's light client. It also writes the block that it vouches for to a file for
+// the node.
 type voucher struct {
 	statesync.StateProvider
 	data string // directory of CometBFT's databases
 }
 
-// AppHash returns the app hash at a height. CometBFT calls it before it offers a snapshot of the
+// AppHash returns the app hash at a height. CometBFT calls it before it offers a snapshot at that
 // height.
 func (v voucher) AppHash(ctx context.Context, height uint64) ([]byte, error) {
 	hash, err := v.StateProvider.AppHash(ctx, height)
@@ -44,8 +45,8 @@ func (v voucher) AppHash(ctx context.Context, height uint64) ([]byte, error) {
 // providerPause is the time between two attempts to reach the RPC servers of the light client.
 const providerPause = time.Second
 
-// prepareStateSync settles what a process has left that died in a state sync, and makes the light
-// client if there is a state to take. It waits for the RPC servers.
+// prepareStateSync settles what a process that died in a state sync has left behind, and makes the
+// light client if there is a state to fetch. It waits for the RPC servers.
 func prepareStateSync(ctx context.Context, c *cfg.Config, log cmtlog.Logger) ([]node.Option, error) {
 	height, err := settleStateSync(c)
 	if err != nil || height > 0 {
@@ -92,10 +93,10 @@ func lightClient(ctx context.Context, c *cfg.StateSyncConfig, genesis sm.State,
 		light.TrustOptions{Period: c.TrustPeriod, Height: c.TrustHeight, Hash: c.TrustHashBytes()}, log)
 }
 
-// settleStateSync returns the height of CometBFT's state, 0 if it has none yet. If a state was
-// taken and has no block after it yet, CometBFT panics at its next start unless the state says so,
-// as after CometBFT's own offline state sync. A state without its commit cannot go on at all, and
-// is removed, so that the state sync begins anew.
+// settleStateSync returns the height of CometBFT's state, or 0 if there is none yet. If a state was
+// taken and no block was added to it, CometBFT panics at its next start unless the state is marked,
+// as CometBFT's own offline state sync marks it. A state without its commit cannot be used at all.
+// It is removed, so that the state sync begins anew.
 func settleStateSync(c *cfg.Config) (height int64, err error) {
 	blocks, err := cfg.DefaultDBProvider(&cfg.DBContext{ID: "blockstore", Config: c})
 	if err != nil {
@@ -117,7 +118,6 @@ func settleStateSync(c *cfg.Config) (height int64, err error) {
 			err = stateStore.SetOfflineStateSyncHeight(height)
 		}
 	}
-
 	if err = errors.Join(err, blockStore.Close(), stateStore.Close()); err != nil || !torn {
 		return height, err
 	}

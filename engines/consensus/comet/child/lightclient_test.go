@@ -17,13 +17,14 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// it ends a second after its Close
+	// This goroutine ends a second after its Close.
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/syndtr/goleveldb/leveldb.(*DB).mpoolDrain"))
 }
 
-// CometBFT notes a state that it took and the commit of its block one after the other, and panics
-// at its next start until it has a block on top. With both it is told where to go on; with one, the
-// state sync begins anew. Its signing state stays in any case.
+// CometBFT writes a fetched state and the commit of its block one after the other, and panics at
+// its next start until it has a block on top. If both are there, the state is marked so that
+// CometBFT continues from it. If only one is there, the state sync begins anew. The signing state
+// stays in either case.
 func TestAStateThatWasTakenAndHasNoBlockYet(t *testing.T) {
 	home := t.TempDir()
 	_, err := comethome.Init(home, comethome.Options{P2P: "127.0.0.1:0", RPC: "127.0.0.1:0"})
@@ -37,7 +38,7 @@ func TestAStateThatWasTakenAndHasNoBlockYet(t *testing.T) {
 	require.NoError(t, err)
 	height, err := settleStateSync(c)
 	require.NoError(t, err)
-	require.Zero(t, height, "nothing has begun")
+	require.Zero(t, height, "the chain has not begun")
 
 	doc, err := types.GenesisDocFromFile(c.GenesisFile())
 	require.NoError(t, err)

@@ -13,9 +13,9 @@ import (
 	comethome "github.com/coppice-go/coppice/engines/consensus/comet/home"
 )
 
-// redialSoon and redialLater are how long a persistent peer may be away before it is dialled; each
-// wait is longer by up to as much again. Two nodes that dial each other at the same moment refuse
-// each other's connection, so only one of the two dials soon.
+// redialSoon and redialLater are how long a persistent peer may be away before redial dials it.
+// Each wait is extended by a random time of up to the same length. Two nodes that dial each other
+// at the same moment refuse each other's connection, so only one of the two dials soon.
 const (
 	redialSoon  = 500 * time.Millisecond
 	redialLater = 2500 * time.Millisecond
@@ -28,19 +28,20 @@ type dialler interface {
 	DialPeerWithAddress(*p2p.NetAddress) error
 }
 
-// redialAll redials each of the persistent peers, a list as in the configuration, until ctx ends.
+// redialAll runs redial for each of the persistent peers until ctx ends. peers is a list in the
+// form of the configuration.
 func redialAll(ctx context.Context, d dialler, own p2p.ID, peers string, log cmtlog.Logger) {
 	for p := range comethome.Listed(peers) {
 		go redial(ctx, d, own, p, log)
 	}
 }
 
-// redial dials a peer that has not been connected for a while, until ctx ends. CometBFT dials it
-// too: at once when a connection ends, then every 5 to 8 s, and a dial into a silent network takes
-// 3 s. It does not dial at all if one dial ends just as the connection of another does. So it was
-// late to find a network that was whole again, or a peer that was back. redial leaves a dial that
-// is under way alone. It logs a failed dial only if a peer answers that is not the one it should
-// be, which CometBFT itself dials, and reports, only once.
+// redial dials a peer that has not been connected for a while, until ctx ends. CometBFT dials the
+// peer too: at once when a connection ends, and then every 5 to 8 s. A dial into a silent network
+// takes 3 s, and CometBFT does not dial at all if one dial ends just as the connection of another
+// does. Without redial, CometBFT is late to find a peer that is back, or a network that is whole
+// again. redial leaves a dial alone that is under way. It logs a failed dial only if a wrong peer
+// answers. CometBFT itself dials such a peer, and reports it, only once.
 func redial(ctx context.Context, d dialler, own p2p.ID, peer string, log cmtlog.Logger) {
 	id, _, _ := strings.Cut(peer, "@")
 	least := redialLater
@@ -61,7 +62,7 @@ func redial(ctx context.Context, d dialler, own p2p.ID, peer string, log cmtlog.
 
 		if to == nil {
 			var err error
-			// the name cannot be looked up yet; CometBFT refuses what is no address
+			// The name cannot be looked up yet. CometBFT refuses a text that is not an address.
 			if to, err = p2p.NewNetAddressString(peer); err != nil {
 				to = nil
 				continue
@@ -82,14 +83,14 @@ func redial(ctx context.Context, d dialler, own p2p.ID, peer string, log cmtlog.
 	}
 }
 
-// refusalAgain is how long a refusal of the same peer is not reported again.
+// refusalAgain is the time in which a refusal of the same peer is not reported again.
 const refusalAgain = time.Minute
 
-// refusal is when the refusal of a peer was last reported.
+// refusal holds the time at which the refusal of a peer was last reported.
 type refusal struct{ at time.Time }
 
-// news reports whether err is a refusal to report: the peer has another key than that of its id, is
-// of another chain, or made no sense in the handshake.
+// news reports whether err is a refusal to report: the peer has a key other than that of its id, is
+// of another chain, or sent an invalid handshake.
 func (r *refusal) news(err error, now time.Time) bool {
 	rejected := p2p.ErrRejected{}
 	if !errors.As(err, &rejected) || !rejected.IsAuthFailure() && !rejected.IsIncompatible() &&

@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// network is a switch whose peers the test connects and cuts off.
+// network is a switch. The test connects its peers and cuts them off.
 type network struct {
 	mu      sync.Mutex
 	there   map[p2p.ID]bool // connected, or being dialled by CometBFT itself
@@ -33,7 +33,7 @@ func (n *network) IsDialingOrExistingAddress(a *p2p.NetAddress) bool {
 	return n.there[a.ID]
 }
 
-// DialPeerWithAddress takes as long as a handshake with nobody.
+// DialPeerWithAddress takes as long as a handshake without an answer.
 func (n *network) DialPeerWithAddress(a *p2p.NetAddress) error {
 	n.mu.Lock()
 	n.dials[a.ID]++
@@ -61,8 +61,9 @@ func (n *network) dialled(id p2p.ID) int {
 	return n.dials[id]
 }
 
-// A peer that can be reached again is connected within a dial that hangs and a pause, by the side
-// that dials soon; the other side leaves it the time to. Who is connected is not dialled.
+// A peer that can be reached again is connected within the time of a hanging dial and a pause, by
+// the side that dials soon. The other side leaves it the time for that. A connected peer is not
+// dialled.
 func TestALostPeerIsDialledSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		low, high := p2p.ID(strings.Repeat("1", 40)), p2p.ID(strings.Repeat("f", 40))
@@ -76,7 +77,7 @@ func TestALostPeerIsDialledSoon(t *testing.T) {
 
 		n.set(n.there, high, false) // into a network that is cut
 		advance(time.Minute)
-		require.GreaterOrEqual(t, n.dialled(high), 15, "it is dialled again and again")
+		require.GreaterOrEqual(t, n.dialled(high), 15, "the peer is dialled repeatedly")
 		n.set(n.reached, high, true)
 		advance(3*time.Second + 2*redialSoon + 2*redialLook)
 		require.True(t, n.there[high])
@@ -84,16 +85,16 @@ func TestALostPeerIsDialledSoon(t *testing.T) {
 		n.set(n.reached, low, true)
 		n.set(n.there, low, false)
 		advance(redialLater - 2*redialLook)
-		require.Zero(t, n.dialled(low), "it dials us sooner")
+		require.Zero(t, n.dialled(low), "the peer dials us sooner")
 		advance(redialLater + 4*redialLook)
-		require.Equal(t, 1, n.dialled(low), "where it does not, we dial")
+		require.Equal(t, 1, n.dialled(low), "if the peer does not dial, we do")
 		cancel()
 		advance(time.Minute)
 	})
 }
 
-// A peer with another key than that of its id is told of, and not at each of its dials. The network
-// here is real: the error is CometBFT's.
+// A peer whose key does not match its id is reported, but not at each dial. The network here is
+// real: the error is CometBFT's.
 func TestAWrongPeerIsToldOf(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -132,11 +133,11 @@ func TestAWrongPeerIsToldOf(t *testing.T) {
 	require.True(t, r.news(err, now))
 	require.False(t, r.news(err, now.Add(refusalAgain-1)))
 	require.True(t, r.news(err, now.Add(refusalAgain)))
-	require.False(t, (&refusal{}).news(errors.New("connection refused"), now), "who is away is no news")
+	require.False(t, (&refusal{}).news(errors.New("connection refused"), now), "an unreachable peer is not reported")
 	require.False(t, (&refusal{}).news(nil, now))
 }
 
-// lines is what was logged, and calls wait at the first.
+// lines holds the logged lines. Calls block at the first.
 type lines struct {
 	text bytes.Buffer
 	wait func()
@@ -147,7 +148,7 @@ func (l *lines) Write(b []byte) (int, error) {
 	return l.text.Write(b)
 }
 
-// advance lets time pass.
+// advance lets fake time pass.
 func advance(d time.Duration) {
 	<-time.After(d)
 	synctest.Wait()

@@ -42,7 +42,7 @@ const UpLine = "CometBFT is up"
 // panicked is a panic of CometBFT while its node was made. Its stack is on stderr.
 type panicked struct{ value any }
 
-// Error returns one line, which begins as the panic does.
+// Error returns the panic's text on one line.
 func (p *panicked) Error() string {
 	return fmt.Sprintf("panic: %.200s", strings.Join(strings.Fields(fmt.Sprint(p.value)), " "))
 }
@@ -50,7 +50,7 @@ func (p *panicked) Error() string {
 func (p *panicked) Unwrap() error { err, _ := p.value.(error); return err }
 
 // Busy reports whether err is about the machine, such as a full disk, and may be gone next time. It
-// goes by texts too, because CometBFT loses the types of errors.
+// also judges by error texts, because CometBFT loses the types of errors.
 func Busy(err error) bool {
 	for _, e := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EIO, syscall.EMFILE, syscall.ENFILE,
 		syscall.ENOMEM, syscall.EAGAIN, syscall.EADDRINUSE} {

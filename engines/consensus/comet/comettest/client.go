@@ -1,5 +1,5 @@
 // Package comettest plays CometBFT's side of ABCI over a unix socket, for tests of the application.
-// The test decides what is sent, when, and what is left unsent.
+// The test decides which requests are sent, when they are sent, and which are not.
 package comettest
 
 import (
@@ -36,7 +36,7 @@ func On(c net.Conn) *Client { return &Client{c, bufio.NewReader(c)} }
 // Close closes the connection.
 func (c *Client) Close() error { return c.Conn.Close() }
 
-// Frame returns a message as it goes over the wire.
+// Frame returns a message in the form in which it is sent.
 func Frame(message []byte) []byte {
 	return append(binary.AppendUvarint(nil, uint64(len(message))), message...)
 }
@@ -78,21 +78,21 @@ func (c *Client) call(req *abci.Request) (*abci.Response, error) {
 	return c.receive()
 }
 
-// Info asks where the application stands.
+// Info asks for the last committed height and its app hash.
 func (c *Client) Info() (height int64, appHash []byte, err error) {
 	r, err := c.call(abci.ToRequestInfo(&abci.RequestInfo{}))
 	return r.GetInfo().GetLastBlockHeight(), r.GetInfo().GetLastBlockAppHash(), err
 }
 
-// Echo sends a request that is answered at once.
+// Echo sends a request that the application answers at once.
 func (c *Client) Echo(text string) (string, error) {
 	r, err := c.call(abci.ToRequestEcho(text))
 	return r.GetEcho().GetMessage(), err
 }
 
 // InitChain starts the chain.
-func (c *Client) InitChain(chainID string, initialHeight int64, appState []byte, at time.Time) (appHash []byte,
-	err error) {
+func (c *Client) InitChain(chainID string, initialHeight int64, appState []byte,
+	at time.Time) (appHash []byte, err error) {
 	r, err := c.call(abci.ToRequestInitChain(&abci.RequestInitChain{ChainId: chainID, InitialHeight: initialHeight,
 		AppStateBytes: appState, Time: at}))
 	return r.GetInitChain().GetAppHash(), err
@@ -192,16 +192,17 @@ func (c *Client) SendQuery(key []byte) error {
 	return c.send(abci.ToRequestQuery(&abci.RequestQuery{Path: "/key", Data: key}))
 }
 
-// Snapshot is one that an application offers, as it goes over the wire.
+// Snapshot is a snapshot that an application offers, in the form in which it is sent.
 type Snapshot = abci.Snapshot
 
-// Snapshots asks what the application offers to peers.
+// Snapshots returns the snapshots that the application offers to peers.
 func (c *Client) Snapshots() ([]*Snapshot, error) {
 	r, err := c.call(abci.ToRequestListSnapshots(&abci.RequestListSnapshots{}))
 	return r.GetListSnapshots().GetSnapshots(), err
 }
 
-// Chunk asks for a chunk of a snapshot that the application offers; it is empty if there is none.
+// Chunk returns a chunk of a snapshot that the application offers. The chunk is empty if there is
+// none.
 func (c *Client) Chunk(height uint64, format, index uint32) ([]byte, error) {
 	r, err := c.call(abci.ToRequestLoadSnapshotChunk(&abci.RequestLoadSnapshotChunk{Height: height, Format: format,
 		Chunk: index}))
@@ -221,7 +222,7 @@ type Applied struct {
 	Reject  []string // senders
 }
 
-// Apply hands over a chunk of a peer.
+// Apply sends a chunk of a peer's snapshot.
 func (c *Client) Apply(index uint32, chunk []byte, sender string) (Applied, error) {
 	r, err := c.call(abci.ToRequestApplySnapshotChunk(&abci.RequestApplySnapshotChunk{Index: index, Chunk: chunk,
 		Sender: sender}))

@@ -15,10 +15,10 @@ import (
 // patience bounds a misbehaviour.
 const patience = time.Minute
 
-// Misbehave does one bad thing on a socket, chosen by rng, and returns which: it sends garbage, a
-// frame that is oversized, cut or has flipped bits, or requests whose answers it does not read, or
-// hangs up at any point. It returns an error if it cannot connect, or if the application does not
-// close the connection.
+// Misbehave does one bad thing on a socket, chosen by rng, and returns which one. It sends garbage,
+// sends a frame that is oversized, cut or has flipped bits, sends requests and does not read their
+// answers, or hangs up at any point. It returns an error if it cannot connect, or if the
+// application does not close the connection.
 func Misbehave(socket string, rng *rand.Rand) (what string, err error) {
 	c, err := net.Dial("unix", socket)
 	if err != nil {
@@ -53,11 +53,11 @@ func Misbehave(socket string, rng *rand.Rand) (what string, err error) {
 		{"a Commit of nothing", func() []byte { return frameOf(abci.ToRequestCommit()) }},
 	}
 	thing := things[rng.IntN(len(things))]
-	_, _ = c.Write(thing.do()) // the server may have hung up within it, and within what follows
+	_, _ = c.Write(thing.do()) // the server may hang up during this write or a later one
 
 	switch rng.IntN(3) {
 	case 0: // hang up at once
-	case 1: // half of it, and see what comes
+	case 1: // send half of it, and read what comes
 		_ = c.(*net.UnixConn).CloseWrite()
 		_, err = io.Copy(io.Discard, c)
 	case 2: // read a little
@@ -88,8 +88,8 @@ func frameOf(req *abci.Request) []byte {
 	return Frame(b)
 }
 
-// someFrame returns a request that any client may make. FinalizeBlock is among them only for a
-// height that cannot be the next: only CometBFT may send that, which is why the socket is private.
+// someFrame returns a request that any client may make. A FinalizeBlock has a height that cannot be
+// the next one: only CometBFT may send the next block, which is why the socket is private.
 func someFrame(rng *rand.Rand) []byte {
 	frames := []*abci.Request{
 		abci.ToRequestEcho("echo"), abci.ToRequestFlush(), abci.ToRequestInfo(&abci.RequestInfo{Version: "x"}),
@@ -113,7 +113,7 @@ func someFrame(rng *rand.Rand) []byte {
 	return frameOf(frames[rng.IntN(len(frames))])
 }
 
-// flipped returns a frame with a few bits flipped, unless that makes a FinalizeBlock of a height
+// flipped returns a frame with a few bits flipped, unless the result is a FinalizeBlock of a height
 // that could be the next.
 func flipped(rng *rand.Rand, frame []byte) []byte {
 	for range 1 + rng.IntN(4) {

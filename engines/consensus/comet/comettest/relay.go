@@ -14,16 +14,16 @@ import (
 
 // Relayed is a message that a relay is about to pass on, or has passed on.
 type Relayed struct {
-	Request   string // "FinalizeBlock": one that CometBFT sent and the application has not got
-	Response  string // or one that the application sent
+	Request   string // such as "FinalizeBlock": CometBFT sent it and the application does not have it yet
+	Response  string // or the response that the application sent
 	Delivered bool   // of a response: CometBFT has it
 	Height    int64  // of the connection's last FinalizeBlock
 }
 
-// Relay passes on messages between the listener's connections and the socket of an application. It
-// calls at for each message before it passes it on, and for each response again afterwards. While
-// at runs, that direction of the connection stands still. When a connection ends on one side, Relay
-// ends it on the other. Relay returns when the listener is closed.
+// Relay passes messages between the listener's connections and the socket of an application. It
+// calls at for each message before it passes it on, and once more for each response afterwards.
+// While at runs, that direction of the connection stands still. When a connection ends on one side,
+// Relay ends it on the other side. Relay returns when the listener is closed.
 func Relay(l net.Listener, to string, at func(Relayed)) {
 	for {
 		c, err := l.Accept()
@@ -105,7 +105,8 @@ func (y *relay) responses() {
 	}
 }
 
-// kind is "FinalizeBlock" of a *types.Request_FinalizeBlock.
+// kind returns the name of a message's type, such as "FinalizeBlock" for a
+// *types.Request_FinalizeBlock.
 func kind(value any) string {
 	_, k, _ := strings.Cut(fmt.Sprintf("%T", value), "_")
 	return k

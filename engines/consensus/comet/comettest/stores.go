@@ -8,7 +8,7 @@ import (
 	"github.com/cometbft/cometbft/store"
 )
 
-// Stores opens the two databases of a CometBFT home for use, and closes them.
+// Stores opens the two databases of a CometBFT home, calls use, and closes them.
 func Stores(c *cfg.Config, use func(sm.Store, *store.BlockStore)) error {
 	states, err := cfg.DefaultDBProvider(&cfg.DBContext{ID: "state", Config: c})
 	if err != nil {

@@ -1,15 +1,15 @@
 // Package governance is the backend that changes the validator set of a CometBFT chain, by a
 // transaction that is signed with the governance key of the genesis.
 //
-// A body is an ed25519 signature of 64 bytes, and then a Change as JSON, which is signed together
-// with a domain. The set is in the replicated state, under a key that no other backend can write,
-// with the number of the last change. A change names the next number, so that no change is applied
-// twice, in whatever envelope it comes.
+// A body is an ed25519 signature of 64 bytes followed by a Change as JSON. The signature covers the
+// Change and a domain. The replicated state holds the set and the number of the last change, under
+// a key that no other backend can write. A change carries the next number, so that no change is
+// applied twice, in whatever envelope it comes.
 //
 // CometBFT ends its consensus, for good and on all nodes, when it is told to remove a validator
-// that is no member, or to remove them all. Therefore a change is checked against the set first:
-// one that CometBFT would not take fails here, as a transaction that fails. A block may have one
-// change, because CometBFT takes each validator once a block.
+// that is not a member, or to remove all members. Therefore a change is first checked against the
+// set. A change that CometBFT would refuse fails here, as a transaction that fails. A block may
+// have one change, because CometBFT takes each validator once per block.
 package governance
 
 import (
@@ -33,7 +33,7 @@ const Name = chain.GovernanceBackend
 // StateKey is the key of the set in the state.
 const StateKey = chain.ReservedPrefix + "validators"
 
-// Reasons for which a change fails.
+// Reasons why a change fails.
 var (
 	ErrSignature = errors.New("not signed with the governance key")
 	ErrSequence  = errors.New("not the next change")
@@ -108,7 +108,7 @@ func (b *Backend) Check(body []byte) error {
 // open verifies the signature of a body, and returns the change in it.
 func (b *Backend) open(body []byte) (Change, error) {
 	if len(b.key) != ed25519.PublicKeySize {
-		return Change{}, fmt.Errorf("%w: the genesis names none", ErrSignature)
+		return Change{}, fmt.Errorf("%w: the genesis has no governance key", ErrSignature)
 	}
 
 	if len(body) < ed25519.SignatureSize {
@@ -139,7 +139,6 @@ func decodeChange(text []byte) (c Change, err error) {
 	}
 
 	seen := make(map[string]bool)
-
 	for i, u := range c.Updates {
 		switch {
 		case len(u.PubKey) != ed25519.PublicKeySize:
@@ -240,8 +239,8 @@ func apply(set, updates []Validator) ([]Validator, error) {
 	return next, nil
 }
 
-// Updates returns what a block changes in the validator set, by the change in it that was applied,
-// if there is one.
+// Updates returns the changes to the validator set that a block makes, from the applied governance
+// change in it, if there is one.
 func Updates(b chain.Block, results []*logv1.TxResult) []*logv1.ValidatorUpdate {
 	for i, r := range results {
 		if r.Code != logv1.Code_CODE_OK || i >= len(b.Txs) {
@@ -253,7 +252,7 @@ func Updates(b chain.Block, results []*logv1.TxResult) []*logv1.ValidatorUpdate 
 		}
 		c, err := decodeChange(tx.Body[ed25519.SignatureSize:])
 		if err != nil {
-			continue // another backend of this name: it changes nothing here
+			continue // another backend with this name: it does not change this set
 		}
 
 		var out []*logv1.ValidatorUpdate

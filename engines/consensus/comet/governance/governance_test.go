@@ -13,7 +13,7 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// view is a state of one key.
+// view is a state with one key.
 type view struct {
 	set []byte
 	at  chain.Version
@@ -60,10 +60,10 @@ func TestAChangeIsAppliedOnceAndInItsTurn(t *testing.T) {
 	require.ElementsMatch(t, []Validator{{pub(2), 10}, {pub(3), 7}}, set.Validators)
 
 	_, err = b.Execute(v, first)
-	require.ErrorIs(t, err, ErrSequence, "again, in another envelope")
+	require.ErrorIs(t, err, ErrSequence, "the same change in another envelope")
 	second := body(t, 100, Change{"orchard", 2, []Validator{{pub(3), 0}}})
 	_, err = b.Execute(v, second)
-	require.ErrorIs(t, err, ErrTwice, "in the same block")
+	require.ErrorIs(t, err, ErrTwice, "a second change in the same block")
 	v.at.Height++
 	_, err = b.Execute(v, second)
 	require.NoError(t, err)
@@ -100,8 +100,8 @@ func TestWhatCometBFTWouldNotTakeFails(t *testing.T) {
 		ErrSignature)
 }
 
-// The updates that CometBFT is told, one block after the other, lead to the set in the state: there
-// is always somebody, and nobody is removed who is not there.
+// The updates that CometBFT gets, block after block, lead to the set in the state. The set is never
+// empty, and only members are removed.
 func TestTheUpdatesLeadToTheSet(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		b, v := backend(), &view{}

@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// hostPort returns the first TCP address of a list in CometBFT's form, empty if there is none.
+// hostPort returns the first TCP address of a list in CometBFT's form, or "" if there is none.
 func hostPort(list string) string {
 	for a := range strings.SplitSeq(list, ",") {
 		a = strings.TrimSpace(a)
@@ -21,8 +21,8 @@ func hostPort(list string) string {
 	return ""
 }
 
-// ownedByUs reports whether a directory belongs to this user, and was not put in our way by
-// another.
+// ownedByUs reports whether a directory belongs to this user, so that no other user has put it in
+// our way.
 func ownedByUs(info fs.FileInfo) bool {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	return ok && int(st.Uid) == os.Getuid()

@@ -9,10 +9,10 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 )
 
-// Dir returns where the CometBFT home in the home of a node lies, if there is one.
+// Dir returns the path of the CometBFT home in the home of a node. It may not exist.
 func Dir(home string) string { return filepath.Join(home, "comet") }
 
-// CarriesState reports whether the app_state of a genesis says anything.
+// CarriesState reports whether the app_state of a genesis has content.
 func CarriesState(appState []byte) bool {
 	switch string(bytes.TrimSpace(appState)) {
 	case "", "{}", "null", `""`:
@@ -21,9 +21,9 @@ func CarriesState(appState []byte) bool {
 	return true
 }
 
-// Carried returns our genesis of a chain of CometBFT's: the one that its genesis carries, or else
-// its names and its size of blocks with the default limits. An empty chainID stands for any. from
-// names the genesis in errors.
+// Carried returns our genesis for a CometBFT chain: the one that CometBFT's genesis carries, or
+// otherwise its chain id and block size with the default limits. An empty chainID stands for any.
+// from names the genesis in errors.
 func Carried(chainID string, theirs Genesis, from string) (chain.Genesis, error) {
 	bad := func(format string, args ...any) (chain.Genesis, error) {
 		return chain.Genesis{}, fmt.Errorf("the genesis of %s: %w", from, fmt.Errorf(format, args...))
@@ -60,8 +60,8 @@ func Carried(chainID string, theirs Genesis, from string) (chain.Genesis, error)
 	return carried, nil
 }
 
-// Carry writes the genesis of a CometBFT home whose chain has not begun: theirs, filled in from
-// ours. It carries ours, so that nodes with other limits are of another chain.
+// Carry writes the genesis of a CometBFT home whose chain has not begun: theirs, completed from
+// ours. It carries ours, so that a node with other limits belongs to another chain.
 func Carry(home string, ours chain.Genesis, theirs Genesis) (err error) {
 	theirs.ChainID, theirs.Time = ours.ChainID, ours.GenesisTime
 	theirs.InitialHeight, theirs.MaxBlockBytes = ours.InitialHeight, ours.Limits.MaxBlockBytes

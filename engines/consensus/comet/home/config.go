@@ -27,7 +27,7 @@ const (
 	Stock Profile = "stock"
 )
 
-// ParseProfile reads a profile's name.
+// ParseProfile returns the profile with the name s.
 func ParseProfile(s string) (Profile, error) {
 	switch p := Profile(s); p {
 	case Tuned, Stock:
@@ -36,7 +36,7 @@ func ParseProfile(s string) (Profile, error) {
 	return "", fmt.Errorf("CometBFT profile %q: want %s or %s", s, Tuned, Stock)
 }
 
-// ErrHome: a CometBFT home cannot be used as it is.
+// ErrHome is the error if a CometBFT home cannot be used as it is.
 var ErrHome = errors.New("CometBFT home")
 
 // Options describe a new CometBFT home.
@@ -47,10 +47,10 @@ type Options struct {
 	// P2P and RPC are host:port; empty stands for CometBFT's port on loopback.
 	P2P, RPC string
 
-	// EmptyEvery makes an empty block when there was no block for that time; 0 is never.
+	// EmptyEvery is the time without a block after which an empty one is made; 0 means never.
 	EmptyEvery time.Duration
 
-	// MaxTxBytes is the size of the largest transaction, by the genesis.
+	// MaxTxBytes is the size of the largest transaction that the genesis allows.
 	MaxTxBytes uint64
 }
 
@@ -77,7 +77,7 @@ func newConfig(o Options) *cfg.Config {
 	return c
 }
 
-// tune sets what matters for speed, as was measured.
+// tune sets the settings that matter for speed, as measured.
 func tune(c *cfg.Config) {
 	c.Consensus.TimeoutPropose, c.Consensus.TimeoutProposeDelta = 500*time.Millisecond, 200*time.Millisecond
 	c.Consensus.TimeoutPrevote, c.Consensus.TimeoutPrevoteDelta = 200*time.Millisecond, 100*time.Millisecond
@@ -93,13 +93,13 @@ func tune(c *cfg.Config) {
 	c.Storage.DiscardABCIResponses = true
 }
 
-// secure closes what CometBFT leaves open: who may connect, and what is served to whom. Nothing
-// listens beyond loopback unless the options say so.
+// secure closes what CometBFT leaves open: who may connect, and which data is served to whom.
+// Nothing listens beyond loopback unless the options say so.
 func secure(c *cfg.Config) {
 	c.P2P.PexReactor = false // the validators are persistent, private peers
 	c.P2P.AddrBookStrict = false
 	c.P2P.PersistentPeersMaxDialPeriod = 5 * time.Second
-	c.Consensus.DoubleSignCheckHeight = 0 // with it a supervised restart refuses to start
+	c.Consensus.DoubleSignCheckHeight = 0 // otherwise CometBFT refuses to start after a supervised restart
 	c.RPC.Unsafe = false
 	c.RPC.CORSAllowedOrigins = []string{}
 	c.RPC.PprofListenAddress, c.RPC.GRPCListenAddress = "", ""
@@ -117,7 +117,7 @@ func orString(s, otherwise string) string {
 }
 
 // LoadConfig reads the configuration of a CometBFT home as CometBFT's own program does, but refuses
-// what that program accepts silently: see checkSaid and checkRPC.
+// some settings that CometBFT accepts silently: see checkSaid and checkRPC.
 func LoadConfig(home string) (*cfg.Config, error) {
 	c, said, err := readConfig(home)
 	if err != nil {
@@ -129,15 +129,15 @@ func LoadConfig(home string) (*cfg.Config, error) {
 	return c, nil
 }
 
-// keys is a configuration file: its text, its values, and the keys that nothing reads.
+// keys is a configuration file: its text, its values, and its unknown keys.
 type keys struct {
 	text    []byte
 	values  map[string]any
 	unknown []string
 }
 
-// readConfig is LoadConfig for a home that others have made, which may have keys of another version
-// of CometBFT.
+// readConfig reads the configuration of a home that somebody else has made, without the checks of
+// LoadConfig. Such a home may have keys of another version of CometBFT.
 func readConfig(home string) (*cfg.Config, keys, error) {
 	path := configPath(home)
 	fail := func(err error) (*cfg.Config, keys, error) {
@@ -159,7 +159,6 @@ func readConfig(home string) (*cfg.Config, keys, error) {
 		DecodeHook: mapstructure.ComposeDecodeHookFunc(mapstructure.StringToTimeDurationHookFunc(),
 			mapstructure.StringToSliceHookFunc(",")),
 	})
-
 	if err != nil {
 		return nil, keys{}, err
 	}
@@ -179,15 +178,15 @@ func configPath(home string) string {
 	return filepath.Join(home, cfg.DefaultConfigDir, cfg.DefaultConfigFileName)
 }
 
-// Network is the place of a home in its network.
+// Network describes a home's place in its network.
 type Network struct {
-	Moniker  string   // empty leaves it as it is; so do the next two
+	Moniker  string   // empty leaves it unchanged; the same holds for the next two
 	P2P, RPC string   // host:port to listen on
-	Peers    []string // node id@host:port each: the persistent and private ones
+	Peers    []string // the persistent and private peers, each as node id@host:port
 }
 
-// SetNetwork writes the addresses and the peers of a home into its configuration. A running
-// CometBFT does not notice.
+// SetNetwork writes the addresses and the peers of a home into its configuration. A CometBFT that
+// is running does not notice.
 func SetNetwork(home string, n Network) error {
 	c, err := LoadConfig(home)
 	if err != nil {
@@ -195,7 +194,6 @@ func SetNetwork(home string, n Network) error {
 	}
 
 	var ids []string
-
 	for _, p := range n.Peers {
 		id, _, ok := strings.Cut(p, "@")
 		if !ok {
@@ -218,8 +216,8 @@ func SetNetwork(home string, n Network) error {
 	return writeConfig(home, c)
 }
 
-// writeConfig writes the configuration file, whole or not at all. (If CometBFT cannot write, it
-// ends the process; only commands that make or change a home call writeConfig.)
+// writeConfig writes the configuration file, whole or not at all. (If CometBFT cannot write the
+// file, it ends the process. Only commands that make or change a home call writeConfig.)
 func writeConfig(home string, c *cfg.Config) error {
 	path := configPath(home)
 	next := path + ".new"

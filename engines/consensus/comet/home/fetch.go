@@ -23,22 +23,22 @@ import (
 	"github.com/cometbft/cometbft/types"
 )
 
-// ErrFetch: the nodes that were asked do not describe a chain that can be joined.
+// ErrFetch is the error if the nodes that were asked do not describe a chain that can be joined.
 var ErrFetch = errors.New("chain to join")
 
-// Chain is what a node must know of a chain to join it.
+// Chain is what a node must know about a chain to join it.
 type Chain struct {
 	Genesis    Genesis
-	GenesisDoc []byte   // as CometBFT writes it: the same from each node
-	Peers      []string // node id@host:port each
+	GenesisDoc []byte   // in CometBFT's encoding, the same from each node
+	Peers      []string // each as node id@host:port
 	StateSync  StateSync
 }
 
-// FetchOptions say what to fetch.
+// FetchOptions say what Fetch fetches.
 type FetchOptions struct {
-	// StateSync also fetches a block to trust: the oldest one of the last half of Period that all
-	// nodes have, or the one at Height, whose hash must be Hash if that is given. Period bounds the
-	// age of the block; 0 stands for a week.
+	// StateSync makes Fetch also fetch a block to trust: the oldest block of the last half of
+	// Period that all nodes have, or the block at Height, whose hash must be Hash if that is set.
+	// Period bounds the age of the block; 0 stands for a week.
 	StateSync bool
 	Height    int64
 	Hash      string
@@ -53,9 +53,9 @@ const (
 	mostPeers     = 64
 )
 
-// Fetch asks at least two running nodes for their chain, by their RPC at host:port or a URL. They
-// must agree in every byte of the genesis, and in the block to trust. The peers of the result are
-// those nodes, and the peers that they have. Errors are ErrFetch.
+// Fetch asks at least two running nodes for their chain, by their RPC at host:port or a URL. The
+// nodes must agree in every byte of the genesis, and in the block to trust. The peers of the result
+// are those nodes and their peers. Errors wrap ErrFetch.
 func Fetch(ctx context.Context, nodes []string, o FetchOptions) (c Chain, err error) {
 	defer func() {
 		if err != nil {
@@ -76,7 +76,7 @@ func Fetch(ctx context.Context, nodes []string, o FetchOptions) (c Chain, err er
 		}
 		id := s.NodeInfo.DefaultNodeID
 		if other, twice := seen[id]; twice {
-			return c, fmt.Errorf("%s and %s are the same node, %s: want two at least", other, n, id)
+			return c, fmt.Errorf("%s and %s are the same node, %s: want at least two nodes", other, n, id)
 		}
 
 		seen[id] = n
@@ -84,7 +84,7 @@ func Fetch(ctx context.Context, nodes []string, o FetchOptions) (c Chain, err er
 	}
 
 	if len(all) < 2 {
-		return c, fmt.Errorf("%d nodes, want two at least: the second bears witness against the first", len(all))
+		return c, fmt.Errorf("got %d nodes, want at least two: the second is a witness against the first", len(all))
 	}
 
 	for i, n := range nodes {
@@ -141,7 +141,7 @@ func (f fetcher) get(ctx context.Context, node, method string, args url.Values, 
 	}
 	resp, err := f.http.Do(req)
 	if err != nil {
-		return err // it names the URL
+		return err // the error names the URL
 	}
 	defer resp.Body.Close()
 
@@ -199,7 +199,7 @@ func (f fetcher) genesis(ctx context.Context, node string) (doc []byte, err erro
 	return doc, nil
 }
 
-// peers returns the addresses of the nodes that were asked, and then those of their peers.
+// peers returns the addresses of the nodes that were asked, followed by those of their peers.
 func (f fetcher) peers(ctx context.Context, nodes []string, all []*coretypes.ResultStatus) (peers []string, err error) {
 	known := make(map[p2p.ID]bool)
 	add := func(id p2p.ID, listens, host string) {
@@ -234,15 +234,16 @@ func (f fetcher) peers(ctx context.Context, nodes []string, all []*coretypes.Res
 	}
 
 	if len(peers) == 0 {
-		return nil, errors.New("no node tells where it listens for peers")
+		return nil, errors.New("no node says where it listens for peers")
 	}
 
 	return peers, nil
 }
 
-// peerAddress returns where a node listens for peers, as it says itself. If it listens on all
-// addresses, the host is the one that was asked. A node that listens only on loopback counts only
-// if it was asked there. The result is empty if the node has no usable address.
+// peerAddress returns the address at which a node says that it listens for peers. If the node
+// listens on all addresses, the host is the one that was asked. A node that listens only on
+// loopback counts only if it was asked there. The result is empty if the node has no usable
+// address.
 func peerAddress(id p2p.ID, listens, host string) string {
 	if _, rest, ok := strings.Cut(listens, "://"); ok {
 		listens = rest
@@ -278,9 +279,10 @@ func isLoopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// trust returns a block that all nodes have, and the nodes themselves for the headers after it.
-func (f fetcher) trust(ctx context.Context, nodes []string, all []*coretypes.ResultStatus, chainID string,
-	o FetchOptions) (s StateSync, err error) {
+// trust returns a block that all nodes have, and the nodes themselves as sources of the later
+// headers.
+func (f fetcher) trust(ctx context.Context, nodes []string, all []*coretypes.ResultStatus,
+	chainID string, o FetchOptions) (s StateSync, err error) {
 	s = StateSync{RPC: nodes, Height: o.Height, Hash: o.Hash, Period: o.Period}
 	if s.Period == 0 {
 		s.Period = defaultTrust
@@ -313,12 +315,12 @@ func (f fetcher) trust(ctx context.Context, nodes []string, all []*coretypes.Res
 	return s, nil
 }
 
-// oldest returns the height of the oldest block that all nodes have and that is not older than age,
-// or of the newest that all have if there is none. A light client goes forward from a trusted block
-// in steps as large as the validators allow, but backward header by header, so that the block
-// should be one before the snapshots.
-func (f fetcher) oldest(ctx context.Context, node string, all []*coretypes.ResultStatus, chainID string,
-	age time.Duration) (int64, error) {
+// oldest returns the height of the oldest block that all nodes have and that is not older than age.
+// If there is no such block, it returns the height of the newest block that all nodes have. The
+// block should be before the snapshots, because a light client goes forward from a trusted block in
+// steps as large as the validators allow, but backward header by header.
+func (f fetcher) oldest(ctx context.Context, node string, all []*coretypes.ResultStatus,
+	chainID string, age time.Duration) (int64, error) {
 	first, last := int64(1), int64(math.MaxInt64)
 	for _, s := range all {
 		first, last = max(first, s.SyncInfo.EarliestBlockHeight), min(last, s.SyncInfo.LatestBlockHeight)
@@ -346,7 +348,7 @@ func (f fetcher) oldest(ctx context.Context, node string, all []*coretypes.Resul
 	return first, nil
 }
 
-// header returns a node's header of a height, which its commit signs.
+// header returns a node's header at a height, whose commit signs it.
 func (f fetcher) header(ctx context.Context, node, chainID string, height int64) (*types.Header, error) {
 	c := new(coretypes.ResultCommit)
 	if err := f.get(ctx, node, "commit", url.Values{"height": {strconv.FormatInt(height, 10)}}, c); err != nil {
@@ -365,8 +367,8 @@ func (f fetcher) header(ctx context.Context, node, chainID string, height int64)
 	return c.Header, nil
 }
 
-// JoinChain writes a chain that was fetched into a home that Init has made: its genesis, its peers,
-// and the block to trust if there is one.
+// JoinChain writes a fetched chain into a home that Init has made: its genesis, its peers, and the
+// block to trust if there is one.
 func JoinChain(home string, c Chain) error {
 	doc, err := types.GenesisDocFromJSON(c.GenesisDoc)
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// teller is a node's RPC that answers what the test says.
+// teller is a node's RPC. It gives the answers that the test sets.
 type teller struct {
 	id      p2p.ID
 	listens string
@@ -28,8 +28,8 @@ type teller struct {
 	genesis []byte
 	peers   []coretypes.Peer
 	block   func(height int64) *coretypes.ResultCommit
-	raw     map[string]string // answers as they are, by method
-	chunk   int               // of the genesis; 0 is all
+	raw     map[string]string // whole answers, by method
+	chunk   int               // size of the genesis chunks; 0 is the whole genesis
 }
 
 func (n *teller) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -83,7 +83,7 @@ var (
 	tellersKey    = ed25519.GenPrivKeyFromSecret([]byte("teller"))
 )
 
-// signedBlock is a signed header of the tellers' chain; the seed makes it another.
+// signedBlock returns a signed header of the tellers' chain. Another seed makes another header.
 func signedBlock(height int64, seed byte, at time.Time) *coretypes.ResultCommit {
 	hash := func(b byte) []byte { return []byte(strings.Repeat(string(rune('a'+b)), 32)) }
 	h := &types.Header{
@@ -102,7 +102,7 @@ func signedBlock(height int64, seed byte, at time.Time) *coretypes.ResultCommit 
 	return coretypes.NewResultCommit(h, c, true)
 }
 
-// tellers are two nodes of one chain, and their addresses.
+// tellers starts two nodes of one chain, and returns them with their addresses.
 func tellers(t *testing.T) (a, b *teller, addresses []string) {
 	t.Helper()
 	doc := types.GenesisDoc{ChainID: "orchard", GenesisTime: time.Unix(1000, 0).UTC(),
@@ -129,8 +129,9 @@ func tellers(t *testing.T) (a, b *teller, addresses []string) {
 	return a, b, addresses
 }
 
-// What two nodes agree in is the chain: its genesis in as many parts as it comes, the oldest block
-// that both have, themselves and their peers by the addresses that can be reached from here.
+// The fetched chain is what two nodes agree on: the genesis, in however many chunks it comes; the
+// oldest block that both have; and the nodes and their peers, at addresses that can be reached from
+// here.
 func TestAChainIsFetched(t *testing.T) {
 	a, b, at := tellers(t)
 	a.chunk, a.oldest = 100, 4
@@ -139,10 +140,10 @@ func TestAChainIsFetched(t *testing.T) {
 	}
 
 	b.peers = []coretypes.Peer{
-		peer(idA, "tcp://10.0.0.1:26656", "10.0.0.1"), // known already
+		peer(idA, "tcp://10.0.0.1:26656", "10.0.0.1"), // already known
 		peer(idC, "tcp://0.0.0.0:7", "10.0.0.3"),
 		peer("short", "tcp://0.0.0.0:7", "10.0.0.4"),
-		peer(p2p.ID(strings.Repeat("d", 40)), "tcp://127.0.0.1:7", "10.0.0.5"), // its own loopback
+		peer(p2p.ID(strings.Repeat("d", 40)), "tcp://127.0.0.1:7", "10.0.0.5"), // on its own loopback
 		peer(p2p.ID(strings.Repeat("e", 40)), "tcp://seed.example:0", "10.0.0.6"),
 		peer(p2p.ID(strings.Repeat("f", 40)), "tcp://a,b:7", "10.0.0.6"),
 	}
@@ -172,7 +173,7 @@ func TestAChainIsFetched(t *testing.T) {
 		FetchOptions{StateSync: true, Height: 3, Hash: strings.ToLower(a.block(3).Header.Hash().String())})
 	require.NoError(t, err)
 	require.EqualValues(t, 3, c.StateSync.Height)
-	aging := func(h int64) *coretypes.ResultCommit { // a day a block, up to height 11
+	aging := func(h int64) *coretypes.ResultCommit { // one block a day, up to height 11
 		return signedBlock(h, 0, time.Now().UTC().AddDate(0, 0, int(h)-11).Truncate(time.Minute))
 	}
 	a.block, b.block = aging, aging
@@ -185,7 +186,7 @@ func TestAChainIsFetched(t *testing.T) {
 	require.Empty(t, c.StateSync.RPC)
 }
 
-// What does not fit together is refused, with the reason.
+// Nodes that contradict each other are refused, with the reason.
 func TestAChainThatNodesDoNotAgreeInIsNotFetched(t *testing.T) {
 	now := time.Now().UTC()
 	for want, change := range map[string]func(a, b *teller, o *FetchOptions){
@@ -207,7 +208,7 @@ func TestAChainThatNodesDoNotAgreeInIsNotFetched(t *testing.T) {
 		"status: Internal error: it is late": func(a, _ *teller, _ *FetchOptions) {
 			a.raw["status"] = `{"error":{"message":"Internal error","data":"it is late"}}`
 		},
-		"no node tells where it listens": func(a, b *teller, _ *FetchOptions) { a.listens, b.listens = "", "nowhere" },
+		"no node says where it listens": func(a, b *teller, _ *FetchOptions) { a.listens, b.listens = "", "nowhere" },
 		"no block yet":                   func(_, b *teller, _ *FetchOptions) { b.latest = 0 },
 		", want ": func(_, b *teller, _ *FetchOptions) {
 			b.block = func(h int64) *coretypes.ResultCommit { return signedBlock(h, 9, now) }
@@ -239,7 +240,7 @@ func TestAChainThatNodesDoNotAgreeInIsNotFetched(t *testing.T) {
 		want  string
 		nodes []string
 	}{
-		{"two at least", nil}, {"two at least", at[:1]}, {"connection refused", []string{at[0], "127.0.0.1:1"}},
+		{"at least two", nil}, {"at least two", at[:1]}, {"connection refused", []string{at[0], "127.0.0.1:1"}},
 		{"want host:port or a URL", []string{"ftp://a", at[0]}},
 	} {
 		_, err := Fetch(t.Context(), bad.nodes, FetchOptions{})

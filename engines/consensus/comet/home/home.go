@@ -21,7 +21,7 @@ import (
 // Identity is how other nodes know a home.
 type Identity struct {
 	NodeID    string    // for peers: NodeID@host:port
-	Validator Validator // without power, which the genesis gives
+	Validator Validator // without power, which the genesis sets
 }
 
 // Validator is one member of a validator set.
@@ -37,7 +37,7 @@ type Validator struct {
 func Init(home string, o Options) (Identity, error) {
 	var none Identity
 	if _, err := os.Stat(configPath(home)); err == nil {
-		return none, fmt.Errorf("%w: %s is one already", ErrHome, home)
+		return none, fmt.Errorf("%w: %s exists already", ErrHome, home)
 	}
 	c := newConfig(o).SetRoot(home)
 	if err := errors.Join(c.ValidateBasic(), settings(c)); err != nil {
@@ -63,7 +63,7 @@ func Init(home string, o Options) (Identity, error) {
 	return ReadIdentity(home)
 }
 
-// caught returns the panic of write as an error. CometBFT panics if it cannot write a file.
+// caught calls write and returns its panic as an error. CometBFT panics if it cannot write a file.
 func caught(write func()) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -127,8 +127,8 @@ func Addresses(home string) (p2pAddr, rpcAddr string, err error) {
 	return hostPort(c.P2P.ListenAddress), hostPort(c.RPC.ListenAddress), nil
 }
 
-// ErrGenesis: the genesis of CometBFT and the genesis of the home do not match.
-var ErrGenesis = errors.New("the genesis of CometBFT and of this home are not of one chain")
+// ErrGenesis is the error if the genesis of CometBFT and the genesis of the home do not match.
+var ErrGenesis = errors.New("CometBFT's genesis and the home's genesis are of different chains")
 
 // KeyEd25519 is the only kind of validator key.
 const KeyEd25519 = "ed25519"
@@ -143,14 +143,14 @@ type Genesis struct {
 	// MaxBlockBytes bounds the transactions of a block.
 	MaxBlockBytes uint64
 
-	// VoteExtensionsHeight is the height from which on votes are extended; 0 is never.
+	// VoteExtensionsHeight is the first height at which votes are extended; 0 means never.
 	VoteExtensionsHeight uint64
 
-	// AppState is our own genesis, as JSON: every node of the chain must have the same limits.
+	// AppState is our own genesis, as JSON. Every node of the chain must have the same limits.
 	AppState json.RawMessage
 }
 
-// blockOverhead bounds what a block has besides its transactions: header, commit, evidence.
+// blockOverhead bounds the parts of a block other than its transactions: header, commit, evidence.
 const blockOverhead = 2 << 20
 
 // WriteGenesis writes the genesis of a home, whole or not at all. It replaces an existing one. A
@@ -230,14 +230,15 @@ func genesisOf(doc *types.GenesisDoc) (Genesis, error) {
 }
 
 var (
-	// ErrChainData: CometBFT's chain is gone, but the state that it led to is there.
+	// ErrChainData is the error if CometBFT's chain is gone but the state that it led to is there.
 	ErrChainData = errors.New("CometBFT's chain data is missing")
 
-	// ErrChainDamage: CometBFT's chain cannot be read, or does not lead to the state of the home.
-	ErrChainDamage = errors.New("CometBFT's chain data is damaged, or of another time than the home's")
+	// ErrChainDamage is the error if CometBFT's chain cannot be read, or does not lead to the state
+	// of the home.
+	ErrChainDamage = errors.New("CometBFT's chain data is damaged, or from another time than the home's")
 )
 
-// Class returns the class of an error of a CometBFT home.
+// Class returns the class of an error about a CometBFT home.
 func Class(err error) consensus.Class {
 	switch {
 	case errors.Is(err, ErrChainData), errors.Is(err, ErrChainDamage), errors.Is(err, ErrSigning):
@@ -248,8 +249,8 @@ func Class(err error) consensus.Class {
 	return consensus.None
 }
 
-// CheckChainData refuses a start at which CometBFT would crash: with an application that is ahead
-// of an empty store.
+// CheckChainData returns an error if the application is ahead of an empty block store. CometBFT
+// would crash at such a start.
 func CheckChainData(c *cfg.Config, height uint64) error {
 	if height == 0 {
 		return nil
@@ -257,7 +258,7 @@ func CheckChainData(c *cfg.Config, height uint64) error {
 
 	dir := filepath.Join(c.DBDir(), "blockstore.db")
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: there is no %s, and the state is at height %d: restore it from a backup, or make a "+
+		return fmt.Errorf("%w: %s does not exist, and the state is at height %d: restore it from a backup, or make a "+
 			"new home and join by block sync", ErrChainData, dir, height)
 	} else if err != nil {
 		return fmt.Errorf("%w: %w", ErrHome, err)

@@ -14,15 +14,16 @@ import (
 )
 
 // Import makes a CometBFT home from an existing one. It copies the keys, the configuration (with
-// our settings for the connection to the application), the genesis, and the state of signing,
-// without which a validator could sign twice. It does not copy the chain, which led to the state of
-// another application. from is not changed. It must not run, now or later, with the same validator
-// key. Errors are ErrHome, and nothing is made then.
+// our settings for the connection to the application), the genesis, and the signing state, without
+// which a validator could sign twice. It does not copy the chain, which led to the state of another
+// application. Import does not change from, which must never run again with the same validator key.
+// Errors wrap ErrHome, and then nothing was made.
 func Import(home, from string) (Identity, error) {
 	var none Identity
 	if _, err := os.Stat(configPath(home)); err == nil {
-		return none, fmt.Errorf("%w: %s is one already", ErrHome, home)
+		return none, fmt.Errorf("%w: %s exists already", ErrHome, home)
 	}
+
 	c, _, err := readConfig(from)
 	if err != nil {
 		return none, err
@@ -53,7 +54,7 @@ func Import(home, from string) (Identity, error) {
 		{from: c.PrivValidatorStateFile(), to: to.PrivValidatorStateFile(), mode: 0o600},
 		{from: c.GenesisFile(), to: to.GenesisFile(), mode: 0o644},
 	}
-	for i, f := range files { // all of them, before anything is made
+	for i, f := range files { // read all files before anything is made
 		if files[i].data, err = os.ReadFile(f.from); err != nil {
 			return none, fmt.Errorf("%w: %w", ErrHome, err)
 		}
@@ -71,8 +72,8 @@ func Import(home, from string) (Identity, error) {
 		}
 	}
 
-	c.Genesis, c.NodeKey, c.PrivValidatorKey, c.PrivValidatorState = to.Genesis, to.NodeKey, to.PrivValidatorKey, to.
-		PrivValidatorState
+	c.Genesis, c.NodeKey = to.Genesis, to.NodeKey
+	c.PrivValidatorKey, c.PrivValidatorState = to.PrivValidatorKey, to.PrivValidatorState
 	c.DBPath, c.DBBackend = to.DBPath, to.DBBackend
 	c.Consensus.DoubleSignCheckHeight = 0
 	boundRPC(c)
@@ -85,8 +86,8 @@ func Import(home, from string) (Identity, error) {
 	return ReadIdentity(home)
 }
 
-// notRunning refuses a home that a CometBFT has open. That CometBFT would go on signing, and the
-// copied state of signing would be old.
+// notRunning returns an error if a running CometBFT has the home open. That CometBFT would continue
+// to sign, and the copied signing state would be old.
 func notRunning(c *cfg.Config) error {
 	f, err := os.Open(filepath.Join(c.DBDir(), "blockstore.db", "LOCK")) // goleveldb's; other stores have none
 	if errors.Is(err, os.ErrNotExist) {
@@ -105,20 +106,20 @@ func notRunning(c *cfg.Config) error {
 	return nil
 }
 
-// canSign refuses a validator that would have to sign again heights that it has signed: the only
-// validator of a chain, whose blocks are not copied. A validator among others first gets their
-// blocks.
+// canSign returns an error for a validator that would have to sign heights again that it has
+// signed: the only validator of a chain, whose blocks are not copied. A validator among others
+// first fetches their blocks.
 func canSign(c *cfg.Config, g Genesis, own Validator) error {
 	data, err := os.ReadFile(c.PrivValidatorStateFile())
 	if err != nil {
-		return fmt.Errorf("%w: state of signing: %w", ErrHome, err)
+		return fmt.Errorf("%w: signing state: %w", ErrHome, err)
 	}
+
 	var signed struct {
 		Height int64 `json:"height,string"`
 	}
-
 	if err := json.Unmarshal(data, &signed); err != nil {
-		return fmt.Errorf("%w: state of signing: %s: %w", ErrHome, c.PrivValidatorStateFile(), err)
+		return fmt.Errorf("%w: signing state: %s: %w", ErrHome, c.PrivValidatorStateFile(), err)
 	}
 	if len(g.Validators) != 1 || g.Validators[0].Address != own.Address || signed.Height < int64(g.InitialHeight) {
 		return nil

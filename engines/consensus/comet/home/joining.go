@@ -9,14 +9,14 @@ import (
 	rpchttp "github.com/cometbft/cometbft/rpc/client/http"
 )
 
-// StateSync has a home without a chain begin with a snapshot of its peers instead of the first
+// StateSync makes a home without a chain begin with a snapshot of its peers instead of the first
 // block.
 type StateSync struct {
-	// RPC are the nodes that the light client asks for headers, at least two, as host:port or a
-	// URL. The second is a witness against the first.
+	// RPC lists the nodes that the light client asks for headers, each as host:port or a URL. It
+	// needs at least two: the second is a witness against the first.
 	RPC []string
 
-	// Height and Hash are those of a block that somebody who is trusted knows to be the chain's. It
+	// Height and Hash are those of a block that a trusted party knows to be in the chain. The block
 	// must not be older than Period.
 	Height int64
 	Hash   string        // in hexadecimal
@@ -25,11 +25,11 @@ type StateSync struct {
 
 const (
 	defaultTrust  = 7 * 24 * time.Hour
-	discoveryTime = 5 * time.Second // CometBFT accepts no less
+	discoveryTime = 5 * time.Second // CometBFT accepts no shorter time
 )
 
-// SetStateSync writes into a home's configuration that it begins with a snapshot. If the chain has
-// begun, this has no effect. It returns ErrHome if CometBFT would not accept s.
+// SetStateSync configures a home to begin with a snapshot. If the chain has begun, this has no
+// effect. SetStateSync returns ErrHome if CometBFT would not accept s.
 func SetStateSync(home string, s StateSync) error {
 	c, err := LoadConfig(home)
 	if err != nil {
@@ -53,7 +53,7 @@ func SetStateSync(home string, s StateSync) error {
 }
 
 // OldestBlock asks a running CometBFT, at host:port or a URL, for its oldest block. A node whose
-// owner trusts that CometBFT may begin to trust with this block.
+// owner trusts that CometBFT may use the block as its first trusted one.
 func OldestBlock(ctx context.Context, address string) (height int64, hash string, err error) {
 	if !strings.Contains(address, "://") {
 		address = "tcp://" + address

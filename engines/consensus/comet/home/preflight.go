@@ -20,11 +20,12 @@ import (
 	"github.com/cometbft/cometbft/privval"
 )
 
-// ErrSigning: what keeps a validator from signing twice is lost.
+// ErrSigning is the error if the state that keeps a validator from signing twice is lost.
 var ErrSigning = errors.New("CometBFT's signing state is lost")
 
-// Preflight refuses a home with which the process of CometBFT would end at every start: invalid
-// keys, and settings that do not work. Errors are ErrHome and ErrSigning, and name the file.
+// Preflight returns an error for a home with which the process of CometBFT would end at every
+// start: one with invalid keys, or with settings that do not work. Errors wrap ErrHome or
+// ErrSigning, and name the file.
 func Preflight(c *cfg.Config) error {
 	if err := settings(c); err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrHome, configPath(c.RootDir), err)
@@ -38,7 +39,7 @@ func Preflight(c *cfg.Config) error {
 // settings checks the settings that CometBFT itself checks only when it uses them.
 func settings(c *cfg.Config) error {
 	if c.DBBackend != "goleveldb" {
-		return fmt.Errorf(`db_backend = %q, want "goleveldb": no other is in this program`, c.DBBackend)
+		return fmt.Errorf(`db_backend = %q, want "goleveldb": this program has no other backend`, c.DBBackend)
 	}
 
 	if n := c.Consensus.DoubleSignCheckHeight; n != 0 {
@@ -87,8 +88,8 @@ func Listed(list string) func(yield func(string) bool) {
 	}
 }
 
-// checkPeer refuses an invalid address of a peer. It does not look up the name in it, and does not
-// dial.
+// checkPeer returns an error for an invalid address of a peer. It neither looks up the name in the
+// address nor dials it.
 func checkPeer(peer string) error {
 	bare := peer
 	if _, rest, ok := strings.Cut(peer, "://"); ok {
@@ -111,14 +112,15 @@ func checkPeer(peer string) error {
 	return nil
 }
 
-// checkAddresses refuses addresses that CometBFT cannot listen on. rpc may be a list, and empty.
+// checkAddresses returns an error for addresses that CometBFT cannot listen on. rpc may be a list,
+// or empty.
 func checkAddresses(peers, rpc string) error {
 	p, err := tcpAddress(peers)
 	if err == nil && p == "" {
 		err = errors.New("want tcp://host:port")
 	}
 	if err == nil && strings.HasPrefix(p, ":") {
-		err = errors.New("there is no host in it: 0.0.0.0 is all of this machine's addresses")
+		err = errors.New("there is no host in it: 0.0.0.0 stands for all addresses of this machine")
 	}
 	if err != nil {
 		return fmt.Errorf("[p2p] laddr = %q: %w", peers, err)
@@ -137,7 +139,7 @@ func checkAddresses(peers, rpc string) error {
 	return nil
 }
 
-// tcpAddress returns the host:port of an address in CometBFT's form, empty for a unix socket.
+// tcpAddress returns the host:port of an address in CometBFT's form, or "" for a unix socket.
 func tcpAddress(addr string) (string, error) {
 	proto, rest, ok := strings.Cut(addr, "://")
 	switch {
@@ -154,7 +156,7 @@ func tcpAddress(addr string) (string, error) {
 
 var hostName = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?$`)
 
-// checkHostPort refuses an address that is not host:port. The host may be empty.
+// checkHostPort returns an error for an address that is not host:port. The host may be empty.
 func checkHostPort(addr string) error {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -162,7 +164,7 @@ func checkHostPort(addr string) error {
 	}
 	ip, _, _ := strings.Cut(host, "%")
 	if host != "" && net.ParseIP(ip) == nil && !hostName.MatchString(host) {
-		return fmt.Errorf("%q is no host", host)
+		return fmt.Errorf("%q is not a host", host)
 	}
 	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 		return fmt.Errorf("port %q, want 0 to 65535", port)
@@ -192,7 +194,7 @@ func plainText(s string) bool {
 	return strings.TrimSpace(s) != ""
 }
 
-// checkKeys refuses a missing or invalid key of the node or the validator.
+// checkKeys returns an error for a missing or invalid key of the node or the validator.
 func checkKeys(c *cfg.Config) error {
 	node, err := p2p.LoadNodeKey(c.NodeKeyFile())
 	if err == nil {
@@ -227,8 +229,8 @@ func checkKey(key crypto.PrivKey) error {
 	return nil
 }
 
-// checkSigning refuses a missing or empty signing state. A fresh one is not missing: it has height
-// 0.
+// checkSigning returns an error for a missing or empty signing state. A fresh signing state is
+// neither: it has height 0.
 func checkSigning(c *cfg.Config) error {
 	path := c.PrivValidatorStateFile()
 	var s struct {
@@ -244,7 +246,6 @@ func checkSigning(c *cfg.Config) error {
 	if err == nil {
 		err = cmtjson.Unmarshal(data, new(privval.FilePVLastSignState))
 	}
-
 	if err != nil {
 		return fmt.Errorf("%w: %w; without it this validator could sign twice: put the file back as it was last, "+
 			"never an older copy, or make a new home with a new validator key", ErrSigning, withPath(path, err))
@@ -253,7 +254,7 @@ func checkSigning(c *cfg.Config) error {
 	return nil
 }
 
-// withPath adds the path of the file that err is about, unless err has one.
+// withPath adds path to err, unless err already names a path.
 func withPath(path string, err error) error {
 	if inPath := new(os.PathError); errors.As(err, &inPath) {
 		return err

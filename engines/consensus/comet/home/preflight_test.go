@@ -12,11 +12,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// it ends a second after its Close
+	// This goroutine ends a second after its Close.
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/syndtr/goleveldb/leveldb.(*DB).mpoolDrain"))
 }
 
-// ownHome makes the home of a lone validator.
+// ownHome makes the home of the only validator of a chain.
 func ownHome(t *testing.T) string {
 	t.Helper()
 	home := filepath.Join(t.TempDir(), "comet")
@@ -38,8 +38,8 @@ func edit(t *testing.T, home string, change func(*cfg.Config)) {
 	require.NoError(t, writeConfig(home, c))
 }
 
-// Each of these had CometBFT end, or say nothing but "exit status 1", at each of its starts, for
-// ever.
+// With each of these settings CometBFT ended at every start, often with no text but "exit status
+// 1".
 func TestWhatCometBFTWouldNotStartWithIsRefusedBefore(t *testing.T) {
 	set := func(change func(*cfg.Config)) func(*testing.T, string) {
 		return func(t *testing.T, home string) { edit(t, home, change) }
@@ -108,7 +108,7 @@ func TestWhatCometBFTWouldNotStartWithIsRefusedBefore(t *testing.T) {
 	}
 }
 
-// A home whose db_dir is another has its chain there, and not in data.
+// The chain of a home with another db_dir is looked for there, and not in data.
 func TestAMovedDatabaseDirectoryIsLookedInto(t *testing.T) {
 	home := ownHome(t)
 	edit(t, home, func(c *cfg.Config) { c.DBPath = "elsewhere" })
@@ -126,7 +126,7 @@ func TestAddressesThatCometBFTCannotListenOn(t *testing.T) {
 		{":99999", "", "want 0 to 65535"},
 		{":26656", "", "there is no host in it"},
 		{"tcp://1.2.3.4:5", "", "want host:port"},
-		{"a b:5", "", `"a b" is no host`},
+		{"a b:5", "", `"a b" is not a host`},
 		{"", "foo:bar", "[rpc] laddr"},
 		{"", "tcp://1.2.3.4:5", "want host:port"},
 		{"127.0.0.1:5", "127.0.0.1:5", "a port of its own"},

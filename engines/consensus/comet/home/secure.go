@@ -11,7 +11,7 @@ import (
 	cfg "github.com/cometbft/cometbft/config"
 )
 
-// Bounds of CometBFT's RPC. CometBFT answers a whole batch in memory, so that these bound the
+// Bounds of CometBFT's RPC. CometBFT answers a whole batch in memory, so these values bound the
 // memory that a stranger can make it use.
 const (
 	RPCBatch       = 100
@@ -19,52 +19,53 @@ const (
 	rpcBody        = 4 << 20 // or more, if the largest transaction needs it
 )
 
-// FeedBytes is how many bytes of transactions the feed hands over at once, about: the last may be
-// as large as a transaction can be.
+// FeedBytes is about how many bytes of transactions the feed sends at once. The last transaction
+// may exceed it.
 const FeedBytes = 1 << 20
 
-// neededBody returns how large a request of the feed can be: its transactions in base64, and the
-// words around each.
+// neededBody returns the size of the largest request of the feed: its transactions in base64, and
+// the JSON around each.
 func neededBody(maxTxBytes int) int64 {
 	const words = 128
 	return (int64(maxTxBytes)+FeedBytes)*4/3 + RPCBatch*words
 }
 
-// boundRPC sets the bounds of CometBFT's RPC. They hold for our own socket as for TCP, because
-// CometBFT has one setting for both.
+// boundRPC sets the bounds of CometBFT's RPC. They hold for our own socket as well as for TCP,
+// because CometBFT has one setting for both.
 func boundRPC(c *cfg.Config) {
 	c.RPC.MaxRequestBatchSize, c.RPC.MaxOpenConnections = RPCBatch, rpcConnections
 	c.RPC.MaxBodyBytes = max(rpcBody, neededBody(c.Mempool.MaxTxBytes))
 }
 
-// checkRPC refuses bounds that are too low for the feed.
+// checkRPC returns an error for bounds that are too low for the feed.
 func checkRPC(c *cfg.Config) error {
 	if n := c.RPC.MaxRequestBatchSize; n > 0 && n < RPCBatch {
-		return fmt.Errorf("rpc.max_request_batch_size: %d, want at least %d: what the node hands to its CometBFT "+
-			"goes this way", n, RPCBatch)
+		return fmt.Errorf("rpc.max_request_batch_size: %d, want at least %d: the node sends "+
+			"its transactions to CometBFT this way", n, RPCBatch)
 	}
 
 	if n, want := c.RPC.MaxBodyBytes, neededBody(c.Mempool.MaxTxBytes); n < want {
-		return fmt.Errorf("rpc.max_body_bytes: %d, want at least %d, for mempool.max_tx_bytes = %d: what the node "+
-			"hands to its CometBFT goes this way", n, want, c.Mempool.MaxTxBytes)
+		return fmt.Errorf("rpc.max_body_bytes: %d, want at least %d, for mempool.max_tx_bytes = %d: the node "+
+			"sends its transactions to CometBFT this way", n, want, c.Mempool.MaxTxBytes)
 	}
 
 	return nil
 }
 
-// mustSay are the keys without which CometBFT's own defaults would open the node to everybody.
+// mustSay holds the keys that a configuration must set, because CometBFT's own defaults would open
+// the node to everybody. The values are those defaults.
 var mustSay = map[string]string{
 	"p2p.laddr": "tcp://0.0.0.0:26656",
 	"p2p.pex":   "true",
 	"rpc.laddr": "tcp://127.0.0.1:26657",
 }
 
-// checkSaid refuses keys that nothing reads, such as misspelled ones, and a file without the keys
-// that keep the node closed.
+// checkSaid returns an error for unknown keys, such as misspelled ones, and for a file without the
+// keys that keep the node closed.
 func checkSaid(k keys) error {
 	slices.Sort(k.unknown)
-	var errs []error
 
+	var errs []error
 	for _, key := range k.unknown {
 		at := ""
 		if n := lineOf(k.text, key); n > 0 {
@@ -76,7 +77,7 @@ func checkSaid(k keys) error {
 	for _, key := range slices.Sorted(maps.Keys(mustSay)) {
 		section, name, _ := strings.Cut(key, ".")
 		if in, _ := k.values[section].(map[string]any); in == nil || in[name] == nil {
-			errs = append(errs, fmt.Errorf("there is no %s, for which CometBFT would take %q: say what it is to be",
+			errs = append(errs, fmt.Errorf("%s is not set, and CometBFT's default is %q: set it explicitly",
 				key, mustSay[key]))
 		}
 	}
@@ -84,8 +85,8 @@ func checkSaid(k keys) error {
 	return errors.Join(errs...)
 }
 
-// lineOf returns the line of a key (section.name) or of a section in a TOML file, 0 if it is not
-// found.
+// lineOf returns the line of a key (section.name) or of a section in a TOML file, or 0 if there is
+// none.
 func lineOf(text []byte, key string) int {
 	section, n := "", 0
 	for line := range strings.Lines(string(text)) {
@@ -119,16 +120,16 @@ func Exposures(c *cfg.Config) (out []string) {
 			out = append(out, fmt.Sprintf(format, args...))
 		}
 	}
-	add(c.P2P.PexReactor, "p2p.pex = true: whoever connects learns of the peers, and is dialled")
+	add(c.P2P.PexReactor, "p2p.pex = true: any node that connects learns of the peers, and is dialled")
 	for a := range strings.SplitSeq(c.RPC.ListenAddress, ",") {
-		add(isPublic(a), "rpc.laddr = %q: whoever reaches it may submit, subscribe and read everything", a)
+		add(isPublic(a), "rpc.laddr = %q: anyone who can reach it may submit, subscribe and read everything", a)
 	}
 
-	add(c.RPC.Unsafe, "rpc.unsafe = true: whoever reaches the RPC may stop the node's peers and profile it")
+	add(c.RPC.Unsafe, "rpc.unsafe = true: anyone who can reach the RPC may stop the node's peers and profile it")
 	add(len(c.RPC.CORSAllowedOrigins) > 0,
-		"rpc.cors_allowed_origins = %q: pages from there may ask in a browser's name", c.RPC.CORSAllowedOrigins)
+		"rpc.cors_allowed_origins = %q: pages from these origins may use the RPC through a browser", c.RPC.CORSAllowedOrigins)
 	add(c.RPC.GRPCListenAddress != "", "rpc.grpc_laddr = %q", c.RPC.GRPCListenAddress)
-	add(isPublic(c.RPC.PprofListenAddress), "rpc.pprof_laddr = %q: whoever reaches it reads the memory",
+	add(isPublic(c.RPC.PprofListenAddress), "rpc.pprof_laddr = %q: anyone who can reach it may read the memory",
 		c.RPC.PprofListenAddress)
 
 	add(c.Instrumentation.Prometheus && isPublic(c.Instrumentation.PrometheusListenAddr),
@@ -138,7 +139,7 @@ func Exposures(c *cfg.Config) (out []string) {
 		"many times that to answer", c.RPC.MaxBodyBytes, body)
 
 	add(c.RPC.MaxRequestBatchSize == 0 || c.RPC.MaxRequestBatchSize > RPCBatch,
-		"rpc.max_request_batch_size = %d, more than %d: a batch is answered in memory",
+		"rpc.max_request_batch_size = %d, more than %d: CometBFT answers a whole batch in memory",
 		c.RPC.MaxRequestBatchSize, RPCBatch)
 
 	return out

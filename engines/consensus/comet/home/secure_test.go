@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A new home of either profile has nothing open, for the smallest and for large transactions.
+// A new home of either profile leaves nothing open, for small and for large transactions.
 func TestANewHomeIsClosed(t *testing.T) {
 	for _, p := range []Profile{Tuned, Stock} {
 		for _, n := range []uint64{0, 1 << 10, 40 << 20} {
@@ -59,8 +59,8 @@ func TestWhatACarelessConfigurationIsToldOf(t *testing.T) {
 	}
 }
 
-// What CometBFT takes in silence: a key that is misspelled, and a file that leaves out what keeps
-// it closed.
+// CometBFT silently accepts a misspelled key, and a file without the keys that keep it closed. Both
+// are refused here.
 func TestAConfigurationThatSaysLessThanItSeems(t *testing.T) {
 	home := filepath.Join(t.TempDir(), "comet")
 	_, err := Init(home, Options{})
@@ -79,9 +79,9 @@ func TestAConfigurationThatSaysLessThanItSeems(t *testing.T) {
 		fmt.Sprintf(`line %d: unknown key "consensus.timeout_prpose"`, line))
 	refused("monicker = \"a\"\n"+string(good), `line 1: unknown key "monicker"`)
 	refused(string(good)+"\n[fastsync]\nversion = \"v0\"\n", `unknown key "fastsync"`)
-	refused("", `there is no rpc.laddr`)
+	refused("", `rpc.laddr is not set`)
 	refused(strings.Replace(string(good), "\npex = false", "", 1),
-		`there is no p2p.pex, for which CometBFT would take "true"`)
+		`p2p.pex is not set, and CometBFT's default is "true"`)
 
 	refused(strings.Replace(string(good), "\nmax_request_batch_size = 100", "\nmax_request_batch_size = 10", 1),
 		"rpc.max_request_batch_size: 10, want at least 100")

@@ -16,27 +16,28 @@ import (
 	"github.com/coppice-go/coppice/internal/flock"
 )
 
-// SocketDir returns where the sockets of a home lie. That is a directory in the home. If its path
-// is too long for a socket's address, or cannot be an element of a list that CometBFT sends to its
-// peers, it is a directory in the temporary one that only the user can enter.
+// SocketDir returns the directory of a home's sockets. It lies in the home. If its path would be
+// too long for a socket's address, or could not be an element of a list that CometBFT sends to its
+// peers, it lies in the temporary directory, and only the user can enter it.
 func SocketDir(home string) string {
 	const longest = 107 - len("/abci-0123456789-012345.sock")
 	if dir := filepath.Join(home, "run"); len(dir) <= longest && plainText(dir) && !strings.Contains(dir, ",") {
 		return dir
 	}
-	sum := sha256.Sum256([]byte(home)) // no two homes have the same, and remove each other's sockets
+	sum := sha256.Sum256([]byte(home)) // no two homes share a directory, or they would remove each other's sockets
 	return filepath.Join(os.TempDir(), fmt.Sprintf("%s%x", tempPrefix(), sum[:12]))
 }
 
-// tempPrefix returns how the names of the directories of this user's sockets begin.
+// tempPrefix returns the prefix of the names of this user's socket directories.
 func tempPrefix() string { return fmt.Sprintf("coppice-%d-", os.Getuid()) }
 
-// socketLock is the file in a directory of sockets on which its process holds a lock. The lock ends
-// with the process, however that ends. A directory whose lock nobody holds is a leftover.
+// socketLock is the file in a socket directory on which its process holds a lock. The lock ends
+// with the process, however that ends. A directory whose lock no process holds is a leftover.
 const socketLock = "lock"
 
-// sockets are the directories that this process holds. They are counted by process, because a lock
-// belongs to an open file: an incarnation that does not end must not keep its successor out.
+// sockets holds the directories that this process holds. They are counted per process, because a
+// lock belongs to an open file, and an incarnation that does not end must not keep its successor
+// out.
 var sockets = struct {
 	mu   sync.Mutex
 	held map[string]*heldSockets
@@ -47,12 +48,14 @@ type heldSockets struct {
 	users int
 }
 
-// lockTime is how long a start waits for another that is removing a leftover of the same home.
+// lockTime is how long a start waits for another start that is removing a leftover of the same
+// home.
 const lockTime = 500 * time.Millisecond
 
-// HoldSockets makes the directory of a home's sockets and removes those that another run has left.
-// The caller must be the only one that runs the home, and must call release. If the directory is in
-// the temporary one, release removes it, and HoldSockets removes those that others have left there.
+// HoldSockets makes the directory of a home's sockets and removes the sockets that another run has
+// left. The caller must be the only process that runs the home, and must call release. If the
+// directory lies in the temporary directory, release removes it, and HoldSockets also removes
+// leftovers of other homes there.
 func HoldSockets(home string) (release func(), err error) {
 	sockets.mu.Lock()
 	defer sockets.mu.Unlock()
@@ -116,27 +119,27 @@ func lockSockets(dir string) (*os.File, error) {
 	}
 }
 
-// private refuses a directory that another user has put there or can enter.
+// private returns an error for a directory that another user has put there or can enter.
 func private(dir string) error {
 	info, err := os.Lstat(dir)
 	switch {
 	case err != nil:
 		return err
 	case !info.IsDir() || info.Mode().Perm()&0o077 != 0 || !ownedByUs(info):
-		return fmt.Errorf("%s: want a directory of this user's that nobody else can enter, have %v", dir, info.Mode())
+		return fmt.Errorf("%s: want a directory that only this user can enter, got %v", dir, info.Mode())
 	}
 	return nil
 }
 
-// mostSwept is how many names of the temporary directory one start looks at.
+// mostSwept is the number of names in the temporary directory that one start looks at.
 const mostSwept = 10_000
 
-// unlockedAge is how old a directory without a lock must be to count as a leftover: of a version
+// unlockedAge is the age from which a directory without a lock counts as a leftover: of a version
 // that had no locks, or of a start that was killed before it made the lock.
 const unlockedAge = time.Hour
 
-// sweepSockets removes the directories of sockets of processes that have ended, except own. It
-// leaves those that it cannot remove.
+// sweepSockets removes the socket directories of processes that have ended, except own. It leaves a
+// directory that it cannot remove.
 func sweepSockets(own string) {
 	temp, err := os.Open(os.TempDir())
 	if err != nil {
@@ -189,7 +192,7 @@ func hasListener(dir string) bool {
 	return false
 }
 
-// removeSocketDir removes a directory if there is nothing in it but sockets and the lock.
+// removeSocketDir removes a directory if it contains only sockets and the lock.
 func removeSocketDir(dir string) {
 	if removeSockets(dir) != nil {
 		return

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// tempDir makes the temporary directory one of the test's, short enough for sockets.
+// tempDir gives the test its own temporary directory, with a path that is short enough for sockets.
 func tempDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "c")
@@ -22,10 +22,10 @@ func tempDir(t *testing.T) string {
 	return dir
 }
 
-// far is a home whose sockets cannot lie in it.
+// far returns a home whose path is too long for sockets in it.
 func far() string { return "/" + strings.Repeat("far", 30) }
 
-// deadSocket leaves a socket as a process does that was killed.
+// deadSocket makes a socket as a killed process leaves it.
 func deadSocket(t *testing.T, dir string) {
 	t.Helper()
 	l, err := net.Listen("unix", filepath.Join(dir, "abci-1-1.sock"))
@@ -34,8 +34,8 @@ func deadSocket(t *testing.T, dir string) {
 	require.NoError(t, l.Close())
 }
 
-// The directory of a home with a long path is there as long as it is held, and whoever holds it
-// again, as an incarnation does whose predecessor does not end, is not kept out.
+// The socket directory of a home with a long path exists as long as it is held. A second holder in
+// the same process is not kept out, such as an incarnation whose predecessor does not end.
 func TestSocketsFarFromTheirHomeGoWithTheNode(t *testing.T) {
 	temp, home := tempDir(t), far()
 	first, err := HoldSockets(home)
@@ -54,8 +54,8 @@ func TestSocketsFarFromTheirHomeGoWithTheNode(t *testing.T) {
 	require.NoDirExists(t, dir)
 }
 
-// A start removes what processes have left that are no more, and nothing that somebody uses or that
-// is not ours.
+// A start removes what ended processes have left. It removes nothing that is in use or that is not
+// ours.
 func TestAStartRemovesLeftoverSockets(t *testing.T) {
 	temp := tempDir(t)
 	hour := time.Now().Add(-2 * unlockedAge)
@@ -67,12 +67,12 @@ func TestAStartRemovesLeftoverSockets(t *testing.T) {
 	}
 	var gone, stay []string
 
-	killed := made("killed") // its process held the lock, and was killed
+	killed := made("killed") // its process held the lock and was killed
 	lock, err := lockSockets(killed)
 	require.NoError(t, err)
 	deadSocket(t, killed)
 	require.NoError(t, lock.Close())
-	unlocked := made("unlocked") // a version that had no lock
+	unlocked := made("unlocked") // made by a version without locks
 	deadSocket(t, unlocked)
 	old(unlocked)
 	empty := made("empty")
@@ -84,7 +84,7 @@ func TestAStartRemovesLeftoverSockets(t *testing.T) {
 	require.NoError(t, err)
 	defer lock.Close()
 
-	deadSocket(t, live) // between two children nobody listens
+	deadSocket(t, live) // no process listens between two children
 	old(live)
 	listens := made("listens")
 	l, err := net.Listen("unix", filepath.Join(listens, "rpc.sock"))
@@ -122,7 +122,7 @@ func TestAStartRemovesLeftoverSockets(t *testing.T) {
 	require.FileExists(t, filepath.Join(live, "abci-1-1.sock"))
 }
 
-// The next start of a home whose process was killed takes the directory over, without the sockets.
+// After a kill, the next start of the home takes the directory over and removes the sockets.
 func TestTheNextStartTakesTheSocketsOver(t *testing.T) {
 	tempDir(t)
 	home := far()
@@ -138,8 +138,8 @@ func TestTheNextStartTakesTheSocketsOver(t *testing.T) {
 	release()
 }
 
-// Starts of a home while others sweep: whoever holds a directory has it, and nothing is left of all
-// of them.
+// Homes start while other starts sweep: a directory that is held stays, and at the end no directory
+// is left.
 func TestASweepNeverTakesADirectoryThatIsHeld(t *testing.T) {
 	temp, home := tempDir(t), far()
 	stop, swept := make(chan struct{}), make(chan struct{})
@@ -174,8 +174,8 @@ func TestASweepNeverTakesADirectoryThatIsHeld(t *testing.T) {
 	require.Empty(t, left)
 }
 
-// CometBFT serves RPC on a list of addresses, which it tells its peers: a comma would end one, and
-// what is not ASCII it refuses.
+// CometBFT serves RPC on a list of addresses, which it sends to its peers. A comma would end an
+// address, and CometBFT refuses non-ASCII text.
 func TestSocketsOfAHomeWithAnyName(t *testing.T) {
 	require.Equal(t, "/srv/a b/run", SocketDir("/srv/a b"))
 	for _, home := range []string{"/srv/a,b", "/srv/wäldchen", "/srv/a\tb"} {

@@ -9,10 +9,10 @@ import (
 	"strings"
 )
 
-// ClearUnmade removes the remains of those databases of CometBFT that were being made for the first
-// time when the process was killed. goleveldb writes a MANIFEST and then CURRENT, which names it,
-// and never opens a directory that has only the MANIFEST. Such a database was still empty. A
-// database without CURRENT that has a table or a journal is damaged, and stays as it is.
+// ClearUnmade removes the remains of a CometBFT database if the process was killed while it first
+// made that database. goleveldb writes a MANIFEST and then CURRENT, which names it, and never opens
+// a directory that has only the MANIFEST. Such a database was still empty. A database without
+// CURRENT that has a table or a journal is damaged, and stays as it is.
 func ClearUnmade(data string) error {
 	dirs, err := filepath.Glob(filepath.Join(data, "*.db"))
 	if err != nil {
@@ -38,12 +38,12 @@ func ClearUnmade(data string) error {
 	return nil
 }
 
-// unmade reports whether these are the files of a goleveldb database whose making was cut short.
+// unmade reports whether these are the files of a goleveldb database whose creation was cut short.
 func unmade(entries []fs.DirEntry) bool {
 	manifest := false
 	for _, e := range entries {
 		switch name := e.Name(); {
-		// CURRENT.N becomes CURRENT
+		// CURRENT.N becomes CURRENT.
 		case name == "LOCK", name == "LOG", name == "LOG.old", strings.HasPrefix(name, "CURRENT."):
 		case name == "MANIFEST-000000":
 			manifest = true

@@ -9,9 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A database of CometBFT's whose making a kill has cut short opens again, and one that has anything
-// in it is left alone, whole or damaged. (Found by kills of a node that joins: evidence.db had a
-// MANIFEST and no CURRENT, and CometBFT ended at each start.)
+// A CometBFT database whose creation was cut short by a kill opens again. A database with any data
+// is left alone, whole or damaged. (Found by killing a joining node: evidence.db had a MANIFEST and
+// no CURRENT, and CometBFT ended at each start.)
 func TestADatabaseWhoseMakingWasCutShortIsMadeAnew(t *testing.T) {
 	data := t.TempDir()
 	c := cfg.DefaultConfig()
@@ -32,7 +32,7 @@ func TestADatabaseWhoseMakingWasCutShortIsMadeAnew(t *testing.T) {
 				require.NoError(t, os.WriteFile(at(name, f), nil, 0o600))
 			}
 		}
-		require.Error(t, open(name), "what this is about")
+		require.Error(t, open(name), "goleveldb does not open it")
 	}
 
 	for _, name := range []string{"whole", "damaged"} {

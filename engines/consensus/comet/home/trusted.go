@@ -10,10 +10,10 @@ import (
 	"github.com/coppice-go/coppice/internal/durable"
 )
 
-// Trusted is what the light client in CometBFT's process vouches for: the block of the snapshot
-// that is offered next. ABCI carries only the app hash. Our state also has the hash and the time of
-// the block, for which a peer's word is not enough. The process writes Trusted into the home, which
-// it shares with the node, before it offers the snapshot.
+// Trusted is the block that the light client in CometBFT's process vouches for: the block of the
+// snapshot that is offered next. ABCI carries only the app hash. Our state also has the hash and
+// the time of the block, for which a peer's word is not enough. The process writes Trusted into the
+// home, which it shares with the node, before it offers the snapshot.
 type Trusted struct {
 	Height    uint64    `json:"height"`
 	AppHash   []byte    `json:"app_hash"`

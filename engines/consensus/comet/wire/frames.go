@@ -18,14 +18,15 @@ import (
 //	│ uvarint: n      │ n bytes: Request, Response │
 //	└─────────────────┴───────────────────────────┘
 
-// ErrFrame: the peer does not speak the protocol. Its connection is closed without an answer.
+// ErrFrame is the error if the peer does not speak the protocol. Its connection is closed without
+// an answer.
 var ErrFrame = errors.New("not an ABCI frame")
 
-// ReadStep bounds the memory that is allocated because of a length alone, before the bytes arrive.
+// ReadStep bounds the memory that is allocated for a declared length before its bytes arrive.
 const ReadStep = 1 << 20
 
-// ReadFrame reads one frame into buf, which it may replace. At a clean end between two frames it
-// returns io.EOF.
+// ReadFrame reads one frame into buf, which it may replace. If the stream ends cleanly between two
+// frames, ReadFrame returns io.EOF.
 func ReadFrame(r *bufio.Reader, limit int, buf []byte) ([]byte, error) {
 	if _, err := r.Peek(1); err != nil {
 		return buf, err
@@ -34,7 +35,7 @@ func ReadFrame(r *bufio.Reader, limit int, buf []byte) ([]byte, error) {
 	n, err := binary.ReadUvarint(r)
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return buf, fmt.Errorf("%w: it ends within its length", ErrFrame)
+		return buf, fmt.Errorf("%w: it ends inside its length", ErrFrame)
 	case err != nil:
 		return buf, fmt.Errorf("%w: its length: %w", ErrFrame, err)
 	case n > uint64(limit):
@@ -67,17 +68,17 @@ func ReadRequest(r *bufio.Reader, limit int, buf []byte) (*abci.Request, []byte,
 	}
 	req := new(abci.Request)
 	if err := req.Unmarshal(buf); err != nil {
-		return nil, buf, fmt.Errorf("%w: %d bytes that are no request: %w", ErrFrame, len(buf), err)
+		return nil, buf, fmt.Errorf("%w: %d bytes are not a request: %w", ErrFrame, len(buf), err)
 	}
 	if req.Value == nil {
-		return nil, buf, fmt.Errorf("%w: a request of no kind that this version knows", ErrFrame)
+		return nil, buf, fmt.Errorf("%w: a request of an unknown kind", ErrFrame)
 	}
 
 	return req, buf, nil
 }
 
-// ReadResponse is ReadRequest for the other direction. An exception is an error, because our server
-// sends none.
+// ReadResponse reads one response, as ReadRequest reads a request. An exception is an error,
+// because our server sends none.
 func ReadResponse(r *bufio.Reader, limit int, buf []byte) (*abci.Response, []byte, error) {
 	buf, err := ReadFrame(r, limit, buf)
 	if err != nil {
@@ -85,13 +86,13 @@ func ReadResponse(r *bufio.Reader, limit int, buf []byte) (*abci.Response, []byt
 	}
 	resp := new(abci.Response)
 	if err := resp.Unmarshal(buf); err != nil {
-		return nil, buf, fmt.Errorf("%w: %d bytes that are no response: %w", ErrFrame, len(buf), err)
+		return nil, buf, fmt.Errorf("%w: %d bytes are not a response: %w", ErrFrame, len(buf), err)
 	}
 	if x := resp.GetException(); x != nil {
 		return nil, buf, fmt.Errorf("exception: %s", x.Error)
 	}
 	if resp.Value == nil {
-		return nil, buf, fmt.Errorf("%w: a response of no kind that this version knows", ErrFrame)
+		return nil, buf, fmt.Errorf("%w: a response of an unknown kind", ErrFrame)
 	}
 
 	return resp, buf, nil

@@ -50,13 +50,13 @@ func TestWhatIsNoFrameIsRefusedWithItsReason(t *testing.T) {
 	}{
 		"length only":           {[]byte{5}, "0 of 5 bytes came"},
 		"cut":                   {append([]byte{5}, "abc"...), "3 of 5 bytes came"},
-		"length cut":            {[]byte{0x80}, "ends within its length"},
+		"length cut":            {[]byte{0x80}, "ends inside its length"},
 		"length too long":       {bytes.Repeat([]byte{0xff}, 11), "its length"},
 		"too large":             {binary.AppendUvarint(nil, 1<<20+1), "want at most 1048576"},
 		"huge":                  {binary.AppendUvarint(nil, 1<<63), "want at most 1048576"},
-		"no protobuf":           {comettest.Frame([]byte("garbage")), "no request"},
-		"no kind":               {comettest.Frame(nil), "no kind"},
-		"kind of other version": {comettest.Frame([]byte{0xfa, 0x01, 0}), "no kind"},
+		"no protobuf":           {comettest.Frame([]byte("garbage")), "not a request"},
+		"no kind":               {comettest.Frame(nil), "unknown kind"},
+		"kind of other version": {comettest.Frame([]byte{0xfa, 0x01, 0}), "unknown kind"},
 	} {
 		_, err := read(c.in)
 		require.ErrorIs(t, err, ErrFrame, name)
@@ -67,7 +67,7 @@ func TestWhatIsNoFrameIsRefusedWithItsReason(t *testing.T) {
 	require.Equal(t, io.EOF, err)
 }
 
-// A length is nobody's word: memory is taken as bytes come.
+// Memory is allocated as the bytes come, and never for a declared length alone.
 func TestALengthAloneTakesNoMemory(t *testing.T) {
 	in := binary.AppendUvarint(nil, 1<<30)
 	_, buf, err := ReadRequest(bufio.NewReader(bytes.NewReader(in)), 1<<31, nil)
