@@ -66,7 +66,7 @@ func TestOpenRefuses(t *testing.T) {
 
 	err := with(func(p *pebble.DB) { require.NoError(t, p.Set([]byte("users"), []byte("1"), pebble.Sync)) })
 	require.ErrorIs(t, err, ErrFormat)
-	require.ErrorContains(t, err, "something else")
+	require.ErrorContains(t, err, "another program")
 
 	err = with(func(p *pebble.DB) { require.NoError(t, p.Set(metaFormat, []byte("coppice state 2"), pebble.Sync)) })
 	require.ErrorIs(t, err, ErrFormat)

@@ -13,8 +13,9 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// recent knows of most ids that were never applied that they were not, without asking Pebble, whose
-// memtable is slow to say so. It errs on one side only: it never denies an id that is remembered.
+// recent knows, for most ids that were never applied, that they were not. It spares a lookup in
+// Pebble, whose memtable is slow to find an id absent. It errs on one side only: it never denies an
+// id that is remembered.
 //
 // It holds the ids that were applied since the state was opened, in Bloom filters that follow one
 // another. A filter goes when all its ids have expired, or, when there are too many, earlier. It

@@ -1,9 +1,9 @@
-// Package durable writes files and directories to a disk so that each appears there whole or not at
-// all: one that has its name is whole, also after a crash.
+// Package durable writes files and directories so that each appears on the disk complete or not at
+// all. A file or directory that has its name is complete, even after a crash.
 //
-// Every function returns when what it did is on the disk, except where it says otherwise. After an
-// error it is open what a crash would find. Nothing is tried again, and the caller must treat a
-// failed sync as the end of that disk.
+// Every function returns when its effect is on the disk, except where its comment says otherwise.
+// After an error, it is open what a crash would leave. Nothing is retried, and the caller must not
+// use that disk any more after a failed sync.
 package durable
 
 import (
@@ -15,7 +15,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// WriteFile makes a file with that content. Its name is durable with the next SyncDir of its
+// WriteFile creates a file that holds data. Its name is durable after the next SyncDir of its
 // directory.
 func WriteFile(disk vfs.FS, path string, data []byte) error {
 	f, err := disk.Create(path, vfs.WriteCategoryUnspecified)
@@ -30,8 +30,8 @@ func WriteFile(disk vfs.FS, path string, data []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-// ReplaceFile makes path hold data. After a crash path holds data, or what it held before, and a
-// half written file with the suffix ".tmp" may be beside it.
+// ReplaceFile makes path hold data. After a crash, path holds either data or its former contents,
+// and a half-written file with the suffix ".tmp" may be beside it.
 func ReplaceFile(disk vfs.FS, path string, data []byte) error {
 	tmp := path + ".tmp"
 	if err := WriteFile(disk, tmp, data); err != nil {
@@ -40,7 +40,7 @@ func ReplaceFile(disk vfs.FS, path string, data []byte) error {
 	return Rename(disk, tmp, path)
 }
 
-// Rename renames a file or a directory. After a crash it has the one name or the other.
+// Rename renames a file or a directory. After a crash, it has either the old name or the new one.
 func Rename(disk vfs.FS, from, to string) error {
 	if err := disk.Rename(from, to); err != nil {
 		return err
@@ -57,13 +57,13 @@ func SyncDir(disk vfs.FS, path string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// Dir is a directory of directories, each of which is whole once it has its name:
+// Dir is a directory of directories, each of which is complete once it has its name:
 //
-//	<path>/<name>     whole
-//	<path>/tmp-new    one that is being made, or was not finished
-//	<path>/tmp-gone-* one that is being removed
+//	<path>/<name>     complete
+//	<path>/tmp-new    being made, or left unfinished
+//	<path>/tmp-gone-* being removed
 //
-// Only one caller at a time may change it; Names may be called meanwhile.
+// Only one caller at a time may change a Dir. Names may be called meanwhile.
 type Dir struct {
 	FS   vfs.FS
 	Path string
@@ -71,13 +71,13 @@ type Dir struct {
 
 const temporary = "tmp-"
 
-// Join returns the path of what has that name.
+// Join returns the path of the directory with that name.
 func (d Dir) Join(name string) string { return d.FS.PathJoin(d.Path, name) }
 
 // New returns the path where the next directory is made.
 func (d Dir) New() string { return d.Join(temporary + "new") }
 
-// Settle removes what a process that died left half made or half removed, and makes the directory
+// Settle removes what a process that died left half made or half removed, and creates the directory
 // if it is missing. It returns the names of what it removed.
 func (d Dir) Settle() (removed []string, err error) {
 	if err := d.FS.MkdirAll(d.Path, 0o700); err != nil {
@@ -101,7 +101,8 @@ func (d Dir) Settle() (removed []string, err error) {
 	return removed, SyncDir(d.FS, d.FS.PathDir(d.Path))
 }
 
-// Names lists what is whole, in no order. A directory that is missing has nothing.
+// Names returns the names of the complete directories, in no order. It returns none if the
+// directory is missing.
 func (d Dir) Names() ([]string, error) {
 	names, err := d.FS.List(d.Path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -110,10 +111,10 @@ func (d Dir) Names() ([]string, error) {
 	return slices.DeleteFunc(names, IsTemporary), err
 }
 
-// IsTemporary says whether a name is one of those that are not whole.
+// IsTemporary reports whether name is that of an incomplete directory.
 func IsTemporary(name string) bool { return strings.HasPrefix(name, temporary) }
 
-// Publish gives the directory New, whose files are durable, its name, which must be free.
+// Publish renames the directory New to name, which must be free. The files in New must be durable.
 func (d Dir) Publish(name string) error {
 	if err := SyncDir(d.FS, d.New()); err != nil {
 		return err
@@ -121,11 +122,11 @@ func (d Dir) Publish(name string) error {
 	return Rename(d.FS, d.New(), d.Join(name))
 }
 
-// Remove removes a directory. It loses its name first, so that a crash leaves no half one; the rest
-// may come with the next Settle.
+// Remove removes a directory. The directory loses its name first, so that a crash does not leave a
+// half-removed one under that name. The next Settle removes any rest.
 func (d Dir) Remove(name string) error {
 	gone := d.Join(temporary + "gone-" + name)
-	if err := d.FS.RemoveAll(gone); err != nil { // of a removal before, cut short
+	if err := d.FS.RemoveAll(gone); err != nil { // left by an earlier removal that was interrupted
 		return err
 	}
 	if err := Rename(d.FS, d.Join(name), gone); err != nil {
