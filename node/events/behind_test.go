@@ -66,7 +66,7 @@ func TestACursorIsOfTheLog(t *testing.T) {
 		for _, follow := range []bool{false, true} {
 			_, _, err = read(after, follow)
 			require.ErrorIs(t, err, api.ErrBeyond)
-			require.ErrorContains(t, err, "the log ends at 8: this log is not the one that it came from; begin "+
+			require.ErrorContains(t, err, "the log ends at 8: the cursor came from another log; begin "+
 				"again with 0")
 		}
 	}

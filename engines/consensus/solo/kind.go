@@ -7,18 +7,18 @@ import (
 // Name is the name of the Kind.
 const Name = "solo"
 
-// Kind is consensus with oneself, of a node without peers. It has nothing of its own in a home.
+// Kind is the consensus of a single node without peers. It keeps nothing of its own in a home.
 type Kind struct{}
 
-// Name is "solo".
+// Name returns "solo".
 func (Kind) Name() string { return Name }
 
-// Traits describe the kind.
+// Traits returns the traits of the kind.
 func (Kind) Traits() consensus.Traits {
 	return consensus.Traits{Doc: "solo is a chain of one node"}
 }
 
-// Open makes the driver of a home.
+// Open returns the driver for a home.
 func (Kind) Open(h consensus.Home) (consensus.Driver, error) {
 	return Solo{MaxTxs: h.MaxTxs, EmptyEvery: h.EmptyEvery, Now: h.Now}, nil
 }

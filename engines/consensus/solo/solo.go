@@ -1,9 +1,10 @@
-// Package solo is consensus with oneself. It orders what the pool offers: a block as soon as there
-// is work, larger blocks under load, and an empty block only if asked to. While a block is
-// committed, the transactions of the next one gather.
+// Package solo is the consensus driver of a single node without peers. It orders the transactions
+// that the pool offers. It makes a block as soon as there is work, larger blocks under load, and an
+// empty block only if configured to. While a block is committed, the transactions of the next block
+// gather in the pool.
 //
-// If the node dies, an order that was chosen but not logged is chosen anew, and one that was logged
-// but not committed is committed first.
+// If the node dies, an order that was chosen but not logged is chosen again, and an order that was
+// logged but not committed is committed first.
 package solo
 
 import (
@@ -22,21 +23,21 @@ import (
 
 // Solo is the driver of a node without peers.
 type Solo struct {
-	// MaxTxs bounds the transactions of a block; 0 stands for DefaultMaxTxs. The genesis bounds the
+	// MaxTxs limits the transactions of a block; 0 means DefaultMaxTxs. The genesis limits the
 	// bytes.
 	MaxTxs int
 
-	// EmptyEvery makes a block, empty if need be, when there was none for that time. 0 is never.
+	// EmptyEvery is the time after which a block is made even if it is empty. 0 means never.
 	EmptyEvery time.Duration
 
-	// Now is the wall clock, which may jump; nil stands for time.Now.
+	// Now returns the wall clock's time, which may jump; nil means time.Now.
 	Now func() time.Time
 }
 
-// DefaultMaxTxs is the bound if Solo.MaxTxs is 0.
+// DefaultMaxTxs is the limit if Solo.MaxTxs is 0.
 const DefaultMaxTxs = 5_000
 
-// Name is that of the Kind.
+// Name returns the name of the Kind.
 func (Solo) Name() string { return Name }
 
 // Start returns the driver's StartFunc.
@@ -58,11 +59,11 @@ type driver struct {
 // String names the service in reports.
 func (*driver) String() string { return "consensus solo" }
 
-// retryAfter is the time between two questions to a core that is down.
+// retryAfter is the time between two calls to a core that is down.
 const retryAfter = 5 * time.Millisecond
 
-// Serve orders blocks until ctx ends. If the core restarts, Serve asks where things stand and goes
-// on from there.
+// Serve orders blocks until ctx ends. If the core restarts, Serve asks it for its state and
+// continues from there.
 func (d *driver) Serve(ctx context.Context) error {
 	for {
 		err := d.run(ctx)
@@ -83,7 +84,7 @@ func (d *driver) Serve(ctx context.Context) error {
 	}
 }
 
-// run orders block after block until a call fails.
+// run orders one block after another until a call fails.
 func (d *driver) run(ctx context.Context) error {
 	info, err := d.core.Ordering.Info(ctx)
 	if err != nil {
@@ -91,7 +92,7 @@ func (d *driver) run(ctx context.Context) error {
 	}
 
 	state := info.Committed
-	if state.Period == 0 { // also if the chain has started, so that another genesis is refused
+	if state.Period == 0 { // called even if the chain has started, so that another genesis is refused
 		if state, err = d.core.Ordering.InitChain(ctx, d.core.Genesis); errors.Is(err, engines.ErrDown) {
 			return err
 		} else if err != nil {
@@ -121,7 +122,7 @@ func (d *driver) run(ctx context.Context) error {
 	}
 }
 
-// gather waits for transactions, or until an empty block is due.
+// gather waits for transactions and returns them. It returns none when an empty block is due.
 func (d *driver) gather(ctx context.Context, state chain.State) ([][]byte, error) {
 	take := ctx
 	if d.EmptyEvery > 0 {
@@ -138,9 +139,9 @@ func (d *driver) gather(ctx context.Context, state chain.State) ([][]byte, error
 	return txs, err
 }
 
-// propose makes the block that comes after state. Its time is the clock's, but always later than
-// that of the block before: if the clock was set back, block time moves by a millisecond a block
-// until the clock has caught up.
+// propose returns the block that comes after state. Its time is the clock's, but always later than
+// the time of the block before. If the clock was set back, block time advances by a millisecond per
+// block until the clock has caught up.
 func propose(state chain.State, txs [][]byte, now time.Time) chain.Block {
 	if earliest := state.Time.Add(time.Millisecond); now.Before(earliest) {
 		now = earliest
