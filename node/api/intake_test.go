@@ -107,7 +107,7 @@ func TestAGarbledBodyIsTheClientsFault(t *testing.T) {
 		{"no base64", `{"txs":["*"]}`, "application/json", "", http.StatusBadRequest,
 			"invalid value for bytes field txs"},
 		{"an unknown wait", `{"txs":["AA=="],"wait":9}`, "application/json", "", http.StatusBadRequest,
-			"wait: 9 is none of WAIT_ACCEPTED, WAIT_RESULT"},
+			"wait: 9 is neither WAIT_ACCEPTED nor WAIT_RESULT"},
 		{"a negative timeout", `{"txs":["AA=="],"timeout":"-1s"}`, "application/json", "", http.StatusBadRequest,
 			"timeout: -1s, want 0 to 1m0s"},
 		{"no gzip", "{}", "application/json", "gzip", http.StatusBadRequest, "get decompressor"},
@@ -174,7 +174,7 @@ func TestASlowBodyIsCutOff(t *testing.T) {
 	_, srv := serveIntake(t, api.IntakeOptions{Patience: 50 * time.Millisecond})
 	text := dialSlow(t, srv, 100)()
 	require.Contains(t, text, "400 Bad Request")
-	require.Contains(t, text, "body: 1 bytes came within 50ms, want at least 65536 in a second after the first 50ms")
+	require.Contains(t, text, "body: got 1 bytes within 50ms, want at least 65536 per second after the first 50ms")
 }
 
 // A wait for a result outlasts the patience: that is with the body only.
@@ -230,7 +230,7 @@ func TestAStormOfCompressedBodiesIsBounded(t *testing.T) {
 	code, retry, text := post(t, srv, zipped(t, bomb), "Content-Encoding", "gzip")
 	require.Equal(t, http.StatusServiceUnavailable, code)
 	require.Equal(t, "1", retry)
-	require.Contains(t, text, "too many bytes of requests at once: 3145728 are taken, want at most 3145728")
+	require.Contains(t, text, "too many bytes of requests at once: 3145728 are in use, want at most 3145728")
 	code, _, _ = post(t, srv, io.MultiReader(strings.NewReader("no length")))
 	require.Equal(t, http.StatusServiceUnavailable, code, "and so is one that comes without its length")
 	close(leave)

@@ -398,5 +398,5 @@ func TestFollow(t *testing.T) {
 	require.Equal(t, []string{"3 "}, seen, "the cursor comes first, for who is cut off before the first record")
 	_, err = follow(&apiv1.FollowRequest{Kinds: []string{"Nonsense"}})
 	require.Equal(t, connect.CodeInvalidArgument, connect.CodeOf(err))
-	require.ErrorContains(t, err, `"Nonsense" is no record`)
+	require.ErrorContains(t, err, `unknown kind of record "Nonsense"`)
 }
