@@ -78,7 +78,7 @@ func TestDecodeRefuses(t *testing.T) {
 			nest(append(marshal(&kvv1.Require{Condition: &kvv1.Require_Equals{}}), unknown...), 1, 6)},
 		{"in a coppice.kv.v1.Read", nest(unknown, 1, 7)},
 		{"operation 1: it is empty", ops(&kvv1.Op{})},
-		{"it has no condition", ops(&kvv1.Op{Op: &kvv1.Op_Require{Require: &kvv1.Require{Key: []byte("k")}}})},
+		{"no condition", ops(&kvv1.Op{Op: &kvv1.Op_Require{Require: &kvv1.Require{Key: []byte("k")}}})},
 		{"presence 7, want 1 (exists) or 2 (absent)", ops(&kvv1.Op{Op: &kvv1.Op_Require{Require: &kvv1.Require{
 			Condition: &kvv1.Require_Presence{Presence: 7}}}})},
 		{`operation 1 (put ""): the key is empty`, ops(&kvv1.Op{Op: &kvv1.Op_Put{Put: &kvv1.Put{}}})},

@@ -86,7 +86,7 @@ func TestOperations(t *testing.T) {
 		{"add past the first", map[string]string{"n": "-1"}, "add n -9223372036854775808", nil, kv.ErrOverflow,
 			"-1 + -9223372036854775808"},
 		{"add to a word", map[string]string{"n": "one"}, "add n 1", nil, kv.ErrNotCounter,
-			`it is "one", want decimal digits of an int64`},
+			`got "one", want decimal digits of an int64`},
 		{"add to another form of a number", map[string]string{"n": "+1"}, "add n 1", nil, kv.ErrNotCounter, `"+1"`},
 		{"add to a padded number", map[string]string{"n": "01"}, "add n 1", nil, kv.ErrNotCounter, `"01"`},
 		{"add to minus zero", map[string]string{"n": "-0"}, "add n 1", nil, kv.ErrNotCounter, `"-0"`},
