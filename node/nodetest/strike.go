@@ -68,7 +68,7 @@ func (n *Node) Await(what string, ok func() bool) {
 }
 
 // AwaitEnd waits until the node ends by itself and returns the error that the process would report:
-// node.ExitCode(err) is its exit code. Begin starts the node again.
+// exit.Code(err) is its exit code. Begin starts the node again.
 func (n *Node) AwaitEnd() error {
 	n.t.Helper()
 	l := n.now()

@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// core is a transaction core that remembers what was asked of it.
+// core is a transaction core that remembers the calls it received.
 type core struct {
 	state    chain.State
 	leftover *chain.Block
@@ -73,7 +73,8 @@ func (c *core) Take(ctx context.Context, maxTxs, _ int) ([][]byte, error) {
 	}
 }
 
-// start serves the driver within the bubble of a test; stop ends it and answers what Serve did.
+// start serves the driver within the bubble of a test. stop ends it and returns what Serve
+// returned.
 func start(t *testing.T, s Solo, c *core) (stop func() error) {
 	t.Helper()
 	c.offer = make(chan [][]byte)
@@ -122,7 +123,8 @@ func TestALeftoverIsCommittedFirst(t *testing.T) {
 	})
 }
 
-// The core's death is no end of the driver: it asks where things stand and goes on from there.
+// The core's death does not end the driver: it asks the core for its state and continues from
+// there.
 func TestTheCoresDeathIsAskedAbout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &core{fail: &engines.DownError{Engine: "ordering", Incarnation: 3}}
@@ -146,7 +148,7 @@ func TestAnyOtherErrorIsTheDriversEnd(t *testing.T) {
 	})
 }
 
-// A clock that is set back, or forward and back, never gives a block an earlier time than the one
+// A clock that is set back, or forward and back, never gives a block an earlier time than the block
 // before it.
 func TestBlockTimeNeverGoesBack(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
