@@ -75,9 +75,11 @@ func TestOpenRefuses(t *testing.T) {
 
 	for what, set := range map[string]func(p *pebble.DB) error{
 		"state record": func(p *pebble.DB) error { return p.Set(metaState, []byte("{"), pebble.Sync) },
-		"only one":     func(p *pebble.DB) error { return p.Set(metaState, record{ChainID: "x"}.encode(), pebble.Sync) },
-		"accumulator":  func(p *pebble.DB) error { return p.Set(metaAccumulator, []byte("short"), pebble.Sync) },
-		"prune mark":   func(p *pebble.DB) error { return p.Set(metaPruned, []byte("short"), pebble.Sync) },
+		"only one of": func(p *pebble.DB) error {
+			return p.Set(metaState, record{ChainID: "x"}.encode(), pebble.Sync)
+		},
+		"accumulator": func(p *pebble.DB) error { return p.Set(metaAccumulator, []byte("short"), pebble.Sync) },
+		"prune mark":  func(p *pebble.DB) error { return p.Set(metaPruned, []byte("short"), pebble.Sync) },
 	} {
 		err = with(func(p *pebble.DB) {
 			require.NoError(t, p.Set(metaFormat, []byte("coppice state 1"), pebble.Sync))

@@ -25,8 +25,8 @@ func (l opened) Retain(_ context.Context, name string, floor uint64) (*eventlog.
 	return l.Log.Retain(name, floor), nil
 }
 
-// 0 is the oldest record that is kept, and a cursor that the log cannot have given is refused, not
-// waited for.
+// 0 means the oldest record that is kept. A cursor that the log cannot have given is refused at
+// once.
 func TestACursorIsOfTheLog(t *testing.T) {
 	l, err := eventlog.Open(t.TempDir(), eventlog.Options{FirstIndex: 7})
 	require.NoError(t, err)

@@ -78,7 +78,7 @@ func TestParseOp(t *testing.T) {
 	}
 }
 
-// Usage has each form once, and each, taken as an operation, parses but for the number.
+// Usage has each form once, and each form parses as an operation, except for the number.
 func TestUsageIsWhatParses(t *testing.T) {
 	usage := strings.TrimSuffix(kv.Usage(), "\n")
 	require.Len(t, strings.Split(usage, "\n"), 10)
@@ -87,7 +87,8 @@ func TestUsageIsWhatParses(t *testing.T) {
 	require.Equal(t, strings.ReplaceAll(usage, "DELTA", "1")+"\n", kv.FormatText(ops...))
 }
 
-// FuzzParseText: no text makes the parser panic; what it reads, it prints and reads again.
+// FuzzParseText: no text makes the parser panic. Operations that it reads are printed and read back
+// the same.
 func FuzzParseText(f *testing.F) {
 	f.Add(kv.Usage())
 	f.Add("put k \"a b\"\n# c\r\nadd n -1\nput k `raw`")
