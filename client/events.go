@@ -56,8 +56,8 @@ func (e Event) MarshalJSON() ([]byte, error) {
 
 	if t := e.Tree; t != nil {
 		at := t.GetTime().AsTime()
-		j.Kind, j.Seq, j.Time, j.Path, j.Incarnation, j.Reason, j.Text = t.Kind, t.Seq, &at, t.Path, t.Incarnation, t.
-			Reason, t.Text
+		j.Kind, j.Seq, j.Time, j.Path, j.Incarnation = t.Kind, t.Seq, &at, t.Path, t.Incarnation
+		j.Reason, j.Text = t.Reason, t.Text
 		if t.Class != apiv1.ExitClass_EXIT_CLASS_UNSPECIFIED {
 			j.Class = strings.ToLower(strings.TrimPrefix(t.Class.String(), "EXIT_CLASS_"))
 		}

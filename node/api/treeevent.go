@@ -42,8 +42,8 @@ func TreeEventOf(e supervisor.Event) *apiv1.TreeEvent {
 	}
 
 	if r, ok := e.(supervisor.RestartScheduled); ok {
-		t.Attempt, t.InWindow, t.Delay = uint32(min(r.Attempt, math.MaxInt32)), uint32(clamp(r.InWindow)), durationpb.
-			New(r.Delay)
+		t.Attempt, t.InWindow = uint32(min(r.Attempt, math.MaxInt32)), uint32(clamp(r.InWindow))
+		t.Delay = durationpb.New(r.Delay)
 	}
 
 	return t

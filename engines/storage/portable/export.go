@@ -78,8 +78,7 @@ type writer struct {
 }
 
 func (w *writer) export(ctx context.Context, p *storage.Pinned, pace func(context.Context) error) error {
-	for _, piece := range []func(s *storage.Reader, last []byte) (now []byte, done bool, err error){w.keysPiece,
-		w.idsPiece} {
+	for _, piece := range []func(*storage.Reader, []byte) ([]byte, bool, error){w.keysPiece, w.idsPiece} {
 		var last []byte
 		for done := false; !done; {
 			if err := p.Read(func(s *storage.Reader) (err error) {

@@ -175,8 +175,9 @@ func (d Dir) describe(ctx context.Context, dir string, t Taking) (m Manifest, er
 		return m, fmt.Errorf("snapshot: %w", err)
 	}
 
-	m.Format, m.ID, m.Program, m.Source, m.Created = formatVersion, m.id(), t.Program, t.Source, t.Now.UTC().Truncate(
-		time.Millisecond)
+	m.Format, m.ID, m.Program, m.Source = formatVersion, m.id(), t.Program, t.Source
+	m.Created = t.Now.UTC().Truncate(time.Millisecond)
+
 	names, err := d.FS.List(dir)
 	if err != nil {
 		return m, err
@@ -241,8 +242,7 @@ func scan(ctx context.Context, fs vfs.FS, dir string, progress func(done, total 
 	}
 	return Manifest{
 		ChainID: s.ChainID, Period: s.Period, Height: s.Height, AppHash: s.AppHash, StateRoot: db.Root(),
-		Keys: stat.Keys, IDs: stat.IDs,
-		LogID: id[:], Index: s.Index,
+		Keys: stat.Keys, IDs: stat.IDs, LogID: id[:], Index: s.Index,
 	}, nil
 }
 

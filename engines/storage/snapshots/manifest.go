@@ -66,8 +66,8 @@ func ID(period, height, index uint64) string { return fmt.Sprintf("%d-%d-%d", pe
 
 // same reports whether m and o are of the same state. Their files may differ.
 func (m Manifest) same(o Manifest) bool {
-	return m.ChainID == o.ChainID && m.Period == o.Period && m.Height == o.Height && bytes.Equal(m.AppHash,
-		o.AppHash) && bytes.Equal(m.StateRoot, o.StateRoot)
+	return m.ChainID == o.ChainID && m.Period == o.Period && m.Height == o.Height &&
+		bytes.Equal(m.AppHash, o.AppHash) && bytes.Equal(m.StateRoot, o.StateRoot)
 }
 
 // Hash returns a hash that identifies the state of m: SHA-256 over chain, period, height, app hash
