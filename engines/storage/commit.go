@@ -212,9 +212,9 @@ func (d *DB) Commit(index uint64, rec *logv1.BlockCommitted, local ...local) err
 }
 
 // Redo applies a BlockCommitted of the event log without executing anything. A record at or below
-// the applied index changes nothing. Errors: ErrChain and errHeight when the record is not the next
-// one, ErrAppHash when it does not lead to its own app hash: then either the state is not what the
-// log led to, or the log is not this chain's. A block that was staged is dropped.
+// the applied index changes nothing. Errors: ErrChain and errHeight if the record is not the next
+// one, and ErrAppHash if it does not lead to the app hash in it: then the state does not come from
+// this log, or the log is of another chain. A block that was staged is dropped.
 func (d *DB) Redo(index uint64, rec *logv1.BlockCommitted, local ...local) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -11,8 +11,8 @@
 //   - A batch stays whole: one Submit request is one Core.Submit call.
 //   - Every input is limited (bytes of a body, transactions and keys of a request, time of a wait).
 //     Input beyond a limit gets an error that names the field, the limit and the actual value.
-//   - While the node is down, it answers a request with unavailable and the reason. The client may
-//     send the request again: the id of a transaction gives two submissions one effect.
+//   - While the node is down, the API answers a request with unavailable and the reason. The client
+//     may send the request again: the id of a transaction gives two submissions one effect.
 //   - Once a newer incarnation of the api engine has opened a Gate, no request reaches the handler
 //     of an older incarnation.
 //

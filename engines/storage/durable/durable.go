@@ -2,8 +2,8 @@
 // all. A file or directory that has its name is complete, even after a crash.
 //
 // Every function returns when its effect is on the disk, except where its comment says otherwise.
-// After an error, it is open what a crash would leave. Nothing is retried, and the caller must not
-// use that disk any more after a failed sync.
+// After an error, it is uncertain what a crash would leave. Nothing is retried, and the caller must
+// not use that disk any more after a failed sync.
 package durable
 
 import (

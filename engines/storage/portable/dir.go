@@ -126,7 +126,7 @@ func (d Dir) Keep(n int, inUse func(Metadata) bool) (left []Metadata, err error)
 // name gives a finished snapshot its name.
 func (d Dir) name(m Metadata) error {
 	name := nameOf(m.Period, m.Height)
-	// What has the name is the same snapshot, or one that an earlier node wrote differently.
+	// A snapshot with this name is the same one, or an earlier node wrote it differently.
 	if _, err := d.FS.Stat(d.path(name)); err == nil {
 		if err := d.Remove(m); err != nil {
 			return err
