@@ -10,10 +10,10 @@ import (
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
-// None of these try again: the admin child answers whatever the tree under it is doing, so that an
-// error means that the process is not there.
+// None of these calls is repeated: the admin child answers whatever the tree under it is doing, so
+// an error means that the process is not there.
 
-// Tree is the node's supervision tree as it is now.
+// Tree returns the node's supervision tree as it is now.
 func (c *Client) Tree(ctx context.Context) (*apiv1.TreeResponse, error) {
 	return once(ctx, c, c.attempt, &apiv1.TreeRequest{},
 		func(v *services, ctx context.Context,
@@ -22,7 +22,7 @@ func (c *Client) Tree(ctx context.Context) (*apiv1.TreeResponse, error) {
 		})
 }
 
-// Spec is the node's supervision tree as it was specified.
+// Spec returns the node's supervision tree as it was specified.
 func (c *Client) Spec(ctx context.Context) (*apiv1.SpecResponse, error) {
 	return once(ctx, c, c.attempt, &apiv1.SpecRequest{},
 		func(v *services, ctx context.Context,
@@ -31,7 +31,7 @@ func (c *Client) Spec(ctx context.Context) (*apiv1.SpecResponse, error) {
 		})
 }
 
-// Health tells whether the node is ready, and why it is not.
+// Health returns whether the node is ready, and the reason if it is not.
 func (c *Client) Health(ctx context.Context) (*apiv1.HealthResponse, error) {
 	return once(ctx, c, c.attempt, &apiv1.HealthRequest{},
 		func(v *services, ctx context.Context,
@@ -40,7 +40,7 @@ func (c *Client) Health(ctx context.Context) (*apiv1.HealthResponse, error) {
 		})
 }
 
-// HostStatus tells about the process around the node.
+// HostStatus returns facts about the process around the node.
 func (c *Client) HostStatus(ctx context.Context) (*apiv1.HostStatusResponse, error) {
 	return once(ctx, c, c.attempt, &apiv1.HostStatusRequest{},
 		func(v *services, ctx context.Context,
@@ -49,10 +49,10 @@ func (c *Client) HostStatus(ctx context.Context) (*apiv1.HostStatusResponse, err
 		})
 }
 
-// Kill strikes one child of the tree; a last element "*" of the path is any living child there. It
-// wants WithToken. It returns once the blow has fallen, not when the tree has grown back; killing
-// the root usually ends the connection instead. ReleaseAfter is for HOW_HANG, and zero means the
-// node's default.
+// Kill makes one child of the tree fail; a last element "*" of the path selects any living child
+// there. It requires WithToken. It returns once the child has failed, without waiting for the
+// restart. Killing the root usually ends the connection instead. releaseAfter is for HOW_HANG; zero
+// means the node's default.
 func (c *Client) Kill(ctx context.Context, path string, how apiv1.How,
 	releaseAfter time.Duration) (*apiv1.KillResponse, error) {
 	req := &apiv1.KillRequest{Path: path, How: how}

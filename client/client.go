@@ -14,7 +14,7 @@ import (
 	"github.com/coppice-go/coppice/proto/coppice/api/v1/apiv1connect"
 )
 
-// Client talks to one node. Make it with New.
+// Client talks to one node. New makes it.
 type Client struct {
 	resolve  func() (string, error)
 	http     *http.Client
@@ -23,10 +23,10 @@ type Client struct {
 	min, max time.Duration
 
 	mu  sync.Mutex
-	cur *services // of the address resolved last
+	cur *services // for the address that was resolved last
 }
 
-// services are the calls to one address.
+// services holds the services at one address.
 type services struct {
 	base     string
 	node     apiv1connect.NodeServiceClient
@@ -37,26 +37,27 @@ type services struct {
 // Option changes how a Client behaves.
 type Option func(*Client)
 
-// WithToken sends the token as "authorization: Bearer <token>". Kill wants the admin token; a
-// listener beyond loopback wants one for everything.
+// WithToken sends the token as "authorization: Bearer <token>". Kill requires the admin token; a
+// listener beyond loopback requires a token for every call.
 func WithToken(token string) Option { return func(c *Client) { c.token = token } }
 
-// WithHTTPClient replaces the HTTP client, for TLS or a transport of one's own. CloseIdle then
-// closes that one's connections.
+// WithHTTPClient replaces the HTTP client, for TLS or for another transport. CloseIdle then closes
+// the connections of h.
 func WithHTTPClient(h *http.Client) Option { return func(c *Client) { c.http = h } }
 
-// WithResolver asks for the node's address before each attempt, in place of the fixed one: a node
-// that was started again may listen elsewhere. An error counts as the node being down.
+// WithResolver calls resolve for the node's address before each attempt, instead of using a fixed
+// address: after a restart, a node may listen elsewhere. An error counts as a node that is down.
 func WithResolver(resolve func() (string, error)) Option {
 	return func(c *Client) { c.resolve = resolve }
 }
 
-// WithAttemptTimeout bounds one attempt, 5 s by default; a hanging node is asked again with a new
-// connection. An attempt that waits for a result takes up to twice as long.
+// WithAttemptTimeout limits one attempt, by default to 5 s. After that, the client asks again on a
+// new connection, in case the node hangs. An attempt that waits for a result takes up to twice as
+// long.
 func WithAttemptTimeout(d time.Duration) Option { return func(c *Client) { c.attempt = d } }
 
-// WithBackoff sets the pause between attempts, which doubles from min to max: 5 ms and 250 ms by
-// default. Each pause is between half of that and all of it, at random.
+// WithBackoff sets the pause between attempts. The pause doubles from min to max, by default from 5
+// ms to 250 ms. Each actual pause is random, between half of that and all of it.
 func WithBackoff(min, max time.Duration) Option {
 	return func(c *Client) { c.min, c.max = min, max }
 }
@@ -84,10 +85,10 @@ func New(address string, opts ...Option) *Client {
 	return c
 }
 
-// CloseIdle closes the connections that nobody uses at the moment.
+// CloseIdle closes the connections that are not in use.
 func (c *Client) CloseIdle() { c.http.CloseIdleConnections() }
 
-// services answers the calls to the address as it is now.
+// services returns the services at the current address.
 func (c *Client) services() (*services, error) {
 	address, err := c.resolve()
 	if err != nil {
@@ -130,7 +131,7 @@ func (c *Client) sign(h http.Header) {
 	}
 }
 
-// once makes one attempt of at most the given time.
+// once makes one attempt, which takes at most limit.
 func once[Q, R any](ctx context.Context, c *Client, limit time.Duration, req *Q,
 	call func(*services, context.Context, *connect.Request[Q]) (*connect.Response[R], error)) (*R, error) {
 	s, err := c.services()
@@ -149,8 +150,8 @@ func once[Q, R any](ctx context.Context, c *Client, limit time.Duration, req *Q,
 	return res.Msg, nil
 }
 
-// again makes attempts until one is answered, with an answer or with an error that trying again
-// does not mend. When ctx ends first, the error tells both that and what the last attempt met.
+// again makes attempts until one returns an answer, or an error that another attempt cannot mend.
+// If ctx ends first, the error names both that and the error of the last attempt.
 func again[Q, R any](ctx context.Context, c *Client, limit time.Duration, req *Q,
 	call func(*services, context.Context, *connect.Request[Q]) (*connect.Response[R], error)) (*R, error) {
 	b := c.backoff()
@@ -170,10 +171,10 @@ func again[Q, R any](ctx context.Context, c *Client, limit time.Duration, req *Q
 
 func (c *Client) backoff() *backoff { return &backoff{next: c.min, max: c.max} }
 
-// backoff is the pauses of one call.
+// backoff computes the pauses of one call.
 type backoff struct{ next, max time.Duration }
 
-// pause waits, unless ctx ends first, and then answers its cause.
+// pause waits. If ctx ends first, it returns the cause.
 func (b *backoff) pause(ctx context.Context) error {
 	d := b.next/2 + rand.N(b.next/2+1)
 	b.next = min(2*b.next, b.max)

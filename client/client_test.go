@@ -24,8 +24,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// node is a NodeService that counts effects by id, and whose answers the test scripts: each call
-// takes the next step, which runs after the effects; the last step stays.
+// node is a NodeService that counts effects by id. The test scripts its answers: each call takes
+// the next step, which runs after the effects; the last step stays.
 type node struct {
 	apiv1connect.UnimplementedNodeServiceHandler
 	apiv1connect.UnimplementedAdminServiceHandler
@@ -37,7 +37,7 @@ type node struct {
 	seen    map[string]bool
 	auth    string
 
-	noResults bool // a request that waits for one waits in vain
+	noResults bool // a request that waits for a result receives none
 }
 
 func ok(*apiv1.SubmitResponse) error { return nil }
@@ -139,7 +139,7 @@ func start(t *testing.T, steps ...func(*apiv1.SubmitResponse) error) (*node, str
 		rec := &recorder{ResponseWriter: w}
 		mux.ServeHTTP(rec, r)
 		if rec.hungUp() {
-			panic(http.ErrAbortHandler) // the connection breaks with no answer
+			panic(http.ErrAbortHandler) // the connection breaks without an answer
 		}
 		rec.flush()
 	}))
@@ -148,7 +148,7 @@ func start(t *testing.T, steps ...func(*apiv1.SubmitResponse) error) (*node, str
 	return n, srv.URL
 }
 
-// recorder keeps the answer until it is known whether the connection is to break instead.
+// recorder keeps the answer until it is decided whether the connection breaks instead.
 type recorder struct {
 	http.ResponseWriter
 	code int
@@ -179,7 +179,7 @@ func dial(t *testing.T, url string, opts ...client.Option) *client.Client {
 
 var tx = chain.Tx{Backend: "kv", Nonce: []byte("n"), Body: []byte("body")}
 
-// I2: however often the node or the connection is lost, there is one id and one effect.
+// I2: however often the node or the connection is lost, one id has one effect.
 func TestSubmitTriesAgainWithTheSameID(t *testing.T) {
 	n, url := start(t, down, hangUp, down, ok)
 	id, err := dial(t, url).Submit(context.Background(), tx)
@@ -225,8 +225,8 @@ func TestAFullPoolIsTriedAgain(t *testing.T) {
 	require.Len(t, n.calls, 2)
 }
 
-// Ids are kept until valid_until: a refusal for being too late says nothing about an attempt whose
-// answer was lost.
+// Ids are kept until valid_until. So a refusal as expired says nothing about an earlier attempt
+// whose answer was lost.
 func TestExpiredAfterALostAttemptIsUnknown(t *testing.T) {
 	_, url := start(t, hangUp, refuse(apiv1.RefusedCode_REFUSED_CODE_EXPIRED))
 	_, err := dial(t, url).Submit(context.Background(), tx)
@@ -275,7 +275,7 @@ func TestWhenTheContextEnds(t *testing.T) {
 	t.Run("a node that waits for a result answers before that", func(t *testing.T) {
 		n, url := start(t, ok)
 		n.noResults = true
-		ctx, cancel := context.WithTimeoutCause(context.Background(), 2*time.Second, boom) // shorter than an attempt
+		ctx, cancel := context.WithTimeoutCause(context.Background(), 2*time.Second, boom) // less than an attempt takes
 		defer cancel()
 		_, err := dial(t, url).SubmitWait(ctx, tx)
 		require.ErrorIs(t, err, client.ErrPending)

@@ -15,25 +15,25 @@ import (
 )
 
 var (
-	// ErrUnknown: the context ended before the node answered, so that it may have the transaction
-	// or not.
+	// ErrUnknown: the context ended before the node answered, so it is unknown whether the node has
+	// the transaction.
 	ErrUnknown = errors.New("it is unknown whether the node has the transaction")
 
-	// ErrPending: the context ended after the node had taken the transaction: it is durable, and
-	// its result comes. Ask with Tx.
+	// ErrPending: the context ended after the node had accepted the transaction. The transaction is
+	// durable and its result will come; ask for it with Tx.
 	ErrPending = errors.New("transaction was accepted, and has no result yet")
 
-	// ErrExpired: the transaction was accepted and not applied before the block time passed its
-	// ValidUntil. It never will be.
+	// ErrExpired: the transaction was accepted, but the block time passed its ValidUntil before it
+	// was applied. It never will be applied.
 	ErrExpired = errors.New("transaction expired before it was applied")
 
-	// ErrNotFound: the node knows no transaction of that id.
+	// ErrNotFound: the node knows no transaction with that id.
 	ErrNotFound = errors.New("transaction is not known")
 
 	errNoAddress = errors.New("no address")
 )
 
-// RefusedError says why the node did not take a transaction. It had no effect.
+// RefusedError is the reason why the node refused a transaction. The transaction had no effect.
 type RefusedError struct {
 	ID     chain.TxID
 	Code   apiv1.RefusedCode
@@ -44,8 +44,8 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("transaction %s refused: %s", e.ID.Short(), e.Reason)
 }
 
-// lost tells whether a call failed in a way that trying again may mend: the node is down, or the
-// connection broke, or one attempt took too long while the caller still has time.
+// lost reports whether another attempt may succeed: the node is down, the connection broke, or one
+// attempt took too long while the caller still has time.
 func lost(ctx context.Context, err error) bool {
 	if err == nil || ctx.Err() != nil {
 		return false
@@ -61,8 +61,8 @@ func lost(ctx context.Context, err error) bool {
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, net.ErrClosed)
 }
 
-// reached tells whether a failed request may have come to the node's tree: not when nobody
-// listened, and not when the request was turned away for what it is.
+// reached reports whether a failed request may have reached the node's tree. It did not if nothing
+// listened at the address, or if the request was rejected for its contents.
 func reached(err error) bool {
 	switch connect.CodeOf(err) {
 	case connect.CodeInvalidArgument, connect.CodeUnauthenticated, connect.CodePermissionDenied,

@@ -16,20 +16,21 @@ import (
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
-// Event is one event of a node. At most one of Record, Tree and Dropped is set; with none it is a
-// cursor alone.
+// Event is one event of a node. At most one of Record, Tree and Dropped is set. If none is set, the
+// event is only a cursor.
 type Event struct {
-	// Cursor is the index of the last record of the log that has been seen, or was filtered out; of
-	// a record it is its own. To come back here, follow with EventsOptions.After. Nil as long as
-	// the log could not be asked where FromNow is.
+	// Cursor is the index of the last record of the log that was seen or filtered out; for a record
+	// it is the record's own index. To continue from here, pass it as EventsOptions.After. Cursor
+	// is nil as long as the stream began at FromNow and the log could not be asked for its newest
+	// record.
 	Cursor *uint64
 
 	Record  *Record          // a record of the event log
-	Tree    *apiv1.TreeEvent // something that happened in the supervision tree
-	Dropped uint64           // so many events of the tree are missing here: this client is too slow
+	Tree    *apiv1.TreeEvent // an event of the supervision tree
+	Dropped uint64           // number of tree events missing here, because this client is too slow
 }
 
-// Type says which it is: "record", "tree", "dropped" or "cursor".
+// Type returns the type of the event: "record", "tree", "dropped" or "cursor".
 func (e Event) Type() string {
 	switch {
 	case e.Record != nil:
@@ -42,7 +43,7 @@ func (e Event) Type() string {
 	return "cursor"
 }
 
-// MarshalJSON writes the event as "coppice events --json" and the node's /events do.
+// MarshalJSON writes the event in the form of "coppice events --json" and of the node's /events.
 func (e Event) MarshalJSON() ([]byte, error) {
 	j := eventJSON{Cursor: e.Cursor, Type: e.Type(), Dropped: e.Dropped}
 	if r := e.Record; r != nil {
@@ -55,8 +56,8 @@ func (e Event) MarshalJSON() ([]byte, error) {
 
 	if t := e.Tree; t != nil {
 		at := t.GetTime().AsTime()
-		j.Kind, j.Seq, j.Time, j.Path, j.Incarnation, j.Reason, j.Text = t.Kind, t.Seq, &at, t.Path, t.Incarnation, t.
-			Reason, t.Text
+		j.Kind, j.Seq, j.Time, j.Path, j.Incarnation = t.Kind, t.Seq, &at, t.Path, t.Incarnation
+		j.Reason, j.Text = t.Reason, t.Text
 		if t.Class != apiv1.ExitClass_EXIT_CLASS_UNSPECIFIED {
 			j.Class = strings.ToLower(strings.TrimPrefix(t.Class.String(), "EXIT_CLASS_"))
 		}
@@ -84,8 +85,8 @@ type eventJSON struct {
 	Dropped     uint64          `json:"dropped,omitempty"`
 }
 
-// EventOf reads an event from the wire. A record of a kind that this client does not know is an
-// error.
+// EventOf converts an event from its wire form. It returns an error for a record of an unknown
+// kind.
 func EventOf(m *apiv1.EventsResponse) (Event, error) {
 	e := Event{Cursor: m.Cursor, Tree: m.GetTree(), Dropped: m.GetDropped().GetCount()}
 	r := m.GetRecord()
@@ -109,32 +110,32 @@ func EventOf(m *apiv1.EventsResponse) (Event, error) {
 	return e, nil
 }
 
-// EventsOptions say which events are wanted.
+// EventsOptions select events.
 type EventsOptions struct {
-	// After is the cursor: the index of the last record seen. 0 begins with the oldest that is
-	// kept, FromNow behind the newest.
+	// After is the cursor: the index of the last record seen. 0 means to begin with the oldest
+	// record that is kept, and FromNow to begin after the newest.
 	After uint64
 
-	// Filter is an expression of the node's filter language, "path=coppice/node,class=abnormal" for
-	// one; empty is all.
+	// Filter is an expression of the node's filter language, for example
+	// "path=coppice/node,class=abnormal". Empty means all events.
 	Filter string
 
-	// Kinds are names of records and of tree events; none is all.
+	// Kinds are names of records and of tree events. Empty means all.
 	Kinds []string
 
-	// Once ends with the newest record there is when the call begins. There are no events of the
-	// tree then.
+	// Once ends the stream after the record that is the newest when the call begins. The stream
+	// then has no events of the tree.
 	Once bool
 }
 
-// Events hands each event to handle: the records of the log, in order and each once, and the events
-// of the tree as they come. It goes on while the node is down. When the connection breaks, or the
-// process ends, it tries again until ctx ends, and goes on behind the last record seen; events of
-// the tree that come in between are lost. It ends with handle's error, with ctx's cause, or with
-// what trying again does not mend: a bad filter, or a cursor whose records are not kept any more.
+// Events passes each event to handle: the records of the log, in order and each once, and the
+// events of the tree as they come. It continues while the node is down. If the connection breaks or
+// the process ends, it tries again until ctx ends, and continues after the last record seen; events
+// of the tree in between are lost. It returns handle's error, ctx's cause, or an error that another
+// attempt cannot mend: an invalid filter, or a cursor whose records are no longer kept.
 //
-// Events without any of their three are cursors; a client that stores them with what it made of the
-// records can come back after its own end.
+// An event with none of the three is a cursor. A client that stores the cursor together with its
+// results can continue there after a restart.
 func (c *Client) Events(ctx context.Context, o EventsOptions, handle func(Event) error) error {
 	b := c.backoff()
 	req := &apiv1.EventsRequest{After: o.After, Filter: o.Filter, Kinds: o.Kinds, Once: o.Once}
@@ -174,8 +175,8 @@ func (c *Client) Events(ctx context.Context, o EventsOptions, handle func(Event)
 	}
 }
 
-// silence is after how long without a word from the node, which speaks every 15 s, a connection
-// counts as broken.
+// silence is the time after which a connection without any message counts as broken. The node sends
+// a message every 15 s.
 const silence = time.Minute
 
 func (c *Client) eventsOnce(ctx context.Context, req *apiv1.EventsRequest, handle func(Event) error) error {
@@ -185,7 +186,7 @@ func (c *Client) eventsOnce(ctx context.Context, req *apiv1.EventsRequest, handl
 	}
 
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // where handle fails, the node need not send the rest
+	defer cancel() // if handle fails, the node need not send the rest
 
 	silent := time.AfterFunc(silence, cancel)
 	defer silent.Stop()
@@ -199,7 +200,7 @@ func (c *Client) eventsOnce(ctx context.Context, req *apiv1.EventsRequest, handl
 	defer stream.Close()
 
 	for stream.Receive() {
-		silent.Stop() // handle may take its time
+		silent.Stop() // the time that handle takes does not count
 		e, err := EventOf(stream.Msg())
 		if err == nil {
 			err = handle(e)

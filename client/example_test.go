@@ -20,8 +20,8 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// A transaction is a body that a backend understands, in an envelope with a nonce of its own. The
-// kv backend's body is a list of operations that take effect together or not at all.
+// A transaction is a body that a backend understands, in an envelope with its own nonce. The kv
+// backend's body is a list of operations that take effect together or not at all.
 func ExampleClient_SubmitWait() {
 	address, stop := startNode()
 	defer stop()
@@ -54,7 +54,7 @@ func ExampleClient_SubmitWait() {
 	// hello true
 }
 
-// Many transactions go in one request, and each has its own outcome.
+// Many transactions fit into one request, and each has its own outcome.
 func ExampleClient_SubmitMany() {
 	address, stop := startNode()
 	defer stop()

@@ -17,16 +17,16 @@ import (
 type Record struct {
 	Index   uint64
 	Kind    string
-	Message proto.Message // of package logv1, the one that Kind names
+	Message proto.Message // the message of package logv1 that Kind names
 }
 
-// FromNow as a cursor begins behind the newest record.
+// FromNow, used as a cursor, means to begin after the newest record.
 const FromNow = ^uint64(0)
 
-// Follow hands each record of the kinds (none is all) with an index above after to handle, in order
-// and once, as they become durable. When the node goes away it tries again until ctx ends, and goes
-// on where it was. It ends with handle's error, with ctx's cause, or with what trying again does
-// not mend.
+// Follow passes each record of the kinds (all if kinds is empty) with an index above after to
+// handle, in order and once, as the records become durable. If the node goes away, Follow tries
+// again until ctx ends, and continues where it was. It returns handle's error, ctx's cause, or an
+// error that another attempt cannot mend.
 func (c *Client) Follow(ctx context.Context, after uint64, kinds []string, handle func(Record) error) error {
 	b := c.backoff()
 	cursor, fromNow := after, after == FromNow
@@ -66,7 +66,7 @@ func (c *Client) Follow(ctx context.Context, after uint64, kinds []string, handl
 	}
 }
 
-// handled marks an error of the handler's, which is no reason to try again.
+// handled marks an error of handle, which is no reason to try again.
 type handled struct{ error }
 
 func (c *Client) followOnce(ctx context.Context, after uint64, fromNow bool, kinds []string,

@@ -9,8 +9,8 @@ import (
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
-// Read is what was read at one height. Values are in the order of the keys; nil is a key that is
-// not there, and an empty value is not nil.
+// Read holds values that were read at one height, in the order of the keys. A key that does not
+// exist has a nil value; an empty value is not nil.
 type Read struct {
 	Height uint64
 	Values [][]byte
@@ -21,13 +21,14 @@ func (c *Client) Get(ctx context.Context, key []byte) (value []byte, found bool,
 	return c.getOne(ctx, &apiv1.GetRequest{Keys: [][]byte{key}})
 }
 
-// GetAt reads a key as it was after the block at height, which must be committed and not pruned.
+// GetAt reads a key as it was after the block at height. That block must be committed and not
+// pruned.
 func (c *Client) GetAt(ctx context.Context, key []byte, height uint64) (value []byte, found bool, err error) {
 	return c.getOne(ctx, &apiv1.GetRequest{Keys: [][]byte{key}, Height: height})
 }
 
-// GetConsistent reads a key after everything that had its result before the call: an ordered read.
-// It takes a block.
+// GetConsistent reads a key after everything that had its result before the call. It is an ordered
+// read, so it takes a block.
 func (c *Client) GetConsistent(ctx context.Context, key []byte) (value []byte, found bool, err error) {
 	return c.getOne(ctx, &apiv1.GetRequest{Keys: [][]byte{key}, Consistent: true})
 }
@@ -40,8 +41,8 @@ func (c *Client) getOne(ctx context.Context, req *apiv1.GetRequest) (value []byt
 	return r.Values[0], r.Values[0] != nil, nil
 }
 
-// GetMany reads keys, all at the latest height. At most 10,000, unless the node is configured
-// otherwise.
+// GetMany reads keys, all at the latest height. It reads at most 10,000, unless the node is
+// configured otherwise.
 func (c *Client) GetMany(ctx context.Context, keys [][]byte) (Read, error) {
 	return c.get(ctx, &apiv1.GetRequest{Keys: keys})
 }
@@ -61,7 +62,7 @@ func (c *Client) get(ctx context.Context, req *apiv1.GetRequest) (Read, error) {
 		return Read{}, err
 	}
 	if len(res.Values) != len(req.Keys) {
-		return Read{}, fmt.Errorf("the node answered %d values of %d keys", len(res.Values), len(req.Keys))
+		return Read{}, fmt.Errorf("the node returned %d values for %d keys", len(res.Values), len(req.Keys))
 	}
 
 	r := Read{Height: res.Height, Values: make([][]byte, len(res.Values))}
@@ -75,8 +76,8 @@ func (c *Client) get(ctx context.Context, req *apiv1.GetRequest) (Read, error) {
 	return r, nil
 }
 
-// Status tells where the node's chain stands. It does not try again: an error that is unavailable
-// means that the node is not ready.
+// Status returns the state of the node's chain. It makes one attempt; an error of the code
+// unavailable means that the node is not ready.
 func (c *Client) Status(ctx context.Context) (*apiv1.StatusResponse, error) {
 	return once(ctx, c, c.attempt, &apiv1.StatusRequest{},
 		func(v *services, ctx context.Context,
@@ -85,7 +86,7 @@ func (c *Client) Status(ctx context.Context) (*apiv1.StatusResponse, error) {
 		})
 }
 
-// WaitReady waits until the node answers its status.
+// WaitReady waits until the node is ready, and returns its status.
 func (c *Client) WaitReady(ctx context.Context) (*apiv1.StatusResponse, error) {
 	return again(ctx, c, c.attempt, &apiv1.StatusRequest{},
 		func(v *services, ctx context.Context,

@@ -8,9 +8,9 @@ import (
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
-// CreateSnapshot has the node take a snapshot of its state, and returns when that is verified and
-// durable; fresh is false where the newest one is of the same state. It wants the admin token and
-// makes one attempt, bounded by ctx alone.
+// CreateSnapshot makes the node take a snapshot of its state, and returns when the snapshot is
+// verified and durable. fresh is false if the newest snapshot already has the same state. The call
+// requires the admin token. It makes one attempt, limited only by ctx.
 func (c *Client) CreateSnapshot(ctx context.Context) (s *apiv1.Snapshot, fresh bool, err error) {
 	to, err := c.services()
 	if err != nil {
@@ -24,7 +24,7 @@ func (c *Client) CreateSnapshot(ctx context.Context) (s *apiv1.Snapshot, fresh b
 	return res.Msg.Snapshot, res.Msg.Fresh, nil
 }
 
-// Snapshots lists the node's snapshots, the oldest state first. It wants the admin token.
+// Snapshots returns the node's snapshots, the oldest state first. It requires the admin token.
 func (c *Client) Snapshots(ctx context.Context) ([]*apiv1.Snapshot, error) {
 	res, err := again(ctx, c, c.attempt, &apiv1.ListSnapshotsRequest{},
 		func(s *services, ctx context.Context, q *connect.Request[apiv1.ListSnapshotsRequest]) (
@@ -38,7 +38,8 @@ func (c *Client) Snapshots(ctx context.Context) ([]*apiv1.Snapshot, error) {
 	return res.Snapshots, nil
 }
 
-// Retention tells what the node's log holds, and what holds the log. It wants the admin token.
+// Retention returns which records the node's log keeps, and what makes it keep them. It requires
+// the admin token.
 func (c *Client) Retention(ctx context.Context) (*apiv1.RetentionResponse, error) {
 	return again(ctx, c, c.attempt, &apiv1.RetentionRequest{},
 		func(s *services, ctx context.Context,
@@ -47,9 +48,9 @@ func (c *Client) Retention(ctx context.Context) (*apiv1.RetentionResponse, error
 		})
 }
 
-// Backup hands take the parts of a backup of the running node, in order. It wants the admin token
-// and makes one attempt, bounded by ctx alone. Everything that was acknowledged before the call is
-// in the backup.
+// Backup passes the parts of a backup of the running node to take, in order. The backup includes
+// everything that was acknowledged before the call. The call requires the admin token. It makes one
+// attempt, limited only by ctx.
 func (c *Client) Backup(ctx context.Context, take func(*apiv1.BackupResponse) error) error {
 	to, err := c.services()
 	if err != nil {

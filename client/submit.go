@@ -13,15 +13,16 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// One request carries at most this much; SubmitMany makes several where there is more.
+// One request carries at most this much; SubmitMany splits larger submissions.
 const (
 	maxBatch      = 10_000
 	maxBatchBytes = 32 << 20
 )
 
-// Outcome is what became of one transaction. Exactly one of these holds: Err is set (a
-// *RefusedError, ErrExpired or ErrUnknown), or Result is set, or neither: it is accepted, durable,
-// and has no result yet. Known says that the node had the transaction when it last answered.
+// Outcome describes what became of one transaction. Exactly one of three cases holds: Err is set (a
+// *RefusedError, ErrExpired or ErrUnknown); or Result is set; or neither is set, and the
+// transaction is accepted and durable but has no result yet. Known means that the node had the
+// transaction when it last answered.
 type Outcome struct {
 	chain.Ending
 	Err error
@@ -34,9 +35,10 @@ func (c *Client) Submit(ctx context.Context, tx chain.Tx) (chain.TxID, error) {
 	return o.ID, err
 }
 
-// SubmitWait is Submit, and waits for the result. A result whose Code is not CODE_OK is a result,
-// not an error: the transaction was ordered, and failed the same way on every node. When ctx ends
-// after the node took the transaction the error is ErrPending; Tx asks for the result later.
+// SubmitWait is Submit, but also waits for the result. A result whose Code is not CODE_OK is a
+// result, not an error: the transaction was ordered, and failed in the same way on every node. If
+// ctx ends after the node accepted the transaction, the error is ErrPending; ask for the result
+// later with Tx.
 func (c *Client) SubmitWait(ctx context.Context, tx chain.Tx) (*logv1.TxResult, error) {
 	o, err := c.submitOne(ctx, tx, true)
 	return o.Result, err
@@ -59,10 +61,10 @@ func (c *Client) submitOne(ctx context.Context, tx chain.Tx, wait bool) (Outcome
 	return outs[0], err
 }
 
-// SubmitMany submits transactions, canonical bytes each, in as few requests as their size allows,
-// and answers each in the order given. With wait it waits for all results. The error is that of
-// ctx, or one that is not about a single transaction; the outcomes are valid in any case, and those
-// without an answer are ErrUnknown.
+// SubmitMany submits transactions, given as canonical bytes, in as few requests as their size
+// allows, and returns one outcome for each, in the given order. If wait is set, it waits for all
+// results. The error is that of ctx, or one that does not concern a single transaction. The
+// outcomes are valid in any case; transactions without an answer are ErrUnknown.
 func (c *Client) SubmitMany(ctx context.Context, txs [][]byte, wait bool) ([]Outcome, error) {
 	s := submission{c: c, txs: txs, out: make([]Outcome, len(txs)), tried: make([]bool, len(txs))}
 	open := make([]int, len(txs)) // indices of txs without a final answer
@@ -77,7 +79,7 @@ func (c *Client) SubmitMany(ctx context.Context, txs [][]byte, wait bool) ([]Out
 	for {
 		left, err := s.round(ctx, open, wait)
 		if len(left) < len(open) {
-			b = c.backoff() // it makes progress
+			b = c.backoff() // the call makes progress
 		}
 		open = left
 		if len(open) == 0 {
@@ -99,7 +101,7 @@ func (c *Client) SubmitMany(ctx context.Context, txs [][]byte, wait bool) ([]Out
 	}
 }
 
-// submission is one SubmitMany. The slices are parallel.
+// submission is the state of one SubmitMany. The slices are parallel.
 type submission struct {
 	c     *Client
 	txs   [][]byte
@@ -107,8 +109,8 @@ type submission struct {
 	tried []bool // an attempt was lost, so the node may have it
 }
 
-// round submits the open ones once, in chunks, and answers those that are still open. The error is
-// the last one met.
+// round submits the open transactions once, in chunks, and returns those that are still open, and
+// the last error.
 func (s *submission) round(ctx context.Context, open []int, wait bool) (left []int, last error) {
 	for len(open) > 0 {
 		n, size := 0, 0
@@ -132,7 +134,7 @@ func (s *submission) round(ctx context.Context, open []int, wait bool) (left []i
 	return left, last
 }
 
-// send makes one request.
+// send submits one chunk in one request, and returns the transactions that are still open.
 func (s *submission) send(ctx context.Context, chunk []int, wait bool) (left []int, err error) {
 	req := &apiv1.SubmitRequest{Txs: make([][]byte, len(chunk)), Wait: apiv1.Wait_WAIT_ACCEPTED}
 	for i, at := range chunk {
@@ -172,9 +174,9 @@ func (s *submission) send(ctx context.Context, chunk []int, wait bool) (left []i
 	return left, nil
 }
 
-// patience is how long the node is to wait for results: it must answer before ctx ends, or nobody
-// would learn that it has taken the transaction. What is left of the time is for the answer, and
-// for shorter attempts.
+// patience returns how long the node is to wait for results. The node must answer before ctx ends,
+// or the caller would not learn that it accepted the transaction. The rest of the time is for the
+// answer and for shorter attempts.
 func patience(ctx context.Context, most time.Duration) time.Duration {
 	until, ends := ctx.Deadline()
 	if !ends {
@@ -183,7 +185,7 @@ func patience(ctx context.Context, most time.Duration) time.Duration {
 	return max(0, min(most, time.Until(until)*3/4))
 }
 
-// take notes an answer and tells whether it is final.
+// take stores an answer and reports whether it is final.
 func (s *submission) take(at int, o *apiv1.TxOutcome, wait bool) bool {
 	out := &s.out[at]
 	switch {
@@ -204,8 +206,8 @@ func (s *submission) take(at int, o *apiv1.TxOutcome, wait bool) bool {
 		out.Err = &RefusedError{ID: out.ID, Code: r.Code, Reason: r.Reason}
 
 		if r.Code == apiv1.RefusedCode_REFUSED_CODE_EXPIRED && (s.tried[at] || out.Known) {
-			// An attempt before this one may have been applied, and forgotten since: ids are kept
-			// until they expire.
+			// An earlier attempt may have been applied, and forgotten since: ids are kept until
+			// they expire.
 			out.Err = fmt.Errorf("%w: %w", ErrUnknown, out.Err)
 		}
 
@@ -217,8 +219,8 @@ func (s *submission) take(at int, o *apiv1.TxOutcome, wait bool) bool {
 	return true
 }
 
-// giveUp gives the open ones the error, as unknown where the node may have them. Those that are
-// Known stay accepted.
+// giveUp gives the open transactions the error, marked as ErrUnknown if the node may have them.
+// Transactions that are Known stay accepted.
 func (s *submission) giveUp(open []int, err error) error {
 	for _, at := range open {
 		switch {
@@ -232,8 +234,8 @@ func (s *submission) giveUp(open []int, err error) error {
 	return err
 }
 
-// Tx answers what became of a transaction, waiting up to the given time for its result. An id that
-// the node does not know is ErrNotFound.
+// Tx returns what became of a transaction, and waits up to the given time for its result. An
+// unknown id is ErrNotFound.
 func (c *Client) Tx(ctx context.Context, id chain.TxID, wait time.Duration) (Outcome, error) {
 	unknown, until := Outcome{Ending: chain.Ending{ID: id}}, time.Now().Add(wait)
 	for {

@@ -110,7 +110,7 @@ func TestAStateOfAnotherLogIsRefused(t *testing.T) {
 	dir, other := stopped(t), stopped(t)
 	require.NoError(t, os.RemoveAll(home.StateDir(dir)))
 	require.NoError(t, os.Rename(home.StateDir(other), home.StateDir(dir)))
-	refused(t, dir, "the state was made of another event log")
+	refused(t, dir, "the state belongs to another event log")
 }
 
 // I4: even where somebody made the two identities agree, the record that led to the state must be

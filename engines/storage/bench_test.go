@@ -17,8 +17,8 @@ const (
 	benchBlock = time.Second
 )
 
-// benchTx returns the n-th transaction, and what it writes: over a space of keys so large or so
-// small that it is new or replaces.
+// benchTx returns the n-th transaction, and what it writes. The size of the key space decides
+// whether it writes new keys or replaces values.
 func benchTx(b *testing.B, n, keys int, at time.Time) ([]byte, []byte, []byte) {
 	raw := tx(b, n, at.Add(window))
 	key := binary.BigEndian.AppendUint64(nil, uint64(n%keys)*0x9e3779b97f4a7c15)
@@ -27,8 +27,8 @@ func benchTx(b *testing.B, n, keys int, at time.Time) ([]byte, []byte, []byte) {
 	return raw, key, value
 }
 
-// BenchmarkBlock is Begin to Commit on disk, without a sync of ours: Pebble flushes and compacts
-// beside it. Each block also forgets about as many ids as it adds.
+// BenchmarkBlock measures Begin to Commit on a disk, without a sync of ours: Pebble flushes and
+// compacts meanwhile. Each block also forgets about as many ids as it adds.
 func BenchmarkBlock(b *testing.B) {
 	for name, keys := range map[string]int{"new": 1 << 40, "replaced": 100_000} {
 		b.Run(name, func(b *testing.B) {
@@ -111,7 +111,7 @@ func BenchmarkRedo(b *testing.B) {
 	b.ReportMetric(float64(benchTxs)*float64(b.N)/b.Elapsed().Seconds(), "changes/s")
 }
 
-// BenchmarkGet reads random latest keys of 200,000, beside nothing.
+// BenchmarkGet reads random keys of 200,000 latest keys, with no other load.
 func BenchmarkGet(b *testing.B) {
 	d, err := Open(b.TempDir(), Options{})
 	require.NoError(b, err)

@@ -14,9 +14,9 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// Builder makes a state of the keys and ids that another one had at a height. Until Finish has
-// returned what it builds is no state: it opens as one in which no chain has started. It is for one
-// goroutine at a time.
+// Builder builds a state from the keys and ids that another state had at a height. Until Finish
+// returns, the directory does not hold that state: it opens as a state in which no chain has
+// started. Only one goroutine may use a Builder at a time.
 type Builder struct {
 	d  *DB
 	at BlockMeta
@@ -24,14 +24,15 @@ type Builder struct {
 
 	acc       apphash.Accumulator
 	keys, ids uint64
-	last      []byte // the key or id before
+	last      []byte // the key or id that was added last
 }
 
-// buildBatch is about how many bytes go into one batch.
+// buildBatch is the approximate size of one batch in bytes.
 const buildBatch = 1 << 20
 
-// NewBuilder begins a state in dir, which must not exist, as of a block: period, height, hash, time
-// and app hash count. Its keys have that block's version, and nothing below its height can be read.
+// NewBuilder begins a state in dir, which must not exist. The state is as of the block at, of which
+// the period, height, hash, time and app hash are used. The keys of the state have the version of
+// that block, and nothing below its height can be read.
 func NewBuilder(dir string, o Options, at BlockMeta) (*Builder, error) {
 	o.ReadOnly = false
 	d, err := Open(dir, o)
@@ -40,24 +41,24 @@ func NewBuilder(dir string, o Options, at BlockMeta) (*Builder, error) {
 	}
 
 	if s := d.State(); s.Started() {
-		return nil, errors.Join(fmt.Errorf("state %s: %w: there is one already, at height %d", dir, ErrBuild, s.Height),
-			d.Close())
+		err := fmt.Errorf("state %s: %w: a state at height %d is already there", dir, ErrBuild, s.Height)
+		return nil, errors.Join(err, d.Close())
 	}
 
 	return &Builder{d: d, at: at, b: d.pdb.NewBatch()}, nil
 }
 
-// Key adds a latest key with its value. Keys come before ids, in the order of their bytes. Errors:
-// ErrBuild, errFailed.
+// Key adds a latest key with its value. The keys must be added before the ids, in byte order.
+// Errors: ErrBuild, errFailed.
 func (b *Builder) Key(key, value []byte) error {
 	switch {
 	case len(key) == 0 || len(key) > chain.MaxKeyBytes:
-		return fmt.Errorf("%w: a key of %d bytes, want 1 to %d", ErrBuild, len(key), chain.MaxKeyBytes)
+		return fmt.Errorf("%w: key has %d bytes, want 1 to %d", ErrBuild, len(key), chain.MaxKeyBytes)
 	case len(value) > chain.MaxValueBytes:
 		return fmt.Errorf("%w: key %q has a value of %d bytes, want at most %d", ErrBuild, clip(key), len(value),
 			chain.MaxValueBytes)
 	case b.ids > 0 || bytes.Compare(b.last, key) >= 0:
-		return fmt.Errorf("%w: key %q comes after %q, want the order of their bytes, and ids after all keys", ErrBuild,
+		return fmt.Errorf("%w: key %q was added after %q, want keys in byte order and before all ids", ErrBuild,
 			clip(key), clip(b.last))
 	}
 
@@ -71,14 +72,14 @@ func (b *Builder) Key(key, value []byte) error {
 	return b.flush(buildBatch)
 }
 
-// ID adds the result of an applied transaction whose id is remembered, in the order of the ids.
-// Errors: ErrBuild, errFailed.
+// ID adds the result of an applied transaction whose id is remembered. The ids must be added in
+// byte order. Errors: ErrBuild, errFailed.
 func (b *Builder) ID(r *logv1.TxResult) error {
 	if _, err := chain.TxIDFromBytes(r.Id); err != nil {
 		return fmt.Errorf("%w: %w", ErrBuild, err)
 	}
 	if b.ids > 0 && bytes.Compare(b.last, r.Id) >= 0 {
-		return fmt.Errorf("%w: id %x comes after %x, want the order of their bytes", ErrBuild, clip(r.Id), clip(b.last))
+		return fmt.Errorf("%w: id %x was added after %x, want ids in byte order", ErrBuild, clip(r.Id), clip(b.last))
 	}
 	raw, err := proto.Marshal(r)
 	if err != nil {
@@ -95,7 +96,7 @@ func (b *Builder) ID(r *logv1.TxResult) error {
 	return b.flush(buildBatch)
 }
 
-// flush applies the batch once it is as large as that.
+// flush applies the batch once it has at least size bytes.
 func (b *Builder) flush(size int) error {
 	if b.b.Len() < size {
 		return nil
@@ -105,18 +106,19 @@ func (b *Builder) flush(size int) error {
 	return err
 }
 
-// Finish makes what was added a state of the chain, at the block that NewBuilder was told of, and
-// closes it: durable, with an applied index of 0 and no log (see DB.Adopt). clock is the latest
-// block time ever committed. Errors: ErrAppHash when the keys and ids do not give the block's app
-// hash, ErrChain, errFailed. After an error there is no state, and Abort is to be called.
+// Finish turns what was added into the state of the chain at the block that was given to
+// NewBuilder, and closes it. The state is then durable, with an applied index of 0 and bound to no
+// log (see DB.Adopt). clock is the latest block time ever committed. Errors: ErrAppHash when the
+// keys and ids do not give the block's app hash, ErrChain, errFailed. After an error there is no
+// state, and the caller must call Abort.
 func (b *Builder) Finish(chain *logv1.ChainStarted, clock time.Time) error {
 	if err := checkChain(chain); err != nil {
 		return err
 	}
 
 	if chain.Period != b.at.Period || b.at.Height < max(chain.InitialHeight, 1) {
-		return fmt.Errorf("%w: block %d of period %d, and %s (period %d) begins at %d", ErrChain, b.at.Height,
-			b.at.Period, chain.ChainId, chain.Period, chain.InitialHeight)
+		return fmt.Errorf("%w: block %d of period %d is not in %s (period %d), which begins at height %d", ErrChain,
+			b.at.Height, b.at.Period, chain.ChainId, chain.Period, chain.InitialHeight)
 	}
 
 	if hash := b.acc.Hash(b.at.Period); !bytes.Equal(hash, b.at.AppHash) {
@@ -160,6 +162,6 @@ func (b *Builder) close() error {
 	return errors.Join(batch.Close(), d.Close())
 }
 
-// Abort gives up what was built; its directory is the caller's to remove. After Finish it does
+// Abort discards what was built. The caller removes the directory. After Finish, Abort does
 // nothing.
 func (b *Builder) Abort() error { return b.close() }

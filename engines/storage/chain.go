@@ -9,11 +9,11 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// StartChain begins a chain, or the next period of one: the record is a ChainStarted, at that index
-// of the event log. Keys and applied ids stay as they are; heights begin anew. A record at or below
-// the applied index changes nothing, and neither does the same record again; a different one for
-// the period that has begun is ErrChain once a block is committed. A block that was staged is
-// dropped.
+// StartChain begins a chain, or the next period of a chain. rec is the ChainStarted record, and
+// index is its index in the event log. Keys and applied ids stay as they are; heights begin anew. A
+// record at or below the applied index changes nothing, and neither does the same record again. A
+// different record for the current period is ErrChain once a block of that period is committed. A
+// staged block is dropped.
 func (d *DB) StartChain(index uint64, rec *logv1.ChainStarted) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -30,8 +30,8 @@ func (d *DB) StartChain(index uint64, rec *logv1.ChainStarted) error {
 	}
 
 	if hash := d.acc.Hash(rec.Period); len(rec.AppHash) > 0 && !bytes.Equal(rec.AppHash, hash) {
-		return fmt.Errorf("%w: chain %s (period %d) starts from %x, this state is %x", ErrAppHash, rec.ChainId,
-			rec.Period, rec.AppHash, hash)
+		return fmt.Errorf("%w: chain %s (period %d) starts from app hash %x, this state has %x", ErrAppHash,
+			rec.ChainId, rec.Period, rec.AppHash, hash)
 	}
 
 	if now.chain != nil && rec.Period <= now.Period {
@@ -79,7 +79,7 @@ func checkChain(rec *logv1.ChainStarted) error {
 	case rec.ChainId == "":
 		return bad("chain_id", `""`, "a name")
 	case p == nil:
-		return bad("params", "missing", "the genesis's limits")
+		return bad("params", "missing", "the limits of the genesis")
 	case p.WindowNs <= 0:
 		return bad("params.window_ns", p.WindowNs, "a positive duration")
 	case p.MaxTxBytes == 0:
@@ -89,15 +89,16 @@ func checkChain(rec *logv1.ChainStarted) error {
 	return nil
 }
 
-// appHashAt returns the app hash that the committed keys and ids have in a period: what a chain
-// that starts with this state and that period starts from.
+// appHashAt returns the app hash that the committed keys and ids have in a period. A chain that
+// starts that period with this state starts from this app hash.
 func (d *DB) appHashAt(period uint64) []byte {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.acc.Hash(period)
 }
 
-// belongs reports whether a block of that chain, period and height is the next one.
+// belongs returns nil if the block with that chain, period and height is the next block, and
+// otherwise an error that says why it is not.
 func (p *published) belongs(what fmt.Stringer, chainID string, period, height uint64) error {
 	switch next := p.state().Next(); {
 	case p.chain == nil:

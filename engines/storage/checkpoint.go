@@ -6,14 +6,14 @@ import (
 
 )
 
-// Checkpoint makes a second state in dir, which must not exist: what is committed now, or a little
-// later, at a block's boundary. Tables are shared with this state by hard links where the file
-// system has them, so it costs little beyond a flush. Commits go on beside it. When it returns, all
-// of dir is durable. An error leaves nothing in dir, and the state as it was, unless Err says
-// otherwise.
+// Checkpoint copies the committed state to dir, which must not exist. The copy is as of now or a
+// little later, always at a block boundary. It shares its tables with this state by hard links
+// where the file system supports them, so Checkpoint costs little more than a flush. Commits
+// continue meanwhile. When Checkpoint returns, all of dir is durable. After an error, dir holds
+// nothing and the state is unchanged, unless Err reports a failure.
 func (d *DB) Checkpoint(dir string) (err error) {
-	// Pebble panics when the sync of a directory fails, since it then cannot tell what is in it.
-	// This one is thrown away.
+	// Pebble panics when the sync of a directory fails, because it then cannot know what the
+	// directory holds. A failed checkpoint is thrown away, so the panic becomes an error.
 	defer func() {
 		if r := recover(); r != nil {
 			failed, ok := r.(error)
@@ -24,7 +24,7 @@ func (d *DB) Checkpoint(dir string) (err error) {
 		}
 	}()
 
-	if _, err := d.Flush(); err != nil { // there is no write-ahead log that would carry what is in memory
+	if _, err := d.Flush(); err != nil { // no write-ahead log holds what is only in memory
 		return err
 	}
 
@@ -38,8 +38,8 @@ func (d *DB) Checkpoint(dir string) (err error) {
 	return nil
 }
 
-// LogID returns the identity of the event log that the state was made of; found is false where none
-// is bound yet.
+// LogID returns the identity of the event log that the state was made from. found is false if the
+// state is not bound to a log yet.
 func (d *DB) LogID() (id [16]byte, found bool, err error) {
 	if err := d.Err(); err != nil {
 		return id, false, err
@@ -50,22 +50,22 @@ func (d *DB) LogID() (id [16]byte, found bool, err error) {
 	}
 
 	if len(b) != len(id) {
-		return id, false, fmt.Errorf("state %s: %w: the log's identity has %d bytes, want %d", d.dir, ErrDamaged,
+		return id, false, fmt.Errorf("state %s: %w: log identity has %d bytes, want %d", d.dir, ErrDamaged,
 			len(b), len(id))
 	}
 
 	return [16]byte(b), true, nil
 }
 
-// BindLog says which event log the state is made of. A state that is bound to another one answers
-// ErrOtherLog: its applied index counts records that this log does not have.
+// BindLog records which event log the state is made from. It returns ErrOtherLog if the state is
+// bound to another log, because the state's applied index counts records of that log.
 func (d *DB) BindLog(id [16]byte) error {
 	have, found, err := d.LogID()
 	switch {
 	case err != nil:
 		return err
 	case found && have != id:
-		return fmt.Errorf("%w: the state was made of log %x, this is log %x", ErrOtherLog, have, id)
+		return fmt.Errorf("%w: the state belongs to log %x, this is log %x", ErrOtherLog, have, id)
 	case found:
 		return nil
 	}
@@ -75,10 +75,10 @@ func (d *DB) BindLog(id [16]byte) error {
 	return d.commit(b, "binding the state to its log")
 }
 
-// Adopt makes a state that was made elsewhere this log's own: the keys, ids and app hash stay, and
-// the applied index becomes that of the record which says that the state was put here (Base,
-// SnapshotInstalled) or, where the log goes on counting as the one before, stays what it was. It is
-// durable when Adopt returns.
+// Adopt binds a state that was made elsewhere to the log with the given id. The keys, ids and app
+// hash stay as they are. index becomes the applied index: it is the index of the record that put
+// the state here (Base, SnapshotInstalled), or the old applied index if the log continues the
+// numbering of the previous log. The change is durable when Adopt returns.
 func (d *DB) Adopt(id [16]byte, index uint64) error {
 	d.mu.Lock()
 	next := *d.published.Load()
@@ -113,8 +113,8 @@ func (d *DB) Adopt(id [16]byte, index uint64) error {
 	return err
 }
 
-// Root returns the commitment to the committed keys and ids, whatever the period: two states with
-// one root are the same.
+// Root returns the commitment to the committed keys and ids, whatever the period is. Two states
+// with the same root hold the same keys and ids.
 func (d *DB) Root() []byte {
 	d.mu.Lock()
 	defer d.mu.Unlock()

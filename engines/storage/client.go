@@ -11,11 +11,11 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// Client is storage as other engines see it. It is safe for concurrent use.
+// Client is the interface of storage to other engines. It is safe for concurrent use.
 //
 // Calls that change or stage something go through the mailbox, in order. Calls that read committed
 // state run in the caller's goroutine, beside the engine, under the grant that the last incarnation
-// handed out. Once that grant is revoked, they ask the living incarnation for its own. So these
+// handed out. After that grant is revoked, they ask the living incarnation for a new one. So these
 // reads never wait behind a commit, and never touch a state that a successor has opened (I5).
 type Client struct {
 	to   engines.Address
@@ -75,8 +75,8 @@ func (c Client) Read(ctx context.Context, v chain.Version, key []byte) (val []by
 	return r.value, r.found, err
 }
 
-// Finish is DB.Finish, sent and not waited for. A call that is not in order ends the engine's
-// incarnation; a call for a block that is not staged any more is dropped.
+// Finish is DB.Finish, but it only sends the message and does not wait. A call that is out of order
+// ends the engine's incarnation; a call for a block that is no longer staged is dropped.
 func (c Client) Finish(ctx context.Context, v chain.Version, changes []*logv1.Change, result *logv1.TxResult) error {
 	return engines.Cast(ctx, c.to, finish{v, changes, result})
 }
@@ -219,7 +219,7 @@ func (c Client) Stat(ctx context.Context) (s Stat, err error) {
 	return s, err
 }
 
-// Pin is DB.Pin. What is pinned ends with the incarnation.
+// Pin is DB.Pin. The pinned state is closed when the incarnation ends.
 func (c Client) Pin(ctx context.Context) (p *Pinned, err error) {
 	err = c.direct(ctx, func(d *DB) (err error) {
 		p, err = d.Pin()

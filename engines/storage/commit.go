@@ -15,14 +15,15 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// header is what a block adds to the state besides its writes.
+// header holds what a block adds to the state besides its writes.
 type header struct {
 	height uint64
 	hash   []byte
 	time   time.Time
 }
 
-// outcome is what the commit of a block will write: the block folded into the committed state.
+// outcome holds everything that the commit of a block will write: the block folded into the
+// committed state.
 type outcome struct {
 	next    record // without its Index
 	acc     apphash.Accumulator
@@ -34,7 +35,7 @@ type outcome struct {
 	deaths [][]byte // expiry keys
 }
 
-// write is the last change of one key, and what it replaces.
+// write is the last change of one key, and the value that it replaces.
 type write struct {
 	*logv1.Change
 	old latest
@@ -46,8 +47,8 @@ type birth struct {
 	leaf apphash.Leaf
 }
 
-// fold computes what the results and changes turn the committed state into. It costs O(changes +
-// results + expired ids).
+// fold computes the state that the results and changes turn the committed state into. It costs
+// O(changes + results + expired ids).
 func (d *DB) fold(h header, results []*logv1.TxResult, changes []*logv1.Change,
 	base map[string]latest) (*outcome, error) {
 	now := d.published.Load()
@@ -211,9 +212,9 @@ func (d *DB) Commit(index uint64, rec *logv1.BlockCommitted, local ...local) err
 }
 
 // Redo applies a BlockCommitted of the event log without executing anything. A record at or below
-// the applied index changes nothing. Errors: ErrChain and errHeight when the record is not the next
-// one, ErrAppHash when it does not lead to its own app hash: then either the state is not what the
-// log led to, or the log is not this chain's. A block that was staged is dropped.
+// the applied index changes nothing. Errors: ErrChain and errHeight if the record is not the next
+// one, and ErrAppHash if it does not lead to the app hash in it: then the state does not come from
+// this log, or the log is of another chain. A block that was staged is dropped.
 func (d *DB) Redo(index uint64, rec *logv1.BlockCommitted, local ...local) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

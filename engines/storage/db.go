@@ -23,40 +23,40 @@ import (
 
 // Options configure a DB. The zero value is ready for use.
 type Options struct {
-	// FS is the file system; nil is the operating system's.
+	// FS is the file system; nil means the operating system's.
 	FS vfs.FS
 
-	// CacheBytes bounds the cache of table blocks; 0 is 64 MiB.
+	// CacheBytes limits the cache of table blocks; 0 means 64 MiB.
 	CacheBytes int64
 
-	// MemTableBytes is how much is gathered in memory before it is written out; 0 is 16 MiB. At
-	// most some of these are lost in a crash, and redone.
+	// MemTableBytes is the size at which a memtable is written out; 0 means 16 MiB. A crash loses
+	// at most a few memtables, and the log restores what they held.
 	MemTableBytes uint64
 
 	// FlushEvery is the number of records of the event log after which a commit asks for a flush in
-	// the background, so that redo stays short when blocks are small and rare; 0 is 65536.
+	// the background, so that redo stays short when blocks are small and rare; 0 means 65536.
 	FlushEvery uint64
 
-	// Logger takes Pebble's diagnostics; nil drops them. Its Fatalf is never called.
+	// Logger receives Pebble's diagnostics; nil drops them.
 	Logger Logger
 
-	// ReadOnly opens a state that is there and changes no byte of it. A call that would write
-	// returns an error.
+	// ReadOnly opens an existing state and changes no byte of it. A call that would write returns
+	// an error.
 	ReadOnly bool
 
-	// Committed, if set, is told of each block that was committed, but not of those that were
-	// redone: how many results it has, and how long the commit took. It must return at once.
+	// Committed, if set, is called for each committed block, but not for redone blocks. It receives
+	// the number of results in the block and the duration of the commit. It must return at once.
 	Committed func(txs int, took time.Duration)
 
 	recent recentLimits // zero: defaultRecent
 
-	// OnFatal is called, once, with an error after which Pebble cannot be stopped in an orderly
-	// way: its manifest could not be written, and it still holds its locks. It must end the
-	// process; nil panics. Nothing is lost, the log has it.
+	// OnFatal is called once, with the error after which Pebble cannot be stopped in order: Pebble
+	// could not write its manifest and still holds its locks. OnFatal must end the process; nil
+	// means panic. Nothing is lost, because the event log has it.
 	OnFatal func(error)
 }
 
-// Logger is where diagnostics go, with formats as in package fmt.
+// Logger receives diagnostics, with formats as in package fmt.
 type Logger interface {
 	Infof(format string, args ...any)
 	Errorf(format string, args ...any)
@@ -68,40 +68,39 @@ const (
 	defaultFlushEvery = 1 << 16
 )
 
-// DB is the replicated state. Its methods are safe for concurrent use: those that read what is
-// committed (State, Get, Result, Block, Reader, locals) take no lock that a commit holds, all
-// others run one at a time. No method may be called once Close has been; in a node the lease sees
-// to that.
+// DB is the replicated state. Its methods are safe for concurrent use. The methods that read
+// committed data (State, Get, Result, Block, Reader, locals) take no lock that a commit holds; all
+// others run one at a time. No method may be called after Close. In a node, the lease ensures that.
 type DB struct {
 	dir  string
 	o    Options
 	pdb  *pebble.DB
 	lock *pebble.Lock
 
-	published atomic.Pointer[published] // what readers see; replaced after each commit
+	published atomic.Pointer[published] // the state that readers see; replaced after each commit
 	recent    recent
 
 	failOnce sync.Once
 	failed   chan struct{} // closed after failure is set
 	failure  error
 
-	mu      sync.Mutex // held by what stages, commits, flushes or prunes
+	mu      sync.Mutex // held to stage, commit, flush or prune
 	hasher  *apphash.Hasher
 	acc     apphash.Accumulator
 	staged  *staging
 	flushed uint64 // applied index when the last flush was asked for
 
-	pruning                sync.Mutex // held by what prunes
-	prunedTo, prunedBlocks place      // how far, in this run
+	pruning                sync.Mutex // held to prune
+	prunedTo, prunedBlocks place      // how far pruning got in this run
 
-	pinning sync.Mutex // held for pins
+	pinning sync.Mutex // guards pins
 	pins    map[*Pinned]struct{}
 }
 
 // published is one committed state, immutable.
 type published struct {
 	record
-	chain  *logv1.ChainStarted // nil: not started
+	chain  *logv1.ChainStarted // nil: no chain has started
 	pruned place               // reads below this are refused
 }
 
@@ -112,8 +111,8 @@ func (p place) before(o place) bool {
 	return p.Period < o.Period || p.Period == o.Period && p.Height < o.Height
 }
 
-// Open opens the state in dir, which is created if it is missing. Errors: ErrInUse, ErrFormat,
-// ErrDamaged, or what the file system said.
+// Open opens the state in dir, and creates it if it is missing. Errors: ErrInUse, ErrFormat,
+// ErrDamaged, or an error of the file system.
 func Open(dir string, o Options) (_ *DB, err error) {
 	if o.FS == nil {
 		o.FS = vfs.Default
@@ -136,7 +135,7 @@ func Open(dir string, o Options) (_ *DB, err error) {
 
 	lock, err := pebble.LockDirectory(dir, o.FS)
 	if err != nil {
-		if !errors.As(err, new(*fs.PathError)) { // the lock file could be opened: it is the lock that was refused
+		if !errors.As(err, new(*fs.PathError)) { // the lock file could be opened, so the lock was refused
 			err = fmt.Errorf("%w: %w", ErrInUse, err)
 		}
 		return nil, fmt.Errorf("state %s: %w", dir, err)
@@ -153,7 +152,8 @@ func Open(dir string, o Options) (_ *DB, err error) {
 	return d, nil
 }
 
-// openError tells a state whose files are not what was written from a disk that is full or failing.
+// openError classifies an error of pebble.Open. It separates a state with damaged files from a disk
+// that is full or failing.
 func openError(err error) error {
 	if errors.Is(err, pebble.ErrDBDoesNotExist) {
 		return fmt.Errorf("%w: %w", ErrNone, err)
@@ -183,12 +183,12 @@ func (d *DB) pebbleOptions() *pebble.Options {
 	}
 
 	for i := range po.Levels {
-		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10) // most ids looked up are new, and so absent
+		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10) // most looked up ids are new and therefore absent
 	}
 	return po
 }
 
-// pebbleLogger keeps Pebble from ending the process behind our back.
+// pebbleLogger passes Pebble's diagnostics on, and keeps Pebble from ending the process by itself.
 type pebbleLogger struct{ d *DB }
 
 func (l pebbleLogger) Infof(format string, args ...any) {
@@ -208,10 +208,11 @@ func (l pebbleLogger) Fatalf(format string, args ...any) {
 	if l.d.o.OnFatal != nil {
 		l.d.o.OnFatal(err)
 	}
-	panic(err) // it must not go on: it would delete tables that its manifest may already name
+	panic(err) // if Pebble went on, it would delete tables that its manifest may already name
 }
 
-// fail makes err sticky and returns the error of all later calls. The first failure counts.
+// fail stores err as the error that all later calls return. If the DB has failed already, the first
+// failure stays. fail returns the stored failure.
 func (d *DB) fail(where string, err error) error {
 	d.failOnce.Do(func() {
 		if pebble.IsCorruptionError(err) {
@@ -223,10 +224,11 @@ func (d *DB) fail(where string, err error) error {
 	return d.failure
 }
 
-// Failed is closed when the DB has failed; Err then says why.
+// Failed returns a channel that is closed when the DB fails; Err then returns the reason.
 func (d *DB) Failed() <-chan struct{} { return d.failed }
 
-// Err returns nil, or the failure of class errFailed that every operation returns from now on.
+// Err returns nil, or the failure of class errFailed that every operation returns since it
+// happened.
 func (d *DB) Err() error {
 	select {
 	case <-d.failed:
@@ -236,7 +238,7 @@ func (d *DB) Err() error {
 	}
 }
 
-// load reads what the state says of itself, and makes an empty database a state.
+// load reads the entries under spaceMeta, and turns an empty database into a state.
 func (d *DB) load() error {
 	format, found, err := d.get(metaFormat)
 	if err != nil {
@@ -257,7 +259,7 @@ func (d *DB) load() error {
 			return err
 		}
 		if !empty {
-			return fmt.Errorf("%w: a database of something else, without a %q key", ErrFormat, metaFormat)
+			return fmt.Errorf("%w: the database has no %q key, so another program made it", ErrFormat, metaFormat)
 		}
 
 		if !d.o.ReadOnly {
@@ -266,7 +268,7 @@ func (d *DB) load() error {
 			}
 		}
 	case string(format) != string(want):
-		return fmt.Errorf("%w: its format is %q, want %q", ErrFormat, clip(format), want)
+		return fmt.Errorf("%w: format is %q, want %q", ErrFormat, clip(format), want)
 	}
 
 	p := new(published)
@@ -284,7 +286,7 @@ func (d *DB) load() error {
 	} else if found {
 		p.chain = new(logv1.ChainStarted)
 		if err := proto.Unmarshal(b, p.chain); err != nil {
-			return fmt.Errorf("%w: its ChainStarted: %w", ErrDamaged, err)
+			return fmt.Errorf("%w: ChainStarted: %w", ErrDamaged, err)
 		}
 	}
 
@@ -307,11 +309,11 @@ func (d *DB) load() error {
 	}
 
 	if (p.chain != nil) != (p.ChainID != "") {
-		return fmt.Errorf("%w: it has a ChainStarted or a state, and not both", ErrDamaged)
+		return fmt.Errorf("%w: only one of ChainStarted and the state record is present", ErrDamaged)
 	}
 
 	if p.chain != nil && string(d.acc.Hash(p.Period)) != string(p.AppHash) {
-		return fmt.Errorf("%w: its accumulator gives app hash %x, its record says %x", ErrDamaged,
+		return fmt.Errorf("%w: the accumulator gives app hash %x, the state record has %x", ErrDamaged,
 			d.acc.Hash(p.Period), p.AppHash)
 	}
 
@@ -325,8 +327,8 @@ func (d *DB) load() error {
 	return nil
 }
 
-// Close flushes what is committed and closes the state. One that failed is closed as it is: what
-// Pebble says to that adds nothing to Err.
+// Close flushes what is committed and closes the state. If the DB has failed, Close does not flush,
+// and it drops Pebble's own error, which would add nothing to Err.
 func (d *DB) Close() error {
 	d.unpin()
 	d.mu.Lock()
@@ -349,7 +351,7 @@ func (d *DB) Close() error {
 	return errors.Join(flush, err, d.lock.Close())
 }
 
-// get returns a copy of the value of a key of the layout.
+// get returns a copy of the value of a key. key includes the byte of its space.
 func (d *DB) get(key []byte) (value []byte, found bool, err error) {
 	v, closer, err := d.pdb.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
@@ -363,9 +365,9 @@ func (d *DB) get(key []byte) (value []byte, found bool, err error) {
 	return value, true, closer.Close()
 }
 
-// lookup calls found for those of the keys of the layout that are there, with the place in keys and
-// the value, whose memory is valid during the call. One iterator that goes over them in their order
-// costs half of as many single reads.
+// lookup calls found for each of the keys that exists, with its index in keys and its value. The
+// memory of the value is valid only during the call. One iterator that visits the keys in order
+// costs half as much as single reads.
 func (d *DB) lookup(keys [][]byte, found func(i int, value []byte) error) error {
 	if len(keys) == 0 {
 		return nil
@@ -376,7 +378,7 @@ func (d *DB) lookup(keys [][]byte, found func(i int, value []byte) error) error 
 	}
 
 	slices.SortFunc(order, func(a, b int) int { return bytes.Compare(keys[a], keys[b]) })
-	it, err := d.pdb.NewIter(&pebble.IterOptions{UseL6Filters: true}) // most are absent
+	it, err := d.pdb.NewIter(&pebble.IterOptions{UseL6Filters: true}) // most keys are absent
 	if err != nil {
 		return d.fail("reading", err)
 	}
@@ -395,7 +397,7 @@ func (d *DB) lookup(keys [][]byte, found func(i int, value []byte) error) error 
 	return nil
 }
 
-// commit applies a batch. Any failure is sticky.
+// commit applies a batch. Any failure makes the DB fail.
 func (d *DB) commit(b *pebble.Batch, what string) error {
 	if err := d.Err(); err != nil {
 		b.Close()
@@ -407,7 +409,7 @@ func (d *DB) commit(b *pebble.Batch, what string) error {
 	return nil
 }
 
-// State returns the committed chain's state.
+// State returns the state of the committed chain.
 func (d *DB) State() chain.State { return d.published.Load().state() }
 
 func (p *published) state() chain.State {

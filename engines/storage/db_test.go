@@ -16,7 +16,8 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// I10: a state that this version cannot read is refused, and told apart from one that is in use.
+// I10: a state that this version cannot read is refused, and the error differs from that of a state
+// in use.
 func TestOpenRefuses(t *testing.T) {
 	t.Run("in use", func(t *testing.T) {
 		for name, fs := range map[string]vfs.FS{"memory": vfs.NewMem(), "disk": vfs.Default} {
@@ -66,17 +67,19 @@ func TestOpenRefuses(t *testing.T) {
 
 	err := with(func(p *pebble.DB) { require.NoError(t, p.Set([]byte("users"), []byte("1"), pebble.Sync)) })
 	require.ErrorIs(t, err, ErrFormat)
-	require.ErrorContains(t, err, "something else")
+	require.ErrorContains(t, err, "another program")
 
 	err = with(func(p *pebble.DB) { require.NoError(t, p.Set(metaFormat, []byte("coppice state 2"), pebble.Sync)) })
 	require.ErrorIs(t, err, ErrFormat)
 	require.ErrorContains(t, err, `"coppice state 2", want "coppice state 1"`)
 
 	for what, set := range map[string]func(p *pebble.DB) error{
-		"own record":  func(p *pebble.DB) error { return p.Set(metaState, []byte("{"), pebble.Sync) },
-		"not both":    func(p *pebble.DB) error { return p.Set(metaState, record{ChainID: "x"}.encode(), pebble.Sync) },
+		"state record": func(p *pebble.DB) error { return p.Set(metaState, []byte("{"), pebble.Sync) },
+		"only one of": func(p *pebble.DB) error {
+			return p.Set(metaState, record{ChainID: "x"}.encode(), pebble.Sync)
+		},
 		"accumulator": func(p *pebble.DB) error { return p.Set(metaAccumulator, []byte("short"), pebble.Sync) },
-		"pruned":      func(p *pebble.DB) error { return p.Set(metaPruned, []byte("short"), pebble.Sync) },
+		"prune mark":  func(p *pebble.DB) error { return p.Set(metaPruned, []byte("short"), pebble.Sync) },
 	} {
 		err = with(func(p *pebble.DB) {
 			require.NoError(t, p.Set(metaFormat, []byte("coppice state 1"), pebble.Sync))
@@ -151,7 +154,7 @@ func TestStartChain(t *testing.T) {
 	require.NoError(t, d.VerifyScan(context.Background(), nil))
 }
 
-// What Begin refuses, it refuses by the block and the committed state: the same at each delivery,
+// The block and the committed state alone decide what Begin refuses: the same at each delivery and
 // on each node (I2).
 func TestRefusals(t *testing.T) {
 	d := started(t)
@@ -226,8 +229,8 @@ func TestRefusals(t *testing.T) {
 	}
 	require.NoError(t, d.Commit(2, committed(finish(6, 2, 0))))
 
-	// In the next block the applied ones are repeated, until their time has passed; then a plain
-	// one may come again and the others are expired.
+	// In the next block, the applied transactions are repeated until their time has passed. Then a
+	// plain one may come again, and the others are expired.
 	codes := func(at time.Time, txs ...[]byte) (codes []logv1.Code) {
 		refused, err := d.Begin(block(d, at, txs...))
 		require.NoError(t, err)
@@ -252,7 +255,7 @@ func TestRefusals(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, found)
 
-	// A block time that goes back brings no forgotten transaction back.
+	// A block time that goes back does not bring back a forgotten transaction.
 	require.Equal(t, []logv1.Code{exp, rep}, codes(now, first, plain))
 	require.NoError(t, d.VerifyScan(context.Background(), nil))
 }
@@ -278,7 +281,7 @@ func TestBeginRefusesOtherBlocks(t *testing.T) {
 	}
 }
 
-// Writes at a version wait for the one before; nothing staged is seen outside of the block.
+// A write at a version waits for the one before; nothing staged is visible outside of the block.
 func TestVersionsTakeEffectInOrder(t *testing.T) {
 	d := started(t)
 	d.testCommit(t, 2, put("a", "committed"), put("gone", "committed"))
@@ -507,7 +510,7 @@ func TestHeights(t *testing.T) {
 	require.Equal(t, uint64(3), st.IDs)
 }
 
-// Durable applied never runs ahead of what a crash leaves.
+// The durable applied index is never higher than what a crash leaves.
 func TestDurableApplied(t *testing.T) {
 	fs := vfs.NewCrashableMem()
 	d, err := Open(dir, Options{FS: fs})
@@ -537,7 +540,7 @@ func TestDurableApplied(t *testing.T) {
 	require.NoError(t, crashed.Close())
 }
 
-// Redo stays short though blocks are small: a commit asks for a flush after so many records.
+// Redo stays short even if blocks are small: a commit asks for a flush after FlushEvery records.
 func TestFlushEvery(t *testing.T) {
 	d, err := Open(dir, Options{FS: vfs.NewMem(), FlushEvery: 10})
 	require.NoError(t, err)

@@ -10,21 +10,23 @@
 // in the log already and applies it in one atomic batch together with "applied = index of that
 // record". The batch is not synced and there is no write-ahead log beneath it (docs/adr/0022): a
 // crash takes the state back to the last flush, which is a block boundary, and [DB.Redo] brings it
-// forward again from the log. A state behind the log is normal. A state ahead of the log cannot
-// come to be, because nothing is applied before the log has it.
+// forward again from the log. A state behind the log is normal. A state ahead of the log is
+// impossible, because nothing is applied before the log has it.
 //
 // # Guarantees
 //
-//   - What Get, Result and Block return was committed. Nothing staged leaks into them.
-//   - A refusal depends on the block and the committed state, and so does the app hash: the same on
-//     every node (I2, I3).
-//   - Redo recomputes the app hash and refuses a record that does not lead to its own (I4).
+//   - Get, Result and Block return only committed data, nothing staged.
+//   - Refusals and the app hash depend only on the block and the committed state, so they are the
+//     same on every node (I2, I3).
+//   - Redo recomputes the app hash and refuses a record that does not lead to the app hash in it
+//     (I4).
 //   - A failure that Pebble reports (disk full, EIO, a bad checksum) is sticky: the DB returns
 //     that error from then on and never continues.
 //
 // # Non-guarantees
 //
-//   - A commit is durable here only after a Flush; DurableApplied returns how far that is.
+//   - A commit is durable here only after a Flush; DurableApplied returns the index up to which it
+//     is durable.
 //   - Versions between those of two blocks are not kept: a read at a height sees the last write of
 //     each block. The event log has the others.
 //   - There are no proofs of single keys.

@@ -11,10 +11,10 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// Name is storage's address.
+// Name is the address of storage.
 const Name = "storage"
 
-// Config is what the engine works with.
+// Config configures the engine.
 type Config struct {
 	// Lease opens the state. It outlives the incarnations, so that a replaced one can neither read
 	// nor write, and its successor can open the state (I5).
@@ -35,7 +35,8 @@ type engine struct {
 	Config
 	grant *grant
 
-	// Callers that wait for earlier versions to finish. Begin drops them: their block is gone.
+	// reads and seals hold the callers that wait for earlier versions to finish. Begin fails them,
+	// because their block is gone.
 	reads map[uint32][]waiting // by place in the block
 	turn  uint32               // the first place whose versions before may not have finished
 	seals []engines.From[chain.Staged]
@@ -46,8 +47,7 @@ type waiting struct {
 	from engines.From[value]
 }
 
-// The messages of storage. What reads committed state alone does not pass through the mailbox: see
-// Client.
+// The messages of storage. Reads of committed state do not pass through the mailbox: see Client.
 type (
 	use        struct{}
 	startChain struct {
@@ -119,7 +119,7 @@ func (e *engine) init(ctx context.Context, s *engines.Server) error {
 	return e.watch(ctx)
 }
 
-// watch ends the incarnation when Pebble fails in the background, during no call.
+// watch ends the incarnation when Pebble fails in the background, outside of any call.
 func (e *engine) watch(ctx context.Context) error {
 	return e.do(func(d *DB) error {
 		return supervisor.Go(ctx, func(ctx context.Context) error {
@@ -135,8 +135,8 @@ func (e *engine) watch(ctx context.Context) error {
 
 func (e *engine) do(f func(*DB) error) error { return e.grant.Do(f) }
 
-// fatal returns the error that ends the incarnation: a state that failed, or one that is not ours
-// any more. All others are the caller's.
+// fatal returns err if it must end the incarnation: the state has failed or is damaged, or this
+// incarnation was fenced off. It returns nil for all other errors, which concern only the caller.
 func fatal(err error) error {
 	if errors.Is(err, errFailed) || errors.Is(err, ErrDamaged) || errors.Is(err, supervisor.ErrFenced) {
 		return err
@@ -159,7 +159,7 @@ func (e *engine) begin(_ context.Context, q begin, from engines.From[[]*logv1.Tx
 	return fatal(err)
 }
 
-// drop fails the calls that wait for a block that is not staged any more.
+// drop fails the calls that wait for a block that is no longer staged.
 func (e *engine) drop(why error) {
 	for _, waiting := range e.reads {
 		for _, r := range waiting {
@@ -189,9 +189,8 @@ func (e *engine) read(_ context.Context, q read, from engines.From[value]) error
 	return fatal(err)
 }
 
-// finish ends the incarnation on an error: a result that cannot be placed means that a worker or
-// the pool is out of step. What belongs to a block that is not staged any more is late, and
-// dropped.
+// finish ends the incarnation on an error: a result that does not fit means that a worker or the
+// pool is out of step. A result for a block that is no longer staged is late, and finish drops it.
 func (e *engine) finish(ctx context.Context, m finish) error {
 	var turn uint32
 	var all bool

@@ -59,8 +59,9 @@ func (r rig) begin(t *testing.T, n int) chain.Block {
 	return b
 }
 
-// A read waits until every version before it has finished; so does Seal. This is the whole flow, by
-// as many goroutines as there are transactions: each adds one to what the one before it wrote.
+// A read waits until every version before it has finished; so does Seal. The test runs the whole
+// flow with as many goroutines as there are transactions: each adds one to the value that the one
+// before it wrote.
 func TestEngineOrdersConcurrentWorkers(t *testing.T) {
 	r := newRig(t, vfs.NewMem())
 	ctx := t.Context()
@@ -150,8 +151,8 @@ func TestEngineOrdersConcurrentWorkers(t *testing.T) {
 	}))
 }
 
-// Another block takes the place of the staged one: who waits for that one learns it, and what is
-// late is dropped.
+// Another block takes the place of the staged one: the calls that wait for the old block fail, and
+// its late results are dropped.
 func TestEngineBeginDropsWaiters(t *testing.T) {
 	r := newRig(t, vfs.NewMem())
 	ctx := t.Context()
@@ -177,8 +178,8 @@ func TestEngineBeginDropsWaiters(t *testing.T) {
 	other := b
 	other.Txs = b.Txs[:1]
 	other.Hash = other.ContentHash()
-	// The two may not have been taken yet: then they meet the other block, of which there is no
-	// place 2, and which is sealed below; so only the read's error is certain.
+	// The engine may not have taken the two messages yet. Then they meet the other block, which has
+	// no place 2 and is sealed below. So only the error of the read is certain.
 	_, err := r.client.Begin(ctx, other)
 	require.NoError(t, err)
 	require.NoError(t, r.client.Finish(ctx, v(2), nil, new(logv1.TxResult)), "late, and dropped")
@@ -219,7 +220,7 @@ func TestEngineEndsOnAResultThatCannotBe(t *testing.T) {
 }
 
 // I5: a replaced incarnation can neither read nor write, its successor opens the same state, and
-// what was staged is gone.
+// the staged block is gone.
 func TestEngineSuccession(t *testing.T) {
 	r := newRig(t, vfs.NewMem())
 	ctx := t.Context()
@@ -252,8 +253,8 @@ func TestEngineSuccession(t *testing.T) {
 	})
 }
 
-// A disk that fails in the background, with nobody calling, ends the incarnation with its reason;
-// when it is well again the successor opens what is durable and redoes the rest.
+// A disk that fails in the background, outside of any call, ends the incarnation with its reason.
+// When the disk works again, the successor opens the durable state and redoes the rest.
 func TestEngineEndsWhenTheDiskFails(t *testing.T) {
 	recs := history(t, 8)
 	disk := vfs.NewMem()

@@ -2,10 +2,11 @@ package storage
 
 import "errors"
 
-// Errors of a DB. Each comes wrapped with what is wrong, where, and what was expected.
+// Errors of a DB. Each is returned wrapped in an error that says what is wrong, where, and what was
+// expected.
 var (
-	// errFailed: Pebble reported a failure (disk full, EIO, a bad checksum). It is sticky; open the
-	// state again.
+	// errFailed: Pebble reported a failure (disk full, EIO, a bad checksum). The DB returns it
+	// until the state is opened again.
 	errFailed = errors.New("the state failed")
 
 	// ErrInUse: another incarnation or another process has the state open.
@@ -14,11 +15,11 @@ var (
 	// ErrNone: there is no state to open for reading only.
 	ErrNone = errors.New("there is no state")
 
-	// ErrFormat: what is there is not a state of this version.
+	// ErrFormat: the directory does not hold a state that this version can read.
 	ErrFormat = errors.New("not a state that this version can read")
 
-	// ErrDamaged: what is there contradicts itself. Start over from a snapshot, or from an empty
-	// state and the whole log.
+	// ErrDamaged: the state contradicts itself. Start over from a snapshot, or from an empty state
+	// and the whole log.
 	ErrDamaged = errors.New("the state is damaged")
 
 	// ErrChain: a record or block belongs to another chain or period, or no chain has started.
@@ -27,27 +28,27 @@ var (
 	// errHeight: a block is not the next one.
 	errHeight = errors.New("not the next height")
 
-	// errNotStaged: the call is about a block, or a place in it, that is not being executed.
+	// errNotStaged: the block of the call, or the place in the block, is not being executed.
 	errNotStaged = errors.New("not staged")
 
-	// errNotReady: versions before the one asked about have not finished.
+	// errNotReady: versions before the requested one have not finished.
 	errNotReady = errors.New("earlier versions have not finished")
 
-	// ErrAppHash: applying a record led to another app hash than the record's.
+	// ErrAppHash: applying a record gave another app hash than the one in the record.
 	ErrAppHash = errors.New("app hash differs")
 
-	// ErrOtherLog: the state was made of another event log than the one it is to follow.
-	ErrOtherLog = errors.New("the state was made of another event log")
+	// ErrOtherLog: the state was made from another event log than the given one.
+	ErrOtherLog = errors.New("the state belongs to another event log")
 
-	// ErrNotCommitted: a read at a height that is not committed in this period.
+	// ErrNotCommitted: the requested height is not committed in this period.
 	ErrNotCommitted = errors.New("height is not committed")
 
-	// ErrClosed: what was pinned has ended, with the DB or by itself.
-	ErrClosed = errors.New("what was pinned has ended")
+	// ErrClosed: the pinned state was closed, by itself or with the DB.
+	ErrClosed = errors.New("the pinned state is closed")
 
-	// ErrBuild: what was given to a Builder is not in order.
-	ErrBuild = errors.New("no state can be built of this")
+	// ErrBuild: a Builder was given invalid data, or data in the wrong order.
+	ErrBuild = errors.New("cannot build a state")
 
-	// ErrPruned: a read at a height whose versions were removed.
+	// ErrPruned: the versions that a read at this height needs were removed.
 	ErrPruned = errors.New("height is pruned")
 )

@@ -19,7 +19,7 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// failing is a disk on which operations that match fail, from the n-th on.
+// failing is a disk on which matching operations fail, from the n-th on.
 type failing struct {
 	match func(op errorfs.Op) bool
 	err   error
@@ -45,7 +45,7 @@ func writesTo(suffix string) func(op errorfs.Op) bool {
 	}
 }
 
-// history returns a chain of some blocks as a log has it.
+// history returns a chain of some blocks as a log holds it.
 func history(t *testing.T, blocks int) (recs []*logv1.BlockCommitted) {
 	d := started(t)
 	for i := range blocks {
@@ -65,9 +65,9 @@ func redoAll(t *testing.T, d *DB, recs []*logv1.BlockCommitted) {
 	require.NoError(t, d.VerifyScan(context.Background(), nil))
 }
 
-// A full disk, or EIO, at each operation on a table: it is told with its cause, sticky, and nothing
-// durable is claimed that is not. What is on the disk opens again, and redo leads to the same
-// state.
+// A full disk, or EIO, at each operation on a table. The error names its cause and is sticky, and
+// nothing is reported durable that is not. The disk's contents open again, and redo leads to the
+// same state.
 func TestDiskFails(t *testing.T) {
 	recs := history(t, 20)
 	for _, cause := range []error{syscall.ENOSPC, syscall.EIO} {
@@ -132,12 +132,12 @@ func TestDiskFails(t *testing.T) {
 	}
 }
 
-// A read that fails is not taken for an absent key.
+// A failed read is not taken for an absent key.
 func TestReadFails(t *testing.T) {
 	disk := vfs.NewMem()
 	d := open(t, disk)
 	require.NoError(t, d.StartChain(1, chainStarted(1)))
-	for i := range 20 { // so much that opening does not read all of it
+	for i := range 20 { // enough that opening does not read all of it
 		d.testCommit(t, uint64(i+2), put(fmt.Sprint("key", i), strings.Repeat(fmt.Sprint(i), 20_000)))
 	}
 
@@ -158,8 +158,8 @@ func TestReadFails(t *testing.T) {
 
 const fatalDir = "COPPICE_TEST_FATAL_STATE"
 
-// When the manifest cannot be written Pebble holds its locks for ever: OnFatal ends the process,
-// and the state opens again (fsync failures are fatal).
+// If Pebble cannot write the manifest, it holds its locks for ever: OnFatal ends the process, and
+// the state opens again (fsync failures are fatal).
 func TestManifestFailureEndsTheProcess(t *testing.T) {
 	recs := history(t, 10)
 	if dir := os.Getenv(fatalDir); dir != "" {
@@ -183,7 +183,7 @@ func TestManifestFailureEndsTheProcess(t *testing.T) {
 	require.NoError(t, d.Close())
 }
 
-// dieOnManifest is the process that ends.
+// dieOnManifest runs in the process that ends.
 func dieOnManifest(t *testing.T, dir string, recs []*logv1.BlockCommitted) {
 	f := &failing{err: syscall.EIO, match: func(op errorfs.Op) bool {
 		return op.Kind == errorfs.OpFileSync && strings.Contains(op.Path, "MANIFEST")

@@ -6,8 +6,8 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// Flush makes all that is committed durable and returns the durable applied index. Of the event
-// log's records up to there, the state needs none any more.
+// Flush makes everything committed durable and returns the durable applied index. The state no
+// longer needs the event log's records up to that index.
 func (d *DB) Flush() (durableApplied uint64, err error) {
 	d.mu.Lock()
 	done, err := d.askFlush()
@@ -35,8 +35,8 @@ func (d *DB) askFlush() (done <-chan struct{}, err error) {
 	return done, nil
 }
 
-// waitFlush waits for the flush or for a failure: a flush that fails is tried again by Pebble
-// without end.
+// waitFlush waits until the flush ends or the DB fails. It must not wait for the flush alone,
+// because Pebble retries a failing flush for ever.
 func (d *DB) waitFlush(done <-chan struct{}) error {
 	select {
 	case <-done:
@@ -46,9 +46,9 @@ func (d *DB) waitFlush(done <-chan struct{}) error {
 	}
 }
 
-// durableApplied returns the log index that the state is sure to have after a crash: what tables
-// that were written, synced and named in a synced manifest say. It never runs ahead, and may lag
-// behind a flush in the background.
+// durableApplied returns the log index that the state certainly has after a crash. It reads it from
+// the tables that are written, synced and named in a synced manifest. The index is never too high;
+// it may lag behind a flush in the background.
 func (d *DB) durableApplied() (uint64, error) {
 	if err := d.Err(); err != nil {
 		return 0, err
@@ -74,6 +74,6 @@ func (d *DB) durableApplied() (uint64, error) {
 		return 0, fmt.Errorf("state %s: %w", d.dir, err)
 	}
 
-	// A failure while we read may be the manifest's: then nothing new is durable.
+	// A failure during the read may have hit the manifest: then nothing new is durable.
 	return r.Index, d.Err()
 }

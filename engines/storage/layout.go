@@ -22,7 +22,7 @@ const (
 	spaceLocal      = 'n'
 )
 
-// formatVersion is the number under metaFormat. Another number is another layout.
+// formatVersion is the number under metaFormat. A state with another number has another layout.
 const formatVersion = 1
 
 const formatName = "coppice state "
@@ -36,7 +36,7 @@ var (
 	metaLog         = []byte("mlog")
 )
 
-// record is what the state says of itself, under metaState. Every commit replaces it.
+// record describes the state. It is stored under metaState, and every commit replaces it.
 type record struct {
 	ChainID       string `json:"chain_id"`
 	Period        uint64 `json:"period"`
@@ -48,12 +48,12 @@ type record struct {
 	Index         uint64 `json:"applied"`
 
 	// ClockNs is the latest block time ever committed. Ids that expired by it are forgotten, so it
-	// never goes back, whatever the time of a later block says: else a forgotten transaction could
-	// be applied again.
+	// never goes back, even if a later block has an earlier time. Otherwise a forgotten transaction
+	// could be applied again.
 	ClockNs int64 `json:"clock_ns"`
 
-	Keys uint64 `json:"keys"` // latest keys and applied ids, so that a scan that finds another number can say so
-	IDs  uint64 `json:"ids"`
+	Keys uint64 `json:"keys"` // number of latest keys, which a scan compares with what it finds
+	IDs  uint64 `json:"ids"`  // number of applied ids, which a scan compares too
 }
 
 func (r record) encode() []byte {
@@ -66,15 +66,15 @@ func (r record) encode() []byte {
 
 func decodeRecord(b []byte) (r record, err error) {
 	if err := json.Unmarshal(b, &r); err != nil {
-		return r, fmt.Errorf("%w: the state's own record: %w", ErrDamaged, err)
+		return r, fmt.Errorf("%w: state record: %w", ErrDamaged, err)
 	}
 	return r, nil
 }
 
-// clock returns the time that expiry and the window of a block count from.
+// clock returns the time from which the expiry and the window of a block are counted.
 func (r record) clock(block time.Time) int64 { return max(r.ClockNs, block.UnixNano()) }
 
-// ceilMs returns the first whole millisecond that is not before ns: a valid_until below it has
+// ceilMs returns the first whole millisecond that is not before ns. A valid_until below it has
 // passed.
 func ceilMs(ns int64) int64 {
 	ms := ns / 1e6
@@ -106,7 +106,7 @@ type latest struct {
 
 func (l latest) encode(b []byte) []byte { return append(l.version.AppendBinary(b), l.value...) }
 
-// decodeLatest shares b's memory.
+// decodeLatest decodes the latest entry of key. The result shares b's memory.
 func decodeLatest(key, b []byte) (latest, error) {
 	if len(b) < chain.VersionSize {
 		return latest{}, fmt.Errorf("%w: the latest entry of key %q has %d bytes, want a version of %d", ErrDamaged,
@@ -116,7 +116,8 @@ func decodeLatest(key, b []byte) (latest, error) {
 	return latest{true, v, b[chain.VersionSize:]}, err
 }
 
-// appendKeyPart is len(key) u16 | key, which is no other key's prefix.
+// appendKeyPart appends len(key) u16 | key to b. With the length in front, no key is a prefix of
+// another key.
 func appendKeyPart(b, key []byte) []byte {
 	return append(binary.BigEndian.AppendUint16(b, uint16(len(key))), key...)
 }
@@ -144,8 +145,8 @@ func appendSuperseded(b, key []byte, v chain.Version) []byte {
 	return v.AppendBinary(appendKeyPart(b, key))
 }
 
-// nextSuperseded cuts the first entry off a superseded list and returns the older entry that it
-// names.
+// nextSuperseded returns the key of the older entry that the first item of a superseded list names,
+// and the rest of the list.
 func nextSuperseded(b []byte) (older, rest []byte, err error) {
 	if len(b) >= 2 {
 		n := 2 + int(binary.BigEndian.Uint16(b))
@@ -154,12 +155,13 @@ func nextSuperseded(b []byte) (older, rest []byte, err error) {
 			return olderKey(b[2:n], v), b[end:], err
 		}
 	}
-	return nil, nil, fmt.Errorf("%w: a list of superseded versions ends in the middle of one", ErrDamaged)
+	return nil, nil, fmt.Errorf("%w: a list of superseded versions is cut off within an item", ErrDamaged)
 }
 
 func appliedKey(id []byte) []byte { return append([]byte{spaceApplied}, id...) }
 
-// expiryKey orders by time: flipping the sign bit makes the order of int64 that of bytes.
+// expiryKey returns a key that sorts by time. With its sign bit flipped, an int64 sorts by its
+// bytes.
 func expiryKey(validUntilMs int64, id []byte) []byte {
 	b := append(make([]byte, 0, 9+len(id)), spaceExpiry)
 	b = binary.BigEndian.AppendUint64(b, uint64(validUntilMs)^1<<63)
@@ -177,13 +179,13 @@ func decodeExpiry(key, value []byte) (validUntilMs int64, id []byte, leaf apphas
 	return int64(binary.BigEndian.Uint64(key[1:]) ^ 1<<63), key[9:], leaf, nil
 }
 
-// heightKey returns the place of a height in spaceBlock or spaceSuperseded.
+// heightKey returns the key of a height in spaceBlock or spaceSuperseded.
 func heightKey(space byte, period, height uint64) []byte {
 	b := append(make([]byte, 0, 17), space)
 	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, period), height)
 }
 
-// BlockMeta is what the state keeps of a committed block.
+// BlockMeta holds what the state keeps about a committed block.
 type BlockMeta struct {
 	Period  uint64
 	Height  uint64
@@ -216,7 +218,7 @@ func decodeBlockMeta(period, height uint64, b []byte) (BlockMeta, error) {
 
 func localKey(name string) []byte { return append([]byte{spaceLocal}, name...) }
 
-// after returns the first key that does not begin with prefix; nil when there is none.
+// after returns the first key that sorts after all keys with the prefix, or nil if there is none.
 func after(prefix []byte) []byte {
 	for i := len(prefix) - 1; i >= 0; i-- {
 		if prefix[i] != 0xff {
@@ -228,7 +230,7 @@ func after(prefix []byte) []byte {
 	return nil
 }
 
-// clip keeps a key in an error readable.
+// clip shortens a key so that an error message stays readable.
 func clip(key []byte) []byte {
 	if len(key) > 80 {
 		return key[:80]

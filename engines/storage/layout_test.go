@@ -12,7 +12,7 @@ import (
 	"github.com/coppice-go/coppice/engines/storage/apphash"
 )
 
-// The order of expiry entries is that of time, before 1970 too, and they read back.
+// Expiry entries sort by time, even before 1970, and decode to what was encoded.
 func TestExpiryKeysAreInOrderOfTime(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := rapid.Int64().Draw(t, "a"), rapid.Int64().Draw(t, "b")
@@ -26,7 +26,7 @@ func TestExpiryKeysAreInOrderOfTime(t *testing.T) {
 	})
 }
 
-// Milliseconds are cut so that a valid_until counts as passed exactly when it is before the
+// Milliseconds are rounded so that a valid_until counts as passed exactly when it is before the
 // nanosecond.
 func TestMillisecondsAreExact(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -37,7 +37,7 @@ func TestMillisecondsAreExact(t *testing.T) {
 	})
 }
 
-// Older versions of one key are together, newest first, and apart from those of every other key.
+// Older versions of one key are together, newest first, and separate from those of every other key.
 func TestOlderKeys(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		version := rapid.Custom(func(t *rapid.T) chain.Version {

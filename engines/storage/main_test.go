@@ -15,8 +15,8 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// TestMain makes the random histories fewer than rapid's hundred, unless -rapid.checks asks for a
-// number: Pebble takes a stack for each table iterator when the race detector is on.
+// TestMain runs fewer random histories than rapid's hundred, unless -rapid.checks sets a number:
+// with the race detector on, Pebble records a stack for each table iterator.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	asked := false
@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// T is what testing.T and rapid.T share.
+// T is the common part of testing.T and rapid.T.
 type T interface {
 	require.TestingT
 	Helper()
@@ -38,7 +38,7 @@ const (
 	window = time.Minute
 )
 
-// genesis is when test chains begin.
+// genesis is the time at which test chains begin.
 var genesis = time.Unix(1_700_000_000, 0)
 
 func params() *logv1.Params {
@@ -71,7 +71,7 @@ func started(t *testing.T) *DB {
 	return d
 }
 
-// tx returns an enveloped transaction; n tells it from others.
+// tx returns an enveloped transaction; n makes it different from others.
 func tx(t T, n int, until time.Time) []byte {
 	t.Helper()
 	b, err := chain.Tx{Backend: "kv", Nonce: fmt.Appendf(nil, "%d", n), ValidUntil: until}.Encode()
@@ -125,7 +125,7 @@ func (d *DB) testCommit(t T, index uint64, changes ...*logv1.Change) *logv1.Bloc
 	return rec
 }
 
-// get reads and insists that there is no error.
+// get reads a key and requires that there is no error.
 func (d *DB) testGet(t T, key string, height uint64) string {
 	t.Helper()
 	v, found, _, err := d.Get([]byte(key), height)

@@ -10,12 +10,12 @@ import (
 )
 
 // manifestFirst makes the name of a new manifest durable before anything can point to it. Pebble
-// creates the manifest, then the marker that names it, and syncs the directory once, after both: a
-// disk that keeps the second name and not the first leaves a state that does not open. (Found by
-// crashing a whole node: the marker named a MANIFEST that was not there.)
+// creates the manifest, then the marker that names it, and syncs the directory once, after both. A
+// disk that keeps the marker's name but not the manifest's leaves a state that cannot be opened.
+// (Crashing a whole node found this: the marker named a MANIFEST that did not exist.)
 type manifestFirst struct{ vfs.FS }
 
-// Create creates name, and syncs its directory when it is a manifest.
+// Create creates the file name. If it is a manifest, Create also syncs its directory.
 func (m manifestFirst) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
 	f, err := m.FS.Create(name, category)
 	if err != nil || !strings.HasPrefix(m.PathBase(name), "MANIFEST-") {

@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Whatever operation a crash falls into, and whichever names of the directory the disk has kept,
-// the state opens again.
+// The state opens again after a crash at any operation, whichever names of the directory the disk
+// has kept.
 func TestTheStateOpensAfterACrashAtAnyOperation(t *testing.T) {
 	mem := vfs.NewCrashableMem()
 	db, err := Open("state", Options{FS: mem})
@@ -45,7 +45,7 @@ func TestTheStateOpensAfterACrashAtAnyOperation(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, db.Close())
 		if clones == nil {
-			break // the run has fewer operations
+			break // the run has no more operations
 		}
 
 		for seed, clone := range clones {

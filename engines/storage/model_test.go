@@ -20,10 +20,10 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// model is the state as the design says it in a few maps: every version of every key, the ids that
-// are remembered, and the log that led there.
+// model is the state that the design describes, in a few maps: every version of every key, the
+// remembered ids, and the log that led there.
 type model struct {
-	log      []proto.Message // record i+1; nil where another kind of record stands
+	log      []proto.Message // record i+1; nil for a record of another kind
 	period   uint64
 	height   uint64
 	clock    time.Time
@@ -77,7 +77,8 @@ func (m *model) hash() []byte {
 	return acc.Hash(m.period)
 }
 
-// refusal says what a transaction of a block at that time is refused with, by the text of DB.Begin.
+// refusal returns the code with which a transaction of a block at that time is refused, as the
+// comment of DB.Begin says.
 func (m *model) refusal(raw []byte, at time.Time, earlier map[chain.TxID]bool) (code logv1.Code, until int64) {
 	if len(raw) > int(params().MaxTxBytes) {
 		return logv1.Code_CODE_LIMIT, 0
@@ -207,8 +208,8 @@ func (s *machine) stage(t *rapid.T, blockTime time.Time, whole bool) chain.Stage
 		require.Equal(t, refused, again)
 	}
 
-	// Who is executed, and what each writes, is settled; then all of them read and finish, in any
-	// order.
+	// Decide first which transactions are executed and what each writes; then all of them read and
+	// finish, in any order.
 	staged := maps.Clone(s.m.versions)
 	earlier := make(map[chain.TxID]bool)
 	results := make([]*logv1.TxResult, len(txs))
@@ -316,7 +317,7 @@ func note(versions map[string][]version, v chain.Version, changes []*logv1.Chang
 	}
 }
 
-// apply does to the model what a BlockCommitted does to the state.
+// apply changes the model as a BlockCommitted changes the state.
 func (m *model) apply(rec *logv1.BlockCommitted) {
 	if at := time.Unix(0, rec.TimeNs); at.After(m.clock) {
 		m.clock = at
@@ -357,7 +358,7 @@ func (s *machine) Reset(t *rapid.T) {
 	require.Equal(t, s.m.hash(), s.d.State().AppHash)
 }
 
-// Flush makes it durable.
+// Flush makes the state durable.
 func (s *machine) Flush(t *rapid.T) {
 	n, err := s.d.Flush()
 	require.NoError(t, err)
@@ -380,7 +381,7 @@ func (s *machine) Prune(t *rapid.T) {
 	}
 }
 
-// Restart closes and opens.
+// Restart closes the state and opens it again.
 func (s *machine) Restart(t *rapid.T) {
 	index := s.d.State().Index
 	require.NoError(t, s.d.Close())
@@ -388,8 +389,9 @@ func (s *machine) Restart(t *rapid.T) {
 	require.Equal(t, index, s.d.State().Index)
 }
 
-// Crash loses some of what was not synced, and redoes the log. What comes back is a block boundary
-// not older than the durable applied index; what comes of the redo is the same state (I3, I4).
+// Crash loses some unsynced data and redoes the log. The state that comes back is at a block
+// boundary, not older than the durable applied index, and the redo leads to the same state (I3,
+// I4).
 func (s *machine) Crash(t *rapid.T) {
 	durable, err := s.d.durableApplied()
 	require.NoError(t, err)
@@ -411,7 +413,7 @@ func (s *machine) Crash(t *rapid.T) {
 	require.NoError(t, s.d.VerifyScan(context.Background(), nil), "what a crash leaves is whole")
 	s.m.pruned = s.d.published.Load().pruned
 
-	from := rapid.IntRange(0, int(back.Index)).Draw(t, "redo from") // redoing what is applied changes nothing
+	from := rapid.IntRange(0, int(back.Index)).Draw(t, "redo from") // redoing applied records changes nothing
 	for i := from; i < len(s.m.log); i++ {
 		switch rec := s.m.log[i].(type) {
 		case *logv1.ChainStarted:
@@ -427,8 +429,7 @@ func (s *machine) Crash(t *rapid.T) {
 	require.Equal(t, applied, s.d.State().Index)
 }
 
-// Check is run after each step: what the DB says of itself is the model's, and so is a read here
-// and there.
+// Check runs after each step: the DB's state is the model's, and so are a few reads.
 func (s *machine) Check(t *rapid.T) {
 	now := s.d.State()
 	require.Equal(t, s.m.period, now.Period)
@@ -446,7 +447,7 @@ func (s *machine) Check(t *rapid.T) {
 	}
 }
 
-// checkAll holds every read of the DB against the model.
+// checkAll compares every read of the DB with the model.
 func (s *machine) checkAll(t *rapid.T) {
 	now := s.d.State()
 	for h := max(now.InitialHeight, 1); h <= now.Height; h++ {
@@ -491,8 +492,9 @@ func (s *machine) checkResult(t *rapid.T, raw []byte) {
 	require.True(t, !ok || proto.Equal(want, r))
 }
 
-// Random histories against the model: versions, refusals, results, app hashes, whatever is
-// delivered again, dropped, lost in a crash, restarted or pruned on the way (I2, I3, I4).
+// Random histories are compared with the model: versions, refusals, results and app hashes,
+// whatever is delivered again, dropped, lost in a crash, restarted or pruned meanwhile (I2, I3,
+// I4).
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := &machine{
@@ -521,8 +523,8 @@ func TestModel(t *testing.T) {
 	})
 }
 
-// The app hash does not depend on which of two unrelated writes came first, nor on how a value came
-// to be.
+// The app hash depends neither on which of two unrelated writes came first, nor on how a value came
+// about.
 func TestAppHashForgetsTheWay(t *testing.T) {
 	hash := func(blocks ...[]*logv1.Change) []byte {
 		d := started(t)

@@ -12,9 +12,9 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// What a block did is one record of the log (I1: a decided block that does not fit would stop every
-// node, at each start). Who does not fit any more is told by the order of the block, in whatever
-// order its transactions finish (I2, I3).
+// The outcome of a block is one record of the log (I1: a decided block that does not fit would stop
+// every node, at each start). The order of the block decides which transactions no longer fit, in
+// whatever order they finish (I2, I3).
 func TestABlockHasRoomForSoMuch(t *testing.T) {
 	const n, each = 40, 1 << 20
 	for name, order := range map[string]func(i int) int{
@@ -36,7 +36,7 @@ func TestABlockHasRoomForSoMuch(t *testing.T) {
 				v := chain.Version{Period: 1, Height: 1, Index: uint32(i)}
 				changes := at(v, put(fmt.Sprintf("k%d", i), strings.Repeat("x", each/2)))
 				data := make([]byte, each/2)
-				if i == n-1 { // small enough for what is left
+				if i == n-1 { // small enough for the rest
 					changes, data = at(v, put("small", "")), nil
 				}
 				require.NoError(t, d.Finish(v, changes, &logv1.TxResult{Data: data}))
@@ -67,7 +67,7 @@ func TestTextsOfResultsFitARecord(t *testing.T) {
 	d := started(t)
 	_, err := d.Begin(block(d, genesis, tx(t, 1, genesis.Add(window))))
 	require.NoError(t, err)
-	text := strings.Repeat("\xff", 10_000) // a backend's error may have anything in it
+	text := strings.Repeat("\xff", 10_000) // a backend's error may contain any bytes
 	require.NoError(t, d.Finish(chain.Version{Period: 1, Height: 1}, nil,
 		&logv1.TxResult{Code: logv1.Code_CODE_FAILED, Log: text}))
 	s, err := d.Seal()

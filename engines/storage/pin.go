@@ -6,19 +6,19 @@ import (
 	"time"
 )
 
-// Pinned is the committed state at one height. It can be read piece by piece for as long as that
-// takes, beside commits and beside restarts of the engines that use the state. Closing the DB ends
-// it. It is safe for concurrent use.
+// Pinned is the committed state at one height. It can be read piece by piece for any length of
+// time, beside commits and beside restarts of the engines that use the state. Closing the DB closes
+// it too. It is safe for concurrent use.
 type Pinned struct {
 	d  *DB
 	at record
 
 	mu sync.Mutex
-	s  *Reader // nil: it has ended
+	s  *Reader // nil: closed
 }
 
-// Pin holds what is committed now. It costs next to nothing, but keeps Pebble from dropping what is
-// overwritten: Close it.
+// Pin pins the committed state of this moment. It costs next to nothing, but as long as the pin is
+// held, Pebble cannot drop overwritten values. The caller must close it.
 func (d *DB) Pin() (*Pinned, error) {
 	s, err := d.reader()
 	if err != nil {
@@ -38,7 +38,7 @@ func (d *DB) Pin() (*Pinned, error) {
 	return p, nil
 }
 
-// Height returns the height that is pinned.
+// Height returns the pinned height.
 func (p *Pinned) Height() uint64 { return p.at.Height }
 
 // Period returns the period of Height.
@@ -50,14 +50,14 @@ func (p *Pinned) ChainID() string { return p.at.ChainID }
 // AppHash returns the app hash at Height.
 func (p *Pinned) AppHash() []byte { return p.at.AppHash }
 
-// Clock returns the latest block time ever committed: ids that expired by it are forgotten.
+// Clock returns the latest block time ever committed. Ids that expired by it are forgotten.
 func (p *Pinned) Clock() time.Time { return time.Unix(0, p.at.ClockNs) }
 
-// Size returns how many latest keys and applied ids there are.
+// Size returns the number of latest keys and the number of applied ids.
 func (p *Pinned) Size() (keys, ids uint64) { return p.at.Keys, p.at.IDs }
 
-// Read runs f on the state. f must not keep it. A close of the DB waits for f, so f must be short.
-// Once the DB was closed, or the Pinned was, it is ErrClosed.
+// Read runs f on the pinned state. f must not keep the Reader. Closing the DB waits for f, so f
+// must be short. After the DB or the Pinned is closed, Read returns ErrClosed.
 func (p *Pinned) Read(f func(*Reader) error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -67,7 +67,7 @@ func (p *Pinned) Read(f func(*Reader) error) error {
 	return f(p.s)
 }
 
-// Close lets go of the state. Closing again does nothing.
+// Close releases the state. Closing it again does nothing.
 func (p *Pinned) Close() error {
 	p.d.pinning.Lock()
 	delete(p.d.pins, p)
@@ -86,13 +86,13 @@ func (p *Pinned) end() error {
 	return s.Close()
 }
 
-// unpin ends all that is pinned: Pebble does not close below a snapshot.
+// unpin closes all pins. Pebble cannot be closed while one of its snapshots is open.
 func (d *DB) unpin() {
 	d.pinning.Lock()
 	pins := d.pins
 	d.pins = nil
 	d.pinning.Unlock()
 	for p := range pins {
-		_ = p.end() // of a snapshot that is open: it has no error to tell
+		_ = p.end() // closing an open Pebble snapshot returns no error
 	}
 }

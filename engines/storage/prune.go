@@ -15,27 +15,27 @@ func (p place) encode() []byte {
 
 func decodePlace(b []byte) (place, error) {
 	if len(b) != 16 {
-		return place{}, fmt.Errorf("%w: the mark of what is pruned has %d bytes, want 16", ErrDamaged, len(b))
+		return place{}, fmt.Errorf("%w: prune mark has %d bytes, want 16", ErrDamaged, len(b))
 	}
 	return place{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])}, nil
 }
 
-// pruneChunk is about how many deletions go into one batch.
+// pruneChunk is the approximate number of deletions in one batch.
 const pruneChunk = 4096
 
-// Prune removes what only reads below height of the current period need: older versions of keys and
-// block entries, of earlier periods too. Reads below height are refused from its start on. It costs
-// O(removed), works beside commits, and one that was cut short is completed by the next. The latest
-// state, and so the app hash, has no part in it. Errors: ErrNotCommitted for a height that is not
-// committed yet.
+// Prune removes everything that only reads below height in the current period need: older versions
+// of keys and block entries, including those of earlier periods. Reads below height are refused as
+// soon as Prune starts. Prune costs O(removed) and works beside commits. If it is interrupted, the
+// next call completes the work. It does not touch the latest state, so the app hash stays the same.
+// It returns ErrNotCommitted if height is not committed yet.
 func (d *DB) Prune(ctx context.Context, height uint64) error {
 	_, _, err := d.pruneSome(ctx, height, math.MaxInt)
 	return err
 }
 
-// pruneSome is Prune that stops after about limit removals, so that pruning in
-// the background is done in bounded pieces. It returns how many versions it removed, and whether
-// nothing is left to be removed below height.
+// pruneSome is Prune with a limit: it stops after about limit removals, so that background pruning
+// works in bounded pieces. It returns the number of removed versions, and done is true if nothing
+// is left to remove below height.
 func (d *DB) pruneSome(ctx context.Context, height uint64, limit int) (removed int, done bool, err error) {
 	to, err := d.markPruned(height)
 	if err != nil {
@@ -46,8 +46,8 @@ func (d *DB) pruneSome(ctx context.Context, height uint64, limit int) (removed i
 	defer d.pruning.Unlock()
 
 	work := pruneWork{d: d, ctx: ctx, left: limit}
-	// Where an earlier call got to in this run: to begin at the front again would be to wade
-	// through its tombstones.
+	// Continue where an earlier call of this run stopped. Starting from the front again would mean
+	// to step over all the tombstones that it left.
 	d.prunedTo, err = work.older(d.prunedTo, to)
 	if err == nil && work.left > 0 {
 		d.prunedBlocks, err = work.blocks(d.prunedBlocks, to)
@@ -56,8 +56,8 @@ func (d *DB) pruneSome(ctx context.Context, height uint64, limit int) (removed i
 	return limit - work.left, work.left > 0, err
 }
 
-// markPruned refuses reads below height, durably before anything that they need is gone: batches
-// keep their order.
+// markPruned makes reads below height fail. The mark is durable before anything that those reads
+// need is removed, because Pebble keeps the order of batches.
 func (d *DB) markPruned(height uint64) (place, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -88,11 +88,11 @@ func (d *DB) markPruned(height uint64) (place, error) {
 	return to, nil
 }
 
-// pruneWork is one pruneSome on its way.
+// pruneWork is the state of one running pruneSome.
 type pruneWork struct {
 	d    *DB
 	ctx  context.Context
-	left int // removals that it may still do
+	left int // number of removals that are still allowed
 }
 
 func (w *pruneWork) older(from, to place) (place, error) {
@@ -113,8 +113,9 @@ func (w *pruneWork) blocks(from, to place) (place, error) {
 	return w.entries(spaceBlock, from, to, func(*pebble.Batch, []byte) error { return nil })
 }
 
-// entries deletes the entries of a space by height from one place up to another, each with what it
-// stands for, and returns where it stopped.
+// entries deletes the entries of a space by height, from one place up to another. For each entry it
+// calls with, which adds the deletions of what that entry lists. It returns the place where it
+// stopped.
 func (w *pruneWork) entries(space byte, from, end place, with func(b *pebble.Batch, value []byte) error) (
 	place, error) {
 	d := w.d
@@ -129,7 +130,7 @@ func (w *pruneWork) entries(space byte, from, end place, with func(b *pebble.Bat
 	b := d.pdb.NewBatch()
 	defer func() { b.Close() }()
 
-	reached := from // all before it is gone
+	reached := from // everything before it is removed
 
 	for ok := it.First(); ok; ok = it.Next() {
 		at, err := decodePlace(it.Key()[1:])

@@ -11,9 +11,9 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// Get reads key at a committed height of the current period; height 0 is the latest. It returns the
-// height that it read at, which is 0 before the first block of a period. Errors: ErrNotCommitted,
-// ErrPruned. It waits for no commit.
+// Get returns the value of key at a committed height of the current period; height 0 means the
+// latest. It also returns the height that it read at, which is 0 before the first block of a
+// period. Errors: ErrNotCommitted, ErrPruned. Get does not wait for commits.
 func (d *DB) Get(key []byte, height uint64) (value []byte, found bool, at uint64, err error) {
 	if err := d.Err(); err != nil {
 		return nil, false, 0, err
@@ -31,7 +31,8 @@ func (d *DB) Get(key []byte, height uint64) (value []byte, found bool, at uint64
 	if err != nil {
 		return nil, false, 0, err
 	}
-	// Versions that a prune removes while we look are refused before it removes them.
+	// A prune refuses reads of the versions before it removes them. Check again, since it may have
+	// started during this read.
 	if p := d.published.Load().pruned; (place{now.Period, height}).before(p) {
 		return nil, false, 0, fmt.Errorf("height %d: %w: the oldest is %d", height, ErrPruned, p.Height)
 	}
@@ -39,7 +40,8 @@ func (d *DB) Get(key []byte, height uint64) (value []byte, found bool, at uint64
 	return value, found, height, nil
 }
 
-// readable reports whether a height of the current period can be read.
+// readable returns nil if a height of the current period can be read, and otherwise ErrNotCommitted
+// or ErrPruned.
 func (p *published) readable(height uint64) error {
 	switch {
 	case p.Height == 0:
@@ -58,9 +60,8 @@ func (p *published) readable(height uint64) error {
 	return nil
 }
 
-// readAt returns the newest value not after v. It needs no snapshot: a commit that comes in between
-// only moves values that are not after v from the latest to the older ones, and we look in that
-// order.
+// readAt returns the newest value not after v. It needs no snapshot: a commit in between only moves
+// values that are not after v from the latest to the older ones, and readAt looks in that order.
 func (d *DB) readAt(key []byte, v chain.Version) (value []byte, found bool, err error) {
 	b, found, err := d.get(latestKey(key))
 	if err != nil {
@@ -103,9 +104,9 @@ func (d *DB) readAt(key []byte, v chain.Version) (value []byte, found bool, err 
 	}
 }
 
-// Result returns the result of an applied transaction, as long as its id is remembered: until
-// valid_until, or for one window after its block if it has none. A refused transaction was not
-// applied and has no result here.
+// Result returns the result of an applied transaction. A result is available as long as its id is
+// remembered: until valid_until, or for one window after its block if it has none. A refused
+// transaction was not applied and has no result here.
 func (d *DB) Result(id chain.TxID) (*logv1.TxResult, bool, error) {
 	if err := d.Err(); err != nil {
 		return nil, false, err
@@ -143,7 +144,8 @@ func decodeResult(id chain.TxID, b []byte) (*logv1.TxResult, error) {
 	return r, nil
 }
 
-// Results is Result for many ids. It returns an entry for each id, nil if it has no result.
+// Results is Result for many ids. It returns one entry for each id, which is nil if there is no
+// result.
 func (d *DB) Results(ids []chain.TxID) ([]*logv1.TxResult, error) {
 	rs := make([]*logv1.TxResult, len(ids))
 	for i, id := range ids {
@@ -157,8 +159,8 @@ func (d *DB) Results(ids []chain.TxID) ([]*logv1.TxResult, error) {
 	return rs, nil
 }
 
-// Block returns what is kept of a committed block of the current period. Errors: ErrNotCommitted,
-// ErrPruned.
+// Block returns what the state keeps about a committed block of the current period. Errors:
+// ErrNotCommitted, ErrPruned.
 func (d *DB) Block(height uint64) (BlockMeta, error) {
 	if err := d.Err(); err != nil {
 		return BlockMeta{}, err
@@ -173,7 +175,7 @@ func (d *DB) Block(height uint64) (BlockMeta, error) {
 	}
 
 	if !found {
-		if err := d.published.Load().readable(height); err != nil { // pruned while we looked
+		if err := d.published.Load().readable(height); err != nil { // the height was pruned during the read
 			return BlockMeta{}, err
 		}
 		return BlockMeta{}, d.fail("reading", fmt.Errorf("%w: block %d of period %d is missing", ErrDamaged, height,
@@ -183,14 +185,14 @@ func (d *DB) Block(height uint64) (BlockMeta, error) {
 	return decodeBlockMeta(now.Period, height, b)
 }
 
-// PutLocal sets a node-local value. Like a commit it is durable after the next flush.
+// PutLocal sets a node-local value. Like a commit, it is durable after the next flush.
 func (d *DB) PutLocal(name string, value []byte) error {
 	b := d.pdb.NewBatch()
 	b.Set(localKey(name), value, nil)
 	return d.commit(b, "setting node-local "+name)
 }
 
-// GetLocal reads a node-local value.
+// GetLocal returns a node-local value.
 func (d *DB) GetLocal(name string) (value []byte, found bool, err error) {
 	if err := d.Err(); err != nil {
 		return nil, false, err
@@ -198,31 +200,31 @@ func (d *DB) GetLocal(name string) (value []byte, found bool, err error) {
 	return d.get(localKey(name))
 }
 
-// Stat is a picture of the state.
+// Stat holds figures about the state.
 type Stat struct {
 	Applied        uint64 // log index
 	DurableApplied uint64
 	Keys           uint64 // latest keys
 	IDs            uint64 // applied ids that are remembered
-	OldestPeriod   uint64 // the oldest place that can be read at
+	OldestPeriod   uint64 // the oldest readable place
 	OldestHeight   uint64
 	DiskBytes      uint64
 	Pebble         PebbleStat
 }
 
-// PebbleStat holds the figures that show whether the database below keeps up.
+// PebbleStat holds the figures that show whether Pebble keeps up.
 type PebbleStat struct {
-	ReadAmp        int     // tables that one read may have to look into
-	WriteAmp       float64 // bytes written for each byte that came in, since the open
+	ReadAmp        int     // number of tables that one read may have to search
+	WriteAmp       float64 // bytes written for each byte received, since the open
 	MemTableBytes  uint64
-	CompactionDebt uint64 // bytes that wait to be compacted
-	Flushes        int64  // since the open, as the rest
+	CompactionDebt uint64 // bytes that wait for compaction
+	Flushes        int64  // since the open, like the next fields
 	Compactions    int64
 	CacheHits      int64
 	CacheMisses    int64
 }
 
-// Stat takes a picture of the state.
+// Stat returns figures about the state.
 func (d *DB) Stat() (Stat, error) {
 	durable, err := d.durableApplied()
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// Reader reads the committed state at one height, for as long as it is held, while commits go on.
-// It is for one goroutine at a time and must be closed.
+// Reader reads the committed state at one height, for as long as it is held, while commits
+// continue. Only one goroutine may use it at a time, and it must be closed.
 type Reader struct {
 	d    *DB
 	snap *pebble.Snapshot
@@ -23,7 +23,7 @@ type Reader struct {
 
 // reader returns a Reader of the newest committed state.
 func (d *DB) reader() (*Reader, error) {
-	d.mu.Lock() // so that what is published is what Pebble holds
+	d.mu.Lock() // so that the published state is the one that Pebble holds
 	defer d.mu.Unlock()
 	if err := d.Err(); err != nil {
 		return nil, err
@@ -44,8 +44,8 @@ type Entry struct {
 	Version chain.Version // of the transaction that wrote it
 }
 
-// withPrefix iterates over the latest keys that begin with prefix, in the order of their bytes. An
-// Entry's memory is valid until the next step. After an error there is no further step.
+// withPrefix iterates over the latest keys that begin with prefix, in byte order. The memory of an
+// Entry is valid until the next step. An error ends the iteration.
 func (s *Reader) withPrefix(prefix []byte) iter.Seq2[Entry, error] {
 	return s.keys(latestKey(prefix), after(latestKey(prefix)))
 }
@@ -55,7 +55,7 @@ func (s *Reader) KeysAfter(key []byte) iter.Seq2[Entry, error] {
 	return s.keys(next(spaceLatest, key), after([]byte{spaceLatest}))
 }
 
-// next returns the first place in a space after key.
+// next returns the lowest key of a space that sorts after key.
 func next(space byte, key []byte) []byte {
 	b := append(append(make([]byte, 0, 2+len(key)), space), key...)
 	if len(key) > 0 {
@@ -74,10 +74,11 @@ func (s *Reader) keys(from, to []byte) iter.Seq2[Entry, error] {
 }
 
 // allIDs iterates over the results of the applied transactions whose ids are remembered, in the
-// order of the ids. After an error there is no further step.
+// order of the ids. An error ends the iteration.
 func (s *Reader) allIDs() iter.Seq2[*logv1.TxResult, error] { return s.IDsAfter(nil) }
 
-// IDsAfter does the same for the ids that come after id, or for all if id is empty.
+// IDsAfter iterates like allIDs, but only over the ids that come after id, or over all if id is
+// empty.
 func (s *Reader) IDsAfter(id []byte) iter.Seq2[*logv1.TxResult, error] {
 	return func(yield func(*logv1.TxResult, error) bool) {
 		s.scan(next(spaceApplied, id), after([]byte{spaceApplied}), func(key, value []byte) bool {
@@ -95,7 +96,8 @@ func (s *Reader) IDsAfter(id []byte) iter.Seq2[*logv1.TxResult, error] {
 	}
 }
 
-// scan calls entry for each key of the layout from from up to to, until entry returns false.
+// scan calls entry for each key from from up to to, until entry returns false. It passes an error
+// of Pebble to failed.
 func (s *Reader) scan(from, to []byte, entry func(key, value []byte) bool, failed func(error)) {
 	it, err := s.snap.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
 	if err != nil {

@@ -13,13 +13,14 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// recent knows of most ids that were never applied that they were not, without asking Pebble, whose
-// memtable is slow to say so. It errs on one side only: it never denies an id that is remembered.
+// recent knows, for most ids that were never applied, that they were not. It spares a lookup in
+// Pebble, whose memtable is slow to find an id absent. It errs on one side only: it never denies an
+// id that is remembered.
 //
-// It holds the ids that were applied since the state was opened, in Bloom filters that follow one
-// another. A filter goes when all its ids have expired, or, when there are too many, earlier. It
-// does not know the ids that were applied before the open or stood in a filter that went early. But
-// it knows until when the last of those is remembered, and denies nothing before that time. So
+// It holds the ids that were applied since the state was opened, in a sequence of Bloom filters. A
+// filter is dropped when all its ids have expired, or earlier if there are too many. recent does
+// not know ids that were applied before the open, or that were in a filter that was dropped early.
+// But it knows until when the last of those is remembered, and denies nothing before that time. So
 // nothing has to be read at the open, and after one window at the latest a restarted state is as
 // fast as before.
 //
@@ -29,14 +30,15 @@ type recent struct {
 	now    atomic.Pointer[remembered]
 }
 
-// recentLimits are ids of the first filter, of the largest, and how many filters there may be.
+// recentLimits holds the number of ids in the first filter and in the largest, and the number of
+// filters.
 type recentLimits struct{ first, largest, filters int }
 
 // By default a node with little to do spends 8 KiB, and one that applies 10,000 transactions per
 // second, with a window of 10 minutes, 14 MiB; none more than 32 MiB.
 var defaultRecent = recentLimits{first: 1 << 12, largest: 1 << 20, filters: 16}
 
-// remembered is one picture. Its filters, but for the last, do not change any more.
+// remembered is one picture of recent. Of its filters, only the last still changes.
 type remembered struct {
 	unknown int64 // the latest valid_until, in ms, of ids that are in no filter; math.MinInt64 if there are none
 	filters []*filter

@@ -11,7 +11,7 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// commitTxs commits a block with the transactions, all of which succeed, and answers their ids.
+// commitTxs commits a block with the transactions, all of which succeed, and returns their ids.
 func commitTxs(t *testing.T, d *DB, at time.Time, txs ...[]byte) (ids []chain.TxID) {
 	t.Helper()
 	b := block(d, at, txs...)
@@ -42,7 +42,7 @@ func remembers(t *testing.T, d *DB, ids ...chain.TxID) {
 	}
 }
 
-// absent counts the ids, of many that were never applied, that are not denied.
+// absent returns how many of many never-applied ids are not denied.
 func absent(t *testing.T, d *DB, many int) (undecided int) {
 	t.Helper()
 	for i := range many {
@@ -53,9 +53,9 @@ func absent(t *testing.T, d *DB, many int) (undecided int) {
 	return undecided
 }
 
-// An id that is remembered is never denied: after it was applied, after a restart, and when its
-// filter went because there were too many. One that was never applied is nearly always denied,
-// after a restart once what was applied before it has expired.
+// A remembered id is never denied: after it was applied, after a restart, and after its filter was
+// dropped because there were too many. An id that was never applied is nearly always denied; after
+// a restart, once the ids that were applied before it have expired.
 func TestWhatIsRememberedIsNeverDenied(t *testing.T) {
 	fs := vfs.NewMem()
 	o := Options{FS: fs, MemTableBytes: 1 << 20, recent: recentLimits{first: 4, largest: 16, filters: 4}}
@@ -81,8 +81,8 @@ func TestWhatIsRememberedIsNeverDenied(t *testing.T) {
 	require.Less(t, absent(t, d, many), many/20)
 	require.Greater(t, len(d.recent.now.Load().filters), 1)
 
-	// Too many: the oldest filter goes, and until the last of its ids has expired nothing is
-	// denied.
+	// Too many filters: the oldest is dropped, and nothing is denied until the last of its ids has
+	// expired.
 	now = now.Add(time.Second)
 	ids = append(ids, commitTxs(t, d, now, some(now, window, 40)...)...)
 	remembers(t, d, ids...)
@@ -93,7 +93,7 @@ func TestWhatIsRememberedIsNeverDenied(t *testing.T) {
 	require.Less(t, absent(t, d, many), many/20)
 	remembers(t, d, ids[20:]...)
 
-	// A restart forgets the filters, and denies nothing until what was there has expired.
+	// A restart forgets the filters. Nothing is denied until the ids from before have expired.
 	require.NoError(t, d.Close())
 	d, err = Open(dir, o)
 	require.NoError(t, err)
@@ -107,13 +107,14 @@ func TestWhatIsRememberedIsNeverDenied(t *testing.T) {
 	require.Less(t, absent(t, d, many), many/20)
 	remembers(t, d, last...)
 
-	// Filters whose ids have all expired go, and take their memory along.
+	// Filters whose ids have all expired are dropped, and their memory is freed.
 	commitTxs(t, d, now.Add(2*window))
 	require.Empty(t, d.recent.now.Load().filters)
 	require.Zero(t, absent(t, d, many))
 }
 
-// 16 bits for each id and 6 probes within a cache line take few absent ids for one that is there.
+// With 16 bits for each id and 6 probes within a cache line, few absent ids are taken for present
+// ones.
 func TestAFullFilterDeniesMostOfWhatItDoesNotHave(t *testing.T) {
 	f := newFilter(1 << 14)
 	for i := range f.size {

@@ -13,7 +13,7 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// staging is a block that is being executed. Nothing of it is in Pebble.
+// staging is the block that is being executed. Pebble holds none of it.
 type staging struct {
 	block chain.Block
 	slots []slot

@@ -11,11 +11,11 @@ import (
 	"github.com/coppice-go/coppice/engines/storage/apphash"
 )
 
-// VerifyScan reads the whole latest state and computes the app hash anew (I3). It returns nil when
-// all agrees, and else an error of class ErrDamaged that names what differs: entries that cannot
-// be, by key or id, and whether keys or ids were lost, added or altered. progress, which may be
-// nil, is told now and then how many of how many leaves are done. It works on a snapshot, beside
-// commits.
+// VerifyScan reads the whole latest state and recomputes the app hash (I3). It returns nil if
+// everything agrees. Otherwise it returns an error of class ErrDamaged that names the differences:
+// invalid entries, by key or id, and whether keys or ids were lost, added or altered. progress,
+// which may be nil, is called from time to time with the number of leaves that are done and their
+// total. VerifyScan works on a snapshot, beside commits.
 func (d *DB) VerifyScan(ctx context.Context, progress func(done, total uint64)) error {
 	s, err := d.reader()
 	if err != nil {
@@ -41,7 +41,7 @@ func (d *DB) VerifyScan(ctx context.Context, progress func(done, total uint64)) 
 	return nil
 }
 
-// verifier is one VerifyScan on its way.
+// verifier is the state of one running VerifyScan.
 type verifier struct {
 	*Reader
 	ctx      context.Context
@@ -64,7 +64,7 @@ func (v *verifier) finding(format string, args ...any) {
 	v.found = append(v.found, fmt.Errorf("%w: "+format, append([]any{ErrDamaged}, args...)...))
 }
 
-// step counts a leaf. Its error is the context's.
+// step reports progress and returns the cause if the context has ended.
 func (v *verifier) step() error {
 	if done := v.nKeys + v.nIDs; done%4096 == 0 {
 		if v.progress != nil {
@@ -77,7 +77,7 @@ func (v *verifier) step() error {
 	return nil
 }
 
-// last returns the newest version that can be there.
+// last returns the newest version that the state can hold.
 func (v *verifier) last() chain.Version {
 	return chain.Version{Period: v.now.Period, Height: v.now.Height, Index: math.MaxUint32}
 }
@@ -144,7 +144,7 @@ func (v *verifier) ids() error {
 	return nil
 }
 
-// expiry looks for entries of ids that are not there.
+// expiry looks for expiry entries whose id has no result.
 func (v *verifier) expiry() (err error) {
 	v.scan([]byte{spaceExpiry}, after([]byte{spaceExpiry}), func(key, value []byte) bool {
 		var until int64
@@ -165,7 +165,7 @@ func (v *verifier) expiry() (err error) {
 	return err
 }
 
-// sums compares what was counted and summed with what is recorded.
+// sums compares the counts and the sum of the scan with the recorded ones.
 func (v *verifier) sums() error {
 	for _, c := range []struct {
 		what           string
@@ -208,7 +208,7 @@ func (v *verifier) sums() error {
 	}
 
 	if v.withheldFinds > 0 {
-		v.found = append(v.found, fmt.Errorf("%w: and %d findings more", ErrDamaged, v.withheldFinds))
+		v.found = append(v.found, fmt.Errorf("%w: %d more findings", ErrDamaged, v.withheldFinds))
 	}
 
 	return nil

@@ -16,7 +16,7 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// Damage behind the DB's back is found by a scan and named.
+// A scan finds and names damage that was done behind the DB's back.
 func TestVerifyScanNamesWhatDiffers(t *testing.T) {
 	id := chain.HashTx(tx(t, 2, genesis.Add(window)))
 	idKey := string(appliedKey(id[:]))
@@ -98,7 +98,7 @@ func TestVerifyScanIsCutShort(t *testing.T) {
 	require.NoError(t, d.VerifyScan(context.Background(), nil))
 }
 
-// A bit that flips in a table is met as damage by whoever reads it: never as another value.
+// A flipped bit in a table is reported as damage to every reader. It never reads as another value.
 func TestFlippedBitIsDamage(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 1))
 	found := 0

@@ -11,7 +11,7 @@ import (
 	"github.com/coppice-go/coppice/eventlog"
 )
 
-// opened is a log without a logger. In an engine, logger.NewClient is the tail.Log.
+// opened is a log without a logger. In an engine, logger.NewClient provides the tail.Log.
 type opened struct{ *eventlog.Log }
 
 func (l opened) Cursor(_ context.Context, from uint64) (*eventlog.Cursor, error) {
@@ -22,8 +22,8 @@ func (l opened) Retain(_ context.Context, name string, floor uint64) (*eventlog.
 	return l.Log.Retain(name, floor), nil
 }
 
-// A sink that takes blocks and keeps its cursor beside them. Records that it does not have yet are
-// not truncated.
+// A sink stores blocks together with its cursor. Records that it does not have yet are not
+// truncated.
 func Example() {
 	dir, err := os.MkdirTemp("", "tail")
 	if err != nil {
@@ -65,7 +65,7 @@ func Example() {
 		cursor = record.Index // once the sink has it
 		t.Checkpoint(cursor)
 
-		break // a sink would go on, and wait for the next block
+		break // a real sink would continue and wait for the next block
 	}
 
 	fmt.Println(log.Stat().Retainers[0].Name, "holds from", log.Stat().Retainers[0].Floor)

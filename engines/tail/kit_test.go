@@ -21,8 +21,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// home has a log that can be closed and opened again, as a logger's restart does, and a bus that
-// tells what has become durable.
+// home has a log that can be closed and opened again, as when a logger restarts, and a bus that
+// carries the news of durable records.
 type home struct {
 	t    testing.TB
 	dir  string
@@ -39,7 +39,8 @@ type home struct {
 // small makes segments of a few records, so that truncation has something to remove.
 var small = eventlog.Options{SegmentSize: 8 << 10, MaxRecord: 8 << 10}
 
-// inBubble runs a test in a bubble of fake time. Time passes there only while everything waits.
+// inBubble runs a test in a bubble of fake time. Time passes there only while every goroutine
+// waits.
 func inBubble(t *testing.T, test func(h *home)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) { test(newHome(t, small)) })
@@ -138,7 +139,7 @@ func (h *home) Retain(_ context.Context, name string, floor uint64) (*eventlog.R
 	return l.Retain(name, floor), nil
 }
 
-// append adds records of these kinds, each of 1,000 bytes.
+// append appends records of these kinds, each of 1,000 bytes.
 func (h *home) append(kinds ...eventlog.Kind) {
 	h.t.Helper()
 	l, err := h.now()
@@ -149,7 +150,8 @@ func (h *home) append(kinds ...eventlog.Kind) {
 	}
 }
 
-// truncate removes what it can below an index, and returns the first record that is left.
+// truncate removes what it can below an index, and returns the index of the first record that is
+// left.
 func (h *home) truncate(before uint64) uint64 {
 	h.t.Helper()
 	l, err := h.now()
@@ -164,7 +166,7 @@ const (
 	committed = chain.KindBlockCommitted
 )
 
-// many are n records of a kind.
+// many returns n records of a kind.
 func many(n int, k eventlog.Kind) []eventlog.Kind {
 	kinds := make([]eventlog.Kind, n)
 	for i := range kinds {
@@ -173,7 +175,7 @@ func many(n int, k eventlog.Kind) []eventlog.Kind {
 	return kinds
 }
 
-// tail makes a Tail of the log; onBus has the bus wake it.
+// tail makes a Tail of the log. If onBus is set, the bus wakes it.
 func (h *home) tail(onBus bool, o tail.Options) *tail.Tail {
 	o.Log = func() (tail.Log, error) {
 		_, err := h.now()

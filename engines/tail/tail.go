@@ -15,90 +15,92 @@ import (
 )
 
 var (
-	// ErrNoRecord means that the event log does not have the record any more.
+	// ErrNoRecord means that the event log no longer has the record.
 	ErrNoRecord = errors.New("no such record")
 
-	// ErrBeyond means that no reader of this log was given the cursor.
+	// ErrBeyond means that the cursor does not come from this log.
 	ErrBeyond = errors.New("cursor lies beyond the log's end")
 )
 
-// Final reports whether err is an error that waiting does not mend: records are missing or damaged.
+// Final reports whether err stays, however long the caller waits: records are missing or damaged.
 func Final(err error) bool {
 	return errors.Is(err, ErrNoRecord) || errors.Is(err, ErrBeyond) || errors.Is(err, eventlog.ErrCorrupt)
 }
 
 const (
-	// Retry is how long a Tail waits at most before it looks at the log again, even if nothing
+	// Retry is the longest time that a Tail waits before it looks at the log again, even if nothing
 	// wakes it.
 	Retry = 500 * time.Millisecond
 
 	// MarkEach is the number of records left out in a row after which Next returns a mark.
 	MarkEach = 10_000
 
-	// newsBuffer is the number of news that may wait for a Tail that reads. Older ones are dropped,
-	// because the records come from the log.
+	// newsBuffer is the number of news that may queue up while a Tail reads. Older news are
+	// dropped, because the records come from the log.
 	newsBuffer = 16
 )
 
-// Log is what a Tail needs of the logger. logger.Client is one.
+// Log is the part of the logger that a Tail needs. logger.Client implements it.
 type Log interface {
-	// Cursor reads durable records from the index on. It ends with the logger's incarnation.
+	// Cursor returns a cursor that reads durable records from the index on. It ends with the
+	// logger's incarnation.
 	Cursor(ctx context.Context, from uint64) (*eventlog.Cursor, error)
 	Stat(ctx context.Context) (eventlog.Stat, error)
 	Retain(ctx context.Context, name string, floor uint64) (*eventlog.Retainer, error)
 }
 
-// Options of a Tail. Only Log is needed.
+// Options configure a Tail. Only Log is required.
 type Options struct {
-	// Log returns the log that is open now, or why there is none.
+	// Log returns the log that is open now, or the reason why none is open.
 	Log func() (Log, error)
 
-	// After is the cursor: the first record is the one behind it. 0 begins with the oldest record
-	// that is kept. FromNow, instead, begins behind the record that is the newest durable one when
-	// the Tail first opens the log.
+	// After is the cursor: reading begins with the record after it. 0 means the oldest record that
+	// is kept. With FromNow, reading begins instead after the record that is the newest durable one
+	// when the Tail first opens the log.
 	After   uint64
 	FromNow bool
 
-	Kinds []eventlog.Kind // the records that Next returns; nil: all
+	Kinds []eventlog.Kind // kinds of the records that Next returns; nil means all
 
-	// Bus wakes the Tail with events that match Chain, which must match the news of every record of
-	// Kinds. If it is nil, the log itself wakes the Tail.
+	// Bus wakes the Tail with events that match Chain. Chain must match the news of every record of
+	// Kinds. If Bus is nil, the log itself wakes the Tail.
 	Bus   *pubsub.Bus[engines.Event]
 	Chain pubsub.Chain[engines.Event]
 
-	// Changed returns a channel that is closed when a log that is down may have come up. nil: the
-	// Tail looks after each Retry.
+	// Changed returns a channel that is closed when a log that is down may be up again. If Changed
+	// is nil, the Tail looks after each Retry.
 	Changed func() <-chan struct{}
 
-	// EndWithLog makes Next return the error of a log that has closed. Without it, Next waits for
+	// EndWithLog makes Next return the error of a log that was closed. Without it, Next waits for
 	// the log's next incarnation.
 	EndWithLog bool
 
-	// Retainer is the name under which the Tail holds back the truncation of records behind the
-	// last checkpoint, at first of those behind After. "": it holds none back.
+	// Retainer is the name under which the Tail holds back the truncation of records after the last
+	// checkpoint, and of records after After before the first checkpoint. "" means that it holds
+	// back none.
 	Retainer string
 }
 
-// Item is a record or a mark.
+// Item is either a record or a mark.
 type Item struct {
 	eventlog.Entry // Data is valid until the next call of Next
 
-	// Mark says that there is no record, only an Index: all records up to it were returned, or are
-	// not of Options.Kinds.
+	// Mark means that the item has no record, only an Index. All records up to Index were returned,
+	// or are not of Options.Kinds.
 	Mark bool
 }
 
-// Tail is a reader of the event log. One goroutine may use it at a time, but Checkpoint may be
-// called from any. It must be closed.
+// Tail is a reader of the event log. Only one goroutine may use it at a time, but Checkpoint may be
+// called from any goroutine. A Tail must be closed.
 type Tail struct {
 	Options
 
 	cur     *eventlog.Cursor // nil: the log is not open
-	changed <-chan struct{}  // of the last attempt to open it
-	begun   bool             // at is where the Tail is in the log, and not Options.After
-	at      uint64           // all records up to it were returned or left out
-	end     uint64           // the newest durable record when the log was opened
-	skipped int              // left out since the last item
+	changed <-chan struct{}  // as of the last attempt to open the log
+	begun   bool             // at is the Tail's place in the log, and no longer Options.After
+	at      uint64           // all records up to this index were returned or left out
+	end     uint64           // index of the newest durable record when the log was opened
+	skipped int              // records left out since the last item
 
 	news *pubsub.Subscription[engines.Event] // nil: not subscribed
 	stop context.CancelFunc                  // ends news
@@ -111,14 +113,14 @@ type Tail struct {
 // New returns a Tail that has not opened the log yet.
 func New(o Options) *Tail { return &Tail{Options: o, at: o.After} }
 
-// Open opens the log at the cursor, once and without waiting for a log that is down. Next does the
-// same when it is needed; Open is for readers that want to see the error, or At, before.
+// Open opens the log at the cursor. It tries once, and does not wait for a log that is down. Next
+// opens the log itself when needed; call Open to see the error, or At, before the first Next.
 func (t *Tail) Open(ctx context.Context) error {
 	if t.cur != nil {
 		return nil
 	}
 	if t.Changed != nil {
-		t.changed = t.Changed() // before the attempt, so that a log that comes up during it is not missed
+		t.changed = t.Changed() // before the attempt, so as not to miss a log that comes up meanwhile
 	}
 	log, err := t.Log()
 	if err != nil {
@@ -143,7 +145,7 @@ func (t *Tail) Open(ctx context.Context) error {
 		}
 
 		if end := readable(st); at > end {
-			return fmt.Errorf("%w: cursor %d, and the log ends at %d: this log is not the one that it came from; "+
+			return fmt.Errorf("%w: the cursor is %d, the log ends at %d: the cursor came from another log; "+
 				"begin again with 0, the oldest record that is kept", ErrBeyond, at, end)
 		}
 
@@ -160,12 +162,12 @@ func (t *Tail) Open(ctx context.Context) error {
 			return err
 		case !anywhere:
 			return gone(at, err)
-		} // it was truncated meanwhile
+		} // else the log was truncated meanwhile: look again
 	}
 }
 
-// readable is the newest record that a reader can have: a segment shows it just before the log
-// calls it durable.
+// readable returns the index of the newest record that a reader can have. A segment shows a record
+// just before the log calls it durable.
 func readable(st eventlog.Stat) uint64 {
 	end := st.Durable
 	for _, s := range st.Segments {
@@ -176,7 +178,7 @@ func readable(st eventlog.Stat) uint64 {
 
 func gone(at uint64, err error) error { return fmt.Errorf("%w: %d: %w", ErrNoRecord, at+1, err) }
 
-// hold registers the retainer with a log that is about to be read behind at.
+// hold registers the retainer with a log that is about to be read from the record after at.
 func (t *Tail) hold(ctx context.Context, log Log, at uint64) error {
 	if t.Retainer == "" {
 		return nil
@@ -202,9 +204,9 @@ func (t *Tail) hold(ctx context.Context, log Log, at uint64) error {
 	return nil
 }
 
-// Checkpoint says that the reader needs no record up to index any more, whatever happens to it. The
-// retainer then holds only the records behind index. A reader that keeps its cursor durable calls
-// it afterwards. A lower index than before changes nothing.
+// Checkpoint records that the reader no longer needs any record up to index, whatever happens to
+// the reader. The retainer then holds only the records after index. A reader that stores its cursor
+// calls Checkpoint after the cursor is durable. An index lower than before changes nothing.
 func (t *Tail) Checkpoint(index uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -214,18 +216,17 @@ func (t *Tail) Checkpoint(index uint64) {
 	}
 }
 
-// At returns the index up to which all records were returned or left out: the cursor.
+// At returns the cursor: the index up to which all records were returned or left out.
 func (t *Tail) At() uint64 { return t.at }
 
-// End returns the index of the record that was the newest durable one when the Tail last opened the
-// log.
+// End returns the index of the newest durable record when the Tail last opened the log.
 func (t *Tail) End() uint64 { return t.end }
 
-// Next returns the next record, waiting until there is one. Between records it returns marks: the
-// place where the Tail begins if Open has not found it, and where it is when it has left out
-// MarkEach records in a row or has read all that is durable. Errors are those for which Final
-// holds, ctx's cause, and, with EndWithLog, that of the log. Next may be called again after an
-// error.
+// Next returns the next record, and waits until there is one. Between records it returns marks. A
+// mark gives the place where the Tail begins (unless Open has found it), or the current place after
+// MarkEach records were left out in a row or after everything durable was read. Next returns an
+// error for which Final holds, the cause of ctx, or, with EndWithLog, the error of the log. It may
+// be called again after an error.
 func (t *Tail) Next(ctx context.Context) (Item, error) {
 	for {
 		if ctx.Err() != nil {
@@ -265,7 +266,8 @@ func (t *Tail) Next(ctx context.Context) (Item, error) {
 	}
 }
 
-// Records is Next as a sequence without the marks. It ends with the first error.
+// Records returns the records of Next as a sequence, without the marks. The sequence ends with the
+// first error.
 func (t *Tail) Records(ctx context.Context) iter.Seq2[eventlog.Entry, error] {
 	return func(yield func(eventlog.Entry, error) bool) {
 		for {
@@ -282,8 +284,8 @@ func (t *Tail) mark() Item {
 	return Item{Entry: eventlog.Entry{Index: t.at}, Mark: true}
 }
 
-// read returns the next record of the open log. If there is none it returns at once, unless the log
-// itself is to wake the Tail and nothing is to be told first.
+// read returns the next record of the open log. If there is none, it returns at once, except when
+// the log itself wakes the Tail and no mark is due: then it waits.
 func (t *Tail) read(ctx context.Context) (e eventlog.Entry, ok bool, err error) {
 	if t.Bus != nil || t.skipped > 0 {
 		return t.cur.TryNext()
@@ -292,8 +294,8 @@ func (t *Tail) read(ctx context.Context) (e eventlog.Entry, ok bool, err error) 
 	return e, err == nil, err
 }
 
-// lost gives up the log after an error, and waits until another attempt may succeed. It returns the
-// error if none will.
+// lost closes the log after an error, and waits until another attempt may succeed. It returns the
+// error if no attempt will.
 func (t *Tail) lost(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -329,8 +331,8 @@ func pause(ctx context.Context, changed <-chan struct{}) {
 	}
 }
 
-// wait returns when the bus has news, after Retry at the latest: an agent that hangs sends none. It
-// also returns when it has subscribed, because records may have become durable before that.
+// wait waits for news on the bus, for at most Retry, because an agent that hangs sends none. It
+// also returns after it has subscribed, because records may have become durable before that.
 func (t *Tail) wait(ctx context.Context) {
 	if t.news == nil {
 		t.subscribe(ctx)
@@ -345,9 +347,9 @@ func (t *Tail) wait(ctx context.Context) {
 	}
 }
 
-// subscribe has an agent of the bus run the filter. The subscription outlives ctx, which bounds
-// only the call, as Retry does: a registry that hangs must not hold up what can be read. Without a
-// subscription, subscribe returns after Retry.
+// subscribe makes an agent of the bus run the filter. The subscription outlives ctx. ctx and Retry
+// limit only the call, because a registry that hangs must not delay records that can be read. If it
+// cannot subscribe, it returns after Retry.
 func (t *Tail) subscribe(ctx context.Context) {
 	sub, stop := context.WithCancel(context.WithoutCancel(ctx))
 	bound, cancel := context.WithTimeout(ctx, Retry)
@@ -372,7 +374,7 @@ func (t *Tail) unsubscribe() {
 	}
 }
 
-// Close gives up the log, the subscription and the retainer.
+// Close releases the log, the subscription and the retainer.
 func (t *Tail) Close() {
 	t.leave()
 	t.unsubscribe()

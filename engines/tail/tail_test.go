@@ -21,8 +21,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// A tail reads what is there and then each record as it becomes durable. Fake time does not pass:
-// every wake-up came from the bus or from the log, none from looking again.
+// A tail reads the existing records, and then each record as it becomes durable. Fake time does not
+// pass, so every wake-up came from the bus or the log, and none from looking again.
 func TestCatchUpThenLive(t *testing.T) {
 	both(t, func(h *home, onBus bool) {
 		began := time.Now()
@@ -40,7 +40,7 @@ func TestCatchUpThenLive(t *testing.T) {
 				got <- it
 			}()
 			if i%2 == 0 {
-				synctest.Wait() // it waits, or is about to
+				synctest.Wait() // the tail waits, or is about to
 			}
 			h.append(launched)
 			require.Equal(h.t, i+4, (<-got).Index)
@@ -49,7 +49,7 @@ func TestCatchUpThenLive(t *testing.T) {
 	})
 }
 
-// hooked is a filter that does something when a subscriber first asks for it.
+// hooked is a filter that runs a hook when a subscriber first asks for it.
 type hooked struct {
 	pubsub.Filter[engines.Event]
 	once sync.Once
@@ -61,15 +61,15 @@ func (f *hooked) Key() string {
 	return f.Filter.Key()
 }
 
-// What becomes durable between the last look and the subscription is no news, and must be found by
-// a look after it.
+// A record that becomes durable between the last look and the subscription is not news. The tail
+// must find it by a look after the subscription.
 func TestARecordJustBeforeTheSubscription(t *testing.T) {
 	inBubble(t, func(h *home) {
 		began := time.Now()
 		r := h.tail(true, tail.Options{})
 		r.Chain = pubsub.Chain[engines.Event]{&hooked{Filter: byKinds(nil), do: func() {
 			h.append(launched)
-			synctest.Wait() // its news has been published, to nobody
+			synctest.Wait() // its news has been published without a subscriber
 		}}}
 		require.NoError(h.t, r.Open(context.Background()))
 		next(h.t, r, 1, false)
@@ -77,7 +77,7 @@ func TestARecordJustBeforeTheSubscription(t *testing.T) {
 	})
 }
 
-// A tail that is not told where it begins says it with a mark.
+// A tail that is not told where to begin returns its place as a mark.
 func TestWhereATailBegins(t *testing.T) {
 	both(t, func(h *home, onBus bool) {
 		h.append(many(3, launched)...)
@@ -103,12 +103,12 @@ func TestKindsAndMarks(t *testing.T) {
 		r := h.tail(onBus, tail.Options{Kinds: []eventlog.Kind{committed}})
 		require.NoError(h.t, r.Open(context.Background()))
 		next(h.t, r, 2, false)
-		next(h.t, r, 4, true) // before it waits, it says how far it has come
+		next(h.t, r, 4, true) // before it waits, it returns its place
 
 		h.append(launched, launched, committed)
 		next(h.t, r, 7, false)
 
-		// A mark comes after so many, too, so that a reader's cursor does not stay behind.
+		// A mark also comes after MarkEach records, so that a reader's cursor does not stay behind.
 		l, err := h.now()
 		require.NoError(h.t, err)
 		empty := make([]eventlog.Record, 1000)
@@ -153,7 +153,7 @@ func TestRecords(t *testing.T) {
 	})
 }
 
-// The end of a context is the end of that call, and loses nothing.
+// The end of a context ends only that call, and loses nothing.
 func TestAContextEnds(t *testing.T) {
 	both(t, func(h *home, onBus bool) {
 		r := h.tail(onBus, tail.Options{})
@@ -187,7 +187,7 @@ func TestMissingRecordsAreAnError(t *testing.T) {
 		require.Greater(h.t, first, uint64(30))
 
 		r := h.tail(onBus, tail.Options{After: first - 2})
-		for range 2 { // it does not go away
+		for range 2 { // the error stays
 			_, err := r.Next(context.Background())
 			require.ErrorIs(h.t, err, tail.ErrNoRecord)
 			require.ErrorIs(h.t, err, eventlog.ErrTruncated)
@@ -195,7 +195,7 @@ func TestMissingRecordsAreAnError(t *testing.T) {
 			require.True(h.t, tail.Final(err))
 		}
 
-		r = h.tail(onBus, tail.Options{}) // anywhere
+		r = h.tail(onBus, tail.Options{}) // from any place
 		next(h.t, r, first-1, true)
 		next(h.t, r, first, false)
 
@@ -206,7 +206,7 @@ func TestMissingRecordsAreAnError(t *testing.T) {
 			require.True(h.t, tail.Final(err))
 		}
 
-		// Truncation overtakes a reader; it has its segment to the end.
+		// Truncation overtakes a reader, which can still read its segment to the end.
 		last := uint64(1)
 		for {
 			it, err := slow.Next(context.Background())
@@ -222,7 +222,8 @@ func TestMissingRecordsAreAnError(t *testing.T) {
 	})
 }
 
-// Nothing was read yet from record 1 on, and then it went: that is no reason to begin later.
+// No record was read yet from record 1 on, and then record 1 was truncated. The tail must not begin
+// later instead.
 func TestATailThatHasBegunBeginsNoSecondTime(t *testing.T) {
 	both(t, func(h *home, onBus bool) {
 		h.append(many(50, launched)...)
@@ -236,7 +237,7 @@ func TestATailThatHasBegunBeginsNoSecondTime(t *testing.T) {
 	})
 }
 
-// A gap is an error with its place; a tail from behind it reads on.
+// A gap is an error that names its place. A tail that begins after it reads on.
 func TestAGapIsAnError(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	b, err := eventlog.NewBuilder(dir, eventlog.Options{})
@@ -294,7 +295,7 @@ func TestARetainerHoldsWhatWasNotCheckpointed(t *testing.T) {
 		require.LessOrEqual(h.t, h.truncate(100), uint64(11))
 
 		r.Checkpoint(50)
-		r.Checkpoint(40) // it never goes back
+		r.Checkpoint(40) // a checkpoint never goes back
 		at, _ := floor()
 		require.EqualValues(h.t, 51, at)
 		first := h.truncate(100)
@@ -304,13 +305,13 @@ func TestARetainerHoldsWhatWasNotCheckpointed(t *testing.T) {
 		// A reader that begins again at its checkpoint has every record.
 		again := h.tail(onBus, tail.Options{After: 50, Retainer: "sink"})
 		require.NoError(h.t, again.Open(context.Background()))
-		r.Close() // the earlier one, which was taken over, holds and releases nothing
+		r.Close() // the earlier reader's retainer was taken over: it releases nothing
 		at, held = floor()
 		require.True(h.t, held)
 		require.EqualValues(h.t, 51, at)
 		next(h.t, again, 51, false)
 
-		// The next incarnation of the log has the checkpoint, too.
+		// The next incarnation of the log has the checkpoint as well.
 		next(h.t, again, 52, false)
 		next(h.t, again, 53, false)
 		h.close()
@@ -328,8 +329,8 @@ func TestARetainerHoldsWhatWasNotCheckpointed(t *testing.T) {
 	})
 }
 
-// A tail survives the end of its log, whether it reads, waits or has not begun, and continues
-// behind the last record that it read.
+// A tail survives the end of its log, whether it reads, waits or has not begun, and continues after
+// the last record that it read.
 func TestTheLogComesBack(t *testing.T) {
 	both(t, func(h *home, onBus bool) {
 		h.append(many(3, launched)...)
@@ -363,7 +364,7 @@ func TestTheLogComesBack(t *testing.T) {
 	})
 }
 
-// Changed makes a tail look at once.
+// Changed makes a tail look at the log at once.
 func TestChanged(t *testing.T) {
 	inBubble(t, func(h *home) {
 		h.append(launched)
@@ -407,7 +408,7 @@ func TestEndWithLog(t *testing.T) {
 	})
 }
 
-// A bus that is down, or whose registry hangs, makes a tail slow, and nothing worse.
+// A bus that is down, or whose registry hangs, only makes a tail slow.
 func TestTheBusIsNotNeeded(t *testing.T) {
 	t.Run("down", func(t *testing.T) {
 		inBubble(t, func(h *home) {
@@ -441,7 +442,7 @@ func TestTheBusIsNotNeeded(t *testing.T) {
 	})
 }
 
-// A tail whose bus restarted subscribes again, and then is woken at once, as before.
+// A tail whose bus restarted subscribes again, and is then woken at once, as before.
 func TestTheBusComesBack(t *testing.T) {
 	inBubble(t, func(h *home) {
 		r := h.tail(true, tail.Options{})
@@ -469,7 +470,7 @@ func TestTheBusComesBack(t *testing.T) {
 	})
 }
 
-// Tails of all sorts read beside writers, while the log and the bus end and come back: each sees
+// Tails of all kinds read beside writers, while the log and the bus end and come back. Each sees
 // each record of its kinds once, in order.
 func TestNothingIsLostUnderRestarts(t *testing.T) {
 	const (
@@ -480,7 +481,7 @@ func TestNothingIsLostUnderRestarts(t *testing.T) {
 	h := newHome(t, eventlog.Options{SegmentSize: 64 << 10, MaxRecord: 8 << 10})
 
 	var all sync.WaitGroup
-	var written sync.RWMutex // held by who restarts the log
+	var written sync.RWMutex // held while the log restarts
 	for w := range writers {
 		all.Go(func() {
 			rng := rand.New(rand.NewPCG(1, uint64(w)))
@@ -551,7 +552,7 @@ func TestNothingIsLostUnderRestarts(t *testing.T) {
 	defer stop.Stop()
 	all.Wait()
 
-	// What the filters let through is what is there.
+	// The tails returned exactly the records that their filters match.
 	for _, kind := range kinds {
 		l, err := h.now()
 		require.NoError(t, err)

@@ -14,7 +14,7 @@ import (
 	"github.com/coppice-go/coppice/proto/coppice/api/v1/apiv1connect"
 )
 
-// Bounds of AdminService.
+// Limits of AdminService.
 const (
 	maxAdminBody        = 64 << 10
 	maxPath             = 4 << 10
@@ -22,15 +22,15 @@ const (
 	maxReleaseAfter     = 10 * time.Minute
 )
 
-// AdminHandler serves AdminService over h. It answers the path prefix to mount it at. Kill wants
-// the token.
+// AdminHandler returns the handler of AdminService over h, and the path prefix to mount it at. Kill
+// requires the token.
 func AdminHandler(h Host, token string, opts ...connect.HandlerOption) (string, http.Handler) {
 	return apiv1connect.NewAdminServiceHandler(&adminService{h, token},
 		append(opts, connect.WithReadMaxBytes(maxAdminBody))...)
 }
 
-// HealthHandler answers 200 when the node is ready and 503 with the reason when it is not, for
-// those that speak no Connect.
+// HealthHandler returns a handler for clients that do not speak Connect. It answers 200 when the
+// node is ready, and 503 with the reason when it is not.
 func HealthHandler(h Host) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
@@ -79,7 +79,7 @@ func (s *adminService) Kill(ctx context.Context,
 		Type: killed.Type}), nil
 }
 
-// killOf checks a request.
+// killOf checks a request and returns the Kill that it asks for.
 func killOf(m *apiv1.KillRequest) (Kill, error) {
 	k := Kill{Path: strings.TrimSuffix(m.Path, "/"), How: m.How, ReleaseAfter: defaultReleaseAfter}
 	switch {

@@ -23,7 +23,7 @@ type fakeHost struct {
 	scripted
 	kills []api.Kill
 	fail  error
-	why   string // not ready
+	why   string // why the node is not ready
 }
 
 func (f *fakeHost) Tree() *apiv1.TreeResponse {
@@ -92,7 +92,7 @@ func TestAHostWithoutATokenKillsNothing(t *testing.T) {
 	require.Empty(t, h.kills)
 }
 
-// I10: bad input gets a clear error naming what and where.
+// I10: bad input gets a clear error that names the field and the problem.
 func TestBadKillsAreNamed(t *testing.T) {
 	h := &fakeHost{}
 	c := serveAdmin(t, h)
@@ -144,7 +144,7 @@ func TestKillErrorsKeepTheirMeaning(t *testing.T) {
 	}
 }
 
-// I8: what needs no token answers without one.
+// I8: calls that need no token answer without one.
 func TestTheTreeIsForEverybody(t *testing.T) {
 	h := &fakeHost{why: "transactions is restarting"}
 	c := serveAdmin(t, h)

@@ -9,78 +9,81 @@ import (
 )
 
 var (
-	// ErrUnavailable: the node, or what the call needs of it, is down at the moment. Wrap it with
-	// the reason. An engines.ErrDown means the same.
+	// ErrUnavailable: the node, or the part of it that the call needs, is down at the moment. Wrap
+	// it with the reason. engines.ErrDown means the same.
 	ErrUnavailable = errors.New("node is unavailable")
 
-	// ErrNoHeight: the state has no such height: not committed yet, or pruned.
+	// ErrNoHeight: the state does not have the height, because it is not committed yet or was
+	// pruned.
 	ErrNoHeight = errors.New("no such height")
 
-	// ErrTooMuch: the answer would be longer than is allowed.
+	// ErrTooMuch: the answer would be longer than the limit.
 	ErrTooMuch = errors.New("the answer is too long")
 
-	// ErrNoRecord: the event log does not have the record any more.
+	// ErrNoRecord: the event log no longer has the record.
 	ErrNoRecord = tail.ErrNoRecord
 
-	// ErrBeyond: a cursor that no reader of this log was given.
+	// ErrBeyond: the cursor does not come from this log.
 	ErrBeyond = tail.ErrBeyond
 )
 
-// Core is what NodeService needs of a node. All methods are safe for concurrent use, and end
-// when ctx ends.
+// Core is the part of a node that NodeService needs. All methods are safe for concurrent use, and
+// end when ctx ends.
 //
-// An error that is ErrUnavailable or engines.ErrDown is the caller's to try again.
+// After ErrUnavailable or engines.ErrDown, the caller may try again.
 type Core interface {
-	// Submit makes the transactions durable and answers each, in the order given. When it returns
-	// without an error, each one that was not refused is in the event log, and RefusedCode gives
-	// the code of each refusal. An error leaves all of them unknown; submitting them again is safe.
-	// The api keeps no reference to txs afterwards; the core may.
+	// Submit makes the transactions durable and returns one answer for each, in the given order.
+	// When it returns without an error, each transaction that was not refused is in the event log;
+	// RefusedCode returns the code of a refusal. After an error, it is unknown which transactions
+	// were accepted, and submitting them again is safe. The api keeps no reference to txs
+	// afterwards; the core may.
 	Submit(ctx context.Context, txs [][]byte) ([]chain.Submitted, error)
 
-	// Look answers what is known now of each id, in the order given, without waiting.
+	// Look returns what is known about each id now, in the given order, without waiting.
 	Look(ctx context.Context, ids []chain.TxID) ([]chain.Ending, error)
 
-	// Wait is Look once each id has ended (a result, or expired). When ctx ends first it answers
-	// what is known by then, and no error. Ids that nobody knows are not waited for.
+	// Wait waits until each id has ended (with a result, or expired), and then returns what Look
+	// returns. If ctx ends first, it returns what is known by then, and no error. It does not wait
+	// for unknown ids.
 	Wait(ctx context.Context, ids []chain.TxID) ([]chain.Ending, error)
 
-	// Get reads the keys in the committed state at one height, 0 being the latest. A height that
-	// the state does not have is ErrNoHeight, and values of more bytes than max together, whatever
-	// keys they belong to, are ErrTooMuch.
+	// Get returns the values of the keys in the committed state at one height; 0 means the latest.
+	// It returns ErrNoHeight if the state does not have the height, and ErrTooMuch if the values
+	// have more than max bytes together.
 	Get(ctx context.Context, keys [][]byte, height uint64, max int) (Read, error)
 
-	// Follow hands the durable records with an index above after to send, in order, those of the
-	// kinds only (none is all), and waits for more until ctx ends or send fails. Now and then it
-	// sends a Logged without a kind: the cursor alone. An after below the oldest record kept is
-	// ErrNoRecord.
+	// Follow passes the durable records with an index above after to send, in order: those of the
+	// given kinds, or all if kinds is empty. It waits for more until ctx ends or send fails. From
+	// time to time it sends a Logged without a kind, which carries only the cursor. It returns
+	// ErrNoRecord if after lies before the oldest record that is kept.
 	Follow(ctx context.Context, after uint64, kinds []string, send func(Logged) error) error
 
-	// Newest is the index of the newest durable record.
+	// Newest returns the index of the newest durable record.
 	Newest(ctx context.Context) (uint64, error)
 
-	// Status tells where the chain stands; an error while the node is not ready.
+	// Status returns the state of the chain, or an error while the node is not ready.
 	Status(ctx context.Context) (Status, error)
 }
 
-// Read is what Get read, and at which height. Values are in the order of the keys; nil is a key
-// that is not there, and an empty value is not nil.
+// Read is the result of Get: the values and the height at which they were read. Values are in the
+// order of the keys. A key that does not exist has a nil value; an empty value is not nil.
 type Read struct {
 	Height uint64
 	Values [][]byte
 }
 
-// Status is where the chain stands.
+// Status describes the chain and the node.
 type Status struct {
 	Chain        chain.State
 	Version      string // of the program
 	PoolSize     int    // accepted transactions without a result
 	Profile      string
 	Consensus    string // "solo", "comet"
-	LogIndex     uint64 // of the event log's last durable record
-	AppliedIndex uint64 // of the last record applied to the state
+	LogIndex     uint64 // index of the event log's last durable record
+	AppliedIndex uint64 // index of the last record applied to the state
 }
 
-// Logged is a record of the event log. Its data is only valid during the call it is handed to.
+// Logged is a record of the event log. Its data is valid only during the call that receives it.
 type Logged struct {
 	Index uint64
 	Kind  string

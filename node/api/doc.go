@@ -1,7 +1,6 @@
 // Package api serves a node over HTTP: NodeService (transactions in; results, state and status out)
-// over a Core, and AdminService (the tree, kill, health) over a Host. Both interfaces are
-// declared here and package node implements them; the handlers are functions of them and of nothing
-// else.
+// over a Core, and AdminService (the tree, kill, health) over a Host. This package declares both
+// interfaces and package node implements them. The handlers depend on nothing but these interfaces.
 //
 // The protocol is Connect, which speaks JSON to curl:
 //
@@ -10,16 +9,16 @@
 //
 // # Guarantees
 //
-//   - A batch goes through whole: one Submit request is one Core.Submit call.
-//   - Every input is bounded (bytes of a body, transactions and keys of a request, time of a wait),
-//     and what passes a bound gets an error that names the field, the limit and what came.
-//   - While the node is down a request answers unavailable with the reason, and may be sent again:
-//     the id of a transaction makes two submissions one effect.
-//   - A Gate that an older incarnation of the api engine opened passes nothing once a newer one has
-//     opened it.
+//   - A batch stays whole: one Submit request is one Core.Submit call.
+//   - Every input is limited (bytes of a body, transactions and keys of a request, time of a wait).
+//     Input beyond a limit gets an error that names the field, the limit and the actual value.
+//   - While the node is down, the API answers a request with unavailable and the reason. The client
+//     may send the request again: the id of a transaction gives two submissions one effect.
+//   - Once a newer incarnation of the api engine has opened a Gate, no request reaches the handler
+//     of an older incarnation.
 //
 // # Non-guarantees
 //
-//   - An error after the request was sent leaves it unknown whether its transactions were accepted.
+//   - If a request fails after it was sent, it is unknown whether its transactions were accepted.
 //     Send them again.
 package api

@@ -14,8 +14,7 @@ import (
 	"github.com/coppice-go/coppice/pubsub"
 )
 
-// codes says which Connect code an error of a Core or a Host becomes; the first that matches
-// counts.
+// codes maps the errors of a Core or a Host to Connect codes. The first match counts.
 var codes = []struct {
 	err  error
 	code connect.Code
@@ -35,7 +34,7 @@ var codes = []struct {
 	{context.DeadlineExceeded, connect.CodeDeadlineExceeded},
 }
 
-// refusals says which code a refusal of the pool's has.
+// refusals maps the pool's refusals to their codes.
 var refusals = []struct {
 	err  error
 	code apiv1.RefusedCode
@@ -49,8 +48,8 @@ var refusals = []struct {
 	{chain.ErrPoolFull, apiv1.RefusedCode_REFUSED_CODE_POOL_FULL},
 }
 
-// RefusedCode returns the code of a refusal, the Err of a chain.Submitted. It is unspecified for an
-// error that is none of the refusals in package chain.
+// RefusedCode returns the code of a refusal, which is the Err of a chain.Submitted. The code is
+// unspecified if err is not one of the refusals in package chain.
 func RefusedCode(err error) apiv1.RefusedCode {
 	for _, r := range refusals {
 		if errors.Is(err, r.err) {
@@ -60,8 +59,8 @@ func RefusedCode(err error) apiv1.RefusedCode {
 	return apiv1.RefusedCode_REFUSED_CODE_UNSPECIFIED
 }
 
-// wireError is the error as the client gets it. A request that was cut off because its gate was
-// closed is unavailable, whatever the Core made of the cancellation.
+// wireError returns the error that the client receives. If the request was cut off because its gate
+// was closed, the error is unavailable, whatever the Core made of the cancellation.
 func wireError(ctx context.Context, err error) error {
 	if wire := new(connect.Error); errors.As(err, &wire) {
 		return err
@@ -77,7 +76,7 @@ func wireError(ctx context.Context, err error) error {
 	}
 
 	if errors.Is(err, context.Canceled) {
-		if ctx.Err() == nil { // not the client's doing: something in the node ended
+		if ctx.Err() == nil { // the client did not cancel: something in the node ended
 			return connect.NewError(connect.CodeUnavailable, err)
 		}
 		return connect.NewError(connect.CodeCanceled, err)
@@ -86,7 +85,7 @@ func wireError(ctx context.Context, err error) error {
 	return connect.NewError(connect.CodeInternal, err)
 }
 
-// invalid is the error for a field that is not what it should be.
+// invalid returns the error for a field with an invalid value.
 func invalid(field, format string, args ...any) error {
 	return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("%s: "+format, append([]any{field}, args...)...))
 }

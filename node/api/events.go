@@ -13,27 +13,28 @@ import (
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
-// EventSource streams what happens in a node. It is safe for concurrent use.
+// EventSource streams the events of a node. It is safe for concurrent use.
 type EventSource interface {
 	// Events sends records of the event log, in order and each once, and events of the tree as they
-	// come, until ctx ends, send fails, or q.Once has been satisfied. Calls of send never overlap.
-	// It goes on while the node is down. A filter that is none is pubsub.ErrFilter, a cursor below
-	// the oldest record that is kept ErrNoRecord, and more streams than the node serves at once
-	// ErrBusy; the first two come before the first send where the log is up.
+	// come, until ctx ends, send fails, or q.Once is satisfied. Calls of send never overlap. Events
+	// continues while the node is down. It returns pubsub.ErrFilter for an invalid filter,
+	// ErrNoRecord for a cursor before the oldest record that is kept, and ErrBusy if the node
+	// already serves as many streams as it allows. If the log is up, it returns the first two
+	// before the first send.
 	Events(ctx context.Context, q EventsQuery, send func(*apiv1.EventsResponse) error) error
 }
 
-// EventsQuery says which events are wanted.
+// EventsQuery selects events.
 type EventsQuery struct {
 	After   uint64   // index of the last record seen
-	FromNow bool     // begin behind the newest record, whatever After is
+	FromNow bool     // begin after the newest record, whatever After is
 	Filter  string   // in the language of pubsub.Table
-	Kinds   []string // of records and of tree events; none is all
-	Once    bool     // end at what is the newest record now: no tree events
+	Kinds   []string // of records and of tree events; empty means all
+	Once    bool     // end after the record that is the newest now; no tree events
 }
 
-// EventKinds are the names of all kinds of events: of the records of the log, and of the events of
-// the tree.
+// EventKinds returns the names of all kinds of events: of the records of the log, and of the events
+// of the tree.
 func EventKinds() []string { return append(chain.KindNames(), TreeKinds()...) }
 
 func (q EventsQuery) check() error {
@@ -43,7 +44,7 @@ func (q EventsQuery) check() error {
 
 	for _, k := range q.Kinds {
 		if !slices.Contains(EventKinds(), k) {
-			return invalid("kinds", "%q is no kind of event, want some of %v", k, EventKinds())
+			return invalid("kinds", "unknown kind of event %q, want some of %v", k, EventKinds())
 		}
 	}
 
@@ -52,8 +53,8 @@ func (q EventsQuery) check() error {
 
 const maxFilter = 16 << 10
 
-// stalled is how long one write to a client may take before it is cut off: a client that reads
-// nothing holds a stream.
+// stalled is the longest time that one write to a client may take. After it, the client is cut off,
+// because a client that reads nothing holds a stream.
 const stalled = 30 * time.Second
 
 func (s *adminService) Events(ctx context.Context, req *connect.Request[apiv1.EventsRequest],
@@ -70,8 +71,8 @@ func (s *adminService) Events(ctx context.Context, req *connect.Request[apiv1.Ev
 	return nil
 }
 
-// Streaming is the handler of a stream: it ends with until, too, and cuts off a client that takes
-// nothing.
+// Streaming returns the handler of a stream. The stream also ends when until ends, and a client
+// that reads nothing is cut off.
 func Streaming(until context.Context, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithCancelCause(r.Context())
@@ -92,16 +93,16 @@ type deadlined struct {
 }
 
 func (d *deadlined) Write(b []byte) (int, error) {
-	// A writer without deadlines, as of a test's recorder, has no client that could stall.
+	// Only a test's recorder has no deadlines, and it has no client that could stall.
 	_ = d.control.SetWriteDeadline(time.Now().Add(stalled))
 	return d.ResponseWriter.Write(b)
 }
 
-// Flush hands on what was written.
+// Flush sends what was written.
 func (d *deadlined) Flush() {
 	_ = d.control.SetWriteDeadline(time.Now().Add(stalled))
-	_ = d.control.Flush() // the next write tells what is wrong
+	_ = d.control.Flush() // the next write returns the error
 }
 
-// Unwrap is for http.ResponseController.
+// Unwrap returns the underlying writer, for http.ResponseController.
 func (d *deadlined) Unwrap() http.ResponseWriter { return d.ResponseWriter }

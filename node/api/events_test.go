@@ -23,12 +23,12 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// scripted is an EventSource that sends what the test says, and notes what it was asked for, by
-// several streams at once.
+// scripted is an EventSource that sends what the test says, and stores the queries that it
+// received, possibly from several streams at once.
 type scripted struct {
 	events []*apiv1.EventsResponse
 	end    error
-	hold   bool // it stays until its context ends
+	hold   bool // the stream stays open until its context ends
 	left   chan error
 
 	mu    sync.Mutex
@@ -102,8 +102,8 @@ func sseGet(t *testing.T, srv *httptest.Server, query string, header ...string) 
 	return res, body.String()
 }
 
-// The wire form, as the standard of server-sent events (HTML, 9.2) has it: a block without data
-// moves the last event id and no page sees it, and a colon begins a comment.
+// The wire form follows the standard of server-sent events (HTML, 9.2): a block without data moves
+// the last event id without any page seeing it, and a colon begins a comment.
 func TestServerSentEvents(t *testing.T) {
 	src := &scripted{events: []*apiv1.EventsResponse{
 		at(3),
@@ -165,8 +165,8 @@ func TestWhereAStreamBegins(t *testing.T) {
 	}
 }
 
-// I10: bad input gets a clear error naming what and where, before the stream begins, so that an
-// EventSource does not try again.
+// I10: bad input gets a clear error that names the field and the problem, before the stream begins,
+// so that an EventSource does not try again.
 func TestBadStreamsAreNamed(t *testing.T) {
 	src := &scripted{}
 	srv := httptest.NewServer(api.EventsHandler(src, "secret"))
@@ -181,18 +181,18 @@ func TestBadStreamsAreNamed(t *testing.T) {
 		text        string
 	}{
 		{"no token", "", nil, nil, 401, "authorization: want the header"},
-		{"wrong token", "", nil, []string{"Authorization", "Bearer x"}, 403, "not the node's token"},
+		{"wrong token", "", nil, []string{"Authorization", "Bearer x"}, 403, "this token is not the node's"},
 		{"page of another origin", "", nil, append([]string{"Origin", "http://evil.example"}, auth...), 403,
 			`origin: "http://evil.example" is not`},
 		{"page of another site", "", nil, append([]string{"Sec-Fetch-Site", "cross-site"}, auth...), 403,
 			"another site"},
 		{"unknown parameter", "?filtre=x", nil, auth, 400,
-			`query: "filtre" is no parameter, want filter, kinds, after`},
+			`query: unknown parameter "filtre", want filter, kinds or after`},
 		{"no cursor", "?after=x", nil, auth, 400, `after: "x" is no cursor`},
 		{"no cursor to come back to", "", nil, append([]string{"Last-Event-ID", "-1"}, auth...), 400,
 			`Last-Event-ID: "-1" is no cursor`},
-		{"twice", "?after=1&after=2", nil, auth, 400, "after: comes 2 times"},
-		{"unknown kind", "?kinds=Nonsense", nil, auth, 400, `kinds: "Nonsense" is no kind of event, want some of`},
+		{"twice", "?after=1&after=2", nil, auth, 400, "after: given 2 times"},
+		{"unknown kind", "?kinds=Nonsense", nil, auth, 400, `kinds: unknown kind of event "Nonsense", want some of`},
 		{"long filter", "?filter=" + strings.Repeat("x", 17<<10), nil, auth, 400, "filter: 17408 bytes"},
 		{"bad filter", "?filter=x", fmt.Errorf("filter: %w: at byte 0", pubsub.ErrFilter), auth, 400,
 			"filter: pubsub: bad filter: at byte 0"},
@@ -224,7 +224,7 @@ func TestAPageOfTheNodeMayRead(t *testing.T) {
 	require.Equal(t, http.StatusOK, res.StatusCode)
 }
 
-// What goes wrong once the stream has begun is an event of its own.
+// An error after the stream has begun is sent as an event of its own.
 func TestAStreamSaysWhyItEnds(t *testing.T) {
 	src := &scripted{events: []*apiv1.EventsResponse{at(3)}, end: fmt.Errorf("%w: 4", api.ErrNoRecord)}
 	srv := httptest.NewServer(api.EventsHandler(src, ""))
@@ -233,8 +233,8 @@ func TestAStreamSaysWhyItEnds(t *testing.T) {
 	require.Contains(t, body, "event: failed\ndata: {\"code\":\"out_of_range\",\"error\":\"no such record: 4\"}\n")
 }
 
-// The admin child ends its streams when it stops, so that nobody who only listens holds up an
-// orderly stop; and a client that leaves ends its own.
+// The admin child ends its streams when it stops, so that a client that only listens cannot delay
+// an orderly stop. A client that leaves ends its own stream.
 func TestStreamsEndWithTheirListener(t *testing.T) {
 	src := &scripted{events: []*apiv1.EventsResponse{at(3)}, hold: true, left: make(chan error, 2)}
 	streams, end := context.WithCancel(t.Context())
@@ -258,7 +258,7 @@ func TestStreamsEndWithTheirListener(t *testing.T) {
 		ended <- body
 	}()
 
-	res, err = srv.Client().Get(srv.URL) // a second one, to know that streams run
+	res, err = srv.Client().Get(srv.URL) // a second stream, to know that streams run
 	require.NoError(t, err)
 	res.Body.Close()
 	<-src.left
@@ -291,7 +291,7 @@ func TestEventsOverConnect(t *testing.T) {
 	require.Equal(t, connect.CodeInvalidArgument, connect.CodeOf(bad.Err()))
 }
 
-// Every event of a tree has a name of its own, and says why where there is a why.
+// Every event of a tree has a name of its own, and gives its reason if it has one.
 func TestTreeEvents(t *testing.T) {
 	names := api.TreeKinds()
 	seen := map[string]bool{}

@@ -9,12 +9,12 @@ import (
 	"connectrpc.com/connect"
 )
 
-// Gate is the handler that the listener keeps while what is behind it comes and goes. The listener
-// belongs to the host and outlives the api engine; each incarnation of the engine opens the gate
-// for itself. A closed gate answers every request with unavailable and the reason. Safe for
-// concurrent use.
+// Gate is the handler that the listener keeps while the handler behind it comes and goes. The
+// listener belongs to the host and outlives the api engine; each incarnation of the engine opens
+// the gate for itself. A closed gate answers every request with unavailable and the reason. A Gate
+// is safe for concurrent use.
 type Gate struct {
-	// Meter, if set before the first request, is told of those that a closed gate refuses.
+	// Meter, if set before the first request, receives the requests that a closed gate refuses.
 	Meter Meter
 
 	reason func() string
@@ -24,7 +24,8 @@ type Gate struct {
 	cur *Passage // nil while closed
 }
 
-// NewGate returns a closed gate. Reason is asked at each refused request why it is closed.
+// NewGate returns a closed gate. It calls reason at each refused request, to find out why the gate
+// is closed.
 func NewGate(reason func() string) *Gate {
 	return &Gate{reason: reason, wire: connect.NewErrorWriter()}
 }
@@ -39,13 +40,13 @@ type Passage struct {
 	// guarded by gate.mu
 	inside int
 	closed bool
-	empty  chan struct{} // closed once the passage is closed and nobody is inside
+	empty  chan struct{} // closed once the passage is closed and no request is inside
 }
 
-// Open lets requests through to h until the Passage is closed or another one is opened, which
-// closes this one.
+// Open passes requests to h until the Passage is closed. Opening the gate again closes the Passage
+// before.
 func (g *Gate) Open(h http.Handler) *Passage {
-	ctx, cancel := context.WithCancelCause(context.Background()) // a passage's life, not a request's: Close ends it
+	ctx, cancel := context.WithCancelCause(context.Background()) // it lives as long as the passage, until Close
 	p := &Passage{gate: g, handler: h, ctx: ctx, cancel: cancel, empty: make(chan struct{})}
 	g.mu.Lock()
 	old := g.cur
@@ -59,9 +60,9 @@ func (g *Gate) Open(h http.Handler) *Passage {
 	return p
 }
 
-// Close lets no more requests in and cancels those inside; their clients get unavailable with the
-// reason. A passage that was replaced leaves the gate to its successor. Closing twice is closing
-// once.
+// Close stops letting requests in, and cancels those inside; their clients receive unavailable with
+// the reason. If another passage has replaced p, the gate stays open for that one. Closing p again
+// does nothing.
 func (p *Passage) Close(reason string) {
 	p.gate.mu.Lock()
 	if p.gate.cur == p {
@@ -80,7 +81,8 @@ func (p *Passage) Close(reason string) {
 	p.cancel(fmt.Errorf("%w: %s", ErrUnavailable, reason))
 }
 
-// Empty is closed once the passage is closed and its last request has been answered.
+// Empty returns a channel that is closed once the passage is closed and its last request has been
+// answered.
 func (p *Passage) Empty() <-chan struct{} { return p.empty }
 
 func (g *Gate) enter() *Passage {
@@ -101,14 +103,15 @@ func (p *Passage) leave() {
 	}
 }
 
-// ServeHTTP passes the request through an open gate; its context ends with the passage, too.
+// ServeHTTP passes the request through an open gate. The request's context also ends when the
+// passage is closed.
 func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p := g.enter()
 	if p == nil {
 		if g.Meter != nil {
 			g.Meter(Request{Method: methodOf(r.URL.Path), Code: connect.CodeUnavailable.String()})
 		}
-		g.refuse(w, r)
+		g.writeUnavailable(w, r)
 		return
 	}
 	defer p.leave()
@@ -120,6 +123,6 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.handler.ServeHTTP(w, r.WithContext(ctx))
 }
 
-func (g *Gate) refuse(w http.ResponseWriter, r *http.Request) {
-	refuse(g.wire, w, r, fmt.Errorf("%w: %s", ErrUnavailable, g.reason()))
+func (g *Gate) writeUnavailable(w http.ResponseWriter, r *http.Request) {
+	writeUnavailable(g.wire, w, r, fmt.Errorf("%w: %s", ErrUnavailable, g.reason()))
 }

@@ -48,8 +48,8 @@ func TestClosedGateAnswersTheReason(t *testing.T) {
 	require.ErrorContains(t, err, "transactions is restarting")
 }
 
-// I5: no message reaches a replaced incarnation, and a replaced one does not close its successor's
-// gate.
+// I5: no message reaches a replaced incarnation, and a replaced incarnation does not close its
+// successor's gate.
 func TestAnOlderIncarnationNeitherServesNorCloses(t *testing.T) {
 	g := api.NewGate(func() string { return "closed" })
 	srv := httptest.NewServer(g)
@@ -139,7 +139,7 @@ func TestNodeFile(t *testing.T) {
 	require.ErrorContains(t, err, "address is missing")
 }
 
-// An engine that hangs handles nothing until it is released, and what waited is handled then.
+// A hanging engine handles nothing until it is released; then it handles the requests that waited.
 func TestServiceHandlesNothingWhileAFaultHasIt(t *testing.T) {
 	f := newFakeNode()
 	g := api.NewGate(func() string { return "no api engine" })
@@ -189,7 +189,7 @@ func TestServiceHandlesNothingWhileAFaultHasIt(t *testing.T) {
 	require.NoError(t, suppress(<-ended))
 }
 
-// suppress takes the end that was asked for.
+// suppress ignores the end that the test asked for.
 func suppress(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return nil

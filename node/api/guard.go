@@ -8,9 +8,9 @@ import (
 	"connectrpc.com/connect"
 )
 
-// Guard lets a request through to h only with one of the tokens, as "authorization: Bearer
-// <token>". Paths in open need none. It goes around everything that a listener beyond loopback
-// serves, so that no call can be forgotten.
+// Guard returns a handler that passes a request to h only if the request has one of the tokens, as
+// "authorization: Bearer <token>". The paths in open need none. Guard wraps everything that a
+// listener beyond loopback serves, so that no call can be forgotten.
 func Guard(h http.Handler, tokens []string, open ...string) http.Handler {
 	wire := connect.NewErrorWriter()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -32,7 +32,7 @@ func Guard(h http.Handler, tokens []string, open ...string) http.Handler {
 		w.Header().Set("WWW-Authenticate", "Bearer")
 
 		if wire.IsSupported(r) {
-			_ = wire.Write(w, r, err) // a client that is gone does not read the error either
+			_ = wire.Write(w, r, err) // if the client is gone, it does not read the error either
 			return
 		}
 

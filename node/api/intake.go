@@ -14,10 +14,11 @@ import (
 	"connectrpc.com/connect"
 )
 
-// Intake bounds what the bodies of all requests together may cost: their memory, also decompressed,
-// how slowly they may come, and how many requests may be inside. What passes a bound is refused
-// with a text that says so: 413 for one body that is too long, 400 for one that is too slow, 503
-// with Retry-After where others have taken the room. Safe for concurrent use.
+// Intake limits the cost of the bodies of all requests together: their memory, also after
+// decompression, how slowly they may come, and the number of requests inside. A request beyond a
+// limit is refused with a text that says so: 413 for a body that is too long, 400 for a body that
+// is too slow, and 503 with Retry-After if other requests have taken the room. It is safe for
+// concurrent use.
 type Intake struct {
 	o    IntakeOptions
 	wire *connect.ErrorWriter
@@ -27,16 +28,16 @@ type Intake struct {
 	inside int
 }
 
-// IntakeOptions are the bounds of an Intake. A zero field means its default.
+// IntakeOptions are the limits of an Intake. A zero field means its default.
 type IntakeOptions struct {
-	MaxBody     int64         // bytes of one body, after decompression; 80 MiB, as NodeOptions
-	MaxBodies   int64         // bytes of all bodies that are being read or handled; 256 MiB, at least MaxBody
-	MaxRequests int           // inside at once; 2,000
-	Patience    time.Duration // that a body may take whatever its length; 10 s
-	Rate        int64         // bytes a second by which the patience grows; 64 KiB
+	MaxBody     int64         // bytes of one body, after decompression; 80 MiB, like NodeOptions
+	MaxBodies   int64         // bytes of all bodies that are read or handled at once; 256 MiB, at least MaxBody
+	MaxRequests int           // requests inside at once; 2,000
+	Patience    time.Duration // time that every body may take, whatever its length; 10 s
+	Rate        int64         // each Rate bytes received extend Patience by a second; 64 KiB
 }
 
-// gzipRatio is the most that gzip's format can make of a byte.
+// gzipRatio is the largest number of bytes that one byte of gzip can decompress to.
 const gzipRatio = 1032
 
 // NewIntake returns an intake with nothing inside.
@@ -62,17 +63,18 @@ func NewIntake(o IntakeOptions) *Intake {
 	return &Intake{o: o, wire: connect.NewErrorWriter()}
 }
 
-// Errors that refuse a request.
+// Reasons to refuse a request.
 var (
 	errBusyRequests = errors.New("too many requests at once")
 	errBusyBodies   = errors.New("too many bytes of requests at once")
 )
 
-// Handler lets requests through to h within the bounds.
+// Handler returns a handler that passes requests within the limits to h.
 func (in *Intake) Handler(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !in.enter() {
-			in.refuse(w, r, fmt.Errorf("%w: %w, want at most %d", ErrUnavailable, errBusyRequests, in.o.MaxRequests))
+			in.writeUnavailable(w, r,
+				fmt.Errorf("%w: %w, want at most %d", ErrUnavailable, errBusyRequests, in.o.MaxRequests))
 			return
 		}
 		defer in.leave()
@@ -92,7 +94,7 @@ func (in *Intake) Handler(h http.Handler) http.Handler {
 
 		if r.ContentLength > 0 {
 			if err := b.reserve(r.ContentLength); err != nil {
-				in.refuse(w, r, err)
+				in.writeUnavailable(w, r, err)
 				return
 			}
 		}
@@ -100,7 +102,7 @@ func (in *Intake) Handler(h http.Handler) http.Handler {
 		guarded := r.WithContext(context.WithValue(r.Context(), bodyKey{}, b))
 
 		if r.Body != http.NoBody {
-			b.watch() // also where nobody reads it: the server throws away what is left
+			b.watch() // even if h does not read it: the server discards the rest
 			guarded.Body = b
 		}
 
@@ -108,7 +110,7 @@ func (in *Intake) Handler(h http.Handler) http.Handler {
 	})
 }
 
-// compressed tells whether the body, or the messages in it, may be compressed.
+// compressed reports whether the body, or the messages in it, may be compressed.
 func compressed(h http.Header) bool {
 	for _, name := range []string{"Content-Encoding", "Connect-Content-Encoding", "Grpc-Encoding"} {
 		if v := h.Get(name); v != "" && !strings.EqualFold(v, "identity") {
@@ -134,12 +136,12 @@ func (in *Intake) leave() {
 	in.inside--
 }
 
-// take reserves n bytes more, unless there is no room.
+// take reserves n more bytes. It fails if there is no room.
 func (in *Intake) take(n int64) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.bytes+n > in.o.MaxBodies {
-		return fmt.Errorf("%w: %w: %d are taken, want at most %d", ErrUnavailable, errBusyBodies, in.bytes,
+		return fmt.Errorf("%w: %w: %d are in use, want at most %d", ErrUnavailable, errBusyBodies, in.bytes,
 			in.o.MaxBodies)
 	}
 	in.bytes += n
@@ -152,26 +154,28 @@ func (in *Intake) give(n int64) {
 	in.bytes -= n
 }
 
-func (in *Intake) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	refuse(in.wire, w, r, err)
+func (in *Intake) writeUnavailable(w http.ResponseWriter, r *http.Request, err error) {
+	writeUnavailable(in.wire, w, r, err)
 }
 
-// refuse answers that it is worth trying again, in the protocol of the request if it has one.
-func refuse(wire *connect.ErrorWriter, w http.ResponseWriter, r *http.Request, err error) {
+// writeUnavailable answers 503 with the error, which says that the client may try again. It uses
+// the protocol of the request if it knows it.
+func writeUnavailable(wire *connect.ErrorWriter, w http.ResponseWriter, r *http.Request, err error) {
 	unread(w, r)
 	w.Header().Set("Retry-After", "1")
 	if !wire.IsSupported(r) {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
-	// A client that is gone does not read the error either.
+	// If the client is gone, it does not read the error either.
 	_ = wire.Write(w, r, connect.NewError(connect.CodeUnavailable, err))
 }
 
-// tooLong answers 413 before anything was read. Connect's own clients find their error in the body.
+// tooLong answers 413 before it reads anything of the body. A client of Connect finds the error in
+// the answer's body.
 func (in *Intake) tooLong(w http.ResponseWriter, r *http.Request) {
 	unread(w, r)
-	w.Header().Set("Connection", "close") // nobody reads what is still to come
+	w.Header().Set("Connection", "close") // the rest of the body is not read
 	text := fmt.Sprintf("body: %d bytes, want at most %d", r.ContentLength, in.o.MaxBody)
 
 	if !in.wire.IsSupported(r) {
@@ -183,8 +187,8 @@ func (in *Intake) tooLong(w http.ResponseWriter, r *http.Request) {
 		connect.NewError(connect.CodeResourceExhausted, errors.New(text)))
 }
 
-// status writes another status than Connect's, which has 429 for all that is exhausted. Streams and
-// gRPC have theirs elsewhere, and 200 here.
+// status replaces Connect's status code 429, which Connect uses for every exhausted resource.
+// Streams and gRPC carry their code elsewhere and have status 200 here.
 type status struct {
 	http.ResponseWriter
 	code int
@@ -199,21 +203,21 @@ func (s *status) WriteHeader(code int) {
 
 type bodyKey struct{}
 
-// handed gives the room of the request's body back: what it holds belongs to somebody else from now
-// on, who bounds it.
+// handed releases the room of the request's body. From now on, another part of the node owns its
+// contents and limits them.
 func handed(ctx context.Context) {
 	if b, ok := ctx.Value(bodyKey{}).(*body); ok {
 		b.release()
 	}
 }
 
-// body is a request's, counted. One goroutine reads it.
+// body is a request's body whose bytes are counted. One goroutine reads it.
 type body struct {
 	in      *Intake
 	from    io.ReadCloser
 	answer  http.ResponseWriter
 	control *http.ResponseController
-	factor  int64 // what a byte may become
+	factor  int64 // number of bytes that a byte may decompress to
 	began   time.Time
 	read    int64
 
@@ -222,7 +226,7 @@ type body struct {
 	released bool
 }
 
-// reserve takes the room for n bytes as they come, if it has not yet.
+// reserve extends the reserved room to what n received bytes need.
 func (b *body) reserve(n int64) error {
 	want := min(b.in.o.MaxBody, n*b.factor)
 	b.mu.Lock()
@@ -249,27 +253,28 @@ func (b *body) release() {
 	}
 }
 
-// watch sets the deadline by which more must have come.
+// watch sets the deadline for the next bytes of the body, and returns the time that the body may
+// have taken by then.
 func (b *body) watch() time.Duration {
 	limit := b.in.o.Patience + time.Duration(b.read/b.in.o.Rate)*time.Second
-	// A connection without deadlines, as of a test's recorder, has no client that could be slow.
+	// Only a test's recorder has no deadlines, and it has no client that could be slow.
 	_ = b.control.SetReadDeadline(b.began.Add(limit))
 	return limit
 }
 
-// Read reads what has come, within the time that so much may take.
+// Read reads from the body. It fails if the body comes too slowly or needs room that is not there.
 func (b *body) Read(p []byte) (int, error) {
 	limit := b.watch()
 	n, err := b.from.Read(p)
 	b.read += int64(n)
 	if err == io.EOF {
-		_ = b.control.SetReadDeadline(time.Time{}) // the connection is watched for its end from here on
+		_ = b.control.SetReadDeadline(time.Time{}) // from here on, the server watches the connection for its end
 	}
 
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		b.answer.Header().Set("Connection", "close") // nobody waits for the rest
+		b.answer.Header().Set("Connection", "close") // the rest of the body is not read
 		return n, connect.NewError(connect.CodeInvalidArgument,
-			fmt.Errorf("body: %d bytes came within %v, want at least %d in a second after the first %v", b.read, limit,
+			fmt.Errorf("body: got %d bytes within %v, want at least %d per second after the first %v", b.read, limit,
 				b.in.o.Rate, b.in.o.Patience))
 	}
 

@@ -36,7 +36,7 @@ func serveIntake(t *testing.T, o api.IntakeOptions) (*fakeNode, *httptest.Server
 	return f, srv
 }
 
-// post answers the status, Retry-After and text of a request.
+// post returns the status, Retry-After and text of the answer to a request.
 func post(t *testing.T, srv *httptest.Server, body io.Reader, header ...string) (int, string, string) {
 	t.Helper()
 	r, err := http.NewRequest(http.MethodPost, srv.URL+submitPath, body)
@@ -79,7 +79,8 @@ func TestABodyThatIsTooLongIsRefusedBeforeItIsRead(t *testing.T) {
 	require.ErrorContains(t, err, "want at most 1000")
 }
 
-// A body that says nothing of its length, or is compressed, is refused once it turns out too long.
+// A body that does not declare its length, or is compressed, is refused as soon as it proves too
+// long.
 func TestABodyThatTurnsOutTooLongIsRefused(t *testing.T) {
 	_, srv := serveIntake(t, api.IntakeOptions{MaxBody: 1000})
 	code, _, text := post(t, srv, io.MultiReader(strings.NewReader(strings.Repeat("x", 2000))))
@@ -107,7 +108,7 @@ func TestAGarbledBodyIsTheClientsFault(t *testing.T) {
 		{"no base64", `{"txs":["*"]}`, "application/json", "", http.StatusBadRequest,
 			"invalid value for bytes field txs"},
 		{"an unknown wait", `{"txs":["AA=="],"wait":9}`, "application/json", "", http.StatusBadRequest,
-			"wait: 9 is none of WAIT_ACCEPTED, WAIT_RESULT"},
+			"wait: 9 is neither WAIT_ACCEPTED nor WAIT_RESULT"},
 		{"a negative timeout", `{"txs":["AA=="],"timeout":"-1s"}`, "application/json", "", http.StatusBadRequest,
 			"timeout: -1s, want 0 to 1m0s"},
 		{"no gzip", "{}", "application/json", "gzip", http.StatusBadRequest, "get decompressor"},
@@ -125,8 +126,7 @@ func TestAGarbledBodyIsTheClientsFault(t *testing.T) {
 	}
 }
 
-// A key that nobody knows is skipped, as protobuf's rule is: a newer client may talk to an older
-// node.
+// An unknown key is skipped, by protobuf's rule: a newer client may talk to an older node.
 func TestAnUnknownJSONKeyIsSkipped(t *testing.T) {
 	_, srv := serveIntake(t, api.IntakeOptions{})
 	code, _, text := post(t, srv, strings.NewReader(`{"txs":["AA=="],"since_next_year":true}`))
@@ -154,7 +154,8 @@ func TestABadMethodOrPathIsRefused(t *testing.T) {
 	}
 }
 
-// dialSlow sends the head of a request with a body of so many bytes, of which only the first comes.
+// dialSlow sends the head of a request with a body of the given length, and only the first byte of
+// that body.
 func dialSlow(t *testing.T, srv *httptest.Server, length int) (answer func() string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", srv.Listener.Addr().String())
@@ -164,7 +165,7 @@ func dialSlow(t *testing.T, srv *httptest.Server, length int) (answer func() str
 		"%d\r\n\r\n{", submitPath, length)
 	require.NoError(t, err)
 	return func() string {
-		b, err := io.ReadAll(conn) // the server closes what it gave up
+		b, err := io.ReadAll(conn) // the server closes the connection
 		require.NoError(t, err)
 		return string(b)
 	}
@@ -174,10 +175,10 @@ func TestASlowBodyIsCutOff(t *testing.T) {
 	_, srv := serveIntake(t, api.IntakeOptions{Patience: 50 * time.Millisecond})
 	text := dialSlow(t, srv, 100)()
 	require.Contains(t, text, "400 Bad Request")
-	require.Contains(t, text, "body: 1 bytes came within 50ms, want at least 65536 in a second after the first 50ms")
+	require.Contains(t, text, "body: got 1 bytes within 50ms, want at least 65536 per second after the first 50ms")
 }
 
-// A wait for a result outlasts the patience: that is with the body only.
+// A wait for a result may last longer than the patience, which limits only the body.
 func TestPatienceEndsWithTheBody(t *testing.T) {
 	f, srv := serveIntake(t, api.IntakeOptions{Patience: 30 * time.Millisecond})
 	c := apiv1connect.NewNodeServiceClient(srv.Client(), srv.URL)
@@ -200,8 +201,8 @@ func TestPatienceEndsWithTheBody(t *testing.T) {
 	require.NoError(t, <-waited)
 }
 
-// Bodies that are compressed count as what they may become, so that a storm of them does not fill
-// the memory; who finds no room may try again.
+// A compressed body counts as the size that it may decompress to, so that many of them do not fill
+// the memory. A request that finds no room may be tried again.
 func TestAStormOfCompressedBodiesIsBounded(t *testing.T) {
 	in := api.NewIntake(api.IntakeOptions{MaxBody: 1 << 20, MaxBodies: 3 << 20})
 	inside, leave := make(chan struct{}, 3), make(chan struct{})
@@ -230,7 +231,7 @@ func TestAStormOfCompressedBodiesIsBounded(t *testing.T) {
 	code, retry, text := post(t, srv, zipped(t, bomb), "Content-Encoding", "gzip")
 	require.Equal(t, http.StatusServiceUnavailable, code)
 	require.Equal(t, "1", retry)
-	require.Contains(t, text, "too many bytes of requests at once: 3145728 are taken, want at most 3145728")
+	require.Contains(t, text, "too many bytes of requests at once: 3145728 are in use, want at most 3145728")
 	code, _, _ = post(t, srv, io.MultiReader(strings.NewReader("no length")))
 	require.Equal(t, http.StatusServiceUnavailable, code, "and so is one that comes without its length")
 	close(leave)
@@ -242,7 +243,7 @@ func TestAStormOfCompressedBodiesIsBounded(t *testing.T) {
 	require.Equal(t, http.StatusOK, code, "all room was given back")
 }
 
-// Who waits for a result holds no room: the pool has the transaction, and bounds itself.
+// A request that waits for a result holds no room: the pool has the transaction, and limits itself.
 func TestAWaitHoldsNoRoom(t *testing.T) {
 	f, srv := serveIntake(t, api.IntakeOptions{MaxBody: 1000, MaxBodies: 1000})
 	c := apiv1connect.NewNodeServiceClient(srv.Client(), srv.URL)

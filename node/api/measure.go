@@ -11,20 +11,21 @@ import (
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
-// Request is a call that ended, for whoever counts.
+// Request describes a call that has ended, for metrics.
 type Request struct {
-	Method string // "NodeService/Submit"; what is no method of the API is "other"
-	Code   string // Connect's, in lower case; "ok"
+	Method string // such as "NodeService/Submit"; "other" if it is no method of the API
+	Code   string // Connect's code in lower case, or "ok"
 	Took   time.Duration
 	Stream bool
 }
 
-// Meter takes calls that ended. It must not wait. Nil is nobody.
+// Meter receives each call that has ended. It must not wait. A nil Meter is not called.
 type Meter func(Request)
 
 const servicePrefix = "/coppice.api.v1."
 
-// methodOf is the label of a procedure. What clients make up is one label.
+// methodOf returns the metrics label of a procedure. Unknown procedures, which clients can make up,
+// share one label.
 func methodOf(procedure string) string {
 	name, ours := strings.CutPrefix(procedure, servicePrefix)
 	if !ours {
@@ -52,7 +53,7 @@ func codeLabel(err error) string {
 	return connect.CodeOf(err).String()
 }
 
-// measured is the interceptor that tells a Meter.
+// measured is the interceptor that reports calls to a Meter.
 type measured struct{ meter Meter }
 
 func (m measured) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
@@ -75,10 +76,10 @@ func (m measured) WrapStreamingHandler(next connect.StreamingHandlerFunc) connec
 }
 
 func (m measured) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
-	return next // it is for servers
+	return next // the interceptor is for servers
 }
 
-// WithMeter has a handler tell its calls to m.
+// WithMeter makes a handler report its calls to m.
 func WithMeter(m Meter) connect.HandlerOption {
 	if m == nil {
 		return connect.WithHandlerOptions()

@@ -16,22 +16,22 @@ import (
 	"github.com/coppice-go/coppice/proto/coppice/api/v1/apiv1connect"
 )
 
-// NodeOptions bound what NodeService takes. A zero field means its default.
+// NodeOptions are the limits of NodeService. A zero field means its default.
 type NodeOptions struct {
-	MaxBody int           // bytes of a request, after decompression; 80 MiB, so that the longest transaction fits
+	MaxBody int           // bytes of a request, after decompression; 80 MiB, which fits the longest transaction
 	MaxTxs  int           // transactions of a Submit; 10,000
 	MaxKeys int           // keys of a Get; 10,000
-	MaxRead int           // bytes of the values that one Get answers; 32 MiB
+	MaxRead int           // bytes of the values that one Get returns; 32 MiB
 	MaxWait time.Duration // for results; one minute
 
-	// Token, where not empty, is wanted of every call, as a listener beyond loopback must.
+	// Token, if not empty, is required for every call. A listener beyond loopback must set it.
 	Token string
 
-	// Meter is told of calls that ended.
+	// Meter receives the calls that have ended.
 	Meter Meter
 
-	// Barrier makes a fresh transaction that changes nothing: a consistent Get orders one and reads
-	// the state after it. By default a read by the kv backend.
+	// Barrier returns a fresh transaction that changes nothing. A consistent Get orders it and
+	// reads the state after it. The default is a read by the kv backend.
 	Barrier func() (chain.Tx, error)
 }
 
@@ -62,7 +62,7 @@ func (o NodeOptions) withDefaults() NodeOptions {
 	return o
 }
 
-// NodeHandler serves NodeService over b. It answers the path prefix to mount it at.
+// NodeHandler returns the handler of NodeService over b, and the path prefix to mount it at.
 func NodeHandler(b Core, o NodeOptions) (string, http.Handler) {
 	o = o.withDefaults()
 	opts := []connect.HandlerOption{connect.WithReadMaxBytes(o.MaxBody), WithMeter(o.Meter)}
@@ -85,7 +85,7 @@ func (s *nodeService) Submit(ctx context.Context,
 	}
 	wait := req.Msg.Wait
 	if _, known := apiv1.Wait_name[int32(wait)]; !known {
-		return nil, invalid("wait", "%d is none of WAIT_ACCEPTED, WAIT_RESULT", wait)
+		return nil, invalid("wait", "%d is neither WAIT_ACCEPTED nor WAIT_RESULT", wait)
 	}
 	timeout, err := s.duration("timeout", req.Msg.Timeout, s.limits.MaxWait)
 	if err != nil {
@@ -126,7 +126,7 @@ func (s *nodeService) Submit(ctx context.Context,
 
 func (s *nodeService) submit(ctx context.Context, txs [][]byte) ([]chain.Submitted, error) {
 	submitted, err := s.core.Submit(ctx, txs)
-	handed(ctx) // the pool bounds what it holds
+	handed(ctx) // the pool limits what it holds
 	if err != nil {
 		return nil, wireError(ctx, err)
 	}
@@ -162,7 +162,7 @@ func (s *nodeService) GetTx(ctx context.Context,
 	return connect.NewResponse(&apiv1.GetTxResponse{Outcome: knownOutcome(found[0])}), nil
 }
 
-// wait answers what became of each id within the timeout, which zero makes "now".
+// wait returns what became of each id within the timeout. If the timeout is 0, it does not wait.
 func (s *nodeService) wait(ctx context.Context, ids []chain.TxID, timeout time.Duration) ([]chain.Ending, error) {
 	var out []chain.Ending
 	var err error
@@ -178,7 +178,7 @@ func (s *nodeService) wait(ctx context.Context, ids []chain.TxID, timeout time.D
 	switch {
 	case err != nil:
 		return nil, wireError(ctx, err)
-	case ctx.Err() != nil: // cut off: what is known by now may be less than what would have been
+	case ctx.Err() != nil: // cut off: this may be less than a full wait would have returned
 		return nil, wireError(ctx, context.Cause(ctx))
 	case len(out) != len(ids):
 		return nil, connect.NewError(connect.CodeInternal,
@@ -229,8 +229,8 @@ func (s *nodeService) Get(ctx context.Context,
 	return connect.NewResponse(&apiv1.GetResponse{Height: read.Height, Values: values}), nil
 }
 
-// barrier orders a transaction and answers the height of its block. Whatever had its result, on any
-// node, before this call comes earlier in the order.
+// barrier orders a transaction and returns the height of its block. Every transaction that had its
+// result on any node before this call comes earlier in the order.
 func (s *nodeService) barrier(ctx context.Context) (height uint64, err error) {
 	b, err := s.limits.Barrier()
 	if err != nil {
@@ -276,12 +276,12 @@ func (s *nodeService) Status(ctx context.Context,
 	}), nil
 }
 
-// duration reads a wait of at most the limit; unset is the given default.
+// Follow streams the records after req.After that have one of the requested kinds.
 func (s *nodeService) Follow(ctx context.Context, req *connect.Request[apiv1.FollowRequest],
 	stream *connect.ServerStream[apiv1.FollowResponse]) error {
 	for _, kind := range req.Msg.Kinds {
 		if _, known := chain.KindOf(kind); !known {
-			return invalid("kinds", "%q is no record of the event log, want one of %v", kind, chain.KindNames())
+			return invalid("kinds", "unknown kind of record %q, want one of %v", kind, chain.KindNames())
 		}
 	}
 
@@ -293,7 +293,7 @@ func (s *nodeService) Follow(ctx context.Context, req *connect.Request[apiv1.Fol
 			return wireError(ctx, err)
 		}
 		after = newest
-		// who is cut off before the first record goes on here
+		// A client that is cut off before the first record continues here.
 		if err := stream.Send(&apiv1.FollowResponse{Index: after}); err != nil {
 			return err
 		}
@@ -310,6 +310,7 @@ func (s *nodeService) Follow(ctx context.Context, req *connect.Request[apiv1.Fol
 	return nil
 }
 
+// duration returns d, or unset if d is nil. It refuses a duration below 0 or above the limit.
 func (s *nodeService) duration(field string, d *durationpb.Duration, unset time.Duration) (time.Duration, error) {
 	if d == nil {
 		return unset, nil
@@ -347,7 +348,7 @@ func knownOutcome(e chain.Ending) *apiv1.TxOutcome {
 	return out
 }
 
-// timestamp is t on the wire; the zero time is no field at all.
+// timestamp returns t in its wire form; the zero time becomes an absent field.
 func timestamp(t time.Time) *timestamppb.Timestamp {
 	if t.IsZero() {
 		return nil

@@ -32,8 +32,8 @@ type fakeNode struct {
 	state   map[string]string
 	fail    error
 	instant bool          // a submission has its result at once
-	waiting chan struct{} // gets one for each Wait that blocks
-	more    chan struct{} // closed and replaced when something ended
+	waiting chan struct{} // receives one value for each Wait that blocks
+	more    chan struct{} // closed and replaced when a transaction ended
 	records []api.Logged
 }
 
@@ -264,8 +264,8 @@ func TestGetReadsAllKeysAtOneHeight(t *testing.T) {
 	require.True(t, res.Msg.Values[2].Found, "an empty value is there")
 }
 
-// A consistent get is an ordered read: a transaction is ordered first, and its block's height is
-// read.
+// A consistent get is an ordered read: it orders a transaction first, and reads at the height of
+// that transaction's block.
 func TestConsistentGetOrdersATransactionFirst(t *testing.T) {
 	f := newFakeNode()
 	f.instant = true
@@ -287,7 +287,7 @@ func TestStatusSaysReady(t *testing.T) {
 	require.Nil(t, res.Msg.BlockTime, "no block, no time")
 }
 
-// I10: bad input gets a clear error naming what and where.
+// I10: bad input gets a clear error that names the field and the problem.
 func TestBadInputIsNamed(t *testing.T) {
 	f := newFakeNode()
 	c := serve(t, f, api.NodeOptions{MaxTxs: 2, MaxKeys: 2, MaxBody: 1 << 10, MaxWait: time.Second})
@@ -340,7 +340,7 @@ func TestDownIsUnavailableWithTheReason(t *testing.T) {
 	for _, down := range []error{
 		fmt.Errorf("%w: transactions is restarting", api.ErrUnavailable),
 		fmt.Errorf("pool: %w", engines.ErrDown),
-		fmt.Errorf("pool: %w", context.Canceled), // of something inside, for the client did not cancel
+		fmt.Errorf("pool: %w", context.Canceled), // of a part of the node: the client did not cancel
 	} {
 		f.fail = down
 		_, err := submit(c, apiv1.Wait_WAIT_ACCEPTED, 0, "a")
@@ -398,5 +398,5 @@ func TestFollow(t *testing.T) {
 	require.Equal(t, []string{"3 "}, seen, "the cursor comes first, for who is cut off before the first record")
 	_, err = follow(&apiv1.FollowRequest{Kinds: []string{"Nonsense"}})
 	require.Equal(t, connect.CodeInvalidArgument, connect.CodeOf(err))
-	require.ErrorContains(t, err, `"Nonsense" is no record`)
+	require.ErrorContains(t, err, `unknown kind of record "Nonsense"`)
 }

@@ -18,18 +18,19 @@ const (
 	TokenFileName = "admin.token" // mode 0600
 )
 
-// NodeFile says where the node of a home listens. A process that was killed leaves its file behind.
+// NodeFile describes where the node of a home listens. A process that was killed leaves its file
+// behind.
 type NodeFile struct {
 	PID     int    `json:"pid"`
-	Address string `json:"address"` // host:port, or https://host:port, with the port that was really taken
+	Address string `json:"address"` // host:port, or https://host:port, with the actual port
 
-	// Certificate is the file of the listener's certificate, if it has one: clients of this home
-	// trust that one alone.
+	// Certificate is the file of the listener's certificate, if it has one. Clients of this home
+	// trust only that certificate.
 	Certificate string `json:"certificate,omitempty"`
 }
 
-// Write puts n into the home in one step: a reader sees the file that was there before or all of
-// this one.
+// Write writes n to the home in one step: a reader sees either the former file or all of the new
+// one.
 func (n NodeFile) Write(home string) error {
 	data, err := json.Marshal(n)
 	if err != nil {
@@ -43,8 +44,7 @@ func (n NodeFile) Write(home string) error {
 	return nil
 }
 
-// ReadNodeFile reads the file of a home. A home without one answers an error that is
-// fs.ErrNotExist.
+// ReadNodeFile reads the node file of a home. If the home has none, the error is fs.ErrNotExist.
 func ReadNodeFile(home string) (NodeFile, error) {
 	path := filepath.Join(home, NodeFileName)
 	data, err := os.ReadFile(path)

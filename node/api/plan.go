@@ -9,7 +9,7 @@ import (
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
-// PlanOf returns the specified tree on the wire. Paths begin below the host.
+// PlanOf returns the specified tree in its wire form. Paths begin below the host.
 func PlanOf(root plan.Place) *apiv1.Child {
 	c := placeOfPlan(root, root.ID)
 	for _, child := range root.Children {

@@ -9,9 +9,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// Service is the api engine: while it serves, the gate is open to a NodeService over its Core.
-// It has no mailbox and no state of its own, so that its death costs the requests that are inside
-// and nothing else.
+// Service is the api engine. While it serves, the gate is open to a NodeService over its Core. It
+// has no mailbox and no state of its own, so its death costs only the requests that are inside.
 type Service struct {
 	Gate    *Gate
 	Core    Core
@@ -19,13 +18,13 @@ type Service struct {
 	Ready   func() // called once the gate is open; may be nil
 }
 
-// Serve opens the gate and holds it open until ctx ends, then cuts off the requests inside and
-// waits for their handlers to return. It is a suture.Service.
+// Serve opens the gate and keeps it open until ctx ends. Then it cuts off the requests inside and
+// waits for their handlers to return. It implements suture.Service.
 func (s *Service) Serve(ctx context.Context) error {
 	path, h := NodeHandler(s.Core, s.Options)
 	mux := http.NewServeMux()
 	mux.Handle(path, h)
-	var fault atomic.Pointer[chan struct{}] // while a fault has this goroutine: closed when it is over
+	var fault atomic.Pointer[chan struct{}] // set during a fault of this goroutine; closed when it is over
 	p := s.Gate.Open(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if over := fault.Load(); over != nil { // an engine that hangs handles nothing
 			select {
@@ -35,8 +34,8 @@ func (s *Service) Serve(ctx context.Context) error {
 		}
 		mux.ServeHTTP(w, r)
 	}))
-	// Also when this goroutine panics or exits: nobody may reach an incarnation that has ended
-	// (I5).
+	// Close the gate even if this goroutine panics or exits: no request may reach an incarnation
+	// that has ended (I5).
 	defer p.Close("the api engine ended")
 
 	if s.Ready != nil {
@@ -63,5 +62,5 @@ func (s *Service) Serve(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// String is the engine's name.
+// String returns the engine's name.
 func (s *Service) String() string { return "api" }

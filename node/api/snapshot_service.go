@@ -10,24 +10,24 @@ import (
 	"github.com/coppice-go/coppice/proto/coppice/api/v1/apiv1connect"
 )
 
-// Snapshots is what SnapshotService needs of a node. All methods are safe for concurrent use, and
-// answer ErrUnavailable while the node is down.
+// Snapshots is the part of a node that SnapshotService needs. All methods are safe for concurrent
+// use, and return ErrUnavailable while the node is down.
 type Snapshots interface {
-	// Create takes a snapshot; fresh is false where the newest one is of the same state.
+	// Create takes a snapshot. fresh is false if the newest snapshot already has the same state.
 	Create(ctx context.Context) (s *apiv1.Snapshot, fresh bool, err error)
 
-	// List answers the snapshots, the oldest state first.
+	// List returns the snapshots, the oldest state first.
 	List(ctx context.Context) ([]*apiv1.Snapshot, error)
 
-	// Retention tells what the log holds, and what holds the log.
+	// Retention returns which records the log keeps, and what makes it keep them.
 	Retention(ctx context.Context) (*apiv1.RetentionResponse, error)
 
-	// Backup sends the parts of a backup.
+	// Backup sends the parts of a backup, in order.
 	Backup(ctx context.Context, send func(*apiv1.BackupResponse) error) error
 }
 
-// SnapshotHandler serves SnapshotService over s. It answers the path prefix to mount it at. Every
-// call wants the token.
+// SnapshotHandler returns the handler of SnapshotService over s, and the path prefix to mount it
+// at. Every call requires the token.
 func SnapshotHandler(s Snapshots, token string) (string, http.Handler) {
 	return apiv1connect.NewSnapshotServiceHandler(&snapshotService{s},
 		connect.WithReadMaxBytes(maxAdminBody), connect.WithInterceptors(wantToken(token)))

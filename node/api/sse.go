@@ -16,15 +16,17 @@ import (
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
-// EventsHandler serves the stream of events to browsers, as server-sent events:
+// EventsHandler returns a handler that serves the stream of events to browsers, as server-sent
+// events:
 //
 //	GET /events?filter=kind=BlockCommitted&after=12&kinds=TxLaunched,BlockCommitted
 //
-// Each event has the name record, tree or dropped, the JSON of client.Event as its data, and the
-// cursor as its id, so that an EventSource that reconnects, with Last-Event-ID, goes on where it
-// was. Without after it begins now. A comment is sent while nothing happens.
+// Each event has the name record, tree or dropped. Its data is the JSON of client.Event, and its id
+// is the cursor, so that an EventSource that reconnects with Last-Event-ID continues where it was.
+// Without after, the stream begins now. While nothing happens, the handler sends comments.
 //
-// It answers no page of another origin. A token, where not empty, is wanted as a bearer token.
+// It refuses requests from pages of another origin. If token is not empty, it requires the token as
+// a bearer token.
 func EventsHandler(src EventSource, token string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet {
@@ -58,7 +60,7 @@ func EventsHandler(src EventSource, token string) http.Handler {
 	})
 }
 
-// sameOrigin refuses what a page of another site has the browser ask for. Those that are no
+// sameOrigin refuses requests that a browser makes for a page of another site. Clients other than
 // browsers send no origin.
 func sameOrigin(r *http.Request) error {
 	origin := r.Header.Get("Origin")
@@ -75,8 +77,8 @@ func sameOrigin(r *http.Request) error {
 	return nil
 }
 
-// eventsQuery reads the query of a GET. The Last-Event-ID of a client that comes back counts more
-// than what it began with.
+// eventsQuery reads the query of a GET. A Last-Event-ID, which a returning client sends, overrides
+// the cursor in the query.
 func eventsQuery(r *http.Request) (EventsQuery, error) {
 	q := EventsQuery{FromNow: true}
 	values, err := url.ParseQuery(r.URL.RawQuery)
@@ -103,10 +105,10 @@ func eventsQuery(r *http.Request) (EventsQuery, error) {
 			}
 
 		default:
-			return q, invalid("query", "%q is no parameter, want filter, kinds, after", name)
+			return q, invalid("query", "unknown parameter %q, want filter, kinds or after", name)
 		}
 		if name != "kinds" && len(v) > 1 {
-			return q, invalid(name, "comes %d times, want once", len(v))
+			return q, invalid(name, "given %d times, want once", len(v))
 		}
 	}
 
@@ -120,7 +122,7 @@ func eventsQuery(r *http.Request) (EventsQuery, error) {
 	return q, q.check()
 }
 
-// httpError answers an error before the stream has begun.
+// httpError answers with an error before the stream has begun.
 func httpError(w http.ResponseWriter, err error) {
 	status := http.StatusInternalServerError
 	switch connect.CodeOf(err) {
@@ -144,7 +146,7 @@ func httpError(w http.ResponseWriter, err error) {
 	http.Error(w, message(err), status)
 }
 
-// message is the text of a wire error, without its code.
+// message returns the text of a wire error, without its code.
 func message(err error) string {
 	if wire := new(connect.Error); errors.As(err, &wire) {
 		return wire.Message()
@@ -152,7 +154,7 @@ func message(err error) string {
 	return err.Error()
 }
 
-// sse writes a stream as server-sent events.
+// sse writes a stream of events as server-sent events.
 type sse struct {
 	w     http.ResponseWriter
 	begun bool
@@ -168,12 +170,13 @@ func (s *sse) begin() {
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("X-Accel-Buffering", "no") // a proxy that gathers would hold events back
+	h.Set("X-Accel-Buffering", "no") // a proxy that buffers would delay events
 	s.w.WriteHeader(http.StatusOK)
 }
 
-// send writes one event. One without an event is a comment, so that whoever is on the way sees
-// life, and the cursor, which by the standard an EventSource takes without telling its page.
+// send writes one event. A message without an event becomes a comment, which shows proxies that the
+// stream is alive, and the cursor. By the standard, an EventSource remembers that cursor without
+// notifying its page.
 func (s *sse) send(m *apiv1.EventsResponse) error {
 	s.begin()
 	e, err := client.EventOf(m)
@@ -207,12 +210,12 @@ func (s *sse) write(b []byte) error {
 	return http.NewResponseController(s.w).Flush()
 }
 
-// fail tells why the stream ends, if its client is still there.
+// fail writes the reason why the stream ends, if the client is still there.
 func (s *sse) fail(err error) {
 	if !s.begun {
 		httpError(s.w, err)
 		return
 	}
 	data, _ := json.Marshal(map[string]string{"code": connect.CodeOf(err).String(), "error": message(err)})
-	_ = s.write(fmt.Appendf(nil, "event: failed\ndata: %s\n\n", data)) // a client that is gone does not read it either
+	_ = s.write(fmt.Appendf(nil, "event: failed\ndata: %s\n\n", data)) // if the client is gone, it reads nothing
 }

@@ -11,7 +11,8 @@ import (
 	"connectrpc.com/connect"
 )
 
-// authorize checks "authorization: Bearer <token>" in constant time. An empty token lets nobody in.
+// authorize checks the header "authorization: Bearer <token>" in constant time. An empty token lets
+// no request through.
 func authorize(h http.Header, token string) error {
 	scheme, got, _ := strings.Cut(h.Get("Authorization"), " ")
 	if got == "" || !strings.EqualFold(scheme, "Bearer") {
@@ -22,13 +23,13 @@ func authorize(h http.Header, token string) error {
 
 	g, w := sha256.Sum256([]byte(got)), sha256.Sum256([]byte(token))
 	if subtle.ConstantTimeCompare(g[:], w[:]) != 1 || token == "" {
-		return connect.NewError(connect.CodePermissionDenied, errors.New("authorization: this is not the node's token"))
+		return connect.NewError(connect.CodePermissionDenied, errors.New("authorization: this token is not the node's"))
 	}
 
 	return nil
 }
 
-// wantToken is the interceptor of a service all of whose calls want the token.
+// wantToken is the interceptor of a service whose calls all require the token.
 type wantToken string
 
 func (t wantToken) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
@@ -50,5 +51,5 @@ func (t wantToken) WrapStreamingHandler(next connect.StreamingHandlerFunc) conne
 }
 
 func (t wantToken) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
-	return next // it is for servers
+	return next // the interceptor is for servers
 }

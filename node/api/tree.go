@@ -12,8 +12,9 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// ChildOf is a supervisor's snapshot on the wire. Its path is prefix, which the paths of all below
-// begin with. An empty prefix is that of the root, whose own name is in no path but its own.
+// ChildOf returns a supervisor's snapshot in its wire form. prefix is its path, and the paths of
+// all its descendants begin with it. The root has an empty prefix; its name is only in its own
+// path.
 func ChildOf(t supervisor.Tree, prefix string) *apiv1.Child {
 	c := &apiv1.Child{
 		Path: cmp.Or(prefix, t.ID), Id: t.ID, Type: apiv1.ChildType_CHILD_TYPE_WORKER,

@@ -10,7 +10,7 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// treeKinds are all events of a tree that a stream carries. Losses are told by Dropped.
+// treeKinds has one event of each kind that a stream carries. Dropped reports lost events.
 var treeKinds = []supervisor.Event{
 	supervisor.SupervisorStarted{}, supervisor.SupervisorStopped{}, supervisor.ChildStarting{},
 	supervisor.ChildStarted{},
@@ -20,7 +20,7 @@ var treeKinds = []supervisor.Event{
 	supervisor.FaultInjected{}, supervisor.Reloaded{}, supervisor.Warned{}, supervisor.ObserverFailed{},
 }
 
-// TreeKinds are the names of the kinds of tree events.
+// TreeKinds returns the names of the kinds of tree events.
 func TreeKinds() []string {
 	names := make([]string, len(treeKinds))
 	for i, e := range treeKinds {
@@ -29,10 +29,10 @@ func TreeKinds() []string {
 	return names
 }
 
-// TreeKind is the name of an event's kind: "ChildExited".
+// TreeKind returns the name of an event's kind, for example "ChildExited".
 func TreeKind(e supervisor.Event) string { return reflect.TypeOf(e).Name() }
 
-// TreeEventOf is a supervisor's event on the wire.
+// TreeEventOf returns a supervisor's event in its wire form.
 func TreeEventOf(e supervisor.Event) *apiv1.TreeEvent {
 	h := e.Head()
 	class, reason := Reason(e)
@@ -42,8 +42,8 @@ func TreeEventOf(e supervisor.Event) *apiv1.TreeEvent {
 	}
 
 	if r, ok := e.(supervisor.RestartScheduled); ok {
-		t.Attempt, t.InWindow, t.Delay = uint32(min(r.Attempt, math.MaxInt32)), uint32(clamp(r.InWindow)), durationpb.
-			New(r.Delay)
+		t.Attempt, t.InWindow = uint32(min(r.Attempt, math.MaxInt32)), uint32(clamp(r.InWindow))
+		t.Delay = durationpb.New(r.Delay)
 	}
 
 	return t
@@ -55,7 +55,8 @@ var exitClasses = map[supervisor.Class]apiv1.ExitClass{
 	supervisor.Abnormal: apiv1.ExitClass_EXIT_CLASS_ABNORMAL,
 }
 
-// Reason says why, where an event has a why, and with which class where it is an end.
+// Reason returns the reason that an event gives, if it gives one, and the class of the exit if the
+// event is about an exit.
 func Reason(e supervisor.Event) (class apiv1.ExitClass, reason string) {
 	exit := func(x supervisor.Exit) (apiv1.ExitClass, string) { return exitClasses[x.Class], x.String() }
 	because := func(err error) (apiv1.ExitClass, string) {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Unread serves requests whose body h does not read.
+// Unread returns a handler for requests whose body h does not read.
 func Unread(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		unread(w, r)
@@ -13,12 +13,12 @@ func Unread(h http.Handler) http.Handler {
 	})
 }
 
-// unread waits for no more of the body of a request. Before the answer net/http throws away what a
-// handler did not read, and waits for it as long as the connection may read: a body that never
-// comes would hold the connection, which counts as one with a request in it that nobody closes for
-// room (I8).
+// unread stops waiting for the rest of a request's body. Before it sends the answer, net/http
+// discards the part of the body that a handler did not read, and waits for it as long as the
+// connection may read. A body that never comes would hold the connection, and the host would not
+// close that connection to make room, because it counts as one with a request in it (I8).
 func unread(w http.ResponseWriter, r *http.Request) {
 	if r.Body != http.NoBody {
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now()) // a connection without deadlines is no client's
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now()) // only a test's connection has no deadlines
 	}
 }

@@ -25,8 +25,8 @@ func (l opened) Retain(_ context.Context, name string, floor uint64) (*eventlog.
 	return l.Log.Retain(name, floor), nil
 }
 
-// 0 is the oldest record that is kept, and a cursor that the log cannot have given is refused, not
-// waited for.
+// 0 means the oldest record that is kept. A cursor that the log cannot have given is refused at
+// once.
 func TestACursorIsOfTheLog(t *testing.T) {
 	l, err := eventlog.Open(t.TempDir(), eventlog.Options{FirstIndex: 7})
 	require.NoError(t, err)
@@ -66,7 +66,7 @@ func TestACursorIsOfTheLog(t *testing.T) {
 		for _, follow := range []bool{false, true} {
 			_, _, err = read(after, follow)
 			require.ErrorIs(t, err, api.ErrBeyond)
-			require.ErrorContains(t, err, "the log ends at 8: this log is not the one that it came from; begin "+
+			require.ErrorContains(t, err, "the log ends at 8: the cursor came from another log; begin "+
 				"again with 0")
 		}
 	}

@@ -28,15 +28,15 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// cuts is how often each follower is cut off.
+// cuts is the number of times that each follower is cut off.
 const cuts = 100
 
-// cutter is a TCP proxy that cuts each connection after some bytes of the node's, in the middle of
-// whatever they are; as often as it is told, and then no more.
+// cutter is a TCP proxy. It cuts each connection after some of the node's bytes, in the middle of
+// anything, as often as it is told, and then no more.
 type cutter struct {
 	to   string
 	l    net.Listener
-	left atomic.Int64 // cuts to come
+	left atomic.Int64 // number of cuts that remain
 	done sync.WaitGroup
 
 	mu    sync.Mutex
@@ -118,7 +118,7 @@ func load(ctx context.Context, c *client.Client) error {
 	}
 }
 
-// order holds a stream of records to its word: each index once, in order, none left out.
+// order checks that a stream of records has each index once, in order, and leaves none out.
 type order struct{ last uint64 }
 
 func (o *order) take(index uint64) error {
@@ -129,8 +129,8 @@ func (o *order) take(index uint64) error {
 	return nil
 }
 
-// underLoad has a follower follow while transactions are submitted. What until answers is the end
-// of the log: it stops the load.
+// underLoad runs a follower while transactions are submitted. until stops the load and returns the
+// end of the log.
 func underLoad(t *testing.T, n *nodetest.Node, follow func(ctx context.Context, until func() uint64) error) {
 	t.Helper()
 	c := n.Client()
@@ -140,7 +140,7 @@ func underLoad(t *testing.T, n *nodetest.Node, follow func(ctx context.Context, 
 	loading, stop := context.WithCancel(ctx)
 	loaded := make(chan error, 1)
 	go func() { loaded <- load(loading, c) }()
-	var end atomic.Uint64 // of the log; 0 while it grows
+	var end atomic.Uint64 // end of the log; 0 while it grows
 	err := follow(ctx, func() uint64 {
 		if e := end.Load(); e != 0 {
 			return e
@@ -148,7 +148,7 @@ func underLoad(t *testing.T, n *nodetest.Node, follow func(ctx context.Context, 
 
 		stop()
 		require.NoError(t, <-loaded)
-		// What was accepted last is committed before the log is at rest.
+		// The transactions that were accepted last are committed before the log is at rest.
 		n.Await("the pool is empty", func() bool {
 			s, err := c.Status(ctx)
 			if err != nil || s.PoolSize > 0 || s.AppliedIndex != s.LogIndex {
@@ -164,8 +164,8 @@ func underLoad(t *testing.T, n *nodetest.Node, follow func(ctx context.Context, 
 
 var errWhole = errors.New("all were seen")
 
-// A client that is cut off 100 times while it follows events under load sees each record of the log
-// exactly once, in order.
+// A client that is cut off 100 times while it follows events under load receives each record of the
+// log exactly once, in order.
 func TestAClientThatIsCutOffSeesEachRecordOnce(t *testing.T) {
 	n := nodetest.Start(t)
 	proxy := newCutter(t, n.Address(), 1)
@@ -193,8 +193,8 @@ func TestAClientThatIsCutOffSeesEachRecordOnce(t *testing.T) {
 	})
 }
 
-// The same with server-sent events, by a client that does what an EventSource does: it remembers
-// the last id of a block that was whole, and comes back with it.
+// The same with server-sent events, by a client that behaves like an EventSource: it remembers the
+// last id of a complete block, and comes back with it.
 func TestABrowserThatIsCutOffSeesEachRecordOnce(t *testing.T) {
 	n := nodetest.Start(t)
 	proxy := newCutter(t, n.Address(), 2)
@@ -232,8 +232,8 @@ func TestABrowserThatIsCutOffSeesEachRecordOnce(t *testing.T) {
 
 var errRefused = errors.New("refused")
 
-// eventSource reads one connection: blocks of lines, which count once the empty line is there
-// (HTML, 9.2.6).
+// eventSource reads one connection: blocks of lines, each of which counts once its empty line has
+// arrived (HTML, 9.2.6).
 func eventSource(ctx context.Context, h *http.Client, url string, last *string,
 	handle func(event string, id uint64) error) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
@@ -258,7 +258,7 @@ func eventSource(ctx context.Context, h *http.Client, url string, last *string,
 	for {
 		line, err := lines.ReadString('\n')
 		if err != nil {
-			return err // a block that is not whole is none
+			return err // an incomplete block does not count
 		}
 
 		switch field, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ": "); field {
@@ -293,8 +293,8 @@ func eventSource(ctx context.Context, h *http.Client, url string, last *string,
 	}
 }
 
-// The stream is there while the node is not, tells what happens to the tree, and goes on with the
-// log behind the last record.
+// The stream stays open while the node is down, sends what happens to the tree, and continues with
+// the log after the last record.
 func TestTheStreamOutlivesTheNode(t *testing.T) {
 	n := nodetest.Start(t, nodetest.Profile(plan.Chaos))
 	c := n.Client()
@@ -366,7 +366,7 @@ func TestTheStreamOutlivesTheNode(t *testing.T) {
 	require.ErrorIs(t, <-ended, context.Canceled)
 }
 
-// A filter is run by an agent of the bus, which lives as long as its stream.
+// An agent of the bus runs a filter, and lives as long as its stream.
 func TestAFilterIsAnAgent(t *testing.T) {
 	n := nodetest.Start(t)
 	c := n.Client()

@@ -6,20 +6,20 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// feed is a ring of the newest events of the tree, for any number of readers, each with a place of
-// its own. What it costs does not depend on them.
+// feed is a ring of the newest events of the tree. Any number of readers read it, each from its own
+// place. Its cost does not depend on the readers.
 type feed struct {
 	mu   sync.Mutex
 	ring []supervisor.Event
-	next uint64        // how many were put
-	news chan struct{} // closed, and made anew, at each event
+	next uint64        // number of events so far
+	news chan struct{} // closed and replaced at each event
 }
 
 func newFeed(size int) *feed {
 	return &feed{ring: make([]supervisor.Event, size), news: make(chan struct{})}
 }
 
-// Observe makes the feed a supervisor.Observer. It never waits.
+// Observe adds an event; the feed is a supervisor.Observer. It never waits.
 func (f *feed) Observe(e supervisor.Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -29,22 +29,22 @@ func (f *feed) Observe(e supervisor.Event) {
 	f.news = make(chan struct{})
 }
 
-// end is the place behind the newest event.
+// end returns the place after the newest event.
 func (f *feed) end() uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.next
 }
 
-// changed is closed at the next event.
+// changed returns a channel that is closed at the next event.
 func (f *feed) changed() <-chan struct{} {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.news
 }
 
-// read appends the events from a place on to batch, at most as fit into its capacity, and answers
-// the place behind them; missed counts those that had gone by before they were read.
+// read appends the events from a place on to batch, as many as its capacity allows, and returns the
+// place after them. missed counts the events that the ring had dropped before they were read.
 func (f *feed) read(from uint64, batch []supervisor.Event) (_ []supervisor.Event, missed, next uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

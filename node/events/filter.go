@@ -19,7 +19,7 @@ const (
 	TypeTree   = "tree"
 )
 
-// Filters is the filter language of events, over what the bus carries. See docs/events.md.
+// Filters returns the filter language of events, over the events of the bus. See docs/events.md.
 func Filters() *pubsub.Table[engines.Event] {
 	t, err := pubsub.NewTable[engines.Event](filterKind, filterType, filterClass, filterPath, filterReason)
 	if err != nil {
@@ -33,8 +33,7 @@ var (
 	filterKind  = anyOf{"kind", api.EventKinds(), kindOf}
 	filterClass = anyOf{"class", []string{"normal", "shutdown", "abnormal"}, classOf}
 
-	// filterPath is about events of the tree alone: a record has no path, not even below the empty
-	// one.
+	// filterPath matches only events of the tree: a record has no path, not even an empty one.
 	filterPath = pathFilter{pubsub.Under("path", func(e engines.Event) string {
 		if t, ok := e.(engines.TreeChanged); ok {
 			return t.Event.Head().Subject()
@@ -78,8 +77,8 @@ func classOf(e engines.Event) string {
 	return strings.ToLower(strings.TrimPrefix(class.String(), "EXIT_CLASS_"))
 }
 
-// anyOf is a family whose value is one or more of a few words, with bars between them: the event
-// has one of them.
+// anyOf is a family of filters. Its value is one or more of a few words, separated by bars. A
+// filter matches an event that has one of the words.
 type anyOf struct {
 	name  string
 	words []string
@@ -99,7 +98,8 @@ func (f anyOf) Filter(value string) (pubsub.Filter[engines.Event], error) {
 	return oneOf{f, strings.Join(slices.Compact(values), "|")}, nil
 }
 
-// oneOf is a filter of anyOf. Its value is sorted, so that two that match the same have one key.
+// oneOf is a filter of anyOf. Its value is sorted, so that two filters that match the same events
+// have the same key.
 type oneOf struct {
 	of    anyOf
 	value string
@@ -134,7 +134,7 @@ func (f pathFilter) Filter(value string) (pubsub.Filter[engines.Event], error) {
 	return f.under.Is(value), nil
 }
 
-// chainOf reads the filter of a query; its kinds are a term more.
+// chainOf returns the filter of a query, with the query's kinds as one more term.
 func chainOf(q api.EventsQuery) (pubsub.Chain[engines.Event], error) {
 	table := Filters()
 	chain, err := table.Parse(q.Filter)
@@ -154,7 +154,8 @@ func chainOf(q api.EventsQuery) (pubsub.Chain[engines.Event], error) {
 	return append(chain, kinds...), nil
 }
 
-// matching are the kinds of records that the filter matches: nothing else of a record decides.
+// matching returns the kinds of records that the filter matches. The filter looks at nothing else
+// of a record.
 func matching(filter pubsub.Chain[engines.Event]) (kinds []eventlog.Kind) {
 	for _, name := range chain.KindNames() {
 		kind, _ := chain.KindOf(name)
@@ -165,7 +166,7 @@ func matching(filter pubsub.Chain[engines.Event]) (kinds []eventlog.Kind) {
 	return kinds
 }
 
-// matchTree tells whether the chain matches an event of the tree.
+// matchTree reports whether the chain matches an event of the tree.
 func matchTree(chain pubsub.Chain[engines.Event], e supervisor.Event) bool {
 	return chain.Match(engines.TreeChanged{Event: e})
 }

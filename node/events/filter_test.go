@@ -20,7 +20,7 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// named are the events that docs/events.md speaks of.
+// named holds the events that docs/events.md mentions.
 var named = map[string]engines.Event{
 	"BlockCommitted": engines.RecordLogged{Index: 4, Kind: chain.KindBlockCommitted},
 	"TxLaunched":     engines.RecordLogged{Index: 2, Kind: chain.KindTxLaunched},
@@ -40,7 +40,7 @@ var named = map[string]engines.Event{
 		Event: supervisor.ChildStarted{Header: supervisor.Header{Root: "host", Path: "coppice/node/logger"}}},
 }
 
-// The examples of docs/events.md match what they say, and nothing that they say they do not.
+// The examples of docs/events.md match the events that they are said to match, and no others.
 func TestTheDocumentedFilters(t *testing.T) {
 	doc, err := os.ReadFile("../../docs/events.md")
 	require.NoError(t, err)
@@ -70,7 +70,7 @@ func TestTheDocumentedFilters(t *testing.T) {
 	require.Greater(t, n, 15)
 }
 
-// I10: what is no filter is refused with its place.
+// I10: an invalid filter is refused, and the error names the place.
 func TestBadFiltersAreNamed(t *testing.T) {
 	for text, want := range map[string]string{
 		"knd=x":                     `at byte 0 of "knd=x": no filter is called "knd", want one of class, kind, path, reason, type`,
@@ -94,7 +94,7 @@ func TestBadFiltersAreNamed(t *testing.T) {
 	require.ErrorIs(t, err, pubsub.ErrFilter)
 }
 
-// Two filters that match the same events are one, so that streams share its agent.
+// Two filters that match the same events are equal, so that streams share their agent.
 func TestFiltersHaveOneForm(t *testing.T) {
 	a, err := chainOf(api.EventsQuery{Kinds: []string{"TxLaunched", "Killed", "TxLaunched"}})
 	require.NoError(t, err)
@@ -108,8 +108,8 @@ func TestFiltersHaveOneForm(t *testing.T) {
 	require.Empty(t, matching(tree), "a stream that matches no record needs no log")
 }
 
-// The kinds that a stream knows are all that the supervisor has, but for EventsDropped, which a
-// stream tells as dropped.
+// A stream knows all kinds of events of the supervisor except EventsDropped, which it sends as
+// Dropped.
 func TestEveryEventOfATreeHasItsKind(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "../../supervisor/event.go", nil, 0)
 	require.NoError(t, err)
@@ -126,7 +126,7 @@ func TestEveryEventOfATreeHasItsKind(t *testing.T) {
 	require.ElementsMatch(t, all, api.TreeKinds())
 }
 
-// Memory is bounded: who does not read loses the oldest, and learns how many.
+// Memory is limited: a reader that does not read loses the oldest events, and learns how many.
 func TestTheFeedIsBounded(t *testing.T) {
 	f := newFeed(4)
 	put := func(n int) {

@@ -15,30 +15,31 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// Log is what a stream needs of the logger.
+// Log is the part of the logger that a stream needs.
 type Log = tail.Log
 
-// Options of a Source. Bus and Log are needed, and the rest has defaults.
+// Options configure a Source. Bus and Log are required; the rest has defaults.
 type Options struct {
-	// Bus carries the news that something was logged; the filter of a stream is an agent of it.
+	// Bus carries the news of logged records. The filter of a stream runs as an agent of the bus.
 	Bus *pubsub.Bus[engines.Event]
 
-	// Log answers the log of the node that runs now, or why there is none.
+	// Log returns the log of the node that runs now, or the reason why there is none.
 	Log func() (Log, error)
 
-	Backlog   int           // events of the tree that the newest of are kept for slow readers; 4,096
-	Streams   int           // that may be open at once; 1,024
-	Heartbeat time.Duration // how often a stream that is quiet says where it is; 15 s
+	Backlog   int           // how many of the tree's newest events are kept for slow readers; 4,096
+	Streams   int           // how many streams may be open at once; 1,024
+	Heartbeat time.Duration // how often a quiet stream sends its cursor; 15 s
 }
 
-// Source is an api.EventSource, and the supervisor.Observer from which the events of the tree come.
+// Source implements api.EventSource. It is also the supervisor.Observer that receives the events of
+// the tree.
 type Source struct {
 	Options
 	feed *feed
 	open atomic.Int64
 }
 
-// New returns the source of a node's streams.
+// New returns the source of a node's streams of events.
 func New(o Options) *Source {
 	if o.Backlog == 0 {
 		o.Backlog = 4_096
@@ -52,17 +53,17 @@ func New(o Options) *Source {
 	return &Source{Options: o, feed: newFeed(o.Backlog)}
 }
 
-// Observe takes an event of the tree. It never waits.
+// Observe receives an event of the tree. It never waits.
 func (s *Source) Observe(e supervisor.Event) { s.feed.Observe(e) }
 
-// Open is how many streams are open.
+// Open returns the number of open streams.
 func (s *Source) Open() int { return int(s.open.Load()) }
 
-// firstContact is how long a stream waits for the log before it begins without: a logger that hangs
-// must not keep the events of the tree from who wants to see why.
+// firstContact is the longest time that a stream waits for the log before it begins without the
+// log. A logger that hangs must not hide the events of the tree, which show why it hangs.
 const firstContact = time.Second
 
-// Events is api.EventSource's.
+// Events implements api.EventSource.
 func (s *Source) Events(ctx context.Context, q api.EventsQuery, send func(*apiv1.EventsResponse) error) error {
 	defer s.open.Add(-1)
 
@@ -80,7 +81,7 @@ func (s *Source) Events(ctx context.Context, q api.EventsQuery, send func(*apiv1
 		Bus: s.Bus, Chain: chain, Changed: s.feed.changed, EndWithLog: q.Once})
 	defer st.log.Close()
 
-	place := s.feed.end() // before the log is asked: what happens meanwhile is seen
+	place := s.feed.end() // before the log is asked, so as not to miss events meanwhile
 	first, cancel := context.WithTimeout(ctx, firstContact)
 	err = st.enter(first)
 	cancel()
@@ -99,7 +100,7 @@ func (s *Source) Events(ctx context.Context, q api.EventsQuery, send func(*apiv1
 	return st.follow(ctx, place)
 }
 
-// unavailable marks what asking again may mend.
+// unavailable wraps err in ErrUnavailable if asking again may succeed.
 func unavailable(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -107,25 +108,25 @@ func unavailable(ctx context.Context, err error) error {
 	if tail.Final(err) {
 		return err
 	}
-	return fmt.Errorf("%w: the event log can not be read: %w", api.ErrUnavailable, err)
+	return fmt.Errorf("%w: the event log cannot be read: %w", api.ErrUnavailable, err)
 }
 
-// stream is one call of Events. The tail of the log and the pump of the tree run beside each other,
-// so that neither waits when the other does; mu is held while something is sent.
+// stream is one call of Events. The tail of the log and the pump of the tree's events run beside
+// each other, so that neither waits when the other does. mu is held during each send.
 type stream struct {
 	source  *Source
 	chain   pubsub.Chain[engines.Event]
 	log     *tail.Tail
-	records bool // the chain matches some; without them the log is not needed
+	records bool // the chain matches some records; otherwise the log is not needed
 
 	mu     sync.Mutex
 	send   func(*apiv1.EventsResponse) error
-	cursor uint64 // all records up to it were sent, or do not match
+	cursor uint64 // all records up to it were sent or do not match
 	known  bool   // the cursor is known
-	told   uint64 // the cursor that was sent last
+	told   uint64 // the last cursor that was sent
 }
 
-// emit sends one event with the cursor as it is then.
+// emit sends one event with the current cursor.
 func (s *stream) emit(m *apiv1.EventsResponse) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

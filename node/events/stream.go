@@ -11,11 +11,11 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// treeBatch is how many events of the tree are taken at once.
+// treeBatch is the number of tree events that are read at once.
 const treeBatch = 64
 
-// enter opens the log at the cursor, and finds out where now is. A stream whose filter matches no
-// record has no need of a log.
+// enter opens the log at the cursor, and finds the newest record for a stream that begins now. A
+// stream whose filter matches no record needs no log.
 func (s *stream) enter(ctx context.Context) error {
 	if !s.records {
 		return nil
@@ -24,13 +24,13 @@ func (s *stream) enter(ctx context.Context) error {
 		return err
 	}
 
-	s.cursor, s.known = s.log.At(), true // nobody else has the stream yet
+	s.cursor, s.known = s.log.At(), true // without mu: no other goroutine has the stream yet
 	return nil
 }
 
-// once sends what there is now.
+// once sends the records that exist now.
 func (s *stream) once(ctx context.Context) error {
-	for s.records && s.cursor < s.log.End() { // if nothing else comes up to there, a mark does
+	for s.records && s.cursor < s.log.End() { // if no record comes up to there, a mark does
 		it, err := s.log.Next(ctx)
 		if err != nil {
 			return unavailable(ctx, err)
@@ -40,12 +40,12 @@ func (s *stream) once(ctx context.Context) error {
 		}
 	}
 
-	return s.emit(&apiv1.EventsResponse{}) // the cursor to go on from
+	return s.emit(&apiv1.EventsResponse{}) // the cursor to continue from
 }
 
-// follow is the life of a stream that does not end by itself.
+// follow sends events until the stream is ended from outside.
 func (s *stream) follow(ctx context.Context, place uint64) error {
-	if err := s.emit(&apiv1.EventsResponse{}); err != nil { // from here on the client knows that it is live
+	if err := s.emit(&apiv1.EventsResponse{}); err != nil { // tells the client that the stream is live
 		return err
 	}
 
@@ -60,12 +60,12 @@ func (s *stream) follow(ctx context.Context, place uint64) error {
 
 	err := s.tail(ctx)
 	cancel(err)
-	<-pumped // before it returns, nobody uses send any more
+	<-pumped // when follow returns, send is not used any more
 
 	return context.Cause(ctx)
 }
 
-// pump sends events of the tree, and now and then where the stream is.
+// pump sends events of the tree, and the cursor at each heartbeat.
 func (s *stream) pump(ctx context.Context, place uint64) error {
 	beat := time.NewTicker(s.source.Heartbeat)
 	defer beat.Stop()
@@ -124,7 +124,7 @@ func (s *stream) sendTree(batch []supervisor.Event, missed uint64) error {
 	return nil
 }
 
-// tail sends records until ctx ends, through every end of the log and of the bus.
+// tail sends records until ctx ends, even if the log or the bus ends meanwhile.
 func (s *stream) tail(ctx context.Context) error {
 	if !s.records {
 		<-ctx.Done()
@@ -142,8 +142,8 @@ func (s *stream) tail(ctx context.Context) error {
 	}
 }
 
-// pass moves the cursor to a record and sends it, or to a mark. A client whose filter matches
-// little is told the cursor now and then.
+// pass moves the cursor to a record and sends that record, or moves it to a mark. After a long gap
+// it sends the cursor alone, for a client whose filter matches little.
 func (s *stream) pass(it tail.Item) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

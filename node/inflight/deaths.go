@@ -15,23 +15,24 @@ import (
 	"github.com/coppice-go/coppice/internal/durable"
 )
 
-// ErrDeaths: the file of deaths is not what was written. It is written in one step, so a crash does
-// not do that.
+// ErrDeaths: the file of deaths is not as it was written. It is written in one step, so a crash
+// does not cause that.
 var ErrDeaths = errors.New("file of deaths")
 
-// maxKept bounds the transactions in the file. The one whose last death is longest ago goes first.
+// maxKept is the largest number of transactions in the file. The transaction whose last death is
+// longest ago is removed first.
 const maxKept = 4 * Slots
 
 const deathsFormat = 1
 
-// ledger is the file of deaths: JSON, for people to read and to edit.
+// ledger is the contents of the file of deaths: JSON, which people can read and edit.
 type ledger struct {
 	Format       int      `json:"format"`
 	Counted      string   `json:"counted"`      // the run whose marks were counted last
-	Transactions []record `json:"transactions"` // the last to die last
+	Transactions []record `json:"transactions"` // ordered by last death, the latest last
 }
 
-// record says at how many deaths of a process a transaction was running its backend's code.
+// record holds the number of process deaths at which a transaction was running its backend's code.
 type record struct {
 	ID     string `json:"id"`
 	Eager  int    `json:"eager"`  // before it had its place
@@ -77,8 +78,7 @@ func readLedger(path string) (ledger, error) {
 	return l, nil
 }
 
-// count adds a death of the process with that run's marks. It is false when they were counted
-// before.
+// count adds one death, with the marks of that run. It returns false if they were already counted.
 func (l *ledger) count(run name, flights []Flight) bool {
 	id := hex.EncodeToString(run[:])
 	if l.Counted == id {
@@ -127,7 +127,7 @@ func (l *ledger) forget(ids map[string]bool) {
 	l.Transactions = slices.DeleteFunc(slices.Clone(l.Transactions), func(r record) bool { return ids[r.ID] })
 }
 
-// known is the ledger by transaction; nil when it is empty.
+// known returns the ledger as a map by transaction, or nil if it is empty.
 func (l *ledger) known() map[chain.TxID]record {
 	if len(l.Transactions) == 0 {
 		return nil
@@ -136,14 +136,14 @@ func (l *ledger) known() map[chain.TxID]record {
 	m := make(map[chain.TxID]record, len(l.Transactions))
 
 	for _, r := range l.Transactions {
-		id, _ := chain.ParseTxID(r.ID) // read and checked, or printed by us
+		id, _ := chain.ParseTxID(r.ID) // the id was checked when read, or printed by this package
 		m[id] = r
 	}
 
 	return m
 }
 
-// write makes the ledger the file at path, in one durable step. An empty one needs no file.
+// write writes the ledger to the file at path, in one durable step. An empty ledger needs no file.
 func (l *ledger) write(path string) error {
 	if len(l.Transactions) == 0 {
 		if err := durable.OS.Remove(path); !errors.Is(err, fs.ErrNotExist) {

@@ -17,7 +17,7 @@ import (
 )
 
 // The file of marks: a header, and slots of one cache line each, so that workers do not share one.
-// Numbers have the machine's own byte order: nobody reads them after a boot, let alone elsewhere.
+// Numbers have the machine's own byte order: they are not read after a boot or on another machine.
 //
 //	 0  8  magic
 //	 8  4  format
@@ -34,7 +34,7 @@ const (
 	headerSize  = 64
 	slotSize    = 64
 
-	// Slots is how many transactions can be marked at once.
+	// Slots is the number of transactions that can be marked at once.
 	Slots = 1024
 
 	marksSize = headerSize + Slots*slotSize
@@ -43,7 +43,7 @@ const (
 // States of a slot.
 const (
 	free    uint32 = iota
-	claimed        // its id is being written; no backend code runs yet
+	claimed        // the id is being written; no backend code runs yet
 	eager
 	placed
 )
@@ -65,7 +65,7 @@ type (
 	name [16]byte
 )
 
-// The layout is the file's.
+// These lines check that the structs have the sizes of the file's layout.
 var (
 	_ [headerSize]byte = [unsafe.Sizeof(header{})]byte{}
 	_ [slotSize]byte   = [unsafe.Sizeof(slot{})]byte{}
@@ -74,20 +74,20 @@ var (
 // Flight is a transaction that was running backend code.
 type Flight struct {
 	ID     chain.TxID
-	Placed bool // it had its place; otherwise it was executed ahead of it
+	Placed bool // it was executed at its place, not ahead of it
 }
 
-// found is what a process left.
+// found holds what a process left.
 type found struct {
 	run, boot name
 	closed    bool
-	flights   []Flight // each once
+	flights   []Flight // without duplicates
 }
 
-// errMarks: the bytes are no table.
+// errMarks: the bytes are not a table of marks.
 var errMarks = errors.New("not a table of marks")
 
-// parseMarks reads the bytes that a process left, whatever they are.
+// parseMarks decodes the bytes that a process left, which may be anything.
 func parseMarks(b []byte) (found, error) {
 	var f found
 	switch order := binary.NativeEndian; {
@@ -124,8 +124,8 @@ func parseMarks(b []byte) (found, error) {
 	return f, nil
 }
 
-// mapMarks puts a new, empty table in the place of what is at path, and maps it. A process or a
-// goroutine that still holds the old one marks there, where nobody looks.
+// mapMarks replaces the file at path by a new, empty table, and maps it. A process or goroutine
+// that still holds the old table marks there without any effect.
 func mapMarks(path string, run, boot name) ([]byte, error) {
 	next := path + ".new"
 	f, err := os.OpenFile(next, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
@@ -134,7 +134,8 @@ func mapMarks(path string, run, boot name) ([]byte, error) {
 	}
 	defer f.Close()
 
-	// All of it is written: a store to a page that the disk has no room for would end the process.
+	// Write the whole table: a store to a page for which the disk has no room would end the
+	// process.
 	b := bytes.NewBuffer(make([]byte, 0, marksSize))
 	b.WriteString(marksMagic)
 	b.Write(binary.NativeEndian.AppendUint32(nil, marksFormat))
@@ -155,8 +156,8 @@ func mapMarks(path string, run, boot name) ([]byte, error) {
 	return mem, nil
 }
 
-// currentBoot names the time since the system was booted. It is zero where the system has no name
-// for it.
+// currentBoot returns a name for the current boot of the system. The name is zero if the system
+// does not provide one.
 func currentBoot() name {
 	id, err := os.ReadFile(filepath.FromSlash("/proc/sys/kernel/random/boot_id"))
 	if err != nil || len(id) == 0 {

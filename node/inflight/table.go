@@ -25,15 +25,16 @@ const (
 	deathsFile = "deaths.json"
 )
 
-// Table is this process's marks, and what is known of transactions that were marked when one died.
-// It is safe for concurrent use. One process at a time may have a directory open; the caller sees
-// to that.
+// Table holds the marks of this process, and the record of the transactions that were marked when a
+// process died. It is safe for concurrent use. Only one process at a time may have a directory
+// open; the caller ensures that.
 type Table struct {
 	head  *header
 	slots []slot
 
-	// While there are suspects, Slots turns are shared out: one to whoever runs, all of them to a
-	// suspect. Nobody who waits, for a place or a read, holds any, so turns go round.
+	// While there are suspects, turns shares out Slots turns: one to each transaction that runs,
+	// all of them to a suspect. A transaction that waits, for a place or a read, holds no turn, so
+	// every transaction gets its turns.
 	turns *semaphore.Weighted
 	known atomic.Pointer[map[chain.TxID]record] // replaced, never changed; nil: no suspects
 
@@ -43,16 +44,21 @@ type Table struct {
 	previous Previous
 }
 
-// Previous is what Open found.
+// Previous describes what Open found.
 type Previous struct {
-	Died    []Flight // what was running when the process before died; empty if it did not, or nothing was running
-	Ignored string   // why the marks that were there do not count; empty if they do, or there were none
+	// Died lists the transactions that were running when the previous process died. It is empty if
+	// that process did not die, or if none was running.
+	Died []Flight
+
+	// Ignored is the reason why the marks that were found do not count. It is empty if they count,
+	// or if there were none.
+	Ignored string
 }
 
-// Open counts the marks that the process before has left in dir, and begins a table of its own. A
-// file of marks that cannot be read counts for nothing: it is never synced, so a power cut may
-// leave anything there, and to miss a death costs one more. A file of deaths that cannot be read is
-// ErrDeaths: to pass over it could execute again what is known to kill.
+// Open counts the marks that the previous process left in dir, and begins a new table. It ignores a
+// file of marks that it cannot read: the file is never synced, so a power cut may leave anything in
+// it, and a missed death costs only one more. A file of deaths that cannot be read is ErrDeaths,
+// because ignoring it could execute a transaction again that is known to kill.
 func Open(dir string) (*Table, error) { return open(dir, currentBoot()) }
 
 func open(dir string, boot name) (*Table, error) {
@@ -80,15 +86,15 @@ func open(dir string, boot name) (*Table, error) {
 
 	t.head = (*header)(unsafe.Pointer(unsafe.SliceData(mem)))
 	t.slots = unsafe.Slice((*slot)(unsafe.Pointer(&mem[headerSize])), Slots)
-	// Not at Close: a worker that ignored its stop may still leave then.
-	// an error leaves it mapped, which harms nobody
+	// The cleanup does not run at Close, because a worker that ignored its stop may still call
+	// Leave then. If unmapping fails, the memory stays mapped, which is harmless.
 	runtime.AddCleanup(t, func(mem []byte) { _ = unix.Munmap(mem) }, mem)
 
 	return t, nil
 }
 
-// learn counts the marks at path: the deaths are durable before the marks are replaced, and the
-// run's name keeps a process that dies in between from counting them twice.
+// learn counts the marks at path. The deaths are durable before the marks are replaced. The name of
+// the run keeps a process that dies in between from counting them twice.
 func (t *Table) learn(path string, boot name) error {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -119,7 +125,7 @@ func (t *Table) learn(path string, boot name) error {
 	return t.ledger.write(t.path)
 }
 
-// publish makes the ledger what Enter and Deaths go by.
+// publish makes Enter and Deaths use the ledger.
 func (t *Table) publish() {
 	if known := t.ledger.known(); known != nil {
 		t.known.Store(&known)
@@ -128,15 +134,16 @@ func (t *Table) publish() {
 	}
 }
 
-// Previous is what Open found.
+// Previous returns what Open found.
 func (t *Table) Previous() Previous { return t.previous }
 
-// File is where the deaths are written, for people who want to look, or to forget them.
+// File returns the path of the file of deaths, for people who want to read it or to forget the
+// deaths.
 func (t *Table) File() string { return t.path }
 
-// Enter marks a transaction whose backend code is about to run, and answers what Leave wants. While
-// there are suspects it may wait for others to leave; when ctx ends meanwhile it waits no longer,
-// and marks all the same.
+// Enter marks a transaction whose backend code is about to run, and returns the mark for Leave.
+// While there are suspects, it may wait for other transactions to leave. If ctx ends meanwhile, it
+// stops waiting and marks the transaction anyway.
 func (t *Table) Enter(ctx context.Context, id chain.TxID, atPlace bool) (mark uint64) {
 	if known := t.known.Load(); known != nil {
 		turns := int64(1)
@@ -153,7 +160,7 @@ func (t *Table) Enter(ctx context.Context, id chain.TxID, atPlace bool) (mark ui
 		state = placed
 	}
 
-	first := binary.LittleEndian.Uint32(id[:]) // a hash's, so that workers seldom meet
+	first := binary.LittleEndian.Uint32(id[:]) // the id is a hash, so workers seldom pick the same slot
 
 	for i := range uint32(Slots) {
 		at := (first + i) % Slots
@@ -173,7 +180,7 @@ func (t *Table) Enter(ctx context.Context, id chain.TxID, atPlace bool) (mark ui
 	return mark
 }
 
-// Leave takes a mark back. Each is left once.
+// Leave removes a mark. Call it once for each mark.
 func (t *Table) Leave(mark uint64) {
 	if at := uint32(mark); at != 0 {
 		t.slots[at-1].state.Store(free)
@@ -184,8 +191,8 @@ func (t *Table) Leave(mark uint64) {
 	runtime.KeepAlive(t)
 }
 
-// Deaths answers at how many deaths of a process the transaction was in flight: before it had its
-// place, and at it. A transaction that ended since has none.
+// Deaths returns the number of process deaths at which the transaction was in flight: ahead of its
+// place, and at it. A transaction that has ended since has none.
 func (t *Table) Deaths(id chain.TxID) (eager, placed int) {
 	if known := t.known.Load(); known != nil {
 		r := (*known)[id]
@@ -194,7 +201,7 @@ func (t *Table) Deaths(id chain.TxID) (eager, placed int) {
 	return 0, 0
 }
 
-// Forget drops transactions that have ended, durably.
+// Forget removes transactions that have ended, durably.
 func (t *Table) Forget(ids []chain.TxID) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -219,8 +226,8 @@ func (t *Table) Forget(ids []chain.TxID) error {
 	return nil
 }
 
-// Close says that the process stops in order: what is marked now counts for nothing. Whoever still
-// runs may go on to Enter and Leave.
+// Close records that the process stops in order, so that the current marks do not count. Workers
+// that still run may continue to call Enter and Leave.
 func (t *Table) Close() {
 	t.head.closed.Store(1)
 	runtime.KeepAlive(t)

@@ -20,7 +20,8 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 )
 
-// dieIn names the directory in which a re-executed test binary marks and dies, dieHow how.
+// dieIn names the directory in which a re-executed test binary marks and dies; dieHow names the way
+// in which it dies.
 const (
 	dieIn  = "INFLIGHT_DIE_IN"
 	dieHow = "INFLIGHT_DIE_HOW"
@@ -33,7 +34,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// die marks three transactions, takes one mark back, and ends the process.
+// die marks three transactions, removes one mark, and ends the process.
 func die(dir, how string) {
 	t, err := Open(dir)
 	if err != nil {
@@ -41,7 +42,7 @@ func die(dir, how string) {
 	}
 
 	ctx, stop := context.WithCancel(context.Background())
-	stop() // one goroutine would wait for itself to leave
+	stop() // with suspects, one goroutine would wait for itself to leave
 	t.Enter(ctx, id(1), false)
 	t.Leave(t.Enter(ctx, id(2), true))
 	t.Enter(ctx, id(3), true)
@@ -61,14 +62,14 @@ func die(dir, how string) {
 
 func id(n byte) chain.TxID { return chain.TxID{n, 0xab} }
 
-// deaths is what is known of a transaction.
+// deaths holds the counted deaths of a transaction.
 func deaths(t *Table, id chain.TxID) [2]int {
 	eager, placed := t.Deaths(id)
 	return [2]int{eager, placed}
 }
 
-// next opens dir as the next process would: what the last one marked and did not close is still
-// there.
+// next opens dir as the next process would: the marks that the last one made and did not close are
+// still there.
 func next(t *testing.T, dir string) *Table {
 	t.Helper()
 	tab, err := open(dir, name{1})
@@ -108,8 +109,8 @@ func TestAClosedTableCountsForNothing(t *testing.T) {
 	require.Zero(t, deaths(again, id(1)))
 	require.NoFileExists(t, again.File())
 
-	// Who ignored the stop may still leave and enter, and is not mistaken for one of the next
-	// process's.
+	// A worker that ignored the stop may still leave and enter, and is not mistaken for a worker of
+	// the next process.
 	tab.Leave(mark)
 	tab.Enter(t.Context(), id(1), true)
 	tab = nil
@@ -117,7 +118,7 @@ func TestAClosedTableCountsForNothing(t *testing.T) {
 	require.Empty(t, next(t, dir).Previous())
 }
 
-// A power cut is no transaction's fault.
+// A power cut is not the fault of a transaction.
 func TestMarksOfAnotherBootDoNotCount(t *testing.T) {
 	dir := t.TempDir()
 	next(t, dir).Enter(t.Context(), id(1), true)
@@ -127,13 +128,13 @@ func TestMarksOfAnotherBootDoNotCount(t *testing.T) {
 	require.Zero(t, deaths(tab, id(1)))
 }
 
-// A process that dies after it has counted, and before it has a table of its own, leaves the same
-// marks again.
+// A process that dies after it has counted, and before it has its own table, leaves the same marks
+// again.
 func TestADeathIsCountedOnce(t *testing.T) {
 	dir := t.TempDir()
 	tab := next(t, dir)
 	tab.Enter(t.Context(), id(1), false)
-	tab.Enter(t.Context(), id(1), false) // a replaced incarnation still runs it
+	tab.Enter(t.Context(), id(1), false) // a replaced incarnation still runs the transaction
 	left, err := os.ReadFile(filepath.Join(dir, marksFile))
 	require.NoError(t, err)
 
@@ -168,7 +169,7 @@ func TestForget(t *testing.T) {
 	require.Equal(t, [2]int{0, 1}, deaths(tab, id(3)), "what is not durable has not happened")
 }
 
-// Removing the file forgets all of it: the way out for people.
+// Removing the file forgets all deaths. It is the way out for people.
 func TestRemovingTheFileForgets(t *testing.T) {
 	dir := t.TempDir()
 	next(t, dir).Enter(t.Context(), id(1), true)
@@ -178,7 +179,7 @@ func TestRemovingTheFileForgets(t *testing.T) {
 	require.Zero(t, deaths(next(t, dir), id(1)))
 }
 
-// The file keeps those that died last.
+// The file keeps the transactions that died last.
 func TestTheFileIsBounded(t *testing.T) {
 	var l ledger
 	for n := range maxKept/Slots + 2 {
@@ -197,7 +198,7 @@ func TestTheFileIsBounded(t *testing.T) {
 	require.Contains(t, known, chain.TxID{maxKept/Slots + 1, 1})
 }
 
-// Who finds no slot runs unmarked, and leaves like everybody.
+// A transaction that finds no slot runs unmarked, and leaves like any other.
 func TestOverflow(t *testing.T) {
 	dir := t.TempDir()
 	tab := next(t, dir)
@@ -218,7 +219,7 @@ func TestOverflow(t *testing.T) {
 	require.NotContains(t, died, Flight{chain.TxID{5}, false})
 }
 
-// With suspects about, they run alone and the others together, so that the next death has one
+// While there are suspects, they run alone and the others together, so that the next death has one
 // suspect.
 func TestASuspectRunsAlone(t *testing.T) {
 	dir := t.TempDir()
@@ -252,7 +253,7 @@ func TestASuspectRunsAlone(t *testing.T) {
 		require.Len(t, entered, 4)
 		tab.Leave(late)
 
-		// A stop ends the wait, not the marking: the code may run for a last time.
+		// A stop ends the wait, not the marking: the code may run one last time.
 		next := next(t, dir) // id(1) is forgotten
 		require.Zero(t, deaths(next, id(1)))
 		next.Enter(t.Context(), id(1), true)
@@ -265,7 +266,7 @@ func TestASuspectRunsAlone(t *testing.T) {
 	require.Equal(t, []Flight{{id(1), true}, {id(2), false}}, sorted(next(t, dir).Previous().Died))
 	tab.Leave(other)
 	tab.Leave(suspect)
-	tab.Leave(tab.Enter(t.Context(), id(1), true)) // all turns came back
+	tab.Leave(tab.Enter(t.Context(), id(1), true)) // all turns were returned
 }
 
 func sorted(f []Flight) []Flight {
@@ -275,8 +276,8 @@ func sorted(f []Flight) []Flight {
 	return f
 }
 
-// Any number may enter and leave at once, with suspects and without; nobody is marked twice, and
-// all marks come back.
+// Any number of transactions may enter and leave at once, with suspects and without. None is marked
+// twice, and all marks are returned.
 func TestConcurrentUse(t *testing.T) {
 	dir := t.TempDir()
 	for _, suspects := range []bool{false, true} {
@@ -312,7 +313,7 @@ func TestConcurrentUse(t *testing.T) {
 	}
 }
 
-// Whatever a power cut leaves of the marks, the node starts, and says that it passes over them.
+// Whatever a power cut leaves of the marks, the node starts, and reports that it ignores them.
 func TestMarksThatCannotBeRead(t *testing.T) {
 	dir := t.TempDir()
 	next(t, dir).Enter(t.Context(), id(1), true)
@@ -342,7 +343,7 @@ func TestMarksThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// A slot whose id is being written runs nothing yet.
+// A slot whose id is being written does not run anything yet.
 func TestAClaimedSlotIsNoMark(t *testing.T) {
 	dir := t.TempDir()
 	tab := next(t, dir)
@@ -351,7 +352,8 @@ func TestAClaimedSlotIsNoMark(t *testing.T) {
 	require.Empty(t, next(t, dir).Previous())
 }
 
-// A file of deaths that cannot be read is never passed over, and says what is wrong where.
+// A file of deaths that cannot be read is never ignored, and the error names the problem and its
+// place.
 func TestDeathsThatCannotBeRead(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, deathsFile)
@@ -383,7 +385,7 @@ func TestDeathsThatCannotBeRead(t *testing.T) {
 	require.Equal(t, [2]int{1, 2}, deaths(next(t, dir), id(1)))
 }
 
-// The table is read as another process left it: any bytes at all.
+// Another process left the table, so it may hold any bytes at all.
 func FuzzParseMarks(f *testing.F) {
 	dir := f.TempDir()
 	tab, err := open(dir, name{1})

@@ -1,12 +1,12 @@
-// Package metrics is what a node tells Prometheus, in a registry of its own: docs/metrics.md lists
-// it all.
+// Package metrics exports a node's metrics to Prometheus, in a registry of its own. docs/metrics.md
+// lists all metrics.
 //
-// Counters and histograms are told by those who count, with atomic operations; gauges are asked for
-// at a scrape, and cost nothing between scrapes. A part of the node that does not answer a scrape
-// in time is left out of it, and coppice_scrape_answered says so: the figures of the tree, the
-// engines and the event log are read without asking anybody, and are there whatever the node is
-// doing.
+// The parts of the node update counters and histograms with atomic operations. Gauges are read at a
+// scrape and cost nothing between scrapes. If a part of the node does not answer a scrape in time,
+// its gauges are left out, and coppice_scrape_answered says so. The figures of the tree, the
+// engines and the event log are read without a call to any of them, so they are present whatever
+// the node is doing.
 //
-// Labels are bounded: paths of the tree (instances of a dynamic supervisor share one), names of
-// engines, kinds of records, codes, and methods of the API.
+// The number of labels is limited: paths of the tree (instances of a dynamic supervisor share one),
+// names of engines, kinds of records, codes, and methods of the API.
 package metrics

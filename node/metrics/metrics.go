@@ -22,12 +22,12 @@ import (
 	"github.com/coppice-go/coppice/supervisor/treemetrics"
 )
 
-// Sources are asked at each scrape. All are safe for concurrent use. Those without a context answer
-// at once; the others answer, or fail, before their context ends.
+// Sources holds the functions that each scrape calls. All are safe for concurrent use. Those
+// without a context return at once; the others return before their context ends.
 type Sources struct {
 	Version string // of the program
 	Up      func() bool
-	Streams func() int // of events, open
+	Streams func() int // number of open streams of events
 	Tree    func() treemetrics.Snapshot
 	Engines func() []router.Entry
 	Log     func() (stat eventlog.Stat, opened bool)
@@ -36,8 +36,8 @@ type Sources struct {
 	Pool    func(context.Context) (mempool.Stat, error)
 }
 
-// Metrics is a node's registry, and what those who count hold on to. Its methods are safe for
-// concurrent use and never wait.
+// Metrics is a node's registry, with the counters and histograms that parts of the node update. Its
+// methods are safe for concurrent use and never wait.
 type Metrics struct {
 	registry *prometheus.Registry
 
@@ -45,7 +45,7 @@ type Metrics struct {
 	syncs       prometheus.Histogram
 	records     *prometheus.CounterVec
 	recordBytes *prometheus.CounterVec
-	byKind      [16]kindCounters // of the two before, by kind: looked up once
+	byKind      [16]kindCounters // children of the two before, by kind, looked up once
 	commits     prometheus.Histogram
 	blockTxs    prometheus.Histogram
 	interval    prometheus.Histogram
@@ -57,13 +57,14 @@ type Metrics struct {
 
 type kindCounters struct{ records, bytes prometheus.Counter }
 
-// Buckets, in seconds: of what takes microseconds, and of what waits for a disk or for others.
+// Buckets, in seconds: quick for work of microseconds, slow for work that waits for a disk or for
+// others.
 var (
 	quick = prometheus.ExponentialBuckets(2e-6, 4, 12)     // 2 µs to 8 s
 	slow  = prometheus.ExponentialBuckets(100e-6, 2.5, 12) // 100 µs to 2.4 s
 )
 
-// New makes the metrics of a node.
+// New returns the metrics of a node.
 func New(s Sources) *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry()}
 	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
@@ -83,33 +84,33 @@ func New(s Sources) *Metrics {
 	}
 
 	m.calls = histograms("coppice_engine_call_duration_seconds",
-		"Calls to an engine that were answered, from the sending to the answer.", quick, "engine")
-	m.syncs = histogram("coppice_eventlog_sync_duration_seconds", "Syncs of the event log's records to the disk.", slow)
+		"Time from a call to an engine until its answer.", quick, "engine")
+	m.syncs = histogram("coppice_eventlog_sync_duration_seconds", "Duration of a sync of the event log to the disk.", slow)
 	m.records = counters("coppice_eventlog_records_total", "Records that became durable in the event log.", "kind")
 	m.recordBytes = counters("coppice_eventlog_record_bytes_total",
 		"Bytes of the records that became durable in the event log.", "kind")
-	m.commits = histogram("coppice_storage_commit_duration_seconds", "Commits of a block to the state.", slow)
-	m.blockTxs = histogram("coppice_block_transactions", "Transactions of each block that was committed.",
+	m.commits = histogram("coppice_storage_commit_duration_seconds", "Duration of a commit of a block to the state.", slow)
+	m.blockTxs = histogram("coppice_block_transactions", "Transactions in each committed block.",
 		[]float64{0, 1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000})
 
 	m.interval = histogram("coppice_block_interval_seconds",
 		"Time between the commits of two blocks, by this node's clock.", prometheus.ExponentialBuckets(1e-3, 3, 12))
 
 	m.refused = counters("coppice_pool_refused_total",
-		"Transactions that the pool refused, by the code that their clients got.", "code")
+		"Transactions that the pool refused, by the code that their clients received.", "code")
 
 	m.requests = counters("coppice_api_requests_total",
-		"Calls of the API that ended, streams too, by Connect's code of the answer.", "method", "code")
+		"Calls of the API that ended, streams included, by the Connect code of the answer.", "method", "code")
 
 	m.latency = histograms("coppice_api_request_duration_seconds",
-		"Calls of the API, streams left out, from the begin to the answer.", slow, "method")
+		"Time from the start of an API call until its answer, streams excluded.", slow, "method")
 
 	for _, name := range chain.KindNames() {
 		kind, _ := chain.KindOf(name)
 		m.byKind[kind] = kindCounters{m.records.WithLabelValues(name), m.recordBytes.WithLabelValues(name)}
 	}
 
-	for code := range apiv1.RefusedCode_name { // each begins at 0, so that its first one is seen to be more
+	for code := range apiv1.RefusedCode_name { // each counter starts at 0, so that its first increase is visible
 		m.refused.WithLabelValues(refusedLabel(apiv1.RefusedCode(code)))
 	}
 
@@ -120,23 +121,23 @@ func New(s Sources) *Metrics {
 	return m
 }
 
-// Handler answers scrapes. One at a time is enough for a node; more than a few at once are turned
-// away.
+// Handler returns the handler of scrapes. One scrape at a time is enough for a node; it refuses
+// more than a few at once.
 func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry,
 		promhttp.HandlerOpts{MaxRequestsInFlight: 4, ErrorHandling: promhttp.ContinueOnError})
 }
 
-// Registry is where an embedding program may add its own.
+// Registry returns the registry, to which an embedding program may add its own metrics.
 func (m *Metrics) Registry() *prometheus.Registry { return m.registry }
 
-// CallTimes takes the times of the calls to an engine.
+// CallTimes returns an observer of the duration of calls to an engine.
 func (m *Metrics) CallTimes(engine string) engines.Observer { return m.calls.WithLabelValues(engine) }
 
-// Synced takes the time of a sync of the event log.
+// Synced records the duration of a sync of the event log.
 func (m *Metrics) Synced(took time.Duration) { m.syncs.Observe(took.Seconds()) }
 
-// Logged takes a record that has become durable.
+// Logged counts a record that has become durable.
 func (m *Metrics) Logged(kind eventlog.Kind, bytes int) {
 	c := &m.byKind[0]
 	if int(kind) < len(m.byKind) && m.byKind[kind].records != nil {
@@ -146,7 +147,7 @@ func (m *Metrics) Logged(kind eventlog.Kind, bytes int) {
 	c.bytes.Add(float64(bytes))
 }
 
-// Committed takes a block that was committed: its transactions, and how long the commit took.
+// Committed records a committed block: its transactions, and the duration of the commit.
 func (m *Metrics) Committed(txs int, took time.Duration) {
 	m.commits.Observe(took.Seconds())
 	m.blockTxs.Observe(float64(txs))
@@ -156,7 +157,7 @@ func (m *Metrics) Committed(txs int, took time.Duration) {
 	}
 }
 
-// Refused takes a transaction that was refused.
+// Refused counts a refused transaction.
 func (m *Metrics) Refused(code apiv1.RefusedCode) {
 	m.refused.WithLabelValues(refusedLabel(code)).Inc()
 }
@@ -165,7 +166,7 @@ func refusedLabel(c apiv1.RefusedCode) string {
 	return strings.ToLower(strings.TrimPrefix(c.String(), "REFUSED_CODE_"))
 }
 
-// Request takes a call of the API that ended.
+// Request records an API call that has ended.
 func (m *Metrics) Request(r api.Request) {
 	m.requests.WithLabelValues(r.Method, r.Code).Inc()
 	if !r.Stream {

@@ -36,7 +36,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var update = flag.Bool("update", false, "write the table of docs/metrics.md anew")
 
-// full are sources that have a figure for everything.
+// full returns sources that have a figure for everything.
 func full() Sources {
 	tree := &treemetrics.Metrics{}
 	at := func(path string) supervisor.Header { return supervisor.Header{Root: "host", Path: path} }
@@ -69,7 +69,7 @@ func full() Sources {
 	}
 }
 
-// used is a Metrics to which everything was told once.
+// used returns a Metrics that has received everything once.
 func used(s Sources) *Metrics {
 	m := New(s)
 	m.CallTimes("pool").Observe(0.001)
@@ -95,7 +95,7 @@ func scrape(t *testing.T, m *Metrics) string {
 	return string(body)
 }
 
-// Names, units, types and help are as Prometheus wants them.
+// Names, units, types and help follow Prometheus' rules.
 func TestMetricsPassTheLinter(t *testing.T) {
 	problems, err := promlint.New(strings.NewReader(scrape(t, used(full())))).Lint()
 	require.NoError(t, err)
@@ -136,12 +136,12 @@ func TestFigures(t *testing.T) {
 	require.NotContains(t, text, `coppice_engine_mailbox_messages{engine="storage"}`, "what is down has no mailbox")
 }
 
-// I8: what does not answer is left out, and the rest is there.
+// I8: a part that does not answer is left out, and the rest is there.
 func TestWhatIsDownIsLeftOut(t *testing.T) {
 	s := full()
 	down := errors.New("down")
 	s.Storage = func(context.Context) (storage.Stat, error) { return storage.Stat{}, down }
-	s.Pool = func(ctx context.Context) (mempool.Stat, error) { // it hangs
+	s.Pool = func(ctx context.Context) (mempool.Stat, error) { // the pool hangs
 		<-ctx.Done()
 		return mempool.Stat{}, ctx.Err()
 	}
@@ -162,7 +162,7 @@ var (
 	label    = regexp.MustCompile(`(\w+)="`)
 )
 
-// table is the documentation of all metrics of our own.
+// table returns the documentation of all metrics of our own.
 func table(t *testing.T) string {
 	t.Helper()
 	text := scrape(t, used(full()))

@@ -15,7 +15,7 @@ import (
 	"github.com/coppice-go/coppice/node/nodetest"
 )
 
-// A node that works and was cut tells so, on the listener of its API.
+// A node that works and had a child killed shows both in its metrics, on the listener of its API.
 func TestANodeTellsItsFigures(t *testing.T) {
 	n := nodetest.Start(t)
 	c := n.Client()

@@ -11,81 +11,81 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// patience is how long the engines have, all together, to answer a scrape.
+// patience is the time that all engines together have to answer a scrape.
 const patience = 500 * time.Millisecond
 
-// sampler is the collector of what is asked for at a scrape.
+// sampler is the collector of the metrics that are read at a scrape.
 type sampler struct {
 	Sources
 	descs map[string]*prometheus.Desc
 }
 
-// sampled are the metrics that are asked for: name, help and labels.
+// sampled lists the metrics that are read at a scrape: name, help and labels.
 var sampled = []struct {
 	name, help string
 	labels     []string
 }{
-	{"coppice_build_info", "Constantly 1; which program this is.", []string{"version", "go_version"}},
-	{"coppice_up", "1 while the whole node runs, as /readyz says.", nil},
+	{"coppice_build_info", "Always 1; the labels name the program's version.", []string{"version", "go_version"}},
+	{"coppice_up", "1 while the whole node is running, like /readyz.", nil},
 	{"coppice_scrape_answered", "1 if this part of the node answered the scrape in time; its figures are " +
 		"missing otherwise.", []string{"part"}},
-	{"coppice_event_streams", "Streams of events that are open.", nil},
+	{"coppice_event_streams", "Open streams of events.", nil},
 
-	{"coppice_tree_starts_total", "Starts of a child that were acknowledged, restarts among them.", []string{"path"}},
-	{"coppice_tree_start_failures_total", "Starts of a child that failed.", []string{"path"}},
+	{"coppice_tree_starts_total", "Acknowledged starts of a child, restarts included.", []string{"path"}},
+	{"coppice_tree_start_failures_total", "Failed starts of a child.", []string{"path"}},
 	{"coppice_tree_restarts_total", "Attempts to restart a child, as its supervisor's limit counts them.",
 		[]string{"path"}},
-	{"coppice_tree_exits_total", "Ends that a child came to by itself, by class: normal, shutdown, abnormal.",
+	{"coppice_tree_exits_total", "Times that a child ended by itself, by class: normal, shutdown, abnormal.",
 		[]string{"path", "class"}},
-	{"coppice_tree_stops_total", "Ends that the supervisor asked for.", []string{"path"}},
+	{"coppice_tree_stops_total", "Times that a child ended because its supervisor stopped it.", []string{"path"}},
 	{"coppice_tree_giveups_total", "Times that a supervisor gave up.", []string{"path"}},
 	{"coppice_tree_orphans_total", "Incarnations that did not end within their shutdown time.", []string{"path"}},
-	{"coppice_tree_orphans", "Incarnations that were given up as orphans and still run.", nil},
-	{"coppice_tree_running", "Incarnations that run: 1 or 0, and of a dynamic supervisor's children their number.",
+	{"coppice_tree_orphans", "Incarnations that were given up as orphans and are still running.", nil},
+	{"coppice_tree_running", "Running incarnations: 1 or 0, or the number of a dynamic supervisor's children.",
 		[]string{"path"}},
-	{"coppice_tree_restart_window_used_ratio", "How much of its limit of restarts a supervisor has used up: at 1 the " +
-		"next one is one too many. A supervisor with a limit of 0 has none.", []string{"path"}},
-	{"coppice_tree_events_lost_total", "Events that the counters of the tree have not seen, because there were too " +
+	{"coppice_tree_restart_window_used_ratio", "Share of its restart limit that a supervisor has used: at 1, the " +
+		"next restart is one too many. Absent for a supervisor with a limit of 0.", []string{"path"}},
+	{"coppice_tree_events_lost_total", "Events that the counters of the tree missed, because there were too " +
 		"many at once.", nil},
 
 	{"coppice_engine_up", "1 while the engine can be called.", []string{"engine"}},
-	{"coppice_engine_mailbox_messages", "Messages that wait in the engine's mailbox.", []string{"engine"}},
+	{"coppice_engine_mailbox_messages", "Messages waiting in the engine's mailbox.", []string{"engine"}},
 	{"coppice_engine_oldest_message_age_seconds",
-		"Age of the oldest message that the engine is not done with: the one in hand.", []string{"engine"}},
+		"Age of the oldest unfinished message of the engine: the one that it is handling.", []string{"engine"}},
 
-	{"coppice_eventlog_first_index", "Index of the oldest record that is kept.", nil},
-	{"coppice_eventlog_durable_index", "Index of the newest record that is durable.", nil},
+	{"coppice_eventlog_first_index", "Index of the oldest record that the log keeps.", nil},
+	{"coppice_eventlog_durable_index", "Index of the newest durable record.", nil},
 	{"coppice_eventlog_segments", "Segments of the event log.", nil},
-	{"coppice_eventlog_retained_bytes", "Bytes of the records that are kept.", nil},
-	{"coppice_eventlog_pending_bytes", "Bytes that were appended and not written yet.", nil},
-	{"coppice_eventlog_failed", "1 once the event log has failed; the process ends then.", nil},
+	{"coppice_eventlog_retained_bytes", "Bytes of the records that the log keeps.", nil},
+	{"coppice_eventlog_pending_bytes", "Bytes that were appended but not written yet.", nil},
+	{"coppice_eventlog_failed", "1 once the event log has failed; then the process ends.", nil},
 
 	{"coppice_block_height", "Height of the last committed block.", nil},
 	{"coppice_block_time_seconds", "Block time of the last committed block, in seconds since 1970.", nil},
 
-	{"coppice_storage_applied_index", "Index in the event log of the last record that is in the state.", nil},
-	{"coppice_storage_durable_applied_index", "Index in the event log of the last record that a crash would leave in " +
-		"the state; the rest is redone from the log.", nil},
+	{"coppice_storage_applied_index", "Index in the event log of the last record that the state includes.", nil},
+	{"coppice_storage_durable_applied_index", "Index in the event log of the last record that the state would " +
+		"include after a crash; the rest is redone from the log.", nil},
 	{"coppice_storage_keys", "Keys in the latest state.", nil},
-	{"coppice_storage_remembered_ids", "Ids of applied transactions that are remembered.", nil},
+	{"coppice_storage_remembered_ids", "Remembered ids of applied transactions.", nil},
 	{"coppice_storage_disk_bytes", "Bytes of the state's files.", nil},
-	{"coppice_storage_memtable_bytes", "Bytes of the state that are gathered in memory.", nil},
-	{"coppice_storage_read_amplification", "Tables that one read of the state may have to look into.", nil},
-	{"coppice_storage_write_amplification", "Bytes written for each byte of state, since the state was opened.", nil},
-	{"coppice_storage_compaction_debt_bytes", "Bytes of the state that wait to be compacted.", nil},
-	{"coppice_storage_flushes_total", "Memtables written out, since the state was opened.", nil},
-	{"coppice_storage_compactions_total", "Compactions, since the state was opened.", nil},
-	{"coppice_storage_cache_hits_total", "Reads of a block of a table that the cache had, since the state was opened.",
+	{"coppice_storage_memtable_bytes", "Bytes of the state in memtables.", nil},
+	{"coppice_storage_read_amplification", "Tables that one read of the state may have to search.", nil},
+	{"coppice_storage_write_amplification", "Bytes written for each byte of state since the state was opened.", nil},
+	{"coppice_storage_compaction_debt_bytes", "Bytes of the state that wait for compaction.", nil},
+	{"coppice_storage_flushes_total", "Memtables written out since the state was opened.", nil},
+	{"coppice_storage_compactions_total", "Compactions since the state was opened.", nil},
+	{"coppice_storage_cache_hits_total", "Reads of a table block that was in the cache, since the state was opened.",
 		nil},
-	{"coppice_storage_cache_misses_total", "Reads of a block of a table that the cache had not, since the state " +
+	{"coppice_storage_cache_misses_total", "Reads of a table block that was not in the cache, since the state " +
 		"was opened.", nil},
 
 	{"coppice_pool_transactions", "Accepted transactions without a result.", nil},
 	{"coppice_pool_bytes", "Bytes of the accepted transactions without a result.", nil},
-	{"coppice_pool_queued_transactions", "Accepted transactions that have no place in a block yet.", nil},
+	{"coppice_pool_queued_transactions", "Accepted transactions without a place in a block.", nil},
 	{"coppice_pool_in_flight_transactions", "Accepted transactions that a worker executes ahead of their place.", nil},
 	{"coppice_pool_oldest_age_seconds",
-		"How long ago the oldest accepted transaction without a result was submitted here.", nil},
+		"Time since the oldest accepted transaction without a result was submitted here.", nil},
 }
 
 func newSampler(s Sources) *sampler {
@@ -96,7 +96,7 @@ func newSampler(s Sources) *sampler {
 	return c
 }
 
-// Describe is a prometheus.Collector's.
+// Describe implements prometheus.Collector.
 func (c *sampler) Describe(to chan<- *prometheus.Desc) {
 	for _, m := range sampled {
 		to <- c.descs[m.name]
@@ -129,7 +129,7 @@ func truth(b bool) float64 {
 	return 0
 }
 
-// Collect is a prometheus.Collector's.
+// Collect implements prometheus.Collector.
 func (c *sampler) Collect(to chan<- prometheus.Metric) {
 	s := sample{c, to}
 	s.gauge("coppice_build_info", 1, c.Version, runtime.Version())

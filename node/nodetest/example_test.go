@@ -12,7 +12,8 @@ import (
 	"github.com/coppice-go/coppice/node/nodetest"
 )
 
-// A test submits, cuts the power, and looks whether what was acknowledged is still there.
+// A test submits a transaction, cuts the power, and checks that what was acknowledged is still
+// there.
 func Example() {
 	t := newExampleTB() // in a test: the *testing.T
 	defer t.finish()
@@ -34,7 +35,7 @@ func Example() {
 	// Output: coppice true <nil>
 }
 
-// Any place of the tree can be killed; Cut waits until it has grown back.
+// Any child of the tree can be killed; Cut waits until its successor and the whole tree run.
 func ExampleNode_Cut() {
 	t := newExampleTB()
 	defer t.finish()
@@ -47,7 +48,7 @@ func ExampleNode_Cut() {
 	// Output: running true
 }
 
-// exampleTB stands in for the *testing.T that an example does not have. Its errors are kept.
+// exampleTB replaces the *testing.T, which an example does not have. It keeps the errors.
 type exampleTB struct {
 	testing.TB
 	cleanup []func()

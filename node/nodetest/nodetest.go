@@ -27,11 +27,10 @@ import (
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
 
-// Timeout bounds every wait of this package. What takes longer fails the test, with the tree as it
-// is then.
+// Timeout limits every wait of this package. A longer wait fails the test and prints the tree.
 const Timeout = time.Minute
 
-// chainID is the chain of a home that Start makes.
+// chainID is the id of the chain in a home that Start makes.
 const chainID = "test"
 
 // Node is the node of a test, through all its lives.
@@ -41,7 +40,7 @@ type Node struct {
 	home string
 	rng  *rand.Rand
 
-	mu    sync.Mutex // over what follows: clients resolve the address from any goroutine
+	mu    sync.Mutex // guards the next fields: clients resolve the address from any goroutine
 	mem   *vfs.MemFS // nil on the operating system's disk
 	life  *life
 	lives int
@@ -49,7 +48,7 @@ type Node struct {
 	clients []*client.Client
 }
 
-// life is one run of the node, which is what a process would be.
+// life is one run of the node, as a process would be.
 type life struct {
 	node  *node.Node
 	rec   *suptest.Recorder
@@ -113,7 +112,7 @@ func (n *Node) makeHome() {
 	}
 }
 
-// begin starts a life and waits until it answers.
+// begin starts a life and waits until the node answers.
 func (n *Node) begin() {
 	n.t.Helper()
 	c, err := config.Load(n.home)
@@ -165,7 +164,7 @@ func (n *Node) begin() {
 	}
 }
 
-// ready asks for the status until there is one, or until the life has ended.
+// ready asks for the status until the node answers or the life has ended.
 func (n *Node) ready(ctx context.Context, l *life) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -185,7 +184,7 @@ func (n *Node) ready(ctx context.Context, l *life) error {
 	return err
 }
 
-// why tells how a life has ended, if it has.
+// why returns how a life has ended, or the tree if it has not.
 func (n *Node) why(l *life) string {
 	select {
 	case <-l.ended:
@@ -208,7 +207,7 @@ func (n *Node) now() *life {
 	return n.life
 }
 
-// historyShown is how many of the tree's last events a failed test prints.
+// historyShown is the number of the tree's last events that a failed test prints.
 const historyShown = 60
 
 func (n *Node) close() {
@@ -235,17 +234,17 @@ func (n *Node) close() {
 	}
 }
 
-// Home is the node's directory.
+// Home returns the node's directory.
 func (n *Node) Home() string { return n.home }
 
-// Address is where the node listens in this life: host:port.
+// Address returns the address on which the node listens in this life: host:port.
 func (n *Node) Address() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.life.addr
 }
 
-// Token is what Kill and the like want as "authorization: Bearer".
+// Token returns the admin token, which calls such as Kill require as "authorization: Bearer".
 func (n *Node) Token() string {
 	n.t.Helper()
 	b, err := os.ReadFile(filepath.Join(n.home, api.TokenFileName))
@@ -255,7 +254,7 @@ func (n *Node) Token() string {
 	return strings.TrimSpace(string(b))
 }
 
-// Client returns a client with the admin's token that finds the node in each of its lives. It is
+// Client returns a client that has the admin token and finds the node in each of its lives. It is
 // safe for concurrent use.
 func (n *Node) Client(opts ...client.Option) *client.Client {
 	n.t.Helper()
@@ -278,16 +277,16 @@ func (n *Node) Client(opts ...client.Option) *client.Client {
 	return c
 }
 
-// Node is this life's node.
+// Node returns this life's node.
 func (n *Node) Node() *node.Node { return n.now().node }
 
-// Supervisor is the root of this life's tree, for Kill, Inject and Tree.
+// Supervisor returns the root of this life's tree, for Kill, Inject and Tree.
 func (n *Node) Supervisor() *supervisor.Supervisor { return n.now().node.Supervisor() }
 
-// Recorder has the events of this life's tree.
+// Recorder returns the recorder of the events of this life's tree.
 func (n *Node) Recorder() *suptest.Recorder { return n.now().rec }
 
-// Lives is how often the node was started.
+// Lives returns the number of times that the node was started.
 func (n *Node) Lives() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -31,8 +31,8 @@ func get(t testing.TB, c *client.Client, key string) string {
 	return string(v)
 }
 
-// One client goes with the node through kills, restarts and crashes, and nothing acknowledged is
-// lost (I1).
+// One client follows the node through kills, restarts and crashes, and nothing that was
+// acknowledged is lost (I1).
 func TestANodeInMemoryGoesThroughEverything(t *testing.T) {
 	for _, keep := range []int{0, 50, 100} {
 		n := nodetest.Start(t, nodetest.KeepUnsynced(keep, 1))
@@ -62,7 +62,7 @@ func TestANodeOnDiskCanBeVerified(t *testing.T) {
 	require.Equal(t, "1", get(t, again.Client(), "n"))
 }
 
-// A node that gives up is the test's failure, unless the test asks how it ended.
+// A node that gives up fails the test, unless the test asks how it ended.
 func TestANodeThatGivesUp(t *testing.T) {
 	n := nodetest.Start(t)
 	add(t, n.Client(), "n")

@@ -14,8 +14,8 @@ import (
 // ErrKilled is the reason of every kill by this package.
 var ErrKilled = errors.New("killed by the test")
 
-// Kill ends what runs at a path of the tree, such as coppice/node/transactions/ordering,
-// abnormally, and returns at once: see Cut to wait.
+// Kill ends the child at a path of the tree, such as coppice/node/transactions/ordering,
+// abnormally. It returns at once; use Cut to wait.
 func (n *Node) Kill(path string) {
 	n.t.Helper()
 	if err := n.Supervisor().Kill(path, ErrKilled); err != nil {
@@ -23,7 +23,7 @@ func (n *Node) Kill(path string) {
 	}
 }
 
-// Cut kills what runs at a path and waits until its successor runs, and the whole tree with it.
+// Cut kills the child at a path and waits until its successor and the whole tree are running.
 func (n *Node) Cut(path string) {
 	n.t.Helper()
 	before, ok := n.Supervisor().Tree().Find(path)
@@ -39,17 +39,17 @@ func (n *Node) Cut(path string) {
 	n.AwaitSettled()
 }
 
-// AwaitSettled waits until the whole tree runs.
+// AwaitSettled waits until the whole tree is running, and returns it.
 func (n *Node) AwaitSettled() supervisor.Tree {
 	n.t.Helper()
 	return n.Recorder().Settle(n.t, n.Supervisor())
 }
 
-// awaitEvery is how often Await looks again.
+// awaitEvery is the time between two checks of Await.
 const awaitEvery = 2 * time.Millisecond
 
-// Await waits until ok says so; what is told when it never does. It looks again and again, and at
-// once.
+// Await waits until ok returns true. It calls ok at once and then every few milliseconds. If ok
+// never returns true, the test fails with what.
 func (n *Node) Await(what string, ok func() bool) {
 	n.t.Helper()
 	limit := time.NewTimer(Timeout)
@@ -67,8 +67,8 @@ func (n *Node) Await(what string, ok func() bool) {
 	}
 }
 
-// AwaitEnd waits until the node ends by itself and answers why, as the process would tell:
-// node.ExitCode(err) is its exit code. Begin starts it again.
+// AwaitEnd waits until the node ends by itself and returns the error that the process would report:
+// exit.Code(err) is its exit code. Begin starts the node again.
 func (n *Node) AwaitEnd() error {
 	n.t.Helper()
 	l := n.now()
@@ -104,15 +104,16 @@ func (n *Node) Begin() {
 	n.begin()
 }
 
-// Restart is Stop and Begin.
+// Restart calls Stop and then Begin.
 func (n *Node) Restart() {
 	n.t.Helper()
 	n.Stop()
 	n.Begin()
 }
 
-// Crash is a power failure: what the disk had not been told to sync is lost (but see KeepUnsynced),
-// nothing is stopped in order, and the node starts again. It returns when that answers.
+// Crash simulates a power failure: data that was not synced to the disk is lost (but see
+// KeepUnsynced), nothing is stopped in order, and the node starts again. Crash returns when the new
+// life answers.
 func (n *Node) Crash() {
 	n.t.Helper()
 	if n.mem == nil {
@@ -121,8 +122,8 @@ func (n *Node) Crash() {
 
 	after := n.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: n.o.keep, RNG: n.rng})
 	l := n.now()
-	l.stop()         // the old life goes on, and ends, on a disk that nobody will see again
-	_ = n.AwaitEnd() // a life that lost its power ends with any error
+	l.stop() // the old life ends on a disk that is not used again
+	n.AwaitEnd()
 	n.mem = after
 	n.begin()
 }

@@ -1,9 +1,8 @@
-// Package backendtest runs a transaction backend against a state in memory, for the tests of
-// backends.
+// Package backendtest runs a transaction backend on a state in memory, for tests of backends.
 //
-// It keeps the contract of chain.Backend: the writes of an Execute that returned an error, or
-// whose view failed, are discarded; Execute sees its own writes. It orders nothing and waits for
-// nothing.
+// It follows the contract of chain.Backend: it discards the writes of an Execute that returned an
+// error or whose view failed, and Execute sees its own writes. It does not order transactions, and
+// nothing in it waits.
 package backendtest
 
 import (
@@ -13,27 +12,28 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 )
 
-// State is replicated state in memory. The zero value is empty and ready; it is not safe for
-// concurrent use.
+// State is a replicated state in memory. The zero value is empty and ready for use. It is not safe
+// for concurrent use.
 type State struct {
 	Keys map[string]string
 
-	// Version and BlockTime are what the view returns.
+	// Version and BlockTime are the values that the view returns.
 	Version   chain.Version
 	BlockTime time.Time
 
-	// FailAt makes the call of that number to the view, from 1, and all that follow, return Fail.
+	// FailAt makes the view fail: its call number FailAt, counted from 1, and all later calls
+	// return Fail.
 	FailAt int
 	Fail   error
 
-	// What the last Execute did.
-	Calls    int    // to the view
-	Reads    int    // of them, those that wait for the place in the order
+	// These fields describe the last Execute.
+	Calls    int    // number of calls to the view
+	Reads    int    // number of those calls that wait for the place in the order
 	Steps    uint64 // counted by Step
-	Returned error  // by the backend, whatever the view made of it
+	Returned error  // the error that the backend returned, even if the view failed
 }
 
-// Execute runs the body and keeps its writes if it succeeds.
+// Execute runs the body, and keeps its writes if it succeeds.
 func (s *State) Execute(b chain.Backend, body []byte) ([]byte, error) {
 	s.Calls, s.Steps, s.Reads = 0, 0, 0
 	v := &view{state: s, keys: maps.Clone(s.Keys)}
@@ -44,7 +44,7 @@ func (s *State) Execute(b chain.Backend, body []byte) ([]byte, error) {
 	data, err := b.Execute(v, body)
 	s.Returned = err
 	if v.failed != nil {
-		return nil, v.failed // a poisoned view has the last word
+		return nil, v.failed // the error of a poisoned view overrides the backend's
 	}
 	if err != nil {
 		return nil, err

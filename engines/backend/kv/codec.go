@@ -30,8 +30,9 @@ func Encode(ops ...Op) ([]byte, error) {
 	return b, nil
 }
 
-// Decode reads a body. Every node must read the same bytes in the same way for ever, so what this
-// version does not know is refused and never skipped. The operations do not share body's memory.
+// Decode decodes a body. Every node must decode the same bytes in the same way for ever, so Decode
+// refuses what this version does not know, and never skips it. The operations do not share body's
+// memory.
 func Decode(body []byte) ([]Op, error) {
 	if err := countOps(body); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
@@ -75,8 +76,8 @@ func checkOps(ops []Op) error {
 	return nil
 }
 
-// countOps walks over the body's top level before anything is allocated for it: two bytes on the
-// wire become a hundred in memory.
+// countOps counts the operations in a body before anything is allocated for them, because two bytes
+// on the wire become a hundred in memory.
 func countOps(body []byte) error {
 	n := 0
 	for at := 0; at < len(body); {
@@ -120,7 +121,7 @@ func (o Op) proto() *kvv1.Op {
 	case KindCAS:
 		cas := &kvv1.CompareAndSwap{Key: o.Key, Value: o.Value}
 		if o.Cond == Equals {
-			cas.Expected = append([]byte{}, o.Expected...) // never nil: a nil one is "absent" on the wire
+			cas.Expected = append([]byte{}, o.Expected...) // never nil: nil means "absent" on the wire
 		}
 		return &kvv1.Op{Op: &kvv1.Op_Cas{Cas: cas}}
 
@@ -192,10 +193,10 @@ func requireFromProto(m *kvv1.Require) (Op, error) {
 		}
 		return Op{}, fmt.Errorf("require %s: presence %d, want 1 (exists) or 2 (absent)", clip(m.Key), c.Presence)
 	}
-	return Op{}, fmt.Errorf("require %s: it has no condition, want equals or presence", clip(m.Key))
+	return Op{}, fmt.Errorf("require %s: no condition, want equals or presence", clip(m.Key))
 }
 
-// known refuses fields that this version has no name for.
+// known refuses fields that this version does not know.
 func known(m proto.Message) error {
 	r := m.ProtoReflect()
 	u := r.GetUnknown()
@@ -206,15 +207,15 @@ func known(m proto.Message) error {
 	return fmt.Errorf("unknown field %d (wire type %d) in a %s", num, typ, r.Descriptor().FullName())
 }
 
-// Answer is what one Read of a body found.
+// Answer is the result of one Read of a body.
 type Answer struct {
 	Found bool
 	Value []byte
 }
 
-// appendAnswer writes one reads entry of a coppice.kv.v1.Result. Results are in the app hash, so
-// their bytes may not depend on how a version of the protobuf library orders things; this has one
-// form.
+// appendAnswer appends one reads entry of a coppice.kv.v1.Result. Results are part of the app hash,
+// so their bytes must not depend on the order in which a version of the protobuf library encodes
+// fields. appendAnswer always encodes an entry in the same way.
 func appendAnswer(b []byte, a Answer) []byte {
 	var m []byte
 	if a.Found {
@@ -231,8 +232,8 @@ func appendAnswer(b []byte, a Answer) []byte {
 	return protowire.AppendBytes(b, m)
 }
 
-// DecodeResult reads the result of a transaction: an answer for each Read of its body, in their
-// order. A body without a Read has an empty result.
+// DecodeResult decodes the result of a transaction: one answer for each Read of its body, in order.
+// A body without a Read has an empty result.
 func DecodeResult(data []byte) ([]Answer, error) {
 	var r kvv1.Result
 	if err := proto.Unmarshal(data, &r); err != nil {

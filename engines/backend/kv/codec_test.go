@@ -40,7 +40,7 @@ func TestEncodeRefuses(t *testing.T) {
 	}
 }
 
-// One byte string has one meaning on every node, so nothing unknown is skipped.
+// A byte string has the same meaning on every node, so nothing unknown is skipped.
 func TestDecodeRefuses(t *testing.T) {
 	marshal := func(m proto.Message) []byte {
 		b, err := proto.Marshal(m)
@@ -78,7 +78,7 @@ func TestDecodeRefuses(t *testing.T) {
 			nest(append(marshal(&kvv1.Require{Condition: &kvv1.Require_Equals{}}), unknown...), 1, 6)},
 		{"in a coppice.kv.v1.Read", nest(unknown, 1, 7)},
 		{"operation 1: it is empty", ops(&kvv1.Op{})},
-		{"it has no condition", ops(&kvv1.Op{Op: &kvv1.Op_Require{Require: &kvv1.Require{Key: []byte("k")}}})},
+		{"no condition", ops(&kvv1.Op{Op: &kvv1.Op_Require{Require: &kvv1.Require{Key: []byte("k")}}})},
 		{"presence 7, want 1 (exists) or 2 (absent)", ops(&kvv1.Op{Op: &kvv1.Op_Require{Require: &kvv1.Require{
 			Condition: &kvv1.Require_Presence{Presence: 7}}}})},
 		{`operation 1 (put ""): the key is empty`, ops(&kvv1.Op{Op: &kvv1.Op_Put{Put: &kvv1.Put{}}})},
@@ -110,7 +110,7 @@ func TestDecodeResultRefuses(t *testing.T) {
 	}
 }
 
-// The result is in the app hash: its bytes are pinned.
+// The result is part of the app hash, so this test pins its bytes.
 func TestResultBytes(t *testing.T) {
 	body, err := kv.Encode(kv.Read([]byte("a")), kv.Read([]byte("empty")), kv.Read([]byte("none")))
 	require.NoError(t, err)
@@ -120,8 +120,8 @@ func TestResultBytes(t *testing.T) {
 	require.Equal(t, "\x0a\x05\x08\x01\x12\x01v"+"\x0a\x02\x08\x01"+"\x0a\x00", string(data))
 }
 
-// FuzzDecode: no bytes make the decoder or the backend panic, what is decoded is valid and encodes
-// to the same operations, and Execute refuses exactly what Check refuses.
+// FuzzDecode: no bytes make the decoder or the backend panic. Decoded operations are valid and
+// encode to the same operations. Execute refuses exactly what Check refuses.
 func FuzzDecode(f *testing.F) {
 	for _, o := range []kv.Op{
 		kv.Put([]byte("k"), []byte("v")), kv.Delete([]byte("k")), kv.Append([]byte("k"), []byte("m")),

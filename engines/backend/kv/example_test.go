@@ -7,7 +7,7 @@ import (
 	"github.com/coppice-go/coppice/engines/backend/kv"
 )
 
-// Stock moves to an order, but only while there is enough of it.
+// Stock moves to an order, but only if there is enough of it.
 func Example() {
 	state := &backendtest.State{Keys: map[string]string{"stock": "3"}}
 	body, err := kv.Encode(

@@ -1,23 +1,22 @@
-// Package kv is the transaction backend of keys and values: a body is a list of operations that
+// Package kv is the transaction backend of keys and values. A body is a list of operations that
 // take effect together or not at all.
 //
-// Values stay plain, so that reading a key prints what a person expects: a counter is its decimal
-// digits, a set is its members in byte order, one per line, without a newline after the last.
+// Values are plain text, so that a person can read them: a counter is its decimal digits, and a set
+// is its members in byte order, one per line, without a newline after the last.
 //
 // # Guarantees
 //
-//   - All operations of a body take effect, or none. The first that fails fails the transaction and
-//     is named in its error: operation 3 (cas "stock"): …
-//   - Operations see those before them in the same body.
-//   - A body of put and delete alone never waits for its place in the order; every other operation
-//     reads.
+//   - All operations of a body take effect, or none does. The first operation that fails makes the
+//     transaction fail, and its error names the operation: operation 3 (cas "stock"): …
+//   - An operation sees the effects of the operations before it in the same body.
+//   - A body that has only put and delete never waits for its place in the order; every other
+//     operation reads.
 //   - The meaning of a body, and each byte of its result, depends on the body and the state only.
 //
 // # Non-guarantees
 //
-//   - A set is one value: to append costs the set's size, counted in steps.
-//   - Nothing keeps put from overwriting a counter or a set with something that is neither; add and
-//     append then fail.
+//   - A set is one value: an append costs the size of the set, counted in steps.
+//   - put may overwrite a counter or a set with a value that is neither; add and append then fail.
 package kv
 
 import (
@@ -34,7 +33,7 @@ import (
 // Name is the backend's name in transactions.
 const Name = "kv"
 
-// Why an operation fails. Execute wraps them with the operation's number, kind and key.
+// Reasons why an operation fails. Execute wraps them with the operation's number, kind and key.
 var (
 	ErrConflict   = errors.New("condition does not hold")
 	ErrOverflow   = errors.New("counter overflow")
@@ -43,7 +42,7 @@ var (
 	ErrSetFull    = errors.New("set is full")
 )
 
-// New returns the backend. It has no state: one may serve any number of workers.
+// New returns the backend. It has no state, so one backend may serve any number of workers.
 func New() chain.Backend { return backend{} }
 
 type backend struct{}
@@ -51,14 +50,15 @@ type backend struct{}
 // Name implements chain.Backend.
 func (backend) Name() string { return Name }
 
-// Check implements chain.Backend: it decodes the body, with all limits that need no state.
+// Check implements chain.Backend. It decodes the body and checks all limits that do not depend on
+// the state.
 func (backend) Check(body []byte) error {
 	_, err := Decode(body)
 	return err
 }
 
-// Execute implements chain.Backend. The result is what DecodeResult reads. An error of the view
-// is returned as it is: it is the view's to say whether it is the transaction's fault.
+// Execute implements chain.Backend. DecodeResult decodes the result. An error of the view is
+// returned unchanged, because only the view knows whether the transaction is at fault.
 func (backend) Execute(v chain.View, body []byte) ([]byte, error) {
 	ops, err := Decode(body)
 	if err != nil {
@@ -80,15 +80,15 @@ func (backend) Execute(v chain.View, body []byte) ([]byte, error) {
 	return x.result, nil
 }
 
-// execution is one run of a body. It keeps the view's errors apart from the operations' own: the
-// first error of the view is final, whatever else is wrong.
+// execution is one run of a body. It keeps the view's errors apart from the operations' own errors:
+// the first error of the view is final, whatever else is wrong.
 type execution struct {
 	view    chain.View
 	viewErr error
 	result  []byte
 }
 
-// get, put and step pass to the view and remember its error.
+// get, put and step call the view and store its error.
 func (x *execution) get(key []byte) (value []byte, found bool) {
 	value, found, x.viewErr = x.view.Get(key)
 	return value, found
@@ -104,7 +104,7 @@ func (x *execution) step(n int) error {
 	return x.viewErr
 }
 
-// apply runs one operation. Its error is the operation's failure, or the view's when viewErr is
+// apply runs one operation. Its error is the operation's failure, or the view's error if viewErr is
 // set.
 func (x *execution) apply(o Op) error {
 	if err := x.step(1); err != nil {
@@ -159,7 +159,7 @@ func (x *execution) apply(o Op) error {
 	return fmt.Errorf("unknown %v", o.Kind)
 }
 
-// holds tests the condition of a cas or require.
+// holds returns an error if the condition of a cas or require does not hold.
 func holds(o Op, old []byte, found bool) error {
 	switch {
 	case o.Cond == Equals && !found:
@@ -174,15 +174,15 @@ func holds(o Op, old []byte, found bool) error {
 	return nil
 }
 
-// addCounter returns the digits of the counter old plus delta. There is one form of each number: no
-// sign on positive ones, no leading zero.
+// addCounter returns the digits of the counter old plus delta. Each number has one form: no sign on
+// positive numbers, no leading zero.
 func addCounter(old []byte, found bool, delta int64) ([]byte, error) {
 	var n int64
 	if found {
 		var err error
 		n, err = strconv.ParseInt(string(old), 10, 64)
 		if err != nil || strconv.FormatInt(n, 10) != string(old) {
-			return nil, fmt.Errorf("%w: it is %s, want decimal digits of an int64", ErrNotCounter, clip(old))
+			return nil, fmt.Errorf("%w: got %s, want decimal digits of an int64", ErrNotCounter, clip(old))
 		}
 	}
 
@@ -192,7 +192,7 @@ func addCounter(old []byte, found bool, delta int64) ([]byte, error) {
 	return strconv.AppendInt(nil, n+delta, 10), nil
 }
 
-// addMember returns the set old with the member m in its place.
+// addMember returns the set old with the member m added at its place.
 func addMember(old []byte, found bool, m []byte) ([]byte, error) {
 	if !found {
 		return m, nil
@@ -207,14 +207,14 @@ func addMember(old []byte, found bool, m []byte) ([]byte, error) {
 	case there:
 		return old, nil
 	case len(members) == MaxMembers:
-		return nil, fmt.Errorf("%w: it has %d members, the most a set may have", ErrSetFull, MaxMembers)
+		return nil, fmt.Errorf("%w: a set has at most %d members", ErrSetFull, MaxMembers)
 	}
 
 	return bytes.Join(slices.Insert(members, at, m), []byte{'\n'}), nil
 }
 
-// Members reads the value of a set: its members in byte order. They share the value's memory. What
-// append did not write answers ErrNotSet.
+// Members returns the members of a set's value, in byte order. They share the value's memory. If
+// append did not write the value, the error is ErrNotSet.
 func Members(value []byte) ([][]byte, error) {
 	members := bytes.Split(value, []byte{'\n'})
 	for i, m := range members {

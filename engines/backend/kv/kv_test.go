@@ -86,7 +86,7 @@ func TestOperations(t *testing.T) {
 		{"add past the first", map[string]string{"n": "-1"}, "add n -9223372036854775808", nil, kv.ErrOverflow,
 			"-1 + -9223372036854775808"},
 		{"add to a word", map[string]string{"n": "one"}, "add n 1", nil, kv.ErrNotCounter,
-			`it is "one", want decimal digits of an int64`},
+			`got "one", want decimal digits of an int64`},
 		{"add to another form of a number", map[string]string{"n": "+1"}, "add n 1", nil, kv.ErrNotCounter, `"+1"`},
 		{"add to a padded number", map[string]string{"n": "01"}, "add n 1", nil, kv.ErrNotCounter, `"01"`},
 		{"add to minus zero", map[string]string{"n": "-0"}, "add n 1", nil, kv.ErrNotCounter, `"-0"`},
@@ -178,8 +178,8 @@ func TestSetIsBounded(t *testing.T) {
 	require.Equal(t, full, state.Keys["s"])
 }
 
-// What a view says is returned as it is at every call of the view: the worker tells a poisoned view
-// from a failed transaction by the view, never by the text.
+// An error of the view is returned unchanged from every call of the view: the worker tells a
+// poisoned view from a failed transaction by the view, never by the text.
 func TestViewErrorIsReturnedAsItIs(t *testing.T) {
 	down := errors.New("storage is down")
 	const text = "put a 1\nread a\nappend s m\nadd n 1\ncas a equals 1 2\nrequire a equals 2\ndelete a"
@@ -207,8 +207,8 @@ func TestMembers(t *testing.T) {
 	require.ErrorContains(t, err, "line 3: the member is empty")
 }
 
-// model executes operations on plain maps, numbers and sorted slices. It is written apart from the
-// backend, with other means, for the property tests to compare.
+// model executes operations on plain maps, numbers and sorted slices. It shares no code with the
+// backend, so that the property tests can compare the two.
 type model map[string]string
 
 // run returns the index of the operation that failed, or -1.

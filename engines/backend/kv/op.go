@@ -8,17 +8,17 @@ import (
 	"github.com/coppice-go/coppice/engines/chain"
 )
 
-// Kind says what an operation does. Its String is the first word of the text form.
+// Kind is the kind of an operation. Its String is the first word of the operation's text form.
 type Kind uint8
 
 // The kinds of operations.
 const (
 	KindPut     Kind = iota + 1 // write Value
-	KindDelete                  // remove the key; an absent one is no error
+	KindDelete                  // remove the key; an absent key is no error
 	KindAppend                  // make Value a member of the set
-	KindCAS                     // write Value where Cond holds, else fail
+	KindCAS                     // write Value if Cond holds, else fail
 	KindAdd                     // add Delta to the counter; an absent key is zero
-	KindRequire                 // fail where Cond does not hold
+	KindRequire                 // fail if Cond does not hold
 	KindRead                    // put the value into the result
 )
 
@@ -35,14 +35,14 @@ func (k Kind) String() string {
 	return fmt.Sprintf("kind %d", uint8(k))
 }
 
-// Cond is what an operation demands of a key before it.
+// Cond is a condition on the value of a key.
 type Cond uint8
 
 // The conditions. KindCAS takes Equals and Absent, KindRequire takes all three.
 const (
 	Equals Cond = iota + 1 // the value is Op.Expected
-	Exists                 // the key has a value, be it empty
-	Absent                 // the key has none
+	Exists                 // the key has a value, which may be empty
+	Absent                 // the key has no value
 )
 
 var condNames = [...]string{Equals: "equals", Exists: "exists", Absent: "absent"}
@@ -55,33 +55,32 @@ func (c Cond) String() string {
 	return fmt.Sprintf("condition %d", uint8(c))
 }
 
-// Op is one operation. Fields that its kind does not use are zero. The constructors below make the
-// valid shapes.
+// Op is one operation. Fields that its kind does not use are zero. The functions below return valid
+// operations.
 type Op struct {
 	Kind     Kind
 	Key      []byte
 	Cond     Cond   // KindCAS, KindRequire
 	Expected []byte // with Equals
-	Value    []byte // KindPut, KindCAS: what is written; KindAppend: the member
+	Value    []byte // KindPut, KindCAS: the new value; KindAppend: the member
 	Delta    int64  // KindAdd
 }
 
-// Put writes value.
+// Put writes value at key.
 func Put(key, value []byte) Op { return Op{Kind: KindPut, Key: key, Value: value} }
 
-// Delete removes the key, if it is there.
+// Delete removes the key, if it exists.
 func Delete(key []byte) Op { return Op{Kind: KindDelete, Key: key} }
 
-// Append makes member part of the set at key. A member is 1 to MaxMemberBytes bytes without a
-// newline.
+// Append adds member to the set at key. A member has 1 to MaxMemberBytes bytes and no newline.
 func Append(key, member []byte) Op { return Op{Kind: KindAppend, Key: key, Value: member} }
 
-// CAS writes value where the key's value is expected, and fails the transaction elsewhere.
+// CAS writes value if the key's value is expected, and fails the transaction otherwise.
 func CAS(key, expected, value []byte) Op {
 	return Op{Kind: KindCAS, Key: key, Cond: Equals, Expected: expected, Value: value}
 }
 
-// CASAbsent writes value where the key is absent, and fails the transaction elsewhere.
+// CASAbsent writes value if the key is absent, and fails the transaction otherwise.
 func CASAbsent(key, value []byte) Op {
 	return Op{Kind: KindCAS, Key: key, Cond: Absent, Value: value}
 }
@@ -100,22 +99,22 @@ func RequireExists(key []byte) Op { return Op{Kind: KindRequire, Key: key, Cond:
 // RequireAbsent fails the transaction if the key has a value.
 func RequireAbsent(key []byte) Op { return Op{Kind: KindRequire, Key: key, Cond: Absent} }
 
-// Read puts the key's value into the result, as the operations before it left it.
+// Read adds the key's value to the result, as the operations before it left it.
 func Read(key []byte) Op { return Op{Kind: KindRead, Key: key} }
 
-// Limits of a body. They are part of the backend's meaning, the same on every node; the genesis may
-// only be stricter.
+// Limits of a body. They are part of the backend's definition and the same on every node. The
+// genesis can only be stricter.
 const (
 	MaxOps         = 10_000
 	MaxMemberBytes = 1 << 10
 	MaxMembers     = 10_000 // of one set
 )
 
-// ErrMalformed is what Encode, Decode, DecodeResult, ParseOp and ParseText return for input that
-// means nothing.
+// ErrMalformed is the error of Encode, Decode, DecodeResult, ParseOp and ParseText for invalid
+// input.
 var ErrMalformed = errors.New("malformed operations")
 
-// check returns what is wrong with o in itself, without the state.
+// check returns an error if o is invalid whatever the state is.
 func (o Op) check() error {
 	if err := o.checkKey(); err != nil {
 		return err
@@ -174,12 +173,12 @@ func checkMember(m []byte) error {
 	return nil
 }
 
-// opError names operation i of a body, counted from 1 as people do.
+// opError adds to err the operation i of a body, counted from 1.
 func opError(i int, o Op, err error) error {
 	return fmt.Errorf("operation %d (%v %s): %w", i+1, o.Kind, clip(o.Key), err)
 }
 
-// clip quotes b for an error, cut to a length that people read.
+// clip quotes b for an error message, cut to a readable length.
 func clip(b []byte) string {
 	const most = 64
 	if len(b) > most {

@@ -15,7 +15,7 @@ import (
 	"github.com/coppice-go/coppice/engines/backend/kv"
 )
 
-// genOp draws operations on few keys and few values, so that they meet; some values look like
+// genOp draws operations on few keys and few values, so that operations meet. Some values look like
 // counters and sets.
 func genOp() *rapid.Generator[kv.Op] {
 	key := rapid.Map(rapid.SampledFrom([]string{"a", "b", "c"}), func(s string) []byte { return []byte(s) })
@@ -63,8 +63,8 @@ func genOp() *rapid.Generator[kv.Op] {
 	})
 }
 
-// Transactions have the model's effect and answers, or none at all where the model fails, with the
-// model's operation named.
+// Transactions have the effects and answers of the model. If the model fails, they have no effect,
+// and the error names the model's operation.
 func TestPropertyModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		state := &backendtest.State{Keys: map[string]string{}}
@@ -109,7 +109,7 @@ func TestPropertyModel(t *testing.T) {
 
 func sameAnswer(a, b kv.Answer) bool { return a.Found == b.Found && bytes.Equal(a.Value, b.Value) }
 
-// The order in which members are appended leaves no trace.
+// The order in which members are appended does not change the set.
 func TestPropertySetOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		members := rapid.SliceOfN(rapid.StringMatching(`[^\n]{1,6}`), 1, 20).Draw(t, "members")
@@ -140,7 +140,7 @@ func TestPropertySetOrder(t *testing.T) {
 	})
 }
 
-// Body and text say the same operations, whatever bytes are in them.
+// Body and text describe the same operations, whatever bytes are in them.
 func TestPropertyRoundTrip(t *testing.T) {
 	anyBytes := rapid.SliceOfN(rapid.Byte(), 1, 12)
 	rapid.Check(t, func(t *rapid.T) {

@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// forms are the operations of the text form. Words in capitals stand for the caller's.
+// forms lists the operations of the text form. Words in capitals stand for arguments.
 var forms = []struct {
 	usage string
 	make  func(key []byte, args []string) (Op, error)
@@ -34,7 +34,7 @@ var forms = []struct {
 	{"read KEY", func(k []byte, _ []string) (Op, error) { return Read(k), nil }},
 }
 
-// Usage returns the text form's operations, one per line, for help texts.
+// Usage returns the forms of all operations, one per line, for help texts.
 func Usage() string {
 	var b strings.Builder
 	for _, f := range forms {
@@ -44,8 +44,8 @@ func Usage() string {
 	return b.String()
 }
 
-// ParseOp reads one operation from its words, as a command line has them: "put", "KEY", "VALUE".
-// Usage has them all.
+// ParseOp reads one operation from its words, as a command line gives them: "put", "KEY", "VALUE".
+// Usage lists all forms.
 func ParseOp(words ...string) (Op, error) {
 	o, at, err := parseWords(words)
 	if err != nil {
@@ -56,10 +56,10 @@ func ParseOp(words ...string) (Op, error) {
 
 // ParseText reads operations from text, one per line, in the forms that Usage prints.
 //
-// Words stand apart by blanks or tabs. An empty word, and one with blanks, quotes or bytes that do
-// not print, is quoted as in Go: "a b", "", "\x00\n", or `a "raw" one`. Quotes stand around whole
-// words only. Empty lines, and lines whose first word begins with #, say nothing. Errors wrap
-// ErrMalformed and name line and column, both from 1, in characters.
+// Words are separated by blanks or tabs. A word that is empty, or has blanks, quotes or bytes that
+// do not print, must be quoted as in Go: "a b", "", "\x00\n", or `a "raw" one`. Quotes enclose
+// whole words only. Empty lines, and lines whose first word begins with #, are skipped. Errors wrap
+// ErrMalformed and name the line and the column, both counted from 1, in characters.
 func ParseText(text string) ([]Op, error) {
 	var ops []Op
 	n := 0
@@ -90,7 +90,7 @@ func ParseText(text string) ([]Op, error) {
 	return ops, nil
 }
 
-// FormatText prints operations as ParseText reads them.
+// FormatText returns operations in the form that ParseText reads.
 func FormatText(ops ...Op) string {
 	var b strings.Builder
 	for _, o := range ops {
@@ -120,8 +120,8 @@ func (o Op) String() string {
 	return strings.Join(words, " ")
 }
 
-// parseWords finds the form of the words. An error comes with the index of the word that it is
-// about, len(words) being the end.
+// parseWords finds the form of the words. at is the index of the word that an error is about, and
+// len(words) if it is about the end.
 func parseWords(words []string) (o Op, at int, err error) {
 	open := forms
 	for i := 0; ; i++ {
@@ -158,14 +158,14 @@ func parseWords(words []string) (o Op, at int, err error) {
 		}
 
 		if i == len(words) {
-			return o, i, fmt.Errorf("it ends here, want %s", strings.Join(wants, " or "))
+			return o, i, fmt.Errorf("the operation ends here, want %s", strings.Join(wants, " or "))
 		}
 
 		return o, i, fmt.Errorf("unexpected %s, want %s", clip([]byte(words[i])), strings.Join(wants, " or "))
 	}
 }
 
-// captured returns the words that stand where the pattern has capitals, the key first.
+// captured returns the words at the places where the pattern has capitals, the key first.
 func captured(pattern, words []string) []string {
 	var c []string
 	for i, p := range pattern {
@@ -178,8 +178,8 @@ func captured(pattern, words []string) []string {
 
 func isCapital(word string) bool { return word[0] >= 'A' && word[0] <= 'Z' }
 
-// splitWords divides a line. cols has the column of each word, and one more: where the line ends or
-// the error is.
+// splitWords splits a line into words. cols holds the column of each word, and one more: the column
+// where the line ends or the error is.
 func splitWords(line string) (words []string, cols []int, err error) {
 	for rest := line; ; {
 		rest = strings.TrimLeft(rest, " \t")
@@ -223,8 +223,8 @@ func splitWords(line string) (words []string, cols []int, err error) {
 	}
 }
 
-// notBare returns why a word cannot stand without quotes, and at which byte; an empty why means it
-// can.
+// notBare returns why a word must be quoted, and the index of the byte that requires it. why is
+// empty if the word can stand without quotes.
 func notBare(word string) (at int, why string) {
 	if strings.HasPrefix(word, "'") {
 		return 0, "single quotes do not quote"

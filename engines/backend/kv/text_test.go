@@ -32,8 +32,8 @@ func TestParseText(t *testing.T) {
 func TestParseTextNamesLineAndColumn(t *testing.T) {
 	for text, says := range map[string]string{
 		"frobnicate k":                          `line 1, column 1: unexpected "frobnicate", want put or delete or append or cas or add or require or read`,
-		"put k v\n\nput k":                      `line 3, column 6: it ends here, want VALUE`,
-		"put":                                   `line 1, column 4: it ends here, want KEY`,
+		"put k v\n\nput k":                      `line 3, column 6: the operation ends here, want VALUE`,
+		"put":                                   `line 1, column 4: the operation ends here, want KEY`,
 		"  put k a b":                           `line 1, column 11: unexpected "b", want the end`,
 		"cas k x y":                             `line 1, column 7: unexpected "x", want equals or absent`,
 		"require é maybe":                       `line 1, column 11: unexpected "maybe", want equals or exists or absent`,
@@ -66,11 +66,11 @@ func TestParseOp(t *testing.T) {
 	require.Equal(t, kv.Put([]byte("a key"), []byte("a value")), o)
 
 	for says, words := range map[string][]string{
-		"word 1: it ends here, want put or delete": nil,
-		"word 3: it ends here, want VALUE":         {"put", "k"},
-		"word 2: the key is empty":                 {"read", ""},
-		`word 3: unexpected "v", want the end`:     {"read", "k", "v"},
-		`word 1: unexpected "", want put`:          {""},
+		"word 1: the operation ends here, want put or delete": nil,
+		"word 3: the operation ends here, want VALUE":         {"put", "k"},
+		"word 2: the key is empty":                            {"read", ""},
+		`word 3: unexpected "v", want the end`:                {"read", "k", "v"},
+		`word 1: unexpected "", want put`:                     {""},
 	} {
 		_, err := kv.ParseOp(words...)
 		require.ErrorIs(t, err, kv.ErrMalformed)
@@ -78,7 +78,7 @@ func TestParseOp(t *testing.T) {
 	}
 }
 
-// Usage has each form once, and each, taken as an operation, parses but for the number.
+// Usage has each form once, and each form parses as an operation, except for the number.
 func TestUsageIsWhatParses(t *testing.T) {
 	usage := strings.TrimSuffix(kv.Usage(), "\n")
 	require.Len(t, strings.Split(usage, "\n"), 10)
@@ -87,7 +87,8 @@ func TestUsageIsWhatParses(t *testing.T) {
 	require.Equal(t, strings.ReplaceAll(usage, "DELTA", "1")+"\n", kv.FormatText(ops...))
 }
 
-// FuzzParseText: no text makes the parser panic; what it reads, it prints and reads again.
+// FuzzParseText: no text makes the parser panic. Operations that it reads are printed and read back
+// the same.
 func FuzzParseText(f *testing.F) {
 	f.Add(kv.Usage())
 	f.Add("put k \"a b\"\n# c\r\nadd n -1\nput k `raw`")

@@ -1,19 +1,19 @@
-// Package kvstore is the transaction backend of CometBFT's example application, so that its
-// clients, load tools and tests run against this node unchanged: the bytes "key=value" write value
-// at key.
+// Package kvstore is the transaction backend of CometBFT's example application: the bytes
+// "key=value" write value at key. The application's clients, load tools and tests run against this
+// node unchanged.
 //
 // The rules are those of CometBFT v0.40's abci/example/kvstore. A transaction has exactly one "="
-// or ":", never both, and neither at its start nor at its end; "key:value" means "key=value". A
-// lone "key" was accepted by older versions and is refused, as it is there.
+// or ":", never both, and not at its start or end; "key:value" means "key=value". Older versions
+// accepted a lone "key". It is refused here, as in v0.40.
 //
-// It differs in three things, each where the original goes wrong:
+// It differs from the original in three points, in each of which the original is wrong:
 //
-//   - "key:value" has its meaning in Execute. The original rewrites it in PrepareProposal alone and
-//     panics in Commit when a proposer did not.
+//   - Execute itself understands "key:value". The original rewrites it in PrepareProposal alone,
+//     and panics in Commit if a proposer did not.
 //   - "val:…" is refused. The original's CheckTx accepts it, rewrites it to a malformed "val=…" and
 //     then rejects its own proposal.
-//   - "val=…" changes the validator set there and is refused here: validators are not this
-//     backend's to change.
+//   - "val=…" is refused. In the original it changes the validator set, which this backend must not
+//     change.
 package kvstore
 
 import (
@@ -31,14 +31,14 @@ var (
 		"does not do")
 )
 
-// New returns the backend of plain transactions. It has no state: one may serve any number of
-// workers.
+// New returns the backend of plain transactions. It has no state, so one backend may serve any
+// number of workers.
 func New() chain.Backend { return backend{} }
 
 type backend struct{}
 
-// Name implements chain.Backend: it is chain.PlainBackend, so transactions without an envelope
-// come here.
+// Name implements chain.Backend. It returns chain.PlainBackend, so that transactions without an
+// envelope come to this backend.
 func (backend) Name() string { return chain.PlainBackend }
 
 // Check implements chain.Backend.
@@ -47,7 +47,7 @@ func (backend) Check(body []byte) error {
 	return err
 }
 
-// Execute implements chain.Backend. The result is empty. It never reads, so it never waits for
+// Execute implements chain.Backend. The result is empty. Execute never reads, so it never waits for
 // its place in the order.
 func (backend) Execute(v chain.View, body []byte) ([]byte, error) {
 	key, value, err := Parse(body)
@@ -60,8 +60,8 @@ func (backend) Execute(v chain.View, body []byte) ([]byte, error) {
 	return nil, v.Put(key, value)
 }
 
-// Parse divides a transaction into key and value, which share tx's memory. Its errors wrap
-// ErrFormat or ErrValidatorTx.
+// Parse splits a transaction into key and value, which share tx's memory. Its errors wrap ErrFormat
+// or ErrValidatorTx.
 func Parse(tx []byte) (key, value []byte, err error) {
 	bad := func(format string, args ...any) ([]byte, []byte, error) {
 		return nil, nil, fmt.Errorf("%w: %s, want key=value", ErrFormat, fmt.Sprintf(format, args...))

@@ -17,7 +17,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// The table is what CometBFT v0.40's CheckTx answers, but for the rows that say otherwise.
+// The table holds the answers of CometBFT v0.40's CheckTx, except in the rows that say otherwise.
 func TestCheck(t *testing.T) {
 	for _, c := range []struct {
 		tx   string
@@ -26,7 +26,7 @@ func TestCheck(t *testing.T) {
 	}{
 		{"key=value", nil, ""},
 		{"key:value", nil, ""},
-		{"valid=1", nil, ""}, // begins with val, not with val=
+		{"valid=1", nil, ""}, // begins with "val" but not with "val="
 		{"a=b c\x00\xff", nil, ""},
 		{" = ", nil, ""},
 		{"key", kvstore.ErrFormat, `3 bytes without "=" or ":", want key=value`},
@@ -42,8 +42,8 @@ func TestCheck(t *testing.T) {
 		{"a:b=c", kvstore.ErrFormat, `":" at byte 1 and "=" at byte 3`},
 		{"val=", kvstore.ErrValidatorTx, "validator"},
 		{"val=x", kvstore.ErrValidatorTx, "validator"},
-		{"val=ed25519!AAAA!10", kvstore.ErrValidatorTx, "validator"}, // CometBFT's accepts it
-		// CometBFT's accepts it, and then its own proposal not
+		{"val=ed25519!AAAA!10", kvstore.ErrValidatorTx, "validator"}, // CometBFT's CheckTx accepts it
+		// CometBFT's CheckTx accepts it, and CometBFT then rejects its own proposal.
 		{"val:x", kvstore.ErrValidatorTx, "validator"},
 		{strings.Repeat("k", chain.MaxKeyBytes+1) + "=v", kvstore.ErrFormat, "a key of 4097 bytes (at most 4096)"},
 		{"k=" + strings.Repeat("v", chain.MaxValueBytes+1), kvstore.ErrFormat, "a value of 16777217 bytes"},
@@ -88,8 +88,8 @@ func TestViewErrorIsReturnedAsItIs(t *testing.T) {
 	}
 }
 
-// FuzzParse holds Parse against the rule as it is written: exactly one separator, with something on
-// both sides.
+// FuzzParse compares Parse with the written rule: exactly one separator, with something on both
+// sides.
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{"a=b", "a:b", "a=b=c", "val=x", "val:x", "=", ""} {
 		f.Add([]byte(s))

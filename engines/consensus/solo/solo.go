@@ -2,8 +2,8 @@
 // a block as soon as there is work, larger blocks under load, and an empty block only if asked to.
 // While a block is being committed, the transactions of the next one gather.
 //
-// If the node dies, an order that was chosen but not logged is chosen anew, and one that was logged
-// but not committed is committed first.
+// If the node dies, an order that was chosen but not logged is chosen again, and an order that was
+// logged but not committed is committed first.
 package solo
 
 import (
@@ -22,7 +22,7 @@ import (
 
 // Solo is the driver of a node without peers.
 type Solo struct {
-	// MaxTxs bounds the transactions of a block; 0 stands for DefaultMaxTxs. The genesis bounds the
+	// MaxTxs limits the transactions of a block; 0 means DefaultMaxTxs. The genesis limits the
 	// bytes.
 	MaxTxs int
 
@@ -30,7 +30,7 @@ type Solo struct {
 	// never.
 	EmptyEvery time.Duration
 
-	// Now is the wall clock, which may jump; nil stands for time.Now.
+	// Now returns the wall clock's time, which may jump; nil means time.Now.
 	Now func() time.Time
 }
 
@@ -92,7 +92,7 @@ func (d *driver) run(ctx context.Context) error {
 	}
 
 	state := info.Committed
-	if state.Period == 0 { // also if the chain has started, so that another genesis is refused
+	if state.Period == 0 { // called even if the chain has started, so that another genesis is refused
 		if state, err = d.core.Ordering.InitChain(ctx, d.core.Genesis); errors.Is(err, engines.ErrDown) {
 			return err
 		} else if err != nil {
@@ -122,7 +122,7 @@ func (d *driver) run(ctx context.Context) error {
 	}
 }
 
-// gather waits for transactions, or until an empty block is due.
+// gather waits for transactions and returns them. It returns none when an empty block is due.
 func (d *driver) gather(ctx context.Context, state chain.State) ([][]byte, error) {
 	take := ctx
 	if d.EmptyEvery > 0 {

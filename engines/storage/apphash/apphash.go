@@ -1,10 +1,10 @@
 // Package apphash computes the hash that commits a node to its replicated state (I3).
 //
-// The state is a set of leaves: one for each latest key with its value, one for each applied
-// transaction id. A leaf is a keyed BLAKE3 digest; the set is summed in an Accumulator, a
-// homomorphic multiset hash (LtHash with 1024 lanes of 16 bits). So a block costs one or two
-// additions for each of its writes, whatever the size of the state, the order in which leaves came
-// and went leaves no trace, and a scan of the state gives the very same sum.
+// The state is a set of leaves: one leaf for each latest key with its value, and one leaf for each
+// applied transaction id. A leaf is a keyed BLAKE3 digest. The leaves are summed in an Accumulator,
+// a homomorphic multiset hash (LtHash with 1024 lanes of 16 bits). So a block costs one or two
+// additions for each of its writes, however large the state is. The sum does not depend on the
+// order in which leaves were added and removed, and a scan of the state gives the same sum.
 //
 //	leaf        = BLAKE3_keyed(K_key, len(key) u32 | key | value)
 //	            | BLAKE3_keyed(K_id, id | version | code u32 | valid_until i64 | data)
@@ -13,11 +13,11 @@
 //	root        = BLAKE3_keyed(K_root, accumulator)
 //	app hash    = BLAKE3_keyed(K_app, root | period u64)
 //
-// Numbers are big-endian. Each K is BLAKE3's derive-key of a context string of its own, so no two
-// kinds of input share a hash function.
+// Numbers are big-endian. Each K is BLAKE3's derive-key of its own context string, so no two kinds
+// of input share a hash function.
 //
-// What it does not do: there are no proofs of a single key. See docs/adr/0021 for that choice and
-// the security argument.
+// The hash offers no proofs of a single key. docs/adr/0021 explains that choice and gives the
+// security argument.
 package apphash
 
 import (
@@ -37,7 +37,7 @@ const (
 	accumulatorSize = 2048 // of an encoded Accumulator
 )
 
-// The keys of the hash functions. A context, once released, never changes: it is part of every
+// The keys of the hash functions. A released context never changes, because it is part of every
 // chain.
 var (
 	keyLeafKey    = deriveKey("coppice 2026-11 app hash v1: latest key")
@@ -63,11 +63,11 @@ func words(key []byte) (w [8]uint32) {
 	return w
 }
 
-// Leaf is what one key, or one applied id, contributes.
+// Leaf is the contribution of one key, or of one applied id, to the sum.
 type Leaf [Size]byte
 
-// Hasher makes leaves. It only keeps buffers between calls and is not safe for concurrent use; the
-// zero value is not usable, take NewHasher.
+// Hasher computes leaves. It keeps nothing between calls but its buffers, and it is not safe for
+// concurrent use. The zero value is not usable; call NewHasher.
 type Hasher struct {
 	key, id *blake3.Hasher
 	buf     []byte
@@ -78,8 +78,8 @@ func NewHasher() *Hasher {
 	return &Hasher{key: blake3.New(Size, keyLeafKey), id: blake3.New(Size, keyIDLeaf)}
 }
 
-// Key returns the leaf of a latest key and its value. An empty value and a missing key are
-// different: the latter has no leaf.
+// Key returns the leaf of a latest key and its value. An empty value and a missing key differ: a
+// missing key has no leaf.
 func (h *Hasher) Key(key, value []byte) Leaf {
 	h.buf = binary.BigEndian.AppendUint32(h.buf[:0], uint32(len(key)))
 	h.buf = append(h.buf, key...)
@@ -87,7 +87,7 @@ func (h *Hasher) Key(key, value []byte) Leaf {
 }
 
 // ID returns the leaf of an applied transaction: its id, version, code, data and valid_until. The
-// log text is for people and not part of it.
+// log text is for people, so the leaf does not cover it.
 func (h *Hasher) ID(r *logv1.TxResult) Leaf {
 	h.buf = append(h.buf[:0], r.Id...)
 	h.buf = chain.VersionFromProto(r.Version).AppendBinary(h.buf)
@@ -104,15 +104,16 @@ func sum(h *blake3.Hasher, head, tail []byte) (l Leaf) {
 	return l
 }
 
-// Accumulator is the sum of a set of leaves. The zero value is the empty set's. It packs four lanes
-// of 16 bits in a word.
+// Accumulator is the sum of a set of leaves. The zero value is the sum of the empty set. One word
+// holds four lanes of 16 bits.
 type Accumulator [accumulatorSize / 8]uint64
 
-// The highest bit of each lane: additions leave it out and set it by hand, so that no carry crosses
-// into the next lane.
+// top has the highest bit of each lane. Add and Remove compute these bits separately, so that no
+// carry crosses into the next lane.
 const top = 0x8000_8000_8000_8000
 
-// Add puts a leaf into the set. A leaf must not be in it already: the sum is one of a multiset.
+// Add adds a leaf to the set. The set must not have the leaf already, because the sum is that of a
+// multiset.
 func (a *Accumulator) Add(l Leaf) {
 	var e Accumulator
 	e.expand(l)
@@ -121,7 +122,7 @@ func (a *Accumulator) Add(l Leaf) {
 	}
 }
 
-// Remove takes a leaf out of the set.
+// Remove removes a leaf from the set.
 func (a *Accumulator) Remove(l Leaf) {
 	var e Accumulator
 	e.expand(l)
@@ -130,9 +131,9 @@ func (a *Accumulator) Remove(l Leaf) {
 	}
 }
 
-// expand sets a to the leaf's element. The single input block is compressed at successive counters,
-// which is BLAKE3's extendable output; the package's own reader would allocate and start goroutines
-// for each leaf.
+// expand sets a to the leaf's element. It compresses the single input block at successive counters,
+// which is BLAKE3's extendable output. The reader of package blake3 would allocate and start
+// goroutines for each leaf.
 func (a *Accumulator) expand(l Leaf) {
 	n := guts.Node{CV: keyElementCV, BlockLen: Size, Flags: elementFlags}
 	for i := range Size / 4 {

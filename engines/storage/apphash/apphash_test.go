@@ -32,7 +32,7 @@ func TestElementIsKeyedXOF(t *testing.T) {
 	})
 }
 
-// Lanes are added and subtracted mod 2^16, each for itself: held against the plain arithmetic.
+// Lanes are added and subtracted mod 2^16, each by itself. The test compares with plain arithmetic.
 func TestLanesAreIndependent(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	var a Accumulator
@@ -75,7 +75,7 @@ func TestLanesAreIndependent(t *testing.T) {
 	require.Equal(t, Accumulator{}, a, "taking out all that went in leaves the empty set")
 }
 
-// I3: the hash depends on the set, not on the order in which it came to be.
+// I3: the hash depends on the set, not on the order in which it was built.
 func TestOrderLeavesNoTrace(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		h := NewHasher()
@@ -162,8 +162,8 @@ func TestGolden(t *testing.T) {
 	check(1, golden[2])
 }
 
-// Computed by a second implementation of the package comment, in another language on another
-// BLAKE3.
+// These values come from a second implementation of the package comment, in another language with
+// another BLAKE3.
 var golden = [...]string{
 	"7b7be16a0f61f711fe7a1d820b8debd9e5ed6fdd16af73db24da93fc9096e3e7",
 	"f90daf3558c6b57813e731a4032fdf78a40413cfbca04f12b331a241279377fc",

@@ -1,9 +1,9 @@
 // Package durable brings directories to one of pebble's disks whole or not at all, and has the
 // steps of internal/durable on such a disk.
 //
-// Every function returns when what it did is on the disk, except where it says otherwise. After an
-// error it is open what a crash would find. Nothing is tried again, and the caller must treat a
-// failed sync as the end of that disk.
+// Every function returns when its effect is on the disk, except where its comment says otherwise.
+// After an error, it is uncertain what a crash would leave. Nothing is retried, and the caller must
+// not use that disk any more after a failed sync.
 package durable
 
 import (
@@ -45,13 +45,13 @@ func (p onPebble) SyncDir(path string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// Dir is a directory of directories, each of which is whole once it has its name:
+// Dir is a directory of directories, each of which is complete once it has its name:
 //
-//	<path>/<name>     whole
-//	<path>/tmp-new    one that is being made, or was not finished
-//	<path>/tmp-gone-* one that is being removed
+//	<path>/<name>     complete
+//	<path>/tmp-new    being made, or left unfinished
+//	<path>/tmp-gone-* being removed
 //
-// Only one caller at a time may change it; Names may be called meanwhile.
+// Only one caller at a time may change a Dir. Names may be called meanwhile.
 type Dir struct {
 	FS   vfs.FS
 	Path string
@@ -59,13 +59,13 @@ type Dir struct {
 
 const temporary = "tmp-"
 
-// Join returns the path of what has that name.
+// Join returns the path of the directory with that name.
 func (d Dir) Join(name string) string { return d.FS.PathJoin(d.Path, name) }
 
 // New returns the path where the next directory is made.
 func (d Dir) New() string { return d.Join(temporary + "new") }
 
-// Settle removes what a process that died left half made or half removed, and makes the directory
+// Settle removes what a process that died left half made or half removed, and creates the directory
 // if it is missing. It returns the names of what it removed.
 func (d Dir) Settle() (removed []string, err error) {
 	if err := d.FS.MkdirAll(d.Path, 0o700); err != nil {
@@ -89,7 +89,8 @@ func (d Dir) Settle() (removed []string, err error) {
 	return removed, On(d.FS).SyncDir(d.FS.PathDir(d.Path))
 }
 
-// Names lists what is whole, in no order. A directory that is missing has nothing.
+// Names returns the names of the complete directories, in no order. It returns none if the
+// directory is missing.
 func (d Dir) Names() ([]string, error) {
 	names, err := d.FS.List(d.Path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -98,10 +99,10 @@ func (d Dir) Names() ([]string, error) {
 	return slices.DeleteFunc(names, IsTemporary), err
 }
 
-// IsTemporary says whether a name is one of those that are not whole.
+// IsTemporary reports whether name is that of an incomplete directory.
 func IsTemporary(name string) bool { return strings.HasPrefix(name, temporary) }
 
-// Publish gives the directory New, whose files are durable, its name, which must be free.
+// Publish renames the directory New to name, which must be free. The files in New must be durable.
 func (d Dir) Publish(name string) error {
 	if err := On(d.FS).SyncDir(d.New()); err != nil {
 		return err
@@ -109,11 +110,11 @@ func (d Dir) Publish(name string) error {
 	return On(d.FS).Rename(d.New(), d.Join(name))
 }
 
-// Remove removes a directory. It loses its name first, so that a crash leaves no half one; the rest
-// may come with the next Settle.
+// Remove removes a directory. The directory loses its name first, so that a crash does not leave a
+// half-removed one under that name. The next Settle removes any rest.
 func (d Dir) Remove(name string) error {
 	gone := d.Join(temporary + "gone-" + name)
-	if err := d.FS.RemoveAll(gone); err != nil { // of a removal before, cut short
+	if err := d.FS.RemoveAll(gone); err != nil { // left by an earlier removal that was interrupted
 		return err
 	}
 	if err := On(d.FS).Rename(d.Join(name), gone); err != nil {

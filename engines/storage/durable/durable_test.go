@@ -19,7 +19,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const home = "home"
 
-// read returns what a file holds, "" if it is not there.
+// read returns the contents of a file, or "" if it does not exist.
 func read(t *testing.T, disk vfs.FS, path string) string {
 	t.Helper()
 	f, err := disk.Open(path)
@@ -42,9 +42,9 @@ func put(disk vfs.FS, d durable.Dir, name string) error {
 		durable.On(disk).Write(disk.PathJoin(d.New(), "file"), []byte(name), 0o666), d.Publish(name))
 }
 
-// everyCrash does something on a disk with each crash that may come in it, before each of its
-// operations and with none, some and all of what was not synced, and looks at what is left. done
-// says that it was done before the crash.
+// everyCrash runs an action on a disk with a crash before each of its operations, keeping none,
+// some and all of the unsynced data, and checks the result. done reports whether the action had
+// ended before the crash.
 func everyCrash(t *testing.T, before, do func(vfs.FS) error, look func(t *testing.T, left vfs.FS, done bool)) {
 	t.Helper()
 	for _, keep := range []int{0, 50, 100} {

@@ -14,8 +14,7 @@ import (
 	"github.com/coppice-go/coppice/engines/storage"
 )
 
-// benchKeys returns how many keys the benchmarks' state has; COPPICE_BENCH_KEYS says another
-// number.
+// benchKeys returns the number of keys in the benchmarks' state. COPPICE_BENCH_KEYS overrides it.
 func benchKeys(b *testing.B) int {
 	if s := os.Getenv("COPPICE_BENCH_KEYS"); s != "" {
 		n, err := strconv.Atoi(s)
@@ -25,8 +24,8 @@ func benchKeys(b *testing.B) int {
 	return 100_000
 }
 
-// BenchmarkSnapshot makes a snapshot of a state on a disk, of keys of 20 and values of 100 bytes,
-// and a state of the snapshot.
+// BenchmarkSnapshot makes a snapshot of a state on a disk, with keys of 20 and values of 100 bytes,
+// and then a state from the snapshot.
 func BenchmarkSnapshot(b *testing.B) {
 	n := &node{t: b, fs: vfs.Default}
 	home := b.TempDir()

@@ -17,9 +17,9 @@ import (
 //
 //	<dir>/<period>-<height>/metadata
 //	                        00000000.chunk …
-//	<dir>/tmp-*             one that was not finished, or is being removed; Settle removes it
+//	<dir>/tmp-*             a snapshot that is unfinished or being removed; Settle removes it
 //
-// Take, Remove, Keep and Settle are to be called one at a time; List and Chunk beside them.
+// Only one of Take, Remove, Keep and Settle may run at a time. List and Chunk may run beside them.
 type Dir struct {
 	FS   vfs.FS
 	Path string
@@ -35,7 +35,8 @@ func (d Dir) durable() durable.Dir { return durable.Dir{FS: d.FS, Path: d.Path} 
 
 func (d Dir) path(name string) string { return d.durable().Join(name) }
 
-// Settle removes what a process that died left half done, and makes the directory if it is missing.
+// Settle removes what a process that died left half done, and creates the directory if it is
+// missing.
 func (d Dir) Settle() error {
 	if _, err := d.durable().Settle(); err != nil {
 		return fmt.Errorf("snapshots for peers: %w", err)
@@ -43,8 +44,8 @@ func (d Dir) Settle() error {
 	return nil
 }
 
-// List returns the snapshots that can be read, the oldest first. A directory that is missing has
-// none.
+// List returns the readable snapshots, the oldest first. It returns none if the directory is
+// missing.
 func (d Dir) List() ([]Metadata, error) {
 	names, err := d.durable().Names()
 	if err != nil {
@@ -56,7 +57,7 @@ func (d Dir) List() ([]Metadata, error) {
 	for _, name := range names {
 		b, err := readFile(d.FS, d.FS.PathJoin(d.path(name), metadataName), maxMetadata)
 		if err != nil {
-			continue // being removed, or not ours
+			continue // the snapshot is being removed, or the directory is not ours
 		}
 		if m, err := Decode(b); err == nil && name == nameOf(m.Period, m.Height) {
 			list = append(list, m)
@@ -71,10 +72,11 @@ func (d Dir) List() ([]Metadata, error) {
 }
 
 // Chunk reads a chunk of a snapshot that List has returned, and checks it. Errors: ErrNone, and
-// ErrChunk for one that is not what was written.
+// ErrChunk for a chunk that is not as it was written.
 func (d Dir) Chunk(m Metadata, place uint32) ([]byte, error) {
 	if int(place) >= len(m.Chunks) {
-		return nil, fmt.Errorf("%w: height %d has %d chunks, and no chunk %d", ErrNone, m.Height, len(m.Chunks), place)
+		return nil, fmt.Errorf("%w: the snapshot at height %d has %d chunks, no chunk %d", ErrNone, m.Height,
+			len(m.Chunks), place)
 	}
 
 	path := d.FS.PathJoin(d.path(nameOf(m.Period, m.Height)), chunkName(int(place)))
@@ -90,7 +92,7 @@ func (d Dir) Chunk(m Metadata, place uint32) ([]byte, error) {
 	return b, i.Check(place, b)
 }
 
-// Remove removes a snapshot; a crash leaves no half one.
+// Remove removes a snapshot. A crash does not leave a half-removed one.
 func (d Dir) Remove(m Metadata) error {
 	name := nameOf(m.Period, m.Height)
 	if err := d.durable().Remove(name); err != nil {
@@ -99,11 +101,11 @@ func (d Dir) Remove(m Metadata) error {
 	return nil
 }
 
-// maxKept is how many snapshots stay at most, however many are in use.
+// maxKept is the largest number of snapshots that Keep leaves, however many are in use.
 const maxKept = 10
 
-// Keep removes all but the newest n snapshots and those older ones that are in use, at most maxKept
-// in all. It returns those that are left, the oldest first.
+// Keep removes all snapshots except the newest n and those older ones that are in use. It leaves at
+// most maxKept snapshots in all, and returns the ones that are left, the oldest first.
 func (d Dir) Keep(n int, inUse func(Metadata) bool) (left []Metadata, err error) {
 	list, err := d.List()
 	if err != nil {
@@ -121,10 +123,11 @@ func (d Dir) Keep(n int, inUse func(Metadata) bool) (left []Metadata, err error)
 	return left, nil
 }
 
-// name gives a finished one its name.
+// name gives a finished snapshot its name.
 func (d Dir) name(m Metadata) error {
 	name := nameOf(m.Period, m.Height)
-	if _, err := d.FS.Stat(d.path(name)); err == nil { // the same, or one that a node before wrote in another way
+	// A snapshot with this name is the same one, or an earlier node wrote it differently.
+	if _, err := d.FS.Stat(d.path(name)); err == nil {
 		if err := d.Remove(m); err != nil {
 			return err
 		}
@@ -132,7 +135,7 @@ func (d Dir) name(m Metadata) error {
 	return d.durable().Publish(name)
 }
 
-// readFile reads a file of at most so many bytes.
+// readFile reads a file of at most most bytes. A larger file is ErrChunk.
 func readFile(fs vfs.FS, path string, most int64) ([]byte, error) {
 	f, err := fs.Open(path)
 	if err != nil {

@@ -15,8 +15,7 @@ import (
 	"github.com/coppice-go/coppice/engines/storage"
 )
 
-// A disk that is full costs this attempt and nothing else: it is neither the chunk's fault nor the
-// snapshot's.
+// A full disk fails only this attempt: it is neither the chunk's fault nor the snapshot's.
 func TestADiskThatIsFullIsNoFaultOfTheSnapshot(t *testing.T) {
 	n, m, chunks := full(t)
 	var isFull atomic.Bool
@@ -59,8 +58,8 @@ func TestADiskThatIsFullIsNoFaultOfTheSnapshot(t *testing.T) {
 	require.Equal(t, m, again)
 }
 
-// A power failure at any operation of a snapshot leaves those that were there, and the new one
-// whole or not at all.
+// A power failure at any operation of a snapshot leaves the earlier snapshots, and the new one
+// either complete or not at all.
 func TestACrashWhileASnapshotIsTakenLeavesWholeOnes(t *testing.T) {
 	for at := int64(1); ; at++ {
 		mem := vfs.NewCrashableMem()
@@ -108,7 +107,8 @@ func TestACrashWhileASnapshotIsTakenLeavesWholeOnes(t *testing.T) {
 	}
 }
 
-// An import that a power failure cuts short is no state, at any operation; begun again, it is one.
+// An import that a power failure interrupts at any operation leaves no state; begun again, it
+// succeeds.
 func TestACrashWhileASnapshotIsImportedLeavesNoState(t *testing.T) {
 	n := newNode(t, vfs.NewMem())
 	defer n.db.Close()
@@ -147,7 +147,7 @@ func TestACrashWhileASnapshotIsImportedLeavesNoState(t *testing.T) {
 
 		again := n.target(after)
 		if db, err := storage.Open(again.Dir, storage.Options{FS: after, ReadOnly: true}); err == nil {
-			if db.State().Started() { // all of it, then
+			if db.State().Started() { // then it must be complete
 				require.NoError(t, db.VerifyScan(t.Context(), nil), "operation %d", at)
 				require.Equal(t, m.AppHash, db.State().AppHash)
 			}

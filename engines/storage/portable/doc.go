@@ -1,7 +1,8 @@
 // Package portable exports the replicated state at a height as chunks that are the same on every
 // node, and builds a state from them. CometBFT's state sync carries these chunks.
 //
-// A snapshot is a stream, cut into chunks of one size (the last may be shorter), and its metadata:
+// A snapshot consists of a stream, which is cut into chunks of one size (the last may be shorter),
+// and of its metadata:
 //
 //	stream    = "coppice state\n"
 //	            (uvarint len(key) | key | uvarint len(value) | value)*
@@ -16,23 +17,23 @@
 // The stream has every latest key, in the order of the bytes, and then every remembered id, in
 // order.
 //
-// Numbers are big-endian. Whatever it holds is either in the app hash or compared with something
-// that is not a peer's word, so that what is imported need not be believed: keys, values and ids
-// give the app hash, chain and period are the importing node's own genesis's, and the clock is the
-// block's time.
+// Numbers are big-endian. An importing node need not trust its peers, because everything in a
+// snapshot is either part of the app hash or compared with data that does not come from a peer.
+// Keys, values and ids give the app hash. The chain and the period must be those of the node's own
+// genesis, and the clock must be the block's time.
 //
-// # What is not in it
+// # What a snapshot leaves out
 //
-//   - Old versions, and the versions of the latest keys: nothing below the snapshot's height can be
-//     read on a node that began with it, and the app hash does not vouch for them. Keys have the
-//     snapshot's height as their version there.
-//   - The texts of results (TxResult.log): they are for people, and need not be the same on all
+//   - Old versions, and the versions of the latest keys. The app hash does not cover them. A node
+//     that began with a snapshot cannot read below the snapshot's height, and there its keys have
+//     that height as their version.
+//   - The texts of results (TxResult.log). They are for people, and need not be the same on all
 //     nodes.
-//   - Entries of earlier blocks, and whatever is a node's own.
+//   - Entries of earlier blocks, and all node-local data.
 //
 // # How a chunk is checked
 //
-// The metadata lists the chunks' hashes, and its own hash is the snapshot's. A chunk with another
-// hash is its sender's fault (ErrChunk). Chunks that have their hashes and cannot be read, or give
-// another app hash, are the snapshot's fault (ErrSnapshot).
+// The metadata lists the hashes of the chunks, and the hash of the metadata is the snapshot's hash.
+// If a chunk does not have its hash, its sender is at fault (ErrChunk). If the chunks have their
+// hashes but cannot be read, or give another app hash, the snapshot is at fault (ErrSnapshot).
 package portable

@@ -13,18 +13,17 @@ import (
 	"github.com/coppice-go/coppice/engines/storage/durable"
 )
 
-// Taking says how to make a snapshot.
+// Taking configures how a snapshot is made.
 type Taking struct {
-	ChunkBytes uint32 // 0 is defaultChunkBytes; nodes whose snapshots are to be the same have the same
+	ChunkBytes uint32 // 0 means defaultChunkBytes; only nodes with the same value make equal snapshots
 
-	// Pace, if set, is asked after each piece of work, and may wait, so that it leaves room for
-	// others.
+	// Pace, if set, is called after each piece of work. It may wait, to leave room for other work.
 	Pace func(ctx context.Context) error
 }
 
-// Take makes a snapshot of what is pinned. It reads the state in pieces and holds nothing up. When
-// it returns the snapshot is durable and has its name; an error leaves nothing. It is ErrSnapshot
-// where there would be more than maxChunks.
+// Take makes a snapshot of the pinned state. It reads the state in pieces and blocks nothing. When
+// it returns, the snapshot is durable and has its name; after an error, it leaves nothing behind.
+// It returns ErrSnapshot if the snapshot would have more than maxChunks chunks.
 func (d Dir) Take(ctx context.Context, p *storage.Pinned, t Taking) (m Metadata, err error) {
 	if t.ChunkBytes == 0 {
 		t.ChunkBytes = defaultChunkBytes
@@ -41,7 +40,7 @@ func (d Dir) Take(ctx context.Context, p *storage.Pinned, t Taking) (m Metadata,
 	}
 	defer func() {
 		if err != nil {
-			d.FS.RemoveAll(tmp) // what cannot be removed now is at the next start
+			d.FS.RemoveAll(tmp) // what cannot be removed now is removed at the next start
 			err = fmt.Errorf("snapshot for peers at height %d: %w", p.Height(), err)
 		}
 	}()
@@ -56,7 +55,7 @@ func (d Dir) Take(ctx context.Context, p *storage.Pinned, t Taking) (m Metadata,
 	}
 
 	if keys, ids := p.Size(); w.Keys != keys || w.IDs != ids {
-		return m, fmt.Errorf("%w: %d keys and %d ids were read, want %d and %d", storage.ErrDamaged, w.Keys,
+		return m, fmt.Errorf("%w: read %d keys and %d ids, want %d and %d", storage.ErrDamaged, w.Keys,
 			w.IDs, keys, ids)
 	}
 
@@ -67,7 +66,7 @@ func (d Dir) Take(ctx context.Context, p *storage.Pinned, t Taking) (m Metadata,
 	return w.Metadata, d.name(w.Metadata)
 }
 
-// pieceBytes is about how much is read from the state at once.
+// pieceBytes is the approximate amount that is read from the state at once.
 const pieceBytes = 256 << 10
 
 // writer cuts the stream into files.
@@ -79,8 +78,7 @@ type writer struct {
 }
 
 func (w *writer) export(ctx context.Context, p *storage.Pinned, pace func(context.Context) error) error {
-	for _, piece := range []func(s *storage.Reader, last []byte) (now []byte, done bool, err error){w.keysPiece,
-		w.idsPiece} {
+	for _, piece := range []func(*storage.Reader, []byte) ([]byte, bool, error){w.keysPiece, w.idsPiece} {
 		var last []byte
 		for done := false; !done; {
 			if err := p.Read(func(s *storage.Reader) (err error) {
@@ -140,7 +138,7 @@ func (w *writer) idsPiece(s *storage.Reader, last []byte) (now []byte, done bool
 	return nil, true, nil
 }
 
-// cut writes the chunks that are whole, and at the end of the stream the rest.
+// cut writes the chunks that are complete and, at the end of the stream, also the rest.
 func (w *writer) cut(end bool) error {
 	for size := int(w.ChunkBytes); len(w.buf) >= size || end && len(w.buf) > 0; {
 		chunk := w.buf[:min(size, len(w.buf))]

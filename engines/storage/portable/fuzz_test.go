@@ -29,9 +29,9 @@ func (a *again) ID(r *logv1.TxResult) error {
 	return nil
 }
 
-// FuzzStream: whatever bytes come, in whatever pieces, reading them never panics, takes no more
-// memory than came, and depends on the bytes alone; what reads as a stream is written the same way
-// (numbers may come in a longer form than ours).
+// FuzzStream: whatever bytes arrive, in whatever pieces, decoding them never panics, takes no more
+// memory than arrived, and depends on the bytes alone. Bytes that decode as a stream encode in the
+// same way (numbers may arrive in a longer form than ours).
 func FuzzStream(f *testing.F) {
 	good := appendKey(appendKey([]byte(preamble), storage.Entry{Key: []byte("a"), Value: []byte("value")}),
 		storage.Entry{Key: []byte("b")})
@@ -73,7 +73,7 @@ func FuzzStream(f *testing.F) {
 	})
 }
 
-// FuzzMetadata: whatever reads as metadata is written the same way, and within its bounds.
+// FuzzMetadata: bytes that decode as metadata encode in the same way, and stay within the limits.
 func FuzzMetadata(f *testing.F) {
 	m := Metadata{ChainID: "orchard", Height: 5, AppHash: make([]byte, 32), Clock: genesis, Keys: 1, Bytes: 100,
 		ChunkBytes: 64, Chunks: make([][32]byte, 2)}

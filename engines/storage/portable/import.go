@@ -12,22 +12,24 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// Target says what state to make of a snapshot, and what is known of it that is not a peer's word.
+// Target describes the state to build from a snapshot, and the facts about it that do not come from
+// a peer.
 type Target struct {
 	FS  vfs.FS
-	Dir string // where the state is built. What is there is removed
+	Dir string // where the state is built; anything that is already there is removed
 
-	// Fatal ends the process where what is built can neither go on nor be closed: its disk is full,
-	// for one. It must not return; nil panics.
+	// Fatal ends the process when the state that is being built can neither continue nor be closed,
+	// for example because the disk is full. It must not return; nil means panic.
 	Fatal func(error)
 
-	Chain     *logv1.ChainStarted // by this node's own genesis
-	AppHash   []byte              // at the snapshot's height; as the next two
+	Chain     *logv1.ChainStarted // from this node's own genesis
+	AppHash   []byte              // at the snapshot's height, like the next two
 	BlockHash []byte
 	Time      time.Time
 }
 
-// Import takes a snapshot's chunks, in their order. It is for one goroutine at a time.
+// Import builds a state from the chunks of a snapshot, which must come in order. Only one goroutine
+// may use an Import at a time.
 type Import struct {
 	Metadata
 	to   Target
@@ -36,34 +38,34 @@ type Import struct {
 	next int
 }
 
-// NewImport begins to take a snapshot, and touches no disk yet. It is ErrSnapshot where the
-// snapshot is not of the chain, or not what is known of its height.
+// NewImport begins an import; it does not touch the disk yet. It returns ErrSnapshot if the
+// snapshot is of another chain, or contradicts the known facts about its height.
 func NewImport(m Metadata, to Target) (*Import, error) {
 	switch c := to.Chain; {
 	case m.ChainID != c.ChainId || m.Period != c.Period:
-		return nil, fmt.Errorf("%w: it is of chain %q (period %d), this is %q (period %d)", ErrSnapshot, m.ChainID,
-			m.Period, c.ChainId, c.Period)
+		return nil, fmt.Errorf("%w: snapshot is of chain %q (period %d), this is %q (period %d)", ErrSnapshot,
+			m.ChainID, m.Period, c.ChainId, c.Period)
 
 	case string(m.AppHash) != string(to.AppHash):
-		return nil, fmt.Errorf("%w: it is of app hash %x, the chain's at height %d is %x", ErrSnapshot, m.AppHash,
-			m.Height, to.AppHash)
+		return nil, fmt.Errorf("%w: snapshot has app hash %x, the chain has %x at height %d", ErrSnapshot, m.AppHash,
+			to.AppHash, m.Height)
 
 	// an earlier period may have had a later time
 	case m.Clock.Before(to.Time), m.Period == 0 && !m.Clock.Equal(to.Time):
-		return nil, fmt.Errorf("%w: its clock is at %v, block %d is of %v", ErrSnapshot, m.Clock.UTC(), m.Height,
+		return nil, fmt.Errorf("%w: snapshot has clock %v, block %d has time %v", ErrSnapshot, m.Clock.UTC(), m.Height,
 			to.Time.UTC())
 	}
 	return &Import{Metadata: m, to: to}, nil
 }
 
-// Next returns the place of the chunk to come, and how many there are.
+// Next returns the place of the next chunk, and the number of chunks.
 func (i *Import) Next() (next, of int) { return i.next, len(i.Chunks) }
 
-// Check reports whether a chunk is the one at its place. Errors: ErrChunk, and ErrSnapshot for a
-// place that there is not.
+// Check returns nil if chunk is the chunk at that place, ErrChunk if it is not, and ErrSnapshot if
+// the snapshot has no such place.
 func (i *Import) Check(place uint32, chunk []byte) error {
 	if int(place) >= len(i.Chunks) {
-		return fmt.Errorf("%w: it has no chunk %d, but %d", ErrSnapshot, place, len(i.Chunks))
+		return fmt.Errorf("%w: no chunk %d, the snapshot has %d chunks", ErrSnapshot, place, len(i.Chunks))
 	}
 	if want := i.size(int(place)); uint64(len(chunk)) != want {
 		return fmt.Errorf("%w: chunk %d has %d bytes, want %d", ErrChunk, place, len(chunk), want)
@@ -74,10 +76,10 @@ func (i *Import) Check(place uint32, chunk []byte) error {
 	return nil
 }
 
-// Apply takes the chunk at a place. One that was taken before changes nothing; one from further
-// ahead is ErrOrder. After the last, and only then, Finish is to be called. Errors: ErrChunk,
-// ErrOrder, ErrSnapshot; all others are this node's disk's, and after these and ErrSnapshot the
-// import is to be given up.
+// Apply adds the chunk at a place to the state. A chunk that was applied before changes nothing,
+// and a chunk from further ahead is ErrOrder. Call Finish after the last chunk, and only then.
+// Errors: ErrChunk, ErrOrder, ErrSnapshot; any other error comes from this node's disk. After
+// ErrSnapshot or an error of the disk, the caller must abort the import.
 func (i *Import) Apply(place uint32, chunk []byte) error {
 	if err := i.Check(place, chunk); err != nil {
 		return err
@@ -118,7 +120,8 @@ func (i *Import) begin() (err error) {
 	return err
 }
 
-// faulty makes a fault of the snapshot of what the state would not take.
+// faulty returns err as ErrSnapshot if the state refused the contents of the snapshot, and
+// otherwise returns err unchanged.
 func faulty(err error) error {
 	for _, is := range []error{storage.ErrBuild, storage.ErrAppHash, storage.ErrChain} {
 		if errors.Is(err, is) {
@@ -128,11 +131,11 @@ func faulty(err error) error {
 	return err
 }
 
-// Finish checks that the state is whole and has the app hash, and closes it: it is durable in its
-// directory then. Errors as Apply.
+// Finish checks that the state is complete and has the app hash, and closes it. The state is then
+// durable in its directory. Errors are those of Apply.
 func (i *Import) Finish() error {
 	if i.next < len(i.Chunks) {
-		return fmt.Errorf("%w: %d of %d chunks have come", ErrOrder, i.next, len(i.Chunks))
+		return fmt.Errorf("%w: only %d of %d chunks are applied", ErrOrder, i.next, len(i.Chunks))
 	}
 	if err := i.d.end(); err != nil {
 		return err
@@ -140,7 +143,7 @@ func (i *Import) Finish() error {
 	return faulty(i.b.Finish(i.to.Chain, i.Clock))
 }
 
-// Abort gives up what was built and removes it. After Finish it removes the state.
+// Abort discards what was built and removes it. After Finish, it removes the state.
 func (i *Import) Abort() error {
 	var err error
 	if i.b != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/coppice-go/coppice/engines/storage/apphash"
 )
 
-// Format is the one that this version writes and reads.
+// Format is the format of snapshots that this version writes and reads.
 const Format = 1
 
 // Bounds of a snapshot.
@@ -20,31 +20,33 @@ const (
 	defaultChunkBytes = 4 << 20
 	minChunkBytes     = 64
 	maxChunkBytes     = 8 << 20 // CometBFT carries 16 MB
-	// so that the metadata fits into CometBFT's 4 MB, and as its max_snapshot_chunks by default
+	// Limits that keep the metadata within CometBFT's 4 MB; maxChunks is also the default of
+	// CometBFT's max_snapshot_chunks.
 	maxChunks   = 100_000
 	maxMetadata = 4_000_000
 )
 
-// Errors of this package. Each comes with what was wrong.
+// Errors of this package. Each is returned wrapped in an error that says what was wrong.
 var (
-	// ErrSnapshot: a snapshot is not what it says, or not one that can be taken. No other sender
-	// has a better one.
+	// ErrSnapshot: a snapshot contradicts itself or the chain, or cannot be taken. No other sender
+	// has a better copy of it.
 	ErrSnapshot = errors.New("bad snapshot")
 
-	// ErrFormat: a snapshot of another format.
-	ErrFormat = errors.New("another format of snapshots")
+	// ErrFormat: a snapshot has a format that this version cannot read.
+	ErrFormat = errors.New("unknown snapshot format")
 
-	// ErrChunk: a chunk is not the one that the snapshot lists. Another sender may have it.
+	// ErrChunk: a chunk is not the one that the snapshot lists. Another sender may have the right
+	// one.
 	ErrChunk = errors.New("bad chunk")
 
-	// ErrOrder: a chunk came before the one that is next.
+	// ErrOrder: a chunk is not the next one, or chunks are missing.
 	ErrOrder = errors.New("not the next chunk")
 
 	// ErrNone: there is no such snapshot, or no such chunk.
 	ErrNone = errors.New("no such snapshot")
 )
 
-// Metadata says what a snapshot is. It is the same on every node.
+// Metadata describes a snapshot. It is the same on every node.
 type Metadata struct {
 	ChainID string
 	Period  uint64
@@ -54,7 +56,7 @@ type Metadata struct {
 
 	Keys, IDs  uint64
 	Bytes      uint64 // of the stream
-	ChunkBytes uint32 // of each chunk but the last
+	ChunkBytes uint32 // of each chunk except the last
 	Chunks     [][sha256.Size]byte
 }
 
@@ -81,25 +83,26 @@ func (m Metadata) Encode() []byte {
 	return b
 }
 
-// Hash names the snapshot.
+// Hash returns the SHA-256 of the encoded metadata, which identifies the snapshot.
 func (m Metadata) Hash() []byte {
 	h := sha256.Sum256(m.Encode())
 	return h[:]
 }
 
-// size returns how many bytes chunk i has.
+// size returns the number of bytes in chunk i.
 func (m Metadata) size(i int) uint64 {
 	return min(uint64(m.ChunkBytes), m.Bytes-uint64(i)*uint64(m.ChunkBytes))
 }
 
-// Decode reads metadata, which a peer may have made up. Errors: ErrFormat, ErrSnapshot.
+// Decode decodes metadata. It checks everything, because a peer may have made the metadata up.
+// Errors: ErrFormat, ErrSnapshot.
 func Decode(b []byte) (m Metadata, err error) {
 	if len(b) > maxMetadata {
 		return m, fmt.Errorf("%w: %d bytes of metadata, want at most %d", ErrSnapshot, len(b), maxMetadata)
 	}
 	r := reader{b: b}
 	if head := r.take(len(magic)); r.short || string(head) != magic {
-		return m, fmt.Errorf("%w: its metadata does not begin with %q", ErrSnapshot, magic)
+		return m, fmt.Errorf("%w: metadata does not begin with %q", ErrSnapshot, magic)
 	}
 	if f := r.u32(); !r.short && f != Format {
 		return m, fmt.Errorf("%w: %d, want %d", ErrFormat, f, Format)
@@ -125,7 +128,7 @@ func Decode(b []byte) (m Metadata, err error) {
 		return m, fmt.Errorf("%w: %d bytes of metadata do not list %d chunks", ErrSnapshot, len(b), n)
 
 	case m.ChainID == "" || m.Height == 0 || m.Height > math.MaxInt64:
-		return m, fmt.Errorf("%w: it is of chain %q at height %d", ErrSnapshot, m.ChainID, m.Height)
+		return m, fmt.Errorf("%w: metadata is of chain %q at height %d", ErrSnapshot, m.ChainID, m.Height)
 
 	case m.ChunkBytes < minChunkBytes || m.ChunkBytes > maxChunkBytes:
 		return m, fmt.Errorf("%w: chunks of %d bytes, want %d to %d", ErrSnapshot, m.ChunkBytes, minChunkBytes,
@@ -138,12 +141,12 @@ func Decode(b []byte) (m Metadata, err error) {
 	return m, nil
 }
 
-// chunksOf returns how many chunks a stream makes.
+// chunksOf returns the number of chunks of size bytes that a stream is cut into.
 func chunksOf(bytes uint64, size uint32) uint64 {
 	return bytes/uint64(size) + min(1, bytes%uint64(size))
 }
 
-// reader cuts fields off a slice. short is sticky.
+// reader cuts fields off the front of a slice. Once short is set, it stays set.
 type reader struct {
 	b     []byte
 	short bool

@@ -43,7 +43,7 @@ type tT interface {
 	Helper()
 }
 
-// node is one node's state, with a disk of its own.
+// node is the state of one node, with its own disk.
 type node struct {
 	t     tT
 	fs    vfs.FS
@@ -66,13 +66,13 @@ func (n *node) open() {
 	require.NoError(n.t, err)
 }
 
-// write is what a transaction of a test does.
+// write is what one transaction of a test does.
 type write struct {
 	key, value string
 	del        bool
 }
 
-// block commits one block, a transaction for each write, a second after the one before.
+// block commits one block, with a transaction for each write, a second after the block before.
 func (n *node) block(writes ...write) {
 	n.t.Helper()
 	at := n.db.State()
@@ -118,7 +118,8 @@ func (n *node) take(chunk uint32) Metadata {
 	return m
 }
 
-// target returns the Target of a joining node: what it knows by itself and by its consensus.
+// target returns the Target of a joining node: the facts that it knows by itself and from its
+// consensus.
 func (n *node) target(fs vfs.FS) Target {
 	s := n.db.State()
 	return Target{FS: fs, Dir: "data/import", Chain: chainStarted(), AppHash: s.AppHash, BlockHash: s.BlockHash,
@@ -135,8 +136,8 @@ func drawBlock(t *rapid.T) []write {
 }
 
 // The same state gives the same snapshot, byte for byte, whatever else its node did: pruned,
-// restarted, took other snapshots, or began with a snapshot itself. And what is imported goes on as
-// what was exported.
+// restarted, took other snapshots, or began with a snapshot itself. The imported state continues
+// like the exported one.
 func TestSnapshotsOfOneHeightAreTheSameOnEveryNode(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := newNode(t, vfs.NewMem()), newNode(t, vfs.NewMem())
@@ -160,7 +161,7 @@ func TestSnapshotsOfOneHeightAreTheSameOnEveryNode(t *testing.T) {
 			case 2:
 				b.take(chunk)
 
-			case 3: // b loses its state and joins anew
+			case 3: // b loses its state and joins again
 				m := a.take(chunk)
 				require.NoError(t, b.db.Close())
 				b = join(t, a, m)
@@ -195,7 +196,7 @@ func TestSnapshotsOfOneHeightAreTheSameOnEveryNode(t *testing.T) {
 	})
 }
 
-// join makes a node of a snapshot of another.
+// join returns a node that begins with a snapshot of another node.
 func join(t tT, from *node, m Metadata) *node {
 	to := from.target(vfs.NewMem())
 	again, err := Decode(m.Encode())
@@ -224,7 +225,7 @@ func join(t tT, from *node, m Metadata) *node {
 	return n
 }
 
-// full returns a state of some hundred keys, and its snapshot in many chunks.
+// full returns a state of some hundred keys, and a snapshot of it in many chunks.
 func full(t *testing.T) (*node, Metadata, [][]byte) {
 	t.Helper()
 	n := newNode(t, vfs.NewMem())
@@ -269,7 +270,8 @@ func TestAKeyIsReadFromTheHeightOfItsSnapshotOn(t *testing.T) {
 	require.Equal(t, "value 13", string(v), "what is overwritten can still be read at its height")
 }
 
-// What never twice means is in the snapshot: an id that is remembered there is refused here.
+// A snapshot holds what is needed to apply no transaction twice: an id that is remembered there is
+// refused here.
 func TestAnAppliedTransactionIsRefusedAfterJoining(t *testing.T) {
 	n, m, _ := full(t)
 	c := join(t, n, m)
@@ -316,8 +318,7 @@ func TestBadChunksAreToldFromBadSnapshots(t *testing.T) {
 	require.NoError(t, i.Finish())
 	require.NoError(t, i.Abort())
 
-	// Snapshots that hold together and are not of this state: whoever made them up listed the right
-	// hashes.
+	// Snapshots that are consistent but not of this state: their forger listed the right hashes.
 	for what, forge := range map[string]func(m *Metadata, stream []byte) []byte{
 		"a value is another": func(_ *Metadata, s []byte) []byte { s[40] ^= 1; return s },
 		"a key is missing": func(m *Metadata, s []byte) []byte {
@@ -366,7 +367,7 @@ func TestBadChunksAreToldFromBadSnapshots(t *testing.T) {
 	}
 }
 
-// reseal lists the chunks of a stream that was changed.
+// reseal lists the hashes of the chunks of a changed stream.
 func reseal(m *Metadata, stream []byte) Metadata {
 	m.Bytes, m.Chunks = uint64(len(stream)), nil
 	for len(stream) > 0 {
@@ -445,14 +446,14 @@ func TestADirectoryKeepsTheNewest(t *testing.T) {
 	_, err = n.dir().Chunk(list[1], 0)
 	require.ErrorIs(t, err, ErrNone)
 
-	// A chunk that is not what was written is not handed out.
+	// A chunk that is not as it was written is not served.
 	path := "peers/0-3/00000000.chunk"
 	require.NoError(t, durable.On(n.fs).Write(path, []byte("something else"), 0o666))
 	_, err = n.dir().Chunk(list[0], 0)
 	require.ErrorIs(t, err, ErrChunk)
 }
 
-// Whoever closes the state does not wait for a snapshot, and the snapshot ends and leaves nothing.
+// Closing the state does not wait for a snapshot. The snapshot ends and leaves nothing behind.
 func TestASnapshotEndsWithItsState(t *testing.T) {
 	n, _, _ := full(t)
 	p, err := n.db.Pin()

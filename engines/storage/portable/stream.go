@@ -9,8 +9,8 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// preamble begins every stream, so that none is empty: CometBFT takes a chunk without bytes for one
-// that is missing.
+// preamble begins every stream, so that no stream is empty: CometBFT treats an empty chunk as a
+// missing one.
 const preamble = "coppice state\n"
 
 func appendKey(b []byte, e storage.Entry) []byte {
@@ -24,14 +24,13 @@ func appendID(b []byte, r *logv1.TxResult) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(r.Data))), r.Data...)
 }
 
-// sink takes the records of a stream: a storage.Builder.
+// sink receives the records of a stream. storage.Builder implements it.
 type sink interface {
 	Key(key, value []byte) error
 	ID(r *logv1.TxResult) error
 }
 
-// decoder reads a stream as it comes. What it holds back is never more than one record and one
-// chunk.
+// decoder decodes a stream as it arrives. It never holds back more than one record and one chunk.
 type decoder struct {
 	to        sink
 	begun     bool   // the preamble was read
@@ -39,8 +38,8 @@ type decoder struct {
 	rest      []byte // the beginning of a record
 }
 
-// feed takes the next bytes of the stream. Errors that are ErrSnapshot say where the stream is no
-// stream; others are the sink's.
+// feed decodes the next bytes of the stream. An ErrSnapshot says where the stream is malformed; any
+// other error is the sink's.
 func (d *decoder) feed(p []byte) error {
 	if len(d.rest) > 0 {
 		p = append(d.rest, p...)
@@ -61,22 +60,23 @@ func (d *decoder) feed(p []byte) error {
 	return nil
 }
 
-// end reports whether the stream may end here.
+// end returns nil if the stream may end here, and ErrSnapshot if something is missing or left over.
 func (d *decoder) end() error {
 	if !d.begun || len(d.rest) > 0 || d.keys > 0 || d.ids > 0 {
-		return fmt.Errorf("%w: its stream ends with %d keys, %d ids and %d bytes of a record missing or left over",
+		return fmt.Errorf("%w: stream ends with %d keys and %d ids missing, and %d bytes left over",
 			ErrSnapshot, d.keys, d.ids, len(d.rest))
 	}
 	return nil
 }
 
-// record reads the record that p begins with and returns its length, or 0 if more must come first.
+// record decodes the first record of p and returns its length, or 0 if p does not hold all of it
+// yet.
 func (d *decoder) record(p []byte) (n int, err error) {
 	c := cursor{p: p}
 	switch {
 	case !d.begun:
 		if head := c.fixed(len(preamble)); !c.short && string(head) != preamble {
-			return 0, fmt.Errorf("%w: its stream does not begin with %q", ErrSnapshot, preamble)
+			return 0, fmt.Errorf("%w: stream does not begin with %q", ErrSnapshot, preamble)
 		}
 		d.begun = !c.short
 		return c.n, nil
@@ -108,7 +108,7 @@ func (d *decoder) record(p []byte) (n int, err error) {
 			ValidUntilMs: until, Data: clone(data)})
 	}
 
-	return 0, fmt.Errorf("%w: its stream goes on after its last record", ErrSnapshot)
+	return 0, fmt.Errorf("%w: stream goes on after its last record", ErrSnapshot)
 }
 
 func clone(b []byte) []byte {
@@ -118,7 +118,8 @@ func clone(b []byte) []byte {
 	return append([]byte(nil), b...)
 }
 
-// cursor reads fields of a record that may not have come whole.
+// cursor reads the fields of a record that may be incomplete. short is set if it is, and bad if a
+// field is malformed.
 type cursor struct {
 	p     []byte
 	n     int
@@ -150,7 +151,7 @@ func (c *cursor) number(read func([]byte) int) {
 	case n == 0:
 		c.short = true
 	default:
-		c.bad = fmt.Errorf("%w: a number of more than 64 bits in its stream", ErrSnapshot)
+		c.bad = fmt.Errorf("%w: stream has a number of more than 64 bits", ErrSnapshot)
 	}
 }
 
@@ -167,7 +168,7 @@ func (c *cursor) varint() (v int64) {
 func (c *cursor) bytes(most int) []byte {
 	n := c.uvarint()
 	if c.bad == nil && !c.short && n > uint64(most) {
-		c.bad = fmt.Errorf("%w: a field of %d bytes in its stream, want at most %d", ErrSnapshot, n, most)
+		c.bad = fmt.Errorf("%w: stream has a field of %d bytes, want at most %d", ErrSnapshot, n, most)
 	}
 	return c.fixed(int(min(n, uint64(most))))
 }

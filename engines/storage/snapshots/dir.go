@@ -27,13 +27,12 @@ type Dir struct {
 type Entry struct {
 	ID string
 	Manifest
-	Err error // why it cannot be used; then the Manifest may be incomplete
+	Err error // why the snapshot cannot be used; if set, the Manifest may be incomplete
 }
 
-// Taking says what to write into a new snapshot's manifest, and how to make it.
+// Taking configures what is written into a new snapshot's manifest, and how the snapshot is made.
 type Taking struct {
-	// Checkpoint makes a copy of the state in a directory that does not exist:
-	// storage.DB.Checkpoint.
+	// Checkpoint copies the state to a directory that does not exist; see storage.DB.Checkpoint.
 	Checkpoint func(ctx context.Context, dir string) error
 
 	Program  string
@@ -41,15 +40,15 @@ type Taking struct {
 	Now      time.Time
 	Progress func(done, total uint64) // of the scan; may be nil
 
-	// Pace, if set, is called during the scan from time to time. It may wait, to leave the
-	// processor to others.
+	// Pace, if set, is called from time to time during the scan. It may wait, to leave the
+	// processor to other work.
 	Pace func(ctx context.Context) error
 }
 
 func notExist(err error) bool { return errors.Is(err, iofs.ErrNotExist) }
 
-// Settle removes what was left half done by a process that died, and makes the directory if it is
-// missing.
+// Settle removes what a process that died left half done, and creates the directory if it is
+// missing. It returns the names of what it removed.
 func (d Dir) Settle() (removed []string, err error) {
 	if removed, err = d.durable().Settle(); err != nil {
 		err = fmt.Errorf("snapshots: %w", err)
@@ -61,7 +60,7 @@ func (d Dir) durable() durable.Dir { return durable.Dir{FS: d.FS, Path: d.Path} 
 
 func (d Dir) path(name string) string { return d.durable().Join(name) }
 
-// List returns the snapshots, the oldest state first. A directory that is missing has none.
+// List returns the snapshots, the oldest state first. It returns none if the directory is missing.
 func (d Dir) List() ([]Entry, error) {
 	names, err := d.durable().Names()
 	if err != nil {
@@ -83,7 +82,7 @@ func (d Dir) List() ([]Entry, error) {
 	return list, nil
 }
 
-// Whole is List without those that cannot be used.
+// Whole returns the snapshots that can be used. It is List without the others.
 func (d Dir) Whole() ([]Entry, error) {
 	list, err := d.List()
 	return slices.DeleteFunc(list, func(e Entry) bool { return e.Err != nil }), err
@@ -105,7 +104,7 @@ func (d Dir) manifest(id string) (Manifest, error) {
 	return m, err
 }
 
-// Find returns the snapshot with that id, or the newest whole one if id is empty. Errors are
+// Find returns the snapshot with the given id, or the newest usable one if id is empty. Errors are
 // ErrNone and ErrDamaged.
 func (d Dir) Find(id string) (Manifest, error) {
 	if id == "" {
@@ -127,10 +126,10 @@ func (d Dir) Find(id string) (Manifest, error) {
 	return d.manifest(id)
 }
 
-// Take makes a snapshot of the state. When it returns the snapshot is verified and durable, and has
-// its name. Errors: ErrExists if the state has not moved since the last snapshot,
-// storage.ErrDamaged if the state itself is damaged, or an error of the file system. None leaves
-// anything behind.
+// Take makes a snapshot of the state. When it returns, the snapshot is verified and durable, and
+// has its name. Errors: ErrExists if the state has not changed since the last snapshot,
+// storage.ErrDamaged if the state itself is damaged, or an error of the file system. After an
+// error, Take leaves nothing behind.
 func (d Dir) Take(ctx context.Context, t Taking) (m Manifest, err error) {
 	if _, err := d.Settle(); err != nil {
 		return m, err
@@ -170,14 +169,15 @@ func (d Dir) name(m Manifest) error {
 	return nil
 }
 
-// describe opens a checkpoint, scans it, and writes down what it is.
+// describe opens a checkpoint, scans it, and returns its manifest.
 func (d Dir) describe(ctx context.Context, dir string, t Taking) (m Manifest, err error) {
 	if m, err = scan(ctx, d.FS, dir, t.Progress, t.Pace); err != nil {
 		return m, fmt.Errorf("snapshot: %w", err)
 	}
 
-	m.Format, m.ID, m.Program, m.Source, m.Created = formatVersion, m.id(), t.Program, t.Source, t.Now.UTC().Truncate(
-		time.Millisecond)
+	m.Format, m.ID, m.Program, m.Source = formatVersion, m.id(), t.Program, t.Source
+	m.Created = t.Now.UTC().Truncate(time.Millisecond)
+
 	names, err := d.FS.List(dir)
 	if err != nil {
 		return m, err
@@ -207,7 +207,7 @@ func (d Dir) describe(ctx context.Context, dir string, t Taking) (m Manifest, er
 	return m, nil
 }
 
-// scan opens a state read-only, recomputes its app hash, and returns what it is.
+// scan opens a state read-only, recomputes its app hash, and returns a manifest of its contents.
 func scan(ctx context.Context, fs vfs.FS, dir string, progress func(done, total uint64),
 	pace func(context.Context) error) (m Manifest, err error) {
 	db, err := storage.Open(dir, storage.Options{FS: fs, ReadOnly: true, CacheBytes: 8 << 20})
@@ -242,13 +242,12 @@ func scan(ctx context.Context, fs vfs.FS, dir string, progress func(done, total 
 	}
 	return Manifest{
 		ChainID: s.ChainID, Period: s.Period, Height: s.Height, AppHash: s.AppHash, StateRoot: db.Root(),
-		Keys: stat.Keys, IDs: stat.IDs,
-		LogID: id[:], Index: s.Index,
+		Keys: stat.Keys, IDs: stat.IDs, LogID: id[:], Index: s.Index,
 	}, nil
 }
 
-// Verify reads every byte of a snapshot: each file has its hash, and the scan gives the app hash.
-// Errors are ErrNone and ErrDamaged.
+// Verify reads every byte of a snapshot. It checks the hash of each file, and that the scan gives
+// the app hash. Errors are ErrNone and ErrDamaged.
 func (d Dir) Verify(ctx context.Context, id string, progress func(done, total uint64)) (Manifest, error) {
 	m, err := d.Find(id)
 	if err != nil {
@@ -287,7 +286,7 @@ func verify(ctx context.Context, fs vfs.FS, dir string, m Manifest, progress fun
 	}
 
 	if !is.same(m) || is.Index != m.Index || !bytes.Equal(is.LogID, m.LogID) {
-		return damaged("it holds %s at height %d, record %d of log %v, app hash %v; its manifest says %s at %d, "+
+		return damaged("state is of %s at height %d, record %d of log %v, app hash %v; manifest says %s at %d, "+
 			"record %d of log %v, app hash %v",
 			is.ChainID, is.Height, is.Index, is.LogID, is.AppHash, m.ChainID, m.Height, m.Index, m.LogID, m.AppHash)
 	}
@@ -295,7 +294,7 @@ func verify(ctx context.Context, fs vfs.FS, dir string, m Manifest, progress fun
 	return nil
 }
 
-// Remove removes a snapshot. A crash leaves all of it or nothing under its name.
+// Remove removes a snapshot. After a crash, either all of it or nothing has its name.
 func (d Dir) Remove(id string) error {
 	if err := d.durable().Remove(id); err != nil {
 		return fmt.Errorf("snapshot %s: %w", id, err)
@@ -303,8 +302,8 @@ func (d Dir) Remove(id string) error {
 	return nil
 }
 
-// Keep removes the oldest snapshots until n that are whole are left, except those that pinned
-// returns true for.
+// Keep removes the oldest usable snapshots until n are left, but none for which pinned returns
+// true.
 func (d Dir) Keep(n int, pinned func(Manifest) bool) (removed []string, err error) {
 	list, err := d.Whole()
 	if err != nil {

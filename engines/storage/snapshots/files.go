@@ -26,12 +26,12 @@ func exists(fs vfs.FS, path string) (bool, error) {
 	return err == nil, err
 }
 
-// partOfState reports whether a file of that name in a snapshot is part of the state that is in it.
+// partOfState reports whether the file of that name in a snapshot's directory belongs to the state.
 func partOfState(name string) bool {
 	return name != manifestName && name != "LOCK" && !strings.HasSuffix(name, ".tmp")
 }
 
-// sumFile returns a file's entry in the manifest.
+// sumFile returns the manifest's entry for a file.
 func sumFile(fs vfs.FS, dir, name string) (File, error) {
 	f, err := fs.Open(fs.PathJoin(dir, name), vfs.SequentialReadsOption)
 	if err != nil {

@@ -11,32 +11,32 @@ import (
 	"github.com/coppice-go/coppice/engines/storage/durable"
 )
 
-// The names beside a state's directory while another state is put in its place.
+// The suffixes of the directories beside a state's directory while another state is put in its
+// place.
 const (
 	newSuffix = ".new"
 	oldSuffix = ".old"
 )
 
-// Installing says what state to put where.
+// Installing configures an installation.
 type Installing struct {
 	State string // the directory that the node opens
 
-	// LogID and Index, if LogID is set, are what the installed state is bound to: see
-	// storage.DB.Adopt.
+	// LogID, if set, and Index are given to storage.DB.Adopt for the installed state.
 	LogID [16]byte
 	Index uint64
 
 	Progress func(done, total uint64) // of the verification; may be nil
 
-	// Verified says that this process has taken the snapshot itself a moment ago, so that reading
-	// all of it once more would tell nothing.
+	// Verified means that this process took the snapshot a moment ago, so that reading it once more
+	// would show nothing new.
 	Verified bool
 }
 
-// Install verifies a snapshot, unless that was done, and puts a copy of it in the place of a state
-// that nobody has open. What was there stays aside until Discard. A crash leaves the old state or
-// the new one: call Recover before a state is opened. Errors are ErrNone and ErrDamaged, after
-// which nothing has changed.
+// Install verifies a snapshot, unless in.Verified is set, and puts a copy of it in the place of a
+// state that is not open. The old state stays aside until Discard. A crash leaves either the old
+// state or the new one: call Recover before a state is opened. Errors are ErrNone and ErrDamaged;
+// after these, nothing has changed.
 func (d Dir) Install(ctx context.Context, id string, in Installing) (Manifest, error) {
 	m, err := d.Find(id)
 	if err == nil && !in.Verified {
@@ -56,8 +56,8 @@ func (d Dir) Install(ctx context.Context, id string, in Installing) (Manifest, e
 	}
 
 	fresh := in.State + newSuffix
-	// Its name says that it is complete only from the rename on: what is built under another name
-	// is removed, not used.
+	// Only the rename gives the copy a name that says it is complete. A copy under the temporary
+	// name is removed, never used.
 	building := fresh + ".tmp"
 	if err := d.FS.RemoveAll(building); err != nil {
 		return m, err
@@ -97,8 +97,8 @@ func adopt(fs vfs.FS, dir string, in Installing) error {
 	return errors.Join(db.Adopt(in.LogID, in.Index), db.Close())
 }
 
-// copyTo makes a durable copy. Tables never change and are shared; the other files are appended to
-// and are not.
+// copyTo makes a durable copy of a snapshot. It shares the tables, which never change. It copies
+// the other files, because Pebble appends to them.
 func (d Dir) copyTo(m Manifest, to string) error {
 	if err := d.FS.MkdirAll(to, 0o700); err != nil {
 		return err
@@ -123,8 +123,9 @@ func isTable(name string) bool {
 	return len(name) > len(suffix) && name[len(name)-len(suffix):] == suffix
 }
 
-// Recover ends an installation that was cut short: the new state takes its place if the old one had
-// left it, and else is removed. It does nothing where there was none.
+// Recover ends an installation that was interrupted. If the old state had already left its place,
+// the new state takes that place; otherwise the new state is removed. Recover does nothing if there
+// was no installation.
 func Recover(fs vfs.FS, state string) error {
 	if err := fs.RemoveAll(state + newSuffix + ".tmp"); err != nil {
 		return err
@@ -152,7 +153,7 @@ func Recover(fs vfs.FS, state string) error {
 // Aside reports whether an old state was kept beside an installed one.
 func Aside(fs vfs.FS, state string) (bool, error) { return exists(fs, state+oldSuffix) }
 
-// Discard removes the state that an installation kept aside.
+// Discard removes the old state that an installation kept aside.
 func Discard(fs vfs.FS, state string) error {
 	if there, err := exists(fs, state+oldSuffix); err != nil || !there {
 		return err
@@ -160,7 +161,7 @@ func Discard(fs vfs.FS, state string) error {
 	return fs.RemoveAll(state + oldSuffix)
 }
 
-// Undo puts the state that was kept aside back in its place.
+// Undo puts the old state that was kept aside back in its place.
 func Undo(fs vfs.FS, state string) error {
 	if there, err := exists(fs, state+oldSuffix); err != nil || !there {
 		return errors.Join(err, fmt.Errorf("%w: no state was kept beside %s", ErrNone, state))

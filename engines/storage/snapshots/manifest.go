@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// manifestName is the file that makes a directory a snapshot.
+// manifestName is the name of the file that makes a directory a snapshot.
 const manifestName = "snapshot.json"
 
-// formatVersion is the layout of manifests that this version reads and writes.
+// formatVersion is the version of the manifest's layout that this program reads and writes.
 const formatVersion = 1
 
-// Manifest says what a snapshot is.
+// Manifest describes a snapshot.
 type Manifest struct {
 	Format    int       `json:"format"`
 	ID        string    `json:"id"` // period-height-index; its directory's name
@@ -27,11 +27,11 @@ type Manifest struct {
 	StateRoot Hex       `json:"state_root"` // commits to the keys and ids, whatever the period
 	Keys      uint64    `json:"keys"`
 	IDs       uint64    `json:"ids"`
-	LogID     Hex       `json:"log_id"` // of the event log that it was made of
-	Index     uint64    `json:"index"`  // of that log's last record in it
+	LogID     Hex       `json:"log_id"` // of the event log that the state was made from
+	Index     uint64    `json:"index"`  // of the last record of that log in the state
 	Created   time.Time `json:"created"`
 	Program   string    `json:"program"`          // and version
-	Source    string    `json:"source,omitempty"` // where it came from, if it was not taken here
+	Source    string    `json:"source,omitempty"` // where the snapshot came from, if it was not taken here
 	Bytes     int64     `json:"bytes"`
 	Files     []File    `json:"files"`
 }
@@ -43,7 +43,7 @@ type File struct {
 	SHA256 Hex    `json:"sha256"`
 }
 
-// Hex is bytes that are written in hexadecimal.
+// Hex holds bytes that are written in hexadecimal.
 type Hex []byte
 
 // MarshalText writes b in hexadecimal.
@@ -61,16 +61,17 @@ func (b Hex) String() string { return hex.EncodeToString(b) }
 
 func (m Manifest) id() string { return ID(m.Period, m.Height, m.Index) }
 
-// ID returns the id that the snapshot of a height has.
+// ID returns the id of the snapshot with that period, height and index.
 func ID(period, height, index uint64) string { return fmt.Sprintf("%d-%d-%d", period, height, index) }
 
-// same reports whether m and o are of one and the same state: their files may differ.
+// same reports whether m and o are of the same state. Their files may differ.
 func (m Manifest) same(o Manifest) bool {
-	return m.ChainID == o.ChainID && m.Period == o.Period && m.Height == o.Height && bytes.Equal(m.AppHash,
-		o.AppHash) && bytes.Equal(m.StateRoot, o.StateRoot)
+	return m.ChainID == o.ChainID && m.Period == o.Period && m.Height == o.Height &&
+		bytes.Equal(m.AppHash, o.AppHash) && bytes.Equal(m.StateRoot, o.StateRoot)
 }
 
-// Hash names the state that m is of: SHA-256 over chain, period, height, app hash and state root.
+// Hash returns a hash that identifies the state of m: SHA-256 over chain, period, height, app hash
+// and state root.
 func (m Manifest) Hash() []byte {
 	h := sha256.New()
 	fmt.Fprintf(h, "coppice snapshot\x00%d %s %d %d %x %x", len(m.ChainID), m.ChainID, m.Period, m.Height,
@@ -104,14 +105,15 @@ func ParseManifest(data []byte) (m Manifest, err error) {
 	return m, nil
 }
 
-// Errors of this package. Each comes with what is wrong, where, and what was expected.
+// Errors of this package. Each is returned wrapped in an error that says what is wrong, where, and
+// what was expected.
 var (
-	// ErrDamaged: a snapshot is not what was written.
+	// ErrDamaged: a snapshot is not as it was written.
 	ErrDamaged = errors.New("the snapshot is damaged")
 
-	// ErrNone: there is no snapshot of that id, or none at all.
+	// ErrNone: there is no snapshot with that id, or no snapshot at all.
 	ErrNone = errors.New("no such snapshot")
 
-	// ErrExists: there is a snapshot of that id already.
-	ErrExists = errors.New("there is a snapshot of that id already")
+	// ErrExists: there is already a snapshot with that id.
+	ErrExists = errors.New("a snapshot with that id already exists")
 )

@@ -106,7 +106,7 @@ func TestASnapshotIsWhatTheStateWas(t *testing.T) {
 	_, err = s.dir().Take(t.Context(), s.taking())
 	require.ErrorIs(t, err, ErrExists, "the state has not moved")
 
-	s.blocks(10) // the snapshot does not follow
+	s.blocks(10) // the snapshot does not change
 	_, err = s.dir().Take(t.Context(), s.taking())
 	require.NoError(t, err)
 	s.blocks(1)
@@ -148,7 +148,7 @@ type cutting struct {
 func (c *cutting) fs() vfs.FS {
 	return errorfs.Wrap(c.mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if op.Kind == errorfs.OpLink {
-			return errors.New("no links on this disk") // MemFS's own may wait for itself when it is cloned meanwhile
+			return errors.New("no links on this disk") // MemFS's own Link may wait for itself if it is cloned meanwhile
 		}
 		if c.ops.Add(1) == c.at {
 			c.after = c.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: c.keep, RNG: c.rng})
@@ -157,7 +157,8 @@ func (c *cutting) fs() vfs.FS {
 	}))
 }
 
-// stride returns how far apart the crashes of a test are: at each operation with COPPICE_SOAK.
+// stride returns the distance between the crashes of a test; with COPPICE_SOAK, there is one at
+// each operation.
 func stride() int64 {
 	if os.Getenv("COPPICE_SOAK") != "" {
 		return 1
@@ -165,7 +166,7 @@ func stride() int64 {
 	return 13
 }
 
-// crashable returns a disk with a home in it, which is durable.
+// crashable returns a disk that has a durable home.
 func crashable(t *testing.T) *vfs.MemFS {
 	t.Helper()
 	disk := vfs.NewCrashableMem()
@@ -176,8 +177,8 @@ func crashable(t *testing.T) *vfs.MemFS {
 	return disk
 }
 
-// A crash at each operation of taking and removing snapshots: whatever is listed afterwards is
-// whole, half ones are gone, the state opens, and a snapshot that was told of is there.
+// A crash at each operation of taking and removing snapshots: afterwards, every listed snapshot is
+// complete, half-made ones are gone, the state opens, and a snapshot that Take returned is there.
 func TestACrashWhileASnapshotIsTakenLeavesNoHalfOne(t *testing.T) {
 	for start, keep := range []int{0, 50, 100} {
 		crashes := 0
@@ -200,7 +201,7 @@ func TestACrashWhileASnapshotIsTakenLeavesNoHalfOne(t *testing.T) {
 			s.blocks(2)
 			take()
 			if c.after == nil {
-				told = told[1:] // it may go from here on
+				told = told[1:] // it may be removed from here on
 			}
 
 			_, err := s.dir().Keep(1, nil)
@@ -233,8 +234,8 @@ func TestACrashWhileASnapshotIsTakenLeavesNoHalfOne(t *testing.T) {
 	}
 }
 
-// A crash at each operation of an installation: the state is the old one or the new one, and the
-// new one once that was told.
+// A crash at each operation of an installation: the state is the old one or the new one, and it is
+// the new one if Install had returned.
 func TestACrashWhileASnapshotIsInstalledLeavesOneState(t *testing.T) {
 	for start, keep := range []int{0, 50, 100} {
 		crashes, heights := 0, map[uint64]int{}
@@ -294,8 +295,8 @@ func TestACrashWhileASnapshotIsInstalledLeavesOneState(t *testing.T) {
 	}
 }
 
-// A disk that is full, or fails, at each operation: the error tells, nothing half is listed, and
-// the state goes on.
+// A disk that is full or fails, at each operation: the error says so, no half-made snapshot is
+// listed, and the state continues.
 func TestAFailingDiskLeavesNoHalfSnapshot(t *testing.T) {
 	for _, cause := range []error{syscall.ENOSPC, syscall.EIO} {
 		failures := 0
@@ -345,8 +346,8 @@ func TestAFailingDiskLeavesNoHalfSnapshot(t *testing.T) {
 	}
 }
 
-// Every byte of a snapshot counts: one that is flipped, or a file that is gone, is told with its
-// name, and is not installed.
+// Every byte of a snapshot counts: a flipped byte or a missing file is reported with its name, and
+// the snapshot is not installed.
 func TestADamagedSnapshotIsRefused(t *testing.T) {
 	fs := vfs.NewMem()
 	s := newState(t, fs)
@@ -401,7 +402,7 @@ func TestADamagedSnapshotIsRefused(t *testing.T) {
 	}
 }
 
-// An installation whose state can not be read back is undone.
+// An installation whose state cannot be read back is undone.
 func TestAnInstallationCanBeUndone(t *testing.T) {
 	fs := vfs.NewMem()
 	s := newState(t, fs)
