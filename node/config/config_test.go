@@ -12,9 +12,17 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/consensus/comet"
+	"github.com/coppice-go/coppice/engines/consensus/solo"
 	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/node/plan"
 )
+
+func TestMain(m *testing.M) {
+	consensus.Register(solo.Kind{}, comet.Kind{}) // as the program does: the table describes them
+	os.Exit(m.Run())
+}
 
 var update = flag.Bool("update", false, "write docs/configuration.md anew")
 
@@ -183,7 +191,7 @@ func TestTheTableHoldsEveryField(t *testing.T) {
 }
 
 // The file that init writes says what was asked for, and nothing else.
-func TestThecommentedIsItsConfiguration(t *testing.T) {
+func TestTheCommentedFileIsItsConfiguration(t *testing.T) {
 	c := Defaults()
 	c.Listen, c.Log.SegmentBytes, c.Consensus.EmptyEvery, c.Insecure = "[::1]:0", 1<<20, Duration(time.Second), true
 	text := c.Commented()
@@ -209,7 +217,7 @@ func TestThecommentedIsItsConfiguration(t *testing.T) {
 	require.Equal(t, c, got)
 }
 
-const docBegin, docEnd = "<!-- keys: written by go test ./node -run Documented -update -->\n", "<!-- end of keys -->\n"
+const docBegin, docEnd = "<!-- keys: written by go test ./node/config -run Documented -update -->\n", "<!-- end of keys -->\n"
 
 // keysDoc is the part of docs/configuration.md that the table of keys writes.
 func keysDoc() string {
@@ -255,5 +263,5 @@ func TestKeysAreDocumented(t *testing.T) {
 		return
 	}
 
-	require.Equal(t, want, string(text), "run: go test ./node -run Documented -update")
+	require.Equal(t, want, string(text), "run: go test ./node/config -run Documented -update")
 }

@@ -8,11 +8,18 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/consensus/solo"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/node/home"
 )
+
+func TestMain(m *testing.M) {
+	consensus.Register(solo.Kind{})
+	os.Exit(m.Run())
+}
 
 func formatOf(t *testing.T, dir string) string {
 	t.Helper()
