@@ -83,7 +83,7 @@ type Node struct {
 	supervised  atomic.Pointer[supervisor.Supervisor] // of the node's children, in this run
 	snaps       *snapshotter
 	stateSync   *stateSync // nil: the consensus carries no snapshots
-	installs    install.Turn
+	installs    install.Mutex
 	retainEvery time.Duration // between two rounds of retention
 	now         func() time.Time
 	progress    progress.Tracker
@@ -144,7 +144,7 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 		o(n)
 	}
 
-	n.snaps, n.progress.Log = newSnapshotter(n), n.diagnostics
+	n.snaps, n.progress.Logger = newSnapshotter(n), n.diagnostics
 	err := errors.Join(c.Validate(), home.CheckFormat(dir))
 	if err != nil {
 		return nil, err
@@ -268,7 +268,7 @@ func (n *Node) logNotice(e eventlog.Event) {
 	case eventlog.TornTail, eventlog.SpareFailed:
 		n.diagnostics.Warn("event log", zap.Stringer("event", e))
 	case eventlog.Progress:
-		n.progress.At("checking the event log", "bytes", uint64(e.Done), uint64(e.Total))
+		n.progress.Update("checking the event log", "bytes", uint64(e.Done), uint64(e.Total))
 	default:
 		n.diagnostics.Info("event log", zap.Stringer("event", e))
 	}

@@ -101,7 +101,7 @@ func (s *snapshotter) keep() error {
 // elsewhere and is what the log begins with, so that replaying the log needs it for as long as the
 // log is kept whole.
 func (s *snapshotter) pinned(m snapshots.Manifest) bool {
-	if in, err := install.ReadMarker(s.n.disk(), s.n.home); err != nil || in.ID == m.ID {
+	if in, err := install.ReadMarker(s.n.disk(), s.n.home); err != nil || in.SnapshotID == m.ID {
 		return true
 	}
 	s.mu.Lock()

@@ -117,7 +117,7 @@ func (s *snapshotter) Backup(ctx context.Context, send func(*apiv1.BackupRespons
 
 	open := func(from uint64) (*eventlog.Cursor, error) { return log.Cursor(ctx, from) }
 	b := backup.Sender{Home: s.n.home, Snapshots: s.dir(), Manifest: m, First: first, Last: last,
-		Open: open, Send: send}
+		OpenLog: open, Send: send}
 	return b.Run(ctx)
 }
 

@@ -218,7 +218,7 @@ func (s *stateSync) settle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if in.ID != "" {
+	if in.SnapshotID != "" {
 		return s.recycleCore(ctx)
 	}
 

@@ -234,7 +234,7 @@ func (s *stateSync) begin(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	if err := install.WriteMarker(s.n.disk(), s.n.home, install.Marker{ID: id, From: st.Durable + 1}); err != nil {
+	if err := install.WriteMarker(s.n.disk(), s.n.home, install.Marker{SnapshotID: id, From: st.Durable + 1}); err != nil {
 		return err
 	}
 
@@ -245,7 +245,7 @@ func (s *stateSync) begin(ctx context.Context, id string) error {
 	}
 
 	s.n.installs.Verified = m.ID
-	rec, err := install.Record(m)
+	rec, err := install.NewRecord(m)
 	if err != nil {
 		return err
 	}

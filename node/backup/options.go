@@ -9,7 +9,7 @@ type Options struct {
 	Fatal func(error) // as SnapshotOptions.Fatal
 }
 
-func (o Options) Report() func(step string, done, total uint64) {
+func (o Options) ProgressFunc() func(step string, done, total uint64) {
 	if o.Progress == nil {
 		return func(string, uint64, uint64) {}
 	}

@@ -35,7 +35,7 @@ type Sender struct {
 	Snapshots   snapshots.Dir
 	Manifest    snapshots.Manifest
 	First, Last uint64 // records
-	Open        func(from uint64) (*eventlog.Cursor, error)
+	OpenLog     func(from uint64) (*eventlog.Cursor, error)
 	Send        func(*apiv1.BackupResponse) error
 }
 
@@ -116,7 +116,7 @@ func (b *Sender) records(ctx context.Context) (digest []byte, err error) {
 		return err
 	}
 
-	for e, err := range chain.Records(b.Open, b.First, b.Last) {
+	for e, err := range chain.Records(b.OpenLog, b.First, b.Last) {
 		if err := cmp.Or(err, context.Cause(ctx)); err != nil {
 			return nil, fmt.Errorf("backup: record %d: %w", e.Index, err)
 		}

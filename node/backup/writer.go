@@ -78,12 +78,12 @@ type Writer struct {
 // there is of it lies beside dest, in a directory of that name with ".partial". Errors are
 // ErrConfig.
 func NewWriter(dest string, o Options) (*Writer, error) {
-	dest, err := Vacant(dest)
+	dest, err := RequireVacant(dest)
 	if err != nil {
 		return nil, err
 	}
 
-	w := &Writer{Dest: dest, tmp: dest + PartialSuffix, progress: o.Report(), sum: newRecordSum(),
+	w := &Writer{Dest: dest, tmp: dest + PartialSuffix, progress: o.ProgressFunc(), sum: newRecordSum(),
 		token: o.Token}
 
 	w.info = Info{Format: formatVersion, Program: o.Program, Created: time.Now().UTC().Truncate(time.Millisecond),
@@ -100,7 +100,7 @@ func NewWriter(dest string, o Options) (*Writer, error) {
 }
 
 // vacant refuses a place where something is.
-func Vacant(path string) (string, error) {
+func RequireVacant(path string) (string, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return path, fmt.Errorf("%w: %w", exit.ErrConfig, err)

@@ -34,7 +34,7 @@ type Key struct {
 // docs/configuration.md to it.
 //
 // To add a key: add the field to Config and its default to DefaultConfig, add one row here, and run
-// "go test ./node -run Documented -update", which writes docs/configuration.md. Keys of one section
+// "go test ./node/config -run Documented -update", which writes docs/configuration.md. Keys of one section
 // stand together, those without a section first. Another test fails where a field of Config has no
 // row.
 var keys = []Key{
@@ -134,7 +134,7 @@ var keys = []Key{
 			"A number: that, and at least so many bytes of the newest records. Nothing that the state, the pool or a " +
 			"follower still needs is ever removed.",
 		field: func(c *Config) any { return &c.Log.Retain },
-		check: func(c Config) error { return CheckRetain(c) },
+		check: func(c Config) error { return checkRetain(c) },
 	},
 	{
 		Name: "snapshots.every_bytes", Max: 1 << 50, Unit: "bytes",

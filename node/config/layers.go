@@ -139,7 +139,7 @@ func (s Settings) Changed(other Settings) []Key {
 // environment, then flags. Errors are *ConfigError, of all problems at once, and name where each
 // value came from.
 func Resolve(home string, src Sources) (Settings, error) {
-	s := DefaultSettings()
+	s := defaultSettings()
 	path := filepath.Join(home, FileName)
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -155,21 +155,21 @@ func Resolve(home string, src Sources) (Settings, error) {
 		s.set(Origin{Layer: LayerFlag, Name: a.Flag}, a.Key, a.Value, &bad)
 	}
 
-	return s.Checked(bad)
+	return s.checked(bad)
 }
 
 // CheckFile is the configuration of one file alone, which need not be in a home. Errors are as
 // those of Resolve.
 func CheckFile(path string) (Settings, error) {
-	s := DefaultSettings()
+	s := defaultSettings()
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return s, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
-	return s.Checked(s.readFile(path, data))
+	return s.checked(s.readFile(path, data))
 }
 
-func DefaultSettings() Settings {
+func defaultSettings() Settings {
 	return Settings{Config: Defaults(), origins: map[string]Origin{}}
 }
 
@@ -178,7 +178,7 @@ func DefaultSettings() Settings {
 // *ConfigError.
 func FromAssignments(list []Assignment) (Settings, error) {
 	var bad problems
-	s := DefaultSettings()
+	s := defaultSettings()
 
 	for _, a := range list {
 		if a.Value != "" || a.Flag == "--set" {
@@ -186,11 +186,11 @@ func FromAssignments(list []Assignment) (Settings, error) {
 		}
 	}
 
-	return s.Checked(bad)
+	return s.checked(bad)
 }
 
 // checked adds what the values themselves have wrong.
-func (s Settings) Checked(bad problems) (Settings, error) {
+func (s Settings) checked(bad problems) (Settings, error) {
 	known := new(Error)
 	if errors.As(s.validate(), &known) {
 		bad = append(bad, known.Problems...)

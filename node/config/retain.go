@@ -17,7 +17,7 @@ func (c LogConfig) RetainBytes() (n int64, ok bool) {
 	return n, err == nil
 }
 
-func CheckRetain(c Config) error {
+func checkRetain(c Config) error {
 	if c.Log.Retain == RetainAll {
 		return nil
 	}

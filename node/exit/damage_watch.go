@@ -15,9 +15,9 @@ import (
 // the tree it is met, or that the consensus cannot be started: no restart mends what lies on a disk.
 // The limits of the tree would end it too, after all the restarts that they allow.
 type DamageWatch struct {
-	mu  sync.Mutex
-	end context.CancelCauseFunc // of the run
-	err error
+	mu     sync.Mutex
+	cancel context.CancelCauseFunc // of the run
+	err    error
 }
 
 // Run is the context of a run, which the watch ends.
@@ -25,7 +25,7 @@ func (d *DamageWatch) Run(ctx context.Context) (context.Context, context.CancelF
 	ctx, end := context.WithCancelCause(ctx)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.end = end
+	d.cancel = end
 	return ctx, func() { end(nil) }
 }
 
@@ -67,8 +67,8 @@ func (d *DamageWatch) Observe(e supervisor.Event) {
 
 	if d.err == nil {
 		d.err = fmt.Errorf("%s: %w", path, err)
-		if d.end != nil {
-			d.end(d.err)
+		if d.cancel != nil {
+			d.cancel(d.err)
 		}
 	}
 }

@@ -12,22 +12,22 @@ import (
 )
 
 // standing is what a state says of itself, as far as a log can be held against it.
-type Standing struct {
+type LoggedState struct {
 	chain.State
 	Log   [16]byte // what it was made of
 	Bound bool     // log is known
 }
 
-func StandingOf(db *storage.DB) (Standing, error) {
+func ReadLoggedState(db *storage.DB) (LoggedState, error) {
 	id, bound, err := db.LogID()
-	return Standing{db.State(), id, bound}, err
+	return LoggedState{db.State(), id, bound}, err
 }
 
 // agree tells whether a state and a log belong together (I4), before one record is redone: the log
 // is the one that the state was made of, it begins where it may begin, it goes on where the state
 // ends, and its record at the state's applied index is the one that led to the state. A state that
 // is behind is in order. Errors are ErrDamage and say what to do.
-func Agree(l *eventlog.Log, s Standing) error {
+func Agree(l *eventlog.Log, s LoggedState) error {
 	disagree := func(format string, args ...any) error {
 		return fmt.Errorf("%w: state and log do not belong together: %w", exit.ErrDamage, fmt.Errorf(format, args...))
 	}
@@ -84,7 +84,7 @@ func BaseOf(l *eventlog.Log) (*logv1.Base, error) {
 }
 
 // sameRecord holds the state against the record that it says it has applied last.
-func sameRecord(l *eventlog.Log, s Standing, disagree func(string, ...any) error) error {
+func sameRecord(l *eventlog.Log, s LoggedState, disagree func(string, ...any) error) error {
 	e, err := l.Read(s.Index)
 	if err != nil {
 		return err

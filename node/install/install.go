@@ -35,7 +35,7 @@ func MarkerPath(home string) string {
 	return filepath.Join(home, filepath.FromSlash(markerFile))
 }
 
-func StateOf(m snapshots.Manifest, index uint64) chain.State {
+func StateFrom(m snapshots.Manifest, index uint64) chain.State {
 	return chain.State{ChainID: m.ChainID, Period: m.Period, Height: m.Height, AppHash: m.AppHash, Index: index}
 }
 
@@ -46,7 +46,7 @@ func Installs(r *logv1.SnapshotInstalled, m snapshots.Manifest) bool {
 }
 
 // installedAt is the newest record of a log that installed a snapshot; 0 where there is none.
-func RecordOf(l *eventlog.Log, m snapshots.Manifest) (at uint64, err error) {
+func installedAt(l *eventlog.Log, m snapshots.Manifest) (at uint64, err error) {
 	err = eachInstalled(l, l.First(), func(index uint64, rec *logv1.SnapshotInstalled) {
 		if Installs(rec, m) {
 			at = index
@@ -56,7 +56,7 @@ func RecordOf(l *eventlog.Log, m snapshots.Manifest) (at uint64, err error) {
 }
 
 // installedRecord says that a snapshot has taken the state's place.
-func Record(m snapshots.Manifest) (eventlog.Record, error) {
+func NewRecord(m snapshots.Manifest) (eventlog.Record, error) {
 	return chain.NewRecord(&logv1.SnapshotInstalled{
 		ChainId: m.ChainID, Period: m.Period, Height: m.Height, AppHash: m.AppHash, SnapshotHash: m.Hash(),
 		Source: m.Source,
@@ -64,10 +64,10 @@ func Record(m snapshots.Manifest) (eventlog.Record, error) {
 }
 
 // A logSource opens the log that tells whether a snapshot was installed; nil where there is none.
-type logSource func() (l *eventlog.Log, done func() error, err error)
+type OpenLogFunc func() (l *eventlog.Log, done func() error, err error)
 
 // logOnDisk is the log of a home that no node runs in.
-func LogOnDisk(logs eventlog.FS, dir string) logSource {
+func LogOnDisk(logs eventlog.FS, dir string) OpenLogFunc {
 	return func() (*eventlog.Log, func() error, error) {
 		l, err := eventlog.OpenReadOnly(home.LogDir(dir), eventlog.Options{FS: logs})
 		if errors.Is(err, fs.ErrNotExist) {
@@ -84,12 +84,12 @@ func LogOnDisk(logs eventlog.FS, dir string) logSource {
 // of which it was not. It also ends an exchange of states that was cut short. It is called before a
 // state is opened, with the home locked. verified is the id of a snapshot that this process took
 // itself, empty for none.
-func Settle(disk vfs.FS, homeDir string, log logSource, verified string) error {
+func Settle(disk vfs.FS, homeDir string, log OpenLogFunc, verified string) error {
 	if err := snapshots.Recover(disk, home.StateDir(homeDir)); err != nil {
 		return err
 	}
 	in, err := ReadMarker(disk, homeDir)
-	if err != nil || in.ID == "" {
+	if err != nil || in.SnapshotID == "" {
 		return err
 	}
 	l, done, err := log()
@@ -112,18 +112,18 @@ func Settle(disk vfs.FS, homeDir string, log logSource, verified string) error {
 	dir := snapshots.Dir{FS: disk, Path: home.SnapshotDir(homeDir)}
 
 	if rec == nil {
-		err = forget(dir, in.ID)
+		err = forget(dir, in.SnapshotID)
 	} else {
-		err = complete(dir, homeDir, in.ID, rec,
+		err = complete(dir, homeDir, in.SnapshotID, rec,
 			snapshots.Installing{State: home.StateDir(homeDir), LogID: id, Index: at,
-				Verified: in.ID == verified})
+				Verified: in.SnapshotID == verified})
 	}
 
 	if err != nil {
 		return err
 	}
 
-	return RemoveMarker(disk, homeDir)
+	return removeMarker(disk, homeDir)
 }
 
 func complete(dir snapshots.Dir, home, id string, rec *logv1.SnapshotInstalled, in snapshots.Installing) error {
@@ -155,8 +155,8 @@ func forget(dir snapshots.Dir, id string) error {
 
 // installing is what installingFile says; the zero value where there is no such file.
 type Marker struct {
-	ID   string
-	From uint64 // the first record that may say that it is installed; 0: the log's last
+	SnapshotID string
+	From       uint64 // the first record that may say that it is installed; 0: the log's last
 }
 
 func ReadMarker(disk vfs.FS, home string) (in Marker, err error) {
@@ -181,16 +181,16 @@ func ReadMarker(disk vfs.FS, home string) (in Marker, err error) {
 			MarkerPath(home), text)
 	}
 
-	in.ID = words[0]
+	in.SnapshotID = words[0]
 
 	return in, nil
 }
 
 func WriteMarker(disk vfs.FS, home string, in Marker) error {
-	return durable.ReplaceFile(disk, MarkerPath(home), fmt.Appendf(nil, "%s %d\n", in.ID, in.From))
+	return durable.ReplaceFile(disk, MarkerPath(home), fmt.Appendf(nil, "%s %d\n", in.SnapshotID, in.From))
 }
 
-func RemoveMarker(disk vfs.FS, home string) error {
+func removeMarker(disk vfs.FS, home string) error {
 	if err := disk.Remove(MarkerPath(home)); err != nil {
 		return err
 	}
@@ -212,7 +212,7 @@ func newestSince(l *eventlog.Log, from uint64) (rec *logv1.SnapshotInstalled, at
 
 // installTurn is held by code that begins or settles an installation: between the name of a snapshot
 // and its record, nobody can tell what is to come of it.
-type Turn struct {
+type Mutex struct {
 	sync.Mutex
 
 	// verified is the id of the snapshot that this process made last to be installed, whose files

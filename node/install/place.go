@@ -24,7 +24,7 @@ func PlaceOf(l *eventlog.Log, m snapshots.Manifest) (in snapshots.Installing, er
 	if base != nil && bytes.Equal(base.OriginLogId, m.LogID) && base.OriginIndex == m.Index {
 		return in, nil // the log goes on counting as the one before
 	}
-	at, err := RecordOf(l, m)
+	at, err := installedAt(l, m)
 	if err != nil {
 		return in, err
 	}

@@ -32,8 +32,8 @@ func Backup(ctx context.Context, dir, dest string, o backup.Options) (backup.Inf
 	return info, exit.Classify(err)
 }
 
-func (h *Home) backup(ctx context.Context, dest string, o backup.Options) (info backup.Info, err error) {
-	progress := o.Report()
+func (h *StoppedHome) backup(ctx context.Context, dest string, o backup.Options) (info backup.Info, err error) {
+	progress := o.ProgressFunc()
 	m, _, err := h.create(ctx, o.Program, func(done, total uint64) { progress("snapshot", done, total) })
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, snapshots.ErrNone) {
 		return info, fmt.Errorf("%w: %s was never started: there is nothing to back up but its files",
@@ -59,8 +59,8 @@ func (h *Home) backup(ctx context.Context, dest string, o backup.Options) (info 
 	if err != nil {
 		return info, err
 	}
-	b := backup.Sender{Home: h.home, Snapshots: h.Dir(), Manifest: m, First: min(m.Index+1, floor), Last: l.Durable(),
-		Open: l.Cursor, Send: w.Take}
+	b := backup.Sender{Home: h.home, Snapshots: h.Snapshots(), Manifest: m, First: min(m.Index+1, floor), Last: l.Durable(),
+		OpenLog: l.Cursor, Send: w.Take}
 	if err := b.Run(ctx); err != nil {
 		return info, err
 	}

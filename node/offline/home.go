@@ -13,17 +13,17 @@ import (
 )
 
 // stoppedHome is a home that no node runs in, held by this process.
-type Home struct {
-	home string
-	disk vfs.FS
-	logs eventlog.FS // nil: the operating system's
-	free func() error
+type StoppedHome struct {
+	home   string
+	disk   vfs.FS
+	logs   eventlog.FS // nil: the operating system's
+	unlock func() error
 
 	fatal func(error) // as VerifyOptions.Fatal, of its state
 }
 
 // openStopped locks a home. Close gives it back. Errors are ErrConfig and ErrHomeInUse.
-func Open(dir string, disk vfs.FS, logs eventlog.FS) (*Home, error) {
+func Open(dir string, disk vfs.FS, logs eventlog.FS) (*StoppedHome, error) {
 	if err := home.CheckFormat(dir); err != nil {
 		return nil, err
 	}
@@ -34,7 +34,7 @@ func Open(dir string, disk vfs.FS, logs eventlog.FS) (*Home, error) {
 	if disk == nil {
 		disk = vfs.Default
 	}
-	h := &Home{home: dir, disk: disk, logs: logs, free: lock.Close}
+	h := &StoppedHome{home: dir, disk: disk, logs: logs, unlock: lock.Close}
 	if err := h.settle(); err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
@@ -43,36 +43,36 @@ func Open(dir string, disk vfs.FS, logs eventlog.FS) (*Home, error) {
 }
 
 // Close gives the home back.
-func (h *Home) Close() error { return h.free() }
+func (h *StoppedHome) Close() error { return h.unlock() }
 
-func (h *Home) Dir() snapshots.Dir {
+func (h *StoppedHome) Snapshots() snapshots.Dir {
 	return snapshots.Dir{FS: h.disk, Path: home.SnapshotDir(h.home)}
 }
 
 // settle ends what a crash cut short.
-func (h *Home) settle() error {
+func (h *StoppedHome) settle() error {
 	return install.Settle(h.disk, h.home, install.LogOnDisk(h.logs, h.home), "")
 }
 
-func (h *Home) readLog() (*eventlog.Log, error) {
+func (h *StoppedHome) readLog() (*eventlog.Log, error) {
 	return eventlog.OpenReadOnly(home.LogDir(h.home), eventlog.Options{FS: h.logs})
 }
 
 // agreed holds the home's state against its log, without writing to either.
-func (h *Home) agreed() error {
+func (h *StoppedHome) checkAgreement() error {
 	db, err := storage.Open(home.StateDir(h.home), storage.Options{FS: h.disk, ReadOnly: true})
 	if err != nil {
 		return err
 	}
-	s, err := install.StandingOf(db)
+	s, err := install.ReadLoggedState(db)
 	if err = errors.Join(err, db.Close()); err != nil {
 		return err
 	}
 
-	return h.agreesWith(s)
+	return h.checkAgrees(s)
 }
 
-func (h *Home) agreesWith(s install.Standing) error {
+func (h *StoppedHome) checkAgrees(s install.LoggedState) error {
 	l, err := h.readLog()
 	if err != nil {
 		return err

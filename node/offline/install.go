@@ -32,15 +32,15 @@ func InstallSnapshot(ctx context.Context, home, id string, progress func(done, t
 	return m, exit.Classify(err)
 }
 
-func (h *Home) install(ctx context.Context, id string, progress func(done, total uint64)) (m snapshots.Manifest,
+func (h *StoppedHome) install(ctx context.Context, id string, progress func(done, total uint64)) (m snapshots.Manifest,
 	err error) {
-	if m, err = h.Dir().Verify(ctx, id, progress); err != nil {
+	if m, err = h.Snapshots().Verify(ctx, id, progress); err != nil {
 		return m, err
 	}
-	if err := h.ahead(m); err != nil {
+	if err := h.checkAhead(m); err != nil {
 		return m, err
 	}
-	rec, err := install.Record(m)
+	rec, err := install.NewRecord(m)
 	if err != nil {
 		return m, err
 	}
@@ -48,7 +48,7 @@ func (h *Home) install(ctx context.Context, id string, progress func(done, total
 	if err != nil {
 		return m, err
 	}
-	if err = install.WriteMarker(h.disk, h.home, install.Marker{ID: m.ID, From: l.Durable() + 1}); err == nil {
+	if err = install.WriteMarker(h.disk, h.home, install.Marker{SnapshotID: m.ID, From: l.Durable() + 1}); err == nil {
 		_, err = l.AppendWait(ctx, rec)
 	}
 	if err = errors.Join(err, l.Close()); err != nil {
@@ -59,7 +59,7 @@ func (h *Home) install(ctx context.Context, id string, progress func(done, total
 }
 
 // ahead refuses a snapshot that is of another chain than the log, or behind it.
-func (h *Home) ahead(m snapshots.Manifest) error {
+func (h *StoppedHome) checkAhead(m snapshots.Manifest) error {
 	l, err := h.readLog()
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -39,7 +39,7 @@ func Restore(ctx context.Context, src, dir string, progress func(step string, do
 	if progress == nil {
 		progress = func(string, uint64, uint64) {}
 	}
-	dir, err := backup.Vacant(dir)
+	dir, err := backup.RequireVacant(dir)
 	if err != nil {
 		return backup.Info{}, err
 	}

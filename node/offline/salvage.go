@@ -58,7 +58,7 @@ func Salvage(ctx context.Context, dir, dest string, o backup.Options) (backup.In
 	return info, lost, exit.Classify(err)
 }
 
-func (h *Home) salvageBackup(ctx context.Context, dest string, o backup.Options) (info backup.Info, lost Lost,
+func (h *StoppedHome) salvageBackup(ctx context.Context, dest string, o backup.Options) (info backup.Info, lost Lost,
 	err error) {
 	w, err := backup.NewWriter(dest, o)
 	if err != nil {
@@ -72,7 +72,7 @@ func (h *Home) salvageBackup(ctx context.Context, dest string, o backup.Options)
 	}
 	defer os.RemoveAll(tmp)
 
-	progress := o.Report()
+	progress := o.ProgressFunc()
 	found, err := eventlog.Salvage(ctx, home.LogDir(h.home), filepath.Join(tmp, backup.LogName),
 		eventlog.Options{Events: func(e eventlog.Event) {
 			if p, ok := e.(eventlog.Progress); ok {
@@ -111,9 +111,9 @@ func (h *Home) salvageBackup(ctx context.Context, dest string, o backup.Options)
 
 // newest is the newest state that is whole and of this log: the home's own, of which a snapshot is
 // taken, or a snapshot.
-func (h *Home) newest(ctx context.Context, l *eventlog.Log, found eventlog.Salvaged,
+func (h *StoppedHome) newest(ctx context.Context, l *eventlog.Log, found eventlog.Salvaged,
 	o backup.Options) (snapshots.Manifest, error) {
-	progress := o.Report()
+	progress := o.ProgressFunc()
 	scan := func(done, total uint64) { progress("snapshot", done, total) }
 	fits := func(m snapshots.Manifest) error {
 		if [16]byte(m.LogID) != found.Source {
@@ -129,11 +129,11 @@ func (h *Home) newest(ctx context.Context, l *eventlog.Log, found eventlog.Salva
 			return nil // the record that led there is lost
 		}
 
-		return install.Agree(l, install.Standing{State: install.StateOf(m, m.Index)})
+		return install.Agree(l, install.LoggedState{State: install.StateFrom(m, m.Index)})
 	}
 	m, err := h.takeState(ctx, o.Program, scan)
 	if errors.Is(err, snapshots.ErrExists) {
-		m, err = h.Dir().Verify(ctx, m.ID, scan)
+		m, err = h.Snapshots().Verify(ctx, m.ID, scan)
 	}
 	if err == nil {
 		err = fits(m)
@@ -143,13 +143,13 @@ func (h *Home) newest(ctx context.Context, l *eventlog.Log, found eventlog.Salva
 	}
 
 	why := []error{fmt.Errorf("the state: %w", err)}
-	list, err := h.Dir().Whole()
+	list, err := h.Snapshots().Whole()
 	if err != nil {
 		return m, errors.Join(append(why, err)...)
 	}
 
 	for _, e := range slices.Backward(list) {
-		m, err := h.Dir().Verify(ctx, e.Manifest.ID, scan)
+		m, err := h.Snapshots().Verify(ctx, e.Manifest.ID, scan)
 		if err == nil {
 			err = fits(m)
 		}
@@ -166,9 +166,9 @@ func (h *Home) newest(ctx context.Context, l *eventlog.Log, found eventlog.Salva
 
 // salvagedBackup is what there is to send: the snapshot, and the records that it takes, up to the
 // first that is lost after it.
-func (h *Home) salvagedBackup(ctx context.Context, l *eventlog.Log, m snapshots.Manifest,
+func (h *StoppedHome) salvagedBackup(ctx context.Context, l *eventlog.Log, m snapshots.Manifest,
 	lost *Lost) (*backup.Sender, error) {
-	b := &backup.Sender{Home: h.home, Snapshots: h.Dir(), Manifest: m, Last: max(l.Durable(), m.Index), Open: l.Cursor}
+	b := &backup.Sender{Home: h.home, Snapshots: h.Snapshots(), Manifest: m, Last: max(l.Durable(), m.Index), OpenLog: l.Cursor}
 	from := l.First() // the first record behind all that is lost
 	lost.Settled = l.Durable() >= m.Index
 

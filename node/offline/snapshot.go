@@ -59,21 +59,21 @@ func CreateSnapshot(ctx context.Context, home string, o SnapshotOptions) (m snap
 	return m, fresh, exit.Classify(err)
 }
 
-func (h *Home) create(ctx context.Context, program string,
+func (h *StoppedHome) create(ctx context.Context, program string,
 	progress func(done, total uint64)) (m snapshots.Manifest, fresh bool, err error) {
 	if err := home.StateWithoutLog(h.disk, h.home); err != nil {
 		return m, false, err
 	}
-	if err = h.agreed(); err == nil {
+	if err = h.checkAgreement(); err == nil {
 		m, err = h.takeState(ctx, program, progress)
 	}
 
 	switch {
 	case errors.Is(err, snapshots.ErrExists):
-		m, err = h.Dir().Find(m.ID)
+		m, err = h.Snapshots().Find(m.ID)
 		return m, false, err
 	case errors.Is(err, snapshots.ErrNone), errors.Is(err, fs.ErrNotExist):
-		err = h.empty(err)
+		err = h.emptyStateError(err)
 	}
 
 	return m, err == nil, err
@@ -81,7 +81,7 @@ func (h *Home) create(ctx context.Context, program string,
 
 // empty says why the home's state has nothing in it: no node was started, or one that was cut off
 // before the state was written, and then all there is stands in the log.
-func (h *Home) empty(none error) error {
+func (h *StoppedHome) emptyStateError(none error) error {
 	l, err := h.readLog()
 	if err != nil {
 		return errors.Join(none, err)
@@ -98,9 +98,9 @@ func (h *Home) empty(none error) error {
 
 // takeState takes a snapshot of the home's state. With snapshots.ErrExists the manifest has the id
 // of the one there is.
-func (h *Home) takeState(ctx context.Context, program string,
+func (h *StoppedHome) takeState(ctx context.Context, program string,
 	progress func(done, total uint64)) (snapshots.Manifest, error) {
-	return h.Dir().Take(ctx, snapshots.Taking{
+	return h.Snapshots().Take(ctx, snapshots.Taking{
 		Program: program, Now: time.Now(), Progress: progress,
 		Checkpoint: func(_ context.Context, dir string) error {
 			db, err := storage.Open(home.StateDir(h.home), storage.Options{FS: h.disk, OnFatal: h.fatal})

@@ -29,18 +29,18 @@ func RestoreSnapshot(ctx context.Context, home, id string, progress func(done, t
 	return m, exit.Classify(err)
 }
 
-func (h *Home) restore(ctx context.Context, id string, progress func(done, total uint64)) (m snapshots.Manifest,
+func (h *StoppedHome) restore(ctx context.Context, id string, progress func(done, total uint64)) (m snapshots.Manifest,
 	err error) {
-	if m, err = h.Dir().Find(id); err != nil {
+	if m, err = h.Snapshots().Find(id); err != nil {
 		return m, err
 	}
-	in, err := h.belongs(m)
+	in, err := h.placeInLog(m)
 	if err != nil {
 		return m, err
 	}
 
 	in.State, in.Progress = home.StateDir(h.home), progress
-	if m, err = h.Dir().Install(ctx, m.ID, in); err != nil {
+	if m, err = h.Snapshots().Install(ctx, m.ID, in); err != nil {
 		return m, err
 	}
 
@@ -48,7 +48,7 @@ func (h *Home) restore(ctx context.Context, id string, progress func(done, total
 }
 
 // readBack scans an installed state, and puts the old one back if it is not what it should be.
-func (h *Home) readBack(ctx context.Context, m snapshots.Manifest) error {
+func (h *StoppedHome) readBack(ctx context.Context, m snapshots.Manifest) error {
 	state := home.StateDir(h.home)
 	db, err := storage.Open(state, storage.Options{FS: h.disk, ReadOnly: true})
 	if err == nil {
@@ -76,7 +76,7 @@ func (h *Home) readBack(ctx context.Context, m snapshots.Manifest) error {
 // belongs tells whether replay can go on from a snapshot with this home's log, and as what the
 // state is to be installed. The snapshot may be of the log that this one was begun from (Base), or
 // one that a record of this log installed.
-func (h *Home) belongs(m snapshots.Manifest) (in snapshots.Installing, err error) {
+func (h *StoppedHome) placeInLog(m snapshots.Manifest) (in snapshots.Installing, err error) {
 	l, err := h.readLog()
 	if err != nil {
 		return in, err
@@ -88,5 +88,5 @@ func (h *Home) belongs(m snapshots.Manifest) (in snapshots.Installing, err error
 		return in, err
 	}
 
-	return in, install.Agree(l, install.Standing{State: install.StateOf(m, in.Index), Log: l.ID(), Bound: true})
+	return in, install.Agree(l, install.LoggedState{State: install.StateFrom(m, in.Index), Log: l.ID(), Bound: true})
 }

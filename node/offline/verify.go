@@ -87,7 +87,7 @@ func Verify(ctx context.Context, dir string, o VerifyOptions) (Verified, error) 
 		o.Disk = vfs.Default
 	}
 
-	r := &verification{VerifyOptions: o, home: dir, backends: make(map[string]chain.Backend), out: &v,
+	r := &verification{VerifyOptions: o, home: dir, backends: make(map[string]chain.Backend), report: &v,
 		pending: newPending()}
 
 	for _, b := range append([]chain.Backend{kv.New(), kvstore.New()}, o.Backends...) {
@@ -105,14 +105,14 @@ type verification struct {
 	VerifyOptions
 	home     string
 	backends map[string]chain.Backend
-	out      *Verified
+	report   *Verified
 
-	pending pending
-	decided *logv1.OrderDecided
-	state   *storage.DB // the home's; nil: it has none
-	again   *storage.DB // built anew from the log
-	begun   uint64      // the record that again began with, if it was a snapshot
-	scratch string
+	pending    pending
+	decided    *logv1.OrderDecided
+	state      *storage.DB // the home's; nil: it has none
+	replayed   *storage.DB // built anew from the log
+	startIndex uint64      // the record that again began with, if it was a snapshot
+	scratch    string
 }
 
 func (r *verification) run(ctx context.Context) (err error) {
@@ -136,7 +136,7 @@ func (r *verification) run(ctx context.Context) (err error) {
 	began := time.Now()
 	r.Progress("log", 0, 0)
 
-	if r.out.Log, err = eventlog.Verify(home.LogDir(r.home),
+	if r.report.Log, err = eventlog.Verify(home.LogDir(r.home),
 		eventlog.Options{FS: r.Logs, Events: func(e eventlog.Event) {
 			if p, ok := e.(eventlog.Progress); ok {
 				r.Progress("log", uint64(p.Done), uint64(p.Total))
@@ -145,19 +145,19 @@ func (r *verification) run(ctx context.Context) (err error) {
 		return err
 	}
 
-	r.out.LogTook = time.Since(began)
+	r.report.LogTook = time.Since(began)
 	began = time.Now()
 	if err := r.scan(ctx); err != nil {
 		return err
 	}
 
-	r.out.StateTook = time.Since(began)
+	r.report.StateTook = time.Since(began)
 	if r.state != nil {
 		defer r.state.Close()
 	}
 
 	began = time.Now()
-	defer func() { r.out.ReplayTook = time.Since(began) }()
+	defer func() { r.report.ReplayTook = time.Since(began) }()
 
 	return r.replay(ctx)
 }
@@ -189,8 +189,8 @@ func (r *verification) replay(ctx context.Context) error {
 	}
 	defer log.Close()
 
-	r.out.First = log.First()
-	if err := r.agreed(log); err != nil {
+	r.report.First = log.First()
+	if err := r.checkAgreement(log); err != nil {
 		return err
 	}
 	if err := r.beginAgain(ctx, log); err != nil {
@@ -217,7 +217,7 @@ func (r *verification) replay(ctx context.Context) error {
 		}
 	}
 
-	r.out.Unfinished = uint64(len(r.pending))
+	r.report.Unfinished = uint64(len(r.pending))
 
 	return r.compareEnd()
 }
@@ -225,20 +225,20 @@ func (r *verification) replay(ctx context.Context) error {
 func (r *verification) record(ctx context.Context, log *eventlog.Log, index uint64, m proto.Message) error {
 	r.pending.record(index, m)
 	if _, launched := m.(*logv1.TxLaunched); launched {
-		r.out.Launched++
+		r.report.Launched++
 	}
 	if err := r.sameGenesis(m); err != nil {
 		return err
 	}
-	if index <= r.begun {
+	if index <= r.startIndex {
 		return nil // what it led to was begun with
 	}
 
 	switch m := m.(type) {
 	case *logv1.ChainStarted:
-		r.out.ChainID = m.ChainId
-		err := r.again.StartChain(index, m)
-		r.out.AppHash = r.again.State().AppHash
+		r.report.ChainID = m.ChainId
+		err := r.replayed.StartChain(index, m)
+		r.report.AppHash = r.replayed.State().AppHash
 		return err
 
 	case *logv1.SnapshotInstalled:
@@ -272,11 +272,11 @@ func (r *verification) block(ctx context.Context, index uint64, m *logv1.BlockCo
 			m.ChainId, m.BlockHash, b)
 	}
 
-	r.out.Blocks++
-	r.out.Txs += uint64(len(b.Txs))
-	r.out.Height, r.out.AppHash = m.Height, m.AppHash
+	r.report.Blocks++
+	r.report.Txs += uint64(len(b.Txs))
+	r.report.Height, r.report.AppHash = m.Height, m.AppHash
 	if r.SkipReplay {
-		return r.again.Redo(index, m)
+		return r.replayed.Redo(index, m)
 	}
 	staged, err := r.execute(ctx, b)
 	if err != nil {
@@ -286,11 +286,11 @@ func (r *verification) block(ctx context.Context, index uint64, m *logv1.BlockCo
 		return err
 	}
 
-	return r.again.Commit(index, m)
+	return r.replayed.Commit(index, m)
 }
 
 func (r *verification) execute(ctx context.Context, b chain.Block) (chain.Staged, error) {
-	refused, err := r.again.Begin(b)
+	refused, err := r.replayed.Begin(b)
 	if err != nil {
 		return chain.Staged{}, err
 	}
@@ -304,8 +304,8 @@ func (r *verification) execute(ctx context.Context, b chain.Block) (chain.Staged
 			return chain.Staged{}, err
 		}
 
-		w := worker.Worker{Store: direct{r.again}, Job: chain.Job{
-			ID: chain.HashTx(raw), Tx: tx, Backend: r.backends[tx.Backend], Params: r.again.State().Params,
+		w := worker.Worker{Store: direct{r.replayed}, Job: chain.Job{
+			ID: chain.HashTx(raw), Tx: tx, Backend: r.backends[tx.Backend], Params: r.replayed.State().Params,
 			Place: make(chan chain.Placement, 1), Late: true,
 		}}
 
@@ -317,7 +317,7 @@ func (r *verification) execute(ctx context.Context, b chain.Block) (chain.Staged
 		}
 	}
 
-	return r.again.Seal()
+	return r.replayed.Seal()
 }
 
 // direct is the state without an engine around it, for one worker at a time.
@@ -374,11 +374,11 @@ func (r *verification) compareEnd() error {
 	}
 
 	s := r.state.State()
-	r.out.State = s.Height
+	r.report.State = s.Height
 	if !s.Started() || s.Height == 0 {
 		return nil
 	}
-	meta, err := r.again.Block(s.Height)
+	meta, err := r.replayed.Block(s.Height)
 	if errors.Is(err, storage.ErrPruned) {
 		return nil // the state is behind what replay began with, which was scanned
 	}

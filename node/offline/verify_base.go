@@ -23,11 +23,11 @@ import (
 
 // agreed holds the home's state, if it has one, against its log. A home without a state is in order
 // where the log has all that made it, or a snapshot has the rest.
-func (r *verification) agreed(log *eventlog.Log) error {
+func (r *verification) checkAgreement(log *eventlog.Log) error {
 	if r.state == nil {
 		return nil
 	}
-	s, err := install.StandingOf(r.state)
+	s, err := install.ReadLoggedState(r.state)
 	if err != nil || s.Index == 0 {
 		return err
 	}
@@ -92,14 +92,14 @@ func (r *verification) beginWith(ctx context.Context, m snapshots.Manifest, in s
 	if _, err := r.snapshots().Install(ctx, m.ID, in); err != nil {
 		return err
 	}
-	r.begun, r.out.Base, r.out.BaseHeight, r.decided = in.Index, m.ID, m.Height, nil
-	r.out.ChainID, r.out.Height, r.out.AppHash = m.ChainID, m.Height, m.AppHash
+	r.startIndex, r.report.Base, r.report.BaseHeight, r.decided = in.Index, m.ID, m.Height, nil
+	r.report.ChainID, r.report.Height, r.report.AppHash = m.ChainID, m.Height, m.AppHash
 	return r.openAgain()
 }
 
 func (r *verification) openAgain() (err error) {
 	scratch := r.scratch
-	r.again, err = storage.Open(r.Disk.PathJoin(scratch, "state"),
+	r.replayed, err = storage.Open(r.Disk.PathJoin(scratch, "state"),
 		storage.Options{FS: r.Disk, OnFatal: func(err error) {
 			r.Disk.RemoveAll(scratch)
 			if r.Fatal == nil {
@@ -112,8 +112,8 @@ func (r *verification) openAgain() (err error) {
 
 // endAgain gives up the state that replay worked on.
 func (r *verification) endAgain() {
-	if r.again != nil {
-		r.again.Close() // nothing of it is wanted
+	if r.replayed != nil {
+		r.replayed.Close() // nothing of it is wanted
 	}
 	r.Disk.RemoveAll(r.scratch)
 }
@@ -190,7 +190,7 @@ func (r *verification) sameGenesis(m proto.Message) error {
 // block that the log does not have.
 func (r *verification) endApplied() error {
 	for id := range r.pending {
-		switch _, found, err := r.again.Result(id); {
+		switch _, found, err := r.replayed.Result(id); {
 		case err != nil:
 			return err
 		case found:

@@ -83,7 +83,7 @@ const (
 
 // Plan is the tree: strategies, restart types and limits, as `coppice tree --spec` prints them.
 // Engines are those that run under "engines", in start order.
-func New(profile Profile, engines []string) Place {
+func newPlan(profile Profile, engines []string) Place {
 	limit := func(max int, seconds int) supervisor.Intensity {
 		if profile == Chaos && max != none {
 			max = chaosMax
@@ -201,7 +201,7 @@ const (
 )
 
 // ShippedEngines are the engines that every node has, in start order.
-func ShippedEngines() []string { return []string{"consensus", "api", "retention"} }
+func shippedEngines() []string { return []string{"consensus", "api", "retention"} }
 
 // String draws the plan.
 func (p Place) String() string {
@@ -286,9 +286,9 @@ func (p Place) Spec(build func() ([]supervisor.Child, error)) supervisor.Spec {
 
 // Of returns the tree of a node whose consensus has the given traits, with the user's engines.
 func Of(profile Profile, t consensus.Traits, extra ...string) Place {
-	ids := ShippedEngines()
+	ids := shippedEngines()
 	if t.StateSync {
 		ids = append(ids, StateSync)
 	}
-	return New(profile, append(ids, extra...)).withConsensus(profile, t.Part)
+	return newPlan(profile, append(ids, extra...)).withConsensus(profile, t.Part)
 }

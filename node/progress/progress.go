@@ -31,15 +31,15 @@ func (p Step) String() string {
 }
 
 // progressEvery is how often a long step is told of.
-const progressEvery = 2 * time.Second
+const reportEvery = 2 * time.Second
 
 // progress is what a start is busy with, if it is. Its methods are safe for concurrent use.
 type Tracker struct {
-	mu    sync.Mutex
-	cur   *Step
-	told  time.Time
-	Tells []func(Step)
-	Log   *zap.Logger
+	mu        sync.Mutex
+	cur       *Step
+	reported  time.Time
+	Observers []func(Step)
+	Logger    *zap.Logger
 }
 
 func (s *Tracker) Current() (Step, bool) {
@@ -52,11 +52,11 @@ func (s *Tracker) Current() (Step, bool) {
 }
 
 // at takes what is done. A step that is complete is told of only if it was told of before.
-func (s *Tracker) At(phase, unit string, done, total uint64) {
+func (s *Tracker) Update(phase, unit string, done, total uint64) {
 	now := time.Now()
 	s.mu.Lock()
 	if s.cur == nil || s.cur.Phase != phase || done < s.cur.Done {
-		s.cur, s.told = &Step{Phase: phase, Unit: unit, Began: now}, now
+		s.cur, s.reported = &Step{Phase: phase, Unit: unit, Began: now}, now
 	}
 
 	s.cur.Done, s.cur.Total = done, total
@@ -64,10 +64,10 @@ func (s *Tracker) At(phase, unit string, done, total uint64) {
 		s.cur.Rate = float64(done) / took.Seconds()
 	}
 
-	p, long := *s.cur, s.told != s.cur.Began
-	tell := now.Sub(s.told) >= progressEvery || done >= total && long
+	p, long := *s.cur, s.reported != s.cur.Began
+	tell := now.Sub(s.reported) >= reportEvery || done >= total && long
 	if tell {
-		s.told = now
+		s.reported = now
 	}
 	if done >= total {
 		s.cur = nil
@@ -79,21 +79,21 @@ func (s *Tracker) At(phase, unit string, done, total uint64) {
 		return
 	}
 
-	s.Log.Info(phase, zap.Uint64("done", p.Done), zap.Uint64("total", p.Total), zap.String("unit", p.Unit),
+	s.Logger.Info(phase, zap.Uint64("done", p.Done), zap.Uint64("total", p.Total), zap.String("unit", p.Unit),
 		zap.Int("percent", p.Percent()), zap.Float64("per_second", float64(int64(p.Rate))))
 
-	for _, f := range s.Tells {
+	for _, f := range s.Observers {
 		f(p)
 	}
 }
 
 // replay is a step that counts records of the log up to the last.
-func (s *Tracker) Replay() func(index, last uint64) {
+func (s *Tracker) ReplayFunc() func(index, last uint64) {
 	var before uint64 // records that need no replay
 	return func(index, last uint64) {
 		if before == 0 {
 			before = index - 1
 		}
-		s.At("replaying the event log", "records", index-before, last-before)
+		s.Update("replaying the event log", "records", index-before, last-before)
 	}
 }
