@@ -153,8 +153,8 @@ func TestForeignVariablesAreNoKeys(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// Every field has one row in the table, and every row is complete, because documentation, validation
-// and names come from it.
+// Every field has one row in the table, and every row is complete, because documentation,
+// validation and names come from it.
 func TestTheTableHoldsEveryField(t *testing.T) {
 	fields := map[string]int{}
 	var walk func(prefix string, at reflect.Type)
@@ -218,7 +218,10 @@ func TestTheCommentedFileIsItsConfiguration(t *testing.T) {
 	require.Equal(t, c, got)
 }
 
-const docBegin, docEnd = "<!-- keys: written by go test ./node/config -run Documented -update -->\n", "<!-- end of keys -->\n"
+const (
+	docBegin = "<!-- keys: written by go test ./node/config -run Documented -update -->\n"
+	docEnd   = "<!-- end of keys -->\n"
+)
 
 // keysDoc returns the part of docs/configuration.md that is written from the table of keys.
 func keysDoc() string {

@@ -24,8 +24,8 @@ type Key struct {
 	OneOf    []string // all valid values, if there are few
 	Min, Max int64    // bounds of a number, or of a duration in nanoseconds
 
-	field func(*Config) any    // the field of the value: *string, *plan.Profile, *bool, *int, *int64 or *Duration
-	check func(c Config) error // checks more than the bounds do, and may look at other keys; nil: nothing more
+	field func(*Config) any    // where the value is: *string, *plan.Profile, *bool, *int, *int64, *Duration
+	check func(c Config) error // checks more than the bounds, and may look at other keys; nil: nothing
 	fill  func(*Key)           // adds what the program has registered; nil: nothing
 }
 
@@ -43,8 +43,8 @@ var keys = []Key{
 		Doc: "Limits of the supervision tree. " +
 			"default restarts the transaction core up to 3 times in 10 s before the node as a whole restarts. " +
 			"strict restarts the node at the first failure in the transaction core. " +
-			"chaos is for test runs that kill children all the time: every limit except the structural zeros is 10000, " +
-			"and a child has 1 s to stop.",
+			"chaos is for test runs that kill children all the time: every limit except the structural zeros is " +
+			"10000, and a child has 1 s to stop.",
 		field: func(c *Config) any { return &c.Profile },
 	},
 	{

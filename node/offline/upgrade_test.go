@@ -32,9 +32,9 @@ func formatOf(t *testing.T, dir string) string {
 // that.
 func TestANewerHomeIsRefused(t *testing.T) {
 	for text, want := range map[string]string{
-		"coppice home 2\nneeds coppice v1.4.0\n": "has format 2, this program reads up to 1: it wants coppice " +
+		"coppice home 2\nneeds coppice v1.4.0\n": "has format 2, this program reads up to 1: it needs coppice " +
 			"v1.4.0 or newer",
-		"coppice home 9\n":  "has format 9, this program reads up to 1: it wants a newer coppice than this",
+		"coppice home 9\n":  "has format 9, this program reads up to 1: it needs a newer coppice than this",
 		"coppice home 0\n":  "no home of coppice, or its file is damaged",
 		"coppice home 01\n": "or its file is damaged",
 		"coppice home 1x\n": "or its file is damaged",
@@ -100,7 +100,7 @@ func TestAnUpgradeCanBeCutAnywhere(t *testing.T) {
 	require.Empty(t, u.Steps)
 
 	_, err = node.New(dir, config.Defaults())
-	require.ErrorContains(t, err, "it wants coppice v0.3.0 or newer")
+	require.ErrorContains(t, err, "it needs coppice v0.3.0 or newer")
 }
 
 func TestAHomeInUseIsNotUpgraded(t *testing.T) {
