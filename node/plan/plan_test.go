@@ -12,8 +12,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// outline is the plan in the words of testdata/design-tree.txt: the tree of the design, written
-// down by hand.
+// outline writes the plan in the words of testdata/design-tree.txt, which is the tree of the
+// design, written down by hand.
 func outline(b *strings.Builder, p Place, depth int) {
 	words := []string{p.ID}
 	switch {
@@ -55,8 +55,8 @@ func TestThePlanIsTheDesignsTree(t *testing.T) {
 	require.Equal(t, string(want), got.String())
 }
 
-// What `coppice tree --spec` prints shows each place of the plan on a line of its own, with its
-// strategy and limit.
+// `coppice tree --spec` prints each place of the plan on a line of its own, with its strategy and
+// limit.
 func TestThePrintShowsThePlan(t *testing.T) {
 	plan := newPlan(Default, []string{"consensus", "api"})
 	lines := strings.Split(strings.TrimSpace(plan.String()), "\n")
