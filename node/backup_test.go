@@ -313,7 +313,7 @@ func TestASnapshotOfAnotherNodeIsInstalled(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(at, "snapshot.json"), data, 0o600))
 	_, err = offline.RestoreSnapshot(t.Context(), to, m.ID, nil)
-	require.ErrorContains(t, err, "no record of it installed that snapshot")
+	require.ErrorContains(t, err, "no record installed that snapshot")
 
 	// The log is told, and then the process dies.
 	require.NoError(t, durable.ReplaceFile(vfs.Default, install.MarkerPath(to), []byte(m.ID)))
