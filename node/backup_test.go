@@ -282,7 +282,7 @@ func TestABackupThatIsCutShortLeavesNothing(t *testing.T) {
 
 	require.ErrorContains(t, w.Take(
 		&apiv1.BackupResponse{Part: &apiv1.BackupResponse_File{File: &apiv1.BackupFile{Name: "../../x"}}}),
-		"does not belong there")
+		"does not belong in a backup")
 	require.ErrorContains(t, w.Take(&apiv1.BackupResponse{}), "does not know")
 }
 

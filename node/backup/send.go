@@ -3,12 +3,9 @@ package backup
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"os"
 	"path/filepath"
@@ -20,25 +17,28 @@ import (
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
-// Pieces of a backup on the wire.
+// Sizes of the parts of a backup.
 const (
-	pieceBytes   = 256 << 10 // bytes of a file
-	recordsBytes = 512 << 10 // bytes of records, or one that is larger
+	pieceBytes   = 256 << 10 // of a file in one part
+	recordsBytes = 512 << 10 // of the records in one part, unless a single record is larger
 )
 
-// snapshotPrefix is where the snapshot's files lie in a backup.
+// snapshotPrefix begins the names of the snapshot's files in the parts of a backup.
 const snapshotPrefix = "snapshot/"
 
-// backup is the sending side: what it takes to make another home of this one.
+// Sender sends a backup of a home in parts. The parts are everything that is needed to make another
+// home of it.
 type Sender struct {
-	Home        string
-	Snapshots   snapshots.Dir
-	Manifest    snapshots.Manifest
-	First, Last uint64 // records
-	OpenLog     func(from uint64) (*eventlog.Cursor, error)
-	Send        func(*apiv1.BackupResponse) error
+	Home        string             // its directory
+	Snapshots   snapshots.Dir      // the directory of the snapshot
+	Manifest    snapshots.Manifest // the snapshot
+	First, Last uint64             // the records to send; none if Last is First-1
+
+	OpenLog func(from uint64) (*eventlog.Cursor, error) // reads the log from a record on
+	Send    func(*apiv1.BackupResponse) error           // sends a part
 }
 
+// Run sends the backup.
 func (b *Sender) Run(ctx context.Context) error {
 	m, err := json.Marshal(b.Manifest)
 	if err != nil {
@@ -76,6 +76,7 @@ func (b *Sender) Run(ctx context.Context) error {
 	return b.Send(&apiv1.BackupResponse{Part: &apiv1.BackupResponse_End{End: &apiv1.BackupEnd{Digest: digest}}})
 }
 
+// file sends a file in pieces.
 func (b *Sender) file(ctx context.Context, name string, open func() (io.ReadCloser, error)) error {
 	f, err := open()
 	if err != nil {
@@ -104,6 +105,7 @@ func (b *Sender) file(ctx context.Context, name string, open func() (io.ReadClos
 	return nil
 }
 
+// records sends the records, and returns their digest.
 func (b *Sender) records(ctx context.Context) (digest []byte, err error) {
 	sum := newRecordSum()
 	part, size := &apiv1.BackupRecords{First: b.First}, 0
@@ -133,31 +135,4 @@ func (b *Sender) records(ctx context.Context) (digest []byte, err error) {
 	}
 
 	return sum.h.Sum(nil), flush()
-}
-
-// recordSum is the digest of a backup's records.
-type recordSum struct{ h hash.Hash }
-
-func newRecordSum() recordSum { return recordSum{sha256.New()} }
-
-func (s recordSum) add(kind uint8, data []byte) {
-	var head [5]byte
-	head[0] = kind
-	binary.BigEndian.PutUint32(head[1:], uint32(len(data)))
-	s.h.Write(head[:])
-	s.h.Write(data)
-}
-
-// eachRecord reads the records from to to, of which there may be none.
-func EachRecord(ctx context.Context, l *eventlog.Log, from, to uint64, f func(eventlog.Entry) error) error {
-	for e, err := range chain.Records(l.Cursor, from, min(to, l.Durable())) {
-		if err := cmp.Or(err, context.Cause(ctx)); err != nil {
-			return err
-		}
-		if err := f(e); err != nil {
-			return err
-		}
-	}
-
-	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -136,7 +137,7 @@ func (r *restoring) index() uint64 {
 // files brings genesis, configuration and token, and makes the directory a home.
 func (r *restoring) files() error {
 	for _, name := range []string{chain.GenesisFile, config.FileName} {
-		if err := backup.CopyFile(filepath.Join(r.src, name), filepath.Join(r.home, name), 0o644); err != nil {
+		if err := copyFile(filepath.Join(r.src, name), filepath.Join(r.home, name), 0o644); err != nil {
 			return err
 		}
 	}
@@ -168,7 +169,7 @@ func (r *restoring) snapshot() error {
 	}
 
 	for _, f := range m.Files {
-		if err := backup.CopyFile(filepath.Join(from, f.Name), filepath.Join(to, f.Name), 0o600); err != nil {
+		if err := copyFile(filepath.Join(from, f.Name), filepath.Join(to, f.Name), 0o600); err != nil {
 			return err
 		}
 	}
@@ -250,4 +251,21 @@ func (r *restoring) base() (eventlog.Record, error) {
 		ChainId: m.ChainID, Period: m.Period, Height: m.Height, AppHash: m.AppHash, OriginLogId: m.LogID,
 		OriginIndex: m.Index, Params: g.Params,
 	})
+}
+
+// copyFile copies a file to a new one and syncs it, but not its name.
+func copyFile(from, to string, mode fs.FileMode) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Sync(), out.Close())
 }
