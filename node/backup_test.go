@@ -270,7 +270,7 @@ func TestABackupThatIsCutShortLeavesNothing(t *testing.T) {
 		})
 		require.ErrorIs(t, err, cut)
 		_, err = w.Finish(t.Context())
-		require.ErrorContains(t, err, "cut short")
+		require.ErrorContains(t, err, "is not complete")
 		w.Abandon()
 		require.NoDirExists(t, dest)
 		require.NoDirExists(t, dest+backup.PartialSuffix)
@@ -283,7 +283,7 @@ func TestABackupThatIsCutShortLeavesNothing(t *testing.T) {
 	require.ErrorContains(t, w.Take(
 		&apiv1.BackupResponse{Part: &apiv1.BackupResponse_File{File: &apiv1.BackupFile{Name: "../../x"}}}),
 		"does not belong in a backup")
-	require.ErrorContains(t, w.Take(&apiv1.BackupResponse{}), "does not know")
+	require.ErrorContains(t, w.Take(&apiv1.BackupResponse{}), "unknown part")
 }
 
 // A snapshot of another node of the chain takes the state's place, and the log says so: replay and

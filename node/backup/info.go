@@ -24,8 +24,8 @@ const (
 // PartialSuffix ends the name of the directory in which a backup is made.
 const PartialSuffix = ".partial"
 
-// formatVersion is the format of the backups that this program makes. Format 1 had no digests of its
-// files.
+// formatVersion is the format of the backups that this program makes. Format 1 had no digests of
+// its files.
 const formatVersion = 2
 
 // Info describes a backup. It is the content of backup.json.
@@ -56,8 +56,8 @@ func Read(src string) (info Info, err error) {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, err := os.Stat(filepath.Join(src, SnapshotsName)); err == nil {
-			return info, fmt.Errorf("%w: %s looks like an incomplete backup of coppice (%s is missing)", exit.ErrDamage, src,
-				FileName)
+			return info, fmt.Errorf("%w: %s looks like an incomplete backup of coppice (%s is missing)", exit.ErrDamage,
+				src, FileName)
 		}
 		return info, fmt.Errorf("%w: %s is no backup of coppice (%s is missing)", exit.ErrConfig, src, FileName)
 	}

@@ -26,8 +26,8 @@ func (s recordSum) add(kind uint8, data []byte) {
 	s.h.Write(data)
 }
 
-// EachRecord calls f for the records first to last of a log that exist. An entry is valid only during
-// the call.
+// EachRecord calls f for the records first to last of a log that exist. An entry is valid only
+// during the call.
 func EachRecord(ctx context.Context, l *eventlog.Log, first, last uint64, f func(eventlog.Entry) error) error {
 	for e, err := range chain.Records(l.Cursor, first, min(last, l.Durable())) {
 		if err := cmp.Or(err, context.Cause(ctx)); err != nil {

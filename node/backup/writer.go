@@ -67,8 +67,8 @@ func NewWriter(dest string, o Options) (*Writer, error) {
 	return w, nil
 }
 
-// RequireVacant returns path as an absolute path. It refuses a path at which there is anything but an
-// empty directory.
+// RequireVacant returns path as an absolute path. It refuses a path at which there is anything but
+// an empty directory.
 func RequireVacant(path string) (string, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {

@@ -54,7 +54,8 @@ func (d *DamageWatch) Observe(e supervisor.Event) {
 
 	err = Classify(err)
 
-	// Damage that an engine reports, or finds in what it reads, is not damage to the node's own data.
+	// Damage that an engine reports, or finds in what it reads, is not damage to the node's own
+	// data.
 	if strings.HasPrefix(path, "coppice/node/engines/") {
 		if !errors.Is(err, consensus.ErrFinal) || !strings.HasPrefix(path, "coppice/node/engines/consensus/") {
 			return

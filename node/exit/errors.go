@@ -96,7 +96,8 @@ func Classify(err error) error {
 	return err
 }
 
-// NoHome returns the error for a directory that is not a home because the file missing is not there.
+// NoHome returns the error for a directory that is not a home because the file missing is not
+// there.
 func NoHome(home, missing string) error {
 	return fmt.Errorf("%w: %s is no home of coppice (%s is missing): make one with 'coppice init'", ErrConfig,
 		home, missing)

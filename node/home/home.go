@@ -124,7 +124,8 @@ func (o InitOptions) genesis(own consensus.Homed) (g chain.Genesis, err error) {
 	return g, err
 }
 
-// IsHome reports whether a directory is a home. It returns true as well if that cannot be found out.
+// IsHome reports whether a directory is a home. It returns true as well if that cannot be found
+// out.
 func IsHome(dir string) bool {
 	_, err := os.Stat(filepath.Join(dir, FormatFile))
 	return !errors.Is(err, fs.ErrNotExist)

@@ -27,8 +27,8 @@ func MarkStarted(home string, id [16]byte) error {
 	return errors.Join(err, SyncDir(home))
 }
 
-// StartedWithoutLog returns exit.ErrDamage for a home that has no log any more. The caller has found
-// that there is none. A chain that began anew there would not know what was acknowledged.
+// StartedWithoutLog returns exit.ErrDamage for a home that has no log any more. The caller has
+// found that there is none. A chain that began anew there would not know what was acknowledged.
 func StartedWithoutLog(home string) error {
 	b, err := os.ReadFile(filepath.Join(home, startedFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -42,9 +42,9 @@ func StartedWithoutLog(home string) error {
 		exit.ErrDamage, home, strings.TrimSpace(string(b)), LogDir(home))
 }
 
-// StateWithoutLog refuses a home without a log that has a state or once had a log. It must be called
-// before a new log is made there. A log is durable before its state is begun, so no crash leaves
-// such a home.
+// StateWithoutLog refuses a home without a log that has a state or once had a log. It must be
+// called before a new log is made there. A log is durable before its state is begun, so no crash
+// leaves such a home.
 func StateWithoutLog(disk vfs.FS, home string) error {
 	logs, err := HasFile(disk, LogDir(home), func(name string) bool { return strings.HasSuffix(name, ".seg") })
 	if err != nil || logs {
@@ -61,7 +61,8 @@ func StateWithoutLog(disk vfs.FS, home string) error {
 		StateDir(home), LogDir(home))
 }
 
-// HasFile reports whether a directory has a file whose name is wanted. A missing directory has none.
+// HasFile reports whether a directory has a file whose name is wanted. A missing directory has
+// none.
 func HasFile(disk vfs.FS, dir string, wanted func(name string) bool) (bool, error) {
 	names, err := disk.List(dir)
 	if err != nil {

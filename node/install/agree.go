@@ -69,8 +69,8 @@ func Agree(l *eventlog.Log, s LoggedState) error {
 	return nil
 }
 
-// BaseOf returns the Base record that a restored log begins with; nil if the log begins with another
-// record.
+// BaseOf returns the Base record that a restored log begins with; nil if the log begins with
+// another record.
 func BaseOf(l *eventlog.Log) (*logv1.Base, error) {
 	if l.First() > l.Durable() {
 		return nil, nil

@@ -16,7 +16,8 @@ import (
 )
 
 // Marker names a snapshot that is about to take the place of the state. While it exists, the log
-// decides whether that has happened: it has if there is a SnapshotInstalled at or after record From.
+// decides whether that has happened: it has if there is a SnapshotInstalled at or after record
+// From.
 type Marker struct {
 	SnapshotID string // empty: no installation is under way
 	From       uint64 // the first record that may say that the snapshot is installed; 0: the log's last

@@ -11,8 +11,8 @@ import (
 )
 
 // PlaceOf returns the place of a snapshot in a log, as its installation needs it. The snapshot may
-// be of this log, of the log that this one was begun from (see BaseOf), or one that a record of this
-// log installed. Any other is storage.ErrOtherLog.
+// be of this log, of the log that this one was begun from (see BaseOf), or one that a record of
+// this log installed. Any other is storage.ErrOtherLog.
 func PlaceOf(l *eventlog.Log, m snapshots.Manifest) (in snapshots.Installing, err error) {
 	in = snapshots.Installing{LogID: l.ID(), Index: m.Index}
 	id := l.ID()

@@ -12,17 +12,18 @@ import (
 	"github.com/coppice-go/coppice/node/install"
 )
 
-// stoppedHome is a home that no node runs in, held by this process.
+// StoppedHome is a home in which no node runs, and which this process has locked.
 type StoppedHome struct {
-	home   string
+	home   string // its directory
 	disk   vfs.FS
 	logs   eventlog.FS // nil: the operating system's
 	unlock func() error
 
-	fatal func(error) // as VerifyOptions.Fatal, of its state
+	fatal func(error) // as SnapshotOptions.Fatal
 }
 
-// openStopped locks a home. Close gives it back. Errors are ErrConfig and ErrHomeInUse.
+// Open locks a home, and ends an installation of a snapshot that a crash interrupted. disk and logs
+// may be nil for the operating system's. Errors are exit.ErrConfig and exit.ErrHomeInUse.
 func Open(dir string, disk vfs.FS, logs eventlog.FS) (*StoppedHome, error) {
 	if err := home.CheckFormat(dir); err != nil {
 		return nil, err
@@ -42,23 +43,25 @@ func Open(dir string, disk vfs.FS, logs eventlog.FS) (*StoppedHome, error) {
 	return h, nil
 }
 
-// Close gives the home back.
+// Close unlocks the home.
 func (h *StoppedHome) Close() error { return h.unlock() }
 
+// Snapshots returns the directory of the home's snapshots.
 func (h *StoppedHome) Snapshots() snapshots.Dir {
 	return snapshots.Dir{FS: h.disk, Path: home.SnapshotDir(h.home)}
 }
 
-// settle ends what a crash cut short.
+// settle ends an installation of a snapshot that a crash interrupted.
 func (h *StoppedHome) settle() error {
 	return install.Settle(h.disk, h.home, install.LogOnDisk(h.logs, h.home), "")
 }
 
+// readLog opens the home's log for reading.
 func (h *StoppedHome) readLog() (*eventlog.Log, error) {
 	return eventlog.OpenReadOnly(home.LogDir(h.home), eventlog.Options{FS: h.logs})
 }
 
-// agreed holds the home's state against its log, without writing to either.
+// checkAgreement checks that the home's state and log belong together. It writes to neither.
 func (h *StoppedHome) checkAgreement() error {
 	db, err := storage.Open(home.StateDir(h.home), storage.Options{FS: h.disk, ReadOnly: true})
 	if err != nil {
@@ -69,14 +72,11 @@ func (h *StoppedHome) checkAgreement() error {
 		return err
 	}
 
-	return h.checkAgrees(s)
-}
-
-func (h *StoppedHome) checkAgrees(s install.LoggedState) error {
 	l, err := h.readLog()
 	if err != nil {
 		return err
 	}
 	defer l.Close()
+
 	return install.Agree(l, s)
 }

@@ -15,12 +15,12 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// InstallSnapshot puts a snapshot of another node of the same chain, which lies among the home's
-// snapshots, in the place of the state of a stopped home, and says so in its log
-// (SnapshotInstalled): replay and verification go on from there. The snapshot must be ahead of the
-// state. It is verified before; who vouches for its app hash is the caller's business. A crash
-// leaves all done or nothing, with the next start. Errors are exit.ErrDamage, ErrHomeInUse, ErrConfig
-// and snapshots.ErrNone.
+// InstallSnapshot replaces the state of a stopped home by a snapshot from another node of the same
+// chain, which lies among the home's snapshots. It records that in the log (SnapshotInstalled), and
+// replay and verification continue from that record. The snapshot must be ahead of the state. It is
+// verified first, but the caller must know that its app hash is the chain's. After a crash, the
+// next start completes the installation or undoes it. Errors are exit.ErrDamage, exit.ErrHomeInUse,
+// exit.ErrConfig and snapshots.ErrNone.
 func InstallSnapshot(ctx context.Context, home, id string, progress func(done, total uint64)) (snapshots.Manifest,
 	error) {
 	h, err := Open(home, nil, nil)
@@ -28,10 +28,12 @@ func InstallSnapshot(ctx context.Context, home, id string, progress func(done, t
 		return snapshots.Manifest{}, err
 	}
 	defer h.Close()
+
 	m, err := h.install(ctx, id, progress)
 	return m, exit.Classify(err)
 }
 
+// install installs a snapshot (see InstallSnapshot).
 func (h *StoppedHome) install(ctx context.Context, id string, progress func(done, total uint64)) (m snapshots.Manifest,
 	err error) {
 	if m, err = h.Snapshots().Verify(ctx, id, progress); err != nil {
@@ -40,6 +42,7 @@ func (h *StoppedHome) install(ctx context.Context, id string, progress func(done
 	if err := h.checkAhead(m); err != nil {
 		return m, err
 	}
+
 	rec, err := install.NewRecord(m)
 	if err != nil {
 		return m, err
@@ -58,7 +61,7 @@ func (h *StoppedHome) install(ctx context.Context, id string, progress func(done
 	return m, h.settle()
 }
 
-// ahead refuses a snapshot that is of another chain than the log, or behind it.
+// checkAhead refuses a snapshot that is of another chain than the log, or not ahead of the log.
 func (h *StoppedHome) checkAhead(m snapshots.Manifest) error {
 	l, err := h.readLog()
 	if errors.Is(err, fs.ErrNotExist) {
@@ -75,15 +78,15 @@ func (h *StoppedHome) checkAhead(m snapshots.Manifest) error {
 	}
 
 	if last.ChainID != m.ChainID || last.Period > m.Period || last.Period == m.Period && last.Height >= m.Height {
-		return fmt.Errorf("%w: snapshot %s is of %s at height %d (period %d), the log has %s at height %d (period "+
-			"%d) already, want one that is ahead",
+		return fmt.Errorf("%w: snapshot %s is of %s at height %d (period %d), but the log already has %s at height "+
+			"%d (period %d): want a snapshot of the same chain that is ahead of the log",
 			exit.ErrConfig, m.ID, m.ChainID, m.Height, m.Period, last.ChainID, last.Height, last.Period)
 	}
 
 	return nil
 }
 
-// lastCommitted is where the log's records lead to.
+// lastCommitted returns the state that the log's records lead to.
 func lastCommitted(l *eventlog.Log) (s chain.State, err error) {
 	for e, err := range chain.Records(l.Cursor, l.First(), chain.End,
 		chain.KindChainStarted, chain.KindBlockCommitted, chain.KindSnapshotInstalled, chain.KindBase) {

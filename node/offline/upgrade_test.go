@@ -62,16 +62,16 @@ func TestAnUpgradeCanBeCutAnywhere(t *testing.T) {
 	require.NoError(t, err)
 	cut := errors.New("cut")
 	var runs []int
-	known := []Migration{
-		{To: 2, Does: "a notice is written", Needs: "v0.2.0", Run: func(dir string) error {
+	known := []migration{
+		{to: 2, does: "a notice is written", needs: "v0.2.0", run: func(dir string) error {
 			runs = append(runs, 2)
 			return home.ReplaceFile(filepath.Join(dir, "notice"), []byte("two"), 0o644)
 		}},
-		{To: 3, Does: "the notice is renamed", Needs: "v0.3.0", Run: func(home string) error {
+		{to: 3, does: "the notice is renamed", needs: "v0.3.0", run: func(home string) error {
 			runs = append(runs, 3)
 			err := os.Rename(filepath.Join(home, "notice"), filepath.Join(home, "note"))
 			if errors.Is(err, os.ErrNotExist) {
-				return nil // a run before came as far
+				return nil // an earlier run came this far
 			}
 			return errors.Join(err, cut)
 		}},
@@ -85,7 +85,7 @@ func TestAnUpgradeCanBeCutAnywhere(t *testing.T) {
 
 	_, err = upgrade(dir, false, known)
 	require.ErrorIs(t, err, cut)
-	require.ErrorContains(t, err, "it has format 2 still, and the upgrade can be run again")
+	require.ErrorContains(t, err, "still has format 2, and the upgrade can be run again")
 	require.Equal(t, "coppice home 2\nneeds coppice v0.2.0\n", formatOf(t, dir))
 
 	u, err = upgrade(dir, false, known)
@@ -120,8 +120,8 @@ func TestAHomeInUseIsNotUpgraded(t *testing.T) {
 func TestTheMigrationsAreInOrder(t *testing.T) {
 	require.Len(t, migrations, int(home.CurrentVersion)-1)
 	for i, m := range migrations {
-		require.Equal(t, i+2, m.To)
-		require.NotEmpty(t, m.Does)
-		require.NotEmpty(t, m.Needs)
+		require.Equal(t, i+2, m.to)
+		require.NotEmpty(t, m.does)
+		require.NotEmpty(t, m.needs)
 	}
 }

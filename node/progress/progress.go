@@ -91,7 +91,8 @@ func (t *Tracker) Update(phase, unit string, done, total uint64) {
 	}
 }
 
-// ReplayFunc returns a function that records how far a replay of the log up to record last has come.
+// ReplayFunc returns a function that records how far a replay of the log up to record last has
+// come.
 func (t *Tracker) ReplayFunc() func(index, last uint64) {
 	var before uint64 // records that need no replay
 	return func(index, last uint64) {
