@@ -244,9 +244,9 @@ func TestABackupOfAnEmptyStateTellsWhatTheLogHas(t *testing.T) {
 		harm()
 		_, err := offline.Backup(t.Context(), empty, filepath.Join(t.TempDir(), "backup"),
 			backup.Options{Program: "test"})
-		require.ErrorContains(t, err, "the state is empty, and the log has", name)
+		require.ErrorContains(t, err, "the state is empty, but the log has", name)
 		_, _, err = offline.CreateSnapshot(t.Context(), empty, offline.SnapshotOptions{Program: "test"})
-		require.ErrorContains(t, err, "the state is empty, and the log has", name)
+		require.ErrorContains(t, err, "the state is empty, but the log has", name)
 	}
 }
 

@@ -52,12 +52,10 @@ func AddBackends(home string, backends map[string]chain.Backend, kinds ...consen
 // The code that uses the configuration reports an invalid one.
 func TraitsOf(dir string) consensus.Traits {
 	c, err := config.Load(dir)
-	if err != nil {
-		return consensus.Traits{}
-	}
 	k, ok := consensus.Lookup(c.Consensus.Kind)
-	if !ok {
+	if err != nil || !ok {
 		return consensus.Traits{}
 	}
+
 	return k.Traits()
 }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/eventlog"
@@ -98,22 +100,8 @@ func sameRecord(l *eventlog.Log, s LoggedState, disagree func(string, ...any) er
 		return fmt.Errorf("%w: %w", exit.ErrDamage, err)
 	}
 
-	var want chain.State
-
-	switch m := m.(type) {
-	case *logv1.ChainStarted:
-		want = chain.State{ChainID: m.ChainId, Period: m.Period, AppHash: m.AppHash}
-
-	case *logv1.BlockCommitted:
-		want = chain.State{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash}
-
-	case *logv1.SnapshotInstalled:
-		want = chain.State{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash}
-
-	case *logv1.Base:
-		want = chain.State{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash}
-
-	default:
+	want, ok := StateAfter(m, s.Index)
+	if !ok {
 		return disagree("the state claims to come from record %d, which is a %s", s.Index, chain.KindName(e.Kind))
 	}
 
@@ -128,4 +116,24 @@ func sameRecord(l *eventlog.Log, s LoggedState, disagree func(string, ...any) er
 	}
 
 	return nil
+}
+
+// StateAfter returns the state that the record m at index leads to; ok is false if a record of its
+// kind leads to no state.
+func StateAfter(m proto.Message, index uint64) (s chain.State, ok bool) {
+	switch m := m.(type) {
+	case *logv1.ChainStarted:
+		s = chain.State{ChainID: m.ChainId, Period: m.Period, AppHash: m.AppHash, Index: index}
+
+	case *logv1.BlockCommitted:
+		s = chain.State{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash, Index: index}
+
+	case *logv1.SnapshotInstalled:
+		s = chain.State{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash, Index: index}
+
+	case *logv1.Base:
+		s = chain.State{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash, Index: index}
+	}
+
+	return s, s.Started()
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/node/install"
-	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
 // InstallSnapshot replaces the state of a stopped home by a snapshot from another node of the same
@@ -99,22 +98,7 @@ func lastCommitted(l *eventlog.Log) (s chain.State, err error) {
 			return s, fmt.Errorf("%w: %w", exit.ErrDamage, err)
 		}
 
-		switch m := m.(type) {
-		case *logv1.ChainStarted:
-			s = chain.State{ChainID: m.ChainId, Period: m.Period, Index: e.Index}
-
-		case *logv1.BlockCommitted:
-			s = chain.State{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash,
-				Index: e.Index}
-
-		case *logv1.SnapshotInstalled:
-			s = chain.State{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash,
-				Index: e.Index}
-
-		case *logv1.Base:
-			s = chain.State{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash,
-				Index: e.Index}
-		}
+		s, _ = install.StateAfter(m, e.Index)
 	}
 
 	return s, nil

@@ -72,10 +72,9 @@ func Restore(ctx context.Context, src, dir string, progress func(step string, do
 
 // restoration is one call of Restore.
 type restoration struct {
-	src      string // the backup
-	home     string // the new home, under its temporary name
-	info     backup.Info
-	progress func(step string, done, total uint64)
+	src, home string // the backup, and the new home under its temporary name
+	info      backup.Info
+	progress  func(step string, done, total uint64)
 }
 
 // run makes the home and verifies it.

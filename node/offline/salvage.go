@@ -209,9 +209,8 @@ func (h *StoppedHome) salvagedBackup(ctx context.Context, l *eventlog.Log, m sna
 
 // afterGaps is what the records after the last gap say.
 type afterGaps struct {
-	pending pending
-	begin   int64 // the time of the first of these records that has one
-	clock   int64 // the time of the last block
+	pending      pending
+	begin, clock int64 // the times of the first of them that has one, and of the last block
 }
 
 // entry takes the next of these records.

@@ -111,8 +111,8 @@ type verification struct {
 	pending    pending
 	decided    *logv1.OrderDecided
 	state      *storage.DB // the home's; nil: it has none
-	replayed   *storage.DB // built anew from the log
-	startIndex uint64      // the record that again began with, if it was a snapshot
+	replayed   *storage.DB // built again from the log
+	startIndex uint64      // of the snapshot that replayed began with; 0: none
 	scratch    string
 }
 

@@ -31,10 +31,8 @@ var Profiles = []Profile{Default, Strict, Chaos}
 
 // ParseProfile reads a profile's name.
 func ParseProfile(s string) (Profile, error) {
-	for _, p := range Profiles {
-		if s == string(p) {
-			return p, nil
-		}
+	if p := Profile(s); slices.Contains(Profiles, p) {
+		return p, nil
 	}
 	return "", fmt.Errorf("profile %q: want one of %v", s, Profiles)
 }
@@ -63,17 +61,11 @@ func (p Place) Supervises() bool { return p.Dynamic || p.Intensity.Period > 0 }
 // Find returns the place at a path below p. It panics if there is none.
 func (p Place) Find(path string) Place {
 	for id := range strings.SplitSeq(path, "/") {
-		found := false
-		for _, c := range p.Children {
-			if c.ID == id {
-				p, found = c, true
-				break
-			}
-		}
-
-		if !found {
+		i := slices.IndexFunc(p.Children, func(c Place) bool { return c.ID == id })
+		if i < 0 {
 			panic(fmt.Sprintf("plan: no %q in %q", id, path)) // a mistake in the program
 		}
+		p = p.Children[i]
 	}
 	return p
 }
@@ -124,10 +116,10 @@ func newPlan(profile Profile, engines []string) Place {
 
 	worker := func(id, note string) Place { return Place{ID: id, Shutdown: shutdown, Note: note} }
 
-	engineWorkers := make([]Place, len(engines))
+	units := make([]Place, len(engines))
 	for i, id := range engines {
-		engineWorkers[i] = worker(id, "")
-		engineWorkers[i].Orphan = supervisor.Abandon
+		units[i] = worker(id, "")
+		units[i].Orphan = supervisor.Abandon
 	}
 
 	return Place{
@@ -169,8 +161,7 @@ func newPlan(profile Profile, engines []string) Place {
 									},
 								},
 							},
-							{ID: "engines", Strategy: supervisor.OneForOne, Intensity: limit(10, 60),
-								Children: engineWorkers},
+							{ID: "engines", Strategy: supervisor.OneForOne, Intensity: limit(10, 60), Children: units},
 						},
 					},
 				},
