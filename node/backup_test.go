@@ -365,7 +365,7 @@ func TestVerifyRefusesAnotherGenesis(t *testing.T) {
 	swapIn(t, filepath.Join(home, chain.GenesisFile), `"chain_id": "`+v.ChainID, `"chain_id": "another-`+v.ChainID)
 	_, err = offline.Verify(t.Context(), home, offline.VerifyOptions{SkipReplay: true})
 	require.Equal(t, exit.Config, exit.Code(err), "%v", err)
-	require.ErrorContains(t, err, "genesis does not match: chain "+v.ChainID+" has started")
+	require.ErrorContains(t, err, "genesis does not match: chain "+v.ChainID+" has already started")
 }
 
 // What a node of a CometBFT chain needs is in no backup.
