@@ -19,7 +19,7 @@ import (
 // disagrees ends the process: no restart mends it.
 func (n *Node) agree(ctx context.Context, c *core) error {
 	log, store := logger.NewClient(c.dir), storage.NewClient(c.dir).SameGeneration()
-	var s install.Standing
+	var s install.LoggedState
 	var err error
 	if s.State, err = store.State(ctx); err != nil {
 		return err

@@ -183,6 +183,6 @@ func TestAGapBetweenStateAndLogIsRefused(t *testing.T) {
 	require.NoError(t, os.RemoveAll(home.StateDir(dir)))
 	code, err := startCode(t, dir)
 	require.Equal(t, exit.Damage, code)
-	require.ErrorContains(t, err, "there is no state, and the log begins at record")
+	require.ErrorContains(t, err, "there is no state, but the log begins at record")
 	require.ErrorContains(t, err, "coppice snapshot restore")
 }

@@ -223,11 +223,11 @@ func verifyCrashed(t *testing.T, home string, mem vfs.FS, crash int) (first uint
 	t.Helper()
 	h, err := offline.Open(home, mem, pebblefs.Adapt(mem))
 	require.NoError(t, err, "crash %d", crash)
-	list, err := h.Dir().List()
+	list, err := h.Snapshots().List()
 	require.NoError(t, err)
 
 	for _, s := range list {
-		_, err := h.Dir().Verify(t.Context(), s.ID, nil)
+		_, err := h.Snapshots().Verify(t.Context(), s.ID, nil)
 		require.NoError(t, err, "crash %d: snapshot %s", crash, s.ID)
 	}
 

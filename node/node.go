@@ -56,7 +56,7 @@ type Node struct {
 	logLease *supervisor.Lease[*eventlog.Log]
 	state    *supervisor.Lease[*storage.DB]
 	eventLog atomic.Pointer[eventlog.Log] // the newest that was opened, for its figures
-	installs install.Turn
+	installs install.Mutex
 	progress progress.Tracker
 
 	listener  *host.Host
@@ -91,7 +91,7 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 		o(n)
 	}
 
-	n.progress.Log = n.diagnostics
+	n.progress.Logger = n.diagnostics
 	err := errors.Join(c.Validate(), home.CheckFormat(dir))
 	if err != nil {
 		return nil, err

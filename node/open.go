@@ -130,7 +130,7 @@ func (n *Node) logNotice(e eventlog.Event) {
 	case eventlog.TornTail, eventlog.SpareFailed:
 		n.diagnostics.Warn("event log", zap.Stringer("event", e))
 	case eventlog.Progress:
-		n.progress.At("checking the event log", "bytes", uint64(e.Done), uint64(e.Total))
+		n.progress.Update("checking the event log", "bytes", uint64(e.Done), uint64(e.Total))
 	default:
 		n.diagnostics.Info("event log", zap.Stringer("event", e))
 	}

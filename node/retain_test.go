@@ -166,8 +166,8 @@ func TestWhatHoldsTheLogIsTold(t *testing.T) {
 
 // A long step of a start tells how far it is.
 func TestAStartTellsItsProgress(t *testing.T) {
-	p := progress.Tracker{Log: zap.NewNop()}
-	at := p.Replay()
+	p := progress.Tracker{Logger: zap.NewNop()}
+	at := p.ReplayFunc()
 	at(11, 20)
 	now, busy := p.Current()
 	require.True(t, busy)

@@ -107,7 +107,7 @@ func (n *Node) buildTransactions(c *core) []supervisor.Child {
 			return ordering.Child(c.dir, ordering.Config{
 				Log: logger.NewClient(c.dir), Store: storage.NewClient(c.dir).SameGeneration(),
 				Pool:     mempool.NewClient(c.dir, n.backends),
-				Progress: n.progress.Replay(), Validators: n.traits.Validators,
+				Progress: n.progress.ReplayFunc(), Validators: n.traits.Validators,
 			})(ctx)
 		})),
 		at.Find("mempool").Nested(func() ([]supervisor.Child, error) { return n.buildMempool(c) }),

@@ -108,7 +108,7 @@ func TestAHomeOfCometBFTIsImported(t *testing.T) {
 	require.ErrorContains(t, err, `it is of chain "foreign-2", want "other"`)
 
 	require.NoError(t, importHome(dir, homeDir))
-	require.ErrorContains(t, importHome(dir, homeDir), "is a home already")
+	require.ErrorContains(t, importHome(dir, homeDir), "is already a home")
 	theirs, err := comethome.ReadIdentity(dir)
 	require.NoError(t, err)
 	ours, err := comethome.ReadIdentity(comethome.Dir(homeDir))

@@ -1,3 +1,3 @@
-// Package backup is the format of a backup: what a sender sends, the Writer that makes a directory
-// of it, its seal of digests, and its verification.
+// Package backup is the format of a backup: the Sender that sends a home in parts, the Writer that
+// makes a directory from the parts, the digests that seal the directory, and its verification.
 package backup

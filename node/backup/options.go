@@ -1,16 +1,22 @@
 package backup
 
-// Options say what goes into a backup beside the home's own.
+// Options say what goes into a backup beside the data of the home, and who learns of its progress.
 type Options struct {
-	Program  string // that makes it, and its version
-	Token    []byte // the admin token, if it is to be in it: whoever has the backup then holds power over the node
+	Program string // the program that makes the backup, and its version
+
+	// Token is the admin token; nil leaves it out. Anybody who reads a backup with the token can
+	// control the node.
+	Token []byte
+
+	// Progress, if set, is called with the step that the backup is at, and how far it has come.
 	Progress func(step string, done, total uint64)
 
-	Fatal func(error) // as SnapshotOptions.Fatal
+	// Fatal is as offline.SnapshotOptions.Fatal.
+	Fatal func(error)
 }
 
-// Report returns o.Progress, or a function that does nothing.
-func (o Options) Report() func(step string, done, total uint64) {
+// ProgressFunc returns Progress, or a function that does nothing if Progress is nil.
+func (o Options) ProgressFunc() func(step string, done, total uint64) {
 	if o.Progress == nil {
 		return func(string, uint64, uint64) {}
 	}

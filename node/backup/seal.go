@@ -15,7 +15,8 @@ import (
 	"github.com/coppice-go/coppice/node/exit"
 )
 
-// seal is backup.json, with the digests of the files beside it and its own.
+// seal returns the content of backup.json, with the digests of the files beside it and its own
+// digest.
 func (w *Writer) seal() ([]byte, error) {
 	names := []string{chain.GenesisFile, config.FileName}
 	if w.info.Token {
@@ -40,31 +41,34 @@ func (w *Writer) seal() ([]byte, error) {
 	}
 
 	data = append(data, '\n')
-	blank := sumOf(w.info.Sum)
+	blank := sumField(w.info.Sum)
 	sum := sha256.Sum256(withoutSum(data, w.info.Sum))
 	w.info.Sum = sum[:]
-	return bytes.Replace(data, blank, sumOf(w.info.Sum), 1), nil
+	return bytes.Replace(data, blank, sumField(w.info.Sum), 1), nil
 }
 
+// withoutSum returns backup.json with an empty digest in the place of sum, which is what the digest
+// is computed over.
 func withoutSum(data []byte, sum snapshots.Hex) []byte {
-	return bytes.Replace(data, sumOf(sum), sumOf(nil), 1)
+	return bytes.Replace(data, sumField(sum), sumField(nil), 1)
 }
 
-func sumOf(sum snapshots.Hex) []byte { return []byte(`"sum": "` + sum.String() + `"`) }
+// sumField returns the field of backup.json that has the digest.
+func sumField(sum snapshots.Hex) []byte { return []byte(`"sum": "` + sum.String() + `"`) }
 
-// sealed holds backup.json against its own digest.
-func (b Info) sealed(path string, data []byte) error {
+// checkSum checks backup.json against its own digest. The first format had none.
+func (b Info) checkSum(path string, data []byte) error {
 	if b.Format == 1 && b.Sum == nil && b.Files == nil {
 		return nil
 	}
 	if sum := sha256.Sum256(withoutSum(data, b.Sum)); b.Format == 1 || !bytes.Equal(sum[:], b.Sum) {
-		return fmt.Errorf("%w: %s was changed: its digest is %x, and it says %v", exit.ErrDamage, path, sum, b.Sum)
+		return fmt.Errorf("%w: %s was changed: its digest is %x, want %v", exit.ErrDamage, path, sum, b.Sum)
 	}
 	return nil
 }
 
-// sameFiles holds the files beside the log and the snapshot against their digests.
-func (b Info) sameFiles(src string) error {
+// checkFiles checks the files beside the log and the snapshot against their digests.
+func (b Info) checkFiles(src string) error {
 	for _, name := range []string{chain.GenesisFile, config.FileName, api.TokenFileName} {
 		want, listed := b.Files[name]
 		if !listed && (b.Format == 1 || name == api.TokenFileName) {

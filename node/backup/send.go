@@ -20,26 +20,28 @@ import (
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
-// Pieces of a backup on the wire.
+// Sizes of the parts of a backup.
 const (
-	pieceBytes   = 256 << 10 // bytes of a file
-	recordsBytes = 512 << 10 // bytes of records, or one that is larger
+	pieceBytes   = 256 << 10 // of a file in one part
+	recordsBytes = 512 << 10 // of the records in one part, unless a single record is larger
 )
 
-// snapshotPrefix is where the snapshot's files lie in a backup.
+// snapshotPrefix begins the names of the snapshot's files in the parts of a backup.
 const snapshotPrefix = "snapshot/"
 
-// backup is the sending side: what it takes to make another home of this one.
+// Sender sends a backup of a home in parts. The parts are everything that is needed to make another
+// home of it.
 type Sender struct {
-	Home        string
-	Snapshots   snapshots.Dir
-	Manifest    snapshots.Manifest
-	First, Last uint64 // records
-	Open        func(from uint64) (*eventlog.Cursor, error)
-	Send        func(*apiv1.BackupResponse) error
+	Home        string             // its directory
+	Snapshots   snapshots.Dir      // the directory of the snapshot
+	Manifest    snapshots.Manifest // the snapshot
+	First, Last uint64             // the records to send; none if Last is First-1
+
+	OpenLog func(from uint64) (*eventlog.Cursor, error) // reads the log from a record on
+	Send    func(*apiv1.BackupResponse) error           // sends a part
 }
 
-// Run sends the manifest and then the files of the backup.
+// Run sends the backup.
 func (b *Sender) Run(ctx context.Context) error {
 	m, err := json.Marshal(b.Manifest)
 	if err != nil {
@@ -77,6 +79,7 @@ func (b *Sender) Run(ctx context.Context) error {
 	return b.Send(&apiv1.BackupResponse{Part: &apiv1.BackupResponse_End{End: &apiv1.BackupEnd{Digest: digest}}})
 }
 
+// file sends a file in pieces.
 func (b *Sender) file(ctx context.Context, name string, open func() (io.ReadCloser, error)) error {
 	f, err := open()
 	if err != nil {
@@ -105,6 +108,7 @@ func (b *Sender) file(ctx context.Context, name string, open func() (io.ReadClos
 	return nil
 }
 
+// records sends the records, and returns their digest.
 func (b *Sender) records(ctx context.Context) (digest []byte, err error) {
 	sum := newRecordSum()
 	part, size := &apiv1.BackupRecords{First: b.First}, 0
@@ -117,7 +121,7 @@ func (b *Sender) records(ctx context.Context) (digest []byte, err error) {
 		return err
 	}
 
-	for e, err := range chain.Records(b.Open, b.First, b.Last) {
+	for e, err := range chain.Records(b.OpenLog, b.First, b.Last) {
 		if err := cmp.Or(err, context.Cause(ctx)); err != nil {
 			return nil, fmt.Errorf("backup: record %d: %w", e.Index, err)
 		}
@@ -139,8 +143,10 @@ func (b *Sender) records(ctx context.Context) (digest []byte, err error) {
 // recordSum is the digest of a backup's records.
 type recordSum struct{ h hash.Hash }
 
+// newRecordSum returns the digest of no records.
 func newRecordSum() recordSum { return recordSum{sha256.New()} }
 
+// add adds the next record to the digest.
 func (s recordSum) add(kind uint8, data []byte) {
 	var head [5]byte
 	head[0] = kind
@@ -149,9 +155,10 @@ func (s recordSum) add(kind uint8, data []byte) {
 	s.h.Write(data)
 }
 
-// eachRecord reads the records from to to, of which there may be none.
-func EachRecord(ctx context.Context, l *eventlog.Log, from, to uint64, f func(eventlog.Entry) error) error {
-	for e, err := range chain.Records(l.Cursor, from, min(to, l.Durable())) {
+// EachRecord calls f for the records first to last of a log that exist. An entry is valid only
+// during the call.
+func EachRecord(ctx context.Context, l *eventlog.Log, first, last uint64, f func(eventlog.Entry) error) error {
+	for e, err := range chain.Records(l.Cursor, first, min(last, l.Durable())) {
 		if err := cmp.Or(err, context.Cause(ctx)); err != nil {
 			return err
 		}
@@ -161,4 +168,14 @@ func EachRecord(ctx context.Context, l *eventlog.Log, from, to uint64, f func(ev
 	}
 
 	return nil
+}
+
+// ReadRecords calls f for all records of the log in dir. An entry is valid only during the call.
+func ReadRecords(ctx context.Context, dir string, f func(eventlog.Entry) error) error {
+	l, err := eventlog.OpenReadOnly(dir, eventlog.Options{})
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	return EachRecord(ctx, l, l.First(), l.Durable(), f)
 }

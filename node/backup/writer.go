@@ -12,8 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
@@ -25,66 +23,37 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// The files of a backup.
-const (
-	FileName      = "backup.json" // written last: it makes the rest a backup
-	LogName       = "log"
-	SnapshotsName = "snapshots"
-	formatVersion = 2 // 1 had no digests of its files
-	PartialSuffix = ".partial"
-)
-
-// BackupInfo says what a backup is.
-type Info struct {
-	Format   int           `json:"format"`
-	ChainID  string        `json:"chain_id"`
-	Period   uint64        `json:"period"`
-	Height   uint64        `json:"height"`   // committed, by the records
-	AppHash  snapshots.Hex `json:"app_hash"` // at that height
-	Snapshot string        `json:"snapshot"` // its id
-	LogID    snapshots.Hex `json:"log_id"`   // of the log that it is of
-	First    uint64        `json:"first"`    // record
-	Last     uint64        `json:"last"`     // record
-	Digest   snapshots.Hex `json:"digest"`   // SHA-256 over the records
-	Bytes    int64         `json:"bytes"`    // of the snapshot
-	Token    bool          `json:"token"`    // the admin token is in it
-	Created  time.Time     `json:"created"`
-	Program  string        `json:"program"`
-
-	Files map[string]snapshots.Hex `json:"files,omitempty"` // SHA-256 of those beside the log and the snapshot
-	Sum   snapshots.Hex            `json:"sum,omitempty"`   // SHA-256 of this file, with "" in the sum's place
-}
-
-// BackupWriter is the receiving side of a backup. It is for one goroutine.
+// Writer makes a backup from the parts that a Sender sends. One goroutine may use it at a time.
 type Writer struct {
-	Dest, tmp string
-	token     []byte
-	progress  func(step string, done, total uint64)
-	info      Info
-	manifest  snapshots.Manifest
+	Dest string // the absolute path of the backup
 
-	log   *eventlog.Log
-	next  uint64
-	sum   recordSum
-	ended bool
+	tmp      string // the directory in which the backup is made
+	token    []byte
+	progress func(step string, done, total uint64)
+	info     Info
+	manifest snapshots.Manifest
 
-	file    *os.File
-	name    string
-	written int64
+	log   *eventlog.Log // nil until the first part, and after Finish
+	next  uint64        // the record that must come next
+	sum   recordSum     // of the records so far
+	ended bool          // the last part has come
+
+	file    *os.File // the file whose pieces are coming; nil: none
+	name    string   // of file
+	written int64    // bytes of all files so far
 }
 
-// NewBackupWriter begins a backup in dest, which must not exist or be empty; until Finish, what
-// there is of it lies beside dest, in a directory of that name with ".partial". Errors are
-// ErrConfig.
+// NewWriter begins a backup in dest, which must be vacant (see RequireVacant). Until Finish, the
+// backup lies beside dest, in a directory of that name with PartialSuffix. Errors are
+// exit.ErrConfig.
 func NewWriter(dest string, o Options) (*Writer, error) {
-	dest, err := Vacant(dest)
+	dest, err := RequireVacant(dest)
 	if err != nil {
 		return nil, err
 	}
 
-	w := &Writer{Dest: dest, tmp: dest + PartialSuffix, progress: o.Report(), sum: newRecordSum(),
+	w := &Writer{Dest: dest, tmp: dest + PartialSuffix, progress: o.ProgressFunc(), sum: newRecordSum(),
 		token: o.Token}
-
 	w.info = Info{Format: formatVersion, Program: o.Program, Created: time.Now().UTC().Truncate(time.Millisecond),
 		Token: len(o.Token) > 0}
 
@@ -98,8 +67,9 @@ func NewWriter(dest string, o Options) (*Writer, error) {
 	return w, nil
 }
 
-// vacant refuses a place where something is.
-func Vacant(path string) (string, error) {
+// RequireVacant returns path as an absolute path. It refuses a path at which there is anything but
+// an empty directory.
+func RequireVacant(path string) (string, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return path, fmt.Errorf("%w: %w", exit.ErrConfig, err)
@@ -119,18 +89,19 @@ func Vacant(path string) (string, error) {
 	return path, nil
 }
 
-// Abandon removes what there is of a backup that was not finished.
+// Abandon removes a backup that was not finished. After a
+// successful Finish it does nothing.
 func (w *Writer) Abandon() {
 	if w.file != nil {
 		w.file.Close()
 	}
 	if w.log != nil {
-		w.log.Close() // nothing of it is wanted
+		w.log.Close() // the log is removed: an error does not matter
 	}
 	os.RemoveAll(w.tmp)
 }
 
-// Take takes the next part.
+// Take takes the next part of the backup.
 func (w *Writer) Take(part *apiv1.BackupResponse) error {
 	switch p := part.Part.(type) {
 	case *apiv1.BackupResponse_Begin:
@@ -150,26 +121,28 @@ func (w *Writer) Take(part *apiv1.BackupResponse) error {
 		w.info.Digest, w.ended = p.End.Digest, true
 		return nil
 	}
-	return fmt.Errorf("backup: a part that this version does not know: %T; the node is of another version", part.Part)
+	return fmt.Errorf("backup: unknown part %T: the node runs another version of coppice", part.Part)
 }
 
+// begin takes the first part, which describes the backup.
 func (w *Writer) begin(b *apiv1.BackupBegin) (err error) {
 	if w.log != nil {
-		return errors.New("backup: it began twice")
+		return errors.New("backup: got a second beginning")
 	}
 	if w.manifest, err = snapshots.ParseManifest(b.Snapshot); err != nil {
 		return err
 	}
 
-	w.info.Snapshot, w.info.LogID, w.info.First, w.info.Last, w.info.Bytes = w.manifest.ID, b.LogId, b.First, b.Last, w.
-		manifest.Bytes
-
-	w.info.ChainID, w.info.Period, w.info.Height, w.info.AppHash = w.manifest.ChainID, w.manifest.Period, w.manifest.
-		Height, w.manifest.AppHash
+	m := w.manifest
+	w.info.Snapshot, w.info.Bytes = m.ID, m.Bytes
+	w.info.ChainID, w.info.Period, w.info.Height, w.info.AppHash = m.ChainID, m.Period, m.Height, m.AppHash
+	w.info.LogID, w.info.First, w.info.Last = b.LogId, b.First, b.Last
 	w.next = b.First
-	if b.First == 0 || b.First > w.manifest.Index+1 || b.Last+1 < b.First {
-		return fmt.Errorf("backup: records %d to %d do not follow on snapshot %s", b.First, b.Last, w.manifest.ID)
+
+	if b.First == 0 || b.First > m.Index+1 || b.Last+1 < b.First {
+		return fmt.Errorf("backup: records %d to %d do not follow snapshot %s", b.First, b.Last, m.ID)
 	}
+
 	if err := os.MkdirAll(filepath.Join(w.tmp, SnapshotsName, w.manifest.ID), 0o700); err != nil {
 		return err
 	}
@@ -178,26 +151,26 @@ func (w *Writer) begin(b *apiv1.BackupBegin) (err error) {
 	return err
 }
 
-// place is where a file of a backup lies; only names that a backup has are taken.
-func (w *Writer) place(name string) (string, error) {
+// path returns the path of a file of the backup. It refuses names that do not belong in a backup.
+func (w *Writer) path(name string) (string, error) {
 	if name == chain.GenesisFile || name == config.FileName {
 		return filepath.Join(w.tmp, name), nil
 	}
 
 	base, ok := strings.CutPrefix(name, snapshotPrefix)
-
 	for _, f := range w.manifest.Files {
 		if ok && f.Name == base && filepath.IsLocal(base) && filepath.Base(base) == base {
 			return filepath.Join(w.tmp, SnapshotsName, w.manifest.ID, base), nil
 		}
 	}
 
-	return "", fmt.Errorf("backup: a file that does not belong there: %q", name)
+	return "", fmt.Errorf("backup: file %q does not belong in a backup", name)
 }
 
+// piece takes the next piece of a file.
 func (w *Writer) piece(p *apiv1.BackupFile) (err error) {
 	if w.file == nil {
-		path, err := w.place(p.Name)
+		path, err := w.path(p.Name)
 		if err != nil {
 			return err
 		}
@@ -208,7 +181,7 @@ func (w *Writer) piece(p *apiv1.BackupFile) (err error) {
 	}
 
 	if p.Name != w.name {
-		return fmt.Errorf("backup: a piece of %q in the middle of %q", p.Name, w.name)
+		return fmt.Errorf("backup: got a piece of %q in the middle of %q", p.Name, w.name)
 	}
 	if _, err := w.file.Write(p.Data); err != nil {
 		return err
@@ -226,9 +199,10 @@ func (w *Writer) piece(p *apiv1.BackupFile) (err error) {
 	return errors.Join(f.Sync(), f.Close())
 }
 
+// records takes the next records.
 func (w *Writer) records(p *apiv1.BackupRecords) error {
 	if w.log == nil || p.First != w.next {
-		return fmt.Errorf("backup: records from %d on, want %d", p.First, w.next)
+		return fmt.Errorf("backup: got records from %d on, want %d", p.First, w.next)
 	}
 
 	recs := make([]eventlog.Record, len(p.Records))
@@ -257,10 +231,10 @@ func (w *Writer) records(p *apiv1.BackupRecords) error {
 	return nil
 }
 
-// Finish verifies what was written, every byte of it, and gives it its name.
+// Finish verifies every byte of the backup and moves it to its destination.
 func (w *Writer) Finish(ctx context.Context) (Info, error) {
 	if !w.ended || w.file != nil {
-		return w.info, errors.New("backup: it was cut short")
+		return w.info, errors.New("backup: it is not complete")
 	}
 	if err := w.log.Close(); err != nil {
 		return w.info, err
@@ -300,110 +274,4 @@ func (w *Writer) Finish(ctx context.Context) (Info, error) {
 	}
 
 	return w.info, err
-}
-
-// ReadBackup tells what a backup is. Errors are ErrConfig (it is none) and ErrDamage.
-func Read(src string) (info Info, err error) {
-	path := filepath.Join(src, FileName)
-	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Stat(filepath.Join(src, SnapshotsName)); err == nil {
-			return info, fmt.Errorf("%w: %s is not whole, if it is a backup of coppice (%s is missing)", exit.ErrDamage,
-				src, FileName)
-		}
-		return info, fmt.Errorf("%w: %s is no backup of coppice (%s is missing)", exit.ErrConfig, src, FileName)
-	}
-
-	if err != nil {
-		return info, fmt.Errorf("%w: %w", exit.ErrConfig, err)
-	}
-
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&info); err != nil {
-		return info, fmt.Errorf("%w: %s, near byte %d: %w", exit.ErrDamage, path, d.InputOffset(), err)
-	}
-
-	if info.Format < 1 || info.Format > formatVersion {
-		return info, fmt.Errorf("%w: %s: format %d, want 1 to %d: another version of coppice made it",
-			exit.ErrConfig, path,
-			info.Format, formatVersion)
-	}
-
-	return info, info.sealed(path, data)
-}
-
-// VerifyBackup reads every byte of a backup: its log, the digest of its records, and its snapshot,
-// whose app hash it recomputes. Errors are ErrConfig (it is none) and ErrDamage.
-func Verify(ctx context.Context, src string, progress func(step string, done, total uint64)) (Info, error) {
-	info, err := Read(src)
-	if err != nil {
-		return info, err
-	}
-	if progress == nil {
-		progress = func(string, uint64, uint64) {}
-	}
-
-	damaged := func(format string, args ...any) error {
-		return fmt.Errorf("%w: backup %s: %w", exit.ErrDamage, src, fmt.Errorf(format, args...))
-	}
-
-	if err := info.sameFiles(src); err != nil {
-		return info, damaged("%w", err)
-	}
-
-	sum := newRecordSum()
-	next := info.First
-	if err := ReadRecords(ctx, filepath.Join(src, LogName), func(e eventlog.Entry) error {
-		sum.add(uint8(e.Kind), e.Data)
-		next = e.Index + 1
-		progress("verify", e.Index-info.First, info.Last+1-info.First)
-		return nil
-	}); err != nil {
-		return info, damaged("%w", err)
-	}
-
-	if digest := sum.h.Sum(nil); next != info.Last+1 || !bytes.Equal(digest, info.Digest) {
-		return info, damaged("its log has records %d to %d with digest %x, want %d to %d with %v", info.First, next-1,
-			digest, info.First, info.Last, info.Digest)
-	}
-
-	m, err := Snapshots(src).Verify(ctx, info.Snapshot, func(done, total uint64) {
-		progress("verify", done, total)
-	})
-
-	if err != nil {
-		return info, damaged("%w", err)
-	}
-	if m.Index+1 < info.First || !bytes.Equal(m.LogID, info.LogID) {
-		return info, damaged("snapshot %s is not what its records follow on", m.ID)
-	}
-
-	return info, nil
-}
-
-// Snapshots returns the directory of the snapshot in the backup at src.
-func Snapshots(src string) snapshots.Dir {
-	return snapshots.Dir{FS: vfs.Default, Path: filepath.Join(src, SnapshotsName)}
-}
-
-// readRecords calls each for the records of a log. Data is valid during the call.
-func ReadRecords(ctx context.Context, dir string, each func(eventlog.Entry) error) error {
-	l, err := eventlog.OpenReadOnly(dir, eventlog.Options{})
-	if err != nil {
-		return err
-	}
-	defer l.Close()
-	return EachRecord(ctx, l, l.First(), l.Durable(), each)
-}
-
-// copyFile copies a file, durably but for its name.
-func CopyFile(from, to string, mode fs.FileMode) error {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-
-	return durable.OS.CopyNew(to, in, mode)
 }

@@ -6,10 +6,10 @@ import (
 	"github.com/coppice-go/coppice/node/plan"
 )
 
-// Config is a node's configuration: what coppice.toml, the environment and the flags of start say
-// together (see Resolve). Its zero value is not usable: DefaultConfig is what a file that says
-// nothing means. What each field means, its unit and its bounds are in the table of keys (see
-// Keys), which holds every field.
+// Config is a node's configuration, as coppice.toml, the environment and the flags of start
+// together set it (see Resolve). Its zero value is not usable; Defaults returns the configuration
+// that an empty file stands for. The table of keys (see Keys) has a row for every field, with its
+// meaning, its unit and its bounds.
 type Config struct {
 	Profile     plan.Profile
 	Listen      string // host:port; port 0 takes a free one
@@ -24,10 +24,9 @@ type Config struct {
 	Diagnostics DiagnosticsConfig
 }
 
-// TLSConfig names the files of the listener's certificate. A path that is not absolute begins at
-// the home.
+// TLSConfig names the files of the listener's certificate. A relative path begins at the home.
 type TLSConfig struct {
-	Cert string // PEM, the certificate and those that vouch for it
+	Cert string // PEM, the certificate and its intermediates
 	Key  string // PEM
 }
 
@@ -53,18 +52,18 @@ type LogConfig struct {
 	Retain       string
 }
 
-// SnapshotsConfig says when snapshots of the state are taken, and how many stay.
+// SnapshotsConfig says when snapshots of the state are taken, and how many are kept.
 type SnapshotsConfig struct {
 	EveryBytes int64
 	Keep       int
 }
 
-// RetentionConfig says what old state is kept.
+// RetentionConfig says how much old state is kept.
 type RetentionConfig struct {
 	Versions int64
 }
 
-// StateSyncConfig says at which heights snapshots for peers are made, and how many stay.
+// StateSyncConfig says at which heights snapshots for peers are made, and how many are kept.
 type StateSyncConfig struct {
 	EveryHeights int64
 	Keep         int
@@ -80,20 +79,20 @@ type DiagnosticsConfig struct {
 // Duration is a time.Duration written as "1s500ms".
 type Duration time.Duration
 
-// UnmarshalText reads what time.ParseDuration reads.
+// UnmarshalText reads a duration as time.ParseDuration does.
 func (d *Duration) UnmarshalText(b []byte) error {
 	v, err := time.ParseDuration(string(b))
 	*d = Duration(v)
 	return err
 }
 
-// MarshalText writes d as time.Duration prints.
+// MarshalText writes d as time.Duration prints it.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
-// String is as time.Duration prints.
+// String returns d as time.Duration prints it.
 func (d Duration) String() string { return time.Duration(d).String() }
 
-// DefaultConfig is the configuration of a file that says nothing.
+// Defaults returns the configuration that an empty file stands for.
 func Defaults() Config {
 	return Config{
 		Profile:     plan.Default,
@@ -107,14 +106,14 @@ func Defaults() Config {
 	}
 }
 
-// Load reads the configuration of a home from its file alone, without environment and flags. Errors
-// are ErrConfig and name the file, the place in it and what was expected.
+// Load reads the configuration of a home from its file alone, without the environment and flags.
+// Errors are exit.ErrConfig and name the file, the place in it and the value that was expected.
 func Load(home string) (Config, error) {
 	s, err := Resolve(home, Sources{})
 	return s.Config, err
 }
 
-// Validate checks the values. Errors are ErrConfig and *ConfigError, and name the keys.
+// Validate checks the values. Errors are exit.ErrConfig and *Error, and name the keys.
 func (c Config) Validate() error {
 	return Settings{Config: c}.validate()
 }

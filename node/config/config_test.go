@@ -12,9 +12,17 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/consensus/comet"
+	"github.com/coppice-go/coppice/engines/consensus/solo"
 	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/node/plan"
 )
+
+func TestMain(m *testing.M) {
+	consensus.Register(solo.Kind{}, comet.Kind{}) // as the program does: the table describes them
+	os.Exit(m.Run())
+}
 
 var update = flag.Bool("update", false, "write docs/configuration.md anew")
 
@@ -25,7 +33,7 @@ func writeConfig(t *testing.T, text string) string {
 	return home
 }
 
-// Each layer goes over the ones before, and what is in force says where it came from.
+// Each layer overrides the layers before it, and each value in force has its origin.
 func TestLayers(t *testing.T) {
 	home := writeConfig(t, `listen = "127.0.0.1:1"
 profile = "strict"
@@ -58,8 +66,8 @@ max_bytes = 2_000_000
 	}
 }
 
-// I10: bad input gets a clear error naming what and where, and what was expected. One error has all
-// of them.
+// I10: bad input gets a clear error that names what is wrong, where, and what was expected. One
+// error has all problems.
 func TestBadConfigurationIsNamed(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
 		{"unknown key", "lisen = 1", `coppice.toml:1:1: unknown key "lisen"; did you mean listen?`},
@@ -90,7 +98,7 @@ func TestBadConfigurationIsNamed(t *testing.T) {
 		{"no port", "listen = \"127.0.0.1\"", `listen: "127.0.0.1": want host:port`},
 		{"public", "listen = \"0.0.0.0:1\"",
 			`listen: "0.0.0.0:1" is not a loopback address: want a certificate in tls.cert and tls.key, or insecure = true`},
-		{"half a certificate", "[tls]\ncert = \"a\"", `tls.key: empty, and tls.cert is not`},
+		{"half a certificate", "[tls]\ncert = \"a\"", `tls.key: empty, but tls.cert is not`},
 		{"twice", "listen = \"a:1\"\nlisten = \"b:1\"", `coppice.toml:2:1:`},
 		{"syntax", "listen \"a\"", `coppice.toml:1:`},
 		{"two at once", "lisen = 1\n[pool]\nmax_txs = 0", "2 problems:\n"},
@@ -133,7 +141,8 @@ func TestBadEnvironmentAndFlagsAreNamed(t *testing.T) {
 	}
 }
 
-// Platforms make up variables after a service's name; a service may be called coppice.
+// Container platforms make up variables from the name of a service, and a service may be called
+// coppice.
 func TestForeignVariablesAreNoKeys(t *testing.T) {
 	_, err := Resolve(writeConfig(t, ""), Sources{Environ: []string{
 		"COPPICE_PORT=tcp://10.0.0.1:7070", "COPPICE_SERVICE_HOST=10.0.0.1", "COPPICE_SERVICE_PORT=7070",
@@ -144,8 +153,8 @@ func TestForeignVariablesAreNoKeys(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// Every field has one row in the table, and every row is complete: documentation, validation and
-// names come from it.
+// Every field has one row in the table, and every row is complete, because documentation,
+// validation and names come from it.
 func TestTheTableHoldsEveryField(t *testing.T) {
 	fields := map[string]int{}
 	var walk func(prefix string, at reflect.Type)
@@ -182,8 +191,8 @@ func TestTheTableHoldsEveryField(t *testing.T) {
 	require.NoError(t, Defaults().Validate())
 }
 
-// The file that init writes says what was asked for, and nothing else.
-func TestThecommentedIsItsConfiguration(t *testing.T) {
+// The file that init writes sets the values that it was made from, and nothing else.
+func TestTheCommentedFileIsItsConfiguration(t *testing.T) {
 	c := Defaults()
 	c.Listen, c.Log.SegmentBytes, c.Consensus.EmptyEvery, c.Insecure = "[::1]:0", 1<<20, Duration(time.Second), true
 	text := c.Commented()
@@ -194,7 +203,7 @@ func TestThecommentedIsItsConfiguration(t *testing.T) {
 		require.Contains(t, text, k.last()+" = "+k.TOML(c))
 	}
 
-	// Each comment that is a setting is one: without its mark the file means the same.
+	// Each comment of a key is a valid setting: without the comment marks the file means the same.
 	var all strings.Builder
 
 	for line := range strings.Lines(text) {
@@ -209,9 +218,12 @@ func TestThecommentedIsItsConfiguration(t *testing.T) {
 	require.Equal(t, c, got)
 }
 
-const docBegin, docEnd = "<!-- keys: written by go test ./node -run Documented -update -->\n", "<!-- end of keys -->\n"
+const (
+	docBegin = "<!-- keys: written by go test ./node/config -run Documented -update -->\n"
+	docEnd   = "<!-- end of keys -->\n"
+)
 
-// keysDoc is the part of docs/configuration.md that the table of keys writes.
+// keysDoc returns the part of docs/configuration.md that is written from the table of keys.
 func keysDoc() string {
 	var b strings.Builder
 	for _, k := range Keys() {
@@ -239,7 +251,7 @@ func keysDoc() string {
 	return b.String()
 }
 
-// The documentation of the keys is the table's own.
+// docs/configuration.md describes the keys as the table does.
 func TestKeysAreDocumented(t *testing.T) {
 	const path = "../../docs/configuration.md"
 	text, err := os.ReadFile(path)
@@ -255,5 +267,5 @@ func TestKeysAreDocumented(t *testing.T) {
 		return
 	}
 
-	require.Equal(t, want, string(text), "run: go test ./node -run Documented -update")
+	require.Equal(t, want, string(text), "run: go test ./node/config -run Documented -update")
 }

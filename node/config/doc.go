@@ -1,4 +1,4 @@
-// Package config is a node's configuration: its keys with their meaning, units and bounds, the
+// Package config is a node's configuration: its keys with their meanings, units and bounds, the
 // layers that give them values (defaults, coppice.toml, the environment, flags), and the messages
-// about values that cannot be used.
+// about invalid values.
 package config

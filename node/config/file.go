@@ -8,9 +8,9 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// readFile takes what a TOML file says. The file is walked by its syntax, since only that knows
-// where a value stands; that it is TOML at all, and says nothing twice, go-toml's decoder says
-// first.
+// readFile takes the values of a TOML file. go-toml's decoder first checks that the file is valid
+// TOML and sets nothing twice. Then readFile walks the file's syntax, because only the syntax has
+// the line and column of a value.
 func (s *Settings) readFile(path string, data []byte) (bad problems) {
 	var discarded map[string]any
 	if err := toml.Unmarshal(data, &discarded); err != nil {
@@ -23,9 +23,12 @@ func (s *Settings) readFile(path string, data []byte) (bad problems) {
 		return bad
 	}
 
-	f := &configWalk{Settings: s, path: path, bad: &bad}
+	f := &fileWalk{Settings: s, path: path, bad: &bad}
 	f.parser.Reset(data)
-	table, known := "", true // the table's name with its dot; what stands in an unknown one is not told of again
+
+	// The name of the current table with its dot, and whether the table is known. Keys in an
+	// unknown table are not reported as well.
+	table, known := "", true
 
 	for f.parser.NextExpression() {
 		switch n := f.parser.Expression(); n.Kind {
@@ -47,16 +50,16 @@ func (s *Settings) readFile(path string, data []byte) (bad problems) {
 	return bad
 }
 
-// configWalk is one walk through a file.
-type configWalk struct {
+// fileWalk is one walk through a configuration file.
+type fileWalk struct {
 	*Settings
 	path   string
 	parser unstable.Parser
 	bad    *problems
 }
 
-// name joins a dotted key; at is where it begins.
-func (f *configWalk) name(it *unstable.Iterator) (string, unstable.Range) {
+// name joins the parts of a dotted key, and returns where the key begins.
+func (f *fileWalk) name(it *unstable.Iterator) (string, unstable.Range) {
 	var parts []string
 	var at unstable.Range
 
@@ -71,13 +74,14 @@ func (f *configWalk) name(it *unstable.Iterator) (string, unstable.Range) {
 	return strings.Join(parts, "."), at
 }
 
-func (f *configWalk) origin(at unstable.Range) Origin {
+// origin returns the place in the file as the origin of a value.
+func (f *fileWalk) origin(at unstable.Range) Origin {
 	p := f.parser.Shape(at).Start
 	return Origin{Layer: LayerFile, Name: f.path, Line: p.Line, Column: p.Column}
 }
 
-// table checks the head of a table.
-func (f *configWalk) table(kind unstable.Kind, name string, at unstable.Range) (known bool) {
+// table checks the header of a table, and reports whether the keys in the table can be read.
+func (f *fileWalk) table(kind unstable.Kind, name string, at unstable.Range) (known bool) {
 	var sections []string
 	for _, k := range keys {
 		if k.Section() == name {
@@ -93,21 +97,8 @@ func (f *configWalk) table(kind unstable.Kind, name string, at unstable.Range) (
 	return false
 }
 
-func unique(words []string) []string {
-	var once []string
-	seen := map[string]bool{"": true}
-
-	for _, w := range words {
-		if !seen[w] {
-			once = append(once, w)
-		}
-		seen[w] = true
-	}
-
-	return once
-}
-
-func (f *configWalk) keyValue(table string, n *unstable.Node) {
+// keyValue takes the value of a key in a table. An inline table is read as a table.
+func (f *fileWalk) keyValue(table string, n *unstable.Node) {
 	it := n.Key()
 	name, at := f.name(&it)
 	name = table + name
@@ -138,7 +129,22 @@ func (f *configWalk) keyValue(table string, n *unstable.Node) {
 	f.set(f.origin(at), k.Name, string(value.Data), f.bad)
 }
 
-// kindWord is a value as a message shows it.
+// unique returns words without repetitions and empty strings.
+func unique(words []string) []string {
+	var once []string
+	seen := map[string]bool{"": true}
+
+	for _, w := range words {
+		if !seen[w] {
+			once = append(once, w)
+		}
+		seen[w] = true
+	}
+
+	return once
+}
+
+// kindWord describes a value for a message.
 func kindWord(n *unstable.Node) string {
 	switch n.Kind {
 	case unstable.Array:

@@ -13,171 +13,175 @@ import (
 	"github.com/coppice-go/coppice/node/plan"
 )
 
-// Key is one key of the configuration, and all there is to know of it.
+// Key is one key of the configuration, with everything that is known about it.
 type Key struct {
 	Name string // as in coppice.toml: section.key
 	Doc  string // whole sentences, for people
-	Unit string // of the value; empty where the values say it themselves
+	Unit string // of the value; empty if the values show it themselves
 	Flag string // of "coppice start", besides --set; empty: none
 	Live bool   // a change takes effect when a running node reads its configuration again (SIGHUP)
 
-	OneOf    []string // the values there are, where they are few
-	Min, Max int64    // of numbers, and of durations in nanoseconds
+	OneOf    []string // all valid values, if there are few
+	Min, Max int64    // bounds of a number, or of a duration in nanoseconds
 
-	field func(*Config) any    // where the value lies: *string, *Profile, *bool, *int, *int64 or *Duration
-	check func(c Config) error // what the bounds can not say; it may look at other keys
-	fill  func(*Key)           // adds what is registered with the program; nil: nothing
+	field func(*Config) any    // where the value is: *string, *plan.Profile, *bool, *int, *int64, *Duration
+	check func(c Config) error // checks more than the bounds, and may look at other keys; nil: nothing
+	fill  func(*Key)           // adds what the program has registered; nil: nothing
 }
 
-// keys is the truth about the configuration. Files, environment variables and flags are read by it,
-// it is what "coppice config" and the coppice.toml of "coppice init" print, and a test holds
-// docs/configuration.md to it.
+// keys is the single description of all keys. Files, environment variables and flags are read by
+// it, "coppice config" and the coppice.toml of "coppice init" are printed from it, and a test
+// compares docs/configuration.md with it.
 //
-// To add a key: add the field to Config and its default to DefaultConfig, add one row here, and run
-// "go test ./node -run Documented -update", which writes docs/configuration.md. Keys of one section
-// stand together, those without a section first. Another test fails where a field of Config has no
-// row.
+// To add a key, add the field to Config and its default to Defaults, add one row here, and run
+// "go test ./node/config -run Documented -update", which writes docs/configuration.md. Keys of one
+// section stand together, and keys without a section come first. Another test fails if a field of
+// Config has no row.
 var keys = []Key{
 	{
 		Name: "profile", Flag: "profile", OneOf: profileNames(),
 		Doc: "Limits of the supervision tree. " +
 			"default restarts the transaction core up to 3 times in 10 s before the node as a whole restarts. " +
 			"strict restarts the node at the first failure in the transaction core. " +
-			"chaos is for runs that kill all the time: every limit but the structural zeros is 10000, and a child " +
-			"has 1 s to stop.",
+			"chaos is for test runs that kill children all the time: every limit except the structural zeros is " +
+			"10000, and a child has 1 s to stop.",
 		field: func(c *Config) any { return &c.Profile },
 	},
 	{
 		Name: "listen", Flag: "listen", Unit: "host:port",
-		Doc: "Where the node listens. Port 0 takes a free one. " +
-			"An address beyond loopback wants a certificate (tls.cert) or insecure, and every call there " +
-			"wants a token.",
+		Doc: "Address on which the node listens. Port 0 takes a free port. " +
+			"An address beyond loopback requires a certificate (tls.cert) or insecure, and every call to it " +
+			"requires a token.",
 		field: func(c *Config) any { return &c.Listen },
-		check: func(c Config) error { return checkListen(c) },
+		check: checkListen,
 	},
 	{
 		Name: "insecure", Flag: "insecure",
-		Doc: "Listen beyond loopback without TLS: tokens and transactions cross the network as they are. For " +
-			"networks that are protected otherwise.",
+		Doc: "Listen beyond loopback without TLS: tokens and transactions cross the network unencrypted. For " +
+			"networks that are protected in another way.",
 		field: func(c *Config) any { return &c.Insecure },
 	},
 	{
 		Name: "tls.cert", Unit: "path",
-		Doc: "File of the listener's certificate in PEM, with those that vouch for it. Empty: no TLS. A path that " +
-			"is not absolute begins at the home. Its content is read again on SIGHUP.",
+		Doc: "File of the listener's certificate in PEM, with its intermediate certificates. Empty: no TLS. A " +
+			"relative path begins at the home. The file is read again on SIGHUP.",
 		field: func(c *Config) any { return &c.TLS.Cert },
 		check: func(c Config) error {
 			if c.TLS.Cert == "" && c.TLS.Key != "" {
-				return errors.New("empty, and tls.key is not: want both or neither")
+				return errors.New("empty, but tls.key is not: want both or neither")
 			}
 			return nil
 		},
 	},
 	{
 		Name: "tls.key", Unit: "path",
-		Doc:   "File of the certificate's private key in PEM, as tls.cert.",
+		Doc: "File of the certificate's private key in PEM. A relative path begins at the home. The file is read " +
+			"again on SIGHUP.",
 		field: func(c *Config) any { return &c.TLS.Key },
 		check: func(c Config) error {
 			if c.TLS.Key == "" && c.TLS.Cert != "" {
-				return errors.New("empty, and tls.cert is not: want both or neither")
+				return errors.New("empty, but tls.cert is not: want both or neither")
 			}
 			return nil
 		},
 	},
 	{
-		Name: "consensus.kind", Doc: "Who orders transactions.",
+		Name: "consensus.kind", Doc: "The kind of consensus that orders transactions.",
 		fill:  func(k *Key) { k.OneOf, k.Doc = kindNames(), k.Doc+" "+kindDocs() },
 		field: func(c *Config) any { return &c.Consensus.Kind },
 		check: checkKind,
 	},
 	{
 		Name: "consensus.empty_every", Max: int64(24 * time.Hour), Unit: "duration",
-		Doc:   "Make a block without transactions when there was none for so long. 0s: never.",
+		Doc:   "Make a block without transactions when this time has passed since the last block. 0s: never.",
 		field: func(c *Config) any { return &c.Consensus.EmptyEvery },
 	},
 	{
 		Name: "consensus.max_txs", Min: 1, Max: 1_000_000, Unit: "transactions",
-		Doc:   "Transactions of a block at most.",
+		Doc:   "Largest number of transactions in a block.",
 		field: func(c *Config) any { return &c.Consensus.MaxTxs },
 	},
 	{
 		Name: "consensus.retain_blocks", Max: 1 << 50, Unit: "blocks",
-		Doc: "Newest blocks that a consensus with peers keeps, for nodes that join by block sync and for light " +
-			"clients. 0: all. Blocks that come after a snapshot for peers stay as long as it does.",
+		Doc: "Number of newest blocks that a consensus with peers keeps, for nodes that join by block sync and " +
+			"for light clients. 0: all. Blocks after a snapshot for peers are kept as long as the snapshot.",
 		field: func(c *Config) any { return &c.Consensus.RetainBlocks },
 	},
 	{
 		Name: "pool.max_txs", Min: 1, Max: 10_000_000, Unit: "transactions",
-		Doc:   "Accepted transactions without a result at most. What comes on top is refused until there is room.",
+		Doc: "Largest number of accepted transactions without a result. Further transactions are refused until " +
+			"there is room.",
 		field: func(c *Config) any { return &c.Pool.MaxTxs },
 	},
 	{
 		Name: "pool.max_bytes", Min: 1 << 20, Max: 1 << 40, Unit: "bytes",
-		Doc:   "Bytes of accepted transactions without a result at most.",
+		Doc:   "Largest total size of the accepted transactions without a result.",
 		field: func(c *Config) any { return &c.Pool.MaxBytes },
 	},
 	{
 		Name: "pool.max_eager", Min: 1, Max: 1_000_000, Unit: "transactions",
-		Doc:   "Transactions that execute up to their first read before they have their place at most.",
+		Doc: "Largest number of transactions that execute ahead of their place in the order. Each executes up to " +
+			"its first read.",
 		field: func(c *Config) any { return &c.Pool.MaxEager },
 	},
 	{
 		Name: "log.segment_bytes", Min: 1 << 20, Max: 1 << 40, Unit: "bytes",
-		Doc:   "Length at which the event log begins another file.",
+		Doc:   "Size at which the event log begins a new file.",
 		field: func(c *Config) any { return &c.Log.SegmentBytes },
 	},
 	{
 		Name: "log.retain", Unit: "all, snapshot, or a number of bytes",
-		Doc: "What is kept of the event log. all: everything, so that the state can be made anew from the first " +
-			"record on. " +
-			"snapshot: what the oldest snapshot needs to be brought to the end. " +
-			"A number: that, and at least so many bytes of the newest records. Nothing that the state, the pool or a " +
-			"follower still needs is ever removed.",
+		Doc: "How much of the event log is kept. " +
+			"all: everything, so that the state can be rebuilt from the first record. " +
+			"snapshot: the records after the oldest snapshot, so that the state can be rebuilt from it. " +
+			"A number: the same records, and at least this many bytes of the newest ones. Records that the state, " +
+			"the pool or a follower still needs are never removed.",
 		field: func(c *Config) any { return &c.Log.Retain },
-		check: func(c Config) error { return CheckRetain(c) },
+		check: checkRetain,
 	},
 	{
 		Name: "snapshots.every_bytes", Max: 1 << 50, Unit: "bytes",
-		Doc:   "Take a snapshot of the state whenever the event log has grown by so much. 0: never by itself.",
+		Doc: "Take a snapshot of the state whenever the event log has grown by this much. 0: never " +
+			"automatically.",
 		field: func(c *Config) any { return &c.Snapshots.EveryBytes },
 	},
 	{
 		Name: "snapshots.keep", Min: 1, Max: 1000, Unit: "snapshots",
-		Doc:   "Snapshots that are kept; the oldest go first.",
+		Doc:   "Number of snapshots that are kept. The oldest are removed first.",
 		field: func(c *Config) any { return &c.Snapshots.Keep },
 	},
 	{
 		Name: "retention.versions", Max: 1 << 50, Unit: "heights",
-		Doc: "Newest heights at which the state can be read. What only older ones need is removed in the " +
-			"background. 0: all heights of the period.",
+		Doc: "Number of newest heights at which the state can be read. Values that only older heights need are " +
+			"removed in the background. 0: all heights of the period.",
 		field: func(c *Config) any { return &c.Retention.Versions },
 	},
 	{
 		Name: "state_sync.every_heights", Max: 1 << 50, Unit: "heights",
-		Doc: "With a consensus with peers: make a snapshot for them, with which a node can join, at every " +
-			"height that " +
-			"this divides. 0: never, and none is offered. " +
-			"Nodes with the same number have the same snapshots, and a node that joins takes its chunks from " +
-			"all of them.",
+		Doc: "Under a consensus with peers, make a snapshot for them at every multiple of this height. A node can " +
+			"join with such a snapshot. 0: make and offer none. " +
+			"Nodes with the same number make the same snapshots, and a joining node fetches chunks from all of " +
+			"them.",
 		field: func(c *Config) any { return &c.StateSync.EveryHeights },
 	},
 	{
 		Name: "state_sync.keep", Min: 1, Max: 10, Unit: "snapshots",
-		Doc:   "Snapshots for peers that are kept; the oldest go first.",
+		Doc:   "Number of snapshots for peers that are kept. The oldest are removed first.",
 		field: func(c *Config) any { return &c.StateSync.Keep },
 	},
 	{
 		Name: "diagnostics.level", Flag: "log-level", Live: true, OneOf: []string{"debug", "info", "warn", "error"},
-		Doc:   "Least weight of what the program tells of itself on standard error.",
+		Doc:   "Lowest level of the diagnostics that the program writes to standard error.",
 		field: func(c *Config) any { return &c.Diagnostics.Level },
 	},
 	{
 		Name: "diagnostics.format", Flag: "log-format", OneOf: []string{"console", "json"},
-		Doc:   "Form of the diagnostics: lines for people, or one JSON object per line.",
+		Doc:   "Format of the diagnostics: lines for people (console), or one JSON object per line (json).",
 		field: func(c *Config) any { return &c.Diagnostics.Format },
 	},
 }
 
+// profileNames returns the names of the profiles.
 func profileNames() []string {
 	names := make([]string, len(plan.Profiles))
 	for i, p := range plan.Profiles {
@@ -186,6 +190,8 @@ func profileNames() []string {
 	return names
 }
 
+// checkListen checks the address to listen on. An address beyond loopback must be protected by TLS,
+// unless the configuration says insecure.
 func checkListen(c Config) error {
 	host, port, err := net.SplitHostPort(c.Listen)
 	if err != nil {
@@ -211,7 +217,7 @@ func Loopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// Keys are all keys of the configuration, those of a section together.
+// Keys returns all keys of the configuration. The keys of a section stand together.
 func Keys() []Key {
 	all := slices.Clone(keys)
 	for i, k := range keys {
@@ -222,8 +228,7 @@ func Keys() []Key {
 	return all
 }
 
-// LookupKey finds a key by its name. Where there is none, near are the names that may have been
-// meant.
+// LookupKey finds a key by its name. If there is none, near are the names that may have been meant.
 func LookupKey(name string) (k Key, near []string, ok bool) {
 	for _, k := range Keys() {
 		if k.Name == name {
@@ -250,10 +255,10 @@ func LookupKey(name string) (k Key, near []string, ok bool) {
 	return Key{}, near, false
 }
 
-// last is the key's name within its section.
+// last returns the key's name within its section.
 func (k Key) last() string { return k.Name[strings.LastIndexByte(k.Name, '.')+1:] }
 
-// Section is the key's table in coppice.toml; empty for one that is in none.
+// Section returns the name of the key's table in coppice.toml; empty if the key is in no table.
 func (k Key) Section() string {
 	section, _, dotted := strings.Cut(k.Name, ".")
 	if !dotted {
@@ -262,12 +267,12 @@ func (k Key) Section() string {
 	return section
 }
 
-// Env is the environment variable that sets the key.
+// Env returns the name of the environment variable that sets the key.
 func (k Key) Env() string {
 	return "COPPICE_" + strings.ToUpper(strings.ReplaceAll(k.Name, ".", "_"))
 }
 
-// Value is the key's value in c: a string, bool, int64 or Duration.
+// Value returns the key's value in c: a string, bool, int64 or Duration.
 func (k Key) Value(c Config) any {
 	switch p := k.field(&c).(type) {
 	case *string:
@@ -289,11 +294,11 @@ func (k Key) Value(c Config) any {
 		return *p
 
 	default:
-		panic(fmt.Sprintf("node: key %s: a field of type %T", k.Name, p)) // a mistake in the table
+		panic(fmt.Sprintf("config: key %s has a field of type %T", k.Name, p)) // a mistake in the table
 	}
 }
 
-// Type is what a value is in coppice.toml: "string", "boolean", "integer" or "duration".
+// Type returns the type of a value in coppice.toml: "string", "boolean", "integer" or "duration".
 func (k Key) Type() string {
 	switch k.Value(Config{}).(type) {
 	case bool:
@@ -307,7 +312,7 @@ func (k Key) Type() string {
 	}
 }
 
-// TOML is the key's value in c as coppice.toml has it.
+// TOML returns the key's value in c as coppice.toml writes it.
 func (k Key) TOML(c Config) string {
 	switch v := k.Value(c).(type) {
 	case string:
@@ -319,7 +324,7 @@ func (k Key) TOML(c Config) string {
 	}
 }
 
-// Want says in a few words what a value must be.
+// Want describes a valid value in a few words.
 func (k Key) Want() string {
 	switch k.Value(Config{}).(type) {
 	case bool:
@@ -342,7 +347,7 @@ func (k Key) Want() string {
 	}
 }
 
-// set reads a value as the environment and flags have it.
+// set sets the key's value in c from text, in the form that the environment and flags use.
 func (k Key) set(c *Config, text string) error {
 	bad := func() error { return fmt.Errorf("%q: want %s", text, k.Want()) }
 	number := func(bits int) (int64, error) {
@@ -416,6 +421,7 @@ func (k Key) validate(c Config) error {
 	return nil
 }
 
+// nearest returns the words of among that are at most two letters away from word.
 func nearest(word string, among []string) []string {
 	var near []string
 	for _, w := range among {
@@ -426,6 +432,7 @@ func nearest(word string, among []string) []string {
 	return near
 }
 
+// didYouMean returns the end of a message that suggests the words in near; empty if there are none.
 func didYouMean(near []string) string {
 	if len(near) == 0 {
 		return ""
@@ -433,8 +440,8 @@ func didYouMean(near []string) string {
 	return "; did you mean " + strings.Join(near, " or ") + "?"
 }
 
-// distance is how many letters must be put in, left out or replaced to make b of a (Levenshtein);
-// long words are far apart.
+// distance returns how many letters must be inserted, deleted or replaced to turn a into b
+// (Levenshtein). Long words are always far apart.
 func distance(a, b string) int {
 	if len(a) > 64 || len(b) > 64 {
 		return math.MaxInt

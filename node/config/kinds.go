@@ -19,7 +19,7 @@ func (c Config) ConsensusHome(dir string, g chain.Genesis) consensus.Home {
 }
 
 // Plan returns the tree of a node with this configuration, whose kind of consensus must be
-// registered, without engines of the user's.
+// registered, without the user's engines.
 func (c Config) Plan() plan.Place {
 	k, _ := consensus.Lookup(c.Consensus.Kind)
 	return plan.Of(c.Profile, k.Traits())
@@ -50,10 +50,10 @@ func kindDocs() string {
 	return strings.Join(docs, "; ") + "."
 }
 
-// checkKind refuses the configuration of a program that has registered no kind of consensus.
+// checkKind refuses any configuration if the program has registered no kind of consensus.
 func checkKind(Config) error {
 	if len(consensus.Kinds()) == 0 {
-		return errors.New("the program has registered no kind of consensus (consensus.Register)")
+		return errors.New("this program has registered no kind of consensus (consensus.Register)")
 	}
 	return nil
 }

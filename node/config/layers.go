@@ -12,10 +12,10 @@ import (
 	"github.com/coppice-go/coppice/node/exit"
 )
 
-// configFile is the name of the file in a home.
+// FileName is the name of the configuration file in a home.
 const FileName = "coppice.toml"
 
-// Layer is where a value of the configuration came from. A later one wins.
+// Layer is a source of values of the configuration. A value of a later layer wins.
 type Layer int
 
 // The layers, in their order.
@@ -26,19 +26,19 @@ const (
 	LayerFlag
 )
 
-// String is the layer's name: default, file, environment or flag.
+// String returns the layer's name: default, file, environment or flag.
 func (l Layer) String() string {
 	return [...]string{"default", "file", "environment", "flag"}[l]
 }
 
-// Origin is where exactly a value came from.
+// Origin is the exact place that a value came from.
 type Origin struct {
 	Layer        Layer
 	Name         string // path of the file, name of the variable or the flag
 	Line, Column int    // in a file, from 1
 }
 
-// String is as messages name it: a file's place as path:line:column.
+// String returns the origin as messages name it. A place in a file is path:line:column.
 func (o Origin) String() string {
 	switch {
 	case o.Layer == LayerDefault:
@@ -54,11 +54,11 @@ func (o Origin) String() string {
 // Problem is one thing that is wrong with a configuration.
 type Problem struct {
 	Origin Origin
-	Key    string // empty where it is not about one key
-	Text   string // what was found, and what was expected
+	Key    string // empty if the problem is not about one key
+	Text   string // the value that was found, and the value that was expected
 }
 
-// String is "origin: key: text". What came from nowhere but a program has no origin.
+// String returns "origin: key: text". A value that a program set has no origin.
 func (p Problem) String() string {
 	parts := []string{}
 	if p.Origin != (Origin{}) {
@@ -70,10 +70,11 @@ func (p Problem) String() string {
 	return strings.Join(append(parts, p.Text), ": ")
 }
 
-// ConfigError is everything that is wrong with a configuration. It is ErrConfig.
+// Error lists everything that is wrong with a configuration. errors.Is reports that it is
+// exit.ErrConfig.
 type Error struct{ Problems []Problem }
 
-// Error has a line for each problem.
+// Error returns a line for each problem.
 func (e *Error) Error() string {
 	lines := make([]string, len(e.Problems))
 	for i, p := range e.Problems {
@@ -85,16 +86,18 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%v: %d problems:\n  %s", exit.ErrConfig, len(lines), strings.Join(lines, "\n  "))
 }
 
-// Is makes every ConfigError an ErrConfig.
+// Is makes every Error an exit.ErrConfig.
 func (e *Error) Is(target error) bool { return target == exit.ErrConfig }
 
-// problems gathers what is wrong.
+// problems collects the problems of a configuration.
 type problems []Problem
 
+// add adds a problem.
 func (p *problems) add(o Origin, key, format string, args ...any) {
 	*p = append(*p, Problem{Origin: o, Key: key, Text: fmt.Sprintf(format, args...)})
 }
 
+// err returns the problems as an *Error; nil if there are none.
 func (p problems) err() error {
 	if len(p) == 0 {
 		return nil
@@ -111,20 +114,25 @@ type Assignment struct {
 
 // Sources are the layers above the file.
 type Sources struct {
-	Environ []string // NAME=value, as os.Environ answers; nil: none
-	Set     []Assignment
+	Environ []string     // NAME=value, as os.Environ returns; nil: none
+	Set     []Assignment // of flags
 }
 
-// Settings are a configuration and where each of its values came from.
+// Settings are a configuration and the origin of each of its values.
 type Settings struct {
 	Config  Config
 	origins map[string]Origin
 }
 
-// Origin is where the value of a key came from.
+// defaultSettings returns the settings in which every value is its default.
+func defaultSettings() Settings {
+	return Settings{Config: Defaults(), origins: map[string]Origin{}}
+}
+
+// Origin returns where the value of a key came from.
 func (s Settings) Origin(key string) Origin { return s.origins[key] }
 
-// Changed are the keys whose values differ from those of other.
+// Changed returns the keys whose values differ from those in other.
 func (s Settings) Changed(other Settings) []Key {
 	var changed []Key
 	for _, k := range keys {
@@ -135,11 +143,11 @@ func (s Settings) Changed(other Settings) []Key {
 	return changed
 }
 
-// Resolve is the configuration in force for a home: defaults, then coppice.toml, then the
-// environment, then flags. Errors are *ConfigError, of all problems at once, and name where each
-// value came from.
+// Resolve returns the configuration in force for a home: defaults, then coppice.toml, then the
+// environment, then flags. An invalid configuration is an *Error, which has all problems at once
+// with the origin of each value. Other errors are exit.ErrConfig.
 func Resolve(home string, src Sources) (Settings, error) {
-	s := DefaultSettings()
+	s := defaultSettings()
 	path := filepath.Join(home, FileName)
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -155,31 +163,25 @@ func Resolve(home string, src Sources) (Settings, error) {
 		s.set(Origin{Layer: LayerFlag, Name: a.Flag}, a.Key, a.Value, &bad)
 	}
 
-	return s.Checked(bad)
+	return s.checked(bad)
 }
 
-// CheckFile is the configuration of one file alone, which need not be in a home. Errors are as
-// those of Resolve.
+// CheckFile returns the configuration of one file alone, which need not be in a home. Its errors
+// are those of Resolve.
 func CheckFile(path string) (Settings, error) {
-	s := DefaultSettings()
+	s := defaultSettings()
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return s, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
-	return s.Checked(s.readFile(path, data))
-}
-
-// DefaultSettings returns the defaults; no layer has set a key yet.
-func DefaultSettings() Settings {
-	return Settings{Config: Defaults(), origins: map[string]Origin{}}
+	return s.checked(s.readFile(path, data))
 }
 
 // FromAssignments returns the defaults with the given values in place of some of them. An
-// assignment without a value counts only if it is one of --set. Errors are ErrConfig and
-// *ConfigError.
+// assignment without a value counts only if it comes from --set. Errors are *Error.
 func FromAssignments(list []Assignment) (Settings, error) {
 	var bad problems
-	s := DefaultSettings()
+	s := defaultSettings()
 
 	for _, a := range list {
 		if a.Value != "" || a.Flag == "--set" {
@@ -187,11 +189,12 @@ func FromAssignments(list []Assignment) (Settings, error) {
 		}
 	}
 
-	return s.Checked(bad)
+	return s.checked(bad)
 }
 
-// Checked adds what the values themselves have wrong.
-func (s Settings) Checked(bad problems) (Settings, error) {
+// checked returns s, with an error if there is any problem: those in bad, and those of the values
+// themselves.
+func (s Settings) checked(bad problems) (Settings, error) {
 	known := new(Error)
 	if errors.As(s.validate(), &known) {
 		bad = append(bad, known.Problems...)
@@ -199,6 +202,7 @@ func (s Settings) Checked(bad problems) (Settings, error) {
 	return s, bad.err()
 }
 
+// validate checks every value.
 func (s Settings) validate() error {
 	var bad problems
 	for _, k := range Keys() {
@@ -209,7 +213,7 @@ func (s Settings) validate() error {
 	return bad.err()
 }
 
-// set takes a value of the environment or of a flag.
+// set takes the value of a key, in the form that the environment and flags use.
 func (s *Settings) set(o Origin, name, value string, bad *problems) {
 	k, near, ok := LookupKey(name)
 	if !ok {
@@ -225,10 +229,14 @@ func (s *Settings) set(o Origin, name, value string, bad *problems) {
 	s.origins[k.Name] = o
 }
 
-// readEnvironment takes the variables of the keys. One that is no key's but begins as a section's
-// do, or is nearly a key's, is refused: a node that runs with another value than its operator
-// believes is worse than one that does not start. Others that begin with COPPICE_ are none of its
-// business; container platforms make up such names after a service's.
+// notKeys are the variables that the command reads and that do not belong to a key.
+var notKeys = []string{"COPPICE_HOME", "COPPICE_TOKEN"}
+
+// readEnvironment takes the values of the keys' variables. A variable that belongs to no key is
+// refused if it begins like the variables of a section, or if it is nearly the name of a key's
+// variable. A node that runs with another value than its operator believes is worse than one that
+// does not start. Other variables that begin with COPPICE_ are left alone, because container
+// platforms make up such names from the name of a service.
 func (s *Settings) readEnvironment(environ []string, bad *problems) {
 	for _, e := range environ {
 		name, value, _ := strings.Cut(e, "=")
@@ -259,16 +267,13 @@ func (s *Settings) readEnvironment(environ []string, bad *problems) {
 	}
 }
 
-// notKeys are the variables that the command reads and that are no keys.
-var notKeys = []string{"COPPICE_HOME", "COPPICE_TOKEN"}
-
-// Commented returns a coppice.toml that explains every key. Keys of c that differ from their
-// defaults are set, the others are there as comments.
+// Commented returns a coppice.toml that explains every key. Keys that differ from their defaults in
+// c are set, and the others are comments.
 func (c Config) Commented() string {
 	var b strings.Builder
-	b.WriteString(`# Coppice's configuration. A key that is a comment has its default. Unknown keys are refused.
-# The environment overrides this file (COPPICE_LISTEN=...); the flags of "coppice start" override both.
-# "coppice config" prints each value and its source; "coppice config explain KEY" explains a key.
+	b.WriteString(`# Coppice's configuration. A key in a comment has its default. Unknown keys are refused.
+# The environment (COPPICE_LISTEN=...) overrides this file, and the flags of "coppice start" override both.
+# "coppice config" prints the values in force and their origins; "coppice config explain KEY" explains a key.
 `)
 	section := ""
 	defaults := Defaults()
@@ -295,7 +300,7 @@ func (c Config) Commented() string {
 	return b.String()
 }
 
-// wrap breaks text between words into lines of at most width bytes, where words allow.
+// wrap breaks text between words into lines of at most width bytes. Only a longer word exceeds it.
 func wrap(text string, width int) string {
 	var b strings.Builder
 	at := 0

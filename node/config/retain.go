@@ -5,21 +5,21 @@ import (
 	"strconv"
 )
 
-// What of the event log is kept: log.retain.
+// Values of log.retain, which says how much of the event log is kept.
 const (
 	RetainAll      = "all"      // the whole log
-	RetainSnapshot = "snapshot" // what the oldest snapshot needs
+	RetainSnapshot = "snapshot" // the records that the oldest snapshot needs
 )
 
-// RetainBytes is log.retain as a number of bytes; ok is false where it is none.
+// RetainBytes returns log.retain as a number of bytes; ok is false if it is not a number.
 func (c LogConfig) RetainBytes() (n int64, ok bool) {
 	n, err := strconv.ParseInt(c.Retain, 10, 64)
 	return n, err == nil
 }
 
-// CheckRetain returns an error if log.retain is invalid, or never takes effect because no snapshots
-// are taken.
-func CheckRetain(c Config) error {
+// checkRetain checks log.retain. Truncation needs snapshots, so anything but "all" is refused if
+// none are taken.
+func checkRetain(c Config) error {
 	if c.Log.Retain == RetainAll {
 		return nil
 	}
@@ -30,7 +30,7 @@ func CheckRetain(c Config) error {
 	}
 
 	if c.Snapshots.EveryBytes == 0 {
-		return fmt.Errorf("%q: the log is only truncated behind snapshots, and none are taken: want %s, or "+
+		return fmt.Errorf("%q: the log is truncated only behind snapshots, and none are taken: want %s, or "+
 			"snapshots.every_bytes above 0", c.Log.Retain, RetainAll)
 	}
 

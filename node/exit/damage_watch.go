@@ -12,32 +12,33 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// DamageWatch ends a run at the first exit, or failed start, that tells of damage, wherever in the
-// core of the tree it is met, or that the consensus cannot be started: no restart mends what lies
-// on a disk. The limits of the tree would end it too, after all the restarts that they allow.
+// DamageWatch ends a run at the first exit or failed start in the core of the tree that reports
+// damage, or that reports that the consensus cannot be started. No restart repairs the data on a
+// disk. The limits of the tree would end the run too, but only after all the restarts that they
+// allow.
 type DamageWatch struct {
-	mu  sync.Mutex
-	end context.CancelCauseFunc // of the run
-	err error
+	mu     sync.Mutex
+	cancel context.CancelCauseFunc // of the run
+	err    error
 }
 
-// Run is the context of a run, which the watch ends.
+// Run returns the context of a run. The watch cancels it.
 func (d *DamageWatch) Run(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, end := context.WithCancelCause(ctx)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.end = end
+	d.cancel = end
 	return ctx, func() { end(nil) }
 }
 
-// Reason is the damage that ended the run, nil if none did.
+// Reason returns the damage that ended the run; nil if none did.
 func (d *DamageWatch) Reason() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.err
 }
 
-// Observe is told of everything in the tree.
+// Observe takes an event of the tree (see supervisor.Observer).
 func (d *DamageWatch) Observe(e supervisor.Event) {
 	var err error
 	switch e := e.(type) {
@@ -54,7 +55,8 @@ func (d *DamageWatch) Observe(e supervisor.Event) {
 
 	err = Classify(err)
 
-	// what an engine on top read, or says, is no damage of the node's own
+	// Damage that an engine reports, or finds in what it reads, is not damage to the node's own
+	// data.
 	if strings.HasPrefix(path, plan.PathEngines+"/") {
 		if !errors.Is(err, consensus.ErrFinal) || !strings.HasPrefix(path, plan.PathConsensus+"/") {
 			return
@@ -68,8 +70,8 @@ func (d *DamageWatch) Observe(e supervisor.Event) {
 
 	if d.err == nil {
 		d.err = fmt.Errorf("%s: %w", path, err)
-		if d.end != nil {
-			d.end(d.err)
+		if d.cancel != nil {
+			d.cancel(d.err)
 		}
 	}
 }

@@ -14,14 +14,16 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
+// The classes of errors that end the process, each with an exit code of its own.
 var (
-	// ErrConfig: a configuration, a genesis or a home can not be used as it is.
+	// ErrConfig: a configuration, a genesis or a home cannot be used as it is.
 	ErrConfig = errors.New("configuration")
 
-	// ErrHomeInUse: another process has the home.
+	// ErrHomeInUse: another process uses the home.
 	ErrHomeInUse = errors.New("home is in use")
 
-	// ErrDamage: the log or the state is not what was written, or the two do not belong together.
+	// ErrDamage: the log or the state differs from what was written, or the two do not belong
+	// together.
 	ErrDamage = errors.New("damage found")
 
 	// ErrGaveUp: the tree's root gave up, or was killed, or a decided transaction is known to end
@@ -29,7 +31,7 @@ var (
 	ErrGaveUp = errors.New("gave up")
 )
 
-// Exit codes of the process, on which scripts rely.
+// Exit codes of the process. Scripts rely on them.
 const (
 	Done      = 0
 	Failed    = 1
@@ -41,7 +43,7 @@ const (
 	Halted    = 7 // by a sink
 )
 
-// Code is the exit code that tells what err is.
+// Code returns the exit code for err.
 func Code(err error) int {
 	switch {
 	case err == nil:
@@ -64,7 +66,8 @@ func Code(err error) int {
 	}
 }
 
-// Classify adds to an error of the tree or of a file what it means for the process.
+// Classify wraps an error of the tree or of a file in the class that it belongs to. It returns err
+// itself if err has a class already, or belongs to none.
 func Classify(err error) error {
 	var corrupt *eventlog.CorruptError
 	switch {
@@ -81,8 +84,7 @@ func Classify(err error) error {
 		return fmt.Errorf("%w: %w", ErrHomeInUse, err)
 
 	case consensus.Classify(err) == consensus.Config, errors.Is(err, ordering.ErrGenesis),
-		errors.Is(err, eventlog.ErrVersion),
-		errors.Is(err, storage.ErrFormat):
+		errors.Is(err, eventlog.ErrVersion), errors.Is(err, storage.ErrFormat):
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 
 	case errors.Is(err, supervisor.ErrMaxIntensity), errors.Is(err, supervisor.ErrOrphan),
@@ -94,7 +96,8 @@ func Classify(err error) error {
 	return err
 }
 
-// NoHome returns the error of a directory that is no home, because a file of a home is missing.
+// NoHome returns the error for a directory that is not a home because the file missing is not
+// there.
 func NoHome(home, missing string) error {
 	return fmt.Errorf("%w: %s is no home of coppice (%s is missing): make one with 'coppice init'", ErrConfig,
 		home, missing)

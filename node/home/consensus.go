@@ -9,7 +9,7 @@ import (
 	"github.com/coppice-go/coppice/node/exit"
 )
 
-// refuseClaimed refuses a home that is another kind's than k.
+// CheckKind refuses a home that belongs to another kind of consensus than k.
 func CheckKind(home string, k consensus.Kind) error {
 	for _, other := range consensus.Kinds() {
 		h, ok := other.(consensus.Homed)
@@ -23,7 +23,8 @@ func CheckKind(home string, k consensus.Kind) error {
 	return nil
 }
 
-// addBackends adds the backends that a home's chain has by its kind of consensus, one of kinds.
+// AddBackends adds the backends that the given kinds of consensus bring, for those of them that
+// claim the home.
 func AddBackends(home string, backends map[string]chain.Backend, kinds ...consensus.Kind) error {
 	for _, k := range kinds {
 		h, ok := k.(consensus.Homed)
@@ -47,16 +48,14 @@ func AddBackends(home string, backends map[string]chain.Backend, kinds ...consen
 	return nil
 }
 
-// traitsOf returns the traits of the kind of consensus that the configuration in a directory names.
+// TraitsOf returns the traits of the kind of consensus that the configuration in a directory names.
 // The code that uses the configuration reports an invalid one.
 func TraitsOf(dir string) consensus.Traits {
 	c, err := config.Load(dir)
-	if err != nil {
-		return consensus.Traits{}
-	}
 	k, ok := consensus.Lookup(c.Consensus.Kind)
-	if !ok {
+	if err != nil || !ok {
 		return consensus.Traits{}
 	}
+
 	return k.Traits()
 }

@@ -11,20 +11,22 @@ import (
 	"github.com/coppice-go/coppice/node/exit"
 )
 
-// CurrentVersion is the layout of a home that this program reads and writes. Formats below are
-// upgraded (see Upgrade), those above are refused. A segment of the log, the state's database and
-// CometBFT's home have versions of their own, in themselves, and are refused in the same way by
-// those who read them.
-const CurrentVersion Version = 1
-
-// Version is a version of the layout of a home, as the file FORMAT has it: a line "coppice home 1",
-// and for versions above 1 a line "needs coppice v1.2.3", the first program that reads it.
+// Version is a version of the layout of a home. The file FORMAT records it in a line "coppice home
+// 1". For versions above 1, a second line "needs coppice v1.2.3" names the first program that reads
+// the layout.
 type Version int
 
-// Format is the file FORMAT of this program's homes.
+// CurrentVersion is the layout that this program reads and writes. Older layouts can be upgraded
+// (see offline.Upgrade), and newer ones are refused. Segments of the log, the state's database and
+// CometBFT's home contain versions of their own, which the code that reads them checks in the same
+// way.
+const CurrentVersion Version = 1
+
+// Format is the content of the file FORMAT in this program's homes.
 var Format = CurrentVersion.Text("")
 
-// Text returns the content of the file FORMAT. needs is the first program that reads v, or empty.
+// Text returns the content of the file FORMAT. needs is the first version of the program that reads
+// v, or empty.
 func (v Version) Text(needs string) string {
 	text := fmt.Sprintf("coppice home %d\n", v)
 	if needs != "" {
@@ -33,17 +35,17 @@ func (v Version) Text(needs string) string {
 	return text
 }
 
-// CheckFormat refuses what is no home of this version.
+// CheckFormat refuses a directory that is not a home of the current version.
 func CheckFormat(home string) error {
 	v, err := ReadFormat(home, CurrentVersion)
 	if err == nil && v < CurrentVersion {
-		return fmt.Errorf("%w: %s has format %d, this program wants %d: make a backup of it, then run "+
+		return fmt.Errorf("%w: %s has format %d, this program needs %d: back up the home, then run "+
 			"'coppice upgrade'", exit.ErrConfig, home, v, CurrentVersion)
 	}
 	return err
 }
 
-// ReadFormat is the format of a home, at most newest.
+// ReadFormat returns the format of a home. It refuses a format above newest.
 func ReadFormat(home string, newest Version) (Version, error) {
 	path := filepath.Join(home, FormatFile)
 	data, err := os.ReadFile(path)
@@ -57,17 +59,17 @@ func ReadFormat(home string, newest Version) (Version, error) {
 	first, rest, _ := strings.Cut(string(data), "\n")
 	var v Version
 	if n, err := fmt.Sscanf(first, "coppice home %d", &v); n != 1 || err != nil || v < 1 || first+"\n" != v.Text("") {
-		return 0, fmt.Errorf("%w: %s holds %.40q, want a line such as \"coppice home %d\": this is no home of "+
+		return 0, fmt.Errorf("%w: %s contains %.40q, want a line such as \"coppice home %d\": this is no home of "+
 			"coppice, or its file is damaged", exit.ErrConfig, path, data, CurrentVersion)
 	}
 
 	if v > newest {
-		who := "a newer coppice than this"
+		needed := "a newer coppice than this"
 		if need, ok := strings.CutPrefix(strings.TrimSpace(rest), "needs "); ok {
-			who = fmt.Sprintf("%.60s or newer", need)
+			needed = fmt.Sprintf("%.60s or newer", need)
 		}
-		return 0, fmt.Errorf("%w: %s has format %d, this program reads up to %d: it wants %s", exit.ErrConfig, home, v,
-			newest, who)
+		return 0, fmt.Errorf("%w: %s has format %d, this program reads up to %d: it needs %s", exit.ErrConfig, home, v,
+			newest, needed)
 	}
 
 	return v, nil

@@ -16,7 +16,8 @@ func ReadGenesis(home string) (chain.Genesis, error) {
 	return g, err
 }
 
-// readGenesis reads a genesis file, and returns it and the record that starts its chain.
+// ReadGenesisFile reads a genesis file. It also returns the record that starts the chain. Errors
+// are exit.ErrConfig.
 func ReadGenesisFile(path string) (g chain.Genesis, rec *logv1.ChainStarted, err error) {
 	data, err := os.ReadFile(path)
 	if err == nil {

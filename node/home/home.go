@@ -23,39 +23,21 @@ import (
 	"github.com/coppice-go/coppice/node/plan"
 )
 
-// The files of a home.
-const (
-	lockFile     = "LOCK"
-	FormatFile   = "FORMAT"
-	logDir       = "data/log"
-	stateDir     = "data/state"
-	inflightPath = "data/inflight"
-)
-
-// LogDir is where the event log of a home lies.
-func LogDir(home string) string { return filepath.Join(home, filepath.FromSlash(logDir)) }
-
-// StateDir is where the state of a home lies.
-func StateDir(home string) string { return filepath.Join(home, filepath.FromSlash(stateDir)) }
-
-// InflightDir is where the marks of running transactions of a home lie.
-func InflightDir(home string) string { return filepath.Join(home, filepath.FromSlash(inflightPath)) }
-
-// InitOptions say what kind of home to make.
+// InitOptions describe the home to make.
 type InitOptions struct {
 	ChainID string // empty: a random one
 	Profile plan.Profile
 	Listen  string
 	Set     []config.Assignment // of other keys
 
-	// Consensus are options of the configured kind of consensus, of that kind's own type; nil is
-	// its defaults.
+	// Consensus holds options of the configured kind of consensus, in that kind's own type; nil
+	// means its defaults.
 	Consensus any
 
-	// Genesis, if set, is the chain to be one of; nil is a new one of ChainID.
+	// Genesis is the genesis of the chain to join; nil makes a new one with ChainID.
 	Genesis *chain.Genesis
 
-	// GovernanceKey is that of a new genesis.
+	// GovernanceKey is the governance key of a new genesis.
 	GovernanceKey []byte
 }
 
@@ -71,7 +53,7 @@ func Init(home string, o InitOptions) (g chain.Genesis, err error) {
 	kind, _ := consensus.Lookup(s.Config.Consensus.Kind)
 	own, homed := kind.(consensus.Homed)
 	if !homed && o.Consensus != nil {
-		return g, fmt.Errorf("%w: consensus %s has no options, and a %T was given", exit.ErrConfig, kind.Name(),
+		return g, fmt.Errorf("%w: consensus %s has no options, but got a %T", exit.ErrConfig, kind.Name(),
 			o.Consensus)
 	}
 	if g, err = o.genesis(own); err != nil {
@@ -82,7 +64,7 @@ func Init(home string, o InitOptions) (g chain.Genesis, err error) {
 		return g, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 	if _, err := os.Stat(filepath.Join(home, FormatFile)); err == nil {
-		return g, fmt.Errorf("%w: %s is a home already", exit.ErrConfig, home)
+		return g, fmt.Errorf("%w: %s is already a home", exit.ErrConfig, home)
 	}
 
 	if homed {
@@ -105,7 +87,7 @@ func Init(home string, o InitOptions) (g chain.Genesis, err error) {
 		{chain.GenesisFile, append(genesis, '\n'), 0o644},
 		{api.TokenFileName, []byte(rand.Text() + "\n"), 0o600},
 		{submitTokenFile, []byte(rand.Text() + "\n"), 0o600},
-		{FormatFile, []byte(Format), 0o644}, // last: it makes the rest a home
+		{FormatFile, []byte(Format), 0o644}, // last: this file makes the directory a home
 	} {
 		if err := durable.OS.WriteNew(filepath.Join(home, f.name), f.data, f.mode); err != nil {
 			return g, fmt.Errorf("%w: %w", exit.ErrConfig, err)
@@ -144,48 +126,30 @@ func (o InitOptions) genesis(own consensus.Homed) (g chain.Genesis, err error) {
 	return g, err
 }
 
-// IsHome tells whether a directory is a home, or may be one that cannot be looked into.
+// IsHome reports whether a directory is a home. It returns true as well if that cannot be found
+// out.
 func IsHome(dir string) bool {
 	_, err := os.Stat(filepath.Join(dir, FormatFile))
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// lockHome makes this process the home's only one, until the file is closed or the process ends.
+// Lock makes this process the only one that uses the home, until the file is closed or the process
+// ends.
 func Lock(home string) (*os.File, error) {
 	path := filepath.Join(home, lockFile)
 	f, err := flock.TryLock(path)
 	if errors.Is(err, flock.ErrLocked) {
-		who := "another process"
+		user := "another process"
 		if n, err := api.ReadNodeFile(home); err == nil && unix.Kill(n.PID, 0) != unix.ESRCH {
-			// of a node that was killed the file says nothing: then it is another command
-			who = fmt.Sprintf("process %d", n.PID)
+			// If no such process lives, the file is left from a node that was killed, and another
+			// command uses the home.
+			user = fmt.Sprintf("process %d", n.PID)
 		}
-		return nil, fmt.Errorf("%w: %s has %s", exit.ErrHomeInUse, who, home)
+		return nil, fmt.Errorf("%w: %s uses %s", exit.ErrHomeInUse, user, home)
 	}
 	if _, ok := errors.AsType[*fs.PathError](err); ok {
 		return nil, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
 
 	return f, err
-}
-
-// readToken reads a token.
-func ReadToken(path string) (string, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return "", fmt.Errorf("%w: %w", exit.ErrConfig, err)
-	}
-	token := string(trimNewline(data))
-	if len(token) < 20 {
-		return "", fmt.Errorf("%w: %s: %d characters, want at least 20", exit.ErrConfig, path, len(token))
-	}
-
-	return token, nil
-}
-
-func trimNewline(b []byte) []byte {
-	for len(b) > 0 && (b[len(b)-1] == '\n' || b[len(b)-1] == '\r') {
-		b = b[:len(b)-1]
-	}
-	return b
 }

@@ -14,11 +14,11 @@ import (
 	"github.com/coppice-go/coppice/node/exit"
 )
 
-// startedFile is made in a home once its log is there. It lies outside of data, which may be
+// startedFile is made in a home once its log exists. It lies outside of data, which may be on
 // another file system.
 const startedFile = "STARTED"
 
-// markStarted notes that the home has a log.
+// MarkStarted records durably that the home has a log.
 func MarkStarted(home string, id [16]byte) error {
 	path := filepath.Join(home, startedFile)
 	err := durable.OS.WriteNew(path, fmt.Appendf(nil, "log %x\n", id), 0o644)
@@ -28,8 +28,8 @@ func MarkStarted(home string, id [16]byte) error {
 	return errors.Join(err, durable.OS.SyncDir(home))
 }
 
-// StartedWithoutLog is ErrDamage for a home that had a log and has none: a chain that began anew
-// there would not know what was acknowledged.
+// StartedWithoutLog returns exit.ErrDamage for a home that has no log any more. The caller has
+// found that there is none. A chain that began anew there would not know what was acknowledged.
 func StartedWithoutLog(home string) error {
 	b, err := os.ReadFile(filepath.Join(home, startedFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -38,14 +38,14 @@ func StartedWithoutLog(home string) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
-	return fmt.Errorf("%w: a node was started in %s (%s), and there is nothing in %s: is its file system mounted? To "+
-		"begin a new chain make a new home",
+	return fmt.Errorf("%w: a node was started in %s (%s), but there is nothing in %s: is its file system mounted? To "+
+		"begin a new chain, make a new home",
 		exit.ErrDamage, home, strings.TrimSpace(string(b)), LogDir(home))
 }
 
-// stateWithoutLog refuses a home in which there is a state, or was a log, and no log at all, before
-// anybody makes a new log there. A log is durable before its state is begun, so no crash leaves
-// that.
+// StateWithoutLog refuses a home without a log that has a state or once had a log. It must be
+// called before a new log is made there. A log is durable before its state is begun, so no crash
+// leaves such a home.
 func StateWithoutLog(disk vfs.FS, home string) error {
 	logs, err := HasFile(disk, LogDir(home), func(name string) bool { return strings.HasSuffix(name, ".seg") })
 	if err != nil || logs {
@@ -58,11 +58,12 @@ func StateWithoutLog(disk vfs.FS, home string) error {
 	if !tables {
 		return StartedWithoutLog(home)
 	}
-	return fmt.Errorf("%w: there is a state in %s, and no log in %s that it could have been made of", exit.ErrDamage,
+	return fmt.Errorf("%w: there is a state in %s, but no log in %s that it could have been made from", exit.ErrDamage,
 		StateDir(home), LogDir(home))
 }
 
-// listed tells whether a directory has a name that is wanted. One that is missing has none.
+// HasFile reports whether a directory has a file whose name is wanted. A missing directory has
+// none.
 func HasFile(disk vfs.FS, dir string, wanted func(name string) bool) (bool, error) {
 	names, err := disk.List(dir)
 	if err != nil {

@@ -2,17 +2,21 @@ package home
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/exit"
 )
 
-// submitTokenFile holds the token for those who may submit and read from beyond this machine, and
-// no more.
+// submitTokenFile holds the token with which clients on other machines may submit and read, but do
+// nothing else.
 const submitTokenFile = "submit.token"
 
-// readTokens reads the admin token and the submit token of a home. The second may be missing.
+// ReadTokens reads the admin token and the submit token of a home. The second may be missing.
 func ReadTokens(home string) (admin, submit string, err error) {
 	if admin, err = ReadToken(filepath.Join(home, api.TokenFileName)); err != nil {
 		return "", "", err
@@ -21,4 +25,18 @@ func ReadTokens(home string) (admin, submit string, err error) {
 		err = nil
 	}
 	return admin, submit, err
+}
+
+// ReadToken reads a token from a file. Errors are exit.ErrConfig.
+func ReadToken(path string) (string, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", exit.ErrConfig, err)
+	}
+	token := strings.TrimRight(string(data), "\r\n")
+	if len(token) < 20 {
+		return "", fmt.Errorf("%w: %s: %d characters, want at least 20", exit.ErrConfig, path, len(token))
+	}
+
+	return token, nil
 }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/coppice-go/coppice/engines/chain"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/eventlog"
@@ -11,34 +13,36 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// standing is what a state says of itself, as far as a log can be held against it.
-type Standing struct {
+// LoggedState is the position of a state, with the log that the state was made from. Agree compares
+// it with a log.
+type LoggedState struct {
 	chain.State
-	Log   [16]byte // what it was made of
-	Bound bool     // log is known
+	Log   [16]byte // the id of the log
+	Bound bool     // Log is known
 }
 
-// StandingOf returns the standing of an open state.
-func StandingOf(db *storage.DB) (Standing, error) {
+// ReadLoggedState returns the position of an open state.
+func ReadLoggedState(db *storage.DB) (LoggedState, error) {
 	id, bound, err := db.LogID()
-	return Standing{db.State(), id, bound}, err
+	return LoggedState{db.State(), id, bound}, err
 }
 
-// agree tells whether a state and a log belong together (I4), before one record is redone: the log
-// is the one that the state was made of, it begins where it may begin, it goes on where the state
-// ends, and its record at the state's applied index is the one that led to the state. A state that
-// is behind is in order. Errors are ErrDamage and say what to do.
-func Agree(l *eventlog.Log, s Standing) error {
+// Agree checks that a state and a log belong together (I4), before any record is redone. The log
+// must be the one that the state was made from, and must begin where a log may begin. It must not
+// leave a gap after the state, and its record at the state's applied index must be the one that led
+// to the state. A state that is behind the log is in order. Errors are exit.ErrDamage and say what
+// to do.
+func Agree(l *eventlog.Log, s LoggedState) error {
 	disagree := func(format string, args ...any) error {
 		return fmt.Errorf("%w: state and log do not belong together: %w", exit.ErrDamage, fmt.Errorf(format, args...))
 	}
 
 	if s.Bound && s.Log != l.ID() {
-		return disagree("%w: the state was made of log %x, and the log is %x", storage.ErrOtherLog, s.Log, l.ID())
+		return disagree("%w: the state was made from log %x, the log is %x", storage.ErrOtherLog, s.Log, l.ID())
 	}
 
 	if s.Index > l.Durable() {
-		return disagree("the state is ahead: it has applied record %d, and the log ends at %d; the log was cut back "+
+		return disagree("the state is ahead: it has applied record %d, but the log ends at %d; the log was cut back "+
 			"or belongs to another home", s.Index, l.Durable())
 	}
 
@@ -49,15 +53,15 @@ func Agree(l *eventlog.Log, s Standing) error {
 
 	switch {
 	case s.Index == 0 && base != nil:
-		return disagree("the log begins with the Base of a restored state at height %d, and the state is gone: "+
+		return disagree("the log begins with the Base of a restored state at height %d, but the state is gone: "+
 			"install it again with 'coppice snapshot restore'", base.Height)
 
 	case s.Index == 0 && l.First() > 1:
-		return disagree("there is no state, and the log begins at record %d: install a snapshot first, with 'coppice "+
+		return disagree("there is no state, but the log begins at record %d: install a snapshot first, with 'coppice "+
 			"snapshot restore'", l.First())
 
 	case s.Index+1 < l.First():
-		return disagree("there is a gap: the state has applied record %d, and the log begins at %d; install a "+
+		return disagree("there is a gap: the state has applied record %d, but the log begins at %d; install a "+
 			"snapshot at or past record %d, with 'coppice snapshot restore'", s.Index, l.First(), l.First()-1)
 
 	case s.Index >= l.First():
@@ -67,7 +71,8 @@ func Agree(l *eventlog.Log, s Standing) error {
 	return nil
 }
 
-// baseOf is the Base record that a restored log begins with; nil where the log begins otherwise.
+// BaseOf returns the Base record that a restored log begins with; nil if the log begins with
+// another record.
 func BaseOf(l *eventlog.Log) (*logv1.Base, error) {
 	if l.First() > l.Durable() {
 		return nil, nil
@@ -84,8 +89,8 @@ func BaseOf(l *eventlog.Log) (*logv1.Base, error) {
 	return m.(*logv1.Base), nil
 }
 
-// sameRecord holds the state against the record that it says it has applied last.
-func sameRecord(l *eventlog.Log, s Standing, disagree func(string, ...any) error) error {
+// sameRecord compares the state with the record that it claims to have applied last.
+func sameRecord(l *eventlog.Log, s LoggedState, disagree func(string, ...any) error) error {
 	e, err := l.Read(s.Index)
 	if err != nil {
 		return err
@@ -95,35 +100,40 @@ func sameRecord(l *eventlog.Log, s Standing, disagree func(string, ...any) error
 		return fmt.Errorf("%w: %w", exit.ErrDamage, err)
 	}
 
-	var is chain.State
-
-	switch m := m.(type) {
-	case *logv1.ChainStarted:
-		is = chain.State{ChainID: m.ChainId, Period: m.Period, AppHash: m.AppHash}
-
-	case *logv1.BlockCommitted:
-		is = chain.State{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash}
-
-	case *logv1.SnapshotInstalled:
-		is = chain.State{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash}
-
-	case *logv1.Base:
-		is = chain.State{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash}
-
-	default:
-		return disagree("record %d, which the state says led to it, is a %s", s.Index, chain.KindName(e.Kind))
+	want, ok := StateAfter(m, s.Index)
+	if !ok {
+		return disagree("the state claims to come from record %d, which is a %s", s.Index, chain.KindName(e.Kind))
 	}
 
-	if is.ChainID != s.ChainID || is.Period != s.Period {
+	if want.ChainID != s.ChainID || want.Period != s.Period {
 		return disagree("the state is of chain %s (period %d), record %d of the log is of %s (period %d)", s.ChainID,
-			s.Period, s.Index, is.ChainID, is.Period)
+			s.Period, s.Index, want.ChainID, want.Period)
 	}
 
-	if is.Height != s.Height || len(is.AppHash) > 0 && !bytes.Equal(is.AppHash, s.AppHash) {
-		return disagree("by record %d of the log (%s) the state is at height %d with app hash %x, and it is "+
-			"at %d with %x",
-			s.Index, chain.KindName(e.Kind), is.Height, is.AppHash, s.Height, s.AppHash)
+	if want.Height != s.Height || len(want.AppHash) > 0 && !bytes.Equal(want.AppHash, s.AppHash) {
+		return disagree("by record %d of the log (%s) the state is at height %d with app hash %x, but it is at %d "+
+			"with %x", s.Index, chain.KindName(e.Kind), want.Height, want.AppHash, s.Height, s.AppHash)
 	}
 
 	return nil
+}
+
+// StateAfter returns the state that the record m at index leads to; ok is false if a record of its
+// kind leads to no state.
+func StateAfter(m proto.Message, index uint64) (s chain.State, ok bool) {
+	switch m := m.(type) {
+	case *logv1.ChainStarted:
+		s = chain.State{ChainID: m.ChainId, Period: m.Period, AppHash: m.AppHash, Index: index}
+
+	case *logv1.BlockCommitted:
+		s = chain.State{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash, Index: index}
+
+	case *logv1.SnapshotInstalled:
+		s = chain.State{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash, Index: index}
+
+	case *logv1.Base:
+		s = chain.State{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash, Index: index}
+	}
+
+	return s, s.Started()
 }

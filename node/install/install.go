@@ -5,17 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/coppice-go/coppice/engines/chain"
-	"github.com/coppice-go/coppice/engines/storage/durable"
 	"github.com/coppice-go/coppice/engines/storage/snapshots"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/exit"
@@ -23,53 +18,45 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// installingFile names the snapshot that is about to take the state's place and of which the log is
-// told. While it is there, what the log has from the record on that it names too decides whether
-// that has happened.
-const markerFile = "data/installing"
-
-// syncSource is the source of a snapshot that was made of a peer's state.
+// PeerSource is the source of a snapshot that was made from a peer's state.
 const PeerSource = "state sync"
 
-// MarkerPath is the path of the marker in a home.
-func MarkerPath(home string) string {
-	return filepath.Join(home, filepath.FromSlash(markerFile))
-}
-
-// StateOf returns the state that a snapshot holds, as of the record with the given index.
-func StateOf(m snapshots.Manifest, index uint64) chain.State {
+// StateFrom returns the position of a state that is made from a snapshot. index is the snapshot's
+// place in the log (see PlaceOf).
+func StateFrom(m snapshots.Manifest, index uint64) chain.State {
 	return chain.State{ChainID: m.ChainID, Period: m.Period, Height: m.Height, AppHash: m.AppHash, Index: index}
 }
 
-// installs tells whether a record installed this snapshot.
+// Installs reports whether a record says that this snapshot was installed.
 func Installs(r *logv1.SnapshotInstalled, m snapshots.Manifest) bool {
-	return r.ChainId == m.ChainID && r.Period == m.Period && r.Height == m.Height && bytes.Equal(r.AppHash,
-		m.AppHash) && bytes.Equal(r.SnapshotHash, m.Hash())
+	return r.ChainId == m.ChainID && r.Period == m.Period && r.Height == m.Height &&
+		bytes.Equal(r.AppHash, m.AppHash) && bytes.Equal(r.SnapshotHash, m.Hash())
 }
 
-// installedAt is the newest record of a log that installed a snapshot; 0 where there is none.
-func RecordOf(l *eventlog.Log, m snapshots.Manifest) (at uint64, err error) {
-	err = eachInstalled(l, l.First(), func(index uint64, rec *logv1.SnapshotInstalled) {
-		if Installs(rec, m) {
-			at = index
-		}
-	})
-	return at, err
-}
-
-// installedRecord says that a snapshot has taken the state's place.
-func Record(m snapshots.Manifest) (eventlog.Record, error) {
+// NewRecord returns the record which says that a snapshot has taken the place of the state.
+func NewRecord(m snapshots.Manifest) (eventlog.Record, error) {
 	return chain.NewRecord(&logv1.SnapshotInstalled{
 		ChainId: m.ChainID, Period: m.Period, Height: m.Height, AppHash: m.AppHash, SnapshotHash: m.Hash(),
 		Source: m.Source,
 	})
 }
 
-// A logSource opens the log that tells whether a snapshot was installed; nil where there is none.
-type logSource func() (l *eventlog.Log, done func() error, err error)
+// Mutex is held by code that begins or settles an installation. Between the marker and the record
+// of an installation, no other code can know whether the installation will happen.
+type Mutex struct {
+	sync.Mutex
 
-// logOnDisk is the log of a home that no node runs in.
-func LogOnDisk(logs eventlog.FS, dir string) logSource {
+	// Verified is the id of the last snapshot that this process itself made in order to install it.
+	// Its files need no check.
+	Verified string
+}
+
+// OpenLogFunc opens the log that says whether a snapshot was installed; l is nil if there is no
+// log. Otherwise the caller calls done when it has read the log.
+type OpenLogFunc func() (l *eventlog.Log, done func() error, err error)
+
+// LogOnDisk opens the log of a home in which no node runs.
+func LogOnDisk(logs eventlog.FS, dir string) OpenLogFunc {
 	return func() (*eventlog.Log, func() error, error) {
 		l, err := eventlog.OpenReadOnly(home.LogDir(dir), eventlog.Options{FS: logs})
 		if errors.Is(err, fs.ErrNotExist) {
@@ -82,16 +69,16 @@ func LogOnDisk(logs eventlog.FS, dir string) logSource {
 	}
 }
 
-// settleInstall completes an installation of which the log was told before a crash, and forgets one
-// of which it was not. It also ends an exchange of states that was cut short. It is called before a
-// state is opened, with the home locked. verified is the id of a snapshot that this process took
-// itself, empty for none.
-func Settle(disk vfs.FS, homeDir string, log logSource, verified string) error {
+// Settle ends an installation that a crash interrupted: it completes one whose record is in the
+// log, and forgets any other. It also ends an interrupted exchange of the state's files. It is
+// called before a state is opened, with the home locked. verified is the id of a snapshot that this
+// process made itself, or empty.
+func Settle(disk vfs.FS, homeDir string, log OpenLogFunc, verified string) error {
 	if err := snapshots.Recover(disk, home.StateDir(homeDir)); err != nil {
 		return err
 	}
 	in, err := ReadMarker(disk, homeDir)
-	if err != nil || in.ID == "" {
+	if err != nil || in.SnapshotID == "" {
 		return err
 	}
 	l, done, err := log()
@@ -114,26 +101,26 @@ func Settle(disk vfs.FS, homeDir string, log logSource, verified string) error {
 	dir := snapshots.Dir{FS: disk, Path: home.SnapshotDir(homeDir)}
 
 	if rec == nil {
-		err = forget(dir, in.ID)
+		err = forget(dir, in.SnapshotID)
 	} else {
-		err = complete(dir, homeDir, in.ID, rec,
+		err = complete(dir, homeDir, in.SnapshotID, rec,
 			snapshots.Installing{State: home.StateDir(homeDir), LogID: id, Index: at,
-				Verified: in.ID == verified})
+				Verified: in.SnapshotID == verified})
 	}
 
 	if err != nil {
 		return err
 	}
 
-	return RemoveMarker(disk, homeDir)
+	return removeMarker(disk, homeDir)
 }
 
+// complete installs the snapshot that a marker and a record name.
 func complete(dir snapshots.Dir, home, id string, rec *logv1.SnapshotInstalled, in snapshots.Installing) error {
 	m, err := dir.Find(id)
 	if err == nil && !Installs(rec, m) {
-		err = fmt.Errorf("record %d installed another one, of height %d", in.Index, rec.Height)
+		err = fmt.Errorf("record %d installed another snapshot, of height %d", in.Index, rec.Height)
 	}
-
 	if err != nil {
 		return fmt.Errorf("%w: %s names a snapshot that was about to be installed: %w", exit.ErrDamage,
 			MarkerPath(home), err)
@@ -146,7 +133,7 @@ func complete(dir snapshots.Dir, home, id string, rec *logv1.SnapshotInstalled, 
 	return snapshots.Discard(dir.FS, in.State)
 }
 
-// forgetInstall removes the snapshot if it was made to be installed.
+// forget removes a snapshot if it was made only to be installed.
 func forget(dir snapshots.Dir, id string) error {
 	m, err := dir.Find(id)
 	if errors.Is(err, snapshots.ErrNone) || err == nil && m.Source != PeerSource {
@@ -155,51 +142,19 @@ func forget(dir snapshots.Dir, id string) error {
 	return errors.Join(err, dir.Remove(m.ID))
 }
 
-// installing is what installingFile says; the zero value where there is no such file.
-type Marker struct {
-	ID   string
-	From uint64 // the first record that may say that it is installed; 0: the log's last
+// installedAt returns the index of a log's newest record that installed a snapshot; 0 if there is
+// none.
+func installedAt(l *eventlog.Log, m snapshots.Manifest) (at uint64, err error) {
+	err = eachInstalled(l, l.First(), func(index uint64, rec *logv1.SnapshotInstalled) {
+		if Installs(rec, m) {
+			at = index
+		}
+	})
+	return at, err
 }
 
-// ReadMarker reads the marker of a home. It returns the zero Marker if there is none.
-func ReadMarker(disk vfs.FS, home string) (in Marker, err error) {
-	f, err := disk.Open(MarkerPath(home))
-	if errors.Is(err, fs.ErrNotExist) {
-		return in, nil
-	}
-	if err != nil {
-		return in, err
-	}
-	text, err := io.ReadAll(f)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return in, err
-	}
-	words := strings.Fields(string(text))
-	if len(words) == 2 {
-		in.From, err = strconv.ParseUint(words[1], 10, 64)
-	}
-
-	if len(words) < 1 || len(words) > 2 || err != nil {
-		return in, fmt.Errorf("%w: %s: %q, want the id of a snapshot, and the number of a record", exit.ErrDamage,
-			MarkerPath(home), text)
-	}
-
-	in.ID = words[0]
-
-	return in, nil
-}
-
-// WriteMarker replaces the marker of a home.
-func WriteMarker(disk vfs.FS, home string, in Marker) error {
-	return durable.On(disk).Replace(MarkerPath(home), fmt.Appendf(nil, "%s %d\n", in.ID, in.From), 0o666)
-}
-
-// RemoveMarker removes the marker of a home.
-func RemoveMarker(disk vfs.FS, home string) error {
-	return durable.On(disk).Remove(MarkerPath(home))
-}
-
-// installedSince is the log's newest SnapshotInstalled from a record on; nil where there is none.
+// newestSince returns a log's newest SnapshotInstalled at or after record from, and its index; nil
+// if there is none. A from of 0 stands for the last record of the log.
 func newestSince(l *eventlog.Log, from uint64) (rec *logv1.SnapshotInstalled, at uint64, err error) {
 	last := l.Durable()
 	if last < l.First() {
@@ -212,17 +167,7 @@ func newestSince(l *eventlog.Log, from uint64) (rec *logv1.SnapshotInstalled, at
 	return rec, at, err
 }
 
-// Turn is held by code that begins or settles an installation: between the name of a
-// snapshot and its record, nobody can tell what is to come of it.
-type Turn struct {
-	sync.Mutex
-
-	// verified is the id of the snapshot that this process made last to be installed, whose files
-	// need no check.
-	Verified string
-}
-
-// eachInstalled calls f for each SnapshotInstalled of a log from a record on.
+// eachInstalled calls f for each SnapshotInstalled of a log at or after record from.
 func eachInstalled(l *eventlog.Log, from uint64, f func(at uint64, rec *logv1.SnapshotInstalled)) error {
 	for e, err := range chain.Records(l.Cursor, from, chain.End, chain.KindSnapshotInstalled) {
 		if err != nil {

@@ -10,7 +10,9 @@ import (
 	"github.com/coppice-go/coppice/eventlog"
 )
 
-// placeOf is where in a log a snapshot stands.
+// PlaceOf returns the place of a snapshot in a log, as its installation needs it. The snapshot may
+// be of this log, of the log that this one was begun from (see BaseOf), or one that a record of
+// this log installed. Any other is storage.ErrOtherLog.
 func PlaceOf(l *eventlog.Log, m snapshots.Manifest) (in snapshots.Installing, err error) {
 	in = snapshots.Installing{LogID: l.ID(), Index: m.Index}
 	id := l.ID()
@@ -22,19 +24,19 @@ func PlaceOf(l *eventlog.Log, m snapshots.Manifest) (in snapshots.Installing, er
 		return in, err
 	}
 	if base != nil && bytes.Equal(base.OriginLogId, m.LogID) && base.OriginIndex == m.Index {
-		return in, nil // the log goes on counting as the one before
+		return in, nil // this log continues the numbers of the log before it
 	}
-	at, err := RecordOf(l, m)
+
+	at, err := installedAt(l, m)
 	if err != nil {
 		return in, err
 	}
 
 	if at == 0 {
-		return in, fmt.Errorf("%w: snapshot %s is of log %s, this is log %s, and no record of it installed "+
-			"that snapshot", storage.ErrOtherLog, m.ID, m.LogID, hex.EncodeToString(id[:]))
+		return in, fmt.Errorf("%w: snapshot %s is of log %s, this is log %s, in which no record installed that "+
+			"snapshot", storage.ErrOtherLog, m.ID, m.LogID, hex.EncodeToString(id[:]))
 	}
 
 	in.Index = at
-
 	return in, nil
 }

@@ -13,9 +13,10 @@ import (
 	"github.com/coppice-go/coppice/node/home"
 )
 
-// Backup makes a backup of a stopped home in dest, which must not exist or be empty. It appears
-// there whole and verified, or not at all. Errors are ErrDamage, ErrHomeInUse (then a node runs,
-// and SnapshotService makes it) and ErrConfig.
+// Backup makes a backup of a stopped home in dest, which must not exist or must be an empty
+// directory. The backup appears there complete and verified, or not at all. Errors are
+// exit.ErrDamage, exit.ErrConfig and exit.ErrHomeInUse. If the home is in use by a running node,
+// the node's SnapshotService makes the backup instead.
 func Backup(ctx context.Context, dir, dest string, o backup.Options) (backup.Info, error) {
 	h, err := Open(dir, nil, nil)
 	if err != nil {
@@ -32,17 +33,18 @@ func Backup(ctx context.Context, dir, dest string, o backup.Options) (backup.Inf
 	return info, exit.Classify(err)
 }
 
-func (h *Home) backup(ctx context.Context, dest string, o backup.Options) (info backup.Info, err error) {
-	progress := o.Report()
+// backup takes a snapshot of the home, and writes the backup from it.
+func (h *StoppedHome) backup(ctx context.Context, dest string, o backup.Options) (info backup.Info, err error) {
+	progress := o.ProgressFunc()
 	m, _, err := h.create(ctx, o.Program, func(done, total uint64) { progress("snapshot", done, total) })
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, snapshots.ErrNone) {
-		return info, fmt.Errorf("%w: %s was never started: there is nothing to back up but its files",
+		return info, fmt.Errorf("%w: %s was never started: there is nothing to back up except its files",
 			exit.ErrConfig, h.home)
 	}
-
 	if err != nil {
 		return info, err
 	}
+
 	w, err := backup.NewWriter(dest, o)
 	if err != nil {
 		return info, err
@@ -59,8 +61,9 @@ func (h *Home) backup(ctx context.Context, dest string, o backup.Options) (info 
 	if err != nil {
 		return info, err
 	}
-	b := backup.Sender{Home: h.home, Snapshots: h.Dir(), Manifest: m, First: min(m.Index+1, floor), Last: l.Durable(),
-		Open: l.Cursor, Send: w.Take}
+
+	b := backup.Sender{Home: h.home, Snapshots: h.Snapshots(), Manifest: m, First: min(m.Index+1, floor),
+		Last: l.Durable(), OpenLog: l.Cursor, Send: w.Take}
 	if err := b.Run(ctx); err != nil {
 		return info, err
 	}
@@ -68,8 +71,8 @@ func (h *Home) backup(ctx context.Context, dest string, o backup.Options) (info 
 	return w.Finish(ctx)
 }
 
-// poolFloor is the oldest TxLaunched of a log without a terminal record; the log's end and one if
-// there is none.
+// poolFloor returns the index of a log's oldest TxLaunched without a terminal record; the index
+// after the log's last record if there is none.
 func poolFloor(ctx context.Context, l *eventlog.Log, progress func(step string, done, total uint64)) (uint64, error) {
 	pending, first, last := newPending(), l.First(), l.Durable()
 	err := backup.EachRecord(ctx, l, first, last, func(e eventlog.Entry) error {

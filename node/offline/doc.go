@@ -1,3 +1,4 @@
-// Package offline is the work on a stopped home: verification by replay, snapshots, backup,
-// restore, salvage and upgrade. Each holds the home's lock while it works.
+// Package offline works on stopped homes: verification by replay, snapshots, backup, restore,
+// salvage and upgrade. Each of them holds the home's lock while it works, except for those that
+// only read snapshots.
 package offline

@@ -12,18 +12,19 @@ import (
 	"github.com/coppice-go/coppice/node/install"
 )
 
-// stoppedHome is a home that no node runs in, held by this process.
-type Home struct {
-	home string
-	disk vfs.FS
-	logs eventlog.FS // nil: the operating system's
-	free func() error
+// StoppedHome is a home in which no node runs, and which this process has locked.
+type StoppedHome struct {
+	home   string // its directory
+	disk   vfs.FS
+	logs   eventlog.FS // nil: the operating system's
+	unlock func() error
 
-	fatal func(error) // as VerifyOptions.Fatal, of its state
+	fatal func(error) // as SnapshotOptions.Fatal
 }
 
-// openStopped locks a home. Close gives it back. Errors are ErrConfig and ErrHomeInUse.
-func Open(dir string, disk vfs.FS, logs eventlog.FS) (*Home, error) {
+// Open locks a home, and ends an installation of a snapshot that a crash interrupted. disk and logs
+// may be nil for the operating system's. Errors are exit.ErrConfig and exit.ErrHomeInUse.
+func Open(dir string, disk vfs.FS, logs eventlog.FS) (*StoppedHome, error) {
 	if err := home.CheckFormat(dir); err != nil {
 		return nil, err
 	}
@@ -34,7 +35,7 @@ func Open(dir string, disk vfs.FS, logs eventlog.FS) (*Home, error) {
 	if disk == nil {
 		disk = vfs.Default
 	}
-	h := &Home{home: dir, disk: disk, logs: logs, free: lock.Close}
+	h := &StoppedHome{home: dir, disk: disk, logs: logs, unlock: lock.Close}
 	if err := h.settle(); err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
@@ -42,42 +43,40 @@ func Open(dir string, disk vfs.FS, logs eventlog.FS) (*Home, error) {
 	return h, nil
 }
 
-// Close gives the home back.
-func (h *Home) Close() error { return h.free() }
+// Close unlocks the home.
+func (h *StoppedHome) Close() error { return h.unlock() }
 
-// Dir returns the directory of the home's snapshots.
-func (h *Home) Dir() snapshots.Dir {
+// Snapshots returns the directory of the home's snapshots.
+func (h *StoppedHome) Snapshots() snapshots.Dir {
 	return snapshots.Dir{FS: h.disk, Path: home.SnapshotDir(h.home)}
 }
 
-// settle ends what a crash cut short.
-func (h *Home) settle() error {
+// settle ends an installation of a snapshot that a crash interrupted.
+func (h *StoppedHome) settle() error {
 	return install.Settle(h.disk, h.home, install.LogOnDisk(h.logs, h.home), "")
 }
 
-func (h *Home) readLog() (*eventlog.Log, error) {
+// readLog opens the home's log for reading.
+func (h *StoppedHome) readLog() (*eventlog.Log, error) {
 	return eventlog.OpenReadOnly(home.LogDir(h.home), eventlog.Options{FS: h.logs})
 }
 
-// agreed holds the home's state against its log, without writing to either.
-func (h *Home) agreed() error {
+// checkAgreement checks that the home's state and log belong together. It writes to neither.
+func (h *StoppedHome) checkAgreement() error {
 	db, err := storage.Open(home.StateDir(h.home), storage.Options{FS: h.disk, ReadOnly: true})
 	if err != nil {
 		return err
 	}
-	s, err := install.StandingOf(db)
+	s, err := install.ReadLoggedState(db)
 	if err = errors.Join(err, db.Close()); err != nil {
 		return err
 	}
 
-	return h.agreesWith(s)
-}
-
-func (h *Home) agreesWith(s install.Standing) error {
 	l, err := h.readLog()
 	if err != nil {
 		return err
 	}
 	defer l.Close()
+
 	return install.Agree(l, s)
 }

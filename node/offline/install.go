@@ -12,15 +12,14 @@ import (
 	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/node/install"
-	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// InstallSnapshot puts a snapshot of another node of the same chain, which lies among the home's
-// snapshots, in the place of the state of a stopped home, and says so in its log
-// (SnapshotInstalled): replay and verification go on from there. The snapshot must be ahead of the
-// state. It is verified before; who vouches for its app hash is the caller's business. A crash
-// leaves all done or nothing, with the next start. Errors are exit.ErrDamage, ErrHomeInUse,
-// ErrConfig and snapshots.ErrNone.
+// InstallSnapshot replaces the state of a stopped home by a snapshot from another node of the same
+// chain, which lies among the home's snapshots. It records that in the log (SnapshotInstalled), and
+// replay and verification continue from that record. The snapshot must be ahead of the state. It is
+// verified first, but the caller must know that its app hash is the chain's. After a crash, the
+// next start completes the installation or undoes it. Errors are exit.ErrDamage, exit.ErrHomeInUse,
+// exit.ErrConfig and snapshots.ErrNone.
 func InstallSnapshot(ctx context.Context, home, id string, progress func(done, total uint64)) (snapshots.Manifest,
 	error) {
 	h, err := Open(home, nil, nil)
@@ -28,19 +27,22 @@ func InstallSnapshot(ctx context.Context, home, id string, progress func(done, t
 		return snapshots.Manifest{}, err
 	}
 	defer h.Close()
+
 	m, err := h.install(ctx, id, progress)
 	return m, exit.Classify(err)
 }
 
-func (h *Home) install(ctx context.Context, id string, progress func(done, total uint64)) (m snapshots.Manifest,
+// install installs a snapshot (see InstallSnapshot).
+func (h *StoppedHome) install(ctx context.Context, id string, progress func(done, total uint64)) (m snapshots.Manifest,
 	err error) {
-	if m, err = h.Dir().Verify(ctx, id, progress); err != nil {
+	if m, err = h.Snapshots().Verify(ctx, id, progress); err != nil {
 		return m, err
 	}
-	if err := h.ahead(m); err != nil {
+	if err := h.checkAhead(m); err != nil {
 		return m, err
 	}
-	rec, err := install.Record(m)
+
+	rec, err := install.NewRecord(m)
 	if err != nil {
 		return m, err
 	}
@@ -48,7 +50,7 @@ func (h *Home) install(ctx context.Context, id string, progress func(done, total
 	if err != nil {
 		return m, err
 	}
-	if err = install.WriteMarker(h.disk, h.home, install.Marker{ID: m.ID, From: l.Durable() + 1}); err == nil {
+	if err = install.WriteMarker(h.disk, h.home, install.Marker{SnapshotID: m.ID, From: l.Durable() + 1}); err == nil {
 		_, err = l.AppendWait(ctx, rec)
 	}
 	if err = errors.Join(err, l.Close()); err != nil {
@@ -58,8 +60,8 @@ func (h *Home) install(ctx context.Context, id string, progress func(done, total
 	return m, h.settle()
 }
 
-// ahead refuses a snapshot that is of another chain than the log, or behind it.
-func (h *Home) ahead(m snapshots.Manifest) error {
+// checkAhead refuses a snapshot that is of another chain than the log, or not ahead of the log.
+func (h *StoppedHome) checkAhead(m snapshots.Manifest) error {
 	l, err := h.readLog()
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -75,15 +77,15 @@ func (h *Home) ahead(m snapshots.Manifest) error {
 	}
 
 	if last.ChainID != m.ChainID || last.Period > m.Period || last.Period == m.Period && last.Height >= m.Height {
-		return fmt.Errorf("%w: snapshot %s is of %s at height %d (period %d), the log has %s at height %d (period "+
-			"%d) already, want one that is ahead",
+		return fmt.Errorf("%w: snapshot %s is of %s at height %d (period %d), but the log already has %s at height "+
+			"%d (period %d): want a snapshot of the same chain that is ahead of the log",
 			exit.ErrConfig, m.ID, m.ChainID, m.Height, m.Period, last.ChainID, last.Height, last.Period)
 	}
 
 	return nil
 }
 
-// lastCommitted is where the log's records lead to.
+// lastCommitted returns the state that the log's records lead to.
 func lastCommitted(l *eventlog.Log) (s chain.State, err error) {
 	for e, err := range chain.Records(l.Cursor, l.First(), chain.End,
 		chain.KindChainStarted, chain.KindBlockCommitted, chain.KindSnapshotInstalled, chain.KindBase) {
@@ -96,22 +98,7 @@ func lastCommitted(l *eventlog.Log) (s chain.State, err error) {
 			return s, fmt.Errorf("%w: %w", exit.ErrDamage, err)
 		}
 
-		switch m := m.(type) {
-		case *logv1.ChainStarted:
-			s = chain.State{ChainID: m.ChainId, Period: m.Period, Index: e.Index}
-
-		case *logv1.BlockCommitted:
-			s = chain.State{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash,
-				Index: e.Index}
-
-		case *logv1.SnapshotInstalled:
-			s = chain.State{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash,
-				Index: e.Index}
-
-		case *logv1.Base:
-			s = chain.State{ChainID: m.ChainId, Period: m.Period, Height: m.Height, AppHash: m.AppHash,
-				Index: e.Index}
-		}
+		s, _ = install.StateAfter(m, e.Index)
 	}
 
 	return s, nil

@@ -11,13 +11,14 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// pending is what the records of a log leave acknowledged and without an end. It holds no more than
-// that.
-type pending map[chain.TxID]uint64 // index of its first TxLaunched
+// pending is the set of transactions that the records of a log have acknowledged and not ended,
+// each with the index of its first TxLaunched.
+type pending map[chain.TxID]uint64
 
+// newPending returns the empty set.
 func newPending() pending { return make(pending) }
 
-// entry takes the next entry of the log. Errors are ErrDamage.
+// entry takes the next entry of the log. Errors are exit.ErrDamage.
 func (p pending) entry(e eventlog.Entry) error {
 	switch e.Kind {
 	case chain.KindTxLaunched, chain.KindTxExpired, chain.KindBlockCommitted:
@@ -52,13 +53,14 @@ func (p pending) record(index uint64, m proto.Message) {
 	}
 }
 
+// end removes a transaction.
 func (p pending) end(id []byte) {
 	if id, err := chain.TxIDFromBytes(id); err == nil {
 		delete(p, id)
 	}
 }
 
-// floor is the oldest record that is needed to know all of them; none where there is none.
+// floor returns the index of the oldest record that p needs, or none if p is empty.
 func (p pending) floor(none uint64) uint64 {
 	for _, index := range p {
 		none = min(none, index)

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -26,21 +27,23 @@ import (
 )
 
 const (
-	homeMade  = ".restoring" // the suffix of a home that is not complete
-	copyBatch = 1 << 20      // bytes of records in one append
+	restoringSuffix = ".restoring" // ends the name of a home that is not complete
+	copyBatch       = 1 << 20      // bytes of records in one append
 )
 
-// RestoreBackup makes a home of a backup, which must not be there or be empty. The new home has a
-// log of its own, which begins with a Base record and then goes on with the backup's records under
-// their own numbers, the snapshot as its state, and a new admin token unless the backup brings one.
-// It is verified, every byte and every app hash, and appears whole or not at all. Errors are
-// ErrConfig and ErrDamage.
+// Restore makes a home in dir from a backup. dir must not exist or must be an empty directory. The
+// new home has the snapshot as its state, and a new admin token unless the backup contains one. It
+// has a log of its own, which begins with a Base record, followed by the backup's records under
+// their old numbers; a log that is complete from record 1 needs no Base. Every byte and every app
+// hash are verified, and the home appears complete or not at all. Errors are exit.ErrConfig and
+// exit.ErrDamage.
 func Restore(ctx context.Context, src, dir string, progress func(step string, done, total uint64)) (backup.Info,
 	error) {
 	if progress == nil {
 		progress = func(string, uint64, uint64) {}
 	}
-	dir, err := backup.Vacant(dir)
+
+	dir, err := backup.RequireVacant(dir)
 	if err != nil {
 		return backup.Info{}, err
 	}
@@ -51,25 +54,28 @@ func Restore(ctx context.Context, src, dir string, progress func(step string, do
 	if err := home.TraitsOf(src).NoBackup; err != nil {
 		return info, err
 	}
-	tmp := dir + homeMade
+
+	tmp := dir + restoringSuffix
 	if err := os.RemoveAll(tmp); err != nil {
 		return info, fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
-	r := restoring{src: src, home: tmp, info: info, progress: progress}
+
+	r := restoration{src: src, home: tmp, info: info, progress: progress}
 	if err := r.run(ctx); err != nil {
 		return info, errors.Join(exit.Classify(err), os.RemoveAll(tmp))
 	}
 	return info, durable.OS.Rename(tmp, dir)
 }
 
-// restoring is one RestoreBackup on its way.
-type restoring struct {
-	src, home string
+// restoration is one call of Restore.
+type restoration struct {
+	src, home string // the backup, and the new home under its temporary name
 	info      backup.Info
 	progress  func(step string, done, total uint64)
 }
 
-func (r *restoring) run(ctx context.Context) error {
+// run makes the home and verifies it.
+func (r *restoration) run(ctx context.Context) error {
 	if err := os.MkdirAll(home.SnapshotDir(r.home), 0o700); err != nil {
 		return fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
@@ -87,12 +93,11 @@ func (r *restoring) run(ctx context.Context) error {
 	dir := snapshots.Dir{FS: vfs.Default, Path: home.SnapshotDir(r.home)}
 	m, err := dir.Install(ctx, r.info.Snapshot,
 		snapshots.Installing{State: home.StateDir(r.home), LogID: id, Index: r.index()})
-
 	if err != nil {
 		return err
 	}
 
-	if r.info.First == 1 { // the log is whole, and leads there by itself
+	if r.info.First == 1 { // the log is complete, and replay does not need the snapshot
 		if err := dir.Remove(m.ID); err != nil {
 			return err
 		}
@@ -110,30 +115,32 @@ func (r *restoring) run(ctx context.Context) error {
 	}
 
 	if v.Height != r.info.Height || !bytes.Equal(v.AppHash, r.info.AppHash) {
-		return fmt.Errorf("%w: the restored home is at height %d with app hash %x, the backup says %d with %v",
+		return fmt.Errorf("%w: the restored home is at height %d with app hash %x, want %d with %v",
 			exit.ErrDamage, v.Height, v.AppHash, r.info.Height, r.info.AppHash)
 	}
 
 	return nil
 }
 
-func (r *restoring) manifest() (snapshots.Manifest, error) {
+// manifest returns the manifest of the backup's snapshot.
+func (r *restoration) manifest() (snapshots.Manifest, error) {
 	return backup.Snapshots(r.src).Find(r.info.Snapshot)
 }
 
-// index is the snapshot's place in the log, which counts on in the new one.
-func (r *restoring) index() uint64 {
+// index returns the snapshot's place in the log. The numbers are the same in the old log and in the
+// new one.
+func (r *restoration) index() uint64 {
 	m, err := r.manifest()
 	if err != nil {
-		panic(err) // it was verified just now
+		panic(err) // the backup was verified just now
 	}
 	return m.Index
 }
 
-// files brings genesis, configuration and token, and makes the directory a home.
-func (r *restoring) files() error {
+// files copies the genesis and the configuration, writes the token, and makes the directory a home.
+func (r *restoration) files() error {
 	for _, name := range []string{chain.GenesisFile, config.FileName} {
-		if err := backup.CopyFile(filepath.Join(r.src, name), filepath.Join(r.home, name), 0o644); err != nil {
+		if err := copyFile(filepath.Join(r.src, name), filepath.Join(r.home, name), 0o644); err != nil {
 			return err
 		}
 	}
@@ -152,9 +159,9 @@ func (r *restoring) files() error {
 	return err
 }
 
-// snapshot copies the snapshot among those of the new home, where it says where it came from:
-// replay begins with it.
-func (r *restoring) snapshot() error {
+// snapshot copies the snapshot to the snapshots of the new home, because replay begins with it. The
+// source of the copy names the log that the backup is from.
+func (r *restoration) snapshot() error {
 	m, err := r.manifest()
 	if err != nil {
 		return err
@@ -165,7 +172,7 @@ func (r *restoring) snapshot() error {
 	}
 
 	for _, f := range m.Files {
-		if err := backup.CopyFile(filepath.Join(from, f.Name), filepath.Join(to, f.Name), 0o600); err != nil {
+		if err := copyFile(filepath.Join(from, f.Name), filepath.Join(to, f.Name), 0o600); err != nil {
 			return err
 		}
 	}
@@ -185,9 +192,9 @@ func (r *restoring) snapshot() error {
 	return err
 }
 
-// log writes the new home's log: Base, unless the backup has the log from its first record on, and
-// the records.
-func (r *restoring) log(ctx context.Context) (id [16]byte, err error) {
+// log writes the new home's log: a Base, unless the backup has the log from record 1 on, and the
+// backup's records. It returns the id of the log.
+func (r *restoration) log(ctx context.Context) (id [16]byte, err error) {
 	o := eventlog.Options{FirstIndex: 1}
 	var batch []eventlog.Record
 
@@ -215,6 +222,7 @@ func (r *restoring) log(ctx context.Context) (id [16]byte, err error) {
 		batch, size = batch[:0], 0
 		return err
 	}
+
 	if err := backup.ReadRecords(ctx, filepath.Join(r.src, backup.LogName), func(e eventlog.Entry) error {
 		batch = append(batch, eventlog.Record{Kind: e.Kind, Data: bytes.Clone(e.Data)})
 		r.progress("records", e.Index+1-r.info.First, r.info.Last+1-r.info.First)
@@ -233,8 +241,8 @@ func (r *restoring) log(ctx context.Context) (id [16]byte, err error) {
 	return l.ID(), l.Sync(ctx)
 }
 
-// base is what the log says of its own beginning.
-func (r *restoring) base() (eventlog.Record, error) {
+// base returns the Base record, which says what the records before the log led to.
+func (r *restoration) base() (eventlog.Record, error) {
 	m, err := r.manifest()
 	if err != nil {
 		return eventlog.Record{}, err
@@ -247,4 +255,21 @@ func (r *restoring) base() (eventlog.Record, error) {
 		ChainId: m.ChainID, Period: m.Period, Height: m.Height, AppHash: m.AppHash, OriginLogId: m.LogID,
 		OriginIndex: m.Index, Params: g.Params,
 	})
+}
+
+// copyFile copies a file to a new one and syncs it, but not its name.
+func copyFile(from, to string, mode fs.FileMode) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Sync(), out.Close())
 }

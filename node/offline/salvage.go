@@ -19,29 +19,31 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// salvageSuffix is of the directory beside a backup in which its log is salvaged meanwhile.
+// SalvageSuffix ends the name of the directory in which Salvage writes the log that it recovers.
+// The directory lies beside the backup, and is removed at the end.
 const SalvageSuffix = ".salvage"
 
-// Lost says what a salvaged backup could not have.
+// Lost says what a salvaged backup does not contain.
 type Lost struct {
 	Gaps  []eventlog.Gap // records of the damaged log that no checksum proves
-	Front string         // why records before its first may be missing; empty if they need not be
-	Cut   uint64         // the backup ends before this record, though the log has more; 0 if it ends where the log does
+	Front string         // why records may be missing before the log's first record; empty if none can be
+	Cut   uint64         // the record before which the backup ends, though the log has more; 0: nothing is cut
 
-	// Settled: every transaction that was acknowledged has its result in the backup, or is in it to
-	// be executed, or has expired. What the lost records did is in the state that the backup begins
-	// with, and what they only acknowledged could not outlive the blocks after them.
+	// Settled says that no acknowledged transaction is lost: each has its result in the backup, or
+	// is in the backup to be executed, or has expired. The effects of the lost records are in the
+	// state that the backup begins with, and the transactions that they only acknowledged expired
+	// before the backup's last block.
 	Settled bool
 }
 
-// Any tells whether anything is lost.
+// Any reports whether any record is lost.
 func (l Lost) Any() bool { return len(l.Gaps) > 0 || l.Front != "" }
 
-// SalvageBackup makes a backup of a stopped home whose log is damaged: from the newest state there
-// is, the home's own or a snapshot, which has in it what lost records before it did, and from the
-// records after it, up to the next that is lost. Lost says what that leaves out. The home is not
-// changed but for a snapshot of its state. Errors are as of Backup; ErrDamage is that nothing is
-// whole that a backup could begin with.
+// Salvage makes a backup of a stopped home whose log is damaged. The backup begins with the newest
+// intact state, which is the home's own or a snapshot, and contains the effects of the lost records
+// before it. It continues with the records after that state, up to the next lost one. Lost says
+// what is left out. Salvage adds a snapshot of the state to the home, and changes nothing else in
+// it. Errors are those of Backup; exit.ErrDamage means that no intact state was found.
 func Salvage(ctx context.Context, dir, dest string, o backup.Options) (backup.Info, Lost, error) {
 	h, err := Open(dir, nil, nil)
 	if err != nil {
@@ -58,7 +60,8 @@ func Salvage(ctx context.Context, dir, dest string, o backup.Options) (backup.In
 	return info, lost, exit.Classify(err)
 }
 
-func (h *Home) salvageBackup(ctx context.Context, dest string, o backup.Options) (info backup.Info, lost Lost,
+// salvageBackup makes the backup (see Salvage).
+func (h *StoppedHome) salvageBackup(ctx context.Context, dest string, o backup.Options) (info backup.Info, lost Lost,
 	err error) {
 	w, err := backup.NewWriter(dest, o)
 	if err != nil {
@@ -72,19 +75,19 @@ func (h *Home) salvageBackup(ctx context.Context, dest string, o backup.Options)
 	}
 	defer os.RemoveAll(tmp)
 
-	progress := o.Report()
+	progress := o.ProgressFunc()
 	found, err := eventlog.Salvage(ctx, home.LogDir(h.home), filepath.Join(tmp, backup.LogName),
 		eventlog.Options{Events: func(e eventlog.Event) {
 			if p, ok := e.(eventlog.Progress); ok {
 				progress("salvage", uint64(p.Done), uint64(p.Total))
 			}
 		}})
-
 	if err != nil {
 		return info, lost, err
 	}
 
 	lost.Gaps, lost.Front = found.Gaps, found.Front
+
 	l, err := eventlog.OpenReadOnly(filepath.Join(tmp, backup.LogName), eventlog.Options{})
 	if err != nil {
 		return info, lost, err
@@ -109,31 +112,32 @@ func (h *Home) salvageBackup(ctx context.Context, dest string, o backup.Options)
 	return info, lost, err
 }
 
-// newest is the newest state that is whole and of this log: the home's own, of which a snapshot is
-// taken, or a snapshot.
-func (h *Home) newest(ctx context.Context, l *eventlog.Log, found eventlog.Salvaged,
+// newest returns the newest intact snapshot of this log. It first tries to take one of the home's
+// own state.
+func (h *StoppedHome) newest(ctx context.Context, l *eventlog.Log, found eventlog.Salvaged,
 	o backup.Options) (snapshots.Manifest, error) {
-	progress := o.Report()
+	progress := o.ProgressFunc()
 	scan := func(done, total uint64) { progress("snapshot", done, total) }
 	fits := func(m snapshots.Manifest) error {
 		if [16]byte(m.LogID) != found.Source {
-			return fmt.Errorf("it was made of log %v, this is log %x", m.LogID, found.Source)
+			return fmt.Errorf("it was made from log %v, this is log %x", m.LogID, found.Source)
 		}
 		if m.Index+1 < l.First() {
-			return fmt.Errorf("it ends at record %d, and the records that are left begin at %d", m.Index, l.First())
+			return fmt.Errorf("it ends at record %d, but the remaining records begin at %d", m.Index, l.First())
 		}
 
 		if m.Index < l.First() || m.Index > l.Durable() || slices.ContainsFunc(found.Gaps, func(g eventlog.Gap) bool {
 			return g.First <= m.Index && m.Index <= g.Last
 		}) {
-			return nil // the record that led there is lost
+			return nil // the record that led to the snapshot is lost, and there is nothing to compare with
 		}
 
-		return install.Agree(l, install.Standing{State: install.StateOf(m, m.Index)})
+		return install.Agree(l, install.LoggedState{State: install.StateFrom(m, m.Index)})
 	}
+
 	m, err := h.takeState(ctx, o.Program, scan)
 	if errors.Is(err, snapshots.ErrExists) {
-		m, err = h.Dir().Verify(ctx, m.ID, scan)
+		m, err = h.Snapshots().Verify(ctx, m.ID, scan)
 	}
 	if err == nil {
 		err = fits(m)
@@ -143,13 +147,13 @@ func (h *Home) newest(ctx context.Context, l *eventlog.Log, found eventlog.Salva
 	}
 
 	why := []error{fmt.Errorf("the state: %w", err)}
-	list, err := h.Dir().Whole()
+	list, err := h.Snapshots().Whole()
 	if err != nil {
 		return m, errors.Join(append(why, err)...)
 	}
 
 	for _, e := range slices.Backward(list) {
-		m, err := h.Dir().Verify(ctx, e.Manifest.ID, scan)
+		m, err := h.Snapshots().Verify(ctx, e.Manifest.ID, scan)
 		if err == nil {
 			err = fits(m)
 		}
@@ -160,23 +164,23 @@ func (h *Home) newest(ctx context.Context, l *eventlog.Log, found eventlog.Salva
 	}
 
 	return m, fmt.Errorf("%w: there is neither a state nor a snapshot that a backup could begin with: %w",
-		exit.ErrDamage,
-		errors.Join(why...))
+		exit.ErrDamage, errors.Join(why...))
 }
 
-// salvagedBackup is what there is to send: the snapshot, and the records that it takes, up to the
-// first that is lost after it.
-func (h *Home) salvagedBackup(ctx context.Context, l *eventlog.Log, m snapshots.Manifest,
+// salvagedBackup returns the Sender of the backup: it sends the snapshot m and the records that the
+// backup needs, up to the first lost record after m. It completes lost.
+func (h *StoppedHome) salvagedBackup(ctx context.Context, l *eventlog.Log, m snapshots.Manifest,
 	lost *Lost) (*backup.Sender, error) {
-	b := &backup.Sender{Home: h.home, Snapshots: h.Dir(), Manifest: m, Last: max(l.Durable(), m.Index), Open: l.Cursor}
-	from := l.First() // the first record behind all that is lost
+	b := &backup.Sender{Home: h.home, Snapshots: h.Snapshots(), Manifest: m, Last: max(l.Durable(), m.Index),
+		OpenLog: l.Cursor}
+	from := l.First() // the first record after the last gap before b.Last
 	lost.Settled = l.Durable() >= m.Index
 
 	for _, g := range lost.Gaps {
 		if max(g.First, g.Last) > m.Index {
 			lost.Cut, lost.Settled = max(g.First, m.Index+1), false
 			if b.Last = lost.Cut - 1; g.First <= m.Index {
-				from = lost.Cut // the gap goes on to there
+				from = lost.Cut // the gap reaches from before m.Index to there
 			}
 			break
 		}
@@ -185,31 +189,32 @@ func (h *Home) salvagedBackup(ctx context.Context, l *eventlog.Log, m snapshots.
 		lost.Settled = lost.Settled && g.Last >= g.First
 	}
 
-	behind := behind{pending: newPending()}
-	if err := backup.EachRecord(ctx, l, from, b.Last, behind.entry); err != nil {
+	rest := afterGaps{pending: newPending()}
+	if err := backup.EachRecord(ctx, l, from, b.Last, rest.entry); err != nil {
 		return nil, err
 	}
 
-	b.First = min(m.Index+1, behind.pending.floor(b.Last+1))
+	b.First = min(m.Index+1, rest.pending.floor(b.Last+1))
 
 	if lost.Settled && lost.Any() {
 		_, g, err := home.ReadGenesisFile(filepath.Join(h.home, chain.GenesisFile))
 		if err != nil {
 			return nil, err
 		}
-		lost.Settled = behind.outlives(time.Duration(g.Params.WindowNs))
+		lost.Settled = rest.outlives(time.Duration(g.Params.WindowNs))
 	}
 
 	return b, nil
 }
 
-// behind is what the records behind all that is lost say.
-type behind struct {
+// afterGaps is what the records after the last gap say.
+type afterGaps struct {
 	pending      pending
-	begin, clock int64 // the time of the first of them, and of the last block
+	begin, clock int64 // the times of the first of them that has one, and of the last block
 }
 
-func (b *behind) entry(e eventlog.Entry) error {
+// entry takes the next of these records.
+func (b *afterGaps) entry(e eventlog.Entry) error {
 	m, err := chain.DecodeRecord(e)
 	if err != nil {
 		return fmt.Errorf("%w: %w", exit.ErrDamage, err)
@@ -234,9 +239,9 @@ func (b *behind) entry(e eventlog.Entry) error {
 	return nil
 }
 
-// outlives tells whether the chain's time went past the validity of all that lost records can have
-// acknowledged: who was launched before the first record behind them was valid for one window more
-// at most.
-func (b *behind) outlives(window time.Duration) bool {
+// outlives reports whether the time of the chain has passed the validity of every transaction that
+// a lost record can have acknowledged. Such a transaction was launched before b.begin, and was then
+// valid for at most one window.
+func (b *afterGaps) outlives(window time.Duration) bool {
 	return b.begin != 0 && b.clock >= b.begin+int64(window)+int64(time.Second)
 }

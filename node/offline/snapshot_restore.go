@@ -13,11 +13,11 @@ import (
 	"github.com/coppice-go/coppice/node/install"
 )
 
-// RestoreSnapshot makes a snapshot of a stopped home, the newest for an empty id, its state; the
-// next start applies what the log has after it. The snapshot is verified before, and must belong to
-// the home's log. A crash leaves the old state or the new one. The old state is kept beside the new
-// one until that has been read back whole. Errors are ErrDamage, ErrHomeInUse, ErrConfig and
-// snapshots.ErrNone.
+// RestoreSnapshot replaces the state of a stopped home by one of its snapshots. An empty id selects
+// the newest snapshot. The next start applies the records that the log has after the snapshot. The
+// snapshot is verified first, and must belong to the home's log. A crash leaves the old state or
+// the new one. The old state is kept until the new one has been read back completely. Errors are
+// exit.ErrDamage, exit.ErrHomeInUse, exit.ErrConfig and snapshots.ErrNone.
 func RestoreSnapshot(ctx context.Context, home, id string, progress func(done, total uint64)) (snapshots.Manifest,
 	error) {
 	h, err := Open(home, nil, nil)
@@ -25,47 +25,47 @@ func RestoreSnapshot(ctx context.Context, home, id string, progress func(done, t
 		return snapshots.Manifest{}, err
 	}
 	defer h.Close()
+
 	m, err := h.restore(ctx, id, progress)
 	return m, exit.Classify(err)
 }
 
-func (h *Home) restore(ctx context.Context, id string, progress func(done, total uint64)) (m snapshots.Manifest,
+// restore installs a snapshot of the home's own log (see RestoreSnapshot).
+func (h *StoppedHome) restore(ctx context.Context, id string, progress func(done, total uint64)) (m snapshots.Manifest,
 	err error) {
-	if m, err = h.Dir().Find(id); err != nil {
+	if m, err = h.Snapshots().Find(id); err != nil {
 		return m, err
 	}
-	in, err := h.belongs(m)
+	in, err := h.placeInLog(m)
 	if err != nil {
 		return m, err
 	}
 
 	in.State, in.Progress = home.StateDir(h.home), progress
-	if m, err = h.Dir().Install(ctx, m.ID, in); err != nil {
+	if m, err = h.Snapshots().Install(ctx, m.ID, in); err != nil {
 		return m, err
 	}
 
 	return m, h.readBack(ctx, m)
 }
 
-// readBack scans an installed state, and puts the old one back if it is not what it should be.
-func (h *Home) readBack(ctx context.Context, m snapshots.Manifest) error {
+// readBack scans the installed state. If it is not the state of m, readBack puts the old one back.
+func (h *StoppedHome) readBack(ctx context.Context, m snapshots.Manifest) error {
 	state := home.StateDir(h.home)
 	db, err := storage.Open(state, storage.Options{FS: h.disk, ReadOnly: true})
 	if err == nil {
 		err = db.VerifyScan(ctx, nil)
 		if s := db.State(); err == nil && (s.Height != m.Height || !bytes.Equal(s.AppHash, m.AppHash)) {
 			err = fmt.Errorf("%w: the installed state is at height %d with app hash %x, want %d with %v",
-				exit.ErrDamage,
-				s.Height, s.AppHash, m.Height, m.AppHash)
+				exit.ErrDamage, s.Height, s.AppHash, m.Height, m.AppHash)
 		}
 		err = errors.Join(err, db.Close())
 	}
-
 	if err == nil {
 		return snapshots.Discard(h.disk, state)
 	}
 
-	err = fmt.Errorf("snapshot %s was installed and can not be read back: %w", m.ID, err)
+	err = fmt.Errorf("snapshot %s was installed but cannot be read back: %w", m.ID, err)
 	if aside, asideErr := snapshots.Aside(h.disk, state); asideErr == nil && aside {
 		return errors.Join(err, snapshots.Undo(h.disk, state))
 	}
@@ -73,10 +73,9 @@ func (h *Home) readBack(ctx context.Context, m snapshots.Manifest) error {
 	return err
 }
 
-// belongs tells whether replay can go on from a snapshot with this home's log, and as what the
-// state is to be installed. The snapshot may be of the log that this one was begun from (Base), or
-// one that a record of this log installed.
-func (h *Home) belongs(m snapshots.Manifest) (in snapshots.Installing, err error) {
+// placeInLog returns the place of a snapshot in the home's log, as its installation needs it. It
+// refuses a snapshot from which replay of this log cannot continue.
+func (h *StoppedHome) placeInLog(m snapshots.Manifest) (in snapshots.Installing, err error) {
 	l, err := h.readLog()
 	if err != nil {
 		return in, err
@@ -88,5 +87,5 @@ func (h *Home) belongs(m snapshots.Manifest) (in snapshots.Installing, err error
 		return in, err
 	}
 
-	return in, install.Agree(l, install.Standing{State: install.StateOf(m, in.Index), Log: l.ID(), Bound: true})
+	return in, install.Agree(l, install.LoggedState{State: install.StateFrom(m, in.Index), Log: l.ID(), Bound: true})
 }

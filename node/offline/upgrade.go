@@ -8,34 +8,36 @@ import (
 	"github.com/coppice-go/coppice/node/home"
 )
 
-// Migration makes a home of one format from one of the format before. Upgrade runs it in a home
-// that nobody uses, and writes the new format only after it returned; a process that ends in the
-// middle leaves the old format, and the migration runs again. So it must bear to begin where
-// another run of it ended: write beside and rename, and take what is done already for done. What it
-// wrote must be on the disk when it returns.
-type Migration struct {
-	To    int
-	Does  string // one line, for people
-	Needs string // the first version of the program that reads To
-	Run   func(home string) error
+// migration changes a home of one format into the next format. Upgrade runs it while no other
+// process uses the home, and writes the new format only after run has returned. If the process ends
+// before that, the old format remains and the migration runs again. So run must be able to continue
+// where an earlier run ended: it writes new files and renames them, and skips steps that are done.
+// When it returns, everything that it wrote must be durable.
+type migration struct {
+	to    int
+	does  string // one line, for people
+	needs string // the first version of the program that reads the format
+	run   func(home string) error
 }
 
-// migrations are all there are, To being 2, 3, 4 ... in order. Version 1 is the first format, so
-// that there is none to it.
-var migrations []Migration
+// migrations lists all migrations in order: to is 2, then 3, then 4. Version 1 is the first format,
+// so no migration leads to it.
+var migrations []migration
 
 // Upgraded says what Upgrade did, or would do.
 type Upgraded struct {
-	From, To int
-	Steps    []string
+	From, To int      // formats
+	Steps    []string // one line each, for people
 }
 
-// Upgrade brings a stopped home to the format of this program, one format after the other. With
-// check it changes nothing and answers what it would do. It can be killed at any instant and run
-// again. Errors are ErrConfig (no home, a newer one) and ErrHomeInUse, or why a step failed.
+// Upgrade brings a stopped home to the format of this program, one format at a time. With check it
+// changes nothing and returns what it would do. It can be killed at any instant and run again.
+// Errors are exit.ErrConfig (not a home, or a newer one) and exit.ErrHomeInUse, or the error of the
+// step that failed.
 func Upgrade(home string, check bool) (Upgraded, error) { return upgrade(home, check, migrations) }
 
-func upgrade(dir string, check bool, known []Migration) (u Upgraded, err error) {
+// upgrade is Upgrade with the given migrations.
+func upgrade(dir string, check bool, known []migration) (u Upgraded, err error) {
 	at, err := home.ReadFormat(dir, home.Version(1+len(known)))
 	if err != nil {
 		return u, err
@@ -47,8 +49,9 @@ func upgrade(dir string, check bool, known []Migration) (u Upgraded, err error) 
 			return u, err
 		}
 		defer lock.Close()
+
+		// Another upgrade may have run before this one got the lock.
 		if at, err = home.ReadFormat(dir, home.Version(1+len(known))); err != nil {
-			// another upgrade may have been before
 			return u, err
 		}
 	}
@@ -56,17 +59,17 @@ func upgrade(dir string, check bool, known []Migration) (u Upgraded, err error) 
 	u = Upgraded{From: int(at), To: 1 + len(known)}
 
 	for _, m := range known[at-1:] {
-		u.Steps = append(u.Steps, fmt.Sprintf("format %d to %d: %s", m.To-1, m.To, m.Does))
+		u.Steps = append(u.Steps, fmt.Sprintf("format %d to %d: %s", m.to-1, m.to, m.does))
 		if check {
 			continue
 		}
 
-		if err := m.Run(dir); err != nil {
-			return u, fmt.Errorf("upgrade of %s to format %d: %w; it has format %d still, and the upgrade can "+
-				"be run again", dir, m.To, err, m.To-1)
+		if err := m.run(dir); err != nil {
+			return u, fmt.Errorf("upgrade of %s to format %d: %w; the home still has format %d, and the upgrade can "+
+				"be run again", dir, m.to, err, m.to-1)
 		}
 
-		if err := durable.OS.Replace(filepath.Join(dir, home.FormatFile), []byte(home.Version(m.To).Text(m.Needs)),
+		if err := durable.OS.Replace(filepath.Join(dir, home.FormatFile), []byte(home.Version(m.to).Text(m.needs)),
 			0o644); err != nil {
 			return u, err
 		}

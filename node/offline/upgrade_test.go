@@ -8,12 +8,19 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/coppice-go/coppice/engines/consensus"
+	"github.com/coppice-go/coppice/engines/consensus/solo"
 	"github.com/coppice-go/coppice/internal/durable"
 	"github.com/coppice-go/coppice/node"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/node/home"
 )
+
+func TestMain(m *testing.M) {
+	consensus.Register(solo.Kind{})
+	os.Exit(m.Run())
+}
 
 func formatOf(t *testing.T, dir string) string {
 	t.Helper()
@@ -26,9 +33,9 @@ func formatOf(t *testing.T, dir string) string {
 // that.
 func TestANewerHomeIsRefused(t *testing.T) {
 	for text, want := range map[string]string{
-		"coppice home 2\nneeds coppice v1.4.0\n": "has format 2, this program reads up to 1: it wants coppice " +
+		"coppice home 2\nneeds coppice v1.4.0\n": "has format 2, this program reads up to 1: it needs coppice " +
 			"v1.4.0 or newer",
-		"coppice home 9\n":  "has format 9, this program reads up to 1: it wants a newer coppice than this",
+		"coppice home 9\n":  "has format 9, this program reads up to 1: it needs a newer coppice than this",
 		"coppice home 0\n":  "no home of coppice, or its file is damaged",
 		"coppice home 01\n": "or its file is damaged",
 		"coppice home 1x\n": "or its file is damaged",
@@ -56,16 +63,16 @@ func TestAnUpgradeCanBeCutAnywhere(t *testing.T) {
 	require.NoError(t, err)
 	cut := errors.New("cut")
 	var runs []int
-	known := []Migration{
-		{To: 2, Does: "a notice is written", Needs: "v0.2.0", Run: func(dir string) error {
+	known := []migration{
+		{to: 2, does: "a notice is written", needs: "v0.2.0", run: func(dir string) error {
 			runs = append(runs, 2)
 			return durable.OS.Replace(filepath.Join(dir, "notice"), []byte("two"), 0o644)
 		}},
-		{To: 3, Does: "the notice is renamed", Needs: "v0.3.0", Run: func(home string) error {
+		{to: 3, does: "the notice is renamed", needs: "v0.3.0", run: func(home string) error {
 			runs = append(runs, 3)
 			err := os.Rename(filepath.Join(home, "notice"), filepath.Join(home, "note"))
 			if errors.Is(err, os.ErrNotExist) {
-				return nil // a run before came as far
+				return nil // an earlier run came this far
 			}
 			return errors.Join(err, cut)
 		}},
@@ -79,7 +86,7 @@ func TestAnUpgradeCanBeCutAnywhere(t *testing.T) {
 
 	_, err = upgrade(dir, false, known)
 	require.ErrorIs(t, err, cut)
-	require.ErrorContains(t, err, "it has format 2 still, and the upgrade can be run again")
+	require.ErrorContains(t, err, "still has format 2, and the upgrade can be run again")
 	require.Equal(t, "coppice home 2\nneeds coppice v0.2.0\n", formatOf(t, dir))
 
 	u, err = upgrade(dir, false, known)
@@ -94,7 +101,7 @@ func TestAnUpgradeCanBeCutAnywhere(t *testing.T) {
 	require.Empty(t, u.Steps)
 
 	_, err = node.New(dir, config.Defaults())
-	require.ErrorContains(t, err, "it wants coppice v0.3.0 or newer")
+	require.ErrorContains(t, err, "it needs coppice v0.3.0 or newer")
 }
 
 func TestAHomeInUseIsNotUpgraded(t *testing.T) {
@@ -114,8 +121,8 @@ func TestAHomeInUseIsNotUpgraded(t *testing.T) {
 func TestTheMigrationsAreInOrder(t *testing.T) {
 	require.Len(t, migrations, int(home.CurrentVersion)-1)
 	for i, m := range migrations {
-		require.Equal(t, i+2, m.To)
-		require.NotEmpty(t, m.Does)
-		require.NotEmpty(t, m.Needs)
+		require.Equal(t, i+2, m.to)
+		require.NotEmpty(t, m.does)
+		require.NotEmpty(t, m.needs)
 	}
 }

@@ -25,50 +25,50 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// VerifyOptions say how thoroughly to look.
+// VerifyOptions say how thorough Verify is, and what it works with.
 type VerifyOptions struct {
-	// Backends are those that the home's node was run with, beyond the shipped ones.
+	// Backends are the backends that the home's node was run with, beyond the shipped ones.
 	Backends []chain.Backend
 
-	// SkipReplay leaves out the execution of every block, which takes as long as it took the first
+	// SkipReplay leaves out the execution of the blocks, which takes as long as it took the first
 	// time.
 	SkipReplay bool
 
-	// Fatal ends the process where the scratch state can neither go on nor be closed: its disk is
-	// full, for one. It must not return; nil panics.
+	// Fatal ends the process when the scratch state can neither be used nor closed, for example
+	// because its disk is full. It must not return; nil panics.
 	Fatal func(error)
 
-	// Progress, if set, is told how far which step has come.
+	// Progress, if set, is called with the step that Verify is at, and how far it has come.
 	Progress func(step string, done, total uint64)
 
 	Disk vfs.FS      // nil: the operating system's, as the next
 	Logs eventlog.FS // the log's, on the same disk
 }
 
-// Verified is what Verify looked at.
+// Verified says what Verify has checked.
 type Verified struct {
 	Log        eventlog.Report
 	ChainID    string
-	Height     uint64 // committed, by the log
+	Height     uint64 // the last committed one in the log
 	AppHash    []byte // at that height
 	State      uint64 // the height that the state has applied; a restart applies the rest
 	Blocks     uint64 // executed again
-	Txs        uint64 // in them
-	Launched   uint64 // acknowledged
-	Unfinished uint64 // of them, without a result: the next start goes on with them
+	Txs        uint64 // in these blocks
+	Launched   uint64 // acknowledged transactions
+	Unfinished uint64 // acknowledged transactions without a result: the next start continues with them
 
-	First uint64 // record of the log
-	Base  string // the snapshot that replay began with; empty: the genesis
-
-	BaseHeight uint64 // of Base
+	First      uint64 // the first record of the log
+	Base       string // the snapshot that replay began with; empty: the genesis
+	BaseHeight uint64 // the height of Base
 
 	// How long each step took.
 	LogTook, StateTook, ReplayTook time.Duration
 }
 
-// Verify checks a stopped home and changes nothing in it: every byte of the log, the state by a
-// scan, and that executing the logged blocks again gives the logged results and app hashes, and the
-// state's. Errors are ErrDamage (what, and where), ErrHomeInUse and ErrConfig.
+// Verify checks a stopped home and changes nothing in it. It reads every byte of the log, and scans
+// the state. It executes the logged blocks again, and compares the results and app hashes with
+// those in the log and in the state. Errors are exit.ErrDamage (which names what is damaged, and
+// where), exit.ErrHomeInUse and exit.ErrConfig.
 func Verify(ctx context.Context, dir string, o VerifyOptions) (Verified, error) {
 	var v Verified
 	if err := home.CheckFormat(dir); err != nil {
@@ -87,7 +87,7 @@ func Verify(ctx context.Context, dir string, o VerifyOptions) (Verified, error) 
 		o.Disk = vfs.Default
 	}
 
-	r := &verification{VerifyOptions: o, home: dir, backends: make(map[string]chain.Backend), out: &v,
+	r := &verification{VerifyOptions: o, home: dir, backends: make(map[string]chain.Backend), report: &v,
 		pending: newPending()}
 
 	for _, b := range append([]chain.Backend{kv.New(), kvstore.New()}, o.Backends...) {
@@ -101,20 +101,22 @@ func Verify(ctx context.Context, dir string, o VerifyOptions) (Verified, error) 
 	return v, exit.Classify(r.run(ctx))
 }
 
+// verification is one call of Verify.
 type verification struct {
 	VerifyOptions
-	home     string
+	home     string // its directory
 	backends map[string]chain.Backend
-	out      *Verified
+	report   *Verified
 
-	pending pending
-	decided *logv1.OrderDecided
-	state   *storage.DB // the home's; nil: it has none
-	again   *storage.DB // built anew from the log
-	begun   uint64      // the record that again began with, if it was a snapshot
-	scratch string
+	pending    pending
+	decided    *logv1.OrderDecided
+	state      *storage.DB // the home's; nil: it has none
+	replayed   *storage.DB // built again from the log
+	startIndex uint64      // of the snapshot that replayed began with; 0: none
+	scratch    string
 }
 
+// run checks the home.
 func (r *verification) run(ctx context.Context) (err error) {
 	if err := home.StateWithoutLog(r.Disk, r.home); err != nil {
 		return err
@@ -128,15 +130,15 @@ func (r *verification) run(ctx context.Context) (err error) {
 
 	for _, path := range []string{install.MarkerPath(r.home), home.StateDir(r.home) + ".new"} {
 		if _, err := r.Disk.Stat(path); err == nil {
-			return fmt.Errorf("%w: an installation of a snapshot was cut short (%s): a start, or any 'coppice "+
-				"snapshot' command, completes it first", exit.ErrConfig, path)
+			return fmt.Errorf("%w: an installation of a snapshot was interrupted (%s): complete it first with a "+
+				"start, or with any 'coppice snapshot' command", exit.ErrConfig, path)
 		}
 	}
 
 	began := time.Now()
 	r.Progress("log", 0, 0)
 
-	if r.out.Log, err = eventlog.Verify(home.LogDir(r.home),
+	if r.report.Log, err = eventlog.Verify(home.LogDir(r.home),
 		eventlog.Options{FS: r.Logs, Events: func(e eventlog.Event) {
 			if p, ok := e.(eventlog.Progress); ok {
 				r.Progress("log", uint64(p.Done), uint64(p.Total))
@@ -145,19 +147,19 @@ func (r *verification) run(ctx context.Context) (err error) {
 		return err
 	}
 
-	r.out.LogTook = time.Since(began)
+	r.report.LogTook = time.Since(began)
 	began = time.Now()
 	if err := r.scan(ctx); err != nil {
 		return err
 	}
 
-	r.out.StateTook = time.Since(began)
+	r.report.StateTook = time.Since(began)
 	if r.state != nil {
 		defer r.state.Close()
 	}
 
 	began = time.Now()
-	defer func() { r.out.ReplayTook = time.Since(began) }()
+	defer func() { r.report.ReplayTook = time.Since(began) }()
 
 	return r.replay(ctx)
 }
@@ -169,7 +171,7 @@ func (r *verification) scan(ctx context.Context) error {
 	}
 	state, err := storage.Open(home.StateDir(r.home), storage.Options{FS: r.Disk, ReadOnly: true})
 	if errors.Is(err, storage.ErrNone) {
-		return nil // a start will make it from the log
+		return nil // a start makes the state from the log
 	}
 	if err != nil {
 		return fmt.Errorf("state: %w", err)
@@ -180,23 +182,23 @@ func (r *verification) scan(ctx context.Context) error {
 	return state.VerifyScan(ctx, func(done, total uint64) { r.Progress("state", done, total) })
 }
 
-// replay builds the state anew from the log and compares at every block.
+// replay builds the state again from the log, and compares at every block.
 func (r *verification) replay(ctx context.Context) error {
-	// every frame was checked
+	// QuickOpen, because every frame was checked already.
 	log, err := eventlog.OpenReadOnly(home.LogDir(r.home), eventlog.Options{FS: r.Logs, QuickOpen: true})
 	if err != nil {
 		return err
 	}
 	defer log.Close()
 
-	r.out.First = log.First()
-	if err := r.agreed(log); err != nil {
+	r.report.First = log.First()
+	if err := r.checkAgreement(log); err != nil {
 		return err
 	}
-	if err := r.beginAgain(ctx, log); err != nil {
+	if err := r.beginReplay(ctx, log); err != nil {
 		return err
 	}
-	defer r.endAgain()
+	defer r.removeScratch()
 
 	total := log.Durable() - log.First() + 1
 
@@ -217,28 +219,29 @@ func (r *verification) replay(ctx context.Context) error {
 		}
 	}
 
-	r.out.Unfinished = uint64(len(r.pending))
+	r.report.Unfinished = uint64(len(r.pending))
 
 	return r.compareEnd()
 }
 
+// record takes the next record of the log.
 func (r *verification) record(ctx context.Context, log *eventlog.Log, index uint64, m proto.Message) error {
 	r.pending.record(index, m)
 	if _, launched := m.(*logv1.TxLaunched); launched {
-		r.out.Launched++
+		r.report.Launched++
 	}
 	if err := r.sameGenesis(m); err != nil {
 		return err
 	}
-	if index <= r.begun {
-		return nil // what it led to was begun with
+	if index <= r.startIndex {
+		return nil // the state that replay began with contains the record
 	}
 
 	switch m := m.(type) {
 	case *logv1.ChainStarted:
-		r.out.ChainID = m.ChainId
-		err := r.again.StartChain(index, m)
-		r.out.AppHash = r.again.State().AppHash
+		r.report.ChainID = m.ChainId
+		err := r.replayed.StartChain(index, m)
+		r.report.AppHash = r.replayed.State().AppHash
 		return err
 
 	case *logv1.SnapshotInstalled:
@@ -246,7 +249,7 @@ func (r *verification) record(ctx context.Context, log *eventlog.Log, index uint
 
 	case *logv1.OrderDecided:
 		if d := r.decided; d != nil && !chain.BlockFromRecord(d).Same(chain.BlockFromRecord(m)) {
-			return fmt.Errorf("%w: %v was decided, and %v before it was never committed", exit.ErrDamage,
+			return fmt.Errorf("%w: %v was decided, but %v before it was never committed", exit.ErrDamage,
 				chain.BlockFromRecord(m), chain.BlockFromRecord(d))
 		}
 		r.decided = m
@@ -258,25 +261,26 @@ func (r *verification) record(ctx context.Context, log *eventlog.Log, index uint
 	return nil
 }
 
-// block executes a committed block again.
+// block executes a committed block again, and compares the outcome. With SkipReplay it applies the
+// logged changes instead.
 func (r *verification) block(ctx context.Context, index uint64, m *logv1.BlockCommitted) error {
 	if r.decided == nil {
-		return fmt.Errorf("%w: block %d was committed and never decided", exit.ErrDamage, m.Height)
+		return fmt.Errorf("%w: block %d was committed but never decided", exit.ErrDamage, m.Height)
 	}
 
 	b := chain.BlockFromRecord(r.decided)
 	r.decided = nil
 
 	if b.Height != m.Height || b.ChainID != m.ChainId || !bytes.Equal(b.Hash, m.BlockHash) {
-		return fmt.Errorf("%w: block %d of %s (%.8x) was committed, %v had been decided", exit.ErrDamage, m.Height,
-			m.ChainId, m.BlockHash, b)
+		return fmt.Errorf("%w: block %d of %s (%.8x) was committed, but %v had been decided", exit.ErrDamage,
+			m.Height, m.ChainId, m.BlockHash, b)
 	}
 
-	r.out.Blocks++
-	r.out.Txs += uint64(len(b.Txs))
-	r.out.Height, r.out.AppHash = m.Height, m.AppHash
+	r.report.Blocks++
+	r.report.Txs += uint64(len(b.Txs))
+	r.report.Height, r.report.AppHash = m.Height, m.AppHash
 	if r.SkipReplay {
-		return r.again.Redo(index, m)
+		return r.replayed.Redo(index, m)
 	}
 	staged, err := r.execute(ctx, b)
 	if err != nil {
@@ -286,11 +290,12 @@ func (r *verification) block(ctx context.Context, index uint64, m *logv1.BlockCo
 		return err
 	}
 
-	return r.again.Commit(index, m)
+	return r.replayed.Commit(index, m)
 }
 
+// execute executes a block on the replayed state, one transaction after the other.
 func (r *verification) execute(ctx context.Context, b chain.Block) (chain.Staged, error) {
-	refused, err := r.again.Begin(b)
+	refused, err := r.replayed.Begin(b)
 	if err != nil {
 		return chain.Staged{}, err
 	}
@@ -304,11 +309,10 @@ func (r *verification) execute(ctx context.Context, b chain.Block) (chain.Staged
 			return chain.Staged{}, err
 		}
 
-		w := worker.Worker{Store: direct{r.again}, Job: chain.Job{
-			ID: chain.HashTx(raw), Tx: tx, Backend: r.backends[tx.Backend], Params: r.again.State().Params,
+		w := worker.Worker{Store: direct{r.replayed}, Job: chain.Job{
+			ID: chain.HashTx(raw), Tx: tx, Backend: r.backends[tx.Backend], Params: r.replayed.State().Params,
 			Place: make(chan chain.Placement, 1), Late: true,
 		}}
-
 		w.Place <- chain.Placement{Version: chain.Version{Period: b.Period, Height: b.Height, Index: uint32(i)},
 			Time: b.Time}
 
@@ -317,21 +321,24 @@ func (r *verification) execute(ctx context.Context, b chain.Block) (chain.Staged
 		}
 	}
 
-	return r.again.Seal()
+	return r.replayed.Seal()
 }
 
-// direct is the state without an engine around it, for one worker at a time.
+// direct gives one worker at a time access to a state, without the engine that is around it in a
+// node.
 type direct struct{ db *storage.DB }
 
+// Read implements worker.Store.
 func (d direct) Read(_ context.Context, v chain.Version, key []byte) ([]byte, bool, error) {
 	return d.db.Read(v, key)
 }
 
+// Finish implements worker.Store.
 func (d direct) Finish(_ context.Context, v chain.Version, changes []*logv1.Change, result *logv1.TxResult) error {
 	return d.db.Finish(v, changes, result)
 }
 
-// sameOutcome compares an execution with what was logged.
+// sameOutcome compares the outcome of an execution with the logged one.
 func sameOutcome(s chain.Staged, m *logv1.BlockCommitted) error {
 	if len(s.Results) != len(m.Results) {
 		return fmt.Errorf("%w: block %d has %d results, executing it again gives %d", exit.ErrDamage, m.Height,
@@ -339,9 +346,10 @@ func sameOutcome(s chain.Staged, m *logv1.BlockCommitted) error {
 	}
 
 	for i, was := range m.Results {
-		if is := s.Results[i]; is.Code != was.Code || !bytes.Equal(is.Data, was.Data) || !bytes.Equal(is.Id, was.Id) {
+		got := s.Results[i]
+		if got.Code != was.Code || !bytes.Equal(got.Data, was.Data) || !bytes.Equal(got.Id, was.Id) {
 			return fmt.Errorf("%w: block %d, transaction %d (%x): the log has %v %x, executing it again gives %v %x",
-				exit.ErrDamage, m.Height, i, was.Id, was.Code, was.Data, is.Code, is.Data)
+				exit.ErrDamage, m.Height, i, was.Id, was.Code, was.Data, got.Code, got.Data)
 		}
 	}
 
@@ -352,38 +360,36 @@ func sameOutcome(s chain.Staged, m *logv1.BlockCommitted) error {
 
 	for i, was := range m.Changes {
 		if !proto.Equal(s.Changes[i], was) {
-			return fmt.Errorf("%w: block %d, change %d: the log has key %q, executing it again gives another "+
-				"change of %q", exit.ErrDamage, m.Height, i, was.Key, s.Changes[i].Key)
+			return fmt.Errorf("%w: block %d, change %d: the log has a change of key %q, executing it again gives "+
+				"another change of %q", exit.ErrDamage, m.Height, i, was.Key, s.Changes[i].Key)
 		}
 	}
 
 	if !bytes.Equal(s.AppHash, m.AppHash) {
 		return fmt.Errorf("%w: block %d: the log has app hash %x, executing it again gives %x",
-			exit.ErrDamage, m.Height,
-			m.AppHash, s.AppHash)
+			exit.ErrDamage, m.Height, m.AppHash, s.AppHash)
 	}
 
 	return nil
 }
 
-// compareEnd compares the home's state with the one built anew, at the height that the home's state
-// has.
+// compareEnd compares the home's state with the replayed one, at the height of the home's state.
 func (r *verification) compareEnd() error {
 	if r.state == nil {
 		return nil
 	}
 
 	s := r.state.State()
-	r.out.State = s.Height
+	r.report.State = s.Height
 	if !s.Started() || s.Height == 0 {
 		return nil
 	}
-	meta, err := r.again.Block(s.Height)
+	meta, err := r.replayed.Block(s.Height)
 	if errors.Is(err, storage.ErrPruned) {
-		return nil // the state is behind what replay began with, which was scanned
+		return nil // the state is behind the snapshot that replay began with
 	}
 	if err != nil {
-		return fmt.Errorf("%w: the state is at height %d, which the log does not lead to: %w", exit.ErrDamage,
+		return fmt.Errorf("%w: the state is at height %d, to which the log does not lead: %w", exit.ErrDamage,
 			s.Height, err)
 	}
 

@@ -21,36 +21,39 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// agreed holds the home's state, if it has one, against its log. A home without a state is in order
-// where the log has all that made it, or a snapshot has the rest.
-func (r *verification) agreed(log *eventlog.Log) error {
+// checkAgreement checks that the home's state and log belong together. A home without a state, or
+// with an empty one, is in order: replay finds out whether the log and the snapshots suffice to
+// make it again.
+func (r *verification) checkAgreement(log *eventlog.Log) error {
 	if r.state == nil {
 		return nil
 	}
-	s, err := install.StandingOf(r.state)
+	s, err := install.ReadLoggedState(r.state)
 	if err != nil || s.Index == 0 {
 		return err
 	}
 	return install.Agree(log, s)
 }
 
+// snapshots returns the directory of the home's snapshots.
 func (r *verification) snapshots() snapshots.Dir {
 	return snapshots.Dir{FS: r.Disk, Path: home.SnapshotDir(r.home)}
 }
 
-// errNoBase: replay has nothing to begin with.
+// errNoBase: there is no state with which replay could begin.
 var errNoBase = errors.New("there is nothing that replay could begin with")
 
-// beginAgain makes the state that replay works on: an empty one where the log begins with the
-// genesis, and else a copy of the oldest snapshot that the log has all records after.
-func (r *verification) beginAgain(ctx context.Context, log *eventlog.Log) error {
+// beginReplay makes the state that replay works on. It is empty if the log begins with the genesis.
+// Otherwise it is a copy of the oldest snapshot after which the log has all records.
+func (r *verification) beginReplay(ctx context.Context, log *eventlog.Log) error {
 	data := r.Disk.PathDir(home.StateDir(r.home))
 	names, err := r.Disk.List(data)
 	if err != nil {
 		return err
 	}
 
-	for _, name := range names { // those of a verification that was killed, too: this one has the home
+	// Remove the scratch states of verifications that were killed: only this one has the home.
+	for _, name := range names {
 		if strings.HasPrefix(name, "verify-") {
 			if err := r.Disk.RemoveAll(r.Disk.PathJoin(data, name)); err != nil {
 				return err
@@ -59,13 +62,15 @@ func (r *verification) beginAgain(ctx context.Context, log *eventlog.Log) error 
 	}
 
 	r.scratch = r.Disk.PathJoin(data, fmt.Sprintf("verify-%d", os.Getpid()))
+
 	base, err := install.BaseOf(log)
 	if err != nil {
 		return err
 	}
-	if log.First() == 1 && base == nil { // a Base may stand at record 1
-		return r.openAgain()
+	if log.First() == 1 && base == nil { // record 1 may be a Base
+		return r.openScratch()
 	}
+
 	list, err := r.snapshots().Whole()
 	if err != nil {
 		return err
@@ -82,24 +87,25 @@ func (r *verification) beginAgain(ctx context.Context, log *eventlog.Log) error 
 		return r.beginWith(ctx, e.Manifest, in)
 	}
 
-	return fmt.Errorf("%w: the log begins at record %d, and no snapshot is as old as that", errNoBase, log.First())
+	return fmt.Errorf("%w: the log begins at record %d, and no snapshot is old enough", errNoBase, log.First())
 }
 
-// beginWith makes a snapshot what replay goes on from.
+// beginWith makes a copy of a snapshot the state that replay continues from.
 func (r *verification) beginWith(ctx context.Context, m snapshots.Manifest, in snapshots.Installing) error {
 	in.State = r.Disk.PathJoin(r.scratch, "state")
 	in.Progress = func(done, total uint64) { r.Progress("snapshot", done, total) }
 	if _, err := r.snapshots().Install(ctx, m.ID, in); err != nil {
 		return err
 	}
-	r.begun, r.out.Base, r.out.BaseHeight, r.decided = in.Index, m.ID, m.Height, nil
-	r.out.ChainID, r.out.Height, r.out.AppHash = m.ChainID, m.Height, m.AppHash
-	return r.openAgain()
+	r.startIndex, r.report.Base, r.report.BaseHeight, r.decided = in.Index, m.ID, m.Height, nil
+	r.report.ChainID, r.report.Height, r.report.AppHash = m.ChainID, m.Height, m.AppHash
+	return r.openScratch()
 }
 
-func (r *verification) openAgain() (err error) {
+// openScratch opens the state that replay works on.
+func (r *verification) openScratch() (err error) {
 	scratch := r.scratch
-	r.again, err = storage.Open(r.Disk.PathJoin(scratch, "state"),
+	r.replayed, err = storage.Open(r.Disk.PathJoin(scratch, "state"),
 		storage.Options{FS: r.Disk, OnFatal: func(err error) {
 			r.Disk.RemoveAll(scratch)
 			if r.Fatal == nil {
@@ -110,16 +116,15 @@ func (r *verification) openAgain() (err error) {
 	return err
 }
 
-// endAgain gives up the state that replay worked on.
-func (r *verification) endAgain() {
-	if r.again != nil {
-		r.again.Close() // nothing of it is wanted
+// removeScratch closes and removes the state that replay worked on.
+func (r *verification) removeScratch() {
+	if r.replayed != nil {
+		r.replayed.Close() // the state is removed: an error does not matter
 	}
 	r.Disk.RemoveAll(r.scratch)
 }
 
-// installed goes on from the snapshot that a record put in the state's place, or from the oldest
-// that came after it.
+// installed continues from the snapshot that a record installed, or from the oldest one after it.
 func (r *verification) installed(ctx context.Context, log *eventlog.Log, index uint64,
 	rec *logv1.SnapshotInstalled) error {
 	list, err := r.snapshots().Whole()
@@ -131,21 +136,22 @@ func (r *verification) installed(ctx context.Context, log *eventlog.Log, index u
 		if !install.Installs(rec, e.Manifest) {
 			continue
 		}
-		r.endAgain()
+		r.removeScratch()
 		if err := r.beginWith(ctx, e.Manifest, snapshots.Installing{LogID: log.ID(), Index: index}); err != nil {
 			return err
 		}
 		return r.endApplied()
 	}
 
-	for _, e := range list { // it went, because there are newer ones
+	// The snapshot may have been removed because there are newer ones.
+	for _, e := range list {
 		switch in, err := install.PlaceOf(log, e.Manifest); {
 		case errors.Is(err, storage.ErrOtherLog) || err == nil && in.Index <= index:
 		case err != nil:
 			return err
 
 		default:
-			r.endAgain()
+			r.removeScratch()
 			if err := r.beginWith(ctx, e.Manifest, in); err != nil {
 				return err
 			}
@@ -153,11 +159,11 @@ func (r *verification) installed(ctx context.Context, log *eventlog.Log, index u
 		}
 	}
 
-	return fmt.Errorf("%w past this record: it installed a snapshot of height %d, which is not among the home's "+
-		"snapshots any more", errNoBase, rec.Height)
+	return fmt.Errorf("%w after this record: it installed a snapshot of height %d, which is no longer among the "+
+		"home's snapshots", errNoBase, rec.Height)
 }
 
-// sameGenesis holds the home's genesis against a record that says which chain was started.
+// sameGenesis compares the home's genesis with a record that says which chain was started.
 func (r *verification) sameGenesis(m proto.Message) error {
 	var chainID string
 	var params *logv1.Params
@@ -176,8 +182,8 @@ func (r *verification) sameGenesis(m proto.Message) error {
 	case err != nil:
 		return err
 	case g.ChainId != chainID:
-		return fmt.Errorf("%w: %w: chain %s has started, %s is of %s", exit.ErrConfig, ordering.ErrGenesis, chainID,
-			chain.GenesisFile, g.ChainId)
+		return fmt.Errorf("%w: %w: chain %s has already started, %s is for chain %s", exit.ErrConfig,
+			ordering.ErrGenesis, chainID, chain.GenesisFile, g.ChainId)
 	case !proto.Equal(g.Params, params):
 		return fmt.Errorf("%w: %w: chain %s was started with the limits {%v}, %s has {%v}", exit.ErrConfig,
 			ordering.ErrGenesis, chainID, params, chain.GenesisFile, g.Params)
@@ -186,11 +192,11 @@ func (r *verification) sameGenesis(m proto.Message) error {
 	return nil
 }
 
-// endApplied ends what was acknowledged before a snapshot took the state's place, and applied in a
-// block that the log does not have.
+// endApplied removes the pending transactions that the installed snapshot has a result of. The log
+// does not have the blocks that applied them.
 func (r *verification) endApplied() error {
 	for id := range r.pending {
-		switch _, found, err := r.again.Result(id); {
+		switch _, found, err := r.replayed.Result(id); {
 		case err != nil:
 			return err
 		case found:

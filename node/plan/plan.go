@@ -15,26 +15,24 @@ import (
 type Profile string
 
 const (
-	// Default restarts the transaction core within its own limit.
+	// Default lets the transaction core restart within its own limit.
 	Default Profile = "default"
 
 	// Strict tolerates nothing in the transaction core: any failure there restarts the node.
 	Strict Profile = "strict"
 
-	// Chaos raises every limit but the structural zeros, and shortens the shutdown times, for runs
-	// that kill all the time.
+	// Chaos raises every limit except the structural zeros, and shortens the shutdown times, for
+	// test runs that kill children all the time.
 	Chaos Profile = "chaos"
 )
 
-// Profiles are all there are.
+// Profiles lists all profiles.
 var Profiles = []Profile{Default, Strict, Chaos}
 
 // ParseProfile reads a profile's name.
 func ParseProfile(s string) (Profile, error) {
-	for _, p := range Profiles {
-		if s == string(p) {
-			return p, nil
-		}
+	if p := Profile(s); slices.Contains(Profiles, p) {
+		return p, nil
 	}
 	return "", fmt.Errorf("profile %q: want one of %v", s, Profiles)
 }
@@ -42,54 +40,77 @@ func ParseProfile(s string) (Profile, error) {
 // Place is one place of the plan: how a child is supervised and, if it is a supervisor, how it
 // supervises.
 type Place struct {
-	ID           string
-	Restart      supervisor.Restart
-	Significant  bool
-	Shutdown     time.Duration // of a worker; 0 is the supervisor package's default
-	Orphan       supervisor.OrphanPolicy
-	Dynamic      bool
-	Strategy     supervisor.Strategy // of a supervisor, as the next two
+	ID          string
+	Restart     supervisor.Restart
+	Significant bool
+	Shutdown    time.Duration // of a worker; 0 is the supervisor package's default
+	Orphan      supervisor.OrphanPolicy
+
+	Dynamic      bool // the children of this supervisor are started at run time
+	Strategy     supervisor.Strategy
 	Intensity    supervisor.Intensity
 	AutoShutdown supervisor.AutoShutdown
-	Note         string
 	Children     []Place
+
+	Note string // what the child does, for people
 }
 
 // Supervises reports whether the place is a supervisor.
 func (p Place) Supervises() bool { return p.Dynamic || p.Intensity.Period > 0 }
 
-// Find returns the place at a path below p.
+// Find returns the place at a path below p. It panics if there is none.
 func (p Place) Find(path string) Place {
 	for id := range strings.SplitSeq(path, "/") {
-		found := false
-		for _, c := range p.Children {
-			if c.ID == id {
-				p, found = c, true
-				break
-			}
+		i := slices.IndexFunc(p.Children, func(c Place) bool { return c.ID == id })
+		if i < 0 {
+			panic(fmt.Sprintf("plan: no %q in %q", id, path)) // a mistake in the program
 		}
-
-		if !found {
-			panic(fmt.Sprintf("node: the plan has no %q in %q", id, path)) // a mistake in this package
-		}
+		p = p.Children[i]
 	}
 	return p
 }
 
+// Names and paths of the places that other packages name.
 const (
-	none     = 0      // restarts: a structural zero, which no profile raises
-	chaosMax = 10_000 // restarts: any other limit of the profile chaos
+	Transactions = "transactions"
+	StateSync    = "statesync" // of a node whose consensus carries snapshots
+
+	PathPubsub       = "coppice/pubsub"
+	PathNode         = "coppice/node"
+	PathTransactions = PathNode + "/" + Transactions
+	PathMempool      = PathTransactions + "/mempool"
+	PathEngines      = PathNode + "/engines"
+	PathConsensus    = PathEngines + "/consensus"
 )
 
-// Plan is the tree: strategies, restart types and limits, as `coppice tree --spec` prints them.
-// Engines are those that run under "engines", in start order.
-func New(profile Profile, engines []string) Place {
+// Largest numbers of restarts.
+const (
+	none     = 0      // a structural zero, which no profile raises
+	chaosMax = 10_000 // any other limit in the profile chaos
+)
+
+// Of returns the tree of a node whose consensus has the given traits. extra names the user's
+// engines.
+func Of(profile Profile, t consensus.Traits, extra ...string) Place {
+	ids := shippedEngines()
+	if t.StateSync {
+		ids = append(ids, StateSync)
+	}
+	return newPlan(profile, append(ids, extra...)).withConsensus(profile, t.Part)
+}
+
+// shippedEngines returns the names of the engines that every node has, in start order.
+func shippedEngines() []string { return []string{"consensus", "api", "retention"} }
+
+// newPlan returns the tree with the given engines under "engines", in start order.
+func newPlan(profile Profile, engines []string) Place {
 	limit := func(max int, seconds int) supervisor.Intensity {
 		if profile == Chaos && max != none {
 			max = chaosMax
 		}
 		return supervisor.Intensity{Max: max, Period: time.Duration(seconds) * time.Second}
 	}
+
 	core := 3
 	if profile == Strict {
 		core = none
@@ -101,11 +122,11 @@ func New(profile Profile, engines []string) Place {
 	}
 
 	worker := func(id, note string) Place { return Place{ID: id, Shutdown: shutdown, Note: note} }
-	hung := make([]Place, len(engines))
 
+	units := make([]Place, len(engines))
 	for i, id := range engines {
-		hung[i] = worker(id, "")
-		hung[i].Orphan = supervisor.Abandon
+		units[i] = worker(id, "")
+		units[i].Orphan = supervisor.Abandon
 	}
 
 	return Place{
@@ -147,7 +168,7 @@ func New(profile Profile, engines []string) Place {
 									},
 								},
 							},
-							{ID: "engines", Strategy: supervisor.OneForOne, Intensity: limit(10, 60), Children: hung},
+							{ID: "engines", Strategy: supervisor.OneForOne, Intensity: limit(10, 60), Children: units},
 						},
 					},
 				},
@@ -156,7 +177,7 @@ func New(profile Profile, engines []string) Place {
 	}
 }
 
-// withConsensus is the plan of a node whose consensus has a part of its own.
+// withConsensus returns p with the part of the tree that the consensus brings.
 func (p Place) withConsensus(profile Profile, part consensus.Part) Place {
 	at := p.Find(PathConsensus)
 	at.Note = part.Note
@@ -176,7 +197,7 @@ func (p Place) withConsensus(profile Profile, part consensus.Part) Place {
 	return p.replace(PathConsensus, at)
 }
 
-// replace is p with another place at a path below it.
+// replace returns p with another place at a path below it.
 func (p Place) replace(path string, by Place) Place {
 	id, rest, below := strings.Cut(path, "/")
 	p.Children = slices.Clone(p.Children)
@@ -193,31 +214,38 @@ func (p Place) replace(path string, by Place) Place {
 	return p
 }
 
-// Names and paths of the places that other packages name.
-const (
-	Transactions = "transactions"
-	StateSync    = "statesync" // of a node whose consensus carries snapshots
+// Child returns the specification of the worker at this place.
+func (p Place) Child(start supervisor.StartFunc) supervisor.Child {
+	return supervisor.Child{
+		ID: p.ID, Start: start, Restart: p.Restart, Significant: p.Significant, Shutdown: p.Shutdown, Orphan: p.Orphan,
+	}
+}
 
-	PathPubsub       = "coppice/pubsub"
-	PathNode         = "coppice/node"
-	PathTransactions = PathNode + "/" + Transactions
-	PathMempool      = PathTransactions + "/mempool"
-	PathEngines      = PathNode + "/engines"
-	PathConsensus    = PathEngines + "/consensus"
-)
+// Nested returns the specification of the supervisor at this place, as a child of another. build
+// runs for each of its runs.
+func (p Place) Nested(build func() ([]supervisor.Child, error)) supervisor.Child {
+	return p.Child(supervisor.Nested(p.Spec(build)))
+}
 
-// ShippedEngines are the engines that every node has, in start order.
-func ShippedEngines() []string { return []string{"consensus", "api", "retention"} }
+// Spec returns the specification of the supervisor at this place. build runs for each of its runs.
+func (p Place) Spec(build func() ([]supervisor.Child, error)) supervisor.Spec {
+	return supervisor.Spec{
+		Name: p.ID, Strategy: p.Strategy, Intensity: p.Intensity, AutoShutdown: p.AutoShutdown,
+		Build: func(context.Context) ([]supervisor.Child, error) { return build() },
+	}
+}
 
-// String draws the plan.
+// noteColumn is the column at which the descriptions in a drawing begin.
+const noteColumn = 28
+
+// String draws the tree, one place a line.
 func (p Place) String() string {
 	var b strings.Builder
 	p.draw(&b, "", "")
 	return b.String()
 }
 
-const noteColumn = 28
-
+// draw draws p and the places below it. first begins the line of p, and rest the lines below.
 func (p Place) draw(b *strings.Builder, first, rest string) {
 	head := first + p.ID
 	b.WriteString(head)
@@ -234,6 +262,7 @@ func (p Place) draw(b *strings.Builder, first, rest string) {
 	}
 }
 
+// describe returns the strategy, limits and note of p in one line.
 func (p Place) describe() string {
 	var parts []string
 	switch {
@@ -264,38 +293,10 @@ func (p Place) describe() string {
 	return text
 }
 
+// limitText returns a limit of restarts in words.
 func limitText(i supervisor.Intensity) string {
 	if i.Max == none {
 		return "max_restarts 0"
 	}
 	return fmt.Sprintf("%d in %d s", i.Max, int(i.Period/time.Second))
-}
-
-// Child returns the specification of the worker at this place.
-func (p Place) Child(start supervisor.StartFunc) supervisor.Child {
-	return supervisor.Child{
-		ID: p.ID, Start: start, Restart: p.Restart, Significant: p.Significant, Shutdown: p.Shutdown, Orphan: p.Orphan,
-	}
-}
-
-// Nested returns the supervisor at this place as a child. build runs for each of its runs.
-func (p Place) Nested(build func() ([]supervisor.Child, error)) supervisor.Child {
-	return p.Child(supervisor.Nested(p.Spec(build)))
-}
-
-// Spec returns the specification of the supervisor at this place. build runs for each of its runs.
-func (p Place) Spec(build func() ([]supervisor.Child, error)) supervisor.Spec {
-	return supervisor.Spec{
-		Name: p.ID, Strategy: p.Strategy, Intensity: p.Intensity, AutoShutdown: p.AutoShutdown,
-		Build: func(context.Context) ([]supervisor.Child, error) { return build() },
-	}
-}
-
-// Of returns the tree of a node whose consensus has the given traits, with the user's engines.
-func Of(profile Profile, t consensus.Traits, extra ...string) Place {
-	ids := ShippedEngines()
-	if t.StateSync {
-		ids = append(ids, StateSync)
-	}
-	return New(profile, append(ids, extra...)).withConsensus(profile, t.Part)
 }

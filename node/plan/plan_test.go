@@ -12,8 +12,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// outline is the plan in the words of testdata/design-tree.txt: the tree of the design, written
-// down by hand.
+// outline writes the plan in the words of testdata/design-tree.txt, which is the tree of the
+// design, written down by hand.
 func outline(b *strings.Builder, p Place, depth int) {
 	words := []string{p.ID}
 	switch {
@@ -51,14 +51,14 @@ func TestThePlanIsTheDesignsTree(t *testing.T) {
 	want, err := os.ReadFile("testdata/design-tree.txt")
 	require.NoError(t, err)
 	var got strings.Builder
-	outline(&got, New(Default, []string{"consensus", "api"}), 0)
+	outline(&got, newPlan(Default, []string{"consensus", "api"}), 0)
 	require.Equal(t, string(want), got.String())
 }
 
-// What `coppice tree --spec` prints shows each place of the plan on a line of its own, with its
-// strategy and limit.
+// `coppice tree --spec` prints each place of the plan on a line of its own, with its strategy and
+// limit.
 func TestThePrintShowsThePlan(t *testing.T) {
-	plan := New(Default, []string{"consensus", "api"})
+	plan := newPlan(Default, []string{"consensus", "api"})
 	lines := strings.Split(strings.TrimSpace(plan.String()), "\n")
 	i := 0
 	var walk func(p Place)
@@ -76,7 +76,7 @@ func TestThePrintShowsThePlan(t *testing.T) {
 
 func TestProfilesDifferOnlyInLimits(t *testing.T) {
 	engines := []string{"consensus", "api"}
-	strict := New(Strict, engines)
+	strict := newPlan(Strict, engines)
 	require.Equal(t, 0, strict.Find("coppice/node/transactions").Intensity.Max)
 	require.Equal(t, 5, strict.Find("coppice/node").Intensity.Max)
 
@@ -91,11 +91,11 @@ func TestProfilesDifferOnlyInLimits(t *testing.T) {
 			same(path+"/"+a.Children[i].ID, a.Children[i], chaos.Children[i])
 		}
 	}
-	same("host", New(Default, engines), New(Chaos, engines))
+	same("host", newPlan(Default, engines), newPlan(Chaos, engines))
 }
 
 func TestUsersEnginesHangUnderEngines(t *testing.T) {
-	p := New(Default, []string{"consensus", "api", "mine"}).Find("coppice/node/engines/mine")
+	p := newPlan(Default, []string{"consensus", "api", "mine"}).Find("coppice/node/engines/mine")
 	require.Equal(t, supervisor.Permanent, p.Restart)
 	require.Equal(t, supervisor.Abandon, p.Orphan, "a hung engine of the user's does not take the core down")
 }

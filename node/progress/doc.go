@@ -1,2 +1,2 @@
-// Package progress tells how far the long steps of a start have come.
+// Package progress reports how far the long steps of a start have come.
 package progress

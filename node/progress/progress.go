@@ -8,16 +8,16 @@ import (
 	"go.uber.org/zap"
 )
 
-// Progress tells how far a long step of a start has come.
+// Step is how far a long step of a start has come.
 type Step struct {
 	Phase       string // "checking the event log", "replaying the event log"
 	Unit        string // of Done and Total
 	Done, Total uint64
-	Rate        float64 // units per second since the phase began; 0 while that is not known
+	Rate        float64 // units per second since the phase began; 0 if not yet known
 	Began       time.Time
 }
 
-// Percent is how much is done; 0 where there is nothing to do.
+// Percent returns how much is done, in percent; 0 if there is nothing to do.
 func (p Step) Percent() int {
 	if p.Total == 0 {
 		return 0
@@ -25,76 +25,80 @@ func (p Step) Percent() int {
 	return int(100 * p.Done / p.Total)
 }
 
-// String is p in words for people.
+// String describes p for people.
 func (p Step) String() string {
 	return fmt.Sprintf("%s: %d %% (%d of %d %s, %.0f/s)", p.Phase, p.Percent(), p.Done, p.Total, p.Unit, p.Rate)
 }
 
-// progressEvery is how often a long step is told of.
-const progressEvery = 2 * time.Second
+// reportEvery is the time between two reports of a long step.
+const reportEvery = 2 * time.Second
 
-// progress is what a start is busy with, if it is. Its methods are safe for concurrent use.
+// Tracker has the step that a start is at, and reports it while it lasts. Its methods are safe for
+// concurrent use.
 type Tracker struct {
-	mu    sync.Mutex
-	cur   *Step
-	told  time.Time
-	Tells []func(Step)
-	Log   *zap.Logger
+	Observers []func(Step) // each is called with every report; set before the first Update
+	Logger    *zap.Logger
+
+	mu       sync.Mutex
+	cur      *Step     // nil: no step is under way
+	reported time.Time // when cur was last reported, or began
 }
 
-// Current returns the step that is going on, if there is one.
-func (s *Tracker) Current() (Step, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.cur == nil {
+// Current returns the step that is under way; ok is false if there is none.
+func (t *Tracker) Current() (p Step, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+
+	if t.cur == nil {
 		return Step{}, false
 	}
-	return *s.cur, true
+	return *t.cur, true
 }
 
-// at takes what is done. A step that is complete is told of only if it was told of before.
-func (s *Tracker) At(phase, unit string, done, total uint64) {
+// Update records that done of total units of a phase are done. The end of a step is reported only
+// if the step was reported before.
+func (t *Tracker) Update(phase, unit string, done, total uint64) {
 	now := time.Now()
-	s.mu.Lock()
-	if s.cur == nil || s.cur.Phase != phase || done < s.cur.Done {
-		s.cur, s.told = &Step{Phase: phase, Unit: unit, Began: now}, now
+	t.mu.Lock()
+	if t.cur == nil || t.cur.Phase != phase || done < t.cur.Done {
+		t.cur, t.reported = &Step{Phase: phase, Unit: unit, Began: now}, now
 	}
 
-	s.cur.Done, s.cur.Total = done, total
-	if took := now.Sub(s.cur.Began); took > 0 {
-		s.cur.Rate = float64(done) / took.Seconds()
+	t.cur.Done, t.cur.Total = done, total
+	if took := now.Sub(t.cur.Began); took > 0 {
+		t.cur.Rate = float64(done) / took.Seconds()
 	}
 
-	p, long := *s.cur, s.told != s.cur.Began
-	tell := now.Sub(s.told) >= progressEvery || done >= total && long
-	if tell {
-		s.told = now
+	p, before := *t.cur, t.reported != t.cur.Began
+	report := now.Sub(t.reported) >= reportEvery || done >= total && before
+	if report {
+		t.reported = now
 	}
 	if done >= total {
-		s.cur = nil
+		t.cur = nil
 	}
+	t.mu.Unlock()
 
-	s.mu.Unlock()
-
-	if !tell {
+	if !report {
 		return
 	}
 
-	s.Log.Info(phase, zap.Uint64("done", p.Done), zap.Uint64("total", p.Total), zap.String("unit", p.Unit),
+	t.Logger.Info(phase, zap.Uint64("done", p.Done), zap.Uint64("total", p.Total), zap.String("unit", p.Unit),
 		zap.Int("percent", p.Percent()), zap.Float64("per_second", float64(int64(p.Rate))))
 
-	for _, f := range s.Tells {
+	for _, f := range t.Observers {
 		f(p)
 	}
 }
 
-// replay is a step that counts records of the log up to the last.
-func (s *Tracker) Replay() func(index, last uint64) {
+// ReplayFunc returns a function that records how far a replay of the log up to record last has
+// come.
+func (t *Tracker) ReplayFunc() func(index, last uint64) {
 	var before uint64 // records that need no replay
 	return func(index, last uint64) {
 		if before == 0 {
 			before = index - 1
 		}
-		s.At("replaying the event log", "records", index-before, last-before)
+		t.Update("replaying the event log", "records", index-before, last-before)
 	}
 }

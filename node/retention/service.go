@@ -118,7 +118,7 @@ func (s *Snapshotter) Backup(ctx context.Context, send func(*apiv1.BackupRespons
 
 	open := func(from uint64) (*eventlog.Cursor, error) { return log.Cursor(ctx, from) }
 	b := backup.Sender{Home: s.Home, Snapshots: s.Dir(), Manifest: m, First: first, Last: last,
-		Open: open, Send: send}
+		OpenLog: open, Send: send}
 	return b.Run(ctx)
 }
 

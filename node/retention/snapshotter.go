@@ -128,7 +128,7 @@ func (s *Snapshotter) keep() error {
 // elsewhere and is what the log begins with, so that replaying the log needs it for as long as the
 // log is kept whole.
 func (s *Snapshotter) pinned(m snapshots.Manifest) bool {
-	if in, err := install.ReadMarker(s.Disk, s.Home); err != nil || in.ID == m.ID {
+	if in, err := install.ReadMarker(s.Disk, s.Home); err != nil || in.SnapshotID == m.ID {
 		return true
 	}
 	s.mu.Lock()

@@ -46,7 +46,7 @@ type Options struct {
 	Supervised func() *supervisor.Supervisor
 
 	Snapshots *retention.Snapshotter
-	Installs  *install.Turn
+	Installs  *install.Mutex
 
 	// Die ends the process: the files of the state are held by an operation that failed for good.
 	Die func(error)
@@ -245,7 +245,7 @@ func (s *Sync) settle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if in.ID != "" {
+	if in.SnapshotID != "" {
 		return s.recycleCore(ctx)
 	}
 

@@ -234,7 +234,7 @@ func (s *Sync) begin(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	if err := install.WriteMarker(s.Disk, s.Home, install.Marker{ID: id, From: st.Durable + 1}); err != nil {
+	if err := install.WriteMarker(s.Disk, s.Home, install.Marker{SnapshotID: id, From: st.Durable + 1}); err != nil {
 		return err
 	}
 
@@ -245,7 +245,7 @@ func (s *Sync) begin(ctx context.Context, id string) error {
 	}
 
 	s.Installs.Verified = m.ID
-	rec, err := install.Record(m)
+	rec, err := install.NewRecord(m)
 	if err != nil {
 		return err
 	}
