@@ -61,7 +61,8 @@ func (s *Snapshotter) Start(c engines.Directory) supervisor.StartFunc {
 			return nil, err
 		}
 
-		// The log was replayed on the present state, so the state that was kept aside is not needed.
+		// The log was replayed on the present state, so the state that was kept aside is not
+		// needed.
 		return r, snapshots.Discard(s.Disk, home.StateDir(s.Home))
 	}
 }

@@ -131,7 +131,8 @@ func (s *Snapshotter) keep() error {
 }
 
 // pinned reports whether a snapshot must stay because it is being read or installed. A snapshot
-// that came from elsewhere stays as long as the log is kept whole: replaying the log begins with it.
+// that came from elsewhere stays as long as the log is kept whole: replaying the log begins with
+// it.
 func (s *Snapshotter) pinned(m snapshots.Manifest) bool {
 	if in, err := install.ReadMarker(s.Disk, s.Home); err != nil || in.ID == m.ID {
 		return true

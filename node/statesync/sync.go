@@ -164,8 +164,8 @@ func (s *Sync) List() []consensus.Snapshot {
 	return out
 }
 
-// Chunk reads a chunk of a snapshot: see consensus.StateSync. It withdraws a snapshot whose chunk is
-// no longer as it was written.
+// Chunk reads a chunk of a snapshot: see consensus.StateSync. It withdraws a snapshot whose chunk
+// is no longer as it was written.
 func (s *Sync) Chunk(height uint64, format, index uint32) ([]byte, error) {
 	var m portable.Metadata
 

@@ -216,8 +216,8 @@ func (s *Sync) exchange(ctx context.Context, in *incoming) error {
 }
 
 // install makes a snapshot of the imported state, like any other, and puts it in the state's place.
-// The snapshot is named in data/installing, verified, and recorded in the log; storage exchanges the
-// two when it opens the state. A crash at any step leaves the old state or the new one.
+// The snapshot is named in data/installing, verified, and recorded in the log; storage exchanges
+// the two when it opens the state. A crash at any step leaves the old state or the new one.
 func (s *Sync) install(ctx context.Context, p pendingInstall) error {
 	alone, err := s.Snapshots.Alone(ctx)
 	if err != nil {
@@ -232,8 +232,8 @@ func (s *Sync) install(ctx context.Context, p pendingInstall) error {
 	return s.recycleCore(ctx)
 }
 
-// begin names snapshot id in data/installing, makes it of the imported state, which verifies it, and
-// records it in the log.
+// begin names snapshot id in data/installing, makes it of the imported state, which verifies it,
+// and records it in the log.
 func (s *Sync) begin(ctx context.Context, id string) error {
 	s.Installs.Lock()
 	defer s.Installs.Unlock()
