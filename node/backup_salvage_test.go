@@ -42,9 +42,9 @@ func harm(t *testing.T, dir, text string, do func(b []byte)) {
 	t.Fatalf("no record has %q in it", text)
 }
 
-// damaged makes a home whose log has the launched "early", then blocks, the last of them later, and
-// then waiting transactions with "late" among them. "late" is left out if later is further ahead
-// than a transaction may be valid.
+// damaged makes a stopped home whose log has the waiting transaction "early", then blocks, the last
+// of them later, and then more waiting transactions, with "late" in the middle. Those after the
+// blocks are left out if later is further ahead than a transaction may be valid.
 func damaged(t *testing.T, later time.Duration) (home string, waits chain.TxID) {
 	t.Helper()
 	h := drive(t)
