@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/thejerf/suture/v4"
 
 	"github.com/coppice-go/coppice/engines/logger"
@@ -42,13 +41,4 @@ func (n *Node) agree(ctx context.Context, c *core) error {
 	}
 
 	return store.BindLog(ctx, id)
-}
-
-// disk returns the file system of the state and the snapshots.
-func (n *Node) disk() vfs.FS {
-	if n.stateDisk != nil {
-		return n.stateDisk
-	}
-
-	return vfs.Default
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/coppice-go/coppice/node/host"
+	"github.com/coppice-go/coppice/node/progress"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
@@ -37,6 +38,9 @@ func (n *Node) Alive(ctx context.Context) error {
 
 	return nil
 }
+
+// Progress returns the step that the start is busy with; ok is false if there is none.
+func (n *Node) Progress() (p progress.Step, ok bool) { return n.progress.Current() }
 
 // whyDown names the first place of the node that does not run, and why. It returns "" if every
 // place runs.

@@ -37,7 +37,7 @@ func TestAliveIsAnAnswer(t *testing.T) {
 		require.NoError(t, <-ended)
 	}()
 
-	again := time.NewTicker(10 * time.Millisecond) // the last event may come before what it tells of is to be seen
+	again := time.NewTicker(10 * time.Millisecond) // the last event may come before its effect is visible
 	defer again.Stop()
 
 	for n.Down() != "" {

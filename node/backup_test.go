@@ -315,7 +315,7 @@ func TestASnapshotOfAnotherNodeIsInstalled(t *testing.T) {
 	_, err = offline.RestoreSnapshot(t.Context(), to, m.ID, nil)
 	require.ErrorContains(t, err, "no record of it installed that snapshot")
 
-	// The log is told, and then the process dies.
+	// The log records the installation, and then the process dies.
 	require.NoError(t, durable.On(vfs.Default).Replace(install.MarkerPath(to), []byte(m.ID), 0o666))
 	l, err := eventlog.Open(home.LogDir(to), eventlog.Options{})
 	require.NoError(t, err)

@@ -106,7 +106,7 @@ func tellingLogger(steps *commitPath) *zap.Logger {
 	}
 	log, err := c.Build(zap.Hooks(func(e zapcore.Entry) error {
 		var index int64
-		// its own line: what its supervisor tells of its end has that too
+		// CometBFT's own line, because the supervisor's report of the exit contains that text too
 		if after, ok := strings.CutPrefix(e.Message, "*** fail-test "); ok {
 			if _, err := fmt.Sscan(after, &index); err == nil {
 				steps.at(failPoint, index)

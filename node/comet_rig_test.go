@@ -160,7 +160,7 @@ func (r *cometRig) serve() {
 			if err != nil || json.Unmarshal(line, &m) != nil {
 				return
 			}
-			fmt.Fprintln(c, r.meet(m)) // whoever asked may be dead
+			fmt.Fprintln(c, r.meet(m)) // the process that asked may be dead
 		}()
 	}
 }

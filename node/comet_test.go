@@ -331,8 +331,8 @@ func TestAForeignOrWipedCometHomeIsRefused(t *testing.T) {
 	a.commitABCI()
 	a.close()
 
-	// Limits and the governance key are the chain's from its InitChain on: who edits them would
-	// judge otherwise than the others.
+	// From InitChain on, the limits and the governance key are the chain's. A node whose copy was
+	// edited would judge transactions differently than the other nodes.
 	path := filepath.Join(dir, chain.GenesisFile)
 	genesis, err := os.ReadFile(path)
 	require.NoError(t, err)

@@ -238,7 +238,7 @@ func (p *process) dies(bodies ...string) (code int, ids []chain.TxID) {
 	answered := make(chan struct{})
 	go func() {
 		defer close(answered)
-		p.cl.SubmitMany(ctx, raws, false) // repeats while nobody answers
+		p.cl.SubmitMany(ctx, raws, false) // repeats while the process does not answer
 	}()
 
 	code = p.exits()

@@ -6,10 +6,8 @@ import (
 
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/chain"
-	"github.com/coppice-go/coppice/engines/logger"
 	"github.com/coppice-go/coppice/engines/tail"
 	"github.com/coppice-go/coppice/node/api"
-	"github.com/coppice-go/coppice/node/events"
 	"github.com/coppice-go/coppice/pubsub"
 )
 
@@ -58,17 +56,6 @@ func (b *apiCore) Follow(ctx context.Context, after uint64, kinds []string, send
 			return err
 		}
 	}
-}
-
-// openEventLog returns the event log of the current run of the node. Streams of events outlive a
-// run, and call it again for the next.
-func (n *Node) openEventLog() (events.Log, error) {
-	c := n.core.Load()
-	if c == nil {
-		return nil, fmt.Errorf("%w: the node has not started", api.ErrUnavailable)
-	}
-
-	return logger.NewClient(c.dir), nil
 }
 
 // Newest returns the index of the newest durable record.

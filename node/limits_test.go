@@ -114,7 +114,7 @@ func TestShippedLimits(t *testing.T) {
 	for _, tc := range []struct {
 		profile plan.Profile
 		kill    string
-		want    [][]string // by kill: who gives up
+		want    [][]string // by kill: the supervisors that give up
 		ends    bool       // the last kill ends the process
 	}{
 		{plan.Default, transactions + "/storage", then(times(3), transactions), false},

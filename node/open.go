@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/zap"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/logger"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/events"
 	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/node/host"
@@ -72,6 +75,15 @@ func (n *Node) runDirectory() engines.Directory {
 	return nil
 }
 
+// disk returns the file system of the state and the snapshots.
+func (n *Node) disk() vfs.FS {
+	if n.stateDisk != nil {
+		return n.stateDisk
+	}
+
+	return vfs.Default
+}
+
 // openLog opens the event log, and marks the home as one that has a log.
 func (n *Node) openLog() (*eventlog.Log, error) {
 	keep, _ := n.config.Log.RetainBytes()
@@ -91,6 +103,17 @@ func (n *Node) openLog() (*eventlog.Log, error) {
 	n.eventLog.Store(l)
 
 	return l, nil
+}
+
+// openEventLog returns the event log of the current run of the node. Streams of events outlive a
+// run, and call it again for the next.
+func (n *Node) openEventLog() (events.Log, error) {
+	c := n.core.Load()
+	if c == nil {
+		return nil, fmt.Errorf("%w: the node has not started", api.ErrUnavailable)
+	}
+
+	return logger.NewClient(c.dir), nil
 }
 
 // openState opens the state. If the log has recorded the installation of a snapshot, that snapshot

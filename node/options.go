@@ -12,6 +12,7 @@ import (
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/host"
+	"github.com/coppice-go/coppice/node/progress"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
 )
@@ -74,3 +75,9 @@ func WithDisk(log eventlog.FS, state vfs.FS) Option {
 
 // WithVersion sets the version that status shows.
 func WithVersion(v string) Option { return func(n *Node) { n.version = v } }
+
+// WithProgress makes the node call f every two seconds while a step of the start takes long, and
+// once when such a step ends, so that a service manager's timeout can be extended. f must not wait.
+func WithProgress(f func(progress.Step)) Option {
+	return func(n *Node) { n.progress.Tells = append(n.progress.Tells, f) }
+}
