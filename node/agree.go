@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/thejerf/suture/v4"
 
 	"github.com/coppice-go/coppice/engines/logger"
@@ -15,10 +14,11 @@ import (
 	"github.com/coppice-go/coppice/node/install"
 )
 
-// agree holds the state that a start found against the log, and binds the one to the other. What
-// disagrees ends the process: no restart mends it.
+// agree checks that the state and the log that a start found belong together, and binds the state
+// to the log. If they disagree, the process ends, because no restart would mend that.
 func (n *Node) agree(ctx context.Context, c *core) error {
 	log, store := logger.NewClient(c.dir), storage.NewClient(c.dir).SameGeneration()
+
 	var s install.LoggedState
 	var err error
 	if s.State, err = store.State(ctx); err != nil {
@@ -36,16 +36,9 @@ func (n *Node) agree(ctx context.Context, c *core) error {
 		if errors.Is(err, exit.ErrDamage) {
 			err = fmt.Errorf("%w: %w", err, suture.ErrTerminateSupervisorTree)
 		}
+
 		return err
 	}
 
 	return store.BindLog(ctx, id)
-}
-
-// disk is where log, state and snapshots are.
-func (n *Node) disk() vfs.FS {
-	if n.stateDisk != nil {
-		return n.stateDisk
-	}
-	return vfs.Default
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/coppice-go/coppice/node/plan"
 )
 
-// work adds n blocks to a home, and stops it. Each run of a node begins a segment of its own.
+// work adds n blocks to a home, and stops its node. Each run of a node begins a segment of its own.
 func work(t *testing.T, home string, n int) {
 	t.Helper()
 	h := driveHome(t, home)
@@ -30,8 +30,8 @@ func work(t *testing.T, home string, n int) {
 	h.close()
 }
 
-// aside copies a directory of a home, and answers how to put it back in place of what is there
-// then.
+// aside copies a directory of a home. It returns a function that puts the copy back in place of the
+// directory.
 func aside(t *testing.T, dir string) (back func()) {
 	t.Helper()
 	copied := filepath.Join(t.TempDir(), "copy")
@@ -50,7 +50,7 @@ func segments(t *testing.T, dir string) []string {
 	return list
 }
 
-// loseFront removes the oldest segments but one, behind the log's back.
+// loseFront removes all segments but the newest, behind the log's back.
 func loseFront(t *testing.T, home string) {
 	t.Helper()
 	list := segments(t, home)
@@ -68,7 +68,7 @@ func logID(t *testing.T, dir string) [16]byte {
 	return l.ID()
 }
 
-// truncateFront removes the oldest segments in order, and answers the first record that is left.
+// truncateFront removes the oldest segments in order, and returns the first record that is left.
 func truncateFront(t *testing.T, dir string) (first uint64) {
 	t.Helper()
 	l, err := eventlog.Open(home.LogDir(dir), eventlog.Options{})
@@ -82,7 +82,7 @@ func truncateFront(t *testing.T, dir string) (first uint64) {
 	return first
 }
 
-// refused holds that neither a start nor verify takes a home, and that both say why.
+// refused checks that neither a start nor verify takes a home, and that both say why.
 func refused(t *testing.T, home string, says ...string) {
 	t.Helper()
 	_, err := offline.Verify(t.Context(), home, offline.VerifyOptions{})
@@ -96,7 +96,7 @@ func refused(t *testing.T, home string, says ...string) {
 	}
 }
 
-// I4: the state has what the log has not.
+// I4: the state is ahead of the log.
 func TestAStateAheadOfItsLogIsRefused(t *testing.T) {
 	dir := stopped(t)
 	back := aside(t, home.LogDir(dir))
@@ -105,7 +105,7 @@ func TestAStateAheadOfItsLogIsRefused(t *testing.T) {
 	refused(t, dir, "the state is ahead", "the log ends at 7")
 }
 
-// I4: record numbers of one log say nothing about another.
+// I4: the record numbers of one log say nothing about another log.
 func TestAStateOfAnotherLogIsRefused(t *testing.T) {
 	dir, other := stopped(t), stopped(t)
 	require.NoError(t, os.RemoveAll(home.StateDir(dir)))
@@ -113,8 +113,8 @@ func TestAStateOfAnotherLogIsRefused(t *testing.T) {
 	refused(t, dir, "the state belongs to another event log")
 }
 
-// I4: even where somebody made the two identities agree, the record that led to the state must be
-// the log's.
+// I4: even if the two identities were made to agree, the record that led to the state must be in
+// the log.
 func TestAStateOfAnotherChainIsRefused(t *testing.T) {
 	dir := stopped(t)
 	other := t.TempDir()
@@ -140,7 +140,7 @@ func TestAStateOfAnotherChainIsRefused(t *testing.T) {
 	refused(t, dir, "the state is of chain another (period 0)", "of the log is of test")
 }
 
-// I4: a state whose applied index was made to fit, but which is not what that record led to.
+// I4: the applied index of the state was made to fit, but its record did not lead to this state.
 func TestAStateThatItsRecordDidNotLeadToIsRefused(t *testing.T) {
 	dir := stopped(t)
 	db, err := storage.Open(home.StateDir(dir), storage.Options{})
@@ -152,8 +152,8 @@ func TestAStateThatItsRecordDidNotLeadToIsRefused(t *testing.T) {
 	refused(t, dir, "by record 5 of the log (BlockCommitted) the state is at height 2")
 }
 
-// I4: a log whose front is gone is refused, also where the state is intact and needs nothing of it;
-// one that was truncated is not.
+// I4: a log whose front is gone is refused, even if the state is intact and needs nothing of the
+// front. A log that was truncated is not refused.
 func TestALogWithoutItsFrontIsRefusedUnlessItWasTruncated(t *testing.T) {
 	dir := stopped(t)
 	for range 3 {
@@ -168,8 +168,8 @@ func TestALogWithoutItsFrontIsRefusedUnlessItWasTruncated(t *testing.T) {
 	work(t, dir, 1)
 }
 
-// I4: between what the state has and what the log has, records are missing; with no state at all,
-// all of them.
+// I4: the records between the end of the state and the start of the log are missing. Without a
+// state, all records before the start of the log are.
 func TestAGapBetweenStateAndLogIsRefused(t *testing.T) {
 	dir := stopped(t)
 	back := aside(t, home.StateDir(dir))

@@ -13,8 +13,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// The sign of life for a watchdog is an answer: an engine that is deaf, though the tree takes it
-// for running, is seen; one that is down is the tree's affair.
+// The sign of life for a watchdog is an answer. So an engine that is deaf is noticed, although the
+// tree shows it as running. An engine that is down is no error, because the tree takes care of it.
 func TestAliveIsAnAnswer(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "home")
 	_, err := home.Init(dir, home.InitOptions{Listen: "127.0.0.1:0"})
@@ -37,7 +37,7 @@ func TestAliveIsAnAnswer(t *testing.T) {
 		require.NoError(t, <-ended)
 	}()
 
-	again := time.NewTicker(10 * time.Millisecond) // the last event may come before what it tells of is to be seen
+	again := time.NewTicker(10 * time.Millisecond) // the last event may come before its effect is visible
 	defer again.Stop()
 
 	for n.Down() != "" {

@@ -12,7 +12,7 @@ import (
 	"github.com/coppice-go/coppice/node/api"
 )
 
-// apiCore answers the API from the engines of one run of the node.
+// apiCore implements api.Core with the engines of one run of the node.
 type apiCore struct {
 	node  *Node
 	log   logger.Client
@@ -20,6 +20,7 @@ type apiCore struct {
 	pool  mempool.Client
 }
 
+// newAPICore returns the apiCore of the run that c belongs to.
 func newAPICore(n *Node, c *core) *apiCore {
 	return &apiCore{
 		node: n, log: logger.NewClient(c.dir), store: storage.NewClient(c.dir),
@@ -27,6 +28,7 @@ func newAPICore(n *Node, c *core) *apiCore {
 	}
 }
 
+// Submit makes transactions durable: see api.Core.
 func (b *apiCore) Submit(ctx context.Context, txs [][]byte) ([]chain.Submitted, error) {
 	submitted, err := b.pool.Submit(ctx, txs)
 	for _, s := range submitted {
@@ -38,16 +40,19 @@ func (b *apiCore) Submit(ctx context.Context, txs [][]byte) ([]chain.Submitted, 
 	return submitted, api.Unavailable(err)
 }
 
+// Look returns how transactions have ended: see api.Core.
 func (b *apiCore) Look(ctx context.Context, ids []chain.TxID) ([]chain.Ending, error) {
 	endings, err := b.pool.Look(ctx, ids)
 	return endings, api.Unavailable(err)
 }
 
+// Wait waits until transactions have ended: see api.Core.
 func (b *apiCore) Wait(ctx context.Context, ids []chain.TxID) ([]chain.Ending, error) {
 	endings, err := b.pool.Wait(ctx, ids)
 	return endings, api.Unavailable(err)
 }
 
+// Get reads keys, all at the same height: see api.Core.
 func (b *apiCore) Get(ctx context.Context, keys [][]byte, height uint64, max int) (api.Read, error) {
 	var r api.Read
 	bytes := 0
@@ -72,13 +77,14 @@ func (b *apiCore) Get(ctx context.Context, keys [][]byte, height uint64, max int
 				api.ErrTooMuch, len(r.Values)+1, len(keys), bytes, max)
 		}
 
-		height, r.Height = at, at // all keys at one height, also when it was the latest
+		height, r.Height = at, at // if the latest height was asked for, the other keys are read there too
 		r.Values = append(r.Values, value)
 	}
 
 	return r, nil
 }
 
+// Status returns the figures of the chain, the pool and the log: see api.Core.
 func (b *apiCore) Status(ctx context.Context) (api.Status, error) {
 	state, err := b.store.State(ctx)
 	if err != nil {
@@ -87,6 +93,7 @@ func (b *apiCore) Status(ctx context.Context) (api.Status, error) {
 	if !state.Started() {
 		return api.Status{}, fmt.Errorf("%w: %w", api.ErrUnavailable, chain.ErrNotStarted)
 	}
+
 	pool, err := b.pool.Stat(ctx)
 	if err != nil {
 		return api.Status{}, api.Unavailable(err)
@@ -95,6 +102,7 @@ func (b *apiCore) Status(ctx context.Context) (api.Status, error) {
 	if err != nil {
 		return api.Status{}, api.Unavailable(err)
 	}
+
 	return api.Status{
 		Chain: state, Version: b.node.version, PoolSize: pool.Txs, Profile: string(b.node.config.Profile),
 		Consensus: b.node.driver.Name(), LogIndex: log.Durable, AppliedIndex: state.Index,

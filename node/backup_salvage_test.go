@@ -17,13 +17,13 @@ import (
 	"github.com/coppice-go/coppice/node/offline"
 )
 
-// spoil changes a byte of the first record of a home's log that has a text in it.
+// spoil changes a byte of the first record of a home's log that contains a text.
 func spoil(t *testing.T, home, text string) {
 	t.Helper()
 	harm(t, home, text, func(b []byte) { b[bytes.Index(b, []byte(text))] ^= 1 })
 }
 
-// harm changes the first segment of a home's log that has a text in it.
+// harm changes the first segment of a home's log that contains a text.
 func harm(t *testing.T, dir, text string, do func(b []byte)) {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(home.LogDir(dir), "*.seg"))
@@ -42,8 +42,9 @@ func harm(t *testing.T, dir, text string, do func(b []byte)) {
 	t.Fatalf("no record has %q in it", text)
 }
 
-// damaged is a home in whose log are: "early", launched; blocks, the last of them later; and what
-// waits, "late" in the middle of it, unless later is further ahead than a transaction may be valid.
+// damaged makes a stopped home whose log has the waiting transaction "early", then blocks, the last
+// of them later, and then more waiting transactions, with "late" in the middle. Those after the
+// blocks are left out if later is further ahead than a transaction may be valid.
 func damaged(t *testing.T, later time.Duration) (home string, waits chain.TxID) {
 	t.Helper()
 	h := drive(t)
@@ -74,8 +75,8 @@ func damaged(t *testing.T, later time.Duration) (home string, waits chain.TxID) 
 	return h.home, waits
 }
 
-// What records that are lost did is in the state; what they acknowledged has ended when the chain's
-// time is past its validity (I1, I10).
+// The effects of lost records are in the state. Every transaction that they acknowledged has ended
+// once the chain's time is past its validity (I1, I10).
 func TestASalvagedBackupHasWhatIsBehindTheDamage(t *testing.T) {
 	for name, tc := range map[string]struct {
 		later   time.Duration
@@ -117,7 +118,7 @@ func TestASalvagedBackupHasWhatIsBehindTheDamage(t *testing.T) {
 	}
 }
 
-// Behind the newest state nothing follows on a record that is lost: the backup ends there, and says
+// After the newest state, nothing can follow a record that is lost: the backup ends there and says
 // so.
 func TestASalvagedBackupEndsBeforeDamageBehindTheState(t *testing.T) {
 	home, waits := damaged(t, time.Second)
@@ -138,7 +139,7 @@ func TestASalvagedBackupEndsBeforeDamageBehindTheState(t *testing.T) {
 	require.True(t, endOf(t, h, waits).Known, "it was acknowledged before the damage")
 }
 
-// Records may be lost on both sides of where the state is.
+// Records may be lost both before and after the state's place in the log.
 func TestASalvagedBackupEndsAtTheStateInTheMiddleOfDamage(t *testing.T) {
 	home, _ := damaged(t, time.Second)
 	h := driveHome(t, home)
@@ -162,7 +163,7 @@ func TestASalvagedBackupEndsAtTheStateInTheMiddleOfDamage(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// A snapshot does where the state is damaged too; without one nothing can be done.
+// If the state is damaged too, a snapshot takes its place. Without a snapshot nothing can be done.
 func TestASalvagedBackupBeginsWithASnapshotIfItMust(t *testing.T) {
 	for name, snapshot := range map[string]bool{"there is a snapshot": true, "there is none": false} {
 		t.Run(name, func(t *testing.T) {
@@ -192,7 +193,7 @@ func TestASalvagedBackupBeginsWithASnapshotIfItMust(t *testing.T) {
 	}
 }
 
-// What is not damaged is backed up as by Backup.
+// A home without damage is backed up as Backup does it.
 func TestASalvagedBackupOfAWholeHomeHasAll(t *testing.T) {
 	home, _ := damaged(t, time.Second)
 	dest := filepath.Join(t.TempDir(), "backup")

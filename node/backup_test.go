@@ -33,9 +33,9 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// I1, for a backup: whatever was acknowledged before the call is in it, with its result or without,
-// while the node works on; the restored home verifies, goes on, and counts its records as the old
-// one did.
+// I1, for a backup of a running node: every transaction that was acknowledged before the call is in
+// it, with its result or without. The restored home verifies, goes on, and counts its records as
+// the old home did.
 func TestABackupUnderLoadHasAllThatWasAcknowledged(t *testing.T) {
 	dir := t.TempDir()
 	_, err := home.Init(dir, home.InitOptions{ChainID: "backup", Listen: "127.0.0.1:0", Profile: plan.Chaos})
@@ -98,7 +98,7 @@ func TestABackupUnderLoadHasAllThatWasAcknowledged(t *testing.T) {
 	n.check(t, &counted{acked: acked, hashes: map[uint64]string{}, settled: newCounted()}, 0)
 }
 
-// backedUp is a stopped home with something that waits in it, and its backup.
+// backedUp makes a stopped home in which a transaction waits, and its backup.
 func backedUp(t *testing.T) (home, dest string, waits chain.TxID) {
 	t.Helper()
 	home = stopped(t)
@@ -116,8 +116,8 @@ func backedUp(t *testing.T) (home, dest string, waits chain.TxID) {
 	return home, dest, waits
 }
 
-// The log of a restored home begins with its Base; replay and verify start there, and what waited
-// still waits.
+// The log of a restored home begins with its Base. Replay and verify start there, and a transaction
+// that waited still waits.
 func TestARestoredHomeBeginsWithItsBase(t *testing.T) {
 	dir, dest, waits := backedUp(t)
 	old := logID(t, dir)
@@ -161,7 +161,7 @@ func TestARestoredHomeBeginsWithItsBase(t *testing.T) {
 	require.ErrorContains(t, err, "the log begins with the Base of a restored state at height 4")
 }
 
-// I10: a backup is whole or it is refused; a home is never overwritten.
+// I10: a backup that is not whole is refused, and a home is never overwritten.
 func TestABackupThatIsNotWholeIsRefused(t *testing.T) {
 	home, dest, _ := backedUp(t)
 	_, err := offline.Restore(t.Context(), dest, home, nil)
@@ -223,9 +223,9 @@ func flipIn(t *testing.T, pattern string) {
 	require.NoError(t, os.WriteFile(list[0], b, 0o600))
 }
 
-// A backup that is cut short leaves nothing, and parts that do not belong are refused. A node that
-// was cut off before its state was written has all that it acknowledged in its log: that is not
-// "never started".
+// A backup that is cut short leaves nothing behind, and parts that do not belong to it are refused.
+// A node that was cut off before its state was written has everything that it acknowledged in its
+// log: such a node does not count as "never started".
 func TestABackupOfAnEmptyStateTellsWhatTheLogHas(t *testing.T) {
 	h := drive(t)
 	require.NoError(t, h.submit(h.tx(kv.Put([]byte("k"), []byte("v")), time.Minute))[0].Err)
@@ -286,9 +286,9 @@ func TestABackupThatIsCutShortLeavesNothing(t *testing.T) {
 	require.ErrorContains(t, w.Take(&apiv1.BackupResponse{}), "unknown part")
 }
 
-// A snapshot of another node of the chain takes the state's place, and the log says so: replay and
-// verify go on from there. A crash after the log was told, and before the state was there, is made
-// good by the next start.
+// A snapshot of another node of the chain takes the place of the state, and the log records that:
+// replay and verify go on from there. After a crash between the record and the new state, the next
+// start finishes the installation.
 func TestASnapshotOfAnotherNodeIsInstalled(t *testing.T) {
 	from, to := t.TempDir(), t.TempDir()
 	g, err := home.Init(from, home.InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: plan.Chaos})
@@ -315,7 +315,7 @@ func TestASnapshotOfAnotherNodeIsInstalled(t *testing.T) {
 	_, err = offline.RestoreSnapshot(t.Context(), to, m.ID, nil)
 	require.ErrorContains(t, err, "no record installed that snapshot")
 
-	// The log is told, and then the process dies.
+	// The log records the installation, and then the process dies.
 	require.NoError(t, durable.On(vfs.Default).Replace(install.MarkerPath(to), []byte(m.ID), 0o666))
 	l, err := eventlog.Open(home.LogDir(to), eventlog.Options{})
 	require.NoError(t, err)
@@ -357,7 +357,7 @@ func swapIn(t *testing.T, path, old, now string) {
 	require.NoError(t, os.WriteFile(path, []byte(strings.Replace(string(b), old, now, 1)), 0o600))
 }
 
-// verify holds the genesis against the log, as a start does.
+// verify compares the genesis with the log, as a start does.
 func TestVerifyRefusesAnotherGenesis(t *testing.T) {
 	home := stopped(t)
 	v, err := offline.Verify(t.Context(), home, offline.VerifyOptions{SkipReplay: true})
@@ -368,7 +368,7 @@ func TestVerifyRefusesAnotherGenesis(t *testing.T) {
 	require.ErrorContains(t, err, "genesis does not match: chain "+v.ChainID+" has already started")
 }
 
-// What a node of a CometBFT chain needs is in no backup.
+// A node of a CometBFT chain needs files that are in no backup.
 func TestAHomeOfCometBFTHasNoBackup(t *testing.T) {
 	home := stopped(t)
 	setConsensus(t, home)

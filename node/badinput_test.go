@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Every row of docs/bad-input.md names tests that exist.
+// The tests that the rows of docs/bad-input.md name exist.
 func TestBadInputIsHeldByTests(t *testing.T) {
 	doc, err := os.ReadFile("../docs/bad-input.md")
 	require.NoError(t, err)

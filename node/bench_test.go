@@ -17,7 +17,7 @@ import (
 	"github.com/coppice-go/coppice/node/home"
 )
 
-// BenchmarkCommit is a whole node on disk, driven through its API: transactions of one 64-byte put,
+// BenchmarkCommit measures a whole node on disk through its API: transactions of one 64-byte put,
 // from submission to result.
 func BenchmarkCommit(b *testing.B) {
 	for _, clients := range []int{1, 64} {

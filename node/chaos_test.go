@@ -28,8 +28,9 @@ import (
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
 
-// counters is load whose outcome can be counted from outside: each transaction adds 1 to a counter
-// of its own. Absent is lost, 2 is twice.
+// counters is a load whose outcome can be counted from outside: each transaction adds 1 to a
+// counter of its own. A counter that is absent means a lost transaction, and 2 means that it was
+// applied twice.
 type counters struct {
 	name   string // of this load: in its keys
 	client *client.Client
@@ -104,7 +105,7 @@ func (l *counters) submit(c, i, batch int) {
 	l.more = make(chan struct{})
 }
 
-// progress waits until n more were acknowledged.
+// progress waits until n more transactions were acknowledged.
 func (l *counters) progress(t *testing.T, n int) {
 	t.Helper()
 	limit := time.NewTimer(time.Minute)
@@ -127,7 +128,7 @@ func (l *counters) progress(t *testing.T, n int) {
 	l.mu.Unlock()
 }
 
-// end stops the load and counts what was lost and what was applied twice.
+// end stops the load, and counts the transactions that were lost or applied twice.
 func (l *counters) end(t *testing.T) (acked, lost, twice int) {
 	t.Helper()
 	close(l.stop)
@@ -158,8 +159,8 @@ func (l *counters) end(t *testing.T) (acked, lost, twice int) {
 	return len(l.acked), lost, twice
 }
 
-// victims are all paths below coppice that live now, the instances of dynamic supervisors among
-// them.
+// victims returns all paths below coppice that are alive, including those of the children of
+// dynamic supervisors.
 func victims(t supervisor.Tree) (paths []supervisor.Tree) {
 	for _, c := range t.Children {
 		if c.Path != "coppice" { // its end is the process's
@@ -170,10 +171,10 @@ func victims(t supervisor.Tree) (paths []supervisor.Tree) {
 	return paths
 }
 
-// Random kills of random paths in random ways, under load, with no regard to whether the tree has
-// grown back: nothing acknowledged is lost (I1), nothing is applied twice (I2), executing the log
-// again leads to the same state (I3, I4), and what was started has ended (I7). COPPICE_CHAOS_KILLS
-// and COPPICE_CHAOS_SEED make it longer or another.
+// Random paths are killed in random ways under load, whether or not the tree has grown back from
+// the kill before. Nothing acknowledged is lost (I1), nothing is applied twice (I2), executing the
+// log again leads to the same state (I3, I4), and every goroutine has ended (I7).
+// COPPICE_CHAOS_KILLS sets the number of kills, and COPPICE_CHAOS_SEED the seed.
 func TestRandomKillsLoseNothing(t *testing.T) {
 	kills, seed := 60, uint64(1)
 	if s := os.Getenv("COPPICE_CHAOS_KILLS"); s != "" {
@@ -252,7 +253,7 @@ func TestRandomKillsLoseNothing(t *testing.T) {
 	require.Zero(t, v.Unfinished)
 }
 
-// quietly is run without a history: that would be most of the heap.
+// quietly is run without a history, which would be most of the heap.
 func quietly(t *testing.T, profile plan.Profile) *rig {
 	t.Helper()
 	dir := t.TempDir()
@@ -314,8 +315,8 @@ type measured struct {
 	heap       uint64
 }
 
-// measure begins with a fresh run of the node, so that what a long one has in memory on purpose is
-// not compared.
+// measure begins with a fresh run of the node, so that the comparison leaves out what a long run
+// keeps in memory on purpose.
 func measure(t *testing.T, r *rig) measured {
 	t.Helper()
 	before, ok := r.Supervisor().Tree().Find("coppice/node/logger")

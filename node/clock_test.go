@@ -22,7 +22,7 @@ type wall struct{ at atomic.Int64 }
 func (w *wall) set(t time.Time) { w.at.Store(t.UnixNano()) }
 func (w *wall) now() time.Time  { return time.Unix(0, w.at.Load()) }
 
-// result submits a transaction that is valid until then, and waits for its result.
+// result submits a transaction that is valid until the given time, and waits for its result.
 func (h *hand) result(until time.Time) *logv1.TxResult {
 	h.t.Helper()
 	h.clock = until
@@ -39,7 +39,7 @@ func (h *hand) ending(id chain.TxID) *logv1.TxResult {
 	return ends[0].Result
 }
 
-// blockTime is the chain's, and never before the one that the test has seen.
+// blockTime returns the time of the newest block. It is never before a time that the test has seen.
 func (h *hand) blockTime(before time.Time) time.Time {
 	h.t.Helper()
 	s, err := h.store.State(h.t.Context())
@@ -48,9 +48,10 @@ func (h *hand) blockTime(before time.Time) time.Time {
 	return s.Time
 }
 
-// A wall clock that is set back an hour refuses nothing that is valid by block time, and takes no
-// block time back. Set forward an hour, what expired is refused, or ends as expired in a block of
-// that time; after it is right again the chain goes on from there.
+// With a wall clock that is set back an hour, no transaction that is valid by block time is
+// refused, and block time does not go back. With one that is set forward an hour, expired
+// transactions are refused, or end as expired in a block of that time. When the clock is right
+// again, the chain goes on from there.
 func TestAClockThatJumps(t *testing.T) {
 	dir := t.TempDir()
 	_, err := home.Init(dir, home.InitOptions{ChainID: "test", Listen: "127.0.0.1:0", Profile: plan.Chaos})

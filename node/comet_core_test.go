@@ -18,7 +18,7 @@ const (
 	consensusPath = enginesPath + "/consensus"
 )
 
-// tree is the node's tree as it is now. The admin child answers whatever the rest does.
+// tree returns the node's tree as it is now. The admin child answers whatever the rest does.
 func (r *cometRig) tree() *apiv1.Child {
 	r.t.Helper()
 	ctx, cancel := r.bounded()
@@ -28,7 +28,7 @@ func (r *cometRig) tree() *apiv1.Child {
 	return t.Root
 }
 
-// below are the places of the tree below one, those that live.
+// below returns the running places of the tree below a place.
 func below(c *apiv1.Child, path string) (found []*apiv1.Child) {
 	if strings.HasPrefix(c.Path, path+"/") && c.Live.GetState() == apiv1.ChildState_CHILD_STATE_RUNNING {
 		found = append(found, c)
@@ -53,8 +53,8 @@ func childAt(c *apiv1.Child, path string) *apiv1.Child {
 	return nil
 }
 
-// whole tells whether everything that is specified runs. The children of dynamic supervisors come
-// and go.
+// whole reports whether every specified child runs. The children of dynamic supervisors do not
+// count, because they come and go.
 func whole(c *apiv1.Child) bool {
 	if c.Live.GetState() != apiv1.ChildState_CHILD_STATE_RUNNING {
 		return false
@@ -65,7 +65,7 @@ func whole(c *apiv1.Child) bool {
 		})
 }
 
-// awaitTree looks at the tree until it satisfies f.
+// awaitTree waits until the tree satisfies f.
 func (r *cometRig) awaitTree(what string, f func(root *apiv1.Child) bool) {
 	r.t.Helper()
 	look := time.NewTicker(10 * time.Millisecond)
@@ -81,7 +81,7 @@ func (r *cometRig) awaitTree(what string, f func(root *apiv1.Child) bool) {
 	}
 }
 
-// strike makes one kill. It tells whether it struck: a transient child may have ended before.
+// strike makes one kill. It reports whether it hit: a transient child may have ended before.
 func (r *cometRig) strike(path string, how apiv1.How) bool {
 	r.t.Helper()
 	ctx, cancel := r.bounded()
@@ -105,7 +105,7 @@ func (r *cometRig) strike(path string, how apiv1.How) bool {
 	return true
 }
 
-// wayToDie is a random one for a child.
+// wayToDie returns a random way to kill a child.
 func (r *cometRig) wayToDie(c *apiv1.Child) apiv1.How {
 	if c.Type == apiv1.ChildType_CHILD_TYPE_SUPERVISOR {
 		return apiv1.How_HOW_STOP
@@ -114,9 +114,9 @@ func (r *cometRig) wayToDie(c *apiv1.Child) apiv1.How {
 	return ways[r.rand.IntN(len(ways))]
 }
 
-// Everything below transactions, and below engines but consensus, is killed under load in random
-// ways, within the limits of the default profile: CometBFT's process does not notice.
-// COPPICE_COMET_CORE_KILLS makes it longer.
+// Everything below transactions, and below engines except consensus, is killed under load in random
+// ways, within the limits of the default profile. CometBFT's process does not notice.
+// COPPICE_COMET_CORE_KILLS sets the number of kills.
 func TestKillsOfTheCoreLeaveCometBFTAlone(t *testing.T) {
 	n, seed, _ := campaign(t, "COPPICE_COMET_CORE_KILLS", 3)
 	r := newCometRig(t, plan.Default, seed, false)
@@ -182,7 +182,7 @@ func TestKillsOfTheCoreLeaveCometBFTAlone(t *testing.T) {
 	r.finish()
 }
 
-// kindOf is a path of the tree, with "*" for a worker of the pool.
+// kindOf returns a path of the tree with "*" in place of the name of a worker.
 func kindOf(path string) string {
 	if strings.HasPrefix(path, corePath+"/mempool/workers/") {
 		return corePath + "/mempool/workers/*"
@@ -190,11 +190,12 @@ func kindOf(path string) string {
 	return path
 }
 
-// blockWithin is how soon the next block is to come after a kill that restarts the node's engines.
+// blockWithin is how soon the next block must come after a kill that restarts the node's engines.
 const blockWithin = 5 * time.Second
 
-// A kill of router, logger, transactions or node restarts the engines: there is exactly one new
-// CometBFT, with exactly one handshake. COPPICE_COMET_NODE_RESTARTS is how often each is killed.
+// A kill of router, logger, transactions or node restarts the engines. Then there is exactly one
+// new CometBFT, with exactly one handshake. COPPICE_COMET_NODE_RESTARTS is how often each is
+// killed.
 func TestKillsThatRestartTheNodeMakeOneCometBFT(t *testing.T) {
 	n, seed, long := campaign(t, "COPPICE_COMET_NODE_RESTARTS", 1)
 	r := newCometRig(t, plan.Default, seed, true)

@@ -11,14 +11,14 @@ import (
 	"github.com/coppice-go/coppice/node/plan"
 )
 
-// crashPoints is how many places CometBFT has at which FAIL_TEST_INDEX makes it exit between the
-// first vote of a block and that of the next: after each write of its write-ahead log, its stores
+// crashPoints is the number of places at which FAIL_TEST_INDEX makes CometBFT exit between the
+// first vote of a block and that of the next: after each write to its write-ahead log, its stores
 // and its state.
 const crashPoints = 12
 
-// CometBFT exits at each of its own crash points, with the node alive, and with the node killed at
-// that instant: it recovers each time, with one handshake. COPPICE_COMET_CRASHPOINTS is how often
-// each.
+// CometBFT exits at each of its own crash points, both with the node alive and with the node killed
+// at that instant. It recovers each time, with one handshake. COPPICE_COMET_CRASHPOINTS is how
+// often each case is run.
 func TestCrashPointsOfCometBFT(t *testing.T) {
 	n, seed, long := campaign(t, "COPPICE_COMET_CRASHPOINTS", 1)
 	type blow struct {

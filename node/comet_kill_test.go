@@ -9,9 +9,9 @@ import (
 	"github.com/coppice-go/coppice/node/plan"
 )
 
-// CometBFT's process gets SIGKILL under load, anywhere in the work of a block: one new process for
-// each, the chain goes on, nothing is lost, nothing twice. COPPICE_COMET_KILLS makes it longer,
-// COPPICE_COMET_SEED another.
+// CometBFT's process gets SIGKILL under load, anywhere in the work of a block. For each kill there
+// is one new process, the chain goes on, and nothing is lost or applied twice. COPPICE_COMET_KILLS
+// sets the number of kills, and COPPICE_COMET_SEED the seed.
 func TestSIGKILLOfCometBFT(t *testing.T) {
 	n, seed, _ := campaign(t, "COPPICE_COMET_KILLS", 2)
 	r := newCometRig(t, plan.Chaos, seed, false)
@@ -33,8 +33,8 @@ func TestSIGKILLOfCometBFT(t *testing.T) {
 	r.finish()
 }
 
-// The node's process gets SIGKILL under load, anywhere: it comes back with one CometBFT, whose
-// first handshake succeeds. COPPICE_COMET_NODE_KILLS makes it longer.
+// The node's process gets SIGKILL under load, at any time. It comes back with one CometBFT, whose
+// first handshake succeeds. COPPICE_COMET_NODE_KILLS sets the number of kills.
 func TestSIGKILLOfTheNodeWithCometBFT(t *testing.T) {
 	n, seed, _ := campaign(t, "COPPICE_COMET_NODE_KILLS", 1)
 	r := newCometRig(t, plan.Default, seed, true)
@@ -50,9 +50,9 @@ func TestSIGKILLOfTheNodeWithCometBFT(t *testing.T) {
 	r.finish()
 }
 
-// restart strikes the node's process dead, starts it again, and answers how long the next block
-// took from the start. There is exactly one CometBFT after it, with exactly one handshake: the
-// first succeeds.
+// restart kills the node's process and starts it again. It returns how long the next block took
+// from the start. Afterwards there is exactly one CometBFT, whose first and only handshake
+// succeeded.
 func (r *cometRig) restart(strike func()) time.Duration {
 	r.t.Helper()
 	strike()
@@ -69,9 +69,9 @@ func (r *cometRig) restart(strike func()) time.Duration {
 	return after.next.Sub(began)
 }
 
-// The node's process, or CometBFT's, gets SIGKILL at every step of a commit: between any two things
-// that become durable or known to the other. COPPICE_COMET_STEPS is how many times each step is
-// struck on each side; the short form takes a few.
+// The node's process, or CometBFT's, gets SIGKILL at every step of a commit: between any two facts
+// that become durable or known to the other process. COPPICE_COMET_STEPS is how often each process
+// is killed at each step; the short form kills at a few steps.
 func TestSIGKILLAtEachStepOfACommit(t *testing.T) {
 	n, seed, long := campaign(t, "COPPICE_COMET_STEPS", 1)
 	type blow struct {

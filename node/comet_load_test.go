@@ -17,8 +17,8 @@ import (
 )
 
 // cometLoad submits transactions through every death of the node. Each adds 1 to a counter of its
-// own: absent is lost, 2 is twice. Half of them are waited for, so that some of what is
-// acknowledged has no result yet whenever something is struck.
+// own: an absent counter means lost, and 2 means applied twice. The load waits for the results of
+// half of them, so that at every kill some acknowledged transactions have no result yet.
 type cometLoad struct {
 	cl   *client.Client
 	ctx  context.Context
@@ -102,12 +102,12 @@ func (l *cometLoad) submit(c, i int) {
 	}
 }
 
-// auditRounds is how many blocks an acknowledged transaction may take after all others before it
-// counts as lost.
+// auditRounds is how many blocks after all others an acknowledged transaction may take. After that
+// it counts as lost.
 const auditRounds = 50
 
-// end ends the load in order, and counts. A counter that is not 1 is looked at again once
-// everything acknowledged before has ended.
+// end ends the load in order, and counts. It reads a counter that is not 1 again once everything
+// that was acknowledged before has ended.
 func (l *cometLoad) end(t *testing.T) (acked, lost, twice int) {
 	t.Helper()
 	l.over.Do(func() { close(l.quit) })

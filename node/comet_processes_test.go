@@ -24,15 +24,15 @@ import (
 	"github.com/coppice-go/coppice/supervisor/process"
 )
 
-// cometNodeCommand is the first argument of the test binary when it is to be a node with CometBFT.
+// cometNodeCommand as the first argument makes the test binary a node with CometBFT.
 const cometNodeCommand = "comet-node"
 
-// cometLogLevel is CometBFT's log_level in the environment, for whoever looks for a cause in
+// cometLogLevel is the environment variable for CometBFT's log_level. It helps to find a cause in
 // node.log.
 const cometLogLevel = "COPPICE_COMET_LOG"
 
-// RunReexecuted is the main function of the test binary where it is one of the two processes of a
-// campaign. It is for TestMain.
+// RunReexecuted is the main function of the test binary if that is one of the two processes of a
+// campaign. TestMain calls it.
 func RunReexecuted(args []string) (code int, is bool) {
 	if len(args) < 2 {
 		return 0, false
@@ -61,8 +61,8 @@ func reporterFlags(f *flag.FlagSet) *reporter {
 	return r
 }
 
-// runCometNode runs the node of a home as the coppice binary does, but for the steps that it tells
-// of.
+// runCometNode runs the node of a home as the coppice binary does, and reports its steps to the
+// test.
 func runCometNode(args []string) error {
 	f := flag.NewFlagSet(cometNodeCommand, flag.ContinueOnError)
 	home, r := f.String("home", "", ""), reporterFlags(f)
@@ -96,8 +96,8 @@ func runCometNode(args []string) error {
 	return n.Run(ctx)
 }
 
-// tellingLogger writes to stderr, and tells when CometBFT has said that it exits at a crash point
-// of its own.
+// tellingLogger writes to stderr, and reports to the test when CometBFT says that it exits at a
+// crash point of its own.
 func tellingLogger(steps *commitPath) *zap.Logger {
 	c := zap.NewDevelopmentConfig()
 	c.Level, c.DisableStacktrace = zap.NewAtomicLevelAt(zap.InfoLevel), true
@@ -106,7 +106,7 @@ func tellingLogger(steps *commitPath) *zap.Logger {
 	}
 	log, err := c.Build(zap.Hooks(func(e zapcore.Entry) error {
 		var index int64
-		// its own line: what its supervisor tells of its end has that too
+		// CometBFT's own line, because the supervisor's report of the exit contains that text too
 		if after, ok := strings.CutPrefix(e.Message, "*** fail-test "); ok {
 			if _, err := fmt.Sscan(after, &index); err == nil {
 				steps.at(failPoint, index)
@@ -122,8 +122,8 @@ func tellingLogger(steps *commitPath) *zap.Logger {
 	return log
 }
 
-// runCometChild runs CometBFT. What the test answers at its start may be the crash point at which
-// it is to exit. With all steps wanted its connections go through a relay.
+// runCometChild runs CometBFT. At its start the test may answer with the crash point at which it
+// must exit. If the test wants all steps, the connections go through a relay.
 func runCometChild(args []string) error {
 	var o child.Options
 	f := flag.NewFlagSet(child.Command, flag.ContinueOnError)
@@ -155,7 +155,7 @@ func runCometChild(args []string) error {
 	return child.Run(ctx, o)
 }
 
-// relayed tells of what goes over CometBFT's connections.
+// relayed reports to the test the messages on CometBFT's connections.
 func (r reporter) relayed(m comettest.Relayed) {
 	if s, told := map[comettest.Relayed]step{
 		{Request: "FinalizeBlock"}: finalizeSent, {Request: "Commit"}: commitSent, {Request: "Info"}: infoSent,

@@ -36,8 +36,8 @@ import (
 const cometWait = time.Minute
 
 // cometRig is a lone validator under load: a node in a process of its own, which is the test
-// binary, with a real CometBFT as its child. The test learns each step of both and may strike
-// there.
+// binary, with a real CometBFT as its child. The test learns of each step of both and may kill
+// either there.
 type cometRig struct {
 	t     *testing.T
 	dir   string
@@ -56,7 +56,7 @@ type cometRig struct {
 	answer string // to the next CometBFT that starts
 }
 
-// facts are what the processes have told.
+// facts are what the processes have reported.
 type facts struct {
 	comets  []int // their process ids, in the order of their starts
 	infos   int
@@ -76,8 +76,8 @@ type cometNode struct {
 	err  error
 }
 
-// newCometRig makes a home, starts its node and puts it under load. What is told of is all steps,
-// or only what the figures need.
+// newCometRig makes a home, starts its node and puts it under load. The processes report either all
+// steps or only those that the figures need.
 func newCometRig(t *testing.T, profile plan.Profile, seed uint64, all bool) *cometRig {
 	t.Helper()
 	t.Parallel()                                   // most of it is waiting
@@ -160,12 +160,12 @@ func (r *cometRig) serve() {
 			if err != nil || json.Unmarshal(line, &m) != nil {
 				return
 			}
-			fmt.Fprintln(c, r.meet(m)) // whoever asked may be dead
+			fmt.Fprintln(c, r.meet(m)) // the process that asked may be dead
 		}()
 	}
 }
 
-// meet notes a moment, springs the trap, and answers.
+// meet notes a moment, springs the trap, and answers the process.
 func (r *cometRig) meet(m moment) (answer string) {
 	r.mu.Lock()
 	f := &r.facts
@@ -201,7 +201,7 @@ func (r *cometRig) meet(m moment) (answer string) {
 	return answer
 }
 
-// at waits until a process comes to a step, and does something before that one goes on.
+// at waits until a process comes to a step, and does something before the process goes on.
 func (r *cometRig) at(s step, do func(moment)) {
 	r.t.Helper()
 	var once sync.Once
@@ -229,14 +229,14 @@ func (r *cometRig) setTrap(trap func(moment)) {
 	r.trap = trap
 }
 
-// now answers what is known.
+// now returns the facts that are known.
 func (r *cometRig) now() facts {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.facts
 }
 
-// await waits until what is known satisfies f, and answers it.
+// await waits until the known facts satisfy f, and returns them.
 func (r *cometRig) await(what string, f func(facts) bool) facts {
 	r.t.Helper()
 	late := time.NewTimer(cometWait)
@@ -268,8 +268,8 @@ func (r *cometRig) progress(n int) facts {
 	return r.await(fmt.Sprintf("%d more commits", n), func(f facts) bool { return f.commits >= want })
 }
 
-// nextBlock waits for the first commit that another CometBFT than those of before brought, and
-// answers when it was.
+// nextBlock waits for the first commit that came from a CometBFT that is not one of before, and
+// returns its time.
 func (r *cometRig) nextBlock(before facts) facts {
 	r.t.Helper()
 	return r.await("a block of a new CometBFT", func(f facts) bool {
@@ -277,7 +277,7 @@ func (r *cometRig) nextBlock(before facts) facts {
 	})
 }
 
-// somewhen waits for a random time, so that a blow falls anywhere within the work of a block.
+// somewhen waits for a random time, so that a kill falls anywhere within the work of a block.
 func (r *cometRig) somewhen(most time.Duration) {
 	<-time.After(time.Duration(r.rand.Int64N(int64(most))))
 }
@@ -295,13 +295,13 @@ func (r *cometRig) crash() {
 	<-r.node.done
 }
 
-// bounded is the context of a call that the test makes of the node.
+// bounded returns the context for one call to the node.
 func (r *cometRig) bounded() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(r.t.Context(), cometWait)
 }
 
-// finish ends the load, counts, stops the node in order and verifies its home: the app hashes of
-// the log are those that executing it again gives (I3, I4).
+// finish ends the load, counts, stops the node in order and verifies its home: executing the log
+// again gives the app hashes that are in the log (I3, I4).
 func (r *cometRig) finish() {
 	r.t.Helper()
 	acked, lost, twice := r.load.end(r.t)
@@ -374,7 +374,8 @@ func loadAverage() string {
 	return strings.Join(strings.Fields(string(b))[:3], " ")
 }
 
-// campaign answers how many times to strike, and the seed: by the environment, else the short form.
+// campaign returns the number of kills and the seed, from the environment or else for the short
+// form.
 func campaign(t *testing.T, count string, short int) (n int, seed uint64, long bool) {
 	t.Helper()
 	n, seed = short, 1
@@ -397,7 +398,7 @@ func campaign(t *testing.T, count string, short int) (n int, seed uint64, long b
 	return n, seed, long
 }
 
-// times are what a campaign measures.
+// times are the durations that a campaign measures.
 type times []time.Duration
 
 func (f times) String() string {

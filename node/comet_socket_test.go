@@ -23,7 +23,7 @@ import (
 	"github.com/coppice-go/coppice/node/plan"
 )
 
-// abciSocket is the socket that the running CometBFT is connected to.
+// abciSocket returns the path of the socket to which the running CometBFT is connected.
 func (r *cometRig) abciSocket() string {
 	r.t.Helper()
 	sockets, err := filepath.Glob(filepath.Join(comethome.SocketDir(comethome.Dir(r.home)), "abci-*.sock"))
@@ -33,8 +33,8 @@ func (r *cometRig) abciSocket() string {
 }
 
 // A bad client shares the socket with the real CometBFT, under load: garbage, partial and oversized
-// frames, early hang-ups, and more connections than there may be. Nothing stops, nothing restarts.
-// COPPICE_COMET_FRAMES is how many bad things.
+// frames, early hang-ups, and more connections than there may be. Nothing stops and nothing
+// restarts. COPPICE_COMET_FRAMES is how many bad things the client does.
 func TestABadClientOnTheABCISocketStopsNothing(t *testing.T) {
 	n, seed, _ := campaign(t, "COPPICE_COMET_FRAMES", 300)
 	r := newCometRig(t, plan.Default, seed, false)
@@ -90,7 +90,7 @@ func TestABadClientOnTheABCISocketStopsNothing(t *testing.T) {
 	r.finish()
 }
 
-// abciInfo asks by CometBFT's RPC.
+// abciInfo asks for Info through CometBFT's RPC.
 func (r *cometRig) abciInfo(ctx context.Context, hc *http.Client) (height int64, hash []byte, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://comet/",
 		strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"abci_info"}`))
@@ -125,7 +125,7 @@ func (r *cometRig) abciInfo(ctx context.Context, hc *http.Client) (height int64,
 }
 
 // While a block is between FinalizeBlock's answer and Commit, Info is asked over and over, by RPC
-// and on the socket: it answers the committed height and hash and no other, and the block is
+// and on the socket. Info returns the committed height and hash and no other, and the block is
 // committed. COPPICE_COMET_INFOS is how often per block and way.
 func TestAStormOfInfoBetweenFinalizeBlockAndCommit(t *testing.T) {
 	n, seed, long := campaign(t, "COPPICE_COMET_INFOS", 50)

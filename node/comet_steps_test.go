@@ -18,9 +18,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// step is a point in the work of the two processes, the node's and CometBFT's, at which whoever
-// gets there tells the test and waits for it to let them go on. The test may kill either of them
-// there.
+// step is a point in the work of the node's process or CometBFT's. A process that gets there tells
+// the test, and waits until the test lets it go on. The test may kill either process there.
 type step string
 
 // The steps of a block's commit, in their order, and some others.
@@ -62,13 +61,13 @@ type moment struct {
 	Height int64
 }
 
-// reporter is a process's side.
+// reporter is the side of a process that reports steps to the test.
 type reporter struct {
 	socket string
 	all    bool // else only what the figures need
 }
 
-// at tells the test of a step and returns what it answers, when it answers.
+// at reports a step to the test, waits for the test's answer, and returns it.
 func (r reporter) at(s step, height int64) string {
 	if !r.all && s != committed && s != childStarts && s != failPoint {
 		return ""
@@ -90,7 +89,7 @@ func (r reporter) at(s step, height int64) string {
 	return string(bytes.TrimSpace(answer))
 }
 
-// steppedDriver tells of the steps between the application and the transaction core.
+// steppedDriver reports the steps between the application and the transaction core.
 type steppedDriver struct {
 	consensus.Driver
 	steps *commitPath
@@ -108,7 +107,7 @@ type commitPath struct {
 	executed atomic.Int64 // the last height of which a transaction was told
 }
 
-// underWay is a block that is ordered, or committed.
+// underWay is a block that is being ordered or committed.
 type underWay struct {
 	height     int64
 	hash       []byte
@@ -146,8 +145,8 @@ func (o steppedOrdering) Commit(ctx context.Context, height uint64) (chain.State
 	return s, err
 }
 
-// steppedBackend tells when the first transaction of a block has executed and nobody knows its
-// result yet.
+// steppedBackend reports when the first transaction of a block has executed and its result is not
+// known yet.
 type steppedBackend struct {
 	chain.Backend
 	steps *commitPath
@@ -164,7 +163,7 @@ func (b steppedBackend) Execute(v chain.View, body []byte) ([]byte, error) {
 	return data, err
 }
 
-// steppedFS tells of the writes and syncs of the event log that the block under way waits for.
+// steppedFS reports the writes and syncs of the event log that the block under way waits for.
 type steppedFS struct {
 	eventlog.FS
 	steps *commitPath

@@ -17,7 +17,8 @@ func (r *cometRig) signal(pid int, s syscall.Signal) {
 	}
 }
 
-// pausedFor stops a process for a while, and answers how long after it went on the next block came.
+// pausedFor stops a process for a while. It returns how long after the process went on the next
+// block came.
 func (r *cometRig) pausedFor(pid int, d time.Duration) time.Duration {
 	r.t.Helper()
 	r.signal(pid, syscall.SIGSTOP)
@@ -29,9 +30,10 @@ func (r *cometRig) pausedFor(pid int, d time.Duration) time.Duration {
 	return time.Since(began)
 }
 
-// Either process is stopped and goes on, as by a debugger, a suspended machine, or a machine with
-// too much to do. Nothing is lost and nothing is restarted, if it is CometBFT for no longer than
-// the watchdog's patience; else the watchdog replaces it. COPPICE_COMET_STOPS is how often each.
+// Either process is stopped and goes on, as a debugger, a suspended machine or an overloaded
+// machine would do to it. Nothing is lost. Nothing is restarted, unless CometBFT is stopped for
+// longer than the watchdog's patience: then the watchdog replaces it. COPPICE_COMET_STOPS is how
+// often each is stopped.
 func TestStoppedProcessesGoOn(t *testing.T) {
 	n, seed, long := campaign(t, "COPPICE_COMET_STOPS", 1)
 	r := newCometRig(t, plan.Default, seed, false)
@@ -81,9 +83,9 @@ func TestStoppedProcessesGoOn(t *testing.T) {
 	r.finish()
 }
 
-// A node that was stopped for longer than its watchdog's patience, while nothing was asked of it,
-// finds that the height stood still all that time. It does not blame CometBFT for it.
-// COPPICE_COMET_STOPS is how often.
+// A node that was stopped for longer than its watchdog's patience, without any request, finds that
+// the height stood still all that time. It does not blame CometBFT for that. COPPICE_COMET_STOPS is
+// how often the node is stopped.
 func TestANodeThatWasStoppedDoesNotBlameCometBFT(t *testing.T) {
 	n, seed, long := campaign(t, "COPPICE_COMET_STOPS", 0)
 	if !long {
@@ -106,8 +108,8 @@ func TestANodeThatWasStoppedDoesNotBlameCometBFT(t *testing.T) {
 	r.finish()
 }
 
-// A CometBFT that takes longer to start than a height may stand still, on a machine with too much
-// to do, is waited for: another start would take as long. (Found by a hundred SIGKILLs at a load
+// On an overloaded machine, the watchdog waits for a CometBFT that takes longer to start than a
+// height may stand still: another start would take as long. (Found by a hundred SIGKILLs at a load
 // average of 12: the watchdog ended starts that took 3 s.) COPPICE_COMET_STOPS is how often.
 func TestASlowStartOfCometBFTIsWaitedFor(t *testing.T) {
 	n, seed, long := campaign(t, "COPPICE_COMET_STOPS", 0)

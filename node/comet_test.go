@@ -28,7 +28,7 @@ import (
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
 
-// abciHand is a node whose CometBFT is the test: the process is one that does nothing, and the test
+// abciHand is a node whose CometBFT is the test: the child process does nothing, and the test
 // speaks on its socket.
 type abciHand struct {
 	*hand
@@ -40,7 +40,7 @@ const (
 	cometABCI    = "coppice/node/engines/consensus/abci"
 )
 
-// idleCommand is in the place of CometBFT, and does nothing.
+// idleCommand runs in the place of CometBFT, and does nothing.
 var idleCommand = []string{"/bin/sh", "-c", "cat > /dev/null"}
 
 func initABCI(t *testing.T) string {
@@ -133,7 +133,8 @@ func (a *abciHand) put(key string) []byte {
 	return a.tx(kv.Put([]byte(key), []byte("v")), time.Minute)
 }
 
-// The log's records, in the order of the design; what is delivered again appends nothing.
+// The records of the log come in the order of the design. A block that is delivered again appends
+// nothing.
 func TestABCICommitsInTheOrderOfTheLog(t *testing.T) {
 	a := driveABCI(t, initABCI(t))
 	h, hash := a.info()
@@ -165,7 +166,7 @@ func TestABCICommitsInTheOrderOfTheLog(t *testing.T) {
 	a.close()
 }
 
-// The steps of a block at which something is killed.
+// The steps of a block at which the tests kill something.
 var blockSteps = []struct {
 	name string
 	run  func(a *abciHand, b comettest.Block, kill func())
@@ -222,9 +223,9 @@ func TestKillsOfTheCoreAtEachStepOfABlock(t *testing.T) {
 	a.close()
 }
 
-// The handshake's rows, as the application sees them: after a death of the process at any step it
-// tells the last committed height; the block that was decided is delivered again, or is not ("saved
-// response"), and nothing is there twice.
+// The rows of the handshake's table, as the application sees them. After a death of the process at
+// any step, Info returns the last committed height. The decided block is delivered again, or is not
+// ("saved response"), and nothing is in the log twice.
 func TestTheHandshakeAfterARestartAtEachStep(t *testing.T) {
 	home := initABCI(t)
 	a := driveABCI(t, home)
@@ -291,7 +292,7 @@ func TestAProcessThatDiesAtEachStepFindsWhereItStood(t *testing.T) {
 	a.close()
 }
 
-// Two different decisions for one height: consensus is broken, and the process ends with that
+// Two different decisions for one height mean that consensus is broken: the process ends with that
 // reason.
 func TestAConflictingBlockEndsTheNode(t *testing.T) {
 	a := driveABCI(t, initABCI(t))
@@ -330,8 +331,8 @@ func TestAForeignOrWipedCometHomeIsRefused(t *testing.T) {
 	a.commitABCI()
 	a.close()
 
-	// Limits and the governance key are the chain's from its InitChain on: who edits them would
-	// judge otherwise than the others.
+	// From InitChain on, the limits and the governance key are the chain's. A node whose copy was
+	// edited would judge transactions differently than the other nodes.
 	path := filepath.Join(dir, chain.GenesisFile)
 	genesis, err := os.ReadFile(path)
 	require.NoError(t, err)

@@ -34,9 +34,9 @@ func runUnfit(t *testing.T, home, child string) (*suptest.Recorder, error) {
 	return rec, n.Run(t.Context())
 }
 
-// A CometBFT that no restart can mend ends the node at once, with a reason and the exit code that
-// says of what kind it is. (Before, its supervisor gave up after ten restarts in twelve seconds,
-// and the one above, which counts ten in a minute, never did.)
+// A CometBFT that no restart can mend ends the node at once, with a reason and the exit code of
+// that kind of reason. (Before, its supervisor gave up after ten restarts in twelve seconds, and
+// the one above, which counts ten in a minute, never did.)
 func TestACometBFTThatCannotStartEndsTheNode(t *testing.T) {
 	change := func(file string, edit func(string) string) func(*testing.T, string) {
 		return func(t *testing.T, home string) {
@@ -90,8 +90,8 @@ func TestACometBFTThatCannotStartEndsTheNode(t *testing.T) {
 	}
 }
 
-// A validator that starts as a node without peers commits what its network never sees, and is no
-// part of that afterwards.
+// A validator that starts as a node without peers commits blocks that its network never sees, and
+// no longer belongs to that network.
 func TestAHomeOfCometBFTsDoesNotStartAlone(t *testing.T) {
 	dir := initABCI(t)
 	c, err := config.Load(dir)
@@ -116,8 +116,7 @@ func TestAHomeOfCometBFTsDoesNotStartAlone(t *testing.T) {
 	require.Equal(t, exit.Config, exit.Code(err))
 }
 
-// The tree that a configuration specifies is the one that its node runs, for each kind of
-// consensus.
+// For each kind of consensus, the node runs the tree that its configuration specifies.
 func TestTheSpecifiedTreeIsTheOneThatRuns(t *testing.T) {
 	alone := t.TempDir()
 	_, err := home.Init(alone, home.InitOptions{ChainID: "test", Listen: "127.0.0.1:0"})

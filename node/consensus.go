@@ -11,18 +11,19 @@ import (
 	"github.com/coppice-go/coppice/node/statesync"
 )
 
-// WithConsensus makes k the node's kind of consensus, for a kind that a program sets up for one
-// node. A kind of the same name must be registered, too: the configuration, the classes of errors
-// and the commands for stopped homes go by that.
+// WithConsensus makes k the node's kind of consensus. It is for a kind that a program sets up for
+// one node. A kind of the same name must be registered as well, because the configuration, the
+// classes of errors and the commands for stopped homes use the registered one.
 func WithConsensus(k consensus.Kind) Option { return func(n *Node) { n.kind = k } }
 
-// WithDriver makes d the consensus engine, whatever the kind of consensus is.
+// WithDriver makes d the consensus engine, whatever kind of consensus the configuration names.
 func WithDriver(d consensus.Driver) Option { return func(n *Node) { n.driver = d } }
 
-// openConsensus plans the tree, and makes the driver unless the program brings one.
+// openConsensus plans the tree. It makes the driver and the state sync, unless the program has
+// brought a driver.
 func (n *Node) openConsensus(g chain.Genesis) error {
 	if n.kind == nil {
-		n.kind, _ = consensus.Lookup(n.config.Consensus.Kind) // which the configuration was checked for
+		n.kind, _ = consensus.Lookup(n.config.Consensus.Kind) // it is registered: the configuration is valid
 	}
 
 	n.traits = n.kind.Traits()
@@ -36,13 +37,13 @@ func (n *Node) openConsensus(g chain.Genesis) error {
 	if n.traits.StateSync {
 		n.stateSync = statesync.New(statesync.Options{
 			Home: n.home, Disk: n.disk(), Config: n.config.StateSync, Version: n.version,
-			Diagnostics: n.diagnostics, Now: n.now,
-			Directory: n.runDirectory, Supervised: n.supervised.Load, Snapshots: n.snaps,
-			Installs: &n.installs, Die: n.die,
+			Diagnostics: n.diagnostics, Now: n.now, Directory: n.runDirectory, Supervised: n.supervised.Load,
+			Snapshots: n.snaps, Installs: &n.installs, Die: n.die,
 		})
 	}
 
 	n.plan = plan.Of(n.config.Profile, n.traits, n.extraIDs()...)
+
 	if err := home.CheckKind(n.home, n.kind); err != nil {
 		return err
 	}
@@ -58,6 +59,7 @@ func (n *Node) openConsensus(g chain.Genesis) error {
 	if n.driver, err = n.kind.Open(h); err != nil {
 		return fmt.Errorf("%w: %w", exit.ErrConfig, err)
 	}
+
 	return nil
 }
 
@@ -66,5 +68,6 @@ func (n *Node) extraIDs() (ids []string) {
 	for _, e := range n.extra {
 		ids = append(ids, e.ID)
 	}
+
 	return ids
 }

@@ -26,7 +26,7 @@ import (
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
 
-// byHand is a driver that does nothing: the test is the driver.
+// byHand is a driver that does nothing: the test drives the core.
 type byHand struct{}
 
 func (byHand) Name() string { return "by hand" }
@@ -107,7 +107,7 @@ func (h *hand) submit(txs ...[]byte) []chain.Submitted {
 	return out
 }
 
-// next makes the block that comes next.
+// next makes the next block.
 func (h *hand) next(txs ...[]byte) chain.Block {
 	h.t.Helper()
 	s, err := h.store.State(h.t.Context())
@@ -132,7 +132,7 @@ func (h *hand) commit(b chain.Block) chain.State {
 	return s
 }
 
-// appended is the last index of the log, with all that was appended before.
+// appended returns the last index of the log, after everything appended so far is durable.
 func (h *hand) appended() uint64 {
 	h.t.Helper()
 	last, err := h.log.Fence(h.t.Context())
@@ -153,8 +153,8 @@ func (h *hand) cut(path string) {
 
 const corePath = "coppice/node/transactions"
 
-// A block delivered again is compared by chain, height and hash: the same appends nothing and
-// answers the same, before its commit and after.
+// A block that is delivered again is compared by chain, height and hash. The same block appends
+// nothing and gets the same answer, both before its commit and after.
 func TestABlockDeliveredAgainAppendsNothing(t *testing.T) {
 	h := drive(t)
 	defer h.close()
@@ -176,7 +176,7 @@ func TestABlockDeliveredAgainAppendsNothing(t *testing.T) {
 	require.Equal(t, "1", string(value), "applied once (I2)")
 }
 
-// Two blocks for one height mean that consensus is broken: the process ends and says so.
+// Two different blocks for one height mean that consensus is broken: the process ends and says so.
 func TestAnotherBlockForADecidedHeightStopsTheNode(t *testing.T) {
 	for _, when := range []string{"before the commit", "after it"} {
 		t.Run(when, func(t *testing.T) {
@@ -220,7 +220,7 @@ func TestABlockOutOfTurnIsItsDriversFault(t *testing.T) {
 	require.EqualValues(t, 1, h.commit(b).Height, "and nothing stopped")
 }
 
-// A block that was decided and not committed is executed again after a restart, and staged only.
+// A block that was decided and not committed is executed again after a restart, but only staged.
 // Its driver commits it.
 func TestALeftoverIsStagedAndNotCommitted(t *testing.T) {
 	for _, path := range []string{corePath + "/ordering", corePath + "/storage", corePath + "/mempool/pool",
@@ -255,7 +255,7 @@ func TestALeftoverIsStagedAndNotCommitted(t *testing.T) {
 	}
 }
 
-// What a block must not apply it refuses, the same everywhere.
+// A block refuses transactions that it must not apply, the same ones on every node.
 func TestRefusalsAreDeterministic(t *testing.T) {
 	h := drive(t)
 	defer h.close()
@@ -300,7 +300,7 @@ func TestRefusalsAreDeterministic(t *testing.T) {
 	require.Equal(t, "1", string(value))
 }
 
-// The same id twice: one effect, the same answer.
+// The same id submitted twice has one effect and gets the same answer.
 func TestSubmittedTwiceAnsweredTheSame(t *testing.T) {
 	h := drive(t)
 	defer h.close()
@@ -350,8 +350,8 @@ func TestWhatIsRefusedIsNotLogged(t *testing.T) {
 	require.Equal(t, end, h.appended())
 }
 
-// Every acknowledged transaction ends in a result or in TxExpired (I1), which waiters learn, and
-// which survives a restart.
+// Every acknowledged transaction ends in a result or in TxExpired (I1). Waiters learn of the end,
+// and it survives a restart.
 func TestWhatIsNeverOrderedExpires(t *testing.T) {
 	h := drive(t)
 	defer func() { h.close() }()
@@ -383,8 +383,8 @@ func TestWhatIsNeverOrderedExpires(t *testing.T) {
 	require.Zero(t, stat.Txs)
 }
 
-// What was acknowledged is offered again after every restart, in the order of its acknowledgment,
-// until it has a result (I1).
+// Acknowledged transactions are offered again after every restart, in the order of their
+// acknowledgment, until they have a result (I1).
 func TestThePoolRemembers(t *testing.T) {
 	h := drive(t)
 	a, b, c := h.tx(kv.Add([]byte("a"), 1), time.Minute), h.tx(kv.Add([]byte("b"), 1),

@@ -32,8 +32,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
 
-// crashing cuts a disk of log and state off at one operation: what a power failure would leave at
-// that instant is cloned, and the node goes on without knowing.
+// crashing cuts off the disk of log and state at one operation: it clones what a power failure
+// would leave at that instant, and the node goes on without knowing.
 type crashing struct {
 	mem    *vfs.MemFS
 	at     int64 // the operation at which it happens
@@ -66,15 +66,15 @@ func (c *crashing) before(op errorfs.Op) error {
 	return nil
 }
 
-// about is the part of a home that a path is in.
+// about returns the part of a home that a path is in.
 func about(path string) string {
 	_, path, _ = strings.Cut(path, "/data/")
 	part, _, _ := strings.Cut(path, "/")
 	return part
 }
 
-// counted is what the outside knows: which counters were acknowledged, and which app hash a height
-// had.
+// counted is what is known outside of the node: which counters were acknowledged, and which app
+// hash each height had.
 type counted struct {
 	mu      sync.Mutex
 	settled *counted              // was looked at after an earlier crash
@@ -86,7 +86,7 @@ func newCounted() *counted {
 	return &counted{acked: make(map[chain.TxID]string), hashes: make(map[uint64]string)}
 }
 
-// settle sets aside what is known so far, but for a few.
+// settle sets aside all but a few of the facts that are known so far.
 func (k *counted) settle() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -124,11 +124,11 @@ func (k *counted) snapshot() (acked map[chain.TxID]string, hashes map[uint64]str
 	return acked, hashes
 }
 
-// A whole node on a disk that crashes at random operations under load, again and again: after each
-// crash what was acknowledged has its result, once (I1, I2), each height that was told has the app
-// hash it had (I3), and state and log are in step (I4). Snapshots, pruning and truncation go on all
-// the time; what was truncated is checked by replay from the oldest snapshot. COPPICE_CRASHES makes
-// it longer, COPPICE_CRASH_SEED another.
+// A whole node runs on a disk that crashes at random operations under load, again and again. After
+// each crash every acknowledged transaction has its result, once (I1, I2), each height that was
+// reported has the app hash that it had (I3), and state and log are in step (I4). Snapshots,
+// pruning and truncation go on all the time; a truncated log is checked by replay from the oldest
+// snapshot. COPPICE_CRASHES sets the number of crashes, and COPPICE_CRASH_SEED the seed.
 func TestTheNodeSurvivesCrashesOfItsDisk(t *testing.T) {
 	crashes, seed := 25, uint64(1)
 	if s := os.Getenv("COPPICE_CRASHES"); s != "" {
@@ -206,7 +206,7 @@ func TestTheNodeSurvivesCrashesOfItsDisk(t *testing.T) {
 		seed, crashes, places, keys, redone, first)
 }
 
-// longest is the longest window there is.
+// longest is the longest window that a genesis may set.
 const longest = 24 * time.Hour
 
 // often makes snapshots, pruning and truncation happen all the time.
@@ -290,8 +290,8 @@ func (n *diskNode) stopNow(t *testing.T) {
 	require.NoError(t, <-n.ended)
 }
 
-// check holds the node to what was known before the crash; what has passed is settled, and a crash
-// later only some of it is looked at again.
+// check compares the node with the facts that were known before the crash. Facts that hold are
+// settled, and after a later crash only some of them are checked again.
 func (n *diskNode) check(t *testing.T, known *counted, crash int) (unfinished int) {
 	t.Helper()
 	acked, hashes := known.snapshot()
@@ -338,7 +338,7 @@ func (n *diskNode) check(t *testing.T, known *counted, crash int) (unfinished in
 	return unfinished
 }
 
-// load submits until the disk was cut.
+// load submits transactions until the disk is cut off.
 func (n *diskNode) load(t *testing.T, known *counted, keys *int, cut <-chan struct{}) {
 	t.Helper()
 	for {

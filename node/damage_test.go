@@ -31,7 +31,7 @@ import (
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
 
-// stopped is a home with some blocks in it, stopped in order.
+// stopped makes a home with some blocks in it, whose node was stopped in order.
 func stopped(t *testing.T) string {
 	t.Helper()
 	h := drive(t)
@@ -46,7 +46,7 @@ func stopped(t *testing.T) string {
 	return h.home
 }
 
-// startCode is the exit code of a start that fails.
+// startCode returns the exit code of a start that fails.
 func startCode(t *testing.T, home string) (int, error) {
 	t.Helper()
 	c, err := config.Load(home)
@@ -58,8 +58,8 @@ func startCode(t *testing.T, home string) (int, error) {
 	return exit.Code(err), err
 }
 
-// Damage is told as damage (5), and what does not belong together too, by a start and by verify; a
-// foreign genesis is a matter of configuration (3).
+// A start and verify report damage with exit code 5, and likewise parts that do not belong
+// together. A foreign genesis is a matter of configuration (exit code 3).
 func TestDamageHasItsExitCode(t *testing.T) {
 	for name, tc := range map[string]struct {
 		do            func(t *testing.T, home string)
@@ -112,7 +112,7 @@ func TestDamageHasItsExitCode(t *testing.T) {
 	}
 }
 
-// A state that is gone is made again from the log.
+// A state that is gone is rebuilt from the log.
 func TestAStateThatIsGoneIsMadeAgain(t *testing.T) {
 	dir := stopped(t)
 	require.NoError(t, os.RemoveAll(home.StateDir(dir)))
@@ -147,7 +147,7 @@ func TestVerifyChangesNothing(t *testing.T) {
 	require.Equal(t, before, sums())
 }
 
-// A few keys that are asked for again and again must not fill the node's memory.
+// Requests for the same few keys, again and again, must not fill the node's memory.
 func TestAReadIsBounded(t *testing.T) {
 	h := drive(t)
 	defer h.close()
@@ -168,7 +168,7 @@ func TestAReadIsBounded(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// rotten is a disk whose tables cannot be read any more once it is set.
+// rotten is a disk whose tables cannot be read any more once the flag is set.
 type rotten struct{ set atomic.Bool }
 
 func (r *rotten) MaybeError(op errorfs.Op) error {
@@ -200,8 +200,8 @@ func (n *diskNode) submit(t *testing.T, ops ...kv.Op) chain.TxID {
 	}
 }
 
-// Damage that is met while the node runs ends it at once, as damage: no restart mends a table, and
-// each would read it again.
+// Damage that the node meets while it runs ends it at once, with the exit code of damage: no
+// restart mends a table, and each would read it again.
 func TestDamageMetWhileRunningEndsTheNodeAtOnce(t *testing.T) {
 	for name, meet := range map[string]func(t *testing.T, n *diskNode){
 		"by a read": func(t *testing.T, n *diskNode) {
@@ -251,8 +251,8 @@ func TestDamageMetWhileRunningEndsTheNodeAtOnce(t *testing.T) {
 	}
 }
 
-// A home that had a log and has none does not begin anew: its file system may not be mounted. What
-// it acknowledged would be gone without a word (I1).
+// A home that had a log and has none does not begin anew, because its file system may not be
+// mounted. The transactions that it acknowledged would silently be lost (I1).
 func TestAHomeWhoseDataAreGoneDoesNotBeginAnew(t *testing.T) {
 	home := stopped(t)
 	away := filepath.Join(t.TempDir(), "data")
@@ -269,7 +269,7 @@ func TestAHomeWhoseDataAreGoneDoesNotBeginAnew(t *testing.T) {
 	work(t, home, 1)
 }
 
-// A verification that was killed leaves a state behind, which the next one removes.
+// A verification that was killed leaves a state behind. The next verification removes it.
 func TestVerifyRemovesWhatAKilledOneLeft(t *testing.T) {
 	home := stopped(t)
 	left := filepath.Join(home, "data", "verify-1")

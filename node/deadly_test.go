@@ -43,7 +43,7 @@ const (
 	exitCode = 77 // of the backend's os.Exit
 )
 
-// deadly is a backend that ends the process. What its transactions do is their body.
+// deadly is a backend that ends the process. The body of a transaction says what it does.
 type deadly struct {
 	mode   string
 	inside chan struct{} // closed by the bystander
@@ -85,7 +85,7 @@ func (d deadly) Execute(v chain.View, body []byte) ([]byte, error) {
 	return nil, v.Put(append([]byte("deadly/"), body...), []byte("done"))
 }
 
-// skipping is solo consensus that leaves the deadly backend's transactions where they are.
+// skipping is solo consensus that leaves the deadly backend's transactions in the pool.
 type skipping struct{ solo.Solo }
 
 func (s skipping) Start(core consensus.Core) supervisor.StartFunc {
@@ -125,8 +125,8 @@ func (h harmless) Take(ctx context.Context, maxTxs, maxBytes int) ([][]byte, err
 	}
 }
 
-// runDeadly is the process: it says where it listens, stops when its standard input ends, and exits
-// as coppice does.
+// runDeadly is the main function of the process: it prints where it listens, stops when its
+// standard input ends, and exits as coppice does.
 func runDeadly(home, mode string) int {
 	c, err := config.Load(home)
 	var n *node.Node
@@ -198,7 +198,7 @@ func starts(t *testing.T, home, mode string, lives bool) *process {
 	return p
 }
 
-// exits waits until the process has ended, and answers its exit code.
+// exits waits until the process has ended, and returns its exit code.
 func (p *process) exits() int {
 	p.t.Helper()
 	p.cmd.Wait()
@@ -222,8 +222,8 @@ func (p *process) applies(key string) {
 	require.Equal(p.t, logv1.Code_CODE_OK, res.Code)
 }
 
-// dies submits transactions of the deadly backend, and answers what the process exits with and
-// their ids. Nobody may live to acknowledge them.
+// dies submits transactions of the deadly backend, and returns the exit code of the process and
+// their ids. The process may end before it acknowledges them.
 func (p *process) dies(bodies ...string) (code int, ids []chain.TxID) {
 	p.t.Helper()
 	var raws [][]byte
@@ -238,7 +238,7 @@ func (p *process) dies(bodies ...string) (code int, ids []chain.TxID) {
 	answered := make(chan struct{})
 	go func() {
 		defer close(answered)
-		p.cl.SubmitMany(ctx, raws, false) // repeats while nobody answers
+		p.cl.SubmitMany(ctx, raws, false) // repeats while the process does not answer
 	}()
 
 	code = p.exits()
@@ -250,7 +250,7 @@ func (p *process) dies(bodies ...string) (code int, ids []chain.TxID) {
 
 func deathsOf(home string) string { return filepath.Join(home, "data", "inflight", "deaths.json") }
 
-// death is what the home's file of deaths says of a transaction.
+// death is an entry of the home's file of deaths.
 func death(t *testing.T, home string, id chain.TxID) [2]int {
 	t.Helper()
 	var f struct {
@@ -284,9 +284,9 @@ func refused(t *testing.T, home, mode string, id chain.TxID) {
 	}
 }
 
-// A transaction that was in flight at two deaths of the process is not executed ahead of its place
-// any more; a decided one that ends the process twice stops the node, which names it. Nothing that
-// was acknowledged is lost over it (I1).
+// A transaction that was in flight at two deaths of the process is no longer executed ahead of its
+// place. A decided transaction that ends the process twice stops the node, which names it. No
+// acknowledged transaction is lost by that (I1).
 func TestADeadlyTransaction(t *testing.T) {
 	home, _ := newHome(t)
 	p := starts(t, home, skips, true)
@@ -336,7 +336,8 @@ func TestADeadlyTransaction(t *testing.T) {
 	require.Zero(t, v.Unfinished)
 }
 
-// Who merely ran beside it is suspected once, and not twice: suspects run alone.
+// A transaction that merely ran beside the deadly one is suspected once and not twice, because
+// suspects run alone.
 func TestABystanderIsNotBlamed(t *testing.T) {
 	home, _ := newHome(t)
 	const fatal = 2 // the runtime's exit code
@@ -364,7 +365,7 @@ func TestABystanderIsNotBlamed(t *testing.T) {
 	p.stops()
 }
 
-// A suspect that ends is suspected no more.
+// A suspect whose transaction ends is no longer suspected.
 func TestAClearedSuspectIsForgotten(t *testing.T) {
 	home, _ := newHome(t)
 	code, ids := starts(t, home, skips, true).dies("exit")
@@ -377,8 +378,8 @@ func TestAClearedSuspectIsForgotten(t *testing.T) {
 	require.NoFileExists(t, deathsOf(home))
 }
 
-// A file of deaths that cannot be read is damage, said before anything runs, and leaves the home
-// free.
+// A file of deaths that cannot be read is reported as damage before anything runs, and the home is
+// released.
 func TestDamagedDeaths(t *testing.T) {
 	home, c := newHome(t)
 	require.NoError(t, os.MkdirAll(filepath.Dir(deathsOf(home)), 0o700))

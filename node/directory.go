@@ -8,30 +8,34 @@ import (
 	"github.com/coppice-go/coppice/engines"
 )
 
-// Directory resolves the node's engines for callers outside of the tree: a program around the node,
-// a test. It follows every restart of the node; engines themselves use the directory that their
-// Start was given, which ends with theirs.
-func (n *Node) Directory() engines.Directory { return callerDirectory{n} }
+// nextRun is how often Await looks whether another run of the node has begun.
+const nextRun = 5 * time.Millisecond
 
-type callerDirectory struct{ n *Node }
-
-// errOutside: an incarnation registers where it runs.
+// errOutside is returned to an engine that registers in a directory for callers.
 var errOutside = errors.New("this directory is for callers: an engine registers in the one that its Start was given")
 
+// Directory returns a directory that resolves the node's engines for callers outside of the tree,
+// such as a program around the node, or a test. It follows every restart of the node. Engines use
+// the directory that their Start was given, which ends with the run of the node.
+func (n *Node) Directory() engines.Directory { return callerDirectory{n} }
+
+// callerDirectory is the directory for callers outside of the tree.
+type callerDirectory struct{ n *Node }
+
+// Register refuses the mailbox.
 func (callerDirectory) Register(*engines.Mailbox) error { return errOutside }
 
+// Resolve finds an engine in the current run of the node.
 func (o callerDirectory) Resolve(name string) (*engines.Mailbox, error) {
 	c := o.n.core.Load()
 	if c == nil {
 		return nil, &engines.DownError{Engine: name}
 	}
+
 	return c.dir.Resolve(name)
 }
 
-// nextRun is how often Await looks whether another run of the node has begun.
-const nextRun = 5 * time.Millisecond
-
-// Await outlasts the directory of one run of the node.
+// Await waits for an incarnation of an engine after the given one, also across runs of the node.
 func (o callerDirectory) Await(ctx context.Context, name string, after uint64) (*engines.Mailbox, error) {
 	again := time.NewTicker(nextRun)
 	defer again.Stop()
@@ -43,6 +47,7 @@ func (o callerDirectory) Await(ctx context.Context, name string, after uint64) (
 				return m, err
 			}
 		}
+
 		select {
 		case <-again.C:
 		case <-ctx.Done():

@@ -15,9 +15,10 @@ import (
 	"github.com/coppice-go/coppice/supervisor/treemetrics"
 )
 
-// sources are where the node's metrics look at a scrape.
+// sources returns the functions that the node's metrics call at a scrape.
 func (n *Node) sources() metrics.Sources {
 	f := &figures{node: n}
+
 	return metrics.Sources{
 		Version: n.version,
 		Up:      func() bool { return n.whyDown() == "" },
@@ -31,16 +32,17 @@ func (n *Node) sources() metrics.Sources {
 	}
 }
 
-// figures asks the engines of the run of the node that there is now.
+// figures gets the figures of the metrics from the engines of the current run of the node.
 type figures struct {
 	node *Node
 
 	mu    sync.Mutex
-	of    *core
-	store storage.Client // it keeps a grant, so that it need not ask each time
+	of    *core          // the run that the clients belong to
+	store storage.Client // kept, because it keeps a grant and then need not ask for one each time
 	queue mempool.Client
 }
 
+// clients returns clients of the engines of the current run.
 func (f *figures) clients() (storage.Client, mempool.Client, error) {
 	c := f.node.core.Load()
 	if c == nil {
@@ -57,42 +59,52 @@ func (f *figures) clients() (storage.Client, mempool.Client, error) {
 	return f.store, f.queue, nil
 }
 
+// engines returns the engines that are registered, or nil before the first run.
 func (f *figures) engines() []router.Entry {
 	c := f.node.core.Load()
 	if c == nil {
 		return nil
 	}
+
 	return c.dir.Table().List()
 }
 
-func (f *figures) log() (eventlog.Stat, bool) {
+// log returns the figures of the event log; ok is false before it was opened.
+func (f *figures) log() (s eventlog.Stat, ok bool) {
 	l := f.node.eventLog.Load()
 	if l == nil {
 		return eventlog.Stat{}, false
 	}
+
 	return l.Stat(), true
 }
 
+// storage asks storage for its figures.
 func (f *figures) storage(ctx context.Context) (storage.Stat, error) {
 	store, _, err := f.clients()
 	if err != nil {
 		return storage.Stat{}, err
 	}
+
 	return store.Stat(ctx)
 }
 
+// chain asks storage for the state of the chain.
 func (f *figures) chain(ctx context.Context) (chain.State, error) {
 	store, _, err := f.clients()
 	if err != nil {
 		return chain.State{}, err
 	}
+
 	return store.State(ctx)
 }
 
+// pool asks the pool for its figures.
 func (f *figures) pool(ctx context.Context) (mempool.Stat, error) {
 	_, pool, err := f.clients()
 	if err != nil {
 		return mempool.Stat{}, err
 	}
+
 	return pool.Stat(ctx)
 }

@@ -6,20 +6,19 @@ import (
 
 	"github.com/coppice-go/coppice/engines"
 	"github.com/coppice-go/coppice/engines/chain"
-	"github.com/coppice-go/coppice/engines/logger"
 	"github.com/coppice-go/coppice/engines/tail"
 	"github.com/coppice-go/coppice/node/api"
-	"github.com/coppice-go/coppice/node/events"
 	"github.com/coppice-go/coppice/pubsub"
 )
 
-// byKind are the filters of followers: those who want the same kinds share an agent.
+// byKind makes the filters of followers. Followers with the same filter share an agent.
 var byKind = pubsub.Where("kind", func(e engines.Event, value string) bool {
 	r, ok := e.(engines.RecordLogged)
 	return ok && (value == "" || value == chain.KindName(r.Kind))
 })
 
-// Follow tails the log for one follower, as long as one incarnation of the logger lives.
+// Follow sends the records after the given index that have one of the given kinds. It ends with
+// ctx, or with the incarnation of the logger.
 func (b *apiCore) Follow(ctx context.Context, after uint64, kinds []string, send func(api.Logged) error) error {
 	o := tail.Options{Log: func() (tail.Log, error) { return b.log, nil }, After: after, EndWithLog: true,
 		Bus: b.node.bus, Chain: pubsub.Chain[engines.Event]{byKind.Is("")}}
@@ -28,7 +27,7 @@ func (b *apiCore) Follow(ctx context.Context, after uint64, kinds []string, send
 	}
 
 	for _, name := range kinds {
-		kind, _ := chain.KindOf(name) // the API has checked them
+		kind, _ := chain.KindOf(name) // the API has checked the names
 		o.Kinds = append(o.Kinds, kind)
 	}
 
@@ -45,29 +44,21 @@ func (b *apiCore) Follow(ctx context.Context, after uint64, kinds []string, send
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case err != nil:
-			return fmt.Errorf("%w: %w", api.ErrUnavailable, err) // the logger ended: follow its successor
+			return fmt.Errorf("%w: %w", api.ErrUnavailable, err) // the logger has ended; the client may follow the next
 		}
 
 		r := api.Logged{Index: it.Index}
 		if !it.Mark {
 			r.Kind, r.Data = chain.KindName(it.Kind), it.Data
 		}
+
 		if err := send(r); err != nil {
 			return err
 		}
 	}
 }
 
-// eventLog is the log of the node that runs now, for streams of events, which outlive it.
-func (n *Node) openEventLog() (events.Log, error) {
-	c := n.core.Load()
-	if c == nil {
-		return nil, fmt.Errorf("%w: the node has not started", api.ErrUnavailable)
-	}
-	return logger.NewClient(c.dir), nil
-}
-
-// Newest is the index of the newest durable record.
+// Newest returns the index of the newest durable record.
 func (b *apiCore) Newest(ctx context.Context) (uint64, error) {
 	s, err := b.log.Stat(ctx)
 	return s.Durable, err

@@ -12,8 +12,9 @@ import (
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 )
 
-// A block whose transactions answer more than a record of the log can carry is committed, and who
-// came too late for it is told (I10).
+// A block is committed even if the results of its transactions are larger than a record of the log
+// can be. The transactions whose results have no room left are refused, and their submitters learn
+// of it (I10).
 func TestABlockThatAnswersTooMuchIsCommitted(t *testing.T) {
 	h := drive(t)
 	b := h.next(h.tx(kv.Put([]byte("big"), []byte(strings.Repeat("x", 1_000_000))), time.Minute))

@@ -14,7 +14,7 @@ import (
 	"github.com/coppice-go/coppice/node/home"
 )
 
-// Whatever a configuration file holds, it is read whole and valid, or refused with the file's name
+// Any configuration file is either valid and read in full, or refused with the name of the file
 // (I10).
 func FuzzConfig(f *testing.F) {
 	f.Add([]byte(config.Defaults().Commented()))
@@ -48,8 +48,8 @@ func FuzzConfig(f *testing.F) {
 	})
 }
 
-// Whatever a genesis file holds, it gives limits that a chain can live with, or is refused with the
-// file's name (I10).
+// Any genesis file either gives limits with which a chain can work, or is refused with the name of
+// the file (I10).
 func FuzzGenesis(f *testing.F) {
 	for _, seed := range []string{
 		`{"chain_id":"c","genesis_time":"2026-01-02T03:04:05Z","initial_height":1,"limits":{"window":"10m","max_tx_bytes":100,"max_tx_ops":1,"max_tx_steps":1,"max_result_bytes":1,"max_block_bytes":100}}`,

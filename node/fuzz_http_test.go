@@ -26,14 +26,14 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// contentTypes are every codec and protocol that the API speaks, and some that it does not.
+// contentTypes has every codec and protocol that the API speaks, and some that it does not.
 var contentTypes = []string{
 	"application/json", "application/proto", "application/connect+json", "application/connect+proto",
 	"application/grpc",
 	"application/grpc-web+proto", "application/grpc+json", "text/plain", "",
 }
 
-// methods are all calls of the API, whatever they are by now.
+// methods returns all calls of the API, from its descriptors.
 func methods() (all []protoreflect.MethodDescriptor) {
 	for _, file := range []protoreflect.FileDescriptor{apiv1.File_coppice_api_v1_node_proto,
 		apiv1.File_coppice_api_v1_admin_proto} {
@@ -84,8 +84,8 @@ func request(method protoreflect.MethodDescriptor, codec, wrap uint8, body []byt
 	return r, nil
 }
 
-// incarnations of everything that is not a worker: none of it may be replaced because of what a
-// client sent.
+// incarnations returns the incarnation of every child except the workers. None of them may be
+// replaced because of a client's request.
 func incarnations(t supervisor.Tree) string {
 	var b strings.Builder
 	var walk func(supervisor.Tree)
@@ -102,11 +102,12 @@ func incarnations(t supervisor.Tree) string {
 	return b.String()
 }
 
-// broken tells whether an answer says that the node is at fault. gRPC and Connect's streams have
-// their status in the trailer or in the last message, where a frame that is not what its head says
-// is "internal" in theirs: malformed tells those.
+// malformed has the messages about a frame that does not match its head.
 var malformed = []string{"protocol error", "corrupt response", "unmarshal end stream message"}
 
+// broken returns how an answer says that the node is at fault, or "" if it does not. Streams of gRPC
+// and Connect have their status in the trailer or in the last message. There these protocols also
+// call a frame "internal" that does not match its head: malformed recognizes those.
 func broken(res *http.Response, answer []byte) string {
 	isMalformed := func(text string) bool {
 		return slices.ContainsFunc(malformed, func(m string) bool { return strings.Contains(text, m) })
@@ -131,8 +132,8 @@ func broken(res *http.Response, answer []byte) string {
 	return ""
 }
 
-// Whatever is sent to a whole node, by whatever method and codec, is answered, and not with a 5xx
-// (I10): 501 apart, which is the protocol's for a compression that nobody has. Nothing in the tree
+// Any request to a whole node, with any method and codec, is answered, and not with a 5xx (I10).
+// The exception is 501, with which the protocol refuses an unknown compression. Nothing in the tree
 // is replaced.
 func FuzzHTTPBodies(f *testing.F) {
 	n := nodetest.Start(f)

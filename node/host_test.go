@@ -16,7 +16,7 @@ import (
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
 
-// A child that is ending while a fault is offered to it does not run; that is not the same as one
+// A child that is ending while a fault is offered to it is reported as not running, and not as one
 // that takes no faults.
 func TestAChildThatIsEndingIsNotRunning(t *testing.T) {
 	told, release := make(chan struct{}, 1), make(chan struct{})

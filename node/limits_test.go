@@ -79,7 +79,7 @@ func (r *rig) close(t *testing.T) {
 	require.NoError(t, <-r.ended)
 }
 
-// gaveUp are the supervisors that gave up after a mark, in order.
+// gaveUp returns the supervisors that gave up after a mark, in order.
 func (r *rig) gaveUp(mark int) []string {
 	paths := []string{}
 	for _, e := range r.rec.Events()[mark:] {
@@ -92,8 +92,8 @@ func (r *rig) gaveUp(mark int) []string {
 
 var errCut = errors.New("cut by the test")
 
-// The limits as shipped, each with the escalation that the design gives it: what gives up at the
-// first kill, the second and so on, all within the period.
+// Each limit as shipped leads to the escalation that the design gives it. A row lists the
+// supervisors that give up at the first kill, at the second and so on, all within the period.
 func TestShippedLimits(t *testing.T) {
 	const (
 		root         = "coppice"
@@ -114,7 +114,7 @@ func TestShippedLimits(t *testing.T) {
 	for _, tc := range []struct {
 		profile plan.Profile
 		kill    string
-		want    [][]string // by kill: who gives up
+		want    [][]string // by kill: the supervisors that give up
 		ends    bool       // the last kill ends the process
 	}{
 		{plan.Default, transactions + "/storage", then(times(3), transactions), false},
@@ -177,7 +177,7 @@ func TestShippedLimits(t *testing.T) {
 	}
 }
 
-// living resolves a path whose last element may be "*", after making something live there.
+// living resolves a path. If its last element is "*", living first starts a child there.
 func (r *rig) living(t *testing.T, path string) string {
 	t.Helper()
 	dir, any := strings.CutSuffix(path, "/*")

@@ -20,7 +20,7 @@ import (
 	"github.com/coppice-go/coppice/node/plan"
 )
 
-// listening is a node whose listener has the given bounds.
+// listening runs a node whose listener has the given bounds.
 func listening(t *testing.T, narrow func(*host.Bounds)) *hand {
 	t.Helper()
 	dir := t.TempDir()
@@ -43,7 +43,7 @@ func (h *hand) dial() net.Conn {
 	return conn
 }
 
-// healthy asks as a load balancer does, with a connection of its own.
+// healthy asks for the node's health as a load balancer does, with a connection of its own.
 func (h *hand) healthy() {
 	h.t.Helper()
 	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
@@ -53,9 +53,8 @@ func (h *hand) healthy() {
 	require.Equal(h.t, http.StatusOK, res.StatusCode)
 }
 
-// Connections that do nothing, whether they never sent a head, stopped in the middle of one, or had
-// an answer and stayed, are closed for those that come, the oldest first, so that admin always
-// answers (I8).
+// Idle connections never sent a head, stopped in the middle of one, or had an answer and stayed.
+// New connections replace them, the oldest first, so that admin always answers (I8).
 func TestThousandsOfIdleConnectionsKeepNobodyOut(t *testing.T) {
 	const most, flood = 50, 500
 	h := listening(t, func(b *host.Bounds) { b.Conns = most })
@@ -93,7 +92,7 @@ func TestThousandsOfIdleConnectionsKeepNobodyOut(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// A head that does not come to its end is cut off in time.
+// A connection whose head does not come to its end is cut off in time.
 func TestASlowHeadIsCutOff(t *testing.T) {
 	h := listening(t, func(b *host.Bounds) { b.Header = 50 * time.Millisecond })
 	c := h.dial()
@@ -114,8 +113,8 @@ func TestAHeadThatIsTooLongIsRefused(t *testing.T) {
 	require.Equal(t, http.StatusRequestHeaderFieldsTooLarge, res.StatusCode)
 }
 
-// Admin has room of its own: requests that fill the node's, and bodies that never come, do not keep
-// it from answering (I8).
+// Admin has connections of its own. Requests that take all others, and bodies that never come, do
+// not keep it from answering (I8).
 func TestAdminAnswersWhileRequestsFillTheNode(t *testing.T) {
 	h := listening(t, func(b *host.Bounds) { b.Work.MaxRequests = 3 })
 	const head = "POST /coppice.api.v1.NodeService/Submit HTTP/1.1\r\nHost: x\r\nContent-Type: " +
@@ -143,8 +142,8 @@ func TestAdminAnswersWhileRequestsFillTheNode(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// Connections whose requests are refused, or want no body, and whose bodies never come, are not
-// held for them: ten times as many as there may be keep nobody out (I8).
+// A connection does not wait for a body that never comes if its request was refused or needs no
+// body. Ten times as many such connections as there may be keep no client out (I8).
 func TestBodiesThatNeverComeKeepNobodyOut(t *testing.T) {
 	const most = 200
 	h := listening(t, func(b *host.Bounds) { *b = host.NewBounds(most) })
@@ -164,8 +163,7 @@ func TestBodiesThatNeverComeKeepNobodyOut(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// A process that would run out of files is not started: it would say that it is ready, and then
-// die.
+// A node that would run out of files does not start: it would say that it is ready, and then die.
 func TestTooFewFilesAreRefused(t *testing.T) {
 	_, err := host.ConnsFor(24)
 	require.ErrorIs(t, err, exit.ErrConfig)
@@ -183,7 +181,7 @@ func TestTooFewFilesAreRefused(t *testing.T) {
 	}
 }
 
-// addr waits until the node listens, and returns where.
+// addr waits until the node listens, and returns its address.
 func (h *hand) addr() string {
 	addr, err := h.Addr(context.Background())
 	if err != nil {

@@ -25,11 +25,12 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// longBlock is how many transactions a block of the long log has.
+// longBlock is the number of transactions in a block of the long log.
 const longBlock = 5_000
 
-// longLog writes a log of n transactions into a home, as a node would have: each launched, ordered
-// in blocks, and committed with its result and its change, upon a real state.
+// longLog writes a log of n transactions into a home, as a node would have written it. Each
+// transaction is launched, ordered in a block, and committed with its result and its change, on a
+// real state.
 func longLog(t *testing.T, dir string, n int) {
 	t.Helper()
 	_, genesis, err := home.ReadGenesisFile(filepath.Join(dir, chain.GenesisFile))
@@ -111,7 +112,7 @@ func longLog(t *testing.T, dir string, n int) {
 	require.NoError(t, l.Close())
 }
 
-// peakMiB is the most memory that the process had resident so far.
+// peakMiB returns the most memory that the process had resident so far.
 func peakMiB() int64 {
 	var r syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &r) != nil {
@@ -120,10 +121,10 @@ func peakMiB() int64 {
 	return r.Maxrss >> 10
 }
 
-// A log of COPPICE_LONG_TXS transactions (10000000 is the aim), in COPPICE_LONG_DIR, which is made
-// if it holds no home: how long a start takes with the state, with a snapshot, and with neither,
-// and how much memory. COPPICE_LONG_STEP is one of these, so that each has a process of its own:
-// make, state, snapshot, nothing, verify.
+// This measures the time and memory of a start with the state, with a snapshot, and with neither.
+// The log has COPPICE_LONG_TXS transactions (10000000 is the aim). It is in COPPICE_LONG_DIR, and
+// is made if there is no home. COPPICE_LONG_STEP selects one step, so that each step can have a
+// process of its own: make, state, snapshot, nothing, verify.
 func TestALongLogStartsInBoundedMemory(t *testing.T) {
 	n, err := strconv.Atoi(os.Getenv("COPPICE_LONG_TXS"))
 	step, homeDir := os.Getenv("COPPICE_LONG_STEP"), os.Getenv("COPPICE_LONG_DIR")
@@ -211,8 +212,8 @@ func TestALongLogStartsInBoundedMemory(t *testing.T) {
 		float64(n)/took.Seconds(), peakMiB())
 }
 
-// A start that redoes a long log must not be cut off by a time-out: the next would be, too. (Found
-// by 10 million transactions, which take longer than supervisor.DefaultStartTimeout.)
+// A start that replays a long log must not be cut off by a timeout: the next start would be, too.
+// (Found with 10 million transactions, which take longer than supervisor.DefaultStartTimeout.)
 func TestWhatReadsTheLogHasNoStartTimeout(t *testing.T) {
 	dir := t.TempDir()
 	_, err := home.Init(dir, home.InitOptions{ChainID: "long", Listen: "127.0.0.1:0"})

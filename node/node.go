@@ -39,8 +39,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor/treemetrics"
 )
 
-// leaseBound is how long a revoked incarnation may keep an operation on the log or the state in
-// flight. Past it nobody can tell what it still does to the files, and the process ends.
+// leaseBound is how long an operation on the log or the state may go on after its lease was
+// revoked. After that the process ends, because the operation might still change the files.
 const leaseBound = 30 * time.Second
 
 // Node is an opened home. Run may be called once.
@@ -50,12 +50,12 @@ type Node struct {
 	plan    plan.Place
 	started time.Time
 
-	// What outlives the runs of the tree, in the order in which New opens it.
+	// The fields of this group and the next outlive the runs of the tree.
 	lock     *os.File
 	table    *inflight.Table
 	logLease *supervisor.Lease[*eventlog.Log]
 	state    *supervisor.Lease[*storage.DB]
-	eventLog atomic.Pointer[eventlog.Log] // the newest that was opened, for its figures
+	eventLog atomic.Pointer[eventlog.Log] // the newest log that was opened
 	installs install.Mutex
 	progress progress.Tracker
 
@@ -69,14 +69,14 @@ type Node struct {
 	stateSync *statesync.Sync // nil: the consensus carries no snapshots
 
 	// The tree, and what its current run shares.
-	host       *supervisor.Supervisor
+	host       *supervisor.Supervisor // the root
 	damage     exit.DamageWatch
-	core       atomic.Pointer[core]                  // of the running node supervisor
-	supervised atomic.Pointer[supervisor.Supervisor] // of the node's children
+	core       atomic.Pointer[core]                  // of the current run of supervised
+	supervised atomic.Pointer[supervisor.Supervisor] // the supervisor coppice/node
 }
 
-// New opens a home: one process at a time, until Close or the end of Run. Errors are exit.ErrConfig
-// and ErrHomeInUse.
+// New opens a home. One process may have it open at a time, until Close or the end of Run. Errors
+// are exit.ErrConfig, exit.ErrHomeInUse and exit.ErrDamage.
 func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 	n := &Node{started: time.Now(), settings: settings{
 		home: dir, config: c, version: "unknown", diagnostics: zap.NewNop(), backends: map[string]chain.Backend{},
@@ -92,18 +92,22 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 	}
 
 	n.progress.Logger = n.diagnostics
+
 	err := errors.Join(c.Validate(), home.CheckFormat(dir))
 	if err != nil {
 		return nil, err
 	}
+
 	g, rec, err := home.ReadGenesisFile(filepath.Join(dir, chain.GenesisFile))
 	if err != nil {
 		return nil, err
 	}
 	n.genesis = rec
+
 	if n.token, n.submitToken, err = home.ReadTokens(dir); err != nil {
 		return nil, err
 	}
+
 	if err := n.openListener(); err != nil {
 		return nil, err
 	}
@@ -123,11 +127,12 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 	n.meter = metrics.New(n.sources())
 	n.gate.Meter = n.meter.Request
 	n.route()
+
 	if n.lock, err = home.Lock(dir); err != nil {
 		return nil, err
 	}
 
-	if n.table, err = n.openTable(); err != nil { // the first that writes below the home
+	if n.table, err = n.openTable(); err != nil { // this is the first step that writes below the home
 		if err = exit.Classify(err); errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) {
 			err = fmt.Errorf("%w: %w", exit.ErrConfig, err)
 		}
@@ -141,6 +146,7 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 
 	n.logLease = supervisor.NewLease(n.openLog, (*eventlog.Log).Close, leaseBound)
 	n.state = supervisor.NewLease(n.openState, (*storage.DB).Close, leaseBound)
+
 	if n.host, err = supervisor.New(n.hostSpec()); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
@@ -148,8 +154,8 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 	return n, nil
 }
 
-// Run runs the tree. It returns nil when ctx ended and everything stopped in order, and otherwise
-// why the tree gave up. It closes the node.
+// Run runs the tree, and closes the node at the end. It returns nil if ctx ended and everything
+// stopped in order, and otherwise the reason why the tree gave up.
 func (n *Node) Run(ctx context.Context) error {
 	run, end := n.damage.Run(ctx)
 	defer end()
@@ -165,9 +171,10 @@ func (n *Node) Run(ctx context.Context) error {
 	return errors.Join(exit.Classify(err), n.Close())
 }
 
-// Close gives the home back. Run does it itself.
+// Close releases the home. Run calls it at its end.
 func (n *Node) Close() error {
 	var errs []error
+
 	if n.logLease != nil {
 		errs = append(errs, n.logLease.Close(), n.state.Close())
 		n.logLease, n.state = nil, nil
@@ -186,20 +193,20 @@ func (n *Node) Close() error {
 	return errors.Join(errs...)
 }
 
-// Addr waits until the node listens, and returns where.
+// Addr waits until the node listens, and returns its address.
 func (n *Node) Addr(ctx context.Context) (string, error) { return n.listener.Addr(ctx) }
 
 // Reload reads the certificate of the listener again. Open connections keep the one that they have.
-// An error, which is ErrConfig, leaves the certificate as it was.
+// An error, which is exit.ErrConfig, leaves the certificate as it was.
 func (n *Node) Reload() error { return n.listener.Reload() }
 
-// Bus is the node's event bus. It outlives restarts of the pubsub part of the tree.
+// Bus returns the node's event bus. It outlives restarts of the pubsub part of the tree.
 func (n *Node) Bus() *pubsub.Bus[engines.Event] { return n.bus }
 
-// Supervisor is the root of the tree.
+// Supervisor returns the root of the tree.
 func (n *Node) Supervisor() *supervisor.Supervisor { return n.host }
 
-// core is what one run of the node supervisor shares.
+// core is what the children of coppice/node share during one run of it.
 type core struct {
 	dir *router.Directory
 }

@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/zap"
 
 	"github.com/coppice-go/coppice/engines"
+	"github.com/coppice-go/coppice/engines/logger"
 	"github.com/coppice-go/coppice/engines/storage"
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
+	"github.com/coppice-go/coppice/node/events"
 	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/node/host"
@@ -20,12 +23,13 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// openListener makes the owner of the listener, which listens once the tree has started it.
+// openListener makes the host, which listens once the tree has started its child.
 func (n *Node) openListener() (err error) {
 	conns, err := host.CheckFiles()
 	if err != nil {
 		return err
 	}
+
 	if n.bounds.Conns == 0 {
 		n.bounds = host.NewBounds(conns)
 	}
@@ -34,6 +38,7 @@ func (n *Node) openListener() (err error) {
 		Home: n.home, Listen: n.config.Listen, TLS: n.config.TLS, Token: n.token, SubmitToken: n.submitToken,
 		Bounds: n.bounds, Diagnostics: n.diagnostics,
 	})
+
 	return err
 }
 
@@ -45,7 +50,7 @@ func (n *Node) route() {
 	n.listener.Route(api.Route{Pattern: "/", Handler: n.gate, Class: api.Work})
 }
 
-// view shows the process to the admin service.
+// view returns the view that the admin service has of the process.
 func (n *Node) view() host.View {
 	return host.View{
 		Root: func() *supervisor.Supervisor { return n.host }, Plan: n.plan, Profile: n.config.Profile, Down: n.whyDown,
@@ -61,24 +66,36 @@ func (n *Node) openSnapshots() {
 	})
 }
 
-// runDirectory resolves the engines of the current run of the node; it is nil before the first.
+// runDirectory returns the directory of the current run of the node, or nil before the first.
 func (n *Node) runDirectory() engines.Directory {
 	if c := n.core.Load(); c != nil {
 		return c.dir
 	}
+
 	return nil
 }
 
+// disk returns the file system of the state and the snapshots.
+func (n *Node) disk() vfs.FS {
+	if n.stateDisk != nil {
+		return n.stateDisk
+	}
+
+	return vfs.Default
+}
+
+// openLog opens the event log, and marks the home as one that has a log.
 func (n *Node) openLog() (*eventlog.Log, error) {
 	keep, _ := n.config.Log.RetainBytes()
+
 	l, err := eventlog.Open(home.LogDir(n.home), eventlog.Options{
 		FS: n.logDisk, SegmentSize: n.config.Log.SegmentBytes, Retention: eventlog.Retention{Bytes: keep},
 		Events: n.logNotice, Synced: n.meter.Synced,
 	})
-
 	if err != nil {
 		return nil, err
 	}
+
 	if err := home.MarkStarted(n.home, l.ID()); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
@@ -88,13 +105,27 @@ func (n *Node) openLog() (*eventlog.Log, error) {
 	return l, nil
 }
 
-// openState opens the state, after a snapshot of which the log was told has taken its place.
+// openEventLog returns the event log of the current run of the node. Streams of events outlive a
+// run, and call it again for the next.
+func (n *Node) openEventLog() (events.Log, error) {
+	c := n.core.Load()
+	if c == nil {
+		return nil, fmt.Errorf("%w: the node has not started", api.ErrUnavailable)
+	}
+
+	return logger.NewClient(c.dir), nil
+}
+
+// openState opens the state. If the log has recorded the installation of a snapshot, that snapshot
+// takes the place of the state before.
 func (n *Node) openState() (*storage.DB, error) {
-	n.installs.Lock() // between its name and its record nobody can tell what is to come of an installation
+	// While state sync names a snapshot and has not recorded it yet, Settle could not tell whether
+	// to install it.
+	n.installs.Lock()
 	defer n.installs.Unlock()
 
 	if err := install.Settle(n.disk(), n.home, func() (*eventlog.Log, func() error, error) {
-		return n.eventLog.Load(), func() error { return nil }, nil // the logger has started, or this would not
+		return n.eventLog.Load(), func() error { return nil }, nil // there is one: storage starts after the logger
 	}, n.installs.Verified); err != nil {
 		return nil, err
 	}
@@ -104,25 +135,28 @@ func (n *Node) openState() (*storage.DB, error) {
 	})
 }
 
-// openTable learns what the process before died of.
+// openTable opens the table of transactions in flight. It logs which transactions were executing
+// when the previous process died.
 func (n *Node) openTable() (*inflight.Table, error) {
 	t, err := inflight.Open(home.InflightDir(n.home))
 	if err != nil {
 		return nil, err
 	}
+
 	was := t.Previous()
 	if was.Ignored != "" {
-		n.diagnostics.Warn("marks of the process before do not count", zap.String("reason", was.Ignored))
+		n.diagnostics.Warn("marks of the previous process do not count", zap.String("reason", was.Ignored))
 	}
 
 	for _, f := range was.Died {
-		n.diagnostics.Warn("transaction was executing when the process before died", zap.Stringer("transaction", f.ID),
-			zap.Bool("placed", f.Placed))
+		n.diagnostics.Warn("transaction was executing when the previous process died",
+			zap.Stringer("transaction", f.ID), zap.Bool("placed", f.Placed))
 	}
 
 	return t, nil
 }
 
+// logNotice writes an event of the event log to the diagnostics.
 func (n *Node) logNotice(e eventlog.Event) {
 	switch e := e.(type) {
 	case eventlog.Failed:
@@ -136,10 +170,10 @@ func (n *Node) logNotice(e eventlog.Event) {
 	}
 }
 
-// die ends the process where nothing can be stopped in order any more: the state's files are held
-// by something that failed for good. Nothing is lost; the log has it.
+// die ends the process when an orderly stop is impossible: an operation that holds the files of the
+// state has failed for good. Nothing is lost, because the log has everything.
 func (n *Node) die(err error) {
-	n.table.Close() // no transaction's fault
+	n.table.Close() // so that this does not count as a death of the transactions in flight
 	n.diagnostics.Error("the state cannot go on", zap.Error(err))
 	n.diagnostics.Sync()
 	fmt.Fprintf(os.Stderr, "coppice: %v\n", err)

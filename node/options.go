@@ -12,11 +12,12 @@ import (
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/config"
 	"github.com/coppice-go/coppice/node/host"
+	"github.com/coppice-go/coppice/node/progress"
 	logv1 "github.com/coppice-go/coppice/proto/coppice/log/v1"
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// settings are what a program says of a node before it opens, and what the home says.
+// settings are what a node gets from the program and from its home before it opens.
 type settings struct {
 	home        string
 	config      config.Config
@@ -30,47 +31,53 @@ type settings struct {
 	extra     []Engine
 	observers []supervisor.Observer
 	kind      consensus.Kind
-	driver    consensus.Driver // nil before New: that of kind
+	driver    consensus.Driver // that of kind, unless the program brings one
 
-	logDisk   eventlog.FS // nil: the operating system's, as the next
-	stateDisk vfs.FS
+	logDisk   eventlog.FS // nil: the operating system's
+	stateDisk vfs.FS      // nil: the operating system's
 
 	bounds      host.Bounds
 	retainEvery time.Duration // between two rounds of retention
 	now         func() time.Time
 }
 
-// Engine is an engine of the user's, hung under "engines".
+// Engine is an engine of the user. It runs under "engines" in the tree.
 type Engine struct {
 	ID string
 
-	// Start makes one incarnation. The directory resolves the addresses of the node's engines in
-	// this run of the node.
+	// Start returns the function that starts an incarnation. The directory resolves the addresses
+	// of the node's engines in this run of the node.
 	Start func(dir engines.Directory) supervisor.StartFunc
 }
 
 // Option changes what New makes.
 type Option func(*Node)
 
-// WithBackend adds a transaction backend. One of the name of a shipped backend takes its place.
+// WithBackend adds a transaction backend. It replaces a shipped backend of the same name.
 func WithBackend(b chain.Backend) Option { return func(n *Node) { n.backends[b.Name()] = b } }
 
-// WithEngine hangs an engine under "engines".
+// WithEngine adds an engine under "engines".
 func WithEngine(e Engine) Option { return func(n *Node) { n.extra = append(n.extra, e) } }
 
 // WithLogger sends diagnostics to l. They are not the event log.
 func WithLogger(l *zap.Logger) Option { return func(n *Node) { n.diagnostics = l } }
 
-// WithObserver sends the events of the tree to o too.
+// WithObserver sends the events of the tree to o as well.
 func WithObserver(o supervisor.Observer) Option {
 	return func(n *Node) { n.observers = append(n.observers, o) }
 }
 
-// WithDisk keeps the event log and the state on other disks than the operating system's: for tests
-// that crash and fail them. The other files of the home stay where they are.
+// WithDisk keeps the event log and the state on the given disks instead of the operating system's.
+// It is for tests whose disks crash and fail. The other files of the home stay where they are.
 func WithDisk(log eventlog.FS, state vfs.FS) Option {
 	return func(n *Node) { n.logDisk, n.stateDisk = log, state }
 }
 
-// WithVersion is the version that status shows.
+// WithVersion sets the version that status shows.
 func WithVersion(v string) Option { return func(n *Node) { n.version = v } }
+
+// WithProgress makes the node call f every two seconds while a step of the start takes long, and
+// once when such a step ends, so that a service manager's timeout can be extended. f must not wait.
+func WithProgress(f func(progress.Step)) Option {
+	return func(n *Node) { n.progress.Observers = append(n.progress.Observers, f) }
+}

@@ -21,7 +21,7 @@ import (
 	"github.com/coppice-go/coppice/node/retention"
 )
 
-// truncating is a home whose log is truncated behind snapshots.
+// truncating makes a home whose log is truncated behind snapshots.
 func truncating(t *testing.T) *hand {
 	t.Helper()
 	dir := t.TempDir()
@@ -40,7 +40,7 @@ func truncating(t *testing.T) *hand {
 	return h
 }
 
-// rounds makes blocks, each in a segment of its own, and lets retention do what is due after each.
+// rounds makes blocks, each in a segment of its own, and runs a round of retention after each.
 func rounds(t *testing.T, h *hand, n int, before func(*hand)) *hand {
 	t.Helper()
 	for range n {
@@ -61,7 +61,7 @@ func rounds(t *testing.T, h *hand, n int, before func(*hand)) *hand {
 	return h
 }
 
-// endOf is how a transaction that was acknowledged stands.
+// endOf returns how an acknowledged transaction has ended.
 func endOf(t *testing.T, h *hand, id chain.TxID) chain.Ending {
 	t.Helper()
 	ends, err := h.pool.Look(t.Context(), []chain.TxID{id})
@@ -69,8 +69,8 @@ func endOf(t *testing.T, h *hand, id chain.TxID) chain.Ending {
 	return ends[0]
 }
 
-// I1: what was acknowledged and has no result holds back truncation, however far snapshots and
-// state are. The seeded bug, truncation past the pool's floor, loses it.
+// I1: an acknowledged transaction without a result holds back truncation, however far snapshots and
+// state are. A bug that the test plants, truncation past the pool's floor, loses the transaction.
 func TestTruncationStopsAtThePoolsFloor(t *testing.T) {
 	for name, bug := range map[string]func(*hand){
 		"as it is": nil,
@@ -106,8 +106,8 @@ func TestTruncationStopsAtThePoolsFloor(t *testing.T) {
 	}
 }
 
-// Once it has its result the log goes on to be truncated; what is left starts, verifies by replay,
-// and gives the state again from its oldest snapshot.
+// Once the transaction has its result, the log is truncated further. The node starts with the rest
+// of the log, verify replays it, and it gives the state again from the oldest snapshot.
 func TestATruncatedLogStartsVerifiesAndRestores(t *testing.T) {
 	h := truncating(t)
 	h = rounds(t, h, 6, nil)
@@ -141,7 +141,8 @@ func TestATruncatedLogStartsVerifiesAndRestores(t *testing.T) {
 	require.EqualValues(t, 7, at)
 }
 
-// A follower's place in the log, and a retainer of anybody's, hold it too, and are told of.
+// A retainer that any follower of the log registers holds the log too, and is listed with the
+// others.
 func TestWhatHoldsTheLogIsTold(t *testing.T) {
 	h := truncating(t)
 	h = rounds(t, h, 3, func(h *hand) {
@@ -164,7 +165,7 @@ func TestWhatHoldsTheLogIsTold(t *testing.T) {
 	require.EqualValues(t, 1, r.Retainers[0].Floor)
 }
 
-// A long step of a start tells how far it is.
+// A long step of a start reports how far it is.
 func TestAStartTellsItsProgress(t *testing.T) {
 	p := progress.Tracker{Logger: zap.NewNop()}
 	at := p.ReplayFunc()

@@ -30,7 +30,7 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// joining is a node that offers a snapshot, and what another one that joins gets of it.
+// joining is a node that offers a snapshot, and what a joining node gets of that snapshot.
 type joining struct {
 	*abciHand
 	s      *comettest.Snapshot
@@ -41,7 +41,7 @@ type joining struct {
 
 const snapshotHeight = 4
 
-// offering runs a node to the height of its first snapshot, and on.
+// offering runs a node to the height of its first snapshot, and beyond.
 func offering(t *testing.T) (j *joining, other string) {
 	t.Helper()
 	home := initABCI(t)
@@ -83,7 +83,7 @@ func offering(t *testing.T) (j *joining, other string) {
 	return j, other
 }
 
-// vouch writes what the light client of the child would.
+// vouch writes what the light client of the child would write.
 func (j *joining) vouch(home string) (appHash []byte) {
 	j.t.Helper()
 	m, err := j.store.Block(j.t.Context(), snapshotHeight)
@@ -96,7 +96,7 @@ func (j *joining) vouch(home string) (appHash []byte) {
 	return m.AppHash
 }
 
-// join takes the snapshot, as CometBFT would.
+// join takes the snapshot as CometBFT would.
 func (j *joining) join(b *abciHand) {
 	j.t.Helper()
 	hash := j.vouch(b.home)
@@ -115,7 +115,7 @@ func (j *joining) join(b *abciHand) {
 	require.Equal(j.t, hash, have)
 }
 
-// follow executes the blocks after the snapshot, and compares.
+// follow executes the blocks after the snapshot, and compares the app hashes.
 func (j *joining) follow(b *abciHand) {
 	j.t.Helper()
 	at, _ := b.info()
@@ -132,8 +132,8 @@ func (j *joining) follow(b *abciHand) {
 	}
 }
 
-// A node begins with a snapshot of a peer's and goes on as the peer did: through kills of its
-// engines, a restart, and verify.
+// A node begins with a peer's snapshot and goes on as the peer did, through kills of its engines, a
+// restart, and verify.
 func TestANodeBeginsWithASnapshotOfItsPeers(t *testing.T) {
 	j, dir := offering(t)
 	defer j.close()
@@ -184,8 +184,8 @@ func TestANodeBeginsWithASnapshotOfItsPeers(t *testing.T) {
 	b.close()
 }
 
-// A node that has a state and is far behind takes a snapshot too. What it had acknowledged, and
-// what was applied in a block that it never saw, has its end.
+// A node that has a state and is far behind takes a snapshot too. A transaction that it had
+// acknowledged, and that was applied in a block which it never saw, ends.
 func TestANodeThatIsBehindTakesASnapshot(t *testing.T) {
 	j, home := offering(t)
 	defer j.close()
@@ -224,8 +224,8 @@ func TestANodeThatIsBehindTakesASnapshot(t *testing.T) {
 	b.close()
 }
 
-// Nothing that a peer or CometBFT sends ends anything: each has its answer, and the same connection
-// goes on.
+// Nothing that a peer or CometBFT sends makes anything stop. Each request gets its answer, and the
+// same connection goes on.
 func TestWhatPeersSendInAStateSyncHasItsAnswer(t *testing.T) {
 	j, dir := offering(t)
 	defer j.close()
@@ -306,8 +306,8 @@ func TestWhatPeersSendInAStateSyncHasItsAnswer(t *testing.T) {
 }
 
 // A state sync is cut short by the death of any part of the node, or by a power failure at any
-// operation of its disk: the node comes back at height 0 or at the snapshot's, nothing half
-// imported is left, and the sync begins anew.
+// operation of its disk. The node comes back at height 0 or at the snapshot's height, nothing that
+// was half imported is left, and the sync begins anew.
 func TestAStateSyncThatIsCutShortBeginsAnew(t *testing.T) {
 	j, dir := offering(t)
 	defer j.close()
@@ -371,8 +371,8 @@ func TestAStateSyncThatIsCutShortBeginsAnew(t *testing.T) {
 	}
 }
 
-// A core that restarts while a snapshot is being installed waits until the log was told, and comes
-// back with it: it must not forget what is about to be recorded.
+// A core that restarts while a snapshot is being installed waits until the log has recorded that,
+// and comes back with the snapshot: it must not forget what is about to be recorded.
 func TestACoreThatRestartsDuringAnInstallationWaitsForItsRecord(t *testing.T) {
 	j, home := offering(t)
 	defer j.close()
@@ -407,7 +407,7 @@ func TestACoreThatRestartsDuringAnInstallationWaitsForItsRecord(t *testing.T) {
 	require.EqualValues(t, snapshotHeight+len(j.next), v.Height)
 }
 
-// cutDisk clones what a power failure would leave at one operation.
+// cutDisk clones what a power failure would leave on the disk at one operation.
 type cutDisk struct {
 	mem     *vfs.MemFS
 	rng     *rand.Rand
@@ -431,7 +431,7 @@ func (c *cutDisk) before(op errorfs.Op) error {
 	return nil
 }
 
-// Blocks that a snapshot's taker needs stay, whatever retain_blocks says.
+// The blocks that a node needs after taking a snapshot stay, whatever retain_blocks says.
 func TestBlocksAfterASnapshotStay(t *testing.T) {
 	j, _ := offering(t)
 	defer j.close()

@@ -15,7 +15,7 @@ import (
 	"github.com/coppice-go/coppice/supervisor/suptest"
 )
 
-// slowToStop is an engine that takes a while to end when it is told to, as CometBFT does.
+// slowToStop is an engine that takes a while to end after it was told to, as CometBFT does.
 func slowToStop(takes time.Duration) Option {
 	return WithEngine(Engine{ID: "slow", Start: func(engines.Directory) supervisor.StartFunc {
 		return func(context.Context) (supervisor.Service, error) {
@@ -28,9 +28,9 @@ func slowToStop(takes time.Duration) Option {
 	}})
 }
 
-// While a node whose log has died is being stopped, engines first, its transaction core has nothing
-// to run on: a start of it waits for the stop instead of failing, again and again, as often as its
-// limit allows. Each try opens the state. (Seen under chaos: 92 of them in 3 s.)
+// While a node whose log has died is being stopped, engines first, its transaction core has no log
+// to run on. A start of the core waits for the stop, instead of failing as often as its limit
+// allows, because each attempt opens the state. (Seen under chaos: 92 attempts in 3 s.)
 func TestTheCoreDoesNotRestartInALoopWhileTheNodeStops(t *testing.T) {
 	for _, dead := range []string{"logger", "router"} {
 		t.Run(dead, func(t *testing.T) {

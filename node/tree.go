@@ -18,8 +18,8 @@ import (
 	"github.com/coppice-go/coppice/supervisor/zapevents"
 )
 
-// hostSpec is the whole tree. What a supervisor's children share is made in its build function, so
-// that each of its runs begins afresh.
+// hostSpec returns the spec of the whole tree. The build function of a supervisor makes what its
+// children share, so that each of its runs begins afresh.
 func (n *Node) hostSpec() supervisor.Spec {
 	s := n.plan.Spec(func() ([]supervisor.Child, error) {
 		return []supervisor.Child{
@@ -33,11 +33,13 @@ func (n *Node) hostSpec() supervisor.Spec {
 		&n.damage,
 		supervisor.ObserverFunc(func(e supervisor.Event) { n.bus.Publish(engines.TreeChanged{Event: e}) }),
 		n.trees,
-		n.news, // not by the bus, which is part of the tree that it tells about
+		n.news, // not through the bus, which is a part of the tree whose events these are
 	}, n.observers...)
+
 	return s
 }
 
+// buildCoppice returns the children of coppice.
 func (n *Node) buildCoppice() ([]supervisor.Child, error) {
 	return []supervisor.Child{
 		n.plan.Find(plan.PathPubsub).Child(supervisor.Nested(n.bus.Spec())),
@@ -45,20 +47,25 @@ func (n *Node) buildCoppice() ([]supervisor.Child, error) {
 	}, nil
 }
 
-// startNode starts the node's supervisor, which state sync manages.
+// startNode makes the supervisor coppice/node, and keeps it for state sync, which restarts children
+// of it.
 func (n *Node) startNode(context.Context) (supervisor.Service, error) {
 	s, err := supervisor.New(n.plan.Find(plan.PathNode).Spec(n.buildNode))
 	if err != nil {
 		return nil, err
 	}
+
 	n.supervised.Store(s)
+
 	return s, nil
 }
 
+// buildNode returns the children of coppice/node.
 func (n *Node) buildNode() ([]supervisor.Child, error) {
 	at := n.plan.Find(plan.PathNode)
 	c := &core{dir: router.NewDirectory().Measure(n.meter.CallTimes)}
 	n.core.Store(c)
+
 	return []supervisor.Child{
 		at.Find("router").Child(router.Child(c.dir)),
 		withoutStartTimeout(at.Find("logger").Child(logger.Child(c.dir,
@@ -68,55 +75,64 @@ func (n *Node) buildNode() ([]supervisor.Child, error) {
 	}, nil
 }
 
-// publish is the bus's news of the log: after the record is durable, never before.
+// publish publishes a record of the log on the bus. The logger calls it once the record is durable.
 func (n *Node) publish(e eventlog.Entry) {
 	n.meter.Logged(e.Kind, len(e.Data))
 	n.bus.Publish(engines.RecordLogged{Index: e.Index, Kind: e.Kind, Size: len(e.Data)})
 }
 
-// unhurried is a child whose start reads the log or the state, and so takes as long as they are.
-// What it is at is told: see Progress.
+// withoutStartTimeout returns c with StartTimeout set to Infinity. It is for a child whose start
+// reads the log or the state, and takes the longer the larger they are. Node.Progress shows how far
+// such a start is.
 func withoutStartTimeout(c supervisor.Child) supervisor.Child {
 	c.StartTimeout = supervisor.Infinity
 	return c
 }
 
-// withLog is a start that waits for the log. Where the log has died the node restarts, and stops
-// what uses the log later than its engines, which may take seconds; meanwhile this start waits to
-// be stopped, instead of failing again and again.
+// withLog returns a start function that first waits for the log. If the log has died, the node
+// restarts. It first stops the engines, which may take seconds, and then what uses the log.
+// Meanwhile this start waits to be stopped, instead of failing again and again.
 func withLog(c *core, start supervisor.StartFunc) supervisor.StartFunc {
 	return func(ctx context.Context) (supervisor.Service, error) {
 		if _, err := c.dir.Await(ctx, logger.Name, 0); err != nil {
 			<-ctx.Done() // the router has died, and the node restarts too
 			return nil, context.Cause(ctx)
 		}
+
 		return start(ctx)
 	}
 }
 
+// buildTransactions returns the children of coppice/node/transactions.
 func (n *Node) buildTransactions(c *core) []supervisor.Child {
 	at := n.plan.Find(plan.PathTransactions)
+
 	return []supervisor.Child{
 		withoutStartTimeout(at.Find("storage").Child(withLog(c, storage.Child(c.dir, storage.Config{Lease: n.state})))),
-		// Its clients are made for each incarnation: a replaced one must not find its successor's
-		// grants in them.
+
+		// Each incarnation of ordering gets clients of its own: a replaced incarnation must not
+		// find the grants of its successor in them.
 		withoutStartTimeout(at.Find("ordering").Child(func(ctx context.Context) (supervisor.Service, error) {
 			if err := n.agree(ctx, c); err != nil {
 				return nil, err
 			}
+
 			return ordering.Child(c.dir, ordering.Config{
 				Log: logger.NewClient(c.dir), Store: storage.NewClient(c.dir).SameGeneration(),
 				Pool:     mempool.NewClient(c.dir, n.backends),
 				Progress: n.progress.ReplayFunc(), Validators: n.traits.Validators,
 			})(ctx)
 		})),
+
 		at.Find("mempool").Nested(func() ([]supervisor.Child, error) { return n.buildMempool(c) }),
 	}
 }
 
+// buildMempool returns the children of coppice/node/transactions/mempool.
 func (n *Node) buildMempool(c *core) ([]supervisor.Child, error) {
 	at := n.plan.Find(plan.PathMempool)
 	store := storage.NewClient(c.dir).SameGeneration()
+
 	dynamic, err := supervisor.NewDynamic(supervisor.DynamicSpec[mempool.Task]{
 		Name: "workers", Restart: supervisor.Temporary, Shutdown: at.Find("pool").Shutdown,
 		Intensity: at.Find("workers").Intensity,
@@ -124,23 +140,24 @@ func (n *Node) buildMempool(c *core) ([]supervisor.Child, error) {
 			return t.Watch(worker.Worker{Job: t.Job, Store: store, Marks: n.table}), nil
 		},
 	})
-
 	if err != nil {
 		return nil, err
 	}
+
 	return []supervisor.Child{
 		withoutStartTimeout(at.Find("pool").Child(mempool.Child(c.dir, mempool.Config{
 			Log: logger.NewClient(c.dir), Store: store, Workers: workers{dynamic}, Suspects: n.table,
-			Orderer: ordering.Name, Backends: n.backends,
-			MaxTxs: n.config.Pool.MaxTxs, MaxBytes: n.config.Pool.MaxBytes,
-			MaxEager: n.config.Pool.MaxEager, Now: n.now,
+			Orderer: ordering.Name, Backends: n.backends, MaxTxs: n.config.Pool.MaxTxs,
+			MaxBytes: n.config.Pool.MaxBytes, MaxEager: n.config.Pool.MaxEager, Now: n.now,
 		}))),
 		at.Find("workers").Child(func(context.Context) (supervisor.Service, error) { return dynamic, nil }),
 	}, nil
 }
 
+// buildEngines returns the children of coppice/node/engines.
 func (n *Node) buildEngines(c *core) []supervisor.Child {
 	at := n.plan.Find(plan.PathEngines)
+
 	drive := consensus.Core{
 		Ordering: ordering.NewClient(c.dir), Pool: mempool.NewClient(c.dir, n.backends), Genesis: n.genesis,
 		Feed: mempool.NewClient(c.dir, n.backends), State: storage.NewClient(c.dir),

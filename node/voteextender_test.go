@@ -15,8 +15,8 @@ import (
 	"github.com/coppice-go/coppice/node/home"
 )
 
-// clock is a backend whose validators say in their votes what time it is, and whose state has what
-// they said.
+// clock is a backend whose validators put the time into their votes, and whose state has the times
+// that they said.
 type clock struct{}
 
 func (clock) Name() string { return "clock" }
@@ -40,7 +40,7 @@ func (c clock) VerifyVoteExtension(_ context.Context, _ consensus.Vote, extensio
 	return len(extension) == 0 || c.Check(extension) == nil
 }
 
-// Propose makes a transaction of what the strongest validator said.
+// Propose makes a transaction of the time that the strongest validator said.
 func (c clock) Propose(_ context.Context, _ uint64, votes []consensus.ExtendedVote) ([][]byte, error) {
 	best := votes[0]
 	for _, v := range votes {
@@ -52,7 +52,7 @@ func (c clock) Propose(_ context.Context, _ uint64, votes []consensus.ExtendedVo
 	return [][]byte{tx}, err
 }
 
-// A backend that extends votes: from the second block on, by the genesis of the chain.
+// A backend extends votes from the second block on, as the genesis of the chain says.
 func ExampleWithConsensus() {
 	dir, err := os.MkdirTemp("", "example")
 	if err != nil {

@@ -8,13 +8,13 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// workers is the dynamic supervisor as the pool sees it.
+// workers is the dynamic supervisor of the workers, as the pool uses it.
 type workers struct {
 	*supervisor.Dynamic[mempool.Task]
 }
 
-// AwaitUp returns once workers can be started: within the start of the same mempool, which starts
-// them after the pool.
+// AwaitUp waits until workers can be started. The pool calls it because the mempool starts the
+// supervisor of the workers after the pool.
 func (w workers) AwaitUp(ctx context.Context) error {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -23,6 +23,7 @@ func (w workers) AwaitUp(ctx context.Context) error {
 		if _, err := w.CountChildren(); err == nil {
 			return nil
 		}
+
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

@@ -35,7 +35,7 @@ type block struct{ index, transactions uint64 }
 // Counter describes the engine for node.WithEngine.
 var Counter = node.Engine{ID: Name, Start: start}
 
-// start makes the start function of an incarnation. Each incarnation begins with new state and
+// start returns the start function of an incarnation. Each incarnation begins with new state and
 // fills it from the log, which is truth. So a counter that was killed counts right again, although
 // it has saved nothing.
 func start(dir engines.Directory) supervisor.StartFunc {
@@ -55,12 +55,14 @@ func start(dir engines.Directory) supervisor.StartFunc {
 				return nil
 			})
 
-			// A goroutine of the incarnation's: its failure is the engine's, and it ends with it.
+			// The goroutine belongs to the incarnation: it ends with the engine, and its failure is
+			// the engine's failure.
 			return supervisor.Go(ctx, func(ctx context.Context) error { return follow(ctx, log, s) })
 		}}.Start(dir)(ctx)
 	}
 }
 
+// follow posts a block to s for each committed block of the log, from the first on.
 func follow(ctx context.Context, log logger.Client, s *engines.Server) error {
 	t := tail.New(tail.Options{
 		Log:   func() (tail.Log, error) { return log, nil },

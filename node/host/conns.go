@@ -7,26 +7,28 @@ import (
 	"sync"
 )
 
-// conns bounds how many connections the listener holds. Where one more comes it closes the one that
-// has been without a request for longest, or that never finished the head of its first: so
-// thousands that do nothing keep nobody out, and admin always answers (I8). Those with a request
-// are the intake's to bound, below this bound. Safe for concurrent use.
+// conns bounds how many connections the listener holds. When there is one too many, it closes the
+// connection that has been without a request for longest; a request counts once its head is
+// complete. So thousands of idle connections keep no client out, and admin always answers (I8).
+// api.Intake bounds the connections that have a request, below this bound. conns is safe for
+// concurrent use.
 type conns struct {
 	max int
 
 	mu      sync.Mutex
-	waiting *list.List // of net.Conn without a request, the longest first
-	all     map[net.Conn]*list.Element
-	closed  int // for room
+	waiting *list.List                 // of net.Conn without a request, the longest-waiting first
+	all     map[net.Conn]*list.Element // nil for a connection with a request
+	closed  int                        // connections that were closed to make room
 }
 
 func newConns(max int) *conns {
 	return &conns{max: max, waiting: list.New(), all: make(map[net.Conn]*list.Element)}
 }
 
-// state is an http.Server's ConnState.
+// state is the ConnState function of the http.Server.
 func (c *conns) state(conn net.Conn, s http.ConnState) {
 	c.mu.Lock()
+
 	if e := c.all[conn]; e != nil {
 		c.waiting.Remove(e)
 	}
@@ -36,12 +38,11 @@ func (c *conns) state(conn net.Conn, s http.ConnState) {
 		c.all[conn] = c.waiting.PushBack(conn)
 	case http.StateActive:
 		c.all[conn] = nil
-	default: // closed, or hijacked, which nothing here does
+	default: // closed; nothing here hijacks a connection
 		delete(c.all, conn)
 	}
 
 	var oldest net.Conn
-
 	if first := c.waiting.Front(); len(c.all) > c.max && first != nil {
 		oldest = first.Value.(net.Conn)
 		c.waiting.Remove(first)
@@ -52,6 +53,6 @@ func (c *conns) state(conn net.Conn, s http.ConnState) {
 	c.mu.Unlock()
 
 	if oldest != nil {
-		oldest.Close() // its own goroutine meets it, and ends
+		oldest.Close() // the goroutine that serves it then ends
 	}
 }

@@ -8,30 +8,35 @@ import (
 	"github.com/coppice-go/coppice/node/exit"
 )
 
-// Files that a process may have open. The Go runtime has raised the soft limit to the hard one when
-// it started.
+// AdminConns is the number of connections that are kept for admin, whatever the others do.
+const AdminConns = 32
+
+// Bounds on the files that a process may have open, and on the connections, which take one each. At
+// its start the Go runtime has raised the soft limit on files to the hard one.
 const (
-	minFiles   = 512  // below it the state and the log may find none left, which ends the node
-	ownFiles   = 192  // that connections must leave to the rest of the node
-	mostConns  = 4096 // connections, however many files there are
-	AdminConns = 32   // of them for admin, whatever requests the others have
+	minFiles  = 512  // with fewer, the state and the log may find none left, which ends the node
+	ownFiles  = 192  // files that connections must leave to the rest of the node
+	mostConns = 4096 // connections, however many files there are
 )
 
-// checkFiles refuses a process that would run out of file descriptors. It answers how many
-// connections there may be.
+// CheckFiles returns how many connections the listener may hold. It refuses a process that would
+// run out of file descriptors.
 func CheckFiles() (conns int, err error) {
 	var l unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
 		return 0, fmt.Errorf("limit of open files: %w", err)
 	}
+
 	return ConnsFor(uint64(l.Cur)) //nolint:unconvert // it is signed on FreeBSD
 }
 
-// ConnsFor returns the number of connections of a process that may open so many files.
+// ConnsFor returns how many connections the listener of a process may hold that may open the given
+// number of files. It returns exit.ErrConfig if these files are too few for a node.
 func ConnsFor(files uint64) (int, error) {
 	if files < minFiles {
 		return 0, fmt.Errorf("%w: this process may open %d files, want at least %d: raise the limit (ulimit -n, "+
 			"LimitNOFILE=)", exit.ErrConfig, files, minFiles)
 	}
+
 	return int(min(files-ownFiles, mostConns)), nil
 }

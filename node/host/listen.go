@@ -13,7 +13,7 @@ import (
 	"github.com/coppice-go/coppice/node/exit"
 )
 
-// inHome is a path of the configuration, which begins at the home if it is not absolute.
+// inHome resolves a path of the configuration, which is relative to the home unless it is absolute.
 func (h *Host) inHome(path string) string {
 	if filepath.IsAbs(path) {
 		return path
@@ -21,8 +21,8 @@ func (h *Host) inHome(path string) string {
 	return filepath.Join(h.Home, path)
 }
 
-// Reload reads the certificate of the listener again. Connections that are there keep the one that
-// they have. An error, which is ErrConfig, leaves it as it was.
+// Reload reads the certificate of the listener again. Open connections keep the one that they have.
+// An error, which is exit.ErrConfig, leaves the certificate as it was.
 func (h *Host) Reload() error {
 	if h.TLS.Cert == "" {
 		return nil
@@ -35,25 +35,27 @@ func (h *Host) Reload() error {
 	}
 
 	h.certificate.Store(&cert)
+
 	return nil
 }
 
-// tlsConfig is nil where the listener has no certificate.
+// tlsConfig returns the TLS configuration of the listener, or nil if it has no certificate.
 func (h *Host) tlsConfig() *tls.Config {
 	if h.certificate.Load() == nil {
 		return nil
 	}
+
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS12,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return h.certificate.Load(), nil },
 	}
 }
 
-// guarded wants a token of everybody who comes from beyond this machine, for everything but the
-// question whether the node is well. The admin token and the submit token are both good for it;
-// what changes the node wants the admin token besides.
+// guarded requires a token for every request except the health checks, if other machines can reach
+// the listener. Either the admin token or the submit token will do here. Routes that change the
+// node require the admin token as well.
 func (h *Host) guarded(next http.Handler) http.Handler {
-	host, _, _ := net.SplitHostPort(h.Listen) // it was checked
+	host, _, _ := net.SplitHostPort(h.Listen) // validated with the configuration
 	if config.Loopback(host) {
 		return next
 	}
@@ -66,11 +68,11 @@ func (h *Host) guarded(next http.Handler) http.Handler {
 	return api.Guard(next, tokens, "/healthz", "/readyz")
 }
 
-// nodeFile says to this machine's clients how to reach the listener at addr.
+// nodeFile returns the file that tells clients on this machine how to reach the listener at addr.
 func (h *Host) nodeFile(addr string) api.NodeFile {
 	f := api.NodeFile{PID: os.Getpid(), Address: addr}
 	if host, port, err := net.SplitHostPort(addr); err == nil && net.ParseIP(host).IsUnspecified() {
-		f.Address = net.JoinHostPort("localhost", port) // of either version of the protocol
+		f.Address = net.JoinHostPort("localhost", port) // over IPv4 or IPv6
 	}
 
 	if h.TLS.Cert != "" {

@@ -17,15 +17,17 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// bounds are what clients of the listener may take before they are cut off.
+// Bounds limits how much of the listener its clients may use before they are cut off.
 type Bounds struct {
-	Header, Idle time.Duration // for the head of a request, and without one
-	Head         int           // bytes
-	Conns        int
-	Work, Admin  api.IntakeOptions // of transactions and reads; of everything that must answer whatever those do (I8)
+	Header time.Duration // for the head of a request
+	Idle   time.Duration // between requests
+	Head   int           // bytes of the head of a request
+	Conns  int
+	Work   api.IntakeOptions // for transactions and reads
+	Admin  api.IntakeOptions // for everything that must answer however much work there is (I8)
 }
 
-// NewBounds returns the bounds of a listener with conns connections.
+// NewBounds returns the default bounds for a listener that may hold so many connections.
 func NewBounds(conns int) Bounds {
 	return Bounds{
 		Header: 10 * time.Second, Idle: 2 * time.Minute, Head: 64 << 10, Conns: conns,
@@ -34,38 +36,40 @@ func NewBounds(conns int) Bounds {
 	}
 }
 
-// streamsOf is how many of the connections may be streams of events.
+// StreamsOf returns how many of the given connections may be streams of events.
 func StreamsOf(conns int) int { return conns / 4 }
 
-// hostOptions are what the owner of the listener needs of a node.
+// Options are what a Host needs from a node.
 type Options struct {
-	Home               string
-	Listen             string // host:port; port 0 takes a free one
-	TLS                config.TLSConfig
-	Token, SubmitToken string // SubmitToken may be empty: there is none
-	Bounds             Bounds
-	Diagnostics        *zap.Logger
+	Home        string
+	Listen      string // host:port; port 0 takes a free one
+	TLS         config.TLSConfig
+	Token       string // of admin
+	SubmitToken string // empty: there is none
+	Bounds      Bounds
+	Diagnostics *zap.Logger
 }
 
-// httpHost owns the listener of a process. It outlives the incarnations of the child that serves.
+// Host owns the listener of a process. It outlives the incarnations of the child that serves.
 type Host struct {
 	Options
 	routes      []api.Route
-	address     atomic.Pointer[string]
+	address     atomic.Pointer[string]          // nil until the first Start
 	certificate atomic.Pointer[tls.Certificate] // nil: no TLS
-	up          chan struct{}
+	up          chan struct{}                   // closed once address is set
 }
 
-// newHost returns a host. Errors are ErrConfig: a certificate that cannot be used.
+// New returns a Host that does not listen yet. Its error is exit.ErrConfig: the certificate cannot
+// be used.
 func New(o Options) (*Host, error) {
 	h := &Host{Options: o, up: make(chan struct{})}
 	return h, h.Reload()
 }
 
-// Route adds rows to the table of routes. It is for the time before the first Start.
+// Route adds rows to the table of routes. Call it before the first Start.
 func (h *Host) Route(routes ...api.Route) { h.routes = append(h.routes, routes...) }
 
-// Addr waits until the host listens, and returns where.
+// Addr waits until the host listens, and returns its address.
 func (h *Host) Addr(ctx context.Context) (string, error) {
 	select {
 	case <-h.up:
@@ -75,13 +79,14 @@ func (h *Host) Addr(ctx context.Context) (string, error) {
 	}
 }
 
-// Start is the StartFunc of the child that serves. A later incarnation takes the same port again,
-// also where the first was free to choose.
+// Start is the StartFunc of the child that serves. Later incarnations listen on the port of the
+// first, even if the configuration left the choice of the port open.
 func (h *Host) Start(ctx context.Context) (supervisor.Service, error) {
 	listen := h.Listen
 	if a := h.address.Load(); a != nil {
 		listen = *a
 	}
+
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", listen)
 	if err != nil {
 		return nil, fmt.Errorf("%w; choose another address with --listen or in %s", err, config.FileName)
@@ -89,6 +94,7 @@ func (h *Host) Start(ctx context.Context) (supervisor.Service, error) {
 
 	addr := l.Addr().String()
 	first := h.address.Swap(&addr) == nil
+
 	if err := h.nodeFile(addr).Write(h.Home); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
@@ -96,7 +102,8 @@ func (h *Host) Start(ctx context.Context) (supervisor.Service, error) {
 		close(h.up)
 	}
 
-	streams, end := context.WithCancel(context.WithoutCancel(ctx)) // they would hold up an orderly stop
+	// Serve ends the streams itself: they would hold up an orderly stop.
+	streams, end := context.WithCancel(context.WithoutCancel(ctx))
 	h.Diagnostics.Info("listening", zap.String("address", addr))
 
 	return &admin{listener: l, end: end, server: &http.Server{
@@ -107,7 +114,7 @@ func (h *Host) Start(ctx context.Context) (supervisor.Service, error) {
 	}}, nil
 }
 
-// mux serves the table of routes. Streams end with the given context.
+// mux returns the handler of the table of routes. Streams end with the given context.
 func (h *Host) mux(streams context.Context) http.Handler {
 	work, ask := api.NewIntake(h.Bounds.Work), api.NewIntake(h.Bounds.Admin)
 	mux := http.NewServeMux()
@@ -122,27 +129,30 @@ func (h *Host) mux(streams context.Context) http.Handler {
 		case api.Stream:
 			handler = api.Streaming(streams, handler)
 		}
+
 		mux.Handle(r.Pattern, handler)
 	}
 
 	return mux
 }
 
-// admin is one incarnation of the listener's owner.
+// grace is how long the requests in progress may take to end when admin is told to stop.
+const grace = 500 * time.Millisecond
+
+// admin is one incarnation of the child that serves.
 type admin struct {
 	listener net.Listener
-	end      context.CancelFunc // of streams
+	end      context.CancelFunc // ends the streams
 	server   *http.Server
 }
 
-// grace is how long requests inside may take to end when admin is told to stop.
-const grace = 500 * time.Millisecond
-
+// Serve answers requests until ctx ends.
 func (a *admin) Serve(ctx context.Context) error {
 	defer a.end()
 	defer a.server.Close() // however this incarnation ends, the port is free for the next
 
 	done := make(chan error, 1)
+
 	if err := supervisor.Go(ctx, func(context.Context) error {
 		done <- a.serve()
 		return nil
@@ -165,7 +175,9 @@ func (a *admin) Serve(ctx context.Context) error {
 			a.end()
 			late, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 			defer cancel()
-			a.server.Shutdown(late) // past the grace, Close cuts off whoever is inside
+
+			a.server.Shutdown(late) // past the grace, Close cuts off the requests in progress
+
 			return context.Cause(ctx)
 		}
 	}

@@ -15,58 +15,60 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// View shows the process to the admin service.
+// View shows the process to the admin service, and carries out kills for it.
 type View struct {
 	Root    func() *supervisor.Supervisor
 	Plan    plan.Place
 	Profile plan.Profile
-	Down    func() string // why the node does not serve; empty if it does
+	Down    func() string // the reason why the node does not serve; empty if it does
 	Version string        // of the program
 	Started time.Time
 	Home    string
 	News    api.EventSource
 }
 
-// Tree returns the whole tree, as it is.
+// Tree returns a snapshot of the tree. Paths begin below its root.
 func (h View) Tree() *apiv1.TreeResponse {
 	tree := h.Root().Tree()
 	children := tree.Children
 	tree.Children = nil
+
 	root := api.ChildOf(tree, tree.ID)
 	for _, c := range children {
-		root.Children = append(root.Children, api.ChildOf(c, c.ID)) // paths begin below the host
+		root.Children = append(root.Children, api.ChildOf(c, c.ID))
 	}
+
 	return &apiv1.TreeResponse{Root: root, Profile: string(h.Profile), Pid: int64(os.Getpid())}
 }
 
-// Spec returns the specified tree.
+// Spec returns the plan of the tree.
 func (h View) Spec() *apiv1.SpecResponse {
 	return &apiv1.SpecResponse{Root: api.PlanOf(h.Plan), Profile: string(h.Profile), Text: h.Plan.String()}
 }
 
 // Health reports whether the node serves, and if not, why.
 func (h View) Health() (bool, string) {
-	if why := h.Down(); why != "" {
-		return false, why
-	}
-	return true, ""
+	why := h.Down()
+	return why == "", why
 }
 
-// Status returns the part of the status that needs no running node.
+// Status returns what status shows of the process, whether or not the node serves.
 func (h View) Status() api.HostStatus {
 	why := h.Down()
+
 	return api.HostStatus{
 		Up: why == "", Reason: why, PID: os.Getpid(), Version: h.Version, Profile: string(h.Profile),
 		Started: h.Started, Home: h.Home,
 	}
 }
 
-// Events sends the events that q asks for.
+// Events streams the events that q selects: see api.EventSource.
 func (h View) Events(ctx context.Context, q api.EventsQuery, send func(*apiv1.EventsResponse) error) error {
 	return h.News.Events(ctx, q, send)
 }
 
-// down names the first place of the tree that does not run, and why. It is empty if all run.
+// Down names the first place of the tree that does not run, and why. It returns "" if every place
+// runs.
 func Down(t supervisor.Tree) string {
 	if t.State != supervisor.Running {
 		why := fmt.Sprintf("%s is %v", t.Path, t.State)
@@ -74,7 +76,7 @@ func Down(t supervisor.Tree) string {
 			why += fmt.Sprintf(", after: %v", t.LastExit)
 		}
 
-		for _, c := range t.Children { // the place below that it waits for says more
+		for _, c := range t.Children { // the child that it waits for says more
 			if c.State == supervisor.Starting || c.State == supervisor.Restarting {
 				return Down(c)
 			}
@@ -96,18 +98,20 @@ func Down(t supervisor.Tree) string {
 	return ""
 }
 
-// errByHand is the reason of every kill that was asked for.
+// ErrByHand is the reason of every kill that a client of the admin service asked for.
 var ErrByHand = errors.New("asked for through the admin service")
 
-// defaultRelease is how long a hung child hangs when nobody says: longer than the default shutdown
-// time, so that it becomes an orphan.
+// defaultRelease is how long a hanging child hangs if the client does not say. It is longer than
+// the default shutdown time, so that the child becomes an orphan.
 const defaultRelease = 7 * time.Second
 
-// takeFault is how long a child has to take a fault before it counts as one that takes none.
+// takeFault is how long a child has to take a fault. A child that has not taken it by then counts
+// as one that takes no faults.
 const takeFault = 2 * time.Second
 
-// Kill strikes. A hang is told to stop at once, and ignores it until it is released. "*" strikes
-// one that lives when the blow falls: what ended before that was not it.
+// Kill makes the child at k.Path fail in the way that k.How names. A hanging child is told to stop
+// at once, and it ignores that until it is released. A path that ends in "*" selects any living
+// child. If that child ends before the kill reaches it, Kill selects another.
 func (h View) Kill(ctx context.Context, k api.Kill) (api.Killed, error) {
 	take, cancel := context.WithTimeout(ctx, takeFault)
 	defer cancel()
@@ -126,9 +130,11 @@ func (h View) Kill(ctx context.Context, k api.Kill) (api.Killed, error) {
 	}
 }
 
+// strike kills target, which must take a fault before take ends.
 func (h View) strike(take context.Context, target supervisor.Tree, k api.Kill) (api.Killed, error) {
 	killed := api.Killed{Path: target.Path, Incarnation: target.Incarnation, Type: apiv1.ChildType_CHILD_TYPE_WORKER}
 	supervises := target.Kind != supervisor.Worker
+
 	if supervises {
 		killed.Type = apiv1.ChildType_CHILD_TYPE_SUPERVISOR
 		if k.How != apiv1.How_HOW_ERROR && k.How != apiv1.How_HOW_STOP {
@@ -144,7 +150,7 @@ func (h View) strike(take context.Context, target supervisor.Tree, k api.Kill) (
 
 	case apiv1.How_HOW_STOP:
 		if !supervises {
-			return killed, fmt.Errorf("%w: %s is no supervisor", api.ErrHow, target.Path)
+			return killed, fmt.Errorf("%w: %s is not a supervisor", api.ErrHow, target.Path)
 		}
 		return killed, h.kill(target.Path)
 
@@ -159,7 +165,8 @@ func (h View) strike(take context.Context, target supervisor.Tree, k api.Kill) (
 		if release <= 0 {
 			release = defaultRelease
 		}
-		fault.Do = func(context.Context) { <-time.After(release) } // deaf to its context: that is the fault
+
+		fault.Do = func(context.Context) { <-time.After(release) } // the fault is to ignore the context
 
 	default:
 		return killed, fmt.Errorf("%w: %v", api.ErrHow, k.How)
@@ -168,6 +175,7 @@ func (h View) strike(take context.Context, target supervisor.Tree, k api.Kill) (
 	if err := h.Root().Inject(take, target.Path, fault); err != nil {
 		return killed, wireKill(target.Path, err)
 	}
+
 	if k.How == apiv1.How_HOW_HANG {
 		return killed, h.kill(target.Path)
 	}
@@ -175,8 +183,10 @@ func (h View) strike(take context.Context, target supervisor.Tree, k api.Kill) (
 	return killed, nil
 }
 
+// kill ends the child at path as the supervisor's Kill does.
 func (h View) kill(path string) error { return wireKill(path, h.Root().Kill(path, ErrByHand)) }
 
+// wireKill wraps err in the error of the admin service that says the same.
 func wireKill(path string, err error) error {
 	switch {
 	case err == nil:
@@ -188,21 +198,21 @@ func wireKill(path string, err error) error {
 	case errors.Is(err, supervisor.ErrNotInjectable) && errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%w: %s: %w", api.ErrHow, path, err)
 
-	case errors.Is(err, supervisor.ErrNotInjectable): // it is ending
-		return fmt.Errorf("%w: %s: %w", api.ErrNotRunning, path, err)
-
-	case errors.Is(err, supervisor.ErrNotRunning):
+	case errors.Is(err, supervisor.ErrNotInjectable), // the child is ending
+		errors.Is(err, supervisor.ErrNotRunning):
 		return fmt.Errorf("%w: %s: %w", api.ErrNotRunning, path, err)
 	}
+
 	return err
 }
 
-// find resolves a path. Its last element may be "*": any living child there. The host itself is not
-// in the tree that it hosts.
+// find resolves a path. Its last element may be "*", which selects any running child. The root of
+// the tree has no path, so it cannot be found.
 func (h View) find(path string) (supervisor.Tree, error) {
 	tree := h.Root().Tree()
 	dir, any := strings.CutSuffix(path, "/*")
 	at, ok := tree.Find(dir)
+
 	if !ok || dir == "" {
 		return at, fmt.Errorf("%w: %q", api.ErrNoPath, path)
 	}
@@ -216,5 +226,5 @@ func (h View) find(path string) (supervisor.Tree, error) {
 		}
 	}
 
-	return at, fmt.Errorf("%w: nothing lives in %q", api.ErrNoPath, dir)
+	return at, fmt.Errorf("%w: no child of %q is running", api.ErrNoPath, dir)
 }

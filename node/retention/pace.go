@@ -5,20 +5,20 @@ import (
 	"time"
 )
 
-// snapshotShare is how much of one processor the verification of a snapshot may use: the node comes
-// first.
+// PaceShare is the share of one processor that the making and verification of a snapshot may use:
+// the node's own work comes first.
 const PaceShare = 0.5
 
-// pace makes a background job wait in proportion to its work.
+// Pace makes a background job wait in proportion to its work.
 type Pace struct {
-	Share float64
+	Share float64 // of the time that the job may work, above 0 and at most 1
 	last  time.Time
 }
 
-// wait waits so long that the work since the last wait was only its share of the time.
+// Wait waits until the work since the last Wait was only its share of the time.
 func (p *Pace) Wait(ctx context.Context) error {
 	now := time.Now()
-	work := min(now.Sub(p.last), 100*time.Millisecond) // the first call, and one after a long stop, know of no work
+	work := min(now.Sub(p.last), 100*time.Millisecond) // at the first call, and after a pause, now-last is not work
 	if work < 5*time.Millisecond {
 		return ctx.Err()
 	}

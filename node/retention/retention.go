@@ -23,43 +23,24 @@ import (
 
 // Names of retainers, as "log stat" shows them. The pool registers its own.
 const (
-	RetainState     = "state"     // what the state on disk still needs
-	RetainSnapshots = "snapshots" // what the oldest snapshot needs to be brought to the end
+	RetainState     = "state"     // records that the state on disk still needs
+	RetainSnapshots = "snapshots" // records after the oldest snapshot, which replay needs
 )
 
 const (
+	// DefaultEvery is the time between two rounds of retention unless Options.Every is set.
 	DefaultEvery = time.Second
-	pruneAtOnce  = 50_000 // removals in one round
-	maxBackoff   = 5 * time.Minute
+
+	pruneAtOnce = 50_000          // versions that one round removes at most
+	maxBackoff  = 5 * time.Minute // between two rounds that fail
 )
 
-// retention is the engine that keeps what is on the disk within bounds: it takes snapshots, prunes
-// old versions, and truncates the log behind them. Nothing waits for it. What the disk refuses it,
-// it tries again later; a state that turns out to be damaged ends the process.
-type retention struct {
-	*Snapshotter
-	log   logger.Client
-	store storage.Client
-
-	floors map[string]*eventlog.Retainer
-}
-
-// newRetention returns the engine of one incarnation.
-func newRetention(s *Snapshotter, c engines.Directory) *retention {
-	return &retention{Snapshotter: s, log: logger.NewClient(c), store: storage.NewClient(c),
-		floors: make(map[string]*eventlog.Retainer)}
-}
-
-// Round does once what retention does every Every: it takes a snapshot if one is due, prunes, and
-// truncates the log.
-func (s *Snapshotter) Round(ctx context.Context, c engines.Directory) error {
-	return newRetention(s, c).round(ctx)
-}
-
-// startRetention begins with what a process that died left half done.
+// Start returns the StartFunc of the retention engine. An incarnation begins by cleaning up what a
+// dead process left half done.
 func (s *Snapshotter) Start(c engines.Directory) supervisor.StartFunc {
 	return func(ctx context.Context) (supervisor.Service, error) {
 		r := newRetention(s, c)
+
 		done, err := s.Alone(ctx)
 		if err != nil {
 			return nil, err
@@ -72,22 +53,47 @@ func (s *Snapshotter) Start(c engines.Directory) supervisor.StartFunc {
 		}
 
 		for _, name := range removed {
-			s.Diagnostics.Info("half a snapshot removed", zap.String("snapshot", name))
+			s.Diagnostics.Info("incomplete snapshot removed", zap.String("snapshot", name))
 		}
 
-		// one that was taken while the node was stopped, or just before it died, counts too
+		// A snapshot that was taken while the node was stopped, or just before it died, counts too.
 		if err := s.keep(); err != nil {
 			return nil, err
 		}
 
-		// The log was replayed upon the state that is there, so the one kept aside is not needed.
+		// The log was replayed on the present state, so the state that was kept aside is not
+		// needed.
 		return r, snapshots.Discard(s.Disk, home.StateDir(s.Home))
 	}
+}
+
+// Round does one round of retention at once: it takes a snapshot if one is due, prunes, and
+// truncates the log. The engine does this at every Options.Every.
+func (s *Snapshotter) Round(ctx context.Context, c engines.Directory) error {
+	return newRetention(s, c).round(ctx)
+}
+
+// retention is one incarnation of the engine that keeps the data on disk within bounds: it takes
+// snapshots, prunes old versions, and truncates the log behind them. Nothing waits for it. After an
+// error of the disk it tries again later. A damaged state ends the process.
+type retention struct {
+	*Snapshotter
+	log   logger.Client
+	store storage.Client
+
+	floors map[string]*eventlog.Retainer // by name
+}
+
+// newRetention returns an incarnation of the engine that uses the engines of c.
+func newRetention(s *Snapshotter, c engines.Directory) *retention {
+	return &retention{Snapshotter: s, log: logger.NewClient(c), store: storage.NewClient(c),
+		floors: make(map[string]*eventlog.Retainer)}
 }
 
 // String names the service in reports.
 func (*retention) String() string { return "retention" }
 
+// Serve does a round at every Every until ctx ends. After an error it waits longer.
 func (r *retention) Serve(ctx context.Context) error {
 	faults := supervisor.Faults(ctx)
 	wait := r.Every
@@ -95,6 +101,7 @@ func (r *retention) Serve(ctx context.Context) error {
 
 	for {
 		t := time.NewTimer(wait)
+
 		select {
 		case <-ctx.Done():
 			t.Stop()
@@ -114,15 +121,16 @@ func (r *retention) Serve(ctx context.Context) error {
 		default:
 			backoff = min(2*backoff, maxBackoff)
 			wait = backoff
-			r.Diagnostics.Warn("retention failed, and is tried again later", zap.Error(err),
+			r.Diagnostics.Warn("retention failed and will be tried again", zap.Error(err),
 				zap.Duration("after", wait))
 		}
 	}
 }
 
-// round does what is due.
+// round takes a snapshot if one is due, prunes, and truncates the log.
 func (r *retention) round(ctx context.Context) error {
 	c := r.Config
+
 	state, err := r.store.State(ctx)
 	if err != nil || !state.Started() {
 		return err
@@ -141,6 +149,7 @@ func (r *retention) round(ctx context.Context) error {
 		if _, _, err := r.take(ctx); err != nil {
 			return fmt.Errorf("snapshot: %w", err)
 		}
+
 		if list, err = r.Dir().Whole(); err != nil {
 			return err
 		}
@@ -148,8 +157,8 @@ func (r *retention) round(ctx context.Context) error {
 
 	if keep := uint64(c.Retention.Versions); keep > 0 && state.Height > keep &&
 		state.Height-keep >= state.InitialHeight {
-		if _, _, err := r.store.PruneSome(ctx, state.Height-keep, pruneAtOnce); err != nil && !errors.Is(err,
-			storage.ErrNotCommitted) {
+		_, _, err := r.store.PruneSome(ctx, state.Height-keep, pruneAtOnce)
+		if err != nil && !errors.Is(err, storage.ErrNotCommitted) {
 			return fmt.Errorf("pruning: %w", err)
 		}
 	}
@@ -157,6 +166,7 @@ func (r *retention) round(ctx context.Context) error {
 	return r.truncate(ctx, list)
 }
 
+// newestIndex returns the log index of the newest snapshot, 0 if there is none.
 func newestIndex(list []snapshots.Entry) uint64 {
 	if len(list) == 0 {
 		return 0
@@ -164,7 +174,7 @@ func newestIndex(list []snapshots.Entry) uint64 {
 	return list[len(list)-1].Index
 }
 
-// bytesAfter is about how many bytes of the log come after a record.
+// bytesAfter estimates how many bytes of the log come after a record.
 func bytesAfter(st eventlog.Stat, index uint64) (n int64) {
 	for _, s := range st.Segments {
 		switch records := int64(s.Last - s.First + 1); {
@@ -177,8 +187,8 @@ func bytesAfter(st eventlog.Stat, index uint64) (n int64) {
 	return n
 }
 
-// truncate registers what holds the log, and removes what nothing holds, as far as the
-// configuration wants it.
+// truncate registers the retainers of the state and of the snapshots. Then it removes the records
+// that no retainer needs, unless the configuration keeps all of them.
 func (r *retention) truncate(ctx context.Context, list []snapshots.Entry) error {
 	durable, err := r.store.DurableApplied(ctx)
 	if err != nil {
@@ -205,7 +215,9 @@ func (r *retention) truncate(ctx context.Context, list []snapshots.Entry) error 
 	return r.log.Use(ctx, func(l *eventlog.Log) error { return r.cut(l) })
 }
 
-// cut truncates the log behind all of its retainers.
+// cut removes the records of the log that come before the floors of all retainers. It removes
+// nothing while the pool has no floor: the pool alone knows which acknowledged transactions have
+// not ended.
 func (r *retention) cut(l *eventlog.Log) error {
 	st := l.Stat()
 	front, pool := st.Durable+1, false
@@ -216,7 +228,7 @@ func (r *retention) cut(l *eventlog.Log) error {
 	}
 
 	if !pool || len(st.Segments) < 2 || st.Segments[1].First > front {
-		return nil // without the pool's floor nobody knows what was acknowledged and has not ended
+		return nil
 	}
 
 	_, err := l.Truncate(front)

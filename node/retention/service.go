@@ -18,30 +18,31 @@ import (
 	apiv1 "github.com/coppice-go/coppice/proto/coppice/api/v1"
 )
 
-// SnapshotProto is a snapshot on the wire.
+// SnapshotProto returns a snapshot as the API sends it.
 func SnapshotProto(e snapshots.Entry) *apiv1.Snapshot {
 	s := &apiv1.Snapshot{
 		Id: e.ID, ChainId: e.ChainID, Period: e.Period, Height: e.Height, AppHash: e.AppHash, Index: e.Index,
-		LogId:   e.LogID,
-		Created: timestamppb.New(e.Created), Program: e.Program, Source: e.Source, Bytes: e.Bytes,
+		LogId: e.LogID, Created: timestamppb.New(e.Created), Program: e.Program, Source: e.Source, Bytes: e.Bytes,
 	}
 
 	if e.Err != nil {
 		s.Problem = e.Err.Error()
 	}
+
 	return s
 }
 
-// Create takes a snapshot: see api.Snapshots.
+// Create takes a snapshot, unless the newest one is of the same state: see api.Snapshots.
 func (s *Snapshotter) Create(ctx context.Context) (*apiv1.Snapshot, bool, error) {
 	m, fresh, err := s.take(ctx)
 	if err != nil {
 		return nil, false, err
 	}
+
 	return SnapshotProto(snapshots.Entry{ID: m.ID, Manifest: m}), fresh, nil
 }
 
-// List answers the snapshots: see api.Snapshots.
+// List returns the snapshots, the oldest state first: see api.Snapshots.
 func (s *Snapshotter) List(context.Context) ([]*apiv1.Snapshot, error) {
 	list, err := s.Dir().List()
 	if err != nil {
@@ -56,16 +57,17 @@ func (s *Snapshotter) List(context.Context) ([]*apiv1.Snapshot, error) {
 	return out, nil
 }
 
-// running is the clients of the node that runs now.
+// running returns clients of the engines of the current run of the node.
 func (s *Snapshotter) running() (logger.Client, storage.Client, error) {
 	c := s.Directory()
 	if c == nil {
 		return logger.Client{}, storage.Client{}, fmt.Errorf("%w: the node has not started", api.ErrUnavailable)
 	}
+
 	return logger.NewClient(c), storage.NewClient(c), nil
 }
 
-// Retention tells what holds the log: see api.Snapshots.
+// Retention returns what the log has and which retainers hold it: see api.Snapshots.
 func (s *Snapshotter) Retention(ctx context.Context) (*apiv1.RetentionResponse, error) {
 	log, store, err := s.running()
 	if err != nil {
@@ -100,10 +102,12 @@ func (s *Snapshotter) Backup(ctx context.Context, send func(*apiv1.BackupRespons
 	if err := s.NoBackup; err != nil {
 		return connect.NewError(connect.CodeFailedPrecondition, err)
 	}
+
 	log, _, err := s.running()
 	if err != nil {
 		return err
 	}
+
 	m, release, err := s.takeHeld(ctx)
 	if err != nil {
 		return err
@@ -119,10 +123,11 @@ func (s *Snapshotter) Backup(ctx context.Context, send func(*apiv1.BackupRespons
 	open := func(from uint64) (*eventlog.Cursor, error) { return log.Cursor(ctx, from) }
 	b := backup.Sender{Home: s.Home, Snapshots: s.Dir(), Manifest: m, First: first, Last: last,
 		OpenLog: open, Send: send}
+
 	return b.Run(ctx)
 }
 
-// takeHeld takes a snapshot that stays until release.
+// takeHeld takes a snapshot that is not removed until release is called.
 func (s *Snapshotter) takeHeld(ctx context.Context) (m snapshots.Manifest, release func(), err error) {
 	for {
 		if m, _, err = s.take(ctx); err != nil {
@@ -135,14 +140,16 @@ func (s *Snapshotter) takeHeld(ctx context.Context) (m snapshots.Manifest, relea
 		}
 
 		release()
-		if !errors.Is(err, snapshots.ErrNone) { // removed before it was held
+
+		if !errors.Is(err, snapshots.ErrNone) { // else it was removed before it was held
 			return m, nil, err
 		}
 	}
 }
 
-// holdRecords answers which records a backup on top of a snapshot needs, and holds them: what comes
-// after the snapshot, and what was acknowledged before it and has no result yet.
+// holdRecords returns the first and the last record that a backup needs besides a snapshot, and
+// holds them. A backup needs the records after the snapshot, and those before it that acknowledged
+// a transaction which has no result yet.
 func (s *Snapshotter) holdRecords(ctx context.Context, log logger.Client, m snapshots.Manifest) (first, last uint64,
 	hold *eventlog.Retainer, err error) {
 	for {
@@ -163,15 +170,17 @@ func (s *Snapshotter) holdRecords(ctx context.Context, log logger.Client, m snap
 		if !known {
 			return 0, 0, nil, fmt.Errorf("%w: the pool has not started", api.ErrUnavailable)
 		}
+
 		name := fmt.Sprintf("%s %s", backupRetainer, m.ID)
 		if hold, err = log.Retain(ctx, name, first); err != nil {
 			return 0, 0, nil, err
 		}
+
 		oldest, err := log.First(ctx)
 		if err != nil || oldest <= first {
 			return first, last, hold, err
 		}
 
-		hold.Release() // a truncation was under way: the pool's floor has risen
+		hold.Release() // a truncation was faster; look again, because the pool's floor has risen
 	}
 }

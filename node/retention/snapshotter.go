@@ -19,7 +19,7 @@ import (
 	"github.com/coppice-go/coppice/node/install"
 )
 
-// snapOptions are what snapshots and retention need of a node.
+// Options are what a Snapshotter needs from a node.
 type Options struct {
 	Home        string
 	Disk        vfs.FS // of state, log and snapshots
@@ -30,40 +30,44 @@ type Options struct {
 	// Directory resolves the engines of the current run of the node; it is nil before the first.
 	Directory func() engines.Directory
 
-	// NoBackup, if set, is why a backup of the home is refused.
+	// NoBackup is the reason why a backup of the home is refused; nil if it is not.
 	NoBackup error
 
-	// Every is the time between two rounds of retention; 0 is DefaultEvery.
+	// Every is the time between two rounds of retention; 0 means DefaultEvery.
 	Every time.Duration
 }
 
-// snapshotter takes snapshots of a running node, one at a time, and knows which may not go. It is
-// safe for concurrent use.
+// Snapshotter takes snapshots of a running node, one at a time, and keeps those that are in use. It
+// implements api.Snapshots. It is safe for concurrent use.
 type Snapshotter struct {
 	Options
-	turn  chan struct{} // holds one token: its holder takes, keeps or installs
-	pace  Pace
+	turn chan struct{} // has one token: its holder takes, removes or installs snapshots
+	pace Pace
+
 	mu    sync.Mutex
-	holds map[string]int // snapshots that are being read, by id
+	holds map[string]int // how many readers each snapshot has, by id
 }
 
-// newSnapshotter returns a snapshotter of a node.
+// New returns a Snapshotter.
 func New(o Options) *Snapshotter {
 	if o.Every == 0 {
 		o.Every = DefaultEvery
 	}
+
 	s := &Snapshotter{Options: o, turn: make(chan struct{}, 1), holds: make(map[string]int),
 		pace: Pace{Share: PaceShare}}
 	s.turn <- struct{}{}
+
 	return s
 }
 
-// Dir returns the directory of the node's snapshots.
+// Dir returns the directory of the snapshots.
 func (s *Snapshotter) Dir() snapshots.Dir {
 	return snapshots.Dir{FS: s.Disk, Path: home.SnapshotDir(s.Home)}
 }
 
-// alone waits for its turn.
+// Alone waits until nothing else takes, removes or installs snapshots, and keeps it so until done
+// is called.
 func (s *Snapshotter) Alone(ctx context.Context) (done func(), err error) {
 	select {
 	case <-s.turn:
@@ -73,8 +77,9 @@ func (s *Snapshotter) Alone(ctx context.Context) (done func(), err error) {
 	}
 }
 
-// take makes a snapshot of the running node and removes those that are more than are to be kept.
-// Where the state has not moved since the newest one, that is the answer and fresh is false.
+// take makes a snapshot of the running node, and removes the snapshots that are more than the
+// configuration keeps. If the state has not moved since the newest snapshot, take returns that one
+// and fresh is false.
 func (s *Snapshotter) take(ctx context.Context) (m snapshots.Manifest, fresh bool, err error) {
 	done, err := s.Alone(ctx)
 	if err != nil {
@@ -92,6 +97,7 @@ func (s *Snapshotter) take(ctx context.Context) (m snapshots.Manifest, fresh boo
 	if err != nil {
 		return m, false, api.Unavailable(err)
 	}
+
 	if newest, err := s.Dir().Find(""); err == nil && newest.Index == state.Index {
 		return newest, false, nil
 	}
@@ -100,7 +106,7 @@ func (s *Snapshotter) take(ctx context.Context) (m snapshots.Manifest, fresh boo
 	m, err = s.Dir().Take(ctx, snapshots.Taking{
 		Checkpoint: store.Checkpoint, Program: "coppice " + s.Version, Now: began, Pace: s.pace.Wait,
 	})
-	if errors.Is(err, snapshots.ErrExists) { // it moved by nothing that changes it
+	if errors.Is(err, snapshots.ErrExists) { // the state's index has moved, but its content has not
 		m, err = s.Dir().Find(m.ID)
 		return m, false, err
 	}
@@ -115,7 +121,7 @@ func (s *Snapshotter) take(ctx context.Context) (m snapshots.Manifest, fresh boo
 	return m, true, s.keep()
 }
 
-// keep removes the oldest snapshots.
+// keep removes the oldest snapshots, so that as many are left as the configuration keeps.
 func (s *Snapshotter) keep() error {
 	removed, err := s.Dir().Keep(s.Config.Snapshots.Keep, s.pinned)
 	for _, id := range removed {
@@ -124,27 +130,30 @@ func (s *Snapshotter) keep() error {
 	return err
 }
 
-// pinned tells whether a snapshot must stay: it is being read or installed, or it came from
-// elsewhere and is what the log begins with, so that replaying the log needs it for as long as the
-// log is kept whole.
+// pinned reports whether a snapshot must stay because it is being read or installed. A snapshot
+// that came from elsewhere stays as long as the log is kept whole: replaying the log begins with
+// it.
 func (s *Snapshotter) pinned(m snapshots.Manifest) bool {
 	if in, err := install.ReadMarker(s.Disk, s.Home); err != nil || in.SnapshotID == m.ID {
 		return true
 	}
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	return s.holds[m.ID] > 0 || m.Source != "" && s.Config.Log.Retain == config.RetainAll
 }
 
-// hold keeps a snapshot from being removed until release.
+// hold keeps a snapshot from being removed until release is called.
 func (s *Snapshotter) hold(id string) (release func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-
 	s.holds[id]++
+
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
+
 		if s.holds[id]--; s.holds[id] == 0 {
 			delete(s.holds, id)
 		}

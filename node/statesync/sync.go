@@ -26,11 +26,15 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// ImportDir is where the state is made of a snapshot of a peer, in the directory of the snapshots
-// for peers.
+// ImportDir is the directory in which the state of a peer's snapshot is built. It is in the
+// directory of the snapshots for peers.
 const ImportDir = "import"
 
-// syncOptions are what state sync needs of a node.
+// useTime is how long a snapshot stays after a peer was told of it, or took a chunk: a peer looks
+// for snapshots for a while before it takes the newest.
+const useTime = time.Minute
+
+// Options are what a Sync needs from a node.
 type Options struct {
 	Home        string
 	Disk        vfs.FS
@@ -48,52 +52,57 @@ type Options struct {
 	Snapshots *retention.Snapshotter
 	Installs  *install.Mutex
 
-	// Die ends the process: the files of the state are held by an operation that failed for good.
+	// Die ends the process. It is called when an operation that holds the files of the state has
+	// failed for good.
 	Die func(error)
 }
 
-// stateSync is consensus.StateSync: it makes snapshots for peers at heights that all nodes share,
-// hands them out, and takes one of theirs. What takes long is done by its service, an engine; what
-// it holds outlives the service's incarnations.
+// Sync implements consensus.StateSync. It makes snapshots at heights that all nodes share, serves
+// them to peers, and takes a snapshot from a peer. Long work runs in its service, which is an
+// engine. The state of Sync outlives the incarnations of that service.
 type Sync struct {
 	Options
-	due  chan *storage.Pinned // what is to be made a snapshot of; one waits at most
-	ripe chan pendingInstall  // imported states that are to take the state's place
+	due      chan *storage.Pinned // states of which snapshots are due; at most one waits
+	installs chan pendingInstall
 
 	mu     sync.Mutex
-	list   []portable.Metadata  // what is offered, the oldest first
-	used   map[uint64]time.Time // by height: when a peer was told of it, or took a chunk
-	making uint64               // the height of what is due or being made; 0: none
+	list   []portable.Metadata  // the snapshots that are offered, the oldest first
+	used   map[uint64]time.Time // by height: when a peer was last told of the snapshot, or took a chunk
+	making uint64               // at most the lowest height whose snapshot is due or being made; 0: none
 
-	taking sync.Mutex // held for the next
+	taking sync.Mutex // protects in
 	in     *incoming  // nil: nothing was offered
 }
 
-// newStateSync returns the state sync of a node.
+// New returns a Sync whose service has not started.
 func New(o Options) *Sync {
-	return &Sync{Options: o, due: make(chan *storage.Pinned, 1), ripe: make(chan pendingInstall),
+	return &Sync{Options: o, due: make(chan *storage.Pinned, 1), installs: make(chan pendingInstall),
 		used: make(map[uint64]time.Time)}
 }
 
+// dir returns the directory of the snapshots for peers.
 func (s *Sync) dir() portable.Dir {
 	return portable.Dir{FS: s.Disk, Path: home.StateSyncDir(s.Home)}
 }
 
+// store returns a client of storage. It returns engines.ErrDown before the first run of the node.
 func (s *Sync) store() (storage.Client, error) {
 	c := s.Directory()
 	if c == nil {
 		return storage.Client{}, fmt.Errorf("storage: %w", engines.ErrDown)
 	}
+
 	return storage.NewClient(c), nil
 }
 
-// Committed pins the state at the heights that are due: see consensus.StateSync. The block that
-// comes next waits for this call, so what is pinned is the height's.
+// Committed pins the state if a snapshot of this height is due: see consensus.StateSync. The next
+// block waits for this call, so the pinned state is the state at this height.
 func (s *Sync) Committed(ctx context.Context, at chain.State) {
 	every := uint64(s.Config.EveryHeights)
 	if every == 0 || at.Height%every != 0 {
 		return
 	}
+
 	store, err := s.store()
 	if err != nil {
 		return
@@ -101,7 +110,7 @@ func (s *Sync) Committed(ctx context.Context, at chain.State) {
 
 	p, err := store.Pin(ctx)
 	switch {
-	case err != nil: // it is going down; the other nodes have this height
+	case err != nil: // storage is going down; other nodes make a snapshot of this height
 		s.Diagnostics.Debug("no snapshot for peers", zap.Uint64("height", at.Height), zap.Error(err))
 		return
 	case p.Height() != at.Height:
@@ -119,22 +128,25 @@ func (s *Sync) Committed(ctx context.Context, at chain.State) {
 		}
 	default:
 		p.Close()
-		s.Diagnostics.Warn("no snapshot for peers: the one before is still being made",
+		s.Diagnostics.Warn("no snapshot for peers: the previous one is still being made",
 			zap.Uint64("height", at.Height))
 	}
 }
 
-// Oldest is the lowest height of a snapshot: see consensus.StateSync.
+// Oldest returns the lowest height of a snapshot that is offered or being made: see
+// consensus.StateSync.
 func (s *Sync) Oldest() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if len(s.list) > 0 {
 		return s.list[0].Height
 	}
+
 	return s.making
 }
 
-// List answers what is offered: see consensus.StateSync.
+// List returns the snapshots that are offered, the newest first: see consensus.StateSync.
 func (s *Sync) List() []consensus.Snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -152,23 +164,23 @@ func (s *Sync) List() []consensus.Snapshot {
 	return out
 }
 
-// Chunk reads a chunk: see consensus.StateSync. A snapshot that turns out not to be what was
-// written is not offered any more.
+// Chunk reads a chunk of a snapshot: see consensus.StateSync. It withdraws a snapshot whose chunk
+// is no longer as it was written.
 func (s *Sync) Chunk(height uint64, format, index uint32) ([]byte, error) {
-	s.mu.Lock()
-	at := slices.IndexFunc(s.list, func(m portable.Metadata) bool { return m.Height == height })
 	var m portable.Metadata
 
+	s.mu.Lock()
+	at := slices.IndexFunc(s.list, func(m portable.Metadata) bool { return m.Height == height })
 	if at >= 0 {
 		m = s.list[at]
 		s.used[height] = s.Now()
 	}
-
 	s.mu.Unlock()
 
 	if at < 0 || format != portable.Format {
 		return nil, fmt.Errorf("%w: height %d, format %d", consensus.ErrNoSnapshot, height, format)
 	}
+
 	chunk, err := s.dir().Chunk(m, index)
 	if errors.Is(err, portable.ErrNone) {
 		return nil, fmt.Errorf("%w: %w", consensus.ErrNoSnapshot, err)
@@ -180,29 +192,28 @@ func (s *Sync) Chunk(height uint64, format, index uint32) ([]byte, error) {
 	return chunk, err
 }
 
-// useTime is how long a snapshot stays after a peer was told of it, or took a chunk: a peer looks
-// for snapshots for a while before it takes the newest.
-const useTime = time.Minute
-
+// inUse reports whether a peer may be about to take a chunk of m.
 func (s *Sync) inUse(m portable.Metadata) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	at, ok := s.used[m.Height]
 	return ok && s.Now().Sub(at) < useTime
 }
 
+// withdraw stops offering a snapshot.
 func (s *Sync) withdraw(bad portable.Metadata) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.list = slices.DeleteFunc(s.list, func(m portable.Metadata) bool { return bytes.Equal(m.Hash(), bad.Hash()) })
 }
 
-// start is the engine's StartFunc.
+// Start is the StartFunc of the engine that does the long work of s.
 func (s *Sync) Start(context.Context) (supervisor.Service, error) {
 	return service{s}, nil
 }
 
-// stateSyncService is one incarnation of the engine.
+// service is one incarnation of the engine.
 type service struct{ *Sync }
 
 // String names the service in reports.
@@ -213,6 +224,7 @@ func (s service) Serve(ctx context.Context) error {
 	if err := s.settle(ctx); err != nil {
 		return err
 	}
+
 	if err := supervisor.Go(ctx, s.export); err != nil {
 		return err
 	}
@@ -223,24 +235,25 @@ func (s service) Serve(ctx context.Context) error {
 			return context.Cause(ctx)
 		case f := <-supervisor.Faults(ctx):
 			f.Do(ctx)
-		case r := <-s.ripe:
-			s.exchanged(ctx, r)
+		case p := <-s.installs:
+			s.exchanged(ctx, p)
 		}
 	}
 }
 
-// exchanged installs, and tells what came of it whatever happens.
-func (s *Sync) exchanged(ctx context.Context, r pendingInstall) {
+// exchanged installs an imported state, and sends the result to p.done even if install panics.
+func (s *Sync) exchanged(ctx context.Context, p pendingInstall) {
 	err := errors.New("the installation was cut short")
-	defer func() { r.done <- err }()
-	err = s.install(ctx, r)
+	defer func() { p.done <- err }()
+	err = s.install(ctx, p)
 }
 
-// settle ends what an incarnation before, or a process, was in the middle of.
+// settle finishes or undoes what a previous incarnation or process was in the middle of.
 func (s *Sync) settle(ctx context.Context) error {
 	if err := s.settleDir(); err != nil {
 		return err
 	}
+
 	in, err := install.ReadMarker(s.Disk, s.Home)
 	if err != nil {
 		return err
@@ -249,21 +262,23 @@ func (s *Sync) settle(ctx context.Context) error {
 		return s.recycleCore(ctx)
 	}
 
-	// the installation may have been cut between stop and start
+	// The previous incarnation may have stopped the transaction core without starting it again.
 	return supervisor.Revive(ctx, s.Supervised(), plan.Transactions)
 }
 
+// settleDir removes what was left half done, and offers the complete snapshots of the directory.
 func (s *Sync) settleDir() error {
 	if err := s.dir().Settle(); err != nil {
 		return err
 	}
 
-	if s.taking.TryLock() { // else one is being taken, and waits for us
+	if s.taking.TryLock() { // if it fails, a snapshot is being taken and waits for this service
 		var err error
 		if s.in == nil {
 			err = s.Disk.RemoveAll(s.importPath())
 		}
 		s.taking.Unlock()
+
 		if err != nil {
 			return err
 		}
@@ -273,7 +288,8 @@ func (s *Sync) settleDir() error {
 	if s.Config.EveryHeights == 0 {
 		keep = 0
 	}
-	list, err := s.dir().Keep(keep, nil) // whoever used one has lost the connection
+
+	list, err := s.dir().Keep(keep, nil) // a peer that used one has lost its connection
 	if err != nil {
 		return err
 	}
@@ -289,8 +305,8 @@ func (s *Sync) settleDir() error {
 	return nil
 }
 
-// export makes the snapshots that are due. What the disk refuses is told, and made at the next
-// height that is due.
+// export makes the snapshots that are due, until ctx ends. If one fails, the next is made at the
+// next height that is due.
 func (s *Sync) export(ctx context.Context) error {
 	for {
 		select {
@@ -302,6 +318,8 @@ func (s *Sync) export(ctx context.Context) error {
 	}
 }
 
+// make makes a snapshot of a pinned state, and removes those that are more than the configuration
+// keeps.
 func (s *Sync) make(ctx context.Context, p *storage.Pinned) {
 	defer p.Close()
 
@@ -309,7 +327,9 @@ func (s *Sync) make(ctx context.Context, p *storage.Pinned) {
 	pace := retention.Pace{Share: retention.PaceShare}
 	m, err := s.dir().Take(ctx, p, portable.Taking{Pace: pace.Wait})
 	list, keepErr := s.dir().Keep(s.Config.Keep, s.inUse)
+
 	s.mu.Lock()
+
 	if keepErr == nil {
 		s.list = list
 	}
@@ -319,7 +339,7 @@ func (s *Sync) make(ctx context.Context, p *storage.Pinned) {
 	})
 
 	if s.making = 0; len(s.due) > 0 {
-		s.making = p.Height() + 1 // or above: low enough for Oldest
+		s.making = p.Height() + 1 // the one that is due is no lower, so this does for Oldest
 	}
 
 	s.mu.Unlock()
@@ -330,7 +350,7 @@ func (s *Sync) make(ctx context.Context, p *storage.Pinned) {
 		s.Diagnostics.Warn("snapshot for peers failed", zap.Uint64("height", p.Height()), zap.Error(err))
 	default:
 		s.Diagnostics.Info("snapshot for peers", zap.Uint64("height", m.Height), zap.Uint64("keys", m.Keys),
-			zap.Uint64("bytes", m.Bytes),
-			zap.Int("chunks", len(m.Chunks)), zap.Duration("took", time.Since(began)))
+			zap.Uint64("bytes", m.Bytes), zap.Int("chunks", len(m.Chunks)),
+			zap.Duration("took", time.Since(began)))
 	}
 }

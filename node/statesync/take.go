@@ -21,19 +21,36 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// incoming is a snapshot of a peer's that is being taken.
+// incoming is a peer's snapshot that is being taken.
 type incoming struct {
 	*portable.Import
 	began time.Time
 
-	// already: the state stands at this very height. The chunks are checked and change nothing: a
-	// consensus that died after the state was in its place, and before it had noted that, takes the
-	// snapshot once more.
+	// already means that the state is the snapshot's already. The chunks are checked and change
+	// nothing. This happens when the consensus died after the state was in its place and before it
+	// had noted that: it takes the snapshot once more.
 	already bool
-	passed  uint32 // of those
+	passed  uint32 // chunks that were checked if already is set
 	ended   bool   // all chunks have come, and the state is in its place
 }
 
+// want returns the index of the next chunk.
+func (in *incoming) want() uint32 {
+	if in.already {
+		return in.passed
+	}
+
+	next, _ := in.Next()
+	return uint32(next)
+}
+
+// pendingInstall is an imported state that waits to be installed.
+type pendingInstall struct {
+	in   *incoming
+	done chan error // holds one
+}
+
+// importPath returns the path of ImportDir.
 func (s *Sync) importPath() string {
 	return s.Disk.PathJoin(home.StateSyncDir(s.Home), ImportDir)
 }
@@ -46,6 +63,7 @@ func (s *Sync) Offer(ctx context.Context, o consensus.Offer) error {
 	if err := s.giveUp(); err != nil {
 		return err
 	}
+
 	if o.Format != portable.Format {
 		return fmt.Errorf("%w: %d, want %d", consensus.ErrSnapshotFormat, o.Format, portable.Format)
 	}
@@ -57,8 +75,8 @@ func (s *Sync) Offer(ctx context.Context, o consensus.Offer) error {
 	case err != nil:
 		return fmt.Errorf("%w: %w", consensus.ErrSnapshot, err)
 	case m.Height != o.Height || uint64(len(m.Chunks)) != uint64(o.Chunks) || !bytes.Equal(m.Hash(), o.Hash):
-		return fmt.Errorf("%w: it is offered as height %d with %d chunks and hash %x, its metadata has height %d, %d "+
-			"chunks and hash %x",
+		return fmt.Errorf("%w: it is offered as height %d with %d chunks and hash %x, but its metadata has height %d, "+
+			"%d chunks and hash %x",
 			consensus.ErrSnapshot, o.Height, o.Chunks, o.Hash, m.Height, len(m.Chunks), m.Hash())
 	}
 
@@ -80,15 +98,16 @@ func (s *Sync) Offer(ctx context.Context, o consensus.Offer) error {
 	case err != nil:
 		return err
 
-	case !at.Started() || at.ChainID == m.ChainID && (at.Period < m.Period ||
-		at.Period == m.Period && at.Height < m.Height):
+	case !at.Started() ||
+		at.ChainID == m.ChainID && (at.Period < m.Period || at.Period == m.Period && at.Height < m.Height):
+		// the snapshot is ahead of the state
 
 	case at.ChainID == m.ChainID && at.Period == m.Period && at.Height == m.Height &&
 		bytes.Equal(at.AppHash, m.AppHash):
 		in.already = true
 
 	default:
-		return fmt.Errorf("%w: it is of %s at height %d (period %d), the state is of %s at height %d (period %d) "+
+		return fmt.Errorf("%w: it is of %s at height %d (period %d), but the state is of %s at height %d (period %d) "+
 			"with app hash %x",
 			consensus.ErrSnapshot, m.ChainID, m.Height, m.Period, at.ChainID, at.Height, at.Period, at.AppHash)
 	}
@@ -98,7 +117,7 @@ func (s *Sync) Offer(ctx context.Context, o consensus.Offer) error {
 	return nil
 }
 
-// giveUp ends what was being taken. taking is held.
+// giveUp drops the snapshot that is being taken, if there is one. The caller holds s.taking.
 func (s *Sync) giveUp() error {
 	in := s.in
 	s.in = nil
@@ -108,7 +127,7 @@ func (s *Sync) giveUp() error {
 	return in.Abort()
 }
 
-// Apply takes a chunk: see consensus.StateSync.
+// Apply takes the next chunk of the snapshot that was offered: see consensus.StateSync.
 func (s *Sync) Apply(ctx context.Context, index uint32, chunk []byte) error {
 	s.taking.Lock()
 	defer s.taking.Unlock()
@@ -132,15 +151,7 @@ func (s *Sync) Apply(ctx context.Context, index uint32, chunk []byte) error {
 	return errors.Join(err, s.giveUp())
 }
 
-// want is the place of the next chunk.
-func (in *incoming) want() uint32 {
-	if in.already {
-		return in.passed
-	}
-	next, _ := in.Next()
-	return uint32(next)
-}
-
+// apply takes a chunk of in. The last one installs the imported state.
 func (s *Sync) apply(ctx context.Context, in *incoming, index uint32, chunk []byte) error {
 	if in.already || in.ended {
 		if err := in.Check(index, chunk); err != nil || in.ended || index < in.passed {
@@ -149,7 +160,9 @@ func (s *Sync) apply(ctx context.Context, in *incoming, index uint32, chunk []by
 		if index > in.passed {
 			return fmt.Errorf("%w: %d, want %d", portable.ErrOrder, index, in.passed)
 		}
+
 		in.passed++
+
 		return nil
 	}
 
@@ -159,6 +172,7 @@ func (s *Sync) apply(ctx context.Context, in *incoming, index uint32, chunk []by
 	if next, of := in.Next(); next < of {
 		return nil
 	}
+
 	if err := in.Finish(); err != nil {
 		return err
 	}
@@ -168,29 +182,23 @@ func (s *Sync) apply(ctx context.Context, in *incoming, index uint32, chunk []by
 
 	in.ended = true
 	s.Diagnostics.Info("state taken from peers", zap.Uint64("height", in.Height), zap.Uint64("keys", in.Keys),
-		zap.Uint64("bytes", in.Bytes),
-		zap.Duration("took", time.Since(in.began)))
+		zap.Uint64("bytes", in.Bytes), zap.Duration("took", time.Since(in.began)))
 
 	return nil
 }
 
-// ripe is an imported state that is to take the state's place.
-type pendingInstall struct {
-	in   *incoming
-	done chan error // holds one
-}
-
-// exchange has the imported state installed, and waits until the core has begun with it.
+// exchange lets the service install the imported state, and waits until the transaction core has
+// started with it.
 func (s *Sync) exchange(ctx context.Context, in *incoming) error {
-	r := pendingInstall{in, make(chan error, 1)}
+	p := pendingInstall{in, make(chan error, 1)}
 	select {
-	case s.ripe <- r:
+	case s.installs <- p:
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 
 	select {
-	case err := <-r.done:
+	case err := <-p.done:
 		if err != nil {
 			return err
 		}
@@ -200,36 +208,38 @@ func (s *Sync) exchange(ctx context.Context, in *incoming) error {
 
 	at, err := ordering.NewClient(s.Directory()).Info(ctx)
 	if err == nil && (at.Committed.Height != in.Height || !bytes.Equal(at.Committed.AppHash, in.AppHash)) {
-		err = fmt.Errorf("the state is at height %d with app hash %x, want the snapshot's, %d with %x",
+		err = fmt.Errorf("the state is at height %d with app hash %x, want the snapshot's: height %d with app hash %x",
 			at.Committed.Height, at.Committed.AppHash, in.Height, in.AppHash)
 	}
 
 	return err
 }
 
-// install makes a snapshot of the imported state, like any other, and puts it in the state's place:
-// named in data/installing, verified, told to the log, and exchanged when storage opens the state.
-// A crash at any step leaves the old state or the new one.
-func (s *Sync) install(ctx context.Context, r pendingInstall) error {
+// install makes a snapshot of the imported state, like any other, and puts it in the state's place.
+// The snapshot is named in data/installing, verified, and recorded in the log; storage exchanges
+// the two when it opens the state. A crash at any step leaves the old state or the new one.
+func (s *Sync) install(ctx context.Context, p pendingInstall) error {
 	alone, err := s.Snapshots.Alone(ctx)
 	if err != nil {
 		return err
 	}
 	defer alone()
 
-	if err := s.begin(ctx, snapshots.ID(r.in.Period, r.in.Height, 0)); err != nil {
+	if err := s.begin(ctx, snapshots.ID(p.in.Period, p.in.Height, 0)); err != nil {
 		return err
 	}
 
 	return s.recycleCore(ctx)
 }
 
-// begin names and verifies the imported state, and tells the log.
+// begin names snapshot id in data/installing, makes it of the imported state, which verifies it,
+// and records it in the log.
 func (s *Sync) begin(ctx context.Context, id string) error {
 	s.Installs.Lock()
 	defer s.Installs.Unlock()
 
 	log := logger.NewClient(s.Directory())
+
 	st, err := log.Stat(ctx)
 	if err != nil {
 		return err
@@ -254,10 +264,10 @@ func (s *Sync) begin(ctx context.Context, id string) error {
 	return err
 }
 
-// named makes a snapshot of the imported state.
+// named makes snapshot id of the imported state.
 func (s *Sync) named(ctx context.Context, id string) (snapshots.Manifest, error) {
 	dir := s.Snapshots.Dir()
-	if _, err := dir.Find(id); !errors.Is(err, snapshots.ErrNone) { // of an attempt that came to nothing
+	if _, err := dir.Find(id); !errors.Is(err, snapshots.ErrNone) { // left by an attempt that failed
 		if err := dir.Remove(id); err != nil {
 			return snapshots.Manifest{}, err
 		}
@@ -280,8 +290,8 @@ func (s *Sync) named(ctx context.Context, id string) (snapshots.Manifest, error)
 	return m, err
 }
 
-// recycleCore stops the transaction core and starts it again: opening the state installs what is to
-// be installed.
+// recycleCore stops the transaction core and starts it again. When storage then opens the state, it
+// installs the snapshot that data/installing names.
 func (s *Sync) recycleCore(ctx context.Context) error {
 	return supervisor.Recycle(ctx, s.Supervised(), plan.Transactions)
 }
