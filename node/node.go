@@ -122,7 +122,7 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 		return nil, err
 	}
 
-	n.news = events.New(events.Options{Bus: n.bus, Log: n.openEventLog, Streams: host.StreamsOf(n.bounds.Conns)})
+	n.news = events.New(events.Options{Bus: n.bus, Log: n.runLog, Streams: host.StreamsOf(n.bounds.Conns)})
 	n.trees = &treemetrics.Metrics{}
 	n.meter = metrics.New(n.sources())
 	n.gate.Meter = n.meter.Request

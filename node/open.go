@@ -105,9 +105,9 @@ func (n *Node) openLog() (*eventlog.Log, error) {
 	return l, nil
 }
 
-// openEventLog returns the event log of the current run of the node. Streams of events outlive a
+// runLog returns the event log of the current run of the node. Streams of events outlive a
 // run, and call it again for the next.
-func (n *Node) openEventLog() (events.Log, error) {
+func (n *Node) runLog() (events.Log, error) {
 	c := n.core.Load()
 	if c == nil {
 		return nil, fmt.Errorf("%w: the node has not started", api.ErrUnavailable)
