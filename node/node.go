@@ -122,7 +122,7 @@ func New(dir string, c config.Config, opts ...Option) (*Node, error) {
 		return nil, err
 	}
 
-	n.news = events.New(events.Options{Bus: n.bus, Log: n.openEventLog, Streams: host.StreamsOf(n.bounds.Conns)})
+	n.news = events.New(events.Options{Bus: n.bus, Log: n.runLog, Streams: host.StreamsOf(n.bounds.Conns)})
 	n.trees = &treemetrics.Metrics{}
 	n.meter = metrics.New(n.sources())
 	n.gate.Meter = n.meter.Request
@@ -205,6 +205,16 @@ func (n *Node) Bus() *pubsub.Bus[engines.Event] { return n.bus }
 
 // Supervisor returns the root of the tree.
 func (n *Node) Supervisor() *supervisor.Supervisor { return n.host }
+
+// die ends the process when an orderly stop is impossible: an operation that holds the files of the
+// state has failed for good. Nothing is lost, because the log has everything.
+func (n *Node) die(err error) {
+	n.table.Close() // so that this does not count as a death of the transactions in flight
+	n.diagnostics.Error("the state cannot go on", zap.Error(err))
+	n.diagnostics.Sync()
+	fmt.Fprintf(os.Stderr, "coppice: %v\n", err)
+	os.Exit(exit.Failed)
+}
 
 // core is what the children of coppice/node share during one run of it.
 type core struct {

@@ -3,7 +3,6 @@ package node
 import (
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/zap"
@@ -14,7 +13,6 @@ import (
 	"github.com/coppice-go/coppice/eventlog"
 	"github.com/coppice-go/coppice/node/api"
 	"github.com/coppice-go/coppice/node/events"
-	"github.com/coppice-go/coppice/node/exit"
 	"github.com/coppice-go/coppice/node/home"
 	"github.com/coppice-go/coppice/node/host"
 	"github.com/coppice-go/coppice/node/inflight"
@@ -105,9 +103,9 @@ func (n *Node) openLog() (*eventlog.Log, error) {
 	return l, nil
 }
 
-// openEventLog returns the event log of the current run of the node. Streams of events outlive a
+// runLog returns the event log of the current run of the node. Streams of events outlive a
 // run, and call it again for the next.
-func (n *Node) openEventLog() (events.Log, error) {
+func (n *Node) runLog() (events.Log, error) {
 	c := n.core.Load()
 	if c == nil {
 		return nil, fmt.Errorf("%w: the node has not started", api.ErrUnavailable)
@@ -168,14 +166,4 @@ func (n *Node) logNotice(e eventlog.Event) {
 	default:
 		n.diagnostics.Info("event log", zap.Stringer("event", e))
 	}
-}
-
-// die ends the process when an orderly stop is impossible: an operation that holds the files of the
-// state has failed for good. Nothing is lost, because the log has everything.
-func (n *Node) die(err error) {
-	n.table.Close() // so that this does not count as a death of the transactions in flight
-	n.diagnostics.Error("the state cannot go on", zap.Error(err))
-	n.diagnostics.Sync()
-	fmt.Fprintf(os.Stderr, "coppice: %v\n", err)
-	os.Exit(exit.Failed)
 }
