@@ -105,9 +105,9 @@ func incarnations(t supervisor.Tree) string {
 // malformed has the messages about a frame that does not match its head.
 var malformed = []string{"protocol error", "corrupt response", "unmarshal end stream message"}
 
-// broken returns how an answer says that the node is at fault, or "" if it does not. Streams of gRPC
-// and Connect have their status in the trailer or in the last message. There these protocols also
-// call a frame "internal" that does not match its head: malformed recognizes those.
+// broken returns how an answer says that the node is at fault, or "" if it does not. Streams of
+// gRPC and Connect have their status in the trailer or in the last message. There these protocols
+// also call a frame "internal" that does not match its head: malformed recognizes those.
 func broken(res *http.Response, answer []byte) string {
 	isMalformed := func(text string) bool {
 		return slices.ContainsFunc(malformed, func(m string) bool { return strings.Contains(text, m) })

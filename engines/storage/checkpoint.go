@@ -3,7 +3,6 @@ package storage
 import (
 	"fmt"
 	"time"
-
 )
 
 // Checkpoint copies the committed state to dir, which must not exist. The copy is as of now or a

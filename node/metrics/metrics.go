@@ -85,11 +85,13 @@ func New(s Sources) *Metrics {
 
 	m.calls = histograms("coppice_engine_call_duration_seconds",
 		"Time from a call to an engine until its answer.", quick, "engine")
-	m.syncs = histogram("coppice_eventlog_sync_duration_seconds", "Duration of a sync of the event log to the disk.", slow)
+	m.syncs = histogram("coppice_eventlog_sync_duration_seconds",
+		"Duration of a sync of the event log to the disk.", slow)
 	m.records = counters("coppice_eventlog_records_total", "Records that became durable in the event log.", "kind")
 	m.recordBytes = counters("coppice_eventlog_record_bytes_total",
 		"Bytes of the records that became durable in the event log.", "kind")
-	m.commits = histogram("coppice_storage_commit_duration_seconds", "Duration of a commit of a block to the state.", slow)
+	m.commits = histogram("coppice_storage_commit_duration_seconds",
+		"Duration of a commit of a block to the state.", slow)
 	m.blockTxs = histogram("coppice_block_transactions", "Transactions in each committed block.",
 		[]float64{0, 1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000})
 

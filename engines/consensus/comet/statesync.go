@@ -107,7 +107,8 @@ func (a *app) offer(req *abci.RequestOfferSnapshot) (o consensus.Offer, err erro
 	}
 
 	if t.Height != s.Height || string(t.AppHash) != string(req.AppHash) {
-		return o, fmt.Errorf("the light client vouches for height %d with app hash %x, the offer is for height %d with %x",
+		return o, fmt.Errorf("the light client vouches for height %d with app hash %x, the offer is for "+
+			"height %d with %x",
 			t.Height, t.AppHash, s.Height, req.AppHash)
 	}
 

@@ -209,7 +209,7 @@ func TestAChainThatNodesDoNotAgreeInIsNotFetched(t *testing.T) {
 			a.raw["status"] = `{"error":{"message":"Internal error","data":"it is late"}}`
 		},
 		"no node says where it listens": func(a, b *teller, _ *FetchOptions) { a.listens, b.listens = "", "nowhere" },
-		"no block yet":                   func(_, b *teller, _ *FetchOptions) { b.latest = 0 },
+		"no block yet":                  func(_, b *teller, _ *FetchOptions) { b.latest = 0 },
 		", want ": func(_, b *teller, _ *FetchOptions) {
 			b.block = func(h int64) *coretypes.ResultCommit { return signedBlock(h, 9, now) }
 		},

@@ -127,7 +127,8 @@ func Exposures(c *cfg.Config) (out []string) {
 
 	add(c.RPC.Unsafe, "rpc.unsafe = true: anyone who can reach the RPC may stop the node's peers and profile it")
 	add(len(c.RPC.CORSAllowedOrigins) > 0,
-		"rpc.cors_allowed_origins = %q: pages from these origins may use the RPC through a browser", c.RPC.CORSAllowedOrigins)
+		"rpc.cors_allowed_origins = %q: pages from these origins may use the RPC through a browser",
+		c.RPC.CORSAllowedOrigins)
 	add(c.RPC.GRPCListenAddress != "", "rpc.grpc_laddr = %q", c.RPC.GRPCListenAddress)
 	add(isPublic(c.RPC.PprofListenAddress), "rpc.pprof_laddr = %q: anyone who can reach it may read the memory",
 		c.RPC.PprofListenAddress)
