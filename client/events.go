@@ -19,10 +19,10 @@ import (
 // Event is one event of a node. At most one of Record, Tree and Dropped is set. If none is set, the
 // event is only a cursor.
 type Event struct {
-	// Cursor is the index of the last record of the log that was seen or filtered out; for a record
-	// it is the record's own index. To continue from here, pass it as EventsOptions.After. Cursor
-	// is nil as long as the stream began at FromNow and the log could not be asked for its newest
-	// record.
+	// Cursor is a position in the log: the stream has delivered every matching record up to and
+	// including this index. If Record is set, Cursor is that record's index. To continue after this
+	// event, pass Cursor as EventsOptions.After. Cursor is nil if the stream began at FromNow and
+	// the node has not yet been able to ask the log for its newest record.
 	Cursor *uint64
 
 	Record  *Record          // a record of the event log

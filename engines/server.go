@@ -14,7 +14,8 @@ type Server struct {
 	handlers map[reflect.Type]func(ctx context.Context, msg message) error
 }
 
-// Incarnation returns the number of this incarnation, unique in the process and growing.
+// Incarnation returns the number of this incarnation. It is unique in the process, and each new
+// incarnation has a larger number than those before it.
 func (s *Server) Incarnation() uint64 { return s.box.incarnation }
 
 // Post puts m at the end of the engine's own queue, which is served before the mailbox and never

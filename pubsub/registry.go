@@ -5,9 +5,10 @@ import (
 	"fmt"
 )
 
-// registry knows which subscription has which chain, and starts and retires the agents. It alone
-// changes the tree of agents, one request at a time, so a join never meets an agent that is about
-// to end: a retired agent has left the tree, and the next join to its chain starts a new one.
+// registry adds subscriptions to the tree of agents and removes them. It starts the agents that a
+// subscription's chain lacks, and retires those that no subscription needs any more. Only the
+// registry changes the tree, one request at a time. An agent leaves the tree when it is retired, so
+// a subscription never joins an agent that is about to end: the registry starts a new one.
 type registry[E any] struct {
 	in      *incarnation[E]
 	started uint64 // how many agents it has started

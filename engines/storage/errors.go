@@ -49,6 +49,6 @@ var (
 	// ErrBuild: a Builder was given invalid data, or data in the wrong order.
 	ErrBuild = errors.New("cannot build a state")
 
-	// ErrPruned: the versions that a read at this height needs were removed.
+	// ErrPruned: the height is too old. The versions needed to read it have been removed.
 	ErrPruned = errors.New("height is pruned")
 )

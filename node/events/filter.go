@@ -154,8 +154,8 @@ func chainOf(q api.EventsQuery) (pubsub.Chain[engines.Event], error) {
 	return append(chain, kinds...), nil
 }
 
-// matching returns the kinds of records that the filter matches. The filter looks at nothing else
-// of a record.
+// matching returns the kinds of records that the filter matches. It can try each kind by itself,
+// because a filter looks at the kind of a record and at none of its other fields.
 func matching(filter pubsub.Chain[engines.Event]) (kinds []eventlog.Kind) {
 	for _, name := range chain.KindNames() {
 		kind, _ := chain.KindOf(name)

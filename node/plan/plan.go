@@ -83,10 +83,10 @@ const (
 	PathConsensus    = PathEngines + "/consensus"
 )
 
-// Largest numbers of restarts.
+// Values of Intensity.Max, the number of restarts that a supervisor allows within its period.
 const (
-	none     = 0      // a structural zero, which no profile raises
-	chaosMax = 10_000 // any other limit in the profile chaos
+	none     = 0      // each failure goes to the supervisor above; the profile chaos does not raise it
+	chaosMax = 10_000 // in the profile chaos, each limit that is not none
 )
 
 // Of returns the tree of a node whose consensus has the given traits. extra names the user's

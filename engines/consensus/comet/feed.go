@@ -87,7 +87,8 @@ func (f *feed) Serve(ctx context.Context) error {
 	}
 }
 
-// offer waits for transactions, for at most feedIdle.
+// offer returns the pool's next transactions after the log index after, and the log index of the
+// last one. If the pool has none, offer waits for at most feedIdle.
 func (f *feed) offer(ctx context.Context, after uint64) (txs [][]byte, last uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, feedIdle)
 	defer cancel()

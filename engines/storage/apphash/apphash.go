@@ -1,22 +1,23 @@
-// Package apphash computes the hash that commits a node to its replicated state (I3).
+// Package apphash computes the app hash, which commits a node to its replicated state. At a height
+// it is the same on every node (I3 in docs/architecture.md).
 //
 // The state is a set of leaves: one leaf for each latest key with its value, and one leaf for each
-// applied transaction id. A leaf is a keyed BLAKE3 digest. The leaves are summed in an Accumulator,
-// a homomorphic multiset hash (LtHash with 1024 lanes of 16 bits). So a block costs one or two
-// additions for each of its writes, however large the state is. The sum does not depend on the
-// order in which leaves were added and removed, and a scan of the state gives the same sum.
+// applied transaction id. A leaf is a keyed BLAKE3 digest. An Accumulator holds the sum of the
+// leaves. It is a homomorphic multiset hash (LtHash with 1024 lanes of 16 bits), so a write adds a
+// leaf, removes one, or does both, however large the state is. The sum does not depend on the order
+// of these steps, so a scan of the whole state gives the same sum.
 //
-//	leaf        = BLAKE3_keyed(K_key, len(key) u32 | key | value)
-//	            | BLAKE3_keyed(K_id, id | version | code u32 | valid_until i64 | data)
+//	key leaf    = BLAKE3_keyed(K_key, len(key) u32 || key || value)
+//	id leaf     = BLAKE3_keyed(K_id, id || version || code u32 || valid_until i64 || data)
 //	element     = BLAKE3_keyed_XOF(K_element, leaf)[:2048]        1024 little-endian u16
 //	accumulator = Σ element of every leaf, each lane mod 2^16
 //	root        = BLAKE3_keyed(K_root, accumulator)
-//	app hash    = BLAKE3_keyed(K_app, root | period u64)
+//	app hash    = BLAKE3_keyed(K_app, root || period u64)
 //
-// Numbers are big-endian. Each K is BLAKE3's derive-key of its own context string, so no two kinds
-// of input share a hash function.
+// || is concatenation. Numbers are big-endian unless it says otherwise. Each key K is derived from a
+// context string of its own in BLAKE3's derive-key mode, so each kind of input has its own key.
 //
-// The hash offers no proofs of a single key. docs/adr/0021 explains that choice and gives the
+// The app hash offers no proofs of a single key. docs/adr/0021 explains that choice and gives the
 // security argument.
 package apphash
 

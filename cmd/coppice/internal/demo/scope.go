@@ -74,10 +74,11 @@ func restarted(before, after *apiv1.TreeResponse) []string {
 	return out
 }
 
-// scope returns the paths that the specification restarts when the child at killed fails: the
-// child, or its siblings too, by the strategy of their supervisor. A supervisor that tolerates no
-// restart gives up and so fails itself. The children of a dynamic supervisor are not restarted; the
-// sibling of that supervisor that watches them fails.
+// scope returns the paths of the children that are restarted when the child at killed fails. The
+// strategy of its supervisor decides whether these are the child alone or its siblings too. A
+// supervisor that allows no restart fails itself, so scope goes on with the supervisor's own path.
+// It does the same for a dynamic supervisor, which never restarts its children: a failure of one
+// makes the dynamic supervisor fail, or the sibling that watches the child.
 func scope(t *apiv1.TreeResponse, killed string) []string {
 	for {
 		parent := lookup(t.Root, path.Dir(killed))

@@ -214,10 +214,11 @@ func (r *Rig) Grow(ctx context.Context, n int) error {
 	return r.ledger.Grow(ctx, n)
 }
 
-// Audit counts what became of everything acknowledged since the last Audit.
+// Audit checks the transactions that were acknowledged since the last Audit, and counts those that
+// were lost or applied twice.
 func (r *Rig) Audit(ctx context.Context) (Count, error) { return r.audit(ctx, r.ledger.Take()) }
 
-// AuditAll counts what became of everything.
+// AuditAll is Audit for every transaction that was acknowledged since the rig started.
 func (r *Rig) AuditAll(ctx context.Context) (Count, error) { return r.audit(ctx, r.ledger.All()) }
 
 func (r *Rig) audit(ctx context.Context, items []load.Item) (Count, error) {
