@@ -3,10 +3,10 @@ package supervisor
 import "context"
 
 // Recycle stops the child of sup with this ID and starts it again, as TerminateChild and
-// RestartChild do. It is management, so it counts against no limit (OTP rules 24, 26 and 44). A
-// child that does not run is started. Unlike those two methods, it may be called below sup with the
-// caller's own context, for instance by a watchdog that finds its sibling hanging. See Revive for
-// what such a caller must know.
+// RestartChild do. If the child does not run, Recycle starts it. These are management calls, so
+// they count against no restart limit (OTP rules 24, 26 and 44). Unlike those two methods, Recycle
+// may be called below sup with the caller's own context, for instance by a watchdog that finds its
+// sibling hanging. See Revive for what such a caller must know.
 func Recycle(ctx context.Context, sup *Supervisor, id string) error {
 	return beside(ctx, sup, id, func(ctx context.Context, r *Run) error {
 		if err := r.TerminateChild(ctx, id); err != nil {
@@ -18,17 +18,17 @@ func Recycle(ctx context.Context, sup *Supervisor, id string) error {
 
 // Revive starts the child of sup with this ID, as RestartChild does. It is no error if the child
 // runs, or is between two attempts to restart it. Like Recycle, it may be called below sup with the
-// caller's own context.
+// caller's own context. The caller need not be below sup.
 //
-// A caller that waits for its supervisor must stop waiting when the supervisor waits for the
-// caller. Before a supervisor waits for a child's end, it ends the child's context, which ends the
-// call; the work that the call had begun continues. So a Recycle may end between the stop and the
-// start, and a caller that is itself restarted must begin each of its lives with a Revive. Where a
-// supervisor waits and the context would not end, the error is ErrWouldDeadlock: for a caller whose
-// own start is not acknowledged yet, and for a caller that is the named child or below it.
+// A caller below sup does not deadlock with its supervisor. Before a supervisor waits for a child's
+// end, it cancels the child's context, and that ends the child's call; the work that the call had
+// begun continues. So a Recycle may end between the stop and the start, and a caller that is itself
+// restarted must begin each of its lives with a Revive. Two kinds of callers would wait for ever,
+// because no supervisor cancels their context meanwhile, and get ErrWouldDeadlock: a caller whose
+// own start is not acknowledged yet, and a caller that is the named child or below it.
 //
-// The error is the cause of ctx if ctx has ended, and otherwise as for TerminateChild or
-// RestartChild. The caller need not be below sup.
+// If ctx has ended, the error is its cause. Otherwise it is one that TerminateChild or RestartChild
+// returns.
 func Revive(ctx context.Context, sup *Supervisor, id string) error {
 	return beside(ctx, sup, id, func(ctx context.Context, r *Run) error { return r.revive(ctx, id) })
 }
@@ -43,9 +43,9 @@ func (r *Run) revive(ctx context.Context, id string) error {
 	return err
 }
 
-// beside makes management calls about a child for a caller that may be below the same supervisor.
-// Management calls refuse every context that they recognize as one of a caller below. So beside
-// makes them with a context that ends when ctx does, but belongs to no child.
+// beside runs calls, which makes management calls about the child of sup with this ID, and returns
+// its error. The caller may be below sup. A management call refuses the context of every child
+// below its supervisor, so calls gets a context that belongs to no child and ends when ctx does.
 func beside(ctx context.Context, sup *Supervisor, id string, calls func(context.Context, *Run) error) error {
 	r, err := sup.current()
 	if err != nil {

@@ -58,9 +58,9 @@ func (i Intensity) orDefault() Intensity {
 	return i
 }
 
-// CheckChildren checks specifications as a supervisor would, but without one (OTP rule 10): each by
-// itself, and that no ID is used twice. Without auto, a significant child is allowed whatever its
-// supervisor's AutoShutdown is.
+// CheckChildren checks specifications as a supervisor would, without making one (OTP rule 10). It
+// checks each by itself, and that no ID is used twice. Without auto, a significant child is allowed
+// whatever its supervisor's AutoShutdown is.
 func CheckChildren(children []Child, auto ...AutoShutdown) error {
 	mode := AnySignificant
 	if len(auto) > 0 {
@@ -152,8 +152,8 @@ func (b Backoff) check() error {
 	return nil
 }
 
-// Lint returns warnings about settings that are allowed but will surprise. A run emits the same as
-// Warned events.
+// Lint returns warnings about settings that are allowed but will surprise their user. A run emits
+// the same warnings as Warned events.
 func Lint(spec Spec, children []Child) []string {
 	var out []string
 	limit := spec.Intensity.orDefault()
@@ -192,7 +192,7 @@ func Lint(spec Spec, children []Child) []string {
 	return out
 }
 
-// fills reports whether attempts that far apart never exceed the limit.
+// fills reports whether restart attempts that come this far apart can never exceed the limit.
 func (i Intensity) fills(apart time.Duration) bool {
 	return i.Max > 0 && apart > 0 && float64(apart)*float64(i.Max) >= float64(i.Period)
 }

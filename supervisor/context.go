@@ -35,9 +35,9 @@ func SetInfo(ctx context.Context, v any) {
 
 // Go runs f in a goroutine that belongs to the child of ctx. A panic (with its stack), a Goexit or
 // an error of f ends the child and becomes its exit, and the child has not ended before f has. When
-// Serve has returned, the context of f is cancelled. After that, an error that Is the context's is
-// no failure. Without a supervised child Go does not run f, and returns ErrNotSupervised; if the
-// child has ended, ErrNotRunning.
+// Serve has returned, the context of f is cancelled. From then on it is no failure if f returns the
+// error of its context. Go returns ErrNotSupervised if ctx belongs to no supervised child, and
+// ErrNotRunning if the child has ended. In both cases it does not run f.
 func Go(ctx context.Context, f func(ctx context.Context) error) error {
 	inc := incarnationOf(ctx)
 	if inc == nil {
@@ -182,8 +182,8 @@ func Monitor(ref Ref) <-chan Exit {
 	return c
 }
 
-// Link ties the child of ctx and the incarnation together. When one ends abnormally, the other is
-// told to end, and its exit gives the reason.
+// Link ties the child of ctx to the incarnation that ref names. When one of the two ends
+// abnormally, the other fails with ErrLinked and the exit of the first.
 func Link(ctx context.Context, ref Ref) error {
 	inc := incarnationOf(ctx)
 	if inc == nil {
@@ -200,8 +200,8 @@ func Link(ctx context.Context, ref Ref) error {
 // ErrLinked is in the exit of a child that ended because a child linked to it ended abnormally.
 var ErrLinked = errors.New("linked child ended")
 
-// tie links two incarnations. The first end removes the watch over the other incarnation, so that a
-// long life does not collect the watches of short ones.
+// tie links two incarnations. When one of them ends, tie stops watching the other, so that a
+// long-lived incarnation does not collect the watches of many short-lived ones.
 func tie(a, b *incarnation) {
 	var mu sync.Mutex
 	var cancels []func()

@@ -75,7 +75,8 @@ func (r *core) update(f func()) {
 
 func (r *core) gone() error { return fmt.Errorf("supervisor %s %w", r.own.subject(), ErrNotRunning) }
 
-// loop is the supervisor's life between its start and its stop.
+// loop serves messages until the run ends by itself or is asked to stop. It returns the error with
+// which the run ends.
 func (r *core) loop() error {
 	for r.ending == nil {
 		m, ok := r.receive()
@@ -144,8 +145,8 @@ func (r *core) attempt(s *slot) (delay time.Duration, tooMany *GiveUpError) {
 	return delay, nil
 }
 
-// postpone makes the run's goroutine call perform after the delay, unless the slot has another
-// timer by then, or none. r.mu is held.
+// postpone makes the run's goroutine call perform after the delay, unless the timer in the slot has
+// been replaced or removed by then. r.mu is held.
 func (r *core) postpone(s *slot, delay time.Duration, perform func()) {
 	var timer *time.Timer
 	m := message{serve: func() {

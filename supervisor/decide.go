@@ -75,9 +75,10 @@ func judge(r Restart, e Exit) (v verdict, reported bool) {
 }
 
 // quietStop reports whether an end that the supervisor asked for needs no report (OTP rule 58). In
-// Go, returning nil is how services obey. So nil after the service was told to end is quiet for
-// permanent children too; nil before that is not. A brutal stop expects Killed, whatever killed the
-// child. A permanent child that had ended otherwise before is reported.
+// Go, a service obeys by returning nil. So a nil that a service returns after it was told to end is
+// quiet for a permanent child too, and a nil that it returned before is not. With the shutdown time
+// Brutal, an end that the stop or Kill caused is quiet, and a permanent child that had already
+// ended in another way is reported.
 func quietStop(r Restart, shutdown time.Duration, e Exit) bool {
 	switch {
 	case e.Orphaned:
@@ -161,7 +162,7 @@ func autoShutdown(mode AutoShutdown, rest []member) bool {
 // delay returns the wait before the n-th attempt in a row, counted from 1. random is in [0, 1).
 func (b Backoff) delay(n int, random float64) time.Duration {
 	if b.Min <= 0 {
-		return 0 // however long the row: 0 times infinity is no number
+		return 0 // also for a very large n: 0 times infinity would not be a number
 	}
 	factor, top := b.Factor, float64(b.longest())
 	if factor == 0 {
@@ -175,6 +176,6 @@ func (b Backoff) delay(n int, random float64) time.Duration {
 	return time.Duration(d)
 }
 
-// longest returns the longest delay without its jitter. An incarnation that lived longer begins a
-// new row.
+// longest returns the longest delay without its jitter. When an incarnation has lived longer than
+// that, the attempts in a row are counted anew.
 func (b Backoff) longest() time.Duration { return max(b.Min, b.Max) }

@@ -102,8 +102,9 @@ func (d *Dynamic[A]) specification() *DynamicSpec[A] {
 	return &DynamicSpec[A]{}
 }
 
-// Serve runs the supervisor as Supervisor.Serve does. At its end all instances are told to end at
-// once, with one timer for all (OTP rule 74).
+// Serve runs the supervisor until ctx is done, it is stopped, or it gives up (a *GiveUpError). Then
+// it tells all instances to end at once, with one timer for all (OTP rule 74). After ctx is done,
+// its error Is context.Canceled (or DeadlineExceeded) and Is the cause.
 func (d *Dynamic[A]) Serve(ctx context.Context) error {
 	if err := d.acquire(); err != nil {
 		return err
@@ -136,11 +137,11 @@ func (d *Dynamic[A]) current() (*dynamicRun, error) {
 }
 
 // StartChild starts an instance and waits for its acknowledgment. The ID must be unique among the
-// living instances, and "" generates one. If the ID is taken, StartChild returns an
-// *AlreadyStartedError, or ErrAlreadyPresent between two restarts. Its other errors are
-// ErrMaxChildren, ErrNotRunning and a *StartError. After an error nothing is stored. If the start
-// returns ErrIgnore, StartChild returns the zero Ref (OTP rule 71). If ctx ends first, the instance
-// is told to end.
+// living instances, and "" generates one. If an instance with that ID runs, StartChild returns an
+// *AlreadyStartedError; if that instance is between two attempts to restart it, ErrAlreadyPresent.
+// Its other errors are ErrMaxChildren, ErrNotRunning and a *StartError. After an error nothing is
+// stored. If the start returns ErrIgnore, StartChild returns the zero Ref (OTP rule 71). If ctx
+// ends first, the instance is told to end.
 //
 // An instance may start others on its own supervisor.
 func (d *Dynamic[A]) StartChild(ctx context.Context, id string, arg A) (Ref, error) {
@@ -202,8 +203,8 @@ func (d *Dynamic[A]) TerminateRef(ctx context.Context, ref Ref) error {
 	return r.terminate(ctx, ref.inc.name, ref.inc)
 }
 
-// CountChildren counts one specification, the living instances, and the instances of both kinds
-// (OTP rule 30).
+// CountChildren counts the instances (OTP rule 30): Active those that live, Supervisors and Workers
+// all of them by kind. Specs is 1, because all instances have one specification.
 func (d *Dynamic[A]) CountChildren() (Counts, error) {
 	c, err := d.handle.CountChildren()
 	if err == nil {
@@ -212,7 +213,8 @@ func (d *Dynamic[A]) CountChildren() (Counts, error) {
 	return c, err
 }
 
-// Tree does what Run.Tree does. It lists the oldest TreeInstances instances.
+// Tree returns a snapshot of the supervisor and everything below it. It never waits. It lists the
+// oldest TreeInstances instances. When no run is in progress, it shows the supervisor alone.
 func (d *Dynamic[A]) Tree() Tree {
 	if r := d.run.Load(); r != nil {
 		return r.tree()

@@ -233,7 +233,7 @@ func (r *dynamicRun) exited(inc *incarnation) {
 	default:
 		kept := r.child.Restart
 		if in.start == nil {
-			kept = Temporary // it was when it started, so no start was kept
+			kept = Temporary // it was temporary when it started, so no start was kept
 		}
 
 		v, reported := judge(kept, exit)
@@ -308,7 +308,7 @@ func (r *dynamicRun) stopped(inc *incarnation, started, explicit bool) (event, u
 	}
 }
 
-// again makes the run's goroutine make the next attempt. r.mu is held.
+// again asks the run's goroutine to make the next attempt to restart the instance. r.mu is held.
 func (r *dynamicRun) again(in *instance, exit Exit) {
 	in.inc, in.lastExit = nil, &exit
 	r.box.put(message{serve: func() { r.restart(in) }})

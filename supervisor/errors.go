@@ -163,8 +163,8 @@ func (e *AutoShutdownError) As(target any) bool {
 	return e.Exit.Err != nil && errors.As(e.Exit.Err, target)
 }
 
-// shielded is errors.Is without suture's sentinels: those are meant for the first supervisor that
-// sees them, and for no other.
+// shielded reports whether errors.Is(err, target) holds, except that it returns false for suture's
+// sentinels. Those are meant only for the first supervisor that gets them.
 func shielded(err, target error) bool {
 	return target != suture.ErrDoNotRestart && target != suture.ErrTerminateSupervisorTree && safeIs(err, target)
 }
@@ -228,8 +228,9 @@ func safeIs(err, target error) (found bool) {
 	return errors.Is(err, target)
 }
 
-// ignores reports whether a start returned ErrIgnore itself. An end of its own, or of a child
-// below, that was about such an error does not count (OTP rule 16).
+// ignores reports whether err is the ErrIgnore that a start returned (OTP rule 16). It returns
+// false if ErrIgnore is only inside an error of another kind: a panic, a failed start of a child
+// below, or a supervisor that gave up or shut down.
 func ignores(err error) bool {
 	if !safeIs(err, ErrIgnore) {
 		return false

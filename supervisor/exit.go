@@ -72,8 +72,8 @@ func (e Exit) String() string {
 	return fmt.Sprintf("%v", e.Err)
 }
 
-// orphanBelow returns the give-up of a supervisor, this one or one below it, that an orphan ended;
-// nil if none did.
+// orphanBelow returns the GiveUpError in the exit if an orphan made a supervisor give up: the child
+// itself or a supervisor below it. Otherwise it returns nil.
 func (e Exit) orphanBelow() *GiveUpError {
 	var g *GiveUpError
 	if errors.As(e.Err, &g) && g.Cause == ErrOrphan {

@@ -11,7 +11,7 @@ import (
 )
 
 // hub holds what the whole tree of one root shares: its events, their observers, and its orphans.
-// Its lock is the innermost: nothing is called while it is held.
+// Its lock is the innermost: a goroutine that holds it takes no other lock and calls no observer.
 type hub struct {
 	root string
 	id   uint64 // of the root's own incarnation
@@ -238,7 +238,7 @@ func (h *hub) detach(s *subscription) {
 func (h *hub) detachLocked(s *subscription) {
 	s.queue, s.dropped = nil, 0
 	if !slices.ContainsFunc(s.lane.subs, func(x *subscription) bool { return x != s }) {
-		s.lane.wakeLocked() // nothing will be delivered for those that wait
+		s.lane.wakeLocked() // ends the waits of flush: the lane has nothing else to deliver
 	}
 	h.releaseLocked(s)
 }

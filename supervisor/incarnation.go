@@ -74,7 +74,7 @@ type incarnation struct {
 	failure    *ending       // of the first descendant that failed
 	failFirst  bool          // before the main goroutine had ended
 	concluded  bool          // exit is set
-	known      bool          // the owner knows of it; done is closed
+	known      bool          // the owner knows of the exit; done is closed
 	ended      bool          // no goroutine is left
 	exit       Exit
 	orphanedAt time.Time
@@ -191,7 +191,7 @@ func (inc *incarnation) acknowledge() {
 
 	inc.isAcked = true
 	if inc.onAck != nil {
-		inc.emit(inc.onAck) // before the start is known, so that no end precedes it in the history
+		inc.emit(inc.onAck) // before the owner learns of the start, so that no end precedes this event in the history
 	}
 	if inc.startWatch != nil {
 		inc.startWatch.Stop()

@@ -47,11 +47,12 @@ func NewLease[T any](open func() (T, error), close func(T) error, bound time.Dur
 	return l
 }
 
-// Acquire revokes the previous grant: new operations get ErrFenced, and those in flight are waited
-// for. Then it closes the resource and opens it again. After the bound it returns ErrLeaseStuck: an
-// incarnation that was given up still uses the resource, and the caller must end the process. An
-// error of close or open is returned unchanged, and there is then no grant. A panic in them is the
-// caller's, and leaves no grant either. If ctx ends first, the previous grant stays revoked.
+// Acquire revokes the previous grant and waits for its operations in flight; new ones get
+// ErrFenced. Then it closes the resource, opens it again, and returns the new grant. If the wait
+// exceeds the bound, Acquire returns ErrLeaseStuck: an incarnation that was given up still uses the
+// resource, and the caller must end the process. An error of close or open is returned unchanged,
+// and there is then no grant. A panic in close or open reaches the caller, and leaves no grant
+// either. If ctx ends first, the previous grant stays revoked.
 func (l *Lease[T]) Acquire(ctx context.Context) (*Grant[T], error) {
 	if err := l.revoke(ctx); err != nil {
 		return nil, err

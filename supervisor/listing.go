@@ -56,8 +56,8 @@ func (r *core) WhichChild(id string) (info ChildInfo, err error) {
 	return info, err
 }
 
-// CountChildren counts the specifications, the living children, and the children of both kinds (OTP
-// rule 30). It does not wait.
+// CountChildren counts the specifications, the children that are alive, and the supervisors and
+// workers among all children (OTP rule 30). It does not wait.
 func (r *core) CountChildren() (Counts, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -25,7 +25,8 @@ type mailbox struct {
 
 func newMailbox() *mailbox { return &mailbox{signal: make(chan struct{}, 1)} }
 
-// put reports whether the mailbox took the message. A closed one does not.
+// put adds a message to the queue and reports whether the mailbox took it. A closed mailbox takes
+// none.
 func (b *mailbox) put(m message) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -84,7 +85,7 @@ type call struct {
 
 	mu      sync.Mutex
 	begun   bool
-	left    bool // the caller gave up before it began
+	left    bool // the caller gave up before f began
 	refused bool
 	done    chan struct{}
 }

@@ -77,7 +77,8 @@ func (r *Run) restartChild(id string) (Ref, error) {
 	return ref, passThrough(err)
 }
 
-// idle finds a child that does not run.
+// idle returns the record of a child that does not run. If the child runs, is between two attempts
+// to restart it, or is not specified, it returns an error.
 func (r *Run) idle(id string) (*record, error) {
 	rec := r.lookup(id)
 	switch {
@@ -240,8 +241,8 @@ func (r *Run) ChildSpec(id string) (c Child, err error) {
 	return c, err
 }
 
-// withDefaults replaces zero values by the defaults. made is the kind of what Start made; k may
-// only be declared.
+// withDefaults returns c with its zero values replaced by the defaults. k is the child's kind: of
+// what Start made, or the declared kind before that. made is only the kind of what Start made.
 func (c Child) withDefaults(k, made Kind) Child {
 	stop, start := DefaultShutdown, DefaultStartTimeout
 	if k != Worker {

@@ -23,8 +23,8 @@ const (
 // goroutinesOf finds the goroutines of the incarnations with these numbers.
 func goroutinesOf(ids ...uint64) map[uint64]Orphan { return labelled(labelIncarnation, ids...) }
 
-// labelled finds goroutines by a label. It returns their number, and their stacks as the profiler
-// prints them.
+// labelled finds the goroutines whose label has one of the given numbers. For each number it
+// returns how many there are, and their stacks as the profiler prints them.
 func labelled(label string, ids ...uint64) map[uint64]Orphan {
 	var buf bytes.Buffer
 	found := make(map[uint64]Orphan, len(ids))
@@ -125,7 +125,7 @@ func expireAll(incs []*incarnation) {
 	}
 }
 
-// over reports whether there is nothing to declare any more.
+// over reports whether the incarnation has ended, or has already been declared an orphan.
 func (inc *incarnation) over() bool {
 	inc.mu.Lock()
 	defer inc.mu.Unlock()
@@ -153,7 +153,7 @@ func (inc *incarnation) orphaned(stacks map[uint64]Orphan) {
 	inc.conclude(true)
 }
 
-// abandon ends a brutal shutdown: nothing is waited for.
+// abandon concludes an incarnation whose shutdown is brutal, without waiting for its goroutines.
 func (inc *incarnation) abandon() {
 	inc.mu.Lock()
 	if inc.ended || inc.concluded {

@@ -124,9 +124,9 @@ func (p *Partition) Child(key any) (Ref, error) {
 // Resize changes the number of partitions that run: from 0 to the number specified. Partitions keep
 // their IDs, and those from n on are stopped. A restart of the supervisor brings all of them back.
 // Resize is one management call: it waits for its turn, other calls wait until it has ended, and if
-// ctx ends after it has begun, it continues. It can be repeated after an error. A partition that
-// does not start ends it, with the partitions before that one running. A partition that does not
-// stop in time (ErrOrphan) does not end it.
+// ctx ends after it has begun, it continues. If a partition does not start, Resize ends with an
+// error, and the partitions before that one run. If a partition does not stop in time (ErrOrphan),
+// Resize continues with the others. It can be repeated after an error.
 func (p *Partition) Resize(ctx context.Context, n int) error {
 	if n < 0 || n > p.most {
 		return fmt.Errorf("%w: partitioned supervisor %s: resize to %d, expected 0 to %d", ErrSpec, p, n, p.most)

@@ -93,9 +93,10 @@ func (r *Run) restart(rec *record) {
 }
 
 // retry marks the child as restarting and puts the next attempt at the end of the mailbox (OTP rule
-// 52). The attempt is for the child with that ID that is restarting when the message is served
-// (rule 53). A child that failed again meanwhile has two attempts, as in OTP. A delayed attempt
-// makes this one stale.
+// 52). When the message is served, the attempt is made for the child that then has this ID, if that
+// child is restarting (rule 53). If the child failed again meanwhile, two attempts are in the
+// mailbox, as in OTP. If an attempt of the child has been delayed meanwhile, the message has no
+// effect.
 func (r *Run) retry(rec *record) {
 	r.update(func() { rec.state = Restarting })
 	id := rec.id
@@ -200,7 +201,7 @@ func (r *Run) startAll(start []*record) {
 			return
 		}
 		if _, err := r.startChild(x, false); err != nil && err != ErrIgnore {
-			r.retry(x) // a run that ends never serves it
+			r.retry(x) // has no effect if the run is ending
 			if r.spec.Strategy != OneForOne {
 				return // its retry starts the rest too
 			}

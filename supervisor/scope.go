@@ -131,8 +131,9 @@ func (s *scope) stopError() error {
 	return fmt.Errorf("%w: %w", context.Canceled, cause)
 }
 
-// finish ends the run with err, but does not close done. If the scope made its incarnation, that is
-// concluded, and the reason that ended it (Kill, a descendant) may replace err.
+// finish ends the run with err, but does not close done. If the scope made its own incarnation,
+// finish concludes it, and the reason that ended the incarnation (Kill, a descendant) may replace
+// err.
 func (s *scope) finish(err error) {
 	s.own.attach(nil)
 	if s.made {
@@ -320,7 +321,7 @@ func (s *scope) Goroutines() (n int, stacks string) {
 func (s *scope) Events() []Event { return s.hub.past(s.own.path) }
 
 // Subscribe returns the remembered events of this subtree and sends all later ones to o. No event
-// between is lost or repeated.
+// between the two is lost or repeated. cancel ends the subscription.
 func (s *scope) Subscribe(o Observer) (past []Event, cancel func()) {
 	sub, past := s.hub.subscribe(o, s.own.path)
 	return past, func() { s.hub.detach(sub) }
@@ -350,9 +351,9 @@ func (s *scope) Wait() error {
 }
 
 // Stop ends the run in order and waits for its end. If ctx ends first, Stop returns the cause, and
-// the stop continues. The error of the run itself is returned if it is more than having been
-// stopped, for instance an orphan. A child cannot stop its own supervisor this way: it gets
-// ErrWouldDeadlock.
+// the stop continues. Otherwise it returns nil, unless the run ended with more than its stop, for
+// instance with an orphan; then it returns that error. A child cannot stop its own supervisor this
+// way: it gets ErrWouldDeadlock.
 func (s *scope) Stop(ctx context.Context) error {
 	if s.deadlocks(ctx) {
 		return ErrWouldDeadlock

@@ -135,8 +135,9 @@ type ChildInfo struct {
 	Ref Ref
 }
 
-// Counts is returned by CountChildren (OTP rule 30). Supervisors and Workers count by kind, dead or
-// alive. A child that has never been started counts as its declared kind.
+// Counts is returned by CountChildren (OTP rule 30). Active counts the children that are alive.
+// Supervisors and Workers count all children by kind, dead or alive. A child that has never been
+// started counts as its declared kind.
 type Counts struct{ Specs, Active, Supervisors, Workers int }
 
 // Orphan is an incarnation that has not ended within its shutdown time and still runs.
