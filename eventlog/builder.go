@@ -66,8 +66,9 @@ func NewBuilder(dir string, o Options) (*Builder, error) {
 	return b, nil
 }
 
-// clearBuilding removes what a killed Builder left. Its lock is free, and it never was a log. A
-// file with a name that no Builder gives is an error.
+// clearBuilding removes what a killed Builder left in the building directory. That Builder no
+// longer holds the lock, and what it left never was a log. If the directory has a file with a name
+// that no Builder gives, clearBuilding removes nothing and returns an error.
 func (l *Log) clearBuilding() error {
 	names, err := l.opts.FS.List(l.dir)
 	if err != nil {

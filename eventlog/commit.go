@@ -95,8 +95,8 @@ func (l *Log) publish(f File, b []byte, tmp, path string) error {
 	return l.syncNames()
 }
 
-// commitLoop is the committer. Only it writes frames, except for an appender that leads while it
-// sleeps.
+// commitLoop runs the committer. Frames are written by the committer only, or, while it sleeps, by
+// an appender that does its work (see lead).
 func (l *Log) commitLoop() {
 	defer close(l.stopped)
 
@@ -251,8 +251,8 @@ func (l *Log) recycleBuffer(b *batch) {
 	b.buf = nil
 }
 
-// commit writes a batch as one frame. If a call waits for it, commit makes it and everything before
-// it durable.
+// commit writes a batch as one frame. If a call of the batch waits for durability, commit then
+// syncs, which makes this frame and everything before it durable.
 func (l *Log) commit(b *batch) error {
 	if err := l.failure(); err != nil {
 		return err
@@ -308,8 +308,8 @@ func (l *Log) commit(b *batch) error {
 	return nil
 }
 
-// prepareNext has a little more of the next segment's file filled. All of it is filled by the time
-// that three quarters of the present segment are used.
+// prepareNext asks for a little more of the next segment's file to be filled. The whole file is
+// filled by the time that three quarters of the present segment are used.
 func (l *Log) prepareNext() {
 	w := &l.w
 	start, end := w.capacity/4, w.capacity/4*3

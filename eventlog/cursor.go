@@ -131,8 +131,9 @@ func (c *Cursor) advance() (bool, error) {
 	}
 
 	for {
-		// The order matters. A failure that is seen here came after the last record became durable,
-		// and a seal after the final end was set.
+		// The order of these reads matters. If the log has failed by the first read, no record can
+		// become durable after it. If the segment is sealed by the second read, the end that the
+		// third read gets is final.
 		failed := c.log.failure()
 		sealed := c.seg.sealed.Load()
 		c.r.end = c.seg.end.Load()

@@ -99,14 +99,15 @@ func (l *Log) adoptExtent(e segment.Extent) error {
 	return l.extent.write(e)
 }
 
-// reached returns the change to the extent after segment h was begun.
+// reached returns the change that enters segment h, which was just begun, into the extent.
 func reached(h segment.Header) func(*segment.Extent) {
 	return func(e *segment.Extent) {
 		e.Last, e.Next, e.Sealed, e.Seal = h.Number, h.FirstIndex, false, segment.Seal{}
 	}
 }
 
-// ended returns the change to the extent after the last segment was sealed and no other was begun.
+// ended returns the change that enters the seal of the last segment into the extent, when no other
+// segment was begun.
 func ended(last position, next uint64) func(*segment.Extent) {
 	return func(e *segment.Extent) { e.Last, e.Next, e.Sealed, e.Seal = last.number, next, true, last.seal }
 }

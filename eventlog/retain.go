@@ -10,7 +10,7 @@ import (
 type Retainer struct {
 	log   *Log
 	name  string
-	floor uint64 // under log.retainMu
+	floor uint64 // guarded by log.retainMu
 }
 
 // Retain registers name as a reader that still needs every record from floor on, so Truncate
@@ -45,8 +45,9 @@ func (r *Retainer) Release() {
 	}
 }
 
-// floor returns the index up to which the front may be truncated, if the caller asked for before,
-// and the name of the retainer that prevents more, if one does.
+// floor returns the index below which Truncate(before) may remove records: before, or a lower index
+// if the durable end, Options.Retention or a retainer prevents more. If it is a retainer, floor
+// also returns its name.
 func (l *Log) floor(before uint64) (uint64, string) {
 	end := l.Durable() + 1
 	floor, holder := min(before, end), ""
@@ -98,8 +99,8 @@ func (l *Log) Truncate(before uint64) (removed int, err error) {
 		return 0, nil
 	}
 
-	// Once the extent says so the segments are truncated, whatever happens to their files: a crash
-	// may keep any of them.
+	// As soon as the extent says so, these segments are truncated, whatever happens to their files:
+	// a crash may keep any of them.
 	front := segs[n]
 	if err := l.changeExtent(func(e *segment.Extent) {
 		e.First, e.FirstIndex = front.number, front.first

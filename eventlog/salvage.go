@@ -32,14 +32,14 @@ type Passed struct{ File, Reason string }
 // Whole reports whether nothing is missing.
 func (s Salvaged) Whole() bool { return len(s.Gaps) == 0 && s.Front == "" }
 
-// Salvage copies every record of a damaged log that its checksums prove to a new log in dest, at
-// its old index. Where records are missing in between, the new log has a [Gap]. Salvage changes
-// nothing in src, and nobody may be writing it. It identifies files by their content, not by their
-// names: it also reads a segment that was renamed or whose header is gone.
+// Salvage makes a new log in dest of every record of the damaged log in src that is proved by its
+// checksums. Each record keeps its index. Where records are missing in between, the new log has a
+// [Gap]. Salvage changes nothing in src, and nobody may be writing it. It identifies files by their
+// content, not by their names: it also reads a segment that was renamed or whose header is gone.
 //
-// The new log has an identity of its own. It may go on from an earlier record than the damaged log
-// did, and then the two logs have different records at the same index. Salvage reports Progress to
-// Options.Events.
+// The new log has an identity of its own. It may end before the damaged log did. What is then
+// appended to it gets indexes at which the damaged log had other records. Salvage reports Progress
+// to Options.Events.
 func Salvage(ctx context.Context, src, dest string, o Options) (Salvaged, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -281,7 +281,7 @@ func (s *salvage) readHeader(p *part) error {
 		return err
 	} else {
 		p.bad = append(p.bad, hole{0, err.Error()})
-		if p.number == 0 && len(buf) >= 40 { // the bad header may still give it; a frame has to prove it
+		if p.number == 0 && len(buf) >= 40 { // the bad header may still give the number; a frame has to prove it
 			p.number = binary.LittleEndian.Uint64(buf[32:])
 		}
 	}
@@ -332,8 +332,8 @@ func (s *salvage) segment(parts []*part, last bool) error {
 	return nil
 }
 
-// torn reports whether a crash may have left what follows the reliable frames of the last segment,
-// by the rules of recovery.
+// torn reports whether a crash can explain what follows the reliable frames of the last segment, by
+// the rules of recovery.
 func (p *part) torn(e *segment.Extent) bool {
 	if p.sealed || p.beyond.proof != 0 || p.header.Number == 0 {
 		return false

@@ -13,7 +13,7 @@ import (
 
 // Report describes what Verify found.
 type Report struct {
-	Recovery // if there is damage, of the whole segments only
+	Recovery // if there is damage, it covers the undamaged segments only
 	Records  uint64
 	Frames   uint64
 	Files    []SegmentStat
@@ -57,7 +57,7 @@ func Verify(dir string, o Options) (Report, error) {
 
 	for _, s := range in.segs {
 		if s.scan.next == 0 {
-			continue // its header is bad, so nothing is known
+			continue // its header is bad, so its records are not known
 		}
 		rep.Records += s.scan.next - s.header.FirstIndex
 		rep.Frames += s.scan.frames

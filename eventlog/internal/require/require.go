@@ -1,6 +1,7 @@
-// Package require lets a test say which tool outside Go it wants. Where the tool is missing the
-// test skips, so that `make test` needs Go only; where COPPICE_REQUIRE names it (a comma list, set
-// by .ci/run) the test fails, so that CI never passes by skipping.
+// Package require lets a test say which tool outside Go it needs. If the tool is missing, the test
+// skips, so that `make test` needs Go only. If the environment variable COPPICE_REQUIRE names the
+// tool, the test fails instead, so that CI never passes by skipping. The variable is a list with
+// commas, and .ci/run sets it.
 package require
 
 import (
@@ -15,8 +16,8 @@ import (
 // Env is the environment variable that lists the tools that must be there.
 const Env = "COPPICE_REQUIRE"
 
-// tools couples each name that COPPICE_REQUIRE may hold with the programs to look for: any one of
-// them will do.
+// tools has, for each name that COPPICE_REQUIRE may hold, the programs to look for. Any one of them
+// is enough.
 var tools = map[string][]string{
 	"chromium":   {"chromium", "chromium-browser", "google-chrome"},
 	"erlang":     {"erl"},
@@ -25,9 +26,9 @@ var tools = map[string][]string{
 	"strace":     {"strace"},
 }
 
-// Tool returns the path of the named tool's program, or ends the test: it fails where
-// COPPICE_REQUIRE has the name and skips elsewhere. A name that this package does not know, here or
-// there, fails always.
+// Tool returns the path of the named tool's program. If the program is missing, Tool fails the test
+// if COPPICE_REQUIRE has the name, and skips the test otherwise. Tool always fails the test if this
+// package does not know the name, or a name in COPPICE_REQUIRE.
 func Tool(t testing.TB, name string) string {
 	t.Helper()
 	programs, known := tools[name]
@@ -57,9 +58,9 @@ func Tool(t testing.TB, name string) string {
 	return ""
 }
 
-// Tmpfs mounts a file system in memory of so many bytes until the test ends, and returns its
-// directory. It wants the tool "mount", and may be refused to whoever is not root: then the test
-// skips, or fails where COPPICE_REQUIRE has "mount".
+// Tmpfs mounts a file system of size bytes in memory until the test ends, and returns its
+// directory. It needs the tool "mount". If mounting fails, for instance because the user is not
+// root, the test skips, or fails if COPPICE_REQUIRE has "mount".
 func Tmpfs(t testing.TB, size int64) string {
 	t.Helper()
 	mount := Tool(t, "mount")
@@ -81,7 +82,7 @@ func Tmpfs(t testing.TB, size int64) string {
 	return dir
 }
 
-// Demanded tells whether COPPICE_REQUIRE has the name.
+// Demanded reports whether COPPICE_REQUIRE has the name.
 func Demanded(name string) bool { return slices.Contains(demanded(), name) }
 
 func demanded() []string {

@@ -10,8 +10,8 @@ import (
 	"github.com/coppice-go/coppice/eventlog"
 )
 
-// Contract holds a file system, below root, to what eventlog.FS and eventlog.File say. It uses no
-// assertion library, because files that are not tests import none.
+// Contract fails the test if fsys, used below root, breaks what eventlog.FS and eventlog.File
+// promise. It uses no assertion library, because files that are not tests import none.
 func Contract(t *testing.T, fsys eventlog.FS, root string) {
 	ok := func(err error) {
 		t.Helper()
@@ -48,7 +48,7 @@ func Contract(t *testing.T, fsys eventlog.FS, root string) {
 	dir := filepath.Join(root, "a", "b")
 	one, two, lock := filepath.Join(dir, "one"), filepath.Join(dir, "two"), filepath.Join(dir, "LOCK")
 
-	// What is not there is said to be not there.
+	// A missing file or directory is reported as missing.
 	_, err := fsys.List(dir)
 	fails(err, fs.ErrNotExist)
 	ok(fsys.MkdirAll(dir))
@@ -82,7 +82,7 @@ func Contract(t *testing.T, fsys eventlog.FS, root string) {
 	reads(f, 6, 5, "world", false)
 	ok(f.Close())
 
-	// Create replaces.
+	// Create replaces an existing file by an empty one.
 	f, err = fsys.Create(one)
 	ok(err)
 	writes(f, "x", 0)

@@ -41,7 +41,7 @@ const (
 	Mkdir   Kind = "mkdir"
 )
 
-// Fault says how an operation goes wrong. The zero Fault means that it does not.
+// Fault says how an operation goes wrong. With the zero Fault it succeeds.
 type Fault struct {
 	Err   error // returned by the operation
 	Keep  int   // how many bytes of a write take effect, if Err or Short is set
@@ -133,7 +133,7 @@ func (d *Disk) do(op Op, act func(Fault) error) error {
 	return err
 }
 
-// simple runs an operation that a fault prevents altogether.
+// simple runs an operation that has no effect at all if a fault meets it.
 func (d *Disk) simple(kind Kind, name string, act func() error) error {
 	return d.do(Op{Kind: kind, Path: name}, func(f Fault) error {
 		if f.Err != nil {

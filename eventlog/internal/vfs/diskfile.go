@@ -115,8 +115,8 @@ func (f *diskFile) Sync() error {
 	})
 }
 
-// Damage changes the bytes of a file, in memory and on the disk, without an operation that anyone
-// sees.
+// Damage changes the bytes of a file, in memory and on the disk. It is not an operation: Before and
+// After are not called.
 func (d *Disk) Damage(name string, change func(data []byte)) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -4,5 +4,5 @@
 // bytes. Each name in a directory survives a crash or not by itself. A failed sync leaves bytes in
 // the page cache that never reach the disk. The disk can be full.
 //
-// [Contract] holds any file system to what eventlog.FS promises.
+// [Contract] tests whether a file system does what eventlog.FS promises.
 package vfs

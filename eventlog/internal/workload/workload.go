@@ -140,7 +140,7 @@ func ReadAll(l *eventlog.Log) error {
 	return nil
 }
 
-// Same reports an entry that is not the record of its index.
+// Same returns an error unless e is the record that RecordAt returns for index.
 func Same(e eventlog.Entry, index uint64) error {
 	rec := RecordAt(index)
 	if e.Index != index || e.Kind != rec.Kind || string(e.Data) != string(rec.Data) {
