@@ -8,7 +8,7 @@ import (
 )
 
 // output receives an agent's events: it is the mailbox of a child agent, or a subscription. deliver
-// copies the batch, after which tail events are missing, and never waits.
+// copies the batch and never waits. tail is the number of events that are missing after the batch.
 type output[E any] interface {
 	deliver(batch []entry[E], tail uint64)
 }

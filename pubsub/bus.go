@@ -33,8 +33,8 @@ var (
 	errStarting   = errors.New("starting")
 )
 
-// begin makes the next incarnation and fences the previous one: the subscriptions of that one end,
-// and it delivers nothing any more, even if it still runs.
+// begin makes and returns the next incarnation, and fences the previous one: its subscriptions end,
+// and it delivers no more events, even if it still runs.
 func (b *Bus[E]) begin() *incarnation[E] {
 	b.mu.Lock()
 	before := b.current
@@ -109,12 +109,12 @@ func (b *Bus[E]) Publish(e E) error {
 	return nil
 }
 
-// Subscribe begins a subscription to the events that match the chain. Each such event that is
-// accepted by a Publish called after Subscribe returned is in the subscription, or in one of its
-// gaps, or comes after its end. Some events that were published just before may be there too.
-// policy decides what happens when the reader is slow.
+// Subscribe begins a subscription to the events that match the chain. If such an event is accepted
+// by a Publish that was called after Subscribe returned, the subscription delivers the event,
+// counts it in a Gap, or ends before it. The subscription may also have some events that were
+// published just before. policy decides what happens when the reader is slow.
 //
-// The end of ctx ends the call, and later the subscription.
+// When ctx ends, the call ends, and once the call has returned, the subscription.
 //
 // Subscribe waits for the registry, but not for the bus: if the bus is down, it returns ErrDown at
 // once, unlike SubscribeWait. Its other errors are ErrFilter, ErrOptions, and ErrClosed if ctx ends

@@ -11,8 +11,8 @@ import (
 // Family makes the filters of one name: the family "kind" makes kind=a, kind=b and so on.
 //
 // Filter returns the filter for a value, or an error that says why the value is invalid. The
-// filter's key is a term of this name. The value in it may be a normal form of the given one, which
-// Filter must accept and leave as it is.
+// filter's key is a term of this name. The value in the key may be a normal form of the given
+// value. Filter must accept a normal form too, and use it unchanged.
 type Family[E any] interface {
 	Name() string
 	Filter(value string) (Filter[E], error)

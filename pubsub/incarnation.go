@@ -58,14 +58,14 @@ func newIncarnation[E any](bus *Bus[E], number uint64) *incarnation[E] {
 	return in
 }
 
-// fence makes the broker and the agents that still run end abnormally. Some still run only if a
-// child of the bus was started by hand: it cannot join an incarnation that is over, so all children
-// have to be started as one.
+// fence makes the broker and the agents that still run end abnormally, so that the supervisor
+// restarts all children of the bus together. Some still run only if a child of the bus was started
+// by hand. Such a child cannot join an incarnation that is over.
 func (in *incarnation[E]) fence() { in.fencing.Do(func() { close(in.fenced) }) }
 
 // end ends the incarnation, once: it takes the bus down and ends every subscription with ErrDown,
-// which wraps why. When end returns, all this is done, even if another call did it. So it is done
-// before a child that calls end has ended.
+// which wraps why. A call that comes second waits until the first has done all this. So it is done
+// before any child that calls end has ended.
 func (in *incarnation[E]) end(why error) {
 	in.ending.Do(func() {
 		in.mu.Lock()
@@ -88,8 +88,9 @@ func (in *incarnation[E]) ended() error {
 	return in.err
 }
 
-// guard runs a child of the bus. When the child ends abnormally, guard ends the incarnation with
-// that reason at once, before a supervisor learns of it. A panic goes on, on top of its stack.
+// guard runs a child of the bus and returns its error. When the child ends abnormally, guard ends
+// the incarnation with that reason at once, before a supervisor learns of it. After a panic it
+// panics again with the same value, and the stack trace still shows where the panic began.
 func (in *incarnation[E]) guard(who string, run func() error) (err error) {
 	returned := false
 	defer func() {
@@ -121,7 +122,7 @@ func (in *incarnation[E]) guard(who string, run func() error) (err error) {
 	return err
 }
 
-// join asks the registry to join s.
+// join asks the registry to connect s to the tree of agents. The registry then closes joined.
 func (in *incarnation[E]) join(s *Subscription[E], joined chan<- struct{}) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()

@@ -17,7 +17,7 @@ func newMailbox[E any](bound int) *mailbox[E] {
 	return &mailbox[E]{wake: make(chan struct{}, 1), q: ring[E]{bound: bound}}
 }
 
-// put reports whether there was room for the event.
+// put adds an event if there is room for it, and reports whether there was.
 func (m *mailbox[E]) put(e E) bool {
 	m.mu.Lock()
 	fits := m.add(entry[E]{event: e})

@@ -21,8 +21,8 @@ type Policy interface {
 // place of the events that had no room meanwhile. A reader that takes none is disconnected with
 // ErrSlow. Buffer is in events.
 //
-// Only the end of this one buffer blocks, nothing before it. The bus keeps no second backlog for a
-// reader: it counts an event that has no room and drops it, because the log has it.
+// Block never makes the bus wait. Nor does the bus keep a second backlog for a reader: it drops and
+// counts an event that has no room in the buffer, because the event can be read from the log.
 type Block struct {
 	Buffer int
 	Bound  time.Duration

@@ -63,7 +63,7 @@ func (s *Subscription[E]) Next(ctx context.Context) (E, error) {
 	}
 }
 
-// next does what Next does, without waiting. ok is false if there is nothing to return yet.
+// next returns what Next would return if it need not wait. If it would have to wait, ok is false.
 func (s *Subscription[E]) next() (e E, err error, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -167,7 +167,8 @@ func (s *Subscription[E]) stop(err error) (first bool) {
 	return true
 }
 
-// left releases the context and tells the registry, if this was the end.
+// left completes the end that stop began. If first is true, it releases the context and tells the
+// registry that the subscription has ended.
 func (s *Subscription[E]) left(first bool) {
 	if first {
 		s.unbind()
