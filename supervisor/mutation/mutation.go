@@ -5,9 +5,9 @@
 //
 // All mutants are compiled at once, through an overlay, so the working tree is never changed. The
 // environment variable MUTANT chooses one. A mutant that no test of package supervisor notices is
-// played against Erlang/OTP (package otpdiff), if that is installed. The run fails if the mutant
-// survives that too. Mutants whose change cannot be noticed are listed in equivalent.txt, with the
-// reason. Without -mutate, only the mutator itself is tested.
+// played against Erlang/OTP (package otpdiff), if that is installed. If the comparison does not
+// notice the mutant either, the run fails. Mutants whose change cannot be noticed are listed in
+// equivalent.txt, with the reason. Without -mutate, only the mutator itself is tested.
 package mutation
 
 import (
@@ -35,7 +35,8 @@ func (m mutant) String() string {
 	return fmt.Sprintf("%s:%d:%d %s → %s", m.File, m.Line, m.Column, m.From, m.To)
 }
 
-// switchSource is the source of a file for the package that is mutated.
+// switchSource is added to the package that is mutated. Its function mutant reports whether the
+// mutant with this number is the chosen one. %s is the package's name.
 const switchSource = `package %s
 
 import (

@@ -100,7 +100,7 @@ func generate(seed, i uint64) History {
 	return h
 }
 
-// chance returns true with a probability of percent.
+// chance reports true with a probability of percent.
 func (g *generator) chance(percent int) bool { return g.IntN(100) < percent }
 
 func (g *generator) one(of ...string) string { return of[g.IntN(len(of))] }
@@ -269,7 +269,7 @@ func (g *generator) together(at *place) []Step {
 
 		s := g.call(at)
 		if s.ID != "" && last != "" && g.chance(70) {
-			s.ID = last // it may be restarting when the call's turn comes
+			s.ID = last // the child may be restarting when the supervisor serves the call
 		}
 
 		out = append(out, s)
@@ -307,7 +307,7 @@ func (g *generator) call(at *place) Step {
 	return s
 }
 
-// instance returns the start of an instance of a dynamic supervisor, under a new ID.
+// instance returns a step that starts an instance of a dynamic supervisor, under a new ID.
 func (g *generator) instance(at *place) Step {
 	n := Node{ID: g.name()}
 	at.ids = append(at.ids, n.ID)
@@ -334,7 +334,8 @@ func (g *generator) instance(at *place) Step {
 	return Step{Op: Instance, Path: at.path, Child: &n}
 }
 
-// startChild returns the start of a child that is new, is there already, or must be refused.
+// startChild returns a step that starts a child: a new one, one that is there already, or one that
+// the supervisor must refuse.
 func (g *generator) startChild(at *place) Step {
 	id := g.name()
 	if len(at.ids) > 0 && g.chance(35) {

@@ -51,7 +51,7 @@ type Outcome struct {
 }
 
 // OnStop is how a worker reacts to a stop. It ends with shutdown (obey), normal, crash or
-// {shutdown, detail} (detail), after it has waited at a gate (slow), or never (deaf).
+// {shutdown, detail} (detail), or it first waits at a gate (slow), or it never ends (deaf).
 type OnStop string
 
 // Op is what a step does.

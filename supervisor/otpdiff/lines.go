@@ -10,7 +10,7 @@ import (
 	"github.com/coppice-go/coppice/supervisor"
 )
 
-// lines returns the trace lines that the Erlang side writes for such events. p.mu is held.
+// lines returns the trace lines that the Erlang side would write for the same events. p.mu is held.
 func (p *player) lines(events []supervisor.Event) []string {
 	var out []string
 	for _, e := range events {

@@ -210,8 +210,8 @@ func (p *player) gate() {
 	<-c
 }
 
-// release opens the gates one after the other, because two supervisors that act at the same time
-// have no order.
+// release opens the gates one after the other. If it opened them together, two supervisors could
+// act at the same time, in no certain order.
 func (p *player) release() {
 	p.mu.Lock()
 	gates := slices.Clone(p.gates)

@@ -44,11 +44,11 @@ func (p *player) step(k int, s Step) string {
 	return p.call(k, s)
 }
 
-// allowed reports whether the consequences of a step have one order, which is the same on both
+// allowed reports whether the consequences of step s have one order, which is the same on both
 // sides (OTP rule 15). In Go a stop ends a start that hangs; in OTP it waits for that start. So
-// while something hangs, a step may only act on supervisors that wait for it, and may tell none of
-// them to end. Nor may it act on one whose parent waits for it, because both would go on at the
-// same time.
+// while a start or stop hangs, a step may act only on a supervisor that waits for the hanging one,
+// and may tell no such supervisor to end. Nor may it act on a supervisor whose parent waits too,
+// because both would go on at the same time.
 func (p *player) allowed(sup string, s Step) bool {
 	p.mu.Lock()
 	w := p.workers[s.Path]
@@ -199,7 +199,8 @@ func (p *player) hold() supervisor.Child {
 	return p.child(&Node{ID: "gate", Restart: supervisor.Temporary, Starts: holds})
 }
 
-// holds has more starts than any path has in a history.
+// holds makes every start hang and then answer ignore. It has more outcomes than any path has
+// starts in a history.
 var holds = func() []Outcome {
 	out := make([]Outcome, 1000)
 	for i := range out {

@@ -75,7 +75,8 @@ func (e *ExitError) Error() string {
 	return b.String()
 }
 
-// Unwrap returns why the end is unknown: the process was waited for elsewhere.
+// Unwrap returns the error that left the end unknown, nil if the end is known. The end is unknown
+// if other code waited for the process.
 func (e *ExitError) Unwrap() error { return e.unknown }
 
 // read fills in how the process ended.

@@ -90,8 +90,9 @@ func launch(ctx context.Context, spec Spec) (*running, error) {
 	return r, nil
 }
 
-// Serve waits for the process. It takes faults. Whatever a fault does to this goroutine, the
-// process is stopped.
+// Serve waits until the process has ended, and returns what verdict makes of its end. Meanwhile it
+// runs the faults that Inject delivers. Even if a fault makes this goroutine hang, panic or exit,
+// the process is stopped.
 func (r *running) Serve(ctx context.Context) error {
 	told := ctx.Done()
 	for {
@@ -112,7 +113,8 @@ func (r *running) String() string {
 	return fmt.Sprintf("process %s (pid %d)", r.spec.Name, r.cmd.Process.Pid)
 }
 
-// verdict returns the result of Serve for the way in which the process ended.
+// verdict returns the result of Serve: context.Canceled if the process obeyed a stop, nil if it
+// exited with status 0 by itself and Spec.ExitZero allows that, and otherwise the ExitError.
 func (r *running) verdict() error {
 	switch e := r.exit; {
 	case e.obeyed(r.spec.TermSignal):
@@ -291,7 +293,8 @@ func (r *running) stopper(life context.Context) {
 	}
 }
 
-// tell sends a signal and sets *note, unless the process has ended. It reports whether it did.
+// tell sends a signal to the process group and sets *note, unless the process has ended. It reports
+// whether it sent the signal.
 func (r *running) tell(sig syscall.Signal, note *bool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -4,7 +4,7 @@ import "syscall"
 
 const canGuard = false
 
-// guard does not exist here.
+// guard is empty, because there are no guards on Windows.
 type guard struct{}
 
 func (*guard) reap() {}

@@ -140,8 +140,8 @@ func (b *book) starting(e supervisor.ChildStarting, path, above string) {
 	delete(b.acked, path)
 }
 
-// known reports whether a start of e's child was seen. If it was that of another incarnation, known
-// notes a violation.
+// known reports whether e's child has started and not yet ended in this history. If the start was
+// that of another incarnation, known notes a violation. what names what happened to the child.
 func (b *book) known(e supervisor.Event, what string) bool {
 	h := e.Head()
 	id, is := b.open[h.Path]
@@ -192,10 +192,11 @@ func join(path, id string) string {
 	return path + "/" + id
 }
 
-// Match reports whether it accepts an event.
+// Match reports whether an event is one that the test looks for.
 type Match func(supervisor.Event) bool
 
-// Is returns a Match for the events of type E at a path that every function in more accepts.
+// Is returns a Match that accepts an event of type E at this path if every function in more accepts
+// it.
 func Is[E supervisor.Event](path string, more ...func(E) bool) Match {
 	return func(e supervisor.Event) bool {
 		x, ok := e.(E)
@@ -213,8 +214,8 @@ func Is[E supervisor.Event](path string, more ...func(E) bool) Match {
 	}
 }
 
-// InOrder fails the test unless the history so far has events that the matches accept, in the order
-// of the matches. Other events may lie between. Wait for the last of them first.
+// InOrder fails the test unless the history so far has an event for each match, in the order of the
+// matches. Other events may lie between. A test must first wait for the last of them to come.
 func InOrder(t testing.TB, r *Recorder, matches ...Match) {
 	t.Helper()
 	next := 0

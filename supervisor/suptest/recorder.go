@@ -114,7 +114,8 @@ func Wait[E supervisor.Event](t testing.TB, r *Recorder, n int, match func(E) bo
 	return After(t, r, 0, n, match)
 }
 
-// After does what Wait does, for the events after a mark.
+// After waits for the n-th event of type E after the mark that match accepts (nil accepts all), and
+// returns it. If the event does not come, the test fails and logs the history.
 func After[E supervisor.Event](t testing.TB, r *Recorder, mark, n int, match func(E) bool) E {
 	t.Helper()
 	var found E

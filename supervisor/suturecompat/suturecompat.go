@@ -68,7 +68,7 @@ var (
 	ErrSupervisorNotStarted    = suture.ErrSupervisorNotStarted
 )
 
-// AsService does what suture.AsService does.
+// AsService returns s as a Service, as suture.AsService does.
 func AsService(s DeprecatedService) Service { return suture.AsService(s) }
 
 // HasSupervisor is implemented by services that contain a Supervisor, like suture's interface of
@@ -307,7 +307,8 @@ func (s *Supervisor) run(ctx context.Context, running func()) error {
 	return ctx.Err()
 }
 
-// observe calls begun when the engine runs, and reports services that did not stop in time.
+// observe calls begun when e says that the engine runs, and reports a service that did not stop in
+// time.
 func (s *Supervisor) observe(e supervisor.Event, begun func()) {
 	switch e := e.(type) {
 	case supervisor.SupervisorStarted:
@@ -427,8 +428,8 @@ func (s *Supervisor) terminated(e *entry, err error) {
 	})
 }
 
-// fail counts a failure as suture does: the count halves every FailureDecay seconds, and above the
-// threshold all restarts pause.
+// fail counts a failure as suture does, and gives the event that event makes to the event hook. The
+// count halves every FailureDecay seconds. When it exceeds the threshold, all restarts pause.
 func (s *Supervisor) fail(event func(failures, threshold float64, again bool) Event) {
 	s.mu.Lock()
 	now := time.Now()

@@ -109,9 +109,9 @@ type Gauge struct {
 	Period        time.Duration
 }
 
-// WindowUse returns how much of the limit is used up. 0 means nothing. 1 means that the next
-// attempt is one too many, as it always is with a Max of 0. WindowUse is 0 for anything but a
-// running supervisor.
+// WindowUse returns the part of the limit that is used up, from 0 to 1. At 1, the next attempt is
+// one too many, as it always is with a Max of 0. If the path is not that of a running supervisor,
+// WindowUse returns 0.
 func (g *Gauge) WindowUse() float64 {
 	switch {
 	case g.Period == 0:
